@@ -1,0 +1,76 @@
+//! The one error type of the library. Each variant carries what a user needs to act: what, where, and what to do.
+
+use std::path::{Path, PathBuf};
+
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// An op was given tensors that do not fit together. Raised while a graph is built, never during a step.
+    #[error("{op}: expected {expected}, got {got}")]
+    Shape { op: &'static str, expected: String, got: String },
+
+    /// A file that cannot be used as it is. `line` is 1-based, for text files.
+    #[error("{}{}: {reason}", path.display(), line.map(|l| format!(":{l}")).unwrap_or_default())]
+    Data { path: PathBuf, line: Option<u64>, reason: String },
+
+    /// The names given for a kernel's bindings differ from those its WGSL declares.
+    #[error("kernel {kernel}: {reason}")]
+    Binding { kernel: String, reason: String },
+
+    /// WGSL that does not parse or validate, with the source location.
+    #[error("shader {file}: {reason}")]
+    Shader { file: String, reason: String },
+
+    /// A gradient was asked of an op that has none.
+    #[error("{op} has no gradient, but one is needed by a trainable parameter below it")]
+    NoGradient { op: &'static str },
+
+    /// More of something than this adapter offers. Raised before the start.
+    #[error("{what} needs {need}, this adapter has {have}")]
+    Limit { what: String, need: u64, have: u64 },
+
+    /// A weights or run-state file that does not belong to what it is used for.
+    #[error("{}: {reason}", path.display())]
+    Checkpoint { path: PathBuf, reason: String },
+
+    /// No adapter, a lost device, an out-of-memory or a validation error of the GPU.
+    #[error("GPU: {0}")]
+    Gpu(String),
+
+    /// A request that makes no sense (an unknown model, an option out of range).
+    #[error("{0}")]
+    Usage(String),
+
+    /// Training left the numbers: the loss is no longer finite.
+    #[error("the loss of seed {seed} became {loss} in epoch {epoch}, step {step}; try a lower --lr; the best weights before it are kept")]
+    Diverged { seed: u64, epoch: usize, step: usize, loss: f32 },
+
+    /// The operating system refused to read or write a file.
+    #[error("{}: {source}", path.display())]
+    Io { path: PathBuf, source: std::io::Error },
+}
+
+impl Error {
+    pub fn data(path: impl AsRef<Path>, reason: impl Into<String>) -> Self {
+        Error::Data { path: path.as_ref().into(), line: None, reason: reason.into() }
+    }
+
+    pub fn data_at(path: impl AsRef<Path>, line: u64, reason: impl Into<String>) -> Self {
+        Error::Data { path: path.as_ref().into(), line: Some(line), reason: reason.into() }
+    }
+
+    pub fn checkpoint(path: impl AsRef<Path>, reason: impl Into<String>) -> Self {
+        Error::Checkpoint { path: path.as_ref().into(), reason: reason.into() }
+    }
+
+    /// For `map_err`: attaches the path that the failed call was about.
+    pub fn io(path: impl AsRef<Path>) -> impl FnOnce(std::io::Error) -> Self {
+        let path = path.as_ref().into();
+        move |source| Error::Io { path, source }
+    }
+
+    pub fn shape(op: &'static str, expected: impl Into<String>, got: impl Into<String>) -> Self {
+        Error::Shape { op, expected: expected.into(), got: got.into() }
+    }
+}
