@@ -4,7 +4,12 @@
 
 pub mod array;
 pub mod error;
+pub mod random;
 pub mod shape;
+
+pub mod gpu;
+
+pub mod graph;
 
 pub use array::Array;
 pub use error::{Error, Result};

@@ -1,0 +1,139 @@
+//! Finding and choosing an adapter.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Error, Result};
+
+/// What kind of machine runs the kernels. Kernel variants are chosen by it (see `ops::variants`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum AdapterKind {
+    Discrete,
+    Integrated,
+    Virtual,
+    Software,
+    Other,
+}
+
+impl fmt::Display for AdapterKind {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        f.write_str(match self {
+            AdapterKind::Discrete => "discrete GPU",
+            AdapterKind::Integrated => "integrated GPU",
+            AdapterKind::Virtual => "virtual GPU",
+            AdapterKind::Software => "software (CPU)",
+            AdapterKind::Other => "unknown kind",
+        })
+    }
+}
+
+/// What kernel variants are chosen by. Never by R: replica r must not depend on how many others run beside it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Target {
+    pub kind: AdapterKind,
+    /// Invocations per subgroup, where the adapter has subgroups of one fixed size.
+    pub subgroup: Option<u32>,
+}
+
+/// What is known of an adapter before it is opened.
+#[derive(Clone, Debug, Serialize)]
+pub struct Adapter {
+    pub index: usize,
+    pub name: String,
+    pub kind: AdapterKind,
+    /// "vulkan", "metal" or "dx12".
+    pub backend: String,
+    pub driver: String,
+    pub vendor: u32,
+    /// Largest storage binding, bytes.
+    pub max_binding: u64,
+    /// Largest buffer, bytes.
+    pub max_buffer: u64,
+    /// Workgroup memory, bytes.
+    pub workgroup_memory: u32,
+    pub max_invocations: u32,
+    pub subgroup: (u32, u32),
+    /// Optional features of use to kernels and benchmarks, and whether they are there.
+    pub features: Vec<(&'static str, bool)>,
+}
+
+impl Adapter {
+    pub fn target(&self) -> Target {
+        let fixed = self.features.contains(&("subgroups", true)) && self.subgroup.0 == self.subgroup.1;
+        Target { kind: self.kind, subgroup: fixed.then_some(self.subgroup.0) }
+    }
+}
+
+fn describe(index: usize, raw: &wgpu::Adapter) -> Adapter {
+    let (info, limits, has) = (raw.get_info(), raw.limits(), raw.features());
+    let driver = [info.driver.as_str(), info.driver_info.as_str()].join(" ").trim().to_owned();
+    Adapter {
+        index,
+        name: info.name,
+        kind: match info.device_type {
+            wgpu::DeviceType::DiscreteGpu => AdapterKind::Discrete,
+            wgpu::DeviceType::IntegratedGpu => AdapterKind::Integrated,
+            wgpu::DeviceType::VirtualGpu => AdapterKind::Virtual,
+            wgpu::DeviceType::Cpu => AdapterKind::Software,
+            wgpu::DeviceType::Other => AdapterKind::Other,
+        },
+        backend: info.backend.to_str().to_owned(),
+        driver,
+        vendor: info.vendor,
+        max_binding: limits.max_storage_buffer_binding_size,
+        max_buffer: limits.max_buffer_size,
+        workgroup_memory: limits.max_compute_workgroup_storage_size,
+        max_invocations: limits.max_compute_invocations_per_workgroup,
+        subgroup: (info.subgroup_min_size, info.subgroup_max_size),
+        features: vec![
+            ("timestamps", has.contains(wgpu::Features::TIMESTAMP_QUERY)),
+            ("subgroups", has.contains(wgpu::Features::SUBGROUP)),
+            ("f16", has.contains(wgpu::Features::SHADER_F16)),
+            ("cooperative matrix", has.contains(wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX)),
+        ],
+    }
+}
+
+/// What to do when no adapter answers.
+const NO_ADAPTER: &str = "no Vulkan, Metal or DX12 adapter answers; install your GPU's driver, or software Vulkan \
+     (Debian/Ubuntu: apt install libvulkan1 mesa-vulkan-drivers; Fedora: dnf install mesa-vulkan-drivers)";
+
+fn enumerate() -> Vec<(wgpu::Adapter, Adapter)> {
+    let instance = wgpu::Instance::new(wgpu::InstanceDescriptor::new_without_display_handle_from_env());
+    pollster::block_on(instance.enumerate_adapters(wgpu::Backends::PRIMARY))
+        .into_iter()
+        .enumerate()
+        .map(|(i, raw)| {
+            let described = describe(i, &raw);
+            (raw, described)
+        })
+        .collect()
+}
+
+/// All adapters of this machine, in the order that `--device INDEX` counts.
+pub fn adapters() -> Vec<Adapter> {
+    enumerate().into_iter().map(|(_, a)| a).collect()
+}
+
+/// The adapter named by `wanted` (its index, or a part of its name in any case);
+/// without a wish the first discrete one, else integrated, virtual, software.
+pub fn choose(wanted: Option<&str>) -> Result<(wgpu::Adapter, Adapter)> {
+    let all = enumerate();
+    if all.is_empty() {
+        return Err(Error::Gpu(NO_ADAPTER.into()));
+    }
+    let names = || all.iter().map(|(_, a)| format!("{} {}", a.index, a.name)).collect::<Vec<_>>().join(", ");
+    let index = match wanted {
+        None => all.iter().min_by_key(|(_, a)| a.kind).map(|(_, a)| a.index),
+        Some(wish) => match wish.parse::<usize>() {
+            Ok(index) => (index < all.len()).then_some(index),
+            Err(_) => all.iter().position(|(_, a)| a.name.to_lowercase().contains(&wish.to_lowercase())),
+        },
+    };
+    let Some(index) = index else {
+        return Err(Error::Gpu(format!("no adapter matches --device {}; there are: {}", wanted.unwrap_or(""), names())));
+    };
+    Ok(all.into_iter().nth(index).expect("index was found in this list"))
+}

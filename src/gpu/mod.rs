@@ -1,0 +1,152 @@
+//! L1: the only modules that know `wgpu` (and, in `kernel`, `naga`): adapters, buffers, kernels, recordings.
+
+mod adapter;
+mod buffer;
+mod kernel;
+mod recording;
+
+pub use adapter::{Adapter, AdapterKind, Target, adapters};
+use adapter::choose;
+pub use buffer::{Buffer, Element};
+pub use kernel::{Binding, Params, Shader, UniformField, parse_wgsl, resolve_imports};
+pub use recording::{Dispatch, Grid, Recorder, Recording, Slot, View};
+
+pub(crate) use kernel::params;
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex};
+
+use crate::error::{Error, Result};
+use kernel::Kernel;
+
+/// Buffers above this would not be portable; the adapter is asked for as much as it has beyond it.
+const PORTABLE_BINDING: u64 = 128 << 20;
+
+/// An open device with its queue and the kernels compiled so far.
+pub struct Gpu {
+    device: wgpu::Device,
+    queue: wgpu::Queue,
+    adapter: Adapter,
+    kernels: Mutex<HashMap<String, Arc<Kernel>>>,
+    /// The first error the driver reported outside a scope, or why the device was lost.
+    fault: Arc<Mutex<Option<String>>>,
+}
+
+impl Gpu {
+    /// Opens the adapter that [`choose`] picks for `wanted` (a part of its name, or its index in `wmic devices`).
+    ///
+    /// # Errors
+    /// `Gpu` when there is no adapter (with what to install), none of that name, or the driver refuses the device.
+    pub fn open(wanted: Option<&str>) -> Result<Gpu> {
+        let (raw, adapter) = choose(wanted)?;
+        let available = raw.limits();
+        let limits = wgpu::Limits {
+            max_storage_buffer_binding_size: available.max_storage_buffer_binding_size,
+            max_buffer_size: available.max_buffer_size,
+            ..wgpu::Limits::default()
+        };
+        let features = raw.features() & (wgpu::Features::TIMESTAMP_QUERY | wgpu::Features::SUBGROUP);
+        let (device, queue) = pollster::block_on(raw.request_device(&wgpu::DeviceDescriptor {
+            label: Some("wmic"),
+            required_features: features,
+            required_limits: limits,
+            memory_hints: wgpu::MemoryHints::Performance,
+            ..Default::default()
+        }))
+        .map_err(|e| Error::Gpu(format!("{} cannot be opened: {e}", adapter.name)))?;
+
+        let fault = Arc::new(Mutex::new(None));
+        let on_error = fault.clone();
+        device.on_uncaptured_error(Arc::new(move |error: wgpu::Error| {
+            on_error.lock().unwrap().get_or_insert_with(|| one_line(&error));
+        }));
+        let on_loss = fault.clone();
+        device.set_device_lost_callback(move |reason, message| {
+            if reason != wgpu::DeviceLostReason::Destroyed {
+                on_loss.lock().unwrap().get_or_insert_with(|| format!("the device was lost: {message}"));
+            }
+        });
+        Ok(Gpu { device, queue, adapter, kernels: Mutex::default(), fault })
+    }
+
+    pub fn adapter(&self) -> &Adapter {
+        &self.adapter
+    }
+
+    /// Largest single storage binding in bytes.
+    pub fn max_binding(&self) -> u64 {
+        self.device.limits().max_storage_buffer_binding_size.max(PORTABLE_BINDING)
+    }
+
+    /// The first error that the driver reported since the start, if any.
+    pub fn check(&self) -> Result<()> {
+        match &*self.fault.lock().unwrap() {
+            Some(fault) => Err(Error::Gpu(fault.clone())),
+            None => Ok(()),
+        }
+    }
+
+    /// Runs `work` and waits until the device has done it.
+    pub fn run(&self, work: impl FnOnce(&mut Submission)) -> Result<()> {
+        self.submit(work)?;
+        self.wait()
+    }
+
+    /// Records `work` into one submission and sends it off without waiting.
+    pub fn submit(&self, work: impl FnOnce(&mut Submission)) -> Result<Ticket> {
+        let encoder = self.device.create_command_encoder(&wgpu::CommandEncoderDescriptor { label: Some("wmic") });
+        let mut submission = Submission { encoder };
+        work(&mut submission);
+        let ticket = Ticket(self.queue.submit([submission.encoder.finish()]));
+        self.check()?;
+        Ok(ticket)
+    }
+
+    /// Waits until everything sent off so far is done.
+    pub fn wait(&self) -> Result<()> {
+        self.poll(wgpu::PollType::wait_indefinitely())
+    }
+
+    /// Waits until that submission, and all before it, are done.
+    pub fn wait_for(&self, ticket: Ticket) -> Result<()> {
+        self.poll(wgpu::PollType::Wait { submission_index: Some(ticket.0), timeout: None })
+    }
+
+    fn poll(&self, poll: wgpu::PollType) -> Result<()> {
+        let polled = self.device.poll(poll);
+        self.check()?;
+        polled.map(drop).map_err(|e| Error::Gpu(e.to_string()))
+    }
+}
+
+/// A submission in flight.
+pub struct Ticket(wgpu::SubmissionIndex);
+
+/// One command buffer under construction.
+pub struct Submission {
+    encoder: wgpu::CommandEncoder,
+}
+
+impl Submission {
+    /// Appends all dispatches of `recordings`, one after the other, `times` times over, as one compute pass.
+    pub fn replay(&mut self, recordings: &[&Recording], times: usize) {
+        let mut pass = self.encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
+        for _ in 0..times {
+            recordings.iter().for_each(|r| r.encode(&mut pass));
+        }
+    }
+
+    /// Copies `len` elements of 4 bytes between two buffers.
+    pub fn copy(&mut self, from: &Buffer, from_at: usize, to: &Buffer, to_at: usize, len: usize) {
+        let bytes = |n: usize| n as u64 * 4;
+        self.encoder.copy_buffer_to_buffer(from.raw(), bytes(from_at), to.raw(), bytes(to_at), bytes(len));
+    }
+}
+
+fn one_line(error: &wgpu::Error) -> String {
+    let text = match error {
+        wgpu::Error::OutOfMemory { .. } => "out of memory; try fewer --seeds or a smaller --batch".to_owned(),
+        other => other.to_string(),
+    };
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
+}

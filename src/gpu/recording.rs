@@ -1,0 +1,217 @@
+//! Dispatches as plain data (`Recorder`), and as bind groups ready to be replayed (`Recording`).
+
+use std::sync::Arc;
+
+use super::adapter::Target;
+use super::kernel::{Kernel, Params, Shader, UniformField};
+use super::{Buffer, Gpu};
+use crate::error::{Error, Result};
+
+/// A buffer of a plan before memory is laid out. Slots become real buffers when a `Recording` is made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Slot(pub u32);
+
+/// A range of a slot, in 4-byte elements.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct View {
+    pub slot: Slot,
+    pub offset: usize,
+    pub len: usize,
+}
+
+/// Numbers of workgroups. `z` is the replica for ops with parameters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Grid(pub [u32; 3]);
+
+/// WebGPU's default limit of workgroups per dimension.
+const MAX_GROUPS: usize = 65_535;
+
+impl Grid {
+    /// `groups` workgroups in a row, folded into x and y where they pass the limit (see `shared/grid.wgsl`), times `z`.
+    pub fn folded(groups: usize, z: usize) -> Grid {
+        let groups = groups.max(1);
+        let y = groups.div_ceil(MAX_GROUPS);
+        Grid([groups.div_ceil(y) as u32, y as u32, z as u32])
+    }
+
+    /// Enough workgroups of `size` invocations for `items`, times `z`.
+    pub fn items(items: usize, size: usize, z: usize) -> Grid {
+        Grid::folded(items.div_ceil(size), z)
+    }
+}
+
+/// One kernel call, as plain data.
+#[derive(Clone, Debug)]
+pub struct Dispatch {
+    /// The op it belongs to, for errors and profiles.
+    pub op: &'static str,
+    pub shader: &'static Shader,
+    pub entry: &'static str,
+    pub constants: Vec<(&'static str, f64)>,
+    pub bindings: Vec<(&'static str, View)>,
+    pub params: Vec<u8>,
+    pub fields: &'static [UniformField],
+    pub grid: Grid,
+}
+
+/// Collects dispatches while ops describe themselves.
+#[derive(Debug)]
+pub struct Recorder {
+    pub target: Target,
+    pub op: &'static str,
+    pub dispatches: Vec<Dispatch>,
+}
+
+impl Recorder {
+    pub fn new(target: Target) -> Self {
+        Recorder { target, op: "", dispatches: Vec::new() }
+    }
+
+    pub fn dispatch<P: Params>(
+        &mut self,
+        shader: &'static Shader,
+        entry: &'static str,
+        bindings: &[(&'static str, View)],
+        params: P,
+        grid: Grid,
+    ) {
+        self.dispatch_with(shader, entry, &[], bindings, params, grid);
+    }
+
+    /// As `dispatch`, with values for the shader's `override` constants.
+    pub fn dispatch_with<P: Params>(
+        &mut self,
+        shader: &'static Shader,
+        entry: &'static str,
+        constants: &[(&'static str, f64)],
+        bindings: &[(&'static str, View)],
+        params: P,
+        grid: Grid,
+    ) {
+        self.dispatches.push(Dispatch {
+            op: self.op,
+            shader,
+            entry,
+            constants: constants.to_vec(),
+            bindings: bindings.to_vec(),
+            params: bytemuck::bytes_of(&params).to_vec(),
+            fields: P::FIELDS,
+            grid,
+        });
+    }
+}
+
+struct Step {
+    kernel: Arc<Kernel>,
+    bind_group: wgpu::BindGroup,
+    grid: [u32; 3],
+}
+
+/// Dispatches with pipelines and bind groups made, to be replayed any number of times.
+pub struct Recording {
+    steps: Vec<Step>,
+}
+
+/// Uniform slices start at multiples of WebGPU's default `minUniformBufferOffsetAlignment`.
+const UNIFORM_ALIGN: usize = 256;
+
+impl Recording {
+    /// Resolves every binding by name and makes all bind groups. `buffer` says which buffer a slot has become.
+    ///
+    /// # Errors
+    /// `Shader` for WGSL that does not compile, `Binding` for a missing, extra or differently laid out name,
+    /// `Limit` for a view larger than the adapter can bind.
+    pub fn new(gpu: &Gpu, dispatches: &[Dispatch], buffer: &dyn Fn(Slot) -> Buffer) -> Result<Recording> {
+        let stride = |d: &Dispatch| d.params.len().max(16).next_multiple_of(UNIFORM_ALIGN);
+        let mut uniforms = vec![0u8; dispatches.iter().map(stride).sum()];
+        let mut at = 0;
+        for d in dispatches {
+            uniforms[at..at + d.params.len()].copy_from_slice(&d.params);
+            at += stride(d);
+        }
+        let uniform = gpu.device.create_buffer(&wgpu::BufferDescriptor {
+            label: Some("params"),
+            size: uniforms.len().max(UNIFORM_ALIGN) as u64,
+            usage: wgpu::BufferUsages::UNIFORM | wgpu::BufferUsages::COPY_DST,
+            mapped_at_creation: false,
+        });
+        gpu.queue.write_buffer(&uniform, 0, &uniforms);
+
+        let mut steps = Vec::with_capacity(dispatches.len());
+        let mut at = 0u64;
+        for d in dispatches {
+            let kernel = gpu.kernel(d.shader, d.entry, &d.constants)?;
+            let bind_group = bind(gpu, d, &kernel, &uniform, at, buffer)?;
+            steps.push(Step { kernel, bind_group, grid: d.grid.0 });
+            at += stride(d) as u64;
+        }
+        gpu.check()?;
+        Ok(Recording { steps })
+    }
+
+    pub fn len(&self) -> usize {
+        self.steps.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.steps.is_empty()
+    }
+
+    pub(super) fn encode(&self, pass: &mut wgpu::ComputePass) {
+        for step in &self.steps {
+            pass.set_pipeline(&step.kernel.pipeline);
+            pass.set_bind_group(0, &step.bind_group, &[]);
+            let [x, y, z] = step.grid;
+            pass.dispatch_workgroups(x, y, z);
+        }
+    }
+}
+
+fn bind(
+    gpu: &Gpu,
+    d: &Dispatch,
+    kernel: &Kernel,
+    uniform: &wgpu::Buffer,
+    uniform_at: u64,
+    buffer: &dyn Fn(Slot) -> Buffer,
+) -> Result<wgpu::BindGroup> {
+    let fail = |reason: String| Error::Binding { kernel: d.entry.into(), reason };
+    if let Some((extra, _)) = d.bindings.iter().find(|(n, _)| !kernel.bindings.iter().any(|b| b.name == *n)) {
+        return Err(fail(format!("binding {extra} was given, but the shader does not use it")));
+    }
+    let buffers: Vec<Buffer> = d.bindings.iter().map(|(_, view)| buffer(view.slot)).collect();
+    let mut entries = Vec::with_capacity(kernel.bindings.len());
+    for binding in &kernel.bindings {
+        let (raw, offset, size) = if binding.name == "p" {
+            let same = binding.uniform.iter().map(|(n, o)| (n.as_str(), *o)).eq(d.fields.iter().copied());
+            if !same {
+                let got: Vec<_> = d.fields.iter().collect();
+                return Err(fail(format!("Params differ: WGSL has {:?}, Rust has {got:?}", binding.uniform)));
+            }
+            (uniform, uniform_at, d.params.len().max(16) as u64)
+        } else {
+            let Some(i) = d.bindings.iter().position(|(n, _)| *n == binding.name) else {
+                return Err(fail(format!("binding {} was not given", binding.name)));
+            };
+            let view = &d.bindings[i].1;
+            let bytes = view.len as u64 * 4;
+            if bytes > gpu.max_binding() {
+                let what = format!("binding {} of {} (bytes)", binding.name, d.entry);
+                return Err(Error::Limit { what, need: bytes, have: gpu.max_binding() });
+            }
+            (buffers[i].raw(), view.offset as u64 * 4, bytes)
+        };
+        let size = std::num::NonZeroU64::new(size).ok_or_else(|| fail(format!("binding {} is empty", binding.name)))?;
+        entries.push(wgpu::BindGroupEntry {
+            binding: binding.index,
+            resource: wgpu::BindingResource::Buffer(wgpu::BufferBinding { buffer: raw, offset, size: Some(size) }),
+        });
+    }
+    let descriptor = wgpu::BindGroupDescriptor { label: Some(d.entry), layout: &kernel.layout, entries: &entries };
+    let scope = gpu.device.push_error_scope(wgpu::ErrorFilter::Validation);
+    let bind_group = gpu.device.create_bind_group(&descriptor);
+    match pollster::block_on(scope.pop()) {
+        Some(error) => Err(fail(error.to_string())),
+        None => Ok(bind_group),
+    }
+}

@@ -1,0 +1,87 @@
+//! Buffer reuse by liveness: slots whose lives do not overlap share a buffer.
+
+use crate::gpu::Dispatch;
+
+/// What a plan knows of a slot.
+#[derive(Clone, Debug)]
+pub(super) struct SlotInfo {
+    pub label: String,
+    /// 4-byte elements.
+    pub len: usize,
+    pub fate: Fate,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum Fate {
+    /// A buffer of the caller's, by name.
+    External(String),
+    /// Must keep its contents beyond the plan's last dispatch.
+    Kept,
+    /// Free to share memory when not in use.
+    Transient,
+}
+
+/// Where each slot lives: an index into the plan's own buffers (`None` for external slots), and those buffers' lengths.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Assignment {
+    pub home: Vec<Option<usize>>,
+    pub lens: Vec<usize>,
+}
+
+/// Walks the dispatches in order; a transient slot takes the smallest fitting buffer that is free when it is first used,
+/// and frees it after its last use. Slots that no dispatch uses get no memory.
+pub(super) fn assign(slots: &[SlotInfo], dispatches: &[Dispatch]) -> Assignment {
+    let mut first = vec![usize::MAX; slots.len()];
+    let mut last = vec![0; slots.len()];
+    for (at, d) in dispatches.iter().enumerate() {
+        for (_, view) in &d.bindings {
+            let i = view.slot.0 as usize;
+            first[i] = first[i].min(at);
+            last[i] = last[i].max(at);
+        }
+    }
+    let mut out = Assignment { home: vec![None; slots.len()], lens: vec![] };
+    let mut order: Vec<usize> = (0..slots.len()).filter(|&i| first[i] != usize::MAX).collect();
+    order.sort_by_key(|&i| first[i]);
+    let mut free: Vec<usize> = vec![];
+    let mut busy: Vec<(usize, usize)> = vec![];
+    for i in order {
+        match slots[i].fate {
+            Fate::External(_) => continue,
+            Fate::Kept => {
+                out.lens.push(slots[i].len);
+                out.home[i] = Some(out.lens.len() - 1);
+            }
+            Fate::Transient => {
+                busy.retain(|&(until, buffer)| {
+                    let over = until < first[i];
+                    if over {
+                        free.push(buffer);
+                    }
+                    !over
+                });
+                let fitting = free.iter().enumerate().filter(|(_, b)| out.lens[**b] >= slots[i].len);
+                let buffer = match fitting.min_by_key(|(_, b)| out.lens[**b]).map(|(at, _)| at) {
+                    Some(at) => free.swap_remove(at),
+                    None => {
+                        // Growing the largest free buffer wastes less than leaving it idle beside a new one.
+                        match free.iter().enumerate().max_by_key(|(_, b)| out.lens[**b]).map(|(at, _)| at) {
+                            Some(at) => {
+                                let buffer = free.swap_remove(at);
+                                out.lens[buffer] = slots[i].len;
+                                buffer
+                            }
+                            None => {
+                                out.lens.push(slots[i].len);
+                                out.lens.len() - 1
+                            }
+                        }
+                    }
+                };
+                busy.push((last[i], buffer));
+                out.home[i] = Some(buffer);
+            }
+        }
+    }
+    out
+}

@@ -1,0 +1,166 @@
+//! L2: a model described once as a `Graph` of ops, which a `Plan` turns into dispatches.
+
+mod memory;
+mod op;
+mod params;
+mod plan;
+
+pub use op::{Bound, Cost, Dtype, Io, Op, Outputs, Sink, Spec};
+pub use params::{Init, Layout, Param};
+pub use plan::{Arenas, Draft, Plan};
+
+use crate::error::Result;
+use crate::shape::Shape;
+
+/// What a graph is built for. Layers that behave differently in training (dropout, batch norm) look at it when they are added.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    Train,
+    Eval,
+}
+
+/// A handle to a tensor of a graph.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Tensor(usize);
+
+/// Memory behind one or more tensors (a reshaped tensor has the storage of the original).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+struct Storage(usize);
+
+#[derive(Clone, Debug)]
+enum Home {
+    /// Bound by the caller, by name. `shared`: one copy for all replicas.
+    Input { name: String, shared: bool },
+    Param(usize),
+    /// Written by a node; shared when all the node's tensors are.
+    Computed,
+}
+
+#[derive(Debug)]
+struct StorageInfo {
+    home: Home,
+    len: usize,
+    wants_gradient: bool,
+}
+
+#[derive(Debug)]
+struct Node {
+    op: Box<dyn Op>,
+    x: Vec<Tensor>,
+    y: Vec<Tensor>,
+    saved: Vec<Spec>,
+    scratch: Vec<Spec>,
+}
+
+/// Ops and the tensors between them, in the order in which they run.
+#[derive(Debug)]
+pub struct Graph {
+    mode: Mode,
+    tensors: Vec<(Spec, Storage)>,
+    storages: Vec<StorageInfo>,
+    nodes: Vec<Node>,
+    layout: Layout,
+}
+
+impl Graph {
+    pub fn new(mode: Mode) -> Self {
+        Graph { mode, tensors: vec![], storages: vec![], nodes: vec![], layout: Layout::default() }
+    }
+
+    pub fn mode(&self) -> Mode {
+        self.mode
+    }
+
+    pub fn layout(&self) -> &Layout {
+        &self.layout
+    }
+
+    pub fn shape(&self, t: Tensor) -> &Shape {
+        &self.tensors[t.0].0.shape
+    }
+
+    fn add_storage(&mut self, home: Home, len: usize, wants_gradient: bool) -> Storage {
+        self.storages.push(StorageInfo { home, len, wants_gradient });
+        Storage(self.storages.len() - 1)
+    }
+
+    fn add_tensor(&mut self, spec: Spec, storage: Storage) -> Tensor {
+        self.tensors.push((spec, storage));
+        Tensor(self.tensors.len() - 1)
+    }
+
+    /// A tensor that the caller binds under `name`, one copy per replica.
+    pub fn input(&mut self, name: &str, spec: Spec) -> Tensor {
+        self.named_input(name, spec, false, false)
+    }
+
+    /// A tensor that the caller binds under `name`, one copy for all replicas (a dataset).
+    pub fn shared_input(&mut self, name: &str, spec: Spec) -> Tensor {
+        self.named_input(name, spec, true, false)
+    }
+
+    /// As `input`, with a gradient.
+    pub fn input_with_gradient(&mut self, name: &str, spec: Spec) -> Tensor {
+        self.named_input(name, spec, false, true)
+    }
+
+    fn named_input(&mut self, name: &str, spec: Spec, shared: bool, gradient: bool) -> Tensor {
+        let home = Home::Input { name: name.into(), shared };
+        let storage = self.add_storage(home, spec.shape.len(), gradient);
+        self.add_tensor(spec, storage)
+    }
+
+    /// A trained parameter.
+    pub fn param(&mut self, name: &str, shape: impl Into<Shape>, init: Init) -> Tensor {
+        self.add_param(name, shape.into(), init, true)
+    }
+
+    /// A running statistic: saved with the weights, not trained.
+    pub fn statistic(&mut self, name: &str, shape: impl Into<Shape>, first: f64) -> Tensor {
+        self.add_param(name, shape.into(), Init::Constant(first), false)
+    }
+
+    fn add_param(&mut self, name: &str, shape: Shape, init: Init, trainable: bool) -> Tensor {
+        let index = self.layout.add(name, shape.clone(), init, trainable);
+        let storage = self.add_storage(Home::Param(index), shape.len(), trainable);
+        self.add_tensor(Spec::f32(shape), storage)
+    }
+
+    /// Adds an op. Shape errors surface here.
+    pub fn push(&mut self, op: impl Op + 'static, x: &[Tensor]) -> Result<Vec<Tensor>> {
+        self.push_boxed(Box::new(op), x)
+    }
+
+    pub(crate) fn push_boxed(&mut self, op: Box<dyn Op>, x: &[Tensor]) -> Result<Vec<Tensor>> {
+        let specs: Vec<Spec> = x.iter().map(|t| self.tensors[t.0].0.clone()).collect();
+        let out = op.infer(&specs)?;
+        let wants = x.iter().any(|t| self.storages[self.tensors[t.0].1.0].wants_gradient);
+        let mut y = Vec::with_capacity(out.y.len());
+        for (i, spec) in out.y.into_iter().enumerate() {
+            let storage = match out.in_place.iter().find(|(o, _)| *o == i) {
+                Some(&(_, input)) => self.tensors[x[input].0].1,
+                None => self.add_storage(Home::Computed, spec.shape.len(), wants && spec.dtype == Dtype::F32),
+            };
+            y.push(self.add_tensor(spec, storage));
+        }
+        self.nodes.push(Node { op, x: x.to_vec(), y: y.clone(), saved: out.saved, scratch: out.scratch });
+        Ok(y)
+    }
+
+    /// The same elements under another shape; no copy, no kernel. Panics if the lengths differ (a bug of the caller).
+    pub fn reshape(&mut self, t: Tensor, shape: impl Into<Shape>) -> Tensor {
+        let (spec, storage) = self.tensors[t.0].clone();
+        let shape = shape.into();
+        assert_eq!(spec.shape.len(), shape.len(), "reshape of {} to {shape}", spec.shape);
+        self.add_tensor(Spec { shape, dtype: spec.dtype }, storage)
+    }
+
+    /// Floating-point operations of the forward pass of one replica.
+    pub fn forward_cost(&self) -> Cost {
+        self.nodes.iter().fold(Cost::default(), |sum, node| {
+            let specs: Vec<Spec> = node.x.iter().map(|t| self.tensors[t.0].0.clone()).collect();
+            let cost = node.op.cost(&specs);
+            Cost { flops: sum.flops + cost.flops, bytes: sum.bytes + cost.bytes }
+        })
+    }
+}

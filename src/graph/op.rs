@@ -1,0 +1,142 @@
+//! What an op is: shape inference, forward and backward dispatches, and an f64 reference that is obviously right.
+
+use std::fmt::Debug;
+
+use crate::array::Array;
+use crate::error::{Error, Result};
+use crate::gpu::{Recorder, View};
+use crate::shape::Shape;
+
+/// Element type of a tensor; both take 4 bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Dtype {
+    F32,
+    U32,
+}
+
+/// Shape (without the replica axis) and type of a tensor.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Spec {
+    pub shape: Shape,
+    pub dtype: Dtype,
+}
+
+impl Spec {
+    pub fn f32(shape: impl Into<Shape>) -> Self {
+        Spec { shape: shape.into(), dtype: Dtype::F32 }
+    }
+
+    pub fn u32(shape: impl Into<Shape>) -> Self {
+        Spec { shape: shape.into(), dtype: Dtype::U32 }
+    }
+}
+
+/// What an op produces.
+#[derive(Clone, Debug, Default)]
+pub struct Outputs {
+    /// Results, visible to other ops.
+    pub y: Vec<Spec>,
+    /// Kept from forward for backward.
+    pub saved: Vec<Spec>,
+    /// Working memory, alive within forward or within backward only.
+    pub scratch: Vec<Spec>,
+    /// `(output, input)`: this output *is* that input, updated in place (running statistics, optimiser state).
+    pub in_place: Vec<(usize, usize)>,
+}
+
+impl Outputs {
+    pub fn one(y: Spec) -> Self {
+        Outputs { y: vec![y], ..Default::default() }
+    }
+}
+
+/// A tensor as kernels see it.
+#[derive(Clone, Debug)]
+pub struct Bound {
+    /// All replicas.
+    pub view: View,
+    /// Of one replica.
+    pub shape: Shape,
+    /// Elements from one replica to the next; 0 for a tensor that all replicas share.
+    pub stride: usize,
+}
+
+/// Where a gradient goes. A backward kernel writes every element: `=` for the first contribution, `+=` for later ones.
+#[derive(Clone, Debug)]
+pub struct Sink {
+    pub view: View,
+    pub stride: usize,
+    pub accumulate: bool,
+}
+
+/// The buffers of one op in a plan.
+#[derive(Clone, Debug)]
+pub struct Io {
+    /// R.
+    pub replicas: usize,
+    pub(super) x: Vec<Bound>,
+    pub(super) y: Vec<Bound>,
+    pub(super) saved: Vec<Bound>,
+    pub(super) scratch: Vec<Bound>,
+    pub(super) dy: Vec<Option<View>>,
+    pub(super) dx: Vec<Option<Sink>>,
+}
+
+impl Io {
+    pub fn x(&self, i: usize) -> &Bound {
+        &self.x[i]
+    }
+
+    pub fn y(&self, i: usize) -> &Bound {
+        &self.y[i]
+    }
+
+    pub fn saved(&self, i: usize) -> &Bound {
+        &self.saved[i]
+    }
+
+    pub fn scratch(&self, i: usize) -> &Bound {
+        &self.scratch[i]
+    }
+
+    /// Gradient of output `i`; `None` when nothing that is trained depends on it.
+    pub fn dy(&self, i: usize) -> Option<View> {
+        self.dy[i]
+    }
+
+    /// Where the gradient of input `i` goes; `None` when nobody needs it.
+    pub fn dx(&self, i: usize) -> Option<&Sink> {
+        self.dx.get(i).and_then(Option::as_ref)
+    }
+
+    pub fn inputs(&self) -> usize {
+        self.x.len()
+    }
+}
+
+/// Work of one forward pass of one replica.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Cost {
+    /// Floating-point operations.
+    pub flops: f64,
+    /// Bytes that must move at least once.
+    pub bytes: f64,
+}
+
+pub trait Op: Debug {
+    fn name(&self) -> &'static str;
+
+    /// Shapes and types of what comes out. Every shape error is raised here.
+    fn infer(&self, x: &[Spec]) -> Result<Outputs>;
+
+    fn forward(&self, io: &Io, r: &mut Recorder) -> Result<()>;
+
+    fn backward(&self, _io: &Io, _r: &mut Recorder) -> Result<()> {
+        Err(Error::NoGradient { op: self.name() })
+    }
+
+    /// One replica in f64, by plain loops. Gradients are checked against central differences of this.
+    fn reference(&self, x: &[Array<f64>]) -> Vec<Array<f64>>;
+
+    fn cost(&self, x: &[Spec]) -> Cost;
+}

@@ -1,0 +1,327 @@
+//! A graph becomes dispatch lists (`Draft`, plain data), and those become something to replay (`Plan`).
+
+use std::collections::HashMap;
+
+use super::memory::{Assignment, Fate, SlotInfo, assign};
+use super::op::{Bound, Io, Op, Sink, Spec};
+use super::{Graph, Home, Layout, Storage, Tensor};
+use crate::error::{Error, Result};
+use crate::gpu::{Buffer, Dispatch, Element, Gpu, Recorder, Recording, Slot, Target, View};
+
+/// Names under which the arenas of a model are bound.
+const PARAMS: &str = "params";
+const GRADS: &str = "grads";
+const STATS: &str = "stats";
+
+/// The dispatches of a graph and the memory they need, before any of it exists on a device.
+pub struct Draft {
+    pub replicas: usize,
+    dispatches: Vec<Dispatch>,
+    slots: Vec<SlotInfo>,
+    memory: Assignment,
+    views: HashMap<Tensor, TensorViews>,
+    /// How many of the dispatches are the forward pass.
+    forward: usize,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct TensorViews {
+    value: View,
+    gradient: Option<View>,
+}
+
+/// The parameter arenas of a model with R replicas.
+#[derive(Clone)]
+pub struct Arenas {
+    pub params: Buffer,
+    pub grads: Buffer,
+    pub stats: Buffer,
+}
+
+impl Arenas {
+    /// Zeroed arenas.
+    pub fn new(gpu: &Gpu, layout: &Layout, replicas: usize, train: bool) -> Result<Arenas> {
+        let arena = |label, len: usize| gpu.buffer(label, len.max(1) * replicas);
+        Ok(Arenas {
+            params: arena("parameters", layout.trained)?,
+            grads: arena("gradients", if train { layout.trained } else { 0 })?,
+            stats: arena("running statistics", layout.stats)?,
+        })
+    }
+}
+
+struct Builder<'g> {
+    graph: &'g Graph,
+    replicas: usize,
+    slots: Vec<SlotInfo>,
+    storage_slot: HashMap<Storage, Slot>,
+    gradient_slot: HashMap<Storage, Slot>,
+    arena_slot: HashMap<&'static str, Slot>,
+    kept: Vec<Storage>,
+}
+
+impl Builder<'_> {
+    fn slot(&mut self, label: impl Into<String>, len: usize, fate: Fate) -> Slot {
+        self.slots.push(SlotInfo { label: label.into(), len, fate });
+        Slot(self.slots.len() as u32 - 1)
+    }
+
+    fn arena(&mut self, name: &'static str, block: usize) -> Slot {
+        if let Some(slot) = self.arena_slot.get(name) {
+            return *slot;
+        }
+        let slot = self.slot(name, block * self.replicas, Fate::External(name.into()));
+        self.arena_slot.insert(name, slot);
+        slot
+    }
+
+    /// Where parameter `index` lies in the arena of its values, or of its gradients.
+    fn param(&mut self, index: usize, gradient: bool) -> (View, usize) {
+        let p = &self.graph.layout.params[index];
+        let (name, block) = match (p.trainable, gradient) {
+            (true, false) => (PARAMS, self.graph.layout.trained),
+            (true, true) => (GRADS, self.graph.layout.trained),
+            (false, _) => (STATS, self.graph.layout.stats),
+        };
+        let (offset, len) = (p.offset, p.shape.len());
+        let slot = self.arena(name, block);
+        (View { slot, offset, len: block * (self.replicas - 1) + len }, block)
+    }
+
+    fn bound(&mut self, t: Tensor) -> Bound {
+        let (spec, storage) = self.graph.tensors[t.0].clone();
+        let shape = spec.shape;
+        let info = &self.graph.storages[storage.0];
+        let len = info.len;
+        let (view, stride) = match &info.home {
+            Home::Param(index) => self.param(*index, false),
+            home => {
+                let (label, shared, external) = match home {
+                    Home::Input { name, shared } => (name.clone(), *shared, true),
+                    _ => (format!("tensor {}", t.0), false, false),
+                };
+                let copies = if shared { 1 } else { self.replicas };
+                let slot = match self.storage_slot.get(&storage) {
+                    Some(slot) => *slot,
+                    None => {
+                        let fate = match external {
+                            true => Fate::External(label.clone()),
+                            false if self.kept.contains(&storage) => Fate::Kept,
+                            false => Fate::Transient,
+                        };
+                        let slot = self.slot(label, copies * len, fate);
+                        self.storage_slot.insert(storage, slot);
+                        slot
+                    }
+                };
+                (View { slot, offset: 0, len: copies * len }, if shared { 0 } else { len })
+            }
+        };
+        Bound { view, shape, stride }
+    }
+
+    fn temporary(&mut self, op: &dyn Op, spec: &Spec) -> Bound {
+        let len = spec.shape.len();
+        let slot = self.slot(op.name(), self.replicas * len, Fate::Transient);
+        Bound { view: View { slot, offset: 0, len: self.replicas * len }, shape: spec.shape.clone(), stride: len }
+    }
+
+    /// The gradient of a tensor as a view; for parameters within the gradient arena.
+    fn gradient(&mut self, t: Tensor) -> Option<View> {
+        let storage = self.graph.tensors[t.0].1;
+        let len = self.graph.storages[storage.0].len * self.replicas;
+        self.gradient_slot.get(&storage).map(|&slot| View { slot, offset: 0, len })
+    }
+
+    /// A place for one more contribution to the gradient of `t`.
+    fn sink(&mut self, t: Tensor, contributed: &mut Vec<Storage>) -> Option<Sink> {
+        let storage = self.graph.tensors[t.0].1;
+        let info = &self.graph.storages[storage.0];
+        if !info.wants_gradient {
+            return None;
+        }
+        let len = info.len;
+        let accumulate = contributed.contains(&storage);
+        if !accumulate {
+            contributed.push(storage);
+        }
+        let (view, stride) = match info.home {
+            Home::Param(index) => self.param(index, true),
+            _ => {
+                let slot = match self.gradient_slot.get(&storage) {
+                    Some(slot) => *slot,
+                    None => {
+                        // The caller reads the gradients of inputs; those between ops may share memory.
+                        let fate = match info.home {
+                            Home::Input { .. } => Fate::Kept,
+                            _ => Fate::Transient,
+                        };
+                        let slot = self.slot(format!("gradient of tensor {}", t.0), len * self.replicas, fate);
+                        self.gradient_slot.insert(storage, slot);
+                        slot
+                    }
+                };
+                (View { slot, offset: 0, len: len * self.replicas }, len)
+            }
+        };
+        Some(Sink { view, stride, accumulate })
+    }
+
+    fn forward(&mut self, r: &mut Recorder) -> Result<Vec<Io>> {
+        let mut ios = Vec::with_capacity(self.graph.nodes.len());
+        for node in &self.graph.nodes {
+            let io = Io {
+                replicas: self.replicas,
+                x: node.x.iter().map(|&t| self.bound(t)).collect(),
+                y: node.y.iter().map(|&t| self.bound(t)).collect(),
+                saved: node.saved.iter().map(|s| self.temporary(&*node.op, s)).collect(),
+                scratch: node.scratch.iter().map(|s| self.temporary(&*node.op, s)).collect(),
+                dy: vec![],
+                dx: vec![],
+            };
+            r.op = node.op.name();
+            node.op.forward(&io, r)?;
+            ios.push(io);
+        }
+        Ok(ios)
+    }
+
+    /// Walks the ops from last to first; each turns the gradients of its outputs into contributions to those of its inputs.
+    fn backward(&mut self, ios: Vec<Io>, seeds: &[(Tensor, &str)], r: &mut Recorder) -> Result<()> {
+        for (t, name) in seeds {
+            let storage = self.graph.tensors[t.0].1;
+            let len = self.graph.storages[storage.0].len * self.replicas;
+            let slot = self.slot(*name, len, Fate::External((*name).into()));
+            self.gradient_slot.insert(storage, slot);
+        }
+        let mut contributed = vec![];
+        for (node, mut io) in self.graph.nodes.iter().zip(ios).rev() {
+            io.dy = node.y.iter().map(|&t| self.gradient(t)).collect();
+            if io.dy.iter().all(Option::is_none) {
+                continue;
+            }
+            io.dx = node.x.iter().map(|&t| self.sink(t, &mut contributed)).collect();
+            if io.dx.iter().any(Option::is_some) {
+                // Backward has working memory of its own: forward's may be long reused.
+                io.scratch = node.scratch.iter().map(|s| self.temporary(&*node.op, s)).collect();
+                r.op = node.op.name();
+                node.op.backward(&io, r)?;
+            }
+        }
+        let unreached = self.graph.storages.iter().enumerate().find_map(|(i, s)| match s.home {
+            Home::Param(p) if s.wants_gradient && !contributed.contains(&Storage(i)) => Some(p),
+            _ => None,
+        });
+        match unreached {
+            Some(p) => Err(Error::Usage(format!("parameter {} gets no gradient", self.graph.layout.params[p].name))),
+            None => Ok(()),
+        }
+    }
+}
+
+impl Draft {
+    /// Records forward; then, if `seeds` names tensors whose gradients the caller binds (as inputs of those names), backward.
+    ///
+    /// `keep` lists computed tensors that the caller will read.
+    ///
+    /// # Errors
+    /// `NoGradient` for an op below a seed that has none, `Usage` for a parameter that no seed reaches,
+    /// and whatever the ops themselves raise.
+    pub fn new(
+        graph: &Graph,
+        target: Target,
+        replicas: usize,
+        keep: &[Tensor],
+        seeds: &[(Tensor, &str)],
+    ) -> Result<Draft> {
+        let mut b = Builder {
+            graph,
+            replicas,
+            slots: vec![],
+            storage_slot: HashMap::new(),
+            gradient_slot: HashMap::new(),
+            arena_slot: HashMap::new(),
+            kept: keep.iter().map(|t| graph.tensors[t.0].1).collect(),
+        };
+        let mut r = Recorder::new(target);
+        let ios = b.forward(&mut r)?;
+        let forward = r.dispatches.len();
+        if !seeds.is_empty() {
+            b.backward(ios, seeds, &mut r)?;
+        }
+        let views = (0..graph.tensors.len())
+            .map(Tensor)
+            .map(|t| (t, TensorViews { value: b.bound(t).view, gradient: b.gradient(t) }))
+            .collect();
+        let memory = assign(&b.slots, &r.dispatches);
+        Ok(Draft { replicas, forward, dispatches: r.dispatches, slots: b.slots, memory, views })
+    }
+
+    /// Kernel calls of one replay: forward, backward.
+    pub fn dispatches(&self) -> (usize, usize) {
+        (self.forward, self.dispatches.len() - self.forward)
+    }
+
+    /// Bytes of the plan's own buffers (arenas and inputs not counted), and what they would be without sharing.
+    pub fn memory(&self) -> (u64, u64) {
+        let bytes = |lens: &mut dyn Iterator<Item = usize>| lens.map(|n| n as u64 * 4).sum();
+        let own = self.slots.iter().zip(&self.memory.home).filter(|(_, home)| home.is_some());
+        (bytes(&mut self.memory.lens.iter().copied()), bytes(&mut own.map(|(s, _)| s.len)))
+    }
+
+    /// Makes buffers and bind groups. `external` holds the buffers that the graph calls by name, the arenas among them.
+    ///
+    /// # Errors
+    /// `Limit` or `Gpu` when memory does not suffice, `Binding` when an external buffer is missing or too short.
+    pub fn realise(&self, gpu: &Gpu, external: &[(&str, Buffer)]) -> Result<Plan> {
+        let own = self.memory.lens.iter().map(|&len| gpu.buffer("plan", len)).collect::<Result<Vec<_>>>()?;
+        let mut buffers = Vec::with_capacity(self.slots.len());
+        for (slot, home) in self.slots.iter().zip(&self.memory.home) {
+            buffers.push(match (&slot.fate, home) {
+                (Fate::External(name), _) => {
+                    let given = external.iter().find(|(n, b)| n == name && b.len() >= slot.len);
+                    let (_, buffer) = given.ok_or_else(|| Error::Binding {
+                        kernel: "plan".into(),
+                        reason: format!("no buffer of {} elements was bound as {name}", slot.len),
+                    })?;
+                    Some(buffer.clone())
+                }
+                (_, Some(home)) => Some(own[*home].clone()),
+                (_, None) => None,
+            });
+        }
+        let find = |slot: Slot| buffers[slot.0 as usize].clone().expect("a dispatched slot has a buffer");
+        let recording = Recording::new(gpu, &self.dispatches, &find)?;
+        Ok(Plan { recording, buffers, views: self.views.clone() })
+    }
+}
+
+/// A plan on a device: replay it as often as you like.
+pub struct Plan {
+    pub recording: Recording,
+    buffers: Vec<Option<Buffer>>,
+    views: HashMap<Tensor, TensorViews>,
+}
+
+impl Plan {
+    /// Reads all replicas of a kept tensor or an input.
+    pub fn read<T: Element>(&self, gpu: &Gpu, t: Tensor) -> Result<Vec<T>> {
+        self.read_view(gpu, self.views[&t].value)
+    }
+
+    /// Reads all replicas of the gradient of an input.
+    pub fn read_gradient(&self, gpu: &Gpu, t: Tensor) -> Result<Vec<f32>> {
+        self.read_view(gpu, self.views[&t].gradient.expect("the tensor has a gradient"))
+    }
+
+    /// The buffer behind a kept tensor, and where in it the tensor starts.
+    pub fn buffer(&self, t: Tensor) -> (&Buffer, usize) {
+        let view = self.views[&t].value;
+        (self.buffers[view.slot.0 as usize].as_ref().expect("the tensor is kept"), view.offset)
+    }
+
+    fn read_view<T: Element>(&self, gpu: &Gpu, view: View) -> Result<Vec<T>> {
+        let buffer = self.buffers[view.slot.0 as usize].as_ref().expect("the tensor is kept");
+        gpu.read_at(buffer, view.offset, view.len)
+    }
+}
