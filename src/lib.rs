@@ -11,6 +11,9 @@ pub mod gpu;
 
 pub mod graph;
 
+pub mod check;
+pub mod ops;
+
 pub use array::Array;
 pub use error::{Error, Result};
 pub use shape::Shape;

@@ -133,7 +133,11 @@ pub fn choose(wanted: Option<&str>) -> Result<(wgpu::Adapter, Adapter)> {
         },
     };
     let Some(index) = index else {
-        return Err(Error::Gpu(format!("no adapter matches --device {}; there are: {}", wanted.unwrap_or(""), names())));
+        return Err(Error::Gpu(format!(
+            "no adapter matches --device {}; there are: {}",
+            wanted.unwrap_or(""),
+            names()
+        )));
     };
     Ok(all.into_iter().nth(index).expect("index was found in this list"))
 }

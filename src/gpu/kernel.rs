@@ -14,6 +14,20 @@ pub struct Shader {
     /// File name under `shaders/`.
     pub file: &'static str,
     pub source: &'static str,
+    /// Uses subgroup operations, so it runs only where the adapter has them.
+    pub subgroups: bool,
+}
+
+impl Shader {
+    /// A shader that runs on every adapter.
+    pub const fn portable(file: &'static str, source: &'static str) -> Self {
+        Shader { file, source, subgroups: false }
+    }
+
+    /// A variant for adapters with subgroup operations.
+    pub const fn with_subgroups(file: &'static str, source: &'static str) -> Self {
+        Shader { file, source, subgroups: true }
+    }
 }
 
 /// A uniform struct `Params` on the Rust side. Made by the `params!` macro so that offsets can be compared with WGSL's.
@@ -92,21 +106,26 @@ impl Shader {
     }
 }
 
-/// Parses and validates WGSL, portable features only.
-pub fn parse_wgsl(file: &str, text: &str) -> Result<(naga::Module, naga::valid::ModuleInfo)> {
+/// Parses and validates a shader; beyond WebGPU's core only subgroups, and only where the shader says so.
+pub fn parse_wgsl(shader: &Shader) -> Result<(naga::Module, naga::valid::ModuleInfo)> {
+    let (file, text) = (shader.file, &shader.text()?);
     let fail = |reason: String| Error::Shader { file: file.into(), reason };
     let module = naga::front::wgsl::parse_str(text).map_err(|e| fail(e.emit_to_string_with_path(text, file)))?;
-    let info = naga::valid::Validator::new(naga::valid::ValidationFlags::all(), naga::valid::Capabilities::SUBGROUP)
+    let capabilities = match shader.subgroups {
+        true => naga::valid::Capabilities::SUBGROUP,
+        false => naga::valid::Capabilities::empty(),
+    };
+    let info = naga::valid::Validator::new(naga::valid::ValidationFlags::all(), capabilities)
         .validate(&module)
         .map_err(|e| fail(e.emit_to_string_with_path(text, file)))?;
     Ok((module, info))
 }
 
 /// The bindings that `entry` uses, by name.
-fn reflect(file: &str, text: &str, entry: &str) -> Result<Vec<Binding>> {
-    let (module, info) = parse_wgsl(file, text)?;
+fn reflect(shader: &Shader, entry: &str) -> Result<Vec<Binding>> {
+    let (module, info) = parse_wgsl(shader)?;
     let Some(at) = module.entry_points.iter().position(|e| e.name == entry) else {
-        return Err(Error::Shader { file: file.into(), reason: format!("no entry point named {entry}") });
+        return Err(Error::Shader { file: shader.file.into(), reason: format!("no entry point named {entry}") });
     };
     let uses = info.get_entry_point(at);
     let mut bindings = Vec::new();
@@ -125,13 +144,18 @@ fn reflect(file: &str, text: &str, entry: &str) -> Result<Vec<Binding>> {
 
 impl Gpu {
     /// Compiles `entry` of `shader` with these `override` constants, or finds it among those compiled before.
-    pub(super) fn kernel(&self, shader: &Shader, entry: &str, constants: &[(&'static str, f64)]) -> Result<Arc<Kernel>> {
+    pub(super) fn kernel(
+        &self,
+        shader: &Shader,
+        entry: &str,
+        constants: &[(&'static str, f64)],
+    ) -> Result<Arc<Kernel>> {
         let key = format!("{}:{entry}:{constants:?}", shader.file);
         if let Some(kernel) = self.kernels.lock().unwrap().get(&key) {
             return Ok(kernel.clone());
         }
         let text = shader.text()?;
-        let bindings = reflect(shader.file, &text, entry)?;
+        let bindings = reflect(shader, entry)?;
         let scope = self.device.push_error_scope(wgpu::ErrorFilter::Validation);
         let source = wgpu::ShaderModuleDescriptor { label: Some(entry), source: wgpu::ShaderSource::Wgsl(text.into()) };
         // SAFETY: the kernels are our own, every index they form is bounded by the shapes a plan was built from, and the
@@ -144,7 +168,10 @@ impl Gpu {
             layout: None,
             module: &module,
             entry_point: Some(entry),
-            compilation_options: wgpu::PipelineCompilationOptions { constants, zero_initialize_workgroup_memory: false },
+            compilation_options: wgpu::PipelineCompilationOptions {
+                constants,
+                zero_initialize_workgroup_memory: false,
+            },
             cache: None,
         });
         if let Some(error) = pollster::block_on(scope.pop()) {

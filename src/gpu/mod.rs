@@ -5,8 +5,8 @@ mod buffer;
 mod kernel;
 mod recording;
 
-pub use adapter::{Adapter, AdapterKind, Target, adapters};
 use adapter::choose;
+pub use adapter::{Adapter, AdapterKind, Target, adapters};
 pub use buffer::{Buffer, Element};
 pub use kernel::{Binding, Params, Shader, UniformField, parse_wgsl, resolve_imports};
 pub use recording::{Dispatch, Grid, Recorder, Recording, Slot, View};

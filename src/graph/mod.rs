@@ -9,6 +9,8 @@ pub use op::{Bound, Cost, Dtype, Io, Op, Outputs, Sink, Spec};
 pub use params::{Init, Layout, Param};
 pub use plan::{Arenas, Draft, Plan};
 
+use std::rc::Rc;
+
 use crate::error::Result;
 use crate::shape::Shape;
 
@@ -30,7 +32,10 @@ struct Storage(usize);
 #[derive(Clone, Debug)]
 enum Home {
     /// Bound by the caller, by name. `shared`: one copy for all replicas.
-    Input { name: String, shared: bool },
+    Input {
+        name: String,
+        shared: bool,
+    },
     Param(usize),
     /// Written by a node; shared when all the node's tensors are.
     Computed,
@@ -45,7 +50,7 @@ struct StorageInfo {
 
 #[derive(Debug)]
 struct Node {
-    op: Box<dyn Op>,
+    op: Rc<dyn Op>,
     x: Vec<Tensor>,
     y: Vec<Tensor>,
     saved: Vec<Spec>,
@@ -128,10 +133,10 @@ impl Graph {
 
     /// Adds an op. Shape errors surface here.
     pub fn push(&mut self, op: impl Op + 'static, x: &[Tensor]) -> Result<Vec<Tensor>> {
-        self.push_boxed(Box::new(op), x)
+        self.push_shared(Rc::new(op), x)
     }
 
-    pub(crate) fn push_boxed(&mut self, op: Box<dyn Op>, x: &[Tensor]) -> Result<Vec<Tensor>> {
+    pub(crate) fn push_shared(&mut self, op: Rc<dyn Op>, x: &[Tensor]) -> Result<Vec<Tensor>> {
         let specs: Vec<Spec> = x.iter().map(|t| self.tensors[t.0].0.clone()).collect();
         let out = op.infer(&specs)?;
         let wants = x.iter().any(|t| self.storages[self.tensors[t.0].1.0].wants_gradient);

@@ -12,8 +12,12 @@ use crate::shape::Shape;
 pub enum Init {
     Constant(f64),
     /// Uniform in (-bound, bound).
-    Uniform { bound: f64 },
-    Normal { std: f64 },
+    Uniform {
+        bound: f64,
+    },
+    Normal {
+        std: f64,
+    },
 }
 
 #[derive(Clone, Debug, PartialEq)]

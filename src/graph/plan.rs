@@ -39,6 +39,11 @@ pub struct Arenas {
 }
 
 impl Arenas {
+    /// The arenas under the names that plans bind them by.
+    pub fn named(&self) -> [(&'static str, Buffer); 3] {
+        [(PARAMS, self.params.clone()), (GRADS, self.grads.clone()), (STATS, self.stats.clone())]
+    }
+
     /// Zeroed arenas.
     pub fn new(gpu: &Gpu, layout: &Layout, replicas: usize, train: bool) -> Result<Arenas> {
         let arena = |label, len: usize| gpu.buffer(label, len.max(1) * replicas);
@@ -54,8 +59,10 @@ struct Builder<'g> {
     graph: &'g Graph,
     replicas: usize,
     slots: Vec<SlotInfo>,
-    storage_slot: HashMap<Storage, Slot>,
-    gradient_slot: HashMap<Storage, Slot>,
+    storage_view: HashMap<Storage, View>,
+    gradients: HashMap<Storage, View>,
+    /// Elements of no man's land before and after each of the plan's own tensors.
+    guard: usize,
     arena_slot: HashMap<&'static str, Slot>,
     kept: Vec<Storage>,
 }
@@ -64,6 +71,13 @@ impl Builder<'_> {
     fn slot(&mut self, label: impl Into<String>, len: usize, fate: Fate) -> Slot {
         self.slots.push(SlotInfo { label: label.into(), len, fate });
         Slot(self.slots.len() as u32 - 1)
+    }
+
+    /// A slot of the plan's own, with guards around it.
+    fn own(&mut self, label: impl Into<String>, len: usize, fate: Fate) -> View {
+        let fate = if self.guard > 0 { Fate::Kept } else { fate };
+        let slot = self.slot(label, len + 2 * self.guard, fate);
+        View { slot, offset: self.guard, len }
     }
 
     fn arena(&mut self, name: &'static str, block: usize) -> Slot {
@@ -96,25 +110,21 @@ impl Builder<'_> {
         let (view, stride) = match &info.home {
             Home::Param(index) => self.param(*index, false),
             home => {
-                let (label, shared, external) = match home {
-                    Home::Input { name, shared } => (name.clone(), *shared, true),
-                    _ => (format!("tensor {}", t.0), false, false),
-                };
-                let copies = if shared { 1 } else { self.replicas };
-                let slot = match self.storage_slot.get(&storage) {
-                    Some(slot) => *slot,
-                    None => {
-                        let fate = match external {
-                            true => Fate::External(label.clone()),
-                            false if self.kept.contains(&storage) => Fate::Kept,
-                            false => Fate::Transient,
-                        };
-                        let slot = self.slot(label, copies * len, fate);
-                        self.storage_slot.insert(storage, slot);
-                        slot
+                let shared = matches!(home, Home::Input { shared: true, .. });
+                let total = if shared { len } else { len * self.replicas };
+                let view = match (self.storage_view.get(&storage), home) {
+                    (Some(view), _) => *view,
+                    (None, Home::Input { name, .. }) => {
+                        let slot = self.slot(name, total, Fate::External(name.clone()));
+                        View { slot, offset: 0, len: total }
+                    }
+                    (None, _) => {
+                        let fate = if self.kept.contains(&storage) { Fate::Kept } else { Fate::Transient };
+                        self.own(format!("tensor {}", t.0), total, fate)
                     }
                 };
-                (View { slot, offset: 0, len: copies * len }, if shared { 0 } else { len })
+                self.storage_view.insert(storage, view);
+                (view, if shared { 0 } else { len })
             }
         };
         Bound { view, shape, stride }
@@ -122,15 +132,13 @@ impl Builder<'_> {
 
     fn temporary(&mut self, op: &dyn Op, spec: &Spec) -> Bound {
         let len = spec.shape.len();
-        let slot = self.slot(op.name(), self.replicas * len, Fate::Transient);
-        Bound { view: View { slot, offset: 0, len: self.replicas * len }, shape: spec.shape.clone(), stride: len }
+        let view = self.own(op.name(), self.replicas * len, Fate::Transient);
+        Bound { view, shape: spec.shape.clone(), stride: len }
     }
 
-    /// The gradient of a tensor as a view; for parameters within the gradient arena.
-    fn gradient(&mut self, t: Tensor) -> Option<View> {
-        let storage = self.graph.tensors[t.0].1;
-        let len = self.graph.storages[storage.0].len * self.replicas;
-        self.gradient_slot.get(&storage).map(|&slot| View { slot, offset: 0, len })
+    /// The gradient of a tensor that is no parameter.
+    fn gradient(&self, t: Tensor) -> Option<View> {
+        self.gradients.get(&self.graph.tensors[t.0].1).copied()
     }
 
     /// A place for one more contribution to the gradient of `t`.
@@ -148,20 +156,14 @@ impl Builder<'_> {
         let (view, stride) = match info.home {
             Home::Param(index) => self.param(index, true),
             _ => {
-                let slot = match self.gradient_slot.get(&storage) {
-                    Some(slot) => *slot,
-                    None => {
-                        // The caller reads the gradients of inputs; those between ops may share memory.
-                        let fate = match info.home {
-                            Home::Input { .. } => Fate::Kept,
-                            _ => Fate::Transient,
-                        };
-                        let slot = self.slot(format!("gradient of tensor {}", t.0), len * self.replicas, fate);
-                        self.gradient_slot.insert(storage, slot);
-                        slot
-                    }
-                };
-                (View { slot, offset: 0, len: len * self.replicas }, len)
+                let known = self.gradients.get(&storage).copied();
+                let view = known.unwrap_or_else(|| {
+                    // The caller reads the gradients of inputs; those between ops may share memory.
+                    let fate = if matches!(info.home, Home::Input { .. }) { Fate::Kept } else { Fate::Transient };
+                    self.own(format!("gradient of tensor {}", t.0), len * self.replicas, fate)
+                });
+                self.gradients.insert(storage, view);
+                (view, len)
             }
         };
         Some(Sink { view, stride, accumulate })
@@ -192,7 +194,7 @@ impl Builder<'_> {
             let storage = self.graph.tensors[t.0].1;
             let len = self.graph.storages[storage.0].len * self.replicas;
             let slot = self.slot(*name, len, Fate::External((*name).into()));
-            self.gradient_slot.insert(storage, slot);
+            self.gradients.insert(storage, View { slot, offset: 0, len });
         }
         let mut contributed = vec![];
         for (node, mut io) in self.graph.nodes.iter().zip(ios).rev() {
@@ -234,12 +236,25 @@ impl Draft {
         keep: &[Tensor],
         seeds: &[(Tensor, &str)],
     ) -> Result<Draft> {
+        Draft::guarded(graph, target, replicas, keep, seeds, 0)
+    }
+
+    /// As `new`, with `guard` elements around each tensor and no sharing of memory, for the op checks.
+    pub fn guarded(
+        graph: &Graph,
+        target: Target,
+        replicas: usize,
+        keep: &[Tensor],
+        seeds: &[(Tensor, &str)],
+        guard: usize,
+    ) -> Result<Draft> {
         let mut b = Builder {
             graph,
             replicas,
             slots: vec![],
-            storage_slot: HashMap::new(),
-            gradient_slot: HashMap::new(),
+            storage_view: HashMap::new(),
+            gradients: HashMap::new(),
+            guard,
             arena_slot: HashMap::new(),
             kept: keep.iter().map(|t| graph.tensors[t.0].1).collect(),
         };
@@ -260,6 +275,11 @@ impl Draft {
     /// Kernel calls of one replay: forward, backward.
     pub fn dispatches(&self) -> (usize, usize) {
         (self.forward, self.dispatches.len() - self.forward)
+    }
+
+    /// The dispatches as data, for profiles and benchmarks.
+    pub fn steps(&self) -> &[Dispatch] {
+        &self.dispatches
     }
 
     /// Bytes of the plan's own buffers (arenas and inputs not counted), and what they would be without sharing.
@@ -292,18 +312,26 @@ impl Draft {
         }
         let find = |slot: Slot| buffers[slot.0 as usize].clone().expect("a dispatched slot has a buffer");
         let recording = Recording::new(gpu, &self.dispatches, &find)?;
-        Ok(Plan { recording, buffers, views: self.views.clone() })
+        Ok(Plan { recording, own, buffers, views: self.views.clone() })
     }
 }
 
 /// A plan on a device: replay it as often as you like.
 pub struct Plan {
     pub recording: Recording,
+    /// The plan's own memory.
+    pub own: Vec<Buffer>,
     buffers: Vec<Option<Buffer>>,
     views: HashMap<Tensor, TensorViews>,
 }
 
 impl Plan {
+    /// The bind groups of single dispatches of `draft`, to time them one by one.
+    pub fn single(&self, gpu: &Gpu, dispatch: &Dispatch) -> Result<Recording> {
+        let find = |slot: Slot| self.buffers[slot.0 as usize].clone().expect("a dispatched slot has a buffer");
+        Recording::new(gpu, std::slice::from_ref(dispatch), &find)
+    }
+
     /// Reads all replicas of a kept tensor or an input.
     pub fn read<T: Element>(&self, gpu: &Gpu, t: Tensor) -> Result<Vec<T>> {
         self.read_view(gpu, self.views[&t].value)

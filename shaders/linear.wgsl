@@ -1,0 +1,199 @@
+// Fully connected layer, y = x w^T + b, on any GPU: tiles in workgroup memory, 4 x 4 results per invocation.
+//
+//   forward          y  (M, N) = x (M, K) w (N, K)^T + b
+//   backward input   dx (M, K) = dy (M, N) w (N, K)
+//   backward weight  dw (N, K) = dy (M, N)^T x (M, K)
+//   backward bias    db (N)    = sum over M of dy
+//
+// All three products are C (rows, cols) = A (rows, depth) B (depth, cols); only the loads into the tiles differ.
+#import grid
+
+struct Params {
+    m: u32,
+    n: u32,
+    k: u32,
+    w_stride: u32,   // elements from one replica's weights to the next
+    b_stride: u32,
+    has_bias: u32,
+    accumulate: u32, // add to what the output holds
+    slices: u32,     // backward weight and bias: M is summed in this many slices
+}
+
+@group(0) @binding(0) var<uniform> p: Params;
+@group(0) @binding(1) var<storage, read> x: array<f32>;             // (R, M, K)
+@group(0) @binding(2) var<storage, read> w: array<f32>;             // (N, K) every w_stride
+@group(0) @binding(3) var<storage, read> b: array<f32>;             // (N) every b_stride
+@group(0) @binding(4) var<storage, read_write> y: array<f32>;       // (R, M, N)
+@group(0) @binding(5) var<storage, read> dy: array<f32>;            // (R, M, N)
+@group(0) @binding(6) var<storage, read_write> dx: array<f32>;      // (R, M, K)
+@group(0) @binding(7) var<storage, read_write> partial: array<f32>; // (R, slices, N, K) or (R, slices, N)
+@group(0) @binding(8) var<storage, read_write> total: array<f32>;   // dw or db, every w_stride
+
+const TILE = 32u;  // rows and columns of a workgroup's result
+const DEPTH = 16u; // of the tiles of A and B
+const WORKERS = 64u;
+
+var<workgroup> a_tile: array<f32, 512>; // (DEPTH, TILE)
+var<workgroup> b_tile: array<f32, 512>; // (DEPTH, TILE)
+
+// Adds the product of the two tiles to this invocation's 4 x 4 results.
+fn multiply(acc: ptr<function, array<vec4<f32>, 4>>, row: u32, col: u32) {
+    for (var d = 0u; d < DEPTH; d++) {
+        let at_a = d * TILE + row;
+        let at_b = d * TILE + col;
+        let bv = vec4(b_tile[at_b], b_tile[at_b + 1u], b_tile[at_b + 2u], b_tile[at_b + 3u]);
+        for (var i = 0u; i < 4u; i++) {
+            (*acc)[i] += a_tile[at_a + i] * bv;
+        }
+    }
+}
+
+@compute @workgroup_size(64)
+fn linear_forward(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) count: vec3<u32>,
+                  @builtin(local_invocation_index) worker: u32) {
+    let tiles = (p.n + TILE - 1u) / TILE;
+    let group = group_index(id, count);
+    let row0 = group / tiles * TILE;
+    let col0 = group % tiles * TILE;
+    let row = worker / 8u * 4u;
+    let col = worker % 8u * 4u;
+    let x0 = id.z * p.m * p.k;
+    let w0 = id.z * p.w_stride;
+    var acc: array<vec4<f32>, 4>;
+    for (var d0 = 0u; d0 < p.k; d0 += DEPTH) {
+        for (var i = worker; i < TILE * DEPTH; i += WORKERS) {
+            let d = i % DEPTH;
+            let line = i / DEPTH;
+            let inside = d0 + d < p.k;
+            var a = 0.0;
+            var bb = 0.0;
+            if inside && row0 + line < p.m { a = x[x0 + (row0 + line) * p.k + d0 + d]; }
+            if inside && col0 + line < p.n { bb = w[w0 + (col0 + line) * p.k + d0 + d]; }
+            a_tile[d * TILE + line] = a;
+            b_tile[d * TILE + line] = bb;
+        }
+        workgroupBarrier();
+        multiply(&acc, row, col);
+        workgroupBarrier();
+    }
+    for (var i = 0u; i < 4u; i++) {
+        for (var j = 0u; j < 4u; j++) {
+            let r = row0 + row + i;
+            let c = col0 + col + j;
+            if r < p.m && c < p.n {
+                var v = acc[i][j];
+                if p.has_bias == 1u { v += b[id.z * p.b_stride + c]; }
+                y[(id.z * p.m + r) * p.n + c] = v;
+            }
+        }
+    }
+}
+
+@compute @workgroup_size(64)
+fn linear_backward_input(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) count: vec3<u32>,
+                         @builtin(local_invocation_index) worker: u32) {
+    let tiles = (p.k + TILE - 1u) / TILE;
+    let group = group_index(id, count);
+    let row0 = group / tiles * TILE;
+    let col0 = group % tiles * TILE;
+    let row = worker / 8u * 4u;
+    let col = worker % 8u * 4u;
+    let w0 = id.z * p.w_stride;
+    var acc: array<vec4<f32>, 4>;
+    for (var d0 = 0u; d0 < p.n; d0 += DEPTH) {
+        for (var i = worker; i < TILE * DEPTH; i += WORKERS) {
+            let da = i % DEPTH;
+            let line = i / DEPTH;
+            var a = 0.0;
+            if d0 + da < p.n && row0 + line < p.m { a = dy[(id.z * p.m + row0 + line) * p.n + d0 + da]; }
+            a_tile[da * TILE + line] = a;
+            let c = i % TILE;
+            let db = i / TILE;
+            var bb = 0.0;
+            if d0 + db < p.n && col0 + c < p.k { bb = w[w0 + (d0 + db) * p.k + col0 + c]; }
+            b_tile[db * TILE + c] = bb;
+        }
+        workgroupBarrier();
+        multiply(&acc, row, col);
+        workgroupBarrier();
+    }
+    for (var i = 0u; i < 4u; i++) {
+        for (var j = 0u; j < 4u; j++) {
+            let r = row0 + row + i;
+            let c = col0 + col + j;
+            if r < p.m && c < p.k {
+                let at = (id.z * p.m + r) * p.k + c;
+                if p.accumulate == 1u { dx[at] += acc[i][j]; } else { dx[at] = acc[i][j]; }
+            }
+        }
+    }
+}
+
+// The rows of dy and x that belong to a slice of M.
+fn slice_start(slice: u32) -> u32 { return p.m * slice / p.slices; }
+
+@compute @workgroup_size(64)
+fn linear_backward_weight(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) count: vec3<u32>,
+                          @builtin(local_invocation_index) worker: u32) {
+    let tiles = (p.k + TILE - 1u) / TILE;
+    let group = group_index(id, count);
+    let replica = id.z / p.slices;
+    let slice = id.z % p.slices;
+    let row0 = group / tiles * TILE;
+    let col0 = group % tiles * TILE;
+    let row = worker / 8u * 4u;
+    let col = worker % 8u * 4u;
+    let end = slice_start(slice + 1u);
+    var acc: array<vec4<f32>, 4>;
+    for (var d0 = slice_start(slice); d0 < end; d0 += DEPTH) {
+        for (var i = worker; i < TILE * DEPTH; i += WORKERS) {
+            let line = i % TILE;
+            let d = i / TILE;
+            let inside = d0 + d < end;
+            let m = replica * p.m + d0 + d;
+            var a = 0.0;
+            var bb = 0.0;
+            if inside && row0 + line < p.n { a = dy[m * p.n + row0 + line]; }
+            if inside && col0 + line < p.k { bb = x[m * p.k + col0 + line]; }
+            a_tile[d * TILE + line] = a;
+            b_tile[d * TILE + line] = bb;
+        }
+        workgroupBarrier();
+        multiply(&acc, row, col);
+        workgroupBarrier();
+    }
+    for (var i = 0u; i < 4u; i++) {
+        for (var j = 0u; j < 4u; j++) {
+            let r = row0 + row + i;
+            let c = col0 + col + j;
+            if r < p.n && c < p.k { partial[(id.z * p.n + r) * p.k + c] = acc[i][j]; }
+        }
+    }
+}
+
+@compute @workgroup_size(64)
+fn linear_backward_bias(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) count: vec3<u32>,
+                        @builtin(local_invocation_index) worker: u32) {
+    let c = group_index(id, count) * WORKERS + worker;
+    let replica = id.z / p.slices;
+    let slice = id.z % p.slices;
+    if c >= p.n { return; }
+    var sum = 0.0;
+    for (var m = slice_start(slice); m < slice_start(slice + 1u); m++) {
+        sum += dy[(replica * p.m + m) * p.n + c];
+    }
+    partial[id.z * p.n + c] = sum;
+}
+
+// Adds up the slices, in order. Here n * k is the number of weights (k = 1 for a bias).
+@compute @workgroup_size(64)
+fn linear_backward_slices(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) count: vec3<u32>,
+                          @builtin(local_invocation_index) worker: u32) {
+    let i = group_index(id, count) * WORKERS + worker;
+    let len = p.n * p.k;
+    if i >= len { return; }
+    var sum = 0.0;
+    for (var s = 0u; s < p.slices; s++) { sum += partial[(id.z * p.slices + s) * len + i]; }
+    let at = id.z * p.w_stride + i;
+    if p.accumulate == 1u { total[at] += sum; } else { total[at] = sum; }
+}

@@ -1,0 +1,168 @@
+//! What one check of an op is made of.
+
+use std::rc::Rc;
+
+use crate::array::Array;
+use crate::graph::{Dtype, Op, Spec};
+use crate::random::Stream;
+use crate::shape::Shape;
+
+/// The values of an input, drawn anew for each replica.
+#[derive(Clone, Debug)]
+pub enum Fill {
+    /// Uniform in [low, high).
+    Uniform(f64, f64),
+    /// Uniform in [-1, 1] without (-gap, gap): stays away from a kink at 0.
+    AwayFromZero(f64),
+    /// Whole numbers 0 .. n - 1.
+    Below(u32),
+    /// 0 or 1, with this chance of 1.
+    Chance(f64),
+    /// The same given values for every replica.
+    Given(Vec<f64>),
+}
+
+/// How an input enters the graph.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Data, no gradient.
+    Data,
+    /// Data that all replicas share.
+    Shared,
+    /// Data whose gradient is checked.
+    Gradient,
+    /// A trained parameter: lies in the arena, its gradient is checked.
+    Param,
+    /// A running statistic: lies in its arena.
+    Statistic,
+}
+
+#[derive(Clone, Debug)]
+pub struct Input {
+    pub spec: Spec,
+    pub kind: Kind,
+    pub fill: Fill,
+}
+
+impl Input {
+    fn f32(shape: impl Into<Vec<usize>>, kind: Kind) -> Self {
+        Input { spec: Spec::f32(Shape::new(shape)), kind, fill: Fill::Uniform(-1.0, 1.0) }
+    }
+
+    pub fn data(shape: impl Into<Vec<usize>>) -> Self {
+        Input::f32(shape, Kind::Data)
+    }
+
+    pub fn gradient(shape: impl Into<Vec<usize>>) -> Self {
+        Input::f32(shape, Kind::Gradient)
+    }
+
+    pub fn param(shape: impl Into<Vec<usize>>) -> Self {
+        Input::f32(shape, Kind::Param)
+    }
+
+    pub fn statistic(shape: impl Into<Vec<usize>>) -> Self {
+        Input::f32(shape, Kind::Statistic)
+    }
+
+    pub fn u32(shape: impl Into<Vec<usize>>, fill: Fill) -> Self {
+        Input { spec: Spec::u32(Shape::new(shape)), kind: Kind::Data, fill }
+    }
+
+    /// Replaces the values.
+    pub fn filled(self, fill: Fill) -> Self {
+        Input { fill, ..self }
+    }
+
+    /// One copy for all replicas.
+    pub fn shared(self) -> Self {
+        Input { kind: Kind::Shared, ..self }
+    }
+
+    /// The values for replica `r`, rounded to what f32 (or u32) holds.
+    pub(super) fn values(&self, index: usize, r: usize) -> Array<f64> {
+        let r = if self.kind == Kind::Shared { 0 } else { r };
+        let mut stream = Stream::new(0x5EED + r as u64, index as u32);
+        let mut unit = || (stream.uniform(1.0) + 1.0) / 2.0;
+        let values = Array::from_fn(self.spec.shape.clone(), |i| match &self.fill {
+            Fill::Uniform(low, high) => low + unit() * (high - low),
+            Fill::AwayFromZero(gap) => {
+                let v = 2.0 * unit() - 1.0;
+                v.signum() * (gap + v.abs() * (1.0 - gap))
+            }
+            Fill::Below(n) => (unit() * f64::from(*n)).floor(),
+            Fill::Chance(p) => f64::from(unit() < *p),
+            Fill::Given(values) => values[i],
+        });
+        match self.spec.dtype {
+            Dtype::F32 => values.map(|v| f64::from(v as f32)),
+            Dtype::U32 => values,
+        }
+    }
+
+    pub(super) fn wants_gradient(&self) -> bool {
+        matches!(self.kind, Kind::Gradient | Kind::Param)
+    }
+}
+
+/// An error e against a reference v passes when e <= atol + rtol |v|. A value above the default names the observed error.
+#[derive(Clone, Copy, Debug)]
+pub struct Tolerance {
+    pub atol: f64,
+    pub rtol: f64,
+}
+
+impl Default for Tolerance {
+    fn default() -> Self {
+        Tolerance { atol: 1e-5, rtol: 1e-5 }
+    }
+}
+
+impl Tolerance {
+    /// The error as a share of what is allowed: above 1 fails.
+    pub(super) fn share(&self, got: f64, want: f64) -> f64 {
+        if got == want {
+            return 0.0;
+        }
+        let share = (got - want).abs() / (self.atol + self.rtol * want.abs());
+        if share.is_nan() { f64::INFINITY } else { share }
+    }
+}
+
+/// One check of an op. Bench cases have the shapes of real models; they are checked and timed.
+#[derive(Clone, Debug)]
+pub struct Case {
+    pub name: String,
+    pub op: Rc<dyn Op>,
+    pub inputs: Vec<Input>,
+    /// Outputs whose gradients are tried (all f32 ones unless said otherwise).
+    pub seeded: Option<Vec<usize>>,
+    pub forward: Tolerance,
+    pub gradient: Tolerance,
+    pub bench: bool,
+}
+
+impl Case {
+    pub fn new(name: impl Into<String>, op: impl Op + 'static, inputs: Vec<Input>) -> Self {
+        let (forward, gradient) = Default::default();
+        Case { name: name.into(), op: Rc::new(op), inputs, seeded: None, forward, gradient, bench: false }
+    }
+
+    /// Marks a case of real size, for `wmic bench`.
+    pub fn bench(self) -> Self {
+        Case { bench: true, ..self }
+    }
+
+    /// Only these outputs get a gradient.
+    pub fn seeded(self, outputs: &[usize]) -> Self {
+        Case { seeded: Some(outputs.to_vec()), ..self }
+    }
+
+    pub fn forward_tolerance(self, atol: f64, rtol: f64) -> Self {
+        Case { forward: Tolerance { atol, rtol }, ..self }
+    }
+
+    pub fn gradient_tolerance(self, atol: f64, rtol: f64) -> Self {
+        Case { gradient: Tolerance { atol, rtol }, ..self }
+    }
+}

@@ -1,0 +1,20 @@
+//! The one table that says which variant of a kernel runs where. Choices depend on the adapter and on shapes, never on R.
+
+use crate::gpu::{AdapterKind, Target};
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum MatrixProduct {
+    /// Tiles in workgroup memory: any GPU, any shape.
+    Tile,
+    /// Registers and subgroup broadcasts: software adapters with 8 invocations per subgroup, row lengths in whole vec4.
+    Subgroup8,
+}
+
+pub(super) fn matrix_product(target: Target, n: usize, k: usize) -> MatrixProduct {
+    match target {
+        Target { kind: AdapterKind::Software, subgroup: Some(8) } if n % 4 == 0 && k % 4 == 0 => {
+            MatrixProduct::Subgroup8
+        }
+        _ => MatrixProduct::Tile,
+    }
+}
