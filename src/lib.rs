@@ -5,6 +5,7 @@
 pub mod array;
 pub mod error;
 pub mod shape;
+pub mod train;
 
 pub use array::Array;
 pub use error::{Error, Result};
