@@ -4,6 +4,7 @@
 
 pub mod array;
 pub mod error;
+pub mod report;
 pub mod shape;
 pub mod train;
 
