@@ -2,17 +2,21 @@
 //!
 //! Modules are layered; each imports only from the ones above it in this list.
 
+// L0
 pub mod array;
 pub mod error;
 pub mod random;
 pub mod shape;
-
+// L1
 pub mod gpu;
-
+// L2
 pub mod graph;
-
+// L3
 pub mod check;
 pub mod ops;
+// L5
+pub mod report;
+pub mod train;
 
 pub use array::Array;
 pub use error::{Error, Result};

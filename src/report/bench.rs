@@ -1,0 +1,189 @@
+//! Benchmark files: what `wmic bench --json` writes and `--compare` reads.
+
+use std::collections::HashSet;
+use std::fs::File;
+use std::io::Read;
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+
+use crate::{Error, Result};
+
+/// A benchmark file larger than this is not one.
+const MAX_BYTES: u64 = 16 << 20;
+/// Kernel and step results in one file.
+const MAX_RESULTS: usize = 10_000;
+
+/// One benchmark of one adapter.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct BenchReport {
+    pub wmic_version: String,
+    /// ISO 8601, UTC.
+    pub date: String,
+    pub adapter: AdapterInfo,
+    pub host: Host,
+    pub peak: Peak,
+    pub kernels: Vec<KernelResult>,
+    pub steps: Vec<StepResult>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct AdapterInfo {
+    pub name: String,
+    pub vendor: String,
+    /// "Vulkan", "Metal" or "Dx12".
+    pub backend: String,
+    pub driver: String,
+    /// "discrete", "integrated", "virtual", "cpu" or "other".
+    pub kind: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Host {
+    pub os: String,
+    pub cpu: String,
+    pub cores: usize,
+}
+
+/// The best this adapter was measured to do, in 10^9 per second.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Peak {
+    pub f32_gflops: f64,
+    pub bandwidth_gbs: f64,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct KernelResult {
+    pub op: String,
+    /// WGSL entry point.
+    pub kernel: String,
+    /// Shapes and options, unique for the kernel.
+    pub case: String,
+    /// Median time of one dispatch, in microseconds.
+    pub time_us: f64,
+    pub gflops: f64,
+    /// 10^9 bytes per second.
+    pub gbs: f64,
+    /// The larger of the shares of the measured arithmetic and bandwidth peaks; about 0 to 1.
+    pub share_of_peak: f64,
+}
+
+/// A whole training step: forward, backward and update of all replicas.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct StepResult {
+    pub model: String,
+    pub batch: usize,
+    pub replicas: usize,
+    pub ms_per_step: f64,
+    /// Clips of all replicas together, per second.
+    pub clips_per_s: f64,
+    /// Another program doing the same step on the same machine.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub peer: Option<PeerResult>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct PeerResult {
+    pub name: String,
+    pub ms_per_step: f64,
+}
+
+impl KernelResult {
+    /// What makes results of different adapters comparable.
+    pub fn key(&self) -> (&str, &str, &str) {
+        (&self.op, &self.kernel, &self.case)
+    }
+}
+
+impl StepResult {
+    /// What makes results of different adapters comparable.
+    pub fn key(&self) -> (&str, usize, usize) {
+        (&self.model, self.batch, self.replicas)
+    }
+}
+
+impl BenchReport {
+    /// Reads and validates a benchmark file.
+    pub fn load(path: &Path) -> Result<Self> {
+        let mut text = String::new();
+        let file = File::open(path).map_err(Error::io(path))?;
+        file.take(MAX_BYTES + 1).read_to_string(&mut text).map_err(Error::io(path))?;
+        if text.len() as u64 > MAX_BYTES {
+            return Err(Error::data(path, "larger than 16 MiB, so not a benchmark file of wmic"));
+        }
+        let report: BenchReport = serde_json::from_str(&text).map_err(|e| {
+            Error::data_at(path, e.line() as u64, format!("not a benchmark file of wmic: {}", one_line(&e.to_string())))
+        })?;
+        report.validate().map_err(|reason| Error::data(path, one_line(&reason)))?;
+        Ok(report)
+    }
+
+    /// Writes the file whole or not at all.
+    pub fn save(&self, path: &Path) -> Result<()> {
+        let mut text = serde_json::to_string_pretty(self).expect("a report is plain data");
+        text.push('\n');
+        super::write_whole(path, |part| std::fs::write(part, &text).map_err(Error::io(path)))
+    }
+
+    /// Checks what the types do not: texts can be printed, measurements are positive, no result is listed twice.
+    fn validate(&self) -> Result<(), String> {
+        if let Some(text) = self.texts().find(|t| t.len() > 200 || t.contains(char::is_control)) {
+            return Err(format!("{text:?} is not a name of at most 200 printable bytes"));
+        }
+        let positive = |value: f64, what: &str| {
+            if value.is_finite() && value > 0.0 {
+                Ok(())
+            } else {
+                Err(format!("{what} is {value}, expected a positive number"))
+            }
+        };
+        let not_negative = |value: f64, what: &str| {
+            if value >= 0.0 { Ok(()) } else { Err(format!("{what} is {value}, expected 0 or more")) }
+        };
+        if self.kernels.len() + self.steps.len() > MAX_RESULTS {
+            return Err(format!("lists more than {MAX_RESULTS} results"));
+        }
+        positive(self.peak.f32_gflops, "peak.f32_gflops")?;
+        positive(self.peak.bandwidth_gbs, "peak.bandwidth_gbs")?;
+        let (mut kernels, mut steps) = (HashSet::new(), HashSet::new());
+        for k in &self.kernels {
+            let name = format!("kernel {} ({})", k.kernel, k.case);
+            positive(k.time_us, &format!("time_us of {name}"))?;
+            not_negative(k.gflops, &format!("gflops of {name}"))?;
+            not_negative(k.gbs, &format!("gbs of {name}"))?;
+            not_negative(k.share_of_peak, &format!("share_of_peak of {name}"))?;
+            if !kernels.insert(k.key()) {
+                return Err(format!("{name} is listed twice"));
+            }
+        }
+        for s in &self.steps {
+            let name = format!("step {} (batch {}, {} replicas)", s.model, s.batch, s.replicas);
+            positive(s.ms_per_step, &format!("ms_per_step of {name}"))?;
+            positive(s.clips_per_s, &format!("clips_per_s of {name}"))?;
+            if let Some(peer) = &s.peer {
+                positive(peer.ms_per_step, &format!("ms_per_step of the peer of {name}"))?;
+            }
+            if !steps.insert(s.key()) {
+                return Err(format!("{name} is listed twice"));
+            }
+        }
+        Ok(())
+    }
+
+    fn texts(&self) -> impl Iterator<Item = &str> {
+        let (a, h) = (&self.adapter, &self.host);
+        let about = [&self.wmic_version, &self.date, &a.name, &a.vendor, &a.backend, &a.driver, &a.kind, &h.os, &h.cpu];
+        let kernels = self.kernels.iter().flat_map(|k| [&k.op, &k.kernel, &k.case]);
+        let steps = self.steps.iter().flat_map(|s| [Some(&s.model), s.peer.as_ref().map(|p| &p.name)]).flatten();
+        about.into_iter().chain(kernels).chain(steps).map(String::as_str)
+    }
+}
+
+/// A message built from a stranger's file as one short, printable line.
+fn one_line(message: &str) -> String {
+    let mut line: String = super::table::printable(message).chars().take(200).collect();
+    if line.len() < message.len() {
+        line.push('…');
+    }
+    line
+}

@@ -1,0 +1,139 @@
+//! Tables for the terminal: bordered and coloured there, plain columns in a pipe.
+
+use std::io::IsTerminal;
+
+use comfy_table::{Attribute, Cell, CellAlignment, Color, ContentArrangement, ContentLineStyle, LineStyle, TableStyle};
+
+/// How a table is drawn.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Look {
+    /// Borders and bars.
+    pub borders: bool,
+    pub colour: bool,
+    /// Columns to fit in by wrapping; `None` never wraps.
+    pub width: Option<u16>,
+}
+
+impl Look {
+    /// For pipes and files: no border, no colour, one line per row.
+    pub const PLAIN: Look = Look { borders: false, colour: false, width: None };
+
+    /// What standard output is: `PLAIN` unless it is a terminal; colour unless `NO_COLOR` is set or the terminal is dumb.
+    pub fn of_stdout() -> Look {
+        if !std::io::stdout().is_terminal() {
+            return Look::PLAIN;
+        }
+        let set = |name| std::env::var_os(name).is_some_and(|v| !v.is_empty());
+        let dumb = std::env::var_os("TERM").is_some_and(|t| t == "dumb");
+        Look { borders: true, colour: !set("NO_COLOR") && !dumb, width: comfy_table::Table::new().width() }
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Align {
+    Left,
+    Right,
+}
+
+/// Rows of text under a header, the last ones perhaps set off as totals.
+#[derive(Clone, Debug)]
+pub struct Table {
+    columns: Vec<(String, Align)>,
+    rows: Vec<Vec<String>>,
+    totals: Vec<Vec<String>>,
+}
+
+impl Table {
+    pub fn new<S: Into<String>>(columns: impl IntoIterator<Item = (S, Align)>) -> Self {
+        Table { columns: columns.into_iter().map(|(name, a)| (name.into(), a)).collect(), rows: vec![], totals: vec![] }
+    }
+
+    /// Panics if the row has not one cell per column.
+    pub fn row<S: Into<String>>(&mut self, cells: impl IntoIterator<Item = S>) -> &mut Self {
+        let cells = self.cells(cells);
+        self.rows.push(cells);
+        self
+    }
+
+    /// A row in bold below all others. Panics if it has not one cell per column.
+    pub fn total<S: Into<String>>(&mut self, cells: impl IntoIterator<Item = S>) -> &mut Self {
+        let cells = self.cells(cells);
+        self.totals.push(cells);
+        self
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.rows.is_empty()
+    }
+
+    fn cells<S: Into<String>>(&self, cells: impl IntoIterator<Item = S>) -> Vec<String> {
+        let cells: Vec<String> = cells.into_iter().map(|c| printable(&c.into())).collect();
+        assert_eq!(cells.len(), self.columns.len(), "cells in a row");
+        cells
+    }
+
+    /// The table as lines, each ended by a newline.
+    pub fn render(&self, look: Look) -> String {
+        let mut table = comfy_table::Table::new();
+        table.load_style(if look.borders { BORDERED } else { TableStyle::new() });
+        table.set_content_arrangement(match look.width {
+            Some(_) => ContentArrangement::Dynamic,
+            None => ContentArrangement::Disabled,
+        });
+        look.width.map(|w| table.set_width(w));
+        if look.colour {
+            table.enforce_styling();
+        } else {
+            table.force_no_tty();
+        }
+        let bold = |cell: &String| Cell::new(cell).add_attribute(Attribute::Bold);
+        table.set_header(self.columns.iter().map(|(name, _)| bold(name)).collect::<Vec<_>>());
+        table.add_rows(self.rows.iter().map(|row| row.iter().map(coloured).collect::<Vec<_>>()));
+        table.add_rows(self.totals.iter().map(|row| row.iter().map(bold).collect::<Vec<_>>()));
+        let last = self.columns.len().saturating_sub(1);
+        for (i, (column, (_, align))) in table.column_iter_mut().zip(&self.columns).enumerate() {
+            column.set_cell_alignment(match align {
+                Align::Left => CellAlignment::Left,
+                Align::Right => CellAlignment::Right,
+            });
+            column.set_padding(if look.borders { (1, u16::from(i == last)) } else { (0, 2) });
+        }
+        table.lines().map(|line| line.trim_end().to_owned() + "\n").collect()
+    }
+}
+
+/// Bars and verdicts speak in colour too; all other cells stay in the terminal's own.
+fn coloured(cell: &String) -> Cell {
+    let colour = match cell.as_str() {
+        "ok" => Some(Color::Green),
+        "FAILED" => Some(Color::Red),
+        bar if bar.starts_with(EIGHTHS) => Some(Color::Cyan),
+        _ => None,
+    };
+    match colour {
+        Some(colour) => Cell::new(cell).fg(colour),
+        None => Cell::new(cell),
+    }
+}
+
+const EIGHTHS: [char; 8] = ['▏', '▎', '▍', '▌', '▋', '▊', '▉', '█'];
+
+/// A bar of `share` (0 to 1) of `width` characters, to an eighth of a character.
+pub fn bar(share: f64, width: usize) -> String {
+    let eighths = (share.clamp(0.0, 1.0) * (width * 8) as f64).round() as usize;
+    let rest = (eighths % 8).checked_sub(1).map(|i| EIGHTHS[i]);
+    std::iter::repeat_n('█', eighths / 8).chain(rest).collect()
+}
+
+/// `text` without control characters, which could steer the terminal of whoever prints a stranger's file.
+pub fn printable(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
+}
+
+/// A frame with one blank between columns, besides the padding of the cells.
+const BORDERED: TableStyle = TableStyle::new()
+    .top_border(LineStyle::new('╭', '─', '─', '╮'))
+    .header_lines(ContentLineStyle::none().left('│').right('│'))
+    .header_separator(LineStyle::new('├', '─', '─', '┤'))
+    .content_lines(ContentLineStyle::none().left('│').right('│'))
+    .bottom_border(LineStyle::new('╰', '─', '─', '╯'));

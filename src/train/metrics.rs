@@ -1,0 +1,210 @@
+//! Masked multi-label metrics, per class and averaged over the classes, as scikit-learn defines them; all in f64.
+//!
+//! Only observed entries of a (clip, class) matrix take part. A clip is predicted positive at probability >= 0.5, and is
+//! positive where its target is >= 0.5. Where a ratio has a zero denominator, F1, precision and recall are 0
+//! (scikit-learn's `zero_division=0`). What has no meaning at all is `None` and is left out of means: everything about
+//! a class without observed clips, average precision without a positive clip, ROC-AUC with positives or negatives only.
+
+use std::ops::{Add, AddAssign};
+
+use serde::{Deserialize, Serialize};
+
+use crate::Array;
+
+/// Entries of a confusion matrix at the 0.5 threshold.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    pub tp: u64,
+    pub fp: u64,
+    pub fn_: u64,
+    pub tn: u64,
+}
+
+impl Counts {
+    pub fn observed(&self) -> u64 {
+        self.tp + self.fp + self.fn_ + self.tn
+    }
+
+    pub fn positives(&self) -> u64 {
+        self.tp + self.fn_
+    }
+
+    /// F1 of the positive label.
+    pub fn f1_pos(&self) -> Option<f64> {
+        self.defined(f1(self.tp, self.fp, self.fn_))
+    }
+
+    /// Mean of the F1 of the present and of the absent label (`classification_report`'s "macro avg").
+    pub fn f1_pn(&self) -> Option<f64> {
+        self.defined((f1(self.tp, self.fp, self.fn_) + f1(self.tn, self.fn_, self.fp)) / 2.0)
+    }
+
+    /// Mean of the precision of the present and of the absent label.
+    pub fn precision(&self) -> Option<f64> {
+        self.defined((ratio(self.tp, self.tp + self.fp) + ratio(self.tn, self.tn + self.fn_)) / 2.0)
+    }
+
+    /// Mean of the recall of the present and of the absent label.
+    pub fn recall(&self) -> Option<f64> {
+        self.defined((ratio(self.tp, self.tp + self.fn_) + ratio(self.tn, self.tn + self.fp)) / 2.0)
+    }
+
+    fn defined(&self, value: f64) -> Option<f64> {
+        (self.observed() > 0).then_some(value)
+    }
+}
+
+impl Add for Counts {
+    type Output = Counts;
+    fn add(self, o: Counts) -> Counts {
+        Counts { tp: self.tp + o.tp, fp: self.fp + o.fp, fn_: self.fn_ + o.fn_, tn: self.tn + o.tn }
+    }
+}
+
+impl AddAssign for Counts {
+    fn add_assign(&mut self, o: Counts) {
+        *self = *self + o;
+    }
+}
+
+impl std::iter::Sum for Counts {
+    fn sum<I: Iterator<Item = Counts>>(counts: I) -> Counts {
+        counts.fold(Counts::default(), Add::add)
+    }
+}
+
+fn ratio(part: u64, whole: u64) -> f64 {
+    if whole == 0 { 0.0 } else { part as f64 / whole as f64 }
+}
+
+fn f1(tp: u64, fp: u64, fn_: u64) -> f64 {
+    ratio(2 * tp, 2 * tp + fp + fn_)
+}
+
+/// Mean of the values that are there; `None` when there are none.
+pub fn mean(values: impl IntoIterator<Item = Option<f64>>) -> Option<f64> {
+    let (n, sum) = values.into_iter().flatten().fold((0usize, 0.0), |(n, sum), v| (n + 1, sum + v));
+    (n > 0).then(|| sum / n as f64)
+}
+
+/// Sample standard deviation (n - 1) of the values that are there; `None` for fewer than two.
+pub fn std_dev(values: impl IntoIterator<Item = Option<f64>> + Clone) -> Option<f64> {
+    let centre = mean(values.clone())?;
+    let (n, sum) = values.into_iter().flatten().fold((0usize, 0.0), |(n, s), v| (n + 1, s + (v - centre).powi(2)));
+    (n > 1).then(|| (sum / (n - 1) as f64).sqrt())
+}
+
+/// Average precision and ROC-AUC of `(score, positive)` pairs, sorted in place. Equal scores form one threshold:
+/// AP = sum_n (R_n - R_{n-1}) P_n over the thresholds, AUC = the trapezoid rule (a tie counts one half).
+/// `None`: AP without a positive, AUC without a positive or without a negative.
+pub fn ranking(scored: &mut [(f64, bool)]) -> (Option<f64>, Option<f64>) {
+    scored.sort_by(|a, b| b.0.total_cmp(&a.0));
+    let positives = scored.iter().filter(|s| s.1).count() as f64;
+    let negatives = scored.len() as f64 - positives;
+    let (mut tp, mut fp, mut ap, mut area) = (0.0, 0.0, 0.0, 0.0);
+    for tied in scored.chunk_by(|a, b| a.0 == b.0) {
+        let hits = tied.iter().filter(|s| s.1).count() as f64;
+        let misses = tied.len() as f64 - hits;
+        area += misses * (tp + hits / 2.0);
+        tp += hits;
+        fp += misses;
+        ap += hits * tp / (tp + fp);
+    }
+    ((positives > 0.0).then(|| ap / positives), (positives * negatives > 0.0).then(|| area / (positives * negatives)))
+}
+
+/// Metrics of one class.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct ClassMetrics {
+    pub f1_pn: Option<f64>,
+    pub f1_pos: Option<f64>,
+    pub ap: Option<f64>,
+    pub auc: Option<f64>,
+    pub precision: Option<f64>,
+    pub recall: Option<f64>,
+    /// Observed clips that are positive.
+    pub positives: u64,
+    /// Observed clips.
+    pub observed: u64,
+}
+
+/// Metrics of a split: means over the classes where each is defined, the loss, and the pooled F1.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Scores {
+    /// Mean binary cross-entropy over all observed entries of the split, in nats, logarithms clamped at -100.
+    pub loss: Option<f64>,
+    pub f1_pn: Option<f64>,
+    pub f1_pos: Option<f64>,
+    pub map: Option<f64>,
+    pub auc: Option<f64>,
+    pub precision: Option<f64>,
+    pub recall: Option<f64>,
+    /// F1 of the positive label, counts pooled over all classes.
+    pub micro_f1: Option<f64>,
+}
+
+impl Scores {
+    /// Applies `f` to each metric over all of `scores`.
+    pub fn over(scores: &[Scores], f: impl Fn(&[Option<f64>]) -> Option<f64>) -> Scores {
+        let over = |field: fn(&Scores) -> Option<f64>| f(&scores.iter().map(field).collect::<Vec<_>>());
+        Scores {
+            loss: over(|s| s.loss),
+            f1_pn: over(|s| s.f1_pn),
+            f1_pos: over(|s| s.f1_pos),
+            map: over(|s| s.map),
+            auc: over(|s| s.auc),
+            precision: over(|s| s.precision),
+            recall: over(|s| s.recall),
+            micro_f1: over(|s| s.micro_f1),
+        }
+    }
+}
+
+/// Scores (N, K) probabilities against (N, K) targets where `observed` (N, K). Returns the split's scores and each class's.
+/// Panics if the shapes differ.
+pub fn score(p: &Array<f64>, targets: &Array<f32>, observed: &Array<bool>) -> (Scores, Vec<ClassMetrics>) {
+    assert_eq!(p.dims(), targets.dims(), "probabilities against targets");
+    assert_eq!(p.dims(), observed.dims(), "probabilities against observed");
+    let classes = p.shape().last();
+    let (mut loss, mut pooled) = (0.0, Counts::default());
+    let mut per_class = Vec::with_capacity(classes);
+    for class in 0..classes {
+        let mut counts = Counts::default();
+        let mut scored = Vec::new();
+        for i in (class..p.data().len()).step_by(classes).filter(|&i| observed[i]) {
+            let (p, y) = (p[i], f64::from(targets[i]));
+            loss -= y * p.ln().max(-100.0) + (1.0 - y) * (1.0 - p).ln().max(-100.0);
+            match (y >= 0.5, p >= 0.5) {
+                (true, true) => counts.tp += 1,
+                (true, false) => counts.fn_ += 1,
+                (false, true) => counts.fp += 1,
+                (false, false) => counts.tn += 1,
+            }
+            scored.push((p, y >= 0.5));
+        }
+        let (ap, auc) = ranking(&mut scored);
+        pooled += counts;
+        per_class.push(ClassMetrics {
+            f1_pn: counts.f1_pn(),
+            f1_pos: counts.f1_pos(),
+            ap,
+            auc,
+            precision: counts.precision(),
+            recall: counts.recall(),
+            positives: counts.positives(),
+            observed: counts.observed(),
+        });
+    }
+    let over = |field: fn(&ClassMetrics) -> Option<f64>| mean(per_class.iter().map(field));
+    let scores = Scores {
+        loss: (pooled.observed() > 0).then(|| loss / pooled.observed() as f64),
+        f1_pn: over(|c| c.f1_pn),
+        f1_pos: over(|c| c.f1_pos),
+        map: over(|c| c.ap),
+        auc: over(|c| c.auc),
+        precision: over(|c| c.precision),
+        recall: over(|c| c.recall),
+        micro_f1: pooled.f1_pos(),
+    };
+    (scores, per_class)
+}

@@ -1,0 +1,220 @@
+//! Metrics against hand-worked examples, scikit-learn's answers, and their invariants.
+
+use std::f64::consts::LN_2;
+
+use proptest::prelude::*;
+use wmic::Array;
+use wmic::train::metrics::{ClassMetrics, Counts, mean, ranking, score, std_dev};
+use wmic::train::{Evaluation, SeedPredictions, Subject, evaluate};
+
+fn close(got: Option<f64>, want: Option<f64>) -> bool {
+    match (got, want) {
+        (Some(a), Some(b)) => (a - b).abs() < 1e-12,
+        (a, b) => a == b,
+    }
+}
+
+#[track_caller]
+fn assert_close(got: Option<f64>, want: Option<f64>, what: &str) {
+    assert!(close(got, want), "{what}: {got:?} instead of {want:?}");
+}
+
+#[test]
+fn counts_by_hand() {
+    let c = Counts { tp: 3, fp: 1, fn_: 2, tn: 4 };
+    assert_close(c.f1_pos(), Some(6.0 / 9.0), "f1_pos");
+    assert_close(c.f1_pn(), Some((6.0 / 9.0 + 8.0 / 11.0) / 2.0), "f1_pn");
+    assert_close(c.precision(), Some((3.0 / 4.0 + 4.0 / 6.0) / 2.0), "precision");
+    assert_close(c.recall(), Some((3.0 / 5.0 + 4.0 / 5.0) / 2.0), "recall");
+    assert_eq!((c.positives(), c.observed()), (5, 10));
+
+    let never_present = Counts { tn: 4, ..Counts::default() };
+    assert_eq!((never_present.f1_pos(), never_present.f1_pn()), (Some(0.0), Some(0.5)));
+    assert_eq!(Counts::default().f1_pn(), None);
+}
+
+#[test]
+fn ranking_by_hand() {
+    // Thresholds 0.9 (hit), 0.5 (hit and miss tied), 0.1 (miss).
+    let (ap, auc) = ranking(&mut [(0.1, false), (0.5, true), (0.9, true), (0.5, false)]);
+    assert_close(ap, Some(0.5 * 1.0 + 0.5 * 2.0 / 3.0), "ap");
+    assert_close(auc, Some((2.0 + 1.5) / 4.0), "auc");
+    assert_eq!(ranking(&mut [(0.3, false)]), (None, None));
+    assert_eq!(ranking(&mut [(0.3, true)]), (Some(1.0), None));
+    assert_eq!(ranking(&mut []), (None, None));
+}
+
+#[test]
+fn spread_by_hand() {
+    let values = [Some(1.0), None, Some(2.0), Some(3.0)];
+    assert_close(mean(values), Some(2.0), "mean");
+    assert_close(std_dev(values), Some(1.0), "standard deviation");
+    assert_eq!((std_dev([Some(1.0)]), mean([None])), (None, None));
+}
+
+#[test]
+fn loss_is_over_observed_entries_and_clamped() {
+    let p = Array::new([2, 2], vec![0.5, 1.0, 0.25, 0.75]);
+    let y = Array::new([2, 2], vec![1.0, 0.0, 0.0, 1.0]);
+    let loss = |seen: [bool; 4]| score(&p, &y, &Array::new([2, 2], seen.into())).0.loss;
+    assert_close(loss([true, false, false, false]), Some(LN_2), "one entry");
+    assert_close(loss([true, true, false, false]), Some((LN_2 + 100.0) / 2.0), "ln 0 counts as -100");
+    assert_eq!(loss([false; 4]), None);
+}
+
+fn seed<'a>(seed: u64, p: &'a Array<f32>, observed: &'a Array<bool>) -> SeedPredictions<'a> {
+    SeedPredictions { seed, best_epoch: 7, probabilities: p, observed }
+}
+
+fn subject() -> Subject {
+    let text = String::from;
+    Subject { model: text("att"), parameters: 55336, dataset: text("d"), split: text("test"), device: text("g") }
+}
+
+#[test]
+fn seeds_ensemble_and_json() {
+    let classes = ["violin", "cello"].map(String::from);
+    let y = Array::new([2, 2], vec![1.0, 0.0, 0.0, 1.0]);
+    let all = Array::new([2, 2], vec![true; 4]);
+    let right = Array::new([2, 2], vec![0.9, 0.2, 0.4, 0.8]);
+    let wrong = Array::new([2, 2], vec![0.3, 0.6, 0.7, 0.4]);
+    let e = evaluate(subject(), &classes, &y, &[seed(3, &right, &all), seed(5, &wrong, &all)]);
+    assert_eq!((e.per_seed[0].scores.f1_pn, e.per_seed[1].scores.f1_pn), (Some(1.0), Some(0.0)));
+    assert_close(e.mean.f1_pn, Some(0.5), "mean over seeds");
+    assert_close(e.std.f1_pn, Some(0.5f64.sqrt()), "sample deviation");
+    assert_close(e.per_class[0].1.f1_pn, Some(0.5), "class mean over seeds");
+    // Means are 0.6, 0.4, 0.55, 0.6: only clip 1, violin, is wrong.
+    assert_close(e.ensemble.f1_pn, Some((1.0 / 3.0 + 1.0) / 2.0), "ensemble");
+    assert_close(e.ensemble.map, Some(1.0), "ensemble ranks right");
+
+    let json = serde_json::to_string(&e).unwrap();
+    assert!(json.starts_with(r#"{"model":"att","parameters":55336,"dataset":"d","split":"test","device":"g","per_seed":[{"seed":3,"best_epoch":7,"loss":"#), "{json}");
+    assert!(json.find("violin") < json.find("cello"), "class order is kept: {json}");
+    assert_eq!(serde_json::from_str::<Evaluation>(&json).unwrap(), e);
+    assert_eq!(evaluate(subject(), &classes, &y, &[seed(3, &right, &all)]).std.f1_pn, None);
+}
+
+#[test]
+fn each_seed_counts_only_its_own_validation_clips() {
+    let y = Array::new([3, 1], vec![1.0, 0.0, 1.0]);
+    let (a, b) = (Array::new([3, 1], vec![0.9, 0.9, 0.0]), Array::new([3, 1], vec![0.0, 0.1, 0.0]));
+    let (first, second) = (Array::new([3, 1], vec![true, true, false]), Array::new([3, 1], vec![false, true, false]));
+    let e = evaluate(subject(), &["flute".into()], &y, &[seed(0, &a, &first), seed(1, &b, &second)]);
+    assert_eq!((e.per_seed[0].scores.auc, e.per_seed[1].scores.auc), (Some(0.5), None));
+    // Clip 0 is the first seed's alone (0.9), clip 1 is shared (0.5), clip 2 is nobody's.
+    assert_eq!((e.ensemble.auc, e.per_class[0].1.observed, e.per_class[0].1.positives), (Some(1.0), 2, 1));
+}
+
+#[derive(serde::Deserialize)]
+struct Golden {
+    p: Vec<Vec<f64>>,
+    y: Vec<Vec<f32>>,
+    mask: Vec<Vec<u8>>,
+    per_class: Vec<GoldenClass>,
+    mean: std::collections::HashMap<String, f64>,
+    f1_micro: f64,
+}
+
+#[derive(serde::Deserialize)]
+struct GoldenClass {
+    f1_pn: Option<f64>,
+    f1_pos: Option<f64>,
+    precision: Option<f64>,
+    recall: Option<f64>,
+    ap: Option<f64>,
+    auc: Option<f64>,
+    tp: u64,
+    fp: u64,
+    #[serde(rename = "fn")]
+    fn_: u64,
+    tn: u64,
+}
+
+#[test]
+fn as_scikit_learn() {
+    let g: Golden = serde_json::from_str(include_str!("golden/metrics.json")).unwrap();
+    let shape = [g.p.len(), g.per_class.len()];
+    let observed = Array::new(shape, g.mask.concat().iter().map(|&m| m == 1).collect());
+    let (scores, classes) = score(&Array::new(shape, g.p.concat()), &Array::new(shape, g.y.concat()), &observed);
+    for (k, (got, want)) in classes.iter().zip(&g.per_class).enumerate() {
+        let counts = Counts { tp: want.tp, fp: want.fp, fn_: want.fn_, tn: want.tn };
+        let named = [
+            ("f1_pn", got.f1_pn, want.f1_pn),
+            ("f1_pos", got.f1_pos, want.f1_pos),
+            ("precision", got.precision, want.precision),
+            ("recall", got.recall, want.recall),
+            ("ap", got.ap, want.ap),
+            ("auc", got.auc, want.auc),
+            ("f1_pn of counts", counts.f1_pn(), want.f1_pn),
+            ("recall of counts", counts.recall(), want.recall),
+        ];
+        for (name, got, want) in named {
+            assert_close(got, want, &format!("{name} of class {k}"));
+        }
+        assert_eq!((got.positives, got.observed), (counts.positives(), counts.observed()), "class {k}");
+    }
+    let means = [
+        ("f1_pn", scores.f1_pn),
+        ("f1_pos", scores.f1_pos),
+        ("precision", scores.precision),
+        ("recall", scores.recall),
+        ("ap", scores.map),
+        ("auc", scores.auc),
+    ];
+    for (name, got) in means {
+        assert_close(got, Some(g.mean[name]), name);
+    }
+    assert_close(scores.micro_f1, Some(g.f1_micro), "micro F1");
+}
+
+/// One class: (probability in sixteenths, positive, observed) per clip.
+fn clips() -> impl Strategy<Value = Vec<(u8, bool, bool)>> {
+    prop::collection::vec((0..=16u8, any::<bool>(), any::<bool>()), 1..40)
+}
+
+fn score_clips(clips: &[(u8, bool, bool)], p: impl Fn(u8) -> f64) -> ClassMetrics {
+    let shape = [clips.len(), 1];
+    let p = Array::new(shape, clips.iter().map(|c| p(c.0)).collect());
+    let y = Array::new(shape, clips.iter().map(|c| f32::from(c.1)).collect());
+    score(&p, &y, &Array::new(shape, clips.iter().map(|c| c.2).collect())).1[0]
+}
+
+fn sixteenths(v: u8) -> f64 {
+    f64::from(v) / 16.0
+}
+
+proptest! {
+    #[test]
+    fn reversing_the_scores_mirrors_auc(clips in clips()) {
+        let (m, mirrored) = (score_clips(&clips, sixteenths), score_clips(&clips, |v| 1.0 - sixteenths(v)));
+        prop_assert!(close(mirrored.auc, m.auc.map(|a| 1.0 - a)), "{:?} {:?}", m.auc, mirrored.auc);
+    }
+
+    #[test]
+    fn a_monotone_map_keeps_the_ranking(clips in clips()) {
+        let (m, squared) = (score_clips(&clips, sixteenths), score_clips(&clips, |v| sixteenths(v).powi(2)));
+        prop_assert_eq!((m.ap, m.auc), (squared.ap, squared.auc));
+    }
+
+    #[test]
+    fn order_of_clips_does_not_matter((a, b) in clips().prop_flat_map(|c| (Just(c.clone()), Just(c).prop_shuffle()))) {
+        prop_assert_eq!(score_clips(&a, sixteenths), score_clips(&b, sixteenths));
+    }
+
+    #[test]
+    fn unobserved_clips_do_not_matter(clips in clips()) {
+        let seen: Vec<_> = clips.iter().copied().filter(|c| c.2).collect();
+        prop_assert_eq!(score_clips(&clips, sixteenths), score_clips(&seen, sixteenths));
+    }
+
+    #[test]
+    fn metrics_lie_between_0_and_1(clips in clips()) {
+        let m = score_clips(&clips, sixteenths);
+        for v in [m.f1_pn, m.f1_pos, m.ap, m.auc, m.precision, m.recall].into_iter().flatten() {
+            prop_assert!((0.0..=1.0 + 1e-12).contains(&v), "{:?}", m);
+        }
+        prop_assert_eq!(m.ap.is_some(), m.positives > 0);
+        prop_assert_eq!(m.auc.is_some(), m.positives > 0 && m.positives < m.observed);
+        prop_assert_eq!(m.f1_pn.is_some(), m.observed > 0);
+    }
+}
