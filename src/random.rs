@@ -20,6 +20,18 @@ pub fn key(seed: u64) -> [u32; 2] {
     [seed as u32, (seed >> 32) as u32]
 }
 
+/// Dropout's chance `p` as kernels take it: words below the threshold drop, kept values are scaled by 1 / (1 - p).
+pub fn dropout_threshold(p: f64) -> (u32, f32) {
+    ((p * 4_294_967_296.0) as u32, (1.0 / (1.0 - p)) as f32)
+}
+
+/// The factor of element `i` of a tensor, as in `shaders/shared/dropout.wgsl`. `clock` = [seed low, seed high, step, 0].
+pub fn dropout_factor(i: usize, stream: u32, clock: [u32; 4], p: f64) -> f64 {
+    let (threshold, scale) = dropout_threshold(p);
+    let words = philox([(i / 4) as u32, stream, clock[2], 0xD20], [clock[0], clock[1]]);
+    if words[i % 4] < threshold { 0.0 } else { f64::from(scale) }
+}
+
 /// An endless stream of numbers for one (seed, stream) pair, for weights' first values.
 pub struct Stream {
     key: [u32; 2],

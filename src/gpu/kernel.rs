@@ -72,6 +72,7 @@ pub(super) struct Kernel {
 const SHARED: &[(&str, &str)] = &[
     ("philox", include_str!("../../shaders/shared/philox.wgsl")),
     ("grid", include_str!("../../shaders/shared/grid.wgsl")),
+    ("dropout", include_str!("../../shaders/shared/dropout.wgsl")),
 ];
 
 /// Replaces each line `#import name` by `shaders/shared/name.wgsl`.
@@ -81,7 +82,7 @@ pub fn resolve_imports(file: &str, source: &str) -> Result<String> {
         match line.strip_prefix("#import ") {
             None => out.push_str(line),
             Some(name) => match SHARED.iter().find(|(n, _)| *n == name.trim()) {
-                Some((_, text)) => out.push_str(text),
+                Some((_, text)) => out.push_str(&resolve_imports(file, text)?),
                 None => {
                     return Err(Error::Shader { file: file.into(), reason: format!("no shared shader named {name}") });
                 }
