@@ -1,5 +1,7 @@
 //! L3: one room per op. Adding an op is its file, its `.wgsl` and one line in [`ROOMS`].
 
+pub mod activation;
+pub mod add;
 pub mod linear;
 mod variants;
 
@@ -16,4 +18,4 @@ pub struct Room {
 }
 
 /// Every op of wmic.
-pub const ROOMS: &[Room] = &[linear::ROOM];
+pub const ROOMS: &[Room] = &[linear::ROOM, activation::ROOM, add::ROOM];
