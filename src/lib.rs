@@ -3,7 +3,9 @@
 //! Modules are layered; each imports only from the ones above it in this list.
 
 pub mod array;
+pub mod data;
 pub mod error;
+pub mod files;
 pub mod shape;
 
 pub use array::Array;
