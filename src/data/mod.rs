@@ -78,6 +78,12 @@ impl Dataset {
     pub fn load(path: impl AsRef<Path>) -> Result<Dataset> {
         openmic::load(path.as_ref())
     }
+
+    /// The folder's name, for reports.
+    pub fn name(&self) -> String {
+        let full = self.path.canonicalize().unwrap_or_else(|_| self.path.clone());
+        full.file_name().map_or_else(|| full.display().to_string(), |n| n.to_string_lossy().into_owned())
+    }
 }
 
 /// Loads features alone, for prediction: from an npz with `X` (N, T, 128) and, optionally, `sample_key` (else the keys are
