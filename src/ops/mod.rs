@@ -2,7 +2,10 @@
 
 pub mod activation;
 pub mod add;
+pub mod attention_pool;
+pub mod batch_norm;
 pub mod linear;
+pub mod mean_pool;
 mod variants;
 
 use crate::check::Case;
@@ -18,4 +21,5 @@ pub struct Room {
 }
 
 /// Every op of wmic.
-pub const ROOMS: &[Room] = &[linear::ROOM, activation::ROOM, add::ROOM];
+pub const ROOMS: &[Room] =
+    &[linear::ROOM, activation::ROOM, add::ROOM, batch_norm::ROOM, attention_pool::ROOM, mean_pool::ROOM];
