@@ -221,19 +221,17 @@ fn read_header(reader: &mut impl Read) -> Result<(NpyHeader, u64), String> {
     reader.read_exact(&mut bytes[start..]).map_err(damaged)?;
 
     let text = &bytes[start..];
+    let shown =
+        || String::from_utf8_lossy(text).trim().chars().take(120).collect::<String>().escape_debug().to_string();
     let count = |wanted: fn(u8) -> bool| text.iter().filter(|&&b| wanted(b)).count();
     // Decimal sizes of at most 19 digits in all have a product below 10^19 < 2^64.
     if count(|b| b.is_ascii_digit()) > 19 || text.windows(2).any(|w| w[0] == b'0' && w[1].is_ascii_alphabetic()) {
-        let text = String::from_utf8_lossy(text);
-        return Err(format!(
-            "has an absurd shape: {}",
-            text.trim().chars().take(200).collect::<String>().escape_debug()
-        ));
+        return Err(format!("has an absurd shape: {}", shown()));
     }
     if count(|b| matches!(b, b'(' | b'[' | b'{')) > 4 {
         return Err("is a structured array; a plain one is expected".into());
     }
-    let header = NpyHeader::from_reader(&bytes[..]).map_err(|e| format!("has an unreadable header ({e})"))?;
+    let header = NpyHeader::from_reader(&bytes[..]).map_err(|_| format!("has an unreadable header: {}", shown()))?;
     Ok((header, bytes.len() as u64))
 }
 

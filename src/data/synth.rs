@@ -48,10 +48,10 @@ const SHOWN_IN: RangeInclusive<usize> = 1..=3;
 /// Share of an instance, in per cent, that the pattern of a present class takes.
 const PRESENT: RangeInclusive<i32> = 90..=100;
 /// Share of every instance, in per cent, that the pattern of the faint, absent class takes.
-const FAINT: RangeInclusive<i32> = 10..=20;
+const FAINT: RangeInclusive<i32> = 16..=24;
 /// Background: a random level for each feature of a clip, plus noise for each instance, both uniform around 128.
-const LEVEL: RangeInclusive<i32> = -60..=60;
-const NOISE: RangeInclusive<i32> = -60..=60;
+const LEVEL: RangeInclusive<i32> = -20..=20;
+const NOISE: RangeInclusive<i32> = -30..=30;
 /// In how many of 100 clips 1, 2, ... labels are known: 3.06 of 20 on average.
 const KNOWN_LABELS: [usize; 6] = [10, 22, 33, 25, 7, 3];
 /// In how many of 100 draws a known label is a positive one, while the clip has any left.
@@ -134,11 +134,14 @@ fn draw_clip(rng: &mut impl Rng, track: u32, patterns: &[[i32; WIDTH]]) -> Clip 
     classes.shuffle(rng);
     let (present, absent) = classes.split_at(rng.random_range(POLYPHONY));
 
+    // Dealt from one deck, so no instance shows two classes, and enough is left for the last class to show at all.
+    let mut deck: Vec<usize> = (0..INSTANCES).collect();
+    deck.shuffle(rng);
     let mut activity = Vec::new();
-    for &class in present {
-        let mut instances: Vec<usize> = (0..INSTANCES).collect();
-        instances.shuffle(rng);
-        activity.extend(instances[..rng.random_range(SHOWN_IN)].iter().map(|&t| (class, t)));
+    for (dealt, &class) in present.iter().enumerate() {
+        let spare = deck.len() - (present.len() - dealt - 1);
+        let count = rng.random_range(SHOWN_IN).min(spare);
+        activity.extend(deck.drain(..count).map(|t| (class, t)));
     }
     activity.sort_unstable();
 
@@ -146,12 +149,12 @@ fn draw_clip(rng: &mut impl Rng, track: u32, patterns: &[[i32; WIDTH]]) -> Clip 
     let faint = rng.random_range(FAINT);
     let mut values = Vec::with_capacity(INSTANCES * WIDTH);
     for t in 0..INSTANCES {
-        let shown: Vec<usize> = activity.iter().filter(|a| a.1 == t).map(|a| a.0).collect();
-        let share = if shown.is_empty() { 0 } else { rng.random_range(PRESENT) };
+        let shown = activity.iter().find(|active| active.1 == t).map(|active| &patterns[active.0]);
+        let share = rng.random_range(PRESENT);
         for f in 0..WIDTH {
             let background = mix(level[f] + rng.random_range(NOISE), patterns[absent[0]][f], faint);
-            let pattern = shown.iter().map(|&k| patterns[k][f]).sum::<i32>() / shown.len().max(1) as i32;
-            values.push(mix(background, pattern, share).clamp(0, 255) as u8);
+            let value = shown.map_or(background, |pattern| mix(background, pattern[f], share));
+            values.push(value.clamp(0, 255) as u8);
         }
     }
 
