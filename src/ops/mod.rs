@@ -2,7 +2,9 @@
 
 pub mod activation;
 pub mod add;
+pub mod gather;
 pub mod linear;
+pub mod sample;
 mod variants;
 
 use crate::check::Case;
@@ -18,4 +20,4 @@ pub struct Room {
 }
 
 /// Every op of wmic.
-pub const ROOMS: &[Room] = &[linear::ROOM, activation::ROOM, add::ROOM];
+pub const ROOMS: &[Room] = &[linear::ROOM, activation::ROOM, add::ROOM, sample::ROOM, gather::ROOM];
