@@ -4,8 +4,10 @@ pub mod activation;
 pub mod add;
 pub mod attention_pool;
 pub mod batch_norm;
+pub mod gather;
 pub mod linear;
 pub mod mean_pool;
+pub mod sample;
 mod variants;
 
 use crate::check::Case;
@@ -21,5 +23,14 @@ pub struct Room {
 }
 
 /// Every op of wmic.
-pub const ROOMS: &[Room] =
-    &[linear::ROOM, activation::ROOM, add::ROOM, batch_norm::ROOM, attention_pool::ROOM, mean_pool::ROOM];
+#[rustfmt::skip]
+pub const ROOMS: &[Room] = &[
+    sample::ROOM,
+    gather::ROOM,
+    linear::ROOM,
+    batch_norm::ROOM,
+    activation::ROOM,
+    add::ROOM,
+    mean_pool::ROOM,
+    attention_pool::ROOM,
+];
