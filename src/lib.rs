@@ -15,6 +15,7 @@ pub mod graph;
 pub mod check;
 pub mod ops;
 // L5
+pub mod bench;
 pub mod report;
 pub mod train;
 
