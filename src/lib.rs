@@ -19,6 +19,7 @@ pub mod ops;
 // L4
 pub mod nn;
 // L5
+pub mod bench;
 pub mod report;
 pub mod train;
 

@@ -1,28 +1,18 @@
-//! Every case of every op on this machine's adapter, with the kernel variants of this adapter and with the portable ones.
+//! Every case of every op on this machine's adapter, with the portable kernel variants and with those of this adapter.
 
-use wmic::check::check;
-use wmic::gpu::{AdapterKind, Gpu, Target};
-use wmic::ops::ROOMS;
+use wmic::check::list;
+use wmic::gpu::Gpu;
+use wmic::ops::{ROOMS, select};
 
 #[test]
 fn every_kernel_agrees_with_its_reference() {
     let gpu = Gpu::open(None).expect("an adapter (software Vulkan will do)");
-    let own = gpu.adapter().target();
-    let portable = Target { kind: AdapterKind::Discrete, subgroup: None };
-    let targets = if own == portable { vec![own] } else { vec![own, portable] };
+    let checks = list(&select(None).unwrap(), gpu.adapter().target()).expect("all cases can be described");
     let mut failed = vec![];
-    let mut run = 0;
-    for room in ROOMS {
-        for case in (room.cases)() {
-            for &target in &targets {
-                let outcome = check(&gpu, &case, target).unwrap_or_else(|e| panic!("{} {}: {e}", room.name, case.name));
-                run += 1;
-                if !outcome.passed() {
-                    failed.push(format!("{} / {} / {target:?}: {}", room.name, case.name, outcome.failures.join("; ")));
-                }
-            }
-        }
+    for outcome in checks.iter().map(|check| check.run(&gpu)).filter(|outcome| !outcome.passed()) {
+        let (op, case, target) = (outcome.op, outcome.case, outcome.target);
+        failed.push(format!("{op} / {case} / {target}: {}", outcome.failures.join("; ")));
     }
-    assert!(failed.is_empty(), "{} of {run} checks failed:\n{}", failed.len(), failed.join("\n"));
-    assert!(run >= ROOMS.len() * 2, "every room has cases");
+    assert!(failed.is_empty(), "{} of {} checks failed:\n{}", failed.len(), checks.len(), failed.join("\n"));
+    assert!(checks.len() >= ROOMS.len() * 2, "every room has cases");
 }

@@ -148,6 +148,10 @@ impl Case {
         Case { name: name.into(), op: Rc::new(op), inputs, seeded: None, forward, gradient, bench: false }
     }
 
+    pub(crate) fn specs(&self) -> Vec<Spec> {
+        self.inputs.iter().map(|i| i.spec.clone()).collect()
+    }
+
     /// Marks a case of real size, for `wmic bench`.
     pub fn bench(self) -> Self {
         Case { bench: true, ..self }

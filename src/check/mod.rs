@@ -5,7 +5,11 @@
 //! where two consumers accumulate; the same bits when replayed; and for replica r of 3 the bits of r alone.
 
 mod case;
+mod fixture;
+mod list;
 mod run;
 
 pub use case::{Case, Fill, Input, Kind, Tolerance};
+pub(crate) use fixture::Fixture;
+pub use list::{Check, list};
 pub use run::{Outcome, check};

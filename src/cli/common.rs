@@ -5,12 +5,13 @@ use std::path::Path;
 
 use serde::Serialize;
 
-use crate::data::Dataset;
-use crate::error::Result;
-use crate::files::write_atomic;
-use crate::report::Look;
-use crate::report::evaluation::{class_table, summary};
-use crate::train::Evaluation;
+use super::output::{print, print_json};
+use wmic::data::Dataset;
+use wmic::Result;
+use wmic::files::write_atomic;
+use wmic::report::Look;
+use wmic::report::evaluation::{class_table, summary};
+use wmic::train::Evaluation;
 
 /// Loads a dataset and says on stderr what is odd about it.
 pub fn load_dataset(path: &Path) -> Result<Dataset> {
@@ -22,22 +23,11 @@ pub fn load_dataset(path: &Path) -> Result<Dataset> {
 }
 
 /// The per-class table and the summary line, or the JSON object.
-pub fn print_evaluation(evaluation: &Evaluation, json: bool) -> Result<()> {
+pub fn print_evaluation(evaluation: &Evaluation, json: bool) -> anyhow::Result<()> {
     if json {
         return print_json(evaluation);
     }
-    let text = format!("{}\n{}", class_table(evaluation, Look::of_stdout()), summary(evaluation));
-    print(&text)
-}
-
-/// Writes to stdout; a reader that has gone away ends the program quietly (see `main`).
-pub fn print(text: &str) -> Result<()> {
-    let mut out = std::io::stdout().lock();
-    out.write_all(text.as_bytes()).and_then(|()| out.write_all(b"\n")).map_err(crate::Error::io("stdout"))
-}
-
-pub fn print_json(value: &impl Serialize) -> Result<()> {
-    print(&serde_json::to_string_pretty(value).expect("results serialise"))
+    print(&format!("{}\n{}\n", class_table(evaluation, Look::of_stdout()), summary(evaluation)))
 }
 
 pub fn write_json(path: &Path, value: &impl Serialize) -> Result<()> {

@@ -1,14 +1,14 @@
 //! `wmic export`
 
 use std::path::PathBuf;
-use std::process::ExitCode;
 
-use crate::error::{Error, Result};
-use crate::train::weights::{About, export};
-use crate::train::{RunDir, Trained};
+use super::Verdict;
+use wmic::Error;
+use wmic::train::weights::{About, export};
+use wmic::train::{RunDir, Trained};
 
 /// Write one seed's best weights with PyTorch's names and shapes
-#[derive(clap::Args, Debug)]
+#[derive(clap::Args)]
 pub struct Args {
     /// Run directory of `wmic train`
     run: PathBuf,
@@ -20,15 +20,17 @@ pub struct Args {
     out: PathBuf,
 }
 
-pub fn run(args: Args) -> Result<ExitCode> {
-    let trained = Trained::load(&RunDir::open(&args.run)?)?;
-    let seeds = &trained.about.seeds;
-    let Some(r) = seeds.iter().position(|s| *s == args.seed) else {
-        return Err(Error::Usage(format!("the run has no seed {}; it has {seeds:?}", args.seed)));
-    };
-    let best_epochs = vec![trained.about.best_epochs[r]];
-    let about = About { seeds: vec![args.seed], best_epochs, ..trained.about.clone() };
-    export(&args.out, &trained.layout, &trained.blocks[r], &about)?;
-    eprintln!("seed {} (epoch {}) written to {}", args.seed, about.best_epochs[0], args.out.display());
-    Ok(ExitCode::SUCCESS)
+impl Args {
+    pub fn run(self) -> anyhow::Result<Verdict> {
+        let trained = Trained::load(&RunDir::open(&self.run)?)?;
+        let seeds = &trained.about.seeds;
+        let Some(r) = seeds.iter().position(|s| *s == self.seed) else {
+            return Err(Error::Usage(format!("the run has no seed {}; it has {seeds:?}", self.seed)));
+        };
+        let best_epochs = vec![trained.about.best_epochs[r]];
+        let about = About { seeds: vec![self.seed], best_epochs, ..trained.about.clone() };
+        export(&self.out, &trained.layout, &trained.blocks[r], &about)?;
+        eprintln!("seed {} (epoch {}) written to {}", self.seed, about.best_epochs[0], self.out.display());
+        Ok(Verdict::Done)
+    }
 }

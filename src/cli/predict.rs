@@ -3,23 +3,23 @@
 use std::collections::BTreeMap;
 use std::io::Write as _;
 use std::path::PathBuf;
-use std::process::ExitCode;
 
 use serde::Serialize;
 
-use super::common::{print, print_json};
-use crate::data::{Dataset, Features, load_features};
-use crate::error::{Error, Result};
-use crate::gpu::Gpu;
-use crate::report::Look;
-use crate::report::table::{Align, Table, bar, printable};
-use crate::train::metrics::std_dev;
-use crate::train::predictor::Predictions;
-use crate::train::weights::About;
-use crate::train::{RunDir, Trained};
+use super::output::{print, print_json};
+use super::{Device, Verdict};
+use wmic::data::{Dataset, Features, load_features};
+use wmic::Error;
+use wmic::gpu::Gpu;
+use wmic::report::Look;
+use wmic::report::table::{Align, Table, bar, printable};
+use wmic::train::metrics::std_dev;
+use wmic::train::predictor::Predictions;
+use wmic::train::weights::About;
+use wmic::train::{RunDir, Trained};
 
 /// Say which instruments are in clips: ensemble mean and spread of the seeds, and where attention looks
-#[derive(clap::Args, Debug)]
+#[derive(clap::Args)]
 pub struct Args {
     /// Run directory of `wmic train`
     run: PathBuf,
@@ -34,9 +34,8 @@ pub struct Args {
     /// Instruments shown per clip in the table
     #[arg(long, value_name = "N", default_value_t = 5)]
     top: usize,
-    /// Adapter: its index in `wmic devices` or a part of its name [default: the fastest kind]
-    #[arg(long, value_name = "NAME|INDEX")]
-    device: Option<String>,
+    #[command(flatten)]
+    device: Device,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -73,26 +72,28 @@ struct Probability {
     std: Option<f32>,
 }
 
-pub fn run(args: Args) -> Result<ExitCode> {
-    let trained = Trained::load(&RunDir::open(&args.run)?)?;
-    let (keys, features) = load_features(&args.features)?;
-    let gpu = Gpu::open(args.device.as_deref())?;
-    let predictions = trained.predict(&gpu, &features)?;
-    if args.attention && predictions.attention.is_none() {
-        return Err(Error::Usage(format!("{} has no attention; leave out --attention", trained.about.model)));
+impl Args {
+    pub fn run(self) -> anyhow::Result<Verdict> {
+        let trained = Trained::load(&RunDir::open(&self.run)?)?;
+        let (keys, features) = load_features(&self.features)?;
+        let gpu = self.device.open()?;
+        let predictions = trained.predict(&gpu, &features)?;
+        if self.attention && predictions.attention.is_none() {
+            return Err(Error::Usage(format!("{} has no attention; leave out --attention", trained.about.model)));
+        }
+        let all: Vec<usize> = (0..keys.len()).collect();
+        let answer = answer(&trained, &predictions, &keys, &features, &all, self.attention);
+        match self.format {
+            Format::Json => print_json(&answer)?,
+            Format::Csv => csv(&answer)?,
+            Format::Table => table(&answer, self.top)?,
+        }
+        Ok(Verdict::Done)
     }
-    let all: Vec<usize> = (0..keys.len()).collect();
-    let answer = answer(&trained, &predictions, &keys, &features, &all, args.attention);
-    match args.format {
-        Format::Json => print_json(&answer)?,
-        Format::Csv => csv(&answer)?,
-        Format::Table => table(&answer, args.top)?,
-    }
-    Ok(ExitCode::SUCCESS)
 }
 
 /// Prints what a run says about some clips of a dataset, with attention. For `wmic demo`.
-pub fn show(gpu: &Gpu, run: &RunDir, data: &Dataset, clips: &[usize]) -> Result<()> {
+pub fn show(gpu: &Gpu, run: &RunDir, data: &Dataset, clips: &[usize]) -> anyhow::Result<()> {
     let trained = Trained::load(run)?;
     let predictions = trained.predict(gpu, &data.features)?;
     table(&answer(&trained, &predictions, &data.keys, &data.features, clips, true), 4)
@@ -133,7 +134,7 @@ fn weights(p: &Predictions, clip: usize, class: usize, length: usize) -> Vec<f32
     (0..length).map(at).collect()
 }
 
-fn csv(answer: &Answer) -> Result<()> {
+fn csv(answer: &Answer) -> anyhow::Result<()> {
     let failed = |e: csv::Error| Error::io("stdout")(e.into());
     let mut out = csv::Writer::from_writer(std::io::stdout().lock());
     let longest = answer.clips.iter().filter_map(|c| c.attention.as_ref()?.values().map(Vec::len).max()).max().unwrap_or(0);
@@ -153,7 +154,7 @@ fn csv(answer: &Answer) -> Result<()> {
     out.flush().map_err(Error::io("stdout"))
 }
 
-fn table(answer: &Answer, top: usize) -> Result<()> {
+fn table(answer: &Answer, top: usize) -> anyhow::Result<()> {
     let with_attention = answer.clips.iter().any(|c| c.attention.is_some());
     let mut columns = vec![("clip", Align::Left), ("instrument", Align::Left), ("", Align::Left), ("p", Align::Right)];
     columns.push(("±", Align::Right));

@@ -1,13 +1,12 @@
 //! `wmic synth`
 
 use std::path::PathBuf;
-use std::process::ExitCode;
 
-use crate::data::synth;
-use crate::error::Result;
+use super::Verdict;
+use wmic::data::synth;
 
 /// Write a small dataset whose answer is known, in OpenMIC-2018's layout
-#[derive(clap::Args, Debug)]
+#[derive(clap::Args)]
 pub struct Args {
     /// Folder to create
     dir: PathBuf,
@@ -19,9 +18,11 @@ pub struct Args {
     seed: u64,
 }
 
-pub fn run(args: Args) -> Result<ExitCode> {
-    synth(&args.dir, args.clips as usize, args.seed)?;
-    let dir = args.dir.display();
-    eprintln!("{} clips written to {dir}; train on them with: wmic train {dir}", args.clips);
-    Ok(ExitCode::SUCCESS)
+impl Args {
+    pub fn run(self) -> anyhow::Result<Verdict> {
+        synth(&self.dir, self.clips as usize, self.seed)?;
+        let dir = self.dir.display();
+        eprintln!("{} clips written to {dir}; train on them with: wmic train {dir}", self.clips);
+        Ok(Verdict::Done)
+    }
 }

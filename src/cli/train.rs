@@ -2,7 +2,6 @@
 
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
-use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -10,16 +9,18 @@ use clap::builder::PossibleValuesParser;
 use indicatif::{ProgressBar, ProgressStyle};
 
 use super::common::{load_dataset, print_evaluation, write_json};
-use crate::error::{Error, Result};
-use crate::gpu::Gpu;
-use crate::nn;
-use crate::report::numbers;
-use crate::train::run::{Circumstances, EpochRow, Record, one_line};
-use crate::train::trainer::splits;
-use crate::train::{Config, End, Event, Loss, RunDir, Select, Split, Trained, Trainer};
+use super::output::print;
+use super::{Device, Verdict};
+use wmic::{Error, Result};
+use wmic::gpu::Gpu;
+use wmic::nn;
+use wmic::report::numbers;
+use wmic::train::run::{Circumstances, EpochRow, Record, one_line};
+use wmic::train::trainer::splits;
+use wmic::train::{Config, End, Event, Loss, RunDir, Select, Split, Trained, Trainer};
 
 /// Train a recogniser, several seeds side by side, and evaluate it on the test split
-#[derive(clap::Args, Debug)]
+#[derive(clap::Args)]
 pub struct Args {
     /// Folder in OpenMIC-2018's layout (see `wmic synth`); with --config or --resume the one named there
     #[arg(required_unless_present_any = ["config", "resume"])]
@@ -87,9 +88,8 @@ pub struct Args {
         "select", "patience", "val_fraction", "config", "init", "out", "force",
     ])]
     resume: Option<PathBuf>,
-    /// Adapter: its index in `wmic devices` or a part of its name [default: the fastest kind]
-    #[arg(long, value_name = "NAME|INDEX")]
-    device: Option<String>,
+    #[command(flatten)]
+    device: Device,
     /// Print test.json to stdout instead of tables
     #[arg(long)]
     json: bool,
@@ -158,36 +158,38 @@ fn read_config(path: &Path, model: Option<&str>, dataset: Option<&Path>) -> Resu
     given.try_into().map_err(bad)
 }
 
-pub fn run(args: Args) -> Result<ExitCode> {
-    let (run, config) = match &args.resume {
-        Some(dir) => {
-            let run = RunDir::open(dir)?;
-            let mut config = run.record()?.config;
-            if let Some(dataset) = &args.dataset {
-                config.dataset = dataset.clone();
+impl Args {
+    pub fn run(self) -> anyhow::Result<Verdict> {
+        let (run, config) = match &self.resume {
+            Some(dir) => {
+                let run = RunDir::open(dir)?;
+                let mut config = run.record()?.config;
+                if let Some(dataset) = &self.dataset {
+                    config.dataset = dataset.clone();
+                }
+                (Some(run), config)
             }
-            (Some(run), config)
-        }
-        None => (None, args.settings()?),
-    };
-    let data = load_dataset(&config.dataset)?;
-    let gpu = Gpu::open(args.device.as_deref())?;
-    let run = match run {
-        Some(run) => run,
-        None => RunDir::create(&args.out(&config), args.force)?,
-    };
-    train(&gpu, &config, &data, &run, args.resume.is_some(), args.json)
+            None => (None, self.settings()?),
+        };
+        let data = load_dataset(&config.dataset)?;
+        let gpu = self.device.open()?;
+        let run = match run {
+            Some(run) => run,
+            None => RunDir::create(&self.out(&config), self.force)?,
+        };
+        train(&gpu, &config, &data, &run, self.resume.is_some(), self.json)
+    }
 }
 
 /// Trains, evaluates on the test split, prints. Shared with `wmic demo`.
 pub fn train(
     gpu: &Gpu,
     config: &Config,
-    data: &crate::data::Dataset,
+    data: &wmic::data::Dataset,
     run: &RunDir,
     resumed: bool,
     json: bool,
-) -> Result<ExitCode> {
+) -> anyhow::Result<Verdict> {
     let mut trainer = Trainer::new(gpu, config, data, run)?;
     if !resumed {
         let adapter = gpu.adapter();
@@ -222,15 +224,15 @@ pub fn train(
     display.finish();
     if end == End::Interrupted {
         eprintln!("wmic: interrupted; the state is saved, continue with: wmic train --resume {}", run.path().display());
-        return Ok(ExitCode::from(130));
+        return Ok(Verdict::Interrupted);
     }
     let evaluation = Trained::load(run)?.evaluate(gpu, data, Split::Test)?;
     write_json(&run.test(), &evaluation)?;
     print_evaluation(&evaluation, json)?;
     if !json {
-        println!("saved in {}", run.path().display());
+        print(&format!("saved in {}\n", run.path().display()))?;
     }
-    Ok(ExitCode::SUCCESS)
+    Ok(Verdict::Done)
 }
 
 /// The first Ctrl-C asks training to save and stop; a second one ends the program at once.

@@ -1,5 +1,6 @@
 //! Finding and choosing an adapter.
 
+use std::collections::BTreeMap;
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
@@ -37,6 +38,22 @@ pub struct Target {
     pub subgroup: Option<u32>,
 }
 
+impl Target {
+    /// Runs on any GPU; what the kernel variants of all other targets are held against.
+    pub const PORTABLE: Target = Target { kind: AdapterKind::Discrete, subgroup: None };
+}
+
+/// Short, for tables: "portable", "software", "software/8".
+impl fmt::Display for Target {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        if *self == Target::PORTABLE {
+            return f.write_str("portable");
+        }
+        f.write_str(&format!("{:?}", self.kind).to_lowercase())?;
+        self.subgroup.map_or(Ok(()), |n| write!(f, "/{n}"))
+    }
+}
+
 /// What is known of an adapter before it is opened.
 #[derive(Clone, Debug, Serialize)]
 pub struct Adapter {
@@ -56,12 +73,29 @@ pub struct Adapter {
     pub max_invocations: u32,
     pub subgroup: (u32, u32),
     /// Optional features of use to kernels and benchmarks, and whether they are there.
-    pub features: Vec<(&'static str, bool)>,
+    pub features: BTreeMap<&'static str, bool>,
 }
 
 impl Adapter {
+    /// The maker behind the PCI or Khronos vendor number.
+    pub fn vendor_name(&self) -> String {
+        match self.vendor {
+            0x10de => "NVIDIA",
+            0x1002 | 0x1022 => "AMD",
+            0x8086 => "Intel",
+            0x106b => "Apple",
+            0x13b5 => "Arm",
+            0x5143 => "Qualcomm",
+            0x1010 => "Imagination",
+            0x1414 => "Microsoft",
+            0x10005 => "Mesa",
+            other => return format!("{other:#06x}"),
+        }
+        .to_owned()
+    }
+
     pub fn target(&self) -> Target {
-        let fixed = self.features.contains(&("subgroups", true)) && self.subgroup.0 == self.subgroup.1;
+        let fixed = self.features["subgroups"] && self.subgroup.0 == self.subgroup.1;
         Target { kind: self.kind, subgroup: fixed.then_some(self.subgroup.0) }
     }
 }
@@ -87,12 +121,12 @@ fn describe(index: usize, raw: &wgpu::Adapter) -> Adapter {
         workgroup_memory: limits.max_compute_workgroup_storage_size,
         max_invocations: limits.max_compute_invocations_per_workgroup,
         subgroup: (info.subgroup_min_size, info.subgroup_max_size),
-        features: vec![
+        features: BTreeMap::from([
             ("timestamps", has.contains(wgpu::Features::TIMESTAMP_QUERY)),
             ("subgroups", has.contains(wgpu::Features::SUBGROUP)),
             ("f16", has.contains(wgpu::Features::SHADER_F16)),
             ("cooperative matrix", has.contains(wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX)),
-        ],
+        ]),
     }
 }
 
@@ -113,12 +147,21 @@ fn enumerate() -> Vec<(wgpu::Adapter, Adapter)> {
 }
 
 /// All adapters of this machine, in the order that `--device INDEX` counts.
-pub fn adapters() -> Vec<Adapter> {
-    enumerate().into_iter().map(|(_, a)| a).collect()
+///
+/// # Errors
+/// `Gpu` when there is none, with what to install.
+pub fn adapters() -> Result<Vec<Adapter>> {
+    let all: Vec<Adapter> = enumerate().into_iter().map(|(_, a)| a).collect();
+    if all.is_empty() { Err(Error::Gpu(NO_ADAPTER.into())) } else { Ok(all) }
+}
+
+/// The adapter that is used when none is asked for: the first discrete one, else integrated, virtual, software.
+pub fn preferred<'a>(all: impl IntoIterator<Item = &'a Adapter>) -> Option<&'a Adapter> {
+    all.into_iter().min_by_key(|a| a.kind)
 }
 
 /// The adapter named by `wanted` (its index, or a part of its name in any case);
-/// without a wish the first discrete one, else integrated, virtual, software.
+/// without a wish the [`preferred`] one.
 pub fn choose(wanted: Option<&str>) -> Result<(wgpu::Adapter, Adapter)> {
     let all = enumerate();
     if all.is_empty() {
@@ -126,7 +169,7 @@ pub fn choose(wanted: Option<&str>) -> Result<(wgpu::Adapter, Adapter)> {
     }
     let names = || all.iter().map(|(_, a)| format!("{} {}", a.index, a.name)).collect::<Vec<_>>().join(", ");
     let index = match wanted {
-        None => all.iter().min_by_key(|(_, a)| a.kind).map(|(_, a)| a.index),
+        None => preferred(all.iter().map(|(_, a)| a)).map(|a| a.index),
         Some(wish) => match wish.parse::<usize>() {
             Ok(index) => (index < all.len()).then_some(index),
             Err(_) => all.iter().position(|(_, a)| a.name.to_lowercase().contains(&wish.to_lowercase())),

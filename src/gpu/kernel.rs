@@ -9,7 +9,7 @@ use super::Gpu;
 use crate::error::{Error, Result};
 
 /// One WGSL file: the forward kernels of an op and, below them, its backward kernels.
-#[derive(Debug)]
+#[derive(Debug, PartialEq)]
 pub struct Shader {
     /// File name under `shaders/`.
     pub file: &'static str,
@@ -157,6 +157,7 @@ impl Gpu {
         if let Some(kernel) = self.kernels.lock().unwrap().get(&key) {
             return Ok(kernel.clone());
         }
+        tracing::debug!(entry, file = shader.file, ?constants, "compiling kernel");
         let text = shader.text()?;
         let bindings = reflect(shader, entry)?;
         let scope = self.device.push_error_scope(wgpu::ErrorFilter::Validation);

@@ -6,7 +6,7 @@ mod kernel;
 mod recording;
 
 use adapter::choose;
-pub use adapter::{Adapter, AdapterKind, Target, adapters};
+pub use adapter::{Adapter, AdapterKind, Target, adapters, preferred};
 pub use buffer::{Buffer, Element};
 pub use kernel::{Binding, Params, Shader, UniformField, parse_wgsl, resolve_imports};
 pub use recording::{Dispatch, Grid, Recorder, Recording, Slot, View};
@@ -15,6 +15,7 @@ pub(crate) use kernel::params;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
+use std::time::Instant;
 
 use crate::error::{Error, Result};
 use kernel::Kernel;
@@ -66,6 +67,7 @@ impl Gpu {
                 on_loss.lock().unwrap().get_or_insert_with(|| format!("the device was lost: {message}"));
             }
         });
+        tracing::info!(name = adapter.name, backend = adapter.backend, driver = adapter.driver, "opened adapter");
         Ok(Gpu { device, queue, adapter, kernels: Mutex::default(), fault })
     }
 
@@ -92,14 +94,30 @@ impl Gpu {
         self.wait()
     }
 
+    fn submission(&self) -> Submission {
+        let descriptor = wgpu::CommandEncoderDescriptor { label: Some("wmic") };
+        Submission { encoder: self.device.create_command_encoder(&descriptor) }
+    }
+
     /// Records `work` into one submission and sends it off without waiting.
     pub fn submit(&self, work: impl FnOnce(&mut Submission)) -> Result<Ticket> {
-        let encoder = self.device.create_command_encoder(&wgpu::CommandEncoderDescriptor { label: Some("wmic") });
-        let mut submission = Submission { encoder };
+        let mut submission = self.submission();
         work(&mut submission);
         let ticket = Ticket(self.queue.submit([submission.encoder.finish()]));
         self.check()?;
         Ok(ticket)
+    }
+
+    /// Seconds from sending off `times` replays of `recordings` to their end; the recording of commands is not counted.
+    pub fn time(&self, recordings: &[&Recording], times: usize) -> Result<f64> {
+        self.wait()?;
+        let mut submission = self.submission();
+        submission.replay(recordings, times);
+        let commands = submission.encoder.finish();
+        let start = Instant::now();
+        self.queue.submit([commands]);
+        self.wait()?;
+        Ok(start.elapsed().as_secs_f64())
     }
 
     /// Waits until everything sent off so far is done.

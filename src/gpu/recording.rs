@@ -41,7 +41,7 @@ impl Grid {
 }
 
 /// One kernel call, as plain data.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Dispatch {
     /// The op it belongs to, for errors and profiles.
     pub op: &'static str,

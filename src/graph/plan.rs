@@ -294,7 +294,13 @@ impl Draft {
     /// # Errors
     /// `Limit` or `Gpu` when memory does not suffice, `Binding` when an external buffer is missing or too short.
     pub fn realise(&self, gpu: &Gpu, external: &[(&str, Buffer)]) -> Result<Plan> {
-        let own = self.memory.lens.iter().map(|&len| gpu.buffer("plan", len)).collect::<Result<Vec<_>>>()?;
+        let label = |buffer: usize| {
+            let at =
+                self.memory.home.iter().position(|home| *home == Some(buffer)).expect("a buffer is some slot's home");
+            self.slots[at].label.as_str()
+        };
+        let own = self.memory.lens.iter().enumerate();
+        let own = own.map(|(i, &len)| gpu.buffer(label(i), len)).collect::<Result<Vec<_>>>()?;
         let mut buffers = Vec::with_capacity(self.slots.len());
         for (slot, home) in self.slots.iter().zip(&self.memory.home) {
             buffers.push(match (&slot.fate, home) {

@@ -11,6 +11,7 @@ pub mod sample;
 mod variants;
 
 use crate::check::Case;
+use crate::error::{Error, Result};
 use crate::gpu::Shader;
 
 /// What the tests, `wmic check`, `wmic bench` and the README's kernel table need to know of an op.
@@ -20,6 +21,21 @@ pub struct Room {
     pub about: &'static str,
     pub shaders: &'static [&'static Shader],
     pub cases: fn() -> Vec<Case>,
+}
+
+/// The rooms to work on: all, or the one of that name.
+///
+/// # Errors
+/// `Usage` for an unknown name, with the known ones.
+pub fn select(op: Option<&str>) -> Result<Vec<&'static Room>> {
+    let rooms: Vec<&Room> = ROOMS.iter().filter(|room| op.is_none_or(|op| op == room.name)).collect();
+    match (rooms.is_empty(), op) {
+        (true, Some(op)) => {
+            let names: Vec<&str> = ROOMS.iter().map(|room| room.name).collect();
+            Err(Error::Usage(format!("unknown op {op} (known are: {})", names.join(", "))))
+        }
+        _ => Ok(rooms),
+    }
 }
 
 /// Every op of wmic.

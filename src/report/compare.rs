@@ -258,6 +258,11 @@ impl Comparison {
         String::from_utf8(out.into_inner().expect("flushed to a vector")).expect("written from strings")
     }
 
+    /// Writes [`Self::csv`] into `path`, whole or not at all.
+    pub fn save_csv(&self, path: &Path) -> Result<()> {
+        super::write_whole(path, |part| std::fs::write(part, self.csv()).map_err(Error::io(path)))
+    }
+
     /// Draws the comparison into `path`, PNG or SVG by its extension.
     pub fn plot(&self, path: &Path) -> Result<()> {
         super::plot_comparison::plot(self, path)

@@ -66,7 +66,8 @@ pub fn score(value: Option<f64>) -> String {
     }
 }
 
-fn three_digits(v: f64) -> String {
+/// Three significant digits, at most four decimals.
+pub fn three_digits(v: f64) -> String {
     match v.abs() {
         a if a >= 99.95 || a == 0.0 => format!("{v:.0}"),
         a if a >= 9.995 => format!("{v:.1}"),

@@ -1,0 +1,61 @@
+//! Every dispatch of a case on its own.
+//!
+//! Floating-point operations come from [`Op::cost`](crate::graph::Op::cost), which speaks of the forward pass. They are shared equally by
+//! the forward dispatches; `<op>_backward_input` and `<op>_backward_weight` do as many each, since each gradient of a product is a product of the
+//! same size; other backward kernels (biases, slices, elementwise ops) are held to the bandwidth alone.
+//! Bytes are those of the bound views, each moved once; for the forward pass no more than its cost says (a gather binds a
+//! whole dataset and reads a batch). Small cases live in a cache and can pass the bandwidth of large buffers.
+
+use super::Timer;
+use crate::check::{Case, Fixture};
+use crate::error::Result;
+use crate::gpu::{Dispatch, View};
+use crate::graph::Cost;
+use crate::report::bench::{KernelResult, Peak};
+
+/// Times the dispatches of `case`, forward and backward, with the kernel variants of the adapter.
+pub fn kernels(timer: &Timer, case: &Case, peak: Peak) -> Result<Vec<KernelResult>> {
+    let gpu = timer.gpu;
+    let fixture = Fixture::new(gpu, case, gpu.adapter().target(), &[0], 1)?;
+    fixture.fill(gpu)?;
+    // Whole once, so that kernels that read indices of earlier ones find them when replayed alone.
+    gpu.run(|s| s.replay(&[&fixture.plan.recording], 1))?;
+
+    let (forward, _) = fixture.draft.dispatches();
+    let cost = case.op.cost(&case.specs());
+    let steps = fixture.draft.steps();
+    let mut results = vec![];
+    for (at, dispatch) in steps.iter().enumerate() {
+        let seconds = timer.seconds(&[&fixture.plan.single(gpu, dispatch)?])?;
+        let work = work(dispatch, cost, (at < forward).then_some(forward));
+        let (gflops, gbs) = (work.flops / seconds / 1e9, work.bytes / seconds / 1e9);
+        let before = steps[..at].iter().filter(|d| d.entry == dispatch.entry).count();
+        results.push(KernelResult {
+            op: case.op.name().into(),
+            kernel: dispatch.entry.into(),
+            case: if before == 0 { case.name.clone() } else { format!("{} ({})", case.name, before + 1) },
+            time_us: seconds * 1e6,
+            gflops,
+            gbs,
+            share_of_peak: (gflops / peak.f32_gflops).max(gbs / peak.bandwidth_gbs),
+        });
+    }
+    Ok(results)
+}
+
+/// What a dispatch does, where the whole forward pass costs `cost`. `forward`: it is one of so many forward dispatches.
+fn work(dispatch: &Dispatch, cost: Cost, forward: Option<usize>) -> Cost {
+    let mut views: Vec<View> = vec![];
+    for (_, view) in &dispatch.bindings {
+        if !views.contains(view) {
+            views.push(*view);
+        }
+    }
+    let bytes: f64 = views.iter().map(|view| view.len as f64 * 4.0).sum();
+    let product = ["input", "weight"].map(|what| format!("{}_backward_{what}", dispatch.op));
+    match forward {
+        Some(count) => Cost { flops: cost.flops / count as f64, bytes: bytes.min(cost.bytes) },
+        None if product.iter().any(|name| dispatch.entry.starts_with(name)) => Cost { flops: cost.flops, bytes },
+        None => Cost { flops: 0.0, bytes },
+    }
+}

@@ -1,0 +1,51 @@
+//! L5: how fast kernels and training steps run, against what the adapter was measured to do at best.
+
+mod host;
+mod kernels;
+mod peak;
+mod steps;
+mod timer;
+
+pub use kernels::kernels;
+pub use peak::{SHADER as PEAK_SHADER, dispatches as peak_dispatches, peak};
+pub use steps::step;
+pub use timer::Timer;
+
+use crate::gpu::{Adapter, AdapterKind, Gpu};
+use crate::report::bench::{AdapterInfo, BenchReport, Peak};
+
+/// A report of this machine, this adapter and this moment, to be filled with results.
+pub fn report(gpu: &Gpu, peak: Peak) -> BenchReport {
+    BenchReport {
+        wmic_version: env!("CARGO_PKG_VERSION").into(),
+        date: host::date(),
+        adapter: about(gpu.adapter()),
+        host: host::host(),
+        peak,
+        kernels: vec![],
+        steps: vec![],
+    }
+}
+
+fn about(adapter: &Adapter) -> AdapterInfo {
+    let kind = match adapter.kind {
+        AdapterKind::Discrete => "discrete",
+        AdapterKind::Integrated => "integrated",
+        AdapterKind::Virtual => "virtual",
+        AdapterKind::Software => "cpu",
+        AdapterKind::Other => "other",
+    };
+    let backend = match adapter.backend.as_str() {
+        "vulkan" => "Vulkan",
+        "metal" => "Metal",
+        "dx12" => "Dx12",
+        other => other,
+    };
+    AdapterInfo {
+        name: adapter.name.clone(),
+        vendor: adapter.vendor_name(),
+        backend: backend.into(),
+        driver: adapter.driver.clone(),
+        kind: kind.into(),
+    }
+}

@@ -1,0 +1,53 @@
+//! The best an adapter does, measured with two kernels made for nothing else.
+
+use super::Timer;
+use crate::error::Result;
+use crate::gpu::{Buffer, Dispatch, Grid, Recorder, Recording, Shader, Slot, Target, View, params};
+use crate::report::bench::Peak;
+
+pub static SHADER: Shader = Shader::portable("peak.wgsl", include_str!("../../shaders/peak.wgsl"));
+
+params! {
+    struct Params {
+        rounds: u32, factor: f32, summand: f32,
+    }
+}
+
+/// Workgroups of 256 invocations for the arithmetic, and what one invocation does (see the shader).
+const ARITHMETIC_GROUPS: usize = 4096;
+const ROUNDS: usize = 64;
+const FLOPS_PER_ROUND: usize = 96;
+/// Items of 4 floats per workgroup of the copy, and workgroups: 64 MiB there and 64 MiB back, more than any cache.
+const COPY_ITEMS: usize = 1024;
+const COPY_GROUPS: usize = 4096;
+
+/// Elements of the two buffers.
+const LEN: usize = 4 * COPY_ITEMS * COPY_GROUPS;
+
+/// The arithmetic and the copy. Slot 0 is read and slot 1 written, `LEN` elements each.
+pub fn dispatches() -> Vec<Dispatch> {
+    let view = |slot| View { slot: Slot(slot), offset: 0, len: LEN };
+    let p = Params { rounds: ROUNDS as u32, factor: 0.999, summand: 0.001 };
+    let mut r = Recorder::new(Target::PORTABLE);
+    r.op = "peak";
+    r.dispatch(&SHADER, "peak_arithmetic", &[("y", view(1))], p, Grid::folded(ARITHMETIC_GROUPS, 1));
+    let both = [("x", view(0)), ("y", view(1))];
+    r.dispatch(&SHADER, "peak_copy", &both, p, Grid::folded(COPY_GROUPS, 1));
+    r.dispatches
+}
+
+/// Measures fused multiply-adds in registers and a copy of a buffer that no cache holds.
+pub fn peak(timer: &Timer) -> Result<Peak> {
+    let buffers: Vec<Buffer> =
+        ["peak source", "peak target"].iter().map(|label| timer.gpu.buffer(label, LEN)).collect::<Result<_>>()?;
+    let seconds = |dispatch: &Dispatch| -> Result<f64> {
+        let find = |slot: Slot| buffers[slot.0 as usize].clone();
+        timer.seconds(&[&Recording::new(timer.gpu, std::slice::from_ref(dispatch), &find)?])
+    };
+    let [arithmetic, copy] = &dispatches()[..] else { unreachable!("there are two") };
+    let flops = ARITHMETIC_GROUPS * 256 * ROUNDS * FLOPS_PER_ROUND;
+    Ok(Peak {
+        f32_gflops: flops as f64 / seconds(arithmetic)? / 1e9,
+        bandwidth_gbs: (2 * 4 * LEN) as f64 / seconds(copy)? / 1e9,
+    })
+}

@@ -1,0 +1,225 @@
+//! A case's op in a graph, in a plan between guard zones, and with its data.
+
+use super::case::{Case, Input, Kind};
+use crate::array::Array;
+use crate::error::Result;
+use crate::gpu::{Buffer, Gpu, Target};
+use crate::graph::{Arenas, Draft, Dtype, Graph, Init, Mode, Plan, Tensor};
+
+/// Elements around every buffer that a kernel must leave alone (256 bytes, the alignment of bindings).
+const GUARD: usize = 64;
+/// A NaN that no arithmetic produces: fills guards and outputs before a run.
+const POISON: u32 = 0x7fc0_dead;
+
+/// Values of all outputs and gradients, replicas one after the other.
+#[derive(PartialEq)]
+pub(super) struct Run {
+    /// Raw bits, for f32 and u32 alike.
+    pub y: Vec<Vec<u32>>,
+    pub dx: Vec<Option<Vec<u32>>>,
+}
+
+/// A graph of nothing but the case's op.
+struct CaseGraph {
+    graph: Graph,
+    inputs: Vec<Tensor>,
+    outputs: Vec<Tensor>,
+    /// Outputs that get a gradient.
+    seeded: Vec<usize>,
+    /// The tensors of those outputs, and the names that their gradients are bound by.
+    seeds: Vec<(Tensor, String)>,
+}
+
+impl CaseGraph {
+    /// The op is applied `times` times to the same inputs.
+    fn new(case: &Case, times: usize) -> Result<CaseGraph> {
+        let mut graph = Graph::new(Mode::Train);
+        let tensor = |(i, input): (usize, &Input)| {
+            let (name, spec) = (format!("x{i}"), input.spec.clone());
+            match input.kind {
+                Kind::Data => graph.input(&name, spec),
+                Kind::Shared => graph.shared_input(&name, spec),
+                Kind::Gradient => graph.input_with_gradient(&name, spec),
+                Kind::Param => graph.param(&name, spec.shape, Init::Constant(0.0)),
+                Kind::Statistic => graph.statistic(&name, spec.shape, 0.0),
+            }
+        };
+        let inputs: Vec<Tensor> = case.inputs.iter().enumerate().map(tensor).collect();
+        let out = case.op.infer(&case.specs())?;
+        let in_place = |o: usize| out.in_place.iter().any(|(at, _)| *at == o);
+        let all = |o: &usize| out.y[*o].dtype == Dtype::F32 && !in_place(*o);
+        let seeded: Vec<usize> = match (&case.seeded, case.inputs.iter().any(Input::wants_gradient)) {
+            (_, false) => vec![],
+            (Some(seeded), true) => seeded.clone(),
+            (None, true) => (0..out.y.len()).filter(all).collect(),
+        };
+        let (mut outputs, mut seeds) = (vec![], vec![]);
+        for _ in 0..times {
+            outputs = graph.push_shared(case.op.clone(), &inputs)?;
+            seeds.extend(seeded.iter().map(|&o| (outputs[o], format!("dy{o}"))));
+        }
+        Ok(CaseGraph { graph, inputs, outputs, seeded, seeds })
+    }
+
+    fn draft(&self, target: Target, replicas: usize, guard: usize) -> Result<Draft> {
+        let seeds: Vec<(Tensor, &str)> = self.seeds.iter().map(|(t, name)| (*t, name.as_str())).collect();
+        Draft::guarded(&self.graph, target, replicas, &self.outputs, &seeds, guard)
+    }
+}
+
+impl Case {
+    /// The dispatches of the case's op for one replica: forward and, if it has trained inputs, backward.
+    pub fn draft(&self, target: Target) -> Result<Draft> {
+        CaseGraph::new(self, 1)?.draft(target, 1, 0)
+    }
+}
+
+/// A case on a device. Its tensors share no memory, so every dispatch finds its inputs whole even when replayed on its own.
+pub(crate) struct Fixture<'a> {
+    case: &'a Case,
+    /// Per replica, per input.
+    pub x: Vec<Vec<Array<f64>>>,
+    /// Per replica, per seeded output.
+    pub dy: Vec<Vec<Array<f64>>>,
+    pub draft: Draft,
+    pub plan: Plan,
+    built: CaseGraph,
+    external: Vec<(String, Buffer)>,
+    arenas: Arenas,
+}
+
+impl<'a> Fixture<'a> {
+    /// `replicas` names whose data to use; the op is applied `times` times to the same inputs.
+    pub fn new(gpu: &Gpu, case: &'a Case, target: Target, replicas: &[usize], times: usize) -> Result<Fixture<'a>> {
+        let built = CaseGraph::new(case, times)?;
+        let draft = built.draft(target, replicas.len(), GUARD)?;
+        let values = |r: &usize| case.inputs.iter().enumerate().map(|(i, x)| x.values(i, *r)).collect();
+        let seed_values = |o: &usize, r: usize| {
+            let shape = built.graph.shape(built.outputs[*o]);
+            Input::data(shape.dims()).values(100 + o, r)
+        };
+        let x = replicas.iter().map(values).collect();
+        let dy: Vec<Vec<Array<f64>>> =
+            replicas.iter().map(|&r| built.seeded.iter().map(|o| seed_values(o, r)).collect()).collect();
+
+        let arenas = Arenas::new(gpu, built.graph.layout(), replicas.len(), true)?;
+        let mut external = vec![];
+        for (i, input) in case.inputs.iter().enumerate() {
+            let copies = match input.kind {
+                Kind::Param | Kind::Statistic => continue,
+                Kind::Shared => 1,
+                Kind::Data | Kind::Gradient => replicas.len(),
+            };
+            external.push((format!("x{i}"), gpu.buffer("input", copies * input.spec.shape.len())?));
+        }
+        for (i, o) in built.seeded.iter().enumerate() {
+            let data: Vec<f32> = dy.iter().flat_map(|d| d[i].data().iter().map(|v| *v as f32)).collect();
+            external.push((format!("dy{o}"), gpu.upload("seed", &data)?));
+        }
+        let mut bound: Vec<(&str, Buffer)> = external.iter().map(|(n, b)| (n.as_str(), b.clone())).collect();
+        bound.extend(arenas.named());
+        let plan = draft.realise(gpu, &bound)?;
+        Ok(Fixture { case, x, dy, draft, plan, built, external, arenas })
+    }
+
+    /// Outputs that get a gradient.
+    pub fn seeded(&self) -> &[usize] {
+        &self.built.seeded
+    }
+
+    /// Poisons everything and uploads the inputs.
+    pub fn fill(&self, gpu: &Gpu) -> Result<()> {
+        for own in self.plan.own.iter().chain([&self.arenas.grads]) {
+            gpu.write(own, 0, &vec![POISON; own.len()])?;
+        }
+        let layout = self.built.graph.layout();
+        let mut param = layout.params.iter();
+        for (i, input) in self.case.inputs.iter().enumerate() {
+            let bits = |r: usize| -> Vec<u32> { self.x[r][i].data().iter().map(|v| to_bits(input, *v)).collect() };
+            match input.kind {
+                Kind::Param | Kind::Statistic => {
+                    let p = param.next().expect("one parameter per input of that kind");
+                    for r in 0..self.x.len() {
+                        let (arena, block) = match p.trainable {
+                            true => (&self.arenas.params, layout.trained),
+                            false => (&self.arenas.stats, layout.stats),
+                        };
+                        gpu.write(arena, r * block + p.offset, &bits(r))?;
+                    }
+                }
+                kind => {
+                    let copies = if kind == Kind::Shared { 1 } else { self.x.len() };
+                    let all: Vec<u32> = (0..copies).flat_map(bits).collect();
+                    let name = format!("x{i}");
+                    let (_, buffer) = self.external.iter().find(|(n, _)| *n == name).expect("bound above");
+                    gpu.write(buffer, 0, &all)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Fills everything, replays once and reads all results.
+    pub(super) fn run(&self, gpu: &Gpu, failures: &mut Vec<String>) -> Result<Run> {
+        self.fill(gpu)?;
+        gpu.run(|s| s.replay(&[&self.plan.recording], 1))?;
+
+        for own in &self.plan.own {
+            let all = gpu.read::<u32>(own)?;
+            let guards = all[..GUARD].iter().chain(&all[all.len() - GUARD..]);
+            if guards.clone().any(|v| *v != POISON) {
+                failures.push("a kernel wrote outside its buffer".into());
+            }
+        }
+        let mut y = vec![];
+        for t in &self.built.outputs {
+            y.push(self.read(gpu, *t)?);
+        }
+        let grads = gpu.read::<u32>(&self.arenas.grads)?;
+        let layout = self.built.graph.layout();
+        let mut touched = vec![false; grads.len()];
+        let mut dx = vec![];
+        let mut param = layout.params.iter();
+        for (i, input) in self.case.inputs.iter().enumerate() {
+            dx.push(match input.kind {
+                _ if self.built.seeded.is_empty() => None,
+                Kind::Gradient => {
+                    Some(self.plan.read_gradient(gpu, self.built.inputs[i])?.iter().map(|v| v.to_bits()).collect())
+                }
+                Kind::Param | Kind::Statistic => {
+                    let p = param.next().expect("one parameter per input of that kind");
+                    let mut all = vec![];
+                    for r in (0..self.x.len()).filter(|_| p.trainable) {
+                        let at = r * layout.trained + p.offset;
+                        touched[at..at + p.shape.len()].fill(true);
+                        all.extend(&grads[at..at + p.shape.len()]);
+                    }
+                    p.trainable.then_some(all)
+                }
+                Kind::Data | Kind::Shared => None,
+            });
+        }
+        if grads.iter().zip(&touched).any(|(v, touched)| !touched && *v != POISON) {
+            failures.push("a kernel wrote between two parameters' gradients".into());
+        }
+        if y.iter().chain(dx.iter().flatten()).any(|v| v.contains(&POISON)) {
+            failures.push("a kernel left elements unwritten".into());
+        }
+        Ok(Run { y, dx })
+    }
+
+    /// All replicas of an output, which may lie in an arena or in an input.
+    fn read(&self, gpu: &Gpu, t: Tensor) -> Result<Vec<u32>> {
+        let len = self.built.graph.shape(t).len();
+        let all = self.plan.read::<u32>(gpu, t)?;
+        let stride = if self.x.len() > 1 { (all.len() - len) / (self.x.len() - 1) } else { len };
+        Ok((0..self.x.len()).flat_map(|r| all[r * stride..r * stride + len].to_vec()).collect())
+    }
+}
+
+fn to_bits(input: &Input, v: f64) -> u32 {
+    match input.spec.dtype {
+        Dtype::F32 => (v as f32).to_bits(),
+        Dtype::U32 => v as u32,
+    }
+}

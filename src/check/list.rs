@@ -1,0 +1,43 @@
+//! Which checks an adapter needs.
+
+use super::case::Case;
+use super::run::{Outcome, check};
+use crate::error::Result;
+use crate::gpu::{Gpu, Target};
+use crate::ops::Room;
+
+/// A case of an op, with the kernel variants of a target.
+pub struct Check {
+    pub case: Case,
+    pub target: Target,
+}
+
+/// Every case of `rooms` with the portable kernels and, where those of the adapter's own target differ, with these too.
+///
+/// # Errors
+/// Whatever an op raises while it describes its dispatches.
+pub fn list(rooms: &[&Room], own: Target) -> Result<Vec<Check>> {
+    let mut checks = vec![];
+    for case in rooms.iter().flat_map(|room| (room.cases)()) {
+        let differs = case.draft(own)?.steps() != case.draft(Target::PORTABLE)?.steps();
+        checks.push(Check { case: case.clone(), target: Target::PORTABLE });
+        if differs {
+            checks.push(Check { case, target: own });
+        }
+    }
+    Ok(checks)
+}
+
+impl Check {
+    /// Makes the check. One that cannot be made (a kernel that the driver rejects) has failed.
+    pub fn run(&self, gpu: &Gpu) -> Outcome {
+        check(gpu, &self.case, self.target).unwrap_or_else(|error| Outcome {
+            op: self.case.op.name(),
+            case: self.case.name.clone(),
+            target: self.target,
+            forward: f64::NAN,
+            gradient: None,
+            failures: vec![error.to_string()],
+        })
+    }
+}

@@ -1,0 +1,146 @@
+//! `wmic check`: every kernel against its reference on this adapter.
+
+use std::time::Instant;
+
+use serde::Serialize;
+use wmic::check::{Check, Outcome, list};
+use wmic::ops::select;
+use wmic::report::Look;
+use wmic::report::numbers::{duration, percent};
+
+use super::output::{self, Progress, fit};
+use super::{Device, Verdict};
+
+/// Check every kernel, forward and gradient, against its reference on this adapter
+///
+/// Each case runs with the portable kernels and, where the adapter has kernels of its own, with those ("software/8": for a
+/// software adapter with subgroups of 8). Errors are shares of what is tolerated: above 100 % is a failure.
+#[derive(clap::Args)]
+pub struct Args {
+    /// Check only this op [default: all]
+    #[arg(long, value_name = "NAME")]
+    op: Option<String>,
+
+    #[command(flatten)]
+    device: Device,
+
+    /// Print JSON: {device, checks: [{op, case, variant, forward, gradient, passed, failures}], passed, failed}
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Serialize)]
+struct Row {
+    op: &'static str,
+    case: String,
+    variant: String,
+    /// Largest error as a share of its tolerance; null when it is not finite.
+    forward: f64,
+    /// As `forward`; null also for ops without gradients.
+    gradient: Option<f64>,
+    passed: bool,
+    failures: Vec<String>,
+}
+
+impl From<Outcome> for Row {
+    fn from(o: Outcome) -> Row {
+        let passed = o.passed();
+        let (variant, failures) = (o.target.to_string(), o.failures);
+        Row { op: o.op, case: o.case, variant, forward: o.forward, gradient: o.gradient, passed, failures }
+    }
+}
+
+#[derive(Serialize)]
+struct Summary {
+    device: String,
+    checks: Vec<Row>,
+    passed: usize,
+    failed: usize,
+}
+
+impl Args {
+    pub fn run(self) -> anyhow::Result<Verdict> {
+        let rooms = select(self.op.as_deref())?;
+        let gpu = self.device.open()?;
+        let checks = list(&rooms, gpu.adapter().target())?;
+        let start = Instant::now();
+        let columns = Columns::of(&checks, Look::of_stdout());
+        let progress = Progress::new(checks.len());
+        if !self.json {
+            progress.print(&columns.header())?;
+        }
+        let mut rows = Vec::with_capacity(checks.len());
+        for check in &checks {
+            progress.next(&format!("{}: {}", check.case.op.name(), check.case.name));
+            let row = Row::from(check.run(&gpu));
+            if !self.json {
+                progress.print(&columns.line(&row))?;
+            }
+            rows.push(row);
+        }
+        drop(progress);
+        let failed = rows.iter().filter(|row| !row.passed).count();
+        let (passed, device) = (rows.len() - failed, gpu.adapter().name.clone());
+        if self.json {
+            output::print_json(&Summary { device, checks: rows, passed, failed })?;
+        } else {
+            let took = duration(start.elapsed().as_secs_f64());
+            let total = rows.len();
+            output::print(&match failed {
+                0 => format!("\nAll {total} checks passed on {device} in {took}.\n"),
+                _ => format!("\n{failed} of {total} checks FAILED on {device} in {took}.\n"),
+            })?;
+        }
+        Ok(if failed == 0 { Verdict::Done } else { Verdict::Failed })
+    }
+}
+
+/// Rows appear as checks finish, so their columns are as wide as the longest name to come.
+struct Columns {
+    look: Look,
+    op: usize,
+    case: usize,
+    variant: usize,
+}
+
+impl Columns {
+    fn of(checks: &[Check], look: Look) -> Columns {
+        let widest = |text: fn(&Check) -> String| checks.iter().map(|c| text(c).chars().count()).max().unwrap_or(0);
+        let (op, variant) = (widest(|c| c.case.op.name().into()).max(2), widest(|c| c.target.to_string()).max(7));
+        // forward, gradient, verdict and the gaps between columns take 32.
+        let room = look.width.map_or(usize::MAX, |w| usize::from(w).saturating_sub(op + variant + 32));
+        Columns { look, op, case: widest(|c| c.case.name.clone()).max(4).min(room), variant }
+    }
+
+    fn cells(&self, op: &str, case: &str, variant: &str, forward: &str, gradient: &str, verdict: &str) -> String {
+        let (case, (o, c, v)) = (fit(case, self.case), (self.op, self.case, self.variant));
+        format!("{op:<o$}  {case:<c$}  {variant:<v$}  {forward:>8}  {gradient:>8}  {verdict}\n")
+    }
+
+    fn header(&self) -> String {
+        let line = self.cells("op", "case", "variant", "forward", "gradient", "");
+        format!("{}\n", self.styled(line.trim_end(), "1"))
+    }
+
+    fn line(&self, row: &Row) -> String {
+        let verdict = if row.passed { self.styled("ok", "32") } else { self.styled("FAILED", "31") };
+        let (forward, gradient) = (share(row.forward), row.gradient.map_or("-".into(), share));
+        let mut line = self.cells(row.op, &row.case, &row.variant, &forward, &gradient, &verdict);
+        line.extend(row.failures.iter().map(|failure| format!("  {failure}\n")));
+        line
+    }
+
+    /// `text` in an ANSI style, where there are colours.
+    fn styled(&self, text: &str, style: &str) -> String {
+        if self.look.colour { format!("\x1b[{style}m{text}\x1b[0m") } else { text.into() }
+    }
+}
+
+/// An error as a share of its tolerance.
+fn share(v: f64) -> String {
+    match v {
+        v if v.is_nan() => "-".into(),
+        v if v >= 100.0 => "> 9999 %".into(),
+        v => percent(v),
+    }
+}

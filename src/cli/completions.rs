@@ -1,0 +1,22 @@
+//! `wmic completions`: scripts for shells.
+
+use clap::CommandFactory;
+use clap_complete::Shell;
+
+use super::{Cli, Verdict, output};
+
+/// Print a completion script, e.g. `wmic completions bash > ~/.local/share/bash-completion/completions/wmic`
+#[derive(clap::Args)]
+pub struct Args {
+    /// The shell it is for
+    shell: Shell,
+}
+
+impl Args {
+    pub fn run(self) -> anyhow::Result<Verdict> {
+        let mut script = vec![];
+        clap_complete::generate(self.shell, &mut Cli::command(), "wmic", &mut script);
+        output::print(&String::from_utf8(script)?)?;
+        Ok(Verdict::Done)
+    }
+}

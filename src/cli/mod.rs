@@ -1,0 +1,123 @@
+//! L6: the command line. One file per subcommand; what they share is here.
+
+mod bench;
+mod check;
+mod common;
+mod completions;
+mod demo;
+mod devices;
+mod eval;
+mod export;
+mod output;
+mod plan;
+mod predict;
+mod synth;
+mod train;
+
+use std::process::ExitCode;
+
+use clap::{ArgAction, Parser, Subcommand};
+use tracing_subscriber::EnvFilter;
+use wmic::gpu::Gpu;
+
+/// Recognise musical instruments from weak labels, on any GPU.
+#[derive(Parser)]
+#[command(name = "wmic", version, after_help = AFTER_HELP)]
+struct Cli {
+    /// Log to stderr what is done (-vv: in detail); WMIC_LOG=wmic=debug,wgpu=info says it exactly
+    #[arg(short, long, global = true, action = ArgAction::Count)]
+    verbose: u8,
+
+    #[command(subcommand)]
+    command: Command,
+}
+
+const AFTER_HELP: &str = "Exit status: 0 done, 1 a check failed, 2 an error, 130 interrupted (and saved).";
+
+#[derive(Subcommand)]
+enum Command {
+    Demo(demo::Args),
+    Train(Box<train::Args>),
+    Eval(eval::Args),
+    Predict(predict::Args),
+    Export(export::Args),
+    Plan(plan::Args),
+    Synth(synth::Args),
+    Devices(devices::Args),
+    Check(check::Args),
+    Bench(bench::Args),
+    Completions(completions::Args),
+}
+
+/// What a command ends with when nothing went wrong on the way.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Verdict {
+    Done,
+    /// A check or a gate failed.
+    Failed,
+    /// Ctrl-C; what was done is saved.
+    Interrupted,
+}
+
+/// Option for commands that run kernels.
+#[derive(clap::Args)]
+struct Device {
+    /// Adapter to use: its index in `wmic devices`, or a part of its name [default: the first discrete GPU, else
+    /// integrated, virtual, software]
+    #[arg(long, value_name = "NAME|INDEX")]
+    device: Option<String>,
+}
+
+impl Device {
+    fn open(&self) -> wmic::Result<Gpu> {
+        Gpu::open(self.device.as_deref())
+    }
+}
+
+/// Parses the command line, runs the command and reports an error as one line.
+pub fn run() -> ExitCode {
+    calm_drivers();
+    let cli = Cli::parse();
+    log(cli.verbose);
+    let verdict = match cli.command {
+        Command::Demo(args) => args.run(),
+        Command::Train(args) => args.run(),
+        Command::Eval(args) => args.run(),
+        Command::Predict(args) => args.run(),
+        Command::Export(args) => args.run(),
+        Command::Plan(args) => args.run(),
+        Command::Synth(args) => args.run(),
+        Command::Devices(args) => args.run(),
+        Command::Check(args) => args.run(),
+        Command::Bench(args) => args.run(),
+        Command::Completions(args) => args.run(),
+    };
+    match verdict {
+        Ok(Verdict::Done) => ExitCode::SUCCESS,
+        Ok(Verdict::Failed) => ExitCode::from(1),
+        Ok(Verdict::Interrupted) => ExitCode::from(130),
+        Err(error) if output::is_closed_pipe(&error) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("wmic: {error:#}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+/// Mesa prints "error: XDG_RUNTIME_DIR is invalid or not set" on machines without a desktop, which is no error for us.
+fn calm_drivers() {
+    if cfg!(unix) && std::env::var_os("XDG_RUNTIME_DIR").is_none() {
+        // SAFETY: the first thing that main does; there is no other thread yet that could read the environment.
+        unsafe { std::env::set_var("XDG_RUNTIME_DIR", std::env::temp_dir()) };
+    }
+}
+
+fn log(verbose: u8) {
+    let filter = match (std::env::var("WMIC_LOG"), verbose) {
+        (Ok(filter), _) if !filter.is_empty() => EnvFilter::new(filter),
+        (_, 0) => return,
+        (_, 1) => EnvFilter::new("wmic=info"),
+        _ => EnvFilter::new("wmic=debug,wgpu_core=info,wgpu_hal=info"),
+    };
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+}

@@ -1,0 +1,59 @@
+//! Results go to stdout, progress to stderr; a reader that has seen enough (`wmic check | head`) ends the command quietly.
+
+use std::io::{ErrorKind, Write, stdout};
+
+use indicatif::{ProgressBar, ProgressStyle};
+use wmic::report::table::printable;
+
+/// Writes `text` to stdout as it is.
+pub fn print(text: &str) -> anyhow::Result<()> {
+    let mut out = stdout().lock();
+    out.write_all(text.as_bytes())?;
+    Ok(out.flush()?)
+}
+
+/// Writes `value` to stdout as indented JSON.
+pub fn print_json(value: &impl serde::Serialize) -> anyhow::Result<()> {
+    print(&(serde_json::to_string_pretty(value)? + "\n"))
+}
+
+/// Whether the error is that nobody reads our stdout any more.
+pub fn is_closed_pipe(error: &anyhow::Error) -> bool {
+    error.downcast_ref::<std::io::Error>().is_some_and(|e| e.kind() == ErrorKind::BrokenPipe)
+}
+
+/// A line at the bottom of the terminal that says what is being done; nothing where stderr is no terminal.
+pub struct Progress(ProgressBar);
+
+impl Progress {
+    pub fn new(steps: usize) -> Progress {
+        let style = ProgressStyle::with_template("{pos:>4}/{len} {bar:16.cyan} {wide_msg}");
+        Progress(ProgressBar::new(steps as u64).with_style(style.expect("a valid template")))
+    }
+
+    /// Goes on to the next step.
+    pub fn next(&self, what: &str) {
+        self.0.set_message(printable(what));
+        self.0.inc(1);
+        self.0.tick();
+    }
+
+    /// Prints above the line.
+    pub fn print(&self, text: &str) -> anyhow::Result<()> {
+        self.0.suspend(|| print(text))
+    }
+}
+
+impl Drop for Progress {
+    fn drop(&mut self) {
+        self.0.finish_and_clear();
+    }
+}
+
+/// `text` in at most `width` characters, the rest replaced by an ellipsis.
+pub fn fit(text: &str, width: usize) -> String {
+    match text.char_indices().nth(width) {
+        None => text.to_owned(),
+        Some(_) => text.chars().take(width.saturating_sub(1)).chain(['…']).collect(),
+    }
+}
