@@ -4,6 +4,7 @@ pub mod activation;
 pub mod add;
 pub mod gather;
 pub mod linear;
+pub mod masked_bce;
 pub mod sample;
 mod variants;
 
@@ -20,4 +21,4 @@ pub struct Room {
 }
 
 /// Every op of wmic.
-pub const ROOMS: &[Room] = &[linear::ROOM, activation::ROOM, add::ROOM, sample::ROOM, gather::ROOM];
+pub const ROOMS: &[Room] = &[linear::ROOM, activation::ROOM, add::ROOM, sample::ROOM, gather::ROOM, masked_bce::ROOM];
