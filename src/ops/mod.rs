@@ -1,6 +1,7 @@
 //! L3: one room per op. Adding an op is its file, its `.wgsl` and one line in [`ROOMS`].
 
 pub mod activation;
+pub mod adam;
 pub mod add;
 pub mod gather;
 pub mod linear;
@@ -21,4 +22,5 @@ pub struct Room {
 }
 
 /// Every op of wmic.
-pub const ROOMS: &[Room] = &[linear::ROOM, activation::ROOM, add::ROOM, sample::ROOM, gather::ROOM, masked_bce::ROOM];
+pub const ROOMS: &[Room] =
+    &[linear::ROOM, activation::ROOM, add::ROOM, sample::ROOM, gather::ROOM, masked_bce::ROOM, adam::ROOM];
