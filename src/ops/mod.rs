@@ -7,6 +7,7 @@ pub mod gather;
 pub mod linear;
 pub mod masked_bce;
 pub mod sample;
+pub mod track;
 mod variants;
 
 use crate::check::Case;
@@ -23,4 +24,4 @@ pub struct Room {
 
 /// Every op of wmic.
 pub const ROOMS: &[Room] =
-    &[linear::ROOM, activation::ROOM, add::ROOM, sample::ROOM, gather::ROOM, masked_bce::ROOM, adam::ROOM];
+    &[linear::ROOM, activation::ROOM, add::ROOM, sample::ROOM, gather::ROOM, masked_bce::ROOM, adam::ROOM, track::ROOM];
