@@ -7,6 +7,7 @@ pub mod gather;
 pub mod linear;
 pub mod masked_bce;
 pub mod sample;
+pub mod tally;
 pub mod track;
 mod variants;
 
@@ -23,5 +24,14 @@ pub struct Room {
 }
 
 /// Every op of wmic.
-pub const ROOMS: &[Room] =
-    &[linear::ROOM, activation::ROOM, add::ROOM, sample::ROOM, gather::ROOM, masked_bce::ROOM, adam::ROOM, track::ROOM];
+pub const ROOMS: &[Room] = &[
+    linear::ROOM,
+    activation::ROOM,
+    add::ROOM,
+    sample::ROOM,
+    gather::ROOM,
+    masked_bce::ROOM,
+    adam::ROOM,
+    track::ROOM,
+    tally::ROOM,
+];
