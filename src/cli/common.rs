@@ -1,6 +1,5 @@
 //! What several commands do alike.
 
-use std::io::Write;
 use std::path::Path;
 
 use serde::Serialize;

@@ -5,7 +5,6 @@ use std::path::PathBuf;
 use super::common::load_dataset;
 use super::{Device, Verdict, predict, train};
 use wmic::data::synth;
-use wmic::gpu::Gpu;
 use wmic::train::{Config, RunDir};
 
 /// See everything once: make a small dataset, train on it, evaluate, predict (under two minutes without a GPU)
@@ -18,7 +17,7 @@ pub struct Args {
     device: Device,
 }
 
-const CLIPS: usize = 1500;
+const CLIPS: usize = 2000;
 const EPOCHS: usize = 30;
 const SEEDS: u64 = 3;
 
@@ -34,9 +33,9 @@ impl Args {
         let gpu = self.device.open()?;
         let config = Config { seeds: (0..SEEDS).collect(), epochs: EPOCHS, ..Config::of("att", &data.path)? };
         let run_dir = RunDir::create(&run, true)?;
-        let code = train::train(&gpu, &config, &data, &run_dir, false, false)?;
-        if code != ExitCode::SUCCESS {
-            return Ok(code);
+        let verdict = train::train(&gpu, &config, &data, &run_dir, false, false)?;
+        if verdict != Verdict::Done {
+            return Ok(verdict);
         }
         println!("3. What it says about the first test clips, and in which second it hears it");
         let first: Vec<usize> = data.test.iter().take(3).map(|&i| i as usize).collect();

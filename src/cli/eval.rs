@@ -4,7 +4,6 @@ use std::path::PathBuf;
 
 use super::common::{load_dataset, print_evaluation};
 use super::{Device, Verdict};
-use wmic::gpu::Gpu;
 use wmic::train::{RunDir, Split, Trained};
 
 /// Score a run on a split of a dataset: every seed, their ensemble, each class

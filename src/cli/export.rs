@@ -25,7 +25,7 @@ impl Args {
         let trained = Trained::load(&RunDir::open(&self.run)?)?;
         let seeds = &trained.about.seeds;
         let Some(r) = seeds.iter().position(|s| *s == self.seed) else {
-            return Err(Error::Usage(format!("the run has no seed {}; it has {seeds:?}", self.seed)));
+            return Err(Error::Usage(format!("the run has no seed {}; it has {seeds:?}", self.seed)).into());
         };
         let best_epochs = vec![trained.about.best_epochs[r]];
         let about = About { seeds: vec![self.seed], best_epochs, ..trained.about.clone() };

@@ -8,7 +8,6 @@ use serde::Serialize;
 use super::common::load_dataset;
 use super::output::{print, print_json};
 use super::{Device, Verdict};
-use wmic::gpu::Gpu;
 use wmic::nn;
 use wmic::ops::sample::Order;
 use wmic::report::table::{Align, Table};

@@ -1,7 +1,6 @@
 //! `wmic predict`
 
 use std::collections::BTreeMap;
-use std::io::Write as _;
 use std::path::PathBuf;
 
 use serde::Serialize;
@@ -79,7 +78,7 @@ impl Args {
         let gpu = self.device.open()?;
         let predictions = trained.predict(&gpu, &features)?;
         if self.attention && predictions.attention.is_none() {
-            return Err(Error::Usage(format!("{} has no attention; leave out --attention", trained.about.model)));
+            return Err(Error::Usage(format!("{} has no attention; leave out --attention", trained.about.model)).into());
         }
         let all: Vec<usize> = (0..keys.len()).collect();
         let answer = answer(&trained, &predictions, &keys, &features, &all, self.attention);
@@ -135,12 +134,11 @@ fn weights(p: &Predictions, clip: usize, class: usize, length: usize) -> Vec<f32
 }
 
 fn csv(answer: &Answer) -> anyhow::Result<()> {
-    let failed = |e: csv::Error| Error::io("stdout")(e.into());
     let mut out = csv::Writer::from_writer(std::io::stdout().lock());
     let longest = answer.clips.iter().filter_map(|c| c.attention.as_ref()?.values().map(Vec::len).max()).max().unwrap_or(0);
     let mut header = vec!["key".to_owned(), "instrument".into(), "mean".into(), "std".into()];
     header.extend((0..longest).map(|t| format!("attention_{t}")));
-    out.write_record(&header).map_err(failed)?;
+    out.write_record(&header)?;
     for clip in &answer.clips {
         for name in answer.classes {
             let p = clip.probabilities[name.as_str()];
@@ -148,10 +146,10 @@ fn csv(answer: &Answer) -> anyhow::Result<()> {
             row.push(p.std.map(|s| s.to_string()).unwrap_or_default());
             let weights = clip.attention.as_ref().map(|a| a[name.as_str()].as_slice()).unwrap_or(&[]);
             row.extend((0..longest).map(|t| weights.get(t).map(|w| w.to_string()).unwrap_or_default()));
-            out.write_record(&row).map_err(failed)?;
+            out.write_record(&row)?;
         }
     }
-    out.flush().map_err(Error::io("stdout"))
+    Ok(out.flush()?)
 }
 
 fn table(answer: &Answer, top: usize) -> anyhow::Result<()> {

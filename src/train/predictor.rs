@@ -11,6 +11,7 @@ use crate::graph::{Arenas, Draft, Graph, Layout, Mode, Spec};
 use crate::nn::{self, Inputs, Settings};
 use crate::ops::sample::Order;
 use crate::ops::track::track;
+use crate::shape::Shape;
 
 /// What each replica says about each clip.
 #[derive(Clone, Debug)]
@@ -78,7 +79,7 @@ pub fn predict(
         }
     }
     let mut arrays = keep.iter().zip(collected).map(|(tensor, collected)| {
-        let shape = [&[clips], &g.shape(*tensor).dims()[1..]].concat();
+        let shape = Shape::new([&[clips], &g.shape(*tensor).dims()[1..]].concat());
         collected.into_iter().map(|data| Array::new(shape.clone(), data)).collect::<Vec<_>>()
     });
     let probabilities = arrays.next().expect("probabilities are always kept");
