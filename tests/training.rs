@@ -95,8 +95,8 @@ fn a_run_resumed_again_and_again_ends_in_the_same_bits() {
     let run = run_dir(&dir.path().join("pieces"), &config);
     let mut pieces = 0;
     loop {
-        let asked = std::cell::Cell::new(0);
-        let stop = || asked.replace(asked.get() + 1) >= 1 + pieces % 2;
+        let (asked, submissions) = (std::cell::Cell::new(0), 1 + pieces % 2);
+        let stop = || asked.replace(asked.get() + 1) >= submissions;
         let mut trainer = Trainer::new(&gpu, &config, &data, &run).unwrap();
         pieces += 1;
         if trainer.train(&stop, &mut |_| {}).unwrap() == End::Finished {
@@ -119,7 +119,7 @@ fn a_seed_that_has_stopped_early_keeps_its_weights_while_others_go_on() {
     let of = |seeds: &[u64]| Config {
         epochs: 30,
         patience: Some(1),
-        lr: 2e-2,
+        lr: 2e-3,
         select: Select::ValF1,
         ..config("fc-t", &data, seeds)
     };
@@ -139,23 +139,21 @@ fn a_seed_that_has_stopped_early_keeps_its_weights_while_others_go_on() {
 }
 
 #[test]
-fn attention_learns_what_averaging_learns_less() {
+fn every_model_learns_the_synthetic_task() {
     let dir = tempfile::tempdir().unwrap();
     let gpu = Gpu::open(None).unwrap();
     synth(dir.path().join("data"), 1200, 0).unwrap();
     let data = Dataset::load(dir.path().join("data")).unwrap();
-    let map = |model: &str| -> f64 {
-        let config = Config { epochs: 25, ..Config::of(model, &data.path).unwrap() };
+    // Chance is 0.5, a linear model of the mean reaches 0.87; fc must learn every position of an instance anew.
+    for (model, least) in [("att", 0.88), ("fc-t", 0.85), ("fc", 0.62)] {
+        let config = Config { epochs: 30, lr: 1e-3, ..Config::of(model, &data.path).unwrap() };
         train(&gpu, &config, &data, &dir.path().join(model));
         let trained = Trained::load(&RunDir::open(&dir.path().join(model)).unwrap()).unwrap();
         let evaluation = trained.evaluate(&gpu, &data, Split::Test).unwrap();
         assert_eq!(evaluation.per_seed.len(), 1);
-        assert!(evaluation.mean.f1_pn.unwrap() > 0.6);
-        evaluation.mean.map.unwrap()
-    };
-    let (att, fc_t) = (map("att"), map("fc-t"));
-    assert!(att > 0.9, "att reaches a test map of {att}");
-    
+        let map = evaluation.mean.map.unwrap();
+        assert!(map > least, "{model} reaches a test map of {map}");
+    }
 }
 
 #[test]
