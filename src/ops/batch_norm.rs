@@ -34,7 +34,7 @@ params! {
 const SLICE: usize = 32;
 const MAX_SLICES: usize = 1024;
 /// Rows that an invocation of an element-wise kernel works on, so that it loads its column's moments once for all of them.
-const ROWS: usize = 8;
+const ROWS: usize = 16;
 
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct BatchNorm {
