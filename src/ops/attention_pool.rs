@@ -144,6 +144,7 @@ fn case(name: &str, x: [usize; 3], lengths: &[u32], att: [f64; 2], cla: [f64; 2]
     Case::new(name, AttentionPool, vec![logits(att), logits(cla), Input::u32([x[0]], lengths)]).seeded(&[0])
 }
 
+/// Without the gradient of att.
 fn constant_attention(mut case: Case) -> Case {
     case.inputs[0].kind = Kind::Data;
     case
