@@ -48,7 +48,7 @@ struct Params {
 @group(0) @binding(16) var<storage, read_write> sums: array<Value>;        // (R, 2, F): sum g, sum g xhat
 
 const WORKERS = 64u;
-const LANES = 32u; // invocations that join the slices of one Value
+const LANES = 8u; // invocations that join the slices of one Value
 
 // Rows from first, a slice's, to the end of the slice.
 fn slice_end(first: u32) -> u32 { return min(first + p.slice_rows, p.rows); }
@@ -107,10 +107,10 @@ fn batch_norm_forward_slices(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_
     if c == 0u { counts[id.z * p.slices + slice] = n; }
 }
 
-var<workgroup> lane_moments: array<Moments, 32>;
+var<workgroup> lane_moments: array<Moments, 8>;
 
 // Joins the slices; one workgroup per Value.
-@compute @workgroup_size(32)
+@compute @workgroup_size(8)
 fn batch_norm_forward_moments(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) count: vec3<u32>,
                               @builtin(local_invocation_index) lane: u32) {
     let c = group_index(id, count);
@@ -213,11 +213,11 @@ fn batch_norm_backward_slices(@builtin(workgroup_id) id: vec3<u32>, @builtin(num
     partial[at + p.f] = sum_x * saved_moments[(id.z * 3u + 1u) * p.f + c];
 }
 
-var<workgroup> lane_sum: array<Value, 32>;
-var<workgroup> lane_sum_x: array<Value, 32>;
+var<workgroup> lane_sum: array<Value, 8>;
+var<workgroup> lane_sum_x: array<Value, 8>;
 
 // Adds up the slices; one workgroup per Value.
-@compute @workgroup_size(32)
+@compute @workgroup_size(8)
 fn batch_norm_backward_sums(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) count: vec3<u32>,
                             @builtin(local_invocation_index) lane: u32) {
     let c = group_index(id, count);

@@ -74,6 +74,7 @@ const SHARED: &[(&str, &str)] = &[
     ("grid", include_str!("../../shaders/shared/grid.wgsl")),
     ("dropout", include_str!("../../shaders/shared/dropout.wgsl")),
     ("batch_norm", include_str!("../../shaders/shared/batch_norm.wgsl")),
+    ("attention_pool", include_str!("../../shaders/shared/attention_pool.wgsl")),
     ("mean_pool", include_str!("../../shaders/shared/mean_pool.wgsl")),
 ];
 

@@ -8,15 +8,17 @@
 
 use super::Room;
 use crate::array::Array;
-use crate::check::{Case, Fill, Input};
+use crate::check::{Case, Fill, Input, Kind};
 use crate::error::{Error, Result};
 use crate::gpu::{Grid, Recorder, Shader, params};
-use crate::graph::{Cost, Graph, Io, Op, Outputs, Spec, Tensor};
+use crate::graph::{Cost, Graph, Io, Op, Outputs, Sink, Spec, Tensor};
 
 static SHADER: Shader = Shader::portable("attention_pool.wgsl", include_str!("../../shaders/attention_pool.wgsl"));
+static VEC4: Shader =
+    Shader::portable("attention_pool_vec4.wgsl", include_str!("../../shaders/attention_pool_vec4.wgsl"));
 
 params! {
-    struct Params { b: u32, t: u32, k: u32, lengths_stride: u32, slice: u32, accumulate: u32 }
+    struct Params { b: u32, t: u32, k: u32, lengths_stride: u32, slice: u32, accumulate_att: u32, accumulate_cla: u32 }
 }
 
 /// Instances that a backward invocation works on.
@@ -33,15 +35,22 @@ pub fn attention_pool(g: &mut Graph, att: Tensor, cla: Tensor, lengths: Tensor) 
     Ok((outputs[0], outputs[1]))
 }
 
+/// The kernels for this K, and how many classes a Value of theirs holds.
+fn kernels(k: usize) -> (&'static Shader, usize) {
+    if k.is_multiple_of(4) { (&VEC4, 4) } else { (&SHADER, 1) }
+}
+
 fn params(io: &Io) -> Params {
     let dims = io.x(0).shape.dims();
+    let (_, width) = kernels(dims[2]);
     Params {
         b: dims[0] as u32,
         t: dims[1] as u32,
-        k: dims[2] as u32,
+        k: (dims[2] / width) as u32,
         lengths_stride: io.x(2).stride as u32,
         slice: SLICE as u32,
-        accumulate: 0,
+        accumulate_att: 0,
+        accumulate_cla: 0,
     }
 }
 
@@ -55,6 +64,7 @@ impl Op for AttentionPool {
             [b, _, k] if !x[0].shape.is_empty() && x[1] == x[0] && x[2] == Spec::u32([b]) => Ok(Outputs {
                 y: vec![Spec::f32([b, k]), x[0].clone()],
                 saved: vec![Spec::f32([b, k])],
+                scratch: vec![x[0].clone()],
                 ..Default::default()
             }),
             _ => {
@@ -75,28 +85,30 @@ impl Op for AttentionPool {
             ("saved_total", io.saved(0).view),
         ];
         let grid = Grid::items((p.b * p.k) as usize, 64, io.replicas);
-        r.dispatch(&SHADER, "attention_pool_forward", &bindings, p, grid);
+        let (shader, _) = kernels(io.x(0).shape.last());
+        r.dispatch(shader, "attention_pool_forward", &bindings, p, grid);
         Ok(())
     }
 
     fn backward(&self, io: &Io, r: &mut Recorder) -> Result<()> {
         let dy = io.dy(0).ok_or(Error::NoGradient { op: "attention_pool's weights" })?;
-        for (i, entry, name) in [(0, "attention_pool_backward_att", "datt"), (1, "attention_pool_backward_cla", "dcla")]
-        {
-            let Some(dx) = io.dx(i) else { continue };
-            let p = Params { accumulate: dx.accumulate.into(), ..params(io) };
-            let bindings = [
-                ("att", io.x(0).view),
-                ("cla", io.x(1).view),
-                ("lengths", io.x(2).view),
-                ("y", io.y(0).view),
-                ("saved_total", io.saved(0).view),
-                ("dy", dy),
-                (name, dx.view),
-            ];
-            let grid = Grid::items((p.b * p.t.div_ceil(p.slice) * p.k) as usize, 64, io.replicas);
-            r.dispatch(&SHADER, entry, &bindings, p, grid);
-        }
+        let unwanted = io.scratch(0);
+        let nowhere = Sink { view: unwanted.view, stride: unwanted.stride, accumulate: false };
+        let [datt, dcla] = [0, 1].map(|i| io.dx(i).unwrap_or(&nowhere));
+        let p = Params { accumulate_att: datt.accumulate.into(), accumulate_cla: dcla.accumulate.into(), ..params(io) };
+        let bindings = [
+            ("att", io.x(0).view),
+            ("cla", io.x(1).view),
+            ("lengths", io.x(2).view),
+            ("y", io.y(0).view),
+            ("saved_total", io.saved(0).view),
+            ("dy", dy),
+            ("datt", datt.view),
+            ("dcla", dcla.view),
+        ];
+        let (shader, _) = kernels(io.x(0).shape.last());
+        let grid = Grid::items((p.b * p.t.div_ceil(p.slice) * p.k) as usize, 64, io.replicas);
+        r.dispatch(shader, "attention_pool_backward", &bindings, p, grid);
         Ok(())
     }
 
@@ -132,12 +144,20 @@ fn case(name: &str, x: [usize; 3], lengths: &[u32], att: [f64; 2], cla: [f64; 2]
     Case::new(name, AttentionPool, vec![logits(att), logits(cla), Input::u32([x[0]], lengths)]).seeded(&[0])
 }
 
+/// Without the gradient of att.
+fn constant_attention(mut case: Case) -> Case {
+    case.inputs[0].kind = Kind::Data;
+    case
+}
+
 fn cases() -> Vec<Case> {
     let mixed: Vec<u32> = (0..13).map(|i| i * 3 % 34).collect();
     vec![
         case("one", [1, 1, 1], &[1], [-1.0, 1.0], [-1.0, 1.0]),
         case("no instance", [1, 3, 2], &[0], [-1.0, 1.0], [-1.0, 1.0]),
         case("padding", [4, 5, 7], &[5, 0, 3, 1], [-4.0, 4.0], [-4.0, 4.0]),
+        case("padding, vec4", [4, 5, 8], &[5, 0, 3, 1], [-4.0, 4.0], [-4.0, 4.0]),
+        constant_attention(case("attention without gradient", [2, 3, 5], &[3, 1], [-1.0, 1.0], [-1.0, 1.0])),
         case("beyond the clamp", [3, 4, 5], &[4, 2, 3], [-40.0, 40.0], [-40.0, 40.0]),
         case("all below the clamp", [2, 3, 4], &[3, 2], [-30.0, -15.0], [-1.0, 1.0]),
         case("several slices", [13, 33, 11], &mixed, [-3.0, 3.0], [-3.0, 3.0]),
@@ -146,4 +166,4 @@ fn cases() -> Vec<Case> {
 }
 
 pub const ROOM: Room =
-    Room { name: "attention_pool", about: "attention over valid instances", shaders: &[&SHADER], cases };
+    Room { name: "attention_pool", about: "attention over valid instances", shaders: &[&SHADER, &VEC4], cases };

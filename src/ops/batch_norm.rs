@@ -10,7 +10,7 @@
 
 use super::Room;
 use crate::array::Array;
-use crate::check::{Case, Fill, Input};
+use crate::check::{Case, Fill, Input, Kind};
 use crate::error::{Error, Result};
 use crate::gpu::{Grid, Recorder, Shader, params};
 use crate::graph::{Bound, Cost, Graph, Io, Mode, Op, Outputs, Sink, Spec, Tensor};
@@ -34,7 +34,7 @@ params! {
 const SLICE: usize = 32;
 const MAX_SLICES: usize = 1024;
 /// Rows that an invocation of an element-wise kernel works on, so that it loads its column's moments once for all of them.
-const ROWS: usize = 8;
+const ROWS: usize = 16;
 
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct BatchNorm {
@@ -369,10 +369,14 @@ fn train_on(name: &str, x: Input, lengths: &[u32], relu_dropout: Option<f64>) ->
 }
 
 fn eval(name: &str, x: &[usize], lengths: &[u32], relu_dropout: Option<f64>) -> Case {
-    let mut inputs = inputs(Input::data(x), lengths);
-    let f = [x[x.len() - 1]];
-    (inputs[2], inputs[3]) = (Input::data(f), Input::data(f));
-    Case::new(name, Eval { config: BatchNorm { relu_dropout, ..PLAIN } }, inputs)
+    let config = BatchNorm { relu_dropout, ..PLAIN };
+    frozen(Case::new(name, Eval { config }, inputs(Input::data(x), lengths)))
+}
+
+/// Without gradients of gamma and beta.
+fn frozen(mut case: Case) -> Case {
+    (case.inputs[2].kind, case.inputs[3].kind) = (Kind::Data, Kind::Data);
+    case
 }
 
 fn cases() -> Vec<Case> {
@@ -394,6 +398,8 @@ fn cases() -> Vec<Case> {
         train_on("shared by the replicas", Input::data([3, 2, 4]).shared(), &[2, 1, 2], None),
         train("several slices", &[67, 3, 17], &mixed, Some(0.3)),
         train("several slices, vec4", &[67, 3, 36], &mixed, Some(0.3)),
+        train("slices of more rows", &[33_000, 1], &[1; 33_000], None),
+        frozen(train("gamma and beta without gradient", &[4, 3, 4], &[3, 1, 0, 2], None)),
         eval("running statistics", &[4, 5, 7], &[5, 0, 3, 1], None),
         eval("running statistics, relu", &[4, 5, 8], &[5, 0, 3, 1], Some(0.6)),
         train("att input", &real, &full, None).bench(),

@@ -1,0 +1,99 @@
+// Attention pooling of instance probabilities over the valid instances t < lengths[b], for logits att, cla (B, T, K):
+//
+//   a = clamp(sigmoid(att), 1e-7, 1 - 1e-7)   w = a / sum_t a   c = sigmoid(cla)   s = sum_t w c   y = clamp(s, 0, 1)
+//   backward   ds = dy where 0 < s < 1, else 0;  dcla = ds w c (1 - c);  datt = ds (c - s) w (1 - a), 0 where a is clamped
+#import grid
+
+struct Params {
+    b: u32,
+    t: u32,
+    k: u32,              // in Values
+    lengths_stride: u32, // elements from one replica to the next
+    slice: u32,          // backward: instances per invocation
+    accumulate_att: u32, // add to what the gradient holds
+    accumulate_cla: u32,
+}
+
+@group(0) @binding(0) var<uniform> p: Params;
+@group(0) @binding(1) var<storage, read> att: array<Value>;                  // (R, B, T, K)
+@group(0) @binding(2) var<storage, read> cla: array<Value>;                  // (R, B, T, K)
+@group(0) @binding(3) var<storage, read> lengths: array<u32>;              // (B) every lengths_stride
+@group(0) @binding(4) var<storage, read_write> y: array<Value>;              // (R, B, K)
+@group(0) @binding(5) var<storage, read_write> weights: array<Value>;        // (R, B, T, K)
+@group(0) @binding(6) var<storage, read_write> saved_total: array<Value>;    // (R, B, K): sum of a, 1 for no instances
+@group(0) @binding(7) var<storage, read> dy: array<Value>;                   // (R, B, K)
+@group(0) @binding(8) var<storage, read_write> datt: array<Value>;           // (R, B, T, K)
+@group(0) @binding(9) var<storage, read_write> dcla: array<Value>;           // (R, B, T, K)
+
+const WORKERS = 64u;
+const LOW = 1e-7;
+const HIGH = 1.0 - 1e-7;
+
+fn valid(replica: u32, b: u32) -> u32 { return min(lengths[replica * p.lengths_stride + b], p.t); }
+
+fn sigmoid(v: Value) -> Value {
+    let e = exp(-abs(v));
+    return select(e, Value(1.0), v >= Value(0.0)) / (1.0 + e);
+}
+
+// sigmoid(v) (1 - sigmoid(v)), precise where either is small.
+fn sigmoid_slope(v: Value) -> Value {
+    let e = exp(-abs(v));
+    return e / ((1.0 + e) * (1.0 + e));
+}
+
+fn attention(v: Value) -> Value { return clamp(sigmoid(v), Value(LOW), Value(HIGH)); }
+
+// One invocation per clip and Value.
+@compute @workgroup_size(64)
+fn attention_pool_forward(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) count: vec3<u32>,
+                          @builtin(local_invocation_index) worker: u32) {
+    let i = group_index(id, count) * WORKERS + worker;
+    if i >= p.b * p.k { return; }
+    let n = valid(id.z, i / p.k);
+    let first = (id.z * p.b + i / p.k) * p.t * p.k + i % p.k;
+    var total = Value(0.0);
+    var sum = Value(0.0);
+    for (var t = 0u; t < n; t++) {
+        let a = attention(att[first + t * p.k]);
+        total += a;
+        sum += a * sigmoid(cla[first + t * p.k]);
+    }
+    if n == 0u { total = Value(1.0); }
+    let at = id.z * p.b * p.k + i;
+    y[at] = clamp(sum / total, Value(0.0), Value(1.0));
+    saved_total[at] = total;
+    for (var t = 0u; t < n; t++) { weights[first + t * p.k] = attention(att[first + t * p.k]) / total; }
+    for (var t = n; t < p.t; t++) { weights[first + t * p.k] = Value(0.0); }
+}
+
+// One invocation per clip, slice of instances and Value.
+@compute @workgroup_size(64)
+fn attention_pool_backward(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) count: vec3<u32>,
+                           @builtin(local_invocation_index) worker: u32) {
+    let i = group_index(id, count) * WORKERS + worker;
+    let slices = (p.t + p.slice - 1u) / p.slice;
+    if i >= p.b * slices * p.k { return; }
+    let b = i / (slices * p.k);
+    let row = id.z * p.b + b;
+    let n = valid(id.z, b);
+    let s = y[row * p.k + i % p.k];
+    let inside = (s > Value(0.0)) & (s < Value(1.0));
+    let g = select(Value(0.0), dy[row * p.k + i % p.k], inside) / saved_total[row * p.k + i % p.k];
+    let first = i / p.k % slices * p.slice;
+    for (var t = first; t < min(first + p.slice, p.t); t++) {
+        let at = (row * p.t + t) * p.k + i % p.k;
+        var to_att = Value(0.0);
+        var to_cla = Value(0.0);
+        if t < n {
+            let att_logit = att[at];
+            let cla_logit = cla[at];
+            let a = sigmoid(att_logit);
+            let free = (a >= Value(LOW)) & (a <= Value(HIGH));
+            to_att = select(Value(0.0), g * (sigmoid(cla_logit) - s) * sigmoid_slope(att_logit), free);
+            to_cla = g * attention(att_logit) * sigmoid_slope(cla_logit);
+        }
+        if p.accumulate_att == 1u { datt[at] += to_att; } else { datt[at] = to_att; }
+        if p.accumulate_cla == 1u { dcla[at] += to_cla; } else { dcla[at] = to_cla; }
+    }
+}

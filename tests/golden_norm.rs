@@ -1,0 +1,77 @@
+//! The references of batch norm and the pooling ops against PyTorch, gradients by central differences.
+
+mod common;
+
+use common::Golden;
+use wmic::Array;
+use wmic::graph::Op;
+use wmic::ops::attention_pool::AttentionPool;
+use wmic::ops::batch_norm::{BatchNorm, Eval, Train};
+use wmic::ops::mean_pool::MeanPool;
+
+/// f32 rounding of the stored values, relative to numbers of this size.
+const TOLERANCE: f64 = 1e-6;
+
+#[track_caller]
+fn assert_close(name: &str, got: &[f64], want: &Array<f64>) {
+    assert_eq!(got.len(), want.data().len(), "{name}");
+    for (i, (got, want)) in got.iter().zip(want.data()).enumerate() {
+        assert!((got - want).abs() <= TOLERANCE * want.abs().max(1.0), "{name}[{i}] is {got}, PyTorch says {want}");
+    }
+}
+
+/// The gradient of sum(dy y) by input `i`, y the first output.
+fn gradient(op: &dyn Op, x: &[Array<f64>], i: usize, dy: &Array<f64>) -> Vec<f64> {
+    const STEP: f64 = 1e-5;
+    let value = |at: usize, step: f64| -> f64 {
+        let mut x = x.to_vec();
+        x[i][at] += step;
+        op.reference(&x)[0].data().iter().zip(dy.data()).map(|(y, dy)| y * dy).sum()
+    };
+    (0..x[i].data().len()).map(|at| (value(at, STEP) - value(at, -STEP)) / (2.0 * STEP)).collect()
+}
+
+#[test]
+fn batch_norm_is_pytorchs() {
+    let golden = Golden::open("layers.safetensors");
+    let tensor = |name: &str| golden.tensor(&format!("batch_norm.{name}"));
+    let config = BatchNorm { eps: 1e-5, momentum: 0.1, relu_dropout: None };
+    let names = ["x", "lengths", "gamma", "beta", "running_mean", "running_var"];
+    let mut x: Vec<_> = names.map(tensor).into();
+
+    let train = Train { config, stream: 0 };
+    let after = train.reference(&x);
+    assert_close("y", after[0].data(), &tensor("y"));
+    assert_close("running_mean", after[1].data(), &tensor("running_mean_after"));
+    assert_close("running_var", after[2].data(), &tensor("running_var_after"));
+    let dy = tensor("dy");
+    for (i, name) in [(0, "dx"), (2, "dgamma"), (3, "dbeta")] {
+        assert_close(name, &gradient(&train, &x, i, &dy), &tensor(name));
+    }
+
+    (x[4], x[5]) = (after[1].clone(), after[2].clone());
+    assert_close("y_eval", Eval { config }.reference(&x)[0].data(), &tensor("y_eval"));
+}
+
+#[test]
+fn attention_pool_is_pytorchs() {
+    let golden = Golden::open("layers.safetensors");
+    let tensor = |name: &str| golden.tensor(&format!("attention.{name}"));
+    let x = ["att", "cla", "lengths"].map(tensor);
+    let y = AttentionPool.reference(&x);
+    assert_close("y", y[0].data(), &tensor("y"));
+    assert_close("weights", y[1].data(), &tensor("weights"));
+    let dy = tensor("dy");
+    for (i, name) in [(0, "datt"), (1, "dcla")] {
+        assert_close(name, &gradient(&AttentionPool, &x, i, &dy), &tensor(name));
+    }
+}
+
+#[test]
+fn mean_pool_is_pytorchs() {
+    let golden = Golden::open("layers.safetensors");
+    let tensor = |name: &str| golden.tensor(&format!("mean.{name}"));
+    let x = ["x", "lengths"].map(tensor);
+    assert_close("y", MeanPool.reference(&x)[0].data(), &tensor("y"));
+    assert_close("dx", &gradient(&MeanPool, &x, 0, &tensor("dy")), &tensor("dx"));
+}
