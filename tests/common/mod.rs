@@ -1,0 +1,25 @@
+//! Golden tensors for tests (see tests/golden/README.md).
+
+use std::path::Path;
+
+use safetensors::{Dtype, SafeTensors};
+use wmic::Array;
+
+/// A file of `tests/golden/`.
+pub struct Golden(Vec<u8>);
+
+impl Golden {
+    pub fn open(file: &str) -> Golden {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(file);
+        Golden(std::fs::read(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display())))
+    }
+
+    /// The f32 tensor of this name, in f64.
+    pub fn tensor(&self, name: &str) -> Array<f64> {
+        let file = SafeTensors::deserialize(&self.0).expect("a safetensors file");
+        let tensor = file.tensor(name).unwrap_or_else(|e| panic!("{name}: {e}"));
+        assert_eq!(tensor.dtype(), Dtype::F32, "{name}");
+        let values = tensor.data().chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]]).into());
+        Array::new(wmic::Shape::new(tensor.shape()), values.collect())
+    }
+}
