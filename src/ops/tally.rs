@@ -80,7 +80,7 @@ impl Op for Tally {
 
     fn reference(&self, x: &[Array<f64>]) -> Vec<Array<f64>> {
         let [p, target, observed, clock, counts] = x else { unreachable!("tally takes five tensors") };
-        let first = clock[2] as usize % self.batches == 0;
+        let first = (clock[2] as usize).is_multiple_of(self.batches);
         let mut counts = if first { Array::zeros(counts.shape().clone()) } else { counts.clone() };
         for i in (0..p.shape().len()).filter(|&i| observed[i] != 0.0) {
             let kind = match (p[i] >= 0.5, target[i] >= 0.5) {

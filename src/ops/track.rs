@@ -68,7 +68,7 @@ impl Op for Track {
     fn reference(&self, x: &[Array<f64>]) -> Vec<Array<f64>> {
         let [parts, clock, totals, diverged] = x else { unreachable!("track takes four tensors") };
         let step = clock[2];
-        let first = step as usize % self.batches == 0;
+        let first = (step as usize).is_multiple_of(self.batches);
         let totals = Array::from_fn([2], |i| if first { parts[i] } else { totals[i] + parts[i] });
         let finite = parts.data().iter().all(|v| v.is_finite());
         let noted = diverged.map(|v| if v == f64::from(NEVER) && !finite { step } else { v });

@@ -1,0 +1,155 @@
+//! The loss and the optimiser against PyTorch: values by the f64 references, what references cannot show on the GPU.
+
+mod common;
+
+use common::Golden;
+use wmic::Array;
+use wmic::gpu::{Buffer, Gpu};
+use wmic::graph::{Draft, Graph, Mode, Op, Spec};
+use wmic::ops::adam::{self, Adam};
+use wmic::ops::masked_bce::{MaskedBce, Normalisation, masked_bce};
+use wmic::ops::track::{NEVER, track};
+
+const LOSSES: [(&str, Normalisation); 3] = [
+    ("bce", Normalisation::Observed),
+    ("partial", Normalisation::Partial { alpha: 1.0, beta: 0.0, gamma: -1.0 }),
+    ("partial_linear", Normalisation::Partial { alpha: -4.45, beta: 5.45, gamma: 1.0 }),
+];
+
+fn f32s(a: &Array<f64>) -> Vec<f32> {
+    a.data().iter().map(|v| *v as f32).collect()
+}
+
+fn f64s(v: Vec<f32>) -> Vec<f64> {
+    v.into_iter().map(f64::from).collect()
+}
+
+/// |got - want| <= atol + rtol |want| everywhere.
+#[track_caller]
+fn assert_close(what: &str, got: &[f64], want: &[f64], atol: f64, rtol: f64) {
+    assert_eq!(got.len(), want.len(), "{what}: length");
+    for (i, (g, w)) in got.iter().zip(want).enumerate() {
+        assert!((g - w).abs() <= atol + rtol * w.abs(), "{what}[{i}] is {g}, PyTorch says {w}");
+    }
+}
+
+#[test]
+fn losses_are_pytorchs() {
+    let g = Golden::open("layers.safetensors");
+    for case in ["loss", "loss_saturated"] {
+        let of = |name: &str| g.tensor(&format!("{case}.{name}"));
+        let lengths = Array::new([of("p").shape().rows()], vec![1.0; of("p").shape().rows()]);
+        for (name, norm) in LOSSES {
+            let y = MaskedBce(norm).reference(&[of("p"), of("y"), of("mask"), lengths.clone()]);
+            assert_close(&format!("{case} {name}"), y[0].data(), of(name).data(), 1e-6, 1e-6);
+        }
+    }
+}
+
+/// On the GPU: at p = 0 and 1 the slope is a convention that no finite difference of the reference can show.
+#[test]
+fn slopes_are_pytorchs() {
+    let golden = Golden::open("layers.safetensors");
+    let gpu = Gpu::open(None).expect("an adapter");
+    for case in ["loss", "loss_saturated"] {
+        let of = |name: &str| golden.tensor(&format!("{case}.{name}"));
+        let clips = of("p").shape().rows();
+        for (name, norm) in LOSSES {
+            let mut g = Graph::new(Mode::Train);
+            let spec = Spec::f32(of("p").shape().clone());
+            let p = g.input_with_gradient("p", spec.clone());
+            let target = g.input("target", spec.clone());
+            let observed = g.input("observed", spec);
+            let lengths = g.input("lengths", Spec::u32([clips]));
+            let (loss, parts) = masked_bce(&mut g, p, target, observed, lengths, norm).unwrap();
+            let draft = Draft::new(&g, gpu.adapter().target(), 1, &[loss, parts], &[(loss, "dy")]).unwrap();
+            let bound = [
+                ("p", gpu.upload("p", &f32s(&of("p"))).unwrap()),
+                ("target", gpu.upload("target", &f32s(&of("y"))).unwrap()),
+                ("observed", gpu.upload("observed", &f32s(&of("mask"))).unwrap()),
+                ("lengths", gpu.upload("lengths", &vec![1u32; clips]).unwrap()),
+                ("dy", gpu.upload("dy", &[1f32]).unwrap()),
+            ];
+            let plan = draft.realise(&gpu, &bound).unwrap();
+            gpu.run(|s| s.replay(&[&plan.recording], 1)).unwrap();
+            let what = format!("{case} {name}");
+            let y = f64s(plan.read(&gpu, loss).unwrap());
+            assert_close(&what, &y, of(name).data(), 1e-6, 1e-6);
+            let dp = f64s(plan.read_gradient(&gpu, p).unwrap());
+            assert_close(&format!("{what} dp"), &dp, of(&format!("{name}_dp")).data(), 1e-6, 2e-6);
+        }
+    }
+}
+
+const ADAM: Adam = Adam { lr: 1e-2, beta1: 0.9, beta2: 0.999, eps: 1e-8, weight_decay: 1e-5 };
+
+#[test]
+fn adam_is_pytorchs() {
+    let g = Golden::open("layers.safetensors");
+    let of = |name: &str| g.tensor(&format!("adam.{name}"));
+    let zeros = Array::zeros(of("p0").shape().clone());
+    let mut state = vec![of("p0"), zeros.clone(), zeros];
+    for step in 0..of("grad").shape().rows() {
+        let grad = Array::new([37], of("grad").row(step).to_vec());
+        let clock = Array::new([4], vec![0.0, 0.0, step as f64, 0.0]);
+        state = ADAM.reference(&[state[0].clone(), grad, state[1].clone(), state[2].clone(), clock]);
+        for (name, got) in ["p", "m", "v"].iter().zip(&state) {
+            assert_close(&format!("{name} after step {step}"), got.data(), of(name).row(step), 1e-7, 1e-6);
+        }
+    }
+}
+
+/// The end of a training step as a plan without memory of its own: everything lies in the caller's buffers, in place.
+#[test]
+fn the_end_of_a_step_runs_in_place() {
+    let golden = Golden::open("layers.safetensors");
+    let of = |name: &str| golden.tensor(&format!("adam.{name}"));
+    // In whole vec4, as arenas are.
+    let padded = |v: &[f64]| -> Vec<f32> { v.iter().map(|v| *v as f32).chain([0.0; 3]).collect() };
+    let (len, batches) = (40, 2);
+    let gpu = Gpu::open(None).expect("an adapter");
+    let mut g = Graph::new(Mode::Train);
+    let [w, grad, m, v] = ["params", "grads", "m", "v"].map(|name| g.input(name, Spec::f32([len])));
+    let clock = g.input("clock", Spec::u32([4]));
+    let parts = g.input("parts", Spec::f32([2]));
+    let totals = g.input("totals", Spec::f32([2]));
+    let diverged = g.input("diverged", Spec::u32([1]));
+    adam::adam(&mut g, w, grad, m, v, clock, ADAM).unwrap();
+    track(&mut g, parts, clock, totals, diverged, batches).unwrap();
+
+    let draft = Draft::new(&g, gpu.adapter().target(), 1, &[], &[]).unwrap();
+    assert_eq!((draft.dispatches(), draft.memory()), ((2, 0), (0, 0)));
+    let zeros = vec![0f32; len];
+    let bound: Vec<(&str, Buffer)> = vec![
+        ("params", gpu.upload("params", &padded(of("p0").data())).unwrap()),
+        ("grads", gpu.upload("grads", &zeros).unwrap()),
+        ("m", gpu.upload("m", &zeros).unwrap()),
+        ("v", gpu.upload("v", &zeros).unwrap()),
+        ("clock", gpu.upload("clock", &[3u32, 4, 0, 0]).unwrap()),
+        ("parts", gpu.upload("parts", &[0f32; 2]).unwrap()),
+        ("totals", gpu.upload("totals", &[f32::NAN; 2]).unwrap()),
+        ("diverged", gpu.upload("diverged", &[NEVER]).unwrap()),
+    ];
+    let plan = draft.realise(&gpu, &bound).unwrap();
+    let buffer = |name: &str| &bound.iter().find(|(n, _)| *n == name).unwrap().1;
+    for step in 0..of("grad").shape().rows() {
+        gpu.write(buffer("grads"), 0, &padded(of("grad").row(step))).unwrap();
+        let parts = if step == 3 { [f32::NAN, 1.0] } else { [step as f32, 1.0] };
+        gpu.write(buffer("parts"), 0, &parts).unwrap();
+        gpu.run(|s| s.replay(&[&plan.recording], 1)).unwrap();
+        for (name, tensor) in [("p", w), ("m", m), ("v", v)] {
+            let got = f64s(plan.read(&gpu, tensor).unwrap());
+            assert_close(&format!("{name} after step {step}"), &got[..37], of(name).row(step), 1e-6, 1e-5);
+            assert_eq!(got[37..], [0.0; 3], "padding");
+        }
+        assert_eq!(plan.read::<u32>(&gpu, clock).unwrap(), [3, 4, step as u32 + 1, 0]);
+        let noted = if step < 3 { NEVER } else { 3 };
+        assert_eq!(plan.read::<u32>(&gpu, diverged).unwrap(), [noted]);
+        let sums: Vec<f32> = plan.read(&gpu, totals).unwrap();
+        match step {
+            1 => assert_eq!(sums, [1.0, 2.0]),
+            3 => assert!(sums[0].is_nan()),
+            _ => assert_eq!(sums, [step as f32, 1.0], "the first batch of an epoch starts anew"),
+        }
+    }
+}

@@ -1,0 +1,121 @@
+//! Whole training steps as the trainer replays them: draw a batch, model, loss, backward; then update and advance the clock.
+
+use wmic::gpu::{Buffer, Gpu};
+use wmic::graph::{Arenas, Draft, Graph, Init, Mode, Spec};
+use wmic::ops::activation::{Activation, activation};
+use wmic::ops::adam::{Adam, adam};
+use wmic::ops::gather::gather;
+use wmic::ops::linear::linear;
+use wmic::ops::masked_bce::{Normalisation, masked_bce};
+use wmic::ops::sample::{Order, sample};
+use wmic::ops::track::{NEVER, track};
+
+const CLIPS: usize = 50;
+const WIDTH: usize = 8;
+const BATCH: usize = 16;
+const BATCHES: usize = CLIPS.div_ceil(BATCH);
+
+/// What a run leaves behind, replicas one after the other.
+struct Trained {
+    first_epoch: Vec<f32>,
+    last_epoch: Vec<f32>,
+    params: Vec<f32>,
+    diverged: Vec<u32>,
+    clock: Vec<u32>,
+}
+
+/// Logistic regression: is the first feature larger than the second? `poison` puts a NaN into the first weight.
+fn train(gpu: &Gpu, seeds: &[u32], epochs: usize, poison: bool) -> Trained {
+    let replicas = seeds.len();
+    let mut g = Graph::new(Mode::Train);
+    let clock = g.input("clock", Spec::u32([4]));
+    let pool = g.input("pool", Spec::u32([CLIPS]));
+    let features = g.shared_input("features", Spec::u32([CLIPS, WIDTH / 4]));
+    let lengths = g.shared_input("lengths", Spec::u32([CLIPS]));
+    let labels = g.shared_input("labels", Spec::u32([CLIPS, 1]));
+    let rows = sample(&mut g, clock, pool, BATCH, Order::Shuffled).unwrap();
+    let batch = gather(&mut g, rows, features, lengths, labels, 1, WIDTH).unwrap();
+    let x = g.reshape(batch.x, [BATCH, WIDTH]);
+    let w = g.param("weight", [1, WIDTH], Init::Constant(0.0));
+    let b = g.param("bias", [1], Init::Constant(0.0));
+    let logits = linear(&mut g, x, w, Some(b)).unwrap();
+    let p = activation(&mut g, logits, Activation::Sigmoid).unwrap();
+    let (loss, parts) =
+        masked_bce(&mut g, p, batch.target, batch.observed, batch.lengths, Normalisation::Observed).unwrap();
+    let len = g.layout().trained;
+
+    let mut end = Graph::new(Mode::Train);
+    let [w, grad, m, v] = ["params", "grads", "m", "v"].map(|name| end.input(name, Spec::f32([len])));
+    let clock = end.input("clock", Spec::u32([4]));
+    let end_parts = end.input("parts", Spec::f32([2]));
+    let totals = end.input("totals", Spec::f32([2]));
+    let diverged = end.input("diverged", Spec::u32([1]));
+    let config = Adam { lr: 0.1, ..Default::default() };
+    adam(&mut end, w, grad, m, v, clock, config).unwrap();
+    track(&mut end, end_parts, clock, totals, diverged, BATCHES).unwrap();
+
+    let bytes: Vec<u8> = (0..CLIPS * WIDTH).map(|i| (i * 7919 % 251) as u8).collect();
+    let words: Vec<u32> = bytes.chunks(4).map(|c| u32::from_le_bytes(c.try_into().unwrap())).collect();
+    let label = |clip: usize| if bytes[clip * WIDTH] > bytes[clip * WIDTH + 1] { 2 } else { 1 };
+    let arenas = Arenas::new(gpu, g.layout(), replicas, true).unwrap();
+    if poison {
+        gpu.write(&arenas.params, 0, &[f32::NAN]).unwrap();
+    }
+    let clocks: Vec<u32> = seeds.iter().flat_map(|seed| [*seed, 0, 0, 0]).collect();
+    let mut bound: Vec<(&str, Buffer)> = arenas.named().to_vec();
+    bound.extend([
+        ("clock", gpu.upload("clock", &clocks).unwrap()),
+        ("pool", gpu.upload("pool", &(0..CLIPS as u32).collect::<Vec<_>>().repeat(replicas)).unwrap()),
+        ("features", gpu.upload("features", &words).unwrap()),
+        ("lengths", gpu.upload("lengths", &[1u32; CLIPS]).unwrap()),
+        ("labels", gpu.upload("labels", &(0..CLIPS).map(label).collect::<Vec<u32>>()).unwrap()),
+        ("dy", gpu.upload("dy", &vec![1f32; replicas]).unwrap()),
+        ("m", gpu.buffer("m", len * replicas).unwrap()),
+        ("v", gpu.buffer("v", len * replicas).unwrap()),
+        ("totals", gpu.buffer("totals", 2 * replicas).unwrap()),
+        ("diverged", gpu.upload("diverged", &vec![NEVER; replicas]).unwrap()),
+    ]);
+    let target = gpu.adapter().target();
+    let step = Draft::new(&g, target, replicas, &[parts], &[(loss, "dy")]).unwrap().realise(gpu, &bound).unwrap();
+    let (buffer, at) = step.buffer(parts);
+    assert_eq!(at, 0);
+    bound.push(("parts", buffer.clone()));
+    let update = Draft::new(&end, target, replicas, &[], &[]).unwrap().realise(gpu, &bound).unwrap();
+
+    let epoch = |n: usize| gpu.run(|s| s.replay(&[&step.recording, &update.recording], n * BATCHES)).unwrap();
+    epoch(1);
+    let first_epoch = update.read(gpu, totals).unwrap();
+    epoch(epochs - 1);
+    Trained {
+        first_epoch,
+        last_epoch: update.read(gpu, totals).unwrap(),
+        params: gpu.read(&arenas.params).unwrap(),
+        diverged: update.read(gpu, diverged).unwrap(),
+        clock: update.read(gpu, clock).unwrap(),
+    }
+}
+
+#[test]
+fn replicas_learn_side_by_side_as_they_would_alone() {
+    let gpu = Gpu::open(None).expect("an adapter");
+    let seeds = [1, 2, 3];
+    let all = train(&gpu, &seeds, 40, false);
+    for r in 0..seeds.len() {
+        let alone = train(&gpu, &seeds[r..=r], 40, false);
+        let len = alone.params.len();
+        assert_eq!(all.params[r * len..(r + 1) * len], alone.params);
+        assert_eq!(all.last_epoch[2 * r..2 * r + 2], alone.last_epoch);
+        assert_eq!(alone.last_epoch[1], CLIPS as f32, "an epoch sees every clip once");
+        assert!(alone.last_epoch[0] < 0.6 * alone.first_epoch[0], "{:?}", alone.last_epoch);
+        assert_eq!(alone.clock, [seeds[r], 0, 40 * BATCHES as u32, 0]);
+    }
+    let len = all.params.len() / seeds.len();
+    assert_ne!(all.params[..len], all.params[len..2 * len], "seeds draw other batches");
+    assert_eq!(all.diverged, [NEVER; 3]);
+}
+
+#[test]
+fn a_loss_that_is_no_number_is_noted() {
+    let gpu = Gpu::open(None).expect("an adapter");
+    assert_eq!(train(&gpu, &[1, 2], 3, true).diverged, [0, NEVER]);
+}
