@@ -118,8 +118,8 @@ fn a_seed_that_has_stopped_early_keeps_its_weights_while_others_go_on() {
     let data = small(&dir.path().join("data"));
     let of = |seeds: &[u64]| Config {
         epochs: 30,
-        patience: Some(1),
-        lr: 2e-3,
+        patience: Some(2),
+        lr: 3e-3,
         select: Select::ValF1,
         ..config("fc-t", &data, seeds)
     };
