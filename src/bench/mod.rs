@@ -8,7 +8,7 @@ mod timer;
 
 pub use kernels::kernels;
 pub use peak::{SHADER as PEAK_SHADER, dispatches as peak_dispatches, peak};
-pub use steps::step;
+pub use steps::{Part, profile, step};
 pub use timer::Timer;
 
 use crate::gpu::{Adapter, AdapterKind, Gpu};

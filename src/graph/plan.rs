@@ -318,7 +318,7 @@ impl Draft {
         }
         let find = |slot: Slot| buffers[slot.0 as usize].clone().expect("a dispatched slot has a buffer");
         let recording = Recording::new(gpu, &self.dispatches, &find)?;
-        Ok(Plan { recording, own, buffers, views: self.views.clone() })
+        Ok(Plan { recording, own, dispatches: self.dispatches.clone(), buffers, views: self.views.clone() })
     }
 }
 
@@ -327,6 +327,8 @@ pub struct Plan {
     pub recording: Recording,
     /// The plan's own memory.
     pub own: Vec<Buffer>,
+    /// What `recording` replays.
+    pub dispatches: Vec<Dispatch>,
     buffers: Vec<Option<Buffer>>,
     views: HashMap<Tensor, TensorViews>,
 }

@@ -357,6 +357,11 @@ impl<'g> Learner<'g> {
         Ok(())
     }
 
+    /// The plans of a training step: model and update. For benchmarks; replaying them trains without counting.
+    pub fn step_plans(&self) -> [&Plan; 2] {
+        [&self.step, &self.update]
+    }
+
     /// Each replica's loss in the latest training step.
     pub fn latest_loss(&self) -> Result<Vec<f32>> {
         let parts = self.gpu.read::<f32>(&self.parts)?;
