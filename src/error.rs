@@ -43,10 +43,8 @@ pub enum Error {
     Usage(String),
 
     /// Training left the numbers: the loss is no longer finite.
-    #[error(
-        "the loss of seed {seed} became {loss} in epoch {epoch}, step {step}; try a lower --lr; the best weights before it are kept"
-    )]
-    Diverged { seed: u64, epoch: usize, step: usize, loss: f32 },
+    #[error("the loss of seed {seed} is no longer a number in epoch {epoch}, step {step}; try a lower --lr (the best weights so far are kept)")]
+    Diverged { seed: u64, epoch: usize, step: usize },
 
     /// The operating system refused to read or write a file.
     #[error("{}: {source}", path.display())]

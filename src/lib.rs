@@ -5,6 +5,7 @@
 // L0
 pub mod array;
 pub mod error;
+pub mod files;
 pub mod random;
 pub mod shape;
 // L1
@@ -13,7 +14,10 @@ pub mod gpu;
 pub mod graph;
 // L3
 pub mod check;
+pub mod data;
 pub mod ops;
+// L4
+pub mod nn;
 // L5
 pub mod bench;
 pub mod report;

@@ -2,9 +2,17 @@
 
 mod bench;
 mod check;
+mod common;
 mod completions;
+mod demo;
 mod devices;
+mod eval;
+mod export;
 mod output;
+mod plan;
+mod predict;
+mod synth;
+mod train;
 
 use std::process::ExitCode;
 
@@ -24,10 +32,17 @@ struct Cli {
     command: Command,
 }
 
-const AFTER_HELP: &str = "Exit status: 0 done, 1 a check failed, 2 an error.";
+const AFTER_HELP: &str = "Exit status: 0 done, 1 a check failed, 2 an error, 130 interrupted (and saved).";
 
 #[derive(Subcommand)]
 enum Command {
+    Demo(demo::Args),
+    Train(Box<train::Args>),
+    Eval(eval::Args),
+    Predict(predict::Args),
+    Export(export::Args),
+    Plan(plan::Args),
+    Synth(synth::Args),
     Devices(devices::Args),
     Check(check::Args),
     Bench(bench::Args),
@@ -40,6 +55,8 @@ enum Verdict {
     Done,
     /// A check or a gate failed.
     Failed,
+    /// Ctrl-C; what was done is saved.
+    Interrupted,
 }
 
 /// Option for commands that run kernels.
@@ -63,6 +80,13 @@ pub fn run() -> ExitCode {
     let cli = Cli::parse();
     log(cli.verbose);
     let verdict = match cli.command {
+        Command::Demo(args) => args.run(),
+        Command::Train(args) => args.run(),
+        Command::Eval(args) => args.run(),
+        Command::Predict(args) => args.run(),
+        Command::Export(args) => args.run(),
+        Command::Plan(args) => args.run(),
+        Command::Synth(args) => args.run(),
         Command::Devices(args) => args.run(),
         Command::Check(args) => args.run(),
         Command::Bench(args) => args.run(),
@@ -71,6 +95,7 @@ pub fn run() -> ExitCode {
     match verdict {
         Ok(Verdict::Done) => ExitCode::SUCCESS,
         Ok(Verdict::Failed) => ExitCode::from(1),
+        Ok(Verdict::Interrupted) => ExitCode::from(130),
         Err(error) if output::is_closed_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("wmic: {error:#}");

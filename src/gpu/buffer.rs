@@ -73,17 +73,41 @@ impl Gpu {
 
     /// Waits for the device and copies `len` elements from `at` on back.
     pub fn read_at<T: Element>(&self, buffer: &Buffer, at: usize, len: usize) -> Result<Vec<T>> {
-        if len == 0 {
+        Ok(bytemuck::cast_vec(self.read_words(&[(buffer, at, len)])?))
+    }
+
+    /// Waits for the device and copies several buffers back at once, as raw words.
+    pub fn read_many(&self, buffers: &[&Buffer]) -> Result<Vec<Vec<u32>>> {
+        let ranges: Vec<_> = buffers.iter().map(|b| (*b, 0, b.len)).collect();
+        let words = self.read_words(&ranges)?;
+        let mut rest = words.as_slice();
+        let mut part = |len| {
+            let (head, tail) = rest.split_at(len);
+            rest = tail;
+            head.to_vec()
+        };
+        Ok(buffers.iter().map(|b| part(b.len)).collect())
+    }
+
+    /// The ranges (buffer, start, length), one after the other.
+    fn read_words(&self, ranges: &[(&Buffer, usize, usize)]) -> Result<Vec<u32>> {
+        let total: usize = ranges.iter().map(|(_, _, len)| len).sum();
+        if total == 0 {
             return Ok(Vec::new());
         }
         let staging = self.device.create_buffer(&wgpu::BufferDescriptor {
             label: Some("readback"),
-            size: len as u64 * 4,
+            size: total as u64 * 4,
             usage: wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST,
             mapped_at_creation: false,
         });
         self.submit(|s| {
-            s.encoder.copy_buffer_to_buffer(&buffer.raw, at as u64 * 4, &staging, 0, len as u64 * 4);
+            let mut to = 0;
+            for (buffer, at, len) in ranges {
+                let bytes = *len as u64 * 4;
+                s.encoder.copy_buffer_to_buffer(&buffer.raw, *at as u64 * 4, &staging, to, bytes);
+                to += bytes;
+            }
         })?;
         let (send, receive) = std::sync::mpsc::channel();
         staging.map_async(wgpu::MapMode::Read, .., move |mapped| drop(send.send(mapped)));

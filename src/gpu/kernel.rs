@@ -73,6 +73,8 @@ const SHARED: &[(&str, &str)] = &[
     ("philox", include_str!("../../shaders/shared/philox.wgsl")),
     ("grid", include_str!("../../shaders/shared/grid.wgsl")),
     ("dropout", include_str!("../../shaders/shared/dropout.wgsl")),
+    ("batch_norm", include_str!("../../shaders/shared/batch_norm.wgsl")),
+    ("mean_pool", include_str!("../../shaders/shared/mean_pool.wgsl")),
 ];
 
 /// Replaces each line `#import name` by `shaders/shared/name.wgsl`.

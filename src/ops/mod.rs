@@ -1,6 +1,17 @@
 //! L3: one room per op. Adding an op is its file, its `.wgsl` and one line in [`ROOMS`].
 
+pub mod activation;
+pub mod adam;
+pub mod add;
+pub mod attention_pool;
+pub mod batch_norm;
+pub mod gather;
 pub mod linear;
+pub mod masked_bce;
+pub mod mean_pool;
+pub mod sample;
+pub mod tally;
+pub mod track;
 mod variants;
 
 use crate::check::Case;
@@ -32,4 +43,18 @@ pub fn select(op: Option<&str>) -> Result<Vec<&'static Room>> {
 }
 
 /// Every op of wmic.
-pub const ROOMS: &[Room] = &[linear::ROOM];
+#[rustfmt::skip]
+pub const ROOMS: &[Room] = &[
+    sample::ROOM,
+    gather::ROOM,
+    linear::ROOM,
+    batch_norm::ROOM,
+    activation::ROOM,
+    add::ROOM,
+    mean_pool::ROOM,
+    attention_pool::ROOM,
+    masked_bce::ROOM,
+    adam::ROOM,
+    track::ROOM,
+    tally::ROOM,
+];

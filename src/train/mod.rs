@@ -1,7 +1,20 @@
-//! Training and what is measured of it.
+//! L5: training and what is measured of it.
 
+pub mod config;
+pub mod corpus;
 pub mod evaluation;
+pub mod learner;
 pub mod metrics;
+pub mod predictor;
+pub mod run;
+pub mod trained;
+pub mod trainer;
+pub mod weights;
 
+pub use config::{Config, Loss, Select};
+pub use corpus::Corpus;
 pub use evaluation::{Evaluation, SeedPredictions, SeedScores, Subject, evaluate};
 pub use metrics::{ClassMetrics, Counts, Scores};
+pub use run::RunDir;
+pub use trained::{Split, Trained};
+pub use trainer::{End, Event, Trainer};

@@ -1,0 +1,216 @@
+"""PyTorch peer of `wmic train`: the same models, data, optimiser and protocol, in eager mode on CPU or CUDA.
+
+    python benches/peers/torch_att.py DATASET --model att --seeds 3 --epochs 100     train, print test metrics as JSON
+    python benches/peers/torch_att.py DATASET --model att --bench 500                time training steps, print JSON
+
+DATASET is a folder in the OpenMIC-2018 layout. Its npz holds pickled keys: run this on data you trust.
+Needs torch, numpy, scikit-learn. To be fair to PyTorch: features live on the device as f32, Adam is fused, nothing
+waits for the device inside an epoch, and one thread runs per available core. Seeds run one after the other.
+"""
+
+import argparse
+import json
+import os
+import statistics
+import time
+from pathlib import Path
+from typing import Iterator, NamedTuple
+
+import numpy as np
+import torch
+from sklearn.metrics import average_precision_score, f1_score
+from torch import Tensor, nn
+
+from ismir19 import LOSSES, MODELS, bce
+
+DEFAULT_EPOCHS = {"att": 250, "fc": 100, "fc-t": 100}
+VAL_FRACTION = 0.15
+WARM_UP_STEPS = 50
+
+
+class Split(NamedTuple):
+    """Clips on the device: x (N, T, F) divided by 255, labels and mask (N, K) as 0 or 1, all f32."""
+
+    x: Tensor
+    y: Tensor
+    mask: Tensor
+
+    def at(self, index: Tensor) -> "Split":
+        return Split(*(t.index_select(0, index) for t in self))
+
+
+def load(folder: Path, device: torch.device) -> tuple[Split, Split]:
+    """The training and the test split of an OpenMIC-layout folder."""
+    with np.load(folder / "openmic-2018.npz", allow_pickle=True) as arrays:
+        x = (arrays["X"] / 255).astype(np.float32)
+        y = (arrays["Y_true"] >= 0.5).astype(np.float32)
+        mask = arrays["Y_mask"].astype(np.float32)
+        row = {key: i for i, key in enumerate(arrays["sample_key"])}
+
+    def split(name: str) -> Split:
+        keys = (folder / "partitions" / f"split01_{name}.csv").read_text().split()
+        rows = [row[key] for key in keys]
+        return Split(*(torch.from_numpy(a[rows]).to(device) for a in (x, y, mask)))
+
+    return split("train"), split("test")
+
+
+def batches(clips: int, batch: int, device: torch.device) -> tuple[Tensor, ...]:
+    """One epoch of shuffled indices; the last batch keeps its true size."""
+    return torch.randperm(clips, device=device).split(batch)
+
+
+class Trainer:
+    """One seed: model, optimiser and loss."""
+
+    def __init__(self, args: argparse.Namespace, seed: int):
+        torch.manual_seed(seed)
+        cls = MODELS[args.model]
+        self.model = cls().to(args.device) if args.dropout is None else cls(args.dropout).to(args.device)
+        lr = cls.default_lr if args.lr is None else args.lr
+        self.optimiser = torch.optim.Adam(self.model.parameters(), lr=lr, weight_decay=args.weight_decay, fused=True)
+        self.loss = LOSSES[args.loss]
+        self.forward = self.model
+        if args.compile:
+            mode = "reduce-overhead" if args.device.type == "cuda" else "default"
+            self.forward = torch.compile(self.model, mode=mode)
+
+    def step(self, data: Split) -> None:
+        self.optimiser.zero_grad()
+        self.loss(self.forward(data.x), data.y, data.mask).backward()
+        self.optimiser.step()
+
+
+@torch.no_grad()
+def predict(model: nn.Module, x: Tensor) -> Tensor:
+    """Probabilities (N, K) in evaluation mode; the model is back in training mode afterwards."""
+    model.eval()
+    p = model(x)
+    model.train()
+    return p
+
+
+def train(args: argparse.Namespace, data: Split, seed: int) -> tuple[nn.Module, int]:
+    """The model at the epoch with the lowest validation loss, and that epoch (from 1)."""
+    trainer = Trainer(args, seed)
+    order = torch.randperm(len(data.x), device=args.device)
+    held_out = round(VAL_FRACTION * len(order))
+    val, fit = data.at(order[:held_out]), data.at(order[held_out:])
+    best_loss, best_epoch, best_state = float("inf"), 0, {}
+    for epoch in range(1, args.epochs + 1):
+        for index in batches(len(fit.x), args.batch, args.device):
+            trainer.step(fit.at(index))
+        loss = trainer.loss(predict(trainer.model, val.x), val.y, val.mask).item()  # the one wait of the epoch
+        if loss < best_loss:
+            best_loss, best_epoch = loss, epoch
+            best_state = {name: t.clone() for name, t in trainer.model.state_dict().items()}
+    if not best_state:
+        raise SystemExit(f"torch_att: validation loss of seed {seed} was never finite")
+    trainer.model.load_state_dict(best_state)
+    return trainer.model, best_epoch
+
+
+def test_metrics(model: nn.Module, test: Split) -> dict[str, float]:
+    """Loss, and mean over classes of average precision (map) and of macro F1 over absent and present (f1_pn)."""
+    p = predict(model, test.x)
+    loss = bce(p, test.y, test.mask).item()
+    p, y, mask = (t.cpu().numpy() for t in (p, test.y, test.mask))
+    ap, f1 = [], []
+    for k in range(p.shape[1]):
+        seen = mask[:, k] > 0
+        if not seen.any():
+            continue
+        f1.append(f1_score(y[seen, k], p[seen, k] >= 0.5, labels=[0, 1], average="macro", zero_division=0))
+        if y[seen, k].any():
+            ap.append(average_precision_score(y[seen, k], p[seen, k]))
+    return {"loss": loss, "map": float(np.mean(ap)), "f1_pn": float(np.mean(f1))}
+
+
+def run_training(args: argparse.Namespace, data: Split, test: Split) -> dict:
+    per_seed = []
+    for seed in range(args.seeds):
+        start = time.perf_counter()
+        model, best_epoch = train(args, data, seed)
+        seconds = time.perf_counter() - start  # each epoch ends in a wait, so no work is left over
+        per_seed.append({"seed": seed, "best_epoch": best_epoch, "seconds": seconds, **test_metrics(model, test)})
+    mean = {name: statistics.mean(s[name] for s in per_seed) for name in ("loss", "map", "f1_pn", "seconds")}
+    return {"epochs": args.epochs, "per_seed": per_seed, "mean": mean}
+
+
+def run_bench(args: argparse.Namespace, data: Split) -> dict:
+    """Time of one training step, gather included, on full batches.
+
+    On CUDA, events mark the steps on the device's own time line and the host waits only at the end.
+    """
+    trainer = Trainer(args, seed=0)
+    if len(data.x) < args.batch:
+        raise SystemExit(f"torch_att: {len(data.x)} training clips are fewer than a batch of {args.batch}")
+
+    def endless() -> Iterator[Tensor]:
+        while True:
+            yield from (i for i in batches(len(data.x), args.batch, args.device) if len(i) == args.batch)
+
+    index = endless()
+    for _ in range(WARM_UP_STEPS):
+        trainer.step(data.at(next(index)))
+    if args.device.type == "cuda":
+        marks = [torch.cuda.Event(enable_timing=True) for _ in range(args.bench + 1)]
+        torch.cuda.synchronize()
+        for mark in marks[:-1]:
+            mark.record()
+            trainer.step(data.at(next(index)))
+        marks[-1].record()
+        torch.cuda.synchronize()
+        times = [a.elapsed_time(b) for a, b in zip(marks, marks[1:])]
+    else:
+        marks = [time.perf_counter()]
+        for _ in range(args.bench):
+            trainer.step(data.at(next(index)))
+            marks.append(time.perf_counter())
+        times = [1e3 * (b - a) for a, b in zip(marks, marks[1:])]
+    median = statistics.median(times)
+    return {"steps": args.bench, "ms_per_step": median, "ms_per_step_mean": statistics.mean(times),
+            "ms_per_step_min": min(times), "clips_per_s": 1e3 * args.batch / median}
+
+
+def positive(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError("must be at least 1")
+    return value
+
+
+def arguments() -> argparse.Namespace:
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("dataset", type=Path, help="folder in the OpenMIC-2018 layout")
+    parser.add_argument("--model", choices=MODELS, default="att")
+    parser.add_argument("--seeds", type=positive, default=1, help="count: seeds 0 .. N-1, one after the other [1]")
+    parser.add_argument("--epochs", type=positive, help="[att 250, fc and fc-t 100]")
+    parser.add_argument("--batch", type=positive, default=128, help="clips [128]")
+    parser.add_argument("--lr", type=float, help="[att and fc-t 5e-4, fc 1e-4]")
+    parser.add_argument("--weight-decay", type=float, default=1e-5, help="L2, added to the gradient [1e-5]")
+    parser.add_argument("--dropout", type=float, help="[att 0.6, fc and fc-t 0.5]")
+    parser.add_argument("--loss", choices=LOSSES, default="bce")
+    parser.add_argument("--device", type=torch.device, default=torch.device("cpu"), help="cpu, cuda, cuda:1 ... [cpu]")
+    parser.add_argument("--threads", type=positive, default=cores, help=f"CPU threads [all cores: {cores}]")
+    parser.add_argument("--compile", action="store_true", help="torch.compile, with CUDA graphs on CUDA")
+    parser.add_argument("--bench", type=positive, metavar="STEPS", help="time this many training steps instead")
+    args = parser.parse_args()
+    args.epochs = args.epochs or DEFAULT_EPOCHS[args.model]
+    return args
+
+
+def main() -> None:
+    args = arguments()
+    torch.set_num_threads(args.threads)
+    data, test = load(args.dataset, args.device)
+    name = torch.cuda.get_device_name(args.device) if args.device.type == "cuda" else "cpu"
+    about = {"peer": "torch-compile" if args.compile else "torch-eager", "torch": torch.__version__, "device": name,
+             "threads": args.threads, "model": args.model, "batch": args.batch}
+    result = run_bench(args, data) if args.bench else run_training(args, data, test)
+    print(json.dumps(about | result))
+
+
+if __name__ == "__main__":
+    main()

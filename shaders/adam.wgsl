@@ -1,0 +1,59 @@
+// One step of Adam for all parameters of all replicas, in place.
+#import grid
+
+struct Params {
+    quads: u32,        // P / 4
+    w_stride: u32,     // strides in vec4
+    grad_stride: u32,
+    m_stride: u32,
+    v_stride: u32,
+    clock_stride: u32,
+    lr: f32,
+    weight_decay: f32,
+    one_minus_beta1: f32,
+    one_minus_beta2: f32,
+    ln_beta1: f32,
+    ln_beta2: f32,
+    eps: f32,
+}
+
+@group(0) @binding(0) var<uniform> p: Params;
+@group(0) @binding(1) var<storage, read> grad: array<vec4<f32>>;      // (P) every grad_stride
+@group(0) @binding(2) var<storage, read> clock: array<vec4<u32>>;     // (seed low, seed high, step, 0) every clock_stride
+@group(0) @binding(3) var<storage, read_write> w: array<vec4<f32>>;   // (P) every w_stride
+@group(0) @binding(4) var<storage, read_write> m: array<vec4<f32>>;   // (P) every m_stride
+@group(0) @binding(5) var<storage, read_write> v: array<vec4<f32>>;   // (P) every v_stride
+
+// 1 - e^x for x < 0. Near 0 the difference cancels, so the series of e^x - 1 is summed there, to beyond f32's precision.
+fn one_minus_exp(x: f32) -> f32 {
+    if x < -1.0 { return 1.0 - exp(x); }
+    var sum = 1.0;
+    for (var n = 12.0; n > 1.0; n -= 1.0) {
+        sum = 1.0 + sum * x / n;
+    }
+    return -x * sum;
+}
+
+fn towards(v: vec4<f32>, goal: vec4<f32>, share: f32) -> vec4<f32> {
+    return v + share * (goal - v);
+}
+
+@compute @workgroup_size(64)
+fn adam_forward(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) count: vec3<u32>,
+                @builtin(local_invocation_index) worker: u32) {
+    let i = group_index(id, count) * 64u + worker;
+    if i >= p.quads { return; }
+    let at_w = id.z * p.w_stride + i;
+    let at_m = id.z * p.m_stride + i;
+    let at_v = id.z * p.v_stride + i;
+    let t = f32(clock[id.z * p.clock_stride].z + 1u);
+    let correction1 = one_minus_exp(t * p.ln_beta1);
+    let correction2 = one_minus_exp(t * p.ln_beta2);
+    let old = w[at_w];
+    let slope = grad[id.z * p.grad_stride + i] + p.weight_decay * old;
+    let mean = towards(m[at_m], slope, p.one_minus_beta1);
+    let square = towards(v[at_v], slope * slope, p.one_minus_beta2);
+    m[at_m] = mean;
+    v[at_v] = square;
+    w[at_w] = old - p.lr / correction1 * mean / (sqrt(square) / sqrt(correction2) + p.eps);
+}

@@ -1,0 +1,81 @@
+// Copies a batch out of the dataset: features, numbers of instances, targets and which of them are known.
+// A row that is none of the dataset's (padding of a partial batch) gives 0 everywhere.
+#import grid
+
+struct Params {
+    batch: u32,       // B
+    words: u32,       // of a clip's features: packed bytes, vec4 or scalars
+    classes: u32,     // K
+    clips: u32,       // N
+    instances: u32,   // T
+    rows_stride: u32,
+}
+
+@group(0) @binding(0) var<uniform> p: Params;
+@group(0) @binding(1) var<storage, read> rows: array<u32>;             // (B) every rows_stride
+@group(0) @binding(2) var<storage, read> bytes: array<u32>;            // (N, words), four uint8 each, the first lowest
+@group(0) @binding(3) var<storage, read> values4: array<vec4<f32>>;    // (N, words)
+@group(0) @binding(4) var<storage, read> values: array<f32>;           // (N, words)
+@group(0) @binding(5) var<storage, read_write> x4: array<vec4<f32>>;   // (R, B, words)
+@group(0) @binding(6) var<storage, read_write> x: array<f32>;          // (R, B, words)
+@group(0) @binding(7) var<storage, read> lengths: array<u32>;          // (N)
+@group(0) @binding(8) var<storage, read> labels: array<u32>;           // (N, K), 0 unknown, 1 absent, 2 present
+@group(0) @binding(9) var<storage, read_write> y_lengths: array<u32>;  // (R, B)
+@group(0) @binding(10) var<storage, read_write> targets: array<f32>;    // (R, B, K)
+@group(0) @binding(11) var<storage, read_write> observed: array<f32>;  // (R, B, K)
+
+@compute @workgroup_size(64)
+fn gather_forward_bytes(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) count: vec3<u32>,
+                        @builtin(local_invocation_index) worker: u32) {
+    let item = group_index(id, count) * 64u + worker;
+    if item >= p.batch * p.words { return; }
+    let row = rows[id.z * p.rows_stride + item / p.words];
+    var v = vec4(0.0);
+    if row < p.clips {
+        let four = bytes[row * p.words + item % p.words];
+        v = vec4<f32>((vec4(four) >> vec4(0u, 8u, 16u, 24u)) & vec4(255u)) / 255.0;
+    }
+    x4[id.z * p.batch * p.words + item] = v;
+}
+
+@compute @workgroup_size(64)
+fn gather_forward_vec4(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) count: vec3<u32>,
+                       @builtin(local_invocation_index) worker: u32) {
+    let item = group_index(id, count) * 64u + worker;
+    if item >= p.batch * p.words { return; }
+    let row = rows[id.z * p.rows_stride + item / p.words];
+    var v = vec4(0.0);
+    if row < p.clips { v = values4[row * p.words + item % p.words]; }
+    x4[id.z * p.batch * p.words + item] = v;
+}
+
+@compute @workgroup_size(64)
+fn gather_forward_scalar(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) count: vec3<u32>,
+                         @builtin(local_invocation_index) worker: u32) {
+    let item = group_index(id, count) * 64u + worker;
+    if item >= p.batch * p.words { return; }
+    let row = rows[id.z * p.rows_stride + item / p.words];
+    var v = 0.0;
+    if row < p.clips { v = values[row * p.words + item % p.words]; }
+    x[id.z * p.batch * p.words + item] = v;
+}
+
+@compute @workgroup_size(64)
+fn gather_forward_labels(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) count: vec3<u32>,
+                         @builtin(local_invocation_index) worker: u32) {
+    let item = group_index(id, count) * 64u + worker;
+    if item >= p.batch * p.classes { return; }
+    let b = item / p.classes;
+    let k = item % p.classes;
+    let row = rows[id.z * p.rows_stride + b];
+    var label = 0u;
+    var length = 0u;
+    if row < p.clips {
+        label = labels[row * p.classes + k];
+        length = min(lengths[row], p.instances);
+    }
+    let at = id.z * p.batch * p.classes + item;
+    targets[at] = f32(label == 2u);
+    observed[at] = f32(label != 0u);
+    if k == 0u { y_lengths[id.z * p.batch + b] = length; }
+}

@@ -1,0 +1,136 @@
+//! `wmic plan`
+
+use std::path::PathBuf;
+
+use clap::builder::PossibleValuesParser;
+use serde::Serialize;
+
+use super::common::load_dataset;
+use super::output::{print, print_json};
+use super::{Device, Verdict};
+use wmic::nn;
+use wmic::ops::sample::Order;
+use wmic::report::table::{Align, Table};
+use wmic::report::{Look, numbers};
+use wmic::train::Config;
+use wmic::train::corpus::Dims;
+use wmic::train::learner::Graphs;
+use wmic::train::trainer::splits;
+
+/// Show what a training run would do and need, before anything runs
+#[derive(clap::Args)]
+pub struct Args {
+    /// Folder in OpenMIC-2018's layout
+    dataset: PathBuf,
+    /// Architecture
+    #[arg(long, default_value = "att", value_parser = PossibleValuesParser::new(nn::MODELS.iter().map(|m| m.name)))]
+    model: String,
+    /// Seeds trained side by side
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=1000))]
+    seeds: u64,
+    /// Clips per step
+    #[arg(long, value_name = "CLIPS", default_value_t = 128, value_parser = clap::value_parser!(u64).range(1..))]
+    batch: u64,
+    #[command(flatten)]
+    device: Device,
+    /// Print one JSON object instead of tables
+    #[arg(long)]
+    json: bool,
+}
+
+/// Sizes are bytes, work is floating-point operations, of all seeds together.
+#[derive(Serialize)]
+struct Outline {
+    model: String,
+    seeds: usize,
+    batch: usize,
+    steps_per_epoch: usize,
+    parameters_per_seed: usize,
+    dispatches_forward: usize,
+    dispatches_backward: usize,
+    dispatches_update: usize,
+    dispatches_validation: usize,
+    memory_data: u64,
+    memory_parameters: u64,
+    memory_activations: u64,
+    memory_activations_unshared: u64,
+    forward_flops: f64,
+    /// (kernel, calls per step)
+    kernels: Vec<(&'static str, usize)>,
+}
+
+impl Args {
+    pub fn run(self) -> anyhow::Result<Verdict> {
+        let data = load_dataset(&self.dataset)?;
+        let mut config = Config::of(&self.model, &self.dataset)?;
+        config.seeds = (0..self.seeds).collect();
+        config.batch = self.batch as usize;
+        let gpu = self.device.open()?;
+        let dims = Dims::new(&data.features, data.classes.len());
+        let split = splits(&config, &data)?.swap_remove(0);
+        let graphs = Graphs::new(&config, dims, split.0.len(), split.1.len(), Order::Shuffled)?;
+        let replicas = config.seeds.len();
+        let [step, update, validation] = graphs.drafts(&gpu, replicas)?;
+
+        let layout = graphs.step.layout();
+        let (forward, backward) = step.dispatches();
+        let (own, unshared) = step.memory();
+        let floats = |n: usize| n as u64 * 4;
+        let per_clip = dims.instances * dims.width / if dims.packed { 4 } else { 1 };
+        let mut kernels: Vec<(&'static str, usize)> = vec![];
+        for d in step.steps().iter().chain(update.steps()) {
+            match kernels.iter_mut().find(|(name, _)| *name == d.entry) {
+                Some((_, calls)) => *calls += 1,
+                None => kernels.push((d.entry, 1)),
+            }
+        }
+        let outline = Outline {
+            model: config.model.clone(),
+            seeds: replicas,
+            batch: config.batch.min(split.0.len()),
+            steps_per_epoch: split.0.len().div_ceil(config.batch.min(split.0.len())),
+            parameters_per_seed: layout.count(),
+            dispatches_forward: forward,
+            dispatches_backward: backward,
+            dispatches_update: update.dispatches().0,
+            dispatches_validation: validation.dispatches().0,
+            memory_data: floats(dims.clips * (per_clip + 1 + dims.classes)),
+            // Values, gradients, two moments and the best so far; statistics and their best.
+            memory_parameters: floats(replicas * (5 * layout.trained + 2 * layout.stats)),
+            memory_activations: own + validation.memory().0,
+            memory_activations_unshared: unshared + validation.memory().1,
+            forward_flops: graphs.step.forward_cost().flops * replicas as f64,
+            kernels,
+        };
+        if self.json {
+            print_json(&outline)?;
+            return Ok(Verdict::Done);
+        }
+        let o = outline;
+        let mut table = Table::new([("", Align::Left), ("", Align::Right)]);
+        let mut row = |name: &str, value: String| {
+            table.row([name.to_owned(), value]);
+        };
+        row("model", o.model);
+        row("seeds side by side", o.seeds.to_string());
+        row("parameters per seed", numbers::count(o.parameters_per_seed as u64));
+        row("clips per step", o.batch.to_string());
+        row("steps per epoch", o.steps_per_epoch.to_string());
+        row("dispatches per step: forward", o.dispatches_forward.to_string());
+        row("dispatches per step: backward", o.dispatches_backward.to_string());
+        row("dispatches per step: update", o.dispatches_update.to_string());
+        row("dispatches per validation step", o.dispatches_validation.to_string());
+        row("memory: dataset", numbers::bytes(o.memory_data));
+        row("memory: parameters, gradients, moments, best", numbers::bytes(o.memory_parameters));
+        row("memory: activations", numbers::bytes(o.memory_activations));
+        row("memory: activations without reuse", numbers::bytes(o.memory_activations_unshared));
+        row("work of a forward pass", numbers::si(o.forward_flops, "FLOP"));
+        print(&table.render(Look::of_stdout()))?;
+        let mut table = Table::new([("kernel", Align::Left), ("calls per step", Align::Right)]);
+        for (name, calls) in o.kernels {
+            table.row([name.to_owned(), calls.to_string()]);
+        }
+        print(&table.render(Look::of_stdout()))?;
+        Ok(Verdict::Done)
+    }
+}

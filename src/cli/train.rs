@@ -1,0 +1,306 @@
+//! `wmic train`
+
+use std::io::IsTerminal;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use clap::builder::PossibleValuesParser;
+use indicatif::{ProgressBar, ProgressStyle};
+
+use super::common::{load_dataset, print_evaluation, write_json};
+use super::output::print;
+use super::{Device, Verdict};
+use wmic::{Error, Result};
+use wmic::gpu::Gpu;
+use wmic::nn;
+use wmic::report::numbers;
+use wmic::train::run::{Circumstances, EpochRow, Record, one_line};
+use wmic::train::trainer::splits;
+use wmic::train::{Config, End, Event, Loss, RunDir, Select, Split, Trained, Trainer};
+
+/// Train a recogniser, several seeds side by side, and evaluate it on the test split
+#[derive(clap::Args)]
+pub struct Args {
+    /// Folder in OpenMIC-2018's layout (see `wmic synth`); with --config or --resume the one named there
+    #[arg(required_unless_present_any = ["config", "resume"])]
+    dataset: Option<PathBuf>,
+    /// Architecture [default: att]
+    #[arg(long, value_parser = PossibleValuesParser::new(nn::MODELS.iter().map(|m| m.name)))]
+    model: Option<String>,
+    /// Number of seeds, 0 to N - 1, trained side by side [default: 1]
+    #[arg(long, value_name = "N", conflicts_with = "seed_list", value_parser = clap::value_parser!(u64).range(1..=1000))]
+    seeds: Option<u64>,
+    /// The seeds themselves, e.g. 0,7,42
+    #[arg(long, value_name = "SEED,...", value_delimiter = ',')]
+    seed_list: Option<Vec<u64>>,
+    /// Passes over the training clips [default: 250 for att, 100 for fc and fc-t]
+    #[arg(long, value_name = "N")]
+    epochs: Option<usize>,
+    /// Clips per step [default: 128]
+    #[arg(long, value_name = "CLIPS")]
+    batch: Option<usize>,
+    /// Adam's learning rate [default: 5e-4, 1e-4 for fc]
+    #[arg(long, value_name = "X")]
+    lr: Option<f64>,
+    /// L2 decay, added to the gradient [default: 1e-5]
+    #[arg(long, value_name = "X")]
+    weight_decay: Option<f64>,
+    /// Chance of a dropped unit, 0 to below 1 [default: 0.6 for att, 0.5 for fc and fc-t]
+    #[arg(long, value_name = "X")]
+    dropout: Option<f64>,
+    /// bce: mean over all known labels of a batch; partial-bce: weighted by clip (ISMIR 2019, Eq. 4) [default: bce]
+    #[arg(long, value_enum)]
+    loss: Option<Loss>,
+    /// alpha of partial-bce's g(p) = alpha p^gamma + beta, p the share of known labels [default: 1]
+    #[arg(long, value_name = "X", allow_negative_numbers = true)]
+    alpha: Option<f64>,
+    /// beta of partial-bce [default: 0]
+    #[arg(long, value_name = "X", allow_negative_numbers = true)]
+    beta: Option<f64>,
+    /// gamma of partial-bce [default: -1]
+    #[arg(long, value_name = "X", allow_negative_numbers = true)]
+    gamma: Option<f64>,
+    /// Which epoch's weights are kept: lowest validation loss or highest validation F1 [default: val-loss]
+    #[arg(long, value_enum)]
+    select: Option<Select>,
+    /// Stop a seed after this many epochs without a better one [default: never]
+    #[arg(long, value_name = "EPOCHS")]
+    patience: Option<usize>,
+    /// Share of the training clips held out for validation, drawn anew for each seed [default: 0.15]
+    #[arg(long, value_name = "SHARE")]
+    val_fraction: Option<f64>,
+    /// Settings from a TOML file with the keys of a run's run.toml; options on the command line win
+    #[arg(long, value_name = "FILE.toml")]
+    config: Option<PathBuf>,
+    /// Start from these weights (PyTorch names and shapes, as `wmic export` writes)
+    #[arg(long, value_name = "WEIGHTS.safetensors")]
+    init: Option<PathBuf>,
+    /// Run directory to write [default: runs/MODEL-DATASET]
+    #[arg(long, value_name = "DIR")]
+    out: Option<PathBuf>,
+    /// Replace the run that --out holds
+    #[arg(long)]
+    force: bool,
+    /// Continue the run in DIR to the same bits as if it had never stopped
+    #[arg(long, value_name = "DIR", conflicts_with_all = [
+        "model", "seeds", "seed_list", "epochs", "batch", "lr", "weight_decay", "dropout", "loss", "alpha", "beta", "gamma",
+        "select", "patience", "val_fraction", "config", "init", "out", "force",
+    ])]
+    resume: Option<PathBuf>,
+    #[command(flatten)]
+    device: Device,
+    /// Print test.json to stdout instead of tables
+    #[arg(long)]
+    json: bool,
+}
+
+impl Args {
+    /// Settings of a new run: the paper's protocol, overlaid by --config, overlaid by options.
+    fn settings(&self) -> Result<Config> {
+        let mut c = match &self.config {
+            Some(path) => read_config(path, self.model.as_deref(), self.dataset.as_deref())?,
+            None => {
+                let dataset = self.dataset.clone().expect("clap requires it");
+                Config::of(self.model.as_deref().unwrap_or("att"), dataset)?
+            }
+        };
+        fn overlay<T: Clone>(into: &mut T, option: &Option<T>) {
+            if let Some(v) = option {
+                *into = v.clone();
+            }
+        }
+        let counted = self.seeds.map(|n| (0..n).collect());
+        overlay(&mut c.seeds, &self.seed_list.clone().or(counted));
+        overlay(&mut c.epochs, &self.epochs);
+        overlay(&mut c.batch, &self.batch);
+        overlay(&mut c.lr, &self.lr);
+        overlay(&mut c.weight_decay, &self.weight_decay);
+        overlay(&mut c.dropout, &self.dropout);
+        overlay(&mut c.loss, &self.loss);
+        overlay(&mut c.alpha, &self.alpha);
+        overlay(&mut c.beta, &self.beta);
+        overlay(&mut c.gamma, &self.gamma);
+        overlay(&mut c.select, &self.select);
+        overlay(&mut c.val_fraction, &self.val_fraction);
+        c.patience = self.patience.or(c.patience);
+        c.init = self.init.clone().or(c.init);
+        let absolute = |path: &Path| path.canonicalize().map_err(Error::io(path));
+        c.dataset = absolute(&c.dataset)?;
+        c.init = c.init.as_deref().map(absolute).transpose()?;
+        c.validate()?;
+        Ok(c)
+    }
+
+    fn out(&self, config: &Config) -> PathBuf {
+        let dataset = config.dataset.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
+        self.out.clone().unwrap_or_else(|| PathBuf::from("runs").join(format!("{}-{dataset}", config.model)))
+    }
+}
+
+/// A TOML file may name any part of the settings; what it leaves out has the defaults of its model. `model` and `dataset` of the
+/// command line win over the file's.
+fn read_config(path: &Path, model: Option<&str>, dataset: Option<&Path>) -> Result<Config> {
+    let text = std::fs::read_to_string(path).map_err(Error::io(path))?;
+    let bad = |e: toml::de::Error| Error::data(path, one_line(&e));
+    let mut given: toml::Table = toml::from_str(&text).map_err(bad)?;
+    // A run.toml also says where it ran.
+    given.remove("run");
+    let named = |given: &toml::Table, key: &str| given.get(key).and_then(|v| v.as_str()).map(str::to_owned);
+    let model = model.map(str::to_owned).or_else(|| named(&given, "model")).unwrap_or_else(|| "att".into());
+    let dataset = dataset.map(Path::to_owned).or_else(|| named(&given, "dataset").map(PathBuf::from));
+    let dataset = dataset.ok_or_else(|| Error::data(path, "names no dataset, and neither does the command line"))?;
+    let defaults = toml::Table::try_from(Config::of(&model, &dataset)?).expect("settings are a TOML table");
+    given.extend(["model", "dataset"].map(|key| (key.to_owned(), defaults[key].clone())));
+    for (key, value) in defaults {
+        given.entry(key).or_insert(value);
+    }
+    given.try_into().map_err(bad)
+}
+
+impl Args {
+    pub fn run(self) -> anyhow::Result<Verdict> {
+        let (run, config) = match &self.resume {
+            Some(dir) => {
+                let run = RunDir::open(dir)?;
+                let mut config = run.record()?.config;
+                if let Some(dataset) = &self.dataset {
+                    config.dataset = dataset.clone();
+                }
+                (Some(run), config)
+            }
+            None => (None, self.settings()?),
+        };
+        let data = load_dataset(&config.dataset)?;
+        let gpu = self.device.open()?;
+        let run = match run {
+            Some(run) => run,
+            None => RunDir::create(&self.out(&config), self.force)?,
+        };
+        train(&gpu, &config, &data, &run, self.resume.is_some(), self.json)
+    }
+}
+
+/// Trains, evaluates on the test split, prints. Shared with `wmic demo`.
+pub fn train(
+    gpu: &Gpu,
+    config: &Config,
+    data: &wmic::data::Dataset,
+    run: &RunDir,
+    resumed: bool,
+    json: bool,
+) -> anyhow::Result<Verdict> {
+    let mut trainer = Trainer::new(gpu, config, data, run)?;
+    if !resumed {
+        let adapter = gpu.adapter();
+        let split = &splits(config, data)?[0];
+        run.write_record(&Record {
+            config: config.clone(),
+            run: Circumstances {
+                version: env!("CARGO_PKG_VERSION").into(),
+                adapter: adapter.name.clone(),
+                backend: adapter.backend.clone(),
+                driver: adapter.driver.clone(),
+                parameters: trainer.parameters(),
+                train_clips: split.0.len(),
+                val_clips: split.1.len(),
+                test_clips: data.test.len(),
+            },
+        })?;
+    }
+    eprintln!(
+        "{} with {} parameters, {} on {}",
+        config.model,
+        numbers::count(trainer.parameters() as u64),
+        match config.seeds.len() {
+            1 => format!("seed {}", config.seeds[0]),
+            n => format!("{n} seeds side by side"),
+        },
+        gpu.adapter().name
+    );
+    let stop = stop_on_interrupt();
+    let mut display = Display::new(config.epochs, trainer.steps_per_epoch(), trainer.epochs_done());
+    let end = trainer.train(&|| stop.load(Ordering::Relaxed), &mut |event| display.show(event))?;
+    display.finish();
+    if end == End::Interrupted {
+        eprintln!("wmic: interrupted; the state is saved, continue with: wmic train --resume {}", run.path().display());
+        return Ok(Verdict::Interrupted);
+    }
+    let evaluation = Trained::load(run)?.evaluate(gpu, data, Split::Test)?;
+    write_json(&run.test(), &evaluation)?;
+    print_evaluation(&evaluation, json)?;
+    if !json {
+        print(&format!("saved in {}\n", run.path().display()))?;
+    }
+    Ok(Verdict::Done)
+}
+
+/// The first Ctrl-C asks training to save and stop; a second one ends the program at once.
+fn stop_on_interrupt() -> Arc<AtomicBool> {
+    let stop = Arc::new(AtomicBool::new(false));
+    let flag = stop.clone();
+    // Fails only when a handler is set already, and then that one is ours.
+    let _ = ctrlc::set_handler(move || {
+        if flag.swap(true, Ordering::Relaxed) {
+            std::process::exit(130);
+        }
+    });
+    stop
+}
+
+/// A bar on a terminal, a line now and then otherwise. Both go to stderr.
+struct Display {
+    bar: Option<ProgressBar>,
+    epochs: usize,
+    epoch: usize,
+    steps: usize,
+    /// Without a terminal, every so many epochs are printed.
+    every: usize,
+}
+
+impl Display {
+    fn new(epochs: usize, steps: usize, done: usize) -> Display {
+        let bar = std::io::stderr().is_terminal().then(|| {
+            let bar = ProgressBar::new((epochs * steps) as u64).with_position((done * steps) as u64);
+            let style = "{bar:24.cyan/238} {msg}  {elapsed} +{eta}";
+            bar.set_style(ProgressStyle::with_template(style).expect("a valid template").progress_chars("━━━"));
+            bar.reset_eta();
+            bar
+        });
+        Display { bar, epochs, epoch: done, steps, every: epochs.div_ceil(20) }
+    }
+
+    fn show(&mut self, event: Event) {
+        match (event, &self.bar) {
+            (Event::Step { done, .. }, Some(bar)) => bar.set_position((self.epoch * self.steps + done) as u64),
+            (Event::Step { .. }, None) => {}
+            (Event::Epoch { rows, clips_per_s }, bar) => {
+                self.epoch = rows[0].epoch + 1;
+                let text = epoch_line(rows, self.epoch, self.epochs, clips_per_s);
+                match bar {
+                    Some(bar) => {
+                        bar.set_position((self.epoch * self.steps) as u64);
+                        bar.set_message(text);
+                    }
+                    None if self.epoch % self.every == 0 || self.epoch == self.epochs => eprintln!("{text}"),
+                    None => {}
+                }
+            }
+        }
+    }
+
+    fn finish(&self) {
+        if let Some(bar) = &self.bar {
+            bar.finish();
+        }
+    }
+}
+
+/// Means over the seeds.
+fn epoch_line(rows: &[EpochRow], epoch: usize, epochs: usize, clips_per_s: f64) -> String {
+    let over = |value: &dyn Fn(&EpochRow) -> f64| rows.iter().map(value).sum::<f64>() / rows.len() as f64;
+    let train = over(&|r| f64::from(r.train_loss));
+    let val = over(&|r| f64::from(r.val_loss));
+    let f1 = over(&|r| r.val_f1_pn.unwrap_or(0.0));
+    format!("epoch {epoch}/{epochs}  loss {train:.3} val {val:.3} f1 {f1:.3}  {} clips/s", numbers::si(clips_per_s, "").trim())
+}

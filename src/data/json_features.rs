@@ -1,0 +1,90 @@
+//! Features as one JSON file a clip: `vggish/000/KEY.json` = `{"time": [...], "features": [[128 numbers], ...]}`.
+
+use super::features::{FeatureBuilder, MAX_VALUES};
+use super::{Features, WIDTH};
+use crate::error::{Error, Result};
+use crate::files::read_limited;
+use serde::Deserialize;
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// 10 s of features are 5 kB; this is over an hour.
+const MAX_FILE: u64 = 8 << 20;
+/// Folders below `vggish/` that are searched: one level in OpenMIC-2018.
+const MAX_DEPTH: usize = 4;
+
+#[derive(Deserialize)]
+struct Clip {
+    features: Vec<Vec<f64>>,
+}
+
+/// Loads every `KEY.json` below `folder`, sorted by key. Returns the N keys and the features.
+pub(super) fn load(folder: &Path) -> Result<(Vec<String>, Features)> {
+    let mut files = BTreeMap::new();
+    find(folder, MAX_DEPTH, &mut files)?;
+    if files.is_empty() {
+        return Err(Error::data(folder, "holds no KEY.json feature files"));
+    }
+    let mut builder = FeatureBuilder::with_capacity(0);
+    let mut lengths = Vec::with_capacity(files.len());
+    let mut longest = 0;
+    for path in files.values() {
+        let bytes = read_limited(path, MAX_FILE)?;
+        let clip: Clip = serde_json::from_slice(&bytes).map_err(|e| {
+            Error::data_at(
+                path,
+                e.line() as u64,
+                format!("is not a feature file ({e}); {{\"features\": [[{WIDTH} numbers], ...]}} is expected"),
+            )
+        })?;
+        longest = longest.max(clip.features.len());
+        if clip.features.is_empty() {
+            return Err(Error::data(path, "has no instances"));
+        }
+        if longest * WIDTH > MAX_VALUES / files.len() {
+            return Err(Error::data(
+                path,
+                format!("has {longest} instances: too many for a set of {} clips", files.len()),
+            ));
+        }
+        for (instance, row) in clip.features.iter().enumerate() {
+            if row.len() != WIDTH {
+                return Err(Error::data(
+                    path,
+                    format!("instance {instance} has {} values instead of {WIDTH}", row.len()),
+                ));
+            }
+            for (band, &value) in row.iter().enumerate() {
+                builder
+                    .push(value)
+                    .map_err(|reason| Error::data(path, format!("instance {instance}, value {band}: {reason}")))?;
+            }
+        }
+        lengths.push(clip.features.len() as u32);
+    }
+    Ok((files.into_keys().collect(), builder.finish(lengths, true)))
+}
+
+/// Collects `KEY -> path`. Links to folders are not followed, so there are no loops.
+fn find(folder: &Path, depth: usize, files: &mut BTreeMap<String, PathBuf>) -> Result<()> {
+    for entry in fs::read_dir(folder).map_err(Error::io(folder))? {
+        let entry = entry.map_err(Error::io(folder))?;
+        let path = entry.path();
+        if entry.file_type().map_err(Error::io(&path))?.is_dir() {
+            if depth > 0 {
+                find(&path, depth - 1, files)?;
+            }
+        } else if path.extension().is_some_and(|e| e == "json") {
+            let key = path.file_stem().and_then(|s| s.to_str());
+            let key = key.ok_or_else(|| Error::data(&path, "has a name that is not UTF-8"))?;
+            if let Some(other) = files.insert(key.into(), path.clone()) {
+                return Err(Error::data(
+                    path,
+                    format!("holds the same clip as {}; remove one of them", other.display()),
+                ));
+            }
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,289 @@
+//! Reads and writes `.npz` archives (zips of `.npy` arrays) as streams, without trusting anything that they declare.
+
+use super::pickle;
+use crate::error::{Error, Result};
+use npyz::{DType, Endianness, NpyHeader, Order, TypeChar, TypeStr, WriterBuilder};
+use std::fs::File;
+use std::io::{self, BufReader, Read, Seek, Write};
+use std::path::{Path, PathBuf};
+use zip::read::ZipFile;
+use zip::write::SimpleFileOptions;
+use zip::{CompressionMethod, DateTime, ZipArchive, ZipWriter};
+
+/// Deflate reaches 1032:1 on zeros; features and labels stay below about 20:1.
+const MAX_RATIO: u64 = 100;
+/// Members up to this many bytes may be packed at any ratio.
+const RATIO_FREE: u64 = 64 << 20;
+const MAX_HEADER: usize = 4096;
+const CHUNK: usize = 1 << 16;
+
+/// An open archive.
+pub(super) struct Npz {
+    path: PathBuf,
+    zip: ZipArchive<BufReader<File>>,
+    length: u64,
+}
+
+/// One array of an archive, read up to the end of its header, which has been held against the size that the zip declares.
+pub(super) struct Member<'a> {
+    path: &'a Path,
+    name: String,
+    shape: Vec<usize>,
+    dtype: TypeStr,
+    count: usize,
+    /// Bytes after the header.
+    payload: u64,
+    reader: ZipFile<'a, BufReader<File>>,
+}
+
+impl Npz {
+    /// Opens an archive. Fails on anything that is not a zip with a whole directory at its end.
+    pub fn open(path: &Path) -> Result<Npz> {
+        let file = File::open(path).map_err(Error::io(path))?;
+        let length = file.metadata().map_err(Error::io(path))?.len();
+        let zip = ZipArchive::new(BufReader::new(file))
+            .map_err(|e| Error::data(path, format!("is not a whole npz archive ({e}); download or write it again")))?;
+        Ok(Npz { path: path.into(), zip, length })
+    }
+
+    /// Whether the archive holds an array of this name.
+    pub fn contains(&self, name: &str) -> bool {
+        self.zip.index_for_name(&npyz::npz::file_name_from_array_name(name)).is_some()
+    }
+
+    /// Opens the array `name`.
+    pub fn member(&mut self, name: &str) -> Result<Member<'_>> {
+        let Npz { path, zip, length } = self;
+        let fail = |reason: String| Error::data(&*path, format!("{name}.npy {reason}"));
+        if zip.index_for_name(&npyz::npz::file_name_from_array_name(name)).is_none() {
+            let names: Vec<_> =
+                zip.file_names().take(8).filter_map(|n| Some(n.ok()?.escape_debug().to_string())).collect();
+            return Err(Error::data(&*path, format!("has no array {name} (it holds {})", names.join(", "))));
+        }
+        let mut reader = zip
+            .by_name(&npyz::npz::file_name_from_array_name(name))
+            .map_err(|e| fail(format!("cannot be read ({e}); write the archive again with np.savez")))?;
+        let (size, packed) = (reader.size(), reader.compressed_size());
+        if packed > *length || size > RATIO_FREE && size / MAX_RATIO > packed {
+            return Err(fail(format!("claims to unpack from {packed} to {size} bytes: this looks like a zip bomb")));
+        }
+        let (header, header_size) = read_header(&mut reader).map_err(fail)?;
+        let DType::Plain(dtype) = header.dtype() else {
+            return Err(fail("is a structured array; a plain one is expected".into()));
+        };
+        if header.order() == Order::Fortran {
+            return Err(fail("is in Fortran order; save it again through np.ascontiguousarray".into()));
+        }
+        let absurd = || fail(format!("has the absurd shape {:?}", header.shape()));
+        let shape: Vec<usize> =
+            header.shape().iter().map(|&d| usize::try_from(d)).collect::<Result<_, _>>().map_err(|_| absurd())?;
+        let count = shape.iter().try_fold(1usize, |n, &d| n.checked_mul(d)).ok_or_else(absurd)?;
+        let payload = size.checked_sub(header_size).ok_or_else(|| fail("is truncated".into()))?;
+        if let Some(width) = dtype.num_bytes() {
+            let expected = (count as u64).checked_mul(width as u64).ok_or_else(absurd)?;
+            if expected != payload {
+                return Err(fail(format!(
+                    "has a header for {expected} bytes of shape {:?}, but {payload} bytes of data: it is damaged",
+                    shape
+                )));
+            }
+        }
+        Ok(Member { path, name: name.into(), shape, dtype, count, payload, reader })
+    }
+}
+
+impl Member<'_> {
+    pub fn shape(&self) -> &[usize] {
+        &self.shape
+    }
+
+    /// Whether the elements are floating-point numbers.
+    pub fn is_float(&self) -> bool {
+        self.dtype.type_char() == TypeChar::Float
+    }
+
+    /// Streams an array of numbers in row-major order through `each(index, value)`.
+    /// Integers beyond 2^53 arrive rounded. Fails on other dtypes and on damaged data.
+    pub fn numbers(mut self, mut each: impl FnMut(usize, f64) -> Result<()>) -> Result<()> {
+        let (width, decode) = decoder(&self.dtype).ok_or_else(|| {
+            self.error(format!("has dtype {}; bool, integers, float32 or float64 are expected", self.dtype))
+        })?;
+        let mut chunk = vec![0; CHUNK];
+        let mut index = 0;
+        while index < self.count {
+            let bytes = &mut chunk[..width * (self.count - index).min(CHUNK / width)];
+            self.fill(bytes)?;
+            for value in bytes.chunks_exact_mut(width) {
+                if self.dtype.endianness() == Endianness::Big {
+                    value.reverse();
+                }
+                each(index, decode(value))?;
+                index += 1;
+            }
+        }
+        self.finish()
+    }
+
+    /// Reads a one-dimensional array of strings: fixed-width unicode or bytes, or pickled objects (see [`pickle`]).
+    pub fn strings(mut self) -> Result<Vec<String>> {
+        const MAX_WIDTH: usize = 4096;
+        if self.shape.len() != 1 {
+            return Err(self.error(format!("has shape {:?}; one string a clip is expected", self.shape)));
+        }
+        let unit = match self.dtype.type_char() {
+            TypeChar::Object => return self.objects(),
+            TypeChar::UnicodeStr => 4,
+            TypeChar::ByteStr => 1,
+            _ => return Err(self.error(format!("has dtype {}; strings are expected", self.dtype))),
+        };
+        let width = self.dtype.num_bytes().filter(|&w| w <= MAX_WIDTH);
+        let width = width.ok_or_else(|| self.error(format!("has dtype {}, too wide for clip keys", self.dtype)))?;
+        if width == 0 {
+            return Err(self.error("holds empty strings only".into()));
+        }
+        let mut strings = Vec::new();
+        let mut bytes = vec![0; width];
+        for row in 0..self.count {
+            self.fill(&mut bytes)?;
+            let text = match (unit, self.dtype.endianness()) {
+                (1, _) => std::str::from_utf8(&bytes).ok().map(String::from),
+                (_, Endianness::Big) => bytes
+                    .chunks_exact(4)
+                    .map(|c| char::from_u32(u32::from_be_bytes([c[0], c[1], c[2], c[3]])))
+                    .collect(),
+                _ => bytes
+                    .chunks_exact(4)
+                    .map(|c| char::from_u32(u32::from_le_bytes([c[0], c[1], c[2], c[3]])))
+                    .collect(),
+            };
+            let text = text.ok_or_else(|| self.error(format!("row {row} is not a valid string")))?;
+            strings.push(text.trim_end_matches('\0').to_string());
+        }
+        self.finish()?;
+        Ok(strings)
+    }
+
+    fn objects(mut self) -> Result<Vec<String>> {
+        const MAX_BYTES_PER_STRING: u64 = 1100;
+        if self.payload / MAX_BYTES_PER_STRING > self.count as u64 + 16 {
+            return Err(self.error(format!("holds {} bytes for {} strings: too many", self.payload, self.count)));
+        }
+        let mut bytes = Vec::new();
+        self.reader.by_ref().take(self.payload).read_to_end(&mut bytes).map_err(|e| self.damaged(e))?;
+        let strings = pickle::read_strings(&bytes).map_err(|reason| {
+            self.error(format!("is a pickle that is not accepted: {reason}; only plain strings are"))
+        })?;
+        if strings.len() != self.count {
+            return Err(self.error(format!("holds {} strings where its header says {}", strings.len(), self.count)));
+        }
+        self.finish()?;
+        Ok(strings)
+    }
+
+    fn fill(&mut self, bytes: &mut [u8]) -> Result<()> {
+        self.reader.read_exact(bytes).map_err(|e| self.damaged(e))
+    }
+
+    /// Reads on to the end, where the zip compares its checksum.
+    fn finish(mut self) -> Result<()> {
+        match self.reader.read(&mut [0]) {
+            Ok(0) => Ok(()),
+            Ok(_) => Err(self.error("goes on after its last element: it is damaged".into())),
+            Err(e) => Err(self.damaged(e)),
+        }
+    }
+
+    /// An error about this array.
+    pub fn error(&self, reason: String) -> Error {
+        Error::data(self.path, format!("{}.npy {reason}", self.name))
+    }
+
+    fn damaged(&self, source: io::Error) -> Error {
+        self.error(format!("is damaged or truncated ({source}); download or write the archive again"))
+    }
+}
+
+/// Reads the header of an `.npy` and returns it with its size in bytes.
+/// Its text is checked before it is parsed: short, shallow (the parser recurses) and with few digits (it multiplies sizes).
+fn read_header(reader: &mut impl Read) -> Result<(NpyHeader, u64), String> {
+    let damaged = |e: io::Error| format!("is not a whole npy array ({e})");
+    let mut bytes = vec![0; 8];
+    reader.read_exact(&mut bytes).map_err(damaged)?;
+    let width = if bytes[6] == 1 { 2 } else { 4 };
+    bytes.resize(8 + width, 0);
+    reader.read_exact(&mut bytes[8..]).map_err(damaged)?;
+    let length = bytes[8..].iter().rev().fold(0usize, |n, &b| n << 8 | usize::from(b));
+    if !bytes.starts_with(b"\x93NUMPY") || length > MAX_HEADER {
+        return Err("does not begin like an npy array".into());
+    }
+    let start = bytes.len();
+    bytes.resize(start + length, 0);
+    reader.read_exact(&mut bytes[start..]).map_err(damaged)?;
+
+    let text = &bytes[start..];
+    let shown =
+        || String::from_utf8_lossy(text).trim().chars().take(120).collect::<String>().escape_debug().to_string();
+    let count = |wanted: fn(u8) -> bool| text.iter().filter(|&&b| wanted(b)).count();
+    // Decimal sizes of at most 19 digits in all have a product below 10^19 < 2^64.
+    if count(|b| b.is_ascii_digit()) > 19 || text.windows(2).any(|w| w[0] == b'0' && w[1].is_ascii_alphabetic()) {
+        return Err(format!("has an absurd shape: {}", shown()));
+    }
+    if count(|b| matches!(b, b'(' | b'[' | b'{')) > 4 {
+        return Err("is a structured array; a plain one is expected".into());
+    }
+    let header = NpyHeader::from_reader(&bytes[..]).map_err(|_| format!("has an unreadable header: {}", shown()))?;
+    Ok((header, bytes.len() as u64))
+}
+
+type Decode = fn(&[u8]) -> f64;
+
+/// The width in bytes of a numeric dtype and how to read one little-endian element of it.
+fn decoder(dtype: &TypeStr) -> Option<(usize, Decode)> {
+    /// The first `N` bytes. The caller hands over exactly one element.
+    fn take<const N: usize>(bytes: &[u8]) -> [u8; N] {
+        bytes.try_into().expect("one element")
+    }
+    let decode: Decode = match (dtype.type_char(), dtype.size_field()) {
+        (TypeChar::Bool | TypeChar::Uint, 1) => |b| b[0].into(),
+        (TypeChar::Uint, 2) => |b| u16::from_le_bytes(take(b)).into(),
+        (TypeChar::Uint, 4) => |b| u32::from_le_bytes(take(b)).into(),
+        (TypeChar::Uint, 8) => |b| u64::from_le_bytes(take(b)) as f64,
+        (TypeChar::Int, 1) => |b| i8::from_le_bytes(take(b)).into(),
+        (TypeChar::Int, 2) => |b| i16::from_le_bytes(take(b)).into(),
+        (TypeChar::Int, 4) => |b| i32::from_le_bytes(take(b)).into(),
+        (TypeChar::Int, 8) => |b| i64::from_le_bytes(take(b)) as f64,
+        (TypeChar::Float, 4) => |b| f32::from_le_bytes(take(b)).into(),
+        (TypeChar::Float, 8) => |b| f64::from_le_bytes(take(b)),
+        _ => return None,
+    };
+    Some((dtype.size_field() as usize, decode))
+}
+
+/// Writes an uncompressed archive, as `np.savez` does, with a fixed time stamp: the same arrays give the same bytes.
+pub(super) struct NpzWriter<W: Write + Seek>(ZipWriter<W>);
+
+impl<W: Write + Seek> NpzWriter<W> {
+    pub fn new(writer: W) -> Self {
+        NpzWriter(ZipWriter::new(writer))
+    }
+
+    /// Appends an array: `dtype` as numpy spells it (`<i8`), then the bytes of its elements in row-major order.
+    pub fn array(&mut self, name: &str, dtype: &str, shape: &[u64], bytes: impl Iterator<Item = u8>) -> io::Result<()> {
+        let options = SimpleFileOptions::default()
+            .compression_method(CompressionMethod::Stored)
+            .last_modified_time(DateTime::default())
+            .large_file(true);
+        self.0.start_file(npyz::npz::file_name_from_array_name(name), options)?;
+        let dtype = DType::Plain(dtype.parse().expect("a dtype written in this crate"));
+        npyz::WriteOptions::new_header_only().dtype(dtype).shape(shape).writer(&mut self.0).write_header_only()?;
+        let mut buffered = io::BufWriter::with_capacity(CHUNK, &mut self.0);
+        for byte in bytes {
+            buffered.write_all(&[byte])?;
+        }
+        buffered.flush()
+    }
+
+    pub fn finish(self) -> io::Result<W> {
+        Ok(self.0.finish()?)
+    }
+}

@@ -1,0 +1,84 @@
+//! Which clips are for training, validation and test.
+
+use crate::error::{Error, Result};
+use crate::files::read_limited;
+use rand::SeedableRng;
+use rand::seq::SliceRandom;
+use rand_pcg::Pcg64;
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+
+/// OpenMIC-2018's train split takes 200 kB.
+const MAX_FILE: u64 = 64 << 20;
+
+/// The keys of a split file, with the file for messages.
+pub(super) struct Partition {
+    pub path: PathBuf,
+    pub keys: Vec<String>,
+}
+
+/// Reads the train and the test partition of the dataset in `root`. Fails on a key that occurs twice, in one or in both.
+pub(super) fn read_partitions(root: &Path) -> Result<(Partition, Partition)> {
+    let mut seen = HashMap::new();
+    Ok((read_partition(root, "train", &mut seen)?, read_partition(root, "test", &mut seen)?))
+}
+
+/// `seen` maps every key read so far to the split that holds it.
+fn read_partition(root: &Path, split: &'static str, seen: &mut HashMap<String, &'static str>) -> Result<Partition> {
+    let names = [format!("split01_{split}.csv"), format!("{split}01.txt")];
+    let candidates = ["partitions", ""].iter().flat_map(|folder| names.iter().map(move |n| root.join(folder).join(n)));
+    let path = candidates.into_iter().find(|path| path.is_file()).ok_or_else(|| {
+        Error::data(
+            root,
+            format!("has no {split} split; partitions/{} or partitions/{} is expected", names[0], names[1]),
+        )
+    })?;
+    let bytes = read_limited(&path, MAX_FILE)?;
+    let mut keys = Vec::new();
+    for (index, line) in bytes.split(|&b| b == b'\n').enumerate() {
+        let fail = |reason: String| Error::data_at(&path, index as u64 + 1, reason);
+        let line = std::str::from_utf8(line).map_err(|_| fail("is not UTF-8 text".into()))?;
+        let key = line.trim_start_matches('\u{feff}').trim();
+        if key.is_empty() || index == 0 && key == "sample_key" {
+            continue;
+        }
+        if key.contains(|c: char| c == ',' || c.is_whitespace() || c.is_control()) {
+            return Err(fail(format!(
+                "one clip key a line is expected, not {:?}",
+                key.chars().take(80).collect::<String>()
+            )));
+        }
+        match seen.insert(key.into(), split) {
+            None => keys.push(key.to_string()),
+            Some(other) if other == split => return Err(fail(format!("key {key} occurs a second time"))),
+            Some(other) => {
+                return Err(fail(format!("key {key} is in the {other} split as well; keep it in one of them")));
+            }
+        }
+    }
+    Ok(Partition { path, keys })
+}
+
+/// Sets aside a random share of the training clips: `(train, validation)`, each in the order of `train`.
+///
+/// Validation gets `fraction * train.len()` clips, rounded, whatever the seed. The same arguments give the same split.
+/// Fails when `fraction` is not between 0 and 1 or leaves one of the two without clips.
+pub fn validation_split(train: &[u32], fraction: f64, seed: u64) -> Result<(Vec<u32>, Vec<u32>)> {
+    if !(fraction > 0.0 && fraction < 1.0) {
+        return Err(Error::Usage(format!("the validation fraction is {fraction}; it must lie between 0 and 1")));
+    }
+    let count = (fraction * train.len() as f64).round() as usize;
+    if count == 0 || count == train.len() {
+        return Err(Error::Usage(format!(
+            "a validation fraction of {fraction} of {} clips leaves {} for training and {count} for validation; both need some",
+            train.len(),
+            train.len() - count
+        )));
+    }
+    let mut order: Vec<usize> = (0..train.len()).collect();
+    order.shuffle(&mut Pcg64::seed_from_u64(seed));
+    let mut validation = vec![false; train.len()];
+    order[..count].iter().for_each(|&i| validation[i] = true);
+    let share = |wanted| train.iter().zip(&validation).filter(|&(_, &v)| v == wanted).map(|(&i, _)| i).collect();
+    Ok((share(false), share(true)))
+}

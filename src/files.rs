@@ -1,0 +1,92 @@
+//! Files that are whole or absent: outputs appear under their name only once they are complete, inputs are read up to a limit.
+
+use crate::error::{Error, Result};
+use std::fs::{self, File};
+use std::io::{self, BufWriter, Read, Write};
+use std::path::Path;
+
+/// Writes `path` in one piece: into a temporary file beside it, flushed to disk, then renamed.
+/// After an error, a full disk included, an older file of that name is as it was and nothing is left over.
+pub fn write_atomic(path: impl AsRef<Path>, write: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> Result<()> {
+    let path = path.as_ref();
+    let replace = || -> io::Result<()> {
+        let mut file = temporary(0o666).tempfile_in(parent(path))?;
+        let mut buffered = BufWriter::with_capacity(1 << 16, file.as_file_mut());
+        write(&mut buffered)?;
+        buffered.flush()?;
+        drop(buffered);
+        file.as_file().sync_all()?;
+        file.persist(path)?;
+        sync_directory(parent(path))
+    };
+    replace().map_err(Error::io(path))
+}
+
+/// Creates the directory `path` in one piece: `fill` writes into a temporary directory beside it, which is then renamed.
+/// `path` must not exist, or be an empty directory; missing parents are made. After an error nothing is left over.
+pub fn write_dir_atomic(path: impl AsRef<Path>, fill: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
+    let path = path.as_ref();
+    let occupied = match fs::read_dir(path) {
+        Ok(mut entries) => entries.next().is_some(),
+        Err(e) => e.kind() != io::ErrorKind::NotFound,
+    };
+    if occupied {
+        return Err(Error::data(path, "already exists; choose another directory, or remove this one first"));
+    }
+    fs::create_dir_all(parent(path)).map_err(Error::io(path))?;
+    let directory = temporary(0o777).tempdir_in(parent(path)).map_err(Error::io(path))?;
+    fill(directory.path())?;
+    let publish = || -> io::Result<()> {
+        sync_tree(directory.path())?;
+        if path.is_dir() {
+            fs::remove_dir(path)?;
+        }
+        fs::rename(directory.path(), path)?;
+        sync_directory(parent(path))
+    };
+    publish().map_err(Error::io(path))
+}
+
+/// Reads a whole file, refusing one of more than `limit` bytes (what a sane file of its kind never reaches).
+pub fn read_limited(path: impl AsRef<Path>, limit: u64) -> Result<Vec<u8>> {
+    let path = path.as_ref();
+    let mut bytes = Vec::new();
+    let read = File::open(path).and_then(|file| file.take(limit + 1).read_to_end(&mut bytes));
+    read.map_err(Error::io(path))?;
+    if bytes.len() as u64 > limit {
+        return Err(Error::data(path, format!("is larger than the {limit} bytes allowed for such a file")));
+    }
+    Ok(bytes)
+}
+
+fn parent(path: &Path) -> &Path {
+    path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
+/// Temporary files are private by default; ours become outputs, so they get the usual `mode` (less the umask).
+fn temporary(mode: u32) -> tempfile::Builder<'static, 'static> {
+    let mut builder = tempfile::Builder::new();
+    builder.prefix(".wmic-");
+    #[cfg(unix)]
+    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(mode));
+    #[cfg(not(unix))]
+    let _ = mode;
+    builder
+}
+
+/// Flushes every file below `directory`, so that the rename cannot reach the disk before their contents.
+fn sync_tree(directory: &Path) -> io::Result<()> {
+    for entry in fs::read_dir(directory)? {
+        let entry = entry?;
+        match entry.file_type()?.is_dir() {
+            true => sync_tree(&entry.path())?,
+            false => File::options().write(true).open(entry.path())?.sync_all()?,
+        }
+    }
+    sync_directory(directory)
+}
+
+/// Makes a rename durable. Only Unix can open a directory to flush it.
+fn sync_directory(directory: &Path) -> io::Result<()> {
+    if cfg!(unix) { File::open(directory)?.sync_all() } else { Ok(()) }
+}

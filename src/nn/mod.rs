@@ -1,0 +1,9 @@
+//! L4: layers and models, as functions that push ops and declare parameters.
+//!
+//! Parameter names are PyTorch's: a linear layer named `out` has `out.weight` (N, K) and `out.bias` (N), a batch norm `bn_in` has
+//! `weight`, `bias`, `running_mean` and `running_var`.
+
+pub mod layers;
+pub mod models;
+
+pub use models::{Inputs, MODELS, Model, Prediction, Settings, find};

@@ -1,0 +1,32 @@
+//! FC: a fully connected network over the ten instances of a clip, laid side by side (ISMIR 2019, baseline).
+
+use super::{Inputs, Model, Prediction, Settings};
+use crate::error::Result;
+use crate::graph::Graph;
+use crate::nn::layers::{WeightInit, linear};
+use crate::ops::activation::{Activation, Dropout, activation, dropout_activation};
+
+pub const MODEL: Model = Model {
+    name: "fc",
+    about: "fully connected network over all instances at once (ISMIR 2019)",
+    lr: 1e-4,
+    epochs: 100,
+    dropout: 0.5,
+    fixed_instances: true,
+    build,
+};
+
+const WIDTHS: [usize; 3] = [512, 512, 128];
+
+fn build(g: &mut Graph, inputs: Inputs, settings: Settings) -> Result<Prediction> {
+    let [batch, instances, width] = *g.shape(inputs.x).dims() else { unreachable!("gather gives (B, T, F)") };
+    let mut h = g.reshape(inputs.x, [batch, instances * width]);
+    for (i, width) in WIDTHS.into_iter().enumerate() {
+        h = linear(g, &format!("fc.{i}"), h, width, WeightInit::XavierNormal, true)?;
+        let dropout = Dropout { p: settings.dropout, clock: inputs.clock, stream: i as u32 };
+        h = dropout_activation(g, h, Activation::LeakyRelu { slope: 0.01 }, dropout)?;
+    }
+    let logits = linear(g, "out", h, settings.classes, WeightInit::XavierNormal, true)?;
+    let probabilities = activation(g, logits, Activation::Sigmoid)?;
+    Ok(Prediction { probabilities, attention: None })
+}

@@ -1,0 +1,33 @@
+//! FC_T: a fully connected network per instance with a skip connection, averaged over the instances (ISMIR 2019, baseline).
+
+use super::{Inputs, Model, Prediction, Settings};
+use crate::error::Result;
+use crate::graph::Graph;
+use crate::nn::layers::{WeightInit, linear};
+use crate::ops::activation::{Activation, Dropout, activation, dropout_activation};
+use crate::ops::{add::add, mean_pool::mean_pool};
+
+pub const MODEL: Model = Model {
+    name: "fc-t",
+    about: "fully connected network per instance, averaged over time (ISMIR 2019)",
+    lr: 5e-4,
+    epochs: 100,
+    dropout: 0.5,
+    fixed_instances: false,
+    build,
+};
+
+fn build(g: &mut Graph, inputs: Inputs, settings: Settings) -> Result<Prediction> {
+    let width = g.shape(inputs.x).last();
+    let mut h = inputs.x;
+    for i in 0..3 {
+        h = linear(g, &format!("fc.{i}"), h, width, WeightInit::XavierNormal, true)?;
+        let dropout = Dropout { p: settings.dropout, clock: inputs.clock, stream: i };
+        h = dropout_activation(g, h, Activation::LeakyRelu { slope: 0.01 }, dropout)?;
+    }
+    h = add(g, h, inputs.x)?;
+    h = mean_pool(g, h, inputs.lengths)?;
+    let logits = linear(g, "out", h, settings.classes, WeightInit::XavierNormal, true)?;
+    let probabilities = activation(g, logits, Activation::Sigmoid)?;
+    Ok(Prediction { probabilities, attention: None })
+}

@@ -1,0 +1,189 @@
+//! Element-wise activations, with dropout before them: y = f(factor x).
+//!
+//! f is ReLU, leaky ReLU, sigmoid or the identity; factor is 1 without dropout, else 0 with chance p and 1 / (1 - p) otherwise,
+//! as a function of (seed, step, stream, element), so that backward draws the same mask again instead of storing it.
+//! Any shape; y has the shape of x.
+
+use super::Room;
+use crate::array::Array;
+use crate::check::{Case, Fill, Input};
+use crate::error::{Error, Result};
+use crate::gpu::{Grid, Recorder, Shader, params};
+use crate::graph::{Cost, Graph, Io, Mode, Op, Outputs, Spec, Tensor};
+use crate::random::{dropout_factor, dropout_threshold};
+
+static SHADER: Shader = Shader::portable("activation.wgsl", include_str!("../../shaders/activation.wgsl"));
+
+params! {
+    struct Params {
+        len: u32, replicas: u32,
+        slope: f32, sigmoid: u32,
+        threshold: u32, scale: f32, stream: u32,
+        accumulate: u32,
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Activation {
+    Identity,
+    Relu,
+    /// Negative inputs are multiplied by `slope`.
+    LeakyRelu {
+        slope: f64,
+    },
+    Sigmoid,
+}
+
+/// Dropout's chance and what its random numbers depend on.
+#[derive(Clone, Copy, Debug)]
+pub struct Dropout {
+    /// Chance of a zero, in [0, 1).
+    pub p: f64,
+    /// u32 (4): seed low, seed high, step, 0.
+    pub clock: Tensor,
+    /// Tells the dropout layers of a model apart.
+    pub stream: u32,
+}
+
+/// Adds y = f(x).
+pub fn activation(g: &mut Graph, x: Tensor, f: Activation) -> Result<Tensor> {
+    let op = Activate { f, p: 0.0, stream: 0 };
+    Ok(g.push(op, &[x])?[0])
+}
+
+/// Adds y = f(dropout(x)); in a graph for evaluation, y = f(x).
+pub fn dropout_activation(g: &mut Graph, x: Tensor, f: Activation, dropout: Dropout) -> Result<Tensor> {
+    let Dropout { p, clock, stream } = dropout;
+    if !(0.0..1.0).contains(&p) {
+        return Err(Error::Usage(format!("dropout must be at least 0 and below 1, got {p}")));
+    }
+    match (g.mode(), f) {
+        (Mode::Eval, Activation::Identity) => Ok(x),
+        (Mode::Train, _) if p > 0.0 => Ok(g.push(Activate { f, p, stream }, &[x, clock])?[0]),
+        _ => activation(g, x, f),
+    }
+}
+
+#[derive(Debug)]
+struct Activate {
+    f: Activation,
+    p: f64,
+    stream: u32,
+}
+
+impl Activate {
+    fn params(&self, io: &Io) -> Params {
+        let (threshold, scale) = dropout_threshold(self.p);
+        let (slope, sigmoid) = match self.f {
+            Activation::Identity => (1.0, 0),
+            Activation::Relu => (0.0, 0),
+            Activation::LeakyRelu { slope } => (slope as f32, 0),
+            Activation::Sigmoid => (0.0, 1),
+        };
+        Params {
+            len: io.x(0).shape.len() as u32,
+            replicas: io.replicas as u32,
+            slope,
+            sigmoid,
+            threshold,
+            scale,
+            stream: self.stream,
+            accumulate: 0,
+        }
+    }
+
+    /// The kernel reads the clock even where dropout is off; then any buffer that is only read will do in its place.
+    fn clock(io: &Io) -> crate::gpu::View {
+        io.x(io.inputs() - 1).view
+    }
+}
+
+impl Op for Activate {
+    fn name(&self) -> &'static str {
+        "activation"
+    }
+
+    fn infer(&self, x: &[Spec]) -> Result<Outputs> {
+        if x.get(1).is_some_and(|clock| clock.shape.dims() != [4]) {
+            return Err(Error::shape("activation", "a clock of shape (4)", x[1].shape.to_string()));
+        }
+        Ok(Outputs::one(x[0].clone()))
+    }
+
+    fn forward(&self, io: &Io, r: &mut Recorder) -> Result<()> {
+        let p = self.params(io);
+        let (x, y, clock) = (io.x(0).view, io.y(0).view, ("clock", Activate::clock(io)));
+        if p.len.is_multiple_of(4) {
+            let grid = Grid::items(x.len / 4, 64, 1);
+            r.dispatch(&SHADER, "activation_forward", &[clock, ("x", x), ("y", y)], p, grid);
+        } else {
+            let bindings = [clock, ("x_ragged", x), ("y_ragged", y)];
+            r.dispatch(&SHADER, "activation_forward_ragged", &bindings, p, Grid::items(x.len, 64, 1));
+        }
+        Ok(())
+    }
+
+    fn backward(&self, io: &Io, r: &mut Recorder) -> Result<()> {
+        let (Some(dy), Some(dx)) = (io.dy(0), io.dx(0)) else { return Ok(()) };
+        let p = Params { accumulate: dx.accumulate.into(), ..self.params(io) };
+        let (y, clock) = (io.y(0).view, ("clock", Activate::clock(io)));
+        if p.len.is_multiple_of(4) {
+            let bindings = [clock, ("dy", dy), ("saved_y", y), ("dx", dx.view)];
+            r.dispatch(&SHADER, "activation_backward", &bindings, p, Grid::items(dy.len / 4, 64, 1));
+        } else {
+            let bindings = [clock, ("dy_ragged", dy), ("saved_y_ragged", y), ("dx_ragged", dx.view)];
+            r.dispatch(&SHADER, "activation_backward_ragged", &bindings, p, Grid::items(dy.len, 64, 1));
+        }
+        Ok(())
+    }
+
+    fn reference(&self, x: &[Array<f64>]) -> Vec<Array<f64>> {
+        let clock = x.get(1).map_or([0; 4], |c| [0, 1, 2, 3].map(|i| c[i] as u32));
+        let y = Array::from_fn(x[0].shape().clone(), |i| {
+            let v = x[0][i] * if self.p > 0.0 { dropout_factor(i, self.stream, clock, self.p) } else { 1.0 };
+            match self.f {
+                Activation::Identity => v,
+                Activation::Relu => v.max(0.0),
+                Activation::LeakyRelu { slope } => v.max(0.0) + slope * v.min(0.0),
+                Activation::Sigmoid => 1.0 / (1.0 + (-v).exp()),
+            }
+        });
+        vec![y]
+    }
+
+    fn cost(&self, x: &[Spec]) -> Cost {
+        let n = x[0].shape.len() as f64;
+        Cost { flops: 2.0 * n, bytes: 8.0 * n }
+    }
+}
+
+fn cases() -> Vec<Case> {
+    let away = |shape: &[usize]| Input::gradient(shape).filled(Fill::AwayFromZero(0.01));
+    let clock = || Input::u32([4], Fill::Below(u32::MAX));
+    let leaky = Activation::LeakyRelu { slope: 0.01 };
+    let with = |f, p| Activate { f, p, stream: 3 };
+    vec![
+        Case::new("relu", with(Activation::Relu, 0.0), vec![away(&[3, 20])]),
+        Case::new("relu, ragged", with(Activation::Relu, 0.0), vec![away(&[3, 7])]),
+        Case::new("leaky relu, one element", with(leaky, 0.0), vec![away(&[1])]),
+        Case::new("sigmoid", with(Activation::Sigmoid, 0.0), vec![Input::gradient([5, 4])]),
+        Case::new(
+            "sigmoid far out",
+            with(Activation::Sigmoid, 0.0),
+            vec![Input::gradient([2, 65]).filled(Fill::Uniform(-60.0, 60.0))],
+        ),
+        Case::new("dropout", with(Activation::Identity, 0.5), vec![Input::gradient([8, 16]), clock()]),
+        Case::new("dropout, ragged", with(Activation::Identity, 0.2), vec![Input::gradient([67]), clock()]),
+        Case::new("dropout of everything but a few", with(Activation::Identity, 0.999), vec![away(&[40]), clock()]),
+        Case::new("dropout, leaky relu", with(leaky, 0.5), vec![away(&[9, 12]), clock()]),
+        Case::new("dropout, relu", with(Activation::Relu, 0.6), vec![away(&[131]), clock()]),
+        Case::new("fc-t layer", with(leaky, 0.5), vec![away(&[128, 10, 128]), clock()]).bench(),
+    ]
+}
+
+pub const ROOM: Room = Room {
+    name: "activation",
+    about: "ReLU, leaky ReLU, sigmoid, each with dropout fused in",
+    shaders: &[&SHADER],
+    cases,
+};

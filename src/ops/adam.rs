@@ -1,0 +1,149 @@
+//! Adam (Kingma and Ba, ICLR 2015) with L2 decay, as PyTorch's `Adam`: all parameters of all replicas in one dispatch.
+//!
+//! w, grad, m, v (P), clock u32 (4) with step counting finished steps. With g = grad + weight_decay w and t = step + 1:
+//! m <- beta1 m + (1 - beta1) g;  v <- beta2 v + (1 - beta2) g^2;
+//! w <- w - lr / (1 - beta1^t) m / (sqrt(v / (1 - beta2^t)) + eps). Elements with w = grad = m = v = 0 (padding of an arena) stay 0.
+
+use super::Room;
+use crate::array::Array;
+use crate::check::{Case, Fill, Input};
+use crate::error::{Error, Result};
+use crate::gpu::{Grid, Recorder, Shader, params};
+use crate::graph::{Cost, Graph, Io, Op, Outputs, Spec, Tensor};
+
+static SHADER: Shader = Shader::portable("adam.wgsl", include_str!("../../shaders/adam.wgsl"));
+
+params! {
+    struct Params {
+        quads: u32,
+        w_stride: u32, grad_stride: u32, m_stride: u32, v_stride: u32, clock_stride: u32,
+        lr: f32, weight_decay: f32,
+        one_minus_beta1: f32, one_minus_beta2: f32, ln_beta1: f32, ln_beta2: f32, eps: f32,
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Adam {
+    /// Learning rate.
+    pub lr: f64,
+    /// Decay of the running mean of gradients, in (0, 1).
+    pub beta1: f64,
+    /// Decay of the running mean of their squares, in (0, 1).
+    pub beta2: f64,
+    pub eps: f64,
+    /// Times w is added to the gradient (L2, not AdamW's decoupled decay).
+    pub weight_decay: f64,
+}
+
+impl Default for Adam {
+    /// PyTorch's.
+    fn default() -> Self {
+        Adam { lr: 1e-3, beta1: 0.9, beta2: 0.999, eps: 1e-8, weight_decay: 0.0 }
+    }
+}
+
+/// Adds the update of `w` by `grad` with moments `m` and `v`, all (P) with P in whole vec4 as arenas are;
+/// `clock` u32 (4) is read. `w`, `m` and `v` change in place.
+///
+/// # Errors
+/// `Usage` for betas outside (0, 1), `Shape` for tensors that do not fit together.
+pub fn adam(g: &mut Graph, w: Tensor, grad: Tensor, m: Tensor, v: Tensor, clock: Tensor, config: Adam) -> Result<()> {
+    let betas = [config.beta1, config.beta2];
+    if betas.iter().any(|b| *b <= 0.0 || *b >= 1.0 || b.is_nan()) {
+        return Err(Error::Usage(format!("Adam's betas must be above 0 and below 1, got {betas:?}")));
+    }
+    g.push(config, &[w, grad, m, v, clock]).map(drop)
+}
+
+impl Op for Adam {
+    fn name(&self) -> &'static str {
+        "adam"
+    }
+
+    fn infer(&self, x: &[Spec]) -> Result<Outputs> {
+        let w = &x[0];
+        let len = w.shape.len();
+        let fits = x[..4].iter().all(|s| *s == Spec::f32([len])) && x[4] == Spec::u32([4]);
+        if !fits || len == 0 || !len.is_multiple_of(4) {
+            let got: Vec<String> = x.iter().map(|s| s.shape.to_string()).collect();
+            let expected = "w, grad, m, v (P) with P a multiple of 4, clock u32 (4)";
+            return Err(Error::shape("adam", expected, got.join(", ")));
+        }
+        Ok(Outputs { y: vec![w.clone(); 3], in_place: vec![(0, 0), (1, 2), (2, 3)], ..Default::default() })
+    }
+
+    fn forward(&self, io: &Io, r: &mut Recorder) -> Result<()> {
+        let quads = io.x(0).shape.len() / 4;
+        let stride = |i: usize| (io.x(i).stride / 4) as u32;
+        let p = Params {
+            quads: quads as u32,
+            w_stride: stride(0),
+            grad_stride: stride(1),
+            m_stride: stride(2),
+            v_stride: stride(3),
+            clock_stride: stride(4),
+            lr: self.lr as f32,
+            weight_decay: self.weight_decay as f32,
+            one_minus_beta1: (1.0 - self.beta1) as f32,
+            one_minus_beta2: (1.0 - self.beta2) as f32,
+            ln_beta1: self.beta1.ln() as f32,
+            ln_beta2: self.beta2.ln() as f32,
+            eps: self.eps as f32,
+        };
+        let bindings = [
+            ("grad", io.x(1).view),
+            ("clock", io.x(4).view),
+            ("w", io.y(0).view),
+            ("m", io.y(1).view),
+            ("v", io.y(2).view),
+        ];
+        r.dispatch(&SHADER, "adam_forward", &bindings, p, Grid::items(quads, 64, io.replicas));
+        Ok(())
+    }
+
+    fn reference(&self, x: &[Array<f64>]) -> Vec<Array<f64>> {
+        let [w, grad, m, v, clock] = x else { unreachable!("adam takes five tensors") };
+        let t = clock[2] as i32 + 1;
+        let (correction1, correction2) = (1.0 - self.beta1.powi(t), 1.0 - self.beta2.powi(t));
+        let slope = |i: usize| grad[i] + self.weight_decay * w[i];
+        let shape = w.shape();
+        let m = Array::from_fn(shape.clone(), |i| self.beta1 * m[i] + (1.0 - self.beta1) * slope(i));
+        let v = Array::from_fn(shape.clone(), |i| self.beta2 * v[i] + (1.0 - self.beta2) * slope(i) * slope(i));
+        let w = Array::from_fn(shape.clone(), |i| {
+            w[i] - self.lr / correction1 * m[i] / ((v[i] / correction2).sqrt() + self.eps)
+        });
+        vec![w, m, v]
+    }
+
+    fn cost(&self, x: &[Spec]) -> Cost {
+        let n = x[0].shape.len() as f64;
+        Cost { flops: 14.0 * n, bytes: 28.0 * n }
+    }
+}
+
+/// The update after `step` finished steps.
+fn case(name: &str, len: usize, step: u32, config: Adam) -> Case {
+    let inputs = vec![
+        Input::data([len]),
+        Input::data([len]),
+        Input::data([len]),
+        Input::data([len]).filled(Fill::Uniform(0.0, 1.0)),
+        Input::u32([4], Fill::Given(vec![1.0, 2.0, f64::from(step), 0.0])),
+    ];
+    Case::new(name, config, inputs)
+}
+
+fn cases() -> Vec<Case> {
+    // Steps as long as the weights, so that an error of the bias corrections shows.
+    let large = Adam { lr: 1.0, ..Default::default() };
+    let att = Adam { lr: 5e-4, weight_decay: 1e-5, ..Default::default() };
+    let mut cases: Vec<Case> = [0, 1, 9, 10, 100, 999, 1000, 30_000]
+        .map(|step| case(&format!("step {step}"), 64, step, large).forward_tolerance(2e-6, 2e-6))
+        .into();
+    cases.push(case("one vec4", 4, 0, att));
+    cases.push(case("groups, decay", 1028, 7, Adam { weight_decay: 0.1, ..large }));
+    cases.push(case("real", 55_424, 1000, att).bench());
+    cases
+}
+
+pub const ROOM: Room = Room { name: "adam", about: "Adam's update in place", shaders: &[&SHADER], cases };

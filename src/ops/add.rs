@@ -1,0 +1,85 @@
+//! Sum of two tensors of one shape: y = a + b, for residual connections. The gradients of a and of b are dy.
+
+use super::Room;
+use crate::array::Array;
+use crate::check::{Case, Input};
+use crate::error::{Error, Result};
+use crate::gpu::{Grid, Recorder, Shader, params};
+use crate::graph::{Cost, Graph, Io, Op, Outputs, Spec, Tensor};
+
+static SHADER: Shader = Shader::portable("add.wgsl", include_str!("../../shaders/add.wgsl"));
+
+params! {
+    struct Params { len: u32, accumulate: u32 }
+}
+
+#[derive(Debug)]
+struct Add;
+
+/// Adds y = a + b; both have the same shape.
+pub fn add(g: &mut Graph, a: Tensor, b: Tensor) -> Result<Tensor> {
+    Ok(g.push(Add, &[a, b])?[0])
+}
+
+impl Op for Add {
+    fn name(&self) -> &'static str {
+        "add"
+    }
+
+    fn infer(&self, x: &[Spec]) -> Result<Outputs> {
+        if x[0] != x[1] {
+            return Err(Error::shape("add", x[0].shape.to_string(), x[1].shape.to_string()));
+        }
+        Ok(Outputs::one(x[0].clone()))
+    }
+
+    fn forward(&self, io: &Io, r: &mut Recorder) -> Result<()> {
+        let (a, b, y) = (io.x(0).view, io.x(1).view, io.y(0).view);
+        let p = Params { len: y.len as u32, accumulate: 0 };
+        if y.len.is_multiple_of(4) {
+            let grid = Grid::items(y.len / 4, 64, 1);
+            r.dispatch(&SHADER, "add_forward", &[("a", a), ("b", b), ("y", y)], p, grid);
+        } else {
+            let bindings = [("a_ragged", a), ("b_ragged", b), ("y_ragged", y)];
+            r.dispatch(&SHADER, "add_forward_ragged", &bindings, p, Grid::items(y.len, 64, 1));
+        }
+        Ok(())
+    }
+
+    fn backward(&self, io: &Io, r: &mut Recorder) -> Result<()> {
+        let dy = io.dy(0).expect("backward runs only with a gradient");
+        for dx in (0..2).filter_map(|i| io.dx(i)) {
+            let p = Params { len: dy.len as u32, accumulate: dx.accumulate.into() };
+            if dy.len.is_multiple_of(4) {
+                let grid = Grid::items(dy.len / 4, 64, 1);
+                r.dispatch(&SHADER, "add_backward", &[("dy", dy), ("dx", dx.view)], p, grid);
+            } else {
+                let bindings = [("dy_ragged", dy), ("dx_ragged", dx.view)];
+                r.dispatch(&SHADER, "add_backward_ragged", &bindings, p, Grid::items(dy.len, 64, 1));
+            }
+        }
+        Ok(())
+    }
+
+    fn reference(&self, x: &[Array<f64>]) -> Vec<Array<f64>> {
+        vec![Array::from_fn(x[0].shape().clone(), |i| x[0][i] + x[1][i])]
+    }
+
+    fn cost(&self, x: &[Spec]) -> Cost {
+        let n = x[0].shape.len() as f64;
+        Cost { flops: n, bytes: 12.0 * n }
+    }
+}
+
+fn cases() -> Vec<Case> {
+    let case = |name: &str, shape: &[usize]| Case::new(name, Add, vec![Input::gradient(shape), Input::gradient(shape)]);
+    vec![
+        case("one element", &[1]),
+        case("ragged", &[3, 5]),
+        case("whole vec4", &[4, 16]),
+        case("past one workgroup", &[257]),
+        case("att residual", &[128, 10, 128]).bench(),
+    ]
+}
+
+pub const ROOM: Room = Room { name: "add", about: "residual sum", shaders: &[&SHADER], cases };

@@ -1,0 +1,149 @@
+//! Attention over the instances of a clip: each class has its own weights (Gururani, Sharma, Lerch: "An attention mechanism for
+//! musical instrument recognition", ISMIR 2019).
+//!
+//! From logits att, cla (B, T, K) and lengths (B) u32 (instances t < lengths[b] are valid):
+//! a = clamp(sigmoid(att), 1e-7, 1 - 1e-7), w = a / sum_t a, y (B, K) = clamp(sum_t w sigmoid(cla), 0, 1).
+//! Padding has the weight 0 and the gradient 0; a clip without instances gives 0. Where a clamp acts the gradient is 0, as in PyTorch.
+//! The weights (B, T, K) are for looking at: they pass no gradient on.
+
+use super::Room;
+use crate::array::Array;
+use crate::check::{Case, Fill, Input};
+use crate::error::{Error, Result};
+use crate::gpu::{Grid, Recorder, Shader, params};
+use crate::graph::{Cost, Graph, Io, Op, Outputs, Spec, Tensor};
+
+static SHADER: Shader = Shader::portable("attention_pool.wgsl", include_str!("../../shaders/attention_pool.wgsl"));
+
+params! {
+    struct Params { b: u32, t: u32, k: u32, lengths_stride: u32, slice: u32, accumulate: u32 }
+}
+
+/// Instances that a backward invocation works on.
+const SLICE: usize = 16;
+
+/// Inputs: att, cla, lengths. Outputs: probabilities, weights.
+#[derive(Clone, Copy, Debug)]
+pub struct AttentionPool;
+
+/// Adds attention pooling of the logits `att` and `cla` (B, T, K), `lengths` u32 (B).
+/// Returns the probabilities (B, K) and the weights (B, T, K).
+pub fn attention_pool(g: &mut Graph, att: Tensor, cla: Tensor, lengths: Tensor) -> Result<(Tensor, Tensor)> {
+    let outputs = g.push(AttentionPool, &[att, cla, lengths])?;
+    Ok((outputs[0], outputs[1]))
+}
+
+fn params(io: &Io) -> Params {
+    let dims = io.x(0).shape.dims();
+    Params {
+        b: dims[0] as u32,
+        t: dims[1] as u32,
+        k: dims[2] as u32,
+        lengths_stride: io.x(2).stride as u32,
+        slice: SLICE as u32,
+        accumulate: 0,
+    }
+}
+
+impl Op for AttentionPool {
+    fn name(&self) -> &'static str {
+        "attention_pool"
+    }
+
+    fn infer(&self, x: &[Spec]) -> Result<Outputs> {
+        match *x[0].shape.dims() {
+            [b, _, k] if !x[0].shape.is_empty() && x[1] == x[0] && x[2] == Spec::u32([b]) => Ok(Outputs {
+                y: vec![Spec::f32([b, k]), x[0].clone()],
+                saved: vec![Spec::f32([b, k])],
+                ..Default::default()
+            }),
+            _ => {
+                let got = format!("{}, {}, {}", x[0].shape, x[1].shape, x[2].shape);
+                Err(Error::shape(self.name(), "att and cla (B, T, K), u32 lengths (B)", got))
+            }
+        }
+    }
+
+    fn forward(&self, io: &Io, r: &mut Recorder) -> Result<()> {
+        let p = params(io);
+        let bindings = [
+            ("att", io.x(0).view),
+            ("cla", io.x(1).view),
+            ("lengths", io.x(2).view),
+            ("y", io.y(0).view),
+            ("weights", io.y(1).view),
+            ("saved_total", io.saved(0).view),
+        ];
+        let grid = Grid::items((p.b * p.k) as usize, 64, io.replicas);
+        r.dispatch(&SHADER, "attention_pool_forward", &bindings, p, grid);
+        Ok(())
+    }
+
+    fn backward(&self, io: &Io, r: &mut Recorder) -> Result<()> {
+        let dy = io.dy(0).ok_or(Error::NoGradient { op: "attention_pool's weights" })?;
+        for (i, entry, name) in [(0, "attention_pool_backward_att", "datt"), (1, "attention_pool_backward_cla", "dcla")]
+        {
+            let Some(dx) = io.dx(i) else { continue };
+            let p = Params { accumulate: dx.accumulate.into(), ..params(io) };
+            let bindings = [
+                ("att", io.x(0).view),
+                ("cla", io.x(1).view),
+                ("lengths", io.x(2).view),
+                ("y", io.y(0).view),
+                ("saved_total", io.saved(0).view),
+                ("dy", dy),
+                (name, dx.view),
+            ];
+            let grid = Grid::items((p.b * p.t.div_ceil(p.slice) * p.k) as usize, 64, io.replicas);
+            r.dispatch(&SHADER, entry, &bindings, p, grid);
+        }
+        Ok(())
+    }
+
+    fn reference(&self, x: &[Array<f64>]) -> Vec<Array<f64>> {
+        let (b, t, k) = (x[0].dims()[0], x[0].dims()[1], x[0].dims()[2]);
+        let sigmoid = |v: f64| 1.0 / (1.0 + (-v).exp());
+        let mut y = Array::zeros([b, k]);
+        let mut weights = Array::zeros([b, t, k]);
+        for clip in 0..b {
+            let valid = clip * t..clip * t + x[2][clip] as usize;
+            for c in 0..k {
+                let a = |row: usize| sigmoid(x[0].row(row)[c]).clamp(1e-7, 1.0 - 1e-7);
+                let total: f64 = valid.clone().map(a).sum();
+                for row in valid.clone() {
+                    weights.row_mut(row)[c] = a(row) / total;
+                    y.row_mut(clip)[c] += weights.row(row)[c] * sigmoid(x[1].row(row)[c]);
+                }
+            }
+        }
+        vec![y.map(|s: f64| s.clamp(0.0, 1.0)), weights]
+    }
+
+    fn cost(&self, x: &[Spec]) -> Cost {
+        let len = x[0].shape.len() as f64;
+        Cost { flops: 10.0 * len, bytes: 4.0 * 3.0 * len }
+    }
+}
+
+/// `att` and `cla`: the ranges of the logits.
+fn case(name: &str, x: [usize; 3], lengths: &[u32], att: [f64; 2], cla: [f64; 2]) -> Case {
+    let lengths = Fill::Given(lengths.iter().map(|&n| n.into()).collect());
+    let logits = |[low, high]: [f64; 2]| Input::gradient(x).filled(Fill::Uniform(low, high));
+    Case::new(name, AttentionPool, vec![logits(att), logits(cla), Input::u32([x[0]], lengths)]).seeded(&[0])
+}
+
+fn cases() -> Vec<Case> {
+    let mixed: Vec<u32> = (0..13).map(|i| i * 3 % 34).collect();
+    vec![
+        case("one", [1, 1, 1], &[1], [-1.0, 1.0], [-1.0, 1.0]),
+        case("no instance", [1, 3, 2], &[0], [-1.0, 1.0], [-1.0, 1.0]),
+        case("padding", [4, 5, 7], &[5, 0, 3, 1], [-4.0, 4.0], [-4.0, 4.0]),
+        case("beyond the clamp", [3, 4, 5], &[4, 2, 3], [-40.0, 40.0], [-40.0, 40.0]),
+        case("all below the clamp", [2, 3, 4], &[3, 2], [-30.0, -15.0], [-1.0, 1.0]),
+        case("several slices", [13, 33, 11], &mixed, [-3.0, 3.0], [-3.0, 3.0]),
+        case("att", [128, 10, 20], &[10; 128], [-3.0, 3.0], [-3.0, 3.0]).bench(),
+    ]
+}
+
+pub const ROOM: Room =
+    Room { name: "attention_pool", about: "attention over valid instances", shaders: &[&SHADER], cases };

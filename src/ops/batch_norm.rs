@@ -1,0 +1,410 @@
+//! Batch norm over the valid instances of a batch, optionally followed by ReLU and dropout in the same kernel.
+//!
+//! y = gamma (x - mean) / sqrt(var + eps) + beta per column (Ioffe and Szegedy: "Batch normalization", ICML 2015).
+//! x (B, T, F) or (B, F), lengths (B) u32: instances t < lengths[b] are valid, the rest is padding, where y and dx are 0.
+//! gamma, beta, running mean and running variance (F); y as x.
+//!
+//! In training, mean and var (biased) are those of the valid instances, and the running statistics follow by
+//! running = (1 - momentum) running + momentum new, with the unbiased variance (of one instance: 0; of none: no change).
+//! For evaluation the running statistics are used, dropout is off, and there is no gradient.
+
+use super::Room;
+use crate::array::Array;
+use crate::check::{Case, Fill, Input};
+use crate::error::{Error, Result};
+use crate::gpu::{Grid, Recorder, Shader, params};
+use crate::graph::{Bound, Cost, Graph, Io, Mode, Op, Outputs, Sink, Spec, Tensor};
+use crate::random::{dropout_factor, dropout_threshold};
+use crate::shape::Shape;
+
+static SHADER: Shader = Shader::portable("batch_norm.wgsl", include_str!("../../shaders/batch_norm.wgsl"));
+static VEC4: Shader = Shader::portable("batch_norm_vec4.wgsl", include_str!("../../shaders/batch_norm_vec4.wgsl"));
+
+params! {
+    struct Params {
+        rows: u32, t: u32, f: u32, slice_rows: u32, slices: u32,
+        x_stride: u32, lengths_stride: u32, gamma_stride: u32, beta_stride: u32, mean_stride: u32, var_stride: u32,
+        eps: f32, momentum: f32,
+        relu: u32, threshold: u32, scale: f32, stream: u32,
+        accumulate: u32, accumulate_beta: u32,
+    }
+}
+
+/// Reductions cut the rows into slices of at least this many, and into at most `MAX_SLICES`.
+const SLICE: usize = 32;
+const MAX_SLICES: usize = 1024;
+/// Rows that an invocation of an element-wise kernel works on, so that it loads its column's moments once for all of them.
+const ROWS: usize = 8;
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct BatchNorm {
+    /// Added to the variance. 1e-5 in PyTorch.
+    pub eps: f64,
+    /// Share of the new statistics in the running ones, 0 to 1. 0.1 in PyTorch.
+    pub momentum: f64,
+    /// Followed by ReLU, and in training by dropout of this chance (0 <= p < 1).
+    pub relu_dropout: Option<f64>,
+}
+
+/// The tensors of a batch norm, (F) each; the running statistics are made by `Graph::statistic`.
+#[derive(Clone, Copy, Debug)]
+pub struct Norm {
+    pub gamma: Tensor,
+    pub beta: Tensor,
+    pub running_mean: Tensor,
+    pub running_var: Tensor,
+}
+
+/// Batch norm as it trains. Inputs: x, lengths, gamma, beta, running mean, running variance, clock.
+/// Outputs: y and, in place, the two running statistics.
+#[derive(Clone, Copy, Debug)]
+pub struct Train {
+    pub config: BatchNorm,
+    /// Tells dropout layers apart.
+    pub stream: u32,
+}
+
+/// Batch norm with its running statistics. Inputs as of [`Train`] without the clock; output: y.
+#[derive(Clone, Copy, Debug)]
+pub struct Eval {
+    pub config: BatchNorm,
+}
+
+/// Adds batch norm. `x` (B, T, F) or (B, F), `lengths` u32 (B), `clock` u32 (4): seed low, seed high, step, 0.
+/// The clock is left alone when the graph is for evaluation.
+///
+/// # Errors
+/// `Shape` for tensors that do not fit together, `Usage` for a chance of dropout outside [0, 1).
+pub fn batch_norm(
+    g: &mut Graph,
+    x: Tensor,
+    lengths: Tensor,
+    norm: &Norm,
+    clock: Tensor,
+    stream: u32,
+    config: BatchNorm,
+) -> Result<Tensor> {
+    if let Some(p) = config.relu_dropout.filter(|p| !(0.0..1.0).contains(p)) {
+        return Err(Error::Usage(format!("dropout is a chance in [0, 1), not {p}")));
+    }
+    let inputs = [x, lengths, norm.gamma, norm.beta, norm.running_mean, norm.running_var, clock];
+    let outputs = match g.mode() {
+        Mode::Train => g.push(Train { config, stream }, &inputs)?,
+        Mode::Eval => g.push(Eval { config }, &inputs[..6])?,
+    };
+    Ok(outputs[0])
+}
+
+/// B, T and F of x.
+fn dims(x: &Shape) -> (usize, usize, usize) {
+    match *x.dims() {
+        [b, t, f] => (b, t, f),
+        [b, f] => (b, 1, f),
+        _ => unreachable!("infer lets only these pass"),
+    }
+}
+
+fn infer(op: &'static str, x: &[Spec]) -> Result<Spec> {
+    let (input, f) = (&x[0].shape, x[0].shape.last());
+    let fits = matches!(input.rank(), 2 | 3)
+        && !input.is_empty()
+        && x[1] == Spec::u32([input.dims()[0]])
+        && x[2..6].iter().all(|s| *s == Spec::f32([f]))
+        && x.get(6).is_none_or(|clock| *clock == Spec::u32([4]));
+    if !fits {
+        let got: Vec<String> = x.iter().map(|s| s.shape.to_string()).collect();
+        let expected = "x (B, T, F) or (B, F), u32 lengths (B), four times (F), u32 clock (4)";
+        return Err(Error::shape(op, expected, got.join(", ")));
+    }
+    Ok(x[0].clone())
+}
+
+/// The kernels for this F, and how many elements a Value of theirs holds.
+fn kernels(f: usize) -> (&'static Shader, usize) {
+    if f.is_multiple_of(4) { (&VEC4, 4) } else { (&SHADER, 1) }
+}
+
+/// Rows of a reduction's slice.
+fn reduction_rows(rows: usize) -> usize {
+    SLICE.max(rows.div_ceil(MAX_SLICES))
+}
+
+impl BatchNorm {
+    /// Parameters of a kernel that cuts the rows into slices of `slice_rows`, without dropout.
+    fn params(&self, io: &Io, slice_rows: usize) -> Params {
+        let (b, t, f) = dims(&io.x(0).shape);
+        let (_, width) = kernels(f);
+        let stride = |x: &Bound| (x.stride / width) as u32;
+        Params {
+            rows: (b * t) as u32,
+            t: t as u32,
+            f: (f / width) as u32,
+            slice_rows: slice_rows as u32,
+            slices: (b * t).div_ceil(slice_rows) as u32,
+            x_stride: stride(io.x(0)),
+            lengths_stride: io.x(1).stride as u32,
+            gamma_stride: stride(io.x(2)),
+            beta_stride: stride(io.x(3)),
+            mean_stride: stride(io.x(4)),
+            var_stride: stride(io.x(5)),
+            eps: self.eps as f32,
+            momentum: self.momentum as f32,
+            relu: self.relu_dropout.is_some().into(),
+            threshold: 0,
+            scale: 1.0,
+            stream: 0,
+            accumulate: 0,
+            accumulate_beta: 0,
+        }
+    }
+
+    /// y for these moments per column.
+    fn reference(&self, x: &[Array<f64>], mean: &[f64], var: &[f64]) -> Array<f64> {
+        let (_, t, f) = dims(x[0].shape());
+        let mut y = Array::zeros(x[0].shape().clone());
+        for row in valid_rows(&x[0], &x[1], t) {
+            for c in 0..f {
+                let v = x[2][c] * (x[0].row(row)[c] - mean[c]) / (var[c] + self.eps).sqrt() + x[3][c];
+                y.row_mut(row)[c] = if self.relu_dropout.is_some() { v.max(0.0) } else { v };
+            }
+        }
+        y
+    }
+}
+
+/// The numbers of the rows that are no padding.
+fn valid_rows(x: &Array<f64>, lengths: &Array<f64>, t: usize) -> Vec<usize> {
+    (0..x.shape().rows()).filter(|row| ((row % t) as f64) < lengths[row / t]).collect()
+}
+
+impl Train {
+    fn params(&self, io: &Io, slice_rows: usize) -> Params {
+        let (threshold, scale) = dropout_threshold(self.config.relu_dropout.unwrap_or(0.0));
+        Params { threshold, scale, stream: self.stream, ..self.config.params(io, slice_rows) }
+    }
+}
+
+/// An invocation per Value and slice.
+fn per_slice(p: Params, replicas: usize) -> Grid {
+    Grid::items(p.slices as usize * p.f as usize, 64, replicas)
+}
+
+impl Op for Train {
+    fn name(&self) -> &'static str {
+        "batch_norm"
+    }
+
+    fn infer(&self, x: &[Spec]) -> Result<Outputs> {
+        let y = infer(self.name(), x)?;
+        let (rows, f) = (y.shape.rows(), y.shape.last());
+        let slices = rows.div_ceil(reduction_rows(rows));
+        let partial = Spec::f32([slices, 2, f]);
+        let counts = Spec::f32([slices]);
+        let sums = Spec::f32([2, f]);
+        let unwanted = Spec::f32([f]);
+        Ok(Outputs {
+            y: vec![y, x[4].clone(), x[5].clone()],
+            saved: vec![Spec::f32([3, f])],
+            scratch: vec![partial, counts, sums, unwanted.clone(), unwanted],
+            in_place: vec![(1, 4), (2, 5)],
+        })
+    }
+
+    fn forward(&self, io: &Io, r: &mut Recorder) -> Result<()> {
+        let (shader, _) = kernels(io.x(0).shape.last());
+        let (x, lengths, moments) = (io.x(0).view, io.x(1).view, io.saved(0).view);
+        let (partial, counts) = (io.scratch(0).view, io.scratch(1).view);
+        let p = self.params(io, reduction_rows(io.x(0).shape.rows()));
+        let bindings = [("x", x), ("lengths", lengths), ("partial", partial), ("counts", counts)];
+        r.dispatch(shader, "batch_norm_forward_slices", &bindings, p, per_slice(p, io.replicas));
+        let bindings = [
+            ("partial", partial),
+            ("counts", counts),
+            ("saved_moments", moments),
+            ("running_mean", io.y(1).view),
+            ("running_var", io.y(2).view),
+        ];
+        r.dispatch(shader, "batch_norm_forward_moments", &bindings, p, Grid::folded(p.f as usize, io.replicas));
+        let bindings = [
+            ("x", x),
+            ("lengths", lengths),
+            ("saved_moments", moments),
+            ("gamma", io.x(2).view),
+            ("beta", io.x(3).view),
+            ("clock", io.x(6).view),
+            ("y", io.y(0).view),
+        ];
+        let p = self.params(io, ROWS);
+        r.dispatch(shader, "batch_norm_forward", &bindings, p, per_slice(p, io.replicas));
+        Ok(())
+    }
+
+    fn backward(&self, io: &Io, r: &mut Recorder) -> Result<()> {
+        let f = io.x(0).shape.last();
+        let (shader, width) = kernels(f);
+        let dy = io.dy(0).expect("running statistics have no gradient, so y has one");
+        let (partial, sums) = (io.scratch(0).view, io.scratch(2).view);
+        let inputs = [
+            ("x", io.x(0).view),
+            ("lengths", io.x(1).view),
+            ("saved_moments", io.saved(0).view),
+            ("y", io.y(0).view),
+            ("dy", dy),
+        ];
+        let p = self.params(io, reduction_rows(io.x(0).shape.rows()));
+        let bindings = [&inputs[..], &[("partial", partial)]].concat();
+        r.dispatch(shader, "batch_norm_backward_slices", &bindings, p, per_slice(p, io.replicas));
+
+        let sink = |i: usize, unwanted: &Bound| {
+            let nowhere = Sink { view: unwanted.view, stride: unwanted.stride, accumulate: false };
+            io.dx(i).cloned().unwrap_or(nowhere)
+        };
+        let (dgamma, dbeta) = (sink(2, io.scratch(3)), sink(3, io.scratch(4)));
+        let p = Params {
+            gamma_stride: (dgamma.stride / width) as u32,
+            beta_stride: (dbeta.stride / width) as u32,
+            accumulate: dgamma.accumulate.into(),
+            accumulate_beta: dbeta.accumulate.into(),
+            ..p
+        };
+        let bindings = [("partial", partial), ("sums", sums), ("dgamma", dgamma.view), ("dbeta", dbeta.view)];
+        r.dispatch(shader, "batch_norm_backward_sums", &bindings, p, Grid::folded(p.f as usize, io.replicas));
+
+        if let Some(dx) = io.dx(0) {
+            let p = Params { accumulate: dx.accumulate.into(), ..self.params(io, ROWS) };
+            let bindings = [&inputs[..], &[("gamma", io.x(2).view), ("sums", sums), ("dx", dx.view)]].concat();
+            r.dispatch(shader, "batch_norm_backward_input", &bindings, p, per_slice(p, io.replicas));
+        }
+        Ok(())
+    }
+
+    fn reference(&self, x: &[Array<f64>]) -> Vec<Array<f64>> {
+        let (_, t, f) = dims(x[0].shape());
+        let rows = valid_rows(&x[0], &x[1], t);
+        let n = rows.len() as f64;
+        let mut mean = vec![0.0; f];
+        let mut var = vec![0.0; f];
+        let (mut running_mean, mut running_var) = (x[4].clone(), x[5].clone());
+        for c in 0..f {
+            mean[c] = rows.iter().map(|&row| x[0].row(row)[c]).sum::<f64>() / n.max(1.0);
+            let square: f64 = rows.iter().map(|&row| (x[0].row(row)[c] - mean[c]).powi(2)).sum();
+            var[c] = square / n.max(1.0);
+            if n > 0.0 {
+                let m = self.config.momentum;
+                running_mean[c] = (1.0 - m) * running_mean[c] + m * mean[c];
+                running_var[c] = (1.0 - m) * running_var[c] + m * square / (n - 1.0).max(1.0);
+            }
+        }
+        let mut y = self.config.reference(x, &mean, &var);
+        if let Some(p) = self.config.relu_dropout.filter(|p| *p > 0.0) {
+            let clock = [0, 1, 2, 3].map(|i| x[6][i] as u32);
+            for (i, v) in y.data_mut().iter_mut().enumerate() {
+                *v *= dropout_factor(i, self.stream, clock, p);
+            }
+        }
+        vec![y, running_mean, running_var]
+    }
+
+    fn cost(&self, x: &[Spec]) -> Cost {
+        let len = x[0].shape.len() as f64;
+        Cost { flops: 8.0 * len, bytes: 4.0 * 3.0 * len }
+    }
+}
+
+impl Op for Eval {
+    fn name(&self) -> &'static str {
+        "batch_norm"
+    }
+
+    fn infer(&self, x: &[Spec]) -> Result<Outputs> {
+        Ok(Outputs::one(infer(self.name(), x)?))
+    }
+
+    fn forward(&self, io: &Io, r: &mut Recorder) -> Result<()> {
+        let (shader, _) = kernels(io.x(0).shape.last());
+        let bindings = [
+            ("x", io.x(0).view),
+            ("lengths", io.x(1).view),
+            ("gamma", io.x(2).view),
+            ("beta", io.x(3).view),
+            ("running_mean", io.x(4).view),
+            ("running_var", io.x(5).view),
+            ("y", io.y(0).view),
+        ];
+        let p = self.config.params(io, ROWS);
+        r.dispatch(shader, "batch_norm_forward_eval", &bindings, p, per_slice(p, io.replicas));
+        Ok(())
+    }
+
+    fn reference(&self, x: &[Array<f64>]) -> Vec<Array<f64>> {
+        vec![self.config.reference(x, x[4].data(), x[5].data())]
+    }
+
+    fn cost(&self, x: &[Spec]) -> Cost {
+        let len = x[0].shape.len() as f64;
+        Cost { flops: 4.0 * len, bytes: 4.0 * 2.0 * len }
+    }
+}
+
+const PLAIN: BatchNorm = BatchNorm { eps: 1e-5, momentum: 0.1, relu_dropout: None };
+
+/// x, lengths, gamma (some negative), beta, running mean and variance. Far enough from ReLU's kink when x is far from its mean.
+fn inputs(x: Input, lengths: &[u32]) -> Vec<Input> {
+    let f = [x.spec.shape.last()];
+    let lengths = Input::u32([lengths.len()], Fill::Given(lengths.iter().map(|&n| n.into()).collect()));
+    let variance = Input::statistic(f).filled(Fill::Uniform(0.5, 2.0));
+    let gamma = Input::param(f).filled(Fill::AwayFromZero(0.5));
+    let beta = Input::param(f).filled(Fill::Uniform(-0.1, 0.1));
+    vec![x, lengths, gamma, beta, Input::statistic(f), variance]
+}
+
+fn train(name: &str, x: &[usize], lengths: &[u32], relu_dropout: Option<f64>) -> Case {
+    train_on(name, Input::gradient(x).filled(Fill::AwayFromZero(0.5)), lengths, relu_dropout)
+}
+
+fn train_on(name: &str, x: Input, lengths: &[u32], relu_dropout: Option<f64>) -> Case {
+    let clock = Input::u32([4], Fill::Below(1000));
+    let inputs = [inputs(x, lengths), vec![clock]].concat();
+    Case::new(name, Train { config: BatchNorm { relu_dropout, ..PLAIN }, stream: 5 }, inputs)
+}
+
+fn eval(name: &str, x: &[usize], lengths: &[u32], relu_dropout: Option<f64>) -> Case {
+    let mut inputs = inputs(Input::data(x), lengths);
+    let f = [x[x.len() - 1]];
+    (inputs[2], inputs[3]) = (Input::data(f), Input::data(f));
+    Case::new(name, Eval { config: BatchNorm { relu_dropout, ..PLAIN } }, inputs)
+}
+
+fn cases() -> Vec<Case> {
+    let real = [128, 10, 128];
+    let full = [10; 128];
+    let mixed: Vec<u32> = (0..67).map(|b| b % 4).collect();
+    vec![
+        train("one column", &[3, 2, 1], &[2, 0, 1], None),
+        train("rows without time", &[5, 3], &[1, 1, 0, 1, 1], None),
+        train("padding", &[4, 5, 7], &[5, 0, 3, 1], None),
+        train("padding, vec4", &[4, 5, 8], &[5, 0, 3, 1], None),
+        train("one valid row", &[2, 3, 4], &[0, 1], None),
+        train("no valid row", &[2, 3, 5], &[0, 0], None),
+        train("relu", &[4, 5, 4], &[5, 0, 3, 4], Some(0.0)),
+        train("relu and dropout", &[4, 5, 7], &[5, 2, 3, 4], Some(0.6)),
+        train("relu and dropout, vec4", &[4, 5, 8], &[5, 2, 3, 4], Some(0.6)),
+        train_on("input without gradient", Input::data([9, 3, 6]), &[3; 9], Some(0.5)),
+        train_on("far from zero", Input::gradient([40, 2, 4]).filled(Fill::Uniform(100.0, 101.0)), &[2; 40], None),
+        train_on("shared by the replicas", Input::data([3, 2, 4]).shared(), &[2, 1, 2], None),
+        train("several slices", &[67, 3, 17], &mixed, Some(0.3)),
+        train("several slices, vec4", &[67, 3, 36], &mixed, Some(0.3)),
+        eval("running statistics", &[4, 5, 7], &[5, 0, 3, 1], None),
+        eval("running statistics, relu", &[4, 5, 8], &[5, 0, 3, 1], Some(0.6)),
+        train("att input", &real, &full, None).bench(),
+        train("att layer", &real, &full, Some(0.6)).bench(),
+        eval("att layer, evaluation", &real, &full, Some(0.6)).bench(),
+    ]
+}
+
+pub const ROOM: Room = Room {
+    name: "batch_norm",
+    about: "batch norm of valid instances, ReLU and dropout",
+    shaders: &[&SHADER, &VEC4],
+    cases,
+};

@@ -1,0 +1,122 @@
+//! Mean over the valid instances of each clip.
+//!
+//! x (B, T, F), lengths (B) u32: instances t < lengths[b] are valid; y (B, F), 0 for a clip without instances.
+//! Padding gets the gradient 0.
+
+use super::Room;
+use crate::array::Array;
+use crate::check::{Case, Fill, Input};
+use crate::error::{Error, Result};
+use crate::gpu::{Grid, Recorder, Shader, params};
+use crate::graph::{Cost, Graph, Io, Op, Outputs, Spec, Tensor};
+
+static SHADER: Shader = Shader::portable("mean_pool.wgsl", include_str!("../../shaders/mean_pool.wgsl"));
+static VEC4: Shader = Shader::portable("mean_pool_vec4.wgsl", include_str!("../../shaders/mean_pool_vec4.wgsl"));
+
+params! {
+    struct Params { b: u32, t: u32, f: u32, lengths_stride: u32, slice: u32, accumulate: u32 }
+}
+
+/// Instances that a backward invocation works on.
+const SLICE: usize = 8;
+
+/// Inputs: x, lengths.
+#[derive(Clone, Copy, Debug)]
+pub struct MeanPool;
+
+/// Adds the mean over valid instances. `x` (B, T, F), `lengths` u32 (B).
+pub fn mean_pool(g: &mut Graph, x: Tensor, lengths: Tensor) -> Result<Tensor> {
+    Ok(g.push(MeanPool, &[x, lengths])?[0])
+}
+
+/// The kernels for this F, and how many elements a Value of theirs holds.
+fn kernels(f: usize) -> (&'static Shader, usize) {
+    if f.is_multiple_of(4) { (&VEC4, 4) } else { (&SHADER, 1) }
+}
+
+fn params(io: &Io) -> Params {
+    let dims = io.x(0).shape.dims();
+    let (_, width) = kernels(dims[2]);
+    Params {
+        b: dims[0] as u32,
+        t: dims[1] as u32,
+        f: (dims[2] / width) as u32,
+        lengths_stride: io.x(1).stride as u32,
+        slice: SLICE as u32,
+        accumulate: 0,
+    }
+}
+
+impl Op for MeanPool {
+    fn name(&self) -> &'static str {
+        "mean_pool"
+    }
+
+    fn infer(&self, x: &[Spec]) -> Result<Outputs> {
+        match *x[0].shape.dims() {
+            [b, _, f] if !x[0].shape.is_empty() && x[1] == Spec::u32([b]) => Ok(Outputs::one(Spec::f32([b, f]))),
+            _ => {
+                let got = format!("{}, {}", x[0].shape, x[1].shape);
+                Err(Error::shape(self.name(), "x (B, T, F), u32 lengths (B)", got))
+            }
+        }
+    }
+
+    fn forward(&self, io: &Io, r: &mut Recorder) -> Result<()> {
+        let p = params(io);
+        let (shader, _) = kernels(io.x(0).shape.last());
+        let bindings = [("x", io.x(0).view), ("lengths", io.x(1).view), ("y", io.y(0).view)];
+        let grid = Grid::items((p.b * p.f) as usize, 64, io.replicas);
+        r.dispatch(shader, "mean_pool_forward", &bindings, p, grid);
+        Ok(())
+    }
+
+    fn backward(&self, io: &Io, r: &mut Recorder) -> Result<()> {
+        let (Some(dy), Some(dx)) = (io.dy(0), io.dx(0)) else { return Ok(()) };
+        let p = Params { accumulate: dx.accumulate.into(), ..params(io) };
+        let (shader, _) = kernels(io.x(0).shape.last());
+        let grid = Grid::items((p.b * p.t.div_ceil(p.slice) * p.f) as usize, 64, io.replicas);
+        let bindings = [("lengths", io.x(1).view), ("dy", dy), ("dx", dx.view)];
+        r.dispatch(shader, "mean_pool_backward_input", &bindings, p, grid);
+        Ok(())
+    }
+
+    fn reference(&self, x: &[Array<f64>]) -> Vec<Array<f64>> {
+        let (b, t, f) = (x[0].dims()[0], x[0].dims()[1], x[0].dims()[2]);
+        let mut y = Array::zeros([b, f]);
+        for clip in 0..b {
+            let n = x[1][clip] as usize;
+            for c in 0..f {
+                let sum: f64 = (0..n).map(|i| x[0].row(clip * t + i)[c]).sum();
+                y.row_mut(clip)[c] = sum / n.max(1) as f64;
+            }
+        }
+        vec![y]
+    }
+
+    fn cost(&self, x: &[Spec]) -> Cost {
+        let len = x[0].shape.len() as f64;
+        Cost { flops: len, bytes: 4.0 * len }
+    }
+}
+
+fn case(name: &str, x: [usize; 3], lengths: &[u32]) -> Case {
+    let lengths = Fill::Given(lengths.iter().map(|&n| n.into()).collect());
+    Case::new(name, MeanPool, vec![Input::gradient(x), Input::u32([x[0]], lengths)])
+}
+
+fn cases() -> Vec<Case> {
+    let mixed: Vec<u32> = (0..13).collect();
+    vec![
+        case("one", [1, 1, 1], &[1]),
+        case("no instance", [1, 3, 2], &[0]),
+        case("padding", [4, 5, 7], &[5, 0, 3, 1]),
+        case("padding, vec4", [4, 5, 8], &[5, 0, 3, 1]),
+        case("several slices", [13, 17, 11], &mixed),
+        case("several slices, vec4", [13, 17, 20], &mixed),
+        case("fc-t", [128, 10, 128], &[10; 128]).bench(),
+    ]
+}
+
+pub const ROOM: Room =
+    Room { name: "mean_pool", about: "mean over valid instances", shaders: &[&SHADER, &VEC4], cases };

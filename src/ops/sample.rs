@@ -1,0 +1,200 @@
+//! Which clips a step trains on: a keyed permutation of a split per epoch, computed from the clock.
+//!
+//! clock u32 (4) = (seed low, seed high, step, 0), pool u32 (n) = dataset rows of the split, y u32 (B) = dataset rows of the batch.
+//! An epoch has ceil(n / B) batches; batch step % batches holds positions i from batch B on, and i >= n gives [`PADDING`].
+//! Shuffled, position i is clip perm(i) of the pool, where perm depends on (seed, epoch) alone: a Feistel network with
+//! Philox as round function (Luby and Rackoff, "How to construct pseudorandom permutations from pseudorandom functions", 1988)
+//! over the next power of two, with cycle walking (Black and Rogaway, "Ciphers with arbitrary finite domains", 2002).
+
+use super::Room;
+use crate::array::Array;
+use crate::check::{Case, Fill, Input};
+use crate::error::{Error, Result};
+use crate::gpu::{Grid, Recorder, Shader, params};
+use crate::graph::{Cost, Dtype, Graph, Io, Op, Outputs, Spec, Tensor};
+use crate::random::philox;
+
+static SHADER: Shader = Shader::portable("sample.wgsl", include_str!("../../shaders/sample.wgsl"));
+
+params! {
+    struct Params {
+        n: u32, batch: u32, batches: u32, shuffled: u32,
+        low_bits: u32, high_bits: u32, pool_stride: u32, clock_stride: u32,
+    }
+}
+
+/// The dataset row of a position past the end of the split, in the last batch of an epoch.
+pub const PADDING: u32 = u32::MAX;
+
+/// Rounds of the Feistel network, as in the shader.
+const ROUNDS: u32 = 4;
+/// Tells the words of a shuffle from those of dropout and first weights.
+const STREAM: u32 = 0x5A_FF1E;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Order {
+    /// Another order in each epoch.
+    Shuffled,
+    /// As the pool lists them.
+    InOrder,
+}
+
+#[derive(Debug)]
+struct Sample {
+    batch: usize,
+    order: Order,
+}
+
+/// Adds the choice of `batch` dataset rows, u32 (B), from `pool`, u32 (n), by `clock`, u32 (4).
+///
+/// # Errors
+/// `Shape` for an empty pool or batch and for other shapes or types.
+pub fn sample(g: &mut Graph, clock: Tensor, pool: Tensor, batch: usize, order: Order) -> Result<Tensor> {
+    Ok(g.push(Sample { batch, order }, &[clock, pool])?[0])
+}
+
+/// Bits of the low and the high half of a position below `n`. At least one each, so that a round has something to mix.
+fn halves(n: usize) -> (u32, u32) {
+    let bits = n.next_power_of_two().trailing_zeros().max(2);
+    (bits / 2, bits - bits / 2)
+}
+
+fn feistel(value: u32, n: usize, epoch: u32, key: [u32; 2]) -> u32 {
+    let (mut low_bits, mut high_bits) = halves(n);
+    let (mut low, mut high) = (value & ((1 << low_bits) - 1), value >> low_bits);
+    for round in 0..ROUNDS {
+        let [word, ..] = philox([low, round, epoch, STREAM], key);
+        (high, low) = (low, (high ^ word) & ((1 << high_bits) - 1));
+        (low_bits, high_bits) = (high_bits, low_bits);
+    }
+    (high << low_bits) | low
+}
+
+/// Where position `i` of an epoch lies in a pool of `n`.
+fn permuted(i: usize, n: usize, epoch: u32, key: [u32; 2]) -> usize {
+    let mut at = feistel(i as u32, n, epoch, key);
+    while at as usize >= n {
+        at = feistel(at, n, epoch, key);
+    }
+    at as usize
+}
+
+impl Op for Sample {
+    fn name(&self) -> &'static str {
+        "sample"
+    }
+
+    fn infer(&self, x: &[Spec]) -> Result<Outputs> {
+        let (clock, pool) = (&x[0], &x[1]);
+        let fits = *clock == Spec::u32([4]) && pool.dtype == Dtype::U32 && pool.shape.rank() == 1;
+        if !fits || pool.shape.is_empty() || self.batch == 0 {
+            let got = format!("{}, {}, B = {}", clock.shape, pool.shape, self.batch);
+            return Err(Error::shape("sample", "clock u32 (4), pool u32 (n), n > 0, B > 0", got));
+        }
+        Ok(Outputs::one(Spec::u32([self.batch])))
+    }
+
+    fn forward(&self, io: &Io, r: &mut Recorder) -> Result<()> {
+        let n = io.x(1).shape.len();
+        let (low_bits, high_bits) = halves(n);
+        let p = Params {
+            n: n as u32,
+            batch: self.batch as u32,
+            batches: n.div_ceil(self.batch) as u32,
+            shuffled: (self.order == Order::Shuffled).into(),
+            low_bits,
+            high_bits,
+            pool_stride: io.x(1).stride as u32,
+            clock_stride: io.x(0).stride as u32 / 4,
+        };
+        let bindings = [("clock", io.x(0).view), ("pool", io.x(1).view), ("y", io.y(0).view)];
+        let grid = Grid([self.batch.div_ceil(64) as u32, 1, io.replicas as u32]);
+        r.dispatch(&SHADER, "sample_forward", &bindings, p, grid);
+        Ok(())
+    }
+
+    fn reference(&self, x: &[Array<f64>]) -> Vec<Array<f64>> {
+        let (clock, pool) = (x[0].map(|v| v as u32), &x[1]);
+        let n = pool.shape().len();
+        let batches = n.div_ceil(self.batch);
+        let (batch, epoch) = (clock[2] as usize % batches, clock[2] / batches as u32);
+        let row = |b: usize| match batch * self.batch + b {
+            i if i >= n => f64::from(PADDING),
+            i if self.order == Order::Shuffled => pool[permuted(i, n, epoch, [clock[0], clock[1]])],
+            i => pool[i],
+        };
+        vec![Array::from_fn([self.batch], row)]
+    }
+
+    fn cost(&self, _: &[Spec]) -> Cost {
+        Cost { flops: 0.0, bytes: 8.0 * self.batch as f64 }
+    }
+}
+
+fn cases() -> Vec<Case> {
+    let case = |name: &str, n: usize, batch, step: u32, order| {
+        let clock = Input::u32([4], Fill::Given([7.0, 9.0, f64::from(step), 0.0].into()));
+        let pool = Input::u32([n], Fill::Below(20_000));
+        Case::new(name, Sample { batch, order }, vec![clock, pool]).forward_tolerance(0.0, 0.0)
+    };
+    let seeds = Case::new(
+        "other seeds and steps",
+        Sample { batch: 17, order: Order::Shuffled },
+        vec![Input::u32([4], Fill::Below(u32::MAX)), Input::u32([67], Fill::Below(20_000)).shared()],
+    );
+    vec![
+        case("one", 1, 1, 3, Order::Shuffled),
+        case("batch beyond the pool", 3, 5, 1, Order::Shuffled),
+        case("partial last batch", 131, 64, 5, Order::Shuffled),
+        case("in order", 131, 65, 3, Order::InOrder),
+        seeds.forward_tolerance(0.0, 0.0),
+        case("real", 12_678, 128, 1234, Order::Shuffled).bench(),
+    ]
+}
+
+pub const ROOM: Room = Room { name: "sample", about: "rows of a shuffled batch", shaders: &[&SHADER], cases };
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::random::key;
+
+    fn order(n: usize, epoch: u32, seed: u64) -> Vec<usize> {
+        (0..n).map(|i| permuted(i, n, epoch, key(seed))).collect()
+    }
+
+    #[test]
+    fn an_epoch_visits_every_clip_once() {
+        for n in [1, 2, 3, 17, 128, 1000, 2211] {
+            for epoch in 0..5 {
+                let mut seen = order(n, epoch, 42);
+                seen.sort_unstable();
+                assert!(seen.into_iter().eq(0..n), "n = {n}, epoch {epoch}");
+            }
+        }
+    }
+
+    #[test]
+    fn epochs_and_seeds_differ() {
+        for n in [17, 128, 1000, 2211] {
+            assert_ne!(order(n, 0, 1), order(n, 1, 1));
+            assert_ne!(order(n, 0, 1), order(n, 0, 2));
+            assert_ne!(order(n, 0, 1), order(n, 0, 1 << 32 | 1));
+        }
+    }
+
+    #[test]
+    fn every_clip_is_first_equally_often() {
+        for n in [2, 3, 17, 128] {
+            let epochs = 200 * n;
+            let mut counts = vec![0.0; n];
+            for epoch in 0..epochs {
+                counts[permuted(0, n, epoch as u32, key(3))] += 1.0;
+            }
+            let chi_square: f64 = counts.iter().map(|c| (c - 200.0_f64).powi(2) / 200.0).sum();
+            // n - 1 degrees of freedom: mean n - 1, variance 2 (n - 1); four standard deviations, and room for the tail of few degrees.
+            let df = (n - 1) as f64;
+            assert!(chi_square < df + 4.0 * (2.0 * df).sqrt() + 6.0, "n = {n}: {chi_square}");
+        }
+    }
+}

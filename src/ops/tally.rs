@@ -1,0 +1,125 @@
+//! Counts right and wrong decisions of known labels per class, over the batches of a validation epoch.
+//!
+//! p (B, K) probabilities, target (B, K), observed (B, K) 0 or 1, clock u32 (4); counts u32 (K, 4) in place: true and false
+//! positives, false and true negatives, where a clip is called positive at p >= 0.5 and is positive at target >= 0.5.
+//! In the first batch of an epoch (step % batches = 0) counts are set, later they are added to.
+
+use super::Room;
+use crate::array::Array;
+use crate::check::{Case, Fill, Input};
+use crate::error::{Error, Result};
+use crate::gpu::{Grid, Recorder, Shader, params};
+use crate::graph::{Cost, Graph, Io, Op, Outputs, Spec, Tensor};
+
+static SHADER: Shader = Shader::portable("tally.wgsl", include_str!("../../shaders/tally.wgsl"));
+
+params! {
+    struct Params { batch: u32, classes: u32, batches: u32, clock_stride: u32 }
+}
+
+#[derive(Debug)]
+struct Tally {
+    batches: usize,
+}
+
+/// Adds the count of one batch's decisions to `counts`, u32 (K, 4) in place. `p`, `target`, `observed` (B, K); `clock`
+/// u32 (4) is read, so this comes before the clock moves on; an epoch has `batches` steps.
+///
+/// # Errors
+/// `Shape` for tensors that do not fit together and for an epoch without batches.
+pub fn tally(
+    g: &mut Graph,
+    p: Tensor,
+    target: Tensor,
+    observed: Tensor,
+    clock: Tensor,
+    counts: Tensor,
+    batches: usize,
+) -> Result<()> {
+    g.push(Tally { batches }, &[p, target, observed, clock, counts]).map(drop)
+}
+
+impl Op for Tally {
+    fn name(&self) -> &'static str {
+        "tally"
+    }
+
+    fn infer(&self, x: &[Spec]) -> Result<Outputs> {
+        let shape = &x[0].shape;
+        let fits = shape.rank() == 2
+            && x[..3].iter().all(|s| *s == Spec::f32(shape.clone()))
+            && x[3] == Spec::u32([4])
+            && x[4] == Spec::u32([shape.last(), 4]);
+        if !fits || self.batches == 0 {
+            let mut got: Vec<String> = x.iter().map(|s| s.shape.to_string()).collect();
+            got.push(format!("{} batches", self.batches));
+            let expected = "p, target, observed (B, K), clock u32 (4), counts u32 (K, 4), at least 1 batch";
+            return Err(Error::shape("tally", expected, got.join(", ")));
+        }
+        Ok(Outputs { y: vec![x[4].clone()], in_place: vec![(0, 4)], ..Default::default() })
+    }
+
+    fn forward(&self, io: &Io, r: &mut Recorder) -> Result<()> {
+        let shape = &io.x(0).shape;
+        let p = Params {
+            batch: shape.rows() as u32,
+            classes: shape.last() as u32,
+            batches: self.batches as u32,
+            clock_stride: io.x(3).stride as u32 / 4,
+        };
+        let bindings = [
+            ("x", io.x(0).view),
+            ("targets", io.x(1).view),
+            ("observed", io.x(2).view),
+            ("clock", io.x(3).view),
+            ("counts", io.y(0).view),
+        ];
+        r.dispatch(&SHADER, "tally_forward", &bindings, p, Grid([p.classes, 1, io.replicas as u32]));
+        Ok(())
+    }
+
+    fn reference(&self, x: &[Array<f64>]) -> Vec<Array<f64>> {
+        let [p, target, observed, clock, counts] = x else { unreachable!("tally takes five tensors") };
+        let first = clock[2] as usize % self.batches == 0;
+        let mut counts = if first { Array::zeros(counts.shape().clone()) } else { counts.clone() };
+        for i in (0..p.shape().len()).filter(|&i| observed[i] != 0.0) {
+            let kind = match (p[i] >= 0.5, target[i] >= 0.5) {
+                (true, true) => 0,
+                (true, false) => 1,
+                (false, true) => 2,
+                (false, false) => 3,
+            };
+            counts.row_mut(i % p.shape().last())[kind] += 1.0;
+        }
+        vec![counts]
+    }
+
+    fn cost(&self, x: &[Spec]) -> Cost {
+        let n = x[0].shape.len() as f64;
+        Cost { flops: 0.0, bytes: 12.0 * n }
+    }
+}
+
+fn case(name: &str, shape: [usize; 2], p: Fill, step: u32) -> Case {
+    let inputs = vec![
+        Input::data(shape).filled(p),
+        Input::data(shape).filled(Fill::Chance(0.4)),
+        Input::data(shape).filled(Fill::Chance(0.5)),
+        Input::u32([4], Fill::Given(vec![1.0, 2.0, f64::from(step), 0.0])),
+        Input::u32([shape[1], 4], Fill::Below(100)),
+    ];
+    Case::new(name, Tally { batches: 3 }, inputs).forward_tolerance(0.0, 0.0)
+}
+
+fn cases() -> Vec<Case> {
+    let some = || Fill::Uniform(0.0, 1.0);
+    vec![
+        case("one", [1, 1], some(), 0),
+        case("first batch", [63, 5], some(), 6),
+        case("later batch", [65, 7], some(), 7),
+        case("on the threshold", [64, 3], Fill::Given(vec![0.5; 192]), 2),
+        case("real", [128, 20], some(), 1).bench(),
+    ]
+}
+
+pub const ROOM: Room = Room { name: "tally", about: "counts of right and wrong decisions", shaders: &[&SHADER], cases };

@@ -1,0 +1,123 @@
+//! Everything that decides what a training run computes. Written to `run.toml`; the same keys are read from `--config`.
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Error, Result};
+use crate::nn;
+use crate::ops::masked_bce::Normalisation;
+
+/// Which loss is minimised.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub enum Loss {
+    /// Mean binary cross-entropy over the observed entries of a batch.
+    Bce,
+    /// ISMIR 2019, Eq. 4: weighted per clip by the share of its observed labels.
+    PartialBce,
+}
+
+/// What makes an epoch the best one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub enum Select {
+    /// Lowest validation loss.
+    ValLoss,
+    /// Highest validation f1_pn (macro over classes).
+    ValF1,
+}
+
+/// A training run. Units: epochs count from 0, batch in clips, chances in [0, 1).
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    pub dataset: PathBuf,
+    pub model: String,
+    /// One replica per seed.
+    pub seeds: Vec<u64>,
+    pub epochs: usize,
+    /// Clips per step.
+    pub batch: usize,
+    pub lr: f64,
+    /// L2 decay, added to the gradient.
+    pub weight_decay: f64,
+    pub dropout: f64,
+    pub loss: Loss,
+    /// Of the partial BCE's g(p) = alpha p^gamma + beta.
+    pub alpha: f64,
+    pub beta: f64,
+    pub gamma: f64,
+    pub select: Select,
+    /// Stop a seed after this many epochs without a better one.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub patience: Option<usize>,
+    /// Share of the training split that is held out for validation, anew for each seed.
+    pub val_fraction: f64,
+    /// Weights to start from instead of random ones.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub init: Option<PathBuf>,
+}
+
+impl Config {
+    /// The training protocol of the model's paper.
+    pub fn of(model: &str, dataset: impl Into<PathBuf>) -> Result<Config> {
+        let defaults = nn::find(model)?;
+        Ok(Config {
+            dataset: dataset.into(),
+            model: model.into(),
+            seeds: vec![0],
+            epochs: defaults.epochs,
+            batch: 128,
+            lr: defaults.lr,
+            weight_decay: 1e-5,
+            dropout: defaults.dropout,
+            loss: Loss::Bce,
+            alpha: 1.0,
+            beta: 0.0,
+            gamma: -1.0,
+            select: Select::ValLoss,
+            patience: None,
+            val_fraction: 0.15,
+            init: None,
+        })
+    }
+
+    /// # Errors
+    /// `Usage`, naming the first option that is out of range.
+    pub fn validate(&self) -> Result<()> {
+        nn::find(&self.model)?;
+        let at_least_one = |name: &str, v: usize| match v {
+            0 => Err(Error::Usage(format!("{name} must be at least 1"))),
+            _ => Ok(()),
+        };
+        let within = |name: &str, v: f64, low: f64, high: f64| match v.is_finite() && low <= v && v < high {
+            true => Ok(()),
+            false => Err(Error::Usage(format!("{name} must be at least {low} and below {high}, got {v}"))),
+        };
+        at_least_one("seeds", self.seeds.len())?;
+        at_least_one("epochs", self.epochs)?;
+        at_least_one("batch", self.batch)?;
+        at_least_one("patience", self.patience.unwrap_or(1))?;
+        within("lr", self.lr, 0.0, 1e6)?;
+        within("weight-decay", self.weight_decay, 0.0, 1e6)?;
+        within("dropout", self.dropout, 0.0, 1.0)?;
+        within("val-fraction", self.val_fraction, f64::MIN_POSITIVE, 1.0)?;
+        for (name, v) in [("alpha", self.alpha), ("beta", self.beta), ("gamma", self.gamma)] {
+            within(name, v, -1e6, 1e6)?;
+        }
+        let mut seeds = self.seeds.clone();
+        seeds.sort_unstable();
+        match seeds.windows(2).find(|w| w[0] == w[1]) {
+            Some(twice) => Err(Error::Usage(format!("seed {} is listed twice", twice[0]))),
+            None => Ok(()),
+        }
+    }
+
+    pub fn normalisation(&self) -> Normalisation {
+        match self.loss {
+            Loss::Bce => Normalisation::Observed,
+            Loss::PartialBce => Normalisation::Partial { alpha: self.alpha, beta: self.beta, gamma: self.gamma },
+        }
+    }
+}

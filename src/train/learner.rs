@@ -1,0 +1,411 @@
+//! The GPU side of training: plans, arenas, and what lives there between steps.
+//!
+//! A step is two recordings: sample, gather, model, loss and backward; then Adam over the whole arena and the clock's advance.
+//! Nothing comes back within an epoch: step number, batch, random state and the epoch's sums are all on the GPU.
+
+use std::time::{Duration, Instant};
+
+use super::config::Config;
+use super::corpus::{Corpus, Dims};
+use super::metrics::Counts;
+use super::weights::Block;
+use crate::array::Array;
+use crate::error::{Error, Result};
+use crate::gpu::{Buffer, Gpu, Recording, Ticket};
+use crate::graph::{Arenas, Draft, Graph, Layout, Mode, Plan, Spec, Tensor};
+use crate::nn::{self, Inputs, Prediction, Settings};
+use crate::ops::adam::{Adam, adam};
+use crate::ops::gather::Batch;
+use crate::ops::masked_bce::masked_bce;
+use crate::ops::sample::{Order, sample};
+use crate::ops::tally::tally;
+use crate::ops::track::track;
+use crate::random::key;
+
+/// A submission should take about this long: long enough to keep the GPU busy, short enough for desktop drivers.
+const SUBMISSION: Duration = Duration::from_millis(80);
+/// No more steps than this in one submission, however fast they are: each is encoded anew.
+const MAX_STEPS: usize = 64;
+/// `diverged` before anything has gone wrong.
+const NEVER: u32 = u32::MAX;
+
+/// The graphs of a training run, before any device is involved.
+pub struct Graphs {
+    pub step: Graph,
+    loss: Tensor,
+    parts: Tensor,
+    pub update: Graph,
+    pub validation: Graph,
+}
+
+/// What is read back after an epoch, one entry per replica.
+#[derive(Clone, Debug, PartialEq)]
+pub struct EpochSums {
+    pub train_loss: Vec<f32>,
+    pub val_loss: Vec<f32>,
+    /// Per replica, per class.
+    pub counts: Vec<Vec<Counts>>,
+    /// The first step whose loss was not a number.
+    pub diverged: Vec<Option<u32>>,
+}
+
+/// Everything that must be kept to go on with the same bits.
+#[derive(Clone, Debug, PartialEq)]
+pub struct State {
+    pub params: Vec<f32>,
+    pub stats: Vec<f32>,
+    pub m: Vec<f32>,
+    pub v: Vec<f32>,
+    pub best_params: Vec<f32>,
+    pub best_stats: Vec<f32>,
+    /// The running sums of the epoch in progress.
+    pub totals: Vec<f32>,
+    /// Optimiser steps done.
+    pub step: u32,
+}
+
+/// A replica's training clips and validation clips.
+pub type Split = (Vec<u32>, Vec<u32>);
+
+pub struct Learner<'g> {
+    gpu: &'g Gpu,
+    layout: Layout,
+    seeds: Vec<u64>,
+    classes: usize,
+    /// Steps per epoch, of training and of validation.
+    batches: usize,
+    val_batches: usize,
+    step: Plan,
+    update: Plan,
+    validation: Plan,
+    arenas: Arenas,
+    best: [Buffer; 2],
+    moments: [Buffer; 2],
+    clock: Buffer,
+    totals: Buffer,
+    diverged: Buffer,
+    parts: Buffer,
+    val_totals: Buffer,
+    counts: Buffer,
+    /// Steps done.
+    done: usize,
+    /// Steps per submission, adapted to how long they take.
+    chunk: usize,
+}
+
+/// Pushes the clips of `pool` through the model: the part that training, validation and prediction share.
+pub(super) fn push_model(
+    g: &mut Graph,
+    dims: Dims,
+    config: &Config,
+    clips: usize,
+    order: Order,
+) -> Result<(Tensor, Batch, Prediction)> {
+    let clock = g.input("clock", Spec::u32([4]));
+    let pool = g.input("pool", Spec::u32([clips]));
+    let rows = sample(g, clock, pool, config.batch.min(clips), order)?;
+    let batch = dims.gather(g, rows)?;
+    let inputs = Inputs { x: batch.x, lengths: batch.lengths, clock };
+    let settings = Settings { classes: dims.classes, dropout: config.dropout };
+    let prediction = (nn::find(&config.model)?.build)(g, inputs, settings)?;
+    Ok((clock, batch, prediction))
+}
+
+/// Clips per step for a split of `clips`.
+fn batches(config: &Config, clips: usize) -> usize {
+    clips.div_ceil(config.batch.min(clips))
+}
+
+impl Graphs {
+    /// The graphs for training on splits of `train` and `val` clips, taken in `order`.
+    pub fn new(config: &Config, dims: Dims, train: usize, val: usize, order: Order) -> Result<Graphs> {
+        let mut step = Graph::new(Mode::Train);
+        let (_, batch, prediction) = push_model(&mut step, dims, config, train, order)?;
+        let loss_of = |g: &mut Graph, batch: Batch, p: Tensor| {
+            masked_bce(g, p, batch.target, batch.observed, batch.lengths, config.normalisation())
+        };
+        let (loss, parts) = loss_of(&mut step, batch, prediction.probabilities)?;
+
+        let mut update = Graph::new(Mode::Train);
+        let arena = Spec::f32([step.layout().trained]);
+        let [w, grad, m, v] = ["params", "grads", "m", "v"].map(|name| update.input(name, arena.clone()));
+        let clock = update.input("clock", Spec::u32([4]));
+        let sums = update.input("parts", Spec::f32([2]));
+        let totals = update.input("totals", Spec::f32([2]));
+        let diverged = update.input("diverged", Spec::u32([1]));
+        let settings = Adam { lr: config.lr, weight_decay: config.weight_decay, ..Adam::default() };
+        adam(&mut update, w, grad, m, v, clock, settings)?;
+        track(&mut update, sums, clock, totals, diverged, batches(config, train))?;
+
+        let mut validation = Graph::new(Mode::Eval);
+        let g = &mut validation;
+        let (clock, batch, prediction) = push_model(g, dims, config, val, Order::InOrder)?;
+        let (_, val_parts) = loss_of(g, batch, prediction.probabilities)?;
+        let counts = g.input("counts", Spec::u32([dims.classes, 4]));
+        let totals = g.input("totals", Spec::f32([2]));
+        let diverged = g.input("diverged", Spec::u32([1]));
+        let val_batches = batches(config, val);
+        tally(g, prediction.probabilities, batch.target, batch.observed, clock, counts, val_batches)?;
+        track(g, val_parts, clock, totals, diverged, val_batches)?;
+        Ok(Graphs { step, loss, parts, update, validation })
+    }
+
+    /// The three dispatch lists: step, update, validation.
+    pub fn drafts(&self, gpu: &Gpu, replicas: usize) -> Result<[Draft; 3]> {
+        let target = gpu.adapter().target();
+        Ok([
+            Draft::new(&self.step, target, replicas, &[self.parts], &[(self.loss, "dloss")])?,
+            Draft::new(&self.update, target, replicas, &[], &[])?,
+            Draft::new(&self.validation, target, replicas, &[], &[])?,
+        ])
+    }
+}
+
+impl<'g> Learner<'g> {
+    /// Lays everything out on the GPU. `splits` holds each replica's (train, validation) clips, the same counts for all;
+    /// `order` is how training goes through them.
+    pub fn new(gpu: &'g Gpu, config: &Config, corpus: &Corpus, splits: &[Split], order: Order) -> Result<Learner<'g>> {
+        let replicas = config.seeds.len();
+        let (train, val) = (splits[0].0.len(), splits[0].1.len());
+        let graphs = Graphs::new(config, corpus.dims, train, val, order)?;
+        let layout = graphs.step.layout().clone();
+        let arenas = Arenas::new(gpu, &layout, replicas, true)?;
+        let arena = |label, len: usize| gpu.buffer(label, len.max(1) * replicas);
+        let best = [arena("best parameters", layout.trained)?, arena("best statistics", layout.stats)?];
+        let moments = [arena("first moment", layout.trained)?, arena("second moment", layout.trained)?];
+        let pool = |of: fn(&Split) -> &Vec<u32>| -> Vec<u32> { splits.iter().flat_map(of).copied().collect() };
+        let train_pool = gpu.upload("training clips", &pool(|s| &s.0))?;
+        let val_pool = gpu.upload("validation clips", &pool(|s| &s.1))?;
+        let clocks: Vec<u32> = config.seeds.iter().flat_map(|&s| [key(s)[0], key(s)[1], 0, 0]).collect();
+        let clock = gpu.upload("clock", &clocks)?;
+        let val_clock = gpu.upload("validation clock", &clocks)?;
+        let totals = gpu.buffer("totals", 2 * replicas)?;
+        let val_totals = gpu.buffer("validation totals", 2 * replicas)?;
+        let diverged = gpu.upload("diverged", &vec![NEVER; replicas])?;
+        let val_diverged = gpu.upload("validation diverged", &vec![NEVER; replicas])?;
+        let counts = gpu.buffer("counts", 4 * corpus.dims.classes * replicas)?;
+        let ones = gpu.upload("loss gradient", &vec![1.0f32; replicas])?;
+
+        let [step, update, validation] = graphs.drafts(gpu, replicas)?;
+        let mut bound = arenas.named().to_vec();
+        bound.extend(corpus.named());
+        bound.extend([("clock", clock.clone()), ("pool", train_pool), ("dloss", ones)]);
+        let step = step.realise(gpu, &bound)?;
+        let mut bound = arenas.named().to_vec();
+        bound.extend([("m", moments[0].clone()), ("v", moments[1].clone()), ("clock", clock.clone())]);
+        bound.extend([("totals", totals.clone()), ("diverged", diverged.clone())]);
+        let parts = step.buffer(graphs.parts).0.clone();
+        bound.push(("parts", parts.clone()));
+        let update = update.realise(gpu, &bound)?;
+        let mut bound = arenas.named().to_vec();
+        bound.extend(corpus.named());
+        bound.extend([("clock", val_clock), ("pool", val_pool), ("counts", counts.clone())]);
+        bound.extend([("totals", val_totals.clone()), ("diverged", val_diverged)]);
+        let validation = validation.realise(gpu, &bound)?;
+
+        let mut learner = Learner {
+            gpu,
+            layout,
+            seeds: config.seeds.clone(),
+            classes: corpus.dims.classes,
+            batches: batches(config, train),
+            val_batches: batches(config, val),
+            step,
+            update,
+            validation,
+            arenas,
+            best,
+            moments,
+            clock,
+            totals,
+            diverged,
+            parts,
+            val_totals,
+            counts,
+            done: 0,
+            chunk: 1,
+        };
+        let blocks: Vec<Block> = config
+            .seeds
+            .iter()
+            .map(|&seed| {
+                let (trained, stats) = learner.layout.initial(seed);
+                Block { trained, stats }
+            })
+            .collect();
+        learner.set_weights(&blocks)?;
+        Ok(learner)
+    }
+
+    pub fn layout(&self) -> &Layout {
+        &self.layout
+    }
+
+    /// Training steps of an epoch.
+    pub fn steps_per_epoch(&self) -> usize {
+        self.batches
+    }
+
+    /// Training steps done so far.
+    pub fn steps_done(&self) -> usize {
+        self.done
+    }
+
+    /// Replaces the weights of all replicas, the best ones as well.
+    pub fn set_weights(&mut self, blocks: &[Block]) -> Result<()> {
+        for (r, block) in blocks.iter().enumerate() {
+            for (buffer, part) in [(&self.arenas.params, &block.trained), (&self.best[0], &block.trained)] {
+                self.gpu.write(buffer, r * part.len(), part)?;
+            }
+            for (buffer, part) in [(&self.arenas.stats, &block.stats), (&self.best[1], &block.stats)] {
+                self.gpu.write(buffer, r * part.len(), part)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Trains up to the end of the epoch, or until `stop` says so. `progress` hears the number of steps done after each submission.
+    /// Returns whether the epoch is complete.
+    pub fn train(&mut self, stop: &dyn Fn() -> bool, progress: &mut dyn FnMut(usize)) -> Result<bool> {
+        let left = self.batches - self.done % self.batches;
+        let recordings = [&self.step.recording, &self.update.recording];
+        let (done, complete) =
+            replay(self.gpu, &recordings, left, &mut self.chunk, stop, &mut |n| progress(self.done + n))?;
+        self.done += done;
+        Ok(complete)
+    }
+
+    /// Runs the validation split and reads back the epoch's sums.
+    pub fn validate(&mut self) -> Result<EpochSums> {
+        replay(self.gpu, &[&self.validation.recording], self.val_batches, &mut self.chunk, &|| false, &mut |_| {})?;
+        let read = self.gpu.read_many(&[&self.totals, &self.val_totals, &self.diverged, &self.counts])?;
+        let loss = |words: &[u32]| -> Vec<f32> {
+            // An epoch without any observed label has no loss; it counts as zero, as in the kernel.
+            words.chunks(2).map(|w| f32::from_bits(w[0]) / f32::from_bits(w[1]).max(1.0)).collect()
+        };
+        let class = |w: &[u32]| Counts { tp: w[0].into(), fp: w[1].into(), fn_: w[2].into(), tn: w[3].into() };
+        Ok(EpochSums {
+            train_loss: loss(&read[0]),
+            val_loss: loss(&read[1]),
+            diverged: read[2].iter().map(|&s| (s != NEVER).then_some(s)).collect(),
+            counts: read[3].chunks(4 * self.classes).map(|r| r.chunks(4).map(class).collect()).collect(),
+        })
+    }
+
+    /// Remembers the present weights of these replicas as their best, on the GPU.
+    pub fn keep_best(&self, replicas: &[usize]) -> Result<()> {
+        self.gpu.submit(|s| {
+            for &r in replicas {
+                let (p, q) = (self.layout.trained, self.layout.stats);
+                s.copy(&self.arenas.params, r * p, &self.best[0], r * p, p);
+                s.copy(&self.arenas.stats, r * q, &self.best[1], r * q, q);
+            }
+        })?;
+        Ok(())
+    }
+
+    /// The best weights so far.
+    pub fn best_weights(&self) -> Result<Vec<Block>> {
+        let trained = self.gpu.read::<f32>(&self.best[0])?;
+        let stats = self.gpu.read::<f32>(&self.best[1])?;
+        let (p, q) = (self.layout.trained, self.layout.stats);
+        let block = |r: usize| Block {
+            trained: trained[r * p..(r + 1) * p].to_vec(),
+            stats: stats[r * q..(r + 1) * q].to_vec(),
+        };
+        Ok((0..self.seeds.len()).map(block).collect())
+    }
+
+    pub fn state(&self) -> Result<State> {
+        let read = |buffer: &Buffer| self.gpu.read::<f32>(buffer);
+        Ok(State {
+            params: read(&self.arenas.params)?,
+            stats: read(&self.arenas.stats)?,
+            m: read(&self.moments[0])?,
+            v: read(&self.moments[1])?,
+            best_params: read(&self.best[0])?,
+            best_stats: read(&self.best[1])?,
+            totals: read(&self.totals)?,
+            step: self.done as u32,
+        })
+    }
+
+    /// Goes back to a saved state.
+    ///
+    /// # Errors
+    /// `Usage` when it is of another model or another number of seeds.
+    pub fn restore(&mut self, state: &State) -> Result<()> {
+        let pairs = [
+            (&self.arenas.params, &state.params),
+            (&self.arenas.stats, &state.stats),
+            (&self.moments[0], &state.m),
+            (&self.moments[1], &state.v),
+            (&self.best[0], &state.best_params),
+            (&self.best[1], &state.best_stats),
+            (&self.totals, &state.totals),
+        ];
+        for (buffer, values) in pairs {
+            if buffer.len() != values.len() {
+                return Err(Error::Usage("the saved state is of another model or another number of seeds".into()));
+            }
+            self.gpu.write(buffer, 0, values)?;
+        }
+        for r in 0..self.seeds.len() {
+            self.gpu.write(&self.clock, 4 * r + 2, &[state.step])?;
+        }
+        self.done = state.step as usize;
+        Ok(())
+    }
+
+    /// Each replica's loss in the latest training step.
+    pub fn latest_loss(&self) -> Result<Vec<f32>> {
+        let parts = self.gpu.read::<f32>(&self.parts)?;
+        Ok(parts.chunks(2).map(|p| p[0] / p[1]).collect())
+    }
+
+    /// Each replica's gradients of the latest training step, by name.
+    pub fn latest_gradients(&self) -> Result<Vec<Vec<(String, Array<f32>)>>> {
+        let grads = self.gpu.read::<f32>(&self.arenas.grads)?;
+        let no_stats = vec![0.0; self.layout.stats];
+        Ok(grads.chunks(self.layout.trained).map(|block| self.layout.unpack(block, &no_stats)).collect())
+    }
+
+    /// Trains `steps` steps, wherever epochs begin and end. Returns how long that took.
+    pub fn run_steps(&mut self, steps: usize) -> Result<Duration> {
+        let recordings = [&self.step.recording, &self.update.recording];
+        let start = Instant::now();
+        replay(self.gpu, &recordings, steps, &mut self.chunk, &|| false, &mut |_| {})?;
+        self.done += steps;
+        Ok(start.elapsed())
+    }
+}
+
+/// Replays `recordings` `times` times, many per submission, with one submission queued behind the one that runs.
+/// Returns how many were done and whether that is all.
+fn replay(
+    gpu: &Gpu,
+    recordings: &[&Recording],
+    times: usize,
+    chunk: &mut usize,
+    stop: &dyn Fn() -> bool,
+    progress: &mut dyn FnMut(usize),
+) -> Result<(usize, bool)> {
+    let mut sent = 0;
+    let mut running: Option<(Ticket, usize)> = None;
+    let mut since = Instant::now();
+    while sent < times && !stop() {
+        let n = (*chunk).min(times - sent);
+        let ticket = gpu.submit(|s| s.replay(recordings, n))?;
+        sent += n;
+        if let Some((ticket, upto)) = running.replace((ticket, sent)) {
+            gpu.wait_for(ticket)?;
+            progress(upto);
+            let each = since.elapsed().as_secs_f64() / n as f64;
+            *chunk = ((SUBMISSION.as_secs_f64() / each.max(1e-9)) as usize).clamp(1, MAX_STEPS);
+            since = Instant::now();
+        }
+    }
+    gpu.wait()?;
+    progress(sent);
+    Ok((sent, sent == times))
+}

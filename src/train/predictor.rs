@@ -1,0 +1,91 @@
+//! Runs trained weights over clips.
+
+use super::config::Config;
+use super::corpus::Corpus;
+use super::learner::push_model;
+use super::weights::Block;
+use crate::array::Array;
+use crate::error::{Error, Result};
+use crate::gpu::Gpu;
+use crate::graph::{Arenas, Draft, Graph, Layout, Mode, Spec};
+use crate::nn::{self, Inputs, Settings};
+use crate::ops::sample::Order;
+use crate::ops::track::track;
+use crate::shape::Shape;
+
+/// What each replica says about each clip.
+#[derive(Clone, Debug)]
+pub struct Predictions {
+    /// Per replica, (N, K).
+    pub probabilities: Vec<Array<f32>>,
+    /// Per replica, (N, T, K); for models with attention.
+    pub attention: Option<Vec<Array<f32>>>,
+}
+
+/// The parameters that a model of these dimensions has.
+pub fn layout(model: &str, instances: usize, width: usize, classes: usize) -> Result<Layout> {
+    let mut g = Graph::new(Mode::Eval);
+    let x = g.input("x", Spec::f32([1, instances, width]));
+    let lengths = g.input("lengths", Spec::u32([1]));
+    let clock = g.input("clock", Spec::u32([4]));
+    (nn::find(model)?.build)(&mut g, Inputs { x, lengths, clock }, Settings { classes, dropout: 0.0 })?;
+    Ok(g.layout().clone())
+}
+
+/// Predicts the clips `rows[r]` of the corpus with replica r; all replicas have as many clips.
+pub fn predict(
+    gpu: &Gpu,
+    config: &Config,
+    blocks: &[Block],
+    corpus: &Corpus,
+    rows: &[Vec<u32>],
+) -> Result<Predictions> {
+    let replicas = blocks.len();
+    let clips = rows[0].len();
+    let batch = config.batch.min(clips);
+    let batches = clips.div_ceil(batch);
+    let mut g = Graph::new(Mode::Eval);
+    let (clock, _, prediction) = push_model(&mut g, corpus.dims, config, clips, Order::InOrder)?;
+    // The tracker is there for its clock: it moves on to the next batch.
+    let [parts, totals] = ["parts", "totals"].map(|name| g.input(name, Spec::f32([2])));
+    let diverged = g.input("diverged", Spec::u32([1]));
+    track(&mut g, parts, clock, totals, diverged, batches)?;
+
+    let arenas = Arenas::new(gpu, g.layout(), replicas, false)?;
+    for (r, block) in blocks.iter().enumerate() {
+        gpu.write(&arenas.params, r * g.layout().trained, &block.trained)?;
+        gpu.write(&arenas.stats, r * g.layout().stats, &block.stats)?;
+    }
+    let mut bound = arenas.named().to_vec();
+    bound.extend(corpus.named());
+    bound.push(("clock", gpu.buffer("clock", 4 * replicas)?));
+    bound.push(("pool", gpu.upload("clips", &rows.concat())?));
+    bound.push(("parts", gpu.buffer("parts", 2 * replicas)?));
+    bound.push(("totals", gpu.buffer("totals", 2 * replicas)?));
+    bound.push(("diverged", gpu.buffer("diverged", replicas)?));
+    let keep: Vec<_> = [prediction.probabilities].into_iter().chain(prediction.attention).collect();
+    let plan = Draft::new(&g, gpu.adapter().target(), replicas, &keep, &[])?.realise(gpu, &bound)?;
+
+    let mut collected: Vec<Vec<Vec<f32>>> = vec![vec![vec![]; replicas]; keep.len()];
+    for b in 0..batches {
+        gpu.submit(|s| s.replay(&[&plan.recording], 1))?;
+        let rows = batch.min(clips - b * batch);
+        for (tensor, collected) in keep.iter().zip(&mut collected) {
+            let values = plan.read::<f32>(gpu, *tensor)?;
+            let each = values.len() / replicas;
+            for (r, collected) in collected.iter_mut().enumerate() {
+                collected.extend(&values[r * each..r * each + each / batch * rows]);
+            }
+        }
+    }
+    let mut arrays = keep.iter().zip(collected).map(|(tensor, collected)| {
+        let shape = Shape::new([&[clips], &g.shape(*tensor).dims()[1..]].concat());
+        collected.into_iter().map(|data| Array::new(shape.clone(), data)).collect::<Vec<_>>()
+    });
+    let probabilities = arrays.next().expect("probabilities are always kept");
+    let attention = arrays.next();
+    if probabilities.iter().any(|p| p.data().iter().any(|v| v.is_nan())) {
+        return Err(Error::Gpu("the model answered NaN; its weights or features are damaged".into()));
+    }
+    Ok(Predictions { probabilities, attention })
+}

@@ -1,0 +1,127 @@
+//! A trained run, ready to be evaluated and to predict.
+
+use super::config::Config;
+use super::corpus::Corpus;
+use super::evaluation::{Evaluation, SeedPredictions, Subject, evaluate};
+use super::predictor::{Predictions, layout, predict};
+use super::run::RunDir;
+use super::trainer::splits;
+use super::weights::{About, Block, load_model};
+use crate::array::Array;
+use crate::data::{Dataset, Features};
+use crate::error::{Error, Result};
+use crate::gpu::Gpu;
+use crate::graph::Layout;
+use crate::nn;
+
+/// Which clips of a dataset to evaluate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Split {
+    Test,
+    /// Each seed's own validation clips.
+    Val,
+    /// Each seed's own training clips.
+    Train,
+}
+
+/// The best weights of a run.
+pub struct Trained {
+    pub config: Config,
+    pub about: About,
+    pub layout: Layout,
+    pub blocks: Vec<Block>,
+}
+
+impl Trained {
+    /// # Errors
+    /// `Checkpoint` when the run has no weights yet, or damaged ones.
+    pub fn load(run: &RunDir) -> Result<Trained> {
+        let config = run.record()?.config;
+        let path = run.model();
+        if !path.exists() {
+            let reason = "does not exist: the run has not saved any weights yet (continue it with wmic train --resume)";
+            return Err(Error::checkpoint(&path, reason));
+        }
+        let about = super::weights::about_model(&path)?;
+        if about.model != config.model || about.seeds != config.seeds {
+            return Err(Error::checkpoint(&path, "does not belong to the run.toml beside it"));
+        }
+        let layout = layout(&about.model, about.instances, about.width, about.classes.len())?;
+        let (about, blocks) = load_model(&path, &layout)?;
+        Ok(Trained { config, about, layout, blocks })
+    }
+
+    /// # Errors
+    /// `Shape` when the features are not what the model was trained on.
+    fn accept(&self, features: &Features) -> Result<()> {
+        let About { instances, width, model, .. } = &self.about;
+        let fixed = nn::find(model)?.fixed_instances;
+        if features.width != *width || (fixed && features.instances != *instances) {
+            let expected = format!("clips of {instances} instances of {width} values, as it was trained on");
+            let got = format!("{} of {}", features.instances, features.width);
+            return Err(Error::shape(nn::find(model)?.name, expected, got));
+        }
+        Ok(())
+    }
+
+    /// Predicts clips without looking at labels.
+    pub fn predict(&self, gpu: &Gpu, features: &Features) -> Result<Predictions> {
+        self.accept(features)?;
+        let corpus = Corpus::unlabelled(gpu, features, self.about.classes.len())?;
+        let all: Vec<u32> = (0..features.lengths.len() as u32).collect();
+        predict(gpu, &self.config, &self.blocks, &corpus, &vec![all; self.blocks.len()])
+    }
+
+    /// Scores every seed, and their ensemble, on a split.
+    pub fn evaluate(&self, gpu: &Gpu, data: &Dataset, split: Split) -> Result<Evaluation> {
+        if data.classes != self.about.classes {
+            let reason = format!("has other classes than the run was trained on ({})", self.about.classes.join(", "));
+            return Err(Error::data(&data.path, reason));
+        }
+        self.accept(&data.features)?;
+        let rows: Vec<Vec<u32>> = match split {
+            Split::Test => vec![data.test.clone(); self.blocks.len()],
+            Split::Val => splits(&self.config, data)?.into_iter().map(|s| s.1).collect(),
+            Split::Train => splits(&self.config, data)?.into_iter().map(|s| s.0).collect(),
+        };
+        let clips = if split == Split::Test { &data.test } else { &data.train };
+        let corpus = Corpus::of_dataset(gpu, data)?;
+        let predictions = predict(gpu, &self.config, &self.blocks, &corpus, &rows)?;
+
+        // Every seed's answers in one common order of clips; those it was not asked about do not count.
+        let k = data.classes.len();
+        let mut at = vec![usize::MAX; data.keys.len()];
+        clips.iter().enumerate().for_each(|(i, &clip)| at[clip as usize] = i);
+        let mut answers = vec![];
+        for (rows, p) in rows.iter().zip(&predictions.probabilities) {
+            let mut probabilities = Array::zeros([clips.len(), k]);
+            let mut observed = Array::zeros([clips.len(), k]);
+            for (i, &clip) in rows.iter().enumerate() {
+                let clip = clip as usize;
+                probabilities.row_mut(at[clip]).copy_from_slice(p.row(i));
+                observed.row_mut(at[clip]).copy_from_slice(&data.observed[clip * k..(clip + 1) * k]);
+            }
+            answers.push((probabilities, observed));
+        }
+        let targets = clips.iter().flat_map(|&c| data.targets[c as usize * k..(c as usize + 1) * k].to_vec()).collect();
+        let targets = Array::new([clips.len(), k], targets);
+        let seeds: Vec<SeedPredictions> = answers
+            .iter()
+            .enumerate()
+            .map(|(r, (probabilities, observed))| SeedPredictions {
+                seed: self.about.seeds[r],
+                best_epoch: self.about.best_epochs[r],
+                probabilities,
+                observed,
+            })
+            .collect();
+        let subject = Subject {
+            model: self.about.model.clone(),
+            parameters: self.layout.count() as u64,
+            dataset: data.name(),
+            split: format!("{split:?}").to_lowercase(),
+            device: gpu.adapter().name.clone(),
+        };
+        Ok(evaluate(subject, &data.classes, &targets, &seeds))
+    }
+}

@@ -1,0 +1,218 @@
+//! The epoch loop: train, validate, keep the best, save, stop.
+
+use std::time::{Duration, Instant};
+
+use super::config::{Config, Select};
+use super::corpus::Corpus;
+use super::learner::{EpochSums, Learner, Split};
+use super::metrics::{Counts, mean};
+use super::run::{EpochRow, Progress, RunDir};
+use super::weights::{self, About, Block};
+use crate::data::{Dataset, validation_split};
+use crate::error::{Error, Result};
+use crate::gpu::Gpu;
+use crate::ops::sample::Order;
+
+/// The state is saved about this often, and at the end.
+const SAVE_EVERY: Duration = Duration::from_secs(10);
+
+/// What a run tells while it goes on.
+pub enum Event<'a> {
+    /// Some steps of an epoch are done.
+    Step { done: usize, of: usize },
+    /// An epoch is done: one row per seed.
+    Epoch { rows: &'a [EpochRow], clips_per_s: f64 },
+}
+
+/// How a run ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    Finished,
+    /// `stop` asked for it; the state is saved.
+    Interrupted,
+}
+
+/// The best epoch of a replica so far.
+#[derive(Clone, Copy, Debug)]
+struct Best {
+    epoch: usize,
+    /// Lower is better.
+    value: f64,
+}
+
+pub struct Trainer<'a> {
+    config: &'a Config,
+    run: &'a RunDir,
+    about: About,
+    learner: Learner<'a>,
+    progress: Progress,
+    train_clips: usize,
+}
+
+impl<'a> Trainer<'a> {
+    /// Sets up a run, from its saved state if there is one.
+    pub fn new(gpu: &'a Gpu, config: &'a Config, data: &Dataset, run: &'a RunDir) -> Result<Trainer<'a>> {
+        let corpus = Corpus::of_dataset(gpu, data)?;
+        let splits = splits(config, data)?;
+        let mut learner = Learner::new(gpu, config, &corpus, &splits, Order::Shuffled)?;
+        if let Some(path) = &config.init {
+            let block = weights::import(path, learner.layout())?;
+            learner.set_weights(&vec![block; config.seeds.len()])?;
+        }
+        let mut progress = Progress::default();
+        if let Some((state, saved)) = run.load_state()? {
+            learner.restore(&state)?;
+            progress = saved;
+        }
+        let about = About {
+            version: env!("CARGO_PKG_VERSION").into(),
+            model: config.model.clone(),
+            classes: data.classes.clone(),
+            instances: corpus.dims.instances,
+            width: corpus.dims.width,
+            input: "x / 255".into(),
+            seeds: config.seeds.clone(),
+            best_epochs: vec![0; config.seeds.len()],
+        };
+        Ok(Trainer { config, run, about, learner, progress, train_clips: splits[0].0.len() })
+    }
+
+    /// Trainable parameters of one replica.
+    pub fn parameters(&self) -> usize {
+        self.learner.layout().count()
+    }
+
+    /// Epochs done so far (by the run that is resumed).
+    pub fn epochs_done(&self) -> usize {
+        self.progress.epochs
+    }
+
+    pub fn steps_per_epoch(&self) -> usize {
+        self.learner.steps_per_epoch()
+    }
+
+    /// Trains to the end, or until `stop` says so.
+    ///
+    /// # Errors
+    /// `Diverged` when a loss is no longer a number (the best weights before it are saved), `Gpu` for a lost device and
+    /// `Io` for a full disk (the last saved state is intact).
+    pub fn train(&mut self, stop: &dyn Fn() -> bool, tell: &mut dyn FnMut(Event)) -> Result<End> {
+        let mut saved = Instant::now();
+        while self.progress.epochs < self.config.epochs && !self.all_stopped() {
+            let start = Instant::now();
+            let first = self.learner.steps_done();
+            let of = self.learner.steps_per_epoch();
+            let complete = self.learner.train(stop, &mut |done| {
+                let done = if done > first { (done - 1) % of + 1 } else { 0 };
+                tell(Event::Step { done, of });
+            })?;
+            if !complete {
+                self.save()?;
+                return Ok(End::Interrupted);
+            }
+            let share = (self.learner.steps_done() - first) as f64 / of as f64;
+            let clips = (self.train_clips * self.config.seeds.len()) as f64 * share;
+            let clips_per_s = clips / start.elapsed().as_secs_f64();
+            let sums = self.learner.validate()?;
+            self.refuse_divergence(&sums)?;
+            let rows = self.judge(&sums)?;
+            tell(Event::Epoch { rows: &rows, clips_per_s });
+            self.progress.history.extend(rows);
+            self.progress.epochs += 1;
+            if saved.elapsed() >= SAVE_EVERY {
+                self.save()?;
+                saved = Instant::now();
+            }
+        }
+        self.save()?;
+        Ok(End::Finished)
+    }
+
+    /// The best weights of each replica.
+    pub fn best_weights(&self) -> Result<Vec<Block>> {
+        self.learner.best_weights()
+    }
+
+    /// The epoch that each replica's best weights are of.
+    pub fn best_epochs(&self) -> Vec<usize> {
+        (0..self.config.seeds.len()).map(|r| self.best(r).map_or(0, |b| b.epoch)).collect()
+    }
+
+    fn save(&self) -> Result<()> {
+        self.run.write_metrics(&self.progress.history)?;
+        self.save_model()?;
+        self.run.save_state(&self.learner.state()?, &self.progress)
+    }
+
+    fn save_model(&self) -> Result<()> {
+        let about = About { best_epochs: self.best_epochs(), ..self.about.clone() };
+        weights::save_model(&self.run.model(), self.learner.layout(), &self.learner.best_weights()?, &about)
+    }
+
+    fn refuse_divergence(&self, sums: &EpochSums) -> Result<()> {
+        let first = sums.diverged.iter().enumerate().filter_map(|(r, step)| Some((r, (*step)? as usize)));
+        // Validation may show what the training loss has not met yet.
+        let late = sums.val_loss.iter().position(|l| !l.is_finite()).map(|r| (r, self.learner.steps_done() - 1));
+        let Some((r, step)) = first.min_by_key(|(_, step)| *step).or(late) else { return Ok(()) };
+        self.save_model()?;
+        let of = self.learner.steps_per_epoch();
+        Err(Error::Diverged { seed: self.config.seeds[r], epoch: step / of, step: step % of })
+    }
+
+    /// Compares the epoch with each replica's best, keeps what is better, and describes it.
+    fn judge(&mut self, sums: &EpochSums) -> Result<Vec<EpochRow>> {
+        let epoch = self.progress.epochs;
+        let mut better = vec![];
+        let mut rows = vec![];
+        for (r, &seed) in self.config.seeds.iter().enumerate() {
+            let val_f1_pn = mean(sums.counts[r].iter().map(Counts::f1_pn));
+            let mut row = EpochRow {
+                epoch,
+                seed,
+                train_loss: sums.train_loss[r],
+                val_loss: sums.val_loss[r],
+                val_f1_pn,
+                best: false,
+            };
+            let best = self.best(r);
+            // A seed that has stopped stays as it is: it must end as if it had been trained alone.
+            row.best = !self.stopped(best) && best.is_none_or(|b| self.value(&row) < b.value);
+            if row.best {
+                better.push(r);
+            }
+            rows.push(row);
+        }
+        self.learner.keep_best(&better)?;
+        Ok(rows)
+    }
+
+    /// What is compared, lower is better.
+    fn value(&self, row: &EpochRow) -> f64 {
+        match self.config.select {
+            Select::ValLoss => f64::from(row.val_loss),
+            Select::ValF1 => -row.val_f1_pn.unwrap_or(0.0),
+        }
+    }
+
+    fn best(&self, r: usize) -> Option<Best> {
+        let seed = self.config.seeds[r];
+        let row = self.progress.history.iter().rev().find(|row| row.best && row.seed == seed)?;
+        Some(Best { epoch: row.epoch, value: self.value(row) })
+    }
+
+    fn stopped(&self, best: Option<Best>) -> bool {
+        match (self.config.patience, best) {
+            (Some(patience), Some(best)) => self.progress.epochs > best.epoch + patience,
+            _ => false,
+        }
+    }
+
+    fn all_stopped(&self) -> bool {
+        (0..self.config.seeds.len()).all(|r| self.stopped(self.best(r)))
+    }
+}
+
+/// Each seed's own training and validation clips.
+pub fn splits(config: &Config, data: &Dataset) -> Result<Vec<Split>> {
+    config.seeds.iter().map(|&seed| validation_split(&data.train, config.val_fraction, seed)).collect()
+}

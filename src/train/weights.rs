@@ -1,0 +1,192 @@
+//! Weights on disk: safetensors with one JSON object of metadata under the key `wmic`.
+//!
+//! A run's `model.safetensors` holds the best weights of all seeds, every tensor with the seeds as its outermost axis; `wmic export`
+//! writes one seed with PyTorch's shapes. The metadata is one key so that the same weights are the same bytes.
+
+use std::collections::HashMap;
+use std::path::Path;
+
+use safetensors::tensor::{Dtype, SafeTensors, TensorView, serialize};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+use crate::array::Array;
+use crate::error::{Error, Result};
+use crate::files::{read_limited, write_atomic};
+use crate::graph::Layout;
+
+/// Larger files are no weights of ours.
+const SIZE_LIMIT: u64 = 16 << 30;
+const METADATA: &str = "wmic";
+
+/// What is said about weights beside the numbers.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct About {
+    pub version: String,
+    pub model: String,
+    /// In the order of the model's outputs.
+    pub classes: Vec<String>,
+    /// T that the weights were trained on.
+    pub instances: usize,
+    /// F
+    pub width: usize,
+    /// What the stored features are multiplied by to become inputs, in words.
+    pub input: String,
+    pub seeds: Vec<u64>,
+    /// The epoch (from 0) that each seed's weights are of.
+    pub best_epochs: Vec<usize>,
+}
+
+/// One replica's two blocks: trained parameters and running statistics, as a [`Layout`] lays them out.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Block {
+    pub trained: Vec<f32>,
+    pub stats: Vec<f32>,
+}
+
+/// Named tensors of raw 4-byte elements, with metadata.
+pub(super) fn save<M: Serialize>(
+    path: &Path,
+    tensors: &[(String, Dtype, Vec<usize>, Vec<u8>)],
+    about: &M,
+) -> Result<()> {
+    let bad = |e: &dyn std::fmt::Display| Error::checkpoint(path, format!("cannot be written: {e}"));
+    let text = serde_json::to_string(about).map_err(|e| bad(&e))?;
+    let views: Vec<(&str, TensorView)> = tensors
+        .iter()
+        .map(|(name, dtype, shape, bytes)| Ok((name.as_str(), TensorView::new(*dtype, shape.clone(), bytes)?)))
+        .collect::<Result<_, safetensors::SafeTensorError>>()
+        .map_err(|e| bad(&e))?;
+    let metadata = HashMap::from([(METADATA.to_owned(), text)]);
+    let bytes = serialize(views, Some(metadata)).map_err(|e| bad(&e))?;
+    write_atomic(path, |out| out.write_all(&bytes))
+}
+
+/// A file of tensors in memory, and what its metadata says.
+pub(super) struct File {
+    pub bytes: Vec<u8>,
+    about: Option<String>,
+}
+
+impl File {
+    pub fn read(path: &Path) -> Result<File> {
+        let bytes = read_limited(path, SIZE_LIMIT)?;
+        let bad = |e| Error::checkpoint(path, format!("is no safetensors file ({e}); it may be cut off"));
+        let (_, header) = SafeTensors::read_metadata(&bytes).map_err(bad)?;
+        SafeTensors::deserialize(&bytes).map_err(bad)?;
+        let about = header.metadata().as_ref().and_then(|m| m.get(METADATA)).cloned();
+        Ok(File { bytes, about })
+    }
+
+    pub fn tensors(&self) -> SafeTensors<'_> {
+        SafeTensors::deserialize(&self.bytes).expect("deserialised when it was read")
+    }
+
+    pub fn about<M: DeserializeOwned>(&self, path: &Path) -> Result<M> {
+        let text = self.about.as_ref().ok_or_else(|| Error::checkpoint(path, "was not written by wmic train"))?;
+        serde_json::from_str(text).map_err(|e| Error::checkpoint(path, format!("has unreadable metadata: {e}")))
+    }
+}
+
+/// The f32 values of a tensor that must have `shape`.
+fn floats(path: &Path, tensors: &SafeTensors, name: &str, shape: &[usize]) -> Result<Vec<f32>> {
+    let view = tensors
+        .tensor(name)
+        .map_err(|_| Error::checkpoint(path, format!("has no tensor {name}: weights of another model?")))?;
+    if view.dtype() != Dtype::F32 || view.shape() != shape {
+        let got = format!("{:?} {:?}", view.dtype(), view.shape());
+        return Err(Error::checkpoint(
+            path,
+            format!("{name} is {got}, expected F32 {shape:?}: weights of another model?"),
+        ));
+    }
+    let values: Vec<f32> = view.data().chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect();
+    match values.iter().find(|v| !v.is_finite()) {
+        Some(v) => Err(Error::checkpoint(path, format!("{name} holds {v}"))),
+        None => Ok(values),
+    }
+}
+
+/// PyTorch's count of steps, which a state dict carries beside a batch norm's statistics and nobody needs.
+fn is_ignored(name: &str) -> bool {
+    name.ends_with("num_batches_tracked")
+}
+
+fn refuse_extra(path: &Path, tensors: &SafeTensors, layout: &Layout) -> Result<()> {
+    match tensors.names().iter().find(|n| !is_ignored(n) && !layout.params.iter().any(|p| p.name == **n)) {
+        Some(extra) => Err(Error::checkpoint(
+            path,
+            format!("has a tensor {extra} that the model has not: weights of another model?"),
+        )),
+        None => Ok(()),
+    }
+}
+
+/// Writes the weights of all seeds, each tensor (R, ...).
+pub fn save_model(path: &Path, layout: &Layout, blocks: &[Block], about: &About) -> Result<()> {
+    let each: Vec<Vec<(String, Array<f32>)>> = blocks.iter().map(|b| layout.unpack(&b.trained, &b.stats)).collect();
+    let tensors: Vec<_> = layout
+        .params
+        .iter()
+        .enumerate()
+        .map(|(i, p)| {
+            let shape = [&[blocks.len()], p.shape.dims()].concat();
+            let bytes = each.iter().flat_map(|b| b[i].1.data().iter().flat_map(|v| v.to_le_bytes())).collect();
+            (p.name.clone(), Dtype::F32, shape, bytes)
+        })
+        .collect();
+    save(path, &tensors, about)
+}
+
+/// Reads only what a model file says about itself.
+pub fn about_model(path: &Path) -> Result<About> {
+    File::read(path)?.about(path)
+}
+
+/// Reads the weights of all seeds back.
+///
+/// # Errors
+/// `Checkpoint` for a damaged file, and for one whose tensors are not those of `layout`.
+pub fn load_model(path: &Path, layout: &Layout) -> Result<(About, Vec<Block>)> {
+    let file = File::read(path)?;
+    let about: About = file.about(path)?;
+    let tensors = file.tensors();
+    refuse_extra(path, &tensors, layout)?;
+    let replicas = about.seeds.len();
+    if about.best_epochs.len() != replicas || replicas == 0 {
+        return Err(Error::checkpoint(path, "has metadata that contradicts itself"));
+    }
+    let mut blocks = vec![Block { trained: vec![0.0; layout.trained], stats: vec![0.0; layout.stats] }; replicas];
+    for p in &layout.params {
+        let values = floats(path, &tensors, &p.name, &[&[replicas], p.shape.dims()].concat())?;
+        for (block, part) in blocks.iter_mut().zip(values.chunks_exact(p.shape.len())) {
+            let into = if p.trainable { &mut block.trained } else { &mut block.stats };
+            into[p.offset..p.offset + part.len()].copy_from_slice(part);
+        }
+    }
+    Ok((about, blocks))
+}
+
+/// Writes one seed with PyTorch's names and shapes.
+pub fn export(path: &Path, layout: &Layout, block: &Block, about: &About) -> Result<()> {
+    let tensors: Vec<_> = layout
+        .unpack(&block.trained, &block.stats)
+        .into_iter()
+        .map(|(name, a)| (name, Dtype::F32, a.dims().to_vec(), a.data().iter().flat_map(|v| v.to_le_bytes()).collect()))
+        .collect();
+    save(path, &tensors, about)
+}
+
+/// Reads one replica's weights with PyTorch's names and shapes, as `export` or PyTorch wrote them.
+pub fn import(path: &Path, layout: &Layout) -> Result<Block> {
+    let file = File::read(path)?;
+    let tensors = file.tensors();
+    refuse_extra(path, &tensors, layout)?;
+    let mut block = Block { trained: vec![0.0; layout.trained], stats: vec![0.0; layout.stats] };
+    for p in &layout.params {
+        let values = floats(path, &tensors, &p.name, p.shape.dims())?;
+        let into = if p.trainable { &mut block.trained } else { &mut block.stats };
+        into[p.offset..p.offset + values.len()].copy_from_slice(&values);
+    }
+    Ok(block)
+}

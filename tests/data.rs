@@ -1,0 +1,913 @@
+//! Datasets: what loads, what is refused and in which words, and that hostile files cost neither a panic nor memory.
+
+use proptest::prelude::*;
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::cell::Cell;
+use std::fs;
+use std::io::{self, Cursor, Write};
+use std::path::Path;
+use std::time::{Duration, Instant};
+use wmic::data::{Dataset, FeatureValues, load_features, synth, validation_split};
+use wmic::files::{write_atomic, write_dir_atomic};
+use zip::CompressionMethod;
+use zip::write::SimpleFileOptions;
+
+// ---- how much memory a piece of code asks for -------------------------------------------------------------------------------
+
+/// Counts the bytes that the current thread holds, and their peak.
+struct Counting;
+
+thread_local! {
+    static HELD: Cell<isize> = const { Cell::new(0) };
+    static PEAK: Cell<isize> = const { Cell::new(0) };
+}
+
+fn count(change: isize) {
+    let held = HELD.get() + change;
+    HELD.set(held);
+    PEAK.set(PEAK.get().max(held));
+}
+
+// SAFETY: every call is passed on to the system allocator unchanged.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        count(layout.size() as isize);
+        unsafe { System.alloc(layout) }
+    }
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        count(-(layout.size() as isize));
+        unsafe { System.dealloc(pointer, layout) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+/// Runs `f` and returns its result and the most bytes it held at a time, beyond what was held before.
+fn peak_of<T>(f: impl FnOnce() -> T) -> (T, usize) {
+    let before = HELD.get();
+    PEAK.set(before);
+    let result = f();
+    (result, (PEAK.get() - before) as usize)
+}
+
+// ---- fixtures ---------------------------------------------------------------------------------------------------------------
+
+const WIDTH: usize = 128;
+const KEYS: [&str; 4] = ["000001_0", "000002_3840", "000003_7680", "000004_0"];
+
+fn npy_with_header(header: &str, data: &[u8]) -> Vec<u8> {
+    let mut bytes = b"\x93NUMPY\x01\x00".to_vec();
+    bytes.extend((header.len() as u16 + 1).to_le_bytes());
+    bytes.extend(header.as_bytes());
+    bytes.push(b'\n');
+    bytes.extend(data);
+    bytes
+}
+
+fn npy(dtype: &str, shape: &[usize], data: &[u8]) -> Vec<u8> {
+    let shape: String = shape.iter().map(|d| format!("{d}, ")).collect();
+    npy_with_header(&format!("{{'descr': '{dtype}', 'fortran_order': False, 'shape': ({shape}), }}"), data)
+}
+
+/// Numbers as elements of a numpy dtype.
+fn encode(dtype: &str, values: &[f64]) -> Vec<u8> {
+    values
+        .iter()
+        .flat_map(|&v| match dtype {
+            "|u1" | "|b1" => vec![v as u8],
+            "<u2" => (v as u16).to_le_bytes().to_vec(),
+            "<i4" => (v as i32).to_le_bytes().to_vec(),
+            "<i8" => (v as i64).to_le_bytes().to_vec(),
+            ">i8" => (v as i64).to_be_bytes().to_vec(),
+            "<f4" => (v as f32).to_le_bytes().to_vec(),
+            "<f8" => v.to_le_bytes().to_vec(),
+            other => panic!("no fixture for {other}"),
+        })
+        .collect()
+}
+
+/// Fixed-width unicode as numpy stores it.
+fn unicode(keys: &[&str]) -> Vec<u8> {
+    let width = keys.iter().map(|k| k.chars().count()).max().unwrap_or(1);
+    let units = keys.iter().flat_map(|k| k.chars().chain(std::iter::repeat('\0')).take(width));
+    npy(&format!("<U{width}"), &[keys.len()], &units.flat_map(|c| (c as u32).to_le_bytes()).collect::<Vec<_>>())
+}
+
+/// An object array of strings in the opcodes of numpy's pickles: protocols 2 and 3 name globals in lines, 4 and 5 by the stack.
+fn pickled(protocol: u8, module: &str, keys: &[&str]) -> Vec<u8> {
+    let mut out = vec![0x80, protocol];
+    let framed = protocol >= 4;
+    let string = |out: &mut Vec<u8>, text: &str| {
+        if framed {
+            out.extend([0x8c, text.len() as u8]);
+        } else {
+            out.push(b'X');
+            out.extend((text.len() as u32).to_le_bytes());
+        }
+        out.extend(text.as_bytes());
+        if framed {
+            out.push(0x94);
+        }
+    };
+    let global = |out: &mut Vec<u8>, module: &str, name: &str| {
+        if framed {
+            string(out, module);
+            string(out, name);
+            out.extend([0x93, 0x94]);
+        } else {
+            out.extend(format!("c{module}\n{name}\n").as_bytes());
+        }
+    };
+    if framed {
+        out.push(0x95);
+        out.extend(1000u64.to_le_bytes());
+    }
+    global(&mut out, module, "_reconstruct");
+    global(&mut out, "numpy", "ndarray");
+    out.extend(b"K\x00\x85");
+    if protocol == 2 {
+        global(&mut out, "_codecs", "encode");
+        string(&mut out, "b");
+        string(&mut out, "latin1");
+        out.extend(b"\x86R");
+    } else {
+        out.extend(b"C\x01b");
+    }
+    out.extend(b"\x87R(K\x01K");
+    out.extend([keys.len() as u8, 0x85]);
+    global(&mut out, "numpy", "dtype");
+    string(&mut out, "O8");
+    out.extend(b"\x89\x88\x87R(K\x03");
+    string(&mut out, "|");
+    out.extend(b"NNNJ\xff\xff\xff\xffJ\xff\xff\xff\xffK?tb\x89](");
+    keys.iter().for_each(|key| string(&mut out, key));
+    out.extend(b"etb.");
+    out
+}
+
+fn zipped(members: &[(&str, Vec<u8>)], method: CompressionMethod) -> Vec<u8> {
+    let mut zip = zip::ZipWriter::new(Cursor::new(Vec::new()));
+    let options = SimpleFileOptions::default().compression_method(method);
+    for (name, bytes) in members {
+        zip.start_file(format!("{name}.npy"), options).unwrap();
+        zip.write_all(bytes).unwrap();
+    }
+    zip.finish().unwrap().into_inner()
+}
+
+/// A small dataset of 4 clips, 2 instances and 3 classes, correct until a test changes a part of it.
+#[derive(Clone)]
+struct Fixture {
+    members: Vec<(&'static str, Vec<u8>)>,
+    compression: CompressionMethod,
+    /// Every other file, by its path in the dataset.
+    files: Vec<(&'static str, Vec<u8>)>,
+}
+
+/// X in 0..=255 with both ends in it.
+fn x_values() -> Vec<f64> {
+    (0..4 * 2 * WIDTH).map(|i| (i * 7 % 256) as f64).collect()
+}
+
+impl Fixture {
+    fn new() -> Fixture {
+        let relevance: Vec<f64> = (0..12).map(|i| if i % 2 == 0 { 0.9 } else { 0.2 }).collect();
+        Fixture {
+            members: vec![
+                ("X", npy("<i8", &[4, 2, WIDTH], &encode("<i8", &x_values()))),
+                ("Y_true", npy("<f8", &[4, 3], &encode("<f8", &relevance))),
+                ("Y_mask", npy("|b1", &[4, 3], &[1; 12])),
+                ("sample_key", npy("|O", &[4], &pickled(3, "numpy.core.multiarray", &KEYS))),
+            ],
+            compression: CompressionMethod::Stored,
+            files: vec![
+                ("class-map.json", br#"{"banjo": 1, "accordion": 0, "voice": 2}"#.to_vec()),
+                ("partitions/split01_train.csv", b"000002_3840\n000001_0\n".to_vec()),
+                ("partitions/split01_test.csv", b"000003_7680\n000004_0\n".to_vec()),
+            ],
+        }
+    }
+
+    /// The same clips as JSON features and a label table.
+    fn json() -> Fixture {
+        let mut fixture = Fixture::new();
+        fixture.members.clear();
+        let row = |v: usize| format!("[{}]", vec![v.to_string(); WIDTH].join(","));
+        fixture.set("vggish/000/000001_0.json", format!(r#"{{"time": [0.0], "features": [{}]}}"#, row(7)));
+        fixture
+            .set("vggish/000/000002_3840.json", format!(r#"{{"features": [{}, {}, {}]}}"#, row(1), row(2), row(255)));
+        fixture.set("vggish/000003_7680.json", format!(r#"{{"features": [{}, {}]}}"#, row(3), row(4)));
+        let table = "sample_key,instrument,relevance,num_responses\n000001_0,banjo,0.5,3\n000001_0,voice,0.49,3\n\
+                     000002_3840,banjo,0.1,3\n000003_7680,voice,1,3\n000099_0,voice,1,3\n";
+        fixture.set("openmic-2018-aggregated-labels.csv", table);
+        fixture.set("partitions/split01_test.csv", "000003_7680\n");
+        fixture
+    }
+
+    fn set(&mut self, name: &'static str, bytes: impl Into<Vec<u8>>) {
+        self.files.retain(|f| f.0 != name);
+        self.files.push((name, bytes.into()));
+    }
+
+    fn remove(&mut self, name: &str) {
+        self.files.retain(|f| f.0 != name);
+        self.members.retain(|m| m.0 != name);
+    }
+
+    fn member(&mut self, name: &str, bytes: Vec<u8>) {
+        self.members.iter_mut().find(|m| m.0 == name).unwrap().1 = bytes;
+    }
+
+    /// Changes X at (clip 1, instance 0, value 5).
+    fn x_with(&mut self, dtype: &str, value: f64) {
+        let mut values = x_values();
+        values[2 * WIDTH + 5] = value;
+        self.member("X", npy(dtype, &[4, 2, WIDTH], &encode(dtype, &values)));
+    }
+
+    fn npz(&self) -> Vec<u8> {
+        zipped(&self.members, self.compression)
+    }
+
+    fn write(&self, root: &Path) {
+        let mut fixture = self.clone();
+        if !self.members.is_empty() && !self.files.iter().any(|f| f.0 == "openmic-2018.npz") {
+            fixture.set("openmic-2018.npz", self.npz());
+        }
+        for (name, bytes) in &fixture.files {
+            let path = root.join(name);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, bytes).unwrap();
+        }
+    }
+
+    fn load(&self) -> wmic::Result<Dataset> {
+        let folder = tempfile::tempdir().unwrap();
+        self.write(folder.path());
+        Dataset::load(folder.path())
+    }
+}
+
+/// Loads what `change` makes of a correct dataset and checks that it is refused in one line with all of `words`.
+#[track_caller]
+fn refused(mut fixture: Fixture, change: impl FnOnce(&mut Fixture), words: &[&str]) {
+    change(&mut fixture);
+    let message = fixture.load().expect_err("this dataset must be refused").to_string();
+    assert!(!message.contains('\n'), "more than one line: {message}");
+    for word in words {
+        assert!(message.contains(word), "{word:?} is not in: {message}");
+    }
+}
+
+// ---- what loads -------------------------------------------------------------------------------------------------------------
+
+#[test]
+fn the_official_layout_loads() {
+    let data = Fixture::new().load().unwrap();
+    assert_eq!(data.classes, ["accordion", "banjo", "voice"]);
+    assert_eq!(data.keys, KEYS);
+    assert_eq!((data.features.instances, data.features.width), (2, WIDTH));
+    assert_eq!(data.features.lengths, [2; 4]);
+    assert_eq!(data.features.values, FeatureValues::U8(x_values().iter().map(|&v| v as u8).collect()));
+    assert_eq!(data.targets, [1., 0., 1., 0., 1., 0., 1., 0., 1., 0., 1., 0.]);
+    assert_eq!(data.observed, [true; 12]);
+    assert_eq!(data.train, [1, 0], "in the order of the split file");
+    assert_eq!(data.test, [2, 3]);
+    assert_eq!(data.warnings, Vec::<String>::new());
+}
+
+#[test]
+fn every_number_type_gives_the_same_features_compressed_or_not() {
+    let expected = Fixture::new().load().unwrap();
+    for dtype in ["<i8", "|u1", "<i4", "<u2", "<f4", "<f8", ">i8"] {
+        for compression in [CompressionMethod::Stored, CompressionMethod::Deflated] {
+            let mut fixture = Fixture { compression, ..Fixture::new() };
+            fixture.member("X", npy(dtype, &[4, 2, WIDTH], &encode(dtype, &x_values())));
+            assert_eq!(fixture.load().unwrap().features, expected.features, "{dtype} {compression}");
+        }
+    }
+    for dtype in ["<i8", "<f4", "|u1"] {
+        let mut fixture = Fixture::new();
+        fixture.member("Y_mask", npy(dtype, &[4, 3], &encode(dtype, &[1.0; 12])));
+        fixture
+            .member("Y_true", npy(dtype, &[4, 3], &encode(dtype, &[1., 0., 1., 0., 1., 0., 1., 0., 1., 0., 1., 0.])));
+        let data = fixture.load().unwrap();
+        assert_eq!((data.observed, &data.targets[..4]), (vec![true; 12], &[1.0, 0.0, 1.0, 0.0][..]), "{dtype}");
+    }
+}
+
+#[test]
+fn float_features_are_scaled_by_what_they_hold() {
+    let float = |values: &[f64]| {
+        let mut fixture = Fixture::new();
+        fixture.member("X", npy("<f8", &[4, 2, WIDTH], &encode("<f8", values)));
+        match fixture.load().unwrap().features.values {
+            FeatureValues::F32(values) => values,
+            FeatureValues::U8(_) => panic!("floats expected"),
+        }
+    };
+    let scaled: Vec<f64> = x_values().iter().map(|v| v / 255.0).collect();
+    assert_eq!(float(&scaled), scaled.iter().map(|&v| v as f32).collect::<Vec<_>>(), "0..1 stays");
+    let zeros_and_ones: Vec<f64> = x_values().iter().map(|v| v % 2.0).collect();
+    assert_eq!(float(&zeros_and_ones), zeros_and_ones.iter().map(|&v| v as f32).collect::<Vec<_>>(), "so does 0 and 1");
+    let fractional: Vec<f64> = x_values().iter().map(|v| (v - 0.5).max(0.0)).collect();
+    for (got, want) in float(&fractional).iter().zip(&fractional) {
+        assert!((f64::from(*got) - want / 255.0).abs() < 1e-7, "{got} is not {want} / 255");
+    }
+}
+
+#[test]
+fn keys_load_from_objects_unicode_and_bytes() {
+    let mut members: Vec<Vec<u8>> = Vec::new();
+    for protocol in 2..=5 {
+        for module in ["numpy.core.multiarray", "numpy._core.multiarray"] {
+            members.push(npy("|O", &[4], &pickled(protocol, module, &KEYS)));
+        }
+    }
+    members.push(unicode(&KEYS));
+    let bytes: Vec<u8> = KEYS.iter().flat_map(|k| k.bytes().chain(std::iter::repeat(0)).take(16)).collect();
+    members.push(npy("|S16", &[4], &bytes));
+    for member in members {
+        let mut fixture = Fixture::new();
+        fixture.member("sample_key", member);
+        assert_eq!(fixture.load().unwrap().keys, KEYS);
+    }
+}
+
+#[test]
+fn split_files_load_under_all_their_names() {
+    let (train, test) = ("sample_key\r\n000002_3840\r\n\r\n000001_0\r\n", "\u{feff}sample_key\n000003_7680\n000004_0");
+    for (train_name, test_name) in [
+        ("partitions/split01_train.csv", "partitions/split01_test.csv"),
+        ("partitions/train01.txt", "partitions/test01.txt"),
+        ("split01_train.csv", "split01_test.csv"),
+        ("train01.txt", "test01.txt"),
+    ] {
+        let mut fixture = Fixture::new();
+        fixture.remove("partitions/split01_train.csv");
+        fixture.remove("partitions/split01_test.csv");
+        fixture.set(train_name, train);
+        fixture.set(test_name, test);
+        let data = fixture.load().unwrap();
+        assert_eq!((data.train, data.test), (vec![1, 0], vec![2, 3]), "{train_name}");
+    }
+}
+
+#[test]
+fn the_parent_of_the_dataset_folder_is_found_too() {
+    let folder = tempfile::tempdir().unwrap();
+    Fixture::new().write(&folder.path().join("openmic-2018"));
+    assert_eq!(Dataset::load(folder.path()).unwrap().path, folder.path().join("openmic-2018"));
+    assert_eq!(load_features(folder.path()).unwrap().0, KEYS);
+}
+
+#[test]
+fn json_features_and_a_label_table_replace_the_npz() {
+    let data = Fixture::json().load().unwrap();
+    assert_eq!(data.keys, KEYS[..3]);
+    assert_eq!((data.features.instances, &data.features.lengths[..]), (3, &[1, 3, 2][..]));
+    let FeatureValues::U8(values) = &data.features.values else { panic!("bytes expected") };
+    let levels: Vec<u8> = values.chunks(WIDTH).map(|row| row[WIDTH - 1]).collect();
+    assert_eq!(levels, [7, 0, 0, 1, 2, 255, 3, 4, 0], "shorter clips are padded with zeros");
+    assert_eq!(data.targets, [0., 1., 0., 0., 0., 0., 0., 0., 1.]);
+    assert_eq!(data.observed, [false, true, true, false, true, false, false, false, true]);
+    assert_eq!(data.warnings[0], "1 labels belong to clips without features");
+}
+
+#[test]
+fn features_load_without_labels_or_keys() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("features.npz");
+    fs::write(&path, zipped(&Fixture::new().members[..1], CompressionMethod::Deflated)).unwrap();
+    let (keys, features) = load_features(&path).unwrap();
+    assert_eq!(keys, ["0", "1", "2", "3"]);
+    assert_eq!(features, Fixture::new().load().unwrap().features);
+
+    fs::write(&path, Fixture::new().npz()).unwrap();
+    assert_eq!(load_features(&path).unwrap().0, KEYS);
+
+    Fixture::json().write(&folder.path().join("set"));
+    assert_eq!(load_features(folder.path().join("set")).unwrap().0, KEYS[..3]);
+    let message = load_features(folder.path().join("none")).unwrap_err().to_string();
+    assert!(
+        message.contains("does not exist; an npz file, or a folder with openmic-2018.npz or vggish/ is expected"),
+        "{message}"
+    );
+}
+
+#[test]
+fn oddities_are_warnings_with_counts() {
+    let mut fixture = Fixture::new();
+    fixture.set("partitions/split01_train.csv", "000001_0\nx1\nx2\nx3\nx4\n");
+    fixture.member("Y_true", npy("<f8", &[4, 3], &encode("<f8", &[1., 0., 0., 0., 0., 0., 1., 0., 0., 0., 1., 0.])));
+    fixture.member("Y_mask", npy("|b1", &[4, 3], &[1, 1, 0, 1, 1, 1, 1, 1, 1, 1, 1, 1]));
+    let data = fixture.load().unwrap();
+    assert_eq!(data.train, [0]);
+    assert_eq!(
+        data.warnings,
+        [
+            "4 keys of the train split have no features (x1, x2, x3, ...)",
+            "1 clips are in no split and stay unused (000002_3840)",
+            "2 classes have no positive in the train split (banjo, voice)",
+            "2 classes have no negative in the train split (accordion, voice)",
+            "1 classes have no positive in the test split (voice)",
+        ]
+    );
+}
+
+// ---- what is refused --------------------------------------------------------------------------------------------------------
+
+#[test]
+fn folders_that_are_no_datasets_are_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let message = |path: &Path| Dataset::load(path).unwrap_err().to_string();
+    let missing = message(&folder.path().join("none"));
+    assert!(
+        missing.contains("none: does not exist; a folder in the layout of OpenMIC-2018 is expected: class-map.json"),
+        "{missing}"
+    );
+    let empty = message(folder.path());
+    assert!(empty.contains("is not a dataset: it has no class-map.json; a folder in the layout"), "{empty}");
+    let file = folder.path().join("file");
+    fs::write(&file, "x").unwrap();
+    assert!(message(&file).contains("is not a folder"), "{}", message(&file));
+    refused(Fixture::new(), |f| f.members.clear(), &["has neither openmic-2018.npz nor vggish/"]);
+    refused(
+        Fixture::new(),
+        |f| f.remove("partitions/split01_test.csv"),
+        &["has no test split; partitions/split01_test.csv"],
+    );
+}
+
+#[test]
+fn damaged_archives_are_refused() {
+    let npz = "openmic-2018.npz";
+    refused(Fixture::new(), |f| f.set(npz, "PK, or not"), &["openmic-2018.npz: is not a whole npz archive"]);
+    refused(Fixture::new(), |f| f.set(npz, ""), &["is not a whole npz archive"]);
+    let whole = Fixture::new().npz();
+    refused(Fixture::new(), |f| f.set(npz, &whole[..whole.len() / 2]), &["is not a whole npz archive", "download"]);
+    let mut flipped = whole.clone();
+    flipped[2000] ^= 1; // within the values of X: only the checksum can tell
+    refused(Fixture::new(), |f| f.set(npz, flipped), &["X.npy is damaged or truncated", "checksum"]);
+    for name in ["X", "Y_true", "Y_mask", "sample_key"] {
+        refused(Fixture::new(), |f| f.remove(name), &[&format!("has no array {name} (it holds ")]);
+        refused(Fixture::new(), |f| f.member(name, vec![]), &[name, "is not a whole npy array"]);
+        refused(Fixture::new(), |f| f.member(name, vec![b'x'; 999]), &[name, "does not begin like an npy array"]);
+    }
+    let short = encode("<i8", &x_values()[..1000]);
+    refused(
+        Fixture::new(),
+        |f| f.member("X", npy("<i8", &[4, 2, WIDTH], &short)),
+        &["X.npy has a header for 8192 bytes", "8000 bytes of data"],
+    );
+}
+
+#[test]
+fn features_of_the_wrong_kind_are_refused() {
+    let x = |dtype: &'static str, shape: &'static [usize]| {
+        move |f: &mut Fixture| f.member("X", npy(dtype, shape, &encode(dtype, &vec![1.0; shape.iter().product()])))
+    };
+    refused(Fixture::new(), x("|u1", &[4, 256]), &["X.npy has shape [4, 256]; (clips, instances, 128) is expected"]);
+    refused(Fixture::new(), x("|u1", &[4, 2, 64]), &["X.npy has shape [4, 2, 64]"]);
+    refused(Fixture::new(), x("|u1", &[3, 2, 128]), &["X.npy has 3 clips, but there are 4 keys"]);
+    refused(Fixture::new(), x("|u1", &[4, 0, 128]), &["X.npy has 4 clips of 0 instances"]);
+    let clip = "clip \"000002_3840\" (row 1), instance 0, value 5";
+    refused(Fixture::new(), |f| f.x_with("<f4", f64::NAN), &[clip, "NaN is outside the feature range 0..255"]);
+    refused(Fixture::new(), |f| f.x_with("<f8", f64::INFINITY), &[clip, "inf is outside"]);
+    refused(Fixture::new(), |f| f.x_with("<f8", 255.5), &[clip, "255.5 is outside"]);
+    refused(Fixture::new(), |f| f.x_with("<i8", 256.0), &[clip, "256 is outside"]);
+    refused(Fixture::new(), |f| f.x_with("<i4", -1.0), &[clip, "-1 is outside"]);
+    let complex = npy("<c8", &[4, 2, WIDTH], &[0; 4 * 2 * WIDTH * 8]);
+    refused(Fixture::new(), |f| f.member("X", complex), &["X.npy has dtype <c8"]);
+    let fortran = "{'descr': '|u1', 'fortran_order': True, 'shape': (4, 2, 128), }";
+    let fortran = npy_with_header(fortran, &[0; 1024]);
+    refused(
+        Fixture::new(),
+        |f| f.member("X", fortran),
+        &["X.npy is in Fortran order; save it again through np.ascontiguousarray"],
+    );
+    let record = "{'descr': [('a', '<i8')], 'fortran_order': False, 'shape': (4, 2, 128), }";
+    refused(Fixture::new(), |f| f.member("X", npy_with_header(record, &[0; 8192])), &["X.npy is a structured array"]);
+}
+
+#[test]
+fn labels_that_do_not_fit_are_refused() {
+    let zeros = |rows: usize, columns: usize| npy("|u1", &[rows, columns], &vec![0; rows * columns]);
+    for name in ["Y_true", "Y_mask"] {
+        let words = [name, "has shape [4, 2], but there are 4 clips and the class map has 3 classes"];
+        refused(Fixture::new(), |f| f.member(name, zeros(4, 2)), &words);
+        refused(Fixture::new(), |f| f.member(name, zeros(5, 3)), &[name, "has shape [5, 3]"]);
+    }
+    refused(Fixture::new(), |f| f.member("Y_mask", zeros(4, 3)), &["the train split has no observed label at all"]);
+    let relevance = |value: f64| {
+        let mut values = vec![0.0; 12];
+        values[7] = value;
+        move |f: &mut Fixture| f.member("Y_true", npy("<f8", &[4, 3], &encode("<f8", &values)))
+    };
+    refused(Fixture::new(), relevance(2.0), &["Y_true.npy of clip \"000003_7680\" (row 2), class 1: 2 is not in 0..1"]);
+    refused(Fixture::new(), relevance(f64::NAN), &["clip \"000003_7680\" (row 2) is NaN where it counts as observed"]);
+    let mask = npy("|u1", &[4, 3], &[1, 1, 1, 1, 7, 1, 1, 1, 1, 1, 1, 1]);
+    refused(
+        Fixture::new(),
+        |f| f.member("Y_mask", mask),
+        &["Y_mask.npy of clip \"000002_3840\" (row 1), class 1: 7 is not 0 or 1"],
+    );
+}
+
+#[test]
+fn class_maps_that_are_no_bijection_are_refused() {
+    for (map, words) in [
+        (r#"{"a": 0, "b": 0, "c": 1}"#, "has index 0; the 3 classes need the indices 0 to 2, each once"),
+        (r#"{"a": 0, "b": 1, "c": 3}"#, "class \"c\" has index 3"),
+        ("{}", "names no classes"),
+        ("{\"a\": 0,\n\"b\": -1}", "class-map.json:2: is not a class map"),
+        ("[\"a\"]", "class-map.json:1: is not a class map"),
+    ] {
+        refused(Fixture::new(), |f| f.set("class-map.json", map), &["class-map.json", words]);
+    }
+}
+
+#[test]
+fn splits_that_contradict_are_refused() {
+    let (train, test) = ("partitions/split01_train.csv", "partitions/split01_test.csv");
+    let both = "split01_test.csv:2: key 000001_0 is in the train split as well";
+    refused(Fixture::new(), |f| f.set(test, "000003_7680\n000001_0\n"), &[both]);
+    refused(
+        Fixture::new(),
+        |f| f.set(train, "000001_0\n\n000001_0\n"),
+        &["split01_train.csv:3: key 000001_0 occurs a second time"],
+    );
+    refused(
+        Fixture::new(),
+        |f| f.set(test, "a\nb\n"),
+        &["split01_test.csv: the test split is empty: none of its 2 keys has features"],
+    );
+    refused(Fixture::new(), |f| f.set(train, ""), &["the train split is empty"]);
+    refused(
+        Fixture::new(),
+        |f| f.set(train, "a,b\n"),
+        &["split01_train.csv:1: one clip key a line is expected, not \"a,b\""],
+    );
+    refused(Fixture::new(), |f| f.set(train, b"a\n\xff\n".to_vec()), &["split01_train.csv:2: is not UTF-8 text"]);
+}
+
+#[test]
+fn keys_that_are_not_distinct_plain_strings_are_refused() {
+    let keys = |f: &mut Fixture, keys: &[&str]| f.member("sample_key", unicode(keys));
+    refused(Fixture::new(), |f| keys(f, &["a", "b", "a", "c"]), &["the key \"a\" occurs twice (row 2)"]);
+    refused(Fixture::new(), |f| keys(f, &["a", "", "b", "c"]), &["the key of clip 1 is empty"]);
+    let numbers = npy("<i8", &[4], &[0; 32]);
+    refused(
+        Fixture::new(),
+        |f| f.member("sample_key", numbers),
+        &["sample_key.npy has dtype <i8; strings are expected"],
+    );
+    let object = |pickle: &[u8]| npy("|O", &[4], pickle);
+    let reason = |pickle: &[u8], words: &str| {
+        let expected = ["sample_key.npy is a pickle that is not accepted", words, "only plain strings are"];
+        refused(Fixture::new(), |f| f.member("sample_key", object(pickle)), &expected);
+    };
+    reason(b"\x80\x03cposix\nsystem\nX\x02\0\0\0id\x85R.", "it names the global posix.system");
+    reason(b"\x80\x04\x8c\x08builtins\x94\x8c\x04eval\x94\x93\x8c\x011\x85R.", "it names the global builtins.eval");
+    reason(b"\x80\x02(S'id'\nios\nsystem\n.", "pickle opcode 0x53");
+    reason(b"\x80\x02(ios\nsystem\n.", "pickle opcode 0x69");
+    reason(b"\x80\x03](X\x01\0\0\0aK\x01e.", "it holds something other than plain strings");
+    reason(b"\x80\x03]2a.", "pickle opcode 0x32");
+    reason(b"\x80\x03K\x01.", "it holds no list of strings");
+    reason(&pickled(3, "numpy.core.multiarray", &KEYS)[..90], "it ends too early");
+    reason(b"", "it ends too early");
+    let three = object(&pickled(3, "numpy.core.multiarray", &KEYS[..3]));
+    refused(
+        Fixture::new(),
+        |f| f.member("sample_key", three),
+        &["sample_key.npy holds 3 strings where its header says 4"],
+    );
+}
+
+#[test]
+fn malformed_json_and_csv_are_refused_with_their_line() {
+    let json = |text: &str, words: &[&str]| {
+        refused(Fixture::json(), |f| f.set("vggish/000/000001_0.json", text), &[&["000001_0.json"], words].concat());
+    };
+    json("{\"features\": [\n[1, 2,\n}", &["000001_0.json:3: is not a feature file"]);
+    json("{}", &["missing field `features`"]);
+    json(r#"{"features": [[1, 2]]}"#, &["instance 0 has 2 values instead of 128"]);
+    json(r#"{"features": []}"#, &["has no instances"]);
+    json(&"[".repeat(100_000), &["is not a feature file"]);
+    let row = vec!["256"; WIDTH].join(",");
+    json(&format!(r#"{{"features": [[{row}]]}}"#), &["instance 0, value 0: 256 is outside the feature range"]);
+    refused(Fixture::json(), |f| f.set("vggish/001/000001_0.json", "{}"), &["holds the same clip as"]);
+
+    let table = "openmic-2018-aggregated-labels.csv";
+    let csv = |text: &str, words: &str| refused(Fixture::json(), |f| f.set(table, text), &[words]);
+    csv("sample_key,instrument\n", "labels.csv:1: has no column relevance");
+    csv("sample_key,instrument,relevance\n000001_0,banjo\n", "labels.csv:2: is not a label table");
+    csv(
+        "sample_key,instrument,relevance\n000001_0,banjo,1\n000001_0,kazoo,1\n",
+        "labels.csv:3: instrument \"kazoo\" is not in the class map",
+    );
+    csv(
+        "sample_key,instrument,relevance\n000001_0,banjo,yes\n",
+        "labels.csv:2: relevance \"yes\" is not a number in 0..1",
+    );
+    csv("sample_key,instrument,relevance\n000001_0,banjo,NaN\n", "relevance \"NaN\" is not a number in 0..1");
+    csv(
+        "sample_key,instrument,relevance\n000001_0,banjo,1\n000001_0,banjo,0\n",
+        "labels.csv:3: banjo of clip 000001_0 is listed a second time",
+    );
+}
+
+// ---- limits -----------------------------------------------------------------------------------------------------------------
+
+#[test]
+fn zip_bombs_and_absurd_shapes_cost_no_memory() {
+    let deflated = CompressionMethod::Deflated;
+    let mut bombs = Vec::new();
+    let mut fixture = Fixture { compression: deflated, ..Fixture::new() };
+    // 100 MB of zeros behind the header of a small array, then behind a header that agrees with them.
+    fixture.member("X", npy("|u1", &[4, 2, WIDTH], &vec![0; 100_000_000]));
+    bombs.push((fixture.npz(), "this looks like a zip bomb"));
+    let rows = 100_000_000 / WIDTH;
+    bombs.push((
+        zipped(&[("X", npy("|u1", &[1, rows, WIDTH], &vec![0; rows * WIDTH]))], deflated),
+        "this looks like a zip bomb",
+    ));
+    bombs.push((
+        zipped(&[("sample_key", npy("|O", &[4], &vec![b'('; 1_000_000]))], deflated),
+        "holds 1000000 bytes for 4 strings",
+    ));
+    for shape in [
+        &[usize::MAX, 2, WIDTH][..],
+        &[1 << 40, 1 << 40, WIDTH],
+        &[4, 99_999_999_999, WIDTH],
+        &[1_000_000_000, 10, WIDTH],
+    ] {
+        bombs.push((zipped(&[("X", npy("<i8", shape, &[0; 64]))], deflated), "X.npy has a"));
+    }
+    let hex = "{'descr': '<i8', 'fortran_order': False, 'shape': (0xffffffffffffffff, 0xffffffffffffffff, 128), }";
+    bombs.push((zipped(&[("X", npy_with_header(hex, &[]))], deflated), "absurd shape"));
+    bombs.push((zipped(&[("X", npy_with_header(&"(".repeat(4000), &[]))], deflated), "structured array"));
+    let mut long_header = b"\x93NUMPY\x02\x00\xff\xff\xff\xff".to_vec();
+    long_header.extend([b' '; 100]);
+    bombs.push((zipped(&[("X", long_header)], deflated), "does not begin like an npy array"));
+
+    let folder = tempfile::tempdir().unwrap();
+    for (bytes, words) in bombs {
+        let path = folder.path().join("bomb.npz");
+        fs::write(&path, bytes).unwrap();
+        let (result, peak) = peak_of(|| load_features(&path));
+        let message = result.unwrap_err().to_string();
+        assert!(message.contains(words), "{words:?} is not in: {message}");
+        assert!(peak < 4 << 20, "{peak} bytes for: {message}");
+    }
+}
+
+#[test]
+fn twenty_thousand_clips_of_int64_load_within_seconds_and_little_memory() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("set");
+    synth(&path, 20_000, 1).unwrap();
+    let start = Instant::now();
+    let (data, peak) = peak_of(|| Dataset::load(&path).unwrap());
+    let elapsed = start.elapsed();
+    println!("20 000 clips: {elapsed:.2?}, {:.0} MB at the peak", peak as f64 / 1e6);
+    assert_eq!((data.keys.len(), data.train.len(), data.test.len()), (20_000, 15_000, 5_000));
+    assert!(elapsed < Duration::from_secs(5), "{elapsed:?}");
+    assert!(peak < 100_000_000, "{peak} bytes; X alone takes 25.6 MB as bytes and 204.8 MB in the file");
+}
+
+// ---- splits, synthetic data, files --------------------------------------------------------------------------------------------
+
+#[test]
+fn validation_splits_are_deterministic_and_of_one_size() {
+    let train: Vec<u32> = (0..200).rev().collect();
+    let (rest, validation) = validation_split(&train, 0.15, 3).unwrap();
+    assert_eq!((rest.len(), validation.len()), (170, 30));
+    assert_eq!(validation_split(&train, 0.15, 3).unwrap(), (rest.clone(), validation.clone()));
+    assert!(rest.is_sorted_by(|a, b| a > b) && validation.is_sorted_by(|a, b| a > b), "the order of train is kept");
+    let mut all = [rest, validation.clone()].concat();
+    all.sort_unstable();
+    assert_eq!(all, (0..200).collect::<Vec<u32>>());
+    let mut hits = vec![0; 200];
+    for seed in 0..200 {
+        let (_, validation) = validation_split(&train, 0.15, seed).unwrap();
+        assert_eq!(validation.len(), 30, "seed {seed}");
+        validation.iter().for_each(|&i| hits[i as usize] += 1);
+    }
+    assert!(hits.iter().all(|&n| (8..=60).contains(&n)), "30 of 200 on average: {hits:?}");
+
+    for (clips, fraction, words) in [
+        (200, 0.0, "between 0 and 1"),
+        (200, 1.0, "between 0 and 1"),
+        (200, f64::NAN, "between 0 and 1"),
+        (3, 0.1, "leaves 3 for training and 0 for validation"),
+        (3, 0.99, "leaves 0 for training and 3 for validation"),
+        (0, 0.5, "0 clips"),
+    ] {
+        let message = validation_split(&train[..clips], fraction, 0).unwrap_err().to_string();
+        assert!(message.contains(words), "{words:?} is not in: {message}");
+    }
+}
+
+fn contents(folder: &Path) -> Vec<(String, Vec<u8>)> {
+    let mut files = Vec::new();
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        match path.is_dir() {
+            true => files.extend(contents(&path)),
+            false => files.push((path.file_name().unwrap().to_str().unwrap().to_string(), fs::read(path).unwrap())),
+        }
+    }
+    files.sort();
+    files
+}
+
+#[test]
+fn synthetic_data_is_what_it_says() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name);
+    synth(at("a"), 400, 7).unwrap();
+    synth(at("b"), 400, 7).unwrap();
+    synth(at("c"), 400, 8).unwrap();
+    assert!(contents(&at("a")) == contents(&at("b")), "the same seed writes the same bytes");
+    assert!(contents(&at("a")) != contents(&at("c")));
+
+    let data = Dataset::load(at("a")).unwrap();
+    assert_eq!((data.keys.len(), data.train.len(), data.test.len(), data.classes.len()), (400, 300, 100, 20));
+    assert_eq!(data.warnings, Vec::<String>::new());
+    let observed = data.observed.iter().filter(|&&o| o).count();
+    let positive = (0..data.observed.len()).filter(|&i| data.observed[i] && data.targets[i] == 1.0).count();
+    assert!((0.13..0.17).contains(&(observed as f64 / 8000.0)), "{observed} of 8000 labels are known");
+    assert!((0.4..0.6).contains(&(positive as f64 / observed as f64)), "{positive} of {observed} are positive");
+
+    // Known positives show in one to three instances, known negatives in none; there are one to four classes a clip.
+    let activity = fs::read_to_string(at("a").join("activity.csv")).unwrap();
+    let rows: Vec<Vec<&str>> = activity.lines().skip(1).map(|line| line.split(',').collect()).collect();
+    let mut shown = vec![0; 8000];
+    for row in &rows {
+        let clip = data.keys.iter().position(|k| k == row[0]).unwrap();
+        shown[clip * 20 + data.classes.iter().position(|c| c == row[1]).unwrap()] += 1;
+        assert!(row[2].parse::<usize>().unwrap() < 10);
+    }
+    assert!(shown.chunks(20).all(|clip| (1..=4).contains(&clip.iter().filter(|&&n| n > 0).count())));
+    for (i, &n) in shown.iter().enumerate() {
+        assert!(n <= 3 && (!data.observed[i] || (data.targets[i] == 1.0) == (n > 0)), "entry {i} shows {n} times");
+    }
+
+    // The label table says the same as the npz.
+    let table = fs::read_to_string(at("a").join("openmic-2018-aggregated-labels.csv")).unwrap();
+    assert_eq!(table.lines().count() - 1, observed);
+
+    // The keys are a pickle that a general reader understands.
+    let mut zip = zip::ZipArchive::new(fs::File::open(at("a").join("openmic-2018.npz")).unwrap()).unwrap();
+    let mut member = Vec::new();
+    io::Read::read_to_end(&mut zip.by_name("sample_key.npy").unwrap(), &mut member).unwrap();
+    let options = serde_pickle::DeOptions::new().replace_unresolved_globals();
+    let value = serde_pickle::value_from_slice(&member[128..], options).expect("a valid pickle");
+    assert!(format!("{value:?}").contains(&data.keys[399]), "{value:?}");
+
+    let message = synth(at("a"), 400, 7).unwrap_err().to_string();
+    assert!(message.contains("already exists"), "{message}");
+    let message = synth(at("d"), 3, 7).unwrap_err().to_string();
+    assert!(message.contains("3 clips were asked for; 20 to 500000 are possible"), "{message}");
+    assert!(!at("d").exists());
+}
+
+#[test]
+fn a_failed_write_leaves_everything_as_it_was() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("weights");
+    write_atomic(&path, |w| w.write_all(b"good")).unwrap();
+    let full = |w: &mut dyn Write| {
+        w.write_all(&[0; 1 << 20])?;
+        Err(io::Error::from(io::ErrorKind::StorageFull))
+    };
+    let message = write_atomic(&path, full).unwrap_err().to_string();
+    assert!(message.contains("weights: "), "{message}");
+    assert_eq!(fs::read(&path).unwrap(), b"good");
+
+    let new = folder.path().join("new");
+    let failed = write_dir_atomic(&new, |dir| {
+        fs::write(dir.join("part"), "x").unwrap();
+        Err(wmic::Error::Usage("stopped".into()))
+    });
+    assert_eq!(failed.unwrap_err().to_string(), "stopped");
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1, "nothing but the old file");
+
+    fs::create_dir(&new).unwrap();
+    write_dir_atomic(&new, |dir| write_atomic(dir.join("whole"), |w| w.write_all(b"y"))).unwrap();
+    assert_eq!(fs::read(new.join("whole")).unwrap(), b"y", "an empty directory may be replaced");
+}
+
+// ---- mutated files ------------------------------------------------------------------------------------------------------------
+
+/// Overwrites, cuts or doubles stretches of `bytes`.
+fn mutate(mut bytes: Vec<u8>, edits: &[(usize, u8, u8)]) -> Vec<u8> {
+    for &(position, kind, value) in edits {
+        let at = position % bytes.len().max(1);
+        match kind % 5 {
+            0 | 1 => bytes.iter_mut().skip(at).take(1).for_each(|b| *b = value),
+            2 => bytes.iter_mut().skip(at).take(8).for_each(|b| *b = value),
+            3 => bytes.truncate(at),
+            _ => {
+                let tail = bytes[at..].to_vec();
+                bytes.extend(tail);
+            }
+        }
+    }
+    bytes
+}
+
+fn edits() -> impl Strategy<Value = Vec<(usize, u8, u8)>> {
+    prop::collection::vec((any::<usize>(), any::<u8>(), any::<u8>()), 1..4)
+}
+
+/// Loads a fixture, whatever comes of it, within 16 MB.
+fn survives(fixture: &Fixture) -> Result<(), TestCaseError> {
+    let folder = tempfile::tempdir().unwrap();
+    fixture.write(folder.path());
+    let (result, peak) = peak_of(|| Dataset::load(folder.path()));
+    prop_assert!(peak < 16 << 20, "{peak} bytes");
+    if let Err(e) = result {
+        prop_assert!(!e.to_string().contains('\n'), "more than one line: {e}");
+    }
+    Ok(())
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 400, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn mutated_archives_are_survived(edits in edits(), deflate: bool) {
+        let compression = if deflate { CompressionMethod::Deflated } else { CompressionMethod::Stored };
+        let mut fixture = Fixture { compression, ..Fixture::new() };
+        fixture.set("openmic-2018.npz", mutate(fixture.npz(), &edits));
+        survives(&fixture)?;
+    }
+
+    /// The archive is whole, so the mutation reaches the array reader.
+    #[test]
+    fn mutated_arrays_are_survived(edits in edits(), which in 0..4usize, near in 0..200usize) {
+        let mut fixture = Fixture::new();
+        let edits: Vec<_> = edits.iter().map(|&(p, k, v)| if p % 2 == 0 { (near, k, v) } else { (p, k, v) }).collect();
+        let bytes = fixture.members[which].1.clone();
+        fixture.members[which].1 = mutate(bytes, &edits);
+        survives(&fixture)?;
+    }
+
+    #[test]
+    fn mutated_text_files_are_survived(edits in edits(), which in any::<prop::sample::Index>()) {
+        let mut fixture = Fixture::json();
+        let file = which.index(fixture.files.len());
+        let bytes = fixture.files[file].1.clone();
+        fixture.files[file].1 = mutate(bytes, &edits);
+        survives(&fixture)?;
+    }
+}
+
+// ---- real data ----------------------------------------------------------------------------------------------------------------
+
+#[test]
+fn real_datasets_load() {
+    let Some(root) = std::env::var_os("WMIC_DATA") else {
+        println!("skipped: WMIC_DATA does not name the folder with openmic-audioset and openmic-one");
+        return;
+    };
+    let root = Path::new(&root);
+    let data = Dataset::load(root.join("openmic-audioset")).unwrap();
+    assert_eq!((data.keys.len(), data.train.len(), data.test.len()), (4999, 2602, 2397));
+    assert_eq!((data.classes.len(), data.features.instances), (20, 10));
+    assert!(matches!(data.features.values, FeatureValues::U8(_)));
+
+    // One clip with features: it can be predicted on, but there is nothing to test.
+    let one = root.join("openmic-one");
+    let (keys, features) = load_features(&one).unwrap();
+    assert_eq!((keys, features.lengths.clone()), (vec!["000046_3840".to_string()], vec![10]));
+    let FeatureValues::U8(values) = &features.values else { panic!("bytes expected") };
+    assert_eq!(values[..6], [173, 16, 162, 107, 197, 53]);
+    let message = Dataset::load(&one).unwrap_err().to_string();
+    assert!(message.contains("the test split is empty: none of its 5085 keys has features"), "{message}");
+
+    // With a second copy of the clip to test on, it is a dataset.
+    let folder = tempfile::tempdir().unwrap();
+    let mut fixture = Fixture::new();
+    fixture.members.clear();
+    let clip = fs::read(one.join("vggish/000/000046_3840.json")).unwrap();
+    fixture.set("vggish/000/000046_3840.json", clip.clone());
+    fixture.set("vggish/000/copy.json", clip);
+    fixture.set("class-map.json", fs::read(one.join("class-map.json")).unwrap());
+    let table = fs::read_to_string(one.join("openmic-2018-aggregated-labels.csv")).unwrap();
+    fixture.set("openmic-2018-aggregated-labels.csv", format!("{}\ncopy,flute,0.9,3\n", table.trim_end()));
+    fixture.set("partitions/split01_train.csv", fs::read(one.join("partitions/split01_train.csv")).unwrap());
+    fixture.set("partitions/split01_test.csv", "copy\n");
+    fixture.write(folder.path());
+    let data = Dataset::load(folder.path()).unwrap();
+    assert_eq!((data.train, data.test), (vec![0], vec![1]));
+    let known: Vec<&str> = (0..20).filter(|&k| data.observed[k]).map(|k| data.classes[k].as_str()).collect();
+    assert_eq!(known, ["clarinet", "flute", "trumpet"]);
+    assert_eq!(
+        data.warnings[0],
+        "14914 keys of the train split have no features (000135_483840, 000139_119040, 000141_153600, ...)"
+    );
+}

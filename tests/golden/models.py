@@ -1,0 +1,86 @@
+"""Whole models with formula weights: probabilities, loss, gradients, and a 10-step training-loss trajectory."""
+
+import torch
+from torch import Tensor, nn
+
+from formula import dataset, set_weights
+from ismir19 import BANDS, CLASSES, INSTANCES, LOSSES, MODELS, attention_weights, bce
+
+PARAMETERS = {"att": 55_336, "fc": 986_772, "fc-t": 52_116}
+CASE_CLIPS, TRAJECTORY_CLIPS, BATCH, STEPS = 9, 40, 16, 10
+WEIGHT_DECAY = 1e-5
+FULL_GRADIENTS = 100_000  # parameters up to which a model's gradients are stored whole
+SAMPLES = 64
+NOISE = 1e-12  # smaller gradients are f64 rounding of a true 0 (a bias before batch norm) and are stored as 0
+
+
+def build(name: str, dtype: torch.dtype) -> nn.Module:
+    """The model with formula weights and dropout 0, in training mode."""
+    model = MODELS[name](dropout=0.0).to(dtype)
+    assert sum(p.numel() for p in model.parameters()) == PARAMETERS[name]
+    set_weights(model)
+    return model
+
+
+def data(clips: int) -> tuple[Tensor, Tensor, Tensor]:
+    return dataset(clips, INSTANCES, BANDS, CLASSES)
+
+
+def summary(grad: Tensor) -> dict[str, Tensor]:
+    """L2 norm and sum, and up to 64 entries at stride max(1, n / 64) of the flat gradient."""
+    flat = grad.flatten()
+    stride = max(1, flat.numel() // SAMPLES)
+    return {"norm_sum": torch.stack([flat.norm(), flat.sum()]), "samples": flat[::stride][:SAMPLES]}
+
+
+def case(name: str) -> dict[str, Tensor]:
+    """All tensors of `<model>.safetensors`."""
+    model = build(name, torch.float64)
+    x, y, mask = data(CASE_CLIPS)
+    model.eval()
+    with torch.no_grad():
+        out = {"p": model(x)}
+        if name == "att":
+            out["attention"] = attention_weights(model.logits(x)[0])
+    model.train()
+    loss = bce(model(x), y, mask)
+    loss.backward()
+    out["loss"] = loss.reshape(1)
+    for parameter, value in model.named_parameters():
+        grad = torch.where(value.grad.abs() < NOISE, 0.0, value.grad)
+        if PARAMETERS[name] <= FULL_GRADIENTS:
+            out[f"grad.{parameter}"] = grad
+        else:
+            out |= {f"grad.{parameter}.{kind}": part for kind, part in summary(grad).items()}
+    out |= {f"after.{buffer}": value for buffer, value in model.named_buffers() if "running" in buffer}
+    return out
+
+
+def train(name: str, loss_name: str, dtype: torch.dtype) -> dict:
+    """Loss of each step before its update, and the evaluation-mode loss over all clips after the last one."""
+    model, loss_of = build(name, dtype), LOSSES[loss_name]
+    x, y, mask = (t.to(dtype) for t in data(TRAJECTORY_CLIPS))
+    optimiser = torch.optim.Adam(model.parameters(), lr=model.default_lr, weight_decay=WEIGHT_DECAY)
+    starts = range(0, TRAJECTORY_CLIPS, BATCH)
+    losses = []
+    for step in range(STEPS):
+        batch = slice(starts[step % len(starts)], starts[step % len(starts)] + BATCH)
+        loss = loss_of(model(x[batch]), y[batch], mask[batch])
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+        losses.append(loss.item())
+    model.eval()
+    with torch.no_grad():
+        return {"loss": losses, "eval_loss_after": loss_of(model(x), y, mask).item()}
+
+
+def trajectories() -> list[dict]:
+    """The content of `trajectory.json`."""
+    out = []
+    for name, loss_name in [("att", "bce"), ("att", "partial-bce"), ("fc", "bce"), ("fc-t", "bce")]:
+        f64, f32 = train(name, loss_name, torch.float64), train(name, loss_name, torch.float32)
+        gap = max(abs(a - b) / b for a, b in zip(f32["loss"], f64["loss"]))
+        out.append({"model": name, "loss": loss_name, "lr": MODELS[name].default_lr, "weight_decay": WEIGHT_DECAY,
+                    "batch": BATCH, "clips": TRAJECTORY_CLIPS, "max_relative_gap": gap, "f64": f64, "f32": f32})
+    return out

@@ -1,0 +1,203 @@
+//! Whole models against PyTorch: probabilities, loss, every gradient, and ten steps of training.
+
+use std::path::Path;
+
+use safetensors::SafeTensors;
+use wmic::data::{Dataset, FeatureValues, Features};
+use wmic::gpu::Gpu;
+use wmic::graph::Layout;
+use wmic::ops::sample::Order;
+use wmic::train::learner::Learner;
+use wmic::train::predictor::{layout, predict};
+use wmic::train::weights::Block;
+use wmic::train::{Config, Corpus, Loss};
+
+const CLASSES: usize = 20;
+const INSTANCES: usize = 10;
+const WIDTH: usize = 128;
+
+/// The numbers of `tests/golden/README.md`, in [0, 1).
+fn frac(i: u32, salt: u32) -> f64 {
+    let mut h = i.wrapping_add(salt.wrapping_mul(0x9E37_79B9));
+    h ^= h >> 16;
+    h = h.wrapping_mul(0x7FEB_352D);
+    h ^= h >> 15;
+    h = h.wrapping_mul(0x846C_A68B);
+    h ^= h >> 16;
+    f64::from(h) / 4_294_967_296.0
+}
+
+fn weights(layout: &Layout) -> Block {
+    let mut names: Vec<&str> = layout.params.iter().map(|p| p.name.as_str()).collect();
+    names.sort_unstable();
+    let mut block = Block { trained: vec![0.0; layout.trained], stats: vec![0.0; layout.stats] };
+    for p in &layout.params {
+        let salt = names.iter().position(|n| *n == p.name).unwrap() as u32;
+        let into = if p.trainable { &mut block.trained } else { &mut block.stats };
+        for (i, v) in into[p.offset..p.offset + p.shape.len()].iter_mut().enumerate() {
+            let signed = 2.0 * frac(i as u32, salt) - 1.0;
+            *v = match p.name.rsplit_once('.').unwrap() {
+                (_, "running_mean") => 0.0,
+                (_, "running_var") => 1.0,
+                (_, "bias") => 0.1 * signed,
+                (layer, _) if layer.starts_with("bn") => 1.0 + 0.2 * signed,
+                _ => (3.0 / p.shape.last() as f64).sqrt() * signed,
+            } as f32;
+        }
+    }
+    block
+}
+
+fn dataset(clips: usize) -> Dataset {
+    let bytes = (0..clips * INSTANCES * WIDTH).map(|i| (frac(i as u32, 1000) * 256.0) as u8).collect();
+    let entries = || (0..clips * CLASSES).map(|i| i as u32);
+    Dataset {
+        path: "formula".into(),
+        classes: (0..CLASSES).map(|k| format!("class {k}")).collect(),
+        keys: (0..clips).map(|i| i.to_string()).collect(),
+        features: Features {
+            values: FeatureValues::U8(bytes),
+            instances: INSTANCES,
+            width: WIDTH,
+            lengths: vec![INSTANCES as u32; clips],
+        },
+        targets: entries().map(|i| f32::from(frac(i, 1001) < 0.4)).collect(),
+        observed: entries().map(|i| frac(i, 1002) < 0.3).collect(),
+        train: (0..clips as u32).collect(),
+        test: vec![],
+        warnings: vec![],
+    }
+}
+
+fn golden(name: &str) -> Vec<u8> {
+    std::fs::read(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(name)).unwrap()
+}
+
+fn floats(file: &SafeTensors, name: &str) -> Vec<f64> {
+    let bytes = file.tensor(name).unwrap_or_else(|e| panic!("{name}: {e}")).data().to_vec();
+    bytes.chunks(4).map(|b| f64::from(f32::from_le_bytes(b.try_into().unwrap()))).collect()
+}
+
+/// Errors relative to the largest entry, as the README of the golden files advises.
+#[track_caller]
+fn assert_close(what: &str, got: &[f32], want: &[f64], relative: f64) {
+    assert_eq!(got.len(), want.len(), "{what}");
+    let largest = want.iter().fold(0.0f64, |m, v| m.max(v.abs()));
+    for (i, (g, w)) in got.iter().zip(want).enumerate() {
+        let error = (f64::from(*g) - w).abs();
+        assert!(error <= relative * largest + 1e-7, "{what}[{i}] is {g}, PyTorch says {w}");
+    }
+}
+
+fn config(model: &str, batch: usize) -> Config {
+    Config { dropout: 0.0, batch, ..Config::of(model, "formula").unwrap() }
+}
+
+/// A learner on the whole dataset in its order, with the formula's weights.
+fn learner<'g>(gpu: &'g Gpu, config: &Config, data: &Dataset) -> Learner<'g> {
+    let corpus = Corpus::of_dataset(gpu, data).unwrap();
+    let split = (data.train.clone(), data.train.clone());
+    let mut learner = Learner::new(gpu, config, &corpus, &[split], Order::InOrder).unwrap();
+    let block = weights(learner.layout());
+    learner.set_weights(&[block]).unwrap();
+    learner
+}
+
+#[test]
+fn models_have_the_published_numbers_of_parameters() {
+    for (model, parameters) in [("att", 55_336), ("fc", 986_772), ("fc-t", 52_116)] {
+        assert_eq!(layout(model, INSTANCES, WIDTH, CLASSES).unwrap().count(), parameters, "{model}");
+    }
+}
+
+#[test]
+fn the_formula_is_the_golden_files() {
+    let h = |i, salt| (frac(i, salt) * 4_294_967_296.0) as u32;
+    assert_eq!([0, 1, 2, 3].map(|i| h(i, 0)), [0, 1_753_845_952, 3_507_691_905, 1_408_362_973]);
+    assert_eq!([0, 1, 2, 3].map(|i| h(i, 1000)), [4_221_991_534, 4_084_162_041, 3_707_174_499, 1_704_307_297]);
+}
+
+#[test]
+fn models_answer_as_pytorch_does() {
+    let gpu = Gpu::open(None).unwrap();
+    let data = dataset(9);
+    for model in ["att", "fc", "fc-t"] {
+        let bytes = golden(&format!("{model}.safetensors"));
+        let file = SafeTensors::deserialize(&bytes).unwrap();
+        let config = config(model, 4);
+        let block = weights(&layout(model, INSTANCES, WIDTH, CLASSES).unwrap());
+        let corpus = Corpus::of_dataset(&gpu, &data).unwrap();
+        let answer = predict(&gpu, &config, &[block], &corpus, &[data.train.clone()]).unwrap();
+        assert_close(&format!("{model} p"), answer.probabilities[0].data(), &floats(&file, "p"), 2e-6);
+        if let Some(attention) = answer.attention {
+            assert_close("attention", attention[0].data(), &floats(&file, "attention"), 2e-6);
+        }
+    }
+}
+
+#[test]
+fn gradients_are_pytorchs() {
+    let gpu = Gpu::open(None).unwrap();
+    let data = dataset(9);
+    for model in ["att", "fc", "fc-t"] {
+        let bytes = golden(&format!("{model}.safetensors"));
+        let file = SafeTensors::deserialize(&bytes).unwrap();
+        let mut learner = learner(&gpu, &config(model, 9), &data);
+        learner.run_steps(1).unwrap();
+        assert_close(&format!("{model} loss"), &learner.latest_loss().unwrap(), &floats(&file, "loss"), 2e-6);
+        let state = learner.state().unwrap();
+        let layout = learner.layout().clone();
+        let mut compared = 0;
+        for (name, grad) in &learner.latest_gradients().unwrap()[0] {
+            let full = format!("grad.{name}");
+            if file.tensor(&full).is_ok() {
+                // PyTorch's own f32 gradients are within 2e-6 of its f64 ones.
+                assert_close(&format!("{model} {full}"), grad.data(), &floats(&file, &full), 1e-5);
+                compared += 1;
+            } else if file.tensor(&format!("{full}.samples")).is_ok() {
+                let stride = (grad.data().len() / 64).max(1);
+                let samples: Vec<f32> = grad.data().iter().step_by(stride).take(64).copied().collect();
+                assert_close(&format!("{model} {full}"), &samples, &floats(&file, &format!("{full}.samples")), 1e-5);
+                let norm = grad.data().iter().map(|v| f64::from(*v).powi(2)).sum::<f64>().sqrt();
+                assert_close(
+                    &format!("{model} |{full}|"),
+                    &[norm as f32],
+                    &floats(&file, &format!("{full}.norm_sum"))[..1],
+                    1e-5,
+                );
+                compared += 1;
+            }
+        }
+        assert_eq!(
+            compared,
+            layout.params.iter().filter(|p| p.trainable).count(),
+            "{model}: every gradient is compared"
+        );
+        for (name, value) in layout.unpack(&state.params, &state.stats).iter().filter(|(n, _)| n.contains("running")) {
+            assert_close(name, value.data(), &floats(&file, &format!("after.{name}")), 2e-6);
+        }
+    }
+}
+
+#[test]
+fn ten_training_steps_follow_pytorch() {
+    let gpu = Gpu::open(None).unwrap();
+    let trajectories: serde_json::Value = serde_json::from_slice(&golden("trajectory.json")).unwrap();
+    let data = dataset(40);
+    for t in trajectories.as_array().unwrap() {
+        let model = t["model"].as_str().unwrap();
+        let loss = if t["loss"] == "bce" { Loss::Bce } else { Loss::PartialBce };
+        let config = Config { loss, ..config(model, 16) };
+        assert_eq!((config.lr, config.weight_decay), (t["lr"].as_f64().unwrap(), t["weight_decay"].as_f64().unwrap()));
+        let mut learner = learner(&gpu, &config, &data);
+        for (step, want) in t["f64"]["loss"].as_array().unwrap().iter().enumerate() {
+            learner.run_steps(1).unwrap();
+            let (got, want) = (f64::from(learner.latest_loss().unwrap()[0]), want.as_f64().unwrap());
+            // The promise is 1e-4; PyTorch's f32 is within 2e-7 of its f64.
+            assert!((got - want).abs() <= 1e-5 * want, "{model} {loss:?} step {step}: loss {got}, PyTorch {want}");
+        }
+        let after = f64::from(learner.validate().unwrap().val_loss[0]);
+        let want = t["f64"]["eval_loss_after"].as_f64().unwrap();
+        assert!((after - want).abs() <= 1e-5 * want, "{model} {loss:?}: evaluation loss {after}, PyTorch {want}");
+    }
+}

@@ -1,0 +1,215 @@
+//! Training as a whole: what is learnt, and that the same settings always give the same bits.
+
+use std::path::Path;
+
+use wmic::data::{Dataset, synth};
+use wmic::gpu::Gpu;
+use wmic::train::run::{Circumstances, EpochRow, Record};
+use wmic::train::weights::{Block, export, import, load_model};
+use wmic::train::{Config, End, Event, Loss, RunDir, Select, Split, Trained, Trainer};
+use wmic::{Error, Result};
+
+fn small(dir: &Path) -> Dataset {
+    synth(dir, 240, 5).unwrap();
+    Dataset::load(dir).unwrap()
+}
+
+fn config(model: &str, data: &Dataset, seeds: &[u64]) -> Config {
+    Config { seeds: seeds.to_vec(), epochs: 3, batch: 50, ..Config::of(model, &data.path).unwrap() }
+}
+
+fn run_dir(dir: &Path, config: &Config) -> RunDir {
+    let run = RunDir::create(dir, false).unwrap();
+    let nothing = Circumstances {
+        version: "test".into(),
+        adapter: "test".into(),
+        backend: "test".into(),
+        driver: "test".into(),
+        parameters: 0,
+        train_clips: 0,
+        val_clips: 0,
+        test_clips: 0,
+    };
+    run.write_record(&Record { config: config.clone(), run: nothing }).unwrap();
+    run
+}
+
+/// Trains to the end; returns the run directory's rows and best weights.
+fn train(gpu: &Gpu, config: &Config, data: &Dataset, dir: &Path) -> (Vec<EpochRow>, Vec<Block>) {
+    let run = run_dir(dir, config);
+    let mut rows = vec![];
+    let mut trainer = Trainer::new(gpu, config, data, &run).unwrap();
+    let end = trainer.train(&|| false, &mut |event| {
+        if let Event::Epoch { rows: new, .. } = event {
+            rows.extend(new.to_vec());
+        }
+    });
+    assert_eq!(end.unwrap(), End::Finished);
+    (rows, trainer.best_weights().unwrap())
+}
+
+#[test]
+fn a_replica_among_three_is_the_same_seed_alone() {
+    let dir = tempfile::tempdir().unwrap();
+    let gpu = Gpu::open(None).unwrap();
+    let data = small(&dir.path().join("data"));
+    for model in ["att", "fc", "fc-t"] {
+        for loss in [Loss::Bce, Loss::PartialBce] {
+            let of = |seeds: &[u64]| Config { loss, ..config(model, &data, seeds) };
+            let at = |name: &str| dir.path().join(format!("{model}-{loss:?}-{name}"));
+            let (rows, together) = train(&gpu, &of(&[3, 11, 1 << 40]), &data, &at("together"));
+            for (r, seed) in [3, 11, 1 << 40].into_iter().enumerate() {
+                let (alone_rows, alone) = train(&gpu, &of(&[seed]), &data, &at(&seed.to_string()));
+                assert_eq!(alone[0], together[r], "{model} {loss:?}: weights of seed {seed}");
+                let mine: Vec<_> = rows.iter().filter(|row| row.seed == seed).cloned().collect();
+                assert_eq!(alone_rows, mine, "{model} {loss:?}: losses of seed {seed}");
+            }
+            assert_ne!(together[0], together[1], "{model}: seeds differ");
+        }
+    }
+}
+
+#[test]
+fn two_runs_write_the_same_bytes() {
+    let dir = tempfile::tempdir().unwrap();
+    let gpu = Gpu::open(None).unwrap();
+    let data = small(&dir.path().join("data"));
+    let config = config("att", &data, &[0, 1]);
+    for name in ["a", "b"] {
+        train(&gpu, &config, &data, &dir.path().join(name));
+    }
+    for file in ["model.safetensors", "state.safetensors", "metrics.jsonl", "run.toml"] {
+        let read = |name: &str| std::fs::read(dir.path().join(name).join(file)).unwrap();
+        assert!(read("a") == read("b"), "{file} differs");
+    }
+}
+
+/// Stops after every few steps, in the middle of epochs, and starts again from what was saved.
+#[test]
+fn a_run_resumed_again_and_again_ends_in_the_same_bits() {
+    let dir = tempfile::tempdir().unwrap();
+    let gpu = Gpu::open(None).unwrap();
+    let data = small(&dir.path().join("data"));
+    let config = Config { patience: Some(2), ..config("att", &data, &[4, 5]) };
+    train(&gpu, &config, &data, &dir.path().join("whole"));
+    let run = run_dir(&dir.path().join("pieces"), &config);
+    let mut pieces = 0;
+    loop {
+        let asked = std::cell::Cell::new(0);
+        let stop = || asked.replace(asked.get() + 1) >= 1 + pieces % 2;
+        let mut trainer = Trainer::new(&gpu, &config, &data, &run).unwrap();
+        pieces += 1;
+        if trainer.train(&stop, &mut |_| {}).unwrap() == End::Finished {
+            break;
+        }
+        assert!(pieces < 100, "the run does not get on");
+    }
+    assert!(pieces > 3, "the run was interrupted: {pieces} pieces");
+    for file in ["model.safetensors", "state.safetensors", "metrics.jsonl"] {
+        let read = |name: &str| std::fs::read(dir.path().join(name).join(file)).unwrap();
+        assert!(read("whole") == read("pieces"), "{file} differs");
+    }
+}
+
+#[test]
+fn a_seed_that_has_stopped_early_keeps_its_weights_while_others_go_on() {
+    let dir = tempfile::tempdir().unwrap();
+    let gpu = Gpu::open(None).unwrap();
+    let data = small(&dir.path().join("data"));
+    let of = |seeds: &[u64]| Config {
+        epochs: 30,
+        patience: Some(1),
+        lr: 2e-2,
+        select: Select::ValF1,
+        ..config("fc-t", &data, seeds)
+    };
+    let seeds = [0, 1, 2];
+    let (rows, together) = train(&gpu, &of(&seeds), &data, &dir.path().join("together"));
+    let ends: Vec<usize> = seeds
+        .iter()
+        .enumerate()
+        .map(|(r, seed)| {
+            let (alone_rows, alone) = train(&gpu, &of(&[*seed]), &data, &dir.path().join(seed.to_string()));
+            assert_eq!(alone[0], together[r], "seed {seed}");
+            alone_rows.len()
+        })
+        .collect();
+    assert_eq!(rows.len() / seeds.len(), *ends.iter().max().unwrap(), "the run ends with its last seed");
+    assert!(ends.iter().max() != ends.iter().min() && *ends.iter().min().unwrap() < 30, "seeds stop apart: {ends:?}");
+}
+
+#[test]
+fn attention_learns_what_averaging_learns_less() {
+    let dir = tempfile::tempdir().unwrap();
+    let gpu = Gpu::open(None).unwrap();
+    synth(dir.path().join("data"), 1200, 0).unwrap();
+    let data = Dataset::load(dir.path().join("data")).unwrap();
+    let map = |model: &str| -> f64 {
+        let config = Config { epochs: 25, ..Config::of(model, &data.path).unwrap() };
+        train(&gpu, &config, &data, &dir.path().join(model));
+        let trained = Trained::load(&RunDir::open(&dir.path().join(model)).unwrap()).unwrap();
+        let evaluation = trained.evaluate(&gpu, &data, Split::Test).unwrap();
+        assert_eq!(evaluation.per_seed.len(), 1);
+        assert!(evaluation.mean.f1_pn.unwrap() > 0.6);
+        evaluation.mean.map.unwrap()
+    };
+    let (att, fc_t) = (map("att"), map("fc-t"));
+    assert!(att > 0.9, "att reaches a test map of {att}");
+    
+}
+
+#[test]
+fn exported_weights_start_a_run_and_another_models_are_refused() -> Result<()> {
+    let dir = tempfile::tempdir().unwrap();
+    let gpu = Gpu::open(None)?;
+    let data = small(&dir.path().join("data"));
+    let (_, blocks) = train(&gpu, &config("att", &data, &[7]), &data, &dir.path().join("run"));
+    let trained = Trained::load(&RunDir::open(&dir.path().join("run"))?)?;
+    let file = dir.path().join("seed7.safetensors");
+    export(&file, &trained.layout, &trained.blocks[0], &trained.about)?;
+    assert_eq!(import(&file, &trained.layout)?, blocks[0]);
+
+    let tuned = Config { init: Some(file.clone()), lr: 0.0, weight_decay: 0.0, ..config("att", &data, &[1, 2]) };
+    let (_, same) = train(&gpu, &tuned, &data, &dir.path().join("tuned"));
+    assert!(same.iter().all(|b| b.trained == blocks[0].trained), "with a rate of zero the weights stay those of --init");
+
+    let other = Config { init: Some(file), ..config("fc-t", &data, &[0]) };
+    let run = run_dir(&dir.path().join("other"), &other);
+    let error = Trainer::new(&gpu, &other, &data, &run).err().expect("weights of another model").to_string();
+    assert!(error.contains("weights of another model"), "{error}");
+    let layout = wmic::train::predictor::layout("fc", 10, 128, 20)?;
+    assert!(matches!(load_model(&dir.path().join("run/model.safetensors"), &layout), Err(Error::Checkpoint { .. })));
+    Ok(())
+}
+
+#[test]
+fn a_loss_that_leaves_the_numbers_stops_the_run_and_keeps_the_best_weights() {
+    let dir = tempfile::tempdir().unwrap();
+    let gpu = Gpu::open(None).unwrap();
+    let data = small(&dir.path().join("data"));
+    let config = Config { epochs: 50, lr: 1e5, ..config("fc", &data, &[0, 1]) };
+    let run = run_dir(&dir.path().join("run"), &config);
+    // Weights that overflow: 1e38 times anything above 3 is infinite.
+    let layout = wmic::train::predictor::layout("fc", 10, 128, 20).unwrap();
+    let (mut trained, stats) = layout.initial(0);
+    trained.iter_mut().for_each(|w| *w *= 1e30);
+    let file = dir.path().join("huge.safetensors");
+    let about = wmic::train::weights::About {
+        version: "test".into(),
+        model: "fc".into(),
+        classes: data.classes.clone(),
+        instances: 10,
+        width: 128,
+        input: "x / 255".into(),
+        seeds: vec![0],
+        best_epochs: vec![0],
+    };
+    export(&file, &layout, &Block { trained, stats }, &about).unwrap();
+    let config = Config { init: Some(file), ..config };
+    let mut trainer = Trainer::new(&gpu, &config, &data, &run).unwrap();
+    match trainer.train(&|| false, &mut |_| {}) {
+        Err(Error::Diverged { epoch: 0, step: 0, .. }) => {}
+        other => panic!("expected a divergence in the first step, got {other:?}"),
+    }
+    assert!(load_model(&run.model(), &layout).is_ok(), "weights were kept");
+}
