@@ -98,7 +98,7 @@ pub fn run() -> ExitCode {
         Ok(Verdict::Interrupted) => ExitCode::from(130),
         Err(error) if output::is_closed_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("wmic: {error:#}");
+            eprintln!("wmic: {error}");
             ExitCode::from(2)
         }
     }
