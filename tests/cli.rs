@@ -28,7 +28,7 @@ fn refused(args: &[&str], why: &str) {
 #[test]
 fn every_command_has_help_with_a_summary_for_every_option() {
     let top = stdout(&["--help"]);
-    assert!(top.contains("Exit status: 0 done, 1 a check failed, 2 an error."), "{top}");
+    assert!(top.contains("Exit status: 0 done, 1 a check failed, 2 an error"), "{top}");
     let commands: Vec<&str> = top
         .lines()
         .skip_while(|line| *line != "Commands:")
