@@ -10,7 +10,7 @@ use std::path::Path;
 pub fn write_atomic(path: impl AsRef<Path>, write: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> Result<()> {
     let path = path.as_ref();
     let replace = || -> io::Result<()> {
-        let mut file = temporary(0o666).tempfile_in(parent(path))?;
+        let mut file = temporary_file(path)?;
         let mut buffered = BufWriter::with_capacity(1 << 16, file.as_file_mut());
         write(&mut buffered)?;
         buffered.flush()?;
@@ -20,6 +20,20 @@ pub fn write_atomic(path: impl AsRef<Path>, write: impl FnOnce(&mut dyn Write) -
         sync_directory(parent(path))
     };
     replace().map_err(Error::io(path))
+}
+
+/// As [`write_atomic`], for writers that open the file themselves: `write` gets the temporary file's path, of the same extension.
+pub fn write_path_atomic(path: impl AsRef<Path>, write: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
+    let path = path.as_ref();
+    let part = temporary_file(path).map_err(Error::io(path))?.into_temp_path();
+    write(&part)?;
+    part.persist(path).map_err(|e| Error::io(path)(e.error))
+}
+
+/// Finds out before long work whether its result can be written to `path`.
+pub fn writable(path: impl AsRef<Path>) -> Result<()> {
+    let path = path.as_ref();
+    temporary_file(path).map(drop).map_err(Error::io(path))
 }
 
 /// Creates the directory `path` in one piece: `fill` writes into a temporary directory beside it, which is then renamed.
@@ -63,8 +77,15 @@ fn parent(path: &Path) -> &Path {
     path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
+/// A new file beside `path`, removed when dropped.
+fn temporary_file(path: &Path) -> io::Result<tempfile::NamedTempFile> {
+    let extension = path.extension().map(|e| format!(".{}", e.to_string_lossy())).unwrap_or_default();
+    // The error's own text would name the temporary file, which tells the user nothing.
+    temporary(0o666).suffix(&extension).tempfile_in(parent(path)).map_err(|e| e.kind().into())
+}
+
 /// Temporary files are private by default; ours become outputs, so they get the usual `mode` (less the umask).
-fn temporary(mode: u32) -> tempfile::Builder<'static, 'static> {
+fn temporary<'a>(mode: u32) -> tempfile::Builder<'a, 'a> {
     let mut builder = tempfile::Builder::new();
     builder.prefix(".wmic-");
     #[cfg(unix)]

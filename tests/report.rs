@@ -142,6 +142,17 @@ fn means_are_over_cases_both_have() {
 }
 
 #[test]
+fn adapters_may_use_different_kernels_for_a_case() {
+    let whole = kernel("linear", "x", 6.0, 0.5);
+    let part = |name: &str, time, share| KernelResult { kernel: name.into(), ..kernel("linear", "x", time, share) };
+    let halves = vec![part("linear_forward_a", 1.0, 0.8), part("linear_forward_b", 3.0, 0.4)];
+    let c = compare(&[report("A", vec![whole], vec![]), report("B", halves, vec![])]).unwrap();
+    assert_eq!((c.ops[0].cases, c.notes.len()), (1, 0));
+    assert_close(c.ops[0].speed[1], 1.5);
+    assert_close(c.ops[0].share_of_peak[1], 0.5);
+}
+
+#[test]
 fn csv_has_every_measurement() {
     let csv_text = compare(&two_reports()).unwrap().csv();
     let mut reader = csv::Reader::from_reader(csv_text.as_bytes());

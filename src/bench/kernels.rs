@@ -32,8 +32,8 @@ pub fn kernels(timer: &Timer, case: &Case, peak: Peak) -> Result<Vec<KernelResul
         let before = steps[..at].iter().filter(|d| d.entry == dispatch.entry).count();
         results.push(KernelResult {
             op: case.op.name().into(),
-            kernel: dispatch.entry.into(),
-            case: if before == 0 { case.name.clone() } else { format!("{} ({})", case.name, before + 1) },
+            kernel: if before == 0 { dispatch.entry.into() } else { format!("{} ({})", dispatch.entry, before + 1) },
+            case: case.name.clone(),
             time_us: seconds * 1e6,
             gflops,
             gbs,

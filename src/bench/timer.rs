@@ -27,6 +27,16 @@ impl<'a> Timer<'a> {
 
     /// Median seconds of one replay of all `recordings`.
     pub fn seconds(&self, recordings: &[&Recording]) -> Result<f64> {
+        Ok(self.samples(recordings)?[self.samples / 2])
+    }
+
+    /// Seconds of the fastest replay: what the adapter can do when nothing disturbs it.
+    pub fn fastest(&self, recordings: &[&Recording]) -> Result<f64> {
+        Ok(self.samples(recordings)?[0])
+    }
+
+    /// Sorted seconds per replay.
+    fn samples(&self, recordings: &[&Recording]) -> Result<Vec<f64>> {
         // The first replay pays for caches and clocks that the others find warm.
         self.gpu.time(recordings, 1)?;
         let mut times = 1;
@@ -44,6 +54,6 @@ impl<'a> Timer<'a> {
             samples.push(self.gpu.time(recordings, times)? / times as f64);
         }
         samples.sort_by(f64::total_cmp);
-        Ok(samples[self.samples / 2])
+        Ok(samples)
     }
 }

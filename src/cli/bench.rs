@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use wmic::bench::{Timer, kernels, peak, report};
 use wmic::check::Case;
+use wmic::files::writable;
 use wmic::ops::select;
 use wmic::report::Look;
 use wmic::report::bench::{BenchReport, KernelResult, Peak};
@@ -72,6 +73,9 @@ impl Args {
     fn measure(&self) -> anyhow::Result<()> {
         let cases: Vec<Case> =
             select(self.op.as_deref())?.iter().flat_map(|r| (r.cases)()).filter(|c| c.bench).collect();
+        if let Some(file) = &self.json {
+            writable(file)?;
+        }
         let gpu = self.device.open()?;
         let timer = if self.quick { Timer::quick(&gpu) } else { Timer::new(&gpu) };
         let progress = Progress::new(cases.len() + 1);
@@ -98,22 +102,11 @@ impl Args {
 fn header(report: &BenchReport) -> String {
     let Peak { f32_gflops, bandwidth_gbs } = report.peak;
     let (adapter, host) = (&report.adapter, &report.host);
-    format!(
-        "{}, {}, driver {}\n{}, {} cores, {}\nmeasured peak {}, {}\n\n{:<36}{:>9}{:>9}{:>8}{:>8}\n",
-        adapter.name,
-        adapter.backend,
-        adapter.driver,
-        host.cpu,
-        host.cores,
-        host.os,
-        si(f32_gflops * 1e9, "FLOP/s"),
-        si(bandwidth_gbs * 1e9, "B/s"),
-        "",
-        "time",
-        "GFLOP/s",
-        "GB/s",
-        "peak",
-    )
+    let named = format!("{}, {}\ndriver {}\n", adapter.name, adapter.backend, adapter.driver);
+    let around = format!("{}, {} cores, {}\n", host.cpu, host.cores, host.os);
+    let best = format!("measured peak {}, {}\n", si(f32_gflops * 1e9, "FLOP/s"), si(bandwidth_gbs * 1e9, "B/s"));
+    let columns = format!("{:<36}{:>9}{:>9}{:>8}{:>8}\n", "", "time", "GFLOP/s", "GB/s", "peak");
+    format!("{named}{around}{best}\n{columns}")
 }
 
 fn line(k: &KernelResult) -> String {

@@ -5,7 +5,9 @@ use clap_complete::Shell;
 
 use super::{Cli, Verdict, output};
 
-/// Print a completion script, e.g. `wmic completions bash > ~/.local/share/bash-completion/completions/wmic`
+/// Print a completion script for a shell
+///
+/// For example `wmic completions bash > ~/.local/share/bash-completion/completions/wmic`.
 #[derive(clap::Args)]
 pub struct Args {
     /// The shell it is for

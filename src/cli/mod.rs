@@ -25,7 +25,7 @@ use wmic::gpu::Gpu;
 #[command(name = "wmic", version, after_help = AFTER_HELP)]
 struct Cli {
     /// Log to stderr what is done (-vv: in detail); WMIC_LOG=wmic=debug,wgpu=info says it exactly
-    #[arg(short, long, global = true, action = ArgAction::Count)]
+    #[arg(short, long, global = true, display_order = 900, action = ArgAction::Count)]
     verbose: u8,
 
     #[command(subcommand)]
@@ -98,7 +98,7 @@ pub fn run() -> ExitCode {
         Ok(Verdict::Interrupted) => ExitCode::from(130),
         Err(error) if output::is_closed_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("wmic: {error:#}");
+            eprintln!("wmic: {error}");
             ExitCode::from(2)
         }
     }

@@ -7,6 +7,7 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
+use crate::files::write_atomic;
 use crate::{Error, Result};
 
 /// A benchmark file larger than this is not one.
@@ -55,9 +56,9 @@ pub struct Peak {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct KernelResult {
     pub op: String,
-    /// WGSL entry point.
+    /// WGSL entry point; with a running number where a case calls it several times.
     pub kernel: String,
-    /// Shapes and options, unique for the kernel.
+    /// Shapes and options, the same on every adapter.
     pub case: String,
     /// Median time of one dispatch, in microseconds.
     pub time_us: f64,
@@ -122,7 +123,7 @@ impl BenchReport {
     pub fn save(&self, path: &Path) -> Result<()> {
         let mut text = serde_json::to_string_pretty(self).expect("a report is plain data");
         text.push('\n');
-        super::write_whole(path, |part| std::fs::write(part, &text).map_err(Error::io(path)))
+        write_atomic(path, |out| out.write_all(text.as_bytes()))
     }
 
     /// Checks what the types do not: texts can be printed, measurements are positive, no result is listed twice.

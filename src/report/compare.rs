@@ -1,11 +1,12 @@
 //! Benchmarks of several adapters side by side.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
-use super::bench::{BenchReport, KernelResult, PeerResult, StepResult};
+use super::bench::{BenchReport, PeerResult, StepResult};
 use super::numbers::{count, duration, percent, si, times};
 use super::table::{Align, Look, Table};
+use crate::files::write_atomic;
 use crate::{Error, Result};
 
 /// Benchmarks aligned by what they measured. Every `Vec<Option<_>>` has one entry per adapter, `None` where its file
@@ -40,7 +41,7 @@ impl StepRow {
     }
 }
 
-/// Geometric means over the kernel cases of an op that all adapters with this op have measured.
+/// Geometric means over the cases of an op that all adapters with this op have measured.
 #[derive(Clone, Debug)]
 pub struct OpRow {
     pub op: String,
@@ -128,24 +129,41 @@ fn step_rows(reports: &[BenchReport]) -> Vec<StepRow> {
 }
 
 /// The row of `op`, and how many of its cases were left out because an adapter with this op lacks them.
+/// Adapters may use different kernels for a case, so the time of a case is that of all its kernels together.
 fn op_row(reports: &[BenchReport], op: &str) -> (OpRow, usize) {
-    let of_op: Vec<Vec<&KernelResult>> =
-        reports.iter().map(|r| r.kernels.iter().filter(|k| k.op == op).collect()).collect();
-    let keys: BTreeSet<_> = of_op.iter().flatten().map(|k| k.key()).collect();
-    let having: Vec<BTreeSet<_>> =
-        of_op.iter().filter(|ks| !ks.is_empty()).map(|ks| ks.iter().map(|k| k.key()).collect()).collect();
-    let common: BTreeSet<_> = keys.iter().filter(|key| having.iter().all(|h| h.contains(*key))).collect();
-    let mean = |kernels: &[&KernelResult], value: fn(&KernelResult) -> f64| {
-        geometric_mean(kernels.iter().filter(|k| common.contains(&k.key())).map(|k| value(k)))
+    let of_op: Vec<BTreeMap<&str, CaseTime>> = reports.iter().map(|r| case_times(r, op)).collect();
+    let keys: BTreeSet<&str> = of_op.iter().flat_map(|cases| cases.keys().copied()).collect();
+    let in_all = |key: &&str| of_op.iter().filter(|cases| !cases.is_empty()).all(|cases| cases.contains_key(*key));
+    let common: Vec<&str> = keys.iter().copied().filter(in_all).collect();
+    let mean = |cases: &BTreeMap<&str, CaseTime>, value: fn(&CaseTime) -> f64| {
+        geometric_mean(common.iter().filter_map(|key| cases.get(key)).map(value))
     };
-    let times: Vec<Option<f64>> = of_op.iter().map(|ks| mean(ks, |k| k.time_us)).collect();
+    let times: Vec<Option<f64>> = of_op.iter().map(|cases| mean(cases, |c| c.time_us)).collect();
     let row = OpRow {
         op: op.into(),
         cases: common.len(),
-        share_of_peak: of_op.iter().map(|ks| mean(ks, |k| k.share_of_peak)).collect(),
+        share_of_peak: of_op.iter().map(|cases| mean(cases, |c| c.at_peak_us / c.time_us)).collect(),
         speed: speeds(&times),
     };
     (row, keys.len() - common.len())
+}
+
+/// All kernels of a case together.
+#[derive(Default)]
+struct CaseTime {
+    time_us: f64,
+    /// The time it would take at the measured peak.
+    at_peak_us: f64,
+}
+
+fn case_times<'a>(report: &'a BenchReport, op: &str) -> BTreeMap<&'a str, CaseTime> {
+    let mut cases: BTreeMap<&str, CaseTime> = BTreeMap::new();
+    for k in report.kernels.iter().filter(|k| k.op == op) {
+        let case = cases.entry(&k.case).or_default();
+        case.time_us += k.time_us;
+        case.at_peak_us += k.time_us * k.share_of_peak;
+    }
+    cases
 }
 
 /// `None` for no values; 0 if any is 0.
@@ -161,11 +179,10 @@ impl Comparison {
         for (i, (r, label)) in self.reports.iter().zip(&self.adapters).enumerate() {
             let flops = si(r.peak.f32_gflops * 1e9, "FLOP/s");
             let bandwidth = si(r.peak.bandwidth_gbs * 1e9, "B/s");
-            out += &format!("{}  {label}, driver {}\n", i + 1, r.adapter.driver);
-            out += &format!(
-                "   measured peak {flops}, {bandwidth}; {}, {} cores, {}\n",
-                r.host.cpu, r.host.cores, r.host.os
-            );
+            let (driver, host) = (&r.adapter.driver, &r.host);
+            out += &format!("{}  {label}\n   driver {driver}\n", i + 1);
+            out += &format!("   {}, {} cores, {}\n", host.cpu, host.cores, host.os);
+            out += &format!("   measured peak {flops}, {bandwidth}\n");
         }
         let ops = "Share of measured peak (geometric mean over cases), and speed relative to 1";
         for (title, table) in [("Training step", self.step_table()), (ops, self.op_table())] {
@@ -260,7 +277,7 @@ impl Comparison {
 
     /// Writes [`Self::csv`] into `path`, whole or not at all.
     pub fn save_csv(&self, path: &Path) -> Result<()> {
-        super::write_whole(path, |part| std::fs::write(part, self.csv()).map_err(Error::io(path)))
+        write_atomic(path, |out| out.write_all(self.csv().as_bytes()))
     }
 
     /// Draws the comparison into `path`, PNG or SVG by its extension.

@@ -9,6 +9,7 @@ use plotters::prelude::*;
 use plotters::style::register_font;
 
 use super::hidpi::HiDpi;
+use crate::files::write_path_atomic;
 use crate::{Error, Result};
 
 /// The family of all text: the bundled font in PNG, the viewer's own in SVG.
@@ -44,8 +45,8 @@ pub type Drawn<DB> = std::result::Result<(), DrawingAreaErrorKind<<DB as Drawing
 pub fn save(figure: &impl Figure, path: &Path) -> Result<()> {
     register();
     match path.extension().and_then(|e| e.to_str()) {
-        Some("png") => super::write_whole(path, |part| paint(figure, HiDpi::new(part, figure.size()), path)),
-        Some("svg") => super::write_whole(path, |part| paint(figure, SVGBackend::new(part, figure.size()), path)),
+        Some("png") => write_path_atomic(path, |part| paint(figure, HiDpi::new(part, figure.size()), path)),
+        Some("svg") => write_path_atomic(path, |part| paint(figure, SVGBackend::new(part, figure.size()), path)),
         _ => Err(Error::Usage(format!("{}: a plot is written as .png or .svg", path.display()))),
     }
 }

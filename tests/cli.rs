@@ -1,0 +1,187 @@
+//! The command as users meet it: screens, exit codes, files.
+
+use std::path::Path;
+
+use assert_cmd::Command;
+use predicates::prelude::*;
+use predicates::str::contains;
+use serde_json::Value;
+
+fn wmic(args: &[&str]) -> Command {
+    let mut command = Command::cargo_bin("wmic").unwrap();
+    command.args(args);
+    command
+}
+
+/// Runs it, expects success and returns stdout.
+fn stdout(args: &[&str]) -> String {
+    let done = wmic(args).assert().success();
+    String::from_utf8(done.get_output().stdout.clone()).unwrap()
+}
+
+/// One line on stderr, exit code 2, nothing on stdout.
+fn refused(args: &[&str], why: &str) {
+    let one_line = predicate::function(|text: &str| text.lines().count() == 1);
+    wmic(args).assert().code(2).stdout("").stderr(contains("wmic: ").and(contains(why)).and(one_line));
+}
+
+#[test]
+fn every_command_has_help_with_a_summary_for_every_option() {
+    let top = stdout(&["--help"]);
+    assert!(top.contains("Exit status: 0 done, 1 a check failed, 2 an error"), "{top}");
+    let commands: Vec<&str> = top
+        .lines()
+        .skip_while(|line| *line != "Commands:")
+        .skip(1)
+        .take_while(|line| !line.is_empty())
+        .filter_map(|line| line.strip_prefix("  ").filter(|l| !l.starts_with(' '))?.split_whitespace().next())
+        .collect();
+    for name in ["devices", "check", "bench", "completions"] {
+        assert!(commands.contains(&name), "{name} is not among {commands:?}");
+    }
+    for name in commands.into_iter().filter(|name| *name != "help") {
+        let short = stdout(&[name, "-h"]);
+        assert!(short.lines().next().is_some_and(|summary| summary.len() > 10), "{short}");
+    }
+}
+
+#[test]
+fn nonsense_is_refused_with_code_2() {
+    wmic(&["dance"]).assert().code(2).stderr(contains("unrecognized subcommand 'dance'"));
+    wmic(&["check", "--speed"]).assert().code(2);
+    wmic(&["bench", "--csv", "a.csv"]).assert().code(2).stderr(contains("--compare"));
+    wmic(&[]).assert().code(2);
+    refused(&["check", "--op", "lineer"], "unknown op lineer (known are: ");
+    refused(&["bench", "--op", "lineer"], "unknown op lineer (known are: ");
+    refused(&["check", "--device", "Voodoo 2"], "no adapter matches --device Voodoo 2; there are: 0 ");
+    refused(&["check", "--device", "99"], "no adapter matches --device 99");
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn no_adapter_says_what_to_install() {
+    let mut command = wmic(&["devices"]);
+    command.env("VK_ICD_FILENAMES", "/nonexistent").env("VK_DRIVER_FILES", "/nonexistent");
+    command.assert().code(2).stdout("").stderr(contains("apt install libvulkan1 mesa-vulkan-drivers"));
+}
+
+#[test]
+fn devices_lists_what_there_is_and_what_is_used() {
+    let listing: Value = serde_json::from_str(&stdout(&["devices", "--json"])).unwrap();
+    let adapters = listing["adapters"].as_array().unwrap();
+    let used = &adapters[listing["used"].as_u64().unwrap() as usize];
+    assert!(used["max_binding"].as_u64().unwrap() >= 128 << 20, "{used}");
+    assert!(used["features"]["timestamps"].is_boolean(), "{used}");
+    let text = stdout(&["devices"]);
+    for adapter in adapters {
+        assert!(text.contains(adapter["name"].as_str().unwrap()), "{text}");
+    }
+    assert!(text.contains(&format!("Used: {}, {}", listing["used"], listing["why"].as_str().unwrap())), "{text}");
+}
+
+#[test]
+fn drivers_do_not_complain_about_a_missing_runtime_dir() {
+    let mut command = wmic(&["devices"]);
+    command.env_remove("XDG_RUNTIME_DIR").assert().success().stderr(contains("XDG_RUNTIME_DIR").not());
+}
+
+#[test]
+fn check_passes_and_says_so() {
+    let text = stdout(&["check", "--op", "linear"]);
+    let rows = text.lines().filter(|line| line.starts_with("linear ") && line.ends_with("  ok")).count();
+    assert!(rows >= 10 && text.starts_with("op ") && text.contains(&format!("All {rows} checks passed on ")), "{text}");
+
+    let summary: Value = serde_json::from_str(&stdout(&["check", "--op", "linear", "--json"])).unwrap();
+    let checks = summary["checks"].as_array().unwrap();
+    assert_eq!((summary["passed"].as_u64(), summary["failed"].as_u64()), (Some(rows as u64), Some(0)));
+    assert_eq!(checks.len(), rows);
+    for check in checks {
+        let below_tolerance = |key: &str| check[key].as_f64().is_some_and(|share| (0.0..=1.0).contains(&share));
+        assert!(below_tolerance("forward") && below_tolerance("gradient") && check["passed"] == true, "{check}");
+    }
+}
+
+/// A copy of the shaders in which `from` in `file` reads `to`, for WMIC_SHADERS.
+fn altered_shaders(file: &str, from: &str, to: &str) -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    for entry in std::fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("shaders")).unwrap() {
+        let path = entry.unwrap().path();
+        let name = path.file_name().unwrap();
+        if path.is_file() {
+            let mut text = std::fs::read_to_string(&path).unwrap();
+            if name == file {
+                assert!(text.contains(from), "{file} has no {from:?}");
+                text = text.replace(from, to);
+            }
+            std::fs::write(folder.path().join(name), text).unwrap();
+        }
+    }
+    folder
+}
+
+#[test]
+fn check_fails_with_code_1_on_a_wrong_or_broken_kernel() {
+    let wrong = altered_shaders("linear.wgsl", "var v = acc[i][j];", "var v = acc[i][j] + 1.0;");
+    let mut command = wmic(&["check", "--op", "linear"]);
+    let said = contains("FAILED\n  output 0[0] is ").and(contains("checks FAILED on "));
+    command.env("WMIC_SHADERS", wrong.path()).assert().code(1).stdout(said);
+
+    let broken = altered_shaders("linear.wgsl", "var v = acc[i][j];", "var v = nothing;");
+    let mut command = wmic(&["check", "--op", "linear"]);
+    command.env("WMIC_SHADERS", broken.path()).assert().code(1).stdout(contains("shader linear.wgsl: "));
+}
+
+#[test]
+fn a_reader_that_leaves_early_is_no_error() {
+    use std::process::{Command, Stdio};
+    let mut check = Command::new(assert_cmd::cargo::cargo_bin("wmic"));
+    let mut child =
+        check.args(["check", "--op", "linear"]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    drop(child.stdout.take());
+    let done = child.wait_with_output().unwrap();
+    assert_eq!((done.status.code(), String::from_utf8_lossy(&done.stderr).as_ref()), (Some(0), ""));
+}
+
+#[test]
+fn bench_writes_a_file_that_compares_with_itself() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    let (json, csv, png) = (at("a.json"), at("a.csv"), at("a.png"));
+    let text = stdout(&["bench", "--quick", "--op", "linear", "--json", &json]);
+    assert!(text.contains("measured peak ") && text.contains("linear: att layer\n"), "{text}");
+
+    let report: Value = serde_json::from_str(&std::fs::read_to_string(&json).unwrap()).unwrap();
+    let kernels = report["kernels"].as_array().unwrap();
+    let forward = |k: &&Value| k["kernel"].as_str().unwrap().starts_with("linear_forward");
+    assert_eq!(kernels.iter().filter(forward).count(), 3, "one for each bench case");
+    assert!(kernels.iter().filter(forward).all(|k| k["gflops"].as_f64().unwrap() > 0.0));
+    assert!(report["peak"]["f32_gflops"].as_f64().unwrap() > 0.0);
+    let date = report["date"].as_str().unwrap();
+    assert!(date.len() == 20 && date.starts_with("20") && date.ends_with('Z'), "{date}");
+
+    let same = stdout(&["bench", "--compare", &json, &json, "--csv", &csv, "--plot", &png]);
+    let row = same.lines().find(|line| line.starts_with("linear ")).unwrap();
+    assert!(row.ends_with(" 1.00×"), "{same}");
+    assert_eq!(std::fs::read_to_string(&csv).unwrap().lines().count(), 1 + 2 * kernels.len());
+    assert!(std::fs::read(&png).unwrap().starts_with(b"\x89PNG"));
+}
+
+#[test]
+fn bench_refuses_garbage() {
+    let folder = tempfile::tempdir().unwrap();
+    let garbage = folder.path().join("garbage.json");
+    std::fs::write(&garbage, "not\x1b[2J json").unwrap();
+    let garbage = garbage.to_str().unwrap();
+    refused(&["bench", "--compare", garbage], "garbage.json:1: not a benchmark file of wmic");
+    refused(&["bench", "--compare", "no-such.json"], "no-such.json: ");
+    refused(&["bench", "--op", "linear", "--quick", "--json", "no/such/folder.json"], "no/such/folder.json: ");
+}
+
+#[test]
+fn completions_are_scripts_for_the_shell() {
+    for shell in ["bash", "zsh", "fish", "powershell", "elvish"] {
+        let script = stdout(&["completions", shell]);
+        assert!(script.contains("wmic") && script.contains("devices") && script.contains("op"), "{shell}");
+    }
+    wmic(&["completions", "cmd"]).assert().code(2);
+}
