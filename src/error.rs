@@ -43,7 +43,9 @@ pub enum Error {
     Usage(String),
 
     /// Training left the numbers: the loss is no longer finite.
-    #[error("the loss of seed {seed} is no longer a number in epoch {epoch}, step {step}; try a lower --lr (the best weights so far are kept)")]
+    #[error(
+        "the loss of seed {seed} is no longer a number in epoch {epoch}, step {step}; try a lower --lr (the best weights so far are kept)"
+    )]
     Diverged { seed: u64, epoch: usize, step: usize },
 
     /// The operating system refused to read or write a file.

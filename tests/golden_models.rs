@@ -127,7 +127,7 @@ fn models_answer_as_pytorch_does() {
         let config = config(model, 4);
         let block = weights(&layout(model, INSTANCES, WIDTH, CLASSES).unwrap());
         let corpus = Corpus::of_dataset(&gpu, &data).unwrap();
-        let answer = predict(&gpu, &config, &[block], &corpus, &[data.train.clone()]).unwrap();
+        let answer = predict(&gpu, &config, &[block], &corpus, std::slice::from_ref(&data.train)).unwrap();
         assert_close(&format!("{model} p"), answer.probabilities[0].data(), &floats(&file, "p"), 2e-6);
         if let Some(attention) = answer.attention {
             assert_close("attention", attention[0].data(), &floats(&file, "attention"), 2e-6);

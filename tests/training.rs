@@ -169,7 +169,10 @@ fn exported_weights_start_a_run_and_another_models_are_refused() -> Result<()> {
 
     let tuned = Config { init: Some(file.clone()), lr: 0.0, weight_decay: 0.0, ..config("att", &data, &[1, 2]) };
     let (_, same) = train(&gpu, &tuned, &data, &dir.path().join("tuned"));
-    assert!(same.iter().all(|b| b.trained == blocks[0].trained), "with a rate of zero the weights stay those of --init");
+    assert!(
+        same.iter().all(|b| b.trained == blocks[0].trained),
+        "with a rate of zero the weights stay those of --init"
+    );
 
     let other = Config { init: Some(file), ..config("fc-t", &data, &[0]) };
     let run = run_dir(&dir.path().join("other"), &other);

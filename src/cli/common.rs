@@ -5,8 +5,8 @@ use std::path::Path;
 use serde::Serialize;
 
 use super::output::{print, print_json};
-use wmic::data::Dataset;
 use wmic::Result;
+use wmic::data::Dataset;
 use wmic::files::write_atomic;
 use wmic::report::Look;
 use wmic::report::evaluation::{class_table, summary};

@@ -7,8 +7,8 @@ use serde::Serialize;
 
 use super::output::{print, print_json};
 use super::{Device, Verdict};
-use wmic::data::{Dataset, Features, load_features};
 use wmic::Error;
+use wmic::data::{Dataset, Features, load_features};
 use wmic::gpu::Gpu;
 use wmic::report::Look;
 use wmic::report::table::{Align, Table, bar, printable};
@@ -135,7 +135,8 @@ fn weights(p: &Predictions, clip: usize, class: usize, length: usize) -> Vec<f32
 
 fn csv(answer: &Answer) -> anyhow::Result<()> {
     let mut out = csv::Writer::from_writer(std::io::stdout().lock());
-    let longest = answer.clips.iter().filter_map(|c| c.attention.as_ref()?.values().map(Vec::len).max()).max().unwrap_or(0);
+    let longest =
+        answer.clips.iter().filter_map(|c| c.attention.as_ref()?.values().map(Vec::len).max()).max().unwrap_or(0);
     let mut header = vec!["key".to_owned(), "instrument".into(), "mean".into(), "std".into()];
     header.extend((0..longest).map(|t| format!("attention_{t}")));
     out.write_record(&header)?;

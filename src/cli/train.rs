@@ -11,13 +11,13 @@ use indicatif::{ProgressBar, ProgressStyle};
 use super::common::{load_dataset, print_evaluation, write_json};
 use super::output::print;
 use super::{Device, Verdict};
-use wmic::{Error, Result};
 use wmic::gpu::Gpu;
 use wmic::nn;
 use wmic::report::numbers;
 use wmic::train::run::{Circumstances, EpochRow, Record, one_line};
 use wmic::train::trainer::splits;
 use wmic::train::{Config, End, Event, Loss, RunDir, Select, Split, Trained, Trainer};
+use wmic::{Error, Result};
 
 /// Train a recogniser, several seeds side by side, and evaluate it on the test split
 #[derive(clap::Args)]
@@ -282,7 +282,7 @@ impl Display {
                         bar.set_position((self.epoch * self.steps) as u64);
                         bar.set_message(text);
                     }
-                    None if self.epoch % self.every == 0 || self.epoch == self.epochs => eprintln!("{text}"),
+                    None if self.epoch.is_multiple_of(self.every) || self.epoch == self.epochs => eprintln!("{text}"),
                     None => {}
                 }
             }
@@ -302,5 +302,8 @@ fn epoch_line(rows: &[EpochRow], epoch: usize, epochs: usize, clips_per_s: f64) 
     let train = over(&|r| f64::from(r.train_loss));
     let val = over(&|r| f64::from(r.val_loss));
     let f1 = over(&|r| r.val_f1_pn.unwrap_or(0.0));
-    format!("epoch {epoch}/{epochs}  loss {train:.3} val {val:.3} f1 {f1:.3}  {} clips/s", numbers::si(clips_per_s, "").trim())
+    format!(
+        "epoch {epoch}/{epochs}  loss {train:.3} val {val:.3} f1 {f1:.3}  {} clips/s",
+        numbers::si(clips_per_s, "").trim()
+    )
 }

@@ -1,13 +1,11 @@
 //! Benchmark files: what `wmic bench --json` writes and `--compare` reads.
 
 use std::collections::HashSet;
-use std::fs::File;
-use std::io::Read;
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use crate::files::write_atomic;
+use crate::files::{read_limited, write_atomic};
 use crate::{Error, Result};
 
 /// A benchmark file larger than this is not one.
@@ -89,6 +87,38 @@ pub struct PeerResult {
     pub ms_per_step: f64,
 }
 
+/// One object as `benches/peers/torch_att.py --bench` prints it; what it says beyond this is ignored.
+#[derive(Clone, Debug, Deserialize)]
+pub struct PeerStep {
+    peer: String,
+    model: String,
+    batch: usize,
+    ms_per_step: f64,
+}
+
+impl PeerStep {
+    /// # Errors
+    /// `Data` for a file that is no such object.
+    pub fn load(path: &Path) -> Result<PeerStep> {
+        let bytes = read_limited(path, MAX_BYTES)?;
+        let peer: PeerStep = serde_json::from_slice(&bytes)
+            .map_err(|e| Error::data(path, format!("is no result of benches/peers/torch_att.py --bench: {e}")))?;
+        match peer.ms_per_step.is_finite() && peer.ms_per_step > 0.0 {
+            true => Ok(peer),
+            false => Err(Error::data(path, format!("ms_per_step must be above 0, got {}", peer.ms_per_step))),
+        }
+    }
+
+    /// Whether it did the same step.
+    pub fn is_of(&self, step: &StepResult) -> bool {
+        self.model == step.model && self.batch == step.batch
+    }
+
+    pub fn result(&self) -> PeerResult {
+        PeerResult { name: self.peer.clone(), ms_per_step: self.ms_per_step }
+    }
+}
+
 impl KernelResult {
     /// What makes results of different adapters comparable.
     pub fn key(&self) -> (&str, &str, &str) {
@@ -106,13 +136,8 @@ impl StepResult {
 impl BenchReport {
     /// Reads and validates a benchmark file.
     pub fn load(path: &Path) -> Result<Self> {
-        let mut text = String::new();
-        let file = File::open(path).map_err(Error::io(path))?;
-        file.take(MAX_BYTES + 1).read_to_string(&mut text).map_err(Error::io(path))?;
-        if text.len() as u64 > MAX_BYTES {
-            return Err(Error::data(path, "larger than 16 MiB, so not a benchmark file of wmic"));
-        }
-        let report: BenchReport = serde_json::from_str(&text).map_err(|e| {
+        let bytes = read_limited(path, MAX_BYTES)?;
+        let report: BenchReport = serde_json::from_slice(&bytes).map_err(|e| {
             Error::data_at(path, e.line() as u64, format!("not a benchmark file of wmic: {}", one_line(&e.to_string())))
         })?;
         report.validate().map_err(|reason| Error::data(path, one_line(&reason)))?;

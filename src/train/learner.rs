@@ -64,6 +64,9 @@ pub struct State {
     pub step: u32,
 }
 
+/// Parameters by name.
+pub type NamedArrays = Vec<(String, Array<f32>)>;
+
 /// A replica's training clips and validation clips.
 pub type Split = (Vec<u32>, Vec<u32>);
 
@@ -369,7 +372,7 @@ impl<'g> Learner<'g> {
     }
 
     /// Each replica's gradients of the latest training step, by name.
-    pub fn latest_gradients(&self) -> Result<Vec<Vec<(String, Array<f32>)>>> {
+    pub fn latest_gradients(&self) -> Result<Vec<NamedArrays>> {
         let grads = self.gpu.read::<f32>(&self.arenas.grads)?;
         let no_stats = vec![0.0; self.layout.stats];
         Ok(grads.chunks(self.layout.trained).map(|block| self.layout.unpack(block, &no_stats)).collect())
