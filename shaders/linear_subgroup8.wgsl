@@ -1,5 +1,5 @@
 // Fully connected layer for adapters with subgroups of 8 invocations, such as software Vulkan on AVX2: a subgroup keeps 32 x 32
-// results. There a storage load costs as much as a dozen multiply-adds, whatever its pattern, and a broadcast next to nothing:
+// results. There a storage load costs as much as some 25 multiply-adds, whatever its pattern, and a broadcast next to nothing:
 // a tile loads each element once, four steps of the depth at a time, and shares it by broadcasts. No barriers, no workgroup
 // memory. Shapes as in linear.wgsl; N and K are multiples of 4.
 #import grid

@@ -12,7 +12,7 @@ pub(super) enum MatrixProduct {
 
 pub(super) fn matrix_product(target: Target, n: usize, k: usize) -> MatrixProduct {
     match target {
-        Target { kind: AdapterKind::Software, subgroup: Some(8) } if n % 4 == 0 && k % 4 == 0 => {
+        Target { kind: AdapterKind::Software, subgroup: Some(8) } if n.is_multiple_of(4) && k.is_multiple_of(4) => {
             MatrixProduct::Subgroup8
         }
         _ => MatrixProduct::Tile,
