@@ -1,6 +1,7 @@
-// Fully connected layer for adapters with subgroups of 8 invocations, such as software Vulkan on AVX2: 16 x 32 results per
-// subgroup stay in registers, and an element of A reaches all 8 invocations by a broadcast instead of a load. No barriers, no
-// workgroup memory. Shapes as in linear.wgsl; N and K are multiples of 4.
+// Fully connected layer for adapters with subgroups of 8 invocations, such as software Vulkan on AVX2: a subgroup keeps 32 x 32
+// results. There a storage load costs as much as some 25 multiply-adds, whatever its pattern, and a broadcast next to nothing:
+// a tile loads each element once, four steps of the depth at a time, and shares it by broadcasts. No barriers, no workgroup
+// memory. Shapes as in linear.wgsl; N and K are multiples of 4.
 #import grid
 
 struct Params {
@@ -23,166 +24,179 @@ struct Params {
 @group(0) @binding(6) var<storage, read_write> dx: array<vec4<f32>>; // (R, M, K)
 @group(0) @binding(7) var<storage, read_write> dw: array<vec4<f32>>; // (N, K) every w_stride
 
-const ROWS = 16u;
-const COLS = 32u; // 4 per invocation
+const TILE = 32u;
 
-// Rank-one update: row i gets (element i of the column `lo`, `hi`) times `bv`. Invocation i of the subgroup holds element i.
-// Constant indices only: an array indexed by a loop variable would live in memory instead of registers.
-fn update(t: ptr<function, array<vec4<f32>, 16>>, lo: f32, hi: f32, bv: vec4<f32>) {
-    (*t)[0] += subgroupBroadcast(lo, 0u) * bv;
-    (*t)[1] += subgroupBroadcast(lo, 1u) * bv;
-    (*t)[2] += subgroupBroadcast(lo, 2u) * bv;
-    (*t)[3] += subgroupBroadcast(lo, 3u) * bv;
-    (*t)[4] += subgroupBroadcast(lo, 4u) * bv;
-    (*t)[5] += subgroupBroadcast(lo, 5u) * bv;
-    (*t)[6] += subgroupBroadcast(lo, 6u) * bv;
-    (*t)[7] += subgroupBroadcast(lo, 7u) * bv;
-    (*t)[8] += subgroupBroadcast(hi, 0u) * bv;
-    (*t)[9] += subgroupBroadcast(hi, 1u) * bv;
-    (*t)[10] += subgroupBroadcast(hi, 2u) * bv;
-    (*t)[11] += subgroupBroadcast(hi, 3u) * bv;
-    (*t)[12] += subgroupBroadcast(hi, 4u) * bv;
-    (*t)[13] += subgroupBroadcast(hi, 5u) * bv;
-    (*t)[14] += subgroupBroadcast(hi, 6u) * bv;
-    (*t)[15] += subgroupBroadcast(hi, 7u) * bv;
+// Eight rows of a tile. An invocation holds 4 neighbouring columns of each.
+alias Rows = array<vec4<f32>, 8>;
+
+// t += a b for four steps of the depth. a: invocation i holds the elements of row i. b: its columns are the steps, for this
+// invocation's columns of the tile. A row takes all four steps at once: when registers run out, it moves once and not four times.
+// Constant indices only: an array indexed by a loop variable would live in memory.
+fn update(t: ptr<function, Rows>, a: vec4<f32>, b: mat4x4<f32>) {
+    (*t)[0] = multiply_add((*t)[0], subgroupBroadcast(a, 0u), b);
+    (*t)[1] = multiply_add((*t)[1], subgroupBroadcast(a, 1u), b);
+    (*t)[2] = multiply_add((*t)[2], subgroupBroadcast(a, 2u), b);
+    (*t)[3] = multiply_add((*t)[3], subgroupBroadcast(a, 3u), b);
+    (*t)[4] = multiply_add((*t)[4], subgroupBroadcast(a, 4u), b);
+    (*t)[5] = multiply_add((*t)[5], subgroupBroadcast(a, 5u), b);
+    (*t)[6] = multiply_add((*t)[6], subgroupBroadcast(a, 6u), b);
+    (*t)[7] = multiply_add((*t)[7], subgroupBroadcast(a, 7u), b);
 }
 
-fn store_y(replica: u32, row0: u32, col: u32, bias: vec4<f32>, i: u32, v: vec4<f32>) {
-    if row0 + i < p.m { y[((replica * p.m + row0 + i) * p.n + col) / 4u] = v + bias; }
+fn multiply_add(t: vec4<f32>, a: vec4<f32>, b: mat4x4<f32>) -> vec4<f32> {
+    return t + a.x * b[0] + a.y * b[1] + a.z * b[2] + a.w * b[3];
 }
 
-fn store_dx(replica: u32, row0: u32, col: u32, i: u32, v: vec4<f32>) {
-    if row0 + i >= p.m { return; }
-    let at = ((replica * p.m + row0 + i) * p.k + col) / 4u;
-    if p.accumulate == 1u { dx[at] += v; } else { dx[at] = v; }
+fn put_y(at: u32, row: u32, v: vec4<f32>) {
+    if row < p.m { y[at + row * (p.n / 4u)] = v; }
 }
 
-fn store_dw(replica: u32, row0: u32, col: u32, i: u32, v: vec4<f32>) {
-    if row0 + i >= p.n { return; }
-    let at = (replica * p.w_stride + (row0 + i) * p.k + col) / 4u;
-    if p.accumulate == 1u { dw[at] += v; } else { dw[at] = v; }
+fn put_dx(at: u32, row: u32, v: vec4<f32>) {
+    if row >= p.m { return; }
+    let i = at + row * (p.k / 4u);
+    if p.accumulate == 1u { dx[i] += v; } else { dx[i] = v; }
+}
+
+fn put_dw(at: u32, row: u32, v: vec4<f32>) {
+    if row >= p.n { return; }
+    let i = at + row * (p.k / 4u);
+    if p.accumulate == 1u { dw[i] += v; } else { dw[i] = v; }
+}
+
+fn put_rows_y(at: u32, row: u32, bias: vec4<f32>, t: Rows) {
+    put_y(at, row, t[0] + bias);
+    put_y(at, row + 1u, t[1] + bias);
+    put_y(at, row + 2u, t[2] + bias);
+    put_y(at, row + 3u, t[3] + bias);
+    put_y(at, row + 4u, t[4] + bias);
+    put_y(at, row + 5u, t[5] + bias);
+    put_y(at, row + 6u, t[6] + bias);
+    put_y(at, row + 7u, t[7] + bias);
+}
+
+fn put_rows_dx(at: u32, row: u32, t: Rows) {
+    put_dx(at, row, t[0]);
+    put_dx(at, row + 1u, t[1]);
+    put_dx(at, row + 2u, t[2]);
+    put_dx(at, row + 3u, t[3]);
+    put_dx(at, row + 4u, t[4]);
+    put_dx(at, row + 5u, t[5]);
+    put_dx(at, row + 6u, t[6]);
+    put_dx(at, row + 7u, t[7]);
+}
+
+// Every fourth row, as linear_backward_weight_subgroup8 shares them out.
+fn put_rows_dw(at: u32, row: u32, t: Rows) {
+    put_dw(at, row, t[0]);
+    put_dw(at, row + 4u, t[1]);
+    put_dw(at, row + 8u, t[2]);
+    put_dw(at, row + 12u, t[3]);
+    put_dw(at, row + 16u, t[4]);
+    put_dw(at, row + 20u, t[5]);
+    put_dw(at, row + 24u, t[6]);
+    put_dw(at, row + 28u, t[7]);
 }
 
 @compute @workgroup_size(8)
 fn linear_forward_subgroup8(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) count: vec3<u32>,
                             @builtin(local_invocation_index) lane: u32) {
-    let tiles = (p.n + COLS - 1u) / COLS;
+    let tiles = (p.n + TILE - 1u) / TILE;
     let group = group_index(id, count);
-    let row0 = group / tiles * ROWS;
-    let col = group % tiles * COLS + 4u * lane;
+    let row = group / tiles * TILE;
+    let col = group % tiles * TILE + 4u * lane;
     let depth = p.k / 4u;
     // Loads past the edge repeat the last row; their results are not stored.
-    let lo = (id.z * p.m + min(row0 + lane, p.m - 1u)) * depth;
-    let hi = (id.z * p.m + min(row0 + 8u + lane, p.m - 1u)) * depth;
-    let w0 = (id.z * p.w_stride) / 4u + min(col, p.n - 4u) * depth;
-    var t: array<vec4<f32>, 16>;
+    var rows = (id.z * p.m + min(vec4(row + lane) + vec4(0u, 8u, 16u, 24u), vec4(p.m - 1u))) * depth;
+    var cols = id.z * p.w_stride / 4u + min(col, p.n - 4u) * depth;
+    var t0: Rows;
+    var t1: Rows;
+    var t2: Rows;
+    var t3: Rows;
     for (var d = 0u; d < depth; d++) {
-        let al = x[lo + d];
-        let ah = x[hi + d];
-        let b0 = w[w0 + d];
-        let b1 = w[w0 + depth + d];
-        let b2 = w[w0 + 2u * depth + d];
-        let b3 = w[w0 + 3u * depth + d];
-        update(&t, al.x, ah.x, vec4(b0.x, b1.x, b2.x, b3.x));
-        update(&t, al.y, ah.y, vec4(b0.y, b1.y, b2.y, b3.y));
-        update(&t, al.z, ah.z, vec4(b0.z, b1.z, b2.z, b3.z));
-        update(&t, al.w, ah.w, vec4(b0.w, b1.w, b2.w, b3.w));
+        let b = transpose(mat4x4(w[cols], w[cols + depth], w[cols + 2u * depth], w[cols + 3u * depth]));
+        update(&t0, x[rows.x], b);
+        update(&t1, x[rows.y], b);
+        update(&t2, x[rows.z], b);
+        update(&t3, x[rows.w], b);
+        rows += 1u;
+        cols += 1u;
     }
     if col >= p.n { return; }
     var bias = vec4(0.0);
     if p.has_bias == 1u { bias = b[(id.z * p.b_stride + col) / 4u]; }
-    store_y(id.z, row0, col, bias, 0u, t[0]);
-    store_y(id.z, row0, col, bias, 1u, t[1]);
-    store_y(id.z, row0, col, bias, 2u, t[2]);
-    store_y(id.z, row0, col, bias, 3u, t[3]);
-    store_y(id.z, row0, col, bias, 4u, t[4]);
-    store_y(id.z, row0, col, bias, 5u, t[5]);
-    store_y(id.z, row0, col, bias, 6u, t[6]);
-    store_y(id.z, row0, col, bias, 7u, t[7]);
-    store_y(id.z, row0, col, bias, 8u, t[8]);
-    store_y(id.z, row0, col, bias, 9u, t[9]);
-    store_y(id.z, row0, col, bias, 10u, t[10]);
-    store_y(id.z, row0, col, bias, 11u, t[11]);
-    store_y(id.z, row0, col, bias, 12u, t[12]);
-    store_y(id.z, row0, col, bias, 13u, t[13]);
-    store_y(id.z, row0, col, bias, 14u, t[14]);
-    store_y(id.z, row0, col, bias, 15u, t[15]);
+    let at = (id.z * p.m * p.n + col) / 4u;
+    put_rows_y(at, row, bias, t0);
+    put_rows_y(at, row + 8u, bias, t1);
+    put_rows_y(at, row + 16u, bias, t2);
+    put_rows_y(at, row + 24u, bias, t3);
 }
 
 @compute @workgroup_size(8)
 fn linear_backward_input_subgroup8(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) count: vec3<u32>,
                                    @builtin(local_invocation_index) lane: u32) {
-    let tiles = (p.k + COLS - 1u) / COLS;
+    let tiles = (p.k + TILE - 1u) / TILE;
     let group = group_index(id, count);
-    let row0 = group / tiles * ROWS;
-    let col = group % tiles * COLS + 4u * lane;
+    let row = group / tiles * TILE;
+    let col = group % tiles * TILE + 4u * lane;
     let depth = p.n / 4u;
-    let lo = (id.z * p.m + min(row0 + lane, p.m - 1u)) * depth;
-    let hi = (id.z * p.m + min(row0 + 8u + lane, p.m - 1u)) * depth;
-    let w0 = (id.z * p.w_stride + min(col, p.k - 4u)) / 4u;
     let width = p.k / 4u;
-    var t: array<vec4<f32>, 16>;
+    var rows = (id.z * p.m + min(vec4(row + lane) + vec4(0u, 8u, 16u, 24u), vec4(p.m - 1u))) * depth;
+    var step = (id.z * p.w_stride + min(col, p.k - 4u)) / 4u;
+    var t0: Rows;
+    var t1: Rows;
+    var t2: Rows;
+    var t3: Rows;
     for (var d = 0u; d < depth; d++) {
-        let al = dy[lo + d];
-        let ah = dy[hi + d];
-        update(&t, al.x, ah.x, w[w0 + (4u * d) * width]);
-        update(&t, al.y, ah.y, w[w0 + (4u * d + 1u) * width]);
-        update(&t, al.z, ah.z, w[w0 + (4u * d + 2u) * width]);
-        update(&t, al.w, ah.w, w[w0 + (4u * d + 3u) * width]);
+        let b = mat4x4(w[step], w[step + width], w[step + 2u * width], w[step + 3u * width]);
+        update(&t0, dy[rows.x], b);
+        update(&t1, dy[rows.y], b);
+        update(&t2, dy[rows.z], b);
+        update(&t3, dy[rows.w], b);
+        rows += 1u;
+        step += 4u * width;
     }
     if col >= p.k { return; }
-    store_dx(id.z, row0, col, 0u, t[0]);
-    store_dx(id.z, row0, col, 1u, t[1]);
-    store_dx(id.z, row0, col, 2u, t[2]);
-    store_dx(id.z, row0, col, 3u, t[3]);
-    store_dx(id.z, row0, col, 4u, t[4]);
-    store_dx(id.z, row0, col, 5u, t[5]);
-    store_dx(id.z, row0, col, 6u, t[6]);
-    store_dx(id.z, row0, col, 7u, t[7]);
-    store_dx(id.z, row0, col, 8u, t[8]);
-    store_dx(id.z, row0, col, 9u, t[9]);
-    store_dx(id.z, row0, col, 10u, t[10]);
-    store_dx(id.z, row0, col, 11u, t[11]);
-    store_dx(id.z, row0, col, 12u, t[12]);
-    store_dx(id.z, row0, col, 13u, t[13]);
-    store_dx(id.z, row0, col, 14u, t[14]);
-    store_dx(id.z, row0, col, 15u, t[15]);
+    let at = (id.z * p.m * p.k + col) / 4u;
+    put_rows_dx(at, row, t0);
+    put_rows_dx(at, row + 8u, t1);
+    put_rows_dx(at, row + 16u, t2);
+    put_rows_dx(at, row + 24u, t3);
 }
 
-// Here the 16 rows of a tile are outputs n, and the depth is M. Invocations 0 to 3 load the 16 values of dy that belong to one
-// row m; broadcasting then needs them in invocation order, so each invocation loads n0 + lane and n0 + 8 + lane as scalars.
+// Here the rows of a tile are outputs n, and the depth is M. Invocation i loads outputs 4 i to 4 i + 3 of the tile, so t0 to t3
+// hold every fourth row.
 @compute @workgroup_size(8)
 fn linear_backward_weight_subgroup8(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) count: vec3<u32>,
                                     @builtin(local_invocation_index) lane: u32) {
-    let tiles = (p.k + COLS - 1u) / COLS;
+    let tiles = (p.k + TILE - 1u) / TILE;
     let group = group_index(id, count);
-    let row0 = group / tiles * ROWS;
-    let col = group % tiles * COLS + 4u * lane;
-    let width = p.k / 4u;
+    let row = group / tiles * TILE;
+    let col = group % tiles * TILE + 4u * lane;
     let height = p.n / 4u;
-    let x0 = min(col, p.k - 4u) / 4u;
-    // Rows past the edge repeat the last one; their results are not stored.
-    let lo = min(row0 + lane, p.n - 1u);
-    let hi = min(row0 + 8u + lane, p.n - 1u);
-    var t: array<vec4<f32>, 16>;
-    for (var m = id.z * p.m; m < (id.z + 1u) * p.m; m++) {
-        update(&t, dy[m * height + lo / 4u][lo % 4u], dy[m * height + hi / 4u][hi % 4u], x[m * width + x0]);
+    let width = p.k / 4u;
+    let rows = min(row + 4u * lane, p.n - 4u) / 4u;
+    let cols = min(col, p.k - 4u) / 4u;
+    let first = id.z * p.m;
+    var t0: Rows;
+    var t1: Rows;
+    var t2: Rows;
+    var t3: Rows;
+    for (var d = 0u; d < p.m; d += 4u) {
+        // Steps past the end repeat the last one, times zero.
+        let m = first + min(vec4(d) + vec4(0u, 1u, 2u, 3u), vec4(p.m - 1u));
+        let live = vec4<f32>(vec4(d) + vec4(0u, 1u, 2u, 3u) < vec4(p.m));
+        let a = transpose(mat4x4(dy[m.x * height + rows] * live.x, dy[m.y * height + rows] * live.y,
+                                 dy[m.z * height + rows] * live.z, dy[m.w * height + rows] * live.w));
+        let b = mat4x4(x[m.x * width + cols], x[m.y * width + cols], x[m.z * width + cols], x[m.w * width + cols]);
+        update(&t0, a[0], b);
+        update(&t1, a[1], b);
+        update(&t2, a[2], b);
+        update(&t3, a[3], b);
     }
     if col >= p.k { return; }
-    store_dw(id.z, row0, col, 0u, t[0]);
-    store_dw(id.z, row0, col, 1u, t[1]);
-    store_dw(id.z, row0, col, 2u, t[2]);
-    store_dw(id.z, row0, col, 3u, t[3]);
-    store_dw(id.z, row0, col, 4u, t[4]);
-    store_dw(id.z, row0, col, 5u, t[5]);
-    store_dw(id.z, row0, col, 6u, t[6]);
-    store_dw(id.z, row0, col, 7u, t[7]);
-    store_dw(id.z, row0, col, 8u, t[8]);
-    store_dw(id.z, row0, col, 9u, t[9]);
-    store_dw(id.z, row0, col, 10u, t[10]);
-    store_dw(id.z, row0, col, 11u, t[11]);
-    store_dw(id.z, row0, col, 12u, t[12]);
-    store_dw(id.z, row0, col, 13u, t[13]);
-    store_dw(id.z, row0, col, 14u, t[14]);
-    store_dw(id.z, row0, col, 15u, t[15]);
+    let at = (id.z * p.w_stride + col) / 4u;
+    put_rows_dw(at, row, t0);
+    put_rows_dw(at, row + 1u, t1);
+    put_rows_dw(at, row + 2u, t2);
+    put_rows_dw(at, row + 3u, t3);
 }

@@ -23,9 +23,8 @@ params! {
     }
 }
 
-/// Rows of the tile kernels' results, and of the subgroup kernels' (see the shaders).
+/// Rows and columns of the results that a workgroup computes (see the shaders).
 const TILE: usize = 32;
-const SUBGROUP_TILE: (usize, usize) = (16, 32);
 /// The tile kernel sums dw over M in slices of about this many rows, so that a big GPU has enough workgroups.
 const SLICE: usize = 128;
 const MAX_SLICES: usize = 16;
@@ -71,8 +70,8 @@ impl Dims {
 }
 
 /// Workgroups for a (rows, cols) result in tiles.
-fn tiles(rows: usize, cols: usize, tile: (usize, usize), z: usize) -> Grid {
-    Grid::folded(rows.div_ceil(tile.0) * cols.div_ceil(tile.1), z)
+fn tiles(rows: usize, cols: usize, z: usize) -> Grid {
+    Grid::folded(rows.div_ceil(TILE) * cols.div_ceil(TILE), z)
 }
 
 impl Op for Linear {
@@ -102,16 +101,11 @@ impl Op for Linear {
         let d = Dims::of(io);
         let bias = if io.inputs() == 3 { io.x(2).view } else { io.x(1).view };
         let bindings = [("x", io.x(0).view), ("w", io.x(1).view), ("b", bias), ("y", io.y(0).view)];
-        match variants::matrix_product(r.target, d.n, d.k) {
-            MatrixProduct::Tile => {
-                let grid = tiles(d.m, d.n, (TILE, TILE), io.replicas);
-                r.dispatch(&SHADER, "linear_forward", &bindings, d.params(io), grid);
-            }
-            MatrixProduct::Subgroup8 => {
-                let grid = tiles(d.m, d.n, SUBGROUP_TILE, io.replicas);
-                r.dispatch(&SUBGROUP8, "linear_forward_subgroup8", &bindings, d.params(io), grid);
-            }
-        }
+        let (shader, entry) = match variants::matrix_product(r.target, d.n, d.k) {
+            MatrixProduct::Tile => (&SHADER, "linear_forward"),
+            MatrixProduct::Subgroup8 => (&SUBGROUP8, "linear_forward_subgroup8"),
+        };
+        r.dispatch(shader, entry, &bindings, d.params(io), tiles(d.m, d.n, io.replicas));
         Ok(())
     }
 
@@ -122,16 +116,11 @@ impl Op for Linear {
         if let Some(dx) = io.dx(0) {
             let bindings = [("dy", dy), ("w", io.x(1).view), ("dx", dx.view)];
             let p = Params { accumulate: dx.accumulate.into(), ..d.params(io) };
-            match variant {
-                MatrixProduct::Tile => {
-                    let grid = tiles(d.m, d.k, (TILE, TILE), io.replicas);
-                    r.dispatch(&SHADER, "linear_backward_input", &bindings, p, grid);
-                }
-                MatrixProduct::Subgroup8 => {
-                    let grid = tiles(d.m, d.k, SUBGROUP_TILE, io.replicas);
-                    r.dispatch(&SUBGROUP8, "linear_backward_input_subgroup8", &bindings, p, grid);
-                }
-            }
+            let (shader, entry) = match variant {
+                MatrixProduct::Tile => (&SHADER, "linear_backward_input"),
+                MatrixProduct::Subgroup8 => (&SUBGROUP8, "linear_backward_input_subgroup8"),
+            };
+            r.dispatch(shader, entry, &bindings, p, tiles(d.m, d.k, io.replicas));
         }
         if let Some(dw) = io.dx(1) {
             let p = Params { accumulate: dw.accumulate.into(), w_stride: dw.stride as u32, ..d.params(io) };
@@ -139,13 +128,13 @@ impl Op for Linear {
             match variant {
                 MatrixProduct::Tile => {
                     let p = Params { slices: d.slices() as u32, ..p };
-                    let grid = tiles(d.n, d.k, (TILE, TILE), io.replicas * d.slices());
+                    let grid = tiles(d.n, d.k, io.replicas * d.slices());
                     let partial = io.scratch(0).view;
                     r.dispatch(&SHADER, "linear_backward_weight", &bindings("partial", partial), p, grid);
                     add_slices(r, partial, dw.view, p, d.n * d.k, io.replicas);
                 }
                 MatrixProduct::Subgroup8 => {
-                    let grid = tiles(d.n, d.k, SUBGROUP_TILE, io.replicas);
+                    let grid = tiles(d.n, d.k, io.replicas);
                     r.dispatch(&SUBGROUP8, "linear_backward_weight_subgroup8", &bindings("dw", dw.view), p, grid);
                 }
             }
