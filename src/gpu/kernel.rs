@@ -78,18 +78,31 @@ const SHARED: &[(&str, &str)] = &[
     ("mean_pool", include_str!("../../shaders/shared/mean_pool.wgsl")),
 ];
 
+/// The text of `shaders/<path>`: from `$WMIC_SHADERS` when that is set (for live editing), else as built in.
+fn source(path: &str, built_in: &str) -> Result<String> {
+    match std::env::var_os("WMIC_SHADERS") {
+        None => Ok(built_in.to_owned()),
+        Some(dir) => {
+            let path = std::path::Path::new(&dir).join(path);
+            std::fs::read_to_string(&path).map_err(Error::io(&path))
+        }
+    }
+}
+
 /// Replaces each line `#import name` by `shaders/shared/name.wgsl`.
-pub fn resolve_imports(file: &str, source: &str) -> Result<String> {
-    let mut out = String::with_capacity(source.len());
-    for line in source.lines() {
-        match line.strip_prefix("#import ") {
+fn resolve_imports(file: &str, text: &str) -> Result<String> {
+    let mut out = String::with_capacity(text.len());
+    for line in text.lines() {
+        match line.strip_prefix("#import ").map(str::trim) {
             None => out.push_str(line),
-            Some(name) => match SHARED.iter().find(|(n, _)| *n == name.trim()) {
-                Some((_, text)) => out.push_str(&resolve_imports(file, text)?),
-                None => {
-                    return Err(Error::Shader { file: file.into(), reason: format!("no shared shader named {name}") });
-                }
-            },
+            Some(name) => {
+                let shared = SHARED.iter().find(|(n, _)| *n == name).ok_or_else(|| Error::Shader {
+                    file: file.into(),
+                    reason: format!("imports {name}, which shaders/shared does not have"),
+                })?;
+                let path = format!("shared/{name}.wgsl");
+                out.push_str(&resolve_imports(&path, &source(&path, shared.1)?)?);
+            }
         }
         out.push('\n');
     }
@@ -97,16 +110,9 @@ pub fn resolve_imports(file: &str, source: &str) -> Result<String> {
 }
 
 impl Shader {
-    /// The text to compile: from `$WMIC_SHADERS/<file>` when that is set (for live editing), else as built in.
+    /// The whole text to compile.
     pub fn text(&self) -> Result<String> {
-        match std::env::var_os("WMIC_SHADERS") {
-            None => resolve_imports(self.file, self.source),
-            Some(dir) => {
-                let path = std::path::Path::new(&dir).join(self.file);
-                let source = std::fs::read_to_string(&path).map_err(Error::io(&path))?;
-                resolve_imports(self.file, &source)
-            }
-        }
+        resolve_imports(self.file, &source(self.file, self.source)?)
     }
 }
 

@@ -8,7 +8,7 @@ mod recording;
 use adapter::choose;
 pub use adapter::{Adapter, AdapterKind, Target, adapters, preferred};
 pub use buffer::{Buffer, Element};
-pub use kernel::{Binding, Params, Shader, UniformField, parse_wgsl, resolve_imports};
+pub use kernel::{Binding, Params, Shader, UniformField, parse_wgsl};
 pub use recording::{Dispatch, Grid, Recorder, Recording, Slot, View};
 
 pub(crate) use kernel::params;
