@@ -404,14 +404,14 @@ fn replay(
     while sent < times && !stop() {
         let n = (*chunk).min(times - sent);
         let ticket = gpu.submit(|s| s.replay(recordings, n))?;
-        sent += n;
-        if let Some((ticket, upto)) = running.replace((ticket, sent)) {
+        if let Some((ticket, steps)) = running.replace((ticket, n)) {
             gpu.wait_for(ticket)?;
-            progress(upto);
-            let each = since.elapsed().as_secs_f64() / n as f64;
+            progress(sent);
+            let each = since.elapsed().as_secs_f64() / steps as f64;
             *chunk = ((SUBMISSION.as_secs_f64() / each.max(1e-9)) as usize).clamp(1, MAX_STEPS);
             since = Instant::now();
         }
+        sent += n;
     }
     gpu.wait()?;
     progress(sent);
