@@ -1,43 +1,33 @@
 #!/usr/bin/env bash
-# Makes sure that a Vulkan adapter answers and that Rust is there. On Debian and Ubuntu it installs Mesa's software Vulkan where
-# there is no GPU driver; elsewhere it says what to install. Sourced by scripts/demo and scripts/test.
+# Builds wmic and makes sure that a GPU adapter answers it. On Debian and Ubuntu it installs software Vulkan where none does; for
+# whatever else is missing it says what to install. Sourced by scripts/demo and scripts/test.
 set -euo pipefail
-
-have_vulkan_loader() {
-    ldconfig -p 2>/dev/null | grep -q 'libvulkan\.so\.1'
-}
-
-have_vulkan_driver() {
-    [ -n "${VK_DRIVER_FILES:-}${VK_ICD_FILENAMES:-}" ] && return 0
-    local dir
-    for dir in /usr/share/vulkan/icd.d /etc/vulkan/icd.d /usr/local/share/vulkan/icd.d /usr/local/nvidia/share/vulkan/icd.d; do
-        compgen -G "$dir/*.json" >/dev/null && return 0
-    done
-    return 1
-}
-
-ensure_vulkan() {
-    [ "$(uname -s)" = Linux ] || return 0 # Metal and DX12 come with the system.
-    if have_vulkan_loader && have_vulkan_driver; then return 0; fi
-    if ! command -v apt-get >/dev/null; then
-        echo "No Vulkan driver found. Install your GPU's driver, or software Vulkan (Fedora: dnf install vulkan-loader mesa-vulkan-drivers; Arch: pacman -S vulkan-icd-loader vulkan-swrast)." >&2
-        exit 2
-    fi
-    local sudo=""
-    if [ "$(id -u)" -ne 0 ]; then sudo=sudo; fi
-    echo "Installing software Vulkan (libvulkan1, mesa-vulkan-drivers) ..." >&2
-    $sudo apt-get update -qq
-    $sudo env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends libvulkan1 mesa-vulkan-drivers >/dev/null
-}
-
-ensure_rust() {
-    if ! command -v cargo >/dev/null && [ -x "$HOME/.cargo/bin/cargo" ]; then export PATH="$HOME/.cargo/bin:$PATH"; fi
-    if ! command -v cargo >/dev/null; then
-        echo "Rust is missing. Install it from https://rustup.rs (1.88 or newer), then run this again." >&2
-        exit 2
-    fi
-}
-
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
-ensure_rust
-ensure_vulkan
+
+fail() {
+    echo "$1" >&2
+    exit 2
+}
+
+if ! command -v cargo >/dev/null && [ -x "$HOME/.cargo/bin/cargo" ]; then export PATH="$HOME/.cargo/bin:$PATH"; fi
+command -v cargo >/dev/null || fail "Rust is missing. Install it from https://rustup.rs, then run this again."
+command -v cc >/dev/null || command -v gcc >/dev/null || command -v clang >/dev/null || [ "$(uname -s)" != Linux ] ||
+    fail "A C linker is missing. Install one (Debian/Ubuntu: apt install build-essential), then run this again."
+
+cargo build --release --locked
+
+if ! target/release/wmic devices >/dev/null 2>&1; then
+    if [ "$(uname -s)" = Linux ] && command -v apt-get >/dev/null; then
+        echo "No Vulkan adapter answers: installing software Vulkan (libvulkan1, mesa-vulkan-drivers) ..." >&2
+        root=()
+        if [ "$(id -u)" -ne 0 ]; then
+            command -v sudo >/dev/null || fail "Without sudo I cannot install it; as root: apt install libvulkan1 mesa-vulkan-drivers"
+            root=(sudo)
+        fi
+        "${root[@]}" apt-get update -qq
+        "${root[@]}" env DEBIAN_FRONTEND=noninteractive \
+            apt-get install -y -qq --no-install-recommends libvulkan1 mesa-vulkan-drivers >/dev/null
+    fi
+    # Its own words say what to install.
+    target/release/wmic devices >/dev/null || exit 2
+fi

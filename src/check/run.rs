@@ -80,8 +80,10 @@ fn compare(case: &Case, fixture: &Fixture, run: &Run, failures: &mut Vec<String>
     let x = &fixture.x[0];
     let want = case.op.reference(x);
     let dtypes: Vec<Dtype> = case.op.infer(&case.specs()).expect("inferred before").y.iter().map(|s| s.dtype).collect();
+    assert_eq!(run.y.len(), want.len(), "{}: the reference has as many outputs as the op", case.name);
     let mut worst = 0.0f64;
     for (o, (got, want)) in run.y.iter().zip(&want).enumerate() {
+        assert_eq!(got.len(), want.shape().len(), "{}: the reference's output {o} has the op's shape", case.name);
         for (i, (bits, want)) in got.iter().zip(want.data()).enumerate() {
             let got = match dtypes[o] {
                 Dtype::F32 => f64::from(f32::from_bits(*bits)),

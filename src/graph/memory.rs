@@ -85,3 +85,63 @@ pub(super) fn assign(slots: &[SlotInfo], dispatches: &[Dispatch]) -> Assignment 
     }
     out
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::gpu::{Grid, Shader, Slot, View};
+
+    static NONE: Shader = Shader::portable("none.wgsl", "");
+
+    /// A dispatch that uses these slots.
+    fn uses(slots: &[u32]) -> Dispatch {
+        let bindings = slots.iter().map(|&s| ("x", View { slot: Slot(s), offset: 0, len: 1 })).collect();
+        Dispatch {
+            op: "test",
+            shader: &NONE,
+            entry: "test",
+            constants: vec![],
+            bindings,
+            params: vec![],
+            fields: &[],
+            grid: Grid([1, 1, 1]),
+        }
+    }
+
+    fn slots(lens: &[usize], fate: Fate) -> Vec<SlotInfo> {
+        lens.iter().map(|&len| SlotInfo { label: String::new(), len, fate: fate.clone() }).collect()
+    }
+
+    #[test]
+    fn a_chain_needs_two_buffers_that_grow_with_it() {
+        let chain: Vec<Dispatch> = (0..4).map(|i| uses(&[i, i + 1])).collect();
+        let out = assign(&slots(&[10, 20, 30, 5, 40], Fate::Transient), &chain);
+        assert_eq!(out.lens.len(), 2);
+        assert!(out.home.iter().zip([10, 20, 30, 5, 40]).all(|(home, len)| out.lens[home.unwrap()] >= len));
+        assert!((0..4).all(|i| out.home[i] != out.home[i + 1]), "neighbours are alive together");
+    }
+
+    #[test]
+    fn what_is_alive_together_never_shares() {
+        // Slot 0 is needed again at the end, as a saved activation is by backward.
+        let out = assign(&slots(&[8; 5], Fate::Transient), &[uses(&[0, 1]), uses(&[1, 2]), uses(&[2, 3]), uses(&[3, 0, 4])]);
+        assert!((1..5).all(|i| out.home[i] != out.home[0]));
+        assert_eq!(out.home[1], out.home[3]);
+    }
+
+    #[test]
+    fn kept_and_external_slots_are_left_alone() {
+        let mut infos = slots(&[8; 4], Fate::Transient);
+        infos[0].fate = Fate::External("data".into());
+        infos[1].fate = Fate::Kept;
+        let out = assign(&infos, &[uses(&[0, 1]), uses(&[2]), uses(&[3])]);
+        assert_eq!(out.home[0], None);
+        assert!(out.home[1] != out.home[2] && out.home[2] == out.home[3]);
+    }
+
+    #[test]
+    fn unused_slots_get_no_memory() {
+        let out = assign(&slots(&[8; 2], Fate::Transient), &[uses(&[1])]);
+        assert_eq!((out.home[0], out.lens.len()), (None, 1));
+    }
+}

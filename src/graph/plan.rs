@@ -192,6 +192,11 @@ impl Builder<'_> {
     fn backward(&mut self, ios: Vec<Io>, seeds: &[(Tensor, &str)], r: &mut Recorder) -> Result<()> {
         for (t, name) in seeds {
             let storage = self.graph.tensors[t.0].1;
+            let consumed = self.graph.nodes.iter().any(|n| n.x.iter().any(|x| self.graph.tensors[x.0].1 == storage));
+            if consumed || self.gradients.contains_key(&storage) {
+                // Its gradient would be the caller's buffer and a sum of contributions at once.
+                return Err(Error::Usage(format!("{name} is the gradient of a tensor that has another one")));
+            }
             let len = self.graph.storages[storage.0].len * self.replicas;
             let slot = self.slot(*name, len, Fate::External((*name).into()));
             self.gradients.insert(storage, View { slot, offset: 0, len });
@@ -318,7 +323,8 @@ impl Draft {
         }
         let find = |slot: Slot| buffers[slot.0 as usize].clone().expect("a dispatched slot has a buffer");
         let recording = Recording::new(gpu, &self.dispatches, &find)?;
-        Ok(Plan { recording, own, dispatches: self.dispatches.clone(), buffers, views: self.views.clone() })
+        let lasting = self.slots.iter().map(|slot| slot.fate != Fate::Transient).collect();
+        Ok(Plan { recording, own, dispatches: self.dispatches.clone(), buffers, lasting, views: self.views.clone() })
     }
 }
 
@@ -330,6 +336,8 @@ pub struct Plan {
     /// What `recording` replays.
     pub dispatches: Vec<Dispatch>,
     buffers: Vec<Option<Buffer>>,
+    /// Which slots hold after a replay what was written to them.
+    lasting: Vec<bool>,
     views: HashMap<Tensor, TensorViews>,
 }
 
@@ -353,11 +361,16 @@ impl Plan {
     /// The buffer behind a kept tensor, and where in it the tensor starts.
     pub fn buffer(&self, t: Tensor) -> (&Buffer, usize) {
         let view = self.views[&t].value;
-        (self.buffers[view.slot.0 as usize].as_ref().expect("the tensor is kept"), view.offset)
+        (self.lasting(view), view.offset)
     }
 
     fn read_view<T: Element>(&self, gpu: &Gpu, view: View) -> Result<Vec<T>> {
-        let buffer = self.buffers[view.slot.0 as usize].as_ref().expect("the tensor is kept");
-        gpu.read_at(buffer, view.offset, view.len)
+        gpu.read_at(self.lasting(view), view.offset, view.len)
+    }
+
+    /// Panics for memory that other tensors share: the caller forgot to keep the tensor.
+    fn lasting(&self, view: View) -> &Buffer {
+        assert!(self.lasting[view.slot.0 as usize], "only kept tensors, inputs and their gradients can be read");
+        self.buffers[view.slot.0 as usize].as_ref().expect("a lasting tensor has a buffer")
     }
 }

@@ -1,0 +1,106 @@
+//! Plans: sharing memory between tensors changes no bit, and what cannot be planned is refused by name.
+
+use wmic::gpu::{Buffer, Gpu, Target};
+use wmic::graph::{Arenas, Draft, Graph, Init, Mode, Spec, Tensor};
+use wmic::nn::{Inputs, MODELS, Settings};
+use wmic::ops::masked_bce::{Normalisation, masked_bce};
+use wmic::ops::{activation, linear};
+use wmic::random::Stream;
+
+const BATCH: usize = 6;
+const CLASSES: usize = 20;
+
+fn noise(len: usize, stream: u32) -> Vec<f32> {
+    let mut s = Stream::new(1, stream);
+    (0..len).map(|_| (s.uniform(0.5) + 0.5) as f32).collect()
+}
+
+/// Loss and gradients of one step, with memory shared (`guard` 0) or not.
+fn step(gpu: &Gpu, build: impl Fn(&mut Graph, Inputs) -> Tensor, guard: usize) -> (Vec<u32>, Vec<u32>) {
+    let mut g = Graph::new(Mode::Train);
+    let x = g.input("x", Spec::f32([BATCH, 10, 128]));
+    let lengths = g.input("lengths", Spec::u32([BATCH]));
+    let clock = g.input("clock", Spec::u32([4]));
+    let target = g.input("target", Spec::f32([BATCH, CLASSES]));
+    let observed = g.input("observed", Spec::f32([BATCH, CLASSES]));
+    let p = build(&mut g, Inputs { x, lengths, clock });
+    let (loss, _) = masked_bce(&mut g, p, target, observed, lengths, Normalisation::Observed).unwrap();
+    let draft = Draft::guarded(&g, Target::PORTABLE, 1, &[loss], &[(loss, "dloss")], guard).unwrap();
+    let arenas = Arenas::new(gpu, g.layout(), 1, true).unwrap();
+    let (trained, stats) = g.layout().initial(3);
+    gpu.write(&arenas.params, 0, &trained).unwrap();
+    gpu.write(&arenas.stats, 0, &stats).unwrap();
+    let up = |stream, len| gpu.upload("input", &noise(len, stream)).unwrap();
+    let mut bound: Vec<(&str, Buffer)> = arenas.named().to_vec();
+    bound.push(("x", up(0, BATCH * 1280)));
+    bound.push(("target", up(1, BATCH * CLASSES)));
+    bound.push(("observed", up(2, BATCH * CLASSES)));
+    bound.push(("lengths", gpu.upload("lengths", &[10u32, 10, 7, 10, 1, 0]).unwrap()));
+    bound.push(("clock", gpu.upload("clock", &[5u32, 6, 7, 0]).unwrap()));
+    bound.push(("dloss", gpu.upload("dloss", &[1.0f32]).unwrap()));
+    let plan = draft.realise(gpu, &bound).unwrap();
+    gpu.run(|s| s.replay(&[&plan.recording], 1)).unwrap();
+    let (shared, unshared) = draft.memory();
+    if guard == 0 {
+        assert!(shared < unshared, "tensors share memory: {shared} of {unshared} bytes");
+    }
+    (plan.read(gpu, loss).unwrap(), gpu.read(&arenas.grads).unwrap())
+}
+
+#[test]
+fn models_give_the_same_bits_whether_their_tensors_share_memory_or_not() {
+    let gpu = Gpu::open(None).unwrap();
+    for model in MODELS {
+        let build = |g: &mut Graph, inputs: Inputs| {
+            (model.build)(g, inputs, Settings { classes: CLASSES, dropout: 0.5 }).unwrap().probabilities
+        };
+        assert!(step(&gpu, build, 0) == step(&gpu, build, 64), "{}", model.name);
+    }
+}
+
+#[test]
+fn a_parameter_used_twice_gets_both_gradients() {
+    let gpu = Gpu::open(None).unwrap();
+    // w (20, 20) stands twice in the chain; as two parameters of the same values its gradients must add up to the shared one's.
+    let chain = |g: &mut Graph, inputs: Inputs, names: [&str; 2]| {
+        let h = g.reshape(inputs.x, [BATCH, 1280]);
+        let first = g.param("first", [20, 1280], Init::Constant(0.01));
+        let mut h = linear::linear(g, h, first, None).unwrap();
+        let mut known: Vec<(&str, Tensor)> = vec![];
+        for name in names {
+            let w = match known.iter().find(|(n, _)| *n == name) {
+                Some((_, w)) => *w,
+                None => g.param(name, [20, 20], Init::Constant(0.02)),
+            };
+            known.push((name, w));
+            h = linear::linear(g, h, w, None).unwrap();
+        }
+        activation::activation(g, h, activation::Activation::Sigmoid).unwrap()
+    };
+    let (loss, once) = step(&gpu, |g, i| chain(g, i, ["w", "w"]), 0);
+    let (same, apart) = step(&gpu, |g, i| chain(g, i, ["a", "b"]), 0);
+    assert_eq!(loss, same);
+    let at = |grads: &[u32], offset: usize| f32::from_bits(grads[offset]);
+    let (first, block) = (20 * 1280, (20 * 20usize).next_multiple_of(64));
+    for i in 0..400 {
+        let sum = at(&apart, first + i) + at(&apart, first + block + i);
+        let got = at(&once, first + i);
+        assert!((got - sum).abs() <= 1e-6 * sum.abs().max(1e-3), "element {i}: {got}, apart {sum}");
+    }
+    assert!((0..400).any(|i| at(&once, first + i) != 0.0));
+}
+
+#[test]
+fn what_cannot_be_planned_is_refused_by_name() {
+    let draft = |g: &Graph, seeds: &[(Tensor, &str)]| Draft::new(g, Target::PORTABLE, 1, &[], seeds).err().unwrap().to_string();
+    let mut g = Graph::new(Mode::Train);
+    let x = g.input("x", Spec::f32([4, 8]));
+    let w = g.param("w", [8, 8], Init::Constant(1.0));
+    g.param("idle", [8], Init::Constant(1.0));
+    let y = linear::linear(&mut g, x, w, None).unwrap();
+    assert!(draft(&g, &[(y, "dy")]).contains("idle"));
+    let z = linear::linear(&mut g, y, w, None).unwrap();
+    assert!(draft(&g, &[(y, "dy"), (z, "dz")]).contains("dy"), "a tensor with a given gradient is used by another op");
+    let narrow = g.input("narrow", Spec::f32([4, 7]));
+    assert!(linear::linear(&mut g, narrow, w, None).unwrap_err().to_string().starts_with("linear"));
+}
