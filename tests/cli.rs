@@ -104,18 +104,20 @@ fn check_passes_and_says_so() {
 /// A copy of the shaders in which `from` in `file` reads `to`, for WMIC_SHADERS.
 fn altered_shaders(file: &str, from: &str, to: &str) -> tempfile::TempDir {
     let folder = tempfile::tempdir().unwrap();
-    for entry in std::fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("shaders")).unwrap() {
-        let path = entry.unwrap().path();
-        let name = path.file_name().unwrap();
-        if path.is_file() {
-            let mut text = std::fs::read_to_string(&path).unwrap();
-            if name == file {
-                assert!(text.contains(from), "{file} has no {from:?}");
-                text = text.replace(from, to);
+    let shaders = Path::new(env!("CARGO_MANIFEST_DIR")).join("shaders");
+    std::fs::create_dir(folder.path().join("shared")).unwrap();
+    for directory in ["", "shared"] {
+        for entry in std::fs::read_dir(shaders.join(directory)).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_file() {
+                std::fs::copy(&path, folder.path().join(directory).join(path.file_name().unwrap())).unwrap();
             }
-            std::fs::write(folder.path().join(name), text).unwrap();
         }
     }
+    let altered = folder.path().join(file);
+    let text = std::fs::read_to_string(&altered).unwrap();
+    assert!(text.contains(from), "{file} has no {from:?}");
+    std::fs::write(&altered, text.replace(from, to)).unwrap();
     folder
 }
 
@@ -128,7 +130,7 @@ fn check_fails_with_code_1_on_a_wrong_or_broken_kernel() {
 
     let broken = altered_shaders("linear.wgsl", "var v = acc[i][j];", "var v = nothing;");
     let mut command = wmic(&["check", "--op", "linear"]);
-    command.env("WMIC_SHADERS", broken.path()).assert().code(1).stdout(contains("shader linear.wgsl: "));
+    command.env("WMIC_SHADERS", broken.path()).assert().code(1).stdout(contains("shader linear.wgsl: ").and(contains("nothing")));
 }
 
 #[test]
