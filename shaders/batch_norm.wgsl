@@ -1,5 +1,6 @@
 // Batch norm for any F: a Value is one element. The kernels are in shared/batch_norm.wgsl.
 alias Value = f32;
+alias Bits = u32;
 #import batch_norm
 #import dropout
 

@@ -1,5 +1,6 @@
 // Batch norm for F in whole vec4: a Value is four neighbouring columns. The kernels are in shared/batch_norm.wgsl.
 alias Value = vec4<f32>;
+alias Bits = vec4<u32>;
 #import batch_norm
 #import dropout
 

@@ -3,6 +3,7 @@
 //   a = clamp(sigmoid(att), 1e-7, 1 - 1e-7)   w = a / sum_t a   c = sigmoid(cla)   s = sum_t w c   y = clamp(s, 0, 1)
 //   backward   ds = dy where 0 < s < 1, else 0;  dcla = ds w c (1 - c);  datt = ds (c - s) w (1 - a), 0 where a is clamped
 #import grid
+#import nan
 
 struct Params {
     b: u32,
@@ -42,7 +43,7 @@ fn sigmoid_slope(v: Value) -> Value {
     return e / ((1.0 + e) * (1.0 + e));
 }
 
-fn attention(v: Value) -> Value { return clamp(sigmoid(v), Value(LOW), Value(HIGH)); }
+fn attention(v: Value) -> Value { return keep_nan(v, clamp(sigmoid(v), Value(LOW), Value(HIGH))); }
 
 // One invocation per clip and Value.
 @compute @workgroup_size(64)
@@ -61,7 +62,8 @@ fn attention_pool_forward(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_wor
     }
     if n == 0u { total = Value(1.0); }
     let at = id.z * p.b * p.k + i;
-    y[at] = clamp(sum / total, Value(0.0), Value(1.0));
+    let mean = sum / total;
+    y[at] = keep_nan(mean, clamp(mean, Value(0.0), Value(1.0)));
     saved_total[at] = total;
     for (var t = 0u; t < n; t++) { weights[first + t * p.k] = attention(att[first + t * p.k]) / total; }
     for (var t = n; t < p.t; t++) { weights[first + t * p.k] = Value(0.0); }

@@ -5,6 +5,7 @@
 //
 // An invocation owns one Value (one or four columns) of a slice of rows. Slices are joined in a fixed order.
 #import grid
+#import nan
 
 struct Params {
     rows: u32,       // B T
@@ -103,7 +104,8 @@ fn batch_norm_forward_slices(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_
     let shift = sum / max(n, 1.0);
     let at = (id.z * p.slices + slice) * 2u * p.f + c;
     partial[at] = pivot + shift;
-    partial[at + p.f] = max(square - sum * shift, Value(0.0));
+    let deviation = square - sum * shift;
+    partial[at + p.f] = keep_nan(deviation, max(deviation, Value(0.0)));
     if c == 0u { counts[id.z * p.slices + slice] = n; }
 }
 
@@ -147,7 +149,7 @@ fn normalise(replica: u32, i: u32, mean: Value, scale: Value, shift: Value, now:
         for (; row < ends.x; row++) {
             let at = row * p.f + i % p.f;
             var v = (x[replica * p.x_stride + at] - mean) * scale + shift;
-            if p.relu == 1u { v = max(v, Value(0.0)); }
+            if p.relu == 1u { v = keep_nan(v, max(v, Value(0.0))); }
             if p.threshold > 0u { v *= factor(at, now); }
             y[replica * p.rows * p.f + at] = v;
         }
