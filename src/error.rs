@@ -26,8 +26,8 @@ pub enum Error {
     #[error("{op} has no gradient, but one is needed by a trainable parameter below it")]
     NoGradient { op: &'static str },
 
-    /// More of something than this adapter offers. Raised before the start.
-    #[error("{what} needs {need}, this adapter has {have}")]
+    /// More memory in one piece than this adapter offers, in bytes. Raised before the start.
+    #[error("{what} needs {need} bytes, this adapter allows {have}; try fewer --seeds or a smaller --batch")]
     Limit { what: String, need: u64, have: u64 },
 
     /// A weights or run-state file that does not belong to what it is used for.
@@ -44,8 +44,11 @@ pub enum Error {
 
     /// Training left the numbers: the loss is no longer finite.
     #[error(
-        "the loss of seed {seed} is no longer a number in epoch {epoch}, step {step}; try a lower --lr (the best weights so far are kept)"
+        "the loss of seed {seed} is no longer a number, in step {} of epoch {}; try a lower --lr (the best weights before it are kept)",
+        step + 1,
+        epoch + 1
     )]
+    /// `epoch` and `step` (of the epoch) count from 0; the message counts from 1.
     Diverged { seed: u64, epoch: usize, step: usize },
 
     /// The operating system refused to read or write a file.

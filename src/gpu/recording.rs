@@ -115,6 +115,20 @@ pub struct Recording {
 /// Uniform slices start at multiples of WebGPU's default `minUniformBufferOffsetAlignment`.
 const UNIFORM_ALIGN: usize = 256;
 
+impl Dispatch {
+    /// # Errors
+    /// `Limit` for a view larger than the adapter can bind.
+    pub fn fits(&self, gpu: &Gpu) -> Result<()> {
+        match self.bindings.iter().find(|(_, view)| view.len as u64 * 4 > gpu.max_binding()) {
+            Some((name, view)) => {
+                let what = format!("{name} of {}", self.entry);
+                Err(Error::Limit { what, need: view.len as u64 * 4, have: gpu.max_binding() })
+            }
+            None => Ok(()),
+        }
+    }
+}
+
 impl Recording {
     /// Resolves every binding by name and makes all bind groups. `buffer` says which buffer a slot has become.
     ///
@@ -140,6 +154,7 @@ impl Recording {
         let mut steps = Vec::with_capacity(dispatches.len());
         let mut at = 0u64;
         for d in dispatches {
+            d.fits(gpu)?;
             let kernel = gpu.kernel(d.shader, d.entry, &d.constants)?;
             let bind_group = bind(gpu, d, &kernel, &uniform, at, buffer)?;
             steps.push(Step { kernel, bind_group, grid: d.grid.0 });
@@ -195,10 +210,6 @@ fn bind(
             };
             let view = &d.bindings[i].1;
             let bytes = view.len as u64 * 4;
-            if bytes > gpu.max_binding() {
-                let what = format!("binding {} of {} (bytes)", binding.name, d.entry);
-                return Err(Error::Limit { what, need: bytes, have: gpu.max_binding() });
-            }
             (buffers[i].raw(), view.offset as u64 * 4, bytes)
         };
         let size = std::num::NonZeroU64::new(size).ok_or_else(|| fail(format!("binding {} is empty", binding.name)))?;

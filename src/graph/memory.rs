@@ -124,7 +124,8 @@ mod tests {
     #[test]
     fn what_is_alive_together_never_shares() {
         // Slot 0 is needed again at the end, as a saved activation is by backward.
-        let out = assign(&slots(&[8; 5], Fate::Transient), &[uses(&[0, 1]), uses(&[1, 2]), uses(&[2, 3]), uses(&[3, 0, 4])]);
+        let out =
+            assign(&slots(&[8; 5], Fate::Transient), &[uses(&[0, 1]), uses(&[1, 2]), uses(&[2, 3]), uses(&[3, 0, 4])]);
         assert!((1..5).all(|i| out.home[i] != out.home[0]));
         assert_eq!(out.home[1], out.home[3]);
     }

@@ -294,6 +294,14 @@ impl Draft {
         (bytes(&mut self.memory.lens.iter().copied()), bytes(&mut own.map(|(s, _)| s.len)))
     }
 
+    /// Finds out before any memory is taken whether the adapter can bind it.
+    ///
+    /// # Errors
+    /// `Limit`, naming the first dispatch that asks for too much.
+    pub fn fits(&self, gpu: &Gpu) -> Result<()> {
+        self.dispatches.iter().try_for_each(|d| d.fits(gpu))
+    }
+
     /// Makes buffers and bind groups. `external` holds the buffers that the graph calls by name, the arenas among them.
     ///
     /// # Errors

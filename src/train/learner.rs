@@ -171,6 +171,8 @@ impl<'g> Learner<'g> {
         let replicas = config.seeds.len();
         let (train, val) = (splits[0].0.len(), splits[0].1.len());
         let graphs = Graphs::new(config, corpus.dims, train, val, order)?;
+        let drafts = graphs.drafts(gpu, replicas)?;
+        drafts.iter().try_for_each(|draft| draft.fits(gpu))?;
         let layout = graphs.step.layout().clone();
         let arenas = Arenas::new(gpu, &layout, replicas, true)?;
         let arena = |label, len: usize| gpu.buffer(label, len.max(1) * replicas);
@@ -189,7 +191,7 @@ impl<'g> Learner<'g> {
         let counts = gpu.buffer("counts", 4 * corpus.dims.classes * replicas)?;
         let ones = gpu.upload("loss gradient", &vec![1.0f32; replicas])?;
 
-        let [step, update, validation] = graphs.drafts(gpu, replicas)?;
+        let [step, update, validation] = drafts;
         let mut bound = arenas.named().to_vec();
         bound.extend(corpus.named());
         bound.extend([("clock", clock.clone()), ("pool", train_pool), ("dloss", ones)]);

@@ -51,6 +51,9 @@ pub fn predict(
     let diverged = g.input("diverged", Spec::u32([1]));
     track(&mut g, parts, clock, totals, diverged, batches)?;
 
+    let keep: Vec<_> = [prediction.probabilities].into_iter().chain(prediction.attention).collect();
+    let draft = Draft::new(&g, gpu.adapter().target(), replicas, &keep, &[])?;
+    draft.fits(gpu)?;
     let arenas = Arenas::new(gpu, g.layout(), replicas, false)?;
     for (r, block) in blocks.iter().enumerate() {
         gpu.write(&arenas.params, r * g.layout().trained, &block.trained)?;
@@ -63,8 +66,7 @@ pub fn predict(
     bound.push(("parts", gpu.buffer("parts", 2 * replicas)?));
     bound.push(("totals", gpu.buffer("totals", 2 * replicas)?));
     bound.push(("diverged", gpu.buffer("diverged", replicas)?));
-    let keep: Vec<_> = [prediction.probabilities].into_iter().chain(prediction.attention).collect();
-    let plan = Draft::new(&g, gpu.adapter().target(), replicas, &keep, &[])?.realise(gpu, &bound)?;
+    let plan = draft.realise(gpu, &bound)?;
 
     let mut collected: Vec<Vec<Vec<f32>>> = vec![vec![vec![]; replicas]; keep.len()];
     for b in 0..batches {
