@@ -4,19 +4,20 @@ use std::path::Path;
 
 use serde::Serialize;
 
-use super::output::{print, print_json};
+use super::output::{note, print, print_json};
 use wmic::Result;
 use wmic::data::Dataset;
 use wmic::files::write_atomic;
 use wmic::report::Look;
 use wmic::report::evaluation::{class_table, summary};
+use wmic::report::table::printable;
 use wmic::train::Evaluation;
 
 /// Loads a dataset and says on stderr what is odd about it.
 pub fn load_dataset(path: &Path) -> Result<Dataset> {
     let data = Dataset::load(path)?;
     for warning in &data.warnings {
-        eprintln!("warning: {warning}");
+        note(&printable(&format!("warning: {warning}")));
     }
     Ok(data)
 }

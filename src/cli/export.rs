@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use super::Verdict;
+use super::output::note;
 use wmic::Error;
 use wmic::train::weights::{About, export};
 use wmic::train::{RunDir, Trained};
@@ -30,7 +31,12 @@ impl Args {
         let best_epochs = vec![trained.about.best_epochs[r]];
         let about = About { seeds: vec![self.seed], best_epochs, ..trained.about.clone() };
         export(&self.out, &trained.layout, &trained.blocks[r], &about)?;
-        eprintln!("seed {} (epoch {}) written to {}", self.seed, about.best_epochs[0], self.out.display());
+        note(&format!(
+            "seed {}, as of epoch {}, written to {}",
+            self.seed,
+            about.best_epochs[0].saturating_add(1),
+            self.out.display()
+        ));
         Ok(Verdict::Done)
     }
 }

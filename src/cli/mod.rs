@@ -16,6 +16,7 @@ mod train;
 
 use std::process::ExitCode;
 
+use clap::error::ErrorKind;
 use clap::{ArgAction, Parser, Subcommand};
 use tracing_subscriber::EnvFilter;
 use wmic::gpu::Gpu;
@@ -77,7 +78,15 @@ impl Device {
 /// Parses the command line, runs the command and reports an error as one line.
 pub fn run() -> ExitCode {
     calm_drivers();
-    let cli = Cli::parse();
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) if error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand || !error.use_stderr() => {
+            // Nobody may be reading.
+            let _ = error.print();
+            return ExitCode::from(error.exit_code() as u8);
+        }
+        Err(error) => return complain(&usage(&error)),
+    };
     log(cli.verbose);
     let verdict = match cli.command {
         Command::Demo(args) => args.run(),
@@ -97,11 +106,23 @@ pub fn run() -> ExitCode {
         Ok(Verdict::Failed) => ExitCode::from(1),
         Ok(Verdict::Interrupted) => ExitCode::from(130),
         Err(error) if output::is_closed_pipe(&error) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("wmic: {error}");
-            ExitCode::from(2)
-        }
+        Err(error) => complain(&format!("{error}")),
     }
+}
+
+/// An error takes one line, whatever names and texts of strangers it quotes.
+fn complain(what: &str) -> ExitCode {
+    output::note(&format!("wmic: {}", output::one_line(what)));
+    ExitCode::from(2)
+}
+
+/// What clap has to say, without its outline of the usage.
+fn usage(error: &clap::Error) -> String {
+    let text = error.to_string();
+    let outline = |line: &&str| line.starts_with("Usage:") || line.starts_with("For more information");
+    let said: Vec<&str> =
+        text.lines().take_while(|line| !outline(line)).map(str::trim).filter(|line| !line.is_empty()).collect();
+    format!("{}; see --help", said.join(" ").trim_start_matches("error: "))
 }
 
 /// Mesa prints "error: XDG_RUNTIME_DIR is invalid or not set" on machines without a desktop, which is no error for us.

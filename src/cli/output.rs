@@ -1,6 +1,6 @@
 //! Results go to stdout, progress to stderr; a reader that has seen enough (`wmic check | head`) ends the command quietly.
 
-use std::io::{ErrorKind, Write, stdout};
+use std::io::{ErrorKind, Write, stderr, stdout};
 
 use indicatif::{ProgressBar, ProgressStyle};
 use wmic::report::table::printable;
@@ -12,6 +12,16 @@ pub fn print(text: &str) -> anyhow::Result<()> {
     Ok(out.flush()?)
 }
 
+/// Writes a line to stderr. That nobody reads it is no reason to stop.
+pub fn note(text: &str) {
+    let _ = writeln!(stderr(), "{text}");
+}
+
+/// `text` on one line, without control characters.
+pub fn one_line(text: &str) -> String {
+    printable(&text.lines().map(str::trim).collect::<Vec<_>>().join(" "))
+}
+
 /// Writes `value` to stdout as indented JSON.
 pub fn print_json(value: &impl serde::Serialize) -> anyhow::Result<()> {
     print(&(serde_json::to_string_pretty(value)? + "\n"))
@@ -19,7 +29,9 @@ pub fn print_json(value: &impl serde::Serialize) -> anyhow::Result<()> {
 
 /// Whether the error is that nobody reads our stdout any more.
 pub fn is_closed_pipe(error: &anyhow::Error) -> bool {
-    error.downcast_ref::<std::io::Error>().is_some_and(|e| e.kind() == ErrorKind::BrokenPipe)
+    let io = |e: &std::io::Error| e.kind() == ErrorKind::BrokenPipe;
+    let csv = |e: &csv::Error| matches!(e.kind(), csv::ErrorKind::Io(e) if io(e));
+    error.downcast_ref().is_some_and(io) || error.downcast_ref().is_some_and(csv)
 }
 
 /// A line at the bottom of the terminal that says what is being done; nothing where stderr is no terminal.

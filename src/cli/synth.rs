@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use super::Verdict;
+use super::output::note;
 use wmic::data::synth;
 
 /// Write a small dataset whose answer is known, in OpenMIC-2018's layout
@@ -22,7 +23,7 @@ impl Args {
     pub fn run(self) -> anyhow::Result<Verdict> {
         synth(&self.dir, self.clips as usize, self.seed)?;
         let dir = self.dir.display();
-        eprintln!("{} clips written to {dir}; train on them with: wmic train {dir}", self.clips);
+        note(&format!("{} clips written to {dir}; train on them with: wmic train {dir}", self.clips));
         Ok(Verdict::Done)
     }
 }
