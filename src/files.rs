@@ -5,6 +5,9 @@ use std::fs::{self, File};
 use std::io::{self, BufWriter, Read, Write};
 use std::path::Path;
 
+/// How the names of unfinished outputs begin.
+const TEMPORARY: &str = ".wmic-";
+
 /// Writes `path` in one piece: into a temporary file beside it, flushed to disk, then renamed.
 /// After an error, a full disk included, an older file of that name is as it was and nothing is left over.
 pub fn write_atomic(path: impl AsRef<Path>, write: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> Result<()> {
@@ -61,6 +64,33 @@ pub fn write_dir_atomic(path: impl AsRef<Path>, fill: impl FnOnce(&Path) -> Resu
     publish().map_err(Error::io(path))
 }
 
+/// Makes `path` and its missing parents, then does `work`; when that fails, removes what was made and is still empty.
+pub fn create_directories<T>(path: &Path, work: impl FnOnce() -> Result<T>) -> Result<T> {
+    let missing: Vec<&Path> = path.ancestors().take_while(|p| !p.as_os_str().is_empty() && !p.exists()).collect();
+    let mut made = vec![];
+    let make = || -> io::Result<()> {
+        for directory in missing.into_iter().rev() {
+            match fs::create_dir(directory) {
+                Ok(()) => made.push(directory),
+                Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {}
+                Err(e) => return Err(e),
+            }
+        }
+        Ok(())
+    };
+    let done = make().map_err(Error::io(path)).and_then(|()| work());
+    if done.is_err() {
+        // From the innermost outwards; one that is in use by now stays.
+        made.iter().rev().for_each(|directory| drop(fs::remove_dir(directory)));
+    }
+    done
+}
+
+/// Whether a file is what a killed process left of an output that it was writing.
+pub fn is_leftover(path: &Path) -> bool {
+    path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(TEMPORARY.as_bytes())) && path.is_file()
+}
+
 /// Reads a whole file, refusing one of more than `limit` bytes (what a sane file of its kind never reaches).
 pub fn read_limited(path: impl AsRef<Path>, limit: u64) -> Result<Vec<u8>> {
     let path = path.as_ref();
@@ -87,7 +117,7 @@ fn temporary_file(path: &Path) -> io::Result<tempfile::NamedTempFile> {
 /// Temporary files are private by default; ours become outputs, so they get the usual `mode` (less the umask).
 fn temporary<'a>(mode: u32) -> tempfile::Builder<'a, 'a> {
     let mut builder = tempfile::Builder::new();
-    builder.prefix(".wmic-");
+    builder.prefix(TEMPORARY);
     #[cfg(unix)]
     builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(mode));
     #[cfg(not(unix))]

@@ -4,9 +4,12 @@ use std::path::Path;
 
 use wmic::data::{Dataset, synth};
 use wmic::gpu::Gpu;
+use wmic::ops::sample::Order;
+use wmic::train::learner::Learner;
 use wmic::train::run::{Circumstances, EpochRow, Record};
+use wmic::train::trainer::splits;
 use wmic::train::weights::{Block, export, import, load_model};
-use wmic::train::{Config, End, Event, Loss, RunDir, Select, Split, Trained, Trainer};
+use wmic::train::{Config, Corpus, End, Event, Loss, RunDir, Select, Split, Trained, Trainer};
 use wmic::{Error, Result};
 
 fn small(dir: &Path) -> Dataset {
@@ -19,27 +22,26 @@ fn config(model: &str, data: &Dataset, seeds: &[u64]) -> Config {
 }
 
 fn run_dir(dir: &Path, config: &Config) -> RunDir {
-    let run = RunDir::create(dir, false).unwrap();
     let nothing = Circumstances {
         version: "test".into(),
         adapter: "test".into(),
         backend: "test".into(),
         driver: "test".into(),
         parameters: 0,
+        data: "test".into(),
         train_clips: 0,
         val_clips: 0,
         test_clips: 0,
     };
-    run.write_record(&Record { config: config.clone(), run: nothing }).unwrap();
-    run
+    RunDir::create(dir, false, &Record { config: config.clone(), run: nothing }).unwrap()
 }
 
 /// Trains to the end; returns the run directory's rows and best weights.
 fn train(gpu: &Gpu, config: &Config, data: &Dataset, dir: &Path) -> (Vec<EpochRow>, Vec<Block>) {
     let run = run_dir(dir, config);
     let mut rows = vec![];
-    let mut trainer = Trainer::new(gpu, config, data, &run).unwrap();
-    let end = trainer.train(&|| false, &mut |event| {
+    let mut trainer = Trainer::new(gpu, config, data).unwrap();
+    let end = trainer.train(&run, &|| false, &mut |event| {
         if let Event::Epoch { rows: new, .. } = event {
             rows.extend(new.to_vec());
         }
@@ -97,9 +99,10 @@ fn a_run_resumed_again_and_again_ends_in_the_same_bits() {
     loop {
         let (asked, submissions) = (std::cell::Cell::new(0), 1 + pieces % 2);
         let stop = || asked.replace(asked.get() + 1) >= submissions;
-        let mut trainer = Trainer::new(&gpu, &config, &data, &run).unwrap();
+        let mut trainer = Trainer::new(&gpu, &config, &data).unwrap();
+        trainer.resume(&run).unwrap();
         pieces += 1;
-        if trainer.train(&stop, &mut |_| {}).unwrap() == End::Finished {
+        if trainer.train(&run, &stop, &mut |_| {}).unwrap() == End::Finished {
             break;
         }
         assert!(pieces < 100, "the run does not get on");
@@ -175,8 +178,7 @@ fn exported_weights_start_a_run_and_another_models_are_refused() -> Result<()> {
     );
 
     let other = Config { init: Some(file), ..config("fc-t", &data, &[0]) };
-    let run = run_dir(&dir.path().join("other"), &other);
-    let error = Trainer::new(&gpu, &other, &data, &run).err().expect("weights of another model").to_string();
+    let error = Trainer::new(&gpu, &other, &data).err().expect("weights of another model").to_string();
     assert!(error.contains("weights of another model"), "{error}");
     let layout = wmic::train::predictor::layout("fc", 10, 128, 20)?;
     assert!(matches!(load_model(&dir.path().join("run/model.safetensors"), &layout), Err(Error::Checkpoint { .. })));
@@ -207,10 +209,45 @@ fn a_loss_that_leaves_the_numbers_stops_the_run_and_keeps_the_best_weights() {
     };
     export(&file, &layout, &Block { trained, stats }, &about).unwrap();
     let config = Config { init: Some(file), ..config };
-    let mut trainer = Trainer::new(&gpu, &config, &data, &run).unwrap();
-    match trainer.train(&|| false, &mut |_| {}) {
+    let mut trainer = Trainer::new(&gpu, &config, &data).unwrap();
+    match trainer.train(&run, &|| false, &mut |_| {}) {
         Err(Error::Diverged { epoch: 0, step: 0, .. }) => {}
         other => panic!("expected a divergence in the first step, got {other:?}"),
     }
-    assert!(load_model(&run.model(), &layout).is_ok(), "weights were kept");
+    assert!(!run.model().exists(), "no epoch ended, so no weights are the best ones");
+}
+
+/// NaN must reach the loss through every kernel of every model, or a run would go on with weights that mean nothing.
+#[test]
+fn a_nan_in_any_parameter_is_seen_in_the_losses() {
+    let dir = tempfile::tempdir().unwrap();
+    let gpu = Gpu::open(None).unwrap();
+    let data = small(&dir.path().join("data"));
+    let corpus = Corpus::of_dataset(&gpu, &data).unwrap();
+    for model in ["att", "fc", "fc-t"] {
+        let config = config(model, &data, &[1]);
+        let splits = splits(&config, &data).unwrap();
+        let mut learner = Learner::new(&gpu, &config, &corpus, &splits, Order::Shuffled).unwrap();
+        let clean = learner.state().unwrap();
+        let params = learner.layout().params.clone();
+        for p in &params {
+            let mut poisoned = clean.clone();
+            let block = if p.trainable { &mut poisoned.params } else { &mut poisoned.stats };
+            block[p.offset] = f32::NAN;
+            learner.restore(&poisoned).unwrap();
+            assert!(learner.train(&|| false, &mut |_| {}).unwrap());
+            let sums = learner.validate().unwrap();
+            assert!(
+                !sums.val_loss[0].is_finite(),
+                "{model}: a NaN in {} leaves a loss of {}",
+                p.name,
+                sums.val_loss[0]
+            );
+            assert!(
+                !p.trainable || !sums.train_loss[0].is_finite(),
+                "{model}: the training loss hides a NaN in {}",
+                p.name
+            );
+        }
+    }
 }

@@ -5,16 +5,19 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use anyhow::anyhow;
 use clap::builder::PossibleValuesParser;
 use indicatif::{ProgressBar, ProgressStyle};
 
 use super::common::{load_dataset, print_evaluation, write_json};
-use super::output::print;
+use super::output::{note, one_line, print};
 use super::{Device, Verdict};
+use wmic::data::Dataset;
 use wmic::gpu::Gpu;
 use wmic::nn;
 use wmic::report::numbers;
-use wmic::train::run::{Circumstances, EpochRow, Record, one_line};
+use wmic::train::config::MAX_SEEDS;
+use wmic::train::run::{Circumstances, EpochRow, Record, read_toml};
 use wmic::train::trainer::splits;
 use wmic::train::{Config, End, Event, Loss, RunDir, Select, Split, Trained, Trainer};
 use wmic::{Error, Result};
@@ -29,7 +32,7 @@ pub struct Args {
     #[arg(long, value_parser = PossibleValuesParser::new(nn::MODELS.iter().map(|m| m.name)))]
     model: Option<String>,
     /// Number of seeds, 0 to N - 1, trained side by side [default: 1]
-    #[arg(long, value_name = "N", conflicts_with = "seed_list", value_parser = clap::value_parser!(u64).range(1..=1000))]
+    #[arg(long, value_name = "N", conflicts_with = "seed_list", value_parser = clap::value_parser!(u64).range(1..=MAX_SEEDS as u64))]
     seeds: Option<u64>,
     /// The seeds themselves, e.g. 0,7,42
     #[arg(long, value_name = "SEED,...", value_delimiter = ',')]
@@ -125,7 +128,6 @@ impl Args {
         overlay(&mut c.val_fraction, &self.val_fraction);
         c.patience = self.patience.or(c.patience);
         c.init = self.init.clone().or(c.init);
-        let absolute = |path: &Path| path.canonicalize().map_err(Error::io(path));
         c.dataset = absolute(&c.dataset)?;
         c.init = c.init.as_deref().map(absolute).transpose()?;
         c.validate()?;
@@ -138,92 +140,138 @@ impl Args {
     }
 }
 
+/// A path as run.toml holds it: as text, and good from any working directory. Whoever reads it finds out whether it exists.
+pub fn absolute(path: &Path) -> Result<PathBuf> {
+    match path.canonicalize().or_else(|_| std::path::absolute(path)).map_err(Error::io(path))? {
+        path if path.to_str().is_some() => Ok(path),
+        path => Err(Error::data(path, "is not a UTF-8 path, as run.toml needs it; rename the folder")),
+    }
+}
+
 /// A TOML file may name any part of the settings; what it leaves out has the defaults of its model. `model` and `dataset` of the
 /// command line win over the file's.
 fn read_config(path: &Path, model: Option<&str>, dataset: Option<&Path>) -> Result<Config> {
-    let text = std::fs::read_to_string(path).map_err(Error::io(path))?;
-    let bad = |e: toml::de::Error| Error::data(path, one_line(&e));
-    let mut given: toml::Table = toml::from_str(&text).map_err(bad)?;
+    let mut given: toml::Table = read_toml(path)?;
     // A run.toml also says where it ran.
     given.remove("run");
-    let named = |given: &toml::Table, key: &str| given.get(key).and_then(|v| v.as_str()).map(str::to_owned);
-    let model = model.map(str::to_owned).or_else(|| named(&given, "model")).unwrap_or_else(|| "att".into());
-    let dataset = dataset.map(Path::to_owned).or_else(|| named(&given, "dataset").map(PathBuf::from));
+    let named = |key: &str| match given.get(key) {
+        None => Ok(None),
+        Some(toml::Value::String(text)) => Ok(Some(text.clone())),
+        Some(other) => Err(Error::data(path, format!("{key} must be text, not {other}"))),
+    };
+    let (named_model, named_dataset) = (named("model")?, named("dataset")?);
+    let model = model.map(str::to_owned).or(named_model).unwrap_or_else(|| "att".into());
+    let dataset = dataset.map(Path::to_owned).or(named_dataset.map(PathBuf::from));
     let dataset = dataset.ok_or_else(|| Error::data(path, "names no dataset, and neither does the command line"))?;
-    let defaults = toml::Table::try_from(Config::of(&model, &dataset)?).expect("settings are a TOML table");
+    let defaults = toml::Table::try_from(Config::of(&model, absolute(&dataset)?)?).expect("settings are a TOML table");
     given.extend(["model", "dataset"].map(|key| (key.to_owned(), defaults[key].clone())));
     for (key, value) in defaults {
         given.entry(key).or_insert(value);
     }
-    given.try_into().map_err(bad)
+    given.try_into().map_err(|e: toml::de::Error| Error::data(path, one_line(&e.to_string())))
 }
 
 impl Args {
     pub fn run(self) -> anyhow::Result<Verdict> {
-        let (run, config) = match &self.resume {
-            Some(dir) => {
-                let run = RunDir::open(dir)?;
-                let mut config = run.record()?.config;
-                if let Some(dataset) = &self.dataset {
-                    config.dataset = dataset.clone();
-                }
-                (Some(run), config)
+        match &self.resume {
+            Some(dir) => self.go_on(dir),
+            None => {
+                let config = self.settings()?;
+                let out = self.out(&config);
+                RunDir::vacant(&out, self.force)?;
+                let data = load_dataset(&config.dataset)?;
+                train(&self.device.open()?, &config, &data, &out, self.force, self.json)
             }
-            None => (None, self.settings()?),
-        };
+        }
+    }
+
+    /// --resume
+    fn go_on(&self, dir: &Path) -> anyhow::Result<Verdict> {
+        let run = RunDir::reopen(dir)?;
+        let Record { mut config, run: began } = run.record()?;
+        if let Some(dataset) = &self.dataset {
+            config.dataset = dataset.clone();
+        }
+        if run.state().exists() {
+            // The weights have moved on from those; the file may be gone.
+            config.init = None;
+        }
         let data = load_dataset(&config.dataset)?;
+        if fingerprint(&data) != began.data {
+            let reason = format!("is not the dataset that {} was begun with, or has changed since", dir.display());
+            return Err(Error::data(&config.dataset, reason).into());
+        }
         let gpu = self.device.open()?;
-        let run = match run {
-            Some(run) => run,
-            None => RunDir::create(&self.out(&config), self.force)?,
-        };
-        train(&gpu, &config, &data, &run, self.resume.is_some(), self.json)
+        if gpu.adapter().name != began.adapter {
+            note(&format!("warning: the run was begun on {}; on another adapter the last bits differ", began.adapter));
+        }
+        let mut trainer = Trainer::new(&gpu, &config, &data)?;
+        trainer.resume(&run)?;
+        run_to_end(&gpu, &config, &data, &run, trainer, self.json)
     }
 }
 
-/// Trains, evaluates on the test split, prints. Shared with `wmic demo`.
+fn fingerprint(data: &Dataset) -> String {
+    format!("{:016x}", data.fingerprint())
+}
+
+/// Begins a run in `out`, once all that it needs is there; trains, evaluates on the test split, prints. Shared with `wmic demo`.
 pub fn train(
     gpu: &Gpu,
     config: &Config,
-    data: &wmic::data::Dataset,
-    run: &RunDir,
-    resumed: bool,
+    data: &Dataset,
+    out: &Path,
+    force: bool,
     json: bool,
 ) -> anyhow::Result<Verdict> {
-    let mut trainer = Trainer::new(gpu, config, data, run)?;
-    if !resumed {
-        let adapter = gpu.adapter();
-        let split = &splits(config, data)?[0];
-        run.write_record(&Record {
-            config: config.clone(),
-            run: Circumstances {
-                version: env!("CARGO_PKG_VERSION").into(),
-                adapter: adapter.name.clone(),
-                backend: adapter.backend.clone(),
-                driver: adapter.driver.clone(),
-                parameters: trainer.parameters(),
-                train_clips: split.0.len(),
-                val_clips: split.1.len(),
-                test_clips: data.test.len(),
-            },
-        })?;
-    }
-    eprintln!(
-        "{} with {} parameters, {} on {}",
-        config.model,
-        numbers::count(trainer.parameters() as u64),
-        match config.seeds.len() {
-            1 => format!("seed {}", config.seeds[0]),
-            n => format!("{n} seeds side by side"),
+    let trainer = Trainer::new(gpu, config, data)?;
+    let adapter = gpu.adapter();
+    let split = &splits(config, data)?[0];
+    let record = Record {
+        config: config.clone(),
+        run: Circumstances {
+            version: env!("CARGO_PKG_VERSION").into(),
+            adapter: adapter.name.clone(),
+            backend: adapter.backend.clone(),
+            driver: adapter.driver.clone(),
+            parameters: trainer.parameters(),
+            data: fingerprint(data),
+            train_clips: split.0.len(),
+            val_clips: split.1.len(),
+            test_clips: data.test.len(),
         },
-        gpu.adapter().name
-    );
+    };
+    let run = RunDir::create(out, force, &record)?;
+    run_to_end(gpu, config, data, &run, trainer, json)
+}
+
+fn run_to_end(
+    gpu: &Gpu,
+    config: &Config,
+    data: &Dataset,
+    run: &RunDir,
+    mut trainer: Trainer,
+    json: bool,
+) -> anyhow::Result<Verdict> {
+    let seeds = match config.seeds.len() {
+        1 => format!("seed {}", config.seeds[0]),
+        n => format!("{n} seeds"),
+    };
+    let parameters = numbers::count(trainer.parameters() as u64);
+    note(&format!("{} with {parameters} parameters, {seeds}, on {}", config.model, gpu.adapter().name));
     let stop = stop_on_interrupt();
     let mut display = Display::new(config.epochs, trainer.steps_per_epoch(), trainer.epochs_done());
-    let end = trainer.train(&|| stop.load(Ordering::Relaxed), &mut |event| display.show(event))?;
+    let end = trainer.train(run, &|| stop.load(Ordering::Relaxed), &mut |event| display.show(event));
     display.finish();
+    let resume = format!("wmic train --resume {}", run.path().display());
+    let end = end.map_err(|e| match e {
+        Error::Io { .. } | Error::Gpu(_) => {
+            anyhow!("{e}; what was saved before is whole: once this is mended, continue with {resume}")
+        }
+        other => other.into(),
+    })?;
     if end == End::Interrupted {
-        eprintln!("wmic: interrupted; the state is saved, continue with: wmic train --resume {}", run.path().display());
+        note(&format!("wmic: interrupted; the state is saved, continue with: {resume}"));
         return Ok(Verdict::Interrupted);
     }
     let evaluation = Trained::load(run)?.evaluate(gpu, data, Split::Test)?;
@@ -235,7 +283,7 @@ pub fn train(
     Ok(Verdict::Done)
 }
 
-/// The first Ctrl-C asks training to save and stop; a second one ends the program at once.
+/// The first Ctrl-C, or request to end (SIGTERM), asks training to save and stop; a second one ends the program at once.
 fn stop_on_interrupt() -> Arc<AtomicBool> {
     let stop = Arc::new(AtomicBool::new(false));
     let flag = stop.clone();
@@ -262,7 +310,7 @@ impl Display {
     fn new(epochs: usize, steps: usize, done: usize) -> Display {
         let bar = std::io::stderr().is_terminal().then(|| {
             let bar = ProgressBar::new((epochs * steps) as u64).with_position((done * steps) as u64);
-            let style = "{bar:24.cyan/238} {msg}  {elapsed} +{eta}";
+            let style = "{wide_bar:.cyan/238} {msg}  {eta} left";
             bar.set_style(ProgressStyle::with_template(style).expect("a valid template").progress_chars("━━━"));
             bar.reset_eta();
             bar
@@ -282,7 +330,7 @@ impl Display {
                         bar.set_position((self.epoch * self.steps) as u64);
                         bar.set_message(text);
                     }
-                    None if self.epoch.is_multiple_of(self.every) || self.epoch == self.epochs => eprintln!("{text}"),
+                    None if self.epoch.is_multiple_of(self.every) || self.epoch == self.epochs => note(&text),
                     None => {}
                 }
             }
@@ -291,7 +339,7 @@ impl Display {
 
     fn finish(&self) {
         if let Some(bar) = &self.bar {
-            bar.finish();
+            bar.abandon();
         }
     }
 }

@@ -59,6 +59,11 @@ pub struct Config {
     pub init: Option<PathBuf>,
 }
 
+/// Most seeds of a run.
+pub const MAX_SEEDS: usize = 1000;
+/// Most epochs times seeds.
+const MAX_ROWS: usize = 500_000;
+
 impl Config {
     /// The training protocol of the model's paper.
     pub fn of(model: &str, dataset: impl Into<PathBuf>) -> Result<Config> {
@@ -93,18 +98,35 @@ impl Config {
         };
         let within = |name: &str, v: f64, low: f64, high: f64| match v.is_finite() && low <= v && v < high {
             true => Ok(()),
-            false => Err(Error::Usage(format!("{name} must be at least {low} and below {high}, got {v}"))),
+            false => Err(Error::Usage(format!("{name} must be at least {low} and below {high}, got {v:?}"))),
         };
         at_least_one("seeds", self.seeds.len())?;
         at_least_one("epochs", self.epochs)?;
+        // A row of history each, all of which every saved state holds.
+        if self.epochs.saturating_mul(self.seeds.len()) > MAX_ROWS {
+            let most = MAX_ROWS / self.seeds.len();
+            return Err(Error::Usage(format!(
+                "epochs must be at most {most} for {} seeds, got {}",
+                self.seeds.len(),
+                self.epochs
+            )));
+        }
         at_least_one("batch", self.batch)?;
         at_least_one("patience", self.patience.unwrap_or(1))?;
         within("lr", self.lr, 0.0, 1e6)?;
         within("weight-decay", self.weight_decay, 0.0, 1e6)?;
         within("dropout", self.dropout, 0.0, 1.0)?;
-        within("val-fraction", self.val_fraction, f64::MIN_POSITIVE, 1.0)?;
+        if !(self.val_fraction > 0.0 && self.val_fraction < 1.0) {
+            return Err(Error::Usage(format!("val-fraction must lie between 0 and 1, got {}", self.val_fraction)));
+        }
         for (name, v) in [("alpha", self.alpha), ("beta", self.beta), ("gamma", self.gamma)] {
             within(name, v, -1e6, 1e6)?;
+        }
+        if self.seeds.len() > MAX_SEEDS {
+            return Err(Error::Usage(format!(
+                "there are {} seeds; at most {MAX_SEEDS} train side by side",
+                self.seeds.len()
+            )));
         }
         let mut seeds = self.seeds.clone();
         seeds.sort_unstable();

@@ -4,23 +4,26 @@
 //! of all seeds; `state.safetensors` all that is needed to go on with the same bits; `test.json` the test scores.
 //! Each file is written whole or not at all.
 
-use std::fs;
+use std::fs::{self, File};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use safetensors::tensor::Dtype;
 use serde::{Deserialize, Serialize};
 
 use super::config::Config;
 use super::learner::State;
-use super::weights::{self, File};
+use super::weights;
 use crate::error::{Error, Result};
-use crate::files::write_atomic;
+use crate::files::{create_directories, is_leftover, read_limited, write_atomic};
 
 const RUN: &str = "run.toml";
 const METRICS: &str = "metrics.jsonl";
 const MODEL: &str = "model.safetensors";
 const STATE: &str = "state.safetensors";
 const TEST: &str = "test.json";
+/// No settings take more.
+const RUN_LIMIT: u64 = 1 << 20;
 
 /// What `run.toml` holds: the settings (the same keys as `--config`), and where they ran.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -38,6 +41,8 @@ pub struct Circumstances {
     pub driver: String,
     /// Trainable parameters of one replica.
     pub parameters: usize,
+    /// [`crate::data::Dataset::fingerprint`], in hex: a run goes on with the data it began with.
+    pub data: String,
     /// Clips per seed.
     pub train_clips: usize,
     pub val_clips: usize,
@@ -50,12 +55,19 @@ pub struct EpochRow {
     /// From 0.
     pub epoch: usize,
     pub seed: u64,
+    #[serde(deserialize_with = "null_is_nan")]
     pub train_loss: f32,
+    #[serde(deserialize_with = "null_is_nan")]
     pub val_loss: f32,
     /// Macro over the classes; null when the validation clips have no label at all.
     pub val_f1_pn: Option<f64>,
     /// Whether this epoch is the best so far.
     pub best: bool,
+}
+
+/// JSON has no NaN; a seed that has stopped early may come to it while others go on.
+fn null_is_nan<'de, D: serde::Deserializer<'de>>(d: D) -> std::result::Result<f32, D::Error> {
+    Ok(Option::deserialize(d)?.unwrap_or(f32::NAN))
 }
 
 /// How far a run has come, beside what lies on the GPU.
@@ -66,77 +78,141 @@ pub struct Progress {
     pub history: Vec<EpochRow>,
 }
 
+/// Clones share the lock.
 #[derive(Clone, Debug)]
-pub struct RunDir(PathBuf);
+pub struct RunDir {
+    path: PathBuf,
+    /// Held while training writes here; the system lets go of it however the process ends.
+    _lock: Option<Arc<File>>,
+}
 
 impl RunDir {
-    /// A new run directory. An existing run is replaced only with `force`, and then only its own files are removed.
+    /// Whether a run can be created at `path`; nothing is written yet.
     ///
     /// # Errors
     /// `Usage` when the directory holds a run already (without `force`), or anything else.
-    pub fn create(path: &Path, force: bool) -> Result<RunDir> {
-        let is_run = path.join(RUN).is_file();
-        let occupied = path.exists() && fs::read_dir(path).map_err(Error::io(path))?.next().is_some();
-        if is_run && !force {
-            return Err(Error::Usage(format!(
+    pub fn vacant(path: &Path, force: bool) -> Result<()> {
+        let foreign = match fs::read_dir(path) {
+            Ok(entries) => entries.flatten().any(|e| !is_leftover(&e.path())),
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => false,
+            Err(e) => return Err(Error::io(path)(e)),
+        };
+        match path.join(RUN).is_file() {
+            true if !force => Err(Error::Usage(format!(
                 "{} holds a run already; choose another --out, continue it with --resume, or replace it with --force",
                 path.display()
-            )));
-        }
-        if occupied && !is_run {
-            return Err(Error::Usage(format!(
-                "{} is not empty and holds no run; choose another --out",
-                path.display()
-            )));
-        }
-        fs::create_dir_all(path).map_err(Error::io(path))?;
-        let run = RunDir(path.to_owned());
-        // run.toml goes last: as long as it is there, the rest is known to be a run's.
-        for name in [STATE, MODEL, METRICS, TEST, RUN] {
-            match fs::remove_file(run.0.join(name)) {
-                Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(Error::io(run.0.join(name))(e)),
-                _ => {}
+            ))),
+            false if foreign => {
+                Err(Error::Usage(format!("{} is not empty and holds no run; choose another --out", path.display())))
             }
+            _ => Ok(()),
         }
-        Ok(run)
     }
 
-    /// An existing run directory.
+    /// Begins a run: makes the directory and writes `run.toml`. An existing run is replaced only with `force`, and then only
+    /// its own files are removed. The directory stays locked as long as the result lives.
+    ///
+    /// # Errors
+    /// As [`RunDir::vacant`]; `Usage` when another training is at work there. Directories made here do not outlive an error.
+    pub fn create(path: &Path, force: bool, record: &Record) -> Result<RunDir> {
+        create_directories(path, || {
+            let run = RunDir::lock(path)?;
+            // Another training may have begun here since the caller asked.
+            RunDir::vacant(path, force)?;
+            run.clear()?;
+            run.write_record(record)?;
+            Ok(run)
+        })
+    }
+
+    /// An existing run directory, to be read.
     pub fn open(path: &Path) -> Result<RunDir> {
         match path.join(RUN).is_file() {
-            true => Ok(RunDir(path.to_owned())),
+            true => Ok(RunDir { path: path.to_owned(), _lock: None }),
             false => Err(Error::Usage(format!("{} is no run directory (it has no {RUN})", path.display()))),
         }
     }
 
+    /// An existing run directory, locked, to go on training in.
+    ///
+    /// # Errors
+    /// `Usage` when it is none, or another training is at work there.
+    pub fn reopen(path: &Path) -> Result<RunDir> {
+        RunDir::open(path)?;
+        let run = RunDir::lock(path)?;
+        run.sweep()?;
+        Ok(run)
+    }
+
+    /// Only Unix can lock a directory itself; elsewhere nothing is locked.
+    fn lock(path: &Path) -> Result<RunDir> {
+        if cfg!(not(unix)) {
+            return Ok(RunDir { path: path.to_owned(), _lock: None });
+        }
+        let directory = File::open(path).map_err(Error::io(path))?;
+        match directory.try_lock() {
+            Err(fs::TryLockError::WouldBlock) => {
+                Err(Error::Usage(format!("{} is in use: another training writes there", path.display())))
+            }
+            // Some network file systems know no locks; that is no reason not to train.
+            _ => Ok(RunDir { path: path.to_owned(), _lock: Some(Arc::new(directory)) }),
+        }
+    }
+
+    /// Removes an older run's files.
+    fn clear(&self) -> Result<()> {
+        self.sweep()?;
+        // run.toml stays until it is replaced: as long as it is there, the rest is known to be a run's.
+        for name in [STATE, MODEL, METRICS, TEST] {
+            match fs::remove_file(self.path.join(name)) {
+                Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(Error::io(self.path.join(name))(e)),
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Removes what a killed process left half-written.
+    fn sweep(&self) -> Result<()> {
+        for entry in fs::read_dir(&self.path).map_err(Error::io(&self.path))?.flatten() {
+            if is_leftover(&entry.path()) {
+                fs::remove_file(entry.path()).map_err(Error::io(entry.path()))?;
+            }
+        }
+        Ok(())
+    }
+
     pub fn path(&self) -> &Path {
-        &self.0
+        &self.path
     }
 
     pub fn model(&self) -> PathBuf {
-        self.0.join(MODEL)
+        self.path.join(MODEL)
+    }
+
+    pub fn state(&self) -> PathBuf {
+        self.path.join(STATE)
     }
 
     pub fn test(&self) -> PathBuf {
-        self.0.join(TEST)
+        self.path.join(TEST)
     }
 
-    pub fn write_record(&self, record: &Record) -> Result<()> {
-        let path = self.0.join(RUN);
+    fn write_record(&self, record: &Record) -> Result<()> {
+        let path = self.path.join(RUN);
         let text = toml::to_string(record).map_err(|e| Error::checkpoint(&path, e.to_string()))?;
         write_atomic(&path, |out| out.write_all(text.as_bytes()))
     }
 
     pub fn record(&self) -> Result<Record> {
-        let path = self.0.join(RUN);
-        let text = fs::read_to_string(&path).map_err(Error::io(&path))?;
-        let record: Record = toml::from_str(&text).map_err(|e| Error::checkpoint(&path, one_line(&e)))?;
-        record.config.validate()?;
+        let path = self.path.join(RUN);
+        let record: Record = read_toml(&path)?;
+        record.config.validate().map_err(|e| Error::checkpoint(&path, e.to_string()))?;
         Ok(record)
     }
 
     pub fn write_metrics(&self, rows: &[EpochRow]) -> Result<()> {
-        write_atomic(self.0.join(METRICS), |out| {
+        write_atomic(self.path.join(METRICS), |out| {
             for row in rows {
                 serde_json::to_writer(&mut *out, row)?;
                 out.write_all(b"\n")?;
@@ -153,16 +229,19 @@ impl RunDir {
         };
         let mut tensors: Vec<_> = parts(state).map(|(name, values)| floats(name, values)).into();
         tensors.push(("step".into(), Dtype::U32, vec![1], state.step.to_le_bytes().to_vec()));
-        weights::save(&self.0.join(STATE), &tensors, progress)
+        weights::save(&self.state(), &tensors, progress)
     }
 
     /// The saved state; `None` when the run was ended before it saved any.
-    pub fn load_state(&self) -> Result<Option<(State, Progress)>> {
-        let path = self.0.join(STATE);
+    ///
+    /// # Errors
+    /// `Checkpoint` for a damaged file, and for one that is not of a run of `seeds` with `batches` steps an epoch.
+    pub fn load_state(&self, seeds: &[u64], batches: usize) -> Result<Option<(State, Progress)>> {
+        let path = self.state();
         if !path.exists() {
             return Ok(None);
         }
-        let file = File::read(&path)?;
+        let file = weights::File::read(&path)?;
         let progress: Progress = file.about(&path)?;
         let tensors = file.tensors();
         let words = |name: &str| -> Result<Vec<[u8; 4]>> {
@@ -171,6 +250,7 @@ impl RunDir {
         };
         let floats = |name: &str| Ok(words(name)?.into_iter().map(f32::from_le_bytes).collect());
         let step = words("step")?.first().map(|w| u32::from_le_bytes(*w));
+        let step = step.ok_or_else(|| Error::checkpoint(&path, "has an empty step"))?;
         let state = State {
             params: floats("params")?,
             stats: floats("stats")?,
@@ -179,8 +259,13 @@ impl RunDir {
             best_params: floats("best_params")?,
             best_stats: floats("best_stats")?,
             totals: floats("totals")?,
-            step: step.ok_or_else(|| Error::checkpoint(&path, "has an empty step"))?,
+            step,
         };
+        let rows = progress.history.iter().map(|row| (row.epoch, row.seed));
+        let in_order = (0..progress.epochs).flat_map(|epoch| seeds.iter().map(move |&seed| (epoch, seed)));
+        if step as usize / batches != progress.epochs || !rows.eq(in_order) {
+            return Err(Error::checkpoint(&path, "is damaged, or the state of another run"));
+        }
         Ok(Some((state, progress)))
     }
 }
@@ -197,7 +282,20 @@ fn parts(state: &State) -> [(&'static str, &[f32]); 7] {
     ]
 }
 
-/// toml's errors draw the offending line over several lines; ours take one.
-pub fn one_line(error: &toml::de::Error) -> String {
-    error.to_string().split_whitespace().collect::<Vec<_>>().join(" ")
+/// Reads settings from a TOML file.
+///
+/// # Errors
+/// `Data` with the line of what cannot be understood.
+pub fn read_toml<T: serde::de::DeserializeOwned>(path: &Path) -> Result<T> {
+    let bytes = read_limited(path, RUN_LIMIT)?;
+    let text = std::str::from_utf8(&bytes).map_err(|_| Error::data(path, "is not UTF-8 text"))?;
+    toml::from_str(text).map_err(|e| toml_error(path, text, &e))
+}
+
+/// toml's own text draws the offending line over several lines; ours takes one and gives its number.
+fn toml_error(path: &Path, text: &str, error: &toml::de::Error) -> Error {
+    let line = error
+        .span()
+        .map(|span| 1 + text.as_bytes()[..span.start.min(text.len())].iter().filter(|b| **b == b'\n').count() as u64);
+    Error::Data { path: path.into(), line, reason: error.message().lines().collect::<Vec<_>>().join(" ") }
 }

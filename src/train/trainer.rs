@@ -42,7 +42,6 @@ struct Best {
 
 pub struct Trainer<'a> {
     config: &'a Config,
-    run: &'a RunDir,
     about: About,
     learner: Learner<'a>,
     progress: Progress,
@@ -50,8 +49,12 @@ pub struct Trainer<'a> {
 }
 
 impl<'a> Trainer<'a> {
-    /// Sets up a run, from its saved state if there is one.
-    pub fn new(gpu: &'a Gpu, config: &'a Config, data: &Dataset, run: &'a RunDir) -> Result<Trainer<'a>> {
+    /// Sets up a run; nothing is written.
+    ///
+    /// # Errors
+    /// `Limit` when the adapter has not the memory, `Usage` for settings that do not fit the data, `Checkpoint` for weights to
+    /// start from that are another model's.
+    pub fn new(gpu: &'a Gpu, config: &'a Config, data: &Dataset) -> Result<Trainer<'a>> {
         let corpus = Corpus::of_dataset(gpu, data)?;
         let splits = splits(config, data)?;
         let mut learner = Learner::new(gpu, config, &corpus, &splits, Order::Shuffled)?;
@@ -59,10 +62,14 @@ impl<'a> Trainer<'a> {
             let block = weights::import(path, learner.layout())?;
             learner.set_weights(&vec![block; config.seeds.len()])?;
         }
-        let mut progress = Progress::default();
-        if let Some((state, saved)) = run.load_state()? {
-            learner.restore(&state)?;
-            progress = saved;
+        let steps = config.epochs.checked_mul(learner.steps_per_epoch());
+        if steps.is_none_or(|steps| steps > u32::MAX as usize) {
+            let each = learner.steps_per_epoch();
+            return Err(Error::Usage(format!(
+                "{} epochs of {each} steps are too many; at most {} steps are supported",
+                config.epochs,
+                u32::MAX
+            )));
         }
         let about = About {
             version: env!("CARGO_PKG_VERSION").into(),
@@ -74,7 +81,19 @@ impl<'a> Trainer<'a> {
             seeds: config.seeds.clone(),
             best_epochs: vec![0; config.seeds.len()],
         };
-        Ok(Trainer { config, run, about, learner, progress, train_clips: splits[0].0.len() })
+        Ok(Trainer { config, about, learner, progress: Progress::default(), train_clips: splits[0].0.len() })
+    }
+
+    /// Goes back to the state that `run` has saved, if any.
+    ///
+    /// # Errors
+    /// `Checkpoint` when it is damaged or another run's.
+    pub fn resume(&mut self, run: &RunDir) -> Result<()> {
+        if let Some((state, saved)) = run.load_state(&self.config.seeds, self.learner.steps_per_epoch())? {
+            self.learner.restore(&state).map_err(|e| Error::checkpoint(run.state(), e.to_string()))?;
+            self.progress = saved;
+        }
+        Ok(())
     }
 
     /// Trainable parameters of one replica.
@@ -91,12 +110,12 @@ impl<'a> Trainer<'a> {
         self.learner.steps_per_epoch()
     }
 
-    /// Trains to the end, or until `stop` says so.
+    /// Trains to the end, or until `stop` says so, and saves into `run` now and then.
     ///
     /// # Errors
     /// `Diverged` when a loss is no longer a number (the best weights before it are saved), `Gpu` for a lost device and
     /// `Io` for a full disk (the last saved state is intact).
-    pub fn train(&mut self, stop: &dyn Fn() -> bool, tell: &mut dyn FnMut(Event)) -> Result<End> {
+    pub fn train(&mut self, run: &RunDir, stop: &dyn Fn() -> bool, tell: &mut dyn FnMut(Event)) -> Result<End> {
         let mut saved = Instant::now();
         while self.progress.epochs < self.config.epochs && !self.all_stopped() {
             let start = Instant::now();
@@ -107,24 +126,27 @@ impl<'a> Trainer<'a> {
                 tell(Event::Step { done, of });
             })?;
             if !complete {
-                self.save()?;
+                self.save(run)?;
                 return Ok(End::Interrupted);
             }
             let share = (self.learner.steps_done() - first) as f64 / of as f64;
             let clips = (self.train_clips * self.config.seeds.len()) as f64 * share;
             let clips_per_s = clips / start.elapsed().as_secs_f64();
             let sums = self.learner.validate()?;
-            self.refuse_divergence(&sums)?;
+            if let Some(error) = self.divergence(&sums) {
+                self.save_best(run)?;
+                return Err(error);
+            }
             let rows = self.judge(&sums)?;
             tell(Event::Epoch { rows: &rows, clips_per_s });
             self.progress.history.extend(rows);
             self.progress.epochs += 1;
             if saved.elapsed() >= SAVE_EVERY {
-                self.save()?;
+                self.save(run)?;
                 saved = Instant::now();
             }
         }
-        self.save()?;
+        self.save(run)?;
         Ok(End::Finished)
     }
 
@@ -138,25 +160,31 @@ impl<'a> Trainer<'a> {
         (0..self.config.seeds.len()).map(|r| self.best(r).map_or(0, |b| b.epoch)).collect()
     }
 
-    fn save(&self) -> Result<()> {
-        self.run.write_metrics(&self.progress.history)?;
-        self.save_model()?;
-        self.run.save_state(&self.learner.state()?, &self.progress)
+    /// The state goes last: what it says is in the other files already.
+    fn save(&self, run: &RunDir) -> Result<()> {
+        self.save_best(run)?;
+        run.save_state(&self.learner.state()?, &self.progress)
     }
 
-    fn save_model(&self) -> Result<()> {
+    /// Before the first epoch has ended no weights are best.
+    fn save_best(&self, run: &RunDir) -> Result<()> {
+        run.write_metrics(&self.progress.history)?;
+        if self.progress.epochs == 0 {
+            return Ok(());
+        }
         let about = About { best_epochs: self.best_epochs(), ..self.about.clone() };
-        weights::save_model(&self.run.model(), self.learner.layout(), &self.learner.best_weights()?, &about)
+        weights::save_model(&run.model(), self.learner.layout(), &self.learner.best_weights()?, &about)
     }
 
-    fn refuse_divergence(&self, sums: &EpochSums) -> Result<()> {
-        let first = sums.diverged.iter().enumerate().filter_map(|(r, step)| Some((r, (*step)? as usize)));
+    /// The first seed whose loss is no longer a number. A seed that has stopped may do as it likes.
+    fn divergence(&self, sums: &EpochSums) -> Option<Error> {
+        let active = || (0..self.config.seeds.len()).filter(|&r| !self.stopped(self.best(r)));
+        let first = active().filter_map(|r| Some((r, sums.diverged[r]? as usize))).min_by_key(|(_, step)| *step);
         // Validation may show what the training loss has not met yet.
-        let late = sums.val_loss.iter().position(|l| !l.is_finite()).map(|r| (r, self.learner.steps_done() - 1));
-        let Some((r, step)) = first.min_by_key(|(_, step)| *step).or(late) else { return Ok(()) };
-        self.save_model()?;
+        let late = || Some((active().find(|&r| !sums.val_loss[r].is_finite())?, self.learner.steps_done() - 1));
+        let (r, step) = first.or_else(late)?;
         let of = self.learner.steps_per_epoch();
-        Err(Error::Diverged { seed: self.config.seeds[r], epoch: step / of, step: step % of })
+        Some(Error::Diverged { seed: self.config.seeds[r], epoch: step / of, step: step % of })
     }
 
     /// Compares the epoch with each replica's best, keeps what is better, and describes it.

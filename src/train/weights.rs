@@ -17,6 +17,8 @@ use crate::graph::Layout;
 
 /// Larger files are no weights of ours.
 const SIZE_LIMIT: u64 = 16 << 30;
+/// Features of a clip; datasets have fewer.
+const MAX_INPUTS: usize = 1 << 30;
 const METADATA: &str = "wmic";
 
 /// What is said about weights beside the numbers.
@@ -139,8 +141,16 @@ pub fn save_model(path: &Path, layout: &Layout, blocks: &[Block], about: &About)
 }
 
 /// Reads only what a model file says about itself.
+///
+/// # Errors
+/// `Checkpoint` also for dimensions that no dataset has.
 pub fn about_model(path: &Path) -> Result<About> {
-    File::read(path)?.about(path)
+    let about: About = File::read(path)?.about(path)?;
+    let inputs = about.instances.checked_mul(about.width).filter(|n| (1..=MAX_INPUTS).contains(n));
+    if inputs.is_none() || about.classes.is_empty() {
+        return Err(Error::checkpoint(path, "has metadata of clips without features or without classes"));
+    }
+    Ok(about)
 }
 
 /// Reads the weights of all seeds back.
@@ -156,9 +166,11 @@ pub fn load_model(path: &Path, layout: &Layout) -> Result<(About, Vec<Block>)> {
     if about.best_epochs.len() != replicas || replicas == 0 {
         return Err(Error::checkpoint(path, "has metadata that contradicts itself"));
     }
+    // Nothing of the layout's size is made before the file is known to be as large.
+    let each = layout.params.iter().map(|p| floats(path, &tensors, &p.name, &[&[replicas], p.shape.dims()].concat()));
+    let each = each.collect::<Result<Vec<_>>>()?;
     let mut blocks = vec![Block { trained: vec![0.0; layout.trained], stats: vec![0.0; layout.stats] }; replicas];
-    for p in &layout.params {
-        let values = floats(path, &tensors, &p.name, &[&[replicas], p.shape.dims()].concat())?;
+    for (p, values) in layout.params.iter().zip(each) {
         for (block, part) in blocks.iter_mut().zip(values.chunks_exact(p.shape.len())) {
             let into = if p.trainable { &mut block.trained } else { &mut block.stats };
             into[p.offset..p.offset + part.len()].copy_from_slice(part);
