@@ -130,7 +130,11 @@ fn check_fails_with_code_1_on_a_wrong_or_broken_kernel() {
 
     let broken = altered_shaders("linear.wgsl", "var v = acc[i][j];", "var v = nothing;");
     let mut command = wmic(&["check", "--op", "linear"]);
-    command.env("WMIC_SHADERS", broken.path()).assert().code(1).stdout(contains("shader linear.wgsl: ").and(contains("nothing")));
+    command
+        .env("WMIC_SHADERS", broken.path())
+        .assert()
+        .code(1)
+        .stdout(contains("shader linear.wgsl: ").and(contains("nothing")));
 }
 
 #[test]

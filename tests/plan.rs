@@ -92,7 +92,8 @@ fn a_parameter_used_twice_gets_both_gradients() {
 
 #[test]
 fn what_cannot_be_planned_is_refused_by_name() {
-    let draft = |g: &Graph, seeds: &[(Tensor, &str)]| Draft::new(g, Target::PORTABLE, 1, &[], seeds).err().unwrap().to_string();
+    let draft =
+        |g: &Graph, seeds: &[(Tensor, &str)]| Draft::new(g, Target::PORTABLE, 1, &[], seeds).err().unwrap().to_string();
     let mut g = Graph::new(Mode::Train);
     let x = g.input("x", Spec::f32([4, 8]));
     let w = g.param("w", [8, 8], Init::Constant(1.0));

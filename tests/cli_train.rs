@@ -1,0 +1,614 @@
+//! Training, evaluation and prediction as users meet them: what they write, what they refuse, and how they end.
+
+use std::path::{Path, PathBuf};
+use std::process::{Child, Output, Stdio};
+use std::sync::OnceLock;
+
+use assert_cmd::Command;
+use predicates::prelude::*;
+use predicates::str::contains;
+use serde_json::Value;
+use tempfile::TempDir;
+
+fn wmic(args: &[&str]) -> Command {
+    let mut command = Command::cargo_bin("wmic").unwrap();
+    command.args(args);
+    command
+}
+
+/// Runs it, expects success and returns stdout.
+fn stdout(args: &[&str]) -> String {
+    let done = wmic(args).assert().success();
+    String::from_utf8(done.get_output().stdout.clone()).unwrap()
+}
+
+fn json(args: &[&str]) -> Value {
+    serde_json::from_str(&stdout(args)).unwrap()
+}
+
+/// One line on stderr beside warnings, exit code 2, nothing on stdout.
+fn assert_refused(mut command: Command, why: &str) {
+    let one_line = predicate::function(|text: &str| {
+        let lines: Vec<&str> = text.lines().filter(|line| !line.starts_with("warning: ")).collect();
+        lines.len() == 1 && lines[0].starts_with("wmic: ")
+    });
+    command.assert().code(2).stdout("").stderr(contains(why).and(one_line));
+}
+
+fn refused(args: &[&str], why: &str) {
+    assert_refused(wmic(args), why);
+}
+
+/// A dataset of 120 clips and a run of two seeds on it, shared by all tests, which leave both as they are.
+struct Shared {
+    folder: TempDir,
+}
+
+impl Shared {
+    fn at(&self, name: &str) -> String {
+        self.folder.path().join(name).to_str().unwrap().to_owned()
+    }
+
+    fn data(&self) -> String {
+        self.at("data")
+    }
+
+    /// ATT, seeds 3 and 5, two epochs.
+    fn run(&self) -> String {
+        self.at("run")
+    }
+}
+
+fn shared() -> &'static Shared {
+    static SHARED: OnceLock<Shared> = OnceLock::new();
+    SHARED.get_or_init(|| {
+        let shared = Shared { folder: tempfile::tempdir().unwrap() };
+        wmic(&["synth", &shared.data(), "--clips", "120"]).assert().success();
+        let (data, run) = (shared.data(), shared.run());
+        wmic(&["train", &data, "--seed-list", "3,5", "--epochs", "2", "--out", &run]).assert().success();
+        shared
+    })
+}
+
+fn copy(from: impl AsRef<Path>, to: impl AsRef<Path>) {
+    std::fs::create_dir_all(&to).unwrap();
+    for entry in std::fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let to = to.as_ref().join(entry.file_name());
+        match entry.file_type().unwrap().is_dir() {
+            true => copy(entry.path(), to),
+            false => assert!(std::fs::copy(entry.path(), to).is_ok()),
+        }
+    }
+}
+
+/// A changed copy of the shared dataset.
+fn altered_data(to: &Path, alter: impl FnOnce(&Path)) -> String {
+    copy(shared().data(), to);
+    alter(to);
+    to.to_str().unwrap().to_owned()
+}
+
+fn edit(path: impl AsRef<Path>, change: impl FnOnce(String) -> String) {
+    let text = std::fs::read_to_string(&path).unwrap();
+    std::fs::write(path, change(text)).unwrap();
+}
+
+fn keys(value: &Value) -> Vec<&str> {
+    value.as_object().unwrap_or_else(|| panic!("not an object: {value}")).keys().map(String::as_str).collect()
+}
+
+/// `value` has exactly these keys, in any order.
+fn has_keys(value: &Value, expected: &[&str]) {
+    let (mut found, mut expected) = (keys(value), expected.to_vec());
+    found.sort_unstable();
+    expected.sort_unstable();
+    assert_eq!(found, expected);
+}
+
+const SCORES: [&str; 8] = ["loss", "f1_pn", "f1_pos", "micro_f1", "map", "auc", "precision", "recall"];
+
+fn is_evaluation(e: &Value, split: &str) {
+    has_keys(
+        e,
+        &["model", "parameters", "dataset", "split", "device", "per_seed", "mean", "std", "ensemble", "per_class"],
+    );
+    assert_eq!((e["model"].as_str(), e["split"].as_str()), (Some("att"), Some(split)));
+    assert_eq!((e["parameters"].as_u64(), e["dataset"].as_str()), (Some(55_336), Some("data")));
+    let seeds: Vec<u64> = e["per_seed"].as_array().unwrap().iter().map(|s| s["seed"].as_u64().unwrap()).collect();
+    assert_eq!(seeds, [3, 5]);
+    for seed in e["per_seed"].as_array().unwrap() {
+        has_keys(seed, &[&["seed", "best_epoch"][..], &SCORES].concat());
+        assert!(seed["best_epoch"].as_u64().unwrap() < 2);
+    }
+    for part in ["mean", "std", "ensemble"] {
+        has_keys(&e[part], &SCORES);
+        assert!(SCORES.iter().all(|name| e[part][name].is_number()), "{part}: {}", e[part]);
+    }
+    assert_eq!(e["per_class"].as_object().unwrap().len(), 20);
+    for class in e["per_class"].as_object().unwrap().values() {
+        has_keys(class, &["f1_pn", "f1_pos", "ap", "auc", "precision", "recall", "positives", "observed"]);
+        assert!(class["positives"].as_u64() <= class["observed"].as_u64());
+    }
+}
+
+#[test]
+fn a_run_directory_holds_what_was_promised() {
+    let run = PathBuf::from(shared().run());
+    let mut names: Vec<_> = std::fs::read_dir(&run).unwrap().map(|e| e.unwrap().file_name()).collect();
+    names.sort();
+    assert_eq!(names, ["metrics.jsonl", "model.safetensors", "run.toml", "state.safetensors", "test.json"]);
+    let read = |name: &str| std::fs::read_to_string(run.join(name)).unwrap();
+    let settings: toml::Table = toml::from_str(&read("run.toml")).unwrap();
+    assert_eq!(settings["seeds"], toml::Value::from(vec![3, 5]));
+    for key in
+        ["dataset", "model", "epochs", "batch", "lr", "weight_decay", "dropout", "loss", "select", "val_fraction"]
+    {
+        assert!(settings.contains_key(key), "{key}");
+    }
+    assert!(["version", "adapter", "backend", "driver"].iter().all(|key| settings["run"][key].is_str()));
+    let rows: Vec<Value> = read("metrics.jsonl").lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(rows.len(), 4, "an epoch and seed each");
+    rows.iter().for_each(|row| has_keys(row, &["epoch", "seed", "train_loss", "val_loss", "val_f1_pn", "best"]));
+    let test: Value = serde_json::from_str(&read("test.json")).unwrap();
+    is_evaluation(&test, "test");
+
+    let bytes = std::fs::read(run.join("model.safetensors")).unwrap();
+    let (_, header) = safetensors::SafeTensors::read_metadata(&bytes).unwrap();
+    let about: Value = serde_json::from_str(&header.metadata().as_ref().unwrap()["wmic"]).unwrap();
+    assert_eq!((about["model"].as_str(), about["classes"].as_array().unwrap().len()), (Some("att"), 20));
+    assert!(about["input"].is_string() && about["version"].is_string());
+}
+
+#[test]
+fn json_outputs_have_the_promised_schema() {
+    let (run, data) = (shared().run(), shared().data());
+    for split in ["test", "val", "train"] {
+        is_evaluation(&json(&["eval", &run, &data, "--split", split, "--json"]), split);
+    }
+    let same = json(&["eval", &run, &data, "--json"]);
+    let written = std::fs::read_to_string(Path::new(&run).join("test.json")).unwrap();
+    assert_eq!(same, serde_json::from_str::<Value>(&written).unwrap(), "eval says what training said");
+
+    let answer = json(&["predict", &run, &data, "--format", "json", "--attention"]);
+    has_keys(&answer, &["model", "classes", "seeds", "clips"]);
+    assert_eq!((answer["classes"].as_array().unwrap().len(), answer["clips"].as_array().unwrap().len()), (20, 120));
+    for clip in answer["clips"].as_array().unwrap() {
+        has_keys(clip, &["key", "probabilities", "attention"]);
+        for name in answer["classes"].as_array().unwrap().iter().map(|n| n.as_str().unwrap()) {
+            let p = &clip["probabilities"][name];
+            has_keys(p, &["mean", "std"]);
+            assert!((0.0..=1.0).contains(&p["mean"].as_f64().unwrap()) && p["std"].as_f64().unwrap() >= 0.0);
+            let weights: Vec<f64> =
+                clip["attention"][name].as_array().unwrap().iter().map(|w| w.as_f64().unwrap()).collect();
+            assert!(weights.len() == 10 && (weights.iter().sum::<f64>() - 1.0).abs() < 1e-4, "{weights:?}");
+        }
+    }
+    has_keys(&json(&["predict", &run, &data, "--format", "json"])["clips"][0], &["key", "probabilities"]);
+    let rows = stdout(&["predict", &run, &data, "--format", "csv"]);
+    assert_eq!((rows.lines().next(), rows.lines().count()), (Some("key,instrument,mean,std"), 1 + 120 * 20));
+    has_keys(
+        &json(&["plan", &data, "--seeds", "3", "--json"]),
+        &[
+            "model",
+            "seeds",
+            "batch",
+            "steps_per_epoch",
+            "parameters_per_seed",
+            "dispatches_forward",
+            "dispatches_backward",
+            "dispatches_update",
+            "dispatches_validation",
+            "memory_data",
+            "memory_parameters",
+            "memory_activations",
+            "memory_activations_unshared",
+            "forward_flops",
+            "kernels",
+        ],
+    );
+}
+
+#[test]
+fn a_reader_that_leaves_early_is_no_error() {
+    for format in ["csv", "json", "table"] {
+        let mut command = std::process::Command::new(assert_cmd::cargo::cargo_bin("wmic"));
+        command.args(["predict", &shared().run(), &shared().data(), "--format", format]);
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        drop(child.stdout.take());
+        let done = child.wait_with_output().unwrap();
+        assert_eq!((done.status.code(), String::from_utf8_lossy(&done.stderr).as_ref()), (Some(0), ""), "{format}");
+    }
+}
+
+#[test]
+fn settings_that_make_no_sense_are_refused_before_anything_is_written() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("deep/er/run");
+    let out = out.to_str().unwrap();
+    let data = shared().data();
+    for (options, why) in [
+        (&["--model", "cnn"][..], "invalid value 'cnn' for '--model <MODEL>' [possible values: att, fc, fc-t]"),
+        (&["--seeds", "0"], "0 is not in 1..=1000"),
+        (&["--seed-list", "7,1,7"], "seed 7 is listed twice"),
+        (&["--seed-list", "-1"], "see --help"),
+        (&["--epochs", "0"], "epochs must be at least 1"),
+        (&["--epochs", "18446744073709551615"], "epochs must be at most 500000"),
+        (&["--batch", "0"], "batch must be at least 1"),
+        (&["--patience", "0"], "patience must be at least 1"),
+        (&["--lr", "nan"], "lr must be at least 0"),
+        (&["--lr=-1"], "lr must be at least 0"),
+        (&["--lr", "inf"], "lr must be at least 0"),
+        (&["--dropout", "1"], "dropout must be at least 0 and below 1"),
+        (&["--val-fraction", "0"], "val-fraction must lie between 0 and 1"),
+        (&["--val-fraction", "1"], "val-fraction must lie between 0 and 1"),
+        (&["--val-fraction", "0.999"], "leaves 0 for training"),
+        (&["--init", "no-such.safetensors"], "no-such.safetensors: "),
+        (&["--device", "Voodoo 2"], "no adapter matches --device Voodoo 2"),
+        (&["--resume", "there"], "cannot be used with"),
+    ] {
+        refused(&[&["train", &data, "--out", out], options].concat(), why);
+    }
+    let config = folder.path().join("c.toml");
+    for (text, why) in [
+        ("bogus = 1", "c.toml: unknown field `bogus`"),
+        ("lr = 'fast'", "c.toml: invalid type"),
+        ("model = 3", "c.toml: model must be text"),
+        ("lr = 1\n\nlr = 2", "c.toml:3: duplicate key"),
+        ("seeds = []", "seeds must be at least 1"),
+        ("model = 'cnn'", "unknown model cnn"),
+    ] {
+        std::fs::write(&config, text).unwrap();
+        refused(&["train", &data, "--out", out, "--config", config.to_str().unwrap()], why);
+    }
+    std::fs::write(&config, "lr = 0.1").unwrap();
+    refused(&["train", "--out", out, "--config", config.to_str().unwrap()], "names no dataset");
+    refused(&["train", &data, "--out", out, "--config", "/dev/zero"], "/dev/zero: ");
+    let mut command = wmic(&["train", &data, "--out", out]);
+    command.env("VK_ICD_FILENAMES", "/nonexistent").env("VK_DRIVER_FILES", "/nonexistent");
+    if cfg!(target_os = "linux") {
+        assert_refused(command, "apt install libvulkan1 mesa-vulkan-drivers");
+    }
+    assert!(!folder.path().join("deep").exists(), "nothing is left behind");
+}
+
+#[test]
+fn what_exceeds_the_adapter_is_refused_before_memory_is_taken() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("run");
+    let devices = json(&["devices", "--json"]);
+    let binding = devices["adapters"][devices["used"].as_u64().unwrap() as usize]["max_binding"].as_u64().unwrap();
+    // 986 772 parameters a seed in one binding.
+    if 1000 * 986_772 * 4 > binding {
+        let args = ["train", &shared().data(), "--model", "fc", "--seeds", "1000", "--out", out.to_str().unwrap()];
+        refused(&args, "bytes, this adapter allows");
+        assert!(!out.exists());
+    }
+}
+
+#[test]
+fn datasets_that_cannot_be_used_are_refused_in_one_line() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("run");
+    let at = |name: &str| folder.path().join(name);
+    let npz = |root: &Path| root.join("openmic-2018.npz");
+    std::fs::create_dir(at("empty")).unwrap();
+    let altered = |name: &str, alter: &dyn Fn(&Path)| altered_data(&at(name), alter);
+    let cases = [
+        ("no-such-folder".to_owned(), "no-such-folder: does not exist"),
+        (at("empty").to_str().unwrap().to_owned(), "is not a dataset: it has no class-map.json"),
+        (altered("text", &|root| std::fs::write(npz(root), "hello").unwrap()), "is not a whole npz archive"),
+        (
+            altered("cut", &|root| {
+                let file = std::fs::File::options().write(true).open(npz(root)).unwrap();
+                file.set_len(file.metadata().unwrap().len() / 2).unwrap();
+            }),
+            "is not a whole npz archive",
+        ),
+        (
+            altered("classes", &|root| {
+                edit(root.join("class-map.json"), |map| {
+                    map.replace("\"accordion\": 0,", "\"accordion\": 0, \"theremin\": 20,")
+                })
+            }),
+            "class map has 21 classes",
+        ),
+        (altered("map", &|root| edit(root.join("class-map.json"), |map| map + "}")), "class-map.json:"),
+        (
+            altered("both", &|root| {
+                let train = std::fs::read_to_string(root.join("partitions/split01_train.csv")).unwrap();
+                edit(root.join("partitions/split01_test.csv"), |test| test + train.lines().last().unwrap() + "\n");
+            }),
+            "is in the train split as well",
+        ),
+        (
+            altered("twice", &|root| {
+                edit(root.join("partitions/split01_test.csv"), |test| {
+                    test.clone() + test.lines().last().unwrap() + "\n"
+                })
+            }),
+            "occurs a second time",
+        ),
+        (
+            altered("nobody\n\x1b[31m", &|root| std::fs::write(root.join("partitions/split01_test.csv"), "").unwrap()),
+            "test split is empty",
+        ),
+    ];
+    for (data, why) in cases {
+        refused(&["train", &data, "--out", out.to_str().unwrap()], why);
+        refused(&["eval", &shared().run(), &data], why);
+        assert!(!out.exists(), "{why}");
+    }
+}
+
+#[test]
+#[cfg(unix)]
+fn paths_may_be_odd_and_relative() {
+    use std::os::unix::ffi::OsStrExt;
+    let folder = tempfile::tempdir().unwrap();
+    let odd = folder.path().join("dä ta  x");
+    copy(shared().data(), &odd);
+    let mut train = wmic(&["train", "dä ta  x", "--epochs", "1"]);
+    train.current_dir(&folder).assert().success().stdout(contains("saved in runs/att-dä ta  x"));
+    // Resumed from elsewhere; it is done already, so it says again what it found.
+    let run = folder.path().join("runs/att-dä ta  x");
+    let before = std::fs::read(run.join("test.json")).unwrap();
+    wmic(&["train", "--resume", run.to_str().unwrap()]).assert().success();
+    assert_eq!(std::fs::read(run.join("test.json")).unwrap(), before);
+
+    let raw = folder.path().join(std::ffi::OsStr::from_bytes(b"d\xff"));
+    copy(shared().data(), &raw);
+    for config in [false, true] {
+        let mut train = wmic(&["train", "--out", "x"]);
+        train.current_dir(&folder).arg(&raw);
+        if config {
+            std::fs::write(folder.path().join("c.toml"), "").unwrap();
+            train.args(["--config", "c.toml"]);
+        }
+        assert_refused(train, "is not a UTF-8 path");
+    }
+    wmic(&["eval", &shared().run()]).arg(&raw).assert().success();
+}
+
+#[test]
+fn a_run_is_replaced_only_by_force_and_only_by_one_that_can_start() {
+    let folder = tempfile::tempdir().unwrap();
+    let (run, data) = (folder.path().join("run"), shared().data());
+    copy(shared().run(), &run);
+    let out = run.to_str().unwrap();
+    let model = || std::fs::read(run.join("model.safetensors")).unwrap();
+    let before = model();
+    refused(&["train", &data, "--out", out], "holds a run already; choose another --out, continue it with --resume");
+    let huge = huge_weights("fc", &folder.path().join("fc.safetensors"));
+    refused(&["train", &data, "--out", out, "--force", "--init", &huge], "weights of another model?");
+    assert_eq!(model(), before, "the old run outlives a new one that cannot start");
+    std::fs::write(run.join(".wmic-aBcDeF.safetensors"), "of a killed process").unwrap();
+    wmic(&["train", &data, "--out", out, "--force", "--epochs", "1"]).assert().success();
+    assert_ne!(model(), before);
+    assert_eq!(std::fs::read_dir(&run).unwrap().count(), 5, "leftovers are swept away");
+
+    let file = folder.path().join("file");
+    std::fs::write(&file, "x").unwrap();
+    refused(&["train", &data, "--out", file.to_str().unwrap()], "file: ");
+    refused(&["train", &data, "--out", file.join("below").to_str().unwrap()], "below: ");
+    refused(&["train", &data, "--out", folder.path().to_str().unwrap(), "--force"], "is not empty and holds no run");
+    assert_eq!(std::fs::read(&file).unwrap(), b"x");
+}
+
+#[test]
+fn damaged_and_lying_runs_are_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = shared().data();
+    let altered = |name: &str, alter: &dyn Fn(&Path)| {
+        let run = folder.path().join(name);
+        copy(shared().run(), &run);
+        alter(&run);
+        run.to_str().unwrap().to_owned()
+    };
+    let lies =
+        |change: &'static dyn Fn(&mut Value)| move |run: &Path| rewrite(&run.join("model.safetensors"), change, 1.0);
+    let cut = |name: &'static str| {
+        move |run: &Path| {
+            let file = std::fs::File::options().write(true).open(run.join(name)).unwrap();
+            file.set_len(file.metadata().unwrap().len() - 1000).unwrap();
+        }
+    };
+    let model_cases = [
+        altered("cut", &cut("model.safetensors")),
+        altered("nan", &|run| rewrite(&run.join("model.safetensors"), &|_| (), f32::NAN)),
+        altered("seeds", &lies(&|about| about["seeds"] = Value::Array(vec![]))),
+        altered("other seeds", &lies(&|about| about["seeds"] = vec![3, 6].into())),
+        altered("epochs", &lies(&|about| about["best_epochs"] = vec![0].into())),
+        altered("model", &lies(&|about| about["model"] = "fc".into())),
+        altered("unknown model", &lies(&|about| about["model"] = "cnn".into())),
+        altered("wide", &lies(&|about| about["width"] = (1u64 << 40).into())),
+        altered("long", &lies(&|about| about["instances"] = (1u64 << 61).into())),
+        altered(
+            "both",
+            &lies(&|about| (about["instances"], about["width"]) = ((1u64 << 33).into(), (1u64 << 33).into())),
+        ),
+        altered("none", &lies(&|about| about["instances"] = 0.into())),
+        altered("classes", &lies(&|about| about["classes"] = vec!["a"].into())),
+        altered("no classes", &lies(&|about| about["classes"] = Value::Array(vec![]))),
+        altered("no model", &|run| std::fs::remove_file(run.join("model.safetensors")).unwrap()),
+    ];
+    for run in model_cases {
+        refused(&["eval", &run, &data], "model.safetensors: ");
+        refused(&["predict", &run, &data], "model.safetensors: ");
+        refused(&["export", &run, "--seed", "3", "x.safetensors"], "model.safetensors: ");
+    }
+    let run = altered("toml", &|run| edit(run.join("run.toml"), |text| text.replace("seeds = [3, 5]", "seeds = []")));
+    refused(&["eval", &run, &data], "run.toml: seeds must be at least 1");
+    let run = altered("other classes", &lies(&|about| about["classes"][0] = "the\u{1b}[31mremin\n".into()));
+    refused(&["eval", &run, &data], "has other classes than the run was trained on");
+    refused(&["export", &shared().run(), "--seed", "4", "x.safetensors"], "the run has no seed 4; it has [3, 5]");
+    refused(&["eval", folder.path().to_str().unwrap(), &data], "is no run directory");
+
+    for run in [
+        altered("state cut", &cut("state.safetensors")),
+        altered("state seeds", &|run| {
+            rewrite(&run.join("state.safetensors"), &|progress| progress["history"][1]["seed"] = 4.into(), 1.0)
+        }),
+        altered("state epochs", &|run| {
+            rewrite(&run.join("state.safetensors"), &|progress| progress["epochs"] = 1.into(), 1.0)
+        }),
+    ] {
+        refused(&["train", "--resume", &run], "state.safetensors: ");
+    }
+    let other = folder.path().join("other");
+    wmic(&["synth", other.to_str().unwrap(), "--clips", "100"]).assert().success();
+    refused(&["train", other.to_str().unwrap(), "--resume", &shared().run()], "is not the dataset that");
+}
+
+/// Writes a safetensors file of wmic's anew, its metadata changed and its first tensor multiplied.
+fn rewrite(path: &Path, change: &dyn Fn(&mut Value), factor: f32) {
+    use safetensors::tensor::{SafeTensors, TensorView, serialize};
+    let bytes = std::fs::read(path).unwrap();
+    let (_, header) = SafeTensors::read_metadata(&bytes).unwrap();
+    let mut metadata = header.metadata().clone().unwrap();
+    let mut about: Value = serde_json::from_str(&metadata["wmic"]).unwrap();
+    change(&mut about);
+    metadata.insert("wmic".into(), about.to_string());
+    let scale = |data: &[u8]| -> Vec<u8> {
+        data.chunks_exact(4).flat_map(|b| (factor * f32::from_le_bytes(b.try_into().unwrap())).to_le_bytes()).collect()
+    };
+    let file = SafeTensors::deserialize(&bytes).unwrap();
+    let tensors: Vec<(String, _, Vec<usize>, Vec<u8>)> = file
+        .tensors()
+        .into_iter()
+        .map(|(name, t)| {
+            let data = if name.ends_with("weight") { scale(t.data()) } else { t.data().to_vec() };
+            (name, t.dtype(), t.shape().to_vec(), data)
+        })
+        .collect();
+    let views = tensors.iter().map(|(n, d, s, data)| (n.as_str(), TensorView::new(*d, s.clone(), data).unwrap()));
+    std::fs::write(path, serialize(views, Some(metadata)).unwrap()).unwrap();
+}
+
+/// Weights that overflow within a step.
+fn huge_weights(model: &str, path: &Path) -> String {
+    let run = path.with_extension("run");
+    let (data, out) = (shared().data(), run.to_str().unwrap().to_owned());
+    wmic(&["train", &data, "--model", model, "--epochs", "1", "--out", &out]).assert().success();
+    let path = path.to_str().unwrap().to_owned();
+    wmic(&["export", &out, "--seed", "0", &path]).assert().success();
+    rewrite(Path::new(&path), &|_| (), 1e30);
+    path
+}
+
+#[test]
+fn a_loss_that_leaves_the_numbers_ends_the_run_of_every_model() {
+    let folder = tempfile::tempdir().unwrap();
+    for model in ["att", "fc", "fc-t"] {
+        let huge = huge_weights(model, &folder.path().join(format!("{model}.safetensors")));
+        let out = folder.path().join(format!("{model}-diverges"));
+        let mut train = wmic(&["train", &shared().data(), "--model", model, "--init", &huge, "--epochs", "3"]);
+        train.args(["--out", out.to_str().unwrap()]);
+        let said = contains("wmic: the loss of seed 0 is no longer a number, in step 1 of epoch 1; try a lower --lr");
+        train.assert().code(2).stdout("").stderr(said);
+        assert!(!out.join("model.safetensors").exists(), "{model}: no epoch ended, so there are no best weights");
+    }
+}
+
+fn start(args: &[&str]) -> Child {
+    let mut command = std::process::Command::new(assert_cmd::cargo::cargo_bin("wmic"));
+    command.args(args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
+}
+
+fn send(signal: &str, child: &Child) {
+    std::process::Command::new("kill").args([signal, &child.id().to_string()]).status().unwrap();
+}
+
+fn end(child: Child) -> (Option<i32>, String) {
+    let Output { status, stderr, .. } = child.wait_with_output().unwrap();
+    (status.code(), String::from_utf8(stderr).unwrap())
+}
+
+/// Waits until training has begun.
+fn wait_for(path: &Path) {
+    let start = std::time::Instant::now();
+    while !path.exists() {
+        assert!(start.elapsed().as_secs() < 60, "{} does not appear", path.display());
+        std::thread::sleep(std::time::Duration::from_millis(10));
+    }
+}
+
+const ENDLESS: [&str; 2] = ["--epochs", "100000"];
+
+#[test]
+#[cfg(unix)]
+fn an_interrupt_saves_and_says_how_to_go_on() {
+    let folder = tempfile::tempdir().unwrap();
+    for signal in ["-INT", "-TERM"] {
+        let run = folder.path().join(signal);
+        let (data, out) = (shared().data(), run.to_str().unwrap().to_owned());
+        let child = start(&[&["train", &data, "--out", &out], &ENDLESS[..]].concat());
+        wait_for(&run.join("run.toml"));
+        // The second of two must not touch what the first is writing.
+        refused(&["train", &data, "--out", &out, "--force"], "is in use: another training writes there");
+        refused(&["train", "--resume", &out], "is in use: another training writes there");
+        send(signal, &child);
+        let (code, stderr) = end(child);
+        let last = stderr.lines().last().unwrap();
+        assert_eq!(code, Some(130), "{stderr}");
+        assert_eq!(last, format!("wmic: interrupted; the state is saved, continue with: wmic train --resume {out}"));
+        assert!(run.join("state.safetensors").exists());
+        if run.join("model.safetensors").exists() {
+            wmic(&["eval", &out, &data]).assert().success();
+        }
+    }
+}
+
+/// Interrupted, and killed before, while and after it saves; at last a run on a disk too full for its state.
+#[test]
+#[cfg(unix)]
+fn a_killed_run_ends_in_the_same_bits() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    let (data, whole, pieces) = (shared().data(), at("whole"), at("pieces"));
+    let settings = ["--seeds", "2", "--epochs", "60", "--batch", "24"];
+    let begin = |out: &str| [&["train", &data, "--out", out], &settings[..]].concat().join("\n");
+    wmic(&begin(&whole).split('\n').collect::<Vec<_>>()).assert().success();
+    let state = Path::new(&pieces).join("state.safetensors");
+    let (mut saved, mut killed) = (0, 0);
+    for (before, between) in [(100, 0), (600, 5), (900, 20), (700, 50), (1100, 8), (800, 14), (1000, 30), (650, 400)] {
+        let sleep = |ms: u64| std::thread::sleep(std::time::Duration::from_millis(ms));
+        let begun = Path::new(&pieces).join("run.toml").exists();
+        let args = if begun { format!("train\n--resume\n{pieces}") } else { begin(&pieces) };
+        let child = start(&args.split('\n').collect::<Vec<_>>());
+        sleep(before);
+        send("-INT", &child);
+        sleep(between);
+        send("-KILL", &child);
+        match end(child).0 {
+            Some(130) => saved += 1,
+            Some(0) => break,
+            None => killed += 1,
+            other => panic!("exit code {other:?}"),
+        }
+    }
+    assert!(killed > 0, "{saved} saved");
+
+    if state.exists() {
+        let before = std::fs::read(&state).unwrap();
+        let script = format!(
+            "trap '' XFSZ; ulimit -f 100; exec {} train --resume {pieces}",
+            assert_cmd::cargo::cargo_bin("wmic").display()
+        );
+        let full = std::process::Command::new("sh").args(["-c", &script]).output().unwrap();
+        let stderr = String::from_utf8(full.stderr).unwrap();
+        assert_eq!(full.status.code(), Some(2), "{stderr}");
+        assert!(stderr.lines().last().unwrap().contains("what was saved before is whole"), "{stderr}");
+        assert!(std::fs::read(&state).unwrap() == before, "the last good state survives");
+    }
+    if Path::new(&pieces).join("run.toml").exists() {
+        wmic(&["train", "--resume", &pieces]).assert().success();
+    } else {
+        wmic(&begin(&pieces).split('\n').collect::<Vec<_>>()).assert().success();
+    }
+    for file in ["run.toml", "metrics.jsonl", "model.safetensors", "state.safetensors", "test.json"] {
+        let read = |run: &str| std::fs::read(Path::new(run).join(file)).unwrap();
+        assert!(read(&whole) == read(&pieces), "{file} differs after {killed} kills and {saved} interrupts");
+    }
+    assert_eq!(std::fs::read_dir(&pieces).unwrap().count(), 5, "nothing half-written stays");
+}
