@@ -119,6 +119,7 @@ impl Dispatch {
     /// # Errors
     /// `Limit` for a view larger than the adapter can bind.
     pub fn fits(&self, gpu: &Gpu) -> Result<()> {
+        assert!(self.grid.0.iter().all(|n| *n as usize <= MAX_GROUPS), "{}: a grid of {:?}", self.entry, self.grid);
         match self.bindings.iter().find(|(_, view)| view.len as u64 * 4 > gpu.max_binding()) {
             Some((name, view)) => {
                 let what = format!("{name} of {}", self.entry);

@@ -61,6 +61,8 @@ pub struct Config {
 
 /// Most seeds of a run.
 pub const MAX_SEEDS: usize = 1000;
+/// Most clips per step.
+const MAX_BATCH: usize = 65_536;
 /// Most epochs times seeds.
 const MAX_ROWS: usize = 500_000;
 
@@ -112,6 +114,9 @@ impl Config {
             )));
         }
         at_least_one("batch", self.batch)?;
+        if self.batch > MAX_BATCH {
+            return Err(Error::Usage(format!("batch must be at most {MAX_BATCH} clips, got {}", self.batch)));
+        }
         at_least_one("patience", self.patience.unwrap_or(1))?;
         within("lr", self.lr, 0.0, 1e6)?;
         within("weight-decay", self.weight_decay, 0.0, 1e6)?;

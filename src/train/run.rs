@@ -55,19 +55,12 @@ pub struct EpochRow {
     /// From 0.
     pub epoch: usize,
     pub seed: u64,
-    #[serde(deserialize_with = "null_is_nan")]
     pub train_loss: f32,
-    #[serde(deserialize_with = "null_is_nan")]
     pub val_loss: f32,
     /// Macro over the classes; null when the validation clips have no label at all.
     pub val_f1_pn: Option<f64>,
     /// Whether this epoch is the best so far.
     pub best: bool,
-}
-
-/// JSON has no NaN; a seed that has stopped early may come to it while others go on.
-fn null_is_nan<'de, D: serde::Deserializer<'de>>(d: D) -> std::result::Result<f32, D::Error> {
-    Ok(Option::deserialize(d)?.unwrap_or(f32::NAN))
 }
 
 /// How far a run has come, beside what lies on the GPU.
@@ -76,6 +69,24 @@ pub struct Progress {
     /// Epochs completed.
     pub epochs: usize,
     pub history: Vec<EpochRow>,
+}
+
+impl Progress {
+    /// Whether the history is one that these seeds can have: epoch after epoch, each seed until it stops.
+    fn is_of(&self, seeds: &[u64]) -> bool {
+        let mut running = seeds.to_vec();
+        let mut rows = self.history.as_slice();
+        for epoch in 0..self.epochs {
+            let here = rows.iter().take_while(|row| row.epoch == epoch).count();
+            let (now, later) = rows.split_at(here);
+            running.retain(|seed| now.iter().any(|row| row.seed == *seed));
+            if running.is_empty() || !now.iter().map(|row| row.seed).eq(running.iter().copied()) {
+                return false;
+            }
+            rows = later;
+        }
+        rows.is_empty()
+    }
 }
 
 /// Clones share the lock.
@@ -261,9 +272,7 @@ impl RunDir {
             totals: floats("totals")?,
             step,
         };
-        let rows = progress.history.iter().map(|row| (row.epoch, row.seed));
-        let in_order = (0..progress.epochs).flat_map(|epoch| seeds.iter().map(move |&seed| (epoch, seed)));
-        if step as usize / batches != progress.epochs || !rows.eq(in_order) {
+        if step as usize / batches != progress.epochs || !progress.is_of(seeds) {
             return Err(Error::checkpoint(&path, "is damaged, or the state of another run"));
         }
         Ok(Some((state, progress)))

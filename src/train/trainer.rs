@@ -20,7 +20,7 @@ const SAVE_EVERY: Duration = Duration::from_secs(10);
 pub enum Event<'a> {
     /// Some steps of an epoch are done.
     Step { done: usize, of: usize },
-    /// An epoch is done: one row per seed.
+    /// An epoch is done: a row for each seed that has not stopped.
     Epoch { rows: &'a [EpochRow], clips_per_s: f64 },
 }
 
@@ -187,12 +187,17 @@ impl<'a> Trainer<'a> {
         Some(Error::Diverged { seed: self.config.seeds[r], epoch: step / of, step: step % of })
     }
 
-    /// Compares the epoch with each replica's best, keeps what is better, and describes it.
+    /// Compares the epoch with the best of each seed that has not stopped, keeps what is better, and describes it.
     fn judge(&mut self, sums: &EpochSums) -> Result<Vec<EpochRow>> {
         let epoch = self.progress.epochs;
         let mut better = vec![];
         let mut rows = vec![];
         for (r, &seed) in self.config.seeds.iter().enumerate() {
+            let best = self.best(r);
+            // A seed that has stopped stays as it is: it must end as if it had been trained alone.
+            if self.stopped(best) {
+                continue;
+            }
             let val_f1_pn = mean(sums.counts[r].iter().map(Counts::f1_pn));
             let mut row = EpochRow {
                 epoch,
@@ -202,9 +207,7 @@ impl<'a> Trainer<'a> {
                 val_f1_pn,
                 best: false,
             };
-            let best = self.best(r);
-            // A seed that has stopped stays as it is: it must end as if it had been trained alone.
-            row.best = !self.stopped(best) && best.is_none_or(|b| self.value(&row) < b.value);
+            row.best = best.is_none_or(|b| self.value(&row) < b.value);
             if row.best {
                 better.push(r);
             }
