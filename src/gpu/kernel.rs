@@ -72,6 +72,7 @@ pub(super) struct Kernel {
 const SHARED: &[(&str, &str)] = &[
     ("philox", include_str!("../../shaders/shared/philox.wgsl")),
     ("grid", include_str!("../../shaders/shared/grid.wgsl")),
+    ("cis", include_str!("../../shaders/shared/cis.wgsl")),
     ("dropout", include_str!("../../shaders/shared/dropout.wgsl")),
     ("batch_norm", include_str!("../../shaders/shared/batch_norm.wgsl")),
     ("attention_pool", include_str!("../../shaders/shared/attention_pool.wgsl")),
