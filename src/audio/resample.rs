@@ -51,10 +51,13 @@ impl Resampler {
             return Err(Error::Usage(format!("cannot resample from {from} to {to} Hz")));
         }
         let fft = (from != to).then(|| {
-            // With both sides fixed, the chunk is the smallest multiple of from / gcd that holds what is asked for.
+            // A chunk is what the filter spans: an even number of times the shortest stretch that holds whole samples of
+            // both rates. With an odd one the middle of the filter would fall between two samples, and so would the output.
             let span = FILTER as f64 * f64::from(from) / f64::from(from.min(to));
+            let stretch = (from / gcd(from, to)) as usize;
+            let chunk = stretch * (span as usize).div_ceil(stretch).next_multiple_of(2);
             let (from, to, window) = (from as usize, to as usize, WindowFunction::BlackmanHarris);
-            Fft::new_custom(from, to, span as usize, 1, 1, window, FixedSync::Both).expect("rates are not 0")
+            Fft::new_custom(from, to, chunk, 1, 1, window, FixedSync::Both).expect("rates are not 0")
         });
         let late = fft.as_ref().map_or(0, |fft| fft.output_delay());
         let (waiting, chunk) = (vec![], vec![]);
@@ -105,4 +108,8 @@ impl Resampler {
         self.produced += (frames - late) as u64;
         out.extend_from_slice(&self.chunk[late..]);
     }
+}
+
+fn gcd(a: u32, b: u32) -> u32 {
+    if b == 0 { a } else { gcd(b, a % b) }
 }
