@@ -44,7 +44,7 @@ fn windowed(clip: u32, start: i32, j: u32) -> f32 {
         at = select(-at, 2 * last - at, at > last);
     }
     var w = 1.0;
-    if p.window > 1u { w = 0.5 - 0.5 * cis(j % p.period, p.period).x; }
+    if p.window > 1u { w = 0.5 - 0.5 * cis(j, p.period).x; }
     return w * x[clip + u32(at)];
 }
 
@@ -82,7 +82,7 @@ fn stft_forward(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) c
     // Two radix-2 stages at once: transforms of `half` points become transforms of 4 half.
     for (; half < N; half *= 4u) {
         for (var i = lane; i < N / 4u; i += LANES) {
-            let j = i % half;
+            let j = i & (half - 1u);
             let at = (i - j) * 4u + j;
             let c = cis(j, 4u * half);
             let w2 = vec2(c.x, -c.y);
