@@ -13,6 +13,7 @@ pub mod gpu;
 // L2
 pub mod graph;
 // L3
+pub mod audio;
 pub mod check;
 pub mod data;
 pub mod ops;

@@ -73,6 +73,7 @@ const SHARED: &[(&str, &str)] = &[
     ("philox", include_str!("../../shaders/shared/philox.wgsl")),
     ("grid", include_str!("../../shaders/shared/grid.wgsl")),
     ("nan", include_str!("../../shaders/shared/nan.wgsl")),
+    ("cis", include_str!("../../shaders/shared/cis.wgsl")),
     ("dropout", include_str!("../../shaders/shared/dropout.wgsl")),
     ("batch_norm", include_str!("../../shaders/shared/batch_norm.wgsl")),
     ("attention_pool", include_str!("../../shaders/shared/attention_pool.wgsl")),

@@ -1,5 +1,7 @@
 //! Buffer reuse by liveness: slots whose lives do not overlap share a buffer.
 
+use std::rc::Rc;
+
 use crate::gpu::Dispatch;
 
 /// What a plan knows of a slot.
@@ -15,13 +17,15 @@ pub(super) struct SlotInfo {
 pub(super) enum Fate {
     /// A buffer of the caller's, by name.
     External(String),
+    /// A buffer of its own with this content, which nothing overwrites.
+    Constant(Rc<[u32]>),
     /// Must keep its contents beyond the plan's last dispatch.
     Kept,
     /// Free to share memory when not in use.
     Transient,
 }
 
-/// Where each slot lives: an index into the plan's own buffers (`None` for external slots), and those buffers' lengths.
+/// Where each slot lives: an index into the plan's own buffers (`None` for external slots and constants), and those buffers' lengths.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Assignment {
     pub home: Vec<Option<usize>>,
@@ -47,7 +51,7 @@ pub(super) fn assign(slots: &[SlotInfo], dispatches: &[Dispatch]) -> Assignment 
     let mut busy: Vec<(usize, usize)> = vec![];
     for i in order {
         match slots[i].fate {
-            Fate::External(_) => continue,
+            Fate::External(_) | Fate::Constant(_) => continue,
             Fate::Kept => {
                 out.lens.push(slots[i].len);
                 out.home[i] = Some(out.lens.len() - 1);

@@ -37,6 +37,8 @@ enum Home {
         shared: bool,
     },
     Param(usize),
+    /// A table that the plan uploads itself, one copy for all replicas; f32 as bits.
+    Constant(Rc<[u32]>),
     /// Written by a node; shared when all the node's tensors are.
     Computed,
 }
@@ -112,6 +114,14 @@ impl Graph {
     fn named_input(&mut self, name: &str, spec: Spec, shared: bool, gradient: bool) -> Tensor {
         let home = Home::Input { name: name.into(), shared };
         let storage = self.add_storage(home, spec.shape.len(), gradient);
+        self.add_tensor(spec, storage)
+    }
+
+    /// A table that is part of the model's definition (a filter bank): uploaded with the plan, one copy for all replicas.
+    /// `words` are the elements' bits. Panics if their number is not that of `spec` (a bug of the caller).
+    pub fn constant(&mut self, spec: Spec, words: Vec<u32>) -> Tensor {
+        assert_eq!(spec.shape.len(), words.len(), "a constant of shape {}", spec.shape);
+        let storage = self.add_storage(Home::Constant(words.into()), spec.shape.len(), false);
         self.add_tensor(spec, storage)
     }
 

@@ -110,12 +110,16 @@ impl Builder<'_> {
         let (view, stride) = match &info.home {
             Home::Param(index) => self.param(*index, false),
             home => {
-                let shared = matches!(home, Home::Input { shared: true, .. });
+                let shared = matches!(home, Home::Input { shared: true, .. } | Home::Constant(_));
                 let total = if shared { len } else { len * self.replicas };
                 let view = match (self.storage_view.get(&storage), home) {
                     (Some(view), _) => *view,
                     (None, Home::Input { name, .. }) => {
                         let slot = self.slot(name, total, Fate::External(name.clone()));
+                        View { slot, offset: 0, len: total }
+                    }
+                    (None, Home::Constant(words)) => {
+                        let slot = self.slot(format!("table {}", t.0), total, Fate::Constant(words.clone()));
                         View { slot, offset: 0, len: total }
                     }
                     (None, _) => {
@@ -325,6 +329,7 @@ impl Draft {
                     })?;
                     Some(buffer.clone())
                 }
+                (Fate::Constant(words), _) => Some(gpu.upload(&slot.label, words)?),
                 (_, Some(home)) => Some(own[*home].clone()),
                 (_, None) => None,
             });

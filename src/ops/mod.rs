@@ -9,7 +9,9 @@ pub mod gather;
 pub mod linear;
 pub mod masked_bce;
 pub mod mean_pool;
+pub mod mel;
 pub mod sample;
+pub mod stft;
 pub mod tally;
 pub mod track;
 mod variants;
@@ -57,4 +59,6 @@ pub const ROOMS: &[Room] = &[
     adam::ROOM,
     track::ROOM,
     tally::ROOM,
+    stft::ROOM,
+    mel::ROOM,
 ];

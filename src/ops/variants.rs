@@ -18,3 +18,9 @@ pub(super) fn matrix_product(target: Target, n: usize, k: usize) -> MatrixProduc
         _ => MatrixProduct::Tile,
     }
 }
+
+/// Invocations that work on a frame of the Fourier transform: where a subgroup is 8 lanes of a CPU, a barrier between
+/// several of them costs more than they bring.
+pub(super) fn fourier_lanes(target: Target) -> u32 {
+    if target.kind == AdapterKind::Software { 8 } else { 64 }
+}

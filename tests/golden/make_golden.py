@@ -1,9 +1,12 @@
 """Writes the golden files next to itself; see README.md. Re-running gives the same bytes.
 
-    python tests/golden/make_golden.py        needs torch, numpy, scikit-learn, safetensors
+    python tests/golden/make_golden.py        needs torch, numpy, scikit-learn, safetensors, librosa, soundfile
+
+`clip.json` is written only where $WMIC_DATA holds the recording.
 """
 
 import json
+import os
 import sys
 from pathlib import Path
 
@@ -13,6 +16,7 @@ from safetensors.torch import save_file
 HERE = Path(__file__).resolve().parent
 sys.path += [str(HERE), str(HERE.parents[1] / "benches" / "peers")]
 
+from audio import audio, clip, sound_files  # noqa: E402
 from layers import layers  # noqa: E402
 from metrics import metrics  # noqa: E402
 from models import case, trajectories  # noqa: E402
@@ -40,6 +44,11 @@ def main() -> None:
         print(f"{run['model']:5} {run['loss']:12} f32 and f64 losses differ by at most {run['max_relative_gap']:.1e}")
     write_json("trajectory.json", runs)
     write_json("metrics.json", metrics())
+    write_tensors("audio.safetensors", audio())
+    sound_files(HERE)
+    recording = Path(os.environ.get("WMIC_DATA", ""), "openmic-one/audio/000/000046_3840.ogg")
+    if recording.is_file():
+        write_json("clip.json", clip(recording))
 
 
 if __name__ == "__main__":

@@ -1,0 +1,59 @@
+// Sums a spectrogram into bands, on a linear or logarithmic scale.
+//
+//   forward    v = sum over bins k of band m of weights x;  y (..., M) = v, ln(v + offset), or 10 log10(max(v, offset)) - level
+//
+// A band touches a run of neighbouring bins, so its weights lie packed one band after the other.
+#import grid
+
+struct Params {
+    rows: u32,           // frames of one replica
+    bins: u32,
+    bands: u32,
+    x_stride: u32,       // elements from one replica to the next
+    scale: u32,          // 0 linear, 1 ln, 2 dB
+    offset: f32,
+    level: f32,          // dB of the reference
+}
+
+struct Band {
+    first: u32,          // bin
+    count: u32,
+    at: u32,             // in weights
+}
+
+@group(0) @binding(0) var<uniform> p: Params;
+@group(0) @binding(1) var<storage, read> x: array<f32>;         // (rows, bins) every x_stride
+@group(0) @binding(2) var<storage, read> bands: array<Band>;    // (bands)
+@group(0) @binding(3) var<storage, read> weights: array<f32>;   // all bands, one after the other
+@group(0) @binding(4) var<storage, read_write> y: array<f32>;   // (R, rows, bands)
+
+const WORKERS = 64u;
+const ROWS = 4u;
+
+fn scaled(v: f32) -> f32 {
+    if p.scale == 1u { return log(v + p.offset); }
+    if p.scale == 2u { return 4.3429448190325175 * log(max(v, p.offset)) - p.level; }
+    return v;
+}
+
+// One invocation per band and ROWS frames, which share each weight.
+@compute @workgroup_size(64)
+fn mel_forward(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) count: vec3<u32>,
+               @builtin(local_invocation_index) worker: u32) {
+    let i = group_index(id, count) * WORKERS + worker;
+    let row = i / p.bands * ROWS;
+    if row >= p.rows { return; }
+    let m = i % p.bands;
+    let band = bands[m];
+    let last = p.rows - 1u;
+    // Rows beyond the last read it again and are not written.
+    let at = vec4(row, min(row + 1u, last), min(row + 2u, last), min(row + 3u, last)) * p.bins
+        + vec4(id.z * p.x_stride + band.first);
+    var sum = vec4(0.0);
+    for (var k = 0u; k < band.count; k++) {
+        sum += weights[band.at + k] * vec4(x[at.x + k], x[at.y + k], x[at.z + k], x[at.w + k]);
+    }
+    for (var r = 0u; r < min(ROWS, p.rows - row); r++) {
+        y[(id.z * p.rows + row + r) * p.bands + m] = scaled(sum[r]);
+    }
+}

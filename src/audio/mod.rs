@@ -1,0 +1,13 @@
+//! Sound files in and out: decoding, resampling, mel filter banks, and the log-mel front end of VGGish.
+//!
+//! Every file is hostile until decoded: memory is bounded, nothing panics, and what is wrong is one line that names the file.
+
+mod decode;
+pub mod logmel;
+pub mod mel;
+mod resample;
+mod write;
+
+pub use decode::{Clip, Decoder, decode, open};
+pub use resample::{PASS_BAND, Resampler, resample};
+pub use write::{Depth, write_wav};

@@ -1,0 +1,143 @@
+//! Sums the bins of a spectrogram into bands, on a linear, logarithmic or decibel scale.
+//!
+//! x (..., bins), bands u32 (M, 3) = first bin, bins and first weight of each band, weights (W), y (..., M). Forward only.
+
+use super::Room;
+use crate::array::Array;
+use crate::audio::mel::{MelBank, MelConfig};
+use crate::check::{Case, Fill, Input};
+use crate::error::{Error, Result};
+use crate::gpu::{Grid, Recorder, Shader, params};
+use crate::graph::{Cost, Graph, Io, Op, Outputs, Spec, Tensor};
+
+static SHADER: Shader = Shader::portable("mel.wgsl", include_str!("../../shaders/mel.wgsl"));
+
+params! {
+    struct Params { rows: u32, bins: u32, bands: u32, x_stride: u32, scale: u32, offset: f32, level: f32 }
+}
+
+/// Frames that an invocation works on.
+const ROWS: usize = 4;
+
+/// What becomes of the sum v of a band.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Scale {
+    /// v
+    Linear,
+    /// ln(v + offset)
+    Log { offset: f32 },
+    /// 10 log10(max(v, amin) / max(reference, amin)), as `librosa.power_to_db(v, ref=reference, amin=amin, top_db=None)`.
+    Decibels { reference: f32, amin: f32 },
+}
+
+/// Inputs: x, bands, weights.
+#[derive(Clone, Copy, Debug)]
+pub struct Mel {
+    pub scale: Scale,
+}
+
+/// Adds the band sums. `x` (..., bins) -> (..., bands).
+///
+/// # Errors
+/// `Shape` if the spectrogram has not as many bins as the bank.
+pub fn mel(g: &mut Graph, x: Tensor, bank: &MelBank, scale: Scale) -> Result<Tensor> {
+    if g.shape(x).last() != bank.bins() {
+        return Err(Error::shape("mel", format!("x (..., {})", bank.bins()), g.shape(x).to_string()));
+    }
+    let bands = g.constant(Spec::u32([bank.bands().len(), 3]), bank.bands().as_flattened().to_vec());
+    let words = bank.weights().iter().map(|w| w.to_bits()).collect();
+    let weights = g.constant(Spec::f32([bank.weights().len()]), words);
+    Ok(g.push(Mel { scale }, &[x, bands, weights])?[0])
+}
+
+impl Op for Mel {
+    fn name(&self) -> &'static str {
+        "mel"
+    }
+
+    fn infer(&self, x: &[Spec]) -> Result<Outputs> {
+        match (x[0].shape.is_empty(), x[1].shape.dims(), x[2].shape.dims()) {
+            (false, &[bands, 3], &[_]) if bands > 0 => Ok(Outputs::one(Spec::f32(x[0].shape.with_last(bands)))),
+            _ => {
+                let got: Vec<String> = x.iter().map(|s| s.shape.to_string()).collect();
+                Err(Error::shape("mel", "x (..., bins), bands (M, 3), weights (W)", got.join(", ")))
+            }
+        }
+    }
+
+    fn forward(&self, io: &Io, r: &mut Recorder) -> Result<()> {
+        let (x, bands) = (io.x(0), io.x(1).shape.rows());
+        let rows = x.shape.rows();
+        let (scale, offset, level) = match self.scale {
+            Scale::Linear => (0, 0.0, 0.0),
+            Scale::Log { offset } => (1, offset, 0.0),
+            Scale::Decibels { reference, amin } => (2, amin, decibels(reference, amin) as f32),
+        };
+        let (bins, x_stride) = (x.shape.last() as u32, x.stride as u32);
+        let p = Params { rows: rows as u32, bins, bands: bands as u32, x_stride, scale, offset, level };
+        let bindings = [("x", x.view), ("bands", io.x(1).view), ("weights", io.x(2).view), ("y", io.y(0).view)];
+        r.dispatch(&SHADER, "mel_forward", &bindings, p, Grid::items(rows.div_ceil(ROWS) * bands, 64, io.replicas));
+        Ok(())
+    }
+
+    fn reference(&self, x: &[Array<f64>]) -> Vec<Array<f64>> {
+        let (input, bands, weights) = (&x[0], &x[1], &x[2]);
+        let mut y = Array::zeros(input.shape().with_last(bands.shape().rows()));
+        for row in 0..input.shape().rows() {
+            for m in 0..bands.shape().rows() {
+                let [first, count, at] = [0, 1, 2].map(|i| bands.row(m)[i] as usize);
+                let v: f64 = (0..count).map(|k| weights[at + k] * input.row(row)[first + k]).sum();
+                y.row_mut(row)[m] = match self.scale {
+                    Scale::Linear => v,
+                    Scale::Log { offset } => (v + f64::from(offset)).ln(),
+                    Scale::Decibels { reference, amin } => {
+                        10.0 * v.max(amin.into()).log10() - decibels(reference, amin)
+                    }
+                };
+            }
+        }
+        vec![y]
+    }
+
+    fn cost(&self, x: &[Spec]) -> Cost {
+        let (rows, bins) = (x[0].shape.rows() as f64, x[0].shape.last() as f64);
+        let (bands, weights) = (x[1].shape.rows() as f64, x[2].shape.len() as f64);
+        Cost { flops: 2.0 * rows * weights, bytes: 4.0 * (rows * (bins + bands) + 3.0 * bands + weights) }
+    }
+}
+
+/// The level of the reference.
+fn decibels(reference: f32, amin: f32) -> f64 {
+    10.0 * f64::from(reference.max(amin)).log10()
+}
+
+fn case(name: &str, rows: &[usize], config: MelConfig, scale: Scale) -> Case {
+    let bank = MelBank::new(&config).expect("a valid bank");
+    let given = |values: &mut dyn Iterator<Item = f64>| Fill::Given(values.collect());
+    let bands = given(&mut bank.bands().as_flattened().iter().map(|&v| v.into()));
+    let weights = given(&mut bank.weights().iter().map(|&v| v.into()));
+    let x = [rows, &[bank.bins()]].concat();
+    let inputs = vec![
+        Input::data(x).filled(Fill::Uniform(0.0, 2.0)),
+        Input::u32([bank.bands().len(), 3], bands).shared(),
+        Input::data([bank.weights().len()]).filled(weights).shared(),
+    ];
+    Case::new(name, Mel { scale }, inputs)
+}
+
+fn cases() -> Vec<Case> {
+    let log = Scale::Log { offset: 0.01 };
+    let decibels = Scale::Decibels { reference: 0.5, amin: 1e-10 };
+    let tiny = MelConfig { n_mels: 1, ..MelConfig::htk(8000, 256) };
+    let narrow = MelConfig { n_mels: 67, fmin: 300.0, fmax: 900.0, ..MelConfig::slaney(16_000, 256) };
+    vec![
+        case("one band", &[1], tiny, Scale::Linear),
+        case("empty bands", &[2, 3], narrow, decibels),
+        case("slaney, 128 bands", &[5], MelConfig::slaney(22_050, 2048), decibels),
+        case("htk, 40 bands", &[13], MelConfig { n_mels: 40, ..MelConfig::htk(44_100, 1024) }, log),
+        case("vggish, ragged", &[2, 31], MelConfig::vggish(), log),
+        case("vggish", &[100, 998], MelConfig::vggish(), log).bench(),
+    ]
+}
+
+pub const ROOM: Room = Room { name: "mel", about: "mel bands, linear, log or dB", shaders: &[&SHADER], cases };
