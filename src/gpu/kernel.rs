@@ -76,6 +76,10 @@ const SHARED: &[(&str, &str)] = &[
     ("batch_norm", include_str!("../../shaders/shared/batch_norm.wgsl")),
     ("attention_pool", include_str!("../../shaders/shared/attention_pool.wgsl")),
     ("mean_pool", include_str!("../../shaders/shared/mean_pool.wgsl")),
+    ("conv2d", include_str!("../../shaders/shared/conv2d.wgsl")),
+    ("max_pool2d", include_str!("../../shaders/shared/max_pool2d.wgsl")),
+    ("tile_product", include_str!("../../shaders/shared/tile_product.wgsl")),
+    ("subgroup8_product", include_str!("../../shaders/shared/subgroup8_product.wgsl")),
 ];
 
 /// Replaces each line `#import name` by `shaders/shared/name.wgsl`.
