@@ -16,13 +16,13 @@
 @group(0) @binding(1) var<storage, read> x: array<f32>;             // (B, H, W, C) every x_stride; g for the backward input
 @group(0) @binding(2) var<storage, read> w: array<f32>;             // (N, C, size, size) every w_stride
 @group(0) @binding(3) var<storage, read> b: array<f32>;             // (N) every b_stride
-@group(0) @binding(4) var<storage, read_write> packed: array<f32>;  // (R, depth, N), rows from K on are 0
+@group(0) @binding(4) var<storage, read_write> packed: array<f32>;  // (R, depth, N) in panels, rows from K on are 0
 @group(0) @binding(5) var<storage, read> weights: array<f32>;       // the same, to read
 @group(0) @binding(6) var<storage, read_write> y: array<f32>;       // (R, B, H, W, N); dx for the backward input
 @group(0) @binding(7) var<storage, read> saved_y: array<f32>;       // (R, M, N)
 @group(0) @binding(8) var<storage, read> dy: array<f32>;            // (R, M, N)
 @group(0) @binding(9) var<storage, read_write> g: array<f32>;       // (R, M, N)
-@group(0) @binding(10) var<storage, read_write> partial: array<f32>; // (R, slices, N, K) or (R, slices, N)
+@group(0) @binding(10) var<storage, read_write> partial: array<f32>; // (R, slices, N, depth) or (R, slices, N)
 @group(0) @binding(11) var<storage, read_write> dw: array<f32>;     // (N, C, size, size) every w_stride
 @group(0) @binding(12) var<storage, read_write> db: array<f32>;     // (N) every b_stride
 
@@ -36,26 +36,24 @@ fn locate(pixel: u32, end: u32) -> vec2<i32> {
 
 fn inside(at: vec2<i32>) -> bool { return all(vec2<u32>(at) < vec2(p.height, p.width)); }
 
-// Lays the weights out as the product takes them. One invocation per element.
+// Lays the weights out as the product takes them. One invocation per pair of channels.
 @compute @workgroup_size(64)
 fn conv2d_pack(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) count: vec3<u32>,
                @builtin(local_invocation_index) worker: u32) {
     let i = group_index(id, count) * WORKERS + worker;
-    if i >= p.depth * p.n { return; }
-    let k = i / p.n;
+    if i >= p.c * p.n { return; }
+    let c = i / p.n;
     let n = i % p.n;
     let taps = p.size * p.size;
-    let tap = k / p.c;
-    let c = k % p.c;
-    var v = 0.0;
-    if tap < taps {
-        if p.turned == 1u {
-            v = w[id.z * p.w_stride + (c * p.n + n) * taps + taps - 1u - tap];
-        } else {
-            v = w[id.z * p.w_stride + (n * p.c + c) * taps + tap];
-        }
+    let first = id.z * p.depth * p.n;
+    for (var tap = 0u; tap < taps; tap++) {
+        var source = (n * p.c + c) * taps + tap;
+        if p.turned == 1u { source = i * taps + taps - 1u - tap; }
+        packed[first + packed_at(tap * p.c + c, n)] = w[id.z * p.w_stride + source];
     }
-    packed[id.z * p.depth * p.n + i] = v;
+    if c == 0u {
+        for (var k = taps * p.c; k < p.depth; k++) { packed[first + packed_at(k, n)] = 0.0; }
+    }
 }
 
 fn convolve(id: vec3<u32>, group: u32, worker: u32) {
@@ -81,7 +79,7 @@ fn convolve(id: vec3<u32>, group: u32, worker: u32) {
             let step = d0 + i / TILE;
             let c = col0 + i % TILE;
             var bb = 0.0;
-            if step < p.depth && c < p.n { bb = weights[(id.z * p.depth + step) * p.n + c]; }
+            if step < p.depth && c < p.n { bb = weights[id.z * p.depth * p.n + packed_at(step, c)]; }
             b_tile[i] = bb;
         }
         workgroupBarrier();
@@ -166,25 +164,28 @@ fn conv2d_backward_weight(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_wor
         for (var j = 0u; j < 4u; j++) {
             let r = row0 + row + i;
             let c = col0 + col + j;
-            if r < p.n && c < depth { partial[(id.z * p.n + r) * depth + c] = acc[i][j]; }
+            if r < p.n && c < depth { partial[(id.z * p.n + r) * p.depth + c] = acc[i][j]; }
         }
     }
 }
 
-// Adds up the slices, in order, and puts the weights' axes back. One invocation per weight.
+// Adds up the slices, in order, and puts the weights' axes back. One invocation per pair of channels.
 @compute @workgroup_size(64)
 fn conv2d_backward_slices(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) count: vec3<u32>,
                           @builtin(local_invocation_index) worker: u32) {
     let i = group_index(id, count) * WORKERS + worker;
+    if i >= p.n * p.c { return; }
+    let n = i / p.c;
+    let c = i - n * p.c;
     let taps = p.size * p.size;
-    let depth = taps * p.c;
-    if i >= p.n * depth { return; }
-    let n = i / depth;
-    let k = i % taps * p.c + i % depth / taps;
-    var sum = 0.0;
-    for (var s = 0u; s < p.slices; s++) { sum += partial[((id.z * p.slices + s) * p.n + n) * depth + k]; }
-    let at = id.z * p.w_stride + i;
-    if p.accumulate == 1u { dw[at] += sum; } else { dw[at] = sum; }
+    for (var tap = 0u; tap < taps; tap++) {
+        var sum = 0.0;
+        for (var s = 0u; s < p.slices; s++) {
+            sum += partial[((id.z * p.slices + s) * p.n + n) * p.depth + tap * p.c + c];
+        }
+        let at = id.z * p.w_stride + i * taps + tap;
+        if p.accumulate == 1u { dw[at] += sum; } else { dw[at] = sum; }
+    }
 }
 
 @compute @workgroup_size(64)

@@ -40,3 +40,11 @@ fn kernel_tap(k: u32) -> Tap {
 
 // The first image row of a slice.
 fn slice_start(slice: u32) -> u32 { return p.m / p.width * slice / p.slices; }
+
+// The packed weights (depth, N) lie in panels of 32 columns, the last one of what is left, so that a tile reads a run of memory.
+const PANEL = 32u;
+
+fn packed_at(k: u32, n: u32) -> u32 {
+    let start = n / PANEL * PANEL;
+    return start * p.depth + k * min(PANEL, p.n - start) + n - start;
+}
