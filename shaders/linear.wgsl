@@ -7,6 +7,7 @@
 //
 // All three products are C (rows, cols) = A (rows, depth) B (depth, cols); only the loads into the tiles differ.
 #import grid
+#import tile_product
 
 struct Params {
     m: u32,
@@ -28,25 +29,6 @@ struct Params {
 @group(0) @binding(6) var<storage, read_write> dx: array<f32>;      // (R, M, K)
 @group(0) @binding(7) var<storage, read_write> partial: array<f32>; // (R, slices, N, K) or (R, slices, N)
 @group(0) @binding(8) var<storage, read_write> total: array<f32>;   // dw or db, every w_stride
-
-const TILE = 32u;  // rows and columns of a workgroup's result
-const DEPTH = 16u; // of the tiles of A and B
-const WORKERS = 64u;
-
-var<workgroup> a_tile: array<f32, 512>; // (DEPTH, TILE)
-var<workgroup> b_tile: array<f32, 512>; // (DEPTH, TILE)
-
-// Adds the product of the two tiles to this invocation's 4 x 4 results.
-fn multiply(acc: ptr<function, array<vec4<f32>, 4>>, row: u32, col: u32) {
-    for (var d = 0u; d < DEPTH; d++) {
-        let at_a = d * TILE + row;
-        let at_b = d * TILE + col;
-        let bv = vec4(b_tile[at_b], b_tile[at_b + 1u], b_tile[at_b + 2u], b_tile[at_b + 3u]);
-        for (var i = 0u; i < 4u; i++) {
-            (*acc)[i] += a_tile[at_a + i] * bv;
-        }
-    }
-}
 
 @compute @workgroup_size(64)
 fn linear_forward(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) count: vec3<u32>,

@@ -1,6 +1,7 @@
 //! Recognises musical instruments in recordings from weak labels, on any GPU.
 //!
-//! Modules are layered; each imports only from the ones above it in this list.
+//! Modules are layered: each imports only from lower layers and its own. Where the design left a choice: a training step is two
+//! plans replayed in turn (model and optimiser, see [`train::learner`]), and the clock of seeds and steps is a tensor like any other.
 
 // L0
 pub mod array;

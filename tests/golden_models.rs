@@ -1,7 +1,11 @@
 //! Whole models against PyTorch: probabilities, loss, every gradient, and ten steps of training.
 
+#[path = "common/formula.rs"]
+mod formula;
+
 use std::path::Path;
 
+use formula::frac;
 use safetensors::SafeTensors;
 use wmic::data::{Dataset, FeatureValues, Features};
 use wmic::gpu::Gpu;
@@ -15,17 +19,6 @@ use wmic::train::{Config, Corpus, Loss};
 const CLASSES: usize = 20;
 const INSTANCES: usize = 10;
 const WIDTH: usize = 128;
-
-/// The numbers of `tests/golden/README.md`, in [0, 1).
-fn frac(i: u32, salt: u32) -> f64 {
-    let mut h = i.wrapping_add(salt.wrapping_mul(0x9E37_79B9));
-    h ^= h >> 16;
-    h = h.wrapping_mul(0x7FEB_352D);
-    h ^= h >> 15;
-    h = h.wrapping_mul(0x846C_A68B);
-    h ^= h >> 16;
-    f64::from(h) / 4_294_967_296.0
-}
 
 fn weights(layout: &Layout) -> Block {
     let mut names: Vec<&str> = layout.params.iter().map(|p| p.name.as_str()).collect();

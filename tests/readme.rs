@@ -11,3 +11,10 @@ fn the_kernel_table_names_every_room_and_its_shaders() {
         assert!(readme.contains(&row), "the README's kernel table lacks this row:\n{row}");
     }
 }
+
+#[test]
+fn nothing_is_left_to_fill_in() {
+    let readme = include_str!("../README.md");
+    let gap = readme.split('@').skip(1).find(|rest| rest.starts_with(|c: char| c.is_ascii_uppercase()));
+    assert_eq!(gap, None, "the README has a gap");
+}

@@ -2,7 +2,7 @@
 //!
 //! Floating-point operations come from [`Op::cost`](crate::graph::Op::cost), which speaks of the forward pass. They are shared equally by
 //! the forward dispatches; `<op>_backward_input` and `<op>_backward_weight` do as many each, since each gradient of a product is a product of the
-//! same size; other backward kernels (biases, slices, elementwise ops) are held to the bandwidth alone.
+//! same size; other backward kernels (biases, slices, elementwise ops) and `<op>_pack` are held to the bandwidth alone.
 //! Bytes are those of the bound views, each moved once; for the forward pass no more than its cost says (a gather binds a
 //! whole dataset and reads a batch). Small cases live in a cache and can pass the bandwidth of large buffers.
 
@@ -22,12 +22,13 @@ pub fn kernels(timer: &Timer, case: &Case, peak: Peak) -> Result<Vec<KernelResul
     gpu.run(|s| s.replay(&[&fixture.plan.recording], 1))?;
 
     let (forward, _) = fixture.draft.dispatches();
+    let computing = fixture.draft.steps()[..forward].iter().filter(|d| !packs(d)).count();
     let cost = case.op.cost(&case.specs());
     let steps = fixture.draft.steps();
     let mut results = vec![];
     for (at, dispatch) in steps.iter().enumerate() {
         let seconds = timer.seconds(&[&fixture.plan.single(gpu, dispatch)?])?;
-        let work = work(dispatch, cost, (at < forward).then_some(forward));
+        let work = work(dispatch, cost, (at < forward).then_some(computing));
         let (gflops, gbs) = (work.flops / seconds / 1e9, work.bytes / seconds / 1e9);
         let before = steps[..at].iter().filter(|d| d.entry == dispatch.entry).count();
         results.push(KernelResult {
@@ -43,7 +44,13 @@ pub fn kernels(timer: &Timer, case: &Case, peak: Peak) -> Result<Vec<KernelResul
     Ok(results)
 }
 
-/// What a dispatch does, where the whole forward pass costs `cost`. `forward`: it is one of so many forward dispatches.
+/// Whether a dispatch only lays data out for another.
+fn packs(dispatch: &Dispatch) -> bool {
+    dispatch.entry.ends_with("_pack")
+}
+
+/// What a dispatch does, where the whole forward pass costs `cost`. `forward`: it belongs to that pass, in which so many
+/// dispatches compute.
 fn work(dispatch: &Dispatch, cost: Cost, forward: Option<usize>) -> Cost {
     let mut views: Vec<View> = vec![];
     for (_, view) in &dispatch.bindings {
@@ -54,6 +61,7 @@ fn work(dispatch: &Dispatch, cost: Cost, forward: Option<usize>) -> Cost {
     let bytes: f64 = views.iter().map(|view| view.len as f64 * 4.0).sum();
     let product = ["input", "weight"].map(|what| format!("{}_backward_{what}", dispatch.op));
     match forward {
+        _ if packs(dispatch) => Cost { flops: 0.0, bytes },
         Some(count) => Cost { flops: cost.flops / count as f64, bytes: bytes.min(cost.bytes) },
         None if product.iter().any(|name| dispatch.entry.starts_with(name)) => Cost { flops: cost.flops, bytes },
         None => Cost { flops: 0.0, bytes },

@@ -78,6 +78,11 @@ const SHARED: &[(&str, &str)] = &[
     ("batch_norm", include_str!("../../shaders/shared/batch_norm.wgsl")),
     ("attention_pool", include_str!("../../shaders/shared/attention_pool.wgsl")),
     ("mean_pool", include_str!("../../shaders/shared/mean_pool.wgsl")),
+    ("conv2d", include_str!("../../shaders/shared/conv2d.wgsl")),
+    ("conv2d_subgroup8", include_str!("../../shaders/shared/conv2d_subgroup8.wgsl")),
+    ("max_pool2d", include_str!("../../shaders/shared/max_pool2d.wgsl")),
+    ("tile_product", include_str!("../../shaders/shared/tile_product.wgsl")),
+    ("subgroup8_product", include_str!("../../shaders/shared/subgroup8_product.wgsl")),
 ];
 
 /// The text of `shaders/<path>`: from `$WMIC_SHADERS` when that is set (for live editing), else as built in.

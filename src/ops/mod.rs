@@ -5,9 +5,11 @@ pub mod adam;
 pub mod add;
 pub mod attention_pool;
 pub mod batch_norm;
+pub mod conv2d;
 pub mod gather;
 pub mod linear;
 pub mod masked_bce;
+pub mod max_pool2d;
 pub mod mean_pool;
 pub mod mel;
 pub mod sample;
@@ -50,6 +52,8 @@ pub const ROOMS: &[Room] = &[
     sample::ROOM,
     gather::ROOM,
     linear::ROOM,
+    conv2d::ROOM,
+    max_pool2d::ROOM,
     batch_norm::ROOM,
     activation::ROOM,
     add::ROOM,

@@ -24,3 +24,22 @@ pub(super) fn matrix_product(target: Target, n: usize, k: usize) -> MatrixProduc
 pub(super) fn fourier_lanes(target: Target) -> u32 {
     if target.kind == AdapterKind::Software { 8 } else { 64 }
 }
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Convolution {
+    /// As for a matrix product.
+    Tile,
+    /// As for a matrix product, channels in whole vec4.
+    Subgroup8,
+    /// The same for input channels that are not whole vec4 (a first layer's one or three). Gradients of the input go by tiles.
+    Subgroup8Narrow,
+}
+
+/// For `c` channels in and `n` out.
+pub(super) fn convolution(target: Target, n: usize, c: usize) -> Convolution {
+    match (matrix_product(target, n, c), matrix_product(target, n, 4)) {
+        (MatrixProduct::Subgroup8, _) => Convolution::Subgroup8,
+        (_, MatrixProduct::Subgroup8) => Convolution::Subgroup8Narrow,
+        _ => Convolution::Tile,
+    }
+}

@@ -49,7 +49,7 @@ def weight(name: str, shape: torch.Size, salt: int) -> Tensor:
         return exact(0.1 * signed)
     if layer.startswith("bn"):
         return exact(1 + 0.2 * signed)
-    return exact(np.sqrt(3 / shape[1]) * signed)
+    return exact(np.sqrt(3 / np.prod(shape[1:])) * signed)
 
 
 def tensor_names(model: nn.Module) -> list[str]:

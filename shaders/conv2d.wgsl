@@ -1,0 +1,214 @@
+// Convolution of images with channels last, stride 1, zeros around ('same' padding), on any GPU.
+//
+//   forward          y (M, N) = f(patches(x) (M, K) packed (K, N) + b), f nothing or ReLU
+//   backward relu    g (M, N) = dy where y > 0, else 0
+//   backward input   dx = the same product of g with the weights turned by 180 degrees and their channels exchanged
+//   backward weight  dw (N, K) = g (M, N)^T patches(x) (M, K)
+//   backward bias    db (N) = sum over M of g
+//
+// M = B H W pixels, K = size^2 C kernel positions and channels, the channel innermost. Nothing of patches(x) is ever stored: a tile
+// picks its elements from x.
+#import grid
+#import tile_product
+#import conv2d
+
+@group(0) @binding(0) var<uniform> p: Params;
+@group(0) @binding(1) var<storage, read> x: array<f32>;             // (B, H, W, C) every x_stride; g for the backward input
+@group(0) @binding(2) var<storage, read> w: array<f32>;             // (N, C, size, size) every w_stride
+@group(0) @binding(3) var<storage, read> b: array<f32>;             // (N) every b_stride
+@group(0) @binding(4) var<storage, read_write> packed: array<f32>;  // (R, depth, N) in panels, rows from K on are 0
+@group(0) @binding(5) var<storage, read> weights: array<f32>;       // the same, to read
+@group(0) @binding(6) var<storage, read_write> y: array<f32>;       // (R, B, H, W, N); dx for the backward input
+@group(0) @binding(7) var<storage, read> saved_y: array<f32>;       // (R, M, N)
+@group(0) @binding(8) var<storage, read> dy: array<f32>;            // (R, M, N)
+@group(0) @binding(9) var<storage, read_write> g: array<f32>;       // (R, M, N)
+@group(0) @binding(10) var<storage, read_write> partial: array<f32>; // (R, slices, N, depth) or (R, slices, N)
+@group(0) @binding(11) var<storage, read_write> dw: array<f32>;     // (N, C, size, size) every w_stride
+@group(0) @binding(12) var<storage, read_write> db: array<f32>;     // (N) every b_stride
+
+// The pixels (h, w) of a tile's lines; far outside for lines past the end.
+var<workgroup> place: array<vec2<i32>, 32>;
+
+fn locate(pixel: u32, end: u32) -> vec2<i32> {
+    if pixel >= end { return vec2(-0x10000000); }
+    return vec2<i32>(image_place(pixel));
+}
+
+fn inside(at: vec2<i32>) -> bool { return all(vec2<u32>(at) < vec2(p.height, p.width)); }
+
+// Lays the weights out as the product takes them. One invocation per pair of channels.
+@compute @workgroup_size(64)
+fn conv2d_pack(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) count: vec3<u32>,
+               @builtin(local_invocation_index) worker: u32) {
+    let i = group_index(id, count) * WORKERS + worker;
+    if i >= p.c * p.n { return; }
+    let c = i / p.n;
+    let n = i % p.n;
+    let taps = p.size * p.size;
+    let first = id.z * p.depth * p.n;
+    for (var tap = 0u; tap < taps; tap++) {
+        var source = (n * p.c + c) * taps + tap;
+        if p.turned == 1u { source = i * taps + taps - 1u - tap; }
+        packed[first + packed_at(tap * p.c + c, n)] = w[id.z * p.w_stride + source];
+    }
+    if c == 0u {
+        for (var k = taps * p.c; k < p.depth; k++) { packed[first + packed_at(k, n)] = 0.0; }
+    }
+}
+
+fn convolve(id: vec3<u32>, group: u32, worker: u32) {
+    let tiles = (p.n + TILE - 1u) / TILE;
+    let row0 = group / tiles * TILE;
+    let col0 = group % tiles * TILE;
+    let row = worker / 8u * 4u;
+    let col = worker % 8u * 4u;
+    let d = worker % DEPTH;
+    let end = p.size * p.size * p.c;
+    if worker < TILE { place[worker] = locate(row0 + worker, p.m); }
+    workgroupBarrier();
+    var acc: array<vec4<f32>, 4>;
+    for (var d0 = 0u; d0 < p.depth; d0 += DEPTH) {
+        let tap = kernel_tap(d0 + d);
+        let first = i32(id.z * p.x_stride + row0 * p.c) + tap.pixels * i32(p.c) + i32(tap.channel);
+        for (var line = worker / DEPTH; line < TILE; line += WORKERS / DEPTH) {
+            var a = 0.0;
+            if d0 + d < end && inside(place[line] + tap.shift) { a = x[u32(first + i32(line * p.c))]; }
+            a_tile[d * TILE + line] = a;
+        }
+        for (var i = worker; i < TILE * DEPTH; i += WORKERS) {
+            let step = d0 + i / TILE;
+            let c = col0 + i % TILE;
+            var bb = 0.0;
+            if step < p.depth && c < p.n { bb = weights[id.z * p.depth * p.n + packed_at(step, c)]; }
+            b_tile[i] = bb;
+        }
+        workgroupBarrier();
+        multiply(&acc, row, col);
+        workgroupBarrier();
+    }
+    for (var i = 0u; i < 4u; i++) {
+        for (var j = 0u; j < 4u; j++) {
+            let r = row0 + row + i;
+            let c = col0 + col + j;
+            if r < p.m && c < p.n {
+                let at = (id.z * p.m + r) * p.n + c;
+                var v = acc[i][j];
+                if p.has_bias == 1u { v += b[id.z * p.b_stride + c]; }
+                if p.relu == 1u { v = max(v, 0.0); }
+                if p.accumulate == 1u { v += y[at]; }
+                y[at] = v;
+            }
+        }
+    }
+}
+
+@compute @workgroup_size(64)
+fn conv2d_forward(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) count: vec3<u32>,
+                  @builtin(local_invocation_index) worker: u32) {
+    convolve(id, group_index(id, count), worker);
+}
+
+// Four elements per invocation.
+@compute @workgroup_size(64)
+fn conv2d_backward_relu(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) count: vec3<u32>,
+                        @builtin(local_invocation_index) worker: u32) {
+    let first = group_index(id, count) * 4u * WORKERS + worker;
+    for (var i = first; i < min(first + 4u * WORKERS, p.m * p.n); i += WORKERS) {
+        let at = id.z * p.m * p.n + i;
+        g[at] = select(0.0, dy[at], saved_y[at] > 0.0);
+    }
+}
+
+@compute @workgroup_size(64)
+fn conv2d_backward_input(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) count: vec3<u32>,
+                         @builtin(local_invocation_index) worker: u32) {
+    convolve(id, group_index(id, count), worker);
+}
+
+@compute @workgroup_size(64)
+fn conv2d_backward_weight(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) count: vec3<u32>,
+                          @builtin(local_invocation_index) worker: u32) {
+    let depth = p.size * p.size * p.c;
+    let tiles = (depth + TILE - 1u) / TILE;
+    let group = group_index(id, count);
+    let replica = id.z / p.slices;
+    let slice = id.z % p.slices;
+    let row0 = group / tiles * TILE;
+    let col0 = group % tiles * TILE;
+    let row = worker / 8u * 4u;
+    let col = worker % 8u * 4u;
+    let line = worker % TILE;
+    let tap = kernel_tap(col0 + line);
+    let shifted = i32(replica * p.x_stride) + tap.pixels * i32(p.c) + i32(tap.channel);
+    let end = slice_start(slice + 1u) * p.width;
+    var acc: array<vec4<f32>, 4>;
+    var m0 = slice_start(slice) * p.width;
+    if worker < DEPTH { place[worker] = locate(m0 + worker, end); }
+    workgroupBarrier();
+    for (; m0 < end; m0 += DEPTH) {
+        for (var d = worker / TILE; d < DEPTH; d += WORKERS / TILE) {
+            let m = m0 + d;
+            var a = 0.0;
+            var bb = 0.0;
+            if m < end && row0 + line < p.n { a = dy[(replica * p.m + m) * p.n + row0 + line]; }
+            if col0 + line < depth && inside(place[d] + tap.shift) { bb = x[u32(shifted + i32(m * p.c))]; }
+            a_tile[d * TILE + line] = a;
+            b_tile[d * TILE + line] = bb;
+        }
+        workgroupBarrier();
+        if worker < DEPTH { place[worker] = locate(m0 + DEPTH + worker, end); }
+        multiply(&acc, row, col);
+        workgroupBarrier();
+    }
+    for (var i = 0u; i < 4u; i++) {
+        for (var j = 0u; j < 4u; j++) {
+            let r = row0 + row + i;
+            let c = col0 + col + j;
+            if r < p.n && c < depth { partial[(id.z * p.n + r) * p.depth + c] = acc[i][j]; }
+        }
+    }
+}
+
+// Adds up the slices, in order, and puts the weights' axes back. One invocation per pair of channels.
+@compute @workgroup_size(64)
+fn conv2d_backward_slices(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) count: vec3<u32>,
+                          @builtin(local_invocation_index) worker: u32) {
+    let i = group_index(id, count) * WORKERS + worker;
+    if i >= p.n * p.c { return; }
+    let n = i / p.c;
+    let c = i - n * p.c;
+    let taps = p.size * p.size;
+    for (var tap = 0u; tap < taps; tap++) {
+        var sum = 0.0;
+        for (var s = 0u; s < p.slices; s++) {
+            sum += partial[((id.z * p.slices + s) * p.n + n) * p.depth + tap * p.c + c];
+        }
+        let at = id.z * p.w_stride + i * taps + tap;
+        if p.accumulate == 1u { dw[at] += sum; } else { dw[at] = sum; }
+    }
+}
+
+@compute @workgroup_size(64)
+fn conv2d_backward_bias(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) count: vec3<u32>,
+                        @builtin(local_invocation_index) worker: u32) {
+    let c = group_index(id, count) * WORKERS + worker;
+    if c >= p.n { return; }
+    let replica = id.z / p.slices;
+    let slice = id.z % p.slices;
+    var sum = 0.0;
+    for (var m = slice_start(slice) * p.width; m < slice_start(slice + 1u) * p.width; m++) {
+        sum += dy[(replica * p.m + m) * p.n + c];
+    }
+    partial[id.z * p.n + c] = sum;
+}
+
+@compute @workgroup_size(64)
+fn conv2d_backward_bias_slices(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) count: vec3<u32>,
+                               @builtin(local_invocation_index) worker: u32) {
+    let c = group_index(id, count) * WORKERS + worker;
+    if c >= p.n { return; }
+    var sum = 0.0;
+    for (var s = 0u; s < p.slices; s++) { sum += partial[(id.z * p.slices + s) * p.n + c]; }
+    let at = id.z * p.b_stride + c;
+    if p.accumulate == 1u { db[at] += sum; } else { db[at] = sum; }
+}

@@ -1,0 +1,50 @@
+// What the kernels of the convolution have in common. n, c: output and input channels of the product at hand, so the backward input
+// has them exchanged.
+struct Params {
+    m: u32,          // pixels of a replica: B H W
+    height: u32,
+    width: u32,
+    c: u32,
+    n: u32,
+    size: u32,       // of the square kernel, odd
+    depth: u32,      // size^2 c, rounded up to a multiple of 4
+    x_stride: u32,   // elements from one replica to the next; 0 for an input that all replicas share
+    w_stride: u32,
+    b_stride: u32,
+    has_bias: u32,
+    relu: u32,
+    turned: u32,     // pack: weights turned by 180 degrees and their channels exchanged, for the backward input
+    accumulate: u32, // add to what the output holds
+    slices: u32,     // backward weight and bias: the rows of all images are summed in this many slices
+}
+
+// Row and column of a pixel in its image.
+fn image_place(pixel: u32) -> vec2<u32> {
+    let row = pixel / p.width;
+    return vec2(row % p.height, pixel - row * p.width);
+}
+
+// A place in the kernel's depth: which pixel it looks at, seen from its own, and which channel.
+struct Tap {
+    shift: vec2<i32>, // in rows and columns
+    pixels: i32,      // the same in pixels
+    channel: u32,
+}
+
+fn kernel_tap(k: u32) -> Tap {
+    let tap = k / p.c;
+    let row = tap / p.size;
+    let shift = vec2<i32>(vec2(row, tap - row * p.size)) - i32(p.size / 2u);
+    return Tap(shift, shift.x * i32(p.width) + shift.y, k - tap * p.c);
+}
+
+// The first image row of a slice.
+fn slice_start(slice: u32) -> u32 { return p.m / p.width * slice / p.slices; }
+
+// The packed weights (depth, N) lie in panels of 32 columns, the last one of what is left, so that a tile reads a run of memory.
+const PANEL = 32u;
+
+fn packed_at(k: u32, n: u32) -> u32 {
+    let start = n / PANEL * PANEL;
+    return start * p.depth + k * min(PANEL, p.n - start) + n - start;
+}

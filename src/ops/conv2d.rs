@@ -1,0 +1,344 @@
+//! Convolution of images with channels last, stride 1 and 'same' padding (zeros around), bias and ReLU fused.
+//!
+//! x (B, H, W, C), w (N, C, S, S) with S odd, b (N) or none, y (B, H, W, N):
+//! y[b, h, w, n] = f(b[n] + sum over i, j, c of w[n, c, i, j] x[b, h + i - S/2, w + j - S/2, c]), f nothing or ReLU.
+//! The weights are PyTorch's, in memory as on disk; every pass lays them out anew for its product, which costs one pass over them
+//! where the product makes B H W. Gradients, with g = dy where y > 0 (all of dy without ReLU): dx is the same convolution
+//! of g with the weights turned by 180 degrees and their channels exchanged, dw = g^T patches(x), db = the sum of g over pixels.
+
+use super::{Room, variants};
+use crate::array::Array;
+use crate::check::{Case, Fill, Input, Kind};
+use crate::error::{Error, Result};
+use crate::gpu::{Grid, Recorder, Shader, View, params};
+use crate::graph::{Cost, Graph, Io, Op, Outputs, Spec, Tensor};
+use variants::Convolution;
+
+static SHADER: Shader = Shader::portable("conv2d.wgsl", include_str!("../../shaders/conv2d.wgsl"));
+static SUBGROUP8: Shader =
+    Shader::with_subgroups("conv2d_subgroup8.wgsl", include_str!("../../shaders/conv2d_subgroup8.wgsl"));
+static NARROW: Shader =
+    Shader::with_subgroups("conv2d_narrow_subgroup8.wgsl", include_str!("../../shaders/conv2d_narrow_subgroup8.wgsl"));
+
+params! {
+    struct Params {
+        m: u32, height: u32, width: u32, c: u32, n: u32, size: u32, depth: u32,
+        x_stride: u32, w_stride: u32, b_stride: u32,
+        has_bias: u32, relu: u32, turned: u32, accumulate: u32, slices: u32,
+    }
+}
+
+/// Rows and columns of the results that a workgroup computes (see the shaders).
+const TILE: usize = 32;
+/// The weight gradient is summed over the rows of all images in as many slices as give about this many workgroups ...
+const GROUPS: usize = 256;
+/// ... and at most this many.
+const MAX_SLICES: usize = 64;
+
+/// Inputs: x, w and, optionally, b.
+#[derive(Clone, Copy, Debug)]
+pub struct Conv2d {
+    /// y = max(0, convolution).
+    pub relu: bool,
+}
+
+/// Adds a convolution. `x` (B, H, W, C), `w` (N, C, S, S) with S odd, `b` (N); gives (B, H, W, N).
+pub fn conv2d(g: &mut Graph, x: Tensor, w: Tensor, b: Option<Tensor>, relu: bool) -> Result<Tensor> {
+    let inputs: Vec<Tensor> = [x, w].into_iter().chain(b).collect();
+    Ok(g.push(Conv2d { relu }, &inputs)?[0])
+}
+
+/// A convolution's sizes: `c` channels in, `n` out.
+#[derive(Clone, Copy)]
+struct Dims {
+    images: usize,
+    height: usize,
+    width: usize,
+    c: usize,
+    n: usize,
+    size: usize,
+}
+
+impl Dims {
+    /// `None` where x and w do not fit.
+    fn new(x: &[usize], w: &[usize]) -> Option<Dims> {
+        match (x, w) {
+            (&[images, height, width, c], &[n, c2, size, size2]) if c == c2 && size == size2 && size % 2 == 1 => {
+                Some(Dims { images, height, width, c, n, size })
+            }
+            _ => None,
+        }
+    }
+
+    fn of(io: &Io) -> Dims {
+        Dims::new(io.x(0).shape.dims(), io.x(1).shape.dims()).expect("inferred before")
+    }
+
+    fn pixels(&self) -> usize {
+        self.images * self.height * self.width
+    }
+
+    /// The convolution that computes dx.
+    fn turned(self) -> Dims {
+        Dims { c: self.n, n: self.c, ..self }
+    }
+
+    /// Terms of a result.
+    fn terms(&self) -> usize {
+        self.size * self.size * self.c
+    }
+
+    /// Rows of the packed weights.
+    fn depth(&self) -> usize {
+        self.terms().next_multiple_of(4)
+    }
+
+    fn slices(&self) -> usize {
+        let tiles = self.n.div_ceil(TILE) * self.terms().div_ceil(TILE);
+        (GROUPS / tiles).clamp(1, MAX_SLICES).min(self.images * self.height)
+    }
+
+    fn bias_slices(&self) -> usize {
+        MAX_SLICES.min(self.images * self.height)
+    }
+
+    fn params(&self, io: &Io) -> Params {
+        Params {
+            m: self.pixels() as u32,
+            height: self.height as u32,
+            width: self.width as u32,
+            c: self.c as u32,
+            n: self.n as u32,
+            size: self.size as u32,
+            depth: self.depth() as u32,
+            x_stride: io.x(0).stride as u32,
+            w_stride: io.x(1).stride as u32,
+            b_stride: 0,
+            has_bias: 0,
+            relu: 0,
+            turned: 0,
+            accumulate: 0,
+            slices: 1,
+        }
+    }
+}
+
+/// Workgroups for a (rows, cols) result in tiles.
+fn tiles(rows: usize, cols: usize, z: usize) -> Grid {
+    Grid::folded(rows.div_ceil(TILE) * cols.div_ceil(TILE), z)
+}
+
+/// Lays the weights out for a product with the sizes `d`.
+fn pack(r: &mut Recorder, w: View, packed: View, d: Dims, p: Params, replicas: usize) {
+    let grid = Grid::items(d.c * d.n, 64, replicas);
+    r.dispatch(&SHADER, "conv2d_pack", &[("w", w), ("packed", packed)], p, grid);
+}
+
+impl Op for Conv2d {
+    fn name(&self) -> &'static str {
+        "conv2d"
+    }
+
+    fn infer(&self, x: &[Spec]) -> Result<Outputs> {
+        let dims = Dims::new(x[0].shape.dims(), x[1].shape.dims());
+        let bias_fits = x.get(2).is_none_or(|b| b.shape.dims() == [x[1].shape.dims()[0]]);
+        let Some(d) = dims.filter(|_| bias_fits && !x[0].shape.is_empty() && !x[1].shape.is_empty()) else {
+            let got: Vec<String> = x.iter().map(|s| s.shape.to_string()).collect();
+            return Err(Error::shape("conv2d", "x (B, H, W, C), w (N, C, S, S) with S odd, b (N)", got.join(", ")));
+        };
+        let t = d.turned();
+        let g = if self.relu { d.pixels() * d.n } else { 1 };
+        Ok(Outputs {
+            y: vec![Spec::f32(x[0].shape.with_last(d.n))],
+            scratch: vec![
+                Spec::f32([(d.depth() * d.n).max(t.depth() * t.n)]),
+                Spec::f32([g]),
+                Spec::f32([d.slices(), d.n, d.depth()]),
+                Spec::f32([d.bias_slices(), d.n]),
+            ],
+            ..Default::default()
+        })
+    }
+
+    fn forward(&self, io: &Io, r: &mut Recorder) -> Result<()> {
+        let d = Dims::of(io);
+        let packed = io.scratch(0).view;
+        let (bias, b_stride) = if io.inputs() == 3 { (io.x(2).view, io.x(2).stride) } else { (packed, 0) };
+        let p = d.params(io);
+        pack(r, io.x(1).view, packed, d, p, io.replicas);
+        let p = Params { has_bias: (io.inputs() == 3).into(), b_stride: b_stride as u32, relu: self.relu.into(), ..p };
+        let bindings = [("x", io.x(0).view), ("weights", packed), ("b", bias), ("y", io.y(0).view)];
+        let (shader, entry) = match variants::convolution(r.target, d.n, d.c) {
+            Convolution::Tile => (&SHADER, "conv2d_forward"),
+            Convolution::Subgroup8 => (&SUBGROUP8, "conv2d_forward_subgroup8"),
+            Convolution::Subgroup8Narrow => (&NARROW, "conv2d_forward_narrow_subgroup8"),
+        };
+        r.dispatch(shader, entry, &bindings, p, tiles(d.pixels(), d.n, io.replicas));
+        Ok(())
+    }
+
+    fn backward(&self, io: &Io, r: &mut Recorder) -> Result<()> {
+        let d = Dims::of(io);
+        let p = d.params(io);
+        let variant = variants::convolution(r.target, d.n, d.c);
+        let mut g = io.dy(0).expect("backward runs only with a gradient");
+        if self.relu {
+            let bindings = [("saved_y", io.y(0).view), ("dy", g), ("g", io.scratch(1).view)];
+            let grid = Grid::items(d.pixels() * d.n, 4 * 64, io.replicas);
+            r.dispatch(&SHADER, "conv2d_backward_relu", &bindings, p, grid);
+            g = io.scratch(1).view;
+        }
+        if let Some(dx) = io.dx(0) {
+            let t = d.turned();
+            let packed = io.scratch(0).view;
+            let x_stride = (d.pixels() * d.n) as u32;
+            let p = Params { turned: 1, accumulate: dx.accumulate.into(), x_stride, ..t.params(io) };
+            pack(r, io.x(1).view, packed, t, p, io.replicas);
+            let bindings = [("x", g), ("weights", packed), ("b", packed), ("y", dx.view)];
+            let (shader, entry) = match variant {
+                Convolution::Subgroup8 => (&SUBGROUP8, "conv2d_backward_input_subgroup8"),
+                _ => (&SHADER, "conv2d_backward_input"),
+            };
+            r.dispatch(shader, entry, &bindings, p, tiles(t.pixels(), t.n, io.replicas));
+        }
+        if let Some(dw) = io.dx(1) {
+            let slices = d.slices();
+            let partial = io.scratch(2).view;
+            let p = Params { slices: slices as u32, accumulate: dw.accumulate.into(), w_stride: dw.stride as u32, ..p };
+            let bindings = [("x", io.x(0).view), ("dy", g), ("partial", partial)];
+            let (shader, entry) = match variant {
+                Convolution::Tile => (&SHADER, "conv2d_backward_weight"),
+                Convolution::Subgroup8 => (&SUBGROUP8, "conv2d_backward_weight_subgroup8"),
+                Convolution::Subgroup8Narrow => (&NARROW, "conv2d_backward_weight_narrow_subgroup8"),
+            };
+            r.dispatch(shader, entry, &bindings, p, tiles(d.n, d.terms(), io.replicas * slices));
+            let grid = Grid::items(d.n * d.c, 64, io.replicas);
+            r.dispatch(&SHADER, "conv2d_backward_slices", &[("partial", partial), ("dw", dw.view)], p, grid);
+        }
+        if let Some(db) = io.dx(2) {
+            let slices = d.bias_slices();
+            let partial = io.scratch(3).view;
+            let p = Params { slices: slices as u32, accumulate: db.accumulate.into(), b_stride: db.stride as u32, ..p };
+            let grid = Grid::items(d.n, 64, io.replicas * slices);
+            r.dispatch(&SHADER, "conv2d_backward_bias", &[("dy", g), ("partial", partial)], p, grid);
+            let grid = Grid::items(d.n, 64, io.replicas);
+            r.dispatch(&SHADER, "conv2d_backward_bias_slices", &[("partial", partial), ("db", db.view)], p, grid);
+        }
+        Ok(())
+    }
+
+    fn reference(&self, x: &[Array<f64>]) -> Vec<Array<f64>> {
+        let d = Dims::new(x[0].dims(), x[1].dims()).expect("inferred before");
+        let (input, w) = (&x[0], &x[1]);
+        let half = d.size / 2;
+        let mut y = Array::zeros(input.shape().with_last(d.n));
+        for m in 0..d.pixels() {
+            let (row, col) = (m / d.width, m % d.width);
+            let h = row % d.height;
+            let out = y.row_mut(m);
+            if let Some(b) = x.get(2) {
+                out.copy_from_slice(b.data());
+            }
+            for (i, j) in (0..d.size * d.size).map(|tap| (tap / d.size, tap % d.size)) {
+                // The pixel (h + i - half, col + j - half), where the image has it.
+                let vertical = (half..d.height + half).contains(&(h + i));
+                let horizontal = (half..d.width + half).contains(&(col + j));
+                if !(vertical && horizontal) {
+                    continue;
+                }
+                let pixel = input.row((row + i - half) * d.width + col + j - half);
+                for (n, out) in out.iter_mut().enumerate() {
+                    let weight = |c: usize| w[((n * d.c + c) * d.size + i) * d.size + j];
+                    *out += pixel.iter().enumerate().map(|(c, v)| weight(c) * v).sum::<f64>();
+                }
+            }
+            if self.relu {
+                out.iter_mut().for_each(|v| *v = v.max(0.0));
+            }
+        }
+        vec![y]
+    }
+
+    fn cost(&self, x: &[Spec]) -> Cost {
+        let d = Dims::new(x[0].shape.dims(), x[1].shape.dims()).expect("inferred before");
+        let (m, c, n, k) = (d.pixels() as f64, d.c as f64, d.n as f64, d.terms() as f64);
+        Cost { flops: 2.0 * m * n * k, bytes: 4.0 * (m * c + n * k + m * n) }
+    }
+}
+
+/// x (B, H, W, C) to `n` channels by a square kernel of `size`.
+fn case(name: &str, x: [usize; 4], n: usize, size: usize) -> Case {
+    let inputs = vec![Input::gradient(x), weights(x[3], n, size), Input::param([n])];
+    Case::new(name, Conv2d { relu: false }, inputs)
+}
+
+/// With ReLU: biases of +-3 keep its arguments, with a deviation of about 1/3, away from the kink.
+fn relu_case(name: &str, x: [usize; 4], n: usize, size: usize) -> Case {
+    let bias = (0..n).map(|i| if i % 2 == 0 { 3.0 } else { -3.0 }).collect();
+    let inputs = vec![Input::gradient(x), weights(x[3], n, size), Input::param([n]).filled(Fill::Given(bias))];
+    Case::new(name, Conv2d { relu: true }, inputs)
+}
+
+fn weights(c: usize, n: usize, size: usize) -> Input {
+    let bound = 1.0 / ((size * size * c) as f64).sqrt();
+    Input::param([n, c, size, size]).filled(Fill::Uniform(-bound, bound))
+}
+
+fn cases() -> Vec<Case> {
+    let mut cases = vec![
+        case("one", [1, 1, 1, 1], 1, 1),
+        case("one, 3x3", [1, 1, 1, 1], 1, 3),
+        case("tiny", [2, 3, 4, 2], 3, 3),
+        case("tiny, 5x5", [1, 4, 3, 2], 2, 5),
+        relu_case("tiny, ReLU", [2, 4, 3, 2], 4, 3),
+        relu_case("tiny vec4, ReLU", [1, 3, 5, 4], 4, 3),
+        case("tiny vec4, 1x1", [2, 3, 3, 8], 8, 1),
+        case("one row", [3, 1, 9, 4], 8, 3),
+        case("one column", [3, 9, 1, 4], 8, 3),
+        case("one column, primes", [2, 13, 1, 3], 5, 5),
+        case("one channel", [2, 9, 7, 1], 20, 3),
+        case("three channels", [2, 6, 8, 3], 12, 5),
+        case("ragged channels", [2, 7, 5, 17], 33, 3),
+        case("ragged vec4", [3, 7, 5, 36], 44, 3),
+        case("primes", [3, 11, 13, 7], 5, 3),
+        relu_case("several slices", [5, 16, 6, 12], 20, 3),
+        case("1x1", [2, 5, 7, 40], 36, 1),
+        case("5x5", [2, 6, 9, 12], 16, 5),
+        Case::new(
+            "no bias",
+            Conv2d { relu: true },
+            vec![
+                Input::data([2, 3, 3, 4]).filled(Fill::Uniform(0.5, 1.0)),
+                Input::param([4, 4, 3, 3]).filled(Fill::Uniform(0.5, 1.0)),
+            ],
+        ),
+        Case::new(
+            "shared images",
+            Conv2d { relu: false },
+            vec![Input::data([2, 5, 6, 4]).shared(), weights(4, 8, 3), Input::param([8])],
+        ),
+    ];
+    for (name, x, n) in [
+        ("first, width 1/4", [4, 96, 64, 1], 16),
+        ("first, width 1", [4, 96, 64, 1], 64),
+        ("second, width 1/4", [4, 48, 32, 16], 32),
+        ("second, width 1", [1, 48, 32, 64], 128),
+        ("third, width 1/4", [4, 24, 16, 32], 64),
+        ("fifth, width 1/4", [4, 12, 8, 64], 128),
+        ("last, width 1", [2, 6, 4, 512], 512),
+    ] {
+        let mut case = relu_case(name, x, n, 3).bench();
+        if x[3] == 1 {
+            case.inputs[0].kind = Kind::Data; // spectrograms, which take no gradient
+        }
+        cases.push(case);
+    }
+    cases
+}
+
+pub const ROOM: Room = Room {
+    name: "conv2d",
+    about: "convolution of images, 'same' padding, ReLU fused",
+    shaders: &[&SHADER, &SUBGROUP8, &NARROW],
+    cases,
+};

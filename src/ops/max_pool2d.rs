@@ -1,0 +1,162 @@
+//! The largest of each 2 x 2 window, stride 2, of images with channels last.
+//!
+//! x (B, H, W, C), y (B, H', W', C). H' and W' are H / 2 and W / 2, rounded down as PyTorch's default (a last odd row or column is
+//! left out; H and W are at least 2) or up as its `ceil_mode` (the last windows are smaller). The gradient goes to the first largest element
+//! of a window, row by row, as PyTorch's does; it is found anew, so nothing is kept from the forward pass.
+
+use super::Room;
+use crate::array::Array;
+use crate::check::{Case, Fill, Input};
+use crate::error::{Error, Result};
+use crate::gpu::{Grid, Recorder, Shader, params};
+use crate::graph::{Cost, Graph, Io, Op, Outputs, Spec, Tensor};
+
+static SHADER: Shader = Shader::portable("max_pool2d.wgsl", include_str!("../../shaders/max_pool2d.wgsl"));
+static VEC4: Shader = Shader::portable("max_pool2d_vec4.wgsl", include_str!("../../shaders/max_pool2d_vec4.wgsl"));
+
+params! {
+    struct Params {
+        outputs: u32, height: u32, width: u32, c: u32, out_height: u32, out_width: u32, accumulate: u32,
+    }
+}
+
+/// Where H / 2 and W / 2 go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Rounding {
+    Down,
+    Up,
+}
+
+impl Rounding {
+    fn half(self, size: usize) -> usize {
+        match self {
+            Rounding::Down => size / 2,
+            Rounding::Up => size.div_ceil(2),
+        }
+    }
+}
+
+/// Input: x.
+#[derive(Clone, Copy, Debug)]
+pub struct MaxPool2d {
+    pub rounding: Rounding,
+}
+
+/// Adds the pooling of `x` (B, H, W, C); gives (B, H', W', C).
+pub fn max_pool2d(g: &mut Graph, x: Tensor, rounding: Rounding) -> Result<Tensor> {
+    Ok(g.push(MaxPool2d { rounding }, &[x])?[0])
+}
+
+/// The kernels for this number of channels, and how many elements a Value of theirs holds.
+fn kernels(c: usize) -> (&'static Shader, usize) {
+    if c.is_multiple_of(4) { (&VEC4, 4) } else { (&SHADER, 1) }
+}
+
+fn params(io: &Io) -> Params {
+    let (x, y) = (io.x(0).shape.dims(), io.y(0).shape.dims());
+    let (_, value) = kernels(x[3]);
+    Params {
+        outputs: (io.replicas * io.y(0).shape.len() / value) as u32,
+        height: x[1] as u32,
+        width: x[2] as u32,
+        c: (x[3] / value) as u32,
+        out_height: y[1] as u32,
+        out_width: y[2] as u32,
+        accumulate: 0,
+    }
+}
+
+impl Op for MaxPool2d {
+    fn name(&self) -> &'static str {
+        "max_pool2d"
+    }
+
+    fn infer(&self, x: &[Spec]) -> Result<Outputs> {
+        if let [b, h, w, c] = *x[0].shape.dims() {
+            let y = Spec::f32([b, self.rounding.half(h), self.rounding.half(w), c]);
+            if !y.shape.is_empty() {
+                return Ok(Outputs::one(y));
+            }
+        }
+        let wanted = match self.rounding {
+            Rounding::Down => "x (B, H, W, C), H and W at least 2",
+            Rounding::Up => "x (B, H, W, C)",
+        };
+        Err(Error::shape(self.name(), wanted, x[0].shape.to_string()))
+    }
+
+    fn forward(&self, io: &Io, r: &mut Recorder) -> Result<()> {
+        let p = params(io);
+        let (shader, _) = kernels(io.x(0).shape.last());
+        let bindings = [("x", io.x(0).view), ("y", io.y(0).view)];
+        r.dispatch(shader, "max_pool2d_forward", &bindings, p, Grid::items(p.outputs as usize, 64, 1));
+        Ok(())
+    }
+
+    fn backward(&self, io: &Io, r: &mut Recorder) -> Result<()> {
+        let (Some(dy), Some(dx)) = (io.dy(0), io.dx(0)) else { return Ok(()) };
+        let p = Params { accumulate: dx.accumulate.into(), ..params(io) };
+        let (shader, _) = kernels(io.x(0).shape.last());
+        let bindings = [("x", io.x(0).view), ("dy", dy), ("dx", dx.view)];
+        r.dispatch(shader, "max_pool2d_backward_input", &bindings, p, Grid::items(p.outputs as usize, 64, 1));
+        Ok(())
+    }
+
+    fn reference(&self, x: &[Array<f64>]) -> Vec<Array<f64>> {
+        let &[b, height, width, c] = x[0].dims() else { unreachable!("inferred before") };
+        let (out_height, out_width) = (self.rounding.half(height), self.rounding.half(width));
+        let mut y = Array::zeros([b, out_height, out_width, c]);
+        for i in 0..b * out_height * out_width {
+            let (row, w) = (i / out_width, i % out_width * 2);
+            let (image, h) = (row / out_height, row % out_height * 2);
+            for channel in 0..c {
+                let mut largest = f64::NEG_INFINITY;
+                for h in h..(h + 2).min(height) {
+                    for w in w..(w + 2).min(width) {
+                        largest = largest.max(x[0].row((image * height + h) * width + w)[channel]);
+                    }
+                }
+                y.row_mut(i)[channel] = largest;
+            }
+        }
+        vec![y]
+    }
+
+    fn cost(&self, x: &[Spec]) -> Cost {
+        let len = x[0].shape.len() as f64;
+        Cost { flops: len, bytes: 4.0 * 1.25 * len }
+    }
+}
+
+/// Values that differ by at least 2 / n between any two elements, and by far more between neighbours.
+fn case(name: &str, x: [usize; 4], rounding: Rounding) -> Case {
+    let n: usize = x.iter().product();
+    let step = (n * 618 / 1000 + 1..).find(|s| gcd(*s, n) == 1).expect("a multiple of n, plus 1, is one");
+    let values = (0..n).map(|i| (i * step % n) as f64 * 2.0 / n as f64 - 1.0).collect();
+    Case::new(name, MaxPool2d { rounding }, vec![Input::gradient(x).filled(Fill::Given(values))])
+}
+
+fn gcd(a: usize, b: usize) -> usize {
+    if b == 0 { a } else { gcd(b, a % b) }
+}
+
+fn cases() -> Vec<Case> {
+    use Rounding::{Down, Up};
+    vec![
+        case("one", [1, 1, 1, 1], Up),
+        case("one window", [1, 2, 2, 1], Down),
+        case("even", [2, 4, 6, 3], Down),
+        case("odd, down", [2, 5, 7, 2], Down),
+        case("odd, down, vec4", [2, 5, 3, 4], Down),
+        case("odd, up", [2, 5, 7, 2], Up),
+        case("odd, up, vec4", [2, 3, 5, 4], Up),
+        case("one row", [3, 1, 9, 5], Up),
+        case("one column", [3, 8, 1, 4], Up),
+        case("three columns, two rows", [2, 2, 3, 7], Down),
+        case("first, width 1", [4, 96, 64, 64], Down).bench(),
+        case("third, width 1/4", [4, 24, 16, 64], Down).bench(),
+    ]
+}
+
+pub const ROOM: Room =
+    Room { name: "max_pool2d", about: "largest of 2 x 2 windows", shaders: &[&SHADER, &VEC4], cases };
