@@ -127,7 +127,7 @@ fn usage(error: &clap::Error) -> String {
 
 /// Mesa prints "error: XDG_RUNTIME_DIR is invalid or not set" on machines without a desktop, which is no error for us.
 fn calm_drivers() {
-    if cfg!(unix) && std::env::var_os("XDG_RUNTIME_DIR").is_none() {
+    if cfg!(unix) && std::env::var_os("XDG_RUNTIME_DIR").is_none_or(|dir| dir.is_empty()) {
         // SAFETY: the first thing that main does; there is no other thread yet that could read the environment.
         unsafe { std::env::set_var("XDG_RUNTIME_DIR", std::env::temp_dir()) };
     }
