@@ -11,7 +11,7 @@ use wmic::train::{Config, RunDir};
 /// See everything once: make a small dataset, train on it, evaluate, predict (under two minutes without a GPU)
 #[derive(clap::Args)]
 pub struct Args {
-    /// Folder for the dataset and the run; a former demo there is replaced
+    /// Folder for the dataset and the run; a former demo's dataset is used again, its run is replaced
     #[arg(long, value_name = "DIR", default_value = "wmic-demo")]
     out: PathBuf,
     #[command(flatten)]

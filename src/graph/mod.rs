@@ -39,7 +39,7 @@ enum Home {
     Param(usize),
     /// A table that the plan uploads itself, one copy for all replicas; f32 as bits.
     Constant(Rc<[u32]>),
-    /// Written by a node; shared when all the node's tensors are.
+    /// Written by a node, one copy per replica.
     Computed,
 }
 
@@ -170,7 +170,7 @@ impl Graph {
         self.add_tensor(Spec { shape, dtype: spec.dtype }, storage)
     }
 
-    /// Floating-point operations of the forward pass of one replica.
+    /// Work of the forward pass of one replica.
     pub fn forward_cost(&self) -> Cost {
         self.nodes.iter().fold(Cost::default(), |sum, node| {
             let specs: Vec<Spec> = node.x.iter().map(|t| self.tensors[t.0].0.clone()).collect();
