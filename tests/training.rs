@@ -8,7 +8,7 @@ use wmic::ops::sample::Order;
 use wmic::train::learner::Learner;
 use wmic::train::run::{Circumstances, EpochRow, Record};
 use wmic::train::trainer::splits;
-use wmic::train::weights::{Block, export, import, load_model};
+use wmic::train::weights::{Block, ModelFile, export, import};
 use wmic::train::{Config, Corpus, End, Event, Loss, RunDir, Select, Split, Trained, Trainer};
 use wmic::{Error, Result};
 
@@ -182,7 +182,10 @@ fn exported_weights_start_a_run_and_another_models_are_refused() -> Result<()> {
     let error = Trainer::new(&gpu, &other, &data).err().expect("weights of another model").to_string();
     assert!(error.contains("weights of another model"), "{error}");
     let layout = wmic::train::predictor::layout("fc", 10, 128, 20)?;
-    assert!(matches!(load_model(&dir.path().join("run/model.safetensors"), &layout), Err(Error::Checkpoint { .. })));
+    assert!(matches!(
+        ModelFile::open(&dir.path().join("run/model.safetensors"))?.blocks(&layout),
+        Err(Error::Checkpoint { .. })
+    ));
     Ok(())
 }
 

@@ -6,7 +6,7 @@
 //! Padding has the weight 0 and the gradient 0; a clip without instances gives 0. Where a clamp acts the gradient is 0, as in PyTorch.
 //! The weights (B, T, K) are for looking at: they pass no gradient on.
 
-use super::Room;
+use super::{Room, variants};
 use crate::array::Array;
 use crate::check::{Case, Fill, Input, Kind};
 use crate::error::{Error, Result};
@@ -37,7 +37,7 @@ pub fn attention_pool(g: &mut Graph, att: Tensor, cla: Tensor, lengths: Tensor) 
 
 /// The kernels for this K, and how many classes a Value of theirs holds.
 fn kernels(k: usize) -> (&'static Shader, usize) {
-    if k.is_multiple_of(4) { (&VEC4, 4) } else { (&SHADER, 1) }
+    variants::by_row(k, &SHADER, &VEC4)
 }
 
 fn params(io: &Io) -> Params {

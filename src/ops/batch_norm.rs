@@ -8,7 +8,7 @@
 //! running = (1 - momentum) running + momentum new, with the unbiased variance (of one instance: 0; of none: no change).
 //! For evaluation the running statistics are used, dropout is off, and there is no gradient.
 
-use super::Room;
+use super::{Room, variants};
 use crate::array::Array;
 use crate::check::{Case, Fill, Input, Kind};
 use crate::error::{Error, Result};
@@ -121,7 +121,7 @@ fn infer(op: &'static str, x: &[Spec]) -> Result<Spec> {
 
 /// The kernels for this F, and how many elements a Value of theirs holds.
 fn kernels(f: usize) -> (&'static Shader, usize) {
-    if f.is_multiple_of(4) { (&VEC4, 4) } else { (&SHADER, 1) }
+    variants::by_row(f, &SHADER, &VEC4)
 }
 
 /// Rows of a reduction's slice.

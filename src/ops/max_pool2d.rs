@@ -4,7 +4,7 @@
 //! left out; H and W are at least 2) or up as its `ceil_mode` (the last windows are smaller). The gradient goes to the first largest element
 //! of a window, row by row, as PyTorch's does; it is found anew, so nothing is kept from the forward pass.
 
-use super::Room;
+use super::{Room, variants};
 use crate::array::Array;
 use crate::check::{Case, Fill, Input};
 use crate::error::{Error, Result};
@@ -49,7 +49,7 @@ pub fn max_pool2d(g: &mut Graph, x: Tensor, rounding: Rounding) -> Result<Tensor
 
 /// The kernels for this number of channels, and how many elements a Value of theirs holds.
 fn kernels(c: usize) -> (&'static Shader, usize) {
-    if c.is_multiple_of(4) { (&VEC4, 4) } else { (&SHADER, 1) }
+    variants::by_row(c, &SHADER, &VEC4)
 }
 
 fn params(io: &Io) -> Params {

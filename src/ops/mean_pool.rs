@@ -3,7 +3,7 @@
 //! x (B, T, F), lengths (B) u32: instances t < lengths[b] are valid; y (B, F), 0 for a clip without instances.
 //! Padding gets the gradient 0.
 
-use super::Room;
+use super::{Room, variants};
 use crate::array::Array;
 use crate::check::{Case, Fill, Input};
 use crate::error::{Error, Result};
@@ -31,7 +31,7 @@ pub fn mean_pool(g: &mut Graph, x: Tensor, lengths: Tensor) -> Result<Tensor> {
 
 /// The kernels for this F, and how many elements a Value of theirs holds.
 fn kernels(f: usize) -> (&'static Shader, usize) {
-    if f.is_multiple_of(4) { (&VEC4, 4) } else { (&SHADER, 1) }
+    variants::by_row(f, &SHADER, &VEC4)
 }
 
 fn params(io: &Io) -> Params {

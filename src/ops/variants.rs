@@ -1,6 +1,6 @@
 //! The one table that says which variant of a kernel runs where. Choices depend on the adapter and on shapes, never on R.
 
-use crate::gpu::{AdapterKind, Target};
+use crate::gpu::{AdapterKind, Shader, Target};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum MatrixProduct {
@@ -17,6 +17,11 @@ pub(super) fn matrix_product(target: Target, n: usize, k: usize) -> MatrixProduc
         }
         _ => MatrixProduct::Tile,
     }
+}
+
+/// The scalar or the vec4 kernels for rows of `n`, and how many elements a Value of theirs holds.
+pub(super) fn by_row(n: usize, scalar: &'static Shader, vec4: &'static Shader) -> (&'static Shader, usize) {
+    if n.is_multiple_of(4) { (vec4, 4) } else { (scalar, 1) }
 }
 
 /// Invocations that work on a frame of the Fourier transform: where a subgroup is 8 lanes of a CPU, a barrier between

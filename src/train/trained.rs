@@ -6,7 +6,7 @@ use super::evaluation::{Evaluation, SeedPredictions, Subject, evaluate};
 use super::predictor::{Predictions, layout, predict};
 use super::run::RunDir;
 use super::trainer::splits;
-use super::weights::{About, Block, load_model};
+use super::weights::{About, Block, ModelFile};
 use crate::array::Array;
 use crate::data::{Dataset, Features};
 use crate::error::{Error, Result};
@@ -42,13 +42,14 @@ impl Trained {
             let reason = "does not exist: the run has not saved any weights yet (continue it with wmic train --resume)";
             return Err(Error::checkpoint(&path, reason));
         }
-        let about = super::weights::about_model(&path)?;
+        let file = ModelFile::open(&path)?;
+        let about = &file.about;
         if about.model != config.model || about.seeds != config.seeds {
             return Err(Error::checkpoint(&path, "does not belong to the run.toml beside it"));
         }
         let layout = layout(&about.model, about.instances, about.width, about.classes.len())?;
-        let (about, blocks) = load_model(&path, &layout)?;
-        Ok(Trained { config, about, layout, blocks })
+        let blocks = file.blocks(&layout)?;
+        Ok(Trained { config, about: file.about, layout, blocks })
     }
 
     /// # Errors

@@ -4,7 +4,7 @@
 //! writes one seed with PyTorch's shapes. The metadata is one key so that the same weights are the same bytes.
 
 use std::collections::HashMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use safetensors::tensor::{Dtype, SafeTensors, TensorView, serialize};
 use serde::de::DeserializeOwned;
@@ -140,43 +140,50 @@ pub fn save_model(path: &Path, layout: &Layout, blocks: &[Block], about: &About)
     save(path, &tensors, about)
 }
 
-/// Reads only what a model file says about itself.
-///
-/// # Errors
-/// `Checkpoint` also for dimensions that no dataset has.
-pub fn about_model(path: &Path) -> Result<About> {
-    let about: About = File::read(path)?.about(path)?;
-    let inputs = about.instances.checked_mul(about.width).filter(|n| (1..=MAX_INPUTS).contains(n));
-    if inputs.is_none() || about.classes.is_empty() {
-        return Err(Error::checkpoint(path, "has metadata of clips without features or without classes"));
-    }
-    Ok(about)
+/// A model file, read once: what it says about itself, and then its weights.
+pub struct ModelFile {
+    path: PathBuf,
+    file: File,
+    pub about: About,
 }
 
-/// Reads the weights of all seeds back.
-///
-/// # Errors
-/// `Checkpoint` for a damaged file, and for one whose tensors are not those of `layout`.
-pub fn load_model(path: &Path, layout: &Layout) -> Result<(About, Vec<Block>)> {
-    let file = File::read(path)?;
-    let about: About = file.about(path)?;
-    let tensors = file.tensors();
-    refuse_extra(path, &tensors, layout)?;
-    let replicas = about.seeds.len();
-    if about.best_epochs.len() != replicas || replicas == 0 {
-        return Err(Error::checkpoint(path, "has metadata that contradicts itself"));
-    }
-    // Nothing of the layout's size is made before the file is known to be as large.
-    let each = layout.params.iter().map(|p| floats(path, &tensors, &p.name, &[&[replicas], p.shape.dims()].concat()));
-    let each = each.collect::<Result<Vec<_>>>()?;
-    let mut blocks = vec![Block { trained: vec![0.0; layout.trained], stats: vec![0.0; layout.stats] }; replicas];
-    for (p, values) in layout.params.iter().zip(each) {
-        for (block, part) in blocks.iter_mut().zip(values.chunks_exact(p.shape.len())) {
-            let into = if p.trainable { &mut block.trained } else { &mut block.stats };
-            into[p.offset..p.offset + part.len()].copy_from_slice(part);
+impl ModelFile {
+    /// # Errors
+    /// `Checkpoint` for a damaged file, for one that `wmic train` has not written, and for dimensions that no dataset has.
+    pub fn open(path: &Path) -> Result<ModelFile> {
+        let file = File::read(path)?;
+        let about: About = file.about(path)?;
+        let inputs = about.instances.checked_mul(about.width).filter(|n| (1..=MAX_INPUTS).contains(n));
+        if inputs.is_none() || about.classes.is_empty() {
+            return Err(Error::checkpoint(path, "has metadata of clips without features or without classes"));
         }
+        Ok(ModelFile { path: path.into(), file, about })
     }
-    Ok((about, blocks))
+
+    /// The weights of all seeds.
+    ///
+    /// # Errors
+    /// `Checkpoint` when the tensors are not those of `layout`.
+    pub fn blocks(&self, layout: &Layout) -> Result<Vec<Block>> {
+        let (path, tensors) = (self.path.as_path(), self.file.tensors());
+        refuse_extra(path, &tensors, layout)?;
+        let replicas = self.about.seeds.len();
+        if self.about.best_epochs.len() != replicas || replicas == 0 {
+            return Err(Error::checkpoint(path, "has metadata that contradicts itself"));
+        }
+        // Nothing of the layout's size is made before the file is known to be as large.
+        let each =
+            layout.params.iter().map(|p| floats(path, &tensors, &p.name, &[&[replicas], p.shape.dims()].concat()));
+        let each = each.collect::<Result<Vec<_>>>()?;
+        let mut blocks = vec![Block { trained: vec![0.0; layout.trained], stats: vec![0.0; layout.stats] }; replicas];
+        for (p, values) in layout.params.iter().zip(each) {
+            for (block, part) in blocks.iter_mut().zip(values.chunks_exact(p.shape.len())) {
+                let into = if p.trainable { &mut block.trained } else { &mut block.stats };
+                into[p.offset..p.offset + part.len()].copy_from_slice(part);
+            }
+        }
+        Ok(blocks)
+    }
 }
 
 /// Writes one seed with PyTorch's names and shapes.
