@@ -22,6 +22,7 @@ pub mod ops;
 pub mod nn;
 // L5
 pub mod bench;
+pub mod recognition;
 pub mod report;
 pub mod train;
 
