@@ -11,6 +11,9 @@
 #import grid
 #import tile_product
 #import conv2d
+alias Value = f32;
+alias Bits = u32;
+#import nan
 
 @group(0) @binding(0) var<uniform> p: Params;
 @group(0) @binding(1) var<storage, read> x: array<f32>;             // (B, H, W, C) every x_stride; g for the backward input
@@ -19,9 +22,7 @@
 @group(0) @binding(4) var<storage, read_write> packed: array<f32>;  // (R, depth, N) in panels, rows from K on are 0
 @group(0) @binding(5) var<storage, read> weights: array<f32>;       // the same, to read
 @group(0) @binding(6) var<storage, read_write> y: array<f32>;       // (R, B, H, W, N); dx for the backward input
-@group(0) @binding(7) var<storage, read> saved_y: array<f32>;       // (R, M, N)
 @group(0) @binding(8) var<storage, read> dy: array<f32>;            // (R, M, N)
-@group(0) @binding(9) var<storage, read_write> g: array<f32>;       // (R, M, N)
 @group(0) @binding(10) var<storage, read_write> partial: array<f32>; // (R, slices, N, depth) or (R, slices, N)
 @group(0) @binding(11) var<storage, read_write> dw: array<f32>;     // (N, C, size, size) every w_stride
 @group(0) @binding(12) var<storage, read_write> db: array<f32>;     // (N) every b_stride
@@ -94,7 +95,7 @@ fn convolve(id: vec3<u32>, group: u32, worker: u32) {
                 let at = (id.z * p.m + r) * p.n + c;
                 var v = acc[i][j];
                 if p.has_bias == 1u { v += b[id.z * p.b_stride + c]; }
-                if p.relu == 1u { v = max(v, 0.0); }
+                if p.relu == 1u { v = keep_nan(v, max(v, 0.0)); }
                 if p.accumulate == 1u { v += y[at]; }
                 y[at] = v;
             }
@@ -109,16 +110,6 @@ fn conv2d_forward(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups)
 }
 
 // Four elements per invocation.
-@compute @workgroup_size(64)
-fn conv2d_backward_relu(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) count: vec3<u32>,
-                        @builtin(local_invocation_index) worker: u32) {
-    let first = group_index(id, count) * 4u * WORKERS + worker;
-    for (var i = first; i < min(first + 4u * WORKERS, p.m * p.n); i += WORKERS) {
-        let at = id.z * p.m * p.n + i;
-        g[at] = select(0.0, dy[at], saved_y[at] > 0.0);
-    }
-}
-
 @compute @workgroup_size(64)
 fn conv2d_backward_input(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) count: vec3<u32>,
                          @builtin(local_invocation_index) worker: u32) {

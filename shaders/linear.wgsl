@@ -1,34 +1,50 @@
-// Fully connected layer, y = x w^T + b, on any GPU: tiles in workgroup memory, 4 x 4 results per invocation.
+// Fully connected layer, y = f(x w^T + b), on any GPU: tiles in workgroup memory, 4 x 4 results per invocation.
 //
-//   forward          y  (M, N) = x (M, K) w (N, K)^T + b
+//   forward          y  (M, N) = f(x (M, K) w (N, K)^T + b), f nothing or ReLU
 //   backward input   dx (M, K) = dy (M, N) w (N, K)
 //   backward weight  dw (N, K) = dy (M, N)^T x (M, K)
 //   backward bias    db (N)    = sum over M of dy
 //
 // All three products are C (rows, cols) = A (rows, depth) B (depth, cols); only the loads into the tiles differ.
+// With S segments there is a product for each: segment s has the rows s, s + S, ... of x and y, and its own columns of w (N, S, K).
 #import grid
 #import tile_product
+alias Value = f32;
+alias Bits = u32;
+#import nan
 
 struct Params {
-    m: u32,
+    m: u32,          // rows of a segment
     n: u32,
     k: u32,
+    segments: u32,   // S
     w_stride: u32,   // elements from one replica's weights to the next
     b_stride: u32,
     has_bias: u32,
+    relu: u32,
     accumulate: u32, // add to what the output holds
     slices: u32,     // backward weight and bias: M is summed in this many slices
 }
 
 @group(0) @binding(0) var<uniform> p: Params;
-@group(0) @binding(1) var<storage, read> x: array<f32>;             // (R, M, K)
-@group(0) @binding(2) var<storage, read> w: array<f32>;             // (N, K) every w_stride
+@group(0) @binding(1) var<storage, read> x: array<f32>;             // (R, M, S, K)
+@group(0) @binding(2) var<storage, read> w: array<f32>;             // (N, S, K) every w_stride
 @group(0) @binding(3) var<storage, read> b: array<f32>;             // (N) every b_stride
-@group(0) @binding(4) var<storage, read_write> y: array<f32>;       // (R, M, N)
-@group(0) @binding(5) var<storage, read> dy: array<f32>;            // (R, M, N)
-@group(0) @binding(6) var<storage, read_write> dx: array<f32>;      // (R, M, K)
-@group(0) @binding(7) var<storage, read_write> partial: array<f32>; // (R, slices, N, K) or (R, slices, N)
+@group(0) @binding(4) var<storage, read_write> y: array<f32>;       // (R, M, S, N)
+@group(0) @binding(5) var<storage, read> dy: array<f32>;            // (R, M, S, N)
+@group(0) @binding(6) var<storage, read_write> dx: array<f32>;      // (R, M, S, K)
+@group(0) @binding(7) var<storage, read_write> partial: array<f32>; // (R, slices, N, S, K) or (R, slices, N)
 @group(0) @binding(8) var<storage, read_write> total: array<f32>;   // dw or db, every w_stride
+
+// Row m of a product, among the rows of x or y.
+fn row_of(product: u32, m: u32) -> u32 {
+    return (product / p.segments * p.m + m) * p.segments + product % p.segments;
+}
+
+// Output n of a product, among rows of K weights; `weights` is the first of the replica.
+fn weights_of(weights: u32, product: u32, n: u32) -> u32 {
+    return weights + (n * p.segments + product % p.segments) * p.k;
+}
 
 @compute @workgroup_size(64)
 fn linear_forward(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) count: vec3<u32>,
@@ -39,8 +55,7 @@ fn linear_forward(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups)
     let col0 = group % tiles * TILE;
     let row = worker / 8u * 4u;
     let col = worker % 8u * 4u;
-    let x0 = id.z * p.m * p.k;
-    let w0 = id.z * p.w_stride;
+    let w0 = id.z / p.segments * p.w_stride;
     var acc: array<vec4<f32>, 4>;
     for (var d0 = 0u; d0 < p.k; d0 += DEPTH) {
         for (var i = worker; i < TILE * DEPTH; i += WORKERS) {
@@ -49,8 +64,8 @@ fn linear_forward(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups)
             let inside = d0 + d < p.k;
             var a = 0.0;
             var bb = 0.0;
-            if inside && row0 + line < p.m { a = x[x0 + (row0 + line) * p.k + d0 + d]; }
-            if inside && col0 + line < p.n { bb = w[w0 + (col0 + line) * p.k + d0 + d]; }
+            if inside && row0 + line < p.m { a = x[row_of(id.z, row0 + line) * p.k + d0 + d]; }
+            if inside && col0 + line < p.n { bb = w[weights_of(w0, id.z, col0 + line) + d0 + d]; }
             a_tile[d * TILE + line] = a;
             b_tile[d * TILE + line] = bb;
         }
@@ -64,8 +79,9 @@ fn linear_forward(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups)
             let c = col0 + col + j;
             if r < p.m && c < p.n {
                 var v = acc[i][j];
-                if p.has_bias == 1u { v += b[id.z * p.b_stride + c]; }
-                y[(id.z * p.m + r) * p.n + c] = v;
+                if p.has_bias == 1u { v += b[id.z / p.segments * p.b_stride + c]; }
+                if p.relu == 1u { v = keep_nan(v, max(v, 0.0)); }
+                y[row_of(id.z, r) * p.n + c] = v;
             }
         }
     }
@@ -80,19 +96,19 @@ fn linear_backward_input(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_work
     let col0 = group % tiles * TILE;
     let row = worker / 8u * 4u;
     let col = worker % 8u * 4u;
-    let w0 = id.z * p.w_stride;
+    let w0 = id.z / p.segments * p.w_stride;
     var acc: array<vec4<f32>, 4>;
     for (var d0 = 0u; d0 < p.n; d0 += DEPTH) {
         for (var i = worker; i < TILE * DEPTH; i += WORKERS) {
             let da = i % DEPTH;
             let line = i / DEPTH;
             var a = 0.0;
-            if d0 + da < p.n && row0 + line < p.m { a = dy[(id.z * p.m + row0 + line) * p.n + d0 + da]; }
+            if d0 + da < p.n && row0 + line < p.m { a = dy[row_of(id.z, row0 + line) * p.n + d0 + da]; }
             a_tile[da * TILE + line] = a;
             let c = i % TILE;
             let db = i / TILE;
             var bb = 0.0;
-            if d0 + db < p.n && col0 + c < p.k { bb = w[w0 + (d0 + db) * p.k + col0 + c]; }
+            if d0 + db < p.n && col0 + c < p.k { bb = w[weights_of(w0, id.z, d0 + db) + col0 + c]; }
             b_tile[db * TILE + c] = bb;
         }
         workgroupBarrier();
@@ -104,7 +120,7 @@ fn linear_backward_input(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_work
             let r = row0 + row + i;
             let c = col0 + col + j;
             if r < p.m && c < p.k {
-                let at = (id.z * p.m + r) * p.k + c;
+                let at = row_of(id.z, r) * p.k + c;
                 if p.accumulate == 1u { dx[at] += acc[i][j]; } else { dx[at] = acc[i][j]; }
             }
         }
@@ -119,7 +135,7 @@ fn linear_backward_weight(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_wor
                           @builtin(local_invocation_index) worker: u32) {
     let tiles = (p.k + TILE - 1u) / TILE;
     let group = group_index(id, count);
-    let replica = id.z / p.slices;
+    let product = id.z / p.slices;
     let slice = id.z % p.slices;
     let row0 = group / tiles * TILE;
     let col0 = group % tiles * TILE;
@@ -132,7 +148,7 @@ fn linear_backward_weight(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_wor
             let line = i % TILE;
             let d = i / TILE;
             let inside = d0 + d < end;
-            let m = replica * p.m + d0 + d;
+            let m = row_of(product, d0 + d);
             var a = 0.0;
             var bb = 0.0;
             if inside && row0 + line < p.n { a = dy[m * p.n + row0 + line]; }
@@ -144,11 +160,12 @@ fn linear_backward_weight(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_wor
         multiply(&acc, row, col);
         workgroupBarrier();
     }
+    let partial0 = (product / p.segments * p.slices + slice) * p.n * p.segments * p.k;
     for (var i = 0u; i < 4u; i++) {
         for (var j = 0u; j < 4u; j++) {
             let r = row0 + row + i;
             let c = col0 + col + j;
-            if r < p.n && c < p.k { partial[(id.z * p.n + r) * p.k + c] = acc[i][j]; }
+            if r < p.n && c < p.k { partial[weights_of(partial0, product, r) + c] = acc[i][j]; }
         }
     }
 }
@@ -167,7 +184,7 @@ fn linear_backward_bias(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workg
     partial[id.z * p.n + c] = sum;
 }
 
-// Adds up the slices, in order. Here n * k is the number of weights (k = 1 for a bias).
+// Adds up the slices, in order. Here n * k is the number of weights (k = 1 for a bias), in one segment.
 @compute @workgroup_size(64)
 fn linear_backward_slices(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) count: vec3<u32>,
                           @builtin(local_invocation_index) worker: u32) {

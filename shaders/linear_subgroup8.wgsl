@@ -4,40 +4,47 @@
 // memory. Shapes as in linear.wgsl; N and K are multiples of 4.
 #import grid
 #import subgroup8_product
+alias Value = vec4<f32>;
+alias Bits = vec4<u32>;
+#import nan
 
 struct Params {
     m: u32,
     n: u32,
     k: u32,
+    segments: u32,
     w_stride: u32,
     b_stride: u32,
     has_bias: u32,
+    relu: u32,
     accumulate: u32,
     slices: u32,
 }
 
 @group(0) @binding(0) var<uniform> p: Params;
-@group(0) @binding(1) var<storage, read> x: array<vec4<f32>>;        // (R, M, K)
-@group(0) @binding(2) var<storage, read> w: array<vec4<f32>>;        // (N, K) every w_stride
+@group(0) @binding(1) var<storage, read> x: array<vec4<f32>>;        // (R, M, S, K)
+@group(0) @binding(2) var<storage, read> w: array<vec4<f32>>;        // (N, S, K) every w_stride
 @group(0) @binding(3) var<storage, read> b: array<vec4<f32>>;        // (N) every b_stride
-@group(0) @binding(4) var<storage, read_write> y: array<vec4<f32>>;  // (R, M, N)
-@group(0) @binding(5) var<storage, read> dy: array<vec4<f32>>;       // (R, M, N)
-@group(0) @binding(6) var<storage, read_write> dx: array<vec4<f32>>; // (R, M, K)
-@group(0) @binding(7) var<storage, read_write> dw: array<vec4<f32>>; // (N, K) every w_stride
+@group(0) @binding(4) var<storage, read_write> y: array<vec4<f32>>;  // (R, M, S, N)
+@group(0) @binding(5) var<storage, read> dy: array<vec4<f32>>;       // (R, M, S, N)
+@group(0) @binding(6) var<storage, read_write> dx: array<vec4<f32>>; // (R, M, S, K)
+@group(0) @binding(7) var<storage, read_write> dw: array<vec4<f32>>; // (N, S, K) every w_stride
 
 fn put_y(at: u32, row: u32, v: vec4<f32>) {
-    if row < p.m { y[at + row * (p.n / 4u)] = v; }
+    if row >= p.m { return; }
+    let i = at + row * p.segments * (p.n / 4u);
+    if p.relu == 1u { y[i] = keep_nan(v, max(v, vec4(0.0))); } else { y[i] = v; }
 }
 
 fn put_dx(at: u32, row: u32, v: vec4<f32>) {
     if row >= p.m { return; }
-    let i = at + row * (p.k / 4u);
+    let i = at + row * p.segments * (p.k / 4u);
     if p.accumulate == 1u { dx[i] += v; } else { dx[i] = v; }
 }
 
 fn put_dw(at: u32, row: u32, v: vec4<f32>) {
     if row >= p.n { return; }
-    let i = at + row * (p.k / 4u);
+    let i = at + row * p.segments * (p.k / 4u);
     if p.accumulate == 1u { dw[i] += v; } else { dw[i] = v; }
 }
 
@@ -84,14 +91,18 @@ fn linear_forward_subgroup8(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_w
     let col = group % tiles * TILE + 4u * lane;
     let depth = p.k / 4u;
     // Loads past the edge repeat the last row; their results are not stored.
-    var rows = (id.z * p.m + min(vec4(row + lane) + vec4(0u, 8u, 16u, 24u), vec4(p.m - 1u))) * depth;
-    var cols = id.z * p.w_stride / 4u + min(col, p.n - 4u) * depth;
+    let replica = id.z / p.segments;
+    let segment = id.z % p.segments;
+    let line = min(vec4(row + lane) + vec4(0u, 8u, 16u, 24u), vec4(p.m - 1u));
+    var rows = ((replica * p.m + line) * p.segments + segment) * depth;
+    let next = p.segments * depth;
+    var cols = replica * p.w_stride / 4u + min(col, p.n - 4u) * next + segment * depth;
     var t0: Rows;
     var t1: Rows;
     var t2: Rows;
     var t3: Rows;
     for (var d = 0u; d < depth; d++) {
-        let b = transpose(mat4x4(w[cols], w[cols + depth], w[cols + 2u * depth], w[cols + 3u * depth]));
+        let b = transpose(mat4x4(w[cols], w[cols + next], w[cols + 2u * next], w[cols + 3u * next]));
         update(&t0, x[rows.x], b);
         update(&t1, x[rows.y], b);
         update(&t2, x[rows.z], b);
@@ -101,8 +112,8 @@ fn linear_forward_subgroup8(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_w
     }
     if col >= p.n { return; }
     var bias = vec4(0.0);
-    if p.has_bias == 1u { bias = b[(id.z * p.b_stride + col) / 4u]; }
-    let at = (id.z * p.m * p.n + col) / 4u;
+    if p.has_bias == 1u { bias = b[(replica * p.b_stride + col) / 4u]; }
+    let at = ((replica * p.m * p.segments + segment) * p.n + col) / 4u;
     put_rows_y(at, row, bias, t0);
     put_rows_y(at, row + 8u, bias, t1);
     put_rows_y(at, row + 16u, bias, t2);
@@ -117,9 +128,12 @@ fn linear_backward_input_subgroup8(@builtin(workgroup_id) id: vec3<u32>, @builti
     let row = group / tiles * TILE;
     let col = group % tiles * TILE + 4u * lane;
     let depth = p.n / 4u;
-    let width = p.k / 4u;
-    var rows = (id.z * p.m + min(vec4(row + lane) + vec4(0u, 8u, 16u, 24u), vec4(p.m - 1u))) * depth;
-    var step = (id.z * p.w_stride + min(col, p.k - 4u)) / 4u;
+    let width = p.segments * p.k / 4u;
+    let replica = id.z / p.segments;
+    let segment = id.z % p.segments;
+    let line = min(vec4(row + lane) + vec4(0u, 8u, 16u, 24u), vec4(p.m - 1u));
+    var rows = ((replica * p.m + line) * p.segments + segment) * depth;
+    var step = (replica * p.w_stride + segment * p.k + min(col, p.k - 4u)) / 4u;
     var t0: Rows;
     var t1: Rows;
     var t2: Rows;
@@ -134,7 +148,7 @@ fn linear_backward_input_subgroup8(@builtin(workgroup_id) id: vec3<u32>, @builti
         step += 4u * width;
     }
     if col >= p.k { return; }
-    let at = (id.z * p.m * p.k + col) / 4u;
+    let at = ((replica * p.m * p.segments + segment) * p.k + col) / 4u;
     put_rows_dx(at, row, t0);
     put_rows_dx(at, row + 8u, t1);
     put_rows_dx(at, row + 16u, t2);
@@ -150,11 +164,13 @@ fn linear_backward_weight_subgroup8(@builtin(workgroup_id) id: vec3<u32>, @built
     let group = group_index(id, count);
     let row = group / tiles * TILE;
     let col = group % tiles * TILE + 4u * lane;
-    let height = p.n / 4u;
-    let width = p.k / 4u;
-    let rows = min(row + 4u * lane, p.n - 4u) / 4u;
-    let cols = min(col, p.k - 4u) / 4u;
-    let first = id.z * p.m;
+    let replica = id.z / p.segments;
+    let segment = id.z % p.segments;
+    let height = p.segments * p.n / 4u;
+    let width = p.segments * p.k / 4u;
+    let rows = (segment * p.n + min(row + 4u * lane, p.n - 4u)) / 4u;
+    let cols = (segment * p.k + min(col, p.k - 4u)) / 4u;
+    let first = replica * p.m;
     var t0: Rows;
     var t1: Rows;
     var t2: Rows;
@@ -172,7 +188,7 @@ fn linear_backward_weight_subgroup8(@builtin(workgroup_id) id: vec3<u32>, @built
         update(&t3, a[3], b);
     }
     if col >= p.k { return; }
-    let at = (id.z * p.w_stride + col) / 4u;
+    let at = (replica * p.w_stride + segment * p.k + col) / 4u;
     put_rows_dw(at, row, t0);
     put_rows_dw(at, row + 1u, t1);
     put_rows_dw(at, row + 2u, t2);

@@ -5,6 +5,9 @@
 #import grid
 #import subgroup8_product
 #import conv2d
+alias Value = vec4<f32>;
+alias Bits = vec4<u32>;
+#import nan
 
 @group(0) @binding(0) var<uniform> p: Params;
 @group(0) @binding(2) var<storage, read> weights: array<vec4<f32>>;       // (R, depth, N) in panels
@@ -17,7 +20,7 @@ fn put_y(at: u32, row: u32, bias: vec4<f32>, sum: vec4<f32>) {
     if row >= p.m { return; }
     let i = at + row * (p.n / 4u);
     var v = sum + bias;
-    if p.relu == 1u { v = max(v, vec4(0.0)); }
+    if p.relu == 1u { v = keep_nan(v, max(v, vec4(0.0))); }
     if p.accumulate == 1u { v += y[i]; }
     y[i] = v;
 }

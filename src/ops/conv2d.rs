@@ -6,6 +6,7 @@
 //! where the product makes B H W. Gradients, with g = dy where y > 0 (all of dy without ReLU): dx is the same convolution
 //! of g with the weights turned by 180 degrees and their channels exchanged, dw = g^T patches(x), db = the sum of g over pixels.
 
+use super::relu_gradient::{self, relu_gradient};
 use super::{Room, variants};
 use crate::array::Array;
 use crate::check::{Case, Fill, Input, Kind};
@@ -183,9 +184,7 @@ impl Op for Conv2d {
         let variant = variants::convolution(r.target, d.n, d.c);
         let mut g = io.dy(0).expect("backward runs only with a gradient");
         if self.relu {
-            let bindings = [("saved_y", io.y(0).view), ("dy", g), ("g", io.scratch(1).view)];
-            let grid = Grid::items(d.pixels() * d.n, 4 * 64, io.replicas);
-            r.dispatch(&SHADER, "conv2d_backward_relu", &bindings, p, grid);
+            relu_gradient(r, io.y(0).view, g, io.scratch(1).view, io.replicas * d.pixels() * d.n);
             g = io.scratch(1).view;
         }
         if let Some(dx) = io.dx(0) {
@@ -339,6 +338,6 @@ fn cases() -> Vec<Case> {
 pub const ROOM: Room = Room {
     name: "conv2d",
     about: "convolution of images, 'same' padding, ReLU fused",
-    shaders: &[&SHADER, &SUBGROUP8, &NARROW],
+    shaders: &[&SHADER, &SUBGROUP8, &NARROW, &relu_gradient::SHADER],
     cases,
 };

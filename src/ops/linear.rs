@@ -1,14 +1,20 @@
-//! Fully connected layer: y = x w^T + b over the innermost axis.
+//! Fully connected layer: y = f(x w^T + b) over the innermost axis, f nothing or ReLU.
 //!
 //! x (..., K), w (N, K) as PyTorch stores it, b (N) or none, y (..., N). The outer axes fold into M rows.
-//! Gradients: dx = dy w; dw = dy^T x; db = sum of dy over the rows.
+//! Gradients, with g = dy where y > 0 (all of dy without ReLU): dx = g w; dw = g^T x; db = sum of g over the rows.
+//!
+//! Segmented: w (N, S K), and row i of x meets only the columns of segment i mod S. This is how Watcharasupat, Gururani and Lerch
+//! ("Visual attention for musical instrument recognition", 2020) pass each time-frequency position of VGGish's last maps through
+//! its own part of the dense layer that follows.
 
+use super::relu_gradient::{self, relu_gradient};
 use super::{Room, variants};
 use crate::array::Array;
-use crate::check::{Case, Input};
+use crate::check::{Case, Fill, Input, Kind};
 use crate::error::{Error, Result};
 use crate::gpu::{Grid, Recorder, Shader, View, params};
 use crate::graph::{Cost, Graph, Io, Op, Outputs, Spec, Tensor};
+use crate::shape::Shape;
 use variants::MatrixProduct;
 
 static SHADER: Shader = Shader::portable("linear.wgsl", include_str!("../../shaders/linear.wgsl"));
@@ -17,9 +23,9 @@ static SUBGROUP8: Shader =
 
 params! {
     struct Params {
-        m: u32, n: u32, k: u32,
+        m: u32, n: u32, k: u32, segments: u32,
         w_stride: u32, b_stride: u32,
-        has_bias: u32, accumulate: u32, slices: u32,
+        has_bias: u32, relu: u32, accumulate: u32, slices: u32,
     }
 }
 
@@ -29,25 +35,51 @@ const TILE: usize = 32;
 const SLICE: usize = 128;
 const MAX_SLICES: usize = 16;
 
-#[derive(Debug)]
-struct Linear;
+/// Inputs: x, w and, optionally, b.
+#[derive(Clone, Copy, Debug)]
+pub struct Linear {
+    /// S: the rows of x, (..., S, K), go in turn through S segments of w (N, S K).
+    pub segments: usize,
+    /// y = max(0, x w^T + b).
+    pub relu: bool,
+}
 
 /// Adds y = x w^T (+ b). `w` (N, K), `b` (N).
 pub fn linear(g: &mut Graph, x: Tensor, w: Tensor, b: Option<Tensor>) -> Result<Tensor> {
+    linear_with(g, x, w, b, Linear { segments: 1, relu: false })
+}
+
+/// As [`linear`], in segments or with ReLU.
+pub fn linear_with(g: &mut Graph, x: Tensor, w: Tensor, b: Option<Tensor>, config: Linear) -> Result<Tensor> {
     let inputs: Vec<Tensor> = [x, w].into_iter().chain(b).collect();
-    Ok(g.push(Linear, &inputs)?[0])
+    Ok(g.push(config, &inputs)?[0])
 }
 
 struct Dims {
+    /// Rows of a segment.
     m: usize,
     n: usize,
     k: usize,
+    segments: usize,
 }
 
 impl Dims {
-    fn of(io: &Io) -> Dims {
-        let (x, w) = (&io.x(0).shape, &io.x(1).shape);
-        Dims { m: x.rows(), n: w.rows(), k: x.last() }
+    fn new(x: &Shape, w: &Shape, segments: usize) -> Dims {
+        Dims { m: x.rows() / segments, n: w.rows(), k: x.last(), segments }
+    }
+
+    fn of(io: &Io, op: &Linear) -> Dims {
+        Dims::new(&io.x(0).shape, &io.x(1).shape, op.segments)
+    }
+
+    /// Of x and y.
+    fn rows(&self) -> usize {
+        self.m * self.segments
+    }
+
+    /// Of an output.
+    fn weights(&self) -> usize {
+        self.segments * self.k
     }
 
     fn slices(&self) -> usize {
@@ -60,9 +92,11 @@ impl Dims {
             m: self.m as u32,
             n: self.n as u32,
             k: self.k as u32,
+            segments: self.segments as u32,
             w_stride: io.x(1).stride as u32,
             b_stride: if bias { io.x(2).stride as u32 } else { 0 },
             has_bias: bias.into(),
+            relu: 0,
             accumulate: 0,
             slices: 1,
         }
@@ -81,37 +115,52 @@ impl Op for Linear {
 
     fn infer(&self, x: &[Spec]) -> Result<Outputs> {
         let (input, w) = (&x[0].shape, &x[1].shape);
-        let fits = w.rank() == 2 && input.rank() >= 1 && input.last() == w.last();
+        let fits = w.rank() == 2
+            && input.rank() >= 1
+            && self.segments >= 1
+            && input.last() * self.segments == w.last()
+            && input.rows().is_multiple_of(self.segments);
         let bias_fits = x.get(2).is_none_or(|b| b.shape.dims() == [w.rows()]);
         if !fits || !bias_fits {
             let got: Vec<String> = x.iter().map(|s| s.shape.to_string()).collect();
-            return Err(Error::shape("linear", "x (..., K), w (N, K), b (N)", got.join(", ")));
+            let expected = match self.segments {
+                1 => "x (..., K), w (N, K), b (N)".to_owned(),
+                s => format!("x (..., K) in groups of {s} rows, w (N, {s} K), b (N)"),
+            };
+            return Err(Error::shape("linear", expected, got.join(", ")));
         }
-        let dims = Dims { m: input.rows(), n: w.rows(), k: input.last() };
-        let partial = Spec::f32([dims.slices(), dims.n, dims.k]);
+        let dims = Dims::new(input, w, self.segments);
+        let partial = Spec::f32([dims.slices(), dims.n, dims.weights()]);
         let partial_bias = Spec::f32([dims.slices(), dims.n]);
+        let g = Spec::f32([if self.relu { dims.rows() * dims.n } else { 1 }]);
         Ok(Outputs {
             y: vec![Spec::f32(input.with_last(w.rows()))],
-            scratch: vec![partial, partial_bias],
+            scratch: vec![partial, partial_bias, g],
             ..Default::default()
         })
     }
 
     fn forward(&self, io: &Io, r: &mut Recorder) -> Result<()> {
-        let d = Dims::of(io);
+        let d = Dims::of(io, self);
         let bias = if io.inputs() == 3 { io.x(2).view } else { io.x(1).view };
         let bindings = [("x", io.x(0).view), ("w", io.x(1).view), ("b", bias), ("y", io.y(0).view)];
         let (shader, entry) = match variants::matrix_product(r.target, d.n, d.k) {
             MatrixProduct::Tile => (&SHADER, "linear_forward"),
             MatrixProduct::Subgroup8 => (&SUBGROUP8, "linear_forward_subgroup8"),
         };
-        r.dispatch(shader, entry, &bindings, d.params(io), tiles(d.m, d.n, io.replicas));
+        let p = Params { relu: self.relu.into(), ..d.params(io) };
+        r.dispatch(shader, entry, &bindings, p, tiles(d.m, d.n, io.replicas * d.segments));
         Ok(())
     }
 
     fn backward(&self, io: &Io, r: &mut Recorder) -> Result<()> {
-        let d = Dims::of(io);
-        let dy = io.dy(0).expect("backward runs only with a gradient");
+        let d = Dims::of(io, self);
+        let mut dy = io.dy(0).expect("backward runs only with a gradient");
+        if self.relu {
+            let g = io.scratch(2).view;
+            relu_gradient(r, io.y(0).view, dy, g, io.replicas * d.rows() * d.n);
+            dy = g;
+        }
         let variant = variants::matrix_product(r.target, d.n, d.k);
         if let Some(dx) = io.dx(0) {
             let bindings = [("dy", dy), ("w", io.x(1).view), ("dx", dx.view)];
@@ -120,7 +169,7 @@ impl Op for Linear {
                 MatrixProduct::Tile => (&SHADER, "linear_backward_input"),
                 MatrixProduct::Subgroup8 => (&SUBGROUP8, "linear_backward_input_subgroup8"),
             };
-            r.dispatch(shader, entry, &bindings, p, tiles(d.m, d.k, io.replicas));
+            r.dispatch(shader, entry, &bindings, p, tiles(d.m, d.k, io.replicas * d.segments));
         }
         if let Some(dw) = io.dx(1) {
             let p = Params { accumulate: dw.accumulate.into(), w_stride: dw.stride as u32, ..d.params(io) };
@@ -128,19 +177,20 @@ impl Op for Linear {
             match variant {
                 MatrixProduct::Tile => {
                     let p = Params { slices: d.slices() as u32, ..p };
-                    let grid = tiles(d.n, d.k, io.replicas * d.slices());
+                    let grid = tiles(d.n, d.k, io.replicas * d.segments * d.slices());
                     let partial = io.scratch(0).view;
                     r.dispatch(&SHADER, "linear_backward_weight", &bindings("partial", partial), p, grid);
-                    add_slices(r, partial, dw.view, p, d.n * d.k, io.replicas);
+                    let p = Params { k: d.weights() as u32, ..p };
+                    add_slices(r, partial, dw.view, p, d.n * d.weights(), io.replicas);
                 }
                 MatrixProduct::Subgroup8 => {
-                    let grid = tiles(d.n, d.k, io.replicas);
+                    let grid = tiles(d.n, d.k, io.replicas * d.segments);
                     r.dispatch(&SUBGROUP8, "linear_backward_weight_subgroup8", &bindings("dw", dw.view), p, grid);
                 }
             }
         }
         if let Some(db) = io.dx(2) {
-            let p = Params { slices: d.slices() as u32, ..d.params(io) };
+            let p = Params { m: d.rows() as u32, slices: d.slices() as u32, ..d.params(io) };
             let partial = io.scratch(1).view;
             let grid = Grid::items(d.n, 64, io.replicas * d.slices());
             r.dispatch(&SHADER, "linear_backward_bias", &[("dy", dy), ("partial", partial)], p, grid);
@@ -155,8 +205,10 @@ impl Op for Linear {
         let mut y = Array::zeros(input.shape().with_last(w.shape().rows()));
         for m in 0..input.shape().rows() {
             for n in 0..w.shape().rows() {
-                let dot: f64 = input.row(m).iter().zip(w.row(n)).map(|(a, b)| a * b).sum();
-                y.row_mut(m)[n] = dot + x.get(2).map_or(0.0, |b| b[n]);
+                let first = m % self.segments * input.shape().last();
+                let dot: f64 = input.row(m).iter().zip(&w.row(n)[first..]).map(|(a, b)| a * b).sum();
+                let v = dot + x.get(2).map_or(0.0, |b| b[n]);
+                y.row_mut(m)[n] = if self.relu { v.max(0.0) } else { v };
             }
         }
         vec![y]
@@ -164,7 +216,7 @@ impl Op for Linear {
 
     fn cost(&self, x: &[Spec]) -> Cost {
         let (m, n, k) = (x[0].shape.rows() as f64, x[1].shape.rows() as f64, x[0].shape.last() as f64);
-        Cost { flops: 2.0 * m * n * k, bytes: 4.0 * (m * k + n * k + m * n) }
+        Cost { flops: 2.0 * m * n * k, bytes: 4.0 * (m * k + n * x[1].shape.last() as f64 + m * n) }
     }
 }
 
@@ -180,7 +232,24 @@ fn case(name: &str, x: &[usize], n: usize, bias: bool) -> Case {
     if bias {
         inputs.push(Input::param([n].as_slice()));
     }
-    Case::new(name, Linear, inputs)
+    Case::new(name, Linear { segments: 1, relu: false }, inputs)
+}
+
+/// x (rows, S, K) through segments, with ReLU: biases of +-2 keep its arguments away from the kink.
+fn segmented(name: &str, x: [usize; 3], n: usize) -> Case {
+    let [_, segments, k] = x;
+    let bound = 1.0 / (k as f64).sqrt();
+    let bias = (0..n).map(|i| if i % 2 == 0 { 2.0 } else { -2.0 }).collect();
+    let w = Input::param([n, segments * k]).filled(Fill::Uniform(-bound, bound));
+    let inputs = vec![Input::gradient(x), w, Input::param([n]).filled(Fill::Given(bias))];
+    Case::new(name, Linear { segments, relu: true }, inputs)
+}
+
+/// A frozen layer: one set of weights for all replicas, and no gradient for them.
+fn shared_weights(name: &str, x: [usize; 3], n: usize) -> Case {
+    let mut case = segmented(name, x, n);
+    case.inputs[1..].iter_mut().for_each(|input| input.kind = Kind::Shared);
+    case
 }
 
 fn cases() -> Vec<Case> {
@@ -192,6 +261,13 @@ fn cases() -> Vec<Case> {
         case("narrow vec4", &[5, 4], 4, true),
         case("several slices", &[300, 8], 12, true),
         case("primes", &[131, 67], 37, true),
+        segmented("segments, tiny", [1, 2, 3], 5),
+        segmented("segments, ragged tiles", [35, 3, 17], 33),
+        segmented("segments, vec4", [5, 6, 8], 36),
+        segmented("segments, several slices", [150, 2, 12], 8),
+        segmented("one segment, ReLU", [7, 1, 20], 12),
+        shared_weights("segments, shared weights", [9, 4, 8], 12),
+        segmented("att-tf, width 1/4", [80, 24, 128], 1024).bench(),
     ];
     for (name, x, n) in [("att layer", [1280, 128], 128), ("att head", [1280, 128], 20), ("fc first", [128, 1280], 512)]
     {
@@ -201,4 +277,9 @@ fn cases() -> Vec<Case> {
     cases
 }
 
-pub const ROOM: Room = Room { name: "linear", about: "fully connected layer", shaders: &[&SHADER, &SUBGROUP8], cases };
+pub const ROOM: Room = Room {
+    name: "linear",
+    about: "fully connected layer, also in segments, ReLU fused",
+    shaders: &[&SHADER, &SUBGROUP8, &relu_gradient::SHADER],
+    cases,
+};

@@ -12,6 +12,7 @@ pub mod masked_bce;
 pub mod max_pool2d;
 pub mod mean_pool;
 pub mod mel;
+mod relu_gradient;
 pub mod sample;
 pub mod stft;
 pub mod tally;
