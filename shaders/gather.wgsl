@@ -8,14 +8,17 @@ struct Params {
     classes: u32,     // K
     clips: u32,       // N
     instances: u32,   // T
+    positions: u32,   // by which lengths are multiplied
+    slots: u32,       // clips that the features hold
+    placed: u32,      // 1: clip i lies in slot places[i], else in slot i
     rows_stride: u32,
 }
 
 @group(0) @binding(0) var<uniform> p: Params;
 @group(0) @binding(1) var<storage, read> rows: array<u32>;             // (B) every rows_stride
-@group(0) @binding(2) var<storage, read> bytes: array<u32>;            // (N, words), four uint8 each, the first lowest
-@group(0) @binding(3) var<storage, read> values4: array<vec4<f32>>;    // (N, words)
-@group(0) @binding(4) var<storage, read> values: array<f32>;           // (N, words)
+@group(0) @binding(2) var<storage, read> bytes: array<u32>;            // (slots, words), four uint8 each, the first lowest
+@group(0) @binding(3) var<storage, read> values4: array<vec4<f32>>;    // (slots, words)
+@group(0) @binding(4) var<storage, read> values: array<f32>;           // (slots, words)
 @group(0) @binding(5) var<storage, read_write> x4: array<vec4<f32>>;   // (R, B, words)
 @group(0) @binding(6) var<storage, read_write> x: array<f32>;          // (R, B, words)
 @group(0) @binding(7) var<storage, read> lengths: array<u32>;          // (N)
@@ -23,17 +26,41 @@ struct Params {
 @group(0) @binding(9) var<storage, read_write> y_lengths: array<u32>;  // (R, B)
 @group(0) @binding(10) var<storage, read_write> targets: array<f32>;    // (R, B, K)
 @group(0) @binding(11) var<storage, read_write> observed: array<f32>;  // (R, B, K)
+@group(0) @binding(12) var<storage, read> halves: array<vec2<u32>>;    // (slots, words), four f16 each
+@group(0) @binding(13) var<storage, read> places: array<u32>;          // (N)
+
+// Where the features of the clip for batch entry b lie; p.slots or beyond for none.
+fn slot_of(replica: u32, b: u32) -> u32 {
+    let row = rows[replica * p.rows_stride + b];
+    if row >= p.clips { return p.slots; }
+    if p.placed == 1u { return places[row]; }
+    return row;
+}
 
 @compute @workgroup_size(64)
 fn gather_forward_bytes(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) count: vec3<u32>,
                         @builtin(local_invocation_index) worker: u32) {
     let item = group_index(id, count) * 64u + worker;
     if item >= p.batch * p.words { return; }
-    let row = rows[id.z * p.rows_stride + item / p.words];
+    let slot = slot_of(id.z, item / p.words);
     var v = vec4(0.0);
-    if row < p.clips {
-        let four = bytes[row * p.words + item % p.words];
+    if slot < p.slots {
+        let four = bytes[slot * p.words + item % p.words];
         v = vec4<f32>((vec4(four) >> vec4(0u, 8u, 16u, 24u)) & vec4(255u)) / 255.0;
+    }
+    x4[id.z * p.batch * p.words + item] = v;
+}
+
+@compute @workgroup_size(64)
+fn gather_forward_halves(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) count: vec3<u32>,
+                         @builtin(local_invocation_index) worker: u32) {
+    let item = group_index(id, count) * 64u + worker;
+    if item >= p.batch * p.words { return; }
+    let slot = slot_of(id.z, item / p.words);
+    var v = vec4(0.0);
+    if slot < p.slots {
+        let four = halves[slot * p.words + item % p.words];
+        v = vec4(unpack2x16float(four.x), unpack2x16float(four.y));
     }
     x4[id.z * p.batch * p.words + item] = v;
 }
@@ -43,9 +70,9 @@ fn gather_forward_vec4(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgr
                        @builtin(local_invocation_index) worker: u32) {
     let item = group_index(id, count) * 64u + worker;
     if item >= p.batch * p.words { return; }
-    let row = rows[id.z * p.rows_stride + item / p.words];
+    let slot = slot_of(id.z, item / p.words);
     var v = vec4(0.0);
-    if row < p.clips { v = values4[row * p.words + item % p.words]; }
+    if slot < p.slots { v = values4[slot * p.words + item % p.words]; }
     x4[id.z * p.batch * p.words + item] = v;
 }
 
@@ -54,9 +81,9 @@ fn gather_forward_scalar(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_work
                          @builtin(local_invocation_index) worker: u32) {
     let item = group_index(id, count) * 64u + worker;
     if item >= p.batch * p.words { return; }
-    let row = rows[id.z * p.rows_stride + item / p.words];
+    let slot = slot_of(id.z, item / p.words);
     var v = 0.0;
-    if row < p.clips { v = values[row * p.words + item % p.words]; }
+    if slot < p.slots { v = values[slot * p.words + item % p.words]; }
     x[id.z * p.batch * p.words + item] = v;
 }
 
@@ -72,7 +99,7 @@ fn gather_forward_labels(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_work
     var length = 0u;
     if row < p.clips {
         label = labels[row * p.classes + k];
-        length = min(lengths[row], p.instances);
+        length = min(lengths[row], p.instances) * p.positions;
     }
     let at = id.z * p.batch * p.classes + item;
     targets[at] = f32(label == 2u);

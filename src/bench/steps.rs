@@ -84,5 +84,5 @@ fn learner<'g>(gpu: &'g Gpu, model: &str, batch: usize, replicas: usize) -> Resu
     let config = Config { seeds: (0..replicas as u64).collect(), batch, ..Config::of(model, "noise")? };
     let corpus = Corpus::of_dataset(gpu, &data)?;
     let splits = vec![(data.train.clone(), data.train.clone()); replicas];
-    Learner::new(gpu, &config, &corpus, &splits, Order::Shuffled)
+    Learner::new(gpu, &config, &corpus, &[], &splits, Order::Shuffled)
 }

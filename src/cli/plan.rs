@@ -66,7 +66,7 @@ impl Args {
         config.seeds = (0..self.seeds).collect();
         config.batch = self.batch as usize;
         let gpu = self.device.open()?;
-        let dims = Dims::new(&data.features, data.classes.len());
+        let dims = Dims::new(&data.features, data.classes.len(), gpu.max_binding());
         let split = splits(&config, &data)?.swap_remove(0);
         let graphs = Graphs::new(&config, dims, split.0.len(), split.1.len(), Order::Shuffled)?;
         let replicas = config.seeds.len();
@@ -76,7 +76,6 @@ impl Args {
         let (forward, backward) = step.dispatches();
         let (own, unshared) = step.memory();
         let floats = |n: usize| n as u64 * 4;
-        let per_clip = dims.instances * dims.width / if dims.packed { 4 } else { 1 };
         let mut kernels: Vec<(&'static str, usize)> = vec![];
         for d in step.steps().iter().chain(update.steps()) {
             match kernels.iter_mut().find(|(name, _)| *name == d.entry) {
@@ -94,7 +93,7 @@ impl Args {
             dispatches_backward: backward,
             dispatches_update: update.dispatches().0,
             dispatches_validation: validation.dispatches().0,
-            memory_data: floats(dims.clips * (per_clip + 1 + dims.classes)),
+            memory_data: dims.slots as u64 * dims.clip_bytes() + floats(dims.clips * (1 + dims.classes)),
             // Values, gradients, two moments and the best so far; statistics and their best.
             memory_parameters: floats(replicas * (5 * layout.trained + 2 * layout.stats)),
             memory_activations: own + validation.memory().0,

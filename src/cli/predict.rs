@@ -77,7 +77,7 @@ impl Args {
         let (keys, features) = load_features(&self.features)?;
         let gpu = self.device.open()?;
         let predictions = trained.predict(&gpu, &features)?;
-        if self.attention && predictions.attention.is_none() {
+        if self.attention && predictions.instances.is_none() {
             return Err(Error::Usage(format!("{} has no attention; leave out --attention", trained.about.model)).into());
         }
         let all: Vec<usize> = (0..keys.len()).collect();
@@ -127,7 +127,7 @@ fn probability(p: &Predictions, clip: usize, class: usize) -> Probability {
 
 /// Attention of the valid instances, averaged over the seeds.
 fn weights(p: &Predictions, clip: usize, class: usize, length: usize) -> Vec<f32> {
-    let seeds = p.attention.as_ref().expect("checked before");
+    let seeds = &p.instances.as_ref().expect("checked before").attention;
     let instances = seeds[0].dims()[1];
     let at = |t: usize| seeds.iter().map(|a| a.row(clip * instances + t)[class]).sum::<f32>() / seeds.len() as f32;
     (0..length).map(at).collect()

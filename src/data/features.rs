@@ -5,15 +5,20 @@ use super::{FeatureValues, Features, WIDTH};
 /// Most values a dataset may hold: 40 times OpenMIC-2018, 1 GiB as bytes.
 pub(super) const MAX_VALUES: usize = 1 << 30;
 
+enum Values {
+    U8(Vec<u8>),
+    F32(Vec<f32>),
+}
+
 /// Features under construction. Values arrive in the order of clips, instances, width.
 pub(super) struct FeatureBuilder {
-    values: FeatureValues,
+    values: Values,
     max: f64,
 }
 
 impl FeatureBuilder {
     pub fn with_capacity(values: usize) -> Self {
-        FeatureBuilder { values: FeatureValues::U8(Vec::with_capacity(values)), max: 0.0 }
+        FeatureBuilder { values: Values::U8(Vec::with_capacity(values)), max: 0.0 }
     }
 
     /// Adds a value. The error says what is wrong with it.
@@ -23,15 +28,15 @@ impl FeatureBuilder {
         }
         self.max = self.max.max(value);
         match &mut self.values {
-            FeatureValues::U8(bytes) if value.fract() == 0.0 => bytes.push(value as u8),
-            FeatureValues::U8(bytes) => {
+            Values::U8(bytes) if value.fract() == 0.0 => bytes.push(value as u8),
+            Values::U8(bytes) => {
                 // The first fraction: everything from here on is kept as floats.
                 let mut floats = Vec::with_capacity(bytes.capacity());
                 floats.extend(bytes.iter().map(|&b| f32::from(b)));
                 floats.push(value as f32);
-                self.values = FeatureValues::F32(floats);
+                self.values = Values::F32(floats);
             }
-            FeatureValues::F32(floats) => floats.push(value as f32),
+            Values::F32(floats) => floats.push(value as f32),
         }
         Ok(())
     }
@@ -42,11 +47,11 @@ impl FeatureBuilder {
         let instances = lengths.iter().copied().max().unwrap_or(0) as usize;
         let scaled = scaled_if_small && self.max <= 1.0;
         let values = match self.values {
-            FeatureValues::U8(bytes) if scaled => {
+            Values::U8(bytes) if scaled => {
                 FeatureValues::F32(pad(bytes.into_iter().map(f32::from).collect(), &lengths, instances))
             }
-            FeatureValues::U8(bytes) => FeatureValues::U8(pad(bytes, &lengths, instances)),
-            FeatureValues::F32(mut floats) => {
+            Values::U8(bytes) => FeatureValues::U8(pad(bytes, &lengths, instances)),
+            Values::F32(mut floats) => {
                 if !scaled {
                     floats.iter_mut().for_each(|v| *v /= 255.0);
                 }

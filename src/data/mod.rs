@@ -6,16 +6,19 @@
 
 mod features;
 mod json_features;
+mod mapped;
 mod npz;
 mod openmic;
 mod pickle;
 mod split;
 mod synth;
 
+pub use mapped::Mapped;
 pub use split::validation_split;
 pub use synth::synth;
 
 use crate::error::Result;
+use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 
 /// Features per instance: the width of a VGGish embedding.
@@ -43,6 +46,20 @@ pub struct Dataset {
     pub warnings: Vec<String>,
 }
 
+/// What an instance, 0.96 s of a clip, is described by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub enum Kind {
+    /// VGGish's embedding: 128 values in 8 bits, the features that OpenMIC-2018 comes with.
+    Vggish,
+    /// The last maps of VGGish's convolutions, (6, 4, C).
+    Maps,
+    /// A log-mel patch, (96, 64).
+    #[serde(rename = "logmel")]
+    #[value(name = "logmel")]
+    LogMel,
+}
+
 /// The model inputs of N clips of up to T instances of F values.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Features {
@@ -61,8 +78,10 @@ pub struct Features {
 pub enum FeatureValues {
     /// The model input is value / 255.
     U8(Vec<u8>),
-    /// The model input itself, in 0..=1.
+    /// The model input itself.
     F32(Vec<f32>),
+    /// The model input itself, in a file that is mapped rather than read.
+    F16(Mapped),
 }
 
 impl Dataset {
@@ -87,6 +106,11 @@ impl Dataset {
         match &self.features.values {
             FeatureValues::U8(bytes) => bytes.iter().for_each(|&b| mix(b.into())),
             FeatureValues::F32(values) => values.iter().for_each(|v| mix(v.to_bits().into())),
+            // Gigabytes on disk, perhaps: a sample of it tells versions apart.
+            FeatureValues::F16(map) => {
+                let step = (map.bytes().len() / (1 << 20)).max(1) | 1;
+                map.bytes().iter().step_by(step).for_each(|&b| mix(b.into()));
+            }
         }
         self.features.lengths.iter().chain(&self.train).chain(&self.test).for_each(|&n| mix(n.into()));
         self.targets.iter().zip(&self.observed).for_each(|(t, &o)| mix(if o { 1 + t.to_bits() as u64 } else { 0 }));
@@ -106,4 +130,22 @@ impl Dataset {
 /// Returns the N keys and the features. Errors as [`Dataset::load`].
 pub fn load_features(path: impl AsRef<Path>) -> Result<(Vec<String>, Features)> {
     openmic::load_features(path.as_ref())
+}
+
+/// Reads the array `name` of an npz, which must have `len` elements, in any shape.
+///
+/// # Errors
+/// `Data` if there is none, or of another size.
+pub fn read_array(path: &Path, name: &str, len: usize) -> Result<Vec<f64>> {
+    let mut npz = npz::Npz::open(path)?;
+    let member = npz.member(name)?;
+    if member.shape().iter().product::<usize>() != len {
+        return Err(member.error(format!("has shape {:?}; {len} elements are expected", member.shape())));
+    }
+    let mut values = Vec::with_capacity(len);
+    member.numbers(|_, value| {
+        values.push(value);
+        Ok(())
+    })?;
+    Ok(values)
 }

@@ -5,5 +5,6 @@
 
 pub mod layers;
 pub mod models;
+pub mod vggish;
 
-pub use models::{Inputs, MODELS, Model, Prediction, Settings, find};
+pub use models::{Inputs, MODELS, Model, Prediction, Protocol, Settings, find};

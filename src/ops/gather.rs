@@ -1,8 +1,11 @@
 //! Copies a batch out of the dataset, which lies on the GPU once for all replicas.
 //!
 //! rows u32 (B) chooses clips among N; a row that is no clip ([`PADDING`](super::sample::PADDING)) gives 0 everywhere, lengths included.
-//! features: u32 (N, T F / 4), four uint8 v in each word, the first in the lowest byte: x = v / 255; or f32 (N, T F): x as it is.
-//! lengths u32 (N): valid instances, at most T; labels u32 (N, K): 0 unknown, 1 absent, 2 present. No gradients.
+//! features (S, T F) in one of the encodings of [`Encoding`]. Clip i lies in slot i of them; or, where only a window of the dataset is on
+//! the GPU, in slot places[i], u32 (N). lengths u32 (N): valid instances, at most T; labels u32 (N, K): 0 unknown, 1 absent, 2 present.
+//! No gradients.
+
+use half::f16;
 
 use super::Room;
 use super::sample::PADDING;
@@ -10,12 +13,56 @@ use crate::array::Array;
 use crate::check::{Case, Fill, Input};
 use crate::error::{Error, Result};
 use crate::gpu::{Grid, Recorder, Shader, params};
-use crate::graph::{Cost, Dtype, Graph, Io, Op, Outputs, Spec, Tensor};
+use crate::graph::{Cost, Graph, Io, Op, Outputs, Spec, Tensor};
 
 static SHADER: Shader = Shader::portable("gather.wgsl", include_str!("../../shaders/gather.wgsl"));
 
 params! {
-    struct Params { batch: u32, words: u32, classes: u32, clips: u32, instances: u32, rows_stride: u32 }
+    struct Params {
+        batch: u32, words: u32, classes: u32, clips: u32, instances: u32, positions: u32,
+        slots: u32, placed: u32, rows_stride: u32,
+    }
+}
+
+/// How features are stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Encoding {
+    /// Four uint8 v to a word, the first in the lowest byte: x = v / 255. Clips of whole words only.
+    Bytes,
+    /// Two f16 to a word, the first in the lower half. Clips of whole pairs of words only.
+    Halves,
+    Floats,
+}
+
+impl Encoding {
+    fn per_word(self) -> usize {
+        match self {
+            Encoding::Bytes => 4,
+            Encoding::Halves => 2,
+            Encoding::Floats => 1,
+        }
+    }
+
+    /// The features of `clips` clips of `len` values each, as a tensor.
+    pub fn spec(self, clips: usize, len: usize) -> Spec {
+        match self {
+            Encoding::Floats => Spec::f32([clips, len]),
+            packed => Spec::u32([clips, len / packed.per_word()]),
+        }
+    }
+}
+
+/// The tensors of a dataset of N clips, shared by all replicas.
+#[derive(Clone, Copy, Debug)]
+pub struct Clips {
+    /// (S, T F), see [`Encoding::spec`].
+    pub features: Tensor,
+    /// u32 (N).
+    pub lengths: Tensor,
+    /// u32 (N, K).
+    pub labels: Tensor,
+    /// u32 (N); none where features has all N clips in order.
+    pub places: Option<Tensor>,
 }
 
 /// What a step trains or validates on.
@@ -23,7 +70,7 @@ params! {
 pub struct Batch {
     /// (B, T, F).
     pub x: Tensor,
-    /// u32 (B): valid instances of each clip, 0 for padding.
+    /// u32 (B): valid instances of each clip, times the positions of each; 0 for padding.
     pub lengths: Tensor,
     /// (B, K), 1 where present, else 0.
     pub target: Tensor,
@@ -31,32 +78,34 @@ pub struct Batch {
     pub observed: Tensor,
 }
 
-#[derive(Debug)]
-struct Gather {
-    instances: usize,
-    width: usize,
+#[derive(Clone, Copy, Debug)]
+pub struct Gather {
+    /// T.
+    pub instances: usize,
+    /// F.
+    pub width: usize,
+    pub encoding: Encoding,
+    /// Places within an instance that the model attends to one by one; lengths are multiplied by it.
+    pub positions: usize,
 }
 
-/// Adds the copy of the clips `rows`, u32 (B). `features` (N, T F / 4) of packed bytes or (N, T F) of f32, `lengths` u32 (N)
-/// and `labels` u32 (N, K) are the dataset, shared by all replicas; `instances` is T, `width` is F.
+/// Adds the copy of the clips `rows`, u32 (B).
 ///
 /// # Errors
 /// `Shape` for tensors that do not fit together.
-pub fn gather(
-    g: &mut Graph,
-    rows: Tensor,
-    features: Tensor,
-    lengths: Tensor,
-    labels: Tensor,
-    instances: usize,
-    width: usize,
-) -> Result<Batch> {
-    let y = g.push(Gather { instances, width }, &[rows, features, lengths, labels])?;
+pub fn gather(g: &mut Graph, rows: Tensor, clips: Clips, how: Gather) -> Result<Batch> {
+    let inputs: Vec<Tensor> =
+        [rows, clips.features, clips.lengths, clips.labels].into_iter().chain(clips.places).collect();
+    let y = g.push(how, &inputs)?;
     Ok(Batch { x: y[0], lengths: y[1], target: y[2], observed: y[3] })
 }
 
-/// Elements in a word of packed bytes.
-const PACKED: usize = 4;
+impl Gather {
+    /// Of a clip.
+    fn len(&self) -> usize {
+        self.instances * self.width
+    }
+}
 
 impl Op for Gather {
     fn name(&self) -> &'static str {
@@ -64,27 +113,21 @@ impl Op for Gather {
     }
 
     fn infer(&self, x: &[Spec]) -> Result<Outputs> {
-        let [rows, features, lengths, labels] = x else { unreachable!("gather takes four tensors") };
-        let clips = features.shape.rows();
-        let len = self.instances * self.width;
-        let words = match features.dtype {
-            Dtype::F32 => len,
-            Dtype::U32 if len.is_multiple_of(PACKED) => len / PACKED,
-            Dtype::U32 => 0,
-        };
-        let fits = rows.dtype == Dtype::U32
-            && rows.shape.rank() == 1
-            && words > 0
-            && features.shape.dims() == [clips, words]
+        let (rows, features, lengths, labels) = (&x[0], &x[1], &x[2], &x[3]);
+        let (slots, clips) = (features.shape.rows(), lengths.shape.len());
+        // Packed features are copied four at a time.
+        let whole = self.encoding == Encoding::Floats || self.len().is_multiple_of(4);
+        let fits = *rows == Spec::u32([rows.shape.len()])
+            && self.len() > 0
+            && whole
+            && *features == self.encoding.spec(slots, self.len())
             && *lengths == Spec::u32([clips])
-            && labels.dtype == Dtype::U32
-            && labels.shape.rank() == 2
-            && labels.shape.rows() == clips;
+            && *labels == Spec::u32([clips, labels.shape.last()])
+            && x.get(4).map_or(slots == clips, |places| *places == Spec::u32([clips]));
         if !fits {
             let got: Vec<String> = x.iter().map(|s| s.shape.to_string()).collect();
-            let expected = format!(
-                "rows (B), features of packed bytes (N, {len} / 4) or f32 (N, {len}), lengths (N), labels (N, K)"
-            );
+            let (len, per_word) = (self.len(), self.encoding.per_word());
+            let expected = format!("rows (B), features (N, {len} / {per_word}), lengths (N), labels (N, K)");
             return Err(Error::shape("gather", expected, got.join(", ")));
         }
         let (batch, classes) = (rows.shape.len(), labels.shape.last());
@@ -101,25 +144,29 @@ impl Op for Gather {
 
     fn forward(&self, io: &Io, r: &mut Recorder) -> Result<()> {
         let (batch, classes) = (io.x(0).shape.len(), io.x(3).shape.last());
-        let len = self.instances * self.width;
-        let stored = io.x(1).shape.last();
-        let (entry, features, x, words) = if stored != len {
-            ("gather_forward_bytes", "bytes", "x4", stored)
-        } else if len.is_multiple_of(4) {
-            ("gather_forward_vec4", "values4", "x4", len / 4)
-        } else {
-            ("gather_forward_scalar", "values", "x", len)
+        let (entry, features, x, words) = match self.encoding {
+            Encoding::Bytes => ("gather_forward_bytes", "bytes", "x4", self.len() / 4),
+            Encoding::Halves => ("gather_forward_halves", "halves", "x4", self.len() / 4),
+            Encoding::Floats if self.len().is_multiple_of(4) => {
+                ("gather_forward_vec4", "values4", "x4", self.len() / 4)
+            }
+            Encoding::Floats => ("gather_forward_scalar", "values", "x", self.len()),
         };
+        let placed = io.inputs() == 5;
         let p = Params {
             batch: batch as u32,
             words: words as u32,
             classes: classes as u32,
-            clips: io.x(1).shape.rows() as u32,
+            clips: io.x(2).shape.len() as u32,
             instances: self.instances as u32,
+            positions: self.positions as u32,
+            slots: io.x(1).shape.rows() as u32,
+            placed: placed.into(),
             rows_stride: io.x(0).stride as u32,
         };
         let rows = ("rows", io.x(0).view);
-        let bindings = [rows, (features, io.x(1).view), (x, io.y(0).view)];
+        let places = ("places", if placed { io.x(4).view } else { io.x(2).view });
+        let bindings = [rows, places, (features, io.x(1).view), (x, io.y(0).view)];
         r.dispatch(&SHADER, entry, &bindings, p, Grid::items(batch * words, 64, io.replicas));
         let bindings = [
             rows,
@@ -134,20 +181,28 @@ impl Op for Gather {
     }
 
     fn reference(&self, x: &[Array<f64>]) -> Vec<Array<f64>> {
-        let [rows, features, lengths, labels] = x else { unreachable!("gather takes four tensors") };
+        let (rows, features, lengths, labels) = (&x[0], &x[1], &x[2], &x[3]);
         let (batch, classes) = (rows.shape().len(), labels.shape().last());
-        let len = self.instances * self.width;
         let clip = |b: usize| Some(rows[b] as usize).filter(|row| *row < lengths.shape().len());
-        let feature = |row: usize, i: usize| match features.shape().last() == len {
-            true => features.row(row)[i],
-            false => f64::from((features.row(row)[i / PACKED] as u32).to_le_bytes()[i % PACKED]) / 255.0,
+        let feature = |row: usize, i: usize| {
+            let slot = features.row(x.get(4).map_or(row, |places| places[row] as usize));
+            let word = |n: usize| (slot[i / n] as u32).to_le_bytes();
+            match self.encoding {
+                Encoding::Bytes => f64::from(word(4)[i % 4]) / 255.0,
+                Encoding::Halves => {
+                    let bytes = word(2);
+                    f16::from_le_bytes([bytes[i % 2 * 2], bytes[i % 2 * 2 + 1]]).to_f64()
+                }
+                Encoding::Floats => slot[i],
+            }
         };
         let label = |i: usize| clip(i / classes).map_or(0.0, |row| labels.row(row)[i % classes]);
+        let length = |row: usize| lengths[row].min(self.instances as f64) * self.positions as f64;
         vec![
             Array::from_fn([batch, self.instances, self.width], |i| {
-                clip(i / len).map_or(0.0, |row| feature(row, i % len))
+                clip(i / self.len()).map_or(0.0, |row| feature(row, i % self.len()))
             }),
-            Array::from_fn([batch], |b| clip(b).map_or(0.0, |row| lengths[row].min(self.instances as f64))),
+            Array::from_fn([batch], |b| clip(b).map_or(0.0, length)),
             Array::from_fn([batch, classes], |i| f64::from(label(i) == 2.0)),
             Array::from_fn([batch, classes], |i| f64::from(label(i) != 0.0)),
         ]
@@ -155,18 +210,20 @@ impl Op for Gather {
 
     fn cost(&self, x: &[Spec]) -> Cost {
         let (batch, stored) = (x[0].shape.len(), x[1].shape.last());
-        let words = self.instances * self.width + stored + 3 * x[3].shape.last() + 3;
+        let words = self.len() + stored + 3 * x[3].shape.last() + 3;
         Cost { flops: 0.0, bytes: (4 * batch * words) as f64 }
     }
 }
 
 /// `rows` of a dataset of `clips` clips.
-fn case(name: &str, rows: Input, clips: usize, shape: [usize; 3], packed: bool) -> Case {
+fn case(name: &str, rows: Input, clips: usize, shape: [usize; 3], encoding: Encoding) -> Case {
     let [instances, width, classes] = shape;
-    let len = instances * width;
-    let features = match packed {
-        true => Input::u32([clips, len / PACKED], Fill::Below(u32::MAX)),
-        false => Input::data([clips, len]),
+    let spec = encoding.spec(clips, instances * width);
+    let dims = spec.shape.dims().to_vec();
+    let features = match encoding {
+        Encoding::Bytes => Input::u32(dims, Fill::Below(u32::MAX)),
+        Encoding::Halves => Input::u32(dims, Fill::Given((0..spec.shape.len()).map(two_halves).collect())),
+        Encoding::Floats => Input::data(dims),
     };
     let inputs = vec![
         rows,
@@ -174,7 +231,30 @@ fn case(name: &str, rows: Input, clips: usize, shape: [usize; 3], packed: bool) 
         Input::u32([clips], Fill::Below(instances as u32 + 2)).shared(),
         Input::u32([clips, classes], Fill::Below(3)).shared(),
     ];
-    Case::new(name, Gather { instances, width }, inputs)
+    Case::new(name, Gather { instances, width, encoding, positions: 1 }, inputs)
+}
+
+/// A word of two f16, not NaN or infinite.
+fn two_halves(i: usize) -> f64 {
+    let half = |v: usize| u32::from(f16::from_f32(v as f32 / 64.0 - 5.0).to_bits());
+    f64::from(half(i * 37 % 640) | half(i * 91 % 640) << 16)
+}
+
+/// With clips of several positions, of which a window lies on the GPU in another order.
+fn windowed(name: &str, rows: &[f64], places: &[f64], encoding: Encoding) -> Case {
+    let clips = places.len();
+    let slots = 1 + places.iter().filter(|p| **p < clips as f64).fold(0.0f64, |most, p| most.max(*p)) as usize;
+    let rows = Input::u32([rows.len()], Fill::Given(rows.to_vec()));
+    let Case { inputs, .. } = case(name, rows, slots, [3, 8, 5], encoding);
+    let [rows, features, ..] = <[Input; 4]>::try_from(inputs).expect("gather has four inputs");
+    let inputs = vec![
+        rows,
+        features,
+        Input::u32([clips], Fill::Below(4)).shared(),
+        Input::u32([clips, 5], Fill::Below(3)).shared(),
+        Input::u32([clips], Fill::Given(places.to_vec())).shared(),
+    ];
+    Case::new(name, Gather { instances: 3, width: 8, encoding, positions: 24 }, inputs)
 }
 
 fn cases() -> Vec<Case> {
@@ -182,13 +262,17 @@ fn cases() -> Vec<Case> {
     let some = || Input::u32([5], Fill::Given(vec![6.0, 0.0, 3.0, padding, padding]));
     let all = |batch: usize, clips: u32| Input::u32([batch], Fill::Below(clips));
     vec![
-        case("one byte clip", all(1, 1), 1, [1, 4, 1], true),
-        case("packed bytes, padding", some(), 7, [3, 8, 5], true),
-        case("packed bytes, groups", all(13, 30), 30, [5, 12, 20], true),
-        case("f32, padding", some(), 7, [3, 8, 5], false),
-        case("f32, ragged", some(), 7, [3, 7, 5], false),
-        case("one f32", all(1, 1), 1, [1, 1, 1], false),
-        case("real bytes", all(128, 2000), 2000, [10, 128, 20], true).bench(),
+        case("one byte clip", all(1, 1), 1, [1, 4, 1], Encoding::Bytes),
+        case("packed bytes, padding", some(), 7, [3, 8, 5], Encoding::Bytes),
+        case("packed bytes, groups", all(13, 30), 30, [5, 12, 20], Encoding::Bytes),
+        case("f32, padding", some(), 7, [3, 8, 5], Encoding::Floats),
+        case("f32, ragged", some(), 7, [3, 7, 5], Encoding::Floats),
+        case("one f32", all(1, 1), 1, [1, 1, 1], Encoding::Floats),
+        case("halves, padding", some(), 7, [3, 8, 5], Encoding::Halves),
+        windowed("window, bytes", &[6.0, 2.0, padding], &[9.0, 9.0, 0.0, 2.0, 9.0, 3.0, 1.0], Encoding::Bytes),
+        windowed("window, halves", &[0.0, 4.0, 4.0], &[2.0, 9.0, 9.0, 9.0, 0.0, 1.0], Encoding::Halves),
+        windowed("window, f32", &[1.0, padding, 3.0], &[9.0, 1.0, 9.0, 0.0, 2.0], Encoding::Floats),
+        case("real bytes", all(128, 2000), 2000, [10, 128, 20], Encoding::Bytes).bench(),
     ]
 }
 

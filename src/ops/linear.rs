@@ -267,7 +267,7 @@ fn cases() -> Vec<Case> {
         segmented("segments, several slices", [150, 2, 12], 8),
         segmented("one segment, ReLU", [7, 1, 20], 12),
         shared_weights("segments, shared weights", [9, 4, 8], 12),
-        segmented("att-tf, width 1/4", [80, 24, 128], 1024).bench(),
+        segmented("att-tf, width 1/8", [40, 24, 64], 512).bench(),
     ];
     for (name, x, n) in [("att layer", [1280, 128], 128), ("att head", [1280, 128], 20), ("fc first", [128, 1280], 512)]
     {

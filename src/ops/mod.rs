@@ -3,6 +3,7 @@
 pub mod activation;
 pub mod adam;
 pub mod add;
+pub mod append_one_hot;
 pub mod attention_pool;
 pub mod batch_norm;
 pub mod conv2d;
@@ -58,6 +59,7 @@ pub const ROOMS: &[Room] = &[
     batch_norm::ROOM,
     activation::ROOM,
     add::ROOM,
+    append_one_hot::ROOM,
     mean_pool::ROOM,
     attention_pool::ROOM,
     masked_bce::ROOM,

@@ -79,6 +79,19 @@ fn permuted(i: usize, n: usize, epoch: u32, key: [u32; 2]) -> usize {
     at as usize
 }
 
+/// What the kernel answers in step `step` of the replica of seed `key`, for those who must know before it runs.
+pub fn batch_rows(pool: &[u32], batch: usize, order: Order, key: [u32; 2], step: usize) -> Vec<u32> {
+    let n = pool.len();
+    let batches = n.div_ceil(batch);
+    let (epoch, first) = ((step / batches) as u32, step % batches * batch);
+    let row = |i: usize| match order {
+        _ if i >= n => PADDING,
+        Order::Shuffled => pool[permuted(i, n, epoch, key)],
+        Order::InOrder => pool[i],
+    };
+    (first..first + batch).map(row).collect()
+}
+
 impl Op for Sample {
     fn name(&self) -> &'static str {
         "sample"
@@ -114,16 +127,10 @@ impl Op for Sample {
     }
 
     fn reference(&self, x: &[Array<f64>]) -> Vec<Array<f64>> {
-        let (clock, pool) = (x[0].map(|v| v as u32), &x[1]);
-        let n = pool.shape().len();
-        let batches = n.div_ceil(self.batch);
-        let (batch, epoch) = (clock[2] as usize % batches, clock[2] / batches as u32);
-        let row = |b: usize| match batch * self.batch + b {
-            i if i >= n => f64::from(PADDING),
-            i if self.order == Order::Shuffled => pool[permuted(i, n, epoch, [clock[0], clock[1]])],
-            i => pool[i],
-        };
-        vec![Array::from_fn([self.batch], row)]
+        let clock = x[0].map(|v| v as u32);
+        let pool: Vec<u32> = x[1].data().iter().map(|v| *v as u32).collect();
+        let rows = batch_rows(&pool, self.batch, self.order, [clock[0], clock[1]], clock[2] as usize);
+        vec![Array::from_fn([self.batch], |b| rows[b].into())]
     }
 
     fn cost(&self, _: &[Spec]) -> Cost {
@@ -160,7 +167,7 @@ mod tests {
     use crate::random::key;
 
     fn order(n: usize, epoch: u32, seed: u64) -> Vec<usize> {
-        (0..n).map(|i| permuted(i, n, epoch, key(seed))).collect()
+        (0..n).map(|i| permuted(i, n, epoch, key)).collect()
     }
 
     #[test]

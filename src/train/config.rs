@@ -4,8 +4,10 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use super::front_end::FrontEnd;
 use crate::error::{Error, Result};
-use crate::nn;
+use crate::nn::vggish::TrainFrontEnd;
+use crate::nn::{self, Settings};
 use crate::ops::masked_bce::Normalisation;
 
 /// Which loss is minimised.
@@ -54,6 +56,12 @@ pub struct Config {
     pub patience: Option<usize>,
     /// Share of the training split that is held out for validation, anew for each seed.
     pub val_fraction: f64,
+    /// What turns sound into the model's input, where known; a model on maps cannot do without.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub front_end: Option<FrontEnd>,
+    /// Which part of it is trained with the model.
+    #[serde(default)]
+    pub train_front_end: TrainFrontEnd,
     /// Weights to start from instead of random ones.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub init: Option<PathBuf>,
@@ -69,23 +77,25 @@ const MAX_ROWS: usize = 500_000;
 impl Config {
     /// The training protocol of the model's paper.
     pub fn of(model: &str, dataset: impl Into<PathBuf>) -> Result<Config> {
-        let defaults = nn::find(model)?;
+        let protocol = nn::find(model)?.protocol;
         Ok(Config {
             dataset: dataset.into(),
             model: model.into(),
             seeds: vec![0],
-            epochs: defaults.epochs,
-            batch: 128,
-            lr: defaults.lr,
+            epochs: protocol.epochs,
+            batch: protocol.batch,
+            lr: protocol.lr,
             weight_decay: 1e-5,
-            dropout: defaults.dropout,
+            dropout: protocol.dropout,
             loss: Loss::Bce,
             alpha: 1.0,
             beta: 0.0,
             gamma: -1.0,
-            select: Select::ValLoss,
-            patience: None,
+            select: if protocol.patience.is_some() { Select::ValF1 } else { Select::ValLoss },
+            patience: protocol.patience,
             val_fraction: 0.15,
+            front_end: None,
+            train_front_end: TrainFrontEnd::None,
             init: None,
         })
     }
@@ -118,6 +128,14 @@ impl Config {
             return Err(Error::Usage(format!("batch must be at most {MAX_BATCH} clips, got {}", self.batch)));
         }
         at_least_one("patience", self.patience.unwrap_or(1))?;
+        let visual = nn::find(&self.model)?.visual;
+        if visual && self.front_end.is_none() {
+            let model = &self.model;
+            return Err(Error::Usage(format!("{model} stands on VGGish: name its weights, --frontend-weights FILE or random")));
+        }
+        if !visual && self.train_front_end != TrainFrontEnd::None {
+            return Err(Error::Usage(format!("{} takes embeddings as they are: leave out --train-frontend", self.model)));
+        }
         within("lr", self.lr, 0.0, 1e6)?;
         within("weight-decay", self.weight_decay, 0.0, 1e6)?;
         within("dropout", self.dropout, 0.0, 1.0)?;
@@ -139,6 +157,17 @@ impl Config {
             Some(twice) => Err(Error::Usage(format!("seed {} is listed twice", twice[0]))),
             None => Ok(()),
         }
+    }
+
+    /// What of the model these settings fix, for `classes` classes.
+    pub fn settings(&self, classes: usize) -> Settings {
+        let width = self.front_end.as_ref().map(|f| f.width).unwrap_or_default();
+        Settings { classes, dropout: self.dropout, width, train_front_end: self.train_front_end }
+    }
+
+    /// Whether the model stands on VGGish and trains this part of it.
+    pub fn trains(&self, part: TrainFrontEnd) -> Result<bool> {
+        Ok(nn::find(&self.model)?.visual && self.train_front_end == part)
     }
 
     pub fn normalisation(&self) -> Normalisation {

@@ -6,14 +6,14 @@
 use std::time::{Duration, Instant};
 
 use super::config::Config;
-use super::corpus::{Corpus, Dims};
+use super::corpus::{Corpus, Dims, Feed};
 use super::metrics::Counts;
 use super::weights::Block;
 use crate::array::Array;
 use crate::error::{Error, Result};
 use crate::gpu::{Buffer, Gpu, Recording, Ticket};
 use crate::graph::{Arenas, Draft, Graph, Layout, Mode, Plan, Spec, Tensor};
-use crate::nn::{self, Inputs, Prediction, Settings};
+use crate::nn::{self, Inputs, Prediction};
 use crate::ops::adam::{Adam, adam};
 use crate::ops::gather::Batch;
 use crate::ops::masked_bce::masked_bce;
@@ -81,6 +81,8 @@ pub struct Learner<'g> {
     step: Plan,
     update: Plan,
     validation: Plan,
+    feed: Feed,
+    val_feed: Feed,
     arenas: Arenas,
     best: [Buffer; 2],
     moments: [Buffer; 2],
@@ -107,10 +109,10 @@ pub(super) fn push_model(
     let clock = g.input("clock", Spec::u32([4]));
     let pool = g.input("pool", Spec::u32([clips]));
     let rows = sample(g, clock, pool, config.batch.min(clips), order)?;
-    let batch = dims.gather(g, rows)?;
+    let model = nn::find(&config.model)?;
+    let batch = dims.gather(g, rows, model.positions)?;
     let inputs = Inputs { x: batch.x, lengths: batch.lengths, clock };
-    let settings = Settings { classes: dims.classes, dropout: config.dropout };
-    let prediction = (nn::find(&config.model)?.build)(g, inputs, settings)?;
+    let prediction = (model.build)(g, inputs, config.settings(dims.classes))?;
     Ok((clock, batch, prediction))
 }
 
@@ -166,8 +168,15 @@ impl Graphs {
 
 impl<'g> Learner<'g> {
     /// Lays everything out on the GPU. `splits` holds each replica's (train, validation) clips, the same counts for all;
-    /// `order` is how training goes through them.
-    pub fn new(gpu: &'g Gpu, config: &Config, corpus: &Corpus, splits: &[Split], order: Order) -> Result<Learner<'g>> {
+    /// `order` is how training goes through them; `frozen` are weights that the model's graph asks for by name.
+    pub fn new(
+        gpu: &'g Gpu,
+        config: &Config,
+        corpus: &Corpus,
+        frozen: &[(String, Buffer)],
+        splits: &[Split],
+        order: Order,
+    ) -> Result<Learner<'g>> {
         let replicas = config.seeds.len();
         let (train, val) = (splits[0].0.len(), splits[0].1.len());
         let graphs = Graphs::new(config, corpus.dims, train, val, order)?;
@@ -178,9 +187,11 @@ impl<'g> Learner<'g> {
         let arena = |label, len: usize| gpu.buffer(label, len.max(1) * replicas);
         let best = [arena("best parameters", layout.trained)?, arena("best statistics", layout.stats)?];
         let moments = [arena("first moment", layout.trained)?, arena("second moment", layout.trained)?];
-        let pool = |of: fn(&Split) -> &Vec<u32>| -> Vec<u32> { splits.iter().flat_map(of).copied().collect() };
-        let train_pool = gpu.upload("training clips", &pool(|s| &s.0))?;
-        let val_pool = gpu.upload("validation clips", &pool(|s| &s.1))?;
+        let (train_pools, val_pools): (Vec<_>, Vec<_>) = splits.iter().cloned().unzip();
+        let train_pool = gpu.upload("training clips", &train_pools.concat())?;
+        let val_pool = gpu.upload("validation clips", &val_pools.concat())?;
+        let feed = Feed::new(corpus, train_pools, &config.seeds, config.batch.min(train), order)?;
+        let val_feed = Feed::new(corpus, val_pools, &config.seeds, config.batch.min(val), Order::InOrder)?;
         let clocks: Vec<u32> = config.seeds.iter().flat_map(|&s| [key(s)[0], key(s)[1], 0, 0]).collect();
         let clock = gpu.upload("clock", &clocks)?;
         let val_clock = gpu.upload("validation clock", &clocks)?;
@@ -194,6 +205,7 @@ impl<'g> Learner<'g> {
         let [step, update, validation] = drafts;
         let mut bound = arenas.named().to_vec();
         bound.extend(corpus.named());
+        bound.extend(frozen.iter().map(|(name, buffer)| (name.as_str(), buffer.clone())));
         bound.extend([("clock", clock.clone()), ("pool", train_pool), ("dloss", ones)]);
         let step = step.realise(gpu, &bound)?;
         let mut bound = arenas.named().to_vec();
@@ -204,6 +216,7 @@ impl<'g> Learner<'g> {
         let update = update.realise(gpu, &bound)?;
         let mut bound = arenas.named().to_vec();
         bound.extend(corpus.named());
+        bound.extend(frozen.iter().map(|(name, buffer)| (name.as_str(), buffer.clone())));
         bound.extend([("clock", val_clock), ("pool", val_pool), ("counts", counts.clone())]);
         bound.extend([("totals", val_totals.clone()), ("diverged", val_diverged)]);
         let validation = validation.realise(gpu, &bound)?;
@@ -218,6 +231,8 @@ impl<'g> Learner<'g> {
             step,
             update,
             validation,
+            feed,
+            val_feed,
             arenas,
             best,
             moments,
@@ -274,15 +289,17 @@ impl<'g> Learner<'g> {
     pub fn train(&mut self, stop: &dyn Fn() -> bool, progress: &mut dyn FnMut(usize)) -> Result<bool> {
         let left = self.batches - self.done % self.batches;
         let recordings = [&self.step.recording, &self.update.recording];
-        let (done, complete) =
-            replay(self.gpu, &recordings, left, &mut self.chunk, stop, &mut |n| progress(self.done + n))?;
+        let mut work = Work { gpu: self.gpu, recordings: &recordings, feed: &self.feed, chunk: &mut self.chunk };
+        let (done, complete) = work.replay(self.done, left, stop, &mut |n| progress(self.done + n))?;
         self.done += done;
         Ok(complete)
     }
 
     /// Runs the validation split and reads back the epoch's sums.
     pub fn validate(&mut self) -> Result<EpochSums> {
-        replay(self.gpu, &[&self.validation.recording], self.val_batches, &mut self.chunk, &|| false, &mut |_| {})?;
+        let recordings = [&self.validation.recording];
+        let mut work = Work { gpu: self.gpu, recordings: &recordings, feed: &self.val_feed, chunk: &mut self.chunk };
+        work.replay(0, self.val_batches, &|| false, &mut |_| {})?;
         let read = self.gpu.read_many(&[&self.totals, &self.val_totals, &self.diverged, &self.counts])?;
         let loss = |words: &[u32]| -> Vec<f32> {
             // An epoch without any observed label has no loss; it counts as zero, as in the kernel.
@@ -384,38 +401,50 @@ impl<'g> Learner<'g> {
     pub fn run_steps(&mut self, steps: usize) -> Result<Duration> {
         let recordings = [&self.step.recording, &self.update.recording];
         let start = Instant::now();
-        replay(self.gpu, &recordings, steps, &mut self.chunk, &|| false, &mut |_| {})?;
+        let mut work = Work { gpu: self.gpu, recordings: &recordings, feed: &self.feed, chunk: &mut self.chunk };
+        work.replay(self.done, steps, &|| false, &mut |_| {})?;
         self.done += steps;
         Ok(start.elapsed())
     }
 }
 
-/// Replays `recordings` `times` times, many per submission, with one submission queued behind the one that runs.
-/// Returns how many were done and whether that is all.
-fn replay(
-    gpu: &Gpu,
-    recordings: &[&Recording],
-    times: usize,
-    chunk: &mut usize,
-    stop: &dyn Fn() -> bool,
-    progress: &mut dyn FnMut(usize),
-) -> Result<(usize, bool)> {
-    let mut sent = 0;
-    let mut running: Option<(Ticket, usize)> = None;
-    let mut since = Instant::now();
-    while sent < times && !stop() {
-        let n = (*chunk).min(times - sent);
-        let ticket = gpu.submit(|s| s.replay(recordings, n))?;
-        if let Some((ticket, steps)) = running.replace((ticket, n)) {
-            gpu.wait_for(ticket)?;
-            progress(sent);
-            let each = since.elapsed().as_secs_f64() / steps as f64;
-            *chunk = ((SUBMISSION.as_secs_f64() / each.max(1e-9)) as usize).clamp(1, MAX_STEPS);
-            since = Instant::now();
+/// Recordings that make up a step, and the clips that they go through.
+struct Work<'a> {
+    gpu: &'a Gpu,
+    recordings: &'a [&'a Recording],
+    feed: &'a Feed,
+    /// Steps per submission, adapted to how long they take.
+    chunk: &'a mut usize,
+}
+
+impl Work<'_> {
+    /// Replays the steps `first` .. `first + times`, many per submission, with one submission queued behind the one that runs.
+    /// Returns how many were done and whether that is all.
+    fn replay(
+        &mut self,
+        first: usize,
+        times: usize,
+        stop: &dyn Fn() -> bool,
+        progress: &mut dyn FnMut(usize),
+    ) -> Result<(usize, bool)> {
+        let mut sent = 0;
+        let mut running: Option<(Ticket, usize)> = None;
+        let mut since = Instant::now();
+        while sent < times && !stop() {
+            let n = (*self.chunk).min(times - sent).min(self.feed.most_steps());
+            self.feed.bring(self.gpu, first + sent, n)?;
+            let ticket = self.gpu.submit(|s| s.replay(self.recordings, n))?;
+            if let Some((ticket, steps)) = running.replace((ticket, n)) {
+                self.gpu.wait_for(ticket)?;
+                progress(sent);
+                let each = since.elapsed().as_secs_f64() / steps as f64;
+                *self.chunk = ((SUBMISSION.as_secs_f64() / each.max(1e-9)) as usize).clamp(1, MAX_STEPS);
+                since = Instant::now();
+            }
+            sent += n;
         }
-        sent += n;
+        self.gpu.wait()?;
+        progress(sent);
+        Ok((sent, sent == times))
     }
-    gpu.wait()?;
-    progress(sent);
-    Ok((sent, sent == times))
 }

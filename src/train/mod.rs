@@ -3,6 +3,8 @@
 pub mod config;
 pub mod corpus;
 pub mod evaluation;
+pub mod extractor;
+pub mod front_end;
 pub mod learner;
 pub mod metrics;
 pub mod predictor;
@@ -15,6 +17,7 @@ pub use config::{Config, Loss, Select};
 pub use corpus::Corpus;
 pub use evaluation::{Evaluation, SeedPredictions, SeedScores, Subject, evaluate};
 pub use metrics::{ClassMetrics, Counts, Scores};
+pub use front_end::FrontEnd;
 pub use run::RunDir;
 pub use trained::{Split, Trained};
 pub use trainer::{End, Event, Trainer};

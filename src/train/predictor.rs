@@ -1,14 +1,14 @@
 //! Runs trained weights over clips.
 
 use super::config::Config;
-use super::corpus::Corpus;
+use super::corpus::{Corpus, Feed};
 use super::learner::push_model;
 use super::weights::Block;
 use crate::array::Array;
 use crate::error::{Error, Result};
-use crate::gpu::Gpu;
+use crate::gpu::{Buffer, Gpu};
 use crate::graph::{Arenas, Draft, Graph, Layout, Mode, Spec};
-use crate::nn::{self, Inputs, Settings};
+use crate::nn::{self, Inputs};
 use crate::ops::sample::Order;
 use crate::ops::track::track;
 use crate::shape::Shape;
@@ -18,17 +18,26 @@ use crate::shape::Shape;
 pub struct Predictions {
     /// Per replica, (N, K).
     pub probabilities: Vec<Array<f32>>,
-    /// Per replica, (N, T, K); for models with attention.
-    pub attention: Option<Vec<Array<f32>>>,
+    /// For models with attention.
+    pub instances: Option<InstancePredictions>,
 }
 
-/// The parameters that a model of these dimensions has.
-pub fn layout(model: &str, instances: usize, width: usize, classes: usize) -> Result<Layout> {
+/// What models with attention say about each of the T P places of a clip (P in each of its T instances).
+#[derive(Clone, Debug)]
+pub struct InstancePredictions {
+    /// Per replica, (N, T P, K): sums to 1 over the valid places.
+    pub attention: Vec<Array<f32>>,
+    /// Per replica, (N, T P, K): the probability that the place has by itself.
+    pub scores: Vec<Array<f32>>,
+}
+
+/// The parameters that the model of `config` has on clips of T = `instances` instances of F = `width` values.
+pub fn layout(config: &Config, instances: usize, width: usize, classes: usize) -> Result<Layout> {
     let mut g = Graph::new(Mode::Eval);
     let x = g.input("x", Spec::f32([1, instances, width]));
     let lengths = g.input("lengths", Spec::u32([1]));
     let clock = g.input("clock", Spec::u32([4]));
-    (nn::find(model)?.build)(&mut g, Inputs { x, lengths, clock }, Settings { classes, dropout: 0.0 })?;
+    (nn::find(&config.model)?.build)(&mut g, Inputs { x, lengths, clock }, config.settings(classes))?;
     Ok(g.layout().clone())
 }
 
@@ -38,6 +47,7 @@ pub fn predict(
     config: &Config,
     blocks: &[Block],
     corpus: &Corpus,
+    frozen: &[(String, Buffer)],
     rows: &[Vec<u32>],
 ) -> Result<Predictions> {
     let replicas = blocks.len();
@@ -51,7 +61,7 @@ pub fn predict(
     let diverged = g.input("diverged", Spec::u32([1]));
     track(&mut g, parts, clock, totals, diverged, batches)?;
 
-    let keep: Vec<_> = [prediction.probabilities].into_iter().chain(prediction.attention).collect();
+    let keep: Vec<_> = [prediction.probabilities].into_iter().chain(prediction.attention).chain(prediction.scores).collect();
     let draft = Draft::new(&g, gpu.adapter().target(), replicas, &keep, &[])?;
     draft.fits(gpu)?;
     let arenas = Arenas::new(gpu, g.layout(), replicas, false)?;
@@ -61,6 +71,8 @@ pub fn predict(
     }
     let mut bound = arenas.named().to_vec();
     bound.extend(corpus.named());
+    bound.extend(frozen.iter().map(|(name, buffer)| (name.as_str(), buffer.clone())));
+    let feed = Feed::new(corpus, rows.to_vec(), &config.seeds, batch, Order::InOrder)?;
     bound.push(("clock", gpu.buffer("clock", 4 * replicas)?));
     bound.push(("pool", gpu.upload("clips", &rows.concat())?));
     bound.push(("parts", gpu.buffer("parts", 2 * replicas)?));
@@ -70,6 +82,7 @@ pub fn predict(
 
     let mut collected: Vec<Vec<Vec<f32>>> = vec![vec![vec![]; replicas]; keep.len()];
     for b in 0..batches {
+        feed.bring(gpu, b, 1)?;
         gpu.submit(|s| s.replay(&[&plan.recording], 1))?;
         let rows = batch.min(clips - b * batch);
         for (tensor, collected) in keep.iter().zip(&mut collected) {
@@ -85,9 +98,10 @@ pub fn predict(
         collected.into_iter().map(|data| Array::new(shape.clone(), data)).collect::<Vec<_>>()
     });
     let probabilities = arrays.next().expect("probabilities are always kept");
-    let attention = arrays.next();
+    let instances = arrays.next().zip(arrays.next());
+    let instances = instances.map(|(attention, scores)| InstancePredictions { attention, scores });
     if probabilities.iter().any(|p| p.data().iter().any(|v| v.is_nan())) {
         return Err(Error::Gpu("the model answered NaN; its weights or features are damaged".into()));
     }
-    Ok(Predictions { probabilities, attention })
+    Ok(Predictions { probabilities, instances })
 }

@@ -3,6 +3,7 @@
 use super::config::Config;
 use super::corpus::Corpus;
 use super::evaluation::{Evaluation, SeedPredictions, Subject, evaluate};
+use super::front_end;
 use super::predictor::{Predictions, layout, predict};
 use super::run::RunDir;
 use super::trainer::splits;
@@ -47,7 +48,7 @@ impl Trained {
         if about.model != config.model || about.seeds != config.seeds {
             return Err(Error::checkpoint(&path, "does not belong to the run.toml beside it"));
         }
-        let layout = layout(&about.model, about.instances, about.width, about.classes.len())?;
+        let layout = layout(&config, about.instances, about.width, about.classes.len())?;
         let blocks = file.blocks(&layout)?;
         Ok(Trained { config, about: file.about, layout, blocks })
     }
@@ -70,7 +71,8 @@ impl Trained {
         self.accept(features)?;
         let corpus = Corpus::unlabelled(gpu, features, self.about.classes.len())?;
         let all: Vec<u32> = (0..features.lengths.len() as u32).collect();
-        predict(gpu, &self.config, &self.blocks, &corpus, &vec![all; self.blocks.len()])
+        let frozen = front_end::frozen(gpu, &self.config)?;
+        predict(gpu, &self.config, &self.blocks, &corpus, &frozen, &vec![all; self.blocks.len()])
     }
 
     /// Scores every seed, and their ensemble, on a split.
@@ -87,7 +89,8 @@ impl Trained {
         };
         let clips = if split == Split::Test { &data.test } else { &data.train };
         let corpus = Corpus::of_dataset(gpu, data)?;
-        let predictions = predict(gpu, &self.config, &self.blocks, &corpus, &rows)?;
+        let frozen = front_end::frozen(gpu, &self.config)?;
+        let predictions = predict(gpu, &self.config, &self.blocks, &corpus, &frozen, &rows)?;
 
         // Every seed's answers in one common order of clips; those it was not asked about do not count.
         let k = data.classes.len();

@@ -4,13 +4,15 @@ use std::time::{Duration, Instant};
 
 use super::config::{Config, Select};
 use super::corpus::Corpus;
+use super::front_end;
 use super::learner::{EpochSums, Learner, Split};
 use super::metrics::{Counts, mean};
 use super::run::{EpochRow, Progress, RunDir};
 use super::weights::{self, About, Block};
-use crate::data::{Dataset, validation_split};
+use crate::data::{Dataset, FeatureValues, validation_split};
 use crate::error::{Error, Result};
 use crate::gpu::Gpu;
+use crate::nn::vggish::TrainFrontEnd;
 use crate::ops::sample::Order;
 
 /// The state is saved about this often, and at the end.
@@ -57,7 +59,14 @@ impl<'a> Trainer<'a> {
     pub fn new(gpu: &'a Gpu, config: &'a Config, data: &Dataset) -> Result<Trainer<'a>> {
         let corpus = Corpus::of_dataset(gpu, data)?;
         let splits = splits(config, data)?;
-        let mut learner = Learner::new(gpu, config, &corpus, &splits, Order::Shuffled)?;
+        let frozen = front_end::frozen(gpu, config)?;
+        let mut learner = Learner::new(gpu, config, &corpus, &frozen, &splits, Order::Shuffled)?;
+        if let Some(front_end) = config.front_end.as_ref().filter(|_| config.train_front_end != TrainFrontEnd::None) {
+            let weights = front_end.load()?;
+            let mut blocks = learner.best_weights()?;
+            blocks.iter_mut().for_each(|block| weights.overlay(learner.layout(), &mut block.trained));
+            learner.set_weights(&blocks)?;
+        }
         if let Some(path) = &config.init {
             let block = weights::import(path, learner.layout())?;
             learner.set_weights(&vec![block; config.seeds.len()])?;
@@ -77,7 +86,10 @@ impl<'a> Trainer<'a> {
             classes: data.classes.clone(),
             instances: corpus.dims.instances,
             width: corpus.dims.width,
-            input: "x / 255".into(),
+            input: match data.features.values {
+                FeatureValues::U8(_) => "x / 255".into(),
+                _ => "x".into(),
+            },
             seeds: config.seeds.clone(),
             best_epochs: vec![0; config.seeds.len()],
         };

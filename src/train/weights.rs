@@ -91,7 +91,7 @@ impl File {
 }
 
 /// The f32 values of a tensor that must have `shape`.
-fn floats(path: &Path, tensors: &SafeTensors, name: &str, shape: &[usize]) -> Result<Vec<f32>> {
+pub(super) fn floats(path: &Path, tensors: &SafeTensors, name: &str, shape: &[usize]) -> Result<Vec<f32>> {
     let view = tensors
         .tensor(name)
         .map_err(|_| Error::checkpoint(path, format!("has no tensor {name}: weights of another model?")))?;

@@ -4,33 +4,47 @@
 //! An embedding of three linear layers with batch norm, ReLU and dropout, and a skip connection from the input; then for each class
 //! an attention weight and a score per instance, pooled to one probability per clip.
 
-use super::{Inputs, Model, Prediction, Settings};
+use super::{Inputs, Model, Prediction, Protocol, Settings};
 use crate::error::Result;
-use crate::graph::Graph;
+use crate::graph::{Graph, Mode, Tensor};
 use crate::nn::layers::{WeightInit, batch_norm, linear};
+use crate::ops::activation::{Activation, activation};
 use crate::ops::{add::add, attention_pool::attention_pool};
 
 pub const MODEL: Model = Model {
     name: "att",
     about: "attention over the 10 instances of a clip (ISMIR 2019)",
-    lr: 5e-4,
-    epochs: 250,
-    dropout: 0.6,
+    protocol: Protocol { lr: 5e-4, epochs: 250, dropout: 0.6, batch: 128, patience: None },
     fixed_instances: false,
-    build,
+    positions: 1,
+    visual: false,
+    build: |g, inputs, settings| {
+        let h = embedding(g, inputs.x, inputs, settings)?;
+        attention(g, h, inputs, settings)
+    },
 };
 
-fn build(g: &mut Graph, inputs: Inputs, settings: Settings) -> Result<Prediction> {
-    let Inputs { x, lengths, clock } = inputs;
+/// Three layers and a skip connection over each instance of `x` (B, T, F); gives (B, T, F).
+pub(super) fn embedding(g: &mut Graph, x: Tensor, inputs: Inputs, settings: Settings) -> Result<Tensor> {
+    let Inputs { lengths, clock, .. } = inputs;
     let width = g.shape(x).last();
     let mut h = batch_norm(g, "bn_in", x, lengths, clock, 0, None)?;
     for i in 0..3 {
         h = linear(g, &format!("fc.{i}"), h, width, WeightInit::HeUniform, false)?;
         h = batch_norm(g, &format!("bn.{i}"), h, lengths, clock, 1 + i, Some(settings.dropout))?;
     }
-    h = add(g, h, x)?;
+    add(g, h, x)
+}
+
+/// The classifier on embedded instances `h` (B, T, F).
+pub(super) fn attention(g: &mut Graph, h: Tensor, inputs: Inputs, settings: Settings) -> Result<Prediction> {
     let att = linear(g, "att", h, settings.classes, WeightInit::HeUniform, true)?;
     let cla = linear(g, "cla", h, settings.classes, WeightInit::HeUniform, true)?;
-    let (probabilities, weights) = attention_pool(g, att, cla, lengths)?;
-    Ok(Prediction { probabilities, attention: Some(weights) })
+    let (probabilities, weights) = attention_pool(g, att, cla, inputs.lengths)?;
+    // Of no use in training.
+    let scores = match g.mode() {
+        Mode::Train => None,
+        Mode::Eval => Some(activation(g, cla, Activation::Sigmoid)?),
+    };
+    Ok(Prediction { probabilities, attention: Some(weights), scores })
 }

@@ -1,6 +1,6 @@
 //! FC: a fully connected network over the ten instances of a clip, laid side by side (ISMIR 2019, baseline).
 
-use super::{Inputs, Model, Prediction, Settings};
+use super::{Inputs, Model, Prediction, Protocol, Settings};
 use crate::error::Result;
 use crate::graph::Graph;
 use crate::nn::layers::{WeightInit, linear};
@@ -9,10 +9,10 @@ use crate::ops::activation::{Activation, Dropout, activation, dropout_activation
 pub const MODEL: Model = Model {
     name: "fc",
     about: "fully connected network over all instances at once (ISMIR 2019)",
-    lr: 1e-4,
-    epochs: 100,
-    dropout: 0.5,
+    protocol: Protocol { lr: 1e-4, epochs: 100, dropout: 0.5, batch: 128, patience: None },
     fixed_instances: true,
+    positions: 1,
+    visual: false,
     build,
 };
 
@@ -28,5 +28,5 @@ fn build(g: &mut Graph, inputs: Inputs, settings: Settings) -> Result<Prediction
     }
     let logits = linear(g, "out", h, settings.classes, WeightInit::XavierNormal, true)?;
     let probabilities = activation(g, logits, Activation::Sigmoid)?;
-    Ok(Prediction { probabilities, attention: None })
+    Ok(Prediction { probabilities, attention: None, scores: None })
 }

@@ -1,6 +1,6 @@
 //! FC_T: a fully connected network per instance with a skip connection, averaged over the instances (ISMIR 2019, baseline).
 
-use super::{Inputs, Model, Prediction, Settings};
+use super::{Inputs, Model, Prediction, Protocol, Settings};
 use crate::error::Result;
 use crate::graph::Graph;
 use crate::nn::layers::{WeightInit, linear};
@@ -10,10 +10,10 @@ use crate::ops::{add::add, mean_pool::mean_pool};
 pub const MODEL: Model = Model {
     name: "fc-t",
     about: "fully connected network per instance, averaged over time (ISMIR 2019)",
-    lr: 5e-4,
-    epochs: 100,
-    dropout: 0.5,
+    protocol: Protocol { lr: 5e-4, epochs: 100, dropout: 0.5, batch: 128, patience: None },
     fixed_instances: false,
+    positions: 1,
+    visual: false,
     build,
 };
 
@@ -29,5 +29,5 @@ fn build(g: &mut Graph, inputs: Inputs, settings: Settings) -> Result<Prediction
     h = mean_pool(g, h, inputs.lengths)?;
     let logits = linear(g, "out", h, settings.classes, WeightInit::XavierNormal, true)?;
     let probabilities = activation(g, logits, Activation::Sigmoid)?;
-    Ok(Prediction { probabilities, attention: None })
+    Ok(Prediction { probabilities, attention: None, scores: None })
 }

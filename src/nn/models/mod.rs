@@ -3,16 +3,20 @@
 mod att;
 mod fc;
 mod fc_t;
+mod visual;
 
+use super::vggish::{TrainFrontEnd, Width};
+use crate::audio::logmel::{BANDS, PATCH_FRAMES};
+use crate::data::Kind;
 use crate::error::{Error, Result};
 use crate::graph::{Graph, Tensor};
 
 /// What a model is given.
 #[derive(Clone, Copy, Debug)]
 pub struct Inputs {
-    /// (B, T, F), 0 to 1.
+    /// (B, T, F), of the kind that [`Model::input`] says.
     pub x: Tensor,
-    /// u32 (B): valid instances of each clip; 0 for the padding rows of a partial batch.
+    /// u32 (B): valid instances of each clip, times [`Model::positions`]; 0 for the padding rows of a partial batch.
     pub lengths: Tensor,
     /// u32 (4): seed low, seed high, step, 0.
     pub clock: Tensor,
@@ -23,8 +27,10 @@ pub struct Inputs {
 pub struct Prediction {
     /// (B, K)
     pub probabilities: Tensor,
-    /// (B, T, K), sums to 1 over the valid instances; for models with attention.
+    /// (B, T P, K) for P positions in an instance, sums to 1 over the valid ones; for models with attention.
     pub attention: Option<Tensor>,
+    /// (B, T P, K), the probability that each position has by itself; for models with attention, outside training.
+    pub scores: Option<Tensor>,
 }
 
 /// What of a model can be set.
@@ -34,23 +40,60 @@ pub struct Settings {
     pub classes: usize,
     /// Dropout chance.
     pub dropout: f64,
+    /// Of VGGish; models on its embeddings ignore it, and `train_front_end`.
+    pub width: Width,
+    pub train_front_end: TrainFrontEnd,
+}
+
+/// How a model is trained in its paper.
+#[derive(Clone, Copy, Debug)]
+pub struct Protocol {
+    pub lr: f64,
+    pub epochs: usize,
+    pub dropout: f64,
+    /// Clips per step.
+    pub batch: usize,
+    /// Stops after so many epochs without a better validation F1, and keeps the best; `None` keeps the lowest validation loss.
+    pub patience: Option<usize>,
 }
 
 pub struct Model {
     pub name: &'static str,
     /// One line for help texts.
     pub about: &'static str,
-    /// Defaults of its paper's training protocol.
-    pub lr: f64,
-    pub epochs: usize,
-    pub dropout: f64,
+    pub protocol: Protocol,
     /// Whether T is part of the parameters' shapes.
     pub fixed_instances: bool,
+    /// P: places within an instance that are attended to one by one.
+    pub positions: usize,
+    /// Built on VGGish's maps, rather than on its embeddings.
+    pub visual: bool,
     pub build: fn(&mut Graph, Inputs, Settings) -> Result<Prediction>,
 }
 
+impl Model {
+    /// What it is fed.
+    pub fn input(&self, train_front_end: TrainFrontEnd) -> Kind {
+        match (self.visual, train_front_end) {
+            (false, _) => Kind::Vggish,
+            (true, TrainFrontEnd::All) => Kind::LogMel,
+            (true, _) => Kind::Maps,
+        }
+    }
+}
+
+/// Values of an instance of that kind.
+pub fn instance_len(kind: Kind, width: Width) -> usize {
+    match kind {
+        Kind::Vggish => super::vggish::EMBEDDING,
+        Kind::Maps => width.map_len(),
+        Kind::LogMel => PATCH_FRAMES * BANDS,
+    }
+}
+
 /// Every model of wmic.
-pub const MODELS: &[Model] = &[att::MODEL, fc::MODEL, fc_t::MODEL];
+pub const MODELS: &[Model] =
+    &[att::MODEL, fc::MODEL, fc_t::MODEL, visual::ATT_TF, visual::ATT_TF_ID, visual::ATT_T, visual::FC_TF];
 
 /// # Errors
 /// `Usage` for an unknown name, with the known ones.

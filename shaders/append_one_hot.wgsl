@@ -1,0 +1,35 @@
+// y (rows, W + n) = (x, e(row mod n)), e(i) the i-th unit vector of n; dx = the first W columns of dy.
+#import grid
+
+struct Params {
+    rows: u32,  // of all replicas
+    width: u32, // W
+    n: u32,
+    accumulate: u32,
+}
+
+@group(0) @binding(0) var<uniform> p: Params;
+@group(0) @binding(1) var<storage, read> x: array<f32>;        // (rows, W)
+@group(0) @binding(2) var<storage, read_write> y: array<f32>;  // (rows, W + n)
+@group(0) @binding(3) var<storage, read> dy: array<f32>;       // (rows, W + n)
+@group(0) @binding(4) var<storage, read_write> dx: array<f32>; // (rows, W)
+
+@compute @workgroup_size(64)
+fn append_one_hot_forward(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) count: vec3<u32>,
+                          @builtin(local_invocation_index) worker: u32) {
+    let i = group_index(id, count) * 64u + worker;
+    let columns = p.width + p.n;
+    if i >= p.rows * columns { return; }
+    let row = i / columns;
+    let column = i % columns;
+    if column < p.width { y[i] = x[row * p.width + column]; } else { y[i] = f32(column - p.width == row % p.n); }
+}
+
+@compute @workgroup_size(64)
+fn append_one_hot_backward(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) count: vec3<u32>,
+                           @builtin(local_invocation_index) worker: u32) {
+    let i = group_index(id, count) * 64u + worker;
+    if i >= p.rows * p.width { return; }
+    let v = dy[i / p.width * (p.width + p.n) + i % p.width];
+    if p.accumulate == 1u { dx[i] += v; } else { dx[i] = v; }
+}

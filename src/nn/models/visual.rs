@@ -1,0 +1,98 @@
+//! Visual attention: attention over time and frequency of VGGish's last maps (Watcharasupat, Gururani, Lerch: "Visual attention for
+//! musical instrument recognition", 2020, section III.A).
+//!
+//! Each of the 6 x 4 places of a patch's maps passes through its own segment of VGGish's first dense layer and ReLU, a trained linear
+//! layer to 128 values, and the embedding of ATT. `att-tf` weighs all places of a clip against each other; `att-tf-id` also tells the
+//! classifier the frequency band; `att-t` sums the bands of a time step before the ReLU; `fc-tf` replaces the attention by one
+//! linear layer over all places.
+
+use super::att::{attention, embedding};
+use super::{Inputs, Model, Prediction, Protocol, Settings};
+use crate::audio::logmel::{BANDS, PATCH_FRAMES};
+use crate::error::Result;
+use crate::graph::{Graph, Tensor};
+use crate::nn::layers::{WeightInit, linear};
+use crate::nn::vggish::{self, EMBEDDING, MAP, TrainFrontEnd, Weights};
+use crate::ops::activation::{Activation, activation};
+use crate::ops::append_one_hot::append_one_hot;
+
+#[derive(Clone, Copy, PartialEq)]
+enum Variant {
+    TimeFrequency,
+    /// With the frequency band as a one-hot code beside the embedding.
+    Identified,
+    Time,
+    FullyConnected,
+}
+
+const PROTOCOL: Protocol = Protocol { lr: 5e-4, epochs: 250, dropout: 0.6, batch: 32, patience: Some(10) };
+
+pub const ATT_TF: Model = Model {
+    name: "att-tf",
+    about: "attention over time and frequency of VGGish's maps (visual attention, 2020)",
+    protocol: PROTOCOL,
+    fixed_instances: false,
+    positions: MAP[0] * MAP[1],
+    visual: true,
+    build: |g, inputs, settings| build(g, inputs, settings, Variant::TimeFrequency),
+};
+
+pub const ATT_TF_ID: Model = Model {
+    name: "att-tf-id",
+    about: "att-tf whose classifier knows the frequency band",
+    build: |g, inputs, settings| build(g, inputs, settings, Variant::Identified),
+    ..ATT_TF
+};
+
+pub const ATT_T: Model = Model {
+    name: "att-t",
+    about: "att-tf with attention over time only",
+    positions: MAP[0],
+    build: |g, inputs, settings| build(g, inputs, settings, Variant::Time),
+    ..ATT_TF
+};
+
+pub const FC_TF: Model = Model {
+    name: "fc-tf",
+    about: "att-tf with a fully connected layer in place of attention",
+    fixed_instances: true,
+    build: |g, inputs, settings| build(g, inputs, settings, Variant::FullyConnected),
+    ..ATT_TF
+};
+
+fn build(g: &mut Graph, inputs: Inputs, settings: Settings, variant: Variant) -> Result<Prediction> {
+    let (batch, patches) = (g.shape(inputs.x).dims()[0], g.shape(inputs.x).dims()[1]);
+    let maps = maps(g, inputs.x, settings)?;
+    let dense = if settings.train_front_end == TrainFrontEnd::None { Weights::Frozen } else { Weights::Trained };
+    let h = vggish::segmented_dense(g, maps, settings.width, dense, variant != Variant::Time)?;
+    let [_, _, bands, width] = *g.shape(h).dims() else { unreachable!("maps have four axes") };
+    let places = patches * MAP[0] * bands;
+    let h = g.reshape(h, [batch, places, width]);
+    let h = linear(g, "proj", h, EMBEDDING, WeightInit::HeUniform, true)?;
+    let h = embedding(g, h, inputs, settings)?;
+    match variant {
+        Variant::TimeFrequency | Variant::Time => attention(g, h, inputs, settings),
+        Variant::Identified => {
+            let h = append_one_hot(g, h, bands)?;
+            attention(g, h, inputs, settings)
+        }
+        Variant::FullyConnected => {
+            let h = g.reshape(h, [batch, places * EMBEDDING]);
+            let logits = linear(g, "out", h, settings.classes, WeightInit::HeUniform, true)?;
+            let probabilities = activation(g, logits, Activation::Sigmoid)?;
+            Ok(Prediction { probabilities, attention: None, scores: None })
+        }
+    }
+}
+
+/// Maps (B T, 6, 4, C): the input itself, or from log-mel patches where the convolutions are trained as well.
+fn maps(g: &mut Graph, x: Tensor, settings: Settings) -> Result<Tensor> {
+    let m = g.shape(x).rows();
+    match settings.train_front_end {
+        TrainFrontEnd::All => {
+            let patches = g.reshape(x, [m, PATCH_FRAMES, BANDS]);
+            vggish::convolutions(g, patches, settings.width, Weights::Trained)
+        }
+        _ => Ok(g.reshape(x, [m, MAP[0], MAP[1], settings.width.map_channels()])),
+    }
+}
