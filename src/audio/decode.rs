@@ -113,7 +113,7 @@ pub fn decode(path: impl AsRef<Path>, limit: f64) -> Result<Clip> {
 
 /// Malformed files can make the decoders of symphonia panic. Whatever was being decoded is dropped afterwards, so that nothing
 /// of a half-changed state is seen again.
-fn guarded<T>(path: &Path, work: impl FnOnce() -> Result<T>) -> Result<T> {
+pub(super) fn guarded<T>(path: &Path, work: impl FnOnce() -> Result<T>) -> Result<T> {
     catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|_| Err(Error::data(path, "is damaged (its decoder gave up)")))
 }
 

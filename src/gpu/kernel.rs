@@ -128,10 +128,9 @@ pub fn parse_wgsl(shader: &Shader) -> Result<(naga::Module, naga::valid::ModuleI
     let (file, text) = (shader.file, &shader.text()?);
     let fail = |reason: String| Error::Shader { file: file.into(), reason };
     let module = naga::front::wgsl::parse_str(text).map_err(|e| fail(e.emit_to_string_with_path(text, file)))?;
-    let capabilities = match shader.subgroups {
-        true => naga::valid::Capabilities::SUBGROUP,
-        false => naga::valid::Capabilities::empty(),
-    };
+    // WebGPU's core has pack2x16float and unpack2x16float; naga asks for them because OpenGL has not.
+    let core = naga::valid::Capabilities::SHADER_FLOAT16_IN_FLOAT32;
+    let capabilities = if shader.subgroups { core | naga::valid::Capabilities::SUBGROUP } else { core };
     let info = naga::valid::Validator::new(naga::valid::ValidationFlags::all(), capabilities)
         .validate(&module)
         .map_err(|e| fail(e.emit_to_string_with_path(text, file)))?;

@@ -1,0 +1,126 @@
+//! Which files on the disk are meant: files, folders and patterns to a list of sound files.
+
+use std::collections::HashSet;
+use std::fs;
+use std::path::{Component, Path, PathBuf};
+
+use glob::{MatchOptions, Pattern};
+
+use crate::error::{Error, Result};
+
+/// What sound files are called. Opus cannot be decoded, but is better named as a failure than passed over.
+const EXTENSIONS: [&str; 20] = [
+    "wav", "wave", "aif", "aiff", "aifc", "caf", "flac", "mp3", "mp2", "mp1", "mpga", "ogg", "oga", "m4a", "m4b",
+    "aac", "adts", "alac", "mka", "opus",
+];
+/// Folders within folders that are searched.
+const MAX_DEPTH: usize = 32;
+/// Most files and folders that one search looks at.
+const MAX_ENTRIES: usize = 2_000_000;
+const MATCH: MatchOptions =
+    MatchOptions { case_sensitive: true, require_literal_separator: true, require_literal_leading_dot: true };
+
+/// The sound files that `paths` stand for, in the order of `paths`, each once.
+///
+/// - A file stands for itself, whatever its extension.
+/// - A folder stands for all files in it and in its subfolders that have an extension of sound files, sorted.
+/// - Anything else is a pattern with `*`, `?`, `[...]` or `**` (any number of folders), and stands for the files with such an
+///   extension that match, sorted. A file or folder that exists under the very name wins.
+///
+/// Hidden files and folders (`.name`) are passed over unless named. Links are followed, but no folder is searched twice.
+///
+/// # Errors
+/// `Data` for a path or pattern that stands for nothing, and for one with more than two million files to look at;
+/// `Usage` for a pattern that is none; `Io` for a folder that cannot be read.
+pub fn sound_files(paths: &[PathBuf]) -> Result<Vec<PathBuf>> {
+    let mut files = vec![];
+    for path in paths {
+        let meant = match fs::metadata(path) {
+            Ok(about) if about.is_dir() => sound_files_in(path)?,
+            Ok(_) => vec![path.clone()],
+            Err(_) => matches(path)?,
+        };
+        if meant.is_empty() {
+            return Err(Error::data(path, format!("holds no sound files ({})", EXTENSIONS.join(", "))));
+        }
+        files.extend(meant);
+    }
+    let mut seen = HashSet::new();
+    files.retain(|file| seen.insert(file.clone()));
+    Ok(files)
+}
+
+/// The sound files in `folder` and its subfolders, sorted; perhaps none. Errors as [`sound_files`].
+fn sound_files_in(folder: &Path) -> Result<Vec<PathBuf>> {
+    let mut search = Search { root: folder, seen: HashSet::new(), entries: 0, files: vec![] };
+    search.folder(folder, MAX_DEPTH)?;
+    search.files.sort();
+    Ok(search.files)
+}
+
+fn matches(path: &Path) -> Result<Vec<PathBuf>> {
+    let missing = || Error::data(path, "does not exist");
+    let is_pattern = |part: &Component| part.as_os_str().as_encoded_bytes().iter().any(|b| b"*?[".contains(b));
+    // Without `.` and doubled separators, as the paths that are found have none either.
+    let parts: Vec<Component> = path.components().collect();
+    let first = parts.iter().position(is_pattern).ok_or_else(missing)?;
+    let text = parts.iter().collect::<PathBuf>();
+    let pattern = Pattern::new(text.to_str().ok_or_else(missing)?)
+        .map_err(|e| Error::Usage(format!("{}: is neither a file nor a pattern ({})", path.display(), e.msg)))?;
+    let within = parts[..first].iter().collect::<PathBuf>();
+    let any_depth = parts.iter().any(|part| part.as_os_str() == "**");
+    let depth = if any_depth { MAX_DEPTH } else { parts.len() - first - 1 };
+    let mut search = Search { root: path, seen: HashSet::new(), entries: 0, files: vec![] };
+    if within.as_os_str().is_empty() || within.is_dir() {
+        search.folder(&within, depth)?;
+    }
+    search.files.retain(|file| pattern.matches_path_with(file, MATCH));
+    if search.files.is_empty() {
+        return Err(Error::data(path, format!("matches no sound file ({})", EXTENSIONS.join(", "))));
+    }
+    search.files.sort();
+    Ok(search.files)
+}
+
+struct Search<'a> {
+    /// What was asked for, for messages.
+    root: &'a Path,
+    /// Folders already entered, under their real names: links may lead back to one.
+    seen: HashSet<PathBuf>,
+    entries: usize,
+    files: Vec<PathBuf>,
+}
+
+impl Search<'_> {
+    /// Collects the sound files in `folder` (the current one if empty) and `depth` levels of subfolders.
+    fn folder(&mut self, folder: &Path, depth: usize) -> Result<()> {
+        let place = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
+        if !self.seen.insert(place.canonicalize().map_err(Error::io(place))?) {
+            return Ok(());
+        }
+        // Sorted, so that of two ways to a folder always the same is taken.
+        let names: std::io::Result<Vec<_>> =
+            fs::read_dir(place).map_err(Error::io(place))?.map(|entry| Ok(entry?.file_name())).collect();
+        let mut names = names.map_err(Error::io(place))?;
+        names.sort();
+        self.entries += names.len();
+        if self.entries > MAX_ENTRIES {
+            return Err(Error::data(self.root, format!("holds more than {MAX_ENTRIES} files; name a smaller folder")));
+        }
+        for name in names.into_iter().filter(|name| !name.as_encoded_bytes().starts_with(b".")) {
+            let path = folder.join(name);
+            // A link that leads nowhere is no file.
+            match fs::metadata(&path) {
+                Ok(about) if about.is_dir() && depth > 0 => self.folder(&path, depth - 1)?,
+                Ok(about) if about.is_file() && is_sound(&path) => self.files.push(path),
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+}
+
+fn is_sound(path: &Path) -> bool {
+    let extension = path.extension().and_then(|e| e.to_str());
+    extension.is_some_and(|e| EXTENSIONS.iter().any(|known| known.eq_ignore_ascii_case(e)))
+}

@@ -1,0 +1,189 @@
+//! Recordings as excerpts for the front end: decoded on all cores, delivered in order, in bounded memory.
+
+use std::path::{Path, PathBuf};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::{Arc, Mutex};
+use std::thread::{self, JoinHandle};
+
+use crate::error::{Error, Result};
+
+use super::decode::{Clip, guarded, open};
+use super::{logmel, resample};
+
+/// Excerpts of one file that may wait to be taken.
+const WAITING: usize = 2;
+/// Seconds of an excerpt and between two: what memory and patience allow.
+const WINDOW: std::ops::RangeInclusive<f64> = 0.01..=120.0;
+const MIN_HOP: f64 = 0.01;
+
+/// How recordings are cut into excerpts.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Cut {
+    /// Seconds of an excerpt, 0.01 to 120.
+    pub window: f64,
+    /// Seconds from one excerpt's start to the next, 0.01 to `window`. `None`: only the first excerpt, as for the clips of a
+    /// dataset; what comes after it is not even decoded.
+    pub hop: Option<f64>,
+}
+
+/// A stretch of a recording.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Excerpt {
+    /// Where it begins, in seconds.
+    pub start: f64,
+    /// Mono at [`logmel::SR`], at most `window` long. Its peak was 1 before it was resampled, unless it is silent.
+    pub samples: Vec<f32>,
+}
+
+/// What comes of a file: its excerpts, then either `End` or `Failed`.
+#[derive(Debug)]
+pub enum Item {
+    Excerpt(Excerpt),
+    /// `duration`: seconds, of the first excerpt only if no more were asked for. `damaged`: packets left out.
+    End {
+        duration: f64,
+        damaged: u64,
+    },
+    /// The file cannot be decoded, or not from here on.
+    Failed(Error),
+}
+
+/// The excerpts of many files, as pairs of the file's index and an [`Item`], in the order of the files and of time.
+/// Dropping it stops the threads.
+pub struct Ingest {
+    /// One receiver a file, in order. `None` once the threads are to stop.
+    queue: Option<Receiver<Receiver<Item>>>,
+    current: Option<Receiver<Item>>,
+    index: usize,
+    threads: Vec<JoinHandle<()>>,
+}
+
+/// What the threads share: the files still to be decoded.
+struct Backlog {
+    files: std::vec::IntoIter<PathBuf>,
+    queue: SyncSender<Receiver<Item>>,
+}
+
+/// Decodes `files` on as many threads as there are cores, a few files and excerpts ahead of what is taken.
+///
+/// Excerpt k begins at k hops, as long as that is within the recording, but none begins within the last half hop if all of it
+/// was heard before: every sample is in some excerpt. The last ones may be shorter than a window. Each is scaled to a peak of 1 at
+/// the recording's own rate and then resampled in one piece, so it is what the same seconds stored as a file would give.
+///
+/// # Errors
+/// `Usage` if `cut` is out of range or no thread can be started. What is wrong with a file is its [`Item::Failed`].
+pub fn ingest(files: Vec<PathBuf>, cut: Cut) -> Result<Ingest> {
+    let Cut { window, hop } = cut;
+    if !WINDOW.contains(&window) || hop.is_some_and(|hop| !(MIN_HOP..=window).contains(&hop)) {
+        let (low, high) = (WINDOW.start(), WINDOW.end());
+        return Err(Error::Usage(format!(
+            "cannot cut excerpts of {window} s every {} s; {low} to {high} s, every {MIN_HOP} s up to their length, are possible",
+            hop.unwrap_or(window)
+        )));
+    }
+    let count = thread::available_parallelism().map_or(1, |n| n.get()).min(files.len());
+    // The bound on the queue keeps the threads from running ahead through many small files.
+    let (sender, queue) = sync_channel(count);
+    let backlog = Arc::new(Mutex::new(Backlog { files: files.into_iter(), queue: sender }));
+    let mut ingest = Ingest { queue: Some(queue), current: None, index: 0, threads: vec![] };
+    for _ in 0..count {
+        let backlog = backlog.clone();
+        match thread::Builder::new().name("decode".into()).spawn(move || work(&backlog, cut)) {
+            Ok(thread) => ingest.threads.push(thread),
+            Err(e) if ingest.threads.is_empty() => {
+                return Err(Error::Usage(format!("cannot start a thread to decode with ({e})")));
+            }
+            Err(_) => break,
+        }
+    }
+    Ok(ingest)
+}
+
+impl Iterator for Ingest {
+    type Item = (usize, Item);
+
+    fn next(&mut self) -> Option<(usize, Item)> {
+        if self.current.is_none() {
+            self.current = Some(self.queue.as_ref()?.recv().ok()?);
+        }
+        let item = self.current.as_ref()?.recv().expect("a thread ends each file with End or Failed");
+        let index = self.index;
+        if !matches!(item, Item::Excerpt(_)) {
+            self.current = None;
+            self.index += 1;
+        }
+        Some((index, item))
+    }
+}
+
+impl Drop for Ingest {
+    fn drop(&mut self) {
+        // Whatever a thread tries to send from now on fails, and so it ends.
+        (self.current, self.queue) = (None, None);
+        self.threads.drain(..).for_each(|thread| drop(thread.join()));
+    }
+}
+
+fn work(backlog: &Mutex<Backlog>, cut: Cut) {
+    while let Some((path, sender)) = take(backlog) {
+        let emit = |excerpt| sender.send(Item::Excerpt(excerpt)).is_ok();
+        let last = guarded(&path, || cut_up(&path, cut, emit)).unwrap_or_else(Item::Failed);
+        // Nobody may be listening any more; then there is no next file either.
+        drop(sender.send(last));
+    }
+}
+
+/// The next file, and where its excerpts go. Waits, with all others who want one, while too many files are ahead.
+fn take(backlog: &Mutex<Backlog>) -> Option<(PathBuf, SyncSender<Item>)> {
+    let mut backlog = backlog.lock().expect("nothing panics while it is held");
+    let path = backlog.files.next()?;
+    let (sender, receiver) = sync_channel(WAITING);
+    backlog.queue.send(receiver).ok()?;
+    Some((path, sender))
+}
+
+/// Passes the excerpts of a file to `emit` until it returns false. Returns the file's `End`.
+fn cut_up(path: &Path, cut: Cut, mut emit: impl FnMut(Excerpt) -> bool) -> Result<Item> {
+    let mut decoder = open(path)?;
+    let sr = decoder.sr();
+    let rate = f64::from(sr);
+    let window = ((cut.window * rate).round() as usize).max(1);
+    let hop = cut.hop.unwrap_or(cut.window);
+    // Always from the start of the sample grid, or the rounding would add up. Never beyond the end of the window before.
+    let step = |k: u64, start: u64| (((k + 1) as f64 * hop * rate).round() as u64 - start).min(window as u64);
+    let excerpt = |k: u64, samples: &[f32]| -> Result<Excerpt> {
+        let mut clip = Clip { sr, samples: samples.to_vec() };
+        clip.normalise_peak();
+        let mut samples = resample(&clip.samples, sr, logmel::SR)?;
+        samples.truncate((cut.window * f64::from(logmel::SR)).round() as usize);
+        Ok(Excerpt { start: k as f64 * hop, samples })
+    };
+    let end = |samples: u64, damaged: u64| Item::End { duration: samples as f64 / rate, damaged };
+
+    // The next excerpt is number `k`, from sample `start` on; all that is decoded of it waits. Before `heard` all is in an excerpt.
+    let (mut k, mut start, mut heard, mut waiting) = (0u64, 0u64, 0u64, Vec::<f32>::new());
+    while let Some(block) = decoder.next_block()? {
+        waiting.extend_from_slice(block);
+        while waiting.len() >= window {
+            if !emit(excerpt(k, &waiting[..window])?) || cut.hop.is_none() {
+                return Ok(end(window as u64, decoder.damaged()));
+            }
+            heard = start + window as u64;
+            let step = step(k, start);
+            waiting.drain(..step as usize);
+            (k, start) = (k + 1, start + step);
+        }
+    }
+    let total = start + waiting.len() as u64;
+    while !waiting.is_empty() {
+        let repeats = heard == total && (waiting.len() as f64) < hop * rate / 2.0;
+        if repeats || !emit(excerpt(k, &waiting)?) || cut.hop.is_none() {
+            break;
+        }
+        heard = total;
+        let step = step(k, start);
+        waiting.drain(..waiting.len().min(step as usize));
+        (k, start) = (k + 1, start + step);
+    }
+    Ok(end(total, decoder.damaged()))
+}
