@@ -19,9 +19,9 @@ fn spans(activity: &[f32], cell: f64, duration: f64) -> Vec<(i64, i64)> {
     segments(activity, cell, 0.5, duration).iter().map(|s| (ms(s.start), ms(s.end))).collect()
 }
 
-/// A curve that is 1 in these cells and 0 in the others.
-fn on(cells: &[std::ops::Range<usize>], n: usize) -> Vec<f32> {
-    (0..n).map(|i| f32::from(cells.iter().any(|c| c.contains(&i)))).collect()
+/// A curve that is 1 from the first to before the second cell of each pair, and 0 in the others.
+fn on(runs: &[(usize, usize)], n: usize) -> Vec<f32> {
+    (0..n).map(|i| f32::from(runs.iter().any(|&(first, end)| (first..end).contains(&i)))).collect()
 }
 
 #[test]
@@ -38,12 +38,12 @@ fn runs_become_segments() {
 
 #[test]
 fn gaps_are_bridged_and_blips_dropped() {
-    assert_eq!(spans(&on(&[0..5, 9..14], 20), 0.1, 2.0), [(0, 1400)], "0.4 s of silence");
-    assert_eq!(spans(&on(&[0..5, 10..15], 20), 0.1, 2.0), [(0, 500), (1000, 1500)], "0.5 s of silence");
-    assert_eq!(spans(&on(&[2..4, 10..13], 20), 0.1, 2.0), [(1000, 1300)], "0.2 s and 0.3 s");
-    assert_eq!(spans(&on(&[2..4, 6..8], 20), 0.1, 2.0), [(200, 800)], "bridged before blips are dropped");
-    assert_eq!(spans(&on(&[0..2], 2), 0.1, 0.2), [(0, 200)], "all of a recording that is no longer");
-    assert_eq!(spans(&on(&[10..11], 11), 0.96, 9.7), [], "of the last cell only 0.1 s belongs to the recording");
+    assert_eq!(spans(&on(&[(0, 5), (9, 14)], 20), 0.1, 2.0), [(0, 1400)], "0.4 s of silence");
+    assert_eq!(spans(&on(&[(0, 5), (10, 15)], 20), 0.1, 2.0), [(0, 500), (1000, 1500)], "0.5 s of silence");
+    assert_eq!(spans(&on(&[(2, 4), (10, 13)], 20), 0.1, 2.0), [(1000, 1300)], "0.2 s and 0.3 s");
+    assert_eq!(spans(&on(&[(2, 4), (6, 8)], 20), 0.1, 2.0), [(200, 800)], "bridged before blips are dropped");
+    assert_eq!(spans(&on(&[(0, 2)], 2), 0.1, 0.2), [(0, 200)], "all of a recording that is no longer");
+    assert_eq!(spans(&on(&[(10, 11)], 11), 0.96, 9.7), [], "of the last cell only 0.1 s belongs to the recording");
     let bridged = segments(&[1.0, 0.25, 1.0], 0.4, 0.5, 2.0);
     assert_eq!((bridged.len(), bridged[0].confidence), (1, 0.75), "the mean includes the gap");
 }
@@ -226,7 +226,7 @@ fn the_picture_is_drawn() {
     let two = draw(&r);
     let count = |image: &image::RgbImage, rgb: [u8; 3]| image.pixels().filter(|p| p.0 == rgb).count();
     assert_eq!(two.width(), 2160, "twice the logical width");
-    assert!(count(&two, [0, 104, 172]) > 10_000, "attention");
+    assert!(count(&two, [0, 114, 178]) > 10_000, "attention");
     assert!(count(&two, [213, 94, 0]) > 1000, "lines where instruments play");
     assert!(count(&two, [0, 0, 4]) > 1000 && count(&two, [252, 253, 191]) > 1000, "quiet and loud");
     assert!(count(&two, [34, 34, 34]) > 300, "text");

@@ -19,6 +19,7 @@ function follow(audio, lane, duration) {
   cursor.className = "cursor";
   lane.setAttribute("role", "slider");
   lane.setAttribute("tabindex", "0");
+  lane.setAttribute("aria-label", "Position in the recording");
   lane.setAttribute("aria-valuemin", "0");
   lane.setAttribute("aria-valuemax", duration.toFixed(1));
   const show = () => {

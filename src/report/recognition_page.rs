@@ -153,7 +153,8 @@ fn sound(out: &mut dyn Write, r: &Recognition, page: &Path, embedded: &mut u64) 
         }
         playable => {
             let link = link(&r.file, page);
-            let link = Escaped(&link);
+            let (link, file) = (Escaped(&link), r.file.to_string_lossy());
+            let file = Escaped(&file);
             if playable.is_some() {
                 writeln!(out, "<audio controls preload=\"metadata\" {label} src=\"{link}\"></audio>")?;
             }
@@ -162,7 +163,7 @@ fn sound(out: &mut dyn Write, r: &Recognition, page: &Path, embedded: &mut u64) 
             } else {
                 "of a kind that browsers do not play"
             };
-            writeln!(out, "<p class=\"note\">The sound ({}) is {why}: <a href=\"{link}\">{link}</a></p>", bytes(size))
+            writeln!(out, "<p class=\"note\">The sound ({}) is {why}: <a href=\"{link}\">{file}</a></p>", bytes(size))
         }
     }
 }
@@ -191,7 +192,7 @@ fn figure(out: &mut dyn Write, picture: &Picture) -> io::Result<()> {
     let percent = |seconds: f64| 100.0 * seconds / r.duration;
     // The grid's rows: bars (or the sentence that there are none), spectrogram, axis, legend.
     writeln!(out, "<figure class=\"picture\" style=\"--rows: {}\">", bars.len().max(1) + 1)?;
-    writeln!(out, "<div class=\"lane\" aria-label=\"Position in the recording\"></div>")?;
+    writeln!(out, "<div class=\"lane\"></div>")?;
     if bars.is_empty() {
         let nearest = r.ranked().first().map(|i| format!(" (likeliest: {} {:.2})", i.name, i.probability));
         let none = format!("No instrument reaches its threshold{}", nearest.unwrap_or_default());
@@ -202,7 +203,7 @@ fn figure(out: &mut dyn Write, picture: &Picture) -> io::Result<()> {
         let name = Escaped(&i.name);
         let levels: Vec<u8> =
             picture.strip(i, STRIP).iter().map(|v| (v.clamp(0.0, 1.0) * 255.0).round() as u8).collect();
-        let image = png(STRIP, 1, &levels, &[BAR; 256], Some(&clear))?;
+        let image = png(STRIP, 1, &levels, &[[BAR.0, BAR.1, BAR.2]; 256], Some(&clear))?;
         let row = format!("style=\"grid-row: {}\"", row + 1);
         writeln!(out, "<div class=\"name\" {row} title=\"{name}\">{name}</div>")?;
         let (shown, said) = (picture.shown(), said(&i.segments, r.duration));

@@ -10,7 +10,7 @@ use plotters::style::text_anchor::{HPos, Pos, VPos};
 
 use super::hidpi::SCALE;
 use super::numbers::duration;
-use super::plot::{self, Drawn, FAINT_INK, Figure, INK, fitted, text, text_width};
+use super::plot::{self, Drawn, FAINT_INK, Figure, INK, PALETTE, fitted, text, text_width};
 use super::spectrogram::{BAR, Picture, colour_map};
 use super::table::printable;
 use crate::{Error, Result};
@@ -30,8 +30,8 @@ const FIGURES: i32 = 92;
 const LABEL: f64 = 13.0;
 const SMALL: f64 = 11.0;
 /// Behind the bars, and of the lines below them.
-const TRACK: [u8; 3] = [236, 239, 242];
-const PLAYS: RGBColor = RGBColor(213, 94, 0);
+const TRACK: RGBColor = RGBColor(236, 239, 242);
+const PLAYS: RGBColor = PALETTE[5];
 
 /// Writes the picture to `path`, a PNG.
 pub fn plot(picture: &Picture, path: &Path) -> Result<()> {
@@ -216,7 +216,8 @@ fn between(i: usize, pixels: usize, cells: usize) -> (usize, usize, f32) {
 /// The bars' colour at a value, as the track shines through.
 fn tint(value: f32) -> [u8; 3] {
     let v = value.clamp(0.0, 1.0);
-    std::array::from_fn(|c| (f32::from(TRACK[c]) * (1.0 - v) + f32::from(BAR[c]) * v).round() as u8)
+    let mixed = |track: u8, bar: u8| (f32::from(track) * (1.0 - v) + f32::from(bar) * v).round() as u8;
+    [mixed(TRACK.0, BAR.0), mixed(TRACK.1, BAR.1), mixed(TRACK.2, BAR.2)]
 }
 
 /// A picture at `at` of one row of colours, a pixel of the file each, `height` logical pixels high.

@@ -1,6 +1,9 @@
 //! What the picture of a recording is made of, whether it becomes a PNG or part of a page.
 
+use plotters::style::RGBColor;
+
 use super::numbers::{clock, three_digits};
+use super::plot::PALETTE;
 use crate::Array;
 use crate::recognition::timeline::resample;
 use crate::recognition::{Instrument, Recognition};
@@ -16,7 +19,7 @@ pub struct Picture<'a> {
 }
 
 /// The bars' colour where attention or activity is 1; below, it is as opaque as the value.
-pub const BAR: [u8; 3] = [0, 104, 172];
+pub const BAR: RGBColor = PALETTE[0];
 /// Instruments beyond this many make no readable picture; tables have them all.
 const MAX_BARS: usize = 40;
 
