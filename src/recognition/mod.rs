@@ -1,5 +1,11 @@
 //! What is heard in a recording: how likely each instrument is in it, and when it plays.
 
+pub mod audacity;
+pub mod csv;
+pub mod jams;
+pub mod json;
+pub mod timeline;
+
 use std::path::PathBuf;
 
 /// A recording and what a trained run says about it.
@@ -16,6 +22,15 @@ pub struct Recognition {
     pub cell: f64,
     /// All K, in the order of the class map.
     pub instruments: Vec<Instrument>,
+}
+
+impl Recognition {
+    /// The instruments, the likeliest first; equals in the order of the class map.
+    pub fn ranked(&self) -> Vec<&Instrument> {
+        let mut ranked: Vec<&Instrument> = self.instruments.iter().collect();
+        ranked.sort_by(|a, b| b.probability.total_cmp(&a.probability));
+        ranked
+    }
 }
 
 /// An instrument in a recording.

@@ -9,7 +9,7 @@ use plotters_backend::{BackendColor, BackendCoord, BackendStyle, BackendTextStyl
 
 use super::plot::{EM, rasterise, text_width};
 
-const SCALE: i32 = 2;
+pub(super) const SCALE: i32 = 2;
 
 pub struct HiDpi<'a>(BitMapBackend<'a>);
 
@@ -78,6 +78,11 @@ impl<'a> DrawingBackend for HiDpi<'a> {
 
     fn fill_polygon<S: BackendStyle, I: IntoIterator<Item = BackendCoord>>(&mut self, path: I, style: &S) -> Drawn<'a> {
         self.0.fill_polygon(path.into_iter().map(scaled), &stroke(style))
+    }
+
+    /// `size` and `rgb` are in pixels of the file: pictures keep the resolution that they have.
+    fn blit_bitmap(&mut self, at: BackendCoord, size: (u32, u32), rgb: &[u8]) -> Drawn<'a> {
+        self.0.blit_bitmap(scaled(at), size, rgb)
     }
 
     fn draw_text<S: BackendTextStyle>(&mut self, text: &str, style: &S, at: BackendCoord) -> Drawn<'a> {

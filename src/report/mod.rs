@@ -7,6 +7,11 @@ mod hidpi;
 pub mod numbers;
 pub mod plot;
 mod plot_comparison;
+pub mod recognition_page;
+pub mod recognition_plot;
+pub mod recognition_table;
+mod spectrogram;
 pub mod table;
 
+pub use spectrogram::Picture;
 pub use table::{Align, Look, Table};

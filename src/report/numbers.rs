@@ -22,6 +22,16 @@ pub fn duration(seconds: f64) -> String {
     if s < 3600 { format!("{} min {:02} s", s / 60, s % 60) } else { format!("{} h {:02} min", s / 3600, s / 60 % 60) }
 }
 
+/// A position in a recording of `length` seconds, to `step`: "2 s", "0.25 s"; "1:05" in one of a minute, "1:01:05" in one of an hour.
+pub fn clock(seconds: f64, length: f64, step: f64) -> String {
+    let s = seconds.round() as u64;
+    match length {
+        l if l >= 3600.0 => format!("{}:{:02}:{:02}", s / 3600, s / 60 % 60, s % 60),
+        l if l >= 60.0 => format!("{}:{:02}", s / 60, s % 60),
+        _ => format!("{seconds:.*} s", (-step.log10()).ceil().clamp(0.0, 3.0) as usize),
+    }
+}
+
 /// A number of bytes in binary units: "512 B", "1.50 MiB".
 pub fn bytes(n: u64) -> String {
     let (mut value, mut unit) = (n as f64, "B");
@@ -87,6 +97,8 @@ mod tests {
         assert_eq!([si(0.0, "s"), si(5e-12, "s"), si(-2e3, "B")], ["0 s", "0.0000 s", "-2.00 kB"]);
         assert_eq!([duration(12.34e-6), duration(0.0012), duration(59.96)], ["12.3 µs", "1.20 ms", "60.0 s"]);
         assert_eq!([duration(125.0), duration(3725.0)], ["2 min 05 s", "1 h 02 min"]);
+        assert_eq!([clock(2.0, 10.0, 1.0), clock(0.25, 0.5, 0.05)], ["2 s", "0.25 s"]);
+        assert_eq!([clock(65.0, 185.0, 30.0), clock(65.0, 3600.0, 60.0)], ["1:05", "0:01:05"]);
         assert_eq!([bytes(512), bytes(1000), bytes(3 << 19)], ["512 B", "0.98 KiB", "1.50 MiB"]);
         assert_eq!([count(7), count(986_772), count(1_000_000)], ["7", "986 772", "1 000 000"]);
         assert_eq!([percent(0.031), percent(0.42), percent(1.0)], ["3.1 %", "42 %", "100 %"]);

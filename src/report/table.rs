@@ -105,9 +105,9 @@ impl Table {
 /// Bars and verdicts speak in colour too; all other cells stay in the terminal's own.
 fn coloured(cell: &String) -> Cell {
     let colour = match cell.as_str() {
-        "ok" => Some(Color::Green),
+        "ok" | "✓" => Some(Color::Green),
         "FAILED" => Some(Color::Red),
-        bar if bar.starts_with(EIGHTHS) => Some(Color::Cyan),
+        bar if !bar.is_empty() && bar.chars().all(|c| BLOCKS.contains(&c)) => Some(Color::Cyan),
         _ => None,
     };
     match colour {
@@ -116,6 +116,8 @@ fn coloured(cell: &String) -> Cell {
     }
 }
 
+/// Unicode's block elements, of which bars and timelines are made.
+const BLOCKS: std::ops::RangeInclusive<char> = '▀'..='▟';
 const EIGHTHS: [char; 8] = ['▏', '▎', '▍', '▌', '▋', '▊', '▉', '█'];
 
 /// A bar of `share` (0 to 1) of `width` characters, to an eighth of a character.
@@ -123,6 +125,12 @@ pub fn bar(share: f64, width: usize) -> String {
     let eighths = (share.clamp(0.0, 1.0) * (width * 8) as f64).round() as usize;
     let rest = (eighths % 8).checked_sub(1).map(|i| EIGHTHS[i]);
     std::iter::repeat_n('█', eighths / 8).chain(rest).collect()
+}
+
+/// A block per value of `curve`, as high as the value (0 to 1).
+pub fn sparkline(curve: &[f32]) -> String {
+    const HEIGHTS: [char; 8] = ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
+    curve.iter().map(|v| HEIGHTS[(v.clamp(0.0, 1.0) * 7.0).round() as usize]).collect()
 }
 
 /// `text` without control characters, which could steer the terminal of whoever prints a stranger's file.

@@ -1,0 +1,322 @@
+//! Recordings as one HTML page that needs nothing besides itself: pictures with a cursor that follows the sound, and tables.
+
+use std::fmt::{self, Display};
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::path::{Path, PathBuf};
+
+use base64::display::Base64Display;
+use base64::engine::general_purpose::STANDARD;
+use base64::write::EncoderWriter;
+
+use super::numbers::{bytes, clock, duration};
+use super::spectrogram::{BAR, Picture, colour_map};
+use super::table::printable;
+use crate::Result;
+use crate::files::write_atomic;
+use crate::recognition::{Instrument, Recognition, Segment};
+
+const TEMPLATE: &str = include_str!("../../assets/page/page.html");
+const STYLE: &str = include_str!("../../assets/page/page.css");
+const SCRIPT: &str = include_str!("../../assets/page/page.js");
+
+/// Bytes of a sound file up to which it is embedded, and of all of them together: browsers get slow with larger pages.
+const EMBEDDED: u64 = 24 << 20;
+const ALL_EMBEDDED: u64 = 240 << 20;
+/// Pixels of a bar, over any width.
+const STRIP: usize = 1600;
+
+/// Writes a self-contained page of the recordings to `path`, whole or not at all.
+///
+/// The sound is embedded where the file is at most 24 MiB (240 MiB in all) and of a kind that browsers play, else it is linked.
+/// Where it cannot be read the page says so. Memory does not grow with the sound.
+pub fn write_page(path: impl AsRef<Path>, pictures: &[Picture]) -> Result<()> {
+    let path = path.as_ref();
+    write_atomic(path, |out| {
+        // Written piece by piece, so that nothing that strangers named is ever taken for a placeholder.
+        let mut rest = TEMPLATE;
+        while let Some((before, (name, after))) =
+            rest.split_once("{{").and_then(|(b, r)| Some((b, r.split_once("}}")?)))
+        {
+            out.write_all(before.as_bytes())?;
+            match name {
+                "title" => write!(out, "{}", Escaped(&title(pictures)))?,
+                "style" => out.write_all(STYLE.as_bytes())?,
+                "script" => out.write_all(SCRIPT.as_bytes())?,
+                "version" => write!(out, "Written by wmic {}", env!("CARGO_PKG_VERSION"))?,
+                _ => recordings(out, pictures, path)?,
+            }
+            rest = after;
+        }
+        out.write_all(rest.as_bytes())
+    })
+}
+
+/// Text of strangers, safe between tags and in quoted attributes.
+struct Escaped<'a>(&'a str);
+
+impl Display for Escaped<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        printable(self.0).chars().try_for_each(|c| match c {
+            '&' => f.write_str("&amp;"),
+            '<' => f.write_str("&lt;"),
+            '>' => f.write_str("&gt;"),
+            '"' => f.write_str("&quot;"),
+            '\'' => f.write_str("&#39;"),
+            c => write!(f, "{c}"),
+        })
+    }
+}
+
+fn title(pictures: &[Picture]) -> String {
+    match pictures {
+        [one] => format!("Instruments in {}", name(one.recognition)),
+        _ => format!("Instruments in {} recordings", pictures.len()),
+    }
+}
+
+fn name(r: &Recognition) -> String {
+    r.file.file_name().unwrap_or(r.file.as_os_str()).to_string_lossy().into_owned()
+}
+
+fn recordings(out: &mut dyn Write, pictures: &[Picture], page: &Path) -> io::Result<()> {
+    if let [one] = pictures {
+        return recording(out, one, 0, page, &mut 0, "h1");
+    }
+    writeln!(out, "<h1>{}</h1>\n<nav aria-label=\"Recordings\"><ul>", Escaped(&title(pictures)))?;
+    for (i, picture) in pictures.iter().enumerate() {
+        let heard: Vec<&str> = picture.bars().iter().map(|i| i.name.as_str()).collect();
+        let heard = if heard.is_empty() { "nothing".into() } else { heard.join(", ") };
+        let name = name(picture.recognition);
+        writeln!(out, "<li><a href=\"#r{i}\">{}<small>{}</small></a></li>", Escaped(&name), Escaped(&heard))?;
+    }
+    writeln!(out, "</ul></nav>")?;
+    let mut embedded = 0;
+    pictures.iter().enumerate().try_for_each(|(i, picture)| recording(out, picture, i, page, &mut embedded, "h2"))
+}
+
+fn recording(
+    out: &mut dyn Write,
+    picture: &Picture,
+    number: usize,
+    page: &Path,
+    embedded: &mut u64,
+    heading: &str,
+) -> io::Result<()> {
+    let r = picture.recognition;
+    let name = name(r);
+    let name = Escaped(&name);
+    let seeds = if r.seeds.len() == 1 { "1 seed".into() } else { format!("{} seeds", r.seeds.len()) };
+    writeln!(out, "<article class=\"recording\" id=\"r{number}\" data-duration=\"{}\">", r.duration)?;
+    writeln!(out, "<{heading}>{name}</{heading}>")?;
+    writeln!(out, "<p class=\"meta\">{} · {}, {seeds}</p>", duration(r.duration), Escaped(&r.model))?;
+    sound(out, r, page, embedded)?;
+    figure(out, picture)?;
+    // Of several recordings the pictures come first.
+    let open = if heading == "h1" { " open" } else { "" };
+    writeln!(out, "<details{open}><summary>All instruments</summary>")?;
+    table(out, r)?;
+    writeln!(out, "</details>\n</article>")
+}
+
+/// The type of a sound file that browsers play, by its extension.
+fn mime(file: &Path) -> Option<&'static str> {
+    match file.extension()?.to_str()?.to_ascii_lowercase().as_str() {
+        "wav" => Some("audio/wav"),
+        "mp3" => Some("audio/mpeg"),
+        "ogg" | "oga" | "opus" => Some("audio/ogg"),
+        "flac" => Some("audio/flac"),
+        "m4a" | "mp4" => Some("audio/mp4"),
+        "aac" => Some("audio/aac"),
+        _ => None,
+    }
+}
+
+fn sound(out: &mut dyn Write, r: &Recognition, page: &Path, embedded: &mut u64) -> io::Result<()> {
+    // Anything but a regular file might be read only once, or never end.
+    let opened = std::fs::metadata(&r.file).and_then(|m| {
+        if m.is_file() { Ok((File::open(&r.file)?, m.len())) } else { Err(io::ErrorKind::Unsupported.into()) }
+    });
+    let Ok((file, size)) = opened else {
+        return writeln!(out, "<p class=\"note\">The sound was not at hand when this page was written.</p>");
+    };
+    let label = format!("aria-label=\"Sound of {}\"", Escaped(&name(r)));
+    match mime(&r.file) {
+        Some(mime) if size <= EMBEDDED.min(ALL_EMBEDDED - *embedded) => {
+            write!(out, "<audio controls preload=\"metadata\" {label} src=\"data:{mime};base64,")?;
+            let mut encoder = EncoderWriter::new(&mut *out, &STANDARD);
+            let named = |e: io::Error| io::Error::new(e.kind(), format!("{}: {e}", r.file.display()));
+            *embedded += io::copy(&mut file.take(size), &mut encoder).map_err(named)?;
+            encoder.finish()?;
+            drop(encoder);
+            writeln!(out, "\"></audio>")
+        }
+        playable => {
+            let link = link(&r.file, page);
+            let (link, file) = (Escaped(&link), r.file.to_string_lossy());
+            let file = Escaped(&file);
+            if playable.is_some() {
+                writeln!(out, "<audio controls preload=\"metadata\" {label} src=\"{link}\"></audio>")?;
+            }
+            let why = if playable.is_some() {
+                "too large to be part of this page"
+            } else {
+                "of a kind that browsers do not play"
+            };
+            writeln!(out, "<p class=\"note\">The sound ({}) is {why}: <a href=\"{link}\">{file}</a></p>", bytes(size))
+        }
+    }
+}
+
+/// `file` as seen from `page`: relative to its folder where it lies below, else absolute.
+fn link(file: &Path, page: &Path) -> String {
+    let absolute = |p: &Path| std::path::absolute(p).unwrap_or_else(|_| p.to_owned());
+    let folder = page.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let file = absolute(file);
+    let (prefix, path): (&str, PathBuf) = match file.strip_prefix(absolute(folder)) {
+        Ok(below) => ("./", below.to_owned()),
+        Err(_) => ("file://", file),
+    };
+    let path = path.to_string_lossy().replace('\\', "/");
+    let root = if prefix == "file://" && !path.starts_with('/') { "/" } else { "" };
+    let encoded = path.bytes().map(|b| match b {
+        b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'/' | b'.' | b'-' | b'_' | b'~' | b':' => char::from(b).to_string(),
+        _ => format!("%{b:02X}"),
+    });
+    format!("{prefix}{root}{}", encoded.collect::<String>())
+}
+
+fn figure(out: &mut dyn Write, picture: &Picture) -> io::Result<()> {
+    let r = picture.recognition;
+    let bars = picture.bars();
+    let percent = |seconds: f64| 100.0 * seconds / r.duration;
+    // The grid's rows: bars (or the sentence that there are none), spectrogram, axis, legend.
+    writeln!(out, "<figure class=\"picture\" style=\"--rows: {}\">", bars.len().max(1) + 1)?;
+    writeln!(out, "<div class=\"lane\"></div>")?;
+    if bars.is_empty() {
+        let nearest = r.ranked().first().map(|i| format!(" (likeliest: {} {:.2})", i.name, i.probability));
+        let none = format!("No instrument reaches its threshold{}", nearest.unwrap_or_default());
+        writeln!(out, "<p class=\"none\" style=\"grid-row: 1\">{}</p>", Escaped(&none))?;
+    }
+    let clear: Vec<u8> = (0..=255).collect();
+    for (row, i) in bars.iter().enumerate() {
+        let name = Escaped(&i.name);
+        let levels: Vec<u8> =
+            picture.strip(i, STRIP).iter().map(|v| (v.clamp(0.0, 1.0) * 255.0).round() as u8).collect();
+        let image = png(STRIP, 1, &levels, &[[BAR.0, BAR.1, BAR.2]; 256], Some(&clear))?;
+        let row = format!("style=\"grid-row: {}\"", row + 1);
+        writeln!(out, "<div class=\"name\" {row} title=\"{name}\">{name}</div>")?;
+        let (shown, said) = (picture.shown(), said(&i.segments, r.duration));
+        write!(out, "<div class=\"track\" {row} role=\"img\" aria-label=\"{name}, {shown}; plays {said}\">")?;
+        write!(out, "<img alt=\"\" src=\"{}\">", Image(&image))?;
+        for s in &i.segments {
+            write!(out, "<i style=\"left:{:.3}%;width:{:.3}%\"></i>", percent(s.start), percent(s.end - s.start))?;
+        }
+        let spread = i.spread.map(|s| format!(" <small>± {s:.2}</small>")).unwrap_or_default();
+        writeln!(out, "</div>\n<div class=\"p\" {row}>{:.2}{spread}</div>", i.probability)?;
+    }
+    let row = bars.len().max(1) + 1;
+    write!(out, "<div class=\"hz\" style=\"grid-row: {row}\" aria-hidden=\"true\">")?;
+    for (share, label) in picture.hz_ticks() {
+        write!(out, "<span style=\"bottom:{:.2}%\">{label}</span>", 100.0 * share)?;
+    }
+    write!(out, "</div>\n<div class=\"spectrogram\" style=\"grid-row: {row}\">")?;
+    let (columns, bands) = (picture.columns(), picture.bands());
+    if columns > 0 && bands > 0 {
+        let levels = picture.levels();
+        let turned: Vec<u8> =
+            (0..bands).rev().flat_map(|b| (0..columns).map(move |c| (c, b))).map(|(c, b)| levels.row(c)[b]).collect();
+        let image = png(columns, bands, &turned, &colour_map(), None)?;
+        write!(out, "<img alt=\"Mel spectrogram\" src=\"{}\">", Image(&image))?;
+    }
+    writeln!(out, "</div>")?;
+    write!(out, "<div class=\"time\" style=\"grid-row: {}\" aria-hidden=\"true\">", row + 1)?;
+    for (share, label) in picture.time_ticks(11) {
+        write!(out, "<span style=\"left:{:.3}%\">{label}</span>", 100.0 * share)?;
+    }
+    writeln!(
+        out,
+        "</div>\n<figcaption><span>{}: none <i class=\"ramp\"></i> most</span><span><i class=\"plays\"></i> plays</span>\
+         <span>spectrogram: quiet <i class=\"loud\"></i> loud</span></figcaption>\n</figure>",
+        picture.shown()
+    )
+}
+
+/// Segments in words, the first few of them.
+fn said(segments: &[Segment], length: f64) -> String {
+    const FEW: usize = 6;
+    let at = |t| clock(t, length, 0.1);
+    let mut said: Vec<String> =
+        segments.iter().take(FEW).map(|s| format!("{} to {}", at(s.start), at(s.end))).collect();
+    if segments.len() > FEW {
+        said.push(format!("and {} times more", segments.len() - FEW));
+    }
+    if said.is_empty() { "at no clear time".into() } else { said.join(", ") }
+}
+
+/// A PNG as data URI.
+struct Image<'a>(&'a [u8]);
+
+impl Display for Image<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        write!(f, "data:image/png;base64,{}", Base64Display::new(self.0, &STANDARD))
+    }
+}
+
+/// `levels` (height, width) as PNG whose level i has the colour `palette[i]`, and the opacity `alpha[i]`.
+fn png(
+    width: usize,
+    height: usize,
+    levels: &[u8],
+    palette: &[[u8; 3]; 256],
+    alpha: Option<&[u8]>,
+) -> io::Result<Vec<u8>> {
+    let mut bytes = vec![];
+    let mut encoder = png::Encoder::new(&mut bytes, width as u32, height as u32);
+    encoder.set_color(png::ColorType::Indexed);
+    encoder.set_depth(png::BitDepth::Eight);
+    encoder.set_palette(palette.concat());
+    if let Some(alpha) = alpha {
+        encoder.set_trns(alpha);
+    }
+    let mut writer = encoder.write_header()?;
+    writer.write_image_data(levels)?;
+    writer.finish()?;
+    Ok(bytes)
+}
+
+fn table(out: &mut dyn Write, r: &Recognition) -> io::Result<()> {
+    writeln!(out, "<div class=\"scroll\"><table>\n<caption>All instruments; the headers sort</caption>\n<thead><tr>")?;
+    let columns = [
+        ("instrument", "ascending"),
+        ("probability", "descending"),
+        ("± spread", "descending"),
+        ("present", "descending"),
+        ("first onset", "ascending"),
+        ("total", "descending"),
+    ];
+    for (name, first) in columns {
+        let sorted = if name == "probability" { " aria-sort=\"descending\"" } else { "" };
+        writeln!(out, "<th scope=\"col\" data-first=\"{first}\"{sorted}><button type=\"button\">{name}</button></th>")?;
+    }
+    writeln!(out, "</tr></thead>\n<tbody>")?;
+    r.ranked().into_iter().try_for_each(|i| row(out, i, r.duration))?;
+    writeln!(out, "</tbody></table></div>")
+}
+
+fn row(out: &mut dyn Write, i: &Instrument, length: f64) -> io::Result<()> {
+    let (name, p) = (Escaped(&i.name), i.probability);
+    let present = i.present();
+    write!(out, "<tr{}>", if present { " class=\"present\"" } else { "" })?;
+    write!(out, "<td title=\"{name}\">{name}</td>")?;
+    write!(out, "<td class=\"likely\" style=\"--p:{p:.3}\" data-v=\"{p}\">{p:.2}</td>")?;
+    let total = i.segments.iter().map(|s| s.end - s.start).sum();
+    let onset = i.segments.first().map(|s| (s.start, clock(s.start, length, 0.1)));
+    let total = onset.is_some().then(|| (total, clock(total, length, 0.1)));
+    let present = (f64::from(u8::from(present)), if present { "yes".to_owned() } else { "no".to_owned() });
+    for cell in [i.spread.map(|s| (s, format!("{s:.2}"))), Some(present), onset, total] {
+        let (value, text) = cell.map(|(v, text)| (v.to_string(), text)).unwrap_or_default();
+        write!(out, "<td data-v=\"{value}\">{text}</td>")?;
+    }
+    writeln!(out, "</tr>")
+}

@@ -1,0 +1,229 @@
+//! A recording as a picture: a bar per instrument that is heard, over the spectrogram. As in fig. 4 of Gururani, Sharma and
+//! Lerch, "An attention mechanism for musical instrument recognition" (ISMIR 2019).
+
+use std::path::Path;
+
+use plotters::coord::Shift;
+use plotters::element::BitMapElement;
+use plotters::prelude::*;
+use plotters::style::text_anchor::{HPos, Pos, VPos};
+
+use super::hidpi::SCALE;
+use super::numbers::duration;
+use super::plot::{self, Drawn, FAINT_INK, Figure, INK, PALETTE, fitted, text, text_width};
+use super::spectrogram::{BAR, Picture, colour_map};
+use super::table::printable;
+use crate::{Error, Result};
+
+const WIDTH: i32 = 1080;
+const MARGIN: i32 = 30;
+const TITLE: i32 = 66;
+/// Height of an instrument's row, of the bar in it, and of the line below the bar where the instrument plays.
+const ROW: i32 = 27;
+const BAR_HEIGHT: i32 = 15;
+const LINE: i32 = 3;
+const SPECTROGRAM: i32 = 260;
+const TIME_AXIS: i32 = 34;
+const LEGEND: i32 = 26;
+/// Room for the probability and its spread.
+const FIGURES: i32 = 92;
+const LABEL: f64 = 13.0;
+const SMALL: f64 = 11.0;
+/// Behind the bars, and of the lines below them.
+const TRACK: RGBColor = RGBColor(236, 239, 242);
+const PLAYS: RGBColor = PALETTE[5];
+
+/// Writes the picture to `path`, a PNG.
+pub fn plot(picture: &Picture, path: &Path) -> Result<()> {
+    if path.extension().is_none_or(|e| e != "png") {
+        return Err(Error::Usage(format!("{}: a picture of a recording is written as .png", path.display())));
+    }
+    let widest = picture.bars().iter().map(|i| text_width(&printable(&i.name), LABEL)).fold(44.0, f64::max);
+    plot::save(&RecordingFigure { picture, labels: widest.min(220.0).ceil() as i32 + 14 }, path)
+}
+
+struct RecordingFigure<'a> {
+    picture: &'a Picture<'a>,
+    /// Width of the column of names.
+    labels: i32,
+}
+
+impl RecordingFigure<'_> {
+    /// Both ends of the time axis.
+    fn span(&self) -> (i32, i32) {
+        (MARGIN + self.labels, WIDTH - MARGIN - FIGURES)
+    }
+
+    fn x(&self, share: f64) -> i32 {
+        let (left, right) = self.span();
+        left + (share.clamp(0.0, 1.0) * f64::from(right - left)).round() as i32
+    }
+
+    /// Width of the time axis in pixels of the file.
+    fn pixels(&self) -> usize {
+        let (left, right) = self.span();
+        ((right - left) * SCALE) as usize
+    }
+
+    fn rows(&self) -> i32 {
+        self.picture.bars().len().max(1) as i32 * ROW
+    }
+
+    fn title<DB: DrawingBackend>(&self, area: &DrawingArea<DB, Shift>) -> Drawn<DB> {
+        let r = self.picture.recognition;
+        let name = r.file.file_name().unwrap_or(r.file.as_os_str()).to_string_lossy();
+        let seconds = duration(r.duration);
+        let room = f64::from(WIDTH - 2 * MARGIN) - text_width(&seconds, 15.0) - 14.0;
+        let name = fitted(&printable(&name), 20.0, room);
+        let after = MARGIN + text_width(&name, 20.0) as i32 + 14;
+        let seeds = if r.seeds.len() == 1 { "1 seed".into() } else { format!("{} seeds", r.seeds.len()) };
+        area.draw(&Text::new(name, (MARGIN, 22), text(20.0, INK)))?;
+        area.draw(&Text::new(seconds, (after, 26), text(15.0, FAINT_INK)))?;
+        let model = format!("{}, {seeds}", fitted(&printable(&r.model), SMALL, 400.0));
+        area.draw(&Text::new(model, (MARGIN, 48), text(SMALL, FAINT_INK)))
+    }
+
+    fn bars<DB: DrawingBackend>(&self, area: &DrawingArea<DB, Shift>, mut top: i32) -> Drawn<DB> {
+        let r = self.picture.recognition;
+        let (left, right) = self.span();
+        let bars = self.picture.bars();
+        if bars.is_empty() {
+            let nearest =
+                r.ranked().first().map(|i| format!(" (likeliest: {} {:.2})", printable(&i.name), i.probability));
+            let none = format!("no instrument reaches its threshold{}", nearest.unwrap_or_default());
+            let none = fitted(&none, LABEL, f64::from(right - left));
+            area.draw(&Text::new(none, (left, top + 2), text(LABEL, FAINT_INK)))?;
+        }
+        for instrument in bars {
+            let middle = top + BAR_HEIGHT / 2;
+            let at = |h| Pos::new(h, VPos::Center);
+            let name = fitted(&printable(&instrument.name), LABEL, f64::from(self.labels - 14));
+            area.draw(&Text::new(name, (left - 12, middle), text(LABEL, INK).pos(at(HPos::Right))))?;
+            let strip = self.picture.strip(instrument, self.pixels());
+            area.draw(&bitmap((left, top), strip.iter().map(|&v| tint(v)), BAR_HEIGHT))?;
+            for s in &instrument.segments {
+                let (start, end) = (self.x(s.start / r.duration), self.x(s.end / r.duration));
+                let line = [(start, top + BAR_HEIGHT + 2), ((end - 1).max(start), top + BAR_HEIGHT + 1 + LINE)];
+                area.draw(&Rectangle::new(line, PLAYS.filled()))?;
+            }
+            let p = format!("{:.2}", instrument.probability);
+            let after = right + 14 + text_width(&p, LABEL) as i32;
+            area.draw(&Text::new(p, (right + 10, middle), text(LABEL, INK).pos(at(HPos::Left))))?;
+            if let Some(spread) = instrument.spread {
+                let style = text(SMALL, FAINT_INK).pos(at(HPos::Left));
+                area.draw(&Text::new(format!("± {spread:.2}"), (after, middle), style))?;
+            }
+            top += ROW;
+        }
+        Ok(())
+    }
+
+    fn spectrogram<DB: DrawingBackend>(&self, area: &DrawingArea<DB, Shift>, top: i32) -> Drawn<DB> {
+        let (left, right) = self.span();
+        let size = (self.pixels(), (SPECTROGRAM * SCALE) as usize);
+        area.draw(
+            &BitMapElement::<_>::with_owned_buffer(
+                (left, top),
+                (size.0 as u32, size.1 as u32),
+                self.pixel_colours(size),
+            )
+            .expect("three bytes per pixel"),
+        )?;
+        let small = |h, v| text(SMALL, FAINT_INK).pos(Pos::new(h, v));
+        for (share, name) in self.picture.hz_ticks() {
+            let y = top + SPECTROGRAM - (share * f64::from(SPECTROGRAM)).round() as i32;
+            area.draw(&Rectangle::new([(left - 5, y), (left - 1, y)], FAINT_INK.filled()))?;
+            area.draw(&Text::new(name, (left - 9, y), small(HPos::Right, VPos::Center)))?;
+        }
+        let bottom = top + SPECTROGRAM;
+        for (share, name) in self.picture.time_ticks(11) {
+            let x = self.x(share).min(right - 1);
+            area.draw(&Rectangle::new([(x, bottom), (x, bottom + 4)], FAINT_INK.filled()))?;
+            area.draw(&Text::new(name, (x, bottom + 8), small(HPos::Center, VPos::Top)))?;
+        }
+        Ok(())
+    }
+
+    /// The spectrogram in RGB, smooth between the centres of its cells.
+    fn pixel_colours(&self, (width, height): (usize, usize)) -> Vec<u8> {
+        let (levels, map) = (self.picture.levels(), colour_map());
+        let (columns, bands) = (self.picture.columns(), self.picture.bands());
+        if columns == 0 || bands == 0 {
+            return map[0].repeat(width * height);
+        }
+        let xs: Vec<_> = (0..width).map(|x| between(x, width, columns)).collect();
+        let mut pixels = Vec::with_capacity(3 * width * height);
+        for y in (0..height).rev() {
+            let (b0, b1, up) = between(y, height, bands);
+            for &(c0, c1, right) in &xs {
+                let at = |c: usize, b: usize| f32::from(levels.row(c)[b]);
+                let (low, high) =
+                    (at(c0, b0) + (at(c1, b0) - at(c0, b0)) * right, at(c0, b1) + (at(c1, b1) - at(c0, b1)) * right);
+                pixels.extend(map[(low + (high - low) * up).round() as usize]);
+            }
+        }
+        pixels
+    }
+
+    fn legend<DB: DrawingBackend>(&self, area: &DrawingArea<DB, Shift>, top: i32) -> Drawn<DB> {
+        const SWATCH: i32 = 72;
+        let middle = top + 6;
+        let mut x = self.span().0;
+        let style = text(SMALL, FAINT_INK).pos(Pos::new(HPos::Left, VPos::Center));
+        let ramp = |n: i32| (0..n * SCALE).map(move |i| i as f32 / (n * SCALE - 1) as f32);
+        let say = |words: &str, x: &mut i32| {
+            let drawn = area.draw(&Text::new(words.to_owned(), (*x, middle), style.clone()));
+            *x += text_width(words, SMALL) as i32;
+            drawn
+        };
+        say(&format!("{}: none", self.picture.shown()), &mut x)?;
+        area.draw(&bitmap((x + 8, middle - 5), ramp(SWATCH).map(tint), 11))?;
+        x += SWATCH + 16;
+        say("most", &mut x)?;
+        x += 36;
+        area.draw(&Rectangle::new([(x, middle - 1), (x + 32, middle - 2 + LINE)], PLAYS.filled()))?;
+        x += 40;
+        say("plays", &mut x)?;
+        x += 36;
+        say("spectrogram: quiet", &mut x)?;
+        let map = colour_map();
+        area.draw(&bitmap((x + 8, middle - 5), ramp(SWATCH).map(|v| map[(v * 255.0) as usize]), 11))?;
+        x += SWATCH + 16;
+        say("loud", &mut x)
+    }
+}
+
+impl Figure for RecordingFigure<'_> {
+    fn size(&self) -> (u32, u32) {
+        (WIDTH as u32, (TITLE + self.rows() + 6 + SPECTROGRAM + TIME_AXIS + LEGEND + 16) as u32)
+    }
+
+    fn draw<DB: DrawingBackend>(&self, area: &DrawingArea<DB, Shift>) -> Drawn<DB> {
+        self.title(area)?;
+        self.bars(area, TITLE + 8)?;
+        let top = TITLE + self.rows() + 12;
+        self.spectrogram(area, top)?;
+        self.legend(area, top + SPECTROGRAM + TIME_AXIS)
+    }
+}
+
+/// The two of `cells` whose centres lie around that of pixel `i` of `pixels`, and how far it is from the first to the second.
+fn between(i: usize, pixels: usize, cells: usize) -> (usize, usize, f32) {
+    let at = ((i as f32 + 0.5) * cells as f32 / pixels as f32 - 0.5).clamp(0.0, (cells - 1) as f32);
+    (at as usize, (at as usize + 1).min(cells - 1), at.fract())
+}
+
+/// The bars' colour at a value, as the track shines through.
+fn tint(value: f32) -> [u8; 3] {
+    let v = value.clamp(0.0, 1.0);
+    let mixed = |track: u8, bar: u8| (f32::from(track) * (1.0 - v) + f32::from(bar) * v).round() as u8;
+    [mixed(TRACK.0, BAR.0), mixed(TRACK.1, BAR.1), mixed(TRACK.2, BAR.2)]
+}
+
+/// A picture at `at` of one row of colours, a pixel of the file each, `height` logical pixels high.
+fn bitmap(at: (i32, i32), row: impl Iterator<Item = [u8; 3]>, height: i32) -> BitMapElement<'static, (i32, i32)> {
+    let row: Vec<u8> = row.flatten().collect();
+    let (width, height) = (row.len() / 3, (height * SCALE) as usize);
+    BitMapElement::with_owned_buffer(at, (width as u32, height as u32), row.repeat(height))
+        .expect("three bytes per pixel")
+}

@@ -1,0 +1,126 @@
+//! What the picture of a recording is made of, whether it becomes a PNG or part of a page.
+
+use plotters::style::RGBColor;
+
+use super::numbers::{clock, three_digits};
+use super::plot::PALETTE;
+use crate::Array;
+use crate::recognition::timeline::resample;
+use crate::recognition::{Instrument, Recognition};
+
+/// A recording to be shown: what is heard in it, over its spectrogram.
+#[derive(Clone, Copy, Debug)]
+pub struct Picture<'a> {
+    pub recognition: &'a Recognition,
+    /// Log-mel (columns, bands), louder is larger; column i covers duration / columns seconds. At most 2000 columns make sense.
+    pub spectrogram: &'a Array<f32>,
+    /// Centre frequency of each band, Hz, rising.
+    pub band_hz: &'a [f64],
+}
+
+/// The bars' colour where attention or activity is 1; below, it is as opaque as the value.
+pub const BAR: RGBColor = PALETTE[0];
+/// Instruments beyond this many make no readable picture; tables have them all.
+const MAX_BARS: usize = 40;
+
+impl<'a> Picture<'a> {
+    /// The present instruments, the likeliest first.
+    pub fn bars(&self) -> Vec<&'a Instrument> {
+        self.recognition.ranked().into_iter().filter(|i| i.present()).take(MAX_BARS).collect()
+    }
+
+    /// "attention" if the model has it, else "activity": what the bars show.
+    pub fn shown(&self) -> &'static str {
+        let has = |i: &Instrument| i.attention.is_some();
+        if self.recognition.instruments.iter().any(has) { "attention" } else { "activity" }
+    }
+
+    /// What the bar of `instrument` shows, 0 to 1, as `columns` values over the recording.
+    pub fn strip(&self, instrument: &Instrument, columns: usize) -> Vec<f32> {
+        let r = self.recognition;
+        let curve = instrument.attention.as_ref().unwrap_or(&instrument.activity);
+        resample(curve, r.cell, r.duration, columns)
+    }
+
+    pub fn columns(&self) -> usize {
+        self.spectrogram.dims()[0]
+    }
+
+    pub fn bands(&self) -> usize {
+        self.spectrogram.dims()[1]
+    }
+
+    /// The spectrogram as colours of [`colour_map`], (columns, bands). Outliers beyond the 5th and 99.8th percentile are cut,
+    /// so that neither a click nor digital silence takes the contrast from everything else.
+    pub fn levels(&self) -> Array<u8> {
+        let mut sorted: Vec<f32> = self.spectrogram.data().iter().copied().filter(|v| v.is_finite()).collect();
+        sorted.sort_by(f32::total_cmp);
+        let percentile = |p: f64| sorted.get((p * sorted.len() as f64) as usize).copied().unwrap_or(0.0);
+        let (low, high) = (percentile(0.05), percentile(0.998));
+        // A nearly constant spectrogram is shown as such, not as its noise.
+        let range = (high - low).max(1.0);
+        self.spectrogram.map(|v| ((v - low) / range * 255.0).round() as u8)
+    }
+
+    /// Positions on the time axis (0 to 1) and their names, at most `most`.
+    pub fn time_ticks(&self, most: usize) -> Vec<(f64, String)> {
+        let duration = self.recognition.duration;
+        let decades = (-3..2).flat_map(|e| [1.0, 2.0, 5.0].map(|s| s * 10f64.powi(e)));
+        let minutes = [10.0, 15.0, 30.0, 60.0, 120.0, 300.0, 600.0, 900.0, 1800.0];
+        let hours = (0..20).map(|e| 3600.0 * f64::from(1 << e));
+        let steps = decades.filter(|&s| s < 10.0).chain(minutes).chain(hours);
+        let fits = |step: &f64| duration / step <= (most - 1) as f64;
+        let step = steps.into_iter().find(fits).unwrap_or(duration);
+        let ticks = (0..most).map(|i| i as f64 * step).take_while(|&t| t <= duration * 1.0001);
+        ticks.map(|t| ((t / duration).min(1.0), clock(t, duration, step))).collect()
+    }
+
+    /// Positions on the frequency axis (0 at the bottom to 1) and their names: the octaves of 125 Hz, and the upper end.
+    pub fn hz_ticks(&self) -> Vec<(f64, String)> {
+        const APART: f64 = 0.05;
+        let hz = self.band_hz;
+        let [first, second, .., before, last] = *hz else { return vec![] };
+        // Triangles of a mel bank reach to the next band's centre, so the outer ones end one band further out.
+        let (bottom, top) = (2.0 * first - second, 2.0 * last - before);
+        let mut edges = vec![bottom.max(0.0)];
+        edges.extend(hz);
+        edges.push(top);
+        let place = |f: f64| {
+            let above = edges.partition_point(|&e| e < f).clamp(1, edges.len() - 1);
+            let (low, high) = (edges[above - 1], edges[above]);
+            ((above as f64 - 1.0 + (f - low) / (high - low) - 0.5) / hz.len() as f64).clamp(0.0, 1.0)
+        };
+        let name =
+            |f: f64| if f < 1000.0 { format!("{f:.0}") } else { three_digits(f / 1000.0).replace(".00", "") + "k" };
+        let octaves = (-2..9).map(|e| 125.0 * 2f64.powi(e)).filter(|&f| f >= bottom * 0.97 && f <= top);
+        let mut ticks: Vec<(f64, String)> = vec![];
+        for f in octaves {
+            if ticks.last().is_none_or(|(at, _)| place(f) - at >= APART) {
+                ticks.push((place(f), name(f)));
+            }
+        }
+        if ticks.last().is_some_and(|(at, _)| *at <= 1.0 - APART) {
+            ticks.push((1.0, name((top / 100.0).round() * 100.0).replace("0k", "k")));
+        }
+        if let Some((_, highest)) = ticks.last_mut() {
+            highest.push_str(" Hz");
+        }
+        ticks
+    }
+}
+
+/// Magma, a colour map whose lightness rises evenly (van der Walt and Smith, 2015; CC0), between 17 of its colours.
+pub fn colour_map() -> [[u8; 3]; 256] {
+    const MAGMA: [u32; 17] = [
+        0x000004, 0x0a0822, 0x1d1147, 0x36106b, 0x51127c, 0x6a1c81, 0x832681, 0x9c2e7f, 0xb73779, 0xd0416f, 0xe75263,
+        0xf56b5c, 0xfc8961, 0xfea772, 0xfec488, 0xfde2a3, 0xfcfdbf,
+    ];
+    std::array::from_fn(|level| {
+        let (i, share) = (level * 16 / 255, (level * 16 % 255) as f32 / 255.0);
+        let (low, high) = (MAGMA[i].to_be_bytes(), MAGMA[(i + 1).min(16)].to_be_bytes());
+        std::array::from_fn(|c| {
+            let (low, high) = (f32::from(low[c + 1]), f32::from(high[c + 1]));
+            (low + (high - low) * share).round() as u8
+        })
+    })
+}

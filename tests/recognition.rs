@@ -1,0 +1,277 @@
+//! From a recognition to what users see: segments, formats, the table, the picture and the page.
+
+use std::io::{self, Write};
+use std::path::Path;
+
+use serde_json::{Value, json};
+use wmic::Array;
+use wmic::recognition::json::Detail;
+use wmic::recognition::timeline::{frame_counts, resample, segments};
+use wmic::recognition::{Instrument, Recognition, Segment, audacity, csv, jams, json};
+use wmic::report::recognition_page::write_page;
+use wmic::report::recognition_plot::plot;
+use wmic::report::recognition_table::table;
+use wmic::report::{Look, Picture};
+
+/// Start and end of the segments at a threshold of 0.5, in milliseconds.
+fn spans(activity: &[f32], cell: f64, duration: f64) -> Vec<(i64, i64)> {
+    let ms = |s: f64| (s * 1000.0).round() as i64;
+    segments(activity, cell, 0.5, duration).iter().map(|s| (ms(s.start), ms(s.end))).collect()
+}
+
+/// A curve that is 1 from the first to before the second cell of each pair, and 0 in the others.
+fn on(runs: &[(usize, usize)], n: usize) -> Vec<f32> {
+    (0..n).map(|i| f32::from(runs.iter().any(|&(first, end)| (first..end).contains(&i)))).collect()
+}
+
+#[test]
+fn runs_become_segments() {
+    let activity = [0.1, 0.5, 0.9, 0.4, 0.7];
+    let found = segments(&activity, 1.0, 0.5, 10.0);
+    assert_eq!((found.len(), found[0].start, found[0].end), (2, 1.0, 3.0), "a cell at the threshold plays");
+    assert!((found[0].confidence - 0.7).abs() < 1e-6, "{found:?}");
+    assert_eq!(segments(&activity, 1.0, 0.95, 10.0), []);
+    assert_eq!(segments(&[], 1.0, 0.5, 10.0), []);
+    assert_eq!(spans(&[1.0; 11], 0.96, 10.0), [(0, 10_000)], "cut at the end");
+    assert_eq!(spans(&[1.0; 99], 1.0, 2.5), [(0, 2500)], "cells beyond the end do not count");
+}
+
+#[test]
+fn gaps_are_bridged_and_blips_dropped() {
+    assert_eq!(spans(&on(&[(0, 5), (9, 14)], 20), 0.1, 2.0), [(0, 1400)], "0.4 s of silence");
+    assert_eq!(spans(&on(&[(0, 5), (10, 15)], 20), 0.1, 2.0), [(0, 500), (1000, 1500)], "0.5 s of silence");
+    assert_eq!(spans(&on(&[(2, 4), (10, 13)], 20), 0.1, 2.0), [(1000, 1300)], "0.2 s and 0.3 s");
+    assert_eq!(spans(&on(&[(2, 4), (6, 8)], 20), 0.1, 2.0), [(200, 800)], "bridged before blips are dropped");
+    assert_eq!(spans(&on(&[(0, 2)], 2), 0.1, 0.2), [(0, 200)], "all of a recording that is no longer");
+    assert_eq!(spans(&on(&[(10, 11)], 11), 0.96, 9.7), [], "of the last cell only 0.1 s belongs to the recording");
+    let bridged = segments(&[1.0, 0.25, 1.0], 0.4, 0.5, 2.0);
+    assert_eq!((bridged.len(), bridged[0].confidence), (1, 0.75), "the mean includes the gap");
+}
+
+#[test]
+fn frames_are_counted() {
+    let estimated = |spans: &[(f64, f64)]| -> Vec<Segment> {
+        spans.iter().map(|&(start, end)| Segment { start, end, confidence: 1.0 }).collect()
+    };
+    let counts = |e: &[(f64, f64)], t: &[(f64, f64)], duration| {
+        let c = frame_counts(&estimated(e), t, duration);
+        (c.tp, c.fp, c.fn_, c.tn)
+    };
+    assert_eq!(counts(&[(0.0, 4.0)], &[(2.0, 6.0)], 10.0), (2, 2, 2, 4));
+    assert_eq!(counts(&[(0.5, 1.4)], &[(0.0, 2.0)], 2.0), (1, 0, 1, 0), "half a frame is enough, 0.4 s are not");
+    let shuffled = [(0.6, 0.9), (0.0, 0.4), (0.1, 0.4)];
+    assert_eq!(counts(&shuffled, &[(0.1, 0.45), (0.1, 0.45)], 1.0), (0, 1, 0, 0), "overlaps count once");
+    assert_eq!(counts(&[(2.0, 2.2)], &[(2.0, 99.0)], 2.4), (1, 0, 0, 2), "the last frame has 0.4 s");
+    let pooled = frame_counts(&estimated(&[(0.0, 1.0)]), &[(0.0, 1.0)], 1.0) + frame_counts(&[], &[(0.0, 2.0)], 2.0);
+    assert_eq!(pooled.f1_pos(), Some(0.5), "one hit, two misses");
+}
+
+#[test]
+fn curves_are_resampled_by_their_means() {
+    assert_eq!(resample(&[0.0, 1.0], 1.0, 2.0, 4), [0.0, 0.0, 1.0, 1.0]);
+    assert_eq!(resample(&[0.0, 1.0, 1.0, 0.0], 0.5, 2.0, 2), [0.5, 0.5]);
+    assert_eq!(resample(&[1.0], 1.0, 2.0, 2), [1.0, 0.0], "a curve that ends early");
+}
+
+const HOSTILE: &str = "<b>a\t\"drum\"\n&,'";
+
+fn instrument(name: &str, probability: f64, spans: &[(f64, f64)]) -> Instrument {
+    let segment = |&(start, end): &(f64, f64)| Segment { start, end, confidence: 0.875 };
+    Instrument {
+        name: name.into(),
+        probability,
+        spread: Some(0.0625),
+        threshold: 0.5,
+        activity: vec![0.25, 1.0],
+        attention: Some(vec![0.5, 1.0]),
+        segments: spans.iter().map(segment).collect(),
+    }
+}
+
+fn recognition(file: impl AsRef<Path>) -> Recognition {
+    Recognition {
+        file: file.as_ref().into(),
+        duration: 10.0,
+        model: "att".into(),
+        seeds: vec![0, 7],
+        cell: 5.0,
+        instruments: vec![
+            instrument("flute", 0.25, &[]),
+            instrument(HOSTILE, 0.75, &[(2.0, 6.0 * 0.96)]),
+            instrument("piano", 0.9375, &[(0.0, 3.84), (5.0, 10.0)]),
+        ],
+    }
+}
+
+fn written(write: impl Fn(&mut dyn Write) -> io::Result<()>) -> String {
+    let mut out = vec![];
+    write(&mut out).unwrap();
+    String::from_utf8(out).unwrap()
+}
+
+#[test]
+fn json_has_everything() {
+    let r = recognition("a b.ogg");
+    let text = written(|out| json::write_line(out, &r, Detail::default()));
+    assert!(text.starts_with(
+        r#"{"file":"a b.ogg","duration":10.0,"model":"att","seeds":[0,7],"instruments":[{"name":"piano""#
+    ));
+    assert_eq!(text.matches('\n').count(), 1, "{text}");
+    let value: Value = serde_json::from_str(&text).unwrap();
+    let second = json!({
+        "name": HOSTILE, "probability": 0.75, "spread": 0.0625, "threshold": 0.5, "present": true,
+        "segments": [{ "start": 2.0, "end": 5.76, "confidence": 0.875 }],
+    });
+    assert_eq!(value["instruments"][1], second);
+    assert_eq!(value["instruments"][2]["present"], false);
+
+    let mut one_seed = r.clone();
+    one_seed.instruments.iter_mut().for_each(|i| (i.spread, i.attention) = (None, None));
+    let all = Detail { activity: true, attention: true };
+    let text = written(|out| json::write(out, &one_seed, all));
+    assert!(text.lines().count() > 20 && text.contains("\"spread\": null") && text.contains("\"attention\": null"));
+    let value: Value = serde_json::from_str(&text).unwrap();
+    assert_eq!((&value["cell"], &value["instruments"][0]["activity"]), (&json!(5.0), &json!([0.25, 1.0])));
+}
+
+#[test]
+fn csv_has_a_row_per_instrument() {
+    let mut r = recognition("a,b.ogg");
+    r.instruments[0].spread = None;
+    let text = written(|out| {
+        csv::header(out)?;
+        csv::rows(out, &r)?;
+        csv::rows(out, &r)
+    });
+    let mut reader = ::csv::Reader::from_reader(text.as_bytes());
+    let header = "file,instrument,probability,spread,threshold,present,segments";
+    assert_eq!(reader.headers().unwrap().iter().collect::<Vec<_>>().join(","), header);
+    let rows: Vec<Vec<String>> = reader.records().map(|r| r.unwrap().iter().map(String::from).collect()).collect();
+    assert_eq!(rows.len(), 6);
+    assert_eq!(rows[0], ["a,b.ogg", "piano", "0.9375", "0.0625", "0.5000", "true", "0.00-3.84;5.00-10.00"]);
+    assert_eq!(rows[1][1], HOSTILE);
+    assert_eq!(rows[2][1..], ["flute", "0.2500", "", "0.5000", "false", ""]);
+}
+
+#[test]
+fn audacity_gets_labels_in_order() {
+    let r = recognition("a.ogg");
+    let text = written(|out| audacity::write(out, &r));
+    let name = "<b>a \"drum\" &,'";
+    let expected =
+        format!("0.000000\t3.840000\tpiano 0.88\n2.000000\t5.760000\t{name} 0.88\n5.000000\t10.000000\tpiano 0.88\n");
+    assert_eq!(text, expected);
+}
+
+#[test]
+fn jams_is_complete() {
+    let r = recognition("music/a.ogg");
+    let jams: Value = serde_json::from_str(&written(|out| jams::write(out, &r))).unwrap();
+    assert_eq!((&jams["file_metadata"]["duration"], &jams["file_metadata"]["title"]), (&json!(10.0), &json!("a")));
+    assert_eq!(jams["sandbox"]["file"], "music/a.ogg");
+    let [clip, playing] = jams["annotations"].as_array().unwrap().as_slice() else { panic!("two annotations") };
+    let tag = |value: &str, time, duration, confidence| json!({ "time": time, "duration": duration, "value": value, "confidence": confidence });
+    assert_eq!(clip["data"], json!([tag("piano", 0.0, 10.0, 0.9375), tag(HOSTILE, 0.0, 10.0, 0.75)]));
+    let segments = [tag("piano", 0.0, 3.84, 0.875), tag(HOSTILE, 2.0, 3.76, 0.875), tag("piano", 5.0, 5.0, 0.875)];
+    assert_eq!(playing["data"], json!(segments));
+    for annotation in [clip, playing] {
+        assert_eq!((&annotation["namespace"], &annotation["duration"]), (&json!("tag_open"), &json!(10.0)));
+        let about = &annotation["annotation_metadata"];
+        assert!(about["curator"]["email"].is_string() && about["annotator"]["seeds"] == json!([0, 7]), "{about}");
+        for text in ["version", "corpus", "annotation_tools", "annotation_rules", "validation", "data_source"] {
+            assert!(about[text].is_string(), "{text}");
+        }
+    }
+}
+
+#[test]
+fn the_table_fits_its_terminal() {
+    let mut r = recognition("a\x1b[2J.ogg");
+    let wide = Look { borders: true, colour: false, width: Some(80) };
+    r.instruments[0].name = "an instrument of a long name".into();
+    r.duration = 3600.0;
+    r.file = format!("{}/end.ogg", "folder".repeat(20)).into();
+    let text = table(&r, 2, wide);
+    assert_eq!(text.lines().count(), 1 + 4 + 2, "two rows, none wrapped:\n{text}");
+    assert!(text.lines().all(|l| l.chars().count() <= 80), "{text}");
+    assert!(text.starts_with('…') && text.contains("/end.ogg  1 h 00 min\n"), "{text}");
+    assert!(table(&r, 9, wide).lines().all(|l| l.chars().count() <= 80), "{text}");
+
+    let text = table(&recognition("a\x1b[2J.ogg"), 9, Look::PLAIN);
+    let lines: Vec<&str> = text.lines().collect();
+    assert_eq!(lines[0], "a\u{fffd}[2J.ogg  10.0 s");
+    assert!(lines[2].starts_with("piano ") && lines[2].contains("0.94  0.06  ✓") && !text.contains('\x1b'), "{text}");
+    assert!(lines[2].ends_with(&("▃".repeat(20) + &"█".repeat(20))), "activity over time:\n{text}");
+    assert!(lines[4].starts_with("flute ") && !lines[4].contains('✓'), "{text}");
+}
+
+fn spectrogram() -> (Array<f32>, Vec<f64>) {
+    let bands = 64;
+    (
+        Array::from_fn([100, bands], |i| ((i / bands) as f32 / 5.0).sin()),
+        (1..=bands).map(|i| 115.0 * i as f64).collect(),
+    )
+}
+
+#[test]
+fn the_picture_is_drawn() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("a.png");
+    let (spectrogram, band_hz) = spectrogram();
+    let draw = |r: &Recognition| {
+        plot(&Picture { recognition: r, spectrogram: &spectrogram, band_hz: &band_hz }, &path).unwrap();
+        image::open(&path).unwrap().into_rgb8()
+    };
+    let mut r = recognition("a.ogg");
+    let two = draw(&r);
+    let count = |image: &image::RgbImage, rgb: [u8; 3]| image.pixels().filter(|p| p.0 == rgb).count();
+    assert_eq!(two.width(), 2160, "twice the logical width");
+    assert!(count(&two, [0, 114, 178]) > 10_000, "attention");
+    assert!(count(&two, [213, 94, 0]) > 1000, "lines where instruments play");
+    assert!(count(&two, [0, 0, 4]) > 1000 && count(&two, [252, 253, 191]) > 1000, "quiet and loud");
+    assert!(count(&two, [34, 34, 34]) > 300, "text");
+    r.instruments[0].probability = 0.6;
+    assert_eq!(draw(&r).height() - two.height(), 54, "a row per present instrument");
+    r.instruments.iter_mut().for_each(|i| i.probability = 0.0);
+    assert!(count(&draw(&r), [110, 110, 110]) > 300, "says that there are none");
+
+    let empty = Array::zeros([0, 64]);
+    plot(&Picture { recognition: &r, spectrogram: &empty, band_hz: &[] }, &path).unwrap();
+    let nan = Array::new([1, 1], vec![f32::NAN]);
+    let picture = Picture { recognition: &r, spectrogram: &nan, band_hz: &[440.0] };
+    plot(&picture, &path).unwrap();
+    let error = plot(&picture, &folder.path().join("a.svg")).unwrap_err().to_string();
+    assert!(error.ends_with("a picture of a recording is written as .png"), "{error}");
+}
+
+#[test]
+fn the_page_holds_everything() {
+    let folder = tempfile::tempdir().unwrap();
+    let sound = folder.path().join("<i>\"&'{{style}}.WAV");
+    std::fs::write(&sound, b"RIFF and so on").unwrap();
+    let other = folder.path().join("b #1.aiff");
+    std::fs::write(&other, b"FORM").unwrap();
+    let recordings = [recognition(&sound), recognition(&other), recognition(folder.path().join("gone.ogg"))];
+    let (spectrogram, band_hz) = spectrogram();
+    let pictures: Vec<Picture> =
+        recordings.iter().map(|r| Picture { recognition: r, spectrogram: &spectrogram, band_hz: &band_hz }).collect();
+    let path = folder.path().join("page.html");
+    write_page(&path, &pictures).unwrap();
+    let page = std::fs::read_to_string(&path).unwrap();
+
+    assert!(!page.contains("<b>") && !page.contains("<i>"), "names are escaped");
+    assert!(page.contains("&lt;i&gt;&quot;&amp;&#39;{{style}}.WAV</h2>"), "and not expanded");
+    assert!(page.contains("src=\"data:audio/wav;base64,UklGRiBhbmQgc28gb24=\""), "the sound is in it");
+    assert!(page.contains("<a href=\"./b%20%231.aiff\">"), "what browsers do not play is linked");
+    assert!(page.contains("was not at hand"), "a sound that is gone");
+    assert_eq!(page.matches("<audio ").count(), 1);
+    assert_eq!(page.matches("src=\"data:image/png;base64,").count(), 3 * (2 + 1), "two bars and a spectrogram each");
+    assert!(page.contains("left:20.000%;width:37.600%"), "a segment on the time axis");
+    assert!(page.contains("<td data-v=\"2\">2.0 s</td>"), "first onset");
+    assert!(!page.contains("http://") && !page.contains("https://") && !page.contains("<link"), "nothing from outside");
+
+    write_page(&path, &pictures[..1]).unwrap();
+    let one = std::fs::read_to_string(&path).unwrap();
+    assert!(one.contains("<title>Instruments in &lt;i&gt;") && !one.contains("<nav"));
+    assert_eq!(std::fs::read_dir(&folder).unwrap().count(), 3, "no temporary file is left");
+}
