@@ -51,7 +51,7 @@ pub fn sound_files(paths: &[PathBuf]) -> Result<Vec<PathBuf>> {
 }
 
 /// The sound files in `folder` and its subfolders, sorted; perhaps none. Errors as [`sound_files`].
-fn sound_files_in(folder: &Path) -> Result<Vec<PathBuf>> {
+pub(crate) fn sound_files_in(folder: &Path) -> Result<Vec<PathBuf>> {
     let mut search = Search { root: folder, seen: HashSet::new(), entries: 0, files: vec![] };
     search.folder(folder, MAX_DEPTH)?;
     search.files.sort();

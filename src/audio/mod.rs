@@ -12,6 +12,7 @@ mod write;
 
 pub use decode::{Clip, Decoder, decode, open};
 pub use find::sound_files;
+pub(crate) use find::sound_files_in;
 pub use ingest::{Cut, Excerpt, Ingest, Item, ingest};
 pub use resample::{PASS_BAND, Resampler, resample};
 pub use write::{Depth, write_wav};
