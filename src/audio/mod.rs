@@ -1,4 +1,5 @@
-//! Sound files in and out: finding, decoding, resampling, cutting into excerpts, mel filter banks, and the log-mel front end of VGGish.
+//! Sound files in and out: finding, decoding, resampling, cutting into excerpts, mel filter banks, and the log-mel front end of
+//! VGGish.
 //!
 //! Every file is hostile until decoded: memory is bounded, nothing panics, and what is wrong is one line that names the file.
 
