@@ -5,9 +5,11 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 use std::fs;
 use std::io::{self, Cursor, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
-use wmic::data::{Dataset, FeatureValues, load_features, synth, validation_split};
+use wmic::data::{
+    AudioSet, Dataset, FeatureValues, Features, load_features, npz_note, synth, validation_split, write_npz,
+};
 use wmic::files::{write_atomic, write_dir_atomic};
 use zip::CompressionMethod;
 use zip::write::SimpleFileOptions;
@@ -616,6 +618,286 @@ fn malformed_json_and_csv_are_refused_with_their_line() {
         "sample_key,instrument,relevance\n000001_0,banjo,1\n000001_0,banjo,0\n",
         "labels.csv:3: banjo of clip 000001_0 is listed a second time",
     );
+}
+
+// ---- labels of one place, features of another ---------------------------------------------------------------------------------
+
+/// Features of one instance that say which number each clip was given.
+fn numbered(numbers: &[u8]) -> Features {
+    let values = numbers.iter().flat_map(|&n| [n; WIDTH]).collect();
+    Features { values: FeatureValues::U8(values), instances: 1, width: WIDTH, lengths: vec![1; numbers.len()] }
+}
+
+fn strings(keys: &[&str]) -> Vec<String> {
+    keys.iter().map(|k| k.to_string()).collect()
+}
+
+#[test]
+fn splits_may_be_empty_where_nothing_is_trained() {
+    let mut fixture = Fixture::new();
+    fixture.set("partitions/split01_test.csv", "a\nb\n");
+    let lenient = |fixture: &Fixture| {
+        let folder = tempfile::tempdir().unwrap();
+        fixture.write(folder.path());
+        Dataset::load_labelled(folder.path())
+    };
+    let data = lenient(&fixture).unwrap();
+    assert_eq!((&data.train[..], &data.test[..]), (&[1, 0][..], &[][..]));
+    assert!(
+        data.warnings[0].ends_with("the test split is empty: none of its 2 keys has features"),
+        "{:?}",
+        data.warnings
+    );
+    assert!(!data.warnings.iter().any(|w| w.contains("in the test split")), "{:?}", data.warnings);
+    let message = data.check_splits().unwrap_err().to_string();
+    assert!(message.contains("the test split has no clip at all; nothing can be learnt"), "{message}");
+
+    fixture.remove("partitions/split01_test.csv");
+    assert!(lenient(&fixture).unwrap().test.is_empty());
+    fixture.member("Y_mask", npy("|b1", &[4, 3], &[0; 12]));
+    let message = lenient(&fixture).unwrap_err().to_string();
+    assert!(message.contains("has no observed label at all"), "{message}");
+    let whole = Fixture::new();
+    assert_eq!(lenient(&whole).unwrap().check_splits().ok(), Some(()));
+}
+
+#[test]
+fn features_of_another_file_are_joined_by_key() {
+    let folder = tempfile::tempdir().unwrap();
+    let (set, npz) = (folder.path().join("set"), folder.path().join("features.npz"));
+    let mut fixture = Fixture::json();
+    fixture.files.retain(|f| !f.0.starts_with("vggish"));
+    fixture.write(&set);
+    // In another order, one clip missing, one that nobody labelled.
+    let keys = strings(&["000003_7680", "new", "000001_0"]);
+    write_npz(&npz, &keys, &numbered(&[3, 9, 1]), None, None).unwrap();
+    let data = Dataset::load_with(&set, &npz).unwrap();
+    assert_eq!((&data.keys, &data.features), (&keys, &numbered(&[3, 9, 1])));
+    assert_eq!(data.targets, [0., 0., 1., 0., 0., 0., 0., 1., 0.]);
+    assert_eq!(data.observed, [false, false, true, false, false, false, false, true, true]);
+    assert_eq!((&data.train[..], &data.test[..]), (&[2][..], &[0][..]));
+    assert_eq!(
+        data.warnings[..3],
+        [
+            "2 labels belong to clips without features",
+            "1 keys of the train split have no features (000002_3840)",
+            "1 clips are in no split and stay unused (new)"
+        ]
+    );
+
+    // Labels of the folder's own npz.
+    let set = folder.path().join("official");
+    Fixture::new().write(&set);
+    let data = Dataset::load_with(&set, &npz).unwrap();
+    assert_eq!(data.targets, [1., 0., 1., 0., 0., 0., 1., 0., 1.]);
+    assert_eq!(data.observed, [true, true, true, false, false, false, true, true, true]);
+    assert_eq!(data.warnings[0], "2 clips have no features and are left out (000002_3840, 000004_0)");
+
+    // Labels of the given npz, where the folder has none.
+    fs::remove_file(set.join("openmic-2018.npz")).unwrap();
+    let message = Dataset::load_with(&set, &npz).unwrap_err().to_string();
+    assert!(message.contains("features.npz: has no array Y_mask"), "{message}");
+    let (targets, observed) = (vec![0., 1., 0., 0., 0., 0., 1., 0., 0.], vec![true; 9]);
+    write_npz(&npz, &keys, &numbered(&[3, 9, 1]), Some((&targets, &observed)), None).unwrap();
+    let data = Dataset::load_with(&set, &npz).unwrap();
+    assert_eq!((data.targets, data.observed), (targets, observed));
+
+    fs::write(&npz, zipped(&Fixture::new().members[..1], CompressionMethod::Stored)).unwrap();
+    let message = Dataset::load_with(&set, &npz).unwrap_err().to_string();
+    assert!(message.contains("has no array sample_key, so its features cannot be joined"), "{message}");
+}
+
+#[test]
+fn written_archives_come_back_and_are_numpys() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("a.npz");
+    let keys = strings(&["violin/\u{e9}tude 1.wav", "b"]);
+    let bytes = (0..6 * WIDTH).map(|i| if (1..3).contains(&(i / WIDTH)) { 0 } else { (i % 251) as u8 }).collect();
+    let features = Features { values: FeatureValues::U8(bytes), instances: 3, width: WIDTH, lengths: vec![1, 3] };
+    let (targets, observed) = ([1., 0., 0., 1.], [true, true, false, true]);
+    let note = "{\"front\": \"end \u{266b}\"}";
+    write_npz(&path, &keys, &features, Some((&targets, &observed)), Some(note)).unwrap();
+    assert_eq!(load_features(&path).unwrap(), (keys.clone(), features.clone()), "lengths included");
+    assert_eq!(npz_note(&path).unwrap().as_deref(), Some(note));
+    let first = fs::read(&path).unwrap();
+    write_npz(&path, &keys, &features, Some((&targets, &observed)), Some(note)).unwrap();
+    assert!(first == fs::read(&path).unwrap(), "the same bytes again");
+
+    let script = "import sys, numpy as np\n\
+        with np.load(sys.argv[1], allow_pickle=False) as z:\n\
+        \x20   for k in sorted(z.files): print(k, z[k].dtype, z[k].shape, z[k].ravel()[-2:].tolist())";
+    // WMIC_PYTHON names a Python with numpy, where the usual one has none.
+    let python = std::env::var("WMIC_PYTHON").unwrap_or_else(|_| "python3".into());
+    let numpy = std::process::Command::new(python).args(["-c", script]).arg(&path).output();
+    match numpy.map(|out| (out.status.success(), String::from_utf8(out.stdout).unwrap())) {
+        Ok((true, text)) => assert_eq!(
+            text.lines().collect::<Vec<_>>(),
+            [
+                "X int64 (2, 3, 128) [13, 14]",
+                "Y_mask bool (2, 2) [False, True]",
+                "Y_true float64 (2, 2) [0.5, 1.0]",
+                "frontend.json uint8 (20,) [34, 125]",
+                "lengths int64 (2,) [1, 3]",
+                "sample_key <U18 (2,) ['violin/\u{e9}tude 1.wav', 'b']",
+            ]
+        ),
+        _ => println!("skipped: no Python with numpy"),
+    }
+
+    let floats: Vec<f32> = (0..2 * WIDTH).map(|i| i as f32 / 256.0).collect();
+    let features = Features { values: FeatureValues::F32(floats), instances: 1, width: WIDTH, lengths: vec![1; 2] };
+    write_npz(&path, &keys, &features, None, None).unwrap();
+    assert_eq!(load_features(&path).unwrap(), (keys.clone(), features.clone()));
+    assert_eq!(npz_note(&path).unwrap(), None);
+    let long = "x".repeat(1025);
+    for bad in [&["a"][..], &["a", ""], &["a", &long]] {
+        assert!(matches!(write_npz(&path, &strings(bad), &features, None, None), Err(wmic::Error::Usage(_))));
+    }
+
+    for (member, words) in [
+        (npy("<i8", &[3], &encode("<i8", &[1., 1., 1.])), "lengths.npy has shape [3], but X has 4 clips"),
+        (npy("<i8", &[4], &encode("<i8", &[1., 0., 1., 1.])), "lengths.npy of row 1: 0 is not a length of 1 to 2"),
+        (npy("<f8", &[4], &encode("<f8", &[1., 2., 1.5, 1.])), "row 2: 1.5 is not a length"),
+    ] {
+        refused(Fixture::new(), |f| f.members.push(("lengths", member)), &[words]);
+    }
+}
+
+// ---- sound files ----------------------------------------------------------------------------------------------------------------
+
+fn touch(root: &Path, names: &[&str]) {
+    for path in names.iter().map(|name| root.join(name)) {
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, "").unwrap();
+    }
+}
+
+/// A label table and splits for sound files.
+fn audio_fixture() -> Fixture {
+    let mut fixture = Fixture::json();
+    fixture.files.retain(|f| !f.0.starts_with("vggish"));
+    for name in ["audio/000/000001_0.ogg", "audio/000/000002_3840.flac", "audio/000003_7680.mp3", "audio/README.txt"] {
+        fixture.set(name, "");
+    }
+    fixture
+}
+
+#[test]
+fn sound_files_in_the_official_layout_are_a_set() {
+    let folder = tempfile::tempdir().unwrap();
+    let root = folder.path().join("openmic-2018");
+    audio_fixture().write(&root);
+    let set = AudioSet::load(folder.path()).unwrap();
+    assert_eq!((&set.path, &set.keys[..]), (&root, &strings(&KEYS[..3])[..]));
+    let expected = ["000/000001_0.ogg", "000/000002_3840.flac", "000003_7680.mp3"].map(|f| root.join("audio").join(f));
+    assert_eq!(set.files, expected);
+    assert_eq!(set.observed, [false, true, true, false, true, false, false, false, true]);
+    assert_eq!((&set.train[..], &set.test[..]), (&[1, 0][..], &[2][..]));
+    assert_eq!(set.warnings, ["1 labels belong to clips without audio"]);
+    set.check_splits().unwrap();
+
+    // The second file could not be decoded, and the third was ready first.
+    let data = set.with_features(numbered(&[3, 1]), &[2, 0]).unwrap();
+    assert_eq!(
+        (&data.keys[..], &data.train[..], &data.test[..]),
+        (&strings(&[KEYS[2], KEYS[0]])[..], &[1][..], &[0][..])
+    );
+    assert_eq!((&data.targets[..], data.classes.len()), (&[0., 0., 1., 0., 1., 0.][..], 3));
+    assert_eq!(
+        data.warnings[..2],
+        [set.warnings[0].as_str(), "1 clips have no features and are left out (000002_3840)"]
+    );
+    assert!(set.with_features(numbered(&[3]), &[2]).unwrap().check_splits().is_err(), "no training clip is left");
+    for rows in [&[0, 0][..], &[0, 3], &[0]] {
+        assert!(matches!(set.with_features(numbered(&[1, 2]), rows), Err(wmic::Error::Usage(_))), "{rows:?}");
+    }
+}
+
+#[test]
+fn sets_of_sound_files_that_contradict_are_refused() {
+    let refused = |change: &dyn Fn(&mut Fixture), words: &str| {
+        let (folder, mut fixture) = (tempfile::tempdir().unwrap(), audio_fixture());
+        change(&mut fixture);
+        fixture.write(folder.path());
+        let message = AudioSet::load(folder.path()).unwrap_err().to_string();
+        assert!(message.contains(words) && !message.contains('\n'), "{words:?} is not in: {message}");
+    };
+    refused(&|f| f.set("audio/001/000001_0.mp3", ""), "000001_0.mp3: holds the same clip as");
+    refused(
+        &|f| f.set("class-map.json", r#"{"banjo": 0, "kazoo": 1}"#),
+        "instrument \"voice\" is not in the class map",
+    );
+    refused(
+        &|f| f.remove("openmic-2018-aggregated-labels.csv"),
+        "has no audio/ with openmic-2018-aggregated-labels.csv",
+    );
+    refused(&|f| f.files.retain(|f| !f.0.starts_with("audio")), "has no audio/ with");
+    refused(&|f| f.files.retain(|f| !f.0.starts_with("audio/0")), "audio: holds no sound files");
+    refused(
+        &|f| f.set("openmic-2018-aggregated-labels.csv", "sample_key,instrument,relevance\n"),
+        "has no observed label at all",
+    );
+    refused(&|f| f.set("partitions/split01_test.csv", "000001_0\n"), "key 000001_0 is in the train split as well");
+
+    let (folder, mut fixture) = (tempfile::tempdir().unwrap(), audio_fixture());
+    fixture.set("partitions/split01_test.csv", "x\n");
+    fixture.write(folder.path());
+    let set = AudioSet::load(folder.path()).unwrap();
+    assert!(set.warnings[1].contains("the test split is empty: none of its 1 keys has audio"), "{:?}", set.warnings);
+    assert!(set.check_splits().unwrap_err().to_string().contains("the test split has no clip at all"));
+    let message = AudioSet::load(folder.path().join("none")).unwrap_err().to_string();
+    assert!(message.contains("none: does not exist"), "{message}");
+}
+
+#[test]
+fn a_folder_per_class_is_a_set() {
+    let folder = tempfile::tempdir().unwrap();
+    let root = folder.path();
+    touch(root, &["flute/b.wav", "flute/deep/a.mp3", "oboe/b.wav", "tuba/notes.txt", "loose.wav", ".git/x.wav"]);
+    let many: Vec<String> = (0..26).map(|i| format!("cello/{i:02}.ogg")).collect();
+    touch(root, &many.iter().map(|m| m.as_str()).collect::<Vec<_>>());
+    let set = AudioSet::load(root).unwrap();
+    assert_eq!(set.classes, ["cello", "flute", "oboe"]);
+    assert_eq!(set.keys[..26], many);
+    assert_eq!(set.keys[26..], strings(&["flute/b.wav", "flute/deep/a.mp3", "oboe/b.wav"]));
+    assert_eq!(set.files, set.keys.iter().map(|key| root.join(key)).collect::<Vec<PathBuf>>());
+    assert_eq!(set.observed, vec![true; 29 * 3]);
+    assert_eq!((&set.targets[..3], &set.targets[28 * 3..]), (&[1., 0., 0.][..], &[0., 0., 1.][..]));
+    let of = |split: &[u32], class: &str| split.iter().filter(|&&i| set.keys[i as usize].starts_with(class)).count();
+    assert_eq!(["cello", "flute", "oboe"].map(|c| (of(&set.train, c), of(&set.test, c))), [(23, 3), (1, 1), (1, 0)]);
+    assert_eq!(
+        set.warnings,
+        ["folder tuba holds no sound files and is no class", "1 sound files are in no class folder and stay unused"]
+    );
+    // Always the same, whatever other classes there are.
+    assert_eq!(AudioSet::load(root).unwrap(), set);
+    fs::remove_dir_all(root.join("oboe")).unwrap();
+    let fewer = AudioSet::load(root).unwrap();
+    assert_eq!(fewer.test, set.test);
+    fs::remove_dir_all(root.join("flute")).unwrap();
+    let message = AudioSet::load(root).unwrap_err().to_string();
+    assert!(message.contains("has only cello with sound files; a folder for each of two or more classes"), "{message}");
+    fs::remove_dir_all(root.join("cello")).unwrap();
+    assert!(AudioSet::load(root).unwrap_err().to_string().contains("has none with sound files"));
+}
+
+#[test]
+fn real_sound_files_are_sets() {
+    let Some(root) = std::env::var_os("WMIC_DATA").map(PathBuf::from) else {
+        println!("skipped: WMIC_DATA does not name the folder with openmic-gm, openmic-one and orchestra");
+        return;
+    };
+    let set = AudioSet::load(root.join("openmic-gm")).unwrap();
+    assert_eq!((set.keys.len(), set.train.len(), set.test.len(), set.classes.len()), (300, 240, 60, 20));
+    set.check_splits().unwrap();
+    let one = AudioSet::load(root.join("openmic-one")).unwrap();
+    assert_eq!((one.keys.len(), one.train.len(), one.test.len()), (1, 1, 0));
+    let orchestra = AudioSet::load(root.join("orchestra")).unwrap();
+    assert_eq!((orchestra.keys.len(), orchestra.classes.len()), (675, 15));
+    assert_eq!((orchestra.train.len(), orchestra.test.len()), (600, 75), "40 and 5 of each");
+    for set in [set, one, orchestra] {
+        println!("{}: {:?}", set.path.display(), set.warnings);
+    }
 }
 
 // ---- limits -----------------------------------------------------------------------------------------------------------------

@@ -299,9 +299,36 @@ fn links_may_run_in_circles() {
     }
     symlink("nowhere", dir.path().join("a/2.wav")).unwrap();
     for path in [dir.path().to_path_buf(), dir.path().join("**/*.wav"), dir.path().join("a/u?")] {
-        match sound_files(&[path.clone()]) {
+        match sound_files(std::slice::from_ref(&path)) {
             Ok(files) => assert_eq!(files, [dir.path().join("a/1.wav")]),
             Err(error) => assert!(path.ends_with("u?"), "{error}"),
         }
     }
+}
+
+#[test]
+fn real_recordings_give_what_decoding_them_whole_gives() {
+    let Some(root) = std::env::var_os("WMIC_DATA") else {
+        println!("skipped: WMIC_DATA does not name the folder with openmic-gm and orchestra");
+        return;
+    };
+    let files = sound_files(&["openmic-gm", "orchestra"].map(|set| Path::new(&root).join(set))).unwrap();
+    assert_eq!(files.len(), 300 + 675);
+    let begin = Instant::now();
+    let mut finished = 0;
+    for (index, item) in ingest(files.clone(), cut(10.0, None)).unwrap() {
+        match item {
+            Item::Excerpt(excerpt) if index % 50 == 0 => {
+                let mut clip = decode(&files[index], 120.0).unwrap();
+                clip.samples.truncate(10 * clip.sr as usize);
+                clip.normalise_peak();
+                assert!(excerpt.samples == resample(&clip.samples, clip.sr, logmel::SR).unwrap(), "file {index}");
+            }
+            Item::Excerpt(_) => {}
+            Item::End { .. } => finished += 1,
+            Item::Failed(error) => panic!("{error}"),
+        }
+    }
+    assert_eq!(finished, files.len());
+    println!("{finished} files in {:.2?}", begin.elapsed());
 }

@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 use std::fs;
+use std::io::{self, ErrorKind};
 use std::path::{Component, Path, PathBuf};
 
 use glob::{MatchOptions, Pattern};
@@ -37,7 +38,9 @@ pub fn sound_files(paths: &[PathBuf]) -> Result<Vec<PathBuf>> {
     for path in paths {
         let meant = match fs::metadata(path) {
             Ok(about) if about.is_dir() => sound_files_in(path)?,
-            Ok(_) => vec![path.clone()],
+            Ok(about) if about.is_file() => vec![path.clone()],
+            Ok(_) => return Err(Error::data(path, "is neither a file nor a folder")),
+            Err(e) if e.kind() == ErrorKind::PermissionDenied => return Err(Error::io(path)(e)),
             Err(_) => matches(path)?,
         };
         if meant.is_empty() {
@@ -51,7 +54,7 @@ pub fn sound_files(paths: &[PathBuf]) -> Result<Vec<PathBuf>> {
 }
 
 /// The sound files in `folder` and its subfolders, sorted; perhaps none. Errors as [`sound_files`].
-fn sound_files_in(folder: &Path) -> Result<Vec<PathBuf>> {
+pub(crate) fn sound_files_in(folder: &Path) -> Result<Vec<PathBuf>> {
     let mut search = Search { root: folder, seen: HashSet::new(), entries: 0, files: vec![] };
     search.folder(folder, MAX_DEPTH)?;
     search.files.sort();
@@ -99,7 +102,7 @@ impl Search<'_> {
             return Ok(());
         }
         // Sorted, so that of two ways to a folder always the same is taken.
-        let names: std::io::Result<Vec<_>> =
+        let names: io::Result<Vec<_>> =
             fs::read_dir(place).map_err(Error::io(place))?.map(|entry| Ok(entry?.file_name())).collect();
         let mut names = names.map_err(Error::io(place))?;
         names.sort();

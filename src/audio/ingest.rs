@@ -76,9 +76,10 @@ pub fn ingest(files: Vec<PathBuf>, cut: Cut) -> Result<Ingest> {
     let Cut { window, hop } = cut;
     if !WINDOW.contains(&window) || hop.is_some_and(|hop| !(MIN_HOP..=window).contains(&hop)) {
         let (low, high) = (WINDOW.start(), WINDOW.end());
+        let (every, possible) =
+            (hop.unwrap_or(window), format!("{low} to {high} s every {MIN_HOP} s up to their length"));
         return Err(Error::Usage(format!(
-            "cannot cut excerpts of {window} s every {} s; {low} to {high} s, every {MIN_HOP} s up to their length, are possible",
-            hop.unwrap_or(window)
+            "cannot cut excerpts of {window} s every {every} s; {possible} are possible"
         )));
     }
     let count = thread::available_parallelism().map_or(1, |n| n.get()).min(files.len());

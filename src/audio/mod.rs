@@ -1,4 +1,5 @@
-//! Sound files in and out: finding, decoding, resampling, cutting into excerpts, mel filter banks, and the log-mel front end of VGGish.
+//! Sound files in and out: finding, decoding, resampling, cutting into excerpts, mel filter banks, and the log-mel front end of
+//! VGGish.
 //!
 //! Every file is hostile until decoded: memory is bounded, nothing panics, and what is wrong is one line that names the file.
 
@@ -12,6 +13,7 @@ mod write;
 
 pub use decode::{Clip, Decoder, decode, open};
 pub use find::sound_files;
+pub(crate) use find::sound_files_in;
 pub use ingest::{Cut, Excerpt, Ingest, Item, ingest};
 pub use resample::{PASS_BAND, Resampler, resample};
 pub use write::{Depth, write_wav};

@@ -1,11 +1,11 @@
 //! Features as one JSON file a clip: `vggish/000/KEY.json` = `{"time": [...], "features": [[128 numbers], ...]}`.
 
 use super::features::{FeatureBuilder, MAX_VALUES};
+use super::labels::by_key;
 use super::{Features, WIDTH};
 use crate::error::{Error, Result};
 use crate::files::read_limited;
 use serde::Deserialize;
-use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -21,8 +21,9 @@ struct Clip {
 
 /// Loads every `KEY.json` below `folder`, sorted by key. Returns the N keys and the features.
 pub(super) fn load(folder: &Path) -> Result<(Vec<String>, Features)> {
-    let mut files = BTreeMap::new();
+    let mut files = vec![];
     find(folder, MAX_DEPTH, &mut files)?;
+    let files = by_key(files)?;
     if files.is_empty() {
         return Err(Error::data(folder, "holds no KEY.json feature files"));
     }
@@ -66,8 +67,8 @@ pub(super) fn load(folder: &Path) -> Result<(Vec<String>, Features)> {
     Ok((files.into_keys().collect(), builder.finish(lengths, true)))
 }
 
-/// Collects `KEY -> path`. Links to folders are not followed, so there are no loops.
-fn find(folder: &Path, depth: usize, files: &mut BTreeMap<String, PathBuf>) -> Result<()> {
+/// Collects the files. Links to folders are not followed, so there are no loops.
+fn find(folder: &Path, depth: usize, files: &mut Vec<PathBuf>) -> Result<()> {
     for entry in fs::read_dir(folder).map_err(Error::io(folder))? {
         let entry = entry.map_err(Error::io(folder))?;
         let path = entry.path();
@@ -76,14 +77,7 @@ fn find(folder: &Path, depth: usize, files: &mut BTreeMap<String, PathBuf>) -> R
                 find(&path, depth - 1, files)?;
             }
         } else if path.extension().is_some_and(|e| e == "json") {
-            let key = path.file_stem().and_then(|s| s.to_str());
-            let key = key.ok_or_else(|| Error::data(&path, "has a name that is not UTF-8"))?;
-            if let Some(other) = files.insert(key.into(), path.clone()) {
-                return Err(Error::data(
-                    path,
-                    format!("holds the same clip as {}; remove one of them", other.display()),
-                ));
-            }
+            files.push(path);
         }
     }
     Ok(())

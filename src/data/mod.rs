@@ -4,9 +4,12 @@
 //! Everything read here is treated as hostile: memory is bounded by what the files can justify, nothing in them is executed,
 //! and what is wrong with them is one error that names the file.
 
+mod audio_set;
 mod features;
+mod features_npz;
 mod json_features;
 mod mapped;
+mod labels;
 mod npz;
 mod openmic;
 mod pickle;
@@ -14,6 +17,8 @@ mod split;
 mod synth;
 
 pub use mapped::Mapped;
+pub use audio_set::AudioSet;
+pub use features_npz::{npz_note, write_npz};
 pub use split::validation_split;
 pub use synth::synth;
 
@@ -95,7 +100,31 @@ impl Dataset {
     /// not finite or outside 0..=255; labels of other classes than the class map's; a key twice or in both splits;
     /// an empty split, or one without any observed label.
     pub fn load(path: impl AsRef<Path>) -> Result<Dataset> {
-        openmic::load(path.as_ref())
+        openmic::load(path.as_ref(), true)
+    }
+
+    /// As [`Dataset::load`], but for evaluation on all clips: splits may be missing or empty, which is a warning, as long as
+    /// any label is observed. [`Dataset::check_splits`] tells whether it can be trained on.
+    pub fn load_labelled(path: impl AsRef<Path>) -> Result<Dataset> {
+        openmic::load(path.as_ref(), false)
+    }
+
+    /// Loads labels, classes and splits from the folder `path` and features from another archive, joined by `sample_key`.
+    ///
+    /// Labels come from the folder's `openmic-2018-aggregated-labels.csv`; without it from its `openmic-2018.npz`; without that
+    /// from `npz` itself, which otherwise needs only `X` and `sample_key`. Clips keep the order of `npz`; those without
+    /// features are left out with a warning, and splits may be empty as in [`Dataset::load_labelled`].
+    ///
+    /// # Errors
+    /// As [`Dataset::load`]; `Data` if `npz` has no `sample_key`.
+    pub fn load_with(path: impl AsRef<Path>, npz: impl AsRef<Path>) -> Result<Dataset> {
+        openmic::load_with(path.as_ref(), npz.as_ref())
+    }
+
+    /// # Errors
+    /// `Data` if the train or the test split has no clips or no observed label, so that nothing can be learnt or measured.
+    pub fn check_splits(&self) -> Result<()> {
+        labels::check_splits(&self.path, &self.observed, self.classes.len(), &self.train, &self.test)
     }
 
     /// A number that another dataset, or another version of this one, is most unlikely to have: FNV-1a over all that a model
@@ -126,7 +155,7 @@ impl Dataset {
 }
 
 /// Loads features alone, for prediction: from an npz with `X` (N, T, 128) and, optionally, `sample_key` (else the keys are
-/// "0", "1", ...), or from a dataset folder, whose labels and splits are then not needed.
+/// "0", "1", ...) and `lengths` (N, see [`write_npz`]), or from a dataset folder, whose labels and splits are then not needed.
 /// Returns the N keys and the features. Errors as [`Dataset::load`].
 pub fn load_features(path: impl AsRef<Path>) -> Result<(Vec<String>, Features)> {
     openmic::load_features(path.as_ref())

@@ -97,6 +97,11 @@ impl Member<'_> {
         &self.shape
     }
 
+    /// The archive.
+    pub fn path(&self) -> &Path {
+        self.path
+    }
+
     /// Whether the elements are floating-point numbers.
     pub fn is_float(&self) -> bool {
         self.dtype.type_char() == TypeChar::Float

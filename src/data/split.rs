@@ -14,25 +14,33 @@ const MAX_FILE: u64 = 64 << 20;
 /// The keys of a split file, with the file for messages.
 pub(super) struct Partition {
     pub path: PathBuf,
+    pub split: &'static str,
     pub keys: Vec<String>,
 }
 
 /// Reads the train and the test partition of the dataset in `root`. Fails on a key that occurs twice, in one or in both.
-pub(super) fn read_partitions(root: &Path) -> Result<(Partition, Partition)> {
+/// A missing file is an error if it is `needed`, else a partition without keys.
+pub(super) fn read_partitions(root: &Path, needed: bool) -> Result<[Partition; 2]> {
     let mut seen = HashMap::new();
-    Ok((read_partition(root, "train", &mut seen)?, read_partition(root, "test", &mut seen)?))
+    Ok([read_partition(root, "train", needed, &mut seen)?, read_partition(root, "test", needed, &mut seen)?])
 }
 
 /// `seen` maps every key read so far to the split that holds it.
-fn read_partition(root: &Path, split: &'static str, seen: &mut HashMap<String, &'static str>) -> Result<Partition> {
+fn read_partition(
+    root: &Path,
+    split: &'static str,
+    needed: bool,
+    seen: &mut HashMap<String, &'static str>,
+) -> Result<Partition> {
     let names = [format!("split01_{split}.csv"), format!("{split}01.txt")];
     let candidates = ["partitions", ""].iter().flat_map(|folder| names.iter().map(move |n| root.join(folder).join(n)));
-    let path = candidates.into_iter().find(|path| path.is_file()).ok_or_else(|| {
-        Error::data(
-            root,
-            format!("has no {split} split; partitions/{} or partitions/{} is expected", names[0], names[1]),
-        )
-    })?;
+    let Some(path) = candidates.into_iter().find(|path| path.is_file()) else {
+        if !needed {
+            return Ok(Partition { path: root.into(), split, keys: vec![] });
+        }
+        let expected = format!("partitions/{} or partitions/{} is expected", names[0], names[1]);
+        return Err(Error::data(root, format!("has no {split} split; {expected}")));
+    };
     let bytes = read_limited(&path, MAX_FILE)?;
     let mut keys = Vec::new();
     for (index, line) in bytes.split(|&b| b == b'\n').enumerate() {
@@ -56,7 +64,7 @@ fn read_partition(root: &Path, split: &'static str, seen: &mut HashMap<String, &
             }
         }
     }
-    Ok(Partition { path, keys })
+    Ok(Partition { path, split, keys })
 }
 
 /// Sets aside a random share of the training clips: `(train, validation)`, each in the order of `train`.

@@ -1,0 +1,165 @@
+//! Datasets whose clips are sound files, before anything has listened to them.
+
+use super::labels::{Labels, Splits, by_key, check_any, check_splits, examples};
+use super::openmic::{LABELS, Layout, find_root};
+use super::{Dataset, Features};
+use crate::audio::sound_files_in;
+use crate::error::{Error, Result};
+use rand::SeedableRng;
+use rand::seq::SliceRandom;
+use rand_pcg::Pcg64;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// Share of each class's files that a folder per class sets aside for the test.
+const TEST_SHARE: f64 = 0.1;
+
+/// N sound files with labels for K classes, and a train/test split.
+#[derive(Clone, Debug, PartialEq)]
+pub struct AudioSet {
+    /// The folder.
+    pub path: PathBuf,
+    /// K names.
+    pub classes: Vec<String>,
+    /// N distinct clip keys: names without extension in OpenMIC-2018's layout, else paths within the folder, with slashes.
+    pub keys: Vec<String>,
+    /// N sound files, which may turn out to be damaged.
+    pub files: Vec<PathBuf>,
+    /// (N, K) row-major, as in [`Dataset`].
+    pub targets: Vec<f32>,
+    /// (N, K) row-major, as in [`Dataset`].
+    pub observed: Vec<bool>,
+    /// Clip indices.
+    pub train: Vec<u32>,
+    /// Clip indices.
+    pub test: Vec<u32>,
+    /// What is odd about the files, labels and splits but not fatal, one line each, with counts.
+    pub warnings: Vec<String>,
+}
+
+impl AudioSet {
+    /// Finds the clips and labels of the folder `path`, which is one of
+    /// - OpenMIC-2018's layout (also in the subfolder `openmic-2018`): `audio/**/KEY.ogg`, or any other kind of sound file, with
+    ///   `class-map.json`, `openmic-2018-aggregated-labels.csv` and `partitions/`, which may be missing;
+    /// - a folder per class: its name is the class, and the sound files in it (and below) show that class and no other. Of each
+    ///   class's n sorted files a tenth, rounded, but at least one if there are two, is drawn for the test, always the same
+    ///   ones. Cuts of one recording may so fall on both sides: keep such data in the other layout, with splits of its own.
+    ///
+    /// # Errors
+    /// `Data` for a folder that is neither; a key twice; labels of other classes than the class map's; no sound file or no label
+    /// at all; fewer than two classes with sound files. `Io` for what cannot be read. Empty splits are no error:
+    /// see [`AudioSet::check_splits`].
+    pub fn load(path: impl AsRef<Path>) -> Result<AudioSet> {
+        let path = path.as_ref();
+        match find_root(path) {
+            Ok(_) => of_layout(path),
+            Err(_) if path.is_dir() => of_folders(path),
+            Err(neither) => Err(neither),
+        }
+    }
+
+    /// # Errors
+    /// `Data` if the train or the test split has no clips or no observed label, so that nothing can be learnt or measured.
+    pub fn check_splits(&self) -> Result<()> {
+        check_splits(&self.path, &self.observed, self.classes.len(), &self.train, &self.test)
+    }
+
+    /// Joins features to the labels. `rows[i]`: the clip that row i of `features` belongs to. Clips without features (of files
+    /// that could not be decoded) are left out and counted in the warnings; the dataset has the clips in the order of `rows`.
+    ///
+    /// # Errors
+    /// `Usage` if `rows` are not distinct clips, one for each row of features; `Data` if no label is left.
+    pub fn with_features(&self, features: Features, rows: &[u32]) -> Result<Dataset> {
+        let (n, k) = (self.keys.len(), self.classes.len());
+        let mut place: Vec<Option<u32>> = vec![None; n];
+        let distinct = rows
+            .iter()
+            .zip(0..)
+            .all(|(&clip, row)| place.get_mut(clip as usize).is_some_and(|p| p.replace(row).is_none()));
+        if !distinct || rows.len() != features.lengths.len() {
+            let count = features.lengths.len();
+            return Err(Error::Usage(format!("{count} rows of features need as many distinct clips of the {n}")));
+        }
+        let kept = |split: &[u32]| split.iter().filter_map(|&clip| place[clip as usize]).collect();
+        let splits = Splits { train: kept(&self.train), test: kept(&self.test) };
+        let AudioSet { path, classes, keys, targets, observed, warnings, .. } = self.clone();
+        let kept = rows.iter().map(|&clip| keys[clip as usize].clone()).collect();
+        let labels = Labels { keys, targets, observed, warnings }.join(kept, k);
+        labels.with_features(path, classes, features, splits)
+    }
+}
+
+fn of_layout(path: &Path) -> Result<AudioSet> {
+    let Layout { root, classes, partitions } = Layout::read(path, false)?;
+    let (audio, table) = (root.join("audio"), root.join(LABELS));
+    if !audio.is_dir() || !table.is_file() {
+        return Err(Error::data(root, format!("has no audio/ with {LABELS}; both are needed to train on sound files")));
+    }
+    let (keys, files): (Vec<String>, Vec<PathBuf>) = by_key(sound_files_in(&audio)?)?.into_iter().unzip();
+    if files.is_empty() {
+        return Err(Error::data(audio, "holds no sound files"));
+    }
+    let Labels { keys, targets, observed, mut warnings } = Labels::of_table(&table, &classes, keys, "audio")?;
+    check_any(&root, &observed)?;
+    let Splits { train, test } = Splits::locate(&partitions, &keys, "audio", false, &mut warnings)?;
+    Ok(AudioSet { path: root, classes, keys, files, targets, observed, train, test, warnings })
+}
+
+fn of_folders(root: &Path) -> Result<AudioSet> {
+    let (mut classes, mut warnings, mut clips) = (vec![], vec![], vec![]);
+    let (mut train, mut test) = (vec![], vec![]);
+    for name in folders(root)? {
+        let files = sound_files_in(&root.join(&name))?;
+        if files.is_empty() {
+            warnings.push(format!("folder {} holds no sound files and is no class", examples(&[&name])));
+            continue;
+        }
+        // The same seed for each class: the split of one does not depend on what others there are.
+        let mut order: Vec<usize> = (0..files.len()).collect();
+        order.shuffle(&mut Pcg64::seed_from_u64(0));
+        let count = (files.len() as f64 * TEST_SHARE).round().max(1.0) as usize;
+        let mut tested = vec![false; files.len()];
+        order[..if files.len() < 2 { 0 } else { count }].iter().for_each(|&i| tested[i] = true);
+        for (i, file) in files.into_iter().enumerate() {
+            let split = if tested[i] { &mut test } else { &mut train };
+            split.push(clips.len() as u32);
+            clips.push((classes.len(), file));
+        }
+        classes.push(name);
+    }
+    if classes.len() < 2 {
+        let found = if classes.is_empty() { "none".into() } else { format!("only {}", examples(&[&classes[0]])) };
+        let expected = "a folder for each of two or more classes, or class-map.json and audio/ as in OpenMIC-2018";
+        return Err(Error::data(root, format!("has {found} with sound files; {expected} is expected")));
+    }
+    let stray = sound_files_in(root)?.len().saturating_sub(clips.len());
+    if stray > 0 {
+        warnings.push(format!("{stray} sound files are in no class folder and stay unused"));
+    }
+    let key = |file: &PathBuf| -> Result<String> {
+        let parts: Option<Vec<&str>> =
+            file.strip_prefix(root).unwrap_or(file).iter().map(|part| part.to_str()).collect();
+        Ok(parts.ok_or_else(|| Error::data(file, "has a name that is not UTF-8"))?.join("/"))
+    };
+    let keys = clips.iter().map(|(_, file)| key(file)).collect::<Result<_>>()?;
+    let k = classes.len();
+    let targets =
+        clips.iter().flat_map(|&(own, _)| (0..k).map(move |class| f32::from(u8::from(class == own)))).collect();
+    let observed = vec![true; clips.len() * k];
+    let files = clips.into_iter().map(|(_, file)| file).collect();
+    Ok(AudioSet { path: root.into(), classes, keys, files, targets, observed, train, test, warnings })
+}
+
+/// The names of the folders in `root`, sorted, without hidden ones.
+fn folders(root: &Path) -> Result<Vec<String>> {
+    let mut names = vec![];
+    for entry in fs::read_dir(root).map_err(Error::io(root))? {
+        let entry = entry.map_err(Error::io(root))?;
+        let name = entry.file_name();
+        if entry.path().is_dir() && !name.as_encoded_bytes().starts_with(b".") {
+            names.push(name.into_string().map_err(|_| Error::data(entry.path(), "has a name that is not UTF-8"))?);
+        }
+    }
+    names.sort();
+    Ok(names)
+}

@@ -1,0 +1,167 @@
+//! Features as an npz with the arrays of `openmic-2018.npz`, and how they were made.
+
+use super::features::{FeatureBuilder, MAX_VALUES};
+use super::labels::distinct;
+use super::npz::{Member, Npz, NpzWriter};
+use super::{FeatureValues, Features, WIDTH};
+use crate::error::{Error, Result};
+use crate::files::write_path_atomic;
+use std::fs::File;
+use std::io::{self, BufWriter, Write};
+use std::path::Path;
+
+/// Instances of each clip (N): an addition of ours, for clips shorter than the others. Without it all are of full length.
+const LENGTHS: &str = "lengths";
+/// How the features were made, as text: another addition.
+const NOTE: &str = "frontend.json";
+const MAX_NOTE: usize = 1 << 20;
+/// Longest key in characters, as far as archives are read.
+const MAX_KEY: usize = 1024;
+
+pub(super) fn read(npz: &mut Npz, path: &Path) -> Result<(Vec<String>, Features)> {
+    let keys = match npz.contains("sample_key") {
+        true => Some(distinct(path, npz.member("sample_key")?.strings()?)?),
+        false => None,
+    };
+    let features = read_x(npz, path, keys.as_deref())?;
+    let keys = keys.unwrap_or_else(|| (0..features.lengths.len()).map(|row| row.to_string()).collect());
+    Ok((keys, features))
+}
+
+/// Streams `X` (N, T, 128). `keys`, when known, fix N and name the clips in messages.
+pub(super) fn read_x(npz: &mut Npz, path: &Path, keys: Option<&[String]>) -> Result<Features> {
+    let member = npz.member("X")?;
+    let &[clips, instances, WIDTH] = member.shape() else {
+        let reason = format!("has shape {:?}; (clips, instances, {WIDTH}) is expected", member.shape());
+        return Err(member.error(reason));
+    };
+    if let Some(keys) = keys.filter(|keys| keys.len() != clips) {
+        return Err(member.error(format!("has {clips} clips, but there are {} keys", keys.len())));
+    }
+    let count = clips * instances * WIDTH;
+    if count == 0 || count > MAX_VALUES {
+        return Err(
+            member.error(format!("has {clips} clips of {instances} instances; 1 to {MAX_VALUES} values are supported"))
+        );
+    }
+    let is_float = member.is_float();
+    drop(member);
+    let lengths = match npz.contains(LENGTHS) {
+        true => read_lengths(npz.member(LENGTHS)?, clips, instances)?,
+        false => vec![instances as u32; clips],
+    };
+    let mut builder = FeatureBuilder::with_capacity(count);
+    npz.member("X")?.numbers(|index, value| {
+        let (row, instance, band) = (index / WIDTH / instances, index / WIDTH % instances, index % WIDTH);
+        if instance >= lengths[row] as usize {
+            return Ok(());
+        }
+        builder.push(value).map_err(|reason| {
+            let clip = keys.map_or(format!("row {row}"), |keys| format!("clip {:?} (row {row})", keys[row]));
+            Error::data(path, format!("X.npy of {clip}, instance {instance}, value {band}: {reason}"))
+        })
+    })?;
+    Ok(builder.finish(lengths, is_float))
+}
+
+fn read_lengths(member: Member, clips: usize, instances: usize) -> Result<Vec<u32>> {
+    if member.shape() != [clips] {
+        return Err(member.error(format!("has shape {:?}, but X has {clips} clips", member.shape())));
+    }
+    let (path, mut lengths) = (member.path().to_path_buf(), vec![]);
+    member.numbers(|row, value| {
+        if value.fract() != 0.0 || !(1.0..=instances as f64).contains(&value) {
+            let reason = format!("{LENGTHS}.npy of row {row}: {value} is not a length of 1 to {instances} instances");
+            return Err(Error::data(&path, reason));
+        }
+        lengths.push(value as u32);
+        Ok(())
+    })?;
+    Ok(lengths)
+}
+
+/// Writes features, in one piece, as an npz with the arrays and dtypes of OpenMIC-2018: `X` (N, T, 128), int64 (float32 if
+/// they are floats); `sample_key` (N), unicode; with labels also `Y_true` (N, K), float64, 0.5 where unknown, and `Y_mask`
+/// (N, K), bool. Where clips differ in length, `lengths` (N), int64, is added; where there is a `note` on how the features were
+/// made, `frontend.json`, its UTF-8 as uint8. All opens with numpy's `allow_pickle=False`, and the same input gives the same bytes.
+///
+/// `labels`: targets and observed, (N, K) row-major as in [`super::Dataset`].
+///
+/// # Errors
+/// `Usage` if the sizes disagree, or a key is empty or longer than 1024 characters; `Io` if the file cannot be written.
+pub fn write_npz(
+    path: impl AsRef<Path>,
+    keys: &[String],
+    features: &Features,
+    labels: Option<(&[f32], &[bool])>,
+    note: Option<&str>,
+) -> Result<()> {
+    let (path, n, Features { values, instances, width, lengths }) = (path.as_ref(), keys.len(), features);
+    let count = match values {
+        FeatureValues::U8(bytes) => bytes.len(),
+        FeatureValues::F32(floats) => floats.len(),
+    };
+    let k = labels.map_or(0, |(targets, _)| targets.len() / n.max(1));
+    let labels_fit = labels.is_none_or(|(targets, observed)| targets.len() == n * k && observed.len() == n * k);
+    if lengths.len() != n || count != n * instances * width || !labels_fit {
+        return Err(Error::Usage(format!("{n} keys do not fit the features and labels")));
+    }
+    let longest = keys.iter().map(|key| key.chars().count()).max().unwrap_or(1);
+    if let Some(key) = keys.iter().find(|key| key.is_empty() || longest > MAX_KEY && key.chars().count() == longest) {
+        let shown: String = key.chars().take(60).collect();
+        return Err(Error::Usage(format!("{shown:?} cannot be a clip key: 1 to {MAX_KEY} characters are possible")));
+    }
+    let rows = n as u64;
+    let write = |part: &Path| -> io::Result<()> {
+        let mut npz = NpzWriter::new(BufWriter::new(File::create(part)?));
+        let shape = [rows, *instances as u64, *width as u64];
+        match values {
+            FeatureValues::U8(bytes) => npz.array("X", "<i8", &shape, int64(bytes.iter().map(|&v| v.into())))?,
+            FeatureValues::F32(floats) => npz.array("X", "<f4", &shape, floats.iter().flat_map(|v| v.to_le_bytes()))?,
+        }
+        if let Some((targets, observed)) = labels {
+            let shape = [rows, k as u64];
+            let relevance = targets.iter().zip(observed).map(|(&t, &o)| if o { f64::from(t) } else { 0.5 });
+            npz.array("Y_true", "<f8", &shape, relevance.flat_map(f64::to_le_bytes))?;
+            npz.array("Y_mask", "|b1", &shape, observed.iter().map(|&o| o.into()))?;
+        }
+        let units = keys.iter().flat_map(|key| key.chars().chain(std::iter::repeat('\0')).take(longest));
+        let units = units.flat_map(|c| u32::from(c).to_le_bytes());
+        npz.array("sample_key", &format!("<U{longest}"), &[rows], units)?;
+        if lengths.iter().any(|&length| length as usize != *instances) {
+            npz.array(LENGTHS, "<i8", &[rows], int64(lengths.iter().map(|&v| v.into())))?;
+        }
+        if let Some(note) = note {
+            npz.array(NOTE, "|u1", &[note.len() as u64], note.bytes())?;
+        }
+        npz.finish()?.into_inner()?.flush()
+    };
+    write_path_atomic(path, |part| write(part).map_err(Error::io(path)))
+}
+
+fn int64(values: impl Iterator<Item = i64>) -> impl Iterator<Item = u8> {
+    values.flat_map(i64::to_le_bytes)
+}
+
+/// The note that [`write_npz`] left in a file; `None` if it has none.
+///
+/// # Errors
+/// `Io` and `Data` if the file is no whole npz, or its note no text of at most a megabyte.
+pub fn npz_note(path: impl AsRef<Path>) -> Result<Option<String>> {
+    let mut npz = Npz::open(path.as_ref())?;
+    if !npz.contains(NOTE) {
+        return Ok(None);
+    }
+    let member = npz.member(NOTE)?;
+    let unfit = member.error(format!("is no text of at most {MAX_NOTE} bytes"));
+    if member.shape().len() != 1 || member.shape()[0] > MAX_NOTE || member.is_float() {
+        return Err(unfit);
+    }
+    let mut bytes = vec![];
+    member.numbers(|_, value| {
+        // Whatever is no byte becomes one that no UTF-8 has.
+        bytes.push(if (0.0..256.0).contains(&value) { value as u8 } else { 0xff });
+        Ok(())
+    })?;
+    String::from_utf8(bytes).map(Some).map_err(|_| unfit)
+}
