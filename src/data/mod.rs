@@ -6,14 +6,17 @@
 
 mod features;
 mod json_features;
+mod layout;
 mod npz;
 mod openmic;
 mod pickle;
 mod split;
 mod synth;
+mod synth_audio;
 
 pub use split::validation_split;
 pub use synth::synth;
+pub use synth_audio::synth_audio;
 
 use crate::error::Result;
 use std::path::{Path, PathBuf};
