@@ -35,7 +35,7 @@ pub struct Music {
 }
 
 const MAJOR: [i32; 7] = [0, 2, 4, 5, 7, 9, 11];
-/// Chance that a note other than the first of a stretch is left out.
+/// Chance that a note is left out after another that was not, except the last of a stretch.
 const REST: f64 = 0.08;
 /// Seconds over which what still sounds at the end of a stretch is damped.
 const DAMPED: f64 = 0.03;
@@ -49,9 +49,11 @@ impl Voice {
         let mut degree = rng.random_range(0..scale.len());
         let mut note = Vec::new();
         let mut at = 0;
+        let mut rest = true;
         while at < out.len() {
             let step = self.rhythm[rng.random_range(0..self.rhythm.len())] * music.beat;
-            if at == 0 || !rng.random_bool(REST) {
+            rest = !rest && at + samples(step) < out.len() && rng.random_bool(REST);
+            if !rest {
                 let velocity = rng.random_range(0.6..1.0);
                 for i in 0..self.chord {
                     let begin = at + samples(self.strum * i as f64);
@@ -295,9 +297,9 @@ pub fn voice(class: &str) -> Option<Voice> {
         ),
         // Two detuned oscillators through a filter that closes during each note of an arpeggio.
         "synthesizer" => sustained(
-            Sustained { partials: &[1.0; 40], attack: 0.003, brightness: (0.97, 0.4, 0.25), detune: 0.3, ..PLAIN },
-            (36, 67),
-            &[0.25, 0.25, 0.5],
+            Sustained { partials: &[1.0; 40], attack: 0.003, brightness: (0.99, 0.8, 0.3), detune: 0.3, ..PLAIN },
+            (40, 64),
+            &[0.25],
         ),
         "trombone" => sustained(
             Sustained {
