@@ -670,7 +670,7 @@ fn features_of_another_file_are_joined_by_key() {
     fixture.write(&set);
     // In another order, one clip missing, one that nobody labelled.
     let keys = strings(&["000003_7680", "new", "000001_0"]);
-    write_npz(&npz, &keys, &numbered(&[3, 9, 1]), None, None).unwrap();
+    write_npz(&npz, &keys, &numbered(&[3, 9, 1]), &[128], None, None).unwrap();
     let data = Dataset::load_with(&set, &npz).unwrap();
     assert_eq!((&data.keys, &data.features), (&keys, &numbered(&[3, 9, 1])));
     assert_eq!(data.targets, [0., 0., 1., 0., 0., 0., 0., 1., 0.]);
@@ -698,7 +698,7 @@ fn features_of_another_file_are_joined_by_key() {
     let message = Dataset::load_with(&set, &npz).unwrap_err().to_string();
     assert!(message.contains("features.npz: has no array Y_mask"), "{message}");
     let (targets, observed) = (vec![0., 1., 0., 0., 0., 0., 1., 0., 0.], vec![true; 9]);
-    write_npz(&npz, &keys, &numbered(&[3, 9, 1]), Some((&targets, &observed)), None).unwrap();
+    write_npz(&npz, &keys, &numbered(&[3, 9, 1]), &[128], Some((&targets, &observed)), None).unwrap();
     let data = Dataset::load_with(&set, &npz).unwrap();
     assert_eq!((data.targets, data.observed), (targets, observed));
 
@@ -716,11 +716,11 @@ fn written_archives_come_back_and_are_numpys() {
     let features = Features { values: FeatureValues::U8(bytes), instances: 3, width: WIDTH, lengths: vec![1, 3] };
     let (targets, observed) = ([1., 0., 0., 1.], [true, true, false, true]);
     let note = "{\"front\": \"end \u{266b}\"}";
-    write_npz(&path, &keys, &features, Some((&targets, &observed)), Some(note)).unwrap();
+    write_npz(&path, &keys, &features, &[128], Some((&targets, &observed)), Some(note)).unwrap();
     assert_eq!(load_features(&path).unwrap(), (keys.clone(), features.clone()), "lengths included");
     assert_eq!(npz_note(&path).unwrap().as_deref(), Some(note));
     let first = fs::read(&path).unwrap();
-    write_npz(&path, &keys, &features, Some((&targets, &observed)), Some(note)).unwrap();
+    write_npz(&path, &keys, &features, &[128], Some((&targets, &observed)), Some(note)).unwrap();
     assert!(first == fs::read(&path).unwrap(), "the same bytes again");
 
     let script = "import sys, numpy as np\n\
@@ -746,12 +746,12 @@ fn written_archives_come_back_and_are_numpys() {
 
     let floats: Vec<f32> = (0..2 * WIDTH).map(|i| i as f32 / 256.0).collect();
     let features = Features { values: FeatureValues::F32(floats), instances: 1, width: WIDTH, lengths: vec![1; 2] };
-    write_npz(&path, &keys, &features, None, None).unwrap();
+    write_npz(&path, &keys, &features, &[128], None, None).unwrap();
     assert_eq!(load_features(&path).unwrap(), (keys.clone(), features.clone()));
     assert_eq!(npz_note(&path).unwrap(), None);
     let long = "x".repeat(1025);
     for bad in [&["a"][..], &["a", ""], &["a", &long]] {
-        assert!(matches!(write_npz(&path, &strings(bad), &features, None, None), Err(wmic::Error::Usage(_))));
+        assert!(matches!(write_npz(&path, &strings(bad), &features, &[128], None, None), Err(wmic::Error::Usage(_))));
     }
 
     for (member, words) in [

@@ -4,16 +4,19 @@ use std::path::PathBuf;
 
 use super::Verdict;
 use super::output::note;
-use wmic::data::synth;
+use wmic::data::{synth, synth_audio};
 
 /// Write a small dataset whose answer is known, in OpenMIC-2018's layout
 #[derive(clap::Args)]
 pub struct Args {
     /// Folder to create
     dir: PathBuf,
-    /// Number of clips, about three quarters of them for training
-    #[arg(long, default_value_t = 1500, value_parser = clap::value_parser!(u32).range(40..=100_000))]
-    clips: u32,
+    /// Write recordings of a built-in synthesiser (10 s WAV files) instead of features
+    #[arg(long)]
+    audio: bool,
+    /// Number of clips, about three quarters of them for training [default: 1500, with --audio 300]
+    #[arg(long, value_parser = clap::value_parser!(u32).range(40..=100_000))]
+    clips: Option<u32>,
     /// The same seed gives the same bytes
     #[arg(long, default_value_t = 0)]
     seed: u64,
@@ -21,9 +24,16 @@ pub struct Args {
 
 impl Args {
     pub fn run(self) -> anyhow::Result<Verdict> {
-        synth(&self.dir, self.clips as usize, self.seed)?;
+        let clips = self.clips.unwrap_or(if self.audio { 300 } else { 1500 }) as usize;
+        let options = if self.audio {
+            synth_audio(&self.dir, clips, self.seed)?;
+            " --model att-tf"
+        } else {
+            synth(&self.dir, clips, self.seed)?;
+            ""
+        };
         let dir = self.dir.display();
-        note(&format!("{} clips written to {dir}; train on them with: wmic train {dir}", self.clips));
+        note(&format!("{clips} clips written to {dir}; train on them with: wmic train {dir}{options}"));
         Ok(Verdict::Done)
     }
 }

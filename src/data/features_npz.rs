@@ -28,18 +28,23 @@ pub(super) fn read(npz: &mut Npz, path: &Path) -> Result<(Vec<String>, Features)
     Ok((keys, features))
 }
 
-/// Streams `X` (N, T, 128). `keys`, when known, fix N and name the clips in messages.
+/// Streams `X` (N, T, 128); of f16, (N, T, ...), it is mapped instead. `keys`, when known, fix N and name the clips in messages.
 pub(super) fn read_x(npz: &mut Npz, path: &Path, keys: Option<&[String]>) -> Result<Features> {
     let member = npz.member("X")?;
-    let &[clips, instances, WIDTH] = member.shape() else {
-        let reason = format!("has shape {:?}; (clips, instances, {WIDTH}) is expected", member.shape());
-        return Err(member.error(reason));
+    let mapped = member.is_half();
+    let (clips, instances, width) = match *member.shape() {
+        [clips, instances, WIDTH] => (clips, instances, WIDTH),
+        [clips, instances, ref rest @ ..] if mapped && !rest.is_empty() => (clips, instances, rest.iter().product()),
+        _ => {
+            let reason = format!("has shape {:?}; (clips, instances, {WIDTH}) is expected", member.shape());
+            return Err(member.error(reason));
+        }
     };
     if let Some(keys) = keys.filter(|keys| keys.len() != clips) {
         return Err(member.error(format!("has {clips} clips, but there are {} keys", keys.len())));
     }
-    let count = clips * instances * WIDTH;
-    if count == 0 || count > MAX_VALUES {
+    let count = clips * instances * width;
+    if count == 0 || count > MAX_VALUES && !mapped {
         return Err(
             member.error(format!("has {clips} clips of {instances} instances; 1 to {MAX_VALUES} values are supported"))
         );
@@ -50,6 +55,10 @@ pub(super) fn read_x(npz: &mut Npz, path: &Path, keys: Option<&[String]>) -> Res
         true => read_lengths(npz.member(LENGTHS)?, clips, instances)?,
         false => vec![instances as u32; clips],
     };
+    if mapped {
+        let values = FeatureValues::F16(npz.member("X")?.mapped()?);
+        return Ok(Features { values, instances, width, lengths });
+    }
     let mut builder = FeatureBuilder::with_capacity(count);
     npz.member("X")?.numbers(|index, value| {
         let (row, instance, band) = (index / WIDTH / instances, index / WIDTH % instances, index % WIDTH);
@@ -80,8 +89,8 @@ fn read_lengths(member: Member, clips: usize, instances: usize) -> Result<Vec<u3
     Ok(lengths)
 }
 
-/// Writes features, in one piece, as an npz with the arrays and dtypes of OpenMIC-2018: `X` (N, T, 128), int64 (float32 if
-/// they are floats); `sample_key` (N), unicode; with labels also `Y_true` (N, K), float64, 0.5 where unknown, and `Y_mask`
+/// Writes features, in one piece, as an npz with the arrays and dtypes of OpenMIC-2018: `X` (N, T, 128), int64 (float32 or
+/// float16 if they are that); `instance`, the shape of an instance, takes the place of the 128; `sample_key` (N), unicode; with labels also `Y_true` (N, K), float64, 0.5 where unknown, and `Y_mask`
 /// (N, K), bool. Where clips differ in length, `lengths` (N), int64, is added; where there is a `note` on how the features were
 /// made, `frontend.json`, its UTF-8 as uint8. All opens with numpy's `allow_pickle=False`, and the same input gives the same bytes.
 ///
@@ -93,6 +102,7 @@ pub fn write_npz(
     path: impl AsRef<Path>,
     keys: &[String],
     features: &Features,
+    instance: &[usize],
     labels: Option<(&[f32], &[bool])>,
     note: Option<&str>,
 ) -> Result<()> {
@@ -100,10 +110,11 @@ pub fn write_npz(
     let count = match values {
         FeatureValues::U8(bytes) => bytes.len(),
         FeatureValues::F32(floats) => floats.len(),
+        FeatureValues::F16(map) => map.bytes().len() / 2,
     };
     let k = labels.map_or(0, |(targets, _)| targets.len() / n.max(1));
     let labels_fit = labels.is_none_or(|(targets, observed)| targets.len() == n * k && observed.len() == n * k);
-    if lengths.len() != n || count != n * instances * width || !labels_fit {
+    if lengths.len() != n || count != n * instances * width || instance.iter().product::<usize>() != *width || !labels_fit {
         return Err(Error::Usage(format!("{n} keys do not fit the features and labels")));
     }
     let longest = keys.iter().map(|key| key.chars().count()).max().unwrap_or(1);
@@ -114,9 +125,10 @@ pub fn write_npz(
     let rows = n as u64;
     let write = |part: &Path| -> io::Result<()> {
         let mut npz = NpzWriter::new(BufWriter::new(File::create(part)?));
-        let shape = [rows, *instances as u64, *width as u64];
+        let shape: Vec<u64> = [n, *instances].iter().chain(instance).map(|&d| d as u64).collect();
         match values {
             FeatureValues::U8(bytes) => npz.array("X", "<i8", &shape, int64(bytes.iter().map(|&v| v.into())))?,
+            FeatureValues::F16(map) => npz.array("X", "<f2", &shape, map.bytes().iter().copied())?,
             FeatureValues::F32(floats) => npz.array("X", "<f4", &shape, floats.iter().flat_map(|v| v.to_le_bytes()))?,
         }
         if let Some((targets, observed)) = labels {

@@ -10,17 +10,20 @@ mod features_npz;
 mod json_features;
 mod mapped;
 mod labels;
+mod layout;
 mod npz;
 mod openmic;
 mod pickle;
 mod split;
 mod synth;
+mod synth_audio;
 
 pub use mapped::Mapped;
 pub use audio_set::AudioSet;
 pub use features_npz::{npz_note, write_npz};
 pub use split::validation_split;
 pub use synth::synth;
+pub use synth_audio::synth_audio;
 
 use crate::error::Result;
 use serde::{Deserialize, Serialize};

@@ -1,5 +1,6 @@
 //! Reads and writes `.npz` archives (zips of `.npy` arrays) as streams, without trusting anything that they declare.
 
+use super::Mapped;
 use super::pickle;
 use crate::error::{Error, Result};
 use npyz::{DType, Endianness, NpyHeader, Order, TypeChar, TypeStr, WriterBuilder};
@@ -105,6 +106,20 @@ impl Member<'_> {
     /// Whether the elements are floating-point numbers.
     pub fn is_float(&self) -> bool {
         self.dtype.type_char() == TypeChar::Float
+    }
+
+    /// Whether the elements are 16-bit floating-point numbers as this machine's files have them, little-endian.
+    pub fn is_half(&self) -> bool {
+        self.is_float() && self.dtype.num_bytes() == Some(2) && self.dtype.endianness() == Endianness::Little
+    }
+
+    /// Maps the elements, as they lie in the archive.
+    pub fn mapped(self) -> Result<Mapped> {
+        let at = self.reader.data_start().filter(|_| self.reader.compression() == CompressionMethod::Stored);
+        let Some(at) = at else {
+            return Err(self.error("is compressed; write the archive again with np.savez".into()));
+        };
+        Mapped::open(self.path, at + self.reader.size() - self.payload, self.payload)
     }
 
     /// Streams an array of numbers in row-major order through `each(index, value)`.

@@ -5,42 +5,19 @@
 //! pools the features first does worse than one that looks at instances. As in OpenMIC-2018 about 15 % of the labels are known.
 //! All arithmetic is on integers: the same seed gives the same bytes on every machine.
 
+use super::layout::{CLASSES, Label, check_clips, draw_key, draw_split, write_file, write_tables};
 use super::npz::NpzWriter;
 use super::{WIDTH, pickle};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::files::write_dir_atomic;
 use rand::SeedableRng;
 use rand::seq::SliceRandom;
 use rand::{Rng, RngExt};
 use rand_pcg::Pcg64;
-use std::fs::File;
-use std::io::{self, BufWriter, Write};
+use std::io::{self, Write};
 use std::ops::RangeInclusive;
 use std::path::Path;
 
-/// OpenMIC-2018's classes, in the order of its class map.
-const CLASSES: [&str; 20] = [
-    "accordion",
-    "banjo",
-    "bass",
-    "cello",
-    "clarinet",
-    "cymbals",
-    "drums",
-    "flute",
-    "guitar",
-    "mallet_percussion",
-    "mandolin",
-    "organ",
-    "piano",
-    "saxophone",
-    "synthesizer",
-    "trombone",
-    "trumpet",
-    "ukulele",
-    "violin",
-    "voice",
-];
 const INSTANCES: usize = 10;
 const CLIPS: RangeInclusive<usize> = 20..=500_000;
 const POLYPHONY: RangeInclusive<usize> = 1..=4;
@@ -61,8 +38,7 @@ struct Clip {
     key: String,
     /// (T, F)
     values: Vec<u8>,
-    /// Known labels: class and relevance in units of 1e-5.
-    labels: Vec<(usize, u32)>,
+    labels: Vec<Label>,
     /// What shows where: class and instance.
     activity: Vec<(usize, usize)>,
 }
@@ -71,65 +47,28 @@ struct Clip {
 /// of OpenMIC-2018, with the known answer in `activity.csv` (`sample_key,instrument,instance`, the instance counted from 0).
 /// The same arguments write the same bytes. Fails when `dir` holds anything already, and leaves nothing half-written.
 pub fn synth(dir: impl AsRef<Path>, clips: usize, seed: u64) -> Result<()> {
-    if !CLIPS.contains(&clips) {
-        return Err(Error::Usage(format!(
-            "{clips} clips were asked for; {} to {} are possible",
-            CLIPS.start(),
-            CLIPS.end()
-        )));
-    }
+    check_clips(clips, &CLIPS)?;
     let mut rng = Pcg64::seed_from_u64(seed);
     let patterns: Vec<[i32; WIDTH]> =
         CLASSES.iter().map(|_| std::array::from_fn(|_| if rng.random_bool(0.5) { 255 } else { 0 })).collect();
     let mut track = 0;
-    let clips: Vec<Clip> = (0..clips)
-        .map(|_| {
-            track += rng.random_range(1..=13);
-            draw_clip(&mut rng, track, &patterns)
-        })
-        .collect();
-    let mut order: Vec<usize> = (0..clips.len()).collect();
-    order.shuffle(&mut rng);
-    let (train, test) = order.split_at_mut(clips.len() * 3 / 4);
-    train.sort_unstable();
-    test.sort_unstable();
+    let clips: Vec<Clip> = (0..clips).map(|_| draw_clip(&mut rng, &mut track, &patterns)).collect();
+    let split = draw_split(&mut rng, clips.len());
+    let tables: Vec<(&str, &[Label])> = clips.iter().map(|clip| (clip.key.as_str(), clip.labels.as_slice())).collect();
 
     write_dir_atomic(dir, |dir| {
-        let file = |name: &str, fill: &dyn Fn(&mut BufWriter<File>) -> io::Result<()>| -> Result<()> {
-            let path = dir.join(name);
-            let write = || {
-                let mut writer = BufWriter::new(File::create(&path)?);
-                fill(&mut writer)?;
-                writer.flush()
-            };
-            write().map_err(Error::io(&path))
-        };
-        std::fs::create_dir(dir.join("partitions")).map_err(Error::io(dir))?;
-        file("class-map.json", &|w| {
-            let entries: Vec<String> = CLASSES.iter().enumerate().map(|(k, name)| format!("\"{name}\": {k}")).collect();
-            writeln!(w, "{{{}}}", entries.join(", "))
-        })?;
-        file("openmic-2018.npz", &|w| write_npz(w, &clips))?;
-        for (name, rows) in [("partitions/split01_train.csv", &*train), ("partitions/split01_test.csv", &*test)] {
-            file(name, &|w| rows.iter().try_for_each(|&row| writeln!(w, "{}", clips[row].key)))?;
-        }
-        file("openmic-2018-aggregated-labels.csv", &|w| {
-            writeln!(w, "sample_key,instrument,relevance,num_responses")?;
-            let rows = clips.iter().flat_map(|clip| clip.labels.iter().map(move |label| (&clip.key, label)));
-            rows.into_iter().try_for_each(|(key, &(k, relevance))| {
-                writeln!(w, "{key},{},{}.{:05},3", CLASSES[k], relevance / 100_000, relevance % 100_000)
-            })
-        })?;
-        file("activity.csv", &|w| {
+        write_tables(dir, &tables, &split)?;
+        write_file(&dir.join("openmic-2018.npz"), |w| write_npz(w, &clips))?;
+        write_file(&dir.join("activity.csv"), |w| {
             writeln!(w, "sample_key,instrument,instance")?;
-            let rows = clips.iter().flat_map(|clip| clip.activity.iter().map(move |active| (&clip.key, active)));
-            rows.into_iter().try_for_each(|(key, &(k, instance))| writeln!(w, "{key},{},{instance}", CLASSES[k]))
+            let mut rows = clips.iter().flat_map(|clip| clip.activity.iter().map(move |active| (&clip.key, active)));
+            rows.try_for_each(|(key, &(k, instance))| writeln!(w, "{key},{},{instance}", CLASSES[k]))
         })
     })
 }
 
-fn draw_clip(rng: &mut impl Rng, track: u32, patterns: &[[i32; WIDTH]]) -> Clip {
-    let key = format!("{track:06}_{}", 3840 * rng.random_range(0..200));
+fn draw_clip(rng: &mut impl Rng, track: &mut u32, patterns: &[[i32; WIDTH]]) -> Clip {
+    let key = draw_key(rng, track);
     let mut classes: Vec<usize> = (0..CLASSES.len()).collect();
     classes.shuffle(rng);
     let (present, absent) = classes.split_at(rng.random_range(POLYPHONY));

@@ -1,0 +1,182 @@
+//! A synthetic dataset of recordings whose answer is known: which instrument sounds from when to when.
+//!
+//! A built-in synthesiser plays one to four instruments in each clip of ten seconds, each in one or more stretches and at its own
+//! level. As many labels are known as a crowd might give: most of what is there, and some of what is not.
+//! The same seed gives the same bytes on every machine (see [`sound`] for how).
+
+mod sound;
+mod voices;
+
+use super::layout::{CLASSES, Label, check_clips, draw_key, draw_split, write_file, write_tables};
+use crate::audio::{Depth, write_wav};
+use crate::error::{Error, Result};
+use crate::files::write_dir_atomic;
+use rand::seq::SliceRandom;
+use rand::{Rng, RngExt, SeedableRng};
+use rand_pcg::Pcg64;
+use sound::SR;
+use std::io::Write;
+use std::num::NonZero;
+use std::ops::{Range, RangeInclusive};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use voices::{Music, voice};
+
+const CLIPS: RangeInclusive<usize> = 20..=20_000;
+const SECONDS: u32 = 10;
+/// Onsets and ends lie on multiples of 1 / `TICKS` s.
+const TICKS: u32 = 20;
+const POLYPHONY: RangeInclusive<usize> = 1..=4;
+const STRETCHES: RangeInclusive<u32> = 1..=3;
+/// An instrument that plays in part of a clip rests for this long at least between two stretches, in ticks.
+const PAUSE: u32 = 6;
+/// Of three instruments so many play from the first to the last sample.
+const THROUGHOUT: f64 = 0.3;
+/// Root mean square of an instrument relative to the loudest possible, a range of 10 dB.
+const LEVEL: Range<f64> = 0.32..1.0;
+/// -3 dBFS.
+const PEAK: f64 = 0.708;
+/// Of the 20 labels of a clip so many are known.
+const KNOWN: RangeInclusive<usize> = 5..=10;
+/// Chance that the label of a present class is known.
+const NOTICED: f64 = 0.9;
+
+struct Clip {
+    key: String,
+    music: Music,
+    parts: Vec<Part>,
+    labels: Vec<Label>,
+    /// Of the notes.
+    seed: u64,
+}
+
+/// What one instrument does in a clip.
+struct Part {
+    class: usize,
+    level: f64,
+    /// In ticks, apart from each other.
+    stretches: Vec<Range<u32>>,
+}
+
+/// Writes a dataset of `clips` recordings (20 to 20 000, three quarters of them for training) into the new folder `dir`, in the
+/// layout of OpenMIC-2018: `audio/000/KEY.wav` (10 s, mono, 16 bit, 16 kHz), labels, splits, and the known answer in
+/// `activity.csv` (`sample_key,instrument,start_s,end_s`, a row for each stretch). An instrument begins at the first sample of
+/// its stretch and is silent after the last. The same arguments write the same bytes.
+///
+/// # Errors
+/// `Usage` for a number of clips out of range; `Data` when `dir` holds anything already; `Io`. Nothing is left half-written.
+pub fn synth_audio(dir: impl AsRef<Path>, clips: usize, seed: u64) -> Result<()> {
+    check_clips(clips, &CLIPS)?;
+    let mut rng = Pcg64::seed_from_u64(seed);
+    let mut track = 0;
+    let clips: Vec<Clip> = (0..clips).map(|_| draw_clip(&mut rng, &mut track)).collect();
+    let split = draw_split(&mut rng, clips.len());
+    let tables: Vec<(&str, &[Label])> = clips.iter().map(|clip| (clip.key.as_str(), clip.labels.as_slice())).collect();
+
+    write_dir_atomic(dir, |dir| {
+        write_tables(dir, &tables, &split)?;
+        write_file(&dir.join("activity.csv"), |w| {
+            writeln!(w, "sample_key,instrument,start_s,end_s")?;
+            let seconds = |ticks: u32| f64::from(ticks) / f64::from(TICKS);
+            for (clip, part) in clips.iter().flat_map(|clip| clip.parts.iter().map(move |part| (clip, part))) {
+                for stretch in &part.stretches {
+                    let (start, end) = (seconds(stretch.start), seconds(stretch.end));
+                    writeln!(w, "{},{},{start},{end}", clip.key, CLASSES[part.class])?;
+                }
+            }
+            Ok(())
+        })?;
+        for clip in &clips {
+            let folder = folder(dir, clip);
+            std::fs::create_dir_all(&folder).map_err(Error::io(&folder))?;
+        }
+        let write = |clip: &Clip| {
+            write_wav(folder(dir, clip).join(format!("{}.wav", clip.key)), SR, &render(clip), Depth::Int16)
+        };
+        on_all_cores(&clips, write)
+    })
+}
+
+fn folder(dir: &Path, clip: &Clip) -> PathBuf {
+    dir.join("audio").join(&clip.key[..3])
+}
+
+/// Does `work` on every item; after the first error no more is begun.
+fn on_all_cores<T: Sync>(items: &[T], work: impl Fn(&T) -> Result<()> + Sync) -> Result<()> {
+    let next = AtomicUsize::new(0);
+    let worker = || {
+        while let Some(item) = items.get(next.fetch_add(1, Ordering::Relaxed)) {
+            work(item).inspect_err(|_| next.store(items.len(), Ordering::Relaxed))?;
+        }
+        Ok(())
+    };
+    std::thread::scope(|scope| {
+        let cores = std::thread::available_parallelism().map_or(1, NonZero::get);
+        let workers: Vec<_> = (0..cores).map(|_| scope.spawn(worker)).collect();
+        workers.into_iter().try_for_each(|w| w.join().expect("rendering does not panic"))
+    })
+}
+
+fn draw_clip(rng: &mut impl Rng, track: &mut u32) -> Clip {
+    let key = draw_key(rng, track);
+    let mut classes: Vec<usize> = (0..CLASSES.len()).collect();
+    classes.shuffle(rng);
+    let (present, absent) = classes.split_at_mut(rng.random_range(POLYPHONY));
+    present.sort_unstable();
+    let draw_part = |&class: &usize| Part { class, level: rng.random_range(LEVEL), stretches: draw_stretches(rng) };
+    let parts = present.iter().map(draw_part).collect();
+
+    let mut ask = |&k: &usize| rng.random_bool(NOTICED).then(|| (k, rng.random_range(50_000..=100_000)));
+    let mut labels: Vec<Label> = present.iter().filter_map(&mut ask).collect();
+    let missing = rng.random_range(KNOWN) - labels.len();
+    labels.extend(absent.iter().take(missing).map(|&k| (k, rng.random_range(0..50_000))));
+    labels.sort_unstable();
+    let music = Music { beat: rng.random_range(0.4..0.65), tonic: rng.random_range(0..12) };
+    Clip { key, music, parts, labels, seed: rng.random() }
+}
+
+/// One to three stretches in as many equal parts of the clip, or all of it.
+fn draw_stretches(rng: &mut impl Rng) -> Vec<Range<u32>> {
+    let whole = SECONDS * TICKS;
+    if rng.random_bool(THROUGHOUT) {
+        return vec![0..whole];
+    }
+    let count = rng.random_range(STRETCHES);
+    let slot = whole / count;
+    (0..count)
+        .map(|i| {
+            let length = rng.random_range(slot * 2 / 5..=slot * 17 / 20);
+            let start = i * slot + rng.random_range(0..=slot - length - PAUSE);
+            start..start + length
+        })
+        .collect()
+}
+
+/// Mono samples at [`SR`] Hz.
+fn render(clip: &Clip) -> Vec<f32> {
+    let samples = |ticks: u32| (ticks * (SR / TICKS)) as usize;
+    let mut mix = vec![0.0; samples(SECONDS * TICKS)];
+    for part in &clip.parts {
+        // A stream for each part, so that no part depends on what another one draws.
+        let mut rng = Pcg64::new(clip.seed.into(), part.class as u128);
+        let voice = voice(CLASSES[part.class]).expect("every class has a voice");
+        let played: Vec<Vec<f64>> = part
+            .stretches
+            .iter()
+            .map(|stretch| {
+                let mut sound = vec![0.0; samples(stretch.end - stretch.start)];
+                voice.play(&clip.music, &mut rng, &mut sound);
+                sound
+            })
+            .collect();
+        let count: usize = played.iter().map(Vec::len).sum();
+        let energy: f64 = played.iter().flatten().map(|v| v * v).sum();
+        let gain = part.level / (energy / count as f64).sqrt();
+        for (stretch, sound) in part.stretches.iter().zip(&played) {
+            let place = &mut mix[samples(stretch.start)..samples(stretch.end)];
+            place.iter_mut().zip(sound).for_each(|(mix, v)| *mix += gain * v);
+        }
+    }
+    let peak = mix.iter().fold(0.0f64, |peak, v| peak.max(v.abs()));
+    mix.iter().map(|v| (v * PEAK / peak) as f32).collect()
+}
