@@ -2,18 +2,22 @@
 
 use std::path::PathBuf;
 
-use super::common::{load_dataset, print_evaluation};
+use super::clips::{Purpose, load_clips};
+use super::common::print_evaluation;
 use super::{Device, Verdict};
-use wmic::train::{RunDir, Split, Trained};
+use wmic::train::{Config, RunDir, Split, Trained};
 
 /// Score a run on a split of a dataset: every seed, their ensemble, each class
 #[derive(clap::Args)]
 pub struct Args {
     /// Run directory of `wmic train`
     run: PathBuf,
-    /// Folder in OpenMIC-2018's layout, with the classes the run was trained on
+    /// Dataset with the classes the run was trained on, as for `wmic train`
     dataset: PathBuf,
-    /// Which clips; val and train are each seed's own, drawn from the training split as in the run
+    /// Features to use with the dataset's labels, as `wmic features` writes them
+    #[arg(long, value_name = "FILE.npz")]
+    features: Option<PathBuf>,
+    /// Which clips: all are those of both splits and of none; val and train are each seed's own, drawn from the training split as in the run
     #[arg(long, value_enum, default_value = "test")]
     split: Split,
     #[command(flatten)]
@@ -26,8 +30,9 @@ pub struct Args {
 impl Args {
     pub fn run(self) -> anyhow::Result<Verdict> {
         let trained = Trained::load(&RunDir::open(&self.run)?)?;
-        let data = load_dataset(&self.dataset)?;
         let gpu = self.device.open()?;
+        let mut config = Config { dataset: self.dataset, features: self.features, ..trained.config.clone() };
+        let Some(data) = load_clips(&gpu, &mut config, Purpose::Evaluate)? else { return Ok(Verdict::Interrupted) };
         print_evaluation(&trained.evaluate(&gpu, &data, self.split)?, self.json)?;
         Ok(Verdict::Done)
     }

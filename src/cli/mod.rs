@@ -2,12 +2,14 @@
 
 mod bench;
 mod check;
+mod clips;
 mod common;
 mod completions;
 mod demo;
 mod devices;
 mod eval;
 mod export;
+mod features;
 mod output;
 mod plan;
 mod predict;
@@ -41,6 +43,7 @@ enum Command {
     Train(Box<train::Args>),
     Eval(eval::Args),
     Predict(predict::Args),
+    Features(features::Args),
     Export(export::Args),
     Plan(plan::Args),
     Synth(synth::Args),
@@ -93,6 +96,7 @@ pub fn run() -> ExitCode {
         Command::Train(args) => args.run(),
         Command::Eval(args) => args.run(),
         Command::Predict(args) => args.run(),
+        Command::Features(args) => args.run(),
         Command::Export(args) => args.run(),
         Command::Plan(args) => args.run(),
         Command::Synth(args) => args.run(),

@@ -2,14 +2,14 @@
 
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 
 use anyhow::anyhow;
 use clap::builder::PossibleValuesParser;
 use indicatif::{ProgressBar, ProgressStyle};
 
-use super::common::{load_dataset, print_evaluation, write_json};
+use super::clips::{FrontEndArgs, Purpose, load_clips, stop_on_interrupt};
+use super::common::{print_evaluation, write_json};
 use super::output::{note, one_line, print};
 use super::{Device, Verdict};
 use wmic::data::Dataset;
@@ -25,7 +25,7 @@ use wmic::{Error, Result};
 /// Train a recogniser, several seeds side by side, and evaluate it on the test split
 #[derive(clap::Args)]
 pub struct Args {
-    /// Folder in OpenMIC-2018's layout (see `wmic synth`); with --config or --resume the one named there
+    /// Folder in OpenMIC-2018's layout with features or audio/ (see `wmic synth`), or with a folder of sound per class; with --config or --resume the one named there
     #[arg(required_unless_present_any = ["config", "resume"])]
     dataset: Option<PathBuf>,
     /// Architecture [default: att]
@@ -37,10 +37,10 @@ pub struct Args {
     /// The seeds themselves, e.g. 0,7,42
     #[arg(long, value_name = "SEED,...", value_delimiter = ',')]
     seed_list: Option<Vec<u64>>,
-    /// Passes over the training clips [default: 250 for att, 100 for fc and fc-t]
+    /// Passes over the training clips [default: 250; 100 for fc and fc-t]
     #[arg(long, value_name = "N")]
     epochs: Option<usize>,
-    /// Clips per step [default: 128]
+    /// Clips per step [default: 128; 32 for models on maps]
     #[arg(long, value_name = "CLIPS")]
     batch: Option<usize>,
     /// Adam's learning rate [default: 5e-4, 1e-4 for fc]
@@ -49,7 +49,7 @@ pub struct Args {
     /// L2 decay, added to the gradient [default: 1e-5]
     #[arg(long, value_name = "X")]
     weight_decay: Option<f64>,
-    /// Chance of a dropped unit, 0 to below 1 [default: 0.6 for att, 0.5 for fc and fc-t]
+    /// Chance of a dropped unit, 0 to below 1 [default: 0.6; 0.5 for fc and fc-t]
     #[arg(long, value_name = "X")]
     dropout: Option<f64>,
     /// bce: mean over all known labels of a batch; partial-bce: weighted by clip (ISMIR 2019, Eq. 4) [default: bce]
@@ -64,15 +64,18 @@ pub struct Args {
     /// gamma of partial-bce [default: -1]
     #[arg(long, value_name = "X", allow_negative_numbers = true)]
     gamma: Option<f64>,
-    /// Which epoch's weights are kept: lowest validation loss or highest validation F1 [default: val-loss]
+    /// Which epoch's weights are kept: lowest validation loss or highest validation F1 [default: val-loss; val-f1 for models on
+    /// maps]
     #[arg(long, value_enum)]
     select: Option<Select>,
-    /// Stop a seed after this many epochs without a better one [default: never]
+    /// Stop a seed after this many epochs without a better one [default: never; 10 for models on maps]
     #[arg(long, value_name = "EPOCHS")]
     patience: Option<usize>,
     /// Share of the training clips held out for validation, drawn anew for each seed [default: 0.15]
     #[arg(long, value_name = "SHARE")]
     val_fraction: Option<f64>,
+    #[command(flatten)]
+    front_end: FrontEndArgs,
     /// Settings from a TOML file with the keys of a run's run.toml; options on the command line win
     #[arg(long, value_name = "FILE.toml")]
     config: Option<PathBuf>,
@@ -88,7 +91,8 @@ pub struct Args {
     /// Continue the run in DIR to the same bits as if it had never stopped
     #[arg(long, value_name = "DIR", conflicts_with_all = [
         "model", "seeds", "seed_list", "epochs", "batch", "lr", "weight_decay", "dropout", "loss", "alpha", "beta", "gamma",
-        "select", "patience", "val_fraction", "config", "init", "out", "force",
+        "select", "patience", "val_fraction", "frontend_weights", "width", "train_frontend", "features", "config", "init", "out",
+        "force",
     ])]
     resume: Option<PathBuf>,
     #[command(flatten)]
@@ -128,6 +132,7 @@ impl Args {
         overlay(&mut c.val_fraction, &self.val_fraction);
         c.patience = self.patience.or(c.patience);
         c.init = self.init.clone().or(c.init);
+        self.front_end.overlay(&mut c)?;
         c.dataset = absolute(&c.dataset)?;
         c.init = c.init.as_deref().map(absolute).transpose()?;
         c.validate()?;
@@ -176,11 +181,14 @@ impl Args {
         match &self.resume {
             Some(dir) => self.go_on(dir),
             None => {
-                let config = self.settings()?;
+                let mut config = self.settings()?;
                 let out = self.out(&config);
                 RunDir::vacant(&out, self.force)?;
-                let data = load_dataset(&config.dataset)?;
-                train(&self.device.open()?, &config, &data, &out, self.force, self.json)
+                let gpu = self.device.open()?;
+                match load_clips(&gpu, &mut config, Purpose::Train)? {
+                    Some(data) => train(&gpu, &config, &data, &out, self.force, self.json),
+                    None => Ok(Verdict::Interrupted),
+                }
             }
         }
     }
@@ -192,16 +200,19 @@ impl Args {
         if let Some(dataset) = &self.dataset {
             config.dataset = dataset.clone();
         }
+        if let Some(cache) = &self.front_end.cache {
+            config.cache = Some(cache.clone());
+        }
         if run.state().exists() {
             // The weights have moved on from those; the file may be gone.
             config.init = None;
         }
-        let data = load_dataset(&config.dataset)?;
+        let gpu = self.device.open()?;
+        let Some(data) = load_clips(&gpu, &mut config, Purpose::Train)? else { return Ok(Verdict::Interrupted) };
         if fingerprint(&data) != began.data {
             let reason = format!("is not the dataset that {} was begun with, or has changed since", dir.display());
             return Err(Error::data(&config.dataset, reason).into());
         }
-        let gpu = self.device.open()?;
         if gpu.adapter().name != began.adapter {
             note(&format!("warning: the run was begun on {}; on another adapter the last bits differ", began.adapter));
         }
@@ -281,19 +292,6 @@ fn run_to_end(
         print(&format!("saved in {}\n", run.path().display()))?;
     }
     Ok(Verdict::Done)
-}
-
-/// The first Ctrl-C, or request to end (SIGTERM), asks training to save and stop; a second one ends the program at once.
-fn stop_on_interrupt() -> Arc<AtomicBool> {
-    let stop = Arc::new(AtomicBool::new(false));
-    let flag = stop.clone();
-    // Fails only when a handler is set already, and then that one is ours.
-    let _ = ctrlc::set_handler(move || {
-        if flag.swap(true, Ordering::Relaxed) {
-            std::process::exit(130);
-        }
-    });
-    stop
 }
 
 /// A bar on a terminal, a line now and then otherwise. Both go to stderr.

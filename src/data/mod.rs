@@ -157,6 +157,21 @@ impl Dataset {
     }
 }
 
+/// Whether [`Dataset::load`] finds features in the folder.
+pub fn has_features(path: impl AsRef<Path>) -> bool {
+    openmic::has_features(path.as_ref())
+}
+
+/// The `openmic-2018.npz` that [`Dataset::load`] reads in the folder, if there is one.
+pub fn features_npz(path: impl AsRef<Path>) -> Option<PathBuf> {
+    openmic::npz_of(path.as_ref())
+}
+
+/// Whether the folder is meant as a dataset in OpenMIC-2018's layout.
+pub fn has_class_map(path: impl AsRef<Path>) -> bool {
+    openmic::find_root(path.as_ref()).is_ok()
+}
+
 /// Loads features alone, for prediction: from an npz with `X` (N, T, 128) and, optionally, `sample_key` (else the keys are
 /// "0", "1", ...) and `lengths` (N, see [`write_npz`]), or from a dataset folder, whose labels and splits are then not needed.
 /// Returns the N keys and the features. Errors as [`Dataset::load`].

@@ -115,3 +115,13 @@ fn read_json_and_csv(layout: &Layout) -> Result<(Labels, Features)> {
     let keys = distinct(&folder, keys)?;
     Ok((Labels::of_table(&table, classes, keys, "features")?, features))
 }
+
+/// Whether the folder, or its subfolder `openmic-2018`, has features in one of the places where [`load`] looks.
+pub(super) fn has_features(path: &Path) -> bool {
+    find_root(path).is_ok_and(|root| root.join(NPZ).is_file() || root.join(JSON_FEATURES).is_dir())
+}
+
+/// The archive that [`load`] would read.
+pub(super) fn npz_of(path: &Path) -> Option<PathBuf> {
+    find_root(path).ok().map(|root| root.join(NPZ)).filter(|npz| npz.is_file())
+}

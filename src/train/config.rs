@@ -62,6 +62,12 @@ pub struct Config {
     /// Which part of it is trained with the model.
     #[serde(default)]
     pub train_front_end: TrainFrontEnd,
+    /// Features to use in place of those in the dataset's folder.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub features: Option<PathBuf>,
+    /// Where features made of sound are kept.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub cache: Option<PathBuf>,
     /// Weights to start from instead of random ones.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub init: Option<PathBuf>,
@@ -96,6 +102,8 @@ impl Config {
             val_fraction: 0.15,
             front_end: None,
             train_front_end: TrainFrontEnd::None,
+            features: None,
+            cache: None,
             init: None,
         })
     }
@@ -163,6 +171,17 @@ impl Config {
     pub fn settings(&self, classes: usize) -> Settings {
         let width = self.front_end.as_ref().map(|f| f.width).unwrap_or_default();
         Settings { classes, dropout: self.dropout, width, train_front_end: self.train_front_end }
+    }
+
+    /// # Errors
+    /// `Shape` for instances of another width than the model takes.
+    pub fn accepts(&self, width: usize) -> Result<()> {
+        let model = nn::find(&self.model)?;
+        let expected = nn::models::instance_len(model.input(self.train_front_end), self.settings(1).width);
+        match width == expected {
+            true => Ok(()),
+            false => Err(Error::shape(model.name, format!("instances of {expected} values"), width.to_string())),
+        }
     }
 
     /// Whether the model stands on VGGish and trains this part of it.

@@ -110,6 +110,7 @@ pub(super) fn push_model(
     let pool = g.input("pool", Spec::u32([clips]));
     let rows = sample(g, clock, pool, config.batch.min(clips), order)?;
     let model = nn::find(&config.model)?;
+    config.accepts(dims.width)?;
     let batch = dims.gather(g, rows, model.positions)?;
     let inputs = Inputs { x: batch.x, lengths: batch.lengths, clock };
     let prediction = (model.build)(g, inputs, config.settings(dims.classes))?;

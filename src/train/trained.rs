@@ -23,6 +23,8 @@ pub enum Split {
     Val,
     /// Each seed's own training clips.
     Train,
+    /// Every clip.
+    All,
 }
 
 /// The best weights of a run.
@@ -86,8 +88,15 @@ impl Trained {
             Split::Test => vec![data.test.clone(); self.blocks.len()],
             Split::Val => splits(&self.config, data)?.into_iter().map(|s| s.1).collect(),
             Split::Train => splits(&self.config, data)?.into_iter().map(|s| s.0).collect(),
+            Split::All => vec![(0..data.keys.len() as u32).collect(); self.blocks.len()],
         };
-        let clips = if split == Split::Test { &data.test } else { &data.train };
+        let clips = match split {
+            Split::Test | Split::All => &rows[0],
+            Split::Val | Split::Train => &data.train,
+        };
+        if clips.is_empty() {
+            return Err(Error::data(&data.path, "has no clips in that split (--split all takes every clip)"));
+        }
         let corpus = Corpus::of_dataset(gpu, data)?;
         let frozen = front_end::frozen(gpu, &self.config)?;
         let predictions = predict(gpu, &self.config, &self.blocks, &corpus, &frozen, &rows)?;

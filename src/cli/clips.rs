@@ -1,0 +1,208 @@
+//! The clips that a run is about, with the features that its model takes: read where there are some, else made of the sound.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use indicatif::{ProgressBar, ProgressStyle};
+
+use super::output::note;
+use wmic::data::{AudioSet, Dataset, Kind, has_features, npz_note};
+use wmic::gpu::Gpu;
+use wmic::nn;
+use wmic::report::table::printable;
+use wmic::train::extraction::Recipe;
+use wmic::train::front_end::{FrontEnd, Source};
+use wmic::train::sound::{Making, cache_folder};
+use wmic::train::{Config, TrainFrontEnd};
+use wmic::{Error, Result};
+
+/// What a command does with the clips.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Purpose {
+    /// The train and the test split must have labels.
+    Train,
+    /// Any labels will do.
+    Evaluate,
+}
+
+/// Finds the clips of `config`, and completes it by the front end that made their features. `None` if the user interrupted.
+pub fn load_clips(gpu: &Gpu, config: &mut Config, purpose: Purpose) -> Result<Option<Dataset>> {
+    let kind = nn::find(&config.model)?.input(config.train_front_end);
+    let data = match &config.features {
+        Some(npz) => {
+            let data = Dataset::load_with(&config.dataset, npz)?;
+            let npz = npz.clone();
+            adopt(config, kind, &npz)?;
+            Some(data)
+        }
+        None if kind == Kind::Vggish && has_features(&config.dataset) => {
+            if let Some(npz) = wmic::data::features_npz(&config.dataset) {
+                adopt(config, kind, &npz)?;
+            }
+            Some(Dataset::load_labelled(&config.dataset)?)
+        }
+        None => of_sound(gpu, config, kind)?,
+    };
+    let Some(data) = data else { return Ok(None) };
+    if purpose == Purpose::Train {
+        data.check_splits()?;
+    }
+    data.warnings.iter().for_each(|warning| note(&printable(&format!("warning: {warning}"))));
+    Ok(Some(data))
+}
+
+/// Holds the features in `npz` against what the model takes.
+fn adopt(config: &mut Config, kind: Kind, npz: &Path) -> Result<()> {
+    let Some(text) = npz_note(npz)? else {
+        return match kind {
+            Kind::Vggish => Ok(()),
+            _ => Err(Error::data(npz, "does not say how its features were made; make them with wmic features")),
+        };
+    };
+    let fail = |reason: String| Err(Error::data(npz, reason));
+    let Ok(recipe) = serde_json::from_str::<Recipe>(&text) else {
+        return fail("has an unreadable frontend.json; make the features again with wmic features".into());
+    };
+    if recipe.kind != kind {
+        let name = |kind: Kind| serde_json::to_string(&kind).expect("a kind serialises");
+        let (has, wants) = (name(recipe.kind), name(kind));
+        return fail(format!("holds {has} features, but {} takes {wants}", config.model));
+    }
+    match (&config.front_end, &recipe.front_end) {
+        (Some(asked), Some(made)) if asked.width != made.width => {
+            fail(format!("was made with --width {}, not {}", made.width, asked.width))
+        }
+        (Some(asked), Some(made)) if asked.fingerprint.is_some() && asked.fingerprint != made.fingerprint => {
+            fail("was made with other VGGish weights than the run's".into())
+        }
+        (Some(asked), Some(made)) if asked.fingerprint.is_none() => {
+            // Given anew: they must be the same weights, wherever they lie now.
+            let front_end = FrontEnd { weights: asked.weights.clone(), ..made.clone() };
+            front_end.load()?;
+            config.front_end = Some(front_end);
+            Ok(())
+        }
+        (None, Some(made)) => {
+            config.front_end = Some(made.clone());
+            Ok(())
+        }
+        _ => Ok(()),
+    }
+}
+
+fn of_sound(gpu: &Gpu, config: &mut Config, kind: Kind) -> Result<Option<Dataset>> {
+    let set = AudioSet::load(&config.dataset)?;
+    let Some(front_end) = &mut config.front_end else {
+        let reason = "has sound, but no features; make them with wmic features, or name VGGish's weights \
+                      (--frontend-weights FILE or random)";
+        return Err(Error::data(&config.dataset, reason));
+    };
+    let weights = front_end.load()?;
+    front_end.fingerprint = Some(weights.fingerprint());
+    // A log-mel spectrogram is the same whatever comes after it.
+    let above = kind != Kind::LogMel;
+    let recipe = Recipe { kind, front_end: above.then(|| front_end.clone()) };
+    let stop = stop_on_interrupt();
+    let bar = Bar::new(set.files.len(), "features of");
+    let mut making = Making {
+        gpu,
+        recipe: &recipe,
+        weights: Some(&weights),
+        pca: None,
+        stop: &|| stop.load(Ordering::Relaxed),
+        tell: &mut |done| bar.show(done),
+    };
+    let cache = config.cache.clone().unwrap_or_else(cache_folder);
+    let data = making.dataset(&set, &cache)?;
+    bar.finish();
+    if data.is_none() {
+        note("wmic: interrupted; the features made so far are kept, the same command goes on");
+    }
+    Ok(data)
+}
+
+/// The options that name a front end.
+#[derive(clap::Args)]
+pub struct FrontEndArgs {
+    /// VGGish's weights for models on sound: a safetensors file in torchvggish's naming, or random (random:SEED)
+    #[arg(long, value_name = "FILE|random")]
+    pub frontend_weights: Option<Source>,
+    /// Share of VGGish's channels: 1, 1/2, 1/4 or 1/8 [default: 1]
+    #[arg(long, value_name = "W")]
+    pub width: Option<nn::vggish::Width>,
+    /// Which part of VGGish is trained with the model (att-tf and its kin) [default: none]
+    #[arg(long = "train-frontend", value_enum, value_name = "PART")]
+    pub train_frontend: Option<TrainFrontEnd>,
+    /// Features to use with the dataset's labels, as `wmic features` writes them
+    #[arg(long, value_name = "FILE.npz")]
+    pub features: Option<PathBuf>,
+    /// Where features made of sound are kept [default: wmic in the user's folder for caches]
+    #[arg(long, value_name = "DIR")]
+    pub cache: Option<PathBuf>,
+}
+
+impl FrontEndArgs {
+    /// Overlays the settings by the options.
+    pub fn overlay(&self, config: &mut Config) -> Result<()> {
+        if let Some(weights) = &self.frontend_weights {
+            let weights = match weights {
+                Source::File(path) => Source::File(super::train::absolute(path)?),
+                random => random.clone(),
+            };
+            let width = config.front_end.as_ref().map(|f| f.width).unwrap_or_default();
+            config.front_end = Some(FrontEnd::new(weights, width));
+        }
+        match (self.width, &mut config.front_end) {
+            (None, _) => {}
+            (Some(width), Some(front_end)) => front_end.width = width,
+            (Some(_), None) => return Err(Error::Usage("--width needs --frontend-weights FILE or random".into())),
+        }
+        config.train_front_end = self.train_frontend.unwrap_or(config.train_front_end);
+        let absolute = |path: &Option<PathBuf>| path.as_deref().map(super::train::absolute).transpose();
+        config.features = absolute(&self.features)?.or(config.features.take());
+        config.cache = absolute(&self.cache)?.or(config.cache.take());
+        Ok(())
+    }
+}
+
+/// How many files are done.
+pub struct Bar(ProgressBar);
+
+impl Bar {
+    pub fn new(files: usize, what: &'static str) -> Bar {
+        let style = "{msg} {pos}/{len} files {wide_bar:.cyan/238} {eta} left";
+        let style = ProgressStyle::with_template(style).expect("a valid template").progress_chars("━━━");
+        Bar(ProgressBar::new(files as u64).with_style(style).with_message(what))
+    }
+
+    /// The files that an earlier run has done say nothing about the time left.
+    pub fn show(&self, done: usize) {
+        if self.0.position() == 0 && done > 1 {
+            self.0.set_position(done as u64);
+            self.0.reset_eta();
+        }
+        self.0.set_position(done as u64);
+    }
+
+    pub fn finish(&self) {
+        self.0.finish_and_clear();
+    }
+}
+
+/// The first Ctrl-C, or request to end (SIGTERM), asks to save and stop; a second one ends the program at once.
+pub fn stop_on_interrupt() -> Arc<AtomicBool> {
+    static STOP: std::sync::OnceLock<Arc<AtomicBool>> = std::sync::OnceLock::new();
+    let handle = || {
+        let stop = Arc::new(AtomicBool::new(false));
+        let flag = stop.clone();
+        // Fails only when a handler is set already, and then that one is ours.
+        let _ = ctrlc::set_handler(move || {
+            if flag.swap(true, Ordering::Relaxed) {
+                std::process::exit(130);
+            }
+        });
+        stop
+    };
+    STOP.get_or_init(handle).clone()
+}

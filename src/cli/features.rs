@@ -1,0 +1,147 @@
+//! `wmic features`
+
+use std::path::{Path, PathBuf};
+use std::sync::atomic::Ordering;
+
+use super::clips::{Bar, stop_on_interrupt};
+use super::output::note;
+use super::{Device, Verdict};
+use wmic::Error;
+use wmic::audio::sound_files;
+use wmic::data::{AudioSet, Kind};
+use wmic::nn::vggish::Width;
+use wmic::report::table::printable;
+use wmic::train::extraction::Recipe;
+use wmic::train::front_end::{FrontEnd, PostProcess, Source};
+use wmic::train::sound::{Making, Sounds};
+
+/// Make features of sound: VGGish embeddings as OpenMIC-2018's, log-mel patches, or VGGish's last maps
+///
+/// A dataset is a folder in OpenMIC-2018's layout with audio/, or a folder per class; its labels go into the file. Other files and
+/// folders are cut into excerpts of 10 s. An interrupted call goes on where it stopped. Files that cannot be decoded are listed and
+/// left out, and the exit status is 1.
+#[derive(clap::Args)]
+pub struct Args {
+    /// A dataset; or sound files, folders and patterns
+    #[arg(required = true, value_name = "DATASET|FILE")]
+    sounds: Vec<PathBuf>,
+    /// What to make
+    #[arg(long, value_enum, default_value = "vggish")]
+    frontend: Kind,
+    /// VGGish's weights: a safetensors file in torchvggish's naming
+    #[arg(long, value_name = "FILE", conflicts_with = "init")]
+    weights: Option<PathBuf>,
+    /// Random weights: random, or random:SEED
+    #[arg(long, value_name = "random", value_parser = random)]
+    init: Option<Source>,
+    /// Share of VGGish's channels: 1, 1/2, 1/4 or 1/8
+    #[arg(long, value_name = "W", default_value = "1")]
+    width: Width,
+    /// PCA of the embeddings, an npz with pca_eigen_vectors and pca_means [default: the one among the weights, else none]
+    #[arg(long, value_name = "FILE.npz")]
+    pca: Option<PathBuf>,
+    /// Leave out the ReLU after the last layer, as VGGish's later releases do
+    #[arg(long)]
+    no_last_relu: bool,
+    /// File to write [default: in the dataset, openmic-2018.npz, logmel.npz or maps.npz; else features.npz]
+    #[arg(long, value_name = "FILE.npz")]
+    out: Option<PathBuf>,
+    /// Replace the file
+    #[arg(long)]
+    force: bool,
+    #[command(flatten)]
+    device: Device,
+}
+
+fn random(text: &str) -> Result<Source, String> {
+    match text.parse() {
+        Ok(source @ Source::Random(_)) => Ok(source),
+        _ => Err("random or random:SEED is expected; files go to --weights".into()),
+    }
+}
+
+impl Args {
+    pub fn run(self) -> anyhow::Result<Verdict> {
+        let set = match self.sounds.as_slice() {
+            [folder] if folder.is_dir() => dataset(folder)?,
+            _ => None,
+        };
+        let sounds = match &set {
+            Some(set) => Sounds::of_set(set),
+            None => Sounds::of_files(sound_files(&self.sounds)?),
+        };
+        let out = self.out(set.as_ref());
+        if out.exists() && !self.force {
+            let path = out.display();
+            return Err(Error::Usage(format!("{path} exists; name another --out, or replace it with --force")).into());
+        }
+        if let Some(set) = &set {
+            set.warnings.iter().for_each(|warning| note(&printable(&format!("warning: {warning}"))));
+        }
+        let mut recipe = self.recipe()?;
+        let weights = recipe.load()?;
+        let pca = self.pca.as_deref().map(PostProcess::read).transpose()?;
+        let gpu = self.device.open()?;
+        let stop = stop_on_interrupt();
+        let bar = Bar::new(sounds.files.len(), "features of");
+        let mut making = Making {
+            gpu: &gpu,
+            recipe: &recipe,
+            weights: weights.as_ref(),
+            pca,
+            stop: &|| stop.load(Ordering::Relaxed),
+            tell: &mut |done| bar.show(done),
+        };
+        let labels = set.as_ref().map(|set| (set.targets.as_slice(), set.observed.as_slice()));
+        let made = making.npz(&sounds, labels, &out)?;
+        bar.finish();
+        let Some(made) = made else {
+            note("wmic: interrupted; what was made is kept, the same command goes on");
+            return Ok(Verdict::Interrupted);
+        };
+        for (_, reason) in &made.failures {
+            note(&printable(&format!("left out: {reason}")));
+        }
+        let (rows, files, failed) = (made.rows.len(), sounds.files.len(), made.failures.len());
+        let left_out = if failed > 0 { format!("; {failed} could not be decoded") } else { String::new() };
+        note(&format!("{rows} excerpts of {} files written to {}{left_out}", files - failed, out.display()));
+        Ok(if failed > 0 { Verdict::Failed } else { Verdict::Done })
+    }
+
+    fn recipe(&self) -> wmic::Result<Recipe> {
+        let given = self.weights.as_deref().map(super::train::absolute).transpose()?.map(Source::File);
+        let weights = given.or_else(|| self.init.clone());
+        let front_end = match (self.frontend, weights) {
+            (Kind::LogMel, _) => None,
+            (_, Some(weights)) => {
+                Some(FrontEnd { last_relu: !self.no_last_relu, ..FrontEnd::new(weights, self.width) })
+            }
+            (_, None) => {
+                return Err(Error::Usage(
+                    "VGGish needs weights: --weights FILE (see the README for where they come from) or --init random"
+                        .into(),
+                ));
+            }
+        };
+        Ok(Recipe { kind: self.frontend, front_end })
+    }
+
+    fn out(&self, set: Option<&AudioSet>) -> PathBuf {
+        let name = match self.frontend {
+            Kind::Vggish => "openmic-2018.npz",
+            Kind::LogMel => "logmel.npz",
+            Kind::Maps => "maps.npz",
+        };
+        let default = || set.map_or_else(|| "features.npz".into(), |set| set.path.join(name));
+        self.out.clone().unwrap_or_else(default)
+    }
+}
+
+/// A folder that is a dataset; `None` for one that just holds sound files.
+fn dataset(folder: &Path) -> wmic::Result<Option<AudioSet>> {
+    match AudioSet::load(folder) {
+        Ok(set) => Ok(Some(set)),
+        Err(error) if wmic::data::has_class_map(folder) => Err(error),
+        Err(_) => Ok(None),
+    }
+}

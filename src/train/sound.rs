@@ -1,0 +1,157 @@
+//! From sound files to features in an npz, and to datasets: made once, kept, and found again.
+
+use std::fs;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::path::{Path, PathBuf};
+use std::time::UNIX_EPOCH;
+
+use serde::Serialize;
+
+use super::extraction::{Extracted, Extraction, FrontEndRunner, Recipe, Row, WINDOW};
+use super::front_end::{PostProcess, Weights};
+use crate::audio::Cut;
+use crate::data::{AudioSet, Dataset, load_features, write_npz};
+use crate::error::{Error, Result};
+use crate::gpu::Gpu;
+
+/// Sound files whose features are wanted.
+pub struct Sounds {
+    pub files: Vec<PathBuf>,
+    /// A name for each.
+    pub keys: Vec<String>,
+    /// Whole recordings, cut into excerpts of 10 s; of the clips of a dataset only the first counts.
+    pub whole: bool,
+}
+
+impl Sounds {
+    pub fn of_set(set: &AudioSet) -> Sounds {
+        Sounds { files: set.files.clone(), keys: set.keys.clone(), whole: false }
+    }
+
+    /// Files, named as they are.
+    pub fn of_files(files: Vec<PathBuf>) -> Sounds {
+        let keys = files.iter().map(|f| f.display().to_string()).collect();
+        Sounds { files, keys, whole: true }
+    }
+
+    fn cut(&self) -> Cut {
+        Cut { window: WINDOW, hop: self.whole.then_some(WINDOW) }
+    }
+
+    /// Names the excerpts: after their file, and where in it they begin if it has several.
+    fn key(&self, row: &Row, rows: &[Row]) -> String {
+        let key = &self.keys[row.file];
+        let several = rows.iter().filter(|other| other.file == row.file).nth(1).is_some();
+        if several { format!("{key}@{:.2}", row.start) } else { key.clone() }
+    }
+
+    /// Tells these files, as they are now, from others.
+    fn fingerprint(&self) -> u64 {
+        // Not for security, and of this version of the program only: a miss means that features are made anew.
+        let mut hash = DefaultHasher::new();
+        (self.whole, &self.keys).hash(&mut hash);
+        for file in &self.files {
+            let about = fs::metadata(file).ok();
+            let changed = about.as_ref().and_then(|a| a.modified().ok()?.duration_since(UNIX_EPOCH).ok());
+            (file, about.map(|a| a.len()), changed).hash(&mut hash);
+        }
+        hash.finish()
+    }
+}
+
+/// How features are made, and who is told.
+pub struct Making<'a> {
+    pub gpu: &'a Gpu,
+    /// With the fingerprint of its weights, see [`Recipe::load`].
+    pub recipe: &'a Recipe,
+    pub weights: Option<&'a Weights>,
+    /// In place of the one that comes with the weights.
+    pub pca: Option<PostProcess>,
+    pub stop: &'a dyn Fn() -> bool,
+    /// Hears how many files are done.
+    pub tell: &'a mut dyn FnMut(usize),
+}
+
+/// What was made.
+pub struct Made {
+    pub rows: Vec<Row>,
+    /// Files that could not be decoded, and why.
+    pub failures: Vec<(usize, String)>,
+}
+
+#[derive(Serialize)]
+struct Identity<'a> {
+    recipe: &'a Recipe,
+    pca: bool,
+    files: u64,
+}
+
+impl Making<'_> {
+    /// Writes the features of `sounds` to `out`, with labels ((targets, observed), K for each file) if there are any. Beside it grows
+    /// a folder `OUT.partial`, from which an interrupted call goes on. `None` if `stop` said so.
+    ///
+    /// # Errors
+    /// `Data` if no file can be decoded, `Io` for a full disk, `Gpu` for a lost device.
+    pub fn npz(&mut self, sounds: &Sounds, labels: Option<(&[f32], &[bool])>, out: &Path) -> Result<Option<Made>> {
+        let runner = FrontEndRunner::new(self.gpu, self.recipe, self.weights, self.pca.clone(), false)?;
+        let mut folder = out.as_os_str().to_owned();
+        folder.push(".partial");
+        let identity = Identity { recipe: self.recipe, pca: self.pca.is_some(), files: sounds.fingerprint() };
+        let extraction = Extraction::new(folder.into(), &runner, &identity);
+        let Extracted { rows, failures, complete } =
+            extraction.run(&runner, &sounds.files, sounds.cut(), self.stop, self.tell)?;
+        if !complete {
+            return Ok(None);
+        }
+        if rows.is_empty() {
+            extraction.remove()?;
+            let reason = failures.into_iter().next().map_or("there are none".into(), |(_, reason)| reason);
+            return Err(Error::Usage(format!("none of {} sound files can be used: {reason}", sounds.files.len())));
+        }
+        let keys: Vec<String> = rows.iter().map(|row| sounds.key(row, &rows)).collect();
+        let labels = labels.map(|(targets, observed)| {
+            let k = targets.len() / sounds.files.len();
+            let of = |row: &Row| row.file * k..(row.file + 1) * k;
+            let targets: Vec<f32> = rows.iter().flat_map(|row| targets[of(row)].to_vec()).collect();
+            let observed: Vec<bool> = rows.iter().flat_map(|row| observed[of(row)].to_vec()).collect();
+            (targets, observed)
+        });
+        let labels = labels.as_ref().map(|(targets, observed)| (targets.as_slice(), observed.as_slice()));
+        let features = extraction.features(&runner, &rows)?;
+        write_npz(out, &keys, &features, &self.recipe.instance(), labels, Some(&self.recipe.note()))?;
+        drop(features);
+        extraction.remove()?;
+        Ok(Some(Made { rows, failures }))
+    }
+
+    /// A dataset of sound files: its features are taken from `cache`, where they are made if need be. `None` if `stop` said so.
+    ///
+    /// # Errors
+    /// As [`Making::npz`] and [`AudioSet::with_features`].
+    pub fn dataset(&mut self, set: &AudioSet, cache: &Path) -> Result<Option<Dataset>> {
+        let sounds = Sounds::of_set(set);
+        let mut hash = DefaultHasher::new();
+        (sounds.fingerprint(), self.recipe.note()).hash(&mut hash);
+        let kind = serde_json::to_value(self.recipe.kind).expect("a kind serialises");
+        let name = format!("{}-{:016x}.npz", kind.as_str().unwrap_or_default(), hash.finish());
+        let path = cache.join(name);
+        if !path.is_file() {
+            fs::create_dir_all(cache).map_err(Error::io(cache))?;
+            if self.npz(&sounds, None, &path)?.is_none() {
+                return Ok(None);
+            }
+        }
+        let (keys, features) = load_features(&path)?;
+        let rows: Option<Vec<u32>> = {
+            let at: std::collections::HashMap<&str, u32> = set.keys.iter().map(String::as_str).zip(0..).collect();
+            keys.iter().map(|key| at.get(key.as_str()).copied()).collect()
+        };
+        let rows = rows.ok_or_else(|| Error::data(&path, "is not what was cached there; delete it"))?;
+        set.with_features(features, &rows).map(Some)
+    }
+}
+
+/// Where features are kept from run to run: `wmic` in the user's folder for caches.
+pub fn cache_folder() -> PathBuf {
+    dirs::cache_dir().unwrap_or_else(std::env::temp_dir).join("wmic")
+}
