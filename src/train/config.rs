@@ -137,7 +137,7 @@ impl Config {
         }
         at_least_one("patience", self.patience.unwrap_or(1))?;
         let visual = nn::find(&self.model)?.visual;
-        if visual && self.front_end.is_none() {
+        if visual && self.front_end.is_none() && self.features.is_none() {
             let model = &self.model;
             return Err(Error::Usage(format!("{model} stands on VGGish: name its weights, --frontend-weights FILE or random")));
         }

@@ -19,21 +19,20 @@ pub const MODEL: Model = Model {
     positions: 1,
     visual: false,
     build: |g, inputs, settings| {
-        let h = embedding(g, inputs.x, inputs, settings)?;
+        let h = batch_norm(g, "bn_in", inputs.x, inputs.lengths, inputs.clock, 0, None)?;
+        let h = embedding(g, h, inputs.x, inputs, settings)?;
         attention(g, h, inputs, settings)
     },
 };
 
-/// Three layers and a skip connection over each instance of `x` (B, T, F); gives (B, T, F).
-pub(super) fn embedding(g: &mut Graph, x: Tensor, inputs: Inputs, settings: Settings) -> Result<Tensor> {
-    let Inputs { lengths, clock, .. } = inputs;
-    let width = g.shape(x).last();
-    let mut h = batch_norm(g, "bn_in", x, lengths, clock, 0, None)?;
+/// Three layers over each instance of `h` (B, T, F), and `skip` of the same shape added; gives (B, T, F).
+pub(super) fn embedding(g: &mut Graph, mut h: Tensor, skip: Tensor, inputs: Inputs, settings: Settings) -> Result<Tensor> {
+    let width = g.shape(h).last();
     for i in 0..3 {
         h = linear(g, &format!("fc.{i}"), h, width, WeightInit::HeUniform, false)?;
-        h = batch_norm(g, &format!("bn.{i}"), h, lengths, clock, 1 + i, Some(settings.dropout))?;
+        h = batch_norm(g, &format!("bn.{i}"), h, inputs.lengths, inputs.clock, 1 + i, Some(settings.dropout))?;
     }
-    add(g, h, x)
+    add(g, h, skip)
 }
 
 /// The classifier on embedded instances `h` (B, T, F).

@@ -11,7 +11,7 @@ use super::{Inputs, Model, Prediction, Protocol, Settings};
 use crate::audio::logmel::{BANDS, PATCH_FRAMES};
 use crate::error::Result;
 use crate::graph::{Graph, Tensor};
-use crate::nn::layers::{WeightInit, linear};
+use crate::nn::layers::{WeightInit, batch_norm, linear};
 use crate::nn::vggish::{self, EMBEDDING, MAP, TrainFrontEnd, Weights};
 use crate::ops::activation::{Activation, activation};
 use crate::ops::append_one_hot::append_one_hot;
@@ -69,7 +69,9 @@ fn build(g: &mut Graph, inputs: Inputs, settings: Settings, variant: Variant) ->
     let places = patches * MAP[0] * bands;
     let h = g.reshape(h, [batch, places, width]);
     let h = linear(g, "proj", h, EMBEDDING, WeightInit::HeUniform, true)?;
-    let h = embedding(g, h, inputs, settings)?;
+    // Unlike ATT's input, these values have no scale of their own: the skip connection takes them normalised.
+    let h = batch_norm(g, "bn_in", h, inputs.lengths, inputs.clock, 0, None)?;
+    let h = embedding(g, h, h, inputs, settings)?;
     match variant {
         Variant::TimeFrequency | Variant::Time => attention(g, h, inputs, settings),
         Variant::Identified => {
