@@ -37,6 +37,11 @@ pub fn patches(samples: usize) -> usize {
     frames(samples) / PATCH_FRAMES
 }
 
+/// Centre frequency of each band, Hz.
+pub fn band_hz() -> Vec<f64> {
+    MelConfig::vggish().band_hz()
+}
+
 /// Adds the log-mel spectrogram. `samples` (B, S) at 16 kHz -> (B, frames(S), 64).
 ///
 /// # Errors

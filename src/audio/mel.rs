@@ -95,6 +95,19 @@ impl MelConfig {
     }
 }
 
+impl MelConfig {
+    /// The edges of all bands, in mel: band i reaches from edge i to edge i + 2, its peak is at i + 1.
+    fn edges(&self) -> Vec<f64> {
+        let (low, high) = (self.scale.mel(self.fmin), self.scale.mel(self.fmax));
+        (0..self.n_mels + 2).map(|i| low + (high - low) * i as f64 / (self.n_mels + 1) as f64).collect()
+    }
+
+    /// Where each band peaks, Hz.
+    pub fn band_hz(&self) -> Vec<f64> {
+        self.edges()[1..=self.n_mels].iter().map(|&mel| self.scale.hz(mel)).collect()
+    }
+}
+
 /// The weights of every band, sparse: a band touches a run of neighbouring bins.
 #[derive(Clone, Debug, PartialEq)]
 pub struct MelBank {
@@ -118,8 +131,7 @@ impl MelBank {
             return Err(Error::Usage(format!("no mel bank has {n_mels} bands over {n_fft} points")));
         }
         let bins = n_fft / 2 + 1;
-        let (low, high) = (scale.mel(fmin), scale.mel(fmax));
-        let edges: Vec<f64> = (0..n_mels + 2).map(|i| low + (high - low) * i as f64 / (n_mels + 1) as f64).collect();
+        let edges = config.edges();
         // Positions on the axis where triangles have straight sides.
         let along = |hz: f64| if config.triangles == Triangles::LinearInMel { scale.mel(hz) } else { hz };
         let bin: Vec<f64> = (0..bins).map(|k| along(f64::from(sr) * k as f64 / n_fft as f64)).collect();

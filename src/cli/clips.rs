@@ -109,7 +109,6 @@ fn of_sound(gpu: &Gpu, config: &mut Config, kind: Kind) -> Result<Option<Dataset
         gpu,
         recipe: &recipe,
         weights: Some(&weights),
-        pca: None,
         stop: &|| stop.load(Ordering::Relaxed),
         tell: &mut |done| bar.show(done),
     };
@@ -183,6 +182,16 @@ impl Bar {
             self.0.reset_eta();
         }
         self.0.set_position(done as u64);
+    }
+
+    /// Does something with the terminal while the bar is away.
+    pub fn suspend<T>(&self, work: impl FnOnce() -> T) -> T {
+        self.0.suspend(work)
+    }
+
+    /// Writes a line to stderr, above the bar.
+    pub fn note(&self, text: &str) {
+        self.suspend(|| note(&printable(text)));
     }
 
     pub fn finish(&self) {

@@ -12,7 +12,7 @@ use wmic::data::{AudioSet, Kind};
 use wmic::nn::vggish::Width;
 use wmic::report::table::printable;
 use wmic::train::extraction::Recipe;
-use wmic::train::front_end::{FrontEnd, PostProcess, Source};
+use wmic::train::front_end::{FrontEnd, Source};
 use wmic::train::sound::{Making, Sounds};
 
 /// Make features of sound: VGGish embeddings as OpenMIC-2018's, log-mel patches, or VGGish's last maps
@@ -80,7 +80,6 @@ impl Args {
         }
         let mut recipe = self.recipe()?;
         let weights = recipe.load()?;
-        let pca = self.pca.as_deref().map(PostProcess::read).transpose()?;
         let gpu = self.device.open()?;
         let stop = stop_on_interrupt();
         let bar = Bar::new(sounds.files.len(), "features of");
@@ -88,7 +87,6 @@ impl Args {
             gpu: &gpu,
             recipe: &recipe,
             weights: weights.as_ref(),
-            pca,
             stop: &|| stop.load(Ordering::Relaxed),
             tell: &mut |done| bar.show(done),
         };
@@ -114,7 +112,8 @@ impl Args {
         let front_end = match (self.frontend, weights) {
             (Kind::LogMel, _) => None,
             (_, Some(weights)) => {
-                Some(FrontEnd { last_relu: !self.no_last_relu, ..FrontEnd::new(weights, self.width) })
+                let pca = self.pca.as_deref().map(super::train::absolute).transpose()?;
+                Some(FrontEnd { last_relu: !self.no_last_relu, pca, ..FrontEnd::new(weights, self.width) })
             }
             (_, None) => {
                 return Err(Error::Usage(

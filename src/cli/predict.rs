@@ -1,185 +1,339 @@
 //! `wmic predict`
 
-use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::collections::HashSet;
+use std::io::{self, Write, stdout};
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
 
-use serde::Serialize;
-
-use super::output::{print, print_json};
+use super::clips::Bar;
+use super::output::note;
 use super::{Device, Verdict};
-use wmic::Error;
-use wmic::data::{Dataset, Features, load_features};
+use wmic::audio::{logmel, sound_files};
+use wmic::data::{Dataset, has_features, load_features};
+use wmic::files::write_atomic;
 use wmic::gpu::Gpu;
-use wmic::report::Look;
-use wmic::report::table::{Align, Table, bar, printable};
-use wmic::train::metrics::std_dev;
-use wmic::train::predictor::Predictions;
-use wmic::train::weights::About;
-use wmic::train::{RunDir, Trained};
+use wmic::nn::vggish::Width;
+use wmic::recognition::json::Detail;
+use wmic::recognition::timeline::Truth;
+use wmic::recognition::{Recognition, audacity, csv, jams, json};
+use wmic::report::table::printable;
+use wmic::report::{Look, Picture, recognition_page, recognition_plot, recognition_table};
+use wmic::train::extraction::Recipe;
+use wmic::train::front_end::{FrontEnd, Source};
+use wmic::train::recogniser::{Aggregate, HOP, Heard, Options, Recogniser, Threshold, recognise_clips};
+use wmic::train::{RunDir, Trained, thresholds};
+use wmic::{Array, Error, Result, nn};
 
-/// Say which instruments are in clips: ensemble mean and spread of the seeds, and where attention looks
+/// Say which instruments play in recordings, and when
+///
+/// Recordings of any length are heard in overlapping excerpts of 10 s. Files that cannot be decoded are listed and left out, and the
+/// exit status is 1.
 #[derive(clap::Args)]
 pub struct Args {
     /// Run directory of `wmic train`
     run: PathBuf,
-    /// Folder in OpenMIC-2018's layout, or an .npz with X (N, T, 128) and optionally sample_key
-    #[arg(value_name = "DATASET|FEATURES.npz")]
-    features: PathBuf,
-    #[arg(long, value_enum, default_value = "table")]
-    format: Format,
-    /// Add each instance's share of the attention (models with attention)
-    #[arg(long)]
-    attention: bool,
-    /// Instruments shown per clip in the table
+    /// Sound files, folders of them, patterns; or features: a dataset that has some, or an .npz with X (N, T, 128)
+    #[arg(value_name = "SOUND|FEATURES", required = true)]
+    inputs: Vec<PathBuf>,
+    /// Seconds from one excerpt's start to the next, at most 10
+    #[arg(long, value_name = "S", default_value_t = HOP)]
+    hop: f64,
+    /// What a recording's probability is of those of its excerpts
+    #[arg(long, value_enum, default_value = "max")]
+    aggregate: Aggregate,
+    /// From which probability on an instrument is present: a number, or tuned: the run's own for each class
+    #[arg(long, value_name = "P|tuned", default_value = "0.5")]
+    threshold: Level,
+    /// Instruments shown per recording in the table
     #[arg(long, value_name = "N", default_value_t = 5)]
     top: usize,
+    #[arg(long, value_enum, default_value = "table")]
+    format: Format,
+    /// Add activity and attention over time (json, jsonl)
+    #[arg(long)]
+    attention: bool,
+    /// Folder for a file per recording instead of stdout (json, csv, jams, audacity)
+    #[arg(long, value_name = "DIR")]
+    out: Option<PathBuf>,
+    /// Folder for a picture per recording (PNG)
+    #[arg(long, value_name = "DIR")]
+    plot: Option<PathBuf>,
+    /// Page to write, with pictures and players
+    #[arg(long, value_name = "FILE.html")]
+    html: Option<PathBuf>,
+    /// True times to compare with, a CSV with sample_key, instrument, start_s and end_s; says the F1 of 1 s frames
+    #[arg(long, value_name = "FILE.csv")]
+    truth: Option<PathBuf>,
+    /// VGGish's weights for runs whose features came without saying how they were made: a safetensors file, or random
+    #[arg(long, value_name = "FILE|random")]
+    frontend_weights: Option<Source>,
+    /// Share of VGGish's channels, with --frontend-weights
+    #[arg(long, value_name = "W", requires = "frontend_weights")]
+    width: Option<Width>,
     #[command(flatten)]
     device: Device,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 enum Format {
-    /// The likeliest instruments of each clip
+    /// The likeliest instruments of each recording, and a timeline
     Table,
-    /// One object with every probability
+    /// An array with an object per recording
     Json,
-    /// A row per clip and instrument
+    /// An object per line, as soon as the recording is done
+    Jsonl,
+    /// A row per recording and instrument
     Csv,
+    /// JAMS annotations (tag_open), for a single recording or with --out
+    Jams,
+    /// An Audacity label track, for a single recording or with --out
+    Audacity,
 }
 
-#[derive(Serialize)]
-struct Answer<'a> {
-    model: &'a str,
-    classes: &'a [String],
-    seeds: &'a [u64],
-    clips: Vec<Clip<'a>>,
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Level {
+    Fixed(f64),
+    Tuned,
 }
 
-#[derive(Serialize)]
-struct Clip<'a> {
-    key: &'a str,
-    probabilities: BTreeMap<&'a str, Probability>,
-    /// Mean over the seeds; one weight per instance.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    attention: Option<BTreeMap<&'a str, Vec<f32>>>,
+impl FromStr for Level {
+    type Err = String;
+
+    fn from_str(text: &str) -> std::result::Result<Level, String> {
+        match text.parse() {
+            Ok(v) if (0.0..=1.0).contains(&v) => Ok(Level::Fixed(v)),
+            _ if text == "tuned" => Ok(Level::Tuned),
+            _ => Err("a number from 0 to 1, or tuned, is expected".into()),
+        }
+    }
 }
 
-#[derive(Clone, Copy, Serialize)]
-struct Probability {
-    mean: f32,
-    /// Sample standard deviation over the seeds; null for one seed.
-    std: Option<f32>,
-}
+/// Recordings on one page; each comes with its picture and its sound.
+const MAX_ON_PAGE: usize = 100;
 
 impl Args {
     pub fn run(self) -> anyhow::Result<Verdict> {
-        let trained = Trained::load(&RunDir::open(&self.run)?)?;
-        let (keys, features) = load_features(&self.features)?;
+        let run = RunDir::open(&self.run)?;
+        let trained = Trained::load(&run)?;
+        let threshold = match self.threshold {
+            Level::Fixed(v) => Threshold::Same(v),
+            Level::Tuned => Threshold::Each(thresholds::load(&run, &trained.about.classes)?),
+        };
+        let with_pictures = self.plot.is_some() || self.html.is_some();
+        let options = Options { hop: self.hop, aggregate: self.aggregate, threshold, spectrogram: with_pictures };
+        let truth = self.truth.as_deref().map(Truth::read).transpose()?;
         let gpu = self.device.open()?;
-        let predictions = trained.predict(&gpu, &features)?;
-        if self.attention && predictions.instances.is_none() {
-            return Err(Error::Usage(format!("{} has no attention; leave out --attention", trained.about.model)).into());
+        let mut answers = Answers::new(&self, truth)?;
+        let left_out = match self.features(&trained)? {
+            Some((keys, features)) => {
+                if with_pictures {
+                    let reason = "--plot and --html draw recordings; features have no sound";
+                    return Err(Error::Usage(reason.into()).into());
+                }
+                let all = recognise_clips(&gpu, &trained, &keys, &features, &options)?;
+                all.iter().try_for_each(|recognition| answers.take(recognition, None))?;
+                0
+            }
+            None => self.listen(&gpu, &trained, options, &mut answers)?,
+        };
+        answers.end()?;
+        Ok(if left_out > 0 { Verdict::Failed } else { Verdict::Done })
+    }
+
+    /// The features that the arguments name, if they name any rather than sound.
+    fn features(&self, trained: &Trained) -> Result<Option<(Vec<String>, wmic::data::Features)>> {
+        let [input] = self.inputs.as_slice() else { return Ok(None) };
+        let npz = input.extension().is_some_and(|e| e == "npz");
+        if !npz && !(has_features(input) && !nn::find(&trained.about.model)?.visual) {
+            return Ok(None);
         }
-        let all: Vec<usize> = (0..keys.len()).collect();
-        let answer = answer(&trained, &predictions, &keys, &features, &all, self.attention);
-        match self.format {
-            Format::Json => print_json(&answer)?,
-            Format::Csv => csv(&answer)?,
-            Format::Table => table(&answer, self.top)?,
+        load_features(input).map(Some)
+    }
+
+    /// Listens to the files; says how many had to be left out.
+    fn listen(&self, gpu: &Gpu, trained: &Trained, options: Options, answers: &mut Answers) -> anyhow::Result<usize> {
+        let files = sound_files(&self.inputs)?;
+        answers.expect(files.len())?;
+        let recogniser = Recogniser::new(gpu, trained, &self.recipe(trained)?, options)?;
+        let bar = Bar::new(files.len(), "listening to");
+        let mut left_out = 0;
+        recogniser.listen(&files, &mut |file, heard| {
+            bar.show(file + 1);
+            match heard {
+                Ok(Heard { recognition, spectrogram, damaged }) => {
+                    if damaged > 0 {
+                        bar.note(&format!("{}: {damaged} damaged packets were left out", files[file].display()));
+                    }
+                    bar.suspend(|| answers.take(&recognition, spectrogram))
+                }
+                Err(error @ (Error::Data { .. } | Error::Io { .. })) => {
+                    left_out += 1;
+                    bar.note(&format!("left out: {error}"));
+                    Ok(())
+                }
+                Err(error) => Err(error),
+            }
+        })?;
+        bar.finish();
+        Ok(left_out)
+    }
+
+    /// How the model's input is made of sound.
+    fn recipe(&self, trained: &Trained) -> Result<Recipe> {
+        let config = &trained.config;
+        let kind = nn::find(&config.model)?.input(config.train_front_end);
+        let front_end = match (&self.frontend_weights, &config.front_end) {
+            (Some(weights), None) => Some(FrontEnd::new(weights.clone(), self.width.unwrap_or_default())),
+            // The same weights may lie elsewhere by now; the fingerprint tells.
+            (Some(weights), Some(known)) => Some(FrontEnd { weights: weights.clone(), ..known.clone() }),
+            (None, known) => known.clone(),
+        };
+        match front_end {
+            None => Err(Error::Usage(
+                "the run was trained on features that do not say how they were made; name the VGGish that made them: \
+                 --frontend-weights FILE"
+                    .into(),
+            )),
+            front_end => Ok(Recipe { kind, front_end }),
         }
-        Ok(Verdict::Done)
     }
 }
 
-/// Prints what a run says about some clips of a dataset, with attention. For `wmic demo`.
+/// Where the answers go, one recording after the other.
+struct Answers<'a> {
+    args: &'a Args,
+    truth: Option<Truth>,
+    taken: usize,
+    /// Of files written so far, without extension.
+    names: HashSet<String>,
+    on_page: Vec<(Recognition, Array<f32>)>,
+}
+
+impl<'a> Answers<'a> {
+    fn new(args: &'a Args, truth: Option<Truth>) -> Result<Answers<'a>> {
+        if args.out.is_some() && matches!(args.format, Format::Table | Format::Jsonl) {
+            return Err(Error::Usage("--out goes with --format json, csv, jams or audacity".into()));
+        }
+        for folder in [&args.out, &args.plot].into_iter().flatten() {
+            std::fs::create_dir_all(folder).map_err(Error::io(folder))?;
+        }
+        if let Some(page) = &args.html {
+            wmic::files::writable(page)?;
+        }
+        Ok(Answers { args, truth, taken: 0, names: HashSet::new(), on_page: vec![] })
+    }
+
+    /// # Errors
+    /// `Usage` for more recordings than the way of writing them allows.
+    fn expect(&self, recordings: usize) -> Result<()> {
+        if self.args.out.is_none() && recordings > 1 && matches!(self.args.format, Format::Jams | Format::Audacity) {
+            return Err(Error::Usage(format!("{recordings} recordings need a file each: --out DIR")));
+        }
+        if self.args.html.is_some() && recordings > MAX_ON_PAGE {
+            return Err(Error::Usage(format!("a page holds at most {MAX_ON_PAGE} recordings, not {recordings}")));
+        }
+        Ok(())
+    }
+
+    fn take(&mut self, r: &Recognition, spectrogram: Option<Array<f32>>) -> Result<()> {
+        self.expect(self.taken + 1)?;
+        let name = self.name(&r.file);
+        let written = match &self.args.out {
+            Some(folder) => {
+                let extension = match self.args.format {
+                    Format::Jams => "jams",
+                    Format::Audacity => "txt",
+                    Format::Csv => "csv",
+                    _ => "json",
+                };
+                let path = folder.join(format!("{name}.{extension}"));
+                write_atomic(path, |out| self.write(out, r, true))
+            }
+            None => {
+                let mut out = stdout().lock();
+                self.write(&mut out, r, false).and_then(|()| out.flush()).map_err(Error::io("stdout"))
+            }
+        };
+        written?;
+        if let Some(truth) = &mut self.truth {
+            truth.compare(r);
+        }
+        if let Some(spectrogram) = spectrogram {
+            if let Some(folder) = &self.args.plot {
+                let picture = Picture { recognition: r, spectrogram: &spectrogram, band_hz: &logmel::band_hz() };
+                recognition_plot::plot(&picture, &folder.join(format!("{name}.png")))?;
+            }
+            if self.args.html.is_some() {
+                self.on_page.push((r.clone(), spectrogram));
+            }
+        }
+        self.taken += 1;
+        Ok(())
+    }
+
+    /// `alone`: in a file of its own.
+    fn write(&self, out: &mut dyn Write, r: &Recognition, alone: bool) -> io::Result<()> {
+        let detail = Detail { activity: self.args.attention, attention: self.args.attention };
+        match self.args.format {
+            Format::Table => write!(out, "{}", recognition_table::table(r, self.args.top, Look::of_stdout())),
+            Format::Json if alone => json::write(out, r, detail),
+            Format::Json => {
+                out.write_all(if self.taken == 0 { b"[\n" } else { b",\n" })?;
+                json::write(out, r, detail)
+            }
+            Format::Jsonl => json::write_line(out, r, detail),
+            Format::Csv => {
+                if alone || self.taken == 0 {
+                    csv::header(out)?;
+                }
+                csv::rows(out, r)
+            }
+            Format::Jams => jams::write(out, r),
+            Format::Audacity => audacity::write(out, r),
+        }
+    }
+
+    fn end(&self) -> anyhow::Result<()> {
+        if self.args.format == Format::Json && self.args.out.is_none() {
+            super::output::print(if self.taken == 0 { "[]\n" } else { "]\n" })?;
+        }
+        if let Some(page) = &self.args.html {
+            let band_hz = logmel::band_hz();
+            let pictures: Vec<Picture> = self
+                .on_page
+                .iter()
+                .map(|(recognition, spectrogram)| Picture { recognition, spectrogram, band_hz: &band_hz })
+                .collect();
+            recognition_page::write_page(page, &pictures)?;
+            note(&format!("page written to {}", page.display()));
+        }
+        if let Some(truth) = &self.truth {
+            note(&truth.summary());
+        }
+        Ok(())
+    }
+
+    /// A file name for a recording's answers, like its own, and another one if that is taken.
+    fn name(&mut self, file: &Path) -> String {
+        let stem = file.file_stem().map(|s| s.to_string_lossy().into_owned()).unwrap_or_else(|| "recording".into());
+        let stem = printable(&stem).replace(['/', '\\'], "_");
+        let mut numbered = (2..).map(|n| format!("{stem}-{n}"));
+        let mut name = stem.clone();
+        while !self.names.insert(name.clone()) {
+            name = numbered.next().expect("numbers do not end");
+        }
+        name
+    }
+}
+
+/// Prints what a run says about some clips of a dataset. For `wmic demo`.
 pub fn show(gpu: &Gpu, run: &RunDir, data: &Dataset, clips: &[usize]) -> anyhow::Result<()> {
     let trained = Trained::load(run)?;
-    let predictions = trained.predict(gpu, &data.features)?;
-    table(&answer(&trained, &predictions, &data.keys, &data.features, clips, true), 4)
-}
-
-fn answer<'a>(
-    trained: &'a Trained,
-    predictions: &Predictions,
-    keys: &'a [String],
-    features: &Features,
-    clips: &[usize],
-    attention: bool,
-) -> Answer<'a> {
-    let About { model, classes, seeds, .. } = &trained.about;
-    let named = || classes.iter().map(String::as_str).enumerate();
-    let clip = |&i: &usize| Clip {
-        key: &keys[i],
-        probabilities: named().map(|(k, name)| (name, probability(predictions, i, k))).collect(),
-        attention: attention.then(|| {
-            let length = features.lengths[i] as usize;
-            named().map(|(k, name)| (name, weights(predictions, i, k, length))).collect()
-        }),
-    };
-    Answer { model, classes, seeds, clips: clips.iter().map(clip).collect() }
-}
-
-fn probability(p: &Predictions, clip: usize, class: usize) -> Probability {
-    let values = || p.probabilities.iter().map(|p| Some(f64::from(p.row(clip)[class])));
-    let mean = values().flatten().sum::<f64>() / p.probabilities.len() as f64;
-    Probability { mean: mean as f32, std: std_dev(values()).map(|s| s as f32) }
-}
-
-/// Attention of the valid instances, averaged over the seeds.
-fn weights(p: &Predictions, clip: usize, class: usize, length: usize) -> Vec<f32> {
-    let seeds = &p.instances.as_ref().expect("checked before").attention;
-    let instances = seeds[0].dims()[1];
-    let at = |t: usize| seeds.iter().map(|a| a.row(clip * instances + t)[class]).sum::<f32>() / seeds.len() as f32;
-    (0..length).map(at).collect()
-}
-
-fn csv(answer: &Answer) -> anyhow::Result<()> {
-    let mut out = csv::Writer::from_writer(std::io::stdout().lock());
-    let longest =
-        answer.clips.iter().filter_map(|c| c.attention.as_ref()?.values().map(Vec::len).max()).max().unwrap_or(0);
-    let mut header = vec!["key".to_owned(), "instrument".into(), "mean".into(), "std".into()];
-    header.extend((0..longest).map(|t| format!("attention_{t}")));
-    out.write_record(&header)?;
-    for clip in &answer.clips {
-        for name in answer.classes {
-            let p = clip.probabilities[name.as_str()];
-            let mut row = vec![clip.key.to_owned(), name.clone(), p.mean.to_string()];
-            row.push(p.std.map(|s| s.to_string()).unwrap_or_default());
-            let weights = clip.attention.as_ref().map(|a| a[name.as_str()].as_slice()).unwrap_or(&[]);
-            row.extend((0..longest).map(|t| weights.get(t).map(|w| w.to_string()).unwrap_or_default()));
-            out.write_record(&row)?;
-        }
+    let options =
+        Options { hop: HOP, aggregate: Aggregate::Max, threshold: Threshold::Same(0.5), spectrogram: false };
+    let all = recognise_clips(gpu, &trained, &data.keys, &data.features, &options)?;
+    for &clip in clips {
+        super::output::print(&recognition_table::table(&all[clip], 4, Look::of_stdout()))?;
     }
-    Ok(out.flush()?)
-}
-
-fn table(answer: &Answer, top: usize) -> anyhow::Result<()> {
-    let with_attention = answer.clips.iter().any(|c| c.attention.is_some());
-    let mut columns = vec![("clip", Align::Left), ("instrument", Align::Left), ("", Align::Left), ("p", Align::Right)];
-    columns.push(("±", Align::Right));
-    if with_attention {
-        columns.push(("attention", Align::Left));
-    }
-    let mut table = Table::new(columns);
-    for clip in &answer.clips {
-        let mut ranked: Vec<(&str, Probability)> = clip.probabilities.iter().map(|(n, p)| (*n, *p)).collect();
-        ranked.sort_by(|a, b| b.1.mean.total_cmp(&a.1.mean));
-        for (i, (name, p)) in ranked.into_iter().take(top).enumerate() {
-            let key = if i == 0 { printable(clip.key) } else { String::new() };
-            let spread = p.std.map(|s| format!("{s:.2}")).unwrap_or_default();
-            let mut row = vec![key, name.to_owned(), bar(p.mean.into(), 12), format!("{:.2}", p.mean), spread];
-            if let Some(attention) = &clip.attention {
-                row.push(sparkline(&attention[name]));
-            }
-            table.row(row);
-        }
-    }
-    print(&table.render(Look::of_stdout()))
-}
-
-/// A block per instance, as high as its share of the attention.
-fn sparkline(weights: &[f32]) -> String {
-    const BLOCKS: [char; 8] = ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
-    let most = weights.iter().copied().fold(f32::MIN_POSITIVE, f32::max);
-    weights.iter().map(|w| BLOCKS[((w / most * 7.0).round() as usize).min(7)]).collect()
+    Ok(())
 }

@@ -19,7 +19,7 @@ use wmic::report::numbers;
 use wmic::train::config::MAX_SEEDS;
 use wmic::train::run::{Circumstances, EpochRow, Record, read_toml};
 use wmic::train::trainer::splits;
-use wmic::train::{Config, End, Event, Loss, RunDir, Select, Split, Trained, Trainer};
+use wmic::train::{Config, End, Event, Loss, RunDir, Select, Split, Trained, Trainer, thresholds};
 use wmic::{Error, Result};
 
 /// Train a recogniser, several seeds side by side, and evaluate it on the test split
@@ -285,7 +285,9 @@ fn run_to_end(
         note(&format!("wmic: interrupted; the state is saved, continue with: {resume}"));
         return Ok(Verdict::Interrupted);
     }
-    let evaluation = Trained::load(run)?.evaluate(gpu, data, Split::Test)?;
+    let trained = Trained::load(run)?;
+    thresholds::save(run, &data.classes, &trained.tune(gpu, data)?)?;
+    let evaluation = trained.evaluate(gpu, data, Split::Test)?;
     write_json(&run.test(), &evaluation)?;
     print_evaluation(&evaluation, json)?;
     if !json {

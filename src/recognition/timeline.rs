@@ -1,7 +1,17 @@
 //! From activity curves to stretches of playing, and how well these agree with the truth.
 
-use super::Segment;
+use std::collections::{HashMap, HashSet};
+use std::path::Path;
+
+use serde::Deserialize;
+
+use super::{Recognition, Segment};
+use crate::error::{Error, Result};
+use crate::files::read_limited;
 use crate::train::metrics::Counts;
+
+/// A table of true times takes some bytes a note.
+const MAX_TRUTH: u64 = 256 << 20;
 
 /// Seconds. Between notes and breaths an instrument is silent about this long without having stopped playing.
 const BRIDGED: f64 = 0.5;
@@ -83,4 +93,86 @@ fn active_frames(intervals: &[(f64, f64)], duration: f64) -> Vec<bool> {
     let half = |i: usize| (duration - i as f64).min(1.0) / 2.0;
     // A frame half covered by decimal fractions of a second must not fail by their rounding.
     covered.iter().enumerate().map(|(i, &c)| c >= half(i) - 1e-9).collect()
+}
+
+/// The true times of instruments in recordings, and how well what was heard agrees with them.
+pub struct Truth {
+    /// (start, end) in seconds, by recording (its file name without extension) and instrument.
+    intervals: HashMap<(String, String), Vec<(f64, f64)>>,
+    recordings: HashSet<String>,
+    counts: Counts,
+    compared: usize,
+    unknown: usize,
+}
+
+impl Truth {
+    /// Reads a CSV with the columns sample_key, instrument, start_s and end_s.
+    ///
+    /// # Errors
+    /// `Io`, and `Data` for a table without these columns or with times that are no numbers.
+    pub fn read(path: &Path) -> Result<Truth> {
+        let bytes = read_limited(path, MAX_TRUTH)?;
+        let mut reader = csv::ReaderBuilder::new().trim(csv::Trim::All).from_reader(&bytes[..]);
+        let mut truth = Truth {
+            intervals: HashMap::new(),
+            recordings: HashSet::new(),
+            counts: Counts { tp: 0, fp: 0, fn_: 0, tn: 0 },
+            compared: 0,
+            unknown: 0,
+        };
+        for row in reader.deserialize::<Interval>() {
+            let fail = |reason: String| Error::data(path, reason);
+            let row = row.map_err(|e| {
+                fail(format!("is no table of sample_key,instrument,start_s,end_s ({})", e.to_string().replace('\n', " ")))
+            })?;
+            if !(row.start_s >= 0.0 && row.start_s <= row.end_s && row.end_s.is_finite()) {
+                let Interval { sample_key, start_s, end_s, .. } = row;
+                return Err(fail(format!("{start_s} to {end_s} s is no interval (in {sample_key})")));
+            }
+            truth.recordings.insert(row.sample_key.clone());
+            truth.intervals.entry((row.sample_key, row.instrument)).or_default().push((row.start_s, row.end_s));
+        }
+        Ok(truth)
+    }
+
+    /// Compares what was heard in a recording.
+    pub fn compare(&mut self, r: &Recognition) {
+        let key = r.file.file_stem().map(|s| s.to_string_lossy().into_owned()).unwrap_or_default();
+        if !self.recordings.contains(&key) {
+            self.unknown += 1;
+            return;
+        }
+        self.compared += 1;
+        for instrument in &r.instruments {
+            let truth = self.intervals.get(&(key.clone(), instrument.name.clone()));
+            let truth = truth.map_or(&[][..], Vec::as_slice);
+            let Counts { tp, fp, fn_, tn } = frame_counts(&instrument.segments, truth, r.duration);
+            self.counts.tp += tp;
+            self.counts.fp += fp;
+            self.counts.fn_ += fn_;
+            self.counts.tn += tn;
+        }
+    }
+
+    /// A line: the F1 of all frames of all instruments, and precision and recall.
+    pub fn summary(&self) -> String {
+        let Counts { tp, fp, fn_, .. } = self.counts;
+        let ratio = |n: u64, of: u64| n as f64 / of.max(1) as f64;
+        let missing = if self.unknown > 0 { format!(", {} without truth left out", self.unknown) } else { String::new() };
+        format!(
+            "frames of 1 s: F1 {:.3} (precision {:.3}, recall {:.3}) over {} recordings{missing}",
+            ratio(2 * tp, 2 * tp + fp + fn_),
+            ratio(tp, tp + fp),
+            ratio(tp, tp + fn_),
+            self.compared
+        )
+    }
+}
+
+#[derive(Deserialize)]
+struct Interval {
+    sample_key: String,
+    instrument: String,
+    start_s: f64,
+    end_s: f64,
 }

@@ -67,20 +67,19 @@ pub struct FrontEndRunner<'g> {
 }
 
 impl<'g> FrontEndRunner<'g> {
-    /// `weights` as [`Recipe::load`] gave them; `pca` in place of the one that comes with the weights.
+    /// `weights` as [`Recipe::load`] gave them.
     pub fn new(
         gpu: &'g Gpu,
         recipe: &Recipe,
         weights: Option<&Weights>,
-        pca: Option<PostProcess>,
         with_spectrogram: bool,
     ) -> Result<FrontEndRunner<'g>> {
         let last_relu = recipe.front_end.as_ref().is_none_or(|f| f.last_relu);
         let samples = (WINDOW * f64::from(logmel::SR)) as usize;
         let given = weights.map(|weights| (weights, last_relu));
         let extractor = Extractor::new(gpu, recipe.kind, recipe.width(), given, samples, with_spectrogram)?;
-        let own = || weights.map_or_else(PostProcess::identity, |w| w.post_process.clone());
-        Ok(FrontEndRunner { extractor, kind: recipe.kind, post_process: pca.unwrap_or_else(own) })
+        let post_process = weights.map_or_else(PostProcess::identity, |w| w.post_process.clone());
+        Ok(FrontEndRunner { extractor, kind: recipe.kind, post_process })
     }
 
     /// T.

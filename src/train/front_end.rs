@@ -71,6 +71,9 @@ pub struct FrontEnd {
     /// ReLU after the last dense layer, as in the release of 2017 that made OpenMIC's features.
     #[serde(default = "yes")]
     pub last_relu: bool,
+    /// An npz with the PCA of the embeddings, in place of the one among the weights.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pca: Option<PathBuf>,
     /// FNV-1a of all weights, in hex, once they have been loaded: a run goes on with the front end it began with.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fingerprint: Option<String>,
@@ -82,7 +85,7 @@ fn yes() -> bool {
 
 impl FrontEnd {
     pub fn new(weights: Source, width: Width) -> FrontEnd {
-        FrontEnd { weights, width, last_relu: true, fingerprint: None }
+        FrontEnd { weights, width, last_relu: true, pca: None, fingerprint: None }
     }
 
     /// Reads or draws the weights.
@@ -92,10 +95,13 @@ impl FrontEnd {
     /// the fingerprint was taken.
     pub fn load(&self) -> Result<Weights> {
         let layout = vggish::layout(self.width);
-        let weights = match &self.weights {
+        let mut weights = match &self.weights {
             Source::Random(seed) => Weights::random(&layout, *seed),
             Source::File(path) => Weights::read(path, &layout, self.width)?,
         };
+        if let Some(pca) = &self.pca {
+            weights.post_process = PostProcess::read(pca)?;
+        }
         match &self.fingerprint {
             Some(known) if *known != weights.fingerprint() => Err(Error::checkpoint(
                 Path::new(&self.weights.to_string()),

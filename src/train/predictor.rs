@@ -29,6 +29,8 @@ pub struct InstancePredictions {
     pub attention: Vec<Array<f32>>,
     /// Per replica, (N, T P, K): the probability that the place has by itself.
     pub scores: Vec<Array<f32>>,
+    /// Per replica, (N, T P, K): the attention that the place asks for, 0 to 1, before all are weighed against each other.
+    pub gates: Vec<Array<f32>>,
 }
 
 /// The parameters that the model of `config` has on clips of T = `instances` instances of F = `width` values.
@@ -61,7 +63,9 @@ pub fn predict(
     let diverged = g.input("diverged", Spec::u32([1]));
     track(&mut g, parts, clock, totals, diverged, batches)?;
 
-    let keep: Vec<_> = [prediction.probabilities].into_iter().chain(prediction.attention).chain(prediction.scores).collect();
+    let places = prediction.places.map(|places| [places.scores, places.gates]);
+    let keep: Vec<_> =
+        [prediction.probabilities].into_iter().chain(prediction.attention).chain(places.into_iter().flatten()).collect();
     let draft = Draft::new(&g, gpu.adapter().target(), replicas, &keep, &[])?;
     draft.fits(gpu)?;
     let arenas = Arenas::new(gpu, g.layout(), replicas, false)?;
@@ -98,8 +102,15 @@ pub fn predict(
         collected.into_iter().map(|data| Array::new(shape.clone(), data)).collect::<Vec<_>>()
     });
     let probabilities = arrays.next().expect("probabilities are always kept");
-    let instances = arrays.next().zip(arrays.next());
-    let instances = instances.map(|(attention, scores)| InstancePredictions { attention, scores });
+    let mut rest: Vec<_> = arrays.collect();
+    let instances = match rest.len() {
+        3 => {
+            let (gates, scores) = (rest.pop(), rest.pop());
+            let parts = rest.pop().zip(scores).zip(gates);
+            parts.map(|((attention, scores), gates)| InstancePredictions { attention, scores, gates })
+        }
+        _ => None,
+    };
     if probabilities.iter().any(|p| p.data().iter().any(|v| v.is_nan())) {
         return Err(Error::Gpu("the model answered NaN; its weights or features are damaged".into()));
     }

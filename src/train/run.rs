@@ -22,6 +22,7 @@ const METRICS: &str = "metrics.jsonl";
 const MODEL: &str = "model.safetensors";
 const STATE: &str = "state.safetensors";
 const TEST: &str = "test.json";
+const THRESHOLDS: &str = "thresholds.json";
 /// No settings take more.
 const RUN_LIMIT: u64 = 1 << 20;
 
@@ -174,7 +175,7 @@ impl RunDir {
     fn clear(&self) -> Result<()> {
         self.sweep()?;
         // run.toml stays until it is replaced: as long as it is there, the rest is known to be a run's.
-        for name in [STATE, MODEL, METRICS, TEST] {
+        for name in [STATE, MODEL, METRICS, TEST, THRESHOLDS] {
             match fs::remove_file(self.path.join(name)) {
                 Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(Error::io(self.path.join(name))(e)),
                 _ => {}
@@ -203,6 +204,10 @@ impl RunDir {
 
     pub fn state(&self) -> PathBuf {
         self.path.join(STATE)
+    }
+
+    pub fn thresholds(&self) -> PathBuf {
+        self.path.join(THRESHOLDS)
     }
 
     pub fn test(&self) -> PathBuf {

@@ -8,7 +8,7 @@ use std::time::UNIX_EPOCH;
 use serde::Serialize;
 
 use super::extraction::{Extracted, Extraction, FrontEndRunner, Recipe, Row, WINDOW};
-use super::front_end::{PostProcess, Weights};
+use super::front_end::Weights;
 use crate::audio::Cut;
 use crate::data::{AudioSet, Dataset, load_features, write_npz};
 use crate::error::{Error, Result};
@@ -65,8 +65,6 @@ pub struct Making<'a> {
     /// With the fingerprint of its weights, see [`Recipe::load`].
     pub recipe: &'a Recipe,
     pub weights: Option<&'a Weights>,
-    /// In place of the one that comes with the weights.
-    pub pca: Option<PostProcess>,
     pub stop: &'a dyn Fn() -> bool,
     /// Hears how many files are done.
     pub tell: &'a mut dyn FnMut(usize),
@@ -82,7 +80,6 @@ pub struct Made {
 #[derive(Serialize)]
 struct Identity<'a> {
     recipe: &'a Recipe,
-    pca: bool,
     files: u64,
 }
 
@@ -93,10 +90,10 @@ impl Making<'_> {
     /// # Errors
     /// `Data` if no file can be decoded, `Io` for a full disk, `Gpu` for a lost device.
     pub fn npz(&mut self, sounds: &Sounds, labels: Option<(&[f32], &[bool])>, out: &Path) -> Result<Option<Made>> {
-        let runner = FrontEndRunner::new(self.gpu, self.recipe, self.weights, self.pca.clone(), false)?;
+        let runner = FrontEndRunner::new(self.gpu, self.recipe, self.weights, false)?;
         let mut folder = out.as_os_str().to_owned();
         folder.push(".partial");
-        let identity = Identity { recipe: self.recipe, pca: self.pca.is_some(), files: sounds.fingerprint() };
+        let identity = Identity { recipe: self.recipe, files: sounds.fingerprint() };
         let extraction = Extraction::new(folder.into(), &runner, &identity);
         let Extracted { rows, failures, complete } =
             extraction.run(&runner, &sounds.files, sounds.cut(), self.stop, self.tell)?;

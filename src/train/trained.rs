@@ -1,17 +1,20 @@
 //! A trained run, ready to be evaluated and to predict.
 
+use std::cell::OnceCell;
+
 use super::config::Config;
 use super::corpus::Corpus;
 use super::evaluation::{Evaluation, SeedPredictions, Subject, evaluate};
 use super::front_end;
 use super::predictor::{Predictions, layout, predict};
 use super::run::RunDir;
+use super::thresholds;
 use super::trainer::splits;
 use super::weights::{About, Block, ModelFile};
 use crate::array::Array;
 use crate::data::{Dataset, Features};
 use crate::error::{Error, Result};
-use crate::gpu::Gpu;
+use crate::gpu::{Buffer, Gpu};
 use crate::graph::Layout;
 use crate::nn;
 
@@ -33,6 +36,8 @@ pub struct Trained {
     pub about: About,
     pub layout: Layout,
     pub blocks: Vec<Block>,
+    /// What of the front end the model asks for, once it has been loaded.
+    frozen: OnceCell<Vec<(String, Buffer)>>,
 }
 
 impl Trained {
@@ -52,7 +57,7 @@ impl Trained {
         }
         let layout = layout(&config, about.instances, about.width, about.classes.len())?;
         let blocks = file.blocks(&layout)?;
-        Ok(Trained { config, about: file.about, layout, blocks })
+        Ok(Trained { config, about: file.about, layout, blocks, frozen: OnceCell::new() })
     }
 
     /// # Errors
@@ -68,17 +73,62 @@ impl Trained {
         Ok(())
     }
 
+    fn frozen(&self, gpu: &Gpu) -> Result<&[(String, Buffer)]> {
+        match self.frozen.get() {
+            Some(known) => Ok(known),
+            None => {
+                let loaded = front_end::frozen(gpu, &self.config)?;
+                Ok(self.frozen.get_or_init(|| loaded))
+            }
+        }
+    }
+
     /// Predicts clips without looking at labels.
     pub fn predict(&self, gpu: &Gpu, features: &Features) -> Result<Predictions> {
         self.accept(features)?;
         let corpus = Corpus::unlabelled(gpu, features, self.about.classes.len())?;
         let all: Vec<u32> = (0..features.lengths.len() as u32).collect();
-        let frozen = front_end::frozen(gpu, &self.config)?;
-        predict(gpu, &self.config, &self.blocks, &corpus, &frozen, &vec![all; self.blocks.len()])
+        predict(gpu, &self.config, &self.blocks, &corpus, self.frozen(gpu)?, &vec![all; self.blocks.len()])
     }
 
     /// Scores every seed, and their ensemble, on a split.
     pub fn evaluate(&self, gpu: &Gpu, data: &Dataset, split: Split) -> Result<Evaluation> {
+        let Answers { targets, seeds } = self.answers(gpu, data, split)?;
+        let seeds: Vec<SeedPredictions> = seeds
+            .iter()
+            .enumerate()
+            .map(|(r, (probabilities, observed))| SeedPredictions {
+                seed: self.about.seeds[r],
+                best_epoch: self.about.best_epochs[r],
+                probabilities,
+                observed,
+            })
+            .collect();
+        let subject = Subject {
+            model: self.about.model.clone(),
+            parameters: self.layout.count() as u64,
+            dataset: data.name(),
+            split: format!("{split:?}").to_lowercase(),
+            device: gpu.adapter().name.clone(),
+        };
+        Ok(evaluate(subject, &data.classes, &targets, &seeds))
+    }
+
+    /// The threshold of each class that suits the seeds' answers on their validation clips best.
+    pub fn tune(&self, gpu: &Gpu, data: &Dataset) -> Result<Vec<f64>> {
+        let Answers { targets, seeds } = self.answers(gpu, data, Split::Val)?;
+        let k = data.classes.len();
+        let of_class = |class: usize| {
+            let entries = |(probabilities, observed): &(Array<f32>, Array<bool>)| {
+                let known = (class..targets.data().len()).step_by(k).filter(|&i| observed.data()[i]);
+                known.map(|i| (probabilities.data()[i], targets.data()[i] >= 0.5)).collect::<Vec<_>>()
+            };
+            thresholds::tune(&seeds.iter().flat_map(entries).collect::<Vec<_>>())
+        };
+        Ok((0..k).map(of_class).collect())
+    }
+
+    fn answers(&self, gpu: &Gpu, data: &Dataset, split: Split) -> Result<Answers> {
         if data.classes != self.about.classes {
             let reason = format!("has other classes than the run was trained on ({})", self.about.classes.join(", "));
             return Err(Error::data(&data.path, reason));
@@ -98,14 +148,13 @@ impl Trained {
             return Err(Error::data(&data.path, "has no clips in that split (--split all takes every clip)"));
         }
         let corpus = Corpus::of_dataset(gpu, data)?;
-        let frozen = front_end::frozen(gpu, &self.config)?;
-        let predictions = predict(gpu, &self.config, &self.blocks, &corpus, &frozen, &rows)?;
+        let predictions = predict(gpu, &self.config, &self.blocks, &corpus, self.frozen(gpu)?, &rows)?;
 
         // Every seed's answers in one common order of clips; those it was not asked about do not count.
         let k = data.classes.len();
         let mut at = vec![usize::MAX; data.keys.len()];
         clips.iter().enumerate().for_each(|(i, &clip)| at[clip as usize] = i);
-        let mut answers = vec![];
+        let mut seeds = vec![];
         for (rows, p) in rows.iter().zip(&predictions.probabilities) {
             let mut probabilities = Array::zeros([clips.len(), k]);
             let mut observed = Array::zeros([clips.len(), k]);
@@ -114,27 +163,16 @@ impl Trained {
                 probabilities.row_mut(at[clip]).copy_from_slice(p.row(i));
                 observed.row_mut(at[clip]).copy_from_slice(&data.observed[clip * k..(clip + 1) * k]);
             }
-            answers.push((probabilities, observed));
+            seeds.push((probabilities, observed));
         }
         let targets = clips.iter().flat_map(|&c| data.targets[c as usize * k..(c as usize + 1) * k].to_vec()).collect();
-        let targets = Array::new([clips.len(), k], targets);
-        let seeds: Vec<SeedPredictions> = answers
-            .iter()
-            .enumerate()
-            .map(|(r, (probabilities, observed))| SeedPredictions {
-                seed: self.about.seeds[r],
-                best_epoch: self.about.best_epochs[r],
-                probabilities,
-                observed,
-            })
-            .collect();
-        let subject = Subject {
-            model: self.about.model.clone(),
-            parameters: self.layout.count() as u64,
-            dataset: data.name(),
-            split: format!("{split:?}").to_lowercase(),
-            device: gpu.adapter().name.clone(),
-        };
-        Ok(evaluate(subject, &data.classes, &targets, &seeds))
+        Ok(Answers { targets: Array::new([clips.len(), k], targets), seeds })
     }
+}
+
+/// What the seeds say about the clips of a split, in one common order: (clips, K) each.
+struct Answers {
+    targets: Array<f32>,
+    /// Probabilities, and which entries count.
+    seeds: Vec<(Array<f32>, Array<bool>)>,
 }

@@ -4,7 +4,7 @@
 //! An embedding of three linear layers with batch norm, ReLU and dropout, and a skip connection from the input; then for each class
 //! an attention weight and a score per instance, pooled to one probability per clip.
 
-use super::{Inputs, Model, Prediction, Protocol, Settings};
+use super::{Inputs, Model, Places, Prediction, Protocol, Settings};
 use crate::error::Result;
 use crate::graph::{Graph, Mode, Tensor};
 use crate::nn::layers::{WeightInit, batch_norm, linear};
@@ -17,6 +17,7 @@ pub const MODEL: Model = Model {
     protocol: Protocol { lr: 5e-4, epochs: 250, dropout: 0.6, batch: 128, patience: None },
     fixed_instances: false,
     positions: 1,
+    attends: true,
     visual: false,
     build: |g, inputs, settings| {
         let h = batch_norm(g, "bn_in", inputs.x, inputs.lengths, inputs.clock, 0, None)?;
@@ -41,9 +42,12 @@ pub(super) fn attention(g: &mut Graph, h: Tensor, inputs: Inputs, settings: Sett
     let cla = linear(g, "cla", h, settings.classes, WeightInit::HeUniform, true)?;
     let (probabilities, weights) = attention_pool(g, att, cla, inputs.lengths)?;
     // Of no use in training.
-    let scores = match g.mode() {
+    let places = match g.mode() {
         Mode::Train => None,
-        Mode::Eval => Some(activation(g, cla, Activation::Sigmoid)?),
+        Mode::Eval => Some(Places {
+            scores: activation(g, cla, Activation::Sigmoid)?,
+            gates: activation(g, att, Activation::Sigmoid)?,
+        }),
     };
-    Ok(Prediction { probabilities, attention: Some(weights), scores })
+    Ok(Prediction { probabilities, attention: Some(weights), places })
 }

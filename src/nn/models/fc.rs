@@ -12,6 +12,7 @@ pub const MODEL: Model = Model {
     protocol: Protocol { lr: 1e-4, epochs: 100, dropout: 0.5, batch: 128, patience: None },
     fixed_instances: true,
     positions: 1,
+    attends: false,
     visual: false,
     build,
 };
@@ -28,5 +29,5 @@ fn build(g: &mut Graph, inputs: Inputs, settings: Settings) -> Result<Prediction
     }
     let logits = linear(g, "out", h, settings.classes, WeightInit::XavierNormal, true)?;
     let probabilities = activation(g, logits, Activation::Sigmoid)?;
-    Ok(Prediction { probabilities, attention: None, scores: None })
+    Ok(Prediction { probabilities, attention: None, places: None })
 }

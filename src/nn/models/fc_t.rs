@@ -13,6 +13,7 @@ pub const MODEL: Model = Model {
     protocol: Protocol { lr: 5e-4, epochs: 100, dropout: 0.5, batch: 128, patience: None },
     fixed_instances: false,
     positions: 1,
+    attends: false,
     visual: false,
     build,
 };
@@ -29,5 +30,5 @@ fn build(g: &mut Graph, inputs: Inputs, settings: Settings) -> Result<Prediction
     h = mean_pool(g, h, inputs.lengths)?;
     let logits = linear(g, "out", h, settings.classes, WeightInit::XavierNormal, true)?;
     let probabilities = activation(g, logits, Activation::Sigmoid)?;
-    Ok(Prediction { probabilities, attention: None, scores: None })
+    Ok(Prediction { probabilities, attention: None, places: None })
 }

@@ -29,8 +29,17 @@ pub struct Prediction {
     pub probabilities: Tensor,
     /// (B, T P, K) for P positions in an instance, sums to 1 over the valid ones; for models with attention.
     pub attention: Option<Tensor>,
-    /// (B, T P, K), the probability that each position has by itself; for models with attention, outside training.
-    pub scores: Option<Tensor>,
+    /// For models with attention, outside training.
+    pub places: Option<Places>,
+}
+
+/// What each of the P positions of each instance has by itself, (B, T P, K).
+#[derive(Clone, Copy, Debug)]
+pub struct Places {
+    /// The probability of each class.
+    pub scores: Tensor,
+    /// The attention it asks for, 0 to 1, before all are weighed against each other.
+    pub gates: Tensor,
 }
 
 /// What of a model can be set.
@@ -66,6 +75,8 @@ pub struct Model {
     pub fixed_instances: bool,
     /// P: places within an instance that are attended to one by one.
     pub positions: usize,
+    /// Whether it weighs its instances.
+    pub attends: bool,
     /// Built on VGGish's maps, rather than on its embeddings.
     pub visual: bool,
     pub build: fn(&mut Graph, Inputs, Settings) -> Result<Prediction>,

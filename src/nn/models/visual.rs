@@ -33,6 +33,7 @@ pub const ATT_TF: Model = Model {
     protocol: PROTOCOL,
     fixed_instances: false,
     positions: MAP[0] * MAP[1],
+    attends: true,
     visual: true,
     build: |g, inputs, settings| build(g, inputs, settings, Variant::TimeFrequency),
 };
@@ -56,6 +57,7 @@ pub const FC_TF: Model = Model {
     name: "fc-tf",
     about: "att-tf with a fully connected layer in place of attention",
     fixed_instances: true,
+    attends: false,
     build: |g, inputs, settings| build(g, inputs, settings, Variant::FullyConnected),
     ..ATT_TF
 };
@@ -82,7 +84,7 @@ fn build(g: &mut Graph, inputs: Inputs, settings: Settings, variant: Variant) ->
             let h = g.reshape(h, [batch, places * EMBEDDING]);
             let logits = linear(g, "out", h, settings.classes, WeightInit::HeUniform, true)?;
             let probabilities = activation(g, logits, Activation::Sigmoid)?;
-            Ok(Prediction { probabilities, attention: None, scores: None })
+            Ok(Prediction { probabilities, attention: None, places: None })
         }
     }
 }

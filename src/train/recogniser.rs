@@ -1,0 +1,379 @@
+//! Listens to recordings of any length with a trained run: excerpts of 10 s, their features, what the run says about them, and one
+//! answer per recording.
+
+use std::collections::VecDeque;
+use std::path::PathBuf;
+
+use super::extraction::{FrontEndRunner, Recipe, WINDOW};
+use super::extractor::Extract;
+use super::predictor::Predictions;
+use super::trained::Trained;
+use crate::array::Array;
+use crate::audio::logmel::{self, BANDS};
+use crate::audio::{Cut, Excerpt, Item, ingest};
+use crate::data::{Features, Kind};
+use crate::error::{Error, Result};
+use crate::gpu::Gpu;
+use crate::nn::vggish::MAP;
+use crate::nn::{self, Model};
+use crate::recognition::timeline::segments;
+use crate::recognition::{Instrument, Recognition};
+use crate::train::metrics::std_dev;
+
+/// Seconds of an instance.
+const INSTANCE: f64 = 0.96;
+/// Seconds between two excerpts unless said otherwise: five instances, so that each is heard twice, in another context.
+pub const HOP: f64 = 4.8;
+
+/// How the answers for the excerpts of a recording become one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Aggregate {
+    /// Mean over the excerpts.
+    Mean,
+    /// The highest: an instrument is in a recording if it is in any excerpt.
+    Max,
+    /// The excerpts' mean weighted by the attention that each draws, as if they were one bag.
+    Attention,
+}
+
+/// From which probability on an instrument counts as present.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Threshold {
+    Same(f64),
+    /// For each class.
+    Each(Vec<f64>),
+}
+
+impl Threshold {
+    fn of(&self, class: usize) -> f64 {
+        match self {
+            Threshold::Same(v) => *v,
+            Threshold::Each(values) => values[class],
+        }
+    }
+}
+
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Seconds from one excerpt's start to the next, at most 10.
+    pub hop: f64,
+    pub aggregate: Aggregate,
+    pub threshold: Threshold,
+    /// Whether to keep a spectrogram.
+    pub spectrogram: bool,
+}
+
+/// What was heard in a recording.
+pub struct Heard {
+    pub recognition: Recognition,
+    /// Log-mel, (columns, 64), at most some thousand columns for the whole recording; if asked for.
+    pub spectrogram: Option<Array<f32>>,
+    /// Packets of the file that were damaged and left out.
+    pub damaged: u64,
+}
+
+pub struct Recogniser<'a> {
+    gpu: &'a Gpu,
+    trained: &'a Trained,
+    options: Options,
+    runner: FrontEndRunner<'a>,
+}
+
+impl<'a> Recogniser<'a> {
+    /// `recipe`: how the model's features are made of sound.
+    ///
+    /// # Errors
+    /// `Usage` for options that the model cannot follow; `Checkpoint` for weights of the front end that are missing or others.
+    pub fn new(gpu: &'a Gpu, trained: &'a Trained, recipe: &Recipe, options: Options) -> Result<Recogniser<'a>> {
+        options.check(trained)?;
+        let mut recipe = recipe.clone();
+        let weights = if recipe.kind == Kind::LogMel { None } else { recipe.load()? };
+        let runner = FrontEndRunner::new(gpu, &recipe, weights.as_ref(), options.spectrogram)?;
+        Ok(Recogniser { gpu, trained, options, runner })
+    }
+
+    /// Listens to `files`, in order, and hands over what it heard, or why a file cannot be used, with the file's index.
+    /// Memory does not grow with the length of a recording but for its timelines.
+    ///
+    /// # Errors
+    /// `Gpu` for a lost device, and whatever `each` returns.
+    pub fn listen(&self, files: &[PathBuf], each: &mut dyn FnMut(usize, Result<Heard>) -> Result<()>) -> Result<()> {
+        let mut waiting: Vec<(usize, Excerpt)> = vec![];
+        let mut open: VecDeque<Listening> = VecDeque::new();
+        for (file, item) in ingest(files.to_vec(), Cut { window: WINDOW, hop: Some(self.options.hop) })? {
+            if open.back().is_none_or(|last| last.file < file) {
+                open.push_back(Listening { file, answers: Answers::new(self.trained, &self.options), end: None });
+            }
+            let current = open.back_mut().expect("just opened");
+            match item {
+                Item::Excerpt(excerpt) => waiting.push((file, excerpt)),
+                Item::End { duration, damaged } => current.end = Some(Ok((duration, damaged))),
+                Item::Failed(error) => {
+                    waiting.retain(|(of, _)| *of != file);
+                    current.end = Some(Err(error));
+                }
+            }
+            if waiting.len() == self.runner.extractor.batch() {
+                self.answer(&mut waiting, &mut open)?;
+                // The excerpts of files that have ended were all in this batch or an earlier one.
+                while open.front().is_some_and(|l| l.end.is_some()) {
+                    let done = open.pop_front().expect("there is a front");
+                    each(done.file, done.finish(files, self.trained, &self.options))?;
+                }
+            }
+        }
+        self.answer(&mut waiting, &mut open)?;
+        open.into_iter().try_for_each(|l| each(l.file, l.finish(files, self.trained, &self.options)))
+    }
+
+    fn answer(&self, waiting: &mut Vec<(usize, Excerpt)>, open: &mut VecDeque<Listening>) -> Result<()> {
+        if waiting.is_empty() {
+            return Ok(());
+        }
+        let samples: Vec<&[f32]> = waiting.iter().map(|(_, e)| e.samples.as_slice()).collect();
+        let extracts = self.runner.extractor.run(&samples)?;
+        let predictions = self.trained.predict(self.gpu, &self.runner.features(&extracts))?;
+        for (i, ((file, excerpt), extract)) in waiting.iter().zip(&extracts).enumerate() {
+            let listening = open.iter_mut().find(|l| l.file == *file).expect("a file stays open until it is answered");
+            listening.answers.add(&predictions, i, excerpt.start, extract.instances);
+            listening.answers.draw(excerpt, extract);
+        }
+        waiting.clear();
+        Ok(())
+    }
+}
+
+impl Options {
+    fn check(&self, trained: &Trained) -> Result<()> {
+        let model = nn::find(&trained.about.model)?;
+        let attends = model.attends;
+        if self.aggregate == Aggregate::Attention && !attends {
+            return Err(Error::Usage(format!("{} has no attention to aggregate by; mean and max are left", model.name)));
+        }
+        Ok(())
+    }
+}
+
+/// What a run says about clips whose features are known: each as a recording of its own.
+pub fn recognise_clips(
+    gpu: &Gpu,
+    trained: &Trained,
+    keys: &[String],
+    features: &Features,
+    options: &Options,
+) -> Result<Vec<Recognition>> {
+    options.check(trained)?;
+    let predictions = trained.predict(gpu, features)?;
+    let clip = |(i, key): (usize, &String)| {
+        let mut answers = Answers::new(trained, options);
+        let instances = features.lengths[i] as usize;
+        answers.add(&predictions, i, 0.0, instances);
+        answers.recognition(key.into(), instances as f64 * INSTANCE, trained, options)
+    };
+    Ok(keys.iter().enumerate().map(clip).collect())
+}
+
+/// A file that is being listened to.
+struct Listening {
+    file: usize,
+    answers: Answers,
+    /// Its duration and damaged packets, or what is wrong with it.
+    end: Option<Result<(f64, u64)>>,
+}
+
+impl Listening {
+    fn finish(self, files: &[PathBuf], trained: &Trained, options: &Options) -> Result<Heard> {
+        let (duration, damaged) = self.end.expect("called when it has ended")?;
+        let spectrogram = options.spectrogram.then(|| self.answers.strip.array());
+        let recognition = self.answers.recognition(files[self.file].clone(), duration, trained, options);
+        Ok(Heard { recognition, spectrogram, damaged })
+    }
+}
+
+/// The answers for the excerpts of one recording so far.
+struct Answers {
+    classes: usize,
+    seeds: usize,
+    /// Seconds of a cell.
+    cell: f64,
+    /// Cells, and frequency bands, of an instance.
+    steps: usize,
+    bands: usize,
+    /// Per excerpt, (R, K): probability, and the attention it draws (1 for models without).
+    excerpts: Vec<Vec<[f32; 2]>>,
+    /// (cells, K): sums over the excerpts of the seeds' means.
+    activity: Vec<f32>,
+    attention: Vec<f32>,
+    /// (cells): excerpts that cover a cell.
+    covered: Vec<f32>,
+    attends: bool,
+    strip: Strip,
+}
+
+impl Answers {
+    fn new(trained: &Trained, _options: &Options) -> Answers {
+        let model: &Model = nn::find(&trained.about.model).expect("a trained model is known");
+        let steps = if model.visual { MAP[0] } else { 1 };
+        Answers {
+            classes: trained.about.classes.len(),
+            seeds: trained.about.seeds.len(),
+            cell: INSTANCE / steps as f64,
+            steps,
+            bands: model.positions / steps,
+            excerpts: vec![],
+            activity: vec![],
+            attention: vec![],
+            covered: vec![],
+            attends: model.attends,
+            strip: Strip::default(),
+        }
+    }
+
+    /// Adds what clip `i` of the predictions says, an excerpt that begins at `start` and has so many instances.
+    fn add(&mut self, p: &Predictions, i: usize, start: f64, instances: usize) {
+        let (k, cells) = (self.classes, instances * self.steps);
+        let first = (start / self.cell).round() as usize;
+        let end = self.covered.len().max(first + cells);
+        self.covered.resize(end, 0.0);
+        self.activity.resize(end * k, 0.0);
+        self.attention.resize(end * k, 0.0);
+        self.covered[first..first + cells].iter_mut().for_each(|c| *c += 1.0);
+        let share = 1.0 / self.seeds as f32;
+        let mut answers = vec![];
+        for r in 0..self.seeds {
+            for class in 0..k {
+                let probability = p.probabilities[r].row(i)[class];
+                let Some(instance) = &p.instances else {
+                    answers.push([probability, 1.0]);
+                    (first..first + cells).for_each(|cell| self.activity[cell * k + class] += share * probability);
+                    continue;
+                };
+                let places = instance.gates[r].dims()[1];
+                let at = |table: &Array<f32>, cell: usize, band: usize| {
+                    table.row(i * places + cell * self.bands + band)[class]
+                };
+                let mut drawn = 0.0;
+                for cell in 0..cells {
+                    let (mut gates, mut heard) = (0.0, 0.0);
+                    for band in 0..self.bands {
+                        let gate = at(&instance.gates[r], cell, band);
+                        gates += gate;
+                        heard += gate * at(&instance.scores[r], cell, band);
+                    }
+                    drawn += gates;
+                    let into = (first + cell) * k + class;
+                    self.activity[into] += share * heard / gates.max(f32::MIN_POSITIVE);
+                    self.attention[into] += share * gates / self.bands as f32;
+                }
+                answers.push([probability, drawn]);
+            }
+        }
+        self.excerpts.push(answers);
+    }
+
+    fn draw(&mut self, excerpt: &Excerpt, extract: &Extract) {
+        self.strip.add(excerpt.start, &extract.spectrogram);
+    }
+
+    /// The probability of a class by one seed.
+    fn aggregate(&self, r: usize, class: usize, how: Aggregate) -> f64 {
+        let answers = || self.excerpts.iter().map(|e| e[r * self.classes + class].map(f64::from));
+        match how {
+            Aggregate::Max => answers().map(|[p, _]| p).fold(0.0, f64::max),
+            Aggregate::Mean => answers().map(|[p, _]| p).sum::<f64>() / self.excerpts.len() as f64,
+            Aggregate::Attention => {
+                let drawn: f64 = answers().map(|[_, drawn]| drawn).sum();
+                answers().map(|[p, drawn]| p * drawn).sum::<f64>() / drawn.max(f64::MIN_POSITIVE)
+            }
+        }
+    }
+
+    fn recognition(&self, file: PathBuf, duration: f64, trained: &Trained, options: &Options) -> Recognition {
+        let k = self.classes;
+        // What lies after the last whole instance belongs to it.
+        let cells = ((duration / self.cell).ceil() as usize).max(1);
+        let curve = |of: &[f32], class: usize| -> Vec<f32> {
+            let last = self.covered.len() - 1;
+            let mean = |cell: usize| of[cell * k + class] / self.covered[cell].max(1.0);
+            (0..cells).map(|cell| mean(cell.min(last))).collect()
+        };
+        let instrument = |(class, name): (usize, &String)| {
+            let by_seed: Vec<f64> = (0..self.seeds).map(|r| self.aggregate(r, class, options.aggregate)).collect();
+            let probability = by_seed.iter().sum::<f64>() / self.seeds as f64;
+            let threshold = options.threshold.of(class);
+            let activity = curve(&self.activity, class);
+            let attention = self.attends.then(|| {
+                let drawn = curve(&self.attention, class);
+                let most = drawn.iter().copied().fold(f32::MIN_POSITIVE, f32::max);
+                drawn.iter().map(|v| v / most).collect()
+            });
+            let present = probability >= threshold;
+            Instrument {
+                name: name.clone(),
+                probability,
+                spread: std_dev(by_seed.into_iter().map(Some)),
+                threshold,
+                segments: if present { segments(&activity, self.cell, threshold, duration) } else { vec![] },
+                activity,
+                attention,
+            }
+        };
+        Recognition {
+            file,
+            duration,
+            model: trained.about.model.clone(),
+            seeds: trained.about.seeds.clone(),
+            cell: self.cell,
+            instruments: trained.about.classes.iter().enumerate().map(instrument).collect(),
+        }
+    }
+}
+
+/// A spectrogram of bounded width: when it grows too long, neighbouring columns become their mean.
+#[derive(Default)]
+struct Strip {
+    /// Frames that a column stands for, less one.
+    merged: usize,
+    columns: Vec<f32>,
+    /// Frames that have gone into the last, unfinished column, and their sum.
+    pending: usize,
+    sum: Vec<f32>,
+    /// Frames seen.
+    frames: usize,
+}
+
+impl Strip {
+    const MAX_COLUMNS: usize = 2000;
+
+    /// Adds the frames of an excerpt that are new.
+    fn add(&mut self, start: f64, spectrogram: &[f32]) {
+        let first = (start * f64::from(logmel::SR) / logmel::STFT.hop_length as f64).round() as usize;
+        let skip = self.frames.saturating_sub(first);
+        for frame in spectrogram.chunks_exact(BANDS).skip(skip) {
+            self.frames += 1;
+            self.sum.resize(BANDS, 0.0);
+            self.sum.iter_mut().zip(frame).for_each(|(sum, v)| *sum += v);
+            self.pending += 1;
+            if self.pending == self.merged + 1 {
+                let n = self.pending as f32;
+                self.columns.extend(self.sum.drain(..).map(|v| v / n));
+                self.pending = 0;
+                if self.columns.len() == Strip::MAX_COLUMNS * BANDS {
+                    let pairs = self.columns.chunks_exact(2 * BANDS);
+                    self.columns = pairs.flat_map(|p| (0..BANDS).map(|b| (p[b] + p[BANDS + b]) / 2.0)).collect();
+                    self.merged = 2 * self.merged + 1;
+                }
+            }
+        }
+    }
+
+    fn array(&self) -> Array<f32> {
+        let mut columns = self.columns.clone();
+        if columns.is_empty() {
+            // Shorter than a column: whatever there is.
+            columns = self.sum.iter().map(|v| v / self.pending.max(1) as f32).collect();
+        }
+        columns.resize(columns.len().max(BANDS), 0.0);
+        Array::new([columns.len() / BANDS, BANDS], columns)
+    }
+}
