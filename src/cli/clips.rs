@@ -33,12 +33,12 @@ pub fn load_clips(gpu: &Gpu, config: &mut Config, purpose: Purpose) -> Result<Op
         Some(npz) => {
             let data = Dataset::load_with(&config.dataset, npz)?;
             let npz = npz.clone();
-            adopt(config, kind, &npz)?;
+            adopt(config, &npz)?;
             Some(data)
         }
         None if kind == Kind::Vggish && has_features(&config.dataset) => {
             if let Some(npz) = wmic::data::features_npz(&config.dataset) {
-                adopt(config, kind, &npz)?;
+                adopt(config, &npz)?;
             }
             Some(Dataset::load_labelled(&config.dataset)?)
         }
@@ -52,8 +52,9 @@ pub fn load_clips(gpu: &Gpu, config: &mut Config, purpose: Purpose) -> Result<Op
     Ok(Some(data))
 }
 
-/// Holds the features in `npz` against what the model takes.
-fn adopt(config: &mut Config, kind: Kind, npz: &Path) -> Result<()> {
+/// Holds the features in `npz` against what the model of `config` takes, and completes `config` by what they say of their making.
+pub fn adopt(config: &mut Config, npz: &Path) -> Result<()> {
+    let kind = nn::find(&config.model)?.input(config.train_front_end);
     let Some(text) = npz_note(npz)? else {
         return match kind {
             Kind::Vggish => Ok(()),

@@ -31,7 +31,10 @@ pub fn print_json(value: &impl serde::Serialize) -> anyhow::Result<()> {
 pub fn is_closed_pipe(error: &anyhow::Error) -> bool {
     let io = |e: &std::io::Error| e.kind() == ErrorKind::BrokenPipe;
     let csv = |e: &csv::Error| matches!(e.kind(), csv::ErrorKind::Io(e) if io(e));
-    error.downcast_ref().is_some_and(io) || error.downcast_ref().is_some_and(csv)
+    let ours = |e: &wmic::Error| matches!(e, wmic::Error::Io { source, .. } if io(source));
+    error.downcast_ref().is_some_and(io)
+        || error.downcast_ref().is_some_and(csv)
+        || error.downcast_ref().is_some_and(ours)
 }
 
 /// A line at the bottom of the terminal that says what is being done; nothing where stderr is no terminal.

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::builder::PossibleValuesParser;
 use serde::Serialize;
 
-use super::common::load_dataset;
+use super::clips::{FrontEndArgs, Purpose, load_clips};
 use super::output::{print, print_json};
 use super::{Device, Verdict};
 use wmic::nn;
@@ -20,7 +20,7 @@ use wmic::train::trainer::splits;
 /// Show what a training run would do and need, before anything runs
 #[derive(clap::Args)]
 pub struct Args {
-    /// Folder in OpenMIC-2018's layout
+    /// Dataset, as for `wmic train`
     dataset: PathBuf,
     /// Architecture
     #[arg(long, default_value = "att", value_parser = PossibleValuesParser::new(nn::MODELS.iter().map(|m| m.name)))]
@@ -28,9 +28,11 @@ pub struct Args {
     /// Seeds trained side by side
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=1000))]
     seeds: u64,
-    /// Clips per step
-    #[arg(long, value_name = "CLIPS", default_value_t = 128, value_parser = clap::value_parser!(u64).range(1..))]
-    batch: u64,
+    /// Clips per step [default: 128; 32 for models on maps]
+    #[arg(long, value_name = "CLIPS", value_parser = clap::value_parser!(u64).range(1..))]
+    batch: Option<u64>,
+    #[command(flatten)]
+    front_end: FrontEndArgs,
     #[command(flatten)]
     device: Device,
     /// Print one JSON object instead of tables
@@ -61,11 +63,13 @@ struct Outline {
 
 impl Args {
     pub fn run(self) -> anyhow::Result<Verdict> {
-        let data = load_dataset(&self.dataset)?;
         let mut config = Config::of(&self.model, &self.dataset)?;
         config.seeds = (0..self.seeds).collect();
-        config.batch = self.batch as usize;
+        config.batch = self.batch.map_or(config.batch, |clips| clips as usize);
+        self.front_end.overlay(&mut config)?;
+        config.validate()?;
         let gpu = self.device.open()?;
+        let Some(data) = load_clips(&gpu, &mut config, Purpose::Train)? else { return Ok(Verdict::Interrupted) };
         let dims = Dims::new(&data.features, data.classes.len(), gpu.max_binding());
         let split = splits(&config, &data)?.swap_remove(0);
         let graphs = Graphs::new(&config, dims, split.0.len(), split.1.len(), Order::Shuffled)?;

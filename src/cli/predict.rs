@@ -5,11 +5,11 @@ use std::io::{self, Write, stdout};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
-use super::clips::Bar;
+use super::clips::{Bar, adopt};
 use super::output::note;
 use super::{Device, Verdict};
 use wmic::audio::{logmel, sound_files};
-use wmic::data::{Dataset, has_features, load_features};
+use wmic::data::{Dataset, features_npz, has_features, load_features};
 use wmic::files::write_atomic;
 use wmic::gpu::Gpu;
 use wmic::nn::vggish::Width;
@@ -146,6 +146,10 @@ impl Args {
         let npz = input.extension().is_some_and(|e| e == "npz");
         if !npz && !(has_features(input) && !nn::find(&trained.about.model)?.visual) {
             return Ok(None);
+        }
+        let archive = if npz { Some(input.clone()) } else { features_npz(input) };
+        if let Some(archive) = archive {
+            adopt(&mut trained.config.clone(), &archive)?;
         }
         load_features(input).map(Some)
     }
@@ -329,8 +333,7 @@ impl<'a> Answers<'a> {
 /// Prints what a run says about some clips of a dataset. For `wmic demo`.
 pub fn show(gpu: &Gpu, run: &RunDir, data: &Dataset, clips: &[usize]) -> anyhow::Result<()> {
     let trained = Trained::load(run)?;
-    let options =
-        Options { hop: HOP, aggregate: Aggregate::Max, threshold: Threshold::Same(0.5), spectrogram: false };
+    let options = Options { hop: HOP, aggregate: Aggregate::Max, threshold: Threshold::Same(0.5), spectrogram: false };
     let all = recognise_clips(gpu, &trained, &data.keys, &data.features, &options)?;
     for &clip in clips {
         super::output::print(&recognition_table::table(&all[clip], 4, Look::of_stdout()))?;

@@ -114,7 +114,11 @@ pub fn write_npz(
     };
     let k = labels.map_or(0, |(targets, _)| targets.len() / n.max(1));
     let labels_fit = labels.is_none_or(|(targets, observed)| targets.len() == n * k && observed.len() == n * k);
-    if lengths.len() != n || count != n * instances * width || instance.iter().product::<usize>() != *width || !labels_fit {
+    if lengths.len() != n
+        || count != n * instances * width
+        || instance.iter().product::<usize>() != *width
+        || !labels_fit
+    {
         return Err(Error::Usage(format!("{n} keys do not fit the features and labels")));
     }
     let longest = keys.iter().map(|key| key.chars().count()).max().unwrap_or(1);

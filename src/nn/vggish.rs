@@ -77,7 +77,9 @@ impl FromStr for Width {
 
     fn from_str(text: &str) -> Result<Width> {
         let known = Width::NAMES.iter().find(|(_, name, _)| *name == text);
-        known.map(|(width, ..)| *width).ok_or_else(|| Error::Usage(format!("no width is {text}; 1, 1/2, 1/4 and 1/8 are")))
+        known
+            .map(|(width, ..)| *width)
+            .ok_or_else(|| Error::Usage(format!("no width is {text}; 1, 1/2, 1/4 and 1/8 are")))
     }
 }
 
@@ -140,7 +142,11 @@ impl Weights {
 /// `Shape` for patches of other sizes.
 pub fn convolutions(g: &mut Graph, patches: Tensor, width: Width, weights: Weights) -> Result<Tensor> {
     let [m, PATCH_FRAMES, BANDS] = *g.shape(patches).dims() else {
-        return Err(Error::shape("vggish", format!("patches (M, {PATCH_FRAMES}, {BANDS})"), g.shape(patches).to_string()));
+        return Err(Error::shape(
+            "vggish",
+            format!("patches (M, {PATCH_FRAMES}, {BANDS})"),
+            g.shape(patches).to_string(),
+        ));
     };
     let mut x = g.reshape(patches, [m, PATCH_FRAMES, BANDS, 1]);
     for block in BLOCKS {

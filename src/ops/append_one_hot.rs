@@ -10,8 +10,7 @@ use crate::error::{Error, Result};
 use crate::gpu::{Grid, Recorder, Shader, params};
 use crate::graph::{Cost, Graph, Io, Op, Outputs, Spec, Tensor};
 
-static SHADER: Shader =
-    Shader::portable("append_one_hot.wgsl", include_str!("../../shaders/append_one_hot.wgsl"));
+static SHADER: Shader = Shader::portable("append_one_hot.wgsl", include_str!("../../shaders/append_one_hot.wgsl"));
 
 params! {
     struct Params { rows: u32, width: u32, n: u32, accumulate: u32 }
@@ -44,7 +43,11 @@ impl Op for AppendOneHot {
     fn infer(&self, x: &[Spec]) -> Result<Outputs> {
         let shape = &x[0].shape;
         if self.n == 0 || shape.is_empty() || !shape.rows().is_multiple_of(self.n) {
-            return Err(Error::shape(self.name(), format!("x (..., W) in groups of {} rows", self.n), shape.to_string()));
+            return Err(Error::shape(
+                self.name(),
+                format!("x (..., W) in groups of {} rows", self.n),
+                shape.to_string(),
+            ));
         }
         Ok(Outputs::one(Spec::f32(shape.with_last(shape.last() + self.n))))
     }

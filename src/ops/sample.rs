@@ -167,7 +167,7 @@ mod tests {
     use crate::random::key;
 
     fn order(n: usize, epoch: u32, seed: u64) -> Vec<usize> {
-        (0..n).map(|i| permuted(i, n, epoch, key)).collect()
+        (0..n).map(|i| permuted(i, n, epoch, key(seed))).collect()
     }
 
     #[test]

@@ -123,7 +123,10 @@ impl Truth {
         for row in reader.deserialize::<Interval>() {
             let fail = |reason: String| Error::data(path, reason);
             let row = row.map_err(|e| {
-                fail(format!("is no table of sample_key,instrument,start_s,end_s ({})", e.to_string().replace('\n', " ")))
+                fail(format!(
+                    "is no table of sample_key,instrument,start_s,end_s ({})",
+                    e.to_string().replace('\n', " ")
+                ))
             })?;
             if !(row.start_s >= 0.0 && row.start_s <= row.end_s && row.end_s.is_finite()) {
                 let Interval { sample_key, start_s, end_s, .. } = row;
@@ -158,7 +161,8 @@ impl Truth {
     pub fn summary(&self) -> String {
         let Counts { tp, fp, fn_, .. } = self.counts;
         let ratio = |n: u64, of: u64| n as f64 / of.max(1) as f64;
-        let missing = if self.unknown > 0 { format!(", {} without truth left out", self.unknown) } else { String::new() };
+        let missing =
+            if self.unknown > 0 { format!(", {} without truth left out", self.unknown) } else { String::new() };
         format!(
             "frames of 1 s: F1 {:.3} (precision {:.3}, recall {:.3}) over {} recordings{missing}",
             ratio(2 * tp, 2 * tp + fp + fn_),

@@ -139,10 +139,15 @@ impl Config {
         let visual = nn::find(&self.model)?.visual;
         if visual && self.front_end.is_none() && self.features.is_none() {
             let model = &self.model;
-            return Err(Error::Usage(format!("{model} stands on VGGish: name its weights, --frontend-weights FILE or random")));
+            return Err(Error::Usage(format!(
+                "{model} stands on VGGish: name its weights, --frontend-weights FILE or random"
+            )));
         }
         if !visual && self.train_front_end != TrainFrontEnd::None {
-            return Err(Error::Usage(format!("{} takes embeddings as they are: leave out --train-frontend", self.model)));
+            return Err(Error::Usage(format!(
+                "{} takes embeddings as they are: leave out --train-frontend",
+                self.model
+            )));
         }
         within("lr", self.lr, 0.0, 1e6)?;
         within("weight-decay", self.weight_decay, 0.0, 1e6)?;

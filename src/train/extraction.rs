@@ -234,28 +234,30 @@ impl Extraction {
         let mut waiting: Vec<(usize, Excerpt)> = vec![];
         let mut open: Vec<Done> = vec![];
         let mut current = Done { file: first, rows: vec![], failed: None };
-        let mut flush = |waiting: &mut Vec<(usize, Excerpt)>, open: &mut Vec<Done>, current: &mut Done, done: &mut Extracted| {
-            let samples: Vec<&[f32]> = waiting.iter().map(|(_, e)| e.samples.as_slice()).collect();
-            let mut bytes = vec![];
-            if !samples.is_empty() {
-                for ((file, excerpt), extract) in waiting.iter().zip(runner.extractor.run(&samples)?) {
-                    runner.store(&extract, &mut bytes);
-                    let row = Row { file: *file, start: excerpt.start, instances: extract.instances as u32 };
-                    let of = open.iter_mut().chain([&mut *current]).find(|d| d.file == *file).expect("an open file");
-                    of.rows.push(row);
+        let mut flush =
+            |waiting: &mut Vec<(usize, Excerpt)>, open: &mut Vec<Done>, current: &mut Done, done: &mut Extracted| {
+                let samples: Vec<&[f32]> = waiting.iter().map(|(_, e)| e.samples.as_slice()).collect();
+                let mut bytes = vec![];
+                if !samples.is_empty() {
+                    for ((file, excerpt), extract) in waiting.iter().zip(runner.extractor.run(&samples)?) {
+                        runner.store(&extract, &mut bytes);
+                        let row = Row { file: *file, start: excerpt.start, instances: extract.instances as u32 };
+                        let of =
+                            open.iter_mut().chain([&mut *current]).find(|d| d.file == *file).expect("an open file");
+                        of.rows.push(row);
+                    }
                 }
-            }
-            waiting.clear();
-            rows.write_all(&bytes).and_then(|()| rows.flush()).map_err(io)?;
-            let mut lines = vec![];
-            for entry in open.drain(..) {
-                serde_json::to_writer(&mut lines, &entry).expect("a log entry serialises");
-                lines.push(b'\n');
-                done.rows.extend(&entry.rows);
-                done.failures.extend(entry.failed.map(|reason| (entry.file, reason)));
-            }
-            log.write_all(&lines).map_err(io)
-        };
+                waiting.clear();
+                rows.write_all(&bytes).and_then(|()| rows.flush()).map_err(io)?;
+                let mut lines = vec![];
+                for entry in open.drain(..) {
+                    serde_json::to_writer(&mut lines, &entry).expect("a log entry serialises");
+                    lines.push(b'\n');
+                    done.rows.extend(&entry.rows);
+                    done.failures.extend(entry.failed.map(|reason| (entry.file, reason)));
+                }
+                log.write_all(&lines).map_err(io)
+            };
         for (index, item) in ingest(files[first..].to_vec(), cut)? {
             let file = first + index;
             match item {

@@ -28,7 +28,8 @@ impl FromStr for Source {
     type Err = Error;
 
     fn from_str(text: &str) -> Result<Source> {
-        let seed = |seed: &str| seed.parse().map_err(|_| Error::Usage(format!("{text} needs a whole number as its seed")));
+        let seed =
+            |seed: &str| seed.parse().map_err(|_| Error::Usage(format!("{text} needs a whole number as its seed")));
         match text.strip_prefix("random") {
             Some("") => Ok(Source::Random(0)),
             Some(rest) if rest.starts_with(':') => Ok(Source::Random(seed(&rest[1..])?)),
@@ -137,13 +138,20 @@ impl Weights {
         let tensors = file.tensors();
         let known = |name: &str| layout.params.iter().any(|p| p.name == name) || name.starts_with("pproc.");
         if let Some(extra) = tensors.names().iter().find(|name| !known(name)) {
-            return Err(Error::checkpoint(path, format!("has a tensor {extra}, which VGGish has not (torchvggish's names are expected)")));
+            return Err(Error::checkpoint(
+                path,
+                format!("has a tensor {extra}, which VGGish has not (torchvggish's names are expected)"),
+            ));
         }
         let read = |name: &str, shape: &[usize]| floats(path, &tensors, name, shape);
         let hint = |e: Error| match e {
-            Error::Checkpoint { reason, .. } => {
-                Error::checkpoint(path, format!("{} (a VGGish of --width {width} is expected)", reason.replace(": weights of another model?", "")))
-            }
+            Error::Checkpoint { reason, .. } => Error::checkpoint(
+                path,
+                format!(
+                    "{} (a VGGish of --width {width} is expected)",
+                    reason.replace(": weights of another model?", "")
+                ),
+            ),
             other => other,
         };
         let arrays = layout.params.iter().map(|p| {

@@ -17,12 +17,12 @@ pub mod trained;
 pub mod trainer;
 pub mod weights;
 
+pub use crate::nn::vggish::TrainFrontEnd;
 pub use config::{Config, Loss, Select};
 pub use corpus::Corpus;
 pub use evaluation::{Evaluation, SeedPredictions, SeedScores, Subject, evaluate};
-pub use metrics::{ClassMetrics, Counts, Scores};
-pub use crate::nn::vggish::TrainFrontEnd;
 pub use front_end::FrontEnd;
+pub use metrics::{ClassMetrics, Counts, Scores};
 pub use run::RunDir;
 pub use trained::{Split, Trained};
 pub use trainer::{End, Event, Trainer};

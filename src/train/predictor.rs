@@ -64,8 +64,11 @@ pub fn predict(
     track(&mut g, parts, clock, totals, diverged, batches)?;
 
     let places = prediction.places.map(|places| [places.scores, places.gates]);
-    let keep: Vec<_> =
-        [prediction.probabilities].into_iter().chain(prediction.attention).chain(places.into_iter().flatten()).collect();
+    let keep: Vec<_> = [prediction.probabilities]
+        .into_iter()
+        .chain(prediction.attention)
+        .chain(places.into_iter().flatten())
+        .collect();
     let draft = Draft::new(&g, gpu.adapter().target(), replicas, &keep, &[])?;
     draft.fits(gpu)?;
     let arenas = Arenas::new(gpu, g.layout(), replicas, false)?;

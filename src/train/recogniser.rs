@@ -148,7 +148,10 @@ impl Options {
         let model = nn::find(&trained.about.model)?;
         let attends = model.attends;
         if self.aggregate == Aggregate::Attention && !attends {
-            return Err(Error::Usage(format!("{} has no attention to aggregate by; mean and max are left", model.name)));
+            return Err(Error::Usage(format!(
+                "{} has no attention to aggregate by; mean and max are left",
+                model.name
+            )));
         }
         Ok(())
     }

@@ -139,7 +139,7 @@ fn draw_clip(rng: &mut impl Rng, track: &mut u32) -> Clip {
 fn draw_stretches(rng: &mut impl Rng) -> Vec<Range<u32>> {
     let whole = SECONDS * TICKS;
     if rng.random_bool(THROUGHOUT) {
-        return vec![0..whole];
+        return std::iter::once(0..whole).collect();
     }
     let count = rng.random_range(STRETCHES);
     let slot = whole / count;

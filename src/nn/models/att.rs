@@ -27,7 +27,13 @@ pub const MODEL: Model = Model {
 };
 
 /// Three layers over each instance of `h` (B, T, F), and `skip` of the same shape added; gives (B, T, F).
-pub(super) fn embedding(g: &mut Graph, mut h: Tensor, skip: Tensor, inputs: Inputs, settings: Settings) -> Result<Tensor> {
+pub(super) fn embedding(
+    g: &mut Graph,
+    mut h: Tensor,
+    skip: Tensor,
+    inputs: Inputs,
+    settings: Settings,
+) -> Result<Tensor> {
     let width = g.shape(h).last();
     for i in 0..3 {
         h = linear(g, &format!("fc.{i}"), h, width, WeightInit::HeUniform, false)?;
