@@ -48,10 +48,7 @@ fn evaluation(seeds: &[u64], classes: &[&str], labelled: impl Fn(usize) -> bool)
     let targets = Array::from_fn([60, k], |i| f32::from((i / k) % 3 == 0));
     let observed = Array::from_fn([60, k], |i| labelled(i % k));
     let noise = |i: usize, seed: u64| ((i as u64 * 7919 + seed * 104_729 + 13) % 1000) as f32 / 1000.0;
-    let p: Vec<_> = seeds
-        .iter()
-        .map(|&s| Array::from_fn([60, k], |i| 0.5 * targets[i] * (1.0 - (i % k) as f32 / 40.0) + 0.5 * noise(i, s)))
-        .collect();
+    let p: Vec<_> = seeds.iter().map(|&s| Array::from_fn([60, k], |i| 0.3 * targets[i] + 0.7 * noise(i, s))).collect();
     let subject = Subject {
         model: "att".into(),
         parameters: 55_336,
