@@ -30,6 +30,9 @@ const ENSEMBLE: RGBColor = PALETTE[5];
 /// Seeds up to which each has a point; of more only the outliers.
 const MAX_POINTS: usize = 100;
 
+/// Name and value.
+type Metric = (&'static str, fn(&Scores) -> Option<f64>);
+
 pub struct SeedBoxes {
     title: String,
     seeds: usize,
@@ -49,7 +52,7 @@ struct Row {
 
 impl SeedBoxes {
     pub fn new(title: &str, e: &Evaluation) -> SeedBoxes {
-        let metrics: [(&str, fn(&Scores) -> Option<f64>); 5] = [
+        let metrics: [Metric; 5] = [
             ("map", |s| s.map),
             ("f1_pn", |s| s.f1_pn),
             ("f1_pos", |s| s.f1_pos),
