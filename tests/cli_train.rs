@@ -127,17 +127,30 @@ fn is_evaluation(e: &Value, split: &str) {
     }
     assert_eq!(e["per_class"].as_object().unwrap().len(), 20);
     for class in e["per_class"].as_object().unwrap().values() {
-        has_keys(class, &["f1_pn", "f1_pos", "ap", "auc", "precision", "recall", "positives", "observed"]);
+        has_keys(class, &["f1_pn", "f1_pn_std", "f1_pos", "ap", "auc", "precision", "recall", "positives", "observed"]);
         assert!(class["positives"].as_u64() <= class["observed"].as_u64());
     }
 }
+
+/// Of a finished run.
+const FILES: [&str; 9] = [
+    "classes.png",
+    "learning_curves.png",
+    "metrics.jsonl",
+    "model.safetensors",
+    "report.html",
+    "run.toml",
+    "seeds.png",
+    "state.safetensors",
+    "test.json",
+];
 
 #[test]
 fn a_run_directory_holds_what_was_promised() {
     let run = PathBuf::from(shared().run());
     let mut names: Vec<_> = std::fs::read_dir(&run).unwrap().map(|e| e.unwrap().file_name()).collect();
     names.sort();
-    assert_eq!(names, ["metrics.jsonl", "model.safetensors", "run.toml", "state.safetensors", "test.json"]);
+    assert_eq!(names, FILES);
     let read = |name: &str| std::fs::read_to_string(run.join(name)).unwrap();
     let settings: toml::Table = toml::from_str(&read("run.toml")).unwrap();
     assert_eq!(settings["seeds"], toml::Value::from(vec![3, 5]));
@@ -385,7 +398,12 @@ fn a_run_is_replaced_only_by_force_and_only_by_one_that_can_start() {
     std::fs::write(run.join(".wmic-aBcDeF.safetensors"), "of a killed process").unwrap();
     wmic(&["train", &data, "--out", out, "--force", "--epochs", "1"]).assert().success();
     assert_ne!(model(), before);
-    assert_eq!(std::fs::read_dir(&run).unwrap().count(), 5, "leftovers are swept away");
+    assert_eq!(std::fs::read_dir(&run).unwrap().count(), FILES.len(), "leftovers are swept away");
+    let page = std::fs::read_to_string(run.join("report.html")).unwrap();
+    assert!(page.contains(" · seed 0 · "), "the report is the new run's");
+    // Without run.toml nobody knows whose the rest is.
+    std::fs::remove_file(run.join("run.toml")).unwrap();
+    refused(&["train", &data, "--out", out, "--force"], "is not empty and holds no run");
 
     let file = folder.path().join("file");
     std::fs::write(&file, "x").unwrap();
@@ -610,5 +628,5 @@ fn a_killed_run_ends_in_the_same_bits() {
         let read = |run: &str| std::fs::read(Path::new(run).join(file)).unwrap();
         assert!(read(&whole) == read(&pieces), "{file} differs after {killed} kills and {saved} interrupts");
     }
-    assert_eq!(std::fs::read_dir(&pieces).unwrap().count(), 5, "nothing half-written stays");
+    assert_eq!(std::fs::read_dir(&pieces).unwrap().count(), FILES.len(), "nothing half-written stays");
 }

@@ -15,7 +15,7 @@ use super::{Device, Verdict};
 use wmic::data::Dataset;
 use wmic::gpu::Gpu;
 use wmic::nn;
-use wmic::report::numbers;
+use wmic::report::{self, numbers};
 use wmic::train::config::MAX_SEEDS;
 use wmic::train::run::{Circumstances, EpochRow, Record, read_toml};
 use wmic::train::trainer::splits;
@@ -290,8 +290,9 @@ fn run_to_end(
     let evaluation = trained.evaluate(gpu, data, Split::Test)?;
     write_json(&run.test(), &evaluation)?;
     print_evaluation(&evaluation, json)?;
+    report::training::write(run.path(), &run.record()?, trainer.history(), &evaluation)?;
     if !json {
-        print(&format!("saved in {}\n", run.path().display()))?;
+        print(&format!("saved in {}; look at {}\n", run.path().display(), run.report().display()))?;
     }
     Ok(Verdict::Done)
 }

@@ -51,6 +51,14 @@ pub fn save(figure: &impl Figure, path: &Path) -> Result<()> {
     }
 }
 
+/// `figure` as the text of an SVG element.
+pub fn svg(figure: &impl Figure) -> Result<String> {
+    register();
+    let mut text = String::new();
+    paint(figure, SVGBackend::with_string(&mut text, figure.size()), Path::new("a figure"))?;
+    Ok(text)
+}
+
 fn paint<DB: DrawingBackend>(figure: &impl Figure, backend: DB, path: &Path) -> Result<()> {
     let area = backend.into_drawing_area();
     let drawn = area.fill(&WHITE).and_then(|_| figure.draw(&area)).and_then(|_| area.present());

@@ -6,6 +6,7 @@ use plotters::coord::Shift;
 use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 
+use super::axis::Axis;
 use super::compare::Comparison;
 use super::numbers::{duration, percent};
 use super::plot::{self, Drawn, FAINT_INK, Figure, GRID, INK, PALETTE, fitted, text, text_width};
@@ -49,48 +50,6 @@ struct Group {
     label: String,
     /// One per adapter that has it: adapter, value, its text, and the peer's value.
     bars: Vec<(usize, f64, String, Option<f64>)>,
-}
-
-/// A value axis from `low` to `high`, with labelled ticks.
-struct Axis {
-    low: f64,
-    high: f64,
-    log: bool,
-    ticks: Vec<(f64, String)>,
-}
-
-impl Axis {
-    /// Powers of ten around all of `values` (seconds); with 2 and 5 between them where there are few.
-    fn log_seconds(values: &[f64]) -> Axis {
-        let min = values.iter().copied().fold(f64::INFINITY, f64::min);
-        let max = values.iter().copied().fold(0.0, f64::max);
-        let first = (min * 0.8).log10().floor() as i32;
-        let last = (max.log10().ceil() as i32).max(first + 1);
-        let steps: &[f64] = if last - first > 2 { &[1.0] } else { &[1.0, 2.0, 5.0] };
-        let (low, top) = (10f64.powi(first), 10f64.powi(last));
-        let all = (first..=last).flat_map(|e| steps.iter().map(move |s| s * 10f64.powi(e)));
-        // The axis ends at the first tick that covers the longest bar.
-        let ticks: Vec<f64> = all.filter(|&t| t <= top * 1.001).collect();
-        let high = ticks.iter().copied().find(|&t| t >= max * 0.999).unwrap_or(top);
-        let name = |t: f64| duration(t).replacen(".00", "", 1).replacen(".0 ", " ", 1);
-        let ticks = ticks.into_iter().filter(|&t| t <= high * 1.001).map(|t| (t, name(t))).collect();
-        Axis { low, high, log: true, ticks }
-    }
-
-    fn percent(values: &[f64]) -> Axis {
-        let max = values.iter().copied().fold(0.0, f64::max);
-        let step = [0.02, 0.05, 0.1, 0.2].into_iter().find(|s| max <= s * 5.0).unwrap_or(max / 5.0);
-        let n = (max / step).ceil().max(1.0) as usize;
-        let ticks = (0..=n).map(|i| (i as f64 * step, format!("{:.0} %", i as f64 * step * 100.0))).collect();
-        Axis { low: 0.0, high: n as f64 * step, log: false, ticks }
-    }
-
-    /// Where `value` lies between the ends, 0 to 1.
-    fn at(&self, value: f64) -> f64 {
-        let share = |v: f64| (v - self.low) / (self.high - self.low);
-        let at = if self.log { (value / self.low).ln() / (self.high / self.low).ln() } else { share(value) };
-        at.clamp(0.0, 1.0)
-    }
 }
 
 impl Panel {

@@ -1,24 +1,20 @@
 //! Recordings as one HTML page that needs nothing besides itself: pictures with a cursor that follows the sound, and tables.
 
-use std::fmt::{self, Display};
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 
-use base64::display::Base64Display;
 use base64::engine::general_purpose::STANDARD;
 use base64::write::EncoderWriter;
 
+use super::html::{self, Escaped, Image};
 use super::numbers::{bytes, clock, duration};
 use super::spectrogram::{BAR, Picture, colour_map};
-use super::table::printable;
 use crate::Result;
-use crate::files::write_atomic;
 use crate::recognition::{Instrument, Recognition, Segment};
 
-const TEMPLATE: &str = include_str!("../../assets/page/page.html");
-const STYLE: &str = include_str!("../../assets/page/page.css");
-const SCRIPT: &str = include_str!("../../assets/page/page.js");
+const STYLE: &str = include_str!("../../assets/page/recordings.css");
+const SCRIPT: &str = include_str!("../../assets/page/recordings.js");
 
 /// Bytes of a sound file up to which it is embedded, and of all of them together: browsers get slow with larger pages.
 const EMBEDDED: u64 = 24 << 20;
@@ -32,40 +28,7 @@ const STRIP: usize = 1600;
 /// Where it cannot be read the page says so. Memory does not grow with the sound.
 pub fn write_page(path: impl AsRef<Path>, pictures: &[Picture]) -> Result<()> {
     let path = path.as_ref();
-    write_atomic(path, |out| {
-        // Written piece by piece, so that nothing that strangers named is ever taken for a placeholder.
-        let mut rest = TEMPLATE;
-        while let Some((before, (name, after))) =
-            rest.split_once("{{").and_then(|(b, r)| Some((b, r.split_once("}}")?)))
-        {
-            out.write_all(before.as_bytes())?;
-            match name {
-                "title" => write!(out, "{}", Escaped(&title(pictures)))?,
-                "style" => out.write_all(STYLE.as_bytes())?,
-                "script" => out.write_all(SCRIPT.as_bytes())?,
-                "version" => write!(out, "Written by wmic {}", env!("CARGO_PKG_VERSION"))?,
-                _ => recordings(out, pictures, path)?,
-            }
-            rest = after;
-        }
-        out.write_all(rest.as_bytes())
-    })
-}
-
-/// Text of strangers, safe between tags and in quoted attributes.
-struct Escaped<'a>(&'a str);
-
-impl Display for Escaped<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
-        printable(self.0).chars().try_for_each(|c| match c {
-            '&' => f.write_str("&amp;"),
-            '<' => f.write_str("&lt;"),
-            '>' => f.write_str("&gt;"),
-            '"' => f.write_str("&quot;"),
-            '\'' => f.write_str("&#39;"),
-            c => write!(f, "{c}"),
-        })
-    }
+    html::write(path, &title(pictures), STYLE, SCRIPT, |out| recordings(out, pictures, path))
 }
 
 fn title(pictures: &[Picture]) -> String {
@@ -107,7 +70,7 @@ fn recording(
     let name = name(r);
     let name = Escaped(&name);
     let seeds = if r.seeds.len() == 1 { "1 seed".into() } else { format!("{} seeds", r.seeds.len()) };
-    writeln!(out, "<article class=\"recording\" id=\"r{number}\" data-duration=\"{}\">", r.duration)?;
+    writeln!(out, "<article class=\"recording card\" id=\"r{number}\" data-duration=\"{}\">", r.duration)?;
     writeln!(out, "<{heading}>{name}</{heading}>")?;
     writeln!(out, "<p class=\"meta\">{} · {}, {seeds}</p>", duration(r.duration), Escaped(&r.model))?;
     sound(out, r, page, embedded)?;
@@ -254,15 +217,6 @@ fn said(segments: &[Segment], length: f64) -> String {
     if said.is_empty() { "at no clear time".into() } else { said.join(", ") }
 }
 
-/// A PNG as data URI.
-struct Image<'a>(&'a [u8]);
-
-impl Display for Image<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
-        write!(f, "data:image/png;base64,{}", Base64Display::new(self.0, &STANDARD))
-    }
-}
-
 /// `levels` (height, width) as PNG whose level i has the colour `palette[i]`, and the opacity `alpha[i]`.
 fn png(
     width: usize,
@@ -287,17 +241,9 @@ fn png(
 
 fn table(out: &mut dyn Write, r: &Recognition) -> io::Result<()> {
     writeln!(out, "<div class=\"scroll\"><table>\n<caption>All instruments; the headers sort</caption>\n<thead><tr>")?;
-    let columns = [
-        ("instrument", "ascending"),
-        ("probability", "descending"),
-        ("± spread", "descending"),
-        ("present", "descending"),
-        ("first onset", "ascending"),
-        ("total", "descending"),
-    ];
-    for (name, first) in columns {
-        let sorted = if name == "probability" { " aria-sort=\"descending\"" } else { "" };
-        writeln!(out, "<th scope=\"col\" data-first=\"{first}\"{sorted}><button type=\"button\">{name}</button></th>")?;
+    let up = ["instrument", "first onset"];
+    for name in ["instrument", "probability", "± spread", "present", "first onset", "total"] {
+        html::header(out, name, up.contains(&name), name == "probability")?;
     }
     writeln!(out, "</tr></thead>\n<tbody>")?;
     r.ranked().into_iter().try_for_each(|i| row(out, i, r.duration))?;

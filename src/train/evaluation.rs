@@ -49,7 +49,8 @@ pub struct Evaluation {
     pub std: Scores,
     /// Scores of the mean probability over the seeds.
     pub ensemble: Scores,
-    /// In class order: each metric is the mean over the seeds in which it is defined; the clip counts are the split's.
+    /// In class order: each metric is the mean over the seeds in which it is defined, beside f1_pn its deviation; the clip
+    /// counts are the split's.
     #[serde(with = "ordered_map")]
     pub per_class: Vec<(String, ClassMetrics)>,
 }
@@ -78,6 +79,7 @@ pub fn evaluate(subject: Subject, classes: &[String], targets: &Array<f32>, seed
         let over = |field: fn(&ClassMetrics) -> Option<f64>| mean(class_scores.iter().map(|c| field(&c[k])));
         let metrics = ClassMetrics {
             f1_pn: over(|c| c.f1_pn),
+            f1_pn_std: std_dev(class_scores.iter().map(|c| c[k].f1_pn)),
             f1_pos: over(|c| c.f1_pos),
             ap: over(|c| c.ap),
             auc: over(|c| c.auc),

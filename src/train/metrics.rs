@@ -117,6 +117,9 @@ pub fn ranking(scored: &mut [(f64, bool)]) -> (Option<f64>, Option<f64>) {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct ClassMetrics {
     pub f1_pn: Option<f64>,
+    /// Of a mean over seeds, the sample standard deviation of `f1_pn` over those where it is defined; null for fewer than two.
+    #[serde(default)]
+    pub f1_pn_std: Option<f64>,
     pub f1_pos: Option<f64>,
     pub ap: Option<f64>,
     pub auc: Option<f64>,
@@ -186,6 +189,7 @@ pub fn score(p: &Array<f64>, targets: &Array<f32>, observed: &Array<bool>) -> (S
         pooled += counts;
         per_class.push(ClassMetrics {
             f1_pn: counts.f1_pn(),
+            f1_pn_std: None,
             f1_pos: counts.f1_pos(),
             ap,
             auc,

@@ -1,8 +1,8 @@
 //! A run directory: what a training run leaves behind, and what it resumes from.
 //!
 //! `run.toml` every setting, the adapter, the version; `metrics.jsonl` a line per epoch and seed; `model.safetensors` the best weights
-//! of all seeds; `state.safetensors` all that is needed to go on with the same bits; `test.json` the test scores.
-//! Each file is written whole or not at all.
+//! of all seeds; `state.safetensors` all that is needed to go on with the same bits; `test.json` the test scores;
+//! `report.html` and pictures the same to look at ([`crate::report::training`]). Each file is written whole or not at all.
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -17,12 +17,16 @@ use super::weights;
 use crate::error::{Error, Result};
 use crate::files::{create_directories, is_leftover, read_limited, write_atomic};
 
-const RUN: &str = "run.toml";
-const METRICS: &str = "metrics.jsonl";
-const MODEL: &str = "model.safetensors";
+pub const RUN: &str = "run.toml";
+pub const METRICS: &str = "metrics.jsonl";
+pub const MODEL: &str = "model.safetensors";
 const STATE: &str = "state.safetensors";
-const TEST: &str = "test.json";
 const THRESHOLDS: &str = "thresholds.json";
+pub const TEST: &str = "test.json";
+pub const REPORT: &str = "report.html";
+pub const LEARNING_CURVES: &str = "learning_curves.png";
+pub const CLASSES: &str = "classes.png";
+pub const SEEDS: &str = "seeds.png";
 /// No settings take more.
 const RUN_LIMIT: u64 = 1 << 20;
 
@@ -175,7 +179,7 @@ impl RunDir {
     fn clear(&self) -> Result<()> {
         self.sweep()?;
         // run.toml stays until it is replaced: as long as it is there, the rest is known to be a run's.
-        for name in [STATE, MODEL, METRICS, TEST, THRESHOLDS] {
+        for name in [STATE, MODEL, METRICS, TEST, THRESHOLDS, REPORT, LEARNING_CURVES, CLASSES, SEEDS] {
             match fs::remove_file(self.path.join(name)) {
                 Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(Error::io(self.path.join(name))(e)),
                 _ => {}
@@ -212,6 +216,10 @@ impl RunDir {
 
     pub fn test(&self) -> PathBuf {
         self.path.join(TEST)
+    }
+
+    pub fn report(&self) -> PathBuf {
+        self.path.join(REPORT)
     }
 
     fn write_record(&self, record: &Record) -> Result<()> {

@@ -118,6 +118,11 @@ impl<'a> Trainer<'a> {
         self.progress.epochs
     }
 
+    /// A row per epoch done and seed, epoch after epoch.
+    pub fn history(&self) -> &[EpochRow] {
+        &self.progress.history
+    }
+
     pub fn steps_per_epoch(&self) -> usize {
         self.learner.steps_per_epoch()
     }

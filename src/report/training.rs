@@ -1,0 +1,224 @@
+//! A finished run to look at: learning curves, scores of classes and of seeds as pictures, and all of it on one HTML page.
+
+use std::io::{self, Write};
+use std::path::Path;
+
+use time::OffsetDateTime;
+
+use super::class_bars::{ClassBar, ClassBars};
+use super::html::{self, Escaped};
+use super::learning_curves::LearningCurves;
+use super::numbers::{count, score};
+use super::plot;
+use super::seed_boxes::SeedBoxes;
+use super::table::printable;
+use crate::Result;
+use crate::train::run::{CLASSES, EpochRow, LEARNING_CURVES, METRICS, MODEL, REPORT, RUN, Record, SEEDS, TEST};
+use crate::train::{Evaluation, Scores};
+
+const STYLE: &str = include_str!("../../assets/page/training.css");
+/// Longest setting that is shown whole, in characters.
+const LONGEST: usize = 80;
+
+/// Writes `learning_curves.png`, `classes.png`, `seeds.png` and then `report.html` into `run_dir`, in place of older ones; each whole
+/// or not at all.
+///
+/// `rows` are the epochs of `metrics.jsonl`, in its order. The page needs no other file; it only links those of the run.
+///
+/// # Errors
+/// `Io`, naming the file that cannot be written.
+pub fn write(run_dir: &Path, record: &Record, rows: &[EpochRow], evaluation: &Evaluation) -> Result<()> {
+    let e = evaluation;
+    let title = printable(&format!("{} on {}", e.subject.model, e.subject.dataset));
+    let seeds = seeds(e);
+    let curves = LearningCurves::new(&format!("Learning curves: {title}, {seeds}"), rows);
+    let bars = e.per_class.iter().map(|(name, m)| ClassBar {
+        name,
+        f1_pn: m.f1_pn,
+        std: m.f1_pn_std,
+        positives: m.positives,
+        observed: m.observed,
+    });
+    let split = printable(&e.subject.split);
+    let classes = ClassBars::new(&format!("Classes: F1 on the {split} split, {seeds}"), bars.collect(), e.mean.f1_pn);
+    let boxes = SeedBoxes::new(&format!("Seeds: scores on the {split} split, {seeds}"), e);
+    curves.save(&run_dir.join(LEARNING_CURVES))?;
+    classes.save(&run_dir.join(CLASSES))?;
+    boxes.save(&run_dir.join(SEEDS))?;
+    let figures = [
+        ("Learning curves", LEARNING_CURVES, plot::svg(&curves)?),
+        ("Box plots of the scores over the seeds", SEEDS, plot::svg(&boxes)?),
+        ("Bars of the F1 of each class", CLASSES, plot::svg(&classes)?),
+    ];
+    html::write(&run_dir.join(REPORT), &title, STYLE, "", |out| {
+        head(out, &title, record, e)?;
+        for (label, file, svg) in &figures {
+            writeln!(
+                out,
+                "<figure class=\"card plot\"><div class=\"scroll\" role=\"img\" aria-label=\"{label}\">\n{svg}</div>"
+            )?;
+            writeln!(out, "<figcaption><a href=\"{file}\">{file}</a></figcaption></figure>")?;
+        }
+        class_table(out, e)?;
+        seed_table(out, e, rows)?;
+        settings(out, record)
+    })
+}
+
+fn seeds(e: &Evaluation) -> String {
+    match e.per_seed[..] {
+        [one] => format!("seed {}", one.seed),
+        _ => format!("{} seeds", count(e.per_seed.len() as u64)),
+    }
+}
+
+/// ".868 ± .002"
+fn with_std(mean: Option<f64>, std: Option<f64>) -> String {
+    let std = std.map(|std| format!(" <small>± {}</small>", score(Some(std)))).unwrap_or_default();
+    format!("{}{std}", score(mean))
+}
+
+type Metric = (&'static str, &'static str, fn(&Scores) -> Option<f64>);
+
+/// Name, explanation, and value. Those that come first are shown large.
+const METRICS_SHOWN: [Metric; 8] = [
+    ("map", "mean average precision", |s| s.map),
+    ("f1_pn", "F1, mean of present and absent", |s| s.f1_pn),
+    ("f1_pos", "F1 of present", |s| s.f1_pos),
+    ("precision", "mean of present and absent", |s| s.precision),
+    ("recall", "mean of present and absent", |s| s.recall),
+    ("auc", "area under the ROC curve", |s| s.auc),
+    ("micro_f1", "F1 of present, all classes pooled", |s| s.micro_f1),
+    ("loss", "binary cross-entropy in nats", |s| s.loss),
+];
+
+fn head(out: &mut dyn Write, title: &str, record: &Record, e: &Evaluation) -> io::Result<()> {
+    let run = &record.run;
+    writeln!(out, "<section class=\"card\"><h1>{}</h1>", Escaped(title))?;
+    let date = OffsetDateTime::now_utc().date();
+    let parameters = count(run.parameters as u64);
+    let (adapter, backend) = (Escaped(&run.adapter), Escaped(&run.backend));
+    writeln!(
+        out,
+        "<p class=\"meta\">{date} · {adapter} ({backend}) · {} · {parameters} parameters each</p>",
+        seeds(e)
+    )?;
+    let several = e.per_seed.len() > 1;
+    writeln!(out, "<ul class=\"tiles\">")?;
+    for (name, meaning, of) in &METRICS_SHOWN[..3] {
+        let figures = with_std(of(&e.mean), of(&e.std));
+        writeln!(out, "<li><b>{figures}</b><span>{name}</span><small>{meaning}</small></li>")?;
+    }
+    writeln!(
+        out,
+        "</ul>\n<div class=\"scroll\"><table>\n<caption>Scores on the {} split</caption>",
+        Escaped(&e.subject.split)
+    )?;
+    let ensemble = if several { "<th scope=\"col\">ensemble</th>" } else { "" };
+    let mean = if several { "mean ± deviation" } else { "score" };
+    writeln!(
+        out,
+        "<thead><tr><th scope=\"col\">{} split</th><th scope=\"col\">{mean}</th>{ensemble}<th></th></tr></thead>\n<tbody>",
+        Escaped(&e.subject.split)
+    )?;
+    for (name, meaning, of) in METRICS_SHOWN {
+        let figures = with_std(of(&e.mean), of(&e.std));
+        let ensemble = if several { format!("<td>{}</td>", score(of(&e.ensemble))) } else { String::new() };
+        writeln!(out, "<tr><td>{name}</td><td>{figures}</td>{ensemble}<td class=\"meaning\">{meaning}</td></tr>")?;
+    }
+    writeln!(out, "</tbody></table></div>\n<p class=\"note\">Files of this run: ")?;
+    for (i, file) in [TEST, METRICS, MODEL, RUN].iter().enumerate() {
+        writeln!(out, "{}<a href=\"{file}\">{file}</a>", if i == 0 { "" } else { " · " })?;
+    }
+    writeln!(out, "</p></section>")
+}
+
+/// A cell that sorts by its value; empty where there is none.
+fn cell(out: &mut dyn Write, value: Option<f64>, text: &str) -> io::Result<()> {
+    match value {
+        Some(v) => write!(out, "<td data-v=\"{v}\">{text}</td>"),
+        None => write!(out, "<td data-v=\"\">–</td>"),
+    }
+}
+
+fn class_table(out: &mut dyn Write, e: &Evaluation) -> io::Result<()> {
+    writeln!(out, "<section class=\"card\"><h2>Classes</h2>\n<div class=\"scroll\"><table>")?;
+    writeln!(out, "<caption>Scores of each class; the headers sort</caption>\n<thead><tr>")?;
+    for name in ["class", "f1_pn", "f1_pos", "ap", "auc", "precision", "recall", "present", "absent"] {
+        html::header(out, name, name == "class", name == "f1_pn")?;
+    }
+    writeln!(out, "</tr></thead>\n<tbody>")?;
+    let mut classes: Vec<_> = e.per_class.iter().collect();
+    classes.sort_by(|a, b| b.1.f1_pn.unwrap_or(-1.0).total_cmp(&a.1.f1_pn.unwrap_or(-1.0)));
+    for (name, m) in classes {
+        let name = Escaped(name);
+        write!(out, "<tr><td title=\"{name}\">{name}</td>")?;
+        cell(out, m.f1_pn, &with_std(m.f1_pn, m.f1_pn_std))?;
+        for value in [m.f1_pos, m.ap, m.auc, m.precision, m.recall] {
+            cell(out, value, &score(value))?;
+        }
+        for clips in [m.positives, m.observed.saturating_sub(m.positives)] {
+            cell(out, Some(clips as f64), &count(clips))?;
+        }
+        writeln!(out, "</tr>")?;
+    }
+    writeln!(out, "</tbody></table></div></section>")
+}
+
+fn seed_table(out: &mut dyn Write, e: &Evaluation, rows: &[EpochRow]) -> io::Result<()> {
+    let mut trained = std::collections::HashMap::new();
+    rows.iter().for_each(|row| *trained.entry(row.seed).or_insert(0u64) += 1);
+    let open = if e.per_seed.len() <= 12 { " open" } else { "" };
+    writeln!(out, "<section class=\"card\"><h2>Seeds</h2>\n<details{open}><summary>Scores of each seed</summary>")?;
+    writeln!(
+        out,
+        "<div class=\"scroll\"><table>\n<caption>Scores of each seed; the headers sort</caption>\n<thead><tr>"
+    )?;
+    html::header(out, "seed", true, false)?;
+    html::header(out, "best epoch", true, false)?;
+    html::header(out, "epochs", true, false)?;
+    for (name, ..) in METRICS_SHOWN {
+        html::header(out, name, name == "loss", false)?;
+    }
+    writeln!(out, "</tr></thead>\n<tbody>")?;
+    for s in &e.per_seed {
+        write!(out, "<tr><td>{}</td>", s.seed)?;
+        let epochs = trained.get(&s.seed).copied();
+        for epoch in [Some(s.best_epoch as u64 + 1), epochs] {
+            cell(out, epoch.map(|n| n as f64), &epoch.map(count).unwrap_or_default())?;
+        }
+        for (_, _, of) in METRICS_SHOWN {
+            cell(out, of(&s.scores), &score(of(&s.scores)))?;
+        }
+        writeln!(out, "</tr>")?;
+    }
+    writeln!(out, "</tbody></table></div>")?;
+    writeln!(
+        out,
+        "<p class=\"note\">Epochs count from 1 here, and from 0 in {METRICS} and {TEST}.</p></details></section>"
+    )
+}
+
+/// Whatever `run.toml` says.
+fn settings(out: &mut dyn Write, record: &Record) -> io::Result<()> {
+    let all = toml::Table::try_from(record).map_err(io::Error::other)?;
+    writeln!(out, "<section class=\"card\"><h2>Settings</h2>\n<dl>")?;
+    let mut tables = vec![];
+    for (name, value) in &all {
+        match value {
+            toml::Value::Table(table) => tables.push(table),
+            value => setting(out, name, value)?,
+        }
+    }
+    tables.into_iter().flatten().try_for_each(|(name, value)| setting(out, name, value))?;
+    writeln!(out, "</dl></section>")
+}
+
+fn setting(out: &mut dyn Write, name: &str, value: &toml::Value) -> io::Result<()> {
+    let text = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+    let text = match text.chars().count() > LONGEST && value.is_array() {
+        true => text.chars().take(LONGEST).chain(['…']).collect(),
+        false => text,
+    };
+    writeln!(out, "<div><dt>{}</dt><dd>{}</dd></div>", Escaped(&name.replace('_', " ")), Escaped(&text))
+}

@@ -1,0 +1,177 @@
+//! The report of a training run: its pictures, its page, and how it replaces an older one.
+
+use std::path::Path;
+
+use wmic::Array;
+use wmic::report::training::write;
+use wmic::train::run::{Circumstances, EpochRow, Record};
+use wmic::train::{Config, Evaluation, SeedPredictions, Subject, evaluate};
+
+const FILES: [&str; 4] = ["classes.png", "learning_curves.png", "report.html", "seeds.png"];
+
+fn record(seeds: &[u64]) -> Record {
+    Record {
+        config: Config { seeds: seeds.to_vec(), ..Config::of("att", "/data/<b>set</b>").unwrap() },
+        run: Circumstances {
+            version: "0.1.0".into(),
+            adapter: "<script>alert(1)</script> & Co".into(),
+            backend: "Vulkan".into(),
+            driver: "1.2".into(),
+            parameters: 55_336,
+            data: "00ff".into(),
+            train_clips: 90,
+            val_clips: 10,
+            test_clips: 20,
+        },
+    }
+}
+
+/// Each seed trains for `epochs(seed)` and is best half-way.
+fn rows(seeds: &[u64], epochs: impl Fn(u64) -> usize) -> Vec<EpochRow> {
+    let last = seeds.iter().map(|&s| epochs(s)).max().unwrap_or(0);
+    let row = |epoch: usize, seed: u64| EpochRow {
+        epoch,
+        seed,
+        train_loss: 0.7 / (1.0 + epoch as f32),
+        val_loss: 0.6 + 0.001 * seed as f32,
+        val_f1_pn: Some(0.5 + 0.4 * epoch as f64 / last as f64),
+        best: epoch <= epochs(seed) / 2,
+    };
+    let running =
+        |epoch: usize| seeds.iter().filter(|&&s| epoch < epochs(s)).map(|&s| row(epoch, s)).collect::<Vec<_>>();
+    (0..last).flat_map(running).collect()
+}
+
+/// 60 clips; where `labelled(class)` is false, nothing is known of the class.
+fn evaluation(seeds: &[u64], classes: &[&str], labelled: impl Fn(usize) -> bool) -> Evaluation {
+    let k = classes.len();
+    let targets = Array::from_fn([60, k], |i| f32::from((i / k) % 3 == 0));
+    let observed = Array::from_fn([60, k], |i| labelled(i % k));
+    let noise = |i: usize, seed: u64| ((i as u64 * 7919 + seed * 104_729 + 13) % 1000) as f32 / 1000.0;
+    let p: Vec<_> = seeds.iter().map(|&s| Array::from_fn([60, k], |i| 0.3 * targets[i] + 0.7 * noise(i, s))).collect();
+    let subject = Subject {
+        model: "att".into(),
+        parameters: 55_336,
+        dataset: "<b>set</b>".into(),
+        split: "test".into(),
+        device: "llvmpipe".into(),
+    };
+    let of_seed = |(&seed, p)| SeedPredictions { seed, best_epoch: 4, probabilities: p, observed: &observed };
+    let seeds: Vec<_> = seeds.iter().zip(&p).map(of_seed).collect();
+    evaluate(subject, &classes.iter().map(|c| c.to_string()).collect::<Vec<_>>(), &targets, &seeds)
+}
+
+fn picture(folder: &Path, name: &str) -> image::RgbImage {
+    image::open(folder.join(name)).unwrap_or_else(|e| panic!("{name}: {e}")).into_rgb8()
+}
+
+/// Pixels of exactly this colour.
+fn pixels(image: &image::RgbImage, rgb: [u8; 3]) -> usize {
+    image.pixels().filter(|p| p.0 == rgb).count()
+}
+
+fn names(folder: &Path) -> Vec<String> {
+    let mut names: Vec<_> =
+        std::fs::read_dir(folder).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
+    names.sort();
+    names
+}
+
+#[test]
+fn the_report_holds_what_was_measured() {
+    let folder = tempfile::tempdir().unwrap();
+    let hostile = "<i onclick='x'>\"&{{style}}\u{1b}[2J";
+    let seeds = [3, 5, 8, 9];
+    let e = evaluation(&seeds, &["piano", hostile, "silence"], |k| k != 2);
+    write(folder.path(), &record(&seeds), &rows(&seeds, |s| 10 + s as usize), &e).unwrap();
+    assert_eq!(names(folder.path()), FILES);
+
+    let curves = picture(folder.path(), "learning_curves.png");
+    let bars = picture(folder.path(), "classes.png");
+    let boxes = picture(folder.path(), "seeds.png");
+    assert!([&curves, &bars, &boxes].iter().all(|image| image.width() == 2160), "twice the logical width");
+    assert!(pixels(&curves, [0, 114, 178]) > 1000 && pixels(&curves, [213, 94, 0]) > 2000, "both means");
+    assert!(pixels(&bars, [86, 180, 233]) > 20_000, "a bar for each class with labels");
+    let (boxed, ensemble) = (pixels(&boxes, [204, 226, 239]), pixels(&boxes, [213, 94, 0]));
+    assert!(boxed > 200 && ensemble > 300, "boxes ({boxed}) and the ensemble ({ensemble})");
+
+    let page = std::fs::read_to_string(folder.path().join("report.html")).unwrap();
+    assert!(page.starts_with("<!doctype html>") && page.trim_end().ends_with("</html>"));
+    assert_eq!(page.matches("<svg ").count(), 3, "the pictures are in it");
+    let percent = |v: Option<f64>| format!("{:.3}", v.unwrap()).replacen("0.", ".", 1);
+    for (mean, std) in [(e.mean.map, e.std.map), (e.mean.f1_pn, e.std.f1_pn), (e.mean.f1_pos, e.std.f1_pos)] {
+        assert!(page.contains(&format!("<b>{} <small>± {}</small></b>", percent(mean), percent(std))));
+    }
+    assert!(page.contains(&format!("<td>{}</td>", percent(e.ensemble.f1_pn))), "the ensemble's score");
+    let piano = &e.per_class[0].1;
+    assert!(page.contains(&format!("data-v=\"{}\"", piano.f1_pn.unwrap())), "a class's score");
+    assert!(piano.f1_pn_std.is_some_and(|std| std > 0.0), "and its deviation");
+    assert!(page.contains("<dt>lr</dt><dd>0.0005</dd>"), "the settings");
+    for file in ["test.json", "metrics.jsonl", "model.safetensors", "seeds.png"] {
+        assert!(page.contains(&format!("href=\"{file}\"")), "a link to {file}");
+    }
+
+    for forbidden in ["<b>set", "<i ", "<script>alert", "\u{1b}", "<link", "src=\"http", "href=\"http", "url("] {
+        assert!(!page.contains(forbidden), "{forbidden:?} is in the page");
+    }
+    assert!(page.contains("<h1>att on &lt;b&gt;set&lt;/b&gt;</h1>"));
+    assert!(page.contains("&lt;i onclick=&#39;x&#39;&gt;&quot;&amp;{{style}}"), "escaped and not expanded");
+}
+
+#[test]
+fn a_seed_a_class_or_a_score_may_be_alone_or_missing() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = folder.path();
+    let one = evaluation(&[7], &["piano"], |_| true);
+    write(at, &record(&[7]), &rows(&[7], |_| 1), &one).unwrap();
+    let page = || std::fs::read_to_string(at.join("report.html")).unwrap();
+    assert!(page().contains(" · seed 7 · ") && !page().contains("ensemble") && !page().contains('±'));
+    assert_eq!(pixels(&picture(at, "seeds.png"), [204, 226, 239]), 0, "one seed has points, no box");
+    assert!(pixels(&picture(at, "learning_curves.png"), [213, 94, 0]) > 50, "one epoch is a dot");
+
+    let mut unlabelled = rows(&[7, 8], |_| 3);
+    unlabelled.iter_mut().for_each(|row| row.val_f1_pn = None);
+    write(at, &record(&[7, 8]), &unlabelled, &evaluation(&[7, 8], &["piano", "flute"], |_| false)).unwrap();
+    assert_eq!(page().matches("no labels").count(), 1 + 5 + 2, "of F1 over epochs, five scores, two classes");
+    // No row at all: a run whose metrics are gone.
+    write(at, &record(&[7]), &[], &evaluation(&[7], &[], |_| true)).unwrap();
+    assert_eq!(names(at), FILES, "older reports are replaced");
+}
+
+#[test]
+fn many_seeds_epochs_and_classes_stay_small() {
+    let folder = tempfile::tempdir().unwrap();
+    let seeds: Vec<u64> = (0..1000).collect();
+    let names: Vec<String> = (0..300).map(|k| format!("class {k}")).collect();
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    let e = evaluation(&seeds, &names, |k| k % 7 != 0);
+    let mut rows = rows(&seeds, |s| 1 + (s % 100) as usize);
+    rows[0].train_loss = f32::INFINITY;
+    rows[1].val_loss = 1e9;
+    write(folder.path(), &record(&seeds), &rows, &e).unwrap();
+    let size = |name: &str| std::fs::metadata(folder.path().join(name)).unwrap().len();
+    assert!(size("report.html") < 2 << 20, "{} bytes", size("report.html"));
+    assert_eq!(picture(folder.path(), "classes.png").height(), 2 * (78 + 300 * 22 + 42));
+
+    let long: Vec<EpochRow> = self::rows(&[1], |_| 500_000);
+    write(folder.path(), &record(&[1]), &long, &evaluation(&[1], &["piano"], |_| true)).unwrap();
+    assert!(size("report.html") < 200 << 10, "{} bytes", size("report.html"));
+}
+
+#[test]
+fn a_report_that_cannot_be_written_leaves_nothing_half_written() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = folder.path();
+    // A folder in the place of the page: it cannot be replaced by a file.
+    std::fs::create_dir_all(at.join("report.html/in the way")).unwrap();
+    let e = evaluation(&[0], &["piano"], |_| true);
+    let error = write(at, &record(&[0]), &rows(&[0], |_| 4), &e).unwrap_err().to_string();
+    assert!(error.contains("report.html: ") && !error.contains('\n'), "{error}");
+    assert_eq!(names(at), FILES, "no temporary file is left");
+    FILES.iter().filter(|name| name.ends_with(".png")).for_each(|name| drop(picture(at, name)));
+
+    let gone = at.join("gone");
+    let error = write(&gone, &record(&[0]), &rows(&[0], |_| 4), &e).unwrap_err().to_string();
+    assert!(error.contains("learning_curves.png: "), "{error}");
+    assert!(!gone.exists());
+}
