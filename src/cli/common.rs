@@ -13,14 +13,6 @@ use wmic::report::evaluation::{class_table, summary};
 use wmic::report::table::printable;
 use wmic::train::Evaluation;
 
-/// Loads a dataset and says on stderr what is odd about it.
-pub fn load_dataset(path: &Path) -> Result<Dataset> {
-    let data = Dataset::load(path)?;
-    for warning in &data.warnings {
-        note(&printable(&format!("warning: {warning}")));
-    }
-    Ok(data)
-}
 
 /// The per-class table and the summary line, or the JSON object.
 pub fn print_evaluation(evaluation: &Evaluation, json: bool) -> anyhow::Result<()> {

@@ -9,7 +9,7 @@ use super::clips::{Bar, adopt};
 use super::output::note;
 use super::{Device, Verdict};
 use wmic::audio::{logmel, sound_files};
-use wmic::data::{Dataset, features_npz, has_features, load_features};
+use wmic::data::{features_npz, has_features, load_features};
 use wmic::files::write_atomic;
 use wmic::gpu::Gpu;
 use wmic::nn::vggish::Width;
@@ -114,27 +114,30 @@ const MAX_ON_PAGE: usize = 100;
 impl Args {
     pub fn run(self) -> anyhow::Result<Verdict> {
         let run = RunDir::open(&self.run)?;
-        let trained = Trained::load(&run)?;
+        self.answer(&self.device.open()?, &run)
+    }
+
+    fn answer(&self, gpu: &Gpu, run: &RunDir) -> anyhow::Result<Verdict> {
+        let trained = Trained::load(run)?;
         let threshold = match self.threshold {
             Level::Fixed(v) => Threshold::Same(v),
-            Level::Tuned => Threshold::Each(thresholds::load(&run, &trained.about.classes)?),
+            Level::Tuned => Threshold::Each(thresholds::load(run, &trained.about.classes)?),
         };
         let with_pictures = self.plot.is_some() || self.html.is_some();
         let options = Options { hop: self.hop, aggregate: self.aggregate, threshold, spectrogram: with_pictures };
         let truth = self.truth.as_deref().map(Truth::read).transpose()?;
-        let gpu = self.device.open()?;
-        let mut answers = Answers::new(&self, truth)?;
+        let mut answers = Answers::new(self, truth)?;
         let left_out = match self.features(&trained)? {
             Some((keys, features)) => {
                 if with_pictures {
                     let reason = "--plot and --html draw recordings; features have no sound";
                     return Err(Error::Usage(reason.into()).into());
                 }
-                let all = recognise_clips(&gpu, &trained, &keys, &features, &options)?;
+                let all = recognise_clips(gpu, &trained, &keys, &features, &options)?;
                 all.iter().try_for_each(|recognition| answers.take(recognition, None))?;
                 0
             }
-            None => self.listen(&gpu, &trained, options, &mut answers)?,
+            None => self.listen(gpu, &trained, options, &mut answers)?,
         };
         answers.end()?;
         Ok(if left_out > 0 { Verdict::Failed } else { Verdict::Done })
@@ -330,13 +333,25 @@ impl<'a> Answers<'a> {
     }
 }
 
-/// Prints what a run says about some clips of a dataset. For `wmic demo`.
-pub fn show(gpu: &Gpu, run: &RunDir, data: &Dataset, clips: &[usize]) -> anyhow::Result<()> {
-    let trained = Trained::load(run)?;
-    let options = Options { hop: HOP, aggregate: Aggregate::Max, threshold: Threshold::Same(0.5), spectrogram: false };
-    let all = recognise_clips(gpu, &trained, &data.keys, &data.features, &options)?;
-    for &clip in clips {
-        super::output::print(&recognition_table::table(&all[clip], 4, Look::of_stdout()))?;
-    }
+/// Listens to some recordings as with `--plot` and `--html`, into `folder`. For `wmic demo`.
+pub fn show(gpu: &Gpu, run: &RunDir, files: &[PathBuf], folder: &Path) -> anyhow::Result<()> {
+    let args = Args {
+        run: run.path().into(),
+        inputs: files.to_vec(),
+        hop: HOP,
+        aggregate: Aggregate::Max,
+        threshold: Level::Tuned,
+        top: 4,
+        format: Format::Table,
+        attention: false,
+        out: None,
+        plot: Some(folder.into()),
+        html: Some(folder.join("recordings.html")),
+        truth: None,
+        frontend_weights: None,
+        width: None,
+        device: Device { device: None },
+    };
+    args.answer(gpu, run)?;
     Ok(())
 }
