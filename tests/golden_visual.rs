@@ -142,7 +142,7 @@ fn visual_models_answer_and_learn_as_pytorch_does() {
                 assert_close(&name(&what), grad, &tensor(&what), GRADIENTS);
                 continue;
             }
-            let samples: Vec<f32> = grad.iter().step_by(grad.len() / 64 | 1).take(64).copied().collect();
+            let samples: Vec<f32> = grad.iter().step_by((grad.len() / 64) | 1).take(64).copied().collect();
             assert_close(&name(&what), &samples, &tensor(&format!("{what}.samples")), GRADIENTS);
             let sum = |f: fn(f64) -> f64| grad.iter().map(|v| f(f64::from(*v))).sum::<f64>();
             let norm_sum = [sum(|v| v * v).sqrt() as f32, sum(|v| v) as f32];
