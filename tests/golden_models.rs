@@ -21,22 +21,11 @@ const INSTANCES: usize = 10;
 const WIDTH: usize = 128;
 
 fn weights(layout: &Layout) -> Block {
-    let mut names: Vec<&str> = layout.params.iter().map(|p| p.name.as_str()).collect();
-    names.sort_unstable();
+    let tensors: Vec<_> = layout.params.iter().map(|p| (p.name.as_str(), p.shape.dims())).collect();
     let mut block = Block { trained: vec![0.0; layout.trained], stats: vec![0.0; layout.stats] };
-    for p in &layout.params {
-        let salt = names.iter().position(|n| *n == p.name).unwrap() as u32;
+    for (p, values) in layout.params.iter().zip(formula::weights(&tensors)) {
         let into = if p.trainable { &mut block.trained } else { &mut block.stats };
-        for (i, v) in into[p.offset..p.offset + p.shape.len()].iter_mut().enumerate() {
-            let signed = 2.0 * frac(i as u32, salt) - 1.0;
-            *v = match p.name.rsplit_once('.').unwrap() {
-                (_, "running_mean") => 0.0,
-                (_, "running_var") => 1.0,
-                (_, "bias") => 0.1 * signed,
-                (layer, _) if layer.starts_with("bn") => 1.0 + 0.2 * signed,
-                _ => (3.0 / p.shape.last() as f64).sqrt() * signed,
-            } as f32;
-        }
+        into[p.offset..p.offset + values.len()].copy_from_slice(&values);
     }
     block
 }
@@ -90,7 +79,7 @@ fn config(model: &str, batch: usize) -> Config {
 fn learner<'g>(gpu: &'g Gpu, config: &Config, data: &Dataset) -> Learner<'g> {
     let corpus = Corpus::of_dataset(gpu, data).unwrap();
     let split = (data.train.clone(), data.train.clone());
-    let mut learner = Learner::new(gpu, config, &corpus, &[split], Order::InOrder).unwrap();
+    let mut learner = Learner::new(gpu, config, &corpus, &[], &[split], Order::InOrder).unwrap();
     let block = weights(learner.layout());
     learner.set_weights(&[block]).unwrap();
     learner
@@ -99,7 +88,8 @@ fn learner<'g>(gpu: &'g Gpu, config: &Config, data: &Dataset) -> Learner<'g> {
 #[test]
 fn models_have_the_published_numbers_of_parameters() {
     for (model, parameters) in [("att", 55_336), ("fc", 986_772), ("fc-t", 52_116)] {
-        assert_eq!(layout(model, INSTANCES, WIDTH, CLASSES).unwrap().count(), parameters, "{model}");
+        let layout = layout(&config(model, 128), INSTANCES, WIDTH, CLASSES).unwrap();
+        assert_eq!(layout.count(), parameters, "{model}");
     }
 }
 
@@ -118,12 +108,12 @@ fn models_answer_as_pytorch_does() {
         let bytes = golden(&format!("{model}.safetensors"));
         let file = SafeTensors::deserialize(&bytes).unwrap();
         let config = config(model, 4);
-        let block = weights(&layout(model, INSTANCES, WIDTH, CLASSES).unwrap());
+        let block = weights(&layout(&config, INSTANCES, WIDTH, CLASSES).unwrap());
         let corpus = Corpus::of_dataset(&gpu, &data).unwrap();
-        let answer = predict(&gpu, &config, &[block], &corpus, std::slice::from_ref(&data.train)).unwrap();
+        let answer = predict(&gpu, &config, &[block], &corpus, &[], std::slice::from_ref(&data.train)).unwrap();
         assert_close(&format!("{model} p"), answer.probabilities[0].data(), &floats(&file, "p"), 2e-6);
-        if let Some(attention) = answer.attention {
-            assert_close("attention", attention[0].data(), &floats(&file, "attention"), 2e-6);
+        if let Some(instances) = answer.instances {
+            assert_close("attention", instances.attention[0].data(), &floats(&file, "attention"), 2e-6);
         }
     }
 }

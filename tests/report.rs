@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use wmic::Array;
-use wmic::report::bench::{AdapterInfo, BenchReport, Host, KernelResult, Peak, PeerResult, StepResult};
+use wmic::report::bench::{AdapterInfo, BenchReport, Host, KernelResult, Peak, PeerResult, PeerStep, StepResult, Work};
 use wmic::report::compare::compare;
 use wmic::report::evaluation::{class_table, summary};
 use wmic::report::table::bar;
@@ -70,7 +70,15 @@ fn kernel(op: &str, case: &str, time_us: f64, share_of_peak: f64) -> KernelResul
 
 fn step(model: &str, ms_per_step: f64) -> StepResult {
     let peer = Some(PeerResult { name: "torch".into(), ms_per_step: 3.0 * ms_per_step });
-    StepResult { model: model.into(), batch: 128, replicas: 1, ms_per_step, clips_per_s: 128e3 / ms_per_step, peer }
+    StepResult {
+        work: Work::Training,
+        model: model.into(),
+        batch: 128,
+        replicas: 1,
+        ms_per_step,
+        clips_per_s: 128e3 / ms_per_step,
+        peer,
+    }
 }
 
 fn report(name: &str, kernels: Vec<KernelResult>, steps: Vec<StepResult>) -> BenchReport {
@@ -102,6 +110,42 @@ fn two_reports() -> [BenchReport; 2] {
 #[track_caller]
 fn assert_close(got: Option<f64>, want: f64) {
     assert!(got.is_some_and(|g| (g - want).abs() < 1e-9), "{got:?} instead of {want}");
+}
+
+/// As benchmark files were before anything but training was timed.
+#[test]
+fn files_without_forward_passes_are_compared_with_files_that_have_them() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("old.json");
+    let text = serde_json::to_string(&report("A", vec![], vec![step("att", 6.0)])).unwrap();
+    std::fs::write(&path, text.replace("\"work\":\"training\",", "")).unwrap();
+    assert!(!std::fs::read_to_string(&path).unwrap().contains("work"));
+    let old = BenchReport::load(&path).unwrap();
+    let forward = StepResult { work: Work::Forward, batch: 100, ..step("log-mel", 2e3) };
+    let new = report("B", vec![], vec![step("att", 3.0), forward]);
+    let c = compare(&[old, new]).unwrap();
+    assert_eq!(c.steps.iter().map(|s| s.label()).collect::<Vec<_>>(), ["att, batch 128, 1 seed", "log-mel, 100 clips"]);
+    assert_eq!(c.steps[0].speed, [Some(1.0), Some(2.0)]);
+}
+
+#[test]
+fn a_peers_file_may_hold_several_results() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("peer.json");
+    let line = |model: &str, ms: &str| {
+        format!("{{\"peer\": \"torch\", \"model\": \"{model}\", \"batch\": 128, \"runs\": 7, \"ms_per_step\": {ms}}}\n")
+    };
+    std::fs::write(&path, line("att", "2.5") + &line("log-mel", "4")).unwrap();
+    let peers = PeerStep::load(&path).unwrap();
+    assert_eq!(peers.iter().map(|p| p.is_of(&step("att", 1.0))).collect::<Vec<_>>(), [true, false]);
+    assert_eq!(peers[0].result().ms_per_step, 2.5);
+    for (bad, said) in
+        [(String::new(), "empty"), (line("att", "0"), "above 0"), (line("att", "1") + "{", "benches/peers")]
+    {
+        std::fs::write(&path, &bad).unwrap();
+        let error = PeerStep::load(&path).unwrap_err().to_string();
+        assert!(error.contains(said) && error.contains("peer.json") && !error.contains('\n'), "{error}");
+    }
 }
 
 #[test]

@@ -3,12 +3,14 @@
 mod host;
 mod kernels;
 mod peak;
+mod sound;
 mod steps;
 mod timer;
 
 pub use kernels::kernels;
 pub use peak::{SHADER as PEAK_SHADER, dispatches as peak_dispatches, peak};
-pub use steps::{Part, profile, step};
+pub use sound::{PARTS, Part, SECONDS, sound};
+pub use steps::{Share, Step, profile, step};
 pub use timer::Timer;
 
 use crate::gpu::{Adapter, AdapterKind, Gpu};

@@ -1,24 +1,59 @@
 //! Whole training steps: forward, backward and update of all replicas, on clips of noise.
 
 use super::Timer;
-use crate::data::{Dataset, FeatureValues, Features};
+use crate::data::{Dataset, FeatureValues, Features, Kind};
 use crate::error::Result;
 use crate::gpu::Gpu;
+use crate::nn::models::{Model, instance_len};
+use crate::nn::vggish::{TrainFrontEnd, Width};
 use crate::ops::sample::Order;
 use crate::random::Stream;
-use crate::report::bench::StepResult;
+use crate::report::bench::{StepResult, Work};
+use crate::train::front_end::{FrontEnd, Source, frozen};
 use crate::train::learner::Learner;
 use crate::train::{Config, Corpus};
 
-/// Sizes of OpenMIC-2018's features.
+/// Of OpenMIC-2018.
 const INSTANCES: usize = 10;
-const WIDTH: usize = 128;
 const CLASSES: usize = 20;
 /// Batches in the dataset of noise: what a step reads should not lie in a cache more than in real training.
 const BATCHES: usize = 16;
+/// Of VGGish, under the models that stand on it.
+const WIDTH: Width = Width::Quarter;
+
+/// A training step to be timed.
+#[derive(Clone, Copy)]
+pub struct Step {
+    pub model: &'static Model,
+    pub train_front_end: TrainFrontEnd,
+    /// Clips.
+    pub batch: usize,
+    pub replicas: usize,
+}
+
+impl Step {
+    /// As in the model's paper; a visual model stands on a VGGish of 1/4 width that is not trained.
+    pub fn of(model: &'static Model, replicas: usize) -> Step {
+        Step { model, train_front_end: TrainFrontEnd::None, batch: model.protocol.batch, replicas }
+    }
+
+    /// A visual model with all of that VGGish, on 4 clips of 10 patches.
+    pub fn with_front_end(model: &'static Model) -> Step {
+        Step { train_front_end: TrainFrontEnd::All, batch: 4, ..Step::of(model, 1) }
+    }
+
+    /// As `benches/peers` call it.
+    pub fn name(&self) -> String {
+        match self.train_front_end {
+            TrainFrontEnd::None => self.model.name.into(),
+            TrainFrontEnd::Dense => format!("{} + dense layer {WIDTH}", self.model.name),
+            TrainFrontEnd::All => format!("{} + VGGish {WIDTH}", self.model.name),
+        }
+    }
+}
 
 /// A kernel's part of a training step.
-pub struct Part {
+pub struct Share {
     pub kernel: &'static str,
     /// Calls per step.
     pub calls: usize,
@@ -26,24 +61,25 @@ pub struct Part {
     pub seconds: f64,
 }
 
-/// Times a training step of a model with `replicas` seeds on batches of `batch` clips each.
-pub fn step(timer: &Timer, model: &str, batch: usize, replicas: usize) -> Result<StepResult> {
-    let learner = learner(timer.gpu, model, batch, replicas)?;
+/// Times a training step.
+pub fn step(timer: &Timer, step: Step) -> Result<StepResult> {
+    let learner = learner(timer.gpu, step)?;
     let seconds = timer.seconds(&learner.step_plans().map(|plan| &plan.recording))?;
     Ok(StepResult {
-        model: model.into(),
-        batch,
-        replicas,
+        work: Work::Training,
+        model: step.name(),
+        batch: step.batch,
+        replicas: step.replicas,
         ms_per_step: seconds * 1e3,
-        clips_per_s: (batch * replicas) as f64 / seconds,
+        clips_per_s: (step.batch * step.replicas) as f64 / seconds,
         peer: None,
     })
 }
 
 /// Times every dispatch of such a step on its own, longest first.
-pub fn profile(timer: &Timer, model: &str, batch: usize, replicas: usize) -> Result<Vec<Part>> {
-    let learner = learner(timer.gpu, model, batch, replicas)?;
-    let mut parts: Vec<Part> = vec![];
+pub fn profile(timer: &Timer, step: Step) -> Result<Vec<Share>> {
+    let learner = learner(timer.gpu, step)?;
+    let mut parts: Vec<Share> = vec![];
     for plan in learner.step_plans() {
         for dispatch in &plan.dispatches {
             let seconds = timer.seconds(&[&plan.single(timer.gpu, dispatch)?])?;
@@ -52,7 +88,7 @@ pub fn profile(timer: &Timer, model: &str, batch: usize, replicas: usize) -> Res
                     part.calls += 1;
                     part.seconds += seconds;
                 }
-                None => parts.push(Part { kernel: dispatch.entry, calls: 1, seconds }),
+                None => parts.push(Share { kernel: dispatch.entry, calls: 1, seconds }),
             }
         }
     }
@@ -60,19 +96,24 @@ pub fn profile(timer: &Timer, model: &str, batch: usize, replicas: usize) -> Res
     Ok(parts)
 }
 
-fn learner<'g>(gpu: &'g Gpu, model: &str, batch: usize, replicas: usize) -> Result<Learner<'g>> {
+fn learner(gpu: &Gpu, step: Step) -> Result<Learner<'_>> {
+    let Step { model, train_front_end, batch, replicas } = step;
     let clips = BATCHES * batch;
+    let kind = model.input(train_front_end);
+    let width = instance_len(kind, WIDTH);
     let mut noise = Stream::new(0, 0);
+    let count = clips * INSTANCES * width;
     let data = Dataset {
         path: "noise".into(),
         classes: (0..CLASSES).map(|k| k.to_string()).collect(),
         keys: (0..clips).map(|i| i.to_string()).collect(),
         features: Features {
-            values: FeatureValues::U8(
-                (0..clips * INSTANCES * WIDTH).map(|_| (noise.uniform(127.0) + 128.0) as u8).collect(),
-            ),
+            values: match kind {
+                Kind::Vggish => FeatureValues::U8((0..count).map(|_| (noise.uniform(127.0) + 128.0) as u8).collect()),
+                _ => FeatureValues::F32((0..count).map(|_| noise.uniform(1.0) as f32).collect()),
+            },
             instances: INSTANCES,
-            width: WIDTH,
+            width,
             lengths: vec![INSTANCES as u32; clips],
         },
         targets: (0..clips * CLASSES).map(|_| f32::from(noise.uniform(1.0) > 0.0)).collect(),
@@ -81,8 +122,14 @@ fn learner<'g>(gpu: &'g Gpu, model: &str, batch: usize, replicas: usize) -> Resu
         test: vec![],
         warnings: vec![],
     };
-    let config = Config { seeds: (0..replicas as u64).collect(), batch, ..Config::of(model, "noise")? };
+    let config = Config {
+        seeds: (0..replicas as u64).collect(),
+        batch,
+        front_end: model.visual.then(|| FrontEnd::new(Source::Random(0), WIDTH)),
+        train_front_end,
+        ..Config::of(model.name, "noise")?
+    };
     let corpus = Corpus::of_dataset(gpu, &data)?;
     let splits = vec![(data.train.clone(), data.train.clone()); replicas];
-    Learner::new(gpu, &config, &corpus, &[], &splits, Order::Shuffled)
+    Learner::new(gpu, &config, &corpus, &frozen(gpu, &config)?, &splits, Order::Shuffled)
 }

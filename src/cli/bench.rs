@@ -3,16 +3,17 @@
 use std::path::PathBuf;
 
 use clap::builder::PossibleValuesParser;
-use wmic::bench::{Timer, kernels, peak, profile, report, step};
+use wmic::bench::{PARTS, SECONDS, Step, Timer, kernels, peak, profile, report, sound, step};
 use wmic::check::Case;
 use wmic::files::writable;
-use wmic::nn::MODELS;
+use wmic::nn::{MODELS, find};
 use wmic::ops::select;
 use wmic::report::Look;
-use wmic::report::bench::{BenchReport, KernelResult, Peak, PeerStep, StepResult};
+use wmic::report::bench::{BenchReport, KernelResult, Peak, PeerStep, StepResult, Work};
 use wmic::report::compare::compare;
 use wmic::report::numbers::{duration, percent, si, three_digits};
 use wmic::report::table::{Align, Table, bar};
+use wmic::{Error, Result};
 
 use super::output::{self, Progress, fit};
 use super::{Device, Verdict};
@@ -23,16 +24,20 @@ use super::{Device, Verdict};
 /// its shares of arithmetic and of bandwidth; data that stays in a cache can pass 100 %.
 #[derive(clap::Args)]
 pub struct Args {
-    /// Time only this op's kernels [default: all ops, and whole training steps of all models]
+    /// Time only this op's kernels [default: all ops, whole training steps of all models, and the way from sound to features]
     #[arg(long, value_name = "NAME")]
     op: Option<String>,
+
+    /// Time only the way from sound to features, and training steps of the models on VGGish's maps
+    #[arg(long, conflicts_with_all = ["op", "model", "compare"])]
+    audio: bool,
 
     /// Show where this model's training step spends its time, kernel by kernel
     #[arg(long, value_name = "NAME", conflicts_with_all = ["op", "json", "compare"])]
     #[arg(value_parser = PossibleValuesParser::new(MODELS.iter().map(|m| m.name)))]
     model: Option<String>,
 
-    /// Put another program's step times beside ours: what `benches/peers/torch_att.py --bench` printed on this machine
+    /// Put another program's step times beside ours: what programs in `benches/peers` printed on this machine
     #[arg(long, value_name = "FILE", num_args = 1.., conflicts_with_all = ["op", "model", "compare"])]
     peer: Vec<PathBuf>,
 
@@ -71,7 +76,7 @@ impl Args {
     }
 
     fn compare(&self, files: &[PathBuf]) -> anyhow::Result<()> {
-        let reports = files.iter().map(|file| BenchReport::load(file)).collect::<wmic::Result<Vec<_>>>()?;
+        let reports = files.iter().map(|file| BenchReport::load(file)).collect::<Result<Vec<_>>>()?;
         let comparison = compare(&reports)?;
         if let Some(file) = &self.csv {
             comparison.save_csv(file)?;
@@ -83,19 +88,21 @@ impl Args {
     }
 
     fn measure(&self) -> anyhow::Result<()> {
-        let cases: Vec<Case> =
-            select(self.op.as_deref())?.iter().flat_map(|r| (r.cases)()).filter(|c| c.bench).collect();
+        let cases: Vec<Case> = match self.audio {
+            true => vec![],
+            false => select(self.op.as_deref())?.iter().flat_map(|r| (r.cases)()).filter(|c| c.bench).collect(),
+        };
         if let Some(file) = &self.json {
             writable(file)?;
         }
-        let peers = self.peer.iter().map(|file| PeerStep::load(file)).collect::<wmic::Result<Vec<_>>>()?;
+        let peers = self.peer.iter().map(|file| PeerStep::load(file)).collect::<Result<Vec<_>>>()?.concat();
         let gpu = self.device.open()?;
         let timer = if self.quick { Timer::quick(&gpu) } else { Timer::new(&gpu) };
-        let steps: Vec<(&str, usize)> = match self.op {
-            Some(_) => vec![],
-            None => MODELS.iter().flat_map(|m| REPLICAS.map(|r| (m.name, r))).collect(),
+        let (steps, parts) = match self.op {
+            Some(_) => (vec![], &PARTS[..0]),
+            None => (self.steps()?, &PARTS[..]),
         };
-        let progress = Progress::new(cases.len() + steps.len() + 1);
+        let progress = Progress::new(cases.len() + steps.len() + parts.len() + 1);
         progress.next("peak of this adapter");
         let peak = peak(&timer)?;
         let mut report = report(&gpu, peak);
@@ -107,13 +114,29 @@ impl Args {
             progress.print(&format!("{}: {}\n{}", case.op.name(), case.name, lines.concat()))?;
             report.kernels.extend(results);
         }
-        for (model, replicas) in steps {
-            progress.next(&format!("training step of {model}, {replicas} seeds"));
-            let mut result = step(&timer, model, BATCH, replicas)?;
+        let mut add = |name: String, result: Result<StepResult>| -> anyhow::Result<()> {
+            let mut result = match result {
+                // Not every adapter can bind every width.
+                Err(Error::Limit { what, need, have }) => {
+                    let why = format!("{what} needs {need} bytes, this adapter allows {have}");
+                    return progress.print(&format!("{name}: left out ({why})\n"));
+                }
+                result => result?,
+            };
             // A peer trains one seed at a time.
-            result.peer = peers.iter().filter(|p| replicas == 1 && p.is_of(&result)).map(PeerStep::result).next();
+            result.peer =
+                peers.iter().filter(|p| result.replicas == 1 && p.is_of(&result)).map(PeerStep::result).next();
             progress.print(&step_line(&result))?;
             report.steps.push(result);
+            Ok(())
+        };
+        for which in steps {
+            progress.next(&format!("training step of {}, {} seeds", which.name(), which.replicas));
+            add(which.name(), step(&timer, which))?;
+        }
+        for part in parts {
+            progress.next(&part.name());
+            add(part.name(), sound(&timer, *part))?;
         }
         drop(progress);
         if let Some(file) = &self.json {
@@ -122,11 +145,21 @@ impl Args {
         Ok(())
     }
 
+    /// The training steps of a run.
+    fn steps(&self) -> Result<Vec<Step>> {
+        // Ten seeds of a visual model side by side are more than small adapters hold.
+        let replicas = |visual: bool| if visual { &REPLICAS[..1] } else { &REPLICAS[..] };
+        let models = MODELS.iter().filter(|m| m.visual || !self.audio);
+        let steps = models.flat_map(|m| replicas(m.visual).iter().map(|r| Step::of(m, *r)));
+        Ok(steps.chain([Step::with_front_end(find("att-tf")?)]).collect())
+    }
+
     fn profile(&self, model: &str) -> anyhow::Result<()> {
         let gpu = self.device.open()?;
         let timer = if self.quick { Timer::quick(&gpu) } else { Timer::new(&gpu) };
-        let whole = step(&timer, model, BATCH, 1)?.ms_per_step / 1e3;
-        let parts = profile(&timer, model, BATCH, 1)?;
+        let which = Step::of(find(model)?, 1);
+        let whole = step(&timer, which)?.ms_per_step / 1e3;
+        let parts = profile(&timer, which)?;
         let sum: f64 = parts.iter().map(|p| p.seconds).sum();
         let columns =
             [("kernel", Align::Left), ("calls", Align::Right), ("time", Align::Right), ("share", Align::Right)];
@@ -138,24 +171,31 @@ impl Args {
         }
         let calls: usize = parts.iter().map(|p| p.calls).sum();
         table.total(["sum".into(), calls.to_string(), duration(sum), String::new(), String::new()]);
-        let step = format!("a whole step of {model}, one seed, {BATCH} clips: {}", duration(whole));
+        let step = format!("a whole step of {model}, one seed, {} clips: {}", which.batch, duration(whole));
         output::print(&format!("{}\n{step}\n", table.render(Look::of_stdout())))
     }
 }
 
-/// Clips per training step, as in the papers.
-const BATCH: usize = 128;
 /// Numbers of seeds side by side.
 const REPLICAS: [usize; 2] = [1, 10];
 
 fn step_line(s: &StepResult) -> String {
-    let what = format!("training step {}, {} seed{}", s.model, s.replicas, if s.replicas == 1 { "" } else { "s" });
+    let what = match s.work {
+        Work::Training => {
+            format!("training {}, {} seed{}", s.model, s.replicas, if s.replicas == 1 { "" } else { "s" })
+        }
+        Work::Forward => format!("{}, {} clips", s.model, s.batch),
+    };
+    let real_time = match s.work {
+        Work::Training => String::new(),
+        Work::Forward => format!("  {} x real time", three_digits(s.clips_per_s * SECONDS as f64)),
+    };
     let peer = s
         .peer
         .as_ref()
         .map_or_else(String::new, |p| format!("  {} of {}", three_digits(s.ms_per_step / p.ms_per_step), p.name));
     let time = duration(s.ms_per_step / 1e3);
-    format!("{what:<36}{time:>9}  {}{peer}\n", si(s.clips_per_s, "clips/s"))
+    format!("{what:<36}{time:>9}  {}{real_time}{peer}\n", si(s.clips_per_s, "clips/s"))
 }
 
 /// What is measured, and the columns of `line`.

@@ -67,9 +67,23 @@ pub struct KernelResult {
     pub share_of_peak: f64,
 }
 
-/// A whole training step: forward, backward and update of all replicas.
+/// What a step does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Work {
+    /// Forward, backward and update of all replicas.
+    #[default]
+    Training,
+    /// Forward only: a part of the way from sound to features.
+    Forward,
+}
+
+/// A whole step on a batch of clips.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct StepResult {
+    #[serde(default)]
+    pub work: Work,
+    /// What is trained, or what part of the way it is.
     pub model: String,
     pub batch: usize,
     pub replicas: usize,
@@ -87,7 +101,7 @@ pub struct PeerResult {
     pub ms_per_step: f64,
 }
 
-/// One object as `benches/peers/torch_att.py --bench` prints it; what it says beyond this is ignored.
+/// One object as the programs in `benches/peers` print it; what it says beyond this is ignored.
 #[derive(Clone, Debug, Deserialize)]
 pub struct PeerStep {
     peer: String,
@@ -97,15 +111,21 @@ pub struct PeerStep {
 }
 
 impl PeerStep {
+    /// The objects of a file, one after the other.
+    ///
     /// # Errors
-    /// `Data` for a file that is no such object.
-    pub fn load(path: &Path) -> Result<PeerStep> {
+    /// `Data` for a file of anything else, and for one of nothing.
+    pub fn load(path: &Path) -> Result<Vec<PeerStep>> {
         let bytes = read_limited(path, MAX_BYTES)?;
-        let peer: PeerStep = serde_json::from_slice(&bytes)
-            .map_err(|e| Error::data(path, format!("is no result of benches/peers/torch_att.py --bench: {e}")))?;
-        match peer.ms_per_step.is_finite() && peer.ms_per_step > 0.0 {
-            true => Ok(peer),
-            false => Err(Error::data(path, format!("ms_per_step must be above 0, got {}", peer.ms_per_step))),
+        let bad = |e: &str| Error::data(path, format!("is no result of a program in benches/peers: {e}"));
+        let peers = serde_json::Deserializer::from_slice(&bytes).into_iter().collect::<Result<Vec<PeerStep>, _>>();
+        let peers = peers.map_err(|e| bad(&one_line(&e.to_string())))?;
+        if peers.is_empty() {
+            return Err(bad("it is empty"));
+        }
+        match peers.iter().find(|p| !(p.ms_per_step.is_finite() && p.ms_per_step > 0.0)) {
+            Some(p) => Err(Error::data(path, format!("ms_per_step must be above 0, got {}", p.ms_per_step))),
+            None => Ok(peers),
         }
     }
 

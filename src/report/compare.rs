@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
-use super::bench::{BenchReport, PeerResult, StepResult};
-use super::numbers::{count, duration, percent, si, times};
+use super::bench::{BenchReport, PeerResult, StepResult, Work};
+use super::numbers::{count, duration, percent, si, three_digits, times};
 use super::table::{Align, Look, Table};
 use crate::files::write_atomic;
 use crate::{Error, Result};
@@ -24,6 +24,7 @@ pub struct Comparison {
 
 #[derive(Clone, Debug)]
 pub struct StepRow {
+    pub work: Work,
     pub model: String,
     pub batch: usize,
     pub replicas: usize,
@@ -34,8 +35,11 @@ pub struct StepRow {
 }
 
 impl StepRow {
-    /// "att, batch 128, 10 seeds"
+    /// "att, batch 128, 10 seeds" or "log-mel, 100 clips"
     pub fn label(&self) -> String {
+        if self.work == Work::Forward {
+            return format!("{}, {} clips", self.model, self.batch);
+        }
         let plural = if self.replicas == 1 { "" } else { "s" };
         format!("{}, batch {}, {} seed{plural}", self.model, self.batch, self.replicas)
     }
@@ -116,6 +120,7 @@ fn step_rows(reports: &[BenchReport]) -> Vec<StepRow> {
             reports.iter().map(|r| r.steps.iter().find(|s| s.key() == (model, batch, replicas))).collect();
         let ms: Vec<Option<f64>> = found.iter().map(|s| s.map(|s| s.ms_per_step)).collect();
         StepRow {
+            work: found.iter().flatten().next().map(|s| s.work).unwrap_or_default(),
             model: model.into(),
             batch,
             replicas,
@@ -185,7 +190,9 @@ impl Comparison {
             out += &format!("   measured peak {flops}, {bandwidth}\n");
         }
         let ops = "Share of measured peak (geometric mean over cases), and speed relative to 1";
-        for (title, table) in [("Training step", self.step_table()), (ops, self.op_table())] {
+        for (title, table) in
+            [("Training step, or forward pass of clips of 10 s", self.step_table()), (ops, self.op_table())]
+        {
             if !table.is_empty() {
                 out += &format!("\n{title}\n{}", table.render(look));
             }
@@ -212,7 +219,7 @@ impl Comparison {
                     (i + 1).to_string(),
                     duration(ms / 1e3),
                     row.speed[i].map_or("-".into(), times),
-                    count(clips as u64),
+                    if clips < 100.0 { three_digits(clips) } else { count(clips as u64) },
                     peer.map_or("-".into(), |p| format!("{} {}", p.name, duration(p.ms_per_step / 1e3))),
                 ]);
             }
@@ -260,7 +267,7 @@ impl Comparison {
             for s in &r.steps {
                 let base = first.steps.iter().find(|f| f.key() == s.key());
                 write(CsvLine {
-                    kind: "step",
+                    kind: if s.work == Work::Forward { "forward" } else { "step" },
                     name: &s.model,
                     case: format!("batch {}, {} replicas", s.batch, s.replicas),
                     time_ms: s.ms_per_step,

@@ -159,12 +159,13 @@ impl Weights {
             Ok((p.name.clone(), Array::new(p.shape.clone(), values)))
         });
         let arrays = arrays.collect::<Result<_>>()?;
+        // torchvggish keeps the mean as a column.
+        let flat = tensors.tensor("pproc.pca_means").is_ok_and(|mean| mean.shape() == [EMBEDDING]);
         let post_process = match tensors.names().iter().any(|name| name.starts_with("pproc.")) {
             false => PostProcess::identity(),
             true => PostProcess {
                 matrix: read("pproc.pca_eigen_vectors", &[EMBEDDING, EMBEDDING])?.into_iter().map(f64::from).collect(),
-                mean: read("pproc.pca_means", &[EMBEDDING, 1])
-                    .or_else(|_| read("pproc.pca_means", &[EMBEDDING]))?
+                mean: read("pproc.pca_means", if flat { &[EMBEDDING] } else { &[EMBEDDING, 1] })?
                     .into_iter()
                     .map(f64::from)
                     .collect(),

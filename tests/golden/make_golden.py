@@ -2,7 +2,7 @@
 
     python tests/golden/make_golden.py        needs torch, numpy, scikit-learn, safetensors, librosa, soundfile
 
-`clip.json` is written only where $WMIC_DATA holds the recording.
+`clip.json` and `pca.safetensors` are written only where $WMIC_DATA holds the recording and the PCA.
 """
 
 import json
@@ -21,6 +21,8 @@ from images import images  # noqa: E402
 from layers import layers  # noqa: E402
 from metrics import metrics  # noqa: E402
 from models import case, trajectories  # noqa: E402
+from vggish import pca, state_dict, vggish  # noqa: E402
+from visual import visual  # noqa: E402
 
 
 def write_tensors(name: str, tensors: dict[str, torch.Tensor]) -> None:
@@ -48,7 +50,15 @@ def main() -> None:
     write_json("metrics.json", metrics())
     write_tensors("audio.safetensors", audio())
     sound_files(HERE)
-    recording = Path(os.environ.get("WMIC_DATA", ""), "openmic-one/audio/000/000046_3840.ogg")
+    write_tensors("vggish.safetensors", vggish())
+    for divisor in [4, 8]:
+        write_json(f"vggish-{divisor}.header.json", state_dict(divisor)[0])
+    write_tensors("visual.safetensors", visual())
+    data = Path(os.environ.get("WMIC_DATA", ""))
+    parameters = data / "vggish_pca_params.npz"
+    if parameters.is_file():
+        save_file(pca(parameters), HERE / "pca.safetensors")
+    recording = data / "openmic-one/audio/000/000046_3840.ogg"
     if recording.is_file():
         write_json("clip.json", clip(recording))
 

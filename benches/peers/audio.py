@@ -1,0 +1,111 @@
+"""PyTorch and librosa peers of `wmic bench --audio`: log-mel spectrograms, VGGish's forward pass, and a training step, on the CPU.
+
+    python benches/peers/audio.py | tee audio.json         one JSON object per line, for `wmic bench --peer audio.json`
+
+log-mel: 100 clips of 10 s at 16 kHz with VGGish's parameters (librosa clip by clip, torchaudio all at once; both with triangles
+that are linear in Hz, which costs the same). VGGish: 10 patches of each of 4 clips. Training: `att-tf` with all of VGGish at 1/4 of its width,
+40 patches, forward, backward and Adam. Needs torch; librosa and torchaudio are measured where they are installed.
+Results and data stay in memory; one thread runs per available core.
+"""
+
+import argparse
+import json
+import os
+import statistics
+import time
+from typing import Callable, Iterator
+
+import torch
+
+from ismir19 import CLASSES, bce
+from visual20 import BANDS, FRAMES, Vggish, Visual
+
+SR, SECONDS, CLIPS, BATCH, PATCHES = 16_000, 10, 100, 4, 10
+
+
+def times(run: Callable[[], object], least: float) -> list[float]:
+    """Milliseconds of at least 7 runs, which last `least` seconds together; two before them warm up."""
+    run(), run()
+    taken = []
+    while len(taken) < 7 or sum(taken) < 1e3 * least:
+        start = time.perf_counter()
+        run()
+        taken.append(1e3 * (time.perf_counter() - start))
+    return taken
+
+
+def log_mels() -> Iterator[tuple[str, Callable[[], object]]]:
+    """Peers that make 998 x 64 log-mel spectrograms of each clip."""
+    sound = torch.rand(CLIPS, SR * SECONDS) * 2 - 1
+    shape = dict(n_fft=512, win_length=400, hop_length=160, n_mels=BANDS)
+    try:
+        import torchaudio
+
+        mel = torchaudio.transforms.MelSpectrogram(SR, f_min=125, f_max=7500, power=1, center=False, mel_scale="htk", **shape)
+        yield f"torchaudio {torchaudio.__version__}", lambda: torch.log(mel(sound) + 0.01)
+    except ImportError:
+        pass
+    try:
+        import librosa
+        import numpy as np
+
+        clips = list(sound.numpy())
+        bank = librosa.filters.mel(sr=SR, n_fft=512, n_mels=BANDS, fmin=125, fmax=7500, htk=True, norm=None)
+
+        def clip(y: np.ndarray) -> np.ndarray:
+            magnitude = np.abs(librosa.stft(y, n_fft=512, win_length=400, hop_length=160, center=False))
+            return np.log(bank @ magnitude + 0.01)
+
+        yield f"librosa {librosa.__version__}", lambda: [clip(y) for y in clips]
+    except ImportError:
+        pass
+
+
+def forward(divisor: int, maps: bool) -> Callable[[], object]:
+    model, patches = Vggish(divisor).eval(), torch.rand(BATCH * PATCHES, FRAMES, BANDS)
+    run = torch.no_grad()(model.maps if maps else model.forward)
+    return lambda: run(patches)
+
+
+def training() -> Callable[[], object]:
+    model = Visual("att-tf", 4, PATCHES, convolve=True)
+    optimiser = torch.optim.Adam(model.parameters(), lr=5e-4, weight_decay=1e-5, fused=True)
+    x, lengths = torch.rand(BATCH, PATCHES, FRAMES, BANDS), torch.full((BATCH,), PATCHES)
+    y, mask = (torch.rand(BATCH, CLASSES) < 0.5).float(), (torch.rand(BATCH, CLASSES) < 0.3).float()
+    mask[:, 0] = 1
+
+    def step() -> None:
+        optimiser.zero_grad()
+        bce(model(x, lengths), y, mask).backward()
+        optimiser.step()
+
+    return step
+
+
+def main() -> None:
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--threads", type=int, default=cores, help=f"CPU threads [all cores: {cores}]")
+    parser.add_argument("--seconds", type=float, default=10, help="time for each measurement [10]")
+    args = parser.parse_args()
+    torch.manual_seed(0)
+    torch.set_num_threads(args.threads)
+    torch_name = f"torch {torch.__version__}"
+
+    def report(peer: str, model: str, batch: int, run: Callable[[], object]) -> None:
+        taken = times(run, args.seconds)
+        result = {"peer": peer, "model": model, "batch": batch, "threads": args.threads, "runs": len(taken)}
+        median = statistics.median(taken)
+        print(json.dumps(result | {"ms_per_step": median, "ms_per_step_min": min(taken)}), flush=True)
+
+    # The first of several peers is put beside wmic's figure.
+    for peer, run in log_mels():
+        report(peer, "log-mel", CLIPS, run)
+    for divisor, width in [(4, "1/4"), (1, "1")]:
+        report(torch_name, f"VGGish convolutions {width}", BATCH, forward(divisor, maps=True))
+        report(torch_name, f"VGGish {width}", BATCH, forward(divisor, maps=False))
+    report(torch_name, "att-tf + VGGish 1/4", BATCH, training())
+
+
+if __name__ == "__main__":
+    main()

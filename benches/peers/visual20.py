@@ -1,0 +1,110 @@
+"""VGGish (Hershey et al. 2017) and the visual attention models on its maps (Watcharasupat, Gururani, Lerch 2020) in PyTorch.
+
+Shared by the benchmark peer `audio.py` and by `tests/golden/make_golden.py`. VGGish's layers are numbered as in torchvggish's state dict.
+Dimensions: M patches, B clips, T patches of a clip, C = 512 / divisor channels, D = 4096 / divisor dense units, K classes.
+"""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ismir19 import CLASSES
+
+FRAMES, BANDS, EMBEDDING = 96, 64, 128
+ROWS, COLUMNS = 6, 4  # time steps and frequency bands of the last maps
+FILTERS = [64, None, 128, None, 256, 256, None, 512, 512, None]  # None: 2 x 2 max pooling
+
+
+def convolutions(divisor: int) -> nn.Sequential:
+    """Log-mel patches (M, 1, 96, 64) to maps (M, C, 6, 4)."""
+    layers, channels = [], 1
+    for filters in FILTERS:
+        if filters is None:
+            layers.append(nn.MaxPool2d(2))
+        else:
+            layers += [nn.Conv2d(channels, filters // divisor, 3, padding=1), nn.ReLU()]
+            channels = filters // divisor
+    return nn.Sequential(*layers)
+
+
+class Vggish(nn.Module):
+    """Log-mel patches (M, 96, 64) to embeddings (M, 128); `divisor` narrows all layers but the last."""
+
+    def __init__(self, divisor: int = 1, last_relu: bool = True):
+        super().__init__()
+        maps, dense = ROWS * COLUMNS * 512 // divisor, 4096 // divisor
+        self.last_relu = last_relu
+        self.features = convolutions(divisor)
+        self.embeddings = nn.Sequential(
+            nn.Linear(maps, dense), nn.ReLU(), nn.Linear(dense, dense), nn.ReLU(), nn.Linear(dense, EMBEDDING)
+        )
+
+    def maps(self, patches: Tensor) -> Tensor:
+        """(M, 6, 4, C): channels last, the order in which the dense layer flattens them."""
+        return self.features(patches.unsqueeze(1)).permute(0, 2, 3, 1)
+
+    def forward(self, patches: Tensor) -> Tensor:
+        y = self.embeddings(self.maps(patches).flatten(1))
+        return F.relu(y) if self.last_relu else y
+
+
+def norm_valid(bn: nn.BatchNorm1d, x: Tensor, valid: Tensor) -> Tensor:
+    """Batch norm of the places of x (B, P, F) that are `valid` (B, P); 0 elsewhere."""
+    return torch.zeros_like(x).masked_scatter(valid.unsqueeze(-1), bn(x[valid]))
+
+
+class Visual(nn.Module):
+    """`att-tf`, `att-tf-id`, `att-t` or `fc-tf` without dropout, on maps or, with `convolve`, on log-mel patches of clips of T patches.
+
+    Probabilities (B, K) of x (B, T, 6, 4, C) or (B, T, 96, 64); the first `lengths[b]` patches of a clip are valid.
+    """
+
+    def __init__(self, variant: str, divisor: int, patches: int, convolve: bool):
+        super().__init__()
+        self.variant, self.columns = variant, 1 if variant == "att-t" else COLUMNS
+        if convolve:
+            self.features = convolutions(divisor)
+        self.embeddings = nn.Sequential(nn.Linear(ROWS * COLUMNS * 512 // divisor, 4096 // divisor))
+        self.proj = nn.Linear(4096 // divisor, EMBEDDING)
+        self.bn_in = nn.BatchNorm1d(EMBEDDING)
+        self.fc = nn.ModuleList(nn.Linear(EMBEDDING, EMBEDDING, bias=False) for _ in range(3))
+        self.bn = nn.ModuleList(nn.BatchNorm1d(EMBEDDING) for _ in range(3))
+        if variant == "fc-tf":
+            self.out = nn.Linear(patches * ROWS * COLUMNS * EMBEDDING, CLASSES)
+        else:
+            inputs = EMBEDDING + (COLUMNS if variant == "att-tf-id" else 0)
+            self.att, self.cla = nn.Linear(inputs, CLASSES), nn.Linear(inputs, CLASSES)
+
+    def segments(self, maps: Tensor) -> Tensor:
+        """Maps (M, 6, 4, C) through the dense layer, every place by its own columns of the weights: (M, 6 or 24, D)."""
+        dense = self.embeddings[0]
+        blocks = dense.weight.view(dense.out_features, *maps.shape[1:])
+        y = torch.einsum("mtfc,dtfc->mtfd", maps, blocks)
+        if self.variant == "att-t":
+            y = y.sum(2, keepdim=True)
+        return F.relu(y + dense.bias).flatten(1, 2)
+
+    def answer(self, x: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Probabilities, and attention (B, P, K) for the variants that have it."""
+        b, t = x.shape[:2]
+        x = x.flatten(0, 1)
+        if hasattr(self, "features"):
+            x = self.features(x.unsqueeze(1)).permute(0, 2, 3, 1)
+        x = self.proj(self.segments(x)).view(b, t * ROWS * self.columns, EMBEDDING)
+        places = torch.arange(x.shape[1]) // (ROWS * self.columns)
+        valid = places < lengths.unsqueeze(1)
+        h = norm_valid(self.bn_in, x, valid)
+        for fc, bn in zip(self.fc, self.bn):
+            h = F.relu(norm_valid(bn, fc(h), valid))
+        h = h + x
+        if self.variant == "fc-tf":
+            return torch.sigmoid(self.out(h.flatten(1))), None
+        if self.variant == "att-tf-id":
+            band = F.one_hot(torch.arange(h.shape[1]) % COLUMNS, COLUMNS).to(h)
+            h = torch.cat([h, band.expand(b, -1, -1)], 2)
+        a = torch.sigmoid(self.att(h)).clamp(1e-7, 1 - 1e-7) * valid.unsqueeze(-1)
+        a = a / a.sum(1, keepdim=True)
+        return F.hardtanh((a * torch.sigmoid(self.cla(h))).sum(1), 0.0, 1.0), a
+
+    def forward(self, x: Tensor, lengths: Tensor) -> Tensor:
+        return self.answer(x, lengths)[0]

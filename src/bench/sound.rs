@@ -1,0 +1,95 @@
+//! The way from sound to features, of noise that lies on the GPU: log-mel spectrograms, and VGGish's forward pass.
+
+use super::Timer;
+use crate::audio::logmel::{BANDS, PATCH_FRAMES, SR, log_mel};
+use crate::error::Result;
+use crate::gpu::Buffer;
+use crate::graph::{Draft, Graph, Mode, Spec};
+use crate::nn::vggish::{self, Weights, Width};
+use crate::random::Stream;
+use crate::report::bench::{StepResult, Work};
+use crate::train::FrontEnd;
+use crate::train::front_end::Source;
+
+/// Seconds of a clip, and patches.
+pub const SECONDS: usize = 10;
+const PATCHES: usize = 10;
+
+/// A part of that way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Part {
+    LogMel,
+    /// From log-mel patches to maps.
+    Convolutions(Width),
+    /// From log-mel patches to embeddings.
+    Vggish(Width),
+}
+
+/// What `wmic bench` times.
+pub const PARTS: [Part; 5] = [
+    Part::LogMel,
+    Part::Convolutions(Width::Quarter),
+    Part::Vggish(Width::Quarter),
+    Part::Convolutions(Width::Full),
+    Part::Vggish(Width::Full),
+];
+
+impl Part {
+    /// As `benches/peers/audio.py` calls it.
+    pub fn name(self) -> String {
+        match self {
+            Part::LogMel => "log-mel".into(),
+            Part::Convolutions(width) => format!("VGGish convolutions {width}"),
+            Part::Vggish(width) => format!("VGGish {width}"),
+        }
+    }
+
+    /// Clips at once.
+    fn batch(self) -> usize {
+        if self == Part::LogMel { 100 } else { 4 }
+    }
+}
+
+/// Times one part.
+///
+/// # Errors
+/// `Limit` where the adapter cannot bind the weights of the full width.
+pub fn sound(timer: &Timer, part: Part) -> Result<StepResult> {
+    let (gpu, batch) = (timer.gpu, part.batch());
+    let input = match part {
+        Part::LogMel => Spec::f32([batch, SECONDS * SR as usize]),
+        _ => Spec::f32([batch * PATCHES, PATCH_FRAMES, BANDS]),
+    };
+    let mut noise = Stream::new(0, 0);
+    let values: Vec<f32> = (0..input.shape.len()).map(|_| noise.uniform(1.0) as f32).collect();
+    let mut g = Graph::new(Mode::Eval);
+    let x = g.input("input", input);
+    let y = match part {
+        Part::LogMel => log_mel(&mut g, x)?,
+        Part::Convolutions(width) => vggish::convolutions(&mut g, x, width, Weights::Frozen)?,
+        Part::Vggish(width) => {
+            let maps = vggish::convolutions(&mut g, x, width, Weights::Frozen)?;
+            vggish::embeddings(&mut g, maps, width, Weights::Frozen, true)?
+        }
+    };
+    let draft = Draft::new(&g, gpu.adapter().target(), 1, &[y], &[])?;
+    draft.fits(gpu)?;
+    let mut bound = match part {
+        Part::LogMel => vec![],
+        Part::Convolutions(width) => FrontEnd::new(Source::Random(0), width).load()?.upload(gpu, "features.")?,
+        Part::Vggish(width) => FrontEnd::new(Source::Random(0), width).load()?.upload(gpu, "")?,
+    };
+    bound.push(("input".into(), gpu.upload("input", &values)?));
+    let bound: Vec<(&str, Buffer)> = bound.iter().map(|(name, buffer)| (name.as_str(), buffer.clone())).collect();
+    let plan = draft.realise(gpu, &bound)?;
+    let seconds = timer.seconds(&[&plan.recording])?;
+    Ok(StepResult {
+        work: Work::Forward,
+        model: part.name(),
+        batch,
+        replicas: 1,
+        ms_per_step: seconds * 1e3,
+        clips_per_s: batch as f64 / seconds,
+        peer: None,
+    })
+}

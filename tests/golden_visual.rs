@@ -1,0 +1,162 @@
+//! The visual attention models against PyTorch, on clips of 2, 1, 3 and 2 patches: probabilities, attention, loss and gradients.
+
+mod common;
+#[path = "common/formula.rs"]
+mod formula;
+
+use common::Golden;
+use formula::frac;
+use wmic::Array;
+use wmic::audio::logmel::{BANDS, PATCH_FRAMES};
+use wmic::data::{Dataset, FeatureValues, Features};
+use wmic::gpu::{Buffer, Gpu};
+use wmic::graph::Layout;
+use wmic::nn::models::instance_len;
+use wmic::nn::vggish::{self, TrainFrontEnd, Width};
+use wmic::ops::sample::Order;
+use wmic::train::front_end::Source;
+use wmic::train::learner::Learner;
+use wmic::train::predictor::{layout, predict};
+use wmic::train::weights::Block;
+use wmic::train::{Config, Corpus, FrontEnd};
+
+const CLASSES: usize = 20;
+const WIDTH: Width = Width::Eighth;
+const INSTANCES: usize = 3;
+const LENGTHS: [u32; 4] = [2, 1, 3, 2];
+
+/// Of f32 kernels, relative to the largest value of a tensor; gradients pass up to nine layers and sum over thousands of places.
+const ANSWERS: f64 = 1e-5;
+const GRADIENTS: f64 = 1e-4;
+
+#[track_caller]
+fn assert_close(what: &str, got: &[f32], want: &Array<f64>, relative: f64) {
+    assert_eq!(got.len(), want.data().len(), "{what}");
+    let largest = want.data().iter().fold(0.0f64, |m, v| m.max(v.abs()));
+    for (i, (g, w)) in got.iter().zip(want.data()).enumerate() {
+        let error = (f64::from(*g) - w).abs();
+        assert!(error <= relative * largest + 1e-7, "{what}[{i}] is {g}, PyTorch says {w} (largest {largest})");
+    }
+}
+
+/// As `clips` in `tests/golden/visual.py`.
+fn dataset(all: bool) -> Dataset {
+    let width = if all { PATCH_FRAMES * BANDS } else { WIDTH.map_len() };
+    let value = |i: usize| {
+        let (clip, patch) = (i / (INSTANCES * width), i / width % INSTANCES);
+        let frac = frac(i as u32, 2400);
+        match patch < LENGTHS[clip] as usize {
+            true if all => (-4.5 + 6.5 * frac) as f32,
+            true => (2.0 * frac - 1.0).max(0.0) as f32,
+            false => 0.0,
+        }
+    };
+    let clips = LENGTHS.len();
+    let entries = || (0..clips * CLASSES).map(|i| i as u32);
+    Dataset {
+        path: "formula".into(),
+        classes: (0..CLASSES).map(|k| format!("class {k}")).collect(),
+        keys: (0..clips).map(|i| i.to_string()).collect(),
+        features: Features {
+            values: FeatureValues::F32((0..clips * INSTANCES * width).map(value).collect()),
+            instances: INSTANCES,
+            width,
+            lengths: LENGTHS.to_vec(),
+        },
+        targets: entries().map(|i| f32::from(frac(i, 1001) < 0.4)).collect(),
+        observed: entries().map(|i| frac(i, 1002) < 0.3).collect(),
+        train: (0..clips as u32).collect(),
+        test: vec![],
+        warnings: vec![],
+    }
+}
+
+/// The formula's weights, trained and frozen, numbered together.
+fn weights(gpu: &Gpu, layout: &Layout, frozen: bool) -> (Block, Vec<(String, Buffer)>) {
+    let front_end = vggish::layout(WIDTH);
+    let dense = front_end.params.iter().filter(|p| frozen && p.name.starts_with("embeddings.0."));
+    let all: Vec<_> = layout.params.iter().chain(dense).collect();
+    let tensors: Vec<_> = all.iter().map(|p| (p.name.as_str(), p.shape.dims())).collect();
+    let mut values = formula::weights(&tensors);
+    let frozen = values.split_off(layout.params.len());
+    let mut block = Block { trained: vec![0.0; layout.trained], stats: vec![0.0; layout.stats] };
+    for (p, values) in layout.params.iter().zip(values) {
+        let into = if p.trainable { &mut block.trained } else { &mut block.stats };
+        into[p.offset..p.offset + values.len()].copy_from_slice(&values);
+    }
+    let upload =
+        |(p, values): (&&wmic::graph::Param, Vec<f32>)| (p.name.clone(), gpu.upload(&p.name, &values).unwrap());
+    (block, all[layout.params.len()..].iter().zip(frozen).map(upload).collect())
+}
+
+#[test]
+fn visual_models_answer_and_learn_as_pytorch_does() {
+    let golden = Golden::open("visual.safetensors");
+    let gpu = Gpu::open(None).expect("an adapter (software Vulkan will do)");
+    for (model, trained, train_front_end) in [
+        ("att-tf", "none", TrainFrontEnd::None),
+        ("att-tf-id", "none", TrainFrontEnd::None),
+        ("att-t", "none", TrainFrontEnd::None),
+        ("fc-tf", "none", TrainFrontEnd::None),
+        ("att-tf", "dense", TrainFrontEnd::Dense),
+        ("att-t", "dense", TrainFrontEnd::Dense),
+        ("att-tf", "all", TrainFrontEnd::All),
+    ] {
+        let name = |what: &str| format!("{model}.{trained}.{what}");
+        let tensor = |what: &str| golden.tensor(&name(what));
+        let config = Config {
+            dropout: 0.0,
+            batch: LENGTHS.len(),
+            front_end: Some(FrontEnd::new(Source::Random(0), WIDTH)),
+            train_front_end,
+            ..Config::of(model, "formula").unwrap()
+        };
+        let data = dataset(train_front_end == TrainFrontEnd::All);
+        let kind = wmic::nn::find(model).unwrap().input(train_front_end);
+        assert_eq!(data.features.width, instance_len(kind, WIDTH));
+        let corpus = Corpus::of_dataset(&gpu, &data).unwrap();
+        let layout = layout(&config, INSTANCES, data.features.width, CLASSES).unwrap();
+        let (block, frozen) = weights(&gpu, &layout, train_front_end == TrainFrontEnd::None);
+
+        // Two at a time, so that batches follow one another.
+        let by_two = Config { batch: 2, ..config.clone() };
+        let rows = std::slice::from_ref(&data.train);
+        let answer = predict(&gpu, &by_two, std::slice::from_ref(&block), &corpus, &frozen, rows).unwrap();
+        assert_close(&name("p"), answer.probabilities[0].data(), &tensor("p"), ANSWERS);
+        if let (Some(instances), "none") = (answer.instances, trained) {
+            assert_close(&name("attention"), instances.attention[0].data(), &tensor("attention"), ANSWERS);
+        }
+
+        let split = (data.train.clone(), data.train.clone());
+        let mut learner = Learner::new(&gpu, &config, &corpus, &frozen, &[split], Order::InOrder).unwrap();
+        learner.set_weights(&[block]).unwrap();
+        learner.run_steps(1).unwrap();
+        assert_close(&name("loss"), &learner.latest_loss().unwrap(), &tensor("loss"), ANSWERS);
+        let state = learner.state().unwrap();
+        for (parameter, grad) in &learner.latest_gradients().unwrap()[0] {
+            let (what, grad) = (format!("grad.{parameter}"), grad.data());
+            if !layout.params.iter().any(|p| p.name == *parameter && p.trainable) {
+                continue;
+            }
+            if grad.len() <= 600 {
+                assert_close(&name(&what), grad, &tensor(&what), GRADIENTS);
+                continue;
+            }
+            let samples: Vec<f32> = grad.iter().step_by((grad.len() / 64) | 1).take(64).copied().collect();
+            assert_close(&name(&what), &samples, &tensor(&format!("{what}.samples")), GRADIENTS);
+            let sum = |f: fn(f64) -> f64| grad.iter().map(|v| f(f64::from(*v))).sum::<f64>();
+            let norm_sum = [sum(|v| v * v).sqrt() as f32, sum(|v| v) as f32];
+            assert_close(
+                &name(&format!("norm and sum of {what}")),
+                &norm_sum,
+                &tensor(&format!("{what}.norm_sum")),
+                GRADIENTS,
+            );
+        }
+        for (statistic, value) in
+            layout.unpack(&state.params, &state.stats).iter().filter(|(n, _)| n.contains("running"))
+        {
+            assert_close(&name(statistic), value.data(), &tensor(&format!("after.{statistic}")), ANSWERS);
+        }
+    }
+}

@@ -1,0 +1,45 @@
+//! Datasets of which only a window lies on the GPU train as those that lie there whole.
+
+use wmic::Error;
+use wmic::data::{Dataset, FeatureValues, synth};
+use wmic::gpu::Gpu;
+use wmic::ops::sample::Order;
+use wmic::train::learner::{EpochSums, Learner, State};
+use wmic::train::trainer::splits;
+use wmic::train::{Config, Corpus};
+
+#[test]
+fn a_window_of_any_size_trains_to_the_same_bits() {
+    let dir = tempfile::tempdir().unwrap();
+    let gpu = Gpu::open(None).unwrap();
+    synth(dir.path(), 240, 5).unwrap();
+    let bytes = Dataset::load(dir.path()).unwrap();
+    let FeatureValues::U8(values) = &bytes.features.values else { panic!("synthetic features are bytes") };
+    let mut floats = bytes.clone();
+    floats.features.values = FeatureValues::F32(values.iter().map(|v| f32::from(*v) / 255.0).collect());
+    // A last batch of another size; 2 seeds, so that a step needs up to 60 clips.
+    let config = Config { seeds: vec![3, 1 << 40], batch: 30, ..Config::of("att", dir.path()).unwrap() };
+
+    for data in [&bytes, &floats] {
+        let whole = Corpus::of_dataset(&gpu, data).unwrap();
+        let train = |slots: usize| -> wmic::Result<(State, Vec<EpochSums>)> {
+            let corpus = Corpus::with_dims(&gpu, data, whole.dims.windowed(slots))?;
+            let splits = splits(&config, data)?;
+            let mut learner = Learner::new(&gpu, &config, &corpus, &[], &splits, Order::Shuffled)?;
+            let mut sums = vec![];
+            for _ in 0..3 {
+                assert!(learner.train(&|| false, &mut |_| {})?);
+                sums.push(learner.validate()?);
+            }
+            Ok((learner.state()?, sums))
+        };
+        let resident = train(whole.dims.clips).unwrap();
+        for slots in [60, 130, whole.dims.clips - 1] {
+            assert!(train(slots).unwrap() == resident, "a window of {slots} clips changes the result");
+        }
+        match train(59) {
+            Err(Error::Limit { need, have, .. }) => assert!(need > have),
+            other => panic!("59 clips do not hold a step's 60, but: {:?}", other.map(|_| ())),
+        }
+    }
+}
