@@ -17,6 +17,8 @@ struct Params {
     m: u32,          // rows of a segment
     n: u32,
     k: u32,
+    first: u32,      // forward: the first output that w (or the part of it that is bound) makes,
+    columns: u32,    //   of so many in a row of y
     segments: u32,   // S
     w_stride: u32,   // elements from one replica's weights to the next
     b_stride: u32,
@@ -79,9 +81,9 @@ fn linear_forward(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups)
             let c = col0 + col + j;
             if r < p.m && c < p.n {
                 var v = acc[i][j];
-                if p.has_bias == 1u { v += b[id.z / p.segments * p.b_stride + c]; }
+                if p.has_bias == 1u { v += b[id.z / p.segments * p.b_stride + p.first + c]; }
                 if p.relu == 1u { v = keep_nan(v, max(v, 0.0)); }
-                y[row_of(id.z, r) * p.n + c] = v;
+                y[row_of(id.z, r) * p.columns + p.first + c] = v;
             }
         }
     }

@@ -12,6 +12,8 @@ struct Params {
     m: u32,
     n: u32,
     k: u32,
+    first: u32,
+    columns: u32,
     segments: u32,
     w_stride: u32,
     b_stride: u32,
@@ -32,7 +34,7 @@ struct Params {
 
 fn put_y(at: u32, row: u32, v: vec4<f32>) {
     if row >= p.m { return; }
-    let i = at + row * p.segments * (p.n / 4u);
+    let i = at + row * p.segments * (p.columns / 4u);
     if p.relu == 1u { y[i] = keep_nan(v, max(v, vec4(0.0))); } else { y[i] = v; }
 }
 
@@ -112,8 +114,8 @@ fn linear_forward_subgroup8(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_w
     }
     if col >= p.n { return; }
     var bias = vec4(0.0);
-    if p.has_bias == 1u { bias = b[(replica * p.b_stride + col) / 4u]; }
-    let at = ((replica * p.m * p.segments + segment) * p.n + col) / 4u;
+    if p.has_bias == 1u { bias = b[(replica * p.b_stride + p.first + col) / 4u]; }
+    let at = ((replica * p.m * p.segments + segment) * p.columns + p.first + col) / 4u;
     put_rows_y(at, row, bias, t0);
     put_rows_y(at, row + 8u, bias, t1);
     put_rows_y(at, row + 16u, bias, t2);

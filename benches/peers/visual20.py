@@ -65,7 +65,7 @@ class Visual(nn.Module):
         if convolve:
             self.features = convolutions(divisor)
         self.embeddings = nn.Sequential(nn.Linear(ROWS * COLUMNS * 512 // divisor, 4096 // divisor))
-        self.proj = nn.Linear(4096 // divisor, EMBEDDING)
+        self.proj = nn.Linear(4096 // divisor, EMBEDDING, bias=False)
         self.bn_in = nn.BatchNorm1d(EMBEDDING)
         self.fc = nn.ModuleList(nn.Linear(EMBEDDING, EMBEDDING, bias=False) for _ in range(3))
         self.bn = nn.ModuleList(nn.BatchNorm1d(EMBEDDING) for _ in range(3))
@@ -93,7 +93,7 @@ class Visual(nn.Module):
         x = self.proj(self.segments(x)).view(b, t * ROWS * self.columns, EMBEDDING)
         places = torch.arange(x.shape[1]) // (ROWS * self.columns)
         valid = places < lengths.unsqueeze(1)
-        h = norm_valid(self.bn_in, x, valid)
+        x = h = norm_valid(self.bn_in, x, valid)
         for fc, bn in zip(self.fc, self.bn):
             h = F.relu(norm_valid(bn, fc(h), valid))
         h = h + x

@@ -4,15 +4,12 @@ use std::path::Path;
 
 use serde::Serialize;
 
-use super::output::{note, print, print_json};
+use super::output::{print, print_json};
 use wmic::Result;
-use wmic::data::Dataset;
 use wmic::files::write_atomic;
 use wmic::report::Look;
 use wmic::report::evaluation::{class_table, summary};
-use wmic::report::table::printable;
 use wmic::train::Evaluation;
-
 
 /// The per-class table and the summary line, or the JSON object.
 pub fn print_evaluation(evaluation: &Evaluation, json: bool) -> anyhow::Result<()> {

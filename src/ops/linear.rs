@@ -7,6 +7,9 @@
 //! ("Visual attention for musical instrument recognition", 2020) pass each time-frequency position of VGGish's last maps through
 //! its own part of the dense layer that follows.
 
+use std::ops::Range;
+use std::rc::Rc;
+
 use super::relu_gradient::{self, relu_gradient};
 use super::{Room, variants};
 use crate::array::Array;
@@ -23,7 +26,7 @@ static SUBGROUP8: Shader =
 
 params! {
     struct Params {
-        m: u32, n: u32, k: u32, segments: u32,
+        m: u32, n: u32, k: u32, first: u32, columns: u32, segments: u32,
         w_stride: u32, b_stride: u32,
         has_bias: u32, relu: u32, accumulate: u32, slices: u32,
     }
@@ -35,6 +38,11 @@ const TILE: usize = 32;
 const SLICE: usize = 128;
 const MAX_SLICES: usize = 16;
 
+/// 128 MiB, the least that every adapter can bind at once.
+const PART: usize = 32 << 20;
+/// Parts begin where a binding may.
+const ALIGN: usize = 64;
+
 /// Inputs: x, w and, optionally, b.
 #[derive(Clone, Copy, Debug)]
 pub struct Linear {
@@ -42,11 +50,19 @@ pub struct Linear {
     pub segments: usize,
     /// y = max(0, x w^T + b).
     pub relu: bool,
+    /// Weights that are bound at once in forward; more are taken in parts.
+    pub part: usize,
+}
+
+impl Default for Linear {
+    fn default() -> Linear {
+        Linear { segments: 1, relu: false, part: PART }
+    }
 }
 
 /// Adds y = x w^T (+ b). `w` (N, K), `b` (N).
 pub fn linear(g: &mut Graph, x: Tensor, w: Tensor, b: Option<Tensor>) -> Result<Tensor> {
-    linear_with(g, x, w, b, Linear { segments: 1, relu: false })
+    linear_with(g, x, w, b, Linear::default())
 }
 
 /// As [`linear`], in segments or with ReLU.
@@ -92,6 +108,8 @@ impl Dims {
             m: self.m as u32,
             n: self.n as u32,
             k: self.k as u32,
+            first: 0,
+            columns: self.n as u32,
             segments: self.segments as u32,
             w_stride: io.x(1).stride as u32,
             b_stride: if bias { io.x(2).stride as u32 } else { 0 },
@@ -106,6 +124,14 @@ impl Dims {
 /// Workgroups for a (rows, cols) result in tiles.
 fn tiles(rows: usize, cols: usize, z: usize) -> Grid {
     Grid::folded(rows.div_ceil(TILE) * cols.div_ceil(TILE), z)
+}
+
+impl Linear {
+    /// The outputs, in parts whose weights an adapter can bind.
+    fn parts(&self, d: &Dims) -> Vec<Range<usize>> {
+        let most = (self.part / d.weights() / ALIGN * ALIGN).max(ALIGN);
+        (0..d.n).step_by(most).map(|first| first..d.n.min(first + most)).collect()
+    }
 }
 
 impl Op for Linear {
@@ -142,14 +168,20 @@ impl Op for Linear {
 
     fn forward(&self, io: &Io, r: &mut Recorder) -> Result<()> {
         let d = Dims::of(io, self);
-        let bias = if io.inputs() == 3 { io.x(2).view } else { io.x(1).view };
-        let bindings = [("x", io.x(0).view), ("w", io.x(1).view), ("b", bias), ("y", io.y(0).view)];
+        let (w, bias) = (io.x(1).view, io.x(io.inputs() - 1).view);
         let (shader, entry) = match variants::matrix_product(r.target, d.n, d.k) {
             MatrixProduct::Tile => (&SHADER, "linear_forward"),
             MatrixProduct::Subgroup8 => (&SUBGROUP8, "linear_forward_subgroup8"),
         };
-        let p = Params { relu: self.relu.into(), ..d.params(io) };
-        r.dispatch(shader, entry, &bindings, p, tiles(d.m, d.n, io.replicas * d.segments));
+        for part in self.parts(&d) {
+            let (first, n) = (part.start, part.len());
+            // Shared weights, and those of a single replica, are bound part by part; others have strides between them.
+            let w = View { offset: w.offset + first * d.weights(), len: w.len - (d.n - n) * d.weights(), ..w };
+            let bias = if io.inputs() == 3 { bias } else { w };
+            let bindings = [("x", io.x(0).view), ("w", w), ("b", bias), ("y", io.y(0).view)];
+            let p = Params { n: n as u32, first: first as u32, relu: self.relu.into(), ..d.params(io) };
+            r.dispatch(shader, entry, &bindings, p, tiles(d.m, n, io.replicas * d.segments));
+        }
         Ok(())
     }
 
@@ -232,7 +264,7 @@ fn case(name: &str, x: &[usize], n: usize, bias: bool) -> Case {
     if bias {
         inputs.push(Input::param([n].as_slice()));
     }
-    Case::new(name, Linear { segments: 1, relu: false }, inputs)
+    Case::new(name, Linear::default(), inputs)
 }
 
 /// x (rows, S, K) through segments, with ReLU: biases of +-2 keep its arguments away from the kink.
@@ -242,7 +274,7 @@ fn segmented(name: &str, x: [usize; 3], n: usize) -> Case {
     let bias = (0..n).map(|i| if i % 2 == 0 { 2.0 } else { -2.0 }).collect();
     let w = Input::param([n, segments * k]).filled(Fill::Uniform(-bound, bound));
     let inputs = vec![Input::gradient(x), w, Input::param([n]).filled(Fill::Given(bias))];
-    Case::new(name, Linear { segments, relu: true }, inputs)
+    Case::new(name, Linear { segments, relu: true, ..Linear::default() }, inputs)
 }
 
 /// A frozen layer: one set of weights for all replicas, and no gradient for them.
@@ -250,6 +282,12 @@ fn shared_weights(name: &str, x: [usize; 3], n: usize) -> Case {
     let mut case = segmented(name, x, n);
     case.inputs[1..].iter_mut().for_each(|input| input.kind = Kind::Shared);
     case
+}
+
+/// Weights in parts of 64 outputs.
+fn in_parts(name: &str, x: [usize; 3], n: usize) -> Case {
+    let config = Linear { segments: x[1], relu: true, part: ALIGN * x[1] * x[2] };
+    Case { op: Rc::new(config), ..shared_weights(name, x, n) }
 }
 
 fn cases() -> Vec<Case> {
@@ -267,6 +305,8 @@ fn cases() -> Vec<Case> {
         segmented("segments, several slices", [150, 2, 12], 8),
         segmented("one segment, ReLU", [7, 1, 20], 12),
         shared_weights("segments, shared weights", [9, 4, 8], 12),
+        in_parts("in parts, ragged", [5, 3, 7], 130),
+        in_parts("in parts, vec4", [9, 2, 8], 132),
         segmented("att-tf, width 1/8", [40, 24, 64], 512).bench(),
     ];
     for (name, x, n) in [("att layer", [1280, 128], 128), ("att head", [1280, 128], 20), ("fc first", [128, 1280], 512)]

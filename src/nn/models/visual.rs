@@ -70,7 +70,7 @@ fn build(g: &mut Graph, inputs: Inputs, settings: Settings, variant: Variant) ->
     let [_, _, bands, width] = *g.shape(h).dims() else { unreachable!("maps have four axes") };
     let places = patches * MAP[0] * bands;
     let h = g.reshape(h, [batch, places, width]);
-    let h = linear(g, "proj", h, EMBEDDING, WeightInit::HeUniform, true)?;
+    let h = linear(g, "proj", h, EMBEDDING, WeightInit::HeUniform, false)?;
     // Unlike ATT's input, these values have no scale of their own: the skip connection takes them normalised.
     let h = batch_norm(g, "bn_in", h, inputs.lengths, inputs.clock, 0, None)?;
     let h = embedding(g, h, h, inputs, settings)?;
