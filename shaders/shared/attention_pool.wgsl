@@ -2,6 +2,8 @@
 //
 //   a = clamp(sigmoid(att), 1e-7, 1 - 1e-7)   w = a / sum_t a   c = sigmoid(cla)   s = sum_t w c   y = clamp(s, 0, 1)
 //   backward   ds = dy where 0 < s < 1, else 0;  dcla = ds w c (1 - c);  datt = ds (c - s) w (1 - a), 0 where a is clamped
+//
+// Or by softmax: a = exp(att - max_t att), no clamp;  datt = ds (c - s) w.
 #import grid
 #import nan
 
@@ -13,6 +15,7 @@ struct Params {
     slice: u32,          // backward: instances per invocation
     accumulate_att: u32, // add to what the gradient holds
     accumulate_cla: u32,
+    softmax: u32,        // weights by softmax instead of sigmoid
 }
 
 @group(0) @binding(0) var<uniform> p: Params;
@@ -21,7 +24,7 @@ struct Params {
 @group(0) @binding(3) var<storage, read> lengths: array<u32>;              // (B) every lengths_stride
 @group(0) @binding(4) var<storage, read_write> y: array<Value>;              // (R, B, K)
 @group(0) @binding(5) var<storage, read_write> weights: array<Value>;        // (R, B, T, K)
-@group(0) @binding(6) var<storage, read_write> saved_total: array<Value>;    // (R, B, K): sum of a, 1 for no instances
+@group(0) @binding(6) var<storage, read_write> saved_total: array<Value>;    // (R, B, K): sum of a, 1 for no instances; by softmax max_t att + ln(sum of a)
 @group(0) @binding(7) var<storage, read> dy: array<Value>;                   // (R, B, K)
 @group(0) @binding(8) var<storage, read_write> datt: array<Value>;           // (R, B, T, K)
 @group(0) @binding(9) var<storage, read_write> dcla: array<Value>;           // (R, B, T, K)
@@ -43,7 +46,11 @@ fn sigmoid_slope(v: Value) -> Value {
     return e / ((1.0 + e) * (1.0 + e));
 }
 
-fn attention(v: Value) -> Value { return keep_nan(v, clamp(sigmoid(v), Value(LOW), Value(HIGH))); }
+// a of a logit; `level` is the largest logit, for softmax.
+fn attention(v: Value, level: Value) -> Value {
+    if p.softmax == 1u { return exp(v - level); }
+    return keep_nan(v, clamp(sigmoid(v), Value(LOW), Value(HIGH)));
+}
 
 // One invocation per clip and Value.
 @compute @workgroup_size(64)
@@ -53,10 +60,15 @@ fn attention_pool_forward(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_wor
     if i >= p.b * p.k { return; }
     let n = valid(id.z, i / p.k);
     let first = (id.z * p.b + i / p.k) * p.t * p.k + i % p.k;
+    var level = Value(0.0);
+    if p.softmax == 1u && n > 0u {
+        level = att[first];
+        for (var t = 1u; t < n; t++) { level = max(level, att[first + t * p.k]); }
+    }
     var total = Value(0.0);
     var sum = Value(0.0);
     for (var t = 0u; t < n; t++) {
-        let a = attention(att[first + t * p.k]);
+        let a = attention(att[first + t * p.k], level);
         total += a;
         sum += a * sigmoid(cla[first + t * p.k]);
     }
@@ -64,8 +76,8 @@ fn attention_pool_forward(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_wor
     let at = id.z * p.b * p.k + i;
     let mean = sum / total;
     y[at] = keep_nan(mean, clamp(mean, Value(0.0), Value(1.0)));
-    saved_total[at] = total;
-    for (var t = 0u; t < n; t++) { weights[first + t * p.k] = attention(att[first + t * p.k]) / total; }
+    if p.softmax == 1u { saved_total[at] = level + log(total); } else { saved_total[at] = total; }
+    for (var t = 0u; t < n; t++) { weights[first + t * p.k] = attention(att[first + t * p.k], level) / total; }
     for (var t = n; t < p.t; t++) { weights[first + t * p.k] = Value(0.0); }
 }
 
@@ -81,7 +93,8 @@ fn attention_pool_backward(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_wo
     let n = valid(id.z, b);
     let s = y[row * p.k + i % p.k];
     let inside = (s > Value(0.0)) & (s < Value(1.0));
-    let g = select(Value(0.0), dy[row * p.k + i % p.k], inside) / saved_total[row * p.k + i % p.k];
+    let ds = select(Value(0.0), dy[row * p.k + i % p.k], inside);
+    let saved = saved_total[row * p.k + i % p.k];
     let first = i / p.k % slices * p.slice;
     for (var t = first; t < min(first + p.slice, p.t); t++) {
         let at = (row * p.t + t) * p.k + i % p.k;
@@ -90,10 +103,17 @@ fn attention_pool_backward(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_wo
         if t < n {
             let att_logit = att[at];
             let cla_logit = cla[at];
-            let a = sigmoid(att_logit);
-            let free = (a >= Value(LOW)) & (a <= Value(HIGH));
-            to_att = select(Value(0.0), g * (sigmoid(cla_logit) - s) * sigmoid_slope(att_logit), free);
-            to_cla = g * attention(att_logit) * sigmoid_slope(cla_logit);
+            let above = ds * (sigmoid(cla_logit) - s);
+            if p.softmax == 1u {
+                let w = attention(att_logit, saved);
+                to_att = above * w;
+                to_cla = ds * w * sigmoid_slope(cla_logit);
+            } else {
+                let a = sigmoid(att_logit);
+                let free = (a >= Value(LOW)) & (a <= Value(HIGH));
+                to_att = select(Value(0.0), above * sigmoid_slope(att_logit) / saved, free);
+                to_cla = ds * attention(att_logit, saved) / saved * sigmoid_slope(cla_logit);
+            }
         }
         if p.accumulate_att == 1u { datt[at] += to_att; } else { datt[at] = to_att; }
         if p.accumulate_cla == 1u { dcla[at] += to_cla; } else { dcla[at] = to_cla; }

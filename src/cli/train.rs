@@ -15,6 +15,7 @@ use super::{Device, Verdict};
 use wmic::data::Dataset;
 use wmic::gpu::Gpu;
 use wmic::nn;
+use wmic::ops::attention_pool::Pooling;
 use wmic::report::{self, numbers};
 use wmic::train::config::MAX_SEEDS;
 use wmic::train::run::{Circumstances, EpochRow, Record, read_toml};
@@ -55,6 +56,9 @@ pub struct Args {
     /// bce: mean over all known labels of a batch; partial-bce: weighted by clip (ISMIR 2019, Eq. 4) [default: bce]
     #[arg(long, value_enum)]
     loss: Option<Loss>,
+    /// How the attention of instances becomes weights: each by itself and then as a share, or by softmax [default: sigmoid]
+    #[arg(long, value_enum)]
+    pooling: Option<Pooling>,
     /// alpha of partial-bce's g(p) = alpha p^gamma + beta, p the share of known labels [default: 1]
     #[arg(long, value_name = "X", allow_negative_numbers = true)]
     alpha: Option<f64>,
@@ -90,7 +94,7 @@ pub struct Args {
     force: bool,
     /// Continue the run in DIR to the same bits as if it had never stopped
     #[arg(long, value_name = "DIR", conflicts_with_all = [
-        "model", "seeds", "seed_list", "epochs", "batch", "lr", "weight_decay", "dropout", "loss", "alpha", "beta", "gamma",
+        "model", "seeds", "seed_list", "epochs", "batch", "lr", "weight_decay", "dropout", "loss", "pooling", "alpha", "beta", "gamma",
         "select", "patience", "val_fraction", "frontend_weights", "width", "train_frontend", "features", "config", "init", "out",
         "force",
     ])]
@@ -125,6 +129,7 @@ impl Args {
         overlay(&mut c.weight_decay, &self.weight_decay);
         overlay(&mut c.dropout, &self.dropout);
         overlay(&mut c.loss, &self.loss);
+        overlay(&mut c.pooling, &self.pooling);
         overlay(&mut c.alpha, &self.alpha);
         overlay(&mut c.beta, &self.beta);
         overlay(&mut c.gamma, &self.gamma);

@@ -3,8 +3,12 @@
 //!
 //! From logits att, cla (B, T, K) and lengths (B) u32 (instances t < lengths[b] are valid):
 //! a = clamp(sigmoid(att), 1e-7, 1 - 1e-7), w = a / sum_t a, y (B, K) = clamp(sum_t w sigmoid(cla), 0, 1).
-//! Padding has the weight 0 and the gradient 0; a clip without instances gives 0. Where a clamp acts the gradient is 0, as in PyTorch.
+//! Or by softmax: a = exp(att), without clamps. Padding has the weight 0 and the gradient 0; a clip without instances gives 0. Where a clamp acts the gradient is 0, as in PyTorch.
 //! The weights (B, T, K) are for looking at: they pass no gradient on.
+
+use std::rc::Rc;
+
+use serde::{Deserialize, Serialize};
 
 use super::{Room, variants};
 use crate::array::Array;
@@ -18,20 +22,39 @@ static VEC4: Shader =
     Shader::portable("attention_pool_vec4.wgsl", include_str!("../../shaders/attention_pool_vec4.wgsl"));
 
 params! {
-    struct Params { b: u32, t: u32, k: u32, lengths_stride: u32, slice: u32, accumulate_att: u32, accumulate_cla: u32 }
+    struct Params { b: u32, t: u32, k: u32, lengths_stride: u32, slice: u32, accumulate_att: u32, accumulate_cla: u32, softmax: u32 }
 }
 
 /// Instances that a backward invocation works on.
 const SLICE: usize = 16;
 
+/// How the attention of an instance follows from its logit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub enum Pooling {
+    /// Each by itself, then as a share of all.
+    #[default]
+    Sigmoid,
+    /// Against all others.
+    Softmax,
+}
+
 /// Inputs: att, cla, lengths. Outputs: probabilities, weights.
 #[derive(Clone, Copy, Debug)]
-pub struct AttentionPool;
+pub struct AttentionPool {
+    pub pooling: Pooling,
+}
 
 /// Adds attention pooling of the logits `att` and `cla` (B, T, K), `lengths` u32 (B).
 /// Returns the probabilities (B, K) and the weights (B, T, K).
-pub fn attention_pool(g: &mut Graph, att: Tensor, cla: Tensor, lengths: Tensor) -> Result<(Tensor, Tensor)> {
-    let outputs = g.push(AttentionPool, &[att, cla, lengths])?;
+pub fn attention_pool(
+    g: &mut Graph,
+    att: Tensor,
+    cla: Tensor,
+    lengths: Tensor,
+    pooling: Pooling,
+) -> Result<(Tensor, Tensor)> {
+    let outputs = g.push(AttentionPool { pooling }, &[att, cla, lengths])?;
     Ok((outputs[0], outputs[1]))
 }
 
@@ -40,7 +63,7 @@ fn kernels(k: usize) -> (&'static Shader, usize) {
     variants::by_row(k, &SHADER, &VEC4)
 }
 
-fn params(io: &Io) -> Params {
+fn params(io: &Io, pooling: Pooling) -> Params {
     let dims = io.x(0).shape.dims();
     let (_, width) = kernels(dims[2]);
     Params {
@@ -51,6 +74,7 @@ fn params(io: &Io) -> Params {
         slice: SLICE as u32,
         accumulate_att: 0,
         accumulate_cla: 0,
+        softmax: (pooling == Pooling::Softmax).into(),
     }
 }
 
@@ -75,7 +99,7 @@ impl Op for AttentionPool {
     }
 
     fn forward(&self, io: &Io, r: &mut Recorder) -> Result<()> {
-        let p = params(io);
+        let p = params(io, self.pooling);
         let bindings = [
             ("att", io.x(0).view),
             ("cla", io.x(1).view),
@@ -95,7 +119,11 @@ impl Op for AttentionPool {
         let unwanted = io.scratch(0);
         let nowhere = Sink { view: unwanted.view, stride: unwanted.stride, accumulate: false };
         let [datt, dcla] = [0, 1].map(|i| io.dx(i).unwrap_or(&nowhere));
-        let p = Params { accumulate_att: datt.accumulate.into(), accumulate_cla: dcla.accumulate.into(), ..params(io) };
+        let p = Params {
+            accumulate_att: datt.accumulate.into(),
+            accumulate_cla: dcla.accumulate.into(),
+            ..params(io, self.pooling)
+        };
         let bindings = [
             ("att", io.x(0).view),
             ("cla", io.x(1).view),
@@ -120,7 +148,10 @@ impl Op for AttentionPool {
         for clip in 0..b {
             let valid = clip * t..clip * t + x[2][clip] as usize;
             for c in 0..k {
-                let a = |row: usize| sigmoid(x[0].row(row)[c]).clamp(1e-7, 1.0 - 1e-7);
+                let a = |row: usize| match self.pooling {
+                    Pooling::Sigmoid => sigmoid(x[0].row(row)[c]).clamp(1e-7, 1.0 - 1e-7),
+                    Pooling::Softmax => x[0].row(row)[c].exp(),
+                };
                 let total: f64 = valid.clone().map(a).sum();
                 for row in valid.clone() {
                     weights.row_mut(row)[c] = a(row) / total;
@@ -141,13 +172,22 @@ impl Op for AttentionPool {
 fn case(name: &str, x: [usize; 3], lengths: &[u32], att: [f64; 2], cla: [f64; 2]) -> Case {
     let lengths = Fill::Given(lengths.iter().map(|&n| n.into()).collect());
     let logits = |[low, high]: [f64; 2]| Input::gradient(x).filled(Fill::Uniform(low, high));
-    Case::new(name, AttentionPool, vec![logits(att), logits(cla), Input::u32([x[0]], lengths)]).seeded(&[0])
+    Case::new(
+        name,
+        AttentionPool { pooling: Pooling::Sigmoid },
+        vec![logits(att), logits(cla), Input::u32([x[0]], lengths)],
+    )
+    .seeded(&[0])
 }
 
 /// Without the gradient of att.
 fn constant_attention(mut case: Case) -> Case {
     case.inputs[0].kind = Kind::Data;
     case
+}
+
+fn softmax(case: Case) -> Case {
+    Case { op: Rc::new(AttentionPool { pooling: Pooling::Softmax }), ..case }
 }
 
 fn cases() -> Vec<Case> {
@@ -161,6 +201,11 @@ fn cases() -> Vec<Case> {
         case("beyond the clamp", [3, 4, 5], &[4, 2, 3], [-40.0, 40.0], [-40.0, 40.0]),
         case("all below the clamp", [2, 3, 4], &[3, 2], [-30.0, -15.0], [-1.0, 1.0]),
         case("several slices", [13, 33, 11], &mixed, [-3.0, 3.0], [-3.0, 3.0]),
+        softmax(case("softmax, one", [1, 1, 1], &[1], [-1.0, 1.0], [-1.0, 1.0])),
+        softmax(case("softmax, padding", [4, 5, 7], &[5, 0, 3, 1], [-4.0, 4.0], [-4.0, 4.0])),
+        softmax(case("softmax, vec4, far apart", [3, 4, 8], &[4, 2, 3], [-60.0, 60.0], [-4.0, 4.0])),
+        softmax(case("softmax, several slices", [13, 33, 11], &mixed, [-3.0, 3.0], [-3.0, 3.0])),
+        case("time and frequency", [32, 240, 20], &[240; 32], [-3.0, 3.0], [-3.0, 3.0]).bench(),
         case("att", [128, 10, 20], &[10; 128], [-3.0, 3.0], [-3.0, 3.0]).bench(),
     ]
 }

@@ -8,6 +8,7 @@ use super::front_end::FrontEnd;
 use crate::error::{Error, Result};
 use crate::nn::vggish::TrainFrontEnd;
 use crate::nn::{self, Settings};
+use crate::ops::attention_pool::Pooling;
 use crate::ops::masked_bce::Normalisation;
 
 /// Which loss is minimised.
@@ -46,6 +47,9 @@ pub struct Config {
     pub weight_decay: f64,
     pub dropout: f64,
     pub loss: Loss,
+    /// How instances are weighed against each other.
+    #[serde(default)]
+    pub pooling: Pooling,
     /// Of the partial BCE's g(p) = alpha p^gamma + beta.
     pub alpha: f64,
     pub beta: f64,
@@ -94,6 +98,7 @@ impl Config {
             weight_decay: 1e-5,
             dropout: protocol.dropout,
             loss: Loss::Bce,
+            pooling: Pooling::Sigmoid,
             alpha: 1.0,
             beta: 0.0,
             gamma: -1.0,
@@ -143,6 +148,9 @@ impl Config {
                 "{model} stands on VGGish: name its weights, --frontend-weights FILE or random"
             )));
         }
+        if self.pooling != Pooling::Sigmoid && !nn::find(&self.model)?.attends {
+            return Err(Error::Usage(format!("{} has no attention: leave out --pooling", self.model)));
+        }
         if !visual && self.train_front_end != TrainFrontEnd::None {
             return Err(Error::Usage(format!(
                 "{} takes embeddings as they are: leave out --train-frontend",
@@ -175,7 +183,7 @@ impl Config {
     /// What of the model these settings fix, for `classes` classes.
     pub fn settings(&self, classes: usize) -> Settings {
         let width = self.front_end.as_ref().map(|f| f.width).unwrap_or_default();
-        Settings { classes, dropout: self.dropout, width, train_front_end: self.train_front_end }
+        Settings { classes, dropout: self.dropout, pooling: self.pooling, width, train_front_end: self.train_front_end }
     }
 
     /// # Errors

@@ -9,7 +9,8 @@ use crate::error::Result;
 use crate::graph::{Graph, Mode, Tensor};
 use crate::nn::layers::{WeightInit, batch_norm, linear};
 use crate::ops::activation::{Activation, activation};
-use crate::ops::{add::add, attention_pool::attention_pool};
+use crate::ops::add::add;
+use crate::ops::attention_pool::{Pooling, attention_pool};
 
 pub const MODEL: Model = Model {
     name: "att",
@@ -46,13 +47,16 @@ pub(super) fn embedding(
 pub(super) fn attention(g: &mut Graph, h: Tensor, inputs: Inputs, settings: Settings) -> Result<Prediction> {
     let att = linear(g, "att", h, settings.classes, WeightInit::HeUniform, true)?;
     let cla = linear(g, "cla", h, settings.classes, WeightInit::HeUniform, true)?;
-    let (probabilities, weights) = attention_pool(g, att, cla, inputs.lengths)?;
+    let (probabilities, weights) = attention_pool(g, att, cla, inputs.lengths, settings.pooling)?;
     // Of no use in training.
     let places = match g.mode() {
         Mode::Train => None,
         Mode::Eval => Some(Places {
             scores: activation(g, cla, Activation::Sigmoid)?,
-            gates: activation(g, att, Activation::Sigmoid)?,
+            gates: match settings.pooling {
+                Pooling::Sigmoid => activation(g, att, Activation::Sigmoid)?,
+                Pooling::Softmax => weights,
+            },
         }),
     };
     Ok(Prediction { probabilities, attention: Some(weights), places })

@@ -10,6 +10,7 @@ use crate::audio::logmel::{BANDS, PATCH_FRAMES};
 use crate::data::Kind;
 use crate::error::{Error, Result};
 use crate::graph::{Graph, Tensor};
+use crate::ops::attention_pool::Pooling;
 
 /// What a model is given.
 #[derive(Clone, Copy, Debug)]
@@ -38,7 +39,7 @@ pub struct Prediction {
 pub struct Places {
     /// The probability of each class.
     pub scores: Tensor,
-    /// The attention it asks for, 0 to 1, before all are weighed against each other.
+    /// The attention it asks for, 0 to 1, before all are weighed against each other; by softmax its share of all.
     pub gates: Tensor,
 }
 
@@ -49,6 +50,8 @@ pub struct Settings {
     pub classes: usize,
     /// Dropout chance.
     pub dropout: f64,
+    /// Models without attention ignore it.
+    pub pooling: Pooling,
     /// Of VGGish; models on its embeddings ignore it, and `train_front_end`.
     pub width: Width,
     pub train_front_end: TrainFrontEnd,
