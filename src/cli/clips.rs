@@ -56,8 +56,13 @@ pub fn load_clips(gpu: &Gpu, config: &mut Config, purpose: Purpose) -> Result<Op
 pub fn adopt(config: &mut Config, npz: &Path) -> Result<()> {
     let kind = nn::find(&config.model)?.input(config.train_front_end);
     let Some(text) = npz_note(npz)? else {
-        return match kind {
-            Kind::Vggish => Ok(()),
+        return match (kind, &mut config.front_end) {
+            // The user says what made them; from now on it is those weights.
+            (Kind::Vggish, Some(front_end)) => {
+                front_end.fingerprint = Some(front_end.load()?.fingerprint());
+                Ok(())
+            }
+            (Kind::Vggish, None) => Ok(()),
             _ => Err(Error::data(npz, "does not say how its features were made; make them with wmic features")),
         };
     };
