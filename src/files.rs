@@ -36,6 +36,9 @@ pub fn write_path_atomic(path: impl AsRef<Path>, write: impl FnOnce(&Path) -> Re
 /// Finds out before long work whether its result can be written to `path`.
 pub fn writable(path: impl AsRef<Path>) -> Result<()> {
     let path = path.as_ref();
+    if path.is_dir() {
+        return Err(Error::io(path)(io::ErrorKind::IsADirectory.into()));
+    }
     temporary_file(path).map(drop).map_err(Error::io(path))
 }
 
@@ -84,6 +87,23 @@ pub fn create_directories<T>(path: &Path, work: impl FnOnce() -> Result<T>) -> R
         made.iter().rev().for_each(|directory| drop(fs::remove_dir(directory)));
     }
     done
+}
+
+/// Locks a directory until the result is dropped, or the process ends in whatever way. `user`: what else may be using it, for the
+/// message. Only Unix can lock a directory itself; elsewhere nothing is locked, and some network file systems know no locks: that
+/// is no reason not to work.
+///
+/// # Errors
+/// `Usage` if another process has it locked, `Io` if it cannot be opened.
+pub fn try_lock_directory(path: &Path, user: &str) -> Result<Option<File>> {
+    if cfg!(not(unix)) {
+        return Ok(None);
+    }
+    let directory = File::open(path).map_err(Error::io(path))?;
+    match directory.try_lock() {
+        Err(fs::TryLockError::WouldBlock) => Err(Error::Usage(format!("{} is in use: {user}", path.display()))),
+        _ => Ok(Some(directory)),
+    }
 }
 
 /// Whether a file is what a killed process left of an output that it was writing.

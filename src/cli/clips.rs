@@ -82,6 +82,11 @@ pub fn adopt(config: &mut Config, npz: &Path) -> Result<()> {
         (Some(asked), Some(made)) if asked.fingerprint.is_some() && asked.fingerprint != made.fingerprint => {
             fail("was made with other VGGish weights than the run's".into())
         }
+        (Some(asked), Some(made)) if asked.fingerprint.is_some() && asked.last_relu != made.last_relu => {
+            let how = |relu: bool| if relu { "with" } else { "without" };
+            let (made, asked) = (how(made.last_relu), how(asked.last_relu));
+            fail(format!("was made {made} VGGish's last ReLU, but the run's features were made {asked} it"))
+        }
         (Some(asked), Some(made)) if asked.fingerprint.is_none() => {
             // Given anew: they must be the same weights, wherever they lie now.
             let front_end = FrontEnd { weights: asked.weights.clone(), ..made.clone() };

@@ -68,11 +68,14 @@ impl Args {
         };
         let sounds = match &set {
             Some(set) => Sounds::of_set(set),
-            None => Sounds::of_files(sound_files(&self.sounds)?),
+            None => Sounds::of_files(sound_files(&self.sounds)?)?,
         };
         let out = self.out(set.as_ref());
+        let path = out.display();
+        if out.is_dir() {
+            return Err(Error::Usage(format!("{path} is a folder; name a file as --out")).into());
+        }
         if out.exists() && !self.force {
-            let path = out.display();
             return Err(Error::Usage(format!("{path} exists; name another --out, or replace it with --force")).into());
         }
         if let Some(set) = &set {
@@ -132,7 +135,8 @@ impl Args {
             Kind::Maps => "maps.npz",
         };
         let default = || set.map_or_else(|| "features.npz".into(), |set| set.path.join(name));
-        self.out.clone().unwrap_or_else(default)
+        // Without a slash at its end, which would ask for a folder.
+        self.out.as_ref().map(|out| out.components().collect()).unwrap_or_else(default)
     }
 }
 

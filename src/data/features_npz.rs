@@ -132,7 +132,7 @@ pub fn write_npz(
         let shape: Vec<u64> = [n, *instances].iter().chain(instance).map(|&d| d as u64).collect();
         match values {
             FeatureValues::U8(bytes) => npz.array("X", "<i8", &shape, int64(bytes.iter().map(|&v| v.into())))?,
-            FeatureValues::F16(map) => npz.array("X", "<f2", &shape, map.bytes().iter().copied())?,
+            FeatureValues::F16(map) => npz.array("X", "<f2", &shape, map.pieces().flatten().copied())?,
             FeatureValues::F32(floats) => npz.array("X", "<f4", &shape, floats.iter().flat_map(|v| v.to_le_bytes()))?,
         }
         if let Some((targets, observed)) = labels {

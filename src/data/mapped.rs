@@ -6,8 +6,13 @@ use std::path::Path;
 use std::sync::Arc;
 
 use memmap2::Mmap;
+#[cfg(unix)]
+use memmap2::UncheckedAdvice;
 
 use crate::error::{Error, Result};
+
+/// Bytes of a piece.
+const PIECE: usize = 16 << 20;
 
 /// Clones share the mapping.
 #[derive(Clone)]
@@ -37,6 +42,20 @@ impl Mapped {
 
     pub fn bytes(&self) -> &[u8] {
         &self.map[self.start..self.start + self.len]
+    }
+
+    /// The same, piece by piece, for whoever goes through them once: what has been read does not stay in memory.
+    pub fn pieces(&self) -> impl Iterator<Item = &[u8]> {
+        self.bytes().chunks(PIECE).enumerate().inspect(|(i, _)| self.forget(i * PIECE)).map(|(_, piece)| piece)
+    }
+
+    /// Lets go of the pages before `end`, which are read from the file again if need be.
+    fn forget(&self, end: usize) {
+        // SAFETY: of a shared mapping of a file that nobody writes through, pages come back as they were.
+        #[cfg(unix)]
+        drop(unsafe { self.map.unchecked_advise_range(UncheckedAdvice::DontNeed, 0, self.start + end) });
+        #[cfg(not(unix))]
+        let _ = end;
     }
 }
 

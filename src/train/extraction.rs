@@ -2,7 +2,7 @@
 //! where it stopped.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{BufRead, BufReader, BufWriter, Write};
+use std::io::{BufRead, BufReader, BufWriter, ErrorKind, Write};
 use std::path::{Path, PathBuf};
 
 use half::f16;
@@ -13,11 +13,17 @@ use super::front_end::{FrontEnd, PostProcess, Weights};
 use crate::audio::{Cut, Excerpt, Item, ingest, logmel};
 use crate::data::{FeatureValues, Features, Kind, Mapped};
 use crate::error::{Error, Result};
+use crate::files::{is_leftover, read_limited, try_lock_directory, write_atomic};
 use crate::gpu::Gpu;
 use crate::nn::vggish::{MAP, Width};
 
 /// Seconds of an excerpt: the clips of OpenMIC-2018.
 pub const WINDOW: f64 = 10.0;
+const JOB: &str = "job.json";
+const ROWS: &str = "rows.bin";
+const LOG: &str = "done.jsonl";
+/// No job takes more bytes to describe.
+const MAX_JOB: u64 = 1 << 20;
 
 /// What decides the features of a file. It is kept beside them, as text.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -145,69 +151,110 @@ struct Done {
     failed: Option<String>,
 }
 
+impl Done {
+    fn new(file: usize) -> Done {
+        Done { file, rows: vec![], failed: None }
+    }
+
+    /// Whether it can be what came of file number `file`, of excerpts of up to `instances`.
+    fn is_of(&self, file: usize, instances: usize) -> bool {
+        let possible = |r: &Row| r.file == file && r.start >= 0.0 && (1..=instances).contains(&(r.instances as usize));
+        self.file == file
+            && self.rows.is_empty() == self.failed.is_some()
+            && self.rows.iter().all(possible)
+            && self.rows.is_sorted_by(|a, b| a.start < b.start)
+    }
+}
+
 /// What an extraction has made so far.
 #[derive(Debug, Default)]
 pub struct Extracted {
     pub rows: Vec<Row>,
     /// Files that could not be decoded, and why.
     pub failures: Vec<(usize, String)>,
-    /// Whether all files are done.
-    pub complete: bool,
+    /// Files that are done; fewer than all after an interrupt.
+    pub files: usize,
+}
+
+impl Extracted {
+    fn add(&mut self, entry: Done) {
+        self.files += 1;
+        self.rows.extend(entry.rows);
+        self.failures.extend(entry.failed.map(|reason| (entry.file, reason)));
+    }
 }
 
 /// An extraction in progress, in a folder of its own: `job.json` says of what, `rows.bin` holds the features, `done.jsonl` has a line
-/// for each file that is done.
+/// for each file that is done. The folder stays locked as long as this lives.
 pub struct Extraction {
     folder: PathBuf,
     job: String,
     bytes_per_row: u64,
+    instances: usize,
+    _lock: Option<File>,
 }
 
 impl Extraction {
-    /// `identity` tells this extraction from others: which files, by which recipe.
-    pub fn new(folder: PathBuf, runner: &FrontEndRunner, identity: &impl Serialize) -> Extraction {
+    /// `identity` tells this extraction from others: which files, by which recipe. Makes the folder.
+    ///
+    /// # Errors
+    /// `Io` if it cannot be made; `Usage` when another extraction is at work there.
+    pub fn new(folder: PathBuf, runner: &FrontEndRunner, identity: &impl Serialize) -> Result<Extraction> {
         let job = serde_json::to_string(identity).expect("an identity serialises");
-        Extraction { folder, job, bytes_per_row: runner.row_bytes() as u64 }
+        fs::create_dir_all(&folder).map_err(Error::io(&folder))?;
+        let lock = try_lock_directory(&folder, "another wmic makes these features")?;
+        let (bytes_per_row, instances) = (runner.row_bytes() as u64, runner.instances());
+        Ok(Extraction { folder, job, bytes_per_row, instances, _lock: lock })
     }
 
-    fn rows_file(&self) -> PathBuf {
-        self.folder.join("rows.bin")
+    fn file(&self, name: &str) -> PathBuf {
+        self.folder.join(name)
     }
 
     /// What an earlier run left; what is of another extraction is removed. Only whole rows of files that are done count.
     fn resume(&self, files: usize) -> Result<Extracted> {
         let io = |e| Error::io(&self.folder)(e);
-        let (job, log) = (self.folder.join("job.json"), self.folder.join("done.jsonl"));
-        if !fs::read_to_string(&job).is_ok_and(|text| text == self.job) {
-            if self.folder.exists() {
-                fs::remove_dir_all(&self.folder).map_err(io)?;
-            }
-            fs::create_dir_all(&self.folder).map_err(io)?;
-            for name in [self.rows_file(), log.clone()] {
+        let [job, rows, log] = [JOB, ROWS, LOG].map(|name| self.file(name));
+        let begun = read_limited(&job, MAX_JOB).is_ok_and(|text| text == self.job.as_bytes());
+        if !(begun && rows.is_file() && log.is_file()) {
+            self.clear()?;
+            for name in [rows, log] {
                 File::create(name).map_err(io)?;
             }
-            crate::files::write_atomic(&job, |out| out.write_all(self.job.as_bytes()))?;
+            write_atomic(&job, |out| out.write_all(self.job.as_bytes()))?;
             return Ok(Extracted::default());
         }
-        let stored = fs::metadata(self.rows_file()).map_err(io)?.len() / self.bytes_per_row;
+        let stored = fs::metadata(&rows).map_err(io)?.len() / self.bytes_per_row;
         let mut done = Extracted::default();
-        let mut good = 0u64;
-        for line in BufReader::new(File::open(&log).map_err(io)?).split(b'\n') {
-            let line = line.map_err(io)?;
-            // A line that a kill cut off ends the log; so do rows that did not reach the disk.
-            let Ok(entry) = serde_json::from_slice::<Done>(&line) else { break };
-            let next = done.rows.last().map(|r| r.file).max(done.failures.last().map(|f| f.0)).map_or(0, |f| f + 1);
-            if entry.file != next || entry.file >= files || (done.rows.len() + entry.rows.len()) as u64 > stored {
+        let (mut lines, mut line, mut good) = (BufReader::new(File::open(&log).map_err(io)?), vec![], 0);
+        while done.files < files && lines.read_until(b'\n', &mut line).map_err(io)? > 0 {
+            // A line that a kill cut off ends the log; so do rows that did not reach the disk, and whatever else is damaged.
+            let whole = line.strip_suffix(b"\n").and_then(|line| serde_json::from_slice::<Done>(line).ok());
+            let Some(entry) = whole.filter(|entry| entry.is_of(done.files, self.instances)) else { break };
+            if (done.rows.len() + entry.rows.len()) as u64 > stored {
                 break;
             }
-            good += line.len() as u64 + 1;
-            done.rows.extend(entry.rows);
-            done.failures.extend(entry.failed.map(|reason| (entry.file, reason)));
+            done.add(entry);
+            good += line.len() as u64;
+            line.clear();
         }
         let cut = |path: &Path, len: u64| OpenOptions::new().write(true).open(path).and_then(|f| f.set_len(len));
         cut(&log, good).map_err(io)?;
-        cut(&self.rows_file(), done.rows.len() as u64 * self.bytes_per_row).map_err(io)?;
+        cut(&rows, done.rows.len() as u64 * self.bytes_per_row).map_err(io)?;
         Ok(done)
+    }
+
+    /// Removes its own files, the job first: without it the others mean nothing.
+    fn clear(&self) -> Result<()> {
+        let leftovers = fs::read_dir(&self.folder).map_err(Error::io(&self.folder))?.flatten().map(|e| e.path());
+        let own = [JOB, ROWS, LOG].map(|name| self.file(name)).into_iter();
+        for path in own.chain(leftovers.filter(|path| is_leftover(path))) {
+            match fs::remove_file(&path) {
+                Err(e) if e.kind() != ErrorKind::NotFound => return Err(Error::io(&path)(e)),
+                _ => {}
+            }
+        }
+        Ok(())
     }
 
     /// Works on `files` until all are done or `stop` says so. `cut`: how long files are cut. `tell` hears of each file that is done:
@@ -224,16 +271,16 @@ impl Extraction {
         tell: &mut dyn FnMut(usize),
     ) -> Result<Extracted> {
         let mut done = self.resume(files.len())?;
-        let first = done.rows.last().map(|r| r.file).max(done.failures.last().map(|f| f.0)).map_or(0, |f| f + 1);
+        let first = done.files;
         tell(first);
         let io = |e| Error::io(&self.folder)(e);
-        let append = |name: &str| OpenOptions::new().append(true).open(self.folder.join(name)).map_err(io);
-        let (mut rows, mut log) = (BufWriter::new(append("rows.bin")?), append("done.jsonl")?);
+        let append = |name: &str| OpenOptions::new().append(true).open(self.file(name)).map_err(io);
+        let (mut rows, mut log) = (BufWriter::new(append(ROWS)?), append(LOG)?);
 
         // Excerpts that wait for a whole batch, and files whose excerpts are among them.
         let mut waiting: Vec<(usize, Excerpt)> = vec![];
         let mut open: Vec<Done> = vec![];
-        let mut current = Done { file: first, rows: vec![], failed: None };
+        let mut current = Done::new(first);
         let mut flush =
             |waiting: &mut Vec<(usize, Excerpt)>, open: &mut Vec<Done>, current: &mut Done, done: &mut Extracted| {
                 let samples: Vec<&[f32]> = waiting.iter().map(|(_, e)| e.samples.as_slice()).collect();
@@ -253,8 +300,7 @@ impl Extraction {
                 for entry in open.drain(..) {
                     serde_json::to_writer(&mut lines, &entry).expect("a log entry serialises");
                     lines.push(b'\n');
-                    done.rows.extend(&entry.rows);
-                    done.failures.extend(entry.failed.map(|reason| (entry.file, reason)));
+                    done.add(entry);
                 }
                 log.write_all(&lines).map_err(io)
             };
@@ -263,7 +309,7 @@ impl Extraction {
             match item {
                 Item::Excerpt(excerpt) => waiting.push((file, excerpt)),
                 Item::End { .. } => {
-                    open.push(std::mem::replace(&mut current, Done { file: file + 1, rows: vec![], failed: None }));
+                    open.push(std::mem::replace(&mut current, Done::new(file + 1)));
                     tell(file + 1);
                 }
                 Item::Failed(error) => {
@@ -271,8 +317,8 @@ impl Extraction {
                     waiting.retain(|(of, _)| *of != file);
                     flush(&mut waiting, &mut open, &mut current, &mut done)?;
                     self.truncate(done.rows.len() as u64)?;
-                    current = Done { file: file + 1, rows: vec![], failed: None };
-                    open.push(Done { file, rows: vec![], failed: Some(error.to_string()) });
+                    current = Done::new(file + 1);
+                    open.push(Done { failed: Some(error.to_string()), ..Done::new(file) });
                     tell(file + 1);
                 }
             }
@@ -284,18 +330,17 @@ impl Extraction {
             }
         }
         flush(&mut waiting, &mut open, &mut current, &mut done)?;
-        done.complete = true;
         Ok(done)
     }
 
     fn truncate(&self, rows: u64) -> Result<()> {
-        let file = OpenOptions::new().write(true).open(self.rows_file()).map_err(Error::io(&self.folder))?;
+        let file = OpenOptions::new().write(true).open(self.file(ROWS)).map_err(Error::io(&self.folder))?;
         file.set_len(rows * self.bytes_per_row).map_err(Error::io(&self.folder))
     }
 
     /// The stored features of all rows.
     pub fn features(&self, runner: &FrontEndRunner, rows: &[Row]) -> Result<Features> {
-        let mapped = Mapped::open(&self.rows_file(), 0, rows.len() as u64 * self.bytes_per_row)?;
+        let mapped = Mapped::open(&self.file(ROWS), 0, rows.len() as u64 * self.bytes_per_row)?;
         let values = match runner.kind {
             Kind::Vggish => FeatureValues::U8(mapped.bytes().to_vec()),
             _ => FeatureValues::F16(mapped),
@@ -304,8 +349,12 @@ impl Extraction {
         Ok(Features { values, instances: runner.instances(), width: runner.instance_len(), lengths })
     }
 
-    /// Removes the folder, once its features are elsewhere.
+    /// Removes the folder, once its features are elsewhere, but not what others have put there.
     pub fn remove(self) -> Result<()> {
-        fs::remove_dir_all(&self.folder).map_err(Error::io(&self.folder))
+        self.clear()?;
+        match fs::remove_dir(&self.folder) {
+            Err(e) if e.kind() != ErrorKind::DirectoryNotEmpty => Err(Error::io(&self.folder)(e)),
+            _ => Ok(()),
+        }
     }
 }

@@ -24,6 +24,8 @@ use crate::train::metrics::std_dev;
 const INSTANCE: f64 = 0.96;
 /// Seconds between two excerpts unless said otherwise: five instances, so that each is heard twice, in another context.
 pub const HOP: f64 = 4.8;
+/// Seconds: nothing may go unheard, and patience is finite.
+const HOPS: std::ops::RangeInclusive<f64> = 0.01..=WINDOW;
 
 /// How the answers for the excerpts of a recording become one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -55,7 +57,7 @@ impl Threshold {
 
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// Seconds from one excerpt's start to the next, at most 10.
+    /// Seconds from one excerpt's start to the next, 0.01 to 10.
     pub hop: f64,
     pub aggregate: Aggregate,
     pub threshold: Threshold,
@@ -147,6 +149,10 @@ impl Options {
     fn check(&self, trained: &Trained) -> Result<()> {
         let model = nn::find(&trained.about.model)?;
         let attends = model.attends;
+        if !HOPS.contains(&self.hop) {
+            let (low, high) = (HOPS.start(), HOPS.end());
+            return Err(Error::Usage(format!("a hop of {} s: {low} to {high} s are possible", self.hop)));
+        }
         if self.aggregate == Aggregate::Attention && !attends {
             return Err(Error::Usage(format!(
                 "{} has no attention to aggregate by; mean and max are left",
@@ -293,12 +299,17 @@ impl Answers {
 
     fn recognition(&self, file: PathBuf, duration: f64, trained: &Trained, options: &Options) -> Recognition {
         let k = self.classes;
-        // What lies after the last whole instance belongs to it.
+        // What lies after the last whole instance of an excerpt, and in no other excerpt, belongs to it.
         let cells = ((duration / self.cell).ceil() as usize).max(1);
         let curve = |of: &[f32], class: usize| -> Vec<f32> {
-            let last = self.covered.len() - 1;
-            let mean = |cell: usize| of[cell * k + class] / self.covered[cell].max(1.0);
-            (0..cells).map(|cell| mean(cell.min(last))).collect()
+            let mut latest = 0.0;
+            let value = |cell: usize| {
+                if let Some(covered) = self.covered.get(cell).filter(|covered| **covered > 0.0) {
+                    latest = of[cell * k + class] / covered;
+                }
+                latest
+            };
+            (0..cells).map(value).collect()
         };
         let instrument = |(class, name): (usize, &String)| {
             let by_seed: Vec<f64> = (0..self.seeds).map(|r| self.aggregate(r, class, options.aggregate)).collect();

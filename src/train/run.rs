@@ -15,7 +15,7 @@ use super::config::Config;
 use super::learner::State;
 use super::weights;
 use crate::error::{Error, Result};
-use crate::files::{create_directories, is_leftover, read_limited, write_atomic};
+use crate::files::{create_directories, is_leftover, read_limited, try_lock_directory, write_atomic};
 
 pub const RUN: &str = "run.toml";
 pub const METRICS: &str = "metrics.jsonl";
@@ -160,19 +160,9 @@ impl RunDir {
         Ok(run)
     }
 
-    /// Only Unix can lock a directory itself; elsewhere nothing is locked.
     fn lock(path: &Path) -> Result<RunDir> {
-        if cfg!(not(unix)) {
-            return Ok(RunDir { path: path.to_owned(), _lock: None });
-        }
-        let directory = File::open(path).map_err(Error::io(path))?;
-        match directory.try_lock() {
-            Err(fs::TryLockError::WouldBlock) => {
-                Err(Error::Usage(format!("{} is in use: another training writes there", path.display())))
-            }
-            // Some network file systems know no locks; that is no reason not to train.
-            _ => Ok(RunDir { path: path.to_owned(), _lock: Some(Arc::new(directory)) }),
-        }
+        let lock = try_lock_directory(path, "another training writes there")?;
+        Ok(RunDir { path: path.to_owned(), _lock: lock.map(Arc::new) })
     }
 
     /// Removes an older run's files.

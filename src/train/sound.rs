@@ -29,20 +29,32 @@ impl Sounds {
     }
 
     /// Files, named as they are.
-    pub fn of_files(files: Vec<PathBuf>) -> Sounds {
-        let keys = files.iter().map(|f| f.display().to_string()).collect();
-        Sounds { files, keys, whole: true }
+    ///
+    /// # Errors
+    /// `Data` for a name that is not UTF-8: as a key it would be like others.
+    pub fn of_files(files: Vec<PathBuf>) -> Result<Sounds> {
+        let key = |file: &PathBuf| match file.to_str() {
+            Some(name) => Ok(name.to_owned()),
+            None => Err(Error::data(file, "has a name that is not UTF-8; rename it")),
+        };
+        let keys = files.iter().map(key).collect::<Result<_>>()?;
+        Ok(Sounds { files, keys, whole: true })
     }
 
     fn cut(&self) -> Cut {
         Cut { window: WINDOW, hop: self.whole.then_some(WINDOW) }
     }
 
-    /// Names the excerpts: after their file, and where in it they begin if it has several.
-    fn key(&self, row: &Row, rows: &[Row]) -> String {
-        let key = &self.keys[row.file];
-        let several = rows.iter().filter(|other| other.file == row.file).nth(1).is_some();
-        if several { format!("{key}@{:.2}", row.start) } else { key.clone() }
+    /// Names the excerpts, which come file by file: after their file, and where in it they begin if it has several.
+    fn names(&self, rows: &[Row]) -> Vec<String> {
+        let of_file = |rows: &[Row]| -> Vec<String> {
+            let key = &self.keys[rows[0].file];
+            match rows {
+                [_] => vec![key.clone()],
+                several => several.iter().map(|row| format!("{key}@{:.2}", row.start)).collect(),
+            }
+        };
+        rows.chunk_by(|a, b| a.file == b.file).flat_map(of_file).collect()
     }
 
     /// Tells these files, as they are now, from others.
@@ -94,10 +106,10 @@ impl Making<'_> {
         let mut folder = out.as_os_str().to_owned();
         folder.push(".partial");
         let identity = Identity { recipe: self.recipe, files: sounds.fingerprint() };
-        let extraction = Extraction::new(folder.into(), &runner, &identity);
-        let Extracted { rows, failures, complete } =
+        let extraction = Extraction::new(folder.into(), &runner, &identity)?;
+        let Extracted { rows, failures, files } =
             extraction.run(&runner, &sounds.files, sounds.cut(), self.stop, self.tell)?;
-        if !complete {
+        if files < sounds.files.len() {
             return Ok(None);
         }
         if rows.is_empty() {
@@ -105,7 +117,7 @@ impl Making<'_> {
             let reason = failures.into_iter().next().map_or("there are none".into(), |(_, reason)| reason);
             return Err(Error::Usage(format!("none of {} sound files can be used: {reason}", sounds.files.len())));
         }
-        let keys: Vec<String> = rows.iter().map(|row| sounds.key(row, &rows)).collect();
+        let keys = sounds.names(&rows);
         let labels = labels.map(|(targets, observed)| {
             let k = targets.len() / sounds.files.len();
             let of = |row: &Row| row.file * k..(row.file + 1) * k;

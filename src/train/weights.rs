@@ -72,6 +72,10 @@ pub(super) struct File {
 
 impl File {
     pub fn read(path: &Path) -> Result<File> {
+        // A device may never end, and a pipe never begin.
+        if !std::fs::metadata(path).map_err(Error::io(path))?.is_file() {
+            return Err(Error::checkpoint(path, "is not a file"));
+        }
         let bytes = read_limited(path, SIZE_LIMIT)?;
         let bad = |e| Error::checkpoint(path, format!("is no safetensors file ({e}); it may be cut off"));
         let (_, header) = SafeTensors::read_metadata(&bytes).map_err(bad)?;
