@@ -201,7 +201,7 @@ impl Decoder {
         guarded(&path, || {
             for _ in 0..MAX_BARREN {
                 if !self.packet()? {
-                    return self.finish().map(|()| false);
+                    return self.check_damage().map(|()| false);
                 }
                 if !self.mono.is_empty() {
                     return Ok(true);
@@ -269,8 +269,8 @@ impl Decoder {
         Ok(())
     }
 
-    /// At the end: was enough of it whole?
-    fn finish(&self) -> Result<()> {
+    /// Whether enough of it was whole, as far as it has been decoded.
+    pub(super) fn check_damage(&self) -> Result<()> {
         if self.damaged * DAMAGED_SHARE > self.packets {
             let (damaged, packets) = (self.damaged, self.packets);
             return Err(self.fail(format!("is damaged in {damaged} of {packets} packets ({})", self.damage)));

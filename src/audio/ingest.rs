@@ -167,6 +167,7 @@ fn cut_up(path: &Path, cut: Cut, mut emit: impl FnMut(Excerpt) -> bool) -> Resul
         waiting.extend_from_slice(block);
         while waiting.len() >= window {
             if !emit(excerpt(k, &waiting[..window])?) || cut.hop.is_none() {
+                decoder.check_damage()?;
                 return Ok(end(window as u64, decoder.damaged()));
             }
             heard = start + window as u64;

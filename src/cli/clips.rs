@@ -7,13 +7,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use indicatif::{ProgressBar, ProgressStyle};
 
 use super::output::note;
-use wmic::data::{AudioSet, Dataset, Kind, has_features, npz_note};
+use wmic::data::{AudioSet, Dataset, Kind, features_npz, has_class_map, has_features, npz_note};
 use wmic::gpu::Gpu;
 use wmic::nn;
 use wmic::report::table::printable;
 use wmic::train::extraction::Recipe;
 use wmic::train::front_end::{FrontEnd, Source};
-use wmic::train::sound::{Making, cache_folder};
+use wmic::train::sound::{Making, cache_folder, join};
 use wmic::train::{Config, TrainFrontEnd};
 use wmic::{Error, Result};
 
@@ -29,20 +29,19 @@ pub enum Purpose {
 /// Finds the clips of `config`, and completes it by the front end that made their features. `None` if the user interrupted.
 pub fn load_clips(gpu: &Gpu, config: &mut Config, purpose: Purpose) -> Result<Option<Dataset>> {
     let kind = nn::find(&config.model)?.input(config.train_front_end);
-    let data = match &config.features {
-        Some(npz) => {
-            let data = Dataset::load_with(&config.dataset, npz)?;
-            let npz = npz.clone();
+    let data = match (sound_of(config)?, features_of(config, kind)) {
+        (Some(sound), _) => of_sound(gpu, config, sound)?,
+        (None, Some(npz)) => {
             adopt(config, &npz)?;
-            Some(data)
+            Some(match has_class_map(&config.dataset) {
+                true => Dataset::load_with(&config.dataset, &npz)?,
+                false => join(&AudioSet::load(&config.dataset)?, &npz)?,
+            })
         }
-        None if kind == Kind::Vggish && has_features(&config.dataset) => {
-            if let Some(npz) = wmic::data::features_npz(&config.dataset) {
-                adopt(config, &npz)?;
-            }
+        (None, None) => {
+            refuse_unknown(config, &config.dataset)?;
             Some(Dataset::load_labelled(&config.dataset)?)
         }
-        None => of_sound(gpu, config, kind)?,
     };
     let Some(data) = data else { return Ok(None) };
     if purpose == Purpose::Train {
@@ -52,10 +51,49 @@ pub fn load_clips(gpu: &Gpu, config: &mut Config, purpose: Purpose) -> Result<Op
     Ok(Some(data))
 }
 
+/// The archive of features to use: the one that was asked for; else, for models on embeddings, the dataset's own.
+fn features_of(config: &Config, kind: Kind) -> Option<PathBuf> {
+    let own = || {
+        features_npz(&config.dataset)
+            .or_else(|| Some(config.dataset.join("openmic-2018.npz")).filter(|npz| npz.is_file()))
+    };
+    config.features.clone().or_else(|| own().filter(|_| kind == Kind::Vggish))
+}
+
+/// The sound of which [`load_clips`] would make features, and how; `None` where it would read them.
+pub fn sound_of(config: &Config) -> Result<Option<(AudioSet, Recipe)>> {
+    let kind = nn::find(&config.model)?.input(config.train_front_end);
+    if features_of(config, kind).is_some() || kind == Kind::Vggish && has_features(&config.dataset) {
+        return Ok(None);
+    }
+    let Some(front_end) = &config.front_end else {
+        let reason = "has sound, but no features; make them with wmic features, or name VGGish's weights \
+                      (--frontend-weights FILE or random)";
+        return match AudioSet::load(&config.dataset) {
+            Ok(_) => Err(Error::data(&config.dataset, reason)),
+            Err(error) => Err(error),
+        };
+    };
+    // A log-mel spectrogram is the same whatever comes after it.
+    let front_end = (kind != Kind::LogMel).then(|| front_end.clone());
+    Ok(Some((AudioSet::load(&config.dataset)?, Recipe { kind, front_end })))
+}
+
+/// A run that knows its front end takes no features of unknown making.
+fn refuse_unknown(config: &Config, features: &Path) -> Result<()> {
+    match config.front_end.as_ref().is_some_and(|f| f.fingerprint.is_some()) {
+        true => {
+            Err(Error::data(features, "does not say how its features were made; the run was trained on known ones"))
+        }
+        false => Ok(()),
+    }
+}
+
 /// Holds the features in `npz` against what the model of `config` takes, and completes `config` by what they say of their making.
 pub fn adopt(config: &mut Config, npz: &Path) -> Result<()> {
     let kind = nn::find(&config.model)?.input(config.train_front_end);
     let Some(text) = npz_note(npz)? else {
+        refuse_unknown(config, npz)?;
         return match (kind, &mut config.front_end) {
             // The user says what made them; from now on it is those weights.
             (Kind::Vggish, Some(front_end)) => {
@@ -98,38 +136,48 @@ pub fn adopt(config: &mut Config, npz: &Path) -> Result<()> {
             config.front_end = Some(made.clone());
             Ok(())
         }
+        // Log-mel patches are the same whatever comes after them.
+        (Some(asked), None) if asked.fingerprint.is_none() => {
+            let front_end = asked.clone();
+            let fingerprint = Some(front_end.load()?.fingerprint());
+            config.front_end = Some(FrontEnd { fingerprint, ..front_end });
+            Ok(())
+        }
+        (None, None) => Err(Error::Usage(format!(
+            "{} stands on VGGish: name its weights, --frontend-weights FILE or random",
+            config.model
+        ))),
         _ => Ok(()),
     }
 }
 
-fn of_sound(gpu: &Gpu, config: &mut Config, kind: Kind) -> Result<Option<Dataset>> {
-    let set = AudioSet::load(&config.dataset)?;
-    let Some(front_end) = &mut config.front_end else {
-        let reason = "has sound, but no features; make them with wmic features, or name VGGish's weights \
-                      (--frontend-weights FILE or random)";
-        return Err(Error::data(&config.dataset, reason));
-    };
-    let weights = front_end.load()?;
-    front_end.fingerprint = Some(weights.fingerprint());
-    // A log-mel spectrogram is the same whatever comes after it.
-    let above = kind != Kind::LogMel;
-    let recipe = Recipe { kind, front_end: above.then(|| front_end.clone()) };
+fn of_sound(gpu: &Gpu, config: &mut Config, (set, mut recipe): (AudioSet, Recipe)) -> Result<Option<Dataset>> {
+    let front_end = config.front_end.as_mut().expect("sound has a front end");
+    // A run that trained its front end from log-mel patches on needs its first weights no more.
+    let needed = recipe.kind != Kind::LogMel || front_end.fingerprint.is_none();
+    let weights = needed.then(|| front_end.load()).transpose()?;
+    if let Some(weights) = &weights {
+        front_end.fingerprint = Some(weights.fingerprint());
+    }
+    recipe.front_end = recipe.front_end.map(|_| front_end.clone());
     let stop = stop_on_interrupt();
     let bar = Bar::new(set.files.len(), "features of");
     let mut making = Making {
         gpu,
         recipe: &recipe,
-        weights: Some(&weights),
+        weights: weights.as_ref(),
         stop: &|| stop.load(Ordering::Relaxed),
         tell: &mut |done| bar.show(done),
     };
     let cache = config.cache.clone().unwrap_or_else(cache_folder);
     let data = making.dataset(&set, &cache)?;
     bar.finish();
-    if data.is_none() {
+    let Some((data, failures)) = data else {
         note("wmic: interrupted; the features made so far are kept, the same command goes on");
-    }
-    Ok(data)
+        return Ok(None);
+    };
+    failures.iter().for_each(|reason| note(&printable(&format!("left out: {reason}"))));
+    Ok(Some(data))
 }
 
 /// The options that name a front end.
@@ -144,6 +192,9 @@ pub struct FrontEndArgs {
     /// Which part of VGGish is trained with the model (att-tf and its kin) [default: none]
     #[arg(long = "train-frontend", value_enum, value_name = "PART")]
     pub train_frontend: Option<TrainFrontEnd>,
+    /// PCA of VGGish's embeddings, an npz with pca_eigen_vectors and pca_means [default: the one among the weights]
+    #[arg(long, value_name = "FILE.npz")]
+    pub pca: Option<PathBuf>,
     /// Features to use with the dataset's labels, as `wmic features` writes them
     #[arg(long, value_name = "FILE.npz")]
     pub features: Option<PathBuf>,
@@ -163,10 +214,14 @@ impl FrontEndArgs {
             let width = config.front_end.as_ref().map(|f| f.width).unwrap_or_default();
             config.front_end = Some(FrontEnd::new(weights, width));
         }
-        match (self.width, &mut config.front_end) {
-            (None, _) => {}
-            (Some(width), Some(front_end)) => front_end.width = width,
-            (Some(_), None) => return Err(Error::Usage("--width needs --frontend-weights FILE or random".into())),
+        if self.width.is_some() || self.pca.is_some() {
+            let Some(front_end) = &mut config.front_end else {
+                return Err(Error::Usage("--width and --pca need --frontend-weights FILE or random".into()));
+            };
+            // Another front end than the one that was fixed.
+            front_end.fingerprint = None;
+            front_end.width = self.width.unwrap_or(front_end.width);
+            front_end.pca = self.pca.as_deref().map(super::train::absolute).transpose()?.or(front_end.pca.take());
         }
         config.train_front_end = self.train_frontend.unwrap_or(config.train_front_end);
         let absolute = |path: &Option<PathBuf>| path.as_deref().map(super::train::absolute).transpose();

@@ -60,7 +60,7 @@ impl Args {
         predict::show(&gpu, &RunDir::open(&run)?, &first, &answers)?;
         let (report, page) = (run.join("report.html"), answers.join("recordings.html"));
         print(&format!("Look at {} and listen to {}\n", report.display(), page.display()))?;
-        print("Now on your own: wmic predict wmic-demo/run song.mp3, wmic train openmic-2018/ --seeds 10\n")?;
+        print(&format!("Now on your own: wmic predict {} song.mp3\n", run.display()))?;
         Ok(Verdict::Done)
     }
 }

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use super::clips::{Purpose, load_clips};
 use super::common::print_evaluation;
 use super::{Device, Verdict};
+use wmic::train::front_end::Source;
 use wmic::train::{Config, RunDir, Split, Trained};
 
 /// Score a run on a split of a dataset: every seed, their ensemble, each class
@@ -17,6 +18,9 @@ pub struct Args {
     /// Features to use with the dataset's labels, as `wmic features` writes them
     #[arg(long, value_name = "FILE.npz")]
     features: Option<PathBuf>,
+    /// Where the VGGish of a run on sound lies by now
+    #[arg(long, value_name = "FILE")]
+    frontend_weights: Option<Source>,
     /// Which clips: all are those of both splits and of none; val and train are each seed's own, drawn from the training split as in the run
     #[arg(long, value_enum, default_value = "test")]
     split: Split,
@@ -29,7 +33,10 @@ pub struct Args {
 
 impl Args {
     pub fn run(self) -> anyhow::Result<Verdict> {
-        let trained = Trained::load(&RunDir::open(&self.run)?)?;
+        let mut trained = Trained::load(&RunDir::open(&self.run)?)?;
+        if let Some(weights) = &self.frontend_weights {
+            trained.relocate_front_end(weights)?;
+        }
         let gpu = self.device.open()?;
         let mut config = Config { dataset: self.dataset, features: self.features, ..trained.config.clone() };
         let Some(data) = load_clips(&gpu, &mut config, Purpose::Evaluate)? else { return Ok(Verdict::Interrupted) };

@@ -79,6 +79,8 @@ impl Args {
             return Err(Error::Usage(format!("{path} exists; name another --out, or replace it with --force")).into());
         }
         if let Some(set) = &set {
+            let (classes, folder) = (set.classes.len(), set.path.display());
+            note(&format!("{folder} is a dataset of {classes} classes: the first 10 s of each file, with its labels"));
             set.warnings.iter().for_each(|warning| note(&printable(&format!("warning: {warning}"))));
         }
         let mut recipe = self.recipe()?;
@@ -113,7 +115,10 @@ impl Args {
         let given = self.weights.as_deref().map(super::train::absolute).transpose()?.map(Source::File);
         let weights = given.or_else(|| self.init.clone());
         let front_end = match (self.frontend, weights) {
-            (Kind::LogMel, _) => None,
+            (Kind::LogMel, None) => None,
+            (Kind::LogMel, Some(_)) => {
+                return Err(Error::Usage("log-mel patches need no weights: leave out --weights and --init".into()));
+            }
             (_, Some(weights)) => {
                 let pca = self.pca.as_deref().map(super::train::absolute).transpose()?;
                 Some(FrontEnd { last_relu: !self.no_last_relu, pca, ..FrontEnd::new(weights, self.width) })

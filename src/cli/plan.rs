@@ -5,17 +5,22 @@ use std::path::PathBuf;
 use clap::builder::PossibleValuesParser;
 use serde::Serialize;
 
-use super::clips::{FrontEndArgs, Purpose, load_clips};
+use super::clips::{FrontEndArgs, Purpose, load_clips, sound_of};
 use super::output::{print, print_json};
 use super::{Device, Verdict};
+use wmic::Result;
+use wmic::audio::logmel;
+use wmic::data::{Kind, validation_split};
+use wmic::gpu::Gpu;
 use wmic::nn;
+use wmic::ops::gather::Encoding;
 use wmic::ops::sample::Order;
 use wmic::report::table::{Align, Table};
 use wmic::report::{Look, numbers};
 use wmic::train::Config;
 use wmic::train::corpus::Dims;
+use wmic::train::extraction::WINDOW;
 use wmic::train::learner::Graphs;
-use wmic::train::trainer::splits;
 
 /// Show what a training run would do and need, before anything runs
 #[derive(clap::Args)]
@@ -69,9 +74,8 @@ impl Args {
         self.front_end.overlay(&mut config)?;
         config.validate()?;
         let gpu = self.device.open()?;
-        let Some(data) = load_clips(&gpu, &mut config, Purpose::Train)? else { return Ok(Verdict::Interrupted) };
-        let dims = Dims::new(&data.features, data.classes.len(), gpu.max_binding());
-        let split = splits(&config, &data)?.swap_remove(0);
+        let Some((dims, train)) = clips(&gpu, &mut config)? else { return Ok(Verdict::Interrupted) };
+        let split = validation_split(&train, config.val_fraction, 0)?;
         let graphs = Graphs::new(&config, dims, split.0.len(), split.1.len(), Order::Shuffled)?;
         let replicas = config.seeds.len();
         let [step, update, validation] = graphs.drafts(&gpu, replicas)?;
@@ -136,4 +140,17 @@ impl Args {
         print(&table.render(Look::of_stdout()))?;
         Ok(Verdict::Done)
     }
+}
+
+/// The sizes of the dataset and its training clips. Of sound whose features are still to be made, the sizes that they will have.
+fn clips(gpu: &Gpu, config: &mut Config) -> Result<Option<(Dims, Vec<u32>)>> {
+    if let Some((set, recipe)) = sound_of(config)? {
+        let encoding = if recipe.kind == Kind::Vggish { Encoding::Bytes } else { Encoding::Halves };
+        let (clips, classes) = (set.keys.len(), set.classes.len());
+        let instances = logmel::patches((WINDOW * f64::from(logmel::SR)) as usize);
+        let dims = Dims { clips, instances, width: recipe.instance_len(), classes, encoding, slots: clips };
+        return Ok(Some((dims.fitted(gpu.max_binding()), set.train)));
+    }
+    let data = load_clips(gpu, config, Purpose::Train)?;
+    Ok(data.map(|data| (Dims::new(&data.features, data.classes.len(), gpu.max_binding()), data.train)))
 }

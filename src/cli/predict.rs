@@ -64,12 +64,16 @@ pub struct Args {
     /// True times to compare with, a CSV with sample_key, instrument, start_s and end_s; says the F1 of 1 s frames
     #[arg(long, value_name = "FILE.csv")]
     truth: Option<PathBuf>,
-    /// VGGish's weights for runs whose features came without saying how they were made: a safetensors file, or random
+    /// VGGish's weights, a safetensors file or random: for runs whose features did not say how they were made, and for weights that
+    /// lie elsewhere by now
     #[arg(long, value_name = "FILE|random")]
     frontend_weights: Option<Source>,
     /// Share of VGGish's channels, with --frontend-weights
     #[arg(long, value_name = "W", requires = "frontend_weights")]
     width: Option<Width>,
+    /// PCA of its embeddings, with --frontend-weights [default: the one among the weights]
+    #[arg(long, value_name = "FILE.npz", requires = "frontend_weights")]
+    pca: Option<PathBuf>,
     #[command(flatten)]
     device: Device,
 }
@@ -118,7 +122,8 @@ impl Args {
     }
 
     fn answer(&self, gpu: &Gpu, run: &RunDir) -> anyhow::Result<Verdict> {
-        let trained = Trained::load(run)?;
+        let mut trained = Trained::load(run)?;
+        self.name_front_end(&mut trained)?;
         let threshold = match self.threshold {
             Level::Fixed(v) => Threshold::Same(v),
             Level::Tuned => Threshold::Each(thresholds::load(run, &trained.about.classes)?),
@@ -130,9 +135,11 @@ impl Args {
         let left_out = match self.features(&trained)? {
             Some((keys, features)) => {
                 if with_pictures {
-                    let reason = "--plot and --html draw recordings; features have no sound";
+                    let reason =
+                        "--plot and --html draw recordings, and these are features; name the sound, e.g. DATASET/audio";
                     return Err(Error::Usage(reason.into()).into());
                 }
+                answers.expect(keys.len())?;
                 let all = recognise_clips(gpu, &trained, &keys, &features, &options)?;
                 all.iter().try_for_each(|recognition| answers.take(recognition, None))?;
                 0
@@ -185,23 +192,33 @@ impl Args {
         Ok(left_out)
     }
 
+    /// What the options say about the run's front end: where it lies by now, or, of a run that does not know, what it is.
+    fn name_front_end(&self, trained: &mut Trained) -> Result<()> {
+        let Some(weights) = &self.frontend_weights else { return Ok(()) };
+        if trained.config.front_end.is_some() {
+            if self.width.is_some() || self.pca.is_some() {
+                return Err(Error::Usage(
+                    "the run knows the width and PCA of its front end: leave out --width and --pca".into(),
+                ));
+            }
+            return trained.relocate_front_end(weights);
+        }
+        let front_end = FrontEnd::new(weights.clone(), self.width.unwrap_or_default());
+        trained.config.front_end = Some(FrontEnd { pca: self.pca.clone(), ..front_end });
+        Ok(())
+    }
+
     /// How the model's input is made of sound.
     fn recipe(&self, trained: &Trained) -> Result<Recipe> {
         let config = &trained.config;
         let kind = nn::find(&config.model)?.input(config.train_front_end);
-        let front_end = match (&self.frontend_weights, &config.front_end) {
-            (Some(weights), None) => Some(FrontEnd::new(weights.clone(), self.width.unwrap_or_default())),
-            // The same weights may lie elsewhere by now; the fingerprint tells.
-            (Some(weights), Some(known)) => Some(FrontEnd { weights: weights.clone(), ..known.clone() }),
-            (None, known) => known.clone(),
-        };
-        match front_end {
+        match &config.front_end {
             None => Err(Error::Usage(
                 "the run was trained on features that do not say how they were made; name the VGGish that made them: \
                  --frontend-weights FILE"
                     .into(),
             )),
-            front_end => Ok(Recipe { kind, front_end }),
+            front_end => Ok(Recipe { kind, front_end: front_end.clone() }),
         }
     }
 }
@@ -350,6 +367,7 @@ pub fn show(gpu: &Gpu, run: &RunDir, files: &[PathBuf], folder: &Path) -> anyhow
         truth: None,
         frontend_weights: None,
         width: None,
+        pca: None,
         device: Device { device: None },
     };
     args.answer(gpu, run)?;

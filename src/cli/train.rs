@@ -95,7 +95,7 @@ pub struct Args {
     /// Continue the run in DIR to the same bits as if it had never stopped
     #[arg(long, value_name = "DIR", conflicts_with_all = [
         "model", "seeds", "seed_list", "epochs", "batch", "lr", "weight_decay", "dropout", "loss", "pooling", "alpha", "beta", "gamma",
-        "select", "patience", "val_fraction", "frontend_weights", "width", "train_frontend", "features", "config", "init", "out",
+        "select", "patience", "val_fraction", "width", "pca", "train_frontend", "features", "config", "init", "out",
         "force",
     ])]
     resume: Option<PathBuf>,
@@ -205,6 +205,9 @@ impl Args {
         if let Some(dataset) = &self.dataset {
             config.dataset = dataset.clone();
         }
+        if let (Some(weights), Some(front_end)) = (&self.front_end.frontend_weights, &mut config.front_end) {
+            front_end.weights = weights.clone();
+        }
         if let Some(cache) = &self.front_end.cache {
             config.cache = Some(cache.clone());
         }
@@ -290,12 +293,15 @@ fn run_to_end(
         note(&format!("wmic: interrupted; the state is saved, continue with: {resume}"));
         return Ok(Verdict::Interrupted);
     }
+    let history = trainer.history().to_vec();
+    // Its memory is needed for the evaluation.
+    drop(trainer);
     let trained = Trained::load(run)?;
     thresholds::save(run, &data.classes, &trained.tune(gpu, data)?)?;
     let evaluation = trained.evaluate(gpu, data, Split::Test)?;
     write_json(&run.test(), &evaluation)?;
     print_evaluation(&evaluation, json)?;
-    report::training::write(run.path(), &run.record()?, trainer.history(), &evaluation)?;
+    report::training::write(run.path(), &run.record()?, &history, &evaluation)?;
     if !json {
         print(&format!("saved in {}; look at {}\n", run.path().display(), run.report().display()))?;
     }

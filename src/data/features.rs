@@ -41,10 +41,10 @@ impl FeatureBuilder {
         Ok(())
     }
 
-    /// Ends the collection. `lengths` holds the instances of each clip; shorter clips are padded with zeros.
+    /// Ends the collection. `lengths` holds the instances of each clip, at most `instances`; shorter clips are padded
+    /// with zeros.
     /// Floats that never exceed 1 are taken to be scaled already (`scaled_if_small`), all else is on the scale 0..255.
-    pub fn finish(self, lengths: Vec<u32>, scaled_if_small: bool) -> Features {
-        let instances = lengths.iter().copied().max().unwrap_or(0) as usize;
+    pub fn finish(self, lengths: Vec<u32>, instances: usize, scaled_if_small: bool) -> Features {
         let scaled = scaled_if_small && self.max <= 1.0;
         let values = match self.values {
             Values::U8(bytes) if scaled => {

@@ -3,7 +3,7 @@
 use super::features::{FeatureBuilder, MAX_VALUES};
 use super::labels::distinct;
 use super::npz::{Member, Npz, NpzWriter};
-use super::{FeatureValues, Features, WIDTH};
+use super::{FeatureValues, Features, Kind, WIDTH};
 use crate::error::{Error, Result};
 use crate::files::write_path_atomic;
 use std::fs::File;
@@ -31,7 +31,11 @@ pub(super) fn read(npz: &mut Npz, path: &Path) -> Result<(Vec<String>, Features)
 /// Streams `X` (N, T, 128); of f16, (N, T, ...), it is mapped instead. `keys`, when known, fix N and name the clips in messages.
 pub(super) fn read_x(npz: &mut Npz, path: &Path, keys: Option<&[String]>) -> Result<Features> {
     let member = npz.member("X")?;
-    let mapped = member.is_half();
+    let half = member.is_half();
+    drop(member);
+    // Features of ours; those of others are on OpenMIC's scale, whatever their type.
+    let mapped = half && npz.contains(NOTE) && !describes_embeddings(npz)?;
+    let member = npz.member("X")?;
     let (clips, instances, width) = match *member.shape() {
         [clips, instances, WIDTH] => (clips, instances, WIDTH),
         [clips, instances, ref rest @ ..] if mapped && !rest.is_empty() => (clips, instances, rest.iter().product()),
@@ -70,7 +74,17 @@ pub(super) fn read_x(npz: &mut Npz, path: &Path, keys: Option<&[String]>) -> Res
             Error::data(path, format!("X.npy of {clip}, instance {instance}, value {band}: {reason}"))
         })
     })?;
-    Ok(builder.finish(lengths, is_float))
+    Ok(builder.finish(lengths, instances, is_float))
+}
+
+/// Whether the note says that `X` holds VGGish's embeddings.
+fn describes_embeddings(npz: &mut Npz) -> Result<bool> {
+    #[derive(serde::Deserialize)]
+    struct Made {
+        kind: Kind,
+    }
+    let note = read_note(npz)?.unwrap_or_default();
+    Ok(serde_json::from_str::<Made>(&note).is_ok_and(|made| made.kind == Kind::Vggish))
 }
 
 fn read_lengths(member: Member, clips: usize, instances: usize) -> Result<Vec<u32>> {
@@ -164,7 +178,10 @@ fn int64(values: impl Iterator<Item = i64>) -> impl Iterator<Item = u8> {
 /// # Errors
 /// `Io` and `Data` if the file is no whole npz, or its note no text of at most a megabyte.
 pub fn npz_note(path: impl AsRef<Path>) -> Result<Option<String>> {
-    let mut npz = Npz::open(path.as_ref())?;
+    read_note(&mut Npz::open(path.as_ref())?)
+}
+
+fn read_note(npz: &mut Npz) -> Result<Option<String>> {
     if !npz.contains(NOTE) {
         return Ok(None);
     }

@@ -64,7 +64,8 @@ pub(super) fn load(folder: &Path) -> Result<(Vec<String>, Features)> {
         }
         lengths.push(clip.features.len() as u32);
     }
-    Ok((files.into_keys().collect(), builder.finish(lengths, true)))
+    let instances = lengths.iter().copied().max().unwrap_or(0) as usize;
+    Ok((files.into_keys().collect(), builder.finish(lengths, instances, true)))
 }
 
 /// Collects the files. Links to folders are not followed, so there are no loops.

@@ -125,9 +125,8 @@ impl Member<'_> {
     /// Streams an array of numbers in row-major order through `each(index, value)`.
     /// Integers beyond 2^53 arrive rounded. Fails on other dtypes and on damaged data.
     pub fn numbers(mut self, mut each: impl FnMut(usize, f64) -> Result<()>) -> Result<()> {
-        let (width, decode) = decoder(&self.dtype).ok_or_else(|| {
-            self.error(format!("has dtype {}; bool, integers, float32 or float64 are expected", self.dtype))
-        })?;
+        let (width, decode) = decoder(&self.dtype)
+            .ok_or_else(|| self.error(format!("has dtype {}; bool, integers or floats are expected", self.dtype)))?;
         let mut chunk = vec![0; CHUNK];
         let mut index = 0;
         while index < self.count {
@@ -272,6 +271,7 @@ fn decoder(dtype: &TypeStr) -> Option<(usize, Decode)> {
         (TypeChar::Int, 2) => |b| i16::from_le_bytes(take(b)).into(),
         (TypeChar::Int, 4) => |b| i32::from_le_bytes(take(b)).into(),
         (TypeChar::Int, 8) => |b| i64::from_le_bytes(take(b)) as f64,
+        (TypeChar::Float, 2) => |b| half::f16::from_le_bytes(take(b)).to_f64(),
         (TypeChar::Float, 4) => |b| f32::from_le_bytes(take(b)).into(),
         (TypeChar::Float, 8) => |b| f64::from_le_bytes(take(b)),
         _ => return None,

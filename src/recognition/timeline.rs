@@ -160,6 +160,9 @@ impl Truth {
     /// A line: the F1 of all frames of all instruments, and precision and recall.
     pub fn summary(&self) -> String {
         let Counts { tp, fp, fn_, .. } = self.counts;
+        if self.compared == 0 {
+            return format!("none of {} recordings is in the table of true times", self.unknown);
+        }
         let ratio = |n: u64, of: u64| n as f64 / of.max(1) as f64;
         let missing =
             if self.unknown > 0 { format!(", {} without truth left out", self.unknown) } else { String::new() };

@@ -44,7 +44,12 @@ impl Dims {
             FeatureValues::F16(_) if (instances * width).is_multiple_of(4) => Encoding::Halves,
             _ => Encoding::Floats,
         };
-        let dims = Dims { clips, instances, width, classes, encoding, slots: clips };
+        Dims { clips, instances, width, classes, encoding, slots: clips }.fitted(binding)
+    }
+
+    /// With as many clips on the GPU at a time as suit an adapter that can bind so many bytes at once.
+    pub fn fitted(self, binding: u64) -> Dims {
+        let (dims, clips) = (self, self.clips);
         match clips as u64 * dims.clip_bytes() <= RESIDENT.min(binding) {
             true => dims,
             false => dims.windowed((WINDOW.min(binding) / dims.clip_bytes()) as usize),

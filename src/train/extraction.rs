@@ -9,7 +9,7 @@ use half::f16;
 use serde::{Deserialize, Serialize};
 
 use super::extractor::{Extract, Extractor};
-use super::front_end::{FrontEnd, PostProcess, Weights};
+use super::front_end::{FrontEnd, PostProcess, Source, Weights};
 use crate::audio::{Cut, Excerpt, Item, ingest, logmel};
 use crate::data::{FeatureValues, Features, Kind, Mapped};
 use crate::error::{Error, Result};
@@ -52,6 +52,16 @@ impl Recipe {
         self.instance().iter().product()
     }
 
+    /// The same whichever files the weights lie in, once they are fixed by their fingerprint. With the version: another one may
+    /// decode or compute otherwise.
+    pub fn identity(&self) -> String {
+        let mut recipe = self.clone();
+        if let Some(front_end) = recipe.front_end.as_mut().filter(|f| f.fingerprint.is_some()) {
+            (front_end.weights, front_end.pca) = (Source::Random(0), None);
+        }
+        format!("{} {}", env!("CARGO_PKG_VERSION"), recipe.note())
+    }
+
     pub fn note(&self) -> String {
         serde_json::to_string(self).expect("a recipe serialises")
     }
@@ -84,7 +94,14 @@ impl<'g> FrontEndRunner<'g> {
         let samples = (WINDOW * f64::from(logmel::SR)) as usize;
         let given = weights.map(|weights| (weights, last_relu));
         let extractor = Extractor::new(gpu, recipe.kind, recipe.width(), given, samples, with_spectrogram)?;
-        let post_process = weights.map_or_else(PostProcess::identity, |w| w.post_process.clone());
+        let post_process = match (recipe.kind, weights) {
+            (Kind::Vggish, Some(weights)) => weights.post_process.clone().ok_or_else(|| {
+                let reason = "VGGish's weights come without their PCA (pproc.*), and embeddings without it are something else; \
+                              name it: --pca FILE.npz";
+                Error::Usage(reason.into())
+            })?,
+            _ => PostProcess::identity(),
+        };
         Ok(FrontEndRunner { extractor, kind: recipe.kind, post_process })
     }
 
@@ -315,8 +332,10 @@ impl Extraction {
                 Item::Failed(error) => {
                     // What was stored of its beginning does not count.
                     waiting.retain(|(of, _)| *of != file);
-                    flush(&mut waiting, &mut open, &mut current, &mut done)?;
-                    self.truncate(done.rows.len() as u64)?;
+                    if !current.rows.is_empty() {
+                        flush(&mut waiting, &mut open, &mut current, &mut done)?;
+                        self.truncate(done.rows.len() as u64)?;
+                    }
                     current = Done::new(file + 1);
                     open.push(Done { failed: Some(error.to_string()), ..Done::new(file) });
                     tell(file + 1);

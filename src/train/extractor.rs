@@ -2,6 +2,8 @@
 
 use std::ops::Range;
 
+use half::f16;
+
 use super::front_end::Weights;
 use crate::audio::logmel::{self, BANDS, PATCH_FRAMES, log_mel, log_mel_patches};
 use crate::data::Kind;
@@ -121,8 +123,11 @@ impl<'g> Extractor<'g> {
             Some(tensor) => self.plan.read::<f32>(self.gpu, tensor)?,
             None => vec![],
         };
-        if features.iter().any(|v| !v.is_finite()) {
-            return Err(Error::Gpu("the front end answered what is not a number; its weights are damaged".into()));
+        // What is stored is f16.
+        if features.iter().any(|v| !(v.abs() <= f32::from(f16::MAX))) {
+            return Err(Error::Gpu(
+                "the front end answered what is no number of 16 bits; its weights are damaged".into(),
+            ));
         }
         let of = |values: &[f32], i: usize, rows: usize| -> Vec<f32> {
             let each = values.len() / self.batch;

@@ -101,7 +101,7 @@ impl FrontEnd {
             Source::File(path) => Weights::read(path, &layout, self.width)?,
         };
         if let Some(pca) = &self.pca {
-            weights.post_process = PostProcess::read(pca)?;
+            weights.post_process = Some(PostProcess::read(pca)?);
         }
         match &self.fingerprint {
             Some(known) if *known != weights.fingerprint() => Err(Error::checkpoint(
@@ -124,13 +124,14 @@ pub fn frozen(gpu: &Gpu, config: &Config) -> Result<Vec<(String, Buffer)>> {
 /// VGGish's parameters, by torchvggish's names.
 pub struct Weights {
     arrays: Vec<(String, Array<f32>)>,
-    pub post_process: PostProcess,
+    /// Where the weights come with one.
+    pub post_process: Option<PostProcess>,
 }
 
 impl Weights {
     fn random(layout: &Layout, seed: u64) -> Weights {
         let (trained, stats) = layout.initial(seed);
-        Weights { arrays: layout.unpack(&trained, &stats), post_process: PostProcess::identity() }
+        Weights { arrays: layout.unpack(&trained, &stats), post_process: Some(PostProcess::identity()) }
     }
 
     fn read(path: &Path, layout: &Layout, width: Width) -> Result<Weights> {
@@ -162,14 +163,14 @@ impl Weights {
         // torchvggish keeps the mean as a column.
         let flat = tensors.tensor("pproc.pca_means").is_ok_and(|mean| mean.shape() == [EMBEDDING]);
         let post_process = match tensors.names().iter().any(|name| name.starts_with("pproc.")) {
-            false => PostProcess::identity(),
-            true => PostProcess {
+            false => None,
+            true => Some(PostProcess {
                 matrix: read("pproc.pca_eigen_vectors", &[EMBEDDING, EMBEDDING])?.into_iter().map(f64::from).collect(),
                 mean: read("pproc.pca_means", if flat { &[EMBEDDING] } else { &[EMBEDDING, 1] })?
                     .into_iter()
                     .map(f64::from)
                     .collect(),
-            },
+            }),
         };
         Ok(Weights { arrays, post_process })
     }
@@ -183,8 +184,8 @@ impl Weights {
         let mut hash = 0xcbf2_9ce4_8422_2325u64;
         let mut mix = |word: u64| hash = (hash ^ word).wrapping_mul(0x0100_0000_01b3);
         self.arrays.iter().flat_map(|(_, a)| a.data()).for_each(|v| mix(v.to_bits().into()));
-        let PostProcess { matrix, mean } = &self.post_process;
-        matrix.iter().chain(mean).for_each(|v| mix(v.to_bits()));
+        let post_process = self.post_process.iter();
+        post_process.flat_map(|p| p.matrix.iter().chain(&p.mean)).for_each(|v| mix(v.to_bits()));
         format!("{hash:016x}")
     }
 
@@ -218,7 +219,7 @@ pub struct PostProcess {
 const CLIP: f64 = 2.0;
 
 impl PostProcess {
-    /// For weights that come without a PCA: only the 8 bits.
+    /// For random weights, which have no PCA: only the 8 bits.
     pub fn identity() -> PostProcess {
         let matrix = (0..EMBEDDING * EMBEDDING).map(|i| f64::from(i / EMBEDDING == i % EMBEDDING)).collect();
         PostProcess { matrix, mean: vec![0.0; EMBEDDING] }
@@ -230,7 +231,11 @@ impl PostProcess {
     /// `Data` if it has them not, or in other shapes.
     pub fn read(path: &Path) -> Result<PostProcess> {
         let matrix = crate::data::read_array(path, "pca_eigen_vectors", EMBEDDING * EMBEDDING)?;
-        Ok(PostProcess { matrix, mean: crate::data::read_array(path, "pca_means", EMBEDDING)? })
+        let mean = crate::data::read_array(path, "pca_means", EMBEDDING)?;
+        match matrix.iter().chain(&mean).all(|v| v.is_finite()) {
+            true => Ok(PostProcess { matrix, mean }),
+            false => Err(Error::data(path, "holds a PCA with values that are not finite")),
+        }
     }
 
     /// v = E (x - mean), clipped to [-2, 2], as floor((v + 2) 255 / 4).

@@ -43,6 +43,15 @@ pub fn layout(config: &Config, instances: usize, width: usize, classes: usize) -
     Ok(g.layout().clone())
 }
 
+/// How much is read back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Detail {
+    /// The probabilities of clips.
+    Clips,
+    /// And what models with attention say about each place.
+    Places,
+}
+
 /// Predicts the clips `rows[r]` of the corpus with replica r; all replicas have as many clips.
 pub fn predict(
     gpu: &Gpu,
@@ -51,6 +60,7 @@ pub fn predict(
     corpus: &Corpus,
     frozen: &[(String, Buffer)],
     rows: &[Vec<u32>],
+    detail: Detail,
 ) -> Result<Predictions> {
     let replicas = blocks.len();
     let clips = rows[0].len();
@@ -63,12 +73,11 @@ pub fn predict(
     let diverged = g.input("diverged", Spec::u32([1]));
     track(&mut g, parts, clock, totals, diverged, batches)?;
 
-    let places = prediction.places.map(|places| [places.scores, places.gates]);
-    let keep: Vec<_> = [prediction.probabilities]
-        .into_iter()
-        .chain(prediction.attention)
-        .chain(places.into_iter().flatten())
-        .collect();
+    let mut keep = vec![prediction.probabilities];
+    if detail == Detail::Places {
+        keep.extend(prediction.attention);
+        keep.extend(prediction.places.into_iter().flat_map(|places| [places.scores, places.gates]));
+    }
     let draft = Draft::new(&g, gpu.adapter().target(), replicas, &keep, &[])?;
     draft.fits(gpu)?;
     let arenas = Arenas::new(gpu, g.layout(), replicas, false)?;

@@ -27,6 +27,9 @@ pub const HOP: f64 = 4.8;
 /// Seconds: nothing may go unheard, and patience is finite.
 const HOPS: std::ops::RangeInclusive<f64> = 0.01..=WINDOW;
 
+/// Clips whose places are looked at at a time.
+const PORTION: usize = 1024;
+
 /// How the answers for the excerpts of a recording become one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum Aggregate {
@@ -104,7 +107,7 @@ impl<'a> Recogniser<'a> {
         let mut open: VecDeque<Listening> = VecDeque::new();
         for (file, item) in ingest(files.to_vec(), Cut { window: WINDOW, hop: Some(self.options.hop) })? {
             if open.back().is_none_or(|last| last.file < file) {
-                open.push_back(Listening { file, answers: Answers::new(self.trained, &self.options), end: None });
+                open.push_back(Listening { file, answers: Answers::new(self.trained), end: None });
             }
             let current = open.back_mut().expect("just opened");
             match item {
@@ -172,14 +175,19 @@ pub fn recognise_clips(
     options: &Options,
 ) -> Result<Vec<Recognition>> {
     options.check(trained)?;
-    let predictions = trained.predict(gpu, features)?;
-    let clip = |(i, key): (usize, &String)| {
-        let mut answers = Answers::new(trained, options);
-        let instances = features.lengths[i] as usize;
-        answers.add(&predictions, i, 0.0, instances);
-        answers.recognition(key.into(), instances as f64 * INSTANCE, trained, options)
-    };
-    Ok(keys.iter().enumerate().map(clip).collect())
+    let clips: Vec<u32> = (0..keys.len() as u32).collect();
+    let mut all = Vec::with_capacity(keys.len());
+    // What is said about each place of each clip does not fit memory for a whole dataset.
+    for portion in clips.chunks(PORTION) {
+        let predictions = trained.predict_some(gpu, features, portion)?;
+        for (i, clip) in portion.iter().map(|&clip| clip as usize).enumerate() {
+            let mut answers = Answers::new(trained);
+            let instances = features.lengths[clip] as usize;
+            answers.add(&predictions, i, 0.0, instances);
+            all.push(answers.recognition(PathBuf::from(&keys[clip]), instances as f64 * INSTANCE, trained, options));
+        }
+    }
+    Ok(all)
 }
 
 /// A file that is being listened to.
@@ -220,7 +228,7 @@ struct Answers {
 }
 
 impl Answers {
-    fn new(trained: &Trained, _options: &Options) -> Answers {
+    fn new(trained: &Trained) -> Answers {
         let model: &Model = nn::find(&trained.about.model).expect("a trained model is known");
         let steps = if model.visual { MAP[0] } else { 1 };
         Answers {

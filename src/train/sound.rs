@@ -1,5 +1,6 @@
 //! From sound files to features in an npz, and to datasets: made once, kept, and found again.
 
+use std::collections::HashMap;
 use std::fs;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::{Path, PathBuf};
@@ -59,12 +60,13 @@ impl Sounds {
 
     /// Tells these files, as they are now, from others.
     fn fingerprint(&self) -> u64 {
-        // Not for security, and of this version of the program only: a miss means that features are made anew.
+        // Not for security: a miss only means that features are made anew.
         let mut hash = DefaultHasher::new();
         (self.whole, &self.keys).hash(&mut hash);
         for file in &self.files {
             let about = fs::metadata(file).ok();
             let changed = about.as_ref().and_then(|a| a.modified().ok()?.duration_since(UNIX_EPOCH).ok());
+            let file = file.canonicalize().unwrap_or_else(|_| file.clone());
             (file, about.map(|a| a.len()), changed).hash(&mut hash);
         }
         hash.finish()
@@ -90,8 +92,8 @@ pub struct Made {
 }
 
 #[derive(Serialize)]
-struct Identity<'a> {
-    recipe: &'a Recipe,
+struct Identity {
+    recipe: String,
     files: u64,
 }
 
@@ -105,7 +107,7 @@ impl Making<'_> {
         let runner = FrontEndRunner::new(self.gpu, self.recipe, self.weights, false)?;
         let mut folder = out.as_os_str().to_owned();
         folder.push(".partial");
-        let identity = Identity { recipe: self.recipe, files: sounds.fingerprint() };
+        let identity = Identity { recipe: self.recipe.identity(), files: sounds.fingerprint() };
         let extraction = Extraction::new(folder.into(), &runner, &identity)?;
         let Extracted { rows, failures, files } =
             extraction.run(&runner, &sounds.files, sounds.cut(), self.stop, self.tell)?;
@@ -133,31 +135,41 @@ impl Making<'_> {
         Ok(Some(Made { rows, failures }))
     }
 
-    /// A dataset of sound files: its features are taken from `cache`, where they are made if need be. `None` if `stop` said so.
+    /// A dataset of sound files: its features are taken from `cache`, where they are made if need be. With what was wrong with the files
+    /// that had to be left out, if they were made now. `None` if `stop` said so.
     ///
     /// # Errors
     /// As [`Making::npz`] and [`AudioSet::with_features`].
-    pub fn dataset(&mut self, set: &AudioSet, cache: &Path) -> Result<Option<Dataset>> {
+    pub fn dataset(&mut self, set: &AudioSet, cache: &Path) -> Result<Option<(Dataset, Vec<String>)>> {
         let sounds = Sounds::of_set(set);
         let mut hash = DefaultHasher::new();
-        (sounds.fingerprint(), self.recipe.note()).hash(&mut hash);
+        (sounds.fingerprint(), self.recipe.identity()).hash(&mut hash);
         let kind = serde_json::to_value(self.recipe.kind).expect("a kind serialises");
         let name = format!("{}-{:016x}.npz", kind.as_str().unwrap_or_default(), hash.finish());
         let path = cache.join(name);
+        let mut failures = vec![];
         if !path.is_file() {
             fs::create_dir_all(cache).map_err(Error::io(cache))?;
-            if self.npz(&sounds, None, &path)?.is_none() {
-                return Ok(None);
-            }
+            let Some(made) = self.npz(&sounds, None, &path)? else { return Ok(None) };
+            failures.extend(made.failures.into_iter().map(|(_, reason)| reason));
         }
-        let (keys, features) = load_features(&path)?;
-        let rows: Option<Vec<u32>> = {
-            let at: std::collections::HashMap<&str, u32> = set.keys.iter().map(String::as_str).zip(0..).collect();
-            keys.iter().map(|key| at.get(key.as_str()).copied()).collect()
-        };
-        let rows = rows.ok_or_else(|| Error::data(&path, "is not what was cached there; delete it"))?;
-        set.with_features(features, &rows).map(Some)
+        Ok(Some((join(set, &path)?, failures)))
     }
+}
+
+/// The clips of `set` with the features that `npz` has for them.
+///
+/// # Errors
+/// `Data` if it has features of other clips, and for whatever is wrong with it.
+pub fn join(set: &AudioSet, npz: &Path) -> Result<Dataset> {
+    let (keys, features) = load_features(npz)?;
+    let at: HashMap<&str, u32> = set.keys.iter().map(String::as_str).zip(0..).collect();
+    let row = |key: &String| {
+        let stranger = || Error::data(npz, format!("has a clip {key:?} that {} has not", set.path.display()));
+        at.get(key.as_str()).copied().ok_or_else(stranger)
+    };
+    let rows = keys.iter().map(row).collect::<Result<Vec<u32>>>()?;
+    set.with_features(features, &rows)
 }
 
 /// Where features are kept from run to run: `wmic` in the user's folder for caches.

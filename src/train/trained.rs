@@ -5,8 +5,8 @@ use std::cell::OnceCell;
 use super::config::Config;
 use super::corpus::Corpus;
 use super::evaluation::{Evaluation, SeedPredictions, Subject, evaluate};
-use super::front_end;
-use super::predictor::{Predictions, layout, predict};
+use super::front_end::{self, Source};
+use super::predictor::{Detail, Predictions, layout, predict};
 use super::run::RunDir;
 use super::thresholds;
 use super::trainer::splits;
@@ -60,6 +60,20 @@ impl Trained {
         Ok(Trained { config, about: file.about, layout, blocks, frozen: OnceCell::new() })
     }
 
+    /// The front end's weights lie there by now; that they are the same is seen when they are loaded.
+    ///
+    /// # Errors
+    /// `Usage` if the run has no front end.
+    pub fn relocate_front_end(&mut self, weights: &Source) -> Result<()> {
+        match &mut self.config.front_end {
+            Some(front_end) => {
+                front_end.weights = weights.clone();
+                Ok(())
+            }
+            None => Err(Error::Usage("the run has no front end whose weights could lie elsewhere".into())),
+        }
+    }
+
     /// # Errors
     /// `Shape` when the features are not what the model was trained on.
     fn accept(&self, features: &Features) -> Result<()> {
@@ -85,10 +99,15 @@ impl Trained {
 
     /// Predicts clips without looking at labels.
     pub fn predict(&self, gpu: &Gpu, features: &Features) -> Result<Predictions> {
+        self.predict_some(gpu, features, &(0..features.lengths.len() as u32).collect::<Vec<_>>())
+    }
+
+    /// Predicts some of the clips.
+    pub fn predict_some(&self, gpu: &Gpu, features: &Features, clips: &[u32]) -> Result<Predictions> {
         self.accept(features)?;
         let corpus = Corpus::unlabelled(gpu, features, self.about.classes.len())?;
-        let all: Vec<u32> = (0..features.lengths.len() as u32).collect();
-        predict(gpu, &self.config, &self.blocks, &corpus, self.frozen(gpu)?, &vec![all; self.blocks.len()])
+        let rows = vec![clips.to_vec(); self.blocks.len()];
+        predict(gpu, &self.config, &self.blocks, &corpus, self.frozen(gpu)?, &rows, Detail::Places)
     }
 
     /// Scores every seed, and their ensemble, on a split.
@@ -148,7 +167,7 @@ impl Trained {
             return Err(Error::data(&data.path, "has no clips in that split (--split all takes every clip)"));
         }
         let corpus = Corpus::of_dataset(gpu, data)?;
-        let predictions = predict(gpu, &self.config, &self.blocks, &corpus, self.frozen(gpu)?, &rows)?;
+        let predictions = predict(gpu, &self.config, &self.blocks, &corpus, self.frozen(gpu)?, &rows, Detail::Clips)?;
 
         // Every seed's answers in one common order of clips; those it was not asked about do not count.
         let k = data.classes.len();
