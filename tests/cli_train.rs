@@ -1,43 +1,14 @@
 //! Training, evaluation and prediction as users meet them: what they write, what they refuse, and how they end.
 
+mod cli_support;
+
 use std::path::{Path, PathBuf};
-use std::process::{Child, Output, Stdio};
 use std::sync::OnceLock;
 
-use assert_cmd::Command;
-use predicates::prelude::*;
+use cli_support::{assert_refused, copy, end, has_keys, json, refused, send, start, stdout, unread, wait_for, wmic};
 use predicates::str::contains;
 use serde_json::Value;
 use tempfile::TempDir;
-
-fn wmic(args: &[&str]) -> Command {
-    let mut command = Command::cargo_bin("wmic").unwrap();
-    command.args(args);
-    command
-}
-
-/// Runs it, expects success and returns stdout.
-fn stdout(args: &[&str]) -> String {
-    let done = wmic(args).assert().success();
-    String::from_utf8(done.get_output().stdout.clone()).unwrap()
-}
-
-fn json(args: &[&str]) -> Value {
-    serde_json::from_str(&stdout(args)).unwrap()
-}
-
-/// One line on stderr beside warnings, exit code 2, nothing on stdout.
-fn assert_refused(mut command: Command, why: &str) {
-    let one_line = predicate::function(|text: &str| {
-        let lines: Vec<&str> = text.lines().filter(|line| !line.starts_with("warning: ")).collect();
-        lines.len() == 1 && lines[0].starts_with("wmic: ")
-    });
-    command.assert().code(2).stdout("").stderr(contains(why).and(one_line));
-}
-
-fn refused(args: &[&str], why: &str) {
-    assert_refused(wmic(args), why);
-}
 
 /// A dataset of 120 clips and a run of two seeds on it, shared by all tests, which leave both as they are.
 struct Shared {
@@ -70,18 +41,6 @@ fn shared() -> &'static Shared {
     })
 }
 
-fn copy(from: impl AsRef<Path>, to: impl AsRef<Path>) {
-    std::fs::create_dir_all(&to).unwrap();
-    for entry in std::fs::read_dir(from).unwrap() {
-        let entry = entry.unwrap();
-        let to = to.as_ref().join(entry.file_name());
-        match entry.file_type().unwrap().is_dir() {
-            true => copy(entry.path(), to),
-            false => assert!(std::fs::copy(entry.path(), to).is_ok()),
-        }
-    }
-}
-
 /// A changed copy of the shared dataset.
 fn altered_data(to: &Path, alter: impl FnOnce(&Path)) -> String {
     copy(shared().data(), to);
@@ -94,17 +53,12 @@ fn edit(path: impl AsRef<Path>, change: impl FnOnce(String) -> String) {
     std::fs::write(path, change(text)).unwrap();
 }
 
-fn keys(value: &Value) -> Vec<&str> {
-    value.as_object().unwrap_or_else(|| panic!("not an object: {value}")).keys().map(String::as_str).collect()
-}
+/// What is always said about an instrument in a recording.
+const INSTRUMENT: [&str; 6] = ["name", "probability", "spread", "threshold", "present", "segments"];
 
-/// `value` has exactly these keys, in any order.
-fn has_keys(value: &Value, expected: &[&str]) {
-    let (mut found, mut expected) = (keys(value), expected.to_vec());
-    found.sort_unstable();
-    expected.sort_unstable();
-    assert_eq!(found, expected);
-}
+/// Of a run that has ended.
+const FILES: [&str; 6] =
+    ["metrics.jsonl", "model.safetensors", "run.toml", "state.safetensors", "test.json", "thresholds.json"];
 
 const SCORES: [&str; 8] = ["loss", "f1_pn", "f1_pos", "micro_f1", "map", "auc", "precision", "recall"];
 
@@ -184,22 +138,37 @@ fn json_outputs_have_the_promised_schema() {
     assert_eq!(same, serde_json::from_str::<Value>(&written).unwrap(), "eval says what training said");
 
     let answer = json(&["predict", &run, &data, "--format", "json", "--attention"]);
-    has_keys(&answer, &["model", "classes", "seeds", "clips"]);
-    assert_eq!((answer["classes"].as_array().unwrap().len(), answer["clips"].as_array().unwrap().len()), (20, 120));
-    for clip in answer["clips"].as_array().unwrap() {
-        has_keys(clip, &["key", "probabilities", "attention"]);
-        for name in answer["classes"].as_array().unwrap().iter().map(|n| n.as_str().unwrap()) {
-            let p = &clip["probabilities"][name];
-            has_keys(p, &["mean", "std"]);
-            assert!((0.0..=1.0).contains(&p["mean"].as_f64().unwrap()) && p["std"].as_f64().unwrap() >= 0.0);
-            let weights: Vec<f64> =
-                clip["attention"][name].as_array().unwrap().iter().map(|w| w.as_f64().unwrap()).collect();
-            assert!(weights.len() == 10 && (weights.iter().sum::<f64>() - 1.0).abs() < 1e-4, "{weights:?}");
+    let recordings = answer.as_array().unwrap();
+    assert_eq!(recordings.len(), 120, "each clip is a recording");
+    for r in recordings {
+        has_keys(r, &["file", "duration", "model", "seeds", "cell", "instruments"]);
+        assert_eq!((r["model"].as_str(), r["cell"].as_f64()), (Some("att"), Some(0.96)));
+        assert_eq!(r["seeds"], Value::from(vec![3, 5]));
+        let instruments = r["instruments"].as_array().unwrap();
+        assert_eq!((instruments.len(), r["duration"].as_f64()), (20, Some(9.6)));
+        let likely: Vec<f64> = instruments.iter().map(|i| i["probability"].as_f64().unwrap()).collect();
+        assert!(likely.is_sorted_by(|a, b| a >= b) && likely.iter().all(|p| (0.0..=1.0).contains(p)), "{likely:?}");
+        for i in instruments {
+            has_keys(i, &[&INSTRUMENT[..], &["activity", "attention"]].concat());
+            assert!(i["spread"].as_f64().unwrap() >= 0.0);
+            let present = i["probability"].as_f64().unwrap() >= i["threshold"].as_f64().unwrap();
+            assert_eq!(i["present"].as_bool(), Some(present));
+            assert!(present || i["segments"].as_array().unwrap().is_empty(), "only what is present plays");
+            let curve =
+                |name: &str| -> Vec<f64> { i[name].as_array().unwrap().iter().map(|v| v.as_f64().unwrap()).collect() };
+            let (activity, attention) = (curve("activity"), curve("attention"));
+            assert!(activity.len() == 10 && activity.iter().all(|v| (0.0..=1.0).contains(v)), "{activity:?}");
+            let most = attention.iter().copied().fold(0.0, f64::max);
+            assert!(attention.len() == 10 && attention.iter().all(|v| *v >= 0.0) && most == 1.0, "{attention:?}");
         }
     }
-    has_keys(&json(&["predict", &run, &data, "--format", "json"])["clips"][0], &["key", "probabilities"]);
+    let plain = &json(&["predict", &run, &data, "--format", "json"])[0];
+    has_keys(plain, &["file", "duration", "model", "seeds", "instruments"]);
+    has_keys(&plain["instruments"][0], &INSTRUMENT);
     let rows = stdout(&["predict", &run, &data, "--format", "csv"]);
-    assert_eq!((rows.lines().next(), rows.lines().count()), (Some("key,instrument,mean,std"), 1 + 120 * 20));
+    let header = "file,instrument,probability,spread,threshold,present,segments";
+    assert_eq!((rows.lines().next(), rows.lines().count()), (Some(header), 1 + 120 * 20));
+    assert_eq!(stdout(&["predict", &run, &data, "--format", "jsonl"]).lines().count(), 120);
     has_keys(
         &json(&["plan", &data, "--seeds", "3", "--json"]),
         &[
@@ -224,13 +193,9 @@ fn json_outputs_have_the_promised_schema() {
 
 #[test]
 fn a_reader_that_leaves_early_is_no_error() {
-    for format in ["csv", "json", "table"] {
-        let mut command = std::process::Command::new(assert_cmd::cargo::cargo_bin("wmic"));
-        command.args(["predict", &shared().run(), &shared().data(), "--format", format]);
-        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-        drop(child.stdout.take());
-        let done = child.wait_with_output().unwrap();
-        assert_eq!((done.status.code(), String::from_utf8_lossy(&done.stderr).as_ref()), (Some(0), ""), "{format}");
+    for format in ["csv", "json", "jsonl", "table"] {
+        let (code, stderr) = unread(&["predict", &shared().run(), &shared().data(), "--format", format]);
+        assert_eq!((code, stderr.as_str()), (Some(0), ""), "{format}");
     }
 }
 
@@ -241,7 +206,7 @@ fn settings_that_make_no_sense_are_refused_before_anything_is_written() {
     let out = out.to_str().unwrap();
     let data = shared().data();
     for (options, why) in [
-        (&["--model", "cnn"][..], "invalid value 'cnn' for '--model <MODEL>' [possible values: att, fc, fc-t]"),
+        (&["--model", "cnn"][..], "invalid value 'cnn' for '--model <MODEL>' [possible values: att, fc, fc-t,"),
         (&["--seeds", "0"], "0 is not in 1..=1000"),
         (&["--seed-list", "7,1,7"], "seed 7 is listed twice"),
         (&["--seed-list", "-1"], "see --help"),
@@ -309,7 +274,10 @@ fn datasets_that_cannot_be_used_are_refused_in_one_line() {
     let altered = |name: &str, alter: &dyn Fn(&Path)| altered_data(&at(name), alter);
     let cases = [
         ("no-such-folder".to_owned(), "no-such-folder: does not exist"),
-        (at("empty").to_str().unwrap().to_owned(), "is not a dataset: it has no class-map.json"),
+        (
+            at("empty").to_str().unwrap().to_owned(),
+            "with sound files; a folder for each of two or more classes, or class-map.json and audio/",
+        ),
         (altered("text", &|root| std::fs::write(npz(root), "hello").unwrap()), "is not a whole npz archive"),
         (
             altered("cut", &|root| {
@@ -344,7 +312,7 @@ fn datasets_that_cannot_be_used_are_refused_in_one_line() {
         ),
         (
             altered("nobody\n\x1b[31m", &|root| std::fs::write(root.join("partitions/split01_test.csv"), "").unwrap()),
-            "test split is empty",
+            "has no clip",
         ),
     ];
     for (data, why) in cases {
@@ -528,29 +496,6 @@ fn a_loss_that_leaves_the_numbers_ends_the_run_of_every_model() {
     }
 }
 
-fn start(args: &[&str]) -> Child {
-    let mut command = std::process::Command::new(assert_cmd::cargo::cargo_bin("wmic"));
-    command.args(args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
-}
-
-fn send(signal: &str, child: &Child) {
-    std::process::Command::new("kill").args([signal, &child.id().to_string()]).status().unwrap();
-}
-
-fn end(child: Child) -> (Option<i32>, String) {
-    let Output { status, stderr, .. } = child.wait_with_output().unwrap();
-    (status.code(), String::from_utf8(stderr).unwrap())
-}
-
-/// Waits until training has begun.
-fn wait_for(path: &Path) {
-    let start = std::time::Instant::now();
-    while !path.exists() {
-        assert!(start.elapsed().as_secs() < 60, "{} does not appear", path.display());
-        std::thread::sleep(std::time::Duration::from_millis(10));
-    }
-}
-
 const ENDLESS: [&str; 2] = ["--epochs", "100000"];
 
 #[test]
@@ -624,7 +569,7 @@ fn a_killed_run_ends_in_the_same_bits() {
     } else {
         wmic(&begin(&pieces).split('\n').collect::<Vec<_>>()).assert().success();
     }
-    for file in ["run.toml", "metrics.jsonl", "model.safetensors", "state.safetensors", "test.json"] {
+    for file in FILES {
         let read = |run: &str| std::fs::read(Path::new(run).join(file)).unwrap();
         assert!(read(&whole) == read(&pieces), "{file} differs after {killed} kills and {saved} interrupts");
     }

@@ -154,7 +154,7 @@ impl Args {
     fn features(&self, trained: &Trained) -> Result<Option<(Vec<String>, wmic::data::Features)>> {
         let [input] = self.inputs.as_slice() else { return Ok(None) };
         let npz = input.extension().is_some_and(|e| e == "npz");
-        if !npz && !(has_features(input) && !nn::find(&trained.about.model)?.visual) {
+        if !npz && (!has_features(input) || nn::find(&trained.about.model)?.visual) {
             return Ok(None);
         }
         let archive = if npz { Some(input.clone()) } else { features_npz(input) };

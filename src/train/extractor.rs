@@ -124,7 +124,7 @@ impl<'g> Extractor<'g> {
             None => vec![],
         };
         // What is stored is f16.
-        if features.iter().any(|v| !(v.abs() <= f32::from(f16::MAX))) {
+        if features.iter().any(|v| !v.is_finite() || v.abs() > f32::from(f16::MAX)) {
             return Err(Error::Gpu(
                 "the front end answered what is no number of 16 bits; its weights are damaged".into(),
             ));

@@ -1,0 +1,546 @@
+//! Sound as users meet it: features, training on recordings, and recordings recognised; what is written, refused and survived.
+
+mod cli_support;
+
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
+
+use cli_support::{assert_refused, copy, end, has_keys, json, refused, send, start, stdout, unread, wait_for, wmic};
+use predicates::prelude::*;
+use predicates::str::contains;
+use serde_json::Value;
+use tempfile::TempDir;
+use wmic::audio::{Depth, write_wav};
+use wmic::data::{FeatureValues, load_features, npz_note, write_npz};
+
+/// 40 recordings, their maps, and an ATT-TF trained on them; shared by all tests, which leave all as it is.
+struct Shared {
+    folder: TempDir,
+}
+
+impl Shared {
+    fn at(&self, name: &str) -> String {
+        self.folder.path().join(name).to_str().unwrap().to_owned()
+    }
+
+    fn data(&self) -> String {
+        self.at("data")
+    }
+
+    fn run(&self) -> String {
+        self.at("run")
+    }
+
+    fn maps(&self) -> String {
+        self.at("maps.npz")
+    }
+
+    /// Where training keeps the features that it makes.
+    fn cache(&self) -> String {
+        self.at("cache")
+    }
+
+    fn recording(&self, i: usize) -> PathBuf {
+        let mut files: Vec<_> =
+            std::fs::read_dir(Path::new(&self.data()).join("audio/000")).unwrap().map(|e| e.unwrap().path()).collect();
+        files.sort();
+        files[i].clone()
+    }
+}
+
+const EIGHTH: [&str; 4] = ["--frontend-weights", "random", "--width", "1/8"];
+const RANDOM: [&str; 4] = ["--init", "random", "--width", "1/8"];
+
+fn shared() -> &'static Shared {
+    static SHARED: OnceLock<Shared> = OnceLock::new();
+    SHARED.get_or_init(|| {
+        let shared = Shared { folder: tempfile::tempdir().unwrap() };
+        let (data, run, maps, cache) = (shared.data(), shared.run(), shared.maps(), shared.cache());
+        wmic(&["synth", &data, "--audio", "--clips", "40"]).assert().success();
+        wmic(&[&["features", &data, "--frontend", "maps", "--out", &maps], &RANDOM[..]].concat()).assert().success();
+        let args = ["train", &data, "--model", "att-tf", "--seeds", "2", "--epochs", "2", "--cache", &cache];
+        wmic(&[&args, &EIGHTH[..], &["--out", &run]].concat()).assert().success();
+        shared
+    })
+}
+
+fn text(path: &Path) -> &str {
+    path.to_str().unwrap()
+}
+
+fn tone(seconds: f64, sr: u32) -> Vec<f32> {
+    let sample = |i: usize| (std::f64::consts::TAU * 440.0 * i as f64 / f64::from(sr)).sin() as f32 / 2.0;
+    (0..(seconds * f64::from(sr)) as usize).map(sample).collect()
+}
+
+fn wav(folder: &Path, name: &str, samples: &[f32]) -> PathBuf {
+    let path = folder.join(name);
+    std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+    write_wav(&path, 16_000, samples, Depth::Float32).unwrap();
+    path
+}
+
+/// Files that nothing can be heard in: not a number, cut off, no sound at all.
+fn corrupt(folder: &Path) -> Vec<PathBuf> {
+    let cut = wav(folder, "cut.wav", &tone(2.0, 16_000));
+    std::fs::File::options().write(true).open(&cut).unwrap().set_len(60_000).unwrap();
+    let letter = folder.join("letter.mp3");
+    std::fs::write(&letter, "Dear archivist, this is no recording.\n".repeat(99)).unwrap();
+    vec![cut, letter, wav(folder, "nan.wav", &[&[f32::NAN], &tone(1.0, 16_000)[..]].concat())]
+}
+
+fn log_mel(sounds: &[&Path], out: &Path) -> assert_cmd::assert::Assert {
+    let sounds: Vec<&str> = sounds.iter().map(|path| text(path)).collect();
+    wmic(&[&["features", "--frontend", "logmel", "--out", text(out)], &sounds[..]].concat()).assert()
+}
+
+fn names(folder: &Path) -> Vec<String> {
+    let mut names: Vec<String> =
+        std::fs::read_dir(folder).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
+    names.sort();
+    names
+}
+
+#[test]
+fn features_of_a_dataset_carry_its_labels() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path().join("data");
+    copy(shared().data(), &data);
+    let make = [&["features", text(&data)], &RANDOM[..]].concat();
+    wmic(&make).assert().success().stderr(contains("40 excerpts of 40 files written to "));
+    let npz = data.join("openmic-2018.npz");
+    let (keys, features) = load_features(&npz).unwrap();
+    assert_eq!((keys.len(), features.instances, features.width), (40, 10, 128));
+    assert!(matches!(&features.values, FeatureValues::U8(bytes) if bytes.iter().any(|v| *v != bytes[0])));
+    let note: Value = serde_json::from_str(&npz_note(&npz).unwrap().unwrap()).unwrap();
+    assert_eq!((note["kind"].as_str(), note["front_end"]["width"].as_str()), (Some("vggish"), Some("1/8")));
+    assert_eq!(names(&data.join("..")), ["data"], "nothing half-made stays");
+    refused(&make, "openmic-2018.npz exists; name another --out, or replace it with --force");
+    let before = std::fs::read(&npz).unwrap();
+    wmic(&[&make[..], &["--force"]].concat()).assert().success();
+    assert!(std::fs::read(&npz).unwrap() == before, "the same sound gives the same bytes");
+
+    // The folder is now a dataset of features as well.
+    let run = folder.path().join("run");
+    wmic(&["train", text(&data), "--epochs", "1", "--out", text(&run)]).assert().success();
+    let by_folder = json(&["eval", text(&run), text(&data), "--json"]);
+    let by_file = json(&["eval", text(&run), &shared().data(), "--features", text(&npz), "--json"]);
+    assert_eq!((&by_folder["mean"], &by_folder["per_class"]), (&by_file["mean"], &by_file["per_class"]));
+
+    let numpy = "import sys, numpy; z = numpy.load(sys.argv[1]); \
+                 print(z['X'].shape, z['X'].dtype, z['Y_true'].shape, z['Y_mask'].dtype, z['sample_key'].dtype.kind)";
+    let python = std::env::var("WMIC_PYTHON").unwrap_or_else(|_| "python3".into());
+    match std::process::Command::new(python).args(["-c", numpy, text(&npz)]).output() {
+        Ok(said) if said.status.success() => {
+            assert_eq!(String::from_utf8_lossy(&said.stdout).trim(), "(40, 10, 128) int64 (40, 20) bool U");
+        }
+        _ => eprintln!("skipped: no python3 with numpy"),
+    }
+}
+
+#[test]
+fn features_of_files_and_of_a_folder_per_class() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name);
+    for class in ["oboe, \"d'amore\"", "<b>harp"] {
+        (0..3).for_each(|i| drop(wav(&at("set").join(class), &format!("{i}.wav"), &tone(1.0 + f64::from(i), 16_000))));
+    }
+    log_mel(&[&at("set")], &at("set.npz")).success().stderr(contains("6 excerpts of 6 files"));
+    let (keys, features) = load_features(at("set.npz")).unwrap();
+    assert_eq!((keys[0].as_str(), features.instances), ("<b>harp/0.wav", 10));
+    assert_eq!(features.lengths, [1, 2, 3, 1, 2, 3]);
+    let (set, run, cache) = (at("set"), at("run"), at("cache"));
+    let train = ["train", text(&set), "--model", "att-tf", "--epochs", "1", "--cache", text(&cache)];
+    wmic(&[&train, &EIGHTH[..], &["--out", text(&run), "--val-fraction", "0.4"]].concat()).assert().success();
+    let heard = json(&["predict", text(&run), text(&at("set")), "--format", "json", "--html", text(&at("page.html"))]);
+    let classes: Vec<&str> =
+        heard[0]["instruments"].as_array().unwrap().iter().map(|i| i["name"].as_str().unwrap()).collect();
+    assert!(classes.contains(&"<b>harp") && classes.contains(&"oboe, \"d'amore\""), "{classes:?}");
+    let page = std::fs::read_to_string(at("page.html")).unwrap();
+    assert!(!page.contains("<b>harp") && page.contains("&lt;b&gt;harp"), "names are text");
+    let rows = stdout(&["predict", text(&run), text(&at("set")), "--format", "csv"]);
+    let mut reader = csv::Reader::from_reader(rows.as_bytes());
+    assert_eq!(reader.records().map(|row| row.unwrap().len()).collect::<Vec<_>>(), [7; 12]);
+
+    // 31 s in four excerpts of 10 s, the last one shorter, and a file in one.
+    let (long, short) = (wav(folder.path(), "long.wav", &tone(31.0, 16_000)), wav(folder.path(), "s.wav", &[0.5]));
+    log_mel(&[&long, &short, &long], &at("files.npz")).success().stderr(contains("5 excerpts of 2 files"));
+    let (keys, features) = load_features(at("files.npz")).unwrap();
+    let starts: Vec<&str> = keys.iter().map(|key| key.strip_prefix(text(&long)).unwrap_or(key)).collect();
+    assert_eq!(starts, ["@0.00", "@10.00", "@20.00", "@30.00", text(&short)]);
+    assert_eq!(features.lengths, [10, 10, 10, 1, 1]);
+}
+
+#[test]
+fn corrupt_files_are_listed_counted_and_left_out() {
+    let folder = tempfile::tempdir().unwrap();
+    let bad = corrupt(folder.path());
+    let out = folder.path().join("out.npz");
+    let said = log_mel(&bad.iter().map(PathBuf::as_path).collect::<Vec<_>>(), &out);
+    said.code(2).stdout("").stderr(contains("none of 3 sound files can be used: ").and(contains("\n").count(1)));
+    assert!(!out.exists() && !folder.path().join("out.npz.partial").exists());
+
+    let good = wav(folder.path(), "good.wav", &tone(1.0, 16_000));
+    let listed = |said: assert_cmd::assert::Assert| {
+        let left_out = |name: &str, why: &str| {
+            contains(format!("left out: {}", text(&folder.path().join(name)))).and(contains(why.to_owned()))
+        };
+        said.code(1)
+            .stderr(left_out("cut.wav", "breaks off after"))
+            .stderr(left_out("letter.mp3", "is no sound file"))
+            .stderr(left_out("nan.wav", "sample 0 of channel 1 is NaN"));
+    };
+    listed(
+        log_mel(&[folder.path()], &out)
+            .stderr(contains("1 excerpts of 1 files").and(contains("; 3 could not be decoded"))),
+    );
+    assert_eq!(load_features(&out).unwrap().0, [text(&good)]);
+    let heard = wmic(&["predict", &shared().run(), text(folder.path()), "--format", "jsonl"]).assert();
+    assert_eq!(heard.get_output().stdout.iter().filter(|b| **b == b'\n').count(), 1);
+    listed(heard);
+    // Nothing left is still an answer.
+    listed(
+        wmic(
+            &[&["predict", &shared().run(), "--format", "json"][..], &bad.iter().map(|p| text(p)).collect::<Vec<_>>()]
+                .concat(),
+        )
+        .assert()
+        .stdout("[]\n"),
+    );
+}
+
+/// Interrupted and killed, and what is kept damaged in between; on a disk that is too full; beside what others keep there.
+#[test]
+#[cfg(unix)]
+fn an_interrupted_extraction_ends_in_the_same_bytes() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name);
+    let sounds = at("sounds");
+    let lengths = [13.0, 7.0, 12.0, 25.0];
+    let files = lengths.map(|seconds| wav(&sounds, &format!("{seconds}.wav"), &tone(seconds, 16_000)));
+    for i in 0..45 {
+        std::fs::hard_link(&files[i % 4], sounds.join(format!("0{i}.wav"))).unwrap();
+    }
+    corrupt(&sounds);
+    let (whole, out, partial) = (at("whole.npz"), at("out.npz"), at("out.npz.partial"));
+    log_mel(&[&sounds], &whole).code(1);
+    let whole = std::fs::read(&whole).unwrap();
+    let log = partial.join("done.jsonl");
+    let args = ["features", "--frontend", "logmel", "--out", text(&out), text(&sounds)];
+    let interrupt = |signal: &str, meanwhile: &dyn Fn()| {
+        let child = start(&args);
+        wait_for(&log);
+        send("-STOP", &child);
+        meanwhile();
+        send(signal, &child);
+        send("-CONT", &child);
+        end(child)
+    };
+    let finish = |what: &str| {
+        log_mel(&[&sounds], &out).code(1).stderr(contains("3 could not be decoded"));
+        assert!(std::fs::read(&out).unwrap() == whole, "{what}");
+        std::fs::remove_file(&out).unwrap();
+    };
+    let in_use = || refused(&args, "out.npz.partial is in use: another wmic makes these features");
+    let (code, stderr) = interrupt("-INT", &in_use);
+    let said = "wmic: interrupted; what was made is kept, the same command goes on";
+    assert_eq!((code, stderr.lines().last()), (Some(130), Some(said)));
+    let before = std::fs::metadata(&log).unwrap().len();
+    assert!(before > 0);
+    assert_eq!(interrupt("-KILL", &|| ()).0, None);
+    assert!(std::fs::metadata(&log).unwrap().len() >= before, "what was done is kept");
+    std::fs::File::options().write(true).open(&log).unwrap().set_len(before - 1).unwrap();
+    finish("half a line");
+    assert!(!partial.exists());
+
+    for (was, is) in
+        [("\"rows\":[{\"file\":2,", "\"rows\":[{\"file\":99999,"), ("\"instances\":10", "\"instances\":11")]
+    {
+        interrupt("-KILL", &|| ());
+        let text = std::fs::read_to_string(&log).unwrap();
+        assert!(text.contains(was), "{text}");
+        std::fs::write(&log, text.replacen(was, is, 3)).unwrap();
+        finish(is);
+    }
+    std::fs::create_dir_all(partial.join("of others")).unwrap();
+    let program = assert_cmd::cargo::cargo_bin("wmic");
+    let script = format!("trap '' XFSZ; ulimit -f 4000; exec {} {}", program.display(), args.join(" "));
+    let full = std::process::Command::new("sh").args(["-c", &script]).output().unwrap();
+    let stderr = String::from_utf8(full.stderr).unwrap();
+    assert_eq!(full.status.code(), Some(2), "{stderr}");
+    assert!(stderr.starts_with("wmic: ") && stderr.lines().count() == 1, "{stderr}");
+    std::fs::remove_file(partial.join("rows.bin")).unwrap();
+    finish("a full disk, and lost rows");
+    assert_eq!(names(&partial), ["of others"]);
+}
+
+#[test]
+fn what_cannot_be_written_or_listened_to_is_refused_before_the_work() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| text(&folder.path().join(name)).to_owned();
+    let sound = text(&wav(folder.path(), "a.wav", &tone(0.3, 16_000))).to_owned();
+    let second = text(&wav(folder.path(), "b.wav", &tone(0.3, 16_000))).to_owned();
+    let run = shared().run();
+    std::fs::create_dir(at("folder")).unwrap();
+    std::fs::write(at("file"), "x").unwrap();
+    for (options, why) in [
+        (&["--out", &at("folder"), "--force"][..], "is a folder; name a file as --out"),
+        (&["--out", &(at("folder") + "/"), "--force"], "is a folder; name a file as --out"),
+        (&["--frontend", "logmel", "--out", &at("file/x.npz")], "file/x.npz.partial: "),
+        (&["--frontend", "vggish"], "VGGish needs weights"),
+        (&["--frontend", "vggish", "--weights", &sound], "a.wav: is no safetensors file"),
+        (&["--frontend", "maps", "--weights", &at("no-such")], "no-such: "),
+        (&["--frontend", "maps", "--weights", &format!("{run}/model.safetensors")], "which VGGish has not"),
+        (&["--frontend", "maps", "--init", "random", "--width", "1/3"], "no width is 1/3; 1, 1/2, 1/4 and 1/8 are"),
+    ] {
+        refused(&[&["features", &sound], options].concat(), why);
+    }
+    if cfg!(unix) {
+        refused(&["features", &sound, "--weights", "/dev/zero"], "/dev/zero: is not a file");
+        refused(&["features", "/dev/zero", "--init", "random"], "/dev/zero: is neither a file nor a folder");
+    }
+    for (options, why) in [
+        (&["--hop", "10.5"][..], "a hop of 10.5 s: 0.01 to 10 s are possible"),
+        (&["--hop", "0"], "a hop of 0 s"),
+        (&["--hop", "nan"], "a hop of NaN s"),
+        (&["--threshold", "1.5"], "a number from 0 to 1, or tuned, is expected"),
+        (&["--format", "jams", &second], "2 recordings need a file each: --out DIR"),
+        (&["--format", "audacity", &second], "2 recordings need a file each: --out DIR"),
+        (&["--format", "table", "--out", &at("answers")], "--out goes with --format json, csv, jams or audacity"),
+        (&["--format", "csv", "--out", &at("file")], "file: "),
+        (&["--plot", &at("file")], "file: "),
+        (&["--html", &at("folder")], "folder: "),
+        (&["--html", &at("none/page.html")], "none/page.html: "),
+        (&[&at("folder")], "folder: holds no sound files"),
+        (&[&at("none.wav")], "none.wav: does not exist"),
+        (&["--width", "1/8"], "required arguments were not provided"),
+        (&["--frontend-weights", "random:1"], "holds other weights than the features or the run were made with"),
+    ] {
+        refused(&[&["predict", &run, &sound], options].concat(), why);
+    }
+    refused(&["predict", &run, &shared().maps(), "--plot", &at("plots")], "features have no sound");
+}
+
+#[test]
+fn features_that_the_run_cannot_take_are_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let (run, data) = (shared().run(), shared().data());
+    let (keys, features) = load_features(shared().maps()).unwrap();
+    let note = npz_note(shared().maps()).unwrap().unwrap();
+    let altered = |name: &str, note: &str| {
+        let path = folder.path().join(name);
+        write_npz(&path, &keys, &features, &[6, 4, 64], None, Some(note)).unwrap();
+        text(&path).to_owned()
+    };
+    let fingerprint = note.split("\"fingerprint\":\"").nth(1).unwrap()[..16].to_owned();
+    let cases = [
+        (altered("width.npz", &note.replace("1/8", "1/4")), "was made with --width 1/4, not 1/8"),
+        (
+            altered("kind.npz", &note.replace("\"maps\"", "\"logmel\"")),
+            "holds \"logmel\" features, but att-tf takes \"maps\"",
+        ),
+        (altered("other.npz", &note.replace(&fingerprint, "0123456789abcdef")), "was made with other VGGish weights"),
+        (altered("relu.npz", &note.replace("\"last_relu\":true", "\"last_relu\":false")), "without VGGish's last ReLU"),
+        (altered("json.npz", &note[..20]), "has an unreadable frontend.json"),
+        (shared().at("data/class-map.json"), "is not a whole npz archive"),
+    ];
+    for (npz, why) in &cases {
+        refused(&["eval", &run, &data, "--features", npz], why);
+    }
+    cases[..5].iter().for_each(|(npz, why)| refused(&["predict", &run, npz], why));
+    let by_file = json(&["eval", &run, &data, "--features", &altered("same.npz", &note), "--json"]);
+    let written = std::fs::read_to_string(Path::new(&run).join("test.json")).unwrap();
+    assert_eq!(by_file["mean"], serde_json::from_str::<Value>(&written).unwrap()["mean"]);
+    // Weights that a stranger's file names are not read for ever.
+    let endless = altered("endless.npz", &note.replace("\"random\"", "\"/dev/zero\""));
+    let new = text(&folder.path().join("run")).to_owned();
+    if cfg!(unix) {
+        let train = ["train", &data, "--features", &endless, "--model", "att-tf", "--epochs", "1", "--out", &new];
+        refused(&train, "/dev/zero: is not a file");
+    }
+}
+
+#[test]
+fn every_part_of_the_front_end_can_be_trained() {
+    let folder = tempfile::tempdir().unwrap();
+    let (data, cache) = (shared().data(), shared().cache());
+    for part in ["dense", "all"] {
+        let out = folder.path().join(part);
+        let train = ["train", &data, "--model", "att-tf", "--train-frontend", part, "--epochs", "1", "--cache", &cache];
+        wmic(&[&train, &EIGHTH[..], &["--batch", "8", "--out", text(&out)]].concat()).assert().success();
+        wmic(&["eval", text(&out), &data]).assert().success();
+        let heard = json(&["predict", text(&out), text(&shared().recording(0)), "--format", "json"]);
+        assert_eq!(heard.as_array().unwrap().len(), 1);
+    }
+    // Features from a file train to the same bits as those made on the way, and in the cache they are found again.
+    let cached = names(Path::new(&cache));
+    let train = |name: &str, with: &[&str]| {
+        let out = folder.path().join(name);
+        let args = ["train", &data, "--model", "att-tf", "--seeds", "2", "--epochs", "2", "--out", text(&out)];
+        wmic(&[&args, with].concat()).assert().success();
+        std::fs::read(out.join("model.safetensors")).unwrap()
+    };
+    let first = std::fs::read(Path::new(&shared().run()).join("model.safetensors")).unwrap();
+    assert!(train("file", &["--features", &shared().maps()]) == first);
+    assert!(train("cached", &[&EIGHTH[..], &["--cache", &cache]].concat()) == first);
+    assert_eq!(names(Path::new(&cache)), cached, "nothing is made twice");
+    let mut without = wmic(&["train", &data, "--model", "att-tf"]);
+    without.current_dir(&folder);
+    assert_refused(without, "att-tf stands on VGGish: name its weights, --frontend-weights FILE or random");
+}
+
+#[test]
+#[cfg(unix)]
+fn a_killed_run_on_sound_ends_in_the_same_bits() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| text(&folder.path().join(name)).to_owned();
+    let begin = |out: &str| {
+        let (data, cache) = (shared().data(), shared().cache());
+        let args = ["train", &data, "--model", "att-tf", "--epochs", "8", "--cache", &cache, "--out", out];
+        [&args, &EIGHTH[..]].concat().join("\n")
+    };
+    wmic(&begin(&at("whole")).split('\n').collect::<Vec<_>>()).assert().success();
+    let child = start(&begin(&at("pieces")).split('\n').collect::<Vec<_>>());
+    wait_for(&folder.path().join("pieces/run.toml"));
+    send("-INT", &child);
+    assert_eq!(end(child).0, Some(130));
+    let child = start(&["train", "--resume", &at("pieces")]);
+    std::thread::sleep(std::time::Duration::from_millis(700));
+    send("-KILL", &child);
+    end(child);
+    wmic(&["train", "--resume", &at("pieces")]).assert().success();
+    for file in names(&folder.path().join("whole")) {
+        let read = |run: &str| std::fs::read(folder.path().join(run).join(&file)).unwrap();
+        assert!(read("whole") == read("pieces"), "{file} differs");
+    }
+}
+
+#[test]
+fn recordings_of_any_length_are_heard() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = shared().run();
+    let stereo = folder.path().join("31.wav");
+    let spec = hound::WavSpec {
+        channels: 2,
+        sample_rate: 44_100,
+        bits_per_sample: 16,
+        sample_format: hound::SampleFormat::Int,
+    };
+    let mut writer = hound::WavWriter::create(&stereo, spec).unwrap();
+    for v in tone(31.0, 44_100) {
+        [v, -v / 3.0].iter().for_each(|v| writer.write_sample((v * 32_767.0) as i16).unwrap());
+    }
+    writer.finalize().unwrap();
+    let files = [
+        (wav(folder.path(), "0.3.wav", &tone(0.3, 16_000)), 0.3),
+        (wav(folder.path(), "10.wav", &tone(10.0, 16_000)), 10.0),
+        (stereo, 31.0),
+        (wav(folder.path(), "silence.wav", &[0.0; 48_000]), 3.0),
+        (wav(folder.path(), "dc.wav", &[0.5; 48_000]), 3.0),
+    ];
+    let paths: Vec<&str> = files.iter().map(|(path, _)| text(path)).collect();
+    for hop in ["4.8", "10"] {
+        let args = ["predict", &run, "--format", "json", "--attention", "--threshold", "0", "--hop", hop];
+        let heard = json(&[&args[..], &paths].concat());
+        for (r, (path, seconds)) in heard.as_array().unwrap().iter().zip(&files) {
+            assert_eq!((r["file"].as_str(), r["duration"].as_f64()), (path.to_str(), Some(*seconds)));
+            let cells = (seconds / r["cell"].as_f64().unwrap()).ceil() as usize;
+            for i in r["instruments"].as_array().unwrap() {
+                let activity: Vec<f64> =
+                    i["activity"].as_array().unwrap().iter().map(|v| v.as_f64().unwrap()).collect();
+                assert_eq!((activity.len(), i["attention"].as_array().unwrap().len()), (cells, cells));
+                // Excerpts of 10 s hold 9.6 s of instances; between them nothing is silent for that.
+                assert!(activity.iter().all(|v| *v > 0.0 && *v <= 1.0), "hop {hop}, {seconds} s: {activity:?}");
+                let whole = &i["segments"].as_array().unwrap()[..];
+                assert_eq!((whole.len(), whole[0]["end"].as_f64()), (1, Some(*seconds)), "at the threshold 0");
+            }
+        }
+        assert_eq!(heard.as_array().unwrap().len(), files.len());
+    }
+    assert_eq!(json(&["predict", &run, &shared().data(), "--format", "json"]).as_array().unwrap().len(), 40);
+}
+
+#[test]
+fn answers_come_in_every_format() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name);
+    let run = shared().run();
+    // Two files of one name, and a third that is called as the second would be.
+    for name in ["x/take.wav", "y/take.wav", "z/take-2.wav"] {
+        std::fs::create_dir_all(at(name).parent().unwrap()).unwrap();
+        std::fs::copy(shared().recording(0), at(name)).unwrap();
+    }
+    let sounds = ["x", "y", "z"].map(|name| text(&at(name)).to_owned());
+    for (format, extension) in [("json", "json"), ("csv", "csv"), ("jams", "jams"), ("audacity", "txt")] {
+        let out = at(format);
+        let args = ["predict", &run, "--format", format, "--threshold", "0", "--out", text(&out)];
+        wmic(&args).args(&sounds).assert().success().stdout("");
+        let expected = ["take-2-2", "take-2", "take"].map(|name| format!("{name}.{extension}"));
+        assert_eq!(names(&out), {
+            let mut e = expected.to_vec();
+            e.sort();
+            e
+        });
+        for name in expected {
+            let written = std::fs::read_to_string(out.join(name)).unwrap();
+            match format {
+                "json" => has_keys(
+                    &serde_json::from_str(&written).unwrap(),
+                    &["file", "duration", "model", "seeds", "instruments"],
+                ),
+                "csv" => assert_eq!(written.lines().count(), 21),
+                "jams" => {
+                    let jams: Value = serde_json::from_str(&written).unwrap();
+                    assert_eq!(jams["annotations"][0]["data"].as_array().unwrap().len(), 20);
+                }
+                _ => assert!(written.lines().count() >= 20 && written.lines().all(|l| l.split('\t').count() == 3)),
+            }
+        }
+    }
+    let (one, tuned) = (text(&shared().recording(0)).to_owned(), ["--threshold", "tuned", "--format", "json"]);
+    let heard = &json(&[&["predict", &run, &one], &tuned[..]].concat())[0];
+    let thresholds = std::fs::read_to_string(Path::new(&run).join("thresholds.json")).unwrap();
+    let thresholds: Value = serde_json::from_str(&thresholds).unwrap();
+    for i in heard["instruments"].as_array().unwrap() {
+        let (said, kept) =
+            (i["threshold"].as_f64().unwrap(), thresholds[i["name"].as_str().unwrap()].as_f64().unwrap());
+        assert!((said - kept).abs() < 1e-6);
+    }
+    wmic(&["predict", &run, &one, "--aggregate", "attention"]).assert().success();
+    let (plots, page) = (at("plots"), at("page.html"));
+    let pictures = ["predict", &run, &sounds[0], &sounds[1], "--plot", text(&plots), "--html", text(&page)];
+    wmic(&pictures).assert().success().stderr(contains("page written to "));
+    assert_eq!(names(&plots), ["take-2.png", "take.png"]);
+    assert!(names(&plots).iter().all(|name| std::fs::read(plots.join(name)).unwrap().starts_with(b"\x89PNG")));
+    let page = std::fs::read_to_string(page).unwrap();
+    assert!(page.starts_with("<!doctype html>") || page.starts_with("<!DOCTYPE html>"), "{:?}", &page[..40]);
+    assert_eq!(page.matches("data:audio/wav;base64,").count(), 2);
+
+    let truth = Path::new(&shared().data()).join("activity.csv");
+    let compared = wmic(&["predict", &run, &one, "--truth", text(&truth)]).assert().success();
+    compared.stderr(contains("frames of 1 s: F1 ").and(contains(" over 1 recordings")));
+    for format in ["json", "audacity"] {
+        assert_eq!(
+            unread(&["predict", &run, &one, "--threshold", "0", "--format", format]),
+            (Some(0), String::new()),
+            "{format}"
+        );
+    }
+}
+
+#[test]
+fn a_model_without_attention_cannot_aggregate_by_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let (out, vggish) = (folder.path().join("run"), folder.path().join("vggish.npz"));
+    wmic(&[&["features", &shared().data(), "--out", text(&vggish)], &RANDOM[..]].concat()).assert().success();
+    let args = ["train", &shared().data(), "--features", text(&vggish), "--model", "fc", "--epochs", "1"];
+    wmic(&[&args[..], &["--out", text(&out)]].concat()).assert().success();
+    let sound = shared().recording(1);
+    let predict = ["predict", text(&out), text(&sound)];
+    refused(
+        &[&predict[..], &["--aggregate", "attention"]].concat(),
+        "fc has no attention to aggregate by; mean and max are left",
+    );
+    let heard = &json(&[&predict[..], &["--format", "json", "--attention"]].concat())[0]["instruments"][0];
+    assert!(heard["attention"].is_null() && heard["activity"].is_array());
+}

@@ -1,0 +1,91 @@
+//! Calls of the program, as users make them.
+
+#![allow(dead_code, reason = "each test file uses a part")]
+
+use std::path::Path;
+use std::process::{Child, Output, Stdio};
+
+use assert_cmd::Command;
+use predicates::prelude::*;
+use predicates::str::contains;
+use serde_json::Value;
+
+pub fn wmic(args: &[&str]) -> Command {
+    let mut command = Command::cargo_bin("wmic").unwrap();
+    command.args(args);
+    command
+}
+
+/// Runs it, expects success and returns stdout.
+pub fn stdout(args: &[&str]) -> String {
+    let done = wmic(args).assert().success();
+    String::from_utf8(done.get_output().stdout.clone()).unwrap()
+}
+
+pub fn json(args: &[&str]) -> Value {
+    serde_json::from_str(&stdout(args)).unwrap()
+}
+
+/// One line on stderr beside warnings, exit code 2, nothing on stdout.
+pub fn assert_refused(mut command: Command, why: &str) {
+    let one_line = predicate::function(|text: &str| {
+        let lines: Vec<&str> = text.lines().filter(|line| !line.starts_with("warning: ")).collect();
+        lines.len() == 1 && lines[0].starts_with("wmic: ")
+    });
+    command.assert().code(2).stdout("").stderr(contains(why).and(one_line));
+}
+
+pub fn refused(args: &[&str], why: &str) {
+    assert_refused(wmic(args), why);
+}
+
+pub fn copy(from: impl AsRef<Path>, to: impl AsRef<Path>) {
+    std::fs::create_dir_all(&to).unwrap();
+    for entry in std::fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let to = to.as_ref().join(entry.file_name());
+        match entry.file_type().unwrap().is_dir() {
+            true => copy(entry.path(), to),
+            false => assert!(std::fs::copy(entry.path(), to).is_ok()),
+        }
+    }
+}
+
+/// `value` has exactly these keys, in any order.
+pub fn has_keys(value: &Value, expected: &[&str]) {
+    let object = value.as_object().unwrap_or_else(|| panic!("not an object: {value}"));
+    let (mut found, mut expected): (Vec<&str>, _) = (object.keys().map(String::as_str).collect(), expected.to_vec());
+    found.sort_unstable();
+    expected.sort_unstable();
+    assert_eq!(found, expected);
+}
+
+pub fn start(args: &[&str]) -> Child {
+    let mut command = std::process::Command::new(assert_cmd::cargo::cargo_bin("wmic"));
+    command.args(args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
+}
+
+pub fn send(signal: &str, child: &Child) {
+    std::process::Command::new("kill").args([signal, &child.id().to_string()]).status().unwrap();
+}
+
+pub fn end(child: Child) -> (Option<i32>, String) {
+    let Output { status, stderr, .. } = child.wait_with_output().unwrap();
+    (status.code(), String::from_utf8(stderr).unwrap())
+}
+
+/// Waits until something is in a file.
+pub fn wait_for(path: &Path) {
+    let start = std::time::Instant::now();
+    while !std::fs::metadata(path).is_ok_and(|about| about.len() > 0) {
+        assert!(start.elapsed().as_secs() < 60, "{} does not appear", path.display());
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+}
+
+/// A reader that goes away before anything is written, and the program's end.
+pub fn unread(args: &[&str]) -> (Option<i32>, String) {
+    let mut child = start(args);
+    drop(child.stdout.take());
+    end(child)
+}
