@@ -57,9 +57,6 @@ fn edit(path: impl AsRef<Path>, change: impl FnOnce(String) -> String) {
 const INSTRUMENT: [&str; 6] = ["name", "probability", "spread", "threshold", "present", "segments"];
 
 /// Of a run that has ended.
-const FILES: [&str; 6] =
-    ["metrics.jsonl", "model.safetensors", "run.toml", "state.safetensors", "test.json", "thresholds.json"];
-
 const SCORES: [&str; 8] = ["loss", "f1_pn", "f1_pos", "micro_f1", "map", "auc", "precision", "recall"];
 
 fn is_evaluation(e: &Value, split: &str) {
@@ -87,7 +84,7 @@ fn is_evaluation(e: &Value, split: &str) {
 }
 
 /// Of a finished run.
-const FILES: [&str; 9] = [
+const FILES: [&str; 10] = [
     "classes.png",
     "learning_curves.png",
     "metrics.jsonl",
@@ -97,6 +94,7 @@ const FILES: [&str; 9] = [
     "seeds.png",
     "state.safetensors",
     "test.json",
+    "thresholds.json",
 ];
 
 #[test]
