@@ -181,7 +181,7 @@ fn exported_weights_start_a_run_and_another_models_are_refused() -> Result<()> {
     let other = Config { init: Some(file), ..config("fc-t", &data, &[0]) };
     let error = Trainer::new(&gpu, &other, &data).err().expect("weights of another model").to_string();
     assert!(error.contains("weights of another model"), "{error}");
-    let layout = wmic::train::predictor::layout("fc", 10, 128, 20)?;
+    let layout = wmic::train::predictor::layout(&Config::of("fc", "x").unwrap(), 10, 128, 20)?;
     assert!(matches!(
         ModelFile::open(&dir.path().join("run/model.safetensors"))?.blocks(&layout),
         Err(Error::Checkpoint { .. })
@@ -197,7 +197,7 @@ fn a_loss_that_leaves_the_numbers_stops_the_run_and_keeps_the_best_weights() {
     let config = Config { epochs: 50, lr: 1e5, ..config("fc", &data, &[0, 1]) };
     let run = run_dir(&dir.path().join("run"), &config);
     // Weights that overflow: 1e38 times anything above 3 is infinite.
-    let layout = wmic::train::predictor::layout("fc", 10, 128, 20).unwrap();
+    let layout = wmic::train::predictor::layout(&Config::of("fc", "x").unwrap(), 10, 128, 20).unwrap();
     let (mut trained, stats) = layout.initial(0);
     trained.iter_mut().for_each(|w| *w *= 1e30);
     let file = dir.path().join("huge.safetensors");
@@ -231,7 +231,7 @@ fn a_nan_in_any_parameter_is_seen_in_the_losses() {
     for model in ["att", "fc", "fc-t"] {
         let config = config(model, &data, &[1]);
         let splits = splits(&config, &data).unwrap();
-        let mut learner = Learner::new(&gpu, &config, &corpus, &splits, Order::Shuffled).unwrap();
+        let mut learner = Learner::new(&gpu, &config, &corpus, &[], &splits, Order::Shuffled).unwrap();
         let clean = learner.state().unwrap();
         let params = learner.layout().params.clone();
         for p in &params {
