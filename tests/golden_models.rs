@@ -12,7 +12,7 @@ use wmic::gpu::Gpu;
 use wmic::graph::Layout;
 use wmic::ops::sample::Order;
 use wmic::train::learner::Learner;
-use wmic::train::predictor::{layout, predict};
+use wmic::train::predictor::{Detail, layout, predict};
 use wmic::train::weights::Block;
 use wmic::train::{Config, Corpus, Loss};
 
@@ -110,7 +110,8 @@ fn models_answer_as_pytorch_does() {
         let config = config(model, 4);
         let block = weights(&layout(&config, INSTANCES, WIDTH, CLASSES).unwrap());
         let corpus = Corpus::of_dataset(&gpu, &data).unwrap();
-        let answer = predict(&gpu, &config, &[block], &corpus, &[], std::slice::from_ref(&data.train)).unwrap();
+        let answer =
+            predict(&gpu, &config, &[block], &corpus, &[], std::slice::from_ref(&data.train), Detail::Places).unwrap();
         assert_close(&format!("{model} p"), answer.probabilities[0].data(), &floats(&file, "p"), 2e-6);
         if let Some(instances) = answer.instances {
             assert_close("attention", instances.attention[0].data(), &floats(&file, "attention"), 2e-6);

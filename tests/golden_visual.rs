@@ -16,7 +16,7 @@ use wmic::nn::vggish::{self, TrainFrontEnd, Width};
 use wmic::ops::sample::Order;
 use wmic::train::front_end::Source;
 use wmic::train::learner::Learner;
-use wmic::train::predictor::{layout, predict};
+use wmic::train::predictor::{Detail, layout, predict};
 use wmic::train::weights::Block;
 use wmic::train::{Config, Corpus, FrontEnd};
 
@@ -121,7 +121,8 @@ fn visual_models_answer_and_learn_as_pytorch_does() {
         // Two at a time, so that batches follow one another.
         let by_two = Config { batch: 2, ..config.clone() };
         let rows = std::slice::from_ref(&data.train);
-        let answer = predict(&gpu, &by_two, std::slice::from_ref(&block), &corpus, &frozen, rows).unwrap();
+        let answer =
+            predict(&gpu, &by_two, std::slice::from_ref(&block), &corpus, &frozen, rows, Detail::Places).unwrap();
         assert_close(&name("p"), answer.probabilities[0].data(), &tensor("p"), ANSWERS);
         if let (Some(instances), "none") = (answer.instances, trained) {
             assert_close(&name("attention"), instances.attention[0].data(), &tensor("attention"), ANSWERS);

@@ -45,7 +45,7 @@ fn rows(seeds: &[u64], epochs: impl Fn(u64) -> usize) -> Vec<EpochRow> {
 /// 60 clips; where `labelled(class)` is false, nothing is known of the class.
 fn evaluation(seeds: &[u64], classes: &[&str], labelled: impl Fn(usize) -> bool) -> Evaluation {
     let k = classes.len();
-    let targets = Array::from_fn([60, k], |i| f32::from((i / k) % 3 == 0));
+    let targets = Array::from_fn([60, k], |i| f32::from((i / k).is_multiple_of(3)));
     let observed = Array::from_fn([60, k], |i| labelled(i % k));
     let noise = |i: usize, seed: u64| ((i as u64 * 7919 + seed * 104_729 + 13) % 1000) as f32 / 1000.0;
     let p: Vec<_> = seeds.iter().map(|&s| Array::from_fn([60, k], |i| 0.3 * targets[i] + 0.7 * noise(i, s))).collect();
