@@ -247,6 +247,10 @@ impl Answers {
     }
 
     /// Adds what clip `i` of the predictions says, an excerpt that begins at `start` and has so many instances.
+    ///
+    /// The activity in a cell is the mean score of its places, weighted by attention, times the probability of the excerpt: an
+    /// instrument plays here if it plays in the excerpt at all, and here. Of the combinations of score, attention and probability that
+    /// were tried on rendered clips with known times it finds these best.
     fn add(&mut self, p: &Predictions, i: usize, start: f64, instances: usize) {
         let (k, cells) = (self.classes, instances * self.steps);
         let first = (start / self.cell).round() as usize;
@@ -279,7 +283,7 @@ impl Answers {
                     }
                     drawn += gates;
                     let into = (first + cell) * k + class;
-                    self.activity[into] += share * heard / gates.max(f32::MIN_POSITIVE);
+                    self.activity[into] += share * probability * heard / gates.max(f32::MIN_POSITIVE);
                     self.attention[into] += share * gates / self.bands as f32;
                 }
                 answers.push([probability, drawn]);
