@@ -318,7 +318,7 @@ fn what_cannot_be_written_or_listened_to_is_refused_before_the_work() {
     ] {
         refused(&[&["predict", &run, &sound], options].concat(), why);
     }
-    refused(&["predict", &run, &shared().maps(), "--plot", &at("plots")], "features have no sound");
+    refused(&["predict", &run, &shared().maps(), "--plot", &at("plots")], "these are features; name the sound");
 }
 
 #[test]
