@@ -21,7 +21,7 @@ pub struct Args {
 }
 
 const CLIPS: usize = 300;
-const EPOCHS: usize = 25;
+const EPOCHS: usize = 16;
 const SEEDS: u64 = 2;
 /// A few steps must do: faster and with less noise than the paper's protocol.
 const LR: f64 = 2e-3;
