@@ -33,9 +33,11 @@ pub fn load_clips(gpu: &Gpu, config: &mut Config, purpose: Purpose) -> Result<Op
         (Some(sound), _) => of_sound(gpu, config, sound)?,
         (None, Some(npz)) => {
             adopt(config, &npz)?;
-            Some(match has_class_map(&config.dataset) {
-                true => Dataset::load_with(&config.dataset, &npz)?,
-                false => join(&AudioSet::load(&config.dataset)?, &npz)?,
+            Some(match (has_class_map(&config.dataset), config.features.is_some()) {
+                // The dataset's own archive has its labels, too.
+                (true, false) => Dataset::load_labelled(&config.dataset)?,
+                (true, true) => Dataset::load_with(&config.dataset, &npz)?,
+                (false, _) => join(&AudioSet::load(&config.dataset)?, &npz)?,
             })
         }
         (None, None) => {
