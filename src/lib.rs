@@ -7,6 +7,7 @@
 pub mod array;
 pub mod error;
 pub mod files;
+pub mod fingerprint;
 pub mod random;
 pub mod shape;
 // L1

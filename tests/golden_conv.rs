@@ -4,7 +4,7 @@ mod common;
 #[path = "common/formula.rs"]
 mod formula;
 
-use common::Golden;
+use common::{Golden, gradient};
 use formula::frac;
 use wmic::Array;
 use wmic::gpu::{Buffer, Gpu};
@@ -34,17 +34,6 @@ fn assert_kernels_close(name: &str, got: &[f32], want: &Array<f64>) {
         let error = (f64::from(*got) - want).abs();
         assert!(error <= KERNEL_TOLERANCE * largest, "{name}[{i}] is {got}, PyTorch says {want}");
     }
-}
-
-/// The gradient of sum(dy y) by input `i`.
-fn gradient(op: &dyn Op, x: &[Array<f64>], i: usize, dy: &Array<f64>) -> Vec<f64> {
-    const STEP: f64 = 1e-5;
-    let value = |at: usize, step: f64| -> f64 {
-        let mut x = x.to_vec();
-        x[i][at] += step;
-        op.reference(&x)[0].data().iter().zip(dy.data()).map(|(y, dy)| y * dy).sum()
-    };
-    (0..x[i].data().len()).map(|at| (value(at, STEP) - value(at, -STEP)) / (2.0 * STEP)).collect()
 }
 
 #[test]

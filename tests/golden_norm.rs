@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::Golden;
+use common::{Golden, gradient};
 use wmic::Array;
 use wmic::graph::Op;
 use wmic::ops::attention_pool::{AttentionPool, Pooling};
@@ -18,17 +18,6 @@ fn assert_close(name: &str, got: &[f64], want: &Array<f64>) {
     for (i, (got, want)) in got.iter().zip(want.data()).enumerate() {
         assert!((got - want).abs() <= TOLERANCE * want.abs().max(1.0), "{name}[{i}] is {got}, PyTorch says {want}");
     }
-}
-
-/// The gradient of sum(dy y) by input `i`, y the first output.
-fn gradient(op: &dyn Op, x: &[Array<f64>], i: usize, dy: &Array<f64>) -> Vec<f64> {
-    const STEP: f64 = 1e-5;
-    let value = |at: usize, step: f64| -> f64 {
-        let mut x = x.to_vec();
-        x[i][at] += step;
-        op.reference(&x)[0].data().iter().zip(dy.data()).map(|(y, dy)| y * dy).sum()
-    };
-    (0..x[i].data().len()).map(|at| (value(at, STEP) - value(at, -STEP)) / (2.0 * STEP)).collect()
 }
 
 #[test]

@@ -99,7 +99,7 @@ pub fn adopt(config: &mut Config, npz: &Path) -> Result<()> {
         return match (kind, &mut config.front_end) {
             // The user says what made them; from now on it is those weights.
             (Kind::Vggish, Some(front_end)) => {
-                front_end.fingerprint = Some(front_end.load()?.fingerprint());
+                front_end.pin()?;
                 Ok(())
             }
             (Kind::Vggish, None) => Ok(()),
@@ -140,9 +140,9 @@ pub fn adopt(config: &mut Config, npz: &Path) -> Result<()> {
         }
         // Log-mel patches are the same whatever comes after them.
         (Some(asked), None) if asked.fingerprint.is_none() => {
-            let front_end = asked.clone();
-            let fingerprint = Some(front_end.load()?.fingerprint());
-            config.front_end = Some(FrontEnd { fingerprint, ..front_end });
+            let mut front_end = asked.clone();
+            front_end.pin()?;
+            config.front_end = Some(front_end);
             Ok(())
         }
         (None, None) => Err(Error::Usage(format!(
@@ -157,10 +157,7 @@ fn of_sound(gpu: &Gpu, config: &mut Config, (set, mut recipe): (AudioSet, Recipe
     let front_end = config.front_end.as_mut().expect("sound has a front end");
     // A run that trained its front end from log-mel patches on needs its first weights no more.
     let needed = recipe.kind != Kind::LogMel || front_end.fingerprint.is_none();
-    let weights = needed.then(|| front_end.load()).transpose()?;
-    if let Some(weights) = &weights {
-        front_end.fingerprint = Some(weights.fingerprint());
-    }
+    let weights = needed.then(|| front_end.pin()).transpose()?;
     recipe.front_end = recipe.front_end.map(|_| front_end.clone());
     let stop = stop_on_interrupt();
     let bar = Bar::new(set.files.len(), "features of");

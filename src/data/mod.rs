@@ -26,6 +26,7 @@ pub use synth::synth;
 pub use synth_audio::synth_audio;
 
 use crate::error::Result;
+use crate::fingerprint::Fingerprint;
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 
@@ -133,8 +134,8 @@ impl Dataset {
     /// A number that another dataset, or another version of this one, is most unlikely to have: FNV-1a over all that a model
     /// learns from and is scored by.
     pub fn fingerprint(&self) -> u64 {
-        let mut hash = 0xcbf2_9ce4_8422_2325u64;
-        let mut mix = |word: u64| hash = (hash ^ word).wrapping_mul(0x0100_0000_01b3);
+        let mut fingerprint = Fingerprint::default();
+        let mut mix = |word: u64| fingerprint.mix(word);
         match &self.features.values {
             FeatureValues::U8(bytes) => bytes.iter().for_each(|&b| mix(b.into())),
             FeatureValues::F32(values) => values.iter().for_each(|v| mix(v.to_bits().into())),
@@ -147,7 +148,7 @@ impl Dataset {
         self.features.lengths.iter().chain(&self.train).chain(&self.test).for_each(|&n| mix(n.into()));
         self.targets.iter().zip(&self.observed).for_each(|(t, &o)| mix(if o { 1 + t.to_bits() as u64 } else { 0 }));
         self.classes.iter().for_each(|name| name.bytes().chain([0xff]).for_each(|b| mix(b.into())));
-        hash
+        fingerprint.finish()
     }
 
     /// The folder's name, for reports.

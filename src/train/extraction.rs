@@ -15,7 +15,8 @@ use crate::data::{FeatureValues, Features, Kind, Mapped};
 use crate::error::{Error, Result};
 use crate::files::{is_leftover, read_limited, try_lock_directory, write_atomic};
 use crate::gpu::Gpu;
-use crate::nn::vggish::{MAP, Width};
+use crate::nn::models::{instance, instance_len};
+use crate::nn::vggish::Width;
 
 /// Seconds of an excerpt: the clips of OpenMIC-2018.
 pub const WINDOW: f64 = 10.0;
@@ -41,15 +42,11 @@ impl Recipe {
 
     /// Shape of an instance.
     pub fn instance(&self) -> Vec<usize> {
-        match self.kind {
-            Kind::Vggish => vec![crate::nn::vggish::EMBEDDING],
-            Kind::Maps => vec![MAP[0], MAP[1], self.width().map_channels()],
-            Kind::LogMel => vec![logmel::PATCH_FRAMES, logmel::BANDS],
-        }
+        instance(self.kind, self.width())
     }
 
     pub fn instance_len(&self) -> usize {
-        self.instance().iter().product()
+        instance_len(self.kind, self.width())
     }
 
     /// The same whichever files the weights lie in, once they are fixed by their fingerprint. With the version: another one may
@@ -68,10 +65,7 @@ impl Recipe {
 
     /// Loads the weights and fixes them by their fingerprint.
     pub fn load(&mut self) -> Result<Option<Weights>> {
-        let Some(front_end) = &mut self.front_end else { return Ok(None) };
-        let weights = front_end.load()?;
-        front_end.fingerprint = Some(weights.fingerprint());
-        Ok(Some(weights))
+        self.front_end.as_mut().map(FrontEnd::pin).transpose()
     }
 }
 

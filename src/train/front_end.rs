@@ -10,6 +10,7 @@ use super::config::Config;
 use super::weights::{File, floats};
 use crate::array::Array;
 use crate::error::{Error, Result};
+use crate::fingerprint::Fingerprint;
 use crate::gpu::{Buffer, Gpu};
 use crate::graph::Layout;
 use crate::nn::vggish::{self, EMBEDDING, TrainFrontEnd, Width};
@@ -111,6 +112,16 @@ impl FrontEnd {
             _ => Ok(weights),
         }
     }
+
+    /// Loads the weights and fixes them by their fingerprint.
+    ///
+    /// # Errors
+    /// As [`FrontEnd::load`].
+    pub fn pin(&mut self) -> Result<Weights> {
+        let weights = self.load()?;
+        self.fingerprint = Some(weights.fingerprint());
+        Ok(weights)
+    }
 }
 
 /// The weights that the model of `config` asks for without training them, on the GPU.
@@ -181,12 +192,12 @@ impl Weights {
 
     /// FNV-1a of all values.
     pub fn fingerprint(&self) -> String {
-        let mut hash = 0xcbf2_9ce4_8422_2325u64;
-        let mut mix = |word: u64| hash = (hash ^ word).wrapping_mul(0x0100_0000_01b3);
+        let mut fingerprint = Fingerprint::default();
+        let mut mix = |word: u64| fingerprint.mix(word);
         self.arrays.iter().flat_map(|(_, a)| a.data()).for_each(|v| mix(v.to_bits().into()));
         let post_process = self.post_process.iter();
         post_process.flat_map(|p| p.matrix.iter().chain(&p.mean)).for_each(|v| mix(v.to_bits()));
-        format!("{hash:016x}")
+        format!("{:016x}", fingerprint.finish())
     }
 
     /// The weights whose names begin with `prefix`, on the GPU.

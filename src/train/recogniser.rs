@@ -5,7 +5,6 @@ use std::collections::VecDeque;
 use std::path::PathBuf;
 
 use super::extraction::{FrontEndRunner, Recipe, WINDOW};
-use super::extractor::Extract;
 use super::predictor::Predictions;
 use super::trained::Trained;
 use crate::array::Array;
@@ -141,7 +140,7 @@ impl<'a> Recogniser<'a> {
         for (i, ((file, excerpt), extract)) in waiting.iter().zip(&extracts).enumerate() {
             let listening = open.iter_mut().find(|l| l.file == *file).expect("a file stays open until it is answered");
             listening.answers.add(&predictions, i, excerpt.start, extract.instances);
-            listening.answers.draw(excerpt, extract);
+            listening.answers.strip.add(excerpt.start, &extract.spectrogram);
         }
         waiting.clear();
         Ok(())
@@ -290,10 +289,6 @@ impl Answers {
             }
         }
         self.excerpts.push(answers);
-    }
-
-    fn draw(&mut self, excerpt: &Excerpt, extract: &Extract) {
-        self.strip.add(excerpt.start, &extract.spectrogram);
     }
 
     /// The probability of a class by one seed.

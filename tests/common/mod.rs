@@ -4,6 +4,7 @@ use std::path::Path;
 
 use safetensors::{Dtype, SafeTensors};
 use wmic::Array;
+use wmic::graph::Op;
 
 /// A file of `tests/golden/`.
 pub struct Golden(Vec<u8>);
@@ -22,4 +23,16 @@ impl Golden {
         let values = tensor.data().chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]]).into());
         Array::new(wmic::Shape::new(tensor.shape()), values.collect())
     }
+}
+
+/// The gradient of sum(dy y) by input `i`, y the first output: central differences of the reference.
+#[allow(dead_code, reason = "not every test file looks at gradients")]
+pub fn gradient(op: &dyn Op, x: &[Array<f64>], i: usize, dy: &Array<f64>) -> Vec<f64> {
+    const STEP: f64 = 1e-5;
+    let value = |at: usize, step: f64| -> f64 {
+        let mut x = x.to_vec();
+        x[i][at] += step;
+        op.reference(&x)[0].data().iter().zip(dy.data()).map(|(y, dy)| y * dy).sum()
+    };
+    (0..x[i].data().len()).map(|at| (value(at, STEP) - value(at, -STEP)) / (2.0 * STEP)).collect()
 }

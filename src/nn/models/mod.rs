@@ -5,7 +5,7 @@ mod fc;
 mod fc_t;
 mod visual;
 
-use super::vggish::{TrainFrontEnd, Width};
+use super::vggish::{EMBEDDING, MAP, TrainFrontEnd, Width};
 use crate::audio::logmel::{BANDS, PATCH_FRAMES};
 use crate::data::Kind;
 use crate::error::{Error, Result};
@@ -96,13 +96,18 @@ impl Model {
     }
 }
 
+/// Shape of an instance of that kind.
+pub fn instance(kind: Kind, width: Width) -> Vec<usize> {
+    match kind {
+        Kind::Vggish => vec![EMBEDDING],
+        Kind::Maps => vec![MAP[0], MAP[1], width.map_channels()],
+        Kind::LogMel => vec![PATCH_FRAMES, BANDS],
+    }
+}
+
 /// Values of an instance of that kind.
 pub fn instance_len(kind: Kind, width: Width) -> usize {
-    match kind {
-        Kind::Vggish => super::vggish::EMBEDDING,
-        Kind::Maps => width.map_len(),
-        Kind::LogMel => PATCH_FRAMES * BANDS,
-    }
+    instance(kind, width).iter().product()
 }
 
 /// Every model of wmic.
