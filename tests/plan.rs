@@ -24,7 +24,7 @@ fn step(gpu: &Gpu, build: impl Fn(&mut Graph, Inputs) -> Tensor, guard: usize) -
     let clock = g.input("clock", Spec::u32([4]));
     let target = g.input("target", Spec::f32([BATCH, CLASSES]));
     let observed = g.input("observed", Spec::f32([BATCH, CLASSES]));
-    let p = build(&mut g, Inputs { x, lengths, clock });
+    let p = build(&mut g, Inputs { x, lengths, clock, labels: None });
     let (loss, _) = masked_bce(&mut g, p, target, observed, lengths, Normalisation::Observed).unwrap();
     let draft = Draft::guarded(&g, Target::PORTABLE, 1, &[loss], &[(loss, "dloss")], guard).unwrap();
     let arenas = Arenas::new(gpu, g.layout(), 1, true).unwrap();

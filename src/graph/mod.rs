@@ -149,7 +149,7 @@ impl Graph {
     pub(crate) fn push_shared(&mut self, op: Rc<dyn Op>, x: &[Tensor]) -> Result<Vec<Tensor>> {
         let specs: Vec<Spec> = x.iter().map(|t| self.tensors[t.0].0.clone()).collect();
         let out = op.infer(&specs)?;
-        let wants = x.iter().any(|t| self.storages[self.tensors[t.0].1.0].wants_gradient);
+        let wants = !out.detached && x.iter().any(|t| self.storages[self.tensors[t.0].1.0].wants_gradient);
         let mut y = Vec::with_capacity(out.y.len());
         for (i, spec) in out.y.into_iter().enumerate() {
             let storage = match out.in_place.iter().find(|(o, _)| *o == i) {

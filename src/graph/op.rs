@@ -42,6 +42,8 @@ pub struct Outputs {
     pub scratch: Vec<Spec>,
     /// `(output, input)`: this output *is* that input, updated in place (running statistics, optimiser state).
     pub in_place: Vec<(usize, usize)>,
+    /// Gradients end here: the results are draws or counts, on which nothing below is to be trained.
+    pub detached: bool,
 }
 
 impl Outputs {

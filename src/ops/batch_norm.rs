@@ -207,6 +207,7 @@ impl Op for Train {
             saved: vec![Spec::f32([3, f])],
             scratch: vec![partial, counts, sums, unwanted.clone(), unwanted],
             in_place: vec![(1, 4), (2, 5)],
+            ..Default::default()
         })
     }
 

@@ -13,7 +13,7 @@ use crate::array::Array;
 use crate::error::{Error, Result};
 use crate::gpu::{Buffer, Gpu, Recording, Ticket};
 use crate::graph::{Arenas, Draft, Graph, Layout, Mode, Plan, Spec, Tensor};
-use crate::nn::{self, Inputs, Prediction};
+use crate::nn::{self, Inputs, Labels, Prediction};
 use crate::ops::adam::{Adam, adam};
 use crate::ops::gather::Batch;
 use crate::ops::masked_bce::masked_bce;
@@ -32,7 +32,8 @@ const NEVER: u32 = u32::MAX;
 /// The graphs of a training run, before any device is involved.
 pub struct Graphs {
     pub step: Graph,
-    loss: Tensor,
+    /// (1) each: that of the probabilities, and the model's own.
+    losses: Vec<Tensor>,
     parts: Tensor,
     pub update: Graph,
     pub validation: Graph,
@@ -112,7 +113,8 @@ pub(super) fn push_model(
     let model = nn::find(&config.model)?;
     config.accepts(dims.width)?;
     let batch = dims.gather(g, rows, model.positions)?;
-    let inputs = Inputs { x: batch.x, lengths: batch.lengths, clock };
+    let labels = (g.mode() == Mode::Train).then_some(Labels { target: batch.target, observed: batch.observed });
+    let inputs = Inputs { x: batch.x, lengths: batch.lengths, clock, labels };
     let prediction = (model.build)(g, inputs, config.settings(dims.classes))?;
     Ok((clock, batch, prediction))
 }
@@ -131,6 +133,7 @@ impl Graphs {
             masked_bce(g, p, batch.target, batch.observed, batch.lengths, config.normalisation())
         };
         let (loss, parts) = loss_of(&mut step, batch, prediction.probabilities)?;
+        let losses = [loss].into_iter().chain(prediction.own_losses).collect();
 
         let mut update = Graph::new(Mode::Train);
         let arena = Spec::f32([step.layout().trained]);
@@ -153,14 +156,15 @@ impl Graphs {
         let val_batches = batches(config, val);
         tally(g, prediction.probabilities, batch.target, batch.observed, clock, counts, val_batches)?;
         track(g, val_parts, clock, totals, diverged, val_batches)?;
-        Ok(Graphs { step, loss, parts, update, validation })
+        Ok(Graphs { step, losses, parts, update, validation })
     }
 
     /// The three dispatch lists: step, update, validation.
     pub fn drafts(&self, gpu: &Gpu, replicas: usize) -> Result<[Draft; 3]> {
         let target = gpu.adapter().target();
+        let seeds: Vec<(Tensor, &str)> = self.losses.iter().map(|loss| (*loss, "dloss")).collect();
         Ok([
-            Draft::new(&self.step, target, replicas, &[self.parts], &[(self.loss, "dloss")])?,
+            Draft::new(&self.step, target, replicas, &[self.parts], &seeds)?,
             Draft::new(&self.update, target, replicas, &[], &[])?,
             Draft::new(&self.validation, target, replicas, &[], &[])?,
         ])

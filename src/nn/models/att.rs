@@ -59,5 +59,5 @@ pub(super) fn attention(g: &mut Graph, h: Tensor, inputs: Inputs, settings: Sett
             },
         }),
     };
-    Ok(Prediction { probabilities, attention: Some(weights), places })
+    Ok(Prediction { attention: Some(weights), places, ..Prediction::new(probabilities) })
 }

@@ -30,5 +30,5 @@ fn build(g: &mut Graph, inputs: Inputs, settings: Settings) -> Result<Prediction
     h = mean_pool(g, h, inputs.lengths)?;
     let logits = linear(g, "out", h, settings.classes, WeightInit::XavierNormal, true)?;
     let probabilities = activation(g, logits, Activation::Sigmoid)?;
-    Ok(Prediction { probabilities, attention: None, places: None })
+    Ok(Prediction::new(probabilities))
 }

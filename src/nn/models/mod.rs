@@ -21,10 +21,21 @@ pub struct Inputs {
     pub lengths: Tensor,
     /// u32 (4): seed low, seed high, step, 0.
     pub clock: Tensor,
+    /// Only in training, for models whose own losses look at the labels.
+    pub labels: Option<Labels>,
+}
+
+/// What is known of a batch's clips, (B, K) each.
+#[derive(Clone, Copy, Debug)]
+pub struct Labels {
+    /// 1 where present, else 0; between them where clips were mixed.
+    pub target: Tensor,
+    /// 1 where known, else 0.
+    pub observed: Tensor,
 }
 
 /// What a model answers.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Prediction {
     /// (B, K)
     pub probabilities: Tensor,
@@ -32,6 +43,17 @@ pub struct Prediction {
     pub attention: Option<Tensor>,
     /// For models with attention, outside training.
     pub places: Option<Places>,
+    /// For models that look at one place after the other: where, (B, 2) each, time and frequency in [-1, 1].
+    pub glimpses: Vec<Tensor>,
+    /// (1) each, minimised beside the loss of the probabilities; only in training.
+    pub own_losses: Vec<Tensor>,
+}
+
+impl Prediction {
+    /// Of a model without attention.
+    pub fn new(probabilities: Tensor) -> Prediction {
+        Prediction { probabilities, attention: None, places: None, glimpses: vec![], own_losses: vec![] }
+    }
 }
 
 /// What each of the P positions of each instance has by itself, (B, T P, K).

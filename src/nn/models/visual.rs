@@ -84,7 +84,7 @@ fn build(g: &mut Graph, inputs: Inputs, settings: Settings, variant: Variant) ->
             let h = g.reshape(h, [batch, places * EMBEDDING]);
             let logits = linear(g, "out", h, settings.classes, WeightInit::HeUniform, true)?;
             let probabilities = activation(g, logits, Activation::Sigmoid)?;
-            Ok(Prediction { probabilities, attention: None, places: None })
+            Ok(Prediction::new(probabilities))
         }
     }
 }
