@@ -75,6 +75,8 @@ const SHARED: &[(&str, &str)] = &[
     ("nan", include_str!("../../shaders/shared/nan.wgsl")),
     ("cis", include_str!("../../shaders/shared/cis.wgsl")),
     ("dropout", include_str!("../../shaders/shared/dropout.wgsl")),
+    ("cell", include_str!("../../shaders/shared/cell.wgsl")),
+    ("recurrent_cell", include_str!("../../shaders/shared/recurrent_cell.wgsl")),
     ("batch_norm", include_str!("../../shaders/shared/batch_norm.wgsl")),
     ("attention_pool", include_str!("../../shaders/shared/attention_pool.wgsl")),
     ("mean_pool", include_str!("../../shaders/shared/mean_pool.wgsl")),
