@@ -76,6 +76,7 @@ const SHARED: &[(&str, &str)] = &[
     ("cis", include_str!("../../shaders/shared/cis.wgsl")),
     ("dropout", include_str!("../../shaders/shared/dropout.wgsl")),
     ("cell", include_str!("../../shaders/shared/cell.wgsl")),
+    ("recurrent", include_str!("../../shaders/shared/recurrent.wgsl")),
     ("recurrent_cell", include_str!("../../shaders/shared/recurrent_cell.wgsl")),
     ("batch_norm", include_str!("../../shaders/shared/batch_norm.wgsl")),
     ("attention_pool", include_str!("../../shaders/shared/attention_pool.wgsl")),

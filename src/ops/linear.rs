@@ -16,7 +16,7 @@ use crate::array::Array;
 use crate::check::{Case, Fill, Input, Kind};
 use crate::error::{Error, Result};
 use crate::gpu::{Grid, Recorder, Shader, View, params};
-use crate::graph::{Cost, Graph, Io, Op, Outputs, Spec, Tensor};
+use crate::graph::{Cost, Graph, Io, Op, Outputs, Sink, Spec, Tensor};
 use crate::shape::Shape;
 use variants::MatrixProduct;
 
@@ -71,12 +71,12 @@ pub fn linear_with(g: &mut Graph, x: Tensor, w: Tensor, b: Option<Tensor>, confi
     Ok(g.push(config, &inputs)?[0])
 }
 
-struct Dims {
+pub(super) struct Dims {
     /// Rows of a segment.
-    m: usize,
-    n: usize,
-    k: usize,
-    segments: usize,
+    pub m: usize,
+    pub n: usize,
+    pub k: usize,
+    pub segments: usize,
 }
 
 impl Dims {
@@ -102,8 +102,12 @@ impl Dims {
         self.m.div_ceil(SLICE).min(MAX_SLICES)
     }
 
-    fn params(&self, io: &Io) -> Params {
-        let bias = io.inputs() == 3;
+    /// Working memory of [`weight_gradient`] and of [`bias_gradient`].
+    pub fn gradient_scratch(&self) -> [Spec; 2] {
+        [Spec::f32([self.slices(), self.n, self.weights()]), Spec::f32([self.slices(), self.n])]
+    }
+
+    fn params(&self) -> Params {
         Params {
             m: self.m as u32,
             n: self.n as u32,
@@ -111,9 +115,9 @@ impl Dims {
             first: 0,
             columns: self.n as u32,
             segments: self.segments as u32,
-            w_stride: io.x(1).stride as u32,
-            b_stride: if bias { io.x(2).stride as u32 } else { 0 },
-            has_bias: bias.into(),
+            w_stride: 0,
+            b_stride: 0,
+            has_bias: 0,
             relu: 0,
             accumulate: 0,
             slices: 1,
@@ -156,8 +160,7 @@ impl Op for Linear {
             return Err(Error::shape("linear", expected, got.join(", ")));
         }
         let dims = Dims::new(input, w, self.segments);
-        let partial = Spec::f32([dims.slices(), dims.n, dims.weights()]);
-        let partial_bias = Spec::f32([dims.slices(), dims.n]);
+        let [partial, partial_bias] = dims.gradient_scratch();
         let g = Spec::f32([if self.relu { dims.rows() * dims.n } else { 1 }]);
         Ok(Outputs {
             y: vec![Spec::f32(input.with_last(w.rows()))],
@@ -179,7 +182,15 @@ impl Op for Linear {
             let w = View { offset: w.offset + first * d.weights(), len: w.len - (d.n - n) * d.weights(), ..w };
             let bias = if io.inputs() == 3 { bias } else { w };
             let bindings = [("x", io.x(0).view), ("w", w), ("b", bias), ("y", io.y(0).view)];
-            let p = Params { n: n as u32, first: first as u32, relu: self.relu.into(), ..d.params(io) };
+            let p = Params {
+                n: n as u32,
+                first: first as u32,
+                w_stride: io.x(1).stride as u32,
+                b_stride: if io.inputs() == 3 { io.x(2).stride as u32 } else { 0 },
+                has_bias: (io.inputs() == 3).into(),
+                relu: self.relu.into(),
+                ..d.params()
+            };
             r.dispatch(shader, entry, &bindings, p, tiles(d.m, n, io.replicas * d.segments));
         }
         Ok(())
@@ -193,41 +204,20 @@ impl Op for Linear {
             relu_gradient(r, io.y(0).view, dy, g, io.replicas * d.rows() * d.n);
             dy = g;
         }
-        let variant = variants::matrix_product(r.target, d.n, d.k);
         if let Some(dx) = io.dx(0) {
             let bindings = [("dy", dy), ("w", io.x(1).view), ("dx", dx.view)];
-            let p = Params { accumulate: dx.accumulate.into(), ..d.params(io) };
-            let (shader, entry) = match variant {
+            let p = Params { w_stride: io.x(1).stride as u32, accumulate: dx.accumulate.into(), ..d.params() };
+            let (shader, entry) = match variants::matrix_product(r.target, d.n, d.k) {
                 MatrixProduct::Tile => (&SHADER, "linear_backward_input"),
                 MatrixProduct::Subgroup8 => (&SUBGROUP8, "linear_backward_input_subgroup8"),
             };
             r.dispatch(shader, entry, &bindings, p, tiles(d.m, d.k, io.replicas * d.segments));
         }
         if let Some(dw) = io.dx(1) {
-            let p = Params { accumulate: dw.accumulate.into(), w_stride: dw.stride as u32, ..d.params(io) };
-            let bindings = |name, view: View| [("dy", dy), ("x", io.x(0).view), (name, view)];
-            match variant {
-                MatrixProduct::Tile => {
-                    let p = Params { slices: d.slices() as u32, ..p };
-                    let grid = tiles(d.n, d.k, io.replicas * d.segments * d.slices());
-                    let partial = io.scratch(0).view;
-                    r.dispatch(&SHADER, "linear_backward_weight", &bindings("partial", partial), p, grid);
-                    let p = Params { k: d.weights() as u32, ..p };
-                    add_slices(r, partial, dw.view, p, d.n * d.weights(), io.replicas);
-                }
-                MatrixProduct::Subgroup8 => {
-                    let grid = tiles(d.n, d.k, io.replicas * d.segments);
-                    r.dispatch(&SUBGROUP8, "linear_backward_weight_subgroup8", &bindings("dw", dw.view), p, grid);
-                }
-            }
+            weight_gradient(r, &d, io.replicas, dy, io.x(0).view, dw, io.scratch(0).view);
         }
         if let Some(db) = io.dx(2) {
-            let p = Params { m: d.rows() as u32, slices: d.slices() as u32, ..d.params(io) };
-            let partial = io.scratch(1).view;
-            let grid = Grid::items(d.n, 64, io.replicas * d.slices());
-            r.dispatch(&SHADER, "linear_backward_bias", &[("dy", dy), ("partial", partial)], p, grid);
-            let p = Params { k: 1, accumulate: db.accumulate.into(), w_stride: db.stride as u32, ..p };
-            add_slices(r, partial, db.view, p, d.n, io.replicas);
+            bias_gradient(r, &d, io.replicas, dy, db, io.scratch(1).view);
         }
         Ok(())
     }
@@ -250,6 +240,42 @@ impl Op for Linear {
         let (m, n, k) = (x[0].shape.rows() as f64, x[1].shape.rows() as f64, x[0].shape.last() as f64);
         Cost { flops: 2.0 * m * n * k, bytes: 4.0 * (m * k + n * x[1].shape.last() as f64 + m * n) }
     }
+}
+
+/// Records dw = dy^T x, of `dy` (R, M, S, N) and `x` (R, M, S, K). `partial`: [`Dims::gradient_scratch`].
+pub(super) fn weight_gradient(
+    r: &mut Recorder,
+    d: &Dims,
+    replicas: usize,
+    dy: View,
+    x: View,
+    dw: &Sink,
+    partial: View,
+) {
+    let p = Params { accumulate: dw.accumulate.into(), w_stride: dw.stride as u32, ..d.params() };
+    let bindings = |name, view: View| [("dy", dy), ("x", x), (name, view)];
+    match variants::matrix_product(r.target, d.n, d.k) {
+        MatrixProduct::Tile => {
+            let p = Params { slices: d.slices() as u32, ..p };
+            let grid = tiles(d.n, d.k, replicas * d.segments * d.slices());
+            r.dispatch(&SHADER, "linear_backward_weight", &bindings("partial", partial), p, grid);
+            let p = Params { k: d.weights() as u32, ..p };
+            add_slices(r, partial, dw.view, p, d.n * d.weights(), replicas);
+        }
+        MatrixProduct::Subgroup8 => {
+            let grid = tiles(d.n, d.k, replicas * d.segments);
+            r.dispatch(&SUBGROUP8, "linear_backward_weight_subgroup8", &bindings("dw", dw.view), p, grid);
+        }
+    }
+}
+
+/// Records db, the sum of `dy` (R, M S, N) over its rows. `partial`: [`Dims::gradient_scratch`].
+pub(super) fn bias_gradient(r: &mut Recorder, d: &Dims, replicas: usize, dy: View, db: &Sink, partial: View) {
+    let p = Params { m: d.rows() as u32, slices: d.slices() as u32, ..d.params() };
+    let grid = Grid::items(d.n, 64, replicas * d.slices());
+    r.dispatch(&SHADER, "linear_backward_bias", &[("dy", dy), ("partial", partial)], p, grid);
+    let p = Params { k: 1, accumulate: db.accumulate.into(), w_stride: db.stride as u32, ..p };
+    add_slices(r, partial, db.view, p, d.n, replicas);
 }
 
 /// Sums the slices of `partial` into `total`, in order.

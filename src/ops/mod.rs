@@ -13,6 +13,7 @@ pub mod masked_bce;
 pub mod max_pool2d;
 pub mod mean_pool;
 pub mod mel;
+pub mod recurrent;
 pub mod recurrent_cell;
 mod relu_gradient;
 pub mod sample;
@@ -61,6 +62,7 @@ pub const ROOMS: &[Room] = &[
     activation::ROOM,
     add::ROOM,
     append_one_hot::ROOM,
+    recurrent::ROOM,
     recurrent_cell::ROOM,
     mean_pool::ROOM,
     attention_pool::ROOM,

@@ -1,0 +1,47 @@
+// Parameters of a recurrent layer side by side for its walk, and states in and out of its tape.
+#import grid
+
+struct Params {
+    len: u32,        // pack: G H H of the weights; move: all elements
+    hidden: u32,     // H
+    directions: u32, // D
+    direction: u32,
+    w_stride: u32,
+    b_stride: u32,
+    transposed: u32,
+    accumulate: u32,
+}
+
+@group(0) @binding(0) var<uniform> p: Params;
+@group(0) @binding(1) var<storage, read> w: array<f32>;            // (G H, H) every w_stride
+@group(0) @binding(2) var<storage, read> b: array<f32>;            // (G H) every b_stride
+@group(0) @binding(3) var<storage, read_write> packed: array<f32>; // (R, D, G H (H + 1))
+@group(0) @binding(4) var<storage, read> out_of: array<f32>;
+@group(0) @binding(5) var<storage, read_write> to: array<f32>;
+
+// W_hh, transposed if asked for, and b_hh of a direction.
+@compute @workgroup_size(64)
+fn recurrent_pack(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) count: vec3<u32>,
+                  @builtin(local_invocation_index) worker: u32) {
+    let i = group_index(id, count) * 64u + worker;
+    let rows = p.len / p.hidden;
+    if i >= p.len + rows { return; }
+    let at = (id.z * p.directions + p.direction) * (p.len + rows) + i;
+    if i >= p.len {
+        packed[at] = b[id.z * p.b_stride + i - p.len];
+    } else if p.transposed == 1u {
+        packed[at] = w[id.z * p.w_stride + i % rows * p.hidden + i / rows];
+    } else {
+        packed[at] = w[id.z * p.w_stride + i];
+    }
+}
+
+@compute @workgroup_size(64)
+fn recurrent_move(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) count: vec3<u32>,
+                  @builtin(local_invocation_index) worker: u32) {
+    let i = group_index(id, count) * 64u + worker;
+    if i >= p.len { return; }
+    var v = out_of[i];
+    if p.accumulate == 1u { v += to[i]; }
+    to[i] = v;
+}

@@ -1,0 +1,300 @@
+// The walk of recurrent.wgsl for adapters with subgroups of 8 invocations, such as software Vulkan on AVX2 (see
+// linear_subgroup8.wgsl): a subgroup takes 32 clips through all steps, its products are tiles of 32 clips x 32 columns, and a Value
+// is four neighbouring units. An invocation always works on the same columns, so only the products read what others wrote.
+// H is a multiple of 4; offsets are counted in vec4 here.
+#import subgroup8_product
+alias Value = vec4<f32>;
+#import recurrent
+
+@group(0) @binding(2) var<storage, read> x: array<vec4<f32>>;             // (R, B, T, G H), first direction
+@group(0) @binding(3) var<storage, read> x_reverse: array<vec4<f32>>;     // the other
+@group(0) @binding(4) var<storage, read> packed: array<vec4<f32>>;
+@group(0) @binding(5) var<storage, read> mask: array<vec4<f32>>;          // (R, B, D H)
+@group(0) @binding(6) var<storage, read_write> tape: array<vec4<f32>>;
+@group(0) @binding(7) var<storage, read_write> y: array<vec4<f32>>;       // (R, B, T, D H), 0 beyond a clip's length
+@group(0) @binding(8) var<storage, read> saved_tape: array<vec4<f32>>;    // the tape, on the way back
+@group(0) @binding(9) var<storage, read> dy: array<vec4<f32>>;            // (R, B, T, D H)
+@group(0) @binding(10) var<storage, read_write> dx: array<vec4<f32>>;     // (R, B, T, G H)
+@group(0) @binding(11) var<storage, read_write> dx_reverse: array<vec4<f32>>;
+@group(0) @binding(12) var<storage, read_write> dtape: array<vec4<f32>>;
+
+struct Block {
+    direction: u32,
+    replica: u32,
+    first: u32,
+}
+
+fn block(id: vec3<u32>) -> Block {
+    return Block(id.z % p.directions, id.z / p.directions, id.x * TILE);
+}
+
+fn x_at(b: Block, clip: u32, t: u32) -> u32 {
+    return ((b.replica * p.batch + clip) * p.steps + t) * GATES * p.hidden / 4u;
+}
+
+fn state_of(b: Block, clip: u32) -> u32 { return state_at(b.direction, b.replica, clip) / 4u; }
+
+fn sliced(b: Block, at: u32, slice: u32, width: u32, clip: u32, t: u32) -> u32 {
+    return sliced_at(at, slice, width, b.direction, b.replica, clip, t) / 4u;
+}
+
+fn kept_row(b: Block, clip: u32, t: u32) -> u32 {
+    return (p.kept_at + step_row(b.direction, b.replica, clip, t) * KEPT * p.hidden) / 4u;
+}
+
+fn c_row(b: Block, clip: u32, t: u32) -> u32 {
+    return (p.c_at + step_row(b.direction, b.replica, clip, t) * p.hidden) / 4u;
+}
+
+fn masked(b: Block, clip: u32, unit: u32, v: vec4<f32>) -> vec4<f32> {
+    if p.has_mask == 0u { return v; }
+    return v * mask[state_of(b, clip) + unit];
+}
+
+// The clips that an invocation loads for a product. Those past the end repeat the last; their results are not stored.
+fn loaded(b: Block, lane: u32) -> vec4<u32> {
+    return min(vec4(b.first + lane) + vec4(0u, 8u, 16u, 24u), vec4(p.batch - 1u));
+}
+
+fn put_gate(b: Block, row: u32, at: u32, t: u32, v: vec4<f32>) {
+    let clip = b.first + row;
+    if clip < p.batch { tape[kept_row(b, clip, t) + at] = v; }
+}
+
+fn put_gates(b: Block, row: u32, at: u32, t: u32, bias: vec4<f32>, r: Rows) {
+    put_gate(b, row, at, t, r[0] + bias);
+    put_gate(b, row + 1u, at, t, r[1] + bias);
+    put_gate(b, row + 2u, at, t, r[2] + bias);
+    put_gate(b, row + 3u, at, t, r[3] + bias);
+    put_gate(b, row + 4u, at, t, r[4] + bias);
+    put_gate(b, row + 5u, at, t, r[5] + bias);
+    put_gate(b, row + 6u, at, t, r[6] + bias);
+    put_gate(b, row + 7u, at, t, r[7] + bias);
+}
+
+// W_hh h + b_hh of all gates; they wait where kept values will be.
+fn multiply_gates(b: Block, lane: u32, t: u32) {
+    let units = p.hidden / 4u;
+    let weights = packed_at(b.direction, b.replica) / 4u;
+    let clips = loaded(b, lane);
+    let rows = (vec4(b.replica * p.batch) + clips) * p.steps * units
+        + (p.masked_at + b.direction * p.h_slice) / 4u + t * units;
+    for (var gate = 0u; gate < GATES; gate++) {
+        for (var unit = lane; unit < ((units + 7u) / 8u) * 8u; unit += 8u) {
+            let column = gate * units + min(unit, units - 1u);
+            var a = rows;
+            var step = weights + column;
+            var t0: Rows;
+            var t1: Rows;
+            var t2: Rows;
+            var t3: Rows;
+            for (var d = 0u; d < units; d++) {
+                let next = GATES * units;
+                let w = mat4x4(packed[step], packed[step + next], packed[step + 2u * next], packed[step + 3u * next]);
+                update(&t0, tape[a.x], w);
+                update(&t1, tape[a.y], w);
+                update(&t2, tape[a.z], w);
+                update(&t3, tape[a.w], w);
+                a += 1u;
+                step += 4u * next;
+            }
+            if unit < units {
+                let bias = packed[weights + GATES * p.hidden * units + column];
+                put_gates(b, 0u, column, t, bias, t0);
+                put_gates(b, 8u, column, t, bias, t1);
+                put_gates(b, 16u, column, t, bias, t2);
+                put_gates(b, 24u, column, t, bias, t3);
+            }
+        }
+    }
+}
+
+fn start_from(b: Block, clip: u32, unit: u32, t: u32, h: vec4<f32>, c: vec4<f32>) {
+    tape[sliced(b, p.h_at, p.h_slice, p.hidden, clip, t) + unit] = h;
+    if p.has_mask == 1u { tape[sliced(b, p.masked_at, p.h_slice, p.hidden, clip, t) + unit] = masked(b, clip, unit, h); }
+    if CELL == LSTM { tape[c_row(b, clip, t) + unit] = c; }
+}
+
+fn share(b: Block, at: u32) -> vec4<f32> {
+    if b.direction == 1u { return x_reverse[at]; }
+    return x[at];
+}
+
+@compute @workgroup_size(8)
+fn recurrent_forward_subgroup8(@builtin(workgroup_id) id: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
+    let b = block(id);
+    let units = p.hidden / 4u;
+    let end = min(b.first + TILE, p.batch);
+    for (var clip = b.first; clip < end; clip++) {
+        for (var unit = lane; unit < units; unit += 8u) {
+            var h = vec4(0.0);
+            var c = vec4(0.0);
+            let state = state_of(b, clip) + unit;
+            if (p.has_state & 1u) != 0u { h = tape[state]; }
+            if CELL == LSTM && (p.has_state & 2u) != 0u { c = tape[p.state_slice / 4u + state]; }
+            start_from(b, clip, unit, step_of(0u, b.direction), h, c);
+        }
+    }
+    for (var s = 0u; s < p.steps; s++) {
+        let t = step_of(s, b.direction);
+        storageBarrier();
+        multiply_gates(b, lane, t);
+        for (var clip = b.first; clip < end; clip++) {
+            let live = t < lengths[b.replica * p.lengths_stride + clip];
+            let from_x = x_at(b, clip, t);
+            let kept = kept_row(b, clip, t);
+            let before = sliced(b, p.h_at, p.h_slice, p.hidden, clip, t);
+            let out = y_at(b.direction, b.replica, clip, t) / 4u;
+            for (var unit = lane; unit < units; unit += 8u) {
+                var xs = Gates(share(b, from_x + unit), vec4(0.0), vec4(0.0), vec4(0.0));
+                var gs = Gates(tape[kept + unit], vec4(0.0), vec4(0.0), vec4(0.0));
+                if GATES > 1u {
+                    xs[1] = share(b, from_x + units + unit);
+                    xs[2] = share(b, from_x + 2u * units + unit);
+                    gs[1] = tape[kept + units + unit];
+                    gs[2] = tape[kept + 2u * units + unit];
+                }
+                if GATES > 3u {
+                    xs[3] = share(b, from_x + 3u * units + unit);
+                    gs[3] = tape[kept + 3u * units + unit];
+                }
+                let h = tape[before + unit];
+                var c = vec4(0.0);
+                if CELL == LSTM { c = tape[c_row(b, clip, t) + unit]; }
+                let step = cell_forward(xs, gs, h, c);
+                tape[kept + unit] = step.kept[0];
+                if KEPT > 1u {
+                    tape[kept + units + unit] = step.kept[1];
+                    tape[kept + 2u * units + unit] = step.kept[2];
+                    tape[kept + 3u * units + unit] = step.kept[3];
+                }
+                let next_h = select(h, step.h, live);
+                let next_c = select(c, step.c, live);
+                y[out + unit] = select(vec4(0.0), step.h, live);
+                if s + 1u < p.steps {
+                    start_from(b, clip, unit, step_of(s + 1u, b.direction), next_h, next_c);
+                } else {
+                    tape[state_of(b, clip) + unit] = next_h;
+                    if CELL == LSTM { tape[p.state_slice / 4u + state_of(b, clip) + unit] = next_c; }
+                }
+            }
+        }
+    }
+}
+
+fn add_state(b: Block, row: u32, unit: u32, v: vec4<f32>) {
+    let clip = b.first + row;
+    if clip < p.batch { dtape[state_of(b, clip) + unit] += masked(b, clip, unit, v); }
+}
+
+fn add_states(b: Block, row: u32, unit: u32, r: Rows) {
+    add_state(b, row, unit, r[0]);
+    add_state(b, row + 1u, unit, r[1]);
+    add_state(b, row + 2u, unit, r[2]);
+    add_state(b, row + 3u, unit, r[3]);
+    add_state(b, row + 4u, unit, r[4]);
+    add_state(b, row + 5u, unit, r[5]);
+    add_state(b, row + 6u, unit, r[6]);
+    add_state(b, row + 7u, unit, r[7]);
+}
+
+// What comes back to the state through W_hh.
+fn multiply_state(b: Block, lane: u32, t: u32) {
+    let units = p.hidden / 4u;
+    let width = GATES * units;
+    let weights = packed_at(b.direction, b.replica) / 4u;
+    let rows = (vec4(b.replica * p.batch) + loaded(b, lane)) * p.steps * width
+        + (p.g_at + b.direction * p.g_slice) / 4u + t * width;
+    for (var unit = lane; unit < ((units + 7u) / 8u) * 8u; unit += 8u) {
+        var a = rows;
+        var step = weights + min(unit, units - 1u);
+        var t0: Rows;
+        var t1: Rows;
+        var t2: Rows;
+        var t3: Rows;
+        for (var d = 0u; d < width; d++) {
+            let w = mat4x4(packed[step], packed[step + units], packed[step + 2u * units], packed[step + 3u * units]);
+            update(&t0, dtape[a.x], w);
+            update(&t1, dtape[a.y], w);
+            update(&t2, dtape[a.z], w);
+            update(&t3, dtape[a.w], w);
+            a += 1u;
+            step += 4u * units;
+        }
+        if unit < units {
+            add_states(b, 0u, unit, t0);
+            add_states(b, 8u, unit, t1);
+            add_states(b, 16u, unit, t2);
+            add_states(b, 24u, unit, t3);
+        }
+    }
+}
+
+fn put_dx(b: Block, at: u32, v: vec4<f32>) {
+    let add = (p.accumulate >> b.direction & 1u) == 1u;
+    if b.direction == 1u {
+        if add { dx_reverse[at] += v; } else { dx_reverse[at] = v; }
+    } else {
+        if add { dx[at] += v; } else { dx[at] = v; }
+    }
+}
+
+@compute @workgroup_size(8)
+fn recurrent_backward_input_subgroup8(@builtin(workgroup_id) id: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
+    let b = block(id);
+    let units = p.hidden / 4u;
+    let end = min(b.first + TILE, p.batch);
+    for (var clip = b.first; clip < end; clip++) {
+        for (var unit = lane; unit < units; unit += 8u) {
+            let state = state_of(b, clip) + unit;
+            if (p.has_state & 1u) == 0u { dtape[state] = vec4(0.0); }
+            if CELL == LSTM && (p.has_state & 2u) == 0u { dtape[p.state_slice / 4u + state] = vec4(0.0); }
+        }
+    }
+    for (var s = 0u; s < p.steps; s++) {
+        let t = step_of(p.steps - 1u - s, b.direction);
+        for (var clip = b.first; clip < end; clip++) {
+            let live = t < lengths[b.replica * p.lengths_stride + clip];
+            let kept = kept_row(b, clip, t);
+            let before = sliced(b, p.h_at, p.h_slice, p.hidden, clip, t);
+            let from_y = y_at(b.direction, b.replica, clip, t) / 4u;
+            let own = sliced(b, p.g_at, p.g_slice, GATES * p.hidden, clip, t);
+            let from_x = x_at(b, clip, t);
+            for (var unit = lane; unit < units; unit += 8u) {
+                var values = Gates(saved_tape[kept + unit], vec4(0.0), vec4(0.0), vec4(0.0));
+                if KEPT > 1u {
+                    values[1] = saved_tape[kept + units + unit];
+                    values[2] = saved_tape[kept + 2u * units + unit];
+                    values[3] = saved_tape[kept + 3u * units + unit];
+                }
+                let state = state_of(b, clip) + unit;
+                var dh = dtape[state];
+                if p.has_dy == 1u && live { dh += dy[from_y + unit]; }
+                var c = vec4(0.0);
+                var dc = vec4(0.0);
+                if CELL == LSTM {
+                    c = saved_tape[c_row(b, clip, t) + unit];
+                    dc = dtape[p.state_slice / 4u + state];
+                }
+                let d = cell_backward(values, saved_tape[before + unit], c, dh, dc);
+                dtape[own + unit] = select(vec4(0.0), d.g[0], live);
+                put_dx(b, from_x + unit, select(vec4(0.0), d.x[0], live));
+                if GATES > 1u {
+                    dtape[own + units + unit] = select(vec4(0.0), d.g[1], live);
+                    dtape[own + 2u * units + unit] = select(vec4(0.0), d.g[2], live);
+                    put_dx(b, from_x + units + unit, select(vec4(0.0), d.x[1], live));
+                    put_dx(b, from_x + 2u * units + unit, select(vec4(0.0), d.x[2], live));
+                }
+                if GATES > 3u {
+                    dtape[own + 3u * units + unit] = select(vec4(0.0), d.g[3], live);
+                    put_dx(b, from_x + 3u * units + unit, select(vec4(0.0), d.x[3], live));
+                }
+                dtape[state] = select(dh, d.h, live);
+                if CELL == LSTM { dtape[p.state_slice / 4u + state] = select(dc, d.c, live); }
+            }
+        }
+        storageBarrier();
+        multiply_state(b, lane, t);
+        storageBarrier();
+    }
+}

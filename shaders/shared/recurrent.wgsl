@@ -1,0 +1,65 @@
+// A recurrent layer walked through time, and what lies around the walk: the parameters side by side, states in and out.
+//
+// The tape is what a walk leaves behind for the way back, in sections that begin at p.*_at (all offsets in f32):
+//   state   (S, R, B, D H)   the state before the walk, then the one after it; S = 1, with c 2; a section every state_slice
+//   h       (D, R, B, T, H)  the state that each step starts from; a direction every h_slice
+//   masked  (D, R, B, T, H)  the same times the recurrent mask, where there is one
+//   kept    (D, R, B, T, KEPT, H)
+//   c       (D, R, B, T, H)  LSTM only
+// and of the way back:
+//   state   as above, gradients: of the state after the walk, then of the one before it
+//   dg      (D, R, B, T, G, H), of W_hh h + b_hh; a direction every g_slice
+// packed (R, D, G H (H + 1)): W_hh and then b_hh, W_hh transposed for the way forward.
+#import grid
+#import cell
+
+struct Params {
+    replicas: u32,      // R
+    batch: u32,         // B
+    steps: u32,         // T
+    hidden: u32,        // H
+    directions: u32,    // D
+    lengths_stride: u32,
+    has_mask: u32,
+    has_state: u32,     // which of h and c (bits) the tape holds to begin with; the others begin with 0
+    has_dy: u32,
+    state_slice: u32,
+    h_at: u32,
+    h_slice: u32,
+    masked_at: u32,     // h_at where there is no mask
+    kept_at: u32,
+    c_at: u32,
+    g_at: u32,
+    g_slice: u32,
+    accumulate: u32,    // bit d: into the gradient of direction d
+}
+
+@group(0) @binding(0) var<uniform> p: Params;
+@group(0) @binding(1) var<storage, read> lengths: array<u32>; // (R, B) or (B): valid steps
+
+fn step_of(s: u32, direction: u32) -> u32 {
+    return select(s, p.steps - 1u - s, direction == 1u);
+}
+
+// The row of a clip's step in sections with one row per step.
+fn step_row(direction: u32, replica: u32, clip: u32, t: u32) -> u32 {
+    return ((direction * p.replicas + replica) * p.batch + clip) * p.steps + t;
+}
+
+// In sections whose directions are apart.
+fn sliced_at(at: u32, slice: u32, width: u32, direction: u32, replica: u32, clip: u32, t: u32) -> u32 {
+    return at + direction * slice + ((replica * p.batch + clip) * p.steps + t) * width;
+}
+
+// Also of a clip's first unit in the mask.
+fn state_at(direction: u32, replica: u32, clip: u32) -> u32 {
+    return ((replica * p.batch + clip) * p.directions + direction) * p.hidden;
+}
+
+fn y_at(direction: u32, replica: u32, clip: u32, t: u32) -> u32 {
+    return (((replica * p.batch + clip) * p.steps + t) * p.directions + direction) * p.hidden;
+}
+
+fn packed_at(direction: u32, replica: u32) -> u32 {
+    return (replica * p.directions + direction) * GATES * p.hidden * (p.hidden + 1u);
+}

@@ -1,0 +1,488 @@
+//! A recurrent layer fused over time: plain, GRU or LSTM, one direction or both, each in one walk forward and one back.
+//!
+//! The input's share of the gates is a matrix product over all steps at once and comes ready: inputs (B, T, G H) = W_ih x + b_ih per
+//! direction. The walk adds W_hh h + b_hh and steps the cell ([`Cell`], PyTorch's gate orders). The reverse direction starts at the
+//! last step. A step beyond a clip's length leaves the state as it is and answers 0, as PyTorch's packed sequences do. Outputs:
+//! y (B, T, D H), both directions side by side; the state after the walk, h (B, D H) and for LSTM c (B, D H).
+//!
+//! With a mask (B, D H) of factors the product sees h times the mask, the same in all steps (Gal and Ghahramani, "A theoretically
+//! grounded application of dropout in recurrent neural networks", 2016; Keras' `recurrent_dropout`). No gradient goes into it.
+
+use super::linear::{self, bias_gradient, weight_gradient};
+use super::recurrent_cell::State;
+use super::{Room, variants};
+use crate::array::Array;
+use crate::check::{Case, Fill, Input};
+use crate::error::{Error, Result};
+use crate::gpu::{Grid, Recorder, Shader, View, params};
+use crate::graph::{Cost, Graph, Io, Op, Outputs, Spec, Tensor};
+use variants::MatrixProduct;
+
+pub use super::recurrent_cell::Cell;
+
+static SHADER: Shader = Shader::portable("recurrent.wgsl", include_str!("../../shaders/recurrent.wgsl"));
+static SUBGROUP8: Shader =
+    Shader::with_subgroups("recurrent_subgroup8.wgsl", include_str!("../../shaders/recurrent_subgroup8.wgsl"));
+static STATES: Shader = Shader::portable("recurrent_states.wgsl", include_str!("../../shaders/recurrent_states.wgsl"));
+
+params! {
+    struct Params {
+        replicas: u32, batch: u32, steps: u32, hidden: u32, directions: u32, lengths_stride: u32,
+        has_mask: u32, has_state: u32, has_dy: u32,
+        state_slice: u32, h_at: u32, h_slice: u32, masked_at: u32, kept_at: u32, c_at: u32, g_at: u32, g_slice: u32,
+        accumulate: u32,
+    }
+}
+
+params! {
+    struct StatesParams {
+        len: u32, hidden: u32, directions: u32, direction: u32,
+        w_stride: u32, b_stride: u32, transposed: u32, accumulate: u32,
+    }
+}
+
+/// Most units of a direction: their state lies in workgroup memory.
+pub const MAX_HIDDEN: usize = 256;
+/// Clips of a workgroup.
+const CLIPS: usize = 4;
+const CLIPS_SUBGROUP8: usize = 32;
+/// Sections of a tape begin where a binding may.
+const ALIGN: usize = 64;
+
+/// One direction's part of a layer.
+#[derive(Clone, Copy, Debug)]
+pub struct Direction {
+    /// (B, T, G H): W_ih x + b_ih.
+    pub input: Tensor,
+    /// W_hh (G H, H).
+    pub weight: Tensor,
+    /// b_hh (G H).
+    pub bias: Tensor,
+}
+
+/// What a layer answers.
+#[derive(Clone, Copy, Debug)]
+pub struct Sequence {
+    /// (B, T, D H), 0 beyond a clip's length.
+    pub y: Tensor,
+    /// (B, D H): after each clip's last step (the first, in reverse).
+    pub state: State,
+}
+
+/// Inputs: per direction input; per direction weight; per direction bias; lengths; the mask; h and c.
+#[derive(Clone, Copy, Debug)]
+struct Recurrent {
+    cell: Cell,
+    directions: usize,
+    masked: bool,
+    /// Begins with a given state instead of zeros.
+    started: bool,
+}
+
+/// Adds a layer. `directions`: forward, or forward and reverse. `lengths` u32 (B): valid steps. `mask` (B, D H): recurrent dropout's
+/// factors. `state` (B, D H): to begin with, else zeros.
+///
+/// # Errors
+/// `Shape` for tensors that do not fit together and for more than [`MAX_HIDDEN`] units.
+pub fn recurrent(
+    g: &mut Graph,
+    cell: Cell,
+    directions: &[Direction],
+    lengths: Tensor,
+    mask: Option<Tensor>,
+    state: Option<State>,
+) -> Result<Sequence> {
+    let op = Recurrent { cell, directions: directions.len(), masked: mask.is_some(), started: state.is_some() };
+    let mut inputs: Vec<Tensor> = directions.iter().map(|d| d.input).collect();
+    inputs.extend(directions.iter().map(|d| d.weight));
+    inputs.extend(directions.iter().map(|d| d.bias));
+    inputs.push(lengths);
+    inputs.extend(mask);
+    inputs.extend(state.into_iter().flat_map(|s| [Some(s.h), s.c]).flatten());
+    let y = g.push(op, &inputs)?;
+    Ok(Sequence { y: y[0], state: State { h: y[1], c: y.get(2).copied() } })
+}
+
+struct Dims {
+    b: usize,
+    t: usize,
+    h: usize,
+    /// G H
+    gates: usize,
+}
+
+/// Where the sections of the tapes begin, all replicas together (see `shaders/shared/recurrent.wgsl`).
+struct Tape {
+    state_slice: usize,
+    h_at: usize,
+    h_slice: usize,
+    masked_at: usize,
+    kept_at: usize,
+    c_at: usize,
+    len: usize,
+    g_slice: usize,
+    back_len: usize,
+}
+
+impl Recurrent {
+    fn dims(&self, input: &[usize]) -> Dims {
+        let gates = input[2];
+        Dims { b: input[0], t: input[1], h: gates / self.cell.gates(), gates }
+    }
+
+    /// Places of the inputs after the parameters.
+    fn lengths_at(&self) -> usize {
+        3 * self.directions
+    }
+
+    fn state_at(&self) -> usize {
+        self.lengths_at() + 1 + usize::from(self.masked)
+    }
+
+    fn tape(&self, d: &Dims, replicas: usize) -> Tape {
+        let aligned = |len: usize| len.next_multiple_of(ALIGN);
+        let rows = replicas * d.b * d.t;
+        let state_slice = aligned(replicas * d.b * self.directions * d.h);
+        let h_slice = aligned(rows * d.h);
+        let g_slice = aligned(rows * d.gates);
+        let h_at = self.cell.states() * state_slice;
+        let masked_at = if self.masked { h_at + self.directions * h_slice } else { h_at };
+        let kept_at = masked_at + self.directions * h_slice;
+        let c_at = kept_at + aligned(self.directions * rows * self.cell.kept() * d.h);
+        let len = c_at + (self.cell.states() - 1) * self.directions * h_slice;
+        Tape {
+            state_slice,
+            h_at,
+            h_slice,
+            masked_at,
+            kept_at,
+            c_at,
+            len,
+            g_slice,
+            back_len: h_at + self.directions * g_slice,
+        }
+    }
+
+    fn params(&self, io: &Io, d: &Dims) -> Params {
+        let tape = self.tape(d, io.replicas);
+        Params {
+            replicas: io.replicas as u32,
+            batch: d.b as u32,
+            steps: d.t as u32,
+            hidden: d.h as u32,
+            directions: self.directions as u32,
+            lengths_stride: io.x(self.lengths_at()).stride as u32,
+            has_mask: self.masked.into(),
+            has_state: if self.started { u32::MAX } else { 0 },
+            has_dy: 0,
+            state_slice: tape.state_slice as u32,
+            h_at: tape.h_at as u32,
+            h_slice: tape.h_slice as u32,
+            masked_at: tape.masked_at as u32,
+            kept_at: tape.kept_at as u32,
+            c_at: tape.c_at as u32,
+            g_at: tape.h_at as u32,
+            g_slice: tape.g_slice as u32,
+            accumulate: 0,
+        }
+    }
+
+    /// The walk's kernels and workgroups.
+    fn walk(&self, r: &Recorder, io: &Io, d: &Dims, back: bool) -> (&'static Shader, &'static str, Grid) {
+        let (shader, entries, clips) = match variants::matrix_product(r.target, d.h, d.h) {
+            MatrixProduct::Tile => (&SHADER, ["recurrent_forward", "recurrent_backward_input"], CLIPS),
+            MatrixProduct::Subgroup8 => {
+                let entries = ["recurrent_forward_subgroup8", "recurrent_backward_input_subgroup8"];
+                (&SUBGROUP8, entries, CLIPS_SUBGROUP8)
+            }
+        };
+        let grid = Grid([d.b.div_ceil(clips) as u32, 1, (io.replicas * self.directions) as u32]);
+        (shader, entries[usize::from(back)], grid)
+    }
+
+    fn pack(&self, r: &mut Recorder, io: &Io, d: &Dims, transposed: bool) {
+        for direction in 0..self.directions {
+            let (w, b) = (io.x(self.directions + direction), io.x(2 * self.directions + direction));
+            let p = StatesParams {
+                len: (d.gates * d.h) as u32,
+                hidden: d.h as u32,
+                directions: self.directions as u32,
+                direction: direction as u32,
+                w_stride: w.stride as u32,
+                b_stride: b.stride as u32,
+                transposed: transposed.into(),
+                accumulate: 0,
+            };
+            let bindings = [("w", w.view), ("b", b.view), ("packed", io.scratch(0).view)];
+            r.dispatch(&STATES, "recurrent_pack", &bindings, p, Grid::items(d.gates * (d.h + 1), 64, io.replicas));
+        }
+    }
+
+    /// The part of a tape that holds tensor `i` of the state.
+    fn state_view(&self, tape: View, d: &Dims, replicas: usize, i: usize) -> View {
+        let offset = tape.offset + i * self.tape(d, replicas).state_slice;
+        View { offset, len: replicas * d.b * self.directions * d.h, ..tape }
+    }
+}
+
+fn move_state(r: &mut Recorder, from: View, to: View, accumulate: bool) {
+    let p = StatesParams {
+        len: from.len as u32,
+        hidden: 1,
+        directions: 1,
+        direction: 0,
+        w_stride: 0,
+        b_stride: 0,
+        transposed: 0,
+        accumulate: accumulate.into(),
+    };
+    r.dispatch(&STATES, "recurrent_move", &[("out_of", from), ("to", to)], p, Grid::items(from.len, 64, 1));
+}
+
+impl Op for Recurrent {
+    fn name(&self) -> &'static str {
+        "recurrent"
+    }
+
+    fn infer(&self, x: &[Spec]) -> Result<Outputs> {
+        let wrong = |what: &str| {
+            let got: Vec<String> = x.iter().map(|s| s.shape.to_string()).collect();
+            let gates = self.cell.gates();
+            let expected = format!(
+                "per direction (1 or 2) input (B, T, {gates} H), weight ({gates} H, H), bias ({gates} H); u32 lengths (B); mask and state \
+                 (B, D H); {what}"
+            );
+            Err(Error::shape("recurrent", expected, got.join(", ")))
+        };
+        let input = x[0].shape.dims();
+        if !(1..=2).contains(&self.directions) || input.len() != 3 || x[0].shape.is_empty() {
+            return wrong("nothing empty");
+        }
+        let d = self.dims(input);
+        if d.h == 0 || d.h > MAX_HIDDEN {
+            return wrong(&format!("H from 1 to {MAX_HIDDEN}"));
+        }
+        let n = self.directions;
+        let state = Spec::f32([d.b, n * d.h]);
+        let mut expected = vec![Spec::f32([d.b, d.t, self.cell.gates() * d.h]); n];
+        expected.extend(vec![Spec::f32([self.cell.gates() * d.h, d.h]); n]);
+        expected.extend(vec![Spec::f32([self.cell.gates() * d.h]); n]);
+        expected.push(Spec::u32([d.b]));
+        let more = usize::from(self.masked) + if self.started { self.cell.states() } else { 0 };
+        expected.extend(vec![state.clone(); more]);
+        if x != expected {
+            return wrong("of one B, T and H");
+        }
+        // A replica's share of what all of them take together.
+        let tape = self.tape(&d, 1);
+        let product = linear::Dims { m: d.b * d.t, n: d.gates, k: d.h, segments: 1 };
+        let [partial, partial_bias] = product.gradient_scratch();
+        let mut y = vec![Spec::f32([d.b, d.t, n * d.h])];
+        y.extend(vec![state; self.cell.states()]);
+        Ok(Outputs {
+            y,
+            saved: vec![Spec::f32([tape.len])],
+            scratch: vec![
+                Spec::f32([n * d.gates * (d.h + 1)]),
+                Spec::f32([tape.back_len]),
+                partial,
+                partial_bias,
+                Spec::f32([4]),
+            ],
+            ..Default::default()
+        })
+    }
+
+    fn forward(&self, io: &Io, r: &mut Recorder) -> Result<()> {
+        let d = self.dims(io.x(0).shape.dims());
+        self.pack(r, io, &d, true);
+        let tape = io.saved(0).view;
+        for i in 0..self.cell.states() * usize::from(self.started) {
+            let into = self.state_view(tape, &d, io.replicas, i);
+            move_state(r, io.x(self.state_at() + i).view, into, false);
+        }
+        let lengths = io.x(self.lengths_at()).view;
+        let bindings = [
+            ("lengths", lengths),
+            ("x", io.x(0).view),
+            ("x_reverse", io.x(self.directions - 1).view),
+            ("packed", io.scratch(0).view),
+            ("mask", if self.masked { io.x(self.lengths_at() + 1).view } else { io.x(0).view }),
+            ("tape", tape),
+            ("y", io.y(0).view),
+        ];
+        let (shader, entry, grid) = self.walk(r, io, &d, false);
+        r.dispatch_with(shader, entry, &self.cell.constants(), &bindings, self.params(io, &d), grid);
+        for i in 0..self.cell.states() {
+            move_state(r, self.state_view(tape, &d, io.replicas, i), io.y(1 + i).view, false);
+        }
+        Ok(())
+    }
+
+    fn backward(&self, io: &Io, r: &mut Recorder) -> Result<()> {
+        let d = self.dims(io.x(0).shape.dims());
+        let n = self.directions;
+        let sinks: Option<Vec<_>> = (0..n).map(|i| io.dx(i)).collect();
+        let (Some(dx), false) = (sinks, self.masked && io.dx(self.lengths_at() + 1).is_some()) else {
+            return Err(Error::NoGradient { op: "recurrent" });
+        };
+        self.pack(r, io, &d, false);
+        let (tape, back) = (io.saved(0).view, io.scratch(1).view);
+        let mut has_state = 0;
+        for (i, given) in (0..self.cell.states()).filter_map(|i| Some((i, io.dy(1 + i)?))) {
+            has_state |= 1 << i;
+            move_state(r, given, self.state_view(back, &d, io.replicas, i), false);
+        }
+        let dx_reverse = if n == 2 { dx[1].view } else { io.scratch(4).view };
+        let bindings = [
+            ("lengths", io.x(self.lengths_at()).view),
+            ("packed", io.scratch(0).view),
+            ("mask", if self.masked { io.x(self.lengths_at() + 1).view } else { tape }),
+            ("saved_tape", tape),
+            ("dy", io.dy(0).unwrap_or(tape)),
+            ("dx", dx[0].view),
+            ("dx_reverse", dx_reverse),
+            ("dtape", back),
+        ];
+        let accumulate = dx.iter().enumerate().map(|(i, dx)| u32::from(dx.accumulate) << i).sum();
+        let p = Params { accumulate, has_state, has_dy: io.dy(0).is_some().into(), ..self.params(io, &d) };
+        let (shader, entry, grid) = self.walk(r, io, &d, true);
+        r.dispatch_with(shader, entry, &self.cell.constants(), &bindings, p, grid);
+
+        let sections = self.tape(&d, io.replicas);
+        let product = linear::Dims { m: d.b * d.t, n: d.gates, k: d.h, segments: 1 };
+        for i in 0..n {
+            let rows = io.replicas * d.b * d.t;
+            let part = |tape: View, at: usize, len: usize| View { offset: tape.offset + at, len, ..tape };
+            let dg = part(back, sections.h_at + i * sections.g_slice, rows * d.gates);
+            let seen = part(tape, sections.masked_at + i * sections.h_slice, rows * d.h);
+            if let Some(dw) = io.dx(n + i) {
+                weight_gradient(r, &product, io.replicas, dg, seen, dw, io.scratch(2).view);
+            }
+            if let Some(db) = io.dx(2 * n + i) {
+                bias_gradient(r, &product, io.replicas, dg, db, io.scratch(3).view);
+            }
+        }
+        for i in 0..self.cell.states() * usize::from(self.started) {
+            if let Some(dx) = io.dx(self.state_at() + i) {
+                move_state(r, self.state_view(back, &d, io.replicas, i), dx.view, dx.accumulate);
+            }
+        }
+        Ok(())
+    }
+
+    fn reference(&self, x: &[Array<f64>]) -> Vec<Array<f64>> {
+        let d = self.dims(x[0].dims());
+        let (n, gates) = (self.directions, self.cell.gates());
+        let lengths = &x[self.lengths_at()];
+        let mut y = Array::zeros([d.b, d.t, n * d.h]);
+        let mut states = vec![Array::zeros([d.b, n * d.h]); self.cell.states()];
+        for b in 0..d.b {
+            for direction in 0..n {
+                let [input, w, bias] = [0, 1, 2].map(|i| &x[i * n + direction]);
+                let own = direction * d.h..(direction + 1) * d.h;
+                let start = |i: usize| match self.started {
+                    true => x[self.state_at() + i].row(b)[own.clone()].to_vec(),
+                    false => vec![0.0; d.h],
+                };
+                let mut h = start(0);
+                let mut c = if self.cell.states() == 2 { start(1) } else { vec![0.0; d.h] };
+                let valid = 0..(lengths[b] as usize).min(d.t);
+                let steps: Vec<usize> = if direction == 0 { valid.collect() } else { valid.rev().collect() };
+                for t in steps {
+                    let seen: Vec<f64> = match self.masked {
+                        true => {
+                            let mask = &x[self.lengths_at() + 1].row(b)[own.clone()];
+                            h.iter().zip(mask).map(|(h, m)| h * m).collect()
+                        }
+                        false => h.clone(),
+                    };
+                    let share = |row: usize| -> f64 {
+                        bias[row] + w.row(row).iter().zip(&seen).map(|(w, h)| w * h).sum::<f64>()
+                    };
+                    let next: Vec<(f64, f64)> = (0..d.h)
+                        .map(|u| {
+                            let from_x: Vec<f64> = (0..gates).map(|g| input.row(b * d.t + t)[g * d.h + u]).collect();
+                            let from_h: Vec<f64> = (0..gates).map(|g| share(g * d.h + u)).collect();
+                            self.cell.step(&from_x, &from_h, h[u], c[u])
+                        })
+                        .collect();
+                    (h, c) = next.into_iter().unzip();
+                    y.row_mut(b * d.t + t)[own.clone()].copy_from_slice(&h);
+                }
+                for (state, values) in states.iter_mut().zip([&h, &c]) {
+                    state.row_mut(b)[own.clone()].copy_from_slice(values);
+                }
+            }
+        }
+        [y].into_iter().chain(states).collect()
+    }
+
+    fn cost(&self, x: &[Spec]) -> Cost {
+        let d = self.dims(x[0].shape.dims());
+        let rows = (self.directions * d.b * d.t) as f64;
+        let (gates, h) = (d.gates as f64, d.h as f64);
+        Cost { flops: rows * gates * (2.0 * h + 8.0), bytes: 4.0 * (rows * (gates + h) + gates * h) }
+    }
+}
+
+/// What of a case is not the usual.
+#[derive(Clone, Copy, Default)]
+struct Extra {
+    masked: bool,
+    started: bool,
+}
+
+fn case(name: &str, cell: Cell, directions: usize, [b, t, h]: [usize; 3], lengths: Fill, extra: Extra) -> Case {
+    let Extra { masked, started } = extra;
+    let gates = cell.gates() * h;
+    let mut inputs = vec![Input::gradient([b, t, gates]); directions];
+    // PyTorch's first values; much larger ones make the walk chaotic.
+    let bound = 1.0 / (h as f64).sqrt();
+    inputs.extend(vec![Input::param([gates, h]).filled(Fill::Uniform(-bound, bound)); directions]);
+    inputs.extend(vec![Input::param([gates]); directions]);
+    inputs.push(Input::u32([b], lengths));
+    if masked {
+        let half = Fill::Given((0..b * directions * h).map(|i| f64::from(i as u32 % 3 % 2 * 2)).collect());
+        inputs.push(Input::data([b, directions * h]).filled(half));
+    }
+    if started {
+        inputs.extend(vec![Input::gradient([b, directions * h]); cell.states()]);
+    }
+    Case::new(name, Recurrent { cell, directions, masked, started }, inputs)
+}
+
+fn cases() -> Vec<Case> {
+    let whole = |b: usize, t: usize| Fill::Given(vec![t as f64; b]);
+    let ragged = |b: usize, t: usize| Fill::Given((0..b).map(|i| ((i * 3 + 1) % (t + 1)) as f64).collect());
+    let plain = Extra::default();
+    let started = Extra { started: true, ..plain };
+    let masked = Extra { masked: true, ..plain };
+    let both = Extra { masked: true, started: true };
+    vec![
+        case("tanh, one", Cell::Tanh, 1, [1, 1, 1], whole(1, 1), plain),
+        case("GRU, one", Cell::Gru, 1, [1, 1, 1], whole(1, 1), plain),
+        case("LSTM, one", Cell::Lstm, 2, [1, 1, 1], whole(1, 1), plain),
+        case("tanh, both ways, ragged", Cell::Tanh, 2, [5, 4, 3], ragged(5, 4), started),
+        case("GRU, both ways, ragged", Cell::Gru, 2, [3, 5, 4], ragged(3, 5), started),
+        case("LSTM, both ways, ragged", Cell::Lstm, 2, [3, 4, 4], ragged(3, 4), started),
+        case("GRU, mask", Cell::Gru, 2, [3, 3, 5], ragged(3, 3), both),
+        case("LSTM, mask", Cell::Lstm, 2, [3, 3, 4], ragged(3, 3), both),
+        case("LSTM, mask, ragged units", Cell::Lstm, 2, [3, 3, 5], ragged(3, 3), masked),
+        case("GRU, only the state counts", Cell::Gru, 1, [3, 3, 4], ragged(3, 3), started).seeded(&[1]),
+        case("GRU, only y counts", Cell::Gru, 2, [3, 3, 4], ragged(3, 3), plain).seeded(&[0]),
+        case("LSTM, only y counts", Cell::Lstm, 2, [3, 3, 5], ragged(3, 3), started).seeded(&[0]),
+        case("GRU, more clips than a workgroup has", Cell::Gru, 2, [37, 3, 36], ragged(37, 3), plain),
+        case("GRU, more units than invocations", Cell::Gru, 1, [3, 2, 67], whole(3, 2), plain),
+        case("LSTM, as many units as can be", Cell::Lstm, 1, [2, 2, MAX_HIDDEN], whole(2, 2), plain),
+        case("rnn's first layer", Cell::Gru, 2, [128, 10, 64], whole(128, 10), plain).bench(),
+        case("bilstm-att", Cell::Lstm, 2, [32, 10, 64], whole(32, 10), masked).bench(),
+    ]
+}
+
+pub const ROOM: Room = Room {
+    name: "recurrent",
+    about: "plain, GRU and LSTM layers, fused over time",
+    shaders: &[&SHADER, &SUBGROUP8, &STATES],
+    cases,
+};
