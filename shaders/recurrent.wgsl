@@ -80,14 +80,16 @@ fn to_dx(b: Block, at: vec4<u32>, v: vec4<f32>) {
 }
 
 // Offsets of the four clips' rows, all for unit 0.
-fn rows_of_steps(b: Block, t: u32) -> vec4<u32> {
-    let first = step_row(b.direction, b.replica, 0u, t);
-    return vec4(first) + b.clips * p.steps;
+fn rows_of_tape(b: Block, section: u32, slice: u32, width: u32, t: u32) -> vec4<u32> {
+    return vec4(tape_at(section, slice, width, b.direction, b.replica, 0u, t)) + b.clips * width;
 }
 
-fn rows_sliced(b: Block, at: u32, slice: u32, width: u32, t: u32) -> vec4<u32> {
-    let first = sliced_at(at, slice, width, b.direction, b.replica, 0u, t);
-    return vec4(first) + b.clips * (p.steps * width);
+fn rows_of_states(b: Block, section: u32, t: u32) -> vec4<u32> {
+    return rows_of_tape(b, section, p.h_slice, p.hidden, t);
+}
+
+fn rows_of_kept(b: Block, k: u32, t: u32) -> vec4<u32> {
+    return vec4(kept_at(b.direction, b.replica, 0u, t) + k * p.batch * p.hidden) + b.clips * p.hidden;
 }
 
 fn rows_of_y(b: Block, t: u32) -> vec4<u32> {
@@ -136,14 +138,14 @@ fn recurrent_forward(@builtin(workgroup_id) id: vec3<u32>, @builtin(local_invoca
                 }
             }
             let step = cell_forward(share, g, h[u], c[u]);
-            to_tape(b, rows_sliced(b, p.h_at, p.h_slice, p.hidden, t) + u, h[u]);
+            to_tape(b, rows_of_states(b, p.h_at, t) + u, h[u]);
             if p.has_mask == 1u {
-                to_tape(b, rows_sliced(b, p.masked_at, p.h_slice, p.hidden, t) + u, shown[now + u]);
+                to_tape(b, rows_of_states(b, p.masked_at, t) + u, shown[now + u]);
             }
             for (var k = 0u; k < KEPT; k++) {
-                to_tape(b, p.kept_at + (rows_of_steps(b, t) * KEPT + k) * p.hidden + u, step.kept[k]);
+                to_tape(b, rows_of_kept(b, k, t) + u, step.kept[k]);
             }
-            if CELL == LSTM { to_tape(b, p.c_at + rows_of_steps(b, t) * p.hidden + u, c[u]); }
+            if CELL == LSTM { to_tape(b, rows_of_states(b, p.c_at, t) + u, c[u]); }
             let out = select(vec4(0.0), step.h, live);
             let at_y = rows_of_y(b, t) + u;
             for (var i = 0u; i < b.count; i++) { y[at_y[i]] = out[i]; }
@@ -175,22 +177,22 @@ fn recurrent_backward_input(@builtin(workgroup_id) id: vec3<u32>, @builtin(local
         for (var u = lane; u < p.hidden; u += LANES) {
             var kept: Gates;
             for (var k = 0u; k < KEPT; k++) {
-                kept[k] = from_saved(p.kept_at + (rows_of_steps(b, t) * KEPT + k) * p.hidden + u);
+                kept[k] = from_saved(rows_of_kept(b, k, t) + u);
             }
-            let before = from_saved(rows_sliced(b, p.h_at, p.h_slice, p.hidden, t) + u);
+            let before = from_saved(rows_of_states(b, p.h_at, t) + u);
             var dh = from_dtape(states + u);
             if p.has_dy == 1u { dh += select(vec4(0.0), from_dy(rows_of_y(b, t) + u), live); }
             var cell = vec4(0.0);
             var dc = vec4(0.0);
             if CELL == LSTM {
-                cell = from_saved(p.c_at + rows_of_steps(b, t) * p.hidden + u);
+                cell = from_saved(rows_of_states(b, p.c_at, t) + u);
                 dc = from_dtape(states + p.state_slice + u);
             }
             let d = cell_backward(kept, before, cell, dh, dc);
             for (var gate = 0u; gate < GATES; gate++) {
                 let own = select(vec4(0.0), d.g[gate], live);
                 dg[gate * p.hidden + u] = own;
-                to_dtape(b, rows_sliced(b, p.g_at, p.g_slice, rows, t) + gate * p.hidden + u, own);
+                to_dtape(b, rows_of_tape(b, p.g_at, p.g_slice, rows, t) + gate * p.hidden + u, own);
                 to_dx(b, rows_of_x(b, t) + gate * p.hidden + u, select(vec4(0.0), d.x[gate], live));
             }
             to_dtape(b, states + u, select(dh, d.h, live));

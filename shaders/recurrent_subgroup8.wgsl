@@ -34,17 +34,16 @@ fn x_at(b: Block, clip: u32, t: u32) -> u32 {
 
 fn state_of(b: Block, clip: u32) -> u32 { return state_at(b.direction, b.replica, clip) / 4u; }
 
-fn sliced(b: Block, at: u32, slice: u32, width: u32, clip: u32, t: u32) -> u32 {
-    return sliced_at(at, slice, width, b.direction, b.replica, clip, t) / 4u;
+fn row_of_tape(b: Block, section: u32, slice: u32, width: u32, clip: u32, t: u32) -> u32 {
+    return tape_at(section, slice, width, b.direction, b.replica, clip, t) / 4u;
 }
 
-fn kept_row(b: Block, clip: u32, t: u32) -> u32 {
-    return (p.kept_at + step_row(b.direction, b.replica, clip, t) * KEPT * p.hidden) / 4u;
+fn row_of_states(b: Block, section: u32, clip: u32, t: u32) -> u32 {
+    return row_of_tape(b, section, p.h_slice, p.hidden, clip, t);
 }
 
-fn c_row(b: Block, clip: u32, t: u32) -> u32 {
-    return (p.c_at + step_row(b.direction, b.replica, clip, t) * p.hidden) / 4u;
-}
+// Of the first kept value; the others follow every B H.
+fn kept_row(b: Block, clip: u32, t: u32) -> u32 { return kept_at(b.direction, b.replica, clip, t) / 4u; }
 
 fn masked(b: Block, clip: u32, unit: u32, v: vec4<f32>) -> vec4<f32> {
     if p.has_mask == 0u { return v; }
@@ -56,20 +55,19 @@ fn loaded(b: Block, lane: u32) -> vec4<u32> {
     return min(vec4(b.first + lane) + vec4(0u, 8u, 16u, 24u), vec4(p.batch - 1u));
 }
 
-fn put_gate(b: Block, row: u32, at: u32, t: u32, v: vec4<f32>) {
-    let clip = b.first + row;
-    if clip < p.batch { tape[kept_row(b, clip, t) + at] = v; }
+fn put_gate(b: Block, row: u32, into: u32, v: vec4<f32>) {
+    if b.first + row < p.batch { tape[into + row * (p.hidden / 4u)] = v; }
 }
 
-fn put_gates(b: Block, row: u32, at: u32, t: u32, bias: vec4<f32>, r: Rows) {
-    put_gate(b, row, at, t, r[0] + bias);
-    put_gate(b, row + 1u, at, t, r[1] + bias);
-    put_gate(b, row + 2u, at, t, r[2] + bias);
-    put_gate(b, row + 3u, at, t, r[3] + bias);
-    put_gate(b, row + 4u, at, t, r[4] + bias);
-    put_gate(b, row + 5u, at, t, r[5] + bias);
-    put_gate(b, row + 6u, at, t, r[6] + bias);
-    put_gate(b, row + 7u, at, t, r[7] + bias);
+fn put_gates(b: Block, row: u32, into: u32, bias: vec4<f32>, r: Rows) {
+    put_gate(b, row, into, r[0] + bias);
+    put_gate(b, row + 1u, into, r[1] + bias);
+    put_gate(b, row + 2u, into, r[2] + bias);
+    put_gate(b, row + 3u, into, r[3] + bias);
+    put_gate(b, row + 4u, into, r[4] + bias);
+    put_gate(b, row + 5u, into, r[5] + bias);
+    put_gate(b, row + 6u, into, r[6] + bias);
+    put_gate(b, row + 7u, into, r[7] + bias);
 }
 
 // W_hh h + b_hh of all gates; they wait where kept values will be.
@@ -77,11 +75,11 @@ fn multiply_gates(b: Block, lane: u32, t: u32) {
     let units = p.hidden / 4u;
     let weights = packed_at(b.direction, b.replica) / 4u;
     let clips = loaded(b, lane);
-    let rows = (vec4(b.replica * p.batch) + clips) * p.steps * units
-        + (p.masked_at + b.direction * p.h_slice) / 4u + t * units;
+    let rows = vec4(row_of_states(b, p.masked_at, 0u, t)) + clips * units;
     for (var gate = 0u; gate < GATES; gate++) {
         for (var unit = lane; unit < ((units + 7u) / 8u) * 8u; unit += 8u) {
             let column = gate * units + min(unit, units - 1u);
+            let into = kept_row(b, b.first, t) + gate * p.batch * units + unit;
             var a = rows;
             var step = weights + column;
             var t0: Rows;
@@ -100,19 +98,19 @@ fn multiply_gates(b: Block, lane: u32, t: u32) {
             }
             if unit < units {
                 let bias = packed[weights + GATES * p.hidden * units + column];
-                put_gates(b, 0u, column, t, bias, t0);
-                put_gates(b, 8u, column, t, bias, t1);
-                put_gates(b, 16u, column, t, bias, t2);
-                put_gates(b, 24u, column, t, bias, t3);
+                put_gates(b, 0u, into, bias, t0);
+                put_gates(b, 8u, into, bias, t1);
+                put_gates(b, 16u, into, bias, t2);
+                put_gates(b, 24u, into, bias, t3);
             }
         }
     }
 }
 
 fn start_from(b: Block, clip: u32, unit: u32, t: u32, h: vec4<f32>, c: vec4<f32>) {
-    tape[sliced(b, p.h_at, p.h_slice, p.hidden, clip, t) + unit] = h;
-    if p.has_mask == 1u { tape[sliced(b, p.masked_at, p.h_slice, p.hidden, clip, t) + unit] = masked(b, clip, unit, h); }
-    if CELL == LSTM { tape[c_row(b, clip, t) + unit] = c; }
+    tape[row_of_states(b, p.h_at, clip, t) + unit] = h;
+    if p.has_mask == 1u { tape[row_of_states(b, p.masked_at, clip, t) + unit] = masked(b, clip, unit, h); }
+    if CELL == LSTM { tape[row_of_states(b, p.c_at, clip, t) + unit] = c; }
 }
 
 fn share(b: Block, at: u32) -> vec4<f32> {
@@ -124,6 +122,7 @@ fn share(b: Block, at: u32) -> vec4<f32> {
 fn recurrent_forward_subgroup8(@builtin(workgroup_id) id: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
     let b = block(id);
     let units = p.hidden / 4u;
+    let apart = p.batch * units;
     let end = min(b.first + TILE, p.batch);
     for (var clip = b.first; clip < end; clip++) {
         for (var unit = lane; unit < units; unit += 8u) {
@@ -143,7 +142,7 @@ fn recurrent_forward_subgroup8(@builtin(workgroup_id) id: vec3<u32>, @builtin(lo
             let live = t < lengths[b.replica * p.lengths_stride + clip];
             let from_x = x_at(b, clip, t);
             let kept = kept_row(b, clip, t);
-            let before = sliced(b, p.h_at, p.h_slice, p.hidden, clip, t);
+            let before = row_of_states(b, p.h_at, clip, t);
             let out = y_at(b.direction, b.replica, clip, t) / 4u;
             for (var unit = lane; unit < units; unit += 8u) {
                 var xs = Gates(share(b, from_x + unit), vec4(0.0), vec4(0.0), vec4(0.0));
@@ -151,22 +150,22 @@ fn recurrent_forward_subgroup8(@builtin(workgroup_id) id: vec3<u32>, @builtin(lo
                 if GATES > 1u {
                     xs[1] = share(b, from_x + units + unit);
                     xs[2] = share(b, from_x + 2u * units + unit);
-                    gs[1] = tape[kept + units + unit];
-                    gs[2] = tape[kept + 2u * units + unit];
+                    gs[1] = tape[kept + apart + unit];
+                    gs[2] = tape[kept + 2u * apart + unit];
                 }
                 if GATES > 3u {
                     xs[3] = share(b, from_x + 3u * units + unit);
-                    gs[3] = tape[kept + 3u * units + unit];
+                    gs[3] = tape[kept + 3u * apart + unit];
                 }
                 let h = tape[before + unit];
                 var c = vec4(0.0);
-                if CELL == LSTM { c = tape[c_row(b, clip, t) + unit]; }
+                if CELL == LSTM { c = tape[row_of_states(b, p.c_at, clip, t) + unit]; }
                 let step = cell_forward(xs, gs, h, c);
                 tape[kept + unit] = step.kept[0];
                 if KEPT > 1u {
-                    tape[kept + units + unit] = step.kept[1];
-                    tape[kept + 2u * units + unit] = step.kept[2];
-                    tape[kept + 3u * units + unit] = step.kept[3];
+                    tape[kept + apart + unit] = step.kept[1];
+                    tape[kept + 2u * apart + unit] = step.kept[2];
+                    tape[kept + 3u * apart + unit] = step.kept[3];
                 }
                 let next_h = select(h, step.h, live);
                 let next_c = select(c, step.c, live);
@@ -203,8 +202,7 @@ fn multiply_state(b: Block, lane: u32, t: u32) {
     let units = p.hidden / 4u;
     let width = GATES * units;
     let weights = packed_at(b.direction, b.replica) / 4u;
-    let rows = (vec4(b.replica * p.batch) + loaded(b, lane)) * p.steps * width
-        + (p.g_at + b.direction * p.g_slice) / 4u + t * width;
+    let rows = vec4(row_of_tape(b, p.g_at, p.g_slice, GATES * p.hidden, 0u, t)) + loaded(b, lane) * width;
     for (var unit = lane; unit < ((units + 7u) / 8u) * 8u; unit += 8u) {
         var a = rows;
         var step = weights + min(unit, units - 1u);
@@ -243,6 +241,7 @@ fn put_dx(b: Block, at: u32, v: vec4<f32>) {
 fn recurrent_backward_input_subgroup8(@builtin(workgroup_id) id: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
     let b = block(id);
     let units = p.hidden / 4u;
+    let apart = p.batch * units;
     let end = min(b.first + TILE, p.batch);
     for (var clip = b.first; clip < end; clip++) {
         for (var unit = lane; unit < units; unit += 8u) {
@@ -256,16 +255,16 @@ fn recurrent_backward_input_subgroup8(@builtin(workgroup_id) id: vec3<u32>, @bui
         for (var clip = b.first; clip < end; clip++) {
             let live = t < lengths[b.replica * p.lengths_stride + clip];
             let kept = kept_row(b, clip, t);
-            let before = sliced(b, p.h_at, p.h_slice, p.hidden, clip, t);
+            let before = row_of_states(b, p.h_at, clip, t);
             let from_y = y_at(b.direction, b.replica, clip, t) / 4u;
-            let own = sliced(b, p.g_at, p.g_slice, GATES * p.hidden, clip, t);
+            let own = row_of_tape(b, p.g_at, p.g_slice, GATES * p.hidden, clip, t);
             let from_x = x_at(b, clip, t);
             for (var unit = lane; unit < units; unit += 8u) {
                 var values = Gates(saved_tape[kept + unit], vec4(0.0), vec4(0.0), vec4(0.0));
                 if KEPT > 1u {
-                    values[1] = saved_tape[kept + units + unit];
-                    values[2] = saved_tape[kept + 2u * units + unit];
-                    values[3] = saved_tape[kept + 3u * units + unit];
+                    values[1] = saved_tape[kept + apart + unit];
+                    values[2] = saved_tape[kept + 2u * apart + unit];
+                    values[3] = saved_tape[kept + 3u * apart + unit];
                 }
                 let state = state_of(b, clip) + unit;
                 var dh = dtape[state];
@@ -273,7 +272,7 @@ fn recurrent_backward_input_subgroup8(@builtin(workgroup_id) id: vec3<u32>, @bui
                 var c = vec4(0.0);
                 var dc = vec4(0.0);
                 if CELL == LSTM {
-                    c = saved_tape[c_row(b, clip, t) + unit];
+                    c = saved_tape[row_of_states(b, p.c_at, clip, t) + unit];
                     dc = dtape[p.state_slice / 4u + state];
                 }
                 let d = cell_backward(values, saved_tape[before + unit], c, dh, dc);

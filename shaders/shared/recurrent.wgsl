@@ -2,13 +2,13 @@
 //
 // The tape is what a walk leaves behind for the way back, in sections that begin at p.*_at (all offsets in f32):
 //   state   (S, R, B, D H)   the state before the walk, then the one after it; S = 1, with c 2; a section every state_slice
-//   h       (D, R, B, T, H)  the state that each step starts from; a direction every h_slice
-//   masked  (D, R, B, T, H)  the same times the recurrent mask, where there is one
-//   kept    (D, R, B, T, KEPT, H)
-//   c       (D, R, B, T, H)  LSTM only
+//   h       (D, R, T, B, H)  the state that each step starts from; a direction every h_slice
+//   masked  (D, R, T, B, H)  the same times the recurrent mask, where there is one
+//   kept    (D, R, T, KEPT, B, H)
+//   c       (D, R, T, B, H)  LSTM only
 // and of the way back:
 //   state   as above, gradients: of the state after the walk, then of the one before it
-//   dg      (D, R, B, T, G, H), of W_hh h + b_hh; a direction every g_slice
+//   dg      (D, R, T, B, G, H), of W_hh h + b_hh; a direction every g_slice
 // packed (R, D, G H (H + 1)): W_hh and then b_hh, W_hh transposed for the way forward.
 #import grid
 #import cell
@@ -41,14 +41,15 @@ fn step_of(s: u32, direction: u32) -> u32 {
     return select(s, p.steps - 1u - s, direction == 1u);
 }
 
-// The row of a clip's step in sections with one row per step.
-fn step_row(direction: u32, replica: u32, clip: u32, t: u32) -> u32 {
-    return ((direction * p.replicas + replica) * p.batch + clip) * p.steps + t;
+// Where a section with rows of `width` holds a clip's step. The clips of a step lie side by side: a walk goes through all of them
+// at a time, and far apart they would compete for the same lines of a cache.
+fn tape_at(section: u32, slice: u32, width: u32, direction: u32, replica: u32, clip: u32, t: u32) -> u32 {
+    return section + direction * slice + ((replica * p.steps + t) * p.batch + clip) * width;
 }
 
-// In sections whose directions are apart.
-fn sliced_at(at: u32, slice: u32, width: u32, direction: u32, replica: u32, clip: u32, t: u32) -> u32 {
-    return at + direction * slice + ((replica * p.batch + clip) * p.steps + t) * width;
+fn kept_at(direction: u32, replica: u32, clip: u32, t: u32) -> u32 {
+    let step = (direction * p.replicas + replica) * p.steps + t;
+    return p.kept_at + (step * KEPT * p.batch + clip) * p.hidden;
 }
 
 // Also of a clip's first unit in the mask.
