@@ -70,8 +70,11 @@ fn put_gates(b: Block, row: u32, into: u32, bias: vec4<f32>, r: Rows) {
     put_gate(b, row + 7u, into, r[7] + bias);
 }
 
-// W_hh h + b_hh of all gates; they wait where kept values will be.
-fn multiply_gates(b: Block, lane: u32, t: u32) {
+// Where the product of a gate waits: among the kept values, GRU's last one where it will stay.
+fn slot(gate: u32) -> u32 { return select(gate, 3u, CELL == GRU && gate == 2u); }
+
+// W_hh h + b_hh of all gates. `depth`: units in vec4, or 0 where h is known to be 0.
+fn multiply_gates(b: Block, lane: u32, t: u32, depth: u32) {
     let units = p.hidden / 4u;
     let weights = packed_at(b.direction, b.replica) / 4u;
     let clips = loaded(b, lane);
@@ -79,14 +82,14 @@ fn multiply_gates(b: Block, lane: u32, t: u32) {
     for (var gate = 0u; gate < GATES; gate++) {
         for (var unit = lane; unit < ((units + 7u) / 8u) * 8u; unit += 8u) {
             let column = gate * units + min(unit, units - 1u);
-            let into = kept_row(b, b.first, t) + gate * p.batch * units + unit;
+            let into = kept_row(b, b.first, t) + slot(gate) * p.batch * units + unit;
             var a = rows;
             var step = weights + column;
             var t0: Rows;
             var t1: Rows;
             var t2: Rows;
             var t3: Rows;
-            for (var d = 0u; d < units; d++) {
+            for (var d = 0u; d < depth; d++) {
                 let next = GATES * units;
                 let w = mat4x4(packed[step], packed[step + next], packed[step + 2u * next], packed[step + 3u * next]);
                 update(&t0, tape[a.x], w);
@@ -137,7 +140,7 @@ fn recurrent_forward_subgroup8(@builtin(workgroup_id) id: vec3<u32>, @builtin(lo
     for (var s = 0u; s < p.steps; s++) {
         let t = step_of(s, b.direction);
         storageBarrier();
-        multiply_gates(b, lane, t);
+        multiply_gates(b, lane, t, select(units, 0u, s == 0u && p.has_state == 0u));
         for (var clip = b.first; clip < end; clip++) {
             let live = t < lengths[b.replica * p.lengths_stride + clip];
             let from_x = x_at(b, clip, t);
@@ -151,7 +154,7 @@ fn recurrent_forward_subgroup8(@builtin(workgroup_id) id: vec3<u32>, @builtin(lo
                     xs[1] = share(b, from_x + units + unit);
                     xs[2] = share(b, from_x + 2u * units + unit);
                     gs[1] = tape[kept + apart + unit];
-                    gs[2] = tape[kept + 2u * apart + unit];
+                    gs[2] = tape[kept + slot(2u) * apart + unit];
                 }
                 if GATES > 3u {
                     xs[3] = share(b, from_x + 3u * units + unit);
@@ -165,7 +168,7 @@ fn recurrent_forward_subgroup8(@builtin(workgroup_id) id: vec3<u32>, @builtin(lo
                 if KEPT > 1u {
                     tape[kept + apart + unit] = step.kept[1];
                     tape[kept + 2u * apart + unit] = step.kept[2];
-                    tape[kept + 3u * apart + unit] = step.kept[3];
+                    if CELL != GRU { tape[kept + 3u * apart + unit] = step.kept[3]; }
                 }
                 let next_h = select(h, step.h, live);
                 let next_c = select(c, step.c, live);
@@ -292,6 +295,7 @@ fn recurrent_backward_input_subgroup8(@builtin(workgroup_id) id: vec3<u32>, @bui
                 if CELL == LSTM { dtape[p.state_slice / 4u + state] = select(dc, d.c, live); }
             }
         }
+        if s + 1u == p.steps && p.wants_start == 0u { break; }
         storageBarrier();
         multiply_state(b, lane, t);
         storageBarrier();

@@ -23,6 +23,7 @@ struct Params {
     has_mask: u32,
     has_state: u32,     // which of h and c (bits) the tape holds to begin with; the others begin with 0
     has_dy: u32,
+    wants_start: u32,   // the gradient of the state before the walk is wanted
     state_slice: u32,
     h_at: u32,
     h_slice: u32,

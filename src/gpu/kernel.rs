@@ -80,6 +80,7 @@ const SHARED: &[(&str, &str)] = &[
     ("recurrent_cell", include_str!("../../shaders/shared/recurrent_cell.wgsl")),
     ("batch_norm", include_str!("../../shaders/shared/batch_norm.wgsl")),
     ("attention_pool", include_str!("../../shaders/shared/attention_pool.wgsl")),
+    ("last_instance", include_str!("../../shaders/shared/last_instance.wgsl")),
     ("mean_pool", include_str!("../../shaders/shared/mean_pool.wgsl")),
     ("conv2d", include_str!("../../shaders/shared/conv2d.wgsl")),
     ("conv2d_subgroup8", include_str!("../../shaders/shared/conv2d_subgroup8.wgsl")),

@@ -2,27 +2,35 @@
 
 use crate::error::Result;
 use crate::graph::{Graph, Init, Tensor};
+use crate::ops::activation::Dropout;
 use crate::ops::batch_norm::{self, BatchNorm, Norm};
+use crate::ops::clip_dropout::clip_dropout_factors;
 use crate::ops::linear;
+use crate::ops::recurrent::{self, Cell, Direction, Sequence};
+use crate::shape::Shape;
 
-/// How a linear layer's weights start; biases start at zero.
+/// How a linear layer's weights start; biases start at zero unless said otherwise.
 #[derive(Clone, Copy, Debug)]
 pub enum WeightInit {
     /// Uniform within +-sqrt(6 / fan_in) (He et al. 2015).
     HeUniform,
     /// Normal with variance 2 / (fan_in + fan_out) (Glorot and Bengio 2010).
     XavierNormal,
+    /// Uniform within +-1/sqrt(fan_in), biases as well: what PyTorch's Linear does by itself.
+    Torch,
 }
 
 /// A linear layer from the innermost axis of `x` to `width`.
 pub fn linear(g: &mut Graph, name: &str, x: Tensor, width: usize, init: WeightInit, bias: bool) -> Result<Tensor> {
     let fan_in = g.shape(x).last();
-    let init = match init {
-        WeightInit::HeUniform => Init::Uniform { bound: (6.0 / fan_in as f64).sqrt() },
-        WeightInit::XavierNormal => Init::Normal { std: (2.0 / (fan_in + width) as f64).sqrt() },
+    let zero = Init::Constant(0.0);
+    let (init, first_bias) = match init {
+        WeightInit::HeUniform => (Init::Uniform { bound: (6.0 / fan_in as f64).sqrt() }, zero),
+        WeightInit::XavierNormal => (Init::Normal { std: (2.0 / (fan_in + width) as f64).sqrt() }, zero),
+        WeightInit::Torch => [Init::Uniform { bound: 1.0 / (fan_in as f64).sqrt() }; 2].into(),
     };
     let w = g.param(&format!("{name}.weight"), [width, fan_in], init);
-    let b = bias.then(|| g.param(&format!("{name}.bias"), [width], Init::Constant(0.0)));
+    let b = bias.then(|| g.param(&format!("{name}.bias"), [width], first_bias));
     linear::linear(g, x, w, b)
 }
 
@@ -45,4 +53,51 @@ pub fn batch_norm(
     };
     let config = BatchNorm { eps: 1e-5, momentum: 0.1, relu_dropout };
     batch_norm::batch_norm(g, x, lengths, &norm, clock, stream, config)
+}
+
+/// A recurrent layer's shape, and PyTorch's names of its parameters.
+#[derive(Clone, Copy, Debug)]
+pub struct Recurrent<'a> {
+    /// Of the PyTorch module: parameters are `name.weight_ih_l0` and so on.
+    pub name: &'a str,
+    pub layer: usize,
+    pub cell: Cell,
+    /// H, per direction.
+    pub hidden: usize,
+}
+
+impl Recurrent<'_> {
+    /// The gates' shares of `x` (B, T, F) and the parameters of a direction. First values as PyTorch's: uniform within +-1/sqrt(H).
+    pub fn direction(&self, g: &mut Graph, x: Tensor, reverse: bool) -> Result<Direction> {
+        let init = Init::Uniform { bound: 1.0 / (self.hidden as f64).sqrt() };
+        let gates = self.cell.gates() * self.hidden;
+        let width = g.shape(x).last();
+        let mut param = |part: &str, shape: &[usize]| {
+            let suffix = if reverse { "_reverse" } else { "" };
+            g.param(&format!("{}.{part}_l{}{suffix}", self.name, self.layer), Shape::new(shape), init)
+        };
+        let w = param("weight_ih", &[gates, width]);
+        let weight = param("weight_hh", &[gates, self.hidden]);
+        let b = param("bias_ih", &[gates]);
+        let bias = param("bias_hh", &[gates]);
+        Ok(Direction { input: linear::linear(g, x, w, Some(b))?, weight, bias })
+    }
+
+    /// The layer in both directions on `x` (B, T, F): (B, T, 2 H). `recurrent_dropout`: of the state within the layer, one draw per
+    /// clip and unit.
+    pub fn both_ways(
+        &self,
+        g: &mut Graph,
+        x: Tensor,
+        lengths: Tensor,
+        recurrent_dropout: Option<Dropout>,
+    ) -> Result<Sequence> {
+        let directions = [self.direction(g, x, false)?, self.direction(g, x, true)?];
+        let batch = g.shape(x).dims()[0];
+        let mask = match recurrent_dropout {
+            Some(dropout) => clip_dropout_factors(g, [batch, 2 * self.hidden], dropout)?,
+            None => None,
+        };
+        recurrent::recurrent(g, self.cell, &directions, lengths, mask, None)
+    }
 }

@@ -45,6 +45,17 @@ pub struct Dropout {
     pub stream: u32,
 }
 
+impl Dropout {
+    /// # Errors
+    /// `Usage` for a chance that is none.
+    pub(super) fn check(&self) -> Result<()> {
+        match (0.0..1.0).contains(&self.p) {
+            true => Ok(()),
+            false => Err(Error::Usage(format!("dropout must be at least 0 and below 1, got {}", self.p))),
+        }
+    }
+}
+
 /// Adds y = f(x).
 pub fn activation(g: &mut Graph, x: Tensor, f: Activation) -> Result<Tensor> {
     let op = Activate { f, p: 0.0, stream: 0 };
@@ -53,10 +64,8 @@ pub fn activation(g: &mut Graph, x: Tensor, f: Activation) -> Result<Tensor> {
 
 /// Adds y = f(dropout(x)); in a graph for evaluation, y = f(x).
 pub fn dropout_activation(g: &mut Graph, x: Tensor, f: Activation, dropout: Dropout) -> Result<Tensor> {
+    dropout.check()?;
     let Dropout { p, clock, stream } = dropout;
-    if !(0.0..1.0).contains(&p) {
-        return Err(Error::Usage(format!("dropout must be at least 0 and below 1, got {p}")));
-    }
     match (g.mode(), f) {
         (Mode::Eval, Activation::Identity) => Ok(x),
         (Mode::Train, _) if p > 0.0 => Ok(g.push(Activate { f, p, stream }, &[x, clock])?[0]),

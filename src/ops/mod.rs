@@ -6,8 +6,11 @@ pub mod add;
 pub mod append_one_hot;
 pub mod attention_pool;
 pub mod batch_norm;
+pub mod clip_dropout;
+pub mod concatenate;
 pub mod conv2d;
 pub mod gather;
+pub mod last_instance;
 pub mod linear;
 pub mod masked_bce;
 pub mod max_pool2d;
@@ -62,8 +65,11 @@ pub const ROOMS: &[Room] = &[
     activation::ROOM,
     add::ROOM,
     append_one_hot::ROOM,
+    concatenate::ROOM,
+    clip_dropout::ROOM,
     recurrent::ROOM,
     recurrent_cell::ROOM,
+    last_instance::ROOM,
     mean_pool::ROOM,
     attention_pool::ROOM,
     masked_bce::ROOM,

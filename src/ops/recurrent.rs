@@ -28,7 +28,7 @@ static STATES: Shader = Shader::portable("recurrent_states.wgsl", include_str!("
 params! {
     struct Params {
         replicas: u32, batch: u32, steps: u32, hidden: u32, directions: u32, lengths_stride: u32,
-        has_mask: u32, has_state: u32, has_dy: u32,
+        has_mask: u32, has_state: u32, has_dy: u32, wants_start: u32,
         state_slice: u32, h_at: u32, h_slice: u32, masked_at: u32, kept_at: u32, c_at: u32, g_at: u32, g_slice: u32,
         accumulate: u32,
     }
@@ -175,6 +175,7 @@ impl Recurrent {
             has_mask: self.masked.into(),
             has_state: if self.started { u32::MAX } else { 0 },
             has_dy: 0,
+            wants_start: self.started.into(),
             state_slice: tape.state_slice as u32,
             h_at: tape.h_at as u32,
             h_slice: tape.h_slice as u32,

@@ -1,8 +1,10 @@
 //! The models, each a function from a graph's inputs to probabilities.
 
 mod att;
+mod bilstm_att;
 mod fc;
 mod fc_t;
+mod rnn;
 mod visual;
 
 use super::vggish::{EMBEDDING, MAP, TrainFrontEnd, Width};
@@ -133,8 +135,17 @@ pub fn instance_len(kind: Kind, width: Width) -> usize {
 }
 
 /// Every model of wmic.
-pub const MODELS: &[Model] =
-    &[att::MODEL, fc::MODEL, fc_t::MODEL, visual::ATT_TF, visual::ATT_TF_ID, visual::ATT_T, visual::FC_TF];
+pub const MODELS: &[Model] = &[
+    att::MODEL,
+    fc::MODEL,
+    fc_t::MODEL,
+    rnn::MODEL,
+    bilstm_att::MODEL,
+    visual::ATT_TF,
+    visual::ATT_TF_ID,
+    visual::ATT_T,
+    visual::FC_TF,
+];
 
 /// # Errors
 /// `Usage` for an unknown name, with the known ones.

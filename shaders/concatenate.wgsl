@@ -1,0 +1,33 @@
+// y (rows, W) holds the columns of x (rows, F) from `first` on; dx is those columns of dy.
+#import grid
+
+struct Params {
+    rows: u32,  // of all replicas
+    width: u32, // F
+    columns: u32, // W
+    first: u32,
+    accumulate: u32,
+}
+
+@group(0) @binding(0) var<uniform> p: Params;
+@group(0) @binding(1) var<storage, read> x: array<f32>;        // (rows, F)
+@group(0) @binding(2) var<storage, read_write> y: array<f32>;  // (rows, W)
+@group(0) @binding(3) var<storage, read> dy: array<f32>;       // (rows, W)
+@group(0) @binding(4) var<storage, read_write> dx: array<f32>; // (rows, F)
+
+@compute @workgroup_size(64)
+fn concatenate_forward(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) count: vec3<u32>,
+                       @builtin(local_invocation_index) worker: u32) {
+    let i = group_index(id, count) * 64u + worker;
+    if i >= p.rows * p.width { return; }
+    y[i / p.width * p.columns + p.first + i % p.width] = x[i];
+}
+
+@compute @workgroup_size(64)
+fn concatenate_backward(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) count: vec3<u32>,
+                        @builtin(local_invocation_index) worker: u32) {
+    let i = group_index(id, count) * 64u + worker;
+    if i >= p.rows * p.width { return; }
+    let v = dy[i / p.width * p.columns + p.first + i % p.width];
+    if p.accumulate == 1u { dx[i] += v; } else { dx[i] = v; }
+}

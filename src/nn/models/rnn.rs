@@ -1,0 +1,49 @@
+//! RNN: a bidirectional GRU of three layers over the instances of a clip (ISMIR 2019, baseline). The answer comes from the output at
+//! the clip's last instance.
+
+use super::{Inputs, Model, Prediction, Protocol, Settings};
+use crate::error::Result;
+use crate::graph::Graph;
+use crate::nn::layers::{Recurrent, WeightInit, linear};
+use crate::ops::activation::{Activation, Dropout, activation, dropout_activation};
+use crate::ops::concatenate::concatenate;
+use crate::ops::last_instance::last_instance;
+use crate::ops::recurrent::{Cell, recurrent};
+
+pub const MODEL: Model = Model {
+    name: "rnn",
+    about: "three bidirectional GRU layers (ISMIR 2019)",
+    protocol: Protocol { lr: 5e-4, epochs: 100, dropout: 0.5, batch: 128, patience: None },
+    fixed_instances: false,
+    positions: 1,
+    attends: false,
+    visual: false,
+    build,
+};
+
+const LAYERS: usize = 3;
+/// Per direction.
+const HIDDEN: usize = 64;
+
+fn build(g: &mut Graph, inputs: Inputs, settings: Settings) -> Result<Prediction> {
+    let of = |layer: usize| Recurrent { name: "rnn", layer, cell: Cell::Gru, hidden: HIDDEN };
+    let mut h = inputs.x;
+    for layer in 0..LAYERS - 1 {
+        h = of(layer).both_ways(g, h, inputs.lengths, None)?.y;
+        let dropout = Dropout { p: settings.dropout, clock: inputs.clock, stream: layer as u32 };
+        h = dropout_activation(g, h, Activation::Identity, dropout)?;
+    }
+    // At the last instance the reverse direction has made its first step only: no more of it is walked.
+    let last = last_instance(g, h, inputs.lengths)?;
+    let [batch, width] = *g.shape(last).dims() else { unreachable!("last_instance gives (B, F)") };
+    let last = g.reshape(last, [batch, 1, width]);
+    let top = of(LAYERS - 1);
+    let mut ends = vec![];
+    for (x, reverse) in [(h, false), (last, true)] {
+        let direction = top.direction(g, x, reverse)?;
+        ends.push(recurrent(g, Cell::Gru, &[direction], inputs.lengths, None, None)?.state.h);
+    }
+    let h = concatenate(g, &ends)?;
+    let logits = linear(g, "out", h, settings.classes, WeightInit::Torch, true)?;
+    Ok(Prediction::new(activation(g, logits, Activation::Sigmoid)?))
+}

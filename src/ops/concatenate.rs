@@ -1,0 +1,97 @@
+//! Tensors side by side along the innermost axis: y (..., F1 + F2 + ...) from (..., F1), (..., F2) and so on.
+
+use super::Room;
+use crate::array::Array;
+use crate::check::{Case, Input};
+use crate::error::{Error, Result};
+use crate::gpu::{Grid, Recorder, Shader, params};
+use crate::graph::{Cost, Graph, Io, Op, Outputs, Spec, Tensor};
+
+static SHADER: Shader = Shader::portable("concatenate.wgsl", include_str!("../../shaders/concatenate.wgsl"));
+
+params! {
+    struct Params { rows: u32, width: u32, columns: u32, first: u32, accumulate: u32 }
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Concatenate;
+
+/// Adds it. `x`: f32 tensors whose outer axes agree.
+///
+/// # Errors
+/// `Shape` for outer axes that differ.
+pub fn concatenate(g: &mut Graph, x: &[Tensor]) -> Result<Tensor> {
+    Ok(g.push(Concatenate, x)?[0])
+}
+
+/// Of input `i`: its width, and which column of the result is its first.
+fn place(io: &Io, i: usize) -> Params {
+    let width = |i: usize| io.x(i).shape.last();
+    Params {
+        rows: (io.replicas * io.x(0).shape.rows()) as u32,
+        width: width(i) as u32,
+        columns: (0..io.inputs()).map(width).sum::<usize>() as u32,
+        first: (0..i).map(width).sum::<usize>() as u32,
+        accumulate: 0,
+    }
+}
+
+fn grid(p: &Params) -> Grid {
+    Grid::items(p.rows as usize * p.width as usize, 64, 1)
+}
+
+impl Op for Concatenate {
+    fn name(&self) -> &'static str {
+        "concatenate"
+    }
+
+    fn infer(&self, x: &[Spec]) -> Result<Outputs> {
+        let outer = |s: &Spec| s.shape.with_last(1);
+        if x.iter().any(|s| s.shape.is_empty() || outer(s) != outer(&x[0])) {
+            let got: Vec<String> = x.iter().map(|s| s.shape.to_string()).collect();
+            return Err(Error::shape("concatenate", "(..., F1), (..., F2) and so on", got.join(", ")));
+        }
+        let columns = x.iter().map(|s| s.shape.last()).sum();
+        Ok(Outputs::one(Spec::f32(x[0].shape.with_last(columns))))
+    }
+
+    fn forward(&self, io: &Io, r: &mut Recorder) -> Result<()> {
+        for i in 0..io.inputs() {
+            let p = place(io, i);
+            r.dispatch(&SHADER, "concatenate_forward", &[("x", io.x(i).view), ("y", io.y(0).view)], p, grid(&p));
+        }
+        Ok(())
+    }
+
+    fn backward(&self, io: &Io, r: &mut Recorder) -> Result<()> {
+        let dy = io.dy(0).expect("backward runs only with a gradient");
+        for (i, dx) in (0..io.inputs()).filter_map(|i| Some((i, io.dx(i)?))) {
+            let p = Params { accumulate: dx.accumulate.into(), ..place(io, i) };
+            r.dispatch(&SHADER, "concatenate_backward", &[("dy", dy), ("dx", dx.view)], p, grid(&p));
+        }
+        Ok(())
+    }
+
+    fn reference(&self, x: &[Array<f64>]) -> Vec<Array<f64>> {
+        let rows = x[0].shape().rows();
+        let data: Vec<f64> = (0..rows).flat_map(|row| x.iter().flat_map(move |x| x.row(row).to_vec())).collect();
+        vec![Array::new(x[0].shape().with_last(data.len() / rows), data)]
+    }
+
+    fn cost(&self, x: &[Spec]) -> Cost {
+        Cost { flops: 0.0, bytes: 8.0 * x.iter().map(|s| s.shape.len() as f64).sum::<f64>() }
+    }
+}
+
+fn cases() -> Vec<Case> {
+    let case =
+        |name: &str, x: &[&[usize]]| Case::new(name, Concatenate, x.iter().map(|x| Input::gradient(*x)).collect());
+    vec![
+        case("one", &[&[1, 1]]),
+        case("two", &[&[3, 2], &[3, 5]]),
+        case("three, ragged", &[&[2, 3, 7], &[2, 3, 1], &[2, 3, 67]]),
+        case("both directions of rnn", &[&[128, 64], &[128, 64]]).bench(),
+    ]
+}
+
+pub const ROOM: Room = Room { name: "concatenate", about: "tensors side by side", shaders: &[&SHADER], cases };
