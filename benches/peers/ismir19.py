@@ -1,4 +1,4 @@
-"""The three ISMIR19 models and their losses in PyTorch (Gururani, Sharma, Lerch 2019).
+"""The four ISMIR19 networks and their losses in PyTorch (Gururani, Sharma, Lerch 2019).
 
 Shared by the benchmark peer `torch_att.py` and by `tests/golden/make_golden.py`, so that what is timed is what
 the golden files pin. Tensor names are those of wmic's weight files. Dimensions: B clips, T instances, F bands,
@@ -94,6 +94,20 @@ class FcT(nn.Module):
         return torch.sigmoid(self.out((h + x).mean(1)))
 
 
+class Rnn(nn.Module):
+    """`rnn`: three bidirectional GRU layers; the output at the last instance. PyTorch's own first weights."""
+
+    default_lr = 5e-4
+
+    def __init__(self, dropout: float = 0.5):
+        super().__init__()
+        self.rnn = nn.GRU(BANDS, 64, num_layers=3, batch_first=True, dropout=dropout, bidirectional=True)
+        self.out = nn.Linear(128, CLASSES)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.sigmoid(self.out(self.rnn(x)[0][:, -1]))
+
+
 def init_xavier(layers: list[nn.Linear]) -> None:
     """Xavier normal weights, zero biases."""
     for layer in layers:
@@ -101,7 +115,7 @@ def init_xavier(layers: list[nn.Linear]) -> None:
         nn.init.zeros_(layer.bias)
 
 
-MODELS = {"att": Att, "fc": Fc, "fc-t": FcT}
+MODELS = {"att": Att, "fc": Fc, "fc-t": FcT, "rnn": Rnn}
 
 
 def bce(p: Tensor, y: Tensor, mask: Tensor) -> Tensor:

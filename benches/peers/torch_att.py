@@ -21,9 +21,13 @@ import torch
 from sklearn.metrics import average_precision_score, f1_score
 from torch import Tensor, nn
 
-from ismir19 import LOSSES, MODELS, bce
+from ismir19 import LOSSES, bce
+from ismir19 import MODELS as ISMIR19
+from partial20 import MODELS as PARTIAL20
 
-DEFAULT_EPOCHS = {"att": 250, "fc": 100, "fc-t": 100}
+MODELS = ISMIR19 | PARTIAL20
+DEFAULT_EPOCHS = {"att": 250, "fc": 100, "fc-t": 100, "rnn": 100, "bilstm-att": 200}
+DEFAULT_BATCH = {"bilstm-att": 32}
 VAL_FRACTION = 0.15
 WARM_UP_STEPS = 50
 
@@ -186,11 +190,11 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("dataset", type=Path, help="folder in the OpenMIC-2018 layout")
     parser.add_argument("--model", choices=MODELS, default="att")
     parser.add_argument("--seeds", type=positive, default=1, help="count: seeds 0 .. N-1, one after the other [1]")
-    parser.add_argument("--epochs", type=positive, help="[att 250, fc and fc-t 100]")
-    parser.add_argument("--batch", type=positive, default=128, help="clips [128]")
-    parser.add_argument("--lr", type=float, help="[att and fc-t 5e-4, fc 1e-4]")
+    parser.add_argument("--epochs", type=positive, help="[att 250, bilstm-att 200, others 100]")
+    parser.add_argument("--batch", type=positive, help="clips [bilstm-att 32, others 128]")
+    parser.add_argument("--lr", type=float, help="[5e-4, fc 1e-4]")
     parser.add_argument("--weight-decay", type=float, default=1e-5, help="L2, added to the gradient [1e-5]")
-    parser.add_argument("--dropout", type=float, help="[att 0.6, fc and fc-t 0.5]")
+    parser.add_argument("--dropout", type=float, help="[att 0.6, bilstm-att 0.2, others 0.5]")
     parser.add_argument("--loss", choices=LOSSES, default="bce")
     parser.add_argument("--device", type=torch.device, default=torch.device("cpu"), help="cpu, cuda, cuda:1 ... [cpu]")
     parser.add_argument("--threads", type=positive, default=cores, help=f"CPU threads [all cores: {cores}]")
@@ -198,6 +202,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--bench", type=positive, metavar="STEPS", help="time this many training steps instead")
     args = parser.parse_args()
     args.epochs = args.epochs or DEFAULT_EPOCHS[args.model]
+    args.batch = args.batch or DEFAULT_BATCH.get(args.model, 128)
     return args
 
 

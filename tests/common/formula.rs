@@ -25,7 +25,8 @@ pub fn weights(tensors: &[(&str, &[usize])]) -> Vec<Vec<f32>> {
             match kind {
                 "running_mean" => 0.0,
                 "running_var" => 1.0,
-                "bias" => 0.1 * signed,
+                // Recurrent layers have bias_ih_l0 and so on.
+                bias if bias.starts_with("bias") => 0.1 * signed,
                 _ if layer.starts_with("bn") => 1.0 + 0.2 * signed,
                 _ => bound * signed,
             }

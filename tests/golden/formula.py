@@ -45,7 +45,7 @@ def weight(name: str, shape: torch.Size, salt: int) -> Tensor:
         return exact(np.zeros(shape))
     if kind == "running_var":
         return exact(np.ones(shape))
-    if kind == "bias":
+    if kind.startswith("bias"):  # recurrent layers have bias_ih_l0 and so on
         return exact(0.1 * signed)
     if layer.startswith("bn"):
         return exact(1 + 0.2 * signed)

@@ -21,6 +21,7 @@ from images import images  # noqa: E402
 from layers import layers  # noqa: E402
 from metrics import metrics  # noqa: E402
 from models import case, trajectories  # noqa: E402
+from recurrent import recurrent  # noqa: E402
 from vggish import pca, state_dict, vggish  # noqa: E402
 from visual import visual  # noqa: E402
 
@@ -41,11 +42,12 @@ def main() -> None:
     torch.set_num_threads(1)  # one summation order
     write_tensors("layers.safetensors", layers())
     write_tensors("images.safetensors", images())
-    for model in ["att", "fc", "fc-t"]:
+    write_tensors("recurrent.safetensors", recurrent())
+    for model in ["att", "fc", "fc-t", "rnn", "bilstm-att"]:
         write_tensors(f"{model}.safetensors", case(model))
     runs = trajectories()
     for run in runs:
-        print(f"{run['model']:5} {run['loss']:12} f32 and f64 losses differ by at most {run['max_relative_gap']:.1e}")
+        print(f"{run['model']:10} {run['loss']:12} f32 and f64 losses differ by at most {run['max_relative_gap']:.1e}")
     write_json("trajectory.json", runs)
     write_json("metrics.json", metrics())
     write_tensors("audio.safetensors", audio())

@@ -4,9 +4,12 @@ import torch
 from torch import Tensor, nn
 
 from formula import dataset, set_weights
-from ismir19 import BANDS, CLASSES, INSTANCES, LOSSES, MODELS, attention_weights, bce
+from ismir19 import BANDS, CLASSES, INSTANCES, LOSSES, attention_weights, bce
+from ismir19 import MODELS as ISMIR19
+from partial20 import MODELS as PARTIAL20
 
-PARAMETERS = {"att": 55_336, "fc": 986_772, "fc-t": 52_116}
+MODELS = ISMIR19 | PARTIAL20
+PARAMETERS = {"att": 55_336, "fc": 986_772, "fc-t": 52_116, "rnn": 226_068, "bilstm-att": 104_488}
 CASE_CLIPS, TRAJECTORY_CLIPS, BATCH, STEPS = 9, 40, 16, 10
 WEIGHT_DECAY = 1e-5
 FULL_GRADIENTS = 100_000  # parameters up to which a model's gradients are stored whole
@@ -40,7 +43,7 @@ def case(name: str) -> dict[str, Tensor]:
     model.eval()
     with torch.no_grad():
         out = {"p": model(x)}
-        if name == "att":
+        if hasattr(model, "logits"):
             out["attention"] = attention_weights(model.logits(x)[0])
     model.train()
     loss = bce(model(x), y, mask)
@@ -78,7 +81,8 @@ def train(name: str, loss_name: str, dtype: torch.dtype) -> dict:
 def trajectories() -> list[dict]:
     """The content of `trajectory.json`."""
     out = []
-    for name, loss_name in [("att", "bce"), ("att", "partial-bce"), ("fc", "bce"), ("fc-t", "bce")]:
+    for name, loss_name in [("att", "bce"), ("att", "partial-bce"), ("fc", "bce"), ("fc-t", "bce"),
+                             ("rnn", "bce"), ("bilstm-att", "bce")]:
         f64, f32 = train(name, loss_name, torch.float64), train(name, loss_name, torch.float32)
         gap = max(abs(a - b) / b for a, b in zip(f32["loss"], f64["loss"]))
         out.append({"model": name, "loss": loss_name, "lr": MODELS[name].default_lr, "weight_decay": WEIGHT_DECAY,
