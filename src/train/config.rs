@@ -9,17 +9,7 @@ use crate::error::{Error, Result};
 use crate::nn::vggish::TrainFrontEnd;
 use crate::nn::{self, Settings};
 use crate::ops::attention_pool::Pooling;
-use crate::ops::masked_bce::Normalisation;
-
-/// Which loss is minimised.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
-#[serde(rename_all = "kebab-case")]
-pub enum Loss {
-    /// Mean binary cross-entropy over the observed entries of a batch.
-    Bce,
-    /// ISMIR 2019, Eq. 4: weighted per clip by the share of its observed labels.
-    PartialBce,
-}
+use crate::ops::masked_bce::{FocalAlpha, Loss};
 
 /// What makes an epoch the best one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
@@ -54,6 +44,12 @@ pub struct Config {
     pub alpha: f64,
     pub beta: f64,
     pub gamma: f64,
+    /// Of the focal loss: how much less what is already right counts.
+    #[serde(default = "focal_gamma")]
+    pub focal_gamma: f64,
+    /// What its positive labels weigh.
+    #[serde(default)]
+    pub focal_alpha: FocalAlpha,
     pub select: Select,
     /// Stop a seed after this many epochs without a better one.
     #[serde(skip_serializing_if = "Option::is_none", default)]
@@ -77,6 +73,10 @@ pub struct Config {
     pub init: Option<PathBuf>,
 }
 
+fn focal_gamma() -> f64 {
+    2.0
+}
+
 /// Most seeds of a run.
 pub const MAX_SEEDS: usize = 1000;
 /// Most clips per step.
@@ -97,11 +97,13 @@ impl Config {
             lr: protocol.lr,
             weight_decay: 1e-5,
             dropout: protocol.dropout,
-            loss: Loss::Bce,
+            loss: protocol.loss,
             pooling: Pooling::Sigmoid,
             alpha: 1.0,
             beta: 0.0,
             gamma: -1.0,
+            focal_gamma: focal_gamma(),
+            focal_alpha: protocol.focal_alpha,
             select: if protocol.patience.is_some() { Select::ValF1 } else { Select::ValLoss },
             patience: protocol.patience,
             val_fraction: 0.15,
@@ -166,6 +168,12 @@ impl Config {
         for (name, v) in [("alpha", self.alpha), ("beta", self.beta), ("gamma", self.gamma)] {
             within(name, v, -1e6, 1e6)?;
         }
+        within("focal-gamma", self.focal_gamma, 0.0, 100.0)?;
+        if let FocalAlpha::Same(alpha) = self.focal_alpha
+            && !(0.0..=1.0).contains(&alpha)
+        {
+            return Err(Error::Usage(format!("focal-alpha must lie between 0 and 1, got {alpha:?}")));
+        }
         if self.seeds.len() > MAX_SEEDS {
             return Err(Error::Usage(format!(
                 "there are {} seeds; at most {MAX_SEEDS} train side by side",
@@ -200,12 +208,5 @@ impl Config {
     /// Whether the model stands on VGGish and trains this part of it.
     pub fn trains(&self, part: TrainFrontEnd) -> Result<bool> {
         Ok(nn::find(&self.model)?.visual && self.train_front_end == part)
-    }
-
-    pub fn normalisation(&self) -> Normalisation {
-        match self.loss {
-            Loss::Bce => Normalisation::Observed,
-            Loss::PartialBce => Normalisation::Partial { alpha: self.alpha, beta: self.beta, gamma: self.gamma },
-        }
     }
 }

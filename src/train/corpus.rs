@@ -6,6 +6,7 @@ use crate::error::{Error, Result};
 use crate::gpu::{Buffer, Gpu};
 use crate::graph::{Graph, Spec, Tensor};
 use crate::ops::gather::{Batch, Clips, Encoding, Gather, gather};
+use crate::ops::masked_bce::inverse_frequency;
 use crate::ops::sample::{Order, PADDING, batch_rows};
 use crate::random::key;
 
@@ -141,6 +142,25 @@ impl Corpus {
             ("labels", self.labels.clone()),
             ("places", self.places.clone()),
         ]
+    }
+
+    /// alpha of each class from the labels of each pool's clips, pool after pool; see [`inverse_frequency`].
+    pub(super) fn inverse_frequencies<'a>(
+        &self,
+        gpu: &Gpu,
+        pools: impl Iterator<Item = &'a [u32]>,
+    ) -> Result<Vec<f32>> {
+        let labels = gpu.read::<u32>(&self.labels)?;
+        let classes = self.dims.classes;
+        let of_pool = |pool: &'a [u32]| {
+            let mut counts = vec![[0; 3]; classes];
+            for &clip in pool {
+                let codes = &labels[clip as usize * classes..][..classes];
+                counts.iter_mut().zip(codes).for_each(|(counts, code)| counts[*code as usize] += 1);
+            }
+            counts.into_iter().map(|n| inverse_frequency(n[PRESENT as usize], n[ABSENT as usize]) as f32)
+        };
+        Ok(pools.flat_map(of_pool).collect())
     }
 
     /// Sees to it that the clips `rows` are on the GPU when the next submission runs; entries that are no clip do not count.

@@ -16,7 +16,7 @@ use crate::graph::{Arenas, Draft, Graph, Layout, Mode, Plan, Spec, Tensor};
 use crate::nn::{self, Inputs, Labels, Prediction};
 use crate::ops::adam::{Adam, adam};
 use crate::ops::gather::Batch;
-use crate::ops::masked_bce::masked_bce;
+use crate::ops::masked_bce::{FocalAlpha, Loss, Normalisation, focal_loss, masked_bce};
 use crate::ops::sample::{Order, sample};
 use crate::ops::tally::tally;
 use crate::ops::track::track;
@@ -119,6 +119,30 @@ pub(super) fn push_model(
     Ok((clock, batch, prediction))
 }
 
+/// The loss (1) that the settings name, of probabilities (B, K), and its parts (2).
+fn push_loss(g: &mut Graph, config: &Config, batch: Batch, p: Tensor) -> Result<(Tensor, Tensor)> {
+    let Batch { target, observed, lengths, .. } = batch;
+    let norm = match config.loss {
+        Loss::Bce => Normalisation::Observed,
+        Loss::PartialBce => {
+            let Config { alpha, beta, gamma, .. } = *config;
+            Normalisation::Partial { alpha, beta, gamma }
+        }
+        Loss::Focal => {
+            let classes = Spec::f32([g.shape(p).last()]);
+            let alpha = match config.focal_alpha {
+                FocalAlpha::Same(alpha) => {
+                    let words = vec![(alpha as f32).to_bits(); classes.shape.len()];
+                    g.constant(classes, words)
+                }
+                FocalAlpha::InverseFrequency => g.input("alpha", classes),
+            };
+            return focal_loss(g, p, target, observed, lengths, alpha, config.focal_gamma);
+        }
+    };
+    masked_bce(g, p, target, observed, lengths, norm)
+}
+
 /// Clips per step for a split of `clips`.
 fn batches(config: &Config, clips: usize) -> usize {
     clips.div_ceil(config.batch.min(clips))
@@ -129,10 +153,7 @@ impl Graphs {
     pub fn new(config: &Config, dims: Dims, train: usize, val: usize, order: Order) -> Result<Graphs> {
         let mut step = Graph::new(Mode::Train);
         let (_, batch, prediction) = push_model(&mut step, dims, config, train, order)?;
-        let loss_of = |g: &mut Graph, batch: Batch, p: Tensor| {
-            masked_bce(g, p, batch.target, batch.observed, batch.lengths, config.normalisation())
-        };
-        let (loss, parts) = loss_of(&mut step, batch, prediction.probabilities)?;
+        let (loss, parts) = push_loss(&mut step, config, batch, prediction.probabilities)?;
         let losses = [loss].into_iter().chain(prediction.own_losses).collect();
 
         let mut update = Graph::new(Mode::Train);
@@ -149,7 +170,7 @@ impl Graphs {
         let mut validation = Graph::new(Mode::Eval);
         let g = &mut validation;
         let (clock, batch, prediction) = push_model(g, dims, config, val, Order::InOrder)?;
-        let (_, val_parts) = loss_of(g, batch, prediction.probabilities)?;
+        let (_, val_parts) = push_loss(g, config, batch, prediction.probabilities)?;
         let counts = g.input("counts", Spec::u32([dims.classes, 4]));
         let totals = g.input("totals", Spec::f32([2]));
         let diverged = g.input("diverged", Spec::u32([1]));
@@ -206,12 +227,21 @@ impl<'g> Learner<'g> {
         let val_diverged = gpu.upload("validation diverged", &vec![NEVER; replicas])?;
         let counts = gpu.buffer("counts", 4 * corpus.dims.classes * replicas)?;
         let ones = gpu.upload("loss gradient", &vec![1.0f32; replicas])?;
+        // Counted anew whenever a run goes on, from the same clips.
+        let alpha = match (config.loss, config.focal_alpha) {
+            (Loss::Focal, FocalAlpha::InverseFrequency) => {
+                let pools = splits.iter().map(|(train, _)| train.as_slice());
+                Some(("alpha", gpu.upload("alpha", &corpus.inverse_frequencies(gpu, pools)?)?))
+            }
+            _ => None,
+        };
 
         let [step, update, validation] = drafts;
         let mut bound = arenas.named().to_vec();
         bound.extend(corpus.named());
         bound.extend(frozen.iter().map(|(name, buffer)| (name.as_str(), buffer.clone())));
         bound.extend([("clock", clock.clone()), ("pool", train_pool), ("dloss", ones)]);
+        bound.extend(alpha.clone());
         let step = step.realise(gpu, &bound)?;
         let mut bound = arenas.named().to_vec();
         bound.extend([("m", moments[0].clone()), ("v", moments[1].clone()), ("clock", clock.clone())]);
@@ -224,6 +254,7 @@ impl<'g> Learner<'g> {
         bound.extend(frozen.iter().map(|(name, buffer)| (name.as_str(), buffer.clone())));
         bound.extend([("clock", val_clock), ("pool", val_pool), ("counts", counts.clone())]);
         bound.extend([("totals", val_totals.clone()), ("diverged", val_diverged)]);
+        bound.extend(alpha);
         let validation = validation.realise(gpu, &bound)?;
 
         let mut learner = Learner {
