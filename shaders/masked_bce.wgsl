@@ -8,6 +8,7 @@
 //
 // By observed entries: weight_b = 1, share_b = known labels of clip b. By clips: weight_b = g(q) / K, share_b = 1.
 // A clip of length 0 (padding) has weight 0 and share 0.
+#import log_ratio
 
 struct Params {
     batch: u32,       // B
@@ -64,17 +65,16 @@ fn focal(v: f32, t: f32, a: f32) -> f32 {
     return -(present + (1.0 - t) * (1.0 - a) * focused(v) * clamped_log(1.0 - v));
 }
 
-// log(1 - v) / v, for small v as a series: their difference from 1 would lose v's digits.
-fn log_ratio(v: f32) -> f32 {
-    if v < 0.015625 { return -(1.0 + v * (0.5 + v * (1.0 / 3.0 + v * 0.25))); }
-    return clamped_log(1.0 - v) / v;
+fn clamped_ratio(v: f32) -> f32 {
+    if v >= 1.0 { return -100.0 / v; }
+    return log_ratio(v);
 }
 
 fn focal_slope(v: f32, t: f32, a: f32) -> f32 {
     let w = 1.0 - v;
     let d = max(v * w, 1e-12);
-    let present = t * a * focused(w) * (p.focusing * log_ratio(w) - w / d);
-    return present + (1.0 - t) * (1.0 - a) * focused(v) * (v / d - p.focusing * log_ratio(v));
+    let present = t * a * focused(w) * (p.focusing * clamped_ratio(w) - w / d);
+    return present + (1.0 - t) * (1.0 - a) * focused(v) * (v / d - p.focusing * clamped_ratio(v));
 }
 
 @compute @workgroup_size(256)

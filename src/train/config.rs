@@ -10,6 +10,7 @@ use crate::nn::vggish::TrainFrontEnd;
 use crate::nn::{self, Settings};
 use crate::ops::attention_pool::Pooling;
 use crate::ops::masked_bce::{FocalAlpha, Loss};
+use crate::ops::sample::Order;
 
 /// What makes an epoch the best one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
@@ -19,6 +20,23 @@ pub enum Select {
     ValLoss,
     /// Highest validation f1_pn (macro over classes).
     ValF1,
+}
+
+/// What is done to the clips of a training step beside leaving them as they are. Validation and test clips stay as they are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub enum Augmentation {
+    /// [`crate::ops::mixup`] of each clip with another.
+    Mixup,
+    /// [`crate::ops::concat`] of half of the clips with another each; after mixup.
+    Concat,
+}
+
+impl Augmentation {
+    /// How its partners are drawn.
+    pub fn partners(self) -> Order {
+        Order::Partners(self as u32)
+    }
 }
 
 /// A training run. Units: epochs count from 0, batch in clips, chances in [0, 1).
@@ -50,6 +68,11 @@ pub struct Config {
     /// What its positive labels weigh.
     #[serde(default)]
     pub focal_alpha: FocalAlpha,
+    #[serde(default)]
+    pub augment: Vec<Augmentation>,
+    /// Of mixup's Beta(alpha, alpha).
+    #[serde(default = "mixup_alpha")]
+    pub mixup_alpha: f64,
     pub select: Select,
     /// Stop a seed after this many epochs without a better one.
     #[serde(skip_serializing_if = "Option::is_none", default)]
@@ -75,6 +98,10 @@ pub struct Config {
 
 fn focal_gamma() -> f64 {
     2.0
+}
+
+fn mixup_alpha() -> f64 {
+    0.2
 }
 
 /// Most seeds of a run.
@@ -104,6 +131,8 @@ impl Config {
             gamma: -1.0,
             focal_gamma: focal_gamma(),
             focal_alpha: protocol.focal_alpha,
+            augment: vec![],
+            mixup_alpha: mixup_alpha(),
             select: if protocol.patience.is_some() { Select::ValF1 } else { Select::ValLoss },
             patience: protocol.patience,
             val_fraction: 0.15,
@@ -173,6 +202,17 @@ impl Config {
             && !(0.0..=1.0).contains(&alpha)
         {
             return Err(Error::Usage(format!("focal-alpha must lie between 0 and 1, got {alpha:?}")));
+        }
+        if !(self.mixup_alpha > 0.0 && self.mixup_alpha <= 1.0) {
+            return Err(Error::Usage(format!("mixup-alpha must be above 0 and at most 1, got {:?}", self.mixup_alpha)));
+        }
+        let mut augment = self.augment.clone();
+        augment.sort_unstable();
+        if augment.windows(2).any(|w| w[0] == w[1]) {
+            return Err(Error::Usage("an augmentation is listed twice".into()));
+        }
+        if augment.contains(&Augmentation::Concat) && nn::find(&self.model)?.fixed_instances {
+            return Err(Error::Usage(format!("{} takes clips of one length: leave out --augment concat", self.model)));
         }
         if self.seeds.len() > MAX_SEEDS {
             return Err(Error::Usage(format!(

@@ -19,7 +19,7 @@ pub mod weights;
 
 pub use crate::nn::vggish::TrainFrontEnd;
 pub use crate::ops::masked_bce::{FocalAlpha, Loss};
-pub use config::{Config, Select};
+pub use config::{Augmentation, Config, Select};
 pub use corpus::Corpus;
 pub use evaluation::{Evaluation, SeedPredictions, SeedScores, Subject, evaluate};
 pub use front_end::FrontEnd;
