@@ -10,6 +10,8 @@
 // A clip of length 0 (padding) has weight 0 and share 0.
 #import log_ratio
 
+override FOCAL: u32 = 0u; // 1: the focal loss; a constant, so that cross-entropy does not pay for it
+
 struct Params {
     batch: u32,       // B
     classes: u32,     // K
@@ -18,7 +20,6 @@ struct Params {
     beta: f32,
     gamma: f32,
     accumulate: u32,
-    focal: u32,
     focusing: f32,
     balance_stride: u32,
 }
@@ -90,7 +91,7 @@ fn masked_bce_forward(@builtin(workgroup_id) id: vec3<u32>, @builtin(local_invoc
             for (var k = 0u; k < p.classes; k++) {
                 let at = clip * p.classes + k;
                 if observed[at] != 0.0 {
-                    if p.focal == 1u {
+                    if FOCAL == 1u {
                         sum += focal(x[at], targets[at], balance[id.z * p.balance_stride + k]);
                     } else {
                         sum += bce(x[at], targets[at]);
@@ -135,7 +136,7 @@ fn masked_bce_backward_input(@builtin(global_invocation_id) id: vec3<u32>) {
     var slope = 0.0;
     if observed[at] != 0.0 && share > 0.0 {
         let v = x[at];
-        if p.focal == 1u {
+        if FOCAL == 1u {
             let a = balance[id.z * p.balance_stride + id.x % p.classes];
             slope = dy[id.z] * saved_weight[clip] / share * focal_slope(v, targets[at], a);
         } else {

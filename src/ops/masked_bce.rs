@@ -26,7 +26,7 @@ static SHADER: Shader = Shader::portable("masked_bce.wgsl", include_str!("../../
 params! {
     struct Params {
         batch: u32, classes: u32, per_clip: u32, alpha: f32, beta: f32, gamma: f32, accumulate: u32,
-        focal: u32, focusing: f32, balance_stride: u32,
+        focusing: f32, balance_stride: u32,
     }
 }
 
@@ -145,9 +145,15 @@ impl MaskedBce {
             Normalisation::Partial { alpha, beta, gamma } => (1, [alpha, beta, gamma].map(|v| v as f32)),
         };
         let (batch, classes) = (shape.rows() as u32, shape.last() as u32);
-        let (focal, focusing) = (self.focusing.is_some().into(), self.focusing.unwrap_or(0.0) as f32);
-        let balance_stride = if focal == 1 { io.x(4).stride as u32 } else { 0 };
-        Params { batch, classes, per_clip, alpha, beta, gamma, accumulate: 0, focal, focusing, balance_stride }
+        let (focusing, balance_stride) = match self.focusing {
+            Some(focusing) => (focusing as f32, io.x(4).stride as u32),
+            None => (0.0, 0),
+        };
+        Params { batch, classes, per_clip, alpha, beta, gamma, accumulate: 0, focusing, balance_stride }
+    }
+
+    fn constants(&self) -> [(&'static str, f64); 1] {
+        [("FOCAL", f64::from(self.focusing.is_some()))]
     }
 
     /// alpha; or, where nothing reads it, whatever is there.
@@ -189,7 +195,8 @@ impl Op for MaskedBce {
             self.balance(io),
         ];
         // A replica's loss is small: one workgroup adds it up, in one order.
-        r.dispatch(&SHADER, "masked_bce_forward", &bindings, self.params(io), Grid([1, 1, io.replicas as u32]));
+        let (p, grid) = (self.params(io), Grid([1, 1, io.replicas as u32]));
+        r.dispatch_with(&SHADER, "masked_bce_forward", &self.constants(), &bindings, p, grid);
         Ok(())
     }
 
@@ -210,8 +217,8 @@ impl Op for MaskedBce {
             self.balance(io),
         ];
         let p = Params { accumulate: dx.accumulate.into(), ..self.params(io) };
-        let groups = io.x(0).shape.len().div_ceil(64);
-        r.dispatch(&SHADER, "masked_bce_backward_input", &bindings, p, Grid([groups as u32, 1, io.replicas as u32]));
+        let grid = Grid([io.x(0).shape.len().div_ceil(64) as u32, 1, io.replicas as u32]);
+        r.dispatch_with(&SHADER, "masked_bce_backward_input", &self.constants(), &bindings, p, grid);
         Ok(())
     }
 
