@@ -3,8 +3,14 @@
 //   forward         y = sum_b weight_b sum_k observed_bk bce(x_bk, target_bk) / sum_b share_b
 //   backward input  dx = dy weight_b / sum share  (x - target) / (x (1 - x)) where observed, else 0
 //
+// Focal: bce and its slope become
+//   -(t a (1 - x)^c log x + (1 - t) (1 - a) x^c log(1 - x)), for a = balance_k, c = focusing.
+//
 // By observed entries: weight_b = 1, share_b = known labels of clip b. By clips: weight_b = g(q) / K, share_b = 1.
 // A clip of length 0 (padding) has weight 0 and share 0.
+#import log_ratio
+
+override FOCAL: u32 = 0u; // 1: the focal loss; a constant, so that cross-entropy does not pay for it
 
 struct Params {
     batch: u32,       // B
@@ -14,6 +20,8 @@ struct Params {
     beta: f32,
     gamma: f32,
     accumulate: u32,
+    focusing: f32,
+    balance_stride: u32,
 }
 
 @group(0) @binding(0) var<uniform> p: Params;
@@ -26,6 +34,7 @@ struct Params {
 @group(0) @binding(7) var<storage, read_write> saved_weight: array<f32>;  // (R, B)
 @group(0) @binding(8) var<storage, read> dy: array<f32>;                  // (R)
 @group(0) @binding(9) var<storage, read_write> dx: array<f32>;            // (R, B, K)
+@group(0) @binding(10) var<storage, read> balance: array<f32>;            // (K) every balance_stride
 
 const WORKERS = 256u;
 // Below it logarithms are clamped: f32 has nothing normal there.
@@ -44,6 +53,31 @@ fn bce(v: f32, t: f32) -> f32 {
     return -(t * clamped_log(v) + (1.0 - t) * clamped_log(1.0 - v));
 }
 
+// v^focusing for v in 0 .. 1; 0^0 is 1.
+fn focused(v: f32) -> f32 {
+    if p.focusing == 0.0 { return 1.0; }
+    if v <= 0.0 { return 0.0; }
+    return pow(v, p.focusing);
+}
+
+fn focal(v: f32, t: f32, a: f32) -> f32 {
+    if (bitcast<u32>(v) & 0x7f800000u) == 0x7f800000u { return v; }
+    let present = t * a * focused(1.0 - v) * clamped_log(v);
+    return -(present + (1.0 - t) * (1.0 - a) * focused(v) * clamped_log(1.0 - v));
+}
+
+fn clamped_ratio(v: f32) -> f32 {
+    if v >= 1.0 { return -100.0 / v; }
+    return log_ratio(v);
+}
+
+fn focal_slope(v: f32, t: f32, a: f32) -> f32 {
+    let w = 1.0 - v;
+    let d = max(v * w, 1e-12);
+    let present = t * a * focused(w) * (p.focusing * clamped_ratio(w) - w / d);
+    return present + (1.0 - t) * (1.0 - a) * focused(v) * (v / d - p.focusing * clamped_ratio(v));
+}
+
 @compute @workgroup_size(256)
 fn masked_bce_forward(@builtin(workgroup_id) id: vec3<u32>, @builtin(local_invocation_index) worker: u32) {
     var total = vec2(0.0);
@@ -57,7 +91,11 @@ fn masked_bce_forward(@builtin(workgroup_id) id: vec3<u32>, @builtin(local_invoc
             for (var k = 0u; k < p.classes; k++) {
                 let at = clip * p.classes + k;
                 if observed[at] != 0.0 {
-                    sum += bce(x[at], targets[at]);
+                    if FOCAL == 1u {
+                        sum += focal(x[at], targets[at], balance[id.z * p.balance_stride + k]);
+                    } else {
+                        sum += bce(x[at], targets[at]);
+                    }
                     known += 1.0;
                 }
             }
@@ -98,7 +136,12 @@ fn masked_bce_backward_input(@builtin(global_invocation_id) id: vec3<u32>) {
     var slope = 0.0;
     if observed[at] != 0.0 && share > 0.0 {
         let v = x[at];
-        slope = dy[id.z] * saved_weight[clip] / share * (v - targets[at]) / max(v * (1.0 - v), 1e-12);
+        if FOCAL == 1u {
+            let a = balance[id.z * p.balance_stride + id.x % p.classes];
+            slope = dy[id.z] * saved_weight[clip] / share * focal_slope(v, targets[at], a);
+        } else {
+            slope = dy[id.z] * saved_weight[clip] / share * (v - targets[at]) / max(v * (1.0 - v), 1e-12);
+        }
     }
     if p.accumulate == 1u { slope += dx[at]; }
     dx[at] = slope;

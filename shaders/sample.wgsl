@@ -14,6 +14,7 @@ struct Params {
     high_bits: u32,
     pool_stride: u32,
     clock_stride: u32, // in vec4
+    stream: u32,    // tells the words of one shuffle from those of another
 }
 
 @group(0) @binding(0) var<uniform> p: Params;
@@ -22,7 +23,6 @@ struct Params {
 @group(0) @binding(3) var<storage, read_write> y: array<u32>;      // (R, B)
 
 const ROUNDS = 4u; // even, so that both halves end with the widths they began with
-const STREAM = 0x5AFF1Eu;
 const PADDING = 0xffffffffu;
 
 fn feistel(value: u32, epoch: u32, key: vec2<u32>) -> u32 {
@@ -31,7 +31,7 @@ fn feistel(value: u32, epoch: u32, key: vec2<u32>) -> u32 {
     var low = value & ((1u << low_bits) - 1u);
     var high = value >> low_bits;
     for (var round = 0u; round < ROUNDS; round++) {
-        let word = philox(vec4(low, round, epoch, STREAM), key).x;
+        let word = philox(vec4(low, round, epoch, p.stream), key).x;
         let mixed = (high ^ word) & ((1u << high_bits) - 1u);
         high = low;
         low = mixed;

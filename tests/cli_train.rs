@@ -219,6 +219,17 @@ fn settings_that_make_no_sense_are_refused_before_anything_is_written() {
         (&["--val-fraction", "0"], "val-fraction must lie between 0 and 1"),
         (&["--val-fraction", "1"], "val-fraction must lie between 0 and 1"),
         (&["--val-fraction", "0.999"], "leaves 0 for training"),
+        (&["--loss", "focal", "--focal-gamma", "-1"], "see --help"),
+        (&["--loss", "focal", "--focal-alpha", "1.5"], "focal-alpha must lie between 0 and 1"),
+        (&["--loss", "focal", "--focal-alpha", "nan"], "focal-alpha must lie between 0 and 1"),
+        (&["--loss", "focal", "--focal-alpha", "rare"], "neither a number nor inverse-frequency"),
+        (&["--loss", "focal", "--alpha", "0.5"], "--loss focal takes --focal-gamma and --focal-alpha"),
+        (&["--focal-gamma", "1"], "need --loss focal"),
+        (&["--augment", "noise"], "[possible values: mixup, concat]"),
+        (&["--augment", "mixup,mixup"], "an augmentation is listed twice"),
+        (&["--augment", "concat", "--mixup-alpha", "0.1"], "--mixup-alpha needs --augment mixup"),
+        (&["--augment", "mixup", "--mixup-alpha", "0"], "mixup-alpha must be above 0 and at most 1"),
+        (&["--model", "fc", "--augment", "concat"], "fc takes clips of one length: leave out --augment concat"),
         (&["--init", "no-such.safetensors"], "no-such.safetensors: "),
         (&["--device", "Voodoo 2"], "no adapter matches --device Voodoo 2"),
         (&["--resume", "there"], "cannot be used with"),
@@ -233,6 +244,8 @@ fn settings_that_make_no_sense_are_refused_before_anything_is_written() {
         ("lr = 1\n\nlr = 2", "c.toml:3: duplicate key"),
         ("seeds = []", "seeds must be at least 1"),
         ("model = 'cnn'", "unknown model cnn"),
+        ("focal_alpha = 'rare'", "focal_alpha must be a number or"),
+        ("augment = ['noise']", "unknown variant `noise`"),
     ] {
         std::fs::write(&config, text).unwrap();
         refused(&["train", &data, "--out", out, "--config", config.to_str().unwrap()], why);

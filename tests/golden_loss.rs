@@ -7,14 +7,26 @@ use wmic::Array;
 use wmic::gpu::{Buffer, Gpu};
 use wmic::graph::{Draft, Graph, Mode, Op, Spec};
 use wmic::ops::adam::{self, Adam};
-use wmic::ops::masked_bce::{MaskedBce, Normalisation, masked_bce};
+use wmic::ops::masked_bce::{MaskedBce, Normalisation, focal_loss, masked_bce};
 use wmic::ops::track::{NEVER, track};
 
-const LOSSES: [(&str, Normalisation); 3] = [
-    ("bce", Normalisation::Observed),
-    ("partial", Normalisation::Partial { alpha: 1.0, beta: 0.0, gamma: -1.0 }),
-    ("partial_linear", Normalisation::Partial { alpha: -4.45, beta: 5.45, gamma: 1.0 }),
+/// The cases of the golden file, the loss's name there, and the loss.
+const LOSSES: [(&str, &str, MaskedBce); 6] = [
+    ("loss", "bce", plain(Normalisation::Observed)),
+    ("loss", "partial", plain(Normalisation::Partial { alpha: 1.0, beta: 0.0, gamma: -1.0 })),
+    ("loss", "partial_linear", plain(Normalisation::Partial { alpha: -4.45, beta: 5.45, gamma: 1.0 })),
+    ("focal", "gamma0", focal(0.0)),
+    ("focal", "gamma05", focal(0.5)),
+    ("focal", "gamma2", focal(2.0)),
 ];
+
+const fn plain(norm: Normalisation) -> MaskedBce {
+    MaskedBce { norm, focusing: None }
+}
+
+const fn focal(gamma: f64) -> MaskedBce {
+    MaskedBce { norm: Normalisation::Observed, focusing: Some(gamma) }
+}
 
 fn f32s(a: &Array<f64>) -> Vec<f32> {
     a.data().iter().map(|v| *v as f32).collect()
@@ -36,11 +48,13 @@ fn assert_close(what: &str, got: &[f64], want: &[f64], atol: f64, rtol: f64) {
 #[test]
 fn losses_are_pytorchs() {
     let g = Golden::open("layers.safetensors");
-    for case in ["loss", "loss_saturated"] {
-        let of = |name: &str| g.tensor(&format!("{case}.{name}"));
-        let lengths = Array::new([of("p").shape().rows()], vec![1.0; of("p").shape().rows()]);
-        for (name, norm) in LOSSES {
-            let y = MaskedBce(norm).reference(&[of("p"), of("y"), of("mask"), lengths.clone()]);
+    for (case, name, loss) in LOSSES {
+        for case in [case.to_owned(), format!("{case}_saturated")] {
+            let of = |name: &str| g.tensor(&format!("{case}.{name}"));
+            let lengths = Array::new([of("p").shape().rows()], vec![1.0; of("p").shape().rows()]);
+            let mut x = vec![of("p"), of("y"), of("mask"), lengths];
+            x.extend(loss.focusing.map(|_| of("alpha")));
+            let y = loss.reference(&x);
             assert_close(&format!("{case} {name}"), y[0].data(), of(name).data(), 1e-6, 1e-6);
         }
     }
@@ -51,25 +65,32 @@ fn losses_are_pytorchs() {
 fn slopes_are_pytorchs() {
     let golden = Golden::open("layers.safetensors");
     let gpu = Gpu::open(None).expect("an adapter");
-    for case in ["loss", "loss_saturated"] {
-        let of = |name: &str| golden.tensor(&format!("{case}.{name}"));
-        let clips = of("p").shape().rows();
-        for (name, norm) in LOSSES {
+    for (case, name, MaskedBce { norm, focusing }) in LOSSES {
+        for case in [case.to_owned(), format!("{case}_saturated")] {
+            let of = |name: &str| golden.tensor(&format!("{case}.{name}"));
+            let clips = of("p").shape().rows();
             let mut g = Graph::new(Mode::Train);
             let spec = Spec::f32(of("p").shape().clone());
             let p = g.input_with_gradient("p", spec.clone());
             let target = g.input("target", spec.clone());
-            let observed = g.input("observed", spec);
+            let observed = g.input("observed", spec.clone());
             let lengths = g.input("lengths", Spec::u32([clips]));
-            let (loss, parts) = masked_bce(&mut g, p, target, observed, lengths, norm).unwrap();
-            let draft = Draft::new(&g, gpu.adapter().target(), 1, &[loss, parts], &[(loss, "dy")]).unwrap();
-            let bound = [
+            let mut bound = vec![
                 ("p", gpu.upload("p", &f32s(&of("p"))).unwrap()),
                 ("target", gpu.upload("target", &f32s(&of("y"))).unwrap()),
                 ("observed", gpu.upload("observed", &f32s(&of("mask"))).unwrap()),
                 ("lengths", gpu.upload("lengths", &vec![1u32; clips]).unwrap()),
                 ("dy", gpu.upload("dy", &[1f32]).unwrap()),
             ];
+            let (loss, parts) = match focusing {
+                None => masked_bce(&mut g, p, target, observed, lengths, norm).unwrap(),
+                Some(gamma) => {
+                    bound.push(("alpha", gpu.upload("alpha", &f32s(&of("alpha"))).unwrap()));
+                    let alpha = g.input("alpha", Spec::f32([spec.shape.last()]));
+                    focal_loss(&mut g, p, target, observed, lengths, alpha, gamma).unwrap()
+                }
+            };
+            let draft = Draft::new(&g, gpu.adapter().target(), 1, &[loss, parts], &[(loss, "dy")]).unwrap();
             let plan = draft.realise(&gpu, &bound).unwrap();
             gpu.run(|s| s.replay(&[&plan.recording], 1)).unwrap();
             let what = format!("{case} {name}");

@@ -4,12 +4,16 @@ use std::path::Path;
 
 use wmic::data::{Dataset, synth};
 use wmic::gpu::Gpu;
+use wmic::ops::masked_bce::inverse_frequency;
 use wmic::ops::sample::Order;
-use wmic::train::learner::Learner;
+use wmic::train::learner::{Graphs, Learner};
+use wmic::train::predictor::{Detail, predict};
 use wmic::train::run::{Circumstances, EpochRow, Record};
 use wmic::train::trainer::splits;
 use wmic::train::weights::{Block, ModelFile, export, import};
-use wmic::train::{Config, Corpus, End, Event, Loss, RunDir, Select, Split, Trained, Trainer};
+use wmic::train::{
+    Augmentation, Config, Corpus, End, Event, FocalAlpha, Loss, RunDir, Select, Split, Trained, Trainer,
+};
 use wmic::{Error, Result};
 
 fn small(dir: &Path) -> Dataset {
@@ -19,6 +23,16 @@ fn small(dir: &Path) -> Dataset {
 
 fn config(model: &str, data: &Dataset, seeds: &[u64]) -> Config {
     Config { seeds: seeds.to_vec(), epochs: 3, batch: 50, ..Config::of(model, &data.path).unwrap() }
+}
+
+/// The same with each seed's own alpha, and clips mixed and joined.
+fn augmented(model: &str, data: &Dataset, seeds: &[u64]) -> Config {
+    let augment = match model {
+        "fc" => vec![Augmentation::Mixup],
+        _ => vec![Augmentation::Mixup, Augmentation::Concat],
+    };
+    let (loss, focal_alpha) = (Loss::Focal, FocalAlpha::InverseFrequency);
+    Config { loss, focal_alpha, augment, ..config(model, data, seeds) }
 }
 
 fn run_dir(dir: &Path, config: &Config) -> RunDir {
@@ -72,6 +86,107 @@ fn a_replica_among_three_is_the_same_seed_alone() {
 }
 
 #[test]
+fn augmented_replicas_are_the_same_seeds_alone() {
+    let dir = tempfile::tempdir().unwrap();
+    let gpu = Gpu::open(None).unwrap();
+    let data = small(&dir.path().join("data"));
+    for model in ["att", "fc"] {
+        let train = |seeds: &[u64]| {
+            let at = dir.path().join(format!("{model}-{seeds:?}"));
+            train(&gpu, &augmented(model, &data, seeds), &data, &at)
+        };
+        let (rows, together) = train(&[3, 1 << 40]);
+        for (r, seed) in [3, 1 << 40].into_iter().enumerate() {
+            let (alone_rows, alone) = train(&[seed]);
+            assert_eq!(alone[0], together[r], "{model}: weights of seed {seed}");
+            let mine: Vec<_> = rows.iter().filter(|row| row.seed == seed).cloned().collect();
+            assert_eq!(alone_rows, mine, "{model}: losses of seed {seed}");
+        }
+    }
+}
+
+/// With a rate of zero a run's losses are those of its first weights.
+#[test]
+fn validation_and_test_clips_are_never_augmented() {
+    let dir = tempfile::tempdir().unwrap();
+    let gpu = Gpu::open(None).unwrap();
+    let data = small(&dir.path().join("data"));
+    let still = Config { lr: 0.0, weight_decay: 0.0, dropout: 0.0, ..config("fc-t", &data, &[0, 1]) };
+    let losses_and_scores = |name: &str, augment: &[Augmentation]| {
+        let at = dir.path().join(name);
+        let (rows, _) = train(&gpu, &Config { augment: augment.to_vec(), ..still.clone() }, &data, &at);
+        let scores = Trained::load(&RunDir::open(&at).unwrap()).unwrap().evaluate(&gpu, &data, Split::Test).unwrap();
+        let of = |loss: fn(&EpochRow) -> f32| rows.iter().map(loss).collect::<Vec<f32>>();
+        (of(|row| row.train_loss), of(|row| row.val_loss), scores)
+    };
+    let (train_loss, val_loss, scores) = losses_and_scores("plain", &[]);
+    for augment in [[Augmentation::Mixup].as_slice(), &[Augmentation::Concat]] {
+        let (augmented_loss, same_loss, same_scores) = losses_and_scores(&format!("{augment:?}"), augment);
+        assert_eq!((same_loss, same_scores), (val_loss.clone(), scores.clone()), "{augment:?}");
+        assert!(augmented_loss.iter().zip(&train_loss).all(|(a, b)| a != b), "{augment:?} changes training clips");
+    }
+}
+
+#[test]
+fn augmentation_costs_its_own_kernel_calls_and_no_others() {
+    let dir = tempfile::tempdir().unwrap();
+    let gpu = Gpu::open(None).unwrap();
+    let data = small(dir.path());
+    let corpus = Corpus::of_dataset(&gpu, &data).unwrap();
+    let calls = |augment: Vec<Augmentation>, loss: Loss| {
+        let config = Config { augment, loss, ..config("att", &data, &[0]) };
+        let graphs = Graphs::new(&config, corpus.dims, 100, 20, Order::Shuffled).unwrap();
+        graphs.drafts(&gpu, 1).unwrap().map(|draft| draft.dispatches())
+    };
+    let [step, update, validation] = calls(vec![], Loss::Bce);
+    assert_eq!(calls(vec![], Loss::Focal), [step, update, validation]);
+    // The partners' rows, features and labels; and three calls that put them together with the clips.
+    let one = (step.0 + 6, step.1);
+    assert_eq!(calls(vec![Augmentation::Mixup], Loss::Bce), [one, update, validation]);
+    assert_eq!(calls(vec![Augmentation::Concat], Loss::Bce), [one, update, validation]);
+    let both = vec![Augmentation::Concat, Augmentation::Mixup];
+    assert_eq!(calls(both, Loss::Focal), [(step.0 + 12, step.1), update, validation]);
+}
+
+/// Against the definition, from the probabilities of the first weights and the labels as they are in the dataset.
+#[test]
+fn the_focal_loss_weighs_classes_by_each_seeds_training_clips() {
+    let dir = tempfile::tempdir().unwrap();
+    let gpu = Gpu::open(None).unwrap();
+    let data = small(&dir.path().join("data"));
+    let still = Config { lr: 0.0, weight_decay: 0.0, epochs: 1, ..augmented("fc-t", &data, &[2, 9]) };
+    let (rows, blocks) = train(&gpu, &still, &data, &dir.path().join("run"));
+    let corpus = Corpus::of_dataset(&gpu, &data).unwrap();
+    let splits = splits(&still, &data).unwrap();
+    let classes = data.classes.len();
+    let known = |clip: u32, k: usize| {
+        let at = clip as usize * classes + k;
+        data.observed[at].then(|| data.targets[at] >= 0.5)
+    };
+    let validation: Vec<Vec<u32>> = splits.iter().map(|split| split.1.clone()).collect();
+    let answer = predict(&gpu, &still, &blocks, &corpus, &[], &validation, Detail::Clips).unwrap();
+    let mut alphas = vec![];
+    for (r, (train, val)) in splits.iter().enumerate() {
+        let count = |k: usize, label: bool| train.iter().filter(|clip| known(**clip, k) == Some(label)).count() as u32;
+        let alpha: Vec<f64> = (0..classes).map(|k| inverse_frequency(count(k, true), count(k, false))).collect();
+        let entries = val.iter().enumerate().flat_map(|(i, clip)| (0..classes).map(move |k| (i, *clip, k)));
+        let losses: Vec<f64> = entries
+            .filter_map(|(i, clip, k)| {
+                let p = f64::from(answer.probabilities[r].row(i)[k]);
+                Some(match known(clip, k)? {
+                    true => -alpha[k] * (1.0 - p).powi(2) * p.ln(),
+                    false => -(1.0 - alpha[k]) * p.powi(2) * (1.0 - p).ln(),
+                })
+            })
+            .collect();
+        let (got, want) = (f64::from(rows[r].val_loss), losses.iter().sum::<f64>() / losses.len() as f64);
+        assert!((got - want).abs() < 1e-5 * want, "seed {r}: a loss of {got}, by definition {want}");
+        alphas.push(alpha);
+    }
+    assert_ne!(alphas[0], alphas[1], "seeds train on other clips");
+}
+
+#[test]
 fn two_runs_write_the_same_bytes() {
     let dir = tempfile::tempdir().unwrap();
     let gpu = Gpu::open(None).unwrap();
@@ -92,25 +207,28 @@ fn a_run_resumed_again_and_again_ends_in_the_same_bits() {
     let dir = tempfile::tempdir().unwrap();
     let gpu = Gpu::open(None).unwrap();
     let data = small(&dir.path().join("data"));
-    let config = Config { patience: Some(2), ..config("att", &data, &[4, 5]) };
-    train(&gpu, &config, &data, &dir.path().join("whole"));
-    let run = run_dir(&dir.path().join("pieces"), &config);
-    let mut pieces = 0;
-    loop {
-        let (asked, submissions) = (std::cell::Cell::new(0), 1 + pieces % 2);
-        let stop = || asked.replace(asked.get() + 1) >= submissions;
-        let mut trainer = Trainer::new(&gpu, &config, &data).unwrap();
-        trainer.resume(&run).unwrap();
-        pieces += 1;
-        if trainer.train(&run, &stop, &mut |_| {}).unwrap() == End::Finished {
-            break;
+    for (name, config) in [("plain", config("att", &data, &[4, 5])), ("augmented", augmented("fc-t", &data, &[4, 5]))] {
+        let config = Config { patience: Some(2), ..config };
+        let at = |kind: &str| dir.path().join(format!("{name}-{kind}"));
+        train(&gpu, &config, &data, &at("whole"));
+        let run = run_dir(&at("pieces"), &config);
+        let mut pieces = 0;
+        loop {
+            let (asked, submissions) = (std::cell::Cell::new(0), 1 + pieces % 2);
+            let stop = || asked.replace(asked.get() + 1) >= submissions;
+            let mut trainer = Trainer::new(&gpu, &config, &data).unwrap();
+            trainer.resume(&run).unwrap();
+            pieces += 1;
+            if trainer.train(&run, &stop, &mut |_| {}).unwrap() == End::Finished {
+                break;
+            }
+            assert!(pieces < 100, "the run does not get on");
         }
-        assert!(pieces < 100, "the run does not get on");
-    }
-    assert!(pieces > 3, "the run was interrupted: {pieces} pieces");
-    for file in ["model.safetensors", "state.safetensors", "metrics.jsonl"] {
-        let read = |name: &str| std::fs::read(dir.path().join(name).join(file)).unwrap();
-        assert!(read("whole") == read("pieces"), "{file} differs");
+        assert!(pieces > 3, "the run was interrupted: {pieces} pieces");
+        for file in ["model.safetensors", "state.safetensors", "metrics.jsonl"] {
+            let read = |kind: &str| std::fs::read(at(kind).join(file)).unwrap();
+            assert!(read("whole") == read("pieces"), "{name}: {file} differs");
+        }
     }
 }
 

@@ -6,7 +6,7 @@ use wmic::gpu::Gpu;
 use wmic::ops::sample::Order;
 use wmic::train::learner::{EpochSums, Learner, State};
 use wmic::train::trainer::splits;
-use wmic::train::{Config, Corpus};
+use wmic::train::{Augmentation, Config, Corpus};
 
 #[test]
 fn a_window_of_any_size_trains_to_the_same_bits() {
@@ -18,14 +18,16 @@ fn a_window_of_any_size_trains_to_the_same_bits() {
     let mut floats = bytes.clone();
     floats.features.values = FeatureValues::F32(values.iter().map(|v| f32::from(*v) / 255.0).collect());
     // A last batch of another size; 2 seeds, so that a step needs up to 60 clips.
-    let config = Config { seeds: vec![3, 1 << 40], batch: 30, ..Config::of("att", dir.path()).unwrap() };
+    let plain = Config { seeds: vec![3, 1 << 40], batch: 30, ..Config::of("att", dir.path()).unwrap() };
+    // Three times as many: each clip has a partner for either.
+    let both = Config { augment: vec![Augmentation::Mixup, Augmentation::Concat], ..plain.clone() };
 
-    for data in [&bytes, &floats] {
+    for (data, config, step) in [(&bytes, &plain, 60), (&floats, &plain, 60), (&bytes, &both, 180)] {
         let whole = Corpus::of_dataset(&gpu, data).unwrap();
         let train = |slots: usize| -> wmic::Result<(State, Vec<EpochSums>)> {
             let corpus = Corpus::with_dims(&gpu, data, whole.dims.windowed(slots))?;
-            let splits = splits(&config, data)?;
-            let mut learner = Learner::new(&gpu, &config, &corpus, &[], &splits, Order::Shuffled)?;
+            let splits = splits(config, data)?;
+            let mut learner = Learner::new(&gpu, config, &corpus, &[], &splits, Order::Shuffled)?;
             let mut sums = vec![];
             for _ in 0..3 {
                 assert!(learner.train(&|| false, &mut |_| {})?);
@@ -34,12 +36,12 @@ fn a_window_of_any_size_trains_to_the_same_bits() {
             Ok((learner.state()?, sums))
         };
         let resident = train(whole.dims.clips).unwrap();
-        for slots in [60, 130, whole.dims.clips - 1] {
+        for slots in [step, step + 70, whole.dims.clips - 1] {
             assert!(train(slots).unwrap() == resident, "a window of {slots} clips changes the result");
         }
-        match train(59) {
+        match train(step - 1) {
             Err(Error::Limit { need, have, .. }) => assert!(need > have),
-            other => panic!("59 clips do not hold a step's 60, but: {:?}", other.map(|_| ())),
+            other => panic!("{} clips do not hold a step's {step}, but: {:?}", step - 1, other.map(|_| ())),
         }
     }
 }

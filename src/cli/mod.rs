@@ -10,6 +10,7 @@ mod devices;
 mod eval;
 mod export;
 mod features;
+mod objective;
 mod output;
 mod plan;
 mod predict;

@@ -6,6 +6,7 @@ use clap::builder::PossibleValuesParser;
 use serde::Serialize;
 
 use super::clips::{FrontEndArgs, Purpose, load_clips, sound_of};
+use super::objective::ObjectiveArgs;
 use super::output::{print, print_json};
 use super::{Device, Verdict};
 use wmic::Result;
@@ -36,6 +37,8 @@ pub struct Args {
     /// Clips per step [default: 128; 32 for models on maps]
     #[arg(long, value_name = "CLIPS", value_parser = clap::value_parser!(u64).range(1..))]
     batch: Option<u64>,
+    #[command(flatten)]
+    objective: ObjectiveArgs,
     #[command(flatten)]
     front_end: FrontEndArgs,
     #[command(flatten)]
@@ -71,6 +74,7 @@ impl Args {
         let mut config = Config::of(&self.model, &self.dataset)?;
         config.seeds = (0..self.seeds).collect();
         config.batch = self.batch.map_or(config.batch, |clips| clips as usize);
+        self.objective.overlay(&mut config)?;
         self.front_end.overlay(&mut config)?;
         config.validate()?;
         let gpu = self.device.open()?;

@@ -10,6 +10,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 
 use super::clips::{FrontEndArgs, Purpose, load_clips, stop_on_interrupt};
 use super::common::{print_evaluation, write_json};
+use super::objective::ObjectiveArgs;
 use super::output::{note, one_line, print};
 use super::{Device, Verdict};
 use wmic::data::Dataset;
@@ -20,7 +21,7 @@ use wmic::report::{self, numbers};
 use wmic::train::config::MAX_SEEDS;
 use wmic::train::run::{Circumstances, EpochRow, Record, read_toml};
 use wmic::train::trainer::splits;
-use wmic::train::{Config, End, Event, Loss, RunDir, Select, Split, Trained, Trainer, thresholds};
+use wmic::train::{Config, End, Event, RunDir, Select, Split, Trained, Trainer, thresholds};
 use wmic::{Error, Result};
 
 /// Train a recogniser, several seeds side by side, and evaluate it on the test split
@@ -53,21 +54,11 @@ pub struct Args {
     /// Chance of a dropped unit, 0 to below 1 [default: 0.6; 0.5 for fc and fc-t]
     #[arg(long, value_name = "X")]
     dropout: Option<f64>,
-    /// bce: mean over all known labels of a batch; partial-bce: weighted by clip (ISMIR 2019, Eq. 4) [default: bce]
-    #[arg(long, value_enum)]
-    loss: Option<Loss>,
     /// How the attention of instances becomes weights: each by itself and then as a share, or by softmax [default: sigmoid]
     #[arg(long, value_enum)]
     pooling: Option<Pooling>,
-    /// alpha of partial-bce's g(p) = alpha p^gamma + beta, p the share of known labels [default: 1]
-    #[arg(long, value_name = "X", allow_negative_numbers = true)]
-    alpha: Option<f64>,
-    /// beta of partial-bce [default: 0]
-    #[arg(long, value_name = "X", allow_negative_numbers = true)]
-    beta: Option<f64>,
-    /// gamma of partial-bce [default: -1]
-    #[arg(long, value_name = "X", allow_negative_numbers = true)]
-    gamma: Option<f64>,
+    #[command(flatten)]
+    objective: ObjectiveArgs,
     /// Which epoch's weights are kept: lowest validation loss or highest validation F1 [default: val-loss; val-f1 for models on
     /// maps]
     #[arg(long, value_enum)]
@@ -95,7 +86,7 @@ pub struct Args {
     /// Continue the run in DIR to the same bits as if it had never stopped
     #[arg(long, value_name = "DIR", conflicts_with_all = [
         "model", "seeds", "seed_list", "epochs", "batch", "lr", "weight_decay", "dropout", "loss", "pooling", "alpha", "beta", "gamma",
-        "select", "patience", "val_fraction", "width", "pca", "train_frontend", "features", "config", "init", "out",
+        "focal_gamma", "focal_alpha", "augment", "mixup_alpha", "select", "patience", "val_fraction", "width", "pca", "train_frontend", "features", "config", "init", "out",
         "force",
     ])]
     resume: Option<PathBuf>,
@@ -128,15 +119,12 @@ impl Args {
         overlay(&mut c.lr, &self.lr);
         overlay(&mut c.weight_decay, &self.weight_decay);
         overlay(&mut c.dropout, &self.dropout);
-        overlay(&mut c.loss, &self.loss);
         overlay(&mut c.pooling, &self.pooling);
-        overlay(&mut c.alpha, &self.alpha);
-        overlay(&mut c.beta, &self.beta);
-        overlay(&mut c.gamma, &self.gamma);
         overlay(&mut c.select, &self.select);
         overlay(&mut c.val_fraction, &self.val_fraction);
         c.patience = self.patience.or(c.patience);
         c.init = self.init.clone().or(c.init);
+        self.objective.overlay(&mut c)?;
         self.front_end.overlay(&mut c)?;
         c.dataset = absolute(&c.dataset)?;
         c.init = c.init.as_deref().map(absolute).transpose()?;

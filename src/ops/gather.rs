@@ -72,10 +72,29 @@ pub struct Batch {
     pub x: Tensor,
     /// u32 (B): valid instances of each clip, times the positions of each; 0 for padding.
     pub lengths: Tensor,
-    /// (B, K), 1 where present, else 0.
+    /// (B, K), 1 where present, else 0; between them where clips were mixed.
     pub target: Tensor,
     /// (B, K), 1 where the label is known, else 0.
     pub observed: Tensor,
+}
+
+impl Batch {
+    pub(super) fn tensors(&self) -> [Tensor; 4] {
+        [self.x, self.lengths, self.target, self.observed]
+    }
+
+    /// Whether these are a batch's: x (B, T, F), lengths u32 (B), target and observed (B, K), none of them empty.
+    pub(super) fn fits(x: &[Spec]) -> bool {
+        let [clips, lengths, target, observed] = x else { return false };
+        let batch = lengths.shape.len();
+        let labels = Spec::f32([batch, target.shape.last()]);
+        *clips == Spec::f32(clips.shape.clone())
+            && clips.shape.rank() == 3
+            && clips.shape.dims()[0] == batch
+            && !clips.shape.is_empty()
+            && *lengths == Spec::u32([batch])
+            && [target, observed].iter().all(|l| **l == labels && !l.shape.is_empty())
+    }
 }
 
 #[derive(Clone, Copy, Debug)]

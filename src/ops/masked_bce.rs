@@ -2,21 +2,86 @@
 //!
 //! p (B, K) probabilities, target (B, K), observed (B, K) 0 or 1, lengths u32 (B); a clip of length 0 is padding and counts nowhere.
 //! bce(p, t) = -(t log p + (1 - t) log(1 - p)), logarithms clamped at -100, and
-//! slope (p - t) / max(p (1 - p), 1e-12), both as PyTorch's BCELoss.
+//! slope (p - t) / max(p (1 - p), 1e-12), both as PyTorch's BCELoss. Targets may lie between 0 and 1 (mixed clips).
+//! Focal (Lin, Goyal, Girshick, He, Dollar: "Focal loss for dense object detection", 2017, Eq. 5; Anhari: "Learning
+//! multi-instrument classification with partial labels", 2020, Eq. 1), for alpha (K) in \[0, 1\] and gamma >= 0:
+//! focal(p, t) = -(t alpha_k (1 - p)^gamma log p + (1 - t) (1 - alpha_k) p^gamma log(1 - p)), with the same clamps, 0^0 = 1, and
+//! in its slope 1 / p and 1 / (1 - p) as (1 - p) / max(p (1 - p), 1e-12) and p / max(p (1 - p), 1e-12).
 //! Outputs: loss (1), which is 0 when nothing is known, and its parts (2): numerator and denominator. The sums of both over the
 //! batches of an epoch give the loss of the epoch.
+
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
 
 use super::Room;
 use crate::array::Array;
 use crate::check::{Case, Fill, Input};
 use crate::error::{Error, Result};
-use crate::gpu::{Grid, Recorder, Shader, params};
+use crate::gpu::{Grid, Recorder, Shader, View, params};
 use crate::graph::{Cost, Graph, Io, Op, Outputs, Spec, Tensor};
 
 static SHADER: Shader = Shader::portable("masked_bce.wgsl", include_str!("../../shaders/masked_bce.wgsl"));
 
 params! {
-    struct Params { batch: u32, classes: u32, per_clip: u32, alpha: f32, beta: f32, gamma: f32, accumulate: u32 }
+    struct Params {
+        batch: u32, classes: u32, per_clip: u32, alpha: f32, beta: f32, gamma: f32, accumulate: u32,
+        focusing: f32, balance_stride: u32,
+    }
+}
+
+/// Which loss is minimised.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub enum Loss {
+    /// Mean binary cross-entropy over the observed entries of a batch.
+    Bce,
+    /// ISMIR 2019, Eq. 4: weighted per clip by the share of its observed labels.
+    PartialBce,
+    /// Mean over the observed entries as well, in which what is already right counts less.
+    Focal,
+}
+
+/// What the positive labels of a class weigh in the focal loss; its negative ones weigh 1 less that.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", expecting = "focal_alpha must be a number or \"inverse-frequency\"")]
+pub enum FocalAlpha {
+    /// [`inverse_frequency`] of the training clips.
+    InverseFrequency,
+    /// The same for every class.
+    #[serde(untagged)]
+    Same(f64),
+}
+
+impl FocalAlpha {
+    /// Of Anhari's experiments.
+    pub const PUBLISHED: FocalAlpha = FocalAlpha::Same(0.75);
+}
+
+impl Default for FocalAlpha {
+    fn default() -> Self {
+        FocalAlpha::PUBLISHED
+    }
+}
+
+impl FromStr for FocalAlpha {
+    type Err = String;
+
+    fn from_str(text: &str) -> std::result::Result<Self, String> {
+        match (text, text.parse()) {
+            ("inverse-frequency", _) => Ok(FocalAlpha::InverseFrequency),
+            (_, Ok(alpha)) => Ok(FocalAlpha::Same(alpha)),
+            _ => Err("neither a number nor inverse-frequency".into()),
+        }
+    }
+}
+
+/// Alpha of a class with so many known labels: (absent + 1) / (present + absent + 2). Without the additions, which keep it within (0, 1),
+/// this is the inverse frequency 1 / f of the positive labels, normalised to 1 together with that of the negative ones,
+/// 1 / (1 - f): then alpha and 1 - alpha give both the same weight in sum.
+pub fn inverse_frequency(present: u32, absent: u32) -> f64 {
+    let [present, absent] = [present, absent].map(|n| f64::from(n) + 1.0);
+    absent / (present + absent)
 }
 
 /// What the sum over known labels is divided by.
@@ -29,9 +94,13 @@ pub enum Normalisation {
     Partial { alpha: f64, beta: f64, gamma: f64 },
 }
 
-/// The op of [`masked_bce`].
+/// The op of [`masked_bce`] and [`focal_loss`].
 #[derive(Debug)]
-pub struct MaskedBce(pub Normalisation);
+pub struct MaskedBce {
+    pub norm: Normalisation,
+    /// gamma of the focal loss; alpha (K) is then a fifth input.
+    pub focusing: Option<f64>,
+}
 
 /// Adds the loss (1) and its parts (2) of probabilities `p` (B, K); see the module. Only `p` gets a gradient, and only
 /// from the loss.
@@ -46,19 +115,50 @@ pub fn masked_bce(
     lengths: Tensor,
     norm: Normalisation,
 ) -> Result<(Tensor, Tensor)> {
-    let y = g.push(MaskedBce(norm), &[p, target, observed, lengths])?;
+    let y = g.push(MaskedBce { norm, focusing: None }, &[p, target, observed, lengths])?;
+    Ok((y[0], y[1]))
+}
+
+/// As [`masked_bce`], for the focal loss with `alpha` (K), as a mean over all known labels.
+///
+/// # Errors
+/// `Shape` for tensors that do not fit together.
+pub fn focal_loss(
+    g: &mut Graph,
+    p: Tensor,
+    target: Tensor,
+    observed: Tensor,
+    lengths: Tensor,
+    alpha: Tensor,
+    gamma: f64,
+) -> Result<(Tensor, Tensor)> {
+    let op = MaskedBce { norm: Normalisation::Observed, focusing: Some(gamma) };
+    let y = g.push(op, &[p, target, observed, lengths, alpha])?;
     Ok((y[0], y[1]))
 }
 
 impl MaskedBce {
     fn params(&self, io: &Io) -> Params {
         let shape = &io.x(0).shape;
-        let (per_clip, [alpha, beta, gamma]) = match self.0 {
+        let (per_clip, [alpha, beta, gamma]) = match self.norm {
             Normalisation::Observed => (0, [0.0; 3]),
             Normalisation::Partial { alpha, beta, gamma } => (1, [alpha, beta, gamma].map(|v| v as f32)),
         };
         let (batch, classes) = (shape.rows() as u32, shape.last() as u32);
-        Params { batch, classes, per_clip, alpha, beta, gamma, accumulate: 0 }
+        let (focusing, balance_stride) = match self.focusing {
+            Some(focusing) => (focusing as f32, io.x(4).stride as u32),
+            None => (0.0, 0),
+        };
+        Params { batch, classes, per_clip, alpha, beta, gamma, accumulate: 0, focusing, balance_stride }
+    }
+
+    fn constants(&self) -> [(&'static str, f64); 1] {
+        [("FOCAL", f64::from(self.focusing.is_some()))]
+    }
+
+    /// alpha; or, where nothing reads it, whatever is there.
+    fn balance(&self, io: &Io) -> (&'static str, View) {
+        ("balance", io.x(if self.focusing.is_some() { 4 } else { 0 }).view)
     }
 }
 
@@ -70,9 +170,10 @@ impl Op for MaskedBce {
     fn infer(&self, x: &[Spec]) -> Result<Outputs> {
         let shape = &x[0].shape;
         let f32s = x[..3].iter().all(|s| *s == Spec::f32(shape.clone()));
-        if shape.rank() != 2 || !f32s || x[3] != Spec::u32([shape.rows()]) {
+        let alpha = self.focusing.is_none() || x[4] == Spec::f32([shape.last()]);
+        if shape.rank() != 2 || !f32s || x[3] != Spec::u32([shape.rows()]) || !alpha {
             let got: Vec<String> = x.iter().map(|s| s.shape.to_string()).collect();
-            let expected = "p (B, K), target (B, K), observed (B, K), lengths u32 (B)";
+            let expected = "p (B, K), target (B, K), observed (B, K), lengths u32 (B), of the focal loss alpha (K)";
             return Err(Error::shape("masked_bce", expected, got.join(", ")));
         }
         Ok(Outputs {
@@ -91,15 +192,17 @@ impl Op for MaskedBce {
             ("y", io.y(0).view),
             ("parts", io.y(1).view),
             ("saved_weight", io.saved(0).view),
+            self.balance(io),
         ];
         // A replica's loss is small: one workgroup adds it up, in one order.
-        r.dispatch(&SHADER, "masked_bce_forward", &bindings, self.params(io), Grid([1, 1, io.replicas as u32]));
+        let (p, grid) = (self.params(io), Grid([1, 1, io.replicas as u32]));
+        r.dispatch_with(&SHADER, "masked_bce_forward", &self.constants(), &bindings, p, grid);
         Ok(())
     }
 
     fn backward(&self, io: &Io, r: &mut Recorder) -> Result<()> {
         let dx = match io.dx(0) {
-            Some(dx) if (1..4).all(|i| io.dx(i).is_none()) => dx,
+            Some(dx) if (1..io.inputs()).all(|i| io.dx(i).is_none()) => dx,
             _ => return Err(Error::NoGradient { op: "masked_bce" }),
         };
         let dy = io.dy(0).ok_or(Error::NoGradient { op: "masked_bce" })?;
@@ -111,27 +214,33 @@ impl Op for MaskedBce {
             ("saved_weight", io.saved(0).view),
             ("dy", dy),
             ("dx", dx.view),
+            self.balance(io),
         ];
         let p = Params { accumulate: dx.accumulate.into(), ..self.params(io) };
-        let groups = io.x(0).shape.len().div_ceil(64);
-        r.dispatch(&SHADER, "masked_bce_backward_input", &bindings, p, Grid([groups as u32, 1, io.replicas as u32]));
+        let grid = Grid([io.x(0).shape.len().div_ceil(64) as u32, 1, io.replicas as u32]);
+        r.dispatch_with(&SHADER, "masked_bce_backward_input", &self.constants(), &bindings, p, grid);
         Ok(())
     }
 
     fn reference(&self, x: &[Array<f64>]) -> Vec<Array<f64>> {
-        let [p, target, observed, lengths] = x else { unreachable!("masked_bce takes four tensors") };
+        let (p, target, observed, lengths) = (&x[0], &x[1], &x[2], &x[3]);
         let classes = p.shape().last() as f64;
         let log = |v: f64| v.ln().max(-100.0);
+        let entry = |k: usize, p: f64, t: f64| match self.focusing {
+            None => t * log(p) + (1.0 - t) * log(1.0 - p),
+            Some(gamma) => {
+                let alpha = x[4][k];
+                t * alpha * (1.0 - p).powf(gamma) * log(p) + (1.0 - t) * (1.0 - alpha) * p.powf(gamma) * log(1.0 - p)
+            }
+        };
         let mut parts = [0.0, 0.0];
         for b in (0..p.shape().rows()).filter(|&b| lengths[b] > 0.0) {
             let (mut sum, mut known) = (0.0, 0.0);
-            for ((p, t), observed) in p.row(b).iter().zip(target.row(b)).zip(observed.row(b)) {
-                if *observed != 0.0 {
-                    sum -= t * log(*p) + (1.0 - t) * log(1.0 - p);
-                    known += 1.0;
-                }
+            for k in (0..p.shape().last()).filter(|&k| observed.row(b)[k] != 0.0) {
+                sum -= entry(k, p.row(b)[k], target.row(b)[k]);
+                known += 1.0;
             }
-            let (weight, share) = match self.0 {
+            let (weight, share) = match self.norm {
                 Normalisation::Observed => (1.0, known),
                 Normalisation::Partial { .. } if known == 0.0 => (0.0, 1.0),
                 Normalisation::Partial { alpha, beta, gamma } => {
@@ -163,7 +272,25 @@ fn case(name: &str, norm: Normalisation, shape: [usize; 2], known: f64, lengths:
         Input::data(shape).filled(Fill::Chance(known)),
         Input::u32([shape[0]], lengths),
     ];
-    Case::new(name, MaskedBce(norm), inputs).seeded(&[0])
+    Case::new(name, MaskedBce { norm, focusing: None }, inputs).seeded(&[0])
+}
+
+/// The same for the focal loss, with soft targets.
+fn focal(name: &str, gamma: f64, shape: [usize; 2], known: f64, lengths: Fill) -> Case {
+    let Case { mut inputs, .. } = case(name, Normalisation::Observed, shape, known, lengths);
+    inputs[1] = Input::data(shape).filled(Fill::Uniform(0.0, 1.0));
+    inputs.push(Input::data([shape[1]]).filled(Fill::Uniform(0.1, 0.9)));
+    Case::new(name, MaskedBce { norm: Normalisation::Observed, focusing: Some(gamma) }, inputs).seeded(&[0])
+}
+
+/// Probabilities of exactly 0 and 1 against targets that agree and that do not. Without a gradient: the slope there is a
+/// convention that no finite difference of the reference can show.
+fn saturated(name: &str, gamma: f64) -> Case {
+    let Case { mut inputs, .. } = focal(name, gamma, [3, 4], 1.0, Fill::Given(vec![1.0; 3]));
+    inputs[0] = Input::data([3, 4]).filled(Fill::Given([0.0, 0.0, 1.0, 1.0].repeat(3)));
+    inputs[1] =
+        Input::data([3, 4]).filled(Fill::Given(vec![0.0, 1.0, 0.0, 1.0, 0.3, 0.0, 1.0, 0.6, 1.0, 0.5, 0.5, 0.0]));
+    Case::new(name, MaskedBce { norm: Normalisation::Observed, focusing: Some(gamma) }, inputs)
 }
 
 fn cases() -> Vec<Case> {
@@ -178,10 +305,49 @@ fn cases() -> Vec<Case> {
         case("nothing known", Normalisation::Observed, [5, 4], 0.0, whole()),
         case("nothing known, by clips", MEAN_OF_CLIPS, [5, 4], 0.0, whole()),
         case("nothing but padding", MEAN_OF_CLIPS, [5, 4], 0.5, Fill::Below(1)),
+        focal("focal, one", 2.0, [1, 1], 1.0, whole()),
+        focal("focal, gamma 0, padding", 0.0, [7, 5], 0.4, Fill::Below(2)),
+        focal("focal, gamma 0.5, padding", 0.5, [7, 5], 0.4, Fill::Below(2)),
+        focal("focal, gamma 2, padding", 2.0, [7, 5], 0.4, Fill::Below(2)),
+        focal("focal, more clips than workers", 2.0, [259, 3], 0.3, Fill::Below(3)),
+        focal("focal, nothing known", 2.0, [5, 4], 0.0, whole()),
+        focal("focal, nothing but padding", 2.0, [5, 4], 0.5, Fill::Below(1)),
+        saturated("focal, gamma 0, saturated", 0.0),
+        saturated("focal, gamma 0.5, saturated", 0.5),
+        saturated("focal, gamma 2, saturated", 2.0),
         case("real", Normalisation::Observed, [128, 20], 0.1, whole()).bench(),
         case("real, by clips", MEAN_OF_CLIPS, [128, 20], 0.1, whole()).bench(),
+        focal("real, focal", 2.0, [128, 20], 0.1, whole()).bench(),
     ]
 }
 
-pub const ROOM: Room =
-    Room { name: "masked_bce", about: "binary cross-entropy of known labels", shaders: &[&SHADER], cases };
+pub const ROOM: Room = Room {
+    name: "masked_bce",
+    about: "binary cross-entropy of known labels, plain or focal",
+    shaders: &[&SHADER],
+    cases,
+};
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn inverse_frequencies_balance_the_labels_of_a_class() {
+        for (present, absent) in [(10, 990), (300, 300), (5000, 10)] {
+            let alpha = inverse_frequency(present, absent);
+            let [positive, negative] = [alpha * f64::from(present), (1.0 - alpha) * f64::from(absent)];
+            // The additions of one label each move the rarer side.
+            assert!((positive / negative - 1.0).abs() < 0.11, "{present} of {absent}: {positive} against {negative}");
+        }
+        assert_eq!(inverse_frequency(0, 0), 0.5);
+        assert!(inverse_frequency(0, u32::MAX) < 1.0 && inverse_frequency(u32::MAX, 0) > 0.0);
+    }
+
+    #[test]
+    fn an_alpha_is_a_number_or_measured() {
+        assert_eq!("0.25".parse(), Ok(FocalAlpha::Same(0.25)));
+        assert_eq!("inverse-frequency".parse(), Ok(FocalAlpha::InverseFrequency));
+        assert!("inverse".parse::<FocalAlpha>().is_err());
+    }
+}

@@ -7,6 +7,7 @@ pub mod append_one_hot;
 pub mod attention_pool;
 pub mod batch_norm;
 pub mod clip_dropout;
+pub mod concat;
 pub mod concatenate;
 pub mod conv2d;
 pub mod gather;
@@ -16,6 +17,7 @@ pub mod masked_bce;
 pub mod max_pool2d;
 pub mod mean_pool;
 pub mod mel;
+pub mod mixup;
 pub mod recurrent;
 pub mod recurrent_cell;
 mod relu_gradient;
@@ -58,6 +60,8 @@ pub fn select(op: Option<&str>) -> Result<Vec<&'static Room>> {
 pub const ROOMS: &[Room] = &[
     sample::ROOM,
     gather::ROOM,
+    mixup::ROOM,
+    concat::ROOM,
     linear::ROOM,
     conv2d::ROOM,
     max_pool2d::ROOM,

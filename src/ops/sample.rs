@@ -19,7 +19,7 @@ static SHADER: Shader = Shader::portable("sample.wgsl", include_str!("../../shad
 params! {
     struct Params {
         n: u32, batch: u32, batches: u32, shuffled: u32,
-        low_bits: u32, high_bits: u32, pool_stride: u32, clock_stride: u32,
+        low_bits: u32, high_bits: u32, pool_stride: u32, clock_stride: u32, stream: u32,
     }
 }
 
@@ -37,6 +37,19 @@ pub enum Order {
     Shuffled,
     /// As the pool lists them.
     InOrder,
+    /// As shuffled, but by another permutation for each number: clips to be put together with those of a batch.
+    Partners(u32),
+}
+
+impl Order {
+    /// What the words of a shuffle are drawn from.
+    fn stream(self) -> Option<u32> {
+        match self {
+            Order::Shuffled => Some(STREAM),
+            Order::Partners(which) => Some(STREAM + 1 + which),
+            Order::InOrder => None,
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -59,11 +72,11 @@ fn halves(n: usize) -> (u32, u32) {
     (bits / 2, bits - bits / 2)
 }
 
-fn feistel(value: u32, n: usize, epoch: u32, key: [u32; 2]) -> u32 {
+fn feistel(value: u32, n: usize, epoch: u32, stream: u32, key: [u32; 2]) -> u32 {
     let (mut low_bits, mut high_bits) = halves(n);
     let (mut low, mut high) = (value & ((1 << low_bits) - 1), value >> low_bits);
     for round in 0..ROUNDS {
-        let [word, ..] = philox([low, round, epoch, STREAM], key);
+        let [word, ..] = philox([low, round, epoch, stream], key);
         (high, low) = (low, (high ^ word) & ((1 << high_bits) - 1));
         (low_bits, high_bits) = (high_bits, low_bits);
     }
@@ -71,10 +84,10 @@ fn feistel(value: u32, n: usize, epoch: u32, key: [u32; 2]) -> u32 {
 }
 
 /// Where position `i` of an epoch lies in a pool of `n`.
-fn permuted(i: usize, n: usize, epoch: u32, key: [u32; 2]) -> usize {
-    let mut at = feistel(i as u32, n, epoch, key);
+fn permuted(i: usize, n: usize, epoch: u32, stream: u32, key: [u32; 2]) -> usize {
+    let mut at = feistel(i as u32, n, epoch, stream, key);
     while at as usize >= n {
-        at = feistel(at, n, epoch, key);
+        at = feistel(at, n, epoch, stream, key);
     }
     at as usize
 }
@@ -84,10 +97,10 @@ pub fn batch_rows(pool: &[u32], batch: usize, order: Order, key: [u32; 2], step:
     let n = pool.len();
     let batches = n.div_ceil(batch);
     let (epoch, first) = ((step / batches) as u32, step % batches * batch);
-    let row = |i: usize| match order {
+    let row = |i: usize| match order.stream() {
         _ if i >= n => PADDING,
-        Order::Shuffled => pool[permuted(i, n, epoch, key)],
-        Order::InOrder => pool[i],
+        Some(stream) => pool[permuted(i, n, epoch, stream, key)],
+        None => pool[i],
     };
     (first..first + batch).map(row).collect()
 }
@@ -114,11 +127,12 @@ impl Op for Sample {
             n: n as u32,
             batch: self.batch as u32,
             batches: n.div_ceil(self.batch) as u32,
-            shuffled: (self.order == Order::Shuffled).into(),
+            shuffled: self.order.stream().is_some().into(),
             low_bits,
             high_bits,
             pool_stride: io.x(1).stride as u32,
             clock_stride: io.x(0).stride as u32 / 4,
+            stream: self.order.stream().unwrap_or(0),
         };
         let bindings = [("clock", io.x(0).view), ("pool", io.x(1).view), ("y", io.y(0).view)];
         let grid = Grid([self.batch.div_ceil(64) as u32, 1, io.replicas as u32]);
@@ -153,6 +167,7 @@ fn cases() -> Vec<Case> {
         case("one", 1, 1, 3, Order::Shuffled),
         case("batch beyond the pool", 3, 5, 1, Order::Shuffled),
         case("partial last batch", 131, 64, 5, Order::Shuffled),
+        case("partners", 131, 64, 5, Order::Partners(1)),
         case("in order", 131, 65, 3, Order::InOrder),
         seeds.forward_tolerance(0.0, 0.0),
         case("real", 12_678, 128, 1234, Order::Shuffled).bench(),
@@ -167,7 +182,7 @@ mod tests {
     use crate::random::key;
 
     fn order(n: usize, epoch: u32, seed: u64) -> Vec<usize> {
-        (0..n).map(|i| permuted(i, n, epoch, key(seed))).collect()
+        (0..n).map(|i| permuted(i, n, epoch, STREAM, key(seed))).collect()
     }
 
     #[test]
@@ -196,12 +211,25 @@ mod tests {
             let epochs = 200 * n;
             let mut counts = vec![0.0; n];
             for epoch in 0..epochs {
-                counts[permuted(0, n, epoch as u32, key(3))] += 1.0;
+                counts[permuted(0, n, epoch as u32, STREAM, key(3))] += 1.0;
             }
             let chi_square: f64 = counts.iter().map(|c| (c - 200.0_f64).powi(2) / 200.0).sum();
             // n - 1 degrees of freedom: mean n - 1, variance 2 (n - 1); four standard deviations, and room for the tail of few degrees.
             let df = (n - 1) as f64;
             assert!(chi_square < df + 4.0 * (2.0 * df).sqrt() + 6.0, "n = {n}: {chi_square}");
+        }
+    }
+
+    /// As independent permutations would: a clip has itself as its partner once an epoch in the mean.
+    #[test]
+    fn partners_are_other_clips() {
+        let (pool, epochs): (Vec<u32>, usize) = ((0..128).collect(), 1000);
+        let rows = |order: Order, epoch: usize| batch_rows(&pool, 128, order, key(3), epoch);
+        for (a, b) in [(Order::Shuffled, Order::Partners(0)), (Order::Partners(0), Order::Partners(1))] {
+            let same = |epoch: usize| rows(a, epoch).iter().zip(rows(b, epoch)).filter(|(a, b)| **a == *b).count();
+            let mean = (0..epochs).map(same).sum::<usize>() as f64 / epochs as f64;
+            // The number of fixed points has variance 1; four standard errors.
+            assert!((mean - 1.0).abs() < 4.0 / (epochs as f64).sqrt(), "{a:?} and {b:?}: {mean} an epoch");
         }
     }
 }

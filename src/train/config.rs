@@ -9,17 +9,8 @@ use crate::error::{Error, Result};
 use crate::nn::vggish::TrainFrontEnd;
 use crate::nn::{self, Settings};
 use crate::ops::attention_pool::Pooling;
-use crate::ops::masked_bce::Normalisation;
-
-/// Which loss is minimised.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
-#[serde(rename_all = "kebab-case")]
-pub enum Loss {
-    /// Mean binary cross-entropy over the observed entries of a batch.
-    Bce,
-    /// ISMIR 2019, Eq. 4: weighted per clip by the share of its observed labels.
-    PartialBce,
-}
+use crate::ops::masked_bce::{FocalAlpha, Loss};
+use crate::ops::sample::Order;
 
 /// What makes an epoch the best one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
@@ -29,6 +20,23 @@ pub enum Select {
     ValLoss,
     /// Highest validation f1_pn (macro over classes).
     ValF1,
+}
+
+/// What is done to the clips of a training step beside leaving them as they are. Validation and test clips stay as they are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub enum Augmentation {
+    /// [`crate::ops::mixup`] of each clip with another.
+    Mixup,
+    /// [`crate::ops::concat`] of half of the clips with another each; after mixup.
+    Concat,
+}
+
+impl Augmentation {
+    /// How its partners are drawn.
+    pub fn partners(self) -> Order {
+        Order::Partners(self as u32)
+    }
 }
 
 /// A training run. Units: epochs count from 0, batch in clips, chances in [0, 1).
@@ -54,6 +62,17 @@ pub struct Config {
     pub alpha: f64,
     pub beta: f64,
     pub gamma: f64,
+    /// Of the focal loss: how much less what is already right counts.
+    #[serde(default = "focal_gamma")]
+    pub focal_gamma: f64,
+    /// What its positive labels weigh.
+    #[serde(default)]
+    pub focal_alpha: FocalAlpha,
+    #[serde(default)]
+    pub augment: Vec<Augmentation>,
+    /// Of mixup's Beta(alpha, alpha).
+    #[serde(default = "mixup_alpha")]
+    pub mixup_alpha: f64,
     pub select: Select,
     /// Stop a seed after this many epochs without a better one.
     #[serde(skip_serializing_if = "Option::is_none", default)]
@@ -77,6 +96,14 @@ pub struct Config {
     pub init: Option<PathBuf>,
 }
 
+fn focal_gamma() -> f64 {
+    2.0
+}
+
+fn mixup_alpha() -> f64 {
+    0.2
+}
+
 /// Most seeds of a run.
 pub const MAX_SEEDS: usize = 1000;
 /// Most clips per step.
@@ -97,11 +124,15 @@ impl Config {
             lr: protocol.lr,
             weight_decay: 1e-5,
             dropout: protocol.dropout,
-            loss: Loss::Bce,
+            loss: protocol.loss,
             pooling: Pooling::Sigmoid,
             alpha: 1.0,
             beta: 0.0,
             gamma: -1.0,
+            focal_gamma: focal_gamma(),
+            focal_alpha: protocol.focal_alpha,
+            augment: vec![],
+            mixup_alpha: mixup_alpha(),
             select: if protocol.patience.is_some() { Select::ValF1 } else { Select::ValLoss },
             patience: protocol.patience,
             val_fraction: 0.15,
@@ -166,6 +197,23 @@ impl Config {
         for (name, v) in [("alpha", self.alpha), ("beta", self.beta), ("gamma", self.gamma)] {
             within(name, v, -1e6, 1e6)?;
         }
+        within("focal-gamma", self.focal_gamma, 0.0, 100.0)?;
+        if let FocalAlpha::Same(alpha) = self.focal_alpha
+            && !(0.0..=1.0).contains(&alpha)
+        {
+            return Err(Error::Usage(format!("focal-alpha must lie between 0 and 1, got {alpha:?}")));
+        }
+        if !(self.mixup_alpha > 0.0 && self.mixup_alpha <= 1.0) {
+            return Err(Error::Usage(format!("mixup-alpha must be above 0 and at most 1, got {:?}", self.mixup_alpha)));
+        }
+        let mut augment = self.augment.clone();
+        augment.sort_unstable();
+        if augment.windows(2).any(|w| w[0] == w[1]) {
+            return Err(Error::Usage("an augmentation is listed twice".into()));
+        }
+        if augment.contains(&Augmentation::Concat) && nn::find(&self.model)?.fixed_instances {
+            return Err(Error::Usage(format!("{} takes clips of one length: leave out --augment concat", self.model)));
+        }
         if self.seeds.len() > MAX_SEEDS {
             return Err(Error::Usage(format!(
                 "there are {} seeds; at most {MAX_SEEDS} train side by side",
@@ -200,12 +248,5 @@ impl Config {
     /// Whether the model stands on VGGish and trains this part of it.
     pub fn trains(&self, part: TrainFrontEnd) -> Result<bool> {
         Ok(nn::find(&self.model)?.visual && self.train_front_end == part)
-    }
-
-    pub fn normalisation(&self) -> Normalisation {
-        match self.loss {
-            Loss::Bce => Normalisation::Observed,
-            Loss::PartialBce => Normalisation::Partial { alpha: self.alpha, beta: self.beta, gamma: self.gamma },
-        }
     }
 }

@@ -6,6 +6,7 @@ use crate::error::{Error, Result};
 use crate::gpu::{Buffer, Gpu};
 use crate::graph::{Graph, Spec, Tensor};
 use crate::ops::gather::{Batch, Clips, Encoding, Gather, gather};
+use crate::ops::masked_bce::inverse_frequency;
 use crate::ops::sample::{Order, PADDING, batch_rows};
 use crate::random::key;
 
@@ -70,15 +71,20 @@ impl Dims {
         self.slots < self.clips
     }
 
-    /// Adds the kernels that gather the clips `rows` (u32, (B)), for a model that attends to `positions` places of an instance.
-    pub fn gather(&self, g: &mut Graph, rows: Tensor, positions: usize) -> Result<Batch> {
+    /// The dataset as inputs of a graph.
+    pub fn clips(&self, g: &mut Graph) -> Clips {
         let Dims { clips, instances, width, classes, encoding, slots } = *self;
-        let clips = Clips {
+        Clips {
             features: g.shared_input("features", encoding.spec(slots, instances * width)),
             lengths: g.shared_input("lengths", Spec::u32([clips])),
             labels: g.shared_input("labels", Spec::u32([clips, classes])),
             places: self.is_windowed().then(|| g.shared_input("places", Spec::u32([clips]))),
-        };
+        }
+    }
+
+    /// Adds the kernels that gather the clips `rows` (u32, (B)), for a model that attends to `positions` places of an instance.
+    pub fn gather(&self, g: &mut Graph, clips: Clips, rows: Tensor, positions: usize) -> Result<Batch> {
+        let Dims { instances, width, encoding, .. } = *self;
         gather(g, rows, clips, Gather { instances, width, encoding, positions })
     }
 }
@@ -133,7 +139,7 @@ impl Corpus {
         Ok(corpus)
     }
 
-    /// Its buffers under the names that [`Dims::gather`] uses.
+    /// Its buffers under the names that [`Dims::clips`] uses.
     pub fn named(&self) -> [(&'static str, Buffer); 4] {
         [
             ("features", self.features.clone()),
@@ -141,6 +147,25 @@ impl Corpus {
             ("labels", self.labels.clone()),
             ("places", self.places.clone()),
         ]
+    }
+
+    /// alpha of each class from the labels of each pool's clips, pool after pool; see [`inverse_frequency`].
+    pub(super) fn inverse_frequencies<'a>(
+        &self,
+        gpu: &Gpu,
+        pools: impl Iterator<Item = &'a [u32]>,
+    ) -> Result<Vec<f32>> {
+        let labels = gpu.read::<u32>(&self.labels)?;
+        let classes = self.dims.classes;
+        let of_pool = |pool: &'a [u32]| {
+            let mut counts = vec![[0; 3]; classes];
+            for &clip in pool {
+                let codes = &labels[clip as usize * classes..][..classes];
+                counts.iter_mut().zip(codes).for_each(|(counts, code)| counts[*code as usize] += 1);
+            }
+            counts.into_iter().map(|n| inverse_frequency(n[PRESENT as usize], n[ABSENT as usize]) as f32)
+        };
+        Ok(pools.flat_map(of_pool).collect())
     }
 
     /// Sees to it that the clips `rows` are on the GPU when the next submission runs; entries that are no clip do not count.
@@ -202,29 +227,30 @@ pub(super) struct Feed {
     pools: Vec<Vec<u32>>,
     seeds: Vec<u64>,
     batch: usize,
-    order: Order,
+    orders: Vec<Order>,
 }
 
 impl Feed {
-    /// `pools` and `seeds`: an entry per replica.
+    /// `pools` and `seeds`: an entry per replica. A step takes a batch in each of the `orders`.
     ///
     /// # Errors
     /// `Limit` when not even one step's clips fit the window.
-    pub fn new(corpus: &Corpus, pools: Vec<Vec<u32>>, seeds: &[u64], batch: usize, order: Order) -> Result<Feed> {
+    pub fn new(corpus: &Corpus, pools: Vec<Vec<u32>>, seeds: &[u64], batch: usize, orders: Vec<Order>) -> Result<Feed> {
         let dims = corpus.dims;
-        let need = (pools.len() * batch).min(dims.clips);
+        let need = (pools.len() * batch * orders.len()).min(dims.clips);
         if need > dims.slots {
             let bytes = |clips: usize| clips as u64 * dims.clip_bytes();
             let what = "the clips of a step (try fewer --seeds or a smaller --batch)".into();
             return Err(Error::Limit { what, need: bytes(need), have: bytes(dims.slots) });
         }
-        Ok(Feed { corpus: corpus.clone(), pools, seeds: seeds.to_vec(), batch, order })
+        Ok(Feed { corpus: corpus.clone(), pools, seeds: seeds.to_vec(), batch, orders })
     }
 
     /// How many steps one submission may have.
     pub fn most_steps(&self) -> usize {
         let dims = self.corpus.dims;
-        if dims.is_windowed() { (dims.slots / (self.pools.len() * self.batch)).max(1) } else { usize::MAX }
+        let each = self.pools.len() * self.batch * self.orders.len();
+        if dims.is_windowed() { (dims.slots / each).max(1) } else { usize::MAX }
     }
 
     /// Sees to it that the clips of the steps `first` .. `first + n` are on the GPU when the next submission runs.
@@ -233,9 +259,11 @@ impl Feed {
             return Ok(());
         }
         let replicas = || self.pools.iter().zip(&self.seeds);
-        let rows = (first..first + n)
-            .flat_map(|step| replicas().map(move |(pool, seed)| (step, pool, *seed)))
-            .flat_map(|(step, pool, seed)| batch_rows(pool, self.batch, self.order, key(seed), step));
+        let batches = (first..first + n)
+            .flat_map(|step| replicas().map(move |replica| (step, replica)))
+            .flat_map(|(step, replica)| self.orders.iter().map(move |order| (step, replica, *order)));
+        let rows =
+            batches.flat_map(|(step, (pool, seed), order)| batch_rows(pool, self.batch, order, key(*seed), step));
         self.corpus.bring(gpu, rows)
     }
 }

@@ -1,11 +1,11 @@
 //! The GPU side of training: plans, arenas, and what lives there between steps.
 //!
-//! A step is two recordings: sample, gather, model, loss and backward; then Adam over the whole arena and the clock's advance.
+//! A step is two recordings: sample, gather, augmentation, model, loss and backward; then Adam over the whole arena and the clock's advance.
 //! Nothing comes back within an epoch: step number, batch, random state and the epoch's sums are all on the GPU.
 
 use std::time::{Duration, Instant};
 
-use super::config::Config;
+use super::config::{Augmentation, Config};
 use super::corpus::{Corpus, Dims, Feed};
 use super::metrics::Counts;
 use super::weights::Block;
@@ -15,8 +15,10 @@ use crate::gpu::{Buffer, Gpu, Recording, Ticket};
 use crate::graph::{Arenas, Draft, Graph, Layout, Mode, Plan, Spec, Tensor};
 use crate::nn::{self, Inputs, Labels, Prediction};
 use crate::ops::adam::{Adam, adam};
+use crate::ops::concat::{Concat, concat};
 use crate::ops::gather::Batch;
-use crate::ops::masked_bce::masked_bce;
+use crate::ops::masked_bce::{FocalAlpha, Loss, Normalisation, focal_loss, masked_bce};
+use crate::ops::mixup::{Mixup, mixup};
 use crate::ops::sample::{Order, sample};
 use crate::ops::tally::tally;
 use crate::ops::track::track;
@@ -99,7 +101,16 @@ pub struct Learner<'g> {
     chunk: usize,
 }
 
-/// Pushes the clips of `pool` through the model: the part that training, validation and prediction share.
+/// Chance of a clip to be followed by another where clips are joined: half of them stay what they are at prediction.
+const JOINED: f64 = 0.5;
+
+/// The orders in which a training step takes its clips: its own, and those of the partners that augmentation asks for.
+fn orders(config: &Config, order: Order) -> Vec<Order> {
+    [order].into_iter().chain(config.augment.iter().map(|a| a.partners())).collect()
+}
+
+/// Pushes the clips of `pool` through the model: the part that training, validation and prediction share. In training clips are
+/// augmented on the way.
 pub(super) fn push_model(
     g: &mut Graph,
     dims: Dims,
@@ -109,14 +120,52 @@ pub(super) fn push_model(
 ) -> Result<(Tensor, Batch, Prediction)> {
     let clock = g.input("clock", Spec::u32([4]));
     let pool = g.input("pool", Spec::u32([clips]));
-    let rows = sample(g, clock, pool, config.batch.min(clips), order)?;
     let model = nn::find(&config.model)?;
     config.accepts(dims.width)?;
-    let batch = dims.gather(g, rows, model.positions)?;
+    let (size, positions, all) = (config.batch.min(clips), model.positions, dims.clips(g));
+    let take = |g: &mut Graph, order: Order| -> Result<Batch> {
+        let rows = sample(g, clock, pool, size, order)?;
+        dims.gather(g, all, rows, positions)
+    };
+    let mut batch = take(g, order)?;
+    let asked = |a: Augmentation| g.mode() == Mode::Train && config.augment.contains(&a);
+    let (mixes, joins) = (asked(Augmentation::Mixup), asked(Augmentation::Concat));
+    if mixes {
+        let partners = take(g, Augmentation::Mixup.partners())?;
+        batch = mixup(g, clock, batch, partners, Mixup { alpha: config.mixup_alpha, positions })?;
+    }
+    if joins {
+        let partners = take(g, Augmentation::Concat.partners())?;
+        batch = concat(g, clock, batch, partners, Concat { chance: JOINED, positions })?;
+    }
     let labels = (g.mode() == Mode::Train).then_some(Labels { target: batch.target, observed: batch.observed });
     let inputs = Inputs { x: batch.x, lengths: batch.lengths, clock, labels };
     let prediction = (model.build)(g, inputs, config.settings(dims.classes))?;
     Ok((clock, batch, prediction))
+}
+
+/// The loss (1) that the settings name, of probabilities (B, K), and its parts (2).
+fn push_loss(g: &mut Graph, config: &Config, batch: Batch, p: Tensor) -> Result<(Tensor, Tensor)> {
+    let Batch { target, observed, lengths, .. } = batch;
+    let norm = match config.loss {
+        Loss::Bce => Normalisation::Observed,
+        Loss::PartialBce => {
+            let Config { alpha, beta, gamma, .. } = *config;
+            Normalisation::Partial { alpha, beta, gamma }
+        }
+        Loss::Focal => {
+            let classes = Spec::f32([g.shape(p).last()]);
+            let alpha = match config.focal_alpha {
+                FocalAlpha::Same(alpha) => {
+                    let words = vec![(alpha as f32).to_bits(); classes.shape.len()];
+                    g.constant(classes, words)
+                }
+                FocalAlpha::InverseFrequency => g.input("alpha", classes),
+            };
+            return focal_loss(g, p, target, observed, lengths, alpha, config.focal_gamma);
+        }
+    };
+    masked_bce(g, p, target, observed, lengths, norm)
 }
 
 /// Clips per step for a split of `clips`.
@@ -129,10 +178,7 @@ impl Graphs {
     pub fn new(config: &Config, dims: Dims, train: usize, val: usize, order: Order) -> Result<Graphs> {
         let mut step = Graph::new(Mode::Train);
         let (_, batch, prediction) = push_model(&mut step, dims, config, train, order)?;
-        let loss_of = |g: &mut Graph, batch: Batch, p: Tensor| {
-            masked_bce(g, p, batch.target, batch.observed, batch.lengths, config.normalisation())
-        };
-        let (loss, parts) = loss_of(&mut step, batch, prediction.probabilities)?;
+        let (loss, parts) = push_loss(&mut step, config, batch, prediction.probabilities)?;
         let losses = [loss].into_iter().chain(prediction.own_losses).collect();
 
         let mut update = Graph::new(Mode::Train);
@@ -149,7 +195,7 @@ impl Graphs {
         let mut validation = Graph::new(Mode::Eval);
         let g = &mut validation;
         let (clock, batch, prediction) = push_model(g, dims, config, val, Order::InOrder)?;
-        let (_, val_parts) = loss_of(g, batch, prediction.probabilities)?;
+        let (_, val_parts) = push_loss(g, config, batch, prediction.probabilities)?;
         let counts = g.input("counts", Spec::u32([dims.classes, 4]));
         let totals = g.input("totals", Spec::f32([2]));
         let diverged = g.input("diverged", Spec::u32([1]));
@@ -195,8 +241,8 @@ impl<'g> Learner<'g> {
         let (train_pools, val_pools): (Vec<_>, Vec<_>) = splits.iter().cloned().unzip();
         let train_pool = gpu.upload("training clips", &train_pools.concat())?;
         let val_pool = gpu.upload("validation clips", &val_pools.concat())?;
-        let feed = Feed::new(corpus, train_pools, &config.seeds, config.batch.min(train), order)?;
-        let val_feed = Feed::new(corpus, val_pools, &config.seeds, config.batch.min(val), Order::InOrder)?;
+        let feed = Feed::new(corpus, train_pools, &config.seeds, config.batch.min(train), orders(config, order))?;
+        let val_feed = Feed::new(corpus, val_pools, &config.seeds, config.batch.min(val), vec![Order::InOrder])?;
         let clocks: Vec<u32> = config.seeds.iter().flat_map(|&s| [key(s)[0], key(s)[1], 0, 0]).collect();
         let clock = gpu.upload("clock", &clocks)?;
         let val_clock = gpu.upload("validation clock", &clocks)?;
@@ -206,12 +252,21 @@ impl<'g> Learner<'g> {
         let val_diverged = gpu.upload("validation diverged", &vec![NEVER; replicas])?;
         let counts = gpu.buffer("counts", 4 * corpus.dims.classes * replicas)?;
         let ones = gpu.upload("loss gradient", &vec![1.0f32; replicas])?;
+        // Counted anew whenever a run goes on, from the same clips.
+        let alpha = match (config.loss, config.focal_alpha) {
+            (Loss::Focal, FocalAlpha::InverseFrequency) => {
+                let pools = splits.iter().map(|(train, _)| train.as_slice());
+                Some(("alpha", gpu.upload("alpha", &corpus.inverse_frequencies(gpu, pools)?)?))
+            }
+            _ => None,
+        };
 
         let [step, update, validation] = drafts;
         let mut bound = arenas.named().to_vec();
         bound.extend(corpus.named());
         bound.extend(frozen.iter().map(|(name, buffer)| (name.as_str(), buffer.clone())));
         bound.extend([("clock", clock.clone()), ("pool", train_pool), ("dloss", ones)]);
+        bound.extend(alpha.clone());
         let step = step.realise(gpu, &bound)?;
         let mut bound = arenas.named().to_vec();
         bound.extend([("m", moments[0].clone()), ("v", moments[1].clone()), ("clock", clock.clone())]);
@@ -224,6 +279,7 @@ impl<'g> Learner<'g> {
         bound.extend(frozen.iter().map(|(name, buffer)| (name.as_str(), buffer.clone())));
         bound.extend([("clock", val_clock), ("pool", val_pool), ("counts", counts.clone())]);
         bound.extend([("totals", val_totals.clone()), ("diverged", val_diverged)]);
+        bound.extend(alpha);
         let validation = validation.realise(gpu, &bound)?;
 
         let mut learner = Learner {

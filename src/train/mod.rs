@@ -18,7 +18,8 @@ pub mod trainer;
 pub mod weights;
 
 pub use crate::nn::vggish::TrainFrontEnd;
-pub use config::{Config, Loss, Select};
+pub use crate::ops::masked_bce::{FocalAlpha, Loss};
+pub use config::{Augmentation, Config, Select};
 pub use corpus::Corpus;
 pub use evaluation::{Evaluation, SeedPredictions, SeedScores, Subject, evaluate};
 pub use front_end::FrontEnd;

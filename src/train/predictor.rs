@@ -88,7 +88,7 @@ pub fn predict(
     let mut bound = arenas.named().to_vec();
     bound.extend(corpus.named());
     bound.extend(frozen.iter().map(|(name, buffer)| (name.as_str(), buffer.clone())));
-    let feed = Feed::new(corpus, rows.to_vec(), &config.seeds, batch, Order::InOrder)?;
+    let feed = Feed::new(corpus, rows.to_vec(), &config.seeds, batch, vec![Order::InOrder])?;
     bound.push(("clock", gpu.buffer("clock", 4 * replicas)?));
     bound.push(("pool", gpu.upload("clips", &rows.concat())?));
     bound.push(("parts", gpu.buffer("parts", 2 * replicas)?));

@@ -110,6 +110,27 @@ def losses(saturated: bool) -> dict[str, Tensor]:
     return out
 
 
+def focal(p: Tensor, y: Tensor, mask: Tensor, alpha: Tensor, gamma: float) -> Tensor:
+    """Mean over observed entries; y may lie between 0 and 1. PyTorch's BCE brings the clamps of log and of its slope."""
+    power = lambda v: v.clamp(min=1e-30) ** gamma if gamma > 0 else torch.ones_like(v)
+    present = y * alpha * power(1 - p) * F.binary_cross_entropy(p, torch.ones_like(p), reduction="none")
+    absent = (1 - y) * (1 - alpha) * power(p) * F.binary_cross_entropy(p, torch.zeros_like(p), reduction="none")
+    return ((present + absent) * mask).sum() / mask.sum()
+
+
+def focal_losses(saturated: bool) -> dict[str, Tensor]:
+    """As `losses`, with soft targets but in clip 0, and alpha (5)."""
+    out = {name: value.detach() for name, value in losses(saturated).items() if name in ("p", "y", "mask")}
+    out["y"][1:] = uniform(out["y"][1:].shape, 53, 0.0, 1.0)
+    out["alpha"] = uniform((5,), 54, 0.05, 0.95)
+    p = out["p"].requires_grad_()
+    for name, gamma in {"gamma0": 0.0, "gamma05": 0.5, "gamma2": 2.0}.items():
+        loss = focal(p, out["y"], out["mask"], out["alpha"], gamma)
+        out[name] = loss.reshape(1)
+        out[f"{name}_dp"] = torch.autograd.grad(loss, p)[0]
+    return out
+
+
 def adam() -> dict[str, Tensor]:
     """Five steps on 37 parameters whose gradients span 1e-6 .. 1, so that the L2 decay shows in some of them."""
     steps, n = 5, 37
@@ -140,6 +161,8 @@ def layers() -> dict[str, Tensor]:
         "attention": attention(),
         "loss": losses(saturated=False),
         "loss_saturated": losses(saturated=True),
+        "focal": focal_losses(saturated=False),
+        "focal_saturated": focal_losses(saturated=True),
         "adam": adam(),
     }
     return {f"{case}.{name}": value for case, tensors in cases.items() for name, value in tensors.items()}

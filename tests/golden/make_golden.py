@@ -17,6 +17,7 @@ HERE = Path(__file__).resolve().parent
 sys.path += [str(HERE), str(HERE.parents[1] / "benches" / "peers")]
 
 from audio import audio, clip, sound_files  # noqa: E402
+from augment import augment  # noqa: E402
 from images import images  # noqa: E402
 from layers import layers  # noqa: E402
 from metrics import metrics  # noqa: E402
@@ -41,6 +42,7 @@ def write_json(name: str, value) -> None:
 def main() -> None:
     torch.set_num_threads(1)  # one summation order
     write_tensors("layers.safetensors", layers())
+    write_tensors("augment.safetensors", augment())
     write_tensors("images.safetensors", images())
     write_tensors("recurrent.safetensors", recurrent())
     for model in ["att", "fc", "fc-t", "rnn", "bilstm-att"]:

@@ -6,6 +6,7 @@ use super::{Inputs, Model, Protocol};
 use crate::nn::layers::Recurrent;
 use crate::ops::activation::Dropout;
 use crate::ops::clip_dropout::clip_dropout;
+use crate::ops::masked_bce::{FocalAlpha, Loss};
 use crate::ops::recurrent::Cell;
 
 /// Per direction.
@@ -14,7 +15,15 @@ const HIDDEN: usize = 64;
 pub const MODEL: Model = Model {
     name: "bilstm-att",
     about: "bidirectional LSTM with attention (partial labels, 2020)",
-    protocol: Protocol { lr: 5e-4, epochs: 200, dropout: 0.2, batch: 32, patience: None },
+    protocol: Protocol {
+        lr: 5e-4,
+        epochs: 200,
+        dropout: 0.2,
+        batch: 32,
+        patience: None,
+        loss: Loss::Bce,
+        focal_alpha: FocalAlpha::PUBLISHED,
+    },
     fixed_instances: false,
     positions: 1,
     attends: true,

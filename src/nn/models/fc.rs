@@ -5,11 +5,20 @@ use crate::error::Result;
 use crate::graph::Graph;
 use crate::nn::layers::{WeightInit, linear};
 use crate::ops::activation::{Activation, Dropout, activation, dropout_activation};
+use crate::ops::masked_bce::{FocalAlpha, Loss};
 
 pub const MODEL: Model = Model {
     name: "fc",
     about: "fully connected network over all instances at once (ISMIR 2019)",
-    protocol: Protocol { lr: 1e-4, epochs: 100, dropout: 0.5, batch: 128, patience: None },
+    protocol: Protocol {
+        lr: 1e-4,
+        epochs: 100,
+        dropout: 0.5,
+        batch: 128,
+        patience: None,
+        loss: Loss::Bce,
+        focal_alpha: FocalAlpha::PUBLISHED,
+    },
     fixed_instances: true,
     positions: 1,
     attends: false,

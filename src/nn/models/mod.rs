@@ -13,6 +13,7 @@ use crate::data::Kind;
 use crate::error::{Error, Result};
 use crate::graph::{Graph, Tensor};
 use crate::ops::attention_pool::Pooling;
+use crate::ops::masked_bce::{FocalAlpha, Loss};
 
 /// What a model is given.
 #[derive(Clone, Copy, Debug)]
@@ -91,6 +92,9 @@ pub struct Protocol {
     pub batch: usize,
     /// Stops after so many epochs without a better validation F1, and keeps the best; `None` keeps the lowest validation loss.
     pub patience: Option<usize>,
+    pub loss: Loss,
+    /// Where the loss is focal.
+    pub focal_alpha: FocalAlpha,
 }
 
 pub struct Model {

@@ -15,6 +15,7 @@ use crate::nn::layers::{WeightInit, batch_norm, linear};
 use crate::nn::vggish::{self, EMBEDDING, MAP, TrainFrontEnd, Weights};
 use crate::ops::activation::{Activation, activation};
 use crate::ops::append_one_hot::append_one_hot;
+use crate::ops::masked_bce::{FocalAlpha, Loss};
 
 #[derive(Clone, Copy, PartialEq)]
 enum Variant {
@@ -25,7 +26,15 @@ enum Variant {
     FullyConnected,
 }
 
-const PROTOCOL: Protocol = Protocol { lr: 5e-4, epochs: 250, dropout: 0.6, batch: 32, patience: Some(10) };
+const PROTOCOL: Protocol = Protocol {
+    lr: 5e-4,
+    epochs: 250,
+    dropout: 0.6,
+    batch: 32,
+    patience: Some(10),
+    loss: Loss::Bce,
+    focal_alpha: FocalAlpha::PUBLISHED,
+};
 
 pub const ATT_TF: Model = Model {
     name: "att-tf",
