@@ -20,11 +20,11 @@ pub const MODEL: Model = Model {
     positions: 1,
     attends: true,
     visual: false,
-    build: |g, inputs, settings| {
+    build: Some(|g, inputs, settings| {
         let h = batch_norm(g, "bn_in", inputs.x, inputs.lengths, inputs.clock, 0, None)?;
         let h = embedding(g, h, inputs.x, inputs, settings)?;
         attention(g, h, inputs, settings)
-    },
+    }),
 };
 
 /// Three layers over each instance of `h` (B, T, F), and `skip` of the same shape added; gives (B, T, F).

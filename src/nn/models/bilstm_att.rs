@@ -19,12 +19,12 @@ pub const MODEL: Model = Model {
     positions: 1,
     attends: true,
     visual: false,
-    build: |g, inputs, settings| {
+    build: Some(|g, inputs, settings| {
         let Inputs { x, lengths, clock, .. } = inputs;
         let dropout = |stream| Dropout { p: settings.dropout, clock, stream };
         let x = clip_dropout(g, x, dropout(0))?;
         let lstm = Recurrent { name: "lstm", layer: 0, cell: Cell::Lstm, hidden: HIDDEN };
         let h = lstm.both_ways(g, x, lengths, Some(dropout(1)))?.y;
         attention(g, h, inputs, settings)
-    },
+    }),
 };

@@ -14,7 +14,7 @@ pub const MODEL: Model = Model {
     positions: 1,
     attends: false,
     visual: false,
-    build,
+    build: Some(build),
 };
 
 const WIDTHS: [usize; 3] = [512, 512, 128];

@@ -15,7 +15,7 @@ pub const MODEL: Model = Model {
     positions: 1,
     attends: false,
     visual: false,
-    build,
+    build: Some(build),
 };
 
 fn build(g: &mut Graph, inputs: Inputs, settings: Settings) -> Result<Prediction> {

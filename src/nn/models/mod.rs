@@ -4,6 +4,7 @@ mod att;
 mod bilstm_att;
 mod fc;
 mod fc_t;
+mod rf;
 mod rnn;
 mod visual;
 
@@ -93,6 +94,9 @@ pub struct Protocol {
     pub patience: Option<usize>,
 }
 
+/// Pushes a model onto a graph.
+pub type Build = fn(&mut Graph, Inputs, Settings) -> Result<Prediction>;
+
 pub struct Model {
     pub name: &'static str,
     /// One line for help texts.
@@ -106,10 +110,25 @@ pub struct Model {
     pub attends: bool,
     /// Built on VGGish's maps, rather than on its embeddings.
     pub visual: bool,
-    pub build: fn(&mut Graph, Inputs, Settings) -> Result<Prediction>,
+    /// Pushes it onto a graph; `None` for the forest, which is no network and has none (see `train::forest`).
+    pub build: Option<Build>,
 }
 
 impl Model {
+    /// Pushes it onto a graph.
+    ///
+    /// # Errors
+    /// `Usage` for the forest; whatever is wrong with the shapes.
+    pub fn push(&self, g: &mut Graph, inputs: Inputs, settings: Settings) -> Result<Prediction> {
+        let build = self.build.ok_or_else(|| Error::Usage(format!("{} is no network and has no graph", self.name)))?;
+        build(g, inputs, settings)
+    }
+
+    /// Grown of decision trees rather than trained by gradients.
+    pub fn is_forest(&self) -> bool {
+        self.build.is_none()
+    }
+
     /// What it is fed.
     pub fn input(&self, train_front_end: TrainFrontEnd) -> Kind {
         match (self.visual, train_front_end) {
@@ -140,6 +159,7 @@ pub const MODELS: &[Model] = &[
     fc::MODEL,
     fc_t::MODEL,
     rnn::MODEL,
+    rf::MODEL,
     bilstm_att::MODEL,
     visual::ATT_TF,
     visual::ATT_TF_ID,

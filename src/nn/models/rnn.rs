@@ -18,7 +18,7 @@ pub const MODEL: Model = Model {
     positions: 1,
     attends: false,
     visual: false,
-    build,
+    build: Some(build),
 };
 
 const LAYERS: usize = 3;

@@ -35,13 +35,13 @@ pub const ATT_TF: Model = Model {
     positions: MAP[0] * MAP[1],
     attends: true,
     visual: true,
-    build: |g, inputs, settings| build(g, inputs, settings, Variant::TimeFrequency),
+    build: Some(|g, inputs, settings| build(g, inputs, settings, Variant::TimeFrequency)),
 };
 
 pub const ATT_TF_ID: Model = Model {
     name: "att-tf-id",
     about: "att-tf whose classifier knows the frequency band",
-    build: |g, inputs, settings| build(g, inputs, settings, Variant::Identified),
+    build: Some(|g, inputs, settings| build(g, inputs, settings, Variant::Identified)),
     ..ATT_TF
 };
 
@@ -49,7 +49,7 @@ pub const ATT_T: Model = Model {
     name: "att-t",
     about: "att-tf with attention over time only",
     positions: MAP[0],
-    build: |g, inputs, settings| build(g, inputs, settings, Variant::Time),
+    build: Some(|g, inputs, settings| build(g, inputs, settings, Variant::Time)),
     ..ATT_TF
 };
 
@@ -58,7 +58,7 @@ pub const FC_TF: Model = Model {
     about: "att-tf with a fully connected layer in place of attention",
     fixed_instances: true,
     attends: false,
-    build: |g, inputs, settings| build(g, inputs, settings, Variant::FullyConnected),
+    build: Some(|g, inputs, settings| build(g, inputs, settings, Variant::FullyConnected)),
     ..ATT_TF
 };
 
