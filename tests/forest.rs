@@ -172,7 +172,7 @@ fn files_hold_forests_and_damaged_ones_are_refused() {
         let mut damaged = bytes.clone();
         damaged[at(name)..at(name) + 4].copy_from_slice(&word);
         std::fs::write(&path, damaged).unwrap();
-        let error = ModelFile::open(&path).and_then(|file| load(&file)).err().expect(name).to_string();
+        let error = ModelFile::open(&path).and_then(|file| load(&file)).map(drop).expect_err(name).to_string();
         assert!(error.contains("model.safetensors: ") && error.contains(why), "{name}: {error}");
     }
 }

@@ -44,13 +44,13 @@ pub fn write(run_dir: &Path, record: &Record, rows: &[EpochRow], evaluation: &Ev
     let split = printable(&e.subject.split);
     let classes = ClassBars::new(&format!("Classes: F1 on the {split} split, {seeds}"), bars.collect(), e.mean.f1_pn);
     let boxes = SeedBoxes::new(&format!("Seeds: scores on the {split} split, {seeds}"), e);
-    classes.save(&run_dir.join(CLASSES))?;
-    boxes.save(&run_dir.join(SEEDS))?;
     let mut figures = vec![];
     if let Some(curves) = curves {
         curves.save(&run_dir.join(LEARNING_CURVES))?;
         figures.push(("Learning curves", LEARNING_CURVES, plot::svg(&curves)?));
     }
+    classes.save(&run_dir.join(CLASSES))?;
+    boxes.save(&run_dir.join(SEEDS))?;
     figures.extend([
         ("Box plots of the scores over the seeds", SEEDS, plot::svg(&boxes)?),
         ("Bars of the F1 of each class", CLASSES, plot::svg(&classes)?),
