@@ -62,7 +62,19 @@ const SCORES: [&str; 8] = ["loss", "f1_pn", "f1_pos", "micro_f1", "map", "auc", 
 fn is_evaluation(e: &Value, split: &str) {
     has_keys(
         e,
-        &["model", "parameters", "dataset", "split", "device", "per_seed", "mean", "std", "ensemble", "per_class"],
+        &[
+            "model",
+            "parameters",
+            "dataset",
+            "split",
+            "device",
+            "threshold",
+            "per_seed",
+            "mean",
+            "std",
+            "ensemble",
+            "per_class",
+        ],
     );
     assert_eq!((e["model"].as_str(), e["split"].as_str()), (Some("att"), Some(split)));
     assert_eq!((e["parameters"].as_u64(), e["dataset"].as_str()), (Some(55_336), Some("data")));
@@ -415,6 +427,9 @@ fn damaged_and_lying_runs_are_refused() {
         altered("nan", &|run| rewrite(&run.join("model.safetensors"), &|_| (), f32::NAN)),
         altered("seeds", &lies(&|about| about["seeds"] = Value::Array(vec![]))),
         altered("other seeds", &lies(&|about| about["seeds"] = vec![3, 6].into())),
+        altered("few thresholds", &lies(&|about| about["thresholds"] = serde_json::json!([[0.5], [0.5]]))),
+        altered("thresholds of one", &lies(&|about| about["thresholds"] = serde_json::json!([vec![0.5; 20]]))),
+        altered("high thresholds", &lies(&|about| about["thresholds"] = serde_json::json!(vec![vec![1.5; 20]; 2]))),
         altered("epochs", &lies(&|about| about["best_epochs"] = vec![0].into())),
         altered("model", &lies(&|about| about["model"] = "fc".into())),
         altered("unknown model", &lies(&|about| about["model"] = "cnn".into())),

@@ -5,7 +5,7 @@ use std::f64::consts::LN_2;
 use proptest::prelude::*;
 use wmic::Array;
 use wmic::train::metrics::{ClassMetrics, Counts, mean, ranking, score, std_dev};
-use wmic::train::{Evaluation, SeedPredictions, Subject, evaluate};
+use wmic::train::{Evaluation, Level, SeedPredictions, Subject, evaluate};
 
 fn close(got: Option<f64>, want: Option<f64>) -> bool {
     match (got, want) {
@@ -62,13 +62,22 @@ fn loss_is_over_observed_entries_and_clamped() {
     assert_eq!(loss([false; 4]), None);
 }
 
+const HALF: &[f64] = &[0.5; 20];
+
 fn seed<'a>(seed: u64, p: &'a Array<f32>, observed: &'a Array<bool>) -> SeedPredictions<'a> {
-    SeedPredictions { seed, best_epoch: 7, probabilities: p, observed }
+    SeedPredictions { seed, best_epoch: 7, probabilities: p, observed, thresholds: &HALF[..p.shape().last()] }
 }
 
 fn subject() -> Subject {
     let text = String::from;
-    Subject { model: text("att"), parameters: 55336, dataset: text("d"), split: text("test"), device: text("g") }
+    Subject {
+        model: text("att"),
+        parameters: 55336,
+        dataset: text("d"),
+        split: text("test"),
+        device: text("g"),
+        threshold: Level::default(),
+    }
 }
 
 #[test]
@@ -88,7 +97,7 @@ fn seeds_ensemble_and_json() {
     assert_close(e.ensemble.map, Some(1.0), "ensemble ranks right");
 
     let json = serde_json::to_string(&e).unwrap();
-    assert!(json.starts_with(r#"{"model":"att","parameters":55336,"dataset":"d","split":"test","device":"g","per_seed":[{"seed":3,"best_epoch":7,"loss":"#), "{json}");
+    assert!(json.starts_with(r#"{"model":"att","parameters":55336,"dataset":"d","split":"test","device":"g","threshold":0.5,"per_seed":[{"seed":3,"best_epoch":7,"loss":"#), "{json}");
     assert!(json.find("violin") < json.find("cello"), "class order is kept: {json}");
     assert_eq!(serde_json::from_str::<Evaluation>(&json).unwrap(), e);
     assert_eq!(evaluate(subject(), &classes, &y, &[seed(3, &right, &all)]).std.f1_pn, None);

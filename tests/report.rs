@@ -8,7 +8,7 @@ use wmic::report::compare::compare;
 use wmic::report::evaluation::{class_table, summary};
 use wmic::report::table::bar;
 use wmic::report::{Align, Look, Table};
-use wmic::train::{SeedPredictions, Subject, evaluate};
+use wmic::train::{Level, SeedPredictions, Subject, evaluate};
 
 const TERMINAL: Look = Look { borders: true, colour: false, width: Some(80) };
 
@@ -49,8 +49,11 @@ fn an_evaluation_fits_80_columns() {
         dataset: "openmic".into(),
         split: "test".into(),
         device: "llvmpipe".into(),
+        threshold: Level::default(),
     };
-    let seed = |seed| SeedPredictions { seed, best_epoch: 1, probabilities: &p, observed: &observed };
+    let thresholds = [0.5; 20];
+    let seed =
+        |seed| SeedPredictions { seed, best_epoch: 1, probabilities: &p, observed: &observed, thresholds: &thresholds };
     let e = evaluate(subject.clone(), &classes, &y, &[seed(0), seed(1), seed(2)]);
     let table = class_table(&e, TERMINAL);
     assert_eq!(table.lines().count(), 1 + 1 + 1 + n + 2 + 1, "one line per class, none wrapped:\n{table}");

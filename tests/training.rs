@@ -12,7 +12,7 @@ use wmic::train::run::{Circumstances, EpochRow, Record};
 use wmic::train::trainer::splits;
 use wmic::train::weights::{Block, ModelFile, export, import};
 use wmic::train::{
-    Augmentation, Config, Corpus, End, Event, FocalAlpha, Loss, RunDir, Select, Split, Trained, Trainer,
+    Augmentation, Config, Corpus, End, Event, Fitted, FocalAlpha, Loss, RunDir, Select, Split, Trained, Trainer,
 };
 use wmic::{Error, Result};
 
@@ -286,8 +286,9 @@ fn exported_weights_start_a_run_and_another_models_are_refused() -> Result<()> {
     let (_, blocks) = train(&gpu, &config("att", &data, &[7]), &data, &dir.path().join("run"));
     let trained = Trained::load(&RunDir::open(&dir.path().join("run"))?)?;
     let file = dir.path().join("seed7.safetensors");
-    export(&file, &trained.layout, &trained.blocks[0], &trained.about)?;
-    assert_eq!(import(&file, &trained.layout)?, blocks[0]);
+    trained.export(&file, 0)?;
+    let Fitted::Network(network) = &trained.fitted else { panic!("att is a network") };
+    assert_eq!(import(&file, &network.layout)?, blocks[0]);
 
     let tuned = Config { init: Some(file.clone()), lr: 0.0, weight_decay: 0.0, ..config("att", &data, &[1, 2]) };
     let (_, same) = train(&gpu, &tuned, &data, &dir.path().join("tuned"));
@@ -328,6 +329,7 @@ fn a_loss_that_leaves_the_numbers_stops_the_run_and_keeps_the_best_weights() {
         input: "x / 255".into(),
         seeds: vec![0],
         best_epochs: vec![0],
+        thresholds: None,
     };
     export(&file, &layout, &Block { trained, stats }, &about).unwrap();
     let config = Config { init: Some(file), ..config };

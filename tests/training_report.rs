@@ -5,7 +5,7 @@ use std::path::Path;
 use wmic::Array;
 use wmic::report::training::write;
 use wmic::train::run::{Circumstances, EpochRow, Record};
-use wmic::train::{Config, Evaluation, SeedPredictions, Subject, evaluate};
+use wmic::train::{Config, Evaluation, Level, SeedPredictions, Subject, evaluate};
 
 const FILES: [&str; 4] = ["classes.png", "learning_curves.png", "report.html", "seeds.png"];
 
@@ -55,8 +55,16 @@ fn evaluation(seeds: &[u64], classes: &[&str], labelled: impl Fn(usize) -> bool)
         dataset: "<b>set</b>".into(),
         split: "test".into(),
         device: "llvmpipe".into(),
+        threshold: Level::default(),
     };
-    let of_seed = |(&seed, p)| SeedPredictions { seed, best_epoch: 4, probabilities: p, observed: &observed };
+    let thresholds = vec![0.5; k];
+    let of_seed = |(&seed, p)| SeedPredictions {
+        seed,
+        best_epoch: 4,
+        probabilities: p,
+        observed: &observed,
+        thresholds: &thresholds,
+    };
     let seeds: Vec<_> = seeds.iter().zip(&p).map(of_seed).collect();
     evaluate(subject, &classes.iter().map(|c| c.to_string()).collect::<Vec<_>>(), &targets, &seeds)
 }

@@ -34,7 +34,7 @@ pub struct Args {
 
     /// Show where this model's training step spends its time, kernel by kernel
     #[arg(long, value_name = "NAME", conflicts_with_all = ["op", "json", "compare"])]
-    #[arg(value_parser = PossibleValuesParser::new(MODELS.iter().map(|m| m.name)))]
+    #[arg(value_parser = PossibleValuesParser::new(MODELS.iter().filter(|m| !m.is_forest()).map(|m| m.name)))]
     model: Option<String>,
 
     /// Put another program's step times beside ours: what programs in `benches/peers` printed on this machine
@@ -149,7 +149,7 @@ impl Args {
     fn steps(&self) -> Result<Vec<Step>> {
         // Ten seeds of a visual model side by side are more than small adapters hold.
         let replicas = |visual: bool| if visual { &REPLICAS[..1] } else { &REPLICAS[..] };
-        let models = MODELS.iter().filter(|m| m.visual || !self.audio);
+        let models = MODELS.iter().filter(|m| !m.is_forest() && (m.visual || !self.audio));
         let steps = models.flat_map(|m| replicas(m.visual).iter().map(|r| Step::of(m, *r)));
         Ok(steps.chain([Step::with_front_end(find("att-tf")?)]).collect())
     }

@@ -6,7 +6,7 @@ use super::clips::{Purpose, load_clips};
 use super::common::print_evaluation;
 use super::{Device, Verdict};
 use wmic::train::front_end::Source;
-use wmic::train::{Config, RunDir, Split, Trained};
+use wmic::train::{Config, Level, RunDir, Split, Trained};
 
 /// Score a run on a split of a dataset: every seed, their ensemble, each class
 #[derive(clap::Args)]
@@ -24,6 +24,10 @@ pub struct Args {
     /// Which clips: all are those of both splits and of none; val and train are each seed's own, drawn from the training split as in the run
     #[arg(long, value_enum, default_value = "test")]
     split: Split,
+    /// From which probability on a class counts as present: a number, or tuned: each seed's own for each class [default: as the
+    /// run was trained]
+    #[arg(long, value_name = "P|tuned")]
+    threshold: Option<Level>,
     #[command(flatten)]
     device: Device,
     /// Print one JSON object instead of tables
@@ -37,6 +41,7 @@ impl Args {
         if let Some(weights) = &self.frontend_weights {
             trained.relocate_front_end(weights)?;
         }
+        trained.config.threshold = self.threshold.unwrap_or(trained.config.threshold);
         let gpu = self.device.open()?;
         let mut config = Config { dataset: self.dataset, features: self.features, ..trained.config.clone() };
         let Some(data) = load_clips(&gpu, &mut config, Purpose::Evaluate)? else { return Ok(Verdict::Interrupted) };

@@ -5,10 +5,9 @@ use std::path::PathBuf;
 use super::Verdict;
 use super::output::note;
 use wmic::Error;
-use wmic::train::weights::{About, export};
 use wmic::train::{RunDir, Trained};
 
-/// Write one seed's best weights with PyTorch's names and shapes
+/// Write one seed's best weights with PyTorch's names and shapes; of a forest its trees, as the run holds them
 #[derive(clap::Args)]
 pub struct Args {
     /// Run directory of `wmic train`
@@ -28,13 +27,11 @@ impl Args {
         let Some(r) = seeds.iter().position(|s| *s == self.seed) else {
             return Err(Error::Usage(format!("the run has no seed {}; it has {seeds:?}", self.seed)).into());
         };
-        let best_epochs = vec![trained.about.best_epochs[r]];
-        let about = About { seeds: vec![self.seed], best_epochs, ..trained.about.clone() };
-        export(&self.out, &trained.layout, &trained.blocks[r], &about)?;
+        trained.export(&self.out, r)?;
         note(&format!(
             "seed {}, as of epoch {}, written to {}",
             self.seed,
-            about.best_epochs[0].saturating_add(1),
+            trained.about.best_epochs[r].saturating_add(1),
             self.out.display()
         ));
         Ok(Verdict::Done)

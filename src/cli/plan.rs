@@ -18,10 +18,10 @@ use wmic::ops::gather::Encoding;
 use wmic::ops::sample::Order;
 use wmic::report::table::{Align, Table};
 use wmic::report::{Look, numbers};
-use wmic::train::Config;
 use wmic::train::corpus::Dims;
 use wmic::train::extraction::WINDOW;
 use wmic::train::learner::Graphs;
+use wmic::train::{Config, forest};
 
 /// Show what a training run would do and need, before anything runs
 #[derive(clap::Args)]
@@ -69,6 +69,41 @@ struct Outline {
     kernels: Vec<(&'static str, usize)>,
 }
 
+/// What there is to say of growing forests.
+#[derive(Serialize)]
+struct ForestOutline {
+    model: String,
+    seeds: usize,
+    forests_per_seed: usize,
+    trees_per_forest: usize,
+    splits_to_a_leaf: usize,
+    features_per_split: usize,
+    threads: usize,
+}
+
+impl ForestOutline {
+    fn show(self, json: bool) -> anyhow::Result<Verdict> {
+        if json {
+            print_json(&self)?;
+            return Ok(Verdict::Done);
+        }
+        let mut table = Table::new([("", Align::Left), ("", Align::Right)]);
+        table.row(["model".to_owned(), self.model]);
+        for (name, value) in [
+            ("seeds", self.seeds),
+            ("forests per seed, one for each class", self.forests_per_seed),
+            ("trees per forest", self.trees_per_forest),
+            ("splits from root to leaf, at most", self.splits_to_a_leaf),
+            ("features tried per split", self.features_per_split),
+            ("threads on the CPU", self.threads),
+        ] {
+            table.row([name.to_owned(), value.to_string()]);
+        }
+        print(&table.render(Look::of_stdout()))?;
+        Ok(Verdict::Done)
+    }
+}
+
 impl Args {
     pub fn run(self) -> anyhow::Result<Verdict> {
         let mut config = Config::of(&self.model, &self.dataset)?;
@@ -76,10 +111,25 @@ impl Args {
         config.batch = self.batch.map_or(config.batch, |clips| clips as usize);
         self.objective.overlay(&mut config)?;
         self.front_end.overlay(&mut config)?;
+        if self.batch.is_some() && !config.has_setting("batch") {
+            return Err(config.has_no("batch").into());
+        }
         config.validate()?;
         let gpu = self.device.open()?;
         let Some((dims, train)) = clips(&gpu, &mut config)? else { return Ok(Verdict::Interrupted) };
         let split = validation_split(&train, config.val_fraction, 0)?;
+        if nn::find(&config.model)?.is_forest() {
+            let outline = ForestOutline {
+                model: config.model,
+                seeds: config.seeds.len(),
+                forests_per_seed: dims.classes,
+                trees_per_forest: forest::TREES,
+                splits_to_a_leaf: forest::DEPTH,
+                features_per_split: forest::features_per_split(dims.width),
+                threads: forest::threads(),
+            };
+            return outline.show(self.json);
+        }
         let graphs = Graphs::new(&config, dims, split.0.len(), split.1.len(), Order::Shuffled)?;
         let replicas = config.seeds.len();
         let [step, update, validation] = graphs.drafts(&gpu, replicas)?;

@@ -3,7 +3,6 @@
 use std::collections::HashSet;
 use std::io::{self, Write, stdout};
 use std::path::{Path, PathBuf};
-use std::str::FromStr;
 
 use super::clips::{Bar, adopt};
 use super::output::note;
@@ -20,8 +19,8 @@ use wmic::report::table::printable;
 use wmic::report::{Look, Picture, recognition_page, recognition_plot, recognition_table};
 use wmic::train::extraction::Recipe;
 use wmic::train::front_end::{FrontEnd, Source};
-use wmic::train::recogniser::{Aggregate, HOP, Heard, Options, Recogniser, Threshold, recognise_clips};
-use wmic::train::{RunDir, Trained, thresholds};
+use wmic::train::recogniser::{Aggregate, HOP, Heard, Options, Recogniser, recognise_clips};
+use wmic::train::{Level, RunDir, Trained};
 use wmic::{Array, Error, Result, nn};
 
 /// Say which instruments play in recordings, and when
@@ -41,9 +40,10 @@ pub struct Args {
     /// What a recording's probability is of those of its excerpts
     #[arg(long, value_enum, default_value = "max")]
     aggregate: Aggregate,
-    /// From which probability on an instrument is present: a number, or tuned: the run's own for each class
-    #[arg(long, value_name = "P|tuned", default_value = "0.5")]
-    threshold: Level,
+    /// From which probability on an instrument is present: a number, or tuned: the run's own for each class [default: as the run
+    /// was trained]
+    #[arg(long, value_name = "P|tuned")]
+    threshold: Option<Level>,
     /// Instruments shown per recording in the table
     #[arg(long, value_name = "N", default_value_t = 5)]
     top: usize,
@@ -94,24 +94,6 @@ enum Format {
     Audacity,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq)]
-enum Level {
-    Fixed(f64),
-    Tuned,
-}
-
-impl FromStr for Level {
-    type Err = String;
-
-    fn from_str(text: &str) -> std::result::Result<Level, String> {
-        match text.parse() {
-            Ok(v) if (0.0..=1.0).contains(&v) => Ok(Level::Fixed(v)),
-            _ if text == "tuned" => Ok(Level::Tuned),
-            _ => Err("a number from 0 to 1, or tuned, is expected".into()),
-        }
-    }
-}
-
 /// Recordings on one page; each comes with its picture and its sound.
 const MAX_ON_PAGE: usize = 100;
 
@@ -124,12 +106,10 @@ impl Args {
     fn answer(&self, gpu: &Gpu, run: &RunDir) -> anyhow::Result<Verdict> {
         let mut trained = Trained::load(run)?;
         self.name_front_end(&mut trained)?;
-        let threshold = match self.threshold {
-            Level::Fixed(v) => Threshold::Same(v),
-            Level::Tuned => Threshold::Each(thresholds::load(run, &trained.about.classes)?),
-        };
+        trained.config.threshold = self.threshold.unwrap_or(trained.config.threshold);
+        let thresholds = trained.common_thresholds()?;
         let with_pictures = self.plot.is_some() || self.html.is_some();
-        let options = Options { hop: self.hop, aggregate: self.aggregate, threshold, spectrogram: with_pictures };
+        let options = Options { hop: self.hop, aggregate: self.aggregate, thresholds, spectrogram: with_pictures };
         let truth = self.truth.as_deref().map(Truth::read).transpose()?;
         let mut answers = Answers::new(self, truth)?;
         let left_out = match self.features(&trained)? {
@@ -357,7 +337,7 @@ pub fn show(gpu: &Gpu, run: &RunDir, files: &[PathBuf], folder: &Path) -> anyhow
         inputs: files.to_vec(),
         hop: HOP,
         aggregate: Aggregate::Max,
-        threshold: Level::Tuned,
+        threshold: Some(Level::Tuned),
         top: 4,
         format: Format::Table,
         attention: false,

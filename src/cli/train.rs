@@ -3,6 +3,7 @@
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
+use std::time::Instant;
 
 use anyhow::anyhow;
 use clap::builder::PossibleValuesParser;
@@ -21,7 +22,8 @@ use wmic::report::{self, numbers};
 use wmic::train::config::MAX_SEEDS;
 use wmic::train::run::{Circumstances, EpochRow, Record, read_toml};
 use wmic::train::trainer::splits;
-use wmic::train::{Config, End, Event, RunDir, Select, Split, Trained, Trainer, thresholds};
+use wmic::train::weights::About;
+use wmic::train::{Config, End, Event, Level, RunDir, Select, Split, Trained, Trainer, forest, thresholds};
 use wmic::{Error, Result};
 
 /// Train a recogniser, several seeds side by side, and evaluate it on the test split
@@ -66,6 +68,10 @@ pub struct Args {
     /// Stop a seed after this many epochs without a better one [default: never; 10 for models on maps]
     #[arg(long, value_name = "EPOCHS")]
     patience: Option<usize>,
+    /// From which probability on a class counts as present in the test, and later in eval and predict: a number, or tuned: found on the
+    /// validation clips, for each seed and class. Epochs are always compared at 0.5 [default: 0.5]
+    #[arg(long, value_name = "P|tuned")]
+    threshold: Option<Level>,
     /// Share of the training clips held out for validation, drawn anew for each seed [default: 0.15]
     #[arg(long, value_name = "SHARE")]
     val_fraction: Option<f64>,
@@ -86,7 +92,8 @@ pub struct Args {
     /// Continue the run in DIR to the same bits as if it had never stopped
     #[arg(long, value_name = "DIR", conflicts_with_all = [
         "model", "seeds", "seed_list", "epochs", "batch", "lr", "weight_decay", "dropout", "loss", "pooling", "alpha", "beta", "gamma",
-        "focal_gamma", "focal_alpha", "augment", "mixup_alpha", "select", "patience", "val_fraction", "width", "pca", "train_frontend", "features", "config", "init", "out",
+        "focal_gamma", "focal_alpha", "augment", "mixup_alpha", "select", "patience", "threshold", "val_fraction", "width", "pca",
+        "train_frontend", "features", "config", "init", "out",
         "force",
     ])]
     resume: Option<PathBuf>,
@@ -121,6 +128,7 @@ impl Args {
         overlay(&mut c.dropout, &self.dropout);
         overlay(&mut c.pooling, &self.pooling);
         overlay(&mut c.select, &self.select);
+        overlay(&mut c.threshold, &self.threshold);
         overlay(&mut c.val_fraction, &self.val_fraction);
         c.patience = self.patience.or(c.patience);
         c.init = self.init.clone().or(c.init);
@@ -161,11 +169,10 @@ fn read_config(path: &Path, model: Option<&str>, dataset: Option<&Path>) -> Resu
     let model = model.map(str::to_owned).or(named_model).unwrap_or_else(|| "att".into());
     let dataset = dataset.map(Path::to_owned).or(named_dataset.map(PathBuf::from));
     let dataset = dataset.ok_or_else(|| Error::data(path, "names no dataset, and neither does the command line"))?;
-    let defaults = toml::Table::try_from(Config::of(&model, absolute(&dataset)?)?).expect("settings are a TOML table");
-    given.extend(["model", "dataset"].map(|key| (key.to_owned(), defaults[key].clone())));
-    for (key, value) in defaults {
-        given.entry(key).or_insert(value);
+    for key in ["model", "dataset"] {
+        given.remove(key);
     }
+    Config::complete(&mut given, &model, &absolute(&dataset)?)?;
     given.try_into().map_err(|e: toml::de::Error| Error::data(path, one_line(&e.to_string())))
 }
 
@@ -209,6 +216,9 @@ impl Args {
             let reason = format!("is not the dataset that {} was begun with, or has changed since", dir.display());
             return Err(Error::data(&config.dataset, reason).into());
         }
+        if nn::find(&config.model)?.is_forest() {
+            return grow(&gpu, &config, &data, &run, self.json);
+        }
         if gpu.adapter().name != began.adapter {
             note(&format!("warning: the run was begun on {}; on another adapter the last bits differ", began.adapter));
         }
@@ -231,25 +241,45 @@ pub fn train(
     force: bool,
     json: bool,
 ) -> anyhow::Result<Verdict> {
+    if nn::find(&config.model)?.is_forest() {
+        let machine = [forest::DEVICE, &format!("{} threads", forest::threads()), ""].map(str::to_owned);
+        let run = RunDir::create(out, force, &record(config, data, machine, 0)?)?;
+        return grow(gpu, config, data, &run, json);
+    }
     let trainer = Trainer::new(gpu, config, data)?;
     let adapter = gpu.adapter();
-    let split = &splits(config, data)?[0];
-    let record = Record {
-        config: config.clone(),
-        run: Circumstances {
-            version: env!("CARGO_PKG_VERSION").into(),
-            adapter: adapter.name.clone(),
-            backend: adapter.backend.clone(),
-            driver: adapter.driver.clone(),
-            parameters: trainer.parameters(),
-            data: fingerprint(data),
-            train_clips: split.0.len(),
-            val_clips: split.1.len(),
-            test_clips: data.test.len(),
-        },
-    };
-    let run = RunDir::create(out, force, &record)?;
+    let machine = [&adapter.name, &adapter.backend, &adapter.driver].map(String::clone);
+    let run = RunDir::create(out, force, &record(config, data, machine, trainer.parameters())?)?;
     run_to_end(gpu, config, data, &run, trainer, json)
+}
+
+/// What `run.toml` says of a run on a machine, with so many trainable parameters.
+fn record(
+    config: &Config,
+    data: &Dataset,
+    [adapter, backend, driver]: [String; 3],
+    parameters: usize,
+) -> Result<Record> {
+    let split = &splits(config, data)?[0];
+    let run = Circumstances {
+        version: env!("CARGO_PKG_VERSION").into(),
+        adapter,
+        backend,
+        driver,
+        parameters,
+        data: fingerprint(data),
+        train_clips: split.0.len(),
+        val_clips: split.1.len(),
+        test_clips: data.test.len(),
+    };
+    Ok(Record { config: config.clone(), run })
+}
+
+fn seeds(config: &Config) -> String {
+    match config.seeds.len() {
+        1 => format!("seed {}", config.seeds[0]),
+        n => format!("{n} seeds"),
+    }
 }
 
 fn run_to_end(
@@ -260,10 +290,7 @@ fn run_to_end(
     mut trainer: Trainer,
     json: bool,
 ) -> anyhow::Result<Verdict> {
-    let seeds = match config.seeds.len() {
-        1 => format!("seed {}", config.seeds[0]),
-        n => format!("{n} seeds"),
-    };
+    let seeds = seeds(config);
     let parameters = numbers::count(trainer.parameters() as u64);
     note(&format!("{} with {parameters} parameters, {seeds}, on {}", config.model, gpu.adapter().name));
     let stop = stop_on_interrupt();
@@ -284,12 +311,43 @@ fn run_to_end(
     let history = trainer.history().to_vec();
     // Its memory is needed for the evaluation.
     drop(trainer);
-    let trained = Trained::load(run)?;
-    thresholds::save(run, &data.classes, &trained.tune(gpu, data)?)?;
+    finish(gpu, data, run, &history, json)
+}
+
+/// Grows the forests of a run from the beginning, and ends it.
+fn grow(gpu: &Gpu, config: &Config, data: &Dataset, run: &RunDir, json: bool) -> anyhow::Result<Verdict> {
+    let forests = config.seeds.len() * data.classes.len();
+    let (classes, trees, threads) = (data.classes.len(), forest::TREES, forest::threads());
+    note(&format!("{}: {classes} forests of {trees} trees, {}, on {threads} CPU threads", config.model, seeds(config)));
+    let stop = stop_on_interrupt();
+    let style = ProgressStyle::with_template("forest {pos}/{len} {wide_bar:.cyan/238} {eta} left");
+    let bar = ProgressBar::new(forests as u64).with_style(style.expect("a valid template").progress_chars("━━━"));
+    let start = Instant::now();
+    let grown =
+        forest::grow(config, data, &|| stop.load(Ordering::Relaxed), &mut |done| bar.set_position(done as u64))?;
+    bar.finish_and_clear();
+    let Some(grown) = grown else {
+        let again = format!("wmic train --resume {}", run.path().display());
+        note(&format!("wmic: interrupted; trees take seconds and are not kept, grow them again with: {again}"));
+        return Ok(Verdict::Interrupted);
+    };
+    note(&format!("grown in {:.1} s", start.elapsed().as_secs_f64()));
+    forest::save(&run.model(), &grown, &About::new(config, data, forest::INPUT))?;
+    let history = Trained::load(run)?.only_epoch(gpu, data)?;
+    run.write_metrics(&history)?;
+    finish(gpu, data, run, &history, json)
+}
+
+/// Tunes the thresholds of a trained run, tests it, and reports.
+fn finish(gpu: &Gpu, data: &Dataset, run: &RunDir, history: &[EpochRow], json: bool) -> anyhow::Result<Verdict> {
+    let mut trained = Trained::load(run)?;
+    trained.tune(gpu, data)?;
+    trained.save(&run.model())?;
+    thresholds::write(run, &trained.about)?;
     let evaluation = trained.evaluate(gpu, data, Split::Test)?;
     write_json(&run.test(), &evaluation)?;
     print_evaluation(&evaluation, json)?;
-    report::training::write(run.path(), &run.record()?, &history, &evaluation)?;
+    report::training::write(run.path(), &run.record()?, history, &evaluation)?;
     if !json {
         print(&format!("saved in {}; look at {}\n", run.path().display(), run.report().display()))?;
     }

@@ -2,7 +2,7 @@
 
 use super::numbers::score;
 use super::table::{Align, Look, Table, bar};
-use crate::train::{Evaluation, Scores};
+use crate::train::{Evaluation, Level, Scores};
 
 /// One row per class: f1_pn, f1_pos, average precision, precision, recall (means over the seeds), positive and observed
 /// clips, and on a terminal a bar of f1_pn from 0 to 1. Below them the means over the classes, and for
@@ -37,7 +37,8 @@ pub fn class_table(e: &Evaluation, look: Look) -> String {
     table.render(look)
 }
 
-/// "test: map .912 ± .003  f1_pn .868 ± .002  f1_pos .820 ± .004  over 3 seeds" (mean and sample deviation).
+/// "test: map .912 ± .003  f1_pn .868 ± .002  f1_pos .820 ± .004  over 3 seeds" (mean and sample deviation), and the threshold if it
+/// is not 0.5.
 pub fn summary(e: &Evaluation) -> String {
     let metric = |name: &str, field: fn(&Scores) -> Option<f64>| match field(&e.std) {
         Some(std) => format!("{name} {} ± {}", score(field(&e.mean)), score(Some(std))),
@@ -45,8 +46,13 @@ pub fn summary(e: &Evaluation) -> String {
     };
     let metrics = [metric("map", |s| s.map), metric("f1_pn", |s| s.f1_pn), metric("f1_pos", |s| s.f1_pos)];
     let line = format!("{}: {}", e.subject.split, metrics.join("  "));
-    match e.per_seed.len() {
+    let line = match e.per_seed.len() {
         1 => format!("{line}  with seed {}", e.per_seed[0].seed),
         n => format!("{line}  over {n} seeds"),
+    };
+    match e.subject.threshold {
+        Level::Tuned => format!("{line}, thresholds tuned"),
+        Level::Fixed(0.5) => line,
+        Level::Fixed(v) => format!("{line}, threshold {v}"),
     }
 }

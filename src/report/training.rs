@@ -14,14 +14,14 @@ use super::seed_boxes::SeedBoxes;
 use super::table::printable;
 use crate::Result;
 use crate::train::run::{CLASSES, EpochRow, LEARNING_CURVES, METRICS, MODEL, REPORT, RUN, Record, SEEDS, TEST};
-use crate::train::{Evaluation, Scores};
+use crate::train::{Evaluation, Level, Scores};
 
 const STYLE: &str = include_str!("../../assets/page/training.css");
 /// Longest setting that is shown whole, in characters.
 const LONGEST: usize = 80;
 
-/// Writes `learning_curves.png`, `classes.png`, `seeds.png` and then `report.html` into `run_dir`, in place of older ones; each whole
-/// or not at all.
+/// Writes `learning_curves.png` (but of a forest), `classes.png`, `seeds.png` and then `report.html` into `run_dir`, in place of older
+/// ones; each whole or not at all.
 ///
 /// `rows` are the epochs of `metrics.jsonl`, in its order. The page needs no other file; it only links those of the run.
 ///
@@ -31,7 +31,9 @@ pub fn write(run_dir: &Path, record: &Record, rows: &[EpochRow], evaluation: &Ev
     let e = evaluation;
     let title = printable(&format!("{} on {}", e.subject.model, e.subject.dataset));
     let seeds = seeds(e);
-    let curves = LearningCurves::new(&format!("Learning curves: {title}, {seeds}"), rows);
+    // A forest has no epochs.
+    let learns = record.config.has_setting("epochs");
+    let curves = learns.then(|| LearningCurves::new(&format!("Learning curves: {title}, {seeds}"), rows));
     let bars = e.per_class.iter().map(|(name, m)| ClassBar {
         name,
         f1_pn: m.f1_pn,
@@ -42,14 +44,17 @@ pub fn write(run_dir: &Path, record: &Record, rows: &[EpochRow], evaluation: &Ev
     let split = printable(&e.subject.split);
     let classes = ClassBars::new(&format!("Classes: F1 on the {split} split, {seeds}"), bars.collect(), e.mean.f1_pn);
     let boxes = SeedBoxes::new(&format!("Seeds: scores on the {split} split, {seeds}"), e);
-    curves.save(&run_dir.join(LEARNING_CURVES))?;
+    let mut figures = vec![];
+    if let Some(curves) = curves {
+        curves.save(&run_dir.join(LEARNING_CURVES))?;
+        figures.push(("Learning curves", LEARNING_CURVES, plot::svg(&curves)?));
+    }
     classes.save(&run_dir.join(CLASSES))?;
     boxes.save(&run_dir.join(SEEDS))?;
-    let figures = [
-        ("Learning curves", LEARNING_CURVES, plot::svg(&curves)?),
+    figures.extend([
         ("Box plots of the scores over the seeds", SEEDS, plot::svg(&boxes)?),
         ("Bars of the F1 of each class", CLASSES, plot::svg(&classes)?),
-    ];
+    ]);
     html::write(&run_dir.join(REPORT), &title, STYLE, "", |out| {
         head(out, &title, record, e)?;
         for (label, file, svg) in &figures {
@@ -96,13 +101,12 @@ fn head(out: &mut dyn Write, title: &str, record: &Record, e: &Evaluation) -> io
     let run = &record.run;
     writeln!(out, "<section class=\"card\"><h1>{}</h1>", Escaped(title))?;
     let date = OffsetDateTime::now_utc().date();
-    let parameters = count(run.parameters as u64);
+    let parameters = match run.parameters {
+        0 => String::new(),
+        n => format!(" · {} parameters each", count(n as u64)),
+    };
     let (adapter, backend) = (Escaped(&run.adapter), Escaped(&run.backend));
-    writeln!(
-        out,
-        "<p class=\"meta\">{date} · {adapter} ({backend}) · {} · {parameters} parameters each</p>",
-        seeds(e)
-    )?;
+    writeln!(out, "<p class=\"meta\">{date} · {adapter} ({backend}) · {}{parameters}</p>", seeds(e))?;
     let several = e.per_seed.len() > 1;
     writeln!(out, "<ul class=\"tiles\">")?;
     for (name, meaning, of) in &METRICS_SHOWN[..3] {
@@ -126,7 +130,12 @@ fn head(out: &mut dyn Write, title: &str, record: &Record, e: &Evaluation) -> io
         let ensemble = if several { format!("<td>{}</td>", score(of(&e.ensemble))) } else { String::new() };
         writeln!(out, "<tr><td>{name}</td><td>{figures}</td>{ensemble}<td class=\"meaning\">{meaning}</td></tr>")?;
     }
-    writeln!(out, "</tbody></table></div>\n<p class=\"note\">Files of this run: ")?;
+    let threshold = match e.subject.threshold {
+        Level::Fixed(v) => format!("a threshold of {v}"),
+        Level::Tuned => "the threshold of each class that suits the validation clips best".into(),
+    };
+    writeln!(out, "</tbody></table></div>\n<p class=\"note\">F1, precision and recall are at {threshold}.</p>")?;
+    writeln!(out, "<p class=\"note\">Files of this run: ")?;
     for (i, file) in [TEST, METRICS, MODEL, RUN].iter().enumerate() {
         writeln!(out, "{}<a href=\"{file}\">{file}</a>", if i == 0 { "" } else { " · " })?;
     }
@@ -201,7 +210,7 @@ fn seed_table(out: &mut dyn Write, e: &Evaluation, rows: &[EpochRow]) -> io::Res
 
 /// Whatever `run.toml` says.
 fn settings(out: &mut dyn Write, record: &Record) -> io::Result<()> {
-    let all = toml::Table::try_from(record).map_err(io::Error::other)?;
+    let all = record.table().map_err(io::Error::other)?;
     writeln!(out, "<section class=\"card\"><h2>Settings</h2>\n<dl>")?;
     let mut tables = vec![];
     for (name, value) in &all {

@@ -1,10 +1,11 @@
 //! Everything that decides what a training run computes. Written to `run.toml`; the same keys are read from `--config`.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
 use super::front_end::FrontEnd;
+use super::thresholds::Level;
 use crate::error::{Error, Result};
 use crate::nn::vggish::TrainFrontEnd;
 use crate::nn::{self, Settings};
@@ -77,6 +78,9 @@ pub struct Config {
     /// Stop a seed after this many epochs without a better one.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub patience: Option<usize>,
+    /// From which probability on a class counts as present, in tests and predictions; epochs are compared at 0.5.
+    #[serde(default)]
+    pub threshold: Level,
     /// Share of the training split that is held out for validation, anew for each seed.
     pub val_fraction: f64,
     /// What turns sound into the model's input, where known; a model on maps cannot do without.
@@ -111,6 +115,10 @@ const MAX_BATCH: usize = 65_536;
 /// Most epochs times seeds.
 const MAX_ROWS: usize = 500_000;
 
+/// What a forest can be told; all else is about networks.
+const FOREST_KEYS: [&str; 8] =
+    ["dataset", "model", "seeds", "threshold", "val_fraction", "front_end", "features", "cache"];
+
 impl Config {
     /// The training protocol of the model's paper.
     pub fn of(model: &str, dataset: impl Into<PathBuf>) -> Result<Config> {
@@ -135,6 +143,7 @@ impl Config {
             mixup_alpha: mixup_alpha(),
             select: if protocol.patience.is_some() { Select::ValF1 } else { Select::ValLoss },
             patience: protocol.patience,
+            threshold: Level::default(),
             val_fraction: 0.15,
             front_end: None,
             train_front_end: TrainFrontEnd::None,
@@ -147,7 +156,13 @@ impl Config {
     /// # Errors
     /// `Usage`, naming the first option that is out of range.
     pub fn validate(&self) -> Result<()> {
-        nn::find(&self.model)?;
+        if nn::find(&self.model)?.is_forest() {
+            let defaults = Config::of(&self.model, &self.dataset)?.table()?;
+            let set = self.table()?.into_iter().find(|(key, v)| !self.has_setting(key) && defaults.get(key) != Some(v));
+            if let Some((key, _)) = set {
+                return Err(self.has_no(&key));
+            }
+        }
         let at_least_one = |name: &str, v: usize| match v {
             0 => Err(Error::Usage(format!("{name} must be at least 1"))),
             _ => Ok(()),
@@ -226,6 +241,30 @@ impl Config {
             Some(twice) => Err(Error::Usage(format!("seed {} is listed twice", twice[0]))),
             None => Ok(()),
         }
+    }
+
+    /// Whether this key means something for this model: for a forest most do not.
+    pub fn has_setting(&self, key: &str) -> bool {
+        !nn::find(&self.model).is_ok_and(nn::Model::is_forest) || FOREST_KEYS.contains(&key)
+    }
+
+    /// The error of a setting that means nothing for this model.
+    pub fn has_no(&self, key: &str) -> Error {
+        let option = key.replace("front_end", "frontend").replace('_', "-");
+        Error::Usage(format!("{} is no network: leave out --{option}", self.model))
+    }
+
+    /// As a TOML table.
+    pub fn table(&self) -> Result<toml::Table> {
+        toml::Table::try_from(self).map_err(|e| Error::Usage(format!("settings that TOML cannot hold: {e}")))
+    }
+
+    /// Adds to a table of settings what it leaves out, from the protocol of the model it names.
+    pub fn complete(table: &mut toml::Table, model: &str, dataset: &Path) -> Result<()> {
+        for (key, value) in Config::of(model, dataset)?.table()? {
+            table.entry(key).or_insert(value);
+        }
+        Ok(())
     }
 
     /// What of the model these settings fix, for `classes` classes.

@@ -2,7 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::metrics::{ClassMetrics, Scores, mean, score, std_dev};
+use super::metrics::{ClassMetrics, Scores, mean, score_at, std_dev};
+use super::thresholds::{Level, common};
 use crate::Array;
 
 /// What was evaluated, on what.
@@ -14,6 +15,9 @@ pub struct Subject {
     pub dataset: String,
     pub split: String,
     pub device: String,
+    /// Which thresholds F1, precision and recall are at.
+    #[serde(default)]
+    pub threshold: Level,
 }
 
 /// What one seed says about the clips of a split.
@@ -27,6 +31,8 @@ pub struct SeedPredictions<'a> {
     /// (N, K), entries that count for this seed. The same array for all seeds, except where each seed has its own
     /// validation clips.
     pub observed: &'a Array<bool>,
+    /// (K), from which probability on a class counts as present.
+    pub thresholds: &'a [f64],
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -56,14 +62,14 @@ pub struct Evaluation {
 }
 
 /// Evaluates all seeds against (N, K) `targets`, K = `classes.len()`. The ensemble averages each entry over the seeds
-/// that observe it, so on validation clips it is made of the seeds that were not trained on them.
+/// that observe it, so on validation clips it is made of the seeds that were not trained on them; its thresholds are the seeds' mean.
 /// Panics if the shapes differ.
 pub fn evaluate(subject: Subject, classes: &[String], targets: &Array<f32>, seeds: &[SeedPredictions]) -> Evaluation {
     assert_eq!(targets.shape().last(), classes.len(), "columns of the targets");
     let mut per_seed = Vec::with_capacity(seeds.len());
     let mut class_scores = Vec::with_capacity(seeds.len());
     for s in seeds {
-        let (scores, per_class) = score(&s.probabilities.map(f64::from), targets, s.observed);
+        let (scores, per_class) = score_at(&s.probabilities.map(f64::from), targets, s.observed, s.thresholds);
         per_seed.push(SeedScores { seed: s.seed, best_epoch: s.best_epoch, scores });
         class_scores.push(per_class);
     }
@@ -73,7 +79,8 @@ pub fn evaluate(subject: Subject, classes: &[String], targets: &Array<f32>, seed
         let p = Array::from_fn(targets.shape().clone(), |i| {
             mean(observers(i).map(|s| Some(f64::from(s.probabilities[i])))).unwrap_or(0.0)
         });
-        score(&p, targets, &observed)
+        let thresholds: Vec<Vec<f64>> = seeds.iter().map(|s| s.thresholds.to_vec()).collect();
+        score_at(&p, targets, &observed, &common(&thresholds))
     };
     let per_class = classes.iter().zip(ensemble_classes).enumerate().map(|(k, (name, of_ensemble))| {
         let over = |field: fn(&ClassMetrics) -> Option<f64>| mean(class_scores.iter().map(|c| field(&c[k])));

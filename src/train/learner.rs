@@ -140,7 +140,7 @@ pub(super) fn push_model(
     }
     let labels = (g.mode() == Mode::Train).then_some(Labels { target: batch.target, observed: batch.observed });
     let inputs = Inputs { x: batch.x, lengths: batch.lengths, clock, labels };
-    let prediction = (model.build)(g, inputs, config.settings(dims.classes))?;
+    let prediction = model.push(g, inputs, config.settings(dims.classes))?;
     Ok((clock, batch, prediction))
 }
 

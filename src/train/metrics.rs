@@ -1,9 +1,10 @@
 //! Masked multi-label metrics, per class and averaged over the classes, as scikit-learn defines them; all in f64.
 //!
-//! Only observed entries of a (clip, class) matrix take part. A clip is predicted positive at probability >= 0.5, and is
-//! positive where its target is >= 0.5. Where a ratio has a zero denominator, F1, precision and recall are 0
-//! (scikit-learn's `zero_division=0`). What has no meaning at all is `None` and is left out of means: everything about
-//! a class without observed clips, average precision without a positive clip, ROC-AUC with positives or negatives only.
+//! Only observed entries of a (clip, class) matrix take part. A clip is predicted positive from a threshold of its
+//! probability on (0.5 unless said otherwise), and is positive where its target is >= 0.5. Where a ratio has a zero
+//! denominator, F1, precision and recall are 0 (scikit-learn's `zero_division=0`). What has no meaning at all is `None` and is
+//! left out of means: everything about a class without observed clips, average precision without a positive clip, ROC-AUC with
+//! positives or negatives only.
 
 use std::ops::{Add, AddAssign};
 
@@ -11,7 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::Array;
 
-/// Entries of a confusion matrix at the 0.5 threshold.
+/// Entries of a confusion matrix.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counts {
     pub tp: u64,
@@ -163,21 +164,32 @@ impl Scores {
     }
 }
 
-/// Scores (N, K) probabilities against (N, K) targets where `observed` (N, K). Returns the split's scores and each class's.
-/// Panics if the shapes differ.
+/// Scores (N, K) probabilities against (N, K) targets where `observed` (N, K), with 0.5 as the threshold of all classes. Returns the
+/// split's scores and each class's. Panics if the shapes differ.
 pub fn score(p: &Array<f64>, targets: &Array<f32>, observed: &Array<bool>) -> (Scores, Vec<ClassMetrics>) {
+    score_at(p, targets, observed, &vec![0.5; p.shape().last()])
+}
+
+/// As [`score`], with a threshold for each class.
+pub fn score_at(
+    p: &Array<f64>,
+    targets: &Array<f32>,
+    observed: &Array<bool>,
+    thresholds: &[f64],
+) -> (Scores, Vec<ClassMetrics>) {
     assert_eq!(p.dims(), targets.dims(), "probabilities against targets");
     assert_eq!(p.dims(), observed.dims(), "probabilities against observed");
     let classes = p.shape().last();
     let (mut loss, mut pooled) = (0.0, Counts::default());
     let mut per_class = Vec::with_capacity(classes);
-    for class in 0..classes {
+    assert_eq!(thresholds.len(), classes, "thresholds of the classes");
+    for (class, &threshold) in thresholds.iter().enumerate() {
         let mut counts = Counts::default();
         let mut scored = Vec::new();
         for i in (class..p.data().len()).step_by(classes).filter(|&i| observed[i]) {
             let (p, y) = (p[i], f64::from(targets[i]));
             loss -= y * p.ln().max(-100.0) + (1.0 - y) * (1.0 - p).ln().max(-100.0);
-            match (y >= 0.5, p >= 0.5) {
+            match (y >= 0.5, p >= threshold) {
                 (true, true) => counts.tp += 1,
                 (true, false) => counts.fn_ += 1,
                 (false, true) => counts.fp += 1,

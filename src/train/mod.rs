@@ -5,6 +5,7 @@ pub mod corpus;
 pub mod evaluation;
 pub mod extraction;
 pub mod extractor;
+pub mod forest;
 pub mod front_end;
 pub mod learner;
 pub mod metrics;
@@ -25,5 +26,6 @@ pub use evaluation::{Evaluation, SeedPredictions, SeedScores, Subject, evaluate}
 pub use front_end::FrontEnd;
 pub use metrics::{ClassMetrics, Counts, Scores};
 pub use run::RunDir;
-pub use trained::{Split, Trained};
+pub use thresholds::Level;
+pub use trained::{Fitted, Network, Split, Trained};
 pub use trainer::{End, Event, Trainer};

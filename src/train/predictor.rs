@@ -39,7 +39,7 @@ pub fn layout(config: &Config, instances: usize, width: usize, classes: usize) -
     let x = g.input("x", Spec::f32([1, instances, width]));
     let lengths = g.input("lengths", Spec::u32([1]));
     let clock = g.input("clock", Spec::u32([4]));
-    (nn::find(&config.model)?.build)(&mut g, Inputs { x, lengths, clock, labels: None }, config.settings(classes))?;
+    nn::find(&config.model)?.push(&mut g, Inputs { x, lengths, clock, labels: None }, config.settings(classes))?;
     Ok(g.layout().clone())
 }
 

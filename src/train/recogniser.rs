@@ -40,29 +40,13 @@ pub enum Aggregate {
     Attention,
 }
 
-/// From which probability on an instrument counts as present.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Threshold {
-    Same(f64),
-    /// For each class.
-    Each(Vec<f64>),
-}
-
-impl Threshold {
-    fn of(&self, class: usize) -> f64 {
-        match self {
-            Threshold::Same(v) => *v,
-            Threshold::Each(values) => values[class],
-        }
-    }
-}
-
 #[derive(Clone, Debug)]
 pub struct Options {
     /// Seconds from one excerpt's start to the next, 0.01 to 10.
     pub hop: f64,
     pub aggregate: Aggregate,
-    pub threshold: Threshold,
+    /// (K), the probability from which on each class is present.
+    pub thresholds: Vec<f64>,
     /// Whether to keep a spectrogram.
     pub spectrogram: bool,
 }
@@ -321,7 +305,7 @@ impl Answers {
         let instrument = |(class, name): (usize, &String)| {
             let by_seed: Vec<f64> = (0..self.seeds).map(|r| self.aggregate(r, class, options.aggregate)).collect();
             let probability = by_seed.iter().sum::<f64>() / self.seeds as f64;
-            let threshold = options.threshold.of(class);
+            let threshold = options.thresholds[class];
             let activity = curve(&self.activity, class);
             let attention = self.attends.then(|| {
                 let drawn = curve(&self.attention, class);

@@ -16,6 +16,7 @@ use super::learner::State;
 use super::weights;
 use crate::error::{Error, Result};
 use crate::files::{create_directories, is_leftover, read_limited, try_lock_directory, write_atomic};
+use crate::nn;
 
 pub const RUN: &str = "run.toml";
 pub const METRICS: &str = "metrics.jsonl";
@@ -74,6 +75,17 @@ pub struct Progress {
     /// Epochs completed.
     pub epochs: usize,
     pub history: Vec<EpochRow>,
+}
+
+impl Record {
+    /// As `run.toml` has it: without settings that mean nothing for the model.
+    pub fn table(&self) -> Result<toml::Table> {
+        let mut table = self.config.table()?;
+        table.retain(|key, _| self.config.has_setting(key));
+        let run = toml::Table::try_from(&self.run).map_err(|e| Error::Usage(e.to_string()))?;
+        table.insert("run".into(), run.into());
+        Ok(table)
+    }
 }
 
 impl Progress {
@@ -214,13 +226,21 @@ impl RunDir {
 
     fn write_record(&self, record: &Record) -> Result<()> {
         let path = self.path.join(RUN);
-        let text = toml::to_string(record).map_err(|e| Error::checkpoint(&path, e.to_string()))?;
+        let text = toml::to_string(&record.table()?).map_err(|e| Error::checkpoint(&path, e.to_string()))?;
         write_atomic(&path, |out| out.write_all(text.as_bytes()))
     }
 
     pub fn record(&self) -> Result<Record> {
         let path = self.path.join(RUN);
-        let record: Record = read_toml(&path)?;
+        let mut table: toml::Table = read_toml(&path)?;
+        let named = ["model", "dataset"].map(|key| table.get(key).and_then(toml::Value::as_str).map(str::to_owned));
+        let record: Record = match named {
+            [Some(model), Some(dataset)] if nn::find(&model).is_ok_and(nn::Model::is_forest) => {
+                Config::complete(&mut table, &model, Path::new(&dataset))?;
+                table.try_into().map_err(|e: toml::de::Error| Error::data(&path, one_line(e.message())))?
+            }
+            _ => read_toml(&path)?,
+        };
         record.config.validate().map_err(|e| Error::checkpoint(&path, e.to_string()))?;
         Ok(record)
     }
@@ -309,5 +329,9 @@ fn toml_error(path: &Path, text: &str, error: &toml::de::Error) -> Error {
     let line = error
         .span()
         .map(|span| 1 + text.as_bytes()[..span.start.min(text.len())].iter().filter(|b| **b == b'\n').count() as u64);
-    Error::Data { path: path.into(), line, reason: error.message().lines().collect::<Vec<_>>().join(" ") }
+    Error::Data { path: path.into(), line, reason: one_line(error.message()) }
+}
+
+fn one_line(text: &str) -> String {
+    text.lines().collect::<Vec<_>>().join(" ")
 }

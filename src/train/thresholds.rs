@@ -1,16 +1,93 @@
-//! The probability from which on each class counts as present, tuned on the validation clips.
+//! From which probability on a class counts as present: everywhere the same, or tuned for each class on validation clips.
+//!
+//! Each seed has thresholds of its own, from its own validation clips, so that it scores as it would if it had been trained alone.
+//! Where the seeds answer together, the mean of their probabilities is held against the mean of their thresholds: the mean of their
+//! margins decides.
+//!
+//! The thresholds that count lie in the metadata of the weights ([`About`]), of every run that has ended, whichever of the two it uses.
+//! `thresholds.json` is a copy for people and other programs, and is not read.
 
 use std::collections::BTreeMap;
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
 
 use super::metrics::Counts;
 use super::run::RunDir;
-use crate::error::{Error, Result};
-use crate::files::{read_limited, write_atomic};
+use super::weights::About;
+use crate::error::Result;
+use crate::files::write_atomic;
 
 /// Where nothing can be learnt about a class.
 const DEFAULT: f64 = 0.5;
-/// No run has so many classes.
-const SIZE_LIMIT: u64 = 16 << 20;
+
+/// Which thresholds count.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(try_from = "Spelled", into = "Spelled")]
+pub enum Level {
+    /// This probability, for all classes.
+    Fixed(f64),
+    /// Each class's own.
+    Tuned,
+}
+
+impl Default for Level {
+    fn default() -> Level {
+        Level::Fixed(DEFAULT)
+    }
+}
+
+impl FromStr for Level {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Level, String> {
+        match text.parse() {
+            Ok(v) => Spelled::Number(v).try_into(),
+            Err(_) => Spelled::Name(text.into()).try_into(),
+        }
+    }
+}
+
+impl fmt::Display for Level {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        match self {
+            Level::Fixed(v) => write!(f, "{v}"),
+            Level::Tuned => f.write_str(TUNED),
+        }
+    }
+}
+
+const TUNED: &str = "tuned";
+
+/// As files have it: a number, or a word.
+#[derive(Serialize, Deserialize)]
+#[serde(untagged)]
+enum Spelled {
+    Number(f64),
+    Name(String),
+}
+
+impl TryFrom<Spelled> for Level {
+    type Error = String;
+
+    fn try_from(spelled: Spelled) -> Result<Level, String> {
+        match spelled {
+            Spelled::Number(v) if (0.0..=1.0).contains(&v) => Ok(Level::Fixed(v)),
+            Spelled::Name(name) if name == TUNED => Ok(Level::Tuned),
+            _ => Err("a number from 0 to 1, or tuned, is expected".into()),
+        }
+    }
+}
+
+impl From<Level> for Spelled {
+    fn from(level: Level) -> Spelled {
+        match level {
+            Level::Fixed(v) => Spelled::Number(v),
+            Level::Tuned => Spelled::Name(TUNED.into()),
+        }
+    }
+}
 
 /// The threshold with the best f1_pn of a class, of pairs of probability and truth: half-way between two neighbouring
 /// probabilities, and of equals the one nearest to 0.5. 0.5 unless both truths occur.
@@ -42,26 +119,18 @@ pub fn tune(answers: &[(f32, bool)]) -> f64 {
     best.1
 }
 
-/// Writes the run's thresholds.
-pub fn save(run: &RunDir, classes: &[String], thresholds: &[f64]) -> Result<()> {
-    let table: BTreeMap<&str, f64> = classes.iter().map(String::as_str).zip(thresholds.iter().copied()).collect();
-    let text = serde_json::to_string_pretty(&table).expect("a table serialises");
-    write_atomic(run.thresholds(), |out| writeln!(out, "{text}"))
+/// The mean over the seeds of their thresholds (R, K), for what they answer together.
+pub fn common(of_seeds: &[Vec<f64>]) -> Vec<f64> {
+    let first = &of_seeds[0];
+    // By the differences from the first, so that equal ones stay what they are.
+    let off = |k: usize| of_seeds.iter().map(|of_seed| of_seed[k] - first[k]).sum::<f64>() / of_seeds.len() as f64;
+    first.iter().enumerate().map(|(k, t)| t + off(k)).collect()
 }
 
-/// Reads the run's thresholds, in the order of `classes`.
-///
-/// # Errors
-/// `Usage` if the run has none, `Data` for a damaged file.
-pub fn load(run: &RunDir, classes: &[String]) -> Result<Vec<f64>> {
-    let path = run.thresholds();
-    if !path.exists() {
-        let run = run.path().display();
-        return Err(Error::Usage(format!("{run} has no tuned thresholds: its training has not ended; give a number")));
-    }
-    let damaged = || Error::data(&path, "is no table of thresholds of the run's classes");
-    let table: BTreeMap<String, f64> =
-        serde_json::from_slice(&read_limited(&path, SIZE_LIMIT)?).map_err(|_| damaged())?;
-    let each = classes.iter().map(|class| table.get(class).copied().filter(|t| (0.0..=1.0).contains(t)));
-    each.collect::<Option<_>>().ok_or_else(damaged)
+/// Writes the tuned thresholds that the seeds have together beside their weights.
+pub fn write(run: &RunDir, about: &About) -> Result<()> {
+    let tuned = about.thresholds.as_deref().map(common).unwrap_or_default();
+    let table: BTreeMap<&str, f64> = about.classes.iter().map(String::as_str).zip(tuned).collect();
+    let text = serde_json::to_string_pretty(&table).expect("a table serialises");
+    write_atomic(run.thresholds(), |out| writeln!(out, "{text}"))
 }

@@ -1,16 +1,19 @@
 //! A trained run, ready to be evaluated and to predict.
 
 use std::cell::OnceCell;
+use std::path::Path;
 
 use super::config::Config;
 use super::corpus::Corpus;
 use super::evaluation::{Evaluation, SeedPredictions, Subject, evaluate};
+use super::forest::{self, Forest};
 use super::front_end::{self, Source};
+use super::metrics::{Scores, score};
 use super::predictor::{Detail, Predictions, layout, predict};
-use super::run::RunDir;
-use super::thresholds;
+use super::run::{EpochRow, RunDir};
+use super::thresholds::{self, Level};
 use super::trainer::splits;
-use super::weights::{About, Block, ModelFile};
+use super::weights::{self, About, Block, ModelFile};
 use crate::array::Array;
 use crate::data::{Dataset, Features};
 use crate::error::{Error, Result};
@@ -30,11 +33,24 @@ pub enum Split {
     All,
 }
 
-/// The best weights of a run.
+/// What a run has learnt.
 pub struct Trained {
     pub config: Config,
     pub about: About,
+    pub fitted: Fitted,
+}
+
+/// What the seeds of a run have become.
+pub enum Fitted {
+    Network(Network),
+    /// One for each seed.
+    Forest(Vec<Forest>),
+}
+
+/// The best weights of a network.
+pub struct Network {
     pub layout: Layout,
+    /// One for each seed.
     pub blocks: Vec<Block>,
     /// What of the front end the model asks for, once it has been loaded.
     frozen: OnceCell<Vec<(String, Buffer)>>,
@@ -55,9 +71,40 @@ impl Trained {
         if about.model != config.model || about.seeds != config.seeds {
             return Err(Error::checkpoint(&path, "does not belong to the run.toml beside it"));
         }
-        let layout = layout(&config, about.instances, about.width, about.classes.len())?;
-        let blocks = file.blocks(&layout)?;
-        Ok(Trained { config, about: file.about, layout, blocks, frozen: OnceCell::new() })
+        let fitted = match nn::find(&config.model)?.is_forest() {
+            true => Fitted::Forest(forest::load(&file)?),
+            false => {
+                let layout = layout(&config, about.instances, about.width, about.classes.len())?;
+                let blocks = file.blocks(&layout)?;
+                Fitted::Network(Network { layout, blocks, frozen: OnceCell::new() })
+            }
+        };
+        Ok(Trained { config, about: file.about, fitted })
+    }
+
+    /// Writes all seeds, as [`Trained::load`] reads them.
+    pub fn save(&self, path: &Path) -> Result<()> {
+        match &self.fitted {
+            Fitted::Network(network) => weights::save_model(path, &network.layout, &network.blocks, &self.about),
+            Fitted::Forest(forests) => forest::save(path, forests, &self.about),
+        }
+    }
+
+    /// Writes one seed by itself: a network with PyTorch's names and shapes, a forest as runs hold it.
+    pub fn export(&self, path: &Path, r: usize) -> Result<()> {
+        let about = self.about.of_seed(r);
+        match &self.fitted {
+            Fitted::Network(network) => weights::export(path, &network.layout, &network.blocks[r], &about),
+            Fitted::Forest(forests) => forest::save(path, &forests[r..=r], &about),
+        }
+    }
+
+    /// Trainable parameters of a seed; a forest has none.
+    pub fn parameters(&self) -> usize {
+        match &self.fitted {
+            Fitted::Network(network) => network.layout.count(),
+            Fitted::Forest(_) => 0,
+        }
     }
 
     /// The front end's weights lie there by now; that they are the same is seen when they are loaded.
@@ -87,16 +134,6 @@ impl Trained {
         Ok(())
     }
 
-    fn frozen(&self, gpu: &Gpu) -> Result<&[(String, Buffer)]> {
-        match self.frozen.get() {
-            Some(known) => Ok(known),
-            None => {
-                let loaded = front_end::frozen(gpu, &self.config)?;
-                Ok(self.frozen.get_or_init(|| loaded))
-            }
-        }
-    }
-
     /// Predicts clips without looking at labels.
     pub fn predict(&self, gpu: &Gpu, features: &Features) -> Result<Predictions> {
         self.predict_some(gpu, features, &(0..features.lengths.len() as u32).collect::<Vec<_>>())
@@ -104,14 +141,52 @@ impl Trained {
 
     /// Predicts some of the clips.
     pub fn predict_some(&self, gpu: &Gpu, features: &Features, clips: &[u32]) -> Result<Predictions> {
+        let rows = vec![clips.to_vec(); self.about.seeds.len()];
+        self.ask(gpu, features, &rows, Detail::Places)
+    }
+
+    /// What each seed says about clips of its own, `rows[r]`.
+    fn ask(&self, gpu: &Gpu, features: &Features, rows: &[Vec<u32>], detail: Detail) -> Result<Predictions> {
         self.accept(features)?;
-        let corpus = Corpus::unlabelled(gpu, features, self.about.classes.len())?;
-        let rows = vec![clips.to_vec(); self.blocks.len()];
-        predict(gpu, &self.config, &self.blocks, &corpus, self.frozen(gpu)?, &rows, Detail::Places)
+        match &self.fitted {
+            Fitted::Network(network) => {
+                let corpus = Corpus::unlabelled(gpu, features, self.about.classes.len())?;
+                let frozen = network.frozen(gpu, &self.config)?;
+                predict(gpu, &self.config, &network.blocks, &corpus, frozen, rows, detail)
+            }
+            Fitted::Forest(forests) => {
+                let of_seed =
+                    |(forest, rows): (&Forest, &Vec<u32>)| forest.predict(&forest::time_means(features, rows));
+                Ok(Predictions { probabilities: forests.iter().zip(rows).map(of_seed).collect(), instances: None })
+            }
+        }
+    }
+
+    /// (R, K): from which probability on each seed takes a class for present, by the setting `threshold`.
+    ///
+    /// # Errors
+    /// `Usage` when tuned ones are asked for, and the run has none yet.
+    pub fn thresholds(&self) -> Result<Vec<Vec<f64>>> {
+        match (self.config.threshold, &self.about.thresholds) {
+            (Level::Fixed(v), _) => Ok(vec![vec![v; self.about.classes.len()]; self.about.seeds.len()]),
+            (Level::Tuned, Some(tuned)) => Ok(tuned.clone()),
+            (Level::Tuned, None) => Err(Error::Usage(
+                "the run has no tuned thresholds: its training has not ended; give a number, --threshold 0.5".into(),
+            )),
+        }
+    }
+
+    /// (K): from which probability on the seeds together take a class for present.
+    ///
+    /// # Errors
+    /// As [`Trained::thresholds`].
+    pub fn common_thresholds(&self) -> Result<Vec<f64>> {
+        Ok(thresholds::common(&self.thresholds()?))
     }
 
     /// Scores every seed, and their ensemble, on a split.
     pub fn evaluate(&self, gpu: &Gpu, data: &Dataset, split: Split) -> Result<Evaluation> {
+        let thresholds = self.thresholds()?;
         let Answers { targets, seeds } = self.answers(gpu, data, split)?;
         let seeds: Vec<SeedPredictions> = seeds
             .iter()
@@ -121,30 +196,54 @@ impl Trained {
                 best_epoch: self.about.best_epochs[r],
                 probabilities,
                 observed,
+                thresholds: &thresholds[r],
             })
             .collect();
         let subject = Subject {
             model: self.about.model.clone(),
-            parameters: self.layout.count() as u64,
+            parameters: self.parameters() as u64,
             dataset: data.name(),
             split: format!("{split:?}").to_lowercase(),
-            device: gpu.adapter().name.clone(),
+            device: match &self.fitted {
+                Fitted::Network(_) => gpu.adapter().name.clone(),
+                Fitted::Forest(_) => forest::DEVICE.into(),
+            },
+            threshold: self.config.threshold,
         };
         Ok(evaluate(subject, &data.classes, &targets, &seeds))
     }
 
-    /// The threshold of each class that suits the seeds' answers on their validation clips best.
-    pub fn tune(&self, gpu: &Gpu, data: &Dataset) -> Result<Vec<f64>> {
+    /// What there is to say of growing a forest: a row for each seed, as of an only epoch.
+    pub fn only_epoch(&self, gpu: &Gpu, data: &Dataset) -> Result<Vec<EpochRow>> {
+        let scores = |split: Split| -> Result<Vec<Scores>> {
+            let Answers { targets, seeds } = self.answers(gpu, data, split)?;
+            Ok(seeds.iter().map(|(p, observed)| score(&p.map(f64::from), &targets, observed).0).collect())
+        };
+        let (train, val) = (scores(Split::Train)?, scores(Split::Val)?);
+        // As in an epoch: clips without any known label have no loss, and count as zero.
+        let loss = |scores: &Scores| scores.loss.unwrap_or(0.0) as f32;
+        let row = |(r, &seed): (usize, &u64)| EpochRow {
+            epoch: 0,
+            seed,
+            train_loss: loss(&train[r]),
+            val_loss: loss(&val[r]),
+            val_f1_pn: val[r].f1_pn,
+            best: true,
+        };
+        Ok(self.about.seeds.iter().enumerate().map(row).collect())
+    }
+
+    /// Finds the threshold of each class that suits each seed's answers on its validation clips best.
+    pub fn tune(&mut self, gpu: &Gpu, data: &Dataset) -> Result<()> {
         let Answers { targets, seeds } = self.answers(gpu, data, Split::Val)?;
         let k = data.classes.len();
-        let of_class = |class: usize| {
-            let entries = |(probabilities, observed): &(Array<f32>, Array<bool>)| {
-                let known = (class..targets.data().len()).step_by(k).filter(|&i| observed.data()[i]);
-                known.map(|i| (probabilities.data()[i], targets.data()[i] >= 0.5)).collect::<Vec<_>>()
-            };
-            thresholds::tune(&seeds.iter().flat_map(entries).collect::<Vec<_>>())
+        let of_class = |(probabilities, observed): &(Array<f32>, Array<bool>), class: usize| {
+            let known = (class..targets.data().len()).step_by(k).filter(|&i| observed[i]);
+            thresholds::tune(&known.map(|i| (probabilities[i], targets[i] >= 0.5)).collect::<Vec<_>>())
         };
-        Ok((0..k).map(of_class).collect())
+        let of_seed = |seed| (0..k).map(|class| of_class(seed, class)).collect();
+        self.about.thresholds = Some(seeds.iter().map(of_seed).collect());
+        Ok(())
     }
 
     fn answers(&self, gpu: &Gpu, data: &Dataset, split: Split) -> Result<Answers> {
@@ -152,12 +251,12 @@ impl Trained {
             let reason = format!("has other classes than the run was trained on ({})", self.about.classes.join(", "));
             return Err(Error::data(&data.path, reason));
         }
-        self.accept(&data.features)?;
+        let replicas = self.about.seeds.len();
         let rows: Vec<Vec<u32>> = match split {
-            Split::Test => vec![data.test.clone(); self.blocks.len()],
+            Split::Test => vec![data.test.clone(); replicas],
             Split::Val => splits(&self.config, data)?.into_iter().map(|s| s.1).collect(),
             Split::Train => splits(&self.config, data)?.into_iter().map(|s| s.0).collect(),
-            Split::All => vec![(0..data.keys.len() as u32).collect(); self.blocks.len()],
+            Split::All => vec![(0..data.keys.len() as u32).collect(); replicas],
         };
         let clips = match split {
             Split::Test | Split::All => &rows[0],
@@ -166,8 +265,7 @@ impl Trained {
         if clips.is_empty() {
             return Err(Error::data(&data.path, "has no clips in that split (--split all takes every clip)"));
         }
-        let corpus = Corpus::of_dataset(gpu, data)?;
-        let predictions = predict(gpu, &self.config, &self.blocks, &corpus, self.frozen(gpu)?, &rows, Detail::Clips)?;
+        let predictions = self.ask(gpu, &data.features, &rows, Detail::Clips)?;
 
         // Every seed's answers in one common order of clips; those it was not asked about do not count.
         let k = data.classes.len();
@@ -186,6 +284,18 @@ impl Trained {
         }
         let targets = clips.iter().flat_map(|&c| data.targets[c as usize * k..(c as usize + 1) * k].to_vec()).collect();
         Ok(Answers { targets: Array::new([clips.len(), k], targets), seeds })
+    }
+}
+
+impl Network {
+    fn frozen(&self, gpu: &Gpu, config: &Config) -> Result<&[(String, Buffer)]> {
+        match self.frozen.get() {
+            Some(known) => Ok(known),
+            None => {
+                let loaded = front_end::frozen(gpu, config)?;
+                Ok(self.frozen.get_or_init(|| loaded))
+            }
+        }
     }
 }
 

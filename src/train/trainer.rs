@@ -80,19 +80,11 @@ impl<'a> Trainer<'a> {
                 u32::MAX
             )));
         }
-        let about = About {
-            version: env!("CARGO_PKG_VERSION").into(),
-            model: config.model.clone(),
-            classes: data.classes.clone(),
-            instances: corpus.dims.instances,
-            width: corpus.dims.width,
-            input: match data.features.values {
-                FeatureValues::U8(_) => "x / 255".into(),
-                _ => "x".into(),
-            },
-            seeds: config.seeds.clone(),
-            best_epochs: vec![0; config.seeds.len()],
+        let input = match data.features.values {
+            FeatureValues::U8(_) => "x / 255",
+            _ => "x",
         };
+        let about = About::new(config, data, input);
         Ok(Trainer { config, about, learner, progress: Progress::default(), train_clips: splits[0].0.len() })
     }
 

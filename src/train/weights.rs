@@ -10,7 +10,9 @@ use safetensors::tensor::{Dtype, SafeTensors, TensorView, serialize};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+use super::config::Config;
 use crate::array::Array;
+use crate::data::Dataset;
 use crate::error::{Error, Result};
 use crate::files::{read_limited, write_atomic};
 use crate::graph::Layout;
@@ -37,6 +39,43 @@ pub struct About {
     pub seeds: Vec<u64>,
     /// The epoch (from 0) that each seed's weights are of.
     pub best_epochs: Vec<usize>,
+    /// (R, K): from which probability on each seed takes a class for present, tuned on its validation clips once it is trained.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub thresholds: Option<Vec<Vec<f64>>>,
+}
+
+impl About {
+    /// Of weights of the first epoch, not tuned yet.
+    pub fn new(config: &Config, data: &Dataset, input: &str) -> About {
+        About {
+            version: env!("CARGO_PKG_VERSION").into(),
+            model: config.model.clone(),
+            classes: data.classes.clone(),
+            instances: data.features.instances,
+            width: data.features.width,
+            input: input.into(),
+            seeds: config.seeds.clone(),
+            best_epochs: vec![0; config.seeds.len()],
+            thresholds: None,
+        }
+    }
+
+    /// Of one of the seeds.
+    pub fn of_seed(&self, r: usize) -> About {
+        About {
+            seeds: vec![self.seeds[r]],
+            best_epochs: vec![self.best_epochs[r]],
+            thresholds: self.thresholds.as_ref().map(|all| vec![all[r].clone()]),
+            ..self.clone()
+        }
+    }
+
+    /// Whether there are thresholds for all seeds and classes, if there are any.
+    fn has_sound_thresholds(&self) -> bool {
+        let sound =
+            |of_seed: &Vec<f64>| of_seed.len() == self.classes.len() && of_seed.iter().all(|t| (0.0..=1.0).contains(t));
+        self.thresholds.as_ref().is_none_or(|all| all.len() == self.seeds.len() && all.iter().all(sound))
+    }
 }
 
 /// One replica's two blocks: trained parameters and running statistics, as a [`Layout`] lays them out.
@@ -94,19 +133,25 @@ impl File {
     }
 }
 
-/// The f32 values of a tensor that must have `shape`.
-pub(super) fn floats(path: &Path, tensors: &SafeTensors, name: &str, shape: &[usize]) -> Result<Vec<f32>> {
+/// The 4-byte elements of a tensor that must have this type and shape.
+fn words(path: &Path, tensors: &SafeTensors, name: &str, dtype: Dtype, shape: &[usize]) -> Result<Vec<[u8; 4]>> {
     let view = tensors
         .tensor(name)
         .map_err(|_| Error::checkpoint(path, format!("has no tensor {name}: weights of another model?")))?;
-    if view.dtype() != Dtype::F32 || view.shape() != shape {
+    if view.dtype() != dtype || view.shape() != shape {
         let got = format!("{:?} {:?}", view.dtype(), view.shape());
         return Err(Error::checkpoint(
             path,
-            format!("{name} is {got}, expected F32 {shape:?}: weights of another model?"),
+            format!("{name} is {got}, expected {dtype:?} {shape:?}: weights of another model?"),
         ));
     }
-    let values: Vec<f32> = view.data().chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect();
+    Ok(view.data().chunks_exact(4).map(|b| [b[0], b[1], b[2], b[3]]).collect())
+}
+
+/// The f32 values of a tensor that must have `shape`.
+pub(super) fn floats(path: &Path, tensors: &SafeTensors, name: &str, shape: &[usize]) -> Result<Vec<f32>> {
+    let words = words(path, tensors, name, Dtype::F32, shape)?;
+    let values: Vec<f32> = words.into_iter().map(f32::from_le_bytes).collect();
     match values.iter().find(|v| !v.is_finite()) {
         Some(v) => Err(Error::checkpoint(path, format!("{name} holds {v}"))),
         None => Ok(values),
@@ -118,8 +163,8 @@ fn is_ignored(name: &str) -> bool {
     name.ends_with("num_batches_tracked")
 }
 
-fn refuse_extra(path: &Path, tensors: &SafeTensors, layout: &Layout) -> Result<()> {
-    match tensors.names().iter().find(|n| !is_ignored(n) && !layout.params.iter().any(|p| p.name == **n)) {
+fn refuse_extra(path: &Path, tensors: &SafeTensors, is_known: &dyn Fn(&str) -> bool) -> Result<()> {
+    match tensors.names().iter().find(|n| !is_ignored(n) && !is_known(n)) {
         Some(extra) => Err(Error::checkpoint(
             path,
             format!("has a tensor {extra} that the model has not: weights of another model?"),
@@ -161,6 +206,9 @@ impl ModelFile {
         if inputs.is_none() || about.classes.is_empty() {
             return Err(Error::checkpoint(path, "has metadata of clips without features or without classes"));
         }
+        if about.seeds.is_empty() || about.best_epochs.len() != about.seeds.len() || !about.has_sound_thresholds() {
+            return Err(Error::checkpoint(path, "has metadata that contradicts itself"));
+        }
         Ok(ModelFile { path: path.into(), file, about })
     }
 
@@ -169,15 +217,10 @@ impl ModelFile {
     /// # Errors
     /// `Checkpoint` when the tensors are not those of `layout`.
     pub fn blocks(&self, layout: &Layout) -> Result<Vec<Block>> {
-        let (path, tensors) = (self.path.as_path(), self.file.tensors());
-        refuse_extra(path, &tensors, layout)?;
+        self.refuse_others(&|name| layout.params.iter().any(|p| p.name == name))?;
         let replicas = self.about.seeds.len();
-        if self.about.best_epochs.len() != replicas || replicas == 0 {
-            return Err(Error::checkpoint(path, "has metadata that contradicts itself"));
-        }
         // Nothing of the layout's size is made before the file is known to be as large.
-        let each =
-            layout.params.iter().map(|p| floats(path, &tensors, &p.name, &[&[replicas], p.shape.dims()].concat()));
+        let each = layout.params.iter().map(|p| self.floats(&p.name, &[&[replicas], p.shape.dims()].concat()));
         let each = each.collect::<Result<Vec<_>>>()?;
         let mut blocks = vec![Block { trained: vec![0.0; layout.trained], stats: vec![0.0; layout.stats] }; replicas];
         for (p, values) in layout.params.iter().zip(each) {
@@ -187,6 +230,27 @@ impl ModelFile {
             }
         }
         Ok(blocks)
+    }
+
+    /// # Errors
+    /// `Checkpoint` for a tensor whose name is not known.
+    pub(super) fn refuse_others(&self, is_known: &dyn Fn(&str) -> bool) -> Result<()> {
+        refuse_extra(&self.path, &self.file.tensors(), is_known)
+    }
+
+    /// The finite values of a tensor that must have `shape`.
+    pub(super) fn floats(&self, name: &str, shape: &[usize]) -> Result<Vec<f32>> {
+        floats(&self.path, &self.file.tensors(), name, shape)
+    }
+
+    /// The u32 values of a tensor that must have `shape`.
+    pub(super) fn integers(&self, name: &str, shape: &[usize]) -> Result<Vec<u32>> {
+        let words = words(&self.path, &self.file.tensors(), name, Dtype::U32, shape)?;
+        Ok(words.into_iter().map(u32::from_le_bytes).collect())
+    }
+
+    pub(super) fn damaged(&self, what: &str) -> Error {
+        Error::checkpoint(&self.path, what)
     }
 }
 
@@ -204,7 +268,7 @@ pub fn export(path: &Path, layout: &Layout, block: &Block, about: &About) -> Res
 pub fn import(path: &Path, layout: &Layout) -> Result<Block> {
     let file = File::read(path)?;
     let tensors = file.tensors();
-    refuse_extra(path, &tensors, layout)?;
+    refuse_extra(path, &tensors, &|name| layout.params.iter().any(|p| p.name == name))?;
     let mut block = Block { trained: vec![0.0; layout.trained], stats: vec![0.0; layout.stats] };
     for p in &layout.params {
         let values = floats(path, &tensors, &p.name, p.shape.dims())?;

@@ -18,6 +18,7 @@ sys.path += [str(HERE), str(HERE.parents[1] / "benches" / "peers")]
 
 from audio import audio, clip, sound_files  # noqa: E402
 from augment import augment  # noqa: E402
+from forest import forest  # noqa: E402
 from images import images  # noqa: E402
 from layers import layers  # noqa: E402
 from metrics import metrics  # noqa: E402
@@ -52,6 +53,7 @@ def main() -> None:
         print(f"{run['model']:10} {run['loss']:12} f32 and f64 losses differ by at most {run['max_relative_gap']:.1e}")
     write_json("trajectory.json", runs)
     write_json("metrics.json", metrics())
+    write_json("forest.json", forest())
     write_tensors("audio.safetensors", audio())
     sound_files(HERE)
     write_tensors("vggish.safetensors", vggish())

@@ -11,29 +11,20 @@ use crate::nn::layers::{WeightInit, batch_norm, linear};
 use crate::ops::activation::{Activation, activation};
 use crate::ops::add::add;
 use crate::ops::attention_pool::{Pooling, attention_pool};
-use crate::ops::masked_bce::{FocalAlpha, Loss};
 
 pub const MODEL: Model = Model {
     name: "att",
     about: "attention over the 10 instances of a clip (ISMIR 2019)",
-    protocol: Protocol {
-        lr: 5e-4,
-        epochs: 250,
-        dropout: 0.6,
-        batch: 128,
-        patience: None,
-        loss: Loss::Bce,
-        focal_alpha: FocalAlpha::PUBLISHED,
-    },
+    protocol: Protocol { epochs: 250, dropout: 0.6, ..Protocol::COMMON },
     fixed_instances: false,
     positions: 1,
     attends: true,
     visual: false,
-    build: |g, inputs, settings| {
+    build: Some(|g, inputs, settings| {
         let h = batch_norm(g, "bn_in", inputs.x, inputs.lengths, inputs.clock, 0, None)?;
         let h = embedding(g, h, inputs.x, inputs, settings)?;
         attention(g, h, inputs, settings)
-    },
+    }),
 };
 
 /// Three layers over each instance of `h` (B, T, F), and `skip` of the same shape added; gives (B, T, F).

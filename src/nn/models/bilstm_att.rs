@@ -6,7 +6,6 @@ use super::{Inputs, Model, Protocol};
 use crate::nn::layers::Recurrent;
 use crate::ops::activation::Dropout;
 use crate::ops::clip_dropout::clip_dropout;
-use crate::ops::masked_bce::{FocalAlpha, Loss};
 use crate::ops::recurrent::Cell;
 
 /// Per direction.
@@ -15,25 +14,17 @@ const HIDDEN: usize = 64;
 pub const MODEL: Model = Model {
     name: "bilstm-att",
     about: "bidirectional LSTM with attention (partial labels, 2020)",
-    protocol: Protocol {
-        lr: 5e-4,
-        epochs: 200,
-        dropout: 0.2,
-        batch: 32,
-        patience: None,
-        loss: Loss::Bce,
-        focal_alpha: FocalAlpha::PUBLISHED,
-    },
+    protocol: Protocol { epochs: 200, dropout: 0.2, batch: 32, ..Protocol::COMMON },
     fixed_instances: false,
     positions: 1,
     attends: true,
     visual: false,
-    build: |g, inputs, settings| {
+    build: Some(|g, inputs, settings| {
         let Inputs { x, lengths, clock, .. } = inputs;
         let dropout = |stream| Dropout { p: settings.dropout, clock, stream };
         let x = clip_dropout(g, x, dropout(0))?;
         let lstm = Recurrent { name: "lstm", layer: 0, cell: Cell::Lstm, hidden: HIDDEN };
         let h = lstm.both_ways(g, x, lengths, Some(dropout(1)))?.y;
         attention(g, h, inputs, settings)
-    },
+    }),
 };

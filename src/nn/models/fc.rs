@@ -5,25 +5,16 @@ use crate::error::Result;
 use crate::graph::Graph;
 use crate::nn::layers::{WeightInit, linear};
 use crate::ops::activation::{Activation, Dropout, activation, dropout_activation};
-use crate::ops::masked_bce::{FocalAlpha, Loss};
 
 pub const MODEL: Model = Model {
     name: "fc",
     about: "fully connected network over all instances at once (ISMIR 2019)",
-    protocol: Protocol {
-        lr: 1e-4,
-        epochs: 100,
-        dropout: 0.5,
-        batch: 128,
-        patience: None,
-        loss: Loss::Bce,
-        focal_alpha: FocalAlpha::PUBLISHED,
-    },
+    protocol: Protocol { lr: 1e-4, ..Protocol::COMMON },
     fixed_instances: true,
     positions: 1,
     attends: false,
     visual: false,
-    build,
+    build: Some(build),
 };
 
 const WIDTHS: [usize; 3] = [512, 512, 128];

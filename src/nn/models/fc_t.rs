@@ -5,26 +5,17 @@ use crate::error::Result;
 use crate::graph::Graph;
 use crate::nn::layers::{WeightInit, linear};
 use crate::ops::activation::{Activation, Dropout, activation, dropout_activation};
-use crate::ops::masked_bce::{FocalAlpha, Loss};
 use crate::ops::{add::add, mean_pool::mean_pool};
 
 pub const MODEL: Model = Model {
     name: "fc-t",
     about: "fully connected network per instance, averaged over time (ISMIR 2019)",
-    protocol: Protocol {
-        lr: 5e-4,
-        epochs: 100,
-        dropout: 0.5,
-        batch: 128,
-        patience: None,
-        loss: Loss::Bce,
-        focal_alpha: FocalAlpha::PUBLISHED,
-    },
+    protocol: Protocol::COMMON,
     fixed_instances: false,
     positions: 1,
     attends: false,
     visual: false,
-    build,
+    build: Some(build),
 };
 
 fn build(g: &mut Graph, inputs: Inputs, settings: Settings) -> Result<Prediction> {

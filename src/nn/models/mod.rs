@@ -4,6 +4,7 @@ mod att;
 mod bilstm_att;
 mod fc;
 mod fc_t;
+mod rf;
 mod rnn;
 mod visual;
 
@@ -97,6 +98,22 @@ pub struct Protocol {
     pub focal_alpha: FocalAlpha,
 }
 
+/// Pushes a model onto a graph.
+pub type Build = fn(&mut Graph, Inputs, Settings) -> Result<Prediction>;
+
+impl Protocol {
+    /// What most models share: ISMIR 2019's for its baselines.
+    const COMMON: Protocol = Protocol {
+        lr: 5e-4,
+        epochs: 100,
+        dropout: 0.5,
+        batch: 128,
+        patience: None,
+        loss: Loss::Bce,
+        focal_alpha: FocalAlpha::PUBLISHED,
+    };
+}
+
 pub struct Model {
     pub name: &'static str,
     /// One line for help texts.
@@ -110,10 +127,25 @@ pub struct Model {
     pub attends: bool,
     /// Built on VGGish's maps, rather than on its embeddings.
     pub visual: bool,
-    pub build: fn(&mut Graph, Inputs, Settings) -> Result<Prediction>,
+    /// Pushes it onto a graph; `None` for the forest, which is no network and has none (see `train::forest`).
+    pub build: Option<Build>,
 }
 
 impl Model {
+    /// Pushes it onto a graph.
+    ///
+    /// # Errors
+    /// `Usage` for the forest; whatever is wrong with the shapes.
+    pub fn push(&self, g: &mut Graph, inputs: Inputs, settings: Settings) -> Result<Prediction> {
+        let build = self.build.ok_or_else(|| Error::Usage(format!("{} is no network and has no graph", self.name)))?;
+        build(g, inputs, settings)
+    }
+
+    /// Grown of decision trees rather than trained by gradients.
+    pub fn is_forest(&self) -> bool {
+        self.build.is_none()
+    }
+
     /// What it is fed.
     pub fn input(&self, train_front_end: TrainFrontEnd) -> Kind {
         match (self.visual, train_front_end) {
@@ -144,6 +176,7 @@ pub const MODELS: &[Model] = &[
     fc::MODEL,
     fc_t::MODEL,
     rnn::MODEL,
+    rf::MODEL,
     bilstm_att::MODEL,
     visual::ATT_TF,
     visual::ATT_TF_ID,

@@ -8,26 +8,17 @@ use crate::nn::layers::{Recurrent, WeightInit, linear};
 use crate::ops::activation::{Activation, Dropout, activation, dropout_activation};
 use crate::ops::concatenate::concatenate;
 use crate::ops::last_instance::last_instance;
-use crate::ops::masked_bce::{FocalAlpha, Loss};
 use crate::ops::recurrent::{Cell, recurrent};
 
 pub const MODEL: Model = Model {
     name: "rnn",
     about: "three bidirectional GRU layers (ISMIR 2019)",
-    protocol: Protocol {
-        lr: 5e-4,
-        epochs: 100,
-        dropout: 0.5,
-        batch: 128,
-        patience: None,
-        loss: Loss::Bce,
-        focal_alpha: FocalAlpha::PUBLISHED,
-    },
+    protocol: Protocol::COMMON,
     fixed_instances: false,
     positions: 1,
     attends: false,
     visual: false,
-    build,
+    build: Some(build),
 };
 
 const LAYERS: usize = 3;

@@ -15,7 +15,6 @@ use crate::nn::layers::{WeightInit, batch_norm, linear};
 use crate::nn::vggish::{self, EMBEDDING, MAP, TrainFrontEnd, Weights};
 use crate::ops::activation::{Activation, activation};
 use crate::ops::append_one_hot::append_one_hot;
-use crate::ops::masked_bce::{FocalAlpha, Loss};
 
 #[derive(Clone, Copy, PartialEq)]
 enum Variant {
@@ -26,15 +25,7 @@ enum Variant {
     FullyConnected,
 }
 
-const PROTOCOL: Protocol = Protocol {
-    lr: 5e-4,
-    epochs: 250,
-    dropout: 0.6,
-    batch: 32,
-    patience: Some(10),
-    loss: Loss::Bce,
-    focal_alpha: FocalAlpha::PUBLISHED,
-};
+const PROTOCOL: Protocol = Protocol { epochs: 250, dropout: 0.6, batch: 32, patience: Some(10), ..Protocol::COMMON };
 
 pub const ATT_TF: Model = Model {
     name: "att-tf",
@@ -44,13 +35,13 @@ pub const ATT_TF: Model = Model {
     positions: MAP[0] * MAP[1],
     attends: true,
     visual: true,
-    build: |g, inputs, settings| build(g, inputs, settings, Variant::TimeFrequency),
+    build: Some(|g, inputs, settings| build(g, inputs, settings, Variant::TimeFrequency)),
 };
 
 pub const ATT_TF_ID: Model = Model {
     name: "att-tf-id",
     about: "att-tf whose classifier knows the frequency band",
-    build: |g, inputs, settings| build(g, inputs, settings, Variant::Identified),
+    build: Some(|g, inputs, settings| build(g, inputs, settings, Variant::Identified)),
     ..ATT_TF
 };
 
@@ -58,7 +49,7 @@ pub const ATT_T: Model = Model {
     name: "att-t",
     about: "att-tf with attention over time only",
     positions: MAP[0],
-    build: |g, inputs, settings| build(g, inputs, settings, Variant::Time),
+    build: Some(|g, inputs, settings| build(g, inputs, settings, Variant::Time)),
     ..ATT_TF
 };
 
@@ -67,7 +58,7 @@ pub const FC_TF: Model = Model {
     about: "att-tf with a fully connected layer in place of attention",
     fixed_instances: true,
     attends: false,
-    build: |g, inputs, settings| build(g, inputs, settings, Variant::FullyConnected),
+    build: Some(|g, inputs, settings| build(g, inputs, settings, Variant::FullyConnected)),
     ..ATT_TF
 };
 

@@ -1,0 +1,17 @@
+//! RF: a random forest per class on the mean of a clip's embeddings over time (ISMIR 2019, the baseline RF_BR; binary relevance).
+//!
+//! It is fitted on the CPU, by `train::forest`.
+
+use super::{Model, Protocol};
+
+pub const MODEL: Model = Model {
+    name: "rf",
+    about: "random forest per class on the mean over time, on the CPU (ISMIR 2019)",
+    // A forest has no steps: its settings are constants of `train::forest`.
+    protocol: Protocol::COMMON,
+    fixed_instances: false,
+    positions: 1,
+    attends: false,
+    visual: false,
+    build: None,
+};
