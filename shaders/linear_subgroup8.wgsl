@@ -19,7 +19,7 @@ struct Params {
     b_stride: u32,
     has_bias: u32,
     relu: u32,
-    accumulate: u32,
+    accumulate: u32,      // bits: 1 into dw (or dx), 2 into db
     slices: u32,
 }
 
@@ -31,6 +31,7 @@ struct Params {
 @group(0) @binding(5) var<storage, read> dy: array<vec4<f32>>;       // (R, M, S, N)
 @group(0) @binding(6) var<storage, read_write> dx: array<vec4<f32>>; // (R, M, S, K)
 @group(0) @binding(7) var<storage, read_write> dw: array<vec4<f32>>; // (N, S, K) every w_stride
+@group(0) @binding(8) var<storage, read_write> db: array<vec4<f32>>; // (N) every b_stride
 
 fn put_y(at: u32, row: u32, v: vec4<f32>) {
     if row >= p.m { return; }
@@ -47,7 +48,7 @@ fn put_dx(at: u32, row: u32, v: vec4<f32>) {
 fn put_dw(at: u32, row: u32, v: vec4<f32>) {
     if row >= p.n { return; }
     let i = at + row * p.segments * (p.k / 4u);
-    if p.accumulate == 1u { dw[i] += v; } else { dw[i] = v; }
+    if (p.accumulate & 1u) == 1u { dw[i] += v; } else { dw[i] = v; }
 }
 
 fn put_rows_y(at: u32, row: u32, bias: vec4<f32>, t: Rows) {
@@ -158,7 +159,7 @@ fn linear_backward_input_subgroup8(@builtin(workgroup_id) id: vec3<u32>, @builti
 }
 
 // Here the rows of a tile are outputs n, and the depth is M. Invocation i loads outputs 4 i to 4 i + 3 of the tile, so t0 to t3
-// hold every fourth row.
+// hold every fourth row. Their sums over M are db, for which one tile of each row is enough.
 @compute @workgroup_size(8)
 fn linear_backward_weight_subgroup8(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) count: vec3<u32>,
                                     @builtin(local_invocation_index) lane: u32) {
@@ -177,17 +178,23 @@ fn linear_backward_weight_subgroup8(@builtin(workgroup_id) id: vec3<u32>, @built
     var t1: Rows;
     var t2: Rows;
     var t3: Rows;
+    var sums = vec4(0.0);
     for (var d = 0u; d < p.m; d += 4u) {
         // Steps past the end repeat the last one, times zero.
         let m = first + min(vec4(d) + vec4(0u, 1u, 2u, 3u), vec4(p.m - 1u));
         let live = vec4<f32>(vec4(d) + vec4(0u, 1u, 2u, 3u) < vec4(p.m));
         let a = transpose(mat4x4(dy[m.x * height + rows] * live.x, dy[m.y * height + rows] * live.y,
                                  dy[m.z * height + rows] * live.z, dy[m.w * height + rows] * live.w));
+        sums += vec4(dot(a[0], vec4(1.0)), dot(a[1], vec4(1.0)), dot(a[2], vec4(1.0)), dot(a[3], vec4(1.0)));
         let b = mat4x4(x[m.x * width + cols], x[m.y * width + cols], x[m.z * width + cols], x[m.w * width + cols]);
         update(&t0, a[0], b);
         update(&t1, a[1], b);
         update(&t2, a[2], b);
         update(&t3, a[3], b);
+    }
+    if p.has_bias == 1u && group % tiles == 0u && row + 4u * lane < p.n {
+        let i = (replica * p.b_stride + row) / 4u + lane;
+        if (p.accumulate & 2u) == 2u { db[i] += sums; } else { db[i] = sums; }
     }
     if col >= p.k { return; }
     let at = (replica * p.w_stride + segment * p.k + col) / 4u;

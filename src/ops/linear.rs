@@ -102,7 +102,7 @@ impl Dims {
         self.m.div_ceil(SLICE).min(MAX_SLICES)
     }
 
-    /// Working memory of [`weight_gradient`] and of [`bias_gradient`].
+    /// Working memory of [`parameter_gradients`].
     pub fn gradient_scratch(&self) -> [Spec; 2] {
         [Spec::f32([self.slices(), self.n, self.weights()]), Spec::f32([self.slices(), self.n])]
     }
@@ -213,12 +213,8 @@ impl Op for Linear {
             };
             r.dispatch(shader, entry, &bindings, p, tiles(d.m, d.k, io.replicas * d.segments));
         }
-        if let Some(dw) = io.dx(1) {
-            weight_gradient(r, &d, io.replicas, dy, io.x(0).view, dw, io.scratch(0).view);
-        }
-        if let Some(db) = io.dx(2) {
-            bias_gradient(r, &d, io.replicas, dy, db, io.scratch(1).view);
-        }
+        let partial = [io.scratch(0).view, io.scratch(1).view];
+        parameter_gradients(r, &d, io.replicas, [dy, io.x(0).view], [io.dx(1), io.dx(2)], partial);
         Ok(())
     }
 
@@ -242,40 +238,53 @@ impl Op for Linear {
     }
 }
 
-/// Records dw = dy^T x, of `dy` (R, M, S, N) and `x` (R, M, S, K). `partial`: [`Dims::gradient_scratch`].
-pub(super) fn weight_gradient(
+/// Records dw = dy^T x and db, the sum of dy over its rows, of `dy` (R, M, S, N) and `x` (R, M, S, K).
+/// `partial`: [`Dims::gradient_scratch`].
+pub(super) fn parameter_gradients(
     r: &mut Recorder,
     d: &Dims,
     replicas: usize,
-    dy: View,
-    x: View,
-    dw: &Sink,
-    partial: View,
+    [dy, x]: [View; 2],
+    [dw, mut db]: [Option<&Sink>; 2],
+    [partial, partial_bias]: [View; 2],
 ) {
-    let p = Params { accumulate: dw.accumulate.into(), w_stride: dw.stride as u32, ..d.params() };
-    let bindings = |name, view: View| [("dy", dy), ("x", x), (name, view)];
-    match variants::matrix_product(r.target, d.n, d.k) {
-        MatrixProduct::Tile => {
-            let p = Params { slices: d.slices() as u32, ..p };
-            let grid = tiles(d.n, d.k, replicas * d.segments * d.slices());
-            r.dispatch(&SHADER, "linear_backward_weight", &bindings("partial", partial), p, grid);
-            let p = Params { k: d.weights() as u32, ..p };
-            add_slices(r, partial, dw.view, p, d.n * d.weights(), replicas);
-        }
-        MatrixProduct::Subgroup8 => {
-            let grid = tiles(d.n, d.k, replicas * d.segments);
-            r.dispatch(&SUBGROUP8, "linear_backward_weight_subgroup8", &bindings("dw", dw.view), p, grid);
+    if let Some(dw) = dw {
+        let p = Params { accumulate: dw.accumulate.into(), w_stride: dw.stride as u32, ..d.params() };
+        match variants::matrix_product(r.target, d.n, d.k) {
+            MatrixProduct::Tile => {
+                let p = Params { slices: d.slices() as u32, ..p };
+                let grid = tiles(d.n, d.k, replicas * d.segments * d.slices());
+                let bindings = [("dy", dy), ("x", x), ("partial", partial)];
+                r.dispatch(&SHADER, "linear_backward_weight", &bindings, p, grid);
+                let p = Params { k: d.weights() as u32, ..p };
+                add_slices(r, partial, dw.view, p, d.n * d.weights(), replicas);
+            }
+            MatrixProduct::Subgroup8 => {
+                // Each segment sees only a part of the rows.
+                let fused = if d.segments == 1 { db.take() } else { None };
+                let p = match fused {
+                    Some(db) => Params {
+                        has_bias: 1,
+                        b_stride: db.stride as u32,
+                        accumulate: p.accumulate | u32::from(db.accumulate) << 1,
+                        ..p
+                    },
+                    None => p,
+                };
+                let db = fused.map_or(partial_bias, |db| db.view);
+                let bindings = [("dy", dy), ("x", x), ("dw", dw.view), ("db", db)];
+                let grid = tiles(d.n, d.k, replicas * d.segments);
+                r.dispatch(&SUBGROUP8, "linear_backward_weight_subgroup8", &bindings, p, grid);
+            }
         }
     }
-}
-
-/// Records db, the sum of `dy` (R, M S, N) over its rows. `partial`: [`Dims::gradient_scratch`].
-pub(super) fn bias_gradient(r: &mut Recorder, d: &Dims, replicas: usize, dy: View, db: &Sink, partial: View) {
-    let p = Params { m: d.rows() as u32, slices: d.slices() as u32, ..d.params() };
-    let grid = Grid::items(d.n, 64, replicas * d.slices());
-    r.dispatch(&SHADER, "linear_backward_bias", &[("dy", dy), ("partial", partial)], p, grid);
-    let p = Params { k: 1, accumulate: db.accumulate.into(), w_stride: db.stride as u32, ..p };
-    add_slices(r, partial, db.view, p, d.n, replicas);
+    if let Some(db) = db {
+        let p = Params { m: d.rows() as u32, slices: d.slices() as u32, ..d.params() };
+        let grid = Grid::items(d.n, 64, replicas * d.slices());
+        r.dispatch(&SHADER, "linear_backward_bias", &[("dy", dy), ("partial", partial_bias)], p, grid);
+        let p = Params { k: 1, accumulate: db.accumulate.into(), w_stride: db.stride as u32, ..p };
+        add_slices(r, partial_bias, db.view, p, d.n, replicas);
+    }
 }
 
 /// Sums the slices of `partial` into `total`, in order.

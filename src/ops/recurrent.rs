@@ -8,7 +8,7 @@
 //! With a mask (B, D H) of factors the product sees h times the mask, the same in all steps (Gal and Ghahramani, "A theoretically
 //! grounded application of dropout in recurrent neural networks", 2016; Keras' `recurrent_dropout`). No gradient goes into it.
 
-use super::linear::{self, bias_gradient, weight_gradient};
+use super::linear::{self, parameter_gradients};
 use super::recurrent_cell::State;
 use super::{Room, variants};
 use crate::array::Array;
@@ -357,12 +357,8 @@ impl Op for Recurrent {
             let part = |tape: View, at: usize, len: usize| View { offset: tape.offset + at, len, ..tape };
             let dg = part(back, sections.h_at + i * sections.g_slice, rows * d.gates);
             let seen = part(tape, sections.masked_at + i * sections.h_slice, rows * d.h);
-            if let Some(dw) = io.dx(n + i) {
-                weight_gradient(r, &product, io.replicas, dg, seen, dw, io.scratch(2).view);
-            }
-            if let Some(db) = io.dx(2 * n + i) {
-                bias_gradient(r, &product, io.replicas, dg, db, io.scratch(3).view);
-            }
+            let partial = [io.scratch(2).view, io.scratch(3).view];
+            parameter_gradients(r, &product, io.replicas, [dg, seen], [io.dx(n + i), io.dx(2 * n + i)], partial);
         }
         for i in 0..self.cell.states() * usize::from(self.started) {
             if let Some(dx) = io.dx(self.state_at() + i) {
