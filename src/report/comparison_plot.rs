@@ -21,11 +21,11 @@ const AXIS: i32 = 34;
 const LABEL: f64 = 13.0;
 const SMALL: f64 = 11.0;
 
-/// Of the i-th entry, in both figures; after as many as the palette has, its colours come again, lighter.
+/// Of the i-th entry, in both figures; after as many as the palette has, its colours come again, darker.
 fn colour(i: usize) -> RGBColor {
     let (turn, base) = (i / PALETTE.len(), PALETTE[i % PALETTE.len()]);
-    let lighter = |c: u8| (255.0 - f64::from(255 - c) * 0.6f64.powi(turn.min(3) as i32)) as u8;
-    RGBColor(lighter(base.0), lighter(base.1), lighter(base.2))
+    let darker = |c: u8| (f64::from(c) * 0.55f64.powi(turn.min(3) as i32)) as u8;
+    RGBColor(darker(base.0), darker(base.1), darker(base.2))
 }
 
 /// Room for the widest of `names` at the left of a panel.
