@@ -4,7 +4,7 @@ use std::path::Path;
 
 use wmic::Array;
 use wmic::report::bench::{AdapterInfo, BenchReport, Host, KernelResult, Peak, PeerResult, PeerStep, StepResult, Work};
-use wmic::report::compare::compare;
+use wmic::report::bench_comparison::compare;
 use wmic::report::evaluation::{class_table, summary};
 use wmic::report::table::bar;
 use wmic::report::{Align, Look, Table};

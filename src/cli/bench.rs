@@ -10,7 +10,7 @@ use wmic::nn::{MODELS, find};
 use wmic::ops::select;
 use wmic::report::Look;
 use wmic::report::bench::{BenchReport, KernelResult, Peak, PeerStep, StepResult, Work};
-use wmic::report::compare::compare;
+use wmic::report::bench_comparison::compare;
 use wmic::report::numbers::{duration, percent, si, three_digits};
 use wmic::report::table::{Align, Table, bar};
 use wmic::{Error, Result};

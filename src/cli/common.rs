@@ -5,11 +5,14 @@ use std::path::Path;
 use serde::Serialize;
 
 use super::output::{print, print_json};
-use wmic::Result;
-use wmic::files::write_atomic;
+use wmic::files::{read_limited, write_atomic};
 use wmic::report::Look;
 use wmic::report::evaluation::{class_table, summary};
-use wmic::train::Evaluation;
+use wmic::train::{Evaluation, RunDir};
+use wmic::{Error, Result};
+
+/// No scores take more.
+const TEST_LIMIT: u64 = 64 << 20;
 
 /// The per-class table and the summary line, or the JSON object.
 pub fn print_evaluation(evaluation: &Evaluation, json: bool) -> anyhow::Result<()> {
@@ -17,6 +20,16 @@ pub fn print_evaluation(evaluation: &Evaluation, json: bool) -> anyhow::Result<(
         return print_json(evaluation);
     }
     print(&format!("{}\n{}\n", class_table(evaluation, Look::of_stdout()), summary(evaluation)))
+}
+
+/// What the run's `test.json` holds.
+///
+/// # Errors
+/// `Checkpoint` for a damaged file.
+pub fn read_evaluation(run: &RunDir) -> Result<Evaluation> {
+    let path = run.test();
+    let bytes = read_limited(&path, TEST_LIMIT)?;
+    serde_json::from_slice(&bytes).map_err(|e| Error::checkpoint(&path, format!("is damaged ({e})")))
 }
 
 pub fn write_json(path: &Path, value: &impl Serialize) -> Result<()> {

@@ -4,6 +4,7 @@ mod bench;
 mod check;
 mod clips;
 mod common;
+mod compare;
 mod completions;
 mod demo;
 mod devices;
@@ -42,6 +43,7 @@ const AFTER_HELP: &str = "Exit status: 0 done, 1 a check failed, 2 an error, 130
 enum Command {
     Demo(demo::Args),
     Train(Box<train::Args>),
+    Compare(Box<compare::Args>),
     Eval(eval::Args),
     Predict(predict::Args),
     Features(features::Args),
@@ -95,6 +97,7 @@ pub fn run() -> ExitCode {
     let verdict = match cli.command {
         Command::Demo(args) => args.run(),
         Command::Train(args) => args.run(),
+        Command::Compare(args) => args.run(),
         Command::Eval(args) => args.run(),
         Command::Predict(args) => args.run(),
         Command::Features(args) => args.run(),

@@ -12,7 +12,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use super::clips::{FrontEndArgs, Purpose, load_clips, stop_on_interrupt};
 use super::common::{print_evaluation, write_json};
 use super::objective::ObjectiveArgs;
-use super::output::{note, one_line, print};
+use super::output::{note, print};
 use super::{Device, Verdict};
 use wmic::data::Dataset;
 use wmic::gpu::Gpu;
@@ -23,7 +23,7 @@ use wmic::train::config::MAX_SEEDS;
 use wmic::train::run::{Circumstances, EpochRow, Record, read_toml};
 use wmic::train::trainer::splits;
 use wmic::train::weights::About;
-use wmic::train::{Config, End, Event, Level, RunDir, Select, Split, Trained, Trainer, forest, thresholds};
+use wmic::train::{Config, End, Evaluation, Event, Level, RunDir, Select, Split, Trained, Trainer, forest, thresholds};
 use wmic::{Error, Result};
 
 /// Train a recogniser, several seeds side by side, and evaluate it on the test split
@@ -169,11 +169,10 @@ fn read_config(path: &Path, model: Option<&str>, dataset: Option<&Path>) -> Resu
     let model = model.map(str::to_owned).or(named_model).unwrap_or_else(|| "att".into());
     let dataset = dataset.map(Path::to_owned).or(named_dataset.map(PathBuf::from));
     let dataset = dataset.ok_or_else(|| Error::data(path, "names no dataset, and neither does the command line"))?;
-    for key in ["model", "dataset"] {
-        given.remove(key);
-    }
-    Config::complete(&mut given, &model, &absolute(&dataset)?)?;
-    given.try_into().map_err(|e: toml::de::Error| Error::data(path, one_line(&e.to_string())))
+    Config::of_table(&model, &absolute(&dataset)?, given).map_err(|e| match e {
+        Error::Usage(reason) if nn::find(&model).is_ok() => Error::data(path, reason),
+        other => other,
+    })
 }
 
 impl Args {
@@ -196,7 +195,7 @@ impl Args {
     /// --resume
     fn go_on(&self, dir: &Path) -> anyhow::Result<Verdict> {
         let run = RunDir::reopen(dir)?;
-        let Record { mut config, run: began } = run.record()?;
+        let mut config = run.record()?.config;
         if let Some(dataset) = &self.dataset {
             config.dataset = dataset.clone();
         }
@@ -206,25 +205,9 @@ impl Args {
         if let Some(cache) = &self.front_end.cache {
             config.cache = Some(cache.clone());
         }
-        if run.state().exists() {
-            // The weights have moved on from those; the file may be gone.
-            config.init = None;
-        }
         let gpu = self.device.open()?;
         let Some(data) = load_clips(&gpu, &mut config, Purpose::Train)? else { return Ok(Verdict::Interrupted) };
-        if fingerprint(&data) != began.data {
-            let reason = format!("is not the dataset that {} was begun with, or has changed since", dir.display());
-            return Err(Error::data(&config.dataset, reason).into());
-        }
-        if nn::find(&config.model)?.is_forest() {
-            return grow(&gpu, &config, &data, &run, self.json);
-        }
-        if gpu.adapter().name != began.adapter {
-            note(&format!("warning: the run was begun on {}; on another adapter the last bits differ", began.adapter));
-        }
-        let mut trainer = Trainer::new(&gpu, &config, &data)?;
-        trainer.resume(&run)?;
-        run_to_end(&gpu, &config, &data, &run, trainer, self.json)
+        conclude(go_on(&gpu, &config, &data, run, &Words::alone(dir))?, self.json)
     }
 }
 
@@ -232,7 +215,7 @@ fn fingerprint(data: &Dataset) -> String {
     format!("{:016x}", data.fingerprint())
 }
 
-/// Begins a run in `out`, once all that it needs is there; trains, evaluates on the test split, prints. Shared with `wmic demo`.
+/// Begins a run in `out`, trains, evaluates on the test split, prints. Shared with `wmic demo`.
 pub fn train(
     gpu: &Gpu,
     config: &Config,
@@ -241,16 +224,85 @@ pub fn train(
     force: bool,
     json: bool,
 ) -> anyhow::Result<Verdict> {
+    conclude(begin(gpu, config, data, out, force, &Words::alone(out))?, json)
+}
+
+/// A run that was trained to its end, and its scores on the test split.
+pub type Ended = (RunDir, Evaluation);
+
+/// How a run is spoken of while it goes on.
+pub struct Words<'a> {
+    /// The command that continues it.
+    pub resume: String,
+    /// Where the work as a whole stands when so many epochs of this run are done; empty where there is only this run.
+    pub place: &'a dyn Fn(usize) -> String,
+}
+
+impl Words<'_> {
+    /// Of a run by itself.
+    fn alone(run: &Path) -> Words<'static> {
+        Words { resume: format!("wmic train --resume {}", run.display()), place: &|_| String::new() }
+    }
+}
+
+fn conclude(ended: Option<Ended>, json: bool) -> anyhow::Result<Verdict> {
+    let Some((run, evaluation)) = ended else { return Ok(Verdict::Interrupted) };
+    print_evaluation(&evaluation, json)?;
+    if !json {
+        print(&format!("saved in {}; look at {}\n", run.path().display(), run.report().display()))?;
+    }
+    Ok(Verdict::Done)
+}
+
+/// Begins a run in `out`, once all that it needs is there; trains and evaluates it. `None` if the user interrupted.
+pub fn begin(
+    gpu: &Gpu,
+    config: &Config,
+    data: &Dataset,
+    out: &Path,
+    force: bool,
+    words: &Words,
+) -> anyhow::Result<Option<Ended>> {
     if nn::find(&config.model)?.is_forest() {
         let machine = [forest::DEVICE, &format!("{} threads", forest::threads()), ""].map(str::to_owned);
         let run = RunDir::create(out, force, &record(config, data, machine, 0)?)?;
-        return grow(gpu, config, data, &run, json);
+        return grow(gpu, config, data, run, words);
     }
     let trainer = Trainer::new(gpu, config, data)?;
     let adapter = gpu.adapter();
     let machine = [&adapter.name, &adapter.backend, &adapter.driver].map(String::clone);
     let run = RunDir::create(out, force, &record(config, data, machine, trainer.parameters())?)?;
-    run_to_end(gpu, config, data, &run, trainer, json)
+    run_to_end(gpu, config, data, run, trainer, words)
+}
+
+/// Goes on with a run, whose settings `config` are, from its saved state; trains and evaluates it. `None` if the user interrupted.
+pub fn go_on(gpu: &Gpu, config: &Config, data: &Dataset, run: RunDir, words: &Words) -> anyhow::Result<Option<Ended>> {
+    let began = run.record()?.run;
+    same_data(&run, &began, data)?;
+    if nn::find(&config.model)?.is_forest() {
+        return grow(gpu, config, data, run, words);
+    }
+    if gpu.adapter().name != began.adapter {
+        note(&format!("warning: the run was begun on {}; on another adapter the last bits differ", began.adapter));
+    }
+    let mut config = config.clone();
+    if run.state().exists() {
+        // The weights have moved on from those; the file may be gone.
+        config.init = None;
+    }
+    let mut trainer = Trainer::new(gpu, &config, data)?;
+    trainer.resume(&run)?;
+    run_to_end(gpu, &config, data, run, trainer, words)
+}
+
+/// # Errors
+/// `Data` if the run was begun with other data.
+pub fn same_data(run: &RunDir, began: &Circumstances, data: &Dataset) -> Result<()> {
+    if fingerprint(data) == began.data {
+        return Ok(());
+    }
+    let run = run.path().display();
+    Err(Error::data(&data.path, format!("is not the dataset that {run} was begun with, or has changed since")))
 }
 
 /// What `run.toml` says of a run on a machine, with so many trainable parameters.
@@ -286,18 +338,18 @@ fn run_to_end(
     gpu: &Gpu,
     config: &Config,
     data: &Dataset,
-    run: &RunDir,
+    run: RunDir,
     mut trainer: Trainer,
-    json: bool,
-) -> anyhow::Result<Verdict> {
+    words: &Words,
+) -> anyhow::Result<Option<Ended>> {
     let seeds = seeds(config);
     let parameters = numbers::count(trainer.parameters() as u64);
     note(&format!("{} with {parameters} parameters, {seeds}, on {}", config.model, gpu.adapter().name));
     let stop = stop_on_interrupt();
-    let mut display = Display::new(config.epochs, trainer.steps_per_epoch(), trainer.epochs_done());
-    let end = trainer.train(run, &|| stop.load(Ordering::Relaxed), &mut |event| display.show(event));
+    let mut display = Display::new(config.epochs, trainer.steps_per_epoch(), trainer.epochs_done(), words);
+    let end = trainer.train(&run, &|| stop.load(Ordering::Relaxed), &mut |event| display.show(event));
     display.finish();
-    let resume = format!("wmic train --resume {}", run.path().display());
+    let resume = &words.resume;
     let end = end.map_err(|e| match e {
         Error::Io { .. } | Error::Gpu(_) => {
             anyhow!("{e}; what was saved before is whole: once this is mended, continue with {resume}")
@@ -306,16 +358,16 @@ fn run_to_end(
     })?;
     if end == End::Interrupted {
         note(&format!("wmic: interrupted; the state is saved, continue with: {resume}"));
-        return Ok(Verdict::Interrupted);
+        return Ok(None);
     }
     let history = trainer.history().to_vec();
     // Its memory is needed for the evaluation.
     drop(trainer);
-    finish(gpu, data, run, &history, json)
+    finish(gpu, data, run, &history)
 }
 
 /// Grows the forests of a run from the beginning, and ends it.
-fn grow(gpu: &Gpu, config: &Config, data: &Dataset, run: &RunDir, json: bool) -> anyhow::Result<Verdict> {
+fn grow(gpu: &Gpu, config: &Config, data: &Dataset, run: RunDir, words: &Words) -> anyhow::Result<Option<Ended>> {
     let forests = config.seeds.len() * data.classes.len();
     let (classes, trees, threads) = (data.classes.len(), forest::TREES, forest::threads());
     note(&format!("{}: {classes} forests of {trees} trees, {}, on {threads} CPU threads", config.model, seeds(config)));
@@ -327,35 +379,32 @@ fn grow(gpu: &Gpu, config: &Config, data: &Dataset, run: &RunDir, json: bool) ->
         forest::grow(config, data, &|| stop.load(Ordering::Relaxed), &mut |done| bar.set_position(done as u64))?;
     bar.finish_and_clear();
     let Some(grown) = grown else {
-        let again = format!("wmic train --resume {}", run.path().display());
+        let again = &words.resume;
         note(&format!("wmic: interrupted; trees take seconds and are not kept, grow them again with: {again}"));
-        return Ok(Verdict::Interrupted);
+        return Ok(None);
     };
     note(&format!("grown in {:.1} s", start.elapsed().as_secs_f64()));
     forest::save(&run.model(), &grown, &About::new(config, data, forest::INPUT))?;
-    let history = Trained::load(run)?.only_epoch(gpu, data)?;
+    let history = Trained::load(&run)?.only_epoch(gpu, data)?;
     run.write_metrics(&history)?;
-    finish(gpu, data, run, &history, json)
+    finish(gpu, data, run, &history)
 }
 
 /// Tunes the thresholds of a trained run, tests it, and reports.
-fn finish(gpu: &Gpu, data: &Dataset, run: &RunDir, history: &[EpochRow], json: bool) -> anyhow::Result<Verdict> {
-    let mut trained = Trained::load(run)?;
+fn finish(gpu: &Gpu, data: &Dataset, run: RunDir, history: &[EpochRow]) -> anyhow::Result<Option<Ended>> {
+    let mut trained = Trained::load(&run)?;
     trained.tune(gpu, data)?;
     trained.save(&run.model())?;
-    thresholds::write(run, &trained.about)?;
+    thresholds::write(&run, &trained.about)?;
     let evaluation = trained.evaluate(gpu, data, Split::Test)?;
     write_json(&run.test(), &evaluation)?;
-    print_evaluation(&evaluation, json)?;
     report::training::write(run.path(), &run.record()?, history, &evaluation)?;
-    if !json {
-        print(&format!("saved in {}; look at {}\n", run.path().display(), run.report().display()))?;
-    }
-    Ok(Verdict::Done)
+    Ok(Some((run, evaluation)))
 }
 
 /// A bar on a terminal, a line now and then otherwise. Both go to stderr.
-struct Display {
+struct Display<'a> {
+    words: &'a Words<'a>,
     bar: Option<ProgressBar>,
     epochs: usize,
     epoch: usize,
@@ -364,16 +413,21 @@ struct Display {
     every: usize,
 }
 
-impl Display {
-    fn new(epochs: usize, steps: usize, done: usize) -> Display {
+impl<'a> Display<'a> {
+    fn new(epochs: usize, steps: usize, done: usize, words: &'a Words<'a>) -> Display<'a> {
         let bar = std::io::stderr().is_terminal().then(|| {
             let bar = ProgressBar::new((epochs * steps) as u64).with_position((done * steps) as u64);
-            let style = "{wide_bar:.cyan/238} {msg}  {eta} left";
+            let place = (words.place)(done);
+            let style = match place.is_empty() {
+                true => "{wide_bar:.cyan/238} {msg}  {eta} left",
+                false => "{prefix}\n{wide_bar:.cyan/238} {msg}  {eta} left",
+            };
             bar.set_style(ProgressStyle::with_template(style).expect("a valid template").progress_chars("━━━"));
+            bar.set_prefix(place);
             bar.reset_eta();
             bar
         });
-        Display { bar, epochs, epoch: done, steps, every: epochs.div_ceil(20) }
+        Display { words, bar, epochs, epoch: done, steps, every: epochs.div_ceil(20) }
     }
 
     fn show(&mut self, event: Event) {
@@ -386,9 +440,13 @@ impl Display {
                 match bar {
                     Some(bar) => {
                         bar.set_position((self.epoch * self.steps) as u64);
+                        bar.set_prefix((self.words.place)(self.epoch));
                         bar.set_message(text);
                     }
-                    None if self.epoch.is_multiple_of(self.every) || self.epoch == self.epochs => note(&text),
+                    None if self.epoch.is_multiple_of(self.every) || self.epoch == self.epochs => {
+                        let place = (self.words.place)(self.epoch);
+                        note(format!("{place}  {text}").trim_start());
+                    }
                     None => {}
                 }
             }

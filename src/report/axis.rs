@@ -32,6 +32,14 @@ impl Axis {
         Axis::between((low / step).floor() * step, (high / step).ceil() * step, most + 2)
     }
 
+    /// Around scores between 0 and 1, with up to `most` ticks; `None` for no scores.
+    pub fn of_scores(scores: impl Iterator<Item = f64>, most: usize) -> Option<Axis> {
+        let (low, high) = scores.fold((f64::MAX, f64::MIN), |(low, high), v| (low.min(v), high.max(v)));
+        // Not so near that a spread of nothing looks like one.
+        let pad = (0.05 - (high - low)).max(0.0) / 2.0;
+        (low <= high).then(|| Axis::around((low - pad).max(0.0), (high + pad).min(1.0), most))
+    }
+
     /// `low` (above 0) to `high` in powers of ten; with 2 and 5 between them where there are few.
     pub fn log(low: f64, high: f64) -> Axis {
         let (first, last) = (low.log10().floor() as i32, high.log10().ceil() as i32);

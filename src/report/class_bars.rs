@@ -80,11 +80,7 @@ impl<'a> ClassBars<'a> {
         let end = self.x(f1).max(left + 1);
         area.draw(&Rectangle::new([(left, top), (end, top + BAR - 1)], PALETTE[4].filled()))?;
         if let Some(std) = class.std {
-            let (from, to) = (self.x(f1 - std), self.x(f1 + std));
-            area.draw(&PathElement::new(vec![(from, middle), (to, middle)], INK))?;
-            for x in [from, to] {
-                area.draw(&PathElement::new(vec![(x, middle - 3), (x, middle + 3)], INK))?;
-            }
+            error_bar(area, [self.x(f1 - std), self.x(f1 + std)], middle, 3)?;
         }
         area.draw(&Text::new(score(Some(f1)), (right + 16, middle), text(LABEL, INK).pos(at(HPos::Left))))?;
         if class.std.is_some() {
@@ -94,6 +90,12 @@ impl<'a> ClassBars<'a> {
         let clips = format!("{} / {}", class.positives, class.observed - class.positives.min(class.observed));
         area.draw(&Text::new(clips, (WIDTH - MARGIN, middle), faint(HPos::Right)))
     }
+}
+
+/// A lying error bar around `y`, its ends so high.
+pub fn error_bar<DB: DrawingBackend>(area: &DrawingArea<DB, Shift>, ends: [i32; 2], y: i32, half: i32) -> Drawn<DB> {
+    area.draw(&PathElement::new(ends.map(|x| (x, y)).to_vec(), INK))?;
+    ends.iter().try_for_each(|&x| area.draw(&PathElement::new(vec![(x, y - half), (x, y + half)], INK)))
 }
 
 impl Figure for ClassBars<'_> {

@@ -9,8 +9,8 @@ use plotters::style::text_anchor::{HPos, Pos, VPos};
 
 use super::axis::Axis;
 use super::plot::{self, Drawn, FAINT_INK, Figure, GRID, INK, PALETTE, fitted, text, text_width};
-use super::seed_boxes::quantile;
 use crate::Result;
+use crate::train::metrics::quantile;
 use crate::train::run::EpochRow;
 
 const WIDTH: i32 = 1080;

@@ -2,15 +2,20 @@
 
 mod axis;
 pub mod bench;
+pub mod bench_comparison;
+mod bench_comparison_plot;
+mod box_plot;
 mod class_bars;
-pub mod compare;
+pub mod comparison;
+mod comparison_page;
+mod comparison_plot;
+pub mod comparison_table;
 pub mod evaluation;
 mod hidpi;
 mod html;
 mod learning_curves;
 pub mod numbers;
 pub mod plot;
-mod plot_comparison;
 pub mod recognition_page;
 pub mod recognition_plot;
 pub mod recognition_table;

@@ -76,6 +76,19 @@ pub fn score(value: Option<f64>) -> String {
     }
 }
 
+/// A difference of metrics as [`score`], always with a sign: "+.012", "−.004"; "-" when undefined.
+pub fn signed(value: Option<f64>) -> String {
+    match value {
+        Some(v) => format!("{}{}", if v < 0.0 { '−' } else { '+' }, score(Some(v.abs()))),
+        None => "-".into(),
+    }
+}
+
+/// The chance p of a test: ".023", "< .001".
+pub fn chance(p: f64) -> String {
+    if p < 0.0005 { "< .001".into() } else { score(Some(p)) }
+}
+
 /// Three significant digits, at most four decimals.
 pub fn three_digits(v: f64) -> String {
     match v.abs() {
@@ -104,6 +117,8 @@ mod tests {
         assert_eq!([percent(0.031), percent(0.42), percent(1.0)], ["3.1 %", "42 %", "100 %"]);
         assert_eq!([times(2.312), times(310.4), times(0.0401)], ["2.31×", "310×", "0.040×"]);
         assert_eq!([score(Some(0.9123)), score(Some(1.0)), score(None)], [".912", "1.000", "-"]);
+        assert_eq!([signed(Some(0.0123)), signed(Some(-0.004)), signed(None)], ["+.012", "−.004", "-"]);
+        assert_eq!([chance(0.0231), chance(0.0004), chance(1.0)], [".023", "< .001", "1.000"]);
         assert_eq!([score(Some(0.9996)), score(Some(0.0)), score(Some(-0.02))], ["1.000", ".000", "-.020"]);
     }
 }

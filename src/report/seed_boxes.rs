@@ -8,30 +8,29 @@ use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 
 use super::axis::Axis;
+use super::box_plot::{self, BoxPlot};
 use super::numbers::score;
 use super::plot::{self, Drawn, FAINT_INK, Figure, GRID, INK, PALETTE, fitted, text, text_width};
 use crate::Result;
-use crate::train::{Evaluation, Scores};
+use crate::train::Evaluation;
+use crate::train::metrics::{METRICS, Metric};
 
 const WIDTH: i32 = 1080;
 const MARGIN: i32 = 30;
 const TITLE: i32 = 50;
 const LEGEND: i32 = 30;
 const ROW: i32 = 58;
-/// Half the height of a box, and of the cloud of points.
+/// Half the height of a box.
 const HALF: i32 = 14;
 const AXIS: i32 = 34;
 const LABELS: i32 = 86;
 const FIGURES: i32 = 110;
 const LABEL: f64 = 13.0;
 const SMALL: f64 = 11.0;
+/// Of all metrics.
+const SHOWN: usize = 5;
 const BOX: RGBColor = PALETTE[0];
 const ENSEMBLE: RGBColor = PALETTE[5];
-/// Seeds up to which each has a point; of more only the outliers.
-const MAX_POINTS: usize = 100;
-
-/// Name and value.
-type Metric = (&'static str, fn(&Scores) -> Option<f64>);
 
 pub struct SeedBoxes {
     title: String,
@@ -52,17 +51,10 @@ struct Row {
 
 impl SeedBoxes {
     pub fn new(title: &str, e: &Evaluation) -> SeedBoxes {
-        let metrics: [Metric; 5] = [
-            ("map", |s| s.map),
-            ("f1_pn", |s| s.f1_pn),
-            ("f1_pos", |s| s.f1_pos),
-            ("precision", |s| s.precision),
-            ("recall", |s| s.recall),
-        ];
         let seeds = e.per_seed.len();
-        let rows: Vec<Row> = metrics
-            .into_iter()
-            .map(|(name, of)| {
+        let rows: Vec<Row> = METRICS[..SHOWN]
+            .iter()
+            .map(|Metric { name, of, .. }| {
                 let mut values: Vec<f64> = e.per_seed.iter().filter_map(|s| of(&s.scores)).collect();
                 values.sort_by(f64::total_cmp);
                 let ensemble = of(&e.ensemble).filter(|_| seeds > 1);
@@ -70,10 +62,7 @@ impl SeedBoxes {
             })
             .collect();
         let all = rows.iter().flat_map(|row| row.values.iter().copied().chain(row.ensemble));
-        let (low, high) = all.fold((f64::MAX, f64::MIN), |(low, high), v| (low.min(v), high.max(v)));
-        // Not so near that a spread of nothing looks like one.
-        let pad = (0.05 - (high - low)).max(0.0) / 2.0;
-        let axis = (low <= high).then(|| Axis::around((low - pad).max(0.0), (high + pad).min(1.0), 9));
+        let axis = Axis::of_scores(all, 9);
         SeedBoxes { title: title.into(), seeds, rows, axis }
     }
 
@@ -85,37 +74,7 @@ impl SeedBoxes {
     fn row<DB: DrawingBackend>(&self, area: &DrawingArea<DB, Shift>, row: &Row, axis: &Axis, y: i32) -> Drawn<DB> {
         let (left, right) = span();
         let x = |value: f64| left + (axis.at(value) * f64::from(right - left)).round() as i32;
-        let v = &row.values;
-        let mut shown: Vec<f64> = v.clone();
-        if v.len() > 1 {
-            let [q1, median, q3] = [0.25, 0.5, 0.75].map(|q| quantile(v, q));
-            let reach = 1.5 * (q3 - q1);
-            let inside = |value: &&f64| (q1 - reach..=q3 + reach).contains(*value);
-            let low = v.iter().find(inside).unwrap_or(&q1).min(q1);
-            let high = v.iter().rev().find(inside).unwrap_or(&q3).max(q3);
-            let whisker = [low, high];
-            for (from, to) in [(whisker[0], q1), (q3, whisker[1])] {
-                area.draw(&PathElement::new(vec![(x(from), y), (x(to), y)], BOX.stroke_width(1)))?;
-            }
-            for end in whisker {
-                area.draw(&PathElement::new(vec![(x(end), y - HALF / 2), (x(end), y + HALF / 2)], BOX))?;
-            }
-            let corners = [(x(q1), y - HALF), (x(q3), y + HALF)];
-            area.draw(&Rectangle::new(corners, WHITE.filled()))?;
-            area.draw(&Rectangle::new(corners, BOX.mix(0.2).filled()))?;
-            area.draw(&Rectangle::new(corners, BOX.stroke_width(1)))?;
-            area.draw(&Rectangle::new([(x(median) - 1, y - HALF), (x(median) + 1, y + HALF)], BOX.filled()))?;
-            if v.len() > MAX_POINTS {
-                shown.retain(|value| !inside(&value));
-            }
-        }
-        for (i, value) in shown.iter().enumerate() {
-            // Steps of the golden ratio leave no two neighbours at one height.
-            let turn = if v.len() > 1 { (i as f64 * 0.618_034).fract() - 0.5 } else { 0.0 };
-            let at = (x(*value), y + (turn * f64::from(2 * HALF - 8)).round() as i32);
-            area.draw(&Circle::new(at, 4, WHITE.filled()))?;
-            area.draw(&Circle::new(at, 3, INK.mix(0.75).filled()))?;
-        }
+        BoxPlot { values: &row.values, colour: BOX, half: HALF }.draw(area, x, y)?;
         match row.ensemble.map(x) {
             Some(at) => diamond(area, (at, y)),
             None => Ok(()),
@@ -124,26 +83,13 @@ impl SeedBoxes {
 
     fn legend<DB: DrawingBackend>(&self, area: &DrawingArea<DB, Shift>, y: i32) -> Drawn<DB> {
         let style = text(SMALL, FAINT_INK).pos(Pos::new(HPos::Left, VPos::Center));
-        let mut x = span().0;
-        let say = |words: &str, x: &mut i32| {
-            let drawn = area.draw(&Text::new(words.to_owned(), (*x, y), style.clone()));
-            *x += text_width(words, SMALL) as i32 + 24;
-            drawn
-        };
-        area.draw(&Circle::new((x + 3, y), 3, INK.mix(0.75).filled()))?;
-        x += 12;
-        say(if self.seeds > MAX_POINTS { "a seed outside the whiskers" } else { "a seed" }, &mut x)?;
+        let mut x = box_plot::legend(area, (span().0, y), self.seeds, BOX)?;
         if self.seeds == 1 {
             return Ok(());
         }
-        area.draw(&Rectangle::new([(x, y - 5), (x + 18, y + 5)], BOX.mix(0.2).filled()))?;
-        area.draw(&Rectangle::new([(x, y - 5), (x + 18, y + 5)], BOX.stroke_width(1)))?;
-        area.draw(&Rectangle::new([(x + 8, y - 5), (x + 10, y + 5)], BOX.filled()))?;
-        x += 25;
-        say("quartiles and median; whiskers to 1.5 times the box", &mut x)?;
         diamond(area, (x + 5, y))?;
         x += 16;
-        say("all seeds as an ensemble", &mut x)
+        area.draw(&Text::new("all seeds as an ensemble", (x, y), style))
     }
 }
 
@@ -194,11 +140,4 @@ impl Figure for SeedBoxes {
         }
         Ok(())
     }
-}
-
-/// The `q`-quantile (0 to 1) of ascending `values`, between two of them where it falls there. Panics without values.
-pub(super) fn quantile(values: &[f64], q: f64) -> f64 {
-    let at = q * (values.len() - 1) as f64;
-    let (below, above) = (values[at.floor() as usize], values[at.ceil() as usize]);
-    below + (above - below) * at.fract()
 }

@@ -41,11 +41,14 @@ pub struct Table {
     columns: Vec<(String, Align)>,
     rows: Vec<Vec<String>>,
     totals: Vec<Vec<String>>,
+    /// Row and column of cells in bold.
+    bold: Vec<(usize, usize)>,
 }
 
 impl Table {
     pub fn new<S: Into<String>>(columns: impl IntoIterator<Item = (S, Align)>) -> Self {
-        Table { columns: columns.into_iter().map(|(name, a)| (name.into(), a)).collect(), rows: vec![], totals: vec![] }
+        let columns = columns.into_iter().map(|(name, a)| (name.into(), a)).collect();
+        Table { columns, rows: vec![], totals: vec![], bold: vec![] }
     }
 
     /// Panics if the row has not one cell per column.
@@ -53,6 +56,11 @@ impl Table {
         let cells = self.cells(cells);
         self.rows.push(cells);
         self
+    }
+
+    /// Sets the cell in that column of the latest row in bold.
+    pub fn embolden(&mut self, column: usize) {
+        self.bold.push((self.rows.len() - 1, column));
     }
 
     /// A row in bold below all others. Panics if it has not one cell per column.
@@ -88,7 +96,10 @@ impl Table {
         }
         let bold = |cell: &String| Cell::new(cell).add_attribute(Attribute::Bold);
         table.set_header(self.columns.iter().map(|(name, _)| bold(name)).collect::<Vec<_>>());
-        table.add_rows(self.rows.iter().map(|row| row.iter().map(coloured).collect::<Vec<_>>()));
+        for (i, row) in self.rows.iter().enumerate() {
+            let cell = |(j, text)| if self.bold.contains(&(i, j)) { bold(text) } else { coloured(text) };
+            table.add_row(row.iter().enumerate().map(cell).collect::<Vec<_>>());
+        }
         table.add_rows(self.totals.iter().map(|row| row.iter().map(bold).collect::<Vec<_>>()));
         let last = self.columns.len().saturating_sub(1);
         for (i, (column, (_, align))) in table.column_iter_mut().zip(&self.columns).enumerate() {

@@ -13,8 +13,9 @@ use super::plot;
 use super::seed_boxes::SeedBoxes;
 use super::table::printable;
 use crate::Result;
+use crate::train::metrics::{METRICS as SCORES, Metric};
 use crate::train::run::{CLASSES, EpochRow, LEARNING_CURVES, METRICS, MODEL, REPORT, RUN, Record, SEEDS, TEST};
-use crate::train::{Evaluation, Level, Scores};
+use crate::train::{Evaluation, Level};
 
 const STYLE: &str = include_str!("../../assets/page/training.css");
 /// Longest setting that is shown whole, in characters.
@@ -57,20 +58,14 @@ pub fn write(run_dir: &Path, record: &Record, rows: &[EpochRow], evaluation: &Ev
     ]);
     html::write(&run_dir.join(REPORT), &title, STYLE, "", |out| {
         head(out, &title, record, e)?;
-        for (label, file, svg) in &figures {
-            writeln!(
-                out,
-                "<figure class=\"card plot\"><div class=\"scroll\" role=\"img\" aria-label=\"{label}\">\n{svg}</div>"
-            )?;
-            writeln!(out, "<figcaption><a href=\"{file}\">{file}</a></figcaption></figure>")?;
-        }
+        figures.iter().try_for_each(|(label, file, svg)| figure(out, label, file, svg))?;
         class_table(out, e)?;
         seed_table(out, e, rows)?;
         settings(out, record)
     })
 }
 
-fn seeds(e: &Evaluation) -> String {
+pub(super) fn seeds(e: &Evaluation) -> String {
     match e.per_seed[..] {
         [one] => format!("seed {}", one.seed),
         _ => format!("{} seeds", count(e.per_seed.len() as u64)),
@@ -78,24 +73,10 @@ fn seeds(e: &Evaluation) -> String {
 }
 
 /// ".868 ± .002"
-fn with_std(mean: Option<f64>, std: Option<f64>) -> String {
+pub(super) fn with_std(mean: Option<f64>, std: Option<f64>) -> String {
     let std = std.map(|std| format!(" <small>± {}</small>", score(Some(std)))).unwrap_or_default();
     format!("{}{std}", score(mean))
 }
-
-type Metric = (&'static str, &'static str, fn(&Scores) -> Option<f64>);
-
-/// Name, explanation, and value. Those that come first are shown large.
-const METRICS_SHOWN: [Metric; 8] = [
-    ("map", "mean average precision", |s| s.map),
-    ("f1_pn", "F1, mean of present and absent", |s| s.f1_pn),
-    ("f1_pos", "F1 of present", |s| s.f1_pos),
-    ("precision", "mean of present and absent", |s| s.precision),
-    ("recall", "mean of present and absent", |s| s.recall),
-    ("auc", "area under the ROC curve", |s| s.auc),
-    ("micro_f1", "F1 of present, all classes pooled", |s| s.micro_f1),
-    ("loss", "binary cross-entropy in nats", |s| s.loss),
-];
 
 fn head(out: &mut dyn Write, title: &str, record: &Record, e: &Evaluation) -> io::Result<()> {
     let run = &record.run;
@@ -109,7 +90,7 @@ fn head(out: &mut dyn Write, title: &str, record: &Record, e: &Evaluation) -> io
     writeln!(out, "<p class=\"meta\">{date} · {adapter} ({backend}) · {}{parameters}</p>", seeds(e))?;
     let several = e.per_seed.len() > 1;
     writeln!(out, "<ul class=\"tiles\">")?;
-    for (name, meaning, of) in &METRICS_SHOWN[..3] {
+    for Metric { name, meaning, of } in &SCORES[..3] {
         let figures = with_std(of(&e.mean), of(&e.std));
         writeln!(out, "<li><b>{figures}</b><span>{name}</span><small>{meaning}</small></li>")?;
     }
@@ -125,7 +106,7 @@ fn head(out: &mut dyn Write, title: &str, record: &Record, e: &Evaluation) -> io
         "<thead><tr><th scope=\"col\">{} split</th><th scope=\"col\">{mean}</th>{ensemble}<th></th></tr></thead>\n<tbody>",
         Escaped(&e.subject.split)
     )?;
-    for (name, meaning, of) in METRICS_SHOWN {
+    for Metric { name, meaning, of } in SCORES {
         let figures = with_std(of(&e.mean), of(&e.std));
         let ensemble = if several { format!("<td>{}</td>", score(of(&e.ensemble))) } else { String::new() };
         writeln!(out, "<tr><td>{name}</td><td>{figures}</td>{ensemble}<td class=\"meaning\">{meaning}</td></tr>")?;
@@ -142,10 +123,20 @@ fn head(out: &mut dyn Write, title: &str, record: &Record, e: &Evaluation) -> io
     writeln!(out, "</p></section>")
 }
 
-/// A cell that sorts by its value; empty where there is none.
-fn cell(out: &mut dyn Write, value: Option<f64>, text: &str) -> io::Result<()> {
+/// A picture, with a link to its file.
+pub(super) fn figure(out: &mut dyn Write, label: &str, file: &str, svg: &str) -> io::Result<()> {
+    writeln!(
+        out,
+        "<figure class=\"card plot\"><div class=\"scroll\" role=\"img\" aria-label=\"{label}\">\n{svg}</div>"
+    )?;
+    writeln!(out, "<figcaption><a href=\"{file}\">{file}</a></figcaption></figure>")
+}
+
+/// A cell that sorts by its value, perhaps set off as the best; empty where there is none.
+pub(super) fn cell(out: &mut dyn Write, value: Option<f64>, text: &str, best: bool) -> io::Result<()> {
+    let class = if best { " class=\"best\"" } else { "" };
     match value {
-        Some(v) => write!(out, "<td data-v=\"{v}\">{text}</td>"),
+        Some(v) => write!(out, "<td{class} data-v=\"{v}\">{text}</td>"),
         None => write!(out, "<td data-v=\"\">–</td>"),
     }
 }
@@ -162,12 +153,12 @@ fn class_table(out: &mut dyn Write, e: &Evaluation) -> io::Result<()> {
     for (name, m) in classes {
         let name = Escaped(name);
         write!(out, "<tr><td title=\"{name}\">{name}</td>")?;
-        cell(out, m.f1_pn, &with_std(m.f1_pn, m.f1_pn_std))?;
+        cell(out, m.f1_pn, &with_std(m.f1_pn, m.f1_pn_std), false)?;
         for value in [m.f1_pos, m.ap, m.auc, m.precision, m.recall] {
-            cell(out, value, &score(value))?;
+            cell(out, value, &score(value), false)?;
         }
         for clips in [m.positives, m.observed.saturating_sub(m.positives)] {
-            cell(out, Some(clips as f64), &count(clips))?;
+            cell(out, Some(clips as f64), &count(clips), false)?;
         }
         writeln!(out, "</tr>")?;
     }
@@ -186,7 +177,7 @@ fn seed_table(out: &mut dyn Write, e: &Evaluation, rows: &[EpochRow]) -> io::Res
     html::header(out, "seed", true, false)?;
     html::header(out, "best epoch", true, false)?;
     html::header(out, "epochs", true, false)?;
-    for (name, ..) in METRICS_SHOWN {
+    for Metric { name, .. } in SCORES {
         html::header(out, name, name == "loss", false)?;
     }
     writeln!(out, "</tr></thead>\n<tbody>")?;
@@ -194,10 +185,10 @@ fn seed_table(out: &mut dyn Write, e: &Evaluation, rows: &[EpochRow]) -> io::Res
         write!(out, "<tr><td>{}</td>", s.seed)?;
         let epochs = trained.get(&s.seed).copied();
         for epoch in [Some(s.best_epoch as u64 + 1), epochs] {
-            cell(out, epoch.map(|n| n as f64), &epoch.map(count).unwrap_or_default())?;
+            cell(out, epoch.map(|n| n as f64), &epoch.map(count).unwrap_or_default(), false)?;
         }
-        for (_, _, of) in METRICS_SHOWN {
-            cell(out, of(&s.scores), &score(of(&s.scores)))?;
+        for Metric { of, .. } in SCORES {
+            cell(out, of(&s.scores), &score(of(&s.scores)), false)?;
         }
         writeln!(out, "</tr>")?;
     }
@@ -223,7 +214,7 @@ fn settings(out: &mut dyn Write, record: &Record) -> io::Result<()> {
     writeln!(out, "</dl></section>")
 }
 
-fn setting(out: &mut dyn Write, name: &str, value: &toml::Value) -> io::Result<()> {
+pub(super) fn setting(out: &mut dyn Write, name: &str, value: &toml::Value) -> io::Result<()> {
     let text = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
     let text = match text.chars().count() > LONGEST && value.is_array() {
         true => text.chars().take(LONGEST).chain(['…']).collect(),

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::front_end::FrontEnd;
+use super::run::one_line;
 use super::thresholds::Level;
 use crate::error::{Error, Result};
 use crate::nn::vggish::TrainFrontEnd;
@@ -108,6 +109,8 @@ fn mixup_alpha() -> f64 {
     0.2
 }
 
+/// Keys of settings that say where something lies.
+const PLACES: [&str; 3] = ["dataset", "features", "cache"];
 /// Most seeds of a run.
 pub const MAX_SEEDS: usize = 1000;
 /// Most clips per step.
@@ -151,6 +154,17 @@ impl Config {
             cache: None,
             init: None,
         })
+    }
+
+    /// The settings that `given` names by the keys of `run.toml`, and the protocol of the model's paper for the rest. `model` and
+    /// `dataset` win over those of the table.
+    ///
+    /// # Errors
+    /// `Usage` for an unknown model or key, and for a value of another kind.
+    pub fn of_table(model: &str, dataset: &Path, mut given: toml::Table) -> Result<Config> {
+        ["model", "dataset"].iter().for_each(|key| drop(given.remove(*key)));
+        Config::complete(&mut given, model, dataset)?;
+        given.try_into().map_err(|e: toml::de::Error| Error::Usage(one_line(&e.to_string())))
     }
 
     /// # Errors
@@ -265,6 +279,27 @@ impl Config {
             table.entry(key).or_insert(value);
         }
         Ok(())
+    }
+
+    /// The first key in which `other` is another run, with both values. Where data and weights lie makes no difference: that they
+    /// are the same is known from their fingerprints.
+    pub fn differs(&self, other: &Config) -> Result<Option<(String, String, String)>> {
+        let table = |config: &Config| {
+            let mut table = config.table()?;
+            PLACES.iter().for_each(|key| drop(table.remove(*key)));
+            if let Some(toml::Value::Table(front_end)) = table.get_mut("front_end")
+                && front_end.contains_key("fingerprint")
+            {
+                front_end.remove("weights");
+            }
+            Ok::<_, Error>(table)
+        };
+        let (one, two) = (table(self)?, table(other)?);
+        let Some(key) = one.keys().chain(two.keys()).find(|key| one.get(*key) != two.get(*key)) else {
+            return Ok(None);
+        };
+        let value = |table: &toml::Table| table.get(key).map_or("none".into(), toml::Value::to_string);
+        Ok(Some((key.replace('_', " "), value(&one), value(&two))))
     }
 
     /// What of the model these settings fix, for `classes` classes.

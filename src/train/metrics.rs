@@ -95,6 +95,13 @@ pub fn std_dev(values: impl IntoIterator<Item = Option<f64>> + Clone) -> Option<
     (n > 1).then(|| (sum / (n - 1) as f64).sqrt())
 }
 
+/// The `q`-quantile (0 to 1) of ascending `values`, between two of them where it falls there. Panics without values.
+pub fn quantile(values: &[f64], q: f64) -> f64 {
+    let at = q * (values.len() - 1) as f64;
+    let (below, above) = (values[at.floor() as usize], values[at.ceil() as usize]);
+    below + (above - below) * at.fract()
+}
+
 /// Average precision and ROC-AUC of `(score, positive)` pairs, sorted in place. Equal scores form one threshold:
 /// AP = sum_n (R_n - R_{n-1}) P_n over the thresholds, AUC = the trapezoid rule (a tie counts one half).
 /// `None`: AP without a positive, AUC without a positive or without a negative.
@@ -145,6 +152,32 @@ pub struct Scores {
     pub recall: Option<f64>,
     /// F1 of the positive label, counts pooled over all classes.
     pub micro_f1: Option<f64>,
+}
+
+/// One of the scores of a split.
+#[derive(Clone, Copy, Debug)]
+pub struct Metric {
+    /// Its key in `test.json`.
+    pub name: &'static str,
+    pub meaning: &'static str,
+    pub of: fn(&Scores) -> Option<f64>,
+}
+
+/// All scores, the most telling ones first.
+pub const METRICS: [Metric; 8] = [
+    Metric { name: "map", meaning: "mean average precision", of: |s| s.map },
+    Metric { name: "f1_pn", meaning: "F1, mean of present and absent", of: |s| s.f1_pn },
+    Metric { name: "f1_pos", meaning: "F1 of present", of: |s| s.f1_pos },
+    Metric { name: "precision", meaning: "mean of present and absent", of: |s| s.precision },
+    Metric { name: "recall", meaning: "mean of present and absent", of: |s| s.recall },
+    Metric { name: "auc", meaning: "area under the ROC curve", of: |s| s.auc },
+    Metric { name: "micro_f1", meaning: "F1 of present, all classes pooled", of: |s| s.micro_f1 },
+    Metric { name: "loss", meaning: "binary cross-entropy in nats", of: |s| s.loss },
+];
+
+/// The metric of that name. Panics if there is none.
+pub fn metric(name: &str) -> Metric {
+    *METRICS.iter().find(|m| m.name == name).expect("a metric's name")
 }
 
 impl Scores {

@@ -1,8 +1,10 @@
 //! L5: training and what is measured of it.
 
+pub mod comparison;
 pub mod config;
 pub mod corpus;
 pub mod evaluation;
+pub mod experiment;
 pub mod extraction;
 pub mod extractor;
 pub mod forest;
@@ -12,7 +14,9 @@ pub mod metrics;
 pub mod predictor;
 pub mod recogniser;
 pub mod run;
+pub mod significance;
 pub mod sound;
+pub mod test_predictions;
 pub mod thresholds;
 pub mod trained;
 pub mod trainer;
@@ -20,9 +24,11 @@ pub mod weights;
 
 pub use crate::nn::vggish::TrainFrontEnd;
 pub use crate::ops::masked_bce::{FocalAlpha, Loss};
+pub use comparison::Comparison;
 pub use config::{Augmentation, Config, Select};
 pub use corpus::Corpus;
 pub use evaluation::{Evaluation, SeedPredictions, SeedScores, Subject, evaluate};
+pub use experiment::Experiment;
 pub use front_end::FrontEnd;
 pub use metrics::{ClassMetrics, Counts, Scores};
 pub use run::RunDir;

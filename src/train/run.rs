@@ -24,6 +24,7 @@ pub const MODEL: &str = "model.safetensors";
 const STATE: &str = "state.safetensors";
 const THRESHOLDS: &str = "thresholds.json";
 pub const TEST: &str = "test.json";
+const PREDICTIONS: &str = "test_predictions.safetensors";
 pub const REPORT: &str = "report.html";
 pub const LEARNING_CURVES: &str = "learning_curves.png";
 pub const CLASSES: &str = "classes.png";
@@ -181,7 +182,9 @@ impl RunDir {
     fn clear(&self) -> Result<()> {
         self.sweep()?;
         // run.toml stays until it is replaced: as long as it is there, the rest is known to be a run's.
-        for name in [STATE, MODEL, METRICS, TEST, THRESHOLDS, REPORT, LEARNING_CURVES, CLASSES, SEEDS] {
+        // The report, which is written last, goes first: where it is, the run has ended.
+        let rest = [REPORT, STATE, MODEL, METRICS, TEST, PREDICTIONS, THRESHOLDS, LEARNING_CURVES, CLASSES, SEEDS];
+        for name in rest {
             match fs::remove_file(self.path.join(name)) {
                 Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(Error::io(self.path.join(name))(e)),
                 _ => {}
@@ -220,8 +223,18 @@ impl RunDir {
         self.path.join(TEST)
     }
 
+    /// What the run says about each test clip; only of runs that are compared.
+    pub fn predictions(&self) -> PathBuf {
+        self.path.join(PREDICTIONS)
+    }
+
     pub fn report(&self) -> PathBuf {
         self.path.join(REPORT)
+    }
+
+    /// Whether it was trained to its end, evaluated and reported.
+    pub fn has_ended(&self) -> bool {
+        self.report().is_file() && self.test().is_file() && self.model().is_file()
     }
 
     fn write_record(&self, record: &Record) -> Result<()> {
@@ -319,8 +332,21 @@ fn parts(state: &State) -> [(&'static str, &[f32]); 7] {
 /// # Errors
 /// `Data` with the line of what cannot be understood.
 pub fn read_toml<T: serde::de::DeserializeOwned>(path: &Path) -> Result<T> {
+    parse_toml(path, &read_toml_text(path)?)
+}
+
+/// # Errors
+/// `Io`, and `Data` for a file that is too large or no text.
+pub(super) fn read_toml_text(path: &Path) -> Result<String> {
     let bytes = read_limited(path, RUN_LIMIT)?;
-    let text = std::str::from_utf8(&bytes).map_err(|_| Error::data(path, "is not UTF-8 text"))?;
+    String::from_utf8(bytes).map_err(|_| Error::data(path, "is not UTF-8 text"))
+}
+
+/// What `text`, read from `path`, says.
+///
+/// # Errors
+/// `Data` with the line of what cannot be understood.
+pub(super) fn parse_toml<T: serde::de::DeserializeOwned>(path: &Path, text: &str) -> Result<T> {
     toml::from_str(text).map_err(|e| toml_error(path, text, &e))
 }
 
@@ -332,6 +358,6 @@ fn toml_error(path: &Path, text: &str, error: &toml::de::Error) -> Error {
     Error::Data { path: path.into(), line, reason: one_line(error.message()) }
 }
 
-fn one_line(text: &str) -> String {
+pub(super) fn one_line(text: &str) -> String {
     text.lines().collect::<Vec<_>>().join(" ")
 }

@@ -246,7 +246,11 @@ impl Trained {
         Ok(())
     }
 
-    fn answers(&self, gpu: &Gpu, data: &Dataset, split: Split) -> Result<Answers> {
+    /// What each seed says about the clips of a split, without a judgement.
+    ///
+    /// # Errors
+    /// `Data` for a dataset of other classes, or without clips in that split.
+    pub fn answers(&self, gpu: &Gpu, data: &Dataset, split: Split) -> Result<Answers> {
         if data.classes != self.about.classes {
             let reason = format!("has other classes than the run was trained on ({})", self.about.classes.join(", "));
             return Err(Error::data(&data.path, reason));
@@ -300,8 +304,8 @@ impl Network {
 }
 
 /// What the seeds say about the clips of a split, in one common order: (clips, K) each.
-struct Answers {
-    targets: Array<f32>,
+pub struct Answers {
+    pub targets: Array<f32>,
     /// Probabilities, and which entries count.
-    seeds: Vec<(Array<f32>, Array<bool>)>,
+    pub seeds: Vec<(Array<f32>, Array<bool>)>,
 }

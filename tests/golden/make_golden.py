@@ -1,6 +1,6 @@
 """Writes the golden files next to itself; see README.md. Re-running gives the same bytes.
 
-    python tests/golden/make_golden.py        needs torch, numpy, scikit-learn, safetensors, librosa, soundfile
+    python tests/golden/make_golden.py        needs torch, numpy, scipy, scikit-learn, safetensors, librosa, soundfile
 
 `clip.json` and `pca.safetensors` are written only where $WMIC_DATA holds the recording and the PCA.
 """
@@ -24,6 +24,7 @@ from layers import layers  # noqa: E402
 from metrics import metrics  # noqa: E402
 from models import case, trajectories  # noqa: E402
 from recurrent import recurrent  # noqa: E402
+from significance import significance  # noqa: E402
 from vggish import pca, state_dict, vggish  # noqa: E402
 from visual import visual  # noqa: E402
 
@@ -54,6 +55,7 @@ def main() -> None:
     write_json("trajectory.json", runs)
     write_json("metrics.json", metrics())
     write_json("forest.json", forest())
+    write_json("significance.json", significance())
     write_tensors("audio.safetensors", audio())
     sound_files(HERE)
     write_tensors("vggish.safetensors", vggish())

@@ -289,7 +289,7 @@ impl Comparison {
 
     /// Draws the comparison into `path`, PNG or SVG by its extension.
     pub fn plot(&self, path: &Path) -> Result<()> {
-        super::plot_comparison::plot(self, path)
+        super::bench_comparison_plot::plot(self, path)
     }
 }
 

@@ -7,7 +7,7 @@ use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 
 use super::axis::Axis;
-use super::compare::Comparison;
+use super::bench_comparison::Comparison;
 use super::numbers::{duration, percent};
 use super::plot::{self, Drawn, FAINT_INK, Figure, GRID, INK, PALETTE, fitted, text, text_width};
 use crate::Result;
@@ -69,7 +69,7 @@ impl Panel {
 
 impl<'a> ComparisonFigure<'a> {
     fn new(c: &'a Comparison) -> Self {
-        let step_group = |row: &super::compare::StepRow| Group {
+        let step_group = |row: &super::bench_comparison::StepRow| Group {
             label: row.label(),
             bars: (0..c.adapters.len())
                 .filter_map(|i| {
@@ -78,7 +78,7 @@ impl<'a> ComparisonFigure<'a> {
                 })
                 .collect(),
         };
-        let op_group = |row: &super::compare::OpRow| Group {
+        let op_group = |row: &super::bench_comparison::OpRow| Group {
             label: row.op.clone(),
             bars: (0..c.adapters.len())
                 .filter_map(|i| row.share_of_peak[i].map(|s| (i, s, percent(s), None)))

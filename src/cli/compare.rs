@@ -1,0 +1,279 @@
+//! `wmic compare`
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+
+use anyhow::anyhow;
+
+use super::clips::{FrontEndArgs, Purpose, load_clips};
+use super::common::read_evaluation;
+use super::output::{note, print, print_json};
+use super::train::{self, Words, absolute};
+use super::{Device, Verdict};
+use wmic::data::{Dataset, Kind};
+use wmic::files::{create_directories, is_leftover, try_lock_directory, write_atomic};
+use wmic::gpu::Gpu;
+use wmic::nn;
+use wmic::report::evaluation::summary;
+use wmic::report::table::printable;
+use wmic::report::{self, Look, comparison_table};
+use wmic::train::comparison::Contestant;
+use wmic::train::config::MAX_SEEDS;
+use wmic::train::experiment::Entry;
+use wmic::train::test_predictions::TestPredictions;
+use wmic::train::{Comparison, Config, Evaluation, Experiment, FrontEnd, RunDir, TrainFrontEnd};
+use wmic::{Error, Result};
+
+/// Train every model of an experiment with its own protocol, and compare them as papers do
+///
+/// Each model is trained in a run directory of its own below --out, as `wmic train` does it. Called again with the same
+/// arguments, after an interruption or a kill, it takes finished runs as they are and continues the others to the same bits.
+/// In the end one report tells scores, spreads, and which differences are more than chance.
+#[derive(clap::Args)]
+pub struct Args {
+    /// Dataset, as for `wmic train`
+    dataset: PathBuf,
+    /// ismir19, partial20, visual20-det, visual20-sto, or a file like those in assets/experiments
+    #[arg(long, value_name = "NAME|FILE.toml")]
+    experiment: String,
+    /// Number of seeds, 0 to N - 1, of each model [default: as the experiment says]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=MAX_SEEDS as u64))]
+    seeds: Option<u64>,
+    /// Passes over the training clips [default: each model's own]
+    #[arg(long, value_name = "N")]
+    epochs: Option<usize>,
+    #[command(flatten)]
+    front_end: FrontEndArgs,
+    /// Directory to write [default: runs/compare-EXPERIMENT-DATASET]
+    #[arg(long, value_name = "DIR")]
+    out: Option<PathBuf>,
+    /// Train anew what --out holds already
+    #[arg(long)]
+    force: bool,
+    #[command(flatten)]
+    device: Device,
+    /// Print compare.json to stdout instead of tables
+    #[arg(long)]
+    json: bool,
+}
+
+/// The experiment as it was read, in the comparison's directory, which is known by it.
+const EXPERIMENT: &str = "experiment.toml";
+
+/// An entry of the experiment on its way.
+struct Task {
+    entry: Entry,
+    /// Complete: with the front end that made its features.
+    config: Config,
+    run: PathBuf,
+    stage: Stage,
+    /// Which of the loaded datasets.
+    data: usize,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    New,
+    /// Interrupted somewhere.
+    Begun,
+    Ended,
+}
+
+impl Args {
+    pub fn run(self) -> anyhow::Result<Verdict> {
+        let experiment = Experiment::find(&self.experiment)?;
+        let configs = self.configs(&experiment)?;
+        let out = self.out(&experiment, &configs[0]);
+        let gpu = self.device.open()?;
+        let mut loaded = Loaded::default();
+        let (_lock, tasks) = create_directories(&out, || {
+            let lock = lock(&out)?;
+            let tasks = self.tasks(&gpu, &experiment, configs, &out, &mut loaded)?;
+            write_atomic(out.join(EXPERIMENT), |file| file.write_all(experiment.text.as_bytes()))?;
+            Ok((lock, tasks))
+        })?;
+        let Some(tasks) = tasks else { return Ok(Verdict::Interrupted) };
+        let mut evaluations = vec![];
+        for i in 0..tasks.len() {
+            match self.work(&gpu, &tasks, i, &loaded)? {
+                Some(evaluation) => evaluations.push(evaluation),
+                None => return Ok(Verdict::Interrupted),
+            }
+        }
+        self.report(&gpu, experiment, tasks, evaluations, &loaded, &out)
+    }
+
+    /// The settings of each entry, as far as the command line knows them.
+    fn configs(&self, experiment: &Experiment) -> Result<Vec<Config>> {
+        let dataset = absolute(&self.dataset)?;
+        let config = |entry: &Entry| {
+            let mut config = entry.config(&dataset)?;
+            config.seeds = (0..self.seeds.unwrap_or(experiment.seeds as u64)).collect();
+            // A forest has no epochs.
+            config.epochs = self.epochs.filter(|_| config.has_setting("epochs")).unwrap_or(config.epochs);
+            config.init = config.init.as_deref().map(absolute).transpose()?;
+            self.front_end.overlay(&mut config)?;
+            config.validate()?;
+            Ok(config)
+        };
+        let each = experiment.entries.iter().map(|entry| config(entry).map_err(|e| experiment.error(entry, &e)));
+        each.collect()
+    }
+
+    fn out(&self, experiment: &Experiment, config: &Config) -> PathBuf {
+        let dataset = config.dataset.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
+        let name = format!("compare-{}-{dataset}", experiment.name);
+        self.out.clone().unwrap_or_else(|| PathBuf::from("runs").join(name))
+    }
+
+    /// What there is to do. Whatever can be refused is refused here, before anything is trained. `None` if the user interrupted.
+    fn tasks(
+        &self,
+        gpu: &Gpu,
+        experiment: &Experiment,
+        configs: Vec<Config>,
+        out: &Path,
+        loaded: &mut Loaded,
+    ) -> Result<Option<Vec<Task>>> {
+        let mut tasks = vec![];
+        for (entry, mut config) in experiment.entries.iter().zip(configs) {
+            let wrong = |e: Error| experiment.error(entry, &e);
+            let Some(data) = loaded.load(gpu, &mut config).map_err(wrong)? else { return Ok(None) };
+            let clips = &loaded.sets[data].2;
+            config.accepts(clips.features.width).map_err(wrong)?;
+            let run = out.join(entry.folder());
+            let stage = if self.force { Stage::New } else { stage(&run, &config, clips)? };
+            if stage == Stage::New {
+                RunDir::vacant(&run, self.force)?;
+            }
+            tasks.push(Task { entry: entry.clone(), config, run, stage, data });
+        }
+        Ok(Some(tasks))
+    }
+
+    /// Trains the i-th entry, as far as it is not trained yet. `None` if the user interrupted.
+    fn work(&self, gpu: &Gpu, tasks: &[Task], i: usize, loaded: &Loaded) -> anyhow::Result<Option<Evaluation>> {
+        let Task { entry, config, run, stage, data } = &tasks[i];
+        let data = &loaded.sets[*data].2;
+        let label = printable(&entry.label);
+        let title = format!("{}/{} {label}", i + 1, tasks.len());
+        let total: usize = tasks.iter().map(|t| t.config.epochs).sum();
+        let before: usize = tasks[..i].iter().map(|t| t.config.epochs).sum();
+        let place = |epochs: usize| format!("{title}, {:.0} % of all", (before + epochs) as f64 / total as f64 * 100.0);
+        let words = Words { resume: "the same command".into(), place: &place };
+        let ended = match stage {
+            Stage::Ended => {
+                let run = RunDir::open(run)?;
+                let evaluation = read_evaluation(&run)?;
+                Ok(Some((run, evaluation)))
+            }
+            Stage::Begun => {
+                note(&format!("{title}: goes on"));
+                RunDir::reopen(run).map_err(Into::into).and_then(|run| train::go_on(gpu, config, data, run, &words))
+            }
+            Stage::New => {
+                note(&format!("{title}: begins"));
+                train::begin(gpu, config, data, run, self.force, &words)
+            }
+        };
+        let Some((run, evaluation)) = ended.map_err(|e| anyhow!("{label}: {e}"))? else { return Ok(None) };
+        // Made here, so that they are as safe as the run is.
+        TestPredictions::of(gpu, &run, data, &evaluation)?;
+        note(&format!("{title}: {}", summary(&evaluation)));
+        Ok(Some(evaluation))
+    }
+
+    fn report(
+        &self,
+        gpu: &Gpu,
+        experiment: Experiment,
+        tasks: Vec<Task>,
+        evaluations: Vec<Evaluation>,
+        loaded: &Loaded,
+        out: &Path,
+    ) -> anyhow::Result<Verdict> {
+        let (mut contestants, mut predictions) = (vec![], vec![]);
+        let first = &loaded.sets[tasks[0].data].2;
+        for (task, evaluation) in tasks.into_iter().zip(evaluations) {
+            let Task { entry, config, run, data, .. } = task;
+            predictions.push(TestPredictions::of(gpu, &RunDir::open(&run)?, &loaded.sets[data].2, &evaluation)?);
+            let (folder, Entry { label, reported, .. }) = (entry.folder(), entry);
+            contestants.push(Contestant { label, folder, reported, settings: config, evaluation });
+        }
+        let comparison = Comparison::new(experiment, contestants, &predictions, first)?;
+        report::comparison::write(out, &comparison)?;
+        if self.json {
+            print_json(&comparison)?;
+        } else {
+            let page = out.join(report::comparison::REPORT);
+            let text = comparison_table::text(&comparison, Look::of_stdout());
+            print(&format!("{text}\nsaved in {}; look at {}\n", out.display(), page.display()))?;
+        }
+        Ok(Verdict::Done)
+    }
+}
+
+/// Locks the directory, which must be empty or a comparison's.
+fn lock(out: &Path) -> Result<Option<File>> {
+    let lock = try_lock_directory(out, "another comparison writes there")?;
+    let foreign = std::fs::read_dir(out).map_err(Error::io(out))?.flatten().any(|e| !is_leftover(&e.path()));
+    match foreign && !out.join(EXPERIMENT).is_file() {
+        false => Ok(lock),
+        true => {
+            let out = out.display();
+            Err(Error::Usage(format!("{out} is not empty and holds no comparison; choose another --out")))
+        }
+    }
+}
+
+/// What decides which features an entry is trained on.
+#[derive(PartialEq)]
+struct Asked {
+    kind: Kind,
+    front_end: Option<FrontEnd>,
+    train_front_end: TrainFrontEnd,
+    features: Option<PathBuf>,
+    cache: Option<PathBuf>,
+}
+
+/// Datasets, each with what was asked for and the front end that was found to have made its features.
+#[derive(Default)]
+struct Loaded {
+    sets: Vec<(Asked, Option<FrontEnd>, Dataset)>,
+}
+
+impl Loaded {
+    /// Loads the clips of `config`, unless an entry before had the same ones, and completes it. `None` if the user interrupted.
+    fn load(&mut self, gpu: &Gpu, config: &mut Config) -> Result<Option<usize>> {
+        let asked = Asked {
+            kind: nn::find(&config.model)?.input(config.train_front_end),
+            front_end: config.front_end.clone(),
+            train_front_end: config.train_front_end,
+            features: config.features.clone(),
+            cache: config.cache.clone(),
+        };
+        if let Some(i) = self.sets.iter().position(|set| set.0 == asked) {
+            config.front_end = self.sets[i].1.clone();
+            return Ok(Some(i));
+        }
+        let Some(data) = load_clips(gpu, config, Purpose::Train)? else { return Ok(None) };
+        self.sets.push((asked, config.front_end.clone(), data));
+        Ok(Some(self.sets.len() - 1))
+    }
+}
+
+/// How far the run of an entry has come.
+///
+/// # Errors
+/// `Usage` if it has other settings, `Data` if it was begun with other data.
+fn stage(path: &Path, config: &Config, data: &Dataset) -> Result<Stage> {
+    let Ok(run) = RunDir::open(path) else { return Ok(Stage::New) };
+    let record = run.record()?;
+    let anew = "another --out, or --force to train all anew";
+    if let Some((key, of_run, asked)) = record.config.differs(config)? {
+        let path = path.display();
+        return Err(Error::Usage(format!("{path} was begun with {key} {of_run}, not {asked}; choose {anew}")));
+    }
+    train::same_data(&run, &record.run, data)?;
+    Ok(if run.has_ended() { Stage::Ended } else { Stage::Begun })
+}

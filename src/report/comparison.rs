@@ -1,0 +1,100 @@
+//! Everything that a comparison leaves behind: tables for machines, pictures, and a page.
+
+use std::path::Path;
+
+use serde::Serialize;
+
+use super::comparison_page;
+use super::comparison_plot::{InstrumentBars, ScoreBoxes};
+use super::plot;
+use super::table::printable;
+use super::training;
+use crate::Result;
+use crate::files::write_atomic;
+use crate::train::Comparison;
+use crate::train::metrics::{ClassMetrics, METRICS};
+
+pub const JSON: &str = "compare.json";
+pub const SCORES: &str = "scores.csv";
+pub const CLASSES: &str = "classes.csv";
+pub const SCORES_PLOT: &str = "scores.png";
+pub const CLASSES_PLOT: &str = "classes.png";
+pub const REPORT: &str = "report.html";
+
+/// Writes `compare.json`, `scores.csv`, `classes.csv`, `scores.png`, `classes.png` and then `report.html` into `folder`, in place of
+/// older ones; each whole or not at all.
+///
+/// # Errors
+/// `Io`, naming the file that cannot be written.
+pub fn write(folder: &Path, c: &Comparison) -> Result<()> {
+    write_atomic(folder.join(JSON), |out| {
+        serde_json::to_writer_pretty(&mut *out, c)?;
+        out.write_all(b"\n")
+    })?;
+    write_atomic(folder.join(SCORES), |out| out.write_all(scores_csv(c).as_bytes()))?;
+    write_atomic(folder.join(CLASSES), |out| out.write_all(classes_csv(c).as_bytes()))?;
+    let about = printable(&format!("{} on {}, {}", c.experiment.name, c.dataset, seeds(c)));
+    let boxes = ScoreBoxes::new(&format!("Scores on the test split: {about}"), c);
+    let bars = InstrumentBars::new(&format!("Classes, f1_pn on the test split: {about}"), c);
+    plot::save(&boxes, &folder.join(SCORES_PLOT))?;
+    plot::save(&bars, &folder.join(CLASSES_PLOT))?;
+    comparison_page::write(&folder.join(REPORT), c, [plot::svg(&boxes)?, plot::svg(&bars)?])
+}
+
+/// "3 seeds each"
+pub(super) fn seeds(c: &Comparison) -> String {
+    let of_one = training::seeds(&c.entries[0].evaluation);
+    if c.seeds() > 1 { format!("{of_one} each") } else { of_one }
+}
+
+/// A line per entry, seed and metric; those that are not defined are left out.
+fn scores_csv(c: &Comparison) -> String {
+    #[derive(Serialize)]
+    struct Line<'a> {
+        entry: &'a str,
+        seed: u64,
+        metric: &'a str,
+        value: f64,
+    }
+    let lines = c.entries.iter().flat_map(|entry| {
+        entry.evaluation.per_seed.iter().flat_map(move |s| {
+            METRICS.iter().filter_map(move |metric| {
+                let value = (metric.of)(&s.scores)?;
+                Some(Line { entry: &entry.label, seed: s.seed, metric: metric.name, value })
+            })
+        })
+    });
+    csv_text(lines)
+}
+
+/// A line per entry and class: means over the seeds.
+fn classes_csv(c: &Comparison) -> String {
+    #[derive(Serialize)]
+    struct Line<'a> {
+        entry: &'a str,
+        class: &'a str,
+        f1_pn: Option<f64>,
+        f1_pn_std: Option<f64>,
+        f1_pos: Option<f64>,
+        ap: Option<f64>,
+        auc: Option<f64>,
+        precision: Option<f64>,
+        recall: Option<f64>,
+        positives: u64,
+        observed: u64,
+    }
+    let lines = c.entries.iter().flat_map(|entry| {
+        entry.evaluation.per_class.iter().map(|(class, m)| {
+            let ClassMetrics { f1_pn, f1_pn_std, f1_pos, ap, auc, precision, recall, positives, observed } = *m;
+            let entry = &entry.label;
+            Line { entry, class, f1_pn, f1_pn_std, f1_pos, ap, auc, precision, recall, positives, observed }
+        })
+    });
+    csv_text(lines)
+}
+
+fn csv_text(lines: impl Iterator<Item = impl Serialize>) -> String {
+    let mut out = csv::Writer::from_writer(vec![]);
+    lines.for_each(|line| out.serialize(line).expect("plain fields go into a vector"));
+    String::from_utf8(out.into_inner().expect("flushed to a vector")).expect("written from strings")
+}

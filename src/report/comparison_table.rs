@@ -1,0 +1,61 @@
+//! A comparison as tables for the terminal.
+
+use super::numbers::{chance, score, signed};
+use super::table::{Align, Look, Table};
+use crate::train::Comparison;
+use crate::train::comparison::{COMPARED, compared};
+
+/// Metrics whose differences are shown.
+const SHOWN: [&str; 2] = ["f1_pn", "map"];
+
+/// Mean and deviation over the seeds of each entry, the best in bold; and below it each entry against the best one.
+pub fn text(c: &Comparison, look: Look) -> String {
+    let mut columns = vec![("", Align::Left)];
+    columns.extend(COMPARED.map(|name| (name, Align::Right)));
+    let mut table = Table::new(columns);
+    let best = compared().map(|metric| c.best(&metric));
+    for (i, entry) in c.entries.iter().enumerate() {
+        let e = &entry.evaluation;
+        let cells = compared().map(|m| mean_and_spread((m.of)(&e.mean), (m.of)(&e.std)));
+        table.row([entry.label.clone()].into_iter().chain(cells));
+        best.iter().enumerate().filter(|(_, best)| **best == Some(i)).for_each(|(m, _)| table.embolden(m + 1));
+    }
+    let mut out = table.render(look);
+    for name in SHOWN {
+        out += &against_best(c, name, look);
+    }
+    if c.seeds() == 1 {
+        out += "\nOne seed each: nothing can be said about other seeds (--seeds N).\n";
+    }
+    out
+}
+
+/// ".868±.002": five of them fit a terminal of 80 columns.
+fn mean_and_spread(mean: Option<f64>, std: Option<f64>) -> String {
+    match std {
+        Some(std) => format!("{}±{}", score(mean), score(Some(std))),
+        None => score(mean),
+    }
+}
+
+fn against_best(c: &Comparison, name: &str, look: Look) -> String {
+    let metric = COMPARED.iter().position(|m| *m == name).expect("a compared metric");
+    let Some(best) = c.best(&compared()[metric]) else { return String::new() };
+    let heads = ["difference", "over seeds", "p", "over clips", "p"];
+    let columns = [("", Align::Left)].into_iter().chain(heads.map(|head| (head, Align::Right)));
+    let mut table = Table::new(columns);
+    for (i, entry) in c.entries.iter().enumerate() {
+        let Some(d) = c.difference(i, best, metric) else { continue };
+        let test = |test: Option<crate::train::significance::Test>| match test {
+            Some(t) => [format!("{} to {}", signed(Some(t.low)), signed(Some(t.high))), chance(t.p_holm)],
+            None => ["-".into(), "-".into()],
+        };
+        let tests = [test(d.seeds), test(d.clips)].concat();
+        table.row([entry.label.clone(), signed(d.difference)].into_iter().chain(tests));
+    }
+    if table.is_empty() {
+        return String::new();
+    }
+    let best = super::table::printable(&c.entries[best].label);
+    format!("\n{name} against {best}: 95 % intervals, p for all pairs (Holm)\n{}", table.render(look))
+}

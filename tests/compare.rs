@@ -1,0 +1,424 @@
+//! Comparisons: experiments as files, the statistics against scipy and numpy, and `wmic compare` from a dataset to its report.
+
+mod cli_support;
+
+use std::collections::BTreeMap;
+use std::io::{BufRead, BufReader, Read};
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
+
+use cli_support::{copy, end, json, refused, send, start, stdout, wait_for, wmic};
+use predicates::prelude::*;
+use predicates::str::contains;
+use serde_json::Value;
+use tempfile::TempDir;
+use wmic::Array;
+use wmic::train::Experiment;
+use wmic::train::experiment::BUILT_IN;
+use wmic::train::significance::{Answer, Bootstrap, FOLLOWED, RESAMPLES, holm, paired_t};
+
+/// Models of built-in experiments that are still being built; strike them off as they come.
+const PENDING: [&str; 4] = ["sr16", "sr16-fl", "ram16-rnn", "ram16-gru"];
+
+#[test]
+fn built_in_experiments_name_known_models() {
+    for (name, _) in BUILT_IN {
+        let experiment = Experiment::find(name).unwrap();
+        assert_eq!(experiment.name, name);
+        assert!(experiment.entries.len() >= 4 && experiment.paper.is_some() && experiment.found.is_some(), "{name}");
+        for entry in &experiment.entries {
+            if let Err(error) = entry.config(Path::new("data")) {
+                let error = error.to_string();
+                let pending = PENDING.iter().any(|model| error.starts_with(&format!("unknown model {model};")));
+                assert!(pending, "{name}, {}: {error}", entry.label);
+            }
+        }
+    }
+}
+
+#[test]
+fn an_entry_overlays_the_protocol_of_its_model() {
+    let text = "title = 'x'\n[[entry]]\nlabel = 'FC_T'\nmodel = 'fc-t'\nlr = 0.25\npatience = 3";
+    let experiment = Experiment::parse(Path::new("x.toml"), text).unwrap();
+    let config = experiment.entries[0].config(Path::new("data")).unwrap();
+    assert_eq!((config.lr, config.patience, config.epochs, config.dropout), (0.25, Some(3), 100, 0.5));
+    assert_eq!((experiment.entries[0].folder().as_str(), experiment.seeds), ("fc-t", 1));
+}
+
+#[test]
+fn experiments_that_make_no_sense_are_one_line() {
+    let entry = "[[entry]]\nlabel = 'A'\nmodel = 'att'\n";
+    let cases = [
+        ("title = 'x'\n", "x.toml: has no [[entry]]"),
+        (entry, "x.toml"),
+        ("title = 'x'\nodd = 1\n", "x.toml:2: unknown field `odd`"),
+        ("title = 'x'\n[[entry]]\nmodel = 'att'", "x.toml: entry 1: has no label"),
+        ("title = 'x'\n[[entry]]\nlabel = 7", "entry 1: label must be text, not 7"),
+        ("title = 'x'\n[[entry]]\nlabel = '+'\nmodel = 'att'", "without a letter or a digit"),
+        ("title = 'x'\n[[entry]]\nlabel = 'A'", "x.toml: entry 1: (A) names no model"),
+        ("title = 'x'\n[[entry]]\nlabel = 'A'\nmodel = 'att'\nseeds = [1]", "(A) has a key seeds, which all"),
+        ("title = 'x'\n[[entry]]\nlabel = 'A'\nmodel = 'att'\nreported = { f1 = 1.0 }", "(A) reported names f1"),
+        ("title = 'x'\nseeds = 0\n[[entry]]\nlabel = 'A'\nmodel = 'att'", "seeds must be at least 1"),
+        (
+            "title = 'x'\n[[entry]]\nlabel = 'A'\nmodel = 'att'\n[[entry]]\nlabel = '+ a'\nmodel = 'fc'",
+            "too much alike",
+        ),
+        ("title = ", "x.toml:1: "),
+    ];
+    for (text, why) in cases {
+        let error = Experiment::parse(Path::new("x.toml"), text).unwrap_err().to_string();
+        assert!(error.contains(why) && !error.contains('\n'), "{text}: {error}");
+    }
+    let of = |keys: &str| {
+        let text = format!("title = 'x'\n[[entry]]\nlabel = 'A'\n{keys}");
+        let experiment = Experiment::parse(Path::new("x.toml"), &text).unwrap();
+        let entry = &experiment.entries[0];
+        experiment.error(entry, &entry.config(Path::new("data")).unwrap_err()).to_string()
+    };
+    assert!(of("model = 'lute'").starts_with("x.toml: entry A: unknown model lute; there are att"));
+    assert!(of("model = 'att'\nlearning_rate = 1").contains("unknown field `learning_rate`"));
+    let kind = of("model = 'att'\nepochs = 'ten'");
+    assert!(kind.contains("invalid type") && kind.contains("epochs") && !kind.contains('\n'), "{kind}");
+}
+
+#[derive(serde::Deserialize)]
+struct Golden {
+    t: Vec<GoldenT>,
+    p: Vec<Vec<Vec<Vec<f32>>>>,
+    y: Vec<Vec<f32>>,
+    mask: Vec<Vec<u8>>,
+    times: Vec<Vec<u32>>,
+    bootstrap: BTreeMap<String, GoldenBootstrap>,
+}
+
+#[derive(serde::Deserialize)]
+struct GoldenT {
+    differences: Vec<f64>,
+    low: f64,
+    high: f64,
+    p: f64,
+}
+
+#[derive(serde::Deserialize)]
+struct GoldenBootstrap {
+    low: f64,
+    high: f64,
+    deviation: f64,
+    scores: Vec<[f64; 2]>,
+}
+
+struct Answers {
+    runs: Vec<Vec<Answer>>,
+    targets: Array<f32>,
+    observed: Array<bool>,
+}
+
+fn golden() -> (Golden, Answers) {
+    let g: Golden = serde_json::from_str(include_str!("golden/significance.json")).unwrap();
+    let shape = [g.y.len(), g.y[0].len()];
+    let array = |p: &Vec<Vec<f32>>| Array::new(shape, p.concat());
+    let answer = |p: &Vec<Vec<f32>>| Answer { probabilities: array(p), thresholds: vec![0.5; shape[1]] };
+    let answers = Answers {
+        runs: g.p.iter().map(|seeds| seeds.iter().map(answer).collect()).collect(),
+        targets: array(&g.y),
+        observed: Array::new(shape, g.mask.concat().iter().map(|m| *m == 1).collect()),
+    };
+    (g, answers)
+}
+
+#[test]
+fn paired_t_as_scipy() {
+    for want in golden().0.t {
+        let got = paired_t(&want.differences).unwrap();
+        for (name, got, want) in [("low", got.low, want.low), ("high", got.high, want.high), ("p", got.p, want.p)] {
+            assert!((got - want).abs() < 1e-9 * want.abs().max(1.0), "{name}: {got} instead of {want}");
+        }
+    }
+    assert_eq!(paired_t(&[0.1]), None, "one seed tells nothing");
+    let same = paired_t(&[0.0; 4]).unwrap();
+    assert_eq!((same.low, same.high, same.p), (0.0, 0.0, 1.0));
+    let always = paired_t(&[0.5; 4]).unwrap();
+    assert_eq!((always.low, always.high, always.p), (0.5, 0.5, 0.0));
+}
+
+#[test]
+fn holm_by_hand() {
+    let close = |got: Vec<f64>, want: &[f64]| {
+        assert!(got.iter().zip(want).all(|(a, b)| (a - b).abs() < 1e-12) && got.len() == want.len(), "{got:?}");
+    };
+    // .005 * 4, .01 * 3, .03 * 2, and .04 no less than the one before it.
+    close(holm(&[0.01, 0.04, 0.03, 0.005]), &[0.03, 0.06, 0.06, 0.02]);
+    close(holm(&[0.6, 0.7]), &[1.0, 1.0]);
+    close(holm(&[]), &[]);
+}
+
+#[test]
+fn resampled_scores_as_scikit_learn() {
+    let (g, Answers { runs, targets, observed }) = golden();
+    let draws = Bootstrap::of_draws(&runs, &targets, &observed, g.times.len(), &|i| g.times[i].clone());
+    for (m, name) in FOLLOWED.iter().enumerate() {
+        for (i, want) in g.bootstrap[*name].scores.iter().enumerate() {
+            for (run, want) in want.iter().enumerate() {
+                let got = draws.scores(i, run)[m].unwrap();
+                assert!((got - want).abs() < 1e-12, "{name} of run {run}, resample {i}: {got} instead of {want}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_known_difference_is_found_and_none_is_not() {
+    let (g, Answers { mut runs, targets, observed }) = golden();
+    runs.push(runs[0].clone());
+    let bootstrap = Bootstrap::new(&runs, &targets, &observed, RESAMPLES);
+    for (m, name) in FOLLOWED.iter().enumerate() {
+        let (got, want) = (bootstrap.test(0, 1, m).unwrap(), &g.bootstrap[*name]);
+        for (got, want_end) in [(got.low, want.low), (got.high, want.high)] {
+            // A 2.5 % quantile of 2000 draws scatters by 0.06 deviations.
+            assert!((got - want_end).abs() < 0.25 * want.deviation, "{name}: {got} instead of {want_end}");
+        }
+        // None of the resamples turns it.
+        assert!(got.p <= 2.0 * 3.0 / 2001.0, "{name}: {}", got.p);
+        let turned = bootstrap.test(1, 0, m).unwrap();
+        assert!((turned.low + got.high).abs() < 1e-12 && turned.p == got.p, "{name}");
+        let none = bootstrap.test(0, 2, m).unwrap();
+        assert_eq!((none.low, none.high, none.p), (0.0, 0.0, 1.0), "{name}");
+    }
+    // What only halves a probability and its threshold changes nothing.
+    let mut halved = runs[0].clone();
+    for answer in &mut halved {
+        *answer = Answer { probabilities: answer.probabilities.map(|p| p / 2.0), thresholds: vec![0.25; 4] };
+    }
+    let halves = Bootstrap::new(&[runs[0].clone(), halved], &targets, &observed, 10);
+    assert!((0..10).all(|i| halves.scores(i, 0) == halves.scores(i, 1)));
+    let unlabelled = Array::from_fn(observed.shape().clone(), |_| false);
+    let nothing = Bootstrap::new(&runs, &targets, &unlabelled, 10);
+    assert_eq!((nothing.test(0, 1, 0), nothing.scores(0, 0)), (None, [None; 3]));
+}
+
+const EXPERIMENT: &str = "title = 'Two small models'\nfound = 'FC_T <is> below.'\nseeds = 2\n\
+    [[entry]]\nlabel = 'FC_T'\nmodel = 'fc-t'\nlr = 2e-3\nreported = { f1_pn = 0.797 }\n\
+    [[entry]]\nlabel = 'ATT, partial BCE'\nmodel = 'att'\nloss = 'partial-bce'\n";
+const FOLDERS: [&str; 2] = ["fc-t", "att-partial-bce"];
+const EPOCHS: &str = "60";
+
+/// A dataset, an experiment, and its comparison, which all tests leave as they are.
+struct Shared {
+    folder: TempDir,
+}
+
+impl Shared {
+    fn at(&self, name: &str) -> String {
+        self.folder.path().join(name).to_str().unwrap().to_owned()
+    }
+
+    fn args<'a>(&self, words: &'a mut Vec<String>, out: &str, more: &[&str]) -> Vec<&'a str> {
+        let (data, experiment) = (self.at("data"), self.at("two.toml"));
+        let given = ["compare", &data, "--experiment", &experiment, "--epochs", EPOCHS, "--out", out];
+        *words = given.iter().chain(more).map(|word| word.to_string()).collect();
+        words.iter().map(String::as_str).collect()
+    }
+}
+
+fn shared() -> &'static Shared {
+    static SHARED: OnceLock<Shared> = OnceLock::new();
+    SHARED.get_or_init(|| {
+        let shared = Shared { folder: tempfile::tempdir().unwrap() };
+        wmic(&["synth", &shared.at("data"), "--clips", "80"]).assert().success();
+        std::fs::write(shared.at("two.toml"), EXPERIMENT).unwrap();
+        wmic(&shared.args(&mut vec![], &shared.at("out"), &[])).assert().success();
+        shared
+    })
+}
+
+/// Every file below a folder, with its bytes.
+fn files(folder: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
+    fn walk(folder: &Path, root: &Path, into: &mut BTreeMap<PathBuf, Vec<u8>>) {
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            match path.is_dir() {
+                true => walk(&path, root, into),
+                false => drop(into.insert(path.strip_prefix(root).unwrap().into(), std::fs::read(&path).unwrap())),
+            }
+        }
+    }
+    let mut all = BTreeMap::new();
+    walk(folder, folder, &mut all);
+    all
+}
+
+#[track_caller]
+fn assert_same(a: &str, b: &str) {
+    let (a, b) = (files(Path::new(a)), files(Path::new(b)));
+    assert!(a.keys().eq(b.keys()), "{:?} and {:?}", a.keys(), b.keys());
+    for (name, bytes) in &a {
+        assert!(*bytes == b[name], "{} differs", name.display());
+    }
+}
+
+#[test]
+fn a_comparison_killed_and_interrupted_ends_in_the_same_bytes() {
+    let shared = shared();
+    let out = shared.at("killed");
+    let (second, mut words) = (Path::new(&out).join(FOLDERS[1]), vec![]);
+    let args = shared.args(&mut words, &out, &[]);
+    let mut child = start(&args);
+    wait_for(&second.join("run.toml"));
+    child.kill().unwrap();
+    assert_eq!(end(child).0, None, "SIGKILL ends it in the middle of the second entry");
+    let first = files(&Path::new(&out).join(FOLDERS[0]));
+    assert!(!second.join("report.html").exists() && !Path::new(&out).join("report.html").exists());
+
+    let mut child = start(&args);
+    let mut said = BufReader::new(child.stderr.take().unwrap());
+    let (mut line, mut rest) = (String::new(), String::new());
+    while !line.contains("epoch") {
+        line.clear();
+        assert!(said.read_line(&mut line).unwrap() > 0, "it trains");
+    }
+    send("-INT", &child);
+    said.read_to_string(&mut rest).unwrap();
+    let code = end(child).0;
+    // The rest may be over before the signal arrives.
+    assert!(code == Some(130) && rest.contains("the same command") || code == Some(0), "{code:?}: {rest}");
+
+    let done = wmic(&args).assert().success();
+    let said = String::from_utf8(done.get_output().stderr.clone()).unwrap();
+    assert!(!said.contains("1/2 FC_T: begins") && !said.contains("1/2 FC_T: goes on"), "{said}");
+    assert!(first == files(&Path::new(&out).join(FOLDERS[0])), "a finished run is taken as it is");
+    assert_same(&out, &shared.at("out"));
+}
+
+#[test]
+fn the_report_says_what_the_runs_say() {
+    let shared = shared();
+    let out = PathBuf::from(shared.at("out"));
+    let text = |name: &str| std::fs::read_to_string(out.join(name)).unwrap();
+    assert_eq!(text("experiment.toml"), EXPERIMENT);
+    let all: Value = serde_json::from_str(&text("compare.json")).unwrap();
+    let tests = FOLDERS.map(|folder| serde_json::from_str::<Value>(&text(&format!("{folder}/test.json"))).unwrap());
+    let labels = ["FC_T", "ATT, partial BCE"];
+    assert_eq!(all["entries"].as_array().unwrap().len(), 2);
+    for ((entry, test), label) in all["entries"].as_array().unwrap().iter().zip(&tests).zip(labels) {
+        assert_eq!((&entry["evaluation"], entry["label"].as_str()), (test, Some(label)));
+        assert_eq!(entry["settings"]["epochs"], 60);
+    }
+    assert_eq!(all["entries"][0]["reported"]["f1_pn"], 0.797);
+
+    let mut rows = csv::Reader::from_path(out.join("scores.csv")).unwrap();
+    let mut seen = 0;
+    for row in rows.records().map(Result::unwrap) {
+        let entry = labels.iter().position(|label| *label == &row[0]).unwrap();
+        let seed: usize = row[1].parse().unwrap();
+        assert_eq!(tests[entry]["per_seed"][seed][&row[2]].as_f64(), row[3].parse().ok(), "{row:?}");
+        seen += 1;
+    }
+    assert_eq!(seen, 2 * 2 * 8, "entries, seeds and metrics");
+    let mut rows = csv::Reader::from_path(out.join("classes.csv")).unwrap();
+    let names = rows.headers().unwrap().clone();
+    for row in rows.records().map(Result::unwrap) {
+        let entry = labels.iter().position(|label| *label == &row[0]).unwrap();
+        for (name, value) in names.iter().zip(&row).skip(2) {
+            assert_eq!(tests[entry]["per_class"][&row[1]][name].as_f64(), value.parse().ok(), "{name} of {row:?}");
+        }
+    }
+
+    assert_eq!(all["pairs"].as_array().unwrap().len(), 1);
+    for d in all["pairs"][0]["differences"].as_array().unwrap() {
+        let name = d["metric"].as_str().unwrap();
+        let [a, b] = [&tests[0], &tests[1]].map(|test| test["mean"][name].as_f64().unwrap());
+        assert!((d["difference"].as_f64().unwrap() - (a - b)).abs() < 1e-12, "{name}");
+        assert_eq!(d["seeds"]["p"], d["seeds"]["p_holm"], "one pair needs no correction");
+        assert_eq!(d["clips"].is_object(), FOLLOWED.contains(&name), "{name}");
+    }
+
+    let page = text("report.html");
+    for words in ["Two small models", "FC_T &lt;is&gt; below.", "fc-t/report.html", "paper .797", "partial-bce"] {
+        assert!(page.contains(words), "{words}");
+    }
+    let score = |test: &Value| format!("{:.3}", test["mean"]["f1_pn"].as_f64().unwrap()).replacen("0.", ".", 1);
+    assert!(tests.iter().all(|test| page.contains(&score(test))), "scores of both");
+    assert!(!page.contains("http:") || !page.contains("src=\"http"), "the page needs nothing else");
+    for name in ["scores.png", "classes.png"] {
+        let picture = image::open(out.join(name)).unwrap().into_rgb8();
+        assert!(picture.width() == 2160 && picture.height() > 400, "{name}");
+        for colour in [[0, 114, 178], [230, 159, 0]] {
+            assert!(picture.pixels().any(|p| p.0 == colour), "{name}: each entry has its colour");
+        }
+    }
+}
+
+#[test]
+fn what_has_ended_is_told_again_and_what_differs_is_refused() {
+    let shared = shared();
+    let (out, mut words) = (shared.at("out"), vec![]);
+    let before = files(Path::new(&out));
+    let again = stdout(&shared.args(&mut words, &out, &[]));
+    assert!(again.contains("f1_pn against ") && again.contains("map against "), "{again}");
+    assert!(!again.contains("One seed each"), "{again}");
+    let written: Value = serde_json::from_slice(&before[Path::new("compare.json")]).unwrap();
+    assert_eq!(json(&shared.args(&mut words, &out, &["--json"])), written);
+    assert!(before == files(Path::new(&out)), "the same bytes");
+
+    let fc_t = format!("{out}/fc-t was begun with seeds [0, 1], not [0, 1, 2]");
+    refused(&shared.args(&mut words, &out, &["--seeds", "3"]), &fc_t);
+    refused(
+        &shared.args(&mut words, &out, &["--frontend-weights", "random", "--width", "1/8"]),
+        "was begun with front end none, not",
+    );
+    let data = shared.at("other-data");
+    wmic(&["synth", &data, "--clips", "80", "--seed", "1"]).assert().success();
+    let experiment = shared.at("two.toml");
+    let other = ["compare", &data, "--experiment", &experiment, "--epochs", EPOCHS, "--out", &out];
+    refused(&other, "is not the dataset that");
+    refused(&shared.args(&mut words, &shared.at("data"), &[]), "is not empty and holds no comparison");
+    assert!(before == files(Path::new(&out)), "nothing was written");
+
+    let damaged = shared.at("damaged");
+    copy(&out, &damaged);
+    copy(format!("{out}/fc-t"), format!("{damaged}/keep"));
+    let predictions = "test_predictions.safetensors";
+    std::fs::copy(format!("{out}/{}/{predictions}", FOLDERS[1]), format!("{damaged}/fc-t/{predictions}")).unwrap();
+    let args = shared.args(&mut words, &damaged, &[]);
+    wmic(&args).assert().code(2).stderr(contains("does not belong to the test.json beside it; remove it"));
+    std::fs::remove_file(format!("{damaged}/fc-t/{predictions}")).unwrap();
+    wmic(&args).assert().success();
+    assert!(files(&Path::new(&damaged).join("fc-t")) == files(&Path::new(&out).join("fc-t")), "made again, the same");
+}
+
+#[test]
+fn nothing_is_trained_before_all_is_known() {
+    let shared = shared();
+    let (data, bad, out) = (shared.at("data"), shared.at("bad.toml"), shared.at("never"));
+    let with = |entry: &str| {
+        std::fs::write(&bad, format!("{EXPERIMENT}[[entry]]\nlabel = 'third'\n{entry}")).unwrap();
+        ["compare", &data, "--experiment", &bad, "--out", &out]
+    };
+    refused(&with("model = 'lute'"), "bad.toml: entry third: unknown model lute");
+    refused(&with("model = 'att'\nlr = -1.0"), "bad.toml: entry third: lr must be at least 0");
+    refused(&with("model = 'att-tf'"), "bad.toml: entry third: att-tf stands on VGGish");
+    refused(&["compare", &data, "--experiment", "ismir18"], "unknown experiment ismir18; there are ismir19");
+    refused(&["compare", &data, "--experiment", "no.toml"], "no.toml: ");
+    assert!(!Path::new(&out).exists());
+}
+
+#[test]
+fn one_seed_and_force() {
+    let shared = shared();
+    let (out, mut words) = (shared.at("forced"), vec![]);
+    let one = ["--seeds", "1", "--epochs", "1"];
+    let run = |words: &mut Vec<String>, more: &[&str]| {
+        let mut args = shared.args(words, &out, &[]);
+        args.retain(|word| *word != "--epochs" && *word != EPOCHS);
+        args.extend(more);
+        let done = wmic(&args).assert().success();
+        String::from_utf8(done.get_output().stdout.clone()).unwrap()
+    };
+    assert!(run(&mut words, &one).contains("One seed each: nothing can be said about other seeds"));
+    let page = std::fs::read_to_string(Path::new(&out).join("report.html")).unwrap();
+    assert!(page.contains("With one seed each nothing can be said about other seeds"));
+    let anew = run(&mut words, &["--seeds", "2", "--epochs", "1", "--force"]);
+    assert!(!anew.contains("One seed each"), "{anew}");
+    let has = predicate::str::contains("seeds = [0, 1]").or(predicate::str::contains("seeds = [\n    0,\n    1,"));
+    assert!(has.eval(&std::fs::read_to_string(Path::new(&out).join("fc-t/run.toml")).unwrap()));
+}
