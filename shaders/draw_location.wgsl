@@ -6,7 +6,7 @@
 struct Params {
     batch: u32,   // B
     stream: u32,
-    std: f32,
+    sigma: f32,
     clock_stride: u32, // in vec4
 }
 
@@ -30,6 +30,15 @@ fn unit(word: vec2<u32>) -> vec2<f32> {
     return (vec2<f32>(word >> vec2(9u)) + 0.5) / 8388608.0;
 }
 
+// -ln(u). Near 1, where the built-in is off by up to 2^-21, by its series in 1 - u, which is exact.
+fn minus_log(u: f32) -> f32 {
+    let d = 1.0 - u;
+    if d >= 0.125 { return -log(u); }
+    var series = 0.0;
+    for (var n = 8.0; n > 0.0; n -= 1.0) { series = 1.0 / n + d * series; }
+    return d * series;
+}
+
 @compute @workgroup_size(64)
 fn draw_location_uniform(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) count: vec3<u32>,
                          @builtin(local_invocation_index) worker: u32) {
@@ -46,8 +55,8 @@ fn draw_location_normal(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workg
     let clip = id.z * p.batch + b;
     let word = words(id.z, b);
     // Box-Muller, with the angle in 19 bits.
-    let radius = sqrt(-2.0 * log(unit(word).x));
-    let v = mu[clip] + p.std * radius * cis(word.y >> 13u, ANGLES);
+    let radius = sqrt(2.0 * minus_log(unit(word).x));
+    let v = mu[clip] + p.sigma * radius * cis(word.y >> 13u, ANGLES);
     drawn[clip] = v;
     // Comparisons are false for a NaN, which thus goes on.
     y[clip] = select(select(v, vec2(1.0), v > vec2(1.0)), vec2(-1.0), v < vec2(-1.0));

@@ -1,12 +1,12 @@
 // Policy gradient of a normal policy, and the fit of its baseline, over the clips that count.
 //
 //   forward    y = mean of -(reward - fixed) log pi(drawn) + (reward - baseline)^2
-//   backward   slopes by mu: -(reward - fixed) (drawn - mu) / std^2, by baseline: -2 (reward - baseline), over the number of clips
+//   backward   slopes by mu: -(reward - fixed) (drawn - mu) / sigma^2, by baseline: -2 (reward - baseline), over the number of clips
 
 struct Params {
     batch: u32,      // B
-    std: f32,
-    log_norm: f32,   // ln(2 pi std^2)
+    sigma: f32,      // standard deviation of the policy
+    log_norm: f32,   // ln(2 pi sigma^2)
     first: u32,      // of the slopes that go to this sink
     columns: u32,    // of this sink
     accumulate: u32,
@@ -31,7 +31,7 @@ var<workgroup> sums: array<vec2<f32>, 64>;
 
 @compute @workgroup_size(64)
 fn reinforce_forward(@builtin(workgroup_id) id: vec3<u32>, @builtin(local_invocation_index) worker: u32) {
-    let variance = p.std * p.std;
+    let variance = p.sigma * p.sigma;
     var total = vec2(0.0);
     for (var b = worker; b < p.batch; b += WORKERS) {
         let clip = id.z * p.batch + b;

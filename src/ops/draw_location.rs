@@ -15,7 +15,7 @@ use crate::random::philox;
 static SHADER: Shader = Shader::portable("draw_location.wgsl", include_str!("../../shaders/draw_location.wgsl"));
 
 params! {
-    struct Params { batch: u32, stream: u32, std: f32, clock_stride: u32 }
+    struct Params { batch: u32, stream: u32, sigma: f32, clock_stride: u32 }
 }
 
 /// Tells these words from those of dropout, shuffles and first weights, as in the shader.
@@ -60,7 +60,7 @@ pub fn draw_normal(g: &mut Graph, clock: Tensor, mu: Tensor, std: f64, stream: u
 
 fn params(io: &Io, stream: u32, std: f64) -> Params {
     let batch = io.y(0).shape.rows() as u32;
-    Params { batch, stream, std: std as f32, clock_stride: io.x(0).stride as u32 / 4 }
+    Params { batch, stream, sigma: std as f32, clock_stride: io.x(0).stride as u32 / 4 }
 }
 
 fn words(clock: &Array<f64>, clip: usize, stream: u32) -> [u32; 2] {

@@ -145,7 +145,7 @@ fn cases() -> Vec<Case> {
     let between = [-0.875, 0.875, -0.6875, 0.3125, 0.124, 0.126, -0.124, -0.126];
     let set: &[Patch] = &[[3, 4], [1, 1], [7, 2], [2, 5]];
     vec![
-        case("one", [1, 1, 1], &[[1, 1]], &[0.0]),
+        case("one", [1, 1, 1], &[[1, 1]], &[0.0, 0.0]),
         whole(case("corners, odd", [5, 9, 9], &[[3, 5]], &corners)),
         whole(case("corners, even", [5, 9, 9], &[[4, 2]], &corners)),
         whole(case("between cells, odd", [4, 9, 9], &[[3, 1]], &between)),

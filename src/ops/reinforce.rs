@@ -17,7 +17,7 @@ use crate::ops::reward::Reward;
 static SHADER: Shader = Shader::portable("reinforce.wgsl", include_str!("../../shaders/reinforce.wgsl"));
 
 params! {
-    struct Params { batch: u32, std: f32, log_norm: f32, first: u32, columns: u32, accumulate: u32 }
+    struct Params { batch: u32, sigma: f32, log_norm: f32, first: u32, columns: u32, accumulate: u32 }
 }
 
 /// Inputs: mu, drawn, fixed, baseline, reward, counts.
@@ -48,8 +48,8 @@ impl Reinforce {
     }
 
     fn params(&self, io: &Io) -> Params {
-        let (batch, std, log_norm) = (io.x(0).shape.rows() as u32, self.std as f32, self.log_norm() as f32);
-        Params { batch, std, log_norm, first: 0, columns: 0, accumulate: 0 }
+        let (batch, sigma, log_norm) = (io.x(0).shape.rows() as u32, self.std as f32, self.log_norm() as f32);
+        Params { batch, sigma, log_norm, first: 0, columns: 0, accumulate: 0 }
     }
 }
 
