@@ -100,6 +100,8 @@ fn recognition(file: impl AsRef<Path>) -> Recognition {
             instrument(HOSTILE, 0.75, &[(2.0, 6.0 * 0.96)]),
             instrument("piano", 0.9375, &[(0.0, 3.84), (5.0, 10.0)]),
         ],
+        paths: vec![],
+        patches: vec![],
     }
 }
 

@@ -108,3 +108,61 @@ class Visual(nn.Module):
 
     def forward(self, x: Tensor, lengths: Tensor) -> Tensor:
         return self.answer(x, lengths)[0]
+
+
+PATCHES = {
+    "sr16": [(7, 57), (7, 25), (128, 1), (64, 1), (32, 1)],
+    "ram16-rnn": [(12, 12)],
+    "ram16-gru": [(12, 12)],
+}
+
+
+class Sightreader(nn.Module):
+    """`sr16`, `ram16-rnn` or `ram16-gru` in evaluation: it begins at the centre and looks where the policy's mean is, 16 times.
+
+    Probabilities (B, K) of x (B, T, F), of which the first `lengths[b]` frames of a clip are valid, and the locations (B, 16, 2).
+    """
+
+    GLIMPSES, FEATURES, HIDDEN = 16, 128, 256
+
+    def __init__(self, name: str):
+        super().__init__()
+        self.patches = PATCHES[name]
+        cell = nn.RNNCell if name == "ram16-rnn" else nn.GRUCell
+        self.sensor = nn.ModuleDict({
+            "patches": nn.Linear(sum(frames * bands for frames, bands in self.patches), self.FEATURES),
+            "location": nn.Linear(2, self.FEATURES),
+            "joint": nn.Linear(self.FEATURES, self.FEATURES),
+        })
+        self.core = cell(self.FEATURES, self.HIDDEN)
+        self.location, self.baseline = nn.Linear(self.HIDDEN, 2), nn.Linear(self.HIDDEN, 1)
+        self.classifier = nn.Linear(self.HIDDEN, CLASSES)
+
+    def glimpse(self, x: Tensor, location: Tensor, length: int) -> Tensor:
+        """The flat patches (N) of one clip's valid frames x (n, F) around `location` (2); 0 outside."""
+        cells = []
+        for size in self.patches:
+            starts = []
+            for place, axis, cut in zip(location.tolist(), (length, x.shape[1]), size):
+                start = 0.5 * (place + 1) * (axis - 1) + 1 - cut / 2
+                assert abs(start - round(start)) > 1e-4 or place == 0, "f32 could round this to the cell beside"
+                starts.append(int(start // 1))
+            patch = x.new_zeros(size)
+            for i in range(size[0]):
+                for j in range(size[1]):
+                    t, f = starts[0] + i, starts[1] + j
+                    if 0 <= t < length and 0 <= f < x.shape[1]:
+                        patch[i, j] = x[t, f]
+            cells.append(patch.flatten())
+        return torch.cat(cells)
+
+    def answer(self, x: Tensor, lengths: list[int]) -> tuple[Tensor, Tensor]:
+        location, h = x.new_zeros(len(x), 2), x.new_zeros(len(x), self.HIDDEN)
+        path = []
+        for _ in range(self.GLIMPSES):
+            path.append(location)
+            patches = torch.stack([self.glimpse(*clip) for clip in zip(x, location, lengths)])
+            q = self.sensor["patches"](patches) + self.sensor["location"](location)
+            h = self.core(F.relu(self.sensor["joint"](q)), h)
+            location = torch.tanh(self.location(h))
+        return torch.sigmoid(self.classifier(h)), torch.stack(path, 1)
