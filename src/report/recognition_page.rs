@@ -232,11 +232,7 @@ fn paths(out: &mut dyn Write, picture: &Picture) -> io::Result<()> {
         for (from, to) in path.iter().zip(&path[1..]) {
             let ((x1, y1), (x2, y2)) = (place(from.at), place(to.at));
             for class in ["edge", "way"] {
-                write!(
-                    out,
-                    "<line class=\"{class}\" x1=\"{x1}\" y1=\"{y1}\" x2=\"{x2}\" y2=\"{y2}\" opacity=\"{:.2}\"/>",
-                    to.weight()
-                )?;
+                write!(out, "<line class=\"{class}\" x1=\"{x1}\" y1=\"{y1}\" x2=\"{x2}\" y2=\"{y2}\"/>")?;
             }
         }
         for look in path {

@@ -167,8 +167,8 @@ impl RecordingFigure<'_> {
             }
             for (from, to) in path.iter().zip(&path[1..]) {
                 let line = vec![place(from.at), place(to.at)];
-                area.draw(&PathElement::new(line.clone(), PATH_EDGE.mix(0.6 * to.weight()).stroke_width(4)))?;
-                area.draw(&PathElement::new(line, PATH.mix(to.weight()).stroke_width(2)))?;
+                area.draw(&PathElement::new(line.clone(), PATH_EDGE.mix(0.8).stroke_width(4)))?;
+                area.draw(&PathElement::new(line, PATH.stroke_width(2)))?;
             }
             for look in path {
                 let radius = (4.0 * look.weight()).round() as i32;

@@ -28,7 +28,7 @@ pub struct Look {
 }
 
 impl Look {
-    /// Later ones are larger, from 0.5 to 1, and clearer: the way is seen without numbers.
+    /// Later ones are larger, from 0.5 to 1: the direction is seen without numbers.
     pub fn weight(&self) -> f64 {
         0.5 + 0.5 * self.order
     }
