@@ -7,6 +7,7 @@ mod formula;
 
 use common::Golden;
 use formula::frac;
+use wmic::Array;
 use wmic::data::{Dataset, FeatureValues, Features};
 use wmic::gpu::{Buffer, Gpu};
 use wmic::graph::{Arenas, Draft, Graph, Layout, Mode, Plan, Spec, Tensor};
@@ -77,10 +78,49 @@ fn answers_and_paths_are_those_of_pytorch() {
         for (what, got) in [("p", &answer.probabilities[0]), ("glimpses", &answer.glimpses[0])] {
             let want = golden.tensor(&format!("{model}.{what}"));
             assert_eq!(got.dims(), want.dims(), "{model} {what}");
-            for (i, (g, w)) in got.data().iter().zip(want.data()).enumerate() {
-                // Errors pass through 16 steps.
-                assert!((f64::from(*g) - w).abs() < 2e-5, "{model} {what}[{i}] is {g}, PyTorch says {w}");
+            // Errors pass through 16 steps.
+            assert_close(&format!("{model} {what}"), got.data(), &want, 2e-5);
+        }
+    }
+}
+
+/// Within a share of the largest value.
+#[track_caller]
+fn assert_close(what: &str, got: &[f32], want: &Array<f64>, relative: f64) {
+    assert_eq!(got.len(), want.data().len(), "{what}");
+    let largest = want.data().iter().fold(0.0f64, |m, v| m.max(v.abs()));
+    for (i, (g, w)) in got.iter().zip(want.data()).enumerate() {
+        let error = (f64::from(*g) - w).abs();
+        assert!(error <= relative * largest, "{what}[{i}] is {g}, PyTorch says {w} (largest {largest})");
+    }
+}
+
+/// Of all losses together, through 16 steps: classification, policy and baseline, with the draws of seed 5.
+#[test]
+fn the_gradients_of_a_training_step_are_those_of_pytorch() {
+    let (gpu, golden) = (Gpu::open(None).unwrap(), Golden::open("sightreader.safetensors"));
+    let data = dataset(&[40, 23, 31], 40, 20);
+    let corpus = Corpus::of_dataset(&gpu, &data).unwrap();
+    let split = [(data.train.clone(), data.train.clone())];
+    for model in MODELS {
+        let config = Config { batch: 3, seeds: vec![5], ..Config::of(model, "formula").unwrap() };
+        let mut learner = Learner::new(&gpu, &config, &corpus, &[], &split, Order::InOrder).unwrap();
+        learner.set_weights(&[formula_block(learner.layout())]).unwrap();
+        learner.run_steps(1).unwrap();
+        let tensor = |what: &str| golden.tensor(&format!("{model}.{what}"));
+        assert_close(&format!("{model} loss"), &learner.latest_loss().unwrap(), &tensor("loss"), 1e-5);
+        for (parameter, grad) in &learner.latest_gradients().unwrap()[0] {
+            let (name, grad) = (format!("grad.{parameter}"), grad.data());
+            let what = format!("{model} {name}");
+            if grad.len() <= 600 {
+                assert_close(&what, grad, &tensor(&name), 1e-4);
+                continue;
             }
+            let samples: Vec<f32> = grad.iter().step_by((grad.len() / 64) | 1).take(64).copied().collect();
+            assert_close(&what, &samples, &tensor(&format!("{name}.samples")), 1e-4);
+            let sum = |f: fn(f64) -> f64| grad.iter().map(|v| f(f64::from(*v))).sum::<f64>();
+            let norm_sum = [sum(|v| v * v).sqrt() as f32, sum(|v| v) as f32];
+            assert_close(&what, &norm_sum, &tensor(&format!("{name}.norm_sum")), 1e-4);
         }
     }
 }

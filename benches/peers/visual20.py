@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ismir19 import CLASSES
+from ismir19 import CLASSES, bce
 
 FRAMES, BANDS, EMBEDDING = 96, 64, 128
 ROWS, COLUMNS = 6, 4  # time steps and frequency bands of the last maps
@@ -118,12 +118,12 @@ PATCHES = {
 
 
 class Sightreader(nn.Module):
-    """`sr16`, `ram16-rnn` or `ram16-gru` in evaluation: it begins at the centre and looks where the policy's mean is, 16 times.
+    """`sr16`, `ram16-rnn` or `ram16-gru` on x (B, T, F), of which the first `lengths[b]` frames of a clip are valid.
 
-    Probabilities (B, K) of x (B, T, F), of which the first `lengths[b]` frames of a clip are valid, and the locations (B, 16, 2).
+    `answer`: in evaluation it begins at the centre and looks where the policy's mean is; probabilities (B, K), locations (B, 16, 2).
     """
 
-    GLIMPSES, FEATURES, HIDDEN = 16, 128, 256
+    GLIMPSES, FEATURES, HIDDEN, SIGMA = 16, 128, 256, 0.17
 
     def __init__(self, name: str):
         super().__init__()
@@ -145,7 +145,7 @@ class Sightreader(nn.Module):
             starts = []
             for place, axis, cut in zip(location.tolist(), (length, x.shape[1]), size):
                 start = 0.5 * (place + 1) * (axis - 1) + 1 - cut / 2
-                assert abs(start - round(start)) > 1e-4 or place == 0, "f32 could round this to the cell beside"
+                assert abs(start - round(start)) > 1e-4 or place in (-1, 0, 1), "f32 could round this to the cell beside"
                 starts.append(int(start // 1))
             patch = x.new_zeros(size)
             for i in range(size[0]):
@@ -156,13 +156,36 @@ class Sightreader(nn.Module):
             cells.append(patch.flatten())
         return torch.cat(cells)
 
+    def step(self, x: Tensor, lengths: list[int], location: Tensor, h: Tensor) -> Tensor:
+        patches = torch.stack([self.glimpse(*clip) for clip in zip(x, location, lengths)])
+        q = self.sensor["patches"](patches) + self.sensor["location"](location)
+        return self.core(F.relu(self.sensor["joint"](q)), h)
+
     def answer(self, x: Tensor, lengths: list[int]) -> tuple[Tensor, Tensor]:
         location, h = x.new_zeros(len(x), 2), x.new_zeros(len(x), self.HIDDEN)
         path = []
         for _ in range(self.GLIMPSES):
             path.append(location)
-            patches = torch.stack([self.glimpse(*clip) for clip in zip(x, location, lengths)])
-            q = self.sensor["patches"](patches) + self.sensor["location"](location)
-            h = self.core(F.relu(self.sensor["joint"](q)), h)
+            h = self.step(x, lengths, location, h)
             location = torch.tanh(self.location(h))
         return torch.sigmoid(self.classifier(h)), torch.stack(path, 1)
+
+    def losses(self, x: Tensor, lengths: list[int], y: Tensor, mask: Tensor, first: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
+        """Classification loss, and the policy's and the baseline's, of locations that begin at `first` (B, 2) and then are drawn around
+        the policy's mean with the standard normal `noise` (B, 15, 2). Every clip must have a known label."""
+        location, h = first, x.new_zeros(len(x), self.HIDDEN)
+        earned, own, choice = 0, 0, None
+        for j in range(self.GLIMPSES):
+            h = self.step(x, lengths, location, h)
+            p = torch.sigmoid(self.classifier(h))
+            assert (p - 0.5).abs().min() > 1e-5, "f32 could take this for another answer"
+            earned = earned + (((p >= 0.5) == (y >= 0.5)) * mask).sum(1) / mask.sum(1)
+            if choice is not None:
+                policy, drawn, baseline = choice
+                own = own - ((earned - baseline.detach()) * policy.log_prob(drawn).sum(1)).mean() + (earned - baseline).square().mean()
+            if j + 1 < self.GLIMPSES:
+                mu = torch.tanh(self.location(h.detach()))
+                drawn = (mu + self.SIGMA * noise[:, j]).detach()
+                choice = torch.distributions.Normal(mu, self.SIGMA), drawn, self.baseline(h.detach()).squeeze(1)
+                location = drawn.clamp(-1, 1)
+        return bce(p, y, mask), own

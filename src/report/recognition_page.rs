@@ -241,8 +241,9 @@ fn paths(out: &mut dyn Write, picture: &Picture) -> io::Result<()> {
         }
         for (look, number) in [(first, 1), (last, path.len())].iter().filter(|_| few) {
             let (x, y) = place(look.at);
-            let (side, anchor) = if look.at.0 < 0.95 { (9, "start") } else { (-9, "end") };
-            write!(out, "<text x=\"{x}\" y=\"{y}\" dx=\"{side}\" dy=\"4\" text-anchor=\"{anchor}\">{number}</text>")?;
+            let (dx, anchor) = if look.at.0 < 0.95 { (6, "start") } else { (-6, "end") };
+            let dy = if look.at.1 < 0.9 { -7 } else { 15 };
+            write!(out, "<text x=\"{x}\" y=\"{y}\" dx=\"{dx}\" dy=\"{dy}\" text-anchor=\"{anchor}\">{number}</text>")?;
         }
     }
     write!(out, "</svg>")

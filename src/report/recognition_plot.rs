@@ -177,22 +177,29 @@ impl RecordingFigure<'_> {
             }
             for (look, name) in [(first, "1".to_owned()), (last, path.len().to_string())] {
                 if few {
-                    self.number(area, place(look.at), &name)?;
+                    self.number(area, top, place(look.at), &name)?;
                 }
             }
         }
         Ok(())
     }
 
-    /// The number of a glimpse at `at`, to the side where there is room.
-    fn number<DB: DrawingBackend>(&self, area: &DrawingArea<DB, Shift>, at: (i32, i32), name: &str) -> Drawn<DB> {
-        let (side, anchor) = if at.0 + 40 < self.span().1 { (9, HPos::Left) } else { (-9, HPos::Right) };
+    /// The number of a glimpse at `at`, beside and above it where there is room.
+    fn number<DB: DrawingBackend>(
+        &self,
+        area: &DrawingArea<DB, Shift>,
+        top: i32,
+        at: (i32, i32),
+        name: &str,
+    ) -> Drawn<DB> {
+        let (side, anchor) = if at.0 + 40 < self.span().1 { (6, HPos::Left) } else { (-6, HPos::Right) };
+        let at = (at.0 + side, if at.1 > top + 24 { at.1 - 11 } else { at.1 + 11 });
         let pos = Pos::new(anchor, VPos::Center);
         for (dx, dy) in [(-1, 0), (1, 0), (0, -1), (0, 1)] {
             let style = text(LABEL, PATH_EDGE).pos(pos);
-            area.draw(&Text::new(name.to_owned(), (at.0 + side + dx, at.1 + dy), style))?;
+            area.draw(&Text::new(name.to_owned(), (at.0 + dx, at.1 + dy), style))?;
         }
-        area.draw(&Text::new(name.to_owned(), (at.0 + side, at.1), text(LABEL, PATH).pos(pos)))
+        area.draw(&Text::new(name.to_owned(), at, text(LABEL, PATH).pos(pos)))
     }
 
     /// The spectrogram in RGB, smooth between the centres of its cells.
