@@ -559,6 +559,7 @@ fn models_that_look_at_places_take_whole_spectrograms_and_show_their_paths() {
         &[&train[..], &["--train-frontend", "all"]].concat(),
         "ram16-gru takes spectrograms as they are: leave out --train-frontend",
     );
+    refused(&[&train[..], &["--dropout", "0.5"]].concat(), "ram16-gru has no dropout: leave out --dropout");
     let planned = json(&["plan", &data, "--model", "ram16-gru", "--json"]);
     wmic(&[&train[..], &["--cache", &cache]].concat()).assert().success();
     assert_eq!(planned["parameters_per_seed"], 337_815);

@@ -205,6 +205,9 @@ impl Config {
             let what = if basis == Basis::Spectrogram { "spectrograms" } else { "embeddings" };
             return Err(Error::Usage(format!("{} takes {what} as they are: leave out --train-frontend", self.model)));
         }
+        if self.dropout != 0.0 && nn::find(&self.model)?.protocol.dropout == 0.0 {
+            return Err(Error::Usage(format!("{} has no dropout: leave out --dropout", self.model)));
+        }
         within("lr", self.lr, 0.0, 1e6)?;
         within("weight-decay", self.weight_decay, 0.0, 1e6)?;
         within("dropout", self.dropout, 0.0, 1.0)?;

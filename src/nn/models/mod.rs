@@ -90,6 +90,7 @@ pub struct Settings {
 pub struct Protocol {
     pub lr: f64,
     pub epochs: usize,
+    /// 0 for models without.
     pub dropout: f64,
     /// Clips per step.
     pub batch: usize,
