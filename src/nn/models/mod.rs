@@ -200,6 +200,7 @@ pub const MODELS: &[Model] = &[
     visual::ATT_T,
     visual::FC_TF,
     sightreader::SR16,
+    sightreader::SR16_FL,
     sightreader::RAM16_RNN,
     sightreader::RAM16_GRU,
 ];

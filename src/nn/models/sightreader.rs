@@ -23,6 +23,7 @@ use crate::ops::activation::{Activation, activation};
 use crate::ops::add::add;
 use crate::ops::draw_location::{draw_normal, draw_uniform};
 use crate::ops::glimpse::{Patch, glimpse, glimpse_len};
+use crate::ops::masked_bce::{FocalAlpha, Loss};
 use crate::ops::recurrent_cell::{Cell, State};
 use crate::ops::reinforce::reinforce;
 use crate::ops::reward::reward;
@@ -43,6 +44,13 @@ pub const SR16: Model = Model {
     basis: Basis::Spectrogram,
     patches: MUSICAL,
     build: Some(|g, inputs, settings| Sightreader::new(MUSICAL, Cell::Gru).build(g, inputs, settings.classes)),
+};
+
+pub const SR16_FL: Model = Model {
+    name: "sr16-fl",
+    about: "sr16 trained with the focal loss (visual attention, 2020)",
+    protocol: Protocol { loss: Loss::Focal, focal_alpha: FocalAlpha::InverseFrequency, ..PROTOCOL },
+    ..SR16
 };
 
 pub const RAM16_RNN: Model = Model {
