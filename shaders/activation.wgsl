@@ -1,6 +1,6 @@
-// Element-wise activations with dropout before them: y = f(factor x), f = leaky ReLU (slope 0: ReLU, slope 1: none) or sigmoid.
+// Element-wise activations with dropout before them: y = f(factor x), f = leaky ReLU (slope 0: ReLU, slope 1: none), sigmoid or tanh.
 //
-//   backward   dx = dy f'(.) factor, with f' from y: leaky ReLU y > 0 ? 1 : slope; sigmoid y (1 - y).
+//   backward   dx = dy f'(.) factor, with f' from y: leaky ReLU y > 0 ? 1 : slope; sigmoid y (1 - y); tanh 1 - y^2.
 //
 // One invocation per vec4; the `_ragged` twins take one element each, for tensors whose length is no multiple of 4.
 #import grid
@@ -10,7 +10,7 @@ struct Params {
     len: u32,       // elements of one replica
     replicas: u32,
     slope: f32,     // of leaky ReLU for negative inputs
-    sigmoid: u32,   // 1: sigmoid instead
+    curve: u32,     // 0: leaky ReLU, 1: sigmoid, 2: tanh
     threshold: u32, // of dropout; 0: none
     scale: f32,     // 1 / (1 - p)
     stream: u32,
@@ -38,12 +38,19 @@ fn factors(replica: u32, i: u32) -> vec4<f32> {
 }
 
 fn activate(v: vec4<f32>) -> vec4<f32> {
-    if p.sigmoid == 1u { return 1.0 / (1.0 + exp(-v)); }
+    if p.curve == 1u { return 1.0 / (1.0 + exp(-v)); }
+    if p.curve == 2u {
+        // The built-in may overflow where the answer is 1.
+        let e = exp(-2.0 * abs(v));
+        let size = (1.0 - e) / (1.0 + e);
+        return select(size, -size, v < vec4(0.0));
+    }
     return select(p.slope * v, v, v > vec4(0.0));
 }
 
 fn slope_at(y: vec4<f32>) -> vec4<f32> {
-    if p.sigmoid == 1u { return y * (1.0 - y); }
+    if p.curve == 1u { return y * (1.0 - y); }
+    if p.curve == 2u { return 1.0 - y * y; }
     return select(vec4(p.slope), vec4(1.0), y > vec4(0.0));
 }
 

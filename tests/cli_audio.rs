@@ -544,3 +544,69 @@ fn a_model_without_attention_cannot_aggregate_by_it() {
     let heard = &json(&[&predict[..], &["--format", "json", "--attention"]].concat())[0]["instruments"][0];
     assert!(heard["attention"].is_null() && heard["activity"].is_array());
 }
+
+#[test]
+fn models_that_look_at_places_take_whole_spectrograms_and_show_their_paths() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| text(&folder.path().join(name)).to_owned();
+    let (data, run, cache) = (shared().data(), at("run"), shared().cache());
+    let train = ["train", &data, "--model", "ram16-gru", "--seeds", "2", "--epochs", "1", "--out", &run];
+    refused(
+        &[&train[..], &["--frontend-weights", "random"]].concat(),
+        "ram16-gru takes spectrograms and needs no VGGish: leave out --frontend-weights",
+    );
+    refused(
+        &[&train[..], &["--train-frontend", "all"]].concat(),
+        "ram16-gru takes spectrograms as they are: leave out --train-frontend",
+    );
+    refused(&[&train[..], &["--dropout", "0.5"]].concat(), "ram16-gru has no dropout: leave out --dropout");
+    let planned = json(&["plan", &data, "--model", "ram16-gru", "--json"]);
+    wmic(&[&train[..], &["--cache", &cache]].concat()).assert().success();
+    assert_eq!(planned["parameters_per_seed"], 337_815);
+    assert_eq!(planned["memory_data"], 40 * (998 * 64 / 2 + 1 + 20) * 4);
+
+    let short = wav(folder.path(), "short.wav", &tone(0.02, 16_000));
+    let sounds = [text(&shared().recording(0)).to_owned(), text(&short).to_owned()];
+    let predict = ["predict", &run, &sounds[0], &sounds[1]];
+    refused(
+        &[&predict[..], &["--frontend-weights", "random"]].concat(),
+        "ram16-gru takes spectrograms and needs no VGGish: leave out --frontend-weights",
+    );
+    let heard = json(&[&predict[..], &["--format", "json"]].concat());
+    for (r, excerpts) in heard.as_array().unwrap().iter().zip([2, 1]) {
+        let paths = r["paths"].as_array().unwrap();
+        assert_eq!(paths.len(), 2 * excerpts, "a path for each seed and excerpt");
+        for path in paths {
+            let glimpses = path["glimpses"].as_array().unwrap();
+            assert_eq!(glimpses.len(), 16);
+            for g in glimpses {
+                let (time, hz) = (g["time"].as_f64().unwrap(), g["hz"].as_f64().unwrap());
+                assert!(time >= path["start"].as_f64().unwrap() && time <= r["duration"].as_f64().unwrap() + 0.01);
+                assert!((100.0..7600.0).contains(&hz), "{hz} Hz");
+            }
+        }
+    }
+    let first = &heard[0]["paths"][0];
+    assert_eq!((first["seed"].as_u64(), first["start"].as_f64()), (Some(0), Some(0.0)));
+    assert!((first["glimpses"][0]["time"].as_f64().unwrap() - 4.99).abs() < 0.01, "it begins in the middle of 9.98 s");
+
+    let (plots, page) = (at("plots"), at("page.html"));
+    wmic(&[&predict[..], &["--plot", &plots, "--html", &page]].concat()).assert().success();
+    assert_eq!(names(Path::new(&plots)).len(), 2);
+    let page = std::fs::read_to_string(page).unwrap();
+    assert_eq!(page.matches("aria-label=\"Path of the glimpses\"").count(), 2);
+    assert_eq!(page.matches("<circle ").count(), 3 * 16, "of one seed, in three excerpts");
+
+    // The same features from a file.
+    let npz = at("spectrogram.npz");
+    wmic(&["features", &data, "--frontend", "spectrogram", "--out", &npz]).assert().success();
+    let (_, features) = load_features(&npz).unwrap();
+    assert_eq!((features.instances, features.width), (998, 64));
+    let again = at("again");
+    let args = ["train", &data, "--model", "ram16-gru", "--seeds", "2", "--epochs", "1", "--features", &npz];
+    wmic(&[&args[..], &["--out", &again]].concat()).assert().success();
+    let weights = |run: &str| std::fs::read(Path::new(run).join("model.safetensors")).unwrap();
+    assert!(weights(&run) == weights(&again));
+    let clips = json(&["predict", &run, &npz, "--format", "json"]);
+    assert_eq!((clips.as_array().unwrap().len(), clips[0]["duration"].as_f64()), (40, Some(9.98)));
+}

@@ -2,9 +2,9 @@
 
 use wmic::gpu::{Buffer, Gpu, Target};
 use wmic::graph::{Arenas, Draft, Graph, Init, Mode, Spec, Tensor};
-use wmic::nn::{Inputs, MODELS};
+use wmic::nn::{Basis, Inputs, Labels, MODELS, Prediction};
 use wmic::ops::masked_bce::{Normalisation, masked_bce};
-use wmic::ops::{activation, linear};
+use wmic::ops::{activation, add, linear};
 use wmic::random::Stream;
 use wmic::train::Config;
 
@@ -17,16 +17,18 @@ fn noise(len: usize, stream: u32) -> Vec<f32> {
 }
 
 /// Loss and gradients of one step, with memory shared (`guard` 0) or not.
-fn step(gpu: &Gpu, build: impl Fn(&mut Graph, Inputs) -> Tensor, guard: usize) -> (Vec<u32>, Vec<u32>) {
+fn step(gpu: &Gpu, build: impl Fn(&mut Graph, Inputs) -> Prediction, guard: usize) -> (Vec<u32>, Vec<u32>) {
     let mut g = Graph::new(Mode::Train);
     let x = g.input("x", Spec::f32([BATCH, 10, 128]));
     let lengths = g.input("lengths", Spec::u32([BATCH]));
     let clock = g.input("clock", Spec::u32([4]));
     let target = g.input("target", Spec::f32([BATCH, CLASSES]));
     let observed = g.input("observed", Spec::f32([BATCH, CLASSES]));
-    let p = build(&mut g, Inputs { x, lengths, clock, labels: None });
+    let prediction = build(&mut g, Inputs { x, lengths, clock, labels: Some(Labels { target, observed }) });
+    let p = prediction.probabilities;
     let (loss, _) = masked_bce(&mut g, p, target, observed, lengths, Normalisation::Observed).unwrap();
-    let draft = Draft::guarded(&g, Target::PORTABLE, 1, &[loss], &[(loss, "dloss")], guard).unwrap();
+    let seeds: Vec<(Tensor, &str)> = [loss].into_iter().chain(prediction.own_losses).map(|t| (t, "dloss")).collect();
+    let draft = Draft::guarded(&g, Target::PORTABLE, 1, &[loss], &seeds, guard).unwrap();
     let arenas = Arenas::new(gpu, g.layout(), 1, true).unwrap();
     let (trained, stats) = g.layout().initial(3);
     gpu.write(&arenas.params, 0, &trained).unwrap();
@@ -52,12 +54,11 @@ fn step(gpu: &Gpu, build: impl Fn(&mut Graph, Inputs) -> Tensor, guard: usize) -
 fn models_give_the_same_bits_whether_their_tensors_share_memory_or_not() {
     let gpu = Gpu::open(None).unwrap();
     // Those on maps want weights of VGGish bound besides.
-    for model in MODELS.iter().filter(|model| !model.visual && !model.is_forest()) {
+    for model in MODELS.iter().filter(|model| model.basis != Basis::Maps && !model.is_forest()) {
         let build = |g: &mut Graph, inputs: Inputs| {
             model
                 .push(g, inputs, Config { dropout: 0.5, ..Config::of(model.name, "x").unwrap() }.settings(CLASSES))
                 .unwrap()
-                .probabilities
         };
         assert!(step(&gpu, build, 0) == step(&gpu, build, 64), "{}", model.name);
     }
@@ -80,7 +81,7 @@ fn a_parameter_used_twice_gets_both_gradients() {
             known.push((name, w));
             h = linear::linear(g, h, w, None).unwrap();
         }
-        activation::activation(g, h, activation::Activation::Sigmoid).unwrap()
+        Prediction::new(activation::activation(g, h, activation::Activation::Sigmoid).unwrap())
     };
     let (loss, once) = step(&gpu, |g, i| chain(g, i, ["w", "w"]), 0);
     let (same, apart) = step(&gpu, |g, i| chain(g, i, ["a", "b"]), 0);
@@ -93,6 +94,28 @@ fn a_parameter_used_twice_gets_both_gradients() {
         assert!((got - sum).abs() <= 1e-6 * sum.abs().max(1e-3), "element {i}: {got}, apart {sum}");
     }
     assert!((0..400).any(|i| at(&once, first + i) != 0.0));
+}
+
+#[test]
+fn no_gradient_passes_through_a_detached_tensor() {
+    let gpu = Gpu::open(None).unwrap();
+    // y = 3 x detached, z = 5 (y + x + 0) for x = 2: by x only 5.
+    let mut g = Graph::new(Mode::Train);
+    let x = g.input_with_gradient("x", Spec::f32([1]));
+    let [three, five] = ["three", "five"].map(|name| g.shared_input(name, Spec::f32([1, 1])));
+    let zero = g.zeros(Spec::f32([1]));
+    let y = linear::linear(&mut g, x, three, None).unwrap();
+    let fixed = g.detach(y);
+    let sum = add::add(&mut g, fixed, x).unwrap();
+    let sum = add::add(&mut g, sum, zero).unwrap();
+    let z = linear::linear(&mut g, sum, five, None).unwrap();
+    let bound = [("x", 2.0f32), ("three", 3.0), ("five", 5.0), ("dz", 1.0)]
+        .map(|(name, v)| (name, gpu.upload(name, &[v]).unwrap()));
+    let plan = Draft::new(&g, Target::PORTABLE, 1, &[z, fixed], &[(z, "dz")]).unwrap().realise(&gpu, &bound).unwrap();
+    gpu.run(|s| s.replay(&[&plan.recording], 1)).unwrap();
+    assert_eq!(plan.read::<f32>(&gpu, fixed).unwrap(), [6.0]);
+    assert_eq!(plan.read::<f32>(&gpu, z).unwrap(), [40.0]);
+    assert_eq!(plan.read_gradient(&gpu, x).unwrap(), [5.0]);
 }
 
 #[test]

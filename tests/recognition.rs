@@ -5,9 +5,10 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 use wmic::Array;
+use wmic::audio::logmel::band_hz;
 use wmic::recognition::json::Detail;
 use wmic::recognition::timeline::{frame_counts, resample, segments};
-use wmic::recognition::{Instrument, Recognition, Segment, audacity, csv, jams, json};
+use wmic::recognition::{self, Glimpse, Instrument, Recognition, Segment, audacity, csv, jams, json};
 use wmic::report::recognition_page::write_page;
 use wmic::report::recognition_plot::plot;
 use wmic::report::recognition_table::table;
@@ -100,6 +101,8 @@ fn recognition(file: impl AsRef<Path>) -> Recognition {
             instrument(HOSTILE, 0.75, &[(2.0, 6.0 * 0.96)]),
             instrument("piano", 0.9375, &[(0.0, 3.84), (5.0, 10.0)]),
         ],
+        paths: vec![],
+        patches: vec![],
     }
 }
 
@@ -132,6 +135,19 @@ fn json_has_everything() {
     assert!(text.lines().count() > 20 && text.contains("\"spread\": null") && text.contains("\"attention\": null"));
     let value: Value = serde_json::from_str(&text).unwrap();
     assert_eq!((&value["cell"], &value["instruments"][0]["activity"]), (&json!(5.0), &json!([0.25, 1.0])));
+}
+
+#[test]
+fn json_lists_the_paths_of_models_that_have_some() {
+    let mut r = recognition("a.ogg");
+    assert!(!written(|out| json::write(out, &r, Detail::default())).contains("paths"));
+    let glimpses = [0.0, 10.5, 63.0].map(|band| Glimpse { time: 7.25, band });
+    r.paths = vec![recognition::Path { seed: 7, start: 4.8, glimpses: glimpses.into() }];
+    let value: Value = serde_json::from_str(&written(|out| json::write(out, &r, Detail::default()))).unwrap();
+    let hz = band_hz();
+    let glimpse = |hz: f64| json!({ "time": 7.25, "hz": hz.round() });
+    let listed = [hz[0], (hz[10] + hz[11]) / 2.0, hz[63]].map(glimpse);
+    assert_eq!(value["paths"], json!([{ "seed": 7, "start": 4.8, "glimpses": listed }]));
 }
 
 #[test]

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ismir19 import CLASSES
+from ismir19 import CLASSES, bce
 
 FRAMES, BANDS, EMBEDDING = 96, 64, 128
 ROWS, COLUMNS = 6, 4  # time steps and frequency bands of the last maps
@@ -108,3 +108,84 @@ class Visual(nn.Module):
 
     def forward(self, x: Tensor, lengths: Tensor) -> Tensor:
         return self.answer(x, lengths)[0]
+
+
+PATCHES = {
+    "sr16": [(7, 57), (7, 25), (128, 1), (64, 1), (32, 1)],
+    "ram16-rnn": [(12, 12)],
+    "ram16-gru": [(12, 12)],
+}
+
+
+class Sightreader(nn.Module):
+    """`sr16`, `ram16-rnn` or `ram16-gru` on x (B, T, F), of which the first `lengths[b]` frames of a clip are valid.
+
+    `answer`: in evaluation it begins at the centre and looks where the policy's mean is; probabilities (B, K), locations (B, 16, 2).
+    """
+
+    GLIMPSES, FEATURES, HIDDEN, SIGMA = 16, 128, 256, 0.17
+
+    def __init__(self, name: str):
+        super().__init__()
+        self.patches = PATCHES[name]
+        cell = nn.RNNCell if name == "ram16-rnn" else nn.GRUCell
+        self.sensor = nn.ModuleDict({
+            "patches": nn.Linear(sum(frames * bands for frames, bands in self.patches), self.FEATURES),
+            "location": nn.Linear(2, self.FEATURES),
+            "joint": nn.Linear(self.FEATURES, self.FEATURES),
+        })
+        self.core = cell(self.FEATURES, self.HIDDEN)
+        self.location, self.baseline = nn.Linear(self.HIDDEN, 2), nn.Linear(self.HIDDEN, 1)
+        self.classifier = nn.Linear(self.HIDDEN, CLASSES)
+
+    def glimpse(self, x: Tensor, location: Tensor, length: int) -> Tensor:
+        """The flat patches (N) of one clip's valid frames x (n, F) around `location` (2); 0 outside."""
+        cells = []
+        for size in self.patches:
+            starts = []
+            for place, axis, cut in zip(location.tolist(), (length, x.shape[1]), size):
+                start = 0.5 * (place + 1) * (axis - 1) + 1 - cut / 2
+                assert abs(start - round(start)) > 1e-4 or place in (-1, 0, 1), "f32 could round this to the cell beside"
+                starts.append(int(start // 1))
+            patch = x.new_zeros(size)
+            for i in range(size[0]):
+                for j in range(size[1]):
+                    t, f = starts[0] + i, starts[1] + j
+                    if 0 <= t < length and 0 <= f < x.shape[1]:
+                        patch[i, j] = x[t, f]
+            cells.append(patch.flatten())
+        return torch.cat(cells)
+
+    def step(self, x: Tensor, lengths: list[int], location: Tensor, h: Tensor) -> Tensor:
+        patches = torch.stack([self.glimpse(*clip) for clip in zip(x, location, lengths)])
+        q = self.sensor["patches"](patches) + self.sensor["location"](location)
+        return self.core(F.relu(self.sensor["joint"](q)), h)
+
+    def answer(self, x: Tensor, lengths: list[int]) -> tuple[Tensor, Tensor]:
+        location, h = x.new_zeros(len(x), 2), x.new_zeros(len(x), self.HIDDEN)
+        path = []
+        for _ in range(self.GLIMPSES):
+            path.append(location)
+            h = self.step(x, lengths, location, h)
+            location = torch.tanh(self.location(h))
+        return torch.sigmoid(self.classifier(h)), torch.stack(path, 1)
+
+    def losses(self, x: Tensor, lengths: list[int], y: Tensor, mask: Tensor, first: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
+        """Classification loss, and the policy's and the baseline's, of locations that begin at `first` (B, 2) and then are drawn around
+        the policy's mean with the standard normal `noise` (B, 15, 2). Every clip must have a known label."""
+        location, h = first, x.new_zeros(len(x), self.HIDDEN)
+        earned, own, choice = 0, 0, None
+        for j in range(self.GLIMPSES):
+            h = self.step(x, lengths, location, h)
+            p = torch.sigmoid(self.classifier(h))
+            assert (p - 0.5).abs().min() > 1e-5, "f32 could take this for another answer"
+            earned = earned + (((p >= 0.5) == (y >= 0.5)) * mask).sum(1) / mask.sum(1)
+            if choice is not None:
+                policy, drawn, baseline = choice
+                own = own - ((earned - baseline.detach()) * policy.log_prob(drawn).sum(1)).mean() + (earned - baseline).square().mean()
+            if j + 1 < self.GLIMPSES:
+                mu = torch.tanh(self.location(h.detach()))
+                drawn = (mu + self.SIGMA * noise[:, j]).detach()
+                choice = torch.distributions.Normal(mu, self.SIGMA), drawn, self.baseline(h.detach()).squeeze(1)
+                location = drawn.clamp(-1, 1)
+        return bce(p, y, mask), own

@@ -4,17 +4,18 @@ use super::Timer;
 use crate::data::{Dataset, FeatureValues, Features, Kind};
 use crate::error::Result;
 use crate::gpu::Gpu;
-use crate::nn::models::{Model, instance_len};
+use crate::nn::models::{Basis, Model, instance_len};
 use crate::nn::vggish::{TrainFrontEnd, Width};
 use crate::ops::sample::Order;
 use crate::random::Stream;
 use crate::report::bench::{StepResult, Work};
+use crate::train::extractor::instances;
 use crate::train::front_end::{FrontEnd, Source, frozen};
 use crate::train::learner::Learner;
 use crate::train::{Config, Corpus};
 
-/// Of OpenMIC-2018.
-const INSTANCES: usize = 10;
+/// Samples and classes of a clip of OpenMIC-2018.
+const SAMPLES: usize = 160_000;
 const CLASSES: usize = 20;
 /// Batches in the dataset of noise: what a step reads should not lie in a cache more than in real training.
 const BATCHES: usize = 16;
@@ -102,7 +103,8 @@ fn learner(gpu: &Gpu, step: Step) -> Result<Learner<'_>> {
     let kind = model.input(train_front_end);
     let width = instance_len(kind, WIDTH);
     let mut noise = Stream::new(0, 0);
-    let count = clips * INSTANCES * width;
+    let instances = instances(kind, SAMPLES);
+    let count = clips * instances * width;
     let data = Dataset {
         path: "noise".into(),
         classes: (0..CLASSES).map(|k| k.to_string()).collect(),
@@ -112,9 +114,9 @@ fn learner(gpu: &Gpu, step: Step) -> Result<Learner<'_>> {
                 Kind::Vggish => FeatureValues::U8((0..count).map(|_| (noise.uniform(127.0) + 128.0) as u8).collect()),
                 _ => FeatureValues::F32((0..count).map(|_| noise.uniform(1.0) as f32).collect()),
             },
-            instances: INSTANCES,
+            instances,
             width,
-            lengths: vec![INSTANCES as u32; clips],
+            lengths: vec![instances as u32; clips],
         },
         targets: (0..clips * CLASSES).map(|_| f32::from(noise.uniform(1.0) > 0.0)).collect(),
         observed: (0..clips * CLASSES).map(|_| noise.uniform(1.0) > 0.7).collect(),
@@ -125,7 +127,7 @@ fn learner(gpu: &Gpu, step: Step) -> Result<Learner<'_>> {
     let config = Config {
         seeds: (0..replicas as u64).collect(),
         batch,
-        front_end: model.visual.then(|| FrontEnd::new(Source::Random(0), WIDTH)),
+        front_end: (model.basis == Basis::Maps).then(|| FrontEnd::new(Source::Random(0), WIDTH)),
         train_front_end,
         ..Config::of(model.name, "noise")?
     };

@@ -6,7 +6,7 @@ use clap::builder::PossibleValuesParser;
 use wmic::bench::{PARTS, SECONDS, Step, Timer, kernels, peak, profile, report, sound, step};
 use wmic::check::Case;
 use wmic::files::writable;
-use wmic::nn::{MODELS, find};
+use wmic::nn::{Basis, MODELS, Model, find};
 use wmic::ops::select;
 use wmic::report::Look;
 use wmic::report::bench::{BenchReport, KernelResult, Peak, PeerStep, StepResult, Work};
@@ -28,7 +28,7 @@ pub struct Args {
     #[arg(long, value_name = "NAME")]
     op: Option<String>,
 
-    /// Time only the way from sound to features, and training steps of the models on VGGish's maps
+    /// Time only the way from sound to features, and training steps of the models on VGGish's maps and on spectrograms
     #[arg(long, conflicts_with_all = ["op", "model", "compare"])]
     audio: bool,
 
@@ -147,10 +147,10 @@ impl Args {
 
     /// The training steps of a run.
     fn steps(&self) -> Result<Vec<Step>> {
-        // Ten seeds of a visual model side by side are more than small adapters hold.
-        let replicas = |visual: bool| if visual { &REPLICAS[..1] } else { &REPLICAS[..] };
-        let models = MODELS.iter().filter(|m| !m.is_forest() && (m.visual || !self.audio));
-        let steps = models.flat_map(|m| replicas(m.visual).iter().map(|r| Step::of(m, *r)));
+        // Ten seeds of a model on maps or spectrograms side by side are more than small adapters hold.
+        let replicas = |m: &Model| if m.basis == Basis::Embeddings { &REPLICAS[..] } else { &REPLICAS[..1] };
+        let models = MODELS.iter().filter(|m| !m.is_forest() && (m.basis != Basis::Embeddings || !self.audio));
+        let steps = models.flat_map(|m| replicas(m).iter().map(|r| Step::of(m, *r)));
         Ok(steps.chain([Step::with_front_end(find("att-tf")?)]).collect())
     }
 

@@ -68,6 +68,9 @@ pub fn sound_of(config: &Config) -> Result<Option<(AudioSet, Recipe)>> {
     if features_of(config, kind).is_some() || kind == Kind::Vggish && has_features(&config.dataset) {
         return Ok(None);
     }
+    if kind == Kind::Spectrogram {
+        return Ok(Some((AudioSet::load(&config.dataset)?, Recipe { kind, front_end: None })));
+    }
     let Some(front_end) = &config.front_end else {
         let reason = "has sound, but no features; make them with wmic features, or name VGGish's weights \
                       (--frontend-weights FILE or random)";
@@ -76,7 +79,7 @@ pub fn sound_of(config: &Config) -> Result<Option<(AudioSet, Recipe)>> {
             Err(error) => Err(error),
         };
     };
-    // A log-mel spectrogram is the same whatever comes after it.
+    // Log-mel patches are the same whatever comes after them.
     let front_end = (kind != Kind::LogMel).then(|| front_end.clone());
     Ok(Some((AudioSet::load(&config.dataset)?, Recipe { kind, front_end })))
 }
@@ -145,6 +148,7 @@ pub fn adopt(config: &mut Config, npz: &Path) -> Result<()> {
             config.front_end = Some(front_end);
             Ok(())
         }
+        (None, None) if kind == Kind::Spectrogram => Ok(()),
         (None, None) => Err(Error::Usage(format!(
             "{} stands on VGGish: name its weights, --frontend-weights FILE or random",
             config.model
@@ -154,11 +158,13 @@ pub fn adopt(config: &mut Config, npz: &Path) -> Result<()> {
 }
 
 fn of_sound(gpu: &Gpu, config: &mut Config, (set, mut recipe): (AudioSet, Recipe)) -> Result<Option<Dataset>> {
-    let front_end = config.front_end.as_mut().expect("sound has a front end");
-    // A run that trained its front end from log-mel patches on needs its first weights no more.
-    let needed = recipe.kind != Kind::LogMel || front_end.fingerprint.is_none();
-    let weights = needed.then(|| front_end.pin()).transpose()?;
-    recipe.front_end = recipe.front_end.map(|_| front_end.clone());
+    let mut weights = None;
+    if let Some(front_end) = &mut config.front_end {
+        // A run that trained its front end from log-mel patches on needs its first weights no more.
+        let needed = recipe.kind != Kind::LogMel || front_end.fingerprint.is_none();
+        weights = needed.then(|| front_end.pin()).transpose()?;
+        recipe.front_end = recipe.front_end.map(|_| front_end.clone());
+    }
     let stop = stop_on_interrupt();
     let bar = Bar::new(set.files.len(), "features of");
     let mut making = Making {

@@ -15,7 +15,7 @@ use wmic::train::extraction::Recipe;
 use wmic::train::front_end::{FrontEnd, Source};
 use wmic::train::sound::{Making, Sounds};
 
-/// Make features of sound: VGGish embeddings as OpenMIC-2018's, log-mel patches, or VGGish's last maps
+/// Make features of sound: VGGish embeddings as OpenMIC-2018's, VGGish's last maps, or log-mel spectrograms
 ///
 /// A dataset is a folder in OpenMIC-2018's layout with audio/, or a folder per class; its labels go into the file. Other files and
 /// folders are cut into excerpts of 10 s. An interrupted call goes on where it stopped. Files that cannot be decoded are listed and
@@ -43,7 +43,7 @@ pub struct Args {
     /// Leave out the ReLU after the last layer, as VGGish's later releases do
     #[arg(long)]
     no_last_relu: bool,
-    /// File to write [default: in the dataset, openmic-2018.npz, logmel.npz or maps.npz; else features.npz]
+    /// File to write [default: in the dataset, openmic-2018.npz, maps.npz, logmel.npz or spectrogram.npz; else features.npz]
     #[arg(long, value_name = "FILE.npz")]
     out: Option<PathBuf>,
     /// Replace the file
@@ -115,9 +115,11 @@ impl Args {
         let given = self.weights.as_deref().map(super::train::absolute).transpose()?.map(Source::File);
         let weights = given.or_else(|| self.init.clone());
         let front_end = match (self.frontend, weights) {
-            (Kind::LogMel, None) => None,
-            (Kind::LogMel, Some(_)) => {
-                return Err(Error::Usage("log-mel patches need no weights: leave out --weights and --init".into()));
+            (kind, None) if kind.is_log_mel() => None,
+            (kind, Some(_)) if kind.is_log_mel() => {
+                return Err(Error::Usage(
+                    "log-mel spectrograms need no weights: leave out --weights and --init".into(),
+                ));
             }
             (_, Some(weights)) => {
                 let pca = self.pca.as_deref().map(super::train::absolute).transpose()?;
@@ -137,6 +139,7 @@ impl Args {
         let name = match self.frontend {
             Kind::Vggish => "openmic-2018.npz",
             Kind::LogMel => "logmel.npz",
+            Kind::Spectrogram => "spectrogram.npz",
             Kind::Maps => "maps.npz",
         };
         let default = || set.map_or_else(|| "features.npz".into(), |set| set.path.join(name));

@@ -20,6 +20,7 @@ use wmic::report::table::{Align, Table};
 use wmic::report::{Look, numbers};
 use wmic::train::corpus::Dims;
 use wmic::train::extraction::WINDOW;
+use wmic::train::extractor::instances;
 use wmic::train::learner::Graphs;
 use wmic::train::{Config, forest};
 
@@ -34,7 +35,7 @@ pub struct Args {
     /// Seeds trained side by side
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=1000))]
     seeds: u64,
-    /// Clips per step [default: 128; 32 for models on maps]
+    /// Clips per step [default: 128; 32 for models on maps and spectrograms]
     #[arg(long, value_name = "CLIPS", value_parser = clap::value_parser!(u64).range(1..))]
     batch: Option<u64>,
     #[command(flatten)]
@@ -201,7 +202,7 @@ fn clips(gpu: &Gpu, config: &mut Config) -> Result<Option<(Dims, Vec<u32>)>> {
     if let Some((set, recipe)) = sound_of(config)? {
         let encoding = if recipe.kind == Kind::Vggish { Encoding::Bytes } else { Encoding::Halves };
         let (clips, classes) = (set.keys.len(), set.classes.len());
-        let instances = logmel::patches((WINDOW * f64::from(logmel::SR)) as usize);
+        let instances = instances(recipe.kind, (WINDOW * f64::from(logmel::SR)) as usize);
         let dims = Dims { clips, instances, width: recipe.instance_len(), classes, encoding, slots: clips };
         return Ok(Some((dims.fitted(gpu.max_binding()), set.train)));
     }

@@ -8,9 +8,10 @@ use super::clips::{Bar, adopt};
 use super::output::note;
 use super::{Device, Verdict};
 use wmic::audio::{logmel, sound_files};
-use wmic::data::{features_npz, has_features, load_features};
+use wmic::data::{Kind, features_npz, has_features, load_features};
 use wmic::files::write_atomic;
 use wmic::gpu::Gpu;
+use wmic::nn::Basis;
 use wmic::nn::vggish::Width;
 use wmic::recognition::json::Detail;
 use wmic::recognition::timeline::Truth;
@@ -134,7 +135,7 @@ impl Args {
     fn features(&self, trained: &Trained) -> Result<Option<(Vec<String>, wmic::data::Features)>> {
         let [input] = self.inputs.as_slice() else { return Ok(None) };
         let npz = input.extension().is_some_and(|e| e == "npz");
-        if !npz && (!has_features(input) || nn::find(&trained.about.model)?.visual) {
+        if !npz && (!has_features(input) || nn::find(&trained.about.model)?.basis != Basis::Embeddings) {
             return Ok(None);
         }
         let archive = if npz { Some(input.clone()) } else { features_npz(input) };
@@ -175,6 +176,10 @@ impl Args {
     /// What the options say about the run's front end: where it lies by now, or, of a run that does not know, what it is.
     fn name_front_end(&self, trained: &mut Trained) -> Result<()> {
         let Some(weights) = &self.frontend_weights else { return Ok(()) };
+        if nn::find(&trained.config.model)?.basis == Basis::Spectrogram {
+            let reason = "takes spectrograms and needs no VGGish: leave out --frontend-weights";
+            return Err(Error::Usage(format!("{} {reason}", trained.config.model)));
+        }
         if trained.config.front_end.is_some() {
             if self.width.is_some() || self.pca.is_some() {
                 return Err(Error::Usage(
@@ -193,7 +198,7 @@ impl Args {
         let config = &trained.config;
         let kind = nn::find(&config.model)?.input(config.train_front_end);
         match &config.front_end {
-            None => Err(Error::Usage(
+            None if kind != Kind::Spectrogram => Err(Error::Usage(
                 "the run was trained on features that do not say how they were made; name the VGGish that made them: \
                  --frontend-weights FILE"
                     .into(),

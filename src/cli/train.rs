@@ -44,7 +44,7 @@ pub struct Args {
     /// Passes over the training clips [default: 250; 100 for fc and fc-t]
     #[arg(long, value_name = "N")]
     epochs: Option<usize>,
-    /// Clips per step [default: 128; 32 for models on maps]
+    /// Clips per step [default: 128; 32 for models on maps and spectrograms]
     #[arg(long, value_name = "CLIPS")]
     batch: Option<usize>,
     /// Adam's learning rate [default: 5e-4, 1e-4 for fc]
@@ -62,10 +62,10 @@ pub struct Args {
     #[command(flatten)]
     objective: ObjectiveArgs,
     /// Which epoch's weights are kept: lowest validation loss or highest validation F1 [default: val-loss; val-f1 for models on
-    /// maps]
+    /// maps and spectrograms]
     #[arg(long, value_enum)]
     select: Option<Select>,
-    /// Stop a seed after this many epochs without a better one [default: never; 10 for models on maps]
+    /// Stop a seed after this many epochs without a better one [default: never; 10 for models on maps and spectrograms]
     #[arg(long, value_name = "EPOCHS")]
     patience: Option<usize>,
     /// From which probability on a class counts as present in the test, and later in eval and predict: a number, or tuned: found on the

@@ -55,7 +55,7 @@ pub struct Dataset {
     pub warnings: Vec<String>,
 }
 
-/// What an instance, 0.96 s of a clip, is described by.
+/// What an instance of a clip is: 0.96 s of it, described in one of several ways, or a frame of 10 ms.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "kebab-case")]
 pub enum Kind {
@@ -67,6 +67,15 @@ pub enum Kind {
     #[serde(rename = "logmel")]
     #[value(name = "logmel")]
     LogMel,
+    /// A frame of the whole log-mel spectrogram, (64).
+    Spectrogram,
+}
+
+impl Kind {
+    /// A log-mel spectrogram, whole or in patches, which is the same whatever weights come after it.
+    pub fn is_log_mel(self) -> bool {
+        matches!(self, Kind::LogMel | Kind::Spectrogram)
+    }
 }
 
 /// The model inputs of N clips of up to T instances of F values.

@@ -39,6 +39,10 @@ enum Home {
     Param(usize),
     /// A table that the plan uploads itself, one copy for all replicas; f32 as bits.
     Constant(Rc<[u32]>),
+    /// Zeros that the plan uploads itself, one copy per replica.
+    Zeros,
+    /// The memory of another tensor, seen without its gradient.
+    Detached(Tensor),
     /// Written by a node, one copy per replica.
     Computed,
 }
@@ -125,6 +129,12 @@ impl Graph {
         self.add_tensor(spec, storage)
     }
 
+    /// Zeros that nobody writes (a first state), one copy per replica.
+    pub fn zeros(&mut self, spec: Spec) -> Tensor {
+        let storage = self.add_storage(Home::Zeros, spec.shape.len(), false);
+        self.add_tensor(spec, storage)
+    }
+
     /// A trained parameter.
     pub fn param(&mut self, name: &str, shape: impl Into<Shape>, init: Init) -> Tensor {
         self.add_param(name, shape.into(), init, true)
@@ -168,6 +178,22 @@ impl Graph {
         let shape = shape.into();
         assert_eq!(spec.shape.len(), shape.len(), "reshape of {} to {shape}", spec.shape);
         self.add_tensor(Spec { shape, dtype: spec.dtype }, storage)
+    }
+
+    /// The same elements, through which no gradient passes; no copy, no kernel.
+    pub fn detach(&mut self, t: Tensor) -> Tensor {
+        let spec = self.tensors[t.0].0.clone();
+        let storage = self.add_storage(Home::Detached(t), spec.shape.len(), false);
+        self.add_tensor(spec, storage)
+    }
+
+    /// Whose memory a tensor's elements lie in.
+    fn memory_of(&self, t: Tensor) -> Storage {
+        let storage = self.tensors[t.0].1;
+        match self.storages[storage.0].home {
+            Home::Detached(of) => self.memory_of(of),
+            _ => storage,
+        }
     }
 
     /// Work of the forward pass of one replica.

@@ -109,6 +109,10 @@ impl Builder<'_> {
         let len = info.len;
         let (view, stride) = match &info.home {
             Home::Param(index) => self.param(*index, false),
+            Home::Detached(of) => {
+                let Bound { view, stride, .. } = self.bound(*of);
+                (view, stride)
+            }
             home => {
                 let shared = matches!(home, Home::Input { shared: true, .. } | Home::Constant(_));
                 let total = if shared { len } else { len * self.replicas };
@@ -120,6 +124,10 @@ impl Builder<'_> {
                     }
                     (None, Home::Constant(words)) => {
                         let slot = self.slot(format!("table {}", t.0), total, Fate::Constant(words.clone()));
+                        View { slot, offset: 0, len: total }
+                    }
+                    (None, Home::Zeros) => {
+                        let slot = self.slot(format!("zeros {}", t.0), total, Fate::Constant(vec![0; total].into()));
                         View { slot, offset: 0, len: total }
                     }
                     (None, _) => {
@@ -265,7 +273,7 @@ impl Draft {
             gradients: HashMap::new(),
             guard,
             arena_slot: HashMap::new(),
-            kept: keep.iter().map(|t| graph.tensors[t.0].1).collect(),
+            kept: keep.iter().map(|t| graph.memory_of(*t)).collect(),
         };
         let mut r = Recorder::new(target);
         let ios = b.forward(&mut r)?;

@@ -6,7 +6,8 @@ use crate::ops::activation::Dropout;
 use crate::ops::batch_norm::{self, BatchNorm, Norm};
 use crate::ops::clip_dropout::clip_dropout_factors;
 use crate::ops::linear;
-use crate::ops::recurrent::{self, Cell, Direction, Sequence};
+use crate::ops::recurrent::{self, Direction, Sequence};
+use crate::ops::recurrent_cell::{Cell, State, recurrent_cell};
 use crate::shape::Shape;
 
 /// How a linear layer's weights start; biases start at zero unless said otherwise.
@@ -32,6 +33,59 @@ pub fn linear(g: &mut Graph, name: &str, x: Tensor, width: usize, init: WeightIn
     let w = g.param(&format!("{name}.weight"), [width, fan_in], init);
     let b = bias.then(|| g.param(&format!("{name}.bias"), [width], first_bias));
     linear::linear(g, x, w, b)
+}
+
+/// A linear layer whose parameters are used several times. They start as in PyTorch, uniform within +-1 / sqrt(fan_in).
+#[derive(Clone, Copy, Debug)]
+pub struct Dense {
+    w: Tensor,
+    b: Tensor,
+}
+
+impl Dense {
+    /// Declares NAME.weight (`width`, `inputs`) and NAME.bias.
+    pub fn new(g: &mut Graph, name: &str, inputs: usize, width: usize) -> Dense {
+        let init = Init::Uniform { bound: (inputs as f64).powf(-0.5) };
+        let w = g.param(&format!("{name}.weight"), [width, inputs], init);
+        let b = g.param(&format!("{name}.bias"), [width], init);
+        Dense { w, b }
+    }
+
+    /// Adds y = x w^T + b.
+    pub fn apply(&self, g: &mut Graph, x: Tensor) -> Result<Tensor> {
+        linear::linear(g, x, self.w, Some(self.b))
+    }
+
+    /// Adds y = max(0, x w^T + b).
+    pub fn apply_relu(&self, g: &mut Graph, x: Tensor) -> Result<Tensor> {
+        linear::linear_with(g, x, self.w, Some(self.b), linear::Linear { relu: true, ..Default::default() })
+    }
+}
+
+/// A recurrent cell whose parameters are used in every step, named and started as PyTorch's: uniform within +-1 / sqrt(H).
+#[derive(Clone, Copy, Debug)]
+pub struct Core {
+    cell: Cell,
+    ih: Dense,
+    hh: Dense,
+}
+
+impl Core {
+    /// Declares NAME.weight_ih (G H, `inputs`), NAME.weight_hh (G H, H), NAME.bias_ih and NAME.bias_hh (G H).
+    pub fn new(g: &mut Graph, name: &str, cell: Cell, inputs: usize, hidden: usize) -> Core {
+        let (rows, init) = (cell.gates() * hidden, Init::Uniform { bound: (hidden as f64).powf(-0.5) });
+        let mut weight = |kind: &str, width: usize| g.param(&format!("{name}.weight_{kind}"), [rows, width], init);
+        let [ih, hh] = [weight("ih", inputs), weight("hh", hidden)];
+        let mut bias = |kind: &str| g.param(&format!("{name}.bias_{kind}"), [rows], init);
+        let (ih, hh) = (Dense { w: ih, b: bias("ih") }, Dense { w: hh, b: bias("hh") });
+        Core { cell, ih, hh }
+    }
+
+    /// Adds a step. `x` (B, `inputs`), `state` (B, H).
+    pub fn step(&self, g: &mut Graph, x: Tensor, state: State) -> Result<State> {
+        let (input, hidden) = (self.ih.apply(g, x)?, self.hh.apply(g, state.h)?);
+        recurrent_cell(g, self.cell, input, hidden, state)
+    }
 }
 
 /// Batch norm over all axes but the innermost, valid instances only. `relu_dropout`: followed by ReLU and dropout of that chance.

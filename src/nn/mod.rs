@@ -7,4 +7,4 @@ pub mod layers;
 pub mod models;
 pub mod vggish;
 
-pub use models::{Inputs, Labels, MODELS, Model, Prediction, Protocol, Settings, find};
+pub use models::{Basis, Inputs, Labels, MODELS, Model, Prediction, Protocol, Settings, find};

@@ -1,6 +1,6 @@
 //! Element-wise activations, with dropout before them: y = f(factor x).
 //!
-//! f is ReLU, leaky ReLU, sigmoid or the identity; factor is 1 without dropout, else 0 with chance p and 1 / (1 - p) otherwise,
+//! f is ReLU, leaky ReLU, sigmoid, tanh or the identity; factor is 1 without dropout, else 0 with chance p and 1 / (1 - p) otherwise,
 //! as a function of (seed, step, stream, element), so that backward draws the same mask again instead of storing it.
 //! Any shape; y has the shape of x.
 
@@ -17,7 +17,7 @@ static SHADER: Shader = Shader::portable("activation.wgsl", include_str!("../../
 params! {
     struct Params {
         len: u32, replicas: u32,
-        slope: f32, sigmoid: u32,
+        slope: f32, curve: u32,
         threshold: u32, scale: f32, stream: u32,
         accumulate: u32,
     }
@@ -32,6 +32,7 @@ pub enum Activation {
         slope: f64,
     },
     Sigmoid,
+    Tanh,
 }
 
 /// Dropout's chance and what its random numbers depend on.
@@ -83,17 +84,18 @@ struct Activate {
 impl Activate {
     fn params(&self, io: &Io) -> Params {
         let (threshold, scale) = dropout_threshold(self.p);
-        let (slope, sigmoid) = match self.f {
+        let (slope, curve) = match self.f {
             Activation::Identity => (1.0, 0),
             Activation::Relu => (0.0, 0),
             Activation::LeakyRelu { slope } => (slope as f32, 0),
             Activation::Sigmoid => (0.0, 1),
+            Activation::Tanh => (0.0, 2),
         };
         Params {
             len: io.x(0).shape.len() as u32,
             replicas: io.replicas as u32,
             slope,
-            sigmoid,
+            curve,
             threshold,
             scale,
             stream: self.stream,
@@ -155,6 +157,7 @@ impl Op for Activate {
                 Activation::Relu => v.max(0.0),
                 Activation::LeakyRelu { slope } => v.max(0.0) + slope * v.min(0.0),
                 Activation::Sigmoid => 1.0 / (1.0 + (-v).exp()),
+                Activation::Tanh => v.tanh(),
             }
         });
         vec![y]
@@ -181,6 +184,13 @@ fn cases() -> Vec<Case> {
             with(Activation::Sigmoid, 0.0),
             vec![Input::gradient([2, 65]).filled(Fill::Uniform(-60.0, 60.0))],
         ),
+        Case::new("tanh", with(Activation::Tanh, 0.0), vec![Input::gradient([5, 4])]),
+        Case::new("tanh, ragged", with(Activation::Tanh, 0.0), vec![Input::gradient([3, 7])]),
+        Case::new(
+            "tanh far out",
+            with(Activation::Tanh, 0.0),
+            vec![Input::gradient([2, 65]).filled(Fill::Uniform(-200.0, 200.0))],
+        ),
         Case::new("dropout", with(Activation::Identity, 0.5), vec![Input::gradient([8, 16]), clock()]),
         Case::new("dropout, ragged", with(Activation::Identity, 0.2), vec![Input::gradient([67]), clock()]),
         Case::new("dropout of everything but a few", with(Activation::Identity, 0.999), vec![away(&[40]), clock()]),
@@ -192,7 +202,7 @@ fn cases() -> Vec<Case> {
 
 pub const ROOM: Room = Room {
     name: "activation",
-    about: "ReLU, leaky ReLU, sigmoid, each with dropout fused in",
+    about: "ReLU, leaky ReLU, sigmoid, tanh, each with dropout fused in",
     shaders: &[&SHADER],
     cases,
 };

@@ -20,8 +20,8 @@ use crate::graph::{Cost, Graph, Io, Op, Outputs, Sink, Spec, Tensor};
 use crate::shape::Shape;
 use variants::MatrixProduct;
 
-static SHADER: Shader = Shader::portable("linear.wgsl", include_str!("../../shaders/linear.wgsl"));
-static SUBGROUP8: Shader =
+pub(super) static SHADER: Shader = Shader::portable("linear.wgsl", include_str!("../../shaders/linear.wgsl"));
+pub(super) static SUBGROUP8: Shader =
     Shader::with_subgroups("linear_subgroup8.wgsl", include_str!("../../shaders/linear_subgroup8.wgsl"));
 
 params! {

@@ -10,7 +10,9 @@ pub mod clip_dropout;
 pub mod concat;
 pub mod concatenate;
 pub mod conv2d;
+pub mod draw_location;
 pub mod gather;
+pub mod glimpse;
 pub mod last_instance;
 pub mod linear;
 pub mod masked_bce;
@@ -20,7 +22,9 @@ pub mod mel;
 pub mod mixup;
 pub mod recurrent;
 pub mod recurrent_cell;
+pub mod reinforce;
 mod relu_gradient;
+pub mod reward;
 pub mod sample;
 pub mod stft;
 pub mod tally;
@@ -76,6 +80,10 @@ pub const ROOMS: &[Room] = &[
     last_instance::ROOM,
     mean_pool::ROOM,
     attention_pool::ROOM,
+    glimpse::ROOM,
+    draw_location::ROOM,
+    reward::ROOM,
+    reinforce::ROOM,
     masked_bce::ROOM,
     adam::ROOM,
     track::ROOM,

@@ -480,6 +480,6 @@ fn cases() -> Vec<Case> {
 pub const ROOM: Room = Room {
     name: "recurrent",
     about: "plain, GRU and LSTM layers, fused over time",
-    shaders: &[&SHADER, &SUBGROUP8, &STATES],
+    shaders: &[&SHADER, &SUBGROUP8, &STATES, &linear::SHADER, &linear::SUBGROUP8],
     cases,
 };

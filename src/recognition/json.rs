@@ -17,6 +17,7 @@ pub struct Detail {
 
 /// Writes an indented object and a newline: file, duration (s), model, seeds, and the instruments, the likeliest first,
 /// each with name, probability, spread (null for one seed), threshold, present, and segments (start, end, confidence).
+/// Models that look at one place after the other add their paths: seed, start of the excerpt, and glimpses (time, hz).
 pub fn write(out: &mut dyn Write, recognition: &Recognition, detail: Detail) -> io::Result<()> {
     serde_json::to_writer_pretty(&mut *out, &object(recognition, detail))?;
     writeln!(out)
@@ -37,6 +38,21 @@ struct Object<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     cell: Option<f64>,
     instruments: Vec<Instrument<'a>>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    paths: Vec<Path>,
+}
+
+#[derive(Serialize)]
+struct Path {
+    seed: u64,
+    start: f64,
+    glimpses: Vec<Glimpse>,
+}
+
+#[derive(Serialize)]
+struct Glimpse {
+    time: f64,
+    hz: f64,
 }
 
 #[derive(Serialize)]
@@ -69,7 +85,13 @@ fn object(r: &Recognition, detail: Detail) -> Object<'_> {
         seeds: &r.seeds,
         cell: (detail.activity || detail.attention).then_some(r.cell),
         instruments: r.ranked().into_iter().map(|i| instrument(i, detail)).collect(),
+        paths: r.paths.iter().map(path).collect(),
     }
+}
+
+fn path(p: &super::Path) -> Path {
+    let glimpse = |g: &super::Glimpse| Glimpse { time: micro(g.time), hz: g.hz().round() };
+    Path { seed: p.seed, start: micro(p.start), glimpses: p.glimpses.iter().map(glimpse).collect() }
 }
 
 fn instrument(i: &super::Instrument, detail: Detail) -> Instrument<'_> {

@@ -8,6 +8,8 @@ pub mod timeline;
 
 use std::path::PathBuf;
 
+use crate::audio::logmel;
+
 /// A recording and what a trained run says about it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Recognition {
@@ -22,6 +24,10 @@ pub struct Recognition {
     pub cell: f64,
     /// All K, in the order of the class map.
     pub instruments: Vec<Instrument>,
+    /// Of each excerpt, each seed's; empty for models that take in everything at once.
+    pub paths: Vec<Path>,
+    /// (seconds, bands) of the patches that a glimpse sees, all around one place.
+    pub patches: Vec<[f64; 2]>,
 }
 
 impl Recognition {
@@ -30,6 +36,34 @@ impl Recognition {
         let mut ranked: Vec<&Instrument> = self.instruments.iter().collect();
         ranked.sort_by(|a, b| b.probability.total_cmp(&a.probability));
         ranked
+    }
+}
+
+/// Where a seed has looked in an excerpt, one place after the other.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Path {
+    pub seed: u64,
+    /// Of the excerpt, seconds from the start of the recording.
+    pub start: f64,
+    pub glimpses: Vec<Glimpse>,
+}
+
+/// A place in a spectrogram.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Glimpse {
+    /// Seconds from the start of the recording.
+    pub time: f64,
+    /// Mel band, the lowest is 0; between two bands no whole number.
+    pub band: f64,
+}
+
+impl Glimpse {
+    /// Its frequency, between the centres of two bands in proportion.
+    pub fn hz(&self) -> f64 {
+        let hz = logmel::band_hz();
+        let at = self.band.clamp(0.0, (hz.len() - 1) as f64);
+        let (low, high) = (at.floor() as usize, at.ceil() as usize);
+        hz[low] + (hz[high] - hz[low]) * at.fract()
     }
 }
 

@@ -9,7 +9,7 @@ use base64::write::EncoderWriter;
 
 use super::html::{self, Escaped, Image};
 use super::numbers::{bytes, clock, duration};
-use super::spectrogram::{BAR, Picture, colour_map};
+use super::spectrogram::{BAR, FEW_PATHS, Picture, colour_map};
 use crate::Result;
 use crate::recognition::{Instrument, Recognition, Segment};
 
@@ -192,6 +192,7 @@ fn figure(out: &mut dyn Write, picture: &Picture) -> io::Result<()> {
         let image = png(columns, bands, &turned, &colour_map(), None)?;
         write!(out, "<img alt=\"Mel spectrogram\" src=\"{}\">", Image(&image))?;
     }
+    paths(out, picture)?;
     writeln!(out, "</div>")?;
     write!(out, "<div class=\"time\" style=\"grid-row: {}\" aria-hidden=\"true\">", row + 1)?;
     for (share, label) in picture.time_ticks(11) {
@@ -200,9 +201,52 @@ fn figure(out: &mut dyn Write, picture: &Picture) -> io::Result<()> {
     writeln!(
         out,
         "</div>\n<figcaption><span>{}: none <i class=\"ramp\"></i> most</span><span><i class=\"plays\"></i> plays</span>\
-         <span>spectrogram: quiet <i class=\"loud\"></i> loud</span></figcaption>\n</figure>",
-        picture.shown()
+         <span>spectrogram: quiet <i class=\"loud\"></i> loud</span>{}</figcaption>\n</figure>",
+        picture.shown(),
+        match picture.paths().is_empty() {
+            true => String::new(),
+            false => format!("<span><i class=\"path\"></i> glimpses, first to last{}</span>", picture.whose()),
+        }
     )
+}
+
+/// Where the model has looked, as in the picture of [`super::recognition_plot`].
+fn paths(out: &mut dyn Write, picture: &Picture) -> io::Result<()> {
+    let paths = picture.paths();
+    if paths.is_empty() {
+        return Ok(());
+    }
+    let percent = |share: f64| format!("{:.2}%", 100.0 * share);
+    let place = |(x, y): (f64, f64)| (percent(x), percent(1.0 - y));
+    write!(out, "<svg role=\"img\" aria-label=\"Path of the glimpses\">")?;
+    for path in &paths {
+        let [first, .., last] = path.as_slice() else { continue };
+        let few = paths.len() <= FEW_PATHS;
+        for look in [first, last].iter().filter(|_| few) {
+            for (w, h) in picture.patches() {
+                let (x, y) = place((look.at.0 - w / 2.0, look.at.1 + h / 2.0));
+                let (w, h, o) = (percent(w), percent(h), 0.75 * look.weight());
+                write!(out, "<rect x=\"{x}\" y=\"{y}\" width=\"{w}\" height=\"{h}\" opacity=\"{o:.2}\"/>")?;
+            }
+        }
+        for (from, to) in path.iter().zip(&path[1..]) {
+            let ((x1, y1), (x2, y2)) = (place(from.at), place(to.at));
+            for class in ["edge", "way"] {
+                write!(out, "<line class=\"{class}\" x1=\"{x1}\" y1=\"{y1}\" x2=\"{x2}\" y2=\"{y2}\"/>")?;
+            }
+        }
+        for look in path {
+            let (x, y) = place(look.at);
+            write!(out, "<circle cx=\"{x}\" cy=\"{y}\" r=\"{:.1}\"/>", 4.5 * look.weight())?;
+        }
+        for (look, number) in [(first, 1), (last, path.len())].iter().filter(|_| few) {
+            let (x, y) = place(look.at);
+            let (dx, anchor) = if look.at.0 < 0.95 { (6, "start") } else { (-6, "end") };
+            let dy = if look.at.1 < 0.9 { -7 } else { 15 };
+            write!(out, "<text x=\"{x}\" y=\"{y}\" dx=\"{dx}\" dy=\"{dy}\" text-anchor=\"{anchor}\">{number}</text>")?;
+        }
+    }
+    write!(out, "</svg>")
 }
 
 /// Segments in words, the first few of them.

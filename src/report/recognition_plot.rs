@@ -11,7 +11,7 @@ use plotters::style::text_anchor::{HPos, Pos, VPos};
 use super::hidpi::SCALE;
 use super::numbers::duration;
 use super::plot::{self, Drawn, FAINT_INK, Figure, INK, PALETTE, fitted, text, text_width};
-use super::spectrogram::{BAR, Picture, colour_map};
+use super::spectrogram::{BAR, FEW_PATHS, Look, PATH, PATH_EDGE, Picture, colour_map};
 use super::table::printable;
 use crate::{Error, Result};
 
@@ -129,6 +129,7 @@ impl RecordingFigure<'_> {
             )
             .expect("three bytes per pixel"),
         )?;
+        self.paths(area, top)?;
         let small = |h, v| text(SMALL, FAINT_INK).pos(Pos::new(h, v));
         for (share, name) in self.picture.hz_ticks() {
             let y = top + SPECTROGRAM - (share * f64::from(SPECTROGRAM)).round() as i32;
@@ -142,6 +143,63 @@ impl RecordingFigure<'_> {
             area.draw(&Text::new(name, (x, bottom + 8), small(HPos::Center, VPos::Top)))?;
         }
         Ok(())
+    }
+
+    /// Where the model has looked: lines from glimpse to glimpse, the patches of the first and of the last outlined.
+    fn paths<DB: DrawingBackend>(&self, area: &DrawingArea<DB, Shift>, top: i32) -> Drawn<DB> {
+        let (left, right) = self.span();
+        let place = |(x, y): (f64, f64)| {
+            let y = top + ((1.0 - y).clamp(0.0, 1.0) * f64::from(SPECTROGRAM - 1)).round() as i32;
+            (self.x(x).clamp(left, right - 1), y)
+        };
+        let paths = self.picture.paths();
+        for path in &paths {
+            let [first, .., last] = path.as_slice() else { continue };
+            let few = paths.len() <= FEW_PATHS;
+            for (look, (w, h)) in
+                [first, last].iter().flat_map(|look| self.picture.patches().into_iter().map(move |size| (look, size)))
+            {
+                let (x, y) = look.at;
+                let corners = [place((x - w / 2.0, y + h / 2.0)), place((x + w / 2.0, y - h / 2.0))];
+                if few {
+                    area.draw(&Rectangle::new(corners, PATH.mix(0.75 * look.weight())))?;
+                }
+            }
+            for (from, to) in path.iter().zip(&path[1..]) {
+                let line = vec![place(from.at), place(to.at)];
+                area.draw(&PathElement::new(line.clone(), PATH_EDGE.mix(0.8).stroke_width(4)))?;
+                area.draw(&PathElement::new(line, PATH.stroke_width(2)))?;
+            }
+            for look in path {
+                let radius = (4.0 * look.weight()).round() as i32;
+                area.draw(&Circle::new(place(look.at), radius + 1, PATH_EDGE.filled()))?;
+                area.draw(&Circle::new(place(look.at), radius, PATH.filled()))?;
+            }
+            for (look, name) in [(first, "1".to_owned()), (last, path.len().to_string())] {
+                if few {
+                    self.number(area, top, place(look.at), &name)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The number of a glimpse at `at`, beside and above it where there is room.
+    fn number<DB: DrawingBackend>(
+        &self,
+        area: &DrawingArea<DB, Shift>,
+        top: i32,
+        at: (i32, i32),
+        name: &str,
+    ) -> Drawn<DB> {
+        let (side, anchor) = if at.0 + 40 < self.span().1 { (6, HPos::Left) } else { (-6, HPos::Right) };
+        let at = (at.0 + side, if at.1 > top + 24 { at.1 - 11 } else { at.1 + 11 });
+        let pos = Pos::new(anchor, VPos::Center);
+        for (dx, dy) in [(-1, 0), (1, 0), (0, -1), (0, 1)] {
+            let style = text(LABEL, PATH_EDGE).pos(pos);
+            area.draw(&Text::new(name.to_owned(), (at.0 + dx, at.1 + dy), style))?;
+        }
+        area.draw(&Text::new(name.to_owned(), at, text(LABEL, PATH).pos(pos)))
     }
 
     /// The spectrogram in RGB, smooth between the centres of its cells.
@@ -189,7 +247,19 @@ impl RecordingFigure<'_> {
         let map = colour_map();
         area.draw(&bitmap((x + 8, middle - 5), ramp(SWATCH).map(|v| map[(v * 255.0) as usize]), 11))?;
         x += SWATCH + 16;
-        say("loud", &mut x)
+        say("loud", &mut x)?;
+        if self.picture.paths().is_empty() {
+            return Ok(());
+        }
+        x += 36;
+        area.draw(&Rectangle::new([(x - 6, middle - 7), (x + 40, middle + 7)], PATH_EDGE.filled()))?;
+        area.draw(&PathElement::new(vec![(x, middle), (x + 34, middle)], PATH.stroke_width(2)))?;
+        for (dx, order) in [(0, 0.0), (34, 1.0)] {
+            let radius = (4.0 * Look { at: (0.0, 0.0), order }.weight()).round() as i32;
+            area.draw(&Circle::new((x + dx, middle), radius, PATH.filled()))?;
+        }
+        x += 48;
+        say(&format!("glimpses, first to last{}", self.picture.whose()), &mut x)
     }
 }
 

@@ -6,7 +6,7 @@ use super::numbers::{clock, three_digits};
 use super::plot::PALETTE;
 use crate::Array;
 use crate::recognition::timeline::resample;
-use crate::recognition::{Instrument, Recognition};
+use crate::recognition::{Glimpse, Instrument, Path, Recognition};
 
 /// A recording to be shown: what is heard in it, over its spectrogram.
 #[derive(Clone, Copy, Debug)]
@@ -17,6 +17,28 @@ pub struct Picture<'a> {
     /// Centre frequency of each band, Hz, rising.
     pub band_hz: &'a [f64],
 }
+
+/// A glimpse in the picture.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Look {
+    /// Shares of the width, from the left, and of the height, from the bottom.
+    pub at: (f64, f64),
+    /// 0 for the first of its path, 1 for the last.
+    pub order: f64,
+}
+
+impl Look {
+    /// Later ones are larger, from 0.5 to 1: the direction is seen without numbers.
+    pub fn weight(&self) -> f64 {
+        0.5 + 0.5 * self.order
+    }
+}
+
+/// The colour of paths, which the map has not, and what sets them off from it.
+pub const PATH: RGBColor = RGBColor(120, 235, 255);
+pub const PATH_EDGE: RGBColor = RGBColor(0, 0, 4);
+/// With more paths than these, their ends have no room for numbers, nor their glimpses for outlines.
+pub const FEW_PATHS: usize = 2;
 
 /// The bars' colour where attention or activity is 1; below, it is as opaque as the value.
 pub const BAR: RGBColor = PALETTE[0];
@@ -60,6 +82,32 @@ impl<'a> Picture<'a> {
         // A nearly constant spectrogram is shown as such, not as its noise.
         let range = (high - low).max(1.0);
         self.spectrogram.map(|v| ((v - low) / range * 255.0).round() as u8)
+    }
+
+    /// Where the first seed has looked, excerpt by excerpt; other seeds' paths over it would hide it.
+    pub fn paths(&self) -> Vec<Vec<Look>> {
+        let r = self.recognition;
+        let first = r.paths.first().map(|p| p.seed);
+        let share = |g: &Glimpse| (g.time / r.duration, (g.band + 0.5) / self.bands() as f64);
+        let path = |p: &Path| -> Vec<Look> {
+            let last = (p.glimpses.len().max(2) - 1) as f64;
+            p.glimpses.iter().enumerate().map(|(j, g)| Look { at: share(g), order: j as f64 / last }).collect()
+        };
+        r.paths.iter().filter(|p| Some(p.seed) == first).map(path).collect()
+    }
+
+    /// Of several seeds, which one's paths are shown.
+    pub fn whose(&self) -> String {
+        match *self.recognition.seeds {
+            [first, _, ..] => format!(" (seed {first})"),
+            _ => String::new(),
+        }
+    }
+
+    /// Width and height of the patches of a glimpse, as shares of the picture's.
+    pub fn patches(&self) -> Vec<(f64, f64)> {
+        let share = |[seconds, bands]: &[f64; 2]| (seconds / self.recognition.duration, bands / self.bands() as f64);
+        self.recognition.patches.iter().map(share).collect()
     }
 
     /// Positions on the time axis (0 to 1) and their names, at most `most`.

@@ -9,7 +9,7 @@ use super::run::one_line;
 use super::thresholds::Level;
 use crate::error::{Error, Result};
 use crate::nn::vggish::TrainFrontEnd;
-use crate::nn::{self, Settings};
+use crate::nn::{self, Basis, Settings};
 use crate::ops::attention_pool::Pooling;
 use crate::ops::masked_bce::{FocalAlpha, Loss};
 use crate::ops::sample::Order;
@@ -201,8 +201,8 @@ impl Config {
             return Err(Error::Usage(format!("batch must be at most {MAX_BATCH} clips, got {}", self.batch)));
         }
         at_least_one("patience", self.patience.unwrap_or(1))?;
-        let visual = nn::find(&self.model)?.visual;
-        if visual && self.front_end.is_none() && self.features.is_none() {
+        let basis = nn::find(&self.model)?.basis;
+        if basis == Basis::Maps && self.front_end.is_none() && self.features.is_none() {
             let model = &self.model;
             return Err(Error::Usage(format!(
                 "{model} stands on VGGish: name its weights, --frontend-weights FILE or random"
@@ -211,11 +211,16 @@ impl Config {
         if self.pooling != Pooling::Sigmoid && !nn::find(&self.model)?.attends {
             return Err(Error::Usage(format!("{} has no attention: leave out --pooling", self.model)));
         }
-        if !visual && self.train_front_end != TrainFrontEnd::None {
-            return Err(Error::Usage(format!(
-                "{} takes embeddings as they are: leave out --train-frontend",
-                self.model
-            )));
+        if basis == Basis::Spectrogram && self.front_end.is_some() {
+            let reason = "takes spectrograms and needs no VGGish: leave out --frontend-weights";
+            return Err(Error::Usage(format!("{} {reason}", self.model)));
+        }
+        if basis != Basis::Maps && self.train_front_end != TrainFrontEnd::None {
+            let what = if basis == Basis::Spectrogram { "spectrograms" } else { "embeddings" };
+            return Err(Error::Usage(format!("{} takes {what} as they are: leave out --train-frontend", self.model)));
+        }
+        if self.dropout != 0.0 && nn::find(&self.model)?.protocol.dropout == 0.0 {
+            return Err(Error::Usage(format!("{} has no dropout: leave out --dropout", self.model)));
         }
         within("lr", self.lr, 0.0, 1e6)?;
         within("weight-decay", self.weight_decay, 0.0, 1e6)?;
@@ -321,6 +326,6 @@ impl Config {
 
     /// Whether the model stands on VGGish and trains this part of it.
     pub fn trains(&self, part: TrainFrontEnd) -> Result<bool> {
-        Ok(nn::find(&self.model)?.visual && self.train_front_end == part)
+        Ok(nn::find(&self.model)?.basis == Basis::Maps && self.train_front_end == part)
     }
 }

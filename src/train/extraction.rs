@@ -30,7 +30,7 @@ const MAX_JOB: u64 = 1 << 20;
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Recipe {
     pub kind: Kind,
-    /// Log-mel patches need none.
+    /// Log-mel patches and spectrograms need none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub front_end: Option<FrontEnd>,
 }

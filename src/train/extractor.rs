@@ -18,9 +18,18 @@ const BATCH_ELEMENTS: usize = 16 << 20;
 /// And no more clips than this, whose sound lies in memory.
 const MAX_BATCH: usize = 32;
 
+/// Whole instances of a sound of `samples` samples at 16 kHz.
+pub fn instances(kind: Kind, samples: usize) -> usize {
+    match kind {
+        Kind::Spectrogram => logmel::frames(samples),
+        _ => logmel::patches(samples),
+    }
+}
+
 /// Makes features of excerpts of up to `samples` samples at 16 kHz.
 pub struct Extractor<'g> {
     gpu: &'g Gpu,
+    kind: Kind,
     plan: Plan,
     input: Buffer,
     features: Tensor,
@@ -36,7 +45,7 @@ pub struct Extractor<'g> {
 pub struct Extract {
     /// (T, F), zeros beyond `instances`.
     pub features: Vec<f32>,
-    /// Valid instances, at least 1: whole patches of 0.96 s; a shorter excerpt is one patch that ends in silence.
+    /// Valid instances, at least 1: whole patches of 0.96 s, or frames; a shorter excerpt is one that ends in silence.
     pub instances: usize,
     /// (frames, 64), if asked for.
     pub spectrogram: Vec<f32>,
@@ -44,7 +53,7 @@ pub struct Extract {
 
 impl<'g> Extractor<'g> {
     /// For excerpts of at most `samples` samples (at least one patch: 15 600). `width` and `weights` are VGGish's; log-mel
-    /// patches need no weights. `with_spectrogram`: also give the whole log-mel spectrogram.
+    /// patches and spectrograms need no weights. `with_spectrogram`: also give the whole log-mel spectrogram.
     ///
     /// # Errors
     /// `Limit` or `Gpu` if the adapter has not the memory.
@@ -56,39 +65,50 @@ impl<'g> Extractor<'g> {
         samples: usize,
         with_spectrogram: bool,
     ) -> Result<Extractor<'g>> {
-        let instances = logmel::patches(samples);
+        let instances = instances(kind, samples);
         // The maps of the first layer are the largest tensor.
-        let channels = if kind == Kind::LogMel { 1 } else { width.map_channels() / 8 };
-        let largest = instances * PATCH_FRAMES * BANDS * channels;
+        let channels = if kind.is_log_mel() { 1 } else { width.map_channels() / 8 };
+        let largest = logmel::frames(samples) * BANDS * channels;
         let batch = (BATCH_ELEMENTS / largest).clamp(1, MAX_BATCH);
 
         let mut g = Graph::new(Mode::Eval);
         let sound = g.input("samples", Spec::f32([batch, samples]));
-        let patches = log_mel_patches(&mut g, sound)?;
-        let patches = g.reshape(patches, [batch * instances, PATCH_FRAMES, BANDS]);
+        let patches = |g: &mut Graph| -> Result<Tensor> {
+            let patches = log_mel_patches(g, sound)?;
+            Ok(g.reshape(patches, [batch * instances, PATCH_FRAMES, BANDS]))
+        };
         let features = match kind {
-            Kind::LogMel => patches,
-            Kind::Maps => vggish::convolutions(&mut g, patches, width, vggish::Weights::Frozen)?,
+            Kind::Spectrogram => log_mel(&mut g, sound)?,
+            Kind::LogMel => patches(&mut g)?,
+            Kind::Maps => {
+                let patches = patches(&mut g)?;
+                vggish::convolutions(&mut g, patches, width, vggish::Weights::Frozen)?
+            }
             Kind::Vggish => {
+                let patches = patches(&mut g)?;
                 let maps = vggish::convolutions(&mut g, patches, width, vggish::Weights::Frozen)?;
                 let last_relu = weights.is_none_or(|(_, last_relu)| last_relu);
                 vggish::embeddings(&mut g, maps, width, vggish::Weights::Frozen, last_relu)?
             }
         };
-        let spectrogram = if with_spectrogram { Some(log_mel(&mut g, sound)?) } else { None };
+        let spectrogram = match (with_spectrogram, kind) {
+            (false, _) => None,
+            (true, Kind::Spectrogram) => Some(features),
+            (true, _) => Some(log_mel(&mut g, sound)?),
+        };
         let keep: Vec<Tensor> = [features].into_iter().chain(spectrogram).collect();
         let draft = Draft::new(&g, gpu.adapter().target(), 1, &keep, &[])?;
         draft.fits(gpu)?;
         let input = gpu.buffer("samples", batch * samples)?;
         let mut bound = vec![("samples".to_owned(), input.clone())];
-        if let (Some((weights, _)), true) = (weights, kind != Kind::LogMel) {
+        if let (Some((weights, _)), true) = (weights, !kind.is_log_mel()) {
             let layers = if kind == Kind::Maps { "features." } else { "" };
             bound.extend(weights.upload(gpu, layers)?);
         }
         let bound: Vec<(&str, Buffer)> = bound.iter().map(|(name, buffer)| (name.as_str(), buffer.clone())).collect();
         let plan = draft.realise(gpu, &bound)?;
         let len = instance_len(kind, width);
-        Ok(Extractor { gpu, plan, input, features, spectrogram, batch, samples, instances, len })
+        Ok(Extractor { gpu, kind, plan, input, features, spectrogram, batch, samples, instances, len })
     }
 
     /// Excerpts that are worked on at once.
@@ -135,7 +155,7 @@ impl<'g> Extractor<'g> {
             values[range].to_vec()
         };
         let extract = |(i, excerpt): (usize, &&[f32])| {
-            let instances = logmel::patches(excerpt.len()).max(1);
+            let instances = instances(self.kind, excerpt.len()).max(1);
             let mut features = of(&features, i, self.instances * self.len);
             features[instances * self.len..].fill(0.0);
             let frames = if self.spectrogram.is_some() { logmel::frames(excerpt.len()).max(1) } else { 0 };

@@ -20,6 +20,9 @@ pub struct Predictions {
     pub probabilities: Vec<Array<f32>>,
     /// For models with attention.
     pub instances: Option<InstancePredictions>,
+    /// Per replica, (N, J, 2): where models that look at one place after the other have looked, time and frequency in [-1, 1];
+    /// empty for others.
+    pub glimpses: Vec<Array<f32>>,
 }
 
 /// What models with attention say about each of the T P places of a clip (P in each of its T instances).
@@ -48,7 +51,7 @@ pub fn layout(config: &Config, instances: usize, width: usize, classes: usize) -
 pub enum Detail {
     /// The probabilities of clips.
     Clips,
-    /// And what models with attention say about each place.
+    /// And what models with attention say about each place, and where others have looked.
     Places,
 }
 
@@ -74,9 +77,12 @@ pub fn predict(
     track(&mut g, parts, clock, totals, diverged, batches)?;
 
     let mut keep = vec![prediction.probabilities];
+    let mut looks = 0;
     if detail == Detail::Places {
         keep.extend(prediction.attention);
         keep.extend(prediction.places.into_iter().flat_map(|places| [places.scores, places.gates]));
+        looks = prediction.glimpses.len();
+        keep.extend(prediction.glimpses);
     }
     let draft = Draft::new(&g, gpu.adapter().target(), replicas, &keep, &[])?;
     draft.fits(gpu)?;
@@ -115,6 +121,9 @@ pub fn predict(
     });
     let probabilities = arrays.next().expect("probabilities are always kept");
     let mut rest: Vec<_> = arrays.collect();
+    let steps = rest.split_off(rest.len() - looks);
+    let path = |r: usize| Array::from_fn([clips, looks, 2], |i| steps[i / 2 % looks][r].row(i / 2 / looks)[i % 2]);
+    let glimpses = if looks > 0 { (0..replicas).map(path).collect() } else { vec![] };
     let instances = match rest.len() {
         3 => {
             let (gates, scores) = (rest.pop(), rest.pop());
@@ -126,5 +135,5 @@ pub fn predict(
     if probabilities.iter().any(|p| p.data().iter().any(|v| v.is_nan())) {
         return Err(Error::Gpu("the model answered NaN; its weights or features are damaged".into()));
     }
-    Ok(Predictions { probabilities, instances })
+    Ok(Predictions { probabilities, instances, glimpses })
 }

@@ -8,18 +8,20 @@ use super::extraction::{FrontEndRunner, Recipe, WINDOW};
 use super::predictor::Predictions;
 use super::trained::Trained;
 use crate::array::Array;
-use crate::audio::logmel::{self, BANDS};
+use crate::audio::logmel::{self, BANDS, PATCH_FRAMES};
 use crate::audio::{Cut, Excerpt, Item, ingest};
 use crate::data::{Features, Kind};
 use crate::error::{Error, Result};
 use crate::gpu::Gpu;
 use crate::nn::vggish::MAP;
-use crate::nn::{self, Model};
+use crate::nn::{self, Basis, Model};
 use crate::recognition::timeline::segments;
-use crate::recognition::{Instrument, Recognition};
+use crate::recognition::{Glimpse, Instrument, Path, Recognition};
 use crate::train::metrics::std_dev;
 
-/// Seconds of an instance.
+/// Seconds from one frame of a spectrogram to the next.
+const FRAME: f64 = 0.01;
+/// Seconds of a patch of frames, which is an instance of models on VGGish.
 const INSTANCE: f64 = 0.96;
 /// Seconds between two excerpts unless said otherwise: five instances, so that each is heard twice, in another context.
 pub const HOP: f64 = 4.8;
@@ -167,7 +169,8 @@ pub fn recognise_clips(
             let mut answers = Answers::new(trained);
             let instances = features.lengths[clip] as usize;
             answers.add(&predictions, i, 0.0, instances);
-            all.push(answers.recognition(PathBuf::from(&keys[clip]), instances as f64 * INSTANCE, trained, options));
+            let duration = instances as f64 * if answers.frames { FRAME } else { INSTANCE };
+            all.push(answers.recognition(PathBuf::from(&keys[clip]), duration, trained, options));
         }
     }
     Ok(all)
@@ -193,10 +196,12 @@ impl Listening {
 /// The answers for the excerpts of one recording so far.
 struct Answers {
     classes: usize,
-    seeds: usize,
+    seeds: Vec<u64>,
     /// Seconds of a cell.
     cell: f64,
-    /// Cells, and frequency bands, of an instance.
+    /// Instances are frames, of which a cell has 96; else instances have cells.
+    frames: bool,
+    /// Cells, and frequency bands, of an instance that is no frame.
     steps: usize,
     bands: usize,
     /// Per excerpt, (R, K): probability, and the attention it draws (1 for models without).
@@ -206,6 +211,7 @@ struct Answers {
     attention: Vec<f32>,
     /// (cells): excerpts that cover a cell.
     covered: Vec<f32>,
+    paths: Vec<Path>,
     attends: bool,
     strip: Strip,
 }
@@ -213,17 +219,19 @@ struct Answers {
 impl Answers {
     fn new(trained: &Trained) -> Answers {
         let model: &Model = nn::find(&trained.about.model).expect("a trained model is known");
-        let steps = if model.visual { MAP[0] } else { 1 };
+        let steps = if model.basis == Basis::Maps { MAP[0] } else { 1 };
         Answers {
             classes: trained.about.classes.len(),
-            seeds: trained.about.seeds.len(),
+            seeds: trained.about.seeds.clone(),
             cell: INSTANCE / steps as f64,
+            frames: model.basis == Basis::Spectrogram,
             steps,
             bands: model.positions / steps,
             excerpts: vec![],
             activity: vec![],
             attention: vec![],
             covered: vec![],
+            paths: vec![],
             attends: model.attends,
             strip: Strip::default(),
         }
@@ -235,16 +243,17 @@ impl Answers {
     /// instrument plays here if it plays in the excerpt at all, and here. Of the combinations of score, attention and probability that
     /// were tried on rendered clips with known times it finds these best.
     fn add(&mut self, p: &Predictions, i: usize, start: f64, instances: usize) {
-        let (k, cells) = (self.classes, instances * self.steps);
+        let k = self.classes;
+        let cells = if self.frames { (instances / PATCH_FRAMES).max(1) } else { instances * self.steps };
         let first = (start / self.cell).round() as usize;
         let end = self.covered.len().max(first + cells);
         self.covered.resize(end, 0.0);
         self.activity.resize(end * k, 0.0);
         self.attention.resize(end * k, 0.0);
         self.covered[first..first + cells].iter_mut().for_each(|c| *c += 1.0);
-        let share = 1.0 / self.seeds as f32;
+        let share = 1.0 / self.seeds.len() as f32;
         let mut answers = vec![];
-        for r in 0..self.seeds {
+        for r in 0..self.seeds.len() {
             for class in 0..k {
                 let probability = p.probabilities[r].row(i)[class];
                 let Some(instance) = &p.instances else {
@@ -273,6 +282,16 @@ impl Answers {
             }
         }
         self.excerpts.push(answers);
+        for (seed, glimpses) in self.seeds.iter().zip(&p.glimpses) {
+            let looks = glimpses.dims()[1];
+            // As in `ops::glimpse`: the first cell of an axis lies at -1, the last at 1.
+            let cell = |place: f32, cells: usize| 0.5 * (f64::from(place) + 1.0) * (cells - 1) as f64;
+            let glimpse = |j: usize| {
+                let [time, band] = *glimpses.row(i * looks + j) else { unreachable!("a location has two axes") };
+                Glimpse { time: start + (cell(time, instances) + 0.5) * FRAME, band: cell(band, BANDS) }
+            };
+            self.paths.push(Path { seed: *seed, start, glimpses: (0..looks).map(glimpse).collect() });
+        }
     }
 
     /// The probability of a class by one seed.
@@ -303,8 +322,9 @@ impl Answers {
             (0..cells).map(value).collect()
         };
         let instrument = |(class, name): (usize, &String)| {
-            let by_seed: Vec<f64> = (0..self.seeds).map(|r| self.aggregate(r, class, options.aggregate)).collect();
-            let probability = by_seed.iter().sum::<f64>() / self.seeds as f64;
+            let by_seed: Vec<f64> =
+                (0..self.seeds.len()).map(|r| self.aggregate(r, class, options.aggregate)).collect();
+            let probability = by_seed.iter().sum::<f64>() / self.seeds.len() as f64;
             let threshold = options.thresholds[class];
             let activity = curve(&self.activity, class);
             let attention = self.attends.then(|| {
@@ -323,13 +343,16 @@ impl Answers {
                 attention,
             }
         };
+        let patches = nn::find(&trained.about.model).expect("a trained model is known").patches;
         Recognition {
             file,
             duration,
             model: trained.about.model.clone(),
-            seeds: trained.about.seeds.clone(),
+            seeds: self.seeds.clone(),
             cell: self.cell,
             instruments: trained.about.classes.iter().enumerate().map(instrument).collect(),
+            paths: self.paths.clone(),
+            patches: patches.iter().map(|[frames, bands]| [*frames as f64 * FRAME, *bands as f64]).collect(),
         }
     }
 }

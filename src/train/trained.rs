@@ -157,7 +157,11 @@ impl Trained {
             Fitted::Forest(forests) => {
                 let of_seed =
                     |(forest, rows): (&Forest, &Vec<u32>)| forest.predict(&forest::time_means(features, rows));
-                Ok(Predictions { probabilities: forests.iter().zip(rows).map(of_seed).collect(), instances: None })
+                Ok(Predictions {
+                    probabilities: forests.iter().zip(rows).map(of_seed).collect(),
+                    instances: None,
+                    glimpses: vec![],
+                })
             }
         }
     }

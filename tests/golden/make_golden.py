@@ -25,6 +25,7 @@ from metrics import metrics  # noqa: E402
 from models import case, trajectories  # noqa: E402
 from recurrent import recurrent  # noqa: E402
 from significance import significance  # noqa: E402
+from sightreader import sightreader  # noqa: E402
 from vggish import pca, state_dict, vggish  # noqa: E402
 from visual import visual  # noqa: E402
 
@@ -62,6 +63,7 @@ def main() -> None:
     for divisor in [4, 8]:
         write_json(f"vggish-{divisor}.header.json", state_dict(divisor)[0])
     write_tensors("visual.safetensors", visual())
+    write_tensors("sightreader.safetensors", sightreader())
     data = Path(os.environ.get("WMIC_DATA", ""))
     parameters = data / "vggish_pca_params.npz"
     if parameters.is_file():

@@ -4,7 +4,7 @@
 //! An embedding of three linear layers with batch norm, ReLU and dropout, and a skip connection from the input; then for each class
 //! an attention weight and a score per instance, pooled to one probability per clip.
 
-use super::{Inputs, Model, Places, Prediction, Protocol, Settings};
+use super::{Basis, Inputs, Model, Places, Prediction, Protocol, Settings};
 use crate::error::Result;
 use crate::graph::{Graph, Mode, Tensor};
 use crate::nn::layers::{WeightInit, batch_norm, linear};
@@ -19,7 +19,8 @@ pub const MODEL: Model = Model {
     fixed_instances: false,
     positions: 1,
     attends: true,
-    visual: false,
+    basis: Basis::Embeddings,
+    patches: &[],
     build: Some(|g, inputs, settings| {
         let h = batch_norm(g, "bn_in", inputs.x, inputs.lengths, inputs.clock, 0, None)?;
         let h = embedding(g, h, inputs.x, inputs, settings)?;

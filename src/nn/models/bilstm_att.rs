@@ -2,7 +2,7 @@
 //! classification with partial labels", 2020, section II.A). Its dropout draws once per clip, on the input and on the state.
 
 use super::att::attention;
-use super::{Inputs, Model, Protocol};
+use super::{Basis, Inputs, Model, Protocol};
 use crate::nn::layers::Recurrent;
 use crate::ops::activation::Dropout;
 use crate::ops::clip_dropout::clip_dropout;
@@ -18,7 +18,8 @@ pub const MODEL: Model = Model {
     fixed_instances: false,
     positions: 1,
     attends: true,
-    visual: false,
+    basis: Basis::Embeddings,
+    patches: &[],
     build: Some(|g, inputs, settings| {
         let Inputs { x, lengths, clock, .. } = inputs;
         let dropout = |stream| Dropout { p: settings.dropout, clock, stream };

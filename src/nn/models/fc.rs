@@ -1,6 +1,6 @@
 //! FC: a fully connected network over the ten instances of a clip, laid side by side (ISMIR 2019, baseline).
 
-use super::{Inputs, Model, Prediction, Protocol, Settings};
+use super::{Basis, Inputs, Model, Prediction, Protocol, Settings};
 use crate::error::Result;
 use crate::graph::Graph;
 use crate::nn::layers::{WeightInit, linear};
@@ -13,7 +13,8 @@ pub const MODEL: Model = Model {
     fixed_instances: true,
     positions: 1,
     attends: false,
-    visual: false,
+    basis: Basis::Embeddings,
+    patches: &[],
     build: Some(build),
 };
 

@@ -1,6 +1,6 @@
 //! FC_T: a fully connected network per instance with a skip connection, averaged over the instances (ISMIR 2019, baseline).
 
-use super::{Inputs, Model, Prediction, Protocol, Settings};
+use super::{Basis, Inputs, Model, Prediction, Protocol, Settings};
 use crate::error::Result;
 use crate::graph::Graph;
 use crate::nn::layers::{WeightInit, linear};
@@ -14,7 +14,8 @@ pub const MODEL: Model = Model {
     fixed_instances: false,
     positions: 1,
     attends: false,
-    visual: false,
+    basis: Basis::Embeddings,
+    patches: &[],
     build: Some(build),
 };
 

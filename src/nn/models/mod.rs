@@ -6,6 +6,7 @@ mod fc;
 mod fc_t;
 mod rf;
 mod rnn;
+pub mod sightreader;
 mod visual;
 
 use super::vggish::{EMBEDDING, MAP, TrainFrontEnd, Width};
@@ -14,6 +15,7 @@ use crate::data::Kind;
 use crate::error::{Error, Result};
 use crate::graph::{Graph, Tensor};
 use crate::ops::attention_pool::Pooling;
+use crate::ops::glimpse::Patch;
 use crate::ops::masked_bce::{FocalAlpha, Loss};
 
 /// What a model is given.
@@ -88,6 +90,7 @@ pub struct Settings {
 pub struct Protocol {
     pub lr: f64,
     pub epochs: usize,
+    /// 0 for models without.
     pub dropout: f64,
     /// Clips per step.
     pub batch: usize,
@@ -114,6 +117,17 @@ impl Protocol {
     };
 }
 
+/// What a model is built on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Basis {
+    /// VGGish's embeddings.
+    Embeddings,
+    /// VGGish's last maps, or VGGish itself.
+    Maps,
+    /// The whole log-mel spectrogram.
+    Spectrogram,
+}
+
 pub struct Model {
     pub name: &'static str,
     /// One line for help texts.
@@ -125,8 +139,9 @@ pub struct Model {
     pub positions: usize,
     /// Whether it weighs its instances.
     pub attends: bool,
-    /// Built on VGGish's maps, rather than on its embeddings.
-    pub visual: bool,
+    pub basis: Basis,
+    /// What it sees of a spectrogram in a glimpse; empty for models that take in everything at once.
+    pub patches: &'static [Patch],
     /// Pushes it onto a graph; `None` for the forest, which is no network and has none (see `train::forest`).
     pub build: Option<Build>,
 }
@@ -148,10 +163,11 @@ impl Model {
 
     /// What it is fed.
     pub fn input(&self, train_front_end: TrainFrontEnd) -> Kind {
-        match (self.visual, train_front_end) {
-            (false, _) => Kind::Vggish,
-            (true, TrainFrontEnd::All) => Kind::LogMel,
-            (true, _) => Kind::Maps,
+        match (self.basis, train_front_end) {
+            (Basis::Embeddings, _) => Kind::Vggish,
+            (Basis::Maps, TrainFrontEnd::All) => Kind::LogMel,
+            (Basis::Maps, _) => Kind::Maps,
+            (Basis::Spectrogram, _) => Kind::Spectrogram,
         }
     }
 }
@@ -162,6 +178,7 @@ pub fn instance(kind: Kind, width: Width) -> Vec<usize> {
         Kind::Vggish => vec![EMBEDDING],
         Kind::Maps => vec![MAP[0], MAP[1], width.map_channels()],
         Kind::LogMel => vec![PATCH_FRAMES, BANDS],
+        Kind::Spectrogram => vec![BANDS],
     }
 }
 
@@ -182,6 +199,10 @@ pub const MODELS: &[Model] = &[
     visual::ATT_TF_ID,
     visual::ATT_T,
     visual::FC_TF,
+    sightreader::SR16,
+    sightreader::SR16_FL,
+    sightreader::RAM16_RNN,
+    sightreader::RAM16_GRU,
 ];
 
 /// # Errors

@@ -2,7 +2,7 @@
 //!
 //! It is fitted on the CPU, by `train::forest`.
 
-use super::{Model, Protocol};
+use super::{Basis, Model, Protocol};
 
 pub const MODEL: Model = Model {
     name: "rf",
@@ -12,6 +12,7 @@ pub const MODEL: Model = Model {
     fixed_instances: false,
     positions: 1,
     attends: false,
-    visual: false,
+    basis: Basis::Embeddings,
+    patches: &[],
     build: None,
 };

@@ -1,7 +1,7 @@
 //! RNN: a bidirectional GRU of three layers over the instances of a clip (ISMIR 2019, baseline). The answer comes from the output at
 //! the clip's last instance.
 
-use super::{Inputs, Model, Prediction, Protocol, Settings};
+use super::{Basis, Inputs, Model, Prediction, Protocol, Settings};
 use crate::error::Result;
 use crate::graph::Graph;
 use crate::nn::layers::{Recurrent, WeightInit, linear};
@@ -17,7 +17,8 @@ pub const MODEL: Model = Model {
     fixed_instances: false,
     positions: 1,
     attends: false,
-    visual: false,
+    basis: Basis::Embeddings,
+    patches: &[],
     build: Some(build),
 };
 

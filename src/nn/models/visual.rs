@@ -7,7 +7,7 @@
 //! linear layer over all places.
 
 use super::att::{attention, embedding};
-use super::{Inputs, Model, Prediction, Protocol, Settings};
+use super::{Basis, Inputs, Model, Prediction, Protocol, Settings};
 use crate::audio::logmel::{BANDS, PATCH_FRAMES};
 use crate::error::Result;
 use crate::graph::{Graph, Tensor};
@@ -34,7 +34,8 @@ pub const ATT_TF: Model = Model {
     fixed_instances: false,
     positions: MAP[0] * MAP[1],
     attends: true,
-    visual: true,
+    basis: Basis::Maps,
+    patches: &[],
     build: Some(|g, inputs, settings| build(g, inputs, settings, Variant::TimeFrequency)),
 };
 

@@ -1,0 +1,402 @@
+//! Models that look at one place of a spectrogram after the other: against PyTorch, against theory, and on a task whose answer sits in
+//! a corner.
+
+mod common;
+#[path = "common/formula.rs"]
+mod formula;
+
+use common::Golden;
+use formula::frac;
+use wmic::Array;
+use wmic::data::{Dataset, FeatureValues, Features};
+use wmic::gpu::{Buffer, Gpu};
+use wmic::graph::{Arenas, Draft, Graph, Layout, Mode, Plan, Spec, Tensor};
+use wmic::nn::models::sightreader::Sightreader;
+use wmic::nn::{Inputs, Labels};
+use wmic::ops::activation::{Activation, activation};
+use wmic::ops::adam::{Adam, adam};
+use wmic::ops::draw_location::draw_normal;
+use wmic::ops::linear::linear;
+use wmic::ops::masked_bce::{Normalisation, masked_bce};
+use wmic::ops::recurrent_cell::Cell;
+use wmic::ops::reinforce::reinforce;
+use wmic::ops::reward::reward;
+use wmic::ops::sample::Order;
+use wmic::random::Stream;
+use wmic::train::learner::Learner;
+use wmic::train::predictor::{Detail, layout, predict};
+use wmic::train::weights::Block;
+use wmic::train::{Config, Corpus};
+
+const MODELS: [&str; 3] = ["sr16", "ram16-rnn", "ram16-gru"];
+const BANDS: usize = 64;
+
+/// Spectrograms of the formula, of up to `frames` frames.
+fn dataset(lengths: &[u32], frames: usize, classes: usize) -> Dataset {
+    let clips = lengths.len();
+    let entries = || (0..clips * classes).map(|i| i as u32);
+    Dataset {
+        path: "formula".into(),
+        classes: (0..classes).map(|k| format!("class {k}")).collect(),
+        keys: (0..clips).map(|i| i.to_string()).collect(),
+        features: Features {
+            values: FeatureValues::F32(
+                (0..clips * frames * BANDS).map(|i| (-4.5 + 6.5 * frac(i as u32, 2500)) as f32).collect(),
+            ),
+            instances: frames,
+            width: BANDS,
+            lengths: lengths.to_vec(),
+        },
+        targets: entries().map(|i| f32::from(frac(i, 1001) < 0.4)).collect(),
+        observed: entries().map(|i| frac(i, 1002) < 0.3).collect(),
+        train: (0..clips as u32).collect(),
+        test: vec![],
+        warnings: vec![],
+    }
+}
+
+fn formula_block(layout: &Layout) -> Block {
+    let tensors: Vec<_> = layout.params.iter().map(|p| (p.name.as_str(), p.shape.dims())).collect();
+    let mut block = Block { trained: vec![0.0; layout.trained], stats: vec![] };
+    for (p, values) in layout.params.iter().zip(formula::weights(&tensors)) {
+        block.trained[p.offset..p.offset + values.len()].copy_from_slice(&values);
+    }
+    block
+}
+
+#[test]
+fn answers_and_paths_are_those_of_pytorch() {
+    let (gpu, golden) = (Gpu::open(None).unwrap(), Golden::open("sightreader.safetensors"));
+    let data = dataset(&[40, 23, 31], 40, 20);
+    let corpus = Corpus::of_dataset(&gpu, &data).unwrap();
+    for model in MODELS {
+        // Two at a time, so that batches follow one another; what is seen must not depend on the seed.
+        let config = Config { batch: 2, seeds: vec![5], ..Config::of(model, "formula").unwrap() };
+        let block = formula_block(&layout(&config, 40, BANDS, 20).unwrap());
+        let rows = std::slice::from_ref(&data.train);
+        let answer = predict(&gpu, &config, std::slice::from_ref(&block), &corpus, &[], rows, Detail::Places).unwrap();
+        for (what, got) in [("p", &answer.probabilities[0]), ("glimpses", &answer.glimpses[0])] {
+            let want = golden.tensor(&format!("{model}.{what}"));
+            assert_eq!(got.dims(), want.dims(), "{model} {what}");
+            // Errors pass through 16 steps.
+            assert_close(&format!("{model} {what}"), got.data(), &want, 2e-5);
+        }
+    }
+}
+
+/// Within a share of the largest value.
+#[track_caller]
+fn assert_close(what: &str, got: &[f32], want: &Array<f64>, relative: f64) {
+    assert_eq!(got.len(), want.data().len(), "{what}");
+    let largest = want.data().iter().fold(0.0f64, |m, v| m.max(v.abs()));
+    for (i, (g, w)) in got.iter().zip(want.data()).enumerate() {
+        let error = (f64::from(*g) - w).abs();
+        assert!(error <= relative * largest, "{what}[{i}] is {g}, PyTorch says {w} (largest {largest})");
+    }
+}
+
+/// Of all losses together, through 16 steps: classification, policy and baseline, with the draws of seed 5.
+#[test]
+fn the_gradients_of_a_training_step_are_those_of_pytorch() {
+    let (gpu, golden) = (Gpu::open(None).unwrap(), Golden::open("sightreader.safetensors"));
+    let data = dataset(&[40, 23, 31], 40, 20);
+    let corpus = Corpus::of_dataset(&gpu, &data).unwrap();
+    let split = [(data.train.clone(), data.train.clone())];
+    for model in MODELS {
+        let config = Config { batch: 3, seeds: vec![5], ..Config::of(model, "formula").unwrap() };
+        let mut learner = Learner::new(&gpu, &config, &corpus, &[], &split, Order::InOrder).unwrap();
+        learner.set_weights(&[formula_block(learner.layout())]).unwrap();
+        learner.run_steps(1).unwrap();
+        let tensor = |what: &str| golden.tensor(&format!("{model}.{what}"));
+        assert_close(&format!("{model} loss"), &learner.latest_loss().unwrap(), &tensor("loss"), 1e-5);
+        for (parameter, grad) in &learner.latest_gradients().unwrap()[0] {
+            let (name, grad) = (format!("grad.{parameter}"), grad.data());
+            let what = format!("{model} {name}");
+            if grad.len() <= 600 {
+                assert_close(&what, grad, &tensor(&name), 1e-4);
+                continue;
+            }
+            let samples: Vec<f32> = grad.iter().step_by((grad.len() / 64) | 1).take(64).copied().collect();
+            assert_close(&what, &samples, &tensor(&format!("{name}.samples")), 1e-4);
+            let sum = |f: fn(f64) -> f64| grad.iter().map(|v| f(f64::from(*v))).sum::<f64>();
+            let norm_sum = [sum(|v| v * v).sqrt() as f32, sum(|v| v) as f32];
+            assert_close(&what, &norm_sum, &tensor(&format!("{name}.norm_sum")), 1e-4);
+        }
+    }
+}
+
+/// The parameters after some steps of training on 20 clips, replicas one after the other.
+fn trained(gpu: &Gpu, model: &str, corpus: &Corpus, seeds: &[u64]) -> Vec<f32> {
+    let config = Config { batch: 8, seeds: seeds.to_vec(), ..Config::of(model, "formula").unwrap() };
+    let clips: Vec<u32> = (0..20).collect();
+    let splits = vec![(clips.clone(), clips); seeds.len()];
+    let mut learner = Learner::new(gpu, &config, corpus, &[], &splits, Order::Shuffled).unwrap();
+    learner.run_steps(4).unwrap();
+    learner.state().unwrap().params
+}
+
+#[test]
+fn a_replica_among_three_is_the_same_seed_alone() {
+    let gpu = Gpu::open(None).unwrap();
+    let corpus = Corpus::of_dataset(&gpu, &dataset(&[30; 20], 30, 5)).unwrap();
+    let seeds = [3, 11, 1 << 40];
+    for model in ["sr16", "ram16-rnn"] {
+        let together = trained(&gpu, model, &corpus, &seeds);
+        let blocks: Vec<&[f32]> = together.chunks(together.len() / 3).collect();
+        for (block, seed) in blocks.iter().zip(seeds) {
+            assert!(trained(&gpu, model, &corpus, &[seed]) == *block, "{model}: weights of seed {seed}");
+        }
+        assert!(blocks[0] != blocks[1], "{model}: seeds differ");
+    }
+}
+
+/// A NaN must reach the losses, or a run would go on with weights that mean nothing.
+#[test]
+fn a_nan_in_any_parameter_is_seen_in_the_losses() {
+    let gpu = Gpu::open(None).unwrap();
+    let corpus = Corpus::of_dataset(&gpu, &dataset(&[30; 20], 30, 5)).unwrap();
+    let config = Config { batch: 10, ..Config::of("ram16-gru", "formula").unwrap() };
+    let clips: Vec<u32> = (0..20).collect();
+    let split = [(clips.clone(), clips)];
+    let mut learner = Learner::new(&gpu, &config, &corpus, &[], &split, Order::Shuffled).unwrap();
+    let clean = learner.state().unwrap();
+    for p in learner.layout().params.clone() {
+        let mut poisoned = clean.clone();
+        poisoned.params[p.offset] = f32::NAN;
+        learner.restore(&poisoned).unwrap();
+        // The baseline's goes by way of the policy, which it spoils in the first of two steps.
+        assert!(learner.train(&|| false, &mut |_| {}).unwrap());
+        let sums = learner.validate().unwrap();
+        let losses = [sums.train_loss[0], sums.val_loss[0]];
+        assert!(losses.iter().all(|loss| !loss.is_finite()), "a NaN in {} leaves losses of {losses:?}", p.name);
+    }
+}
+
+fn realise(gpu: &Gpu, g: &Graph, keep: &[Tensor], seeds: &[(Tensor, &str)], bound: &[(&str, Buffer)]) -> Plan {
+    Draft::new(g, gpu.adapter().target(), 1, keep, seeds).unwrap().realise(gpu, bound).unwrap()
+}
+
+/// Two arms: a reward of 1 for a location in the later half, else 0. Its mean is Phi(mu / std), whose slope is known.
+#[test]
+fn the_policy_gradient_is_the_analytic_one() {
+    const BATCH: usize = 4096;
+    const STEPS: u32 = 128;
+    const STD: f64 = 0.17;
+    let mu = [0.1f32, -0.3];
+    let gpu = Gpu::open(None).unwrap();
+    let mut g = Graph::new(Mode::Train);
+    let clock = g.input("clock", Spec::u32([4]));
+    let means = g.input_with_gradient("mu", Spec::f32([BATCH, 2]));
+    let arms = g.shared_input("arms", Spec::f32([1, 2]));
+    let ones = g.input("ones", Spec::f32([BATCH, 1]));
+    let baseline = g.input("baseline", Spec::f32([BATCH]));
+    let drawn = draw_normal(&mut g, clock, means, STD, 1).unwrap();
+    // The later half is told from the earlier by a probability of at least one half.
+    let side = linear(&mut g, drawn.location, arms, None).unwrap();
+    let p = activation(&mut g, side, Activation::Sigmoid).unwrap();
+    let earned = reward(&mut g, p, ones, ones, None).unwrap();
+    let loss = reinforce(&mut g, means, drawn.uncut, STD, baseline, earned).unwrap();
+
+    let z = f64::from(mu[0]) / STD;
+    let density = (-0.5 * z * z).exp() / std::f64::consts::TAU.sqrt();
+    let mut errors = vec![];
+    for expected in [0.0f32, 0.7] {
+        let clocks = gpu.buffer("clock", 4).unwrap();
+        let bound = [
+            ("clock", clocks.clone()),
+            ("mu", gpu.upload("mu", &mu.repeat(BATCH)).unwrap()),
+            ("arms", gpu.upload("arms", &[1.0f32, 0.0]).unwrap()),
+            ("ones", gpu.upload("ones", &[1.0f32; BATCH]).unwrap()),
+            ("baseline", gpu.upload("baseline", &[expected; BATCH]).unwrap()),
+            ("dy", gpu.upload("dy", &[1.0f32]).unwrap()),
+        ];
+        let plan = realise(&gpu, &g, &[], &[(loss, "dy")], &bound);
+        // Of each draw, by time and by frequency: minus the gradient of a loss that is a mean over the batch.
+        let mut draws = [vec![], vec![]];
+        for step in 0..STEPS {
+            gpu.write(&clocks, 0, &[7, 0, step, 0]).unwrap();
+            gpu.run(|s| s.replay(&[&plan.recording], 1)).unwrap();
+            for (i, v) in plan.read_gradient(&gpu, means).unwrap().iter().enumerate() {
+                draws[i % 2].push(-f64::from(*v) * BATCH as f64);
+            }
+        }
+        for (draws, want) in draws.iter().zip([density / STD, 0.0]) {
+            let n = draws.len() as f64;
+            let mean = draws.iter().sum::<f64>() / n;
+            let error = (draws.iter().map(|v| (v - mean).powi(2)).sum::<f64>() / n / n).sqrt();
+            assert!((mean - want).abs() < 3.0 * error, "slope {mean} +- {error}, theory says {want}");
+            errors.push(error);
+        }
+    }
+    let [without, _, with, _] = errors[..] else { unreachable!("two axes, two baselines") };
+    assert!(with < 0.8 * without, "a baseline near the mean reward steadies the gradient: {with}, else {without}");
+}
+
+/// Pictures of noise with a square in the last corner, late and high, that is brighter or darker than the rest: which, is the question.
+/// A glimpse of the centre sees nothing of it.
+mod corner {
+    use super::*;
+
+    const SIDE: usize = 24;
+    const SQUARE: usize = 7;
+    const BATCH: usize = 128;
+
+    const NETWORK: Sightreader =
+        Sightreader { patches: &[[9, 9]], cell: Cell::Gru, glimpses: 4, features: 32, hidden: 32, std: 0.3 };
+
+    /// Pictures (n, SIDE, SIDE) and answers (n). Without `answer` there is no square.
+    fn pictures(noise: &mut Stream, n: usize, answer: bool) -> (Vec<f32>, Vec<f32>) {
+        let answers: Vec<f32> = (0..n).map(|_| f32::from(noise.uniform(1.0) > 0.0)).collect();
+        let pixel = |i: usize, noise: &mut Stream| {
+            let (t, f) = (i / SIDE % SIDE, i % SIDE);
+            let square = answer && t >= SIDE - SQUARE && f >= SIDE - SQUARE;
+            let level = if square { answers[i / SIDE / SIDE] - 0.5 } else { 0.0 };
+            level + noise.uniform(1.0) as f32
+        };
+        ((0..n * SIDE * SIDE).map(|i| pixel(i, noise)).collect(), answers)
+    }
+
+    pub struct Task<'g> {
+        gpu: &'g Gpu,
+        step: Plan,
+        update: Plan,
+        eval: Plan,
+        layout: Layout,
+        params: Buffer,
+        clock: Buffer,
+        x: Buffer,
+        target: Buffer,
+        probabilities: Tensor,
+        path: Vec<Tensor>,
+    }
+
+    fn inputs(g: &mut Graph) -> Inputs {
+        let x = g.input("x", Spec::f32([BATCH, SIDE, SIDE]));
+        let lengths = g.input("lengths", Spec::u32([BATCH]));
+        let clock = g.input("clock", Spec::u32([4]));
+        let labels = (g.mode() == Mode::Train).then(|| Labels {
+            target: g.input("target", Spec::f32([BATCH, 1])),
+            observed: g.input("observed", Spec::f32([BATCH, 1])),
+        });
+        Inputs { x, lengths, clock, labels }
+    }
+
+    impl Task<'_> {
+        pub fn new(gpu: &Gpu) -> Task<'_> {
+            let mut g = Graph::new(Mode::Train);
+            let given = inputs(&mut g);
+            let labels = given.labels.expect("in training");
+            let prediction = NETWORK.build(&mut g, given, 1).unwrap();
+            let (loss, _) = masked_bce(
+                &mut g,
+                prediction.probabilities,
+                labels.target,
+                labels.observed,
+                given.lengths,
+                Normalisation::Observed,
+            )
+            .unwrap();
+            let losses: Vec<Tensor> = [loss].into_iter().chain(prediction.own_losses).collect();
+            assert_eq!(losses.len(), 1 + NETWORK.glimpses - 1, "the first location is no choice");
+
+            let arenas = Arenas::new(gpu, g.layout(), 1, true).unwrap();
+            gpu.write(&arenas.params, 0, &g.layout().initial(1).0).unwrap();
+            let [clock, x, target] = [("clock", 4), ("x", BATCH * SIDE * SIDE), ("target", BATCH)]
+                .map(|(name, len)| gpu.buffer(name, len).unwrap());
+            let mut bound: Vec<(&str, Buffer)> = arenas.named().to_vec();
+            bound.extend([
+                ("clock", clock.clone()),
+                ("x", x.clone()),
+                ("target", target.clone()),
+                ("observed", gpu.upload("observed", &[1.0f32; BATCH]).unwrap()),
+                ("lengths", gpu.upload("lengths", &[SIDE as u32; BATCH]).unwrap()),
+                ("dloss", gpu.upload("dloss", &[1.0f32]).unwrap()),
+                ("m", gpu.buffer("m", g.layout().trained).unwrap()),
+                ("v", gpu.buffer("v", g.layout().trained).unwrap()),
+            ]);
+            let seeds: Vec<(Tensor, &str)> = losses.iter().map(|loss| (*loss, "dloss")).collect();
+            let step = realise(gpu, &g, &[], &seeds, &bound);
+            let layout = g.layout().clone();
+
+            let mut end = Graph::new(Mode::Train);
+            let len = layout.trained;
+            let [w, grad, m, v] = ["params", "grads", "m", "v"].map(|name| end.input(name, Spec::f32([len])));
+            let now = end.input("clock", Spec::u32([4]));
+            adam(&mut end, w, grad, m, v, now, Adam { lr: 1e-2, ..Adam::default() }).unwrap();
+            let update = realise(gpu, &end, &[], &[], &bound);
+
+            let mut g = Graph::new(Mode::Eval);
+            let given = inputs(&mut g);
+            let prediction = NETWORK.build(&mut g, given, 1).unwrap();
+            let keep: Vec<Tensor> = [prediction.probabilities].iter().chain(&prediction.glimpses).copied().collect();
+            let eval = realise(gpu, &g, &keep, &[], &bound);
+            let (probabilities, path) = (prediction.probabilities, prediction.glimpses);
+            let params = arenas.params;
+            Task { gpu, step, update, eval, layout, params, clock, x, target, probabilities, path }
+        }
+
+        pub fn train(&self, steps: u32, answer: bool) {
+            let mut noise = Stream::new(1, 1);
+            for step in 0..steps {
+                let (x, target) = pictures(&mut noise, BATCH, answer);
+                self.gpu.write(&self.x, 0, &x).unwrap();
+                self.gpu.write(&self.target, 0, &target).unwrap();
+                self.gpu.write(&self.clock, 0, &[9, 0, step, 0]).unwrap();
+                self.gpu.run(|s| s.replay(&[&self.step.recording, &self.update.recording], 1)).unwrap();
+            }
+        }
+
+        /// From now on it looks at the centre only.
+        pub fn hold(&self) {
+            for p in self.layout.params.iter().filter(|p| p.name.starts_with("location.")) {
+                self.gpu.write(&self.params, p.offset, &vec![0.0f32; p.shape.len()]).unwrap();
+            }
+        }
+
+        /// The share of right answers on new pictures, and where the model has looked on average, step by step.
+        pub fn evaluate(&self, answer: bool) -> (f64, Vec<[f64; 2]>) {
+            const BATCHES: usize = 8;
+            let mut noise = Stream::new(2, 2);
+            let mut right = 0;
+            let mut path = vec![[0.0; 2]; self.path.len()];
+            for _ in 0..BATCHES {
+                let (x, target) = pictures(&mut noise, BATCH, answer);
+                self.gpu.write(&self.x, 0, &x).unwrap();
+                self.gpu.run(|s| s.replay(&[&self.eval.recording], 1)).unwrap();
+                let p: Vec<f32> = self.eval.read(self.gpu, self.probabilities).unwrap();
+                right += p.iter().zip(&target).filter(|(p, t)| (**p >= 0.5) == (**t == 1.0)).count();
+                for (mean, tensor) in path.iter_mut().zip(&self.path) {
+                    for (i, v) in self.eval.read::<f32>(self.gpu, *tensor).unwrap().iter().enumerate() {
+                        mean[i % 2] += f64::from(*v) / (BATCH * BATCHES) as f64;
+                    }
+                }
+            }
+            (right as f64 / (BATCH * BATCHES) as f64, path)
+        }
+    }
+}
+
+#[test]
+fn four_glimpses_find_the_corner_that_has_the_answer() {
+    let gpu = Gpu::open(None).unwrap();
+    let task = corner::Task::new(&gpu);
+    // Of 1024 pictures; chance is 0.5 with a standard error of 0.016.
+    let chance = |right: f64| (right - 0.5).abs() < 0.08;
+    let corner = |path: &[[f64; 2]]| path.iter().any(|[time, frequency]| *time > 0.5 && *frequency > 0.5);
+    let (right, path) = task.evaluate(true);
+    assert!(chance(right) && !corner(&path), "before training {right} are right, on the path {path:?}");
+
+    task.train(200, true);
+    let (right, path) = task.evaluate(true);
+    assert!(right >= 0.95, "{right} of the answers are right");
+    assert!(corner(&path), "the path is {path:?}");
+    task.hold();
+    let (right, path) = task.evaluate(true);
+    assert!(path.iter().flatten().all(|v| *v == 0.0), "held at the centre it goes {path:?}");
+    assert!(chance(right), "held at the centre, {right} of its answers are right");
+
+    let blind = corner::Task::new(&gpu);
+    blind.train(100, false);
+    let (right, _) = blind.evaluate(false);
+    assert!(chance(right), "where there is nothing to see, {right} of the answers are right");
+}
