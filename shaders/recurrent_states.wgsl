@@ -2,7 +2,7 @@
 #import grid
 
 struct Params {
-    len: u32,        // pack: G H H of the weights; move: all elements
+    len: u32,        // pack: G H, rows of the weights; move: all elements
     hidden: u32,     // H
     directions: u32, // D
     direction: u32,
@@ -19,20 +19,23 @@ struct Params {
 @group(0) @binding(4) var<storage, read> out_of: array<f32>;
 @group(0) @binding(5) var<storage, read_write> to: array<f32>;
 
-// W_hh, transposed if asked for, and b_hh of a direction.
+const COLUMNS = 16u;
+
+// W_hh, transposed if asked for, and b_hh of a direction. A workgroup takes 64 rows and 16 columns; the last column is the bias.
 @compute @workgroup_size(64)
-fn recurrent_pack(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) count: vec3<u32>,
-                  @builtin(local_invocation_index) worker: u32) {
-    let i = group_index(id, count) * 64u + worker;
-    let rows = p.len / p.hidden;
-    if i >= p.len + rows { return; }
-    let at = (id.z * p.directions + p.direction) * (p.len + rows) + i;
-    if i >= p.len {
-        packed[at] = b[id.z * p.b_stride + i - p.len];
-    } else if p.transposed == 1u {
-        packed[at] = w[id.z * p.w_stride + i % rows * p.hidden + i / rows];
-    } else {
-        packed[at] = w[id.z * p.w_stride + i];
+fn recurrent_pack(@builtin(workgroup_id) id: vec3<u32>, @builtin(local_invocation_index) worker: u32) {
+    let row = id.x * 64u + worker;
+    if row >= p.len { return; }
+    let at = (id.z * p.directions + p.direction) * p.len * (p.hidden + 1u);
+    let from_w = id.z * p.w_stride + row * p.hidden;
+    for (var column = id.y * COLUMNS; column < min(id.y * COLUMNS + COLUMNS, p.hidden + 1u); column++) {
+        if column == p.hidden {
+            packed[at + p.len * p.hidden + row] = b[id.z * p.b_stride + row];
+        } else if p.transposed == 1u {
+            packed[at + column * p.len + row] = w[from_w + column];
+        } else {
+            packed[at + row * p.hidden + column] = w[from_w + column];
+        }
     }
 }
 

@@ -46,6 +46,8 @@ pub const MAX_HIDDEN: usize = 256;
 /// Clips of a workgroup.
 const CLIPS: usize = 4;
 const CLIPS_SUBGROUP8: usize = 32;
+/// Columns of the weights that a workgroup packs, as in the shader.
+const COLUMNS: usize = 16;
 /// Sections of a tape begin where a binding may.
 const ALIGN: usize = 64;
 
@@ -205,7 +207,7 @@ impl Recurrent {
         for direction in 0..self.directions {
             let (w, b) = (io.x(self.directions + direction), io.x(2 * self.directions + direction));
             let p = StatesParams {
-                len: (d.gates * d.h) as u32,
+                len: d.gates as u32,
                 hidden: d.h as u32,
                 directions: self.directions as u32,
                 direction: direction as u32,
@@ -215,7 +217,8 @@ impl Recurrent {
                 accumulate: 0,
             };
             let bindings = [("w", w.view), ("b", b.view), ("packed", io.scratch(0).view)];
-            r.dispatch(&STATES, "recurrent_pack", &bindings, p, Grid::items(d.gates * (d.h + 1), 64, io.replicas));
+            let grid = Grid([d.gates.div_ceil(64), (d.h + 1).div_ceil(COLUMNS), io.replicas].map(|n| n as u32));
+            r.dispatch(&STATES, "recurrent_pack", &bindings, p, grid);
         }
     }
 
