@@ -8,7 +8,7 @@ pub const MODEL: Model = Model {
     name: "rf",
     about: "random forest per class on the mean over time, on the CPU (ISMIR 2019)",
     // A forest has no steps: its settings are constants of `train::forest`.
-    protocol: Protocol::COMMON,
+    protocol: Protocol { lr: 0.0, epochs: 1, dropout: 0.0, batch: 1, ..Protocol::COMMON },
     fixed_instances: false,
     positions: 1,
     attends: false,
