@@ -5,6 +5,8 @@
 // One invocation per vec4; the `_ragged` twins take one element each, for tensors whose length is no multiple of 4.
 #import grid
 #import dropout
+alias Value = vec4<f32>;
+#import tanh
 
 struct Params {
     len: u32,       // elements of one replica
@@ -39,12 +41,7 @@ fn factors(replica: u32, i: u32) -> vec4<f32> {
 
 fn activate(v: vec4<f32>) -> vec4<f32> {
     if p.curve == 1u { return 1.0 / (1.0 + exp(-v)); }
-    if p.curve == 2u {
-        // The built-in may overflow where the answer is 1.
-        let e = exp(-2.0 * abs(v));
-        let size = (1.0 - e) / (1.0 + e);
-        return select(size, -size, v < vec4(0.0));
-    }
+    if p.curve == 2u { return safe_tanh(v); }
     return select(p.slope * v, v, v > vec4(0.0));
 }
 

@@ -18,3 +18,11 @@ fn nothing_is_left_to_fill_in() {
     let gap = readme.split('@').skip(1).find(|rest| rest.starts_with(|c: char| c.is_ascii_uppercase()));
     assert_eq!(gap, None, "the README has a gap");
 }
+
+#[test]
+fn every_model_is_named() {
+    let readme = include_str!("../README.md");
+    for model in wmic::nn::MODELS {
+        assert!(readme.contains(&format!("`{}`", model.name)), "the README does not name {}", model.name);
+    }
+}

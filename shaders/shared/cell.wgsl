@@ -4,6 +4,7 @@
 //   tanh   h' = tanh(x + g)
 //   GRU    r, z = sigmoid(x + g); n = tanh(x + r g); h' = (1 - z) n + z h
 //   LSTM   i, f, o = sigmoid(x + g); n = tanh(x + g) (the third gate); c' = f c + i n; h' = o tanh(c')
+#import tanh
 override CELL: u32 = 1u;  // TANH, GRU or LSTM
 override GATES: u32 = 3u; // 1, 3 or 4
 override KEPT: u32 = 4u;  // values kept for backward: tanh h'; GRU r z n g; LSTM i f n o
@@ -30,26 +31,23 @@ struct Slopes {
 
 fn sigmoid(v: Value) -> Value { return 1.0 / (1.0 + exp(-v)); }
 
-// Some built-in tanh overflow for large arguments.
-fn hyperbolic(v: Value) -> Value { return 1.0 - 2.0 / (exp(2.0 * v) + 1.0); }
-
 fn cell_forward(x: Gates, g: Gates, h: Value, c: Value) -> Step {
     if CELL == TANH {
-        let y = hyperbolic(x[0] + g[0]);
+        let y = safe_tanh(x[0] + g[0]);
         return Step(y, Value(0.0), Gates(y, Value(0.0), Value(0.0), Value(0.0)));
     }
     if CELL == GRU {
         let r = sigmoid(x[0] + g[0]);
         let z = sigmoid(x[1] + g[1]);
-        let n = hyperbolic(x[2] + r * g[2]);
+        let n = safe_tanh(x[2] + r * g[2]);
         return Step((1.0 - z) * n + z * h, Value(0.0), Gates(r, z, n, g[2]));
     }
     let i = sigmoid(x[0] + g[0]);
     let f = sigmoid(x[1] + g[1]);
-    let n = hyperbolic(x[2] + g[2]);
+    let n = safe_tanh(x[2] + g[2]);
     let o = sigmoid(x[3] + g[3]);
     let next = f * c + i * n;
-    return Step(o * hyperbolic(next), next, Gates(i, f, n, o));
+    return Step(o * safe_tanh(next), next, Gates(i, f, n, o));
 }
 
 // dh and dc: gradients of h' and c'. h and c: the state before the step.
@@ -72,7 +70,7 @@ fn cell_backward(kept: Gates, h: Value, c: Value, dh: Value, dc: Value) -> Slope
     let f = kept[1];
     let n = kept[2];
     let o = kept[3];
-    let out = hyperbolic(f * c + i * n);
+    let out = safe_tanh(f * c + i * n);
     let inner = dc + dh * o * (1.0 - out * out);
     let all = Gates(inner * n * i * (1.0 - i), inner * c * f * (1.0 - f), inner * i * (1.0 - n * n), dh * out * o * (1.0 - o));
     return Slopes(all, all, Value(0.0), inner * f);

@@ -28,7 +28,7 @@ fn last_instance_forward(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_work
 }
 
 @compute @workgroup_size(64)
-fn last_instance_backward(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) count: vec3<u32>,
+fn last_instance_backward_input(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) count: vec3<u32>,
                           @builtin(local_invocation_index) worker: u32) {
     let i = group_index(id, count) * 64u + worker;
     if i >= p.batch * p.instances * p.width { return; }

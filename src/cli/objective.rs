@@ -1,12 +1,11 @@
 //! What training minimises, over which examples: options that `wmic train` and `wmic plan` share.
 
 use wmic::train::{Augmentation, Config, FocalAlpha, Loss};
-use wmic::{Error, Result};
 
 #[derive(clap::Args)]
 pub struct ObjectiveArgs {
     /// bce: mean over all known labels of a batch; partial-bce: weighted by clip (ISMIR 2019, Eq. 4); focal: what is already right
-    /// counts less [default: bce]
+    /// counts less [default: the model's own, bce for all but sr16-fl]
     #[arg(long, value_enum)]
     pub loss: Option<Loss>,
     /// alpha of partial-bce's g(p) = alpha p^gamma + beta, p the share of known labels [default: 1]
@@ -22,7 +21,7 @@ pub struct ObjectiveArgs {
     #[arg(long, value_name = "X")]
     pub focal_gamma: Option<f64>,
     /// alpha of the focal loss, 0 to 1: what positive labels weigh, negative ones weigh 1 - alpha; inverse-frequency: for each class
-    /// the share of negatives among its known training labels [default: 0.75]
+    /// the share of negatives among its known training labels [default: 0.75; inverse-frequency for sr16-fl]
     #[arg(long, value_name = "X|inverse-frequency")]
     pub focal_alpha: Option<FocalAlpha>,
     /// What is done to training clips. mixup: each becomes a weighted sum of itself and another; concat: half of them are followed by
@@ -36,10 +35,7 @@ pub struct ObjectiveArgs {
 
 impl ObjectiveArgs {
     /// Puts what was given into `config`.
-    ///
-    /// # Errors
-    /// `Usage` for options of a loss or an augmentation that is not the one asked for.
-    pub fn overlay(&self, config: &mut Config) -> Result<()> {
+    pub fn overlay(&self, config: &mut Config) {
         config.loss = self.loss.unwrap_or(config.loss);
         config.alpha = self.alpha.unwrap_or(config.alpha);
         config.beta = self.beta.unwrap_or(config.beta);
@@ -48,18 +44,5 @@ impl ObjectiveArgs {
         config.focal_alpha = self.focal_alpha.unwrap_or(config.focal_alpha);
         config.augment = self.augment.clone().unwrap_or(std::mem::take(&mut config.augment));
         config.mixup_alpha = self.mixup_alpha.unwrap_or(config.mixup_alpha);
-        let focal = self.focal_gamma.is_some() || self.focal_alpha.is_some();
-        let partial = [self.alpha, self.beta, self.gamma].iter().any(Option::is_some);
-        let refuse = |what: &str| Err(Error::Usage(what.into()));
-        match config.loss {
-            Loss::Focal if partial => {
-                refuse("--loss focal takes --focal-gamma and --focal-alpha, not --alpha, --beta and --gamma")
-            }
-            Loss::Bce | Loss::PartialBce if focal => refuse("--focal-gamma and --focal-alpha need --loss focal"),
-            _ if self.mixup_alpha.is_some() && !config.augment.contains(&Augmentation::Mixup) => {
-                refuse("--mixup-alpha needs --augment mixup")
-            }
-            _ => Ok(()),
-        }
     }
 }

@@ -35,7 +35,7 @@ pub struct Args {
     /// Seeds trained side by side
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=1000))]
     seeds: u64,
-    /// Clips per step [default: 128; 32 for models on maps and spectrograms]
+    /// Clips per step [default: 128; 32 for bilstm-att and models on maps and spectrograms]
     #[arg(long, value_name = "CLIPS", value_parser = clap::value_parser!(u64).range(1..))]
     batch: Option<u64>,
     #[command(flatten)]
@@ -110,7 +110,7 @@ impl Args {
         let mut config = Config::of(&self.model, &self.dataset)?;
         config.seeds = (0..self.seeds).collect();
         config.batch = self.batch.map_or(config.batch, |clips| clips as usize);
-        self.objective.overlay(&mut config)?;
+        self.objective.overlay(&mut config);
         self.front_end.overlay(&mut config)?;
         if self.batch.is_some() && !config.has_setting("batch") {
             return Err(config.has_no("batch").into());

@@ -76,6 +76,7 @@ const SHARED: &[(&str, &str)] = &[
     ("cis", include_str!("../../shaders/shared/cis.wgsl")),
     ("log_ratio", include_str!("../../shaders/shared/log_ratio.wgsl")),
     ("dropout", include_str!("../../shaders/shared/dropout.wgsl")),
+    ("tanh", include_str!("../../shaders/shared/tanh.wgsl")),
     ("cell", include_str!("../../shaders/shared/cell.wgsl")),
     ("recurrent", include_str!("../../shaders/shared/recurrent.wgsl")),
     ("recurrent_cell", include_str!("../../shaders/shared/recurrent_cell.wgsl")),

@@ -67,7 +67,7 @@ impl Op for LastInstance {
         let p = Params { accumulate: dx.accumulate.into(), ..p };
         let bindings = [("lengths", io.x(1).view), ("dy", dy), ("dx", dx.view)];
         let grid = Grid::items((p.batch * p.instances * p.width) as usize, 64, io.replicas);
-        r.dispatch(shader, "last_instance_backward", &bindings, p, grid);
+        r.dispatch(shader, "last_instance_backward_input", &bindings, p, grid);
         Ok(())
     }
 

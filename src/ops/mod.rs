@@ -8,11 +8,11 @@ pub mod attention_pool;
 pub mod batch_norm;
 pub mod clip_dropout;
 pub mod concat;
-pub mod concatenate;
 pub mod conv2d;
 pub mod draw_location;
 pub mod gather;
 pub mod glimpse;
+pub mod join_columns;
 pub mod last_instance;
 pub mod linear;
 pub mod masked_bce;
@@ -73,7 +73,7 @@ pub const ROOMS: &[Room] = &[
     activation::ROOM,
     add::ROOM,
     append_one_hot::ROOM,
-    concatenate::ROOM,
+    join_columns::ROOM,
     clip_dropout::ROOM,
     recurrent::ROOM,
     recurrent_cell::ROOM,

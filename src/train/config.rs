@@ -28,9 +28,9 @@ pub enum Select {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "kebab-case")]
 pub enum Augmentation {
-    /// [`crate::ops::mixup`] of each clip with another.
+    /// Each clip becomes a weighted sum of itself and another.
     Mixup,
-    /// [`crate::ops::concat`] of half of the clips with another each; after mixup.
+    /// Half of the clips are followed by another; after mixup.
     Concat,
 }
 
@@ -168,6 +168,23 @@ impl Config {
     }
 
     /// # Errors
+    /// `Usage` for a setting of a loss or an augmentation that is not the one asked for.
+    fn refuse_unused(&self) -> Result<()> {
+        let of = Config::of(&self.model, &self.dataset)?;
+        let partial = (self.alpha, self.beta, self.gamma) != (of.alpha, of.beta, of.gamma);
+        let focal = (self.focal_gamma, self.focal_alpha) != (of.focal_gamma, of.focal_alpha);
+        let unused = match self.loss {
+            Loss::Bce | Loss::Focal if partial => "alpha, beta and gamma need --loss partial-bce",
+            Loss::Bce | Loss::PartialBce if focal => "focal-gamma and focal-alpha need --loss focal",
+            _ if self.mixup_alpha != of.mixup_alpha && !self.augment.contains(&Augmentation::Mixup) => {
+                "mixup-alpha needs --augment mixup"
+            }
+            _ => return Ok(()),
+        };
+        Err(Error::Usage(unused.into()))
+    }
+
+    /// # Errors
     /// `Usage`, naming the first option that is out of range.
     pub fn validate(&self) -> Result<()> {
         if nn::find(&self.model)?.is_forest() {
@@ -228,6 +245,7 @@ impl Config {
         if !(self.val_fraction > 0.0 && self.val_fraction < 1.0) {
             return Err(Error::Usage(format!("val-fraction must lie between 0 and 1, got {}", self.val_fraction)));
         }
+        self.refuse_unused()?;
         for (name, v) in [("alpha", self.alpha), ("beta", self.beta), ("gamma", self.gamma)] {
             within(name, v, -1e6, 1e6)?;
         }
@@ -256,6 +274,9 @@ impl Config {
         }
         let mut seeds = self.seeds.clone();
         seeds.sort_unstable();
+        if let Some(large) = seeds.last().filter(|seed| i64::try_from(**seed).is_err()) {
+            return Err(Error::Usage(format!("seed {large} is too large: run.toml holds seeds up to {}", i64::MAX)));
+        }
         match seeds.windows(2).find(|w| w[0] == w[1]) {
             Some(twice) => Err(Error::Usage(format!("seed {} is listed twice", twice[0]))),
             None => Ok(()),

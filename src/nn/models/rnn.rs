@@ -6,7 +6,7 @@ use crate::error::Result;
 use crate::graph::Graph;
 use crate::nn::layers::{Recurrent, WeightInit, linear};
 use crate::ops::activation::{Activation, Dropout, activation, dropout_activation};
-use crate::ops::concatenate::concatenate;
+use crate::ops::join_columns::join_columns;
 use crate::ops::last_instance::last_instance;
 use crate::ops::recurrent::{Cell, recurrent};
 
@@ -44,7 +44,7 @@ fn build(g: &mut Graph, inputs: Inputs, settings: Settings) -> Result<Prediction
         let direction = top.direction(g, x, reverse)?;
         ends.push(recurrent(g, Cell::Gru, &[direction], inputs.lengths, None, None)?.state.h);
     }
-    let h = concatenate(g, &ends)?;
+    let h = join_columns(g, &ends)?;
     let logits = linear(g, "out", h, settings.classes, WeightInit::Torch, true)?;
     Ok(Prediction::new(activation(g, logits, Activation::Sigmoid)?))
 }

@@ -7,21 +7,21 @@ use crate::error::{Error, Result};
 use crate::gpu::{Grid, Recorder, Shader, params};
 use crate::graph::{Cost, Graph, Io, Op, Outputs, Spec, Tensor};
 
-static SHADER: Shader = Shader::portable("concatenate.wgsl", include_str!("../../shaders/concatenate.wgsl"));
+static SHADER: Shader = Shader::portable("join_columns.wgsl", include_str!("../../shaders/join_columns.wgsl"));
 
 params! {
     struct Params { rows: u32, width: u32, columns: u32, first: u32, accumulate: u32 }
 }
 
 #[derive(Clone, Copy, Debug)]
-struct Concatenate;
+struct JoinColumns;
 
 /// Adds it. `x`: f32 tensors whose outer axes agree.
 ///
 /// # Errors
 /// `Shape` for outer axes that differ.
-pub fn concatenate(g: &mut Graph, x: &[Tensor]) -> Result<Tensor> {
-    Ok(g.push(Concatenate, x)?[0])
+pub fn join_columns(g: &mut Graph, x: &[Tensor]) -> Result<Tensor> {
+    Ok(g.push(JoinColumns, x)?[0])
 }
 
 /// Of input `i`: its width, and which column of the result is its first.
@@ -40,16 +40,16 @@ fn grid(p: &Params) -> Grid {
     Grid::items(p.rows as usize * p.width as usize, 64, 1)
 }
 
-impl Op for Concatenate {
+impl Op for JoinColumns {
     fn name(&self) -> &'static str {
-        "concatenate"
+        "join_columns"
     }
 
     fn infer(&self, x: &[Spec]) -> Result<Outputs> {
         let outer = |s: &Spec| s.shape.with_last(1);
         if x.iter().any(|s| s.shape.is_empty() || outer(s) != outer(&x[0])) {
             let got: Vec<String> = x.iter().map(|s| s.shape.to_string()).collect();
-            return Err(Error::shape("concatenate", "(..., F1), (..., F2) and so on", got.join(", ")));
+            return Err(Error::shape("join_columns", "(..., F1), (..., F2) and so on", got.join(", ")));
         }
         let columns = x.iter().map(|s| s.shape.last()).sum();
         Ok(Outputs::one(Spec::f32(x[0].shape.with_last(columns))))
@@ -58,7 +58,7 @@ impl Op for Concatenate {
     fn forward(&self, io: &Io, r: &mut Recorder) -> Result<()> {
         for i in 0..io.inputs() {
             let p = place(io, i);
-            r.dispatch(&SHADER, "concatenate_forward", &[("x", io.x(i).view), ("y", io.y(0).view)], p, grid(&p));
+            r.dispatch(&SHADER, "join_columns_forward", &[("x", io.x(i).view), ("y", io.y(0).view)], p, grid(&p));
         }
         Ok(())
     }
@@ -67,7 +67,7 @@ impl Op for Concatenate {
         let dy = io.dy(0).expect("backward runs only with a gradient");
         for (i, dx) in (0..io.inputs()).filter_map(|i| Some((i, io.dx(i)?))) {
             let p = Params { accumulate: dx.accumulate.into(), ..place(io, i) };
-            r.dispatch(&SHADER, "concatenate_backward", &[("dy", dy), ("dx", dx.view)], p, grid(&p));
+            r.dispatch(&SHADER, "join_columns_backward_input", &[("dy", dy), ("dx", dx.view)], p, grid(&p));
         }
         Ok(())
     }
@@ -85,7 +85,7 @@ impl Op for Concatenate {
 
 fn cases() -> Vec<Case> {
     let case =
-        |name: &str, x: &[&[usize]]| Case::new(name, Concatenate, x.iter().map(|x| Input::gradient(*x)).collect());
+        |name: &str, x: &[&[usize]]| Case::new(name, JoinColumns, x.iter().map(|x| Input::gradient(*x)).collect());
     vec![
         case("one", &[&[1, 1]]),
         case("two", &[&[3, 2], &[3, 5]]),
@@ -94,4 +94,4 @@ fn cases() -> Vec<Case> {
     ]
 }
 
-pub const ROOM: Room = Room { name: "concatenate", about: "tensors side by side", shaders: &[&SHADER], cases };
+pub const ROOM: Room = Room { name: "join_columns", about: "tensors side by side", shaders: &[&SHADER], cases };

@@ -16,7 +16,7 @@ struct Params {
 @group(0) @binding(4) var<storage, read_write> dx: array<f32>; // (rows, F)
 
 @compute @workgroup_size(64)
-fn concatenate_forward(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) count: vec3<u32>,
+fn join_columns_forward(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) count: vec3<u32>,
                        @builtin(local_invocation_index) worker: u32) {
     let i = group_index(id, count) * 64u + worker;
     if i >= p.rows * p.width { return; }
@@ -24,7 +24,7 @@ fn concatenate_forward(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgr
 }
 
 @compute @workgroup_size(64)
-fn concatenate_backward(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) count: vec3<u32>,
+fn join_columns_backward_input(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) count: vec3<u32>,
                         @builtin(local_invocation_index) worker: u32) {
     let i = group_index(id, count) * 64u + worker;
     if i >= p.rows * p.width { return; }
