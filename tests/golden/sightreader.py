@@ -6,7 +6,8 @@ from torch import Tensor
 
 from formula import MASK_SALT, Y_SALT, frac, set_weights, uniform
 from ismir19 import CLASSES
-from visual import WHOLE, summary
+from models import summary
+from visual import WHOLE
 from visual20 import BANDS, PATCHES, Sightreader
 
 FRAMES, LENGTHS = 40, [40, 23, 31]
