@@ -88,6 +88,28 @@ fn learner<'g>(gpu: &'g Gpu, config: &Config, data: &Dataset) -> Learner<'g> {
     learner
 }
 
+/// A step of training whose loss and gradients are compared with the tensors of this prefix.
+fn first_step<'g>(gpu: &'g Gpu, config: &Config, data: &Dataset, file: &SafeTensors, prefix: &str) -> Learner<'g> {
+    let mut learner = learner(gpu, config, data);
+    learner.run_steps(1).unwrap();
+    let tensor = |name: &str| floats(file, &format!("{prefix}{name}"));
+    let what = |name: &str| format!("{} {prefix}{name}", config.model);
+    assert_close(&what("loss"), &learner.latest_loss().unwrap(), &tensor("loss"), 2e-6);
+    // PyTorch's own f32 gradients are within 2e-6 of its f64 ones.
+    for (name, grad) in learner.latest_gradients().unwrap()[0].iter().filter(|(n, _)| !n.contains("running")) {
+        let (name, grad) = (format!("grad.{name}"), grad.data());
+        if file.tensor(&format!("{prefix}{name}")).is_ok() {
+            assert_close(&what(&name), grad, &tensor(&name), 1e-5);
+            continue;
+        }
+        let samples: Vec<f32> = grad.iter().step_by((grad.len() / 64) | 1).take(64).copied().collect();
+        assert_close(&what(&name), &samples, &tensor(&format!("{name}.samples")), 1e-5);
+        let norm = grad.iter().map(|v| f64::from(*v).powi(2)).sum::<f64>().sqrt();
+        assert_close(&what(&name), &[norm as f32], &tensor(&format!("{name}.norm_sum"))[..1], 1e-5);
+    }
+    learner
+}
+
 #[test]
 fn models_have_the_published_numbers_of_parameters() {
     for (model, parameters) in PARAMETERS {
@@ -122,6 +144,22 @@ fn models_answer_as_pytorch_does() {
     }
 }
 
+/// The padding holds other instances.
+#[test]
+fn rnn_answers_at_the_last_valid_instance_as_pytorch_does_of_packed_clips() {
+    let gpu = Gpu::open(None).unwrap();
+    let bytes = golden("rnn.safetensors");
+    let file = SafeTensors::deserialize(&bytes).unwrap();
+    let mut data = dataset(4);
+    data.features.lengths = vec![10, 4, 1, 7];
+    let config = config("rnn", 4);
+    let block = weights(&layout(&config, INSTANCES, WIDTH, CLASSES).unwrap());
+    let corpus = Corpus::of_dataset(&gpu, &data).unwrap();
+    let rows = std::slice::from_ref(&data.train);
+    let answer = predict(&gpu, &config, &[block], &corpus, &[], rows, Detail::Clips).unwrap();
+    assert_close("p", answer.probabilities[0].data(), &floats(&file, "ragged.p"), 2e-6);
+}
+
 #[test]
 fn gradients_are_pytorchs() {
     let gpu = Gpu::open(None).unwrap();
@@ -129,41 +167,23 @@ fn gradients_are_pytorchs() {
     for (model, _) in PARAMETERS {
         let bytes = golden(&format!("{model}.safetensors"));
         let file = SafeTensors::deserialize(&bytes).unwrap();
-        let mut learner = learner(&gpu, &config(model, 9), &data);
-        learner.run_steps(1).unwrap();
-        assert_close(&format!("{model} loss"), &learner.latest_loss().unwrap(), &floats(&file, "loss"), 2e-6);
-        let state = learner.state().unwrap();
-        let layout = learner.layout().clone();
-        let mut compared = 0;
-        for (name, grad) in &learner.latest_gradients().unwrap()[0] {
-            let full = format!("grad.{name}");
-            if file.tensor(&full).is_ok() {
-                // PyTorch's own f32 gradients are within 2e-6 of its f64 ones.
-                assert_close(&format!("{model} {full}"), grad.data(), &floats(&file, &full), 1e-5);
-                compared += 1;
-            } else if file.tensor(&format!("{full}.samples")).is_ok() {
-                let stride = (grad.data().len() / 64).max(1);
-                let samples: Vec<f32> = grad.data().iter().step_by(stride).take(64).copied().collect();
-                assert_close(&format!("{model} {full}"), &samples, &floats(&file, &format!("{full}.samples")), 1e-5);
-                let norm = grad.data().iter().map(|v| f64::from(*v).powi(2)).sum::<f64>().sqrt();
-                assert_close(
-                    &format!("{model} |{full}|"),
-                    &[norm as f32],
-                    &floats(&file, &format!("{full}.norm_sum"))[..1],
-                    1e-5,
-                );
-                compared += 1;
-            }
-        }
-        assert_eq!(
-            compared,
-            layout.params.iter().filter(|p| p.trainable).count(),
-            "{model}: every gradient is compared"
-        );
+        let learner = first_step(&gpu, &config(model, 9), &data, &file, "");
+        let (state, layout) = (learner.state().unwrap(), learner.layout());
         for (name, value) in layout.unpack(&state.params, &state.stats).iter().filter(|(n, _)| n.contains("running")) {
             assert_close(name, value.data(), &floats(&file, &format!("after.{name}")), 2e-6);
         }
     }
+}
+
+/// Which streams draw which masks, and which part of them belongs to which direction.
+#[test]
+fn gradients_of_bilstm_att_with_dropout_are_pytorchs() {
+    let gpu = Gpu::open(None).unwrap();
+    let bytes = golden("bilstm-att.safetensors");
+    let file = SafeTensors::deserialize(&bytes).unwrap();
+    let config = Config { batch: 9, seeds: vec![5], ..Config::of("bilstm-att", "formula").unwrap() };
+    assert_eq!(config.dropout, 0.2);
+    first_step(&gpu, &config, &dataset(9), &file, "dropout.");
 }
 
 #[test]

@@ -57,13 +57,17 @@ class BilstmAtt(nn.Module):
             nn.init.kaiming_uniform_(layer.weight, nonlinearity="relu")
             nn.init.zeros_(layer.bias)
 
+    def masks(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Dropout's factors of the input (B, F), and of the states (2, B, H), forward direction first."""
+        return F.dropout(x.new_ones(len(x), x.shape[2]), self.dropout), F.dropout(x.new_ones(2, len(x), HIDDEN), self.dropout)
+
     def states(self, x: Tensor) -> Tensor:
         if not self.training or self.dropout == 0:
             return self.lstm(x)[0]
-        x = F.dropout(x.new_ones(len(x), 1, x.shape[2]), self.dropout) * x
-        masks = F.dropout(x.new_ones(2, len(x), HIDDEN), self.dropout)
+        of_input, of_states = self.masks(x)
+        x = of_input[:, None] * x
         ways = []
-        for suffix, mask, reverse in [("", masks[0], False), ("_reverse", masks[1], True)]:
+        for suffix, mask, reverse in [("", of_states[0], False), ("_reverse", of_states[1], True)]:
             parts = [getattr(self.lstm, f"{part}_l0{suffix}") for part in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")]
             ways.append(walk(lstm_cell(*parts), x, mask, reverse))
         return torch.cat(ways, 2)

@@ -5,7 +5,7 @@ import math
 import torch
 from torch import Tensor
 
-from formula import uniform
+from formula import philox, uniform
 
 CLIPS, INSTANCES, BANDS, CLASSES = 11, 4, 6, 9
 CLOCK = [7, 9, 12, 0]  # seed low, seed high, step
@@ -13,16 +13,6 @@ POSITIONS = 3
 # Valid instances; the last clip is padding, as its partner is.
 LENGTHS, LENGTHS2 = [4, 2, 4, 1, 3, 4, 2, 4, 3, 1, 0], [4, 4, 1, 2, 3, 2, 2, 4, 1, 4, 0]
 MIXUP_STREAM, CONCAT_STREAM = 0x313F, 0xC0CA7
-
-
-def philox(counter: list[int], key: list[int]) -> list[int]:
-    """Philox4x32-10."""
-    c, k = list(counter), list(key)
-    for _ in range(10):
-        a, b = c[0] * 0xD2511F53, c[2] * 0xCD9E8D57
-        c = [b >> 32 ^ c[1] ^ k[0], b & 0xFFFFFFFF, a >> 32 ^ c[3] ^ k[1], a & 0xFFFFFFFF]
-        k = [(k[0] + 0x9E3779B9) & 0xFFFFFFFF, (k[1] + 0xBB67AE85) & 0xFFFFFFFF]
-    return c
 
 
 def weight(clip: int, alpha: float) -> float:

@@ -64,6 +64,16 @@ def set_weights(model: nn.Module) -> None:
         state[name].copy_(weight(name, state[name].shape, salt))
 
 
+def philox(counter: list[int], key: list[int]) -> list[int]:
+    """Philox4x32-10 (Salmon et al. 2011): the four words of a counter under a key."""
+    c, k, word = list(counter), list(key), 0xFFFFFFFF
+    for _ in range(10):
+        a, b = c[0] * 0xD2511F53, c[2] * 0xCD9E8D57
+        c = [(b >> 32) ^ c[1] ^ k[0], b & word, (a >> 32) ^ c[3] ^ k[1], a & word]
+        k = [(k[0] + 0x9E3779B9) & word, (k[1] + 0xBB67AE85) & word]
+    return c
+
+
 def dataset(clips: int, instances: int, bands: int, classes: int) -> tuple[Tensor, Tensor, Tensor]:
     """x (B, T, F) = stored byte / 255; labels (B, K), 40 % positive; mask (B, K), 30 % observed; all f64."""
     stored = np.floor(frac((clips, instances, bands), X_SALT) * 256)

@@ -4,24 +4,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from formula import MASK_SALT, Y_SALT, frac, set_weights, uniform
+from formula import MASK_SALT, Y_SALT, frac, philox, set_weights, uniform
 from ismir19 import CLASSES
-from visual import WHOLE, summary
+from models import summary
+from visual import WHOLE
 from visual20 import BANDS, PATCHES, Sightreader
 
 FRAMES, LENGTHS = 40, [40, 23, 31]
 X_SALT = 2500
 SEED, STEP, DRAW = 5, 0, 0x10CA7E
-
-
-def philox(counter: list[int], key: list[int]) -> list[int]:
-    """Philox4x32-10 (Salmon et al. 2011)."""
-    c, k, word = list(counter), list(key), 0xFFFFFFFF
-    for _ in range(10):
-        a, b = c[0] * 0xD2511F53, c[2] * 0xCD9E8D57
-        c = [(b >> 32) ^ c[1] ^ k[0], b & word, (a >> 32) ^ c[3] ^ k[1], a & word]
-        k = [(k[0] + 0x9E3779B9) & word, (k[1] + 0xBB67AE85) & word]
-    return c
 
 
 def draws(clips: int, stream: int) -> tuple[Tensor, Tensor]:

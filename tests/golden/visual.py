@@ -5,12 +5,12 @@ from torch import Tensor
 
 from formula import MASK_SALT, Y_SALT, frac, set_weights, uniform
 from ismir19 import CLASSES, bce
-from models import NOISE
+from models import NOISE, summary
 from visual20 import BANDS, COLUMNS, FRAMES, ROWS, Visual
 
 DIVISOR, PATCHES, LENGTHS = 8, 3, [2, 1, 3, 2]
 X_SALT = 2400
-WHOLE, SAMPLES = 600, 64
+WHOLE = 600  # entries up to which a gradient is stored whole
 # The model, and what of VGGish is trained with it.
 CASES = [
     ("att-tf", "none"), ("att-tf-id", "none"), ("att-t", "none"), ("fc-tf", "none"), ("att-tf", "dense"), ("att-t", "dense"), ("att-tf", "all"),
@@ -26,12 +26,6 @@ def clips(convolve: bool) -> Tensor:
     for clip, length in zip(x, LENGTHS):
         clip[length:] = 0
     return x
-
-
-def summary(grad: Tensor) -> dict[str, Tensor]:
-    """L2 norm and sum, and 64 entries at an odd stride, so that they lie in different columns."""
-    flat = grad.flatten()
-    return {"norm_sum": torch.stack([flat.norm(), flat.sum()]), "samples": flat[:: flat.numel() // SAMPLES | 1][:SAMPLES]}
 
 
 def case(name: str, trained: str) -> dict[str, Tensor]:
