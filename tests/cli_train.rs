@@ -5,7 +5,9 @@ mod cli_support;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
-use cli_support::{assert_refused, copy, end, has_keys, json, refused, send, start, stdout, unread, wait_for, wmic};
+use cli_support::{
+    assert_refused, copy, end, has_keys, json, refused, rewrite, send, start, stdout, unread, wait_for, wmic,
+};
 use predicates::str::contains;
 use serde_json::Value;
 use tempfile::TempDir;
@@ -470,31 +472,6 @@ fn damaged_and_lying_runs_are_refused() {
     let other = folder.path().join("other");
     wmic(&["synth", other.to_str().unwrap(), "--clips", "100"]).assert().success();
     refused(&["train", other.to_str().unwrap(), "--resume", &shared().run()], "is not the dataset that");
-}
-
-/// Writes a safetensors file of wmic's anew, its metadata changed and its first tensor multiplied.
-fn rewrite(path: &Path, change: &dyn Fn(&mut Value), factor: f32) {
-    use safetensors::tensor::{SafeTensors, TensorView, serialize};
-    let bytes = std::fs::read(path).unwrap();
-    let (_, header) = SafeTensors::read_metadata(&bytes).unwrap();
-    let mut metadata = header.metadata().clone().unwrap();
-    let mut about: Value = serde_json::from_str(&metadata["wmic"]).unwrap();
-    change(&mut about);
-    metadata.insert("wmic".into(), about.to_string());
-    let scale = |data: &[u8]| -> Vec<u8> {
-        data.chunks_exact(4).flat_map(|b| (factor * f32::from_le_bytes(b.try_into().unwrap())).to_le_bytes()).collect()
-    };
-    let file = SafeTensors::deserialize(&bytes).unwrap();
-    let tensors: Vec<(String, _, Vec<usize>, Vec<u8>)> = file
-        .tensors()
-        .into_iter()
-        .map(|(name, t)| {
-            let data = if name.ends_with("weight") { scale(t.data()) } else { t.data().to_vec() };
-            (name, t.dtype(), t.shape().to_vec(), data)
-        })
-        .collect();
-    let views = tensors.iter().map(|(n, d, s, data)| (n.as_str(), TensorView::new(*d, s.clone(), data).unwrap()));
-    std::fs::write(path, serialize(views, Some(metadata)).unwrap()).unwrap();
 }
 
 /// Weights that overflow within a step.

@@ -7,7 +7,7 @@ use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
-use cli_support::{copy, end, json, refused, send, start, stdout, wait_for, wmic};
+use cli_support::{copy, end, json, refused, rewrite, send, start, stdout, wait_for, wmic};
 use predicates::prelude::*;
 use predicates::str::contains;
 use serde_json::Value;
@@ -377,6 +377,38 @@ fn what_has_ended_is_told_again_and_what_differs_is_refused() {
     std::fs::remove_file(format!("{damaged}/fc-t/{predictions}")).unwrap();
     wmic(&args).assert().success();
     assert!(files(&Path::new(&damaged).join("fc-t")) == files(&Path::new(&out).join("fc-t")), "made again, the same");
+}
+
+#[test]
+fn what_diverges_is_left_out_and_named() {
+    let shared = shared();
+    let (data, huge) = (shared.at("data"), shared.at("huge.safetensors"));
+    let (three, two) = (shared.at("three.toml"), shared.at("one-diverges.toml"));
+    let (out, alone) = (shared.at("three"), shared.at("one-diverges"));
+    wmic(&["export", &format!("{}/fc-t", shared.at("out")), "--seed", "0", &huge]).assert().success();
+    // Weights that overflow within a step.
+    rewrite(Path::new(&huge), &|_| (), 1e30);
+    let (head, entries) = EXPERIMENT.split_at(EXPERIMENT.find("[[entry]]").unwrap());
+    let bad = format!("[[entry]]\nlabel = 'Huge'\nmodel = 'fc-t'\ninit = '{huge}'\n");
+    std::fs::write(&three, format!("{head}{bad}{entries}")).unwrap();
+    // What has ended in `out` is taken as it is.
+    copy(shared.at("out"), &out);
+    std::fs::remove_file(format!("{out}/report.html")).unwrap();
+    let named = contains("wmic: left out: Huge: the loss of seed 0 is no longer a number, in step 1 of epoch 1");
+    for round in ["begun", "gone on with"] {
+        let args = ["compare", &data, "--experiment", &three, "--epochs", EPOCHS, "--out", &out];
+        wmic(&args).assert().code(1).stderr(named.clone()).stdout(contains("f1_pn against "));
+        let all: Value = serde_json::from_slice(&std::fs::read(format!("{out}/compare.json")).unwrap()).unwrap();
+        let before: Value = serde_json::from_slice(&std::fs::read(shared.at("out/compare.json")).unwrap()).unwrap();
+        assert_eq!((&all["entries"], &all["pairs"]), (&before["entries"], &before["pairs"]), "{round}");
+        assert_eq!((all["left_out"].as_array().unwrap().len(), &before["left_out"]), (1, &Value::Array(vec![])));
+        let page = std::fs::read_to_string(format!("{out}/report.html")).unwrap();
+        assert!(page.contains("Left out: Huge: the loss of seed 0"), "{round}");
+    }
+    std::fs::write(&two, format!("title = 'x'\n[[entry]]\nlabel = 'FC_T'\nmodel = 'fc-t'\n{bad}")).unwrap();
+    let args = ["compare", &data, "--experiment", &two, "--epochs", "1", "--out", &alone];
+    wmic(&args).assert().code(1).stderr(named).stdout("");
+    assert!(Path::new(&alone).join("fc-t/test.json").exists() && !Path::new(&alone).join("report.html").exists());
 }
 
 #[test]

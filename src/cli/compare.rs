@@ -7,7 +7,7 @@ use anyhow::anyhow;
 
 use super::clips::{FrontEndArgs, Purpose, load_clips};
 use super::common::read_evaluation;
-use super::output::{note, print, print_json};
+use super::output::{note, one_line, print, print_json};
 use super::train::{self, Words, absolute};
 use super::{Device, Verdict};
 use wmic::data::{Dataset, Kind};
@@ -28,7 +28,8 @@ use wmic::{Error, Result};
 ///
 /// Each model is trained in a run directory of its own below --out, as `wmic train` does it. Called again with the same
 /// arguments, after an interruption or a kill, it takes finished runs as they are and continues the others to the same bits.
-/// In the end one report tells scores, spreads, and which differences are more than chance.
+/// In the end one report tells scores, spreads, and which differences are more than chance. A model that cannot be trained to its end
+/// (its loss leaves the numbers, or it needs more memory than there is) is left out and named, and the exit status is 1.
 #[derive(clap::Args)]
 pub struct Args {
     /// Dataset, as for `wmic train`
@@ -93,14 +94,28 @@ impl Args {
             Ok((lock, tasks))
         })?;
         let Some(tasks) = tasks else { return Ok(Verdict::Interrupted) };
-        let mut evaluations = vec![];
+        let (mut ended, mut left_out) = (vec![], vec![]);
         for i in 0..tasks.len() {
-            match self.work(&gpu, &tasks, i, &loaded)? {
-                Some(evaluation) => evaluations.push(evaluation),
-                None => return Ok(Verdict::Interrupted),
+            match self.work(&gpu, &tasks, i, &loaded) {
+                Ok(Some(evaluation)) => ended.push((&tasks[i], evaluation)),
+                Ok(None) => return Ok(Verdict::Interrupted),
+                Err(error) => {
+                    let label = &tasks[i].entry.label;
+                    match error.downcast_ref() {
+                        // It would end so again, and says nothing about the others.
+                        Some(Error::Diverged { .. } | Error::Limit { .. }) => {
+                            left_out.push(format!("{label}: {error}"))
+                        }
+                        _ => return Err(anyhow!("{}: {error}", printable(label))),
+                    }
+                }
             }
         }
-        self.report(&gpu, experiment, tasks, evaluations, &loaded, &out)
+        if left_out.is_empty() || ended.len() > 1 {
+            self.report(&gpu, experiment, ended, left_out.clone(), &loaded, &out)?;
+        }
+        left_out.iter().for_each(|reason| note(&format!("wmic: left out: {}", one_line(reason))));
+        Ok(if left_out.is_empty() { Verdict::Done } else { Verdict::Failed })
     }
 
     /// The settings of each entry, as far as the command line knows them.
@@ -176,7 +191,7 @@ impl Args {
                 train::begin(gpu, config, data, run, self.force, &words)
             }
         };
-        let Some((run, evaluation)) = ended.map_err(|e| anyhow!("{label}: {e}"))? else { return Ok(None) };
+        let Some((run, evaluation)) = ended? else { return Ok(None) };
         // Made here, so that they are as safe as the run is.
         TestPredictions::of(gpu, &run, data, &evaluation)?;
         note(&format!("{title}: {}", summary(&evaluation)));
@@ -187,20 +202,20 @@ impl Args {
         &self,
         gpu: &Gpu,
         experiment: Experiment,
-        tasks: Vec<Task>,
-        evaluations: Vec<Evaluation>,
+        ended: Vec<(&Task, Evaluation)>,
+        left_out: Vec<String>,
         loaded: &Loaded,
         out: &Path,
-    ) -> anyhow::Result<Verdict> {
+    ) -> anyhow::Result<()> {
         let (mut contestants, mut predictions) = (vec![], vec![]);
-        let first = &loaded.sets[tasks[0].data].2;
-        for (task, evaluation) in tasks.into_iter().zip(evaluations) {
+        let first = &loaded.sets[ended[0].0.data].2;
+        for (task, evaluation) in ended {
             let Task { entry, config, run, data, .. } = task;
-            predictions.push(TestPredictions::of(gpu, &RunDir::open(&run)?, &loaded.sets[data].2, &evaluation)?);
-            let (folder, Entry { label, reported, .. }) = (entry.folder(), entry);
-            contestants.push(Contestant { label, folder, reported, settings: config, evaluation });
+            predictions.push(TestPredictions::of(gpu, &RunDir::open(run)?, &loaded.sets[*data].2, &evaluation)?);
+            let (folder, Entry { label, reported, .. }) = (entry.folder(), entry.clone());
+            contestants.push(Contestant { label, folder, reported, settings: config.clone(), evaluation });
         }
-        let comparison = Comparison::new(experiment, contestants, &predictions, first)?;
+        let comparison = Comparison::new(experiment, contestants, left_out, &predictions, first)?;
         report::comparison::write(out, &comparison)?;
         if self.json {
             print_json(&comparison)?;
@@ -209,7 +224,7 @@ impl Args {
             let text = comparison_table::text(&comparison, Look::of_stdout());
             print(&format!("{text}\nsaved in {}; look at {}\n", out.display(), page.display()))?;
         }
-        Ok(Verdict::Done)
+        Ok(())
     }
 }
 

@@ -55,6 +55,9 @@ fn head(out: &mut dyn Write, c: &Comparison) -> io::Result<()> {
     if !found.is_empty() || !cite.is_empty() {
         writeln!(out, "<p class=\"found\">{}{found}{cite}</p>", if found.is_empty() { "" } else { "In the paper: " })?;
     }
+    for reason in &c.left_out {
+        writeln!(out, "<p class=\"note\">Left out: {}</p>", Escaped(&printable(reason)))?;
+    }
     writeln!(
         out,
         "<div class=\"scroll\"><table>\n<caption>Scores of each entry; the headers sort</caption>\n<thead><tr>"

@@ -45,6 +45,8 @@ pub struct Comparison {
     /// Resamples of the bootstrap over clips.
     pub resamples: usize,
     pub entries: Vec<Contestant>,
+    /// Entries that could not be trained to their end, each with the reason.
+    pub left_out: Vec<String>,
     /// Each entry against each later one.
     pub pairs: Vec<Pair>,
 }
@@ -87,6 +89,7 @@ impl Comparison {
     pub fn new(
         experiment: Experiment,
         entries: Vec<Contestant>,
+        left_out: Vec<String>,
         predictions: &[TestPredictions],
         data: &Dataset,
     ) -> Result<Comparison> {
@@ -128,8 +131,8 @@ impl Comparison {
                 pairs.push(Pair { a: a.label.clone(), b: b.label.clone(), differences: differences.into() });
             }
         }
-        let mut comparison =
-            Comparison { experiment, dataset: data.name(), clips: clips.len(), resamples: RESAMPLES, entries, pairs };
+        let (dataset, clips) = (data.name(), clips.len());
+        let mut comparison = Comparison { experiment, dataset, clips, resamples: RESAMPLES, entries, left_out, pairs };
         for m in 0..COMPARED.len() {
             comparison.correct(m, |d| &mut d.seeds);
             comparison.correct(m, |d| &mut d.clips);

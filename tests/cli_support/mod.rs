@@ -39,6 +39,31 @@ pub fn refused(args: &[&str], why: &str) {
     assert_refused(wmic(args), why);
 }
 
+/// Writes a safetensors file of wmic's anew, its metadata changed and its first tensor multiplied.
+pub fn rewrite(path: &Path, change: &dyn Fn(&mut Value), factor: f32) {
+    use safetensors::tensor::{SafeTensors, TensorView, serialize};
+    let bytes = std::fs::read(path).unwrap();
+    let (_, header) = SafeTensors::read_metadata(&bytes).unwrap();
+    let mut metadata = header.metadata().clone().unwrap();
+    let mut about: Value = serde_json::from_str(&metadata["wmic"]).unwrap();
+    change(&mut about);
+    metadata.insert("wmic".into(), about.to_string());
+    let scale = |data: &[u8]| -> Vec<u8> {
+        data.chunks_exact(4).flat_map(|b| (factor * f32::from_le_bytes(b.try_into().unwrap())).to_le_bytes()).collect()
+    };
+    let file = SafeTensors::deserialize(&bytes).unwrap();
+    let tensors: Vec<(String, _, Vec<usize>, Vec<u8>)> = file
+        .tensors()
+        .into_iter()
+        .map(|(name, t)| {
+            let data = if name.ends_with("weight") { scale(t.data()) } else { t.data().to_vec() };
+            (name, t.dtype(), t.shape().to_vec(), data)
+        })
+        .collect();
+    let views = tensors.iter().map(|(n, d, s, data)| (n.as_str(), TensorView::new(*d, s.clone(), data).unwrap()));
+    std::fs::write(path, serialize(views, Some(metadata)).unwrap()).unwrap();
+}
+
 pub fn copy(from: impl AsRef<Path>, to: impl AsRef<Path>) {
     std::fs::create_dir_all(&to).unwrap();
     for entry in std::fs::read_dir(from).unwrap() {
