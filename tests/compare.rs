@@ -424,6 +424,13 @@ fn nothing_is_trained_before_all_is_known() {
     refused(&with("model = 'att-tf'"), "bad.toml: entry third: att-tf stands on VGGish");
     refused(&["compare", &data, "--experiment", "ismir18"], "unknown experiment ismir18; there are ismir19");
     refused(&["compare", &data, "--experiment", "no.toml"], "no.toml: ");
+    // VGGish is for those entries that can stand on it, and refused where none can.
+    let options = ["--frontend-weights", "random", "--width", "1/8", "--train-frontend", "all"];
+    let both = with("model = 'sr16'\n[[entry]]\nlabel = 'fourth'\nmodel = 'att-tf'");
+    refused(&[&both[..], &options].concat(), "has no audio/");
+    std::fs::write(&bad, "title = 'x'\n[[entry]]\nlabel = 'third'\nmodel = 'sr16'").unwrap();
+    let vggish = "entry third: sr16 takes spectrograms and needs no VGGish: leave out --frontend-weights";
+    refused(&[&both[..], &options].concat(), vggish);
     assert!(!Path::new(&out).exists());
 }
 

@@ -9,7 +9,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use super::output::note;
 use wmic::data::{AudioSet, Dataset, Kind, features_npz, has_class_map, has_features, npz_note};
 use wmic::gpu::Gpu;
-use wmic::nn;
+use wmic::nn::{self, Basis};
 use wmic::report::table::printable;
 use wmic::train::extraction::Recipe;
 use wmic::train::front_end::{FrontEnd, Source};
@@ -186,7 +186,7 @@ fn of_sound(gpu: &Gpu, config: &mut Config, (set, mut recipe): (AudioSet, Recipe
 }
 
 /// The options that name a front end.
-#[derive(clap::Args)]
+#[derive(Clone, clap::Args)]
 pub struct FrontEndArgs {
     /// VGGish's weights for models on sound: a safetensors file in torchvggish's naming, or random (random:SEED)
     #[arg(long, value_name = "FILE|random")]
@@ -209,6 +209,19 @@ pub struct FrontEndArgs {
 }
 
 impl FrontEndArgs {
+    /// Those of the options that models on `basis` take, less what only others among `all` do. What none of them takes stays, for
+    /// validation to refuse it.
+    pub fn of(&self, basis: Basis, all: &[Basis]) -> FrontEndArgs {
+        let mut args = self.clone();
+        if basis == Basis::Spectrogram && all.iter().any(|b| *b != Basis::Spectrogram) {
+            (args.frontend_weights, args.width, args.pca) = (None, None, None);
+        }
+        if basis != Basis::Maps && all.contains(&Basis::Maps) {
+            args.train_frontend = None;
+        }
+        args
+    }
+
     /// Overlays the settings by the options.
     pub fn overlay(&self, config: &mut Config) -> Result<()> {
         if let Some(weights) = &self.frontend_weights {

@@ -13,7 +13,7 @@ use super::{Device, Verdict};
 use wmic::data::{Dataset, Kind};
 use wmic::files::{create_directories, is_leftover, try_lock_directory, write_atomic};
 use wmic::gpu::Gpu;
-use wmic::nn;
+use wmic::nn::{self, Basis};
 use wmic::report::evaluation::summary;
 use wmic::report::table::printable;
 use wmic::report::{self, Look, comparison_table};
@@ -121,18 +121,21 @@ impl Args {
     /// The settings of each entry, as far as the command line knows them.
     fn configs(&self, experiment: &Experiment) -> Result<Vec<Config>> {
         let dataset = absolute(&self.dataset)?;
-        let config = |entry: &Entry| {
-            let mut config = entry.config(&dataset)?;
+        let of_files = |entry: &Entry| entry.config(&dataset).map_err(|e| experiment.error(entry, &e));
+        let mut configs = experiment.entries.iter().map(of_files).collect::<Result<Vec<Config>>>()?;
+        let bases = configs.iter().map(|c| Ok(nn::find(&c.model)?.basis)).collect::<Result<Vec<Basis>>>()?;
+        let complete = |config: &mut Config, basis: Basis| {
             config.seeds = (0..self.seeds.unwrap_or(experiment.seeds as u64)).collect();
             // A forest has no epochs.
             config.epochs = self.epochs.filter(|_| config.has_setting("epochs")).unwrap_or(config.epochs);
             config.init = config.init.as_deref().map(absolute).transpose()?;
-            self.front_end.overlay(&mut config)?;
-            config.validate()?;
-            Ok(config)
+            self.front_end.of(basis, &bases).overlay(config)?;
+            config.validate()
         };
-        let each = experiment.entries.iter().map(|entry| config(entry).map_err(|e| experiment.error(entry, &e)));
-        each.collect()
+        for ((config, basis), entry) in configs.iter_mut().zip(&bases).zip(&experiment.entries) {
+            complete(config, *basis).map_err(|e| experiment.error(entry, &e))?;
+        }
+        Ok(configs)
     }
 
     fn out(&self, experiment: &Experiment, config: &Config) -> PathBuf {
