@@ -45,6 +45,7 @@ fn experiments_that_make_no_sense_are_one_line() {
         ("title = 'x'\n", "x.toml: has no [[entry]]"),
         (entry, "x.toml"),
         ("title = 'x'\nodd = 1\n", "x.toml:2: unknown field `odd`"),
+        ("title = 'x'\nmetric = 'f1'\n", "x.toml:2: unknown variant `f1`, expected `f1_pn` or `f1_pos`"),
         ("title = 'x'\n[[entry]]\nmodel = 'att'", "x.toml: entry 1: has no label"),
         ("title = 'x'\n[[entry]]\nlabel = 7", "entry 1: label must be text, not 7"),
         ("title = 'x'\n[[entry]]\nlabel = '+'\nmodel = 'att'", "without a letter or a digit"),
@@ -377,6 +378,34 @@ fn what_has_ended_is_told_again_and_what_differs_is_refused() {
     std::fs::remove_file(format!("{damaged}/fc-t/{predictions}")).unwrap();
     wmic(&args).assert().success();
     assert!(files(&Path::new(&damaged).join("fc-t")) == files(&Path::new(&out).join("fc-t")), "made again, the same");
+}
+
+#[test]
+fn an_experiment_says_by_which_f1_it_compares() {
+    let shared = shared();
+    let (data, by_present, out) = (shared.at("data"), shared.at("by-present.toml"), shared.at("by-present"));
+    std::fs::write(&by_present, format!("metric = 'f1_pos'\n{EXPERIMENT}")).unwrap();
+    copy(shared.at("out"), &out);
+    let said = stdout(&["compare", &data, "--experiment", &by_present, "--epochs", EPOCHS, "--out", &out]);
+    let heads: Vec<&str> = said.lines().next().unwrap().split_whitespace().collect();
+    assert_eq!(heads, ["f1_pos", "micro_f1", "map", "precision", "recall"]);
+    assert!(said.contains("f1_pos against ") && !said.contains("f1_pn against "), "{said}");
+    let page = std::fs::read_to_string(format!("{out}/report.html")).unwrap();
+    let table = &page[page.find("f1_pos of each class and entry").unwrap()..];
+    let tests = FOLDERS.map(|folder| {
+        serde_json::from_slice::<Value>(&std::fs::read(format!("{out}/{folder}/test.json")).unwrap()).unwrap()
+    });
+    let mean = |class: &str| -> f64 {
+        let of = |test: &Value| test["per_class"][class]["f1_pos"].as_f64().unwrap();
+        tests.iter().map(of).sum()
+    };
+    let classes: Vec<&String> = tests[0]["per_class"].as_object().unwrap().keys().collect();
+    for a in &classes {
+        for b in &classes {
+            let place = |class: &str| table.find(&format!("<td title=\"{class}\">")).unwrap();
+            assert!(mean(a) <= mean(b) || place(a) < place(b), "{a} before {b}");
+        }
+    }
 }
 
 #[test]

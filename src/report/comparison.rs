@@ -35,7 +35,7 @@ pub fn write(folder: &Path, c: &Comparison) -> Result<()> {
     write_atomic(folder.join(CLASSES), |out| out.write_all(classes_csv(c).as_bytes()))?;
     let about = printable(&format!("{} on {}, {}", c.experiment.name, c.dataset, seeds(c)));
     let boxes = ScoreBoxes::new(&format!("Scores on the test split: {about}"), c);
-    let bars = InstrumentBars::new(&format!("Classes, f1_pn on the test split: {about}"), c);
+    let bars = InstrumentBars::new(&format!("Classes, {} on the test split: {about}", c.experiment.metric.name()), c);
     plot::save(&boxes, &folder.join(SCORES_PLOT))?;
     plot::save(&bars, &folder.join(CLASSES_PLOT))?;
     comparison_page::write(&folder.join(REPORT), c, [plot::svg(&boxes)?, plot::svg(&bars)?])

@@ -179,23 +179,25 @@ fn pairs(out: &mut dyn Write, c: &Comparison) -> io::Result<()> {
 }
 
 fn class_table(out: &mut dyn Write, c: &Comparison) -> io::Result<()> {
+    let main = c.experiment.metric;
+    let name = main.name();
     writeln!(out, "<section class=\"card\"><h2>Classes</h2>\n<div class=\"scroll\"><table>")?;
-    writeln!(out, "<caption>f1_pn of each class and entry; the headers sort</caption>\n<thead><tr>")?;
-    html::header(out, "class, f1_pn", true, false)?;
+    writeln!(out, "<caption>{name} of each class and entry; the headers sort</caption>\n<thead><tr>")?;
+    html::header(out, &format!("class, {name}"), true, false)?;
     for entry in &c.entries {
         html::header(out, &Escaped(&entry.label).to_string(), false, false)?;
     }
     html::header(out, "present", false, false)?;
     html::header(out, "absent", false, false)?;
     writeln!(out, "</tr></thead>\n<tbody>")?;
-    for (k, (class, clips)) in c.entries[0].evaluation.per_class.iter().enumerate() {
+    for k in c.classes_best_first() {
+        let (class, clips) = &c.entries[0].evaluation.per_class[k];
         let class = Escaped(class);
         write!(out, "<tr><td title=\"{class}\">{class}</td>")?;
-        let of = |i: usize| &c.entries[i].evaluation.per_class[k].1;
-        let all = (0..c.entries.len()).filter_map(|i| of(i).f1_pn);
-        let best = all.fold(f64::NEG_INFINITY, f64::max);
-        for m in (0..c.entries.len()).map(of) {
-            cell(out, m.f1_pn, &with_std(m.f1_pn, m.f1_pn_std), m.f1_pn == Some(best))?;
+        let of = |entry: &Contestant| main.of_class(&entry.evaluation.per_class[k].1);
+        let best = c.entries.iter().filter_map(|entry| of(entry).0).fold(f64::NEG_INFINITY, f64::max);
+        for (mean, std) in c.entries.iter().map(of) {
+            cell(out, mean, &with_std(mean, std), mean == Some(best))?;
         }
         for clips in [clips.positives, clips.observed.saturating_sub(clips.positives)] {
             cell(out, Some(clips as f64), &count(clips), false)?;

@@ -45,8 +45,8 @@ fn name<DB: DrawingBackend>(area: &DrawingArea<DB, Shift>, name: &str, right: i3
     area.draw(&Text::new(name, (right, y), style))
 }
 
-/// A panel of score boxes: precision, recall, F1 as in the paper's figure, and mean average precision.
-const PANELS: [&str; 4] = ["precision", "recall", "f1_pn", "map"];
+/// A panel of score boxes: precision, recall, F1 as in the paper's figure, F1 of present, and mean average precision.
+const PANELS: [&str; 5] = ["precision", "recall", "f1_pn", "f1_pos", "map"];
 const PANEL_GAP: i32 = 48;
 const BOX_ROW: i32 = 46;
 const HALF: i32 = 13;
@@ -148,7 +148,7 @@ const WIDE: usize = 9;
 /// More bars than this make no readable picture; the table has them all.
 const MAX_BARS: usize = 1200;
 
-/// F1 of each class, a bar per entry with the deviation of its seeds; the class that is best recognised first.
+/// The experiment's F1 of each class, a bar per entry with the deviation of its seeds; the class that is best recognised first.
 pub struct InstrumentBars<'a> {
     title: String,
     labels: Vec<&'a str>,
@@ -160,28 +160,20 @@ pub struct InstrumentBars<'a> {
 struct Instrument<'a> {
     name: &'a str,
     /// Mean and deviation over the seeds, of each entry.
-    f1_pn: Vec<(Option<f64>, Option<f64>)>,
-}
-
-impl Instrument<'_> {
-    fn mean(&self) -> f64 {
-        crate::train::metrics::mean(self.f1_pn.iter().map(|f1| f1.0)).unwrap_or(-1.0)
-    }
+    f1: Vec<(Option<f64>, Option<f64>)>,
 }
 
 impl<'a> InstrumentBars<'a> {
     pub fn new(title: &str, comparison: &'a Comparison) -> InstrumentBars<'a> {
         let entries = &comparison.entries;
-        let class = |(k, (name, _)): (usize, &'a (String, _))| Instrument {
-            name,
-            f1_pn: entries
+        let class = |k: usize| Instrument {
+            name: &entries[0].evaluation.per_class[k].0,
+            f1: entries
                 .iter()
-                .map(|entry| &entry.evaluation.per_class[k].1)
-                .map(|class| (class.f1_pn, class.f1_pn_std))
+                .map(|entry| comparison.experiment.metric.of_class(&entry.evaluation.per_class[k].1))
                 .collect(),
         };
-        let mut classes: Vec<Instrument> = entries[0].evaluation.per_class.iter().enumerate().map(class).collect();
-        classes.sort_by(|a, b| b.mean().total_cmp(&a.mean()));
+        let mut classes: Vec<Instrument> = comparison.classes_best_first().into_iter().map(class).collect();
         let (total, most) = (classes.len(), (MAX_BARS / entries.len()).max(1));
         classes.truncate(most);
         let cut = if total > most { format!(" (best {most} of {total})") } else { String::new() };
@@ -246,7 +238,7 @@ impl<'a> InstrumentBars<'a> {
         for (i, class) in classes.iter().enumerate() {
             let first = top + i as i32 * self.group() + CLASS_GAP / 2;
             name(area, class.name, left - 10, first + self.labels.len() as i32 * BAR / 2, self.names - 14)?;
-            for (j, (mean, std)) in class.f1_pn.iter().enumerate() {
+            for (j, (mean, std)) in class.f1.iter().enumerate() {
                 let y = first + j as i32 * BAR;
                 let Some(mean) = mean else { continue };
                 let bar = [(left, y), (x(*mean).max(left + 1), y + BAR - 2)];

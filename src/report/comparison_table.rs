@@ -4,24 +4,32 @@ use super::numbers::{chance, score, signed};
 use super::table::{Align, Look, Table};
 use crate::train::Comparison;
 use crate::train::comparison::{COMPARED, compared};
+use crate::train::experiment::MainMetric;
+use crate::train::metrics::metric;
 
-/// Metrics whose differences are shown.
-const SHOWN: [&str; 2] = ["f1_pn", "map"];
+/// The columns, as many as fit a terminal of 80: the experiment's metric first, beside it the other F1 of its kind.
+fn columns(main: MainMetric) -> [&'static str; 5] {
+    match main {
+        MainMetric::F1Pn => ["f1_pn", "f1_pos", "map", "precision", "recall"],
+        MainMetric::F1Pos => ["f1_pos", "micro_f1", "map", "precision", "recall"],
+    }
+}
 
 /// Mean and deviation over the seeds of each entry, the best in bold; and below it each entry against the best one.
 pub fn text(c: &Comparison, look: Look) -> String {
-    let mut columns = vec![("", Align::Left)];
-    columns.extend(COMPARED.map(|name| (name, Align::Right)));
-    let mut table = Table::new(columns);
-    let best = compared().map(|metric| c.best(&metric));
+    let main = c.experiment.metric;
+    let heads = columns(main);
+    let mut table = Table::new([("", Align::Left)].into_iter().chain(heads.map(|name| (name, Align::Right))));
+    let metrics = heads.map(metric);
+    let best = metrics.map(|metric| c.best(&metric));
     for (i, entry) in c.entries.iter().enumerate() {
         let e = &entry.evaluation;
-        let cells = compared().map(|m| mean_and_spread((m.of)(&e.mean), (m.of)(&e.std)));
+        let cells = metrics.map(|m| mean_and_spread((m.of)(&e.mean), (m.of)(&e.std)));
         table.row([entry.label.clone()].into_iter().chain(cells));
         best.iter().enumerate().filter(|(_, best)| **best == Some(i)).for_each(|(m, _)| table.embolden(m + 1));
     }
     let mut out = table.render(look);
-    for name in SHOWN {
+    for name in [main.name(), "map"] {
         out += &against_best(c, name, look);
     }
     if c.seeds() == 1 {

@@ -15,7 +15,7 @@ use crate::data::Dataset;
 use crate::error::{Error, Result};
 
 /// The scores that are compared, as papers order them.
-pub const COMPARED: [&str; 5] = ["f1_pn", "f1_pos", "map", "precision", "recall"];
+pub const COMPARED: [&str; 6] = ["f1_pn", "f1_pos", "micro_f1", "map", "precision", "recall"];
 
 /// [`COMPARED`], as metrics.
 pub fn compared() -> [Metric; COMPARED.len()] {
@@ -162,6 +162,19 @@ impl Comparison {
         let scores = self.entries.iter().enumerate().filter_map(|(i, e)| Some((i, (metric.of)(&e.evaluation.mean)?)));
         // The first of equals.
         scores.rev().max_by(|a, b| a.1.total_cmp(&b.1)).map(|(i, _)| i)
+    }
+
+    /// Places of the classes in `per_class`, the one first that the entries recognise best on average by the experiment's metric.
+    pub fn classes_best_first(&self) -> Vec<usize> {
+        let of = |class: usize| {
+            let scores =
+                self.entries.iter().map(|e| self.experiment.metric.of_class(&e.evaluation.per_class[class].1).0);
+            mean(scores).unwrap_or(-1.0)
+        };
+        let scores: Vec<f64> = (0..self.entries[0].evaluation.per_class.len()).map(of).collect();
+        let mut order: Vec<usize> = (0..scores.len()).collect();
+        order.sort_by(|a, b| scores[*b].total_cmp(&scores[*a]));
+        order
     }
 
     /// Seeds of each entry.

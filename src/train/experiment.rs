@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::config::Config;
-use super::metrics::METRICS;
+use super::metrics::{ClassMetrics, METRICS};
 use super::run::{one_line, parse_toml, read_toml_text};
 use crate::error::{Error, Result};
 
@@ -21,6 +21,34 @@ pub const BUILT_IN: [(&str, &str); 4] = [
 /// What every entry of a comparison has in common, so that it is not an entry's to say.
 const COMMON: [&str; 2] = ["dataset", "seeds"];
 
+/// The F1 that an experiment is about: its classes are compared by it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum MainMetric {
+    /// Mean of present and absent.
+    #[default]
+    F1Pn,
+    /// Of present.
+    F1Pos,
+}
+
+impl MainMetric {
+    pub fn name(self) -> &'static str {
+        match self {
+            MainMetric::F1Pn => "f1_pn",
+            MainMetric::F1Pos => "f1_pos",
+        }
+    }
+
+    /// Of a class: its mean over the seeds, and their deviation where `test.json` has it.
+    pub fn of_class(self, class: &ClassMetrics) -> (Option<f64>, Option<f64>) {
+        match self {
+            MainMetric::F1Pn => (class.f1_pn, class.f1_pn_std),
+            MainMetric::F1Pos => (class.f1_pos, None),
+        }
+    }
+}
+
 /// Entries to be trained and compared.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Experiment {
@@ -31,6 +59,7 @@ pub struct Experiment {
     pub paper: Option<String>,
     /// What was found there.
     pub found: Option<String>,
+    pub metric: MainMetric,
     /// Seeds per entry, unless the user wants others.
     #[serde(skip)]
     pub seeds: usize,
@@ -61,6 +90,8 @@ struct File {
     title: String,
     paper: Option<String>,
     found: Option<String>,
+    #[serde(default)]
+    metric: MainMetric,
     #[serde(default = "one")]
     seeds: usize,
     #[serde(default)]
@@ -92,9 +123,9 @@ impl Experiment {
     /// their [settings](Entry::config) are asked for.
     ///
     /// # Errors
-    /// `Data`, naming the source and the entry: not TOML, an unknown key, no entries, two of one name.
+    /// `Data`, naming the source and the entry: not TOML, an unknown key or metric, no entries, two of one name.
     pub fn parse(source: &Path, text: &str) -> Result<Experiment> {
-        let File { title, paper, found, seeds, entry } = parse_toml(source, text)?;
+        let File { title, paper, found, metric, seeds, entry } = parse_toml(source, text)?;
         let fail = |reason: String| Error::data(source, reason);
         if entry.is_empty() {
             return Err(fail("has no [[entry]]".into()));
@@ -114,7 +145,7 @@ impl Experiment {
         let name = source.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();
         let tidy = |text: Option<String>| text.map(|text| text.trim().to_owned());
         let (paper, found, source) = (tidy(paper), tidy(found), source.to_owned());
-        Ok(Experiment { name, title, paper, found, seeds, entries, text: text.to_owned(), source })
+        Ok(Experiment { name, title, paper, found, metric, seeds, entries, text: text.to_owned(), source })
     }
 
     /// An error of an entry's settings, naming the experiment and the entry.
