@@ -175,8 +175,10 @@ impl Args {
         let data = &loaded.sets[*data].2;
         let label = printable(&entry.label);
         let title = format!("{}/{} {label}", i + 1, tasks.len());
-        let total: usize = tasks.iter().map(|t| t.config.epochs).sum();
-        let before: usize = tasks[..i].iter().map(|t| t.config.epochs).sum();
+        // A forest has no epochs: it is grown in about the time of one.
+        let epochs = |t: &Task| if t.config.has_setting("epochs") { t.config.epochs } else { 1 };
+        let total: usize = tasks.iter().map(epochs).sum();
+        let before: usize = tasks[..i].iter().map(epochs).sum();
         let place = |epochs: usize| format!("{title}, {:.0} % of all", (before + epochs) as f64 / total as f64 * 100.0);
         let words = Words { resume: "the same command".into(), place: &place };
         let ended = match stage {
