@@ -89,6 +89,7 @@ impl Args {
         let mut loaded = Loaded::default();
         let (_lock, tasks) = create_directories(&out, || {
             let lock = lock(&out)?;
+            self.same_experiment(&experiment, &out)?;
             let tasks = self.tasks(&gpu, &experiment, configs, &out, &mut loaded)?;
             write_atomic(out.join(EXPERIMENT), |file| file.write_all(experiment.text.as_bytes()))?;
             Ok((lock, tasks))
@@ -118,6 +119,23 @@ impl Args {
         Ok(if left_out.is_empty() { Verdict::Done } else { Verdict::Failed })
     }
 
+    /// An experiment may be changed and gone on with; another one would overwrite the report of the first.
+    fn same_experiment(&self, experiment: &Experiment, out: &Path) -> Result<()> {
+        let path = out.join(EXPERIMENT);
+        if self.force || !path.is_file() {
+            return Ok(());
+        }
+        match Experiment::find(&path.to_string_lossy()) {
+            Ok(before) if before.title == experiment.title => Ok(()),
+            _ => {
+                let out = out.display();
+                Err(Error::Usage(format!(
+                    "{out} holds another experiment; choose another --out, or replace it with --force"
+                )))
+            }
+        }
+    }
+
     /// The settings of each entry, as far as the command line knows them.
     fn configs(&self, experiment: &Experiment) -> Result<Vec<Config>> {
         let dataset = absolute(&self.dataset)?;
@@ -130,6 +148,9 @@ impl Args {
             config.epochs = self.epochs.filter(|_| config.has_setting("epochs")).unwrap_or(config.epochs);
             config.init = config.init.as_deref().map(absolute).transpose()?;
             self.front_end.of(basis, &bases).overlay(config)?;
+            if let Some(missing) = config.init.as_ref().filter(|init| !init.is_file()) {
+                return Err(Error::data(missing, "is not a file: no weights to start from"));
+            }
             config.validate()
         };
         for ((config, basis), entry) in configs.iter_mut().zip(&bases).zip(&experiment.entries) {

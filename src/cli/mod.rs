@@ -94,6 +94,12 @@ pub fn run() -> ExitCode {
         Err(error) => return complain(&usage(&error)),
     };
     log(cli.verbose);
+    // A limit on the size of files is an error like a full disk, not an end without a word.
+    #[cfg(unix)]
+    // SAFETY: nothing else handles this signal, and ignoring it has no other effect than EFBIG.
+    unsafe {
+        libc::signal(libc::SIGXFSZ, libc::SIG_IGN);
+    }
     let verdict = match cli.command {
         Command::Demo(args) => args.run(),
         Command::Train(args) => args.run(),
