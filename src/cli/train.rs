@@ -130,6 +130,27 @@ impl Args {
         overlay(&mut c.select, &self.select);
         overlay(&mut c.threshold, &self.threshold);
         overlay(&mut c.val_fraction, &self.val_fraction);
+        // Even where they say what is the case anyway.
+        let of_networks = [
+            ("epochs", self.epochs.is_some()),
+            ("batch", self.batch.is_some()),
+            ("lr", self.lr.is_some()),
+            ("weight_decay", self.weight_decay.is_some()),
+            ("dropout", self.dropout.is_some()),
+            ("loss", self.objective.loss.is_some()),
+            ("pooling", self.pooling.is_some()),
+            ("alpha", self.objective.alpha.is_some()),
+            ("beta", self.objective.beta.is_some()),
+            ("gamma", self.objective.gamma.is_some()),
+            ("focal_gamma", self.objective.focal_gamma.is_some()),
+            ("focal_alpha", self.objective.focal_alpha.is_some()),
+            ("augment", self.objective.augment.is_some()),
+            ("mixup_alpha", self.objective.mixup_alpha.is_some()),
+            ("select", self.select.is_some()),
+        ];
+        if let Some((key, _)) = of_networks.into_iter().find(|(key, given)| *given && !c.has_setting(key)) {
+            return Err(c.has_no(key));
+        }
         c.patience = self.patience.or(c.patience);
         c.init = self.init.clone().or(c.init);
         self.objective.overlay(&mut c);
