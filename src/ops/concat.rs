@@ -41,8 +41,7 @@ pub struct Concat {
 /// # Errors
 /// `Shape` for tensors that do not fit together.
 pub fn concat(g: &mut Graph, clock: Tensor, batch: Batch, partners: Batch, how: Concat) -> Result<Batch> {
-    let y = g.push(how, &[[clock].as_slice(), &batch.tensors(), &partners.tensors()].concat())?;
-    Ok(Batch { x: y[0], lengths: y[1], target: y[2], observed: y[3] })
+    Batch::of_two(g, how, clock, batch, partners)
 }
 
 impl Concat {

@@ -79,8 +79,20 @@ pub struct Batch {
 }
 
 impl Batch {
-    pub(super) fn tensors(&self) -> [Tensor; 4] {
+    fn tensors(&self) -> [Tensor; 4] {
         [self.x, self.lengths, self.target, self.observed]
+    }
+
+    /// Adds `op`, which makes one batch of the clips of two by `clock`, u32 (4).
+    pub(super) fn of_two(
+        g: &mut Graph,
+        op: impl Op + 'static,
+        clock: Tensor,
+        batch: Batch,
+        partners: Batch,
+    ) -> Result<Batch> {
+        let y = g.push(op, &[[clock].as_slice(), &batch.tensors(), &partners.tensors()].concat())?;
+        Ok(Batch { x: y[0], lengths: y[1], target: y[2], observed: y[3] })
     }
 
     /// Whether these are a batch's: x (B, T, F), lengths u32 (B), target and observed (B, K), none of them empty.

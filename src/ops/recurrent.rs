@@ -230,16 +230,7 @@ impl Recurrent {
 }
 
 fn move_state(r: &mut Recorder, from: View, to: View, accumulate: bool) {
-    let p = StatesParams {
-        len: from.len as u32,
-        hidden: 1,
-        directions: 1,
-        direction: 0,
-        w_stride: 0,
-        b_stride: 0,
-        transposed: 0,
-        accumulate: accumulate.into(),
-    };
+    let p = StatesParams { len: from.len as u32, accumulate: accumulate.into(), ..bytemuck::Zeroable::zeroed() };
     r.dispatch(&STATES, "recurrent_move", &[("out_of", from), ("to", to)], p, Grid::items(from.len, 64, 1));
 }
 
