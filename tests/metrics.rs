@@ -77,6 +77,7 @@ fn subject() -> Subject {
         split: text("test"),
         device: text("g"),
         threshold: Level::default(),
+        exclusive: false,
     }
 }
 

@@ -50,6 +50,7 @@ fn an_evaluation_fits_80_columns() {
         split: "test".into(),
         device: "llvmpipe".into(),
         threshold: Level::default(),
+        exclusive: false,
     };
     let thresholds = [0.5; 20];
     let seed =

@@ -56,6 +56,7 @@ fn evaluation(seeds: &[u64], classes: &[&str], labelled: impl Fn(usize) -> bool)
         split: "test".into(),
         device: "llvmpipe".into(),
         threshold: Level::default(),
+        exclusive: false,
     };
     let thresholds = vec![0.5; k];
     let of_seed = |(&seed, p)| SeedPredictions {

@@ -18,6 +18,9 @@ pub struct Subject {
     /// Which thresholds F1, precision and recall are at.
     #[serde(default)]
     pub threshold: Level,
+    /// Whether each clip has one class, and the answer is the most probable one whatever the threshold.
+    #[serde(default)]
+    pub exclusive: bool,
 }
 
 /// What one seed says about the clips of a split.

@@ -213,6 +213,7 @@ impl Trained {
                 Fitted::Forest(_) => forest::DEVICE.into(),
             },
             threshold: self.config.threshold,
+            exclusive: nn::find(&self.config.model)?.exclusive,
         };
         Ok(evaluate(subject, &data.classes, &targets, &seeds))
     }

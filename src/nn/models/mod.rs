@@ -139,6 +139,8 @@ pub struct Model {
     pub positions: usize,
     /// Whether it weighs its instances.
     pub attends: bool,
+    /// Whether it names one class per clip, by softmax; else it says of each class whether it is present.
+    pub exclusive: bool,
     pub basis: Basis,
     /// What it sees of a spectrogram in a glimpse; empty for models that take in everything at once.
     pub patches: &'static [Patch],

@@ -34,6 +34,7 @@ pub const ATT_TF: Model = Model {
     fixed_instances: false,
     positions: MAP[0] * MAP[1],
     attends: true,
+    exclusive: false,
     basis: Basis::Maps,
     patches: &[],
     build: Some(|g, inputs, settings| build(g, inputs, settings, Variant::TimeFrequency)),
