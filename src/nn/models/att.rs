@@ -19,6 +19,7 @@ pub const MODEL: Model = Model {
     fixed_instances: false,
     positions: 1,
     attends: true,
+    exclusive: false,
     basis: Basis::Embeddings,
     patches: &[],
     build: Some(|g, inputs, settings| {

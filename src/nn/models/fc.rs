@@ -13,6 +13,7 @@ pub const MODEL: Model = Model {
     fixed_instances: true,
     positions: 1,
     attends: false,
+    exclusive: false,
     basis: Basis::Embeddings,
     patches: &[],
     build: Some(build),

@@ -14,6 +14,7 @@ pub const MODEL: Model = Model {
     fixed_instances: false,
     positions: 1,
     attends: false,
+    exclusive: false,
     basis: Basis::Embeddings,
     patches: &[],
     build: Some(build),

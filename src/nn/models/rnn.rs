@@ -17,6 +17,7 @@ pub const MODEL: Model = Model {
     fixed_instances: false,
     positions: 1,
     attends: false,
+    exclusive: false,
     basis: Basis::Embeddings,
     patches: &[],
     build: Some(build),

@@ -41,6 +41,7 @@ pub const SR16: Model = Model {
     fixed_instances: false,
     positions: 1,
     attends: false,
+    exclusive: false,
     basis: Basis::Spectrogram,
     patches: MUSICAL,
     build: Some(|g, inputs, settings| Sightreader::new(MUSICAL, Cell::Gru).build(g, inputs, settings.classes)),
