@@ -9,6 +9,7 @@ pub mod batch_norm;
 pub mod clip_dropout;
 pub mod concat;
 pub mod conv2d;
+pub mod cross_entropy;
 pub mod draw_location;
 pub mod gather;
 pub mod glimpse;
@@ -26,6 +27,7 @@ pub mod reinforce;
 mod relu_gradient;
 pub mod reward;
 pub mod sample;
+pub mod softmax;
 pub mod stft;
 pub mod tally;
 pub mod track;
@@ -85,6 +87,8 @@ pub const ROOMS: &[Room] = &[
     reward::ROOM,
     reinforce::ROOM,
     masked_bce::ROOM,
+    softmax::ROOM,
+    cross_entropy::ROOM,
     adam::ROOM,
     track::ROOM,
     tally::ROOM,
