@@ -1,6 +1,7 @@
 //! L3: one room per op. Adding an op is its file, its `.wgsl` and one line in [`ROOMS`].
 
 pub mod activation;
+pub mod adagrad;
 pub mod adam;
 pub mod add;
 pub mod append_one_hot;
@@ -90,6 +91,7 @@ pub const ROOMS: &[Room] = &[
     softmax::ROOM,
     cross_entropy::ROOM,
     adam::ROOM,
+    adagrad::ROOM,
     track::ROOM,
     tally::ROOM,
     stft::ROOM,
