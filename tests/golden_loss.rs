@@ -1,13 +1,16 @@
-//! The loss and the optimiser against PyTorch: values by the f64 references, what references cannot show on the GPU.
+//! Losses and optimisers against PyTorch: values by the f64 references, what references cannot show on the GPU.
 
 mod common;
 
 use common::Golden;
 use wmic::Array;
 use wmic::gpu::{Buffer, Gpu};
-use wmic::graph::{Draft, Graph, Mode, Op, Spec};
+use wmic::graph::{Draft, Graph, Mode, Op, Plan, Spec, Tensor};
+use wmic::ops::adagrad::{self, Adagrad};
 use wmic::ops::adam::{self, Adam};
+use wmic::ops::cross_entropy::{CrossEntropy, cross_entropy};
 use wmic::ops::masked_bce::{MaskedBce, Normalisation, focal_loss, masked_bce};
+use wmic::ops::softmax::{Softmax, softmax};
 use wmic::ops::track::{NEVER, track};
 
 /// The cases of the golden file, the loss's name there, and the loss.
@@ -102,6 +105,103 @@ fn slopes_are_pytorchs() {
     }
 }
 
+#[test]
+fn softmax_and_its_cross_entropy_are_pytorchs() {
+    let golden = Golden::open("layers.safetensors");
+    let of = |name: &str| golden.tensor(&format!("softmax.{name}"));
+    let y = Softmax.reference(&[of("x")]);
+    assert_close("softmax", y[0].data(), of("y").data(), 1e-7, 1e-6);
+    let loss = CrossEntropy.reference(&[of("x"), of("target"), of("lengths")]);
+    assert_close("loss", loss[0].data(), of("loss").data(), 1e-7, 1e-6);
+
+    let gpu = Gpu::open(None).expect("an adapter");
+    let exclusive = Exclusive::new(&gpu);
+    let got = exclusive.run(&gpu, &f32s(&of("x")), &f32s(&of("dy")), &f32s(&of("target")), &f32s(&of("lengths")));
+    assert_close("y", &got.y, of("y").data(), 1e-6, 1e-6);
+    assert_close("dx", &got.dx, of("dx").data(), 1e-6, 1e-6);
+    assert_close("loss", &got.loss, of("loss").data(), 1e-6, 1e-6);
+    assert_close("dlogits", &got.dlogits, of("dlogits").data(), 1e-6, 1e-6);
+    assert_eq!(got.parts[1], 6.0, "valid rows");
+}
+
+/// Training ends when it notices a NaN; the losses must not lose it, be it a class's that is not asked for.
+#[test]
+fn what_is_no_number_stays_none() {
+    let gpu = Gpu::open(None).expect("an adapter");
+    let exclusive = Exclusive::new(&gpu);
+    let target: Vec<f32> = (0..35).map(|i| if i % 5 == 2 { 1.0 } else { 0.0 }).collect();
+    for bad in [f32::NAN, f32::INFINITY] {
+        let mut x = vec![0.5; 35];
+        x[8] = bad;
+        let got = exclusive.run(&gpu, &x, &[1.0; 35], &target, &[1.0; 7]);
+        for row in 0..7 {
+            let is_bad = row == 1;
+            assert_eq!(
+                got.y[5 * row..5 * row + 5].iter().all(|v| v.is_nan()),
+                is_bad,
+                "row {row} of softmax for {bad}"
+            );
+            assert_eq!(got.dlogits[5 * row..5 * row + 5].iter().any(|v| v.is_nan()), is_bad, "row {row} of the slope");
+        }
+        assert!(got.loss[0].is_nan() && got.parts[0].is_nan(), "{bad}");
+    }
+}
+
+/// Softmax, and cross-entropy, of 7 rows of 5 logits.
+struct Exclusive {
+    plan: Plan,
+    bound: Vec<(&'static str, Buffer)>,
+    logits: [Tensor; 2],
+    y: Tensor,
+    loss: Tensor,
+    parts: Tensor,
+}
+
+struct Exclusives {
+    y: Vec<f64>,
+    dx: Vec<f64>,
+    loss: Vec<f64>,
+    parts: Vec<f64>,
+    dlogits: Vec<f64>,
+}
+
+impl Exclusive {
+    fn new(gpu: &Gpu) -> Exclusive {
+        let mut g = Graph::new(Mode::Train);
+        let spec = Spec::f32([7, 5]);
+        let logits = ["x", "logits"].map(|name| g.input_with_gradient(name, spec.clone()));
+        let target = g.input("target", spec.clone());
+        let lengths = g.input("lengths", Spec::u32([7]));
+        let y = softmax(&mut g, logits[0]).unwrap();
+        let (loss, parts) = cross_entropy(&mut g, logits[1], target, lengths).unwrap();
+        let seeds = [(y, "dy"), (loss, "dloss")];
+        let draft = Draft::new(&g, gpu.adapter().target(), 1, &[y, loss, parts], &seeds).unwrap();
+        let bound: Vec<(&str, Buffer)> =
+            [("x", 35), ("logits", 35), ("target", 35), ("lengths", 7), ("dy", 35), ("dloss", 1)]
+                .map(|(name, len)| (name, gpu.buffer(name, len).unwrap()))
+                .into();
+        Exclusive { plan: draft.realise(gpu, &bound).unwrap(), bound, logits, y, loss, parts }
+    }
+
+    fn run(&self, gpu: &Gpu, x: &[f32], dy: &[f32], target: &[f32], lengths: &[f32]) -> Exclusives {
+        for (name, buffer) in &self.bound {
+            match *name {
+                "lengths" => gpu.write(buffer, 0, &lengths.iter().map(|n| *n as u32).collect::<Vec<_>>()),
+                "target" => gpu.write(buffer, 0, target),
+                "dy" => gpu.write(buffer, 0, dy),
+                "dloss" => gpu.write(buffer, 0, &[1f32]),
+                _ => gpu.write(buffer, 0, x),
+            }
+            .unwrap();
+        }
+        gpu.run(|s| s.replay(&[&self.plan.recording], 1)).unwrap();
+        let read = |t: Tensor| f64s(self.plan.read(gpu, t).unwrap());
+        let slope = |t: Tensor| f64s(self.plan.read_gradient(gpu, t).unwrap());
+        let [dx, dlogits] = self.logits.map(slope);
+        Exclusives { y: read(self.y), dx, loss: read(self.loss), parts: read(self.parts), dlogits }
+    }
+}
+
 const ADAM: Adam = Adam { lr: 1e-2, beta1: 0.9, beta2: 0.999, eps: 1e-8, weight_decay: 1e-5 };
 
 #[test]
@@ -117,6 +217,42 @@ fn adam_is_pytorchs() {
         for (name, got) in ["p", "m", "v"].iter().zip(&state) {
             assert_close(&format!("{name} after step {step}"), got.data(), of(name).row(step), 1e-7, 1e-6);
         }
+    }
+}
+
+/// Ten steps with Keras' constants, by the reference and by the GPU.
+#[test]
+fn adagrad_is_pytorchs() {
+    let golden = Golden::open("layers.safetensors");
+    let of = |name: &str| golden.tensor(&format!("adagrad.{name}"));
+    let (len, config) = (40, Adagrad::default());
+    let mut state = vec![of("p0"), Array::new([37], vec![f64::from(adagrad::FIRST); 37])];
+
+    // In whole vec4, as arenas are.
+    let padded = |v: &[f64]| -> Vec<f32> { v.iter().map(|v| *v as f32).chain([0.0; 3]).collect() };
+    let gpu = Gpu::open(None).expect("an adapter");
+    let mut g = Graph::new(Mode::Train);
+    let [w, grad, sum] = ["params", "grads", "sum"].map(|name| g.input(name, Spec::f32([len])));
+    adagrad::adagrad(&mut g, w, grad, sum, config).unwrap();
+    let bound: [(&str, Buffer); 3] = [
+        ("params", gpu.upload("params", &padded(of("p0").data())).unwrap()),
+        ("grads", gpu.buffer("grads", len).unwrap()),
+        ("sum", gpu.upload("sum", &vec![adagrad::FIRST; len]).unwrap()),
+    ];
+    let plan = Draft::new(&g, gpu.adapter().target(), 1, &[], &[]).unwrap().realise(&gpu, &bound).unwrap();
+
+    assert_eq!(of("grad").shape().rows(), 10);
+    for step in 0..10 {
+        let row = of("grad").row(step).to_vec();
+        gpu.write(&bound[1].1, 0, &padded(&row)).unwrap();
+        gpu.run(|s| s.replay(&[&plan.recording], 1)).unwrap();
+        state = config.reference(&[state[0].clone(), Array::new([37], row), state[1].clone()]);
+        for (i, (name, tensor)) in [("p", w), ("sum", sum)].into_iter().enumerate() {
+            assert_close(&format!("{name} after step {step}"), state[i].data(), of(name).row(step), 1e-7, 1e-6);
+            let got = f64s(plan.read(&gpu, tensor).unwrap());
+            assert_close(&format!("{name} after step {step} on the GPU"), &got[..37], of(name).row(step), 1e-6, 1e-6);
+        }
+        assert_eq!(f64s(plan.read(&gpu, w).unwrap())[37..], [0.0; 3], "padding");
     }
 }
 

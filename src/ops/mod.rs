@@ -1,6 +1,7 @@
 //! L3: one room per op. Adding an op is its file, its `.wgsl` and one line in [`ROOMS`].
 
 pub mod activation;
+pub mod adagrad;
 pub mod adam;
 pub mod add;
 pub mod append_one_hot;
@@ -9,6 +10,7 @@ pub mod batch_norm;
 pub mod clip_dropout;
 pub mod concat;
 pub mod conv2d;
+pub mod cross_entropy;
 pub mod draw_location;
 pub mod gather;
 pub mod glimpse;
@@ -26,6 +28,7 @@ pub mod reinforce;
 mod relu_gradient;
 pub mod reward;
 pub mod sample;
+pub mod softmax;
 pub mod stft;
 pub mod tally;
 pub mod track;
@@ -85,7 +88,10 @@ pub const ROOMS: &[Room] = &[
     reward::ROOM,
     reinforce::ROOM,
     masked_bce::ROOM,
+    softmax::ROOM,
+    cross_entropy::ROOM,
     adam::ROOM,
+    adagrad::ROOM,
     track::ROOM,
     tally::ROOM,
     stft::ROOM,

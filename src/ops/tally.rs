@@ -1,7 +1,7 @@
 //! Counts right and wrong decisions of known labels per class, over the batches of a validation epoch.
 //!
 //! p (B, K) probabilities, target (B, K), observed (B, K) 0 or 1, clock u32 (4); counts u32 (K, 4) in place: true and false
-//! positives, false and true negatives, where a clip is called positive at p >= 0.5 and is positive at target >= 0.5.
+//! positives, false and true negatives, where a clip is called positive as [`Decision`] says and is positive at target >= 0.5.
 //! In the first batch of an epoch (step % batches = 0) counts are set, later they are added to.
 
 use super::Room;
@@ -17,13 +17,24 @@ params! {
     struct Params { batch: u32, classes: u32, batches: u32, clock_stride: u32 }
 }
 
-#[derive(Debug)]
-struct Tally {
-    batches: usize,
+/// Which classes a clip is said to have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Decision {
+    /// Every class with p >= 0.5.
+    Threshold,
+    /// The class of the largest probability, the first of equals: for classes that exclude each other.
+    Largest,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub struct Tally {
+    pub decision: Decision,
+    /// Steps of an epoch.
+    pub batches: usize,
 }
 
 /// Adds the count of one batch's decisions to `counts`, u32 (K, 4) in place. `p`, `target`, `observed` (B, K); `clock`
-/// u32 (4) is read, so this comes before the clock moves on; an epoch has `batches` steps.
+/// u32 (4) is read, so this comes before the clock moves on.
 ///
 /// # Errors
 /// `Shape` for tensors that do not fit together and for an epoch without batches.
@@ -34,9 +45,9 @@ pub fn tally(
     observed: Tensor,
     clock: Tensor,
     counts: Tensor,
-    batches: usize,
+    config: Tally,
 ) -> Result<()> {
-    g.push(Tally { batches }, &[p, target, observed, clock, counts]).map(drop)
+    g.push(config, &[p, target, observed, clock, counts]).map(drop)
 }
 
 impl Op for Tally {
@@ -74,7 +85,9 @@ impl Op for Tally {
             ("clock", io.x(3).view),
             ("counts", io.y(0).view),
         ];
-        r.dispatch(&SHADER, "tally_forward", &bindings, p, Grid([p.classes, 1, io.replicas as u32]));
+        let constants = [("LARGEST", f64::from(self.decision == Decision::Largest))];
+        let grid = Grid([p.classes, 1, io.replicas as u32]);
+        r.dispatch_with(&SHADER, "tally_forward", &constants, &bindings, p, grid);
         Ok(())
     }
 
@@ -83,13 +96,20 @@ impl Op for Tally {
         let first = (clock[2] as usize).is_multiple_of(self.batches);
         let mut counts = if first { Array::zeros(counts.shape().clone()) } else { counts.clone() };
         for i in (0..p.shape().len()).filter(|&i| observed[i] != 0.0) {
-            let kind = match (p[i] >= 0.5, target[i] >= 0.5) {
+            let (row, k) = (p.row(i / p.shape().last()), i % p.shape().last());
+            let said = match self.decision {
+                Decision::Threshold => row[k] >= 0.5,
+                Decision::Largest => {
+                    row[..k].iter().all(|other| row[k] > *other) && row[k..].iter().all(|other| row[k] >= *other)
+                }
+            };
+            let kind = match (said, target[i] >= 0.5) {
                 (true, true) => 0,
                 (true, false) => 1,
                 (false, true) => 2,
                 (false, false) => 3,
             };
-            counts.row_mut(i % p.shape().last())[kind] += 1.0;
+            counts.row_mut(k)[kind] += 1.0;
         }
         vec![counts]
     }
@@ -100,7 +120,7 @@ impl Op for Tally {
     }
 }
 
-fn case(name: &str, shape: [usize; 2], p: Fill, step: u32) -> Case {
+fn case(name: &str, decision: Decision, shape: [usize; 2], p: Fill, step: u32) -> Case {
     let inputs = vec![
         Input::data(shape).filled(p),
         Input::data(shape).filled(Fill::Chance(0.4)),
@@ -108,17 +128,24 @@ fn case(name: &str, shape: [usize; 2], p: Fill, step: u32) -> Case {
         Input::u32([4], Fill::Given(vec![1.0, 2.0, f64::from(step), 0.0])),
         Input::u32([shape[1], 4], Fill::Below(100)),
     ];
-    Case::new(name, Tally { batches: 3 }, inputs).forward_tolerance(0.0, 0.0)
+    Case::new(name, Tally { decision, batches: 3 }, inputs).forward_tolerance(0.0, 0.0)
 }
 
 fn cases() -> Vec<Case> {
+    use Decision::{Largest, Threshold};
     let some = || Fill::Uniform(0.0, 1.0);
     vec![
-        case("one", [1, 1], some(), 0),
-        case("first batch", [63, 5], some(), 6),
-        case("later batch", [65, 7], some(), 7),
-        case("on the threshold", [64, 3], Fill::Given(vec![0.5; 192]), 2),
-        case("real", [128, 20], some(), 1).bench(),
+        case("one", Threshold, [1, 1], some(), 0),
+        case("first batch", Threshold, [63, 5], some(), 6),
+        case("later batch", Threshold, [65, 7], some(), 7),
+        case("on the threshold", Threshold, [64, 3], Fill::Given(vec![0.5; 192]), 2),
+        case("largest, one", Largest, [1, 1], Fill::Given(vec![0.0]), 0),
+        case("largest", Largest, [65, 7], some(), 7),
+        // 0, 1 and 2 among seven classes: most clips have several that are largest.
+        case("largest of equals", Largest, [63, 7], Fill::Below(3), 6),
+        case("largest, all equal", Largest, [5, 4], Fill::Given(vec![0.25; 20]), 2),
+        case("real", Threshold, [128, 20], some(), 1).bench(),
+        case("real, largest", Largest, [128, 19], some(), 1).bench(),
     ]
 }
 

@@ -20,7 +20,7 @@ use crate::ops::gather::Batch;
 use crate::ops::masked_bce::{FocalAlpha, Loss, Normalisation, focal_loss, masked_bce};
 use crate::ops::mixup::{Mixup, mixup};
 use crate::ops::sample::{Order, sample};
-use crate::ops::tally::tally;
+use crate::ops::tally::{Decision, Tally, tally};
 use crate::ops::track::track;
 use crate::random::key;
 
@@ -200,7 +200,8 @@ impl Graphs {
         let totals = g.input("totals", Spec::f32([2]));
         let diverged = g.input("diverged", Spec::u32([1]));
         let val_batches = batches(config, val);
-        tally(g, prediction.probabilities, batch.target, batch.observed, clock, counts, val_batches)?;
+        let decisions = Tally { decision: Decision::Threshold, batches: val_batches };
+        tally(g, prediction.probabilities, batch.target, batch.observed, clock, counts, decisions)?;
         track(g, val_parts, clock, totals, diverged, val_batches)?;
         Ok(Graphs { step, losses, parts, update, validation })
     }

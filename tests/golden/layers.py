@@ -1,4 +1,4 @@
-"""Layers, losses and Adam on small ragged shapes: inputs, outputs and gradients, computed in f64."""
+"""Layers, losses and optimisers on small ragged shapes: inputs, outputs and gradients, computed in f64."""
 
 import torch
 from torch import Tensor
@@ -148,6 +148,35 @@ def adam() -> dict[str, Tensor]:
     return out | {name: torch.stack(values) for name, values in trace.items()}
 
 
+def softmax_losses() -> dict[str, Tensor]:
+    """Softmax of 7 rows of 5 logits, of which the last is far out, and cross-entropy of all rows but the padding row 3."""
+    x = uniform((7, 5), 70, -4.0, 4.0)
+    x[6] *= 50
+    x.requires_grad_()
+    lengths = torch.tensor([2.0, 1, 1, 0, 3, 1, 1])
+    classes = torch.tensor([4, 0, 2, 1, 3, 3, 0])
+    y, dy = torch.softmax(x, -1), uniform((7, 5), 71)
+    loss = F.cross_entropy(x[lengths > 0], classes[lengths > 0])
+    out = {"x": x, "y": y, "dy": dy, "target": F.one_hot(classes, 5), "lengths": lengths, "loss": loss.reshape(1)}
+    return out | gradients(y, dy, x=x) | {"dlogits": torch.autograd.grad(loss, x)[0]}
+
+
+def adagrad() -> dict[str, Tensor]:
+    """Ten steps on 37 parameters with Keras' constants; gradients span 1e-6 .. 1."""
+    steps, n = 10, 37
+    grads = (uniform((steps, n), 62) * torch.logspace(-6, 0, n, dtype=torch.float64)).float().double()
+    p = uniform((n,), 63).requires_grad_()
+    out = {"p0": p.detach().clone(), "grad": grads}
+    optimiser = torch.optim.Adagrad([p], lr=1e-3, initial_accumulator_value=0.1, eps=1e-7)
+    trace = {"p": [], "sum": []}
+    for grad in grads:
+        p.grad = grad.clone()
+        optimiser.step()
+        for name, value in zip(trace, (p, optimiser.state[p]["sum"])):
+            trace[name].append(value.detach().clone())
+    return out | {name: torch.stack(values) for name, values in trace.items()}
+
+
 def layers() -> dict[str, Tensor]:
     """All tensors of `layers.safetensors`, named `<case>.<tensor>`."""
     cases = {
@@ -164,5 +193,7 @@ def layers() -> dict[str, Tensor]:
         "focal": focal_losses(saturated=False),
         "focal_saturated": focal_losses(saturated=True),
         "adam": adam(),
+        "adagrad": adagrad(),
+        "softmax": softmax_losses(),
     }
     return {f"{case}.{name}": value for case, tensors in cases.items() for name, value in tensors.items()}

@@ -1,0 +1,83 @@
+// Softmax cross-entropy of the rows of a batch, from logits.
+//
+//   forward          y = sum_b -sum_k target_bk log softmax(x_b)_k / valid rows
+//   backward input   dx = dy (softmax(x_b)_k sum_j target_bj - target_bk) / valid rows; 0 in padding
+//
+// A row of length 0 is padding and counts nowhere.
+alias Value = f32;
+alias Bits = u32;
+#import nan
+
+struct Params {
+    batch: u32,      // B
+    classes: u32,    // K
+    accumulate: u32, // add to what dx holds
+}
+
+@group(0) @binding(0) var<uniform> p: Params;
+@group(0) @binding(1) var<storage, read> x: array<f32>;                      // (R, B, K), logits
+@group(0) @binding(2) var<storage, read> targets: array<f32>;                // (R, B, K)
+@group(0) @binding(3) var<storage, read> lengths: array<u32>;                // (R, B)
+@group(0) @binding(4) var<storage, read_write> y: array<f32>;                // (R)
+@group(0) @binding(5) var<storage, read_write> parts: array<vec2<f32>>;      // (R), numerator and denominator of y
+@group(0) @binding(6) var<storage, read_write> saved_rows: array<vec2<f32>>; // (R, B), max x and sum target / sum exp(x - max)
+@group(0) @binding(7) var<storage, read> dy: array<f32>;                     // (R)
+@group(0) @binding(8) var<storage, read_write> dx: array<f32>;               // (R, B, K)
+
+const WORKERS = 256u;
+const LOWEST = -3.4028235e38;
+
+var<workgroup> sums: array<vec2<f32>, 256>;
+
+// e^d for d = x - max. A NaN, and the inf - inf of an infinite x, stay NaN.
+fn grown(d: f32) -> f32 { return keep_nan(d, exp(d)); }
+
+@compute @workgroup_size(256)
+fn cross_entropy_forward(@builtin(workgroup_id) id: vec3<u32>, @builtin(local_invocation_index) worker: u32) {
+    var total = vec2(0.0);
+    for (var b = worker; b < p.batch; b += WORKERS) {
+        let clip = id.z * p.batch + b;
+        let first = clip * p.classes;
+        var saved = vec2(0.0);
+        if lengths[clip] > 0u {
+            var top = LOWEST;
+            for (var k = 0u; k < p.classes; k++) { top = max(top, x[first + k]); }
+            var sum = 0.0;
+            var target_sum = 0.0;
+            for (var k = 0u; k < p.classes; k++) {
+                sum += grown(x[first + k] - top);
+                target_sum += targets[first + k];
+            }
+            let log_sum = keep_nan(sum, log(sum));
+            var loss = 0.0;
+            for (var k = 0u; k < p.classes; k++) { loss += targets[first + k] * (log_sum - (x[first + k] - top)); }
+            total += vec2(loss, 1.0);
+            saved = vec2(top, target_sum / sum);
+        }
+        saved_rows[clip] = saved;
+    }
+    sums[worker] = total;
+    for (var step = WORKERS / 2u; step > 0u; step /= 2u) {
+        workgroupBarrier();
+        if worker < step { sums[worker] += sums[worker + step]; }
+    }
+    if worker == 0u {
+        let all = sums[0];
+        parts[id.z] = all;
+        y[id.z] = all.x / max(all.y, 1.0);
+    }
+}
+
+@compute @workgroup_size(64)
+fn cross_entropy_backward_input(@builtin(global_invocation_id) id: vec3<u32>) {
+    if id.x >= p.batch * p.classes { return; }
+    let clip = id.z * p.batch + id.x / p.classes;
+    let at = id.z * p.batch * p.classes + id.x;
+    var slope = 0.0;
+    if lengths[clip] > 0u {
+        let row = saved_rows[clip];
+        slope = dy[id.z] * (grown(x[at] - row.x) * row.y - targets[at]) / parts[id.z].y;
+    }
+    if p.accumulate == 1u { slope += dx[at]; }
+    dx[at] = slope;
+}
