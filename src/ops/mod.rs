@@ -9,9 +9,11 @@ pub mod batch_norm;
 pub mod clip_dropout;
 pub mod concat;
 pub mod conv2d;
+pub mod cqt;
 pub mod draw_location;
 pub mod gather;
 pub mod glimpse;
+pub mod halve;
 pub mod join_columns;
 pub mod last_instance;
 pub mod linear;
@@ -26,6 +28,7 @@ pub mod reinforce;
 mod relu_gradient;
 pub mod reward;
 pub mod sample;
+pub mod standardise;
 pub mod stft;
 pub mod tally;
 pub mod track;
@@ -90,4 +93,7 @@ pub const ROOMS: &[Room] = &[
     tally::ROOM,
     stft::ROOM,
     mel::ROOM,
+    halve::ROOM,
+    cqt::ROOM,
+    standardise::ROOM,
 ];
