@@ -3,6 +3,8 @@
 //!
 //! Every file is hostile until decoded: memory is bounded, nothing panics, and what is wrong is one line that names the file.
 
+pub mod aacnn;
+pub mod cqt;
 mod decode;
 mod find;
 mod ingest;

@@ -10,10 +10,12 @@ pub mod batch_norm;
 pub mod clip_dropout;
 pub mod concat;
 pub mod conv2d;
+pub mod cqt;
 pub mod cross_entropy;
 pub mod draw_location;
 pub mod gather;
 pub mod glimpse;
+pub mod halve;
 pub mod join_columns;
 pub mod last_instance;
 pub mod linear;
@@ -29,6 +31,7 @@ mod relu_gradient;
 pub mod reward;
 pub mod sample;
 pub mod softmax;
+pub mod standardise;
 pub mod stft;
 pub mod tally;
 pub mod track;
@@ -96,4 +99,7 @@ pub const ROOMS: &[Room] = &[
     tally::ROOM,
     stft::ROOM,
     mel::ROOM,
+    halve::ROOM,
+    cqt::ROOM,
+    standardise::ROOM,
 ];

@@ -1,0 +1,58 @@
+// Half the sample rate: a symmetric half-band filter, whose taps at even distances from the middle are 0.
+//
+//   forward    y[n] = x[2n] / 2 + sum over q of taps[q] (x[2n - 2q - 1] + x[2n + 2q + 1])
+//
+// Only the odd samples o[m] = x[2m + 1] are filtered: y[n] takes o[n - q - 1] and o[n + q]. One invocation makes four
+// neighbouring outputs, for which each step of q brings one new sample on either side.
+#import grid
+
+struct Params {
+    b: u32,
+    s: u32,              // samples per clip
+    half: u32,           // samples per clip of y
+    taps: u32,
+    x_stride: u32,       // elements from one replica to the next
+}
+
+@group(0) @binding(0) var<uniform> p: Params;
+@group(0) @binding(1) var<storage, read> x: array<f32>;         // (B, S) every x_stride
+@group(0) @binding(2) var<storage, read> taps: array<f32>;      // (Q)
+@group(0) @binding(3) var<storage, read_write> y: array<f32>;   // (R, B, half)
+
+const WORKERS = 64u;
+const OUTPUTS = 4u;
+
+// Silence around the clip.
+fn sample(clip: u32, at: i32) -> f32 {
+    if at < 0 || at >= i32(p.s) { return 0.0; }
+    return x[clip + u32(at)];
+}
+
+fn odd(clip: u32, m: i32) -> f32 {
+    return sample(clip, 2 * m + 1);
+}
+
+@compute @workgroup_size(64)
+fn halve_forward(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) count: vec3<u32>,
+                 @builtin(local_invocation_index) worker: u32) {
+    let i = group_index(id, count) * WORKERS + worker;
+    let fours = (p.half + OUTPUTS - 1u) / OUTPUTS;
+    if i >= p.b * fours { return; }
+    let b = i / fours;
+    let first = i % fours * OUTPUTS;
+    let clip = id.z * p.x_stride + b * p.s;
+    let n = i32(first);
+
+    var sum = 0.5 * vec4(sample(clip, 2 * n), sample(clip, 2 * n + 2), sample(clip, 2 * n + 4), sample(clip, 2 * n + 6));
+    var right = vec4(odd(clip, n), odd(clip, n + 1), odd(clip, n + 2), odd(clip, n + 3));
+    var left = vec4(odd(clip, n - 1), right.xyz);
+    for (var q = 0; q < i32(p.taps); q++) {
+        sum += taps[q] * (left + right);
+        left = vec4(odd(clip, n - q - 2), left.xyz);
+        right = vec4(right.yzw, odd(clip, n + q + 4));
+    }
+    let at = (id.z * p.b + b) * p.half + first;
+    for (var j = 0u; j < min(OUTPUTS, p.half - first); j++) {
+        y[at + j] = sum[j];
+    }
+}
