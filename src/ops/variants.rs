@@ -48,3 +48,19 @@ pub(super) fn convolution(target: Target, n: usize, c: usize) -> Convolution {
         _ => Convolution::Tile,
     }
 }
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Attention {
+    /// Tiles in workgroup memory: any GPU, any shape.
+    Tile,
+    /// Subgroup broadcasts: software adapters with 8 invocations per subgroup, heads of up to 8 channels, up to 128 rows of positions.
+    Subgroup8,
+}
+
+/// For images of `height` rows and heads of up to `depth` channels.
+pub(super) fn attention(target: Target, height: usize, depth: usize) -> Attention {
+    match matrix_product(target, 4, 4) {
+        MatrixProduct::Subgroup8 if height <= 128 && depth <= 8 => Attention::Subgroup8,
+        _ => Attention::Tile,
+    }
+}
