@@ -170,9 +170,9 @@ fn relative_attention_backward_delta(@builtin(workgroup_id) id: vec3<u32>, @buil
 
 // Adds what the ring holds for the invocation `from` to the sums of rel_w; the ring is zero there afterwards. A channel is always
 // added by the same invocation.
-fn flush(part: u32, column: u32, x: u32, from: u32, lane: u32) {
-    let row = i32(column + p.width - 1u) - i32(x + from);
-    let slot = (column + p.width + LANES - 1u - x - from) % LANES;
+fn flush(part: u32, column: u32, x: u32, other: u32, lane: u32) {
+    let row = i32(column + p.width - 1u) - i32(x + other);
+    let slot = (column + p.width + LANES - 1u - x - other) % LANES;
     for (var i = lane; i < KEY_VEC4; i += LANES) {
         if row >= 0 { partial[part + (2u * p.height - 1u + u32(row)) * KEY_VEC4 + i] += ring[slot * KEY_VEC4 + i]; }
         ring[slot * KEY_VEC4 + i] = vec4(0.0);
@@ -253,7 +253,7 @@ fn relative_attention_backward_input(@builtin(workgroup_id) id: vec3<u32>, @buil
                         }
                     }
                 }
-                for (var from = 0u; from < LANES - 1u; from++) { flush(part, p.width - 1u, x, from, lane); }
+                for (var other = 0u; other < LANES - 1u; other++) { flush(part, p.width - 1u, x, other, lane); }
                 for (var row = 0u; row < rows; row++) {
                     for (var i = 0u; i < KEY_VEC4; i++) {
                         dq[i] += row_sums[row * LANES + lane] * h_part(id.z, top + row + p.height - 1u - qy, i);
@@ -263,9 +263,9 @@ fn relative_attention_backward_input(@builtin(workgroup_id) id: vec3<u32>, @buil
                 for (var i = lane; i < rows * KEY_VEC4; i += LANES) {
                     let row = i / KEY_VEC4;
                     var sum = vec4(0.0);
-                    for (var from = 0u; from < here; from++) {
-                        let at = q_at(image, head, qy * p.width + x + from);
-                        sum += row_sums[row * LANES + from] * x_part(at, i % KEY_VEC4, KEY_DEPTH);
+                    for (var other = 0u; other < here; other++) {
+                        let at = q_at(image, head, qy * p.width + x + other);
+                        sum += row_sums[row * LANES + other] * x_part(at, i % KEY_VEC4, KEY_DEPTH);
                     }
                     partial[part + (top + row + p.height - 1u - qy) * KEY_VEC4 + i % KEY_VEC4] += sum * p.scale;
                 }

@@ -283,17 +283,17 @@ fn add_partial_row(at: u32, a: f32, q: ptr<function, Rows>, row: u32) {
 fn table(row: i32) -> u32 { return (2u * p.height - 1u + u32(row)) * KEY_DEPTH; }
 
 // rel_w for this invocation and 8 neighbours, on which it looks from `from` (at the first) and one step more, or less, at each next.
-fn places(replica: u32, from: i32, step: i32) -> Chunk {
+fn places(replica: u32, start: i32, step: i32) -> Chunk {
     let last = i32(2u * p.width - 2u);
     var chunk: Chunk;
-    chunk[0] = w_channels(replica * p.w_stride + u32(clamp(from + 0 * step, 0, last)) * KEY_DEPTH);
-    chunk[1] = w_channels(replica * p.w_stride + u32(clamp(from + 1 * step, 0, last)) * KEY_DEPTH);
-    chunk[2] = w_channels(replica * p.w_stride + u32(clamp(from + 2 * step, 0, last)) * KEY_DEPTH);
-    chunk[3] = w_channels(replica * p.w_stride + u32(clamp(from + 3 * step, 0, last)) * KEY_DEPTH);
-    chunk[4] = w_channels(replica * p.w_stride + u32(clamp(from + 4 * step, 0, last)) * KEY_DEPTH);
-    chunk[5] = w_channels(replica * p.w_stride + u32(clamp(from + 5 * step, 0, last)) * KEY_DEPTH);
-    chunk[6] = w_channels(replica * p.w_stride + u32(clamp(from + 6 * step, 0, last)) * KEY_DEPTH);
-    chunk[7] = w_channels(replica * p.w_stride + u32(clamp(from + 7 * step, 0, last)) * KEY_DEPTH);
+    chunk[0] = w_channels(replica * p.w_stride + u32(clamp(start + 0 * step, 0, last)) * KEY_DEPTH);
+    chunk[1] = w_channels(replica * p.w_stride + u32(clamp(start + 1 * step, 0, last)) * KEY_DEPTH);
+    chunk[2] = w_channels(replica * p.w_stride + u32(clamp(start + 2 * step, 0, last)) * KEY_DEPTH);
+    chunk[3] = w_channels(replica * p.w_stride + u32(clamp(start + 3 * step, 0, last)) * KEY_DEPTH);
+    chunk[4] = w_channels(replica * p.w_stride + u32(clamp(start + 4 * step, 0, last)) * KEY_DEPTH);
+    chunk[5] = w_channels(replica * p.w_stride + u32(clamp(start + 5 * step, 0, last)) * KEY_DEPTH);
+    chunk[6] = w_channels(replica * p.w_stride + u32(clamp(start + 6 * step, 0, last)) * KEY_DEPTH);
+    chunk[7] = w_channels(replica * p.w_stride + u32(clamp(start + 7 * step, 0, last)) * KEY_DEPTH);
     return chunk;
 }
 
@@ -475,8 +475,8 @@ fn relative_attention_backward_input_subgroup8(@builtin(workgroup_id) id: vec3<u
         let live = vec4<f32>((vec4(b.y) + vec4(0u, 1u, 2u, 3u) < vec4(p.height)) & vec4(b.x < p.width));
         for (var row = 0u; row < p.height; row++) { row_sums[row * 8u + lane] = vec4(0.0); }
         for (var x = 0u; x < p.width; x += 8u) {
-            let from = i32(x + p.width - 1u) - i32(b.x);
-            var w = places(id.z, from, 1);
+            let start = i32(x + p.width - 1u) - i32(b.x);
+            var w = places(id.z, start, 1);
             var terms = place_terms(&q, &w, p.width - x);
             var h = first_rows_of_keys(b);
             var columns: Logits;
@@ -524,21 +524,21 @@ fn relative_attention_backward_input_subgroup8(@builtin(workgroup_id) id: vec3<u
                 slide(&h, id.z * p.h_stride + min(row + p.height - b.y, 2u * p.height - 2u) * KEY_DEPTH);
             }
             add(&dq, columns[0], &w, 0u, KEY_DEPTH);
-            if 0u < p.width - x && b.x < p.width { add_partial(part + table(from + 0) * 8u, columns[0] * live, &q); }
+            if 0u < p.width - x && b.x < p.width { add_partial(part + table(start + 0) * 8u, columns[0] * live, &q); }
             add(&dq, columns[1], &w, 1u, KEY_DEPTH);
-            if 1u < p.width - x && b.x < p.width { add_partial(part + table(from + 1) * 8u, columns[1] * live, &q); }
+            if 1u < p.width - x && b.x < p.width { add_partial(part + table(start + 1) * 8u, columns[1] * live, &q); }
             add(&dq, columns[2], &w, 2u, KEY_DEPTH);
-            if 2u < p.width - x && b.x < p.width { add_partial(part + table(from + 2) * 8u, columns[2] * live, &q); }
+            if 2u < p.width - x && b.x < p.width { add_partial(part + table(start + 2) * 8u, columns[2] * live, &q); }
             add(&dq, columns[3], &w, 3u, KEY_DEPTH);
-            if 3u < p.width - x && b.x < p.width { add_partial(part + table(from + 3) * 8u, columns[3] * live, &q); }
+            if 3u < p.width - x && b.x < p.width { add_partial(part + table(start + 3) * 8u, columns[3] * live, &q); }
             add(&dq, columns[4], &w, 4u, KEY_DEPTH);
-            if 4u < p.width - x && b.x < p.width { add_partial(part + table(from + 4) * 8u, columns[4] * live, &q); }
+            if 4u < p.width - x && b.x < p.width { add_partial(part + table(start + 4) * 8u, columns[4] * live, &q); }
             add(&dq, columns[5], &w, 5u, KEY_DEPTH);
-            if 5u < p.width - x && b.x < p.width { add_partial(part + table(from + 5) * 8u, columns[5] * live, &q); }
+            if 5u < p.width - x && b.x < p.width { add_partial(part + table(start + 5) * 8u, columns[5] * live, &q); }
             add(&dq, columns[6], &w, 6u, KEY_DEPTH);
-            if 6u < p.width - x && b.x < p.width { add_partial(part + table(from + 6) * 8u, columns[6] * live, &q); }
+            if 6u < p.width - x && b.x < p.width { add_partial(part + table(start + 6) * 8u, columns[6] * live, &q); }
             add(&dq, columns[7], &w, 7u, KEY_DEPTH);
-            if 7u < p.width - x && b.x < p.width { add_partial(part + table(from + 7) * 8u, columns[7] * live, &q); }
+            if 7u < p.width - x && b.x < p.width { add_partial(part + table(start + 7) * 8u, columns[7] * live, &q); }
         }
         var h = first_rows_of_keys(b);
         for (var row = 0u; row < p.height; row++) {

@@ -25,10 +25,10 @@ fn relative_attention_backward_table(@builtin(workgroup_id) id: vec3<u32>, @buil
                                      @builtin(local_invocation_index) lane: u32) {
     let i = group_index(id, count) * 64u + lane;
     if i >= p.len { return; }
-    let from = p.first + i / p.depth * p.row + i % p.depth * p.lanes;
+    let start = p.first + i / p.depth * p.row + i % p.depth * p.lanes;
     var sum = 0.0;
     for (var part = 0u; part < p.parts; part++) {
-        let at = (id.z * p.parts + part) * p.part + from;
+        let at = (id.z * p.parts + part) * p.part + start;
         for (var j = 0u; j < p.lanes; j++) { sum += sums[at + j]; }
     }
     let to = id.z * p.stride + i;
