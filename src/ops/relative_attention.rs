@@ -354,10 +354,11 @@ fn case(name: &str, batch: usize, [height, width]: [usize; 2], heads: usize, [ke
     Case::new(name, op, inputs)
 }
 
-/// Logits of several hundred: a weight is 0 or 1, and no exponential may overflow.
-fn far_apart(name: &str, size: [usize; 2], depth: [usize; 2]) -> Case {
+/// Logits of several hundred: weights are about 0 or 1, and no exponential may overflow. Gradients are left out: where a weight changes
+/// that fast, central differences say little.
+fn far_apart(name: &str, size: [usize; 2], depth: [usize; 2], bound: f64) -> Case {
     let mut case = case(name, 1, size, 2, depth);
-    case.inputs[0].fill = Fill::Uniform(-30.0, 30.0);
+    case.inputs[0].fill = Fill::Uniform(-bound, bound);
     case.seeded(&[])
 }
 
@@ -374,11 +375,11 @@ fn cases() -> Vec<Case> {
         case("deep", 1, [3, 11], 1, [MAX_DEPTH, MAX_DEPTH]),
         case("deep keys", 1, [5, 33], 2, [17, 1]),
         case("deep values", 1, [5, 9], 2, [1, 23]),
-        far_apart("far apart", [5, 9], [3, 2]),
-        far_apart("far apart, deep", [5, 9], [12, 9]),
+        far_apart("far apart", [5, 9], [3, 2], 30.0),
+        far_apart("far apart, deep", [5, 9], [12, 9], 8.0),
         case("6 x 65, narrow", 1, [6, 65], 8, [1, 1]),
         case("11 x 129, narrow", 1, [11, 129], 8, [1, 1]).bench(),
-        case("11 x 129", 1, [11, 129], 8, [8, 8]).bench(),
+        case("11 x 129", 1, [11, 129], 2, [8, 8]).bench(),
     ]
 }
 
