@@ -37,7 +37,7 @@ pub struct Args {
     #[arg(value_parser = PossibleValuesParser::new(MODELS.iter().filter(|m| !m.is_forest()).map(|m| m.name)))]
     model: Option<String>,
 
-    /// Put another program's step times beside ours: what programs in `benches/peers` printed on this machine
+    /// Put another program's times beside ours: what programs in `benches/peers` printed on this machine
     #[arg(long, value_name = "FILE", num_args = 1.., conflicts_with_all = ["op", "model", "compare"])]
     peer: Vec<PathBuf>,
 
@@ -111,7 +111,8 @@ impl Args {
             progress.next(&format!("{}: {}", case.op.name(), case.name));
             let results = kernels(&timer, case, peak)?;
             let lines: Vec<String> = results.iter().map(line).collect();
-            progress.print(&format!("{}: {}\n{}", case.op.name(), case.name, lines.concat()))?;
+            let passes = passes(case, &results, &peers);
+            progress.print(&format!("{}: {}\n{}{passes}", case.op.name(), case.name, lines.concat()))?;
             report.kernels.extend(results);
         }
         let mut add = |name: String, result: Result<StepResult>| -> anyhow::Result<()> {
@@ -174,6 +175,22 @@ impl Args {
         let step = format!("a whole step of {model}, one seed, {} clips: {}", which.batch, duration(whole));
         output::print(&format!("{}\n{step}\n", table.render(Look::of_stdout())))
     }
+}
+
+/// All of a case's kernels forward, and all backward, beside the peers that did the same.
+fn passes(case: &Case, results: &[KernelResult], peers: &[PeerStep]) -> String {
+    let batch = case.inputs[0].spec.shape.dims().first().copied().unwrap_or(1);
+    let mut lines = String::new();
+    for (pass, backward) in [("forward", false), ("backward", true)] {
+        let of_pass = results.iter().filter(|r| r.kernel.contains("_backward_") == backward);
+        let ms = of_pass.map(|r| r.time_us).sum::<f64>() / 1e3;
+        let model = format!("{}: {}, {pass}", case.op.name(), case.name);
+        for peer in peers.iter().filter(|p| p.is(&model, batch)).map(PeerStep::result) {
+            let ratio = three_digits(ms / peer.ms_per_step);
+            lines += &format!("  {pass:<10}{:>9}  {ratio} of {}\n", duration(ms / 1e3), peer.name);
+        }
+    }
+    lines
 }
 
 /// Numbers of seeds side by side.

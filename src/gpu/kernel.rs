@@ -82,6 +82,7 @@ const SHARED: &[(&str, &str)] = &[
     ("recurrent_cell", include_str!("../../shaders/shared/recurrent_cell.wgsl")),
     ("batch_norm", include_str!("../../shaders/shared/batch_norm.wgsl")),
     ("attention_pool", include_str!("../../shaders/shared/attention_pool.wgsl")),
+    ("relative_attention", include_str!("../../shaders/shared/relative_attention.wgsl")),
     ("last_instance", include_str!("../../shaders/shared/last_instance.wgsl")),
     ("mean_pool", include_str!("../../shaders/shared/mean_pool.wgsl")),
     ("mixup", include_str!("../../shaders/shared/mixup.wgsl")),

@@ -27,6 +27,7 @@ pub mod mixup;
 pub mod recurrent;
 pub mod recurrent_cell;
 pub mod reinforce;
+pub mod relative_attention;
 mod relu_gradient;
 pub mod reward;
 pub mod sample;
@@ -86,6 +87,7 @@ pub const ROOMS: &[Room] = &[
     last_instance::ROOM,
     mean_pool::ROOM,
     attention_pool::ROOM,
+    relative_attention::ROOM,
     glimpse::ROOM,
     draw_location::ROOM,
     reward::ROOM,

@@ -65,5 +65,18 @@ pub(super) fn filtering(target: Target) -> Filtering {
     match target.kind {
         AdapterKind::Software => Filtering { lanes: 8, groups: 1, staged: false },
         _ => Filtering { lanes: 16, groups: 4, staged: true },
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Attention {
+    /// Tiles in workgroup memory: any GPU, any shape.
+    Tile,
+    /// Subgroup broadcasts: software adapters with 8 invocations per subgroup, heads of up to 8 channels, up to 128 rows of positions.
+    Subgroup8,
+}
+
+/// For images of `height` rows and heads of up to `depth` channels.
+pub(super) fn attention(target: Target, height: usize, depth: usize) -> Attention {
+    match matrix_product(target, 4, 4) {
+        MatrixProduct::Subgroup8 if height <= 128 && depth <= 8 => Attention::Subgroup8,
+        _ => Attention::Tile,
     }
 }

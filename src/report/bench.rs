@@ -131,7 +131,12 @@ impl PeerStep {
 
     /// Whether it did the same step.
     pub fn is_of(&self, step: &StepResult) -> bool {
-        self.model == step.model && self.batch == step.batch
+        self.is(&step.model, step.batch)
+    }
+
+    /// Whether it did what is called `model`, on a batch of that size.
+    pub fn is(&self, model: &str, batch: usize) -> bool {
+        self.model == model && self.batch == batch
     }
 
     pub fn result(&self) -> PeerResult {

@@ -16,6 +16,7 @@ from safetensors.torch import save_file
 HERE = Path(__file__).resolve().parent
 sys.path += [str(HERE), str(HERE.parents[1] / "benches" / "peers")]
 
+from attention import attention  # noqa: E402
 from audio import audio, clip, sound_files  # noqa: E402
 from augment import augment  # noqa: E402
 from forest import forest  # noqa: E402
@@ -48,6 +49,7 @@ def main() -> None:
     write_tensors("augment.safetensors", augment())
     write_tensors("images.safetensors", images())
     write_tensors("recurrent.safetensors", recurrent())
+    write_tensors("attention.safetensors", attention())
     for model in ["att", "fc", "fc-t", "rnn", "bilstm-att"]:
         write_tensors(f"{model}.safetensors", case(model))
     runs = trajectories()

@@ -1,0 +1,391 @@
+//! 2D relative self-attention (Bello et al., "Attention augmented convolutional networks", ICCV 2019), fused in the flash style (Dao et
+//! al., "FlashAttention", 2022): no logit is ever stored.
+//!
+//! Of N heads over an image of H W positions, head n has the channels n dk/N to (n + 1) dk/N of q and k, and n dv/N on of v. With
+//! q' = (dk/N)^-0.5 q a query at (y, x) says to a key at (y', x')
+//! s = q' (k + rel_h[y' - y + H - 1] + rel_w[x' - x + W - 1]); out = sum over all keys of softmax(s) v.
+//! The tables rel_h (2H - 1, dk/N) and rel_w (2W - 1, dk/N) are shared by all heads.
+//! Forward keeps a log-sum-exp per position and head; backward computes the weights p anew: with delta = dy out, ds = p (dy v - delta).
+//! The tables' gradients are sums of ds over the other axis, which groups of queries gather for themselves and a last kernel adds up.
+
+use super::{Room, variants};
+use crate::array::Array;
+use crate::check::{Case, Fill, Input};
+use crate::error::{Error, Result};
+use crate::gpu::{Grid, Recorder, Shader, View, params};
+use crate::graph::{Cost, Graph, Io, Op, Outputs, Sink, Spec, Tensor};
+use variants::Attention;
+
+static SHADER: Shader =
+    Shader::portable("relative_attention.wgsl", include_str!("../../shaders/relative_attention.wgsl"));
+static SUBGROUP8: Shader = Shader::with_subgroups(
+    "relative_attention_subgroup8.wgsl",
+    include_str!("../../shaders/relative_attention_subgroup8.wgsl"),
+);
+static TABLES: Shader =
+    Shader::portable("relative_attention_tables.wgsl", include_str!("../../shaders/relative_attention_tables.wgsl"));
+
+params! {
+    struct Params {
+        batch: u32, height: u32, width: u32, heads: u32, h_stride: u32, w_stride: u32, groups: u32, accumulate: u32, scale: f32,
+    }
+}
+
+params! {
+    struct TableParams {
+        len: u32, depth: u32, parts: u32, part: u32, first: u32, row: u32, lanes: u32, stride: u32, accumulate: u32,
+    }
+}
+
+/// Most channels of a head: an invocation holds those of its query in registers.
+pub const MAX_DEPTH: usize = 64;
+/// Invocations of a workgroup.
+const LANES: usize = 32;
+/// Workgroup memory of a portable kernel, in vec4.
+const MEMORY: usize = 1024;
+/// Rows of keys whose share of the logits is kept at hand, and positions of a tile, at most.
+const MAX_ROWS: usize = 16;
+const MAX_TILE: usize = 32;
+/// Workgroups that gather sums for the tables' gradients, about. A workgroup's sums take 2 (H + W) rows.
+const GROUPS: usize = 1024;
+/// The same where subgroups are 8 lanes of a CPU: each lane has its own sums.
+const GROUPS_SUBGROUP8: usize = 64;
+/// Rows and columns of positions that a subgroup takes.
+const BLOCK: [usize; 2] = [4, 8];
+
+/// Heads, and channels of all of them together: dk of q and of k, dv of v; both in whole heads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RelativeAttention {
+    pub heads: usize,
+    pub key_depth: usize,
+    pub value_depth: usize,
+}
+
+/// Adds attention. `qkv` (B, H, W, 2 dk + dv): q, k and v side by side; `rel_h` (2H - 1, dk/N), `rel_w` (2W - 1, dk/N).
+/// Returns (B, H, W, dv), heads side by side.
+///
+/// # Errors
+/// `Shape` for tensors that do not fit together and for more than [`MAX_DEPTH`] channels in a head.
+pub fn relative_attention(
+    g: &mut Graph,
+    qkv: Tensor,
+    rel_h: Tensor,
+    rel_w: Tensor,
+    config: RelativeAttention,
+) -> Result<Tensor> {
+    Ok(g.push(config, &[qkv, rel_h, rel_w])?[0])
+}
+
+/// Sizes; depths of one head.
+#[derive(Clone, Copy)]
+struct Dims {
+    batch: usize,
+    height: usize,
+    width: usize,
+    heads: usize,
+    key: usize,
+    value: usize,
+}
+
+impl Dims {
+    /// Workgroups of `rows` x `columns` positions that cover all images and heads.
+    fn blocks(&self, [rows, columns]: [usize; 2], replicas: usize) -> Grid {
+        let blocks = self.height.div_ceil(rows) * self.width.div_ceil(columns);
+        Grid::folded(self.batch * self.heads * blocks, replicas)
+    }
+
+    /// Groups of queries of an image and head that gather sums for the tables.
+    fn groups(&self, variant: Attention) -> usize {
+        let (rows, most) = match variant {
+            Attention::Tile => (self.height, GROUPS),
+            Attention::Subgroup8 => (self.height.div_ceil(BLOCK[0]), GROUPS_SUBGROUP8),
+        };
+        rows.min(most.div_ceil(self.batch * self.heads))
+    }
+
+    /// Elements of a row of those sums, of which each channel has some.
+    fn sums(&self, variant: Attention) -> [usize; 2] {
+        match variant {
+            Attention::Tile => [self.key.next_multiple_of(4), 1],
+            Attention::Subgroup8 => [self.key * BLOCK[1], BLOCK[1]],
+        }
+    }
+
+    /// Elements of a group's sums.
+    fn part(&self, variant: Attention) -> usize {
+        (2 * (self.height + self.width) - 2) * self.sums(variant)[0]
+    }
+
+    fn partial(&self, variant: Attention) -> usize {
+        self.batch * self.heads * self.groups(variant) * self.part(variant)
+    }
+
+    /// The shaders' constants.
+    fn constants(&self, variant: Attention) -> Vec<(&'static str, f64)> {
+        let mut constants = vec![("KEY_DEPTH", self.key), ("VALUE_DEPTH", self.value)];
+        match variant {
+            Attention::Tile => {
+                let [key, value] = [self.key, self.value].map(|n| n.div_ceil(4));
+                let rows = self.height.min(MAX_ROWS);
+                let tile = (MEMORY - LANES * key - (2 * rows * LANES).div_ceil(4)) / (key + value);
+                constants.extend([("ROWS", rows), ("TILE", tile.min(MAX_TILE))]);
+            }
+            Attention::Subgroup8 => constants.push(("ROWS", self.height)),
+        }
+        constants.into_iter().map(|(name, n)| (name, n as f64)).collect()
+    }
+}
+
+impl RelativeAttention {
+    /// `None` where the inputs do not fit.
+    fn dims(&self, x: &[Spec]) -> Option<Dims> {
+        let (n, dk, dv) = (self.heads, self.key_depth, self.value_depth);
+        let whole = n > 0 && dk > 0 && dv > 0 && dk.is_multiple_of(n) && dv.is_multiple_of(n);
+        let &[batch, height, width, channels] = x[0].shape.dims() else { return None };
+        if !whole || x[0].shape.is_empty() || channels != 2 * dk + dv {
+            return None;
+        }
+        let d = Dims { batch, height, width, heads: n, key: dk / n, value: dv / n };
+        let fits = x[1].shape.dims() == [2 * height - 1, d.key]
+            && x[2].shape.dims() == [2 * width - 1, d.key]
+            && d.key.max(d.value) <= MAX_DEPTH;
+        fits.then_some(d)
+    }
+
+    fn of(&self, io: &Io) -> Dims {
+        let specs: Vec<Spec> = (0..3).map(|i| Spec::f32(io.x(i).shape.clone())).collect();
+        self.dims(&specs).expect("inferred before")
+    }
+}
+
+fn variant(r: &Recorder, d: &Dims) -> Attention {
+    variants::attention(r.target, d.height, d.key.max(d.value))
+}
+
+fn params(io: &Io, d: &Dims, groups: usize) -> Params {
+    Params {
+        batch: d.batch as u32,
+        height: d.height as u32,
+        width: d.width as u32,
+        heads: d.heads as u32,
+        h_stride: io.x(1).stride as u32,
+        w_stride: io.x(2).stride as u32,
+        groups: groups as u32,
+        accumulate: 0,
+        scale: (std::f64::consts::LOG2_E / (d.key as f64).sqrt()) as f32,
+    }
+}
+
+impl Op for RelativeAttention {
+    fn name(&self) -> &'static str {
+        "relative_attention"
+    }
+
+    fn infer(&self, x: &[Spec]) -> Result<Outputs> {
+        let Some(d) = self.dims(x) else {
+            let RelativeAttention { heads, key_depth, value_depth } = self;
+            let expected = format!(
+                "qkv (B, H, W, 2 x {key_depth} + {value_depth}) in {heads} whole heads of at most {MAX_DEPTH} channels, rel_h \
+                 (2H - 1, dk/N), rel_w (2W - 1, dk/N)"
+            );
+            let got: Vec<String> = x.iter().map(|s| s.shape.to_string()).collect();
+            return Err(Error::shape(self.name(), expected, got.join(", ")));
+        };
+        let positions = Spec::f32([d.batch, d.heads, d.height * d.width]);
+        // Which of the two is used only the target says; the other takes no memory.
+        let [tile, subgroup8] = [Attention::Tile, Attention::Subgroup8].map(|v| Spec::f32([d.partial(v)]));
+        Ok(Outputs {
+            y: vec![Spec::f32(x[0].shape.with_last(self.value_depth))],
+            saved: vec![positions.clone()],
+            scratch: vec![positions, tile, subgroup8, x[0].clone()],
+            ..Default::default()
+        })
+    }
+
+    fn forward(&self, io: &Io, r: &mut Recorder) -> Result<()> {
+        let d = self.of(io);
+        let variant = variant(r, &d);
+        let (shader, entry, grid) = match variant {
+            Attention::Tile => {
+                let blocks = (d.height * d.width).div_ceil(LANES);
+                (&SHADER, "relative_attention_forward", Grid::folded(d.batch * d.heads * blocks, io.replicas))
+            }
+            Attention::Subgroup8 => (&SUBGROUP8, "relative_attention_forward_subgroup8", d.blocks(BLOCK, io.replicas)),
+        };
+        let bindings = [
+            ("qkv", io.x(0).view),
+            ("rel_h", io.x(1).view),
+            ("rel_w", io.x(2).view),
+            ("y", io.y(0).view),
+            ("saved_lse", io.saved(0).view),
+        ];
+        r.dispatch_with(shader, entry, &d.constants(variant), &bindings, params(io, &d, 1), grid);
+        Ok(())
+    }
+
+    fn backward(&self, io: &Io, r: &mut Recorder) -> Result<()> {
+        let d = self.of(io);
+        let variant = variant(r, &d);
+        let constants = d.constants(variant);
+        let dy = io.dy(0).expect("backward runs only with a gradient");
+        let delta = io.scratch(0).view;
+        let unwanted = io.scratch(3);
+        let nowhere = Sink { view: unwanted.view, stride: unwanted.stride, accumulate: false };
+        let dqkv = io.dx(0).unwrap_or(&nowhere);
+        let (shader, [input, key], partial, block) = match variant {
+            Attention::Tile => {
+                let entries = ["relative_attention_backward_input", "relative_attention_backward_key"];
+                (&SHADER, entries, io.scratch(1).view, [1, LANES])
+            }
+            Attention::Subgroup8 => {
+                let entries =
+                    ["relative_attention_backward_input_subgroup8", "relative_attention_backward_key_subgroup8"];
+                (&SUBGROUP8, entries, io.scratch(2).view, BLOCK)
+            }
+        };
+        let groups = d.groups(variant);
+        let p = Params { accumulate: dqkv.accumulate.into(), ..params(io, &d, groups) };
+
+        let bindings = [("dy", dy), ("y", io.y(0).view), ("delta", delta)];
+        let grid = Grid::items(d.batch * d.heads * d.height * d.width, 64, io.replicas);
+        let portable = d.constants(Attention::Tile);
+        r.dispatch_with(&SHADER, "relative_attention_backward_delta", &portable, &bindings, p, grid);
+        let known = [
+            ("qkv", io.x(0).view),
+            ("rel_h", io.x(1).view),
+            ("rel_w", io.x(2).view),
+            ("saved_lse", io.saved(0).view),
+            ("delta", delta),
+            ("dy", dy),
+            ("dqkv", dqkv.view),
+        ];
+        if io.dx(0).is_some() {
+            r.dispatch_with(shader, key, &constants, &known, p, d.blocks(block, io.replicas));
+        }
+        let bindings = [&known[..], &[("partial", partial)]].concat();
+        let grid = Grid::folded(d.batch * d.heads * groups, io.replicas);
+        r.dispatch_with(shader, input, &constants, &bindings, p, grid);
+        for (table, first, rows) in [(1, 0, 2 * d.height - 1), (2, 2 * d.height - 1, 2 * d.width - 1)] {
+            if let Some(sink) = io.dx(table) {
+                add_parts(r, &d, variant, partial, sink, [first, rows], io.replicas);
+            }
+        }
+        Ok(())
+    }
+
+    fn reference(&self, x: &[Array<f64>]) -> Vec<Array<f64>> {
+        let (n, dk, dv) = (self.heads, self.key_depth, self.value_depth);
+        let &[batch, height, width, _] = x[0].dims() else { unreachable!("inferred before") };
+        let (key, value) = (dk / n, dv / n);
+        let scale = (key as f64).powf(-0.5);
+        let dot = |a: &[f64], b: &[f64]| a.iter().zip(b).map(|(a, b)| a * b).sum::<f64>();
+        let mut out = Array::zeros([batch, height, width, dv]);
+        let mut weights = vec![0.0; height * width];
+        let (mut h_terms, mut w_terms) = (vec![0.0; height], vec![0.0; width]);
+        for image in 0..batch {
+            for head in 0..n {
+                for query in 0..height * width {
+                    let (qy, qx) = (query / width, query % width);
+                    let row = |position: usize| x[0].row(image * height * width + position);
+                    let q: Vec<f64> = row(query)[head * key..][..key].iter().map(|v| v * scale).collect();
+                    (0..height).for_each(|ky| h_terms[ky] = dot(&q, x[1].row(ky + height - 1 - qy)));
+                    (0..width).for_each(|kx| w_terms[kx] = dot(&q, x[2].row(kx + width - 1 - qx)));
+                    for (k, weight) in weights.iter_mut().enumerate() {
+                        *weight = dot(&q, &row(k)[dk + head * key..][..key]) + h_terms[k / width] + w_terms[k % width];
+                    }
+                    let most = weights.iter().fold(f64::NEG_INFINITY, |m, v| m.max(*v));
+                    weights.iter_mut().for_each(|v| *v = (*v - most).exp());
+                    let total: f64 = weights.iter().sum();
+                    let y = &mut out.row_mut(image * height * width + query)[head * value..][..value];
+                    for (k, weight) in weights.iter().enumerate() {
+                        let v = &row(k)[2 * dk + head * value..][..value];
+                        y.iter_mut().zip(v).for_each(|(y, v)| *y += weight / total * v);
+                    }
+                }
+            }
+        }
+        vec![out]
+    }
+
+    fn cost(&self, x: &[Spec]) -> Cost {
+        let dims = x[0].shape.dims();
+        let positions = (dims[1] * dims[2]) as f64;
+        let pairs = (dims[0] * self.heads) as f64 * positions * positions;
+        let depth = ((self.key_depth + self.value_depth) / self.heads) as f64;
+        let elements = x.iter().map(|s| s.shape.len()).sum::<usize>() + dims[0] * dims[1] * dims[2] * self.value_depth;
+        // A product with k and v each, two sums for the places; softmax's exp, maximum and sum.
+        Cost { flops: pairs * (2.0 * depth + 5.0), bytes: 4.0 * elements as f64 }
+    }
+}
+
+/// Adds up the sums of all groups for `rows` rows of the tables, from row `first` on.
+fn add_parts(
+    r: &mut Recorder,
+    d: &Dims,
+    variant: Attention,
+    partial: View,
+    sink: &Sink,
+    [first, rows]: [usize; 2],
+    replicas: usize,
+) {
+    let [row, lanes] = d.sums(variant);
+    let p = TableParams {
+        len: (rows * d.key) as u32,
+        depth: d.key as u32,
+        parts: (d.batch * d.heads * d.groups(variant)) as u32,
+        part: d.part(variant) as u32,
+        first: (first * row) as u32,
+        row: row as u32,
+        lanes: lanes as u32,
+        stride: sink.stride as u32,
+        accumulate: sink.accumulate.into(),
+    };
+    let bindings = [("sums", partial), ("dtable", sink.view)];
+    let grid = Grid::items(rows * d.key, 64, replicas);
+    r.dispatch(&TABLES, "relative_attention_backward_table", &bindings, p, grid);
+}
+
+/// An image of `size`; depths of one head.
+fn case(name: &str, batch: usize, [height, width]: [usize; 2], heads: usize, [key, value]: [usize; 2]) -> Case {
+    let op = RelativeAttention { heads, key_depth: heads * key, value_depth: heads * value };
+    // Logits of about +-3 whatever the depth, so that some keys matter more than others.
+    let qkv = Input::gradient([batch, height, width, heads * (2 * key + value)]).filled(Fill::Uniform(-1.5, 1.5));
+    let inputs = vec![qkv, Input::param([2 * height - 1, key]), Input::param([2 * width - 1, key])];
+    Case::new(name, op, inputs)
+}
+
+/// Logits of several hundred: weights are about 0 or 1, and no exponential may overflow. Gradients are left out: where a weight changes
+/// that fast, central differences say little.
+fn far_apart(name: &str, size: [usize; 2], depth: [usize; 2], bound: f64) -> Case {
+    let mut case = case(name, 1, size, 2, depth);
+    case.inputs[0].fill = Fill::Uniform(-bound, bound);
+    case.seeded(&[])
+}
+
+fn cases() -> Vec<Case> {
+    vec![
+        case("one", 1, [1, 1], 1, [1, 1]),
+        case("a row", 2, [1, 13], 2, [2, 1]),
+        case("a column", 2, [13, 1], 2, [1, 2]),
+        case("a long column", 1, [131, 2], 1, [1, 1]),
+        case("3 x 5", 2, [3, 5], 3, [3, 2]),
+        case("primes", 1, [7, 37], 2, [5, 7]),
+        case("whole blocks", 1, [8, 32], 1, [8, 8]),
+        case("more rows than a tile", 1, [19, 5], 2, [4, 4]),
+        case("deep", 1, [3, 11], 1, [MAX_DEPTH, MAX_DEPTH]),
+        case("deep keys", 1, [5, 33], 2, [17, 1]),
+        case("deep values", 1, [5, 9], 2, [1, 23]),
+        far_apart("far apart", [5, 9], [3, 2], 30.0),
+        far_apart("far apart, deep", [5, 9], [12, 9], 8.0),
+        case("6 x 65, narrow", 1, [6, 65], 8, [1, 1]),
+        case("11 x 129, narrow", 1, [11, 129], 8, [1, 1]).bench(),
+        case("11 x 129", 1, [11, 129], 2, [8, 8]).bench(),
+    ]
+}
+
+pub const ROOM: Room = Room {
+    name: "relative_attention",
+    about: "2D relative self-attention, fused, flash style",
+    shaders: &[&SHADER, &SUBGROUP8, &TABLES],
+    cases,
+};
