@@ -1,9 +1,14 @@
-//! The spectrogram, mel and log-mel references against librosa, and VGGish's front end (reference and kernels) against numpy.
+//! The spectrogram, mel and log-mel references and the constant-Q kernels against librosa, and VGGish's front end (reference and
+//! kernels) against numpy.
 
 mod common;
 
+use std::f64::consts::{FRAC_PI_2, TAU};
+
 use common::Golden;
 use wmic::Array;
+use wmic::audio::aacnn;
+use wmic::audio::cqt::{Cqt, cqt};
 use wmic::audio::logmel::{self, SCALE, STFT};
 use wmic::audio::mel::{MelBank, MelConfig};
 use wmic::gpu::Gpu;
@@ -137,4 +142,179 @@ fn mel_banks_out_of_range_are_refused() {
     ] {
         assert!(matches!(MelBank::new(&bad), Err(wmic::Error::Usage(_))), "{bad:?}");
     }
+}
+
+/// A second of sines of amplitude 0.2 with phases 0, 1, 2, ..., 50 ms to fade in and out.
+fn sines(sr: u32, hz: &[f64]) -> Vec<f64> {
+    let sample = |t: f64| {
+        let fade = (FRAC_PI_2 * (t.min(1.0 - t) / 0.05).min(1.0)).sin().powi(2);
+        fade * hz.iter().zip(0..).map(|(hz, i)| 0.2 * (TAU * hz * t + f64::from(i)).sin()).sum::<f64>()
+    };
+    (0..sr).map(|i| sample(f64::from(i) / f64::from(sr))).collect()
+}
+
+/// A second from 40 to 4000 Hz, the same number of octaves in every stretch of time.
+fn sweep(sr: u32) -> Vec<f64> {
+    let phase = |t: f64| TAU * 40.0 * (100f64.powf(t) - 1.0) / 100f64.ln();
+    (0..sr).map(|i| 0.5 * phase(f64::from(i) / f64::from(sr)).sin()).collect()
+}
+
+const TONES: [f64; 5] = [55.0, 123.4, 440.0, 1000.3, 2793.8];
+/// Of AACNN21's frames, the golden files hold one in so many.
+const STFT_STEP: usize = 12;
+const CQT_STEP: usize = 6;
+
+#[test]
+fn aacnns_stft_is_librosas() {
+    let want = Golden::open("spectra.safetensors").tensor("stft");
+    let sound: Vec<f64> = sweep(aacnn::SR).iter().zip(sines(aacnn::SR, &TONES)).map(|(a, b)| a + b).collect();
+    let (dims, got) = on_gpu(&Array::new([1, sound.len()], sound), |g, samples| {
+        wmic::ops::stft::stft(g, samples, aacnn::STFT).unwrap()
+    });
+    assert_eq!(dims, [1, 87, 1025]);
+    let largest = want.data().iter().copied().fold(0.0, f64::max);
+    let rows = got.chunks(1025).step_by(STFT_STEP).zip(want.data().chunks(1025));
+    let worst = rows.flat_map(|(a, b)| a.iter().zip(b)).map(|(a, b)| (a - b).abs()).fold(0.0, f64::max) / largest;
+    println!("stft: off by at most {worst:.1e} of the largest magnitude");
+    assert!(worst <= 1e-4, "{worst}");
+}
+
+/// Median relative error over the values of `want` within `decibels` of its largest, and the correlation of all values.
+fn agreement(got: &[f64], want: &[f64], decibels: f64) -> (f64, f64) {
+    let least = want.iter().copied().fold(0.0, f64::max) * 10f64.powf(-decibels / 20.0);
+    let loud = got.iter().zip(want).filter(|(_, want)| **want > least);
+    let mut errors: Vec<f64> = loud.map(|(got, want)| (got - want).abs() / want).collect();
+    errors.sort_by(f64::total_cmp);
+    let mean = |v: &[f64]| v.iter().sum::<f64>() / v.len() as f64;
+    let (a, b) = (mean(got), mean(want));
+    let sum = |f: &dyn Fn(f64, f64) -> f64| got.iter().zip(want).map(|(x, y)| f(x - a, y - b)).sum::<f64>();
+    let correlation = sum(&|x, y| x * y) / (sum(&|x, _| x * x) * sum(&|_, y| y * y)).sqrt();
+    (errors[errors.len() / 2], correlation)
+}
+
+/// Compares with librosa's result as it is by default, and with that of its whole filters, where more is asked: the default
+/// leaves values out that matter far below the largest magnitude.
+#[track_caller]
+fn assert_librosas_cqt(golden: &Golden, name: &str, samples: Vec<f64>, config: &Cqt) {
+    let (dims, got) = on_gpu(&Array::new([1, samples.len()], samples.clone()), |g, x| cqt(g, x, config).unwrap());
+    assert_eq!(dims, [1, config.frames(samples.len()), config.n_bins], "{name}");
+    let got: Vec<f64> = got.chunks(config.n_bins).step_by(CQT_STEP).flatten().copied().collect();
+    for (kind, decibels, most, least) in [("default", 40.0, 0.01, 0.999), ("whole", 60.0, 5e-4, 0.999_99)] {
+        let want = golden.tensor(&format!("{name}.{kind}"));
+        assert_eq!(got.len(), want.data().len(), "{name}");
+        let (median, correlation) = agreement(&got, want.data(), decibels);
+        let (below, _) = agreement(&got, want.data(), 60.0);
+        println!(
+            "{name}, {kind}: median error {median:.1e} (within 60 dB {below:.1e}), 1 - correlation {:.1e}",
+            1.0 - correlation
+        );
+        assert!(median <= most, "{name}, {kind}: {median}");
+        assert!(correlation >= least, "{name}, {kind}: {correlation}");
+    }
+}
+
+/// 24 bins per octave, and a hop that allows no halved rate.
+const NARROW: Cqt = Cqt { sr: 22_050, hop_length: 441, fmin: 55.0, bins_per_octave: 24, n_bins: 60 };
+
+#[test]
+fn constant_q_magnitudes_are_librosas() {
+    let golden = Golden::open("spectra.safetensors");
+    assert_librosas_cqt(&golden, "sines", sines(aacnn::SR, &TONES), &aacnn::CQT);
+    assert_librosas_cqt(&golden, "sweep", sweep(aacnn::SR), &aacnn::CQT);
+    assert_librosas_cqt(&golden, "narrow", sines(NARROW.sr, &[60.0, 123.4, 250.0]), &NARROW);
+}
+
+#[test]
+fn constant_q_magnitudes_of_notes_are_librosas() {
+    let Some(data) = std::env::var_os("WMIC_DATA") else {
+        return println!("skipped: WMIC_DATA is not set");
+    };
+    let golden = Golden::open("notes.safetensors");
+    let names = [
+        "banjo/banjo_A3_very-long_forte_normal.mp3",
+        "bass-clarinet/bass-clarinet_A2_15_fortissimo_normal.mp3",
+        "flute/flute_A4_15_forte_normal.mp3",
+    ];
+    for (i, name) in names.iter().enumerate() {
+        let clip = wmic::audio::decode(std::path::Path::new(&data).join("orchestra").join(name), 60.0).unwrap();
+        assert_eq!(clip.sr, aacnn::SR, "{name}");
+        let samples: Vec<f64> = clip.samples[..44_100].iter().map(|v| f64::from(*v)).collect();
+        let want = golden.tensor(&format!("{i}.samples"));
+        let apart = samples.iter().step_by(441).zip(want.data()).map(|(a, b)| (a - b).abs()).fold(0.0, f64::max);
+        println!("{name}: samples of the two decoders differ by up to {apart:.1e}");
+        assert!(apart <= 1e-4, "{name}: decoded samples are {apart} apart");
+        assert_librosas_cqt(&golden, &i.to_string(), samples, &aacnn::CQT);
+    }
+}
+
+#[test]
+fn the_gain_at_a_bins_frequency_is_that_of_its_filter() {
+    // Any shape of octaves: a sine of amplitude a gives a sqrt(L) / 2 at its own bin, whatever rate that bin is computed at.
+    for (sr, hop_length, bins_per_octave, n_bins) in [(16_000, 96, 5, 23), (8000, 125, 7, 30), (44_100, 1024, 12, 1)] {
+        let config = Cqt { sr, hop_length, fmin: 110.0, bins_per_octave, n_bins };
+        let hz = config.bin_hz();
+        let samples = |hz: f64| (0..2 * sr).map(move |i| 0.5 * (TAU * hz * f64::from(i) / f64::from(sr)).sin());
+        let all: Vec<f64> = hz.iter().flat_map(|hz| samples(*hz)).collect();
+        let (dims, got) = on_gpu(&Array::new([n_bins, 2 * sr as usize], all), |g, x| cqt(g, x, &config).unwrap());
+        assert_eq!(dims, [n_bins, 1 + 2 * sr as usize / hop_length, n_bins]);
+        let square = 2f64.powf(2.0 / bins_per_octave as f64);
+        for (k, hz) in hz.iter().enumerate() {
+            let length = f64::from(sr) / hz * (square + 1.0) / (square - 1.0);
+            let value = got[(k * dims[1] + dims[1] / 2) * n_bins + k];
+            let want = 0.25 * length.sqrt();
+            // Observed 2e-3 at most: a window of few samples lets a little of the sine's mirror frequency through.
+            assert!((value - want).abs() <= 5e-3 * want, "{config:?}, bin {k}: {value}, not {want}");
+        }
+    }
+}
+
+#[test]
+fn halving_passes_and_stops_as_it_says() {
+    // The answers to an impulse on an even and on an odd sample are the even and the odd points of the filter.
+    const MIDDLE: usize = 64;
+    let mut impulses = vec![0.0; 4 * MIDDLE];
+    (impulses[MIDDLE], impulses[2 * MIDDLE + MIDDLE + 1]) = (1.0, 1.0);
+    let (dims, got) = on_gpu(&Array::new([2, 2 * MIDDLE], impulses), |g, x| wmic::ops::halve::halve(g, x).unwrap());
+    assert_eq!(dims, [2, MIDDLE]);
+    let points: Vec<(f64, f64)> =
+        (0..MIDDLE).flat_map(|n| [(got[n], 2.0 * n as f64 - 64.0), (got[MIDDLE + n], 2.0 * n as f64 - 65.0)]).collect();
+    // At a frequency given as a share of the new Nyquist frequency.
+    let response = |share: f64| points.iter().map(|(v, d)| v * (FRAC_PI_2 * share * d).cos()).sum::<f64>();
+    let worst = |low: f64, high: f64, want: f64| {
+        (0..=1000).map(|i| (response(low + (high - low) * f64::from(i) / 1000.0) - want).abs()).fold(0.0, f64::max)
+    };
+    assert!((response(0.0) - 1.0).abs() < 1e-6, "{}", response(0.0));
+    let (passed, stopped) = (worst(0.0, 0.8, 1.0), 20.0 * worst(1.2, 2.0, 0.0).log10());
+    println!("halve: pass band within {passed:.1e} of 1, stop band at {stopped:.1} dB");
+    assert!(passed <= 2e-5 && stopped <= -94.0, "{passed}, {stopped} dB");
+}
+
+#[test]
+fn constant_q_transforms_out_of_range_are_refused() {
+    let base = aacnn::CQT;
+    let refused = |config: Cqt| {
+        let mut g = Graph::new(Mode::Eval);
+        let samples = g.input("samples", Spec::f32([1, 44_100]));
+        matches!(cqt(&mut g, samples, &config), Err(wmic::Error::Usage(_)))
+    };
+    assert!(!refused(base) && !refused(Cqt { n_bins: 338, ..base }));
+    for bad in [
+        Cqt { n_bins: 339, ..base },
+        Cqt { n_bins: 0, ..base },
+        Cqt { n_bins: usize::MAX, ..base },
+        Cqt { hop_length: 0, ..base },
+        Cqt { bins_per_octave: 0, ..base },
+        Cqt { fmin: 0.0, ..base },
+        Cqt { fmin: f64::NAN, ..base },
+        Cqt { fmin: f64::INFINITY, ..base },
+        // Filters of minutes.
+        Cqt { fmin: 1e-3, ..base },
+        Cqt { fmin: 0.5, hop_length: 511, ..base },
+        Cqt { sr: 0, ..base },
+    ] {
+        assert!(refused(bad), "{bad:?}");
+    }
+    let mut g = Graph::new(Mode::Eval);
+    let samples = g.input("samples", Spec::f32([1, 0]));
+    assert!(cqt(&mut g, samples, &base).is_err());
 }

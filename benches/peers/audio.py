@@ -1,10 +1,11 @@
-"""PyTorch and librosa peers of `wmic bench --audio`: log-mel spectrograms, VGGish's forward pass, and a training step, on the CPU.
+"""PyTorch and librosa peers of `wmic bench --audio` on the CPU: log-mel and constant-Q spectrograms, VGGish forward, and training.
 
     python benches/peers/audio.py | tee audio.json         one JSON object per line, for `wmic bench --peer audio.json`
 
 log-mel: 100 clips of 10 s at 16 kHz with VGGish's parameters (librosa clip by clip, torchaudio all at once; both with triangles
-that are linear in Hz, which costs the same). VGGish: 10 patches of each of 4 clips. Training: `att-tf` with all of VGGish at 1/4 of its width,
-40 patches, forward, backward and Adam. Needs torch; librosa and torchaudio are measured where they are installed.
+that are linear in Hz, which costs the same). Constant-Q: 4 clips of 10 s at 44.1 kHz with AACNN21's settings, all at once. VGGish:
+10 patches of each of 4 clips. Training: `att-tf` with all of VGGish at 1/4 of its width, 40 patches, forward, backward and Adam. 
+Needs torch; librosa and torchaudio are measured where they are installed.
 Results and data stay in memory; one thread runs per available core.
 """
 
@@ -61,6 +62,18 @@ def log_mels() -> Iterator[tuple[str, Callable[[], object]]]:
         pass
 
 
+def constant_qs() -> Iterator[tuple[str, Callable[[], object]]]:
+    """Peers that make 862 x 252 constant-Q magnitudes of each clip."""
+    try:
+        import librosa
+        import numpy as np
+    except ImportError:
+        return
+    sound = (torch.rand(BATCH, 44_100 * SECONDS) * 2 - 1).numpy()
+    settings = dict(sr=44_100, hop_length=512, fmin=32.703, bins_per_octave=36, n_bins=252)
+    yield f"librosa {librosa.__version__}", lambda: np.abs(librosa.cqt(sound, **settings))
+
+
 def forward(divisor: int, maps: bool) -> Callable[[], object]:
     model, patches = Vggish(divisor).eval(), torch.rand(BATCH * PATCHES, FRAMES, BANDS)
     run = torch.no_grad()(model.maps if maps else model.forward)
@@ -101,6 +114,8 @@ def main() -> None:
     # The first of several peers is put beside wmic's figure.
     for peer, run in log_mels():
         report(peer, "log-mel", CLIPS, run)
+    for peer, run in constant_qs():
+        report(peer, "constant-Q", BATCH, run)
     for divisor, width in [(4, "1/4"), (1, "1")]:
         report(torch_name, f"VGGish convolutions {width}", BATCH, forward(divisor, maps=True))
         report(torch_name, f"VGGish {width}", BATCH, forward(divisor, maps=False))

@@ -1,6 +1,8 @@
-//! The way from sound to features, of noise that lies on the GPU: log-mel spectrograms, and VGGish's forward pass.
+//! The way from sound to features, of noise that lies on the GPU: log-mel and constant-Q spectrograms, and VGGish's forward pass.
 
 use super::Timer;
+use crate::audio::aacnn;
+use crate::audio::cqt::cqt;
 use crate::audio::logmel::{BANDS, PATCH_FRAMES, SR, log_mel};
 use crate::error::Result;
 use crate::gpu::Buffer;
@@ -19,6 +21,8 @@ const PATCHES: usize = 10;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Part {
     LogMel,
+    /// With AACNN21's settings.
+    ConstantQ,
     /// From log-mel patches to maps.
     Convolutions(Width),
     /// From log-mel patches to embeddings.
@@ -26,8 +30,9 @@ pub enum Part {
 }
 
 /// What `wmic bench` times.
-pub const PARTS: [Part; 5] = [
+pub const PARTS: [Part; 6] = [
     Part::LogMel,
+    Part::ConstantQ,
     Part::Convolutions(Width::Quarter),
     Part::Vggish(Width::Quarter),
     Part::Convolutions(Width::Full),
@@ -39,6 +44,7 @@ impl Part {
     pub fn name(self) -> String {
         match self {
             Part::LogMel => "log-mel".into(),
+            Part::ConstantQ => "constant-Q".into(),
             Part::Convolutions(width) => format!("VGGish convolutions {width}"),
             Part::Vggish(width) => format!("VGGish {width}"),
         }
@@ -58,6 +64,7 @@ pub fn sound(timer: &Timer, part: Part) -> Result<StepResult> {
     let (gpu, batch) = (timer.gpu, part.batch());
     let input = match part {
         Part::LogMel => Spec::f32([batch, SECONDS * SR as usize]),
+        Part::ConstantQ => Spec::f32([batch, SECONDS * aacnn::SR as usize]),
         _ => Spec::f32([batch * PATCHES, PATCH_FRAMES, BANDS]),
     };
     let mut noise = Stream::new(0, 0);
@@ -66,6 +73,7 @@ pub fn sound(timer: &Timer, part: Part) -> Result<StepResult> {
     let x = g.input("input", input);
     let y = match part {
         Part::LogMel => log_mel(&mut g, x)?,
+        Part::ConstantQ => cqt(&mut g, x, &aacnn::CQT)?,
         Part::Convolutions(width) => vggish::convolutions(&mut g, x, width, Weights::Frozen)?,
         Part::Vggish(width) => {
             let maps = vggish::convolutions(&mut g, x, width, Weights::Frozen)?;
@@ -75,7 +83,7 @@ pub fn sound(timer: &Timer, part: Part) -> Result<StepResult> {
     let draft = Draft::new(&g, gpu.adapter().target(), 1, &[y], &[])?;
     draft.fits(gpu)?;
     let mut bound = match part {
-        Part::LogMel => vec![],
+        Part::LogMel | Part::ConstantQ => vec![],
         Part::Convolutions(width) => FrontEnd::new(Source::Random(0), width).load()?.upload(gpu, "features.")?,
         Part::Vggish(width) => FrontEnd::new(Source::Random(0), width).load()?.upload(gpu, "")?,
     };

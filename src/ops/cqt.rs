@@ -1,8 +1,8 @@
 //! Magnitudes of complex filters of different lengths at frame centres: a stretch of the constant-Q transform at one sample rate.
 //!
-//! x (B, S), y (B, T, K) = |sum over j of h_k[j] x[t hop + first_k + j - centre]|, silence around the clip. Filters lie in groups of
-//! four, with zeros where one is shorter than its neighbours: groups u32 (K / 4 rounded up, 3) = first, taps and index of the first
-//! tap; h (taps of all groups, 8) = four real parts, four imaginary parts. Forward only.
+//! x (B, S), y (B, T, K) = |sum over j of h_k[j] x[t hop + first_k + j - centre]|, silence around the clip. Filters lie in groups
+//! of four, with zeros where one is shorter than its neighbours: groups u32 (K / 4 rounded up, 3) = first, taps and index of the first
+//! tap, taps a multiple of 4; h (taps of all groups, 8) = four real parts, four imaginary parts. Forward only.
 
 use super::{Room, variants};
 use crate::array::Array;
@@ -13,15 +13,12 @@ use crate::gpu::{Grid, Recorder, Shader, params};
 use crate::graph::{Cost, Graph, Io, Op, Outputs, Spec, Tensor};
 
 static SHADER: Shader = Shader::portable("cqt.wgsl", include_str!("../../shaders/cqt.wgsl"));
+static SUBGROUP8: Shader =
+    Shader::with_subgroups("cqt_subgroup8.wgsl", include_str!("../../shaders/cqt_subgroup8.wgsl"));
 
 params! {
     struct Params { b: u32, s: u32, t: u32, k: u32, groups: u32, hop: u32, centre: i32, x_stride: u32 }
 }
-
-/// Frames of an invocation.
-const FRAMES: u32 = 4;
-/// Samples of each frame that lie in workgroup memory at once.
-const SLICE: u32 = 16;
 
 /// Inputs: x, groups, h.
 #[derive(Clone, Copy, Debug)]
@@ -80,19 +77,14 @@ impl Op for Wavelets {
             centre: self.centre as i32,
             x_stride: x.stride as u32,
         };
-        let variants::Filtering { lanes, groups: side_by_side, staged } = variants::filtering(r.target);
-        let rows = FRAMES * lanes;
-        let constants = [
-            ("LANES", lanes.into()),
-            ("GROUPS", side_by_side.into()),
-            ("WORKERS", (lanes * side_by_side).into()),
-            ("ROWS", rows.into()),
-            ("TILE", (SLICE * (rows + 1)).into()),
-            ("STAGED", f64::from(u8::from(staged))),
-        ];
+        // Rows of frames and groups of filters that a workgroup works on.
+        let (shader, entry, rows, side_by_side) = match variants::filtering(r.target) {
+            variants::Filtering::Tile => (&SHADER, "cqt_forward", 64, 4),
+            variants::Filtering::Subgroup8 => (&SUBGROUP8, "cqt_forward_subgroup8", 32, 1),
+        };
         let bindings = [("x", x.view), ("groups", io.x(1).view), ("h", io.x(2).view), ("y", io.y(0).view)];
-        let tiles = (b * self.frames).div_ceil(rows as usize) * groups.div_ceil(side_by_side as usize);
-        r.dispatch_with(&SHADER, "cqt_forward", &constants, &bindings, p, Grid::folded(tiles, io.replicas));
+        let tiles = (b * self.frames).div_ceil(rows) * groups.div_ceil(side_by_side);
+        r.dispatch(shader, entry, &bindings, p, Grid::folded(tiles, io.replicas));
         Ok(())
     }
 
@@ -153,4 +145,5 @@ fn cases() -> Vec<Case> {
     ]
 }
 
-pub const ROOM: Room = Room { name: "cqt", about: "magnitudes of constant-Q filters", shaders: &[&SHADER], cases };
+pub const ROOM: Room =
+    Room { name: "cqt", about: "magnitudes of constant-Q filters", shaders: &[&SHADER, &SUBGROUP8], cases };

@@ -49,22 +49,22 @@ pub(super) fn convolution(target: Target, n: usize, c: usize) -> Convolution {
     }
 }
 
-/// How invocations share the work of complex filters at frame centres.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Filtering {
-    /// Invocations along the frames.
-    pub lanes: u32,
-    /// And along groups of filters.
-    pub groups: u32,
-    /// Whether they fetch samples for each other, into workgroup memory.
-    pub staged: bool,
+pub(super) enum Filtering {
+    /// Samples of frames in workgroup memory: any GPU.
+    Tile,
+    /// Registers and subgroup broadcasts: software adapters with 8 invocations per subgroup.
+    Subgroup8,
 }
 
-/// On a CPU a lane reads its own frames' samples as cheaply as from workgroup memory, and the filters once for all lanes.
+/// For complex filters at frame centres.
 pub(super) fn filtering(target: Target) -> Filtering {
-    match target.kind {
-        AdapterKind::Software => Filtering { lanes: 8, groups: 1, staged: false },
-        _ => Filtering { lanes: 16, groups: 4, staged: true },
+    match target {
+        Target { kind: AdapterKind::Software, subgroup: Some(8) } => Filtering::Subgroup8,
+        _ => Filtering::Tile,
+    }
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Attention {
     /// Tiles in workgroup memory: any GPU, any shape.

@@ -2,7 +2,7 @@
 
     python tests/golden/make_golden.py        needs torch, numpy, scipy, scikit-learn, safetensors, librosa, soundfile
 
-`clip.json` and `pca.safetensors` are written only where $WMIC_DATA holds the recording and the PCA.
+`clip.json`, `notes.safetensors` and `pca.safetensors` are written only where $WMIC_DATA holds the recordings and the PCA.
 """
 
 import json
@@ -27,6 +27,7 @@ from models import case, trajectories  # noqa: E402
 from recurrent import recurrent  # noqa: E402
 from significance import significance  # noqa: E402
 from sightreader import sightreader  # noqa: E402
+from spectra import notes, spectra  # noqa: E402
 from vggish import pca, state_dict, vggish  # noqa: E402
 from visual import visual  # noqa: E402
 
@@ -61,6 +62,7 @@ def main() -> None:
     write_json("significance.json", significance())
     write_tensors("audio.safetensors", audio())
     sound_files(HERE)
+    write_tensors("spectra.safetensors", spectra())
     write_tensors("vggish.safetensors", vggish())
     for divisor in [4, 8]:
         write_json(f"vggish-{divisor}.header.json", state_dict(divisor)[0])
@@ -70,6 +72,9 @@ def main() -> None:
     parameters = data / "vggish_pca_params.npz"
     if parameters.is_file():
         save_file(pca(parameters), HERE / "pca.safetensors")
+    orchestra = data / "orchestra"
+    if orchestra.is_dir():
+        write_tensors("notes.safetensors", notes(orchestra))
     recording = data / "openmic-one/audio/000/000046_3840.ogg"
     if recording.is_file():
         write_json("clip.json", clip(recording))
