@@ -33,6 +33,7 @@ fn dataset(x: Vec<u8>, targets: Vec<bool>, observed: Vec<bool>, classes: usize, 
         targets: targets.into_iter().map(|y| f32::from(u8::from(y))).collect(),
         observed,
         train: (0..train as u32).collect(),
+        validation: None,
         test: (train as u32..clips as u32).collect(),
         warnings: vec![],
     }

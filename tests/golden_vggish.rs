@@ -11,12 +11,13 @@ use formula::frac;
 use safetensors::SafeTensors;
 use wmic::Array;
 use wmic::audio::logmel::{BANDS, PATCH_FRAMES, SR};
+use wmic::audio::note::Scale;
 use wmic::data::Kind;
 use wmic::gpu::{Buffer, Gpu};
 use wmic::graph::{Draft, Graph, Mode, Spec};
 use wmic::nn::vggish::{self, EMBEDDING, Weights, Width};
 use wmic::train::FrontEnd;
-use wmic::train::extractor::Extractor;
+use wmic::train::extractor::{Extractor, Sort};
 use wmic::train::front_end::{PostProcess, Source};
 
 /// Of f32 kernels, relative to the largest value.
@@ -115,8 +116,10 @@ fn sound_becomes_the_embeddings_of_a_plain_chain() {
     let sound = sound();
     let beginnings = [("10s", 160_000, 10), ("3.3s", 52_800, 3), ("0.5s", 8000, 1)];
 
-    let extractor =
-        |kind, samples| Extractor::new(&gpu, kind, Width::Quarter, Some((&weights, true)), samples, false).unwrap();
+    let extractor = |kind, samples| {
+        let sort = Sort { kind, width: Width::Quarter, scale: Scale::Magnitude };
+        Extractor::new(&gpu, sort, Some((&weights, true)), samples, false).unwrap()
+    };
     let whole = extractor(Kind::Vggish, sound.len());
     assert_eq!((whole.instances(), whole.instance_len()), (10, EMBEDDING));
     let extracts = whole.run(&beginnings.map(|(_, samples, _)| &sound[..samples])).unwrap();

@@ -66,6 +66,7 @@ fn dataset(all: bool) -> Dataset {
         targets: entries().map(|i| f32::from(frac(i, 1001) < 0.4)).collect(),
         observed: entries().map(|i| frac(i, 1002) < 0.3).collect(),
         train: (0..clips as u32).collect(),
+        validation: None,
         test: vec![],
         warnings: vec![],
     }
@@ -112,7 +113,7 @@ fn visual_models_answer_and_learn_as_pytorch_does() {
             ..Config::of(model, "formula").unwrap()
         };
         let data = dataset(train_front_end == TrainFrontEnd::All);
-        let kind = wmic::nn::find(model).unwrap().input(train_front_end);
+        let kind = wmic::nn::find(model).unwrap().input(train_front_end, Default::default());
         assert_eq!(data.features.width, instance_len(kind, WIDTH));
         let corpus = Corpus::of_dataset(&gpu, &data).unwrap();
         let layout = layout(&config, INSTANCES, data.features.width, CLASSES).unwrap();

@@ -7,10 +7,10 @@ use std::time::{Duration, Instant};
 
 use proptest::prelude::*;
 use wmic::Error;
-use wmic::audio::{Cut, Depth, Excerpt, Item, decode, ingest, logmel, resample, sound_files, write_wav};
+use wmic::audio::{Cut, Depth, Excerpt, Form, Item, decode, ingest, logmel, resample, sound_files, write_wav};
 
 fn cut(window: f64, hop: impl Into<Option<f64>>) -> Cut {
-    Cut { window, hop: hop.into() }
+    Cut { window, hop: hop.into(), form: Form::LOG_MEL }
 }
 
 /// Noise, so that no stretch is like another.

@@ -78,7 +78,9 @@ const HOSTILE: &str = "<b>a\t\"drum\"\n&,'";
 
 fn instrument(name: &str, probability: f64, spans: &[(f64, f64)]) -> Instrument {
     let segment = |&(start, end): &(f64, f64)| Segment { start, end, confidence: 0.875 };
+    let present = probability >= 0.5;
     Instrument {
+        present,
         name: name.into(),
         probability,
         spread: Some(0.0625),

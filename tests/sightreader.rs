@@ -50,6 +50,7 @@ fn dataset(lengths: &[u32], frames: usize, classes: usize) -> Dataset {
         targets: entries().map(|i| f32::from(frac(i, 1001) < 0.4)).collect(),
         observed: entries().map(|i| frac(i, 1002) < 0.3).collect(),
         train: (0..clips as u32).collect(),
+        validation: None,
         test: vec![],
         warnings: vec![],
     }

@@ -24,6 +24,25 @@ pub struct Cut {
     /// Seconds from one excerpt's start to the next, 0.01 to `window`. `None`: only the first excerpt, as for the clips of a
     /// dataset; what comes after it is not even decoded.
     pub hop: Option<f64>,
+    pub form: Form,
+}
+
+/// What excerpts are made into.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Form {
+    /// Sample rate, Hz.
+    pub sr: u32,
+    /// Scaled to a peak of 1, unless they are silent.
+    pub normalised: bool,
+    /// What is left at the end, and a recording that is too short for one excerpt, is left out rather than taken as a shorter one.
+    pub whole: bool,
+}
+
+impl Form {
+    /// For VGGish's front end.
+    pub const LOG_MEL: Form = Form { sr: logmel::SR, normalised: true, whole: false };
+    /// Single notes for AACNN, as loud as they were recorded (Wise, Maida, Kumar 2021, section IV.A).
+    pub const NOTE: Form = Form { sr: 44_100, normalised: false, whole: true };
 }
 
 /// A stretch of a recording.
@@ -31,7 +50,7 @@ pub struct Cut {
 pub struct Excerpt {
     /// Where it begins, in seconds.
     pub start: f64,
-    /// Mono at [`logmel::SR`], at most `window` long. Its peak was 1 before it was resampled, unless it is silent.
+    /// Mono, of the form that was asked for, at most `window` long. A peak of 1 was one before it was resampled.
     pub samples: Vec<f32>,
 }
 
@@ -67,13 +86,14 @@ struct Backlog {
 /// Decodes `files` on as many threads as there are cores, a few files and excerpts ahead of what is taken.
 ///
 /// Excerpt k begins at k hops, as long as that is within the recording, but none begins within the last half hop if all of it
-/// was heard before: every sample is in some excerpt. The last ones may be shorter than a window. Each is scaled to a peak of 1 at
-/// the recording's own rate and then resampled in one piece, so it is what the same seconds stored as a file would give.
+/// was heard before: every sample is in some excerpt. The last ones may be shorter than a window, unless only whole ones are wanted.
+/// Each is brought into its form at the recording's own rate and then resampled in one piece, so it is what the same seconds stored
+/// as a file would give.
 ///
 /// # Errors
 /// `Usage` if `cut` is out of range or no thread can be started. What is wrong with a file is its [`Item::Failed`].
 pub fn ingest(files: Vec<PathBuf>, cut: Cut) -> Result<Ingest> {
-    let Cut { window, hop } = cut;
+    let Cut { window, hop, .. } = cut;
     if !WINDOW.contains(&window) || hop.is_some_and(|hop| !(MIN_HOP..=window).contains(&hop)) {
         let (low, high) = (WINDOW.start(), WINDOW.end());
         let (every, possible) =
@@ -154,9 +174,11 @@ fn cut_up(path: &Path, cut: Cut, mut emit: impl FnMut(Excerpt) -> bool) -> Resul
     let step = |k: u64, start: u64| (((k + 1) as f64 * hop * rate).round() as u64 - start).min(window as u64);
     let excerpt = |k: u64, samples: &[f32]| -> Result<Excerpt> {
         let mut clip = Clip { sr, samples: samples.to_vec() };
-        clip.normalise_peak();
-        let mut samples = resample(&clip.samples, sr, logmel::SR)?;
-        samples.truncate((cut.window * f64::from(logmel::SR)).round() as usize);
+        if cut.form.normalised {
+            clip.normalise_peak();
+        }
+        let mut samples = resample(&clip.samples, sr, cut.form.sr)?;
+        samples.truncate((cut.window * f64::from(cut.form.sr)).round() as usize);
         Ok(Excerpt { start: k as f64 * hop, samples })
     };
     let end = |samples: u64, damaged: u64| Item::End { duration: samples as f64 / rate, damaged };
@@ -177,7 +199,7 @@ fn cut_up(path: &Path, cut: Cut, mut emit: impl FnMut(Excerpt) -> bool) -> Resul
         }
     }
     let total = start + waiting.len() as u64;
-    while !waiting.is_empty() {
+    while !waiting.is_empty() && !cut.form.whole {
         let repeats = heard == total && (waiting.len() as f64) < hop * rate / 2.0;
         if repeats || !emit(excerpt(k, &waiting)?) || cut.hop.is_none() {
             break;

@@ -10,12 +10,13 @@ mod find;
 mod ingest;
 pub mod logmel;
 pub mod mel;
+pub mod note;
 mod resample;
 mod write;
 
 pub use decode::{Clip, Decoder, decode, open};
 pub use find::sound_files;
 pub(crate) use find::sound_files_in;
-pub use ingest::{Cut, Excerpt, Ingest, Item, ingest};
+pub use ingest::{Cut, Excerpt, Form, Ingest, Item, ingest};
 pub use resample::{PASS_BAND, Resampler, resample};
 pub use write::{Depth, write_wav};

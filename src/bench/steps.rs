@@ -1,10 +1,12 @@
 //! Whole training steps: forward, backward and update of all replicas, on clips of noise.
 
 use super::Timer;
-use crate::data::{Dataset, FeatureValues, Features, Kind};
+use crate::audio::note::{Input, Scale};
+use crate::data::{Dataset, FeatureValues, Features, Kind, SplitBy};
 use crate::error::Result;
 use crate::gpu::Gpu;
-use crate::nn::models::{Basis, Model, instance_len};
+use crate::nn::models::aacnn::FirstValues;
+use crate::nn::models::{Basis, Model, Notes, instance_len};
 use crate::nn::vggish::{TrainFrontEnd, Width};
 use crate::ops::sample::Order;
 use crate::random::Stream;
@@ -14,13 +16,22 @@ use crate::train::front_end::{FrontEnd, Source, frozen};
 use crate::train::learner::Learner;
 use crate::train::{Config, Corpus};
 
-/// Samples and classes of a clip of OpenMIC-2018.
-const SAMPLES: usize = 160_000;
+/// Of OpenMIC-2018.
 const CLASSES: usize = 20;
 /// Batches in the dataset of noise: what a step reads should not lie in a cache more than in real training.
 const BATCHES: usize = 16;
 /// Of VGGish, under the models that stand on it.
 const WIDTH: Width = Width::Quarter;
+
+/// Of models on single notes.
+const NOTES: Notes = Notes {
+    input: Input::Cqt,
+    attention: 25,
+    width: Width::Eighth,
+    scale: Scale::Magnitude,
+    init: FirstValues::Normal,
+    split_by: SplitBy::File,
+};
 
 /// A training step to be timed.
 #[derive(Clone, Copy)]
@@ -33,7 +44,7 @@ pub struct Step {
 }
 
 impl Step {
-    /// As in the model's paper; a visual model stands on a VGGish of 1/4 width that is not trained.
+    /// As in the model's paper; a visual model stands on a VGGish of 1/4 width that is not trained, one on notes has 1/8 of its width.
     pub fn of(model: &'static Model, replicas: usize) -> Step {
         Step { model, train_front_end: TrainFrontEnd::None, batch: model.protocol.batch, replicas }
     }
@@ -46,6 +57,9 @@ impl Step {
     /// As `benches/peers` call it.
     pub fn name(&self) -> String {
         match self.train_front_end {
+            TrainFrontEnd::None if self.model.basis == Basis::Notes => {
+                format!("{} {}, CQT, {} %", self.model.name, NOTES.width, NOTES.attention)
+            }
             TrainFrontEnd::None => self.model.name.into(),
             TrainFrontEnd::Dense => format!("{} + dense layer {WIDTH}", self.model.name),
             TrainFrontEnd::All => format!("{} + VGGish {WIDTH}", self.model.name),
@@ -100,10 +114,10 @@ pub fn profile(timer: &Timer, step: Step) -> Result<Vec<Share>> {
 fn learner(gpu: &Gpu, step: Step) -> Result<Learner<'_>> {
     let Step { model, train_front_end, batch, replicas } = step;
     let clips = BATCHES * batch;
-    let kind = model.input(train_front_end);
+    let kind = model.input(train_front_end, NOTES);
     let width = instance_len(kind, WIDTH);
     let mut noise = Stream::new(0, 0);
-    let instances = instances(kind, SAMPLES);
+    let instances = instances(kind, kind.samples());
     let count = clips * instances * width;
     let data = Dataset {
         path: "noise".into(),
@@ -121,6 +135,7 @@ fn learner(gpu: &Gpu, step: Step) -> Result<Learner<'_>> {
         targets: (0..clips * CLASSES).map(|_| f32::from(noise.uniform(1.0) > 0.0)).collect(),
         observed: (0..clips * CLASSES).map(|_| noise.uniform(1.0) > 0.7).collect(),
         train: (0..clips as u32).collect(),
+        validation: None,
         test: vec![],
         warnings: vec![],
     };
@@ -129,6 +144,7 @@ fn learner(gpu: &Gpu, step: Step) -> Result<Learner<'_>> {
         batch,
         front_end: (model.basis == Basis::Maps).then(|| FrontEnd::new(Source::Random(0), WIDTH)),
         train_front_end,
+        notes: (model.basis == Basis::Notes).then_some(NOTES),
         ..Config::of(model.name, "noise")?
     };
     let corpus = Corpus::of_dataset(gpu, &data)?;

@@ -28,7 +28,7 @@ pub enum Purpose {
 
 /// Finds the clips of `config`, and completes it by the front end that made their features. `None` if the user interrupted.
 pub fn load_clips(gpu: &Gpu, config: &mut Config, purpose: Purpose) -> Result<Option<Dataset>> {
-    let kind = nn::find(&config.model)?.input(config.train_front_end);
+    let kind = config.kind()?;
     let data = match (sound_of(config)?, features_of(config, kind)) {
         (Some(sound), _) => of_sound(gpu, config, sound)?,
         (None, Some(npz)) => {
@@ -36,8 +36,8 @@ pub fn load_clips(gpu: &Gpu, config: &mut Config, purpose: Purpose) -> Result<Op
             Some(match (has_class_map(&config.dataset), config.features.is_some()) {
                 // The dataset's own archive has its labels, too.
                 (true, false) => Dataset::load_labelled(&config.dataset)?,
-                (true, true) => Dataset::load_with(&config.dataset, &npz)?,
-                (false, _) => join(&AudioSet::load(&config.dataset)?, &npz)?,
+                (true, true) if config.notes.is_none() => Dataset::load_with(&config.dataset, &npz)?,
+                _ => join(&AudioSet::load(&config.dataset)?, &npz, config.division())?,
             })
         }
         (None, None) => {
@@ -64,12 +64,13 @@ fn features_of(config: &Config, kind: Kind) -> Option<PathBuf> {
 
 /// The sound of which [`load_clips`] would make features, and how; `None` where it would read them.
 pub fn sound_of(config: &Config) -> Result<Option<(AudioSet, Recipe)>> {
-    let kind = nn::find(&config.model)?.input(config.train_front_end);
+    let kind = config.kind()?;
     if features_of(config, kind).is_some() || kind == Kind::Vggish && has_features(&config.dataset) {
         return Ok(None);
     }
-    if kind == Kind::Spectrogram {
-        return Ok(Some((AudioSet::load(&config.dataset)?, Recipe { kind, front_end: None })));
+    if kind == Kind::Spectrogram || kind.is_of_notes() {
+        let recipe = Recipe { scale: config.notes.unwrap_or_default().scale, ..Recipe::of(kind) };
+        return Ok(Some((AudioSet::load(&config.dataset)?, recipe)));
     }
     let Some(front_end) = &config.front_end else {
         let reason = "has sound, but no features; make them with wmic features, or name VGGish's weights \
@@ -81,7 +82,7 @@ pub fn sound_of(config: &Config) -> Result<Option<(AudioSet, Recipe)>> {
     };
     // Log-mel patches are the same whatever comes after them.
     let front_end = (kind != Kind::LogMel).then(|| front_end.clone());
-    Ok(Some((AudioSet::load(&config.dataset)?, Recipe { kind, front_end })))
+    Ok(Some((AudioSet::load(&config.dataset)?, Recipe { front_end, ..Recipe::of(kind) })))
 }
 
 /// A run that knows its front end takes no features of unknown making.
@@ -96,7 +97,7 @@ fn refuse_unknown(config: &Config, features: &Path) -> Result<()> {
 
 /// Holds the features in `npz` against what the model of `config` takes, and completes `config` by what they say of their making.
 pub fn adopt(config: &mut Config, npz: &Path) -> Result<()> {
-    let kind = nn::find(&config.model)?.input(config.train_front_end);
+    let kind = config.kind()?;
     let Some(text) = npz_note(npz)? else {
         refuse_unknown(config, npz)?;
         return match (kind, &mut config.front_end) {
@@ -148,7 +149,10 @@ pub fn adopt(config: &mut Config, npz: &Path) -> Result<()> {
             config.front_end = Some(front_end);
             Ok(())
         }
-        (None, None) if kind == Kind::Spectrogram => Ok(()),
+        (None, None) if kind.is_of_notes() && recipe.scale != config.notes.unwrap_or_default().scale => {
+            fail("was made with another --scale".into())
+        }
+        (None, None) if kind == Kind::Spectrogram || kind.is_of_notes() => Ok(()),
         (None, None) => Err(Error::Usage(format!(
             "{} stands on VGGish: name its weights, --frontend-weights FILE or random",
             config.model
@@ -175,7 +179,7 @@ fn of_sound(gpu: &Gpu, config: &mut Config, (set, mut recipe): (AudioSet, Recipe
         tell: &mut |done| bar.show(done),
     };
     let cache = config.cache.clone().unwrap_or_else(cache_folder);
-    let data = making.dataset(&set, &cache)?;
+    let data = making.dataset(&set, &cache, config.division())?;
     bar.finish();
     let Some((data, failures)) = data else {
         note("wmic: interrupted; the features made so far are kept, the same command goes on");
@@ -191,7 +195,7 @@ pub struct FrontEndArgs {
     /// VGGish's weights for models on sound: a safetensors file in torchvggish's naming, or random (random:SEED)
     #[arg(long, value_name = "FILE|random")]
     pub frontend_weights: Option<Source>,
-    /// Share of VGGish's channels: 1, 1/2, 1/4 or 1/8 [default: 1]
+    /// Share of VGGish's or aacnn's channels: 1, 1/2, 1/4 or 1/8 [default: 1]
     #[arg(long, value_name = "W")]
     pub width: Option<nn::vggish::Width>,
     /// Which part of VGGish is trained with the model (att-tf and its kin) [default: none]
@@ -213,7 +217,8 @@ impl FrontEndArgs {
     /// validation to refuse it.
     pub fn of(&self, basis: Basis, all: &[Basis]) -> FrontEndArgs {
         let mut args = self.clone();
-        if basis == Basis::Spectrogram && all.iter().any(|b| *b != Basis::Spectrogram) {
+        let needs_vggish = |basis: Basis| matches!(basis, Basis::Embeddings | Basis::Maps);
+        if !needs_vggish(basis) && all.iter().copied().any(needs_vggish) {
             (args.frontend_weights, args.width, args.pca) = (None, None, None);
         }
         if basis != Basis::Maps && all.contains(&Basis::Maps) {
@@ -232,13 +237,18 @@ impl FrontEndArgs {
             let width = config.front_end.as_ref().map(|f| f.width).unwrap_or_default();
             config.front_end = Some(FrontEnd::new(weights, width));
         }
-        if self.width.is_some() || self.pca.is_some() {
+        let mut width = self.width;
+        if let (Some(notes), Some(of_notes)) = (&mut config.notes, width) {
+            notes.width = of_notes;
+            width = None;
+        }
+        if width.is_some() || self.pca.is_some() {
             let Some(front_end) = &mut config.front_end else {
                 return Err(Error::Usage("--width and --pca need --frontend-weights FILE or random".into()));
             };
             // Another front end than the one that was fixed.
             front_end.fingerprint = None;
-            front_end.width = self.width.unwrap_or(front_end.width);
+            front_end.width = width.unwrap_or(front_end.width);
             front_end.pca = self.pca.as_deref().map(super::train::absolute).transpose()?.or(front_end.pca.take());
         }
         config.train_front_end = self.train_frontend.unwrap_or(config.train_front_end);

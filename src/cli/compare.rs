@@ -10,7 +10,8 @@ use super::common::read_evaluation;
 use super::output::{note, one_line, print, print_json};
 use super::train::{self, Words, absolute};
 use super::{Device, Verdict};
-use wmic::data::{Dataset, Kind};
+use wmic::audio::note::Scale;
+use wmic::data::{Dataset, Kind, SplitBy};
 use wmic::files::{create_directories, is_leftover, try_lock_directory, write_atomic};
 use wmic::gpu::Gpu;
 use wmic::nn::{self, Basis};
@@ -271,6 +272,9 @@ fn lock(out: &Path) -> Result<Option<File>> {
 #[derive(PartialEq)]
 struct Asked {
     kind: Kind,
+    /// What of the settings for single notes decides about features and splits.
+    notes: Option<(Scale, SplitBy)>,
+    val_fraction: Option<f64>,
     front_end: Option<FrontEnd>,
     train_front_end: TrainFrontEnd,
     features: Option<PathBuf>,
@@ -287,7 +291,9 @@ impl Loaded {
     /// Loads the clips of `config`, unless an entry before had the same ones, and completes it. `None` if the user interrupted.
     fn load(&mut self, gpu: &Gpu, config: &mut Config) -> Result<Option<usize>> {
         let asked = Asked {
-            kind: nn::find(&config.model)?.input(config.train_front_end),
+            kind: config.kind()?,
+            notes: config.notes.map(|notes| (notes.scale, notes.split_by)),
+            val_fraction: config.division().map(|division| division.validation),
             front_end: config.front_end.clone(),
             train_front_end: config.train_front_end,
             features: config.features.clone(),

@@ -7,6 +7,7 @@ use super::clips::{Bar, stop_on_interrupt};
 use super::output::note;
 use super::{Device, Verdict};
 use wmic::Error;
+use wmic::audio::note::Scale;
 use wmic::audio::sound_files;
 use wmic::data::{AudioSet, Kind};
 use wmic::nn::vggish::Width;
@@ -15,10 +16,10 @@ use wmic::train::extraction::Recipe;
 use wmic::train::front_end::{FrontEnd, Source};
 use wmic::train::sound::{Making, Sounds};
 
-/// Make features of sound: VGGish embeddings as OpenMIC-2018's, VGGish's last maps, or log-mel spectrograms
+/// Make features of sound: VGGish embeddings as OpenMIC-2018's, VGGish's last maps, log-mel spectrograms, or spectra of notes
 ///
 /// A dataset is a folder in OpenMIC-2018's layout with audio/, or a folder per class; its labels go into the file. Other files and
-/// folders are cut into excerpts of 10 s. An interrupted call goes on where it stopped. Files that cannot be decoded are listed and
+/// folders are cut into excerpts of 10 s; for stft and cqt, all into seconds. An interrupted call goes on where it stopped. Files that cannot be decoded are listed and
 /// left out, and the exit status is 1.
 #[derive(clap::Args)]
 pub struct Args {
@@ -43,7 +44,10 @@ pub struct Args {
     /// Leave out the ReLU after the last layer, as VGGish's later releases do
     #[arg(long)]
     no_last_relu: bool,
-    /// File to write [default: in the dataset, openmic-2018.npz, maps.npz, logmel.npz or spectrogram.npz; else features.npz]
+    /// Of stft and cqt: magnitudes as they are, or their standardised logarithms
+    #[arg(long, value_enum, default_value = "magnitude")]
+    scale: Scale,
+    /// File to write [default: in the dataset, openmic-2018.npz, maps.npz, logmel.npz, spectrogram.npz, stft.npz or cqt.npz; else features.npz]
     #[arg(long, value_name = "FILE.npz")]
     out: Option<PathBuf>,
     /// Replace the file
@@ -67,7 +71,7 @@ impl Args {
             _ => None,
         };
         let sounds = match &set {
-            Some(set) => Sounds::of_set(set),
+            Some(set) => Sounds::of_set(set, self.frontend),
             None => Sounds::of_files(sound_files(&self.sounds)?)?,
         };
         let out = self.out(set.as_ref());
@@ -80,7 +84,8 @@ impl Args {
         }
         if let Some(set) = &set {
             let (classes, folder) = (set.classes.len(), set.path.display());
-            note(&format!("{folder} is a dataset of {classes} classes: the first 10 s of each file, with its labels"));
+            let what = if self.frontend.is_of_notes() { "every whole second" } else { "the first 10 s" };
+            note(&format!("{folder} is a dataset of {classes} classes: {what} of each file, with its labels"));
             set.warnings.iter().for_each(|warning| note(&printable(&format!("warning: {warning}"))));
         }
         let mut recipe = self.recipe()?;
@@ -106,8 +111,12 @@ impl Args {
             note(&printable(&format!("left out: {reason}")));
         }
         let (rows, files, failed) = (made.rows.len(), sounds.files.len(), made.failures.len());
-        let left_out = if failed > 0 { format!("; {failed} could not be decoded") } else { String::new() };
-        note(&format!("{rows} excerpts of {} files written to {}{left_out}", files - failed, out.display()));
+        let mut left_out = if failed > 0 { format!("; {failed} could not be decoded") } else { String::new() };
+        if made.short > 0 {
+            left_out += &format!("; {} are shorter than {} s", made.short, self.frontend.window());
+        }
+        let used = files - failed - made.short;
+        note(&format!("{rows} excerpts of {used} files written to {}{left_out}", out.display()));
         Ok(if failed > 0 { Verdict::Failed } else { Verdict::Done })
     }
 
@@ -115,11 +124,9 @@ impl Args {
         let given = self.weights.as_deref().map(super::train::absolute).transpose()?.map(Source::File);
         let weights = given.or_else(|| self.init.clone());
         let front_end = match (self.frontend, weights) {
-            (kind, None) if kind.is_log_mel() => None,
-            (kind, Some(_)) if kind.is_log_mel() => {
-                return Err(Error::Usage(
-                    "log-mel spectrograms need no weights: leave out --weights and --init".into(),
-                ));
+            (Kind::LogMel | Kind::Spectrogram | Kind::Stft | Kind::Cqt, None) => None,
+            (Kind::LogMel | Kind::Spectrogram | Kind::Stft | Kind::Cqt, Some(_)) => {
+                return Err(Error::Usage("spectra need no weights: leave out --weights and --init".into()));
             }
             (_, Some(weights)) => {
                 let pca = self.pca.as_deref().map(super::train::absolute).transpose()?;
@@ -132,7 +139,10 @@ impl Args {
                 ));
             }
         };
-        Ok(Recipe { kind: self.frontend, front_end })
+        if !self.scale.is_magnitude() && !self.frontend.is_of_notes() {
+            return Err(Error::Usage("--scale is for stft and cqt: others have a scale of their own".into()));
+        }
+        Ok(Recipe { kind: self.frontend, front_end, scale: self.scale })
     }
 
     fn out(&self, set: Option<&AudioSet>) -> PathBuf {
@@ -141,6 +151,8 @@ impl Args {
             Kind::LogMel => "logmel.npz",
             Kind::Spectrogram => "spectrogram.npz",
             Kind::Maps => "maps.npz",
+            Kind::Stft => "stft.npz",
+            Kind::Cqt => "cqt.npz",
         };
         let default = || set.map_or_else(|| "features.npz".into(), |set| set.path.join(name));
         // Without a slash at its end, which would ask for a folder.

@@ -11,6 +11,7 @@ mod devices;
 mod eval;
 mod export;
 mod features;
+mod notes;
 mod objective;
 mod output;
 mod plan;

@@ -6,11 +6,11 @@ use clap::builder::PossibleValuesParser;
 use serde::Serialize;
 
 use super::clips::{FrontEndArgs, Purpose, load_clips, sound_of};
+use super::notes::NotesArgs;
 use super::objective::ObjectiveArgs;
 use super::output::{print, print_json};
 use super::{Device, Verdict};
 use wmic::Result;
-use wmic::audio::logmel;
 use wmic::data::{Kind, validation_split};
 use wmic::gpu::Gpu;
 use wmic::nn;
@@ -19,9 +19,9 @@ use wmic::ops::sample::Order;
 use wmic::report::table::{Align, Table};
 use wmic::report::{Look, numbers};
 use wmic::train::corpus::Dims;
-use wmic::train::extraction::WINDOW;
 use wmic::train::extractor::instances;
-use wmic::train::learner::Graphs;
+use wmic::train::learner::{Graphs, Split};
+use wmic::train::trainer::splits;
 use wmic::train::{Config, forest};
 
 /// Show what a training run would do and need, before anything runs
@@ -42,6 +42,11 @@ pub struct Args {
     objective: ObjectiveArgs,
     #[command(flatten)]
     front_end: FrontEndArgs,
+    #[command(flatten)]
+    notes: NotesArgs,
+    /// Plan for so many classes, whatever the dataset has
+    #[arg(long, value_name = "K", value_parser = clap::value_parser!(u64).range(2..=100_000))]
+    classes: Option<u64>,
     #[command(flatten)]
     device: Device,
     /// Print one JSON object instead of tables
@@ -112,13 +117,14 @@ impl Args {
         config.batch = self.batch.map_or(config.batch, |clips| clips as usize);
         self.objective.overlay(&mut config);
         self.front_end.overlay(&mut config)?;
+        self.notes.overlay(&mut config)?;
         if self.batch.is_some() && !config.has_setting("batch") {
             return Err(config.has_no("batch").into());
         }
         config.validate()?;
         let gpu = self.device.open()?;
-        let Some((dims, train)) = clips(&gpu, &mut config)? else { return Ok(Verdict::Interrupted) };
-        let split = validation_split(&train, config.val_fraction, 0)?;
+        let Some((mut dims, split)) = clips(&gpu, &mut config)? else { return Ok(Verdict::Interrupted) };
+        dims.classes = self.classes.map_or(dims.classes, |k| k as usize);
         if nn::find(&config.model)?.is_forest() {
             let outline = ForestOutline {
                 model: config.model,
@@ -197,15 +203,19 @@ impl Args {
     }
 }
 
-/// The sizes of the dataset and its training clips. Of sound whose features are still to be made, the sizes that they will have.
-fn clips(gpu: &Gpu, config: &mut Config) -> Result<Option<(Dims, Vec<u32>)>> {
+/// The sizes of the dataset and its training and validation clips. Of sound whose features are still to be made, the sizes that they
+/// will have; of notes one second for each file, as how many there are is known only when they are decoded.
+fn clips(gpu: &Gpu, config: &mut Config) -> Result<Option<(Dims, Split)>> {
     if let Some((set, recipe)) = sound_of(config)? {
-        let encoding = if recipe.kind == Kind::Vggish { Encoding::Bytes } else { Encoding::Halves };
         let (clips, classes) = (set.keys.len(), set.classes.len());
-        let instances = instances(recipe.kind, (WINDOW * f64::from(logmel::SR)) as usize);
-        let dims = Dims { clips, instances, width: recipe.instance_len(), classes, encoding, slots: clips };
-        return Ok(Some((dims.fitted(gpu.max_binding()), set.train)));
+        let (instances, width) = (instances(recipe.kind, recipe.kind.samples()), recipe.instance_len());
+        let narrow = if recipe.kind == Kind::Vggish { Encoding::Bytes } else { Encoding::Halves };
+        let encoding = narrow.of_clips(instances * width);
+        let dims = Dims { clips, instances, width, classes, encoding, slots: clips };
+        let split = validation_split(&set.train, config.val_fraction, 0)?;
+        return Ok(Some((dims.fitted(gpu.max_binding()), split)));
     }
-    let data = load_clips(gpu, config, Purpose::Train)?;
-    Ok(data.map(|data| (Dims::new(&data.features, data.classes.len(), gpu.max_binding()), data.train)))
+    let Some(data) = load_clips(gpu, config, Purpose::Train)? else { return Ok(None) };
+    let dims = Dims::new(&data.features, data.classes.len(), gpu.max_binding());
+    Ok(Some((dims, splits(config, &data)?.swap_remove(0))))
 }

@@ -20,13 +20,13 @@ use wmic::report::table::printable;
 use wmic::report::{Look, Picture, recognition_page, recognition_plot, recognition_table};
 use wmic::train::extraction::Recipe;
 use wmic::train::front_end::{FrontEnd, Source};
-use wmic::train::recogniser::{Aggregate, HOP, Heard, Options, Recogniser, recognise_clips};
+use wmic::train::recogniser::{Aggregate, Heard, Options, Recogniser, recognise_clips};
 use wmic::train::{Level, RunDir, Trained};
 use wmic::{Array, Error, Result, nn};
 
 /// Say which instruments play in recordings, and when
 ///
-/// Recordings of any length are heard in overlapping excerpts of 10 s. Files that cannot be decoded are listed and left out, and the
+/// Recordings of any length are heard in overlapping excerpts of 10 s, by aacnn second by second. Files that cannot be decoded are listed and left out, and the
 /// exit status is 1.
 #[derive(clap::Args)]
 pub struct Args {
@@ -35,12 +35,12 @@ pub struct Args {
     /// Sound files, folders of them, patterns; or features: a dataset that has some, or an .npz with X (N, T, 128)
     #[arg(value_name = "SOUND|FEATURES", required = true)]
     inputs: Vec<PathBuf>,
-    /// Seconds from one excerpt's start to the next, at most 10
-    #[arg(long, value_name = "S", default_value_t = HOP)]
-    hop: f64,
-    /// What a recording's probability is of those of its excerpts
-    #[arg(long, value_enum, default_value = "max")]
-    aggregate: Aggregate,
+    /// Seconds from one excerpt's start to the next, at most the length of one [default: 4.8; 1 for aacnn, whose excerpts have 1 s]
+    #[arg(long, value_name = "S")]
+    hop: Option<f64>,
+    /// What a recording's probability is of those of its excerpts [default: max; mean for aacnn]
+    #[arg(long, value_enum)]
+    aggregate: Option<Aggregate>,
     /// From which probability on an instrument is present: a number, or tuned: the run's own for each class [default: as the run
     /// was trained]
     #[arg(long, value_name = "P|tuned")]
@@ -112,7 +112,7 @@ impl Args {
         let with_pictures = self.plot.is_some() || self.html.is_some();
         let options = Options { hop: self.hop, aggregate: self.aggregate, thresholds, spectrogram: with_pictures };
         let truth = self.truth.as_deref().map(Truth::read).transpose()?;
-        let mut answers = Answers::new(self, truth)?;
+        let mut answers = Answers::new(self, &trained, truth)?;
         let left_out = match self.features(&trained)? {
             Some((keys, features)) => {
                 if with_pictures {
@@ -176,8 +176,8 @@ impl Args {
     /// What the options say about the run's front end: where it lies by now, or, of a run that does not know, what it is.
     fn name_front_end(&self, trained: &mut Trained) -> Result<()> {
         let Some(weights) = &self.frontend_weights else { return Ok(()) };
-        if nn::find(&trained.config.model)?.basis == Basis::Spectrogram {
-            let reason = "takes spectrograms and needs no VGGish: leave out --frontend-weights";
+        if matches!(nn::find(&trained.config.model)?.basis, Basis::Spectrogram | Basis::Notes) {
+            let reason = "takes spectra and needs no VGGish: leave out --frontend-weights";
             return Err(Error::Usage(format!("{} {reason}", trained.config.model)));
         }
         if trained.config.front_end.is_some() {
@@ -196,14 +196,17 @@ impl Args {
     /// How the model's input is made of sound.
     fn recipe(&self, trained: &Trained) -> Result<Recipe> {
         let config = &trained.config;
-        let kind = nn::find(&config.model)?.input(config.train_front_end);
+        let kind = config.kind()?;
         match &config.front_end {
-            None if kind != Kind::Spectrogram => Err(Error::Usage(
+            None if kind != Kind::Spectrogram && !kind.is_of_notes() => Err(Error::Usage(
                 "the run was trained on features that do not say how they were made; name the VGGish that made them: \
                  --frontend-weights FILE"
                     .into(),
             )),
-            front_end => Ok(Recipe { kind, front_end: front_end.clone() }),
+            front_end => {
+                let scale = config.notes.unwrap_or_default().scale;
+                Ok(Recipe { kind, front_end: front_end.clone(), scale })
+            }
         }
     }
 }
@@ -215,11 +218,13 @@ struct Answers<'a> {
     taken: usize,
     /// Of files written so far, without extension.
     names: HashSet<String>,
+    /// Hz, of the bands of spectrograms.
+    band_hz: Vec<f64>,
     on_page: Vec<(Recognition, Array<f32>)>,
 }
 
 impl<'a> Answers<'a> {
-    fn new(args: &'a Args, truth: Option<Truth>) -> Result<Answers<'a>> {
+    fn new(args: &'a Args, trained: &Trained, truth: Option<Truth>) -> Result<Answers<'a>> {
         if args.out.is_some() && matches!(args.format, Format::Table | Format::Jsonl) {
             return Err(Error::Usage("--out goes with --format json, csv, jams or audacity".into()));
         }
@@ -229,7 +234,8 @@ impl<'a> Answers<'a> {
         if let Some(page) = &args.html {
             wmic::files::writable(page)?;
         }
-        Ok(Answers { args, truth, taken: 0, names: HashSet::new(), on_page: vec![] })
+        let band_hz = trained.config.notes.map_or_else(logmel::band_hz, |notes| notes.input.bin_hz());
+        Ok(Answers { args, truth, taken: 0, names: HashSet::new(), band_hz, on_page: vec![] })
     }
 
     /// # Errors
@@ -269,7 +275,7 @@ impl<'a> Answers<'a> {
         }
         if let Some(spectrogram) = spectrogram {
             if let Some(folder) = &self.args.plot {
-                let picture = Picture { recognition: r, spectrogram: &spectrogram, band_hz: &logmel::band_hz() };
+                let picture = Picture { recognition: r, spectrogram: &spectrogram, band_hz: &self.band_hz };
                 recognition_plot::plot(&picture, &folder.join(format!("{name}.png")))?;
             }
             if self.args.html.is_some() {
@@ -307,11 +313,10 @@ impl<'a> Answers<'a> {
             super::output::print(if self.taken == 0 { "[]\n" } else { "]\n" })?;
         }
         if let Some(page) = &self.args.html {
-            let band_hz = logmel::band_hz();
             let pictures: Vec<Picture> = self
                 .on_page
                 .iter()
-                .map(|(recognition, spectrogram)| Picture { recognition, spectrogram, band_hz: &band_hz })
+                .map(|(recognition, spectrogram)| Picture { recognition, spectrogram, band_hz: &self.band_hz })
                 .collect();
             recognition_page::write_page(page, &pictures)?;
             note(&format!("page written to {}", page.display()));
@@ -340,8 +345,8 @@ pub fn show(gpu: &Gpu, run: &RunDir, files: &[PathBuf], folder: &Path) -> anyhow
     let args = Args {
         run: run.path().into(),
         inputs: files.to_vec(),
-        hop: HOP,
-        aggregate: Aggregate::Max,
+        hop: None,
+        aggregate: None,
         threshold: Some(Level::Tuned),
         top: 4,
         format: Format::Table,

@@ -11,12 +11,14 @@ use indicatif::{ProgressBar, ProgressStyle};
 
 use super::clips::{FrontEndArgs, Purpose, load_clips, stop_on_interrupt};
 use super::common::{print_evaluation, write_json};
+use super::notes::{First, NotesArgs};
 use super::objective::ObjectiveArgs;
 use super::output::{note, print};
 use super::{Device, Verdict};
 use wmic::data::Dataset;
 use wmic::gpu::Gpu;
 use wmic::nn;
+use wmic::nn::Optimiser;
 use wmic::ops::attention_pool::Pooling;
 use wmic::report::{self, numbers};
 use wmic::train::config::MAX_SEEDS;
@@ -47,9 +49,12 @@ pub struct Args {
     /// Clips per step [default: 128; 32 for bilstm-att and models on maps and spectrograms]
     #[arg(long, value_name = "CLIPS")]
     batch: Option<usize>,
-    /// Adam's learning rate [default: 5e-4, 1e-4 for fc]
+    /// Learning rate [default: 5e-4, 1e-4 for fc, 1e-3 for aacnn]
     #[arg(long, value_name = "X")]
     lr: Option<f64>,
+    /// What turns gradients into steps [default: adam; adagrad for aacnn]
+    #[arg(long, value_enum)]
+    optimiser: Option<Optimiser>,
     /// L2 decay, added to the gradient [default: 1e-5]
     #[arg(long, value_name = "X")]
     weight_decay: Option<f64>,
@@ -80,9 +85,12 @@ pub struct Args {
     /// Settings from a TOML file with the keys of a run's run.toml; options on the command line win
     #[arg(long, value_name = "FILE.toml")]
     config: Option<PathBuf>,
-    /// Start from these weights (PyTorch names and shapes, as `wmic export` writes)
-    #[arg(long, value_name = "WEIGHTS.safetensors")]
-    init: Option<PathBuf>,
+    /// Start from these weights (PyTorch names and shapes, as `wmic export` writes); for aacnn also normal, as in the paper, or he:
+    /// how random ones are drawn [default: random]
+    #[arg(long, value_name = "WEIGHTS.safetensors|normal|he")]
+    init: Option<First>,
+    #[command(flatten)]
+    notes: NotesArgs,
     /// Run directory to write [default: runs/MODEL-DATASET]
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
@@ -93,7 +101,7 @@ pub struct Args {
     #[arg(long, value_name = "DIR", conflicts_with_all = [
         "model", "seeds", "seed_list", "epochs", "batch", "lr", "weight_decay", "dropout", "loss", "pooling", "alpha", "beta", "gamma",
         "focal_gamma", "focal_alpha", "augment", "mixup_alpha", "select", "patience", "threshold", "val_fraction", "width", "pca",
-        "train_frontend", "features", "config", "init", "out",
+        "train_frontend", "features", "config", "init", "out", "optimiser", "input", "attention", "scale", "split_by",
         "force",
     ])]
     resume: Option<PathBuf>,
@@ -124,6 +132,7 @@ impl Args {
         overlay(&mut c.epochs, &self.epochs);
         overlay(&mut c.batch, &self.batch);
         overlay(&mut c.lr, &self.lr);
+        overlay(&mut c.optimiser, &self.optimiser);
         overlay(&mut c.weight_decay, &self.weight_decay);
         overlay(&mut c.dropout, &self.dropout);
         overlay(&mut c.pooling, &self.pooling);
@@ -135,6 +144,7 @@ impl Args {
             ("epochs", self.epochs.is_some()),
             ("batch", self.batch.is_some()),
             ("lr", self.lr.is_some()),
+            ("optimiser", self.optimiser.is_some()),
             ("weight_decay", self.weight_decay.is_some()),
             ("dropout", self.dropout.is_some()),
             ("loss", self.objective.loss.is_some()),
@@ -152,7 +162,10 @@ impl Args {
             return Err(c.has_no(key));
         }
         c.patience = self.patience.or(c.patience);
-        c.init = self.init.clone().or(c.init);
+        if let Some(first) = &self.init {
+            first.overlay(&mut c)?;
+        }
+        self.notes.overlay(&mut c)?;
         self.objective.overlay(&mut c);
         self.front_end.overlay(&mut c)?;
         c.dataset = absolute(&c.dataset)?;

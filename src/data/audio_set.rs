@@ -2,7 +2,8 @@
 
 use super::labels::{Labels, Splits, by_key, check_any, check_splits, examples};
 use super::openmic::{LABELS, Layout, find_root};
-use super::{Dataset, Features};
+use super::split::{Divided, TEST_SHARE};
+use super::{Dataset, Division, Features};
 use crate::audio::sound_files_in;
 use crate::error::{Error, Result};
 use rand::SeedableRng;
@@ -10,9 +11,6 @@ use rand::seq::SliceRandom;
 use rand_pcg::Pcg64;
 use std::fs;
 use std::path::{Path, PathBuf};
-
-/// Share of each class's files that a folder per class sets aside for the test.
-const TEST_SHARE: f64 = 0.1;
 
 /// N sound files with labels for K classes, and a train/test split.
 #[derive(Clone, Debug, PartialEq)]
@@ -86,6 +84,102 @@ impl AudioSet {
         let kept = rows.iter().map(|&clip| keys[clip as usize].clone()).collect();
         let labels = Labels { keys, targets, observed, warnings }.join(kept, k);
         labels.with_features(path, classes, features, splits)
+    }
+
+    /// The class of each file.
+    ///
+    /// # Errors
+    /// `Data` unless every file has exactly one class.
+    fn only_classes(&self) -> Result<Vec<usize>> {
+        let k = self.classes.len();
+        let rows = self.targets.chunks_exact(k).zip(self.observed.chunks_exact(k)).zip(&self.files);
+        let only = |((targets, observed), file): ((&[f32], &[bool]), &PathBuf)| {
+            let mut present = targets.iter().enumerate().filter(|(_, target)| **target >= 0.5).map(|(class, _)| class);
+            match (present.next(), present.next(), observed.iter().all(|o| *o)) {
+                (Some(class), None, true) => Ok(class),
+                _ => {
+                    let reason = "is not known to have one class and no other, as a model that tells classes apart needs it; \
+                                  put the files into a folder per class";
+                    Err(Error::data(file, reason))
+                }
+            }
+        };
+        rows.map(only).collect()
+    }
+
+    /// Joins the features of segments to the classes of their files. `keys[i]`, `files[i]`: the name and the file of row i of
+    /// `features`. Files without a segment are counted in the warnings.
+    ///
+    /// # Errors
+    /// `Data` if a file has not exactly one class, or fewer than two classes have segments, or none is left for validation or test;
+    /// `Usage` if rows, keys and files are not equally many, or files are unknown.
+    pub fn with_segments(
+        &self,
+        features: Features,
+        keys: Vec<String>,
+        files: &[u32],
+        how: Division,
+    ) -> Result<Dataset> {
+        let of_file = self.only_classes()?;
+        if keys.len() != files.len()
+            || features.lengths.len() != files.len()
+            || files.iter().any(|f| *f as usize >= of_file.len())
+        {
+            return Err(Error::Usage("segments need a row of features, a key and a known file each".into()));
+        }
+        let k = self.classes.len();
+        let classes: Vec<usize> = files.iter().map(|&file| of_file[file as usize]).collect();
+        let mut warnings = self.warnings.clone();
+        let mut heard = vec![false; of_file.len()];
+        files.iter().for_each(|&file| heard[file as usize] = true);
+        let silent: Vec<&str> =
+            self.keys.iter().zip(&heard).filter(|(_, heard)| !**heard).map(|(key, _)| key.as_str()).collect();
+        if !silent.is_empty() {
+            let (n, all) = (silent.len(), of_file.len());
+            warnings.push(format!(
+                "{n} of {all} files have no whole second that can be decoded, and are left out ({})",
+                examples(&silent)
+            ));
+        }
+        let Divided { train, validation, test } = how.divide(files, &classes);
+        for (split, clips) in [("train", &train), ("validation", &validation), ("test", &test)] {
+            let lacking: Vec<&str> = (0..k)
+                .filter(|class| !clips.iter().any(|&clip| classes[clip as usize] == *class))
+                .map(|class| self.classes[class].as_str())
+                .collect();
+            if lacking.len() + 1 >= k && split == "train" {
+                let reason =
+                    format!("has segments of fewer than two classes to train on (none of {})", examples(&lacking));
+                return Err(Error::data(&self.path, reason));
+            }
+            if clips.is_empty() {
+                let reason = format!("leaves no segment for the {split} split: each class needs at least three files");
+                return Err(Error::data(&self.path, reason));
+            }
+            if !lacking.is_empty() {
+                warnings.push(format!(
+                    "{} classes have no segment in the {split} split ({})",
+                    lacking.len(),
+                    examples(&lacking)
+                ));
+            }
+        }
+        let targets =
+            classes.iter().flat_map(|&own| (0..k).map(move |class| f32::from(u8::from(class == own)))).collect();
+        let observed = vec![true; classes.len() * k];
+        let (path, classes) = (self.path.clone(), self.classes.clone());
+        Ok(Dataset {
+            path,
+            classes,
+            keys,
+            features,
+            targets,
+            observed,
+            train,
+            validation: Some(validation),
+            test,
+            warnings,
+        })
     }
 }
 

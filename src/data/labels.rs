@@ -193,7 +193,7 @@ impl Labels {
                 }
             }
         }
-        Ok(Dataset { path, classes, keys, features, targets, observed, train, test, warnings })
+        Ok(Dataset { path, classes, keys, features, targets, observed, train, validation: None, test, warnings })
     }
 }
 

@@ -21,10 +21,11 @@ mod synth_audio;
 pub use audio_set::AudioSet;
 pub use features_npz::{npz_note, write_npz};
 pub use mapped::Mapped;
-pub use split::validation_split;
+pub use split::{Division, SplitBy, validation_split};
 pub use synth::synth;
 pub use synth_audio::synth_audio;
 
+use crate::audio::Form;
 use crate::error::Result;
 use crate::fingerprint::Fingerprint;
 use serde::{Deserialize, Serialize};
@@ -49,13 +50,15 @@ pub struct Dataset {
     pub observed: Vec<bool>,
     /// Clip indices in the order of the split file.
     pub train: Vec<u32>,
+    /// Clips set aside for validation, none of them in `train`; `None`: each seed draws its own of `train`.
+    pub validation: Option<Vec<u32>>,
     /// Clip indices in the order of the split file.
     pub test: Vec<u32>,
     /// What is odd about the dataset but not fatal, one line each, with counts.
     pub warnings: Vec<String>,
 }
 
-/// What an instance of a clip is: 0.96 s of it, described in one of several ways, or a frame of 10 ms.
+/// What an instance of a clip is: 0.96 s of it, described in one of several ways, or a frame of a spectrum.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "kebab-case")]
 pub enum Kind {
@@ -67,14 +70,38 @@ pub enum Kind {
     #[serde(rename = "logmel")]
     #[value(name = "logmel")]
     LogMel,
-    /// A frame of the whole log-mel spectrogram, (64).
+    /// A frame of the whole log-mel spectrogram, 10 ms, (64).
     Spectrogram,
+    /// A frame of the STFT of one second of a note, 512 samples at 44.1 kHz, (1025).
+    Stft,
+    /// A frame of the constant-Q transform of one second of a note, (252).
+    Cqt,
 }
 
 impl Kind {
     /// A log-mel spectrogram, whole or in patches, which is the same whatever weights come after it.
     pub fn is_log_mel(self) -> bool {
         matches!(self, Kind::LogMel | Kind::Spectrogram)
+    }
+
+    /// A spectrum of single notes: every whole second of a file is a clip.
+    pub fn is_of_notes(self) -> bool {
+        matches!(self, Kind::Stft | Kind::Cqt)
+    }
+
+    /// Seconds of a clip: OpenMIC-2018's 10, or one of a note.
+    pub fn window(self) -> f64 {
+        if self.is_of_notes() { 1.0 } else { 10.0 }
+    }
+
+    /// The form of the sound that it is made of.
+    pub fn form(self) -> Form {
+        if self.is_of_notes() { Form::NOTE } else { Form::LOG_MEL }
+    }
+
+    /// Samples of a clip.
+    pub fn samples(self) -> usize {
+        (self.window() * f64::from(self.form().sr)) as usize
     }
 }
 
@@ -154,7 +181,8 @@ impl Dataset {
                 map.bytes().iter().step_by(step).for_each(|&b| mix(b.into()));
             }
         }
-        self.features.lengths.iter().chain(&self.train).chain(&self.test).for_each(|&n| mix(n.into()));
+        let splits = self.train.iter().chain(self.validation.iter().flatten()).chain(&self.test);
+        self.features.lengths.iter().chain(splits).for_each(|&n| mix(n.into()));
         self.targets.iter().zip(&self.observed).for_each(|(t, &o)| mix(if o { 1 + t.to_bits() as u64 } else { 0 }));
         self.classes.iter().for_each(|name| name.bytes().chain([0xff]).for_each(|b| mix(b.into())));
         fingerprint.finish()

@@ -5,6 +5,7 @@ use crate::files::read_limited;
 use rand::SeedableRng;
 use rand::seq::SliceRandom;
 use rand_pcg::Pcg64;
+use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
@@ -89,4 +90,60 @@ pub fn validation_split(train: &[u32], fraction: f64, seed: u64) -> Result<(Vec<
     order[..count].iter().for_each(|&i| validation[i] = true);
     let share = |wanted| train.iter().zip(&validation).filter(|&(_, &v)| v == wanted).map(|(&i, _)| i).collect();
     Ok((share(false), share(true)))
+}
+
+/// What is drawn into one split or another as a whole.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub enum SplitBy {
+    /// A source file: no recording is heard in training and in the test.
+    #[default]
+    File,
+    /// A segment of a file, as Wise, Maida and Kumar (2021) did: seconds of one note fall on both sides.
+    Segment,
+}
+
+/// How the segments of sound files are divided among training, validation and test.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Division {
+    pub by: SplitBy,
+    /// Share of the units of each class that are not for the test, for validation; between 0 and 1.
+    pub validation: f64,
+}
+
+/// Share of the units of each class that are for the test.
+pub(super) const TEST_SHARE: f64 = 0.1;
+
+/// Clip indices of three splits.
+pub(super) struct Divided {
+    pub train: Vec<u32>,
+    pub validation: Vec<u32>,
+    pub test: Vec<u32>,
+}
+
+impl Division {
+    /// Divides segments, whose files and classes these are, always in the same way. Of the n units of a class a tenth, rounded, but at
+    /// least one if there are two, is for the test, and likewise a share of what is left for validation.
+    pub(super) fn divide(self, files: &[u32], classes: &[usize]) -> Divided {
+        let unit = |clip: usize| if self.by == SplitBy::File { files[clip] } else { clip as u32 };
+        let mut of_class: Vec<Vec<u32>> = vec![vec![]; classes.iter().max().map_or(0, |most| most + 1)];
+        (0..files.len()).for_each(|clip| of_class[classes[clip]].push(unit(clip)));
+        let mut part = HashMap::new();
+        for mut units in of_class {
+            units.sort_unstable();
+            units.dedup();
+            units.shuffle(&mut Pcg64::seed_from_u64(0));
+            let share =
+                |n: usize, share: f64| if n < 2 { 0 } else { ((n as f64 * share).round() as usize).clamp(1, n - 1) };
+            let test = share(units.len(), TEST_SHARE);
+            let validation = share(units.len() - test, self.validation);
+            units.iter().enumerate().for_each(|(i, &unit)| {
+                part.insert(unit, if i < test { 2 } else { usize::from(i < test + validation) });
+            });
+        }
+        let of = |wanted: usize| {
+            (0..files.len()).filter(|&clip| part[&unit(clip)] == wanted).map(|clip| clip as u32).collect()
+        };
+        Divided { train: of(0), validation: of(1), test: of(2) }
+    }
 }

@@ -5,9 +5,12 @@ use crate::graph::{Graph, Init, Tensor};
 use crate::ops::activation::Dropout;
 use crate::ops::batch_norm::{self, BatchNorm, Norm};
 use crate::ops::clip_dropout::clip_dropout_factors;
+use crate::ops::conv2d;
+use crate::ops::join_columns::join_columns;
 use crate::ops::linear;
 use crate::ops::recurrent::{self, Direction, Sequence};
 use crate::ops::recurrent_cell::{Cell, State, recurrent_cell};
+use crate::ops::relative_attention::{RelativeAttention, relative_attention};
 use crate::shape::Shape;
 
 /// How a linear layer's weights start; biases start at zero unless said otherwise.
@@ -19,20 +22,102 @@ pub enum WeightInit {
     XavierNormal,
     /// Uniform within +-1/sqrt(fan_in), biases as well: what PyTorch's Linear does by itself.
     Torch,
+    /// Normal with variance 2 / fan_in (He et al. 2015).
+    HeNormal,
+    /// Normal with this deviation, biases as well: Keras' "random normal" with 0.05.
+    Normal { std: f64 },
+}
+
+impl WeightInit {
+    /// First values of weights from `fan_in` to `fan_out` units, and of biases.
+    fn first(self, fan_in: usize, fan_out: usize) -> [Init; 2] {
+        let zero = Init::Constant(0.0);
+        match self {
+            WeightInit::HeUniform => [Init::Uniform { bound: (6.0 / fan_in as f64).sqrt() }, zero],
+            WeightInit::XavierNormal => [Init::Normal { std: (2.0 / (fan_in + fan_out) as f64).sqrt() }, zero],
+            WeightInit::Torch => [Init::Uniform { bound: 1.0 / (fan_in as f64).sqrt() }; 2],
+            WeightInit::HeNormal => [Init::Normal { std: (2.0 / fan_in as f64).sqrt() }, zero],
+            WeightInit::Normal { std } => [Init::Normal { std }; 2],
+        }
+    }
 }
 
 /// A linear layer from the innermost axis of `x` to `width`.
 pub fn linear(g: &mut Graph, name: &str, x: Tensor, width: usize, init: WeightInit, bias: bool) -> Result<Tensor> {
-    let fan_in = g.shape(x).last();
-    let zero = Init::Constant(0.0);
-    let (init, first_bias) = match init {
-        WeightInit::HeUniform => (Init::Uniform { bound: (6.0 / fan_in as f64).sqrt() }, zero),
-        WeightInit::XavierNormal => (Init::Normal { std: (2.0 / (fan_in + width) as f64).sqrt() }, zero),
-        WeightInit::Torch => [Init::Uniform { bound: 1.0 / (fan_in as f64).sqrt() }; 2].into(),
-    };
-    let w = g.param(&format!("{name}.weight"), [width, fan_in], init);
-    let b = bias.then(|| g.param(&format!("{name}.bias"), [width], first_bias));
+    let (w, b) = linear_parameters(g, name, x, width, init, bias);
     linear::linear(g, x, w, b)
+}
+
+/// A linear layer with bias and ReLU.
+pub fn linear_relu(g: &mut Graph, name: &str, x: Tensor, width: usize, init: WeightInit) -> Result<Tensor> {
+    let (w, b) = linear_parameters(g, name, x, width, init, true);
+    linear::linear_with(g, x, w, b, linear::Linear { relu: true, ..Default::default() })
+}
+
+/// NAME.weight (`width`, F) and NAME.bias (`width`) of a layer on `x` (..., F).
+fn linear_parameters(
+    g: &mut Graph,
+    name: &str,
+    x: Tensor,
+    width: usize,
+    init: WeightInit,
+    bias: bool,
+) -> (Tensor, Option<Tensor>) {
+    let fan_in = g.shape(x).last();
+    let [init, first_bias] = init.first(fan_in, width);
+    let w = g.param(&format!("{name}.weight"), [width, fan_in], init);
+    (w, bias.then(|| g.param(&format!("{name}.bias"), [width], first_bias)))
+}
+
+/// A convolution of `x` (B, H, W, C) by `size` x `size` with bias: (B, H, W, `filters`).
+pub fn conv2d(g: &mut Graph, name: &str, x: Tensor, filters: usize, size: usize, init: WeightInit) -> Result<Tensor> {
+    let channels = g.shape(x).last();
+    let area = size * size;
+    let [init, first_bias] = init.first(area * channels, area * filters);
+    let w = g.param(&format!("{name}.weight"), [filters, channels, size, size], init);
+    let b = g.param(&format!("{name}.bias"), [filters], first_bias);
+    conv2d::conv2d(g, x, w, Some(b), false)
+}
+
+/// Shape of an attention-augmented convolution (Bello, Zoph, Vaswani, Shlens, Le: "Attention augmented convolutional networks", 2019,
+/// section 3.2).
+#[derive(Clone, Copy, Debug)]
+pub struct AugmentedConv2d {
+    pub filters: usize,
+    /// How many of them are attention's: dv and dk over all heads, a multiple of `heads`. 0: a plain convolution; all: no convolution.
+    pub attention: usize,
+    pub heads: usize,
+    /// Of the convolution's kernel; odd.
+    pub size: usize,
+}
+
+impl AugmentedConv2d {
+    /// Adds it. `x` (B, H, W, C) -> (B, H, W, `filters`), the convolution's filters first. Parameters: NAME.conv; NAME.qkv, a linear
+    /// layer at each position; NAME.rel_h (2 H - 1, dk / N) and NAME.rel_w (2 W - 1, dk / N); NAME.out, another linear layer.
+    pub fn push(&self, g: &mut Graph, name: &str, x: Tensor, init: WeightInit) -> Result<Tensor> {
+        let AugmentedConv2d { filters, attention: depth, heads, size } = *self;
+        let mut branches = vec![];
+        if depth < filters {
+            branches.push(conv2d(g, &format!("{name}.conv"), x, filters - depth, size, init)?);
+        }
+        if depth > 0 {
+            let [_, height, width, _] = *g.shape(x).dims() else { unreachable!("conv2d takes four axes") };
+            let each = depth / heads;
+            let qkv = linear(g, &format!("{name}.qkv"), x, 3 * depth, init, true)?;
+            let std = (each as f64).powf(-0.5);
+            let mut table = |axis: &str, size: usize| {
+                g.param(&format!("{name}.rel_{axis}"), [2 * size - 1, each], Init::Normal { std })
+            };
+            let (rel_h, rel_w) = (table("h", height), table("w", width));
+            let config = RelativeAttention { heads, key_depth: depth, value_depth: depth };
+            let attended = relative_attention(g, qkv, rel_h, rel_w, config)?;
+            branches.push(linear(g, &format!("{name}.out"), attended, depth, init, true)?);
+        }
+        match branches[..] {
+            [only] => Ok(only),
+            _ => join_columns(g, &branches),
+        }
+    }
 }
 
 /// A linear layer whose parameters are used several times. They start as in PyTorch, uniform within +-1 / sqrt(fan_in).
@@ -98,6 +183,20 @@ pub fn batch_norm(
     stream: u32,
     relu_dropout: Option<f64>,
 ) -> Result<Tensor> {
+    // PyTorch's.
+    batch_norm_with(g, name, x, lengths, clock, stream, BatchNorm { eps: 1e-5, momentum: 0.1, relu_dropout })
+}
+
+/// As [`batch_norm`], with constants of its own.
+pub fn batch_norm_with(
+    g: &mut Graph,
+    name: &str,
+    x: Tensor,
+    lengths: Tensor,
+    clock: Tensor,
+    stream: u32,
+    config: BatchNorm,
+) -> Result<Tensor> {
     let width = g.shape(x).last();
     let norm = Norm {
         gamma: g.param(&format!("{name}.weight"), [width], Init::Constant(1.0)),
@@ -105,7 +204,6 @@ pub fn batch_norm(
         running_mean: g.statistic(&format!("{name}.running_mean"), [width], 0.0),
         running_var: g.statistic(&format!("{name}.running_var"), [width], 1.0),
     };
-    let config = BatchNorm { eps: 1e-5, momentum: 0.1, relu_dropout };
     batch_norm::batch_norm(g, x, lengths, &norm, clock, stream, config)
 }
 

@@ -7,4 +7,6 @@ pub mod layers;
 pub mod models;
 pub mod vggish;
 
-pub use models::{Basis, Inputs, Labels, MODELS, Model, Prediction, Protocol, Settings, find};
+pub use models::{
+    Basis, Inputs, Labels, MODELS, Model, Notes, Optimiser, Prediction, Protocol, Select, Settings, find,
+};

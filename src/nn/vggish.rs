@@ -46,7 +46,7 @@ impl Width {
     }
 
     /// Of `channels` at full width.
-    fn of(self, channels: usize) -> usize {
+    pub fn of(self, channels: usize) -> usize {
         channels / self.entry().2
     }
 

@@ -43,6 +43,11 @@ impl Encoding {
         }
     }
 
+    /// For clips of `len` values: packed ones lie in whole vec4 only.
+    pub fn of_clips(self, len: usize) -> Encoding {
+        if len.is_multiple_of(4) { self } else { Encoding::Floats }
+    }
+
     /// The features of `clips` clips of `len` values each, as a tensor.
     pub fn spec(self, clips: usize, len: usize) -> Spec {
         match self {

@@ -40,6 +40,8 @@ pub enum Loss {
     PartialBce,
     /// Mean over the observed entries as well, in which what is already right counts less.
     Focal,
+    /// Of models that name one class per clip, from the softmax of their logits; see [`super::cross_entropy`].
+    CrossEntropy,
 }
 
 /// What the positive labels of a class weigh in the focal loss; its negative ones weigh 1 less that.

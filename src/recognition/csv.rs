@@ -21,7 +21,7 @@ pub fn rows(out: &mut dyn Write, recognition: &Recognition) -> io::Result<()> {
             &format!("{:.4}", i.probability),
             &i.spread.map(|s| format!("{s:.4}")).unwrap_or_default(),
             &format!("{:.4}", i.threshold),
-            &i.present().to_string(),
+            &i.present.to_string(),
             &segments.join(";"),
         ])?;
     }

@@ -14,7 +14,7 @@ const SPECIFICATION: &str = "0.3.4";
 /// with its probability as confidence; and the segments in order of time, with theirs.
 pub fn write(out: &mut dyn Write, recognition: &Recognition) -> io::Result<()> {
     let r = recognition;
-    let present: Vec<&Instrument> = r.ranked().into_iter().filter(|i| i.present()).collect();
+    let present: Vec<&Instrument> = r.ranked().into_iter().filter(|i| i.present).collect();
     let clip = present.iter().map(|i| observation(0.0, r.duration, &i.name, i.probability)).collect();
     let mut playing: Vec<_> =
         r.ranked().into_iter().flat_map(|i| i.segments.iter().map(|s| (i.name.as_str(), s))).collect();

@@ -102,7 +102,7 @@ fn instrument(i: &super::Instrument, detail: Detail) -> Instrument<'_> {
         probability: micro(i.probability),
         spread: i.spread.map(micro),
         threshold: micro(i.threshold),
-        present: i.present(),
+        present: i.present,
         segments: i.segments.iter().map(segment).collect(),
         activity: detail.activity.then_some(&i.activity),
         attention: detail.attention.then_some(i.attention.as_deref()),

@@ -75,8 +75,9 @@ pub struct Instrument {
     pub probability: f64,
     /// Sample standard deviation over the seeds; `None` for one seed.
     pub spread: Option<f64>,
-    /// From this probability on it counts as present.
+    /// From this probability on it counts as present; 0 where the likeliest of a cell is what plays in it.
     pub threshold: f64,
+    pub present: bool,
     /// Its activity in each cell from the start on, 0 to 1.
     pub activity: Vec<f32>,
     /// Attention on each cell, 0 to 1, 1 where the instrument draws most of it; `None` for models without attention.
@@ -93,10 +94,4 @@ pub struct Segment {
     pub end: f64,
     /// Mean activity within it, 0 to 1.
     pub confidence: f64,
-}
-
-impl Instrument {
-    pub fn present(&self) -> bool {
-        self.probability >= self.threshold
-    }
 }

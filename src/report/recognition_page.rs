@@ -296,7 +296,7 @@ fn table(out: &mut dyn Write, r: &Recognition) -> io::Result<()> {
 
 fn row(out: &mut dyn Write, i: &Instrument, length: f64) -> io::Result<()> {
     let (name, p) = (Escaped(&i.name), i.probability);
-    let present = i.present();
+    let present = i.present;
     write!(out, "<tr{}>", if present { " class=\"present\"" } else { "" })?;
     write!(out, "<td title=\"{name}\">{name}</td>")?;
     write!(out, "<td class=\"likely\" style=\"--p:{p:.3}\" data-v=\"{p}\">{p:.2}</td>")?;

@@ -35,7 +35,7 @@ pub fn table(recognition: &Recognition, top: usize, look: Look) -> String {
             bar(i.probability, BAR),
             format!("{:.2}", i.probability),
             i.spread.map(|s| format!("{s:.2}")).unwrap_or_default(),
-            if i.present() { "✓" } else { "" }.into(),
+            if i.present { "✓" } else { "" }.into(),
             sparkline(&resample(&i.activity, r.cell, r.duration, width)),
         ]);
     }

@@ -48,7 +48,7 @@ const MAX_BARS: usize = 40;
 impl<'a> Picture<'a> {
     /// The present instruments, the likeliest first.
     pub fn bars(&self) -> Vec<&'a Instrument> {
-        self.recognition.ranked().into_iter().filter(|i| i.present()).take(MAX_BARS).collect()
+        self.recognition.ranked().into_iter().filter(|i| i.present).take(MAX_BARS).collect()
     }
 
     /// "attention" if the model has it, else "activity": what the bars show.

@@ -7,22 +7,14 @@ use serde::{Deserialize, Serialize};
 use super::front_end::FrontEnd;
 use super::run::one_line;
 use super::thresholds::Level;
+use crate::data::{Division, Kind};
 use crate::error::{Error, Result};
 use crate::nn::vggish::TrainFrontEnd;
-use crate::nn::{self, Basis, Settings};
+use crate::nn::{self, Basis, Notes, Settings};
+pub use crate::nn::{Optimiser, Select};
 use crate::ops::attention_pool::Pooling;
 use crate::ops::masked_bce::{FocalAlpha, Loss};
 use crate::ops::sample::Order;
-
-/// What makes an epoch the best one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
-#[serde(rename_all = "kebab-case")]
-pub enum Select {
-    /// Lowest validation loss.
-    ValLoss,
-    /// Highest validation f1_pn (macro over classes).
-    ValF1,
-}
 
 /// What is done to the clips of a training step beside leaving them as they are. Validation and test clips stay as they are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, clap::ValueEnum)]
@@ -53,6 +45,8 @@ pub struct Config {
     /// Clips per step.
     pub batch: usize,
     pub lr: f64,
+    #[serde(default)]
+    pub optimiser: Optimiser,
     /// L2 decay, added to the gradient.
     pub weight_decay: f64,
     pub dropout: f64,
@@ -96,6 +90,9 @@ pub struct Config {
     /// Where features made of sound are kept.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub cache: Option<PathBuf>,
+    /// Of models on single notes.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub notes: Option<Notes>,
     /// Weights to start from instead of random ones.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub init: Option<PathBuf>,
@@ -125,7 +122,7 @@ const FOREST_KEYS: [&str; 8] =
 impl Config {
     /// The training protocol of the model's paper.
     pub fn of(model: &str, dataset: impl Into<PathBuf>) -> Result<Config> {
-        let protocol = nn::find(model)?.protocol;
+        let nn::Model { protocol, basis, .. } = *nn::find(model)?;
         Ok(Config {
             dataset: dataset.into(),
             model: model.into(),
@@ -133,7 +130,8 @@ impl Config {
             epochs: protocol.epochs,
             batch: protocol.batch,
             lr: protocol.lr,
-            weight_decay: 1e-5,
+            optimiser: protocol.optimiser,
+            weight_decay: protocol.weight_decay,
             dropout: protocol.dropout,
             loss: protocol.loss,
             pooling: Pooling::Sigmoid,
@@ -144,14 +142,15 @@ impl Config {
             focal_alpha: protocol.focal_alpha,
             augment: vec![],
             mixup_alpha: mixup_alpha(),
-            select: if protocol.patience.is_some() { Select::ValF1 } else { Select::ValLoss },
+            select: protocol.select,
             patience: protocol.patience,
             threshold: Level::default(),
-            val_fraction: 0.15,
+            val_fraction: protocol.val_fraction,
             front_end: None,
             train_front_end: TrainFrontEnd::None,
             features: None,
             cache: None,
+            notes: (basis == Basis::Notes).then(Notes::default),
             init: None,
         })
     }
@@ -174,14 +173,46 @@ impl Config {
         let partial = (self.alpha, self.beta, self.gamma) != (of.alpha, of.beta, of.gamma);
         let focal = (self.focal_gamma, self.focal_alpha) != (of.focal_gamma, of.focal_alpha);
         let unused = match self.loss {
-            Loss::Bce | Loss::Focal if partial => "alpha, beta and gamma need --loss partial-bce",
-            Loss::Bce | Loss::PartialBce if focal => "focal-gamma and focal-alpha need --loss focal",
+            Loss::Bce | Loss::Focal | Loss::CrossEntropy if partial => "alpha, beta and gamma need --loss partial-bce",
+            Loss::Bce | Loss::PartialBce | Loss::CrossEntropy if focal => {
+                "focal-gamma and focal-alpha need --loss focal"
+            }
             _ if self.mixup_alpha != of.mixup_alpha && !self.augment.contains(&Augmentation::Mixup) => {
                 "mixup-alpha needs --augment mixup"
             }
             _ => return Ok(()),
         };
         Err(Error::Usage(unused.into()))
+    }
+
+    /// What single notes ask for, and what only they may be asked for.
+    fn validate_notes(&self) -> Result<()> {
+        let nn::Model { name, exclusive, .. } = *nn::find(&self.model)?;
+        let refuse = |reason: &str| Err(Error::Usage(format!("{name} {reason}")));
+        match self.notes {
+            Some(notes) if exclusive => notes.validate()?,
+            Some(_) => {
+                return refuse("is not for single notes: leave out --input, --attention, --scale and --split-by");
+            }
+            None if exclusive => return refuse("is for single notes: its settings lack the table notes"),
+            None => {}
+        }
+        match (exclusive, self.loss == Loss::CrossEntropy) {
+            (true, false) => return refuse("names one class per clip: its loss is cross-entropy, leave out --loss"),
+            (false, true) => {
+                return refuse("says of each class whether it is present: cross-entropy is for models that name one");
+            }
+            _ => {}
+        }
+        if exclusive && !self.augment.is_empty() {
+            return refuse("names one class per clip, which mixed clips have not: leave out --augment");
+        }
+        if self.optimiser == Optimiser::Adagrad && self.weight_decay != 0.0 {
+            return Err(Error::Usage(
+                "adagrad has no weight decay here: leave out --weight-decay, or ask for --optimiser adam".into(),
+            ));
+        }
+        Ok(())
     }
 
     /// # Errors
@@ -228,12 +259,13 @@ impl Config {
         if self.pooling != Pooling::Sigmoid && !nn::find(&self.model)?.attends {
             return Err(Error::Usage(format!("{} has no attention: leave out --pooling", self.model)));
         }
-        if basis == Basis::Spectrogram && self.front_end.is_some() {
-            let reason = "takes spectrograms and needs no VGGish: leave out --frontend-weights";
+        self.validate_notes()?;
+        if matches!(basis, Basis::Spectrogram | Basis::Notes) && self.front_end.is_some() {
+            let reason = "takes spectra and needs no VGGish: leave out --frontend-weights";
             return Err(Error::Usage(format!("{} {reason}", self.model)));
         }
         if basis != Basis::Maps && self.train_front_end != TrainFrontEnd::None {
-            let what = if basis == Basis::Spectrogram { "spectrograms" } else { "embeddings" };
+            let what = if basis == Basis::Embeddings { "embeddings" } else { "spectra" };
             return Err(Error::Usage(format!("{} takes {what} as they are: leave out --train-frontend", self.model)));
         }
         if self.dropout != 0.0 && nn::find(&self.model)?.protocol.dropout == 0.0 {
@@ -331,14 +363,25 @@ impl Config {
     /// What of the model these settings fix, for `classes` classes.
     pub fn settings(&self, classes: usize) -> Settings {
         let width = self.front_end.as_ref().map(|f| f.width).unwrap_or_default();
-        Settings { classes, dropout: self.dropout, pooling: self.pooling, width, train_front_end: self.train_front_end }
+        let Config { dropout, pooling, train_front_end, .. } = *self;
+        Settings { classes, dropout, pooling, width, train_front_end, notes: self.notes.unwrap_or_default() }
+    }
+
+    /// What the model is fed.
+    pub fn kind(&self) -> Result<Kind> {
+        Ok(nn::find(&self.model)?.input(self.train_front_end, self.notes.unwrap_or_default()))
+    }
+
+    /// How segments of single notes are divided; `None` for models on clips.
+    pub fn division(&self) -> Option<Division> {
+        self.notes.map(|notes| Division { by: notes.split_by, validation: self.val_fraction })
     }
 
     /// # Errors
     /// `Shape` for instances of another width than the model takes.
     pub fn accepts(&self, width: usize) -> Result<()> {
         let model = nn::find(&self.model)?;
-        let expected = nn::models::instance_len(model.input(self.train_front_end), self.settings(1).width);
+        let expected = nn::models::instance_len(self.kind()?, self.settings(1).width);
         match width == expected {
             true => Ok(()),
             false => Err(Error::shape(model.name, format!("instances of {expected} values"), width.to_string())),

@@ -41,10 +41,11 @@ impl Dims {
         let Features { instances, width, .. } = *features;
         let clips = features.lengths.len();
         let encoding = match features.values {
-            FeatureValues::U8(_) if (instances * width).is_multiple_of(4) => Encoding::Bytes,
-            FeatureValues::F16(_) if (instances * width).is_multiple_of(4) => Encoding::Halves,
-            _ => Encoding::Floats,
-        };
+            FeatureValues::U8(_) => Encoding::Bytes,
+            FeatureValues::F16(_) => Encoding::Halves,
+            FeatureValues::F32(_) => Encoding::Floats,
+        }
+        .of_clips(instances * width);
         Dims { clips, instances, width, classes, encoding, slots: clips }.fitted(binding)
     }
 

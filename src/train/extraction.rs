@@ -8,9 +8,10 @@ use std::path::{Path, PathBuf};
 use half::f16;
 use serde::{Deserialize, Serialize};
 
-use super::extractor::{Extract, Extractor};
+use super::extractor::{Extract, Extractor, Sort};
 use super::front_end::{FrontEnd, PostProcess, Source, Weights};
-use crate::audio::{Cut, Excerpt, Item, ingest, logmel};
+use crate::audio::note::Scale;
+use crate::audio::{Cut, Excerpt, Item, ingest};
 use crate::data::{FeatureValues, Features, Kind, Mapped};
 use crate::error::{Error, Result};
 use crate::files::{is_leftover, read_limited, try_lock_directory, write_atomic};
@@ -18,8 +19,6 @@ use crate::gpu::Gpu;
 use crate::nn::models::{instance, instance_len};
 use crate::nn::vggish::Width;
 
-/// Seconds of an excerpt: the clips of OpenMIC-2018.
-pub const WINDOW: f64 = 10.0;
 const JOB: &str = "job.json";
 const ROWS: &str = "rows.bin";
 const LOG: &str = "done.jsonl";
@@ -33,9 +32,17 @@ pub struct Recipe {
     /// Log-mel patches and spectrograms need none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub front_end: Option<FrontEnd>,
+    /// Of spectra of notes; log-mel ones have their own.
+    #[serde(default, skip_serializing_if = "Scale::is_magnitude")]
+    pub scale: Scale,
 }
 
 impl Recipe {
+    /// Without VGGish's weights, magnitudes as they are.
+    pub fn of(kind: Kind) -> Recipe {
+        Recipe { kind, front_end: None, scale: Scale::Magnitude }
+    }
+
     fn width(&self) -> Width {
         self.front_end.as_ref().map(|f| f.width).unwrap_or_default()
     }
@@ -85,9 +92,10 @@ impl<'g> FrontEndRunner<'g> {
         with_spectrogram: bool,
     ) -> Result<FrontEndRunner<'g>> {
         let last_relu = recipe.front_end.as_ref().is_none_or(|f| f.last_relu);
-        let samples = (WINDOW * f64::from(logmel::SR)) as usize;
+        let samples = recipe.kind.samples();
         let given = weights.map(|weights| (weights, last_relu));
-        let extractor = Extractor::new(gpu, recipe.kind, recipe.width(), given, samples, with_spectrogram)?;
+        let made = Sort { kind: recipe.kind, width: recipe.width(), scale: recipe.scale };
+        let extractor = Extractor::new(gpu, made, given, samples, with_spectrogram)?;
         let post_process = match (recipe.kind, weights) {
             (Kind::Vggish, Some(weights)) => weights.post_process.clone().ok_or_else(|| {
                 let reason = "VGGish's weights come without their PCA (pproc.*), and embeddings without it are something else; \
@@ -160,18 +168,21 @@ struct Done {
     rows: Vec<Row>,
     #[serde(skip_serializing_if = "Option::is_none")]
     failed: Option<String>,
+    /// Too short for an excerpt, where only whole ones count.
+    #[serde(default)]
+    short: bool,
 }
 
 impl Done {
     fn new(file: usize) -> Done {
-        Done { file, rows: vec![], failed: None }
+        Done { file, rows: vec![], failed: None, short: false }
     }
 
     /// Whether it can be what came of file number `file`, of excerpts of up to `instances`.
     fn is_of(&self, file: usize, instances: usize) -> bool {
         let possible = |r: &Row| r.file == file && r.start >= 0.0 && (1..=instances).contains(&(r.instances as usize));
         self.file == file
-            && self.rows.is_empty() == self.failed.is_some()
+            && self.rows.is_empty() == (self.failed.is_some() || self.short)
             && self.rows.iter().all(possible)
             && self.rows.is_sorted_by(|a, b| a.start < b.start)
     }
@@ -183,6 +194,8 @@ pub struct Extracted {
     pub rows: Vec<Row>,
     /// Files that could not be decoded, and why.
     pub failures: Vec<(usize, String)>,
+    /// Files that are too short for an excerpt.
+    pub short: usize,
     /// Files that are done; fewer than all after an interrupt.
     pub files: usize,
 }
@@ -190,6 +203,7 @@ pub struct Extracted {
 impl Extracted {
     fn add(&mut self, entry: Done) {
         self.files += 1;
+        self.short += usize::from(entry.short);
         self.rows.extend(entry.rows);
         self.failures.extend(entry.failed.map(|reason| (entry.file, reason)));
     }
@@ -320,6 +334,8 @@ impl Extraction {
             match item {
                 Item::Excerpt(excerpt) => waiting.push((file, excerpt)),
                 Item::End { .. } => {
+                    // Its excerpts are stored, or wait to be.
+                    current.short = current.rows.is_empty() && waiting.last().is_none_or(|(of, _)| *of != file);
                     open.push(std::mem::replace(&mut current, Done::new(file + 1)));
                     tell(file + 1);
                 }

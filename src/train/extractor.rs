@@ -6,6 +6,7 @@ use half::f16;
 
 use super::front_end::Weights;
 use crate::audio::logmel::{self, BANDS, PATCH_FRAMES, log_mel, log_mel_patches};
+use crate::audio::note::{self, Input, Scale};
 use crate::data::Kind;
 use crate::error::{Error, Result};
 use crate::gpu::{Buffer, Gpu};
@@ -18,18 +19,30 @@ const BATCH_ELEMENTS: usize = 16 << 20;
 /// And no more clips than this, whose sound lies in memory.
 const MAX_BATCH: usize = 32;
 
-/// Whole instances of a sound of `samples` samples at 16 kHz.
+/// Whole instances of a sound of `samples` samples.
 pub fn instances(kind: Kind, samples: usize) -> usize {
     match kind {
         Kind::Spectrogram => logmel::frames(samples),
+        Kind::Stft => Input::Stft.frames(samples),
+        Kind::Cqt => Input::Cqt.frames(samples),
         _ => logmel::patches(samples),
     }
 }
 
-/// Makes features of excerpts of up to `samples` samples at 16 kHz.
+/// What features are made.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Sort {
+    pub kind: Kind,
+    /// VGGish's.
+    pub width: Width,
+    /// Of spectra of notes.
+    pub scale: Scale,
+}
+
+/// Makes features of excerpts of up to `samples` samples.
 pub struct Extractor<'g> {
     gpu: &'g Gpu,
-    kind: Kind,
+    sort: Sort,
     plan: Plan,
     input: Buffer,
     features: Tensor,
@@ -37,7 +50,6 @@ pub struct Extractor<'g> {
     batch: usize,
     samples: usize,
     instances: usize,
-    len: usize,
 }
 
 /// What is made of an excerpt.
@@ -47,29 +59,55 @@ pub struct Extract {
     pub features: Vec<f32>,
     /// Valid instances, at least 1: whole patches of 0.96 s, or frames; a shorter excerpt is one that ends in silence.
     pub instances: usize,
-    /// (frames, 64), if asked for.
+    /// (frames, bands), logarithms, if asked for: log-mel, or of notes what features are made of.
     pub spectrogram: Vec<f32>,
 }
 
+impl Sort {
+    /// Of an instance.
+    fn len(self) -> usize {
+        instance_len(self.kind, self.width)
+    }
+
+    /// Values of a frame of the spectrogram.
+    pub fn bands(self) -> usize {
+        if self.kind.is_of_notes() { self.len() } else { BANDS }
+    }
+
+    /// Frames of the spectrogram of so many samples.
+    fn frames(self, samples: usize) -> usize {
+        if self.kind.is_of_notes() { instances(self.kind, samples) } else { logmel::frames(samples) }
+    }
+
+    /// Elements of the largest tensor on the way from an excerpt.
+    fn largest(self, samples: usize) -> usize {
+        // The maps of the first layer, the window of a transform, or the sound itself.
+        let channels = if self.kind.is_log_mel() { 1 } else { self.width.map_channels() / 8 };
+        let spectrum = if self.kind.is_of_notes() {
+            self.frames(samples) * self.len()
+        } else {
+            logmel::frames(samples) * BANDS * channels
+        };
+        spectrum.max(samples)
+    }
+}
+
 impl<'g> Extractor<'g> {
-    /// For excerpts of at most `samples` samples (at least one patch: 15 600). `width` and `weights` are VGGish's; log-mel
-    /// patches and spectrograms need no weights. `with_spectrogram`: also give the whole log-mel spectrogram.
+    /// For excerpts of at most `samples` samples, enough for one instance. `weights` are VGGish's; spectra need none.
+    /// `with_spectrogram`: also give the whole spectrogram.
     ///
     /// # Errors
     /// `Limit` or `Gpu` if the adapter has not the memory.
     pub fn new(
         gpu: &'g Gpu,
-        kind: Kind,
-        width: Width,
+        sort: Sort,
         weights: Option<(&Weights, bool)>,
         samples: usize,
         with_spectrogram: bool,
     ) -> Result<Extractor<'g>> {
+        let Sort { kind, width, scale } = sort;
         let instances = instances(kind, samples);
-        // The maps of the first layer are the largest tensor.
-        let channels = if kind.is_log_mel() { 1 } else { width.map_channels() / 8 };
-        let largest = logmel::frames(samples) * BANDS * channels;
-        let batch = (BATCH_ELEMENTS / largest).clamp(1, MAX_BATCH);
+        let batch = (BATCH_ELEMENTS / sort.largest(samples)).clamp(1, MAX_BATCH);
 
         let mut g = Graph::new(Mode::Eval);
         let sound = g.input("samples", Spec::f32([batch, samples]));
@@ -77,7 +115,15 @@ impl<'g> Extractor<'g> {
             let patches = log_mel_patches(g, sound)?;
             Ok(g.reshape(patches, [batch * instances, PATCH_FRAMES, BANDS]))
         };
+        let mut spectrogram = None;
+        let mut notes = |g: &mut Graph, input: Input| -> Result<Tensor> {
+            let magnitudes = input.magnitudes(g, sound)?;
+            spectrogram = Some(magnitudes);
+            scale.apply(g, magnitudes)
+        };
         let features = match kind {
+            Kind::Stft => notes(&mut g, Input::Stft)?,
+            Kind::Cqt => notes(&mut g, Input::Cqt)?,
             Kind::Spectrogram => log_mel(&mut g, sound)?,
             Kind::LogMel => patches(&mut g)?,
             Kind::Maps => {
@@ -91,24 +137,24 @@ impl<'g> Extractor<'g> {
                 vggish::embeddings(&mut g, maps, width, vggish::Weights::Frozen, last_relu)?
             }
         };
-        let spectrogram = match (with_spectrogram, kind) {
-            (false, _) => None,
-            (true, Kind::Spectrogram) => Some(features),
-            (true, _) => Some(log_mel(&mut g, sound)?),
+        let spectrogram = match (with_spectrogram, kind, spectrogram) {
+            (false, ..) => None,
+            (true, _, Some(magnitudes)) => Some(magnitudes),
+            (true, Kind::Spectrogram, None) => Some(features),
+            (true, _, None) => Some(log_mel(&mut g, sound)?),
         };
         let keep: Vec<Tensor> = [features].into_iter().chain(spectrogram).collect();
         let draft = Draft::new(&g, gpu.adapter().target(), 1, &keep, &[])?;
         draft.fits(gpu)?;
         let input = gpu.buffer("samples", batch * samples)?;
         let mut bound = vec![("samples".to_owned(), input.clone())];
-        if let (Some((weights, _)), true) = (weights, !kind.is_log_mel()) {
+        if let (Some((weights, _)), Kind::Maps | Kind::Vggish) = (weights, kind) {
             let layers = if kind == Kind::Maps { "features." } else { "" };
             bound.extend(weights.upload(gpu, layers)?);
         }
         let bound: Vec<(&str, Buffer)> = bound.iter().map(|(name, buffer)| (name.as_str(), buffer.clone())).collect();
         let plan = draft.realise(gpu, &bound)?;
-        let len = instance_len(kind, width);
-        Ok(Extractor { gpu, kind, plan, input, features, spectrogram, batch, samples, instances, len })
+        Ok(Extractor { gpu, sort, plan, input, features, spectrogram, batch, samples, instances })
     }
 
     /// Excerpts that are worked on at once.
@@ -123,7 +169,12 @@ impl<'g> Extractor<'g> {
 
     /// F: values of an instance.
     pub fn instance_len(&self) -> usize {
-        self.len
+        self.sort.len()
+    }
+
+    /// Values of a frame of the spectrogram.
+    pub fn bands(&self) -> usize {
+        self.sort.bands()
     }
 
     /// Works on at most [`Extractor::batch`] excerpts. Silence follows those that are shorter than the longest possible.
@@ -139,14 +190,17 @@ impl<'g> Extractor<'g> {
         self.gpu.write(&self.input, 0, &samples)?;
         self.gpu.submit(|s| s.replay(&[&self.plan.recording], 1))?;
         let features = self.plan.read::<f32>(self.gpu, self.features)?;
-        let spectrogram = match self.spectrogram {
+        let mut spectrogram = match self.spectrogram {
             Some(tensor) => self.plan.read::<f32>(self.gpu, tensor)?,
             None => vec![],
         };
+        if self.sort.kind.is_of_notes() {
+            spectrogram.iter_mut().for_each(|v| *v = (*v + note::OFFSET).ln());
+        }
         // What is stored is f16.
         if features.iter().any(|v| !v.is_finite() || v.abs() > f32::from(f16::MAX)) {
             return Err(Error::Gpu(
-                "the front end answered what is no number of 16 bits; its weights are damaged".into(),
+                "the front end answered what is no number of 16 bits; its weights, or a sound, are damaged".into(),
             ));
         }
         let of = |values: &[f32], i: usize, rows: usize| -> Vec<f32> {
@@ -155,11 +209,12 @@ impl<'g> Extractor<'g> {
             values[range].to_vec()
         };
         let extract = |(i, excerpt): (usize, &&[f32])| {
-            let instances = instances(self.kind, excerpt.len()).max(1);
-            let mut features = of(&features, i, self.instances * self.len);
-            features[instances * self.len..].fill(0.0);
-            let frames = if self.spectrogram.is_some() { logmel::frames(excerpt.len()).max(1) } else { 0 };
-            Extract { features, instances, spectrogram: of(&spectrogram, i, frames * BANDS) }
+            let (sort, len) = (self.sort, self.sort.len());
+            let instances = instances(sort.kind, excerpt.len()).max(1);
+            let mut features = of(&features, i, self.instances * len);
+            features[instances * len..].fill(0.0);
+            let frames = if self.spectrogram.is_some() { sort.frames(excerpt.len()).max(1) } else { 0 };
+            Extract { features, instances, spectrogram: of(&spectrogram, i, frames * sort.bands()) }
         };
         Ok(excerpts.iter().enumerate().map(extract).collect())
     }

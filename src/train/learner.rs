@@ -5,7 +5,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::config::{Augmentation, Config};
+use super::config::{Augmentation, Config, Optimiser};
 use super::corpus::{Corpus, Dims, Feed};
 use super::metrics::Counts;
 use super::weights::Block;
@@ -14,8 +14,10 @@ use crate::error::{Error, Result};
 use crate::gpu::{Buffer, Gpu, Recording, Ticket};
 use crate::graph::{Arenas, Draft, Graph, Layout, Mode, Plan, Spec, Tensor};
 use crate::nn::{self, Inputs, Labels, Prediction};
+use crate::ops::adagrad::{self, Adagrad, adagrad};
 use crate::ops::adam::{Adam, adam};
 use crate::ops::concat::{Concat, concat};
+use crate::ops::cross_entropy::cross_entropy;
 use crate::ops::gather::Batch;
 use crate::ops::masked_bce::{FocalAlpha, Loss, Normalisation, focal_loss, masked_bce};
 use crate::ops::mixup::{Mixup, mixup};
@@ -57,6 +59,7 @@ pub struct EpochSums {
 pub struct State {
     pub params: Vec<f32>,
     pub stats: Vec<f32>,
+    /// Adam's moments; Adagrad's sums of squares, and nothing.
     pub m: Vec<f32>,
     pub v: Vec<f32>,
     pub best_params: Vec<f32>,
@@ -144,10 +147,15 @@ pub(super) fn push_model(
     Ok((clock, batch, prediction))
 }
 
-/// The loss (1) that the settings name, of probabilities (B, K), and its parts (2).
-fn push_loss(g: &mut Graph, config: &Config, batch: Batch, p: Tensor) -> Result<(Tensor, Tensor)> {
+/// The loss (1) that the settings name, and its parts (2).
+fn push_loss(g: &mut Graph, config: &Config, batch: Batch, prediction: &Prediction) -> Result<(Tensor, Tensor)> {
     let Batch { target, observed, lengths, .. } = batch;
+    let p = prediction.probabilities;
     let norm = match config.loss {
+        Loss::CrossEntropy => {
+            let logits = prediction.logits.ok_or_else(|| Error::Usage(format!("{} has no logits", config.model)))?;
+            return cross_entropy(g, logits, target, lengths);
+        }
         Loss::Bce => Normalisation::Observed,
         Loss::PartialBce => {
             let Config { alpha, beta, gamma, .. } = *config;
@@ -178,29 +186,36 @@ impl Graphs {
     pub fn new(config: &Config, dims: Dims, train: usize, val: usize, order: Order) -> Result<Graphs> {
         let mut step = Graph::new(Mode::Train);
         let (_, batch, prediction) = push_model(&mut step, dims, config, train, order)?;
-        let (loss, parts) = push_loss(&mut step, config, batch, prediction.probabilities)?;
+        let (loss, parts) = push_loss(&mut step, config, batch, &prediction)?;
         let losses = [loss].into_iter().chain(prediction.own_losses).collect();
 
         let mut update = Graph::new(Mode::Train);
         let arena = Spec::f32([step.layout().trained]);
-        let [w, grad, m, v] = ["params", "grads", "m", "v"].map(|name| update.input(name, arena.clone()));
+        let [w, grad, m] = ["params", "grads", "m"].map(|name| update.input(name, arena.clone()));
         let clock = update.input("clock", Spec::u32([4]));
         let sums = update.input("parts", Spec::f32([2]));
         let totals = update.input("totals", Spec::f32([2]));
         let diverged = update.input("diverged", Spec::u32([1]));
-        let settings = Adam { lr: config.lr, weight_decay: config.weight_decay, ..Adam::default() };
-        adam(&mut update, w, grad, m, v, clock, settings)?;
+        match config.optimiser {
+            Optimiser::Adam => {
+                let v = update.input("v", arena);
+                let settings = Adam { lr: config.lr, weight_decay: config.weight_decay, ..Adam::default() };
+                adam(&mut update, w, grad, m, v, clock, settings)?;
+            }
+            Optimiser::Adagrad => adagrad(&mut update, w, grad, m, Adagrad { lr: config.lr, ..Adagrad::default() })?,
+        }
         track(&mut update, sums, clock, totals, diverged, batches(config, train))?;
 
         let mut validation = Graph::new(Mode::Eval);
         let g = &mut validation;
         let (clock, batch, prediction) = push_model(g, dims, config, val, Order::InOrder)?;
-        let (_, val_parts) = push_loss(g, config, batch, prediction.probabilities)?;
+        let (_, val_parts) = push_loss(g, config, batch, &prediction)?;
         let counts = g.input("counts", Spec::u32([dims.classes, 4]));
         let totals = g.input("totals", Spec::f32([2]));
         let diverged = g.input("diverged", Spec::u32([1]));
         let val_batches = batches(config, val);
-        let decisions = Tally { decision: Decision::Threshold, batches: val_batches };
+        let decision = if nn::find(&config.model)?.exclusive { Decision::Largest } else { Decision::Threshold };
+        let decisions = Tally { decision, batches: val_batches };
         tally(g, prediction.probabilities, batch.target, batch.observed, clock, counts, decisions)?;
         track(g, val_parts, clock, totals, diverged, val_batches)?;
         Ok(Graphs { step, losses, parts, update, validation })
@@ -238,7 +253,16 @@ impl<'g> Learner<'g> {
         let arenas = Arenas::new(gpu, &layout, replicas, true)?;
         let arena = |label, len: usize| gpu.buffer(label, len.max(1) * replicas);
         let best = [arena("best parameters", layout.trained)?, arena("best statistics", layout.stats)?];
-        let moments = [arena("first moment", layout.trained)?, arena("second moment", layout.trained)?];
+        let moments = match config.optimiser {
+            Optimiser::Adam => [arena("first moment", layout.trained)?, arena("second moment", layout.trained)?],
+            Optimiser::Adagrad => {
+                // A replica's at a time: large models have large arenas.
+                let sums = arena("sums of squares", layout.trained)?;
+                let first = vec![adagrad::FIRST; layout.trained];
+                (0..replicas).try_for_each(|r| gpu.write(&sums, r * layout.trained, &first))?;
+                [sums, arena("none", 0)?]
+            }
+        };
         let (train_pools, val_pools): (Vec<_>, Vec<_>) = splits.iter().cloned().unzip();
         let train_pool = gpu.upload("training clips", &train_pools.concat())?;
         let val_pool = gpu.upload("validation clips", &val_pools.concat())?;

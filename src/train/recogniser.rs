@@ -4,12 +4,13 @@
 use std::collections::VecDeque;
 use std::path::PathBuf;
 
-use super::extraction::{FrontEndRunner, Recipe, WINDOW};
+use super::extraction::{FrontEndRunner, Recipe};
 use super::predictor::Predictions;
 use super::trained::Trained;
 use crate::array::Array;
-use crate::audio::logmel::{self, BANDS, PATCH_FRAMES};
-use crate::audio::{Cut, Excerpt, Item, ingest};
+use crate::audio::aacnn::STFT;
+use crate::audio::logmel::{BANDS, PATCH_FRAMES};
+use crate::audio::{Cut, Excerpt, Form, Item, ingest};
 use crate::data::{Features, Kind};
 use crate::error::{Error, Result};
 use crate::gpu::Gpu;
@@ -24,9 +25,9 @@ const FRAME: f64 = 0.01;
 /// Seconds of a patch of frames, which is an instance of models on VGGish.
 const INSTANCE: f64 = 0.96;
 /// Seconds between two excerpts unless said otherwise: five instances, so that each is heard twice, in another context.
-pub const HOP: f64 = 4.8;
-/// Seconds: nothing may go unheard, and patience is finite.
-const HOPS: std::ops::RangeInclusive<f64> = 0.01..=WINDOW;
+const HOP: f64 = 4.8;
+/// Seconds: patience is finite.
+const MIN_HOP: f64 = 0.01;
 
 /// Clips whose places are looked at at a time.
 const PORTION: usize = 1024;
@@ -44,9 +45,10 @@ pub enum Aggregate {
 
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// Seconds from one excerpt's start to the next, 0.01 to 10.
-    pub hop: f64,
-    pub aggregate: Aggregate,
+    /// Seconds from one excerpt's start to the next, 0.01 (of notes 0.5) to the length of one. `None`: 4.8 of 10, or 1 of 1.
+    pub hop: Option<f64>,
+    /// `None`: max, or for models that name one class the mean.
+    pub aggregate: Option<Aggregate>,
     /// (K), the probability from which on each class is present.
     pub thresholds: Vec<f64>,
     /// Whether to keep a spectrogram.
@@ -56,7 +58,7 @@ pub struct Options {
 /// What was heard in a recording.
 pub struct Heard {
     pub recognition: Recognition,
-    /// Log-mel, (columns, 64), at most some thousand columns for the whole recording; if asked for.
+    /// As [`super::extractor::Extract`] has it, (columns, bands), at most some thousand columns for the whole recording; if asked for.
     pub spectrogram: Option<Array<f32>>,
     /// Packets of the file that were damaged and left out.
     pub damaged: u64,
@@ -66,6 +68,9 @@ pub struct Recogniser<'a> {
     gpu: &'a Gpu,
     trained: &'a Trained,
     options: Options,
+    kind: Kind,
+    /// Seconds.
+    hop: f64,
     runner: FrontEndRunner<'a>,
 }
 
@@ -79,7 +84,8 @@ impl<'a> Recogniser<'a> {
         let mut recipe = recipe.clone();
         let weights = if recipe.kind == Kind::LogMel { None } else { recipe.load()? };
         let runner = FrontEndRunner::new(gpu, &recipe, weights.as_ref(), options.spectrogram)?;
-        Ok(Recogniser { gpu, trained, options, runner })
+        let hop = options.hop(recipe.kind);
+        Ok(Recogniser { gpu, trained, options, kind: recipe.kind, hop, runner })
     }
 
     /// Listens to `files`, in order, and hands over what it heard, or why a file cannot be used, with the file's index.
@@ -90,13 +96,20 @@ impl<'a> Recogniser<'a> {
     pub fn listen(&self, files: &[PathBuf], each: &mut dyn FnMut(usize, Result<Heard>) -> Result<()>) -> Result<()> {
         let mut waiting: Vec<(usize, Excerpt)> = vec![];
         let mut open: VecDeque<Listening> = VecDeque::new();
-        for (file, item) in ingest(files.to_vec(), Cut { window: WINDOW, hop: Some(self.options.hop) })? {
+        let Recogniser { kind, hop, .. } = *self;
+        for (file, item) in ingest(files.to_vec(), Cut { window: kind.window(), hop: Some(hop), form: kind.form() })? {
             if open.back().is_none_or(|last| last.file < file) {
-                open.push_back(Listening { file, answers: Answers::new(self.trained), end: None });
+                let answers = Answers::new(self.trained, hop, self.runner.extractor.bands());
+                open.push_back(Listening { file, answers, end: None });
             }
             let current = open.back_mut().expect("just opened");
             match item {
                 Item::Excerpt(excerpt) => waiting.push((file, excerpt)),
+                Item::End { duration, .. } if kind.is_of_notes() && duration < kind.window() => {
+                    let reason =
+                        format!("is shorter than {} s, which is what the model listens to at a time", kind.window());
+                    current.end = Some(Err(Error::data(&files[file], reason)));
+                }
                 Item::End { duration, damaged } => current.end = Some(Ok((duration, damaged))),
                 Item::Failed(error) => {
                     waiting.retain(|(of, _)| *of != file);
@@ -134,14 +147,20 @@ impl<'a> Recogniser<'a> {
 }
 
 impl Options {
+    fn hop(&self, kind: Kind) -> f64 {
+        self.hop.unwrap_or(if kind.is_of_notes() { kind.window() } else { HOP })
+    }
+
     fn check(&self, trained: &Trained) -> Result<()> {
         let model = nn::find(&trained.about.model)?;
-        let attends = model.attends;
-        if !HOPS.contains(&self.hop) {
-            let (low, high) = (HOPS.start(), HOPS.end());
-            return Err(Error::Usage(format!("a hop of {} s: {low} to {high} s are possible", self.hop)));
+        let (attends, kind) = (model.attends, trained.config.kind()?);
+        let (hop, longest) = (self.hop(kind), kind.window());
+        // Seconds that overlap more have nothing of their own to tell.
+        let shortest = if kind.is_of_notes() { longest / 2.0 } else { MIN_HOP };
+        if !(shortest..=longest).contains(&hop) {
+            return Err(Error::Usage(format!("a hop of {hop} s: {shortest} to {longest} s are possible")));
         }
-        if self.aggregate == Aggregate::Attention && !attends {
+        if self.aggregate == Some(Aggregate::Attention) && !attends {
             return Err(Error::Usage(format!(
                 "{} has no attention to aggregate by; mean and max are left",
                 model.name
@@ -166,10 +185,14 @@ pub fn recognise_clips(
     for portion in clips.chunks(PORTION) {
         let predictions = trained.predict_some(gpu, features, portion)?;
         for (i, clip) in portion.iter().map(|&clip| clip as usize).enumerate() {
-            let mut answers = Answers::new(trained);
+            let mut answers = Answers::new(trained, 1.0, 0);
             let instances = features.lengths[clip] as usize;
             answers.add(&predictions, i, 0.0, instances);
-            let duration = instances as f64 * if answers.frames { FRAME } else { INSTANCE };
+            let duration = match (answers.whole, answers.frames) {
+                (true, _) => trained.config.kind()?.window(),
+                (false, true) => instances as f64 * FRAME,
+                (false, false) => instances as f64 * INSTANCE,
+            };
             all.push(answers.recognition(PathBuf::from(&keys[clip]), duration, trained, options));
         }
     }
@@ -201,6 +224,12 @@ struct Answers {
     cell: f64,
     /// Instances are frames, of which a cell has 96; else instances have cells.
     frames: bool,
+    /// An excerpt is one thing; it covers so many cells as hops.
+    whole: bool,
+    /// Cells of such an excerpt.
+    span: usize,
+    /// What a cell's likeliest class is plays in it, and nothing else.
+    exclusive: bool,
     /// Cells, and frequency bands, of an instance that is no frame.
     steps: usize,
     bands: usize,
@@ -217,13 +246,20 @@ struct Answers {
 }
 
 impl Answers {
-    fn new(trained: &Trained) -> Answers {
+    /// `bands` of the spectrogram's frames.
+    fn new(trained: &Trained, hop: f64, bands: usize) -> Answers {
         let model: &Model = nn::find(&trained.about.model).expect("a trained model is known");
         let steps = if model.basis == Basis::Maps { MAP[0] } else { 1 };
+        let whole = model.basis == Basis::Notes;
+        let window = trained.config.kind().map_or(1.0, Kind::window);
+        let frame = if whole { STFT.hop_length as f64 / f64::from(Form::NOTE.sr) } else { FRAME };
         Answers {
             classes: trained.about.classes.len(),
             seeds: trained.about.seeds.clone(),
-            cell: INSTANCE / steps as f64,
+            cell: if whole { hop } else { INSTANCE / steps as f64 },
+            whole,
+            span: ((window / hop).round() as usize).max(1),
+            exclusive: model.exclusive,
             frames: model.basis == Basis::Spectrogram,
             steps,
             bands: model.positions / steps,
@@ -233,7 +269,7 @@ impl Answers {
             covered: vec![],
             paths: vec![],
             attends: model.attends,
-            strip: Strip::default(),
+            strip: Strip { bands, frame, ..Strip::default() },
         }
     }
 
@@ -244,7 +280,11 @@ impl Answers {
     /// were tried on rendered clips with known times it finds these best.
     fn add(&mut self, p: &Predictions, i: usize, start: f64, instances: usize) {
         let k = self.classes;
-        let cells = if self.frames { (instances / PATCH_FRAMES).max(1) } else { instances * self.steps };
+        let cells = match (self.whole, self.frames) {
+            (true, _) => self.span,
+            (false, true) => (instances / PATCH_FRAMES).max(1),
+            (false, false) => instances * self.steps,
+        };
         let first = (start / self.cell).round() as usize;
         let end = self.covered.len().max(first + cells);
         self.covered.resize(end, 0.0);
@@ -321,24 +361,40 @@ impl Answers {
             };
             (0..cells).map(value).collect()
         };
+        let curves: Vec<Vec<f32>> = (0..k).map(|class| curve(&self.activity, class)).collect();
+        // Of each cell, the first of the likeliest classes.
+        let winner = |cell: usize| {
+            (1..k).fold(0, |best, class| if curves[class][cell] > curves[best][cell] { class } else { best })
+        };
+        let winners: Vec<usize> = if self.exclusive { (0..cells).map(winner).collect() } else { vec![] };
+        let usual = if self.exclusive { Aggregate::Mean } else { Aggregate::Max };
+        let aggregate = options.aggregate.unwrap_or(usual);
         let instrument = |(class, name): (usize, &String)| {
-            let by_seed: Vec<f64> =
-                (0..self.seeds.len()).map(|r| self.aggregate(r, class, options.aggregate)).collect();
+            let by_seed: Vec<f64> = (0..self.seeds.len()).map(|r| self.aggregate(r, class, aggregate)).collect();
             let probability = by_seed.iter().sum::<f64>() / self.seeds.len() as f64;
-            let threshold = options.thresholds[class];
-            let activity = curve(&self.activity, class);
+            let activity = curves[class].clone();
+            let (threshold, present, segments) = if self.exclusive {
+                let mut wins = activity.clone();
+                wins.iter_mut().zip(&winners).filter(|(_, winner)| **winner != class).for_each(|(v, _)| *v = -1.0);
+                let segments = segments(&wins, self.cell, 0.0, duration);
+                (0.0, !segments.is_empty(), segments)
+            } else {
+                let threshold = options.thresholds[class];
+                let present = probability >= threshold;
+                (threshold, present, if present { segments(&activity, self.cell, threshold, duration) } else { vec![] })
+            };
             let attention = self.attends.then(|| {
                 let drawn = curve(&self.attention, class);
                 let most = drawn.iter().copied().fold(f32::MIN_POSITIVE, f32::max);
                 drawn.iter().map(|v| v / most).collect()
             });
-            let present = probability >= threshold;
             Instrument {
                 name: name.clone(),
                 probability,
                 spread: std_dev(by_seed.into_iter().map(Some)),
                 threshold,
-                segments: if present { segments(&activity, self.cell, threshold, duration) } else { vec![] },
+                present,
+                segments,
                 activity,
                 attention,
             }
@@ -360,6 +416,10 @@ impl Answers {
 /// A spectrogram of bounded width: when it grows too long, neighbouring columns become their mean.
 #[derive(Default)]
 struct Strip {
+    /// Values of a frame.
+    bands: usize,
+    /// Seconds from one frame to the next.
+    frame: f64,
     /// Frames that a column stands for, less one.
     merged: usize,
     columns: Vec<f32>,
@@ -375,20 +435,21 @@ impl Strip {
 
     /// Adds the frames of an excerpt that are new.
     fn add(&mut self, start: f64, spectrogram: &[f32]) {
-        let first = (start * f64::from(logmel::SR) / logmel::STFT.hop_length as f64).round() as usize;
+        let first = (start / self.frame).round() as usize;
         let skip = self.frames.saturating_sub(first);
-        for frame in spectrogram.chunks_exact(BANDS).skip(skip) {
+        let bands = self.bands;
+        for frame in spectrogram.chunks_exact(bands.max(1)).skip(skip) {
             self.frames += 1;
-            self.sum.resize(BANDS, 0.0);
+            self.sum.resize(bands, 0.0);
             self.sum.iter_mut().zip(frame).for_each(|(sum, v)| *sum += v);
             self.pending += 1;
             if self.pending == self.merged + 1 {
                 let n = self.pending as f32;
                 self.columns.extend(self.sum.drain(..).map(|v| v / n));
                 self.pending = 0;
-                if self.columns.len() == Strip::MAX_COLUMNS * BANDS {
-                    let pairs = self.columns.chunks_exact(2 * BANDS);
-                    self.columns = pairs.flat_map(|p| (0..BANDS).map(|b| (p[b] + p[BANDS + b]) / 2.0)).collect();
+                if self.columns.len() == Strip::MAX_COLUMNS * bands {
+                    let pairs = self.columns.chunks_exact(2 * bands);
+                    self.columns = pairs.flat_map(|p| (0..bands).map(|b| (p[b] + p[bands + b]) / 2.0)).collect();
                     self.merged = 2 * self.merged + 1;
                 }
             }
@@ -401,7 +462,7 @@ impl Strip {
             // Shorter than a column: whatever there is.
             columns = self.sum.iter().map(|v| v / self.pending.max(1) as f32).collect();
         }
-        columns.resize(columns.len().max(BANDS), 0.0);
-        Array::new([columns.len() / BANDS, BANDS], columns)
+        columns.resize(columns.len().max(self.bands), 0.0);
+        Array::new([columns.len() / self.bands, self.bands], columns)
     }
 }

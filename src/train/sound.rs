@@ -8,10 +8,10 @@ use std::time::UNIX_EPOCH;
 
 use serde::Serialize;
 
-use super::extraction::{Extracted, Extraction, FrontEndRunner, Recipe, Row, WINDOW};
+use super::extraction::{Extracted, Extraction, FrontEndRunner, Recipe, Row};
 use super::front_end::Weights;
 use crate::audio::Cut;
-use crate::data::{AudioSet, Dataset, load_features, write_npz};
+use crate::data::{AudioSet, Dataset, Division, Kind, load_features, write_npz};
 use crate::error::{Error, Result};
 use crate::gpu::Gpu;
 
@@ -20,13 +20,14 @@ pub struct Sounds {
     pub files: Vec<PathBuf>,
     /// A name for each.
     pub keys: Vec<String>,
-    /// Whole recordings, cut into excerpts of 10 s; of the clips of a dataset only the first counts.
+    /// Whole recordings, cut into excerpts; of the clips of a dataset only the first counts.
     pub whole: bool,
 }
 
 impl Sounds {
-    pub fn of_set(set: &AudioSet) -> Sounds {
-        Sounds { files: set.files.clone(), keys: set.keys.clone(), whole: false }
+    /// The clips of a dataset, for features of that kind: of notes every second counts.
+    pub fn of_set(set: &AudioSet, kind: Kind) -> Sounds {
+        Sounds { files: set.files.clone(), keys: set.keys.clone(), whole: kind.is_of_notes() }
     }
 
     /// Files, named as they are.
@@ -42,16 +43,16 @@ impl Sounds {
         Ok(Sounds { files, keys, whole: true })
     }
 
-    fn cut(&self) -> Cut {
-        Cut { window: WINDOW, hop: self.whole.then_some(WINDOW) }
+    fn cut(&self, kind: Kind) -> Cut {
+        Cut { window: kind.window(), hop: self.whole.then_some(kind.window()), form: kind.form() }
     }
 
-    /// Names the excerpts, which come file by file: after their file, and where in it they begin if it has several.
-    fn names(&self, rows: &[Row]) -> Vec<String> {
+    /// Names the excerpts, which come file by file: after their file, and where in it they begin if it has several, or may have.
+    fn names(&self, rows: &[Row], kind: Kind) -> Vec<String> {
         let of_file = |rows: &[Row]| -> Vec<String> {
             let key = &self.keys[rows[0].file];
             match rows {
-                [_] => vec![key.clone()],
+                [_] if !kind.is_of_notes() => vec![key.clone()],
                 several => several.iter().map(|row| format!("{key}@{:.2}", row.start)).collect(),
             }
         };
@@ -89,6 +90,8 @@ pub struct Made {
     pub rows: Vec<Row>,
     /// Files that could not be decoded, and why.
     pub failures: Vec<(usize, String)>,
+    /// Files that are too short for an excerpt.
+    pub short: usize,
 }
 
 #[derive(Serialize)]
@@ -109,17 +112,22 @@ impl Making<'_> {
         folder.push(".partial");
         let identity = Identity { recipe: self.recipe.identity(), files: sounds.fingerprint() };
         let extraction = Extraction::new(folder.into(), &runner, &identity)?;
-        let Extracted { rows, failures, files } =
-            extraction.run(&runner, &sounds.files, sounds.cut(), self.stop, self.tell)?;
+        let kind = self.recipe.kind;
+        let Extracted { rows, failures, short, files } =
+            extraction.run(&runner, &sounds.files, sounds.cut(kind), self.stop, self.tell)?;
         if files < sounds.files.len() {
             return Ok(None);
         }
         if rows.is_empty() {
             extraction.remove()?;
-            let reason = failures.into_iter().next().map_or("there are none".into(), |(_, reason)| reason);
+            let reason = match failures.into_iter().next() {
+                Some((_, reason)) => reason,
+                None if short > 0 => format!("all are shorter than {} s", kind.window()),
+                None => "there are none".into(),
+            };
             return Err(Error::Usage(format!("none of {} sound files can be used: {reason}", sounds.files.len())));
         }
-        let keys = sounds.names(&rows);
+        let keys = sounds.names(&rows, kind);
         let labels = labels.map(|(targets, observed)| {
             let k = targets.len() / sounds.files.len();
             let of = |row: &Row| row.file * k..(row.file + 1) * k;
@@ -132,16 +140,21 @@ impl Making<'_> {
         write_npz(out, &keys, &features, &self.recipe.instance(), labels, Some(&self.recipe.note()))?;
         drop(features);
         extraction.remove()?;
-        Ok(Some(Made { rows, failures }))
+        Ok(Some(Made { rows, failures, short }))
     }
 
     /// A dataset of sound files: its features are taken from `cache`, where they are made if need be. With what was wrong with the files
-    /// that had to be left out, if they were made now. `None` if `stop` said so.
+    /// that had to be left out, if they were made now. `None` if `stop` said so. `notes`: see [`join`].
     ///
     /// # Errors
-    /// As [`Making::npz`] and [`AudioSet::with_features`].
-    pub fn dataset(&mut self, set: &AudioSet, cache: &Path) -> Result<Option<(Dataset, Vec<String>)>> {
-        let sounds = Sounds::of_set(set);
+    /// As [`Making::npz`] and [`join`].
+    pub fn dataset(
+        &mut self,
+        set: &AudioSet,
+        cache: &Path,
+        notes: Option<Division>,
+    ) -> Result<Option<(Dataset, Vec<String>)>> {
+        let sounds = Sounds::of_set(set, self.recipe.kind);
         let mut hash = DefaultHasher::new();
         (sounds.fingerprint(), self.recipe.identity()).hash(&mut hash);
         let kind = serde_json::to_value(self.recipe.kind).expect("a kind serialises");
@@ -153,23 +166,29 @@ impl Making<'_> {
             let Some(made) = self.npz(&sounds, None, &path)? else { return Ok(None) };
             failures.extend(made.failures.into_iter().map(|(_, reason)| reason));
         }
-        Ok(Some((join(set, &path)?, failures)))
+        Ok(Some((join(set, &path, notes)?, failures)))
     }
 }
 
-/// The clips of `set` with the features that `npz` has for them.
+/// The clips of `set` with the features that `npz` has for them. `notes`: how segments of single notes are divided, whose names are
+/// those of their files with `@` and a time.
 ///
 /// # Errors
-/// `Data` if it has features of other clips, and for whatever is wrong with it.
-pub fn join(set: &AudioSet, npz: &Path) -> Result<Dataset> {
+/// `Data` if it has features of other clips, and for whatever is wrong with it; as [`AudioSet::with_features`] and
+/// [`AudioSet::with_segments`].
+pub fn join(set: &AudioSet, npz: &Path, notes: Option<Division>) -> Result<Dataset> {
     let (keys, features) = load_features(npz)?;
     let at: HashMap<&str, u32> = set.keys.iter().map(String::as_str).zip(0..).collect();
     let row = |key: &String| {
         let stranger = || Error::data(npz, format!("has a clip {key:?} that {} has not", set.path.display()));
-        at.get(key.as_str()).copied().ok_or_else(stranger)
+        let file = if notes.is_some() { key.rsplit_once('@').map_or(key.as_str(), |(file, _)| file) } else { key };
+        at.get(file).copied().ok_or_else(stranger)
     };
     let rows = keys.iter().map(row).collect::<Result<Vec<u32>>>()?;
-    set.with_features(features, &rows)
+    match notes {
+        Some(division) => set.with_segments(features, keys, &rows, division),
+        None => set.with_features(features, &rows),
+    }
 }
 
 /// Where features are kept from run to run: `wmic` in the user's folder for caches.

@@ -268,8 +268,8 @@ impl Trained {
             Split::All => vec![(0..data.keys.len() as u32).collect(); replicas],
         };
         let clips = match split {
-            Split::Test | Split::All => &rows[0],
-            Split::Val | Split::Train => &data.train,
+            Split::Val | Split::Train if data.validation.is_none() => &data.train,
+            _ => &rows[0],
         };
         if clips.is_empty() {
             return Err(Error::data(&data.path, "has no clips in that split (--split all takes every clip)"));

@@ -252,7 +252,10 @@ impl<'a> Trainer<'a> {
     }
 }
 
-/// Each seed's own training and validation clips.
+/// Each seed's training and validation clips: its own, or what the dataset sets aside.
 pub fn splits(config: &Config, data: &Dataset) -> Result<Vec<Split>> {
-    config.seeds.iter().map(|&seed| validation_split(&data.train, config.val_fraction, seed)).collect()
+    match &data.validation {
+        Some(validation) => Ok(vec![(data.train.clone(), validation.clone()); config.seeds.len()]),
+        None => config.seeds.iter().map(|&seed| validation_split(&data.train, config.val_fraction, seed)).collect(),
+    }
 }

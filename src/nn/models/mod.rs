@@ -1,5 +1,6 @@
 //! The models, each a function from a graph's inputs to probabilities.
 
+pub mod aacnn;
 mod att;
 mod bilstm_att;
 mod fc;
@@ -9,8 +10,13 @@ mod rnn;
 pub mod sightreader;
 mod visual;
 
+use serde::{Deserialize, Serialize};
+
+pub use aacnn::Notes;
+
 use super::vggish::{EMBEDDING, MAP, TrainFrontEnd, Width};
 use crate::audio::logmel::{BANDS, PATCH_FRAMES};
+use crate::audio::note::Input;
 use crate::data::Kind;
 use crate::error::{Error, Result};
 use crate::graph::{Graph, Tensor};
@@ -51,6 +57,8 @@ pub struct Prediction {
     pub places: Option<Places>,
     /// For models that look at one place after the other: where, (B, 2) each, time and frequency in [-1, 1].
     pub glimpses: Vec<Tensor>,
+    /// (B, K), of which the probabilities are the softmax; for models that name one class.
+    pub logits: Option<Tensor>,
     /// (1) each, minimised beside the loss of the probabilities; only in training.
     pub own_losses: Vec<Tensor>,
 }
@@ -58,7 +66,7 @@ pub struct Prediction {
 impl Prediction {
     /// Of a model without attention.
     pub fn new(probabilities: Tensor) -> Prediction {
-        Prediction { probabilities, attention: None, places: None, glimpses: vec![], own_losses: vec![] }
+        Prediction { probabilities, attention: None, places: None, glimpses: vec![], logits: None, own_losses: vec![] }
     }
 }
 
@@ -83,19 +91,46 @@ pub struct Settings {
     /// Of VGGish; models on its embeddings ignore it, and `train_front_end`.
     pub width: Width,
     pub train_front_end: TrainFrontEnd,
+    /// Of models on single notes; others ignore it.
+    pub notes: Notes,
+}
+
+/// What makes an epoch the best one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub enum Select {
+    /// Lowest validation loss.
+    ValLoss,
+    /// Highest validation f1_pn (macro over classes).
+    ValF1,
+}
+
+/// What turns gradients into steps.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub enum Optimiser {
+    #[default]
+    Adam,
+    /// With Keras' constants.
+    Adagrad,
 }
 
 /// How a model is trained in its paper.
 #[derive(Clone, Copy, Debug)]
 pub struct Protocol {
+    pub optimiser: Optimiser,
     pub lr: f64,
+    pub weight_decay: f64,
     pub epochs: usize,
     /// 0 for models without.
     pub dropout: f64,
     /// Clips per step.
     pub batch: usize,
-    /// Stops after so many epochs without a better validation F1, and keeps the best; `None` keeps the lowest validation loss.
+    pub select: Select,
+    /// Stops after so many epochs without a better one.
     pub patience: Option<usize>,
+    /// Share of the training clips that are for validation.
+    pub val_fraction: f64,
     pub loss: Loss,
     /// Where the loss is focal.
     pub focal_alpha: FocalAlpha,
@@ -107,11 +142,15 @@ pub type Build = fn(&mut Graph, Inputs, Settings) -> Result<Prediction>;
 impl Protocol {
     /// What most models share: ISMIR 2019's for its baselines.
     const COMMON: Protocol = Protocol {
+        optimiser: Optimiser::Adam,
         lr: 5e-4,
+        weight_decay: 1e-5,
         epochs: 100,
         dropout: 0.5,
         batch: 128,
+        select: Select::ValLoss,
         patience: None,
+        val_fraction: 0.15,
         loss: Loss::Bce,
         focal_alpha: FocalAlpha::PUBLISHED,
     };
@@ -126,6 +165,8 @@ pub enum Basis {
     Maps,
     /// The whole log-mel spectrogram.
     Spectrogram,
+    /// Spectra of single notes.
+    Notes,
 }
 
 pub struct Model {
@@ -164,12 +205,16 @@ impl Model {
     }
 
     /// What it is fed.
-    pub fn input(&self, train_front_end: TrainFrontEnd) -> Kind {
+    pub fn input(&self, train_front_end: TrainFrontEnd, notes: Notes) -> Kind {
         match (self.basis, train_front_end) {
             (Basis::Embeddings, _) => Kind::Vggish,
             (Basis::Maps, TrainFrontEnd::All) => Kind::LogMel,
             (Basis::Maps, _) => Kind::Maps,
             (Basis::Spectrogram, _) => Kind::Spectrogram,
+            (Basis::Notes, _) => match notes.input {
+                Input::Stft => Kind::Stft,
+                Input::Cqt => Kind::Cqt,
+            },
         }
     }
 }
@@ -181,6 +226,8 @@ pub fn instance(kind: Kind, width: Width) -> Vec<usize> {
         Kind::Maps => vec![MAP[0], MAP[1], width.map_channels()],
         Kind::LogMel => vec![PATCH_FRAMES, BANDS],
         Kind::Spectrogram => vec![BANDS],
+        Kind::Stft => vec![Input::Stft.bins()],
+        Kind::Cqt => vec![Input::Cqt.bins()],
     }
 }
 
@@ -205,6 +252,7 @@ pub const MODELS: &[Model] = &[
     sightreader::SR16_FL,
     sightreader::RAM16_RNN,
     sightreader::RAM16_GRU,
+    aacnn::MODEL,
 ];
 
 /// # Errors

@@ -15,7 +15,7 @@
 //! there would know part of what it is to be compared with, and bias the gradient. Neither the policy's nor the baseline's gradient
 //! goes on into the core, which Mnih et al. train by the classification alone (section 3), as do the implementations in use.
 
-use super::{Basis, Inputs, Model, Prediction, Protocol};
+use super::{Basis, Inputs, Model, Prediction, Protocol, Select};
 use crate::error::Result;
 use crate::graph::{Graph, Mode, Spec, Tensor};
 use crate::nn::layers::{Core, Dense};
@@ -32,7 +32,8 @@ use crate::ops::reward::reward;
 const MUSICAL: &[Patch] = &[[7, 57], [7, 25], [128, 1], [64, 1], [32, 1]];
 const SQUARE: &[Patch] = &[[12, 12]];
 
-const PROTOCOL: Protocol = Protocol { epochs: 250, dropout: 0.0, batch: 32, patience: Some(10), ..Protocol::COMMON };
+const PROTOCOL: Protocol =
+    Protocol { epochs: 250, dropout: 0.0, batch: 32, select: Select::ValF1, patience: Some(10), ..Protocol::COMMON };
 
 pub const SR16: Model = Model {
     name: "sr16",

@@ -7,7 +7,7 @@
 //! linear layer over all places.
 
 use super::att::{attention, embedding};
-use super::{Basis, Inputs, Model, Prediction, Protocol, Settings};
+use super::{Basis, Inputs, Model, Prediction, Protocol, Select, Settings};
 use crate::audio::logmel::{BANDS, PATCH_FRAMES};
 use crate::error::Result;
 use crate::graph::{Graph, Tensor};
@@ -25,7 +25,8 @@ enum Variant {
     FullyConnected,
 }
 
-const PROTOCOL: Protocol = Protocol { epochs: 250, dropout: 0.6, batch: 32, patience: Some(10), ..Protocol::COMMON };
+const PROTOCOL: Protocol =
+    Protocol { epochs: 250, dropout: 0.6, batch: 32, select: Select::ValF1, patience: Some(10), ..Protocol::COMMON };
 
 pub const ATT_TF: Model = Model {
     name: "att-tf",

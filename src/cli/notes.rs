@@ -1,0 +1,84 @@
+//! Options of models on single notes, which `wmic train`, `wmic plan` and `wmic demo` share.
+
+use std::path::PathBuf;
+
+use clap::builder::PossibleValuesParser;
+use clap::builder::TypedValueParser;
+
+use wmic::audio::note::{Input, Scale};
+use wmic::data::SplitBy;
+use wmic::nn::models::aacnn::FirstValues;
+use wmic::train::Config;
+use wmic::{Error, Result};
+
+#[derive(Clone, clap::Args)]
+pub struct NotesArgs {
+    /// Spectrum that aacnn sees [default: stft]
+    #[arg(long, value_enum)]
+    pub input: Option<Input>,
+    /// Percent of the filters of aacnn's last blocks that are attention's [default: 0]
+    #[arg(long, value_name = "PERCENT", value_parser = PossibleValuesParser::new(["0", "25", "50", "75", "100"]).map(|s| s.parse::<u32>().expect("a number")))]
+    pub attention: Option<u32>,
+    /// Magnitudes as they are, or their logarithms, standardised in each second (aacnn) [default: magnitude]
+    #[arg(long, value_enum)]
+    pub scale: Option<Scale>,
+    /// What goes into one split as a whole (aacnn): a file, so that no recording is heard in training and in the test; or a
+    /// one-second segment, as in the paper [default: file]
+    #[arg(long, value_enum)]
+    pub split_by: Option<SplitBy>,
+}
+
+impl NotesArgs {
+    /// # Errors
+    /// `Usage` if the model is not one on single notes.
+    pub fn overlay(&self, config: &mut Config) -> Result<()> {
+        let NotesArgs { input, attention, scale, split_by } = *self;
+        if input.is_none() && attention.is_none() && scale.is_none() && split_by.is_none() {
+            return Ok(());
+        }
+        let Some(notes) = &mut config.notes else {
+            let reason = "is not for single notes: leave out --input, --attention, --scale and --split-by";
+            return Err(Error::Usage(format!("{} {reason}", config.model)));
+        };
+        notes.input = input.unwrap_or(notes.input);
+        notes.attention = attention.unwrap_or(notes.attention);
+        notes.scale = scale.unwrap_or(notes.scale);
+        notes.split_by = split_by.unwrap_or(notes.split_by);
+        Ok(())
+    }
+}
+
+/// `--init`: how first weights are drawn, or a file that has them.
+#[derive(Clone, Debug)]
+pub enum First {
+    Drawn(FirstValues),
+    Weights(PathBuf),
+}
+
+impl std::str::FromStr for First {
+    type Err = std::convert::Infallible;
+
+    fn from_str(text: &str) -> Result<First, Self::Err> {
+        Ok(match text {
+            "normal" => First::Drawn(FirstValues::Normal),
+            "he" => First::Drawn(FirstValues::He),
+            path => First::Weights(path.into()),
+        })
+    }
+}
+
+impl First {
+    /// # Errors
+    /// `Usage` if the model's first weights are not to be chosen.
+    pub fn overlay(&self, config: &mut Config) -> Result<()> {
+        match (self, &mut config.notes) {
+            (First::Weights(path), _) => config.init = Some(path.clone()),
+            (First::Drawn(init), Some(notes)) => notes.init = *init,
+            (First::Drawn(_), None) => {
+                let reason = "starts as its paper says: --init names a file of weights";
+                return Err(Error::Usage(format!("{} {reason}", config.model)));
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,135 @@
+//! AACNN: a convolutional network on the spectrum of one second of a note, whose last blocks are augmented by attention (Wise, Maida,
+//! Kumar: "Attention augmented CNNs for musical instrument identification", 2021, section III).
+//!
+//! Five blocks of two 5 x 5 convolutions, each with batch norm and ReLU, and a 2 x 2 max-pool (sizes round up); five dense layers with
+//! ReLU; softmax over the classes. In blocks 4 and 5 a share of the filters is 2D relative self-attention with 8 heads.
+//! Constants of batch norm and first values are those of Keras, in which the paper's networks were trained.
+
+use serde::{Deserialize, Serialize};
+
+use super::{Basis, Inputs, Model, Optimiser, Prediction, Protocol, Select, Settings};
+use crate::audio::note::{Input, Scale};
+use crate::data::SplitBy;
+use crate::error::{Error, Result};
+use crate::graph::{Graph, Tensor};
+use crate::nn::layers::{AugmentedConv2d, WeightInit, batch_norm_with, linear, linear_relu};
+use crate::nn::vggish::Width;
+use crate::ops::batch_norm::BatchNorm;
+use crate::ops::masked_bce::Loss;
+use crate::ops::max_pool2d::{Rounding, max_pool2d};
+use crate::ops::softmax::softmax;
+
+const FILTERS: [usize; 5] = [32, 64, 128, 256, 512];
+/// The first block that is augmented.
+const AUGMENTED: usize = 3;
+const HEADS: usize = 8;
+const SIZE: usize = 5;
+const DENSE: [usize; 5] = [1024, 512, 256, 128, 64];
+const NORM: BatchNorm = BatchNorm { eps: 1e-3, momentum: 0.01, relu_dropout: Some(0.0) };
+
+/// Percent of the filters of the last two blocks that are attention's.
+pub const ATTENTION: [u32; 5] = [0, 25, 50, 75, 100];
+
+/// How weights start.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum FirstValues {
+    /// N(0, 0.05), biases as well: Keras' "random normal", as in the paper. Narrow networks do not learn from there.
+    #[default]
+    Normal,
+    /// N(0, 2 / fan in), biases zero (He et al. 2015).
+    He,
+}
+
+/// What is chosen of a model on single notes, and of the notes.
+#[derive(Clone, Copy, Debug, PartialEq, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Notes {
+    pub input: Input,
+    /// One of [`ATTENTION`].
+    pub attention: u32,
+    /// Share of the published filters. The dense layers keep their units: with fewer they learn little.
+    pub width: Width,
+    pub scale: Scale,
+    pub init: FirstValues,
+    pub split_by: SplitBy,
+}
+
+impl Notes {
+    /// # Errors
+    /// `Usage` for a share of attention that is none of the five.
+    pub fn validate(&self) -> Result<()> {
+        match ATTENTION.contains(&self.attention) {
+            true => Ok(()),
+            false => {
+                Err(Error::Usage(format!("attention must be 0, 25, 50, 75 or 100 percent, not {}", self.attention)))
+            }
+        }
+    }
+}
+
+pub const MODEL: Model = Model {
+    name: "aacnn",
+    about: "attention-augmented convolutions on the spectrum of a note, one instrument a second (AACNN, 2021)",
+    protocol: Protocol {
+        lr: 1e-3,
+        weight_decay: 0.0,
+        optimiser: Optimiser::Adagrad,
+        epochs: 400,
+        dropout: 0.0,
+        batch: 16,
+        select: Select::ValLoss,
+        patience: Some(30),
+        val_fraction: 0.1,
+        loss: Loss::CrossEntropy,
+        ..Protocol::COMMON
+    },
+    fixed_instances: true,
+    // Every bin of every frame is a place of the first maps; later maps have fewer, and no clip is valid in part.
+    positions: MAX_BINS,
+    attends: false,
+    exclusive: true,
+    basis: Basis::Notes,
+    patches: &[],
+    build: Some(build),
+};
+
+/// Bins of the widest spectrum.
+const MAX_BINS: usize = 1025;
+
+fn build(g: &mut Graph, inputs: Inputs, settings: Settings) -> Result<Prediction> {
+    let Notes { attention, width, init, .. } = settings.notes;
+    let init = match init {
+        FirstValues::Normal => WeightInit::Normal { std: 0.05 },
+        FirstValues::He => WeightInit::HeNormal,
+    };
+    let [batch, frames, bins] = *g.shape(inputs.x).dims() else { unreachable!("gather gives (B, T, F)") };
+    let mut x = g.reshape(inputs.x, [batch, frames, bins, 1]);
+    for (block, filters) in FILTERS.into_iter().enumerate() {
+        let filters = width.of(filters);
+        let attention = if block >= AUGMENTED { filters * attention as usize / 100 } else { 0 };
+        let conv = AugmentedConv2d { filters, attention, heads: HEADS, size: SIZE };
+        for layer in 0..2 {
+            let name = format!("block.{block}.{layer}");
+            x = conv.push(g, &name, x, init)?;
+            x = norm(g, &format!("{name}.bn"), x, inputs)?;
+        }
+        x = max_pool2d(g, x, Rounding::Up)?;
+    }
+    let len = g.shape(x).len() / batch;
+    let mut h = g.reshape(x, [batch, len]);
+    for (i, units) in DENSE.into_iter().enumerate() {
+        h = linear_relu(g, &format!("dense.{i}"), h, units, init)?;
+    }
+    let logits = linear(g, "out", h, settings.classes, init, true)?;
+    Ok(Prediction { logits: Some(logits), ..Prediction::new(softmax(g, logits)?) })
+}
+
+/// Batch norm over all positions of `x` (B, H, W, C), and ReLU.
+fn norm(g: &mut Graph, name: &str, x: Tensor, inputs: Inputs) -> Result<Tensor> {
+    let shape = g.shape(x).clone();
+    let (batch, channels) = (shape.dims()[0], shape.last());
+    let places = g.reshape(x, [batch, shape.rows() / batch, channels]);
+    let y = batch_norm_with(g, name, places, inputs.lengths, inputs.clock, 0, NORM)?;
+    Ok(g.reshape(y, shape))
+}
