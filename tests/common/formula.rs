@@ -27,7 +27,7 @@ pub fn weights(tensors: &[(&str, &[usize])]) -> Vec<Vec<f32>> {
                 "running_var" => 1.0,
                 // Recurrent layers have bias_ih_l0 and so on.
                 bias if bias.starts_with("bias") => 0.1 * signed,
-                _ if layer.starts_with("bn") => 1.0 + 0.2 * signed,
+                _ if layer.starts_with("bn") || layer.ends_with(".bn") => 1.0 + 0.2 * signed,
                 _ => bound * signed,
             }
         };

@@ -47,7 +47,7 @@ def weight(name: str, shape: torch.Size, salt: int) -> Tensor:
         return exact(np.ones(shape))
     if kind.startswith("bias"):  # recurrent layers have bias_ih_l0 and so on
         return exact(0.1 * signed)
-    if layer.startswith("bn"):
+    if layer.startswith("bn") or layer.endswith(".bn"):
         return exact(1 + 0.2 * signed)
     return exact(np.sqrt(3 / np.prod(shape[1:])) * signed)
 

@@ -16,6 +16,7 @@ from safetensors.torch import save_file
 HERE = Path(__file__).resolve().parent
 sys.path += [str(HERE), str(HERE.parents[1] / "benches" / "peers")]
 
+from aacnn import aacnn  # noqa: E402
 from attention import attention  # noqa: E402
 from audio import audio, clip, sound_files  # noqa: E402
 from augment import augment  # noqa: E402
@@ -67,6 +68,7 @@ def main() -> None:
     for divisor in [4, 8]:
         write_json(f"vggish-{divisor}.header.json", state_dict(divisor)[0])
     write_tensors("visual.safetensors", visual())
+    write_tensors("aacnn.safetensors", aacnn())
     write_tensors("sightreader.safetensors", sightreader())
     data = Path(os.environ.get("WMIC_DATA", ""))
     parameters = data / "vggish_pca_params.npz"

@@ -1,0 +1,142 @@
+//! AACNN at 1/8 of its width against PyTorch: answers and a training step, for all shares of attention and both spectra; and the ten
+//! published parameter counts.
+
+mod common;
+#[path = "common/formula.rs"]
+mod formula;
+
+use common::Golden;
+use formula::frac;
+use wmic::Array;
+use wmic::audio::note::Input;
+use wmic::data::{Dataset, FeatureValues, Features, Kind};
+use wmic::gpu::Gpu;
+use wmic::nn::Notes;
+use wmic::nn::models::aacnn::ATTENTION;
+use wmic::nn::vggish::Width;
+use wmic::ops::sample::Order;
+use wmic::train::learner::Learner;
+use wmic::train::predictor::{Detail, layout, predict};
+use wmic::train::weights::Block;
+use wmic::train::{Config, Corpus};
+
+const CLASSES: usize = 19;
+const CLIPS: usize = 2;
+const FRAMES: usize = 87;
+/// Relative to the largest value of a tensor.
+const ANSWERS: f64 = 2e-5;
+const GRADIENTS: f64 = 1e-4;
+
+fn config(input: Input, attention: u32, width: Width) -> Config {
+    let notes = Notes { input, attention, width, ..Notes::default() };
+    Config { notes: Some(notes), batch: CLIPS, ..Config::of("aacnn", "formula").unwrap() }
+}
+
+#[test]
+fn the_ten_published_parameter_counts() {
+    let counts = |input: Input| {
+        ATTENTION.map(|attention| {
+            let config = config(input, attention, Width::Full);
+            layout(&config, FRAMES, input.bins(), CLASSES).unwrap().count()
+        })
+    };
+    assert_eq!(counts(Input::Stft), [65_692_403, 63_040_083, 60_469_683, 57_981_203, 55_574_643]);
+    assert_eq!(counts(Input::Cqt), [26_370_803, 23_712_243, 21_135_603, 18_640_883, 16_228_083]);
+}
+
+/// As in `tests/golden/aacnn.py`; a clip beyond them is there to leave its batch partial.
+fn dataset(input: Input) -> Dataset {
+    let (width, clips) = (input.bins(), CLIPS + 1);
+    let value = |i: usize| (-1.5 + 3.0 * frac(i as u32, 5000)) as f32;
+    let target = |i: usize| f32::from(u8::from(i / CLASSES * 7 % CLASSES == i % CLASSES));
+    Dataset {
+        path: "formula".into(),
+        classes: (0..CLASSES).map(|k| format!("class {k}")).collect(),
+        keys: (0..clips).map(|i| i.to_string()).collect(),
+        features: Features {
+            values: FeatureValues::F32((0..clips * FRAMES * width).map(value).collect()),
+            instances: FRAMES,
+            width,
+            lengths: vec![FRAMES as u32; clips],
+        },
+        targets: (0..clips * CLASSES).map(target).collect(),
+        observed: vec![true; clips * CLASSES],
+        train: (0..CLIPS as u32).collect(),
+        validation: None,
+        test: vec![],
+        warnings: vec![],
+    }
+}
+
+/// The error as a share of `allowed`, and where it is largest.
+fn worst(got: &[f32], want: &Array<f64>, relative: f64, absolute: f64) -> (f64, usize) {
+    assert_eq!(got.len(), want.data().len());
+    let largest = want.data().iter().fold(0.0f64, |m, v| m.max(v.abs()));
+    let share = |(g, w): (&f32, &f64)| (f64::from(*g) - w).abs() / (relative * largest + absolute);
+    let shares = got.iter().zip(want.data()).map(share).zip(0..);
+    shares.fold((0.0, 0), |worst, share| if share.0 >= worst.0 || share.0.is_nan() { share } else { worst })
+}
+
+#[track_caller]
+fn assert_close(what: &str, got: &[f32], want: &Array<f64>, relative: f64, absolute: f64) {
+    let (share, at) = worst(got, want, relative, absolute);
+    assert!(share <= 1.0, "{what}[{at}] is {}, PyTorch says {}: {share:.2} of what is allowed", got[at], want.data()[at]);
+}
+
+fn case(gpu: &Gpu, golden: &Golden, input: Input, attention: u32) {
+    let kind = if input == Input::Stft { "stft" } else { "cqt" };
+    let name = |what: &str| format!("{kind}.{attention}.{what}");
+    let tensor = |what: &str| golden.tensor(&name(what));
+    let config = config(input, attention, Width::Eighth);
+    let data = dataset(input);
+    assert_eq!(config.kind().unwrap() == Kind::Stft, input == Input::Stft);
+    let corpus = Corpus::of_dataset(gpu, &data).unwrap();
+    let layout = layout(&config, FRAMES, input.bins(), CLASSES).unwrap();
+    let tensors: Vec<_> = layout.params.iter().map(|p| (p.name.as_str(), p.shape.dims())).collect();
+    let mut block = Block { trained: vec![0.0; layout.trained], stats: vec![0.0; layout.stats] };
+    for (p, values) in layout.params.iter().zip(formula::weights(&tensors)) {
+        let into = if p.trainable { &mut block.trained } else { &mut block.stats };
+        into[p.offset..p.offset + values.len()].copy_from_slice(&values);
+    }
+
+    // The third clip leaves the second batch partial.
+    let rows = vec![(0..data.keys.len() as u32).collect::<Vec<u32>>()];
+    let blocks = std::slice::from_ref(&block);
+    let answer = predict(gpu, &config, blocks, &corpus, &[], &rows, Detail::Clips).unwrap();
+    assert_close(&name("p"), &answer.probabilities[0].data()[..CLIPS * CLASSES], &tensor("p"), ANSWERS, 0.0);
+
+    let split = (data.train.clone(), data.train.clone());
+    let mut learner = Learner::new(gpu, &config, &corpus, &[], &[split], Order::InOrder).unwrap();
+    learner.set_weights(blocks).unwrap();
+    learner.run_steps(1).unwrap();
+    assert_close(&name("loss"), &learner.latest_loss().unwrap(), &tensor("loss"), ANSWERS, 0.0);
+    let gradients = learner.latest_gradients().unwrap().remove(0);
+    let trained = |name: &str| layout.params.iter().any(|p| p.name == name && p.trainable);
+    for (parameter, grad) in gradients.iter().filter(|(name, _)| trained(name)) {
+        let (what, grad) = (format!("grad.{parameter}"), grad.data());
+        // Batch norm takes out what a bias before it adds: its gradient is a true 0, here the rounding of a sum over all places.
+        let absolute = if parameter.starts_with("block") && parameter.ends_with("bias") { 2e-6 } else { 1e-8 };
+        if grad.len() <= 40 {
+            assert_close(&name(&what), grad, &tensor(&what), GRADIENTS, absolute);
+            continue;
+        }
+        let samples: Vec<f32> = grad.iter().step_by((grad.len() / 64) | 1).take(64).copied().collect();
+        assert_close(&name(&what), &samples, &tensor(&format!("{what}.samples")), GRADIENTS, absolute);
+        let sum = |f: fn(f64) -> f64| grad.iter().map(|v| f(f64::from(*v))).sum::<f64>();
+        let norm_sum = [sum(|v| v * v).sqrt() as f32, sum(|v| v) as f32];
+        assert_close(&name(&what), &norm_sum, &tensor(&format!("{what}.norm_sum")), GRADIENTS, absolute);
+    }
+    let state = learner.state().unwrap();
+    for (statistic, value) in layout.unpack(&state.params, &state.stats).iter().filter(|(n, _)| n.contains("running")) {
+        assert_close(&name(statistic), value.data(), &tensor(&format!("after.{statistic}")), ANSWERS, 1e-9);
+    }
+}
+
+#[test]
+fn aacnn_answers_and_learns_as_pytorch_does() {
+    let golden = Golden::open("aacnn.safetensors");
+    let gpu = Gpu::open(None).expect("an adapter (software Vulkan will do)");
+    for input in [Input::Cqt, Input::Stft] {
+        ATTENTION.iter().for_each(|attention| case(&gpu, &golden, input, *attention));
+    }
+}
