@@ -8,6 +8,7 @@ struct Params {
     m_stride: u32,
     v_stride: u32,
     clock_stride: u32,
+    first_replica: u32, // of those whose arenas are bound
     lr: f32,
     weight_decay: f32,
     one_minus_beta1: f32,
@@ -46,7 +47,7 @@ fn adam_forward(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) c
     let at_w = id.z * p.w_stride + i;
     let at_m = id.z * p.m_stride + i;
     let at_v = id.z * p.v_stride + i;
-    let t = f32(clock[id.z * p.clock_stride].z + 1u);
+    let t = f32(clock[(p.first_replica + id.z) * p.clock_stride].z + 1u);
     let correction1 = one_minus_exp(t * p.ln_beta1);
     let correction2 = one_minus_exp(t * p.ln_beta2);
     let old = w[at_w];

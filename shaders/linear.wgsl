@@ -15,10 +15,10 @@ alias Bits = u32;
 
 struct Params {
     m: u32,          // rows of a segment
-    n: u32,
+    n: u32,          // outputs
     k: u32,
-    first: u32,      // forward: the first output that w (or the part of it that is bound) makes,
-    columns: u32,    //   of so many in a row of y
+    first: u32,      // the first of the n outputs of w (or the part of it that is bound),
+    columns: u32,    //   among so many in a row of y
     segments: u32,   // S
     w_stride: u32,   // elements from one replica's weights to the next
     b_stride: u32,
@@ -35,8 +35,8 @@ struct Params {
 @group(0) @binding(4) var<storage, read_write> y: array<f32>;       // (R, M, S, N)
 @group(0) @binding(5) var<storage, read> dy: array<f32>;            // (R, M, S, N)
 @group(0) @binding(6) var<storage, read_write> dx: array<f32>;      // (R, M, S, K)
-@group(0) @binding(7) var<storage, read_write> partial: array<f32>; // (R, slices, N, S, K) or (R, slices, N)
-@group(0) @binding(8) var<storage, read_write> total: array<f32>;   // dw or db, every w_stride
+@group(0) @binding(7) var<storage, read_write> partial: array<f32>; // (N, S, K) every w_stride for R and slices, or (R, slices, N)
+@group(0) @binding(8) var<storage, read_write> total: array<f32>;   // dw, db or dx, every w_stride
 
 // Row m of a product, among the rows of x or y.
 fn row_of(product: u32, m: u32) -> u32 {
@@ -105,7 +105,9 @@ fn linear_backward_input(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_work
             let da = i % DEPTH;
             let line = i / DEPTH;
             var a = 0.0;
-            if d0 + da < p.n && row0 + line < p.m { a = dy[row_of(id.z, row0 + line) * p.n + d0 + da]; }
+            if d0 + da < p.n && row0 + line < p.m {
+                a = dy[row_of(id.z, row0 + line) * p.columns + p.first + d0 + da];
+            }
             a_tile[da * TILE + line] = a;
             let c = i % TILE;
             let db = i / TILE;
@@ -129,7 +131,7 @@ fn linear_backward_input(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_work
     }
 }
 
-// The rows of dy and x that belong to a slice of M.
+// The rows of dy and x that belong to a slice of M. A single slice's `partial` is dw itself.
 fn slice_start(slice: u32) -> u32 { return p.m * slice / p.slices; }
 
 @compute @workgroup_size(64)
@@ -153,7 +155,7 @@ fn linear_backward_weight(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_wor
             let m = row_of(product, d0 + d);
             var a = 0.0;
             var bb = 0.0;
-            if inside && row0 + line < p.n { a = dy[m * p.n + row0 + line]; }
+            if inside && row0 + line < p.n { a = dy[m * p.columns + p.first + row0 + line]; }
             if inside && col0 + line < p.k { bb = x[m * p.k + col0 + line]; }
             a_tile[d * TILE + line] = a;
             b_tile[d * TILE + line] = bb;
@@ -162,12 +164,15 @@ fn linear_backward_weight(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_wor
         multiply(&acc, row, col);
         workgroupBarrier();
     }
-    let partial0 = (product / p.segments * p.slices + slice) * p.n * p.segments * p.k;
+    let partial0 = (product / p.segments * p.slices + slice) * p.w_stride;
     for (var i = 0u; i < 4u; i++) {
         for (var j = 0u; j < 4u; j++) {
             let r = row0 + row + i;
             let c = col0 + col + j;
-            if r < p.n && c < p.k { partial[weights_of(partial0, product, r) + c] = acc[i][j]; }
+            if r < p.n && c < p.k {
+                let at = weights_of(partial0, product, r) + c;
+                if p.accumulate == 1u { partial[at] += acc[i][j]; } else { partial[at] = acc[i][j]; }
+            }
         }
     }
 }
@@ -186,7 +191,8 @@ fn linear_backward_bias(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workg
     partial[id.z * p.n + c] = sum;
 }
 
-// Adds up the slices, in order. Here n * k is the number of weights (k = 1 for a bias), in one segment.
+// Adds up the slices, in order. Here n * k is the number of weights (k = 1 for a bias), in one segment; or of the elements of dx,
+// in a single slice.
 @compute @workgroup_size(64)
 fn linear_backward_slices(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) count: vec3<u32>,
                           @builtin(local_invocation_index) worker: u32) {

@@ -131,11 +131,12 @@ fn linear_backward_input_subgroup8(@builtin(workgroup_id) id: vec3<u32>, @builti
     let row = group / tiles * TILE;
     let col = group % tiles * TILE + 4u * lane;
     let depth = p.n / 4u;
+    let height = p.columns / 4u;
     let width = p.segments * p.k / 4u;
     let replica = id.z / p.segments;
     let segment = id.z % p.segments;
     let line = min(vec4(row + lane) + vec4(0u, 8u, 16u, 24u), vec4(p.m - 1u));
-    var rows = ((replica * p.m + line) * p.segments + segment) * depth;
+    var rows = ((replica * p.m + line) * p.segments + segment) * height + p.first / 4u;
     var step = (replica * p.w_stride + segment * p.k + min(col, p.k - 4u)) / 4u;
     var t0: Rows;
     var t1: Rows;
@@ -169,9 +170,9 @@ fn linear_backward_weight_subgroup8(@builtin(workgroup_id) id: vec3<u32>, @built
     let col = group % tiles * TILE + 4u * lane;
     let replica = id.z / p.segments;
     let segment = id.z % p.segments;
-    let height = p.segments * p.n / 4u;
+    let height = p.segments * p.columns / 4u;
     let width = p.segments * p.k / 4u;
-    let rows = (segment * p.n + min(row + 4u * lane, p.n - 4u)) / 4u;
+    let rows = (segment * p.columns + p.first + min(row + 4u * lane, p.n - 4u)) / 4u;
     let cols = (segment * p.k + min(col, p.k - 4u)) / 4u;
     let first = replica * p.m;
     var t0: Rows;
@@ -193,7 +194,7 @@ fn linear_backward_weight_subgroup8(@builtin(workgroup_id) id: vec3<u32>, @built
         update(&t3, a[3], b);
     }
     if p.has_bias == 1u && group % tiles == 0u && row + 4u * lane < p.n {
-        let i = (replica * p.b_stride + row) / 4u + lane;
+        let i = (replica * p.b_stride + p.first + row) / 4u + lane;
         if (p.accumulate & 2u) == 2u { db[i] += sums; } else { db[i] = sums; }
     }
     if col >= p.k { return; }

@@ -10,6 +10,9 @@ pub trait Element: bytemuck::Pod {}
 impl Element for f32 {}
 impl Element for u32 {}
 
+/// Elements that travel to or from the device at once (64 MiB): what lies between takes no more memory than that.
+const STAGING: usize = 16 << 20;
+
 /// A GPU buffer; clones share it.
 #[derive(Clone)]
 pub struct Buffer {
@@ -59,10 +62,17 @@ impl Gpu {
         Ok(buffer)
     }
 
-    /// Overwrites elements from `at` on, before the next submission runs.
+    /// Overwrites elements from `at` on, before the next submission runs. Waits for the device where they are too many to be sent at once.
     pub fn write<T: Element>(&self, buffer: &Buffer, at: usize, data: &[T]) -> Result<()> {
         assert!(at + data.len() <= buffer.len, "write past the end of a buffer");
-        self.queue.write_buffer(&buffer.raw, at as u64 * 4, bytemuck::cast_slice(data));
+        for (i, part) in data.chunks(STAGING).enumerate() {
+            if i > 0 {
+                // The part before leaves the memory between only with a submission.
+                self.queue.submit([]);
+                self.wait()?;
+            }
+            self.queue.write_buffer(&buffer.raw, (at + i * STAGING) as u64 * 4, bytemuck::cast_slice(part));
+        }
         self.check()
     }
 
@@ -92,29 +102,65 @@ impl Gpu {
     /// The ranges (buffer, start, length), one after the other.
     fn read_words(&self, ranges: &[(&Buffer, usize, usize)]) -> Result<Vec<u32>> {
         let total: usize = ranges.iter().map(|(_, _, len)| len).sum();
+        let mut words = Vec::with_capacity(total);
         if total == 0 {
-            return Ok(Vec::new());
+            return Ok(words);
         }
         let staging = self.device.create_buffer(&wgpu::BufferDescriptor {
             label: Some("readback"),
-            size: total as u64 * 4,
+            size: total.min(STAGING) as u64 * 4,
             usage: wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST,
             mapped_at_creation: false,
         });
-        self.submit(|s| {
-            let mut to = 0;
-            for (buffer, at, len) in ranges {
-                let bytes = *len as u64 * 4;
-                s.encoder.copy_buffer_to_buffer(&buffer.raw, *at as u64 * 4, &staging, to, bytes);
-                to += bytes;
-            }
-        })?;
-        let (send, receive) = std::sync::mpsc::channel();
-        staging.map_async(wgpu::MapMode::Read, .., move |mapped| drop(send.send(mapped)));
-        self.wait()?;
         let lost = |why: String| Error::Gpu(format!("a readback failed: {why}"));
-        receive.recv().map_err(|e| lost(e.to_string()))?.map_err(|e| lost(e.to_string()))?;
-        let bytes = staging.get_mapped_range(..).map_err(|e| lost(e.to_string()))?;
-        Ok(bytemuck::pod_collect_to_vec(&bytes))
+        for load in loads(ranges, STAGING) {
+            let mut bytes = 0;
+            self.submit(|s| {
+                for (buffer, at, len) in load {
+                    let size = len as u64 * 4;
+                    s.encoder.copy_buffer_to_buffer(&buffer.raw, at as u64 * 4, &staging, bytes, size);
+                    bytes += size;
+                }
+            })?;
+            let (send, receive) = std::sync::mpsc::channel();
+            staging.map_async(wgpu::MapMode::Read, ..bytes, move |mapped| drop(send.send(mapped)));
+            self.wait()?;
+            receive.recv().map_err(|e| lost(e.to_string()))?.map_err(|e| lost(e.to_string()))?;
+            let mapped = staging.get_mapped_range(..bytes).map_err(|e| lost(e.to_string()))?;
+            words.extend(mapped.chunks_exact(4).map(|b| u32::from_ne_bytes([b[0], b[1], b[2], b[3]])));
+            drop(mapped);
+            staging.unmap();
+        }
+        Ok(words)
+    }
+}
+
+/// The ranges (of something, start, length) in loads of at most `most` elements, cut where they must be.
+fn loads<T: Copy>(ranges: &[(T, usize, usize)], most: usize) -> Vec<Vec<(T, usize, usize)>> {
+    let mut loads = vec![vec![]];
+    let mut free = most;
+    for &(of, mut at, mut len) in ranges {
+        while len > 0 {
+            if free == 0 {
+                loads.push(vec![]);
+                free = most;
+            }
+            let now = len.min(free);
+            loads.last_mut().expect("begun above").push((of, at, now));
+            (at, len, free) = (at + now, len - now, free - now);
+        }
+    }
+    loads
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn loads_are_full_and_in_order() {
+        let all = loads(&[("a", 5, 3), ("b", 0, 9), ("c", 7, 0), ("d", 1, 2)], 4);
+        assert_eq!(all, [vec![("a", 5, 3), ("b", 0, 1)], vec![("b", 1, 4)], vec![("b", 5, 4)], vec![("d", 1, 2)],]);
+        assert_eq!(loads(&[("a", 0, 4)], 4).len(), 1);
     }
 }

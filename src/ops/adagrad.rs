@@ -1,10 +1,14 @@
-//! Adagrad (Duchi, Hazan, Singer, JMLR 2011) as Keras has it: all parameters of all replicas in one dispatch.
+//! Adagrad (Duchi, Hazan, Singer, JMLR 2011) as Keras has it: all parameters of all replicas in one dispatch, or in
+//! as many as storage bindings ask for.
 //!
 //! w, grad, accumulator (P): accumulator <- accumulator + grad^2; w <- w - lr grad / (sqrt(accumulator) + eps).
 //! The accumulator's first value is the caller's, [`FIRST`] in Keras and AACNN21. Elements with w = grad = 0 (padding of an
 //! arena) stay 0.
 
+use std::rc::Rc;
+
 use super::Room;
+use super::arena::{Elementwise, InPieces, PART, Piece};
 use crate::array::Array;
 use crate::check::{Case, Fill, Input};
 use crate::error::{Error, Result};
@@ -64,19 +68,7 @@ impl Op for Adagrad {
     }
 
     fn forward(&self, io: &Io, r: &mut Recorder) -> Result<()> {
-        let quads = io.x(0).shape.len() / 4;
-        let stride = |i: usize| (io.x(i).stride / 4) as u32;
-        let p = Params {
-            quads: quads as u32,
-            w_stride: stride(0),
-            grad_stride: stride(1),
-            accumulator_stride: stride(2),
-            lr: self.lr as f32,
-            eps: self.eps as f32,
-        };
-        let bindings = [("grad", io.x(1).view), ("w", io.y(0).view), ("accumulator", io.y(1).view)];
-        r.dispatch(&SHADER, "adagrad_forward", &bindings, p, Grid::items(quads, 64, io.replicas));
-        Ok(())
+        self.record_all(io, r, PART)
     }
 
     fn reference(&self, x: &[Array<f64>]) -> Vec<Array<f64>> {
@@ -93,6 +85,24 @@ impl Op for Adagrad {
     }
 }
 
+impl Elementwise for Adagrad {
+    fn record(&self, io: &Io, r: &mut Recorder, piece: &Piece) {
+        let quads = piece.elements.len() / 4;
+        let stride = |i: usize| (io.x(i).stride / 4) as u32;
+        let p = Params {
+            quads: quads as u32,
+            w_stride: stride(0),
+            grad_stride: stride(1),
+            accumulator_stride: stride(2),
+            lr: self.lr as f32,
+            eps: self.eps as f32,
+        };
+        let bindings =
+            [("grad", piece.view(io.x(1))), ("w", piece.view(io.y(0))), ("accumulator", piece.view(io.y(1)))];
+        r.dispatch(&SHADER, "adagrad_forward", &bindings, p, Grid::items(quads, 64, piece.replicas));
+    }
+}
+
 /// With sums of squares from `low` on.
 fn case(name: &str, len: usize, low: f64, config: Adagrad) -> Case {
     let inputs = vec![Input::data([len]), Input::data([len]), Input::data([len]).filled(Fill::Uniform(low, low + 2.0))];
@@ -104,10 +114,16 @@ fn cases() -> Vec<Case> {
     let large = Adagrad { lr: 1.0, eps: 0.3 };
     let mut padding = case("padding", 8, 0.0, large);
     padding.inputs = vec![Input::data([8]).filled(Fill::Given(vec![0.0; 8])); 3];
+    let in_pieces = |name, len, most| {
+        let op = InPieces { op: large, most };
+        Case { op: Rc::new(op), ..case(name, len, 0.1, large) }
+    };
     vec![
         case("one vec4", 4, 0.1, Adagrad::default()),
         case("long steps", 1028, 0.0, large),
         padding,
+        in_pieces("in pieces", 192, 128),
+        in_pieces("in pieces of two replicas", 128, 256),
         case("real", 55_424, 0.1, Adagrad::default()).bench(),
     ]
 }

@@ -1,10 +1,14 @@
-//! Adam (Kingma and Ba, ICLR 2015) with L2 decay, as PyTorch's `Adam`: all parameters of all replicas in one dispatch.
+//! Adam (Kingma and Ba, ICLR 2015) with L2 decay, as PyTorch's `Adam`: all parameters of all replicas in one dispatch,
+//! or in as many as storage bindings ask for.
 //!
 //! w, grad, m, v (P), clock u32 (4) with step counting finished steps. With g = grad + weight_decay w and t = step + 1:
 //! m <- beta1 m + (1 - beta1) g;  v <- beta2 v + (1 - beta2) g^2;
 //! w <- w - lr / (1 - beta1^t) m / (sqrt(v / (1 - beta2^t)) + eps). Elements with w = grad = m = v = 0 (padding of an arena) stay 0.
 
+use std::rc::Rc;
+
 use super::Room;
+use super::arena::{Elementwise, InPieces, PART, Piece};
 use crate::array::Array;
 use crate::check::{Case, Fill, Input};
 use crate::error::{Error, Result};
@@ -16,7 +20,7 @@ static SHADER: Shader = Shader::portable("adam.wgsl", include_str!("../../shader
 params! {
     struct Params {
         quads: u32,
-        w_stride: u32, grad_stride: u32, m_stride: u32, v_stride: u32, clock_stride: u32,
+        w_stride: u32, grad_stride: u32, m_stride: u32, v_stride: u32, clock_stride: u32, first_replica: u32,
         lr: f32, weight_decay: f32,
         one_minus_beta1: f32, one_minus_beta2: f32, ln_beta1: f32, ln_beta2: f32, eps: f32,
     }
@@ -73,32 +77,7 @@ impl Op for Adam {
     }
 
     fn forward(&self, io: &Io, r: &mut Recorder) -> Result<()> {
-        let quads = io.x(0).shape.len() / 4;
-        let stride = |i: usize| (io.x(i).stride / 4) as u32;
-        let p = Params {
-            quads: quads as u32,
-            w_stride: stride(0),
-            grad_stride: stride(1),
-            m_stride: stride(2),
-            v_stride: stride(3),
-            clock_stride: stride(4),
-            lr: self.lr as f32,
-            weight_decay: self.weight_decay as f32,
-            one_minus_beta1: (1.0 - self.beta1) as f32,
-            one_minus_beta2: (1.0 - self.beta2) as f32,
-            ln_beta1: self.beta1.ln() as f32,
-            ln_beta2: self.beta2.ln() as f32,
-            eps: self.eps as f32,
-        };
-        let bindings = [
-            ("grad", io.x(1).view),
-            ("clock", io.x(4).view),
-            ("w", io.y(0).view),
-            ("m", io.y(1).view),
-            ("v", io.y(2).view),
-        ];
-        r.dispatch(&SHADER, "adam_forward", &bindings, p, Grid::items(quads, 64, io.replicas));
-        Ok(())
+        self.record_all(io, r, PART)
     }
 
     fn reference(&self, x: &[Array<f64>]) -> Vec<Array<f64>> {
@@ -118,6 +97,37 @@ impl Op for Adam {
     fn cost(&self, x: &[Spec]) -> Cost {
         let n = x[0].shape.len() as f64;
         Cost { flops: 14.0 * n, bytes: 28.0 * n }
+    }
+}
+
+impl Elementwise for Adam {
+    fn record(&self, io: &Io, r: &mut Recorder, piece: &Piece) {
+        let quads = piece.elements.len() / 4;
+        let stride = |i: usize| (io.x(i).stride / 4) as u32;
+        let p = Params {
+            quads: quads as u32,
+            w_stride: stride(0),
+            grad_stride: stride(1),
+            m_stride: stride(2),
+            v_stride: stride(3),
+            clock_stride: stride(4),
+            first_replica: piece.first_replica as u32,
+            lr: self.lr as f32,
+            weight_decay: self.weight_decay as f32,
+            one_minus_beta1: (1.0 - self.beta1) as f32,
+            one_minus_beta2: (1.0 - self.beta2) as f32,
+            ln_beta1: self.beta1.ln() as f32,
+            ln_beta2: self.beta2.ln() as f32,
+            eps: self.eps as f32,
+        };
+        let bindings = [
+            ("grad", piece.view(io.x(1))),
+            ("clock", io.x(4).view),
+            ("w", piece.view(io.y(0))),
+            ("m", piece.view(io.y(1))),
+            ("v", piece.view(io.y(2))),
+        ];
+        r.dispatch(&SHADER, "adam_forward", &bindings, p, Grid::items(quads, 64, piece.replicas));
     }
 }
 
@@ -142,6 +152,10 @@ fn cases() -> Vec<Case> {
         .into();
     cases.push(case("one vec4", 4, 0, att));
     cases.push(case("groups, decay", 1028, 7, Adam { weight_decay: 0.1, ..large }));
+    for (name, len, most) in [("in pieces", 192, 128), ("in pieces of two replicas", 128, 256)] {
+        let op = InPieces { op: large, most };
+        cases.push(Case { op: Rc::new(op), ..case(name, len, 7, large) });
+    }
     cases.push(case("real", 55_424, 1000, att).bench());
     cases
 }

@@ -6,10 +6,14 @@
 //! Segmented: w (N, S K), and row i of x meets only the columns of segment i mod S. This is how Watcharasupat, Gururani and Lerch
 //! ("Visual attention for musical instrument recognition", 2020) pass each time-frequency position of VGGish's last maps through
 //! its own part of the dense layer that follows.
+//!
+//! Weights beyond a storage binding are bound in parts of outputs, forward and backward; how many there are depends on the shapes
+//! alone, never on R. Replicas whose weights lie further apart than a binding reaches are a `Limit` error.
 
 use std::ops::Range;
 use std::rc::Rc;
 
+use super::arena::{ALIGN, PART};
 use super::relu_gradient::{self, relu_gradient};
 use super::{Room, variants};
 use crate::array::Array;
@@ -38,11 +42,6 @@ const TILE: usize = 32;
 const SLICE: usize = 128;
 const MAX_SLICES: usize = 16;
 
-/// 128 MiB, the least that every adapter can bind at once.
-const PART: usize = 32 << 20;
-/// Parts begin where a binding may.
-const ALIGN: usize = 64;
-
 /// Inputs: x, w and, optionally, b.
 #[derive(Clone, Copy, Debug)]
 pub struct Linear {
@@ -50,7 +49,7 @@ pub struct Linear {
     pub segments: usize,
     /// y = max(0, x w^T + b).
     pub relu: bool,
-    /// Weights that are bound at once in forward; more are taken in parts.
+    /// Weights that are bound at once; more are taken in parts.
     pub part: usize,
 }
 
@@ -77,15 +76,18 @@ pub(super) struct Dims {
     pub n: usize,
     pub k: usize,
     pub segments: usize,
+    /// Weights that are bound at once.
+    pub part: usize,
 }
 
 impl Dims {
-    fn new(x: &Shape, w: &Shape, segments: usize) -> Dims {
-        Dims { m: x.rows() / segments, n: w.rows(), k: x.last(), segments }
+    fn new(x: &Shape, w: &Shape, op: &Linear) -> Dims {
+        let Linear { segments, part, .. } = *op;
+        Dims { m: x.rows() / segments, n: w.rows(), k: x.last(), segments, part }
     }
 
     fn of(io: &Io, op: &Linear) -> Dims {
-        Dims::new(&io.x(0).shape, &io.x(1).shape, op.segments)
+        Dims::new(&io.x(0).shape, &io.x(1).shape, op)
     }
 
     /// Of x and y.
@@ -98,13 +100,37 @@ impl Dims {
         self.segments * self.k
     }
 
+    /// No more than a binding can hold of the least number of outputs.
     fn slices(&self) -> usize {
-        self.m.div_ceil(SLICE).min(MAX_SLICES)
+        let most = (self.part / (ALIGN * self.weights())).clamp(1, MAX_SLICES);
+        self.m.div_ceil(SLICE).min(most)
+    }
+
+    /// The outputs in parts, `copies` of whose weights an adapter can bind.
+    fn parts(&self, copies: usize) -> impl Iterator<Item = Range<usize>> {
+        let most = (self.part / (copies * self.weights()) / ALIGN * ALIGN).max(ALIGN);
+        let n = self.n;
+        (0..n).step_by(most).map(move |first| first..n.min(first + most))
+    }
+
+    /// Weights, or their gradients, of these outputs. Shared ones, and those of a single replica, are all that is between the first
+    /// and the last; others have strides between them.
+    fn part_of(&self, w: View, part: &Range<usize>) -> View {
+        View {
+            offset: w.offset + part.start * self.weights(),
+            len: w.len - (self.n - part.len()) * self.weights(),
+            ..w
+        }
     }
 
     /// Working memory of [`parameter_gradients`].
     pub fn gradient_scratch(&self) -> [Spec; 2] {
-        [Spec::f32([self.slices(), self.n, self.weights()]), Spec::f32([self.slices(), self.n])]
+        let slices = self.slices();
+        let weights = match slices {
+            1 => 1,
+            _ => slices * self.parts(slices).next().map_or(0, |part| part.len()) * self.weights(),
+        };
+        [Spec::f32([weights]), Spec::f32([slices, self.n])]
     }
 
     fn params(&self) -> Params {
@@ -130,14 +156,6 @@ fn tiles(rows: usize, cols: usize, z: usize) -> Grid {
     Grid::folded(rows.div_ceil(TILE) * cols.div_ceil(TILE), z)
 }
 
-impl Linear {
-    /// The outputs, in parts whose weights an adapter can bind.
-    fn parts(&self, d: &Dims) -> Vec<Range<usize>> {
-        let most = (self.part / d.weights() / ALIGN * ALIGN).max(ALIGN);
-        (0..d.n).step_by(most).map(|first| first..d.n.min(first + most)).collect()
-    }
-}
-
 impl Op for Linear {
     fn name(&self) -> &'static str {
         "linear"
@@ -159,12 +177,13 @@ impl Op for Linear {
             };
             return Err(Error::shape("linear", expected, got.join(", ")));
         }
-        let dims = Dims::new(input, w, self.segments);
+        let dims = Dims::new(input, w, self);
         let [partial, partial_bias] = dims.gradient_scratch();
         let g = Spec::f32([if self.relu { dims.rows() * dims.n } else { 1 }]);
+        let dx = Spec::f32([if dims.parts(1).nth(1).is_some() { input.len() } else { 1 }]);
         Ok(Outputs {
             y: vec![Spec::f32(input.with_last(w.rows()))],
-            scratch: vec![partial, partial_bias, g],
+            scratch: vec![partial, partial_bias, g, dx],
             ..Default::default()
         })
     }
@@ -176,10 +195,9 @@ impl Op for Linear {
             MatrixProduct::Tile => (&SHADER, "linear_forward"),
             MatrixProduct::Subgroup8 => (&SUBGROUP8, "linear_forward_subgroup8"),
         };
-        for part in self.parts(&d) {
+        for part in d.parts(1) {
             let (first, n) = (part.start, part.len());
-            // Shared weights, and those of a single replica, are bound part by part; others have strides between them.
-            let w = View { offset: w.offset + first * d.weights(), len: w.len - (d.n - n) * d.weights(), ..w };
+            let w = d.part_of(w, &part);
             let bias = if io.inputs() == 3 { bias } else { w };
             let bindings = [("x", io.x(0).view), ("w", w), ("b", bias), ("y", io.y(0).view)];
             let p = Params {
@@ -205,13 +223,28 @@ impl Op for Linear {
             dy = g;
         }
         if let Some(dx) = io.dx(0) {
-            let bindings = [("dy", dy), ("w", io.x(1).view), ("dx", dx.view)];
-            let p = Params { w_stride: io.x(1).stride as u32, accumulate: dx.accumulate.into(), ..d.params() };
             let (shader, entry) = match variants::matrix_product(r.target, d.n, d.k) {
                 MatrixProduct::Tile => (&SHADER, "linear_backward_input"),
                 MatrixProduct::Subgroup8 => (&SUBGROUP8, "linear_backward_input_subgroup8"),
             };
-            r.dispatch(shader, entry, &bindings, p, tiles(d.m, d.k, io.replicas * d.segments));
+            // A sum over the outputs, to which every part adds its own. Where it joins an earlier contribution it is whole before.
+            let joins = dx.accumulate && d.parts(1).nth(1).is_some();
+            let into = if joins { io.scratch(3).view } else { dx.view };
+            for part in d.parts(1) {
+                let bindings = [("dy", dy), ("w", d.part_of(io.x(1).view, &part)), ("dx", into)];
+                let p = Params {
+                    n: part.len() as u32,
+                    first: part.start as u32,
+                    w_stride: io.x(1).stride as u32,
+                    accumulate: (part.start > 0 || dx.accumulate && !joins).into(),
+                    ..d.params()
+                };
+                r.dispatch(shader, entry, &bindings, p, tiles(d.m, d.k, io.replicas * d.segments));
+            }
+            if joins {
+                let p = Params { n: d.rows() as u32, accumulate: 1, w_stride: dx.stride as u32, ..d.params() };
+                add_slices(r, into, dx.view, p, d.rows() * d.k, io.replicas);
+            }
         }
         let partial = [io.scratch(0).view, io.scratch(1).view];
         parameter_gradients(r, &d, io.replicas, [dy, io.x(0).view], [io.dx(1), io.dx(2)], partial);
@@ -252,12 +285,23 @@ pub(super) fn parameter_gradients(
         let p = Params { accumulate: dw.accumulate.into(), w_stride: dw.stride as u32, ..d.params() };
         match variants::matrix_product(r.target, d.n, d.k) {
             MatrixProduct::Tile => {
-                let p = Params { slices: d.slices() as u32, ..p };
-                let grid = tiles(d.n, d.k, replicas * d.segments * d.slices());
-                let bindings = [("dy", dy), ("x", x), ("partial", partial)];
-                r.dispatch(&SHADER, "linear_backward_weight", &bindings, p, grid);
-                let p = Params { k: d.weights() as u32, ..p };
-                add_slices(r, partial, dw.view, p, d.n * d.weights(), replicas);
+                let slices = d.slices();
+                for part in d.parts(slices) {
+                    let total = d.part_of(dw.view, &part);
+                    let p = Params { n: part.len() as u32, first: part.start as u32, slices: slices as u32, ..p };
+                    let weights = part.len() * d.weights();
+                    let (partial, sums) = match slices {
+                        1 => (total, p),
+                        _ => (partial, Params { w_stride: weights as u32, accumulate: 0, ..p }),
+                    };
+                    let grid = tiles(part.len(), d.k, replicas * d.segments * slices);
+                    let bindings = [("dy", dy), ("x", x), ("partial", partial)];
+                    r.dispatch(&SHADER, "linear_backward_weight", &bindings, sums, grid);
+                    if slices > 1 {
+                        let p = Params { k: d.weights() as u32, ..p };
+                        add_slices(r, partial, total, p, weights, replicas);
+                    }
+                }
             }
             MatrixProduct::Subgroup8 => {
                 // Each segment sees only a part of the rows.
@@ -272,9 +316,12 @@ pub(super) fn parameter_gradients(
                     None => p,
                 };
                 let db = fused.map_or(partial_bias, |db| db.view);
-                let bindings = [("dy", dy), ("x", x), ("dw", dw.view), ("db", db)];
-                let grid = tiles(d.n, d.k, replicas * d.segments);
-                r.dispatch(&SUBGROUP8, "linear_backward_weight_subgroup8", &bindings, p, grid);
+                for part in d.parts(1) {
+                    let p = Params { n: part.len() as u32, first: part.start as u32, ..p };
+                    let bindings = [("dy", dy), ("x", x), ("dw", d.part_of(dw.view, &part)), ("db", db)];
+                    let grid = tiles(part.len(), d.k, replicas * d.segments);
+                    r.dispatch(&SUBGROUP8, "linear_backward_weight_subgroup8", &bindings, p, grid);
+                }
             }
         }
     }
@@ -319,10 +366,10 @@ fn shared_weights(name: &str, x: [usize; 3], n: usize) -> Case {
     case
 }
 
-/// Weights in parts of 64 outputs.
-fn in_parts(name: &str, x: [usize; 3], n: usize) -> Case {
-    let config = Linear { segments: x[1], relu: true, part: ALIGN * x[1] * x[2] };
-    Case { op: Rc::new(config), ..shared_weights(name, x, n) }
+/// The same with `outputs` of the weights bound at once.
+fn in_parts(case: Case, segments: usize, outputs: usize) -> Case {
+    let config = Linear { segments, relu: true, part: outputs * case.inputs[1].spec.shape.last() };
+    Case { op: Rc::new(config), ..case }
 }
 
 fn cases() -> Vec<Case> {
@@ -340,8 +387,12 @@ fn cases() -> Vec<Case> {
         segmented("segments, several slices", [150, 2, 12], 8),
         segmented("one segment, ReLU", [7, 1, 20], 12),
         shared_weights("segments, shared weights", [9, 4, 8], 12),
-        in_parts("in parts, ragged", [5, 3, 7], 130),
-        in_parts("in parts, vec4", [9, 2, 8], 132),
+        in_parts(shared_weights("in parts, shared weights", [5, 3, 7], 130), 3, ALIGN),
+        in_parts(segmented("in parts, ragged", [5, 3, 7], 130), 3, ALIGN),
+        in_parts(segmented("in parts, vec4", [9, 2, 8], 132), 2, ALIGN),
+        in_parts(segmented("in parts, one segment", [7, 1, 20], 132), 1, ALIGN),
+        // Gradients of the weights by tiles: two slices in parts of half as many outputs.
+        in_parts(segmented("in parts, several slices", [150, 2, 8], 200), 2, 2 * ALIGN),
         segmented("att-tf, width 1/8", [40, 24, 64], 512).bench(),
     ];
     for (name, x, n) in [("att layer", [1280, 128], 128), ("att head", [1280, 128], 20), ("fc first", [128, 1280], 512)]

@@ -5,6 +5,7 @@ pub mod adagrad;
 pub mod adam;
 pub mod add;
 pub mod append_one_hot;
+mod arena;
 pub mod attention_pool;
 pub mod batch_norm;
 pub mod clip_dropout;

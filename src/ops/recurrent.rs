@@ -8,6 +8,7 @@
 //! With a mask (B, D H) of factors the product sees h times the mask, the same in all steps (Gal and Ghahramani, "A theoretically
 //! grounded application of dropout in recurrent neural networks", 2016; Keras' `recurrent_dropout`). No gradient goes into it.
 
+use super::arena::PART;
 use super::linear::{self, parameter_gradients};
 use super::recurrent_cell::State;
 use super::{Room, variants};
@@ -270,7 +271,7 @@ impl Op for Recurrent {
         }
         // A replica's share of what all of them take together.
         let tape = self.tape(&d, 1);
-        let product = linear::Dims { m: d.b * d.t, n: d.gates, k: d.h, segments: 1 };
+        let product = linear::Dims { m: d.b * d.t, n: d.gates, k: d.h, segments: 1, part: PART };
         let [partial, partial_bias] = product.gradient_scratch();
         let mut y = vec![Spec::f32([d.b, d.t, n * d.h])];
         y.extend(vec![state; self.cell.states()]);
@@ -345,7 +346,7 @@ impl Op for Recurrent {
         r.dispatch_with(shader, entry, &self.cell.constants(), &bindings, p, grid);
 
         let sections = self.tape(&d, io.replicas);
-        let product = linear::Dims { m: d.b * d.t, n: d.gates, k: d.h, segments: 1 };
+        let product = linear::Dims { m: d.b * d.t, n: d.gates, k: d.h, segments: 1, part: PART };
         for i in 0..n {
             let rows = io.replicas * d.b * d.t;
             let part = |tape: View, at: usize, len: usize| View { offset: tape.offset + at, len, ..tape };

@@ -414,14 +414,13 @@ impl<'g> Learner<'g> {
 
     /// The best weights so far.
     pub fn best_weights(&self) -> Result<Vec<Block>> {
-        let trained = self.gpu.read::<f32>(&self.best[0])?;
-        let stats = self.gpu.read::<f32>(&self.best[1])?;
         let (p, q) = (self.layout.trained, self.layout.stats);
-        let block = |r: usize| Block {
-            trained: trained[r * p..(r + 1) * p].to_vec(),
-            stats: stats[r * q..(r + 1) * q].to_vec(),
+        let block = |r: usize| {
+            let trained = self.gpu.read_at(&self.best[0], r * p, p)?;
+            let stats = self.gpu.read_at(&self.best[1], r * q, q)?;
+            Ok(Block { trained, stats })
         };
-        Ok((0..self.seeds.len()).map(block).collect())
+        (0..self.seeds.len()).map(block).collect()
     }
 
     pub fn state(&self) -> Result<State> {
