@@ -15,7 +15,8 @@ use tempfile::TempDir;
 use wmic::Array;
 use wmic::train::Experiment;
 use wmic::train::experiment::BUILT_IN;
-use wmic::train::significance::{Answer, Bootstrap, FOLLOWED, RESAMPLES, holm, paired_t};
+use wmic::train::metrics::Task;
+use wmic::train::significance::{Answer, Bootstrap, RESAMPLES, followed, holm, paired_t};
 
 #[test]
 fn built_in_experiments_name_known_models() {
@@ -45,7 +46,10 @@ fn experiments_that_make_no_sense_are_one_line() {
         ("title = 'x'\n", "x.toml: has no [[entry]]"),
         (entry, "x.toml"),
         ("title = 'x'\nodd = 1\n", "x.toml:2: unknown field `odd`"),
-        ("title = 'x'\nmetric = 'f1'\n", "x.toml:2: unknown variant `f1`, expected `f1_pn` or `f1_pos`"),
+        (
+            "title = 'x'\nmetric = 'f1'\n",
+            "x.toml:2: unknown variant `f1`, expected one of `f1_pn`, `f1_pos`, `accuracy`",
+        ),
         ("title = 'x'\n[[entry]]\nmodel = 'att'", "x.toml: entry 1: has no label"),
         ("title = 'x'\n[[entry]]\nlabel = 7", "entry 1: label must be text, not 7"),
         ("title = 'x'\n[[entry]]\nlabel = '+'\nmodel = 'att'", "without a letter or a digit"),
@@ -57,6 +61,7 @@ fn experiments_that_make_no_sense_are_one_line() {
             "title = 'x'\n[[entry]]\nlabel = 'A'\nmodel = 'att'\n[[entry]]\nlabel = '+ a'\nmodel = 'fc'",
             "too much alike",
         ),
+        ("title = 'x'\nmetric = 'accuracy'\n[[entry]]\nlabel = 'A'\nmodel = 'att'", "metric accuracy is not one of"),
         ("title = ", "x.toml:1: "),
     ];
     for (text, why) in cases {
@@ -149,8 +154,8 @@ fn holm_by_hand() {
 #[test]
 fn resampled_scores_as_scikit_learn() {
     let (g, Answers { runs, targets, observed }) = golden();
-    let draws = Bootstrap::of_draws(&runs, &targets, &observed, g.times.len(), &|i| g.times[i].clone());
-    for (m, name) in FOLLOWED.iter().enumerate() {
+    let draws = Bootstrap::of_draws(Task::Labels, &runs, &targets, &observed, g.times.len(), &|i| g.times[i].clone());
+    for (m, name) in followed(Task::Labels).iter().enumerate() {
         for (i, want) in g.bootstrap[*name].scores.iter().enumerate() {
             for (run, want) in want.iter().enumerate() {
                 let got = draws.scores(i, run)[m].unwrap();
@@ -164,8 +169,8 @@ fn resampled_scores_as_scikit_learn() {
 fn a_known_difference_is_found_and_none_is_not() {
     let (g, Answers { mut runs, targets, observed }) = golden();
     runs.push(runs[0].clone());
-    let bootstrap = Bootstrap::new(&runs, &targets, &observed, RESAMPLES);
-    for (m, name) in FOLLOWED.iter().enumerate() {
+    let bootstrap = Bootstrap::new(Task::Labels, &runs, &targets, &observed, RESAMPLES);
+    for (m, name) in followed(Task::Labels).iter().enumerate() {
         let (got, want) = (bootstrap.test(0, 1, m).unwrap(), &g.bootstrap[*name]);
         for (got, want_end) in [(got.low, want.low), (got.high, want.high)] {
             // A 2.5 % quantile of 2000 draws scatters by 0.06 deviations.
@@ -183,11 +188,11 @@ fn a_known_difference_is_found_and_none_is_not() {
     for answer in &mut halved {
         *answer = Answer { probabilities: answer.probabilities.map(|p| p / 2.0), thresholds: vec![0.25; 4] };
     }
-    let halves = Bootstrap::new(&[runs[0].clone(), halved], &targets, &observed, 10);
+    let halves = Bootstrap::new(Task::Labels, &[runs[0].clone(), halved], &targets, &observed, 10);
     assert!((0..10).all(|i| halves.scores(i, 0) == halves.scores(i, 1)));
     let unlabelled = Array::from_fn(observed.shape().clone(), |_| false);
-    let nothing = Bootstrap::new(&runs, &targets, &unlabelled, 10);
-    assert_eq!((nothing.test(0, 1, 0), nothing.scores(0, 0)), (None, [None; 3]));
+    let nothing = Bootstrap::new(Task::Labels, &runs, &targets, &unlabelled, 10);
+    assert_eq!((nothing.test(0, 1, 0), nothing.scores(0, 0)), (None, &[None; 3][..]));
 }
 
 const EXPERIMENT: &str = "title = 'Two small models'\nfound = 'FC_T <is> below.'\nseeds = 2\n\
@@ -323,7 +328,7 @@ fn the_report_says_what_the_runs_say() {
         let [a, b] = [&tests[0], &tests[1]].map(|test| test["mean"][name].as_f64().unwrap());
         assert!((d["difference"].as_f64().unwrap() - (a - b)).abs() < 1e-12, "{name}");
         assert_eq!(d["seeds"]["p"], d["seeds"]["p_holm"], "one pair needs no correction");
-        assert_eq!(d["clips"].is_object(), FOLLOWED.contains(&name), "{name}");
+        assert_eq!(d["clips"].is_object(), followed(Task::Labels).contains(&name), "{name}");
     }
 
     let page = text("report.html");
