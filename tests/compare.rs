@@ -593,7 +593,7 @@ fn nothing_is_trained_before_all_is_known() {
     refused(&with("model = 'lute'"), "bad.toml: entry third: unknown model lute");
     refused(&with("model = 'att'\nlr = -1.0"), "bad.toml: entry third: lr must be at least 0");
     refused(&with("model = 'att-tf'"), "bad.toml: entry third: att-tf stands on VGGish");
-    refused(&["compare", &data, "--experiment", "ismir18"], "unknown experiment ismir18; there are ismir19");
+    refused(&["compare", &data, "--experiment", "ismir18"], "unknown experiment ismir18; there are aacnn21, ismir19");
     refused(&["compare", &data, "--experiment", "no.toml"], "no.toml: ");
     // VGGish is for those entries that can stand on it, and refused where none can.
     let options = ["--frontend-weights", "random", "--width", "1/8", "--train-frontend", "all"];

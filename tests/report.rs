@@ -73,7 +73,12 @@ fn an_evaluation_of_one_class_per_clip_says_accuracy() {
     let classes: Vec<String> = (0..n).map(|k| format!("double_bassoon_{k:02}")).collect();
     let y = Array::from_fn([400, n], |i| f32::from((i / n) % (n - 1) == i % n));
     let observed = Array::from_fn([400, n], |_| true);
-    let p = Array::from_fn([400, n], |i| if i % 7 == 0 { 0.9 } else { y[i] * 0.5 });
+    // Some clips are taken for the last class, of which there are none.
+    let p = Array::from_fn([400, n], |i| match (i / n % 50, i % n) {
+        (7, 18) => 0.95,
+        _ if i % 7 == 0 => 0.9,
+        _ => y[i] * 0.5,
+    });
     let subject = Subject {
         model: "aacnn".into(),
         parameters: 63_040_083,

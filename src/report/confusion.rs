@@ -124,9 +124,6 @@ impl ConfusionMatrix {
         if legible {
             area.draw(&Text::new(self.names[k].clone(), (left - 10, middle), text(LABEL, INK).pos(at(HPos::Right))))?;
         }
-        if row.clips == 0 && legible {
-            area.draw(&Text::new("no clips", (left + 8, middle), text(SMALL, FAINT_INK).pos(at(HPos::Left))))?;
-        }
         for (column, &clips) in row.answers.iter().enumerate().filter(|(_, clips)| **clips > 0) {
             let (x, y) = self.corner(k, column);
             let share = clips as f64 / row.clips as f64;
@@ -182,10 +179,9 @@ impl Figure for ConfusionMatrix {
         area.draw(&Text::new("class", (left - 10, top - 10), heading(HPos::Right)))?;
         area.draw(&Text::new("recall", (right + 16, top - 10), heading(HPos::Left)))?;
         area.draw(&Text::new("clips", (right + FIGURES, top - 10), heading(HPos::Right)))?;
-        let upright = |h| Pos::new(h, VPos::Center);
         area.draw(&Text::new("taken for", (left - 10, top - self.labels / 2), heading(HPos::Right)))?;
         if self.has_grid() {
-            let style = text(LABEL, INK).pos(upright(HPos::Left)).transform(FontTransform::Rotate270);
+            let style = text(LABEL, INK).pos(Pos::new(HPos::Left, VPos::Center)).transform(FontTransform::Rotate270);
             for (k, name) in self.names.iter().enumerate() {
                 let at = (self.corner(0, k).0 + self.cell.0 / 2, top - 10);
                 area.draw(&Text::new(name.clone(), at, style.clone()))?;
