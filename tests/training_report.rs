@@ -302,3 +302,15 @@ fn confusions_of_one_or_of_many_classes() {
     assert_eq!(picture(at, "confusion.png").width(), 2160);
     assert!(std::fs::metadata(at.join("report.html")).unwrap().len() < 2 << 20);
 }
+
+#[test]
+fn an_epoch_says_accuracy_only_where_there_is_one() {
+    let mut row = rows(&[3], |_| 2).remove(0);
+    let of_labels = serde_json::to_string(&row).unwrap();
+    assert!(of_labels.contains("\"val_f1_pn\":0.5") && !of_labels.contains("accuracy"), "{of_labels}");
+    assert_eq!(serde_json::from_str::<EpochRow>(&of_labels).unwrap(), row, "rows of older runs are read");
+    (row.val_f1_pn, row.val_accuracy) = (None, Some(0.75));
+    let of_one_class = serde_json::to_string(&row).unwrap();
+    assert!(of_one_class.contains("\"val_f1_pn\":null,\"val_accuracy\":0.75"), "{of_one_class}");
+    assert_eq!(serde_json::from_str::<EpochRow>(&of_one_class).unwrap(), row);
+}
