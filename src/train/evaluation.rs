@@ -76,7 +76,8 @@ pub struct Evaluation {
 
 /// Evaluates all seeds against (N, K) `targets`, K = `classes.len()`. The ensemble averages each entry over the seeds
 /// that observe it, so on validation clips it is made of the seeds that were not trained on them; its thresholds are the seeds' mean.
-/// Of clips of one class the answer is the most probable one, and thresholds do not matter ([`score_exclusive`]). Panics if the shapes differ.
+/// Of clips of one class the answer is the most probable one, and thresholds do not matter ([`score_exclusive`]).
+/// Panics if the shapes differ.
 pub fn evaluate(subject: Subject, classes: &[String], targets: &Array<f32>, seeds: &[SeedPredictions]) -> Evaluation {
     assert_eq!(targets.shape().last(), classes.len(), "columns of the targets");
     let exclusive = subject.exclusive;

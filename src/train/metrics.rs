@@ -1,15 +1,15 @@
 //! Metrics per class and averaged over the classes, as scikit-learn defines them; all in f64. Of labels that are judged one by one
 //! ([`score`]), and of clips of one class each ([`score_exclusive`]).
 //!
-//! Of labels only observed entries of a (clip, class) matrix take part. A clip is predicted positive from a threshold of its
+//! Of labels, only observed entries of a (clip, class) matrix take part. A clip is predicted positive from a threshold of its
 //! probability on (0.5 unless said otherwise), and is positive where its target is >= 0.5. Where a ratio has a zero
 //! denominator, F1, precision and recall are 0 (scikit-learn's `zero_division=0`). What has no meaning at all is `None` and is
 //! left out of means: everything about a class without observed clips, average precision without a positive clip, ROC-AUC with
 //! positives or negatives only.
 //!
 //! A clip of one class is answered by its most probable class, and all follows from the confusion matrix of these answers
-//! ([`scores_of`]): Wise, Maida and Kumar, "Attention augmented CNNs for musical instrument identification" (EUSIPCO 2020, published 2021). Precision,
-//! recall and F1 are those of the positive label there.
+//! ([`scores_of`]): Wise, Maida and Kumar, "Attention augmented CNNs for musical instrument identification" (EUSIPCO 2020, published
+//! 2021). Precision, recall and F1 are those of the positive label there.
 
 use std::ops::{Add, AddAssign};
 
