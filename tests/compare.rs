@@ -13,9 +13,14 @@ use predicates::str::contains;
 use serde_json::Value;
 use tempfile::TempDir;
 use wmic::Array;
-use wmic::train::Experiment;
+use wmic::data::{Dataset, FeatureValues, Features};
+use wmic::report::Look;
+use wmic::train::comparison::Contestant;
 use wmic::train::experiment::BUILT_IN;
-use wmic::train::significance::{Answer, Bootstrap, FOLLOWED, RESAMPLES, holm, paired_t};
+use wmic::train::metrics::Task;
+use wmic::train::significance::{Answer, Bootstrap, RESAMPLES, followed, holm, paired_t};
+use wmic::train::test_predictions::{About, TestPredictions};
+use wmic::train::{Comparison, Config, Experiment, Level, SeedPredictions, Subject, evaluate};
 
 #[test]
 fn built_in_experiments_name_known_models() {
@@ -45,7 +50,10 @@ fn experiments_that_make_no_sense_are_one_line() {
         ("title = 'x'\n", "x.toml: has no [[entry]]"),
         (entry, "x.toml"),
         ("title = 'x'\nodd = 1\n", "x.toml:2: unknown field `odd`"),
-        ("title = 'x'\nmetric = 'f1'\n", "x.toml:2: unknown variant `f1`, expected `f1_pn` or `f1_pos`"),
+        (
+            "title = 'x'\nmetric = 'f1'\n",
+            "x.toml:2: unknown variant `f1`, expected one of `f1_pn`, `f1_pos`, `accuracy`",
+        ),
         ("title = 'x'\n[[entry]]\nmodel = 'att'", "x.toml: entry 1: has no label"),
         ("title = 'x'\n[[entry]]\nlabel = 7", "entry 1: label must be text, not 7"),
         ("title = 'x'\n[[entry]]\nlabel = '+'\nmodel = 'att'", "without a letter or a digit"),
@@ -57,6 +65,7 @@ fn experiments_that_make_no_sense_are_one_line() {
             "title = 'x'\n[[entry]]\nlabel = 'A'\nmodel = 'att'\n[[entry]]\nlabel = '+ a'\nmodel = 'fc'",
             "too much alike",
         ),
+        ("title = 'x'\nmetric = 'accuracy'\n[[entry]]\nlabel = 'A'\nmodel = 'att'", "metric accuracy is not one of"),
         ("title = ", "x.toml:1: "),
     ];
     for (text, why) in cases {
@@ -149,8 +158,8 @@ fn holm_by_hand() {
 #[test]
 fn resampled_scores_as_scikit_learn() {
     let (g, Answers { runs, targets, observed }) = golden();
-    let draws = Bootstrap::of_draws(&runs, &targets, &observed, g.times.len(), &|i| g.times[i].clone());
-    for (m, name) in FOLLOWED.iter().enumerate() {
+    let draws = Bootstrap::of_draws(Task::Labels, &runs, &targets, &observed, g.times.len(), &|i| g.times[i].clone());
+    for (m, name) in followed(Task::Labels).iter().enumerate() {
         for (i, want) in g.bootstrap[*name].scores.iter().enumerate() {
             for (run, want) in want.iter().enumerate() {
                 let got = draws.scores(i, run)[m].unwrap();
@@ -164,8 +173,8 @@ fn resampled_scores_as_scikit_learn() {
 fn a_known_difference_is_found_and_none_is_not() {
     let (g, Answers { mut runs, targets, observed }) = golden();
     runs.push(runs[0].clone());
-    let bootstrap = Bootstrap::new(&runs, &targets, &observed, RESAMPLES);
-    for (m, name) in FOLLOWED.iter().enumerate() {
+    let bootstrap = Bootstrap::new(Task::Labels, &runs, &targets, &observed, RESAMPLES);
+    for (m, name) in followed(Task::Labels).iter().enumerate() {
         let (got, want) = (bootstrap.test(0, 1, m).unwrap(), &g.bootstrap[*name]);
         for (got, want_end) in [(got.low, want.low), (got.high, want.high)] {
             // A 2.5 % quantile of 2000 draws scatters by 0.06 deviations.
@@ -183,11 +192,144 @@ fn a_known_difference_is_found_and_none_is_not() {
     for answer in &mut halved {
         *answer = Answer { probabilities: answer.probabilities.map(|p| p / 2.0), thresholds: vec![0.25; 4] };
     }
-    let halves = Bootstrap::new(&[runs[0].clone(), halved], &targets, &observed, 10);
+    let halves = Bootstrap::new(Task::Labels, &[runs[0].clone(), halved], &targets, &observed, 10);
     assert!((0..10).all(|i| halves.scores(i, 0) == halves.scores(i, 1)));
     let unlabelled = Array::from_fn(observed.shape().clone(), |_| false);
-    let nothing = Bootstrap::new(&runs, &targets, &unlabelled, 10);
-    assert_eq!((nothing.test(0, 1, 0), nothing.scores(0, 0)), (None, [None; 3]));
+    let nothing = Bootstrap::new(Task::Labels, &runs, &targets, &unlabelled, 10);
+    assert_eq!((nothing.test(0, 1, 0), nothing.scores(0, 0)), (None, &[None; 3][..]));
+}
+
+/// Answers to 14 clips of 5 classes, and their classes. No clip is of the last two, of which the first is answered once.
+const ANSWERED: [(usize, usize); 14] =
+    [(0, 0), (0, 0), (2, 0), (3, 0), (2, 1), (2, 1), (1, 1), (2, 2), (2, 2), (2, 2), (2, 2), (2, 2), (2, 0), (1, 1)];
+const TIMES: [u32; 14] = [2, 0, 1, 1, 0, 0, 0, 3, 1, 0, 2, 1, 2, 1];
+
+#[test]
+fn resampled_answers_of_one_class_as_scikit_learn() {
+    let targets = Array::from_fn([14, 5], |i| f32::from(ANSWERED[i / 5].1 == i % 5));
+    let observed = Array::from_fn([14, 5], |_| true);
+    // None of them reaches the threshold.
+    let probabilities = Array::from_fn([14, 5], |i| if ANSWERED[i / 5].0 == i % 5 { 0.4 } else { 0.1 });
+    let answer = Answer { probabilities, thresholds: vec![0.5; 5] };
+    assert_eq!(followed(Task::OneClass), ["accuracy", "f1_macro"]);
+    let close = |got: &[Option<f64>], want: [f64; 2]| {
+        assert!(got.iter().zip(want).all(|(a, b)| (a.unwrap() - b).abs() < 1e-12) && got.len() == 2, "{got:?}");
+    };
+    close(&answer.scores(Task::OneClass, &targets, &observed), [0.6428571428571429, 0.6360989810771469]);
+    let runs = [vec![answer]];
+    let draws = Bootstrap::of_draws(Task::OneClass, &runs, &targets, &observed, 1, &|_| TIMES.to_vec());
+    close(draws.scores(0, 0), [0.7142857142857143, 0.722753346080306]);
+}
+
+#[test]
+fn aacnn21_is_table_ii() {
+    let x = Experiment::find("aacnn21").unwrap();
+    assert_eq!((x.metric.name(), x.seeds, x.entries.len()), ("accuracy", 3, 10));
+    let folders: Vec<String> = x.entries.iter().map(|entry| entry.folder()).collect();
+    assert_eq!((folders[0].as_str(), folders[9].as_str()), ("stft-0", "cqt-100"));
+    for entry in &x.entries {
+        let of = |name: &str| entry.reported[name];
+        assert_eq!(of("accuracy"), of("micro_f1"), "{}", entry.label);
+        // Of means over three runs, to four digits.
+        let harmonic = 2.0 * of("precision") * of("recall") / (of("precision") + of("recall"));
+        assert!((harmonic - of("f1_macro")).abs() < 2e-4, "{}: {harmonic}", entry.label);
+    }
+}
+
+/// 120 clips of 15 classes; the i-th of the ten entries errs in 4 i to 4 i + 8 clips.
+fn of_one_class() -> Comparison {
+    let (n, k) = (120, 15);
+    let classes: Vec<String> = (0..k).map(|class| format!("instrument {class}")).collect();
+    let truth = |clip: usize| clip * 7 % k;
+    let targets = Array::from_fn([n, k], |i| f32::from(truth(i / k) == i % k));
+    let observed = Array::from_fn([n, k], |_| true);
+    let data = Dataset {
+        path: "orchestra".into(),
+        classes: classes.clone(),
+        keys: (0..n).map(|clip| format!("clip{clip}")).collect(),
+        features: Features { values: FeatureValues::U8(vec![0; n]), instances: 1, width: 1, lengths: vec![1; n] },
+        targets: targets.data().to_vec(),
+        observed: observed.data().to_vec(),
+        train: vec![],
+        test: (0..n as u32).collect(),
+        warnings: vec![],
+    };
+    let experiment = Experiment::find("aacnn21").unwrap();
+    let (mut entries, mut predictions) = (vec![], vec![]);
+    for (i, entry) in experiment.entries.iter().enumerate() {
+        let answer = |clip: usize, seed: usize| match (clip * 53 + seed * 17) % n < 4 * i + 4 * seed {
+            true => (truth(clip) + 1 + clip % 3) % k,
+            false => truth(clip),
+        };
+        let p = |seed| Array::from_fn([n, k], |i| if answer(i / k, seed) == i % k { 0.4f32 } else { 0.01 });
+        let probabilities: Vec<Array<f32>> = (0..3).map(p).collect();
+        let subject = Subject {
+            model: "aacnn".into(),
+            parameters: 63_040_083,
+            dataset: "orchestra".into(),
+            split: "test".into(),
+            device: "llvmpipe".into(),
+            threshold: Level::default(),
+            exclusive: true,
+        };
+        let thresholds = vec![0.5; k];
+        let of_seed = |(seed, probabilities)| SeedPredictions {
+            seed,
+            best_epoch: 0,
+            probabilities,
+            observed: &observed,
+            thresholds: &thresholds,
+        };
+        let seeds: Vec<_> = (0..).zip(&probabilities).map(of_seed).collect();
+        let evaluation = evaluate(subject, &classes, &targets, &seeds);
+        let (label, folder, reported) = (entry.label.clone(), entry.folder(), entry.reported.clone());
+        let settings = Config::of("att", "orchestra").unwrap();
+        entries.push(Contestant { label, folder, reported, settings, evaluation });
+        let about = About {
+            seeds: vec![0, 1, 2],
+            clips: data.keys.clone(),
+            classes: classes.clone(),
+            thresholds: vec![thresholds.clone(); 3],
+        };
+        predictions.push(TestPredictions { about, probabilities });
+    }
+    Comparison::new(experiment, entries, vec![], &predictions, &data).unwrap()
+}
+
+#[test]
+fn one_class_per_clip_is_compared_by_accuracy() {
+    let c = of_one_class();
+    assert_eq!((c.pairs.len(), c.compared().map(|m| m.name)[0]), (45, "accuracy"));
+    let d = c.difference(0, 9, 0).unwrap();
+    let means = [0, 9].map(|i: usize| c.entries[i].evaluation.mean.accuracy.unwrap());
+    assert!((d.difference.unwrap() - (means[0] - means[1])).abs() < 1e-12 && d.clips.unwrap().p_holm < 0.05, "{d:?}");
+    for pair in &c.pairs {
+        let tested: Vec<&str> = pair.differences.iter().filter(|d| d.clips.is_some()).map(|d| d.metric).collect();
+        assert_eq!(tested, followed(Task::OneClass), "{} and {}", pair.a, pair.b);
+    }
+    let text = wmic::report::comparison_table::text(&c, Look::PLAIN);
+    let heads: Vec<&str> = text.lines().next().unwrap().split_whitespace().collect();
+    assert_eq!(heads, ["accuracy", "precision", "recall", "micro_f1", "f1_macro"]);
+    assert!(text.contains("\naccuracy against STFT 0 %: ") && text.contains("\nf1_macro against STFT 0 %: "), "{text}");
+    let boxed = wmic::report::comparison_table::text(&c, Look { borders: true, colour: false, width: Some(80) });
+    assert!(boxed.lines().all(|line| line.chars().count() <= 80), "{boxed}");
+
+    let folder = tempfile::tempdir().unwrap();
+    wmic::report::comparison::write(folder.path(), &c).unwrap();
+    let read = |name: &str| std::fs::read_to_string(folder.path().join(name)).unwrap();
+    let page = read("report.html");
+    // Table II stands beside what was measured.
+    for words in
+        ["paper .951", "paper .850", "paper .868", "paper .859", "f1_pos of each class and entry", ">accuracy</h3>"]
+    {
+        assert!(page.contains(words), "{words}");
+    }
+    assert!(page.contains("accuracy: share of right answers;") && !page.contains("f1_pn:"), "what the scores mean");
+    assert!(read("scores.csv").contains("STFT 25 %,0,accuracy,") && !read("scores.csv").contains("f1_pn"));
+    assert!(read("classes.csv").starts_with("entry,class,f1_pn,f1_pn_std,f1_pos,f1_pos_std,"));
+    for name in ["scores.png", "classes.png"] {
+        assert_eq!(image::open(folder.path().join(name)).unwrap().width(), 2160, "{name}");
+    }
 }
 
 const EXPERIMENT: &str = "title = 'Two small models'\nfound = 'FC_T <is> below.'\nseeds = 2\n\
@@ -323,7 +465,7 @@ fn the_report_says_what_the_runs_say() {
         let [a, b] = [&tests[0], &tests[1]].map(|test| test["mean"][name].as_f64().unwrap());
         assert!((d["difference"].as_f64().unwrap() - (a - b)).abs() < 1e-12, "{name}");
         assert_eq!(d["seeds"]["p"], d["seeds"]["p_holm"], "one pair needs no correction");
-        assert_eq!(d["clips"].is_object(), FOLLOWED.contains(&name), "{name}");
+        assert_eq!(d["clips"].is_object(), followed(Task::Labels).contains(&name), "{name}");
     }
 
     let page = text("report.html");
@@ -451,7 +593,7 @@ fn nothing_is_trained_before_all_is_known() {
     refused(&with("model = 'lute'"), "bad.toml: entry third: unknown model lute");
     refused(&with("model = 'att'\nlr = -1.0"), "bad.toml: entry third: lr must be at least 0");
     refused(&with("model = 'att-tf'"), "bad.toml: entry third: att-tf stands on VGGish");
-    refused(&["compare", &data, "--experiment", "ismir18"], "unknown experiment ismir18; there are ismir19");
+    refused(&["compare", &data, "--experiment", "ismir18"], "unknown experiment ismir18; there are aacnn21, ismir19");
     refused(&["compare", &data, "--experiment", "no.toml"], "no.toml: ");
     // VGGish is for those entries that can stand on it, and refused where none can.
     let options = ["--frontend-weights", "random", "--width", "1/8", "--train-frontend", "all"];

@@ -1193,3 +1193,26 @@ fn real_datasets_load() {
         "14914 keys of the train split have no features (000135_483840, 000139_119040, 000141_153600, ...)"
     );
 }
+
+#[test]
+fn a_model_of_one_class_per_clip_takes_no_others() {
+    let mut data = Dataset {
+        path: "notes".into(),
+        classes: ["oboe", "horn"].map(String::from).into(),
+        keys: ["a", "b"].map(String::from).into(),
+        features: Features { values: FeatureValues::U8(vec![0; 2]), instances: 1, width: 1, lengths: vec![1; 2] },
+        targets: vec![1.0, 0.0, 0.0, 1.0],
+        observed: vec![true; 4],
+        train: vec![0],
+        test: vec![1],
+        warnings: vec![],
+    };
+    data.has_one_class_each("aacnn").unwrap();
+    let refused = |data: &Dataset| data.has_one_class_each("aacnn").unwrap_err().to_string();
+    data.targets[2] = 1.0;
+    assert_eq!(refused(&data), "notes: clip b has 2 classes, and aacnn names one class per clip");
+    data.targets[2..].fill(0.0);
+    assert!(refused(&data).contains("clip b has 0 classes"));
+    data.observed[0] = false;
+    assert!(refused(&data).contains("clip a has unknown labels"));
+}

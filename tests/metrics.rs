@@ -4,7 +4,9 @@ use std::f64::consts::LN_2;
 
 use proptest::prelude::*;
 use wmic::Array;
-use wmic::train::metrics::{ClassMetrics, Counts, mean, ranking, score, std_dev};
+use wmic::train::metrics::{
+    ClassMetrics, Counts, Scores, Task, mean, ranking, score, score_exclusive, scores_of, std_dev,
+};
 use wmic::train::{Evaluation, Level, SeedPredictions, Subject, evaluate};
 
 fn close(got: Option<f64>, want: Option<f64>) -> bool {
@@ -227,4 +229,118 @@ proptest! {
         prop_assert_eq!(m.auc.is_some(), m.positives > 0 && m.positives < m.observed);
         prop_assert_eq!(m.f1_pn.is_some(), m.observed > 0);
     }
+}
+
+/// 14 clips of 5 classes. No clip is of the last two, of which the first is answered once; two classes tie for a clip, and one clip gives
+/// its own class no chance.
+const ONE_CLASS: [([f64; 5], usize); 14] = [
+    ([0.65, 0.29, 0.04, 0.0, 0.02], 0),
+    ([0.4, 0.06, 0.4, 0.14, 0.0], 0),
+    ([0.39, 0.07, 0.47, 0.07, 0.0], 0),
+    ([0.42, 0.0, 0.01, 0.55, 0.02], 0),
+    ([0.26, 0.12, 0.48, 0.14, 0.0], 1),
+    ([0.17, 0.36, 0.44, 0.03, 0.0], 1),
+    ([0.01, 0.63, 0.06, 0.27, 0.03], 1),
+    ([0.44, 0.01, 0.53, 0.01, 0.01], 2),
+    ([0.03, 0.33, 0.46, 0.18, 0.0], 2),
+    ([0.18, 0.12, 0.47, 0.22, 0.01], 2),
+    ([0.34, 0.01, 0.44, 0.2, 0.01], 2),
+    ([0.06, 0.13, 0.52, 0.29, 0.0], 2),
+    ([0.0, 0.2, 0.62, 0.15, 0.03], 0),
+    ([0.02, 0.78, 0.11, 0.07, 0.02], 1),
+];
+
+fn one_class() -> (Array<f64>, Array<f32>) {
+    let p = Array::new([14, 5], ONE_CLASS.iter().flat_map(|clip| clip.0).collect());
+    (p, Array::from_fn([14, 5], |i| f32::from(ONE_CLASS[i / 5].1 == i % 5)))
+}
+
+/// As `accuracy_score`, `precision_score`, `recall_score`, `f1_score`, `average_precision_score` and `roc_auc_score` of scikit-learn say.
+/// Precision and F1 are over the labels that occur or are answered, recall over those that occur.
+#[test]
+fn one_class_per_clip_as_scikit_learn() {
+    let (p, y) = one_class();
+    let (scores, classes, confusion) = score_exclusive(&p, &y, &Array::from_fn([14, 5], |_| true));
+    assert_eq!(confusion, [[2, 0, 2, 1, 0], [0, 2, 2, 0, 0], [0, 0, 5, 0, 0], [0; 5], [0; 5]]);
+    let want = [
+        ("accuracy", 0.6428571428571429),
+        ("f1_macro", 0.6360989810771469),
+        ("precision", 0.6388888888888888),
+        ("recall", 0.6333333333333333),
+        ("micro_f1", 0.6428571428571429),
+        ("map", 0.7115343915343916),
+        ("auc", 0.7921296296296297),
+        // ln 0 counts as -100.
+        ("loss", 7.903566501703315),
+    ];
+    for (metric, (name, want)) in Task::OneClass.metrics().iter().zip(want) {
+        assert_eq!(metric.name, name, "the most telling first");
+        assert_close((metric.of)(&scores), Some(want), name);
+    }
+    assert_close(scores.f1_pos, Some(0.48809523809523814), "mean F1");
+    assert_eq!(scores.f1_pn, None);
+    let want = [
+        (Some(1.0), Some(0.4), Some(0.5714285714285714), Some(0.7147619047619047), Some(0.7333333333333334)),
+        (Some(1.0), Some(0.5), Some(0.6666666666666666), Some(0.8611111111111112), Some(0.8875)),
+        (
+            Some(0.5555555555555556),
+            Some(1.0),
+            Some(0.7142857142857143),
+            Some(0.5587301587301587),
+            Some(0.7555555555555555),
+        ),
+        (Some(0.0), None, Some(0.0), None, None),
+        (None, None, None, None, None),
+    ];
+    for (k, (m, (precision, recall, f1, ap, auc))) in classes.iter().zip(want).enumerate() {
+        let named = [(m.precision, precision), (m.recall, recall), (m.f1_pos, f1), (m.ap, ap), (m.auc, auc)];
+        named.iter().for_each(|(got, want)| assert_close(*got, *want, &format!("class {k}")));
+        assert_eq!((m.positives, m.observed, m.f1_pn), ([5, 4, 5, 0, 0][k], 14, None), "class {k}");
+    }
+}
+
+#[test]
+fn one_class_per_clip_at_the_edges() {
+    assert_eq!(scores_of(&vec![]), Scores::default());
+    assert_eq!(scores_of(&vec![vec![0; 2]; 2]), Scores::default(), "no clips, no scores");
+    let always_wrong = scores_of(&vec![vec![0, 3], vec![2, 0]]);
+    assert_eq!((always_wrong.accuracy, always_wrong.f1_macro), (Some(0.0), Some(0.0)), "0/0 is 0");
+    // Half-known and classless clips do not count.
+    let (p, y) = one_class();
+    let y = Array::from_fn([14, 5], |i| if i / 5 == 3 { 0.0 } else { y[i] });
+    let observed = Array::from_fn([14, 5], |i| i / 5 != 12 && i != 4);
+    let (scores, classes, confusion) = score_exclusive(&p, &y, &observed);
+    assert_eq!(confusion[0], [1, 0, 1, 0, 0]);
+    assert_eq!((scores.accuracy, classes[0].observed), (Some(8.0 / 11.0), 11));
+}
+
+#[test]
+fn seeds_of_one_class_per_clip_answer_together() {
+    let classes = ["oboe", "horn"].map(String::from);
+    let y = Array::new([2, 2], vec![1.0, 0.0, 0.0, 1.0]);
+    let all = Array::new([2, 2], vec![true; 4]);
+    // All below one half, and above it: thresholds do not matter.
+    let (a, b) = (Array::new([2, 2], vec![0.45, 0.4, 0.9, 0.8]), Array::new([2, 2], vec![0.1, 0.3, 0.1, 0.7]));
+    let subject = || Subject { exclusive: true, ..subject() };
+    let e = evaluate(subject(), &classes, &y, &[seed(3, &a, &all), seed(5, &b, &all)]);
+    assert_eq!((e.per_seed[0].scores.accuracy, e.per_seed[1].scores.accuracy), (Some(0.5), Some(0.5)));
+    // Means are 0.275 and 0.35, 0.5 and 0.75.
+    assert_eq!(e.confusion, Some(vec![vec![0, 1], vec![0, 1]]));
+    assert_eq!((e.ensemble.accuracy, e.mean.accuracy, e.std.accuracy), (Some(0.5), Some(0.5), Some(0.0)));
+    // Seeds 3 and 5 have F1 2/3 and 0 of the oboe.
+    assert_close(e.per_class[0].1.f1_pos, Some(1.0 / 3.0), "mean over seeds");
+    assert_close(e.per_class[0].1.f1_pos_std, Some(0.5f64.sqrt() * 2.0 / 3.0), "deviation");
+    let json = serde_json::to_string(&e).unwrap();
+    assert!(json.contains(r#""exclusive":true"#) && json.contains(r#""confusion":[[0,1],[0,1]]"#), "{json}");
+    assert_eq!(serde_json::from_str::<Evaluation>(&json).unwrap(), e);
+    let one = evaluate(subject(), &classes, &y, &[seed(3, &a, &all)]);
+    assert_eq!((one.confusion, one.std.accuracy), (Some(vec![vec![1, 0], vec![1, 0]]), None));
+    // Of labels nothing is said that was not said before.
+    let labels =
+        serde_json::to_string(&evaluate(Subject { exclusive: false, ..subject() }, &classes, &y, &[seed(3, &a, &all)]));
+    let labels = labels.unwrap();
+    assert!(
+        ["exclusive", "confusion", "accuracy", "f1_macro", "f1_pos_std"].iter().all(|key| !labels.contains(key)),
+        "{labels}"
+    );
 }

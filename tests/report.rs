@@ -67,6 +67,45 @@ fn an_evaluation_fits_80_columns() {
     assert!(summary(&evaluate(subject, &classes, &y, &[seed(4)])).ends_with("with seed 4"));
 }
 
+#[test]
+fn an_evaluation_of_one_class_per_clip_says_accuracy() {
+    let n = 19;
+    let classes: Vec<String> = (0..n).map(|k| format!("double_bassoon_{k:02}")).collect();
+    let y = Array::from_fn([400, n], |i| f32::from((i / n) % (n - 1) == i % n));
+    let observed = Array::from_fn([400, n], |_| true);
+    // Some clips are taken for the last class, of which there are none.
+    let p = Array::from_fn([400, n], |i| match (i / n % 50, i % n) {
+        (7, 18) => 0.95,
+        _ if i % 7 == 0 => 0.9,
+        _ => y[i] * 0.5,
+    });
+    let subject = Subject {
+        model: "aacnn".into(),
+        parameters: 63_040_083,
+        dataset: "orchestra".into(),
+        split: "test".into(),
+        device: "llvmpipe".into(),
+        threshold: Level::default(),
+        exclusive: true,
+    };
+    let thresholds = [0.5; 19];
+    let seed =
+        |seed| SeedPredictions { seed, best_epoch: 1, probabilities: &p, observed: &observed, thresholds: &thresholds };
+    let e = evaluate(subject, &classes, &y, &[seed(0), seed(1)]);
+    let table = class_table(&e, TERMINAL);
+    assert_eq!(table.lines().count(), 1 + 1 + 1 + n + 2 + 1, "one line per class, none wrapped:\n{table}");
+    assert!(table.lines().all(|l| l.chars().count() <= 80), "{table}");
+    let plain = class_table(&e, Look::PLAIN);
+    let words =
+        |line: usize| plain.lines().nth(line).unwrap().split_whitespace().map(str::to_owned).collect::<Vec<_>>();
+    assert_eq!(words(0), ["class", "f1_pos", "P", "R", "AP", "AUC", "pos/obs"]);
+    assert_eq!(words(n)[1..], [".000", ".000", "-", "-", "-", "0/400"], "a class without clips that was answered");
+    let accuracy = format!("{:.3}", e.mean.accuracy.unwrap()).replacen("0.", ".", 1);
+    let line = summary(&e);
+    assert!(line.starts_with(&format!("test: accuracy {accuracy} ± .000  f1_macro .")), "{line}");
+    assert!(line.contains("  P .") && line.contains("  R .") && line.ends_with("over 2 seeds"), "{line}");
+}
+
 fn kernel(op: &str, case: &str, time_us: f64, share_of_peak: f64) -> KernelResult {
     let kernel = format!("{op}_forward");
     KernelResult { op: op.into(), kernel, case: case.into(), time_us, gflops: 10.0, gbs: 1.0, share_of_peak }

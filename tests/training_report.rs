@@ -35,6 +35,7 @@ fn rows(seeds: &[u64], epochs: impl Fn(u64) -> usize) -> Vec<EpochRow> {
         train_loss: 0.7 / (1.0 + epoch as f32),
         val_loss: 0.6 + 0.001 * seed as f32,
         val_f1_pn: Some(0.5 + 0.4 * epoch as f64 / last as f64),
+        val_accuracy: None,
         best: epoch <= epochs(seed) / 2,
     };
     let running =
@@ -183,4 +184,133 @@ fn a_report_that_cannot_be_written_leaves_nothing_half_written() {
     let error = write(&gone, &record(&[0]), &rows(&[0], |_| 4), &e).unwrap_err().to_string();
     assert!(error.contains("learning_curves.png: "), "{error}");
     assert!(!gone.exists());
+}
+
+/// 600 clips of `classes.len()` classes; the last has none, the first two are often taken for each other.
+fn of_one_class(seeds: &[u64], classes: &[&str]) -> Evaluation {
+    let k = classes.len();
+    let truth = |clip: usize| clip * clip % 97 % (k - 1).max(1);
+    let targets = Array::from_fn([600, k], |i| f32::from(truth(i / k) == i % k));
+    let observed = Array::from_fn([600, k], |_| true);
+    let answer = |clip: usize, seed: u64| match ((clip as u64 * 7919 + seed * 13) % 1000, truth(clip)) {
+        (0..300, 0 | 1) => 1 - truth(clip),
+        (n @ 0..150, _) => n as usize % k,
+        (_, right) => right,
+    };
+    let p: Vec<_> = seeds
+        .iter()
+        .map(|&s| Array::from_fn([600, k], |i| if answer(i / k, s) == i % k { 0.6 } else { 0.01 }))
+        .collect();
+    let subject = Subject {
+        model: "aacnn".into(),
+        parameters: 63_040_083,
+        dataset: "orchestra".into(),
+        split: "test".into(),
+        device: "llvmpipe".into(),
+        threshold: Level::default(),
+        exclusive: true,
+    };
+    let thresholds = vec![0.5; k];
+    let of_seed = |(&seed, p)| SeedPredictions {
+        seed,
+        best_epoch: 4,
+        probabilities: p,
+        observed: &observed,
+        thresholds: &thresholds,
+    };
+    let seeds: Vec<_> = seeds.iter().zip(&p).map(of_seed).collect();
+    evaluate(subject, &classes.iter().map(|c| c.to_string()).collect::<Vec<_>>(), &targets, &seeds)
+}
+
+const ORCHESTRA: [&str; 19] = [
+    "banjo",
+    "bass clarinet",
+    "bassoon",
+    "cello",
+    "clarinet",
+    "contrabassoon",
+    "cor anglais",
+    "double bass",
+    "flute",
+    "french horn",
+    "guitar",
+    "mandolin",
+    "oboe",
+    "saxophone",
+    "trombone",
+    "trumpet",
+    "tuba",
+    "viola",
+    "<violin>",
+];
+
+#[test]
+fn one_class_per_clip_is_reported_with_its_confusions() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = folder.path();
+    let seeds = [0, 1, 2];
+    let e = of_one_class(&seeds, &ORCHESTRA);
+    let mut rows = rows(&seeds, |s| 10 + s as usize);
+    rows.iter_mut().for_each(|row| row.val_accuracy = row.val_f1_pn.take());
+    write(at, &record(&seeds), &rows, &e).unwrap();
+    assert_eq!(names(at), ["classes.png", "confusion.png", "learning_curves.png", "report.html", "seeds.png"]);
+    let matrix = picture(at, "confusion.png");
+    assert_eq!(matrix.width(), 2160);
+    let confusion = e.confusion.as_ref().unwrap();
+    // A hit is the bluer, the more of its class are hits; a cell has some 40 x 29 logical pixels, less its figure.
+    for (k, row) in confusion.iter().enumerate().take(18) {
+        let share = row[k] as f64 / row.iter().sum::<u64>() as f64;
+        let cell = [0, 114, 178].map(|c| 255.0 + share * (f64::from(c) - 255.0));
+        let alike = |p: &&image::Rgb<u8>| p.0.iter().zip(cell).all(|(&a, b)| (f64::from(a) - b).abs() <= 2.0);
+        assert!(matrix.pixels().filter(alike).count() > 3000, "{}: {cell:?}", ORCHESTRA[k]);
+    }
+    let page = std::fs::read_to_string(at.join("report.html")).unwrap();
+    assert_eq!(page.matches("<svg ").count(), 4, "the pictures are in it");
+    for words in [
+        "Confusions on the test split, 3 seeds as an ensemble",
+        "Accuracy",
+        "<span>accuracy</span>",
+        "<span>f1_macro</span>",
+        "A clip is answered by its most probable class.",
+        "taken for another",
+        "href=\"confusion.png\"",
+    ] {
+        assert!(page.contains(words), "{words}");
+    }
+    for words in ["f1_pn", "threshold of", "<violin>"] {
+        assert!(!page.contains(words), "{words}");
+    }
+    // The SVG has every count as a text of its own.
+    let texts: Vec<&str> =
+        page[page.rfind("<svg ").unwrap()..].split("<text").filter_map(|t| t.split('>').nth(1)).collect();
+    let shown = |clips: u64| texts.iter().any(|t| t.trim_end_matches("</text").trim() == clips.to_string());
+    assert!(confusion.iter().flatten().all(|&clips| clips == 0 || shown(clips)), "{texts:?}");
+}
+
+#[test]
+fn confusions_of_one_or_of_many_classes() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = folder.path();
+    let one = ["flute"];
+    write(at, &record(&[7]), &rows(&[7], |_| 2), &of_one_class(&[7], &one)).unwrap();
+    let page = || std::fs::read_to_string(at.join("report.html")).unwrap();
+    assert!(page().contains("Confusions on the test split, seed 7"));
+    let names: Vec<String> = (0..300).map(|k| format!("class {k}")).collect();
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    write(at, &record(&[7]), &rows(&[7], |_| 2), &of_one_class(&[7], &names)).unwrap();
+    assert!(page().contains("(largest 200 of 300 classes)"));
+    assert_eq!(picture(at, "confusion.png").width(), 2160);
+    assert!(std::fs::metadata(at.join("report.html")).unwrap().len() < 2 << 20);
+}
+
+#[test]
+fn an_epoch_says_accuracy_only_where_there_is_one() {
+    let mut row = rows(&[3], |_| 2).remove(0);
+    let of_labels = serde_json::to_string(&row).unwrap();
+    assert!(of_labels.contains("\"val_f1_pn\":0.5") && !of_labels.contains("accuracy"), "{of_labels}");
+    assert_eq!(serde_json::from_str::<EpochRow>(&of_labels).unwrap(), row, "rows of older runs are read");
+    (row.val_f1_pn, row.val_accuracy) = (None, Some(0.75));
+    let of_one_class = serde_json::to_string(&row).unwrap();
+    assert!(of_one_class.contains("\"val_f1_pn\":null,\"val_accuracy\":0.75"), "{of_one_class}");
+    assert_eq!(serde_json::from_str::<EpochRow>(&of_one_class).unwrap(), row);
 }

@@ -35,7 +35,7 @@ use wmic::{Error, Result};
 pub struct Args {
     /// Dataset, as for `wmic train`
     dataset: PathBuf,
-    /// ismir19, partial20, visual20-det, visual20-sto, or a file like those in assets/experiments
+    /// aacnn21, ismir19, partial20, visual20-det, visual20-sto, or a file like those in assets/experiments
     #[arg(long, value_name = "NAME|FILE.toml")]
     experiment: String,
     /// Number of seeds, 0 to N - 1, of each model [default: as the experiment says]

@@ -41,7 +41,7 @@ impl Args {
         if let Some(weights) = &self.frontend_weights {
             trained.relocate_front_end(weights)?;
         }
-        trained.config.threshold = self.threshold.unwrap_or(trained.config.threshold);
+        self.threshold.map_or(Ok(()), |level| trained.set_threshold(level))?;
         let gpu = self.device.open()?;
         let mut config = Config { dataset: self.dataset, features: self.features, ..trained.config.clone() };
         let Some(data) = load_clips(&gpu, &mut config, Purpose::Evaluate)? else { return Ok(Verdict::Interrupted) };

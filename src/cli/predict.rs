@@ -107,7 +107,7 @@ impl Args {
     fn answer(&self, gpu: &Gpu, run: &RunDir) -> anyhow::Result<Verdict> {
         let mut trained = Trained::load(run)?;
         self.name_front_end(&mut trained)?;
-        trained.config.threshold = self.threshold.unwrap_or(trained.config.threshold);
+        self.threshold.map_or(Ok(()), |level| trained.set_threshold(level))?;
         let thresholds = trained.common_thresholds()?;
         let with_pictures = self.plot.is_some() || self.html.is_some();
         let options = Options { hop: self.hop, aggregate: self.aggregate, thresholds, spectrogram: with_pictures };

@@ -22,6 +22,7 @@ use wmic::nn::Optimiser;
 use wmic::ops::attention_pool::Pooling;
 use wmic::report::{self, numbers};
 use wmic::train::config::MAX_SEEDS;
+use wmic::train::metrics::{Task, mean};
 use wmic::train::run::{Circumstances, EpochRow, Record, read_toml};
 use wmic::train::trainer::splits;
 use wmic::train::weights::About;
@@ -66,8 +67,8 @@ pub struct Args {
     pooling: Option<Pooling>,
     #[command(flatten)]
     objective: ObjectiveArgs,
-    /// Which epoch's weights are kept: lowest validation loss or highest validation F1 [default: val-loss; val-f1 for models on
-    /// maps and spectrograms]
+    /// Which epoch's weights are kept: lowest validation loss or highest validation F1, which is the accuracy where clips have one
+    /// class [default: val-loss; val-f1 for models on maps and spectrograms]
     #[arg(long, value_enum)]
     select: Option<Select>,
     /// Stop a seed after this many epochs without a better one [default: never; 10 for models on maps and spectrograms]
@@ -139,6 +140,9 @@ impl Args {
         overlay(&mut c.select, &self.select);
         overlay(&mut c.threshold, &self.threshold);
         overlay(&mut c.val_fraction, &self.val_fraction);
+        if self.threshold.is_some() && nn::find(&c.model)?.exclusive {
+            return Err(c.has_no_threshold());
+        }
         // Even where they say what is the case anyway.
         let of_networks = [
             ("epochs", self.epochs.is_some()),
@@ -424,12 +428,14 @@ fn grow(gpu: &Gpu, config: &Config, data: &Dataset, run: RunDir, words: &Words) 
     finish(gpu, data, run, &history)
 }
 
-/// Tunes the thresholds of a trained run, tests it, and reports.
+/// Tunes the thresholds of a trained run, if it has any, tests it, and reports.
 fn finish(gpu: &Gpu, data: &Dataset, run: RunDir, history: &[EpochRow]) -> anyhow::Result<Option<Ended>> {
     let mut trained = Trained::load(&run)?;
-    trained.tune(gpu, data)?;
-    trained.save(&run.model())?;
-    thresholds::write(&run, &trained.about)?;
+    if trained.task()? == Task::Labels {
+        trained.tune(gpu, data)?;
+        trained.save(&run.model())?;
+        thresholds::write(&run, &trained.about)?;
+    }
     let evaluation = trained.evaluate(gpu, data, Split::Test)?;
     write_json(&run.test(), &evaluation)?;
     report::training::write(run.path(), &run.record()?, history, &evaluation)?;
@@ -499,9 +505,12 @@ fn epoch_line(rows: &[EpochRow], epoch: usize, epochs: usize, clips_per_s: f64) 
     let over = |value: &dyn Fn(&EpochRow) -> f64| rows.iter().map(value).sum::<f64>() / rows.len() as f64;
     let train = over(&|r| f64::from(r.train_loss));
     let val = over(&|r| f64::from(r.val_loss));
-    let f1 = over(&|r| r.val_f1_pn.unwrap_or(0.0));
+    let judged = match mean(rows.iter().map(|r| r.val_accuracy)) {
+        Some(accuracy) => format!("acc {accuracy:.3}"),
+        None => format!("f1 {:.3}", over(&|r| r.val_f1_pn.unwrap_or(0.0))),
+    };
     format!(
-        "epoch {epoch}/{epochs}  loss {train:.3} val {val:.3} f1 {f1:.3}  {} clips/s",
+        "epoch {epoch}/{epochs}  loss {train:.3} val {val:.3} {judged}  {} clips/s",
         numbers::si(clips_per_s, "").trim()
     )
 }

@@ -167,6 +167,24 @@ impl Dataset {
         labels::check_splits(&self.path, &self.observed, self.classes.len(), &self.train, &self.test)
     }
 
+    /// # Errors
+    /// `Data` if a clip has not exactly one class, or not all of its labels are known, so that `model` cannot learn its class.
+    pub fn has_one_class_each(&self, model: &str) -> Result<()> {
+        let k = self.classes.len();
+        let clips = self.keys.iter().zip(self.targets.chunks(k)).zip(self.observed.chunks(k));
+        for ((key, targets), observed) in clips {
+            let present = targets.iter().zip(observed).filter(|(y, seen)| **y >= 0.5 && **seen).count();
+            if present != 1 || observed.contains(&false) {
+                let reason = match observed.contains(&false) {
+                    true => format!("clip {key} has unknown labels"),
+                    false => format!("clip {key} has {present} classes"),
+                };
+                return Err(crate::Error::data(&self.path, format!("{reason}, and {model} names one class per clip")));
+            }
+        }
+        Ok(())
+    }
+
     /// A number that another dataset, or another version of this one, is most unlikely to have: FNV-1a over all that a model
     /// learns from and is scored by.
     pub fn fingerprint(&self) -> u64 {

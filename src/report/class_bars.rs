@@ -29,7 +29,7 @@ const MAX_CLASSES: usize = 400;
 pub struct ClassBar<'a> {
     pub name: &'a str,
     /// `None` without a labelled clip.
-    pub f1_pn: Option<f64>,
+    pub f1: Option<f64>,
     /// Deviation over the seeds; `None` for one.
     pub std: Option<f64>,
     pub positives: u64,
@@ -39,6 +39,8 @@ pub struct ClassBar<'a> {
 pub struct ClassBars<'a> {
     title: String,
     classes: Vec<ClassBar<'a>>,
+    /// What the F1 is called.
+    metric: &'static str,
     /// Over all classes.
     mean: Option<f64>,
     axis: Axis,
@@ -47,15 +49,15 @@ pub struct ClassBars<'a> {
 }
 
 impl<'a> ClassBars<'a> {
-    /// Classes in any order, and the mean of their scores.
-    pub fn new(title: &str, mut classes: Vec<ClassBar<'a>>, mean: Option<f64>) -> ClassBars<'a> {
-        classes.sort_by(|a, b| b.f1_pn.unwrap_or(-1.0).total_cmp(&a.f1_pn.unwrap_or(-1.0)));
+    /// Classes in any order with their `metric`, an F1, and the mean of it.
+    pub fn new(title: &str, metric: &'static str, mut classes: Vec<ClassBar<'a>>, mean: Option<f64>) -> ClassBars<'a> {
+        classes.sort_by(|a, b| b.f1.unwrap_or(-1.0).total_cmp(&a.f1.unwrap_or(-1.0)));
         let total = classes.len();
         classes.truncate(MAX_CLASSES);
         let cut = if total > MAX_CLASSES { format!(" (best {MAX_CLASSES} of {total})") } else { String::new() };
         let widest = classes.iter().map(|c| text_width(&printable(c.name), LABEL)).fold(44.0, f64::max);
         let labels = widest.min(240.0).ceil() as i32 + 12;
-        ClassBars { title: format!("{title}{cut}"), classes, mean, axis: Axis::between(0.0, 1.0, 6), labels }
+        ClassBars { title: format!("{title}{cut}"), classes, metric, mean, axis: Axis::between(0.0, 1.0, 6), labels }
     }
 
     /// Writes a PNG, whole or not at all.
@@ -74,7 +76,7 @@ impl<'a> ClassBars<'a> {
         let name = fitted(&printable(class.name), LABEL, f64::from(self.labels - 12));
         area.draw(&Text::new(name, (left - 10, middle), text(LABEL, INK).pos(at(HPos::Right))))?;
         let faint = |h| text(SMALL, FAINT_INK).pos(at(h));
-        let Some(f1) = class.f1_pn else {
+        let Some(f1) = class.f1 else {
             return area.draw(&Text::new("no labels", (left + 8, middle), faint(HPos::Left)));
         };
         let end = self.x(f1).max(left + 1);
@@ -114,7 +116,7 @@ impl Figure for ClassBars<'_> {
             area.draw(&Text::new(name.clone(), (x, bottom + 8), small(HPos::Center, VPos::Top)))?;
         }
         let heading = TITLE - 17;
-        area.draw(&Text::new("f1_pn", (self.x(1.0) + 16, heading), small(HPos::Left, VPos::Center)))?;
+        area.draw(&Text::new(self.metric, (self.x(1.0) + 16, heading), small(HPos::Left, VPos::Center)))?;
         area.draw(&Text::new("clips with / without", (WIDTH - MARGIN, heading), small(HPos::Right, VPos::Center)))?;
         for (i, class) in self.classes.iter().enumerate() {
             self.bar(area, class, TITLE + i as i32 * ROW + (ROW - BAR) / 2)?;

@@ -12,7 +12,7 @@ use super::training;
 use crate::Result;
 use crate::files::write_atomic;
 use crate::train::Comparison;
-use crate::train::metrics::{ClassMetrics, METRICS};
+use crate::train::metrics::ClassMetrics;
 
 pub const JSON: &str = "compare.json";
 pub const SCORES: &str = "scores.csv";
@@ -35,7 +35,8 @@ pub fn write(folder: &Path, c: &Comparison) -> Result<()> {
     write_atomic(folder.join(CLASSES), |out| out.write_all(classes_csv(c).as_bytes()))?;
     let about = printable(&format!("{} on {}, {}", c.experiment.name, c.dataset, seeds(c)));
     let boxes = ScoreBoxes::new(&format!("Scores on the test split: {about}"), c);
-    let bars = InstrumentBars::new(&format!("Classes, {} on the test split: {about}", c.experiment.metric.name()), c);
+    let bars =
+        InstrumentBars::new(&format!("Classes, {} on the test split: {about}", c.experiment.metric.class_name()), c);
     plot::save(&boxes, &folder.join(SCORES_PLOT))?;
     plot::save(&bars, &folder.join(CLASSES_PLOT))?;
     comparison_page::write(&folder.join(REPORT), c, [plot::svg(&boxes)?, plot::svg(&bars)?])
@@ -58,7 +59,7 @@ fn scores_csv(c: &Comparison) -> String {
     }
     let lines = c.entries.iter().flat_map(|entry| {
         entry.evaluation.per_seed.iter().flat_map(move |s| {
-            METRICS.iter().filter_map(move |metric| {
+            c.task().metrics().iter().filter_map(move |metric| {
                 let value = (metric.of)(&s.scores)?;
                 Some(Line { entry: &entry.label, seed: s.seed, metric: metric.name, value })
             })
@@ -76,6 +77,7 @@ fn classes_csv(c: &Comparison) -> String {
         f1_pn: Option<f64>,
         f1_pn_std: Option<f64>,
         f1_pos: Option<f64>,
+        f1_pos_std: Option<f64>,
         ap: Option<f64>,
         auc: Option<f64>,
         precision: Option<f64>,
@@ -85,9 +87,10 @@ fn classes_csv(c: &Comparison) -> String {
     }
     let lines = c.entries.iter().flat_map(|entry| {
         entry.evaluation.per_class.iter().map(|(class, m)| {
-            let ClassMetrics { f1_pn, f1_pn_std, f1_pos, ap, auc, precision, recall, positives, observed } = *m;
+            let ClassMetrics { f1_pn, f1_pn_std, f1_pos, f1_pos_std, ap, auc, precision, recall, positives, observed } =
+                *m;
             let entry = &entry.label;
-            Line { entry, class, f1_pn, f1_pn_std, f1_pos, ap, auc, precision, recall, positives, observed }
+            Line { entry, class, f1_pn, f1_pn_std, f1_pos, f1_pos_std, ap, auc, precision, recall, positives, observed }
         })
     });
     csv_text(lines)

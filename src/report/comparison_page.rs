@@ -10,10 +10,9 @@ use super::table::printable;
 use super::training::{cell, figure, setting, with_std};
 use crate::Result;
 use crate::train::Comparison;
-use crate::train::comparison::{COMPARED, Contestant, Difference, compared};
-use crate::train::metrics::metric;
+use crate::train::comparison::{Contestant, Difference};
 use crate::train::run;
-use crate::train::significance::{FOLLOWED, Test};
+use crate::train::significance::{Test, followed};
 
 const STYLE: &str =
     concat!(include_str!("../../assets/page/training.css"), include_str!("../../assets/page/comparison.css"));
@@ -64,17 +63,17 @@ fn head(out: &mut dyn Write, c: &Comparison) -> io::Result<()> {
     )?;
     html::header(out, "entry", true, false)?;
     html::header(out, "parameters", true, false)?;
-    for name in COMPARED {
-        html::header(out, name, false, false)?;
+    for metric in c.compared() {
+        html::header(out, metric.name, false, false)?;
     }
     writeln!(out, "</tr></thead>\n<tbody>")?;
-    let best = compared().map(|metric| c.best(&metric));
+    let best = c.compared().map(|metric| c.best(&metric));
     for (i, entry) in c.entries.iter().enumerate() {
         let e = &entry.evaluation;
         let (label, parameters) = (Escaped(&entry.label), e.subject.parameters);
         write!(out, "<tr><td title=\"{label}\"><a href=\"{}/{}\">{label}</a></td>", entry.folder, run::REPORT)?;
         cell(out, Some(parameters as f64).filter(|n| *n > 0.0), &count(parameters), false)?;
-        for (metric, best) in compared().iter().zip(best) {
+        for (metric, best) in c.compared().iter().zip(best) {
             let paper = entry.reported.get(metric.name);
             let paper = paper.map(|v| format!("<small class=\"paper\">paper {}</small>", score(Some(*v))));
             let mean = (metric.of)(&e.mean);
@@ -84,9 +83,8 @@ fn head(out: &mut dyn Write, c: &Comparison) -> io::Result<()> {
         writeln!(out, "</tr>")?;
     }
     writeln!(out, "</tbody></table></div>\n<p class=\"note\">")?;
-    for name in COMPARED {
-        writeln!(out, "{name}: {}{}", metric(name).meaning, if name == "recall" { "." } else { "; " })?;
-    }
+    let meanings = c.compared().map(|metric| format!("{}: {}", metric.name, metric.meaning));
+    writeln!(out, "{}.", meanings.join(";\n"))?;
     let spread = if c.seeds() > 1 { "Mean ± standard deviation over the seeds, the best mean in bold." } else { "" };
     writeln!(out, "{spread}</p>\n<p class=\"note\">Files: ")?;
     let files = [JSON, SCORES, CLASSES, SCORES_PLOT, CLASSES_PLOT];
@@ -115,7 +113,7 @@ fn differences(out: &mut dyn Write, c: &Comparison) -> io::Result<()> {
         count(c.resamples as u64),
         count(c.clips as u64)
     )?;
-    for name in FOLLOWED {
+    for name in followed(c.task()) {
         matrix(out, c, name)?;
     }
     pairs(out, c)?;
@@ -128,7 +126,7 @@ fn is_sure(d: &Difference) -> bool {
 }
 
 fn matrix(out: &mut dyn Write, c: &Comparison, name: &str) -> io::Result<()> {
-    let metric = COMPARED.iter().position(|m| *m == name).expect("a compared metric");
+    let metric = c.compared().iter().position(|m| m.name == name).expect("a compared metric");
     writeln!(out, "<h3>{name}</h3>\n<div class=\"scroll\"><table class=\"matrix\">")?;
     writeln!(out, "<caption>Differences in {name}, row less column</caption>\n<thead><tr><th></th>")?;
     for entry in &c.entries {
@@ -180,7 +178,7 @@ fn pairs(out: &mut dyn Write, c: &Comparison) -> io::Result<()> {
 
 fn class_table(out: &mut dyn Write, c: &Comparison) -> io::Result<()> {
     let main = c.experiment.metric;
-    let name = main.name();
+    let name = main.class_name();
     writeln!(out, "<section class=\"card\"><h2>Classes</h2>\n<div class=\"scroll\"><table>")?;
     writeln!(out, "<caption>{name} of each class and entry; the headers sort</caption>\n<thead><tr>")?;
     html::header(out, &format!("class, {name}"), true, false)?;

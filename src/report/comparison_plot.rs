@@ -11,7 +11,7 @@ use super::class_bars::error_bar;
 use super::plot::{Drawn, FAINT_INK, Figure, GRID, INK, PALETTE, fitted, text, text_width};
 use super::table::printable;
 use crate::train::Comparison;
-use crate::train::metrics::{Metric, metric};
+use crate::train::metrics::{Metric, Task};
 
 const WIDTH: i32 = 1080;
 const MARGIN: i32 = 30;
@@ -45,12 +45,20 @@ fn name<DB: DrawingBackend>(area: &DrawingArea<DB, Shift>, name: &str, right: i3
     area.draw(&Text::new(name, (right, y), style))
 }
 
-/// A panel of score boxes: precision, recall, F1 as in the paper's figure, F1 of present, and mean average precision.
-const PANELS: [&str; 5] = ["precision", "recall", "f1_pn", "f1_pos", "map"];
+const PANELS: usize = 5;
 const PANEL_GAP: i32 = 48;
 const BOX_ROW: i32 = 46;
 const HALF: i32 = 13;
 const HEADING: i32 = 24;
+
+/// The panels of score boxes: precision, recall, F1 as in the paper's figure, F1 of present, and mean average precision; of clips of
+/// one class the accuracy first.
+fn panels(task: Task) -> [&'static str; PANELS] {
+    match task {
+        Task::Labels => ["precision", "recall", "f1_pn", "f1_pos", "map"],
+        Task::OneClass => ["accuracy", "precision", "recall", "f1_macro", "map"],
+    }
+}
 
 /// A panel per metric, in it a box per entry over its seeds.
 pub struct ScoreBoxes<'a> {
@@ -70,7 +78,7 @@ struct ScorePanel {
 impl<'a> ScoreBoxes<'a> {
     pub fn new(title: &str, comparison: &'a Comparison) -> ScoreBoxes<'a> {
         let panel = |name: &str| {
-            let metric = metric(name);
+            let metric = comparison.task().metric(name);
             let values: Vec<Vec<f64>> = comparison
                 .entries
                 .iter()
@@ -85,7 +93,7 @@ impl<'a> ScoreBoxes<'a> {
             ScorePanel { metric, values, axis }
         };
         let labels = label_width(comparison.entries.iter().map(|e| e.label.as_str()), 200.0);
-        ScoreBoxes { title: title.into(), comparison, labels, panels: PANELS.map(panel).into() }
+        ScoreBoxes { title: title.into(), comparison, labels, panels: panels(comparison.task()).map(panel).into() }
     }
 
     fn panel<DB: DrawingBackend>(&self, area: &DrawingArea<DB, Shift>, panel: &ScorePanel, left: i32) -> Drawn<DB> {
@@ -110,8 +118,8 @@ impl<'a> ScoreBoxes<'a> {
     }
 
     fn panel_width(&self) -> i32 {
-        let gaps = PANEL_GAP * (PANELS.len() as i32 - 1);
-        (WIDTH - 2 * MARGIN - self.labels - gaps) / PANELS.len() as i32
+        let gaps = PANEL_GAP * (PANELS as i32 - 1);
+        (WIDTH - 2 * MARGIN - self.labels - gaps) / PANELS as i32
     }
 
     fn bottom(&self) -> i32 {

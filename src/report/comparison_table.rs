@@ -3,15 +3,15 @@
 use super::numbers::{chance, score, signed};
 use super::table::{Align, Look, Table};
 use crate::train::Comparison;
-use crate::train::comparison::{COMPARED, compared};
 use crate::train::experiment::MainMetric;
-use crate::train::metrics::metric;
 
-/// The columns, as many as fit a terminal of 80: the experiment's metric first, beside it the other F1 of its kind.
+/// The columns, as many as fit a terminal of 80: the experiment's metric first, beside it the other F1 of its kind; of
+/// clips of one class what papers give.
 fn columns(main: MainMetric) -> [&'static str; 5] {
     match main {
         MainMetric::F1Pn => ["f1_pn", "f1_pos", "map", "precision", "recall"],
         MainMetric::F1Pos => ["f1_pos", "micro_f1", "map", "precision", "recall"],
+        MainMetric::Accuracy => ["accuracy", "precision", "recall", "micro_f1", "f1_macro"],
     }
 }
 
@@ -20,7 +20,7 @@ pub fn text(c: &Comparison, look: Look) -> String {
     let main = c.experiment.metric;
     let heads = columns(main);
     let mut table = Table::new([("", Align::Left)].into_iter().chain(heads.map(|name| (name, Align::Right))));
-    let metrics = heads.map(metric);
+    let metrics = heads.map(|name| c.task().metric(name));
     let best = metrics.map(|metric| c.best(&metric));
     for (i, entry) in c.entries.iter().enumerate() {
         let e = &entry.evaluation;
@@ -29,7 +29,8 @@ pub fn text(c: &Comparison, look: Look) -> String {
         best.iter().enumerate().filter(|(_, best)| **best == Some(i)).for_each(|(m, _)| table.embolden(m + 1));
     }
     let mut out = table.render(look);
-    for name in [main.name(), "map"] {
+    let other = if main == MainMetric::Accuracy { "f1_macro" } else { "map" };
+    for name in [main.name(), other] {
         out += &against_best(c, name, look);
     }
     if c.seeds() == 1 {
@@ -47,8 +48,8 @@ fn mean_and_spread(mean: Option<f64>, std: Option<f64>) -> String {
 }
 
 fn against_best(c: &Comparison, name: &str, look: Look) -> String {
-    let metric = COMPARED.iter().position(|m| *m == name).expect("a compared metric");
-    let Some(best) = c.best(&compared()[metric]) else { return String::new() };
+    let metric = c.compared().iter().position(|m| m.name == name).expect("a compared metric");
+    let Some(best) = c.best(&c.compared()[metric]) else { return String::new() };
     let heads = ["difference", "over seeds", "p", "over clips", "p"];
     let columns = [("", Align::Left)].into_iter().chain(heads.map(|head| (head, Align::Right)));
     let mut table = Table::new(columns);

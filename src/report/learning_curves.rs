@@ -1,4 +1,4 @@
-//! Learning curves: the loss on training and validation clips and F1 on validation clips, epoch by epoch.
+//! Learning curves: the loss on training and validation clips, and F1 or accuracy on validation clips, epoch by epoch.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -74,8 +74,11 @@ impl LearningCurves {
             Curves::new("training", TRAINING, rows, &train_loss, false),
             Curves::new("validation", VALIDATION, rows, &val_loss, true),
         ];
-        let f1 = Curves::new("validation", VALIDATION, rows, &|row| row.val_f1_pn, true);
-        let panels = [Panel::new("Loss", loss.into(), true), Panel::new("F1 (f1_pn)", vec![f1], false)];
+        let one_class = rows.iter().any(|row| row.val_accuracy.is_some());
+        let name = if one_class { "Accuracy" } else { "F1 (f1_pn)" };
+        let score = |row: &EpochRow| if one_class { row.val_accuracy } else { row.val_f1_pn };
+        let score = Curves::new("validation", VALIDATION, rows, &score, true);
+        let panels = [Panel::new("Loss", loss.into(), true), Panel::new(name, vec![score], false)];
         LearningCurves { title: title.into(), epochs: Axis::between(low, high, 8), panels }
     }
 

@@ -10,6 +10,7 @@ pub mod comparison;
 mod comparison_page;
 mod comparison_plot;
 pub mod comparison_table;
+pub mod confusion;
 pub mod evaluation;
 mod hidpi;
 mod html;

@@ -13,7 +13,7 @@ use super::numbers::score;
 use super::plot::{self, Drawn, FAINT_INK, Figure, GRID, INK, PALETTE, fitted, text, text_width};
 use crate::Result;
 use crate::train::Evaluation;
-use crate::train::metrics::{METRICS, Metric};
+use crate::train::metrics::Metric;
 
 const WIDTH: i32 = 1080;
 const MARGIN: i32 = 30;
@@ -52,7 +52,7 @@ struct Row {
 impl SeedBoxes {
     pub fn new(title: &str, e: &Evaluation) -> SeedBoxes {
         let seeds = e.per_seed.len();
-        let rows: Vec<Row> = METRICS[..SHOWN]
+        let rows: Vec<Row> = e.subject.task().metrics()[..SHOWN]
             .iter()
             .map(|Metric { name, of, .. }| {
                 let mut values: Vec<f64> = e.per_seed.iter().filter_map(|s| of(&s.scores)).collect();

@@ -1,4 +1,4 @@
-//! A finished run to look at: learning curves, scores of classes and of seeds as pictures, and all of it on one HTML page.
+//! A finished run to look at: learning curves, scores of classes and of seeds and confusions as pictures, and all of it on one HTML page.
 
 use std::io::{self, Write};
 use std::path::Path;
@@ -6,6 +6,7 @@ use std::path::Path;
 use time::OffsetDateTime;
 
 use super::class_bars::{ClassBar, ClassBars};
+use super::confusion::ConfusionMatrix;
 use super::html::{self, Escaped};
 use super::learning_curves::LearningCurves;
 use super::numbers::{count, score};
@@ -13,16 +14,18 @@ use super::plot;
 use super::seed_boxes::SeedBoxes;
 use super::table::printable;
 use crate::Result;
-use crate::train::metrics::{METRICS as SCORES, Metric};
-use crate::train::run::{CLASSES, EpochRow, LEARNING_CURVES, METRICS, MODEL, REPORT, RUN, Record, SEEDS, TEST};
+use crate::train::metrics::{ClassMetrics, Metric, Task};
+use crate::train::run::{
+    CLASSES, CONFUSION, EpochRow, LEARNING_CURVES, METRICS, MODEL, REPORT, RUN, Record, SEEDS, TEST,
+};
 use crate::train::{Evaluation, Level};
 
 const STYLE: &str = include_str!("../../assets/page/training.css");
 /// Longest setting that is shown whole, in characters.
 const LONGEST: usize = 80;
 
-/// Writes `learning_curves.png` (but of a forest), `classes.png`, `seeds.png` and then `report.html` into `run_dir`, in place of older
-/// ones; each whole or not at all.
+/// Writes `learning_curves.png` (but of a forest), `classes.png`, `seeds.png`, `confusion.png` (where clips have one class) and then
+/// `report.html` into `run_dir`, in place of older ones; each whole or not at all.
 ///
 /// `rows` are the epochs of `metrics.jsonl`, in its order. The page needs no other file; it only links those of the run.
 ///
@@ -35,15 +38,14 @@ pub fn write(run_dir: &Path, record: &Record, rows: &[EpochRow], evaluation: &Ev
     // A forest has no epochs.
     let learns = record.config.has_setting("epochs");
     let curves = learns.then(|| LearningCurves::new(&format!("Learning curves: {title}, {seeds}"), rows));
-    let bars = e.per_class.iter().map(|(name, m)| ClassBar {
-        name,
-        f1_pn: m.f1_pn,
-        std: m.f1_pn_std,
-        positives: m.positives,
-        observed: m.observed,
+    let f1 = e.subject.task().class_f1();
+    let bars = e.per_class.iter().map(|(name, m)| {
+        let ((f1, std), positives, observed) = ((f1.of)(m), m.positives, m.observed);
+        ClassBar { name, f1, std, positives, observed }
     });
     let split = printable(&e.subject.split);
-    let classes = ClassBars::new(&format!("Classes: F1 on the {split} split, {seeds}"), bars.collect(), e.mean.f1_pn);
+    let heading = format!("Classes: F1 on the {split} split, {seeds}");
+    let classes = ClassBars::new(&heading, f1.name, bars.collect(), (f1.mean)(&e.mean));
     let boxes = SeedBoxes::new(&format!("Seeds: scores on the {split} split, {seeds}"), e);
     let mut figures = vec![];
     if let Some(curves) = curves {
@@ -56,6 +58,13 @@ pub fn write(run_dir: &Path, record: &Record, rows: &[EpochRow], evaluation: &Ev
         ("Box plots of the scores over the seeds", SEEDS, plot::svg(&boxes)?),
         ("Bars of the F1 of each class", CLASSES, plot::svg(&classes)?),
     ]);
+    if let Some(confusion) = &e.confusion {
+        let who = if e.per_seed.len() > 1 { format!("{seeds} as an ensemble") } else { seeds };
+        let names: Vec<&str> = e.per_class.iter().map(|(name, _)| name.as_str()).collect();
+        let matrix = ConfusionMatrix::new(&format!("Confusions on the {split} split, {who}"), &names, confusion);
+        matrix.save(&run_dir.join(CONFUSION))?;
+        figures.push(("Confusion matrix", CONFUSION, plot::svg(&matrix)?));
+    }
     html::write(&run_dir.join(REPORT), &title, STYLE, "", |out| {
         head(out, &title, record, e)?;
         figures.iter().try_for_each(|(label, file, svg)| figure(out, label, file, svg))?;
@@ -90,7 +99,7 @@ fn head(out: &mut dyn Write, title: &str, record: &Record, e: &Evaluation) -> io
     writeln!(out, "<p class=\"meta\">{date} · {adapter} ({backend}) · {}{parameters}</p>", seeds(e))?;
     let several = e.per_seed.len() > 1;
     writeln!(out, "<ul class=\"tiles\">")?;
-    for Metric { name, meaning, of } in &SCORES[..3] {
+    for Metric { name, meaning, of } in &e.subject.task().metrics()[..3] {
         let figures = with_std(of(&e.mean), of(&e.std));
         writeln!(out, "<li><b>{figures}</b><span>{name}</span><small>{meaning}</small></li>")?;
     }
@@ -106,16 +115,19 @@ fn head(out: &mut dyn Write, title: &str, record: &Record, e: &Evaluation) -> io
         "<thead><tr><th scope=\"col\">{} split</th><th scope=\"col\">{mean}</th>{ensemble}<th></th></tr></thead>\n<tbody>",
         Escaped(&e.subject.split)
     )?;
-    for Metric { name, meaning, of } in SCORES {
+    for Metric { name, meaning, of } in e.subject.task().metrics() {
         let figures = with_std(of(&e.mean), of(&e.std));
         let ensemble = if several { format!("<td>{}</td>", score(of(&e.ensemble))) } else { String::new() };
         writeln!(out, "<tr><td>{name}</td><td>{figures}</td>{ensemble}<td class=\"meaning\">{meaning}</td></tr>")?;
     }
-    let threshold = match e.subject.threshold {
-        Level::Fixed(v) => format!("a threshold of {v}"),
-        Level::Tuned => "the threshold of each class that suits the validation clips best".into(),
+    let decided: String = match (e.subject.task(), e.subject.threshold) {
+        (Task::OneClass, _) => "A clip is answered by its most probable class".into(),
+        (_, Level::Fixed(v)) => format!("F1, precision and recall are at a threshold of {v}"),
+        (_, Level::Tuned) => {
+            "F1, precision and recall are at the threshold of each class that suits the validation clips best".into()
+        }
     };
-    writeln!(out, "</tbody></table></div>\n<p class=\"note\">F1, precision and recall are at {threshold}.</p>")?;
+    writeln!(out, "</tbody></table></div>\n<p class=\"note\">{decided}.</p>")?;
     writeln!(out, "<p class=\"note\">Files of this run: ")?;
     for (i, file) in [TEST, METRICS, MODEL, RUN].iter().enumerate() {
         writeln!(out, "{}<a href=\"{file}\">{file}</a>", if i == 0 { "" } else { " · " })?;
@@ -141,20 +153,39 @@ pub(super) fn cell(out: &mut dyn Write, value: Option<f64>, text: &str, best: bo
     }
 }
 
+/// A column of the classes' table.
+type Column = (&'static str, fn(&ClassMetrics) -> Option<f64>);
+
 fn class_table(out: &mut dyn Write, e: &Evaluation) -> io::Result<()> {
+    let f1 = e.subject.task().class_f1();
+    let columns: &[Column] = match e.subject.task() {
+        Task::Labels => &[
+            ("f1_pos", |m| m.f1_pos),
+            ("ap", |m| m.ap),
+            ("auc", |m| m.auc),
+            ("precision", |m| m.precision),
+            ("recall", |m| m.recall),
+        ],
+        Task::OneClass => {
+            &[("precision", |m| m.precision), ("recall", |m| m.recall), ("ap", |m| m.ap), ("auc", |m| m.auc)]
+        }
+    };
     writeln!(out, "<section class=\"card\"><h2>Classes</h2>\n<div class=\"scroll\"><table>")?;
     writeln!(out, "<caption>Scores of each class; the headers sort</caption>\n<thead><tr>")?;
-    for name in ["class", "f1_pn", "f1_pos", "ap", "auc", "precision", "recall", "present", "absent"] {
-        html::header(out, name, name == "class", name == "f1_pn")?;
+    let names = columns.iter().map(|(name, _)| *name);
+    for name in ["class", f1.name].into_iter().chain(names).chain(["present", "absent"]) {
+        html::header(out, name, name == "class", name == f1.name)?;
     }
     writeln!(out, "</tr></thead>\n<tbody>")?;
     let mut classes: Vec<_> = e.per_class.iter().collect();
-    classes.sort_by(|a, b| b.1.f1_pn.unwrap_or(-1.0).total_cmp(&a.1.f1_pn.unwrap_or(-1.0)));
+    let order = |m: &ClassMetrics| (f1.of)(m).0.unwrap_or(-1.0);
+    classes.sort_by(|a, b| order(&b.1).total_cmp(&order(&a.1)));
     for (name, m) in classes {
         let name = Escaped(name);
         write!(out, "<tr><td title=\"{name}\">{name}</td>")?;
-        cell(out, m.f1_pn, &with_std(m.f1_pn, m.f1_pn_std), false)?;
-        for value in [m.f1_pos, m.ap, m.auc, m.precision, m.recall] {
+        let (mean, std) = (f1.of)(m);
+        cell(out, mean, &with_std(mean, std), false)?;
+        for value in columns.iter().map(|(_, of)| of(m)) {
             cell(out, value, &score(value), false)?;
         }
         for clips in [m.positives, m.observed.saturating_sub(m.positives)] {
@@ -177,8 +208,8 @@ fn seed_table(out: &mut dyn Write, e: &Evaluation, rows: &[EpochRow]) -> io::Res
     html::header(out, "seed", true, false)?;
     html::header(out, "best epoch", true, false)?;
     html::header(out, "epochs", true, false)?;
-    for Metric { name, .. } in SCORES {
-        html::header(out, name, name == "loss", false)?;
+    for Metric { name, .. } in e.subject.task().metrics() {
+        html::header(out, name, *name == "loss", false)?;
     }
     writeln!(out, "</tr></thead>\n<tbody>")?;
     for s in &e.per_seed {
@@ -187,7 +218,7 @@ fn seed_table(out: &mut dyn Write, e: &Evaluation, rows: &[EpochRow]) -> io::Res
         for epoch in [Some(s.best_epoch as u64 + 1), epochs] {
             cell(out, epoch.map(|n| n as f64), &epoch.map(count).unwrap_or_default(), false)?;
         }
-        for Metric { of, .. } in SCORES {
+        for Metric { of, .. } in e.subject.task().metrics() {
             cell(out, of(&s.scores), &score(of(&s.scores)), false)?;
         }
         writeln!(out, "</tr>")?;

@@ -7,19 +7,20 @@ use serde::Serialize;
 use super::config::Config;
 use super::evaluation::Evaluation;
 use super::experiment::Experiment;
-use super::metrics::{Metric, mean, metric};
-use super::significance::{Answer, Bootstrap, FOLLOWED, RESAMPLES, Test, holm, paired_t};
+use super::metrics::{Metric, Task, mean};
+use super::significance::{Answer, Bootstrap, RESAMPLES, Test, followed, holm, paired_t};
 use super::test_predictions::TestPredictions;
 use crate::array::Array;
 use crate::data::Dataset;
 use crate::error::{Error, Result};
 
 /// The scores that are compared, as papers order them.
-pub const COMPARED: [&str; 6] = ["f1_pn", "f1_pos", "micro_f1", "map", "precision", "recall"];
-
-/// [`COMPARED`], as metrics.
-pub fn compared() -> [Metric; COMPARED.len()] {
-    COMPARED.map(metric)
+pub fn compared(task: Task) -> [Metric; 6] {
+    let names = match task {
+        Task::Labels => ["f1_pn", "f1_pos", "micro_f1", "map", "precision", "recall"],
+        Task::OneClass => ["accuracy", "precision", "recall", "micro_f1", "f1_macro", "map"],
+    };
+    names.map(|name| task.metric(name))
 }
 
 /// A run, as an entry of an experiment.
@@ -56,7 +57,7 @@ pub struct Comparison {
 pub struct Pair {
     pub a: String,
     pub b: String,
-    /// In the order of [`COMPARED`].
+    /// In the order of [`compared`].
     pub differences: Vec<Difference>,
 }
 
@@ -85,7 +86,7 @@ impl Comparison {
     /// `predictions`: one per entry. `data` is what the first entry was trained on; its labels count.
     ///
     /// # Errors
-    /// `Usage` when there is no clip that all have answered, or their classes differ.
+    /// `Usage` when there is no clip that all have answered, or their classes differ, or only some name one class per clip.
     pub fn new(
         experiment: Experiment,
         entries: Vec<Contestant>,
@@ -96,6 +97,12 @@ impl Comparison {
         let first = &predictions[0].about;
         if predictions.iter().any(|p| p.about.classes != first.classes) {
             return Err(Error::Usage("the entries have different classes".into()));
+        }
+        let task = entries[0].evaluation.subject.task();
+        if entries.iter().any(|e| e.evaluation.subject.task() != task) {
+            return Err(Error::Usage(
+                "only some of the entries name one class per clip: their scores differ in kind".into(),
+            ));
         }
         let rows: Vec<HashMap<&str, usize>> = predictions
             .iter()
@@ -122,18 +129,18 @@ impl Comparison {
         let clips: Vec<usize> = common.iter().map(|clip| data.test[rows[0][clip]] as usize).collect();
         let targets = Array::from_fn([clips.len(), k], |i| data.targets[clips[i / k] * k + i % k]);
         let observed = Array::from_fn([clips.len(), k], |i| data.observed[clips[i / k] * k + i % k]);
-        let bootstrap = Bootstrap::new(&answers, &targets, &observed, RESAMPLES);
+        let bootstrap = Bootstrap::new(task, &answers, &targets, &observed, RESAMPLES);
 
         let mut pairs = vec![];
         for (i, a) in entries.iter().enumerate() {
             for (j, b) in entries.iter().enumerate().skip(i + 1) {
-                let differences = compared().map(|metric| difference(metric, (i, a), (j, b), &bootstrap));
+                let differences = compared(task).map(|metric| difference(task, metric, (i, a), (j, b), &bootstrap));
                 pairs.push(Pair { a: a.label.clone(), b: b.label.clone(), differences: differences.into() });
             }
         }
         let (dataset, clips) = (data.name(), clips.len());
         let mut comparison = Comparison { experiment, dataset, clips, resamples: RESAMPLES, entries, left_out, pairs };
-        for m in 0..COMPARED.len() {
+        for m in 0..compared(task).len() {
             comparison.correct(m, |d| &mut d.seeds);
             comparison.correct(m, |d| &mut d.clips);
         }
@@ -148,7 +155,7 @@ impl Comparison {
         tests.iter_mut().zip(corrected).for_each(|(test, p)| test.p_holm = p);
     }
 
-    /// Entry `a` against entry `b` in a metric of [`COMPARED`]; `None` for an entry against itself.
+    /// Entry `a` against entry `b` in a metric of [`compared`]; `None` for an entry against itself.
     pub fn difference(&self, a: usize, b: usize, metric: usize) -> Option<Difference> {
         let (low, high) = (a.min(b), a.max(b));
         let (of_low, of_high) = (&self.entries[low].label, &self.entries[high].label);
@@ -177,16 +184,32 @@ impl Comparison {
         order
     }
 
+    /// What the entries are asked about a clip.
+    pub fn task(&self) -> Task {
+        self.entries[0].evaluation.subject.task()
+    }
+
+    /// The scores that are compared.
+    pub fn compared(&self) -> [Metric; 6] {
+        compared(self.task())
+    }
+
     /// Seeds of each entry.
     pub fn seeds(&self) -> usize {
         self.entries[0].evaluation.per_seed.len()
     }
 }
 
-fn difference(metric: Metric, a: (usize, &Contestant), b: (usize, &Contestant), bootstrap: &Bootstrap) -> Difference {
+fn difference(
+    task: Task,
+    metric: Metric,
+    a: (usize, &Contestant),
+    b: (usize, &Contestant),
+    bootstrap: &Bootstrap,
+) -> Difference {
     let [of_a, of_b] = [a.1, b.1].map(|e| e.evaluation.per_seed.iter().map(|s| (metric.of)(&s.scores)));
     let each: Vec<f64> = of_a.zip(of_b).filter_map(|(a, b)| Some(a? - b?)).collect();
-    let column = FOLLOWED.iter().position(|name| *name == metric.name);
+    let column = followed(task).iter().position(|name| *name == metric.name);
     Difference {
         metric: metric.name,
         difference: mean(each.iter().copied().map(Some)),

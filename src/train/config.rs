@@ -260,6 +260,9 @@ impl Config {
             return Err(Error::Usage(format!("{} has no attention: leave out --pooling", self.model)));
         }
         self.validate_notes()?;
+        if self.threshold != Level::default() && nn::find(&self.model)?.exclusive {
+            return Err(self.has_no_threshold());
+        }
         if matches!(basis, Basis::Spectrogram | Basis::Notes) && self.front_end.is_some() {
             let reason = "takes spectra and needs no VGGish: leave out --frontend-weights";
             return Err(Error::Usage(format!("{} {reason}", self.model)));
@@ -324,6 +327,11 @@ impl Config {
     pub fn has_no(&self, key: &str) -> Error {
         let option = key.replace("front_end", "frontend").replace('_', "-");
         Error::Usage(format!("{} is no network: leave out --{option}", self.model))
+    }
+
+    /// The error of a threshold for a model that has none.
+    pub fn has_no_threshold(&self) -> Error {
+        Error::Usage(format!("{} names the most probable class of a clip: leave out --threshold", self.model))
     }
 
     /// As a TOML table.

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::metrics::{ClassMetrics, Scores, mean, score_at, std_dev};
+use super::metrics::{ClassMetrics, Confusion, Scores, Task, mean, score_at, score_exclusive, std_dev};
 use super::thresholds::{Level, common};
 use crate::Array;
 
@@ -19,8 +19,15 @@ pub struct Subject {
     #[serde(default)]
     pub threshold: Level,
     /// Whether each clip has one class, and the answer is the most probable one whatever the threshold.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub exclusive: bool,
+}
+
+impl Subject {
+    /// Decides which scores there are.
+    pub fn task(&self) -> Task {
+        Task::of(self.exclusive)
+    }
 }
 
 /// What one seed says about the clips of a split.
@@ -58,7 +65,10 @@ pub struct Evaluation {
     pub std: Scores,
     /// Scores of the mean probability over the seeds.
     pub ensemble: Scores,
-    /// In class order: each metric is the mean over the seeds in which it is defined, beside f1_pn its deviation; the clip
+    /// Of clips of one class: in class order, the ensemble's answers to the clips of each class (those of the seed where there is one).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub confusion: Option<Confusion>,
+    /// In class order: each metric is the mean over the seeds in which it is defined, beside the task's F1 its deviation; the clip
     /// counts are the split's.
     #[serde(with = "ordered_map")]
     pub per_class: Vec<(String, ClassMetrics)>,
@@ -66,24 +76,36 @@ pub struct Evaluation {
 
 /// Evaluates all seeds against (N, K) `targets`, K = `classes.len()`. The ensemble averages each entry over the seeds
 /// that observe it, so on validation clips it is made of the seeds that were not trained on them; its thresholds are the seeds' mean.
+/// Of clips of one class the answer is the most probable one, and thresholds do not matter ([`score_exclusive`]).
 /// Panics if the shapes differ.
 pub fn evaluate(subject: Subject, classes: &[String], targets: &Array<f32>, seeds: &[SeedPredictions]) -> Evaluation {
     assert_eq!(targets.shape().last(), classes.len(), "columns of the targets");
+    let exclusive = subject.exclusive;
+    let judge = |p: &Array<f64>, observed: &Array<bool>, thresholds: &[f64]| match exclusive {
+        true => {
+            let (scores, per_class, confusion) = score_exclusive(p, targets, observed);
+            (scores, per_class, Some(confusion))
+        }
+        false => {
+            let (scores, per_class) = score_at(p, targets, observed, thresholds);
+            (scores, per_class, None)
+        }
+    };
     let mut per_seed = Vec::with_capacity(seeds.len());
     let mut class_scores = Vec::with_capacity(seeds.len());
     for s in seeds {
-        let (scores, per_class) = score_at(&s.probabilities.map(f64::from), targets, s.observed, s.thresholds);
+        let (scores, per_class, _) = judge(&s.probabilities.map(f64::from), s.observed, s.thresholds);
         per_seed.push(SeedScores { seed: s.seed, best_epoch: s.best_epoch, scores });
         class_scores.push(per_class);
     }
-    let (ensemble, ensemble_classes) = {
+    let (ensemble, ensemble_classes, confusion) = {
         let observers = |i: usize| seeds.iter().filter(move |s| s.observed[i]);
         let observed = Array::from_fn(targets.shape().clone(), |i| observers(i).next().is_some());
         let p = Array::from_fn(targets.shape().clone(), |i| {
             mean(observers(i).map(|s| Some(f64::from(s.probabilities[i])))).unwrap_or(0.0)
         });
         let thresholds: Vec<Vec<f64>> = seeds.iter().map(|s| s.thresholds.to_vec()).collect();
-        score_at(&p, targets, &observed, &common(&thresholds))
+        judge(&p, &observed, &common(&thresholds))
     };
     let per_class = classes.iter().zip(ensemble_classes).enumerate().map(|(k, (name, of_ensemble))| {
         let over = |field: fn(&ClassMetrics) -> Option<f64>| mean(class_scores.iter().map(|c| field(&c[k])));
@@ -91,6 +113,7 @@ pub fn evaluate(subject: Subject, classes: &[String], targets: &Array<f32>, seed
             f1_pn: over(|c| c.f1_pn),
             f1_pn_std: std_dev(class_scores.iter().map(|c| c[k].f1_pn)),
             f1_pos: over(|c| c.f1_pos),
+            f1_pos_std: std_dev(class_scores.iter().map(|c| c[k].f1_pos).filter(|_| exclusive)),
             ap: over(|c| c.ap),
             auc: over(|c| c.auc),
             precision: over(|c| c.precision),
@@ -106,6 +129,7 @@ pub fn evaluate(subject: Subject, classes: &[String], targets: &Array<f32>, seed
         mean: Scores::over(&all, |v| mean(v.iter().copied())),
         std: Scores::over(&all, |v| std_dev(v.iter().copied())),
         ensemble,
+        confusion,
         per_class: per_class.collect(),
         per_seed,
     }

@@ -6,12 +6,14 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::config::Config;
-use super::metrics::{ClassMetrics, METRICS};
+use super::metrics::{ClassMetrics, Task};
 use super::run::{one_line, parse_toml, read_toml_text};
 use crate::error::{Error, Result};
+use crate::nn;
 
 /// Those that come with wmic, by name.
-pub const BUILT_IN: [(&str, &str); 4] = [
+pub const BUILT_IN: [(&str, &str); 5] = [
+    ("aacnn21", include_str!("../../assets/experiments/aacnn21.toml")),
     ("ismir19", include_str!("../../assets/experiments/ismir19.toml")),
     ("partial20", include_str!("../../assets/experiments/partial20.toml")),
     ("visual20-det", include_str!("../../assets/experiments/visual20-det.toml")),
@@ -21,15 +23,16 @@ pub const BUILT_IN: [(&str, &str); 4] = [
 /// What every entry of a comparison has in common, so that it is not an entry's to say.
 const COMMON: [&str; 2] = ["dataset", "seeds"];
 
-/// The F1 that an experiment is about: its classes are compared by it.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+/// The score that an experiment is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum MainMetric {
-    /// Mean of present and absent.
-    #[default]
+    /// F1, mean of present and absent.
     F1Pn,
-    /// Of present.
+    /// F1 of present.
     F1Pos,
+    /// Where clips have one class.
+    Accuracy,
 }
 
 impl MainMetric {
@@ -37,14 +40,28 @@ impl MainMetric {
         match self {
             MainMetric::F1Pn => "f1_pn",
             MainMetric::F1Pos => "f1_pos",
+            MainMetric::Accuracy => "accuracy",
         }
     }
 
-    /// Of a class: its mean over the seeds, and their deviation where `test.json` has it.
+    /// The F1 by which the classes are compared.
+    pub fn class_name(self) -> &'static str {
+        match self {
+            MainMetric::F1Pn => "f1_pn",
+            MainMetric::F1Pos | MainMetric::Accuracy => "f1_pos",
+        }
+    }
+
+    /// What the entries are asked about a clip.
+    pub fn task(self) -> Task {
+        Task::of(self == MainMetric::Accuracy)
+    }
+
+    /// [`MainMetric::class_name`] of a class: its mean over the seeds, and their deviation where `test.json` has it.
     pub fn of_class(self, class: &ClassMetrics) -> (Option<f64>, Option<f64>) {
         match self {
             MainMetric::F1Pn => (class.f1_pn, class.f1_pn_std),
-            MainMetric::F1Pos => (class.f1_pos, None),
+            MainMetric::F1Pos | MainMetric::Accuracy => (class.f1_pos, class.f1_pos_std),
         }
     }
 }
@@ -90,8 +107,7 @@ struct File {
     title: String,
     paper: Option<String>,
     found: Option<String>,
-    #[serde(default)]
-    metric: MainMetric,
+    metric: Option<MainMetric>,
     #[serde(default = "one")]
     seeds: usize,
     #[serde(default)]
@@ -123,7 +139,8 @@ impl Experiment {
     /// their [settings](Entry::config) are asked for.
     ///
     /// # Errors
-    /// `Data`, naming the source and the entry: not TOML, an unknown key or metric, no entries, two of one name.
+    /// `Data`, naming the source and the entry: not TOML, an unknown key or metric, no entries, two of one name, models of which only
+    /// some name one class per clip, a metric that theirs is not.
     pub fn parse(source: &Path, text: &str) -> Result<Experiment> {
         let File { title, paper, found, metric, seeds, entry } = parse_toml(source, text)?;
         let fail = |reason: String| Error::data(source, reason);
@@ -142,6 +159,7 @@ impl Experiment {
             }
             entries.push(entry);
         }
+        let metric = main_metric(metric, &entries).map_err(fail)?;
         let name = source.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();
         let tidy = |text: Option<String>| text.map(|text| text.trim().to_owned());
         let (paper, found, source) = (tidy(paper), tidy(found), source.to_owned());
@@ -154,6 +172,26 @@ impl Experiment {
     }
 }
 
+/// The metric that was `given`, if it is one of the entries' task; else the task's own. Models that do not exist have no say: they are
+/// found out later.
+fn main_metric(given: Option<MainMetric>, entries: &[Entry]) -> Result<MainMetric, String> {
+    let task = |entry: &Entry| nn::find(entry.model()).ok().map(|model| Task::of(model.exclusive));
+    let mut tasks: Vec<(&Entry, Task)> = entries.iter().filter_map(|entry| Some((entry, task(entry)?))).collect();
+    tasks.dedup_by_key(|(_, task)| *task);
+    match (given, &tasks[..]) {
+        (_, [(one, _), (two, _), ..]) => Err(format!(
+            "only one of {:?} and {:?} names one class per clip: their scores differ in kind",
+            one.label, two.label
+        )),
+        (Some(metric), [(_, task)]) if metric.task() != *task => {
+            Err(format!("metric {} is not one of what these models do", metric.name()))
+        }
+        (Some(metric), _) => Ok(metric),
+        (None, [(_, Task::OneClass)]) => Ok(MainMetric::Accuracy),
+        (None, _) => Ok(MainMetric::F1Pn),
+    }
+}
+
 impl Entry {
     fn new(mut table: toml::Table) -> Result<Entry, String> {
         let label = match table.remove("label") {
@@ -162,20 +200,21 @@ impl Entry {
             None => return Err("has no label".into()),
         };
         let of = |reason: String| format!("({label}) {reason}");
-        let reported = match table.remove("reported") {
+        let reported: BTreeMap<String, f64> = match table.remove("reported") {
             Some(value) => {
                 value.try_into().map_err(|e: toml::de::Error| of(format!("reported: {}", one_line(&e.to_string()))))?
             }
             None => BTreeMap::new(),
         };
-        if let Some(name) = reported.keys().find(|name| METRICS.iter().all(|m| m.name != **name)) {
-            let known = METRICS.map(|m| m.name).join(", ");
-            return Err(of(format!("reported names {name}; metrics are {known}")));
-        }
-        match table.get("model") {
-            Some(toml::Value::String(_)) => {}
+        let model = match table.get("model") {
+            Some(toml::Value::String(name)) => nn::find(name).ok(),
             Some(other) => return Err(of(format!("model must be text, not {other}"))),
             None => return Err(of("names no model".into())),
+        };
+        // A model that does not exist is found out later.
+        let known: Vec<&str> = model.iter().flat_map(|m| Task::of(m.exclusive).metrics()).map(|m| m.name).collect();
+        if let Some(name) = reported.keys().find(|name| model.is_some() && !known.contains(&name.as_str())) {
+            return Err(of(format!("reported names {name}; metrics are {}", known.join(", "))));
         }
         if let Some(key) = COMMON.iter().find(|key| table.contains_key(**key)) {
             return Err(of(format!("has a key {key}, which all entries must have in common")));
@@ -198,7 +237,10 @@ impl Entry {
     /// # Errors
     /// `Usage`: an unknown model or key, a value of another kind.
     pub fn config(&self, dataset: &Path) -> Result<Config> {
-        let model = self.settings["model"].as_str().expect("seen when it was read");
-        Config::of_table(model, dataset, self.settings.clone())
+        Config::of_table(self.model(), dataset, self.settings.clone())
+    }
+
+    fn model(&self) -> &str {
+        self.settings["model"].as_str().expect("seen when it was read")
     }
 }

@@ -1,10 +1,15 @@
-//! Masked multi-label metrics, per class and averaged over the classes, as scikit-learn defines them; all in f64.
+//! Metrics per class and averaged over the classes, as scikit-learn defines them; all in f64. Of labels that are judged one by one
+//! ([`score`]), and of clips of one class each ([`score_exclusive`]).
 //!
-//! Only observed entries of a (clip, class) matrix take part. A clip is predicted positive from a threshold of its
+//! Of labels, only observed entries of a (clip, class) matrix take part. A clip is predicted positive from a threshold of its
 //! probability on (0.5 unless said otherwise), and is positive where its target is >= 0.5. Where a ratio has a zero
 //! denominator, F1, precision and recall are 0 (scikit-learn's `zero_division=0`). What has no meaning at all is `None` and is
 //! left out of means: everything about a class without observed clips, average precision without a positive clip, ROC-AUC with
 //! positives or negatives only.
+//!
+//! A clip of one class is answered by its most probable class, and all follows from the confusion matrix of these answers
+//! ([`scores_of`]): Wise, Maida and Kumar, "Attention augmented CNNs for musical instrument identification" (EUSIPCO 2020, published
+//! 2021). Precision, recall and F1 are those of the positive label there.
 
 use std::ops::{Add, AddAssign};
 
@@ -48,6 +53,16 @@ impl Counts {
     /// Mean of the recall of the present and of the absent label.
     pub fn recall(&self) -> Option<f64> {
         self.defined((ratio(self.tp, self.tp + self.fn_) + ratio(self.tn, self.tn + self.fp)) / 2.0)
+    }
+
+    /// Precision of the positive label; `None` where it neither occurs nor is answered.
+    pub fn precision_pos(&self) -> Option<f64> {
+        (self.tp + self.fp + self.fn_ > 0).then(|| ratio(self.tp, self.tp + self.fp))
+    }
+
+    /// Recall of the positive label; `None` where it does not occur.
+    pub fn recall_pos(&self) -> Option<f64> {
+        (self.positives() > 0).then(|| ratio(self.tp, self.positives()))
     }
 
     fn defined(&self, value: f64) -> Option<f64> {
@@ -129,6 +144,9 @@ pub struct ClassMetrics {
     #[serde(default)]
     pub f1_pn_std: Option<f64>,
     pub f1_pos: Option<f64>,
+    /// As `f1_pn_std`, of `f1_pos` where clips have one class and there is no `f1_pn`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub f1_pos_std: Option<f64>,
     pub ap: Option<f64>,
     pub auc: Option<f64>,
     pub precision: Option<f64>,
@@ -139,10 +157,12 @@ pub struct ClassMetrics {
     pub observed: u64,
 }
 
-/// Metrics of a split: means over the classes where each is defined, the loss, and the pooled F1.
+/// Metrics of a split: means over the classes where each is defined, the loss, and the pooled F1. What the task does not define is
+/// `None`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Scores {
-    /// Mean binary cross-entropy over all observed entries of the split, in nats, logarithms clamped at -100.
+    /// In nats, logarithms clamped at -100: mean binary cross-entropy over all observed entries of the split; of clips of one class
+    /// the mean of -ln p of that class.
     pub loss: Option<f64>,
     pub f1_pn: Option<f64>,
     pub f1_pos: Option<f64>,
@@ -150,8 +170,14 @@ pub struct Scores {
     pub auc: Option<f64>,
     pub precision: Option<f64>,
     pub recall: Option<f64>,
-    /// F1 of the positive label, counts pooled over all classes.
+    /// F1 of the positive label, counts pooled over all classes; the accuracy where clips have one class.
     pub micro_f1: Option<f64>,
+    /// Share of the clips whose answer is their class.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub accuracy: Option<f64>,
+    /// Harmonic mean of the mean precision and the mean recall, where clips have one class.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub f1_macro: Option<f64>,
 }
 
 /// One of the scores of a split.
@@ -163,8 +189,28 @@ pub struct Metric {
     pub of: fn(&Scores) -> Option<f64>,
 }
 
-/// All scores, the most telling ones first.
-pub const METRICS: [Metric; 8] = [
+/// The F1 of a class.
+#[derive(Clone, Copy, Debug)]
+pub struct ClassF1 {
+    /// Its key in `test.json`.
+    pub name: &'static str,
+    /// Mean over the seeds, and its deviation.
+    pub of: fn(&ClassMetrics) -> (Option<f64>, Option<f64>),
+    /// Over all classes.
+    pub mean: fn(&Scores) -> Option<f64>,
+}
+
+/// What is asked about a clip.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Task {
+    /// Of each class, whether it is present.
+    Labels,
+    /// Which class it is.
+    OneClass,
+}
+
+/// Scores of labels, the most telling ones first.
+const OF_LABELS: [Metric; 8] = [
     Metric { name: "map", meaning: "mean average precision", of: |s| s.map },
     Metric { name: "f1_pn", meaning: "F1, mean of present and absent", of: |s| s.f1_pn },
     Metric { name: "f1_pos", meaning: "F1 of present", of: |s| s.f1_pos },
@@ -175,9 +221,43 @@ pub const METRICS: [Metric; 8] = [
     Metric { name: "loss", meaning: "binary cross-entropy in nats", of: |s| s.loss },
 ];
 
-/// The metric of that name. Panics if there is none.
-pub fn metric(name: &str) -> Metric {
-    *METRICS.iter().find(|m| m.name == name).expect("a metric's name")
+/// Scores of clips of one class, the most telling ones first.
+const OF_ONE_CLASS: [Metric; 8] = [
+    Metric { name: "accuracy", meaning: "share of right answers", of: |s| s.accuracy },
+    Metric { name: "f1_macro", meaning: "harmonic mean of precision and recall", of: |s| s.f1_macro },
+    Metric { name: "precision", meaning: "mean over the classes", of: |s| s.precision },
+    Metric { name: "recall", meaning: "mean over the classes", of: |s| s.recall },
+    Metric { name: "micro_f1", meaning: "F1, all classes pooled: the accuracy", of: |s| s.micro_f1 },
+    Metric { name: "map", meaning: "mean average precision, each class against the rest", of: |s| s.map },
+    Metric { name: "auc", meaning: "area under the ROC curve, each class against the rest", of: |s| s.auc },
+    Metric { name: "loss", meaning: "cross-entropy in nats", of: |s| s.loss },
+];
+
+impl Task {
+    pub fn of(exclusive: bool) -> Task {
+        if exclusive { Task::OneClass } else { Task::Labels }
+    }
+
+    /// The scores that it has, the most telling ones first.
+    pub fn metrics(self) -> &'static [Metric] {
+        match self {
+            Task::Labels => &OF_LABELS,
+            Task::OneClass => &OF_ONE_CLASS,
+        }
+    }
+
+    /// The F1 of a class, by which classes are ordered.
+    pub fn class_f1(self) -> ClassF1 {
+        match self {
+            Task::Labels => ClassF1 { name: "f1_pn", of: |c| (c.f1_pn, c.f1_pn_std), mean: |s| s.f1_pn },
+            Task::OneClass => ClassF1 { name: "f1_pos", of: |c| (c.f1_pos, c.f1_pos_std), mean: |s| s.f1_pos },
+        }
+    }
+
+    /// The metric of that name. Panics if it has none.
+    pub fn metric(self, name: &str) -> Metric {
+        *self.metrics().iter().find(|m| m.name == name).expect("a metric's name")
+    }
 }
 
 impl Scores {
@@ -193,6 +273,8 @@ impl Scores {
             precision: over(|s| s.precision),
             recall: over(|s| s.recall),
             micro_f1: over(|s| s.micro_f1),
+            accuracy: over(|s| s.accuracy),
+            f1_macro: over(|s| s.f1_macro),
         }
     }
 }
@@ -236,6 +318,7 @@ pub fn score_at(
             f1_pn: counts.f1_pn(),
             f1_pn_std: None,
             f1_pos: counts.f1_pos(),
+            f1_pos_std: None,
             ap,
             auc,
             precision: counts.precision(),
@@ -254,6 +337,98 @@ pub fn score_at(
         precision: over(|c| c.precision),
         recall: over(|c| c.recall),
         micro_f1: pooled.f1_pos(),
+        ..Scores::default()
     };
     (scores, per_class)
+}
+
+/// How often (K, K) each class was answered by each: a row for the true one, a column for the answer.
+pub type Confusion = Vec<Vec<u64>>;
+
+/// The answer: the most probable class, the first of equals. 0 for no classes.
+pub fn answer<P: PartialOrd>(probabilities: &[P]) -> usize {
+    (1..probabilities.len()).fold(0, |best, k| if probabilities[k] > probabilities[best] { k } else { best })
+}
+
+/// Each class's counts in a confusion matrix, that class against the rest.
+pub fn counts_of(confusion: &Confusion) -> Vec<Counts> {
+    let total: u64 = confusion.iter().flatten().sum();
+    let of_class = |(k, row): (usize, &Vec<u64>)| {
+        let (tp, truths) = (row[k], row.iter().sum::<u64>());
+        let answers: u64 = confusion.iter().map(|row| row[k]).sum();
+        Counts { tp, fp: answers - tp, fn_: truths - tp, tn: total + tp - truths - answers }
+    };
+    confusion.iter().enumerate().map(of_class).collect()
+}
+
+/// What a confusion matrix says: all scores but those of the probabilities (loss, map and auc) and those of absent labels (f1_pn).
+///
+/// A class without clips is left out of the mean recall. Precision and F1 are 0 for it where it was answered, and it is left out of
+/// their means where it was not; a class with clips that was never answered has precision 0.
+pub fn scores_of(confusion: &Confusion) -> Scores {
+    let counts = counts_of(confusion);
+    let pooled: Counts = counts.iter().copied().sum();
+    let accuracy = (pooled.positives() > 0).then(|| ratio(pooled.tp, pooled.positives()));
+    let (precision, recall) =
+        (mean(counts.iter().map(Counts::precision_pos)), mean(counts.iter().map(Counts::recall_pos)));
+    let f1_macro = precision.zip(recall).map(|(p, r)| if p + r > 0.0 { 2.0 * p * r / (p + r) } else { 0.0 });
+    let f1_pos = mean(counts.iter().map(f1_where_defined));
+    Scores { f1_pos, precision, recall, micro_f1: accuracy, accuracy, f1_macro, ..Scores::default() }
+}
+
+/// As [`Counts::precision_pos`].
+fn f1_where_defined(counts: &Counts) -> Option<f64> {
+    counts.precision_pos().and_then(|_| counts.f1_pos())
+}
+
+/// Scores (N, K) probabilities of clips of one class each, which is the first of their (N, K) targets that is positive. Clips without
+/// one, and those of which an entry is not observed, do not count. Returns the split's scores, each class's, and the confusion
+/// matrix. Panics if the shapes differ.
+pub fn score_exclusive(
+    p: &Array<f64>,
+    targets: &Array<f32>,
+    observed: &Array<bool>,
+) -> (Scores, Vec<ClassMetrics>, Confusion) {
+    assert_eq!(p.dims(), targets.dims(), "probabilities against targets");
+    assert_eq!(p.dims(), observed.dims(), "probabilities against observed");
+    let k = p.shape().last();
+    let clips: Vec<(usize, usize)> =
+        truths(targets, observed).into_iter().enumerate().filter_map(|(i, t)| Some((i, t?))).collect();
+    let mut confusion = vec![vec![0; k]; k];
+    let mut loss = 0.0;
+    for &(clip, truth) in &clips {
+        confusion[truth][answer(p.row(clip))] += 1;
+        loss -= p.row(clip)[truth].ln().max(-100.0);
+    }
+    let of_class = |(class, counts): (usize, Counts)| {
+        let mut scored: Vec<(f64, bool)> = clips.iter().map(|&(clip, t)| (p.row(clip)[class], t == class)).collect();
+        let (ap, auc) = ranking(&mut scored);
+        ClassMetrics {
+            f1_pos: f1_where_defined(&counts),
+            ap,
+            auc,
+            precision: counts.precision_pos(),
+            recall: counts.recall_pos(),
+            positives: counts.positives(),
+            observed: counts.observed(),
+            ..ClassMetrics::default()
+        }
+    };
+    let per_class: Vec<ClassMetrics> = counts_of(&confusion).into_iter().enumerate().map(of_class).collect();
+    let scores = Scores {
+        loss: (!clips.is_empty()).then(|| loss / clips.len() as f64),
+        map: mean(per_class.iter().map(|c| c.ap)),
+        auc: mean(per_class.iter().map(|c| c.auc)),
+        ..scores_of(&confusion)
+    };
+    (scores, per_class, confusion)
+}
+
+/// The class of each clip that counts, by (N, K) targets: the first that is positive, if all of its entries are `observed`.
+pub fn truths(targets: &Array<f32>, observed: &Array<bool>) -> Vec<Option<usize>> {
+    let truth = |clip: usize| {
+        let known = observed.row(clip).iter().all(|&seen| seen);
+        targets.row(clip).iter().position(|&y| y >= 0.5).filter(|_| known)
+    };
+    (0..targets.dims()[0]).map(truth).collect()
 }

@@ -28,6 +28,7 @@ const PREDICTIONS: &str = "test_predictions.safetensors";
 pub const REPORT: &str = "report.html";
 pub const LEARNING_CURVES: &str = "learning_curves.png";
 pub const CLASSES: &str = "classes.png";
+pub const CONFUSION: &str = "confusion.png";
 pub const SEEDS: &str = "seeds.png";
 /// No settings take more.
 const RUN_LIMIT: u64 = 1 << 20;
@@ -64,8 +65,11 @@ pub struct EpochRow {
     pub seed: u64,
     pub train_loss: f32,
     pub val_loss: f32,
-    /// Macro over the classes; null when the validation clips have no label at all.
+    /// Macro over the classes; null when the validation clips have no label at all, and where they have one class each.
     pub val_f1_pn: Option<f64>,
+    /// Where they have one class each: the share of the clips whose most probable class it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub val_accuracy: Option<f64>,
     /// Whether this epoch is the best so far.
     pub best: bool,
 }
@@ -183,7 +187,8 @@ impl RunDir {
         self.sweep()?;
         // run.toml stays until it is replaced: as long as it is there, the rest is known to be a run's.
         // The report, which is written last, goes first: where it is, the run has ended.
-        let rest = [REPORT, STATE, MODEL, METRICS, TEST, PREDICTIONS, THRESHOLDS, LEARNING_CURVES, CLASSES, SEEDS];
+        let rest =
+            [REPORT, STATE, MODEL, METRICS, TEST, PREDICTIONS, THRESHOLDS, LEARNING_CURVES, CLASSES, SEEDS, CONFUSION];
         for name in rest {
             match fs::remove_file(self.path.join(name)) {
                 Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(Error::io(self.path.join(name))(e)),

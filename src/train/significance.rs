@@ -10,7 +10,7 @@ use rand_pcg::Pcg64;
 use serde::Serialize;
 use statrs::distribution::{ContinuousCDF, StudentsT};
 
-use super::metrics::{Counts, Metric, Scores, mean, metric, quantile, std_dev};
+use super::metrics::{self, Counts, Scores, Task, mean, quantile, std_dev};
 use crate::array::Array;
 
 /// Resamples of the clips.
@@ -60,11 +60,18 @@ pub fn holm(p: &[f64]) -> Vec<f64> {
 }
 
 /// Scores that the bootstrap follows, in the order of its columns.
-pub const FOLLOWED: [&str; 3] = ["f1_pn", "f1_pos", "map"];
+pub fn followed(task: Task) -> &'static [&'static str] {
+    match task {
+        Task::Labels => &["f1_pn", "f1_pos", "map"],
+        Task::OneClass => &["accuracy", "f1_macro"],
+    }
+}
 
-/// [`FOLLOWED`], as metrics.
-pub fn followed() -> [Metric; FOLLOWED.len()] {
-    FOLLOWED.map(metric)
+/// A value for each of [`followed`].
+type Followed = Vec<Option<f64>>;
+
+fn columns(task: Task, scores: &Scores) -> Followed {
+    followed(task).iter().map(|name| (task.metric(name).of)(scores)).collect()
 }
 
 /// What a seed says about N clips and K classes.
@@ -77,9 +84,54 @@ pub struct Answer {
 }
 
 impl Answer {
-    /// [`FOLLOWED`] where `observed` (N, K), against `targets` (N, K).
-    pub fn scores(&self, targets: &Array<f32>, observed: &Array<bool>) -> [Option<f64>; FOLLOWED.len()] {
-        Sorted::new(self, targets, observed).scores(&vec![1; targets.dims()[0]])
+    /// [`followed`] where `observed` (N, K), against `targets` (N, K).
+    pub fn scores(&self, task: Task, targets: &Array<f32>, observed: &Array<bool>) -> Vec<Option<f64>> {
+        columns(task, &Judged::new(task, self, targets, observed).scores(&vec![1; targets.dims()[0]]))
+    }
+}
+
+/// One seed's answers, so that the scores of any resample of the clips are quickly found.
+enum Judged {
+    Labels(Sorted),
+    OneClass(Named),
+}
+
+impl Judged {
+    fn new(task: Task, answer: &Answer, targets: &Array<f32>, observed: &Array<bool>) -> Judged {
+        match task {
+            Task::Labels => Judged::Labels(Sorted::new(answer, targets, observed)),
+            Task::OneClass => Judged::OneClass(Named::new(answer, targets, observed)),
+        }
+    }
+
+    /// When clip i is there `times[i]` times: those that are [`followed`].
+    fn scores(&self, times: &[u32]) -> Scores {
+        match self {
+            Judged::Labels(sorted) => sorted.scores(times),
+            Judged::OneClass(named) => named.scores(times),
+        }
+    }
+}
+
+/// One seed's answers to clips of one class.
+struct Named {
+    classes: usize,
+    /// Clip, its class, and the answer.
+    answers: Vec<(usize, usize, usize)>,
+}
+
+impl Named {
+    fn new(answer: &Answer, targets: &Array<f32>, observed: &Array<bool>) -> Named {
+        let p = &answer.probabilities;
+        let named = |(clip, truth): (usize, Option<usize>)| Some((clip, truth?, metrics::answer(p.row(clip))));
+        let answers = metrics::truths(targets, observed).into_iter().enumerate().filter_map(named).collect();
+        Named { classes: targets.shape().last(), answers }
+    }
+
+    fn scores(&self, times: &[u32]) -> Scores {
+        let mut confusion = vec![vec![0; self.classes]; self.classes];
+        self.answers.iter().for_each(|&(clip, truth, answer)| confusion[truth][answer] += u64::from(times[clip]));
+        metrics::scores_of(&confusion)
     }
 }
 
@@ -113,17 +165,15 @@ impl Sorted {
         Sorted { classes: (0..k).map(class).collect() }
     }
 
-    /// [`FOLLOWED`] when clip i is there `times[i]` times.
-    fn scores(&self, times: &[u32]) -> [Option<f64>; FOLLOWED.len()] {
+    fn scores(&self, times: &[u32]) -> Scores {
         let (counts, precision): (Vec<Counts>, Vec<Option<f64>>) =
             self.classes.iter().map(|class| class.scores(times)).unzip();
-        let scores = Scores {
+        Scores {
             f1_pn: mean(counts.iter().map(Counts::f1_pn)),
             f1_pos: mean(counts.iter().map(Counts::f1_pos)),
             map: mean(precision),
             ..Scores::default()
-        };
-        followed().map(|metric| (metric.of)(&scores))
+        }
     }
 }
 
@@ -156,14 +206,20 @@ impl Class {
 
 /// Scores of several runs on the same resamples of the clips of a split.
 pub struct Bootstrap {
-    /// Per resample and run, the mean over the seeds of each of [`FOLLOWED`].
-    resampled: Vec<Vec<[Option<f64>; FOLLOWED.len()]>>,
+    /// Per resample and run, the mean over the seeds of each of [`followed`].
+    resampled: Vec<Vec<Followed>>,
 }
 
 impl Bootstrap {
     /// `runs`: the answers of each run's seeds; `targets` and `observed` are (N, K), too. Draws N of the N clips with
     /// replacement, `resamples` times, the same for all runs and at every call.
-    pub fn new(runs: &[Vec<Answer>], targets: &Array<f32>, observed: &Array<bool>, resamples: usize) -> Bootstrap {
+    pub fn new(
+        task: Task,
+        runs: &[Vec<Answer>],
+        targets: &Array<f32>,
+        observed: &Array<bool>,
+        resamples: usize,
+    ) -> Bootstrap {
         let clips = targets.dims()[0];
         let draw = |resample: usize| {
             let mut random = Pcg64::new(u128::from(SEED), resample as u128);
@@ -171,26 +227,27 @@ impl Bootstrap {
             (0..clips).for_each(|_| times[random.random_range(0..clips)] += 1);
             times
         };
-        Bootstrap::of_draws(runs, targets, observed, resamples, &draw)
+        Bootstrap::of_draws(task, runs, targets, observed, resamples, &draw)
     }
 
     /// As [`Bootstrap::new`], with resamples in which clip i is there `draw(resample)[i]` times. Uses all cores.
     pub fn of_draws(
+        task: Task,
         runs: &[Vec<Answer>],
         targets: &Array<f32>,
         observed: &Array<bool>,
         resamples: usize,
         draw: &(dyn Fn(usize) -> Vec<u32> + Sync),
     ) -> Bootstrap {
-        let sorted: Vec<Vec<Sorted>> =
-            runs.iter().map(|seeds| seeds.iter().map(|p| Sorted::new(p, targets, observed)).collect()).collect();
-        let of_run = |seeds: &Vec<Sorted>, times: &[u32]| {
-            let each: Vec<_> = seeds.iter().map(|seed| seed.scores(times)).collect();
-            std::array::from_fn(|metric| mean(each.iter().map(|scores| scores[metric])))
+        let judged: Vec<Vec<Judged>> =
+            runs.iter().map(|seeds| seeds.iter().map(|p| Judged::new(task, p, targets, observed)).collect()).collect();
+        let of_run = |seeds: &Vec<Judged>, times: &[u32]| {
+            let each: Vec<Scores> = seeds.iter().map(|seed| seed.scores(times)).collect();
+            columns(task, &Scores::over(&each, |values| mean(values.iter().copied())))
         };
-        let one = |resample: usize| -> Vec<_> {
+        let one = |resample: usize| -> Vec<Followed> {
             let times = draw(resample);
-            sorted.iter().map(|seeds| of_run(seeds, &times)).collect()
+            judged.iter().map(|seeds| of_run(seeds, &times)).collect()
         };
         let cores = thread::available_parallelism().map_or(1, |n| n.get());
         let mut resampled = vec![vec![]; resamples];
@@ -204,15 +261,15 @@ impl Bootstrap {
         Bootstrap { resampled }
     }
 
-    /// A run's [`FOLLOWED`] on a resample, means over its seeds.
-    pub fn scores(&self, resample: usize, run: usize) -> [Option<f64>; FOLLOWED.len()] {
-        self.resampled[resample][run]
+    /// A run's [`followed`] on a resample, means over its seeds.
+    pub fn scores(&self, resample: usize, run: usize) -> &[Option<f64>] {
+        &self.resampled[resample][run]
     }
 
-    /// Run `a` less run `b` in a metric of [`FOLLOWED`]: percentiles of the resampled differences, and twice the share of those
+    /// Run `a` less run `b` in a metric of [`followed`]: percentiles of the resampled differences, and twice the share of those
     /// on the rarer side of 0. `None` where the metric is not defined.
     pub fn test(&self, a: usize, b: usize, metric: usize) -> Option<Test> {
-        let difference = |runs: &Vec<[Option<f64>; FOLLOWED.len()]>| Some(runs[a][metric]? - runs[b][metric]?);
+        let difference = |runs: &Vec<Followed>| Some(runs[a][metric]? - runs[b][metric]?);
         let mut differences: Vec<f64> = self.resampled.iter().filter_map(difference).collect();
         if differences.is_empty() {
             return None;

@@ -4,8 +4,9 @@ use safetensors::tensor::Dtype;
 use serde::{Deserialize, Serialize};
 
 use super::evaluation::Evaluation;
+use super::metrics::Scores;
 use super::run::RunDir;
-use super::significance::{Answer, FOLLOWED, followed};
+use super::significance::{Answer, followed};
 use super::trained::{Split, Trained};
 use super::weights;
 use crate::array::Array;
@@ -62,26 +63,24 @@ impl TestPredictions {
 
     /// Whether these seeds have those scores, as far as the bootstrap follows them.
     fn earn(&self, scores: &Evaluation, data: &Dataset) -> bool {
-        let k = data.classes.len();
+        let (k, task) = (data.classes.len(), scores.subject.task());
         let at = |i: usize| data.test[i / k] as usize * k + i % k;
         let targets = Array::from_fn([data.test.len(), k], |i| data.targets[at(i)]);
         let observed = Array::from_fn([data.test.len(), k], |i| data.observed[at(i)]);
         let About { seeds, thresholds, .. } = &self.about;
         let score = |(p, of_seed): (&Array<f32>, &Vec<f64>)| {
-            Answer { probabilities: p.clone(), thresholds: of_seed.clone() }.scores(&targets, &observed)
+            Answer { probabilities: p.clone(), thresholds: of_seed.clone() }.scores(task, &targets, &observed)
         };
-        let mine: Vec<_> = seeds.iter().copied().zip(self.probabilities.iter().zip(thresholds).map(score)).collect();
-        let judged = scores.per_seed.iter().map(|s| (s.seed, followed().map(|metric| (metric.of)(&s.scores))));
-        let judged: Vec<_> = judged.collect();
+        let mine: Vec<(u64, Vec<Option<f64>>)> =
+            seeds.iter().copied().zip(self.probabilities.iter().zip(thresholds).map(score)).collect();
+        let of = |scores: &Scores| followed(task).iter().map(|name| (task.metric(name).of)(scores)).collect();
+        let judged: Vec<(u64, Vec<Option<f64>>)> = scores.per_seed.iter().map(|s| (s.seed, of(&s.scores))).collect();
         // Average precision is summed up in another order here.
         let close = |(a, b): (&Option<f64>, &Option<f64>)| match (a, b) {
             (Some(a), Some(b)) => (a - b).abs() < 1e-9,
             (a, b) => a == b,
         };
-        let alike = |((one, a), (two, b)): (&(u64, _), &(u64, _))| {
-            let [a, b]: [&[Option<f64>; FOLLOWED.len()]; 2] = [a, b];
-            one == two && a.iter().zip(b).all(close)
-        };
+        let alike = |((one, a), (two, b)): (&(u64, Vec<_>), &(u64, Vec<_>))| one == two && a.iter().zip(b).all(close);
         mine.len() == judged.len() && mine.iter().zip(&judged).all(alike)
     }
 

@@ -8,7 +8,7 @@ use super::corpus::Corpus;
 use super::evaluation::{Evaluation, SeedPredictions, Subject, evaluate};
 use super::forest::{self, Forest};
 use super::front_end::{self, Source};
-use super::metrics::{Scores, score};
+use super::metrics::{Scores, Task, score};
 use super::predictor::{Detail, Predictions, layout, predict};
 use super::run::{EpochRow, RunDir};
 use super::thresholds::{self, Level};
@@ -166,6 +166,23 @@ impl Trained {
         }
     }
 
+    /// What the model is asked about a clip.
+    pub fn task(&self) -> Result<Task> {
+        Ok(Task::of(nn::find(&self.config.model)?.exclusive))
+    }
+
+    /// From now on these thresholds count instead of the run's own.
+    ///
+    /// # Errors
+    /// `Usage` for a model that names one class per clip.
+    pub fn set_threshold(&mut self, level: Level) -> Result<()> {
+        if self.task()? == Task::OneClass {
+            return Err(self.config.has_no_threshold());
+        }
+        self.config.threshold = level;
+        Ok(())
+    }
+
     /// (R, K): from which probability on each seed takes a class for present, by the setting `threshold`.
     ///
     /// # Errors
@@ -233,12 +250,14 @@ impl Trained {
             train_loss: loss(&train[r]),
             val_loss: loss(&val[r]),
             val_f1_pn: val[r].f1_pn,
+            val_accuracy: None,
             best: true,
         };
         Ok(self.about.seeds.iter().enumerate().map(row).collect())
     }
 
-    /// Finds the threshold of each class that suits each seed's answers on its validation clips best.
+    /// Finds the threshold of each class that suits each seed's answers on its validation clips best. For labels: where a clip has one
+    /// class, no threshold is asked for.
     pub fn tune(&mut self, gpu: &Gpu, data: &Dataset) -> Result<()> {
         let Answers { targets, seeds } = self.answers(gpu, data, Split::Val)?;
         let k = data.classes.len();
@@ -254,11 +273,14 @@ impl Trained {
     /// What each seed says about the clips of a split, without a judgement.
     ///
     /// # Errors
-    /// `Data` for a dataset of other classes, or without clips in that split.
+    /// `Data` for a dataset of other classes, or without clips in that split, or of several classes where the model names one.
     pub fn answers(&self, gpu: &Gpu, data: &Dataset, split: Split) -> Result<Answers> {
         if data.classes != self.about.classes {
             let reason = format!("has other classes than the run was trained on ({})", self.about.classes.join(", "));
             return Err(Error::data(&data.path, reason));
+        }
+        if self.task()? == Task::OneClass {
+            data.has_one_class_each(&self.config.model)?;
         }
         let replicas = self.about.seeds.len();
         let rows: Vec<Vec<u32>> = match split {

@@ -6,12 +6,13 @@ use super::config::{Config, Select};
 use super::corpus::Corpus;
 use super::front_end;
 use super::learner::{EpochSums, Learner, Split};
-use super::metrics::{Counts, mean};
+use super::metrics::{Counts, Task, mean};
 use super::run::{EpochRow, Progress, RunDir};
 use super::weights::{self, About, Block};
 use crate::data::{Dataset, FeatureValues, validation_split};
 use crate::error::{Error, Result};
 use crate::gpu::Gpu;
+use crate::nn;
 use crate::nn::vggish::TrainFrontEnd;
 use crate::ops::sample::Order;
 
@@ -57,6 +58,9 @@ impl<'a> Trainer<'a> {
     /// `Limit` when the adapter has not the memory, `Usage` for settings that do not fit the data, `Checkpoint` for weights to
     /// start from that are another model's.
     pub fn new(gpu: &'a Gpu, config: &'a Config, data: &Dataset) -> Result<Trainer<'a>> {
+        if nn::find(&config.model)?.exclusive {
+            data.has_one_class_each(&config.model)?;
+        }
         let corpus = Corpus::of_dataset(gpu, data)?;
         let splits = splits(config, data)?;
         let frozen = front_end::frozen(gpu, config)?;
@@ -199,6 +203,7 @@ impl<'a> Trainer<'a> {
     /// Compares the epoch with the best of each seed that has not stopped, keeps what is better, and describes it.
     fn judge(&mut self, sums: &EpochSums) -> Result<Vec<EpochRow>> {
         let epoch = self.progress.epochs;
+        let task = Task::of(nn::find(&self.config.model)?.exclusive);
         let mut better = vec![];
         let mut rows = vec![];
         for (r, &seed) in self.config.seeds.iter().enumerate() {
@@ -207,13 +212,19 @@ impl<'a> Trainer<'a> {
             if self.stopped(best) {
                 continue;
             }
-            let val_f1_pn = mean(sums.counts[r].iter().map(Counts::f1_pn));
+            // Of one class per clip the counts are those of the answers: each clip is a hit or a miss of its class.
+            let pooled: Counts = sums.counts[r].iter().copied().sum();
+            let (val_f1_pn, val_accuracy) = match task {
+                Task::Labels => (mean(sums.counts[r].iter().map(Counts::f1_pn)), None),
+                Task::OneClass => (None, pooled.recall_pos()),
+            };
             let mut row = EpochRow {
                 epoch,
                 seed,
                 train_loss: sums.train_loss[r],
                 val_loss: sums.val_loss[r],
                 val_f1_pn,
+                val_accuracy,
                 best: false,
             };
             row.best = best.is_none_or(|b| self.value(&row) < b.value);
@@ -230,7 +241,7 @@ impl<'a> Trainer<'a> {
     fn value(&self, row: &EpochRow) -> f64 {
         match self.config.select {
             Select::ValLoss => f64::from(row.val_loss),
-            Select::ValF1 => -row.val_f1_pn.unwrap_or(0.0),
+            Select::ValF1 => -row.val_accuracy.or(row.val_f1_pn).unwrap_or(0.0),
         }
     }
 
