@@ -179,7 +179,7 @@ fn flush(part: u32, column: u32, x: u32, other: u32, lane: u32) {
     }
 }
 
-// dq, and sums for the gradients of the tables. A workgroup takes a group of rows of queries, LANES neighbours at a time. At a column of
+// dq, and sums for the gradients of the tables. A workgroup takes a group of queries, LANES neighbours of a row at a time. At a column of
 // keys each of them adds to another row of rel_w, and each such row passes from neighbour to neighbour as the columns go on.
 @compute @workgroup_size(LANES)
 fn relative_attention_backward_input(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) count: vec3<u32>,
@@ -195,87 +195,87 @@ fn relative_attention_backward_input(@builtin(workgroup_id) id: vec3<u32>, @buil
     // Neighbours in blocks of about the same size.
     let blocks = (p.width + LANES - 1u) / LANES;
     let block = (p.width + blocks - 1u) / blocks;
-    let first_row = group % p.groups * p.height / p.groups;
-    let end_row = (group % p.groups + 1u) * p.height / p.groups;
-    for (var qy = first_row; qy < end_row; qy++) {
-        for (var x = 0u; x < p.width; x += block) {
-            let here = min(block, p.width - x);
-            let qx = min(x + lane, p.width - 1u);
-            let query = qy * p.width + qx;
-            let lse = saved_lse[saved_at(image, head, query)];
-            let mean = delta[saved_at(image, head, query)];
-            var q: Channels;
-            var g: Channels;
-            var dq: Channels;
-            for (var i = 0u; i < KEY_VEC4; i++) {
-                q[i] = x_part(q_at(image, head, query), i, KEY_DEPTH) * p.scale;
-                dq[i] = vec4(0.0);
-            }
-            for (var i = 0u; i < VALUE_VEC4; i++) { g[i] = dy_part(y_at(image, head, query), i); }
-            for (var top = 0u; top < p.height; top += ROWS) {
-                let rows = min(ROWS, p.height - top);
-                meet_rows(&q, id.z, qy, top, rows, lane);
-                for (var row = 0u; row < rows; row++) { row_sums[row * LANES + lane] = 0.0; }
-                var row = 0u;
-                var column = 0u;
-                var column_term = 0.0;
-                var column_sum = 0.0;
-                for (var first = 0u; first < rows * p.width; first += TILE) {
-                    load_tile(image, head, top, rows, first, lane);
-                    for (var j = 0u; j < min(TILE, rows * p.width - first); j++) {
-                        if row == 0u {
-                            column_term = 0.0;
-                            column_sum = 0.0;
-                            for (var i = 0u; i < KEY_VEC4; i++) {
-                                column_term += dot(q[i], w_part(id.z, column + p.width - 1u - qx, i));
-                            }
-                        }
-                        var s = column_term + row_terms[row * LANES + lane] - lse;
-                        for (var i = 0u; i < KEY_VEC4; i++) { s += dot(q[i], keys[j * KEY_VEC4 + i]); }
-                        var slope = -mean;
-                        for (var i = 0u; i < VALUE_VEC4; i++) { slope += dot(g[i], values[j * VALUE_VEC4 + i]); }
-                        let ds = select(0.0, exp2(s) * slope, lane < here);
-                        column_sum += ds;
-                        row_sums[row * LANES + lane] += ds;
-                        for (var i = 0u; i < KEY_VEC4; i++) { dq[i] += ds * keys[j * KEY_VEC4 + i]; }
-                        row += 1u;
-                        if row == rows {
-                            workgroupBarrier();
-                            let slot = (column + p.width + LANES - 1u - x - lane) % LANES;
-                            for (var i = 0u; i < KEY_VEC4; i++) {
-                                dq[i] += column_sum * w_part(id.z, column + p.width - 1u - qx, i);
-                                ring[slot * KEY_VEC4 + i] += column_sum * q[i];
-                            }
-                            workgroupBarrier();
-                            flush(part, column, x, LANES - 1u, lane);
-                            row = 0u;
-                            column += 1u;
+    let units = p.height * blocks;
+    for (var unit = group % p.groups * units / p.groups; unit < (group % p.groups + 1u) * units / p.groups; unit++) {
+        let qy = unit / blocks;
+        let x = unit % blocks * block;
+        if x >= p.width { continue; }
+        let here = min(block, p.width - x);
+        let qx = min(x + lane, p.width - 1u);
+        let query = qy * p.width + qx;
+        let lse = saved_lse[saved_at(image, head, query)];
+        let mean = delta[saved_at(image, head, query)];
+        var q: Channels;
+        var g: Channels;
+        var dq: Channels;
+        for (var i = 0u; i < KEY_VEC4; i++) {
+            q[i] = x_part(q_at(image, head, query), i, KEY_DEPTH) * p.scale;
+            dq[i] = vec4(0.0);
+        }
+        for (var i = 0u; i < VALUE_VEC4; i++) { g[i] = dy_part(y_at(image, head, query), i); }
+        for (var top = 0u; top < p.height; top += ROWS) {
+            let rows = min(ROWS, p.height - top);
+            meet_rows(&q, id.z, qy, top, rows, lane);
+            for (var row = 0u; row < rows; row++) { row_sums[row * LANES + lane] = 0.0; }
+            var row = 0u;
+            var column = 0u;
+            var column_term = 0.0;
+            var column_sum = 0.0;
+            for (var first = 0u; first < rows * p.width; first += TILE) {
+                load_tile(image, head, top, rows, first, lane);
+                for (var j = 0u; j < min(TILE, rows * p.width - first); j++) {
+                    if row == 0u {
+                        column_term = 0.0;
+                        column_sum = 0.0;
+                        for (var i = 0u; i < KEY_VEC4; i++) {
+                            column_term += dot(q[i], w_part(id.z, column + p.width - 1u - qx, i));
                         }
                     }
-                }
-                for (var other = 0u; other < LANES - 1u; other++) { flush(part, p.width - 1u, x, other, lane); }
-                for (var row = 0u; row < rows; row++) {
-                    for (var i = 0u; i < KEY_VEC4; i++) {
-                        dq[i] += row_sums[row * LANES + lane] * h_part(id.z, top + row + p.height - 1u - qy, i);
+                    var s = column_term + row_terms[row * LANES + lane] - lse;
+                    for (var i = 0u; i < KEY_VEC4; i++) { s += dot(q[i], keys[j * KEY_VEC4 + i]); }
+                    var slope = -mean;
+                    for (var i = 0u; i < VALUE_VEC4; i++) { slope += dot(g[i], values[j * VALUE_VEC4 + i]); }
+                    let ds = select(0.0, exp2(s) * slope, lane < here);
+                    column_sum += ds;
+                    row_sums[row * LANES + lane] += ds;
+                    for (var i = 0u; i < KEY_VEC4; i++) { dq[i] += ds * keys[j * KEY_VEC4 + i]; }
+                    row += 1u;
+                    if row == rows {
+                        workgroupBarrier();
+                        let slot = (column + p.width + LANES - 1u - x - lane) % LANES;
+                        for (var i = 0u; i < KEY_VEC4; i++) {
+                            dq[i] += column_sum * w_part(id.z, column + p.width - 1u - qx, i);
+                            ring[slot * KEY_VEC4 + i] += column_sum * q[i];
+                        }
+                        workgroupBarrier();
+                        flush(part, column, x, LANES - 1u, lane);
+                        row = 0u;
+                        column += 1u;
                     }
                 }
-                workgroupBarrier();
-                for (var i = lane; i < rows * KEY_VEC4; i += LANES) {
-                    let row = i / KEY_VEC4;
-                    var sum = vec4(0.0);
-                    for (var other = 0u; other < here; other++) {
-                        let at = q_at(image, head, qy * p.width + x + other);
-                        sum += row_sums[row * LANES + other] * x_part(at, i % KEY_VEC4, KEY_DEPTH);
-                    }
-                    partial[part + (top + row + p.height - 1u - qy) * KEY_VEC4 + i % KEY_VEC4] += sum * p.scale;
-                }
-                storageBarrier();
-                workgroupBarrier();
             }
-            if lane < here {
+            for (var other = 0u; other < LANES - 1u; other++) { flush(part, p.width - 1u, x, other, lane); }
+            for (var row = 0u; row < rows; row++) {
                 for (var i = 0u; i < KEY_VEC4; i++) {
-                    put_dx(q_at(image, head, query), i, KEY_DEPTH, dq[i] * (p.scale * LN_2));
+                    dq[i] += row_sums[row * LANES + lane] * h_part(id.z, top + row + p.height - 1u - qy, i);
                 }
+            }
+            workgroupBarrier();
+            for (var i = lane; i < rows * KEY_VEC4; i += LANES) {
+                let row = i / KEY_VEC4;
+                var sum = vec4(0.0);
+                for (var other = 0u; other < here; other++) {
+                    let at = q_at(image, head, qy * p.width + x + other);
+                    sum += row_sums[row * LANES + other] * x_part(at, i % KEY_VEC4, KEY_DEPTH);
+                }
+                partial[part + (top + row + p.height - 1u - qy) * KEY_VEC4 + i % KEY_VEC4] += sum * p.scale;
+            }
+            storageBarrier();
+            workgroupBarrier();
+        }
+        if lane < here {
+            for (var i = 0u; i < KEY_VEC4; i++) {
+                put_dx(q_at(image, head, query), i, KEY_DEPTH, dq[i] * (p.scale * LN_2));
             }
         }
     }

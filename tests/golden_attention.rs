@@ -11,8 +11,8 @@ use wmic::ops::relative_attention::{RelativeAttention, relative_attention};
 
 const HEADS: usize = 8;
 const BATCH: usize = 2;
-/// f32 against PyTorch's f64, relative to a tensor's largest entry. The promise is 1e-4; OBSERVED was observed.
-const TOLERANCE: f64 = 1e-5;
+/// f32 against PyTorch's f64, relative to a tensor's largest entry. The promise is 1e-4; 7.3e-6 was observed (dqkv, 11 x 129).
+const TOLERANCE: f64 = 2e-5;
 
 /// The op on formula inputs, and what a backward pass needs.
 fn graph(batch: usize, [h, w]: [usize; 2], [key, value]: [usize; 2]) -> (Graph, Tensor, Tensor) {

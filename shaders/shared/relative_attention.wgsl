@@ -14,7 +14,7 @@ struct Params {
     heads: u32,
     h_stride: u32,
     w_stride: u32,
-    groups: u32,     // of rows of queries: each has its own sums for the tables
+    groups: u32,     // of queries: each has its own sums for the tables
     accumulate: u32,
     scale: f32,      // (dk / N)^-0.5 log2(e)
 }

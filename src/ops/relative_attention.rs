@@ -47,7 +47,7 @@ const MEMORY: usize = 1024;
 const MAX_ROWS: usize = 16;
 const MAX_TILE: usize = 32;
 /// Workgroups that gather sums for the tables' gradients, about. A workgroup's sums take 2 (H + W) rows.
-const GROUPS: usize = 1024;
+const GROUPS: usize = 2048;
 /// The same where subgroups are 8 lanes of a CPU: each lane has its own sums.
 const GROUPS_SUBGROUP8: usize = 64;
 /// Rows and columns of positions that a subgroup takes.
@@ -96,11 +96,11 @@ impl Dims {
 
     /// Groups of queries of an image and head that gather sums for the tables.
     fn groups(&self, variant: Attention) -> usize {
-        let (rows, most) = match variant {
-            Attention::Tile => (self.height, GROUPS),
+        let (blocks, most) = match variant {
+            Attention::Tile => (self.height * self.width.div_ceil(LANES), GROUPS),
             Attention::Subgroup8 => (self.height.div_ceil(BLOCK[0]), GROUPS_SUBGROUP8),
         };
-        rows.min(most.div_ceil(self.batch * self.heads))
+        blocks.min(most.div_ceil(self.batch * self.heads))
     }
 
     /// Elements of a row of those sums, of which each channel has some.
