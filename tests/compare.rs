@@ -251,6 +251,7 @@ fn of_one_class() -> Comparison {
         targets: targets.data().to_vec(),
         observed: observed.data().to_vec(),
         train: vec![],
+        validation: None,
         test: (0..n as u32).collect(),
         warnings: vec![],
     };

@@ -80,7 +80,12 @@ fn worst(got: &[f32], want: &Array<f64>, relative: f64, absolute: f64) -> (f64, 
 #[track_caller]
 fn assert_close(what: &str, got: &[f32], want: &Array<f64>, relative: f64, absolute: f64) {
     let (share, at) = worst(got, want, relative, absolute);
-    assert!(share <= 1.0, "{what}[{at}] is {}, PyTorch says {}: {share:.2} of what is allowed", got[at], want.data()[at]);
+    assert!(
+        share <= 1.0,
+        "{what}[{at}] is {}, PyTorch says {}: {share:.2} of what is allowed",
+        got[at],
+        want.data()[at]
+    );
 }
 
 fn case(gpu: &Gpu, golden: &Golden, input: Input, attention: u32) {

@@ -310,6 +310,7 @@ pub fn begin(
     let adapter = gpu.adapter();
     let machine = [&adapter.name, &adapter.backend, &adapter.driver].map(String::clone);
     let run = RunDir::create(out, force, &record(config, data, machine, trainer.parameters())?)?;
+    run.write_splits(data)?;
     run_to_end(gpu, config, data, run, trainer, words)
 }
 

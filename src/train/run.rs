@@ -1,7 +1,7 @@
 //! A run directory: what a training run leaves behind, and what it resumes from.
 //!
 //! `run.toml` every setting, the adapter, the version; `metrics.jsonl` a line per epoch and seed; `model.safetensors` the best weights
-//! of all seeds; `state.safetensors` all that is needed to go on with the same bits; `test.json` the test scores;
+//! of all seeds; of single notes `class-map.json` and `splits.csv` which clips were for what; `state.safetensors` all that is needed to go on with the same bits; `test.json` the test scores;
 //! `report.html` and pictures the same to look at ([`crate::report::training`]). Each file is written whole or not at all.
 
 use std::fs::{self, File};
@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 use super::config::Config;
 use super::learner::State;
 use super::weights;
+use crate::data::Dataset;
 use crate::error::{Error, Result};
 use crate::files::{create_directories, is_leftover, read_limited, try_lock_directory, write_atomic};
 use crate::nn;
@@ -25,6 +26,8 @@ const STATE: &str = "state.safetensors";
 const THRESHOLDS: &str = "thresholds.json";
 pub const TEST: &str = "test.json";
 const PREDICTIONS: &str = "test_predictions.safetensors";
+const CLASS_MAP: &str = "class-map.json";
+const SPLITS: &str = "splits.csv";
 pub const REPORT: &str = "report.html";
 pub const LEARNING_CURVES: &str = "learning_curves.png";
 pub const CLASSES: &str = "classes.png";
@@ -187,8 +190,21 @@ impl RunDir {
         self.sweep()?;
         // run.toml stays until it is replaced: as long as it is there, the rest is known to be a run's.
         // The report, which is written last, goes first: where it is, the run has ended.
-        let rest =
-            [REPORT, STATE, MODEL, METRICS, TEST, PREDICTIONS, THRESHOLDS, LEARNING_CURVES, CLASSES, SEEDS, CONFUSION];
+        let rest = [
+            REPORT,
+            STATE,
+            MODEL,
+            METRICS,
+            TEST,
+            PREDICTIONS,
+            THRESHOLDS,
+            LEARNING_CURVES,
+            CLASSES,
+            SEEDS,
+            CONFUSION,
+            CLASS_MAP,
+            SPLITS,
+        ];
         for name in rest {
             match fs::remove_file(self.path.join(name)) {
                 Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(Error::io(self.path.join(name))(e)),
@@ -246,6 +262,27 @@ impl RunDir {
         let path = self.path.join(RUN);
         let text = toml::to_string(&record.table()?).map_err(|e| Error::checkpoint(&path, e.to_string()))?;
         write_atomic(&path, |out| out.write_all(text.as_bytes()))
+    }
+
+    /// Writes which clips are for what, and the number of each class, where the splits were drawn here: `class-map.json` and
+    /// `splits.csv` with the columns sample_key, class and split.
+    pub fn write_splits(&self, data: &Dataset) -> Result<()> {
+        let Some(validation) = &data.validation else { return Ok(()) };
+        let numbers: serde_json::Map<_, _> = data.classes.iter().cloned().zip((0..).map(|k: u64| k.into())).collect();
+        write_atomic(self.path.join(CLASS_MAP), |out| serde_json::to_writer_pretty(out, &numbers).map_err(Into::into))?;
+        let mut table = csv::Writer::from_writer(vec![]);
+        let mut row = |cells: [&str; 3]| table.write_record(cells).expect("a vector takes all");
+        row(["sample_key", "class", "split"]);
+        for (split, clips) in [("train", &data.train), ("validation", validation), ("test", &data.test)] {
+            for &clip in clips {
+                let k = data.classes.len();
+                let targets = &data.targets[clip as usize * k..][..k];
+                let class = targets.iter().position(|t| *t >= 0.5).map_or("", |class| &data.classes[class]);
+                row([&data.keys[clip as usize], class, split]);
+            }
+        }
+        let bytes = table.into_inner().expect("flushed to a vector");
+        write_atomic(self.path.join(SPLITS), |out| out.write_all(&bytes))
     }
 
     pub fn record(&self) -> Result<Record> {
