@@ -1,8 +1,9 @@
 //! A run directory: what a training run leaves behind, and what it resumes from.
 //!
 //! `run.toml` every setting, the adapter, the version; `metrics.jsonl` a line per epoch and seed; `model.safetensors` the best weights
-//! of all seeds; of single notes `class-map.json` and `splits.csv` which clips were for what; `state.safetensors` all that is needed to go on with the same bits; `test.json` the test scores;
-//! `report.html` and pictures the same to look at ([`crate::report::training`]). Each file is written whole or not at all.
+//! of all seeds; `state.safetensors` all that is needed to go on with the same bits; `test.json` the test scores; `report.html` and
+//! pictures the same to look at ([`crate::report::training`]). Of single notes, `class-map.json` and `splits.csv` say which clips
+//! were for what. Each file is written whole or not at all.
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
