@@ -1204,6 +1204,7 @@ fn a_model_of_one_class_per_clip_takes_no_others() {
         targets: vec![1.0, 0.0, 0.0, 1.0],
         observed: vec![true; 4],
         train: vec![0],
+        validation: None,
         test: vec![1],
         warnings: vec![],
     };
