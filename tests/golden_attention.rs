@@ -39,7 +39,7 @@ fn error(golden: &Golden, name: &str, got: &[f32]) -> f64 {
         return apart(&got, want.data()) / want.data().iter().fold(0.0f64, |m, v| m.max(v.abs()));
     }
     let (about, want) = (golden.tensor(&format!("{name}.about")), golden.tensor(&format!("{name}.samples")));
-    let samples: Vec<f64> = got.iter().step_by(got.len() / 1000 | 1).take(1000).copied().collect();
+    let samples: Vec<f64> = got.iter().step_by((got.len() / 1000) | 1).take(1000).copied().collect();
     assert_eq!(samples.len(), want.data().len(), "{name}");
     let norm = got.iter().map(|v| v * v).sum::<f64>().sqrt();
     let sum: f64 = got.iter().sum();
