@@ -364,15 +364,7 @@ fn relative_attention_forward_subgroup8(@builtin(workgroup_id) id: vec3<u32>, @b
     if group >= p.batch * p.heads * n.x * n.y { return; }
     let b = block_of(id, group, lane);
     var q = x_rows(q_rows(b), KEY_DEPTH, p.scale);
-    var o: Rows;
-    o[0] = vec4(0.0);
-    o[1] = vec4(0.0);
-    o[2] = vec4(0.0);
-    o[3] = vec4(0.0);
-    o[4] = vec4(0.0);
-    o[5] = vec4(0.0);
-    o[6] = vec4(0.0);
-    o[7] = vec4(0.0);
+    var o = Rows();
     var most = vec4(LOWEST);
     var total = vec4(0.0);
     for (var x = 0u; x < p.width; x += 8u) {
@@ -459,15 +451,7 @@ fn relative_attention_backward_input_subgroup8(@builtin(workgroup_id) id: vec3<u
         let b = block_at(id.z * p.batch + head / p.heads, id.z, head % p.heads, i / n.x * 4u, i % n.x * 8u + lane);
         var q = x_rows(q_rows(b), KEY_DEPTH, p.scale);
         var g = dy_rows(y_rows(b));
-        var dq: Rows;
-        dq[0] = vec4(0.0);
-        dq[1] = vec4(0.0);
-        dq[2] = vec4(0.0);
-        dq[3] = vec4(0.0);
-        dq[4] = vec4(0.0);
-        dq[5] = vec4(0.0);
-        dq[6] = vec4(0.0);
-        dq[7] = vec4(0.0);
+        var dq = Rows();
         let at = saved_at(b.image, b.head, 0u) + b.at;
         let lse = vec4(saved_lse[at.x], saved_lse[at.y], saved_lse[at.z], saved_lse[at.w]);
         let mean = vec4(delta[at.x], delta[at.y], delta[at.z], delta[at.w]);
@@ -479,15 +463,7 @@ fn relative_attention_backward_input_subgroup8(@builtin(workgroup_id) id: vec3<u
             var w = places(id.z, start, 1);
             var terms = place_terms(&q, &w, p.width - x);
             var h = first_rows_of_keys(b);
-            var columns: Logits;
-            columns[0] = vec4(0.0);
-            columns[1] = vec4(0.0);
-            columns[2] = vec4(0.0);
-            columns[3] = vec4(0.0);
-            columns[4] = vec4(0.0);
-            columns[5] = vec4(0.0);
-            columns[6] = vec4(0.0);
-            columns[7] = vec4(0.0);
+            var columns = Logits();
             for (var row = 0u; row < p.height; row++) {
                 let key = row * p.width + min(x + lane, p.width - 1u);
                 var k = share_all(x_channels(k_at(b.image, b.head, key), KEY_DEPTH), KEY_DEPTH);
@@ -568,24 +544,8 @@ fn relative_attention_backward_key_subgroup8(@builtin(workgroup_id) id: vec3<u32
                       v_at(b.image, b.head, b.at.w));
     var k = x_rows(keys, KEY_DEPTH, 1.0);
     var v = x_rows(values, VALUE_DEPTH, 1.0);
-    var dk: Rows;
-    dk[0] = vec4(0.0);
-    dk[1] = vec4(0.0);
-    dk[2] = vec4(0.0);
-    dk[3] = vec4(0.0);
-    dk[4] = vec4(0.0);
-    dk[5] = vec4(0.0);
-    dk[6] = vec4(0.0);
-    dk[7] = vec4(0.0);
-    var dv: Rows;
-    dv[0] = vec4(0.0);
-    dv[1] = vec4(0.0);
-    dv[2] = vec4(0.0);
-    dv[3] = vec4(0.0);
-    dv[4] = vec4(0.0);
-    dv[5] = vec4(0.0);
-    dv[6] = vec4(0.0);
-    dv[7] = vec4(0.0);
+    var dk = Rows();
+    var dv = Rows();
     for (var x = 0u; x < p.width; x += 8u) {
         var w = places(id.z, i32(min(b.x, p.width - 1u) + p.width - 1u) - i32(x), -1);
         var h = first_rows_of_queries(b);

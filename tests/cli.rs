@@ -153,8 +153,12 @@ fn bench_writes_a_file_that_compares_with_itself() {
     let folder = tempfile::tempdir().unwrap();
     let at = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
     let (json, csv, png) = (at("a.json"), at("a.csv"), at("a.png"));
-    let text = stdout(&["bench", "--quick", "--op", "linear", "--json", &json]);
+    let peer = r#"{"peer": "sloth", "model": "linear: att layer, forward", "batch": 1280, "ms_per_step": 1e9}"#;
+    std::fs::write(at("peer.json"), peer).unwrap();
+    let text = stdout(&["bench", "--quick", "--op", "linear", "--json", &json, "--peer", &at("peer.json")]);
     assert!(text.contains("measured peak ") && text.contains("linear: att layer\n"), "{text}");
+    let beside: Vec<&str> = text.lines().filter(|line| line.ends_with(" of sloth")).collect();
+    assert!(beside.len() == 1 && beside[0].starts_with("  forward "), "{text}");
 
     let report: Value = serde_json::from_str(&std::fs::read_to_string(&json).unwrap()).unwrap();
     let kernels = report["kernels"].as_array().unwrap();

@@ -20,7 +20,7 @@ use wmic::train::experiment::BUILT_IN;
 use wmic::train::metrics::Task;
 use wmic::train::significance::{Answer, Bootstrap, RESAMPLES, followed, holm, paired_t};
 use wmic::train::test_predictions::{About, TestPredictions};
-use wmic::train::{Comparison, Config, Experiment, Level, SeedPredictions, Subject, evaluate};
+use wmic::train::{Comparison, Experiment, Level, SeedPredictions, Subject, evaluate};
 
 #[test]
 fn built_in_experiments_name_known_models() {
@@ -66,6 +66,15 @@ fn experiments_that_make_no_sense_are_one_line() {
             "too much alike",
         ),
         ("title = 'x'\nmetric = 'accuracy'\n[[entry]]\nlabel = 'A'\nmodel = 'att'", "metric accuracy is not one of"),
+        ("title = 'x'\nmetric = 'f1_pn'\n[[entry]]\nlabel = 'A'\nmodel = 'aacnn'", "metric f1_pn is not one of"),
+        (
+            "title = 'x'\n[[entry]]\nlabel = 'A'\nmodel = 'aacnn'\nreported = { f1_pn = 1.0 }",
+            "(A) reported names f1_pn; metrics are accuracy, f1_macro",
+        ),
+        (
+            "title = 'x'\n[[entry]]\nlabel = 'A'\nmodel = 'aacnn'\n[[entry]]\nlabel = 'B'\nmodel = 'fc'",
+            "only one of \"A\" and \"B\" names one class per clip",
+        ),
         ("title = ", "x.toml:1: "),
     ];
     for (text, why) in cases {
@@ -236,6 +245,23 @@ fn aacnn21_is_table_ii() {
     }
 }
 
+#[test]
+fn one_class_per_clip_means_accuracy_and_no_thresholds() {
+    let text = "title = 'x'\n[[entry]]\nlabel = 'A'\nmodel = 'aacnn'";
+    let x = Experiment::parse(Path::new("x.toml"), text).unwrap();
+    assert_eq!((x.metric.name(), x.metric.class_name()), ("accuracy", "f1_pos"));
+    let mut config = x.entries[0].config(Path::new("data")).unwrap();
+    config.validate().unwrap();
+    for level in ["tuned", "0.4"] {
+        config.threshold = level.parse().unwrap();
+        let error = config.validate().unwrap_err().to_string();
+        assert_eq!(error, "aacnn names the most probable class of a clip: leave out --threshold");
+    }
+    let refusal = "aacnn names the most probable class of a clip: leave out --threshold";
+    // Even where it says what is the default of others.
+    refused(&["train", "no-such-folder", "--model", "aacnn", "--threshold", "0.5"], refusal);
+}
+
 /// 120 clips of 15 classes; the i-th of the ten entries errs in 4 i to 4 i + 8 clips.
 fn of_one_class() -> Comparison {
     let (n, k) = (120, 15);
@@ -284,7 +310,7 @@ fn of_one_class() -> Comparison {
         let seeds: Vec<_> = (0..).zip(&probabilities).map(of_seed).collect();
         let evaluation = evaluate(subject, &classes, &targets, &seeds);
         let (label, folder, reported) = (entry.label.clone(), entry.folder(), entry.reported.clone());
-        let settings = Config::of("att", "orchestra").unwrap();
+        let settings = entry.config(Path::new("orchestra")).unwrap();
         entries.push(Contestant { label, folder, reported, settings, evaluation });
         let about = About {
             seeds: vec![0, 1, 2],
@@ -320,9 +346,15 @@ fn one_class_per_clip_is_compared_by_accuracy() {
     let read = |name: &str| std::fs::read_to_string(folder.path().join(name)).unwrap();
     let page = read("report.html");
     // Table II stands beside what was measured.
-    for words in
-        ["paper .951", "paper .850", "paper .868", "paper .859", "f1_pos of each class and entry", ">accuracy</h3>"]
-    {
+    for words in [
+        "paper .951",
+        "paper .850",
+        "paper .868",
+        "paper .859",
+        "f1_pos of each class and entry",
+        "notes.attention",
+        ">accuracy</h3>",
+    ] {
         assert!(page.contains(words), "{words}");
     }
     assert!(page.contains("accuracy: share of right answers;") && !page.contains("f1_pn:"), "what the scores mean");
@@ -601,7 +633,7 @@ fn nothing_is_trained_before_all_is_known() {
     let both = with("model = 'sr16'\n[[entry]]\nlabel = 'fourth'\nmodel = 'att-tf'");
     refused(&[&both[..], &options].concat(), "has no audio/");
     std::fs::write(&bad, "title = 'x'\n[[entry]]\nlabel = 'third'\nmodel = 'sr16'").unwrap();
-    let vggish = "entry third: sr16 takes spectrograms and needs no VGGish: leave out --frontend-weights";
+    let vggish = "entry third: sr16 takes spectra and needs no VGGish: leave out --frontend-weights";
     refused(&[&both[..], &options].concat(), vggish);
     assert!(!Path::new(&out).exists());
 }

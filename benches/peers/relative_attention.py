@@ -3,8 +3,9 @@
     python benches/peers/relative_attention.py | tee attention.json     one JSON object per line, for
     wmic bench --op relative_attention --peer attention.json
 
-Forward, and backward alone, at the shapes of the op's bench cases: `sdpa` is scaled_dot_product_attention with the relative terms as an
-additive bias, `eager` forms the logits with einsum, takes the softmax and multiplies. Both store (H W)^2 numbers for each head. Needs torch.
+Forward, and backward alone, at the shapes of the op's bench cases: `sdpa` is scaled_dot_product_attention with the relative
+terms as an additive bias, `eager` forms the logits with einsum, takes the softmax and multiplies. Both store (H W)^2 numbers for
+each head. Needs torch.
 """
 
 import argparse

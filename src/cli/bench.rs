@@ -38,7 +38,7 @@ pub struct Args {
     model: Option<String>,
 
     /// Put another program's times beside ours: what programs in `benches/peers` printed on this machine
-    #[arg(long, value_name = "FILE", num_args = 1.., conflicts_with_all = ["op", "model", "compare"])]
+    #[arg(long, value_name = "FILE", num_args = 1.., conflicts_with_all = ["model", "compare"])]
     peer: Vec<PathBuf>,
 
     #[command(flatten)]

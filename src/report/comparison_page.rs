@@ -205,13 +205,22 @@ fn class_table(out: &mut dyn Write, c: &Comparison) -> io::Result<()> {
     writeln!(out, "</tbody></table></div></section>")
 }
 
+/// Each setting of a sub-table by itself, "notes.attention".
+fn flat(table: toml::Table) -> toml::Table {
+    let each = |(name, value): (String, toml::Value)| match value {
+        toml::Value::Table(inner) => inner.into_iter().map(|(key, value)| (format!("{name}.{key}"), value)).collect(),
+        value => vec![(name, value)],
+    };
+    table.into_iter().flat_map(each).collect()
+}
+
 /// What the entries' settings differ in, and what they have in common.
 fn settings(out: &mut dyn Write, c: &Comparison) -> io::Result<()> {
     let table = |entry: &Contestant| {
         let mut table = entry.settings.table()?;
         // What a forest can be told, and what a network can.
         table.retain(|key, _| entry.settings.has_setting(key));
-        Ok(table)
+        Ok(flat(table))
     };
     let tables = c.entries.iter().map(table).collect::<Result<Vec<toml::Table>>>().map_err(io::Error::other)?;
     let mut keys: Vec<&String> = tables.iter().flat_map(|table| table.keys()).collect();

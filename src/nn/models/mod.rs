@@ -101,7 +101,7 @@ pub struct Settings {
 pub enum Select {
     /// Lowest validation loss.
     ValLoss,
-    /// Highest validation f1_pn (macro over classes).
+    /// Highest validation f1_pn (macro over classes); where clips have one class the highest accuracy, which is their micro F1.
     ValF1,
 }
 
