@@ -119,8 +119,8 @@ fn case(gpu: &Gpu, golden: &Golden, input: Input, attention: u32) {
     let trained = |name: &str| layout.params.iter().any(|p| p.name == name && p.trainable);
     for (parameter, grad) in gradients.iter().filter(|(name, _)| trained(name)) {
         let (what, grad) = (format!("grad.{parameter}"), grad.data());
-        // Batch norm takes out what a bias before it adds: its gradient is a true 0, here the rounding of a sum over all places.
-        let absolute = if parameter.starts_with("block") && parameter.ends_with("bias") { 2e-6 } else { 1e-8 };
+        // Batch norm takes out what a bias before it adds: its gradient is a true 0, here the rounding of a sum over all places: 2.6e-6 was seen.
+        let absolute = if parameter.starts_with("block") && parameter.ends_with("bias") { 1e-5 } else { 1e-8 };
         if grad.len() <= 40 {
             assert_close(&name(&what), grad, &tensor(&what), GRADIENTS, absolute);
             continue;
