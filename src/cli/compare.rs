@@ -7,6 +7,7 @@ use anyhow::anyhow;
 
 use super::clips::{FrontEndArgs, Purpose, load_clips};
 use super::common::read_evaluation;
+use super::notes::{First, MakingArgs};
 use super::output::{note, one_line, print, print_json};
 use super::train::{self, Words, absolute};
 use super::{Device, Verdict};
@@ -44,8 +45,16 @@ pub struct Args {
     /// Passes over the training clips [default: each model's own]
     #[arg(long, value_name = "N")]
     epochs: Option<usize>,
+    /// Learning rate of all models [default: each model's own]
+    #[arg(long, value_name = "X")]
+    lr: Option<f64>,
     #[command(flatten)]
     front_end: FrontEndArgs,
+    #[command(flatten)]
+    notes: MakingArgs,
+    /// How first weights are drawn (aacnn): normal, as in the paper, or he [default: normal]
+    #[arg(long, value_name = "normal|he")]
+    init: Option<First>,
     /// Directory to write [default: runs/compare-EXPERIMENT-DATASET]
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
@@ -147,6 +156,11 @@ impl Args {
             config.seeds = (0..self.seeds.unwrap_or(experiment.seeds as u64)).collect();
             // A forest has no epochs.
             config.epochs = self.epochs.filter(|_| config.has_setting("epochs")).unwrap_or(config.epochs);
+            config.lr = self.lr.filter(|_| config.has_setting("lr")).unwrap_or(config.lr);
+            if let Some(first) = &self.init {
+                first.overlay(config)?;
+            }
+            self.notes.overlay(config)?;
             config.init = config.init.as_deref().map(absolute).transpose()?;
             self.front_end.of(basis, &bases).overlay(config)?;
             if let Some(missing) = config.init.as_ref().filter(|init| !init.is_file()) {

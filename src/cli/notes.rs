@@ -1,12 +1,12 @@
-//! Options of models on single notes, which `wmic train`, `wmic plan` and `wmic demo` share.
+//! Options of models on single notes, which `wmic train`, `wmic plan` and `wmic compare` share.
 
 use std::path::PathBuf;
 
-use clap::builder::PossibleValuesParser;
-use clap::builder::TypedValueParser;
+use clap::builder::{PossibleValuesParser, TypedValueParser};
 
 use wmic::audio::note::{Input, Scale};
 use wmic::data::SplitBy;
+use wmic::nn::Notes;
 use wmic::nn::models::aacnn::FirstValues;
 use wmic::train::Config;
 use wmic::{Error, Result};
@@ -19,6 +19,13 @@ pub struct NotesArgs {
     /// Percent of the filters of aacnn's last blocks that are attention's [default: 0]
     #[arg(long, value_name = "PERCENT", value_parser = PossibleValuesParser::new(["0", "25", "50", "75", "100"]).map(|s| s.parse::<u32>().expect("a number")))]
     pub attention: Option<u32>,
+    #[command(flatten)]
+    pub making: MakingArgs,
+}
+
+/// What is done to all notes alike.
+#[derive(Clone, clap::Args)]
+pub struct MakingArgs {
     /// Magnitudes as they are, or their logarithms, standardised in each second (aacnn) [default: magnitude]
     #[arg(long, value_enum)]
     pub scale: Option<Scale>,
@@ -32,20 +39,35 @@ impl NotesArgs {
     /// # Errors
     /// `Usage` if the model is not one on single notes.
     pub fn overlay(&self, config: &mut Config) -> Result<()> {
-        let NotesArgs { input, attention, scale, split_by } = *self;
-        if input.is_none() && attention.is_none() && scale.is_none() && split_by.is_none() {
-            return Ok(());
+        let notes = of_notes(config, self.input.is_some() || self.attention.is_some())?;
+        if let Some(notes) = notes {
+            notes.input = self.input.unwrap_or(notes.input);
+            notes.attention = self.attention.unwrap_or(notes.attention);
         }
-        let Some(notes) = &mut config.notes else {
-            let reason = "is not for single notes: leave out --input, --attention, --scale and --split-by";
-            return Err(Error::Usage(format!("{} {reason}", config.model)));
-        };
-        notes.input = input.unwrap_or(notes.input);
-        notes.attention = attention.unwrap_or(notes.attention);
-        notes.scale = scale.unwrap_or(notes.scale);
-        notes.split_by = split_by.unwrap_or(notes.split_by);
+        self.making.overlay(config)
+    }
+}
+
+impl MakingArgs {
+    /// # Errors
+    /// As [`NotesArgs::overlay`].
+    pub fn overlay(&self, config: &mut Config) -> Result<()> {
+        if let Some(notes) = of_notes(config, self.scale.is_some() || self.split_by.is_some())? {
+            notes.scale = self.scale.unwrap_or(notes.scale);
+            notes.split_by = self.split_by.unwrap_or(notes.split_by);
+        }
         Ok(())
     }
+}
+
+/// The settings for single notes; an error if the model has none and any were `given`.
+fn of_notes(config: &mut Config, given: bool) -> Result<Option<&mut Notes>> {
+    let refused = given && config.notes.is_none();
+    if refused {
+        let reason = "is not for single notes: leave out --input, --attention, --scale and --split-by";
+        return Err(Error::Usage(format!("{} {reason}", config.model)));
+    }
+    Ok(config.notes.as_mut())
 }
 
 /// `--init`: how first weights are drawn, or a file that has them.

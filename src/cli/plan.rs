@@ -35,7 +35,7 @@ pub struct Args {
     /// Seeds trained side by side
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=1000))]
     seeds: u64,
-    /// Clips per step [default: 128; 32 for bilstm-att and models on maps and spectrograms]
+    /// Clips per step [default: 128; 32 for bilstm-att and models on maps and spectrograms, 16 for aacnn]
     #[arg(long, value_name = "CLIPS", value_parser = clap::value_parser!(u64).range(1..))]
     batch: Option<u64>,
     #[command(flatten)]

@@ -44,10 +44,11 @@ pub struct Args {
     /// The seeds themselves, e.g. 0,7,42
     #[arg(long, value_name = "SEED,...", value_delimiter = ',')]
     seed_list: Option<Vec<u64>>,
-    /// Passes over the training clips [default: 100; 200 for bilstm-att, 250 for att and models on sound]
+    /// Passes over the training clips [default: 100; 200 for bilstm-att, 250 for att and models on sound, 400
+    /// for aacnn]
     #[arg(long, value_name = "N")]
     epochs: Option<usize>,
-    /// Clips per step [default: 128; 32 for bilstm-att and models on maps and spectrograms]
+    /// Clips per step [default: 128; 32 for bilstm-att and models on maps and spectrograms, 16 for aacnn]
     #[arg(long, value_name = "CLIPS")]
     batch: Option<usize>,
     /// Learning rate [default: 5e-4, 1e-4 for fc, 1e-3 for aacnn]
@@ -71,14 +72,16 @@ pub struct Args {
     /// class [default: val-loss; val-f1 for models on maps and spectrograms]
     #[arg(long, value_enum)]
     select: Option<Select>,
-    /// Stop a seed after this many epochs without a better one [default: never; 10 for models on maps and spectrograms]
+    /// Stop a seed after this many epochs without a better one [default: never; 10 for models on maps and spectrograms, 30 for
+    /// aacnn]
     #[arg(long, value_name = "EPOCHS")]
     patience: Option<usize>,
     /// From which probability on a class counts as present in the test, and later in eval and predict: a number, or tuned: found on the
     /// validation clips, for each seed and class. Epochs are always compared at 0.5 [default: 0.5]
     #[arg(long, value_name = "P|tuned")]
     threshold: Option<Level>,
-    /// Share of the training clips held out for validation, drawn anew for each seed [default: 0.15]
+    /// Share of the training clips held out for validation, drawn anew for each seed; for aacnn once, by file [default: 0.15; 0.1 for
+    /// aacnn]
     #[arg(long, value_name = "SHARE")]
     val_fraction: Option<f64>,
     #[command(flatten)]
