@@ -11,8 +11,10 @@ use wmic::Array;
 use wmic::audio::note::Input;
 use wmic::data::{Dataset, FeatureValues, Features, Kind};
 use wmic::gpu::Gpu;
+use wmic::graph::{Arenas, Draft, Graph, Mode, Spec};
 use wmic::nn::Notes;
-use wmic::nn::models::aacnn::ATTENTION;
+use wmic::nn::layers::{AugmentedConv2d, WeightInit};
+use wmic::nn::models::aacnn::{ATTENTION, normed};
 use wmic::nn::vggish::Width;
 use wmic::ops::sample::Order;
 use wmic::train::learner::Learner;
@@ -45,9 +47,9 @@ fn the_ten_published_parameter_counts() {
 }
 
 /// As in `tests/golden/aacnn.py`; a clip beyond them is there to leave its batch partial.
-fn dataset(input: Input) -> Dataset {
+fn dataset(input: Input, salt: u32) -> Dataset {
     let (width, clips) = (input.bins(), CLIPS + 1);
-    let value = |i: usize| (-1.5 + 3.0 * frac(i as u32, 5000)) as f32;
+    let value = |i: usize| (-1.5 + 3.0 * frac(i as u32, salt)) as f32;
     let target = |i: usize| f32::from(u8::from(i / CLASSES * 7 % CLASSES == i % CLASSES));
     Dataset {
         path: "formula".into(),
@@ -93,7 +95,15 @@ fn case(gpu: &Gpu, golden: &Golden, input: Input, attention: u32) {
     let name = |what: &str| format!("{kind}.{attention}.{what}");
     let tensor = |what: &str| golden.tensor(&name(what));
     let config = config(input, attention, Width::Eighth);
-    let data = dataset(input);
+    // As there: where the usual inputs lie near kinks.
+    let salt = match (kind, attention) {
+        ("stft", 25 | 75) | ("cqt", 75) => 5001,
+        _ => 5000,
+    };
+    // Kinks of ReLU and max-pool near which f32 falls on the other side: what PyTorch's own f32 differs by, from 2e-5 (stft, 0 %) to 2e-3
+    // (stft, 100 %).
+    let gradients = GRADIENTS.max(2.0 * tensor("f32")[0]);
+    let data = dataset(input, salt);
     assert_eq!(config.kind().unwrap() == Kind::Stft, input == Input::Stft);
     let corpus = Corpus::of_dataset(gpu, &data).unwrap();
     let layout = layout(&config, FRAMES, input.bins(), CLASSES).unwrap();
@@ -122,14 +132,14 @@ fn case(gpu: &Gpu, golden: &Golden, input: Input, attention: u32) {
         // Batch norm takes out what a bias before it adds: its gradient is a true 0, here the rounding of a sum over all places: 2.6e-6 was seen.
         let absolute = if parameter.starts_with("block") && parameter.ends_with("bias") { 1e-5 } else { 1e-8 };
         if grad.len() <= 40 {
-            assert_close(&name(&what), grad, &tensor(&what), GRADIENTS, absolute);
+            assert_close(&name(&what), grad, &tensor(&what), gradients, absolute);
             continue;
         }
         let samples: Vec<f32> = grad.iter().step_by((grad.len() / 64) | 1).take(64).copied().collect();
-        assert_close(&name(&what), &samples, &tensor(&format!("{what}.samples")), GRADIENTS, absolute);
+        assert_close(&name(&what), &samples, &tensor(&format!("{what}.samples")), gradients, absolute);
         let sum = |f: fn(f64) -> f64| grad.iter().map(|v| f(f64::from(*v))).sum::<f64>();
         let norm_sum = [sum(|v| v * v).sqrt() as f32, sum(|v| v) as f32];
-        assert_close(&name(&what), &norm_sum, &tensor(&format!("{what}.norm_sum")), GRADIENTS, absolute);
+        assert_close(&name(&what), &norm_sum, &tensor(&format!("{what}.norm_sum")), gradients, absolute);
     }
     let state = learner.state().unwrap();
     for (statistic, value) in layout.unpack(&state.params, &state.stats).iter().filter(|(n, _)| n.contains("running")) {
@@ -143,5 +153,48 @@ fn aacnn_answers_and_learns_as_pytorch_does() {
     let gpu = Gpu::open(None).expect("an adapter (software Vulkan will do)");
     for input in [Input::Cqt, Input::Stft] {
         ATTENTION.iter().for_each(|attention| case(&gpu, &golden, input, *attention));
+    }
+}
+
+#[test]
+fn an_augmented_block_is_pytorchs() {
+    let golden = Golden::open("aacnn.safetensors");
+    let gpu = Gpu::open(None).expect("an adapter (software Vulkan will do)");
+    let mut g = Graph::new(Mode::Train);
+    let x = g.input_with_gradient("x", Spec::f32([CLIPS, 6, 33, 16]));
+    let lengths = g.input("lengths", Spec::u32([CLIPS]));
+    let clock = g.input("clock", Spec::u32([4]));
+    let conv = AugmentedConv2d { filters: 32, attention: 16, heads: 8, size: 5 };
+    let h = conv.push(&mut g, "layer", x, WeightInit::HeNormal).unwrap();
+    let y = normed(&mut g, "layer.bn", h, lengths, clock).unwrap();
+    let draft = Draft::new(&g, gpu.adapter().target(), 1, &[y], &[(y, "dy")]).unwrap();
+    let layout = g.layout().clone();
+    let arenas = Arenas::new(&gpu, &layout, 1, true).unwrap();
+    let name = |name: &str| name.strip_prefix("layer.").unwrap().to_owned();
+    let names: Vec<String> = layout.params.iter().map(|p| name(&p.name)).collect();
+    let tensors: Vec<_> = names.iter().zip(&layout.params).map(|(n, p)| (n.as_str(), p.shape.dims())).collect();
+    for (p, values) in layout.params.iter().zip(formula::weights(&tensors)) {
+        gpu.write(if p.trainable { &arenas.params } else { &arenas.stats }, p.offset, &values).unwrap();
+    }
+    let uniform = |len: usize, salt: u32, bound: f64| -> Vec<f32> {
+        (0..len).map(|i| (bound * (2.0 * frac(i as u32, salt) - 1.0)) as f32).collect()
+    };
+    let upload = |name: &'static str, values: &[f32]| (name, gpu.upload(name, values).unwrap());
+    let mut bound = arenas.named().to_vec();
+    bound.extend([upload("x", &uniform(CLIPS * 6 * 33 * 16, 5100, 1.5)), upload("dy", &uniform(CLIPS * 6 * 33 * 32, 5101, 1.0))]);
+    bound.push(("lengths", gpu.upload("lengths", &[u32::MAX; CLIPS]).unwrap()));
+    bound.push(("clock", gpu.upload("clock", &[0u32; 4]).unwrap()));
+    let plan = draft.realise(&gpu, &bound).unwrap();
+    gpu.submit(|s| s.replay(&[&plan.recording], 1)).unwrap();
+    assert_close("y", &plan.read::<f32>(&gpu, y).unwrap(), &golden.tensor("block.y"), ANSWERS, 0.0);
+    let dx = plan.read_gradient(&gpu, x).unwrap();
+    assert_close("dx", &dx, &golden.tensor("block.grad.x"), GRADIENTS, 0.0);
+    let grads = gpu.read::<f32>(&arenas.grads).unwrap();
+    for p in layout.params.iter().filter(|p| p.trainable) {
+        let got = &grads[p.offset..p.offset + p.shape.len()];
+        let name = name(&p.name);
+        // True zeros before batch norm, as above.
+        let absolute = if matches!(&*name, "conv.bias" | "out.bias") { 1e-4 } else { 0.0 };
+        assert_close(&name, got, &golden.tensor(&format!("block.grad.{name}")), GRADIENTS, absolute);
     }
 }

@@ -112,7 +112,7 @@ fn build(g: &mut Graph, inputs: Inputs, settings: Settings) -> Result<Prediction
         for layer in 0..2 {
             let name = format!("block.{block}.{layer}");
             x = conv.push(g, &name, x, init)?;
-            x = norm(g, &format!("{name}.bn"), x, inputs)?;
+            x = normed(g, &format!("{name}.bn"), x, inputs.lengths, inputs.clock)?;
         }
         x = max_pool2d(g, x, Rounding::Up)?;
     }
@@ -125,11 +125,11 @@ fn build(g: &mut Graph, inputs: Inputs, settings: Settings) -> Result<Prediction
     Ok(Prediction { logits: Some(logits), ..Prediction::new(softmax(g, logits)?) })
 }
 
-/// Batch norm over all positions of `x` (B, H, W, C), and ReLU.
-fn norm(g: &mut Graph, name: &str, x: Tensor, inputs: Inputs) -> Result<Tensor> {
+/// Batch norm of Keras' constants over all places of `x` (B, H, W, C), and ReLU. `lengths` u32 (B): 0 for padding, else at least H W.
+pub fn normed(g: &mut Graph, name: &str, x: Tensor, lengths: Tensor, clock: Tensor) -> Result<Tensor> {
     let shape = g.shape(x).clone();
     let (batch, channels) = (shape.dims()[0], shape.last());
     let places = g.reshape(x, [batch, shape.rows() / batch, channels]);
-    let y = batch_norm_with(g, name, places, inputs.lengths, inputs.clock, 0, NORM)?;
+    let y = batch_norm_with(g, name, places, lengths, clock, 0, NORM)?;
     Ok(g.reshape(y, shape))
 }
