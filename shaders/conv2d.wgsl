@@ -57,6 +57,32 @@ fn conv2d_pack(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) co
     }
 }
 
+// The same for the kernels that work on runs of pixels: (R, N / 4, chunks, size, 4) of four output channels each, where a chunk are four
+// neighbours among the places (row, channel) of a kernel column; places past the end are 0.
+@compute @workgroup_size(64)
+fn conv2d_runs_pack(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) count: vec3<u32>,
+                    @builtin(local_invocation_index) worker: u32) {
+    let i = group_index(id, count) * WORKERS + worker;
+    if i >= p.c * p.n { return; }
+    let c = i / p.n;
+    let n = i % p.n;
+    let places = (p.size * p.c + 3u) / 4u * 4u;
+    let first = (id.z * p.n + n / 4u * 4u) * places * p.size + n % 4u;
+    for (var column = 0u; column < p.size; column++) {
+        for (var row = 0u; row < p.size; row++) {
+            let tap = row * p.size + column;
+            var source = (n * p.c + c) * p.size * p.size + tap;
+            if p.turned == 1u { source = (i + 1u) * p.size * p.size - 1u - tap; }
+            packed[first + run_at(row * p.c + c, column)] = w[id.z * p.w_stride + source];
+        }
+        if c == 0u {
+            for (var place = p.size * p.c; place < places; place++) { packed[first + run_at(place, column)] = 0.0; }
+        }
+    }
+}
+
+fn run_at(place: u32, column: u32) -> u32 { return (place / 4u * p.size + column) * 16u + place % 4u * 4u; }
+
 fn convolve(id: vec3<u32>, group: u32, worker: u32) {
     let tiles = (p.n + TILE - 1u) / TILE;
     let row0 = group / tiles * TILE;
