@@ -23,7 +23,7 @@ alias Bits = u32;
 @group(0) @binding(5) var<storage, read> weights: array<f32>;       // the same, to read
 @group(0) @binding(6) var<storage, read_write> y: array<f32>;       // (R, B, H, W, N); dx for the backward input
 @group(0) @binding(8) var<storage, read> dy: array<f32>;            // (R, M, N)
-@group(0) @binding(10) var<storage, read_write> partial: array<f32>; // (R, slices, N, depth) or (R, slices, N)
+@group(0) @binding(10) var<storage, read_write> partial: array<f32>; // (R, slices, N, depth) or (R, slices, pixels_at_once, N)
 @group(0) @binding(11) var<storage, read_write> dw: array<f32>;     // (N, C, size, size) every w_stride
 @group(0) @binding(12) var<storage, read_write> db: array<f32>;     // (N) every b_stride
 
@@ -205,18 +205,23 @@ fn conv2d_backward_slices(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_wor
     }
 }
 
+// Few channels leave invocations over: they take pixels of their own.
+fn pixels_at_once() -> u32 { return clamp(WORKERS / p.n, 1u, 16u); }
+
 @compute @workgroup_size(64)
 fn conv2d_backward_bias(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) count: vec3<u32>,
                         @builtin(local_invocation_index) worker: u32) {
-    let c = group_index(id, count) * WORKERS + worker;
-    if c >= p.n { return; }
+    let part = worker / min(p.n, WORKERS);
+    let parts = pixels_at_once();
+    let c = group_index(id, count) * WORKERS + worker - part * min(p.n, WORKERS);
+    if c >= p.n || part >= parts { return; }
     let replica = id.z / p.slices;
     let slice = id.z % p.slices;
     var sum = 0.0;
-    for (var m = slice_start(slice) * p.width; m < slice_start(slice + 1u) * p.width; m++) {
+    for (var m = slice_start(slice) * p.width + part; m < slice_start(slice + 1u) * p.width; m += parts) {
         sum += dy[(replica * p.m + m) * p.n + c];
     }
-    partial[id.z * p.n + c] = sum;
+    partial[(id.z * parts + part) * p.n + c] = sum;
 }
 
 @compute @workgroup_size(64)
@@ -224,8 +229,9 @@ fn conv2d_backward_bias_slices(@builtin(workgroup_id) id: vec3<u32>, @builtin(nu
                                @builtin(local_invocation_index) worker: u32) {
     let c = group_index(id, count) * WORKERS + worker;
     if c >= p.n { return; }
+    let slices = p.slices * pixels_at_once();
     var sum = 0.0;
-    for (var s = 0u; s < p.slices; s++) { sum += partial[(id.z * p.slices + s) * p.n + c]; }
+    for (var s = 0u; s < slices; s++) { sum += partial[(id.z * slices + s) * p.n + c]; }
     let at = id.z * p.b_stride + c;
     if p.accumulate == 1u { db[at] += sum; } else { db[at] = sum; }
 }

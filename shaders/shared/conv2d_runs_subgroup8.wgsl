@@ -68,6 +68,14 @@ fn ends(line: Line, column: u32, lane: u32) -> Ends {
     return Ends(Line(row, h), select(after, subgroupBroadcast(column, 0u) + lane - 2u, left));
 }
 
+fn from_left(v: vec4<f32>, end: vec4<f32>, begins: bool, lane: u32) -> vec4<f32> {
+    return select(select(subgroupShuffle(v, (lane + 7u) % LANES), end, lane == 0u), vec4(0.0), begins);
+}
+
+fn from_right(v: vec4<f32>, end: vec4<f32>, ends: bool, lane: u32) -> vec4<f32> {
+    return select(select(subgroupShuffle(v, (lane + 1u) % LANES), end, lane == 7u), vec4(0.0), ends);
+}
+
 fn look(chunk: u32, replica: u32, line: Line, column: u32, e: Ends, lane: u32) -> Window {
     let s = source(chunk, replica, line);
     var v: Window;
@@ -82,18 +90,28 @@ fn look(chunk: u32, replica: u32, line: Line, column: u32, e: Ends, lane: u32) -
     if SIZE > 1u {
         let end = pick(source(chunk, replica, e.line), e.column);
         // The neighbour's run is of another row where this one begins or ends a row.
-        let previous = (lane + 7u) % LANES;
-        let next = (lane + 1u) % LANES;
-        v.left1 = select(vec4(0.0), select(subgroupShuffle(v.own[7], previous), subgroupBroadcast(end, 1u), lane == 0u), column > 0u);
-        v.right1 = select(vec4(0.0), select(subgroupShuffle(v.own[0], next), subgroupBroadcast(end, 2u), lane == 7u), column + RUN < p.width);
+        let begins = column == 0u;
+        let ends = column + RUN >= p.width;
+        v.left1 = from_left(v.own[7], subgroupBroadcast(end, 1u), begins, lane);
+        v.right1 = from_right(v.own[0], subgroupBroadcast(end, 2u), ends, lane);
         if SIZE > 3u {
-            v.left2 = select(vec4(0.0), select(subgroupShuffle(v.own[6], previous), subgroupBroadcast(end, 0u), lane == 0u), column > 0u);
-            v.right2 = select(vec4(0.0), select(subgroupShuffle(v.own[1], next), subgroupBroadcast(end, 3u), lane == 7u), column + RUN < p.width);
+            v.left2 = from_left(v.own[6], subgroupBroadcast(end, 0u), begins, lane);
+            v.right2 = from_right(v.own[1], subgroupBroadcast(end, 3u), ends, lane);
         }
     }
     return v;
 }
 
+// What the first and what the last four invocations hold.
+fn low(v: vec4<f32>) -> mat4x4<f32> {
+    return mat4x4(subgroupBroadcast(v, 0u), subgroupBroadcast(v, 1u), subgroupBroadcast(v, 2u), subgroupBroadcast(v, 3u));
+}
+
+fn high(v: vec4<f32>) -> mat4x4<f32> {
+    return mat4x4(subgroupBroadcast(v, 4u), subgroupBroadcast(v, 5u), subgroupBroadcast(v, 6u), subgroupBroadcast(v, 7u));
+}
+
+// A result from the five pixels around it; smaller kernels look at the inner ones.
 fn add5(t: vec4<f32>, w: ptr<function, array<mat4x4<f32>, 5>>,
         a: vec4<f32>, b: vec4<f32>, c: vec4<f32>, d: vec4<f32>, e: vec4<f32>) -> vec4<f32> {
     if SIZE == 5u {
@@ -134,15 +152,15 @@ fn convolve(id: vec3<u32>, group: u32, lane: u32) {
         var v = look(chunk, id.z, line, column, e, lane);
         var w: array<mat4x4<f32>, 5>;
         let first = weights[step + min(lane, 4u * SIZE - 1u)];
-        w[0] = mat4x4(subgroupBroadcast(first, 0u), subgroupBroadcast(first, 1u), subgroupBroadcast(first, 2u), subgroupBroadcast(first, 3u));
+        w[0] = low(first);
         if SIZE > 1u {
             let second = weights[step + min(8u + lane, 4u * SIZE - 1u)];
-            w[1] = mat4x4(subgroupBroadcast(first, 4u), subgroupBroadcast(first, 5u), subgroupBroadcast(first, 6u), subgroupBroadcast(first, 7u));
-            w[2] = mat4x4(subgroupBroadcast(second, 0u), subgroupBroadcast(second, 1u), subgroupBroadcast(second, 2u), subgroupBroadcast(second, 3u));
+            w[1] = high(first);
+            w[2] = low(second);
             if SIZE > 3u {
                 let third = weights[step + 16u + lane % 4u];
-                w[3] = mat4x4(subgroupBroadcast(second, 4u), subgroupBroadcast(second, 5u), subgroupBroadcast(second, 6u), subgroupBroadcast(second, 7u));
-                w[4] = mat4x4(subgroupBroadcast(third, 0u), subgroupBroadcast(third, 1u), subgroupBroadcast(third, 2u), subgroupBroadcast(third, 3u));
+                w[3] = high(second);
+                w[4] = low(third);
             }
         }
         t[0] = add5(t[0], &w, v.left2, v.left1, v.own[0], v.own[1], v.own[2]);
