@@ -23,7 +23,7 @@ alias Bits = u32;
 @group(0) @binding(5) var<storage, read> weights: array<f32>;       // the same, to read
 @group(0) @binding(6) var<storage, read_write> y: array<f32>;       // (R, B, H, W, N); dx for the backward input
 @group(0) @binding(8) var<storage, read> dy: array<f32>;            // (R, M, N)
-@group(0) @binding(10) var<storage, read_write> partial: array<f32>; // (R, slices, N, depth) or (R, slices, N)
+@group(0) @binding(10) var<storage, read_write> partial: array<f32>; // (R, slices, N, depth) or (R, slices, pixels_at_once, N)
 @group(0) @binding(11) var<storage, read_write> dw: array<f32>;     // (N, C, size, size) every w_stride
 @group(0) @binding(12) var<storage, read_write> db: array<f32>;     // (N) every b_stride
 
@@ -56,6 +56,32 @@ fn conv2d_pack(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) co
         for (var k = taps * p.c; k < p.depth; k++) { packed[first + packed_at(k, n)] = 0.0; }
     }
 }
+
+// The same for the kernels that work on runs of pixels: (R, N / 4, chunks, size, 4) of four output channels each, where a chunk are four
+// neighbours among the places (row, channel) of a kernel column; places past the end are 0.
+@compute @workgroup_size(64)
+fn conv2d_runs_pack(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) count: vec3<u32>,
+                    @builtin(local_invocation_index) worker: u32) {
+    let i = group_index(id, count) * WORKERS + worker;
+    if i >= p.c * p.n { return; }
+    let c = i / p.n;
+    let n = i % p.n;
+    let places = (p.size * p.c + 3u) / 4u * 4u;
+    let first = (id.z * p.n + n / 4u * 4u) * places * p.size + n % 4u;
+    for (var column = 0u; column < p.size; column++) {
+        for (var row = 0u; row < p.size; row++) {
+            let tap = row * p.size + column;
+            var source = (n * p.c + c) * p.size * p.size + tap;
+            if p.turned == 1u { source = (i + 1u) * p.size * p.size - 1u - tap; }
+            packed[first + run_at(row * p.c + c, column)] = w[id.z * p.w_stride + source];
+        }
+        if c == 0u {
+            for (var place = p.size * p.c; place < places; place++) { packed[first + run_at(place, column)] = 0.0; }
+        }
+    }
+}
+
+fn run_at(place: u32, column: u32) -> u32 { return (place / 4u * p.size + column) * 16u + place % 4u * 4u; }
 
 fn convolve(id: vec3<u32>, group: u32, worker: u32) {
     let tiles = (p.n + TILE - 1u) / TILE;
@@ -179,18 +205,23 @@ fn conv2d_backward_slices(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_wor
     }
 }
 
+// Few channels leave invocations over: they take pixels of their own.
+fn pixels_at_once() -> u32 { return clamp(WORKERS / p.n, 1u, 16u); }
+
 @compute @workgroup_size(64)
 fn conv2d_backward_bias(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) count: vec3<u32>,
                         @builtin(local_invocation_index) worker: u32) {
-    let c = group_index(id, count) * WORKERS + worker;
-    if c >= p.n { return; }
+    let part = worker / min(p.n, WORKERS);
+    let parts = pixels_at_once();
+    let c = group_index(id, count) * WORKERS + worker - part * min(p.n, WORKERS);
+    if c >= p.n || part >= parts { return; }
     let replica = id.z / p.slices;
     let slice = id.z % p.slices;
     var sum = 0.0;
-    for (var m = slice_start(slice) * p.width; m < slice_start(slice + 1u) * p.width; m++) {
+    for (var m = slice_start(slice) * p.width + part; m < slice_start(slice + 1u) * p.width; m += parts) {
         sum += dy[(replica * p.m + m) * p.n + c];
     }
-    partial[id.z * p.n + c] = sum;
+    partial[(id.z * parts + part) * p.n + c] = sum;
 }
 
 @compute @workgroup_size(64)
@@ -198,8 +229,9 @@ fn conv2d_backward_bias_slices(@builtin(workgroup_id) id: vec3<u32>, @builtin(nu
                                @builtin(local_invocation_index) worker: u32) {
     let c = group_index(id, count) * WORKERS + worker;
     if c >= p.n { return; }
+    let slices = p.slices * pixels_at_once();
     var sum = 0.0;
-    for (var s = 0u; s < p.slices; s++) { sum += partial[(id.z * p.slices + s) * p.n + c]; }
+    for (var s = 0u; s < slices; s++) { sum += partial[(id.z * slices + s) * p.n + c]; }
     let at = id.z * p.b_stride + c;
     if p.accumulate == 1u { db[at] += sum; } else { db[at] = sum; }
 }

@@ -89,6 +89,7 @@ const SHARED: &[(&str, &str)] = &[
     ("concat", include_str!("../../shaders/shared/concat.wgsl")),
     ("conv2d", include_str!("../../shaders/shared/conv2d.wgsl")),
     ("cqt", include_str!("../../shaders/shared/cqt.wgsl")),
+    ("conv2d_runs_subgroup8", include_str!("../../shaders/shared/conv2d_runs_subgroup8.wgsl")),
     ("conv2d_subgroup8", include_str!("../../shaders/shared/conv2d_subgroup8.wgsl")),
     ("max_pool2d", include_str!("../../shaders/shared/max_pool2d.wgsl")),
     ("tile_product", include_str!("../../shaders/shared/tile_product.wgsl")),

@@ -20,6 +20,12 @@ static SUBGROUP8: Shader =
     Shader::with_subgroups("conv2d_subgroup8.wgsl", include_str!("../../shaders/conv2d_subgroup8.wgsl"));
 static NARROW: Shader =
     Shader::with_subgroups("conv2d_narrow_subgroup8.wgsl", include_str!("../../shaders/conv2d_narrow_subgroup8.wgsl"));
+static RUNS: Shader =
+    Shader::with_subgroups("conv2d_runs_subgroup8.wgsl", include_str!("../../shaders/conv2d_runs_subgroup8.wgsl"));
+static RUNS_NARROW: Shader = Shader::with_subgroups(
+    "conv2d_runs_narrow_subgroup8.wgsl",
+    include_str!("../../shaders/conv2d_runs_narrow_subgroup8.wgsl"),
+);
 
 params! {
     struct Params {
@@ -31,6 +37,10 @@ params! {
 
 /// Rows and columns of the results that a workgroup computes (see the shaders).
 const TILE: usize = 32;
+/// Pixels that a workgroup of the kernels for runs of pixels takes (see `shared/conv2d_runs_subgroup8.wgsl`): 8 runs ...
+const LANES: usize = 8;
+/// ... of 8 neighbours in an image row.
+const RUN: usize = 8;
 /// The weight gradient is summed over the rows of all images in as many slices as give about this many workgroups ...
 const GROUPS: usize = 256;
 /// ... and at most this many.
@@ -94,6 +104,16 @@ impl Dims {
         self.terms().next_multiple_of(4)
     }
 
+    /// Rows of four output channels in the weights as packed for runs of pixels: places (row, channel) of a kernel column, in whole vec4.
+    fn places(&self) -> usize {
+        (self.size * self.c).next_multiple_of(4)
+    }
+
+    /// Elements of the packed weights, whatever the variant.
+    fn packed(&self) -> usize {
+        self.n * self.depth().max(self.places() * self.size)
+    }
+
     fn slices(&self) -> usize {
         let tiles = self.n.div_ceil(TILE) * self.terms().div_ceil(TILE);
         (GROUPS / tiles).clamp(1, MAX_SLICES).min(self.images * self.height)
@@ -101,6 +121,11 @@ impl Dims {
 
     fn bias_slices(&self) -> usize {
         MAX_SLICES.min(self.images * self.height)
+    }
+
+    /// Pixels of a slice that a workgroup of the bias gradient takes at once.
+    fn bias_pixels(&self) -> usize {
+        (64 / self.n).clamp(1, 16)
     }
 
     fn params(&self, io: &Io) -> Params {
@@ -129,10 +154,25 @@ fn tiles(rows: usize, cols: usize, z: usize) -> Grid {
     Grid::folded(rows.div_ceil(TILE) * cols.div_ceil(TILE), z)
 }
 
+/// Workgroups for the results of runs of pixels.
+fn runs(d: Dims, replicas: usize) -> Grid {
+    let tiles = (d.images * d.height * d.width.div_ceil(RUN)).div_ceil(LANES);
+    Grid::folded(tiles * (d.n / 4), replicas)
+}
+
+/// The shaders' constants for runs of pixels.
+fn constants(d: Dims) -> [(&'static str, f64); 1] {
+    [("SIZE", d.size as f64)]
+}
+
 /// Lays the weights out for a product with the sizes `d`.
-fn pack(r: &mut Recorder, w: View, packed: View, d: Dims, p: Params, replicas: usize) {
+fn pack(r: &mut Recorder, variant: Convolution, w: View, packed: View, d: Dims, p: Params, replicas: usize) {
+    let entry = match variant {
+        Convolution::Runs | Convolution::RunsNarrow => "conv2d_runs_pack",
+        _ => "conv2d_pack",
+    };
     let grid = Grid::items(d.c * d.n, 64, replicas);
-    r.dispatch(&SHADER, "conv2d_pack", &[("w", w), ("packed", packed)], p, grid);
+    r.dispatch(&SHADER, entry, &[("w", w), ("packed", packed)], p, grid);
 }
 
 impl Op for Conv2d {
@@ -152,10 +192,10 @@ impl Op for Conv2d {
         Ok(Outputs {
             y: vec![Spec::f32(x[0].shape.with_last(d.n))],
             scratch: vec![
-                Spec::f32([(d.depth() * d.n).max(t.depth() * t.n)]),
+                Spec::f32([d.packed().max(t.packed())]),
                 Spec::f32([g]),
                 Spec::f32([d.slices(), d.n, d.depth()]),
-                Spec::f32([d.bias_slices(), d.n]),
+                Spec::f32([d.bias_slices(), d.bias_pixels(), d.n]),
             ],
             ..Default::default()
         })
@@ -166,22 +206,36 @@ impl Op for Conv2d {
         let packed = io.scratch(0).view;
         let (bias, b_stride) = if io.inputs() == 3 { (io.x(2).view, io.x(2).stride) } else { (packed, 0) };
         let p = d.params(io);
-        pack(r, io.x(1).view, packed, d, p, io.replicas);
+        let variant = variants::convolution(r.target, d.n, d.c, d.size);
+        pack(r, variant, io.x(1).view, packed, d, p, io.replicas);
         let p = Params { has_bias: (io.inputs() == 3).into(), b_stride: b_stride as u32, relu: self.relu.into(), ..p };
         let bindings = [("x", io.x(0).view), ("weights", packed), ("b", bias), ("y", io.y(0).view)];
-        let (shader, entry) = match variants::convolution(r.target, d.n, d.c) {
-            Convolution::Tile => (&SHADER, "conv2d_forward"),
-            Convolution::Subgroup8 => (&SUBGROUP8, "conv2d_forward_subgroup8"),
-            Convolution::Subgroup8Narrow => (&NARROW, "conv2d_forward_narrow_subgroup8"),
-        };
-        r.dispatch(shader, entry, &bindings, p, tiles(d.pixels(), d.n, io.replicas));
+        let tiles = tiles(d.pixels(), d.n, io.replicas);
+        let runs = runs(d, io.replicas);
+        match variant {
+            Convolution::Tile => r.dispatch(&SHADER, "conv2d_forward", &bindings, p, tiles),
+            Convolution::Subgroup8 => r.dispatch(&SUBGROUP8, "conv2d_forward_subgroup8", &bindings, p, tiles),
+            Convolution::Subgroup8Narrow => r.dispatch(&NARROW, "conv2d_forward_narrow_subgroup8", &bindings, p, tiles),
+            Convolution::Runs => {
+                r.dispatch_with(&RUNS, "conv2d_forward_runs_subgroup8", &constants(d), &bindings, p, runs);
+            }
+            Convolution::RunsNarrow => {
+                r.dispatch_with(
+                    &RUNS_NARROW,
+                    "conv2d_forward_runs_narrow_subgroup8",
+                    &constants(d),
+                    &bindings,
+                    p,
+                    runs,
+                );
+            }
+        }
         Ok(())
     }
 
     fn backward(&self, io: &Io, r: &mut Recorder) -> Result<()> {
         let d = Dims::of(io);
         let p = d.params(io);
-        let variant = variants::convolution(r.target, d.n, d.c);
         let mut g = io.dy(0).expect("backward runs only with a gradient");
         if self.relu {
             relu_gradient(r, io.y(0).view, g, io.scratch(1).view, io.replicas * d.pixels() * d.n);
@@ -192,25 +246,54 @@ impl Op for Conv2d {
             let packed = io.scratch(0).view;
             let x_stride = (d.pixels() * d.n) as u32;
             let p = Params { turned: 1, accumulate: dx.accumulate.into(), x_stride, ..t.params(io) };
-            pack(r, io.x(1).view, packed, t, p, io.replicas);
-            let bindings = [("x", g), ("weights", packed), ("b", packed), ("y", dx.view)];
-            let (shader, entry) = match variant {
-                Convolution::Subgroup8 => (&SUBGROUP8, "conv2d_backward_input_subgroup8"),
-                _ => (&SHADER, "conv2d_backward_input"),
+            let variant = match variants::convolution(r.target, t.n, t.c, t.size) {
+                Convolution::Subgroup8Narrow | Convolution::RunsNarrow => Convolution::Tile,
+                variant => variant,
             };
-            r.dispatch(shader, entry, &bindings, p, tiles(t.pixels(), t.n, io.replicas));
+            pack(r, variant, io.x(1).view, packed, t, p, io.replicas);
+            let bindings = [("x", g), ("weights", packed), ("b", packed), ("y", dx.view)];
+            let tiles = tiles(t.pixels(), t.n, io.replicas);
+            match variant {
+                Convolution::Subgroup8 => {
+                    r.dispatch(&SUBGROUP8, "conv2d_backward_input_subgroup8", &bindings, p, tiles)
+                }
+                Convolution::Runs => {
+                    let (entry, grid) = ("conv2d_backward_input_runs_subgroup8", runs(t, io.replicas));
+                    r.dispatch_with(&RUNS, entry, &constants(t), &bindings, p, grid);
+                }
+                _ => r.dispatch(&SHADER, "conv2d_backward_input", &bindings, p, tiles),
+            }
         }
         if let Some(dw) = io.dx(1) {
             let slices = d.slices();
             let partial = io.scratch(2).view;
             let p = Params { slices: slices as u32, accumulate: dw.accumulate.into(), w_stride: dw.stride as u32, ..p };
             let bindings = [("x", io.x(0).view), ("dy", g), ("partial", partial)];
-            let (shader, entry) = match variant {
-                Convolution::Tile => (&SHADER, "conv2d_backward_weight"),
-                Convolution::Subgroup8 => (&SUBGROUP8, "conv2d_backward_weight_subgroup8"),
-                Convolution::Subgroup8Narrow => (&NARROW, "conv2d_backward_weight_narrow_subgroup8"),
-            };
-            r.dispatch(shader, entry, &bindings, p, tiles(d.n, d.terms(), io.replicas * slices));
+            let tiles = tiles(d.n, d.terms(), io.replicas * slices);
+            let columns = Grid::folded(d.places() / 4 * (d.n / 4), io.replicas * slices);
+            match variants::convolution(r.target, d.n, d.c, d.size) {
+                Convolution::Tile => r.dispatch(&SHADER, "conv2d_backward_weight", &bindings, p, tiles),
+                Convolution::Subgroup8 => {
+                    r.dispatch(&SUBGROUP8, "conv2d_backward_weight_subgroup8", &bindings, p, tiles)
+                }
+                Convolution::Subgroup8Narrow => {
+                    r.dispatch(&NARROW, "conv2d_backward_weight_narrow_subgroup8", &bindings, p, tiles);
+                }
+                Convolution::Runs => {
+                    r.dispatch_with(
+                        &RUNS,
+                        "conv2d_backward_weight_runs_subgroup8",
+                        &constants(d),
+                        &bindings,
+                        p,
+                        columns,
+                    );
+                }
+                Convolution::RunsNarrow => {
+                    let entry = "conv2d_backward_weight_runs_narrow_subgroup8";
+                    r.dispatch_with(&RUNS_NARROW, entry, &constants(d), &bindings, p, columns);
+                }
+            }
             let grid = Grid::items(d.n * d.c, 64, io.replicas);
             r.dispatch(&SHADER, "conv2d_backward_slices", &[("partial", partial), ("dw", dw.view)], p, grid);
         }
@@ -317,6 +400,40 @@ fn cases() -> Vec<Case> {
             vec![Input::data([2, 5, 6, 4]).shared(), weights(4, 8, 3), Input::param([8])],
         ),
     ];
+    // Runs of 8 pixels, 8 of them next to each other: rows of one pixel less than a run, of a run, of one more, of several subgroups ...
+    for (width, c, n) in [(1, 4, 4), (7, 4, 8), (8, 1, 4), (9, 8, 4), (31, 3, 8), (67, 4, 12), (131, 6, 4)] {
+        cases.push(case(&format!("5x5, {width} columns, {c} to {n}"), [2, 4, width, c], n, 5));
+    }
+    // ... of one subgroup and its neighbours' ends, kernels of other sizes, and channels at the borders between the variants.
+    for (x, n, size) in [
+        ([1, 3, 64, 4], 16, 5),
+        ([2, 2, 65, 4], 4, 1),
+        ([3, 3, 17, 1], 4, 1),
+        ([2, 3, 63, 8], 8, 3),
+        ([2, 3, 23, 1], 16, 3),
+        ([1, 9, 11, 4], 4, 7),
+        ([1, 8, 9, 3], 4, 7),
+        ([2, 3, 10, 4], 1, 5),
+        ([2, 3, 10, 8], 3, 5),
+        ([2, 3, 10, 4], 20, 5),
+        ([2, 3, 10, 20], 16, 5),
+        ([5, 1, 3, 4], 4, 5),
+    ] {
+        let [_, _, width, c] = x;
+        cases.push(relu_case(&format!("{size}x{size}, {width} columns, {c} to {n}, ReLU"), x, n, size));
+    }
+    for (name, x, n) in [
+        ("AACNN, first, width 1/8", [2, 87, 252, 1], 4),
+        ("AACNN, second, width 1/8", [2, 87, 252, 4], 4),
+        ("AACNN, fourth, width 1/8", [4, 44, 126, 8], 8),
+        ("AACNN, sixth, width 1/8", [4, 22, 63, 16], 16),
+    ] {
+        let mut case = case(name, x, n, 5).bench();
+        if x[3] == 1 {
+            case.inputs[0].kind = Kind::Data; // spectrograms, which take no gradient
+        }
+        cases.push(case);
+    }
     for (name, x, n) in [
         ("first, width 1/4", [4, 96, 64, 1], 16),
         ("first, width 1", [4, 96, 64, 1], 64),
@@ -338,6 +455,6 @@ fn cases() -> Vec<Case> {
 pub const ROOM: Room = Room {
     name: "conv2d",
     about: "convolution of images, 'same' padding, ReLU fused",
-    shaders: &[&SHADER, &SUBGROUP8, &NARROW, &relu_gradient::SHADER],
+    shaders: &[&SHADER, &SUBGROUP8, &NARROW, &RUNS, &RUNS_NARROW, &relu_gradient::SHADER],
     cases,
 };

@@ -38,12 +38,19 @@ pub(super) enum Convolution {
     Subgroup8,
     /// The same for input channels that are not whole vec4 (a first layer's one or three). Gradients of the input go by tiles.
     Subgroup8Narrow,
+    /// Invocations take runs of pixels, all with the same output channels: few of them, in whole vec4, kernels of up to 5 x 5.
+    Runs,
+    /// The same for input channels that are not whole vec4. Gradients of the input go by tiles.
+    RunsNarrow,
 }
 
-/// For `c` channels in and `n` out.
-pub(super) fn convolution(target: Target, n: usize, c: usize) -> Convolution {
+/// For `c` channels in, `n` out and a square kernel of `size`.
+pub(super) fn convolution(target: Target, n: usize, c: usize, size: usize) -> Convolution {
+    let runs = n <= 16 && size <= 5;
     match (matrix_product(target, n, c), matrix_product(target, n, 4)) {
+        (MatrixProduct::Subgroup8, _) if runs => Convolution::Runs,
         (MatrixProduct::Subgroup8, _) => Convolution::Subgroup8,
+        (_, MatrixProduct::Subgroup8) if runs => Convolution::RunsNarrow,
         (_, MatrixProduct::Subgroup8) => Convolution::Subgroup8Narrow,
         _ => Convolution::Tile,
     }
