@@ -94,6 +94,15 @@ impl Kind {
         if self.is_of_notes() { 1.0 } else { 10.0 }
     }
 
+    /// What sound is shown as where this is what the model hears.
+    pub fn spectrum(self) -> &'static str {
+        match self {
+            Kind::Stft => "STFT, second by second",
+            Kind::Cqt => "constant-Q transform, second by second",
+            _ => "mel spectrogram",
+        }
+    }
+
     /// The form of the sound that it is made of.
     pub fn form(self) -> Form {
         if self.is_of_notes() { Form::NOTE } else { Form::LOG_MEL }
