@@ -11,8 +11,8 @@ use wmic::audio::{logmel, sound_files};
 use wmic::data::{Kind, features_npz, has_features, load_features};
 use wmic::files::write_atomic;
 use wmic::gpu::Gpu;
-use wmic::nn::Basis;
 use wmic::nn::vggish::Width;
+use wmic::nn::{Basis, Notes};
 use wmic::recognition::json::Detail;
 use wmic::recognition::timeline::Truth;
 use wmic::recognition::{Recognition, audacity, csv, jams, json};
@@ -221,7 +221,7 @@ struct Answers<'a> {
     /// Hz, of the bands of spectrograms.
     band_hz: Vec<f64>,
     /// What they are.
-    spectrum: &'static str,
+    spectrum: String,
     on_page: Vec<(Recognition, Array<f32>)>,
 }
 
@@ -237,7 +237,8 @@ impl<'a> Answers<'a> {
             wmic::files::writable(page)?;
         }
         let band_hz = trained.config.notes.map_or_else(logmel::band_hz, |notes| notes.input.bin_hz());
-        let spectrum = trained.config.kind()?.spectrum();
+        let of_notes = |notes: Notes| format!("{}, second by second", notes.input.name());
+        let spectrum = trained.config.notes.map_or_else(|| "mel spectrogram".into(), of_notes);
         Ok(Answers { args, truth, taken: 0, names: HashSet::new(), band_hz, spectrum, on_page: vec![] })
     }
 
@@ -290,7 +291,7 @@ impl<'a> Answers<'a> {
     }
 
     fn picture<'b>(&'b self, recognition: &'b Recognition, spectrogram: &'b Array<f32>) -> Picture<'b> {
-        Picture { recognition, spectrum: self.spectrum, spectrogram, band_hz: &self.band_hz }
+        Picture { recognition, spectrum: &self.spectrum, spectrogram, band_hz: &self.band_hz }
     }
 
     /// `alone`: in a file of its own.

@@ -262,7 +262,7 @@ fn said(segments: &[Segment], length: f64) -> String {
     if said.is_empty() { "at no clear time".into() } else { said.join(", ") }
 }
 
-fn capitalised(text: &str) -> String {
+pub(super) fn capitalised(text: &str) -> String {
     let mut letters = text.chars();
     letters.next().into_iter().flat_map(char::to_uppercase).chain(letters).collect()
 }

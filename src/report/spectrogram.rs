@@ -13,7 +13,7 @@ use crate::recognition::{Glimpse, Instrument, Path, Recognition};
 #[derive(Clone, Copy, Debug)]
 pub struct Picture<'a> {
     pub recognition: &'a Recognition,
-    /// What the spectrogram is, as in [`crate::data::Kind::spectrum`].
+    /// What the spectrogram is, as "mel spectrogram".
     pub spectrum: &'a str,
     /// Logarithmic (columns, bands), louder is larger; column i covers duration / columns seconds. At most 2000 columns make sense.
     pub spectrogram: &'a Array<f32>,
@@ -206,6 +206,7 @@ pub fn hz_ticks(hz: &[f64], apart: f64) -> Vec<(f64, String)> {
         let most = (1.0 / apart.max(0.15)) as usize + 1;
         let step = round_step(last - first, most);
         let all = ((first / step).ceil() as u64..).map(|i| i as f64 * step).take_while(|&f| f <= last);
+        let place = |f: f64| ((f - first) / (last - first) * (hz.len() - 1) as f64 + 0.5) / hz.len() as f64;
         ticks.extend(all.map(|f| (place(f), name(f).replace(".0k", "k"))));
     } else {
         let octaves = (-2..9).map(|e| 125.0 * 2f64.powi(e)).filter(|&f| f >= bottom * 0.97 && f <= top);

@@ -361,7 +361,7 @@ impl Answers {
         let answers = || self.excerpts.iter().map(|e| e[r * self.classes + class].map(f64::from));
         match how {
             Aggregate::Max => answers().map(|[p, _]| p).fold(0.0, f64::max),
-            Aggregate::Mean => answers().map(|[p, _]| p).sum::<f64>() / self.excerpts.len().max(1) as f64,
+            Aggregate::Mean => answers().fold(0.0, |sum, [p, _]| sum + p) / self.excerpts.len().max(1) as f64,
             Aggregate::Attention => {
                 let drawn: f64 = answers().map(|[_, drawn]| drawn).sum();
                 answers().map(|[p, drawn]| p * drawn).sum::<f64>() / drawn.max(f64::MIN_POSITIVE)
