@@ -10,7 +10,7 @@ use wmic::Error;
 use wmic::audio::{Cut, Depth, Excerpt, Form, Item, decode, ingest, logmel, resample, sound_files, write_wav};
 
 fn cut(window: f64, hop: impl Into<Option<f64>>) -> Cut {
-    Cut { window, hop: hop.into(), form: Form::LOG_MEL }
+    Cut { window, hop: hop.into(), form: Form::LOG_MEL, to_the_end: false }
 }
 
 /// Noise, so that no stretch is like another.

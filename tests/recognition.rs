@@ -84,7 +84,7 @@ fn instrument(name: &str, probability: f64, spans: &[(f64, f64)]) -> Instrument 
         name: name.into(),
         probability,
         spread: Some(0.0625),
-        threshold: 0.5,
+        threshold: Some(0.5),
         activity: vec![0.25, 1.0],
         attention: Some(vec![0.5, 1.0]),
         segments: spans.iter().map(segment).collect(),
@@ -223,6 +223,8 @@ fn the_table_fits_its_terminal() {
     assert!(lines[4].starts_with("flute ") && !lines[4].contains('✓'), "{text}");
 }
 
+const SPECTRUM: &str = "mel spectrogram";
+
 fn spectrogram() -> (Array<f32>, Vec<f64>) {
     let bands = 64;
     (
@@ -237,7 +239,8 @@ fn the_picture_is_drawn() {
     let path = folder.path().join("a.png");
     let (spectrogram, band_hz) = spectrogram();
     let draw = |r: &Recognition| {
-        plot(&Picture { recognition: r, spectrogram: &spectrogram, band_hz: &band_hz }, &path).unwrap();
+        plot(&Picture { recognition: r, spectrum: SPECTRUM, spectrogram: &spectrogram, band_hz: &band_hz }, &path)
+            .unwrap();
         image::open(&path).unwrap().into_rgb8()
     };
     let mut r = recognition("a.ogg");
@@ -254,9 +257,9 @@ fn the_picture_is_drawn() {
     assert!(count(&draw(&r), [110, 110, 110]) > 300, "says that there are none");
 
     let empty = Array::zeros([0, 64]);
-    plot(&Picture { recognition: &r, spectrogram: &empty, band_hz: &[] }, &path).unwrap();
+    plot(&Picture { recognition: &r, spectrum: SPECTRUM, spectrogram: &empty, band_hz: &[] }, &path).unwrap();
     let nan = Array::new([1, 1], vec![f32::NAN]);
-    let picture = Picture { recognition: &r, spectrogram: &nan, band_hz: &[440.0] };
+    let picture = Picture { recognition: &r, spectrum: SPECTRUM, spectrogram: &nan, band_hz: &[440.0] };
     plot(&picture, &path).unwrap();
     let error = plot(&picture, &folder.path().join("a.svg")).unwrap_err().to_string();
     assert!(error.ends_with("a picture of a recording is written as .png"), "{error}");
@@ -271,8 +274,10 @@ fn the_page_holds_everything() {
     std::fs::write(&other, b"FORM").unwrap();
     let recordings = [recognition(&sound), recognition(&other), recognition(folder.path().join("gone.ogg"))];
     let (spectrogram, band_hz) = spectrogram();
-    let pictures: Vec<Picture> =
-        recordings.iter().map(|r| Picture { recognition: r, spectrogram: &spectrogram, band_hz: &band_hz }).collect();
+    let pictures: Vec<Picture> = recordings
+        .iter()
+        .map(|r| Picture { recognition: r, spectrum: SPECTRUM, spectrogram: &spectrogram, band_hz: &band_hz })
+        .collect();
     let path = folder.path().join("page.html");
     write_page(&path, &pictures).unwrap();
     let page = std::fs::read_to_string(&path).unwrap();

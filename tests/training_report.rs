@@ -93,7 +93,7 @@ fn the_report_holds_what_was_measured() {
     let hostile = "<i onclick='x'>\"&{{style}}\u{1b}[2J";
     let seeds = [3, 5, 8, 9];
     let e = evaluation(&seeds, &["piano", hostile, "silence"], |k| k != 2);
-    write(folder.path(), &record(&seeds), &rows(&seeds, |s| 10 + s as usize), &e).unwrap();
+    write(folder.path(), &record(&seeds), &rows(&seeds, |s| 10 + s as usize), &e, None).unwrap();
     assert_eq!(names(folder.path()), FILES);
 
     let curves = picture(folder.path(), "learning_curves.png");
@@ -133,7 +133,7 @@ fn a_seed_a_class_or_a_score_may_be_alone_or_missing() {
     let folder = tempfile::tempdir().unwrap();
     let at = folder.path();
     let one = evaluation(&[7], &["piano"], |_| true);
-    write(at, &record(&[7]), &rows(&[7], |_| 1), &one).unwrap();
+    write(at, &record(&[7]), &rows(&[7], |_| 1), &one, None).unwrap();
     let page = || std::fs::read_to_string(at.join("report.html")).unwrap();
     assert!(page().contains(" · seed 7 · ") && !page().contains("ensemble") && !page().contains('±'));
     assert_eq!(pixels(&picture(at, "seeds.png"), [204, 226, 239]), 0, "one seed has points, no box");
@@ -141,10 +141,10 @@ fn a_seed_a_class_or_a_score_may_be_alone_or_missing() {
 
     let mut unlabelled = rows(&[7, 8], |_| 3);
     unlabelled.iter_mut().for_each(|row| row.val_f1_pn = None);
-    write(at, &record(&[7, 8]), &unlabelled, &evaluation(&[7, 8], &["piano", "flute"], |_| false)).unwrap();
+    write(at, &record(&[7, 8]), &unlabelled, &evaluation(&[7, 8], &["piano", "flute"], |_| false), None).unwrap();
     assert_eq!(page().matches("no labels").count(), 1 + 5 + 2, "of F1 over epochs, five scores, two classes");
     // No row at all: a run whose metrics are gone.
-    write(at, &record(&[7]), &[], &evaluation(&[7], &[], |_| true)).unwrap();
+    write(at, &record(&[7]), &[], &evaluation(&[7], &[], |_| true), None).unwrap();
     assert_eq!(names(at), FILES, "older reports are replaced");
 }
 
@@ -158,13 +158,13 @@ fn many_seeds_epochs_and_classes_stay_small() {
     let mut rows = rows(&seeds, |s| 1 + (s % 100) as usize);
     rows[0].train_loss = f32::INFINITY;
     rows[1].val_loss = 1e9;
-    write(folder.path(), &record(&seeds), &rows, &e).unwrap();
+    write(folder.path(), &record(&seeds), &rows, &e, None).unwrap();
     let size = |name: &str| std::fs::metadata(folder.path().join(name)).unwrap().len();
     assert!(size("report.html") < 2 << 20, "{} bytes", size("report.html"));
     assert_eq!(picture(folder.path(), "classes.png").height(), 2 * (78 + 300 * 22 + 42));
 
     let long: Vec<EpochRow> = self::rows(&[1], |_| 500_000);
-    write(folder.path(), &record(&[1]), &long, &evaluation(&[1], &["piano"], |_| true)).unwrap();
+    write(folder.path(), &record(&[1]), &long, &evaluation(&[1], &["piano"], |_| true), None).unwrap();
     assert!(size("report.html") < 200 << 10, "{} bytes", size("report.html"));
 }
 
@@ -175,13 +175,13 @@ fn a_report_that_cannot_be_written_leaves_nothing_half_written() {
     // A folder in the place of the page: it cannot be replaced by a file.
     std::fs::create_dir_all(at.join("report.html/in the way")).unwrap();
     let e = evaluation(&[0], &["piano"], |_| true);
-    let error = write(at, &record(&[0]), &rows(&[0], |_| 4), &e).unwrap_err().to_string();
+    let error = write(at, &record(&[0]), &rows(&[0], |_| 4), &e, None).unwrap_err().to_string();
     assert!(error.contains("report.html: ") && !error.contains('\n'), "{error}");
     assert_eq!(names(at), FILES, "no temporary file is left");
     FILES.iter().filter(|name| name.ends_with(".png")).for_each(|name| drop(picture(at, name)));
 
     let gone = at.join("gone");
-    let error = write(&gone, &record(&[0]), &rows(&[0], |_| 4), &e).unwrap_err().to_string();
+    let error = write(&gone, &record(&[0]), &rows(&[0], |_| 4), &e, None).unwrap_err().to_string();
     assert!(error.contains("learning_curves.png: "), "{error}");
     assert!(!gone.exists());
 }
@@ -252,7 +252,7 @@ fn one_class_per_clip_is_reported_with_its_confusions() {
     let e = of_one_class(&seeds, &ORCHESTRA);
     let mut rows = rows(&seeds, |s| 10 + s as usize);
     rows.iter_mut().for_each(|row| row.val_accuracy = row.val_f1_pn.take());
-    write(at, &record(&seeds), &rows, &e).unwrap();
+    write(at, &record(&seeds), &rows, &e, None).unwrap();
     assert_eq!(names(at), ["classes.png", "confusion.png", "learning_curves.png", "report.html", "seeds.png"]);
     let matrix = picture(at, "confusion.png");
     assert_eq!(matrix.width(), 2160);
@@ -292,12 +292,12 @@ fn confusions_of_one_or_of_many_classes() {
     let folder = tempfile::tempdir().unwrap();
     let at = folder.path();
     let one = ["flute"];
-    write(at, &record(&[7]), &rows(&[7], |_| 2), &of_one_class(&[7], &one)).unwrap();
+    write(at, &record(&[7]), &rows(&[7], |_| 2), &of_one_class(&[7], &one), None).unwrap();
     let page = || std::fs::read_to_string(at.join("report.html")).unwrap();
     assert!(page().contains("Confusions on the test split, seed 7"));
     let names: Vec<String> = (0..300).map(|k| format!("class {k}")).collect();
     let names: Vec<&str> = names.iter().map(String::as_str).collect();
-    write(at, &record(&[7]), &rows(&[7], |_| 2), &of_one_class(&[7], &names)).unwrap();
+    write(at, &record(&[7]), &rows(&[7], |_| 2), &of_one_class(&[7], &names), None).unwrap();
     assert!(page().contains("(largest 200 of 300 classes)"));
     assert_eq!(picture(at, "confusion.png").width(), 2160);
     assert!(std::fs::metadata(at.join("report.html")).unwrap().len() < 2 << 20);

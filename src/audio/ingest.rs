@@ -25,6 +25,8 @@ pub struct Cut {
     /// dataset; what comes after it is not even decoded.
     pub hop: Option<f64>,
     pub form: Form,
+    /// Where only whole excerpts are wanted and the last one ends before the recording: one more, of its last `window` seconds.
+    pub to_the_end: bool,
 }
 
 /// What excerpts are made into.
@@ -86,7 +88,8 @@ struct Backlog {
 /// Decodes `files` on as many threads as there are cores, a few files and excerpts ahead of what is taken.
 ///
 /// Excerpt k begins at k hops, as long as that is within the recording, but none begins within the last half hop if all of it
-/// was heard before: every sample is in some excerpt. The last ones may be shorter than a window, unless only whole ones are wanted.
+/// was heard before: every sample is in some excerpt. The last ones may be shorter than a window, unless only whole ones are wanted;
+/// then what is left at the end is heard only by [`Cut::to_the_end`].
 /// Each is brought into its form at the recording's own rate and then resampled in one piece, so it is what the same seconds stored
 /// as a file would give.
 ///
@@ -172,27 +175,33 @@ fn cut_up(path: &Path, cut: Cut, mut emit: impl FnMut(Excerpt) -> bool) -> Resul
     let hop = cut.hop.unwrap_or(cut.window);
     // Always from the start of the sample grid, or the rounding would add up. Never beyond the end of the window before.
     let step = |k: u64, start: u64| (((k + 1) as f64 * hop * rate).round() as u64 - start).min(window as u64);
-    let excerpt = |k: u64, samples: &[f32]| -> Result<Excerpt> {
+    let excerpt = |start: f64, samples: &[f32]| -> Result<Excerpt> {
         let mut clip = Clip { sr, samples: samples.to_vec() };
         if cut.form.normalised {
             clip.normalise_peak();
         }
         let mut samples = resample(&clip.samples, sr, cut.form.sr)?;
         samples.truncate((cut.window * f64::from(cut.form.sr)).round() as usize);
-        Ok(Excerpt { start: k as f64 * hop, samples })
+        Ok(Excerpt { start, samples })
     };
     let end = |samples: u64, damaged: u64| Item::End { duration: samples as f64 / rate, damaged };
 
     // The next excerpt is number `k`, from sample `start` on; all that is decoded of it waits. Before `heard` all is in an excerpt.
     let (mut k, mut start, mut heard, mut waiting) = (0u64, 0u64, 0u64, Vec::<f32>::new());
+    // The last whole excerpt, which may be needed once more.
+    let mut last = vec![];
     while let Some(block) = decoder.next_block()? {
         waiting.extend_from_slice(block);
         while waiting.len() >= window {
-            if !emit(excerpt(k, &waiting[..window])?) || cut.hop.is_none() {
+            if !emit(excerpt(k as f64 * hop, &waiting[..window])?) || cut.hop.is_none() {
                 decoder.check_damage()?;
                 return Ok(end(window as u64, decoder.damaged()));
             }
             heard = start + window as u64;
+            if cut.to_the_end {
+                last.clear();
+                last.extend_from_slice(&waiting[..window]);
+            }
             let step = step(k, start);
             waiting.drain(..step as usize);
             (k, start) = (k + 1, start + step);
@@ -201,13 +210,20 @@ fn cut_up(path: &Path, cut: Cut, mut emit: impl FnMut(Excerpt) -> bool) -> Resul
     let total = start + waiting.len() as u64;
     while !waiting.is_empty() && !cut.form.whole {
         let repeats = heard == total && (waiting.len() as f64) < hop * rate / 2.0;
-        if repeats || !emit(excerpt(k, &waiting)?) || cut.hop.is_none() {
+        if repeats || !emit(excerpt(k as f64 * hop, &waiting)?) || cut.hop.is_none() {
             break;
         }
         heard = total;
         let step = step(k, start);
         waiting.drain(..waiting.len().min(step as usize));
         (k, start) = (k + 1, start + step);
+    }
+    if cut.form.whole && cut.to_the_end && heard > 0 && heard < total {
+        // What waits begins within the last excerpt, or at its end.
+        let unheard = (total - heard) as usize;
+        last.drain(..unheard);
+        last.extend_from_slice(&waiting[waiting.len() - unheard..]);
+        emit(excerpt((total - window as u64) as f64 / rate, &last)?);
     }
     Ok(end(total, decoder.damaged()))
 }

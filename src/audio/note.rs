@@ -42,6 +42,14 @@ pub enum Input {
 }
 
 impl Input {
+    /// As one writes it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Input::Stft => "STFT",
+            Input::Cqt => "constant-Q transform",
+        }
+    }
+
     /// Bins of a frame.
     pub fn bins(self) -> usize {
         match self {

@@ -11,8 +11,8 @@ use wmic::audio::{logmel, sound_files};
 use wmic::data::{Kind, features_npz, has_features, load_features};
 use wmic::files::write_atomic;
 use wmic::gpu::Gpu;
-use wmic::nn::Basis;
 use wmic::nn::vggish::Width;
+use wmic::nn::{Basis, Notes};
 use wmic::recognition::json::Detail;
 use wmic::recognition::timeline::Truth;
 use wmic::recognition::{Recognition, audacity, csv, jams, json};
@@ -220,6 +220,8 @@ struct Answers<'a> {
     names: HashSet<String>,
     /// Hz, of the bands of spectrograms.
     band_hz: Vec<f64>,
+    /// What they are.
+    spectrum: String,
     on_page: Vec<(Recognition, Array<f32>)>,
 }
 
@@ -235,7 +237,9 @@ impl<'a> Answers<'a> {
             wmic::files::writable(page)?;
         }
         let band_hz = trained.config.notes.map_or_else(logmel::band_hz, |notes| notes.input.bin_hz());
-        Ok(Answers { args, truth, taken: 0, names: HashSet::new(), band_hz, on_page: vec![] })
+        let of_notes = |notes: Notes| format!("{}, second by second", notes.input.name());
+        let spectrum = trained.config.notes.map_or_else(|| "mel spectrogram".into(), of_notes);
+        Ok(Answers { args, truth, taken: 0, names: HashSet::new(), band_hz, spectrum, on_page: vec![] })
     }
 
     /// # Errors
@@ -275,7 +279,7 @@ impl<'a> Answers<'a> {
         }
         if let Some(spectrogram) = spectrogram {
             if let Some(folder) = &self.args.plot {
-                let picture = Picture { recognition: r, spectrogram: &spectrogram, band_hz: &self.band_hz };
+                let picture = self.picture(r, &spectrogram);
                 recognition_plot::plot(&picture, &folder.join(format!("{name}.png")))?;
             }
             if self.args.html.is_some() {
@@ -284,6 +288,10 @@ impl<'a> Answers<'a> {
         }
         self.taken += 1;
         Ok(())
+    }
+
+    fn picture<'b>(&'b self, recognition: &'b Recognition, spectrogram: &'b Array<f32>) -> Picture<'b> {
+        Picture { recognition, spectrum: &self.spectrum, spectrogram, band_hz: &self.band_hz }
     }
 
     /// `alone`: in a file of its own.
@@ -313,11 +321,8 @@ impl<'a> Answers<'a> {
             super::output::print(if self.taken == 0 { "[]\n" } else { "]\n" })?;
         }
         if let Some(page) = &self.args.html {
-            let pictures: Vec<Picture> = self
-                .on_page
-                .iter()
-                .map(|(recognition, spectrogram)| Picture { recognition, spectrogram, band_hz: &self.band_hz })
-                .collect();
+            let pictures: Vec<Picture> =
+                self.on_page.iter().map(|(r, spectrogram)| self.picture(r, spectrogram)).collect();
             recognition_page::write_page(page, &pictures)?;
             note(&format!("page written to {}", page.display()));
         }

@@ -20,6 +20,7 @@ use wmic::gpu::Gpu;
 use wmic::nn;
 use wmic::nn::Optimiser;
 use wmic::ops::attention_pool::Pooling;
+use wmic::report::examples::Examples;
 use wmic::report::{self, numbers};
 use wmic::train::config::MAX_SEEDS;
 use wmic::train::metrics::{Task, mean};
@@ -440,9 +441,11 @@ fn finish(gpu: &Gpu, data: &Dataset, run: RunDir, history: &[EpochRow]) -> anyho
         trained.save(&run.model())?;
         thresholds::write(&run, &trained.about)?;
     }
-    let evaluation = trained.evaluate(gpu, data, Split::Test)?;
+    let answers = trained.answers(gpu, data, Split::Test)?;
+    let evaluation = trained.judge(gpu, data, Split::Test, &answers)?;
     write_json(&run.test(), &evaluation)?;
-    report::training::write(run.path(), &run.record()?, history, &evaluation)?;
+    let examples = trained.config.notes.map(|notes| Examples::new(data, &data.test, &answers, &notes));
+    report::training::write(run.path(), &run.record()?, history, &evaluation, examples.as_ref())?;
     Ok(Some((run, evaluation)))
 }
 

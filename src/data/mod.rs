@@ -25,6 +25,7 @@ pub use split::{Division, SplitBy, validation_split};
 pub use synth::synth;
 pub use synth_audio::synth_audio;
 
+use crate::array::Array;
 use crate::audio::Form;
 use crate::error::Result;
 use crate::fingerprint::Fingerprint;
@@ -127,6 +128,23 @@ pub enum FeatureValues {
     F32(Vec<f32>),
     /// The model input itself, in a file that is mapped rather than read.
     F16(Mapped),
+}
+
+impl Features {
+    /// The model input of a clip, (its length, F). Panics if there is no such clip.
+    pub fn clip(&self, clip: usize) -> Array<f32> {
+        let (each, rows) = (self.instances * self.width, self.lengths[clip] as usize);
+        let range = clip * each..clip * each + rows * self.width;
+        let values = match &self.values {
+            FeatureValues::U8(bytes) => bytes[range].iter().map(|v| f32::from(*v) / 255.0).collect(),
+            FeatureValues::F32(values) => values[range].to_vec(),
+            FeatureValues::F16(map) => {
+                let halves = map.bytes()[2 * range.start..2 * range.end].chunks_exact(2);
+                halves.map(|b| half::f16::from_le_bytes([b[0], b[1]]).to_f32()).collect()
+            }
+        };
+        Array::new([rows, self.width], values)
+    }
 }
 
 impl Dataset {

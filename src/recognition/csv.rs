@@ -9,7 +9,7 @@ pub fn header(out: &mut dyn Write) -> io::Result<()> {
     writeln!(out, "file,instrument,probability,spread,threshold,present,segments")
 }
 
-/// Writes the rows of a recording. `spread` is empty for one seed; `segments` are seconds, as in "0.00-3.84;5.76-10.00".
+/// Writes the rows of a recording. `spread` is empty for one seed, `threshold` for models that name one instrument at a time; `segments` are seconds, as in "0.00-3.84;5.76-10.00".
 pub fn rows(out: &mut dyn Write, recognition: &Recognition) -> io::Result<()> {
     let mut out = ::csv::Writer::from_writer(out);
     let file = recognition.file.to_string_lossy();
@@ -20,7 +20,7 @@ pub fn rows(out: &mut dyn Write, recognition: &Recognition) -> io::Result<()> {
             &i.name,
             &format!("{:.4}", i.probability),
             &i.spread.map(|s| format!("{s:.4}")).unwrap_or_default(),
-            &format!("{:.4}", i.threshold),
+            &i.threshold.map(|t| format!("{t:.4}")).unwrap_or_default(),
             &i.present.to_string(),
             &segments.join(";"),
         ])?;

@@ -20,8 +20,16 @@ pub fn write(out: &mut dyn Write, recognition: &Recognition) -> io::Result<()> {
         r.ranked().into_iter().flat_map(|i| i.segments.iter().map(|s| (i.name.as_str(), s))).collect();
     playing.sort_by(|(_, a), (_, b)| a.start.total_cmp(&b.start));
     let segments = playing.iter().map(|(name, s)| observation(s.start, s.end, name, s.confidence)).collect();
-    let rules = "An instrument is present from its probability threshold on; confidence is the probability.";
-    let segment_rules = "Stretches in which an instrument plays; confidence is the mean activity.";
+    let (rules, segment_rules) = match r.exclusive() {
+        false => (
+            "An instrument is present from its probability threshold on; confidence is the probability.",
+            "Stretches in which an instrument plays; confidence is the mean activity.",
+        ),
+        true => (
+            "An instrument is present if it is the likeliest anywhere; confidence is its probability in the whole recording.",
+            "Stretches in which an instrument is the likeliest; confidence is its mean probability there.",
+        ),
+    };
     let jams = json!({
         "file_metadata": {
             "title": r.file.file_stem().unwrap_or_default().to_string_lossy(),

@@ -16,7 +16,7 @@ pub struct Detail {
 }
 
 /// Writes an indented object and a newline: file, duration (s), model, seeds, and the instruments, the likeliest first,
-/// each with name, probability, spread (null for one seed), threshold, present, and segments (start, end, confidence).
+/// each with name, probability, spread (null for one seed), threshold (null for models that name one at a time), present, and segments (start, end, confidence).
 /// Models that look at one place after the other add their paths: seed, start of the excerpt, and glimpses (time, hz).
 pub fn write(out: &mut dyn Write, recognition: &Recognition, detail: Detail) -> io::Result<()> {
     serde_json::to_writer_pretty(&mut *out, &object(recognition, detail))?;
@@ -60,7 +60,7 @@ struct Instrument<'a> {
     name: &'a str,
     probability: f64,
     spread: Option<f64>,
-    threshold: f64,
+    threshold: Option<f64>,
     present: bool,
     segments: Vec<Segment>,
     /// Left out unless asked for; then perhaps null.
@@ -101,7 +101,7 @@ fn instrument(i: &super::Instrument, detail: Detail) -> Instrument<'_> {
         name: &i.name,
         probability: micro(i.probability),
         spread: i.spread.map(micro),
-        threshold: micro(i.threshold),
+        threshold: i.threshold.map(micro),
         present: i.present,
         segments: i.segments.iter().map(segment).collect(),
         activity: detail.activity.then_some(&i.activity),

@@ -31,6 +31,11 @@ pub struct Recognition {
 }
 
 impl Recognition {
+    /// Whether the model names one instrument at a time.
+    pub fn exclusive(&self) -> bool {
+        self.instruments.iter().all(|i| i.threshold.is_none())
+    }
+
     /// The instruments, the likeliest first; equals in the order of the class map.
     pub fn ranked(&self) -> Vec<&Instrument> {
         let mut ranked: Vec<&Instrument> = self.instruments.iter().collect();
@@ -75,8 +80,9 @@ pub struct Instrument {
     pub probability: f64,
     /// Sample standard deviation over the seeds; `None` for one seed.
     pub spread: Option<f64>,
-    /// From this probability on it counts as present; 0 where the likeliest of a cell is what plays in it.
-    pub threshold: f64,
+    /// From this probability on it counts as present; `None` for models that name one instrument at a time: it is present where it
+    /// is the likeliest of a cell.
+    pub threshold: Option<f64>,
     pub present: bool,
     /// Its activity in each cell from the start on, 0 to 1.
     pub activity: Vec<f32>,

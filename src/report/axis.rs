@@ -86,7 +86,7 @@ impl Axis {
 }
 
 /// 1, 2 or 5 times a power of ten: the least that divides `span` into fewer than `most` parts.
-fn round_step(span: f64, most: usize) -> f64 {
+pub(super) fn round_step(span: f64, most: usize) -> f64 {
     let least = span / (most - 1) as f64;
     let decade = 10f64.powi(least.log10().floor() as i32);
     [1.0, 2.0, 5.0, 10.0].map(|s| s * decade).into_iter().find(|s| *s >= least * 0.999).unwrap_or(10.0 * decade)

@@ -12,6 +12,7 @@ mod comparison_plot;
 pub mod comparison_table;
 pub mod confusion;
 pub mod evaluation;
+pub mod examples;
 mod hidpi;
 mod html;
 mod learning_curves;

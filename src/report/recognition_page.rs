@@ -9,7 +9,7 @@ use base64::write::EncoderWriter;
 
 use super::html::{self, Escaped, Image};
 use super::numbers::{bytes, clock, duration};
-use super::spectrogram::{BAR, FEW_PATHS, Picture, colour_map};
+use super::spectrogram::{BAR, FEW_PATHS, Picture, colour_map, pixels};
 use crate::Result;
 use crate::recognition::{Instrument, Recognition, Segment};
 
@@ -21,6 +21,8 @@ const EMBEDDED: u64 = 24 << 20;
 const ALL_EMBEDDED: u64 = 240 << 20;
 /// Pixels of a bar, over any width.
 const STRIP: usize = 1600;
+/// Rows of a spectrogram.
+const MAX_ROWS: usize = 520;
 
 /// Writes a self-contained page of the recordings to `path`, whole or not at all.
 ///
@@ -157,9 +159,7 @@ fn figure(out: &mut dyn Write, picture: &Picture) -> io::Result<()> {
     writeln!(out, "<figure class=\"picture\" style=\"--rows: {}\">", bars.len().max(1) + 1)?;
     writeln!(out, "<div class=\"lane\"></div>")?;
     if bars.is_empty() {
-        let nearest = r.ranked().first().map(|i| format!(" (likeliest: {} {:.2})", i.name, i.probability));
-        let none = format!("No instrument reaches its threshold{}", nearest.unwrap_or_default());
-        writeln!(out, "<p class=\"none\" style=\"grid-row: 1\">{}</p>", Escaped(&none))?;
+        writeln!(out, "<p class=\"none\" style=\"grid-row: 1\">{}</p>", Escaped(&picture.none()))?;
     }
     let clear: Vec<u8> = (0..=255).collect();
     for (row, i) in bars.iter().enumerate() {
@@ -186,23 +186,24 @@ fn figure(out: &mut dyn Write, picture: &Picture) -> io::Result<()> {
     write!(out, "</div>\n<div class=\"spectrogram\" style=\"grid-row: {row}\">")?;
     let (columns, bands) = (picture.columns(), picture.bands());
     if columns > 0 && bands > 0 {
-        let levels = picture.levels();
-        let turned: Vec<u8> =
-            (0..bands).rev().flat_map(|b| (0..columns).map(move |c| (c, b))).map(|(c, b)| levels.row(c)[b]).collect();
-        let image = png(columns, bands, &turned, &colour_map(), None)?;
-        write!(out, "<img alt=\"Mel spectrogram\" src=\"{}\">", Image(&image))?;
+        // More rows than there will be pixels only make the page large.
+        let rows = bands.min(MAX_ROWS);
+        let image = png(columns, rows, &pixels(&picture.levels(), columns, rows), &colour_map(), None)?;
+        write!(out, "<img alt=\"{}\" src=\"{}\">", capitalised(picture.spectrum), Image(&image))?;
     }
     paths(out, picture)?;
     writeln!(out, "</div>")?;
+    let [none, most] = picture.ends();
     write!(out, "<div class=\"time\" style=\"grid-row: {}\" aria-hidden=\"true\">", row + 1)?;
     for (share, label) in picture.time_ticks(11) {
         write!(out, "<span style=\"left:{:.3}%\">{label}</span>", 100.0 * share)?;
     }
     writeln!(
         out,
-        "</div>\n<figcaption><span>{}: none <i class=\"ramp\"></i> most</span><span><i class=\"plays\"></i> plays</span>\
-         <span>spectrogram: quiet <i class=\"loud\"></i> loud</span>{}</figcaption>\n</figure>",
+        "</div>\n<figcaption><span>{}: {none} <i class=\"ramp\"></i> {most}</span><span><i class=\"plays\"></i> plays</span>\
+         <span>{}: quiet <i class=\"loud\"></i> loud</span>{}</figcaption>\n</figure>",
         picture.shown(),
+        picture.spectrum,
         match picture.paths().is_empty() {
             true => String::new(),
             false => format!("<span><i class=\"path\"></i> glimpses, first to last{}</span>", picture.whose()),
@@ -261,8 +262,13 @@ fn said(segments: &[Segment], length: f64) -> String {
     if said.is_empty() { "at no clear time".into() } else { said.join(", ") }
 }
 
+pub(super) fn capitalised(text: &str) -> String {
+    let mut letters = text.chars();
+    letters.next().into_iter().flat_map(char::to_uppercase).chain(letters).collect()
+}
+
 /// `levels` (height, width) as PNG whose level i has the colour `palette[i]`, and the opacity `alpha[i]`.
-fn png(
+pub(super) fn png(
     width: usize,
     height: usize,
     levels: &[u8],

@@ -11,7 +11,7 @@ use plotters::style::text_anchor::{HPos, Pos, VPos};
 use super::hidpi::SCALE;
 use super::numbers::duration;
 use super::plot::{self, Drawn, FAINT_INK, Figure, INK, PALETTE, fitted, text, text_width};
-use super::spectrogram::{BAR, FEW_PATHS, Look, PATH, PATH_EDGE, Picture, colour_map};
+use super::spectrogram::{BAR, FEW_PATHS, Look, PATH, PATH_EDGE, Picture, colour_map, pixels};
 use super::table::printable;
 use crate::{Error, Result};
 
@@ -88,10 +88,7 @@ impl RecordingFigure<'_> {
         let (left, right) = self.span();
         let bars = self.picture.bars();
         if bars.is_empty() {
-            let nearest =
-                r.ranked().first().map(|i| format!(" (likeliest: {} {:.2})", printable(&i.name), i.probability));
-            let none = format!("no instrument reaches its threshold{}", nearest.unwrap_or_default());
-            let none = fitted(&none, LABEL, f64::from(right - left));
+            let none = fitted(&printable(&self.picture.none()), LABEL, f64::from(right - left));
             area.draw(&Text::new(none, (left, top + 2), text(LABEL, FAINT_INK)))?;
         }
         for instrument in bars {
@@ -202,25 +199,10 @@ impl RecordingFigure<'_> {
         area.draw(&Text::new(name.to_owned(), at, text(LABEL, PATH).pos(pos)))
     }
 
-    /// The spectrogram in RGB, smooth between the centres of its cells.
+    /// The spectrogram in RGB.
     fn pixel_colours(&self, (width, height): (usize, usize)) -> Vec<u8> {
-        let (levels, map) = (self.picture.levels(), colour_map());
-        let (columns, bands) = (self.picture.columns(), self.picture.bands());
-        if columns == 0 || bands == 0 {
-            return map[0].repeat(width * height);
-        }
-        let xs: Vec<_> = (0..width).map(|x| between(x, width, columns)).collect();
-        let mut pixels = Vec::with_capacity(3 * width * height);
-        for y in (0..height).rev() {
-            let (b0, b1, up) = between(y, height, bands);
-            for &(c0, c1, right) in &xs {
-                let at = |c: usize, b: usize| f32::from(levels.row(c)[b]);
-                let (low, high) =
-                    (at(c0, b0) + (at(c1, b0) - at(c0, b0)) * right, at(c0, b1) + (at(c1, b1) - at(c0, b1)) * right);
-                pixels.extend(map[(low + (high - low) * up).round() as usize]);
-            }
-        }
-        pixels
+        let map = colour_map();
+        pixels(&self.picture.levels(), width, height).into_iter().flat_map(|level| map[usize::from(level)]).collect()
     }
 
     fn legend<DB: DrawingBackend>(&self, area: &DrawingArea<DB, Shift>, top: i32) -> Drawn<DB> {
@@ -234,16 +216,17 @@ impl RecordingFigure<'_> {
             *x += text_width(words, SMALL) as i32;
             drawn
         };
-        say(&format!("{}: none", self.picture.shown()), &mut x)?;
+        let [none, most] = self.picture.ends();
+        say(&format!("{}: {none}", self.picture.shown()), &mut x)?;
         area.draw(&bitmap((x + 8, middle - 5), ramp(SWATCH).map(tint), 11))?;
         x += SWATCH + 16;
-        say("most", &mut x)?;
+        say(most, &mut x)?;
         x += 36;
         area.draw(&Rectangle::new([(x, middle - 1), (x + 32, middle - 2 + LINE)], PLAYS.filled()))?;
         x += 40;
         say("plays", &mut x)?;
         x += 36;
-        say("spectrogram: quiet", &mut x)?;
+        say(&format!("{}: quiet", self.picture.spectrum), &mut x)?;
         let map = colour_map();
         area.draw(&bitmap((x + 8, middle - 5), ramp(SWATCH).map(|v| map[(v * 255.0) as usize]), 11))?;
         x += SWATCH + 16;
@@ -275,12 +258,6 @@ impl Figure for RecordingFigure<'_> {
         self.spectrogram(area, top)?;
         self.legend(area, top + SPECTROGRAM + TIME_AXIS)
     }
-}
-
-/// The two of `cells` whose centres lie around that of pixel `i` of `pixels`, and how far it is from the first to the second.
-fn between(i: usize, pixels: usize, cells: usize) -> (usize, usize, f32) {
-    let at = ((i as f32 + 0.5) * cells as f32 / pixels as f32 - 0.5).clamp(0.0, (cells - 1) as f32);
-    (at as usize, (at as usize + 1).min(cells - 1), at.fract())
 }
 
 /// The bars' colour at a value, as the track shines through.

@@ -2,6 +2,7 @@
 
 use plotters::style::RGBColor;
 
+use super::axis::round_step;
 use super::numbers::{clock, three_digits};
 use super::plot::PALETTE;
 use crate::Array;
@@ -12,7 +13,9 @@ use crate::recognition::{Glimpse, Instrument, Path, Recognition};
 #[derive(Clone, Copy, Debug)]
 pub struct Picture<'a> {
     pub recognition: &'a Recognition,
-    /// Log-mel (columns, bands), louder is larger; column i covers duration / columns seconds. At most 2000 columns make sense.
+    /// What the spectrogram is, as "mel spectrogram".
+    pub spectrum: &'a str,
+    /// Logarithmic (columns, bands), louder is larger; column i covers duration / columns seconds. At most 2000 columns make sense.
     pub spectrogram: &'a Array<f32>,
     /// Centre frequency of each band, Hz, rising.
     pub band_hz: &'a [f64],
@@ -51,10 +54,30 @@ impl<'a> Picture<'a> {
         self.recognition.ranked().into_iter().filter(|i| i.present).take(MAX_BARS).collect()
     }
 
-    /// "attention" if the model has it, else "activity": what the bars show.
+    /// What the bars show: "attention" if the model has it, else "activity"; of one that names one instrument at a time "probability".
     pub fn shown(&self) -> &'static str {
         let has = |i: &Instrument| i.attention.is_some();
-        if self.recognition.instruments.iter().any(has) { "attention" } else { "activity" }
+        match self.recognition.instruments.iter().any(has) {
+            true => "attention",
+            false if self.recognition.exclusive() => "probability",
+            false => "activity",
+        }
+    }
+
+    /// What the palest and the fullest colour of a bar mean.
+    pub fn ends(&self) -> [&'static str; 2] {
+        if self.shown() == "probability" { ["0", "1"] } else { ["none", "most"] }
+    }
+
+    /// Instead of bars, where no instrument is present.
+    pub fn none(&self) -> String {
+        let why = match self.recognition.exclusive() {
+            true => "No instrument is heard",
+            false => "No instrument reaches its threshold",
+        };
+        let nearest = self.recognition.ranked().into_iter().find(|i| i.probability > 0.0);
+        let nearest = nearest.map(|i| format!(" (likeliest: {} {:.2})", i.name, i.probability));
+        why.to_owned() + &nearest.unwrap_or_default()
     }
 
     /// What the bar of `instrument` shows, 0 to 1, as `columns` values over the recording.
@@ -72,16 +95,9 @@ impl<'a> Picture<'a> {
         self.spectrogram.dims()[1]
     }
 
-    /// The spectrogram as colours of [`colour_map`], (columns, bands). Outliers beyond the 5th and 99.8th percentile are cut,
-    /// so that neither a click nor digital silence takes the contrast from everything else.
+    /// The spectrogram as colours of [`colour_map`], (columns, bands).
     pub fn levels(&self) -> Array<u8> {
-        let mut sorted: Vec<f32> = self.spectrogram.data().iter().copied().filter(|v| v.is_finite()).collect();
-        sorted.sort_by(f32::total_cmp);
-        let percentile = |p: f64| sorted.get((p * sorted.len() as f64) as usize).copied().unwrap_or(0.0);
-        let (low, high) = (percentile(0.05), percentile(0.998));
-        // A nearly constant spectrogram is shown as such, not as its noise.
-        let range = (high - low).max(1.0);
-        self.spectrogram.map(|v| ((v - low) / range * 255.0).round() as u8)
+        levels(self.spectrogram)
     }
 
     /// Where the first seed has looked, excerpt by excerpt; other seeds' paths over it would hide it.
@@ -123,38 +139,90 @@ impl<'a> Picture<'a> {
         ticks.map(|t| ((t / duration).min(1.0), clock(t, duration, step))).collect()
     }
 
-    /// Positions on the frequency axis (0 at the bottom to 1) and their names: the octaves of 125 Hz, and the upper end.
+    /// Positions on the frequency axis (0 at the bottom to 1) and their names.
     pub fn hz_ticks(&self) -> Vec<(f64, String)> {
-        const APART: f64 = 0.05;
-        let hz = self.band_hz;
-        let [first, second, .., before, last] = *hz else { return vec![] };
-        // Triangles of a mel bank reach to the next band's centre, so the outer ones end one band further out.
-        let (bottom, top) = (2.0 * first - second, 2.0 * last - before);
-        let mut edges = vec![bottom.max(0.0)];
-        edges.extend(hz);
-        edges.push(top);
-        let place = |f: f64| {
-            let above = edges.partition_point(|&e| e < f).clamp(1, edges.len() - 1);
-            let (low, high) = (edges[above - 1], edges[above]);
-            ((above as f64 - 1.0 + (f - low) / (high - low) - 0.5) / hz.len() as f64).clamp(0.0, 1.0)
-        };
-        let name =
-            |f: f64| if f < 1000.0 { format!("{f:.0}") } else { three_digits(f / 1000.0).replace(".00", "") + "k" };
+        hz_ticks(self.band_hz, 0.05)
+    }
+}
+
+/// A logarithmic spectrogram (columns, bands) as colours of [`colour_map`]. Outliers beyond the 5th and 99.8th percentile are cut,
+/// so that neither a click nor digital silence takes the contrast from everything else.
+pub fn levels(spectrogram: &Array<f32>) -> Array<u8> {
+    let mut sorted: Vec<f32> = spectrogram.data().iter().copied().filter(|v| v.is_finite()).collect();
+    sorted.sort_by(f32::total_cmp);
+    let percentile = |p: f64| sorted.get((p * sorted.len() as f64) as usize).copied().unwrap_or(0.0);
+    let (low, high) = (percentile(0.05), percentile(0.998));
+    // A nearly constant spectrogram is shown as such, not as its noise.
+    let range = (high - low).max(1.0);
+    spectrogram.map(|v| ((v - low) / range * 255.0).round() as u8)
+}
+
+/// `levels` (columns, bands) as a picture, row by row from the highest band down: smooth between the centres of cells that are larger
+/// than a pixel, the mean of those that are smaller.
+pub fn pixels(levels: &Array<u8>, width: usize, height: usize) -> Vec<u8> {
+    let (columns, bands) = (levels.dims()[0], levels.dims()[1]);
+    if columns == 0 || bands == 0 {
+        return vec![0; width * height];
+    }
+    let mean = |cells: &[(usize, f32)], at: &dyn Fn(usize) -> f32| cells.iter().map(|&(i, w)| w * at(i)).sum::<f32>();
+    let ys: Vec<_> = (0..height).rev().map(|y| shares(y, height, bands)).collect();
+    let column = |c: usize| ys.iter().map(|cells| mean(cells, &|b| f32::from(levels.row(c)[b]))).collect();
+    let upright: Vec<Vec<f32>> = (0..columns).map(column).collect();
+    let xs: Vec<_> = (0..width).map(|x| shares(x, width, columns)).collect();
+    let row = |y: usize| xs.iter().map(move |cells| (y, cells));
+    (0..height).flat_map(row).map(|(y, cells)| mean(cells, &|c| upright[c][y]).round() as u8).collect()
+}
+
+/// What pixel `i` of `pixels` shows of `cells`, with shares that add up to 1.
+fn shares(i: usize, pixels: usize, cells: usize) -> Vec<(usize, f32)> {
+    let per_pixel = cells as f32 / pixels as f32;
+    if per_pixel <= 1.0 {
+        let at = ((i as f32 + 0.5) * per_pixel - 0.5).clamp(0.0, (cells - 1) as f32);
+        return vec![(at as usize, 1.0 - at.fract()), ((at as usize + 1).min(cells - 1), at.fract())];
+    }
+    let (start, end) = (i as f32 * per_pixel, ((i + 1) as f32 * per_pixel).min(cells as f32));
+    let covered = start as usize..(end.ceil() as usize).min(cells);
+    let share = |c: usize| (end.min((c + 1) as f32) - start.max(c as f32)).max(0.0) / (end - start);
+    covered.map(|c| (c, share(c))).collect()
+}
+
+/// Positions on a frequency axis (0 at the bottom to 1) of bands with these centres, rising, and their names: the octaves of 125 Hz, and
+/// the upper end; of bands at equal distances round numbers. None is nearer to another than `apart`.
+pub fn hz_ticks(hz: &[f64], apart: f64) -> Vec<(f64, String)> {
+    let [first, second, .., before, last] = *hz else { return vec![] };
+    // Triangles of a mel bank reach to the next band's centre, so the outer ones end one band further out.
+    let (bottom, top) = (2.0 * first - second, 2.0 * last - before);
+    let mut edges = vec![bottom.max(0.0)];
+    edges.extend(hz);
+    edges.push(top);
+    let place = |f: f64| {
+        let above = edges.partition_point(|&e| e < f).clamp(1, edges.len() - 1);
+        let (low, high) = (edges[above - 1], edges[above]);
+        ((above as f64 - 1.0 + (f - low) / (high - low) - 0.5) / hz.len() as f64).clamp(0.0, 1.0)
+    };
+    let name = |f: f64| if f < 1000.0 { format!("{f:.0}") } else { three_digits(f / 1000.0).replace(".00", "") + "k" };
+    let mut ticks: Vec<(f64, String)> = vec![];
+    if ((last - before) / (second - first) - 1.0).abs() < 1e-3 {
+        let most = (1.0 / apart.max(0.15)) as usize + 1;
+        let step = round_step(last - first, most);
+        let all = ((first / step).ceil() as u64..).map(|i| i as f64 * step).take_while(|&f| f <= last);
+        let place = |f: f64| ((f - first) / (last - first) * (hz.len() - 1) as f64 + 0.5) / hz.len() as f64;
+        ticks.extend(all.map(|f| (place(f), name(f).replace(".0k", "k"))));
+    } else {
         let octaves = (-2..9).map(|e| 125.0 * 2f64.powi(e)).filter(|&f| f >= bottom * 0.97 && f <= top);
-        let mut ticks: Vec<(f64, String)> = vec![];
         for f in octaves {
-            if ticks.last().is_none_or(|(at, _)| place(f) - at >= APART) {
+            if ticks.last().is_none_or(|(at, _)| place(f) - at >= apart) {
                 ticks.push((place(f), name(f)));
             }
         }
-        if ticks.last().is_some_and(|(at, _)| *at <= 1.0 - APART) {
+        if ticks.last().is_some_and(|(at, _)| *at <= 1.0 - apart) {
             ticks.push((1.0, name((top / 100.0).round() * 100.0).replace("0k", "k")));
         }
-        if let Some((_, highest)) = ticks.last_mut() {
-            highest.push_str(" Hz");
-        }
-        ticks
     }
+    if let Some((_, highest)) = ticks.last_mut() {
+        highest.push_str(" Hz");
+    }
+    ticks
 }
 
 /// Magma, a colour map whose lightness rises evenly (van der Walt and Smith, 2015; CC0), between 17 of its colours.

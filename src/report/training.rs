@@ -7,6 +7,7 @@ use time::OffsetDateTime;
 
 use super::class_bars::{ClassBar, ClassBars};
 use super::confusion::ConfusionMatrix;
+use super::examples::Examples;
 use super::html::{self, Escaped};
 use super::learning_curves::LearningCurves;
 use super::numbers::{count, score};
@@ -16,7 +17,7 @@ use super::table::printable;
 use crate::Result;
 use crate::train::metrics::{ClassMetrics, Metric, Task};
 use crate::train::run::{
-    CLASSES, CONFUSION, EpochRow, LEARNING_CURVES, METRICS, MODEL, REPORT, RUN, Record, SEEDS, TEST,
+    CLASSES, CONFUSION, EXAMPLES, EpochRow, LEARNING_CURVES, METRICS, MODEL, REPORT, RUN, Record, SEEDS, TEST,
 };
 use crate::train::{Evaluation, Level};
 
@@ -24,14 +25,20 @@ const STYLE: &str = include_str!("../../assets/page/training.css");
 /// Longest setting that is shown whole, in characters.
 const LONGEST: usize = 80;
 
-/// Writes `learning_curves.png` (but of a forest), `classes.png`, `seeds.png`, `confusion.png` (where clips have one class) and then
-/// `report.html` into `run_dir`, in place of older ones; each whole or not at all.
+/// Writes `learning_curves.png` (but of a forest), `classes.png`, `seeds.png`, `confusion.png` (where clips have one class),
+/// `examples.png` (where there are any) and then `report.html` into `run_dir`, in place of older ones; each whole or not at all.
 ///
 /// `rows` are the epochs of `metrics.jsonl`, in its order. The page needs no other file; it only links those of the run.
 ///
 /// # Errors
 /// `Io`, naming the file that cannot be written.
-pub fn write(run_dir: &Path, record: &Record, rows: &[EpochRow], evaluation: &Evaluation) -> Result<()> {
+pub fn write(
+    run_dir: &Path,
+    record: &Record,
+    rows: &[EpochRow],
+    evaluation: &Evaluation,
+    examples: Option<&Examples>,
+) -> Result<()> {
     let e = evaluation;
     let title = printable(&format!("{} on {}", e.subject.model, e.subject.dataset));
     let seeds = seeds(e);
@@ -65,9 +72,13 @@ pub fn write(run_dir: &Path, record: &Record, rows: &[EpochRow], evaluation: &Ev
         matrix.save(&run_dir.join(CONFUSION))?;
         figures.push(("Confusion matrix", CONFUSION, plot::svg(&matrix)?));
     }
+    if let Some(examples) = examples {
+        examples.save(&run_dir.join(EXAMPLES))?;
+    }
     html::write(&run_dir.join(REPORT), &title, STYLE, "", |out| {
         head(out, &title, record, e)?;
         figures.iter().try_for_each(|(label, file, svg)| figure(out, label, file, svg))?;
+        examples.map_or(Ok(()), |examples| examples.write(out, EXAMPLES))?;
         class_table(out, e)?;
         seed_table(out, e, rows)?;
         settings(out, record)

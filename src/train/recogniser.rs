@@ -29,6 +29,10 @@ const HOP: f64 = 4.8;
 /// Seconds: patience is finite.
 const MIN_HOP: f64 = 0.01;
 
+/// Amplitude below which an excerpt is silent for models that have to name a class whatever they hear: -80 dB of full scale, some
+/// three steps of 16 bits.
+const SILENCE: f32 = 1e-4;
+
 /// Clips whose places are looked at at a time.
 const PORTION: usize = 1024;
 
@@ -97,7 +101,8 @@ impl<'a> Recogniser<'a> {
         let mut waiting: Vec<(usize, Excerpt)> = vec![];
         let mut open: VecDeque<Listening> = VecDeque::new();
         let Recogniser { kind, hop, .. } = *self;
-        for (file, item) in ingest(files.to_vec(), Cut { window: kind.window(), hop: Some(hop), form: kind.form() })? {
+        let cut = Cut { window: kind.window(), hop: Some(hop), form: kind.form(), to_the_end: true };
+        for (file, item) in ingest(files.to_vec(), cut)? {
             if open.back().is_none_or(|last| last.file < file) {
                 let answers = Answers::new(self.trained, hop, self.runner.extractor.bands());
                 open.push_back(Listening { file, answers, end: None });
@@ -138,7 +143,11 @@ impl<'a> Recogniser<'a> {
         let predictions = self.trained.predict(self.gpu, &self.runner.features(&extracts))?;
         for (i, ((file, excerpt), extract)) in waiting.iter().zip(&extracts).enumerate() {
             let listening = open.iter_mut().find(|l| l.file == *file).expect("a file stays open until it is answered");
-            listening.answers.add(&predictions, i, excerpt.start, extract.instances);
+            let silent = listening.answers.exclusive && excerpt.samples.iter().all(|v| v.abs() < SILENCE);
+            match silent {
+                true => listening.answers.pause(excerpt.start),
+                false => listening.answers.add(&predictions, i, excerpt.start, extract.instances),
+            }
             listening.answers.strip.add(excerpt.start, &extract.spectrogram);
         }
         waiting.clear();
@@ -228,7 +237,7 @@ struct Answers {
     whole: bool,
     /// Cells of such an excerpt.
     span: usize,
-    /// What a cell's likeliest class is plays in it, and nothing else.
+    /// What a cell's likeliest class is plays in it, and nothing else; in a silent one nothing.
     exclusive: bool,
     /// Cells, and frequency bands, of an instance that is no frame.
     steps: usize,
@@ -285,12 +294,7 @@ impl Answers {
             (false, true) => (instances / PATCH_FRAMES).max(1),
             (false, false) => instances * self.steps,
         };
-        let first = (start / self.cell).round() as usize;
-        let end = self.covered.len().max(first + cells);
-        self.covered.resize(end, 0.0);
-        self.activity.resize(end * k, 0.0);
-        self.attention.resize(end * k, 0.0);
-        self.covered[first..first + cells].iter_mut().for_each(|c| *c += 1.0);
+        let first = self.cover(start, cells);
         let share = 1.0 / self.seeds.len() as f32;
         let mut answers = vec![];
         for r in 0..self.seeds.len() {
@@ -334,12 +338,30 @@ impl Answers {
         }
     }
 
-    /// The probability of a class by one seed.
+    /// Adds an excerpt in which nothing plays. It has no say in the recording's probabilities.
+    fn pause(&mut self, start: f64) {
+        self.cover(start, self.span);
+    }
+
+    /// Makes room for an excerpt of so many cells, and counts it. Returns the first of them.
+    fn cover(&mut self, start: f64, cells: usize) -> usize {
+        let at = start / self.cell;
+        // The last excerpt of a recording may begin within a cell; it is there for the one after.
+        let first = if self.whole { (at - 1e-6).ceil() } else { at.round() } as usize;
+        let end = self.covered.len().max(first + cells);
+        self.covered.resize(end, 0.0);
+        self.activity.resize(end * self.classes, 0.0);
+        self.attention.resize(end * self.classes, 0.0);
+        self.covered[first..first + cells].iter_mut().for_each(|c| *c += 1.0);
+        first
+    }
+
+    /// The probability of a class by one seed; 0 if all is silent.
     fn aggregate(&self, r: usize, class: usize, how: Aggregate) -> f64 {
         let answers = || self.excerpts.iter().map(|e| e[r * self.classes + class].map(f64::from));
         match how {
             Aggregate::Max => answers().map(|[p, _]| p).fold(0.0, f64::max),
-            Aggregate::Mean => answers().map(|[p, _]| p).sum::<f64>() / self.excerpts.len() as f64,
+            Aggregate::Mean => answers().fold(0.0, |sum, [p, _]| sum + p) / self.excerpts.len().max(1) as f64,
             Aggregate::Attention => {
                 let drawn: f64 = answers().map(|[_, drawn]| drawn).sum();
                 answers().map(|[p, drawn]| p * drawn).sum::<f64>() / drawn.max(f64::MIN_POSITIVE)
@@ -362,11 +384,13 @@ impl Answers {
             (0..cells).map(value).collect()
         };
         let curves: Vec<Vec<f32>> = (0..k).map(|class| curve(&self.activity, class)).collect();
-        // Of each cell, the first of the likeliest classes.
+        // Of each cell, the first of the likeliest classes, unless it is silent.
         let winner = |cell: usize| {
-            (1..k).fold(0, |best, class| if curves[class][cell] > curves[best][cell] { class } else { best })
+            let best =
+                (1..k).fold(0, |best, class| if curves[class][cell] > curves[best][cell] { class } else { best });
+            (curves[best][cell] > 0.0).then_some(best)
         };
-        let winners: Vec<usize> = if self.exclusive { (0..cells).map(winner).collect() } else { vec![] };
+        let winners: Vec<Option<usize>> = if self.exclusive { (0..cells).map(winner).collect() } else { vec![] };
         let usual = if self.exclusive { Aggregate::Mean } else { Aggregate::Max };
         let aggregate = options.aggregate.unwrap_or(usual);
         let instrument = |(class, name): (usize, &String)| {
@@ -375,13 +399,17 @@ impl Answers {
             let activity = curves[class].clone();
             let (threshold, present, segments) = if self.exclusive {
                 let mut wins = activity.clone();
-                wins.iter_mut().zip(&winners).filter(|(_, winner)| **winner != class).for_each(|(v, _)| *v = -1.0);
+                wins.iter_mut()
+                    .zip(&winners)
+                    .filter(|(_, winner)| **winner != Some(class))
+                    .for_each(|(v, _)| *v = -1.0);
                 let segments = segments(&wins, self.cell, 0.0, duration);
-                (0.0, !segments.is_empty(), segments)
+                (None, !segments.is_empty(), segments)
             } else {
                 let threshold = options.thresholds[class];
                 let present = probability >= threshold;
-                (threshold, present, if present { segments(&activity, self.cell, threshold, duration) } else { vec![] })
+                let segments = if present { segments(&activity, self.cell, threshold, duration) } else { vec![] };
+                (Some(threshold), present, segments)
             };
             let attention = self.attends.then(|| {
                 let drawn = curve(&self.attention, class);

@@ -33,6 +33,7 @@ pub const REPORT: &str = "report.html";
 pub const LEARNING_CURVES: &str = "learning_curves.png";
 pub const CLASSES: &str = "classes.png";
 pub const CONFUSION: &str = "confusion.png";
+pub const EXAMPLES: &str = "examples.png";
 pub const SEEDS: &str = "seeds.png";
 /// No settings take more.
 const RUN_LIMIT: u64 = 1 << 20;
@@ -203,6 +204,7 @@ impl RunDir {
             CLASSES,
             SEEDS,
             CONFUSION,
+            EXAMPLES,
             CLASS_MAP,
             SPLITS,
         ];

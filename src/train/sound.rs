@@ -44,7 +44,7 @@ impl Sounds {
     }
 
     fn cut(&self, kind: Kind) -> Cut {
-        Cut { window: kind.window(), hop: self.whole.then_some(kind.window()), form: kind.form() }
+        Cut { window: kind.window(), hop: self.whole.then_some(kind.window()), form: kind.form(), to_the_end: false }
     }
 
     /// Names the excerpts, which come file by file: after their file, and where in it they begin if it has several, or may have.

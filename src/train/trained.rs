@@ -207,8 +207,13 @@ impl Trained {
 
     /// Scores every seed, and their ensemble, on a split.
     pub fn evaluate(&self, gpu: &Gpu, data: &Dataset, split: Split) -> Result<Evaluation> {
+        self.judge(gpu, data, split, &self.answers(gpu, data, split)?)
+    }
+
+    /// Scores what [`Trained::answers`] has said about a split.
+    pub fn judge(&self, gpu: &Gpu, data: &Dataset, split: Split, answers: &Answers) -> Result<Evaluation> {
         let thresholds = self.thresholds()?;
-        let Answers { targets, seeds } = self.answers(gpu, data, split)?;
+        let Answers { targets, seeds } = answers;
         let seeds: Vec<SeedPredictions> = seeds
             .iter()
             .enumerate()
@@ -232,7 +237,7 @@ impl Trained {
             threshold: self.config.threshold,
             exclusive: nn::find(&self.config.model)?.exclusive,
         };
-        Ok(evaluate(subject, &data.classes, &targets, &seeds))
+        Ok(evaluate(subject, &data.classes, targets, &seeds))
     }
 
     /// What there is to say of growing a forest: a row for each seed, as of an only epoch.
