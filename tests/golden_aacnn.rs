@@ -100,9 +100,6 @@ fn case(gpu: &Gpu, golden: &Golden, input: Input, attention: u32) {
         ("stft", 25 | 75) | ("cqt", 75) => 5001,
         _ => 5000,
     };
-    // Kinks of ReLU and max-pool near which f32 falls on the other side: what PyTorch's own f32 differs by, from 2e-5 (stft, 0 %) to 2e-3
-    // (stft, 100 %).
-    let tolerance = GRADIENTS.max(2.0 * tensor("f32")[0]);
     let data = dataset(input, salt);
     assert_eq!(config.kind().unwrap() == Kind::Stft, input == Input::Stft);
     let corpus = Corpus::of_dataset(gpu, &data).unwrap();
@@ -129,6 +126,9 @@ fn case(gpu: &Gpu, golden: &Golden, input: Input, attention: u32) {
     let trained = |name: &str| layout.params.iter().any(|p| p.name == name && p.trainable);
     for (parameter, grad) in gradients.iter().filter(|(name, _)| trained(name)) {
         let (what, grad) = (format!("grad.{parameter}"), grad.data());
+        // Kinks of ReLU and max-pool near which f32 falls on the other side, and sums that cancel before the next batch norm: PyTorch's own
+        // f32 is off by so much.
+        let tolerance = GRADIENTS.max(3.0 * tensor(&format!("f32.{parameter}"))[0]);
         // Batch norm takes out what a bias before it adds: its gradient is a true 0, here the rounding of a sum over all places: 2.6e-6 was seen.
         let absolute = if parameter.starts_with("block") && parameter.ends_with("bias") { 1e-5 } else { 1e-8 };
         if grad.len() <= 40 {
@@ -170,9 +170,7 @@ fn an_augmented_block_is_pytorchs() {
     let draft = Draft::new(&g, gpu.adapter().target(), 1, &[y], &[(y, "dy")]).unwrap();
     let layout = g.layout().clone();
     let arenas = Arenas::new(&gpu, &layout, 1, true).unwrap();
-    let name = |name: &str| name.strip_prefix("layer.").unwrap().to_owned();
-    let names: Vec<String> = layout.params.iter().map(|p| name(&p.name)).collect();
-    let tensors: Vec<_> = names.iter().zip(&layout.params).map(|(n, p)| (n.as_str(), p.shape.dims())).collect();
+    let tensors: Vec<_> = layout.params.iter().map(|p| (p.name.as_str(), p.shape.dims())).collect();
     for (p, values) in layout.params.iter().zip(formula::weights(&tensors)) {
         gpu.write(if p.trainable { &arenas.params } else { &arenas.stats }, p.offset, &values).unwrap();
     }
@@ -195,9 +193,9 @@ fn an_augmented_block_is_pytorchs() {
     let grads = gpu.read::<f32>(&arenas.grads).unwrap();
     for p in layout.params.iter().filter(|p| p.trainable) {
         let got = &grads[p.offset..p.offset + p.shape.len()];
-        let name = name(&p.name);
+        let name = &p.name;
         // True zeros before batch norm, as above.
-        let absolute = if matches!(&*name, "conv.bias" | "out.bias") { 1e-4 } else { 0.0 };
-        assert_close(&name, got, &golden.tensor(&format!("block.grad.{name}")), GRADIENTS, absolute);
+        let absolute = if matches!(name.as_str(), "layer.conv.bias" | "layer.out.bias") { 1e-4 } else { 0.0 };
+        assert_close(name, got, &golden.tensor(&format!("block.grad.{name}")), GRADIENTS, absolute);
     }
 }
