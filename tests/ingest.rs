@@ -332,3 +332,33 @@ fn real_recordings_give_what_decoding_them_whole_gives() {
     assert_eq!(finished, files.len());
     println!("{finished} files in {:.2?}", begin.elapsed());
 }
+
+#[test]
+fn the_end_of_a_recording_is_heard_by_an_excerpt_of_its_last_window() {
+    let folder = tempfile::tempdir().unwrap();
+    let sr = 44_100;
+    let path = folder.path().join("ramp.wav");
+    let samples: Vec<f32> = (0..sr * 23 / 10).map(|i| i as f32 / (4 * sr) as f32).collect();
+    let starts = |samples: &[f32], hop: f64, to_the_end: bool| -> Vec<(f64, f32, usize)> {
+        wmic::audio::write_wav(&path, sr as u32, samples, wmic::audio::Depth::Float32).unwrap();
+        let cut = Cut { window: 1.0, hop: Some(hop), form: Form::NOTE, to_the_end };
+        let excerpts = ingest(vec![path.clone()], cut).unwrap().filter_map(|(_, item)| match item {
+            Item::Excerpt(e) => Some((e.start, e.samples[0], e.samples.len())),
+            _ => None,
+        });
+        excerpts.collect()
+    };
+    // An excerpt of the ramp begins with its own start, over 4 s.
+    let expected = |starts: &[f64]| starts.iter().map(|&s| (s, (s / 4.0) as f32, sr)).collect::<Vec<_>>();
+    let close = |got: Vec<(f64, f32, usize)>, want: &[f64]| {
+        assert_eq!(got.len(), want.len(), "{got:?}");
+        for (got, want) in got.iter().zip(expected(want)) {
+            assert!((got.0 - want.0).abs() < 1e-9 && (got.1 - want.1).abs() < 1e-5 && got.2 == want.2, "{got:?}");
+        }
+    };
+    close(starts(&samples, 1.0, true), &[0.0, 1.0, 1.3]);
+    close(starts(&samples, 1.0, false), &[0.0, 1.0]);
+    close(starts(&samples, 0.5, true), &[0.0, 0.5, 1.0, 1.3]);
+    close(starts(&samples[..2 * sr], 1.0, true), &[0.0, 1.0]);
+    close(starts(&samples[..sr - 1], 1.0, true), &[]);
+}

@@ -217,7 +217,7 @@ fn a_run_names_one_class_a_second() {
     let again = json(&["eval", text(&run), text(&shared.at("notes")), "--cache", text(&shared.at("cache")), "--json"]);
     assert_eq!(again["confusion"], test["confusion"]);
 
-    // 3.4 s: three whole seconds, and a rest that belongs to the last.
+    // 3.4 s: three whole seconds, and once more the last one, which decides about the rest.
     let solo = shared.at("solo.wav");
     write_wav(&solo, SR, &note(SR as usize * 34 / 10, SR, 300.0, 0.3), Depth::Float32).unwrap();
     let heard = &json(&["predict", text(&run), text(&solo), "--format", "json", "--attention"])[0];
@@ -234,10 +234,45 @@ fn a_run_names_one_class_a_second() {
     segments.sort_by(|a, b| a.0.total_cmp(&b.0));
     assert_eq!((segments[0].0, segments.last().unwrap().1), (0.0, 3.4), "{segments:?}");
     assert!(segments.windows(2).all(|w| w[0].1 == w[1].0), "each second has one instrument: {segments:?}");
+    assert!(instruments.iter().all(|i| i["threshold"].is_null()), "there are none");
+    let curve: Vec<f64> = instruments.iter().map(|i| i["activity"][3].as_f64().unwrap()).collect();
+    let sum: f64 = curve.iter().sum();
+    assert!((sum - 1.0).abs() < 1e-4, "an answer of its own: {curve:?}");
     for format in ["table", "jsonl", "csv", "jams", "audacity"] {
         let text_of = stdout(&["predict", text(&run), text(&solo), "--format", format]);
         assert!(CLASSES.iter().any(|(class, _)| text_of.contains(class)), "{format}: {text_of}");
     }
+    // Two seconds of a note, two of silence; and nothing but silence.
+    let mut samples = note(2 * SR as usize, SR, 300.0, 0.3);
+    samples.resize(4 * SR as usize, 0.0);
+    let (pause, silence) = (shared.at("pause.wav"), shared.at("silence.wav"));
+    write_wav(&pause, SR, &samples, Depth::Float32).unwrap();
+    write_wav(&silence, SR, &samples[2 * SR as usize..], Depth::Float32).unwrap();
+    let heard = json(&["predict", text(&run), text(&pause), text(&silence), "--format", "json"]);
+    let ends = |recording: &Value| -> Vec<f64> {
+        let instruments = recording["instruments"].as_array().unwrap();
+        instruments.iter().flat_map(|i| i["segments"].as_array().unwrap()).map(|s| s["end"].as_f64().unwrap()).collect()
+    };
+    let p = |recording: &Value| -> Vec<f64> {
+        recording["instruments"].as_array().unwrap().iter().map(|i| i["probability"].as_f64().unwrap()).collect()
+    };
+    assert_eq!(ends(&heard[0]).into_iter().fold(0.0, f64::max), 2.0, "nothing plays in silence");
+    assert!((p(&heard[0]).iter().sum::<f64>() - 1.0).abs() < 1e-4, "which has no say: {:?}", p(&heard[0]));
+    assert_eq!((ends(&heard[1]), p(&heard[1])), (vec![], vec![0.0; 3]));
+
+    // The pictures: of the run, and of a recording.
+    let report = std::fs::read_to_string(run.join("report.html")).unwrap();
+    assert!(run.join("examples.png").is_file() && report.contains("href=\"examples.png\""));
+    let shown = report.matches("alt=\"Spectrum of ").count();
+    assert!((3..=6).contains(&shown), "one or two of each class: {shown}");
+    let page = shared.at("page.html");
+    stdout(&["predict", text(&run), text(&solo), text(&silence), "--html", text(&page)]);
+    let page = std::fs::read_to_string(page).unwrap();
+    for words in ["alt=\"Constant-Q transform, second by second\"", "<span>probability: 0 ", "No instrument is heard<"]
+    {
+        assert!(page.contains(words), "{words}");
+    }
+
     let short = shared.at("short.wav");
     write_wav(&short, SR, &note(SR as usize - 1, SR, 300.0, 0.3), Depth::Float32).unwrap();
     let of_both = wmic(&["predict", text(&run), text(&short), text(&solo), "--format", "csv"]).assert().code(1);

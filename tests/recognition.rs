@@ -6,6 +6,7 @@ use std::path::Path;
 use serde_json::{Value, json};
 use wmic::Array;
 use wmic::audio::logmel::band_hz;
+use wmic::audio::note::Input;
 use wmic::recognition::json::Detail;
 use wmic::recognition::timeline::{frame_counts, resample, segments};
 use wmic::recognition::{self, Glimpse, Instrument, Recognition, Segment, audacity, csv, jams, json};
@@ -152,6 +153,27 @@ fn json_lists_the_paths_of_models_that_have_some() {
     assert_eq!(value["paths"], json!([{ "seed": 7, "start": 4.8, "glimpses": listed }]));
 }
 
+/// What a model says that names one instrument at a time.
+fn one_at_a_time() -> Recognition {
+    let mut r = recognition("solo.ogg");
+    for i in &mut r.instruments {
+        (i.threshold, i.attention, i.present) = (None, None, !i.segments.is_empty());
+    }
+    r
+}
+
+#[test]
+fn models_that_name_one_at_a_time_have_no_thresholds() {
+    let r = one_at_a_time();
+    assert!(r.exclusive() && !recognition("a.ogg").exclusive());
+    let value: Value = serde_json::from_str(&written(|out| json::write(out, &r, Detail::default()))).unwrap();
+    assert!(value["instruments"].as_array().unwrap().iter().all(|i| i["threshold"] == Value::Null), "{value}");
+    let rows = written(|out| csv::rows(out, &r));
+    assert!(rows.starts_with("solo.ogg,piano,0.9375,0.0625,,true,"), "{rows}");
+    let jams = written(|out| jams::write(out, &r));
+    assert!(!jams.contains("threshold") && !jams.contains("activity") && jams.contains("is the likeliest"), "{jams}");
+}
+
 #[test]
 fn csv_has_a_row_per_instrument() {
     let mut r = recognition("a,b.ogg");
@@ -263,6 +285,50 @@ fn the_picture_is_drawn() {
     plot(&picture, &path).unwrap();
     let error = plot(&picture, &folder.path().join("a.svg")).unwrap_err().to_string();
     assert!(error.ends_with("a picture of a recording is written as .png"), "{error}");
+}
+
+#[test]
+fn bands_that_are_smaller_than_pixels_are_averaged() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("a.png");
+    // Two bands for each of 520 rows, one of them silent.
+    let stripes = Array::from_fn([50, 1040], |i| (i % 2) as f32);
+    let r = one_at_a_time();
+    let picture = Picture { recognition: &r, spectrum: "STFT", spectrogram: &stripes, band_hz: &[] };
+    plot(&picture, &path).unwrap();
+    let image = image::open(&path).unwrap().into_rgb8();
+    let of = |rgb: [u8; 3]| image.pixels().filter(|p| p.0 == rgb).count();
+    let (dark, bright) = (of([0, 0, 4]), of([252, 253, 191]));
+    assert!(dark < 1000 && bright < 1000, "no stripe is left, but in the legend: {dark}, {bright}");
+    assert!(of([184, 56, 120]) > 700_000 || of([183, 55, 121]) > 700_000, "half-way between the colours");
+}
+
+#[test]
+fn frequencies_at_equal_distances_have_round_names() {
+    let folder = tempfile::tempdir().unwrap();
+    let page = folder.path().join("page.html");
+    let ticks = |input: Input| -> Vec<(f64, String)> {
+        let hz = input.bin_hz();
+        let quiet = Array::zeros([87, hz.len()]);
+        let r = one_at_a_time();
+        let picture = Picture { recognition: &r, spectrum: input.name(), spectrogram: &quiet, band_hz: &hz };
+        write_page(&page, &[picture]).unwrap();
+        let page = std::fs::read_to_string(&page).unwrap();
+        let name = if input == Input::Stft { "STFT" } else { "Constant-Q transform" };
+        assert!(page.contains(&format!("<img alt=\"{name}\"")));
+        let spans = page.split("<span style=\"bottom:").skip(1).map(|s| s.split_once("%\">").unwrap());
+        spans.map(|(at, rest)| (at.parse().unwrap(), rest.split('<').next().unwrap().to_owned())).collect()
+    };
+    let stft = ticks(Input::Stft);
+    assert_eq!(stft.iter().map(|(_, name)| name.as_str()).collect::<Vec<_>>(), ["0", "5k", "10k", "15k", "20k Hz"]);
+    // Bin 0 is in the middle of the lowest of 1025 bands, 20 kHz at 20000 / 22050 of the way from there to the middle of the highest.
+    let expected = 100.0 * (20_000.0 / 22_050.0 * 1024.0 + 0.5) / 1025.0;
+    assert!(stft[0].0 < 0.1 && (stft[4].0 - expected).abs() < 0.01, "{stft:?}");
+    let cqt = ticks(Input::Cqt);
+    let octaves = ["31", "62", "125", "250", "500", "1k", "2k", "4k Hz"];
+    assert_eq!(cqt.iter().map(|(_, name)| name.as_str()).collect::<Vec<_>>(), octaves);
+    let steps: Vec<f64> = cqt[1..].windows(2).map(|w| w[1].0 - w[0].0).collect();
+    assert!(steps.iter().all(|step| (step - 100.0 / 7.0).abs() < 0.05), "an octave is an octave: {steps:?}");
 }
 
 #[test]

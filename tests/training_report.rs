@@ -3,8 +3,13 @@
 use std::path::Path;
 
 use wmic::Array;
+use wmic::audio::note::{Input, Scale};
+use wmic::data::{Dataset, FeatureValues, Features};
+use wmic::nn::Notes;
+use wmic::report::examples::Examples;
 use wmic::report::training::write;
 use wmic::train::run::{Circumstances, EpochRow, Record};
+use wmic::train::trained::Answers;
 use wmic::train::{Config, Evaluation, Level, SeedPredictions, Subject, evaluate};
 
 const FILES: [&str; 4] = ["classes.png", "learning_curves.png", "report.html", "seeds.png"];
@@ -313,4 +318,110 @@ fn an_epoch_says_accuracy_only_where_there_is_one() {
     let of_one_class = serde_json::to_string(&row).unwrap();
     assert!(of_one_class.contains("\"val_f1_pn\":null,\"val_accuracy\":0.75"), "{of_one_class}");
     assert_eq!(serde_json::from_str::<EpochRow>(&of_one_class).unwrap(), row);
+}
+
+/// Clips of one second at (87, 252): clip i sounds in bin 10 i.
+fn notes(classes: &[&str], of_clip: &[usize]) -> Dataset {
+    let (n, k) = (of_clip.len(), classes.len());
+    let loud = |i: usize| i % 252 == i / (87 * 252) * 10;
+    Dataset {
+        path: "/data/notes".into(),
+        classes: classes.iter().map(|c| c.to_string()).collect(),
+        keys: (0..n).map(|i| format!("{}/<{i}>.wav@1.00", classes[of_clip[i]])).collect(),
+        features: Features {
+            values: FeatureValues::F32((0..n * 87 * 252).map(|i| if loud(i) { 5.0 } else { -1.0 }).collect()),
+            instances: 87,
+            width: 252,
+            lengths: vec![87; n],
+        },
+        targets: (0..n * k).map(|i| f32::from(of_clip[i / k] == i % k)).collect(),
+        observed: vec![true; n * k],
+        train: vec![],
+        validation: None,
+        test: (0..n as u32).collect(),
+        warnings: vec![],
+    }
+}
+
+/// Each clip is answered by a class with some probability; the others share the rest.
+fn said(data: &Dataset, answers: &[(usize, f32)]) -> Answers {
+    let (n, k) = (data.keys.len(), data.classes.len());
+    let p = Array::from_fn([n, k], |i| match answers[i / k] {
+        (class, p) if class == i % k => p,
+        (_, p) => (1.0 - p) / (k - 1) as f32,
+    });
+    let other = p.map(|p| p);
+    let observed = Array::from_fn([n, k], |_| true);
+    let targets = Array::new([n, k], data.targets.clone());
+    Answers { targets, seeds: vec![(p, observed.clone()), (other, observed)] }
+}
+
+#[test]
+fn examples_are_a_typical_right_and_the_surest_wrong_answer() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = folder.path();
+    let classes = ["<banjo>", "cello", "flute", "tuba"];
+    // Banjo: three right, of which clip 2 is in the middle, and two wrong; cello: one wrong; flute: one right; tuba: none.
+    let data = notes(&classes, &[0, 0, 0, 0, 0, 1, 2]);
+    let answers = said(&data, &[(0, 0.5), (0, 0.9), (0, 0.7), (1, 0.6), (2, 0.8), (2, 0.9), (2, 1.0)]);
+    let settings = Notes { input: Input::Cqt, scale: Scale::Log, ..Notes::default() };
+    let examples = Examples::new(&data, &data.test, &answers, &settings);
+    let e = of_one_class(&[0], &ORCHESTRA);
+    write(at, &record(&[0]), &rows(&[0], |_| 2), &e, Some(&examples)).unwrap();
+
+    let page = std::fs::read_to_string(at.join("report.html")).unwrap();
+    let tiles: Vec<&str> = page[page.find("<ul class=\"examples\">").unwrap()..].split("<li>").skip(1).collect();
+    let expected = [
+        ("&lt;banjo&gt;", "right", "right, 0.70", 2),
+        ("&lt;banjo&gt;", "wrong", "taken for flute, 0.80", 4),
+        ("cello", "wrong", "taken for flute, 0.90", 5),
+        ("flute", "right", "right, 1.00", 6),
+    ];
+    assert_eq!(tiles.len(), expected.len());
+    for (tile, (class, sort, answer, clip)) in tiles.iter().zip(expected) {
+        for words in [
+            format!(">{class}</b>"),
+            format!("<span class=\"{sort}\" title=\"{answer}\">{answer}</span>"),
+            format!("alt=\"Spectrum of 1.00 s, &lt;{clip}&gt;.wav\" src=\"data:image/png"),
+        ] {
+            assert!(tile.contains(&words), "{words} is not in {tile}");
+        }
+    }
+    assert!(page.contains("href=\"examples.png\"") && !page.contains("<banjo>"));
+
+    let image = picture(at, "examples.png");
+    assert_eq!((image.width(), names(at).len()), (2160, 6));
+    // The lowest spectrum but one sounds in bin 20: of 236 rows from 192 down, 252 - 20.5 parts of 252.
+    let row = 192 + (236.0 * (1.0 - 20.5 / 252.0)) as u32;
+    let brightest =
+        (192..192 + 236).max_by_key(|&y| image.get_pixel(300, y).0.map(u32::from).iter().sum::<u32>()).unwrap();
+    assert!(brightest.abs_diff(row) <= 1, "{brightest} of {row}");
+    assert!(pixels(&image, [0, 0, 4]) > 300_000, "what is quiet");
+
+    // Magnitudes are shown as logarithms: a thousandth is far from nothing.
+    let mut quiet = notes(&["a", "b"], &[0]);
+    quiet.features.values = FeatureValues::F32((0..87 * 252).map(|i| [0.0, 0.001, 1.0][i % 252 / 84]).collect());
+    let answers = said(&quiet, &[(0, 0.9)]);
+    let of_magnitudes = Examples::new(&quiet, &[0], &answers, &Notes { scale: Scale::Magnitude, ..settings });
+    of_magnitudes.save(&at.join("examples.png")).unwrap();
+    // ln(0.0011 / 0.0001) / ln(1.0001 / 0.0001) of 255 is level 66.
+    let middle = picture(at, "examples.png").get_pixel(300, 192 + 118).0;
+    assert!(middle.iter().zip([84u8, 19, 125]).all(|(&a, b)| a.abs_diff(b) <= 4), "{middle:?}");
+}
+
+#[test]
+fn examples_are_of_twenty_classes_at_most() {
+    let folder = tempfile::tempdir().unwrap();
+    let classes: Vec<String> = (0..30).map(|k| format!("class {k}")).collect();
+    let classes: Vec<&str> = classes.iter().map(String::as_str).collect();
+    let of_clip: Vec<usize> = (0..60).map(|i| i / 2).collect();
+    let data = notes(&classes, &of_clip);
+    let answers: Vec<(usize, f32)> = (0..60).map(|i| if i % 2 == 0 { (i / 2, 0.5) } else { (0, 0.5) }).collect();
+    let examples = Examples::new(&data, &data.test, &said(&data, &answers), &Notes::default());
+    write(folder.path(), &record(&[7]), &rows(&[7], |_| 2), &of_one_class(&[7], &classes), Some(&examples)).unwrap();
+    let page = std::fs::read_to_string(folder.path().join("report.html")).unwrap();
+    assert!(page.contains("(first 20 of 30 classes)"));
+    // Of the first, class 0 is the right answer to both.
+    assert_eq!(page.matches("alt=\"Spectrum of ").count(), 39);
+    assert_eq!(picture(folder.path(), "examples.png").width(), 2160);
 }

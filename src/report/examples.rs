@@ -58,7 +58,7 @@ struct Tile {
     answer: String,
     probability: f64,
     right: bool,
-    /// The clip's key, without the folder of its class.
+    /// Which second of which file.
     clip: String,
     /// (frames, bins)
     levels: Array<u8>,
@@ -95,7 +95,7 @@ impl Examples {
                     answer: data.classes[answer(i)].clone(),
                     probability: p(i),
                     right: answer(i) == *class,
-                    clip: key.rsplit_once('/').map_or(key.as_str(), |(_, name)| name).to_owned(),
+                    clip: named(key),
                     levels: levels(&logarithm(data.features.clip(clips[i] as usize), notes.scale)),
                 });
             }
@@ -113,6 +113,15 @@ impl Examples {
             tiles,
             hz: hz_ticks(&notes.input.bin_hz(), APART),
         }
+    }
+}
+
+/// A clip's key in words, without the folder of its class: the time first, which is not cut off where there is little room.
+fn named(key: &str) -> String {
+    let name = key.rsplit_once('/').map_or(key, |(_, name)| name);
+    match name.rsplit_once('@') {
+        Some((file, time)) => format!("{time} s, {file}"),
+        None => name.to_owned(),
     }
 }
 
