@@ -129,8 +129,13 @@ fn case(gpu: &Gpu, golden: &Golden, input: Input, attention: u32) {
         // Kinks of ReLU and max-pool near which f32 falls on the other side, and sums that cancel before the next batch norm: PyTorch's own
         // f32 is off by so much.
         let tolerance = GRADIENTS.max(3.0 * tensor(&format!("f32.{parameter}"))[0]);
-        // Batch norm takes out what a bias before it adds: its gradient is a true 0, here the rounding of a sum over all places: 2.6e-6 was seen.
-        let absolute = if parameter.starts_with("block") && parameter.ends_with("bias") { 1e-5 } else { 1e-8 };
+        // Batch norm takes out what a bias before it adds: its gradient is a true 0, here the rounding of a sum over all places, whose terms
+        // are those of the weights' gradient. Up to 6e-7 of that was seen.
+        let weights = gradients
+            .iter()
+            .find(|(name, _)| parameter.strip_suffix("bias").is_some_and(|layer| *name == format!("{layer}weight")));
+        let largest = weights.map_or(0.0, |(_, g)| g.data().iter().fold(0.0f32, |m, v| m.max(v.abs())));
+        let absolute = if parameter.starts_with("block") { 2e-6 * f64::from(largest) + 1e-8 } else { 1e-8 };
         if grad.len() <= 40 {
             assert_close(&name(&what), grad, &tensor(&what), tolerance, absolute);
             continue;
