@@ -17,7 +17,8 @@ use wmic::nn::layers::{AugmentedConv2d, WeightInit};
 use wmic::nn::models::aacnn::{ATTENTION, normed};
 use wmic::nn::vggish::Width;
 use wmic::ops::sample::Order;
-use wmic::train::learner::Learner;
+use wmic::train::corpus::Dims;
+use wmic::train::learner::{Graphs, Learner};
 use wmic::train::predictor::{Detail, layout, predict};
 use wmic::train::weights::Block;
 use wmic::train::{Config, Corpus};
@@ -90,7 +91,8 @@ fn assert_close(what: &str, got: &[f32], want: &Array<f64>, relative: f64, absol
     );
 }
 
-fn case(gpu: &Gpu, golden: &Golden, input: Input, attention: u32) {
+/// Adds the tolerances of the gradients to `tolerances`.
+fn case(gpu: &Gpu, golden: &Golden, input: Input, attention: u32, tolerances: &mut Vec<f64>) {
     let kind = if input == Input::Stft { "stft" } else { "cqt" };
     let name = |what: &str| format!("{kind}.{attention}.{what}");
     let tensor = |what: &str| golden.tensor(&name(what));
@@ -130,12 +132,15 @@ fn case(gpu: &Gpu, golden: &Golden, input: Input, attention: u32) {
         // f32 is off by so much.
         let tolerance = GRADIENTS.max(3.0 * tensor(&format!("f32.{parameter}"))[0]);
         // Batch norm takes out what a bias before it adds: its gradient is a true 0, here the rounding of a sum over all places, whose terms
-        // are those of the weights' gradient. Up to 6e-7 of that was seen.
-        let weights = gradients
-            .iter()
-            .find(|(name, _)| parameter.strip_suffix("bias").is_some_and(|layer| *name == format!("{layer}weight")));
+        // are those of the weights' gradient. Up to 4e-6 of that was seen.
+        let is_zero =
+            parameter.ends_with(".conv.bias") || parameter.starts_with("block") && parameter.ends_with(".out.bias");
+        let weights = gradients.iter().find(|(name, _)| is_zero && *name == parameter.replace("bias", "weight"));
         let largest = weights.map_or(0.0, |(_, g)| g.data().iter().fold(0.0f32, |m, v| m.max(v.abs())));
-        let absolute = if parameter.starts_with("block") { 2e-6 * f64::from(largest) + 1e-8 } else { 1e-8 };
+        let absolute = 2e-5 * f64::from(largest) + 1e-8;
+        if !is_zero {
+            tolerances.push(tolerance);
+        }
         if grad.len() <= 40 {
             assert_close(&name(&what), grad, &tensor(&what), tolerance, absolute);
             continue;
@@ -156,9 +161,14 @@ fn case(gpu: &Gpu, golden: &Golden, input: Input, attention: u32) {
 fn aacnn_answers_and_learns_as_pytorch_does() {
     let golden = Golden::open("aacnn.safetensors");
     let gpu = Gpu::open(None).expect("an adapter (software Vulkan will do)");
+    let mut tolerances = vec![];
     for input in [Input::Cqt, Input::Stft] {
-        ATTENTION.iter().for_each(|attention| case(&gpu, &golden, input, *attention));
+        ATTENTION.iter().for_each(|attention| case(&gpu, &golden, input, *attention, &mut tolerances));
     }
+    // A gradient of another network would be off by its own size. What the layers compute is held to 1e-4 one by one.
+    tolerances.sort_by(f64::total_cmp);
+    let (median, largest) = (tolerances[tolerances.len() / 2], *tolerances.last().unwrap());
+    assert!(median <= 1e-3 && largest <= 0.5, "tolerances of {median} in the median, {largest} at most, show little");
 }
 
 #[test]
@@ -199,8 +209,25 @@ fn an_augmented_block_is_pytorchs() {
     for p in layout.params.iter().filter(|p| p.trainable) {
         let got = &grads[p.offset..p.offset + p.shape.len()];
         let name = &p.name;
-        // True zeros before batch norm, as above.
+        // True zeros before batch norm, as above: sums over 396 places of terms of about 1.
         let absolute = if matches!(name.as_str(), "layer.conv.bias" | "layer.out.bias") { 1e-4 } else { 0.0 };
         assert_close(name, got, &golden.tensor(&format!("block.grad.{name}")), GRADIENTS, absolute);
+    }
+}
+
+#[test]
+fn the_full_network_fits_bindings_of_128_mib() {
+    // Eight clips: of sixteen the first maps alone take 183 MB.
+    let config = Config { batch: 8, ..config(Input::Stft, 25, Width::Full) };
+    let gpu = Gpu::open(None).expect("an adapter (software Vulkan will do)");
+    let data = dataset(Input::Stft, 5000);
+    let dims = Dims { clips: 64, slots: 64, ..Dims::new(&data.features, CLASSES, u64::MAX) };
+    let graphs = Graphs::new(&config, dims.fitted(128 << 20), 56, 8, Order::Shuffled).unwrap();
+    for draft in graphs.drafts(&gpu, 1).unwrap() {
+        for dispatch in draft.steps() {
+            for (name, view) in &dispatch.bindings {
+                assert!(view.len * 4 <= 128 << 20, "{name} of {}: {} MiB", dispatch.entry, view.len >> 18);
+            }
+        }
     }
 }

@@ -10,6 +10,8 @@ use crate::error::{Error, Result};
 use super::decode::{Clip, guarded, open};
 use super::{logmel, resample};
 
+/// Times full scale. Nothing is recorded as loud: it is integers in a file of floats, say.
+const LOUDEST: f32 = 16.0;
 /// Excerpts of one file that may wait to be taken.
 const WAITING: usize = 2;
 /// Seconds of an excerpt and between two: what memory and patience allow.
@@ -179,6 +181,9 @@ fn cut_up(path: &Path, cut: Cut, mut emit: impl FnMut(Excerpt) -> bool) -> Resul
         let mut clip = Clip { sr, samples: samples.to_vec() };
         if cut.form.normalised {
             clip.normalise_peak();
+        } else if let Some(loud) = clip.samples.iter().find(|v| v.abs() > LOUDEST) {
+            let reason = format!("holds samples of {loud:.3e} times full scale; convert it to one of ±1");
+            return Err(Error::data(path, reason));
         }
         let mut samples = resample(&clip.samples, sr, cut.form.sr)?;
         samples.truncate((cut.window * f64::from(cut.form.sr)).round() as usize);

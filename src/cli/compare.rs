@@ -15,6 +15,7 @@ use wmic::audio::note::Scale;
 use wmic::data::{Dataset, Kind, SplitBy};
 use wmic::files::{create_directories, is_leftover, try_lock_directory, write_atomic};
 use wmic::gpu::Gpu;
+use wmic::nn::models::aacnn::FirstValues;
 use wmic::nn::{self, Basis};
 use wmic::report::evaluation::summary;
 use wmic::report::table::printable;
@@ -45,6 +46,9 @@ pub struct Args {
     /// Passes over the training clips [default: each model's own]
     #[arg(long, value_name = "N")]
     epochs: Option<usize>,
+    /// Clips per step of all models [default: each model's own]
+    #[arg(long, value_name = "CLIPS", value_parser = clap::value_parser!(u64).range(1..))]
+    batch: Option<u64>,
     /// Learning rate of all models [default: each model's own]
     #[arg(long, value_name = "X")]
     lr: Option<f64>,
@@ -53,8 +57,8 @@ pub struct Args {
     #[command(flatten)]
     notes: MakingArgs,
     /// How first weights are drawn (aacnn): normal, as in the paper, or he [default: normal]
-    #[arg(long, value_name = "normal|he")]
-    init: Option<First>,
+    #[arg(long, value_enum)]
+    init: Option<FirstValues>,
     /// Directory to write [default: runs/compare-EXPERIMENT-DATASET]
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
@@ -157,8 +161,10 @@ impl Args {
             // A forest has no epochs.
             config.epochs = self.epochs.filter(|_| config.has_setting("epochs")).unwrap_or(config.epochs);
             config.lr = self.lr.filter(|_| config.has_setting("lr")).unwrap_or(config.lr);
-            if let Some(first) = &self.init {
-                first.overlay(config)?;
+            config.batch =
+                self.batch.filter(|_| config.has_setting("batch")).map_or(config.batch, |clips| clips as usize);
+            if let Some(first) = self.init {
+                First::Drawn(first).overlay(config)?;
             }
             self.notes.overlay(config)?;
             config.init = config.init.as_deref().map(absolute).transpose()?;
@@ -170,6 +176,13 @@ impl Args {
         };
         for ((config, basis), entry) in configs.iter_mut().zip(&bases).zip(&experiment.entries) {
             complete(config, *basis).map_err(|e| experiment.error(entry, &e))?;
+        }
+        // What one has learnt by heart, another would be tested on.
+        let mut divisions = configs.iter().map(Config::division);
+        let first = divisions.next().expect("an experiment has entries");
+        if let Some(i) = divisions.position(|division| division != first) {
+            let other = Error::Usage("has other splits than the first entry (split_by, val_fraction)".into());
+            return Err(experiment.error(&experiment.entries[i + 1], &other));
         }
         Ok(configs)
     }

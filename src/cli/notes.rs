@@ -64,7 +64,7 @@ impl MakingArgs {
 fn of_notes(config: &mut Config, given: bool) -> Result<Option<&mut Notes>> {
     let refused = given && config.notes.is_none();
     if refused {
-        let reason = "is not for single notes: leave out --input, --attention, --scale and --split-by";
+        let reason = "is not for single notes: leave out options that only such models have (see --help)";
         return Err(Error::Usage(format!("{} {reason}", config.model)));
     }
     Ok(config.notes.as_mut())

@@ -5,7 +5,8 @@ use wmic::train::{Augmentation, Config, FocalAlpha, Loss};
 #[derive(clap::Args)]
 pub struct ObjectiveArgs {
     /// bce: mean over all known labels of a batch; partial-bce: weighted by clip (ISMIR 2019, Eq. 4); focal: what is already right
-    /// counts less [default: the model's own, bce for all but sr16-fl]
+    /// counts less; cross-entropy: of models that name one class per clip [default: the model's own: focal for sr16-fl, cross-entropy for
+    /// aacnn, else bce]
     #[arg(long, value_enum)]
     pub loss: Option<Loss>,
     /// alpha of partial-bce's g(p) = alpha p^gamma + beta, p the share of known labels [default: 1]

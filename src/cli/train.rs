@@ -58,7 +58,7 @@ pub struct Args {
     /// What turns gradients into steps [default: adam; adagrad for aacnn]
     #[arg(long, value_enum)]
     optimiser: Option<Optimiser>,
-    /// L2 decay, added to the gradient [default: 1e-5]
+    /// L2 decay, added to the gradient [default: 1e-5; 0 with adagrad]
     #[arg(long, value_name = "X")]
     weight_decay: Option<f64>,
     /// Chance of a dropped unit, 0 to below 1 [default: 0.5; 0.6 for att and models on maps, 0.2 for bilstm-att]
@@ -81,7 +81,7 @@ pub struct Args {
     /// validation clips, for each seed and class. Epochs are always compared at 0.5 [default: 0.5]
     #[arg(long, value_name = "P|tuned")]
     threshold: Option<Level>,
-    /// Share of the training clips held out for validation, drawn anew for each seed; for aacnn once, by file [default: 0.15; 0.1 for
+    /// Share of the training clips held out for validation, drawn anew for each seed; for aacnn once, as --split-by says [default: 0.15; 0.1 for
     /// aacnn]
     #[arg(long, value_name = "SHARE")]
     val_fraction: Option<f64>,
@@ -91,7 +91,7 @@ pub struct Args {
     #[arg(long, value_name = "FILE.toml")]
     config: Option<PathBuf>,
     /// Start from these weights (PyTorch names and shapes, as `wmic export` writes); for aacnn also normal, as in the paper, or he:
-    /// how random ones are drawn [default: random]
+    /// how random ones are drawn (a file of that name is ./he) [default: random]
     #[arg(long, value_name = "WEIGHTS.safetensors|normal|he")]
     init: Option<First>,
     #[command(flatten)]
@@ -138,6 +138,9 @@ impl Args {
         overlay(&mut c.batch, &self.batch);
         overlay(&mut c.lr, &self.lr);
         overlay(&mut c.optimiser, &self.optimiser);
+        if self.optimiser == Some(Optimiser::Adagrad) {
+            c.weight_decay = 0.0;
+        }
         overlay(&mut c.weight_decay, &self.weight_decay);
         overlay(&mut c.dropout, &self.dropout);
         overlay(&mut c.pooling, &self.pooling);
@@ -322,6 +325,8 @@ pub fn begin(
 pub fn go_on(gpu: &Gpu, config: &Config, data: &Dataset, run: RunDir, words: &Words) -> anyhow::Result<Option<Ended>> {
     let began = run.record()?.run;
     same_data(&run, &began, data)?;
+    // Killed while it began.
+    run.write_splits(data)?;
     if nn::find(&config.model)?.is_forest() {
         return grow(gpu, config, data, run, words);
     }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::adapter::Target;
+use super::adapter::{AdapterKind, Target};
 use super::kernel::{Kernel, Params, Shader, UniformField};
 use super::{Buffer, Gpu};
 use crate::error::{Error, Result};
@@ -22,6 +22,9 @@ pub struct View {
 /// Numbers of workgroups. `z` is the replica for ops with parameters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Grid(pub [u32; 3]);
+
+/// Rounds of all loops of an invocation together that software adapters run: llvmpipe ends them at 65 535.
+const SOFTWARE_ROUNDS: usize = 60_000;
 
 /// WebGPU's default limit of workgroups per dimension.
 const MAX_GROUPS: usize = 65_535;
@@ -65,6 +68,20 @@ pub struct Recorder {
 impl Recorder {
     pub fn new(target: Target) -> Self {
         Recorder { target, op: "", dispatches: Vec::new() }
+    }
+
+    /// Whether the target runs loops of so many rounds, all loops of an invocation together.
+    ///
+    /// # Errors
+    /// `Gpu` where they would end early, with wrong results and without a word.
+    pub fn runs(&self, rounds: usize) -> Result<()> {
+        match self.target.kind {
+            AdapterKind::Software if rounds > SOFTWARE_ROUNDS => Err(Error::Gpu(format!(
+                "{} of this size takes {rounds} rounds of a loop; this software adapter ends loops after {SOFTWARE_ROUNDS}",
+                self.op
+            ))),
+            _ => Ok(()),
+        }
     }
 
     pub fn dispatch<P: Params>(

@@ -133,6 +133,15 @@ impl Dims {
         [Spec::f32([weights]), Spec::f32([slices, self.n])]
     }
 
+    /// # Errors
+    /// See [`Recorder::runs`]: the tile kernels go through K, and backward through N, with about two rounds for each.
+    fn check(&self, r: &Recorder) -> Result<()> {
+        match variants::matrix_product(r.target, self.n, self.k) {
+            MatrixProduct::Tile => r.runs(2 * self.k.max(self.n)),
+            MatrixProduct::Subgroup8 => r.runs(self.k.max(self.n) / 4),
+        }
+    }
+
     fn params(&self) -> Params {
         Params {
             m: self.m as u32,
@@ -191,6 +200,7 @@ impl Op for Linear {
     fn forward(&self, io: &Io, r: &mut Recorder) -> Result<()> {
         let d = Dims::of(io, self);
         let (w, bias) = (io.x(1).view, io.x(io.inputs() - 1).view);
+        d.check(r)?;
         let (shader, entry) = match variants::matrix_product(r.target, d.n, d.k) {
             MatrixProduct::Tile => (&SHADER, "linear_forward"),
             MatrixProduct::Subgroup8 => (&SUBGROUP8, "linear_forward_subgroup8"),

@@ -46,6 +46,8 @@ const MEMORY: usize = 1024;
 /// Rows of keys whose share of the logits is kept at hand, and positions of a tile, at most.
 const MAX_ROWS: usize = 16;
 const MAX_TILE: usize = 32;
+/// Rounds of a workgroup that gathers sums, about.
+const MAX_ROUNDS: usize = 50_000;
 /// Workgroups that gather sums for the tables' gradients, about. A workgroup's sums take 2 (H + W) rows.
 const GROUPS: usize = 2048;
 /// The same where subgroups are 8 lanes of a CPU: each lane has its own sums.
@@ -100,7 +102,16 @@ impl Dims {
             Attention::Tile => (self.height * self.width.div_ceil(LANES), GROUPS),
             Attention::Subgroup8 => (self.height.div_ceil(BLOCK[0]), GROUPS_SUBGROUP8),
         };
-        blocks.min(most.div_ceil(self.batch * self.heads))
+        // Few enough of them for software adapters, see `Recorder::runs`.
+        let units = (MAX_ROUNDS / self.rounds(variant)).max(1);
+        blocks.min(most.div_ceil(self.batch * self.heads).max(blocks.div_ceil(units)))
+    }
+
+    /// Rounds of loops in which a query, or a key, meets all others: one for each, and where vec4 of its channels are gone through.
+    fn rounds(&self, variant: Attention) -> usize {
+        let [key, value] = [self.key, self.value].map(|n| n.div_ceil(4));
+        let inner = if variant == Attention::Tile { 2 * key + value } else { 0 };
+        self.height * self.width * (1 + inner)
     }
 
     /// Elements of a row of those sums, of which each channel has some.
@@ -205,6 +216,7 @@ impl Op for RelativeAttention {
     fn forward(&self, io: &Io, r: &mut Recorder) -> Result<()> {
         let d = self.of(io);
         let variant = variant(r, &d);
+        r.runs(d.rounds(variant))?;
         let (shader, entry, grid) = match variant {
             Attention::Tile => {
                 let blocks = (d.height * d.width).div_ceil(LANES);

@@ -192,7 +192,7 @@ impl Config {
         match self.notes {
             Some(notes) if exclusive => notes.validate()?,
             Some(_) => {
-                return refuse("is not for single notes: leave out --input, --attention, --scale and --split-by");
+                return refuse("is not for single notes: leave out the table notes");
             }
             None if exclusive => return refuse("is for single notes: its settings lack the table notes"),
             None => {}
@@ -208,9 +208,7 @@ impl Config {
             return refuse("names one class per clip, which mixed clips have not: leave out --augment");
         }
         if self.optimiser == Optimiser::Adagrad && self.weight_decay != 0.0 {
-            return Err(Error::Usage(
-                "adagrad has no weight decay here: leave out --weight-decay, or ask for --optimiser adam".into(),
-            ));
+            return Err(Error::Usage("adagrad has no weight decay here: --weight-decay 0, or --optimiser adam".into()));
         }
         Ok(())
     }

@@ -18,7 +18,7 @@ use crate::nn::vggish::MAP;
 use crate::nn::{self, Basis, Model};
 use crate::recognition::timeline::segments;
 use crate::recognition::{Glimpse, Instrument, Path, Recognition};
-use crate::train::metrics::std_dev;
+use crate::train::metrics::{answer, std_dev};
 
 /// Seconds from one frame of a spectrogram to the next.
 const FRAME: f64 = 0.01;
@@ -247,8 +247,9 @@ struct Answers {
     /// (cells, K): sums over the excerpts of the seeds' means.
     activity: Vec<f32>,
     attention: Vec<f32>,
-    /// (cells): excerpts that cover a cell.
-    covered: Vec<f32>,
+    /// (cells): whether an excerpt covers a cell, and how many cover it in which anything plays.
+    covered: Vec<bool>,
+    heard: Vec<f32>,
     paths: Vec<Path>,
     attends: bool,
     strip: Strip,
@@ -276,6 +277,7 @@ impl Answers {
             activity: vec![],
             attention: vec![],
             covered: vec![],
+            heard: vec![],
             paths: vec![],
             attends: model.attends,
             strip: Strip { bands, frame, ..Strip::default() },
@@ -294,7 +296,7 @@ impl Answers {
             (false, true) => (instances / PATCH_FRAMES).max(1),
             (false, false) => instances * self.steps,
         };
-        let first = self.cover(start, cells);
+        let first = self.cover(start, cells, 1.0);
         let share = 1.0 / self.seeds.len() as f32;
         let mut answers = vec![];
         for r in 0..self.seeds.len() {
@@ -340,19 +342,21 @@ impl Answers {
 
     /// Adds an excerpt in which nothing plays. It has no say in the recording's probabilities.
     fn pause(&mut self, start: f64) {
-        self.cover(start, self.span);
+        self.cover(start, self.span, 0.0);
     }
 
-    /// Makes room for an excerpt of so many cells, and counts it. Returns the first of them.
-    fn cover(&mut self, start: f64, cells: usize) -> usize {
+    /// Makes room for an excerpt of so many cells, in which `say` is 1 if anything plays, else 0. Returns the first of them.
+    fn cover(&mut self, start: f64, cells: usize, say: f32) -> usize {
         let at = start / self.cell;
         // The last excerpt of a recording may begin within a cell; it is there for the one after.
         let first = if self.whole { (at - 1e-6).ceil() } else { at.round() } as usize;
         let end = self.covered.len().max(first + cells);
-        self.covered.resize(end, 0.0);
+        self.covered.resize(end, false);
         self.activity.resize(end * self.classes, 0.0);
         self.attention.resize(end * self.classes, 0.0);
-        self.covered[first..first + cells].iter_mut().for_each(|c| *c += 1.0);
+        self.heard.resize(end, 0.0);
+        self.covered[first..first + cells].fill(true);
+        self.heard[first..first + cells].iter_mut().for_each(|c| *c += say);
         first
     }
 
@@ -376,8 +380,8 @@ impl Answers {
         let curve = |of: &[f32], class: usize| -> Vec<f32> {
             let mut latest = 0.0;
             let value = |cell: usize| {
-                if let Some(covered) = self.covered.get(cell).filter(|covered| **covered > 0.0) {
-                    latest = of[cell * k + class] / covered;
+                if self.covered.get(cell) == Some(&true) {
+                    latest = of[cell * k + class] / self.heard[cell].max(1.0);
                 }
                 latest
             };
@@ -386,8 +390,7 @@ impl Answers {
         let curves: Vec<Vec<f32>> = (0..k).map(|class| curve(&self.activity, class)).collect();
         // Of each cell, the first of the likeliest classes, unless it is silent.
         let winner = |cell: usize| {
-            let best =
-                (1..k).fold(0, |best, class| if curves[class][cell] > curves[best][cell] { class } else { best });
+            let best = answer(&curves.iter().map(|curve| curve[cell]).collect::<Vec<f32>>());
             (curves[best][cell] > 0.0).then_some(best)
         };
         let winners: Vec<Option<usize>> = if self.exclusive { (0..cells).map(winner).collect() } else { vec![] };
