@@ -7,10 +7,10 @@ use std::f64::consts::{FRAC_PI_2, TAU};
 
 use common::Golden;
 use wmic::Array;
-use wmic::audio::aacnn;
 use wmic::audio::cqt::{Cqt, cqt};
 use wmic::audio::logmel::{self, SCALE, STFT};
 use wmic::audio::mel::{MelBank, MelConfig};
+use wmic::audio::note;
 use wmic::gpu::Gpu;
 use wmic::graph::{Draft, Graph, Mode, Op, Spec, Tensor};
 use wmic::ops::mel::{Mel, Scale};
@@ -167,9 +167,9 @@ const CQT_STEP: usize = 6;
 #[test]
 fn aacnns_stft_is_librosas() {
     let want = Golden::open("spectra.safetensors").tensor("stft");
-    let sound: Vec<f64> = sweep(aacnn::SR).iter().zip(sines(aacnn::SR, &TONES)).map(|(a, b)| a + b).collect();
+    let sound: Vec<f64> = sweep(note::SR).iter().zip(sines(note::SR, &TONES)).map(|(a, b)| a + b).collect();
     let (dims, got) = on_gpu(&Array::new([1, sound.len()], sound), |g, samples| {
-        wmic::ops::stft::stft(g, samples, aacnn::STFT).unwrap()
+        wmic::ops::stft::stft(g, samples, note::STFT).unwrap()
     });
     assert_eq!(dims, [1, 87, 1025]);
     let largest = want.data().iter().copied().fold(0.0, f64::max);
@@ -219,8 +219,8 @@ const NARROW: Cqt = Cqt { sr: 22_050, hop_length: 441, fmin: 55.0, bins_per_octa
 #[test]
 fn constant_q_magnitudes_are_librosas() {
     let golden = Golden::open("spectra.safetensors");
-    assert_librosas_cqt(&golden, "sines", sines(aacnn::SR, &TONES), &aacnn::CQT);
-    assert_librosas_cqt(&golden, "sweep", sweep(aacnn::SR), &aacnn::CQT);
+    assert_librosas_cqt(&golden, "sines", sines(note::SR, &TONES), &note::CQT);
+    assert_librosas_cqt(&golden, "sweep", sweep(note::SR), &note::CQT);
     assert_librosas_cqt(&golden, "narrow", sines(NARROW.sr, &[60.0, 123.4, 250.0]), &NARROW);
 }
 
@@ -238,13 +238,13 @@ fn constant_q_magnitudes_of_notes_are_librosas() {
     ];
     for (i, name) in names.iter().enumerate() {
         let clip = wmic::audio::decode(orchestra.join(name), 60.0).unwrap();
-        assert_eq!(clip.sr, aacnn::SR, "{name}");
+        assert_eq!(clip.sr, note::SR, "{name}");
         let samples: Vec<f64> = clip.samples[..44_100].iter().map(|v| f64::from(*v)).collect();
         let want = golden.tensor(&format!("{i}.samples"));
         let apart = samples.iter().step_by(441).zip(want.data()).map(|(a, b)| (a - b).abs()).fold(0.0, f64::max);
         println!("{name}: samples of the two decoders differ by up to {apart:.1e}");
         assert!(apart <= 1e-4, "{name}: decoded samples are {apart} apart");
-        assert_librosas_cqt(&golden, &i.to_string(), samples, &aacnn::CQT);
+        assert_librosas_cqt(&golden, &i.to_string(), samples, &note::CQT);
     }
 }
 
@@ -292,7 +292,7 @@ fn halving_passes_and_stops_as_it_says() {
 
 #[test]
 fn constant_q_transforms_out_of_range_are_refused() {
-    let base = aacnn::CQT;
+    let base = note::CQT;
     let refused = |config: Cqt| {
         let mut g = Graph::new(Mode::Eval);
         let samples = g.input("samples", Spec::f32([1, 44_100]));

@@ -8,7 +8,7 @@ use std::f64::consts::TAU;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
-use cli_support::{json, refused, stdout, wmic};
+use cli_support::{end, json, refused, send, start, stdout, wait_for, wmic};
 use predicates::prelude::*;
 use predicates::str::contains;
 use serde_json::Value;
@@ -17,11 +17,11 @@ use wmic::audio::note::{Input, Scale};
 use wmic::audio::{Depth, write_wav};
 use wmic::data::{Dataset, FeatureValues, Features, SplitBy, load_features};
 use wmic::gpu::Gpu;
-use wmic::nn::Notes;
 use wmic::nn::models::aacnn::FirstValues;
 use wmic::nn::vggish::Width;
 use wmic::ops::sample::Order;
 use wmic::random::Stream;
+use wmic::train::Notes;
 use wmic::train::learner::{Learner, Split};
 use wmic::train::{Config, Corpus};
 
@@ -124,6 +124,8 @@ fn files_are_cut_into_whole_seconds_and_shorter_ones_counted() {
         [v * 2.0, 0.0].into_iter().for_each(|v| stereo.write_sample(v).unwrap());
     }
     stereo.finalize().unwrap();
+    // Integers in a file of floats; the others are used all the same.
+    write(&data, "b/loud.wav", SR, &note(second, SR, 220.0, 1.0).iter().map(|v| v * 32_768.0).collect::<Vec<_>>());
 
     for (input, scale) in [("cqt", "magnitude"), ("stft", "magnitude"), ("cqt", "log")] {
         let npz = folder.path().join(format!("{input}-{scale}.npz"));
@@ -260,6 +262,16 @@ fn a_run_names_one_class_a_second() {
     assert!((p(&heard[0]).iter().sum::<f64>() - 1.0).abs() < 1e-4, "which has no say: {:?}", p(&heard[0]));
     assert_eq!((ends(&heard[1]), p(&heard[1])), (vec![], vec![0.0; 3]));
 
+    // Seconds that overlap: half a cell of silence does not make the note quieter.
+    let halves = &json(&["predict", text(&run), text(&pause), "--hop", "0.5", "--format", "json", "--attention"])[0];
+    let curves: Vec<&Vec<Value>> =
+        halves["instruments"].as_array().unwrap().iter().map(|i| i["activity"].as_array().unwrap()).collect();
+    for cell in 0..8 {
+        let sum: f64 = curves.iter().map(|curve| curve[cell].as_f64().unwrap()).sum();
+        let plays = if cell < 5 { 1.0 } else { 0.0 };
+        assert!((sum - plays).abs() < 1e-4, "half second {cell}: {sum}");
+    }
+
     // The pictures: of the run, and of a recording.
     let report = std::fs::read_to_string(run.join("report.html")).unwrap();
     assert!(run.join("examples.png").is_file() && report.contains("href=\"examples.png\""));
@@ -319,6 +331,29 @@ fn a_class_with_a_single_file_is_for_training_only() {
     let of_rare: Vec<String> =
         splits(&out).into_iter().filter(|row| row[1] == "rare").map(|row| row[2].clone()).collect();
     assert_eq!(of_rare, ["train"]);
+}
+
+#[test]
+fn a_run_that_was_interrupted_goes_on_to_the_same_bits() {
+    let shared = shared();
+    let (data, cache, run) = (shared.at("notes"), shared.at("cache"), shared.at("interrupted"));
+    let args = ["train", text(&data), "--epochs", "6", "--scale", "log", "--cache", text(&cache), "--out", text(&run)];
+    let training = start(&[&args[..], &SMALL].concat());
+    wait_for(&run.join("splits.csv"));
+    // Somewhere in the epochs; where does not matter.
+    std::thread::sleep(std::time::Duration::from_secs(2));
+    send("-INT", &training);
+    let (code, said) = end(training);
+    assert!(code == Some(130) || code == Some(0), "{said}");
+    std::fs::remove_file(run.join("splits.csv")).unwrap();
+    if code == Some(130) {
+        wmic(&["train", "--resume", text(&run)]).assert().success();
+        assert!(run.join("splits.csv").is_file(), "written where a kill left none");
+    }
+    for file in ["model.safetensors", "metrics.jsonl", "test.json"] {
+        let of = |run: &Path| std::fs::read(run.join(file)).unwrap();
+        assert!(of(&run) == of(&shared.at("run")), "{file} differs");
+    }
 }
 
 #[test]

@@ -8,7 +8,7 @@ use std::thread::{self, JoinHandle};
 use crate::error::{Error, Result};
 
 use super::decode::{Clip, guarded, open};
-use super::{logmel, resample};
+use super::{logmel, note, resample};
 
 /// Times full scale. Nothing is recorded as loud: it is integers in a file of floats, say.
 const LOUDEST: f32 = 16.0;
@@ -46,7 +46,7 @@ impl Form {
     /// For VGGish's front end.
     pub const LOG_MEL: Form = Form { sr: logmel::SR, normalised: true, whole: false };
     /// Single notes for AACNN, as loud as they were recorded (Wise, Maida, Kumar 2021, section IV.A).
-    pub const NOTE: Form = Form { sr: 44_100, normalised: false, whole: true };
+    pub const NOTE: Form = Form { sr: note::SR, normalised: false, whole: true };
 }
 
 /// A stretch of a recording.

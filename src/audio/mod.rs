@@ -1,9 +1,8 @@
-//! Sound files in and out: finding, decoding, resampling, cutting into excerpts, mel filter banks, and the log-mel front end of
-//! VGGish.
+//! Sound files in and out: finding, decoding, resampling, cutting into excerpts, mel filter banks, the log-mel front end of
+//! VGGish, the constant-Q transform, and spectra of single notes.
 //!
 //! Every file is hostile until decoded: memory is bounded, nothing panics, and what is wrong is one line that names the file.
 
-pub mod aacnn;
 pub mod cqt;
 mod decode;
 mod find;

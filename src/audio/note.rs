@@ -3,12 +3,33 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::aacnn::{CQT, SR, STFT};
-use super::cqt::cqt;
+use super::cqt::{Cqt, cqt};
 use crate::error::Result;
 use crate::graph::{Graph, Tensor};
 use crate::ops::standardise::{Standardise, standardise};
-use crate::ops::stft::stft;
+use crate::ops::stft::{Framing, Hann, Spectrum, Stft, stft};
+
+/// Sample rate, Hz.
+pub const SR: u32 = 44_100;
+
+/// `librosa.stft(n_fft=2048, hop_length=512)`: 87 frames of 1025 magnitudes for 1 s.
+pub const STFT: Stft = Stft {
+    n_fft: 2048,
+    hop_length: 512,
+    win_length: 2048,
+    window: Hann::Periodic,
+    framing: Framing::CentredZero,
+    spectrum: Spectrum::Magnitude,
+    max_frames: None,
+};
+
+/// Seven octaves from C1 in steps of a sixth of a tone: 87 frames of 252 magnitudes for 1 s.
+pub const CQT: Cqt = Cqt { sr: SR, hop_length: 512, fmin: 32.703, bins_per_octave: 36, n_bins: 252 };
+
+/// Seconds from one frame to the next, of both.
+pub fn hop_seconds() -> f64 {
+    STFT.hop_length as f64 / f64::from(SR)
+}
 
 /// How magnitudes become inputs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Serialize, Deserialize, clap::ValueEnum)]

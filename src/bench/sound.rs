@@ -1,9 +1,9 @@
 //! The way from sound to features, of noise that lies on the GPU: log-mel and constant-Q spectrograms, and VGGish's forward pass.
 
 use super::Timer;
-use crate::audio::aacnn;
 use crate::audio::cqt::cqt;
 use crate::audio::logmel::{BANDS, PATCH_FRAMES, SR, log_mel};
+use crate::audio::note;
 use crate::error::Result;
 use crate::gpu::Buffer;
 use crate::graph::{Draft, Graph, Mode, Spec};
@@ -64,7 +64,7 @@ pub fn sound(timer: &Timer, part: Part) -> Result<StepResult> {
     let (gpu, batch) = (timer.gpu, part.batch());
     let input = match part {
         Part::LogMel => Spec::f32([batch, SECONDS * SR as usize]),
-        Part::ConstantQ => Spec::f32([batch, SECONDS * aacnn::SR as usize]),
+        Part::ConstantQ => Spec::f32([batch, SECONDS * note::SR as usize]),
         _ => Spec::f32([batch * PATCHES, PATCH_FRAMES, BANDS]),
     };
     let mut noise = Stream::new(0, 0);
@@ -73,7 +73,7 @@ pub fn sound(timer: &Timer, part: Part) -> Result<StepResult> {
     let x = g.input("input", input);
     let y = match part {
         Part::LogMel => log_mel(&mut g, x)?,
-        Part::ConstantQ => cqt(&mut g, x, &aacnn::CQT)?,
+        Part::ConstantQ => cqt(&mut g, x, &note::CQT)?,
         Part::Convolutions(width) => vggish::convolutions(&mut g, x, width, Weights::Frozen)?,
         Part::Vggish(width) => {
             let maps = vggish::convolutions(&mut g, x, width, Weights::Frozen)?;

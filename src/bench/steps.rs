@@ -6,7 +6,7 @@ use crate::data::{Dataset, FeatureValues, Features, Kind, SplitBy};
 use crate::error::Result;
 use crate::gpu::Gpu;
 use crate::nn::models::aacnn::FirstValues;
-use crate::nn::models::{Basis, Model, Notes, instance_len};
+use crate::nn::models::{Basis, Model, instance_len};
 use crate::nn::vggish::{TrainFrontEnd, Width};
 use crate::ops::sample::Order;
 use crate::random::Stream;
@@ -14,7 +14,7 @@ use crate::report::bench::{StepResult, Work};
 use crate::train::extractor::instances;
 use crate::train::front_end::{FrontEnd, Source, frozen};
 use crate::train::learner::Learner;
-use crate::train::{Config, Corpus};
+use crate::train::{Config, Corpus, Notes};
 
 /// Of OpenMIC-2018.
 const CLASSES: usize = 20;
@@ -114,7 +114,7 @@ pub fn profile(timer: &Timer, step: Step) -> Result<Vec<Share>> {
 fn learner(gpu: &Gpu, step: Step) -> Result<Learner<'_>> {
     let Step { model, train_front_end, batch, replicas } = step;
     let clips = BATCHES * batch;
-    let kind = model.input(train_front_end, NOTES);
+    let kind = model.input(train_front_end, NOTES.input);
     let width = instance_len(kind, WIDTH);
     let mut noise = Stream::new(0, 0);
     let instances = instances(kind, kind.samples());

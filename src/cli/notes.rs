@@ -6,9 +6,8 @@ use clap::builder::{PossibleValuesParser, TypedValueParser};
 
 use wmic::audio::note::{Input, Scale};
 use wmic::data::SplitBy;
-use wmic::nn::Notes;
 use wmic::nn::models::aacnn::FirstValues;
-use wmic::train::Config;
+use wmic::train::{Config, Notes};
 use wmic::{Error, Result};
 
 #[derive(Clone, clap::Args)]

@@ -11,8 +11,8 @@ use wmic::audio::{logmel, sound_files};
 use wmic::data::{Kind, features_npz, has_features, load_features};
 use wmic::files::write_atomic;
 use wmic::gpu::Gpu;
+use wmic::nn::Basis;
 use wmic::nn::vggish::Width;
-use wmic::nn::{Basis, Notes};
 use wmic::recognition::json::Detail;
 use wmic::recognition::timeline::Truth;
 use wmic::recognition::{Recognition, audacity, csv, jams, json};
@@ -21,7 +21,7 @@ use wmic::report::{Look, Picture, recognition_page, recognition_plot, recognitio
 use wmic::train::extraction::Recipe;
 use wmic::train::front_end::{FrontEnd, Source};
 use wmic::train::recogniser::{Aggregate, Heard, Options, Recogniser, recognise_clips};
-use wmic::train::{Level, RunDir, Trained};
+use wmic::train::{Level, Notes, RunDir, Trained};
 use wmic::{Array, Error, Result, nn};
 
 /// Say which instruments play in recordings, and when

@@ -27,6 +27,7 @@ pub use synth_audio::synth_audio;
 
 use crate::array::Array;
 use crate::audio::Form;
+use crate::audio::note::Input;
 use crate::error::Result;
 use crate::fingerprint::Fingerprint;
 use serde::{Deserialize, Serialize};
@@ -87,7 +88,16 @@ impl Kind {
 
     /// A spectrum of single notes: every whole second of a file is a clip.
     pub fn is_of_notes(self) -> bool {
-        matches!(self, Kind::Stft | Kind::Cqt)
+        self.note().is_some()
+    }
+
+    /// Which spectrum of a note it is, if it is one.
+    pub fn note(self) -> Option<Input> {
+        match self {
+            Kind::Stft => Some(Input::Stft),
+            Kind::Cqt => Some(Input::Cqt),
+            _ => None,
+        }
     }
 
     /// Seconds of a clip: OpenMIC-2018's 10, or one of a note.
@@ -103,6 +113,15 @@ impl Kind {
     /// Samples of a clip.
     pub fn samples(self) -> usize {
         (self.window() * f64::from(self.form().sr)) as usize
+    }
+}
+
+impl From<Input> for Kind {
+    fn from(input: Input) -> Kind {
+        match input {
+            Input::Stft => Kind::Stft,
+            Input::Cqt => Kind::Cqt,
+        }
     }
 }
 

@@ -7,6 +7,4 @@ pub mod layers;
 pub mod models;
 pub mod vggish;
 
-pub use models::{
-    Basis, Inputs, Labels, MODELS, Model, Notes, Optimiser, Prediction, Protocol, Select, Settings, find,
-};
+pub use models::{Basis, Inputs, Labels, MODELS, Model, Optimiser, Prediction, Protocol, Select, Settings, find};

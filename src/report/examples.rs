@@ -18,7 +18,7 @@ use crate::Result;
 use crate::array::Array;
 use crate::audio::note::{OFFSET, Scale};
 use crate::data::Dataset;
-use crate::nn::Notes;
+use crate::train::Notes;
 use crate::train::metrics::answer;
 use crate::train::trained::Answers;
 

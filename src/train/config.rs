@@ -7,10 +7,12 @@ use serde::{Deserialize, Serialize};
 use super::front_end::FrontEnd;
 use super::run::one_line;
 use super::thresholds::Level;
-use crate::data::{Division, Kind};
+use crate::audio::note::{Input, Scale};
+use crate::data::{Division, Kind, SplitBy};
 use crate::error::{Error, Result};
-use crate::nn::vggish::TrainFrontEnd;
-use crate::nn::{self, Basis, Notes, Settings};
+use crate::nn::models::aacnn::{ATTENTION, FirstValues, Network};
+use crate::nn::vggish::{TrainFrontEnd, Width};
+use crate::nn::{self, Basis, Settings};
 pub use crate::nn::{Optimiser, Select};
 use crate::ops::attention_pool::Pooling;
 use crate::ops::masked_bce::{FocalAlpha, Loss};
@@ -31,6 +33,20 @@ impl Augmentation {
     pub fn partners(self) -> Order {
         Order::Partners(self as u32)
     }
+}
+
+/// What is chosen of a model on single notes, and of the notes.
+#[derive(Clone, Copy, Debug, PartialEq, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Notes {
+    pub input: Input,
+    /// One of [`ATTENTION`].
+    pub attention: u32,
+    /// Share of the published filters.
+    pub width: Width,
+    pub scale: Scale,
+    pub init: FirstValues,
+    pub split_by: SplitBy,
 }
 
 /// A training run. Units: epochs count from 0, batch in clips, chances in [0, 1).
@@ -190,7 +206,11 @@ impl Config {
         let nn::Model { name, exclusive, .. } = *nn::find(&self.model)?;
         let refuse = |reason: &str| Err(Error::Usage(format!("{name} {reason}")));
         match self.notes {
-            Some(notes) if exclusive => notes.validate()?,
+            Some(notes) if exclusive && !ATTENTION.contains(&notes.attention) => {
+                let known = "attention must be 0, 25, 50, 75 or 100 percent";
+                return Err(Error::Usage(format!("{known}, not {}", notes.attention)));
+            }
+            Some(_) if exclusive => {}
             Some(_) => {
                 return refuse("is not for single notes: leave out the table notes");
             }
@@ -370,12 +390,14 @@ impl Config {
     pub fn settings(&self, classes: usize) -> Settings {
         let width = self.front_end.as_ref().map(|f| f.width).unwrap_or_default();
         let Config { dropout, pooling, train_front_end, .. } = *self;
-        Settings { classes, dropout, pooling, width, train_front_end, notes: self.notes.unwrap_or_default() }
+        let Notes { attention, width: filters, init, .. } = self.notes.unwrap_or_default();
+        let aacnn = Network { attention, width: filters, init };
+        Settings { classes, dropout, pooling, width, train_front_end, aacnn }
     }
 
     /// What the model is fed.
     pub fn kind(&self) -> Result<Kind> {
-        Ok(nn::find(&self.model)?.input(self.train_front_end, self.notes.unwrap_or_default()))
+        Ok(nn::find(&self.model)?.input(self.train_front_end, self.notes.unwrap_or_default().input))
     }
 
     /// How segments of single notes are divided; `None` for models on clips.

@@ -21,10 +21,9 @@ const MAX_BATCH: usize = 32;
 
 /// Whole instances of a sound of `samples` samples.
 pub fn instances(kind: Kind, samples: usize) -> usize {
-    match kind {
-        Kind::Spectrogram => logmel::frames(samples),
-        Kind::Stft => Input::Stft.frames(samples),
-        Kind::Cqt => Input::Cqt.frames(samples),
+    match (kind, kind.note()) {
+        (_, Some(note)) => note.frames(samples),
+        (Kind::Spectrogram, None) => logmel::frames(samples),
         _ => logmel::patches(samples),
     }
 }
@@ -122,8 +121,7 @@ impl<'g> Extractor<'g> {
             scale.apply(g, magnitudes)
         };
         let features = match kind {
-            Kind::Stft => notes(&mut g, Input::Stft)?,
-            Kind::Cqt => notes(&mut g, Input::Cqt)?,
+            Kind::Stft | Kind::Cqt => notes(&mut g, kind.note().expect("a spectrum of notes"))?,
             Kind::Spectrogram => log_mel(&mut g, sound)?,
             Kind::LogMel => patches(&mut g)?,
             Kind::Maps => {

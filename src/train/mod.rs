@@ -25,7 +25,7 @@ pub mod weights;
 pub use crate::nn::vggish::TrainFrontEnd;
 pub use crate::ops::masked_bce::{FocalAlpha, Loss};
 pub use comparison::Comparison;
-pub use config::{Augmentation, Config, Optimiser, Select};
+pub use config::{Augmentation, Config, Notes, Optimiser, Select};
 pub use corpus::Corpus;
 pub use evaluation::{Evaluation, SeedPredictions, SeedScores, Subject, evaluate};
 pub use experiment::Experiment;

@@ -8,9 +8,9 @@ use super::extraction::{FrontEndRunner, Recipe};
 use super::predictor::Predictions;
 use super::trained::Trained;
 use crate::array::Array;
-use crate::audio::aacnn::STFT;
 use crate::audio::logmel::{BANDS, PATCH_FRAMES};
-use crate::audio::{Cut, Excerpt, Form, Item, ingest};
+use crate::audio::note;
+use crate::audio::{Cut, Excerpt, Item, ingest};
 use crate::data::{Features, Kind};
 use crate::error::{Error, Result};
 use crate::gpu::Gpu;
@@ -262,7 +262,7 @@ impl Answers {
         let steps = if model.basis == Basis::Maps { MAP[0] } else { 1 };
         let whole = model.basis == Basis::Notes;
         let window = trained.config.kind().map_or(1.0, Kind::window);
-        let frame = if whole { STFT.hop_length as f64 / f64::from(Form::NOTE.sr) } else { FRAME };
+        let frame = if whole { note::hop_seconds() } else { FRAME };
         Answers {
             classes: trained.about.classes.len(),
             seeds: trained.about.seeds.clone(),

@@ -8,9 +8,8 @@
 use serde::{Deserialize, Serialize};
 
 use super::{Basis, Inputs, Model, Optimiser, Prediction, Protocol, Select, Settings};
-use crate::audio::note::{Input, Scale};
-use crate::data::SplitBy;
-use crate::error::{Error, Result};
+use crate::audio::note;
+use crate::error::Result;
 use crate::graph::{Graph, Tensor};
 use crate::nn::layers::{AugmentedConv2d, WeightInit, batch_norm_with, linear, linear_relu};
 use crate::nn::vggish::Width;
@@ -41,31 +40,14 @@ pub enum FirstValues {
     He,
 }
 
-/// What is chosen of a model on single notes, and of the notes.
-#[derive(Clone, Copy, Debug, PartialEq, Default, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Notes {
-    pub input: Input,
+/// What is chosen of the network.
+#[derive(Clone, Copy, Debug, PartialEq, Default)]
+pub struct Network {
     /// One of [`ATTENTION`].
     pub attention: u32,
     /// Share of the published filters. The dense layers keep their units: with fewer they learn little.
     pub width: Width,
-    pub scale: Scale,
     pub init: FirstValues,
-    pub split_by: SplitBy,
-}
-
-impl Notes {
-    /// # Errors
-    /// `Usage` for a share of attention that is none of the five.
-    pub fn validate(&self) -> Result<()> {
-        match ATTENTION.contains(&self.attention) {
-            true => Ok(()),
-            false => {
-                Err(Error::Usage(format!("attention must be 0, 25, 50, 75 or 100 percent, not {}", self.attention)))
-            }
-        }
-    }
 }
 
 pub const MODEL: Model = Model {
@@ -86,7 +68,7 @@ pub const MODEL: Model = Model {
     },
     fixed_instances: true,
     // Every bin of every frame is a place of the first maps; later maps have fewer, and no clip is valid in part.
-    positions: MAX_BINS,
+    positions: note::STFT.n_fft / 2 + 1,
     attends: false,
     exclusive: true,
     basis: Basis::Notes,
@@ -94,11 +76,8 @@ pub const MODEL: Model = Model {
     build: Some(build),
 };
 
-/// Bins of the widest spectrum.
-const MAX_BINS: usize = 1025;
-
 fn build(g: &mut Graph, inputs: Inputs, settings: Settings) -> Result<Prediction> {
-    let Notes { attention, width, init, .. } = settings.notes;
+    let Network { attention, width, init } = settings.aacnn;
     let init = match init {
         FirstValues::Normal => WeightInit::Normal { std: 0.05 },
         FirstValues::He => WeightInit::HeNormal,

@@ -12,8 +12,6 @@ mod visual;
 
 use serde::{Deserialize, Serialize};
 
-pub use aacnn::Notes;
-
 use super::vggish::{EMBEDDING, MAP, TrainFrontEnd, Width};
 use crate::audio::logmel::{BANDS, PATCH_FRAMES};
 use crate::audio::note::Input;
@@ -91,8 +89,8 @@ pub struct Settings {
     /// Of VGGish; models on its embeddings ignore it, and `train_front_end`.
     pub width: Width,
     pub train_front_end: TrainFrontEnd,
-    /// Of models on single notes; others ignore it.
-    pub notes: Notes,
+    /// Others than `aacnn` ignore it.
+    pub aacnn: aacnn::Network,
 }
 
 /// What makes an epoch the best one.
@@ -205,16 +203,13 @@ impl Model {
     }
 
     /// What it is fed.
-    pub fn input(&self, train_front_end: TrainFrontEnd, notes: Notes) -> Kind {
+    pub fn input(&self, train_front_end: TrainFrontEnd, note: Input) -> Kind {
         match (self.basis, train_front_end) {
             (Basis::Embeddings, _) => Kind::Vggish,
             (Basis::Maps, TrainFrontEnd::All) => Kind::LogMel,
             (Basis::Maps, _) => Kind::Maps,
             (Basis::Spectrogram, _) => Kind::Spectrogram,
-            (Basis::Notes, _) => match notes.input {
-                Input::Stft => Kind::Stft,
-                Input::Cqt => Kind::Cqt,
-            },
+            (Basis::Notes, _) => note.into(),
         }
     }
 }
@@ -226,8 +221,7 @@ pub fn instance(kind: Kind, width: Width) -> Vec<usize> {
         Kind::Maps => vec![MAP[0], MAP[1], width.map_channels()],
         Kind::LogMel => vec![PATCH_FRAMES, BANDS],
         Kind::Spectrogram => vec![BANDS],
-        Kind::Stft => vec![Input::Stft.bins()],
-        Kind::Cqt => vec![Input::Cqt.bins()],
+        Kind::Stft | Kind::Cqt => vec![kind.note().expect("spectra of notes").bins()],
     }
 }
 
