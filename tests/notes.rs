@@ -132,7 +132,8 @@ fn files_are_cut_into_whole_seconds_and_shorter_ones_counted() {
         let args = ["features", text(&data), "--frontend", input, "--scale", scale, "--out", text(&npz)];
         wmic(&args)
             .assert()
-            .success()
+            .code(1)
+            .stderr(contains("loud.wav").and(contains("times full scale")))
             .stderr(contains("9 excerpts of 6 files").and(contains("1 are shorter than 1 s")));
         let (keys, features) = load_features(&npz).unwrap();
         let expected = [
