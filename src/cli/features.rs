@@ -19,7 +19,8 @@ use wmic::train::sound::{Making, Sounds};
 /// Make features of sound: VGGish embeddings as OpenMIC-2018's, VGGish's last maps, log-mel spectrograms, or spectra of notes
 ///
 /// A dataset is a folder in OpenMIC-2018's layout with audio/, or a folder per class; its labels go into the file. Other files and
-/// folders are cut into excerpts of 10 s; for stft and cqt, all into seconds. An interrupted call goes on where it stopped. Files that cannot be decoded are listed and
+/// folders are cut into excerpts of 10 s; for stft and cqt, all into seconds. An interrupted call goes on where it stopped. Files
+/// that cannot be decoded are listed and
 /// left out, and the exit status is 1.
 #[derive(clap::Args)]
 pub struct Args {

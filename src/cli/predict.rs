@@ -26,7 +26,8 @@ use wmic::{Array, Error, Result, nn};
 
 /// Say which instruments play in recordings, and when
 ///
-/// Recordings of any length are heard in overlapping excerpts of 10 s, by aacnn second by second. Files that cannot be decoded are listed and left out, and the
+/// Recordings of any length are heard in overlapping excerpts of 10 s, by aacnn second by second. Files that cannot be decoded
+/// are listed and left out, and the
 /// exit status is 1.
 #[derive(clap::Args)]
 pub struct Args {

@@ -81,7 +81,8 @@ pub struct Args {
     /// validation clips, for each seed and class. Epochs are always compared at 0.5 [default: 0.5]
     #[arg(long, value_name = "P|tuned")]
     threshold: Option<Level>,
-    /// Share of the training clips held out for validation, drawn anew for each seed; for aacnn once, as --split-by says [default: 0.15; 0.1 for
+    /// Share of the training clips held out for validation, drawn anew for each seed; for aacnn once, as --split-by says
+    /// [default: 0.15; 0.1 for
     /// aacnn]
     #[arg(long, value_name = "SHARE")]
     val_fraction: Option<f64>,

@@ -236,6 +236,10 @@ impl Dataset {
                 map.bytes().iter().step_by(step).for_each(|&b| mix(b.into()));
             }
         }
+        if self.validation.is_some() {
+            // Where one split ends and the next begins.
+            [self.train.len(), self.test.len()].into_iter().for_each(|n| mix(n as u64));
+        }
         let splits = self.train.iter().chain(self.validation.iter().flatten()).chain(&self.test);
         self.features.lengths.iter().chain(splits).for_each(|&n| mix(n.into()));
         self.targets.iter().zip(&self.observed).for_each(|(t, &o)| mix(if o { 1 + t.to_bits() as u64 } else { 0 }));

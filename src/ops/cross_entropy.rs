@@ -4,7 +4,7 @@
 //! A clip's loss is -sum_k t_k log softmax(x)_k, with the logarithm as x_k - max x - log sum_j exp(x_j - max x).
 //! Its slope is (softmax(x)_k sum_j t_j - t_k) / valid clips, right for any t, so that clips may be mixed.
 //! Outputs: loss (1), the mean over valid clips, 0 where there is none, and its parts (2): sum and number of valid clips. The
-//! sums of both over the batches of an epoch give the loss of the epoch. A NaN among the logits, or +inf, makes the loss NaN.
+//! sums of both over the batches of an epoch give the loss of the epoch. A NaN among the logits, or an infinity, makes the loss NaN.
 
 use super::Room;
 use crate::array::Array;
