@@ -8,7 +8,7 @@ use std::f64::consts::TAU;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
-use cli_support::{end, json, refused, send, start, stdout, wait_for, wmic};
+use cli_support::{copy, end, json, refused, send, start, stdout, wait_for, wmic};
 use predicates::prelude::*;
 use predicates::str::contains;
 use serde_json::Value;
@@ -218,6 +218,16 @@ fn a_run_names_one_class_a_second() {
     let first: Value = serde_json::from_str(epochs.lines().next().unwrap()).unwrap();
     assert!((0.0..=1.0).contains(&first["val_accuracy"].as_f64().unwrap()), "{first}");
     let again = json(&["eval", text(&run), text(&shared.at("notes")), "--json"]);
+    assert_eq!(again["confusion"], test["confusion"]);
+    // Files have come and gone since: what was learnt from is not tested on.
+    let changed = shared.at("changed");
+    copy(shared.at("notes"), &changed);
+    write(&changed, "bright/new.wav", SR, &note(SR as usize, SR, 250.0, 0.3));
+    let learnt = splits(&run).into_iter().find(|row| row[1] == "dull" && row[2] == "train").unwrap();
+    std::fs::remove_file(changed.join(learnt[0].split_once('@').unwrap().0)).unwrap();
+    let eval = ["eval", text(&run), text(&changed), "--json"];
+    let done = wmic(&eval).assert().success().stderr(contains("1 clips are not in the run's splits.csv"));
+    let again: Value = serde_json::from_slice(&done.get_output().stdout).unwrap();
     assert_eq!(again["confusion"], test["confusion"]);
 
     // 3.4 s: three whole seconds, and once more the last one, which decides about the rest.

@@ -244,7 +244,11 @@ impl FrontEndArgs {
         }
         if width.is_some() || self.pca.is_some() {
             let Some(front_end) = &mut config.front_end else {
-                return Err(Error::Usage("--width and --pca need --frontend-weights FILE or random".into()));
+                let reason = match config.notes {
+                    Some(_) => "--pca is VGGish's, which the model does not need: leave it out",
+                    None => "--width and --pca need --frontend-weights FILE or random",
+                };
+                return Err(Error::Usage(reason.into()));
             };
             // Another front end than the one that was fixed.
             front_end.fingerprint = None;

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use super::clips::{Purpose, load_clips};
 use super::common::print_evaluation;
+use super::output::note;
 use super::{Device, Verdict};
 use wmic::train::front_end::Source;
 use wmic::train::{Config, Level, RunDir, Split, Trained};
@@ -37,14 +38,19 @@ pub struct Args {
 
 impl Args {
     pub fn run(self) -> anyhow::Result<Verdict> {
-        let mut trained = Trained::load(&RunDir::open(&self.run)?)?;
+        let run = RunDir::open(&self.run)?;
+        let mut trained = Trained::load(&run)?;
         if let Some(weights) = &self.frontend_weights {
             trained.relocate_front_end(weights)?;
         }
         self.threshold.map_or(Ok(()), |level| trained.set_threshold(level))?;
         let gpu = self.device.open()?;
         let mut config = Config { dataset: self.dataset, features: self.features, ..trained.config.clone() };
-        let Some(data) = load_clips(&gpu, &mut config, Purpose::Evaluate)? else { return Ok(Verdict::Interrupted) };
+        let Some(mut data) = load_clips(&gpu, &mut config, Purpose::Evaluate)? else { return Ok(Verdict::Interrupted) };
+        let unknown = run.restore_splits(&mut data)?;
+        if unknown > 0 {
+            note(&format!("warning: {unknown} clips are not in the run's splits.csv; only --split all takes them"));
+        }
         print_evaluation(&trained.evaluate(&gpu, &data, self.split)?, self.json)?;
         Ok(Verdict::Done)
     }

@@ -8,7 +8,7 @@ use serde::Serialize;
 use super::clips::{FrontEndArgs, Purpose, load_clips, sound_of};
 use super::notes::NotesArgs;
 use super::objective::ObjectiveArgs;
-use super::output::{print, print_json};
+use super::output::{note, print, print_json};
 use super::{Device, Verdict};
 use wmic::Result;
 use wmic::data::{Kind, validation_split};
@@ -212,6 +212,9 @@ fn clips(gpu: &Gpu, config: &mut Config) -> Result<Option<(Dims, Split)>> {
         let narrow = if recipe.kind == Kind::Vggish { Encoding::Bytes } else { Encoding::Halves };
         let encoding = narrow.of_clips(instances * width);
         let dims = Dims { clips, instances, width, classes, encoding, slots: clips };
+        if recipe.kind.is_of_notes() {
+            note("a second for each file is assumed: how many there are is known once they have been decoded");
+        }
         let split = validation_split(&set.train, config.val_fraction, 0)?;
         return Ok(Some((dims.fitted(gpu.max_binding()), split)));
     }

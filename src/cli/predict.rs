@@ -36,7 +36,8 @@ pub struct Args {
     /// Sound files, folders of them, patterns; or features: a dataset that has some, or an .npz with X (N, T, 128)
     #[arg(value_name = "SOUND|FEATURES", required = true)]
     inputs: Vec<PathBuf>,
-    /// Seconds from one excerpt's start to the next, at most the length of one [default: 4.8; 1 for aacnn, whose excerpts have 1 s]
+    /// Seconds from one excerpt's start to the next, at most the length of one [default: 4.8; 1 for aacnn, whose excerpts
+    /// have 1 s, and no less than 0.5]
     #[arg(long, value_name = "S")]
     hop: Option<f64>,
     /// What a recording's probability is of those of its excerpts [default: max; mean for aacnn]

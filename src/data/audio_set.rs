@@ -137,7 +137,7 @@ impl AudioSet {
         if !silent.is_empty() {
             let (n, all) = (silent.len(), of_file.len());
             warnings.push(format!(
-                "{n} of {all} files have no whole second that could be decoded, and are left out ({})",
+                "{n} of {all} files are shorter than a second or could not be decoded, and are left out ({})",
                 examples(&silent)
             ));
         }

@@ -40,7 +40,7 @@ pub enum Loss {
     PartialBce,
     /// Mean over the observed entries as well, in which what is already right counts less.
     Focal,
-    /// Of models that name one class per clip, from the softmax of their logits; see [`super::cross_entropy`].
+    /// Of models that name one class per clip, from the softmax of their logits.
     CrossEntropy,
 }
 

@@ -275,7 +275,7 @@ impl Config {
             )));
         }
         if self.pooling != Pooling::Sigmoid && !nn::find(&self.model)?.attends {
-            return Err(Error::Usage(format!("{} has no attention: leave out --pooling", self.model)));
+            return Err(Error::Usage(format!("{} pools nothing by attention: leave out --pooling", self.model)));
         }
         self.validate_notes()?;
         if self.threshold != Level::default() && nn::find(&self.model)?.exclusive {

@@ -5,6 +5,7 @@
 //! pictures the same to look at ([`crate::report::training`]). Of single notes, `class-map.json` and `splits.csv` say which clips
 //! were for what. Each file is written whole or not at all.
 
+use std::collections::HashMap;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -37,6 +38,8 @@ pub const EXAMPLES: &str = "examples.png";
 pub const SEEDS: &str = "seeds.png";
 /// No settings take more.
 const RUN_LIMIT: u64 = 1 << 20;
+/// Nor the names of clips.
+const SPLITS_LIMIT: u64 = 1 << 30;
 
 /// What `run.toml` holds: the settings (the same keys as `--config`), and where they ran.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -286,6 +289,30 @@ impl RunDir {
         }
         let bytes = table.into_inner().expect("flushed to a vector");
         write_atomic(self.path.join(SPLITS), |out| out.write_all(&bytes))
+    }
+
+    /// Puts the clips of `data` into the splits that `splits.csv` has them in, if there is one: files that have come or gone since would
+    /// be drawn otherwise, and the run tested on what it has learnt. Clips that it does not name are in no split; returns how many.
+    ///
+    /// # Errors
+    /// `Data` for a damaged table.
+    pub fn restore_splits(&self, data: &mut Dataset) -> Result<usize> {
+        let path = self.path.join(SPLITS);
+        if data.validation.is_none() || !path.is_file() {
+            return Ok(0);
+        }
+        let bytes = read_limited(&path, SPLITS_LIMIT)?;
+        let rows = csv::Reader::from_reader(&bytes[..]).into_deserialize::<[String; 3]>();
+        let fail = |e: csv::Error| Error::data(&path, format!("is damaged ({})", one_line(&e.to_string())));
+        let split_of: HashMap<String, String> =
+            rows.map(|row| row.map(|[key, _, split]| (key, split)).map_err(fail)).collect::<Result<_>>()?;
+        let of = |wanted: &str| -> Vec<u32> {
+            let is = |key: &String| split_of.get(key).is_some_and(|split| split == wanted);
+            data.keys.iter().zip(0..).filter(|(key, _)| is(key)).map(|(_, clip)| clip).collect()
+        };
+        let unknown = data.keys.iter().filter(|key| !split_of.contains_key(*key)).count();
+        (data.train, data.validation, data.test) = (of("train"), Some(of("validation")), of("test"));
+        Ok(unknown)
     }
 
     pub fn record(&self) -> Result<Record> {

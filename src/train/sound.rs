@@ -166,7 +166,13 @@ impl Making<'_> {
             let Some(made) = self.npz(&sounds, None, &path)? else { return Ok(None) };
             failures.extend(made.failures.into_iter().map(|(_, reason)| reason));
         }
-        Ok(Some((join(set, &path, notes)?, failures)))
+        let damaged = |e: Error| match e {
+            Error::Data { path: of, reason, .. } if of == path => {
+                Error::data(of, format!("{reason}; it was made here: remove it, and it is made anew"))
+            }
+            other => other,
+        };
+        Ok(Some((join(set, &path, notes).map_err(damaged)?, failures)))
     }
 }
 
