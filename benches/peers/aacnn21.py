@@ -3,7 +3,7 @@
 Shared by `tests/golden/make_golden.py` and, run by itself, a peer of wmic's training step:
 
     python benches/peers/aacnn21.py | tee aacnn.json     one JSON object per line, for
-    wmic bench --step aacnn --peer aacnn.json
+    wmic bench --peer aacnn.json
 
 Dimensions: B clips, 87 frames, F bins, K classes. Needs torch.
 """
