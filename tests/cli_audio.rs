@@ -553,11 +553,11 @@ fn models_that_look_at_places_take_whole_spectrograms_and_show_their_paths() {
     let train = ["train", &data, "--model", "ram16-gru", "--seeds", "2", "--epochs", "1", "--out", &run];
     refused(
         &[&train[..], &["--frontend-weights", "random"]].concat(),
-        "ram16-gru takes spectrograms and needs no VGGish: leave out --frontend-weights",
+        "ram16-gru takes spectra and needs no VGGish: leave out --frontend-weights",
     );
     refused(
         &[&train[..], &["--train-frontend", "all"]].concat(),
-        "ram16-gru takes spectrograms as they are: leave out --train-frontend",
+        "ram16-gru takes spectra as they are: leave out --train-frontend",
     );
     refused(&[&train[..], &["--dropout", "0.5"]].concat(), "ram16-gru has no dropout: leave out --dropout");
     let planned = json(&["plan", &data, "--model", "ram16-gru", "--json"]);
@@ -570,7 +570,7 @@ fn models_that_look_at_places_take_whole_spectrograms_and_show_their_paths() {
     let predict = ["predict", &run, &sounds[0], &sounds[1]];
     refused(
         &[&predict[..], &["--frontend-weights", "random"]].concat(),
-        "ram16-gru takes spectrograms and needs no VGGish: leave out --frontend-weights",
+        "ram16-gru takes spectra and needs no VGGish: leave out --frontend-weights",
     );
     let heard = json(&[&predict[..], &["--format", "json"]].concat());
     for (r, excerpts) in heard.as_array().unwrap().iter().zip([2, 1]) {
