@@ -46,7 +46,7 @@ const MEMORY: usize = 1024;
 /// Rows of keys whose share of the logits is kept at hand, and positions of a tile, at most.
 const MAX_ROWS: usize = 16;
 const MAX_TILE: usize = 32;
-/// Rounds of a workgroup that gathers sums, about.
+/// Rounds of a workgroup that gathers sums on a software adapter, about.
 const MAX_ROUNDS: usize = 50_000;
 /// Workgroups that gather sums for the tables' gradients, about. A workgroup's sums take 2 (H + W) rows.
 const GROUPS: usize = 2048;
@@ -99,25 +99,27 @@ impl Dims {
     /// Groups of queries of an image and head that gather sums for the tables.
     fn groups(&self, variant: Attention) -> usize {
         let (blocks, most) = match variant {
-            Attention::Tile => (self.height * self.width.div_ceil(LANES), GROUPS),
+            Attention::Tile | Attention::TileSoftware => (self.height * self.width.div_ceil(LANES), GROUPS),
             Attention::Subgroup8 => (self.height.div_ceil(BLOCK[0]), GROUPS_SUBGROUP8),
         };
-        // Few enough of them for software adapters, see `Recorder::runs`.
-        let units = (MAX_ROUNDS / self.rounds(variant)).max(1);
+        let units = match variant {
+            Attention::TileSoftware => (MAX_ROUNDS / self.rounds(variant)).max(1),
+            _ => blocks,
+        };
         blocks.min(most.div_ceil(self.batch * self.heads).max(blocks.div_ceil(units)))
     }
 
     /// Rounds of loops in which a query, or a key, meets all others: one for each, and where vec4 of its channels are gone through.
     fn rounds(&self, variant: Attention) -> usize {
         let [key, value] = [self.key, self.value].map(|n| n.div_ceil(4));
-        let inner = if variant == Attention::Tile { 2 * key + value } else { 0 };
+        let inner = if variant == Attention::Subgroup8 { 0 } else { 2 * key + value };
         self.height * self.width * (1 + inner)
     }
 
     /// Elements of a row of those sums, of which each channel has some.
     fn sums(&self, variant: Attention) -> [usize; 2] {
         match variant {
-            Attention::Tile => [self.key.next_multiple_of(4), 1],
+            Attention::Tile | Attention::TileSoftware => [self.key.next_multiple_of(4), 1],
             Attention::Subgroup8 => [self.key * BLOCK[1], BLOCK[1]],
         }
     }
@@ -135,7 +137,7 @@ impl Dims {
     fn constants(&self, variant: Attention) -> Vec<(&'static str, f64)> {
         let mut constants = vec![("KEY_DEPTH", self.key), ("VALUE_DEPTH", self.value)];
         match variant {
-            Attention::Tile => {
+            Attention::Tile | Attention::TileSoftware => {
                 let [key, value] = [self.key, self.value].map(|n| n.div_ceil(4));
                 let rows = self.height.min(MAX_ROWS);
                 let tile = (MEMORY - LANES * key - (2 * rows * LANES).div_ceil(4)) / (key + value);
@@ -203,12 +205,13 @@ impl Op for RelativeAttention {
             return Err(Error::shape(self.name(), expected, got.join(", ")));
         };
         let positions = Spec::f32([d.batch, d.heads, d.height * d.width]);
-        // Which of the two is used only the target says; the other takes no memory.
-        let [tile, subgroup8] = [Attention::Tile, Attention::Subgroup8].map(|v| Spec::f32([d.partial(v)]));
+        // Which of them is used only the target says; the others take no memory.
+        let variants = [Attention::Tile, Attention::Subgroup8, Attention::TileSoftware];
+        let [tile, subgroup8, software] = variants.map(|v| Spec::f32([d.partial(v)]));
         Ok(Outputs {
             y: vec![Spec::f32(x[0].shape.with_last(self.value_depth))],
             saved: vec![positions.clone()],
-            scratch: vec![positions, tile, subgroup8, x[0].clone()],
+            scratch: vec![positions, tile, subgroup8, x[0].clone(), software],
             ..Default::default()
         })
     }
@@ -218,7 +221,7 @@ impl Op for RelativeAttention {
         let variant = variant(r, &d);
         r.runs(d.rounds(variant))?;
         let (shader, entry, grid) = match variant {
-            Attention::Tile => {
+            Attention::Tile | Attention::TileSoftware => {
                 let blocks = (d.height * d.width).div_ceil(LANES);
                 (&SHADER, "relative_attention_forward", Grid::folded(d.batch * d.heads * blocks, io.replicas))
             }
@@ -245,9 +248,10 @@ impl Op for RelativeAttention {
         let nowhere = Sink { view: unwanted.view, stride: unwanted.stride, accumulate: false };
         let dqkv = io.dx(0).unwrap_or(&nowhere);
         let (shader, [input, key], partial, block) = match variant {
-            Attention::Tile => {
+            Attention::Tile | Attention::TileSoftware => {
                 let entries = ["relative_attention_backward_input", "relative_attention_backward_key"];
-                (&SHADER, entries, io.scratch(1).view, [1, LANES])
+                let partial = io.scratch(if variant == Attention::Tile { 1 } else { 4 }).view;
+                (&SHADER, entries, partial, [1, LANES])
             }
             Attention::Subgroup8 => {
                 let entries =

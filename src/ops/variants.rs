@@ -76,6 +76,8 @@ pub(super) fn filtering(target: Target) -> Filtering {
 pub(super) enum Attention {
     /// Tiles in workgroup memory: any GPU, any shape.
     Tile,
+    /// The same with more workgroups that gather sums, each in fewer rounds (see `Recorder::runs`): software adapters, at the cost of memory.
+    TileSoftware,
     /// Subgroup broadcasts: software adapters with 8 invocations per subgroup, heads of up to 8 channels, up to 128 rows of positions.
     Subgroup8,
 }
@@ -84,6 +86,7 @@ pub(super) enum Attention {
 pub(super) fn attention(target: Target, height: usize, depth: usize) -> Attention {
     match matrix_product(target, 4, 4) {
         MatrixProduct::Subgroup8 if height <= 128 && depth <= 8 => Attention::Subgroup8,
+        _ if target.kind == AdapterKind::Software => Attention::TileSoftware,
         _ => Attention::Tile,
     }
 }
