@@ -217,8 +217,7 @@ impl FrontEndArgs {
     /// validation to refuse it.
     pub fn of(&self, basis: Basis, all: &[Basis]) -> FrontEndArgs {
         let mut args = self.clone();
-        let needs_vggish = |basis: Basis| matches!(basis, Basis::Embeddings | Basis::Maps);
-        if !needs_vggish(basis) && all.iter().copied().any(needs_vggish) {
+        if !basis.needs_vggish() && all.iter().any(|basis| basis.needs_vggish()) {
             (args.frontend_weights, args.width, args.pca) = (None, None, None);
         }
         if basis != Basis::Maps && all.contains(&Basis::Maps) {

@@ -178,7 +178,7 @@ impl Args {
     /// What the options say about the run's front end: where it lies by now, or, of a run that does not know, what it is.
     fn name_front_end(&self, trained: &mut Trained) -> Result<()> {
         let Some(weights) = &self.frontend_weights else { return Ok(()) };
-        if matches!(nn::find(&trained.config.model)?.basis, Basis::Spectrogram | Basis::Notes) {
+        if !nn::find(&trained.config.model)?.basis.needs_vggish() {
             let reason = "takes spectra and needs no VGGish: leave out --frontend-weights";
             return Err(Error::Usage(format!("{} {reason}", trained.config.model)));
         }

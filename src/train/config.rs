@@ -281,7 +281,7 @@ impl Config {
         if self.threshold != Level::default() && nn::find(&self.model)?.exclusive {
             return Err(self.has_no_threshold());
         }
-        if matches!(basis, Basis::Spectrogram | Basis::Notes) && self.front_end.is_some() {
+        if !basis.needs_vggish() && self.front_end.is_some() {
             let reason = "takes spectra and needs no VGGish: leave out --frontend-weights";
             return Err(Error::Usage(format!("{} {reason}", self.model)));
         }

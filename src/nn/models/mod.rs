@@ -167,6 +167,13 @@ pub enum Basis {
     Notes,
 }
 
+impl Basis {
+    /// Whether VGGish's weights make what it is given.
+    pub fn needs_vggish(self) -> bool {
+        matches!(self, Basis::Embeddings | Basis::Maps)
+    }
+}
+
 pub struct Model {
     pub name: &'static str,
     /// One line for help texts.
