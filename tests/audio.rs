@@ -135,7 +135,7 @@ fn a_wrong_extension_does_not_matter() {
 #[test]
 fn what_is_no_sound_is_one_clear_line() {
     let text = "Dear archivist, this is not a recording.\n".repeat(500);
-    let mut random = wmic::random::Stream::new(3, 0);
+    let mut random = wmic::core::random::Stream::new(3, 0);
     let noise: Vec<u8> = (0..20_000).map(|_| (random.uniform(128.0) + 128.0) as u8).collect();
     for (name, bytes, why) in [
         ("empty.wav", &b""[..], "is empty"),
@@ -330,8 +330,8 @@ fn a_real_clip_has_libsndfiles_samples() {
     let want = golden["power"].as_f64().unwrap();
     assert!((power - want).abs() <= 1e-3 * want, "power {power}, libsndfile says {want}");
     let at_16k = resample(&clip.samples, clip.sr, 16_000).unwrap();
-    assert_eq!((at_16k.len(), wmic::audio::logmel::frames(at_16k.len())), (160_000, 998));
-    assert_eq!(wmic::audio::logmel::patches(at_16k.len()), 10);
+    assert_eq!((at_16k.len(), wmic::nn::front_ends::log_mel::frames(at_16k.len())), (160_000, 998));
+    assert_eq!(wmic::nn::front_ends::log_mel::patches(at_16k.len()), 10);
 }
 
 #[test]

@@ -13,14 +13,15 @@ use predicates::str::contains;
 use serde_json::Value;
 use tempfile::TempDir;
 use wmic::Array;
+use wmic::compare::comparison::{Comparison, Contestant};
+use wmic::compare::experiment::{BUILT_IN, Experiment};
+use wmic::compare::test_predictions::{About, TestPredictions};
 use wmic::data::{Dataset, FeatureValues, Features};
-use wmic::report::Look;
-use wmic::train::comparison::Contestant;
-use wmic::train::experiment::BUILT_IN;
-use wmic::train::metrics::Task;
-use wmic::train::significance::{Answer, Bootstrap, RESAMPLES, followed, holm, paired_t};
-use wmic::train::test_predictions::{About, TestPredictions};
-use wmic::train::{Comparison, Experiment, Level, SeedPredictions, Subject, evaluate};
+use wmic::metrics::evaluation::{SeedPredictions, Subject, evaluate};
+use wmic::metrics::scores::Task;
+use wmic::metrics::significance::{Answer, Bootstrap, RESAMPLES, followed, holm, paired_t};
+use wmic::metrics::thresholds::Level;
+use wmic::report::tables::table::Look;
 
 #[test]
 fn built_in_experiments_name_known_models() {
@@ -334,11 +335,11 @@ fn one_class_per_clip_is_compared_by_accuracy() {
         let tested: Vec<&str> = pair.differences.iter().filter(|d| d.clips.is_some()).map(|d| d.metric).collect();
         assert_eq!(tested, followed(Task::OneClass), "{} and {}", pair.a, pair.b);
     }
-    let text = wmic::report::comparison_table::text(&c, Look::PLAIN);
+    let text = wmic::report::tables::comparison::text(&c, Look::PLAIN);
     let heads: Vec<&str> = text.lines().next().unwrap().split_whitespace().collect();
     assert_eq!(heads, ["accuracy", "precision", "recall", "micro_f1", "f1_macro"]);
     assert!(text.contains("\naccuracy against STFT 0 %: ") && text.contains("\nf1_macro against STFT 0 %: "), "{text}");
-    let boxed = wmic::report::comparison_table::text(&c, Look { borders: true, colour: false, width: Some(80) });
+    let boxed = wmic::report::tables::comparison::text(&c, Look { borders: true, colour: false, width: Some(80) });
     assert!(boxed.lines().all(|line| line.chars().count() <= 80), "{boxed}");
 
     let folder = tempfile::tempdir().unwrap();

@@ -7,10 +7,10 @@ use std::fs;
 use std::io::{self, Cursor, Write};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
+use wmic::core::files::{write_atomic, write_dir_atomic};
 use wmic::data::{
     AudioSet, Dataset, FeatureValues, Features, load_features, npz_note, synth, validation_split, write_npz,
 };
-use wmic::files::{write_atomic, write_dir_atomic};
 use zip::CompressionMethod;
 use zip::write::SimpleFileOptions;
 

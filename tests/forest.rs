@@ -14,9 +14,9 @@ use safetensors::SafeTensors;
 use serde_json::Value;
 use wmic::Array;
 use wmic::data::{Dataset, FeatureValues, Features};
-use wmic::train::Config;
-use wmic::train::forest::{DEPTH, Forest, TREES, grow, load, save, time_means};
-use wmic::train::weights::{About, ModelFile};
+use wmic::predict::forest::{DEPTH, Forest, TREES, grow, load, save, time_means};
+use wmic::run::config::Config;
+use wmic::run::weights::{About, ModelFile};
 
 fn config(seeds: &[u64]) -> Config {
     Config { seeds: seeds.to_vec(), val_fraction: 0.01, ..Config::of("rf", "data").unwrap() }
@@ -86,7 +86,7 @@ fn trees_are_as_deep_as_asked_for_and_no_deeper() {
     let x = (0..400 * 256).map(|i| (256.0 * frac(i, 1)) as u8).collect();
     let data = dataset(x, (0..400).map(|i| frac(i, 2) < 0.5).collect(), vec![true; 400], 1, 300);
     let forest = grown(&config(&[5]), &data).remove(0);
-    let depth = |nodes: &[wmic::train::forest::Node]| {
+    let depth = |nodes: &[wmic::predict::forest::Node]| {
         let mut depths = vec![0; nodes.len()];
         for (i, node) in nodes.iter().enumerate().filter(|(_, node)| node.left > 0) {
             for child in [node.left, node.right] {

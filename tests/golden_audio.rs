@@ -7,12 +7,13 @@ use std::f64::consts::{FRAC_PI_2, TAU};
 
 use common::Golden;
 use wmic::Array;
-use wmic::audio::cqt::{Cqt, cqt};
-use wmic::audio::logmel::{self, SCALE, STFT};
-use wmic::audio::mel::{MelBank, MelConfig};
-use wmic::audio::note;
 use wmic::gpu::Gpu;
 use wmic::graph::{Draft, Graph, Mode, Op, Spec, Tensor};
+use wmic::nn::front_ends::cqt::cqt;
+use wmic::nn::front_ends::log_mel::{self, SCALE, STFT};
+use wmic::nn::front_ends::spectrum;
+use wmic::ops::filters::mel::{MelBank, MelConfig};
+use wmic::ops::filters::wavelet::Cqt;
 use wmic::ops::mel::{Mel, Scale};
 use wmic::ops::stft::{Framing, Hann, Spectrum, Stft};
 
@@ -106,14 +107,14 @@ fn on_gpu(x: &Array<f64>, build: impl FnOnce(&mut Graph, Tensor) -> Tensor) -> (
 fn kernels_give_vggishs_log_mel_whole_and_in_patches() {
     let golden = Golden::open("audio.safetensors");
     let (x, want) = (golden.tensor("vggish.x"), golden.tensor("vggish.log_mel"));
-    let (dims, got) = on_gpu(&x, |g, samples| logmel::log_mel(g, samples).unwrap());
+    let (dims, got) = on_gpu(&x, |g, samples| log_mel::log_mel(g, samples).unwrap());
     assert_eq!(dims, [1, 98, 64]);
     assert_close("kernels", &got, &want);
 
     // Two clips of one patch each, of which the second is the first one's sound turned upside down.
     let both: Vec<f64> = x.data().iter().copied().chain(x.data().iter().map(|v| -v)).collect();
     let both = Array::new([2, 16_000], both);
-    let (dims, got) = on_gpu(&both, |g, samples| logmel::log_mel_patches(g, samples).unwrap());
+    let (dims, got) = on_gpu(&both, |g, samples| log_mel::log_mel_patches(g, samples).unwrap());
     assert_eq!(dims, [2, 1, 96, 64]);
     let patch = Array::new([96, 64], want.data()[..96 * 64].to_vec());
     assert_close("first clip", &got[..96 * 64], &patch);
@@ -125,10 +126,10 @@ fn clips_too_short_are_refused_while_building() {
     let mut g = Graph::new(Mode::Eval);
     let short = g.input("a", Spec::f32([1, 399]));
     let window = g.input("b", Spec::f32([1, 15_599]));
-    assert!(logmel::log_mel(&mut g, short).is_err() && logmel::log_mel_patches(&mut g, window).is_err());
-    let y = logmel::log_mel(&mut g, window).unwrap();
+    assert!(log_mel::log_mel(&mut g, short).is_err() && log_mel::log_mel_patches(&mut g, window).is_err());
+    let y = log_mel::log_mel(&mut g, window).unwrap();
     assert_eq!(g.shape(y).dims(), [1, 95, 64]);
-    assert_eq!((logmel::frames(160_000), logmel::patches(160_000), logmel::frames(399)), (998, 10, 0));
+    assert_eq!((log_mel::frames(160_000), log_mel::patches(160_000), log_mel::frames(399)), (998, 10, 0));
 }
 
 #[test]
@@ -167,9 +168,9 @@ const CQT_STEP: usize = 6;
 #[test]
 fn aacnns_stft_is_librosas() {
     let want = Golden::open("spectra.safetensors").tensor("stft");
-    let sound: Vec<f64> = sweep(note::SR).iter().zip(sines(note::SR, &TONES)).map(|(a, b)| a + b).collect();
+    let sound: Vec<f64> = sweep(spectrum::SR).iter().zip(sines(spectrum::SR, &TONES)).map(|(a, b)| a + b).collect();
     let (dims, got) = on_gpu(&Array::new([1, sound.len()], sound), |g, samples| {
-        wmic::ops::stft::stft(g, samples, note::STFT).unwrap()
+        wmic::ops::stft::stft(g, samples, spectrum::STFT).unwrap()
     });
     assert_eq!(dims, [1, 87, 1025]);
     let largest = want.data().iter().copied().fold(0.0, f64::max);
@@ -219,8 +220,8 @@ const NARROW: Cqt = Cqt { sr: 22_050, hop_length: 441, fmin: 55.0, bins_per_octa
 #[test]
 fn constant_q_magnitudes_are_librosas() {
     let golden = Golden::open("spectra.safetensors");
-    assert_librosas_cqt(&golden, "sines", sines(note::SR, &TONES), &note::CQT);
-    assert_librosas_cqt(&golden, "sweep", sweep(note::SR), &note::CQT);
+    assert_librosas_cqt(&golden, "sines", sines(spectrum::SR, &TONES), &spectrum::CQT);
+    assert_librosas_cqt(&golden, "sweep", sweep(spectrum::SR), &spectrum::CQT);
     assert_librosas_cqt(&golden, "narrow", sines(NARROW.sr, &[60.0, 123.4, 250.0]), &NARROW);
 }
 
@@ -238,13 +239,13 @@ fn constant_q_magnitudes_of_notes_are_librosas() {
     ];
     for (i, name) in names.iter().enumerate() {
         let clip = wmic::audio::decode(orchestra.join(name), 60.0).unwrap();
-        assert_eq!(clip.sr, note::SR, "{name}");
+        assert_eq!(clip.sr, spectrum::SR, "{name}");
         let samples: Vec<f64> = clip.samples[..44_100].iter().map(|v| f64::from(*v)).collect();
         let want = golden.tensor(&format!("{i}.samples"));
         let apart = samples.iter().step_by(441).zip(want.data()).map(|(a, b)| (a - b).abs()).fold(0.0, f64::max);
         println!("{name}: samples of the two decoders differ by up to {apart:.1e}");
         assert!(apart <= 1e-4, "{name}: decoded samples are {apart} apart");
-        assert_librosas_cqt(&golden, &i.to_string(), samples, &note::CQT);
+        assert_librosas_cqt(&golden, &i.to_string(), samples, &spectrum::CQT);
     }
 }
 
@@ -292,7 +293,7 @@ fn halving_passes_and_stops_as_it_says() {
 
 #[test]
 fn constant_q_transforms_out_of_range_are_refused() {
-    let base = note::CQT;
+    let base = spectrum::CQT;
     let refused = |config: Cqt| {
         let mut g = Graph::new(Mode::Eval);
         let samples = g.input("samples", Spec::f32([1, 44_100]));

@@ -8,13 +8,15 @@ use std::path::Path;
 use formula::frac;
 use safetensors::SafeTensors;
 use wmic::data::{Dataset, FeatureValues, Features};
+use wmic::features::corpus::Corpus;
 use wmic::gpu::Gpu;
 use wmic::graph::Layout;
+use wmic::ops::masked_bce::Loss;
 use wmic::ops::sample::Order;
+use wmic::predict::predictor::{Detail, layout, predict};
+use wmic::run::config::Config;
+use wmic::run::weights::Block;
 use wmic::train::learner::Learner;
-use wmic::train::predictor::{Detail, layout, predict};
-use wmic::train::weights::Block;
-use wmic::train::{Config, Corpus, Loss};
 
 /// As published, or as they follow from what is.
 const PARAMETERS: [(&str, usize); 5] =

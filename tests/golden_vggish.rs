@@ -10,15 +10,14 @@ use common::Golden;
 use formula::frac;
 use safetensors::SafeTensors;
 use wmic::Array;
-use wmic::audio::logmel::{BANDS, PATCH_FRAMES, SR};
-use wmic::audio::note::Scale;
 use wmic::data::Kind;
+use wmic::features::extractor::{Extractor, Sort};
+use wmic::features::front_end::{FrontEnd, PostProcess, Source};
 use wmic::gpu::{Buffer, Gpu};
 use wmic::graph::{Draft, Graph, Mode, Spec};
-use wmic::nn::vggish::{self, EMBEDDING, Weights, Width};
-use wmic::train::FrontEnd;
-use wmic::train::extractor::{Extractor, Sort};
-use wmic::train::front_end::{PostProcess, Source};
+use wmic::nn::front_ends::log_mel::{BANDS, PATCH_FRAMES, SR};
+use wmic::nn::front_ends::spectrum::Scale;
+use wmic::nn::front_ends::vggish::{self, EMBEDDING, Weights, Width};
 
 /// Of f32 kernels, relative to the largest value.
 const TOLERANCE: f64 = 1e-4;

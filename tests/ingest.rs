@@ -7,7 +7,8 @@ use std::time::{Duration, Instant};
 
 use proptest::prelude::*;
 use wmic::Error;
-use wmic::audio::{Cut, Depth, Excerpt, Form, Item, decode, ingest, logmel, resample, sound_files, write_wav};
+use wmic::audio::{Cut, Depth, Excerpt, Form, Item, decode, ingest, resample, sound_files, write_wav};
+use wmic::nn::front_ends::log_mel;
 
 fn cut(window: f64, hop: impl Into<Option<f64>>) -> Cut {
     Cut { window, hop: hop.into(), form: Form::LOG_MEL, to_the_end: false }
@@ -15,7 +16,7 @@ fn cut(window: f64, hop: impl Into<Option<f64>>) -> Cut {
 
 /// Noise, so that no stretch is like another.
 fn noise(len: usize) -> Vec<f32> {
-    let mut random = wmic::random::Stream::new(5, 0);
+    let mut random = wmic::core::random::Stream::new(5, 0);
     (0..len).map(|_| random.uniform(0.5) as f32).collect()
 }
 
@@ -65,7 +66,7 @@ fn an_excerpt_is_what_the_same_seconds_as_a_file_give() {
         let part = wav(dir.path(), "part.wav", 44_100, &samples[from..samples.len().min(from + 441_000)]);
         let mut clip = decode(part, 60.0).unwrap();
         clip.normalise_peak();
-        assert!(excerpt.samples == resample(&clip.samples, 44_100, logmel::SR).unwrap(), "at {} s", excerpt.start);
+        assert!(excerpt.samples == resample(&clip.samples, 44_100, log_mel::SR).unwrap(), "at {} s", excerpt.start);
     }
 }
 
@@ -322,7 +323,7 @@ fn real_recordings_give_what_decoding_them_whole_gives() {
                 let mut clip = decode(&files[index], 120.0).unwrap();
                 clip.samples.truncate(10 * clip.sr as usize);
                 clip.normalise_peak();
-                assert!(excerpt.samples == resample(&clip.samples, clip.sr, logmel::SR).unwrap(), "file {index}");
+                assert!(excerpt.samples == resample(&clip.samples, clip.sr, log_mel::SR).unwrap(), "file {index}");
             }
             Item::Excerpt(_) => {}
             Item::End { .. } => finished += 1,

@@ -4,10 +4,11 @@ use std::f64::consts::LN_2;
 
 use proptest::prelude::*;
 use wmic::Array;
-use wmic::train::metrics::{
+use wmic::metrics::evaluation::{Evaluation, SeedPredictions, Subject, evaluate};
+use wmic::metrics::scores::{
     ClassMetrics, Counts, Scores, Task, mean, ranking, score, score_exclusive, scores_of, std_dev,
 };
-use wmic::train::{Evaluation, Level, SeedPredictions, Subject, evaluate};
+use wmic::metrics::thresholds::Level;
 
 fn close(got: Option<f64>, want: Option<f64>) -> bool {
     match (got, want) {

@@ -13,17 +13,17 @@ use predicates::prelude::*;
 use predicates::str::contains;
 use serde_json::Value;
 use tempfile::TempDir;
-use wmic::audio::note::{Input, Scale};
 use wmic::audio::{Depth, write_wav};
+use wmic::core::random::Stream;
 use wmic::data::{Dataset, FeatureValues, Features, SplitBy, load_features};
+use wmic::features::corpus::Corpus;
 use wmic::gpu::Gpu;
+use wmic::nn::front_ends::spectrum::{Input, Scale};
+use wmic::nn::front_ends::vggish::Width;
 use wmic::nn::models::aacnn::FirstValues;
-use wmic::nn::vggish::Width;
 use wmic::ops::sample::Order;
-use wmic::random::Stream;
-use wmic::train::Notes;
+use wmic::run::config::{Config, Notes};
 use wmic::train::learner::{Learner, Split};
-use wmic::train::{Config, Corpus};
 
 const SR: u32 = 44_100;
 

@@ -1,12 +1,12 @@
 //! Plans: sharing memory between tensors changes no bit, and what cannot be planned is refused by name.
 
+use wmic::core::random::Stream;
 use wmic::gpu::{Buffer, Gpu, Target};
 use wmic::graph::{Arenas, Draft, Graph, Init, Mode, Spec, Tensor};
 use wmic::nn::{Basis, Inputs, Labels, MODELS, Prediction};
 use wmic::ops::masked_bce::{Normalisation, masked_bce};
 use wmic::ops::{activation, add, linear};
-use wmic::random::Stream;
-use wmic::train::Config;
+use wmic::run::config::Config;
 
 const BATCH: usize = 6;
 const CLASSES: usize = 20;

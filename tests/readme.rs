@@ -1,13 +1,13 @@
 //! What the README says of the program is what the program is.
 
-use wmic::ops::ROOMS;
+use wmic::ops::OPS;
 
 #[test]
 fn the_kernel_table_names_every_room_and_its_shaders() {
     let readme = include_str!("../README.md");
-    for room in ROOMS {
-        let files: Vec<String> = room.shaders.iter().map(|s| format!("`{}`", s.file)).collect();
-        let row = format!("| `{}` | {} | {} |", room.name, room.about, files.join(" "));
+    for entry in OPS {
+        let files: Vec<String> = entry.shaders.iter().map(|s| format!("`{}`", s.file)).collect();
+        let row = format!("| `{}` | {} | {} |", entry.name, entry.about, files.join(" "));
         assert!(readme.contains(&row), "the README's kernel table lacks this row:\n{row}");
     }
 }

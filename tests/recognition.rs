@@ -5,15 +5,17 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 use wmic::Array;
-use wmic::audio::logmel::band_hz;
-use wmic::audio::note::Input;
-use wmic::recognition::json::Detail;
-use wmic::recognition::timeline::{frame_counts, resample, segments};
-use wmic::recognition::{self, Glimpse, Instrument, Recognition, Segment, audacity, csv, jams, json};
-use wmic::report::recognition_page::write_page;
-use wmic::report::recognition_plot::plot;
-use wmic::report::recognition_table::table;
-use wmic::report::{Look, Picture};
+use wmic::nn::front_ends::log_mel::band_hz;
+use wmic::nn::front_ends::spectrum::Input;
+use wmic::output::json::{self, Detail};
+use wmic::output::{audacity, csv, jams};
+use wmic::predict::recognition::{self, Glimpse, Instrument, Recognition, Segment};
+use wmic::predict::timeline::{frame_counts, resample, segments};
+use wmic::report::pages::recording::write_page;
+use wmic::report::plots::recording::plot;
+use wmic::report::plots::spectrogram::Picture;
+use wmic::report::tables::recording::table;
+use wmic::report::tables::table::Look;
 
 /// Start and end of the segments at a threshold of 0.5, in milliseconds.
 fn spans(activity: &[f32], cell: f64, duration: f64) -> Vec<(i64, i64)> {

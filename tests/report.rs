@@ -3,12 +3,14 @@
 use std::path::Path;
 
 use wmic::Array;
-use wmic::report::bench::{AdapterInfo, BenchReport, Host, KernelResult, Peak, PeerResult, PeerStep, StepResult, Work};
-use wmic::report::bench_comparison::compare;
-use wmic::report::evaluation::{class_table, summary};
-use wmic::report::table::bar;
-use wmic::report::{Align, Look, Table};
-use wmic::train::{Level, SeedPredictions, Subject, evaluate};
+use wmic::bench::comparison::compare;
+use wmic::bench::results::{
+    AdapterInfo, BenchReport, Host, KernelResult, Peak, PeerResult, PeerStep, StepResult, Work,
+};
+use wmic::metrics::evaluation::{SeedPredictions, Subject, evaluate};
+use wmic::metrics::thresholds::Level;
+use wmic::report::tables::evaluation::{class_table, summary};
+use wmic::report::tables::table::{Align, Look, Table, bar};
 
 const TERMINAL: Look = Look { borders: true, colour: false, width: Some(80) };
 

@@ -10,7 +10,7 @@ use naga::{AddressSpace, EntryPoint, GlobalVariable, Module, ShaderStage, TypeIn
 
 use wmic::bench::peak_dispatches;
 use wmic::gpu::{AdapterKind, Dispatch, Shader, Target, parse_wgsl};
-use wmic::ops::ROOMS;
+use wmic::ops::OPS;
 
 /// WebGPU's default limits.
 const STORAGE_BUFFERS: usize = 8;
@@ -25,14 +25,14 @@ fn targets() -> Vec<Target> {
     kinds.into_iter().flat_map(|kind| subgroups.map(|subgroup| Target { kind, subgroup })).collect()
 }
 
-/// All that is ever dispatched, by the name of the room: every case for every target, and the peak kernels.
+/// All that is ever dispatched, by the name of the entry: every case for every target, and the peak kernels.
 fn dispatches() -> Vec<(&'static str, Dispatch)> {
     let mut all: Vec<(&str, Dispatch)> = peak_dispatches().into_iter().map(|d| ("peak", d)).collect();
-    for room in ROOMS {
-        for case in (room.cases)() {
+    for entry in OPS {
+        for case in (entry.cases)() {
             for target in targets() {
-                let draft = case.draft(target).unwrap_or_else(|e| panic!("{} / {}: {e}", room.name, case.name));
-                all.extend(draft.steps().iter().map(|d| (room.name, d.clone())));
+                let draft = case.draft(target).unwrap_or_else(|e| panic!("{} / {}: {e}", entry.name, case.name));
+                all.extend(draft.steps().iter().map(|d| (entry.name, d.clone())));
             }
         }
     }
@@ -115,26 +115,26 @@ fn every_kernel_keeps_to_the_default_limits() {
 fn every_kernel_is_dispatched_and_named_after_its_op() {
     let mut dispatched: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
     let mut dispatching: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
-    for (room, d) in dispatches() {
+    for (entry, d) in dispatches() {
         dispatched.entry(d.shader.file).or_default().insert(d.entry);
-        dispatching.entry(d.shader.file).or_default().insert(room);
+        dispatching.entry(d.shader.file).or_default().insert(entry);
     }
     let mut listed: Vec<(&str, &Shader)> = vec![("peak", &wmic::bench::PEAK_SHADER)];
-    listed.extend(ROOMS.iter().flat_map(|room| room.shaders.iter().map(|s| (room.name, *s))));
-    for (room, shader) in &listed {
+    listed.extend(OPS.iter().flat_map(|entry| entry.shaders.iter().map(|s| (entry.name, *s))));
+    for (entry, shader) in &listed {
         let (module, _) = parse_wgsl(shader).unwrap_or_else(|e| panic!("{e}"));
         let declared: BTreeSet<&str> = module.entry_points.iter().map(|e| e.name.as_str()).collect();
         assert_eq!(dispatched.get(shader.file), Some(&declared), "kernels dispatched and declared in {}", shader.file);
-        assert!(dispatching[shader.file].contains(room), "{room} lists {}, but never uses it", shader.file);
+        assert!(dispatching[shader.file].contains(entry), "{entry} lists {}, but never uses it", shader.file);
         let stem = shader.file.trim_end_matches(".wgsl");
         let owners: Vec<String> = dispatching[shader.file].iter().chain([&stem]).map(|o| format!("{o}_")).collect();
         for name in declared {
             assert!(owners.iter().any(|owner| name.starts_with(owner)), "{name} does not begin with one of {owners:?}");
         }
     }
-    for (file, rooms) in dispatching {
-        let lists = |room| listed.iter().any(|(r, s)| *r == room && s.file == file);
-        assert!(rooms.iter().all(|room| lists(*room)), "{rooms:?} use {file}, not all of them list it");
+    for (file, ops) in dispatching {
+        let lists = |entry| listed.iter().any(|(r, s)| *r == entry && s.file == file);
+        assert!(ops.iter().all(|entry| lists(*entry)), "{ops:?} use {file}, not all of them list it");
     }
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("shaders");
     for file in std::fs::read_dir(folder).unwrap().map(|f| f.unwrap().file_name().into_string().unwrap()) {

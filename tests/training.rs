@@ -3,17 +3,17 @@
 use std::path::Path;
 
 use wmic::data::{Dataset, synth};
+use wmic::features::corpus::Corpus;
 use wmic::gpu::Gpu;
-use wmic::ops::masked_bce::inverse_frequency;
+use wmic::ops::masked_bce::{FocalAlpha, Loss, inverse_frequency};
 use wmic::ops::sample::Order;
+use wmic::predict::predictor::{Detail, predict};
+use wmic::predict::trained::{Fitted, Split, Trained};
+use wmic::run::config::{Augmentation, Config, Select};
+use wmic::run::run_dir::{Circumstances, EpochRow, Record, RunDir};
+use wmic::run::weights::{Block, ModelFile, export, import};
 use wmic::train::learner::{Graphs, Learner};
-use wmic::train::predictor::{Detail, predict};
-use wmic::train::run::{Circumstances, EpochRow, Record};
-use wmic::train::trainer::splits;
-use wmic::train::weights::{Block, ModelFile, export, import};
-use wmic::train::{
-    Augmentation, Config, Corpus, End, Event, Fitted, FocalAlpha, Loss, RunDir, Select, Split, Trained, Trainer,
-};
+use wmic::train::trainer::{End, Event, Trainer, splits};
 use wmic::{Error, Result};
 
 fn small(dir: &Path) -> Dataset {
@@ -300,7 +300,7 @@ fn exported_weights_start_a_run_and_another_models_are_refused() -> Result<()> {
     let other = Config { init: Some(file), ..config("fc-t", &data, &[0]) };
     let error = Trainer::new(&gpu, &other, &data).err().expect("weights of another model").to_string();
     assert!(error.contains("weights of another model"), "{error}");
-    let layout = wmic::train::predictor::layout(&Config::of("fc", "x").unwrap(), 10, 128, 20)?;
+    let layout = wmic::predict::predictor::layout(&Config::of("fc", "x").unwrap(), 10, 128, 20)?;
     assert!(matches!(
         ModelFile::open(&dir.path().join("run/model.safetensors"))?.blocks(&layout),
         Err(Error::Checkpoint { .. })
@@ -316,11 +316,11 @@ fn a_loss_that_leaves_the_numbers_stops_the_run_and_keeps_the_best_weights() {
     let config = Config { epochs: 50, lr: 1e5, ..config("fc", &data, &[0, 1]) };
     let run = run_dir(&dir.path().join("run"), &config);
     // Weights that overflow: 1e38 times anything above 3 is infinite.
-    let layout = wmic::train::predictor::layout(&Config::of("fc", "x").unwrap(), 10, 128, 20).unwrap();
+    let layout = wmic::predict::predictor::layout(&Config::of("fc", "x").unwrap(), 10, 128, 20).unwrap();
     let (mut trained, stats) = layout.initial(0);
     trained.iter_mut().for_each(|w| *w *= 1e30);
     let file = dir.path().join("huge.safetensors");
-    let about = wmic::train::weights::About {
+    let about = wmic::run::weights::About {
         version: "test".into(),
         model: "fc".into(),
         classes: data.classes.clone(),

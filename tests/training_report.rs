@@ -3,14 +3,15 @@
 use std::path::Path;
 
 use wmic::Array;
-use wmic::audio::note::{Input, Scale};
 use wmic::data::{Dataset, FeatureValues, Features};
-use wmic::report::examples::Examples;
-use wmic::report::training::write;
-use wmic::train::Notes;
-use wmic::train::run::{Circumstances, EpochRow, Record};
-use wmic::train::trained::Answers;
-use wmic::train::{Config, Evaluation, Level, SeedPredictions, Subject, evaluate};
+use wmic::metrics::evaluation::{Evaluation, SeedPredictions, Subject, evaluate};
+use wmic::metrics::thresholds::Level;
+use wmic::nn::front_ends::spectrum::{Input, Scale};
+use wmic::predict::trained::Answers;
+use wmic::report::pages::training::write;
+use wmic::report::plots::examples::Examples;
+use wmic::run::config::{Config, Notes};
+use wmic::run::run_dir::{Circumstances, EpochRow, Record};
 
 const FILES: [&str; 4] = ["classes.png", "learning_curves.png", "report.html", "seeds.png"];
 

@@ -2,11 +2,12 @@
 
 use wmic::Error;
 use wmic::data::{Dataset, FeatureValues, synth};
+use wmic::features::corpus::Corpus;
 use wmic::gpu::Gpu;
 use wmic::ops::sample::Order;
+use wmic::run::config::{Augmentation, Config};
 use wmic::train::learner::{EpochSums, Learner, State};
 use wmic::train::trainer::splits;
-use wmic::train::{Augmentation, Config, Corpus};
 
 #[test]
 fn a_window_of_any_size_trains_to_the_same_bits() {

@@ -13,7 +13,7 @@ use symphonia::core::formats::probe::Hint;
 use symphonia::core::formats::{FormatReader, TrackType};
 use symphonia::core::io::MediaSourceStream;
 
-use crate::error::{Error, Result};
+use crate::core::error::{Error, Result};
 
 /// Sample rates (Hz) beyond which a file is taken for a broken one.
 const RATES: std::ops::RangeInclusive<u32> = 1_000..=1_000_000;

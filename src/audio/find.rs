@@ -7,7 +7,7 @@ use std::path::{Component, Path, PathBuf};
 
 use glob::{MatchOptions, Pattern};
 
-use crate::error::{Error, Result};
+use crate::core::error::{Error, Result};
 
 /// What sound files are called. Opus cannot be decoded, but is better named as a failure than passed over.
 const EXTENSIONS: [&str; 20] = [

@@ -5,10 +5,11 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 
-use crate::error::{Error, Result};
+use crate::core::error::{Error, Result};
 
 use super::decode::{Clip, guarded, open};
-use super::{logmel, note, resample};
+use super::resample;
+use crate::nn::front_ends::{log_mel, spectrum};
 
 /// Times full scale. Nothing is recorded as loud: it is integers in a file of floats, say.
 const LOUDEST: f32 = 16.0;
@@ -44,9 +45,9 @@ pub struct Form {
 
 impl Form {
     /// For VGGish's front end.
-    pub const LOG_MEL: Form = Form { sr: logmel::SR, normalised: true, whole: false };
+    pub const LOG_MEL: Form = Form { sr: log_mel::SR, normalised: true, whole: false };
     /// Single notes for AACNN, as loud as they were recorded (Wise, Maida, Kumar 2021, section IV.A).
-    pub const NOTE: Form = Form { sr: note::SR, normalised: false, whole: true };
+    pub const NOTE: Form = Form { sr: spectrum::SR, normalised: false, whole: true };
 }
 
 /// A stretch of a recording.

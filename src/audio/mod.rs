@@ -3,13 +3,9 @@
 //!
 //! Every file is hostile until decoded: memory is bounded, nothing panics, and what is wrong is one line that names the file.
 
-pub mod cqt;
 mod decode;
 mod find;
 mod ingest;
-pub mod logmel;
-pub mod mel;
-pub mod note;
 mod resample;
 mod write;
 

@@ -6,7 +6,7 @@
 use rubato::audioadapter_buffers::direct::InterleavedSlice;
 use rubato::{Fft, FixedSync, Indexing, Resampler as _, WindowFunction};
 
-use crate::error::{Error, Result};
+use crate::core::error::{Error, Result};
 
 /// Share of the lower Nyquist frequency up to which sines keep their amplitude, to within 1e-4.
 pub const PASS_BAND: f64 = 0.95;

@@ -4,8 +4,8 @@ use std::path::Path;
 
 use hound::{SampleFormat, WavSpec, WavWriter};
 
-use crate::error::{Error, Result};
-use crate::files::write_path_atomic;
+use crate::core::error::{Error, Result};
+use crate::core::files::write_path_atomic;
 
 /// How a sample is stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -5,7 +5,7 @@ use std::process::Command;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
-use crate::report::bench::Host;
+use crate::bench::results::Host;
 
 pub(super) fn host() -> Host {
     Host {

@@ -7,11 +7,11 @@
 //! whole dataset and reads a batch). Small cases live in a cache and can pass the bandwidth of large buffers.
 
 use super::Timer;
+use crate::bench::results::{KernelResult, Peak};
 use crate::check::{Case, Fixture};
-use crate::error::Result;
+use crate::core::error::Result;
 use crate::gpu::{Dispatch, View};
 use crate::graph::Cost;
-use crate::report::bench::{KernelResult, Peak};
 
 /// Times the dispatches of `case`, forward and backward, with the kernel variants of the adapter.
 pub fn kernels(timer: &Timer, case: &Case, peak: Peak) -> Result<Vec<KernelResult>> {

@@ -1,8 +1,11 @@
 //! L5: how fast kernels and training steps run, against what the adapter was measured to do at best.
 
+pub mod comparison;
+mod comparison_plot;
 mod host;
 mod kernels;
 mod peak;
+pub mod results;
 mod sound;
 mod steps;
 mod timer;
@@ -13,8 +16,8 @@ pub use sound::{PARTS, Part, SECONDS, sound};
 pub use steps::{Share, Step, profile, step};
 pub use timer::Timer;
 
+use crate::bench::results::{AdapterInfo, BenchReport, Peak};
 use crate::gpu::{Adapter, AdapterKind, Gpu};
-use crate::report::bench::{AdapterInfo, BenchReport, Peak};
 
 /// A report of this machine, this adapter and this moment, to be filled with results.
 pub fn report(gpu: &Gpu, peak: Peak) -> BenchReport {

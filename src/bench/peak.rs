@@ -1,9 +1,9 @@
 //! The best an adapter does, measured with two kernels made for nothing else.
 
 use super::Timer;
-use crate::error::Result;
+use crate::bench::results::Peak;
+use crate::core::error::Result;
 use crate::gpu::{Buffer, Dispatch, Grid, Recorder, Recording, Shader, Slot, Target, View, params};
-use crate::report::bench::Peak;
 
 pub static SHADER: Shader = Shader::portable("peak.wgsl", include_str!("../../shaders/peak.wgsl"));
 

@@ -1,17 +1,16 @@
 //! The way from sound to features, of noise that lies on the GPU: log-mel and constant-Q spectrograms, and VGGish's forward pass.
 
 use super::Timer;
-use crate::audio::cqt::cqt;
-use crate::audio::logmel::{BANDS, PATCH_FRAMES, SR, log_mel};
-use crate::audio::note;
-use crate::error::Result;
+use crate::bench::results::{StepResult, Work};
+use crate::core::error::Result;
+use crate::core::random::Stream;
+use crate::features::front_end::{FrontEnd, Source};
 use crate::gpu::Buffer;
 use crate::graph::{Draft, Graph, Mode, Spec};
-use crate::nn::vggish::{self, Weights, Width};
-use crate::random::Stream;
-use crate::report::bench::{StepResult, Work};
-use crate::train::FrontEnd;
-use crate::train::front_end::Source;
+use crate::nn::front_ends::cqt::cqt;
+use crate::nn::front_ends::log_mel::{BANDS, PATCH_FRAMES, SR, log_mel};
+use crate::nn::front_ends::spectrum;
+use crate::nn::front_ends::vggish::{self, Weights, Width};
 
 /// Seconds of a clip, and patches.
 pub const SECONDS: usize = 10;
@@ -64,7 +63,7 @@ pub fn sound(timer: &Timer, part: Part) -> Result<StepResult> {
     let (gpu, batch) = (timer.gpu, part.batch());
     let input = match part {
         Part::LogMel => Spec::f32([batch, SECONDS * SR as usize]),
-        Part::ConstantQ => Spec::f32([batch, SECONDS * note::SR as usize]),
+        Part::ConstantQ => Spec::f32([batch, SECONDS * spectrum::SR as usize]),
         _ => Spec::f32([batch * PATCHES, PATCH_FRAMES, BANDS]),
     };
     let mut noise = Stream::new(0, 0);
@@ -73,7 +72,7 @@ pub fn sound(timer: &Timer, part: Part) -> Result<StepResult> {
     let x = g.input("input", input);
     let y = match part {
         Part::LogMel => log_mel(&mut g, x)?,
-        Part::ConstantQ => cqt(&mut g, x, &note::CQT)?,
+        Part::ConstantQ => cqt(&mut g, x, &spectrum::CQT)?,
         Part::Convolutions(width) => vggish::convolutions(&mut g, x, width, Weights::Frozen)?,
         Part::Vggish(width) => {
             let maps = vggish::convolutions(&mut g, x, width, Weights::Frozen)?;

@@ -1,20 +1,21 @@
 //! Whole training steps: forward, backward and update of all replicas, on clips of noise.
 
 use super::Timer;
-use crate::audio::note::{Input, Scale};
+use crate::bench::results::{StepResult, Work};
+use crate::core::error::Result;
+use crate::core::random::Stream;
 use crate::data::{Dataset, FeatureValues, Features, Kind, SplitBy};
-use crate::error::Result;
+use crate::features::corpus::Corpus;
+use crate::features::extractor::instances;
+use crate::features::front_end::{FrontEnd, Source, frozen};
 use crate::gpu::Gpu;
+use crate::nn::front_ends::spectrum::{Input, Scale};
+use crate::nn::front_ends::vggish::{TrainFrontEnd, Width};
 use crate::nn::models::aacnn::FirstValues;
 use crate::nn::models::{Basis, Model, instance_len};
-use crate::nn::vggish::{TrainFrontEnd, Width};
 use crate::ops::sample::Order;
-use crate::random::Stream;
-use crate::report::bench::{StepResult, Work};
-use crate::train::extractor::instances;
-use crate::train::front_end::{FrontEnd, Source, frozen};
+use crate::run::config::{Config, Notes};
 use crate::train::learner::Learner;
-use crate::train::{Config, Corpus, Notes};
 
 /// Of OpenMIC-2018.
 const CLASSES: usize = 20;

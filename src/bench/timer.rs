@@ -1,6 +1,6 @@
 //! How long a recording takes.
 
-use crate::error::Result;
+use crate::core::error::Result;
 use crate::gpu::{Gpu, Recording};
 
 /// More replays than this are not put into one submission, however short they are.

@@ -2,10 +2,10 @@
 
 use std::rc::Rc;
 
-use crate::array::Array;
+use crate::core::array::Array;
+use crate::core::random::Stream;
+use crate::core::shape::Shape;
 use crate::graph::{Dtype, Op, Spec};
-use crate::random::Stream;
-use crate::shape::Shape;
 
 /// The values of an input, drawn anew for each replica.
 #[derive(Clone, Debug)]

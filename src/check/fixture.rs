@@ -1,8 +1,8 @@
 //! A case's op in a graph, in a plan between guard zones, and with its data.
 
 use super::case::{Case, Input, Kind};
-use crate::array::Array;
-use crate::error::Result;
+use crate::core::array::Array;
+use crate::core::error::Result;
 use crate::gpu::{Buffer, Gpu, Target};
 use crate::graph::{Arenas, Draft, Dtype, Graph, Init, Mode, Plan, Tensor};
 

@@ -1,10 +1,10 @@
 //! Which checks an adapter needs.
 
 use super::case::Case;
+use super::entry::Entry;
 use super::run::{Outcome, check};
-use crate::error::Result;
+use crate::core::error::Result;
 use crate::gpu::{Gpu, Target};
-use crate::ops::Room;
 
 /// A case of an op, with the kernel variants of a target.
 pub struct Check {
@@ -12,13 +12,13 @@ pub struct Check {
     pub target: Target,
 }
 
-/// Every case of `rooms` with the portable kernels and, where those of the adapter's own target differ, with these too.
+/// Every case of `ops` with the portable kernels and, where those of the adapter's own target differ, with these too.
 ///
 /// # Errors
 /// Whatever an op raises while it describes its dispatches.
-pub fn list(rooms: &[&Room], own: Target) -> Result<Vec<Check>> {
+pub fn list(ops: &[&Entry], own: Target) -> Result<Vec<Check>> {
     let mut checks = vec![];
-    for case in rooms.iter().flat_map(|room| (room.cases)()) {
+    for case in ops.iter().flat_map(|entry| (entry.cases)()) {
         let differs = case.draft(own)?.steps() != case.draft(Target::PORTABLE)?.steps();
         checks.push(Check { case: case.clone(), target: Target::PORTABLE });
         if differs {

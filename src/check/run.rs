@@ -2,10 +2,10 @@
 
 use super::case::Case;
 use super::fixture::{Fixture, Run};
-use crate::error::Result;
+use crate::core::error::Result;
+use crate::core::random::Stream;
 use crate::gpu::{Gpu, Target};
 use crate::graph::Dtype;
-use crate::random::Stream;
 
 /// Up to this many elements of an input, every coordinate of its gradient is checked; beyond, random directions.
 const EVERY_COORDINATE: usize = 160;

@@ -3,16 +3,15 @@
 use std::path::PathBuf;
 
 use clap::builder::PossibleValuesParser;
+use wmic::bench::comparison::compare;
+use wmic::bench::results::{BenchReport, KernelResult, Peak, PeerStep, StepResult, Work};
 use wmic::bench::{PARTS, SECONDS, Step, Timer, kernels, peak, profile, report, sound, step};
 use wmic::check::Case;
-use wmic::files::writable;
+use wmic::core::files::writable;
 use wmic::nn::{Basis, MODELS, Model, find};
 use wmic::ops::select;
-use wmic::report::Look;
-use wmic::report::bench::{BenchReport, KernelResult, Peak, PeerStep, StepResult, Work};
-use wmic::report::bench_comparison::compare;
 use wmic::report::numbers::{duration, percent, si, three_digits};
-use wmic::report::table::{Align, Table, bar};
+use wmic::report::tables::table::{Align, Look, Table, bar};
 use wmic::{Error, Result};
 
 use super::output::{self, Progress, fit};

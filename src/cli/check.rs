@@ -5,8 +5,8 @@ use std::time::Instant;
 use serde::Serialize;
 use wmic::check::{Check, Outcome, list};
 use wmic::ops::select;
-use wmic::report::Look;
 use wmic::report::numbers::{duration, percent};
+use wmic::report::tables::table::Look;
 
 use super::output::{self, Progress, fit};
 use super::{Device, Verdict};
@@ -60,9 +60,9 @@ struct Summary {
 
 impl Args {
     pub fn run(self) -> anyhow::Result<Verdict> {
-        let rooms = select(self.op.as_deref())?;
+        let ops = select(self.op.as_deref())?;
         let gpu = self.device.open()?;
-        let checks = list(&rooms, gpu.adapter().target())?;
+        let checks = list(&ops, gpu.adapter().target())?;
         let start = Instant::now();
         let columns = Columns::of(&checks, Look::of_stdout());
         let progress = Progress::new(checks.len());

@@ -8,13 +8,14 @@ use indicatif::{ProgressBar, ProgressStyle};
 
 use super::output::note;
 use wmic::data::{AudioSet, Dataset, Kind, features_npz, has_class_map, has_features, npz_note};
+use wmic::features::extraction::Recipe;
+use wmic::features::front_end::{FrontEnd, Source};
+use wmic::features::sound::{Making, cache_folder, join};
 use wmic::gpu::Gpu;
+use wmic::nn::front_ends::vggish::TrainFrontEnd;
 use wmic::nn::{self, Basis};
-use wmic::report::table::printable;
-use wmic::train::extraction::Recipe;
-use wmic::train::front_end::{FrontEnd, Source};
-use wmic::train::sound::{Making, cache_folder, join};
-use wmic::train::{Config, TrainFrontEnd};
+use wmic::report::tables::table::printable;
+use wmic::run::config::Config;
 use wmic::{Error, Result};
 
 /// What a command does with the clips.
@@ -197,7 +198,7 @@ pub struct FrontEndArgs {
     pub frontend_weights: Option<Source>,
     /// Share of VGGish's or aacnn's channels: 1, 1/2, 1/4 or 1/8 [default: 1]
     #[arg(long, value_name = "W")]
-    pub width: Option<nn::vggish::Width>,
+    pub width: Option<nn::front_ends::vggish::Width>,
     /// Which part of VGGish is trained with the model (att-tf and its kin) [default: none]
     #[arg(long = "train-frontend", value_enum, value_name = "PART")]
     pub train_frontend: Option<TrainFrontEnd>,

@@ -5,10 +5,11 @@ use std::path::Path;
 use serde::Serialize;
 
 use super::output::{print, print_json};
-use wmic::files::{read_limited, write_atomic};
-use wmic::report::Look;
-use wmic::report::evaluation::{class_table, summary};
-use wmic::train::{Evaluation, RunDir};
+use wmic::core::files::{read_limited, write_atomic};
+use wmic::metrics::evaluation::Evaluation;
+use wmic::report::tables::evaluation::{class_table, summary};
+use wmic::report::tables::table::Look;
+use wmic::run::run_dir::RunDir;
 use wmic::{Error, Result};
 
 /// No scores take more.

@@ -11,21 +11,24 @@ use super::notes::{First, MakingArgs};
 use super::output::{note, one_line, print, print_json};
 use super::train::{self, Words, absolute};
 use super::{Device, Verdict};
-use wmic::audio::note::Scale;
+use wmic::compare::comparison::{Comparison, Contestant};
+use wmic::compare::experiment::{Entry, Experiment};
+use wmic::compare::test_predictions::TestPredictions;
+use wmic::core::files::{create_directories, is_leftover, try_lock_directory, write_atomic};
 use wmic::data::{Dataset, Kind, SplitBy};
-use wmic::files::{create_directories, is_leftover, try_lock_directory, write_atomic};
+use wmic::features::front_end::FrontEnd;
 use wmic::gpu::Gpu;
+use wmic::metrics::evaluation::Evaluation;
+use wmic::nn::front_ends::spectrum::Scale;
+use wmic::nn::front_ends::vggish::TrainFrontEnd;
 use wmic::nn::models::aacnn::FirstValues;
 use wmic::nn::{self, Basis};
-use wmic::report::evaluation::summary;
-use wmic::report::table::printable;
-use wmic::report::{self, Look, comparison_table};
-use wmic::train::comparison::Contestant;
-use wmic::train::config::MAX_SEEDS;
-use wmic::train::experiment::Entry;
-use wmic::train::test_predictions::TestPredictions;
-use wmic::train::{Comparison, Config, Evaluation, Experiment, FrontEnd, RunDir, TrainFrontEnd};
-use wmic::{Error, Result};
+use wmic::report::tables;
+use wmic::report::tables::evaluation::summary;
+use wmic::report::tables::table::{Look, printable};
+use wmic::run::config::{Config, MAX_SEEDS};
+use wmic::run::run_dir::RunDir;
+use wmic::{Error, Result, report};
 
 /// Train every model of an experiment with its own protocol, and compare them as papers do
 ///
@@ -275,7 +278,7 @@ impl Args {
             print_json(&comparison)?;
         } else {
             let page = out.join(report::comparison::REPORT);
-            let text = comparison_table::text(&comparison, Look::of_stdout());
+            let text = tables::comparison::text(&comparison, Look::of_stdout());
             print(&format!("{text}\nsaved in {}; look at {}\n", out.display(), page.display()))?;
         }
         Ok(())

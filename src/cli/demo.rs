@@ -6,9 +6,10 @@ use super::clips::{Purpose, load_clips};
 use super::output::print;
 use super::{Device, Verdict, predict, train};
 use wmic::data::synth_audio;
-use wmic::nn::vggish::Width;
-use wmic::train::front_end::{FrontEnd, Source};
-use wmic::train::{Config, RunDir};
+use wmic::features::front_end::{FrontEnd, Source};
+use wmic::nn::front_ends::vggish::Width;
+use wmic::run::config::Config;
+use wmic::run::run_dir::RunDir;
 
 /// See everything once: make recordings, train on them, evaluate, predict, report (under three minutes without a GPU)
 #[derive(clap::Args)]

@@ -6,8 +6,11 @@ use super::clips::{Purpose, load_clips};
 use super::common::print_evaluation;
 use super::output::note;
 use super::{Device, Verdict};
-use wmic::train::front_end::Source;
-use wmic::train::{Config, Level, RunDir, Split, Trained};
+use wmic::features::front_end::Source;
+use wmic::metrics::thresholds::Level;
+use wmic::predict::trained::{Split, Trained};
+use wmic::run::config::Config;
+use wmic::run::run_dir::RunDir;
 
 /// Score a run on a split of a dataset: every seed, their ensemble, each class
 #[derive(clap::Args)]

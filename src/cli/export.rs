@@ -5,7 +5,8 @@ use std::path::PathBuf;
 use super::Verdict;
 use super::output::note;
 use wmic::Error;
-use wmic::train::{RunDir, Trained};
+use wmic::predict::trained::Trained;
+use wmic::run::run_dir::RunDir;
 
 /// Write one seed's best weights with PyTorch's names and shapes; of a forest its trees, as the run holds them
 #[derive(clap::Args)]

@@ -7,14 +7,14 @@ use super::clips::{Bar, stop_on_interrupt};
 use super::output::note;
 use super::{Device, Verdict};
 use wmic::Error;
-use wmic::audio::note::Scale;
 use wmic::audio::sound_files;
 use wmic::data::{AudioSet, Kind};
-use wmic::nn::vggish::Width;
-use wmic::report::table::printable;
-use wmic::train::extraction::Recipe;
-use wmic::train::front_end::{FrontEnd, Source};
-use wmic::train::sound::{Making, Sounds};
+use wmic::features::extraction::Recipe;
+use wmic::features::front_end::{FrontEnd, Source};
+use wmic::features::sound::{Making, Sounds};
+use wmic::nn::front_ends::spectrum::Scale;
+use wmic::nn::front_ends::vggish::Width;
+use wmic::report::tables::table::printable;
 
 /// Make features of sound: VGGish embeddings as OpenMIC-2018's, VGGish's last maps, log-mel spectrograms, or spectra of notes
 ///

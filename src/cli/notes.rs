@@ -4,10 +4,10 @@ use std::path::PathBuf;
 
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 
-use wmic::audio::note::{Input, Scale};
 use wmic::data::SplitBy;
+use wmic::nn::front_ends::spectrum::{Input, Scale};
 use wmic::nn::models::aacnn::FirstValues;
-use wmic::train::{Config, Notes};
+use wmic::run::config::{Config, Notes};
 use wmic::{Error, Result};
 
 #[derive(Clone, clap::Args)]

@@ -1,6 +1,7 @@
 //! What training minimises, over which examples: options that `wmic train` and `wmic plan` share.
 
-use wmic::train::{Augmentation, Config, FocalAlpha, Loss};
+use wmic::ops::masked_bce::{FocalAlpha, Loss};
+use wmic::run::config::{Augmentation, Config};
 
 #[derive(clap::Args)]
 pub struct ObjectiveArgs {

@@ -3,7 +3,7 @@
 use std::io::{ErrorKind, Write, stderr, stdout};
 
 use indicatif::{ProgressBar, ProgressStyle};
-use wmic::report::table::printable;
+use wmic::report::tables::table::printable;
 
 /// Writes `text` to stdout as it is.
 pub fn print(text: &str) -> anyhow::Result<()> {

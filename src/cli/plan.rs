@@ -10,19 +10,19 @@ use super::notes::NotesArgs;
 use super::objective::ObjectiveArgs;
 use super::output::{note, print, print_json};
 use super::{Device, Verdict};
-use wmic::Result;
 use wmic::data::{Kind, validation_split};
+use wmic::features::corpus::Dims;
+use wmic::features::extractor::instances;
 use wmic::gpu::Gpu;
-use wmic::nn;
 use wmic::ops::gather::Encoding;
 use wmic::ops::sample::Order;
-use wmic::report::table::{Align, Table};
-use wmic::report::{Look, numbers};
-use wmic::train::corpus::Dims;
-use wmic::train::extractor::instances;
+use wmic::predict::forest;
+use wmic::report::numbers;
+use wmic::report::tables::table::{Align, Look, Table};
+use wmic::run::config::Config;
 use wmic::train::learner::{Graphs, Split};
 use wmic::train::trainer::splits;
-use wmic::train::{Config, forest};
+use wmic::{Result, nn};
 
 /// Show what a training run would do and need, before anything runs
 #[derive(clap::Args)]

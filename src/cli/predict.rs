@@ -7,22 +7,28 @@ use std::path::{Path, PathBuf};
 use super::clips::{Bar, adopt};
 use super::output::note;
 use super::{Device, Verdict};
-use wmic::audio::{logmel, sound_files};
+use wmic::audio::sound_files;
+use wmic::core::files::write_atomic;
 use wmic::data::{Kind, features_npz, has_features, load_features};
-use wmic::files::write_atomic;
+use wmic::features::extraction::Recipe;
+use wmic::features::front_end::{FrontEnd, Source};
 use wmic::gpu::Gpu;
-use wmic::nn::Basis;
-use wmic::nn::vggish::Width;
-use wmic::recognition::json::Detail;
-use wmic::recognition::timeline::Truth;
-use wmic::recognition::{Recognition, audacity, csv, jams, json};
-use wmic::report::table::printable;
-use wmic::report::{Look, Picture, recognition_page, recognition_plot, recognition_table};
-use wmic::train::extraction::Recipe;
-use wmic::train::front_end::{FrontEnd, Source};
-use wmic::train::recogniser::{Aggregate, Heard, Options, Recogniser, recognise_clips};
-use wmic::train::{Level, Notes, RunDir, Trained};
-use wmic::{Array, Error, Result, nn};
+use wmic::metrics::thresholds::Level;
+use wmic::nn::front_ends::log_mel;
+use wmic::nn::front_ends::vggish::Width;
+use wmic::nn::{self, Basis};
+use wmic::output::json::{self, Detail};
+use wmic::output::{audacity, csv, jams};
+use wmic::predict::recogniser::{Aggregate, Heard, Options, Recogniser, recognise_clips};
+use wmic::predict::recognition::Recognition;
+use wmic::predict::timeline::Truth;
+use wmic::predict::trained::Trained;
+use wmic::report::plots::spectrogram::Picture;
+use wmic::report::tables::table::{Look, printable};
+use wmic::report::{pages, plots, tables};
+use wmic::run::config::Notes;
+use wmic::run::run_dir::RunDir;
+use wmic::{Array, Error, Result};
 
 /// Say which instruments play in recordings, and when
 ///
@@ -236,9 +242,9 @@ impl<'a> Answers<'a> {
             std::fs::create_dir_all(folder).map_err(Error::io(folder))?;
         }
         if let Some(page) = &args.html {
-            wmic::files::writable(page)?;
+            wmic::core::files::writable(page)?;
         }
-        let band_hz = trained.config.notes.map_or_else(logmel::band_hz, |notes| notes.input.bin_hz());
+        let band_hz = trained.config.notes.map_or_else(log_mel::band_hz, |notes| notes.input.bin_hz());
         let of_notes = |notes: Notes| format!("{}, second by second", notes.input.name());
         let spectrum = trained.config.notes.map_or_else(|| "mel spectrogram".into(), of_notes);
         Ok(Answers { args, truth, taken: 0, names: HashSet::new(), band_hz, spectrum, on_page: vec![] })
@@ -282,7 +288,7 @@ impl<'a> Answers<'a> {
         if let Some(spectrogram) = spectrogram {
             if let Some(folder) = &self.args.plot {
                 let picture = self.picture(r, &spectrogram);
-                recognition_plot::plot(&picture, &folder.join(format!("{name}.png")))?;
+                plots::recording::plot(&picture, &folder.join(format!("{name}.png")))?;
             }
             if self.args.html.is_some() {
                 self.on_page.push((r.clone(), spectrogram));
@@ -300,7 +306,7 @@ impl<'a> Answers<'a> {
     fn write(&self, out: &mut dyn Write, r: &Recognition, alone: bool) -> io::Result<()> {
         let detail = Detail { activity: self.args.attention, attention: self.args.attention };
         match self.args.format {
-            Format::Table => write!(out, "{}", recognition_table::table(r, self.args.top, Look::of_stdout())),
+            Format::Table => write!(out, "{}", tables::recording::table(r, self.args.top, Look::of_stdout())),
             Format::Json if alone => json::write(out, r, detail),
             Format::Json => {
                 out.write_all(if self.taken == 0 { b"[\n" } else { b",\n" })?;
@@ -325,7 +331,7 @@ impl<'a> Answers<'a> {
         if let Some(page) = &self.args.html {
             let pictures: Vec<Picture> =
                 self.on_page.iter().map(|(r, spectrogram)| self.picture(r, spectrogram)).collect();
-            recognition_page::write_page(page, &pictures)?;
+            pages::recording::write_page(page, &pictures)?;
             note(&format!("page written to {}", page.display()));
         }
         if let Some(truth) = &self.truth {

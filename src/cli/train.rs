@@ -17,17 +17,19 @@ use super::output::{note, print};
 use super::{Device, Verdict};
 use wmic::data::Dataset;
 use wmic::gpu::Gpu;
-use wmic::nn;
-use wmic::nn::Optimiser;
+use wmic::metrics::evaluation::Evaluation;
+use wmic::metrics::scores::{Task, mean};
+use wmic::metrics::thresholds::{self, Level};
+use wmic::nn::{self, Optimiser};
 use wmic::ops::attention_pool::Pooling;
-use wmic::report::examples::Examples;
+use wmic::predict::forest;
+use wmic::predict::trained::{Split, Trained};
+use wmic::report::plots::examples::Examples;
 use wmic::report::{self, numbers};
-use wmic::train::config::MAX_SEEDS;
-use wmic::train::metrics::{Task, mean};
-use wmic::train::run::{Circumstances, EpochRow, Record, read_toml};
-use wmic::train::trainer::splits;
-use wmic::train::weights::About;
-use wmic::train::{Config, End, Evaluation, Event, Level, RunDir, Select, Split, Trained, Trainer, forest, thresholds};
+use wmic::run::config::{Config, MAX_SEEDS, Select};
+use wmic::run::run_dir::{Circumstances, EpochRow, Record, RunDir, read_toml};
+use wmic::run::weights::About;
+use wmic::train::trainer::{End, Event, Trainer, splits};
 use wmic::{Error, Result};
 
 /// Train a recogniser, several seeds side by side, and evaluate it on the test split
@@ -451,7 +453,7 @@ fn finish(gpu: &Gpu, data: &Dataset, run: RunDir, history: &[EpochRow]) -> anyho
     let evaluation = trained.judge(gpu, data, Split::Test, &answers)?;
     write_json(&run.test(), &evaluation)?;
     let examples = trained.config.notes.map(|notes| Examples::new(data, &data.test, &answers, &notes));
-    report::training::write(run.path(), &run.record()?, history, &evaluation, examples.as_ref())?;
+    report::pages::training::write(run.path(), &run.record()?, history, &evaluation, examples.as_ref())?;
     Ok(Some((run, evaluation)))
 }
 

@@ -5,7 +5,7 @@ use super::openmic::{LABELS, Layout, find_root};
 use super::split::{Divided, TEST_SHARE};
 use super::{Dataset, Division, Features};
 use crate::audio::sound_files_in;
-use crate::error::{Error, Result};
+use crate::core::error::{Error, Result};
 use rand::SeedableRng;
 use rand::seq::SliceRandom;
 use rand_pcg::Pcg64;

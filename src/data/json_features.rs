@@ -3,8 +3,8 @@
 use super::features::{FeatureBuilder, MAX_VALUES};
 use super::labels::by_key;
 use super::{Features, WIDTH};
-use crate::error::{Error, Result};
-use crate::files::read_limited;
+use crate::core::error::{Error, Result};
+use crate::core::files::read_limited;
 use serde::Deserialize;
 use std::fs;
 use std::path::{Path, PathBuf};

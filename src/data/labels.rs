@@ -3,8 +3,8 @@
 use super::npz::Npz;
 use super::split::Partition;
 use super::{Dataset, Features};
-use crate::error::{Error, Result};
-use crate::files::read_limited;
+use crate::core::error::{Error, Result};
+use crate::core::files::read_limited;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::{Path, PathBuf};
 

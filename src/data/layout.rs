@@ -1,6 +1,6 @@
 //! What the synthetic datasets share: OpenMIC-2018's classes, keys, split and tables.
 
-use crate::error::{Error, Result};
+use crate::core::error::{Error, Result};
 use rand::seq::SliceRandom;
 use rand::{Rng, RngExt};
 use std::fs::File;

@@ -9,7 +9,7 @@ use memmap2::Mmap;
 #[cfg(unix)]
 use memmap2::UncheckedAdvice;
 
-use crate::error::{Error, Result};
+use crate::core::error::{Error, Result};
 
 /// Bytes of a piece.
 const PIECE: usize = 16 << 20;

@@ -25,11 +25,11 @@ pub use split::{Division, SplitBy, validation_split};
 pub use synth::synth;
 pub use synth_audio::synth_audio;
 
-use crate::array::Array;
 use crate::audio::Form;
-use crate::audio::note::Input;
-use crate::error::Result;
-use crate::fingerprint::Fingerprint;
+use crate::core::array::Array;
+use crate::core::error::Result;
+use crate::core::hash::Fingerprint;
+use crate::nn::front_ends::spectrum::Input;
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 

@@ -1,8 +1,7 @@
 //! Reads and writes `.npz` archives (zips of `.npy` arrays) as streams, without trusting anything that they declare.
 
-use super::Mapped;
-use super::pickle;
-use crate::error::{Error, Result};
+use super::{Mapped, pickle};
+use crate::core::error::{Error, Result};
 use npyz::{DType, Endianness, NpyHeader, Order, TypeChar, TypeStr, WriterBuilder};
 use std::fs::File;
 use std::io::{self, BufReader, Read, Seek, Write};

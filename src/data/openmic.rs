@@ -4,7 +4,7 @@ use super::labels::{Labels, Splits, check_splits, distinct, read_class_map};
 use super::npz::Npz;
 use super::split::{Partition, read_partitions};
 use super::{Dataset, Features, features_npz, json_features};
-use crate::error::{Error, Result};
+use crate::core::error::{Error, Result};
 use std::path::{Path, PathBuf};
 
 const CLASS_MAP: &str = "class-map.json";

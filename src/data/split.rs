@@ -1,7 +1,7 @@
 //! Which clips are for training, validation and test.
 
-use crate::error::{Error, Result};
-use crate::files::read_limited;
+use crate::core::error::{Error, Result};
+use crate::core::files::read_limited;
 use rand::SeedableRng;
 use rand::seq::SliceRandom;
 use rand_pcg::Pcg64;

@@ -8,8 +8,8 @@
 use super::layout::{CLASSES, Label, check_clips, draw_key, draw_split, write_file, write_tables};
 use super::npz::NpzWriter;
 use super::{WIDTH, pickle};
-use crate::error::Result;
-use crate::files::write_dir_atomic;
+use crate::core::error::Result;
+use crate::core::files::write_dir_atomic;
 use rand::SeedableRng;
 use rand::seq::SliceRandom;
 use rand::{Rng, RngExt};

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::Gpu;
-use crate::error::{Error, Result};
+use crate::core::error::{Error, Result};
 
 /// A 4-byte element that WGSL storage can hold: `f32` or `u32`.
 pub trait Element: bytemuck::Pod {}

@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use super::Gpu;
-use crate::error::{Error, Result};
+use crate::core::error::{Error, Result};
 
 /// One WGSL file: the forward kernels of an op and, below them, its backward kernels.
 #[derive(Debug, PartialEq)]

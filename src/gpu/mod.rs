@@ -17,7 +17,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
-use crate::error::{Error, Result};
+use crate::core::error::{Error, Result};
 use kernel::Kernel;
 
 /// Buffers above this would not be portable; the adapter is asked for as much as it has beyond it.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::adapter::{AdapterKind, Target};
 use super::kernel::{Kernel, Params, Shader, UniformField};
 use super::{Buffer, Gpu};
-use crate::error::{Error, Result};
+use crate::core::error::{Error, Result};
 
 /// A buffer of a plan before memory is laid out. Slots become real buffers when a `Recording` is made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]

@@ -11,8 +11,8 @@ pub use plan::{Arenas, Draft, Plan};
 
 use std::rc::Rc;
 
-use crate::error::Result;
-use crate::shape::Shape;
+use crate::core::error::Result;
+use crate::core::shape::Shape;
 
 /// What a graph is built for. Layers that behave differently in training (dropout, batch norm) look at it when they are added.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -2,10 +2,10 @@
 
 use std::fmt::Debug;
 
-use crate::array::Array;
-use crate::error::{Error, Result};
+use crate::core::array::Array;
+use crate::core::error::{Error, Result};
+use crate::core::shape::Shape;
 use crate::gpu::{Recorder, View};
-use crate::shape::Shape;
 
 /// Element type of a tensor; both take 4 bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -3,9 +3,9 @@
 //! The parameters of replica r are one contiguous block of an arena (R, P); gradients and optimiser moments have arenas of the
 //! same layout, so one dispatch updates everything. Running statistics (R, S) are an arena of their own: saved, not trained.
 
-use crate::array::Array;
-use crate::random::Stream;
-use crate::shape::Shape;
+use crate::core::array::Array;
+use crate::core::random::Stream;
+use crate::core::shape::Shape;
 
 /// First values of a parameter.
 #[derive(Clone, Copy, Debug, PartialEq)]

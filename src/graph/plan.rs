@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use super::memory::{Assignment, Fate, SlotInfo, assign};
 use super::op::{Bound, Io, Op, Sink, Spec};
 use super::{Graph, Home, Layout, Storage, Tensor};
-use crate::error::{Error, Result};
+use crate::core::error::{Error, Result};
 use crate::gpu::{Buffer, Dispatch, Element, Gpu, Recorder, Recording, Slot, Target, View};
 
 /// Names under which the arenas of a model are bound.

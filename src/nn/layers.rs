@@ -1,17 +1,16 @@
 //! Layers: an op with its parameters and their first values.
 
-use crate::error::Result;
+use crate::core::error::Result;
+use crate::core::shape::Shape;
 use crate::graph::{Graph, Init, Tensor};
 use crate::ops::activation::Dropout;
 use crate::ops::batch_norm::{self, BatchNorm, Norm};
 use crate::ops::clip_dropout::clip_dropout_factors;
-use crate::ops::conv2d;
 use crate::ops::join_columns::join_columns;
-use crate::ops::linear;
 use crate::ops::recurrent::{self, Direction, Sequence};
 use crate::ops::recurrent_cell::{Cell, State, recurrent_cell};
 use crate::ops::relative_attention::{RelativeAttention, relative_attention};
-use crate::shape::Shape;
+use crate::ops::{conv2d, linear};
 
 /// How a linear layer's weights start; biases start at zero unless said otherwise.
 #[derive(Clone, Copy, Debug)]

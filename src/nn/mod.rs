@@ -3,8 +3,8 @@
 //! Parameter names are PyTorch's: a linear layer named `out` has `out.weight` (N, K) and `out.bias` (N), a batch norm `bn_in` has
 //! `weight`, `bias`, `running_mean` and `running_var`.
 
+pub mod front_ends;
 pub mod layers;
 pub mod models;
-pub mod vggish;
 
 pub use models::{Basis, Inputs, Labels, MODELS, Model, Optimiser, Prediction, Protocol, Select, Settings, find};

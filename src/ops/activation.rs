@@ -4,13 +4,13 @@
 //! as a function of (seed, step, stream, element), so that backward draws the same mask again instead of storing it.
 //! Any shape; y has the shape of x.
 
-use super::Room;
-use crate::array::Array;
+use super::Entry;
 use crate::check::{Case, Fill, Input};
-use crate::error::{Error, Result};
+use crate::core::array::Array;
+use crate::core::error::{Error, Result};
+use crate::core::random::{dropout_factor, dropout_threshold};
 use crate::gpu::{Grid, Recorder, Shader, params};
 use crate::graph::{Cost, Graph, Io, Mode, Op, Outputs, Spec, Tensor};
-use crate::random::{dropout_factor, dropout_threshold};
 
 static SHADER: Shader = Shader::portable("activation.wgsl", include_str!("../../shaders/activation.wgsl"));
 
@@ -200,7 +200,7 @@ fn cases() -> Vec<Case> {
     ]
 }
 
-pub const ROOM: Room = Room {
+pub const OP: Entry = Entry {
     name: "activation",
     about: "ReLU, leaky ReLU, sigmoid, tanh, each with dropout fused in",
     shaders: &[&SHADER],

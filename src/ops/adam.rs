@@ -7,11 +7,11 @@
 
 use std::rc::Rc;
 
-use super::Room;
+use super::Entry;
 use super::arena::{Elementwise, InPieces, PART, Piece};
-use crate::array::Array;
 use crate::check::{Case, Fill, Input};
-use crate::error::{Error, Result};
+use crate::core::array::Array;
+use crate::core::error::{Error, Result};
 use crate::gpu::{Grid, Recorder, Shader, params};
 use crate::graph::{Cost, Graph, Io, Op, Outputs, Spec, Tensor};
 
@@ -160,4 +160,4 @@ fn cases() -> Vec<Case> {
     cases
 }
 
-pub const ROOM: Room = Room { name: "adam", about: "Adam's update in place", shaders: &[&SHADER], cases };
+pub const OP: Entry = Entry { name: "adam", about: "Adam's update in place", shaders: &[&SHADER], cases };

@@ -1,9 +1,9 @@
 //! Sum of two tensors of one shape: y = a + b, for residual connections. The gradients of a and of b are dy.
 
-use super::Room;
-use crate::array::Array;
+use super::Entry;
 use crate::check::{Case, Input};
-use crate::error::{Error, Result};
+use crate::core::array::Array;
+use crate::core::error::{Error, Result};
 use crate::gpu::{Grid, Recorder, Shader, params};
 use crate::graph::{Cost, Graph, Io, Op, Outputs, Spec, Tensor};
 
@@ -82,4 +82,4 @@ fn cases() -> Vec<Case> {
     ]
 }
 
-pub const ROOM: Room = Room { name: "add", about: "residual sum", shaders: &[&SHADER], cases };
+pub const OP: Entry = Entry { name: "add", about: "residual sum", shaders: &[&SHADER], cases };

@@ -3,10 +3,10 @@
 //! The frequency identifier of Watcharasupat, Gururani and Lerch ("Visual attention for musical instrument recognition", 2020).
 //! x (..., n, W) is a group of n rows after the other. dx is the first W columns of dy.
 
-use super::Room;
-use crate::array::Array;
+use super::Entry;
 use crate::check::{Case, Input};
-use crate::error::{Error, Result};
+use crate::core::array::Array;
+use crate::core::error::{Error, Result};
 use crate::gpu::{Grid, Recorder, Shader, params};
 use crate::graph::{Cost, Graph, Io, Op, Outputs, Spec, Tensor};
 
@@ -98,5 +98,5 @@ fn cases() -> Vec<Case> {
     ]
 }
 
-pub const ROOM: Room =
-    Room { name: "append_one_hot", about: "which frequency band a row is of", shaders: &[&SHADER], cases };
+pub const OP: Entry =
+    Entry { name: "append_one_hot", about: "which frequency band a row is of", shaders: &[&SHADER], cases };

@@ -3,8 +3,8 @@
 use std::fmt::Debug;
 use std::ops::Range;
 
-use crate::array::Array;
-use crate::error::{Error, Result};
+use crate::core::array::Array;
+use crate::core::error::{Error, Result};
 use crate::gpu::{Recorder, View};
 use crate::graph::{Bound, Cost, Io, Op, Outputs, Spec};
 

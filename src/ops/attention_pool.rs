@@ -10,10 +10,10 @@ use std::rc::Rc;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Room, variants};
-use crate::array::Array;
+use super::{Entry, variants};
 use crate::check::{Case, Fill, Input, Kind};
-use crate::error::{Error, Result};
+use crate::core::array::Array;
+use crate::core::error::{Error, Result};
 use crate::gpu::{Grid, Recorder, Shader, params};
 use crate::graph::{Cost, Graph, Io, Op, Outputs, Sink, Spec, Tensor};
 
@@ -210,5 +210,5 @@ fn cases() -> Vec<Case> {
     ]
 }
 
-pub const ROOM: Room =
-    Room { name: "attention_pool", about: "attention over valid instances", shaders: &[&SHADER, &VEC4], cases };
+pub const OP: Entry =
+    Entry { name: "attention_pool", about: "attention over valid instances", shaders: &[&SHADER, &VEC4], cases };

@@ -8,14 +8,14 @@
 //! running = (1 - momentum) running + momentum new, with the unbiased variance (of one instance: 0; of none: no change).
 //! For evaluation the running statistics are used, dropout is off, and there is no gradient.
 
-use super::{Room, variants};
-use crate::array::Array;
+use super::{Entry, variants};
 use crate::check::{Case, Fill, Input, Kind};
-use crate::error::{Error, Result};
+use crate::core::array::Array;
+use crate::core::error::{Error, Result};
+use crate::core::random::{dropout_factor, dropout_threshold};
+use crate::core::shape::Shape;
 use crate::gpu::{Grid, Recorder, Shader, params};
 use crate::graph::{Bound, Cost, Graph, Io, Mode, Op, Outputs, Sink, Spec, Tensor};
-use crate::random::{dropout_factor, dropout_threshold};
-use crate::shape::Shape;
 
 static SHADER: Shader = Shader::portable("batch_norm.wgsl", include_str!("../../shaders/batch_norm.wgsl"));
 static VEC4: Shader = Shader::portable("batch_norm_vec4.wgsl", include_str!("../../shaders/batch_norm_vec4.wgsl"));
@@ -409,7 +409,7 @@ fn cases() -> Vec<Case> {
     ]
 }
 
-pub const ROOM: Room = Room {
+pub const OP: Entry = Entry {
     name: "batch_norm",
     about: "batch norm of valid instances, ReLU and dropout",
     shaders: &[&SHADER, &VEC4],

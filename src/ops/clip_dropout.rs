@@ -4,15 +4,15 @@
 //! y (B, T, F) = x times a factor of (b, f), 0 with chance p and 1 / (1 - p) otherwise, as a function of (seed, step, stream, b F + f);
 //! backward draws again. Or the factors (B, F) themselves, for [`recurrent`](super::recurrent).
 
-use super::Room;
+use super::Entry;
 use super::activation::Dropout;
-use crate::array::Array;
 use crate::check::{Case, Fill, Input};
-use crate::error::{Error, Result};
+use crate::core::array::Array;
+use crate::core::error::{Error, Result};
+use crate::core::random::{dropout_factor, dropout_threshold};
+use crate::core::shape::Shape;
 use crate::gpu::{Grid, Recorder, Shader, params};
 use crate::graph::{Cost, Graph, Io, Mode, Op, Outputs, Spec, Tensor};
-use crate::random::{dropout_factor, dropout_threshold};
-use crate::shape::Shape;
 
 static SHADER: Shader = Shader::portable("clip_dropout.wgsl", include_str!("../../shaders/clip_dropout.wgsl"));
 
@@ -140,7 +140,7 @@ fn cases() -> Vec<Case> {
     ]
 }
 
-pub const ROOM: Room = Room {
+pub const OP: Entry = Entry {
     name: "clip_dropout",
     about: "dropout with one draw for all instances of a clip",
     shaders: &[&SHADER],

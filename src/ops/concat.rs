@@ -9,13 +9,13 @@
 
 use super::gather::Batch;
 use super::mixup::clips;
-use super::{Room, variants};
-use crate::array::Array;
+use super::{Entry, variants};
 use crate::check::{Case, Fill, Input};
-use crate::error::{Error, Result};
+use crate::core::array::Array;
+use crate::core::error::{Error, Result};
+use crate::core::random::philox;
 use crate::gpu::{Grid, Recorder, Shader, params};
 use crate::graph::{Cost, Graph, Io, Op, Outputs, Spec, Tensor};
-use crate::random::philox;
 
 static SHADER: Shader = Shader::portable("concat.wgsl", include_str!("../../shaders/concat.wgsl"));
 static VEC4: Shader = Shader::portable("concat_vec4.wgsl", include_str!("../../shaders/concat_vec4.wgsl"));
@@ -180,7 +180,7 @@ fn cases() -> Vec<Case> {
     ]
 }
 
-pub const ROOM: Room = Room { name: "concat", about: "clips joined in time", shaders: &[&SHADER, &VEC4], cases };
+pub const OP: Entry = Entry { name: "concat", about: "clips joined in time", shaders: &[&SHADER, &VEC4], cases };
 
 #[cfg(test)]
 mod tests {

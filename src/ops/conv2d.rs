@@ -7,10 +7,10 @@
 //! of g with the weights turned by 180 degrees and their channels exchanged, dw = g^T patches(x), db = the sum of g over pixels.
 
 use super::relu_gradient::{self, relu_gradient};
-use super::{Room, variants};
-use crate::array::Array;
+use super::{Entry, variants};
 use crate::check::{Case, Fill, Input, Kind};
-use crate::error::{Error, Result};
+use crate::core::array::Array;
+use crate::core::error::{Error, Result};
 use crate::gpu::{Grid, Recorder, Shader, View, params};
 use crate::graph::{Cost, Graph, Io, Op, Outputs, Spec, Tensor};
 use variants::Convolution;
@@ -452,7 +452,7 @@ fn cases() -> Vec<Case> {
     cases
 }
 
-pub const ROOM: Room = Room {
+pub const OP: Entry = Entry {
     name: "conv2d",
     about: "convolution of images, 'same' padding, ReLU fused",
     shaders: &[&SHADER, &SUBGROUP8, &NARROW, &RUNS, &RUNS_NARROW, &relu_gradient::SHADER],

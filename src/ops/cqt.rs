@@ -4,13 +4,13 @@
 //! of four, with zeros where one is shorter than its neighbours: groups u32 (K / 4 rounded up, 3) = first, taps and index of the first
 //! tap, taps a multiple of 4; h (taps of all groups, 8) = four real parts, four imaginary parts. Forward only.
 
-use super::{Room, variants};
-use crate::array::Array;
-use crate::audio::cqt::{Cqt, WaveletBank};
+use super::{Entry, variants};
 use crate::check::{Case, Fill, Input};
-use crate::error::{Error, Result};
+use crate::core::array::Array;
+use crate::core::error::{Error, Result};
 use crate::gpu::{Grid, Recorder, Shader, params};
 use crate::graph::{Cost, Graph, Io, Op, Outputs, Spec, Tensor};
+use crate::ops::filters::wavelet::{Cqt, WaveletBank};
 
 static SHADER: Shader = Shader::portable("cqt.wgsl", include_str!("../../shaders/cqt.wgsl"));
 static SUBGROUP8: Shader =
@@ -145,5 +145,5 @@ fn cases() -> Vec<Case> {
     ]
 }
 
-pub const ROOM: Room =
-    Room { name: "cqt", about: "magnitudes of constant-Q filters", shaders: &[&SHADER, &SUBGROUP8], cases };
+pub const OP: Entry =
+    Entry { name: "cqt", about: "magnitudes of constant-Q filters", shaders: &[&SHADER, &SUBGROUP8], cases };

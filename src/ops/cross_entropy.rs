@@ -6,10 +6,10 @@
 //! Outputs: loss (1), the mean over valid clips, 0 where there is none, and its parts (2): sum and number of valid clips. The
 //! sums of both over the batches of an epoch give the loss of the epoch. A NaN among the logits, or an infinity, makes the loss NaN.
 
-use super::Room;
-use crate::array::Array;
+use super::Entry;
 use crate::check::{Case, Fill, Input};
-use crate::error::{Error, Result};
+use crate::core::array::Array;
+use crate::core::error::{Error, Result};
 use crate::gpu::{Grid, Recorder, Shader, params};
 use crate::graph::{Cost, Graph, Io, Op, Outputs, Spec, Tensor};
 
@@ -147,7 +147,7 @@ fn cases() -> Vec<Case> {
     ]
 }
 
-pub const ROOM: Room = Room {
+pub const OP: Entry = Entry {
     name: "cross_entropy",
     about: "softmax cross-entropy of classes that exclude each other",
     shaders: &[&SHADER],

@@ -4,13 +4,13 @@
 //! clock u32 (4) = (seed low, seed high, step, 0): a draw is a function of (seed, step, stream, clip), by Philox and Box-Muller.
 //! Gradients end here: what a policy learns from its draws is in `reinforce`.
 
-use super::Room;
-use crate::array::Array;
+use super::Entry;
 use crate::check::{Case, Fill, Input};
-use crate::error::{Error, Result};
+use crate::core::array::Array;
+use crate::core::error::{Error, Result};
+use crate::core::random::philox;
 use crate::gpu::{Grid, Recorder, Shader, params};
 use crate::graph::{Cost, Graph, Io, Op, Outputs, Spec, Tensor};
-use crate::random::philox;
 
 static SHADER: Shader = Shader::portable("draw_location.wgsl", include_str!("../../shaders/draw_location.wgsl"));
 
@@ -158,8 +158,8 @@ fn cases() -> Vec<Case> {
     ]
 }
 
-pub const ROOM: Room =
-    Room { name: "draw_location", about: "where to look, drawn around a mean", shaders: &[&SHADER], cases };
+pub const OP: Entry =
+    Entry { name: "draw_location", about: "where to look, drawn around a mean", shaders: &[&SHADER], cases };
 
 #[cfg(test)]
 mod tests {

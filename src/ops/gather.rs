@@ -7,11 +7,11 @@
 
 use half::f16;
 
-use super::Room;
+use super::Entry;
 use super::sample::PADDING;
-use crate::array::Array;
 use crate::check::{Case, Fill, Input};
-use crate::error::{Error, Result};
+use crate::core::array::Array;
+use crate::core::error::{Error, Result};
 use crate::gpu::{Grid, Recorder, Shader, params};
 use crate::graph::{Cost, Graph, Io, Op, Outputs, Spec, Tensor};
 
@@ -312,4 +312,4 @@ fn cases() -> Vec<Case> {
     ]
 }
 
-pub const ROOM: Room = Room { name: "gather", about: "a batch of the dataset", shaders: &[&SHADER], cases };
+pub const OP: Entry = Entry { name: "gather", about: "a batch of the dataset", shaders: &[&SHADER], cases };

@@ -8,10 +8,10 @@
 //! at floor((l + 1) / 2 (n - 1) + 1 - s / 2). So an odd patch is centred on the nearest cell, an even one between two.
 //! Cells outside the valid frames and the bands are 0. A patch is stored frame by frame. There is no gradient.
 
-use super::Room;
-use crate::array::Array;
+use super::Entry;
 use crate::check::{Case, Fill, Input};
-use crate::error::{Error, Result};
+use crate::core::array::Array;
+use crate::core::error::{Error, Result};
 use crate::gpu::{Grid, Recorder, Shader, params};
 use crate::graph::{Cost, Graph, Io, Op, Outputs, Spec, Tensor};
 
@@ -159,5 +159,5 @@ fn cases() -> Vec<Case> {
     ]
 }
 
-pub const ROOM: Room =
-    Room { name: "glimpse", about: "patches of a spectrogram around a location", shaders: &[&SHADER], cases };
+pub const OP: Entry =
+    Entry { name: "glimpse", about: "patches of a spectrogram around a location", shaders: &[&SHADER], cases };

@@ -5,10 +5,10 @@
 
 use std::f64::consts::PI;
 
-use super::Room;
-use crate::array::Array;
+use super::Entry;
 use crate::check::{Case, Fill, Input};
-use crate::error::{Error, Result};
+use crate::core::array::Array;
+use crate::core::error::{Error, Result};
 use crate::gpu::{Grid, Recorder, Shader, params};
 use crate::graph::{Cost, Graph, Io, Op, Outputs, Spec, Tensor};
 
@@ -118,4 +118,4 @@ fn cases() -> Vec<Case> {
     ]
 }
 
-pub const ROOM: Room = Room { name: "halve", about: "half the sample rate", shaders: &[&SHADER], cases };
+pub const OP: Entry = Entry { name: "halve", about: "half the sample rate", shaders: &[&SHADER], cases };

@@ -1,9 +1,9 @@
 //! Tensors side by side along the innermost axis: y (..., F1 + F2 + ...) from (..., F1), (..., F2) and so on.
 
-use super::Room;
-use crate::array::Array;
+use super::Entry;
 use crate::check::{Case, Input};
-use crate::error::{Error, Result};
+use crate::core::array::Array;
+use crate::core::error::{Error, Result};
 use crate::gpu::{Grid, Recorder, Shader, params};
 use crate::graph::{Cost, Graph, Io, Op, Outputs, Spec, Tensor};
 
@@ -94,4 +94,4 @@ fn cases() -> Vec<Case> {
     ]
 }
 
-pub const ROOM: Room = Room { name: "join_columns", about: "tensors side by side", shaders: &[&SHADER], cases };
+pub const OP: Entry = Entry { name: "join_columns", about: "tensors side by side", shaders: &[&SHADER], cases };

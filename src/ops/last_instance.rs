@@ -3,10 +3,10 @@
 //! x (B, T, F), lengths (B) u32, at most T; y (B, F) = x[b, lengths[b] - 1], 0 for a clip without instances. All other instances get
 //! the gradient 0.
 
-use super::{Room, variants};
-use crate::array::Array;
+use super::{Entry, variants};
 use crate::check::{Case, Fill, Input};
-use crate::error::{Error, Result};
+use crate::core::array::Array;
+use crate::core::error::{Error, Result};
 use crate::gpu::{Grid, Recorder, Shader, params};
 use crate::graph::{Cost, Graph, Io, Op, Outputs, Spec, Tensor};
 
@@ -99,5 +99,5 @@ fn cases() -> Vec<Case> {
     ]
 }
 
-pub const ROOM: Room =
-    Room { name: "last_instance", about: "the last valid instance of a clip", shaders: &[&SHADER, &VEC4], cases };
+pub const OP: Entry =
+    Entry { name: "last_instance", about: "the last valid instance of a clip", shaders: &[&SHADER, &VEC4], cases };

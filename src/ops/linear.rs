@@ -15,13 +15,13 @@ use std::rc::Rc;
 
 use super::arena::{ALIGN, PART};
 use super::relu_gradient::{self, relu_gradient};
-use super::{Room, variants};
-use crate::array::Array;
+use super::{Entry, variants};
 use crate::check::{Case, Fill, Input, Kind};
-use crate::error::{Error, Result};
+use crate::core::array::Array;
+use crate::core::error::{Error, Result};
+use crate::core::shape::Shape;
 use crate::gpu::{Grid, Recorder, Shader, View, params};
 use crate::graph::{Cost, Graph, Io, Op, Outputs, Sink, Spec, Tensor};
-use crate::shape::Shape;
 use variants::MatrixProduct;
 
 pub(super) static SHADER: Shader = Shader::portable("linear.wgsl", include_str!("../../shaders/linear.wgsl"));
@@ -413,7 +413,7 @@ fn cases() -> Vec<Case> {
     cases
 }
 
-pub const ROOM: Room = Room {
+pub const OP: Entry = Entry {
     name: "linear",
     about: "fully connected layer, also in segments, ReLU fused",
     shaders: &[&SHADER, &SUBGROUP8, &relu_gradient::SHADER],

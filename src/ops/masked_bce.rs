@@ -14,10 +14,10 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use super::Room;
-use crate::array::Array;
+use super::Entry;
 use crate::check::{Case, Fill, Input};
-use crate::error::{Error, Result};
+use crate::core::array::Array;
+use crate::core::error::{Error, Result};
 use crate::gpu::{Grid, Recorder, Shader, View, params};
 use crate::graph::{Cost, Graph, Io, Op, Outputs, Spec, Tensor};
 
@@ -323,7 +323,7 @@ fn cases() -> Vec<Case> {
     ]
 }
 
-pub const ROOM: Room = Room {
+pub const OP: Entry = Entry {
     name: "masked_bce",
     about: "binary cross-entropy of known labels, plain or focal",
     shaders: &[&SHADER],

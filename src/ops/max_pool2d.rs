@@ -4,10 +4,10 @@
 //! left out; H and W are at least 2) or up as its `ceil_mode` (the last windows are smaller). The gradient goes to the first largest element
 //! of a window, row by row, as PyTorch's does; it is found anew, so nothing is kept from the forward pass.
 
-use super::{Room, variants};
-use crate::array::Array;
+use super::{Entry, variants};
 use crate::check::{Case, Fill, Input};
-use crate::error::{Error, Result};
+use crate::core::array::Array;
+use crate::core::error::{Error, Result};
 use crate::gpu::{Grid, Recorder, Shader, params};
 use crate::graph::{Cost, Graph, Io, Op, Outputs, Spec, Tensor};
 
@@ -158,5 +158,5 @@ fn cases() -> Vec<Case> {
     ]
 }
 
-pub const ROOM: Room =
-    Room { name: "max_pool2d", about: "largest of 2 x 2 windows", shaders: &[&SHADER, &VEC4], cases };
+pub const OP: Entry =
+    Entry { name: "max_pool2d", about: "largest of 2 x 2 windows", shaders: &[&SHADER, &VEC4], cases };

@@ -3,10 +3,10 @@
 //! x (B, T, F), lengths (B) u32: instances t < lengths[b] are valid; y (B, F), 0 for a clip without instances.
 //! Padding gets the gradient 0.
 
-use super::{Room, variants};
-use crate::array::Array;
+use super::{Entry, variants};
 use crate::check::{Case, Fill, Input};
-use crate::error::{Error, Result};
+use crate::core::array::Array;
+use crate::core::error::{Error, Result};
 use crate::gpu::{Grid, Recorder, Shader, params};
 use crate::graph::{Cost, Graph, Io, Op, Outputs, Spec, Tensor};
 
@@ -118,5 +118,5 @@ fn cases() -> Vec<Case> {
     ]
 }
 
-pub const ROOM: Room =
-    Room { name: "mean_pool", about: "mean over valid instances", shaders: &[&SHADER, &VEC4], cases };
+pub const OP: Entry =
+    Entry { name: "mean_pool", about: "mean over valid instances", shaders: &[&SHADER, &VEC4], cases };

@@ -2,13 +2,13 @@
 //!
 //! x (..., bins), bands u32 (M, 3) = first bin, bins and first weight of each band, weights (W), y (..., M). Forward only.
 
-use super::Room;
-use crate::array::Array;
-use crate::audio::mel::{MelBank, MelConfig};
+use super::Entry;
 use crate::check::{Case, Fill, Input};
-use crate::error::{Error, Result};
+use crate::core::array::Array;
+use crate::core::error::{Error, Result};
 use crate::gpu::{Grid, Recorder, Shader, params};
 use crate::graph::{Cost, Graph, Io, Op, Outputs, Spec, Tensor};
+use crate::ops::filters::mel::{MelBank, MelConfig};
 
 static SHADER: Shader = Shader::portable("mel.wgsl", include_str!("../../shaders/mel.wgsl"));
 
@@ -140,4 +140,4 @@ fn cases() -> Vec<Case> {
     ]
 }
 
-pub const ROOM: Room = Room { name: "mel", about: "mel bands, linear, log or dB", shaders: &[&SHADER], cases };
+pub const OP: Entry = Entry { name: "mel", about: "mel bands, linear, log or dB", shaders: &[&SHADER], cases };

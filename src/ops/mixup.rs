@@ -15,13 +15,13 @@
 //! variate generation in one line of code", Winter Simulation Conference 1996).
 
 use super::gather::Batch;
-use super::{Room, variants};
-use crate::array::Array;
+use super::{Entry, variants};
 use crate::check::{Case, Fill, Input};
-use crate::error::{Error, Result};
+use crate::core::array::Array;
+use crate::core::error::{Error, Result};
+use crate::core::random::philox;
 use crate::gpu::{Grid, Recorder, Shader, params};
 use crate::graph::{Cost, Graph, Io, Op, Outputs, Spec, Tensor};
-use crate::random::philox;
 
 static SHADER: Shader = Shader::portable("mixup.wgsl", include_str!("../../shaders/mixup.wgsl"));
 static VEC4: Shader = Shader::portable("mixup_vec4.wgsl", include_str!("../../shaders/mixup_vec4.wgsl"));
@@ -189,7 +189,7 @@ fn cases() -> Vec<Case> {
     ]
 }
 
-pub const ROOM: Room = Room { name: "mixup", about: "clips mixed with partners", shaders: &[&SHADER, &VEC4], cases };
+pub const OP: Entry = Entry { name: "mixup", about: "clips mixed with partners", shaders: &[&SHADER, &VEC4], cases };
 
 #[cfg(test)]
 mod tests {

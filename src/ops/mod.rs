@@ -1,4 +1,4 @@
-//! L3: one room per op. Adding an op is its file, its `.wgsl` and one line in [`ROOMS`].
+//! L3: one entry per op. Adding an op is its file, its `.wgsl` and one line in [`OPS`].
 
 pub mod activation;
 pub mod adagrad;
@@ -14,6 +14,7 @@ pub mod conv2d;
 pub mod cqt;
 pub mod cross_entropy;
 pub mod draw_location;
+pub mod filters;
 pub mod gather;
 pub mod glimpse;
 pub mod halve;
@@ -39,70 +40,61 @@ pub mod tally;
 pub mod track;
 mod variants;
 
-use crate::check::Case;
-use crate::error::{Error, Result};
-use crate::gpu::Shader;
+use crate::core::error::{Error, Result};
 
-/// What the tests, `wmic check`, `wmic bench` and the README's kernel table need to know of an op.
-pub struct Room {
-    pub name: &'static str,
-    /// One line for tables.
-    pub about: &'static str,
-    pub shaders: &'static [&'static Shader],
-    pub cases: fn() -> Vec<Case>,
-}
+pub use crate::check::Entry;
 
-/// The rooms to work on: all, or the one of that name.
+/// The ops to work on: all, or the one of that name.
 ///
 /// # Errors
 /// `Usage` for an unknown name, with the known ones.
-pub fn select(op: Option<&str>) -> Result<Vec<&'static Room>> {
-    let rooms: Vec<&Room> = ROOMS.iter().filter(|room| op.is_none_or(|op| op == room.name)).collect();
-    match (rooms.is_empty(), op) {
+pub fn select(op: Option<&str>) -> Result<Vec<&'static Entry>> {
+    let ops: Vec<&Entry> = OPS.iter().filter(|entry| op.is_none_or(|op| op == entry.name)).collect();
+    match (ops.is_empty(), op) {
         (true, Some(op)) => {
-            let names: Vec<&str> = ROOMS.iter().map(|room| room.name).collect();
+            let names: Vec<&str> = OPS.iter().map(|entry| entry.name).collect();
             Err(Error::Usage(format!("unknown op {op} (known are: {})", names.join(", "))))
         }
-        _ => Ok(rooms),
+        _ => Ok(ops),
     }
 }
 
 /// Every op of wmic.
 #[rustfmt::skip]
-pub const ROOMS: &[Room] = &[
-    sample::ROOM,
-    gather::ROOM,
-    mixup::ROOM,
-    concat::ROOM,
-    linear::ROOM,
-    conv2d::ROOM,
-    max_pool2d::ROOM,
-    batch_norm::ROOM,
-    activation::ROOM,
-    add::ROOM,
-    append_one_hot::ROOM,
-    join_columns::ROOM,
-    clip_dropout::ROOM,
-    recurrent::ROOM,
-    recurrent_cell::ROOM,
-    last_instance::ROOM,
-    mean_pool::ROOM,
-    attention_pool::ROOM,
-    relative_attention::ROOM,
-    glimpse::ROOM,
-    draw_location::ROOM,
-    reward::ROOM,
-    reinforce::ROOM,
-    masked_bce::ROOM,
-    softmax::ROOM,
-    cross_entropy::ROOM,
-    adam::ROOM,
-    adagrad::ROOM,
-    track::ROOM,
-    tally::ROOM,
-    stft::ROOM,
-    mel::ROOM,
-    halve::ROOM,
-    cqt::ROOM,
-    standardise::ROOM,
+pub const OPS: &[Entry] = &[
+    sample::OP,
+    gather::OP,
+    mixup::OP,
+    concat::OP,
+    linear::OP,
+    conv2d::OP,
+    max_pool2d::OP,
+    batch_norm::OP,
+    activation::OP,
+    add::OP,
+    append_one_hot::OP,
+    join_columns::OP,
+    clip_dropout::OP,
+    recurrent::OP,
+    recurrent_cell::OP,
+    last_instance::OP,
+    mean_pool::OP,
+    attention_pool::OP,
+    relative_attention::OP,
+    glimpse::OP,
+    draw_location::OP,
+    reward::OP,
+    reinforce::OP,
+    masked_bce::OP,
+    softmax::OP,
+    cross_entropy::OP,
+    adam::OP,
+    adagrad::OP,
+    track::OP,
+    tally::OP,
+    stft::OP,
+    mel::OP,
+    halve::OP,
+    cqt::OP,
+    standardise::OP,
 ];

@@ -11,10 +11,10 @@
 use super::arena::PART;
 use super::linear::{self, parameter_gradients};
 use super::recurrent_cell::State;
-use super::{Room, variants};
-use crate::array::Array;
+use super::{Entry, variants};
 use crate::check::{Case, Fill, Input};
-use crate::error::{Error, Result};
+use crate::core::array::Array;
+use crate::core::error::{Error, Result};
 use crate::gpu::{Grid, Recorder, Shader, View, params};
 use crate::graph::{Cost, Graph, Io, Op, Outputs, Spec, Tensor};
 use variants::MatrixProduct;
@@ -472,7 +472,7 @@ fn cases() -> Vec<Case> {
     ]
 }
 
-pub const ROOM: Room = Room {
+pub const OP: Entry = Entry {
     name: "recurrent",
     about: "plain, GRU and LSTM layers, fused over time",
     shaders: &[&SHADER, &SUBGROUP8, &STATES, &linear::SHADER, &linear::SUBGROUP8],

@@ -3,10 +3,10 @@
 //! input (B, G H) = W_ih x + b_ih and hidden (B, G H) = W_hh h + b_hh come from [`linear`](super::linear), h (B, H) and, for LSTM,
 //! c (B, H) are the state before the step; the outputs are the state after it. Formulas at [`Cell`].
 
-use super::{Room, variants};
-use crate::array::Array;
+use super::{Entry, variants};
 use crate::check::{Case, Input};
-use crate::error::{Error, Result};
+use crate::core::array::Array;
+use crate::core::error::{Error, Result};
 use crate::gpu::{Grid, Recorder, Shader, View, params};
 use crate::graph::{Cost, Graph, Io, Op, Outputs, Spec, Tensor};
 
@@ -217,5 +217,5 @@ fn cases() -> Vec<Case> {
     ]
 }
 
-pub const ROOM: Room =
-    Room { name: "recurrent_cell", about: "a single step of a recurrent cell", shaders: &[&SHADER, &VEC4], cases };
+pub const OP: Entry =
+    Entry { name: "recurrent_cell", about: "a single step of a recurrent cell", shaders: &[&SHADER, &VEC4], cases };

@@ -6,10 +6,10 @@
 //! log pi(d) = -|d - mu|^2 / (2 std^2) - ln(2 pi std^2). `fixed` is the baseline once more, seen without its gradient: the policy learns
 //! by how much a draw did better than expected, and may not better that by expecting less. Only mu and baseline get gradients.
 
-use super::Room;
-use crate::array::Array;
+use super::Entry;
 use crate::check::{Case, Fill, Input};
-use crate::error::{Error, Result};
+use crate::core::array::Array;
+use crate::core::error::{Error, Result};
 use crate::gpu::{Grid, Recorder, Shader, params};
 use crate::graph::{Cost, Graph, Io, Op, Outputs, Spec, Tensor};
 use crate::ops::reward::Reward;
@@ -134,5 +134,5 @@ fn cases() -> Vec<Case> {
     ]
 }
 
-pub const ROOM: Room =
-    Room { name: "reinforce", about: "policy gradient with a learned baseline", shaders: &[&SHADER], cases };
+pub const OP: Entry =
+    Entry { name: "reinforce", about: "policy gradient with a learned baseline", shaders: &[&SHADER], cases };

@@ -8,10 +8,10 @@
 //! Forward keeps a log-sum-exp per position and head; backward computes the weights p anew: with delta = dy out, ds = p (dy v - delta).
 //! The tables' gradients are sums of ds over the other axis, which groups of queries gather for themselves and a last kernel adds up.
 
-use super::{Room, variants};
-use crate::array::Array;
+use super::{Entry, variants};
 use crate::check::{Case, Fill, Input};
-use crate::error::{Error, Result};
+use crate::core::array::Array;
+use crate::core::error::{Error, Result};
 use crate::gpu::{Grid, Recorder, Shader, View, params};
 use crate::graph::{Cost, Graph, Io, Op, Outputs, Sink, Spec, Tensor};
 use variants::Attention;
@@ -399,7 +399,7 @@ fn cases() -> Vec<Case> {
     ]
 }
 
-pub const ROOM: Room = Room {
+pub const OP: Entry = Entry {
     name: "relative_attention",
     about: "2D relative self-attention, fused, flash style",
     shaders: &[&SHADER, &SUBGROUP8, &TABLES],

@@ -5,10 +5,10 @@
 //! Outputs: R_j (B), and counts (B), 1 for clips of which any label is known, else 0 (padding among them, which earns 0).
 //! Gradients end here.
 
-use super::Room;
-use crate::array::Array;
+use super::Entry;
 use crate::check::{Case, Fill, Input};
-use crate::error::{Error, Result};
+use crate::core::array::Array;
+use crate::core::error::{Error, Result};
 use crate::gpu::{Grid, Recorder, Shader, params};
 use crate::graph::{Cost, Graph, Io, Op, Outputs, Spec, Tensor};
 
@@ -110,4 +110,4 @@ fn cases() -> Vec<Case> {
     ]
 }
 
-pub const ROOM: Room = Room { name: "reward", about: "accuracy summed over steps", shaders: &[&SHADER], cases };
+pub const OP: Entry = Entry { name: "reward", about: "accuracy summed over steps", shaders: &[&SHADER], cases };

@@ -6,13 +6,13 @@
 //! Philox as round function (Luby and Rackoff, "How to construct pseudorandom permutations from pseudorandom functions", 1988)
 //! over the next power of two, with cycle walking (Black and Rogaway, "Ciphers with arbitrary finite domains", 2002).
 
-use super::Room;
-use crate::array::Array;
+use super::Entry;
 use crate::check::{Case, Fill, Input};
-use crate::error::{Error, Result};
+use crate::core::array::Array;
+use crate::core::error::{Error, Result};
+use crate::core::random::philox;
 use crate::gpu::{Grid, Recorder, Shader, params};
 use crate::graph::{Cost, Dtype, Graph, Io, Op, Outputs, Spec, Tensor};
-use crate::random::philox;
 
 static SHADER: Shader = Shader::portable("sample.wgsl", include_str!("../../shaders/sample.wgsl"));
 
@@ -174,12 +174,12 @@ fn cases() -> Vec<Case> {
     ]
 }
 
-pub const ROOM: Room = Room { name: "sample", about: "rows of a shuffled batch", shaders: &[&SHADER], cases };
+pub const OP: Entry = Entry { name: "sample", about: "rows of a shuffled batch", shaders: &[&SHADER], cases };
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::random::key;
+    use crate::core::random::key;
 
     fn order(n: usize, epoch: u32, seed: u64) -> Vec<usize> {
         (0..n).map(|i| permuted(i, n, epoch, STREAM, key(seed))).collect()

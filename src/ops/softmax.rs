@@ -3,10 +3,10 @@
 //! x (..., K), y of the same shape. dx_k = y_k (dy_k - sum_j y_j dy_j). A row with a NaN or +inf is NaN throughout; -inf beside
 //! finite values is 0.
 
-use super::Room;
-use crate::array::Array;
+use super::Entry;
 use crate::check::{Case, Fill, Input};
-use crate::error::{Error, Result};
+use crate::core::array::Array;
+use crate::core::error::{Error, Result};
 use crate::gpu::{Grid, Recorder, Shader, params};
 use crate::graph::{Cost, Graph, Io, Op, Outputs, Spec, Tensor};
 
@@ -98,4 +98,4 @@ fn cases() -> Vec<Case> {
     ]
 }
 
-pub const ROOM: Room = Room { name: "softmax", about: "softmax of the innermost axis", shaders: &[&SHADER], cases };
+pub const OP: Entry = Entry { name: "softmax", about: "softmax of the innermost axis", shaders: &[&SHADER], cases };

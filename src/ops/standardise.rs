@@ -3,10 +3,10 @@
 //! x (B, N), y (B, N) = (v - mean) / max(std, floor), v = ln(x + offset); mean and standard deviation (of N, not N - 1) over the N
 //! values of a clip. Silence gives zeros. Forward only.
 
-use super::Room;
-use crate::array::Array;
+use super::Entry;
 use crate::check::{Case, Fill, Input};
-use crate::error::{Error, Result};
+use crate::core::array::Array;
+use crate::core::error::{Error, Result};
 use crate::gpu::{Grid, Recorder, Shader, params};
 use crate::graph::{Cost, Graph, Io, Op, Outputs, Spec, Tensor};
 
@@ -95,5 +95,5 @@ fn cases() -> Vec<Case> {
     ]
 }
 
-pub const ROOM: Room =
-    Room { name: "standardise", about: "logarithms with mean 0 and deviation 1", shaders: &[&SHADER], cases };
+pub const OP: Entry =
+    Entry { name: "standardise", about: "logarithms with mean 0 and deviation 1", shaders: &[&SHADER], cases };

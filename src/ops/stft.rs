@@ -3,10 +3,10 @@
 //! x (B, S) samples, y (B, T, n_fft / 2 + 1) = |sum over j of w[j] x[t hop + first + j] e^(-2 pi i k j / n_fft)|^(1 or 2).
 //! The window w is Hann's of win_length samples; zeros fill it up to n_fft, where they cannot change a magnitude. Forward only.
 
-use super::{Room, variants};
-use crate::array::Array;
+use super::{Entry, variants};
 use crate::check::{Case, Input};
-use crate::error::{Error, Result};
+use crate::core::array::Array;
+use crate::core::error::{Error, Result};
 use crate::gpu::{Grid, Recorder, Shader, params};
 use crate::graph::{Cost, Graph, Io, Op, Outputs, Spec, Tensor};
 
@@ -237,7 +237,7 @@ fn cases() -> Vec<Case> {
         case("4096 points, silence around", [1, 3], [4096, 2, 4096], Periodic, CentredZero, Magnitude),
         Case::new(
             "first frames only",
-            Stft { max_frames: Some(3), ..crate::audio::logmel::STFT },
+            Stft { max_frames: Some(3), ..crate::nn::front_ends::log_mel::STFT },
             vec![Input::data([2, 1000])],
         ),
         case("vggish", [BENCH_CLIPS, 160_000], [512, 160, 400], Periodic, Window, Magnitude).bench(),
@@ -247,4 +247,4 @@ fn cases() -> Vec<Case> {
 /// Clips of 10 s in the benchmark.
 const BENCH_CLIPS: usize = 100;
 
-pub const ROOM: Room = Room { name: "stft", about: "magnitude or power spectrogram", shaders: &[&SHADER], cases };
+pub const OP: Entry = Entry { name: "stft", about: "magnitude or power spectrogram", shaders: &[&SHADER], cases };

@@ -4,10 +4,10 @@
 //! positives, false and true negatives, where a clip is called positive as [`Decision`] says and is positive at target >= 0.5.
 //! In the first batch of an epoch (step % batches = 0) counts are set, later they are added to.
 
-use super::Room;
-use crate::array::Array;
+use super::Entry;
 use crate::check::{Case, Fill, Input};
-use crate::error::{Error, Result};
+use crate::core::array::Array;
+use crate::core::error::{Error, Result};
 use crate::gpu::{Grid, Recorder, Shader, params};
 use crate::graph::{Cost, Graph, Io, Op, Outputs, Spec, Tensor};
 
@@ -149,4 +149,4 @@ fn cases() -> Vec<Case> {
     ]
 }
 
-pub const ROOM: Room = Room { name: "tally", about: "counts of right and wrong decisions", shaders: &[&SHADER], cases };
+pub const OP: Entry = Entry { name: "tally", about: "counts of right and wrong decisions", shaders: &[&SHADER], cases };

@@ -4,10 +4,10 @@
 //! totals (2), diverged u32 (1). In the first batch of an epoch (step % batches = 0) totals = parts, later totals += parts;
 //! diverged, while it is [`NEVER`], becomes the step if a part is not finite; step becomes step + 1.
 
-use super::Room;
-use crate::array::Array;
+use super::Entry;
 use crate::check::{Case, Fill, Input};
-use crate::error::{Error, Result};
+use crate::core::array::Array;
+use crate::core::error::{Error, Result};
 use crate::gpu::{Grid, Recorder, Shader, params};
 use crate::graph::{Cost, Graph, Io, Op, Outputs, Spec, Tensor};
 
@@ -103,4 +103,4 @@ fn cases() -> Vec<Case> {
     ]
 }
 
-pub const ROOM: Room = Room { name: "track", about: "an epoch's loss, and the clock", shaders: &[&SHADER], cases };
+pub const OP: Entry = Entry { name: "track", about: "an epoch's loss, and the clock", shaders: &[&SHADER], cases };

@@ -4,15 +4,14 @@ use std::path::Path;
 
 use serde::Serialize;
 
-use super::comparison_page;
-use super::comparison_plot::{InstrumentBars, ScoreBoxes};
-use super::plot;
-use super::table::printable;
-use super::training;
 use crate::Result;
-use crate::files::write_atomic;
-use crate::train::Comparison;
-use crate::train::metrics::ClassMetrics;
+use crate::compare::comparison::Comparison;
+use crate::core::files::write_atomic;
+use crate::metrics::scores::ClassMetrics;
+use crate::report::pages::training;
+use crate::report::plots::comparison::{InstrumentBars, ScoreBoxes};
+use crate::report::plots::figure;
+use crate::report::tables::table::printable;
 
 pub const JSON: &str = "compare.json";
 pub const SCORES: &str = "scores.csv";
@@ -37,9 +36,9 @@ pub fn write(folder: &Path, c: &Comparison) -> Result<()> {
     let boxes = ScoreBoxes::new(&format!("Scores on the test split: {about}"), c);
     let bars =
         InstrumentBars::new(&format!("Classes, {} on the test split: {about}", c.experiment.metric.class_name()), c);
-    plot::save(&boxes, &folder.join(SCORES_PLOT))?;
-    plot::save(&bars, &folder.join(CLASSES_PLOT))?;
-    comparison_page::write(&folder.join(REPORT), c, [plot::svg(&boxes)?, plot::svg(&bars)?])
+    figure::save(&boxes, &folder.join(SCORES_PLOT))?;
+    figure::save(&bars, &folder.join(CLASSES_PLOT))?;
+    crate::report::pages::comparison::write(&folder.join(REPORT), c, [figure::svg(&boxes)?, figure::svg(&bars)?])
 }
 
 /// "3 seeds each"

@@ -5,26 +5,25 @@
 
 use std::time::{Duration, Instant};
 
-use super::config::{Augmentation, Config, Optimiser};
-use super::corpus::{Corpus, Dims, Feed};
-use super::metrics::Counts;
-use super::weights::Block;
-use crate::array::Array;
-use crate::error::{Error, Result};
+use crate::core::array::Array;
+use crate::core::error::{Error, Result};
+use crate::core::random::key;
+use crate::features::corpus::{Corpus, Dims, Feed};
 use crate::gpu::{Buffer, Gpu, Recording, Ticket};
 use crate::graph::{Arenas, Draft, Graph, Layout, Mode, Plan, Spec, Tensor};
-use crate::nn::{self, Inputs, Labels, Prediction};
+use crate::metrics::scores::Counts;
+use crate::nn::{self, Prediction};
 use crate::ops::adagrad::{self, Adagrad, adagrad};
 use crate::ops::adam::{Adam, adam};
-use crate::ops::concat::{Concat, concat};
 use crate::ops::cross_entropy::cross_entropy;
 use crate::ops::gather::Batch;
 use crate::ops::masked_bce::{FocalAlpha, Loss, Normalisation, focal_loss, masked_bce};
-use crate::ops::mixup::{Mixup, mixup};
-use crate::ops::sample::{Order, sample};
+use crate::ops::sample::Order;
 use crate::ops::tally::{Decision, Tally, tally};
 use crate::ops::track::track;
-use crate::random::key;
+use crate::run::config::{Config, Optimiser};
+use crate::run::network::push_model;
+use crate::run::weights::Block;
 
 /// A submission should take about this long: long enough to keep the GPU busy, short enough for desktop drivers.
 const SUBMISSION: Duration = Duration::from_millis(80);
@@ -104,47 +103,9 @@ pub struct Learner<'g> {
     chunk: usize,
 }
 
-/// Chance of a clip to be followed by another where clips are joined: half of them stay what they are at prediction.
-const JOINED: f64 = 0.5;
-
 /// The orders in which a training step takes its clips: its own, and those of the partners that augmentation asks for.
 fn orders(config: &Config, order: Order) -> Vec<Order> {
     [order].into_iter().chain(config.augment.iter().map(|a| a.partners())).collect()
-}
-
-/// Pushes the clips of `pool` through the model: the part that training, validation and prediction share. In training clips are
-/// augmented on the way.
-pub(super) fn push_model(
-    g: &mut Graph,
-    dims: Dims,
-    config: &Config,
-    clips: usize,
-    order: Order,
-) -> Result<(Tensor, Batch, Prediction)> {
-    let clock = g.input("clock", Spec::u32([4]));
-    let pool = g.input("pool", Spec::u32([clips]));
-    let model = nn::find(&config.model)?;
-    config.accepts(dims.width)?;
-    let (size, positions, all) = (config.batch.min(clips), model.positions, dims.clips(g));
-    let take = |g: &mut Graph, order: Order| -> Result<Batch> {
-        let rows = sample(g, clock, pool, size, order)?;
-        dims.gather(g, all, rows, positions)
-    };
-    let mut batch = take(g, order)?;
-    let asked = |a: Augmentation| g.mode() == Mode::Train && config.augment.contains(&a);
-    let (mixes, joins) = (asked(Augmentation::Mixup), asked(Augmentation::Concat));
-    if mixes {
-        let partners = take(g, Augmentation::Mixup.partners())?;
-        batch = mixup(g, clock, batch, partners, Mixup { alpha: config.mixup_alpha, positions })?;
-    }
-    if joins {
-        let partners = take(g, Augmentation::Concat.partners())?;
-        batch = concat(g, clock, batch, partners, Concat { chance: JOINED, positions })?;
-    }
-    let labels = (g.mode() == Mode::Train).then_some(Labels { target: batch.target, observed: batch.observed });
-    let inputs = Inputs { x: batch.x, lengths: batch.lengths, clock, labels };
-    let prediction = model.push(g, inputs, config.settings(dims.classes))?;
-    Ok((clock, batch, prediction))
 }
 
 /// The loss (1) that the settings name, and its parts (2).

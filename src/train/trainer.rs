@@ -2,19 +2,19 @@
 
 use std::time::{Duration, Instant};
 
-use super::config::{Config, Select};
-use super::corpus::Corpus;
-use super::front_end;
 use super::learner::{EpochSums, Learner, Split};
-use super::metrics::{Counts, Task, mean};
-use super::run::{EpochRow, Progress, RunDir};
-use super::weights::{self, About, Block};
+use crate::core::error::{Error, Result};
 use crate::data::{Dataset, FeatureValues, validation_split};
-use crate::error::{Error, Result};
+use crate::features::corpus::Corpus;
+use crate::features::front_end;
 use crate::gpu::Gpu;
+use crate::metrics::scores::{Counts, Task, mean};
 use crate::nn;
-use crate::nn::vggish::TrainFrontEnd;
+use crate::nn::front_ends::vggish::TrainFrontEnd;
 use crate::ops::sample::Order;
+use crate::run::config::{Config, Select};
+use crate::run::run_dir::{EpochRow, Progress, RunDir};
+use crate::run::weights::{self, About, Block};
 
 /// The state is saved about this often, and at the end.
 const SAVE_EVERY: Duration = Duration::from_secs(10);

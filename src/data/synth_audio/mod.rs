@@ -9,8 +9,8 @@ mod voices;
 
 use super::layout::{CLASSES, Label, check_clips, draw_key, draw_split, write_file, write_tables};
 use crate::audio::{Depth, write_wav};
-use crate::error::{Error, Result};
-use crate::files::write_dir_atomic;
+use crate::core::error::{Error, Result};
+use crate::core::files::write_dir_atomic;
 use rand::seq::SliceRandom;
 use rand::{Rng, RngExt, SeedableRng};
 use rand_pcg::Pcg64;

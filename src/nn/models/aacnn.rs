@@ -8,11 +8,11 @@
 use serde::{Deserialize, Serialize};
 
 use super::{Basis, Inputs, Model, Optimiser, Prediction, Protocol, Select, Settings};
-use crate::audio::note;
-use crate::error::Result;
+use crate::core::error::Result;
 use crate::graph::{Graph, Tensor};
+use crate::nn::front_ends::spectrum;
+use crate::nn::front_ends::vggish::Width;
 use crate::nn::layers::{AugmentedConv2d, WeightInit, batch_norm_with, linear, linear_relu};
-use crate::nn::vggish::Width;
 use crate::ops::batch_norm::BatchNorm;
 use crate::ops::masked_bce::Loss;
 use crate::ops::max_pool2d::{Rounding, max_pool2d};
@@ -68,7 +68,7 @@ pub const MODEL: Model = Model {
     },
     fixed_instances: true,
     // Every bin of every frame is a place of the first maps; later maps have fewer, and no clip is valid in part.
-    positions: note::STFT.n_fft / 2 + 1,
+    positions: spectrum::STFT.n_fft / 2 + 1,
     attends: false,
     exclusive: true,
     basis: Basis::Notes,

@@ -5,7 +5,7 @@
 //! an attention weight and a score per instance, pooled to one probability per clip.
 
 use super::{Basis, Inputs, Model, Places, Prediction, Protocol, Settings};
-use crate::error::Result;
+use crate::core::error::Result;
 use crate::graph::{Graph, Mode, Tensor};
 use crate::nn::layers::{WeightInit, batch_norm, linear};
 use crate::ops::activation::{Activation, activation};

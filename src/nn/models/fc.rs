@@ -1,7 +1,7 @@
 //! FC: a fully connected network over the ten instances of a clip, laid side by side (ISMIR 2019, baseline).
 
 use super::{Basis, Inputs, Model, Prediction, Protocol, Settings};
-use crate::error::Result;
+use crate::core::error::Result;
 use crate::graph::Graph;
 use crate::nn::layers::{WeightInit, linear};
 use crate::ops::activation::{Activation, Dropout, activation, dropout_activation};

@@ -1,11 +1,12 @@
 //! FC_T: a fully connected network per instance with a skip connection, averaged over the instances (ISMIR 2019, baseline).
 
 use super::{Basis, Inputs, Model, Prediction, Protocol, Settings};
-use crate::error::Result;
+use crate::core::error::Result;
 use crate::graph::Graph;
 use crate::nn::layers::{WeightInit, linear};
 use crate::ops::activation::{Activation, Dropout, activation, dropout_activation};
-use crate::ops::{add::add, mean_pool::mean_pool};
+use crate::ops::add::add;
+use crate::ops::mean_pool::mean_pool;
 
 pub const MODEL: Model = Model {
     name: "fc-t",

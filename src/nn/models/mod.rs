@@ -12,12 +12,12 @@ mod visual;
 
 use serde::{Deserialize, Serialize};
 
-use super::vggish::{EMBEDDING, MAP, TrainFrontEnd, Width};
-use crate::audio::logmel::{BANDS, PATCH_FRAMES};
-use crate::audio::note::Input;
+use crate::core::error::{Error, Result};
 use crate::data::Kind;
-use crate::error::{Error, Result};
 use crate::graph::{Graph, Tensor};
+use crate::nn::front_ends::log_mel::{BANDS, PATCH_FRAMES};
+use crate::nn::front_ends::spectrum::Input;
+use crate::nn::front_ends::vggish::{EMBEDDING, MAP, TrainFrontEnd, Width};
 use crate::ops::attention_pool::Pooling;
 use crate::ops::glimpse::Patch;
 use crate::ops::masked_bce::{FocalAlpha, Loss};

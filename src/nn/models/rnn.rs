@@ -2,7 +2,7 @@
 //! the clip's last instance.
 
 use super::{Basis, Inputs, Model, Prediction, Protocol, Settings};
-use crate::error::Result;
+use crate::core::error::Result;
 use crate::graph::Graph;
 use crate::nn::layers::{Recurrent, WeightInit, linear};
 use crate::ops::activation::{Activation, Dropout, activation, dropout_activation};

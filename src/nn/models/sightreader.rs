@@ -16,7 +16,7 @@
 //! goes on into the core, which Mnih et al. train by the classification alone (section 3), as do the implementations in use.
 
 use super::{Basis, Inputs, Model, Prediction, Protocol, Select};
-use crate::error::Result;
+use crate::core::error::Result;
 use crate::graph::{Graph, Mode, Spec, Tensor};
 use crate::nn::layers::{Core, Dense};
 use crate::ops::activation::{Activation, activation};

@@ -8,11 +8,11 @@
 
 use super::att::{attention, embedding};
 use super::{Basis, Inputs, Model, Prediction, Protocol, Select, Settings};
-use crate::audio::logmel::{BANDS, PATCH_FRAMES};
-use crate::error::Result;
+use crate::core::error::Result;
 use crate::graph::{Graph, Tensor};
+use crate::nn::front_ends::log_mel::{BANDS, PATCH_FRAMES};
+use crate::nn::front_ends::vggish::{self, EMBEDDING, MAP, TrainFrontEnd, Weights};
 use crate::nn::layers::{WeightInit, batch_norm, linear};
-use crate::nn::vggish::{self, EMBEDDING, MAP, TrainFrontEnd, Weights};
 use crate::ops::activation::{Activation, activation};
 use crate::ops::append_one_hot::append_one_hot;
 

@@ -1,0 +1,219 @@
+//! Runs on the same clips and seeds side by side: scores, and the differences of each pair with their significance.
+
+use std::collections::{BTreeMap, HashMap};
+
+use serde::Serialize;
+
+use crate::compare::experiment::Experiment;
+use crate::compare::test_predictions::TestPredictions;
+use crate::core::array::Array;
+use crate::core::error::{Error, Result};
+use crate::data::Dataset;
+use crate::metrics::evaluation::Evaluation;
+use crate::metrics::scores::{Metric, Task, mean};
+use crate::metrics::significance::{Answer, Bootstrap, RESAMPLES, Test, followed, holm, paired_t};
+use crate::run::config::Config;
+
+/// The scores that are compared, as papers order them.
+pub fn compared(task: Task) -> [Metric; 6] {
+    let names = match task {
+        Task::Labels => ["f1_pn", "f1_pos", "micro_f1", "map", "precision", "recall"],
+        Task::OneClass => ["accuracy", "precision", "recall", "micro_f1", "f1_macro", "map"],
+    };
+    names.map(|name| task.metric(name))
+}
+
+/// A run, as an entry of an experiment.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Contestant {
+    pub label: String,
+    /// The run's directory, beside the comparison's files.
+    pub folder: String,
+    /// Scores that its paper gives, by metric.
+    pub reported: BTreeMap<String, f64>,
+    pub settings: Config,
+    /// What its `test.json` holds.
+    pub evaluation: Evaluation,
+}
+
+/// Serialises as `compare.json`.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Comparison {
+    pub experiment: Experiment,
+    pub dataset: String,
+    /// Test clips that all entries have answered, on which they are compared.
+    pub clips: usize,
+    /// Resamples of the bootstrap over clips.
+    pub resamples: usize,
+    pub entries: Vec<Contestant>,
+    /// Entries that could not be trained to their end, each with the reason.
+    pub left_out: Vec<String>,
+    /// Each entry against each later one.
+    pub pairs: Vec<Pair>,
+}
+
+/// Two entries, by their labels.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Pair {
+    pub a: String,
+    pub b: String,
+    /// In the order of [`compared`].
+    pub differences: Vec<Difference>,
+}
+
+/// The score of `a` less that of `b`.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct Difference {
+    pub metric: &'static str,
+    /// Of the means over the seeds; null where the metric is not defined.
+    pub difference: Option<f64>,
+    /// Paired over seeds; null for one seed.
+    pub seeds: Option<Test>,
+    /// Paired bootstrap over clips; only of some metrics.
+    pub clips: Option<Test>,
+}
+
+impl Difference {
+    /// As seen from the other side.
+    fn turned(self) -> Difference {
+        let turn = |test: Test| Test { low: -test.high, high: -test.low, ..test };
+        let difference = self.difference.map(|d| -d);
+        Difference { difference, seeds: self.seeds.map(turn), clips: self.clips.map(turn), ..self }
+    }
+}
+
+impl Comparison {
+    /// `predictions`: one per entry. `data` is what the first entry was trained on; its labels count.
+    ///
+    /// # Errors
+    /// `Usage` when there is no clip that all have answered, or their classes differ, or only some name one class per clip.
+    pub fn new(
+        experiment: Experiment,
+        entries: Vec<Contestant>,
+        left_out: Vec<String>,
+        predictions: &[TestPredictions],
+        data: &Dataset,
+    ) -> Result<Comparison> {
+        let first = &predictions[0].about;
+        if predictions.iter().any(|p| p.about.classes != first.classes) {
+            return Err(Error::Usage("the entries have different classes".into()));
+        }
+        let task = entries[0].evaluation.subject.task();
+        if entries.iter().any(|e| e.evaluation.subject.task() != task) {
+            return Err(Error::Usage(
+                "only some of the entries name one class per clip: their scores differ in kind".into(),
+            ));
+        }
+        let rows: Vec<HashMap<&str, usize>> = predictions
+            .iter()
+            .map(|p| p.about.clips.iter().enumerate().map(|(row, clip)| (clip.as_str(), row)).collect())
+            .collect();
+        let common: Vec<&str> =
+            first.clips.iter().map(String::as_str).filter(|clip| rows.iter().all(|r| r.contains_key(clip))).collect();
+        if common.is_empty() {
+            return Err(Error::Usage("the entries have no test clip in common".into()));
+        }
+        let k = data.classes.len();
+        let answers: Vec<Vec<Answer>> = predictions
+            .iter()
+            .zip(&rows)
+            .map(|(p, rows)| {
+                let pick = |p: &Array<f32>| common.iter().flat_map(|clip| p.row(rows[clip]).to_vec()).collect();
+                let answer = |(p, thresholds): (&Array<f32>, &Vec<f64>)| Answer {
+                    probabilities: Array::new([common.len(), k], pick(p)),
+                    thresholds: thresholds.clone(),
+                };
+                p.probabilities.iter().zip(&p.about.thresholds).map(answer).collect()
+            })
+            .collect();
+        let clips: Vec<usize> = common.iter().map(|clip| data.test[rows[0][clip]] as usize).collect();
+        let targets = Array::from_fn([clips.len(), k], |i| data.targets[clips[i / k] * k + i % k]);
+        let observed = Array::from_fn([clips.len(), k], |i| data.observed[clips[i / k] * k + i % k]);
+        let bootstrap = Bootstrap::new(task, &answers, &targets, &observed, RESAMPLES);
+
+        let mut pairs = vec![];
+        for (i, a) in entries.iter().enumerate() {
+            for (j, b) in entries.iter().enumerate().skip(i + 1) {
+                let differences = compared(task).map(|metric| difference(task, metric, (i, a), (j, b), &bootstrap));
+                pairs.push(Pair { a: a.label.clone(), b: b.label.clone(), differences: differences.into() });
+            }
+        }
+        let (dataset, clips) = (data.name(), clips.len());
+        let mut comparison = Comparison { experiment, dataset, clips, resamples: RESAMPLES, entries, left_out, pairs };
+        for m in 0..compared(task).len() {
+            comparison.correct(m, |d| &mut d.seeds);
+            comparison.correct(m, |d| &mut d.clips);
+        }
+        Ok(comparison)
+    }
+
+    /// Corrects one kind of test of one metric for the number of pairs.
+    fn correct(&mut self, metric: usize, test: fn(&mut Difference) -> &mut Option<Test>) {
+        let mut tests: Vec<&mut Test> =
+            self.pairs.iter_mut().filter_map(|pair| test(&mut pair.differences[metric]).as_mut()).collect();
+        let corrected = holm(&tests.iter().map(|test| test.p).collect::<Vec<_>>());
+        tests.iter_mut().zip(corrected).for_each(|(test, p)| test.p_holm = p);
+    }
+
+    /// Entry `a` against entry `b` in a metric of [`compared`]; `None` for an entry against itself.
+    pub fn difference(&self, a: usize, b: usize, metric: usize) -> Option<Difference> {
+        let (low, high) = (a.min(b), a.max(b));
+        let (of_low, of_high) = (&self.entries[low].label, &self.entries[high].label);
+        let pair = self.pairs.iter().find(|pair| pair.a == *of_low && pair.b == *of_high)?;
+        let difference = pair.differences[metric];
+        Some(if a < b { difference } else { difference.turned() })
+    }
+
+    /// The entry with the highest mean.
+    pub fn best(&self, metric: &Metric) -> Option<usize> {
+        let scores = self.entries.iter().enumerate().filter_map(|(i, e)| Some((i, (metric.of)(&e.evaluation.mean)?)));
+        // The first of equals.
+        scores.rev().max_by(|a, b| a.1.total_cmp(&b.1)).map(|(i, _)| i)
+    }
+
+    /// Places of the classes in `per_class`, the one first that the entries recognise best on average by the experiment's metric.
+    pub fn classes_best_first(&self) -> Vec<usize> {
+        let of = |class: usize| {
+            let scores =
+                self.entries.iter().map(|e| self.experiment.metric.of_class(&e.evaluation.per_class[class].1).0);
+            mean(scores).unwrap_or(-1.0)
+        };
+        let scores: Vec<f64> = (0..self.entries[0].evaluation.per_class.len()).map(of).collect();
+        let mut order: Vec<usize> = (0..scores.len()).collect();
+        order.sort_by(|a, b| scores[*b].total_cmp(&scores[*a]));
+        order
+    }
+
+    /// What the entries are asked about a clip.
+    pub fn task(&self) -> Task {
+        self.entries[0].evaluation.subject.task()
+    }
+
+    /// The scores that are compared.
+    pub fn compared(&self) -> [Metric; 6] {
+        compared(self.task())
+    }
+
+    /// Seeds of each entry.
+    pub fn seeds(&self) -> usize {
+        self.entries[0].evaluation.per_seed.len()
+    }
+}
+
+fn difference(
+    task: Task,
+    metric: Metric,
+    a: (usize, &Contestant),
+    b: (usize, &Contestant),
+    bootstrap: &Bootstrap,
+) -> Difference {
+    let [of_a, of_b] = [a.1, b.1].map(|e| e.evaluation.per_seed.iter().map(|s| (metric.of)(&s.scores)));
+    let each: Vec<f64> = of_a.zip(of_b).filter_map(|(a, b)| Some(a? - b?)).collect();
+    let column = followed(task).iter().position(|name| *name == metric.name);
+    Difference {
+        metric: metric.name,
+        difference: mean(each.iter().copied().map(Some)),
+        seeds: paired_t(&each),
+        clips: column.and_then(|column| bootstrap.test(a.0, b.0, column)),
+    }
+}

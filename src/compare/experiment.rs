@@ -1,0 +1,246 @@
+//! Experiments: the models of a paper's figure, each with its own settings, as a readable TOML file (`assets/experiments`).
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use crate::core::error::{Error, Result};
+use crate::metrics::scores::{ClassMetrics, Task};
+use crate::nn;
+use crate::run::config::Config;
+use crate::run::run_dir::{one_line, parse_toml, read_toml_text};
+
+/// Those that come with wmic, by name.
+pub const BUILT_IN: [(&str, &str); 5] = [
+    ("aacnn21", include_str!("../../assets/experiments/aacnn21.toml")),
+    ("ismir19", include_str!("../../assets/experiments/ismir19.toml")),
+    ("partial20", include_str!("../../assets/experiments/partial20.toml")),
+    ("visual20-det", include_str!("../../assets/experiments/visual20-det.toml")),
+    ("visual20-sto", include_str!("../../assets/experiments/visual20-sto.toml")),
+];
+
+/// What every entry of a comparison has in common, so that it is not an entry's to say.
+const COMMON: [&str; 2] = ["dataset", "seeds"];
+
+/// The score that an experiment is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum MainMetric {
+    /// F1, mean of present and absent.
+    F1Pn,
+    /// F1 of present.
+    F1Pos,
+    /// Where clips have one class.
+    Accuracy,
+}
+
+impl MainMetric {
+    pub fn name(self) -> &'static str {
+        match self {
+            MainMetric::F1Pn => "f1_pn",
+            MainMetric::F1Pos => "f1_pos",
+            MainMetric::Accuracy => "accuracy",
+        }
+    }
+
+    /// The F1 by which the classes are compared.
+    pub fn class_name(self) -> &'static str {
+        match self {
+            MainMetric::F1Pn => "f1_pn",
+            MainMetric::F1Pos | MainMetric::Accuracy => "f1_pos",
+        }
+    }
+
+    /// What the entries are asked about a clip.
+    pub fn task(self) -> Task {
+        Task::of(self == MainMetric::Accuracy)
+    }
+
+    /// [`MainMetric::class_name`] of a class: its mean over the seeds, and their deviation where `test.json` has it.
+    pub fn of_class(self, class: &ClassMetrics) -> (Option<f64>, Option<f64>) {
+        match self {
+            MainMetric::F1Pn => (class.f1_pn, class.f1_pn_std),
+            MainMetric::F1Pos | MainMetric::Accuracy => (class.f1_pos, class.f1_pos_std),
+        }
+    }
+}
+
+/// Entries to be trained and compared.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Experiment {
+    /// Of a built-in one its name, else the file's without its ending.
+    pub name: String,
+    pub title: String,
+    /// Where it was published.
+    pub paper: Option<String>,
+    /// What was found there.
+    pub found: Option<String>,
+    pub metric: MainMetric,
+    /// Seeds per entry, unless the user wants others.
+    #[serde(skip)]
+    pub seeds: usize,
+    #[serde(skip)]
+    pub entries: Vec<Entry>,
+    /// The file as it was read.
+    #[serde(skip)]
+    pub text: String,
+    /// For messages.
+    #[serde(skip)]
+    source: PathBuf,
+}
+
+/// One of the models that are compared.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Entry {
+    /// Distinct within its experiment.
+    pub label: String,
+    /// Scores that its paper gives, by metric.
+    pub reported: BTreeMap<String, f64>,
+    /// Keys of [`Config`], `model` among them.
+    settings: toml::Table,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct File {
+    title: String,
+    paper: Option<String>,
+    found: Option<String>,
+    metric: Option<MainMetric>,
+    #[serde(default = "one")]
+    seeds: usize,
+    #[serde(default)]
+    entry: Vec<toml::Table>,
+}
+
+fn one() -> usize {
+    1
+}
+
+impl Experiment {
+    /// A built-in experiment by its name, or the one in a file.
+    ///
+    /// # Errors
+    /// `Usage` for a name that is neither, and as [`Experiment::parse`].
+    pub fn find(name: &str) -> Result<Experiment> {
+        if let Some((name, text)) = BUILT_IN.iter().find(|(known, _)| *known == name) {
+            return Experiment::parse(Path::new(name), text);
+        }
+        let path = Path::new(name);
+        if path.extension().is_none_or(|e| e != "toml") {
+            let known = BUILT_IN.map(|(name, _)| name).join(", ");
+            return Err(Error::Usage(format!("unknown experiment {name}; there are {known}, or name a FILE.toml")));
+        }
+        Experiment::parse(path, &read_toml_text(path)?)
+    }
+
+    /// The experiment that `text` describes; `source` is for its name and for messages. Whether its models exist is seen when
+    /// their [settings](Entry::config) are asked for.
+    ///
+    /// # Errors
+    /// `Data`, naming the source and the entry: not TOML, an unknown key or metric, no entries, two of one name, models of which only
+    /// some name one class per clip, a metric that theirs is not.
+    pub fn parse(source: &Path, text: &str) -> Result<Experiment> {
+        let File { title, paper, found, metric, seeds, entry } = parse_toml(source, text)?;
+        let fail = |reason: String| Error::data(source, reason);
+        if entry.is_empty() {
+            return Err(fail("has no [[entry]]".into()));
+        }
+        if seeds == 0 {
+            return Err(fail("seeds must be at least 1".into()));
+        }
+        let mut entries: Vec<Entry> = vec![];
+        for (i, table) in entry.into_iter().enumerate() {
+            let entry = Entry::new(table).map_err(|reason| fail(format!("entry {}: {reason}", i + 1)))?;
+            if let Some(other) = entries.iter().find(|other| other.folder() == entry.folder()) {
+                let (one, two) = (&other.label, &entry.label);
+                return Err(fail(format!("entries {one:?} and {two:?} have labels that are too much alike")));
+            }
+            entries.push(entry);
+        }
+        let metric = main_metric(metric, &entries).map_err(fail)?;
+        let name = source.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();
+        let tidy = |text: Option<String>| text.map(|text| text.trim().to_owned());
+        let (paper, found, source) = (tidy(paper), tidy(found), source.to_owned());
+        Ok(Experiment { name, title, paper, found, metric, seeds, entries, text: text.to_owned(), source })
+    }
+
+    /// An error of an entry's settings, naming the experiment and the entry.
+    pub fn error(&self, entry: &Entry, error: &Error) -> Error {
+        Error::data(&self.source, format!("entry {}: {error}", entry.label))
+    }
+}
+
+/// The metric that was `given`, if it is one of the entries' task; else the task's own. Models that do not exist have no say: they are
+/// found out later.
+fn main_metric(given: Option<MainMetric>, entries: &[Entry]) -> Result<MainMetric, String> {
+    let task = |entry: &Entry| nn::find(entry.model()).ok().map(|model| Task::of(model.exclusive));
+    let mut tasks: Vec<(&Entry, Task)> = entries.iter().filter_map(|entry| Some((entry, task(entry)?))).collect();
+    tasks.dedup_by_key(|(_, task)| *task);
+    match (given, &tasks[..]) {
+        (_, [(one, _), (two, _), ..]) => Err(format!(
+            "only one of {:?} and {:?} names one class per clip: their scores differ in kind",
+            one.label, two.label
+        )),
+        (Some(metric), [(_, task)]) if metric.task() != *task => {
+            Err(format!("metric {} is not one of what these models do", metric.name()))
+        }
+        (Some(metric), _) => Ok(metric),
+        (None, [(_, Task::OneClass)]) => Ok(MainMetric::Accuracy),
+        (None, _) => Ok(MainMetric::F1Pn),
+    }
+}
+
+impl Entry {
+    fn new(mut table: toml::Table) -> Result<Entry, String> {
+        let label = match table.remove("label") {
+            Some(toml::Value::String(label)) => label,
+            Some(other) => return Err(format!("label must be text, not {other}")),
+            None => return Err("has no label".into()),
+        };
+        let of = |reason: String| format!("({label}) {reason}");
+        let reported: BTreeMap<String, f64> = match table.remove("reported") {
+            Some(value) => {
+                value.try_into().map_err(|e: toml::de::Error| of(format!("reported: {}", one_line(&e.to_string()))))?
+            }
+            None => BTreeMap::new(),
+        };
+        let model = match table.get("model") {
+            Some(toml::Value::String(name)) => nn::find(name).ok(),
+            Some(other) => return Err(of(format!("model must be text, not {other}"))),
+            None => return Err(of("names no model".into())),
+        };
+        // A model that does not exist is found out later.
+        let known: Vec<&str> = model.iter().flat_map(|m| Task::of(m.exclusive).metrics()).map(|m| m.name).collect();
+        if let Some(name) = reported.keys().find(|name| model.is_some() && !known.contains(&name.as_str())) {
+            return Err(of(format!("reported names {name}; metrics are {}", known.join(", "))));
+        }
+        if let Some(key) = COMMON.iter().find(|key| table.contains_key(**key)) {
+            return Err(of(format!("has a key {key}, which all entries must have in common")));
+        }
+        let entry = Entry { label: label.clone(), reported, settings: table };
+        match entry.folder().is_empty() {
+            true => Err(of("has a label without a letter or a digit".into())),
+            false => Ok(entry),
+        }
+    }
+
+    /// The name of its run's directory: "+ mixup" is `mixup`, "FC_T" is `fc-t`.
+    pub fn folder(&self) -> String {
+        let words = self.label.split(|c: char| !c.is_alphanumeric()).filter(|word| !word.is_empty());
+        words.map(str::to_lowercase).collect::<Vec<_>>().join("-")
+    }
+
+    /// The protocol of its model's paper, overlaid by its own settings.
+    ///
+    /// # Errors
+    /// `Usage`: an unknown model or key, a value of another kind.
+    pub fn config(&self, dataset: &Path) -> Result<Config> {
+        Config::of_table(self.model(), dataset, self.settings.clone())
+    }
+
+    fn model(&self) -> &str {
+        self.settings["model"].as_str().expect("seen when it was read")
+    }
+}

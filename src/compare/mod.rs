@@ -1,0 +1,5 @@
+//! Runs on the same clips and seeds side by side.
+
+pub mod comparison;
+pub mod experiment;
+pub mod test_predictions;

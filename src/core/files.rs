@@ -1,0 +1,163 @@
+//! Files that are whole or absent: outputs appear under their name only once they are complete, inputs are read up to a limit.
+
+use crate::core::error::{Error, Result};
+use std::fs::{self, File};
+use std::io::{self, BufWriter, Read, Write};
+use std::path::Path;
+
+/// How the names of unfinished outputs begin.
+const TEMPORARY: &str = ".wmic-";
+
+/// Writes `path` in one piece: into a temporary file beside it, flushed to disk, then renamed.
+/// After an error, a full disk included, an older file of that name is as it was and nothing is left over.
+pub fn write_atomic(path: impl AsRef<Path>, write: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> Result<()> {
+    let path = path.as_ref();
+    let replace = || -> io::Result<()> {
+        let mut file = temporary_file(path)?;
+        let mut buffered = BufWriter::with_capacity(1 << 16, file.as_file_mut());
+        write(&mut buffered)?;
+        buffered.flush()?;
+        drop(buffered);
+        file.as_file().sync_all()?;
+        file.persist(path)?;
+        sync_directory(parent(path))
+    };
+    replace().map_err(Error::io(path))
+}
+
+/// As [`write_atomic`], for writers that open the file themselves: `write` gets the temporary file's path, of the same extension.
+pub fn write_path_atomic(path: impl AsRef<Path>, write: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
+    let path = path.as_ref();
+    let part = temporary_file(path).map_err(Error::io(path))?.into_temp_path();
+    write(&part)?;
+    part.persist(path).map_err(|e| Error::io(path)(e.error))
+}
+
+/// Finds out before long work whether its result can be written to `path`.
+pub fn writable(path: impl AsRef<Path>) -> Result<()> {
+    let path = path.as_ref();
+    if path.is_dir() {
+        return Err(Error::io(path)(io::ErrorKind::IsADirectory.into()));
+    }
+    temporary_file(path).map(drop).map_err(Error::io(path))
+}
+
+/// Creates the directory `path` in one piece: `fill` writes into a temporary directory beside it, which is then renamed.
+/// `path` must not exist, or be an empty directory; missing parents are made. After an error nothing is left over.
+pub fn write_dir_atomic(path: impl AsRef<Path>, fill: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
+    let path = path.as_ref();
+    let occupied = match fs::read_dir(path) {
+        Ok(mut entries) => entries.next().is_some(),
+        Err(e) => e.kind() != io::ErrorKind::NotFound,
+    };
+    if occupied {
+        return Err(Error::data(path, "already exists; choose another directory, or remove this one first"));
+    }
+    fs::create_dir_all(parent(path)).map_err(Error::io(path))?;
+    let directory = temporary(0o777).tempdir_in(parent(path)).map_err(Error::io(path))?;
+    fill(directory.path())?;
+    let publish = || -> io::Result<()> {
+        sync_tree(directory.path())?;
+        if path.is_dir() {
+            fs::remove_dir(path)?;
+        }
+        fs::rename(directory.path(), path)?;
+        sync_directory(parent(path))
+    };
+    publish().map_err(Error::io(path))
+}
+
+/// Makes `path` and its missing parents, then does `work`; when that fails, removes what was made and is still empty.
+pub fn create_directories<T>(path: &Path, work: impl FnOnce() -> Result<T>) -> Result<T> {
+    let missing: Vec<&Path> = path.ancestors().take_while(|p| !p.as_os_str().is_empty() && !p.exists()).collect();
+    let mut made = vec![];
+    let make = || -> io::Result<()> {
+        for directory in missing.into_iter().rev() {
+            match fs::create_dir(directory) {
+                Ok(()) => made.push(directory),
+                Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {}
+                Err(e) => return Err(e),
+            }
+        }
+        Ok(())
+    };
+    let done = make().map_err(Error::io(path)).and_then(|()| work());
+    if done.is_err() {
+        // From the innermost outwards; one that is in use by now stays.
+        made.iter().rev().for_each(|directory| drop(fs::remove_dir(directory)));
+    }
+    done
+}
+
+/// Locks a directory until the result is dropped, or the process ends in whatever way. `user`: what else may be using it, for the
+/// message. Only Unix can lock a directory itself; elsewhere nothing is locked, and some network file systems know no locks: that
+/// is no reason not to work.
+///
+/// # Errors
+/// `Usage` if another process has it locked, `Io` if it cannot be opened.
+pub fn try_lock_directory(path: &Path, user: &str) -> Result<Option<File>> {
+    if cfg!(not(unix)) {
+        return Ok(None);
+    }
+    let directory = File::open(path).map_err(Error::io(path))?;
+    match directory.try_lock() {
+        Err(fs::TryLockError::WouldBlock) => Err(Error::Usage(format!("{} is in use: {user}", path.display()))),
+        _ => Ok(Some(directory)),
+    }
+}
+
+/// Whether a file is what a killed process left of an output that it was writing.
+pub fn is_leftover(path: &Path) -> bool {
+    path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(TEMPORARY.as_bytes())) && path.is_file()
+}
+
+/// Reads a whole file, refusing one of more than `limit` bytes (what a sane file of its kind never reaches).
+pub fn read_limited(path: impl AsRef<Path>, limit: u64) -> Result<Vec<u8>> {
+    let path = path.as_ref();
+    let mut bytes = Vec::new();
+    let read = File::open(path).and_then(|file| file.take(limit + 1).read_to_end(&mut bytes));
+    read.map_err(Error::io(path))?;
+    if bytes.len() as u64 > limit {
+        return Err(Error::data(path, format!("is larger than the {limit} bytes allowed for such a file")));
+    }
+    Ok(bytes)
+}
+
+fn parent(path: &Path) -> &Path {
+    path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
+/// A new file beside `path`, removed when dropped.
+fn temporary_file(path: &Path) -> io::Result<tempfile::NamedTempFile> {
+    let extension = path.extension().map(|e| format!(".{}", e.to_string_lossy())).unwrap_or_default();
+    // The error's own text would name the temporary file, which tells the user nothing.
+    temporary(0o666).suffix(&extension).tempfile_in(parent(path)).map_err(|e| e.kind().into())
+}
+
+/// Temporary files are private by default; ours become outputs, so they get the usual `mode` (less the umask).
+fn temporary<'a>(mode: u32) -> tempfile::Builder<'a, 'a> {
+    let mut builder = tempfile::Builder::new();
+    builder.prefix(TEMPORARY);
+    #[cfg(unix)]
+    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(mode));
+    #[cfg(not(unix))]
+    let _ = mode;
+    builder
+}
+
+/// Flushes every file below `directory`, so that the rename cannot reach the disk before their contents.
+fn sync_tree(directory: &Path) -> io::Result<()> {
+    for entry in fs::read_dir(directory)? {
+        let entry = entry?;
+        match entry.file_type()?.is_dir() {
+            true => sync_tree(&entry.path())?,
+            false => File::options().write(true).open(entry.path())?.sync_all()?,
+        }
+    }
+    sync_directory(directory)
+}
+
+/// Makes a rename durable. Only Unix can open a directory to flush it.
+fn sync_directory(directory: &Path) -> io::Result<()> {
+    if cfg!(unix) { File::open(directory)?.sync_all() } else { Ok(()) }
+}

@@ -1,0 +1,8 @@
+//! What everything else rests on: errors, shapes, arrays, random numbers, files, fingerprints.
+
+pub mod array;
+pub mod error;
+pub mod files;
+pub mod hash;
+pub mod random;
+pub mod shape;

@@ -1,0 +1,270 @@
+//! A dataset in GPU memory: uploaded once as it is stored; every step gathers its batch from there. What does not fit is brought
+//! there clip by clip, a submission's worth at a time, while the one before still runs.
+
+use crate::core::error::{Error, Result};
+use crate::core::random::key;
+use crate::data::{Dataset, FeatureValues, Features};
+use crate::gpu::{Buffer, Gpu};
+use crate::graph::{Graph, Spec, Tensor};
+use crate::ops::gather::{Batch, Clips, Encoding, Gather, gather};
+use crate::ops::masked_bce::inverse_frequency;
+use crate::ops::sample::{Order, PADDING, batch_rows};
+
+/// Label codes on the GPU.
+const UNKNOWN: u32 = 0;
+const ABSENT: u32 = 1;
+const PRESENT: u32 = 2;
+/// Features up to this many bytes (and up to what the adapter can bind) stay on the GPU.
+const RESIDENT: u64 = 2 << 30;
+/// Of larger ones about this many bytes are there at a time.
+const WINDOW: u64 = 256 << 20;
+
+/// Sizes of a dataset, all that a graph needs to know of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Dims {
+    /// N.
+    pub clips: usize,
+    /// T.
+    pub instances: usize,
+    /// F.
+    pub width: usize,
+    /// K.
+    pub classes: usize,
+    pub encoding: Encoding,
+    /// Clips whose features are on the GPU at a time, at most N.
+    pub slots: usize,
+}
+
+impl Dims {
+    /// `binding`: bytes that the adapter can bind at once.
+    pub fn new(features: &Features, classes: usize, binding: u64) -> Dims {
+        let Features { instances, width, .. } = *features;
+        let clips = features.lengths.len();
+        let encoding = match features.values {
+            FeatureValues::U8(_) => Encoding::Bytes,
+            FeatureValues::F16(_) => Encoding::Halves,
+            FeatureValues::F32(_) => Encoding::Floats,
+        }
+        .of_clips(instances * width);
+        Dims { clips, instances, width, classes, encoding, slots: clips }.fitted(binding)
+    }
+
+    /// With as many clips on the GPU at a time as suit an adapter that can bind so many bytes at once.
+    pub fn fitted(self, binding: u64) -> Dims {
+        let (dims, clips) = (self, self.clips);
+        match clips as u64 * dims.clip_bytes() <= RESIDENT.min(binding) {
+            true => dims,
+            false => dims.windowed((WINDOW.min(binding) / dims.clip_bytes()) as usize),
+        }
+    }
+
+    /// The same dataset with at most `slots` clips on the GPU at a time.
+    pub fn windowed(self, slots: usize) -> Dims {
+        Dims { slots: slots.min(self.clips), ..self }
+    }
+
+    /// Bytes that the features of a clip take on the GPU.
+    pub fn clip_bytes(&self) -> u64 {
+        self.encoding.spec(1, self.instances * self.width).shape.len() as u64 * 4
+    }
+
+    fn is_windowed(&self) -> bool {
+        self.slots < self.clips
+    }
+
+    /// The dataset as inputs of a graph.
+    pub fn clips(&self, g: &mut Graph) -> Clips {
+        let Dims { clips, instances, width, classes, encoding, slots } = *self;
+        Clips {
+            features: g.shared_input("features", encoding.spec(slots, instances * width)),
+            lengths: g.shared_input("lengths", Spec::u32([clips])),
+            labels: g.shared_input("labels", Spec::u32([clips, classes])),
+            places: self.is_windowed().then(|| g.shared_input("places", Spec::u32([clips]))),
+        }
+    }
+
+    /// Adds the kernels that gather the clips `rows` (u32, (B)), for a model that attends to `positions` places of an instance.
+    pub fn gather(&self, g: &mut Graph, clips: Clips, rows: Tensor, positions: usize) -> Result<Batch> {
+        let Dims { instances, width, encoding, .. } = *self;
+        gather(g, rows, clips, Gather { instances, width, encoding, positions })
+    }
+}
+
+/// N clips on the GPU, shared by all replicas.
+#[derive(Clone)]
+pub struct Corpus {
+    pub dims: Dims,
+    /// Where clips are brought from, if not all of them are on the GPU.
+    source: Option<FeatureValues>,
+    features: Buffer,
+    lengths: Buffer,
+    labels: Buffer,
+    places: Buffer,
+}
+
+impl Corpus {
+    pub fn of_dataset(gpu: &Gpu, data: &Dataset) -> Result<Corpus> {
+        let dims = Dims::new(&data.features, data.classes.len(), gpu.max_binding());
+        Corpus::with_dims(gpu, data, dims)
+    }
+
+    /// As [`Corpus::of_dataset`], with a window of another size.
+    pub fn with_dims(gpu: &Gpu, data: &Dataset, dims: Dims) -> Result<Corpus> {
+        let code = |(observed, target): (&bool, &f32)| match (observed, *target >= 0.5) {
+            (false, _) => UNKNOWN,
+            (true, false) => ABSENT,
+            (true, true) => PRESENT,
+        };
+        let labels: Vec<u32> = data.observed.iter().zip(&data.targets).map(code).collect();
+        Corpus::new(gpu, &data.features, dims, &labels)
+    }
+
+    /// Clips without labels, for prediction.
+    pub fn unlabelled(gpu: &Gpu, features: &Features, classes: usize) -> Result<Corpus> {
+        let dims = Dims::new(features, classes, gpu.max_binding());
+        Corpus::new(gpu, features, dims, &vec![UNKNOWN; features.lengths.len() * classes])
+    }
+
+    fn new(gpu: &Gpu, features: &Features, dims: Dims, labels: &[u32]) -> Result<Corpus> {
+        let corpus = Corpus {
+            dims,
+            source: dims.is_windowed().then(|| features.values.clone()),
+            features: gpu.buffer("features", dims.slots * dims.clip_bytes() as usize / 4)?,
+            lengths: gpu.upload("lengths", &features.lengths)?,
+            labels: gpu.upload("labels", labels)?,
+            places: gpu.buffer("places", if dims.is_windowed() { dims.clips } else { 1 })?,
+        };
+        if !dims.is_windowed() {
+            corpus.write(gpu, &features.values, 0..dims.clips as u32)?;
+        }
+        Ok(corpus)
+    }
+
+    /// Its buffers under the names that [`Dims::clips`] uses.
+    pub fn named(&self) -> [(&'static str, Buffer); 4] {
+        [
+            ("features", self.features.clone()),
+            ("lengths", self.lengths.clone()),
+            ("labels", self.labels.clone()),
+            ("places", self.places.clone()),
+        ]
+    }
+
+    /// alpha of each class from the labels of each pool's clips, pool after pool; see [`inverse_frequency`].
+    pub(crate) fn inverse_frequencies<'a>(
+        &self,
+        gpu: &Gpu,
+        pools: impl Iterator<Item = &'a [u32]>,
+    ) -> Result<Vec<f32>> {
+        let labels = gpu.read::<u32>(&self.labels)?;
+        let classes = self.dims.classes;
+        let of_pool = |pool: &'a [u32]| {
+            let mut counts = vec![[0; 3]; classes];
+            for &clip in pool {
+                let codes = &labels[clip as usize * classes..][..classes];
+                counts.iter_mut().zip(codes).for_each(|(counts, code)| counts[*code as usize] += 1);
+            }
+            counts.into_iter().map(|n| inverse_frequency(n[PRESENT as usize], n[ABSENT as usize]) as f32)
+        };
+        Ok(pools.flat_map(of_pool).collect())
+    }
+
+    /// Sees to it that the clips `rows` are on the GPU when the next submission runs; entries that are no clip do not count.
+    fn bring(&self, gpu: &Gpu, rows: impl Iterator<Item = u32>) -> Result<()> {
+        let Some(source) = &self.source else { return Ok(()) };
+        let mut wanted: Vec<u32> = rows.filter(|row| *row != PADDING).collect();
+        wanted.sort_unstable();
+        wanted.dedup();
+        assert!(wanted.len() <= self.dims.slots, "a submission needs more clips than the window holds");
+        let mut places = vec![PADDING; self.dims.clips];
+        wanted.iter().zip(0..).for_each(|(&clip, slot)| places[clip as usize] = slot);
+        gpu.write(&self.places, 0, &places)?;
+        self.write(gpu, source, wanted)
+    }
+
+    /// Writes the features of some clips into the first slots.
+    fn write(&self, gpu: &Gpu, values: &FeatureValues, clips: impl IntoIterator<Item = u32>) -> Result<()> {
+        /// Elements that are converted at once.
+        const PORTION: usize = 4 << 20;
+        let len = self.dims.instances * self.dims.width;
+        let (mut words, mut at) = (vec![], 0);
+        for clip in clips {
+            append_words(values, self.dims.encoding, clip as usize * len, len, &mut words);
+            if words.len() >= PORTION {
+                gpu.write(&self.features, at, &words)?;
+                at += words.len();
+                words.clear();
+            }
+        }
+        gpu.write(&self.features, at, &words)
+    }
+}
+
+/// Appends the words of `len` values from `start` on.
+fn append_words(values: &FeatureValues, encoding: Encoding, start: usize, len: usize, words: &mut Vec<u32>) {
+    let floats = |words: &mut Vec<u32>, values: &mut dyn Iterator<Item = f32>| words.extend(values.map(f32::to_bits));
+    let range = start..start + len;
+    match (values, encoding) {
+        (FeatureValues::U8(bytes), Encoding::Bytes) => words.extend(bytes[range].chunks_exact(4).map(word)),
+        (FeatureValues::U8(bytes), _) => floats(words, &mut bytes[range].iter().map(|v| f32::from(*v) / 255.0)),
+        (FeatureValues::F32(values), _) => floats(words, &mut values[range].iter().copied()),
+        (FeatureValues::F16(map), encoding) => {
+            let bytes = &map.bytes()[2 * range.start..2 * range.end];
+            match encoding {
+                Encoding::Halves => words.extend(bytes.chunks_exact(4).map(word)),
+                _ => floats(words, &mut bytes.chunks_exact(2).map(|b| half::f16::from_le_bytes([b[0], b[1]]).to_f32())),
+            }
+        }
+    }
+}
+
+fn word(bytes: &[u8]) -> u32 {
+    u32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]])
+}
+
+/// What a plan goes through: the clips of each replica, batch by batch.
+pub(crate) struct Feed {
+    corpus: Corpus,
+    pools: Vec<Vec<u32>>,
+    seeds: Vec<u64>,
+    batch: usize,
+    orders: Vec<Order>,
+}
+
+impl Feed {
+    /// `pools` and `seeds`: an entry per replica. A step takes a batch in each of the `orders`.
+    ///
+    /// # Errors
+    /// `Limit` when not even one step's clips fit the window.
+    pub fn new(corpus: &Corpus, pools: Vec<Vec<u32>>, seeds: &[u64], batch: usize, orders: Vec<Order>) -> Result<Feed> {
+        let dims = corpus.dims;
+        let need = (pools.len() * batch * orders.len()).min(dims.clips);
+        if need > dims.slots {
+            let bytes = |clips: usize| clips as u64 * dims.clip_bytes();
+            let what = "the clips of a step (try fewer --seeds or a smaller --batch)".into();
+            return Err(Error::Limit { what, need: bytes(need), have: bytes(dims.slots) });
+        }
+        Ok(Feed { corpus: corpus.clone(), pools, seeds: seeds.to_vec(), batch, orders })
+    }
+
+    /// How many steps one submission may have.
+    pub fn most_steps(&self) -> usize {
+        let dims = self.corpus.dims;
+        let each = self.pools.len() * self.batch * self.orders.len();
+        if dims.is_windowed() { (dims.slots / each).max(1) } else { usize::MAX }
+    }
+
+    /// Sees to it that the clips of the steps `first` .. `first + n` are on the GPU when the next submission runs.
+    pub fn bring(&self, gpu: &Gpu, first: usize, n: usize) -> Result<()> {
+        if !self.corpus.dims.is_windowed() {
+            return Ok(());
+        }
+        let replicas = || self.pools.iter().zip(&self.seeds);
+        let batches = (first..first + n)
+            .flat_map(|step| replicas().map(move |replica| (step, replica)))
+            .flat_map(|(step, replica)| self.orders.iter().map(move |order| (step, replica, *order)));
+        let rows =
+            batches.flat_map(|(step, (pool, seed), order)| batch_rows(pool, self.batch, order, key(*seed), step));
+        self.corpus.bring(gpu, rows)
+    }
+}

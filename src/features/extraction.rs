@@ -1,0 +1,389 @@
+//! Features of many files, on the GPU while all cores decode, kept on disk as they come: an extraction that was interrupted goes on
+//! where it stopped.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{BufRead, BufReader, BufWriter, ErrorKind, Write};
+use std::path::{Path, PathBuf};
+
+use half::f16;
+use serde::{Deserialize, Serialize};
+
+use crate::audio::{Cut, Excerpt, Item, ingest};
+use crate::core::error::{Error, Result};
+use crate::core::files::{is_leftover, read_limited, try_lock_directory, write_atomic};
+use crate::data::{FeatureValues, Features, Kind, Mapped};
+use crate::features::extractor::{Extract, Extractor, Sort};
+use crate::features::front_end::{FrontEnd, PostProcess, Source, Weights};
+use crate::gpu::Gpu;
+use crate::nn::front_ends::spectrum::Scale;
+use crate::nn::front_ends::vggish::Width;
+use crate::nn::models::{instance, instance_len};
+
+const JOB: &str = "job.json";
+const ROWS: &str = "rows.bin";
+const LOG: &str = "done.jsonl";
+/// No job takes more bytes to describe.
+const MAX_JOB: u64 = 1 << 20;
+
+/// What decides the features of a file. It is kept beside them, as text.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Recipe {
+    pub kind: Kind,
+    /// Log-mel patches and spectrograms need none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub front_end: Option<FrontEnd>,
+    /// Of spectra of notes; log-mel ones have their own.
+    #[serde(default, skip_serializing_if = "Scale::is_magnitude")]
+    pub scale: Scale,
+}
+
+impl Recipe {
+    /// Without VGGish's weights, magnitudes as they are.
+    pub fn of(kind: Kind) -> Recipe {
+        Recipe { kind, front_end: None, scale: Scale::Magnitude }
+    }
+
+    fn width(&self) -> Width {
+        self.front_end.as_ref().map(|f| f.width).unwrap_or_default()
+    }
+
+    /// Shape of an instance.
+    pub fn instance(&self) -> Vec<usize> {
+        instance(self.kind, self.width())
+    }
+
+    pub fn instance_len(&self) -> usize {
+        instance_len(self.kind, self.width())
+    }
+
+    /// The same whichever files the weights lie in, once they are fixed by their fingerprint. With the version: another one may
+    /// decode or compute otherwise.
+    pub fn identity(&self) -> String {
+        let mut recipe = self.clone();
+        if let Some(front_end) = recipe.front_end.as_mut().filter(|f| f.fingerprint.is_some()) {
+            (front_end.weights, front_end.pca) = (Source::Random(0), None);
+        }
+        format!("{} {}", env!("CARGO_PKG_VERSION"), recipe.note())
+    }
+
+    pub fn note(&self) -> String {
+        serde_json::to_string(self).expect("a recipe serialises")
+    }
+
+    /// Loads the weights and fixes them by their fingerprint.
+    pub fn load(&mut self) -> Result<Option<Weights>> {
+        self.front_end.as_mut().map(FrontEnd::pin).transpose()
+    }
+}
+
+/// An extractor with what comes before and after it: excerpts to stored features.
+pub struct FrontEndRunner<'g> {
+    pub extractor: Extractor<'g>,
+    kind: Kind,
+    post_process: PostProcess,
+}
+
+impl<'g> FrontEndRunner<'g> {
+    /// `weights` as [`Recipe::load`] gave them.
+    pub fn new(
+        gpu: &'g Gpu,
+        recipe: &Recipe,
+        weights: Option<&Weights>,
+        with_spectrogram: bool,
+    ) -> Result<FrontEndRunner<'g>> {
+        let last_relu = recipe.front_end.as_ref().is_none_or(|f| f.last_relu);
+        let samples = recipe.kind.samples();
+        let given = weights.map(|weights| (weights, last_relu));
+        let made = Sort { kind: recipe.kind, width: recipe.width(), scale: recipe.scale };
+        let extractor = Extractor::new(gpu, made, given, samples, with_spectrogram)?;
+        let post_process = match (recipe.kind, weights) {
+            (Kind::Vggish, Some(weights)) => weights.post_process.clone().ok_or_else(|| {
+                let reason = "VGGish's weights come without their PCA (pproc.*), and embeddings without it are something else; \
+                              name it: --pca FILE.npz";
+                Error::Usage(reason.into())
+            })?,
+            _ => PostProcess::identity(),
+        };
+        Ok(FrontEndRunner { extractor, kind: recipe.kind, post_process })
+    }
+
+    /// T.
+    pub fn instances(&self) -> usize {
+        self.extractor.instances()
+    }
+
+    /// F.
+    pub fn instance_len(&self) -> usize {
+        self.extractor.instance_len()
+    }
+
+    /// Bytes of the stored features of an excerpt.
+    fn row_bytes(&self) -> usize {
+        self.instances() * self.instance_len() * if self.kind == Kind::Vggish { 1 } else { 2 }
+    }
+
+    /// An extract's features as they are stored: in 8 bits after the post-processing, or as f16.
+    fn store(&self, extract: &Extract, into: &mut Vec<u8>) {
+        match self.kind {
+            Kind::Vggish => {
+                let valid = extract.features.chunks_exact(self.instance_len()).take(extract.instances);
+                let start = into.len();
+                into.extend(valid.flat_map(|embedding| self.post_process.quantise(embedding)));
+                into.resize(start + self.row_bytes(), 0);
+            }
+            _ => into.extend(extract.features.iter().flat_map(|v| f16::from_f32(*v).to_le_bytes())),
+        }
+    }
+
+    /// Extracts in memory, as model inputs: bytes after the post-processing, else floats.
+    pub fn features(&self, extracts: &[Extract]) -> Features {
+        let values = match self.kind {
+            Kind::Vggish => {
+                let mut bytes = vec![];
+                extracts.iter().for_each(|extract| self.store(extract, &mut bytes));
+                FeatureValues::U8(bytes)
+            }
+            _ => FeatureValues::F32(extracts.iter().flat_map(|e| e.features.iter().copied()).collect()),
+        };
+        let lengths = extracts.iter().map(|e| e.instances as u32).collect();
+        Features { values, instances: self.instances(), width: self.instance_len(), lengths }
+    }
+}
+
+/// An excerpt whose features are stored.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Row {
+    /// Index among the files.
+    pub file: usize,
+    /// Where it begins, in seconds.
+    pub start: f64,
+    /// Valid instances.
+    pub instances: u32,
+}
+
+/// A line of the log: what came of a file.
+#[derive(Serialize, Deserialize)]
+struct Done {
+    file: usize,
+    rows: Vec<Row>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    failed: Option<String>,
+    /// Too short for an excerpt, where only whole ones count.
+    #[serde(default)]
+    short: bool,
+}
+
+impl Done {
+    fn new(file: usize) -> Done {
+        Done { file, rows: vec![], failed: None, short: false }
+    }
+
+    /// Whether it can be what came of file number `file`, of excerpts of up to `instances`.
+    fn is_of(&self, file: usize, instances: usize) -> bool {
+        let possible = |r: &Row| r.file == file && r.start >= 0.0 && (1..=instances).contains(&(r.instances as usize));
+        self.file == file
+            && self.rows.is_empty() == (self.failed.is_some() || self.short)
+            && self.rows.iter().all(possible)
+            && self.rows.is_sorted_by(|a, b| a.start < b.start)
+    }
+}
+
+/// What an extraction has made so far.
+#[derive(Debug, Default)]
+pub struct Extracted {
+    pub rows: Vec<Row>,
+    /// Files that could not be decoded, and why.
+    pub failures: Vec<(usize, String)>,
+    /// Files that are too short for an excerpt.
+    pub short: usize,
+    /// Files that are done; fewer than all after an interrupt.
+    pub files: usize,
+}
+
+impl Extracted {
+    fn add(&mut self, entry: Done) {
+        self.files += 1;
+        self.short += usize::from(entry.short);
+        self.rows.extend(entry.rows);
+        self.failures.extend(entry.failed.map(|reason| (entry.file, reason)));
+    }
+}
+
+/// An extraction in progress, in a folder of its own: `job.json` says of what, `rows.bin` holds the features, `done.jsonl` has a line
+/// for each file that is done. The folder stays locked as long as this lives.
+pub struct Extraction {
+    folder: PathBuf,
+    job: String,
+    bytes_per_row: u64,
+    instances: usize,
+    _lock: Option<File>,
+}
+
+impl Extraction {
+    /// `identity` tells this extraction from others: which files, by which recipe. Makes the folder.
+    ///
+    /// # Errors
+    /// `Io` if it cannot be made; `Usage` when another extraction is at work there.
+    pub fn new(folder: PathBuf, runner: &FrontEndRunner, identity: &impl Serialize) -> Result<Extraction> {
+        let job = serde_json::to_string(identity).expect("an identity serialises");
+        fs::create_dir_all(&folder).map_err(Error::io(&folder))?;
+        let lock = try_lock_directory(&folder, "another wmic makes these features")?;
+        let (bytes_per_row, instances) = (runner.row_bytes() as u64, runner.instances());
+        Ok(Extraction { folder, job, bytes_per_row, instances, _lock: lock })
+    }
+
+    fn file(&self, name: &str) -> PathBuf {
+        self.folder.join(name)
+    }
+
+    /// What an earlier run left; what is of another extraction is removed. Only whole rows of files that are done count.
+    fn resume(&self, files: usize) -> Result<Extracted> {
+        let io = |e| Error::io(&self.folder)(e);
+        let [job, rows, log] = [JOB, ROWS, LOG].map(|name| self.file(name));
+        let begun = read_limited(&job, MAX_JOB).is_ok_and(|text| text == self.job.as_bytes());
+        if !(begun && rows.is_file() && log.is_file()) {
+            self.clear()?;
+            for name in [rows, log] {
+                File::create(name).map_err(io)?;
+            }
+            write_atomic(&job, |out| out.write_all(self.job.as_bytes()))?;
+            return Ok(Extracted::default());
+        }
+        let stored = fs::metadata(&rows).map_err(io)?.len() / self.bytes_per_row;
+        let mut done = Extracted::default();
+        let (mut lines, mut line, mut good) = (BufReader::new(File::open(&log).map_err(io)?), vec![], 0);
+        while done.files < files && lines.read_until(b'\n', &mut line).map_err(io)? > 0 {
+            // A line that a kill cut off ends the log; so do rows that did not reach the disk, and whatever else is damaged.
+            let whole = line.strip_suffix(b"\n").and_then(|line| serde_json::from_slice::<Done>(line).ok());
+            let Some(entry) = whole.filter(|entry| entry.is_of(done.files, self.instances)) else { break };
+            if (done.rows.len() + entry.rows.len()) as u64 > stored {
+                break;
+            }
+            done.add(entry);
+            good += line.len() as u64;
+            line.clear();
+        }
+        let cut = |path: &Path, len: u64| OpenOptions::new().write(true).open(path).and_then(|f| f.set_len(len));
+        cut(&log, good).map_err(io)?;
+        cut(&rows, done.rows.len() as u64 * self.bytes_per_row).map_err(io)?;
+        Ok(done)
+    }
+
+    /// Removes its own files, the job first: without it the others mean nothing.
+    fn clear(&self) -> Result<()> {
+        let leftovers = fs::read_dir(&self.folder).map_err(Error::io(&self.folder))?.flatten().map(|e| e.path());
+        let own = [JOB, ROWS, LOG].map(|name| self.file(name)).into_iter();
+        for path in own.chain(leftovers.filter(|path| is_leftover(path))) {
+            match fs::remove_file(&path) {
+                Err(e) if e.kind() != ErrorKind::NotFound => return Err(Error::io(&path)(e)),
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Works on `files` until all are done or `stop` says so. `cut`: how long files are cut. `tell` hears of each file that is done:
+    /// how many are by now.
+    ///
+    /// # Errors
+    /// `Io` for a full disk and `Gpu` for a lost device; what is done is kept. Files that cannot be decoded are no error.
+    pub fn run(
+        &self,
+        runner: &FrontEndRunner,
+        files: &[PathBuf],
+        cut: Cut,
+        stop: &dyn Fn() -> bool,
+        tell: &mut dyn FnMut(usize),
+    ) -> Result<Extracted> {
+        let mut done = self.resume(files.len())?;
+        let first = done.files;
+        tell(first);
+        let io = |e| Error::io(&self.folder)(e);
+        let append = |name: &str| OpenOptions::new().append(true).open(self.file(name)).map_err(io);
+        let (mut rows, mut log) = (BufWriter::new(append(ROWS)?), append(LOG)?);
+
+        // Excerpts that wait for a whole batch, and files whose excerpts are among them.
+        let mut waiting: Vec<(usize, Excerpt)> = vec![];
+        let mut open: Vec<Done> = vec![];
+        let mut current = Done::new(first);
+        let mut flush =
+            |waiting: &mut Vec<(usize, Excerpt)>, open: &mut Vec<Done>, current: &mut Done, done: &mut Extracted| {
+                let samples: Vec<&[f32]> = waiting.iter().map(|(_, e)| e.samples.as_slice()).collect();
+                let mut bytes = vec![];
+                if !samples.is_empty() {
+                    for ((file, excerpt), extract) in waiting.iter().zip(runner.extractor.run(&samples)?) {
+                        runner.store(&extract, &mut bytes);
+                        let row = Row { file: *file, start: excerpt.start, instances: extract.instances as u32 };
+                        let of =
+                            open.iter_mut().chain([&mut *current]).find(|d| d.file == *file).expect("an open file");
+                        of.rows.push(row);
+                    }
+                }
+                waiting.clear();
+                rows.write_all(&bytes).and_then(|()| rows.flush()).map_err(io)?;
+                let mut lines = vec![];
+                for entry in open.drain(..) {
+                    serde_json::to_writer(&mut lines, &entry).expect("a log entry serialises");
+                    lines.push(b'\n');
+                    done.add(entry);
+                }
+                log.write_all(&lines).map_err(io)
+            };
+        for (index, item) in ingest(files[first..].to_vec(), cut)? {
+            let file = first + index;
+            match item {
+                Item::Excerpt(excerpt) => waiting.push((file, excerpt)),
+                Item::End { .. } => {
+                    // Its excerpts are stored, or wait to be.
+                    current.short = current.rows.is_empty() && waiting.last().is_none_or(|(of, _)| *of != file);
+                    open.push(std::mem::replace(&mut current, Done::new(file + 1)));
+                    tell(file + 1);
+                }
+                Item::Failed(error) => {
+                    // What was stored of its beginning does not count.
+                    waiting.retain(|(of, _)| *of != file);
+                    if !current.rows.is_empty() {
+                        flush(&mut waiting, &mut open, &mut current, &mut done)?;
+                        self.truncate(done.rows.len() as u64)?;
+                    }
+                    current = Done::new(file + 1);
+                    open.push(Done { failed: Some(error.to_string()), ..Done::new(file) });
+                    tell(file + 1);
+                }
+            }
+            if waiting.len() == runner.extractor.batch() {
+                flush(&mut waiting, &mut open, &mut current, &mut done)?;
+            }
+            if stop() {
+                return Ok(done);
+            }
+        }
+        flush(&mut waiting, &mut open, &mut current, &mut done)?;
+        Ok(done)
+    }
+
+    fn truncate(&self, rows: u64) -> Result<()> {
+        let file = OpenOptions::new().write(true).open(self.file(ROWS)).map_err(Error::io(&self.folder))?;
+        file.set_len(rows * self.bytes_per_row).map_err(Error::io(&self.folder))
+    }
+
+    /// The stored features of all rows.
+    pub fn features(&self, runner: &FrontEndRunner, rows: &[Row]) -> Result<Features> {
+        let mapped = Mapped::open(&self.file(ROWS), 0, rows.len() as u64 * self.bytes_per_row)?;
+        let values = match runner.kind {
+            Kind::Vggish => FeatureValues::U8(mapped.bytes().to_vec()),
+            _ => FeatureValues::F16(mapped),
+        };
+        let lengths = rows.iter().map(|r| r.instances).collect();
+        Ok(Features { values, instances: runner.instances(), width: runner.instance_len(), lengths })
+    }
+
+    /// Removes the folder, once its features are elsewhere, but not what others have put there.
+    pub fn remove(self) -> Result<()> {
+        self.clear()?;
+        match fs::remove_dir(&self.folder) {
+            Err(e) if e.kind() != ErrorKind::DirectoryNotEmpty => Err(Error::io(&self.folder)(e)),
+            _ => Ok(()),
+        }
+    }
+}

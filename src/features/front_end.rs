@@ -1,0 +1,261 @@
+//! VGGish as a front end: which weights, at which width, and what is made of its embeddings.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+use crate::core::array::Array;
+use crate::core::error::{Error, Result};
+use crate::core::hash::Fingerprint;
+use crate::gpu::{Buffer, Gpu};
+use crate::graph::Layout;
+use crate::nn::front_ends::vggish::{self, EMBEDDING, TrainFrontEnd, Width};
+use crate::run::config::Config;
+use crate::run::weights::{File, floats};
+
+/// Where VGGish's weights are from. As text: a path, `random`, or `random:SEED`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub enum Source {
+    /// Drawn with this seed; the same for all replicas.
+    Random(u64),
+    /// A safetensors file with the names of torchvggish's state dict.
+    File(PathBuf),
+}
+
+impl FromStr for Source {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Source> {
+        let seed =
+            |seed: &str| seed.parse().map_err(|_| Error::Usage(format!("{text} needs a whole number as its seed")));
+        match text.strip_prefix("random") {
+            Some("") => Ok(Source::Random(0)),
+            Some(rest) if rest.starts_with(':') => Ok(Source::Random(seed(&rest[1..])?)),
+            _ => Ok(Source::File(text.into())),
+        }
+    }
+}
+
+impl TryFrom<String> for Source {
+    type Error = Error;
+
+    fn try_from(text: String) -> Result<Source> {
+        text.parse()
+    }
+}
+
+impl fmt::Display for Source {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        match self {
+            Source::Random(0) => f.write_str("random"),
+            Source::Random(seed) => write!(f, "random:{seed}"),
+            Source::File(path) => write!(f, "{}", path.display()),
+        }
+    }
+}
+
+impl From<Source> for String {
+    fn from(source: Source) -> String {
+        source.to_string()
+    }
+}
+
+/// Everything that decides what a front end makes of a sound.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FrontEnd {
+    pub weights: Source,
+    #[serde(default)]
+    pub width: Width,
+    /// ReLU after the last dense layer, as in the release of 2017 that made OpenMIC's features.
+    #[serde(default = "yes")]
+    pub last_relu: bool,
+    /// An npz with the PCA of the embeddings, in place of the one among the weights.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pca: Option<PathBuf>,
+    /// FNV-1a of all weights, in hex, once they have been loaded: a run goes on with the front end it began with.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fingerprint: Option<String>,
+}
+
+fn yes() -> bool {
+    true
+}
+
+impl FrontEnd {
+    pub fn new(weights: Source, width: Width) -> FrontEnd {
+        FrontEnd { weights, width, last_relu: true, pca: None, fingerprint: None }
+    }
+
+    /// Reads or draws the weights.
+    ///
+    /// # Errors
+    /// `Checkpoint` for a file that is damaged, of another width or of another network, and for one that has changed since
+    /// the fingerprint was taken.
+    pub fn load(&self) -> Result<Weights> {
+        let layout = vggish::layout(self.width);
+        let mut weights = match &self.weights {
+            Source::Random(seed) => Weights::random(&layout, *seed),
+            Source::File(path) => Weights::read(path, &layout, self.width)?,
+        };
+        if let Some(pca) = &self.pca {
+            weights.post_process = Some(PostProcess::read(pca)?);
+        }
+        match &self.fingerprint {
+            Some(known) if *known != weights.fingerprint() => Err(Error::checkpoint(
+                Path::new(&self.weights.to_string()),
+                "holds other weights than the features or the run were made with",
+            )),
+            _ => Ok(weights),
+        }
+    }
+
+    /// Loads the weights and fixes them by their fingerprint.
+    ///
+    /// # Errors
+    /// As [`FrontEnd::load`].
+    pub fn pin(&mut self) -> Result<Weights> {
+        let weights = self.load()?;
+        self.fingerprint = Some(weights.fingerprint());
+        Ok(weights)
+    }
+}
+
+/// The weights that the model of `config` asks for without training them, on the GPU.
+pub fn frozen(gpu: &Gpu, config: &Config) -> Result<Vec<(String, Buffer)>> {
+    match &config.front_end {
+        Some(front_end) if config.trains(TrainFrontEnd::None)? => front_end.load()?.upload(gpu, "embeddings.0."),
+        _ => Ok(vec![]),
+    }
+}
+
+/// VGGish's parameters, by torchvggish's names.
+pub struct Weights {
+    arrays: Vec<(String, Array<f32>)>,
+    /// Where the weights come with one.
+    pub post_process: Option<PostProcess>,
+}
+
+impl Weights {
+    fn random(layout: &Layout, seed: u64) -> Weights {
+        let (trained, stats) = layout.initial(seed);
+        Weights { arrays: layout.unpack(&trained, &stats), post_process: Some(PostProcess::identity()) }
+    }
+
+    fn read(path: &Path, layout: &Layout, width: Width) -> Result<Weights> {
+        let file = File::read(path)?;
+        let tensors = file.tensors();
+        let known = |name: &str| layout.params.iter().any(|p| p.name == name) || name.starts_with("pproc.");
+        if let Some(extra) = tensors.names().iter().find(|name| !known(name)) {
+            return Err(Error::checkpoint(
+                path,
+                format!("has a tensor {extra}, which VGGish has not (torchvggish's names are expected)"),
+            ));
+        }
+        let read = |name: &str, shape: &[usize]| floats(path, &tensors, name, shape);
+        let hint = |e: Error| match e {
+            Error::Checkpoint { reason, .. } => Error::checkpoint(
+                path,
+                format!(
+                    "{} (a VGGish of --width {width} is expected)",
+                    reason.replace(": weights of another model?", "")
+                ),
+            ),
+            other => other,
+        };
+        let arrays = layout.params.iter().map(|p| {
+            let values = read(&p.name, p.shape.dims()).map_err(hint)?;
+            Ok((p.name.clone(), Array::new(p.shape.clone(), values)))
+        });
+        let arrays = arrays.collect::<Result<_>>()?;
+        // torchvggish keeps the mean as a column.
+        let flat = tensors.tensor("pproc.pca_means").is_ok_and(|mean| mean.shape() == [EMBEDDING]);
+        let post_process = match tensors.names().iter().any(|name| name.starts_with("pproc.")) {
+            false => None,
+            true => Some(PostProcess {
+                matrix: read("pproc.pca_eigen_vectors", &[EMBEDDING, EMBEDDING])?.into_iter().map(f64::from).collect(),
+                mean: read("pproc.pca_means", if flat { &[EMBEDDING] } else { &[EMBEDDING, 1] })?
+                    .into_iter()
+                    .map(f64::from)
+                    .collect(),
+            }),
+        };
+        Ok(Weights { arrays, post_process })
+    }
+
+    pub fn get(&self, name: &str) -> Option<&Array<f32>> {
+        self.arrays.iter().find(|(n, _)| n == name).map(|(_, array)| array)
+    }
+
+    /// FNV-1a of all values.
+    pub fn fingerprint(&self) -> String {
+        let mut fingerprint = Fingerprint::default();
+        let mut mix = |word: u64| fingerprint.mix(word);
+        self.arrays.iter().flat_map(|(_, a)| a.data()).for_each(|v| mix(v.to_bits().into()));
+        let post_process = self.post_process.iter();
+        post_process.flat_map(|p| p.matrix.iter().chain(&p.mean)).for_each(|v| mix(v.to_bits()));
+        format!("{:016x}", fingerprint.finish())
+    }
+
+    /// The weights whose names begin with `prefix`, on the GPU.
+    pub fn upload(&self, gpu: &Gpu, prefix: &str) -> Result<Vec<(String, Buffer)>> {
+        let chosen = self.arrays.iter().filter(|(name, _)| name.starts_with(prefix));
+        chosen.map(|(name, array)| Ok((name.clone(), gpu.upload(name, array.data())?))).collect()
+    }
+
+    /// Replaces the first values of the parameters that a model shares with VGGish.
+    pub fn overlay(&self, layout: &Layout, trained: &mut [f32]) {
+        for p in layout.params.iter().filter(|p| p.trainable) {
+            if let Some(array) = self.get(&p.name) {
+                trained[p.offset..p.offset + array.data().len()].copy_from_slice(array.data());
+            }
+        }
+    }
+}
+
+/// What AudioSet's features, and so OpenMIC's, are of an embedding: PCA, whitened, in 8 bits. In double precision, so that no
+/// rounding of sums decides between two integers.
+#[derive(Clone, Debug, PartialEq)]
+pub struct PostProcess {
+    /// (128, 128), E.
+    matrix: Vec<f64>,
+    /// (128).
+    mean: Vec<f64>,
+}
+
+/// Where values are clipped.
+const CLIP: f64 = 2.0;
+
+impl PostProcess {
+    /// For random weights, which have no PCA: only the 8 bits.
+    pub fn identity() -> PostProcess {
+        let matrix = (0..EMBEDDING * EMBEDDING).map(|i| f64::from(i / EMBEDDING == i % EMBEDDING)).collect();
+        PostProcess { matrix, mean: vec![0.0; EMBEDDING] }
+    }
+
+    /// Reads `pca_eigen_vectors` (128, 128) and `pca_means` (128) or (128, 1) from an npz.
+    ///
+    /// # Errors
+    /// `Data` if it has them not, or in other shapes.
+    pub fn read(path: &Path) -> Result<PostProcess> {
+        let matrix = crate::data::read_array(path, "pca_eigen_vectors", EMBEDDING * EMBEDDING)?;
+        let mean = crate::data::read_array(path, "pca_means", EMBEDDING)?;
+        match matrix.iter().chain(&mean).all(|v| v.is_finite()) {
+            true => Ok(PostProcess { matrix, mean }),
+            false => Err(Error::data(path, "holds a PCA with values that are not finite")),
+        }
+    }
+
+    /// v = E (x - mean), clipped to [-2, 2], as floor((v + 2) 255 / 4).
+    pub fn quantise(&self, embedding: &[f32]) -> Vec<u8> {
+        let centred: Vec<f64> = embedding.iter().zip(&self.mean).map(|(x, mean)| f64::from(*x) - mean).collect();
+        let quantised = |row: &[f64]| {
+            let v: f64 = row.iter().zip(&centred).map(|(e, x)| e * x).sum();
+            ((v.clamp(-CLIP, CLIP) + CLIP) * (255.0 / (2.0 * CLIP))) as u8
+        };
+        self.matrix.chunks_exact(EMBEDDING).map(quantised).collect()
+    }
+}

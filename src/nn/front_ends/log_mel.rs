@@ -1,0 +1,67 @@
+//! The log-mel front end of VGGish (Hershey et al., "CNN architectures for large-scale audio classification", ICASSP 2017).
+//!
+//! Mono at 16 kHz; windows of 25 ms every 10 ms; magnitudes of 512 points; 64 mel bands; ln(mel + 0.01).
+
+use crate::core::error::Result;
+use crate::graph::{Graph, Tensor};
+use crate::ops::mel::{Scale, mel};
+use crate::ops::stft::{Framing, Hann, Spectrum, Stft, stft};
+
+use crate::ops::filters::mel::{MelBank, MelConfig};
+
+/// Sample rate, Hz.
+pub const SR: u32 = 16_000;
+/// Mel bands.
+pub const BANDS: usize = 64;
+/// Frames of a patch (0.96 s); patches do not overlap.
+pub const PATCH_FRAMES: usize = 96;
+
+pub const STFT: Stft = Stft {
+    n_fft: 512,
+    hop_length: 160,
+    win_length: 400,
+    window: Hann::Periodic,
+    framing: Framing::Window,
+    spectrum: Spectrum::Magnitude,
+    max_frames: None,
+};
+pub const SCALE: Scale = Scale::Log { offset: 0.01 };
+
+/// Frames of a clip of `samples` (998 for 10 s), 0 if it is shorter than a window.
+pub fn frames(samples: usize) -> usize {
+    STFT.frames(samples).unwrap_or(0)
+}
+
+/// Whole patches of a clip of `samples` (10 for 10 s).
+pub fn patches(samples: usize) -> usize {
+    frames(samples) / PATCH_FRAMES
+}
+
+/// Centre frequency of each band, Hz.
+pub fn band_hz() -> Vec<f64> {
+    MelConfig::vggish().band_hz()
+}
+
+/// Adds the log-mel spectrogram. `samples` (B, S) at 16 kHz -> (B, frames(S), 64).
+///
+/// # Errors
+/// `Shape` if S is shorter than a window of 400 samples.
+pub fn log_mel(g: &mut Graph, samples: Tensor) -> Result<Tensor> {
+    limited(g, samples, None)
+}
+
+/// Adds the log-mel spectrogram cut into patches; the frames beyond the last whole one are left out.
+/// `samples` (B, S) at 16 kHz -> (B, patches(S), 96, 64).
+///
+/// # Errors
+/// `Shape` if S is too short for one patch (15 600 samples).
+pub fn log_mel_patches(g: &mut Graph, samples: Tensor) -> Result<Tensor> {
+    let (b, patches) = (g.shape(samples).rows(), patches(g.shape(samples).last()));
+    let bands = limited(g, samples, Some(patches * PATCH_FRAMES))?;
+    Ok(g.reshape(bands, [b, patches, PATCH_FRAMES, BANDS]))
+}
+
+fn limited(g: &mut Graph, samples: Tensor, max_frames: Option<usize>) -> Result<Tensor> {
+    let spectrogram = stft(g, samples, Stft { max_frames, ..STFT })?;
+    mel(g, spectrogram, &MelBank::new(&MelConfig::vggish())?, SCALE)
+}

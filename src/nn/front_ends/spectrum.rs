@@ -1,0 +1,121 @@
+//! Spectra of single notes, one second each, as AACNN takes them (Wise, Maida, Kumar: "Attention augmented CNNs for musical instrument
+//! identification", 2021, section IV.A). Both have 87 frames and are librosa's, but for the names of their settings.
+
+use serde::{Deserialize, Serialize};
+
+use crate::core::error::Result;
+use crate::graph::{Graph, Tensor};
+use crate::nn::front_ends::cqt::cqt;
+use crate::ops::filters::wavelet::Cqt;
+use crate::ops::standardise::{Standardise, standardise};
+use crate::ops::stft::{Framing, Hann, Spectrum, Stft, stft};
+
+/// Sample rate, Hz.
+pub const SR: u32 = 44_100;
+
+/// `librosa.stft(n_fft=2048, hop_length=512)`: 87 frames of 1025 magnitudes for 1 s.
+pub const STFT: Stft = Stft {
+    n_fft: 2048,
+    hop_length: 512,
+    win_length: 2048,
+    window: Hann::Periodic,
+    framing: Framing::CentredZero,
+    spectrum: Spectrum::Magnitude,
+    max_frames: None,
+};
+
+/// Seven octaves from C1 in steps of a sixth of a tone: 87 frames of 252 magnitudes for 1 s.
+pub const CQT: Cqt = Cqt { sr: SR, hop_length: 512, fmin: 32.703, bins_per_octave: 36, n_bins: 252 };
+
+/// Seconds from one frame to the next, of both.
+pub fn hop_seconds() -> f64 {
+    STFT.hop_length as f64 / f64::from(SR)
+}
+
+/// How magnitudes become inputs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub enum Scale {
+    /// As they are, as in the paper.
+    #[default]
+    Magnitude,
+    /// ln(magnitude + 1e-4), less its mean over the second, over its standard deviation: however loud a note is.
+    Log,
+}
+
+impl Scale {
+    pub fn is_magnitude(&self) -> bool {
+        *self == Scale::Magnitude
+    }
+}
+
+/// What is added to magnitudes before the logarithm: -80 dB of a sine's peak in the STFT would be 0.05.
+pub const OFFSET: f32 = 1e-4;
+
+/// A kind of spectrum.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub enum Input {
+    /// Short-time Fourier transform.
+    #[default]
+    Stft,
+    /// Constant-Q transform.
+    Cqt,
+}
+
+impl Input {
+    /// As one writes it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Input::Stft => "STFT",
+            Input::Cqt => "constant-Q transform",
+        }
+    }
+
+    /// Bins of a frame.
+    pub fn bins(self) -> usize {
+        match self {
+            Input::Stft => STFT.bins(),
+            Input::Cqt => CQT.n_bins,
+        }
+    }
+
+    /// Frames of a clip of so many samples at 44.1 kHz.
+    pub fn frames(self, samples: usize) -> usize {
+        match self {
+            Input::Stft => STFT.frames(samples).unwrap_or(0),
+            Input::Cqt => CQT.frames(samples),
+        }
+    }
+
+    /// Centre frequency of each bin, Hz.
+    pub fn bin_hz(self) -> Vec<f64> {
+        match self {
+            Input::Stft => (0..STFT.bins()).map(|bin| bin as f64 * f64::from(SR) / STFT.n_fft as f64).collect(),
+            Input::Cqt => CQT.bin_hz(),
+        }
+    }
+
+    /// Adds the magnitudes of `samples` (B, S) at 44.1 kHz: (B, frames, bins).
+    pub fn magnitudes(self, g: &mut Graph, samples: Tensor) -> Result<Tensor> {
+        match self {
+            Input::Stft => stft(g, samples, STFT),
+            Input::Cqt => cqt(g, samples, &CQT),
+        }
+    }
+}
+
+impl Scale {
+    /// Adds what makes inputs of magnitudes (B, frames, bins).
+    pub fn apply(self, g: &mut Graph, magnitudes: Tensor) -> Result<Tensor> {
+        let shape = g.shape(magnitudes).clone();
+        match self {
+            Scale::Magnitude => Ok(magnitudes),
+            Scale::Log => {
+                let flat = g.reshape(magnitudes, [shape.dims()[0], shape.dims()[1] * shape.last()]);
+                let z = standardise(g, flat, Standardise { offset: OFFSET, floor: 1e-3 })?;
+                Ok(g.reshape(z, shape))
+            }
+        }
+    }
+}

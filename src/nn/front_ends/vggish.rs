@@ -1,0 +1,196 @@
+//! VGGish, the network (Hershey et al., "CNN architectures for large-scale audio classification", ICASSP 2017, as released).
+//!
+//! Log-mel patches of 96 frames x 64 bands -> conv 3x3 and ReLU: 64, pool 2; 128, pool 2; 256, 256, pool 2; 512, 512, pool 2 -> maps
+//! 6 x 4 x 512 -> dense 4096, 4096, 128, ReLU after each. Parameters are named and shaped as in torchvggish's state dict
+//! (`features.N.*`, `embeddings.N.*`).
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+use crate::core::error::{Error, Result};
+use crate::core::shape::Shape;
+use crate::graph::{Graph, Init, Layout, Mode, Spec, Tensor};
+use crate::nn::front_ends::log_mel::{BANDS, PATCH_FRAMES};
+use crate::ops::conv2d::conv2d;
+use crate::ops::linear::{Linear, linear_with};
+use crate::ops::max_pool2d::{Rounding, max_pool2d};
+
+/// Time steps and frequency bands of the last maps of a patch.
+pub const MAP: [usize; 2] = [6, 4];
+/// Width of the embedding of a patch.
+pub const EMBEDDING: usize = 128;
+
+/// Filters of the convolutions at full width, in the blocks that end with a pool; torchvggish numbers its layers so.
+const BLOCKS: [&[(usize, usize)]; 4] = [&[(0, 64)], &[(3, 128)], &[(6, 256), (8, 256)], &[(11, 512), (13, 512)]];
+const DENSE: usize = 4096;
+
+/// Share of the published channels, for small machines: 1, 1/2, 1/4 or 1/8.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub enum Width {
+    #[default]
+    Full,
+    Half,
+    Quarter,
+    Eighth,
+}
+
+impl Width {
+    const NAMES: [(Width, &str, usize); 4] =
+        [(Width::Full, "1", 1), (Width::Half, "1/2", 2), (Width::Quarter, "1/4", 4), (Width::Eighth, "1/8", 8)];
+
+    fn entry(self) -> (Width, &'static str, usize) {
+        Width::NAMES[self as usize]
+    }
+
+    /// Of `channels` at full width.
+    pub fn of(self, channels: usize) -> usize {
+        channels / self.entry().2
+    }
+
+    /// Channels of the last maps, 512 at full width.
+    pub fn map_channels(self) -> usize {
+        self.of(512)
+    }
+
+    /// Outputs of the first two dense layers, 4096 at full width.
+    pub fn dense(self) -> usize {
+        self.of(DENSE)
+    }
+
+    /// Values of the last maps of a patch.
+    pub fn map_len(self) -> usize {
+        MAP[0] * MAP[1] * self.map_channels()
+    }
+}
+
+impl fmt::Display for Width {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        f.write_str(self.entry().1)
+    }
+}
+
+impl FromStr for Width {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Width> {
+        let known = Width::NAMES.iter().find(|(_, name, _)| *name == text);
+        known
+            .map(|(width, ..)| *width)
+            .ok_or_else(|| Error::Usage(format!("no width is {text}; 1, 1/2, 1/4 and 1/8 are")))
+    }
+}
+
+impl TryFrom<String> for Width {
+    type Error = Error;
+
+    fn try_from(text: String) -> Result<Width> {
+        text.parse()
+    }
+}
+
+impl From<Width> for String {
+    fn from(width: Width) -> String {
+        width.to_string()
+    }
+}
+
+/// Which part of VGGish is trained with a model on top of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub enum TrainFrontEnd {
+    /// All of it stays as it is.
+    #[default]
+    None,
+    /// The first dense layer; the convolutions stay as they are.
+    Dense,
+    /// The convolutions and the first dense layer, from log-mel spectrograms.
+    All,
+}
+
+/// Where a layer's parameters come from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Weights {
+    /// Parameters of the model, one set per replica.
+    Trained,
+    /// Bound by the caller under their names, one set for all replicas.
+    Frozen,
+}
+
+impl Weights {
+    fn param(self, g: &mut Graph, name: String, shape: &[usize], init: Init) -> Tensor {
+        match self {
+            Weights::Trained => g.param(&name, Shape::new(shape), init),
+            Weights::Frozen => g.shared_input(&name, Spec::f32(Shape::new(shape))),
+        }
+    }
+
+    /// Weight and bias of a layer. Random weights are He's (normal, variance 2 / fan in), which keep the spread of the signal
+    /// through ReLUs: features of a random network are useful only if they reach its end.
+    fn layer(self, g: &mut Graph, name: &str, shape: &[usize]) -> [Tensor; 2] {
+        let fan_in: usize = shape[1..].iter().product();
+        let weight = self.param(g, format!("{name}.weight"), shape, Init::Normal { std: (2.0 / fan_in as f64).sqrt() });
+        [weight, self.param(g, format!("{name}.bias"), &shape[..1], Init::Constant(0.0))]
+    }
+}
+
+/// Adds the convolutions. `patches` log-mel (M, 96, 64) -> maps (M, 6, 4, C).
+///
+/// # Errors
+/// `Shape` for patches of other sizes.
+pub fn convolutions(g: &mut Graph, patches: Tensor, width: Width, weights: Weights) -> Result<Tensor> {
+    let [m, PATCH_FRAMES, BANDS] = *g.shape(patches).dims() else {
+        return Err(Error::shape(
+            "vggish",
+            format!("patches (M, {PATCH_FRAMES}, {BANDS})"),
+            g.shape(patches).to_string(),
+        ));
+    };
+    let mut x = g.reshape(patches, [m, PATCH_FRAMES, BANDS, 1]);
+    for block in BLOCKS {
+        for (index, filters) in block {
+            let shape = [width.of(*filters), g.shape(x).last(), 3, 3];
+            let [w, b] = weights.layer(g, &format!("features.{index}"), &shape);
+            x = conv2d(g, x, w, Some(b), true)?;
+        }
+        x = max_pool2d(g, x, Rounding::Down)?;
+    }
+    Ok(x)
+}
+
+/// Adds the first dense layer with ReLU, each place of the maps through its own segment of the weights.
+/// `maps` (M, 6, 4, C) -> (M, 6, 4, D) with `per_band`; else the bands of a time step are summed before the ReLU: (M, 6, 1, D).
+pub fn segmented_dense(g: &mut Graph, maps: Tensor, width: Width, weights: Weights, per_band: bool) -> Result<Tensor> {
+    let m = g.shape(maps).dims()[0];
+    // The bands of a time step lie side by side, in the maps and in the weights: their sum is one longer product.
+    let bands = if per_band { MAP[1] } else { 1 };
+    let segments = MAP[0] * bands;
+    let x = g.reshape(maps, [m * segments, width.map_len() / segments]);
+    let [w, b] = weights.layer(g, "embeddings.0", &[width.dense(), width.map_len()]);
+    let y = linear_with(g, x, w, Some(b), Linear { segments, relu: true, ..Linear::default() })?;
+    Ok(g.reshape(y, [m, MAP[0], bands, width.dense()]))
+}
+
+/// Adds the dense layers. `maps` (M, 6, 4, C) -> embeddings (M, 128). The release of 2017, which made OpenMIC's features, has a ReLU
+/// after the last layer (`last_relu`); later ones have not.
+pub fn embeddings(g: &mut Graph, maps: Tensor, width: Width, weights: Weights, last_relu: bool) -> Result<Tensor> {
+    let m = g.shape(maps).dims()[0];
+    let mut x = g.reshape(maps, [m, width.map_len()]);
+    for (index, outputs, relu) in [(0, width.dense(), true), (2, width.dense(), true), (4, EMBEDDING, last_relu)] {
+        let inputs = g.shape(x).last();
+        let [w, b] = weights.layer(g, &format!("embeddings.{index}"), &[outputs, inputs]);
+        x = linear_with(g, x, w, Some(b), Linear { relu, ..Linear::default() })?;
+    }
+    Ok(x)
+}
+
+/// All parameters, convolutions first.
+pub fn layout(width: Width) -> Layout {
+    let mut g = Graph::new(Mode::Eval);
+    let patches = g.input("patches", Spec::f32([1, PATCH_FRAMES, BANDS]));
+    let maps = convolutions(&mut g, patches, width, Weights::Trained).expect("patches of the right size");
+    embeddings(&mut g, maps, width, Weights::Trained, true).expect("maps of the right size");
+    g.layout().clone()
+}

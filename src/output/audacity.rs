@@ -1,0 +1,20 @@
+//! Recognitions as a label track of Audacity (File > Import > Labels; manual.audacityteam.org, "Importing and Exporting Labels").
+
+use std::io::{self, Write};
+
+use crate::predict::recognition::Recognition;
+
+/// Writes a line per segment, in order of time: start and end in seconds and "piano 0.93", between tabs.
+/// The number is the segment's confidence.
+pub fn write(out: &mut dyn Write, recognition: &Recognition) -> io::Result<()> {
+    let of = |i| move |s| (i, s);
+    let mut labels: Vec<_> =
+        recognition.ranked().into_iter().flat_map(|i| i.segments.iter().map(of(i.name.as_str()))).collect();
+    labels.sort_by(|(_, a), (_, b)| a.start.total_cmp(&b.start));
+    for (name, s) in labels {
+        // Tabs and line ends part fields and labels; the format has no way to quote them.
+        let name = name.replace(char::is_control, " ");
+        writeln!(out, "{:.6}\t{:.6}\t{name} {:.2}", s.start, s.end, s.confidence)?;
+    }
+    Ok(())
+}

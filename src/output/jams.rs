@@ -1,0 +1,74 @@
+//! Recognitions in JAMS, the JSON annotated music specification (Humphrey et al., ISMIR 2014; jams.readthedocs.io).
+
+use std::io::{self, Write};
+
+use serde_json::{Value, json};
+
+use crate::output::json::micro;
+use crate::predict::recognition::{Instrument, Recognition};
+
+/// The version of the specification that is written.
+const SPECIFICATION: &str = "0.3.4";
+
+/// Writes a JAMS file with two annotations in the namespace `tag_open`: each present instrument over the whole recording,
+/// with its probability as confidence; and the segments in order of time, with theirs.
+pub fn write(out: &mut dyn Write, recognition: &Recognition) -> io::Result<()> {
+    let r = recognition;
+    let present: Vec<&Instrument> = r.ranked().into_iter().filter(|i| i.present).collect();
+    let clip = present.iter().map(|i| observation(0.0, r.duration, &i.name, i.probability)).collect();
+    let mut playing: Vec<_> =
+        r.ranked().into_iter().flat_map(|i| i.segments.iter().map(|s| (i.name.as_str(), s))).collect();
+    playing.sort_by(|(_, a), (_, b)| a.start.total_cmp(&b.start));
+    let segments = playing.iter().map(|(name, s)| observation(s.start, s.end, name, s.confidence)).collect();
+    let (rules, segment_rules) = match r.exclusive() {
+        false => (
+            "An instrument is present from its probability threshold on; confidence is the probability.",
+            "Stretches in which an instrument plays; confidence is the mean activity.",
+        ),
+        true => (
+            "An instrument is present if it is the likeliest anywhere; confidence is its probability in the whole recording.",
+            "Stretches in which an instrument is the likeliest; confidence is its mean probability there.",
+        ),
+    };
+    let jams = json!({
+        "file_metadata": {
+            "title": r.file.file_stem().unwrap_or_default().to_string_lossy(),
+            "artist": "",
+            "release": "",
+            "duration": micro(r.duration),
+            "identifiers": {},
+            "jams_version": SPECIFICATION,
+        },
+        "annotations": [annotation(r, rules, clip), annotation(r, segment_rules, segments)],
+        "sandbox": { "file": r.file.to_string_lossy() },
+    });
+    serde_json::to_writer_pretty(&mut *out, &jams)?;
+    writeln!(out)
+}
+
+fn annotation(r: &Recognition, rules: &str, data: Vec<Value>) -> Value {
+    let tool = concat!("wmic ", env!("CARGO_PKG_VERSION"));
+    json!({
+        "namespace": "tag_open",
+        "time": 0.0,
+        "duration": micro(r.duration),
+        "data": data,
+        "annotation_metadata": {
+            "curator": { "name": "", "email": "" },
+            "annotator": { "model": r.model, "seeds": r.seeds },
+            "version": env!("CARGO_PKG_VERSION"),
+            "corpus": "",
+            "annotation_tools": tool,
+            "annotation_rules": rules,
+            "validation": "",
+            "data_source": "program",
+        },
+        "sandbox": {},
+    })
+}
+
+/// `start` and `end` in seconds.
+fn observation(start: f64, end: f64, value: &str, confidence: f64) -> Value {
+    let (start, end) = (micro(start), micro(end));
+    json!({ "time": start, "duration": micro(end - start), "value": value, "confidence": micro(confidence) })
+}

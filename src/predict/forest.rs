@@ -1,0 +1,412 @@
+//! `rf`: a random forest per class on the mean of X over time (RF_BR of ISMIR 2019), grown on all cores.
+//!
+//! The trees are [`smartcore`]'s regression trees on targets 0 and 1, which are scikit-learn's classification trees: the squared error of
+//! a node with a share p of positives is p (1 - p), half its Gini impurity, so both take the same splits; a leaf's mean is its share of
+//! positives, and the mean over the trees is `predict_proba`. (smartcore's own classifier only votes.) Each split chooses among sqrt(F)
+//! features, drawn anew; each tree sees as many clips as there are, drawn with replacement. A class has the clips whose label is known.
+//!
+//! On disk the trees are flat arrays, those of all seeds, classes and trees one after the other, N nodes in all:
+//! `trees.nodes` (R, K, 100) how many nodes each tree has; `trees.feature` (N), `trees.threshold` (N): a clip goes left where its
+//! feature is at most the threshold; `trees.left`, `trees.right` (N): children, counted from the tree's first node, 0 in leaves;
+//! `trees.value` (N): the answer of leaves.
+
+use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc;
+use std::thread;
+
+use safetensors::tensor::Dtype;
+use serde::Deserialize;
+use smartcore::ensemble::random_forest_regressor::{RandomForestRegressor, RandomForestRegressorParameters};
+use smartcore::linalg::basic::matrix::DenseMatrix;
+
+use crate::core::array::Array;
+use crate::core::error::Result;
+use crate::core::random::{key, philox};
+use crate::data::{Dataset, FeatureValues, Features};
+use crate::run::config::Config;
+use crate::run::weights::{self, About, ModelFile};
+use crate::train::trainer::splits;
+
+/// Trees of a class.
+pub const TREES: usize = 100;
+/// Splits between a tree's root and any of its leaves, at most.
+pub const DEPTH: usize = 8;
+
+/// What a forest is given, as metadata of model files have it.
+pub const INPUT: &str = "mean of x over the valid instances, 0 to 255";
+
+/// As results name it.
+pub const DEVICE: &str = "CPU";
+
+const NODES: &str = "trees.nodes";
+const FEATURE: &str = "trees.feature";
+const THRESHOLD: &str = "trees.threshold";
+const LEFT: &str = "trees.left";
+const RIGHT: &str = "trees.right";
+const VALUE: &str = "trees.value";
+
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Node {
+    /// What it splits on; 0 in leaves.
+    pub feature: u32,
+    /// Clips go left whose feature is at most this; 0 in leaves.
+    pub threshold: f32,
+    /// Children, by their places in the tree; 0, where the root is, in leaves.
+    pub left: u32,
+    pub right: u32,
+    /// The share of positives among the clips of a leaf; 0 elsewhere.
+    pub value: f32,
+}
+
+impl Node {
+    fn leaf(value: f32) -> Node {
+        Node { value, ..Node::default() }
+    }
+
+    fn is_leaf(&self) -> bool {
+        self.left == 0
+    }
+}
+
+/// A binary tree; the root comes first, and children come after their parents.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Tree(Vec<Node>);
+
+impl Tree {
+    /// # Errors
+    /// What is wrong with `nodes` as a tree on F = `width` features.
+    fn new(nodes: Vec<Node>, width: usize) -> Result<Tree, &'static str> {
+        // Children that come later, each with one parent, leave no room for cycles.
+        let mut depth: Vec<Option<usize>> = vec![None; nodes.len()];
+        *depth.first_mut().ok_or("has a tree without nodes")? = Some(0);
+        for (i, node) in nodes.iter().enumerate() {
+            let Some(at) = depth[i] else { return Err("has a node that no other leads to") };
+            if !(0.0..=1.0).contains(&node.value) {
+                return Err("has a share of positives that is none");
+            }
+            if node.left == 0 && node.right == 0 {
+                continue;
+            }
+            if node.feature as usize >= width || !node.threshold.is_finite() {
+                return Err("has a split on what no clip has");
+            }
+            if at == DEPTH {
+                return Err("has too deep a tree");
+            }
+            for child in [node.left as usize, node.right as usize] {
+                match depth.get_mut(child) {
+                    Some(free @ None) if child > i => *free = Some(at + 1),
+                    _ => return Err("has a node whose children are none"),
+                }
+            }
+        }
+        Ok(Tree(nodes))
+    }
+
+    pub fn nodes(&self) -> &[Node] {
+        &self.0
+    }
+
+    /// The answer for the features of a clip.
+    fn value(&self, x: &[f32]) -> f32 {
+        let mut node = &self.0[0];
+        while !node.is_leaf() {
+            let goes_left = x[node.feature as usize] <= node.threshold;
+            node = &self.0[if goes_left { node.left } else { node.right } as usize];
+        }
+        node.value
+    }
+}
+
+/// The forests of a seed: [`TREES`] for each class.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Forest {
+    /// (K, TREES)
+    trees: Vec<Tree>,
+}
+
+impl Forest {
+    pub fn trees(&self) -> &[Tree] {
+        &self.trees
+    }
+
+    /// The probability of each class for the clips `x` (N, F): (N, K), the mean over the trees.
+    pub fn predict(&self, x: &Array<f32>) -> Array<f32> {
+        let [clips, width] = *x.dims() else { panic!("clips and features") };
+        let classes = self.trees.len() / TREES;
+        let mut p = Array::zeros([clips, classes]);
+        let share = clips.div_ceil(threads()).max(1);
+        thread::scope(|scope| {
+            for (x, p) in x.data().chunks(share * width).zip(p.data_mut().chunks_mut(share * classes)) {
+                scope.spawn(move || {
+                    for (x, p) in x.chunks(width).zip(p.chunks_mut(classes)) {
+                        for (trees, p) in self.trees.chunks(TREES).zip(p) {
+                            let sum: f64 = trees.iter().map(|tree| f64::from(tree.value(x))).sum();
+                            *p = (sum / TREES as f64) as f32;
+                        }
+                    }
+                });
+            }
+        });
+        p
+    }
+}
+
+/// Cores to grow on.
+pub fn threads() -> usize {
+    thread::available_parallelism().map_or(1, usize::from)
+}
+
+/// Features that each split chooses among.
+pub fn features_per_split(width: usize) -> usize {
+    width.isqrt().max(1)
+}
+
+/// The mean over time of the clips `rows`, on the scale of X, 0 to 255: (N, F).
+pub fn time_means(features: &Features, rows: &[u32]) -> Array<f32> {
+    let Features { instances, width, .. } = *features;
+    let value = |i: usize| match &features.values {
+        FeatureValues::U8(bytes) => f64::from(bytes[i]),
+        FeatureValues::F32(values) => 255.0 * f64::from(values[i]),
+        FeatureValues::F16(map) => {
+            let bytes = &map.bytes()[2 * i..2 * i + 2];
+            255.0 * half::f16::from_le_bytes([bytes[0], bytes[1]]).to_f64()
+        }
+    };
+    let mut means = Array::zeros([rows.len(), width]);
+    let mut sum = vec![0.0; width];
+    for (row, clip) in rows.iter().map(|clip| *clip as usize).enumerate() {
+        let length = features.lengths[clip] as usize;
+        sum.fill(0.0);
+        for t in 0..length {
+            let start = (clip * instances + t) * width;
+            sum.iter_mut().zip(start..).for_each(|(sum, i)| *sum += value(i));
+        }
+        means.row_mut(row).iter_mut().zip(&sum).for_each(|(mean, sum)| *mean = (sum / length as f64) as f32);
+    }
+    means
+}
+
+/// Grows the forests of all seeds, each on its own training clips, and tells how many of all (R K) are done. The same seed gives the
+/// same trees whatever other seeds and threads there are. `None` if `stop` said so.
+///
+/// # Errors
+/// `Usage` for splits that are not possible.
+pub fn grow(
+    config: &Config,
+    data: &Dataset,
+    stop: &(dyn Fn() -> bool + Sync),
+    tell: &mut dyn FnMut(usize),
+) -> Result<Option<Vec<Forest>>> {
+    let k = data.classes.len();
+    let all: Vec<u32> = (0..data.keys.len() as u32).collect();
+    let x = time_means(&data.features, &all);
+    let splits = splits(config, data)?;
+    let known = |r: usize, class: usize| -> Vec<u32> {
+        splits[r].0.iter().copied().filter(|&clip| data.observed[clip as usize * k + class]).collect()
+    };
+    let mut jobs: Vec<(usize, usize, Vec<u32>)> =
+        (0..splits.len()).flat_map(|r| (0..k).map(move |class| (r, class))).map(|(r, c)| (r, c, known(r, c))).collect();
+    // The largest first, so that none is left for the end.
+    jobs.sort_by_key(|(.., rows)| std::cmp::Reverse(rows.len()));
+    let next = AtomicUsize::new(0);
+    let mut grown: Vec<Vec<Option<Vec<Tree>>>> = vec![vec![None; k]; splits.len()];
+    thread::scope(|scope| {
+        let (send, receive) = mpsc::channel();
+        for _ in 0..threads().min(jobs.len()) {
+            let (send, next, jobs, x) = (send.clone(), &next, &jobs, &x);
+            scope.spawn(move || {
+                while let Some((r, class, rows)) = jobs.get(next.fetch_add(1, Ordering::Relaxed)).filter(|_| !stop()) {
+                    let y =
+                        rows.iter().map(|&clip| f32::from(data.targets[clip as usize * k + class] >= 0.5)).collect();
+                    let trees = grow_class(x, rows, y, class_seed(config.seeds[*r], *class));
+                    // Nobody listens any more: then nobody wants it.
+                    let _ = send.send((*r, *class, trees));
+                }
+            });
+        }
+        drop(send);
+        for (done, (r, class, trees)) in receive.iter().enumerate() {
+            grown[r][class] = Some(trees);
+            tell(done + 1);
+        }
+    });
+    let forest = |classes: Vec<Option<Vec<Tree>>>| {
+        let trees = classes.into_iter().collect::<Option<Vec<_>>>()?;
+        Some(Forest { trees: trees.concat() })
+    };
+    Ok(grown.into_iter().map(forest).collect())
+}
+
+/// smartcore numbers the trees of a forest from its seed on: those of neighbouring seeds and classes must lie apart.
+fn class_seed(seed: u64, class: usize) -> u64 {
+    let [low, high, ..] = philox([class as u32, 0, 0, 0xF0E5], key(seed));
+    u64::from(high) << 32 | u64::from(low)
+}
+
+/// The trees of one class, of the clips `rows` of `x` with targets `y`.
+fn grow_class(x: &Array<f32>, rows: &[u32], y: Vec<f32>, seed: u64) -> Vec<Tree> {
+    if rows.is_empty() {
+        // Of which nothing is known is never found.
+        return vec![Tree(vec![Node::leaf(0.0)]); TREES];
+    }
+    let width = x.shape().last();
+    let values = rows.iter().flat_map(|&clip| x.row(clip as usize).to_vec()).collect();
+    let x = DenseMatrix::new(rows.len(), width, values, false).expect("as many values as clips times features");
+    let parameters = RandomForestRegressorParameters::default()
+        .with_n_trees(TREES)
+        // smartcore counts the levels of nodes, scikit-learn the splits between them.
+        .with_max_depth(DEPTH as u16 + 1)
+        .with_m(features_per_split(width))
+        .with_seed(seed);
+    let forest = RandomForestRegressor::fit(&x, &y, parameters).expect("clips and features make a forest");
+    let json = serde_json::to_vec(&forest).expect("a forest serialises");
+    let grown: Grown = serde_json::from_slice(&json).expect("the pinned version has these fields");
+    grown.forest_regressor.trees.iter().map(|tree| flatten(&tree.nodes, width)).collect()
+}
+
+/// smartcore keeps its trees to itself but for its serde form; this is the part of it that they are in.
+#[derive(Deserialize)]
+struct Grown {
+    forest_regressor: GrownForest,
+}
+
+#[derive(Deserialize)]
+struct GrownForest {
+    trees: Vec<GrownTree>,
+}
+
+#[derive(Deserialize)]
+struct GrownTree {
+    nodes: Vec<GrownNode>,
+}
+
+#[derive(Deserialize)]
+struct GrownNode {
+    output: f64,
+    split_feature: usize,
+    split_value: Option<f64>,
+    true_child: Option<usize>,
+    false_child: Option<usize>,
+}
+
+fn flatten(grown: &[GrownNode], width: usize) -> Tree {
+    let mut nodes = vec![];
+    append(grown, 0, &mut nodes);
+    Tree::new(nodes, width).expect("grown trees are trees")
+}
+
+/// Appends the subtree below `grown[at]`, and says where it begins. A split whose sides answer alike is none: smartcore goes on
+/// splitting where all clips are of one kind.
+fn append(grown: &[GrownNode], at: usize, nodes: &mut Vec<Node>) -> u32 {
+    let place = nodes.len();
+    let node = &grown[at];
+    nodes.push(Node::leaf(node.output as f32));
+    if let (Some(threshold), Some(left), Some(right)) = (node.split_value, node.true_child, node.false_child) {
+        let [left, right] = [left, right].map(|child| append(grown, child, nodes));
+        let [a, b] = [left, right].map(|child| nodes[child as usize]);
+        if a.is_leaf() && b.is_leaf() && a.value == b.value {
+            nodes.truncate(place);
+            nodes.push(a);
+        } else {
+            let feature = node.split_feature as u32;
+            nodes[place] = Node { feature, threshold: at_most(threshold), left, right, value: 0.0 };
+        }
+    }
+    place as u32
+}
+
+/// The largest f32 that is not above `v`: the f32 that are at most the one are at most the other.
+fn at_most(v: f64) -> f32 {
+    let nearest = v as f32;
+    if f64::from(nearest) > v { nearest.next_down() } else { nearest }
+}
+
+/// Writes the forests of some seeds.
+pub fn save(path: &Path, forests: &[Forest], about: &About) -> Result<()> {
+    let trees = || forests.iter().flat_map(|forest| &forest.trees);
+    let nodes = || trees().flat_map(|tree| &tree.0);
+    let n = nodes().count();
+    let words = |of: &dyn Fn(&Node) -> [u8; 4]| nodes().flat_map(of).collect::<Vec<u8>>();
+    let sizes = trees().flat_map(|tree| (tree.0.len() as u32).to_le_bytes()).collect();
+    let shape = vec![forests.len(), about.classes.len(), TREES];
+    let tensors = [
+        (NODES, Dtype::U32, shape, sizes),
+        (FEATURE, Dtype::U32, vec![n], words(&|node| node.feature.to_le_bytes())),
+        (THRESHOLD, Dtype::F32, vec![n], words(&|node| node.threshold.to_le_bytes())),
+        (LEFT, Dtype::U32, vec![n], words(&|node| node.left.to_le_bytes())),
+        (RIGHT, Dtype::U32, vec![n], words(&|node| node.right.to_le_bytes())),
+        (VALUE, Dtype::F32, vec![n], words(&|node| node.value.to_le_bytes())),
+    ];
+    weights::save(path, &tensors.map(|(name, dtype, shape, bytes)| (name.to_owned(), dtype, shape, bytes)), about)
+}
+
+/// Reads the forests of all seeds.
+///
+/// # Errors
+/// `Checkpoint` when the tensors are no forests, or not those that the metadata tell of.
+pub fn load(file: &ModelFile) -> Result<Vec<Forest>> {
+    let About { seeds, classes, width, .. } = &file.about;
+    file.refuse_others(&|name| [NODES, FEATURE, THRESHOLD, LEFT, RIGHT, VALUE].contains(&name))?;
+    let sizes = file.integers(NODES, &[seeds.len(), classes.len(), TREES])?;
+    let n = sizes.iter().map(|size| u64::from(*size)).sum::<u64>() as usize;
+    let (feature, left, right) =
+        (file.integers(FEATURE, &[n])?, file.integers(LEFT, &[n])?, file.integers(RIGHT, &[n])?);
+    let (threshold, value) = (file.floats(THRESHOLD, &[n])?, file.floats(VALUE, &[n])?);
+    let node = |i: usize| Node {
+        feature: feature[i],
+        threshold: threshold[i],
+        left: left[i],
+        right: right[i],
+        value: value[i],
+    };
+    let mut first = 0;
+    let mut trees = Vec::with_capacity(sizes.len());
+    for size in sizes {
+        let nodes = (first..first + size as usize).map(node).collect();
+        trees.push(Tree::new(nodes, *width).map_err(|what| file.damaged(what))?);
+        first += size as usize;
+    }
+    Ok(trees.chunks(classes.len() * TREES).map(|trees| Forest { trees: trees.to_vec() }).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_tree_is_one_only_if_every_node_is_reached_once_from_above() {
+        let (leaf, split) = (Node::leaf(0.5), |left, right| Node { left, right, feature: 1, ..Node::default() });
+        let check = |nodes: &[Node]| Tree::new(nodes.to_vec(), 2).map(|_| ());
+        assert_eq!(check(&[leaf]), Ok(()));
+        assert_eq!(check(&[split(1, 2), leaf, leaf]), Ok(()));
+        assert_eq!(check(&[]), Err("has a tree without nodes"));
+        assert_eq!(check(&[leaf, leaf]), Err("has a node that no other leads to"));
+        for (left, right) in [(1, 1), (1, 0), (0, 1), (1, 3), (2, u32::MAX)] {
+            assert_eq!(check(&[split(left, right), leaf, leaf]), Err("has a node whose children are none"));
+        }
+        assert_eq!(check(&[split(1, 2), split(0, 2), leaf]), Err("has a node whose children are none"));
+        assert_eq!(check(&[Node { feature: 2, ..split(1, 2) }, leaf, leaf]), Err("has a split on what no clip has"));
+        assert_eq!(check(&[Node::leaf(1.5)]), Err("has a share of positives that is none"));
+        let chain =
+            |depth: u32| (0..depth).flat_map(|i| [split(2 * i + 2, 2 * i + 1), leaf]).chain([leaf]).collect::<Vec<_>>();
+        assert_eq!(check(&chain(DEPTH as u32)), Ok(()));
+        assert_eq!(check(&chain(DEPTH as u32 + 1)), Err("has too deep a tree"));
+    }
+
+    #[test]
+    fn thresholds_as_f32_part_the_same_clips() {
+        for (low, high) in [(1.0f32, 1.0f32.next_up()), (99.9, 100.1), (0.0, f32::MIN_POSITIVE), (-3.0, 254.9)] {
+            let threshold = at_most((f64::from(low) + f64::from(high)) / 2.0);
+            assert!(low <= threshold && threshold < high, "{low} <= {threshold} < {high}");
+        }
+    }
+
+    #[test]
+    fn seeds_and_classes_lie_far_apart() {
+        let mut all: Vec<u64> = (0..50).flat_map(|seed| (0..20).map(move |class| class_seed(seed, class))).collect();
+        all.sort_unstable();
+        assert!(all.windows(2).all(|w| w[1] - w[0] > TREES as u64), "no two forests share a tree's seed");
+    }
+}

@@ -1,0 +1,77 @@
+//! What all HTML pages share: the frame with its style, and text and pictures that are safe to put into it.
+
+use std::fmt::{self, Display};
+use std::io::{self, Write};
+use std::path::Path;
+
+use base64::display::Base64Display;
+use base64::engine::general_purpose::STANDARD;
+
+use crate::Result;
+use crate::core::files::write_atomic;
+use crate::report::tables::table::printable;
+
+const FRAME: &str = include_str!("../../../assets/page/page.html");
+const STYLE: &str = include_str!("../../../assets/page/page.css");
+const SORT: &str = include_str!("../../../assets/page/sort.js");
+
+/// Writes a page that needs nothing besides itself to `path`, whole or not at all. `style` and `script` add to those of all pages;
+/// `body` writes what lies in `<main>`.
+pub fn write(
+    path: &Path,
+    title: &str,
+    style: &str,
+    script: &str,
+    mut body: impl FnMut(&mut dyn Write) -> io::Result<()>,
+) -> Result<()> {
+    write_atomic(path, |out| {
+        // Written piece by piece, so that nothing that strangers named is ever taken for a placeholder.
+        let mut rest = FRAME;
+        while let Some((before, (name, after))) =
+            rest.split_once("{{").and_then(|(b, r)| Some((b, r.split_once("}}")?)))
+        {
+            out.write_all(before.as_bytes())?;
+            match name {
+                "title" => write!(out, "{}", Escaped(title))?,
+                "style" => write!(out, "{STYLE}\n{style}")?,
+                "script" => write!(out, "{SORT}\n{script}")?,
+                "version" => write!(out, "Written by wmic {}", env!("CARGO_PKG_VERSION"))?,
+                _ => body(out)?,
+            }
+            rest = after;
+        }
+        out.write_all(rest.as_bytes())
+    })
+}
+
+/// Text of strangers, safe between tags and in quoted attributes.
+pub struct Escaped<'a>(pub &'a str);
+
+impl Display for Escaped<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        printable(self.0).chars().try_for_each(|c| match c {
+            '&' => f.write_str("&amp;"),
+            '<' => f.write_str("&lt;"),
+            '>' => f.write_str("&gt;"),
+            '"' => f.write_str("&quot;"),
+            '\'' => f.write_str("&#39;"),
+            c => write!(f, "{c}"),
+        })
+    }
+}
+
+/// A PNG as data URI.
+pub struct Image<'a>(pub &'a [u8]);
+
+impl Display for Image<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        write!(f, "data:image/png;base64,{}", Base64Display::new(self.0, &STANDARD))
+    }
+}
+
+/// The header cell of a column that sorts, upwards at the first click if `up`; `sorted` if the rows are in that order already.
+pub fn header(out: &mut dyn Write, name: &str, up: bool, sorted: bool) -> io::Result<()> {
+    let first = if up { "ascending" } else { "descending" };
+    let sorted = if sorted { format!(" aria-sort=\"{first}\"") } else { String::new() };
+    writeln!(out, "<th scope=\"col\" data-first=\"{first}\"{sorted}><button type=\"button\">{name}</button></th>")
+}

@@ -1,0 +1,267 @@
+//! A finished run to look at: learning curves, scores of classes and of seeds and confusions as pictures, and all of it on one HTML page.
+
+use std::io::{self, Write};
+use std::path::Path;
+
+use time::OffsetDateTime;
+
+use crate::Result;
+use crate::metrics::evaluation::Evaluation;
+use crate::metrics::scores::{ClassMetrics, Metric, Task};
+use crate::metrics::thresholds::Level;
+use crate::report::numbers::{count, score};
+use crate::report::pages::html::{self, Escaped};
+use crate::report::plots::class_bars::{ClassBar, ClassBars};
+use crate::report::plots::confusion::ConfusionMatrix;
+use crate::report::plots::examples::Examples;
+use crate::report::plots::figure;
+use crate::report::plots::learning_curves::LearningCurves;
+use crate::report::plots::seed_boxes::SeedBoxes;
+use crate::report::tables::table::printable;
+use crate::run::run_dir::{
+    CLASSES, CONFUSION, EXAMPLES, EpochRow, LEARNING_CURVES, METRICS, MODEL, REPORT, RUN, Record, SEEDS, TEST,
+};
+
+const STYLE: &str = include_str!("../../../assets/page/training.css");
+/// Longest setting that is shown whole, in characters.
+const LONGEST: usize = 80;
+
+/// Writes `learning_curves.png` (but of a forest), `classes.png`, `seeds.png`, `confusion.png` (where clips have one class),
+/// `examples.png` (where there are any) and then `report.html` into `run_dir`, in place of older ones; each whole or not at all.
+///
+/// `rows` are the epochs of `metrics.jsonl`, in its order. The page needs no other file; it only links those of the run.
+///
+/// # Errors
+/// `Io`, naming the file that cannot be written.
+pub fn write(
+    run_dir: &Path,
+    record: &Record,
+    rows: &[EpochRow],
+    evaluation: &Evaluation,
+    examples: Option<&Examples>,
+) -> Result<()> {
+    let e = evaluation;
+    let title = printable(&format!("{} on {}", e.subject.model, e.subject.dataset));
+    let seeds = seeds(e);
+    // A forest has no epochs.
+    let learns = record.config.has_setting("epochs");
+    let curves = learns.then(|| LearningCurves::new(&format!("Learning curves: {title}, {seeds}"), rows));
+    let f1 = e.subject.task().class_f1();
+    let bars = e.per_class.iter().map(|(name, m)| {
+        let ((f1, std), positives, observed) = ((f1.of)(m), m.positives, m.observed);
+        ClassBar { name, f1, std, positives, observed }
+    });
+    let split = printable(&e.subject.split);
+    let heading = format!("Classes: F1 on the {split} split, {seeds}");
+    let classes = ClassBars::new(&heading, f1.name, bars.collect(), (f1.mean)(&e.mean));
+    let boxes = SeedBoxes::new(&format!("Seeds: scores on the {split} split, {seeds}"), e);
+    let mut figures = vec![];
+    if let Some(curves) = curves {
+        curves.save(&run_dir.join(LEARNING_CURVES))?;
+        figures.push(("Learning curves", LEARNING_CURVES, figure::svg(&curves)?));
+    }
+    classes.save(&run_dir.join(CLASSES))?;
+    boxes.save(&run_dir.join(SEEDS))?;
+    figures.extend([
+        ("Box plots of the scores over the seeds", SEEDS, figure::svg(&boxes)?),
+        ("Bars of the F1 of each class", CLASSES, figure::svg(&classes)?),
+    ]);
+    if let Some(confusion) = &e.confusion {
+        let who = if e.per_seed.len() > 1 { format!("{seeds} as an ensemble") } else { seeds };
+        let names: Vec<&str> = e.per_class.iter().map(|(name, _)| name.as_str()).collect();
+        let matrix = ConfusionMatrix::new(&format!("Confusions on the {split} split, {who}"), &names, confusion);
+        matrix.save(&run_dir.join(CONFUSION))?;
+        figures.push(("Confusion matrix", CONFUSION, figure::svg(&matrix)?));
+    }
+    if let Some(examples) = examples {
+        examples.save(&run_dir.join(EXAMPLES))?;
+    }
+    html::write(&run_dir.join(REPORT), &title, STYLE, "", |out| {
+        head(out, &title, record, e)?;
+        figures.iter().try_for_each(|(label, file, svg)| figure(out, label, file, svg))?;
+        examples.map_or(Ok(()), |examples| examples.write(out, EXAMPLES))?;
+        class_table(out, e)?;
+        seed_table(out, e, rows)?;
+        settings(out, record)
+    })
+}
+
+pub(crate) fn seeds(e: &Evaluation) -> String {
+    match e.per_seed[..] {
+        [one] => format!("seed {}", one.seed),
+        _ => format!("{} seeds", count(e.per_seed.len() as u64)),
+    }
+}
+
+/// ".868 ± .002"
+pub(crate) fn with_std(mean: Option<f64>, std: Option<f64>) -> String {
+    let std = std.map(|std| format!(" <small>± {}</small>", score(Some(std)))).unwrap_or_default();
+    format!("{}{std}", score(mean))
+}
+
+fn head(out: &mut dyn Write, title: &str, record: &Record, e: &Evaluation) -> io::Result<()> {
+    let run = &record.run;
+    writeln!(out, "<section class=\"card\"><h1>{}</h1>", Escaped(title))?;
+    let date = OffsetDateTime::now_utc().date();
+    let parameters = match run.parameters {
+        0 => String::new(),
+        n => format!(" · {} parameters each", count(n as u64)),
+    };
+    let (adapter, backend) = (Escaped(&run.adapter), Escaped(&run.backend));
+    writeln!(out, "<p class=\"meta\">{date} · {adapter} ({backend}) · {}{parameters}</p>", seeds(e))?;
+    let several = e.per_seed.len() > 1;
+    writeln!(out, "<ul class=\"tiles\">")?;
+    for Metric { name, meaning, of } in &e.subject.task().metrics()[..3] {
+        let figures = with_std(of(&e.mean), of(&e.std));
+        writeln!(out, "<li><b>{figures}</b><span>{name}</span><small>{meaning}</small></li>")?;
+    }
+    writeln!(
+        out,
+        "</ul>\n<div class=\"scroll\"><table>\n<caption>Scores on the {} split</caption>",
+        Escaped(&e.subject.split)
+    )?;
+    let ensemble = if several { "<th scope=\"col\">ensemble</th>" } else { "" };
+    let mean = if several { "mean ± deviation" } else { "score" };
+    writeln!(
+        out,
+        "<thead><tr><th scope=\"col\">{} split</th><th scope=\"col\">{mean}</th>{ensemble}<th></th></tr></thead>\n<tbody>",
+        Escaped(&e.subject.split)
+    )?;
+    for Metric { name, meaning, of } in e.subject.task().metrics() {
+        let figures = with_std(of(&e.mean), of(&e.std));
+        let ensemble = if several { format!("<td>{}</td>", score(of(&e.ensemble))) } else { String::new() };
+        writeln!(out, "<tr><td>{name}</td><td>{figures}</td>{ensemble}<td class=\"meaning\">{meaning}</td></tr>")?;
+    }
+    let decided: String = match (e.subject.task(), e.subject.threshold) {
+        (Task::OneClass, _) => "A clip is answered by its most probable class".into(),
+        (_, Level::Fixed(v)) => format!("F1, precision and recall are at a threshold of {v}"),
+        (_, Level::Tuned) => {
+            "F1, precision and recall are at the threshold of each class that suits the validation clips best".into()
+        }
+    };
+    writeln!(out, "</tbody></table></div>\n<p class=\"note\">{decided}.</p>")?;
+    writeln!(out, "<p class=\"note\">Files of this run: ")?;
+    for (i, file) in [TEST, METRICS, MODEL, RUN].iter().enumerate() {
+        writeln!(out, "{}<a href=\"{file}\">{file}</a>", if i == 0 { "" } else { " · " })?;
+    }
+    writeln!(out, "</p></section>")
+}
+
+/// A picture, with a link to its file.
+pub(crate) fn figure(out: &mut dyn Write, label: &str, file: &str, svg: &str) -> io::Result<()> {
+    writeln!(
+        out,
+        "<figure class=\"card plot\"><div class=\"scroll\" role=\"img\" aria-label=\"{label}\">\n{svg}</div>"
+    )?;
+    writeln!(out, "<figcaption><a href=\"{file}\">{file}</a></figcaption></figure>")
+}
+
+/// A cell that sorts by its value, perhaps set off as the best; empty where there is none.
+pub(crate) fn cell(out: &mut dyn Write, value: Option<f64>, text: &str, best: bool) -> io::Result<()> {
+    let class = if best { " class=\"best\"" } else { "" };
+    match value {
+        Some(v) => write!(out, "<td{class} data-v=\"{v}\">{text}</td>"),
+        None => write!(out, "<td data-v=\"\">–</td>"),
+    }
+}
+
+/// A column of the classes' table.
+type Column = (&'static str, fn(&ClassMetrics) -> Option<f64>);
+
+fn class_table(out: &mut dyn Write, e: &Evaluation) -> io::Result<()> {
+    let f1 = e.subject.task().class_f1();
+    let columns: &[Column] = match e.subject.task() {
+        Task::Labels => &[
+            ("f1_pos", |m| m.f1_pos),
+            ("ap", |m| m.ap),
+            ("auc", |m| m.auc),
+            ("precision", |m| m.precision),
+            ("recall", |m| m.recall),
+        ],
+        Task::OneClass => {
+            &[("precision", |m| m.precision), ("recall", |m| m.recall), ("ap", |m| m.ap), ("auc", |m| m.auc)]
+        }
+    };
+    writeln!(out, "<section class=\"card\"><h2>Classes</h2>\n<div class=\"scroll\"><table>")?;
+    writeln!(out, "<caption>Scores of each class; the headers sort</caption>\n<thead><tr>")?;
+    let names = columns.iter().map(|(name, _)| *name);
+    for name in ["class", f1.name].into_iter().chain(names).chain(["present", "absent"]) {
+        html::header(out, name, name == "class", name == f1.name)?;
+    }
+    writeln!(out, "</tr></thead>\n<tbody>")?;
+    let mut classes: Vec<_> = e.per_class.iter().collect();
+    let order = |m: &ClassMetrics| (f1.of)(m).0.unwrap_or(-1.0);
+    classes.sort_by(|a, b| order(&b.1).total_cmp(&order(&a.1)));
+    for (name, m) in classes {
+        let name = Escaped(name);
+        write!(out, "<tr><td title=\"{name}\">{name}</td>")?;
+        let (mean, std) = (f1.of)(m);
+        cell(out, mean, &with_std(mean, std), false)?;
+        for value in columns.iter().map(|(_, of)| of(m)) {
+            cell(out, value, &score(value), false)?;
+        }
+        for clips in [m.positives, m.observed.saturating_sub(m.positives)] {
+            cell(out, Some(clips as f64), &count(clips), false)?;
+        }
+        writeln!(out, "</tr>")?;
+    }
+    writeln!(out, "</tbody></table></div></section>")
+}
+
+fn seed_table(out: &mut dyn Write, e: &Evaluation, rows: &[EpochRow]) -> io::Result<()> {
+    let mut trained = std::collections::HashMap::new();
+    rows.iter().for_each(|row| *trained.entry(row.seed).or_insert(0u64) += 1);
+    let open = if e.per_seed.len() <= 12 { " open" } else { "" };
+    writeln!(out, "<section class=\"card\"><h2>Seeds</h2>\n<details{open}><summary>Scores of each seed</summary>")?;
+    writeln!(
+        out,
+        "<div class=\"scroll\"><table>\n<caption>Scores of each seed; the headers sort</caption>\n<thead><tr>"
+    )?;
+    html::header(out, "seed", true, false)?;
+    html::header(out, "best epoch", true, false)?;
+    html::header(out, "epochs", true, false)?;
+    for Metric { name, .. } in e.subject.task().metrics() {
+        html::header(out, name, *name == "loss", false)?;
+    }
+    writeln!(out, "</tr></thead>\n<tbody>")?;
+    for s in &e.per_seed {
+        write!(out, "<tr><td>{}</td>", s.seed)?;
+        let epochs = trained.get(&s.seed).copied();
+        for epoch in [Some(s.best_epoch as u64 + 1), epochs] {
+            cell(out, epoch.map(|n| n as f64), &epoch.map(count).unwrap_or_default(), false)?;
+        }
+        for Metric { of, .. } in e.subject.task().metrics() {
+            cell(out, of(&s.scores), &score(of(&s.scores)), false)?;
+        }
+        writeln!(out, "</tr>")?;
+    }
+    writeln!(out, "</tbody></table></div>")?;
+    writeln!(
+        out,
+        "<p class=\"note\">Epochs count from 1 here, and from 0 in {METRICS} and {TEST}.</p></details></section>"
+    )
+}
+
+/// Whatever `run.toml` says.
+fn settings(out: &mut dyn Write, record: &Record) -> io::Result<()> {
+    let all = record.table().map_err(io::Error::other)?;
+    writeln!(out, "<section class=\"card\"><h2>Settings</h2>\n<dl>")?;
+    let mut tables = vec![];
+    for (name, value) in &all {
+        match value {
+            toml::Value::Table(table) => tables.push(table),
+            value => setting(out, name, value)?,
+        }
+    }
+    tables.into_iter().flatten().try_for_each(|(name, value)| setting(out, name, value))?;
+    writeln!(out, "</dl></section>")
+}
+
+pub(crate) fn setting(out: &mut dyn Write, name: &str, value: &toml::Value) -> io::Result<()> {
+    let text = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+    let text = match text.chars().count() > LONGEST && value.is_array() {
+        true => text.chars().take(LONGEST).chain(['…']).collect(),
+        false => text,
+    };
+    writeln!(out, "<div><dt>{}</dt><dd>{}</dd></div>", Escaped(&name.replace('_', " ")), Escaped(&text))
+}

@@ -1,0 +1,82 @@
+//! Lying box plots with their points, as in fig. 2 of Gururani, Sharma and Lerch, "An attention mechanism for musical instrument
+//! recognition" (ISMIR 2019).
+
+use plotters::coord::Shift;
+use plotters::prelude::*;
+use plotters::style::text_anchor::{HPos, Pos, VPos};
+
+use crate::metrics::scores::quantile;
+use crate::report::plots::figure::{Drawn, FAINT_INK, INK, text, text_width};
+
+/// Values up to which each has a point; of more only the outliers.
+const MAX_POINTS: usize = 100;
+const SMALL: f64 = 11.0;
+
+pub struct BoxPlot<'a> {
+    /// Ascending.
+    pub values: &'a [f64],
+    pub colour: RGBColor,
+    /// Half the height of the box, and of the cloud of points.
+    pub half: i32,
+}
+
+impl BoxPlot<'_> {
+    /// Draws quartiles, median, whiskers to 1.5 times the box, and points around the line `y`; one value is a point.
+    pub fn draw<DB: DrawingBackend>(&self, area: &DrawingArea<DB, Shift>, x: impl Fn(f64) -> i32, y: i32) -> Drawn<DB> {
+        let BoxPlot { values: v, colour, half } = *self;
+        let mut shown: Vec<f64> = v.to_vec();
+        if v.len() > 1 {
+            let [q1, median, q3] = [0.25, 0.5, 0.75].map(|q| quantile(v, q));
+            let reach = 1.5 * (q3 - q1);
+            let inside = |value: &&f64| (q1 - reach..=q3 + reach).contains(*value);
+            let low = v.iter().find(inside).unwrap_or(&q1).min(q1);
+            let high = v.iter().rev().find(inside).unwrap_or(&q3).max(q3);
+            let whisker = [low, high];
+            for (from, to) in [(whisker[0], q1), (q3, whisker[1])] {
+                area.draw(&PathElement::new(vec![(x(from), y), (x(to), y)], colour.stroke_width(1)))?;
+            }
+            for end in whisker {
+                area.draw(&PathElement::new(vec![(x(end), y - half / 2), (x(end), y + half / 2)], colour))?;
+            }
+            let corners = [(x(q1), y - half), (x(q3), y + half)];
+            area.draw(&Rectangle::new(corners, WHITE.filled()))?;
+            area.draw(&Rectangle::new(corners, colour.mix(0.2).filled()))?;
+            area.draw(&Rectangle::new(corners, colour.stroke_width(1)))?;
+            area.draw(&Rectangle::new([(x(median) - 1, y - half), (x(median) + 1, y + half)], colour.filled()))?;
+            if v.len() > MAX_POINTS {
+                shown.retain(|value| !inside(&value));
+            }
+        }
+        for (i, value) in shown.iter().enumerate() {
+            // Steps of the golden ratio leave no two neighbours at one height.
+            let turn = if v.len() > 1 { (i as f64 * 0.618_034).fract() - 0.5 } else { 0.0 };
+            let at = (x(*value), y + (turn * f64::from(2 * half - 8)).round() as i32);
+            area.draw(&Circle::new(at, 4, WHITE.filled()))?;
+            area.draw(&Circle::new(at, 3, INK.mix(0.75).filled()))?;
+        }
+        Ok(())
+    }
+}
+
+/// Explains the marks from `at` on to the right, and says where the next explanation may begin.
+pub fn legend<DB: DrawingBackend>(
+    area: &DrawingArea<DB, Shift>,
+    (mut x, y): (i32, i32),
+    seeds: usize,
+    colour: RGBColor,
+) -> Result<i32, DrawingAreaErrorKind<DB::ErrorType>> {
+    let style = text(SMALL, FAINT_INK).pos(Pos::new(HPos::Left, VPos::Center));
+    let say = |words: &str, x: i32| {
+        area.draw(&Text::new(words.to_owned(), (x, y), style.clone()))?;
+        Ok(x + text_width(words, SMALL) as i32 + 24)
+    };
+    area.draw(&Circle::new((x + 3, y), 3, INK.mix(0.75).filled()))?;
+    x = say(if seeds > MAX_POINTS { "a seed outside the whiskers" } else { "a seed" }, x + 12)?;
+    if seeds == 1 {
+        return Ok(x);
+    }
+    area.draw(&Rectangle::new([(x, y - 5), (x + 18, y + 5)], colour.mix(0.2).filled()))?;
+    area.draw(&Rectangle::new([(x, y - 5), (x + 18, y + 5)], colour.stroke_width(1)))?;
+    area.draw(&Rectangle::new([(x + 8, y - 5), (x + 10, y + 5)], colour.filled()))?;
+    say("quartiles and median; whiskers to 1.5 times the box", x + 25)
+}

@@ -1,0 +1,136 @@
+//! F1 of each class as a bar, the best first, with the seeds' deviation.
+
+use std::path::Path;
+
+use plotters::coord::Shift;
+use plotters::prelude::*;
+use plotters::style::text_anchor::{HPos, Pos, VPos};
+
+use crate::Result;
+use crate::report::numbers::score;
+use crate::report::plots::axis::Axis;
+use crate::report::plots::figure::{self, Drawn, FAINT_INK, Figure, GRID, INK, PALETTE, fitted, text, text_width};
+use crate::report::tables::table::printable;
+
+const WIDTH: i32 = 1080;
+const MARGIN: i32 = 30;
+const TITLE: i32 = 78;
+const ROW: i32 = 22;
+const BAR: i32 = 14;
+const AXIS: i32 = 34;
+/// Entry for the score, its deviation, and the clips.
+const FIGURES: i32 = 224;
+const LABEL: f64 = 13.0;
+const SMALL: f64 = 11.0;
+/// More classes than this make no readable picture; the page's table has them all.
+const MAX_CLASSES: usize = 400;
+
+/// A class with its mean F1 over the seeds.
+pub struct ClassBar<'a> {
+    pub name: &'a str,
+    /// `None` without a labelled clip.
+    pub f1: Option<f64>,
+    /// Deviation over the seeds; `None` for one.
+    pub std: Option<f64>,
+    pub positives: u64,
+    pub observed: u64,
+}
+
+pub struct ClassBars<'a> {
+    title: String,
+    classes: Vec<ClassBar<'a>>,
+    /// What the F1 is called.
+    metric: &'static str,
+    /// Over all classes.
+    mean: Option<f64>,
+    axis: Axis,
+    /// Width of the column of names.
+    labels: i32,
+}
+
+impl<'a> ClassBars<'a> {
+    /// Classes in any order with their `metric`, an F1, and the mean of it.
+    pub fn new(title: &str, metric: &'static str, mut classes: Vec<ClassBar<'a>>, mean: Option<f64>) -> ClassBars<'a> {
+        classes.sort_by(|a, b| b.f1.unwrap_or(-1.0).total_cmp(&a.f1.unwrap_or(-1.0)));
+        let total = classes.len();
+        classes.truncate(MAX_CLASSES);
+        let cut = if total > MAX_CLASSES { format!(" (best {MAX_CLASSES} of {total})") } else { String::new() };
+        let widest = classes.iter().map(|c| text_width(&printable(c.name), LABEL)).fold(44.0, f64::max);
+        let labels = widest.min(240.0).ceil() as i32 + 12;
+        ClassBars { title: format!("{title}{cut}"), classes, metric, mean, axis: Axis::between(0.0, 1.0, 6), labels }
+    }
+
+    /// Writes a PNG, whole or not at all.
+    pub fn save(&self, path: &Path) -> Result<()> {
+        figure::save(self, path)
+    }
+
+    fn x(&self, value: f64) -> i32 {
+        let left = MARGIN + self.labels;
+        left + (self.axis.at(value) * f64::from(WIDTH - MARGIN - FIGURES - left)).round() as i32
+    }
+
+    fn bar<DB: DrawingBackend>(&self, area: &DrawingArea<DB, Shift>, class: &ClassBar, top: i32) -> Drawn<DB> {
+        let (left, right, middle) = (self.x(0.0), self.x(1.0), top + BAR / 2);
+        let at = |h| Pos::new(h, VPos::Center);
+        let name = fitted(&printable(class.name), LABEL, f64::from(self.labels - 12));
+        area.draw(&Text::new(name, (left - 10, middle), text(LABEL, INK).pos(at(HPos::Right))))?;
+        let faint = |h| text(SMALL, FAINT_INK).pos(at(h));
+        let Some(f1) = class.f1 else {
+            return area.draw(&Text::new("no labels", (left + 8, middle), faint(HPos::Left)));
+        };
+        let end = self.x(f1).max(left + 1);
+        area.draw(&Rectangle::new([(left, top), (end, top + BAR - 1)], PALETTE[4].filled()))?;
+        if let Some(std) = class.std {
+            error_bar(area, [self.x(f1 - std), self.x(f1 + std)], middle, 3)?;
+        }
+        area.draw(&Text::new(score(Some(f1)), (right + 16, middle), text(LABEL, INK).pos(at(HPos::Left))))?;
+        if class.std.is_some() {
+            let std = format!("± {}", score(class.std));
+            area.draw(&Text::new(std, (right + 56, middle), faint(HPos::Left)))?;
+        }
+        let clips = format!("{} / {}", class.positives, class.observed - class.positives.min(class.observed));
+        area.draw(&Text::new(clips, (WIDTH - MARGIN, middle), faint(HPos::Right)))
+    }
+}
+
+/// A lying error bar around `y`, its ends so high.
+pub fn error_bar<DB: DrawingBackend>(area: &DrawingArea<DB, Shift>, ends: [i32; 2], y: i32, half: i32) -> Drawn<DB> {
+    area.draw(&PathElement::new(ends.map(|x| (x, y)).to_vec(), INK))?;
+    ends.iter().try_for_each(|&x| area.draw(&PathElement::new(vec![(x, y - half), (x, y + half)], INK)))
+}
+
+impl Figure for ClassBars<'_> {
+    fn size(&self) -> (u32, u32) {
+        (WIDTH as u32, (TITLE + self.classes.len() as i32 * ROW + AXIS + 8) as u32)
+    }
+
+    fn draw<DB: DrawingBackend>(&self, area: &DrawingArea<DB, Shift>) -> Drawn<DB> {
+        let title = fitted(&self.title, 18.0, f64::from(WIDTH - 2 * MARGIN));
+        area.draw(&Text::new(title, (MARGIN, 18), text(18.0, INK)))?;
+        let small = |h, v| text(SMALL, FAINT_INK).pos(Pos::new(h, v));
+        let bottom = TITLE + self.classes.len() as i32 * ROW;
+        for (value, name) in &self.axis.ticks {
+            let x = self.x(*value);
+            area.draw(&PathElement::new(vec![(x, TITLE - 6), (x, bottom)], GRID))?;
+            area.draw(&Text::new(name.clone(), (x, bottom + 8), small(HPos::Center, VPos::Top)))?;
+        }
+        let heading = TITLE - 17;
+        area.draw(&Text::new(self.metric, (self.x(1.0) + 16, heading), small(HPos::Left, VPos::Center)))?;
+        area.draw(&Text::new("clips with / without", (WIDTH - MARGIN, heading), small(HPos::Right, VPos::Center)))?;
+        for (i, class) in self.classes.iter().enumerate() {
+            self.bar(area, class, TITLE + i as i32 * ROW + (ROW - BAR) / 2)?;
+        }
+        if let Some(mean) = self.mean {
+            let x = self.x(mean);
+            area.draw(&PathElement::new(vec![(x, TITLE - 6), (x, bottom)], PALETTE[5]))?;
+            let name = format!("mean {}", score(Some(mean)));
+            area.draw(&Text::new(
+                name,
+                (x, heading),
+                text(SMALL, PALETTE[5]).pos(Pos::new(HPos::Center, VPos::Center)),
+            ))?;
+        }
+        area.draw(&PathElement::new(vec![(self.x(0.0), TITLE - 6), (self.x(0.0), bottom)], FAINT_INK))
+    }
+}

@@ -1,0 +1,14 @@
+//! Pictures.
+
+pub mod axis;
+pub mod box_plot;
+pub mod class_bars;
+pub mod comparison;
+pub mod confusion;
+pub mod examples;
+pub mod figure;
+pub mod hidpi;
+pub mod learning_curves;
+pub mod recording;
+pub mod seed_boxes;
+pub mod spectrogram;

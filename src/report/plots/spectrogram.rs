@@ -1,0 +1,242 @@
+//! What the picture of a recording is made of, whether it becomes a PNG or part of a page.
+
+use plotters::style::RGBColor;
+
+use crate::Array;
+use crate::predict::recognition::{Glimpse, Instrument, Path, Recognition};
+use crate::predict::timeline::resample;
+use crate::report::numbers::{clock, three_digits};
+use crate::report::plots::axis::round_step;
+use crate::report::plots::figure::PALETTE;
+
+/// A recording to be shown: what is heard in it, over its spectrogram.
+#[derive(Clone, Copy, Debug)]
+pub struct Picture<'a> {
+    pub recognition: &'a Recognition,
+    /// What the spectrogram is, as "mel spectrogram".
+    pub spectrum: &'a str,
+    /// Logarithmic (columns, bands), louder is larger; column i covers duration / columns seconds. At most 2000 columns make sense.
+    pub spectrogram: &'a Array<f32>,
+    /// Centre frequency of each band, Hz, rising.
+    pub band_hz: &'a [f64],
+}
+
+/// A glimpse in the picture.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Look {
+    /// Shares of the width, from the left, and of the height, from the bottom.
+    pub at: (f64, f64),
+    /// 0 for the first of its path, 1 for the last.
+    pub order: f64,
+}
+
+impl Look {
+    /// Later ones are larger, from 0.5 to 1: the direction is seen without numbers.
+    pub fn weight(&self) -> f64 {
+        0.5 + 0.5 * self.order
+    }
+}
+
+/// The colour of paths, which the map has not, and what sets them off from it.
+pub const PATH: RGBColor = RGBColor(120, 235, 255);
+pub const PATH_EDGE: RGBColor = RGBColor(0, 0, 4);
+/// With more paths than these, their ends have no room for numbers, nor their glimpses for outlines.
+pub const FEW_PATHS: usize = 2;
+
+/// The bars' colour where attention or activity is 1; below, it is as opaque as the value.
+pub const BAR: RGBColor = PALETTE[0];
+/// Instruments beyond this many make no readable picture; tables have them all.
+const MAX_BARS: usize = 40;
+
+impl<'a> Picture<'a> {
+    /// The present instruments, the likeliest first.
+    pub fn bars(&self) -> Vec<&'a Instrument> {
+        self.recognition.ranked().into_iter().filter(|i| i.present).take(MAX_BARS).collect()
+    }
+
+    /// What the bars show: "attention" if the model has it, else "activity"; of one that names one instrument at a time "probability".
+    pub fn shown(&self) -> &'static str {
+        let has = |i: &Instrument| i.attention.is_some();
+        match self.recognition.instruments.iter().any(has) {
+            true => "attention",
+            false if self.recognition.exclusive() => "probability",
+            false => "activity",
+        }
+    }
+
+    /// What the palest and the fullest colour of a bar mean.
+    pub fn ends(&self) -> [&'static str; 2] {
+        if self.shown() == "probability" { ["0", "1"] } else { ["none", "most"] }
+    }
+
+    /// Instead of bars, where no instrument is present.
+    pub fn none(&self) -> String {
+        let why = match self.recognition.exclusive() {
+            true => "No instrument is heard",
+            false => "No instrument reaches its threshold",
+        };
+        let nearest = self.recognition.ranked().into_iter().find(|i| i.probability > 0.0);
+        let nearest = nearest.map(|i| format!(" (likeliest: {} {:.2})", i.name, i.probability));
+        why.to_owned() + &nearest.unwrap_or_default()
+    }
+
+    /// What the bar of `instrument` shows, 0 to 1, as `columns` values over the recording.
+    pub fn strip(&self, instrument: &Instrument, columns: usize) -> Vec<f32> {
+        let r = self.recognition;
+        let curve = instrument.attention.as_ref().unwrap_or(&instrument.activity);
+        resample(curve, r.cell, r.duration, columns)
+    }
+
+    pub fn columns(&self) -> usize {
+        self.spectrogram.dims()[0]
+    }
+
+    pub fn bands(&self) -> usize {
+        self.spectrogram.dims()[1]
+    }
+
+    /// The spectrogram as colours of [`colour_map`], (columns, bands).
+    pub fn levels(&self) -> Array<u8> {
+        levels(self.spectrogram)
+    }
+
+    /// Where the first seed has looked, excerpt by excerpt; other seeds' paths over it would hide it.
+    pub fn paths(&self) -> Vec<Vec<Look>> {
+        let r = self.recognition;
+        let first = r.paths.first().map(|p| p.seed);
+        let share = |g: &Glimpse| (g.time / r.duration, (g.band + 0.5) / self.bands() as f64);
+        let path = |p: &Path| -> Vec<Look> {
+            let last = (p.glimpses.len().max(2) - 1) as f64;
+            p.glimpses.iter().enumerate().map(|(j, g)| Look { at: share(g), order: j as f64 / last }).collect()
+        };
+        r.paths.iter().filter(|p| Some(p.seed) == first).map(path).collect()
+    }
+
+    /// Of several seeds, which one's paths are shown.
+    pub fn whose(&self) -> String {
+        match *self.recognition.seeds {
+            [first, _, ..] => format!(" (seed {first})"),
+            _ => String::new(),
+        }
+    }
+
+    /// Width and height of the patches of a glimpse, as shares of the picture's.
+    pub fn patches(&self) -> Vec<(f64, f64)> {
+        let share = |[seconds, bands]: &[f64; 2]| (seconds / self.recognition.duration, bands / self.bands() as f64);
+        self.recognition.patches.iter().map(share).collect()
+    }
+
+    /// Positions on the time axis (0 to 1) and their names, at most `most`.
+    pub fn time_ticks(&self, most: usize) -> Vec<(f64, String)> {
+        let duration = self.recognition.duration;
+        let decades = (-3..2).flat_map(|e| [1.0, 2.0, 5.0].map(|s| s * 10f64.powi(e)));
+        let minutes = [10.0, 15.0, 30.0, 60.0, 120.0, 300.0, 600.0, 900.0, 1800.0];
+        let hours = (0..20).map(|e| 3600.0 * f64::from(1 << e));
+        let steps = decades.filter(|&s| s < 10.0).chain(minutes).chain(hours);
+        let fits = |step: &f64| duration / step <= (most - 1) as f64;
+        let step = steps.into_iter().find(fits).unwrap_or(duration);
+        let ticks = (0..most).map(|i| i as f64 * step).take_while(|&t| t <= duration * 1.0001);
+        ticks.map(|t| ((t / duration).min(1.0), clock(t, duration, step))).collect()
+    }
+
+    /// Positions on the frequency axis (0 at the bottom to 1) and their names.
+    pub fn hz_ticks(&self) -> Vec<(f64, String)> {
+        hz_ticks(self.band_hz, 0.05)
+    }
+}
+
+/// A logarithmic spectrogram (columns, bands) as colours of [`colour_map`]. Outliers beyond the 5th and 99.8th percentile are cut,
+/// so that neither a click nor digital silence takes the contrast from everything else.
+pub fn levels(spectrogram: &Array<f32>) -> Array<u8> {
+    let mut sorted: Vec<f32> = spectrogram.data().iter().copied().filter(|v| v.is_finite()).collect();
+    sorted.sort_by(f32::total_cmp);
+    let percentile = |p: f64| sorted.get((p * sorted.len() as f64) as usize).copied().unwrap_or(0.0);
+    let (low, high) = (percentile(0.05), percentile(0.998));
+    // A nearly constant spectrogram is shown as such, not as its noise.
+    let range = (high - low).max(1.0);
+    spectrogram.map(|v| ((v - low) / range * 255.0).round() as u8)
+}
+
+/// `levels` (columns, bands) as a picture, row by row from the highest band down: smooth between the centres of cells that are larger
+/// than a pixel, the mean of those that are smaller.
+pub fn pixels(levels: &Array<u8>, width: usize, height: usize) -> Vec<u8> {
+    let (columns, bands) = (levels.dims()[0], levels.dims()[1]);
+    if columns == 0 || bands == 0 {
+        return vec![0; width * height];
+    }
+    let mean = |cells: &[(usize, f32)], at: &dyn Fn(usize) -> f32| cells.iter().map(|&(i, w)| w * at(i)).sum::<f32>();
+    let ys: Vec<_> = (0..height).rev().map(|y| shares(y, height, bands)).collect();
+    let column = |c: usize| ys.iter().map(|cells| mean(cells, &|b| f32::from(levels.row(c)[b]))).collect();
+    let upright: Vec<Vec<f32>> = (0..columns).map(column).collect();
+    let xs: Vec<_> = (0..width).map(|x| shares(x, width, columns)).collect();
+    let row = |y: usize| xs.iter().map(move |cells| (y, cells));
+    (0..height).flat_map(row).map(|(y, cells)| mean(cells, &|c| upright[c][y]).round() as u8).collect()
+}
+
+/// What pixel `i` of `pixels` shows of `cells`, with shares that add up to 1.
+fn shares(i: usize, pixels: usize, cells: usize) -> Vec<(usize, f32)> {
+    let per_pixel = cells as f32 / pixels as f32;
+    if per_pixel <= 1.0 {
+        let at = ((i as f32 + 0.5) * per_pixel - 0.5).clamp(0.0, (cells - 1) as f32);
+        return vec![(at as usize, 1.0 - at.fract()), ((at as usize + 1).min(cells - 1), at.fract())];
+    }
+    let (start, end) = (i as f32 * per_pixel, ((i + 1) as f32 * per_pixel).min(cells as f32));
+    let covered = start as usize..(end.ceil() as usize).min(cells);
+    let share = |c: usize| (end.min((c + 1) as f32) - start.max(c as f32)).max(0.0) / (end - start);
+    covered.map(|c| (c, share(c))).collect()
+}
+
+/// Positions on a frequency axis (0 at the bottom to 1) of bands with these centres, rising, and their names: the octaves of 125 Hz, and
+/// the upper end; of bands at equal distances round numbers. None is nearer to another than `apart`.
+pub fn hz_ticks(hz: &[f64], apart: f64) -> Vec<(f64, String)> {
+    let [first, second, .., before, last] = *hz else { return vec![] };
+    // Triangles of a mel bank reach to the next band's centre, so the outer ones end one band further out.
+    let (bottom, top) = (2.0 * first - second, 2.0 * last - before);
+    let mut edges = vec![bottom.max(0.0)];
+    edges.extend(hz);
+    edges.push(top);
+    let place = |f: f64| {
+        let above = edges.partition_point(|&e| e < f).clamp(1, edges.len() - 1);
+        let (low, high) = (edges[above - 1], edges[above]);
+        ((above as f64 - 1.0 + (f - low) / (high - low) - 0.5) / hz.len() as f64).clamp(0.0, 1.0)
+    };
+    let name = |f: f64| if f < 1000.0 { format!("{f:.0}") } else { three_digits(f / 1000.0).replace(".00", "") + "k" };
+    let mut ticks: Vec<(f64, String)> = vec![];
+    if ((last - before) / (second - first) - 1.0).abs() < 1e-3 {
+        let most = (1.0 / apart.max(0.15)) as usize + 1;
+        let step = round_step(last - first, most);
+        let all = ((first / step).ceil() as u64..).map(|i| i as f64 * step).take_while(|&f| f <= last);
+        let place = |f: f64| ((f - first) / (last - first) * (hz.len() - 1) as f64 + 0.5) / hz.len() as f64;
+        ticks.extend(all.map(|f| (place(f), name(f).replace(".0k", "k"))));
+    } else {
+        let octaves = (-2..9).map(|e| 125.0 * 2f64.powi(e)).filter(|&f| f >= bottom * 0.97 && f <= top);
+        for f in octaves {
+            if ticks.last().is_none_or(|(at, _)| place(f) - at >= apart) {
+                ticks.push((place(f), name(f)));
+            }
+        }
+        if ticks.last().is_some_and(|(at, _)| *at <= 1.0 - apart) {
+            ticks.push((1.0, name((top / 100.0).round() * 100.0).replace("0k", "k")));
+        }
+    }
+    if let Some((_, highest)) = ticks.last_mut() {
+        highest.push_str(" Hz");
+    }
+    ticks
+}
+
+/// Magma, a colour map whose lightness rises evenly (van der Walt and Smith, 2015; CC0), between 17 of its colours.
+pub fn colour_map() -> [[u8; 3]; 256] {
+    const MAGMA: [u32; 17] = [
+        0x000004, 0x0a0822, 0x1d1147, 0x36106b, 0x51127c, 0x6a1c81, 0x832681, 0x9c2e7f, 0xb73779, 0xd0416f, 0xe75263,
+        0xf56b5c, 0xfc8961, 0xfea772, 0xfec488, 0xfde2a3, 0xfcfdbf,
+    ];
+    std::array::from_fn(|level| {
+        let (i, share) = (level * 16 / 255, (level * 16 % 255) as f32 / 255.0);
+        let (low, high) = (MAGMA[i].to_be_bytes(), MAGMA[(i + 1).min(16)].to_be_bytes());
+        std::array::from_fn(|c| {
+            let (low, high) = (f32::from(low[c + 1]), f32::from(high[c + 1]));
+            (low + (high - low) * share).round() as u8
+        })
+    })
+}

@@ -1,0 +1,6 @@
+//! Tables for the terminal.
+
+pub mod comparison;
+pub mod evaluation;
+pub mod recording;
+pub mod table;

@@ -1,0 +1,56 @@
+//! What is heard in a recording, for the terminal.
+
+use crate::predict::recognition::Recognition;
+use crate::predict::timeline::resample;
+use crate::report::numbers::{clock, duration};
+use crate::report::tables::table::{Align, Look, Table, bar, printable, sparkline};
+
+/// Names are cut to this many characters.
+const NAME: usize = 20;
+const BAR: usize = 8;
+/// What stands beside name, bar and timeline: numbers, mark and frame.
+const BESIDE: usize = 23;
+
+/// A line that names the recording, and a table of its `top` likeliest instruments: how likely, ± spread over the seeds, whether
+/// it counts as present, and a timeline of its activity.
+pub fn table(recognition: &Recognition, top: usize, look: Look) -> String {
+    let r = recognition;
+    let shown: Vec<_> = r.ranked().into_iter().take(top).collect();
+    let longest = shown.iter().map(|i| i.name.chars().count()).max().unwrap_or(0).clamp("instrument".len(), NAME);
+    let width = look.width.map_or(40, |w| usize::from(w).saturating_sub(longest + BAR + BESIDE)).clamp(10, 60);
+    let end = clock(r.duration, r.duration, 0.1);
+    let axis = format!("0{end:>rest$}", rest = width - 1);
+    let right = Align::Right;
+    let mut table = Table::new([
+        ("instrument", Align::Left),
+        ("", Align::Left),
+        ("p", right),
+        ("±", right),
+        ("", Align::Left),
+        (axis.as_str(), Align::Left),
+    ]);
+    for i in shown {
+        table.row([
+            kept(&i.name, NAME, false),
+            bar(i.probability, BAR),
+            format!("{:.2}", i.probability),
+            i.spread.map(|s| format!("{s:.2}")).unwrap_or_default(),
+            if i.present { "✓" } else { "" }.into(),
+            sparkline(&resample(&i.activity, r.cell, r.duration, width)),
+        ]);
+    }
+    let length = duration(r.duration);
+    let room = look.width.map_or(usize::MAX, |w| usize::from(w).saturating_sub(length.chars().count() + 2));
+    format!("{}  {length}\n{}", kept(&printable(&r.file.to_string_lossy()), room, true), table.render(look))
+}
+
+/// `text` in at most `width` characters: its end or its beginning, and an ellipsis for the rest.
+fn kept(text: &str, width: usize, end: bool) -> String {
+    let all: Vec<char> = text.chars().collect();
+    let room = width.saturating_sub(1);
+    match end {
+        _ if all.len() <= width => text.to_owned(),
+        true => ['…'].iter().chain(&all[all.len() - room..]).collect(),
+        false => all[..room].iter().chain(['…'].iter()).collect(),
+    }
+}

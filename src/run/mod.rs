@@ -1,0 +1,6 @@
+//! What a run is, on disk and in memory: its settings, its directory, its weights.
+
+pub mod config;
+pub mod network;
+pub mod run_dir;
+pub mod weights;

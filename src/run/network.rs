@@ -1,0 +1,49 @@
+//! The graph of a run's model: the clips of a batch, augmented in training, and what the model answers.
+
+use crate::core::error::Result;
+use crate::features::corpus::Dims;
+use crate::graph::{Graph, Mode, Spec, Tensor};
+use crate::nn::{self, Inputs, Labels, Prediction};
+use crate::ops::concat::{Concat, concat};
+use crate::ops::gather::Batch;
+use crate::ops::mixup::{Mixup, mixup};
+use crate::ops::sample::{Order, sample};
+use crate::run::config::{Augmentation, Config};
+
+/// Chance of a clip to be followed by another where clips are joined: half of them stay what they are at prediction.
+const JOINED: f64 = 0.5;
+
+/// Pushes the clips of `pool` through the model: the part that training, validation and prediction share. In training clips are
+/// augmented on the way.
+pub(crate) fn push_model(
+    g: &mut Graph,
+    dims: Dims,
+    config: &Config,
+    clips: usize,
+    order: Order,
+) -> Result<(Tensor, Batch, Prediction)> {
+    let clock = g.input("clock", Spec::u32([4]));
+    let pool = g.input("pool", Spec::u32([clips]));
+    let model = nn::find(&config.model)?;
+    config.accepts(dims.width)?;
+    let (size, positions, all) = (config.batch.min(clips), model.positions, dims.clips(g));
+    let take = |g: &mut Graph, order: Order| -> Result<Batch> {
+        let rows = sample(g, clock, pool, size, order)?;
+        dims.gather(g, all, rows, positions)
+    };
+    let mut batch = take(g, order)?;
+    let asked = |a: Augmentation| g.mode() == Mode::Train && config.augment.contains(&a);
+    let (mixes, joins) = (asked(Augmentation::Mixup), asked(Augmentation::Concat));
+    if mixes {
+        let partners = take(g, Augmentation::Mixup.partners())?;
+        batch = mixup(g, clock, batch, partners, Mixup { alpha: config.mixup_alpha, positions })?;
+    }
+    if joins {
+        let partners = take(g, Augmentation::Concat.partners())?;
+        batch = concat(g, clock, batch, partners, Concat { chance: JOINED, positions })?;
+    }
+    let labels = (g.mode() == Mode::Train).then_some(Labels { target: batch.target, observed: batch.observed });
+    let inputs = Inputs { x: batch.x, lengths: batch.lengths, clock, labels };
+    let prediction = model.push(g, inputs, config.settings(dims.classes))?;
+    Ok((clock, batch, prediction))
+}
