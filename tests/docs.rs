@@ -121,13 +121,11 @@ fn commands_in_code_blocks_parse() {
     let mut seen = 0;
     for (path, text) in pages() {
         for (_, line) in blocks(&text).0.into_iter().filter(|(language, _)| *language == "sh") {
-            let words = words(line.strip_prefix("$ ").unwrap_or(line));
-            let Some(("wmic" | "target/release/wmic", args)) = words.split_first().map(|(w, rest)| (w.as_str(), rest))
-            else {
-                continue;
-            };
+            let words = words(line);
+            let words: Vec<&str> = words.iter().map(String::as_str).skip_while(|word| word.contains('=')).collect();
+            let Some((&("wmic" | "target/release/wmic"), args)) = words.split_first() else { continue };
             // Everything before --help is parsed, nothing runs.
-            let args: Vec<&str> = args.iter().map(String::as_str).take_while(|w| *w != ">").chain(["--help"]).collect();
+            let args: Vec<&str> = args.iter().copied().take_while(|w| *w != ">").chain(["--help"]).collect();
             let (accepted, said) = run(&args);
             assert!(accepted, "{}: {line}\n{said}", path.display());
             seen += 1;
