@@ -9,7 +9,7 @@ use adapter::choose;
 pub use adapter::{Adapter, AdapterKind, Target, adapters, preferred};
 pub use buffer::{Buffer, Element};
 pub use kernel::{Binding, Params, Shader, UniformField, parse_wgsl};
-pub use recording::{Dispatch, Grid, Recorder, Recording, Slot, View};
+pub use recording::{Dispatch, Grid, Launch, MAX_ROUNDS, Recorder, Recording, Slot, View};
 
 pub(crate) use kernel::params;
 
