@@ -40,8 +40,8 @@ pub struct Sort {
 }
 
 /// Makes features of excerpts of up to `samples` samples.
-pub struct Extractor<'g> {
-    gpu: &'g Gpu,
+pub struct Extractor {
+    gpu: Gpu,
     sort: Sort,
     plan: Plan,
     pace: Mutex<Pace>,
@@ -93,19 +93,19 @@ impl Sort {
     }
 }
 
-impl<'g> Extractor<'g> {
+impl Extractor {
     /// For excerpts of at most `samples` samples, enough for one instance. `weights` are VGGish's; spectra need none.
     /// `with_spectrogram`: also give the whole spectrogram.
     ///
     /// # Errors
     /// `Limit` or `Gpu` if the adapter has not the memory.
     pub fn new(
-        gpu: &'g Gpu,
+        gpu: &Gpu,
         sort: Sort,
         weights: Option<(&Weights, bool)>,
         samples: usize,
         with_spectrogram: bool,
-    ) -> Result<Extractor<'g>> {
+    ) -> Result<Extractor> {
         let Sort { kind, width, scale } = sort;
         let instances = instances(kind, samples);
         let batch = (BATCH_ELEMENTS / sort.largest(samples)).clamp(1, MAX_BATCH);
@@ -155,7 +155,7 @@ impl<'g> Extractor<'g> {
         let bound: Vec<(&str, Buffer)> = bound.iter().map(|(name, buffer)| (name.as_str(), buffer.clone())).collect();
         let plan = draft.realise(gpu, &bound)?;
         Ok(Extractor {
-            gpu,
+            gpu: gpu.clone(),
             sort,
             plan,
             pace: Mutex::default(),
@@ -200,11 +200,11 @@ impl<'g> Extractor<'g> {
         }
         self.gpu.write(&self.input, 0, &samples)?;
         let mut pace = self.pace.lock().expect("nothing panics while it is held");
-        pace.replay(self.gpu, &[&self.plan.recording], 1, 1, &mut |_| Ok(()), &mut |_| true)?;
+        pace.replay(&self.gpu, &[&self.plan.recording], 1, 1, &mut |_| Ok(()), &mut |_| true)?;
         drop(pace);
-        let features = self.plan.read::<f32>(self.gpu, self.features)?;
+        let features = self.plan.read::<f32>(&self.gpu, self.features)?;
         let mut spectrogram = match self.spectrogram {
-            Some(tensor) => self.plan.read::<f32>(self.gpu, tensor)?,
+            Some(tensor) => self.plan.read::<f32>(&self.gpu, tensor)?,
             None => vec![],
         };
         if self.sort.kind.is_of_notes() {

@@ -26,12 +26,13 @@ use kernel::Kernel;
 /// Buffers above this would not be portable; the adapter is asked for as much as it has beyond it.
 const PORTABLE_BINDING: u64 = 128 << 20;
 
-/// An open device with its queue and the kernels compiled so far.
+/// An open device with its queue and the kernels compiled so far. Clones share them.
+#[derive(Clone)]
 pub struct Gpu {
     device: wgpu::Device,
     queue: wgpu::Queue,
     adapter: Adapter,
-    kernels: Mutex<HashMap<String, Arc<Kernel>>>,
+    kernels: Arc<Mutex<HashMap<String, Arc<Kernel>>>>,
     /// The first error the driver reported outside a scope, or why the device was lost.
     fault: Arc<Mutex<Option<String>>>,
 }
@@ -71,7 +72,7 @@ impl Gpu {
             }
         });
         tracing::info!(name = adapter.name, backend = adapter.backend, driver = adapter.driver, "opened adapter");
-        Ok(Gpu { device, queue, adapter, kernels: Mutex::default(), fault })
+        Ok(Gpu { device, queue, adapter, kernels: Arc::default(), fault })
     }
 
     pub fn adapter(&self) -> &Adapter {
