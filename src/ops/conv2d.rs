@@ -197,7 +197,7 @@ fn pack(r: &mut Recorder, variant: Convolution, w: View, packed: View, d: Dims, 
         _ => "conv2d_pack",
     };
     let launch = Grid::items(d.c * d.n, 64, replicas).rounds((d.size + 4) * (d.size + 4));
-    r.dispatch(&SHADER, entry, &[("w", w), ("packed", packed)], p, launch);
+    r.dispatch(&SHADER, entry, &[("w", w), ("packed_weights", packed)], p, launch);
 }
 
 impl Op for Conv2d {
@@ -294,7 +294,7 @@ impl Op for Conv2d {
             let slices = d.slices();
             let partial = io.scratch(2).view;
             let p = Params { slices: slices as u32, accumulate: dw.accumulate.into(), w_stride: dw.stride as u32, ..p };
-            let bindings = [("x", io.x(0).view), ("dy", g), ("partial", partial)];
+            let bindings = [("x", io.x(0).view), ("grad_y", g), ("partial", partial)];
             let variant = variants::convolution(r.target, d.n, d.c, d.size);
             let rounds = d.slice_rounds(variant);
             let tiles = tiles(d.n, d.terms(), io.replicas * slices).rounds(rounds);
@@ -323,7 +323,7 @@ impl Op for Conv2d {
                 }
             }
             let launch = Grid::items(d.n * d.c, 64, io.replicas).rounds(d.size * d.size * (1 + slices));
-            r.dispatch(&SHADER, "conv2d_backward_slices", &[("partial", partial), ("dw", dw.view)], p, launch);
+            r.dispatch(&SHADER, "conv2d_backward_slices", &[("partial", partial), ("grad_w", dw.view)], p, launch);
         }
         if let Some(db) = io.dx(2) {
             let slices = d.bias_slices();
@@ -331,9 +331,9 @@ impl Op for Conv2d {
             let p = Params { slices: slices as u32, accumulate: db.accumulate.into(), b_stride: db.stride as u32, ..p };
             let rounds = ((d.images * d.height).div_ceil(slices) * d.width).div_ceil(d.bias_pixels());
             let launch = Grid::items(d.n, 64, io.replicas * slices).rounds(rounds);
-            r.dispatch(&SHADER, "conv2d_backward_bias", &[("dy", g), ("partial", partial)], p, launch);
+            r.dispatch(&SHADER, "conv2d_backward_bias", &[("grad_y", g), ("partial", partial)], p, launch);
             let launch = Grid::items(d.n, 64, io.replicas).rounds(slices * d.bias_pixels());
-            r.dispatch(&SHADER, "conv2d_backward_bias_slices", &[("partial", partial), ("db", db.view)], p, launch);
+            r.dispatch(&SHADER, "conv2d_backward_bias_slices", &[("partial", partial), ("grad_b", db.view)], p, launch);
         }
         Ok(())
     }

@@ -87,8 +87,8 @@ impl Op for CrossEntropy {
             ("lengths", io.x(2).view),
             ("parts", io.y(1).view),
             ("saved_rows", io.saved(0).view),
-            ("dy", dy),
-            ("dx", dx.view),
+            ("grad_y", dy),
+            ("grad_x", dx.view),
         ];
         let p = Params { accumulate: dx.accumulate.into(), ..params(io) };
         let launch = Grid::items(io.x(0).shape.len(), 64, io.replicas).no_loops();
