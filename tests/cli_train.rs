@@ -204,6 +204,15 @@ fn json_outputs_have_the_promised_schema() {
 }
 
 #[test]
+fn adagrad_is_planned_with_one_moment_and_adam_with_two() {
+    let plan = |optimiser: &str| json(&["plan", &shared().data(), "--seeds", "3", "--optimiser", optimiser, "--json"]);
+    let (adam, adagrad) = (plan("adam"), plan("adagrad"));
+    let of = |plan: &Value, key: &str| plan[key].as_u64().unwrap();
+    let moment = 3 * 4 * of(&adam, "parameters_per_seed");
+    assert_eq!(of(&adam, "memory_parameters") - of(&adagrad, "memory_parameters"), moment);
+}
+
+#[test]
 fn a_reader_that_leaves_early_is_no_error() {
     for format in ["csv", "json", "jsonl", "table"] {
         let (code, stderr) = unread(&["predict", &shared().run(), &shared().data(), "--format", format]);

@@ -20,8 +20,9 @@ use wmic::predict::forest;
 use wmic::report::numbers;
 use wmic::report::tables::table::{Align, Look, Table};
 use wmic::run::config::Config;
-use wmic::train::learner::{Graphs, Split};
-use wmic::train::trainer::splits;
+use wmic::run::splits::Split;
+use wmic::run::splits::splits;
+use wmic::train::learner::Graphs;
 use wmic::{Result, nn};
 
 /// Show what a training run would do and need, before anything runs
@@ -163,8 +164,10 @@ impl Args {
             dispatches_update: update.dispatches().0,
             dispatches_validation: validation.dispatches().0,
             memory_data: dims.slots as u64 * dims.clip_bytes() + floats(dims.clips * (1 + dims.classes)),
-            // Values, gradients, two moments and the best so far; statistics and their best.
-            memory_parameters: floats(replicas * (5 * layout.trained + 2 * layout.stats)),
+            // Values, gradients, moments and the best so far; statistics and their best.
+            memory_parameters: floats(
+                replicas * ((3 + config.optimiser.moments()) * layout.trained + 2 * layout.stats),
+            ),
             memory_activations: own + validation.memory().0,
             memory_activations_unshared: unshared + validation.memory().1,
             forward_flops: graphs.step.forward_cost().flops * replicas as f64,

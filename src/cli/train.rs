@@ -15,11 +15,12 @@ use super::notes::{First, NotesArgs};
 use super::objective::ObjectiveArgs;
 use super::output::{note, print};
 use super::{Device, Verdict};
+use wmic::core::toml::read_toml;
 use wmic::data::Dataset;
 use wmic::gpu::Gpu;
 use wmic::metrics::evaluation::Evaluation;
 use wmic::metrics::scores::{Task, mean};
-use wmic::metrics::thresholds::{self, Level};
+use wmic::metrics::thresholds::Level;
 use wmic::nn::{self, Optimiser};
 use wmic::ops::attention_pool::Pooling;
 use wmic::predict::forest;
@@ -27,9 +28,12 @@ use wmic::predict::trained::{Split, Trained};
 use wmic::report::plots::examples::Examples;
 use wmic::report::{self, numbers};
 use wmic::run::config::{Config, MAX_SEEDS, Select};
-use wmic::run::run_dir::{Circumstances, EpochRow, Record, RunDir, read_toml};
+use wmic::run::run_dir::{Circumstances, Record, RunDir};
+use wmic::run::splits::splits;
+use wmic::run::state::EpochRow;
 use wmic::run::weights::About;
-use wmic::train::trainer::{End, Event, Trainer, splits};
+use wmic::train::forest::grow as grow_forests;
+use wmic::train::trainer::{End, Event, Trainer};
 use wmic::{Error, Result};
 
 /// Train a recogniser, several seeds side by side, and evaluate it on the test split
@@ -427,7 +431,7 @@ fn grow(gpu: &Gpu, config: &Config, data: &Dataset, run: RunDir, words: &Words) 
     let bar = ProgressBar::new(forests as u64).with_style(style.expect("a valid template").progress_chars("━━━"));
     let start = Instant::now();
     let grown =
-        forest::grow(config, data, &|| stop.load(Ordering::Relaxed), &mut |done| bar.set_position(done as u64))?;
+        grow_forests(config, data, &|| stop.load(Ordering::Relaxed), &mut |done| bar.set_position(done as u64))?;
     bar.finish_and_clear();
     let Some(grown) = grown else {
         let again = &words.resume;
@@ -447,7 +451,7 @@ fn finish(gpu: &Gpu, data: &Dataset, run: RunDir, history: &[EpochRow]) -> anyho
     if trained.task()? == Task::Labels {
         trained.tune(gpu, data)?;
         trained.save(&run.model())?;
-        thresholds::write(&run, &trained.about)?;
+        run.write_thresholds(&trained.about)?;
     }
     let answers = trained.answers(gpu, data, Split::Test)?;
     let evaluation = trained.judge(gpu, data, Split::Test, &answers)?;

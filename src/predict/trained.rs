@@ -17,9 +17,10 @@ use crate::nn;
 use crate::predict::forest::{self, Forest};
 use crate::predict::predictor::{Detail, Predictions, layout, predict};
 use crate::run::config::Config;
-use crate::run::run_dir::{EpochRow, RunDir};
+use crate::run::run_dir::RunDir;
+use crate::run::splits::splits;
+use crate::run::state::EpochRow;
 use crate::run::weights::{self, About, Block, ModelFile};
-use crate::train::trainer::splits;
 
 /// Which clips of a dataset to evaluate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]

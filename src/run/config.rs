@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use crate::core::error::{Error, Result};
+use crate::core::toml::one_line;
 use crate::data::{Division, Kind, SplitBy};
 use crate::features::front_end::FrontEnd;
 use crate::metrics::thresholds::Level;
@@ -16,7 +17,6 @@ pub use crate::nn::{Optimiser, Select};
 use crate::ops::attention_pool::Pooling;
 use crate::ops::masked_bce::{FocalAlpha, Loss};
 use crate::ops::sample::Order;
-use crate::run::run_dir::one_line;
 
 /// What is done to the clips of a training step beside leaving them as they are. Validation and test clips stay as they are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, clap::ValueEnum)]

@@ -3,4 +3,6 @@
 pub mod config;
 pub mod network;
 pub mod run_dir;
+pub mod splits;
+pub mod state;
 pub mod weights;

@@ -20,17 +20,17 @@ use crate::ops::gather::Batch;
 use crate::ops::masked_bce::{FocalAlpha, Loss, Normalisation, focal_loss, masked_bce};
 use crate::ops::sample::Order;
 use crate::ops::tally::{Decision, Tally, tally};
-use crate::ops::track::track;
+use crate::ops::track::{NEVER, track};
 use crate::run::config::{Config, Optimiser};
 use crate::run::network::push_model;
+use crate::run::splits::Split;
+use crate::run::state::State;
 use crate::run::weights::Block;
 
 /// A submission should take about this long: long enough to keep the GPU busy, short enough for desktop drivers.
 const SUBMISSION: Duration = Duration::from_millis(80);
 /// No more steps than this in one submission, however fast they are: each is encoded anew.
 const MAX_STEPS: usize = 64;
-/// `diverged` before anything has gone wrong.
-const NEVER: u32 = u32::MAX;
 
 /// The graphs of a training run, before any device is involved.
 pub struct Graphs {
@@ -53,27 +53,8 @@ pub struct EpochSums {
     pub diverged: Vec<Option<u32>>,
 }
 
-/// Everything that must be kept to go on with the same bits.
-#[derive(Clone, Debug, PartialEq)]
-pub struct State {
-    pub params: Vec<f32>,
-    pub stats: Vec<f32>,
-    /// Adam's moments; Adagrad's sums of squares, and nothing.
-    pub m: Vec<f32>,
-    pub v: Vec<f32>,
-    pub best_params: Vec<f32>,
-    pub best_stats: Vec<f32>,
-    /// The running sums of the epoch in progress.
-    pub totals: Vec<f32>,
-    /// Optimiser steps done.
-    pub step: u32,
-}
-
 /// Parameters by name.
 pub type NamedArrays = Vec<(String, Array<f32>)>;
-
-/// A replica's training clips and validation clips.
-pub type Split = (Vec<u32>, Vec<u32>);
 
 pub struct Learner<'g> {
     gpu: &'g Gpu,
@@ -99,8 +80,9 @@ pub struct Learner<'g> {
     counts: Buffer,
     /// Steps done.
     done: usize,
-    /// Steps per submission, adapted to how long they take.
+    /// Steps per submission, of training and of validation, each adapted to how long they take.
     chunk: usize,
+    val_chunk: usize,
 }
 
 /// The orders in which a training step takes its clips: its own, and those of the partners that augmentation asks for.
@@ -291,6 +273,7 @@ impl<'g> Learner<'g> {
             counts,
             done: 0,
             chunk: 1,
+            val_chunk: 1,
         };
         let blocks: Vec<Block> = config
             .seeds
@@ -345,7 +328,8 @@ impl<'g> Learner<'g> {
     /// Runs the validation split and reads back the epoch's sums.
     pub fn validate(&mut self) -> Result<EpochSums> {
         let recordings = [&self.validation.recording];
-        let mut work = Work { gpu: self.gpu, recordings: &recordings, feed: &self.val_feed, chunk: &mut self.chunk };
+        let mut work =
+            Work { gpu: self.gpu, recordings: &recordings, feed: &self.val_feed, chunk: &mut self.val_chunk };
         work.replay(0, self.val_batches, &|| false, &mut |_| {})?;
         let read = self.gpu.read_many(&[&self.totals, &self.val_totals, &self.diverged, &self.counts])?;
         let loss = |words: &[u32]| -> Vec<f32> {
@@ -394,6 +378,7 @@ impl<'g> Learner<'g> {
             best_params: read(&self.best[0])?,
             best_stats: read(&self.best[1])?,
             totals: read(&self.totals)?,
+            diverged: self.gpu.read(&self.diverged)?,
             step: self.done as u32,
         })
     }
@@ -418,6 +403,10 @@ impl<'g> Learner<'g> {
             }
             self.gpu.write(buffer, 0, values)?;
         }
+        if self.diverged.len() != state.diverged.len() {
+            return Err(Error::Usage("the saved state is of another number of seeds".into()));
+        }
+        self.gpu.write(&self.diverged, 0, &state.diverged)?;
         for r in 0..self.seeds.len() {
             self.gpu.write(&self.clock, 4 * r + 2, &[state.step])?;
         }
@@ -492,5 +481,28 @@ impl Work<'_> {
         self.gpu.wait()?;
         progress(sent);
         Ok((sent, sent == times))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::data::{Dataset, synth};
+    use crate::run::splits::splits;
+
+    #[test]
+    fn validation_says_nothing_about_how_many_training_steps_go_into_a_submission() {
+        let dir = tempfile::tempdir().unwrap();
+        synth(dir.path(), 240, 5).unwrap();
+        let data = Dataset::load(dir.path()).unwrap();
+        let config = Config { batch: 8, ..Config::of("fc-t", dir.path()).unwrap() };
+        let gpu = Gpu::open(None).unwrap();
+        let corpus = Corpus::of_dataset(&gpu, &data).unwrap();
+        let splits = splits(&config, &data).unwrap();
+        let mut learner = Learner::new(&gpu, &config, &corpus, &[], &splits, Order::Shuffled).unwrap();
+        learner.chunk = 3;
+        learner.validate().unwrap();
+        assert_ne!(learner.val_chunk, 1, "validation has found its own");
+        assert_eq!(learner.chunk, 3);
     }
 }

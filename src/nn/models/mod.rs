@@ -113,6 +113,16 @@ pub enum Optimiser {
     Adagrad,
 }
 
+impl Optimiser {
+    /// Values that it keeps for each parameter from step to step.
+    pub fn moments(self) -> usize {
+        match self {
+            Optimiser::Adam => 2,
+            Optimiser::Adagrad => 1,
+        }
+    }
+}
+
 /// How a model is trained in its paper.
 #[derive(Clone, Copy, Debug)]
 pub struct Protocol {
