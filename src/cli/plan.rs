@@ -2,13 +2,11 @@
 
 use std::path::PathBuf;
 
-use clap::builder::PossibleValuesParser;
 use serde::Serialize;
 
-use super::clips::{FrontEndArgs, Purpose, load_clips, sound_of};
-use super::notes::NotesArgs;
-use super::objective::ObjectiveArgs;
+use super::clips::{Purpose, load_clips, sound_of};
 use super::output::{note, print, print_json};
+use super::settings::{SeedArgs, SettingArgs, models};
 use super::{Device, Verdict};
 use wmic::data::{Kind, validation_split};
 use wmic::features::corpus::Dims;
@@ -31,20 +29,12 @@ pub struct Args {
     /// Dataset, as for `wmic train`
     dataset: PathBuf,
     /// Architecture
-    #[arg(long, default_value = "att", value_parser = PossibleValuesParser::new(nn::MODELS.iter().map(|m| m.name)))]
+    #[arg(long, default_value = "att", value_parser = models())]
     model: String,
-    /// Seeds trained side by side
-    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=1000))]
-    seeds: u64,
-    /// Clips per step [default: 128; 32 for bilstm-att and models on maps and spectrograms, 16 for aacnn]
-    #[arg(long, value_name = "CLIPS", value_parser = clap::value_parser!(u64).range(1..))]
-    batch: Option<u64>,
     #[command(flatten)]
-    objective: ObjectiveArgs,
+    seeds: SeedArgs,
     #[command(flatten)]
-    front_end: FrontEndArgs,
-    #[command(flatten)]
-    notes: NotesArgs,
+    settings: SettingArgs,
     /// Plan for so many classes, whatever the dataset has
     #[arg(long, value_name = "K", value_parser = clap::value_parser!(u64).range(2..=100_000))]
     classes: Option<u64>,
@@ -114,14 +104,8 @@ impl ForestOutline {
 impl Args {
     pub fn run(self) -> anyhow::Result<Verdict> {
         let mut config = Config::of(&self.model, &self.dataset)?;
-        config.seeds = (0..self.seeds).collect();
-        config.batch = self.batch.map_or(config.batch, |clips| clips as usize);
-        self.objective.overlay(&mut config);
-        self.front_end.overlay(&mut config)?;
-        self.notes.overlay(&mut config)?;
-        if self.batch.is_some() && !config.has_setting("batch") {
-            return Err(config.has_no("batch").into());
-        }
+        self.seeds.overlay(&mut config);
+        let mut config = self.settings.given.over(&config)?;
         config.validate()?;
         let gpu = self.device.open()?;
         let Some((mut dims, split)) = clips(&gpu, &mut config)? else { return Ok(Verdict::Interrupted) };

@@ -36,7 +36,7 @@ pub const CONFUSION: &str = "confusion.png";
 pub const EXAMPLES: &str = "examples.png";
 pub const SEEDS: &str = "seeds.png";
 
-/// What `run.toml` holds: the settings (the same keys as `--config`), and where they ran.
+/// What `run.toml` holds: the settings (its keys are those of `Config`), and where they ran.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Record {
     #[serde(flatten)]
@@ -92,11 +92,11 @@ impl RunDir {
         };
         match path.join(RUN).is_file() {
             true if !force => Err(Error::Usage(format!(
-                "{} holds a run already; choose another --out, continue it with --resume, or replace it with --force",
+                "{} holds a run already; choose another `out`, continue it with `resume`, or replace it with `force`",
                 path.display()
             ))),
             false if foreign => {
-                Err(Error::Usage(format!("{} is not empty and holds no run; choose another --out", path.display())))
+                Err(Error::Usage(format!("{} is not empty and holds no run; choose another `out`", path.display())))
             }
             _ => Ok(()),
         }
@@ -223,7 +223,9 @@ impl RunDir {
         let mut table: toml::Table = read_toml(&path)?;
         let named = ["model", "dataset"].map(|key| table.get(key).and_then(toml::Value::as_str).map(str::to_owned));
         let record: Record = match named {
-            [Some(model), Some(dataset)] if nn::find(&model).is_ok_and(nn::Model::is_forest) => {
+            [Some(model), Some(dataset)] if nn::find(&model).is_ok() => {
+                // Runs from before there was a word for it.
+                table.entry("patience").or_insert_with(|| "none".into());
                 Config::complete(&mut table, &model, Path::new(&dataset))?;
                 table.try_into().map_err(|e: toml::de::Error| Error::data(&path, one_line(e.message())))?
             }
