@@ -13,17 +13,17 @@ struct Params {
 }
 
 @group(0) @binding(0) var<uniform> p: Params;
-@group(0) @binding(1) var<storage, read> mu: array<vec2<f32>>;                // (R, B)
-@group(0) @binding(2) var<storage, read> drawn: array<vec2<f32>>;             // (R, B)
-@group(0) @binding(3) var<storage, read> fixed_baseline: array<f32>;          // (R, B)
-@group(0) @binding(4) var<storage, read> baseline: array<f32>;                // (R, B)
-@group(0) @binding(5) var<storage, read> reward: array<f32>;                  // (R, B)
-@group(0) @binding(6) var<storage, read> counts: array<f32>;                  // (R, B), 1 or 0
-@group(0) @binding(7) var<storage, read_write> y: array<f32>;                 // (R)
-@group(0) @binding(8) var<storage, read_write> saved_slopes: array<f32>;      // (R, B, 3), by mu (2) and baseline
-@group(0) @binding(9) var<storage, read> dy: array<f32>;                      // (R)
-@group(0) @binding(10) var<storage, read_write> dx: array<f32>;               // (R, B, columns)
-@group(0) @binding(11) var<storage, read> slopes: array<f32>;                 // (R, B, 3), the saved ones
+@group(0) @binding(1) var<storage, read> mu: array<vec2<f32>>;           // (R, B)
+@group(0) @binding(2) var<storage, read> drawn: array<vec2<f32>>;        // (R, B)
+@group(0) @binding(3) var<storage, read> fixed_baseline: array<f32>;     // (R, B)
+@group(0) @binding(4) var<storage, read> baseline: array<f32>;           // (R, B)
+@group(0) @binding(5) var<storage, read> reward: array<f32>;             // (R, B)
+@group(0) @binding(6) var<storage, read> counts: array<f32>;             // (R, B), 1 or 0
+@group(0) @binding(7) var<storage, read_write> y: array<f32>;            // (R)
+@group(0) @binding(8) var<storage, read_write> saved_slopes: array<f32>; // (R, B, 3), by mu (2) and baseline
+@group(0) @binding(9) var<storage, read> grad_y: array<f32>;             // (R)
+@group(0) @binding(10) var<storage, read_write> grad_x: array<f32>;      // (R, B, columns)
+@group(0) @binding(11) var<storage, read> slopes: array<f32>;            // (R, B, 3), the saved ones
 
 const WORKERS = 64u;
 
@@ -67,7 +67,7 @@ fn reinforce_backward(@builtin(global_invocation_id) id: vec3<u32>) {
     if id.x >= p.batch * p.columns { return; }
     let clip = id.z * p.batch + id.x / p.columns;
     let at = id.z * p.batch * p.columns + id.x;
-    var slope = dy[id.z] * slopes[3u * clip + p.first + id.x % p.columns];
-    if p.accumulate == 1u { slope += dx[at]; }
-    dx[at] = slope;
+    var slope = grad_y[id.z] * slopes[3u * clip + p.first + id.x % p.columns];
+    if p.accumulate == 1u { slope += grad_x[at]; }
+    grad_x[at] = slope;
 }

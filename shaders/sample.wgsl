@@ -18,9 +18,9 @@ struct Params {
 }
 
 @group(0) @binding(0) var<uniform> p: Params;
-@group(0) @binding(1) var<storage, read> clock: array<vec4<u32>>;  // (seed low, seed high, step, 0) every clock_stride
-@group(0) @binding(2) var<storage, read> pool: array<u32>;         // (n) every pool_stride
-@group(0) @binding(3) var<storage, read_write> y: array<u32>;      // (R, B)
+@group(0) @binding(1) var<storage, read> clock: array<vec4<u32>>; // (seed low, seed high, step, 0) every clock_stride
+@group(0) @binding(2) var<storage, read> pool: array<u32>;        // (n) every pool_stride
+@group(0) @binding(3) var<storage, read_write> y: array<u32>;     // (R, B)
 
 const ROUNDS = 4u; // even, so that both halves end with the widths they began with
 const PADDING = 0xffffffffu;

@@ -6,10 +6,10 @@ struct Params {
 }
 
 @group(0) @binding(0) var<uniform> p: Params;
-@group(0) @binding(1) var<storage, read> parts: array<vec2<f32>>;         // (R), numerator and denominator of the loss
-@group(0) @binding(2) var<storage, read_write> clock: array<vec4<u32>>;   // (R), (seed low, seed high, step, 0)
-@group(0) @binding(3) var<storage, read_write> totals: array<vec2<f32>>;  // (R)
-@group(0) @binding(4) var<storage, read_write> diverged: array<u32>;      // (R), a step or NEVER
+@group(0) @binding(1) var<storage, read> parts: array<vec2<f32>>;        // (R), numerator and denominator of the loss
+@group(0) @binding(2) var<storage, read_write> clock: array<vec4<u32>>;  // (R), (seed low, seed high, step, 0)
+@group(0) @binding(3) var<storage, read_write> totals: array<vec2<f32>>; // (R)
+@group(0) @binding(4) var<storage, read_write> diverged: array<u32>;     // (R), a step or NEVER
 
 const NEVER = 0xffffffffu;
 const EXPONENT = 0x7f800000u;

@@ -9,7 +9,7 @@
 // and of the way back:
 //   state   as above, gradients: of the state after the walk, then of the one before it
 //   dg      (D, R, T, B, G, H), of W_hh h + b_hh; a direction every g_slice
-// packed (R, D, G H (H + 1)): W_hh and then b_hh, W_hh transposed for the way forward.
+// packed_weights (R, D, G H (H + 1)): W_hh and then b_hh, W_hh transposed for the way forward.
 #import grid
 #import cell
 

@@ -1,5 +1,6 @@
 //! Dispatches as plain data (`Recorder`), and as bind groups ready to be replayed (`Recording`).
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use super::adapter::{AdapterKind, Target};
@@ -190,8 +191,8 @@ impl Recording {
         self.steps.is_empty()
     }
 
-    pub(super) fn encode(&self, pass: &mut wgpu::ComputePass) {
-        for step in &self.steps {
+    pub(super) fn encode(&self, pass: &mut wgpu::ComputePass, part: Range<usize>) {
+        for step in &self.steps[part] {
             pass.set_pipeline(&step.kernel.pipeline);
             pass.set_bind_group(0, &step.bind_group, &[]);
             let [x, y, z] = step.grid;

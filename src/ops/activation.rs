@@ -139,10 +139,10 @@ impl Op for Activate {
         let p = Params { accumulate: dx.accumulate.into(), ..self.params(io) };
         let (y, clock) = (io.y(0).view, ("clock", Activate::clock(io)));
         if p.len.is_multiple_of(4) {
-            let bindings = [clock, ("dy", dy), ("saved_y", y), ("dx", dx.view)];
+            let bindings = [clock, ("grad_y", dy), ("saved_y", y), ("grad_x", dx.view)];
             r.dispatch(&SHADER, "activation_backward", &bindings, p, Grid::items(dy.len / 4, 64, 1));
         } else {
-            let bindings = [clock, ("dy_ragged", dy), ("saved_y_ragged", y), ("dx_ragged", dx.view)];
+            let bindings = [clock, ("grad_y_ragged", dy), ("saved_y_ragged", y), ("grad_x_ragged", dx.view)];
             r.dispatch(&SHADER, "activation_backward_ragged", &bindings, p, Grid::items(dy.len, 64, 1));
         }
         Ok(())

@@ -52,9 +52,9 @@ impl Op for Add {
             let p = Params { len: dy.len as u32, accumulate: dx.accumulate.into() };
             if dy.len.is_multiple_of(4) {
                 let grid = Grid::items(dy.len / 4, 64, 1);
-                r.dispatch(&SHADER, "add_backward", &[("dy", dy), ("dx", dx.view)], p, grid);
+                r.dispatch(&SHADER, "add_backward", &[("grad_y", dy), ("grad_x", dx.view)], p, grid);
             } else {
-                let bindings = [("dy_ragged", dy), ("dx_ragged", dx.view)];
+                let bindings = [("grad_y_ragged", dy), ("grad_x_ragged", dx.view)];
                 r.dispatch(&SHADER, "add_backward_ragged", &bindings, p, Grid::items(dy.len, 64, 1));
             }
         }

@@ -64,7 +64,7 @@ impl Op for AppendOneHot {
         if let Some(dx) = io.dx(0) {
             let p = Params { accumulate: dx.accumulate.into(), ..self.params(io) };
             let grid = Grid::items((p.rows * p.width) as usize, 64, 1);
-            r.dispatch(&SHADER, "append_one_hot_backward", &[("dy", dy), ("dx", dx.view)], p, grid);
+            r.dispatch(&SHADER, "append_one_hot_backward", &[("grad_y", dy), ("grad_x", dx.view)], p, grid);
         }
         Ok(())
     }

@@ -130,9 +130,9 @@ impl Op for AttentionPool {
             ("lengths", io.x(2).view),
             ("y", io.y(0).view),
             ("saved_total", io.saved(0).view),
-            ("dy", dy),
-            ("datt", datt.view),
-            ("dcla", dcla.view),
+            ("grad_y", dy),
+            ("grad_att", datt.view),
+            ("grad_cla", dcla.view),
         ];
         let (shader, _) = kernels(io.x(0).shape.last());
         let grid = Grid::items((p.b * p.t.div_ceil(p.slice) * p.k) as usize, 64, io.replicas);

@@ -250,7 +250,7 @@ impl Op for Train {
             ("lengths", io.x(1).view),
             ("saved_moments", io.saved(0).view),
             ("y", io.y(0).view),
-            ("dy", dy),
+            ("grad_y", dy),
         ];
         let p = self.params(io, reduction_rows(io.x(0).shape.rows()));
         let bindings = [&inputs[..], &[("partial", partial)]].concat();
@@ -268,12 +268,12 @@ impl Op for Train {
             accumulate_beta: dbeta.accumulate.into(),
             ..p
         };
-        let bindings = [("partial", partial), ("sums", sums), ("dgamma", dgamma.view), ("dbeta", dbeta.view)];
+        let bindings = [("partial", partial), ("sums", sums), ("grad_gamma", dgamma.view), ("grad_beta", dbeta.view)];
         r.dispatch(shader, "batch_norm_backward_sums", &bindings, p, Grid::folded(p.f as usize, io.replicas));
 
         if let Some(dx) = io.dx(0) {
             let p = Params { accumulate: dx.accumulate.into(), ..self.params(io, ROWS) };
-            let bindings = [&inputs[..], &[("gamma", io.x(2).view), ("sums", sums), ("dx", dx.view)]].concat();
+            let bindings = [&inputs[..], &[("gamma", io.x(2).view), ("sums", sums), ("grad_x", dx.view)]].concat();
             r.dispatch(shader, "batch_norm_backward_input", &bindings, p, per_slice(p, io.replicas));
         }
         Ok(())

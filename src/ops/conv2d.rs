@@ -172,7 +172,7 @@ fn pack(r: &mut Recorder, variant: Convolution, w: View, packed: View, d: Dims, 
         _ => "conv2d_pack",
     };
     let grid = Grid::items(d.c * d.n, 64, replicas);
-    r.dispatch(&SHADER, entry, &[("w", w), ("packed", packed)], p, grid);
+    r.dispatch(&SHADER, entry, &[("w", w), ("packed_weights", packed)], p, grid);
 }
 
 impl Op for Conv2d {
@@ -268,7 +268,7 @@ impl Op for Conv2d {
             let slices = d.slices();
             let partial = io.scratch(2).view;
             let p = Params { slices: slices as u32, accumulate: dw.accumulate.into(), w_stride: dw.stride as u32, ..p };
-            let bindings = [("x", io.x(0).view), ("dy", g), ("partial", partial)];
+            let bindings = [("x", io.x(0).view), ("grad_y", g), ("partial", partial)];
             let tiles = tiles(d.n, d.terms(), io.replicas * slices);
             let columns = Grid::folded(d.places() / 4 * (d.n / 4), io.replicas * slices);
             match variants::convolution(r.target, d.n, d.c, d.size) {
@@ -295,16 +295,16 @@ impl Op for Conv2d {
                 }
             }
             let grid = Grid::items(d.n * d.c, 64, io.replicas);
-            r.dispatch(&SHADER, "conv2d_backward_slices", &[("partial", partial), ("dw", dw.view)], p, grid);
+            r.dispatch(&SHADER, "conv2d_backward_slices", &[("partial", partial), ("grad_w", dw.view)], p, grid);
         }
         if let Some(db) = io.dx(2) {
             let slices = d.bias_slices();
             let partial = io.scratch(3).view;
             let p = Params { slices: slices as u32, accumulate: db.accumulate.into(), b_stride: db.stride as u32, ..p };
             let grid = Grid::items(d.n, 64, io.replicas * slices);
-            r.dispatch(&SHADER, "conv2d_backward_bias", &[("dy", g), ("partial", partial)], p, grid);
+            r.dispatch(&SHADER, "conv2d_backward_bias", &[("grad_y", g), ("partial", partial)], p, grid);
             let grid = Grid::items(d.n, 64, io.replicas);
-            r.dispatch(&SHADER, "conv2d_backward_bias_slices", &[("partial", partial), ("db", db.view)], p, grid);
+            r.dispatch(&SHADER, "conv2d_backward_bias_slices", &[("partial", partial), ("grad_b", db.view)], p, grid);
         }
         Ok(())
     }

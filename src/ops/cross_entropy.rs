@@ -84,8 +84,8 @@ impl Op for CrossEntropy {
             ("lengths", io.x(2).view),
             ("parts", io.y(1).view),
             ("saved_rows", io.saved(0).view),
-            ("dy", dy),
-            ("dx", dx.view),
+            ("grad_y", dy),
+            ("grad_x", dx.view),
         ];
         let p = Params { accumulate: dx.accumulate.into(), ..params(io) };
         let grid = Grid([io.x(0).shape.len().div_ceil(64) as u32, 1, io.replicas as u32]);

@@ -67,7 +67,7 @@ impl Op for JoinColumns {
         let dy = io.dy(0).expect("backward runs only with a gradient");
         for (i, dx) in (0..io.inputs()).filter_map(|i| Some((i, io.dx(i)?))) {
             let p = Params { accumulate: dx.accumulate.into(), ..place(io, i) };
-            r.dispatch(&SHADER, "join_columns_backward_input", &[("dy", dy), ("dx", dx.view)], p, grid(&p));
+            r.dispatch(&SHADER, "join_columns_backward_input", &[("grad_y", dy), ("grad_x", dx.view)], p, grid(&p));
         }
         Ok(())
     }

@@ -65,7 +65,7 @@ impl Op for LastInstance {
         let (Some(dy), Some(dx)) = (io.dy(0), io.dx(0)) else { return Ok(()) };
         let (shader, p) = params(io);
         let p = Params { accumulate: dx.accumulate.into(), ..p };
-        let bindings = [("lengths", io.x(1).view), ("dy", dy), ("dx", dx.view)];
+        let bindings = [("lengths", io.x(1).view), ("grad_y", dy), ("grad_x", dx.view)];
         let grid = Grid::items((p.batch * p.instances * p.width) as usize, 64, io.replicas);
         r.dispatch(shader, "last_instance_backward_input", &bindings, p, grid);
         Ok(())

@@ -241,7 +241,7 @@ impl Op for Linear {
             let joins = dx.accumulate && d.parts(1).nth(1).is_some();
             let into = if joins { io.scratch(3).view } else { dx.view };
             for part in d.parts(1) {
-                let bindings = [("dy", dy), ("w", d.part_of(io.x(1).view, &part)), ("dx", into)];
+                let bindings = [("grad_y", dy), ("w", d.part_of(io.x(1).view, &part)), ("grad_x", into)];
                 let p = Params {
                     n: part.len() as u32,
                     first: part.start as u32,
@@ -305,7 +305,7 @@ pub(super) fn parameter_gradients(
                         _ => (partial, Params { w_stride: weights as u32, accumulate: 0, ..p }),
                     };
                     let grid = tiles(part.len(), d.k, replicas * d.segments * slices);
-                    let bindings = [("dy", dy), ("x", x), ("partial", partial)];
+                    let bindings = [("grad_y", dy), ("x", x), ("partial", partial)];
                     r.dispatch(&SHADER, "linear_backward_weight", &bindings, sums, grid);
                     if slices > 1 {
                         let p = Params { k: d.weights() as u32, ..p };
@@ -328,7 +328,7 @@ pub(super) fn parameter_gradients(
                 let db = fused.map_or(partial_bias, |db| db.view);
                 for part in d.parts(1) {
                     let p = Params { n: part.len() as u32, first: part.start as u32, ..p };
-                    let bindings = [("dy", dy), ("x", x), ("dw", d.part_of(dw.view, &part)), ("db", db)];
+                    let bindings = [("grad_y", dy), ("x", x), ("grad_w", d.part_of(dw.view, &part)), ("grad_b", db)];
                     let grid = tiles(part.len(), d.k, replicas * d.segments);
                     r.dispatch(&SUBGROUP8, "linear_backward_weight_subgroup8", &bindings, p, grid);
                 }
@@ -338,7 +338,7 @@ pub(super) fn parameter_gradients(
     if let Some(db) = db {
         let p = Params { m: d.rows() as u32, slices: d.slices() as u32, ..d.params() };
         let grid = Grid::items(d.n, 64, replicas * d.slices());
-        r.dispatch(&SHADER, "linear_backward_bias", &[("dy", dy), ("partial", partial_bias)], p, grid);
+        r.dispatch(&SHADER, "linear_backward_bias", &[("grad_y", dy), ("partial", partial_bias)], p, grid);
         let p = Params { k: 1, accumulate: db.accumulate.into(), w_stride: db.stride as u32, ..p };
         add_slices(r, partial_bias, db.view, p, d.n, replicas);
     }

@@ -214,8 +214,8 @@ impl Op for MaskedBce {
             ("observed", io.x(2).view),
             ("parts", io.y(1).view),
             ("saved_weight", io.saved(0).view),
-            ("dy", dy),
-            ("dx", dx.view),
+            ("grad_y", dy),
+            ("grad_x", dx.view),
             self.balance(io),
         ];
         let p = Params { accumulate: dx.accumulate.into(), ..self.params(io) };

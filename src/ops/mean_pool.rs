@@ -76,7 +76,7 @@ impl Op for MeanPool {
         let p = Params { accumulate: dx.accumulate.into(), ..params(io) };
         let (shader, _) = kernels(io.x(0).shape.last());
         let grid = Grid::items((p.b * p.t.div_ceil(p.slice) * p.f) as usize, 64, io.replicas);
-        let bindings = [("lengths", io.x(1).view), ("dy", dy), ("dx", dx.view)];
+        let bindings = [("lengths", io.x(1).view), ("grad_y", dy), ("grad_x", dx.view)];
         r.dispatch(shader, "mean_pool_backward_input", &bindings, p, grid);
         Ok(())
     }

@@ -217,7 +217,7 @@ impl Recurrent {
                 transposed: transposed.into(),
                 accumulate: 0,
             };
-            let bindings = [("w", w.view), ("b", b.view), ("packed", io.scratch(0).view)];
+            let bindings = [("w", w.view), ("b", b.view), ("packed_weights", io.scratch(0).view)];
             let grid = Grid([d.gates.div_ceil(64), (d.h + 1).div_ceil(COLUMNS), io.replicas].map(|n| n as u32));
             r.dispatch(&STATES, "recurrent_pack", &bindings, p, grid);
         }
@@ -302,7 +302,7 @@ impl Op for Recurrent {
             ("lengths", lengths),
             ("x", io.x(0).view),
             ("x_reverse", io.x(self.directions - 1).view),
-            ("packed", io.scratch(0).view),
+            ("packed_weights", io.scratch(0).view),
             ("mask", if self.masked { io.x(self.lengths_at() + 1).view } else { io.x(0).view }),
             ("tape", tape),
             ("y", io.y(0).view),
@@ -332,13 +332,13 @@ impl Op for Recurrent {
         let dx_reverse = if n == 2 { dx[1].view } else { io.scratch(4).view };
         let bindings = [
             ("lengths", io.x(self.lengths_at()).view),
-            ("packed", io.scratch(0).view),
+            ("packed_weights", io.scratch(0).view),
             ("mask", if self.masked { io.x(self.lengths_at() + 1).view } else { tape }),
             ("saved_tape", tape),
-            ("dy", io.dy(0).unwrap_or(tape)),
-            ("dx", dx[0].view),
-            ("dx_reverse", dx_reverse),
-            ("dtape", back),
+            ("grad_y", io.dy(0).unwrap_or(tape)),
+            ("grad_x", dx[0].view),
+            ("grad_x_reverse", dx_reverse),
+            ("grad_tape", back),
         ];
         let accumulate = dx.iter().enumerate().map(|(i, dx)| u32::from(dx.accumulate) << i).sum();
         let p = Params { accumulate, has_state, has_dy: io.dy(0).is_some().into(), ..self.params(io, &d) };

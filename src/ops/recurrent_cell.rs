@@ -160,15 +160,15 @@ impl Op for RecurrentCell {
         for i in 0..io.inputs() {
             let Some(dx) = io.dx(i) else { continue };
             let (entry, sink) = match i {
-                0 | 1 => ("recurrent_cell_backward_gates", "dgates"),
-                _ => ("recurrent_cell_backward_state", "dstate"),
+                0 | 1 => ("recurrent_cell_backward_gates", "grad_gates"),
+                _ => ("recurrent_cell_backward_state", "grad_state"),
             };
             let bindings = [
                 ("h", io.x(2).view),
                 ("c", Self::c(io)),
                 ("saved_kept", kept),
-                ("dy", io.dy(0).unwrap_or(kept)),
-                ("dy_c", dy_c.unwrap_or(kept)),
+                ("grad_y", io.dy(0).unwrap_or(kept)),
+                ("grad_y_c", dy_c.unwrap_or(kept)),
                 (sink, dx.view),
             ];
             let p = Params { second: i as u32 % 2, accumulate: dx.accumulate.into(), ..p };

@@ -89,7 +89,7 @@ impl Op for Reinforce {
         for (input, first, columns) in [(0, 0, 2), (3, 2, 1)] {
             let Some(dx) = io.dx(input) else { continue };
             let p = Params { first, columns, accumulate: dx.accumulate.into(), ..self.params(io) };
-            let bindings = [("slopes", io.saved(0).view), ("dy", dy), ("dx", dx.view)];
+            let bindings = [("slopes", io.saved(0).view), ("grad_y", dy), ("grad_x", dx.view)];
             let groups = (p.batch * columns).div_ceil(64);
             r.dispatch(&SHADER, "reinforce_backward", &bindings, p, Grid([groups, 1, io.replicas as u32]));
         }

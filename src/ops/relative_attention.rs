@@ -262,7 +262,7 @@ impl Op for RelativeAttention {
         let groups = d.groups(variant);
         let p = Params { accumulate: dqkv.accumulate.into(), ..params(io, &d, groups) };
 
-        let bindings = [("dy", dy), ("y", io.y(0).view), ("delta", delta)];
+        let bindings = [("grad_y", dy), ("y", io.y(0).view), ("delta", delta)];
         let grid = Grid::items(d.batch * d.heads * d.height * d.width, 64, io.replicas);
         let portable = d.constants(Attention::Tile);
         r.dispatch_with(&SHADER, "relative_attention_backward_delta", &portable, &bindings, p, grid);
@@ -272,8 +272,8 @@ impl Op for RelativeAttention {
             ("rel_w", io.x(2).view),
             ("saved_lse", io.saved(0).view),
             ("delta", delta),
-            ("dy", dy),
-            ("dqkv", dqkv.view),
+            ("grad_y", dy),
+            ("grad_qkv", dqkv.view),
         ];
         if io.dx(0).is_some() {
             r.dispatch_with(shader, key, &constants, &known, p, d.blocks(block, io.replicas));
@@ -356,7 +356,7 @@ fn add_parts(
         stride: sink.stride as u32,
         accumulate: sink.accumulate.into(),
     };
-    let bindings = [("sums", partial), ("dtable", sink.view)];
+    let bindings = [("sums", partial), ("grad_table", sink.view)];
     let grid = Grid::items(rows * d.key, 64, replicas);
     r.dispatch(&TABLES, "relative_attention_backward_table", &bindings, p, grid);
 }

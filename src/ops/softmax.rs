@@ -56,7 +56,7 @@ impl Op for Softmax {
         let (Some(dy), Some(dx)) = (io.dy(0), io.dx(0)) else { return Ok(()) };
         let (p, grid) = params(io);
         let p = Params { accumulate: dx.accumulate.into(), ..p };
-        let bindings = [("saved_y", io.y(0).view), ("dy", dy), ("dx", dx.view)];
+        let bindings = [("saved_y", io.y(0).view), ("grad_y", dy), ("grad_x", dx.view)];
         r.dispatch(&SHADER, "softmax_backward_input", &bindings, p, grid);
         Ok(())
     }

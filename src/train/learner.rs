@@ -3,13 +3,14 @@
 //! A step is two recordings: sample, gather, augmentation, model, loss and backward; then Adam over the whole arena and the clock's advance.
 //! Nothing comes back within an epoch: step number, batch, random state and the epoch's sums are all on the GPU.
 
+use std::ops::Range;
 use std::time::{Duration, Instant};
 
 use crate::core::array::Array;
 use crate::core::error::{Error, Result};
 use crate::core::random::key;
 use crate::features::corpus::{Corpus, Dims, Feed};
-use crate::gpu::{Buffer, Gpu, Recording, Ticket};
+use crate::gpu::{Buffer, Gpu, Pace};
 use crate::graph::{Arenas, Draft, Graph, Layout, Mode, Plan, Spec, Tensor};
 use crate::metrics::scores::Counts;
 use crate::nn::{self, Prediction};
@@ -26,11 +27,6 @@ use crate::run::network::push_model;
 use crate::run::splits::Split;
 use crate::run::state::State;
 use crate::run::weights::Block;
-
-/// A submission should take about this long: long enough to keep the GPU busy, short enough for desktop drivers.
-const SUBMISSION: Duration = Duration::from_millis(80);
-/// No more steps than this in one submission, however fast they are: each is encoded anew.
-const MAX_STEPS: usize = 64;
 
 /// The graphs of a training run, before any device is involved.
 pub struct Graphs {
@@ -80,9 +76,8 @@ pub struct Learner<'g> {
     counts: Buffer,
     /// Steps done.
     done: usize,
-    /// Steps per submission, of training and of validation, each adapted to how long they take.
-    chunk: usize,
-    val_chunk: usize,
+    pace: Pace,
+    val_pace: Pace,
 }
 
 /// The orders in which a training step takes its clips: its own, and those of the partners that augmentation asks for.
@@ -272,8 +267,8 @@ impl<'g> Learner<'g> {
             val_totals,
             counts,
             done: 0,
-            chunk: 1,
-            val_chunk: 1,
+            pace: Pace::default(),
+            val_pace: Pace::default(),
         };
         let blocks: Vec<Block> = config
             .seeds
@@ -318,19 +313,15 @@ impl<'g> Learner<'g> {
     /// Returns whether the epoch is complete.
     pub fn train(&mut self, stop: &dyn Fn() -> bool, progress: &mut dyn FnMut(usize)) -> Result<bool> {
         let left = self.batches - self.done % self.batches;
-        let recordings = [&self.step.recording, &self.update.recording];
-        let mut work = Work { gpu: self.gpu, recordings: &recordings, feed: &self.feed, chunk: &mut self.chunk };
-        let (done, complete) = work.replay(self.done, left, stop, &mut |n| progress(self.done + n))?;
-        self.done += done;
-        Ok(complete)
+        Ok(self.run(left, stop, progress)? == left)
     }
 
     /// Runs the validation split and reads back the epoch's sums.
     pub fn validate(&mut self) -> Result<EpochSums> {
-        let recordings = [&self.validation.recording];
-        let mut work =
-            Work { gpu: self.gpu, recordings: &recordings, feed: &self.val_feed, chunk: &mut self.val_chunk };
-        work.replay(0, self.val_batches, &|| false, &mut |_| {})?;
+        let Learner { gpu, val_feed, val_pace, validation, val_batches, .. } = self;
+        let mut bring = |steps: Range<usize>| val_feed.bring(gpu, steps.start, steps.len());
+        let most = val_feed.most_steps();
+        val_pace.replay(gpu, &[&validation.recording], *val_batches, most, &mut bring, &mut |_| true)?;
         let read = self.gpu.read_many(&[&self.totals, &self.val_totals, &self.diverged, &self.counts])?;
         let loss = |words: &[u32]| -> Vec<f32> {
             // An epoch without any observed label has no loss; it counts as zero, as in the kernel.
@@ -434,75 +425,23 @@ impl<'g> Learner<'g> {
 
     /// Trains `steps` steps, wherever epochs begin and end. Returns how long that took.
     pub fn run_steps(&mut self, steps: usize) -> Result<Duration> {
-        let recordings = [&self.step.recording, &self.update.recording];
         let start = Instant::now();
-        let mut work = Work { gpu: self.gpu, recordings: &recordings, feed: &self.feed, chunk: &mut self.chunk };
-        work.replay(self.done, steps, &|| false, &mut |_| {})?;
-        self.done += steps;
+        self.run(steps, &|| false, &mut |_| {})?;
         Ok(start.elapsed())
     }
-}
 
-/// Recordings that make up a step, and the clips that they go through.
-struct Work<'a> {
-    gpu: &'a Gpu,
-    recordings: &'a [&'a Recording],
-    feed: &'a Feed,
-    /// Steps per submission, adapted to how long they take.
-    chunk: &'a mut usize,
-}
-
-impl Work<'_> {
-    /// Replays the steps `first` .. `first + times`, many per submission, with one submission queued behind the one that runs.
-    /// Returns how many were done and whether that is all.
-    fn replay(
-        &mut self,
-        first: usize,
-        times: usize,
-        stop: &dyn Fn() -> bool,
-        progress: &mut dyn FnMut(usize),
-    ) -> Result<(usize, bool)> {
-        let mut sent = 0;
-        let mut running: Option<(Ticket, usize)> = None;
-        let mut since = Instant::now();
-        while sent < times && !stop() {
-            let n = (*self.chunk).min(times - sent).min(self.feed.most_steps());
-            self.feed.bring(self.gpu, first + sent, n)?;
-            let ticket = self.gpu.submit(|s| s.replay(self.recordings, n))?;
-            if let Some((ticket, steps)) = running.replace((ticket, n)) {
-                self.gpu.wait_for(ticket)?;
-                progress(sent);
-                let each = since.elapsed().as_secs_f64() / steps as f64;
-                *self.chunk = ((SUBMISSION.as_secs_f64() / each.max(1e-9)) as usize).clamp(1, MAX_STEPS);
-                since = Instant::now();
-            }
-            sent += n;
-        }
-        self.gpu.wait()?;
-        progress(sent);
-        Ok((sent, sent == times))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::data::{Dataset, synth};
-    use crate::run::splits::splits;
-
-    #[test]
-    fn validation_says_nothing_about_how_many_training_steps_go_into_a_submission() {
-        let dir = tempfile::tempdir().unwrap();
-        synth(dir.path(), 240, 5).unwrap();
-        let data = Dataset::load(dir.path()).unwrap();
-        let config = Config { batch: 8, ..Config::of("fc-t", dir.path()).unwrap() };
-        let gpu = Gpu::open(None).unwrap();
-        let corpus = Corpus::of_dataset(&gpu, &data).unwrap();
-        let splits = splits(&config, &data).unwrap();
-        let mut learner = Learner::new(&gpu, &config, &corpus, &[], &splits, Order::Shuffled).unwrap();
-        learner.chunk = 3;
-        learner.validate().unwrap();
-        assert_ne!(learner.val_chunk, 1, "validation has found its own");
-        assert_eq!(learner.chunk, 3);
+    /// Trains up to `steps` steps and returns how many were done; `progress` hears of all since the start.
+    fn run(&mut self, steps: usize, stop: &dyn Fn() -> bool, progress: &mut dyn FnMut(usize)) -> Result<usize> {
+        let Learner { gpu, feed, pace, done: first, .. } = self;
+        let first = *first;
+        let recordings = [&self.step.recording, &self.update.recording];
+        let mut bring = |steps: Range<usize>| feed.bring(gpu, first + steps.start, steps.len());
+        let mut go_on = |n: usize| {
+            progress(first + n);
+            !stop()
+        };
+        let done = pace.replay(gpu, &recordings, steps, feed.most_steps(), &mut bring, &mut go_on)?;
+        self.done += done;
+        Ok(done)
     }
 }
