@@ -417,3 +417,23 @@ fn a_learner_that_goes_on_from_a_saved_state_remembers_when_it_diverged() {
     assert_eq!(second.validate().unwrap().diverged, [None, Some(0)]);
     assert_eq!(second.validate().unwrap().diverged, first.validate().unwrap().diverged);
 }
+
+#[test]
+fn patience_can_be_turned_off_and_says_so_in_run_toml() {
+    let dir = tempfile::tempdir().unwrap();
+    let aacnn = Config::of("aacnn", "x").unwrap();
+    assert_eq!(aacnn.patience, Some(30));
+    let never = Config::of_table("aacnn", Path::new("x"), toml::toml! { patience = "none" }).unwrap();
+    assert_eq!(never, Config { patience: None, ..aacnn.clone() });
+    for config in [aacnn, never] {
+        let run = run_dir(&dir.path().join(format!("{:?}", config.patience)), &config);
+        let text = std::fs::read_to_string(run.path().join("run.toml")).unwrap();
+        let said = config.patience.map_or("patience = \"none\"".into(), |epochs| format!("patience = {epochs}"));
+        assert!(text.lines().any(|line| line == said), "{text}");
+        assert_eq!(run.record().unwrap().config, config);
+        // As runs without patience were written before there was a word for it.
+        let older: String = text.lines().filter(|line| *line != said).map(|line| line.to_owned() + "\n").collect();
+        std::fs::write(run.path().join("run.toml"), older).unwrap();
+        assert_eq!(run.record().unwrap().config.patience, None);
+    }
+}

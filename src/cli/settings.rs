@@ -51,8 +51,11 @@ fn arg(setting: &'static Setting) -> Arg {
     };
     let default = setting.default().filter(|_| !setting.help.contains("[default: "));
     let help = setting.help.to_owned() + &default.map(|text| format!(" [default: {text}]")).unwrap_or_default();
-    let arg = Arg::new(setting.key).long(option(setting.key)).value_name(name).help(help).value_parser(parser);
-    let arg = arg.action(action).allow_negative_numbers(matches!(setting.value, Value::Number(Some((low, _))) if low < 0.0));
+    // As long as the program lives they are its options.
+    let (option, name): (&'static str, &'static str) = (option(setting.key).leak(), name.leak());
+    let arg = Arg::new(setting.key).long(option).value_name(name).help(help).value_parser(parser);
+    let arg =
+        arg.action(action).allow_negative_numbers(matches!(setting.value, Value::Number(Some((low, _))) if low < 0.0));
     if matches!(setting.value, Value::Names(_)) { arg.value_delimiter(',') } else { arg }
 }
 

@@ -180,8 +180,8 @@ impl Trained {
     /// # Errors
     /// `Usage` for a model that names one class per clip.
     pub fn set_threshold(&mut self, level: Level) -> Result<()> {
-        if self.task()? == Task::OneClass {
-            return Err(self.config.has_no_threshold());
+        if let Some(error) = self.config.lacks("threshold") {
+            return Err(error);
         }
         self.config.threshold = level;
         Ok(())

@@ -7,20 +7,21 @@ use serde::{Deserialize, Serialize};
 use crate::core::error::{Error, Result};
 use crate::core::names::names;
 use crate::core::toml::one_line;
-use crate::run::settings::{
-    self, Setting, Value, all, as_toml, merge, networks, on_maps, on_notes, on_vggish, setting, with_attention, with_dropout, with_mixed_clips, with_thresholds, with_width,
-};
 use crate::data::{Division, Kind, SplitBy};
 use crate::features::front_end::{FrontEnd, Source};
 use crate::metrics::thresholds::Level;
 use crate::nn::front_ends::spectrum::{Input, Scale};
 use crate::nn::front_ends::vggish::{TrainFrontEnd, Width};
-use crate::nn::models::aacnn::{ATTENTION, FirstValues, Network};
-use crate::nn::{self, Basis, Model, Settings};
+use crate::nn::models::aacnn::{FirstValues, Network};
+use crate::nn::{self, Basis, Settings};
 pub use crate::nn::{Optimiser, Select};
 use crate::ops::attention_pool::Pooling;
 use crate::ops::masked_bce::{FocalAlpha, Loss};
 use crate::ops::sample::Order;
+use crate::run::settings::{
+    self, Setting, Value, all, as_toml, merge, networks, on_maps, on_notes, on_vggish, setting, with_attention,
+    with_dropout, with_mixed_clips, with_thresholds, with_width,
+};
 
 /// What is done to the clips of a training step beside leaving them as they are. Validation and test clips stay as they are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -425,6 +426,12 @@ impl Config {
     /// `Usage` for an unknown one.
     pub fn model(&self) -> Result<&'static nn::Model> {
         nn::find(&self.model)
+    }
+
+    /// The error of giving a setting that the model does not have; `None` if it has it.
+    pub fn lacks(&self, key: &str) -> Option<Error> {
+        let (model, setting) = (self.model().ok()?, SETTINGS.iter().find(|setting| setting.key == key)?);
+        (setting.lacks)(model).map(|reason| setting.lacking(model, reason))
     }
 
     /// Whether this key of `run.toml` means something for the model: for a forest most do not.

@@ -109,7 +109,7 @@ impl Setting {
         }
     }
 
-    fn lacking(&self, model: &Model, reason: &str) -> Error {
+    pub(crate) fn lacking(&self, model: &Model, reason: &str) -> Error {
         Error::Usage(format!("{} {reason}: leave out `{}`", model.name, self.key))
     }
 }
@@ -148,7 +148,10 @@ impl Given {
     /// `Usage` for anything else: a run keeps its settings.
     pub fn relocate(&self, config: &Config) -> Result<Config> {
         if let Some((other, _)) = self.0.iter().find(|(s, _)| !["front_end.weights", "cache"].contains(&s.key)) {
-            return Err(Error::Usage(format!("`{}` cannot be used with `resume`: a run keeps its settings", other.key)));
+            return Err(Error::Usage(format!(
+                "`{}` cannot be used with `resume`: a run keeps its settings",
+                other.key
+            )));
         }
         let mut config = config.clone();
         for (setting, value) in &self.0 {

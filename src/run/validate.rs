@@ -1,7 +1,6 @@
 //! What settings must be, one by one and together.
 
 use crate::core::error::{Error, Result};
-use crate::metrics::thresholds::Level;
 use crate::nn::models::aacnn::ATTENTION;
 use crate::nn::{self, Basis, Optimiser};
 use crate::ops::masked_bce::{FocalAlpha, Loss};
@@ -31,6 +30,9 @@ impl Config {
         }
         if self.batch > MAX_BATCH {
             return Err(Error::Usage(format!("`batch` must be at most {MAX_BATCH} clips, got {}", self.batch)));
+        }
+        if self.patience == Some(0) {
+            return Err(Error::Usage("`patience` must be at least 1, or none".into()));
         }
         self.validate_notes()?;
         settings::check(self)?;
