@@ -90,6 +90,7 @@ fn instrument(name: &str, probability: f64, spans: &[(f64, f64)]) -> Instrument 
         threshold: Some(0.5),
         activity: vec![0.25, 1.0],
         attention: Some(vec![0.5, 1.0]),
+        attention_map: None,
         segments: spans.iter().map(segment).collect(),
     }
 }

@@ -9,8 +9,7 @@ use super::output::note;
 use super::{Device, Verdict};
 use wmic::audio::sound_files;
 use wmic::core::files::write_atomic;
-use wmic::data::{Kind, features_npz, has_features, load_features};
-use wmic::features::extraction::Recipe;
+use wmic::data::{features_npz, has_features, load_features};
 use wmic::features::front_end::{FrontEnd, Source};
 use wmic::gpu::Gpu;
 use wmic::metrics::thresholds::Level;
@@ -19,7 +18,7 @@ use wmic::nn::front_ends::vggish::Width;
 use wmic::nn::{self, Basis};
 use wmic::output::json::{self, Detail};
 use wmic::output::{audacity, csv, jams};
-use wmic::predict::recogniser::{Aggregate, Heard, Options, Recogniser, recognise_clips};
+use wmic::predict::recogniser::{Aggregate, Options, Recognised, Recogniser, recognise_clips};
 use wmic::predict::recognition::Recognition;
 use wmic::predict::timeline::Truth;
 use wmic::predict::trained::Trained;
@@ -116,9 +115,8 @@ impl Args {
         let mut trained = Trained::load(run)?;
         self.name_front_end(&mut trained)?;
         self.threshold.map_or(Ok(()), |level| trained.set_threshold(level))?;
-        let thresholds = trained.common_thresholds()?;
         let with_pictures = self.plot.is_some() || self.html.is_some();
-        let options = Options { hop: self.hop, aggregate: self.aggregate, thresholds, spectrogram: with_pictures };
+        let options = Options { hop: self.hop, aggregate: self.aggregate, spectrogram: with_pictures };
         let truth = self.truth.as_deref().map(Truth::read).transpose()?;
         let mut answers = Answers::new(self, &trained, truth)?;
         let left_out = match self.features(&trained)? {
@@ -133,7 +131,7 @@ impl Args {
                 all.iter().try_for_each(|recognition| answers.take(recognition, None))?;
                 0
             }
-            None => self.listen(gpu, &trained, options, &mut answers)?,
+            None => self.recognise(gpu, trained, options, &mut answers)?,
         };
         answers.end()?;
         Ok(if left_out > 0 { Verdict::Failed } else { Verdict::Done })
@@ -153,17 +151,23 @@ impl Args {
         load_features(input).map(Some)
     }
 
-    /// Listens to the files; says how many had to be left out.
-    fn listen(&self, gpu: &Gpu, trained: &Trained, options: Options, answers: &mut Answers) -> anyhow::Result<usize> {
+    /// Recognises the files; says how many had to be left out.
+    fn recognise(&self, gpu: &Gpu, trained: Trained, options: Options, answers: &mut Answers) -> anyhow::Result<usize> {
         let files = sound_files(&self.inputs)?;
         answers.expect(files.len())?;
-        let recogniser = Recogniser::new(gpu, trained, &self.recipe(trained)?, options)?;
+        let needs_vggish = nn::find(&trained.config.model)?.basis.needs_vggish();
+        if trained.config.front_end.is_none() && needs_vggish {
+            let reason = "the run was trained on features that do not say how they were made; name the VGGish that made them: \
+                          --frontend-weights FILE";
+            return Err(Error::Usage(reason.into()).into());
+        }
+        let mut recogniser = Recogniser::new(gpu, trained, options)?;
         let bar = Bar::new(files.len(), "listening to");
         let mut left_out = 0;
-        recogniser.listen(&files, &mut |file, heard| {
+        recogniser.recognise_files(&files, &mut |file, recognised| {
             bar.show(file + 1);
-            match heard {
-                Ok(Heard { recognition, spectrogram, damaged }) => {
+            match recognised {
+                Ok(Recognised { recognition, spectrogram, damaged }) => {
                     if damaged > 0 {
                         bar.note(&format!("{}: {damaged} damaged packets were left out", files[file].display()));
                     }
@@ -199,23 +203,6 @@ impl Args {
         let front_end = FrontEnd::new(weights.clone(), self.width.unwrap_or_default());
         trained.config.front_end = Some(FrontEnd { pca: self.pca.clone(), ..front_end });
         Ok(())
-    }
-
-    /// How the model's input is made of sound.
-    fn recipe(&self, trained: &Trained) -> Result<Recipe> {
-        let config = &trained.config;
-        let kind = config.kind()?;
-        match &config.front_end {
-            None if kind != Kind::Spectrogram && !kind.is_of_notes() => Err(Error::Usage(
-                "the run was trained on features that do not say how they were made; name the VGGish that made them: \
-                 --frontend-weights FILE"
-                    .into(),
-            )),
-            front_end => {
-                let scale = config.notes.unwrap_or_default().scale;
-                Ok(Recipe { kind, front_end: front_end.clone(), scale })
-            }
-        }
     }
 }
 

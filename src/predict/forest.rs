@@ -24,6 +24,7 @@ use crate::core::array::Array;
 use crate::core::error::Result;
 use crate::core::random::{key, philox};
 use crate::data::{Dataset, FeatureValues, Features};
+use crate::predict::predictor::Predictions;
 use crate::run::config::Config;
 use crate::run::weights::{self, About, ModelFile};
 use crate::train::trainer::splits;
@@ -186,6 +187,13 @@ pub fn time_means(features: &Features, rows: &[u32]) -> Array<f32> {
         means.row_mut(row).iter_mut().zip(&sum).for_each(|(mean, sum)| *mean = (sum / length as f64) as f32);
     }
     means
+}
+
+/// What each seed's forest says about the clips `rows[r]`.
+pub(crate) fn predict(forests: &[Forest], features: &Features, rows: &[Vec<u32>]) -> Predictions {
+    let of_seed = |(forest, rows): (&Forest, &Vec<u32>)| forest.predict(&time_means(features, rows));
+    let probabilities = forests.iter().zip(rows).map(of_seed).collect();
+    Predictions { probabilities, instances: None, glimpses: vec![] }
 }
 
 /// Grows the forests of all seeds, each on its own training clips, and tells how many of all (R K) are done. The same seed gives the
