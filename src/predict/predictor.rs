@@ -4,7 +4,7 @@ use crate::core::array::Array;
 use crate::core::error::{Error, Result};
 use crate::core::shape::Shape;
 use crate::features::corpus::Corpus;
-use crate::gpu::{Buffer, Gpu};
+use crate::gpu::{Buffer, Gpu, Pace};
 use crate::graph::{Arenas, Draft, Graph, Layout, Mode, Plan, Spec, Tensor};
 use crate::nn::{self, Inputs, Prediction};
 use crate::ops::sample::PADDING;
@@ -72,6 +72,7 @@ struct Batch {
     /// u32 (R, size): which clips each replica predicts next.
     rows: Buffer,
     plan: Plan,
+    pace: Pace,
     /// Of probabilities, attention, scores, gates and glimpses, as far as there are any.
     outputs: Vec<Output>,
 }
@@ -128,7 +129,7 @@ impl Predictor {
                 self.batches.len() - 1
             }
         };
-        let Batch { rows: input, plan, outputs, .. } = &self.batches[at];
+        let Batch { rows: input, plan, pace, outputs, .. } = &mut self.batches[at];
         let mut collected: Vec<Vec<Vec<f32>>> = vec![vec![vec![]; self.replicas]; outputs.len()];
         for first in (0..clips).step_by(size) {
             let valid = size.min(clips - first);
@@ -139,7 +140,7 @@ impl Predictor {
             let taken: Vec<u32> = taken.collect();
             self.corpus.bring(&self.gpu, taken.iter().copied())?;
             self.gpu.write(input, 0, &taken)?;
-            self.gpu.submit(|s| s.replay(&[&plan.recording], 1))?;
+            pace.replay(&self.gpu, &[&plan.recording], 1, 1, &mut |_| Ok(()), &mut |_| true)?;
             for (output, collected) in outputs.iter().zip(&mut collected) {
                 let values = plan.read::<f32>(&self.gpu, output.tensor)?;
                 let each = values.len() / self.replicas;
@@ -183,7 +184,7 @@ impl Predictor {
         bound.push(("rows", rows.clone()));
         let plan = draft.realise(&self.gpu, &bound)?;
         let output = |tensor: Tensor| Output { tensor, dims: g.shape(tensor).dims()[1..].to_vec() };
-        Ok(Batch { size, rows, plan, outputs: tensors.into_iter().map(output).collect() })
+        Ok(Batch { size, rows, plan, pace: Pace::default(), outputs: tensors.into_iter().map(output).collect() })
     }
 
     /// `arrays` in the order of [`kept`], each per replica.
