@@ -32,6 +32,18 @@ pub struct Answers {
     pub seeds: Vec<(Array<f32>, Array<bool>)>,
 }
 
+/// Why a run's scores on a split of a dataset may be those of clips that it was trained on; `None` if they are not. `trained_on` is the
+/// fingerprint of the data that the run was trained on, `data` that of the dataset; `kept`: whether the run's own table of splits says
+/// which of the dataset's clips are for what.
+pub fn overlap_with_training(trained_on: &str, data: &str, kept: bool, split: Split) -> Option<&'static str> {
+    match split {
+        Split::All if trained_on == data || kept => Some("most of all clips are those that the run was trained on"),
+        _ if trained_on == data => None,
+        Split::Test | Split::Val if kept => None,
+        _ => Some("this is not the data that the run was trained on, which may share clips with it"),
+    }
+}
+
 impl<'a> Evaluator<'a> {
     /// Uploads the dataset, or takes `corpus` for it, which is on the GPU already.
     ///

@@ -153,7 +153,8 @@ impl Predictor {
             let shape = Shape::new([&[clips], output.dims.as_slice()].concat());
             collected.into_iter().map(|data| Array::new(shape.clone(), data)).collect()
         });
-        let predictions = self.predictions(arrays.collect(), clips)?;
+        let arrays = arrays.collect();
+        let predictions = self.predictions(arrays, clips)?;
         if predictions.probabilities.iter().any(|p| p.data().iter().any(|v| v.is_nan())) {
             return Err(Error::Gpu("the model answered NaN; its weights or features are damaged".into()));
         }
