@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use super::clips::{Purpose, load_clips};
 use super::common::print_evaluation;
 use super::output::note;
+use super::settings::variant;
 use super::{Device, Verdict};
 use wmic::Error;
 use wmic::features::front_end::Source;
@@ -28,7 +29,7 @@ pub struct Args {
     #[arg(long, value_name = "FILE")]
     frontend_weights: Option<Source>,
     /// Which clips: all are those of both splits and of none; val and train are each seed's own, drawn from the training split as in the run
-    #[arg(long, value_enum, default_value = "test")]
+    #[arg(long, value_parser = variant::<Split>(), default_value = "test")]
     split: Split,
     /// Score clips that the run may have been trained on: of another dataset, with other features, or all of its own
     #[arg(long)]

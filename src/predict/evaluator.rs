@@ -13,9 +13,9 @@ use crate::predict::clips::ClipPredictor;
 use crate::predict::forest;
 use crate::predict::predictor::Detail;
 use crate::predict::trained::{Fitted, Split, Trained};
-use crate::run::run_dir::EpochRow;
+use crate::run::splits::splits;
+use crate::run::state::EpochRow;
 use crate::run::weights::About;
-use crate::train::trainer::splits;
 
 /// A trained run on a dataset, which is uploaded once.
 pub struct Evaluator<'a> {
@@ -85,7 +85,7 @@ impl<'a> Evaluator<'a> {
             _ => &rows[0],
         };
         if clips.is_empty() {
-            return Err(Error::data(&data.path, "has no clips in that split (--split all takes every clip)"));
+            return Err(Error::data(&data.path, "has no clips in that split (`split` all takes every clip)"));
         }
         let predictions = self.clips.predict(&rows)?;
 

@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use serde::{Deserialize, Serialize};
+
 use crate::core::array::Array;
 use crate::core::error::Result;
 use crate::data::Kind;
@@ -23,7 +25,8 @@ const FRAME: f64 = 0.01;
 const INSTANCE: f64 = 0.96;
 
 /// How the answers for the excerpts of a recording become one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Aggregate {
     /// Mean over the excerpts.
     Mean,

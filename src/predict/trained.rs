@@ -2,6 +2,8 @@
 
 use std::path::Path;
 
+use serde::{Deserialize, Serialize};
+
 use crate::core::error::{Error, Result};
 use crate::features::extraction::Recipe;
 use crate::features::front_end::Source;
@@ -16,7 +18,8 @@ use crate::run::run_dir::RunDir;
 use crate::run::weights::{self, About, Block, ModelFile};
 
 /// Which clips of a dataset to evaluate.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Split {
     Test,
     /// Each seed's own validation clips.
@@ -55,7 +58,7 @@ impl Trained {
         let config = run.record()?.config;
         let path = run.model();
         if !path.exists() {
-            let reason = "does not exist: the run has not saved any weights yet (continue it with wmic train --resume)";
+            let reason = "does not exist: the run has not saved any weights yet; continue it with `resume`";
             return Err(Error::checkpoint(&path, reason));
         }
         let file = ModelFile::open(&path)?;
@@ -138,8 +141,8 @@ impl Trained {
     /// # Errors
     /// `Usage` for a model that names one class per clip.
     pub fn set_threshold(&mut self, level: Level) -> Result<()> {
-        if self.task()? == Task::OneClass {
-            return Err(self.config.has_no_threshold());
+        if let Some(error) = self.config.lacks("threshold") {
+            return Err(error);
         }
         self.config.threshold = level;
         Ok(())
@@ -154,7 +157,7 @@ impl Trained {
             (Level::Fixed(v), _) => Ok(vec![vec![v; self.about.classes.len()]; self.about.seeds.len()]),
             (Level::Tuned, Some(tuned)) => Ok(tuned.clone()),
             (Level::Tuned, None) => Err(Error::Usage(
-                "the run has no tuned thresholds: its training has not ended; give a number, --threshold 0.5".into(),
+                "the run has no tuned thresholds: its training has not ended; give a number, `threshold` 0.5".into(),
             )),
         }
     }
