@@ -196,7 +196,8 @@ impl Trained {
             (Level::Fixed(v), _) => Ok(vec![vec![v; self.about.classes.len()]; self.about.seeds.len()]),
             (Level::Tuned, Some(tuned)) => Ok(tuned.clone()),
             (Level::Tuned, None) => Err(Error::Usage(
-                "the run has no tuned thresholds: its training has not ended; give a number, `threshold` 0.5".into(),
+                "the run has no tuned thresholds: its training has not ended, or had no validation clips; give a number, `threshold` 0.5"
+                    .into(),
             )),
         }
     }
@@ -250,15 +251,20 @@ impl Trained {
             let Answers { targets, seeds } = self.answers(gpu, data, split)?;
             Ok(seeds.iter().map(|(p, observed)| score(&p.map(f64::from), &targets, observed).0).collect())
         };
-        let (train, val) = (scores(Split::Train)?, scores(Split::Val)?);
-        // As in an epoch: clips without any known label have no loss, and count as zero.
+        let train = scores(Split::Train)?;
+        let val = match splits(&self.config, data)?[0].1.is_empty() {
+            true => None,
+            false => Some(scores(Split::Val)?),
+        };
+        // As in an epoch: where there is no known label there is no loss, and it counts as zero.
         let loss = |scores: &Scores| scores.loss.unwrap_or(0.0) as f32;
         let row = |(r, &seed): (usize, &u64)| EpochRow {
             epoch: 0,
             seed,
             train_loss: loss(&train[r]),
-            val_loss: loss(&val[r]),
-            val_f1_pn: val[r].f1_pn,
+            val_loss: val.as_ref().map_or(0.0, |val| loss(&val[r])),
+            val_f1_pn: val.as_ref().and_then(|val| val[r].f1_pn),
+            train_accuracy: None,
             val_accuracy: None,
             best: true,
         };
@@ -302,7 +308,7 @@ impl Trained {
             Split::Val | Split::Train if data.validation.is_none() => &data.train,
             _ => &rows[0],
         };
-        if clips.is_empty() {
+        if clips.is_empty() || rows[0].is_empty() {
             return Err(Error::data(&data.path, "has no clips in that split (`split` all takes every clip)"));
         }
         let predictions = self.ask(gpu, &data.features, &rows, Detail::Clips)?;
