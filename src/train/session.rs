@@ -12,8 +12,9 @@ use crate::gpu::Gpu;
 use crate::metrics::evaluation::Evaluation;
 use crate::metrics::scores::Task;
 use crate::metrics::thresholds::Level;
+use crate::predict::evaluator::{Answers, Evaluator};
 use crate::predict::forest;
-use crate::predict::trained::{Answers, Split, Trained};
+use crate::predict::trained::{Split, Trained};
 use crate::run::config::Config;
 use crate::run::run_dir::{Circumstances, Record, RunDir};
 use crate::run::splits::splits;
@@ -159,25 +160,30 @@ impl<'a> Session<'a> {
     /// `Checkpoint` for a run without weights; those of prediction.
     pub fn finish(self) -> Result<Outcome> {
         let Session { gpu, data, run, trainer, .. } = self;
-        // Its memory is needed for the evaluation.
-        let history = trainer.map(|trainer| trainer.history().to_vec());
+        // The dataset stays on the GPU; the memory of training is needed for the evaluation.
+        let (corpus, history) = match trainer {
+            Some(trainer) => (Some(trainer.corpus().clone()), Some(trainer.history().to_vec())),
+            None => (None, None),
+        };
         let mut trained = Trained::load(&run)?;
-        let validated = !splits(&trained.config, data)?[0].1.is_empty();
-        if trained.task()? == Task::Labels && validated {
-            trained.tune(gpu, data)?;
-            trained.save(&run.model())?;
-            run.write_thresholds(&trained.about)?;
-        }
+        let mut evaluator = Evaluator::new(gpu, &trained, data, corpus.as_ref())?;
+        let validated = trained.task()? == Task::Labels && !splits(&trained.config, data)?[0].1.is_empty();
+        let validation = validated.then(|| evaluator.answers(Split::Val)).transpose()?;
         let history = match history {
             Some(history) => history,
             None => {
-                let only = trained.only_epoch(gpu, data)?;
+                let only = trained.only_epoch(&evaluator.answers(Split::Train)?, validation.as_ref());
                 run.write_metrics(&only)?;
                 only
             }
         };
-        let answers = trained.answers(gpu, data, Split::Test)?;
-        let evaluation = trained.judge(gpu, data, Split::Test, &answers)?;
+        let answers = evaluator.answers(Split::Test)?;
+        if let Some(validation) = validation {
+            trained.tune(&validation);
+            trained.save(&run.model())?;
+            run.write_thresholds(&trained.about)?;
+        }
+        let evaluation = trained.judge(gpu, data, &answers)?;
         let text = serde_json::to_string_pretty(&evaluation).expect("results serialise");
         write_atomic(run.test(), |out| writeln!(out, "{text}"))?;
         let (record, thresholds) = (run.record()?, trained.thresholds()?);

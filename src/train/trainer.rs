@@ -50,6 +50,7 @@ struct Best {
 pub struct Trainer<'a> {
     config: Config,
     about: About,
+    corpus: Corpus,
     learner: Learner<'a>,
     progress: Progress,
     train_clips: usize,
@@ -96,6 +97,7 @@ impl<'a> Trainer<'a> {
         Ok(Trainer {
             config: config.clone(),
             about,
+            corpus,
             learner,
             progress: Progress::default(),
             train_clips: splits[0].0.len(),
@@ -112,6 +114,11 @@ impl<'a> Trainer<'a> {
             self.progress = saved;
         }
         Ok(())
+    }
+
+    /// The dataset on the GPU.
+    pub fn corpus(&self) -> &Corpus {
+        &self.corpus
     }
 
     /// Trainable parameters of one replica.
