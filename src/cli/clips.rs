@@ -4,16 +4,18 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use indicatif::{ProgressBar, ProgressStyle};
 
 use super::output::note;
-use wmic::data::{AudioSet, Dataset, Kind, features_npz, has_class_map, has_features, npz_note};
+use wmic::data::{AudioSet, Dataset, features_npz, has_class_map, has_features, npz_note};
 use wmic::features::extraction::Recipe;
 use wmic::features::front_end::{FrontEnd, Source};
 use wmic::features::sound::{Making, cache_folder, join};
 use wmic::gpu::Gpu;
 use wmic::nn::front_ends::vggish::TrainFrontEnd;
-use wmic::nn::{self, Basis};
+use wmic::nn::front_ends::kind::{ROWS, Row};
+use wmic::nn::{self, Kind, Model};
 use wmic::report::tables::table::printable;
 use wmic::run::config::Config;
 use wmic::{Error, Result};
@@ -69,7 +71,7 @@ pub fn sound_of(config: &Config) -> Result<Option<(AudioSet, Recipe)>> {
     if features_of(config, kind).is_some() || kind == Kind::Vggish && has_features(&config.dataset) {
         return Ok(None);
     }
-    if kind == Kind::Spectrogram || kind.is_of_notes() {
+    if !nn::find(&config.model)?.needs_vggish() {
         let recipe = Recipe { scale: config.notes.unwrap_or_default().scale, ..Recipe::of(kind) };
         return Ok(Some((AudioSet::load(&config.dataset)?, recipe)));
     }
@@ -82,7 +84,7 @@ pub fn sound_of(config: &Config) -> Result<Option<(AudioSet, Recipe)>> {
         };
     };
     // Log-mel patches are the same whatever comes after them.
-    let front_end = (kind != Kind::LogMel).then(|| front_end.clone());
+    let front_end = kind.row().weights.is_some().then(|| front_end.clone());
     Ok(Some((AudioSet::load(&config.dataset)?, Recipe { front_end, ..Recipe::of(kind) })))
 }
 
@@ -116,9 +118,7 @@ pub fn adopt(config: &mut Config, npz: &Path) -> Result<()> {
         return fail("has an unreadable frontend.json; make the features again with wmic features".into());
     };
     if recipe.kind != kind {
-        let name = |kind: Kind| serde_json::to_string(&kind).expect("a kind serialises");
-        let (has, wants) = (name(recipe.kind), name(kind));
-        return fail(format!("holds {has} features, but {} takes {wants}", config.model));
+        return fail(format!("holds {:?} features, but {} takes {:?}", recipe.kind.name(), config.model, kind.name()));
     }
     match (&config.front_end, &recipe.front_end) {
         (Some(asked), Some(made)) if asked.width != made.width => {
@@ -153,7 +153,7 @@ pub fn adopt(config: &mut Config, npz: &Path) -> Result<()> {
         (None, None) if kind.is_of_notes() && recipe.scale != config.notes.unwrap_or_default().scale => {
             fail("was made with another --scale".into())
         }
-        (None, None) if kind == Kind::Spectrogram || kind.is_of_notes() => Ok(()),
+        (None, None) if !nn::find(&config.model)?.needs_vggish() => Ok(()),
         (None, None) => Err(Error::Usage(format!(
             "{} stands on VGGish: name its weights, --frontend-weights FILE or random",
             config.model
@@ -166,7 +166,7 @@ fn of_sound(gpu: &Gpu, config: &mut Config, (set, mut recipe): (AudioSet, Recipe
     let mut weights = None;
     if let Some(front_end) = &mut config.front_end {
         // A run that trained its front end from log-mel patches on needs its first weights no more.
-        let needed = recipe.kind != Kind::LogMel || front_end.fingerprint.is_none();
+        let needed = recipe.kind.row().weights.is_some() || front_end.fingerprint.is_none();
         weights = needed.then(|| front_end.pin()).transpose()?;
         recipe.front_end = recipe.front_end.map(|_| front_end.clone());
     }
@@ -188,6 +188,12 @@ fn of_sound(gpu: &Gpu, config: &mut Config, (set, mut recipe): (AudioSet, Recipe
     };
     failures.iter().for_each(|reason| note(&printable(&format!("left out: {reason}"))));
     Ok(Some(data))
+}
+
+/// The kinds of features that an option can name.
+pub fn kinds(of: fn(&Row) -> bool) -> impl TypedValueParser<Value = Kind> {
+    let values = ROWS.iter().filter(|row| of(row)).map(|row| PossibleValue::new(row.name).help(row.about));
+    PossibleValuesParser::new(values).map(|name| name.parse().expect("the name of a kind"))
 }
 
 /// The options that name a front end.
@@ -214,14 +220,14 @@ pub struct FrontEndArgs {
 }
 
 impl FrontEndArgs {
-    /// Those of the options that models on `basis` take, less what only others among `all` do. What none of them takes stays, for
-    /// validation to refuse it.
-    pub fn of(&self, basis: Basis, all: &[Basis]) -> FrontEndArgs {
+    /// Those of the options that `model` takes, less what only others among `all` do. What none of them takes stays, for validation
+    /// to refuse it.
+    pub fn of(&self, model: &Model, all: &[&Model]) -> FrontEndArgs {
         let mut args = self.clone();
-        if !basis.needs_vggish() && all.iter().any(|basis| basis.needs_vggish()) {
+        if !model.needs_vggish() && all.iter().any(|model| model.needs_vggish()) {
             (args.frontend_weights, args.width, args.pca) = (None, None, None);
         }
-        if basis != Basis::Maps && all.contains(&Basis::Maps) {
+        if !model.trains_vggish() && all.iter().any(|model| model.trains_vggish()) {
             args.train_frontend = None;
         }
         args

@@ -15,14 +15,14 @@ use wmic::compare::comparison::{Comparison, Contestant};
 use wmic::compare::experiment::{Entry, Experiment};
 use wmic::compare::test_predictions::TestPredictions;
 use wmic::core::files::{create_directories, is_leftover, try_lock_directory, write_atomic};
-use wmic::data::{Dataset, Kind, SplitBy};
+use wmic::data::{Dataset, SplitBy};
 use wmic::features::front_end::FrontEnd;
 use wmic::gpu::Gpu;
 use wmic::metrics::evaluation::Evaluation;
 use wmic::nn::front_ends::spectrum::Scale;
 use wmic::nn::front_ends::vggish::TrainFrontEnd;
 use wmic::nn::models::aacnn::FirstValues;
-use wmic::nn::{self, Basis};
+use wmic::nn::{self, Kind, Model};
 use wmic::report::tables;
 use wmic::report::tables::evaluation::summary;
 use wmic::report::tables::table::{Look, printable};
@@ -158,8 +158,8 @@ impl Args {
         let dataset = absolute(&self.dataset)?;
         let of_files = |entry: &Entry| entry.config(&dataset).map_err(|e| experiment.error(entry, &e));
         let mut configs = experiment.entries.iter().map(of_files).collect::<Result<Vec<Config>>>()?;
-        let bases = configs.iter().map(|c| Ok(nn::find(&c.model)?.basis)).collect::<Result<Vec<Basis>>>()?;
-        let complete = |config: &mut Config, basis: Basis| {
+        let models = configs.iter().map(|c| nn::find(&c.model)).collect::<Result<Vec<&Model>>>()?;
+        let complete = |config: &mut Config, model: &Model| {
             config.seeds = (0..self.seeds.unwrap_or(experiment.seeds as u64)).collect();
             // A forest has no epochs.
             config.epochs = self.epochs.filter(|_| config.has_setting("epochs")).unwrap_or(config.epochs);
@@ -171,14 +171,14 @@ impl Args {
             }
             self.notes.overlay(config)?;
             config.init = config.init.as_deref().map(absolute).transpose()?;
-            self.front_end.of(basis, &bases).overlay(config)?;
+            self.front_end.of(model, &models).overlay(config)?;
             if let Some(missing) = config.init.as_ref().filter(|init| !init.is_file()) {
                 return Err(Error::data(missing, "is not a file: no weights to start from"));
             }
             config.validate()
         };
-        for ((config, basis), entry) in configs.iter_mut().zip(&bases).zip(&experiment.entries) {
-            complete(config, *basis).map_err(|e| experiment.error(entry, &e))?;
+        for ((config, model), entry) in configs.iter_mut().zip(&models).zip(&experiment.entries) {
+            complete(config, model).map_err(|e| experiment.error(entry, &e))?;
         }
         // What one has learnt by heart, another would be tested on.
         let mut divisions = configs.iter().map(Config::division);

@@ -3,12 +3,13 @@
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 
-use super::clips::{Bar, stop_on_interrupt};
+use super::clips::{Bar, kinds, stop_on_interrupt};
 use super::output::note;
 use super::{Device, Verdict};
 use wmic::Error;
 use wmic::audio::sound_files;
-use wmic::data::{AudioSet, Kind};
+use wmic::data::AudioSet;
+use wmic::nn::Kind;
 use wmic::features::extraction::Recipe;
 use wmic::features::front_end::{FrontEnd, Source};
 use wmic::features::sound::{Making, Sounds};
@@ -28,7 +29,7 @@ pub struct Args {
     #[arg(required = true, value_name = "DATASET|FILE")]
     sounds: Vec<PathBuf>,
     /// What to make
-    #[arg(long, value_enum, default_value = "vggish")]
+    #[arg(long, value_name = "KIND", default_value = "vggish", value_parser = kinds(|_| true))]
     frontend: Kind,
     /// VGGish's weights: a safetensors file in torchvggish's naming
     #[arg(long, value_name = "FILE", conflicts_with = "init")]
@@ -124,9 +125,9 @@ impl Args {
     fn recipe(&self) -> wmic::Result<Recipe> {
         let given = self.weights.as_deref().map(super::train::absolute).transpose()?.map(Source::File);
         let weights = given.or_else(|| self.init.clone());
-        let front_end = match (self.frontend, weights) {
-            (Kind::LogMel | Kind::Spectrogram | Kind::Stft | Kind::Cqt, None) => None,
-            (Kind::LogMel | Kind::Spectrogram | Kind::Stft | Kind::Cqt, Some(_)) => {
+        let front_end = match (self.frontend.row().weights, weights) {
+            (None, None) => None,
+            (None, Some(_)) => {
                 return Err(Error::Usage("spectra need no weights: leave out --weights and --init".into()));
             }
             (_, Some(weights)) => {
@@ -147,15 +148,8 @@ impl Args {
     }
 
     fn out(&self, set: Option<&AudioSet>) -> PathBuf {
-        let name = match self.frontend {
-            Kind::Vggish => "openmic-2018.npz",
-            Kind::LogMel => "logmel.npz",
-            Kind::Spectrogram => "spectrogram.npz",
-            Kind::Maps => "maps.npz",
-            Kind::Stft => "stft.npz",
-            Kind::Cqt => "cqt.npz",
-        };
-        let default = || set.map_or_else(|| "features.npz".into(), |set| set.path.join(name));
+        let name = || self.frontend.row().file;
+        let default = || set.map_or_else(|| "features.npz".into(), |set| set.path.join(name()));
         // Without a slash at its end, which would ask for a folder.
         self.out.as_ref().map(|out| out.components().collect()).unwrap_or_else(default)
     }

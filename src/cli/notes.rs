@@ -5,16 +5,18 @@ use std::path::PathBuf;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 
 use wmic::data::SplitBy;
-use wmic::nn::front_ends::spectrum::{Input, Scale};
+use wmic::nn::Kind;
+use wmic::nn::front_ends::spectrum::Scale;
 use wmic::nn::models::aacnn::FirstValues;
+use super::clips::kinds;
 use wmic::run::config::{Config, Notes};
 use wmic::{Error, Result};
 
 #[derive(Clone, clap::Args)]
 pub struct NotesArgs {
     /// Spectrum that aacnn sees [default: stft]
-    #[arg(long, value_enum)]
-    pub input: Option<Input>,
+    #[arg(long, value_name = "KIND", value_parser = kinds(|row| row.note))]
+    pub input: Option<Kind>,
     /// Percent of the filters of aacnn's last blocks that are attention's [default: 0]
     #[arg(long, value_name = "PERCENT", value_parser = PossibleValuesParser::new(["0", "25", "50", "75", "100"]).map(|s| s.parse::<u32>().expect("a number")))]
     pub attention: Option<u32>,

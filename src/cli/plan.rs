@@ -10,7 +10,7 @@ use super::notes::NotesArgs;
 use super::objective::ObjectiveArgs;
 use super::output::{note, print, print_json};
 use super::{Device, Verdict};
-use wmic::data::{Kind, validation_split};
+use wmic::data::validation_split;
 use wmic::features::corpus::Dims;
 use wmic::features::extractor::instances;
 use wmic::gpu::Gpu;
@@ -208,8 +208,8 @@ impl Args {
 fn clips(gpu: &Gpu, config: &mut Config) -> Result<Option<(Dims, Split)>> {
     if let Some((set, recipe)) = sound_of(config)? {
         let (clips, classes) = (set.keys.len(), set.classes.len());
-        let (instances, width) = (instances(recipe.kind, recipe.kind.samples()), recipe.instance_len());
-        let narrow = if recipe.kind == Kind::Vggish { Encoding::Bytes } else { Encoding::Halves };
+        let (instances, width) = (recipe.kind.instances(recipe.kind.samples()), recipe.instance_len());
+        let narrow = if recipe.is_in_bytes() { Encoding::Bytes } else { Encoding::Halves };
         let encoding = narrow.of_clips(instances * width);
         let dims = Dims { clips, instances, width, classes, encoding, slots: clips };
         if recipe.kind.is_of_notes() {

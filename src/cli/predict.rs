@@ -9,14 +9,14 @@ use super::output::note;
 use super::{Device, Verdict};
 use wmic::audio::sound_files;
 use wmic::core::files::write_atomic;
-use wmic::data::{Kind, features_npz, has_features, load_features};
+use wmic::data::{features_npz, has_features, load_features};
 use wmic::features::extraction::Recipe;
 use wmic::features::front_end::{FrontEnd, Source};
 use wmic::gpu::Gpu;
 use wmic::metrics::thresholds::Level;
 use wmic::nn::front_ends::log_mel;
 use wmic::nn::front_ends::vggish::Width;
-use wmic::nn::{self, Basis};
+use wmic::nn::{self, Kind};
 use wmic::output::json::{self, Detail};
 use wmic::output::{audacity, csv, jams};
 use wmic::predict::recogniser::{Aggregate, Heard, Options, Recogniser, recognise_clips};
@@ -143,7 +143,7 @@ impl Args {
     fn features(&self, trained: &Trained) -> Result<Option<(Vec<String>, wmic::data::Features)>> {
         let [input] = self.inputs.as_slice() else { return Ok(None) };
         let npz = input.extension().is_some_and(|e| e == "npz");
-        if !npz && (!has_features(input) || nn::find(&trained.about.model)?.basis != Basis::Embeddings) {
+        if !npz && (!has_features(input) || trained.config.kind()? != Kind::Vggish) {
             return Ok(None);
         }
         let archive = if npz { Some(input.clone()) } else { features_npz(input) };
@@ -184,7 +184,7 @@ impl Args {
     /// What the options say about the run's front end: where it lies by now, or, of a run that does not know, what it is.
     fn name_front_end(&self, trained: &mut Trained) -> Result<()> {
         let Some(weights) = &self.frontend_weights else { return Ok(()) };
-        if !nn::find(&trained.config.model)?.basis.needs_vggish() {
+        if !nn::find(&trained.config.model)?.needs_vggish() {
             let reason = "takes spectra and needs no VGGish: leave out --frontend-weights";
             return Err(Error::Usage(format!("{} {reason}", trained.config.model)));
         }
@@ -206,7 +206,7 @@ impl Args {
         let config = &trained.config;
         let kind = config.kind()?;
         match &config.front_end {
-            None if kind != Kind::Spectrogram && !kind.is_of_notes() => Err(Error::Usage(
+            None if nn::find(&config.model)?.needs_vggish() => Err(Error::Usage(
                 "the run was trained on features that do not say how they were made; name the VGGish that made them: \
                  --frontend-weights FILE"
                     .into(),
@@ -244,9 +244,9 @@ impl<'a> Answers<'a> {
         if let Some(page) = &args.html {
             wmic::core::files::writable(page)?;
         }
-        let band_hz = trained.config.notes.map_or_else(log_mel::band_hz, |notes| notes.input.bin_hz());
-        let of_notes = |notes: Notes| format!("{}, second by second", notes.input.name());
-        let spectrum = trained.config.notes.map_or_else(|| "mel spectrogram".into(), of_notes);
+        let kind = trained.config.kind()?;
+        let (shown, pace) = (kind.spectrogram(), if kind.is_of_notes() { ", second by second" } else { "" });
+        let (band_hz, spectrum) = ((shown.band_hz)(), format!("{}{pace}", shown.name));
         Ok(Answers { args, truth, taken: 0, names: HashSet::new(), band_hz, spectrum, on_page: vec![] })
     }
 

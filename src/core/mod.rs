@@ -6,3 +6,4 @@ pub mod files;
 pub mod hash;
 pub mod random;
 pub mod shape;
+pub(crate) mod tensors;

@@ -25,7 +25,7 @@ use crate::core::error::Result;
 use crate::core::random::{key, philox};
 use crate::data::{Dataset, FeatureValues, Features};
 use crate::run::config::Config;
-use crate::run::weights::{self, About, ModelFile};
+use crate::run::weights::{About, ModelFile};
 use crate::train::trainer::splits;
 
 /// Trees of a class.
@@ -339,7 +339,7 @@ pub fn save(path: &Path, forests: &[Forest], about: &About) -> Result<()> {
         (RIGHT, Dtype::U32, vec![n], words(&|node| node.right.to_le_bytes())),
         (VALUE, Dtype::F32, vec![n], words(&|node| node.value.to_le_bytes())),
     ];
-    weights::save(path, &tensors.map(|(name, dtype, shape, bytes)| (name.to_owned(), dtype, shape, bytes)), about)
+    tensors::save(path, &tensors.map(|(name, dtype, shape, bytes)| (name.to_owned(), dtype, shape, bytes)), about)
 }
 
 /// Reads the forests of all seeds.

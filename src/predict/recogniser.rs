@@ -7,14 +7,14 @@ use std::path::PathBuf;
 use crate::audio::{Cut, Excerpt, Item, ingest};
 use crate::core::array::Array;
 use crate::core::error::{Error, Result};
-use crate::data::{Features, Kind};
+use crate::data::Features;
 use crate::features::extraction::{FrontEndRunner, Recipe};
 use crate::gpu::Gpu;
 use crate::metrics::scores::{answer, std_dev};
 use crate::nn::front_ends::log_mel::{BANDS, PATCH_FRAMES};
 use crate::nn::front_ends::spectrum;
 use crate::nn::front_ends::vggish::MAP;
-use crate::nn::{self, Basis, Model};
+use crate::nn::{self, Kind, Model};
 use crate::predict::predictor::Predictions;
 use crate::predict::recognition::{Glimpse, Instrument, Path, Recognition};
 use crate::predict::timeline::segments;
@@ -259,10 +259,10 @@ impl Answers {
     /// `bands` of the spectrogram's frames.
     fn new(trained: &Trained, hop: f64, bands: usize) -> Answers {
         let model: &Model = nn::find(&trained.about.model).expect("a trained model is known");
-        let steps = if model.basis == Basis::Maps { MAP[0] } else { 1 };
-        let whole = model.basis == Basis::Notes;
-        let window = trained.config.kind().map_or(1.0, Kind::window);
-        let frame = if whole { spectrum::hop_seconds() } else { FRAME };
+        let steps = if model.trains_vggish() { MAP[0] } else { 1 };
+        let whole = model.is_of_notes();
+        let kind = trained.config.kind().expect("a trained model is known");
+        let (window, frame) = (kind.window(), kind.spectrogram().hop);
         Answers {
             classes: trained.about.classes.len(),
             seeds: trained.about.seeds.clone(),
@@ -270,7 +270,7 @@ impl Answers {
             whole,
             span: ((window / hop).round() as usize).max(1),
             exclusive: model.exclusive,
-            frames: model.basis == Basis::Spectrogram,
+            frames: kind == Kind::Spectrogram,
             steps,
             bands: model.positions / steps,
             excerpts: vec![],

@@ -7,7 +7,7 @@ use crate::core::array::Array;
 use crate::core::error::{Error, Result};
 use crate::data::{Dataset, Features};
 use crate::features::corpus::Corpus;
-use crate::features::front_end::{self, Source};
+use crate::features::front_end::Source;
 use crate::gpu::{Buffer, Gpu};
 use crate::graph::Layout;
 use crate::metrics::evaluation::{Evaluation, SeedPredictions, Subject, evaluate};
@@ -17,6 +17,7 @@ use crate::nn;
 use crate::predict::forest::{self, Forest};
 use crate::predict::predictor::{Detail, Predictions, layout, predict};
 use crate::run::config::Config;
+use crate::run::network;
 use crate::run::run_dir::{EpochRow, RunDir};
 use crate::run::weights::{self, About, Block, ModelFile};
 use crate::train::trainer::splits;
@@ -328,7 +329,7 @@ impl Network {
         match self.frozen.get() {
             Some(known) => Ok(known),
             None => {
-                let loaded = front_end::frozen(gpu, config)?;
+                let loaded = network::frozen(gpu, config)?;
                 Ok(self.frozen.get_or_init(|| loaded))
             }
         }

@@ -5,13 +5,14 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use crate::core::error::{Error, Result};
-use crate::data::{Division, Kind, SplitBy};
+use crate::data::{Division, SplitBy};
 use crate::features::front_end::FrontEnd;
 use crate::metrics::thresholds::Level;
-use crate::nn::front_ends::spectrum::{Input, Scale};
+use crate::nn::front_ends::kind::Kind;
+use crate::nn::front_ends::spectrum::Scale;
 use crate::nn::front_ends::vggish::{TrainFrontEnd, Width};
 use crate::nn::models::aacnn::{ATTENTION, FirstValues, Network};
-use crate::nn::{self, Basis, Settings};
+use crate::nn::{self, Settings};
 pub use crate::nn::{Optimiser, Select};
 use crate::ops::attention_pool::Pooling;
 use crate::ops::masked_bce::{FocalAlpha, Loss};
@@ -36,10 +37,11 @@ impl Augmentation {
 }
 
 /// What is chosen of a model on single notes, and of the notes.
-#[derive(Clone, Copy, Debug, PartialEq, Default, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Notes {
-    pub input: Input,
+    /// The spectrum that the model is fed.
+    pub input: Kind,
     /// One of [`ATTENTION`].
     pub attention: u32,
     /// Share of the published filters.
@@ -47,6 +49,19 @@ pub struct Notes {
     pub scale: Scale,
     pub init: FirstValues,
     pub split_by: SplitBy,
+}
+
+impl Default for Notes {
+    fn default() -> Notes {
+        Notes {
+            input: Kind::Stft,
+            attention: 0,
+            width: Width::default(),
+            scale: Scale::default(),
+            init: FirstValues::default(),
+            split_by: SplitBy::default(),
+        }
+    }
 }
 
 /// A training run. Units: epochs count from 0, batch in clips, chances in [0, 1).
@@ -138,7 +153,8 @@ const FOREST_KEYS: [&str; 8] =
 impl Config {
     /// The training protocol of the model's paper.
     pub fn of(model: &str, dataset: impl Into<PathBuf>) -> Result<Config> {
-        let nn::Model { protocol, basis, .. } = *nn::find(model)?;
+        let found = nn::find(model)?;
+        let protocol = found.protocol;
         Ok(Config {
             dataset: dataset.into(),
             model: model.into(),
@@ -166,7 +182,7 @@ impl Config {
             train_front_end: TrainFrontEnd::None,
             features: None,
             cache: None,
-            notes: (basis == Basis::Notes).then(Notes::default),
+            notes: found.is_of_notes().then(Notes::default),
             init: None,
         })
     }
@@ -203,12 +219,16 @@ impl Config {
 
     /// What single notes ask for, and what only they may be asked for.
     fn validate_notes(&self) -> Result<()> {
-        let nn::Model { name, exclusive, .. } = *nn::find(&self.model)?;
+        let nn::Model { name, exclusive, inputs, .. } = *nn::find(&self.model)?;
         let refuse = |reason: &str| Err(Error::Usage(format!("{name} {reason}")));
         match self.notes {
             Some(notes) if exclusive && !ATTENTION.contains(&notes.attention) => {
                 let known = "attention must be 0, 25, 50, 75 or 100 percent";
                 return Err(Error::Usage(format!("{known}, not {}", notes.attention)));
+            }
+            Some(notes) if exclusive && !inputs.contains(&notes.input) => {
+                let known: Vec<&str> = inputs.iter().map(|kind| kind.name()).collect();
+                return refuse(&format!("takes {}, not {}", known.join(" or "), notes.input));
             }
             Some(_) if exclusive => {}
             Some(_) => {
@@ -267,8 +287,8 @@ impl Config {
             return Err(Error::Usage(format!("batch must be at most {MAX_BATCH} clips, got {}", self.batch)));
         }
         at_least_one("patience", self.patience.unwrap_or(1))?;
-        let basis = nn::find(&self.model)?.basis;
-        if basis == Basis::Maps && self.front_end.is_none() && self.features.is_none() {
+        let model = nn::find(&self.model)?;
+        if model.trains_vggish() && self.front_end.is_none() && self.features.is_none() {
             let model = &self.model;
             return Err(Error::Usage(format!(
                 "{model} stands on VGGish: name its weights, --frontend-weights FILE or random"
@@ -281,12 +301,12 @@ impl Config {
         if self.threshold != Level::default() && nn::find(&self.model)?.exclusive {
             return Err(self.has_no_threshold());
         }
-        if !basis.needs_vggish() && self.front_end.is_some() {
+        if !model.needs_vggish() && self.front_end.is_some() {
             let reason = "takes spectra and needs no VGGish: leave out --frontend-weights";
             return Err(Error::Usage(format!("{} {reason}", self.model)));
         }
-        if basis != Basis::Maps && self.train_front_end != TrainFrontEnd::None {
-            let what = if basis == Basis::Embeddings { "embeddings" } else { "spectra" };
+        if !model.trains_vggish() && self.train_front_end != TrainFrontEnd::None {
+            let what = if model.needs_vggish() { "embeddings" } else { "spectra" };
             return Err(Error::Usage(format!("{} takes {what} as they are: leave out --train-frontend", self.model)));
         }
         if self.dropout != 0.0 && nn::find(&self.model)?.protocol.dropout == 0.0 {
@@ -409,7 +429,7 @@ impl Config {
     /// `Shape` for instances of another width than the model takes.
     pub fn accepts(&self, width: usize) -> Result<()> {
         let model = nn::find(&self.model)?;
-        let expected = nn::models::instance_len(self.kind()?, self.settings(1).width);
+        let expected = self.kind()?.instance_len(self.settings(1).width);
         match width == expected {
             true => Ok(()),
             false => Err(Error::shape(model.name, format!("instances of {expected} values"), width.to_string())),
@@ -418,6 +438,6 @@ impl Config {
 
     /// Whether the model stands on VGGish and trains this part of it.
     pub fn trains(&self, part: TrainFrontEnd) -> Result<bool> {
-        Ok(nn::find(&self.model)?.basis == Basis::Maps && self.train_front_end == part)
+        Ok(nn::find(&self.model)?.trains_vggish() && self.train_front_end == part)
     }
 }

@@ -15,10 +15,11 @@ use serde::{Deserialize, Serialize};
 
 use crate::core::error::{Error, Result};
 use crate::core::files::{create_directories, is_leftover, read_limited, try_lock_directory, write_atomic};
+use crate::core::tensors;
 use crate::data::Dataset;
 use crate::nn;
 use crate::run::config::Config;
-use crate::run::weights;
+
 use crate::train::learner::State;
 
 pub const RUN: &str = "run.toml";
@@ -348,7 +349,7 @@ impl RunDir {
         };
         let mut tensors: Vec<_> = parts(state).map(|(name, values)| floats(name, values)).into();
         tensors.push(("step".into(), Dtype::U32, vec![1], state.step.to_le_bytes().to_vec()));
-        weights::save(&self.state(), &tensors, progress)
+        tensors::save(&self.state(), &tensors, progress)
     }
 
     /// The saved state; `None` when the run was ended before it saved any.
@@ -360,7 +361,7 @@ impl RunDir {
         if !path.exists() {
             return Ok(None);
         }
-        let file = weights::File::read(&path)?;
+        let file = tensors::File::read(&path)?;
         let progress: Progress = file.about(&path)?;
         let tensors = file.tensors();
         let words = |name: &str| -> Result<Vec<[u8; 4]>> {

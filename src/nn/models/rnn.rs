@@ -1,7 +1,8 @@
 //! RNN: a bidirectional GRU of three layers over the instances of a clip (ISMIR 2019, baseline). The answer comes from the output at
 //! the clip's last instance.
 
-use super::{Basis, Inputs, Model, Prediction, Protocol, Settings};
+use super::{Inputs, Model, Prediction, Protocol, Settings};
+use crate::nn::front_ends::kind::Kind;
 use crate::core::error::Result;
 use crate::graph::Graph;
 use crate::nn::layers::{Recurrent, WeightInit, linear};
@@ -18,7 +19,7 @@ pub const MODEL: Model = Model {
     positions: 1,
     attends: false,
     exclusive: false,
-    basis: Basis::Embeddings,
+    inputs: &[Kind::Vggish],
     patches: &[],
     build: Some(build),
 };
