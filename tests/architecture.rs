@@ -20,8 +20,10 @@ const CRATES: [(&str, &[&str]); 5] = [
     ("ctrlc", &["cli"]),
 ];
 
-/// Violations that are still to be removed, `module -> module or crate`. An entry that no longer occurs fails, too.
-const EXCEPTIONS: &[&str] = &[];
+/// Violations that are still to be removed, none in the end: `module -> module`, or `module -> crate`.
+const UPWARD: &[&str] = &[];
+const CIRCLES: &[&str] = &[];
+const ELSEWHERE: &[&str] = &[];
 
 /// A source file, by its module: `gpu::kernel`.
 struct Source {
@@ -73,7 +75,9 @@ fn read(path: &Path, module: &str) -> Source {
                     return;
                 }
                 let mut path = absolute(prefix, module);
-                path.retain(|part| part != "self");
+                if path.last().is_some_and(|part| part == "self") {
+                    path.pop();
+                }
                 if handed_on {
                     exports.insert(prefix.last().unwrap().clone(), path.clone());
                 }
@@ -117,16 +121,18 @@ fn is_name(word: &str) -> bool {
     word.starts_with(|c: char| c.is_alphabetic() || c == '_')
 }
 
-/// A path from the root of the crate; the program's own view of the crate is the same.
+/// A path from the root of the crate, `crate` in front; the program's own view of the crate is the same. Others stay as they are.
 fn absolute(path: &[String], module: &str) -> Vec<String> {
+    let root = || std::iter::once("crate".to_owned());
     let own = || module.split("::").filter(|part| !part.is_empty()).map(str::to_owned);
     match path[0].as_str() {
-        "crate" | "wmic" => path[1..].to_vec(),
-        "self" => own().chain(path[1..].iter().cloned()).collect(),
+        "crate" | "wmic" => root().chain(path[1..].iter().cloned()).collect(),
+        "self" => root().chain(own()).chain(path[1..].iter().cloned()).collect(),
         "super" => {
             let up = path.iter().take_while(|part| *part == "super").count();
             let own: Vec<String> = own().collect();
-            own[..own.len().saturating_sub(up)].iter().cloned().chain(path[up..].iter().cloned()).collect()
+            let kept = own[..own.len().saturating_sub(up)].iter();
+            root().chain(kept.chain(&path[up..]).cloned()).collect()
         }
         _ => path.to_vec(),
     }
@@ -178,20 +184,21 @@ fn words_of(code: &str) -> Vec<(usize, &str)> {
 
 /// The module that has what `path` names, followed through those that hand it on; `None` outside of the crate.
 fn module_of(path: &[String], from: &str, sources: &BTreeMap<String, Source>) -> Option<String> {
-    // A module's own children, and items of its own file.
-    let relative = |first: &str| if from.is_empty() { first.to_owned() } else { format!("{from}::{first}") };
-    let path = match sources.contains_key(&relative(&path[0])) && !LAYERS.contains(&path[0].as_str()) {
-        true => from.split("::").map(str::to_owned).chain(path.iter().cloned()).collect(),
-        false => path.to_vec(),
+    // Without `crate` in front it begins at a child of the module, or outside of the crate.
+    let path: Vec<String> = match path {
+        [root, rest @ ..] if root == "crate" => rest.to_vec(),
+        [child, ..] if sources.contains_key(&format!("{from}::{child}")) => {
+            from.split("::").map(str::to_owned).chain(path.iter().cloned()).collect()
+        }
+        _ => return None,
     };
     let known = (1..=path.len()).rev().find(|&n| sources.contains_key(&path[..n].join("::")));
     let (module, rest) = match known {
         Some(n) => (path[..n].join("::"), &path[n..]),
-        None if sources[""].exports.contains_key(&path[0]) => (String::new(), &path[..]),
-        None => return None,
+        None => (String::new(), &path[..]),
     };
     match rest.first().and_then(|name| sources[&module].exports.get(name)) {
-        Some(origin) if *origin != path => module_of(origin, &module, sources),
+        Some(origin) if origin[1..] != path => module_of(origin, &module, sources),
         _ => Some(module),
     }
 }
@@ -215,25 +222,23 @@ fn imports(sources: &BTreeMap<String, Source>) -> Vec<(String, String, String)> 
     found
 }
 
-/// Those that are not excused; and excuses that excuse nothing any more.
-fn unexcused(violations: Vec<(String, String)>, is_mine: impl Fn(&str) -> bool) -> Vec<String> {
-    let excused: BTreeSet<&str> = EXCEPTIONS.iter().copied().filter(|e| is_mine(e)).collect();
-    let kept: BTreeSet<&str> = violations.iter().map(|(what, _)| what.as_str()).collect();
-    let stale = excused.difference(&kept).map(|what| format!("no longer occurs, remove the exception: {what}"));
-    violations.iter().filter(|(what, _)| !excused.contains(what.as_str())).map(|(_, at)| at.clone()).chain(stale).collect()
-}
-
-fn is_of_crates(exception: &str) -> bool {
-    CRATES.iter().any(|(name, _)| exception.ends_with(&format!("-> {name}")))
+/// Fails with the violations that are not among the exceptions, and with exceptions that are no longer needed.
+#[track_caller]
+fn check(what: &str, violations: &[(String, String)], exceptions: &[&str]) {
+    let found: BTreeSet<&str> = violations.iter().map(|(name, _)| name.as_str()).collect();
+    let known: BTreeSet<&str> = exceptions.iter().copied().collect();
+    let stale = known.difference(&found).map(|name| format!("no longer occurs, remove the exception: {name}"));
+    let new = violations.iter().filter(|(name, _)| !known.contains(name.as_str()));
+    let wrong: Vec<String> = new.map(|(name, at)| format!("{at}  ({name})")).chain(stale).collect();
+    assert!(wrong.is_empty(), "{what}:\n{}", wrong.join("\n"));
 }
 
 #[test]
 fn folders_import_only_from_layers_before_them() {
     let sources = sources();
     let upward = imports(&sources).into_iter().filter(|(from, to, _)| layer(to) > layer(from));
-    let violations = upward.map(|(from, to, at)| (format!("{from} -> {to}"), format!("{at}  ({from} -> {to})"))).collect();
-    let wrong = unexcused(violations, |e| !is_of_crates(e));
-    assert!(wrong.is_empty(), "imports from later layers:\n{}", wrong.join("\n"));
+    let violations: Vec<_> = upward.map(|(from, to, at)| (format!("{from} -> {to}"), at)).collect();
+    check("imports from later layers", &violations, UPWARD);
 }
 
 /// Whether a module is a file in the folder of which the other is the face, `mod.rs`: a face knows its parts.
@@ -260,9 +265,9 @@ fn no_two_files_import_each_other() {
     };
     let closure: BTreeMap<&str, BTreeSet<String>> = edges.keys().map(|from| (*from, reachable(from))).collect();
     let circular = |from: &str, to: &str| closure.get(to).is_some_and(|of| of.contains(from));
-    let wrong = imports.iter().filter(|(from, to, _)| !is_part_of(to, from) && circular(from, to));
-    let wrong: Vec<&str> = wrong.map(|(.., at)| at.as_str()).collect();
-    assert!(wrong.is_empty(), "imports that go in a circle:\n{}", wrong.join("\n"));
+    let circles = imports.iter().filter(|(from, to, _)| !is_part_of(to, from) && circular(from, to));
+    let violations: Vec<_> = circles.map(|(from, to, at)| (format!("{from} -> {to}"), at.clone())).collect();
+    check("imports that go in a circle", &violations, CIRCLES);
 }
 
 #[test]
@@ -276,6 +281,5 @@ fn crates_are_named_only_where_they_belong() {
             }
         }
     }
-    let wrong = unexcused(violations, is_of_crates);
-    assert!(wrong.is_empty(), "crates that are named outside of their layer:\n{}", wrong.join("\n"));
+    check("crates that are named outside of their layer", &violations, ELSEWHERE);
 }

@@ -13,6 +13,7 @@ use wmic::features::front_end::{FrontEnd, Source};
 use wmic::gpu::{Buffer, Gpu};
 use wmic::graph::Layout;
 use wmic::nn::front_ends::log_mel::{BANDS, PATCH_FRAMES};
+use wmic::nn::Kind;
 use wmic::nn::front_ends::vggish::{self, TrainFrontEnd, Width};
 use wmic::ops::sample::Order;
 use wmic::predict::predictor::{Detail, layout, predict};
@@ -113,7 +114,7 @@ fn visual_models_answer_and_learn_as_pytorch_does() {
             ..Config::of(model, "formula").unwrap()
         };
         let data = dataset(train_front_end == TrainFrontEnd::All);
-        let kind = wmic::nn::find(model).unwrap().input(train_front_end, Default::default());
+        let kind = wmic::nn::find(model).unwrap().input(train_front_end, Kind::Stft);
         assert_eq!(data.features.width, kind.instance_len(WIDTH));
         let corpus = Corpus::of_dataset(&gpu, &data).unwrap();
         let layout = layout(&config, INSTANCES, data.features.width, CLASSES).unwrap();

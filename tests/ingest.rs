@@ -7,7 +7,8 @@ use std::time::{Duration, Instant};
 
 use proptest::prelude::*;
 use wmic::Error;
-use wmic::audio::{Cut, Depth, Excerpt, Form, Item, decode, ingest, resample, sound_files, write_wav};
+use wmic::audio::{Cut, Depth, Excerpt, Item, decode, ingest, resample, sound_files, write_wav};
+use wmic::nn::Kind;
 use wmic::nn::front_ends::log_mel;
 
 fn cut(window: f64, hop: impl Into<Option<f64>>) -> Cut {
