@@ -39,7 +39,7 @@ fn the_ten_published_parameter_counts() {
     let counts = |input: Kind| {
         ATTENTION.map(|attention| {
             let config = config(input, attention, Width::Full);
-            layout(&config, FRAMES, input.bins(), CLASSES).unwrap().count()
+            layout(&config, FRAMES, input.spectrogram().bands, CLASSES).unwrap().count()
         })
     };
     assert_eq!(counts(Kind::Stft), [65_692_403, 63_040_083, 60_469_683, 57_981_203, 55_574_643]);
@@ -48,7 +48,7 @@ fn the_ten_published_parameter_counts() {
 
 /// As in `tests/golden/aacnn.py`; a clip beyond them is there to leave its batch partial.
 fn dataset(input: Kind, salt: u32) -> Dataset {
-    let (width, clips) = (input.bins(), CLIPS + 1);
+    let (width, clips) = (input.spectrogram().bands, CLIPS + 1);
     let value = |i: usize| (-1.5 + 3.0 * frac(i as u32, salt)) as f32;
     let target = |i: usize| f32::from(u8::from(i / CLASSES * 7 % CLASSES == i % CLASSES));
     Dataset {
@@ -104,7 +104,7 @@ fn case(gpu: &Gpu, golden: &Golden, input: Kind, attention: u32, tolerances: &mu
     let data = dataset(input, salt);
     assert_eq!(config.kind().unwrap() == Kind::Stft, input == Kind::Stft);
     let corpus = Corpus::of_dataset(gpu, &data).unwrap();
-    let layout = layout(&config, FRAMES, input.bins(), CLASSES).unwrap();
+    let layout = layout(&config, FRAMES, input.spectrogram().bands, CLASSES).unwrap();
     let tensors: Vec<_> = layout.params.iter().map(|p| (p.name.as_str(), p.shape.dims())).collect();
     let mut block = Block { trained: vec![0.0; layout.trained], stats: vec![0.0; layout.stats] };
     for (p, values) in layout.params.iter().zip(formula::weights(&tensors)) {

@@ -5,8 +5,8 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 use wmic::Array;
-use wmic::nn::front_ends::log_mel::band_hz;
 use wmic::nn::Kind;
+use wmic::nn::front_ends::log_mel::band_hz;
 use wmic::output::json::{self, Detail};
 use wmic::output::{audacity, csv, jams};
 use wmic::predict::recognition::{self, Glimpse, Instrument, Recognition, Segment};
@@ -315,7 +315,8 @@ fn frequencies_at_equal_distances_have_round_names() {
         let hz = (input.spectrogram().band_hz)();
         let quiet = Array::zeros([87, hz.len()]);
         let r = one_at_a_time();
-        let picture = Picture { recognition: &r, spectrum: input.spectrogram().name, spectrogram: &quiet, band_hz: &hz };
+        let picture =
+            Picture { recognition: &r, spectrum: input.spectrogram().name, spectrogram: &quiet, band_hz: &hz };
         write_page(&page, &[picture]).unwrap();
         let page = std::fs::read_to_string(&page).unwrap();
         let name = if input == Kind::Stft { "STFT" } else { "Constant-Q transform" };

@@ -6,15 +6,16 @@ use crate::core::error::Result;
 use crate::core::random::Stream;
 use crate::data::{Dataset, FeatureValues, Features, SplitBy};
 use crate::features::corpus::Corpus;
-use crate::features::front_end::{FrontEnd, Source, frozen};
+use crate::features::front_end::{FrontEnd, Source};
 use crate::gpu::Gpu;
 use crate::nn::front_ends::kind::Kind;
 use crate::nn::front_ends::spectrum::Scale;
 use crate::nn::front_ends::vggish::{TrainFrontEnd, Width};
-use crate::nn::models::aacnn::FirstValues;
 use crate::nn::models::Model;
+use crate::nn::models::aacnn::FirstValues;
 use crate::ops::sample::Order;
 use crate::run::config::{Config, Notes};
+use crate::run::network::frozen;
 use crate::train::learner::Learner;
 
 /// Of OpenMIC-2018.

@@ -4,11 +4,11 @@ use std::path::PathBuf;
 
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 
+use super::clips::kinds;
 use wmic::data::SplitBy;
 use wmic::nn::Kind;
 use wmic::nn::front_ends::spectrum::Scale;
 use wmic::nn::models::aacnn::FirstValues;
-use super::clips::kinds;
 use wmic::run::config::{Config, Notes};
 use wmic::{Error, Result};
 

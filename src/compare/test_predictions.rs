@@ -14,7 +14,6 @@ use crate::metrics::significance::{Answer, followed};
 use crate::predict::trained::{Split, Trained};
 use crate::run::run_dir::RunDir;
 
-
 const TENSOR: &str = "probabilities";
 
 /// Probabilities of R seeds for N test clips and K classes.

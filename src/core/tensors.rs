@@ -63,7 +63,13 @@ impl File {
 }
 
 /// The 4-byte elements of a tensor that must have this type and shape.
-pub(crate) fn words(path: &Path, tensors: &SafeTensors, name: &str, dtype: Dtype, shape: &[usize]) -> Result<Vec<[u8; 4]>> {
+pub(crate) fn words(
+    path: &Path,
+    tensors: &SafeTensors,
+    name: &str,
+    dtype: Dtype,
+    shape: &[usize],
+) -> Result<Vec<[u8; 4]>> {
     let view = tensors
         .tensor(name)
         .map_err(|_| Error::checkpoint(path, format!("has no tensor {name}: weights of another model?")))?;

@@ -23,6 +23,7 @@ use smartcore::linalg::basic::matrix::DenseMatrix;
 use crate::core::array::Array;
 use crate::core::error::Result;
 use crate::core::random::{key, philox};
+use crate::core::tensors;
 use crate::data::{Dataset, FeatureValues, Features};
 use crate::run::config::Config;
 use crate::run::weights::{About, ModelFile};

@@ -12,7 +12,6 @@ use crate::features::extraction::{FrontEndRunner, Recipe};
 use crate::gpu::Gpu;
 use crate::metrics::scores::{answer, std_dev};
 use crate::nn::front_ends::log_mel::{BANDS, PATCH_FRAMES};
-use crate::nn::front_ends::spectrum;
 use crate::nn::front_ends::vggish::MAP;
 use crate::nn::{self, Kind, Model};
 use crate::predict::predictor::Predictions;

@@ -8,9 +8,9 @@
 use serde::{Deserialize, Serialize};
 
 use super::{Inputs, Model, Optimiser, Prediction, Protocol, Select, Settings};
-use crate::nn::front_ends::kind::Kind;
 use crate::core::error::Result;
 use crate::graph::{Graph, Tensor};
+use crate::nn::front_ends::kind::Kind;
 use crate::nn::front_ends::spectrum;
 use crate::nn::front_ends::vggish::Width;
 use crate::nn::layers::{AugmentedConv2d, WeightInit, batch_norm_with, linear, linear_relu};

@@ -5,9 +5,9 @@
 //! an attention weight and a score per instance, pooled to one probability per clip.
 
 use super::{Inputs, Model, Places, Prediction, Protocol, Settings};
-use crate::nn::front_ends::kind::Kind;
 use crate::core::error::Result;
 use crate::graph::{Graph, Mode, Tensor};
+use crate::nn::front_ends::kind::Kind;
 use crate::nn::layers::{WeightInit, batch_norm, linear};
 use crate::ops::activation::{Activation, activation};
 use crate::ops::add::add;

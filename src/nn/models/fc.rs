@@ -1,9 +1,9 @@
 //! FC: a fully connected network over the ten instances of a clip, laid side by side (ISMIR 2019, baseline).
 
 use super::{Inputs, Model, Prediction, Protocol, Settings};
-use crate::nn::front_ends::kind::Kind;
 use crate::core::error::Result;
 use crate::graph::Graph;
+use crate::nn::front_ends::kind::Kind;
 use crate::nn::layers::{WeightInit, linear};
 use crate::ops::activation::{Activation, Dropout, activation, dropout_activation};
 

@@ -2,9 +2,9 @@
 //! the clip's last instance.
 
 use super::{Inputs, Model, Prediction, Protocol, Settings};
-use crate::nn::front_ends::kind::Kind;
 use crate::core::error::Result;
 use crate::graph::Graph;
+use crate::nn::front_ends::kind::Kind;
 use crate::nn::layers::{Recurrent, WeightInit, linear};
 use crate::ops::activation::{Activation, Dropout, activation, dropout_activation};
 use crate::ops::join_columns::join_columns;

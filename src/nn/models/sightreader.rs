@@ -16,9 +16,9 @@
 //! goes on into the core, which Mnih et al. train by the classification alone (section 3), as do the implementations in use.
 
 use super::{Inputs, Model, Prediction, Protocol, Select};
-use crate::nn::front_ends::kind::Kind;
 use crate::core::error::Result;
 use crate::graph::{Graph, Mode, Spec, Tensor};
+use crate::nn::front_ends::kind::Kind;
 use crate::nn::layers::{Core, Dense};
 use crate::ops::activation::{Activation, activation};
 use crate::ops::add::add;

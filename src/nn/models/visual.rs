@@ -8,9 +8,9 @@
 
 use super::att::{attention, embedding};
 use super::{Inputs, Model, Prediction, Protocol, Select, Settings};
-use crate::nn::front_ends::kind::Kind;
 use crate::core::error::Result;
 use crate::graph::{Graph, Tensor};
+use crate::nn::front_ends::kind::Kind;
 use crate::nn::front_ends::log_mel::{BANDS, PATCH_FRAMES};
 use crate::nn::front_ends::vggish::{self, EMBEDDING, MAP, TrainFrontEnd, Weights};
 use crate::nn::layers::{WeightInit, batch_norm, linear};
