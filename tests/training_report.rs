@@ -12,7 +12,8 @@ use wmic::predict::trained::Answers;
 use wmic::report::pages::training::write;
 use wmic::report::plots::examples::Examples;
 use wmic::run::config::{Config, Notes};
-use wmic::run::run_dir::{Circumstances, EpochRow, Record};
+use wmic::run::run_dir::{Circumstances, Record};
+use wmic::run::state::EpochRow;
 
 const FILES: [&str; 4] = ["classes.png", "learning_curves.png", "report.html", "seeds.png"];
 

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use super::clips::{Purpose, load_clips};
 use super::common::print_evaluation;
 use super::output::note;
+use super::settings::variant;
 use super::{Device, Verdict};
 use wmic::features::front_end::Source;
 use wmic::metrics::thresholds::Level;
@@ -26,7 +27,7 @@ pub struct Args {
     #[arg(long, value_name = "FILE")]
     frontend_weights: Option<Source>,
     /// Which clips: all are those of both splits and of none; val and train are each seed's own, drawn from the training split as in the run
-    #[arg(long, value_enum, default_value = "test")]
+    #[arg(long, value_parser = variant::<Split>(), default_value = "test")]
     split: Split,
     /// From which probability on a class counts as present: a number, or tuned: each seed's own for each class [default: as the
     /// run was trained]

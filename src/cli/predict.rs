@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use super::clips::{Bar, adopt};
 use super::output::note;
+use super::settings::variant;
 use super::{Device, Verdict};
 use wmic::audio::sound_files;
 use wmic::core::files::write_atomic;
@@ -46,7 +47,7 @@ pub struct Args {
     #[arg(long, value_name = "S")]
     hop: Option<f64>,
     /// What a recording's probability is of those of its excerpts [default: max; mean for aacnn]
-    #[arg(long, value_enum)]
+    #[arg(long, value_parser = variant::<Aggregate>())]
     aggregate: Option<Aggregate>,
     /// From which probability on an instrument is present: a number, or tuned: the run's own for each class [default: as the run
     /// was trained]

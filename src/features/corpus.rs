@@ -241,7 +241,7 @@ impl Feed {
         let need = (pools.len() * batch * orders.len()).min(dims.clips);
         if need > dims.slots {
             let bytes = |clips: usize| clips as u64 * dims.clip_bytes();
-            let what = "the clips of a step (try fewer --seeds or a smaller --batch)".into();
+            let what = "the clips of a step (try fewer `seeds` or a smaller `batch`)".into();
             return Err(Error::Limit { what, need: bytes(need), have: bytes(dims.slots) });
         }
         Ok(Feed { corpus: corpus.clone(), pools, seeds: seeds.to_vec(), batch, orders })

@@ -102,7 +102,7 @@ impl FrontEndRunner {
         let post_process = match (recipe.is_in_bytes(), weights) {
             (true, Some(weights)) => Some(weights.post_process.clone().ok_or_else(|| {
                 let reason = "VGGish's weights come without their PCA (pproc.*), and embeddings without it are something else; \
-                              name it: --pca FILE.npz";
+                              name it: `front_end.pca` FILE.npz";
                 Error::Usage(reason.into())
             })?),
             _ => None,

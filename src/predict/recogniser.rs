@@ -4,6 +4,8 @@
 use std::collections::VecDeque;
 use std::path::PathBuf;
 
+use serde::{Deserialize, Serialize};
+
 use crate::audio::{Cut, Excerpt, Item, ingest};
 use crate::core::array::Array;
 use crate::core::error::{Error, Result};
@@ -36,7 +38,8 @@ const SILENCE: f32 = 1e-4;
 const PORTION: usize = 1024;
 
 /// How the answers for the excerpts of a recording become one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Aggregate {
     /// Mean over the excerpts.
     Mean,

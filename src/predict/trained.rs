@@ -3,6 +3,8 @@
 use std::cell::OnceCell;
 use std::path::Path;
 
+use serde::{Deserialize, Serialize};
+
 use crate::core::array::Array;
 use crate::core::error::{Error, Result};
 use crate::data::{Dataset, Features};
@@ -18,12 +20,14 @@ use crate::predict::forest::{self, Forest};
 use crate::predict::predictor::{Detail, Predictions, layout, predict};
 use crate::run::config::Config;
 use crate::run::network;
-use crate::run::run_dir::{EpochRow, RunDir};
+use crate::run::run_dir::RunDir;
+use crate::run::splits::splits;
+use crate::run::state::EpochRow;
 use crate::run::weights::{self, About, Block, ModelFile};
-use crate::train::trainer::splits;
 
 /// Which clips of a dataset to evaluate.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Split {
     Test,
     /// Each seed's own validation clips.
@@ -64,7 +68,7 @@ impl Trained {
         let config = run.record()?.config;
         let path = run.model();
         if !path.exists() {
-            let reason = "does not exist: the run has not saved any weights yet (continue it with wmic train --resume)";
+            let reason = "does not exist: the run has not saved any weights yet; continue it with `resume`";
             return Err(Error::checkpoint(&path, reason));
         }
         let file = ModelFile::open(&path)?;
@@ -177,8 +181,8 @@ impl Trained {
     /// # Errors
     /// `Usage` for a model that names one class per clip.
     pub fn set_threshold(&mut self, level: Level) -> Result<()> {
-        if self.task()? == Task::OneClass {
-            return Err(self.config.has_no_threshold());
+        if let Some(error) = self.config.lacks("threshold") {
+            return Err(error);
         }
         self.config.threshold = level;
         Ok(())
@@ -193,7 +197,7 @@ impl Trained {
             (Level::Fixed(v), _) => Ok(vec![vec![v; self.about.classes.len()]; self.about.seeds.len()]),
             (Level::Tuned, Some(tuned)) => Ok(tuned.clone()),
             (Level::Tuned, None) => Err(Error::Usage(
-                "the run has no tuned thresholds: its training has not ended; give a number, --threshold 0.5".into(),
+                "the run has no tuned thresholds: its training has not ended; give a number, `threshold` 0.5".into(),
             )),
         }
     }
@@ -300,7 +304,7 @@ impl Trained {
             _ => &rows[0],
         };
         if clips.is_empty() {
-            return Err(Error::data(&data.path, "has no clips in that split (--split all takes every clip)"));
+            return Err(Error::data(&data.path, "has no clips in that split (`split` all takes every clip)"));
         }
         let predictions = self.ask(gpu, &data.features, &rows, Detail::Clips)?;
 
