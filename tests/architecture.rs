@@ -23,12 +23,6 @@ const CRATES: [(&str, &[&str]); 5] = [
 /// Violations that are still to be removed, none in the end: `module -> module`, or `module -> crate`.
 const UPWARD: &[&str] = &[];
 const CIRCLES: &[&str] = &[
-    "bench::comparison -> bench::comparison_plot",
-    "bench::comparison_plot -> bench::comparison",
-    "report::comparison -> report::pages::comparison",
-    "report::pages::comparison -> report::comparison",
-    "report::plots::figure -> report::plots::hidpi",
-    "report::plots::hidpi -> report::plots::figure",
     "run::config -> run::settings",
     "run::run_dir -> run::splits",
     "run::run_dir -> run::state",

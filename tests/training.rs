@@ -7,7 +7,7 @@ use wmic::features::corpus::Corpus;
 use wmic::gpu::Gpu;
 use wmic::ops::masked_bce::{FocalAlpha, Loss, inverse_frequency};
 use wmic::ops::sample::Order;
-use wmic::predict::predictor::{Detail, predict};
+use wmic::predict::predictor::{Detail, Predictor};
 use wmic::predict::trained::{Fitted, Split, Trained};
 use wmic::run::config::{Augmentation, Config, Select};
 use wmic::run::run_dir::{Circumstances, Record, RunDir};
@@ -166,7 +166,8 @@ fn the_focal_loss_weighs_classes_by_each_seeds_training_clips() {
         data.observed[at].then(|| data.targets[at] >= 0.5)
     };
     let validation: Vec<Vec<u32>> = splits.iter().map(|split| split.1.clone()).collect();
-    let answer = predict(&gpu, &still, &blocks, &corpus, &[], &validation, Detail::Clips).unwrap();
+    let answer =
+        Predictor::new(&gpu, &still, &blocks, &corpus, &[], Detail::Clips).unwrap().predict(&validation).unwrap();
     let mut alphas = vec![];
     for (r, (train, val)) in splits.iter().enumerate() {
         let count = |k: usize, label: bool| train.iter().filter(|clip| known(**clip, k) == Some(label)).count() as u32;

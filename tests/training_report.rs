@@ -8,7 +8,8 @@ use wmic::metrics::evaluation::{Evaluation, SeedPredictions, Subject, evaluate};
 use wmic::metrics::thresholds::Level;
 use wmic::nn::Kind;
 use wmic::nn::front_ends::spectrum::Scale;
-use wmic::predict::trained::Answers;
+use wmic::predict::evaluator::Answers;
+use wmic::predict::trained::Split;
 use wmic::report::pages::training::write;
 use wmic::report::plots::examples::Examples;
 use wmic::run::config::{Config, Notes};
@@ -356,7 +357,7 @@ fn said(data: &Dataset, answers: &[(usize, f32)]) -> Answers {
     let other = p.map(|p| p);
     let observed = Array::from_fn([n, k], |_| true);
     let targets = Array::new([n, k], data.targets.clone());
-    Answers { targets, seeds: vec![(p, observed.clone()), (other, observed)] }
+    Answers { split: Split::Test, targets, seeds: vec![(p, observed.clone()), (other, observed)] }
 }
 
 #[test]

@@ -20,6 +20,7 @@ use wmic::gpu::Gpu;
 use wmic::metrics::evaluation::Evaluation;
 use wmic::metrics::scores::{Task, mean};
 use wmic::nn;
+use wmic::predict::evaluator::Evaluator;
 use wmic::predict::forest;
 use wmic::predict::trained::{Split, Trained};
 use wmic::report::plots::examples::Examples;
@@ -318,7 +319,9 @@ fn grow(gpu: &Gpu, config: &Config, data: &Dataset, run: RunDir, words: &Words) 
     };
     note(&format!("grown in {:.1} s", start.elapsed().as_secs_f64()));
     forest::save(&run.model(), &grown, &About::new(config, data, forest::INPUT))?;
-    let history = Trained::load(&run)?.only_epoch(gpu, data)?;
+    let trained = Trained::load(&run)?;
+    let mut evaluator = Evaluator::new(gpu, &trained, data, None)?;
+    let history = trained.only_epoch(&evaluator.answers(Split::Train)?, &evaluator.answers(Split::Val)?);
     run.write_metrics(&history)?;
     finish(gpu, data, run, &history)
 }
@@ -326,13 +329,15 @@ fn grow(gpu: &Gpu, config: &Config, data: &Dataset, run: RunDir, words: &Words) 
 /// Tunes the thresholds of a trained run, if it has any, tests it, and reports.
 fn finish(gpu: &Gpu, data: &Dataset, run: RunDir, history: &[EpochRow]) -> anyhow::Result<Option<Ended>> {
     let mut trained = Trained::load(&run)?;
-    if trained.task()? == Task::Labels {
-        trained.tune(gpu, data)?;
+    let mut evaluator = Evaluator::new(gpu, &trained, data, None)?;
+    let validation = (trained.task()? == Task::Labels).then(|| evaluator.answers(Split::Val)).transpose()?;
+    let answers = evaluator.answers(Split::Test)?;
+    if let Some(validation) = validation {
+        trained.tune(&validation);
         trained.save(&run.model())?;
         run.write_thresholds(&trained.about)?;
     }
-    let answers = trained.answers(gpu, data, Split::Test)?;
-    let evaluation = trained.judge(gpu, data, Split::Test, &answers)?;
+    let evaluation = trained.judge(gpu, data, &answers)?;
     write_json(&run.test(), &evaluation)?;
     let examples = trained.config.notes.map(|notes| Examples::new(data, &data.test, &answers, &notes));
     report::pages::training::write(run.path(), &run.record()?, history, &evaluation, examples.as_ref())?;

@@ -15,6 +15,7 @@ use crate::core::array::Array;
 use crate::core::error::Result;
 use crate::core::tensors;
 use crate::data::{FeatureValues, Features};
+use crate::predict::predictor::Predictions;
 use crate::run::weights::{About, ModelFile};
 
 /// Trees of a class.
@@ -175,6 +176,13 @@ pub fn time_means(features: &Features, rows: &[u32]) -> Array<f32> {
         means.row_mut(row).iter_mut().zip(&sum).for_each(|(mean, sum)| *mean = (sum / length as f64) as f32);
     }
     means
+}
+
+/// What each seed's forest says about the clips `rows[r]`.
+pub(crate) fn predict(forests: &[Forest], features: &Features, rows: &[Vec<u32>]) -> Predictions {
+    let of_seed = |(forest, rows): (&Forest, &Vec<u32>)| forest.predict(&time_means(features, rows));
+    let probabilities = forests.iter().zip(rows).map(of_seed).collect();
+    Predictions { probabilities, instances: None, glimpses: vec![] }
 }
 
 /// Writes the forests of some seeds.

@@ -49,6 +49,11 @@ impl RunDir {
         write_atomic(self.path().join(SPLITS), |out| out.write_all(&bytes))
     }
 
+    /// Whether there is a `splits.csv`.
+    pub fn keeps_splits(&self) -> bool {
+        self.path().join(SPLITS).is_file()
+    }
+
     /// Puts the clips of `data` into the splits that `splits.csv` has them in, if there is one: files that have come or gone since would
     /// be drawn otherwise, and the run tested on what it has learnt. Clips that it does not name are in no split; returns how many.
     ///
