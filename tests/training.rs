@@ -406,6 +406,7 @@ fn a_learner_that_goes_on_from_a_saved_state_remembers_when_it_diverged() {
                 train_loss: 0.0,
                 val_loss: 0.0,
                 val_f1_pn: None,
+                train_accuracy: None,
                 val_accuracy: None,
                 best: true,
             })

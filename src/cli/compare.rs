@@ -27,6 +27,7 @@ use wmic::report::tables::evaluation::summary;
 use wmic::report::tables::table::{Look, printable};
 use wmic::run::config::Config;
 use wmic::run::run_dir::RunDir;
+use wmic::train::session::{Outcome, Session, same_data};
 use wmic::{Error, Result, report};
 
 /// Train every model of an experiment with its own protocol, and compare them as papers do
@@ -86,7 +87,7 @@ impl Args {
         let experiment = Experiment::find(&self.experiment)?;
         let configs = self.configs(&experiment)?;
         let out = self.out(&experiment, &configs[0]);
-        let gpu = self.device.open()?;
+        let mut gpu = self.device.open()?;
         let mut loaded = Loaded::default();
         let (_lock, tasks) = create_directories(&out, || {
             let lock = lock(&out)?;
@@ -103,10 +104,15 @@ impl Args {
                 Ok(None) => return Ok(Verdict::Interrupted),
                 Err(error) => {
                     let label = &tasks[i].entry.label;
-                    match error.downcast_ref() {
+                    match error.downcast_ref::<Error>() {
                         // It would end so again, and says nothing about the others.
                         Some(Error::Diverged { .. } | Error::Limit { .. }) => {
                             left_out.push(format!("{label}: {error}"))
+                        }
+                        // Nor does this, but a device that ran out of memory is good for nothing more.
+                        Some(fault) if fault.is_out_of_memory() => {
+                            left_out.push(format!("{label}: {error}"));
+                            gpu = self.device.open()?;
                         }
                         _ => return Err(anyhow!("{}: {error}", printable(label))),
                     }
@@ -208,24 +214,26 @@ impl Args {
         let before: usize = tasks[..i].iter().map(epochs).sum();
         let place = |epochs: usize| format!("{title}, {:.0} % of all", (before + epochs) as f64 / total as f64 * 100.0);
         let words = Words { resume: "the same command".into(), place: &place };
-        let ended = match stage {
+        let evaluation = match stage {
             Stage::Ended => {
                 let run = RunDir::open(run)?;
                 let evaluation = read_evaluation(&run)?;
-                Ok(Some((run, evaluation)))
+                // Made here, so that they are as safe as the run is.
+                TestPredictions::of(gpu, &run, data, &evaluation)?;
+                evaluation
             }
-            Stage::Begun => {
-                note(&format!("{title}: goes on"));
-                RunDir::reopen(run).map_err(Into::into).and_then(|run| train::go_on(gpu, config, data, run, &words))
-            }
-            Stage::New => {
-                note(&format!("{title}: begins"));
-                train::begin(gpu, config, data, run, self.force, &words)
+            Stage::Begun | Stage::New => {
+                note(&format!("{title}: {}", if *stage == Stage::New { "begins" } else { "goes on" }));
+                let session = match stage {
+                    Stage::New => Session::begin(gpu, config, data, run, self.force)?,
+                    _ => Session::resume(gpu, config, data, RunDir::reopen(run)?)?,
+                };
+                let Some(outcome) = train::conduct(session, data, &words)? else { return Ok(None) };
+                let Outcome { run, record, answers, thresholds, .. } = &outcome;
+                TestPredictions::keep(run, data, &record.config.seeds, answers, thresholds)?;
+                outcome.evaluation
             }
         };
-        let Some((run, evaluation)) = ended? else { return Ok(None) };
-        // Made here, so that they are as safe as the run is.
-        TestPredictions::of(gpu, &run, data, &evaluation)?;
         note(&format!("{title}: {}", summary(&evaluation)));
         Ok(Some(evaluation))
     }
@@ -326,6 +334,6 @@ fn stage(path: &Path, config: &Config, data: &Dataset) -> Result<Stage> {
         let path = path.display();
         return Err(Error::Usage(format!("{path} was begun with {key} {of_run}, not {asked}; choose {anew}")));
     }
-    train::same_data(&run, &record.run, data)?;
+    same_data(&run, &record.run, data)?;
     Ok(if run.has_ended() { Stage::Ended } else { Stage::Begun })
 }

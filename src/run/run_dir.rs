@@ -118,6 +118,11 @@ impl RunDir {
         })
     }
 
+    /// A directory to look for a run's files in, whichever of them there are.
+    pub fn at(path: &Path) -> RunDir {
+        RunDir { path: path.to_owned(), _lock: None }
+    }
+
     /// An existing run directory, to be read.
     pub fn open(path: &Path) -> Result<RunDir> {
         match path.join(RUN).is_file() {

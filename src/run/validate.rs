@@ -42,7 +42,9 @@ impl Config {
                 model.name
             )));
         }
-        if !(self.val_fraction > 0.0 && self.val_fraction < 1.0) {
+        // A forest needs no validation.
+        let none = model.is_forest() && self.val_fraction == 0.0;
+        if !none && !(self.val_fraction > 0.0 && self.val_fraction < 1.0) {
             return Err(Error::Usage(format!("`val_fraction` must lie between 0 and 1, got {}", self.val_fraction)));
         }
         if let FocalAlpha::Same(alpha) = self.focal_alpha
