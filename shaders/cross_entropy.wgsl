@@ -4,8 +4,7 @@
 //   backward input   grad_x = grad_y (softmax(x_b)_k sum_j target_bj - target_bk) / valid rows; 0 in padding
 //
 // A row of length 0 is padding and counts nowhere.
-alias Value = f32;
-alias Bits = u32;
+#import value
 #import nan
 
 struct Params {

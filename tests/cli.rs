@@ -105,8 +105,8 @@ fn check_passes_and_says_so() {
 fn altered_shaders(file: &str, from: &str, to: &str) -> tempfile::TempDir {
     let folder = tempfile::tempdir().unwrap();
     let shaders = Path::new(env!("CARGO_MANIFEST_DIR")).join("shaders");
-    std::fs::create_dir(folder.path().join("shared")).unwrap();
-    for directory in ["", "shared"] {
+    for directory in ["", "shared", "software8"] {
+        std::fs::create_dir_all(folder.path().join(directory)).unwrap();
         for entry in std::fs::read_dir(shaders.join(directory)).unwrap() {
             let path = entry.unwrap().path();
             if path.is_file() {

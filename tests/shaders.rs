@@ -39,11 +39,23 @@ fn dispatches() -> Vec<(&'static str, Dispatch)> {
     all
 }
 
+/// What tells a shader from others: its file and the defines.
+type Name = (&'static str, &'static [&'static str]);
+
+fn name(shader: &Shader) -> Name {
+    (shader.file, shader.defines)
+}
+
+/// Whether it says that it uses subgroup operations.
+fn subgroups(shader: &Shader) -> bool {
+    shader.text().unwrap().contains("enable subgroups;")
+}
+
 /// Each kernel once for each set of `override` values it is dispatched with.
 fn kernels() -> Vec<Dispatch> {
     let mut seen = BTreeSet::new();
     let mut all: Vec<Dispatch> = dispatches().into_iter().map(|(_, d)| d).collect();
-    all.retain(|d| seen.insert(format!("{} {} {:?}", d.shader.file, d.entry, d.constants)));
+    all.retain(|d| seen.insert(format!("{:?} {} {:?}", name(d.shader), d.entry, d.constants)));
     all
 }
 
@@ -69,7 +81,7 @@ fn every_kernel_translates_to_spirv_msl_and_hlsl() {
         let (module, info) = specialised(&d);
         let stage = (ShaderStage::Compute, d.entry.to_owned());
 
-        let lang_version = if d.shader.subgroups { (1, 3) } else { (1, 0) };
+        let lang_version = if subgroups(d.shader) { (1, 3) } else { (1, 0) };
         let options = spv::Options { lang_version, ..Default::default() };
         let pipeline = spv::PipelineOptions { shader_stage: stage.0, entry_point: stage.1.clone() };
         let words = spv::write_vec(&module, &info, &options, Some(&pipeline));
@@ -82,7 +94,7 @@ fn every_kernel_translates_to_spirv_msl_and_hlsl() {
         let name = about.entry_point_names[0].as_ref().unwrap_or_else(|e| panic!("{} to MSL: {e}", d.entry));
         assert!(text.contains(&format!("kernel void {name}(")), "{} is missing in MSL", d.entry);
 
-        let shader_model = if d.shader.subgroups { hlsl::ShaderModel::V6_0 } else { hlsl::ShaderModel::V5_1 };
+        let shader_model = if subgroups(d.shader) { hlsl::ShaderModel::V6_0 } else { hlsl::ShaderModel::V5_1 };
         let options = hlsl::Options { shader_model, fake_missing_bindings: true, ..Default::default() };
         let pipeline = hlsl::PipelineOptions { entry_point: Some(stage) };
         let mut text = String::new();
@@ -113,33 +125,54 @@ fn every_kernel_keeps_to_the_default_limits() {
 
 #[test]
 fn every_kernel_is_dispatched_and_named_after_its_op() {
-    let mut dispatched: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
-    let mut dispatching: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
+    let mut dispatched: BTreeMap<Name, BTreeSet<&str>> = BTreeMap::new();
+    let mut dispatching: BTreeMap<Name, BTreeSet<&str>> = BTreeMap::new();
     for (entry, d) in dispatches() {
-        dispatched.entry(d.shader.file).or_default().insert(d.entry);
-        dispatching.entry(d.shader.file).or_default().insert(entry);
+        dispatched.entry(name(d.shader)).or_default().insert(d.entry);
+        dispatching.entry(name(d.shader)).or_default().insert(entry);
     }
     let mut listed: Vec<(&str, &Shader)> = vec![("peak", &wmic::bench::PEAK_SHADER)];
     listed.extend(OPS.iter().flat_map(|entry| entry.shaders.iter().map(|s| (entry.name, *s))));
     for (entry, shader) in &listed {
         let (module, _) = parse_wgsl(shader).unwrap_or_else(|e| panic!("{e}"));
         let declared: BTreeSet<&str> = module.entry_points.iter().map(|e| e.name.as_str()).collect();
-        assert_eq!(dispatched.get(shader.file), Some(&declared), "kernels dispatched and declared in {}", shader.file);
-        assert!(dispatching[shader.file].contains(entry), "{entry} lists {}, but never uses it", shader.file);
-        let stem = shader.file.trim_end_matches(".wgsl");
-        let owners: Vec<String> = dispatching[shader.file].iter().chain([&stem]).map(|o| format!("{o}_")).collect();
-        for name in declared {
-            assert!(owners.iter().any(|owner| name.starts_with(owner)), "{name} does not begin with one of {owners:?}");
+        let shader = name(shader);
+        assert_eq!(dispatched.get(&shader), Some(&declared), "kernels dispatched and declared in {shader:?}");
+        assert!(dispatching[&shader].contains(entry), "{entry} lists {shader:?}, but never uses it");
+        let stem = Path::new(shader.0).file_stem().unwrap().to_str().unwrap();
+        let owners: Vec<&str> = dispatching[&shader].iter().chain([&stem]).copied().collect();
+        let owned = |name: &str| {
+            owners.iter().any(|o| name.strip_prefix(o).is_some_and(|n| n.is_empty() || n.starts_with('_')))
+        };
+        assert!(declared.iter().all(|name| owned(name)), "{declared:?} do not begin with one of {owners:?}");
+    }
+    for (shader, ops) in dispatching {
+        let lists = |entry| listed.iter().any(|(r, s)| *r == entry && name(s) == shader);
+        assert!(ops.iter().all(|entry| lists(*entry)), "{ops:?} use {shader:?}, not all of them list it");
+    }
+}
+
+/// The shaders' files and, by their paths too, what they import.
+#[test]
+fn every_file_is_used() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("shaders");
+    let text = |file: &str| std::fs::read_to_string(folder.join(file)).unwrap_or_else(|e| panic!("{file}: {e}"));
+    let mut used: BTreeSet<String> = dispatches().iter().map(|(_, d)| d.shader.file.to_owned()).collect();
+    let mut open: Vec<String> = used.iter().cloned().collect();
+    while let Some(file) = open.pop() {
+        for import in text(&file).lines().filter_map(|line| line.trim().strip_prefix("#import ")) {
+            let import = if import.contains('/') { format!("{import}.wgsl") } else { format!("shared/{import}.wgsl") };
+            if used.insert(import.clone()) {
+                open.push(import);
+            }
         }
     }
-    for (file, ops) in dispatching {
-        let lists = |entry| listed.iter().any(|(r, s)| *r == entry && s.file == file);
-        assert!(ops.iter().all(|entry| lists(*entry)), "{ops:?} use {file}, not all of them list it");
-    }
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("shaders");
-    for file in std::fs::read_dir(folder).unwrap().map(|f| f.unwrap().file_name().into_string().unwrap()) {
-        let known = !file.ends_with(".wgsl") || listed.iter().any(|(_, s)| s.file == file);
-        assert!(known, "shaders/{file} belongs to no op");
+    for directory in ["", "shared/", "software8/"] {
+        for file in std::fs::read_dir(folder.join(directory)).unwrap() {
+            let file = file.unwrap().file_name().into_string().unwrap();
+            let known = !file.ends_with(".wgsl") || used.contains(&format!("{directory}{file}"));
+            assert!(known, "shaders/{directory}{file} is used by no op");
+        }
     }
 }
 

@@ -2,7 +2,8 @@
 // linear_subgroup8.wgsl): a subgroup takes 32 clips through all steps, its products are tiles of 32 clips x 32 columns, and a Value
 // is four neighbouring units. An invocation always works on the same columns, so only the products read what others wrote.
 // H is a multiple of 4; offsets are counted in vec4 here.
-#import subgroup8_product
+enable subgroups;
+#import software8/product
 alias Value = vec4<f32>;
 #import recurrent
 
@@ -122,7 +123,7 @@ fn share(b: Block, at: u32) -> vec4<f32> {
 }
 
 @compute @workgroup_size(8)
-fn recurrent_forward_subgroup8(@builtin(workgroup_id) id: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
+fn recurrent_forward(@builtin(workgroup_id) id: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
     let b = block(id);
     let units = p.hidden / 4u;
     let apart = p.batch * units;
@@ -241,7 +242,7 @@ fn put_grad_x(b: Block, at: u32, v: vec4<f32>) {
 }
 
 @compute @workgroup_size(8)
-fn recurrent_backward_input_subgroup8(@builtin(workgroup_id) id: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
+fn recurrent_backward_input(@builtin(workgroup_id) id: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
     let b = block(id);
     let units = p.hidden / 4u;
     let apart = p.batch * units;
