@@ -118,8 +118,8 @@ fn every_kernel_keeps_to_the_default_limits() {
         let workgroup = globals.iter().filter(|g| g.space == AddressSpace::WorkGroup);
         let bytes: u32 = workgroup.map(|g| module.types[g.ty].inner.size(module.to_ctx())).sum();
         assert!(bytes <= WORKGROUP_BYTES, "{} uses {bytes} bytes of workgroup memory", d.entry);
-        let [x, y, z] = d.grid.0;
-        assert!(x.max(y).max(z) <= 65_535 && x * y * z > 0, "{} has a grid of {:?}", d.entry, d.grid);
+        let [x, y, z] = d.launch.groups();
+        assert!(x.max(y).max(z) <= 65_535 && x * y * z > 0, "{} has a grid of {:?}", d.entry, d.launch);
     }
 }
 
@@ -190,4 +190,162 @@ fn params_lie_in_rust_as_in_wgsl() {
         assert_eq!(d.fields, wgsl, "Params of {}", d.entry);
         assert_eq!(d.params.len(), *span as usize, "size of the Params of {}", d.entry);
     }
+}
+
+/// The words of a section of reserved_words.txt, or of all others.
+fn reserved(functions: bool) -> BTreeSet<&'static str> {
+    let sections = include_str!("reserved_words.txt").split("\n[").skip(1).filter_map(|s| s.split_once("]\n"));
+    let wanted = sections.filter(|(name, _)| (*name == "functions") == functions);
+    wanted.flat_map(|(_, words)| words.split_whitespace()).collect()
+}
+
+/// Every name that a module declares; first those of functions and of what stands at module scope.
+fn declared(module: &Module) -> [BTreeSet<&str>; 2] {
+    let mut outer: Vec<&Option<String>> = module.global_variables.iter().map(|(_, g)| &g.name).collect();
+    outer.extend(module.constants.iter().map(|(_, c)| &c.name));
+    outer.extend(module.overrides.iter().map(|(_, o)| &o.name));
+    outer.extend(module.types.iter().map(|(_, t)| &t.name));
+    outer.extend(module.functions.iter().map(|(_, f)| &f.name));
+    let mut inner = Vec::new();
+    for (_, ty) in module.types.iter() {
+        if let TypeInner::Struct { members, .. } = &ty.inner {
+            inner.extend(members.iter().filter_map(|m| m.name.as_deref()));
+        }
+    }
+    let functions = module.functions.iter().map(|(_, f)| f).chain(module.entry_points.iter().map(|e| &e.function));
+    for function in functions {
+        inner.extend(function.arguments.iter().filter_map(|a| a.name.as_deref()));
+        inner.extend(function.local_variables.iter().filter_map(|(_, v)| v.name.as_deref()));
+        inner.extend(function.named_expressions.values().map(String::as_str));
+    }
+    let points = module.entry_points.iter().map(|e| e.name.as_str());
+    [outer.into_iter().filter_map(|n| n.as_deref()).chain(points).collect(), inner.into_iter().collect()]
+}
+
+/// The resolved text of each shader that is dispatched, once.
+fn shaders() -> BTreeMap<Name, &'static Shader> {
+    kernels().iter().map(|d| (name(d.shader), d.shader)).collect()
+}
+
+#[test]
+fn no_identifier_is_reserved_in_another_shader_language() {
+    let (words, functions) = (reserved(false), reserved(true));
+    assert!(words.len() > 400 && functions.len() > 100, "the lists are read");
+    for (name, shader) in shaders() {
+        let (module, _) = parse_wgsl(shader).unwrap_or_else(|e| panic!("{e}"));
+        let [outer, inner] = declared(&module);
+        let taken: Vec<&&str> = outer.iter().chain(&inner).filter(|n| words.contains(**n)).collect();
+        assert!(taken.is_empty(), "{name:?} declares {taken:?}, which are reserved");
+        let taken: Vec<&&str> = outer.iter().filter(|n| functions.contains(**n)).collect();
+        assert!(taken.is_empty(), "{name:?} declares {taken:?}, which are built-in functions");
+    }
+}
+
+/// Where `text`, without comments and with single blanks, has binary operators side by side that WGSL wants in parentheses; naga does
+/// not mind. Operators stand between blanks, as they do everywhere in these files.
+fn mixed_operators(text: &str) -> Vec<String> {
+    let mut faults = Vec::new();
+    // The operators so far at each depth of brackets.
+    let mut open: Vec<Vec<&str>> = vec![vec![]];
+    let words = text.replace(['(', '['], " ( ").replace([')', ']'], " ) ").replace([',', ';', '{', '}', ':'], " ; ");
+    for word in words.split_whitespace() {
+        let ops = open.last_mut().expect("brackets match");
+        match word {
+            "(" => open.push(vec![]),
+            ")" => drop(open.pop()),
+            ";" | "=" | "return" => ops.clear(),
+            _ if word.len() > 1 && word.ends_with('=') && !matches!(word, "==" | "!=" | "<=" | ">=") => ops.clear(),
+            "&&" | "||" => ops.push(word),
+            "&" | "|" | "^" | "<<" | ">>" | "+" | "-" | "*" | "/" | "%" | "==" | "!=" | "<" | ">" | "<=" | ">=" => {
+                ops.push(word)
+            }
+            _ => continue,
+        }
+        let Some(ops) = open.last() else { continue };
+        // Those that are operands of `&&` and `||` count for themselves.
+        let logic: BTreeSet<&str> = ops.iter().copied().filter(|o| matches!(*o, "&&" | "||")).collect();
+        let last: Vec<&str> = ops.rsplit(|o| matches!(*o, "&&" | "||")).next().unwrap_or_default().to_vec();
+        let has = |set: &[&str]| last.iter().any(|o| set.contains(o));
+        let bits: BTreeSet<&str> = last.iter().copied().filter(|o| matches!(*o, "&" | "|" | "^")).collect();
+        let shifts = last.iter().filter(|o| matches!(**o, "<<" | ">>")).count();
+        let fault = logic.len() > 1
+            || bits.len() > 1
+            || shifts > 1
+            || !bits.is_empty() && last.iter().any(|o| !bits.contains(o))
+            || shifts > 0 && has(&["+", "-", "*", "/", "%"])
+            || last.iter().filter(|o| matches!(**o, "==" | "!=" | "<" | ">" | "<=" | ">=")).count() > 1;
+        if fault {
+            faults.push(ops.join(" "));
+        }
+    }
+    faults
+}
+
+#[test]
+fn operators_that_wgsl_wants_in_parentheses_have_them() {
+    for wrong in [
+        "a && b || c;",
+        "x >> 2 & 1;",
+        "f(a, b + c << d);",
+        "a & b == c;",
+        "x = a | b & c;",
+        "a << b << c;",
+        "a < b == c;",
+    ] {
+        assert!(!mixed_operators(wrong).is_empty(), "{wrong}");
+    }
+    for right in [
+        "(a && b) || c;",
+        "a == b && c < d + e && f;",
+        "(x >> 2) & 1;",
+        "a & b & c;",
+        "x &= a << b;",
+        "f(a & b, c + d) * e;",
+    ] {
+        assert!(mixed_operators(right).is_empty(), "{right}");
+    }
+    for (name, shader) in shaders() {
+        let text = shader.text().unwrap();
+        let code: Vec<&str> = text.lines().map(|line| line.split("//").next().unwrap_or("")).collect();
+        let code = code.join("\n");
+        let faults = mixed_operators(&code);
+        assert!(faults.is_empty(), "{name:?} lacks parentheses in {faults:?}");
+        let number = |c: char| !c.is_ascii_alphanumeric() && !matches!(c, '.' | '_');
+        for literal in code.split(number).filter(|w| w.starts_with(|c: char| c.is_ascii_digit()) && w.contains('.')) {
+            let value: f64 = literal.trim_end_matches(['e', 'f']).parse().unwrap_or_else(|e| panic!("{literal}: {e}"));
+            assert!(value <= f64::from(f32::MAX), "{name:?}: {literal} is beyond f32");
+        }
+    }
+}
+
+/// With naga's leniency left out: Tint is what Chromium compiles WGSL with. Adapters that are not software never see `software8/`, but
+/// that is valid WGSL too.
+#[test]
+fn tint_accepts_every_kernel() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut files: Vec<Name> = Vec::new();
+    let mut index = Vec::new();
+    for d in kernels() {
+        let at = files.iter().position(|n| *n == name(d.shader)).unwrap_or_else(|| {
+            files.push(name(d.shader));
+            files.len() - 1
+        });
+        let file = format!("{at}-{}-{}", d.shader.file.replace('/', "-"), d.shader.defines.join("-"));
+        std::fs::write(folder.path().join(&file), d.shader.text().unwrap()).unwrap();
+        let constants: BTreeMap<&str, f64> = d.constants.iter().copied().collect();
+        index.push(serde_json::json!({ "file": file, "entryPoint": d.entry, "constants": constants }));
+    }
+    std::fs::write(folder.path().join("index.json"), serde_json::to_string(&index).unwrap()).unwrap();
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts/tint.mjs");
+    let run = match std::process::Command::new("node").arg(script).arg(folder.path()).output() {
+        Ok(run) if run.status.code() != Some(3) => run,
+        missing => {
+            let why = missing.map_or_else(|e| e.to_string(), |run| String::from_utf8_lossy(&run.stdout).into_owned());
+            eprintln!("Tint is skipped, scripts/test installs it where npm is: node: {why}");
+            return;
+        }
+    };
+    let said = String::from_utf8_lossy(&run.stdout);
+    assert!(run.status.success(), "{said}\n{}", String::from_utf8_lossy(&run.stderr));
+    println!("{said}");
 }

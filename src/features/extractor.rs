@@ -1,13 +1,14 @@
 //! Sound to features on the GPU: log-mel spectrogram, and VGGish's maps or embeddings.
 
 use std::ops::Range;
+use std::sync::Mutex;
 
 use half::f16;
 
 use crate::core::error::{Error, Result};
 use crate::data::Kind;
 use crate::features::front_end::Weights;
-use crate::gpu::{Buffer, Gpu};
+use crate::gpu::{Buffer, Gpu, Pace};
 use crate::graph::{Draft, Graph, Mode, Plan, Spec, Tensor};
 use crate::nn::front_ends::log_mel::{self, BANDS, PATCH_FRAMES, log_mel, log_mel_patches};
 use crate::nn::front_ends::spectrum::{self, Input, Scale};
@@ -43,6 +44,7 @@ pub struct Extractor {
     gpu: Gpu,
     sort: Sort,
     plan: Plan,
+    pace: Mutex<Pace>,
     input: Buffer,
     features: Tensor,
     spectrogram: Option<Tensor>,
@@ -152,7 +154,18 @@ impl Extractor {
         }
         let bound: Vec<(&str, Buffer)> = bound.iter().map(|(name, buffer)| (name.as_str(), buffer.clone())).collect();
         let plan = draft.realise(gpu, &bound)?;
-        Ok(Extractor { gpu: gpu.clone(), sort, plan, input, features, spectrogram, batch, samples, instances })
+        Ok(Extractor {
+            gpu: gpu.clone(),
+            sort,
+            plan,
+            pace: Mutex::default(),
+            input,
+            features,
+            spectrogram,
+            batch,
+            samples,
+            instances,
+        })
     }
 
     /// Excerpts that are worked on at once.
@@ -186,7 +199,9 @@ impl Extractor {
             into[..excerpt.len()].copy_from_slice(excerpt);
         }
         self.gpu.write(&self.input, 0, &samples)?;
-        self.gpu.submit(|s| s.replay(&[&self.plan.recording], 1))?;
+        let mut pace = self.pace.lock().expect("nothing panics while it is held");
+        pace.replay(&self.gpu, &[&self.plan.recording], 1, 1, &mut |_| Ok(()), &mut |_| true)?;
+        drop(pace);
         let features = self.plan.read::<f32>(&self.gpu, self.features)?;
         let mut spectrogram = match self.spectrogram {
             Some(tensor) => self.plan.read::<f32>(&self.gpu, tensor)?,

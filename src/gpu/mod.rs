@@ -3,6 +3,7 @@
 mod adapter;
 mod buffer;
 mod kernel;
+mod pace;
 mod preprocess;
 mod recording;
 
@@ -10,10 +11,12 @@ use adapter::choose;
 pub use adapter::{Adapter, AdapterKind, Target, adapters, preferred};
 pub use buffer::{Buffer, Element};
 pub use kernel::{Binding, Params, Shader, UniformField, parse_wgsl};
-pub use recording::{Dispatch, Grid, Recorder, Recording, Slot, View};
+pub use pace::Pace;
+pub use recording::{Dispatch, Grid, Launch, MAX_ROUNDS, Recorder, Recording, Slot, View};
 
 pub(crate) use kernel::{params, shader};
 
+use std::ops::Range;
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
@@ -149,9 +152,19 @@ pub struct Submission {
 impl Submission {
     /// Appends all dispatches of `recordings`, one after the other, `times` times over, as one compute pass.
     pub fn replay(&mut self, recordings: &[&Recording], times: usize) {
+        self.replay_part(recordings, 0..recordings.iter().map(|r| r.len()).sum(), times);
+    }
+
+    /// The same with only those of the dispatches, counted through all recordings.
+    fn replay_part(&mut self, recordings: &[&Recording], part: Range<usize>, times: usize) {
         let mut pass = self.encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
         for _ in 0..times {
-            recordings.iter().for_each(|r| r.encode(&mut pass));
+            let mut first = 0;
+            for recording in recordings {
+                let within = |at: usize| at.saturating_sub(first).min(recording.len());
+                recording.encode(&mut pass, within(part.start)..within(part.end));
+                first += recording.len();
+            }
         }
     }
 

@@ -8,8 +8,8 @@ use super::{Entry, variants};
 use crate::check::{Case, Fill, Input};
 use crate::core::array::Array;
 use crate::core::error::{Error, Result};
-use crate::core::random::{dropout_factor, dropout_threshold};
-use crate::gpu::{Grid, Recorder, Shader, params, shader};
+use crate::core::random::{PHILOX_ROUNDS, dropout_factor, dropout_threshold};
+use crate::gpu::{Grid, Launch, Recorder, Shader, params, shader};
 use crate::graph::{Cost, Graph, Io, Mode, Op, Outputs, Spec, Tensor};
 
 static SHADER: Shader = shader!("activation.wgsl");
@@ -113,8 +113,8 @@ impl Activate {
 }
 
 /// An invocation per Value of all replicas.
-fn items(p: &Params) -> Grid {
-    Grid::items((p.len * p.replicas) as usize, 64, 1)
+fn items(p: &Params) -> Launch {
+    Grid::items((p.len * p.replicas) as usize, 64, 1).rounds(PHILOX_ROUNDS)
 }
 
 impl Op for Activate {

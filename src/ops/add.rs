@@ -38,7 +38,7 @@ impl Op for Add {
         let (a, b, y) = (io.x(0).view, io.x(1).view, io.y(0).view);
         let (shader, width) = variants::by_row(y.len, &SHADER, &VEC4);
         let p = Params { len: (y.len / width) as u32, accumulate: 0 };
-        let grid = Grid::items(y.len / width, 64, 1);
+        let grid = Grid::items(y.len / width, 64, 1).no_loops();
         r.dispatch(shader, "add_forward", &[("a", a), ("b", b), ("y", y)], p, grid);
         Ok(())
     }
@@ -49,7 +49,7 @@ impl Op for Add {
         for dx in (0..2).filter_map(|i| io.dx(i)) {
             let p = Params { len: (dy.len / width) as u32, accumulate: dx.accumulate.into() };
             let bindings = [("grad_y", dy), ("grad_x", dx.view)];
-            r.dispatch(shader, "add_backward", &bindings, p, Grid::items(dy.len / width, 64, 1));
+            r.dispatch(shader, "add_backward", &bindings, p, Grid::items(dy.len / width, 64, 1).no_loops());
         }
         Ok(())
     }

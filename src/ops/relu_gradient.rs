@@ -14,6 +14,6 @@ params! {
 pub(super) fn relu_gradient(r: &mut Recorder, y: View, dy: View, g: View, len: usize) {
     let (shader, width) = variants::by_row(len, &SHADER, &VEC4);
     let p = Params { len: (len / width) as u32 };
-    let grid = Grid::items(len / width, 256, 1);
+    let grid = Grid::items(len / width, 256, 1).no_loops();
     r.dispatch(shader, "relu_gradient", &[("y", y), ("grad_y", dy), ("g", g)], p, grid);
 }
