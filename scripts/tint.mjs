@@ -15,7 +15,9 @@ try {
 Object.assign(globalThis, dawn.globals);
 
 const folder = process.argv[2];
-const adapter = await dawn.create(['backend=null']).requestAdapter();
+// Kept for as long as the device lives, which it does not do by itself.
+const gpu = globalThis.dawnInstance = dawn.create(['backend=null']);
+const adapter = await gpu.requestAdapter();
 const device = await adapter.requestDevice({ requiredFeatures: ['subgroups'].filter(f => adapter.features.has(f)) });
 
 /** What `make` returns, and the validation error it raises, if any. */

@@ -78,7 +78,7 @@ fn concat_forward_labels(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_work
     if joined[clip] > lengths[clip] {
         let known2 = observed2[at] != 0.0;
         let most = max(select(0.0, targets[at], known), select(0.0, targets2[at], known2));
-        let certain = known && known2 || most >= 0.5;
+        let certain = (known && known2) || most >= 0.5;
         label = select(vec2(0.0), vec2(most, 1.0), certain);
     }
     y_targets[at] = label.x;

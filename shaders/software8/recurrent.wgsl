@@ -81,7 +81,8 @@ fn multiply_gates(b: Block, lane: u32, t: u32, depth: u32) {
     let clips = loaded(b, lane);
     let rows = vec4(row_of_states(b, p.masked_at, 0u, t)) + clips * units;
     for (var gate = 0u; gate < GATES; gate++) {
-        for (var unit = lane; unit < ((units + 7u) / 8u) * 8u; unit += 8u) {
+        for (var first = 0u; first < units; first += 8u) {
+            let unit = first + lane;
             let column = gate * units + min(unit, units - 1u);
             let into = kept_row(b, b.first, t) + slot(gate) * p.batch * units + unit;
             var a = rows;
@@ -209,7 +210,8 @@ fn multiply_state(b: Block, lane: u32, t: u32) {
     let width = GATES * units;
     let weights = packed_at(b.direction, b.replica) / 4u;
     let rows = vec4(row_of_tape(b, p.g_at, p.g_slice, GATES * p.hidden, 0u, t)) + loaded(b, lane) * width;
-    for (var unit = lane; unit < ((units + 7u) / 8u) * 8u; unit += 8u) {
+    for (var first = 0u; first < units; first += 8u) {
+        let unit = first + lane;
         var a = rows;
         var step = weights + min(unit, units - 1u);
         var t0: Rows;
@@ -235,7 +237,7 @@ fn multiply_state(b: Block, lane: u32, t: u32) {
 }
 
 fn put_grad_x(b: Block, at: u32, v: vec4<f32>) {
-    let add = (p.accumulate >> b.direction & 1u) == 1u;
+    let add = ((p.accumulate >> b.direction) & 1u) == 1u;
     if b.direction == 1u {
         if add { grad_x_reverse[at] += v; } else { grad_x_reverse[at] = v; }
     } else {
