@@ -126,29 +126,33 @@ fn every_kernel_keeps_to_the_default_limits() {
 #[test]
 fn every_kernel_is_dispatched_and_named_after_its_op() {
     let mut dispatched: BTreeMap<Name, BTreeSet<&str>> = BTreeMap::new();
-    let mut dispatching: BTreeMap<Name, BTreeSet<&str>> = BTreeMap::new();
+    let mut dispatching: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
     for (entry, d) in dispatches() {
         dispatched.entry(name(d.shader)).or_default().insert(d.entry);
-        dispatching.entry(name(d.shader)).or_default().insert(entry);
+        dispatching.entry(d.shader.file).or_default().insert(entry);
     }
     let mut listed: Vec<(&str, &Shader)> = vec![("peak", &wmic::bench::PEAK_SHADER)];
     listed.extend(OPS.iter().flat_map(|entry| entry.shaders.iter().map(|s| (entry.name, *s))));
     for (entry, shader) in &listed {
         let (module, _) = parse_wgsl(shader).unwrap_or_else(|e| panic!("{e}"));
         let declared: BTreeSet<&str> = module.entry_points.iter().map(|e| e.name.as_str()).collect();
-        let shader = name(shader);
-        assert_eq!(dispatched.get(&shader), Some(&declared), "kernels dispatched and declared in {shader:?}");
-        assert!(dispatching[&shader].contains(entry), "{entry} lists {shader:?}, but never uses it");
-        let stem = Path::new(shader.0).file_stem().unwrap().to_str().unwrap();
-        let owners: Vec<&str> = dispatching[&shader].iter().chain([&stem]).copied().collect();
+        let (file, defines) = name(shader);
+        assert_eq!(
+            dispatched.get(&(file, defines)),
+            Some(&declared),
+            "kernels dispatched and declared in {file} with {defines:?}"
+        );
+        assert!(dispatching[file].contains(entry), "{entry} lists {file}, but never uses it");
+        let stem = Path::new(file).file_stem().unwrap().to_str().unwrap();
+        let owners: Vec<&str> = dispatching[file].iter().chain([&stem]).copied().collect();
         let owned = |name: &str| {
             owners.iter().any(|o| name.strip_prefix(o).is_some_and(|n| n.is_empty() || n.starts_with('_')))
         };
         assert!(declared.iter().all(|name| owned(name)), "{declared:?} do not begin with one of {owners:?}");
     }
-    for (shader, ops) in dispatching {
-        let lists = |entry| listed.iter().any(|(r, s)| *r == entry && name(s) == shader);
-        assert!(ops.iter().all(|entry| lists(*entry)), "{ops:?} use {shader:?}, not all of them list it");
+    for (file, ops) in dispatching {
+        let lists = |entry| listed.iter().any(|(r, s)| *r == entry && s.file == file);
+        assert!(ops.iter().all(|entry| lists(*entry)), "{ops:?} use {file}, not all of them list it");
     }
 }
 
