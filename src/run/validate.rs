@@ -2,7 +2,7 @@
 
 use crate::core::error::{Error, Result};
 use crate::nn::models::aacnn::ATTENTION;
-use crate::nn::{self, Basis, Optimiser};
+use crate::nn::{self, Optimiser};
 use crate::ops::masked_bce::{FocalAlpha, Loss};
 use crate::run::config::{Augmentation, Config, MAX_SEEDS};
 use crate::run::given;
@@ -50,7 +50,7 @@ impl Config {
         }
         self.validate_notes()?;
         given::check(self)?;
-        if model.basis == Basis::Maps && self.front_end.is_none() && self.features.is_none() {
+        if model.trains_vggish() && self.front_end.is_none() && self.features.is_none() {
             return Err(Error::Usage(format!(
                 "{} stands on VGGish: name its weights, `front_end.weights` FILE or random",
                 model.name
@@ -85,12 +85,16 @@ impl Config {
 
     /// What single notes ask for, and what only they may be asked for.
     fn validate_notes(&self) -> Result<()> {
-        let nn::Model { name, exclusive, .. } = *nn::find(&self.model)?;
+        let nn::Model { name, exclusive, inputs, .. } = *nn::find(&self.model)?;
         let refuse = |reason: &str| Err(Error::Usage(format!("{name} {reason}")));
         match self.notes {
             Some(notes) if exclusive && !ATTENTION.contains(&notes.attention) => {
                 let known = "attention must be 0, 25, 50, 75 or 100 percent";
                 return Err(Error::Usage(format!("{known}, not {}", notes.attention)));
+            }
+            Some(notes) if exclusive && !inputs.contains(&notes.input) => {
+                let known: Vec<&str> = inputs.iter().map(|kind| kind.name()).collect();
+                return refuse(&format!("takes {}, not {}", known.join(" or "), notes.input));
             }
             Some(_) if exclusive => {}
             Some(_) => {
