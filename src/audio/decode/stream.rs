@@ -1,0 +1,154 @@
+//! What demuxers hand over: streams, their packets, and what is odd about them.
+
+use std::io;
+
+use symphonia::core::codecs::audio::AudioCodecParameters;
+use symphonia::core::packet::Packet;
+
+/// Lines that are told about one file, at most.
+const MAX_LINES: usize = 8;
+
+/// What comes next in a file.
+pub(super) enum Event {
+    /// A stream begins: the first one, or another one joined to it.
+    Stream(Box<Stream>),
+    Packet(Packet),
+    End(End),
+}
+
+/// How a file ends.
+pub(super) enum End {
+    /// As it should.
+    Whole,
+    /// Before it should.
+    BreaksOff,
+    /// Nothing can be read from here on.
+    Damaged(String),
+}
+
+/// Reads packets out of a container.
+pub(super) trait Demux: Send {
+    /// # Errors
+    /// Of reading; what is wrong with the file is its [`End`], or among `notes`.
+    fn next(&mut self, notes: &mut Notes) -> io::Result<Event>;
+}
+
+/// One encoded stream.
+pub(super) struct Stream {
+    pub params: AudioCodecParameters,
+    pub trim: Trim,
+    /// Frames that the header promises, without delay and padding, and how far it may be off.
+    pub promise: Option<(u64, u64)>,
+    /// The durations of packets are counted in frames.
+    pub timed: bool,
+}
+
+/// A stretch of time, in frames or in parts of a second.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Span {
+    Frames(u64),
+    Ticks { count: u64, per_second: u64 },
+}
+
+impl Span {
+    pub fn frames(self, sr: u32) -> u64 {
+        match self {
+            Span::Frames(count) => count,
+            Span::Ticks { count, per_second } => {
+                let per_second = u128::from(per_second.max(1));
+                ((u128::from(count) * u128::from(sr) + per_second / 2) / per_second) as u64
+            }
+        }
+    }
+}
+
+/// What encoders add before and behind the sound, and is to be taken off.
+#[derive(Clone, Debug)]
+pub(super) struct Trim {
+    pub delay: Span,
+    /// What is left after the delay is cut to this.
+    pub keep: Option<Span>,
+    pub padding: Span,
+}
+
+impl Trim {
+    pub const NONE: Trim = Trim { delay: Span::Frames(0), keep: None, padding: Span::Frames(0) };
+}
+
+/// Takes off what a [`Trim`] says, block by block.
+#[derive(Default)]
+pub(super) struct Trimmer {
+    delay: u64,
+    keep: u64,
+    padding: usize,
+    /// The latest samples, which are padding if no more come.
+    held: Vec<f32>,
+    /// Samples that were let through.
+    pub passed: u64,
+}
+
+impl Trimmer {
+    /// Longer padding is not believed: it would have to be held in memory.
+    const MAX_PADDING: u64 = 1 << 20;
+
+    pub fn new(trim: &Trim, sr: u32) -> Trimmer {
+        let padding = trim.padding.frames(sr);
+        let padding = if padding > Self::MAX_PADDING { 0 } else { padding as usize };
+        let keep = trim.keep.map_or(u64::MAX, |keep| keep.frames(sr));
+        Trimmer { delay: trim.delay.frames(sr), keep, padding, held: vec![], passed: 0 }
+    }
+
+    pub fn apply(&mut self, block: &mut Vec<f32>) {
+        let early = self.delay.min(block.len() as u64);
+        self.delay -= early;
+        block.drain(..early as usize);
+        if self.padding > 0 {
+            self.held.append(block);
+            let sure = self.held.len().saturating_sub(self.padding);
+            block.extend(self.held.drain(..sure));
+        }
+        self.pass(block);
+    }
+
+    /// The end of the stream. Where frames are missing before the `promise`d end, what was held is sound.
+    pub fn finish(&mut self, promise: Option<u64>) -> Vec<f32> {
+        let mut rest = std::mem::take(&mut self.held);
+        if promise.is_none_or(|frames| self.passed + rest.len() as u64 > frames) {
+            rest.clear();
+        }
+        self.pass(&mut rest);
+        rest
+    }
+
+    fn pass(&mut self, block: &mut Vec<f32>) {
+        block.truncate(usize::try_from(self.keep).unwrap_or(usize::MAX));
+        self.keep -= block.len() as u64;
+        self.passed += block.len() as u64;
+    }
+}
+
+/// What is missing or odd about a file, a line each.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Notes {
+    lines: Vec<String>,
+    /// Something in the middle is lost.
+    pub damaged: bool,
+}
+
+impl Notes {
+    pub fn odd(&mut self, line: impl Into<String>) {
+        let line = line.into();
+        if self.lines.len() < MAX_LINES && !self.lines.contains(&line) {
+            self.lines.push(line);
+        }
+    }
+
+    pub fn lost(&mut self, line: impl Into<String>) {
+        self.damaged = true;
+        self.odd(line);
+    }
+
+    pub fn lines(&self) -> &[String] {
+        &self.lines
+    }
+}
