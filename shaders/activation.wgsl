@@ -1,6 +1,6 @@
 // Element-wise activations with dropout before them: y = f(factor x), f = leaky ReLU (slope 0: ReLU, slope 1: none), sigmoid or tanh.
 //
-//   backward   dx = dy f'(.) factor, with f' from y: leaky ReLU y > 0 ? 1 : slope; sigmoid y (1 - y); tanh 1 - y^2.
+//   backward   grad_x = grad_y f'(.) factor, with f' from y: leaky ReLU y > 0 ? 1 : slope; sigmoid y (1 - y); tanh 1 - y^2.
 //
 // One invocation per vec4; the `_ragged` twins take one element each, for tensors whose length is no multiple of 4.
 #import grid
@@ -20,17 +20,17 @@ struct Params {
 }
 
 @group(0) @binding(0) var<uniform> p: Params;
-@group(0) @binding(1) var<storage, read> clock: array<u32>;                    // (R, 4)
-@group(0) @binding(2) var<storage, read> x: array<vec4<f32>>;                  // (R, len)
-@group(0) @binding(3) var<storage, read_write> y: array<vec4<f32>>;            // (R, len)
-@group(0) @binding(4) var<storage, read> dy: array<vec4<f32>>;                 // (R, len)
-@group(0) @binding(5) var<storage, read> saved_y: array<vec4<f32>>;            // (R, len)
-@group(0) @binding(6) var<storage, read_write> dx: array<vec4<f32>>;           // (R, len)
+@group(0) @binding(1) var<storage, read> clock: array<u32>;              // (R, 4)
+@group(0) @binding(2) var<storage, read> x: array<vec4<f32>>;            // (R, len)
+@group(0) @binding(3) var<storage, read_write> y: array<vec4<f32>>;      // (R, len)
+@group(0) @binding(4) var<storage, read> grad_y: array<vec4<f32>>;       // (R, len)
+@group(0) @binding(5) var<storage, read> saved_y: array<vec4<f32>>;      // (R, len)
+@group(0) @binding(6) var<storage, read_write> grad_x: array<vec4<f32>>; // (R, len)
 @group(0) @binding(7) var<storage, read> x_ragged: array<f32>;
 @group(0) @binding(8) var<storage, read_write> y_ragged: array<f32>;
-@group(0) @binding(9) var<storage, read> dy_ragged: array<f32>;
+@group(0) @binding(9) var<storage, read> grad_y_ragged: array<f32>;
 @group(0) @binding(10) var<storage, read> saved_y_ragged: array<f32>;
-@group(0) @binding(11) var<storage, read_write> dx_ragged: array<f32>;
+@group(0) @binding(11) var<storage, read_write> grad_x_ragged: array<f32>;
 
 // The clock is bound even where dropout is off (see activation.rs).
 fn factors(replica: u32, i: u32) -> vec4<f32> {
@@ -75,8 +75,8 @@ fn activation_backward(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgr
     let quads = p.len / 4u;
     let i = group_index(id, count) * 64u + worker;
     if i >= quads * p.replicas { return; }
-    let d = dy[i] * slope_at(saved_y[i]) * factors(i / quads, i % quads);
-    if p.accumulate == 1u { dx[i] += d; } else { dx[i] = d; }
+    let d = grad_y[i] * slope_at(saved_y[i]) * factors(i / quads, i % quads);
+    if p.accumulate == 1u { grad_x[i] += d; } else { grad_x[i] = d; }
 }
 
 @compute @workgroup_size(64)
@@ -85,6 +85,6 @@ fn activation_backward_ragged(@builtin(workgroup_id) id: vec3<u32>, @builtin(num
     let i = group_index(id, count) * 64u + worker;
     if i >= p.len * p.replicas { return; }
     let e = i % p.len;
-    let d = dy_ragged[i] * (slope_at(vec4(saved_y_ragged[i])) * factors(i / p.len, e / 4u))[e % 4u];
-    if p.accumulate == 1u { dx_ragged[i] += d; } else { dx_ragged[i] = d; }
+    let d = grad_y_ragged[i] * (slope_at(vec4(saved_y_ragged[i])) * factors(i / p.len, e / 4u))[e % 4u];
+    if p.accumulate == 1u { grad_x_ragged[i] += d; } else { grad_x_ragged[i] = d; }
 }

@@ -19,11 +19,11 @@ struct Params {
 }
 
 @group(0) @binding(0) var<uniform> p: Params;
-@group(0) @binding(1) var<storage, read> grad: array<vec4<f32>>;      // (P) every grad_stride
-@group(0) @binding(2) var<storage, read> clock: array<vec4<u32>>;     // (seed low, seed high, step, 0) every clock_stride
-@group(0) @binding(3) var<storage, read_write> w: array<vec4<f32>>;   // (P) every w_stride
-@group(0) @binding(4) var<storage, read_write> m: array<vec4<f32>>;   // (P) every m_stride
-@group(0) @binding(5) var<storage, read_write> v: array<vec4<f32>>;   // (P) every v_stride
+@group(0) @binding(1) var<storage, read> grad: array<vec4<f32>>;    // (P) every grad_stride
+@group(0) @binding(2) var<storage, read> clock: array<vec4<u32>>;   // (seed low, seed high, step, 0) every clock_stride
+@group(0) @binding(3) var<storage, read_write> w: array<vec4<f32>>; // (P) every w_stride
+@group(0) @binding(4) var<storage, read_write> m: array<vec4<f32>>; // (P) every m_stride
+@group(0) @binding(5) var<storage, read_write> v: array<vec4<f32>>; // (P) every v_stride
 
 // 1 - e^x for x < 0. Near 0 the difference cancels, so the series of e^x - 1 is summed there, to beyond f32's precision.
 fn one_minus_exp(x: f32) -> f32 {

@@ -1,4 +1,4 @@
-// y = a + b, and for the gradients copies of dy.
+// y = a + b, and for the gradients copies of grad_y.
 //
 // One invocation per vec4; the `_ragged` twins take one element each, for tensors whose length is no multiple of 4.
 #import grid
@@ -12,13 +12,13 @@ struct Params {
 @group(0) @binding(1) var<storage, read> a: array<vec4<f32>>;
 @group(0) @binding(2) var<storage, read> b: array<vec4<f32>>;
 @group(0) @binding(3) var<storage, read_write> y: array<vec4<f32>>;
-@group(0) @binding(4) var<storage, read> dy: array<vec4<f32>>;
-@group(0) @binding(5) var<storage, read_write> dx: array<vec4<f32>>;
+@group(0) @binding(4) var<storage, read> grad_y: array<vec4<f32>>;
+@group(0) @binding(5) var<storage, read_write> grad_x: array<vec4<f32>>;
 @group(0) @binding(6) var<storage, read> a_ragged: array<f32>;
 @group(0) @binding(7) var<storage, read> b_ragged: array<f32>;
 @group(0) @binding(8) var<storage, read_write> y_ragged: array<f32>;
-@group(0) @binding(9) var<storage, read> dy_ragged: array<f32>;
-@group(0) @binding(10) var<storage, read_write> dx_ragged: array<f32>;
+@group(0) @binding(9) var<storage, read> grad_y_ragged: array<f32>;
+@group(0) @binding(10) var<storage, read_write> grad_x_ragged: array<f32>;
 
 @compute @workgroup_size(64)
 fn add_forward(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) count: vec3<u32>,
@@ -39,7 +39,7 @@ fn add_backward(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) c
                 @builtin(local_invocation_index) worker: u32) {
     let i = group_index(id, count) * 64u + worker;
     if i >= p.len / 4u { return; }
-    if p.accumulate == 1u { dx[i] += dy[i]; } else { dx[i] = dy[i]; }
+    if p.accumulate == 1u { grad_x[i] += grad_y[i]; } else { grad_x[i] = grad_y[i]; }
 }
 
 @compute @workgroup_size(64)
@@ -47,5 +47,5 @@ fn add_backward_ragged(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgr
                        @builtin(local_invocation_index) worker: u32) {
     let i = group_index(id, count) * 64u + worker;
     if i >= p.len { return; }
-    if p.accumulate == 1u { dx_ragged[i] += dy_ragged[i]; } else { dx_ragged[i] = dy_ragged[i]; }
+    if p.accumulate == 1u { grad_x_ragged[i] += grad_y_ragged[i]; } else { grad_x_ragged[i] = grad_y_ragged[i]; }
 }

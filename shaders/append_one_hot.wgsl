@@ -1,4 +1,4 @@
-// y (rows, W + n) = (x, e(row mod n)), e(i) the i-th unit vector of n; dx = the first W columns of dy.
+// y (rows, W + n) = (x, e(row mod n)), e(i) the i-th unit vector of n; grad_x = the first W columns of grad_y.
 #import grid
 
 struct Params {
@@ -9,10 +9,10 @@ struct Params {
 }
 
 @group(0) @binding(0) var<uniform> p: Params;
-@group(0) @binding(1) var<storage, read> x: array<f32>;        // (rows, W)
-@group(0) @binding(2) var<storage, read_write> y: array<f32>;  // (rows, W + n)
-@group(0) @binding(3) var<storage, read> dy: array<f32>;       // (rows, W + n)
-@group(0) @binding(4) var<storage, read_write> dx: array<f32>; // (rows, W)
+@group(0) @binding(1) var<storage, read> x: array<f32>;            // (rows, W)
+@group(0) @binding(2) var<storage, read_write> y: array<f32>;      // (rows, W + n)
+@group(0) @binding(3) var<storage, read> grad_y: array<f32>;       // (rows, W + n)
+@group(0) @binding(4) var<storage, read_write> grad_x: array<f32>; // (rows, W)
 
 @compute @workgroup_size(64)
 fn append_one_hot_forward(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) count: vec3<u32>,
@@ -30,6 +30,6 @@ fn append_one_hot_backward(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_wo
                            @builtin(local_invocation_index) worker: u32) {
     let i = group_index(id, count) * 64u + worker;
     if i >= p.rows * p.width { return; }
-    let v = dy[i / p.width * (p.width + p.n) + i % p.width];
-    if p.accumulate == 1u { dx[i] += v; } else { dx[i] = v; }
+    let v = grad_y[i / p.width * (p.width + p.n) + i % p.width];
+    if p.accumulate == 1u { grad_x[i] += v; } else { grad_x[i] = v; }
 }

@@ -1,4 +1,4 @@
-// Dropout with one draw per clip and feature, the same at all its instances: y (B, T, F) = x times a factor of (b, f), dx = dy times
+// Dropout with one draw per clip and feature, the same at all its instances: y (B, T, F) = x times a factor of (b, f), grad_x = grad_y times
 // it; and the factors alone.
 #import grid
 #import dropout
@@ -16,8 +16,8 @@ struct Params {
 
 @group(0) @binding(0) var<uniform> p: Params;
 @group(0) @binding(1) var<storage, read> clock: array<u32>;   // (R, 4)
-@group(0) @binding(2) var<storage, read> x: array<f32>;       // (R, B, T, F), or dy
-@group(0) @binding(3) var<storage, read_write> y: array<f32>; // the same, or dx
+@group(0) @binding(2) var<storage, read> x: array<f32>;       // (R, B, T, F), or grad_y
+@group(0) @binding(3) var<storage, read_write> y: array<f32>; // the same, or grad_x
 
 fn factor(i: u32) -> f32 {
     let c = i / p.len * 4u;

@@ -1,10 +1,10 @@
 // Convolution of images with channels last, stride 1, zeros around ('same' padding), on any GPU.
 //
-//   forward          y (M, N) = f(patches(x) (M, K) packed (K, N) + b), f nothing or ReLU
-//   backward relu    g (M, N) = dy where y > 0, else 0
-//   backward input   dx = the same product of g with the weights turned by 180 degrees and their channels exchanged
-//   backward weight  dw (N, K) = g (M, N)^T patches(x) (M, K)
-//   backward bias    db (N) = sum over M of g
+//   forward          y (M, N) = f(patches(x) (M, K) packed_weights (K, N) + b), f nothing or ReLU
+//   backward relu    g (M, N) = grad_y where y > 0, else 0
+//   backward input   grad_x = the same product of g with the weights turned by 180 degrees and their channels exchanged
+//   backward weight  grad_w (N, K) = g (M, N)^T patches(x) (M, K)
+//   backward bias    grad_b (N) = sum over M of g
 //
 // M = B H W pixels, K = size^2 C kernel positions and channels, the channel innermost. Nothing of patches(x) is ever stored: a tile
 // picks its elements from x.
@@ -16,16 +16,16 @@ alias Bits = u32;
 #import nan
 
 @group(0) @binding(0) var<uniform> p: Params;
-@group(0) @binding(1) var<storage, read> x: array<f32>;             // (B, H, W, C) every x_stride; g for the backward input
-@group(0) @binding(2) var<storage, read> w: array<f32>;             // (N, C, size, size) every w_stride
-@group(0) @binding(3) var<storage, read> b: array<f32>;             // (N) every b_stride
-@group(0) @binding(4) var<storage, read_write> packed: array<f32>;  // (R, depth, N) in panels, rows from K on are 0
-@group(0) @binding(5) var<storage, read> weights: array<f32>;       // the same, to read
-@group(0) @binding(6) var<storage, read_write> y: array<f32>;       // (R, B, H, W, N); dx for the backward input
-@group(0) @binding(8) var<storage, read> dy: array<f32>;            // (R, M, N)
-@group(0) @binding(10) var<storage, read_write> partial: array<f32>; // (R, slices, N, depth) or (R, slices, pixels_at_once, N)
-@group(0) @binding(11) var<storage, read_write> dw: array<f32>;     // (N, C, size, size) every w_stride
-@group(0) @binding(12) var<storage, read_write> db: array<f32>;     // (N) every b_stride
+@group(0) @binding(1) var<storage, read> x: array<f32>;                    // (B, H, W, C) every x_stride; g for the backward input
+@group(0) @binding(2) var<storage, read> w: array<f32>;                    // (N, C, size, size) every w_stride
+@group(0) @binding(3) var<storage, read> b: array<f32>;                    // (N) every b_stride
+@group(0) @binding(4) var<storage, read_write> packed_weights: array<f32>; // (R, depth, N) in panels, rows from K on are 0
+@group(0) @binding(5) var<storage, read> weights: array<f32>;              // the same, to read
+@group(0) @binding(6) var<storage, read_write> y: array<f32>;              // (R, B, H, W, N); grad_x for the backward input
+@group(0) @binding(8) var<storage, read> grad_y: array<f32>;               // (R, M, N)
+@group(0) @binding(10) var<storage, read_write> partial: array<f32>;       // (R, slices, N, depth) or (R, slices, pixels_at_once, N)
+@group(0) @binding(11) var<storage, read_write> grad_w: array<f32>;        // (N, C, size, size) every w_stride
+@group(0) @binding(12) var<storage, read_write> grad_b: array<f32>;        // (N) every b_stride
 
 // The pixels (h, w) of a tile's lines; far outside for lines past the end.
 var<workgroup> place: array<vec2<i32>, 32>;
@@ -50,10 +50,10 @@ fn conv2d_pack(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) co
     for (var tap = 0u; tap < taps; tap++) {
         var source = (n * p.c + c) * taps + tap;
         if p.turned == 1u { source = i * taps + taps - 1u - tap; }
-        packed[first + packed_at(tap * p.c + c, n)] = w[id.z * p.w_stride + source];
+        packed_weights[first + packed_at(tap * p.c + c, n)] = w[id.z * p.w_stride + source];
     }
     if c == 0u {
-        for (var k = taps * p.c; k < p.depth; k++) { packed[first + packed_at(k, n)] = 0.0; }
+        for (var k = taps * p.c; k < p.depth; k++) { packed_weights[first + packed_at(k, n)] = 0.0; }
     }
 }
 
@@ -73,10 +73,10 @@ fn conv2d_runs_pack(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroup
             let tap = row * p.size + column;
             var source = (n * p.c + c) * p.size * p.size + tap;
             if p.turned == 1u { source = (i + 1u) * p.size * p.size - 1u - tap; }
-            packed[first + run_at(row * p.c + c, column)] = w[id.z * p.w_stride + source];
+            packed_weights[first + run_at(row * p.c + c, column)] = w[id.z * p.w_stride + source];
         }
         if c == 0u {
-            for (var place = p.size * p.c; place < places; place++) { packed[first + run_at(place, column)] = 0.0; }
+            for (var place = p.size * p.c; place < places; place++) { packed_weights[first + run_at(place, column)] = 0.0; }
         }
     }
 }
@@ -97,10 +97,10 @@ fn convolve(id: vec3<u32>, group: u32, worker: u32) {
     for (var d0 = 0u; d0 < p.depth; d0 += DEPTH) {
         let tap = kernel_tap(d0 + d);
         let first = i32(id.z * p.x_stride + row0 * p.c) + tap.pixels * i32(p.c) + i32(tap.channel);
-        for (var line = worker / DEPTH; line < TILE; line += WORKERS / DEPTH) {
+        for (var tile_row = worker / DEPTH; tile_row < TILE; tile_row += WORKERS / DEPTH) {
             var a = 0.0;
-            if d0 + d < end && inside(place[line] + tap.shift) { a = x[u32(first + i32(line * p.c))]; }
-            a_tile[d * TILE + line] = a;
+            if d0 + d < end && inside(place[tile_row] + tap.shift) { a = x[u32(first + i32(tile_row * p.c))]; }
+            a_tile[d * TILE + tile_row] = a;
         }
         for (var i = worker; i < TILE * DEPTH; i += WORKERS) {
             let step = d0 + i / TILE;
@@ -154,8 +154,8 @@ fn conv2d_backward_weight(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_wor
     let col0 = group % tiles * TILE;
     let row = worker / 8u * 4u;
     let col = worker % 8u * 4u;
-    let line = worker % TILE;
-    let tap = kernel_tap(col0 + line);
+    let tile_row = worker % TILE;
+    let tap = kernel_tap(col0 + tile_row);
     let shifted = i32(replica * p.x_stride) + tap.pixels * i32(p.c) + i32(tap.channel);
     let end = slice_start(slice + 1u) * p.width;
     var acc: array<vec4<f32>, 4>;
@@ -167,10 +167,10 @@ fn conv2d_backward_weight(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_wor
             let m = m0 + d;
             var a = 0.0;
             var bb = 0.0;
-            if m < end && row0 + line < p.n { a = dy[(replica * p.m + m) * p.n + row0 + line]; }
-            if col0 + line < depth && inside(place[d] + tap.shift) { bb = x[u32(shifted + i32(m * p.c))]; }
-            a_tile[d * TILE + line] = a;
-            b_tile[d * TILE + line] = bb;
+            if m < end && row0 + tile_row < p.n { a = grad_y[(replica * p.m + m) * p.n + row0 + tile_row]; }
+            if col0 + tile_row < depth && inside(place[d] + tap.shift) { bb = x[u32(shifted + i32(m * p.c))]; }
+            a_tile[d * TILE + tile_row] = a;
+            b_tile[d * TILE + tile_row] = bb;
         }
         workgroupBarrier();
         if worker < DEPTH { place[worker] = locate(m0 + DEPTH + worker, end); }
@@ -201,7 +201,7 @@ fn conv2d_backward_slices(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_wor
             sum += partial[((id.z * p.slices + s) * p.n + n) * p.depth + tap * p.c + c];
         }
         let at = id.z * p.w_stride + i * taps + tap;
-        if p.accumulate == 1u { dw[at] += sum; } else { dw[at] = sum; }
+        if p.accumulate == 1u { grad_w[at] += sum; } else { grad_w[at] = sum; }
     }
 }
 
@@ -219,7 +219,7 @@ fn conv2d_backward_bias(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workg
     let slice = id.z % p.slices;
     var sum = 0.0;
     for (var m = slice_start(slice) * p.width + part; m < slice_start(slice + 1u) * p.width; m += parts) {
-        sum += dy[(replica * p.m + m) * p.n + c];
+        sum += grad_y[(replica * p.m + m) * p.n + c];
     }
     partial[(id.z * parts + part) * p.n + c] = sum;
 }
@@ -233,5 +233,5 @@ fn conv2d_backward_bias_slices(@builtin(workgroup_id) id: vec3<u32>, @builtin(nu
     var sum = 0.0;
     for (var s = 0u; s < slices; s++) { sum += partial[(id.z * slices + s) * p.n + c]; }
     let at = id.z * p.b_stride + c;
-    if p.accumulate == 1u { db[at] += sum; } else { db[at] = sum; }
+    if p.accumulate == 1u { grad_b[at] += sum; } else { grad_b[at] = sum; }
 }

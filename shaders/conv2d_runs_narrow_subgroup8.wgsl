@@ -10,11 +10,11 @@ struct Source {
 }
 
 // Places past the kernel's end are outside the image.
-fn source(chunk: u32, replica: u32, line: Line) -> Source {
+fn source(chunk: u32, replica: u32, image_row: Line) -> Source {
     let i = kernel_rows(chunk);
     let shift = i - vec4(SIZE / 2u);
-    let live = (vec4(line.h) + shift < vec4(p.height)) & (i < vec4(SIZE));
-    let row = vec4(line.row) + select(vec4(0u), shift, live);
+    let live = (vec4(image_row.h) + shift < vec4(p.height)) & (i < vec4(SIZE));
+    let row = vec4(image_row.row) + select(vec4(0u), shift, live);
     let channel = vec4(4u * chunk) + vec4(0u, 1u, 2u, 3u) - i * p.c;
     return Source(replica * p.x_stride + row * p.width * p.c + channel, live);
 }

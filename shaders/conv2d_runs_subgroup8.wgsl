@@ -10,11 +10,11 @@ struct Source {
     live: bool,
 }
 
-fn source(chunk: u32, replica: u32, line: Line) -> Source {
+fn source(chunk: u32, replica: u32, image_row: Line) -> Source {
     let i = kernel_rows(chunk).x;
     let shift = i - SIZE / 2u;
-    let live = line.h + shift < p.height;
-    let row = line.row + select(0u, shift, live);
+    let live = image_row.h + shift < p.height;
+    let row = image_row.row + select(0u, shift, live);
     return Source((replica * p.x_stride + row * p.width * p.c) / 4u + chunk - i * (p.c / 4u), live);
 }
 

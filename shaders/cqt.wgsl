@@ -45,7 +45,7 @@ fn cqt_forward(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) co
         for (var i = worker; i < ROWS * SLICE; i += WORKERS) {
             let row = i / SLICE;
             let j = i % SLICE;
-            tile[j * (ROWS + 1u) + row] = sample(start[row], begin + j);
+            tile[j * (ROWS + 1u) + row] = sample_at(start[row], begin + j);
         }
         workgroupBarrier();
         let stop = min(begin + SLICE, own.first + own.count);

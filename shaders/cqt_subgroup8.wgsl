@@ -9,7 +9,7 @@ const ROWS = 32u;
 
 // Four steps of one row.
 fn samples(row: vec2<i32>, j: u32) -> vec4<f32> {
-    return vec4(sample(row, j), sample(row, j + 1u), sample(row, j + 2u), sample(row, j + 3u));
+    return vec4(sample_at(row, j), sample_at(row, j + 1u), sample_at(row, j + 2u), sample_at(row, j + 3u));
 }
 
 fn multiply_add(sum: vec4<f32>, v: vec4<f32>, taps: mat4x4<f32>) -> vec4<f32> {

@@ -1,9 +1,10 @@
 // Softmax cross-entropy of the rows of a batch, from logits.
 //
 //   forward          y = sum_b -sum_k target_bk log softmax(x_b)_k / valid rows
-//   backward input   dx = dy (softmax(x_b)_k sum_j target_bj - target_bk) / valid rows; 0 in padding
+//   backward input   grad_x = grad_y (softmax(x_b)_k sum_j target_bj - target_bk) / valid rows; 0 in padding
 //
 // A row of length 0 is padding and counts nowhere.
+#import grid
 alias Value = f32;
 alias Bits = u32;
 #import nan
@@ -11,7 +12,7 @@ alias Bits = u32;
 struct Params {
     batch: u32,      // B
     classes: u32,    // K
-    accumulate: u32, // add to what dx holds
+    accumulate: u32, // add to what grad_x holds
 }
 
 @group(0) @binding(0) var<uniform> p: Params;
@@ -21,11 +22,11 @@ struct Params {
 @group(0) @binding(4) var<storage, read_write> y: array<f32>;                // (R)
 @group(0) @binding(5) var<storage, read_write> parts: array<vec2<f32>>;      // (R), numerator and denominator of y
 @group(0) @binding(6) var<storage, read_write> saved_rows: array<vec2<f32>>; // (R, B), max x and sum target / sum exp(x - max)
-@group(0) @binding(7) var<storage, read> dy: array<f32>;                     // (R)
-@group(0) @binding(8) var<storage, read_write> dx: array<f32>;               // (R, B, K)
+@group(0) @binding(7) var<storage, read> grad_y: array<f32>;                 // (R)
+@group(0) @binding(8) var<storage, read_write> grad_x: array<f32>;           // (R, B, K)
 
 const WORKERS = 256u;
-const LOWEST = -3.4028235e38;
+const LOWEST = -3.40282346e38;
 
 var<workgroup> sums: array<vec2<f32>, 256>;
 
@@ -69,15 +70,17 @@ fn cross_entropy_forward(@builtin(workgroup_id) id: vec3<u32>, @builtin(local_in
 }
 
 @compute @workgroup_size(64)
-fn cross_entropy_backward_input(@builtin(global_invocation_id) id: vec3<u32>) {
-    if id.x >= p.batch * p.classes { return; }
-    let clip = id.z * p.batch + id.x / p.classes;
-    let at = id.z * p.batch * p.classes + id.x;
+fn cross_entropy_backward_input(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) count: vec3<u32>,
+                             @builtin(local_invocation_index) worker: u32) {
+    let i = group_index(id, count) * 64u + worker;
+    if i >= p.batch * p.classes { return; }
+    let clip = id.z * p.batch + i / p.classes;
+    let at = id.z * p.batch * p.classes + i;
     var slope = 0.0;
     if lengths[clip] > 0u {
         let row = saved_rows[clip];
-        slope = dy[id.z] * (grown(x[at] - row.x) * row.y - targets[at]) / parts[id.z].y;
+        slope = grad_y[id.z] * (grown(x[at] - row.x) * row.y - targets[at]) / parts[id.z].y;
     }
-    if p.accumulate == 1u { slope += dx[at]; }
-    dx[at] = slope;
+    if p.accumulate == 1u { slope += grad_x[at]; }
+    grad_x[at] = slope;
 }

@@ -11,10 +11,10 @@ struct Params {
 }
 
 @group(0) @binding(0) var<uniform> p: Params;
-@group(0) @binding(1) var<storage, read> clock: array<vec4<u32>>;            // (seed low, seed high, step, 0) every clock_stride
-@group(0) @binding(2) var<storage, read> mu: array<vec2<f32>>;               // (R, B)
-@group(0) @binding(3) var<storage, read_write> y: array<vec2<f32>>;          // (R, B)
-@group(0) @binding(4) var<storage, read_write> drawn: array<vec2<f32>>;      // (R, B), y before it was cut
+@group(0) @binding(1) var<storage, read> clock: array<vec4<u32>>;       // (seed low, seed high, step, 0) every clock_stride
+@group(0) @binding(2) var<storage, read> mu: array<vec2<f32>>;          // (R, B)
+@group(0) @binding(3) var<storage, read_write> y: array<vec2<f32>>;     // (R, B)
+@group(0) @binding(4) var<storage, read_write> drawn: array<vec2<f32>>; // (R, B), y before it was cut
 
 // Tells these words from those of dropout, shuffles and first weights.
 const DRAW = 0x10CA7Eu;

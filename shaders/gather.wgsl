@@ -15,19 +15,19 @@ struct Params {
 }
 
 @group(0) @binding(0) var<uniform> p: Params;
-@group(0) @binding(1) var<storage, read> rows: array<u32>;             // (B) every rows_stride
-@group(0) @binding(2) var<storage, read> bytes: array<u32>;            // (slots, words), four uint8 each, the first lowest
-@group(0) @binding(3) var<storage, read> values4: array<vec4<f32>>;    // (slots, words)
-@group(0) @binding(4) var<storage, read> values: array<f32>;           // (slots, words)
-@group(0) @binding(5) var<storage, read_write> x4: array<vec4<f32>>;   // (R, B, words)
-@group(0) @binding(6) var<storage, read_write> x: array<f32>;          // (R, B, words)
-@group(0) @binding(7) var<storage, read> lengths: array<u32>;          // (N)
-@group(0) @binding(8) var<storage, read> labels: array<u32>;           // (N, K), 0 unknown, 1 absent, 2 present
-@group(0) @binding(9) var<storage, read_write> y_lengths: array<u32>;  // (R, B)
-@group(0) @binding(10) var<storage, read_write> targets: array<f32>;    // (R, B, K)
-@group(0) @binding(11) var<storage, read_write> observed: array<f32>;  // (R, B, K)
-@group(0) @binding(12) var<storage, read> halves: array<vec2<u32>>;    // (slots, words), four f16 each
-@group(0) @binding(13) var<storage, read> places: array<u32>;          // (N)
+@group(0) @binding(1) var<storage, read> rows: array<u32>;            // (B) every rows_stride
+@group(0) @binding(2) var<storage, read> bytes: array<u32>;           // (slots, words), four uint8 each, the first lowest
+@group(0) @binding(3) var<storage, read> values4: array<vec4<f32>>;   // (slots, words)
+@group(0) @binding(4) var<storage, read> values: array<f32>;          // (slots, words)
+@group(0) @binding(5) var<storage, read_write> x4: array<vec4<f32>>;  // (R, B, words)
+@group(0) @binding(6) var<storage, read_write> x: array<f32>;         // (R, B, words)
+@group(0) @binding(7) var<storage, read> lengths: array<u32>;         // (N)
+@group(0) @binding(8) var<storage, read> labels: array<u32>;          // (N, K), 0 unknown, 1 absent, 2 present
+@group(0) @binding(9) var<storage, read_write> y_lengths: array<u32>; // (R, B)
+@group(0) @binding(10) var<storage, read_write> targets: array<f32>;  // (R, B, K)
+@group(0) @binding(11) var<storage, read_write> observed: array<f32>; // (R, B, K)
+@group(0) @binding(12) var<storage, read> halves: array<vec2<u32>>;   // (slots, words), four f16 each
+@group(0) @binding(13) var<storage, read> places: array<u32>;         // (N)
 
 // Where the features of the clip for batch entry b lie; p.slots or beyond for none.
 fn slot_of(replica: u32, b: u32) -> u32 {

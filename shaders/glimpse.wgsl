@@ -10,11 +10,11 @@ struct Params {
 }
 
 @group(0) @binding(0) var<uniform> p: Params;
-@group(0) @binding(1) var<storage, read> x: array<f32>;                  // (R, B, T, F)
-@group(0) @binding(2) var<storage, read> location: array<vec2<f32>>;     // (R, B), time and frequency, -1 to 1
-@group(0) @binding(3) var<storage, read> lengths: array<u32>;            // (R, B), frames
-@group(0) @binding(4) var<storage, read> patches: array<vec2<u32>>;      // (K), frames x bands
-@group(0) @binding(5) var<storage, read_write> y: array<f32>;            // (R, B, N)
+@group(0) @binding(1) var<storage, read> x: array<f32>;              // (R, B, T, F)
+@group(0) @binding(2) var<storage, read> location: array<vec2<f32>>; // (R, B), time and frequency, -1 to 1
+@group(0) @binding(3) var<storage, read> lengths: array<u32>;        // (R, B), frames
+@group(0) @binding(4) var<storage, read> patches: array<vec2<u32>>;  // (K), frames x bands
+@group(0) @binding(5) var<storage, read_write> y: array<f32>;        // (R, B, N)
 
 // First of `size` cells whose middle is nearest to `place` on an axis of `cells` cells.
 fn first(place: f32, cells: u32, size: u32) -> i32 {

@@ -9,41 +9,41 @@
 struct Params {
     b: u32,
     s: u32,              // samples per clip
-    half: u32,           // samples per clip of y
+    y_len: u32,           // samples per clip of y
     taps: u32,
     x_stride: u32,       // elements from one replica to the next
 }
 
 @group(0) @binding(0) var<uniform> p: Params;
-@group(0) @binding(1) var<storage, read> x: array<f32>;         // (B, S) every x_stride
-@group(0) @binding(2) var<storage, read> taps: array<f32>;      // (Q)
-@group(0) @binding(3) var<storage, read_write> y: array<f32>;   // (R, B, half)
+@group(0) @binding(1) var<storage, read> x: array<f32>;       // (B, S) every x_stride
+@group(0) @binding(2) var<storage, read> taps: array<f32>;    // (Q)
+@group(0) @binding(3) var<storage, read_write> y: array<f32>; // (R, B, y_len)
 
 const WORKERS = 64u;
 const OUTPUTS = 4u;
 
 // Silence around the clip. A load that is not needed costs less than a branch.
-fn sample(clip: u32, at: i32) -> f32 {
+fn sample_at(clip: u32, at: i32) -> f32 {
     let inside = clamp(at, 0, i32(p.s) - 1);
     return select(0.0, x[clip + u32(inside)], at == inside);
 }
 
 fn odd(clip: u32, m: i32) -> f32 {
-    return sample(clip, 2 * m + 1);
+    return sample_at(clip, 2 * m + 1);
 }
 
 @compute @workgroup_size(64)
 fn halve_forward(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) count: vec3<u32>,
                  @builtin(local_invocation_index) worker: u32) {
     let i = group_index(id, count) * WORKERS + worker;
-    let fours = (p.half + OUTPUTS - 1u) / OUTPUTS;
+    let fours = (p.y_len + OUTPUTS - 1u) / OUTPUTS;
     if i >= p.b * fours { return; }
     let b = i / fours;
     let first = i % fours * OUTPUTS;
     let clip = id.z * p.x_stride + b * p.s;
     let n = i32(first);
 
-    var sum = 0.5 * vec4(sample(clip, 2 * n), sample(clip, 2 * n + 2), sample(clip, 2 * n + 4), sample(clip, 2 * n + 6));
+    var sum = 0.5 * vec4(sample_at(clip, 2 * n), sample_at(clip, 2 * n + 2), sample_at(clip, 2 * n + 4), sample_at(clip, 2 * n + 6));
     var right = vec4(odd(clip, n), odd(clip, n + 1), odd(clip, n + 2), odd(clip, n + 3));
     var left = vec4(odd(clip, n - 1), right.xyz);
     for (var q = 0; q < i32(p.taps); q++) {
@@ -51,8 +51,8 @@ fn halve_forward(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) 
         left = vec4(odd(clip, n - q - 2), left.xyz);
         right = vec4(right.yzw, odd(clip, n + q + 4));
     }
-    let at = (id.z * p.b + b) * p.half + first;
-    for (var j = 0u; j < min(OUTPUTS, p.half - first); j++) {
+    let at = (id.z * p.b + b) * p.y_len + first;
+    for (var j = 0u; j < min(OUTPUTS, p.y_len - first); j++) {
         y[at + j] = sum[j];
     }
 }

@@ -1,9 +1,9 @@
 // Fully connected layer, y = f(x w^T + b), on any GPU: tiles in workgroup memory, 4 x 4 results per invocation.
 //
 //   forward          y  (M, N) = f(x (M, K) w (N, K)^T + b), f nothing or ReLU
-//   backward input   dx (M, K) = dy (M, N) w (N, K)
-//   backward weight  dw (N, K) = dy (M, N)^T x (M, K)
-//   backward bias    db (N)    = sum over M of dy
+//   backward input   grad_x (M, K) = grad_y (M, N) w (N, K)
+//   backward weight  grad_w (N, K) = grad_y (M, N)^T x (M, K)
+//   backward bias    grad_b (N)    = sum over M of grad_y
 //
 // All three products are C (rows, cols) = A (rows, depth) B (depth, cols); only the loads into the tiles differ.
 // With S segments there is a product for each: segment s has the rows s, s + S, ... of x and y, and its own columns of w (N, S, K).
@@ -33,10 +33,10 @@ struct Params {
 @group(0) @binding(2) var<storage, read> w: array<f32>;             // (N, S, K) every w_stride
 @group(0) @binding(3) var<storage, read> b: array<f32>;             // (N) every b_stride
 @group(0) @binding(4) var<storage, read_write> y: array<f32>;       // (R, M, S, N)
-@group(0) @binding(5) var<storage, read> dy: array<f32>;            // (R, M, S, N)
-@group(0) @binding(6) var<storage, read_write> dx: array<f32>;      // (R, M, S, K)
+@group(0) @binding(5) var<storage, read> grad_y: array<f32>;        // (R, M, S, N)
+@group(0) @binding(6) var<storage, read_write> grad_x: array<f32>;  // (R, M, S, K)
 @group(0) @binding(7) var<storage, read_write> partial: array<f32>; // (N, S, K) every w_stride for R and slices, or (R, slices, N)
-@group(0) @binding(8) var<storage, read_write> total: array<f32>;   // dw, db or dx, every w_stride
+@group(0) @binding(8) var<storage, read_write> total: array<f32>;   // grad_w, grad_b or grad_x, every w_stride
 
 // Row m of a product, among the rows of x or y.
 fn row_of(product: u32, m: u32) -> u32 {
@@ -62,14 +62,14 @@ fn linear_forward(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups)
     for (var d0 = 0u; d0 < p.k; d0 += DEPTH) {
         for (var i = worker; i < TILE * DEPTH; i += WORKERS) {
             let d = i % DEPTH;
-            let line = i / DEPTH;
+            let tile_row = i / DEPTH;
             let inside = d0 + d < p.k;
             var a = 0.0;
             var bb = 0.0;
-            if inside && row0 + line < p.m { a = x[row_of(id.z, row0 + line) * p.k + d0 + d]; }
-            if inside && col0 + line < p.n { bb = w[weights_of(w0, id.z, col0 + line) + d0 + d]; }
-            a_tile[d * TILE + line] = a;
-            b_tile[d * TILE + line] = bb;
+            if inside && row0 + tile_row < p.m { a = x[row_of(id.z, row0 + tile_row) * p.k + d0 + d]; }
+            if inside && col0 + tile_row < p.n { bb = w[weights_of(w0, id.z, col0 + tile_row) + d0 + d]; }
+            a_tile[d * TILE + tile_row] = a;
+            b_tile[d * TILE + tile_row] = bb;
         }
         workgroupBarrier();
         multiply(&acc, row, col);
@@ -102,18 +102,18 @@ fn linear_backward_input(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_work
     var acc: array<vec4<f32>, 4>;
     for (var d0 = 0u; d0 < p.n; d0 += DEPTH) {
         for (var i = worker; i < TILE * DEPTH; i += WORKERS) {
-            let da = i % DEPTH;
-            let line = i / DEPTH;
+            let at_depth_a = i % DEPTH;
+            let tile_row = i / DEPTH;
             var a = 0.0;
-            if d0 + da < p.n && row0 + line < p.m {
-                a = dy[row_of(id.z, row0 + line) * p.columns + p.first + d0 + da];
+            if d0 + at_depth_a < p.n && row0 + tile_row < p.m {
+                a = grad_y[row_of(id.z, row0 + tile_row) * p.columns + p.first + d0 + at_depth_a];
             }
-            a_tile[da * TILE + line] = a;
+            a_tile[at_depth_a * TILE + tile_row] = a;
             let c = i % TILE;
-            let db = i / TILE;
+            let at_depth_b = i / TILE;
             var bb = 0.0;
-            if d0 + db < p.n && col0 + c < p.k { bb = w[weights_of(w0, id.z, d0 + db) + col0 + c]; }
-            b_tile[db * TILE + c] = bb;
+            if d0 + at_depth_b < p.n && col0 + c < p.k { bb = w[weights_of(w0, id.z, d0 + at_depth_b) + col0 + c]; }
+            b_tile[at_depth_b * TILE + c] = bb;
         }
         workgroupBarrier();
         multiply(&acc, row, col);
@@ -125,13 +125,13 @@ fn linear_backward_input(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_work
             let c = col0 + col + j;
             if r < p.m && c < p.k {
                 let at = row_of(id.z, r) * p.k + c;
-                if p.accumulate == 1u { dx[at] += acc[i][j]; } else { dx[at] = acc[i][j]; }
+                if p.accumulate == 1u { grad_x[at] += acc[i][j]; } else { grad_x[at] = acc[i][j]; }
             }
         }
     }
 }
 
-// The rows of dy and x that belong to a slice of M. A single slice's `partial` is dw itself.
+// The rows of grad_y and x that belong to a slice of M. A single slice's `partial` is grad_w itself.
 fn slice_start(slice: u32) -> u32 { return p.m * slice / p.slices; }
 
 @compute @workgroup_size(64)
@@ -149,16 +149,16 @@ fn linear_backward_weight(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_wor
     var acc: array<vec4<f32>, 4>;
     for (var d0 = slice_start(slice); d0 < end; d0 += DEPTH) {
         for (var i = worker; i < TILE * DEPTH; i += WORKERS) {
-            let line = i % TILE;
+            let tile_row = i % TILE;
             let d = i / TILE;
             let inside = d0 + d < end;
             let m = row_of(product, d0 + d);
             var a = 0.0;
             var bb = 0.0;
-            if inside && row0 + line < p.n { a = dy[m * p.columns + p.first + row0 + line]; }
-            if inside && col0 + line < p.k { bb = x[m * p.k + col0 + line]; }
-            a_tile[d * TILE + line] = a;
-            b_tile[d * TILE + line] = bb;
+            if inside && row0 + tile_row < p.n { a = grad_y[m * p.columns + p.first + row0 + tile_row]; }
+            if inside && col0 + tile_row < p.k { bb = x[m * p.k + col0 + tile_row]; }
+            a_tile[d * TILE + tile_row] = a;
+            b_tile[d * TILE + tile_row] = bb;
         }
         workgroupBarrier();
         multiply(&acc, row, col);
@@ -186,12 +186,12 @@ fn linear_backward_bias(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workg
     if c >= p.n { return; }
     var sum = 0.0;
     for (var m = slice_start(slice); m < slice_start(slice + 1u); m++) {
-        sum += dy[(replica * p.m + m) * p.n + c];
+        sum += grad_y[(replica * p.m + m) * p.n + c];
     }
     partial[id.z * p.n + c] = sum;
 }
 
-// Adds up the slices, in order. Here n * k is the number of weights (k = 1 for a bias), in one segment; or of the elements of dx,
+// Adds up the slices, in order. Here n * k is the number of weights (k = 1 for a bias), in one segment; or of the elements of grad_x,
 // in a single slice.
 @compute @workgroup_size(64)
 fn linear_backward_slices(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) count: vec3<u32>,

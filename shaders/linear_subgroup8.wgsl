@@ -19,19 +19,19 @@ struct Params {
     b_stride: u32,
     has_bias: u32,
     relu: u32,
-    accumulate: u32,      // bits: 1 into dw (or dx), 2 into db
+    accumulate: u32,      // bits: 1 into grad_w (or grad_x), 2 into grad_b
     slices: u32,
 }
 
 @group(0) @binding(0) var<uniform> p: Params;
-@group(0) @binding(1) var<storage, read> x: array<vec4<f32>>;        // (R, M, S, K)
-@group(0) @binding(2) var<storage, read> w: array<vec4<f32>>;        // (N, S, K) every w_stride
-@group(0) @binding(3) var<storage, read> b: array<vec4<f32>>;        // (N) every b_stride
-@group(0) @binding(4) var<storage, read_write> y: array<vec4<f32>>;  // (R, M, S, N)
-@group(0) @binding(5) var<storage, read> dy: array<vec4<f32>>;       // (R, M, S, N)
-@group(0) @binding(6) var<storage, read_write> dx: array<vec4<f32>>; // (R, M, S, K)
-@group(0) @binding(7) var<storage, read_write> dw: array<vec4<f32>>; // (N, S, K) every w_stride
-@group(0) @binding(8) var<storage, read_write> db: array<vec4<f32>>; // (N) every b_stride
+@group(0) @binding(1) var<storage, read> x: array<vec4<f32>>;            // (R, M, S, K)
+@group(0) @binding(2) var<storage, read> w: array<vec4<f32>>;            // (N, S, K) every w_stride
+@group(0) @binding(3) var<storage, read> b: array<vec4<f32>>;            // (N) every b_stride
+@group(0) @binding(4) var<storage, read_write> y: array<vec4<f32>>;      // (R, M, S, N)
+@group(0) @binding(5) var<storage, read> grad_y: array<vec4<f32>>;       // (R, M, S, N)
+@group(0) @binding(6) var<storage, read_write> grad_x: array<vec4<f32>>; // (R, M, S, K)
+@group(0) @binding(7) var<storage, read_write> grad_w: array<vec4<f32>>; // (N, S, K) every w_stride
+@group(0) @binding(8) var<storage, read_write> grad_b: array<vec4<f32>>; // (N) every b_stride
 
 fn put_y(at: u32, row: u32, v: vec4<f32>) {
     if row >= p.m { return; }
@@ -39,16 +39,16 @@ fn put_y(at: u32, row: u32, v: vec4<f32>) {
     if p.relu == 1u { y[i] = keep_nan(v, max(v, vec4(0.0))); } else { y[i] = v; }
 }
 
-fn put_dx(at: u32, row: u32, v: vec4<f32>) {
+fn put_grad_x(at: u32, row: u32, v: vec4<f32>) {
     if row >= p.m { return; }
     let i = at + row * p.segments * (p.k / 4u);
-    if p.accumulate == 1u { dx[i] += v; } else { dx[i] = v; }
+    if p.accumulate == 1u { grad_x[i] += v; } else { grad_x[i] = v; }
 }
 
-fn put_dw(at: u32, row: u32, v: vec4<f32>) {
+fn put_grad_w(at: u32, row: u32, v: vec4<f32>) {
     if row >= p.n { return; }
     let i = at + row * p.segments * (p.k / 4u);
-    if (p.accumulate & 1u) == 1u { dw[i] += v; } else { dw[i] = v; }
+    if (p.accumulate & 1u) == 1u { grad_w[i] += v; } else { grad_w[i] = v; }
 }
 
 fn put_rows_y(at: u32, row: u32, bias: vec4<f32>, t: Rows) {
@@ -62,27 +62,27 @@ fn put_rows_y(at: u32, row: u32, bias: vec4<f32>, t: Rows) {
     put_y(at, row + 7u, t[7] + bias);
 }
 
-fn put_rows_dx(at: u32, row: u32, t: Rows) {
-    put_dx(at, row, t[0]);
-    put_dx(at, row + 1u, t[1]);
-    put_dx(at, row + 2u, t[2]);
-    put_dx(at, row + 3u, t[3]);
-    put_dx(at, row + 4u, t[4]);
-    put_dx(at, row + 5u, t[5]);
-    put_dx(at, row + 6u, t[6]);
-    put_dx(at, row + 7u, t[7]);
+fn put_rows_grad_x(at: u32, row: u32, t: Rows) {
+    put_grad_x(at, row, t[0]);
+    put_grad_x(at, row + 1u, t[1]);
+    put_grad_x(at, row + 2u, t[2]);
+    put_grad_x(at, row + 3u, t[3]);
+    put_grad_x(at, row + 4u, t[4]);
+    put_grad_x(at, row + 5u, t[5]);
+    put_grad_x(at, row + 6u, t[6]);
+    put_grad_x(at, row + 7u, t[7]);
 }
 
 // Every fourth row, as linear_backward_weight_subgroup8 shares them out.
-fn put_rows_dw(at: u32, row: u32, t: Rows) {
-    put_dw(at, row, t[0]);
-    put_dw(at, row + 4u, t[1]);
-    put_dw(at, row + 8u, t[2]);
-    put_dw(at, row + 12u, t[3]);
-    put_dw(at, row + 16u, t[4]);
-    put_dw(at, row + 20u, t[5]);
-    put_dw(at, row + 24u, t[6]);
-    put_dw(at, row + 28u, t[7]);
+fn put_rows_grad_w(at: u32, row: u32, t: Rows) {
+    put_grad_w(at, row, t[0]);
+    put_grad_w(at, row + 4u, t[1]);
+    put_grad_w(at, row + 8u, t[2]);
+    put_grad_w(at, row + 12u, t[3]);
+    put_grad_w(at, row + 16u, t[4]);
+    put_grad_w(at, row + 20u, t[5]);
+    put_grad_w(at, row + 24u, t[6]);
+    put_grad_w(at, row + 28u, t[7]);
 }
 
 @compute @workgroup_size(8)
@@ -96,8 +96,8 @@ fn linear_forward_subgroup8(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_w
     // Loads past the edge repeat the last row; their results are not stored.
     let replica = id.z / p.segments;
     let segment = id.z % p.segments;
-    let line = min(vec4(row + lane) + vec4(0u, 8u, 16u, 24u), vec4(p.m - 1u));
-    var rows = ((replica * p.m + line) * p.segments + segment) * depth;
+    let lines = min(vec4(row + lane) + vec4(0u, 8u, 16u, 24u), vec4(p.m - 1u));
+    var rows = ((replica * p.m + lines) * p.segments + segment) * depth;
     let next = p.segments * depth;
     var cols = replica * p.w_stride / 4u + min(col, p.n - 4u) * next + segment * depth;
     var t0: Rows;
@@ -135,8 +135,8 @@ fn linear_backward_input_subgroup8(@builtin(workgroup_id) id: vec3<u32>, @builti
     let width = p.segments * p.k / 4u;
     let replica = id.z / p.segments;
     let segment = id.z % p.segments;
-    let line = min(vec4(row + lane) + vec4(0u, 8u, 16u, 24u), vec4(p.m - 1u));
-    var rows = ((replica * p.m + line) * p.segments + segment) * height + p.first / 4u;
+    let lines = min(vec4(row + lane) + vec4(0u, 8u, 16u, 24u), vec4(p.m - 1u));
+    var rows = ((replica * p.m + lines) * p.segments + segment) * height + p.first / 4u;
     var step = (replica * p.w_stride + segment * p.k + min(col, p.k - 4u)) / 4u;
     var t0: Rows;
     var t1: Rows;
@@ -144,23 +144,23 @@ fn linear_backward_input_subgroup8(@builtin(workgroup_id) id: vec3<u32>, @builti
     var t3: Rows;
     for (var d = 0u; d < depth; d++) {
         let b = mat4x4(w[step], w[step + width], w[step + 2u * width], w[step + 3u * width]);
-        update(&t0, dy[rows.x], b);
-        update(&t1, dy[rows.y], b);
-        update(&t2, dy[rows.z], b);
-        update(&t3, dy[rows.w], b);
+        update(&t0, grad_y[rows.x], b);
+        update(&t1, grad_y[rows.y], b);
+        update(&t2, grad_y[rows.z], b);
+        update(&t3, grad_y[rows.w], b);
         rows += 1u;
         step += 4u * width;
     }
     if col >= p.k { return; }
     let at = ((replica * p.m * p.segments + segment) * p.k + col) / 4u;
-    put_rows_dx(at, row, t0);
-    put_rows_dx(at, row + 8u, t1);
-    put_rows_dx(at, row + 16u, t2);
-    put_rows_dx(at, row + 24u, t3);
+    put_rows_grad_x(at, row, t0);
+    put_rows_grad_x(at, row + 8u, t1);
+    put_rows_grad_x(at, row + 16u, t2);
+    put_rows_grad_x(at, row + 24u, t3);
 }
 
 // Here the rows of a tile are outputs n, and the depth is M. Invocation i loads outputs 4 i to 4 i + 3 of the tile, so t0 to t3
-// hold every fourth row. Their sums over M are db, for which one tile of each row is enough.
+// hold every fourth row. Their sums over M are grad_b, for which one tile of each row is enough.
 @compute @workgroup_size(8)
 fn linear_backward_weight_subgroup8(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) count: vec3<u32>,
                                     @builtin(local_invocation_index) lane: u32) {
@@ -184,8 +184,8 @@ fn linear_backward_weight_subgroup8(@builtin(workgroup_id) id: vec3<u32>, @built
         // Steps past the end repeat the last one, times zero.
         let m = first + min(vec4(d) + vec4(0u, 1u, 2u, 3u), vec4(p.m - 1u));
         let live = vec4<f32>(vec4(d) + vec4(0u, 1u, 2u, 3u) < vec4(p.m));
-        let a = transpose(mat4x4(dy[m.x * height + rows] * live.x, dy[m.y * height + rows] * live.y,
-                                 dy[m.z * height + rows] * live.z, dy[m.w * height + rows] * live.w));
+        let a = transpose(mat4x4(grad_y[m.x * height + rows] * live.x, grad_y[m.y * height + rows] * live.y,
+                                 grad_y[m.z * height + rows] * live.z, grad_y[m.w * height + rows] * live.w));
         sums += vec4(dot(a[0], vec4(1.0)), dot(a[1], vec4(1.0)), dot(a[2], vec4(1.0)), dot(a[3], vec4(1.0)));
         let b = mat4x4(x[m.x * width + cols], x[m.y * width + cols], x[m.z * width + cols], x[m.w * width + cols]);
         update(&t0, a[0], b);
@@ -195,12 +195,12 @@ fn linear_backward_weight_subgroup8(@builtin(workgroup_id) id: vec3<u32>, @built
     }
     if p.has_bias == 1u && group % tiles == 0u && row + 4u * lane < p.n {
         let i = (replica * p.b_stride + p.first + row) / 4u + lane;
-        if (p.accumulate & 2u) == 2u { db[i] += sums; } else { db[i] = sums; }
+        if (p.accumulate & 2u) == 2u { grad_b[i] += sums; } else { grad_b[i] = sums; }
     }
     if col >= p.k { return; }
     let at = (replica * p.w_stride + segment * p.k + col) / 4u;
-    put_rows_dw(at, row, t0);
-    put_rows_dw(at, row + 1u, t1);
-    put_rows_dw(at, row + 2u, t2);
-    put_rows_dw(at, row + 3u, t3);
+    put_rows_grad_w(at, row, t0);
+    put_rows_grad_w(at, row + 1u, t1);
+    put_rows_grad_w(at, row + 2u, t2);
+    put_rows_grad_w(at, row + 3u, t3);
 }

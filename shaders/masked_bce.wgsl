@@ -1,13 +1,14 @@
 // Binary cross-entropy over the known labels of a batch.
 //
 //   forward         y = sum_b weight_b sum_k observed_bk bce(x_bk, target_bk) / sum_b share_b
-//   backward input  dx = dy weight_b / sum share  (x - target) / (x (1 - x)) where observed, else 0
+//   backward input  grad_x = grad_y weight_b / sum share  (x - target) / (x (1 - x)) where observed, else 0
 //
 // Focal: bce and its slope become
 //   -(t a (1 - x)^c log x + (1 - t) (1 - a) x^c log(1 - x)), for a = balance_k, c = focusing.
 //
 // By observed entries: weight_b = 1, share_b = known labels of clip b. By clips: weight_b = g(q) / K, share_b = 1.
 // A clip of length 0 (padding) has weight 0 and share 0.
+#import grid
 #import log_ratio
 
 override FOCAL: u32 = 0u; // 1: the focal loss; a constant, so that cross-entropy does not pay for it
@@ -25,16 +26,16 @@ struct Params {
 }
 
 @group(0) @binding(0) var<uniform> p: Params;
-@group(0) @binding(1) var<storage, read> x: array<f32>;                   // (R, B, K), probabilities
-@group(0) @binding(2) var<storage, read> targets: array<f32>;             // (R, B, K)
-@group(0) @binding(3) var<storage, read> observed: array<f32>;            // (R, B, K)
-@group(0) @binding(4) var<storage, read> lengths: array<u32>;             // (R, B)
-@group(0) @binding(5) var<storage, read_write> y: array<f32>;             // (R)
-@group(0) @binding(6) var<storage, read_write> parts: array<vec2<f32>>;   // (R), numerator and denominator of y
-@group(0) @binding(7) var<storage, read_write> saved_weight: array<f32>;  // (R, B)
-@group(0) @binding(8) var<storage, read> dy: array<f32>;                  // (R)
-@group(0) @binding(9) var<storage, read_write> dx: array<f32>;            // (R, B, K)
-@group(0) @binding(10) var<storage, read> balance: array<f32>;            // (K) every balance_stride
+@group(0) @binding(1) var<storage, read> x: array<f32>;                  // (R, B, K), probabilities
+@group(0) @binding(2) var<storage, read> targets: array<f32>;            // (R, B, K)
+@group(0) @binding(3) var<storage, read> observed: array<f32>;           // (R, B, K)
+@group(0) @binding(4) var<storage, read> lengths: array<u32>;            // (R, B)
+@group(0) @binding(5) var<storage, read_write> y: array<f32>;            // (R)
+@group(0) @binding(6) var<storage, read_write> parts: array<vec2<f32>>;  // (R), numerator and denominator of y
+@group(0) @binding(7) var<storage, read_write> saved_weight: array<f32>; // (R, B)
+@group(0) @binding(8) var<storage, read> grad_y: array<f32>;             // (R)
+@group(0) @binding(9) var<storage, read_write> grad_x: array<f32>;       // (R, B, K)
+@group(0) @binding(10) var<storage, read> balance: array<f32>;           // (K) every balance_stride
 
 const WORKERS = 256u;
 // Below it logarithms are clamped: f32 has nothing normal there.
@@ -128,21 +129,23 @@ fn masked_bce_forward(@builtin(workgroup_id) id: vec3<u32>, @builtin(local_invoc
 }
 
 @compute @workgroup_size(64)
-fn masked_bce_backward_input(@builtin(global_invocation_id) id: vec3<u32>) {
-    if id.x >= p.batch * p.classes { return; }
-    let clip = id.z * p.batch + id.x / p.classes;
-    let at = id.z * p.batch * p.classes + id.x;
+fn masked_bce_backward_input(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) count: vec3<u32>,
+                             @builtin(local_invocation_index) worker: u32) {
+    let i = group_index(id, count) * 64u + worker;
+    if i >= p.batch * p.classes { return; }
+    let clip = id.z * p.batch + i / p.classes;
+    let at = id.z * p.batch * p.classes + i;
     let share = parts[id.z].y;
     var slope = 0.0;
     if observed[at] != 0.0 && share > 0.0 {
         let v = x[at];
         if FOCAL == 1u {
-            let a = balance[id.z * p.balance_stride + id.x % p.classes];
-            slope = dy[id.z] * saved_weight[clip] / share * focal_slope(v, targets[at], a);
+            let a = balance[id.z * p.balance_stride + i % p.classes];
+            slope = grad_y[id.z] * saved_weight[clip] / share * focal_slope(v, targets[at], a);
         } else {
-            slope = dy[id.z] * saved_weight[clip] / share * (v - targets[at]) / max(v * (1.0 - v), 1e-12);
+            slope = grad_y[id.z] * saved_weight[clip] / share * (v - targets[at]) / max(v * (1.0 - v), 1e-12);
         }
     }
-    if p.accumulate == 1u { slope += dx[at]; }
-    dx[at] = slope;
+    if p.accumulate == 1u { slope += grad_x[at]; }
+    grad_x[at] = slope;
 }

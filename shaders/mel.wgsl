@@ -22,10 +22,10 @@ struct Band {
 }
 
 @group(0) @binding(0) var<uniform> p: Params;
-@group(0) @binding(1) var<storage, read> x: array<f32>;         // (rows, bins) every x_stride
-@group(0) @binding(2) var<storage, read> bands: array<Band>;    // (bands)
-@group(0) @binding(3) var<storage, read> weights: array<f32>;   // all bands, one after the other
-@group(0) @binding(4) var<storage, read_write> y: array<f32>;   // (R, rows, bands)
+@group(0) @binding(1) var<storage, read> x: array<f32>;       // (rows, bins) every x_stride
+@group(0) @binding(2) var<storage, read> bands: array<Band>;  // (bands)
+@group(0) @binding(3) var<storage, read> weights: array<f32>; // all bands, one after the other
+@group(0) @binding(4) var<storage, read_write> y: array<f32>; // (R, rows, bands)
 
 const WORKERS = 64u;
 const ROWS = 4u;

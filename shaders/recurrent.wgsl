@@ -5,15 +5,15 @@ alias Value = vec4<f32>;
 
 @group(0) @binding(2) var<storage, read> x: array<f32>;             // (R, B, T, G H), first direction
 @group(0) @binding(3) var<storage, read> x_reverse: array<f32>;     // the other
-@group(0) @binding(4) var<storage, read> packed: array<f32>;
+@group(0) @binding(4) var<storage, read> packed_weights: array<f32>;
 @group(0) @binding(5) var<storage, read> mask: array<f32>;          // (R, B, D H)
 @group(0) @binding(6) var<storage, read_write> tape: array<f32>;
 @group(0) @binding(7) var<storage, read_write> y: array<f32>;       // (R, B, T, D H), 0 beyond a clip's length
 @group(0) @binding(8) var<storage, read> saved_tape: array<f32>;    // the tape, on the way back
-@group(0) @binding(9) var<storage, read> dy: array<f32>;            // (R, B, T, D H)
-@group(0) @binding(10) var<storage, read_write> dx: array<f32>;     // (R, B, T, G H)
-@group(0) @binding(11) var<storage, read_write> dx_reverse: array<f32>;
-@group(0) @binding(12) var<storage, read_write> dtape: array<f32>;
+@group(0) @binding(9) var<storage, read> grad_y: array<f32>;        // (R, B, T, D H)
+@group(0) @binding(10) var<storage, read_write> grad_x: array<f32>; // (R, B, T, G H)
+@group(0) @binding(11) var<storage, read_write> grad_x_reverse: array<f32>;
+@group(0) @binding(12) var<storage, read_write> grad_tape: array<f32>;
 
 const LANES = 64u;
 const CLIPS = 4u;
@@ -33,9 +33,9 @@ struct Block {
     lengths: vec4<u32>,
 }
 
-fn block(id: vec3<u32>) -> Block {
+fn block(id: vec3<u32>, group: u32) -> Block {
     let replica = id.z / p.directions;
-    let first = id.x * CLIPS;
+    let first = group * CLIPS;
     let clips = min(vec4(first) + vec4(0u, 1u, 2u, 3u), vec4(p.batch - 1u));
     let at = replica * p.lengths_stride;
     let valid = vec4(lengths[at + clips.x], lengths[at + clips.y], lengths[at + clips.z], lengths[at + clips.w]);
@@ -44,8 +44,8 @@ fn block(id: vec3<u32>) -> Block {
 
 fn from_tape(at: vec4<u32>) -> vec4<f32> { return vec4(tape[at.x], tape[at.y], tape[at.z], tape[at.w]); }
 fn from_saved(at: vec4<u32>) -> vec4<f32> { return vec4(saved_tape[at.x], saved_tape[at.y], saved_tape[at.z], saved_tape[at.w]); }
-fn from_dtape(at: vec4<u32>) -> vec4<f32> { return vec4(dtape[at.x], dtape[at.y], dtape[at.z], dtape[at.w]); }
-fn from_dy(at: vec4<u32>) -> vec4<f32> { return vec4(dy[at.x], dy[at.y], dy[at.z], dy[at.w]); }
+fn from_grad_tape(at: vec4<u32>) -> vec4<f32> { return vec4(grad_tape[at.x], grad_tape[at.y], grad_tape[at.z], grad_tape[at.w]); }
+fn from_grad_y(at: vec4<u32>) -> vec4<f32> { return vec4(grad_y[at.x], grad_y[at.y], grad_y[at.z], grad_y[at.w]); }
 
 fn from_x(direction: u32, at: vec4<u32>) -> vec4<f32> {
     if direction == 1u { return vec4(x_reverse[at.x], x_reverse[at.y], x_reverse[at.z], x_reverse[at.w]); }
@@ -61,20 +61,20 @@ fn to_tape(b: Block, at: vec4<u32>, v: vec4<f32>) {
     for (var i = 0u; i < b.count; i++) { tape[at[i]] = v[i]; }
 }
 
-fn to_dtape(b: Block, at: vec4<u32>, v: vec4<f32>) {
-    for (var i = 0u; i < b.count; i++) { dtape[at[i]] = v[i]; }
+fn to_grad_tape(b: Block, at: vec4<u32>, v: vec4<f32>) {
+    for (var i = 0u; i < b.count; i++) { grad_tape[at[i]] = v[i]; }
 }
 
-fn to_dx(b: Block, at: vec4<u32>, v: vec4<f32>) {
+fn to_grad_x(b: Block, at: vec4<u32>, v: vec4<f32>) {
     let add = (p.accumulate >> b.direction & 1u) == 1u;
     for (var i = 0u; i < b.count; i++) {
         var sum = v[i];
         if b.direction == 1u {
-            if add { sum += dx_reverse[at[i]]; }
-            dx_reverse[at[i]] = sum;
+            if add { sum += grad_x_reverse[at[i]]; }
+            grad_x_reverse[at[i]] = sum;
         } else {
-            if add { sum += dx[at[i]]; }
-            dx[at[i]] = sum;
+            if add { sum += grad_x[at[i]]; }
+            grad_x[at[i]] = sum;
         }
     }
 }
@@ -105,20 +105,23 @@ fn rows_of_x(b: Block, t: u32) -> vec4<u32> {
 }
 
 @compute @workgroup_size(64)
-fn recurrent_forward(@builtin(workgroup_id) id: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
-    let b = block(id);
+fn recurrent_forward(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) count: vec3<u32>,
+                     @builtin(local_invocation_index) lane: u32) {
+    let group = group_index(id, count);
+    if group * CLIPS >= p.batch { return; } // of a folded grid
+    let b = block(id, group);
     let states = rows_of_state(b);
     for (var u = lane; u < p.hidden; u += LANES) {
         h[u] = vec4(0.0);
         c[u] = vec4(0.0);
         if (p.has_state & 1u) != 0u { h[u] = from_tape(states + u); }
         if CELL == LSTM && (p.has_state & 2u) != 0u { c[u] = from_tape(states + p.state_slice + u); }
-        shown[u] = h[u] * masks(states + u);
+        shown[p.first % 2u * MOST + u] = h[u] * masks(states + u);
     }
     workgroupBarrier();
     let weights = packed_at(b.direction, b.replica);
     let rows = GATES * p.hidden;
-    for (var s = 0u; s < p.steps; s++) {
+    for (var s = p.first; s < p.end; s++) {
         let t = step_of(s, b.direction);
         let live = vec4(t) < b.lengths;
         let now = s % 2u * MOST;
@@ -126,14 +129,14 @@ fn recurrent_forward(@builtin(workgroup_id) id: vec3<u32>, @builtin(local_invoca
             var g: Gates;
             var share: Gates;
             for (var gate = 0u; gate < GATES; gate++) {
-                g[gate] = vec4(packed[weights + rows * p.hidden + gate * p.hidden + u]);
+                g[gate] = vec4(packed_weights[weights + rows * p.hidden + gate * p.hidden + u]);
                 share[gate] = from_x(b.direction, rows_of_x(b, t) + gate * p.hidden + u);
             }
             var at = weights + u;
             for (var k = 0u; k < p.hidden; k++) {
                 let seen = shown[now + k];
                 for (var gate = 0u; gate < GATES; gate++) {
-                    g[gate] += packed[at] * seen;
+                    g[gate] += packed_weights[at] * seen;
                     at += p.hidden;
                 }
             }
@@ -146,9 +149,9 @@ fn recurrent_forward(@builtin(workgroup_id) id: vec3<u32>, @builtin(local_invoca
                 to_tape(b, rows_of_kept(b, k, t) + u, step.kept[k]);
             }
             if CELL == LSTM { to_tape(b, rows_of_states(b, p.c_at, t) + u, c[u]); }
-            let out = select(vec4(0.0), step.h, live);
+            let new_h = select(vec4(0.0), step.h, live);
             let at_y = rows_of_y(b, t) + u;
-            for (var i = 0u; i < b.count; i++) { y[at_y[i]] = out[i]; }
+            for (var i = 0u; i < b.count; i++) { y[at_y[i]] = new_h[i]; }
             h[u] = select(h[u], step.h, live);
             c[u] = select(c[u], step.c, live);
             shown[MOST - now + u] = h[u] * masks(states + u);
@@ -162,16 +165,19 @@ fn recurrent_forward(@builtin(workgroup_id) id: vec3<u32>, @builtin(local_invoca
 }
 
 @compute @workgroup_size(64)
-fn recurrent_backward_input(@builtin(workgroup_id) id: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
-    let b = block(id);
+fn recurrent_backward_input(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) count: vec3<u32>,
+                            @builtin(local_invocation_index) lane: u32) {
+    let group = group_index(id, count);
+    if group * CLIPS >= p.batch { return; } // of a folded grid
+    let b = block(id, group);
     let states = rows_of_state(b);
     for (var u = lane; u < p.hidden; u += LANES) {
-        if (p.has_state & 1u) == 0u { to_dtape(b, states + u, vec4(0.0)); }
-        if CELL == LSTM && (p.has_state & 2u) == 0u { to_dtape(b, states + p.state_slice + u, vec4(0.0)); }
+        if (p.has_state & 1u) == 0u { to_grad_tape(b, states + u, vec4(0.0)); }
+        if CELL == LSTM && (p.has_state & 2u) == 0u { to_grad_tape(b, states + p.state_slice + u, vec4(0.0)); }
     }
     let weights = packed_at(b.direction, b.replica);
     let rows = GATES * p.hidden;
-    for (var s = 0u; s < p.steps; s++) {
+    for (var s = p.first; s < p.end; s++) {
         let t = step_of(p.steps - 1u - s, b.direction);
         let live = vec4(t) < b.lengths;
         for (var u = lane; u < p.hidden; u += LANES) {
@@ -180,29 +186,29 @@ fn recurrent_backward_input(@builtin(workgroup_id) id: vec3<u32>, @builtin(local
                 kept[k] = from_saved(rows_of_kept(b, k, t) + u);
             }
             let before = from_saved(rows_of_states(b, p.h_at, t) + u);
-            var dh = from_dtape(states + u);
-            if p.has_dy == 1u { dh += select(vec4(0.0), from_dy(rows_of_y(b, t) + u), live); }
+            var dh = from_grad_tape(states + u);
+            if p.has_dy == 1u { dh += select(vec4(0.0), from_grad_y(rows_of_y(b, t) + u), live); }
             var cell = vec4(0.0);
             var dc = vec4(0.0);
             if CELL == LSTM {
                 cell = from_saved(rows_of_states(b, p.c_at, t) + u);
-                dc = from_dtape(states + p.state_slice + u);
+                dc = from_grad_tape(states + p.state_slice + u);
             }
             let d = cell_backward(kept, before, cell, dh, dc);
             for (var gate = 0u; gate < GATES; gate++) {
                 let own = select(vec4(0.0), d.g[gate], live);
                 dg[gate * p.hidden + u] = own;
-                to_dtape(b, rows_of_tape(b, p.g_at, p.g_slice, rows, t) + gate * p.hidden + u, own);
-                to_dx(b, rows_of_x(b, t) + gate * p.hidden + u, select(vec4(0.0), d.x[gate], live));
+                to_grad_tape(b, rows_of_tape(b, p.g_at, p.g_slice, rows, t) + gate * p.hidden + u, own);
+                to_grad_x(b, rows_of_x(b, t) + gate * p.hidden + u, select(vec4(0.0), d.x[gate], live));
             }
-            to_dtape(b, states + u, select(dh, d.h, live));
-            if CELL == LSTM { to_dtape(b, states + p.state_slice + u, select(dc, d.c, live)); }
+            to_grad_tape(b, states + u, select(dh, d.h, live));
+            if CELL == LSTM { to_grad_tape(b, states + p.state_slice + u, select(dc, d.c, live)); }
         }
         workgroupBarrier();
         for (var u = lane; u < p.hidden; u += LANES) {
             var sum = vec4(0.0);
-            for (var row = 0u; row < rows; row++) { sum += packed[weights + row * p.hidden + u] * dg[row]; }
-            to_dtape(b, states + u, from_dtape(states + u) + sum * masks(states + u));
+            for (var row = 0u; row < rows; row++) { sum += packed_weights[weights + row * p.hidden + u] * dg[row]; }
+            to_grad_tape(b, states + u, from_grad_tape(states + u) + sum * masks(states + u));
         }
         workgroupBarrier();
     }

@@ -8,15 +8,15 @@ alias Value = vec4<f32>;
 
 @group(0) @binding(2) var<storage, read> x: array<vec4<f32>>;             // (R, B, T, G H), first direction
 @group(0) @binding(3) var<storage, read> x_reverse: array<vec4<f32>>;     // the other
-@group(0) @binding(4) var<storage, read> packed: array<vec4<f32>>;
+@group(0) @binding(4) var<storage, read> packed_weights: array<vec4<f32>>;
 @group(0) @binding(5) var<storage, read> mask: array<vec4<f32>>;          // (R, B, D H)
 @group(0) @binding(6) var<storage, read_write> tape: array<vec4<f32>>;
 @group(0) @binding(7) var<storage, read_write> y: array<vec4<f32>>;       // (R, B, T, D H), 0 beyond a clip's length
 @group(0) @binding(8) var<storage, read> saved_tape: array<vec4<f32>>;    // the tape, on the way back
-@group(0) @binding(9) var<storage, read> dy: array<vec4<f32>>;            // (R, B, T, D H)
-@group(0) @binding(10) var<storage, read_write> dx: array<vec4<f32>>;     // (R, B, T, G H)
-@group(0) @binding(11) var<storage, read_write> dx_reverse: array<vec4<f32>>;
-@group(0) @binding(12) var<storage, read_write> dtape: array<vec4<f32>>;
+@group(0) @binding(9) var<storage, read> grad_y: array<vec4<f32>>;        // (R, B, T, D H)
+@group(0) @binding(10) var<storage, read_write> grad_x: array<vec4<f32>>; // (R, B, T, G H)
+@group(0) @binding(11) var<storage, read_write> grad_x_reverse: array<vec4<f32>>;
+@group(0) @binding(12) var<storage, read_write> grad_tape: array<vec4<f32>>;
 
 struct Block {
     direction: u32,
@@ -24,8 +24,8 @@ struct Block {
     first: u32,
 }
 
-fn block(id: vec3<u32>) -> Block {
-    return Block(id.z % p.directions, id.z / p.directions, id.x * TILE);
+fn block(id: vec3<u32>, group: u32) -> Block {
+    return Block(id.z % p.directions, id.z / p.directions, group * TILE);
 }
 
 fn x_at(b: Block, clip: u32, t: u32) -> u32 {
@@ -91,7 +91,7 @@ fn multiply_gates(b: Block, lane: u32, t: u32, depth: u32) {
             var t3: Rows;
             for (var d = 0u; d < depth; d++) {
                 let next = GATES * units;
-                let w = mat4x4(packed[step], packed[step + next], packed[step + 2u * next], packed[step + 3u * next]);
+                let w = mat4x4(packed_weights[step], packed_weights[step + next], packed_weights[step + 2u * next], packed_weights[step + 3u * next]);
                 update(&t0, tape[a.x], w);
                 update(&t1, tape[a.y], w);
                 update(&t2, tape[a.z], w);
@@ -100,7 +100,7 @@ fn multiply_gates(b: Block, lane: u32, t: u32, depth: u32) {
                 step += 4u * next;
             }
             if unit < units {
-                let bias = packed[weights + GATES * p.hidden * units + column];
+                let bias = packed_weights[weights + GATES * p.hidden * units + column];
                 put_gates(b, 0u, into, bias, t0);
                 put_gates(b, 8u, into, bias, t1);
                 put_gates(b, 16u, into, bias, t2);
@@ -122,8 +122,10 @@ fn share(b: Block, at: u32) -> vec4<f32> {
 }
 
 @compute @workgroup_size(8)
-fn recurrent_forward_subgroup8(@builtin(workgroup_id) id: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
-    let b = block(id);
+fn recurrent_forward_subgroup8(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) count: vec3<u32>,
+                               @builtin(local_invocation_index) lane: u32) {
+    let b = block(id, group_index(id, count));
+    if b.first >= p.batch { return; } // of a folded grid
     let units = p.hidden / 4u;
     let apart = p.batch * units;
     let end = min(b.first + TILE, p.batch);
@@ -134,19 +136,19 @@ fn recurrent_forward_subgroup8(@builtin(workgroup_id) id: vec3<u32>, @builtin(lo
             let state = state_of(b, clip) + unit;
             if (p.has_state & 1u) != 0u { h = tape[state]; }
             if CELL == LSTM && (p.has_state & 2u) != 0u { c = tape[p.state_slice / 4u + state]; }
-            start_from(b, clip, unit, step_of(0u, b.direction), h, c);
+            start_from(b, clip, unit, step_of(p.first, b.direction), h, c);
         }
     }
-    for (var s = 0u; s < p.steps; s++) {
+    for (var s = p.first; s < p.end; s++) {
         let t = step_of(s, b.direction);
         storageBarrier();
-        multiply_gates(b, lane, t, select(units, 0u, s == 0u && p.has_state == 0u));
+        multiply_gates(b, lane, t, select(units, 0u, s == p.first && p.has_state == 0u));
         for (var clip = b.first; clip < end; clip++) {
             let live = t < lengths[b.replica * p.lengths_stride + clip];
             let from_x = x_at(b, clip, t);
             let kept = kept_row(b, clip, t);
             let before = row_of_states(b, p.h_at, clip, t);
-            let out = y_at(b.direction, b.replica, clip, t) / 4u;
+            let to_y = y_at(b.direction, b.replica, clip, t) / 4u;
             for (var unit = lane; unit < units; unit += 8u) {
                 var xs = Gates(share(b, from_x + unit), vec4(0.0), vec4(0.0), vec4(0.0));
                 var gs = Gates(tape[kept + unit], vec4(0.0), vec4(0.0), vec4(0.0));
@@ -172,8 +174,8 @@ fn recurrent_forward_subgroup8(@builtin(workgroup_id) id: vec3<u32>, @builtin(lo
                 }
                 let next_h = select(h, step.h, live);
                 let next_c = select(c, step.c, live);
-                y[out + unit] = select(vec4(0.0), step.h, live);
-                if s + 1u < p.steps {
+                y[to_y + unit] = select(vec4(0.0), step.h, live);
+                if s + 1u < p.end {
                     start_from(b, clip, unit, step_of(s + 1u, b.direction), next_h, next_c);
                 } else {
                     tape[state_of(b, clip) + unit] = next_h;
@@ -186,7 +188,7 @@ fn recurrent_forward_subgroup8(@builtin(workgroup_id) id: vec3<u32>, @builtin(lo
 
 fn add_state(b: Block, row: u32, unit: u32, v: vec4<f32>) {
     let clip = b.first + row;
-    if clip < p.batch { dtape[state_of(b, clip) + unit] += masked(b, clip, unit, v); }
+    if clip < p.batch { grad_tape[state_of(b, clip) + unit] += masked(b, clip, unit, v); }
 }
 
 fn add_states(b: Block, row: u32, unit: u32, r: Rows) {
@@ -214,11 +216,11 @@ fn multiply_state(b: Block, lane: u32, t: u32) {
         var t2: Rows;
         var t3: Rows;
         for (var d = 0u; d < width; d++) {
-            let w = mat4x4(packed[step], packed[step + units], packed[step + 2u * units], packed[step + 3u * units]);
-            update(&t0, dtape[a.x], w);
-            update(&t1, dtape[a.y], w);
-            update(&t2, dtape[a.z], w);
-            update(&t3, dtape[a.w], w);
+            let w = mat4x4(packed_weights[step], packed_weights[step + units], packed_weights[step + 2u * units], packed_weights[step + 3u * units]);
+            update(&t0, grad_tape[a.x], w);
+            update(&t1, grad_tape[a.y], w);
+            update(&t2, grad_tape[a.z], w);
+            update(&t3, grad_tape[a.w], w);
             a += 1u;
             step += 4u * units;
         }
@@ -231,29 +233,31 @@ fn multiply_state(b: Block, lane: u32, t: u32) {
     }
 }
 
-fn put_dx(b: Block, at: u32, v: vec4<f32>) {
+fn put_grad_x(b: Block, at: u32, v: vec4<f32>) {
     let add = (p.accumulate >> b.direction & 1u) == 1u;
     if b.direction == 1u {
-        if add { dx_reverse[at] += v; } else { dx_reverse[at] = v; }
+        if add { grad_x_reverse[at] += v; } else { grad_x_reverse[at] = v; }
     } else {
-        if add { dx[at] += v; } else { dx[at] = v; }
+        if add { grad_x[at] += v; } else { grad_x[at] = v; }
     }
 }
 
 @compute @workgroup_size(8)
-fn recurrent_backward_input_subgroup8(@builtin(workgroup_id) id: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
-    let b = block(id);
+fn recurrent_backward_input_subgroup8(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) count: vec3<u32>,
+                                      @builtin(local_invocation_index) lane: u32) {
+    let b = block(id, group_index(id, count));
+    if b.first >= p.batch { return; } // of a folded grid
     let units = p.hidden / 4u;
     let apart = p.batch * units;
     let end = min(b.first + TILE, p.batch);
     for (var clip = b.first; clip < end; clip++) {
         for (var unit = lane; unit < units; unit += 8u) {
             let state = state_of(b, clip) + unit;
-            if (p.has_state & 1u) == 0u { dtape[state] = vec4(0.0); }
-            if CELL == LSTM && (p.has_state & 2u) == 0u { dtape[p.state_slice / 4u + state] = vec4(0.0); }
+            if (p.has_state & 1u) == 0u { grad_tape[state] = vec4(0.0); }
+            if CELL == LSTM && (p.has_state & 2u) == 0u { grad_tape[p.state_slice / 4u + state] = vec4(0.0); }
         }
     }
-    for (var s = 0u; s < p.steps; s++) {
+    for (var s = p.first; s < p.end; s++) {
         let t = step_of(p.steps - 1u - s, b.direction);
         for (var clip = b.first; clip < end; clip++) {
             let live = t < lengths[b.replica * p.lengths_stride + clip];
@@ -270,29 +274,29 @@ fn recurrent_backward_input_subgroup8(@builtin(workgroup_id) id: vec3<u32>, @bui
                     values[3] = saved_tape[kept + 3u * apart + unit];
                 }
                 let state = state_of(b, clip) + unit;
-                var dh = dtape[state];
-                if p.has_dy == 1u && live { dh += dy[from_y + unit]; }
+                var dh = grad_tape[state];
+                if p.has_dy == 1u && live { dh += grad_y[from_y + unit]; }
                 var c = vec4(0.0);
                 var dc = vec4(0.0);
                 if CELL == LSTM {
                     c = saved_tape[row_of_states(b, p.c_at, clip, t) + unit];
-                    dc = dtape[p.state_slice / 4u + state];
+                    dc = grad_tape[p.state_slice / 4u + state];
                 }
                 let d = cell_backward(values, saved_tape[before + unit], c, dh, dc);
-                dtape[own + unit] = select(vec4(0.0), d.g[0], live);
-                put_dx(b, from_x + unit, select(vec4(0.0), d.x[0], live));
+                grad_tape[own + unit] = select(vec4(0.0), d.g[0], live);
+                put_grad_x(b, from_x + unit, select(vec4(0.0), d.x[0], live));
                 if GATES > 1u {
-                    dtape[own + units + unit] = select(vec4(0.0), d.g[1], live);
-                    dtape[own + 2u * units + unit] = select(vec4(0.0), d.g[2], live);
-                    put_dx(b, from_x + units + unit, select(vec4(0.0), d.x[1], live));
-                    put_dx(b, from_x + 2u * units + unit, select(vec4(0.0), d.x[2], live));
+                    grad_tape[own + units + unit] = select(vec4(0.0), d.g[1], live);
+                    grad_tape[own + 2u * units + unit] = select(vec4(0.0), d.g[2], live);
+                    put_grad_x(b, from_x + units + unit, select(vec4(0.0), d.x[1], live));
+                    put_grad_x(b, from_x + 2u * units + unit, select(vec4(0.0), d.x[2], live));
                 }
                 if GATES > 3u {
-                    dtape[own + 3u * units + unit] = select(vec4(0.0), d.g[3], live);
-                    put_dx(b, from_x + 3u * units + unit, select(vec4(0.0), d.x[3], live));
+                    grad_tape[own + 3u * units + unit] = select(vec4(0.0), d.g[3], live);
+                    put_grad_x(b, from_x + 3u * units + unit, select(vec4(0.0), d.x[3], live));
                 }
-                dtape[state] = select(dh, d.h, live);
-                if CELL == LSTM { dtape[p.state_slice / 4u + state] = select(dc, d.c, live); }
+                grad_tape[state] = select(dh, d.h, live);
+                if CELL == LSTM { grad_tape[p.state_slice / 4u + state] = select(dc, d.c, live); }
             }
         }
         if s + 1u == p.steps && p.wants_start == 0u { break; }

@@ -2,6 +2,7 @@
 //
 //   forward    y = mean of -(reward - fixed) log pi(drawn) + (reward - baseline)^2
 //   backward   slopes by mu: -(reward - fixed) (drawn - mu) / sigma^2, by baseline: -2 (reward - baseline), over the number of clips
+#import grid
 
 struct Params {
     batch: u32,      // B
@@ -13,17 +14,17 @@ struct Params {
 }
 
 @group(0) @binding(0) var<uniform> p: Params;
-@group(0) @binding(1) var<storage, read> mu: array<vec2<f32>>;                // (R, B)
-@group(0) @binding(2) var<storage, read> drawn: array<vec2<f32>>;             // (R, B)
-@group(0) @binding(3) var<storage, read> fixed_baseline: array<f32>;          // (R, B)
-@group(0) @binding(4) var<storage, read> baseline: array<f32>;                // (R, B)
-@group(0) @binding(5) var<storage, read> reward: array<f32>;                  // (R, B)
-@group(0) @binding(6) var<storage, read> counts: array<f32>;                  // (R, B), 1 or 0
-@group(0) @binding(7) var<storage, read_write> y: array<f32>;                 // (R)
-@group(0) @binding(8) var<storage, read_write> saved_slopes: array<f32>;      // (R, B, 3), by mu (2) and baseline
-@group(0) @binding(9) var<storage, read> dy: array<f32>;                      // (R)
-@group(0) @binding(10) var<storage, read_write> dx: array<f32>;               // (R, B, columns)
-@group(0) @binding(11) var<storage, read> slopes: array<f32>;                 // (R, B, 3), the saved ones
+@group(0) @binding(1) var<storage, read> mu: array<vec2<f32>>;           // (R, B)
+@group(0) @binding(2) var<storage, read> drawn: array<vec2<f32>>;        // (R, B)
+@group(0) @binding(3) var<storage, read> fixed_baseline: array<f32>;     // (R, B)
+@group(0) @binding(4) var<storage, read> baseline: array<f32>;           // (R, B)
+@group(0) @binding(5) var<storage, read> reward: array<f32>;             // (R, B)
+@group(0) @binding(6) var<storage, read> counts: array<f32>;             // (R, B), 1 or 0
+@group(0) @binding(7) var<storage, read_write> y: array<f32>;            // (R)
+@group(0) @binding(8) var<storage, read_write> saved_slopes: array<f32>; // (R, B, 3), by mu (2) and baseline
+@group(0) @binding(9) var<storage, read> grad_y: array<f32>;             // (R)
+@group(0) @binding(10) var<storage, read_write> grad_x: array<f32>;      // (R, B, columns)
+@group(0) @binding(11) var<storage, read> slopes: array<f32>;            // (R, B, 3), the saved ones
 
 const WORKERS = 64u;
 
@@ -63,11 +64,13 @@ fn reinforce_forward(@builtin(workgroup_id) id: vec3<u32>, @builtin(local_invoca
 }
 
 @compute @workgroup_size(64)
-fn reinforce_backward(@builtin(global_invocation_id) id: vec3<u32>) {
-    if id.x >= p.batch * p.columns { return; }
-    let clip = id.z * p.batch + id.x / p.columns;
-    let at = id.z * p.batch * p.columns + id.x;
-    var slope = dy[id.z] * slopes[3u * clip + p.first + id.x % p.columns];
-    if p.accumulate == 1u { slope += dx[at]; }
-    dx[at] = slope;
+fn reinforce_backward(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) count: vec3<u32>,
+                      @builtin(local_invocation_index) worker: u32) {
+    let i = group_index(id, count) * 64u + worker;
+    if i >= p.batch * p.columns { return; }
+    let clip = id.z * p.batch + i / p.columns;
+    let at = id.z * p.batch * p.columns + i;
+    var slope = grad_y[id.z] * slopes[3u * clip + p.first + i % p.columns];
+    if p.accumulate == 1u { slope += grad_x[at]; }
+    grad_x[at] = slope;
 }

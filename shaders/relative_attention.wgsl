@@ -19,14 +19,14 @@ override RING: u32 = LANES * KEY_VEC4;
 alias Channels = array<vec4<f32>, MOST_VEC4>;
 
 @group(0) @binding(0) var<uniform> p: Params;
-@group(0) @binding(1) var<storage, read> qkv: array<f32>;               // (R, B, H, W, 2 dk + dv)
-@group(0) @binding(2) var<storage, read> rel_h: array<f32>;             // (2H - 1, dk / N) every h_stride
-@group(0) @binding(3) var<storage, read> rel_w: array<f32>;             // (2W - 1, dk / N) every w_stride
-@group(0) @binding(4) var<storage, read_write> y: array<f32>;           // (R, B, H, W, dv)
-@group(0) @binding(5) var<storage, read_write> saved_lse: array<f32>;   // (R, B, N, H W)
-@group(0) @binding(6) var<storage, read> dy: array<f32>;                // (R, B, H, W, dv)
-@group(0) @binding(7) var<storage, read_write> delta: array<f32>;       // (R, B, N, H W)
-@group(0) @binding(8) var<storage, read_write> dqkv: array<f32>;        // (R, B, H, W, 2 dk + dv)
+@group(0) @binding(1) var<storage, read> qkv: array<f32>;                 // (R, B, H, W, 2 dk + dv)
+@group(0) @binding(2) var<storage, read> rel_h: array<f32>;               // (2H - 1, dk / N) every h_stride
+@group(0) @binding(3) var<storage, read> rel_w: array<f32>;               // (2W - 1, dk / N) every w_stride
+@group(0) @binding(4) var<storage, read_write> y: array<f32>;             // (R, B, H, W, dv)
+@group(0) @binding(5) var<storage, read_write> saved_lse: array<f32>;     // (R, B, N, H W)
+@group(0) @binding(6) var<storage, read> grad_y: array<f32>;              // (R, B, H, W, dv)
+@group(0) @binding(7) var<storage, read_write> delta: array<f32>;         // (R, B, N, H W)
+@group(0) @binding(8) var<storage, read_write> grad_qkv: array<f32>;      // (R, B, H, W, 2 dk + dv)
 @group(0) @binding(9) var<storage, read_write> partial: array<vec4<f32>>; // (R, B, N, groups, table rows, KEY_VEC4)
 
 var<workgroup> keys: array<vec4<f32>, KEY_TILE>;     // or queries
@@ -48,9 +48,9 @@ fn x_part(at: u32, i: u32, count: u32) -> vec4<f32> {
     return vec4(qkv[s.x], qkv[s.y], qkv[s.z], qkv[s.w]) * live(i, count);
 }
 
-fn dy_part(at: u32, i: u32) -> vec4<f32> {
+fn grad_y_part(at: u32, i: u32) -> vec4<f32> {
     let s = vec4(at) + spots(i, VALUE_DEPTH);
-    return vec4(dy[s.x], dy[s.y], dy[s.z], dy[s.w]) * live(i, VALUE_DEPTH);
+    return vec4(grad_y[s.x], grad_y[s.y], grad_y[s.z], grad_y[s.w]) * live(i, VALUE_DEPTH);
 }
 
 fn h_part(replica: u32, row: u32, i: u32) -> vec4<f32> {
@@ -63,9 +63,9 @@ fn w_part(replica: u32, row: u32, i: u32) -> vec4<f32> {
     return vec4(rel_w[s.x], rel_w[s.y], rel_w[s.z], rel_w[s.w]) * live(i, KEY_DEPTH);
 }
 
-fn put_dx(at: u32, i: u32, count: u32, v: vec4<f32>) {
+fn put_grad_x(at: u32, i: u32, count: u32, v: vec4<f32>) {
     for (var c = 4u * i; c < min(4u * i + 4u, count); c++) {
-        if p.accumulate == 1u { dqkv[at + c] += v[c - 4u * i]; } else { dqkv[at + c] = v[c - 4u * i]; }
+        if p.accumulate == 1u { grad_qkv[at + c] += v[c - 4u * i]; } else { grad_qkv[at + c] = v[c - 4u * i]; }
     }
 }
 
@@ -154,7 +154,7 @@ fn relative_attention_forward(@builtin(workgroup_id) id: vec3<u32>, @builtin(num
     for (var c = 0u; c < VALUE_DEPTH; c++) { y[at + c] = o[c / 4u][c % 4u] / total; }
 }
 
-// delta = sum of dy y over a head's channels, which is the mean of dy v under the weights.
+// delta = sum of grad_y y over a head's channels, which is the mean of grad_y v under the weights.
 @compute @workgroup_size(64)
 fn relative_attention_backward_delta(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) count: vec3<u32>,
                                      @builtin(local_invocation_index) lane: u32) {
@@ -164,7 +164,7 @@ fn relative_attention_backward_delta(@builtin(workgroup_id) id: vec3<u32>, @buil
     let head = i / positions() % p.heads;
     let at = y_at(image, head, i % positions());
     var sum = 0.0;
-    for (var c = 0u; c < VALUE_DEPTH; c++) { sum += dy[at + c] * y[at + c]; }
+    for (var c = 0u; c < VALUE_DEPTH; c++) { sum += grad_y[at + c] * y[at + c]; }
     delta[saved_at(image, head, i % positions())] = sum;
 }
 
@@ -212,7 +212,7 @@ fn relative_attention_backward_input(@builtin(workgroup_id) id: vec3<u32>, @buil
             q[i] = x_part(q_at(image, head, query), i, KEY_DEPTH) * p.scale;
             dq[i] = vec4(0.0);
         }
-        for (var i = 0u; i < VALUE_VEC4; i++) { g[i] = dy_part(y_at(image, head, query), i); }
+        for (var i = 0u; i < VALUE_VEC4; i++) { g[i] = grad_y_part(y_at(image, head, query), i); }
         for (var top = 0u; top < p.height; top += ROWS) {
             let rows = min(ROWS, p.height - top);
             meet_rows(&q, id.z, qy, top, rows, lane);
@@ -275,7 +275,7 @@ fn relative_attention_backward_input(@builtin(workgroup_id) id: vec3<u32>, @buil
         }
         if lane < here {
             for (var i = 0u; i < KEY_VEC4; i++) {
-                put_dx(q_at(image, head, query), i, KEY_DEPTH, dq[i] * (p.scale * LN_2));
+                put_grad_x(q_at(image, head, query), i, KEY_DEPTH, dq[i] * (p.scale * LN_2));
             }
         }
     }
@@ -320,7 +320,7 @@ fn relative_attention_backward_key(@builtin(workgroup_id) id: vec3<u32>, @builti
         for (var i = lane; i < VALUE_TILE; i += LANES) {
             let place = min(first + i / VALUE_VEC4, positions() - 1u);
             let query = place % p.height * p.width + place / p.height;
-            values[i] = dy_part(y_at(image, head, query), i % VALUE_VEC4);
+            values[i] = grad_y_part(y_at(image, head, query), i % VALUE_VEC4);
         }
         for (var j = lane; j < TILE; j += LANES) {
             let place = min(first + j, positions() - 1u);
@@ -353,6 +353,6 @@ fn relative_attention_backward_key(@builtin(workgroup_id) id: vec3<u32>, @builti
         }
     }
     if lane >= block || x + lane >= p.width { return; }
-    for (var i = 0u; i < KEY_VEC4; i++) { put_dx(k_at(image, head, key), i, KEY_DEPTH, dk[i] * LN_2); }
-    for (var i = 0u; i < VALUE_VEC4; i++) { put_dx(v_at(image, head, key), i, VALUE_DEPTH, dv[i]); }
+    for (var i = 0u; i < KEY_VEC4; i++) { put_grad_x(k_at(image, head, key), i, KEY_DEPTH, dk[i] * LN_2); }
+    for (var i = 0u; i < VALUE_VEC4; i++) { put_grad_x(v_at(image, head, key), i, VALUE_DEPTH, dv[i]); }
 }

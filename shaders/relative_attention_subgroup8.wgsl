@@ -24,9 +24,9 @@ alias Logits = array<vec4<f32>, 8>;
 @group(0) @binding(3) var<storage, read> rel_w: array<f32>;           // (2W - 1, dk / N) every w_stride
 @group(0) @binding(4) var<storage, read_write> y: array<f32>;         // (R, B, H, W, dv)
 @group(0) @binding(5) var<storage, read_write> saved_lse: array<f32>; // (R, B, N, H W)
-@group(0) @binding(6) var<storage, read> dy: array<f32>;              // (R, B, H, W, dv)
+@group(0) @binding(6) var<storage, read> grad_y: array<f32>;          // (R, B, H, W, dv)
 @group(0) @binding(7) var<storage, read> delta: array<f32>;           // (R, B, N, H W)
-@group(0) @binding(8) var<storage, read_write> dqkv: array<f32>;      // (R, B, H, W, 2 dk + dv)
+@group(0) @binding(8) var<storage, read_write> grad_qkv: array<f32>;  // (R, B, H, W, 2 dk + dv)
 @group(0) @binding(9) var<storage, read_write> partial: array<f32>;   // (R, B, N, groups, table rows, dk / N, 8)
 
 var<workgroup> row_sums: array<vec4<f32>, ROW_SUMS>; // ds, summed over the columns of keys; each invocation has its own
@@ -44,17 +44,17 @@ fn x_channels(at: u32, depth: u32) -> Channels {
     return v;
 }
 
-fn dy_channels(at: u32) -> Channels {
+fn grad_y_channels(at: u32) -> Channels {
     let depth = VALUE_DEPTH;
     var v: Channels;
-    v[0] = dy[at];
-    if depth > 1u { v[1] = dy[at + 1u]; }
-    if depth > 2u { v[2] = dy[at + 2u]; }
-    if depth > 3u { v[3] = dy[at + 3u]; }
-    if depth > 4u { v[4] = dy[at + 4u]; }
-    if depth > 5u { v[5] = dy[at + 5u]; }
-    if depth > 6u { v[6] = dy[at + 6u]; }
-    if depth > 7u { v[7] = dy[at + 7u]; }
+    v[0] = grad_y[at];
+    if depth > 1u { v[1] = grad_y[at + 1u]; }
+    if depth > 2u { v[2] = grad_y[at + 2u]; }
+    if depth > 3u { v[3] = grad_y[at + 3u]; }
+    if depth > 4u { v[4] = grad_y[at + 4u]; }
+    if depth > 5u { v[5] = grad_y[at + 5u]; }
+    if depth > 6u { v[6] = grad_y[at + 6u]; }
+    if depth > 7u { v[7] = grad_y[at + 7u]; }
     return v;
 }
 
@@ -85,17 +85,17 @@ fn x_rows(at: vec4<u32>, depth: u32, factor: f32) -> Rows {
     return v;
 }
 
-fn dy_rows(at: vec4<u32>) -> Rows {
+fn grad_y_rows(at: vec4<u32>) -> Rows {
     let depth = VALUE_DEPTH;
     var v: Rows;
-    v[0] = vec4(dy[at.x], dy[at.y], dy[at.z], dy[at.w]);
-    if depth > 1u { v[1] = vec4(dy[at.x + 1u], dy[at.y + 1u], dy[at.z + 1u], dy[at.w + 1u]); }
-    if depth > 2u { v[2] = vec4(dy[at.x + 2u], dy[at.y + 2u], dy[at.z + 2u], dy[at.w + 2u]); }
-    if depth > 3u { v[3] = vec4(dy[at.x + 3u], dy[at.y + 3u], dy[at.z + 3u], dy[at.w + 3u]); }
-    if depth > 4u { v[4] = vec4(dy[at.x + 4u], dy[at.y + 4u], dy[at.z + 4u], dy[at.w + 4u]); }
-    if depth > 5u { v[5] = vec4(dy[at.x + 5u], dy[at.y + 5u], dy[at.z + 5u], dy[at.w + 5u]); }
-    if depth > 6u { v[6] = vec4(dy[at.x + 6u], dy[at.y + 6u], dy[at.z + 6u], dy[at.w + 6u]); }
-    if depth > 7u { v[7] = vec4(dy[at.x + 7u], dy[at.y + 7u], dy[at.z + 7u], dy[at.w + 7u]); }
+    v[0] = vec4(grad_y[at.x], grad_y[at.y], grad_y[at.z], grad_y[at.w]);
+    if depth > 1u { v[1] = vec4(grad_y[at.x + 1u], grad_y[at.y + 1u], grad_y[at.z + 1u], grad_y[at.w + 1u]); }
+    if depth > 2u { v[2] = vec4(grad_y[at.x + 2u], grad_y[at.y + 2u], grad_y[at.z + 2u], grad_y[at.w + 2u]); }
+    if depth > 3u { v[3] = vec4(grad_y[at.x + 3u], grad_y[at.y + 3u], grad_y[at.z + 3u], grad_y[at.w + 3u]); }
+    if depth > 4u { v[4] = vec4(grad_y[at.x + 4u], grad_y[at.y + 4u], grad_y[at.z + 4u], grad_y[at.w + 4u]); }
+    if depth > 5u { v[5] = vec4(grad_y[at.x + 5u], grad_y[at.y + 5u], grad_y[at.z + 5u], grad_y[at.w + 5u]); }
+    if depth > 6u { v[6] = vec4(grad_y[at.x + 6u], grad_y[at.y + 6u], grad_y[at.z + 6u], grad_y[at.w + 6u]); }
+    if depth > 7u { v[7] = vec4(grad_y[at.x + 7u], grad_y[at.y + 7u], grad_y[at.z + 7u], grad_y[at.w + 7u]); }
     return v;
 }
 
@@ -126,20 +126,20 @@ fn slide(v: ptr<function, Rows>, at: u32) {
     if depth > 7u { (*v)[7] = vec4(rel_h[at + 7u], (*v)[7].xyz); }
 }
 
-fn put_dx(at: u32, v: f32) {
-    if p.accumulate == 1u { dqkv[at] += v; } else { dqkv[at] = v; }
+fn put_grad_x(at: u32, v: f32) {
+    if p.accumulate == 1u { grad_qkv[at] += v; } else { grad_qkv[at] = v; }
 }
 
 // Of a row of positions, if it is there.
 fn put_channels(at: u32, depth: u32, v: Rows, row: u32, factor: f32) {
-    put_dx(at, v[0][row] * factor);
-    if depth > 1u { put_dx(at + 1u, v[1][row] * factor); }
-    if depth > 2u { put_dx(at + 2u, v[2][row] * factor); }
-    if depth > 3u { put_dx(at + 3u, v[3][row] * factor); }
-    if depth > 4u { put_dx(at + 4u, v[4][row] * factor); }
-    if depth > 5u { put_dx(at + 5u, v[5][row] * factor); }
-    if depth > 6u { put_dx(at + 6u, v[6][row] * factor); }
-    if depth > 7u { put_dx(at + 7u, v[7][row] * factor); }
+    put_grad_x(at, v[0][row] * factor);
+    if depth > 1u { put_grad_x(at + 1u, v[1][row] * factor); }
+    if depth > 2u { put_grad_x(at + 2u, v[2][row] * factor); }
+    if depth > 3u { put_grad_x(at + 3u, v[3][row] * factor); }
+    if depth > 4u { put_grad_x(at + 4u, v[4][row] * factor); }
+    if depth > 5u { put_grad_x(at + 5u, v[5][row] * factor); }
+    if depth > 6u { put_grad_x(at + 6u, v[6][row] * factor); }
+    if depth > 7u { put_grad_x(at + 7u, v[7][row] * factor); }
 }
 
 fn put_rows(at: vec4<u32>, depth: u32, v: Rows, rows: u32, factor: f32) {
@@ -450,7 +450,7 @@ fn relative_attention_backward_input_subgroup8(@builtin(workgroup_id) id: vec3<u
     for (var i = group % p.groups * n.y / p.groups * n.x; i < (group % p.groups + 1u) * n.y / p.groups * n.x; i++) {
         let b = block_at(id.z * p.batch + head / p.heads, id.z, head % p.heads, i / n.x * 4u, i % n.x * 8u + lane);
         var q = x_rows(q_rows(b), KEY_DEPTH, p.scale);
-        var g = dy_rows(y_rows(b));
+        var g = grad_y_rows(y_rows(b));
         var dq = Rows();
         let at = saved_at(b.image, b.head, 0u) + b.at;
         let lse = vec4(saved_lse[at.x], saved_lse[at.y], saved_lse[at.z], saved_lse[at.w]);
@@ -562,7 +562,7 @@ fn relative_attention_backward_key_subgroup8(@builtin(workgroup_id) id: vec3<u32
             own[6] *= p.scale;
             own[7] *= p.scale;
             var q = share_all(own, KEY_DEPTH);
-            var g = share_all(dy_channels(y_at(b.image, b.head, query)), VALUE_DEPTH);
+            var g = share_all(grad_y_channels(y_at(b.image, b.head, query)), VALUE_DEPTH);
             // Columns that are not there weigh nothing.
             let lse = share_one(select(-LOWEST, saved_lse[at], x + lane < p.width));
             let mean = share_one(delta[at]);

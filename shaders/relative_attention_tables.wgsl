@@ -16,8 +16,8 @@ struct Params {
 }
 
 @group(0) @binding(0) var<uniform> p: Params;
-@group(0) @binding(1) var<storage, read> sums: array<f32>;          // (R, parts, table rows, row)
-@group(0) @binding(2) var<storage, read_write> dtable: array<f32>;  // every stride
+@group(0) @binding(1) var<storage, read> sums: array<f32>;             // (R, parts, table rows, row)
+@group(0) @binding(2) var<storage, read_write> grad_table: array<f32>; // every stride
 
 // The gradient of a table, from all parts in order.
 @compute @workgroup_size(64)
@@ -32,5 +32,5 @@ fn relative_attention_backward_table(@builtin(workgroup_id) id: vec3<u32>, @buil
         for (var j = 0u; j < p.lanes; j++) { sum += sums[at + j]; }
     }
     let to = id.z * p.stride + i;
-    if p.accumulate == 1u { dtable[to] += sum * LN_2; } else { dtable[to] = sum * LN_2; }
+    if p.accumulate == 1u { grad_table[to] += sum * LN_2; } else { grad_table[to] = sum * LN_2; }
 }

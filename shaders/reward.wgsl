@@ -8,12 +8,12 @@ struct Params {
 }
 
 @group(0) @binding(0) var<uniform> p: Params;
-@group(0) @binding(1) var<storage, read> x: array<f32>;             // (R, B, K), probabilities
-@group(0) @binding(2) var<storage, read> targets: array<f32>;       // (R, B, K)
-@group(0) @binding(3) var<storage, read> observed: array<f32>;      // (R, B, K)
-@group(0) @binding(4) var<storage, read> before: array<f32>;        // (R, B)
-@group(0) @binding(5) var<storage, read_write> y: array<f32>;       // (R, B)
-@group(0) @binding(6) var<storage, read_write> counts: array<f32>;  // (R, B), 1 where any label is known
+@group(0) @binding(1) var<storage, read> x: array<f32>;            // (R, B, K), probabilities
+@group(0) @binding(2) var<storage, read> targets: array<f32>;      // (R, B, K)
+@group(0) @binding(3) var<storage, read> observed: array<f32>;     // (R, B, K)
+@group(0) @binding(4) var<storage, read> before: array<f32>;       // (R, B)
+@group(0) @binding(5) var<storage, read_write> y: array<f32>;      // (R, B)
+@group(0) @binding(6) var<storage, read_write> counts: array<f32>; // (R, B), 1 where any label is known
 
 @compute @workgroup_size(64)
 fn reward_forward(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) count: vec3<u32>,

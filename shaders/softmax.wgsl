@@ -1,7 +1,7 @@
 // Softmax of rows of K values. One workgroup per row.
 //
 //   forward          y  = exp(x - max) / sum exp(x - max)
-//   backward input   dx = y (dy - sum y dy)
+//   backward input   grad_x = y (grad_y - sum y grad_y)
 #import grid
 alias Value = f32;
 alias Bits = u32;
@@ -10,18 +10,18 @@ alias Bits = u32;
 struct Params {
     rows: u32,       // of all replicas
     k: u32,
-    accumulate: u32, // add to what dx holds
+    accumulate: u32, // add to what grad_x holds
 }
 
 @group(0) @binding(0) var<uniform> p: Params;
-@group(0) @binding(1) var<storage, read> x: array<f32>;        // (R, ..., K)
-@group(0) @binding(2) var<storage, read_write> y: array<f32>;  // (R, ..., K)
-@group(0) @binding(3) var<storage, read> saved_y: array<f32>;  // (R, ..., K)
-@group(0) @binding(4) var<storage, read> dy: array<f32>;       // (R, ..., K)
-@group(0) @binding(5) var<storage, read_write> dx: array<f32>; // (R, ..., K)
+@group(0) @binding(1) var<storage, read> x: array<f32>;            // (R, ..., K)
+@group(0) @binding(2) var<storage, read_write> y: array<f32>;      // (R, ..., K)
+@group(0) @binding(3) var<storage, read> saved_y: array<f32>;      // (R, ..., K)
+@group(0) @binding(4) var<storage, read> grad_y: array<f32>;       // (R, ..., K)
+@group(0) @binding(5) var<storage, read_write> grad_x: array<f32>; // (R, ..., K)
 
 const WORKERS = 64u;
-const LOWEST = -3.4028235e38;
+const LOWEST = -3.40282346e38;
 
 var<workgroup> shares: array<f32, 64>;
 
@@ -73,11 +73,11 @@ fn softmax_backward_input(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_wor
     if row >= p.rows { return; }
     let first = row * p.k;
     var mean = 0.0;
-    for (var i = worker; i < p.k; i += WORKERS) { mean += saved_y[first + i] * dy[first + i]; }
+    for (var i = worker; i < p.k; i += WORKERS) { mean += saved_y[first + i] * grad_y[first + i]; }
     mean = add_up(worker, mean);
     for (var i = worker; i < p.k; i += WORKERS) {
-        var d = saved_y[first + i] * (dy[first + i] - mean);
-        if p.accumulate == 1u { d += dx[first + i]; }
-        dx[first + i] = d;
+        var d = saved_y[first + i] * (grad_y[first + i] - mean);
+        if p.accumulate == 1u { d += grad_x[first + i]; }
+        grad_x[first + i] = d;
     }
 }

@@ -14,8 +14,8 @@ struct Params {
 }
 
 @group(0) @binding(0) var<uniform> p: Params;
-@group(0) @binding(1) var<storage, read> x: array<f32>;         // (B, N) every x_stride
-@group(0) @binding(2) var<storage, read_write> y: array<f32>;   // (R, B, N)
+@group(0) @binding(1) var<storage, read> x: array<f32>;       // (B, N) every x_stride
+@group(0) @binding(2) var<storage, read_write> y: array<f32>; // (R, B, N)
 
 const WORKERS = 256u;
 var<workgroup> sums: array<f32, WORKERS>;
@@ -24,8 +24,8 @@ var<workgroup> sums: array<f32, WORKERS>;
 fn total(worker: u32, v: f32) -> f32 {
     sums[worker] = v;
     workgroupBarrier();
-    for (var half = WORKERS / 2u; half > 0u; half /= 2u) {
-        if worker < half { sums[worker] += sums[worker + half]; }
+    for (var step = WORKERS / 2u; step > 0u; step /= 2u) {
+        if worker < step { sums[worker] += sums[worker + step]; }
         workgroupBarrier();
     }
     let sum = sums[0];

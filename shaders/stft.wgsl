@@ -25,12 +25,12 @@ struct Params {
 }
 
 @group(0) @binding(0) var<uniform> p: Params;
-@group(0) @binding(1) var<storage, read> x: array<f32>;         // (B, S) every x_stride
-@group(0) @binding(2) var<storage, read_write> y: array<f32>;   // (R, B, T, N + 1)
+@group(0) @binding(1) var<storage, read> x: array<f32>;       // (B, S) every x_stride
+@group(0) @binding(2) var<storage, read_write> y: array<f32>; // (R, B, T, N + 1)
 
 var<workgroup> z: array<vec2<f32>, N>;
 
-fn mul(a: vec2<f32>, b: vec2<f32>) -> vec2<f32> {
+fn product_of(a: vec2<f32>, b: vec2<f32>) -> vec2<f32> {
     return vec2(a.x * b.x - a.y * b.y, a.x * b.y + a.y * b.x);
 }
 
@@ -68,7 +68,7 @@ fn stft_forward(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) c
         z[reverseBits(i) >> (32u - LOG2_N)] = vec2(windowed(clip, start, 2u * i), windowed(clip, start, 2u * i + 1u));
     }
     workgroupBarrier();
-    var half = 1u;
+    var span = 1u;
     if LOG2_N % 2u == 1u {
         for (var i = lane; i < N / 2u; i += LANES) {
             let a = z[2u * i];
@@ -76,27 +76,27 @@ fn stft_forward(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) c
             z[2u * i] = a + b;
             z[2u * i + 1u] = a - b;
         }
-        half = 2u;
+        span = 2u;
         workgroupBarrier();
     }
-    // Two radix-2 stages at once: transforms of `half` points become transforms of 4 half.
-    for (; half < N; half *= 4u) {
+    // Two radix-2 stages at once: transforms of `span` points become transforms of 4 span.
+    for (; span < N; span *= 4u) {
         for (var i = lane; i < N / 4u; i += LANES) {
-            let j = i & (half - 1u);
+            let j = i & (span - 1u);
             let at = (i - j) * 4u + j;
-            let c = cis(j, 4u * half);
+            let c = cis(j, 4u * span);
             let w2 = vec2(c.x, -c.y);
-            let w1 = mul(w2, w2);
-            let b = mul(w1, z[at + half]);
-            let d = mul(w1, z[at + 3u * half]);
+            let w1 = product_of(w2, w2);
+            let b = product_of(w1, z[at + span]);
+            let d = product_of(w1, z[at + 3u * span]);
             let even = z[at] + b;
             let odd = z[at] - b;
-            let even2 = mul(w2, z[at + 2u * half] + d);
-            let odd2 = mul(w2, z[at + 2u * half] - d).yx * vec2(1.0, -1.0);
+            let even2 = product_of(w2, z[at + 2u * span] + d);
+            let odd2 = product_of(w2, z[at + 2u * span] - d).yx * vec2(1.0, -1.0);
             z[at] = even + even2;
-            z[at + half] = odd + odd2;
-            z[at + 2u * half] = even - even2;
-            z[at + 3u * half] = odd - odd2;
+            z[at + span] = odd + odd2;
+            z[at + 2u * span] = even - even2;
+            z[at + 3u * span] = odd - odd2;
         }
         workgroupBarrier();
     }
@@ -108,7 +108,7 @@ fn stft_forward(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) c
         let even = 0.5 * (a + m);
         let odd = 0.5 * (a - m).yx * vec2(1.0, -1.0);
         let c = cis(k, 2u * N);
-        let turned = mul(vec2(c.x, -c.y), odd);
+        let turned = product_of(vec2(c.x, -c.y), odd);
         y[row + k] = magnitude(even + turned);
         y[row + N - k] = magnitude(even - turned);
     }

@@ -1,4 +1,5 @@
 // Adds up an epoch's loss, notes the first step whose loss is not finite, and advances the clock.
+#import grid
 
 struct Params {
     replicas: u32, // R
@@ -6,17 +7,18 @@ struct Params {
 }
 
 @group(0) @binding(0) var<uniform> p: Params;
-@group(0) @binding(1) var<storage, read> parts: array<vec2<f32>>;         // (R), numerator and denominator of the loss
-@group(0) @binding(2) var<storage, read_write> clock: array<vec4<u32>>;   // (R), (seed low, seed high, step, 0)
-@group(0) @binding(3) var<storage, read_write> totals: array<vec2<f32>>;  // (R)
-@group(0) @binding(4) var<storage, read_write> diverged: array<u32>;      // (R), a step or NEVER
+@group(0) @binding(1) var<storage, read> parts: array<vec2<f32>>;        // (R), numerator and denominator of the loss
+@group(0) @binding(2) var<storage, read_write> clock: array<vec4<u32>>;  // (R), (seed low, seed high, step, 0)
+@group(0) @binding(3) var<storage, read_write> totals: array<vec2<f32>>; // (R)
+@group(0) @binding(4) var<storage, read_write> diverged: array<u32>;     // (R), a step or NEVER
 
 const NEVER = 0xffffffffu;
 const EXPONENT = 0x7f800000u;
 
 @compute @workgroup_size(64)
-fn track_forward(@builtin(global_invocation_id) id: vec3<u32>) {
-    let r = id.x;
+fn track_forward(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) count: vec3<u32>,
+                 @builtin(local_invocation_index) worker: u32) {
+    let r = group_index(id, count) * 64u + worker;
     if r >= p.replicas { return; }
     let step = clock[r].z;
     let part = parts[r];

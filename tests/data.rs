@@ -992,6 +992,36 @@ fn validation_splits_are_deterministic_and_of_one_size() {
     }
 }
 
+#[test]
+fn a_file_of_keys_names_the_validation_split() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("val.txt");
+    let with = |text: &str| {
+        fs::write(&file, text).unwrap();
+        Fixture::new().load().unwrap().with_validation_keys(&file)
+    };
+    let data = with("sample_key\r\n000001_0\r\n").unwrap();
+    assert_eq!((data.train, data.validation, data.test), (vec![1], Some(vec![0]), vec![2, 3]));
+    for (text, words) in [
+        ("000009_0\n", "line 1: key 000009_0 is not one of the dataset's clips"),
+        ("000001_0\n000004_0\n", "line 2: key 000004_0 is in the test split"),
+        ("000001_0\n000001_0\n", "line 2: key 000001_0 occurs a second time"),
+        ("000001_0 000002_3840\n", "one clip key a line"),
+        ("", "names no clip"),
+        ("000001_0\n000002_3840\n", "leaves none to train on"),
+    ] {
+        let message = with(text).unwrap_err().to_string();
+        assert!(message.contains(words) && message.contains("val.txt"), "{words:?} is not in: {message}");
+    }
+    let mut unsplit = Fixture::new();
+    unsplit.set("partitions/split01_train.csv", "000002_3840\n");
+    fs::write(&file, "000001_0\n").unwrap();
+    let message = unsplit.load().unwrap().with_validation_keys(&file).unwrap_err().to_string();
+    assert!(message.contains("in no split"), "{message}");
+    fs::remove_file(&file).unwrap();
+    assert!(Fixture::new().load().unwrap().with_validation_keys(&file).is_err());
+}
+
 fn contents(folder: &Path) -> Vec<(String, Vec<u8>)> {
     let mut files = Vec::new();
     for entry in fs::read_dir(folder).unwrap() {

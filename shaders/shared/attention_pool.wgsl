@@ -1,9 +1,9 @@
 // Attention pooling of instance probabilities over the valid instances t < lengths[b], for logits att, cla (B, T, K):
 //
 //   a = clamp(sigmoid(att), 1e-7, 1 - 1e-7)   w = a / sum_t a   c = sigmoid(cla)   s = sum_t w c   y = clamp(s, 0, 1)
-//   backward   ds = dy where 0 < s < 1, else 0;  dcla = ds w c (1 - c);  datt = ds (c - s) w (1 - a), 0 where a is clamped
+//   backward   ds = grad_y where 0 < s < 1, else 0;  grad_cla = ds w c (1 - c);  grad_att = ds (c - s) w (1 - a), 0 where a is clamped
 //
-// Or by softmax: a = exp(att - max_t att), no clamp;  datt = ds (c - s) w.
+// Or by softmax: a = exp(att - max_t att), no clamp;  grad_att = ds (c - s) w.
 #import grid
 #import nan
 
@@ -19,15 +19,15 @@ struct Params {
 }
 
 @group(0) @binding(0) var<uniform> p: Params;
-@group(0) @binding(1) var<storage, read> att: array<Value>;                  // (R, B, T, K)
-@group(0) @binding(2) var<storage, read> cla: array<Value>;                  // (R, B, T, K)
-@group(0) @binding(3) var<storage, read> lengths: array<u32>;              // (B) every lengths_stride
-@group(0) @binding(4) var<storage, read_write> y: array<Value>;              // (R, B, K)
-@group(0) @binding(5) var<storage, read_write> weights: array<Value>;        // (R, B, T, K)
-@group(0) @binding(6) var<storage, read_write> saved_total: array<Value>;    // (R, B, K): sum of a, 1 for no instances; by softmax max_t att + ln(sum of a)
-@group(0) @binding(7) var<storage, read> dy: array<Value>;                   // (R, B, K)
-@group(0) @binding(8) var<storage, read_write> datt: array<Value>;           // (R, B, T, K)
-@group(0) @binding(9) var<storage, read_write> dcla: array<Value>;           // (R, B, T, K)
+@group(0) @binding(1) var<storage, read> att: array<Value>;               // (R, B, T, K)
+@group(0) @binding(2) var<storage, read> cla: array<Value>;               // (R, B, T, K)
+@group(0) @binding(3) var<storage, read> lengths: array<u32>;             // (B) every lengths_stride
+@group(0) @binding(4) var<storage, read_write> y: array<Value>;           // (R, B, K)
+@group(0) @binding(5) var<storage, read_write> weights: array<Value>;     // (R, B, T, K)
+@group(0) @binding(6) var<storage, read_write> saved_total: array<Value>; // (R, B, K): sum of a, 1 for no instances; by softmax max_t att + ln(sum of a)
+@group(0) @binding(7) var<storage, read> grad_y: array<Value>;            // (R, B, K)
+@group(0) @binding(8) var<storage, read_write> grad_att: array<Value>;    // (R, B, T, K)
+@group(0) @binding(9) var<storage, read_write> grad_cla: array<Value>;    // (R, B, T, K)
 
 const WORKERS = 64u;
 const LOW = 1e-7;
@@ -93,7 +93,7 @@ fn attention_pool_backward(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_wo
     let n = valid(id.z, b);
     let s = y[row * p.k + i % p.k];
     let inside = (s > Value(0.0)) & (s < Value(1.0));
-    let ds = select(Value(0.0), dy[row * p.k + i % p.k], inside);
+    let ds = select(Value(0.0), grad_y[row * p.k + i % p.k], inside);
     let saved = saved_total[row * p.k + i % p.k];
     let first = i / p.k % slices * p.slice;
     for (var t = first; t < min(first + p.slice, p.t); t++) {
@@ -115,7 +115,7 @@ fn attention_pool_backward(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_wo
                 to_cla = ds * attention(att_logit, saved) / saved * sigmoid_slope(cla_logit);
             }
         }
-        if p.accumulate_att == 1u { datt[at] += to_att; } else { datt[at] = to_att; }
-        if p.accumulate_cla == 1u { dcla[at] += to_cla; } else { dcla[at] = to_cla; }
+        if p.accumulate_att == 1u { grad_att[at] += to_att; } else { grad_att[at] = to_att; }
+        if p.accumulate_cla == 1u { grad_cla[at] += to_cla; } else { grad_cla[at] = to_cla; }
     }
 }

@@ -1,7 +1,7 @@
 // Batch norm over the valid rows (b, t), t < lengths[b], of x (B, T, F):
 //
 //   forward    y = f(gamma (x - mean) rstd + beta), f nothing, or dropout of ReLU; 0 in padding
-//   backward   g = dy f'; dbeta = sum g; dgamma = sum g xhat; dx = gamma rstd (g - (dbeta + xhat dgamma) / n); 0 in padding
+//   backward   g = grad_y f'; grad_beta = sum g; grad_gamma = sum g xhat; grad_x = gamma rstd (g - (grad_beta + xhat grad_gamma) / n); 0 in padding
 //
 // An invocation owns one Value (one or four columns) of a slice of rows. Slices are joined in a fixed order.
 #import grid
@@ -26,27 +26,27 @@ struct Params {
     threshold: u32,  // of dropout; 0: none
     scale: f32,      // 1 / (1 - p)
     stream: u32,
-    accumulate: u32, // add to what dx, or dgamma, holds
+    accumulate: u32, // add to what grad_x, or grad_gamma, holds
     accumulate_beta: u32,
 }
 
 @group(0) @binding(0) var<uniform> p: Params;
-@group(0) @binding(1) var<storage, read> x: array<Value>;                  // (B, T, F) every x_stride
-@group(0) @binding(2) var<storage, read> lengths: array<u32>;              // (B) every lengths_stride
-@group(0) @binding(3) var<storage, read> gamma: array<Value>;              // (F) every gamma_stride
-@group(0) @binding(4) var<storage, read> beta: array<Value>;               // (F) every beta_stride
-@group(0) @binding(5) var<storage, read_write> running_mean: array<Value>; // (F) every mean_stride
-@group(0) @binding(6) var<storage, read_write> running_var: array<Value>;  // (F) every var_stride
-@group(0) @binding(7) var<storage, read> clock: array<vec4<u32>>;          // (R): seed low, seed high, step, 0
-@group(0) @binding(8) var<storage, read_write> y: array<Value>;            // (R, B, T, F)
-@group(0) @binding(9) var<storage, read> dy: array<Value>;                 // (R, B, T, F)
-@group(0) @binding(10) var<storage, read_write> dx: array<Value>;          // (R, B, T, F)
-@group(0) @binding(11) var<storage, read_write> dgamma: array<Value>;      // (F) every gamma_stride
-@group(0) @binding(12) var<storage, read_write> dbeta: array<Value>;       // (F) every beta_stride
+@group(0) @binding(1) var<storage, read> x: array<Value>;                    // (B, T, F) every x_stride
+@group(0) @binding(2) var<storage, read> lengths: array<u32>;                // (B) every lengths_stride
+@group(0) @binding(3) var<storage, read> gamma: array<Value>;                // (F) every gamma_stride
+@group(0) @binding(4) var<storage, read> beta: array<Value>;                 // (F) every beta_stride
+@group(0) @binding(5) var<storage, read_write> running_mean: array<Value>;   // (F) every mean_stride
+@group(0) @binding(6) var<storage, read_write> running_var: array<Value>;    // (F) every var_stride
+@group(0) @binding(7) var<storage, read> clock: array<vec4<u32>>;            // (R): seed low, seed high, step, 0
+@group(0) @binding(8) var<storage, read_write> y: array<Value>;              // (R, B, T, F)
+@group(0) @binding(9) var<storage, read> grad_y: array<Value>;               // (R, B, T, F)
+@group(0) @binding(10) var<storage, read_write> grad_x: array<Value>;        // (R, B, T, F)
+@group(0) @binding(11) var<storage, read_write> grad_gamma: array<Value>;    // (F) every gamma_stride
+@group(0) @binding(12) var<storage, read_write> grad_beta: array<Value>;     // (F) every beta_stride
 @group(0) @binding(13) var<storage, read_write> saved_moments: array<Value>; // (R, 3, F): mean, rstd, 1 / n
-@group(0) @binding(14) var<storage, read_write> partial: array<Value>;     // (R, slices, 2, F)
-@group(0) @binding(15) var<storage, read_write> counts: array<f32>;        // (R, slices): valid rows
-@group(0) @binding(16) var<storage, read_write> sums: array<Value>;        // (R, 2, F): sum g, sum g xhat
+@group(0) @binding(14) var<storage, read_write> partial: array<Value>;       // (R, slices, 2, F)
+@group(0) @binding(15) var<storage, read_write> counts: array<f32>;          // (R, slices): valid rows
+@group(0) @binding(16) var<storage, read_write> sums: array<Value>;          // (R, 2, F): sum g, sum g xhat
 
 const WORKERS = 64u;
 const LANES = 8u; // invocations that join the slices of one Value
@@ -182,7 +182,7 @@ fn batch_norm_forward_eval(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_wo
 
 // The gradient before ReLU and dropout. Where y > 0 a value was neither cut off nor dropped.
 fn before_relu(at: u32) -> Value {
-    let g = dy[at];
+    let g = grad_y[at];
     if p.relu == 0u { return g; }
     return select(Value(0.0), g * p.scale, y[at] > Value(0.0));
 }
@@ -243,8 +243,8 @@ fn batch_norm_backward_sums(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_w
     sums[(id.z * 2u + 1u) * p.f + c] = sum_x;
     let beta_at = id.z * p.beta_stride + c;
     let gamma_at = id.z * p.gamma_stride + c;
-    if p.accumulate_beta == 1u { dbeta[beta_at] += sum; } else { dbeta[beta_at] = sum; }
-    if p.accumulate == 1u { dgamma[gamma_at] += sum_x; } else { dgamma[gamma_at] = sum_x; }
+    if p.accumulate_beta == 1u { grad_beta[beta_at] += sum; } else { grad_beta[beta_at] = sum; }
+    if p.accumulate == 1u { grad_gamma[gamma_at] += sum_x; } else { grad_gamma[gamma_at] = sum_x; }
 }
 
 @compute @workgroup_size(64)
@@ -268,10 +268,10 @@ fn batch_norm_backward_input(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_
             let at = row * p.f + c;
             let to = id.z * p.rows * p.f + at;
             let v = scale * (before_relu(to) - offset - (x[id.z * p.x_stride + at] - mean) * slope);
-            if p.accumulate == 1u { dx[to] += v; } else { dx[to] = v; }
+            if p.accumulate == 1u { grad_x[to] += v; } else { grad_x[to] = v; }
         }
         if p.accumulate == 0u {
-            for (; row < ends.y; row++) { dx[(id.z * p.rows + row) * p.f + c] = Value(0.0); }
+            for (; row < ends.y; row++) { grad_x[(id.z * p.rows + row) * p.f + c] = Value(0.0); }
         }
         row = ends.y;
     }

@@ -70,8 +70,8 @@ fn cell_backward(kept: Gates, h: Value, c: Value, dh: Value, dc: Value) -> Slope
     let f = kept[1];
     let n = kept[2];
     let o = kept[3];
-    let out = safe_tanh(f * c + i * n);
-    let inner = dc + dh * o * (1.0 - out * out);
-    let all = Gates(inner * n * i * (1.0 - i), inner * c * f * (1.0 - f), inner * i * (1.0 - n * n), dh * out * o * (1.0 - o));
+    let squashed = safe_tanh(f * c + i * n);
+    let inner = dc + dh * o * (1.0 - squashed * squashed);
+    let all = Gates(inner * n * i * (1.0 - i), inner * c * f * (1.0 - f), inner * i * (1.0 - n * n), dh * squashed * o * (1.0 - o));
     return Slopes(all, all, Value(0.0), inner * f);
 }

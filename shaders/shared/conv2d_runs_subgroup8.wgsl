@@ -5,7 +5,7 @@
 // different lanes, and broadcast. The depth goes by in chunks of four places of a column of the kernel, that is (row, channel), the
 // channel innermost, and each chunk meets all columns. An importing file declares x, partial, and
 //   struct Source                            where the places of a chunk are found
-//   fn source(chunk, replica, line) -> Source
+//   fn source(chunk, replica, image_row) -> Source
 //   fn pick(s, column) -> vec4               the four elements for a column of the image, 0 outside the image
 //   fn put_partial(at, chunk, column, sums)  stores four elements of the weight gradient. at: of the slice's row
 #import grid
@@ -24,8 +24,8 @@ const RUN = 8u;
 @group(0) @binding(0) var<uniform> p: Params;
 @group(0) @binding(2) var<storage, read> weights: array<vec4<f32>>; // (R, N / 4, chunks, SIZE, 4), see conv2d_runs_pack
 @group(0) @binding(3) var<storage, read> b: array<vec4<f32>>;       // (N) every b_stride
-@group(0) @binding(4) var<storage, read_write> y: array<vec4<f32>>; // (R, B, H, W, N); dx for the backward input
-@group(0) @binding(5) var<storage, read> dy: array<vec4<f32>>;      // (R, M, N)
+@group(0) @binding(4) var<storage, read_write> y: array<vec4<f32>>; // (R, B, H, W, N); grad_x for the backward input
+@group(0) @binding(5) var<storage, read> grad_y: array<vec4<f32>>;  // (R, M, N)
 
 alias Pixels = array<vec4<f32>, 8>;
 
@@ -56,14 +56,14 @@ fn kernel_rows(chunk: u32) -> vec4<u32> { return quotient(vec4(4u * chunk) + vec
 
 // Where the pixels beyond a subgroup's ends are: invocations 0 and 1 look at the two left of it, the others at the two right of it.
 struct Ends {
-    line: Line,
+    image_row: Line,
     column: u32, // wraps around at the left edge, which is outside the image as well
 }
 
-fn ends(line: Line, column: u32, lane: u32) -> Ends {
+fn ends(image_row: Line, column: u32, lane: u32) -> Ends {
     let left = lane < 2u;
-    let row = select(subgroupBroadcast(line.row, 7u), subgroupBroadcast(line.row, 0u), left);
-    let h = select(subgroupBroadcast(line.h, 7u), subgroupBroadcast(line.h, 0u), left);
+    let row = select(subgroupBroadcast(image_row.row, 7u), subgroupBroadcast(image_row.row, 0u), left);
+    let h = select(subgroupBroadcast(image_row.h, 7u), subgroupBroadcast(image_row.h, 0u), left);
     let after = subgroupBroadcast(column, 7u) + RUN + (lane & 1u);
     return Ends(Line(row, h), select(after, subgroupBroadcast(column, 0u) + lane - 2u, left));
 }
@@ -76,8 +76,8 @@ fn from_right(v: vec4<f32>, end: vec4<f32>, ends: bool, lane: u32) -> vec4<f32> 
     return select(select(subgroupShuffle(v, (lane + 1u) % LANES), end, lane == 7u), vec4(0.0), ends);
 }
 
-fn look(chunk: u32, replica: u32, line: Line, column: u32, e: Ends, lane: u32) -> Window {
-    let s = source(chunk, replica, line);
+fn look(chunk: u32, replica: u32, image_row: Line, column: u32, e: Ends, lane: u32) -> Window {
+    let s = source(chunk, replica, image_row);
     var v: Window;
     v.own[0] = pick(s, column);
     v.own[1] = pick(s, column + 1u);
@@ -88,7 +88,7 @@ fn look(chunk: u32, replica: u32, line: Line, column: u32, e: Ends, lane: u32) -
     v.own[6] = pick(s, column + 6u);
     v.own[7] = pick(s, column + 7u);
     if SIZE > 1u {
-        let end = pick(source(chunk, replica, e.line), e.column);
+        let end = pick(source(chunk, replica, e.image_row), e.column);
         // The neighbour's run is of another row where this one begins or ends a row.
         let begins = column == 0u;
         let ends = column + RUN >= p.width;
@@ -142,14 +142,14 @@ fn convolve(id: vec3<u32>, group: u32, lane: u32) {
     let run = group % tiles * LANES + lane;
     // Runs past the end repeat the last row; their results are not stored.
     let row = min(run / runs, rows - 1u);
-    let line = Line(row, row % p.height);
+    let image_row = Line(row, row % p.height);
     let column = run % runs * RUN;
-    let e = ends(line, column, lane);
+    let e = ends(image_row, column, lane);
     let depth = chunks();
     var step = (id.z * (p.n / 4u) + panel) * depth * SIZE * 4u;
     var t: Pixels;
     for (var chunk = 0u; chunk < depth; chunk++) {
-        var v = look(chunk, id.z, line, column, e, lane);
+        var v = look(chunk, id.z, image_row, column, e, lane);
         var w: array<mat4x4<f32>, 5>;
         let first = weights[step + min(lane, 4u * SIZE - 1u)];
         w[0] = low(first);
@@ -190,7 +190,7 @@ fn convolve(id: vec3<u32>, group: u32, lane: u32) {
 // g of a run, 0 past its row's end and for runs past the end.
 fn gradient(at: u32, column: u32, live: bool) -> vec4<f32> {
     let inside = live && column < p.width;
-    return select(vec4(0.0), dy[at + select(0u, column * (p.n / 4u), inside)], inside);
+    return select(vec4(0.0), grad_y[at + select(0u, column * (p.n / 4u), inside)], inside);
 }
 
 // The elements of a weight column's gradient: rows are four output channels, a vec4 the places of a chunk.
@@ -230,7 +230,7 @@ fn weight_columns(id: vec3<u32>, group: u32, lane: u32) {
     let start = tiles * slice / p.slices;
     let end = tiles * (slice + 1u) / p.slices;
     let first = start * LANES + lane;
-    var line = Line(first / runs, first / runs % p.height);
+    var image_row = Line(first / runs, first / runs % p.height);
     var run = first % runs;
     var t0: mat4x4<f32>;
     var t1: mat4x4<f32>;
@@ -239,8 +239,8 @@ fn weight_columns(id: vec3<u32>, group: u32, lane: u32) {
     var t4: mat4x4<f32>;
     for (var tile = start; tile < end; tile++) {
         // Rows past the end repeat the last one, times zero.
-        let live = line.row < rows;
-        let known = Line(min(line.row, rows - 1u), line.h);
+        let live = image_row.row < rows;
+        let known = Line(min(image_row.row, rows - 1u), image_row.h);
         let column = run * RUN;
         let e = ends(known, column, lane);
         var v = look(chunk, replica, known, column, e, lane);
@@ -266,9 +266,9 @@ fn weight_columns(id: vec3<u32>, group: u32, lane: u32) {
         run += LANES;
         while run >= runs {
             run -= runs;
-            line.row += 1u;
-            line.h += 1u;
-            if line.h == p.height { line.h = 0u; }
+            image_row.row += 1u;
+            image_row.h += 1u;
+            if image_row.h == p.height { image_row.h = 0u; }
         }
     }
     let at = (id.z * p.n + 4u * panel + lane) * p.depth;

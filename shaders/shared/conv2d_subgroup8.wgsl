@@ -12,8 +12,8 @@ alias Bits = vec4<u32>;
 @group(0) @binding(0) var<uniform> p: Params;
 @group(0) @binding(2) var<storage, read> weights: array<vec4<f32>>;       // (R, depth, N) in panels
 @group(0) @binding(3) var<storage, read> b: array<vec4<f32>>;             // (N) every b_stride
-@group(0) @binding(4) var<storage, read_write> y: array<vec4<f32>>;       // (R, B, H, W, N); dx for the backward input
-@group(0) @binding(5) var<storage, read> dy: array<vec4<f32>>;            // (R, M, N)
+@group(0) @binding(4) var<storage, read_write> y: array<vec4<f32>>;       // (R, B, H, W, N); grad_x for the backward input
+@group(0) @binding(5) var<storage, read> grad_y: array<vec4<f32>>;        // (R, M, N)
 @group(0) @binding(6) var<storage, read_write> partial: array<vec4<f32>>; // (R, slices, N, depth)
 
 fn put_y(at: u32, row: u32, bias: vec4<f32>, sum: vec4<f32>) {
@@ -83,16 +83,16 @@ fn weight_tile(id: vec3<u32>, group: u32, lane: u32) {
     var t1: Rows;
     var t2: Rows;
     var t3: Rows;
-    for (var line = slice_start(slice); line < slice_start(slice + 1u); line++) {
-        let first = line * p.width;
-        let h = line % p.height;
+    for (var image_row = slice_start(slice); image_row < slice_start(slice + 1u); image_row++) {
+        let first = image_row * p.width;
+        let h = image_row % p.height;
         for (var w = 0u; w < p.width; w += 4u) {
             // Pixels past the end of the row repeat the last one, times zero.
             let ws = min(vec4(w) + vec4(0u, 1u, 2u, 3u), vec4(p.width - 1u));
             let live = vec4<f32>(vec4(w) + vec4(0u, 1u, 2u, 3u) < vec4(p.width));
             let m = first + ws;
             let g = rows + m * height;
-            let a = transpose(mat4x4(dy[g.x] * live.x, dy[g.y] * live.y, dy[g.z] * live.z, dy[g.w] * live.w));
+            let a = transpose(mat4x4(grad_y[g.x] * live.x, grad_y[g.y] * live.y, grad_y[g.z] * live.z, grad_y[g.w] * live.w));
             let b = mat4x4(pick(columns, m.x, vec2(h, ws.x)), pick(columns, m.y, vec2(h, ws.y)),
                            pick(columns, m.z, vec2(h, ws.z)), pick(columns, m.w, vec2(h, ws.w)));
             update(&t0, a[0], b);

@@ -18,10 +18,10 @@ struct Group {
 }
 
 @group(0) @binding(0) var<uniform> p: Params;
-@group(0) @binding(1) var<storage, read> x: array<f32>;         // (B, S) every x_stride
-@group(0) @binding(2) var<storage, read> groups: array<Group>;  // (groups)
-@group(0) @binding(3) var<storage, read> h: array<vec4<f32>>;   // (taps of all groups, 2): real parts, imaginary parts
-@group(0) @binding(4) var<storage, read_write> y: array<f32>;   // (R, B, T, K)
+@group(0) @binding(1) var<storage, read> x: array<f32>;        // (B, S) every x_stride
+@group(0) @binding(2) var<storage, read> groups: array<Group>; // (groups)
+@group(0) @binding(3) var<storage, read> h: array<vec4<f32>>;  // (taps of all groups, 2): real parts, imaginary parts
+@group(0) @binding(4) var<storage, read_write> y: array<f32>;  // (R, B, T, K)
 
 // A row is a frame of one of the clips. This is where one that does not exist lies: before every clip.
 const NOWHERE = -0x40000000;
@@ -34,7 +34,7 @@ fn origin(row: u32, replica: u32) -> vec2<i32> {
 }
 
 // Silence around the clip. A load that is not needed costs less than a branch.
-fn sample(row: vec2<i32>, j: u32) -> f32 {
+fn sample_at(row: vec2<i32>, j: u32) -> f32 {
     let at = row.x + i32(j);
     let inside = clamp(at, 0, i32(p.s) - 1);
     return select(0.0, x[row.y + inside], at == inside);

@@ -9,11 +9,11 @@ struct Params {
 }
 
 @group(0) @binding(0) var<uniform> p: Params;
-@group(0) @binding(1) var<storage, read> x: array<Value>;        // (R, B, T, F)
-@group(0) @binding(2) var<storage, read> lengths: array<u32>;    // (B) every lengths_stride
-@group(0) @binding(3) var<storage, read_write> y: array<Value>;  // (R, B, F)
-@group(0) @binding(4) var<storage, read> dy: array<Value>;       // (R, B, F)
-@group(0) @binding(5) var<storage, read_write> dx: array<Value>; // (R, B, T, F)
+@group(0) @binding(1) var<storage, read> x: array<Value>;            // (R, B, T, F)
+@group(0) @binding(2) var<storage, read> lengths: array<u32>;        // (B) every lengths_stride
+@group(0) @binding(3) var<storage, read_write> y: array<Value>;      // (R, B, F)
+@group(0) @binding(4) var<storage, read> grad_y: array<Value>;       // (R, B, F)
+@group(0) @binding(5) var<storage, read_write> grad_x: array<Value>; // (R, B, T, F)
 
 @compute @workgroup_size(64)
 fn last_instance_forward(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) count: vec3<u32>,
@@ -37,7 +37,7 @@ fn last_instance_backward_input(@builtin(workgroup_id) id: vec3<u32>, @builtin(n
     let last = row % p.instances + 1u == lengths[id.z * p.lengths_stride + clip];
     if p.accumulate == 1u && !last { return; }
     var v = Value(0.0);
-    if last { v = dy[(id.z * p.batch + clip) * p.width + i % p.width]; }
+    if last { v = grad_y[(id.z * p.batch + clip) * p.width + i % p.width]; }
     let at = id.z * p.batch * p.instances * p.width + i;
-    if p.accumulate == 1u { dx[at] += v; } else { dx[at] = v; }
+    if p.accumulate == 1u { grad_x[at] += v; } else { grad_x[at] = v; }
 }

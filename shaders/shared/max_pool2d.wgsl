@@ -9,14 +9,14 @@ struct Params {
     c: u32,          // in Values
     out_height: u32,
     out_width: u32,
-    accumulate: u32, // add to what dx holds
+    accumulate: u32, // add to what grad_x holds
 }
 
 @group(0) @binding(0) var<uniform> p: Params;
-@group(0) @binding(1) var<storage, read> x: array<Value>;        // (R, B, H, W, C)
-@group(0) @binding(2) var<storage, read_write> y: array<Value>;  // (R, B, H', W', C)
-@group(0) @binding(3) var<storage, read> dy: array<Value>;       // (R, B, H', W', C)
-@group(0) @binding(4) var<storage, read_write> dx: array<Value>; // (R, B, H, W, C)
+@group(0) @binding(1) var<storage, read> x: array<Value>;            // (R, B, H, W, C)
+@group(0) @binding(2) var<storage, read_write> y: array<Value>;      // (R, B, H', W', C)
+@group(0) @binding(3) var<storage, read> grad_y: array<Value>;       // (R, B, H', W', C)
+@group(0) @binding(4) var<storage, read_write> grad_x: array<Value>; // (R, B, H, W, C)
 
 const WORKERS = 64u;
 
@@ -55,8 +55,8 @@ fn max_pool2d_forward(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgro
     y[i] = max(max(e[0], e[1]), max(e[2], e[3]));
 }
 
-fn put_dx(at: u32, v: Value) {
-    if p.accumulate == 1u { dx[at] += v; } else { dx[at] = v; }
+fn put_grad_x(at: u32, v: Value) {
+    if p.accumulate == 1u { grad_x[at] += v; } else { grad_x[at] = v; }
 }
 
 // One invocation per window. A window at the edge also writes the row and the column that rounding down left out.
@@ -73,21 +73,21 @@ fn max_pool2d_backward_input(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_
     let second = !first & (e[1] == largest);
     let third = !(first | second) & (e[2] == largest);
     let fourth = !(first | second | third);
-    let g = dy[i];
-    let line = p.width * p.c;
-    put_dx(v.at, select(zero, g, first));
-    if v.wide { put_dx(v.at + p.c, select(zero, g, second)); }
-    if v.high { put_dx(v.at + line, select(zero, g, third)); }
-    if v.wide && v.high { put_dx(v.at + line + p.c, select(zero, g, fourth)); }
+    let g = grad_y[i];
+    let row_len = p.width * p.c;
+    put_grad_x(v.at, select(zero, g, first));
+    if v.wide { put_grad_x(v.at + p.c, select(zero, g, second)); }
+    if v.high { put_grad_x(v.at + row_len, select(zero, g, third)); }
+    if v.wide && v.high { put_grad_x(v.at + row_len + p.c, select(zero, g, fourth)); }
     let beside = v.w + 3u == p.width && 2u * p.out_width < p.width;
     let under = v.h + 3u == p.height && 2u * p.out_height < p.height;
     if beside {
-        put_dx(v.at + 2u * p.c, zero);
-        put_dx(v.at + line + 2u * p.c, zero);
+        put_grad_x(v.at + 2u * p.c, zero);
+        put_grad_x(v.at + row_len + 2u * p.c, zero);
     }
     if under {
-        put_dx(v.at + 2u * line, zero);
-        put_dx(v.at + 2u * line + p.c, zero);
+        put_grad_x(v.at + 2u * row_len, zero);
+        put_grad_x(v.at + 2u * row_len + p.c, zero);
     }
-    if beside && under { put_dx(v.at + 2u * line + 2u * p.c, zero); }
+    if beside && under { put_grad_x(v.at + 2u * row_len + 2u * p.c, zero); }
 }

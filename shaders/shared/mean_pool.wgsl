@@ -1,7 +1,7 @@
 // Mean of x (B, T, F) over the valid instances t < n = lengths[b].
 //
 //   forward    y (B, F) = 1/n sum of x over t < n; 0 for n = 0
-//   backward   dx (B, T, F) = t < n ? dy / n : 0
+//   backward   grad_x (B, T, F) = t < n ? grad_y / n : 0
 #import grid
 
 struct Params {
@@ -10,15 +10,15 @@ struct Params {
     f: u32,              // in Values
     lengths_stride: u32, // elements from one replica to the next
     slice: u32,          // backward: instances per invocation
-    accumulate: u32,     // add to what dx holds
+    accumulate: u32,     // add to what grad_x holds
 }
 
 @group(0) @binding(0) var<uniform> p: Params;
-@group(0) @binding(1) var<storage, read> x: array<Value>;         // (R, B, T, F)
-@group(0) @binding(2) var<storage, read> lengths: array<u32>;     // (B) every lengths_stride
-@group(0) @binding(3) var<storage, read_write> y: array<Value>;   // (R, B, F)
-@group(0) @binding(4) var<storage, read> dy: array<Value>;        // (R, B, F)
-@group(0) @binding(5) var<storage, read_write> dx: array<Value>;  // (R, B, T, F)
+@group(0) @binding(1) var<storage, read> x: array<Value>;            // (R, B, T, F)
+@group(0) @binding(2) var<storage, read> lengths: array<u32>;        // (B) every lengths_stride
+@group(0) @binding(3) var<storage, read_write> y: array<Value>;      // (R, B, F)
+@group(0) @binding(4) var<storage, read> grad_y: array<Value>;       // (R, B, F)
+@group(0) @binding(5) var<storage, read_write> grad_x: array<Value>; // (R, B, T, F)
 
 const WORKERS = 64u;
 
@@ -47,11 +47,11 @@ fn mean_pool_backward_input(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_w
     let b = i / (slices * p.f);
     let c = i % p.f;
     let n = valid(id.z, b);
-    let g = dy[(id.z * p.b + b) * p.f + c] / f32(max(n, 1u));
+    let g = grad_y[(id.z * p.b + b) * p.f + c] / f32(max(n, 1u));
     let first = i / p.f % slices * p.slice;
     for (var t = first; t < min(first + p.slice, p.t); t++) {
         let at = ((id.z * p.b + b) * p.t + t) * p.f + c;
         let v = select(Value(0.0), g, t < n);
-        if p.accumulate == 1u { dx[at] += v; } else { dx[at] = v; }
+        if p.accumulate == 1u { grad_x[at] += v; } else { grad_x[at] = v; }
     }
 }

@@ -19,21 +19,21 @@ struct Params {
 }
 
 @group(0) @binding(0) var<uniform> p: Params;
-@group(0) @binding(1) var<storage, read> clock: array<vec4<u32>>;         // (seed low, seed high, step, 0) every clock_stride
-@group(0) @binding(2) var<storage, read> lengths: array<u32>;             // (R, B)
-@group(0) @binding(3) var<storage, read> lengths2: array<u32>;            // (R, B)
-@group(0) @binding(4) var<storage, read_write> y_lengths: array<u32>;     // (R, B)
-@group(0) @binding(5) var<storage, read_write> y_lambda: array<f32>;      // (R, B)
-@group(0) @binding(6) var<storage, read> lambda: array<f32>;              // (R, B), as drawn
-@group(0) @binding(7) var<storage, read> x: array<Value>;                 // (R, B, T, F)
-@group(0) @binding(8) var<storage, read> x2: array<Value>;                // (R, B, T, F)
-@group(0) @binding(9) var<storage, read_write> y: array<Value>;           // (R, B, T, F)
-@group(0) @binding(10) var<storage, read> targets: array<f32>;            // (R, B, K)
-@group(0) @binding(11) var<storage, read> observed: array<f32>;           // (R, B, K)
-@group(0) @binding(12) var<storage, read> targets2: array<f32>;           // (R, B, K)
-@group(0) @binding(13) var<storage, read> observed2: array<f32>;          // (R, B, K)
-@group(0) @binding(14) var<storage, read_write> y_targets: array<f32>;    // (R, B, K)
-@group(0) @binding(15) var<storage, read_write> y_observed: array<f32>;   // (R, B, K)
+@group(0) @binding(1) var<storage, read> clock: array<vec4<u32>>;       // (seed low, seed high, step, 0) every clock_stride
+@group(0) @binding(2) var<storage, read> lengths: array<u32>;           // (R, B)
+@group(0) @binding(3) var<storage, read> lengths2: array<u32>;          // (R, B)
+@group(0) @binding(4) var<storage, read_write> y_lengths: array<u32>;   // (R, B)
+@group(0) @binding(5) var<storage, read_write> y_lambda: array<f32>;    // (R, B)
+@group(0) @binding(6) var<storage, read> lambda: array<f32>;            // (R, B), as drawn
+@group(0) @binding(7) var<storage, read> x: array<Value>;               // (R, B, T, F)
+@group(0) @binding(8) var<storage, read> x2: array<Value>;              // (R, B, T, F)
+@group(0) @binding(9) var<storage, read_write> y: array<Value>;         // (R, B, T, F)
+@group(0) @binding(10) var<storage, read> targets: array<f32>;          // (R, B, K)
+@group(0) @binding(11) var<storage, read> observed: array<f32>;         // (R, B, K)
+@group(0) @binding(12) var<storage, read> targets2: array<f32>;         // (R, B, K)
+@group(0) @binding(13) var<storage, read> observed2: array<f32>;        // (R, B, K)
+@group(0) @binding(14) var<storage, read_write> y_targets: array<f32>;  // (R, B, K)
+@group(0) @binding(15) var<storage, read_write> y_observed: array<f32>; // (R, B, K)
 
 const STREAM = 0x313Fu;
 const TURN = 524288u; // angles in a full turn

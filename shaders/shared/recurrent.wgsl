@@ -9,7 +9,7 @@
 // and of the way back:
 //   state   as above, gradients: of the state after the walk, then of the one before it
 //   dg      (D, R, T, B, G, H), of W_hh h + b_hh; a direction every g_slice
-// packed (R, D, G H (H + 1)): W_hh and then b_hh, W_hh transposed for the way forward.
+// packed_weights (R, D, G H (H + 1)): W_hh and then b_hh, W_hh transposed for the way forward.
 #import grid
 #import cell
 
@@ -33,6 +33,8 @@ struct Params {
     g_at: u32,
     g_slice: u32,
     accumulate: u32,    // bit d: into the gradient of direction d
+    first: u32,         // the steps of this dispatch, counted as the walk goes; it takes the state up from the tape and leaves it there
+    end: u32,
 }
 
 @group(0) @binding(0) var<uniform> p: Params;

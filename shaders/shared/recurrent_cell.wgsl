@@ -12,18 +12,18 @@ struct Params {
 }
 
 @group(0) @binding(0) var<uniform> p: Params;
-@group(0) @binding(1) var<storage, read> x: array<Value>;              // (R, B, G, H), from the input
-@group(0) @binding(2) var<storage, read> g: array<Value>;              // (R, B, G, H), from the state
-@group(0) @binding(3) var<storage, read> h: array<Value>;              // (R, B, H)
-@group(0) @binding(4) var<storage, read> c: array<Value>;              // (R, B, H), LSTM only
-@group(0) @binding(5) var<storage, read_write> y: array<Value>;        // (R, B, H)
-@group(0) @binding(6) var<storage, read_write> y_c: array<Value>;      // (R, B, H), LSTM only
-@group(0) @binding(7) var<storage, read_write> kept: array<Value>;     // (R, B, KEPT, H)
-@group(0) @binding(8) var<storage, read> saved_kept: array<Value>;     // the same
-@group(0) @binding(9) var<storage, read> dy: array<Value>;             // (R, B, H)
-@group(0) @binding(10) var<storage, read> dy_c: array<Value>;          // (R, B, H), LSTM only
-@group(0) @binding(11) var<storage, read_write> dgates: array<Value>;  // (R, B, G, H), of x or g
-@group(0) @binding(12) var<storage, read_write> dstate: array<Value>;  // (R, B, H), of h or c
+@group(0) @binding(1) var<storage, read> x: array<Value>;                 // (R, B, G, H), from the input
+@group(0) @binding(2) var<storage, read> g: array<Value>;                 // (R, B, G, H), from the state
+@group(0) @binding(3) var<storage, read> h: array<Value>;                 // (R, B, H)
+@group(0) @binding(4) var<storage, read> c: array<Value>;                 // (R, B, H), LSTM only
+@group(0) @binding(5) var<storage, read_write> y: array<Value>;           // (R, B, H)
+@group(0) @binding(6) var<storage, read_write> y_c: array<Value>;         // (R, B, H), LSTM only
+@group(0) @binding(7) var<storage, read_write> kept: array<Value>;        // (R, B, KEPT, H)
+@group(0) @binding(8) var<storage, read> saved_kept: array<Value>;        // the same
+@group(0) @binding(9) var<storage, read> grad_y: array<Value>;            // (R, B, H)
+@group(0) @binding(10) var<storage, read> grad_y_c: array<Value>;         // (R, B, H), LSTM only
+@group(0) @binding(11) var<storage, read_write> grad_gates: array<Value>; // (R, B, G, H), of x or g
+@group(0) @binding(12) var<storage, read_write> grad_state: array<Value>; // (R, B, H), of h or c
 
 fn item(id: vec3<u32>, count: vec3<u32>, worker: u32) -> u32 {
     return group_index(id, count) * 64u + worker;
@@ -60,8 +60,8 @@ fn slopes(i: u32) -> Slopes {
     var dh = Value(0.0);
     var dc = Value(0.0);
     if CELL == LSTM { before = c[i]; }
-    if p.has_dh == 1u { dh = dy[i]; }
-    if p.has_dc == 1u { dc = dy_c[i]; }
+    if p.has_dh == 1u { dh = grad_y[i]; }
+    if p.has_dc == 1u { dc = grad_y_c[i]; }
     return cell_backward(values, h[i], before, dh, dc);
 }
 
@@ -74,7 +74,7 @@ fn recurrent_cell_backward_gates(@builtin(workgroup_id) id: vec3<u32>, @builtin(
     if p.second == 1u { d.x = d.g; }
     for (var gate = 0u; gate < GATES; gate++) {
         let at = ((i / p.hidden) * GATES + gate) * p.hidden + i % p.hidden;
-        if p.accumulate == 1u { dgates[at] += d.x[gate]; } else { dgates[at] = d.x[gate]; }
+        if p.accumulate == 1u { grad_gates[at] += d.x[gate]; } else { grad_gates[at] = d.x[gate]; }
     }
 }
 
@@ -86,6 +86,6 @@ fn recurrent_cell_backward_state(@builtin(workgroup_id) id: vec3<u32>, @builtin(
     let d = slopes(i);
     var v = d.h;
     if p.second == 1u { v = d.c; }
-    if p.accumulate == 1u { v += dstate[i]; }
-    dstate[i] = v;
+    if p.accumulate == 1u { v += grad_state[i]; }
+    grad_state[i] = v;
 }

@@ -1,5 +1,6 @@
 //! Which clips are for training, validation and test.
 
+use super::Dataset;
 use crate::core::error::{Error, Result};
 use crate::core::files::read_limited;
 use rand::SeedableRng;
@@ -42,10 +43,21 @@ fn read_partition(
         let expected = format!("partitions/{} or partitions/{} is expected", names[0], names[1]);
         return Err(Error::data(root, format!("has no {split} split; {expected}")));
     };
-    let bytes = read_limited(&path, MAX_FILE)?;
+    let keys = read_keys(&path, |key| match seen.insert(key.into(), split) {
+        Some(other) if other != split => {
+            Err(format!("key {key} is in the {other} split as well; keep it in one of them"))
+        }
+        other => Ok(other.is_none()),
+    })?;
+    Ok(Partition { path, split, keys })
+}
+
+/// Reads a file of clip keys, one a line. `is_new` hears of each whether it has come before; it may refuse a key.
+fn read_keys(path: &Path, mut is_new: impl FnMut(&str) -> Result<bool, String>) -> Result<Vec<String>> {
+    let bytes = read_limited(path, MAX_FILE)?;
     let mut keys = Vec::new();
     for (index, line) in bytes.split(|&b| b == b'\n').enumerate() {
-        let fail = |reason: String| Error::data_at(&path, index as u64 + 1, reason);
+        let fail = |reason: String| Error::data_at(path, index as u64 + 1, reason);
         let line = std::str::from_utf8(line).map_err(|_| fail("is not UTF-8 text".into()))?;
         let key = line.trim_start_matches('\u{feff}').trim();
         if key.is_empty() || index == 0 && key == "sample_key" {
@@ -57,15 +69,50 @@ fn read_partition(
                 key.chars().take(80).collect::<String>()
             )));
         }
-        match seen.insert(key.into(), split) {
-            None => keys.push(key.to_string()),
-            Some(other) if other == split => return Err(fail(format!("key {key} occurs a second time"))),
-            Some(other) => {
-                return Err(fail(format!("key {key} is in the {other} split as well; keep it in one of them")));
+        match is_new(key).map_err(fail)? {
+            true => keys.push(key.to_string()),
+            false => return Err(fail(format!("key {key} occurs a second time"))),
+        }
+    }
+    Ok(keys)
+}
+
+impl Dataset {
+    /// Sets the clips aside for validation whose keys the file `path` names, one a line: those of the training split, for all seeds.
+    ///
+    /// # Errors
+    /// `Data` for a key that the training split has not, one that occurs twice, a file without keys, or one that leaves nothing to train
+    /// on; `Usage` if the dataset has its validation split already.
+    pub fn with_validation_keys(mut self, path: &Path) -> Result<Dataset> {
+        if self.validation.is_some() {
+            return Err(Error::Usage("the segments of single notes are divided by --split-by, not by keys".into()));
+        }
+        const TRAIN: u8 = 0;
+        const TEST: u8 = 1;
+        const NONE: u8 = 2;
+        let mut splits = vec![NONE; self.keys.len()];
+        self.train.iter().for_each(|&clip| splits[clip as usize] = TRAIN);
+        self.test.iter().for_each(|&clip| splits[clip as usize] = TEST);
+        let clips: HashMap<&str, usize> = self.keys.iter().map(String::as_str).zip(0..).collect();
+        let mut chosen = vec![false; self.keys.len()];
+        read_keys(path, |key| match clips.get(key).map(|&clip| (clip, splits[clip])) {
+            Some((clip, TRAIN)) => Ok(!std::mem::replace(&mut chosen[clip], true)),
+            Some((_, TEST)) => {
+                Err(format!("key {key} is in the test split; validation takes clips of the train split"))
+            }
+            Some(_) => Err(format!("key {key} is in no split; validation takes clips of the train split")),
+            None => Err(format!("key {key} is not one of the dataset's clips with features")),
+        })?;
+        let (validation, train): (Vec<u32>, Vec<u32>) = self.train.iter().partition(|&&clip| chosen[clip as usize]);
+        match (validation.is_empty(), train.is_empty()) {
+            (true, _) => Err(Error::data(path, "names no clip for validation; one key a line is expected")),
+            (_, true) => Err(Error::data(path, "names every clip of the train split and leaves none to train on")),
+            _ => {
+                (self.train, self.validation) = (train, Some(validation));
+                Ok(self)
             }
         }
     }
-    Ok(Partition { path, split, keys })
 }
 
 /// Sets aside a random share of the training clips: `(train, validation)`, each in the order of `train`.

@@ -77,20 +77,20 @@ impl Recipe {
 }
 
 /// An extractor with what comes before and after it: excerpts to stored features.
-pub struct FrontEndRunner<'g> {
-    pub extractor: Extractor<'g>,
+pub struct FrontEndRunner {
+    pub extractor: Extractor,
     kind: Kind,
     post_process: PostProcess,
 }
 
-impl<'g> FrontEndRunner<'g> {
+impl FrontEndRunner {
     /// `weights` as [`Recipe::load`] gave them.
     pub fn new(
-        gpu: &'g Gpu,
+        gpu: &Gpu,
         recipe: &Recipe,
         weights: Option<&Weights>,
         with_spectrogram: bool,
-    ) -> Result<FrontEndRunner<'g>> {
+    ) -> Result<FrontEndRunner> {
         let last_relu = recipe.front_end.as_ref().is_none_or(|f| f.last_relu);
         let samples = recipe.kind.samples();
         let given = weights.map(|weights| (weights, last_relu));

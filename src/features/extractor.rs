@@ -1,13 +1,14 @@
 //! Sound to features on the GPU: log-mel spectrogram, and VGGish's maps or embeddings.
 
 use std::ops::Range;
+use std::sync::Mutex;
 
 use half::f16;
 
 use crate::core::error::{Error, Result};
 use crate::data::Kind;
 use crate::features::front_end::Weights;
-use crate::gpu::{Buffer, Gpu};
+use crate::gpu::{Buffer, Gpu, Pace};
 use crate::graph::{Draft, Graph, Mode, Plan, Spec, Tensor};
 use crate::nn::front_ends::log_mel::{self, BANDS, PATCH_FRAMES, log_mel, log_mel_patches};
 use crate::nn::front_ends::spectrum::{self, Input, Scale};
@@ -39,10 +40,11 @@ pub struct Sort {
 }
 
 /// Makes features of excerpts of up to `samples` samples.
-pub struct Extractor<'g> {
-    gpu: &'g Gpu,
+pub struct Extractor {
+    gpu: Gpu,
     sort: Sort,
     plan: Plan,
+    pace: Mutex<Pace>,
     input: Buffer,
     features: Tensor,
     spectrogram: Option<Tensor>,
@@ -91,19 +93,19 @@ impl Sort {
     }
 }
 
-impl<'g> Extractor<'g> {
+impl Extractor {
     /// For excerpts of at most `samples` samples, enough for one instance. `weights` are VGGish's; spectra need none.
     /// `with_spectrogram`: also give the whole spectrogram.
     ///
     /// # Errors
     /// `Limit` or `Gpu` if the adapter has not the memory.
     pub fn new(
-        gpu: &'g Gpu,
+        gpu: &Gpu,
         sort: Sort,
         weights: Option<(&Weights, bool)>,
         samples: usize,
         with_spectrogram: bool,
-    ) -> Result<Extractor<'g>> {
+    ) -> Result<Extractor> {
         let Sort { kind, width, scale } = sort;
         let instances = instances(kind, samples);
         let batch = (BATCH_ELEMENTS / sort.largest(samples)).clamp(1, MAX_BATCH);
@@ -152,7 +154,18 @@ impl<'g> Extractor<'g> {
         }
         let bound: Vec<(&str, Buffer)> = bound.iter().map(|(name, buffer)| (name.as_str(), buffer.clone())).collect();
         let plan = draft.realise(gpu, &bound)?;
-        Ok(Extractor { gpu, sort, plan, input, features, spectrogram, batch, samples, instances })
+        Ok(Extractor {
+            gpu: gpu.clone(),
+            sort,
+            plan,
+            pace: Mutex::default(),
+            input,
+            features,
+            spectrogram,
+            batch,
+            samples,
+            instances,
+        })
     }
 
     /// Excerpts that are worked on at once.
@@ -186,10 +199,12 @@ impl<'g> Extractor<'g> {
             into[..excerpt.len()].copy_from_slice(excerpt);
         }
         self.gpu.write(&self.input, 0, &samples)?;
-        self.gpu.submit(|s| s.replay(&[&self.plan.recording], 1))?;
-        let features = self.plan.read::<f32>(self.gpu, self.features)?;
+        let mut pace = self.pace.lock().expect("nothing panics while it is held");
+        pace.replay(&self.gpu, &[&self.plan.recording], 1, 1, &mut |_| Ok(()), &mut |_| true)?;
+        drop(pace);
+        let features = self.plan.read::<f32>(&self.gpu, self.features)?;
         let mut spectrogram = match self.spectrogram {
-            Some(tensor) => self.plan.read::<f32>(self.gpu, tensor)?,
+            Some(tensor) => self.plan.read::<f32>(&self.gpu, tensor)?,
             None => vec![],
         };
         if self.sort.kind.is_of_notes() {

@@ -3,17 +3,20 @@
 mod adapter;
 mod buffer;
 mod kernel;
+mod pace;
 mod recording;
 
 use adapter::choose;
 pub use adapter::{Adapter, AdapterKind, Target, adapters, preferred};
 pub use buffer::{Buffer, Element};
 pub use kernel::{Binding, Params, Shader, UniformField, parse_wgsl};
-pub use recording::{Dispatch, Grid, Recorder, Recording, Slot, View};
+pub use pace::Pace;
+pub use recording::{Dispatch, Grid, Launch, MAX_ROUNDS, Recorder, Recording, Slot, View};
 
 pub(crate) use kernel::params;
 
 use std::collections::HashMap;
+use std::ops::Range;
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
@@ -23,12 +26,13 @@ use kernel::Kernel;
 /// Buffers above this would not be portable; the adapter is asked for as much as it has beyond it.
 const PORTABLE_BINDING: u64 = 128 << 20;
 
-/// An open device with its queue and the kernels compiled so far.
+/// An open device with its queue and the kernels compiled so far. Clones share them.
+#[derive(Clone)]
 pub struct Gpu {
     device: wgpu::Device,
     queue: wgpu::Queue,
     adapter: Adapter,
-    kernels: Mutex<HashMap<String, Arc<Kernel>>>,
+    kernels: Arc<Mutex<HashMap<String, Arc<Kernel>>>>,
     /// The first error the driver reported outside a scope, or why the device was lost.
     fault: Arc<Mutex<Option<String>>>,
 }
@@ -68,7 +72,7 @@ impl Gpu {
             }
         });
         tracing::info!(name = adapter.name, backend = adapter.backend, driver = adapter.driver, "opened adapter");
-        Ok(Gpu { device, queue, adapter, kernels: Mutex::default(), fault })
+        Ok(Gpu { device, queue, adapter, kernels: Arc::default(), fault })
     }
 
     pub fn adapter(&self) -> &Adapter {
@@ -148,9 +152,19 @@ pub struct Submission {
 impl Submission {
     /// Appends all dispatches of `recordings`, one after the other, `times` times over, as one compute pass.
     pub fn replay(&mut self, recordings: &[&Recording], times: usize) {
+        self.replay_part(recordings, 0..recordings.iter().map(|r| r.len()).sum(), times);
+    }
+
+    /// The same with only those of the dispatches, counted through all recordings.
+    fn replay_part(&mut self, recordings: &[&Recording], part: Range<usize>, times: usize) {
         let mut pass = self.encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
         for _ in 0..times {
-            recordings.iter().for_each(|r| r.encode(&mut pass));
+            let mut first = 0;
+            for recording in recordings {
+                let within = |at: usize| at.saturating_sub(first).min(recording.len());
+                recording.encode(&mut pass, within(part.start)..within(part.end));
+                first += recording.len();
+            }
         }
     }
 

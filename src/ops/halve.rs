@@ -15,7 +15,7 @@ use crate::graph::{Cost, Graph, Io, Op, Outputs, Spec, Tensor};
 static SHADER: Shader = Shader::portable("halve.wgsl", include_str!("../../shaders/halve.wgsl"));
 
 params! {
-    struct Params { b: u32, s: u32, half: u32, taps: u32, x_stride: u32 }
+    struct Params { b: u32, s: u32, y_len: u32, taps: u32, x_stride: u32 }
 }
 
 /// Outputs of an invocation.
@@ -78,9 +78,15 @@ impl Op for Halve {
         let (x, half) = (io.x(0), io.y(0).shape.last());
         let (b, s) = (x.shape.rows(), x.shape.last());
         let taps = io.x(1).shape.len() as u32;
-        let p = Params { b: b as u32, s: s as u32, half: half as u32, taps, x_stride: x.stride as u32 };
+        let p = Params { b: b as u32, s: s as u32, y_len: half as u32, taps, x_stride: x.stride as u32 };
         let bindings = [("x", x.view), ("taps", io.x(1).view), ("y", io.y(0).view)];
-        r.dispatch(&SHADER, "halve_forward", &bindings, p, Grid::items(b * half.div_ceil(OUTPUTS), 64, io.replicas));
+        r.dispatch(
+            &SHADER,
+            "halve_forward",
+            &bindings,
+            p,
+            Grid::items(b * half.div_ceil(OUTPUTS), 64, io.replicas).rounds(taps as usize + OUTPUTS),
+        );
         Ok(())
     }
 

@@ -4,7 +4,7 @@ use super::Entry;
 use crate::check::{Case, Input};
 use crate::core::array::Array;
 use crate::core::error::{Error, Result};
-use crate::gpu::{Grid, Recorder, Shader, params};
+use crate::gpu::{Grid, Launch, Recorder, Shader, params};
 use crate::graph::{Cost, Graph, Io, Op, Outputs, Spec, Tensor};
 
 static SHADER: Shader = Shader::portable("join_columns.wgsl", include_str!("../../shaders/join_columns.wgsl"));
@@ -36,8 +36,8 @@ fn place(io: &Io, i: usize) -> Params {
     }
 }
 
-fn grid(p: &Params) -> Grid {
-    Grid::items(p.rows as usize * p.width as usize, 64, 1)
+fn grid(p: &Params) -> Launch {
+    Grid::items(p.rows as usize * p.width as usize, 64, 1).no_loops()
 }
 
 impl Op for JoinColumns {
@@ -67,7 +67,7 @@ impl Op for JoinColumns {
         let dy = io.dy(0).expect("backward runs only with a gradient");
         for (i, dx) in (0..io.inputs()).filter_map(|i| Some((i, io.dx(i)?))) {
             let p = Params { accumulate: dx.accumulate.into(), ..place(io, i) };
-            r.dispatch(&SHADER, "join_columns_backward_input", &[("dy", dy), ("dx", dx.view)], p, grid(&p));
+            r.dispatch(&SHADER, "join_columns_backward_input", &[("grad_y", dy), ("grad_x", dx.view)], p, grid(&p));
         }
         Ok(())
     }

@@ -7,7 +7,7 @@ use super::{Entry, variants};
 use crate::check::{Case, Input};
 use crate::core::array::Array;
 use crate::core::error::{Error, Result};
-use crate::gpu::{Grid, Recorder, Shader, View, params};
+use crate::gpu::{Grid, Launch, Recorder, Shader, View, params};
 use crate::graph::{Cost, Graph, Io, Op, Outputs, Spec, Tensor};
 
 static SHADER: Shader = Shader::portable("recurrent_cell.wgsl", include_str!("../../shaders/recurrent_cell.wgsl"));
@@ -99,13 +99,13 @@ fn kernels(hidden: usize) -> (&'static Shader, usize) {
 }
 
 impl RecurrentCell {
-    fn params(io: &Io) -> (&'static Shader, Params, Grid) {
+    fn params(io: &Io) -> (&'static Shader, Params, Launch) {
         let shape = &io.x(2).shape;
         let (shader, width) = kernels(shape.last());
         let items = io.replicas * shape.len() / width;
         let hidden = (shape.last() / width) as u32;
         let p = Params { items: items as u32, hidden, has_dh: 0, has_dc: 0, second: 0, accumulate: 0 };
-        (shader, p, Grid::items(items, 64, 1))
+        (shader, p, Grid::items(items, 64, 1).rounds(8))
     }
 
     /// c, or where there is none any tensor that is only read.
@@ -160,15 +160,15 @@ impl Op for RecurrentCell {
         for i in 0..io.inputs() {
             let Some(dx) = io.dx(i) else { continue };
             let (entry, sink) = match i {
-                0 | 1 => ("recurrent_cell_backward_gates", "dgates"),
-                _ => ("recurrent_cell_backward_state", "dstate"),
+                0 | 1 => ("recurrent_cell_backward_gates", "grad_gates"),
+                _ => ("recurrent_cell_backward_state", "grad_state"),
             };
             let bindings = [
                 ("h", io.x(2).view),
                 ("c", Self::c(io)),
                 ("saved_kept", kept),
-                ("dy", io.dy(0).unwrap_or(kept)),
-                ("dy_c", dy_c.unwrap_or(kept)),
+                ("grad_y", io.dy(0).unwrap_or(kept)),
+                ("grad_y_c", dy_c.unwrap_or(kept)),
                 (sink, dx.view),
             ];
             let p = Params { second: i as u32 % 2, accumulate: dx.accumulate.into(), ..p };

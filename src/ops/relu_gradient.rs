@@ -13,9 +13,9 @@ params! {
 pub(super) fn relu_gradient(r: &mut Recorder, y: View, dy: View, g: View, len: usize) {
     let p = Params { len: len as u32 };
     let (entry, names, items) = match len.is_multiple_of(4) {
-        true => ("relu_gradient_vec4", ["y4", "dy4", "g4"], len / 4),
-        false => ("relu_gradient_scalar", ["y", "dy", "g"], len),
+        true => ("relu_gradient_vec4", ["y4", "grad_y4", "g4"], len / 4),
+        false => ("relu_gradient_scalar", ["y", "grad_y", "g"], len),
     };
     let bindings = [(names[0], y), (names[1], dy), (names[2], g)];
-    r.dispatch(&SHADER, entry, &bindings, p, Grid::items(items, 256, 1));
+    r.dispatch(&SHADER, entry, &bindings, p, Grid::items(items, 256, 1).no_loops());
 }

@@ -75,7 +75,7 @@ pub struct Recogniser<'a> {
     kind: Kind,
     /// Seconds.
     hop: f64,
-    runner: FrontEndRunner<'a>,
+    runner: FrontEndRunner,
 }
 
 impl<'a> Recogniser<'a> {

@@ -3,13 +3,14 @@
 //! A step is two recordings: sample, gather, augmentation, model, loss and backward; then Adam over the whole arena and the clock's advance.
 //! Nothing comes back within an epoch: step number, batch, random state and the epoch's sums are all on the GPU.
 
+use std::ops::Range;
 use std::time::{Duration, Instant};
 
 use crate::core::array::Array;
 use crate::core::error::{Error, Result};
 use crate::core::random::key;
 use crate::features::corpus::{Corpus, Dims, Feed};
-use crate::gpu::{Buffer, Gpu, Recording, Ticket};
+use crate::gpu::{Buffer, Gpu, Pace};
 use crate::graph::{Arenas, Draft, Graph, Layout, Mode, Plan, Spec, Tensor};
 use crate::metrics::scores::Counts;
 use crate::nn::{self, Prediction};
@@ -25,10 +26,6 @@ use crate::run::config::{Config, Optimiser};
 use crate::run::network::push_model;
 use crate::run::weights::Block;
 
-/// A submission should take about this long: long enough to keep the GPU busy, short enough for desktop drivers.
-const SUBMISSION: Duration = Duration::from_millis(80);
-/// No more steps than this in one submission, however fast they are: each is encoded anew.
-const MAX_STEPS: usize = 64;
 /// `diverged` before anything has gone wrong.
 const NEVER: u32 = u32::MAX;
 
@@ -99,8 +96,8 @@ pub struct Learner<'g> {
     counts: Buffer,
     /// Steps done.
     done: usize,
-    /// Steps per submission, adapted to how long they take.
-    chunk: usize,
+    pace: Pace,
+    val_pace: Pace,
 }
 
 /// The orders in which a training step takes its clips: its own, and those of the partners that augmentation asks for.
@@ -290,7 +287,8 @@ impl<'g> Learner<'g> {
             val_totals,
             counts,
             done: 0,
-            chunk: 1,
+            pace: Pace::default(),
+            val_pace: Pace::default(),
         };
         let blocks: Vec<Block> = config
             .seeds
@@ -335,18 +333,15 @@ impl<'g> Learner<'g> {
     /// Returns whether the epoch is complete.
     pub fn train(&mut self, stop: &dyn Fn() -> bool, progress: &mut dyn FnMut(usize)) -> Result<bool> {
         let left = self.batches - self.done % self.batches;
-        let recordings = [&self.step.recording, &self.update.recording];
-        let mut work = Work { gpu: self.gpu, recordings: &recordings, feed: &self.feed, chunk: &mut self.chunk };
-        let (done, complete) = work.replay(self.done, left, stop, &mut |n| progress(self.done + n))?;
-        self.done += done;
-        Ok(complete)
+        Ok(self.run(left, stop, progress)? == left)
     }
 
     /// Runs the validation split and reads back the epoch's sums.
     pub fn validate(&mut self) -> Result<EpochSums> {
-        let recordings = [&self.validation.recording];
-        let mut work = Work { gpu: self.gpu, recordings: &recordings, feed: &self.val_feed, chunk: &mut self.chunk };
-        work.replay(0, self.val_batches, &|| false, &mut |_| {})?;
+        let Learner { gpu, val_feed, val_pace, validation, val_batches, .. } = self;
+        let mut bring = |steps: Range<usize>| val_feed.bring(gpu, steps.start, steps.len());
+        let most = val_feed.most_steps();
+        val_pace.replay(gpu, &[&validation.recording], *val_batches, most, &mut bring, &mut |_| true)?;
         let read = self.gpu.read_many(&[&self.totals, &self.val_totals, &self.diverged, &self.counts])?;
         let loss = |words: &[u32]| -> Vec<f32> {
             // An epoch without any observed label has no loss; it counts as zero, as in the kernel.
@@ -445,52 +440,23 @@ impl<'g> Learner<'g> {
 
     /// Trains `steps` steps, wherever epochs begin and end. Returns how long that took.
     pub fn run_steps(&mut self, steps: usize) -> Result<Duration> {
-        let recordings = [&self.step.recording, &self.update.recording];
         let start = Instant::now();
-        let mut work = Work { gpu: self.gpu, recordings: &recordings, feed: &self.feed, chunk: &mut self.chunk };
-        work.replay(self.done, steps, &|| false, &mut |_| {})?;
-        self.done += steps;
+        self.run(steps, &|| false, &mut |_| {})?;
         Ok(start.elapsed())
     }
-}
 
-/// Recordings that make up a step, and the clips that they go through.
-struct Work<'a> {
-    gpu: &'a Gpu,
-    recordings: &'a [&'a Recording],
-    feed: &'a Feed,
-    /// Steps per submission, adapted to how long they take.
-    chunk: &'a mut usize,
-}
-
-impl Work<'_> {
-    /// Replays the steps `first` .. `first + times`, many per submission, with one submission queued behind the one that runs.
-    /// Returns how many were done and whether that is all.
-    fn replay(
-        &mut self,
-        first: usize,
-        times: usize,
-        stop: &dyn Fn() -> bool,
-        progress: &mut dyn FnMut(usize),
-    ) -> Result<(usize, bool)> {
-        let mut sent = 0;
-        let mut running: Option<(Ticket, usize)> = None;
-        let mut since = Instant::now();
-        while sent < times && !stop() {
-            let n = (*self.chunk).min(times - sent).min(self.feed.most_steps());
-            self.feed.bring(self.gpu, first + sent, n)?;
-            let ticket = self.gpu.submit(|s| s.replay(self.recordings, n))?;
-            if let Some((ticket, steps)) = running.replace((ticket, n)) {
-                self.gpu.wait_for(ticket)?;
-                progress(sent);
-                let each = since.elapsed().as_secs_f64() / steps as f64;
-                *self.chunk = ((SUBMISSION.as_secs_f64() / each.max(1e-9)) as usize).clamp(1, MAX_STEPS);
-                since = Instant::now();
-            }
-            sent += n;
-        }
-        self.gpu.wait()?;
-        progress(sent);
-        Ok((sent, sent == times))
+    /// Trains up to `steps` steps and returns how many were done; `progress` hears of all since the start.
+    fn run(&mut self, steps: usize, stop: &dyn Fn() -> bool, progress: &mut dyn FnMut(usize)) -> Result<usize> {
+        let Learner { gpu, feed, pace, done: first, .. } = self;
+        let first = *first;
+        let recordings = [&self.step.recording, &self.update.recording];
+        let mut bring = |steps: Range<usize>| feed.bring(gpu, first + steps.start, steps.len());
+        let mut go_on = |n: usize| {
+            progress(first + n);
+            !stop()
+        };
+        let done = pace.replay(gpu, &recordings, steps, feed.most_steps(), &mut bring, &mut go_on)?;
+        self.done += done;
+        Ok(done)
     }
 }
