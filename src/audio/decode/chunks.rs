@@ -440,7 +440,7 @@ impl Blocks {
         // The last block of ADPCM is filled up.
         let keep = total.filter(|&total| frames > 1 && total <= blocks * frames && blocks * frames - total < frames);
         let trim = Trim { keep: keep.map(Span::Frames), ..Trim::NONE };
-        let stream = Some(Box::new(Stream { params, trim, promise: None, timed: true }));
+        let stream = Some(Box::new(Stream { params, trim, promise: None, timed: true, clock: None }));
         Blocks { source, at: start, end, bytes, frames, stream }
     }
 }

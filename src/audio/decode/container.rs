@@ -10,11 +10,12 @@ use symphonia::core::errors::Error as Fault;
 use symphonia::core::formats::probe::Hint;
 use symphonia::core::formats::{FormatReader, Track, TrackType};
 use symphonia::core::io::MediaSourceStream;
+use symphonia::core::packet::Packet;
 
-use super::codec::{Codec, opus_delay};
+use super::codec::Codec;
 use super::source::Source;
-use super::stream::{Demux, End, Event, Notes, Span, Stream, Trim};
-use super::{matroska, mp4};
+use super::stream::{Clock, Demux, End, Event, Notes, Span, Stream, Trim};
+use super::{matroska, mp4, opus};
 
 /// Frames that containers may be off, where they are not exact.
 const SLACK: u64 = 4096;
@@ -27,35 +28,57 @@ pub(super) struct Container {
     source: Source,
     track: u32,
     stream: Option<Box<Stream>>,
+    /// The first packet, read to see that there is one.
+    first: Option<Packet>,
 }
 
 impl Container {
     /// # Errors
     /// The reason why it cannot be decoded; the outer ones of reading.
-    pub fn open(mut source: Source, path: &Path, notes: &mut Notes) -> io::Result<Result<Container, String>> {
+    pub fn open(mut source: Source, path: &Path, known: bool, notes: &mut Notes) -> io::Result<Result<Container, String>> {
         repair(&mut source, notes)?;
+        let first = Self::probe(source.again(), source.again(), path, known, notes)?;
+        if matches!(&first, Ok(container) if container.first.is_some()) {
+            return Ok(first);
+        }
+        // Of a file that is cut off, what lies before the end may still be read from the beginning on.
+        Ok(match Self::probe(source.as_pipe(), source, path, known, notes)? {
+            Ok(second) if second.first.is_some() => Ok(second),
+            _ => first,
+        })
+    }
+
+    fn probe(
+        stream: Source,
+        source: Source,
+        path: &Path,
+        known: bool,
+        notes: &mut Notes,
+    ) -> io::Result<Result<Container, String>> {
         let mut hint = Hint::new();
         if let Some(extension) = path.extension().and_then(|e| e.to_str()) {
             hint.with_extension(extension);
         }
-        let stream = MediaSourceStream::new(Box::new(source.again()), Default::default());
+        let stream = MediaSourceStream::new(Box::new(stream), Default::default());
         let reader = symphonia::default::get_probe().probe(&hint, stream, Default::default(), Default::default());
         let reader = match reader {
             Ok(reader) => reader,
-            Err(Fault::Unsupported(_)) => {
+            Err(Fault::IoError(e)) if !matches!(e.kind(), ErrorKind::UnexpectedEof | ErrorKind::Other) => return Err(e),
+            Err(_) if known => {
+                return Ok(Err("is damaged or cut off: what describes its sound cannot be read".into()));
+            }
+            Err(_) => {
                 let kinds = "wav, w64, aiff, au, caf, flac, mp3, ogg, opus, m4a, mp4, mov, aac, mkv, webm";
                 return Ok(Err(format!("is no sound file of a known kind ({kinds})")));
             }
-            Err(Fault::IoError(e)) if e.kind() == ErrorKind::UnexpectedEof => {
-                return Ok(Err("breaks off before its sound begins".into()));
-            }
-            Err(Fault::IoError(e)) if e.kind() != ErrorKind::Other => return Err(e),
-            Err(fault) => return Ok(Err(format!("is damaged before its sound begins ({fault})"))),
         };
-        let mut container = Container { reader, source, track: 0, stream: None };
+        let mut container = Container { reader, source, track: 0, stream: None, first: None };
         match container.begin(notes)? {
             Ok(stream) => container.stream = Some(stream),
             Err(reason) => return Ok(Err(reason)),
+        }
+        if let Event::Packet(packet) = container.packet(notes)? {
+            container.first = Some(packet);
         }
         Ok(Ok(container))
     }
@@ -92,7 +115,7 @@ impl Container {
             notes.odd("is HE-AAC, decoded without its spectral band replication: the upper half of its band is missing");
         }
         // Of Opus, the head says it; other places where containers have it are not always right.
-        let pre_skip = if params.codec == CODEC_ID_OPUS { opus_delay(head) } else { 0 };
+        let pre_skip = if params.codec == CODEC_ID_OPUS { opus::delay(head) } else { 0 };
         let mut count = track.num_frames.filter(|&count| timed && count > 0);
         let mut trim = Trim { delay: Span::Frames(pre_skip), ..Trim::NONE };
         let mut slack = SLACK;
@@ -118,6 +141,7 @@ impl Container {
             count = None;
         } else if self.is("ogg") {
             // Its packets say themselves what is trimmed, but not Opus's first ones.
+            count = count.map(|count| count.saturating_sub(pre_skip));
             slack = 0;
         } else {
             trim.delay = Span::Frames(track.delay.unwrap_or(0).into());
@@ -126,15 +150,14 @@ impl Container {
             // An estimate from the first frames.
             count = count.filter(|_| !self.is("aac"));
         }
-        Ok(Stream { params, trim, promise: count.map(|count| (count, slack)), timed })
+        let tick = track.time_base.map(|base| f64::from(base.numer.get()) / f64::from(base.denom.get()));
+        // MP4 has no times of its own, but adds up durations.
+        let tick = tick.filter(|_| self.is("flac") || self.is("ogg") || self.is("matroska"));
+        let clock = tick.map(|tick| Clock::new(tick, timed));
+        Ok(Stream { params, trim, promise: count.map(|count| (count, slack)), timed, clock })
     }
-}
 
-impl Demux for Container {
-    fn next(&mut self, notes: &mut Notes) -> io::Result<Event> {
-        if let Some(stream) = self.stream.take() {
-            return Ok(Event::Stream(stream));
-        }
+    fn packet(&mut self, notes: &mut Notes) -> io::Result<Event> {
         for _ in 0..MAX_OTHERS {
             return Ok(match self.reader.next_packet() {
                 Ok(Some(packet)) if packet.track_id == self.track => Event::Packet(packet),
@@ -160,6 +183,19 @@ impl Demux for Container {
     }
 }
 
+impl Demux for Container {
+    fn next(&mut self, notes: &mut Notes) -> io::Result<Event> {
+        match (self.stream.take(), self.first.take()) {
+            (Some(stream), first) => {
+                self.first = first;
+                Ok(Event::Stream(stream))
+            }
+            (None, Some(packet)) => Ok(Event::Packet(packet)),
+            (None, None) => self.packet(notes),
+        }
+    }
+}
+
 /// Lays a sane head over one that is not, but does no harm.
 fn repair(source: &mut Source, notes: &mut Notes) -> io::Result<()> {
     let head = source.peek(0, 12)?;
@@ -177,9 +213,8 @@ fn repair(source: &mut Source, notes: &mut Notes) -> io::Result<()> {
 
 /// Whether AAC's configuration says that there is spectral band replication, which is not decoded.
 fn is_he_aac(config: &[u8]) -> bool {
-    let Some(&[a, b]) = config.get(..2) else { return false };
-    let kind = a >> 3;
+    let kind = config.first().map_or(0, |a| a >> 3);
     // Named at the front, or behind what older decoders read.
     let behind = config.windows(3).skip(2).any(|w| w[0] == 0x56 && w[1] == 0xe5 && w[2] & 0x80 != 0);
-    kind == 5 || kind == 29 || b & 0x80 == 0x80 && kind == 2 && behind || kind == 2 && behind
+    kind == 5 || kind == 29 || kind == 2 && behind
 }

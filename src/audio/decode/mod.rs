@@ -13,6 +13,7 @@ mod matroska;
 mod mix;
 mod mp4;
 mod mpeg;
+mod opus;
 mod source;
 mod stream;
 
@@ -41,8 +42,10 @@ const RATES: std::ops::RangeInclusive<u32> = 1_000..=1_000_000;
 const MAX_CHANNELS: usize = 64;
 /// Packets in a row that hold no sample or are damaged, before the rest of a file is given up.
 const MAX_BARREN: u64 = 10_000;
-/// Frames of silence that stand for a damaged packet or a gap, at most.
+/// Frames of silence that stand for a damaged packet, at most.
 const MAX_SILENCE: u64 = 1 << 16;
+/// Frames of silence that stand for packets that are missing, beyond as many as were decoded.
+const MAX_GAP: u64 = 1 << 22;
 
 /// A decoded recording.
 #[derive(Clone, Debug, PartialEq)]
@@ -87,6 +90,8 @@ pub struct Decoder {
     ended: bool,
     /// Frames handed out, those in `mono` included.
     frames: u64,
+    /// Of these, silence that stands for what is missing.
+    filled: u64,
     /// Packets that were decoded.
     good: u64,
     /// Packets since then that were not, or held nothing.
@@ -129,6 +134,7 @@ pub fn open(path: impl AsRef<Path>) -> Result<Decoder> {
         pending: false,
         ended: false,
         frames: 0,
+        filled: 0,
         good: 0,
         barren: 0,
         notes,
@@ -181,13 +187,14 @@ fn demux(mut source: Source, path: &Path, notes: &mut Notes) -> Result<Box<dyn D
             }
         };
     }
-    if !has_magic(&mut source).map_err(io)? {
+    let known = has_magic(&mut source).map_err(io)?;
+    if !known {
         let len = source.len();
         if let Some(mpeg) = Mpeg::find(source.again(), 0, len).map_err(io)? {
             return Ok(Box::new(mpeg));
         }
     }
-    let container = Container::open(source, path, notes).map_err(io)?.map_err(fail)?;
+    let container = Container::open(source, path, known, notes).map_err(io)?.map_err(fail)?;
     Ok(Box::new(container))
 }
 
@@ -295,7 +302,7 @@ impl Decoder {
     fn packet(&mut self, packet: Packet) -> Result<()> {
         let Some(playing) = &mut self.stream else { return Ok(()) };
         let (early, late) = (packet.trim_start.get() as usize, packet.trim_end.get() as usize);
-        let frames = packet.block_dur().get().min(MAX_SILENCE);
+        let (time, ticks) = (packet.pts.get(), packet.block_dur().get());
         playing.packets += 1;
         self.barren += 1;
         if self.barren > MAX_BARREN {
@@ -304,6 +311,11 @@ impl Decoder {
             return Ok(());
         }
         let decoded = playing.codec.decode(packet, &mut self.interleaved);
+        let timed = playing.stream.timed;
+        let missing = playing.stream.clock.as_mut().map_or(0.0, |clock| {
+            let frames = decoded.as_ref().map_or(0.0, |(sr, width)| clock.ticks(self.interleaved.len() / width.max(&1), *sr));
+            clock.missing(time, if timed { ticks as f64 } else { frames })
+        });
         let (sr, channels) = match decoded {
             Ok(_) if self.interleaved.is_empty() => return Ok(()),
             Ok(spec) => spec,
@@ -311,8 +323,8 @@ impl Decoder {
                 playing.failing += 1;
                 playing.fault = fault;
                 // Silence in its place, so that what follows stays where it is.
-                if playing.stream.timed && let Some(trimmer) = &mut playing.trimmer {
-                    self.mono.resize(frames as usize, 0.0);
+                if timed && let Some(trimmer) = &mut playing.trimmer {
+                    self.mono.resize(ticks.min(MAX_SILENCE) as usize, 0.0);
                     trim(&mut self.mono, early, late);
                     trimmer.apply(&mut self.mono);
                 }
@@ -335,9 +347,22 @@ impl Decoder {
             self.notes.odd("its channels are opposite and cancel out when mixed; the louder one was taken");
         }
         trim(&mut self.mono, early, late);
+        if missing > 0.0 {
+            self.fill(missing, sr);
+        }
         let playing = self.stream.as_mut().expect("it was just decoded");
         playing.trimmer.get_or_insert_with(|| Trimmer::new(&playing.stream.trim, sr)).apply(&mut self.mono);
         self.to_rate(sr)
+    }
+
+    /// Silence where packets are missing, so that what follows stays where it is.
+    fn fill(&mut self, seconds: f64, sr: u32) {
+        let at = self.seconds();
+        self.notes.lost(format!("{seconds:.2} s are missing before {at:.2} s"));
+        let room = (self.frames + MAX_GAP).saturating_sub(self.filled);
+        let frames = ((seconds * f64::from(sr)).round() as u64).min(MAX_GAP).min(room);
+        self.filled += frames;
+        self.mono.splice(0..0, std::iter::repeat_n(0.0, frames as usize));
     }
 
     /// Takes samples that are no numbers for 0.
@@ -394,10 +419,10 @@ impl Decoder {
         let seconds = |frames: u64| format!("{:.2} s", frames as f64 / sr);
         match stream.promise {
             Some((frames, slack)) if passed + slack < frames => {
-                self.notes.odd(format!("breaks off after {} of {}", seconds(passed), seconds(frames)));
+                self.notes.odd(format!("holds {} of the {} that its header promises", seconds(passed), seconds(frames)));
             }
             Some((frames, slack)) if passed > frames + slack => {
-                self.notes.odd(format!("holds {}, not {} as its header says", seconds(passed), seconds(frames)));
+                self.notes.odd(format!("holds {}, more than the {} of its header", seconds(passed), seconds(frames)));
             }
             None if !whole => self.notes.odd(format!("breaks off after {}", seconds(passed))),
             _ => {}

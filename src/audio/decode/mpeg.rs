@@ -200,7 +200,7 @@ impl Mpeg {
             let trim = Trim { delay: Span::Frames(tag.delay), padding: Span::Frames(tag.padding), keep: None };
             (trim, promise)
         });
-        Ok((Stream { params, trim, promise, timed: true }, tag.is_some()))
+        Ok((Stream { params, trim, promise, timed: true, clock: None }, tag.is_some()))
     }
 }
 

@@ -21,6 +21,8 @@ pub(super) struct Source {
     at: u64,
     len: u64,
     overlay: (u64, Vec<u8>),
+    /// Whether symphonia is to know that any byte can be gone to: then it looks for what is behind the end of a file cut off.
+    seekable: bool,
 }
 
 impl Source {
@@ -31,7 +33,7 @@ impl Source {
         if len == 0 {
             return Err(Error::data(path, "is empty"));
         }
-        Ok(Source { file, at: 0, len, overlay: (0, vec![]) })
+        Ok(Source { file, at: 0, len, overlay: (0, vec![]), seekable: true })
     }
 
     pub fn len(&self) -> u64 {
@@ -40,7 +42,12 @@ impl Source {
 
     /// Another reader of the same bytes, at their beginning.
     pub fn again(&self) -> Source {
-        Source { file: self.file.clone(), at: 0, len: self.len, overlay: self.overlay.clone() }
+        Source { file: self.file.clone(), at: 0, len: self.len, overlay: self.overlay.clone(), seekable: self.seekable }
+    }
+
+    /// The same, read as if it came out of a pipe.
+    pub fn as_pipe(&self) -> Source {
+        Source { seekable: false, ..self.again() }
     }
 
     /// From now on `bytes` are read at `offset`, whatever is there.
@@ -115,10 +122,10 @@ impl Seek for Source {
 
 impl MediaSource for Source {
     fn is_seekable(&self) -> bool {
-        true
+        self.seekable
     }
 
     fn byte_len(&self) -> Option<u64> {
-        Some(self.len)
+        self.seekable.then_some(self.len)
     }
 }

@@ -41,6 +41,39 @@ pub(super) struct Stream {
     pub promise: Option<(u64, u64)>,
     /// The durations of packets are counted in frames.
     pub timed: bool,
+    /// Where the times of packets tell that some are missing.
+    pub clock: Option<Clock>,
+}
+
+/// Tells from the times of packets whether some are missing between them.
+#[derive(Clone, Debug)]
+pub(super) struct Clock {
+    /// Seconds of a tick.
+    tick: f64,
+    /// Ticks are samples; else they are too coarse to tell more than a long silence.
+    exact: bool,
+    /// When the next packet should come, in seconds.
+    due: Option<f64>,
+}
+
+impl Clock {
+    pub fn new(tick: f64, exact: bool) -> Clock {
+        Clock { tick, exact, due: None }
+    }
+
+    /// Seconds that are missing before a packet at `time` that lasts for `length`, both in ticks.
+    pub fn missing(&mut self, time: i64, length: f64) -> f64 {
+        let time = time as f64 * self.tick;
+        let late = self.due.map_or(0.0, |due| time - due);
+        let missing = if late > if self.exact { 0.001 } else { 0.5 } { late } else { 0.0 };
+        let begin = self.due.filter(|_| !self.exact && missing == 0.0).unwrap_or(time);
+        self.due = Some(begin + length * self.tick);
+        missing
+    }
+
+    pub fn ticks(&self, frames: usize, sr: u32) -> f64 {
+        frames as f64 / f64::from(sr) / self.tick
+    }
 }
 
 /// A stretch of time, in frames or in parts of a second.
