@@ -12,9 +12,9 @@ use crate::core::error::{Error, Result};
 
 /// What files with sound are called, films among them: whatever can be decoded when it is named is found in a folder.
 const EXTENSIONS: [&str; 39] = [
-    "wav", "wave", "bwf", "rf64", "bw64", "w64", "aif", "aiff", "aifc", "afc", "au", "snd", "caf", "flac", "mp3", "mp2",
-    "mp1", "mpa", "mpga", "ogg", "oga", "ogv", "ogx", "opus", "m4a", "m4b", "m4p", "m4r", "m4v", "mp4", "mov", "qt", "3gp",
-    "aac", "adts", "alac", "mka", "mkv", "webm",
+    "wav", "wave", "bwf", "rf64", "bw64", "w64", "aif", "aiff", "aifc", "afc", "au", "snd", "caf", "flac", "mp3",
+    "mp2", "mp1", "mpa", "mpga", "ogg", "oga", "ogv", "ogx", "opus", "m4a", "m4b", "m4p", "m4r", "m4v", "mp4", "mov",
+    "qt", "3gp", "aac", "adts", "alac", "mka", "mkv", "webm",
 ];
 /// Folders within folders that are searched.
 const MAX_DEPTH: usize = 32;
@@ -42,7 +42,8 @@ impl Found {
         if let Some(rest) = counts.get(NAMED..).filter(|rest| !rest.is_empty()) {
             parts.push(format!("{} others", rest.iter().map(|(_, count)| **count).sum::<usize>()));
         }
-        (!parts.is_empty()).then(|| format!("passed over, as they are not called as sound files are: {}", parts.join(", ")))
+        (!parts.is_empty())
+            .then(|| format!("passed over, as they are not called as sound files are: {}", parts.join(", ")))
     }
 }
 
@@ -164,10 +165,16 @@ impl Search<'_> {
     }
 
     fn file(&mut self, path: PathBuf) {
-        let extension = path.extension().unwrap_or_default().to_string_lossy().to_lowercase();
-        match EXTENSIONS.contains(&extension.as_str()) {
-            true => self.found.files.push(path),
-            false => *self.found.passed_over.entry(extension).or_default() += 1,
+        if is_sound(&path) {
+            return self.found.files.push(path);
         }
+        let extension = path.extension().unwrap_or_default().to_string_lossy().to_lowercase();
+        *self.found.passed_over.entry(extension).or_default() += 1;
     }
+}
+
+/// Whether it is called like a file with sound.
+pub fn is_sound(path: &Path) -> bool {
+    let extension = path.extension().and_then(|e| e.to_str());
+    extension.is_some_and(|e| EXTENSIONS.iter().any(|known| known.eq_ignore_ascii_case(e)))
 }

@@ -7,7 +7,7 @@ use std::thread::{self, JoinHandle};
 
 use crate::core::error::{Error, Result};
 
-use super::decode::{Clip, guarded, open};
+use super::decode::{Clip, Condition, Decoder, check_rate, guarded, open};
 use super::resample;
 use crate::nn::front_ends::{log_mel, spectrum};
 
@@ -15,6 +15,10 @@ use crate::nn::front_ends::{log_mel, spectrum};
 const LOUDEST: f32 = 16.0;
 /// Excerpts of one file that may wait to be taken.
 const WAITING: usize = 2;
+/// Share of a window that may stay unheard at the end of a recording.
+const SPARE: f64 = 0.02;
+/// Samples of a block in memory.
+const BLOCK: usize = 1 << 16;
 /// Seconds of an excerpt and between two: what memory and patience allow.
 const WINDOW: std::ops::RangeInclusive<f64> = 0.01..=120.0;
 const MIN_HOP: f64 = 0.01;
@@ -63,10 +67,10 @@ pub struct Excerpt {
 #[derive(Debug)]
 pub enum Item {
     Excerpt(Excerpt),
-    /// `duration`: seconds, of the first excerpt only if no more were asked for. `damaged`: packets left out.
+    /// `duration`: seconds, of the first excerpt only if no more were asked for. `condition`: as far as it was decoded.
     End {
         duration: f64,
-        damaged: u64,
+        condition: Condition,
     },
     /// The file cannot be decoded, or not from here on.
     Failed(Error),
@@ -154,7 +158,11 @@ impl Drop for Ingest {
 fn work(backlog: &Mutex<Backlog>, cut: Cut) {
     while let Some((path, sender)) = take(backlog) {
         let emit = |excerpt| sender.send(Item::Excerpt(excerpt)).is_ok();
-        let last = guarded(&path, || cut_up(&path, cut, emit)).unwrap_or_else(Item::Failed);
+        let last = guarded(&path, || {
+            let mut decoder = open(&path)?;
+            cut_up(&path, decoder.sr(), &mut decoder, cut, emit)
+        })
+        .unwrap_or_else(Item::Failed);
         // Nobody may be listening any more; then there is no next file either.
         drop(sender.send(last));
     }
@@ -169,10 +177,57 @@ fn take(backlog: &Mutex<Backlog>) -> Option<(PathBuf, SyncSender<Item>)> {
     Some((path, sender))
 }
 
-/// Passes the excerpts of a file to `emit` until it returns false. Returns the file's `End`.
-fn cut_up(path: &Path, cut: Cut, mut emit: impl FnMut(Excerpt) -> bool) -> Result<Item> {
-    let mut decoder = open(path)?;
-    let sr = decoder.sr();
+/// Samples that come block by block.
+trait Blocks {
+    fn next_block(&mut self) -> Result<Option<&[f32]>>;
+    /// As far as they have come.
+    fn condition(&self) -> Condition;
+}
+
+impl Blocks for Decoder {
+    fn next_block(&mut self) -> Result<Option<&[f32]>> {
+        Decoder::next_block(self)
+    }
+
+    fn condition(&self) -> Condition {
+        Decoder::condition(self).clone()
+    }
+}
+
+impl Blocks for std::slice::Chunks<'_, f32> {
+    fn next_block(&mut self) -> Result<Option<&[f32]>> {
+        Ok(self.next())
+    }
+
+    fn condition(&self) -> Condition {
+        Condition::default()
+    }
+}
+
+/// Passes the excerpts of samples in memory to `emit` until it returns false, as [`ingest`] does those of files: mono, at `sr` Hz.
+/// `name` is for messages. Returns their `End`.
+///
+/// # Errors
+/// `Data` if there are none, or some that are not finite, or an impossible sample rate.
+pub fn cut_samples(name: &Path, samples: &[f32], sr: u32, cut: Cut, emit: impl FnMut(Excerpt) -> bool) -> Result<Item> {
+    check_rate(name, sr)?;
+    if samples.is_empty() {
+        return Err(Error::data(name, "hold no sound"));
+    }
+    if let Some(at) = samples.iter().position(|v| !v.is_finite()) {
+        return Err(Error::data(name, format!("number {at} is {}", samples[at])));
+    }
+    cut_up(name, sr, &mut samples.chunks(BLOCK), cut, emit)
+}
+
+/// Passes excerpts to `emit` until it returns false. Returns the `End`.
+fn cut_up(
+    path: &Path,
+    sr: u32,
+    decoder: &mut dyn Blocks,
+    cut: Cut,
+    mut emit: impl FnMut(Excerpt) -> bool,
+) -> Result<Item> {
     let rate = f64::from(sr);
     let window = ((cut.window * rate).round() as usize).max(1);
     let hop = cut.hop.unwrap_or(cut.window);
@@ -190,7 +245,7 @@ fn cut_up(path: &Path, cut: Cut, mut emit: impl FnMut(Excerpt) -> bool) -> Resul
         samples.truncate((cut.window * f64::from(cut.form.sr)).round() as usize);
         Ok(Excerpt { start, samples })
     };
-    let end = |samples: u64, damaged: u64| Item::End { duration: samples as f64 / rate, damaged };
+    let end = |samples: u64, condition| Item::End { duration: samples as f64 / rate, condition };
 
     // The next excerpt is number `k`, from sample `start` on; all that is decoded of it waits. Before `heard` all is in an excerpt.
     let (mut k, mut start, mut heard, mut waiting) = (0u64, 0u64, 0u64, Vec::<f32>::new());
@@ -200,8 +255,7 @@ fn cut_up(path: &Path, cut: Cut, mut emit: impl FnMut(Excerpt) -> bool) -> Resul
         waiting.extend_from_slice(block);
         while waiting.len() >= window {
             if !emit(excerpt(k as f64 * hop, &waiting[..window])?) || cut.hop.is_none() {
-                decoder.check_damage()?;
-                return Ok(end(window as u64, decoder.damaged()));
+                return Ok(end(window as u64, decoder.condition()));
             }
             heard = start + window as u64;
             if cut.to_the_end {
@@ -214,8 +268,10 @@ fn cut_up(path: &Path, cut: Cut, mut emit: impl FnMut(Excerpt) -> bool) -> Resul
         }
     }
     let total = start + waiting.len() as u64;
+    // The few samples by which lossy codecs lengthen a recording make no excerpt.
+    let spare = (SPARE * window as f64) as u64;
     while !waiting.is_empty() && !cut.form.whole {
-        let repeats = heard == total && (waiting.len() as f64) < hop * rate / 2.0;
+        let repeats = total - heard <= spare && (waiting.len() as f64) < hop * rate / 2.0 && k > 0;
         if repeats || !emit(excerpt(k as f64 * hop, &waiting)?) || cut.hop.is_none() {
             break;
         }
@@ -224,12 +280,12 @@ fn cut_up(path: &Path, cut: Cut, mut emit: impl FnMut(Excerpt) -> bool) -> Resul
         waiting.drain(..waiting.len().min(step as usize));
         (k, start) = (k + 1, start + step);
     }
-    if cut.form.whole && cut.to_the_end && heard > 0 && heard < total {
+    if cut.form.whole && cut.to_the_end && heard > 0 && total - heard > spare {
         // What waits begins within the last excerpt, or at its end.
         let unheard = (total - heard) as usize;
         last.drain(..unheard);
         last.extend_from_slice(&waiting[waiting.len() - unheard..]);
         emit(excerpt((total - window as u64) as f64 / rate, &last)?);
     }
-    Ok(end(total, decoder.damaged()))
+    Ok(end(total, decoder.condition()))
 }

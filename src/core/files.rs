@@ -1,9 +1,10 @@
 //! Files that are whole or absent: outputs appear under their name only once they are complete, inputs are read up to a limit.
 
 use crate::core::error::{Error, Result};
+use std::collections::HashSet;
 use std::fs::{self, File};
 use std::io::{self, BufWriter, Read, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// How the names of unfinished outputs begin.
 const TEMPORARY: &str = ".wmic-";
@@ -123,6 +124,17 @@ pub fn read_limited(path: impl AsRef<Path>, limit: u64) -> Result<Vec<u8>> {
     Ok(bytes)
 }
 
+/// A path as files of settings hold it: as text, and good from any working directory. Whether it exists is seen by whoever reads it.
+///
+/// # Errors
+/// `Data` for a path that is not UTF-8, `Io` without a working directory.
+pub fn absolute(path: &Path) -> Result<PathBuf> {
+    match path.canonicalize().or_else(|_| std::path::absolute(path)).map_err(Error::io(path))? {
+        path if path.to_str().is_some() => Ok(path),
+        path => Err(Error::data(path, "is not a UTF-8 path, as run.toml needs it; rename the folder")),
+    }
+}
+
 fn parent(path: &Path) -> &Path {
     path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
@@ -160,4 +172,18 @@ fn sync_tree(directory: &Path) -> io::Result<()> {
 /// Makes a rename durable. Only Unix can open a directory to flush it.
 fn sync_directory(directory: &Path) -> io::Result<()> {
     if cfg!(unix) { File::open(directory)?.sync_all() } else { Ok(()) }
+}
+
+/// Names of paths as text. Where what is no UTF-8 in two of them reads the same, the later ones are numbered.
+pub fn distinct_names(paths: &[impl AsRef<Path>]) -> Vec<String> {
+    let mut seen = HashSet::new();
+    let mut distinct = |path: &Path| {
+        let name = path.to_string_lossy().into_owned();
+        // Only names that lost something can be those of others.
+        let lossy = path.to_str().is_none();
+        let numbered = (2..).map(|n| format!("{name}~{n}"));
+        let mut candidates = std::iter::once(name.clone()).chain(numbered);
+        candidates.find(|name| seen.insert(name.clone()) || !lossy).expect("numbers do not end")
+    };
+    paths.iter().map(|path| distinct(path.as_ref())).collect()
 }

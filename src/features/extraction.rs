@@ -8,16 +8,18 @@ use std::path::{Path, PathBuf};
 use half::f16;
 use serde::{Deserialize, Serialize};
 
-use crate::audio::{Cut, Excerpt, Item, ingest};
+use crate::audio::{Condition, Cut, Excerpt, Item, ingest};
 use crate::core::error::{Error, Result};
 use crate::core::files::{is_leftover, read_limited, try_lock_directory, write_atomic};
 use crate::data::{FeatureValues, Features, Kind, Mapped};
+use crate::features::corpus::{Corpus, Dims};
 use crate::features::extractor::{Extract, Extractor, Sort};
 use crate::features::front_end::{FrontEnd, PostProcess, Source, Weights};
 use crate::gpu::Gpu;
 use crate::nn::front_ends::spectrum::Scale;
 use crate::nn::front_ends::vggish::Width;
 use crate::nn::models::{instance, instance_len};
+use crate::ops::gather::Encoding;
 
 const JOB: &str = "job.json";
 const ROWS: &str = "rows.bin";
@@ -99,7 +101,7 @@ impl FrontEndRunner {
         let post_process = match (recipe.kind, weights) {
             (Kind::Vggish, Some(weights)) => weights.post_process.clone().ok_or_else(|| {
                 let reason = "VGGish's weights come without their PCA (pproc.*), and embeddings without it are something else; \
-                              name it: --pca FILE.npz";
+                              name it: `front_end.pca` FILE.npz";
                 Error::Usage(reason.into())
             })?,
             _ => PostProcess::identity(),
@@ -133,6 +135,23 @@ impl FrontEndRunner {
             }
             _ => into.extend(extract.features.iter().flat_map(|v| f16::from_f32(*v).to_le_bytes())),
         }
+    }
+
+    /// Whether embeddings still pass through the post-processing, which is the CPU's work: else the extractor's features are model inputs.
+    pub(crate) fn post_processes(&self) -> bool {
+        self.kind == Kind::Vggish
+    }
+
+    /// Room on the GPU for the features of a batch of excerpts, and for K = `classes` answers: the extractor's own where they are model
+    /// inputs as they are.
+    pub(crate) fn corpus(&self, gpu: &Gpu, classes: usize) -> Result<Corpus> {
+        let (clips, instances, width) = (self.extractor.batch(), self.instances(), self.instance_len());
+        let (encoding, features) = match self.post_processes() {
+            true => (Encoding::Bytes, None),
+            false => (Encoding::Floats, Some(self.extractor.features().clone())),
+        };
+        let encoding = encoding.of_clips(instances * width);
+        Corpus::refillable(gpu, Dims { clips, instances, width, classes, encoding, slots: clips }, features)
     }
 
     /// Extracts in memory, as model inputs: bytes after the post-processing, else floats.
@@ -171,11 +190,13 @@ struct Done {
     /// Too short for an excerpt, where only whole ones count.
     #[serde(default)]
     short: bool,
+    #[serde(default)]
+    condition: Condition,
 }
 
 impl Done {
     fn new(file: usize) -> Done {
-        Done { file, rows: vec![], failed: None, short: false }
+        Done { file, rows: vec![], failed: None, short: false, condition: Condition::default() }
     }
 
     /// Whether it can be what came of file number `file`, of excerpts of up to `instances`.
@@ -194,6 +215,8 @@ pub struct Extracted {
     pub rows: Vec<Row>,
     /// Files that could not be decoded, and why.
     pub failures: Vec<(usize, String)>,
+    /// Files that were decoded but are not whole.
+    pub odd: Vec<(usize, Condition)>,
     /// Files that are too short for an excerpt.
     pub short: usize,
     /// Files that are done; fewer than all after an interrupt.
@@ -205,6 +228,9 @@ impl Extracted {
         self.files += 1;
         self.short += usize::from(entry.short);
         self.rows.extend(entry.rows);
+        if !entry.condition.is_whole() {
+            self.odd.push((entry.file, entry.condition));
+        }
         self.failures.extend(entry.failed.map(|reason| (entry.file, reason)));
     }
 }
@@ -333,7 +359,8 @@ impl Extraction {
             let file = first + index;
             match item {
                 Item::Excerpt(excerpt) => waiting.push((file, excerpt)),
-                Item::End { .. } => {
+                Item::End { condition, .. } => {
+                    current.condition = condition;
                     // Its excerpts are stored, or wait to be.
                     current.short = current.rows.is_empty() && waiting.last().is_none_or(|(of, _)| *of != file);
                     open.push(std::mem::replace(&mut current, Done::new(file + 1)));

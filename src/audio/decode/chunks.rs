@@ -196,7 +196,9 @@ fn extent(source: &mut Source, layout: &Layout, place: u64, promised: u64, notes
             true => notes.odd("its header does not say how long it is; all of it was taken"),
             false => {
                 let (missing, percent) = (end - len, (end - len) as f64 / promised as f64 * 100.0);
-                notes.odd(format!("breaks off: {missing} bytes ({percent:.0} %) of what its header promises are missing"));
+                notes.odd(format!(
+                    "breaks off: {missing} bytes ({percent:.0} %) of what its header promises are missing"
+                ));
             }
         }
         return Ok(len);
@@ -220,7 +222,10 @@ fn extent(source: &mut Source, layout: &Layout, place: u64, promised: u64, notes
     }
     notes.odd(match promised {
         0 => "its header does not say how long it is; all of it was taken".into(),
-        _ => format!("its header promises {promised} bytes of sound, of {} that it has; all of it was taken", len - place),
+        _ => format!(
+            "its header promises {promised} bytes of sound, of {} that it has; all of it was taken",
+            len - place
+        ),
     });
     Ok(len)
 }
@@ -430,7 +435,13 @@ impl Blocks {
     /// Frames of a packet, about.
     const PACKET: u64 = 1152;
 
-    pub fn new(source: Source, coded: Coded, (start, end): (u64, u64), total: Option<u64>, notes: &mut Notes) -> Blocks {
+    pub fn new(
+        source: Source,
+        coded: Coded,
+        (start, end): (u64, u64),
+        total: Option<u64>,
+        notes: &mut Notes,
+    ) -> Blocks {
         let Coded { mut params, bytes, frames } = coded;
         let (left_over, blocks) = ((end - start) % bytes, (end - start) / bytes);
         if left_over > 0 && blocks > 0 && frames == 1 && end == source.len() {

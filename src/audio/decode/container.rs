@@ -35,7 +35,12 @@ pub(super) struct Container {
 impl Container {
     /// # Errors
     /// The reason why it cannot be decoded; the outer ones of reading.
-    pub fn open(mut source: Source, path: &Path, known: bool, notes: &mut Notes) -> io::Result<Result<Container, String>> {
+    pub fn open(
+        mut source: Source,
+        path: &Path,
+        known: bool,
+        notes: &mut Notes,
+    ) -> io::Result<Result<Container, String>> {
         repair(&mut source, notes)?;
         let first = Self::probe(source.again(), source.again(), path, known, notes)?;
         if matches!(&first, Ok(container) if container.first.is_some()) {
@@ -63,7 +68,9 @@ impl Container {
         let reader = symphonia::default::get_probe().probe(&hint, stream, Default::default(), Default::default());
         let reader = match reader {
             Ok(reader) => reader,
-            Err(Fault::IoError(e)) if !matches!(e.kind(), ErrorKind::UnexpectedEof | ErrorKind::Other) => return Err(e),
+            Err(Fault::IoError(e)) if !matches!(e.kind(), ErrorKind::UnexpectedEof | ErrorKind::Other) => {
+                return Err(e);
+            }
             Err(_) if known => {
                 return Ok(Err("is damaged or cut off: what describes its sound cannot be read".into()));
             }
@@ -112,7 +119,8 @@ impl Container {
         let timed = track.time_base.is_some_and(|base| base.numer.get() == 1 && base.denom.get() == sr);
         let head = params.extra_data.as_deref().unwrap_or(&[]);
         if params.codec == CODEC_ID_AAC && is_he_aac(head) {
-            notes.odd("is HE-AAC, decoded without its spectral band replication: the upper half of its band is missing");
+            notes
+                .odd("is HE-AAC, decoded without its spectral band replication: the upper half of its band is missing");
         }
         // Of Opus, the head says it; other places where containers have it are not always right.
         let pre_skip = if params.codec == CODEC_ID_OPUS { opus::delay(head) } else { 0 };

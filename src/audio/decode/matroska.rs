@@ -30,7 +30,10 @@ pub(super) fn delays(source: Source, track: u32, notes: &mut Notes) -> io::Resul
         let (Some(id), Some(size)) = (walk.vint(false)?, walk.vint(true)?) else { break };
         let unknown = size == u64::MAX;
         if id == SEGMENT && !unknown && walk.at.saturating_add(size) > len {
-            notes.odd(format!("breaks off: {} bytes of what its header promises are missing", walk.at.saturating_add(size) - len));
+            notes.odd(format!(
+                "breaks off: {} bytes of what its header promises are missing",
+                walk.at.saturating_add(size) - len
+            ));
         }
         match id {
             TRACK => number = 0,

@@ -21,6 +21,7 @@ use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 
+use serde::{Deserialize, Serialize};
 use symphonia::core::packet::Packet;
 use symphonia::core::units::{Duration, Timestamp};
 
@@ -69,6 +70,22 @@ impl Clip {
             // Not by the reciprocal, which overflows for subnormal peaks.
             self.samples.iter_mut().for_each(|v| *v /= peak);
         }
+    }
+}
+
+/// Whether a file was whole.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Condition {
+    /// What is missing or odd, a line each, without the file's name.
+    pub warnings: Vec<String>,
+    /// Something in its middle could not be decoded.
+    pub damaged: bool,
+}
+
+impl Condition {
+    /// Nothing is missing or odd.
+    pub fn is_whole(&self) -> bool {
+        self.warnings.is_empty()
     }
 }
 
@@ -140,7 +157,7 @@ pub fn open(path: impl AsRef<Path>) -> Result<Decoder> {
         notes,
     };
     if !decoder.advance()? {
-        return Err(decoder.fail(match decoder.notes.lines() {
+        return Err(decoder.fail(match decoder.condition().warnings.as_slice() {
             [] => "holds no sound".into(),
             lines => format!("holds no sound: {}", lines.join("; ")),
         }));
@@ -233,14 +250,9 @@ impl Decoder {
         self.sr
     }
 
-    /// What is missing or odd about the file, as far as it has been decoded; a line each, without its name.
-    pub fn warnings(&self) -> &[String] {
-        self.notes.lines()
-    }
-
-    /// Whether something in the middle of the file could not be decoded.
-    pub fn damaged(&self) -> bool {
-        self.notes.damaged
+    /// Whether the file was whole, as far as it has been decoded.
+    pub fn condition(&self) -> &Condition {
+        self.notes.condition()
     }
 
     /// The next mono samples (some thousand at a time, never none), or `None` at the end.
@@ -313,7 +325,8 @@ impl Decoder {
         let decoded = playing.codec.decode(packet, &mut self.interleaved);
         let timed = playing.stream.timed;
         let missing = playing.stream.clock.as_mut().map_or(0.0, |clock| {
-            let frames = decoded.as_ref().map_or(0.0, |(sr, width)| clock.ticks(self.interleaved.len() / width.max(&1), *sr));
+            let frames =
+                decoded.as_ref().map_or(0.0, |(sr, width)| clock.ticks(self.interleaved.len() / width.max(&1), *sr));
             clock.missing(time, if timed { ticks as f64 } else { frames })
         });
         let (sr, channels) = match decoded {
@@ -419,7 +432,11 @@ impl Decoder {
         let seconds = |frames: u64| format!("{:.2} s", frames as f64 / sr);
         match stream.promise {
             Some((frames, slack)) if passed + slack < frames => {
-                self.notes.odd(format!("holds {} of the {} that its header promises", seconds(passed), seconds(frames)));
+                self.notes.odd(format!(
+                    "holds {} of the {} that its header promises",
+                    seconds(passed),
+                    seconds(frames)
+                ));
             }
             Some((frames, slack)) if passed > frames + slack => {
                 self.notes.odd(format!("holds {}, more than the {} of its header", seconds(passed), seconds(frames)));

@@ -278,7 +278,8 @@ fn tag(header: &Header, frame: &[u8]) -> Option<Tag> {
         return Some(Tag { count: be32(50).map(u64::from), delay: 0, padding: 0 });
     }
     let at = 4 + header.side();
-    let at = [at, at + header.check].into_iter().find(|at| matches!(frame.get(*at..at + 4), Some(b"Xing" | b"Info")))?;
+    let at =
+        [at, at + header.check].into_iter().find(|at| matches!(frame.get(*at..at + 4), Some(b"Xing" | b"Info")))?;
     if !silent(at) {
         return None;
     }

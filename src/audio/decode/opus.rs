@@ -34,7 +34,9 @@ impl Opus {
         super::check_channels(count)?;
         let (streams, coupled, mapping) = match (head[18], head.get(19..21), head.get(21..21 + count)) {
             (0, ..) if count <= 2 => (1, count - 1, (0..count as u8).collect()),
-            (1 | 2 | 255, Some(&[streams, coupled]), Some(mapping)) => (streams.into(), coupled.into(), mapping.to_vec()),
+            (1 | 2 | 255, Some(&[streams, coupled]), Some(mapping)) => {
+                (streams.into(), coupled.into(), mapping.to_vec())
+            }
             (family, ..) => return Err(cannot(&format!("Opus of {count} channels in mapping family {family}"))),
         };
         let place = |channel: u8| match usize::from(channel) {
@@ -66,7 +68,8 @@ impl Opus {
         let last = self.streams.len() - 1;
         let mut frames = MAX_FRAMES;
         for (i, ((decoder, width), samples)) in self.streams.iter_mut().zip(&mut self.decoded).enumerate() {
-            let (part, rest) = if i == last { (packet.to_vec(), &packet[..0]) } else { undelimited(packet).ok_or("cut off")? };
+            let (part, rest) =
+                if i == last { (packet.to_vec(), &packet[..0]) } else { undelimited(packet).ok_or("cut off")? };
             if part.is_empty() {
                 return Err("empty packet".into());
             }

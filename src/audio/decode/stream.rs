@@ -5,6 +5,8 @@ use std::io;
 use symphonia::core::codecs::audio::AudioCodecParameters;
 use symphonia::core::packet::Packet;
 
+use super::Condition;
+
 /// Lines that are told about one file, at most.
 const MAX_LINES: usize = 8;
 
@@ -160,28 +162,26 @@ impl Trimmer {
     }
 }
 
-/// What is missing or odd about a file, a line each.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Notes {
-    lines: Vec<String>,
-    /// Something in the middle is lost.
-    pub damaged: bool,
-}
+/// Gathers what is missing or odd about a file.
+#[derive(Debug, Default)]
+pub(super) struct Notes(Condition);
 
 impl Notes {
     pub fn odd(&mut self, line: impl Into<String>) {
         let line = line.into();
-        if self.lines.len() < MAX_LINES && !self.lines.contains(&line) {
-            self.lines.push(line);
+        let lines = &mut self.0.warnings;
+        if lines.len() < MAX_LINES && !lines.contains(&line) {
+            lines.push(line);
         }
     }
 
+    /// Something in the middle is lost.
     pub fn lost(&mut self, line: impl Into<String>) {
-        self.damaged = true;
+        self.0.damaged = true;
         self.odd(line);
     }
 
-    pub fn lines(&self) -> &[String] {
-        &self.lines
+    pub fn condition(&self) -> &Condition {
+        &self.0
     }
 }
