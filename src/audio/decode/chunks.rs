@@ -173,6 +173,9 @@ fn next(source: &mut Source, layout: &Layout, id: &[u8], size: u64, body: u64) -
         return Ok(Some(padded));
     }
     // Some programs leave the padding out.
+    if source.peek(end, 4)? == layout.sound {
+        return Ok(Some(end));
+    }
     for place in [padded, end] {
         let id = source.peek(place, 4)?;
         if id.iter().all(|c| (0x20..0x7f).contains(c)) {

@@ -428,8 +428,8 @@ impl Decoder {
         } else if failing > 0 {
             self.notes.odd(format!("the last {failing} of {packets} packets cannot be decoded ({fault})"));
         }
-        let sr = f64::from(self.sr.max(1));
-        let seconds = |frames: u64| format!("{:.2} s", frames as f64 / sr);
+        let sr = if self.sr > 0 { self.sr } else { stream.params.sample_rate.unwrap_or(1).max(1) };
+        let seconds = |frames: u64| format!("{:.2} s", frames as f64 / f64::from(sr));
         match stream.promise {
             Some((frames, slack)) if passed + slack < frames => {
                 self.notes.odd(format!(
