@@ -26,6 +26,8 @@ struct Params {
     relu: u32,
     accumulate: u32, // add to what the output holds
     slices: u32,     // backward weight and bias: M is summed in this many slices
+    w_at: u32,       // of linear_subgroup8.wgsl
+    b_at: u32,
 }
 
 @group(0) @binding(0) var<uniform> p: Params;

@@ -9,7 +9,7 @@ use wmic::graph::{Draft, Graph, Mode, Op, Plan, Spec, Tensor};
 use wmic::ops::adagrad::{self, Adagrad};
 use wmic::ops::adam::{self, Adam};
 use wmic::ops::cross_entropy::{CrossEntropy, cross_entropy};
-use wmic::ops::masked_bce::{MaskedBce, Normalisation, focal_loss, masked_bce};
+use wmic::ops::masked_bce::{Focal, MaskedBce, Normalisation, focal_loss, masked_bce};
 use wmic::ops::softmax::{Softmax, softmax};
 use wmic::ops::track::{NEVER, track};
 
@@ -90,7 +90,7 @@ fn slopes_are_pytorchs() {
                 Some(gamma) => {
                     bound.push(("alpha", gpu.upload("alpha", &f32s(&of("alpha"))).unwrap()));
                     let alpha = g.input("alpha", Spec::f32([spec.shape.last()]));
-                    focal_loss(&mut g, p, target, observed, lengths, alpha, gamma).unwrap()
+                    focal_loss(&mut g, p, target, observed, lengths, norm, Focal { alpha, gamma }).unwrap()
                 }
             };
             let draft = Draft::new(&g, gpu.adapter().target(), 1, &[loss, parts], &[(loss, "dy")]).unwrap();

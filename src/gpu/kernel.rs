@@ -60,6 +60,8 @@ pub struct Binding {
     pub index: u32,
     /// Members (name, byte offset) for the uniform; empty for storage.
     pub uniform: Vec<(String, usize)>,
+    /// Declared to be written as well as read.
+    pub written: bool,
 }
 
 /// A compiled entry point.
@@ -164,7 +166,9 @@ fn reflect(shader: &Shader, entry: &str) -> Result<Vec<Binding>> {
             }
             _ => Vec::new(),
         };
-        bindings.push(Binding { name: global.name.clone().unwrap_or_default(), index: binding.binding, uniform });
+        let written = matches!(global.space, naga::AddressSpace::Storage { access } if access.contains(naga::StorageAccess::STORE));
+        let name = global.name.clone().unwrap_or_default();
+        bindings.push(Binding { name, index: binding.binding, uniform, written });
     }
     Ok(bindings)
 }

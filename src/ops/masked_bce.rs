@@ -10,6 +10,7 @@
 //! Outputs: loss (1), which is 0 when nothing is known, and its parts (2): numerator and denominator. The sums of both over the
 //! batches of an epoch give the loss of the epoch.
 
+use std::rc::Rc;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
@@ -25,7 +26,7 @@ static SHADER: Shader = Shader::portable("masked_bce.wgsl", include_str!("../../
 
 params! {
     struct Params {
-        batch: u32, classes: u32, per_clip: u32, alpha: f32, beta: f32, gamma: f32, accumulate: u32,
+        batch: u32, classes: u32, norm: u32, alpha: f32, beta: f32, gamma: f32, accumulate: u32,
         focusing: f32, balance_stride: u32,
     }
 }
@@ -91,6 +92,8 @@ pub fn inverse_frequency(present: u32, absent: u32) -> f64 {
 pub enum Normalisation {
     /// Mean over all known labels of the batch.
     Observed,
+    /// Mean over a clip's own known labels, then over the clips that have any (Watcharasupat, Gururani, Lerch, 2020, Eq. 8).
+    Clips,
     /// Eq. 4: mean over the clips of g(q) / K times a clip's sum, where q is the share of its labels that are known and
     /// g(q) = alpha q^gamma + beta. A clip without any adds 0 to the numerator and 1 to the denominator.
     Partial { alpha: f64, beta: f64, gamma: f64 },
@@ -121,7 +124,16 @@ pub fn masked_bce(
     Ok((y[0], y[1]))
 }
 
-/// As [`masked_bce`], for the focal loss with `alpha` (K), as a mean over all known labels.
+/// What the focal loss is made of.
+#[derive(Clone, Copy, Debug)]
+pub struct Focal {
+    /// (K): what positive labels weigh.
+    pub alpha: Tensor,
+    /// How much less what is already right counts.
+    pub gamma: f64,
+}
+
+/// As [`masked_bce`], for the focal loss.
 ///
 /// # Errors
 /// `Shape` for tensors that do not fit together.
@@ -131,10 +143,10 @@ pub fn focal_loss(
     target: Tensor,
     observed: Tensor,
     lengths: Tensor,
-    alpha: Tensor,
-    gamma: f64,
+    norm: Normalisation,
+    Focal { alpha, gamma }: Focal,
 ) -> Result<(Tensor, Tensor)> {
-    let op = MaskedBce { norm: Normalisation::Observed, focusing: Some(gamma) };
+    let op = MaskedBce { norm, focusing: Some(gamma) };
     let y = g.push(op, &[p, target, observed, lengths, alpha])?;
     Ok((y[0], y[1]))
 }
@@ -142,16 +154,17 @@ pub fn focal_loss(
 impl MaskedBce {
     fn params(&self, io: &Io) -> Params {
         let shape = &io.x(0).shape;
-        let (per_clip, [alpha, beta, gamma]) = match self.norm {
+        let (norm, [alpha, beta, gamma]) = match self.norm {
             Normalisation::Observed => (0, [0.0; 3]),
-            Normalisation::Partial { alpha, beta, gamma } => (1, [alpha, beta, gamma].map(|v| v as f32)),
+            Normalisation::Clips => (1, [0.0; 3]),
+            Normalisation::Partial { alpha, beta, gamma } => (2, [alpha, beta, gamma].map(|v| v as f32)),
         };
         let (batch, classes) = (shape.rows() as u32, shape.last() as u32);
         let (focusing, balance_stride) = match self.focusing {
             Some(focusing) => (focusing as f32, io.x(4).stride as u32),
             None => (0.0, 0),
         };
-        Params { batch, classes, per_clip, alpha, beta, gamma, accumulate: 0, focusing, balance_stride }
+        Params { batch, classes, norm, alpha, beta, gamma, accumulate: 0, focusing, balance_stride }
     }
 
     fn constants(&self) -> [(&'static str, f64); 1] {
@@ -246,6 +259,8 @@ impl Op for MaskedBce {
             }
             let (weight, share) = match self.norm {
                 Normalisation::Observed => (1.0, known),
+                Normalisation::Clips if known == 0.0 => (0.0, 0.0),
+                Normalisation::Clips => (1.0 / known, 1.0),
                 Normalisation::Partial { .. } if known == 0.0 => (0.0, 1.0),
                 Normalisation::Partial { alpha, beta, gamma } => {
                     ((alpha * (known / classes).powf(gamma) + beta) / classes, 1.0)
@@ -287,6 +302,11 @@ fn focal(name: &str, gamma: f64, shape: [usize; 2], known: f64, lengths: Fill) -
     Case::new(name, MaskedBce { norm: Normalisation::Observed, focusing: Some(gamma) }, inputs).seeded(&[0])
 }
 
+/// The same as a mean over clips.
+fn by_clips(case: Case, gamma: f64) -> Case {
+    Case { op: Rc::new(MaskedBce { norm: Normalisation::Clips, focusing: Some(gamma) }), ..case }
+}
+
 /// Probabilities of exactly 0 and 1 against targets that agree and that do not. Without a gradient: the slope there is a
 /// convention that no finite difference of the reference can show.
 fn saturated(name: &str, gamma: f64) -> Case {
@@ -321,6 +341,11 @@ fn cases() -> Vec<Case> {
         saturated("focal, gamma 2, saturated", 2.0),
         case("real", Normalisation::Observed, [128, 20], 0.1, whole()).bench(),
         case("real, by clips", MEAN_OF_CLIPS, [128, 20], 0.1, whole()).bench(),
+        case("by clips", Normalisation::Clips, [7, 5], 0.3, Fill::Below(2)),
+        case("by clips, more than workers", Normalisation::Clips, [259, 3], 0.3, Fill::Below(3)),
+        case("by clips, nothing known", Normalisation::Clips, [5, 4], 0.0, whole()),
+        by_clips(focal("focal by clips", 2.0, [7, 5], 0.4, Fill::Below(2)), 2.0),
+        by_clips(focal("focal by clips, more than workers", 0.5, [259, 3], 0.3, Fill::Below(3)), 0.5),
         focal("real, focal", 2.0, [128, 20], 0.1, whole()).bench(),
     ]
 }

@@ -80,6 +80,8 @@ struct Recurrent {
     masked: bool,
     /// Begins with a given state instead of zeros.
     started: bool,
+    /// Most rounds of loops in a dispatch; a longer walk goes in pieces.
+    rounds: usize,
 }
 
 /// Adds a layer. `directions`: forward, or forward and reverse. `lengths` u32 (B): valid steps. `mask` (B, D H): recurrent dropout's
@@ -95,7 +97,8 @@ pub fn recurrent(
     mask: Option<Tensor>,
     state: Option<State>,
 ) -> Result<Sequence> {
-    let op = Recurrent { cell, directions: directions.len(), masked: mask.is_some(), started: state.is_some() };
+    let (masked, started) = (mask.is_some(), state.is_some());
+    let op = Recurrent { cell, directions: directions.len(), masked, started, rounds: MAX_ROUNDS };
     let mut inputs: Vec<Tensor> = directions.iter().map(|d| d.input).collect();
     inputs.extend(directions.iter().map(|d| d.weight));
     inputs.extend(directions.iter().map(|d| d.bias));
@@ -214,7 +217,7 @@ impl Recurrent {
             }
         };
         let grid = Grid::folded(d.b.div_ceil(clips), io.replicas * self.directions);
-        let piece = ((MAX_ROUNDS - start) / step).max(1);
+        let piece = (self.rounds.saturating_sub(start) / step).max(1);
         for first in (0..d.t).step_by(piece) {
             let end = d.t.min(first + piece);
             let has_state = if first == 0 { p.has_state } else { u32::MAX };
@@ -444,10 +447,11 @@ const LONG: usize = 100_000;
 struct Extra {
     masked: bool,
     started: bool,
+    rounds: Option<usize>,
 }
 
 fn case(name: &str, cell: Cell, directions: usize, [b, t, h]: [usize; 3], lengths: Fill, extra: Extra) -> Case {
-    let Extra { masked, started } = extra;
+    let Extra { masked, started, .. } = extra;
     let gates = cell.gates() * h;
     let mut inputs = vec![Input::gradient([b, t, gates]); directions];
     // PyTorch's first values; much larger ones make the walk chaotic.
@@ -462,7 +466,7 @@ fn case(name: &str, cell: Cell, directions: usize, [b, t, h]: [usize; 3], length
     if started {
         inputs.extend(vec![Input::gradient([b, directions * h]); cell.states()]);
     }
-    Case::new(name, Recurrent { cell, directions, masked, started }, inputs)
+    Case::new(name, Recurrent { cell, directions, masked, started, rounds: extra.rounds.unwrap_or(MAX_ROUNDS) }, inputs)
 }
 
 fn cases() -> Vec<Case> {
@@ -471,7 +475,8 @@ fn cases() -> Vec<Case> {
     let plain = Extra::default();
     let started = Extra { started: true, ..plain };
     let masked = Extra { masked: true, ..plain };
-    let both = Extra { masked: true, started: true };
+    let both = Extra { masked: true, ..started };
+    let pieces = Extra { rounds: Some(1), ..both };
     vec![
         case("tanh, one", Cell::Tanh, 1, [1, 1, 1], whole(1, 1), plain),
         case("GRU, one", Cell::Gru, 1, [1, 1, 1], whole(1, 1), plain),
@@ -488,7 +493,11 @@ fn cases() -> Vec<Case> {
         case("GRU, more clips than a workgroup has", Cell::Gru, 2, [37, 3, 36], ragged(37, 3), plain),
         case("GRU, more units than invocations", Cell::Gru, 1, [3, 2, 67], whole(3, 2), plain),
         case("LSTM, as many units as can be", Cell::Lstm, 1, [2, 2, MAX_HIDDEN], whole(2, 2), plain),
-        case("LSTM, long", Cell::Lstm, 2, [1, LONG, 4], whole(1, LONG), both),
+        case("tanh, a step at a time", Cell::Tanh, 2, [5, 4, 3], ragged(5, 4), Extra { rounds: Some(1), ..plain }),
+        case("GRU, a step at a time", Cell::Gru, 2, [3, 5, 4], ragged(3, 5), pieces),
+        case("LSTM, a step at a time", Cell::Lstm, 2, [3, 4, 4], ragged(3, 4), pieces),
+        case("LSTM, a step at a time, ragged units", Cell::Lstm, 2, [3, 3, 5], ragged(3, 3), pieces),
+        case("LSTM, long", Cell::Lstm, 2, [1, LONG, 4], whole(1, LONG), both).seeded(&[]),
         case("rnn's first layer", Cell::Gru, 2, [128, 10, 64], whole(128, 10), plain).bench(),
         case("bilstm-att", Cell::Lstm, 2, [32, 10, 64], whole(32, 10), masked).bench(),
     ]

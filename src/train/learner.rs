@@ -18,7 +18,7 @@ use crate::ops::adagrad::{self, Adagrad, adagrad};
 use crate::ops::adam::{Adam, adam};
 use crate::ops::cross_entropy::cross_entropy;
 use crate::ops::gather::Batch;
-use crate::ops::masked_bce::{FocalAlpha, Loss, Normalisation, focal_loss, masked_bce};
+use crate::ops::masked_bce::{Focal, FocalAlpha, Loss, Normalisation, focal_loss, masked_bce};
 use crate::ops::sample::Order;
 use crate::ops::tally::{Decision, Tally, tally};
 use crate::ops::track::track;
@@ -128,7 +128,8 @@ fn push_loss(g: &mut Graph, config: &Config, batch: Batch, prediction: &Predicti
                 }
                 FocalAlpha::InverseFrequency => g.input("alpha", classes),
             };
-            return focal_loss(g, p, target, observed, lengths, alpha, config.focal_gamma);
+            let focal = Focal { alpha, gamma: config.focal_gamma };
+            return focal_loss(g, p, target, observed, lengths, Normalisation::Observed, focal);
         }
     };
     masked_bce(g, p, target, observed, lengths, norm)
