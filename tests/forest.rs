@@ -14,9 +14,10 @@ use safetensors::SafeTensors;
 use serde_json::Value;
 use wmic::Array;
 use wmic::data::{Dataset, FeatureValues, Features};
-use wmic::predict::forest::{DEPTH, Forest, TREES, grow, load, save, time_means};
+use wmic::predict::forest::{DEPTH, Forest, TREES, load, save, time_means};
 use wmic::run::config::Config;
 use wmic::run::weights::{About, ModelFile};
+use wmic::train::forest::grow;
 
 fn config(seeds: &[u64]) -> Config {
     Config { seeds: seeds.to_vec(), val_fraction: 0.01, ..Config::of("rf", "data").unwrap() }

@@ -7,11 +7,13 @@ use wmic::data::{Dataset, FeatureValues, Features};
 use wmic::metrics::evaluation::{Evaluation, SeedPredictions, Subject, evaluate};
 use wmic::metrics::thresholds::Level;
 use wmic::nn::front_ends::spectrum::{Input, Scale};
-use wmic::predict::trained::Answers;
+use wmic::predict::evaluator::Answers;
+use wmic::predict::trained::Split;
 use wmic::report::pages::training::write;
 use wmic::report::plots::examples::Examples;
 use wmic::run::config::{Config, Notes};
-use wmic::run::run_dir::{Circumstances, EpochRow, Record};
+use wmic::run::run_dir::{Circumstances, Record};
+use wmic::run::state::EpochRow;
 
 const FILES: [&str; 4] = ["classes.png", "learning_curves.png", "report.html", "seeds.png"];
 
@@ -354,7 +356,7 @@ fn said(data: &Dataset, answers: &[(usize, f32)]) -> Answers {
     let other = p.map(|p| p);
     let observed = Array::from_fn([n, k], |_| true);
     let targets = Array::new([n, k], data.targets.clone());
-    Answers { targets, seeds: vec![(p, observed.clone()), (other, observed)] }
+    Answers { split: Split::Test, targets, seeds: vec![(p, observed.clone()), (other, observed)] }
 }
 
 #[test]

@@ -9,11 +9,9 @@ use indicatif::{ProgressBar, ProgressStyle};
 use super::output::note;
 use wmic::data::{AudioSet, Dataset, Kind, features_npz, has_class_map, has_features, npz_note};
 use wmic::features::extraction::Recipe;
-use wmic::features::front_end::{FrontEnd, Source};
+use wmic::features::front_end::FrontEnd;
 use wmic::features::sound::{Making, cache_folder, join};
 use wmic::gpu::Gpu;
-use wmic::nn::front_ends::vggish::TrainFrontEnd;
-use wmic::nn::{self, Basis};
 use wmic::report::tables::table::printable;
 use wmic::run::config::Config;
 use wmic::{Error, Result};
@@ -188,79 +186,6 @@ fn of_sound(gpu: &Gpu, config: &mut Config, (set, mut recipe): (AudioSet, Recipe
     };
     failures.iter().for_each(|reason| note(&printable(&format!("left out: {reason}"))));
     Ok(Some(data))
-}
-
-/// The options that name a front end.
-#[derive(Clone, clap::Args)]
-pub struct FrontEndArgs {
-    /// VGGish's weights for models on sound: a safetensors file in torchvggish's naming, or random (random:SEED)
-    #[arg(long, value_name = "FILE|random")]
-    pub frontend_weights: Option<Source>,
-    /// Share of VGGish's or aacnn's channels: 1, 1/2, 1/4 or 1/8 [default: 1]
-    #[arg(long, value_name = "W")]
-    pub width: Option<nn::front_ends::vggish::Width>,
-    /// Which part of VGGish is trained with the model (att-tf and its kin) [default: none]
-    #[arg(long = "train-frontend", value_enum, value_name = "PART")]
-    pub train_frontend: Option<TrainFrontEnd>,
-    /// PCA of VGGish's embeddings, an npz with pca_eigen_vectors and pca_means [default: the one among the weights]
-    #[arg(long, value_name = "FILE.npz")]
-    pub pca: Option<PathBuf>,
-    /// Features to use with the dataset's labels, as `wmic features` writes them
-    #[arg(long, value_name = "FILE.npz")]
-    pub features: Option<PathBuf>,
-    /// Where features made of sound are kept [default: wmic in the user's folder for caches]
-    #[arg(long, value_name = "DIR")]
-    pub cache: Option<PathBuf>,
-}
-
-impl FrontEndArgs {
-    /// Those of the options that models on `basis` take, less what only others among `all` do. What none of them takes stays, for
-    /// validation to refuse it.
-    pub fn of(&self, basis: Basis, all: &[Basis]) -> FrontEndArgs {
-        let mut args = self.clone();
-        if !basis.needs_vggish() && all.iter().any(|basis| basis.needs_vggish()) {
-            (args.frontend_weights, args.width, args.pca) = (None, None, None);
-        }
-        if basis != Basis::Maps && all.contains(&Basis::Maps) {
-            args.train_frontend = None;
-        }
-        args
-    }
-
-    /// Overlays the settings by the options.
-    pub fn overlay(&self, config: &mut Config) -> Result<()> {
-        if let Some(weights) = &self.frontend_weights {
-            let weights = match weights {
-                Source::File(path) => Source::File(super::train::absolute(path)?),
-                random => random.clone(),
-            };
-            let width = config.front_end.as_ref().map(|f| f.width).unwrap_or_default();
-            config.front_end = Some(FrontEnd::new(weights, width));
-        }
-        let mut width = self.width;
-        if let (Some(notes), Some(of_notes)) = (&mut config.notes, width) {
-            notes.width = of_notes;
-            width = None;
-        }
-        if width.is_some() || self.pca.is_some() {
-            let Some(front_end) = &mut config.front_end else {
-                let reason = match config.notes {
-                    Some(_) => "--pca is VGGish's, which the model does not need: leave it out",
-                    None => "--width and --pca need --frontend-weights FILE or random",
-                };
-                return Err(Error::Usage(reason.into()));
-            };
-            // Another front end than the one that was fixed.
-            front_end.fingerprint = None;
-            front_end.width = width.unwrap_or(front_end.width);
-            front_end.pca = self.pca.as_deref().map(super::train::absolute).transpose()?.or(front_end.pca.take());
-        }
-        config.train_front_end = self.train_frontend.unwrap_or(config.train_front_end);
-        let absolute = |path: &Option<PathBuf>| path.as_deref().map(super::train::absolute).transpose();
-        config.features = absolute(&self.features)?.or(config.features.take());
-        config.cache = absolute(&self.cache)?.or(config.cache.take());
-        Ok(())
-    }
 }
 
 /// How many files are done.

@@ -5,28 +5,26 @@ use std::path::{Path, PathBuf};
 
 use anyhow::anyhow;
 
-use super::clips::{FrontEndArgs, Purpose, load_clips};
+use super::clips::{Purpose, load_clips};
 use super::common::read_evaluation;
-use super::notes::{First, MakingArgs};
 use super::output::{note, one_line, print, print_json};
-use super::train::{self, Words, absolute};
+use super::settings::{SeedArgs, SettingArgs};
+use super::train::{self, Words};
 use super::{Device, Verdict};
 use wmic::compare::comparison::{Comparison, Contestant};
 use wmic::compare::experiment::{Entry, Experiment};
 use wmic::compare::test_predictions::TestPredictions;
-use wmic::core::files::{create_directories, is_leftover, try_lock_directory, write_atomic};
+use wmic::core::files::{absolute, create_directories, is_leftover, try_lock_directory, write_atomic};
 use wmic::data::{Dataset, Kind, SplitBy};
 use wmic::features::front_end::FrontEnd;
 use wmic::gpu::Gpu;
 use wmic::metrics::evaluation::Evaluation;
 use wmic::nn::front_ends::spectrum::Scale;
 use wmic::nn::front_ends::vggish::TrainFrontEnd;
-use wmic::nn::models::aacnn::FirstValues;
-use wmic::nn::{self, Basis};
 use wmic::report::tables;
 use wmic::report::tables::evaluation::summary;
 use wmic::report::tables::table::{Look, printable};
-use wmic::run::config::{Config, MAX_SEEDS};
+use wmic::run::config::Config;
 use wmic::run::run_dir::RunDir;
 use wmic::{Error, Result, report};
 
@@ -43,25 +41,10 @@ pub struct Args {
     /// aacnn21, ismir19, partial20, visual20-det, visual20-sto, or a file like those in assets/experiments
     #[arg(long, value_name = "NAME|FILE.toml")]
     experiment: String,
-    /// Number of seeds, 0 to N - 1, of each model [default: as the experiment says]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=MAX_SEEDS as u64))]
-    seeds: Option<u64>,
-    /// Passes over the training clips [default: each model's own]
-    #[arg(long, value_name = "N")]
-    epochs: Option<usize>,
-    /// Clips per step of all models [default: each model's own]
-    #[arg(long, value_name = "CLIPS", value_parser = clap::value_parser!(u64).range(1..))]
-    batch: Option<u64>,
-    /// Learning rate of all models [default: each model's own]
-    #[arg(long, value_name = "X")]
-    lr: Option<f64>,
     #[command(flatten)]
-    front_end: FrontEndArgs,
+    seeds: SeedArgs,
     #[command(flatten)]
-    notes: MakingArgs,
-    /// How first weights are drawn (aacnn): normal, as in the paper, or he [default: normal]
-    #[arg(long, value_enum)]
-    init: Option<FirstValues>,
+    settings: SettingArgs,
     /// Directory to write [default: runs/compare-EXPERIMENT-DATASET]
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
@@ -158,27 +141,18 @@ impl Args {
         let dataset = absolute(&self.dataset)?;
         let of_files = |entry: &Entry| entry.config(&dataset).map_err(|e| experiment.error(entry, &e));
         let mut configs = experiment.entries.iter().map(of_files).collect::<Result<Vec<Config>>>()?;
-        let bases = configs.iter().map(|c| Ok(nn::find(&c.model)?.basis)).collect::<Result<Vec<Basis>>>()?;
-        let complete = |config: &mut Config, basis: Basis| {
-            config.seeds = (0..self.seeds.unwrap_or(experiment.seeds as u64)).collect();
-            // A forest has no epochs.
-            config.epochs = self.epochs.filter(|_| config.has_setting("epochs")).unwrap_or(config.epochs);
-            config.lr = self.lr.filter(|_| config.has_setting("lr")).unwrap_or(config.lr);
-            config.batch =
-                self.batch.filter(|_| config.has_setting("batch")).map_or(config.batch, |clips| clips as usize);
-            if let Some(first) = self.init {
-                First::Drawn(first).overlay(config)?;
-            }
-            self.notes.overlay(config)?;
+        let models = configs.iter().map(Config::model).collect::<Result<Vec<_>>>()?;
+        let complete = |config: &mut Config| {
+            config.seeds = self.seeds.given().unwrap_or_else(|| (0..experiment.seeds as u64).collect());
+            *config = self.settings.given.of(config.model()?, &models).over(config)?;
             config.init = config.init.as_deref().map(absolute).transpose()?;
-            self.front_end.of(basis, &bases).overlay(config)?;
             if let Some(missing) = config.init.as_ref().filter(|init| !init.is_file()) {
                 return Err(Error::data(missing, "is not a file: no weights to start from"));
             }
             config.validate()
         };
-        for ((config, basis), entry) in configs.iter_mut().zip(&bases).zip(&experiment.entries) {
-            complete(config, *basis).map_err(|e| experiment.error(entry, &e))?;
+        for (config, entry) in configs.iter_mut().zip(&experiment.entries) {
+            complete(config).map_err(|e| experiment.error(entry, &e))?;
         }
         // What one has learnt by heart, another would be tested on.
         let mut divisions = configs.iter().map(Config::division);

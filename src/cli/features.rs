@@ -5,9 +5,11 @@ use std::sync::atomic::Ordering;
 
 use super::clips::{Bar, stop_on_interrupt};
 use super::output::note;
+use super::settings::variant;
 use super::{Device, Verdict};
 use wmic::Error;
 use wmic::audio::sound_files;
+use wmic::core::files::absolute;
 use wmic::data::{AudioSet, Kind};
 use wmic::features::extraction::Recipe;
 use wmic::features::front_end::{FrontEnd, Source};
@@ -28,7 +30,7 @@ pub struct Args {
     #[arg(required = true, value_name = "DATASET|FILE")]
     sounds: Vec<PathBuf>,
     /// What to make
-    #[arg(long, value_enum, default_value = "vggish")]
+    #[arg(long, value_parser = variant::<Kind>(), default_value = "vggish")]
     frontend: Kind,
     /// VGGish's weights: a safetensors file in torchvggish's naming
     #[arg(long, value_name = "FILE", conflicts_with = "init")]
@@ -46,7 +48,7 @@ pub struct Args {
     #[arg(long)]
     no_last_relu: bool,
     /// Of stft and cqt: magnitudes as they are, or their standardised logarithms
-    #[arg(long, value_enum, default_value = "magnitude")]
+    #[arg(long, value_parser = variant::<Scale>(), default_value = "magnitude")]
     scale: Scale,
     /// File to write [default: in the dataset, openmic-2018.npz, maps.npz, logmel.npz, spectrogram.npz, stft.npz or cqt.npz; else features.npz]
     #[arg(long, value_name = "FILE.npz")]
@@ -122,7 +124,7 @@ impl Args {
     }
 
     fn recipe(&self) -> wmic::Result<Recipe> {
-        let given = self.weights.as_deref().map(super::train::absolute).transpose()?.map(Source::File);
+        let given = self.weights.as_deref().map(absolute).transpose()?.map(Source::File);
         let weights = given.or_else(|| self.init.clone());
         let front_end = match (self.frontend, weights) {
             (Kind::LogMel | Kind::Spectrogram | Kind::Stft | Kind::Cqt, None) => None,
@@ -130,12 +132,12 @@ impl Args {
                 return Err(Error::Usage("spectra need no weights: leave out --weights and --init".into()));
             }
             (_, Some(weights)) => {
-                let pca = self.pca.as_deref().map(super::train::absolute).transpose()?;
+                let pca = self.pca.as_deref().map(absolute).transpose()?;
                 Some(FrontEnd { last_relu: !self.no_last_relu, pca, ..FrontEnd::new(weights, self.width) })
             }
             (_, None) => {
                 return Err(Error::Usage(
-                    "VGGish needs weights: --weights FILE (see the README for where they come from) or --init random"
+                    "VGGish needs weights: --weights FILE (see docs/models.md for where they come from) or --init random"
                         .into(),
                 ));
             }

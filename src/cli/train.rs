@@ -6,30 +6,32 @@ use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use anyhow::anyhow;
-use clap::builder::PossibleValuesParser;
 use indicatif::{ProgressBar, ProgressStyle};
 
-use super::clips::{FrontEndArgs, Purpose, load_clips, stop_on_interrupt};
+use super::clips::{Purpose, load_clips, stop_on_interrupt};
 use super::common::{print_evaluation, write_json};
-use super::notes::{First, NotesArgs};
-use super::objective::ObjectiveArgs;
 use super::output::{note, print};
+use super::settings::{SeedArgs, SettingArgs, models};
 use super::{Device, Verdict};
+use wmic::core::files::absolute;
+use wmic::core::toml::read_toml;
 use wmic::data::Dataset;
 use wmic::gpu::Gpu;
 use wmic::metrics::evaluation::Evaluation;
 use wmic::metrics::scores::{Task, mean};
-use wmic::metrics::thresholds::{self, Level};
-use wmic::nn::{self, Optimiser};
-use wmic::ops::attention_pool::Pooling;
+use wmic::nn;
+use wmic::predict::evaluator::Evaluator;
 use wmic::predict::forest;
 use wmic::predict::trained::{Split, Trained};
 use wmic::report::plots::examples::Examples;
 use wmic::report::{self, numbers};
-use wmic::run::config::{Config, MAX_SEEDS, Select};
-use wmic::run::run_dir::{Circumstances, EpochRow, Record, RunDir, read_toml};
+use wmic::run::config::Config;
+use wmic::run::run_dir::{Circumstances, Record, RunDir};
+use wmic::run::splits::splits;
+use wmic::run::state::EpochRow;
 use wmic::run::weights::About;
-use wmic::train::trainer::{End, Event, Trainer, splits};
+use wmic::train::forest::grow as grow_forests;
+use wmic::train::trainer::{End, Event, Trainer};
 use wmic::{Error, Result};
 
 /// Train a recogniser, several seeds side by side, and evaluate it on the test split
@@ -39,66 +41,15 @@ pub struct Args {
     #[arg(required_unless_present_any = ["config", "resume"])]
     dataset: Option<PathBuf>,
     /// Architecture [default: att]
-    #[arg(long, value_parser = PossibleValuesParser::new(nn::MODELS.iter().map(|m| m.name)))]
+    #[arg(long, value_parser = models())]
     model: Option<String>,
-    /// Number of seeds, 0 to N - 1, trained side by side [default: 1]
-    #[arg(long, value_name = "N", conflicts_with = "seed_list", value_parser = clap::value_parser!(u64).range(1..=MAX_SEEDS as u64))]
-    seeds: Option<u64>,
-    /// The seeds themselves, e.g. 0,7,42
-    #[arg(long, value_name = "SEED,...", value_delimiter = ',')]
-    seed_list: Option<Vec<u64>>,
-    /// Passes over the training clips [default: 100; 200 for bilstm-att, 250 for att and models on sound, 400
-    /// for aacnn]
-    #[arg(long, value_name = "N")]
-    epochs: Option<usize>,
-    /// Clips per step [default: 128; 32 for bilstm-att and models on maps and spectrograms, 16 for aacnn]
-    #[arg(long, value_name = "CLIPS")]
-    batch: Option<usize>,
-    /// Learning rate [default: 5e-4, 1e-4 for fc, 1e-3 for aacnn]
-    #[arg(long, value_name = "X")]
-    lr: Option<f64>,
-    /// What turns gradients into steps [default: adam; adagrad for aacnn]
-    #[arg(long, value_enum)]
-    optimiser: Option<Optimiser>,
-    /// L2 decay, added to the gradient [default: 1e-5; 0 with adagrad]
-    #[arg(long, value_name = "X")]
-    weight_decay: Option<f64>,
-    /// Chance of a dropped unit, 0 to below 1 [default: 0.5; 0.6 for att and models on maps, 0.2 for bilstm-att]
-    #[arg(long, value_name = "X")]
-    dropout: Option<f64>,
-    /// How the attention of instances becomes weights: each by itself and then as a share, or by softmax [default: sigmoid]
-    #[arg(long, value_enum)]
-    pooling: Option<Pooling>,
     #[command(flatten)]
-    objective: ObjectiveArgs,
-    /// Which epoch's weights are kept: lowest validation loss or highest validation F1, which is the accuracy where clips have one
-    /// class [default: val-loss; val-f1 for models on maps and spectrograms]
-    #[arg(long, value_enum)]
-    select: Option<Select>,
-    /// Stop a seed after this many epochs without a better one [default: never; 10 for models on maps and spectrograms, 30 for
-    /// aacnn]
-    #[arg(long, value_name = "EPOCHS")]
-    patience: Option<usize>,
-    /// From which probability on a class counts as present in the test, and later in eval and predict: a number, or tuned: found on the
-    /// validation clips, for each seed and class. Epochs are always compared at 0.5 [default: 0.5]
-    #[arg(long, value_name = "P|tuned")]
-    threshold: Option<Level>,
-    /// Share of the training clips held out for validation, drawn anew for each seed; for aacnn once, as --split-by says
-    /// [default: 0.15; 0.1 for
-    /// aacnn]
-    #[arg(long, value_name = "SHARE")]
-    val_fraction: Option<f64>,
+    seeds: SeedArgs,
     #[command(flatten)]
-    front_end: FrontEndArgs,
+    settings: SettingArgs,
     /// Settings from a TOML file with the keys of a run's run.toml; options on the command line win
     #[arg(long, value_name = "FILE.toml")]
     config: Option<PathBuf>,
-    /// Start from these weights (PyTorch names and shapes, as `wmic export` writes); for aacnn also normal, as in the paper, or he:
-    /// how random ones are drawn (a file of that name is ./he) [default: random]
-    #[arg(long, value_name = "WEIGHTS.safetensors|normal|he")]
-    init: Option<First>,
-    #[command(flatten)]
-    notes: NotesArgs,
     /// Run directory to write [default: runs/MODEL-DATASET]
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
@@ -106,12 +57,7 @@ pub struct Args {
     #[arg(long)]
     force: bool,
     /// Continue the run in DIR to the same bits as if it had never stopped
-    #[arg(long, value_name = "DIR", conflicts_with_all = [
-        "model", "seeds", "seed_list", "epochs", "batch", "lr", "weight_decay", "dropout", "loss", "pooling", "alpha", "beta", "gamma",
-        "focal_gamma", "focal_alpha", "augment", "mixup_alpha", "select", "patience", "threshold", "val_fraction", "width", "pca",
-        "train_frontend", "features", "config", "init", "out", "optimiser", "input", "attention", "scale", "split_by",
-        "force",
-    ])]
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["model", "seeds", "seed_list", "config", "out", "force"])]
     resume: Option<PathBuf>,
     #[command(flatten)]
     device: Device,
@@ -130,58 +76,8 @@ impl Args {
                 Config::of(self.model.as_deref().unwrap_or("att"), dataset)?
             }
         };
-        fn overlay<T: Clone>(into: &mut T, option: &Option<T>) {
-            if let Some(v) = option {
-                *into = v.clone();
-            }
-        }
-        let counted = self.seeds.map(|n| (0..n).collect());
-        overlay(&mut c.seeds, &self.seed_list.clone().or(counted));
-        overlay(&mut c.epochs, &self.epochs);
-        overlay(&mut c.batch, &self.batch);
-        overlay(&mut c.lr, &self.lr);
-        overlay(&mut c.optimiser, &self.optimiser);
-        if self.optimiser == Some(Optimiser::Adagrad) {
-            c.weight_decay = 0.0;
-        }
-        overlay(&mut c.weight_decay, &self.weight_decay);
-        overlay(&mut c.dropout, &self.dropout);
-        overlay(&mut c.pooling, &self.pooling);
-        overlay(&mut c.select, &self.select);
-        overlay(&mut c.threshold, &self.threshold);
-        overlay(&mut c.val_fraction, &self.val_fraction);
-        if self.threshold.is_some() && nn::find(&c.model)?.exclusive {
-            return Err(c.has_no_threshold());
-        }
-        // Even where they say what is the case anyway.
-        let of_networks = [
-            ("epochs", self.epochs.is_some()),
-            ("batch", self.batch.is_some()),
-            ("lr", self.lr.is_some()),
-            ("optimiser", self.optimiser.is_some()),
-            ("weight_decay", self.weight_decay.is_some()),
-            ("dropout", self.dropout.is_some()),
-            ("loss", self.objective.loss.is_some()),
-            ("pooling", self.pooling.is_some()),
-            ("alpha", self.objective.alpha.is_some()),
-            ("beta", self.objective.beta.is_some()),
-            ("gamma", self.objective.gamma.is_some()),
-            ("focal_gamma", self.objective.focal_gamma.is_some()),
-            ("focal_alpha", self.objective.focal_alpha.is_some()),
-            ("augment", self.objective.augment.is_some()),
-            ("mixup_alpha", self.objective.mixup_alpha.is_some()),
-            ("select", self.select.is_some()),
-        ];
-        if let Some((key, _)) = of_networks.into_iter().find(|(key, given)| *given && !c.has_setting(key)) {
-            return Err(c.has_no(key));
-        }
-        c.patience = self.patience.or(c.patience);
-        if let Some(first) = &self.init {
-            first.overlay(&mut c)?;
-        }
-        self.notes.overlay(&mut c)?;
-        self.objective.overlay(&mut c);
-        self.front_end.overlay(&mut c)?;
+        self.seeds.overlay(&mut c);
+        let mut c = self.settings.given.over(&c)?;
         c.dataset = absolute(&c.dataset)?;
         c.init = c.init.as_deref().map(absolute).transpose()?;
         c.validate()?;
@@ -191,14 +87,6 @@ impl Args {
     fn out(&self, config: &Config) -> PathBuf {
         let dataset = config.dataset.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
         self.out.clone().unwrap_or_else(|| PathBuf::from("runs").join(format!("{}-{dataset}", config.model)))
-    }
-}
-
-/// A path as run.toml holds it: as text, and good from any working directory. Whoever reads it finds out whether it exists.
-pub fn absolute(path: &Path) -> Result<PathBuf> {
-    match path.canonicalize().or_else(|_| std::path::absolute(path)).map_err(Error::io(path))? {
-        path if path.to_str().is_some() => Ok(path),
-        path => Err(Error::data(path, "is not a UTF-8 path, as run.toml needs it; rename the folder")),
     }
 }
 
@@ -247,12 +135,7 @@ impl Args {
         if let Some(dataset) = &self.dataset {
             config.dataset = dataset.clone();
         }
-        if let (Some(weights), Some(front_end)) = (&self.front_end.frontend_weights, &mut config.front_end) {
-            front_end.weights = weights.clone();
-        }
-        if let Some(cache) = &self.front_end.cache {
-            config.cache = Some(cache.clone());
-        }
+        config = self.settings.given.relocate(&config)?;
         let gpu = self.device.open()?;
         let Some(data) = load_clips(&gpu, &mut config, Purpose::Train)? else { return Ok(Verdict::Interrupted) };
         conclude(go_on(&gpu, &config, &data, run, &Words::alone(dir))?, self.json)
@@ -427,7 +310,7 @@ fn grow(gpu: &Gpu, config: &Config, data: &Dataset, run: RunDir, words: &Words) 
     let bar = ProgressBar::new(forests as u64).with_style(style.expect("a valid template").progress_chars("━━━"));
     let start = Instant::now();
     let grown =
-        forest::grow(config, data, &|| stop.load(Ordering::Relaxed), &mut |done| bar.set_position(done as u64))?;
+        grow_forests(config, data, &|| stop.load(Ordering::Relaxed), &mut |done| bar.set_position(done as u64))?;
     bar.finish_and_clear();
     let Some(grown) = grown else {
         let again = &words.resume;
@@ -436,7 +319,9 @@ fn grow(gpu: &Gpu, config: &Config, data: &Dataset, run: RunDir, words: &Words) 
     };
     note(&format!("grown in {:.1} s", start.elapsed().as_secs_f64()));
     forest::save(&run.model(), &grown, &About::new(config, data, forest::INPUT))?;
-    let history = Trained::load(&run)?.only_epoch(gpu, data)?;
+    let trained = Trained::load(&run)?;
+    let mut evaluator = Evaluator::new(gpu, &trained, data, None)?;
+    let history = trained.only_epoch(&evaluator.answers(Split::Train)?, &evaluator.answers(Split::Val)?);
     run.write_metrics(&history)?;
     finish(gpu, data, run, &history)
 }
@@ -444,13 +329,15 @@ fn grow(gpu: &Gpu, config: &Config, data: &Dataset, run: RunDir, words: &Words) 
 /// Tunes the thresholds of a trained run, if it has any, tests it, and reports.
 fn finish(gpu: &Gpu, data: &Dataset, run: RunDir, history: &[EpochRow]) -> anyhow::Result<Option<Ended>> {
     let mut trained = Trained::load(&run)?;
-    if trained.task()? == Task::Labels {
-        trained.tune(gpu, data)?;
+    let mut evaluator = Evaluator::new(gpu, &trained, data, None)?;
+    let validation = (trained.task()? == Task::Labels).then(|| evaluator.answers(Split::Val)).transpose()?;
+    let answers = evaluator.answers(Split::Test)?;
+    if let Some(validation) = validation {
+        trained.tune(&validation);
         trained.save(&run.model())?;
-        thresholds::write(&run, &trained.about)?;
+        run.write_thresholds(&trained.about)?;
     }
-    let answers = trained.answers(gpu, data, Split::Test)?;
-    let evaluation = trained.judge(gpu, data, Split::Test, &answers)?;
+    let evaluation = trained.judge(gpu, data, &answers)?;
     write_json(&run.test(), &evaluation)?;
     let examples = trained.config.notes.map(|notes| Examples::new(data, &data.test, &answers, &notes));
     report::pages::training::write(run.path(), &run.record()?, history, &evaluation, examples.as_ref())?;

@@ -10,6 +10,7 @@ use crate::gpu::Gpu;
 use crate::metrics::evaluation::Evaluation;
 use crate::metrics::scores::Scores;
 use crate::metrics::significance::{Answer, followed};
+use crate::predict::evaluator::Evaluator;
 use crate::predict::trained::{Split, Trained};
 use crate::run::run_dir::RunDir;
 use crate::run::weights;
@@ -39,7 +40,7 @@ impl TestPredictions {
     ///
     /// # Errors
     /// `Checkpoint` if what it keeps is damaged, not about these test clips, or not what `scores`, its `test.json`, judges; as
-    /// [`Trained::answers`].
+    /// [`Evaluator::answers`].
     pub fn of(gpu: &Gpu, run: &RunDir, data: &Dataset, scores: &Evaluation) -> Result<TestPredictions> {
         let clips: Vec<String> = data.test.iter().map(|&clip| data.keys[clip as usize].clone()).collect();
         let path = run.predictions();
@@ -52,7 +53,7 @@ impl TestPredictions {
             };
         }
         let trained = Trained::load(run)?;
-        let answers = trained.answers(gpu, data, Split::Test)?;
+        let answers = Evaluator::new(gpu, &trained, data, None)?.answers(Split::Test)?;
         let probabilities = answers.seeds.into_iter().map(|(probabilities, _)| probabilities).collect();
         let (seeds, classes) = (trained.about.seeds.clone(), data.classes.clone());
         let thresholds = trained.thresholds()?;

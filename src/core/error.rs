@@ -27,7 +27,7 @@ pub enum Error {
     NoGradient { op: &'static str },
 
     /// More memory in one piece than this adapter offers, in bytes. Raised before the start.
-    #[error("{what} needs {need} bytes, this adapter allows {have}; try fewer --seeds or a smaller --batch")]
+    #[error("{what} needs {need} bytes, this adapter allows {have}; try fewer `seeds` or a smaller `batch`")]
     Limit { what: String, need: u64, have: u64 },
 
     /// A weights or run-state file that does not belong to what it is used for.
@@ -44,7 +44,7 @@ pub enum Error {
 
     /// Training left the numbers: the loss is no longer finite.
     #[error(
-        "the loss of seed {seed} is no longer a number, in step {} of epoch {}; try a lower --lr (the best weights before it are kept)",
+        "the loss of seed {seed} is no longer a number, in step {} of epoch {}; try a lower `lr` (the best weights before it are kept)",
         step + 1,
         epoch + 1
     )]

@@ -4,5 +4,7 @@ pub mod array;
 pub mod error;
 pub mod files;
 pub mod hash;
+pub mod names;
 pub mod random;
 pub mod shape;
+pub mod toml;

@@ -61,7 +61,7 @@ pub struct Dataset {
 }
 
 /// What an instance of a clip is: 0.96 s of it, described in one of several ways, or a frame of a spectrum.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Kind {
     /// VGGish's embedding: 128 values in 8 bits, the features that OpenMIC-2018 comes with.
@@ -70,7 +70,6 @@ pub enum Kind {
     Maps,
     /// A log-mel patch, (96, 64).
     #[serde(rename = "logmel")]
-    #[value(name = "logmel")]
     LogMel,
     /// A frame of the whole log-mel spectrogram, 10 ms, (64).
     Spectrogram,

@@ -140,7 +140,7 @@ pub fn validation_split(train: &[u32], fraction: f64, seed: u64) -> Result<(Vec<
 }
 
 /// What is drawn into one split or another as a whole.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Serialize, Deserialize, clap::ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum SplitBy {
     /// A source file: no recording is heard in training and in the test.

@@ -12,12 +12,14 @@ use crate::audio::{Cut, Excerpt, Item, ingest};
 use crate::core::error::{Error, Result};
 use crate::core::files::{is_leftover, read_limited, try_lock_directory, write_atomic};
 use crate::data::{FeatureValues, Features, Kind, Mapped};
+use crate::features::corpus::{Corpus, Dims};
 use crate::features::extractor::{Extract, Extractor, Sort};
 use crate::features::front_end::{FrontEnd, PostProcess, Source, Weights};
 use crate::gpu::Gpu;
 use crate::nn::front_ends::spectrum::Scale;
 use crate::nn::front_ends::vggish::Width;
 use crate::nn::models::{instance, instance_len};
+use crate::ops::gather::Encoding;
 
 const JOB: &str = "job.json";
 const ROWS: &str = "rows.bin";
@@ -99,7 +101,7 @@ impl FrontEndRunner {
         let post_process = match (recipe.kind, weights) {
             (Kind::Vggish, Some(weights)) => weights.post_process.clone().ok_or_else(|| {
                 let reason = "VGGish's weights come without their PCA (pproc.*), and embeddings without it are something else; \
-                              name it: --pca FILE.npz";
+                              name it: `front_end.pca` FILE.npz";
                 Error::Usage(reason.into())
             })?,
             _ => PostProcess::identity(),
@@ -133,6 +135,23 @@ impl FrontEndRunner {
             }
             _ => into.extend(extract.features.iter().flat_map(|v| f16::from_f32(*v).to_le_bytes())),
         }
+    }
+
+    /// Whether embeddings still pass through the post-processing, which is the CPU's work: else the extractor's features are model inputs.
+    pub(crate) fn post_processes(&self) -> bool {
+        self.kind == Kind::Vggish
+    }
+
+    /// Room on the GPU for the features of a batch of excerpts, and for K = `classes` answers: the extractor's own where they are model
+    /// inputs as they are.
+    pub(crate) fn corpus(&self, gpu: &Gpu, classes: usize) -> Result<Corpus> {
+        let (clips, instances, width) = (self.extractor.batch(), self.instances(), self.instance_len());
+        let (encoding, features) = match self.post_processes() {
+            true => (Encoding::Bytes, None),
+            false => (Encoding::Floats, Some(self.extractor.features().clone())),
+        };
+        let encoding = encoding.of_clips(instances * width);
+        Corpus::refillable(gpu, Dims { clips, instances, width, classes, encoding, slots: clips }, features)
     }
 
     /// Extracts in memory, as model inputs: bytes after the post-processing, else floats.

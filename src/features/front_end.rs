@@ -160,7 +160,7 @@ impl Weights {
             Error::Checkpoint { reason, .. } => Error::checkpoint(
                 path,
                 format!(
-                    "{} (a VGGish of --width {width} is expected)",
+                    "{} (a VGGish of `width` {width} is expected)",
                     reason.replace(": weights of another model?", "")
                 ),
             ),

@@ -177,7 +177,7 @@ impl Submission {
 
 fn one_line(error: &wgpu::Error) -> String {
     let text = match error {
-        wgpu::Error::OutOfMemory { .. } => "out of memory; try fewer --seeds or a smaller --batch".to_owned(),
+        wgpu::Error::OutOfMemory { .. } => "out of memory; try fewer `seeds` or a smaller `batch`".to_owned(),
         other => other.to_string(),
     };
     text.split_whitespace().collect::<Vec<_>>().join(" ")

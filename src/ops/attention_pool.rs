@@ -32,7 +32,7 @@ const MANY: usize = 1 << 14;
 const MANY_SLICE: usize = 1 << 10;
 
 /// How the attention of an instance follows from its logit.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Serialize, Deserialize, clap::ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Pooling {
     /// Each by itself, then as a share of all.

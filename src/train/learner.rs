@@ -21,13 +21,12 @@ use crate::ops::gather::Batch;
 use crate::ops::masked_bce::{Focal, FocalAlpha, Loss, Normalisation, focal_loss, masked_bce};
 use crate::ops::sample::Order;
 use crate::ops::tally::{Decision, Tally, tally};
-use crate::ops::track::track;
+use crate::ops::track::{NEVER, track};
 use crate::run::config::{Config, Optimiser};
 use crate::run::network::push_model;
+use crate::run::splits::Split;
+use crate::run::state::State;
 use crate::run::weights::Block;
-
-/// `diverged` before anything has gone wrong.
-const NEVER: u32 = u32::MAX;
 
 /// The graphs of a training run, before any device is involved.
 pub struct Graphs {
@@ -50,27 +49,8 @@ pub struct EpochSums {
     pub diverged: Vec<Option<u32>>,
 }
 
-/// Everything that must be kept to go on with the same bits.
-#[derive(Clone, Debug, PartialEq)]
-pub struct State {
-    pub params: Vec<f32>,
-    pub stats: Vec<f32>,
-    /// Adam's moments; Adagrad's sums of squares, and nothing.
-    pub m: Vec<f32>,
-    pub v: Vec<f32>,
-    pub best_params: Vec<f32>,
-    pub best_stats: Vec<f32>,
-    /// The running sums of the epoch in progress.
-    pub totals: Vec<f32>,
-    /// Optimiser steps done.
-    pub step: u32,
-}
-
 /// Parameters by name.
 pub type NamedArrays = Vec<(String, Array<f32>)>;
-
-/// A replica's training clips and validation clips.
-pub type Split = (Vec<u32>, Vec<u32>);
 
 pub struct Learner<'g> {
     gpu: &'g Gpu,
@@ -390,6 +370,7 @@ impl<'g> Learner<'g> {
             best_params: read(&self.best[0])?,
             best_stats: read(&self.best[1])?,
             totals: read(&self.totals)?,
+            diverged: self.gpu.read(&self.diverged)?,
             step: self.done as u32,
         })
     }
@@ -414,6 +395,10 @@ impl<'g> Learner<'g> {
             }
             self.gpu.write(buffer, 0, values)?;
         }
+        if self.diverged.len() != state.diverged.len() {
+            return Err(Error::Usage("the saved state is of another number of seeds".into()));
+        }
+        self.gpu.write(&self.diverged, 0, &state.diverged)?;
         for r in 0..self.seeds.len() {
             self.gpu.write(&self.clock, 4 * r + 2, &[state.step])?;
         }

@@ -1,4 +1,5 @@
-//! Training: the learner that replays steps, and the trainer that runs epochs.
+//! Training: the learner that replays steps, the trainer that runs epochs, and the forest that grows.
 
+pub mod forest;
 pub mod learner;
 pub mod trainer;

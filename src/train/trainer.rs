@@ -2,9 +2,9 @@
 
 use std::time::{Duration, Instant};
 
-use super::learner::{EpochSums, Learner, Split};
+use super::learner::{EpochSums, Learner};
 use crate::core::error::{Error, Result};
-use crate::data::{Dataset, FeatureValues, validation_split};
+use crate::data::{Dataset, FeatureValues};
 use crate::features::corpus::Corpus;
 use crate::features::front_end;
 use crate::gpu::Gpu;
@@ -13,7 +13,9 @@ use crate::nn;
 use crate::nn::front_ends::vggish::TrainFrontEnd;
 use crate::ops::sample::Order;
 use crate::run::config::{Config, Select};
-use crate::run::run_dir::{EpochRow, Progress, RunDir};
+use crate::run::run_dir::RunDir;
+use crate::run::splits::splits;
+use crate::run::state::{EpochRow, Progress};
 use crate::run::weights::{self, About, Block};
 
 /// The state is saved about this often, and at the end.
@@ -260,13 +262,5 @@ impl<'a> Trainer<'a> {
 
     fn all_stopped(&self) -> bool {
         (0..self.config.seeds.len()).all(|r| self.stopped(self.best(r)))
-    }
-}
-
-/// Each seed's training and validation clips: its own, or what the dataset sets aside.
-pub fn splits(config: &Config, data: &Dataset) -> Result<Vec<Split>> {
-    match &data.validation {
-        Some(validation) => Ok(vec![(data.train.clone(), validation.clone()); config.seeds.len()]),
-        None => config.seeds.iter().map(|&seed| validation_split(&data.train, config.val_fraction, seed)).collect(),
     }
 }

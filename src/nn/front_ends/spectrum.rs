@@ -33,7 +33,7 @@ pub fn hop_seconds() -> f64 {
 }
 
 /// How magnitudes become inputs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Serialize, Deserialize, clap::ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Scale {
     /// As they are, as in the paper.
@@ -53,7 +53,7 @@ impl Scale {
 pub const OFFSET: f32 = 1e-4;
 
 /// A kind of spectrum.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Serialize, Deserialize, clap::ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Input {
     /// Short-time Fourier transform.

@@ -19,8 +19,9 @@ use crate::report::plots::learning_curves::LearningCurves;
 use crate::report::plots::seed_boxes::SeedBoxes;
 use crate::report::tables::table::printable;
 use crate::run::run_dir::{
-    CLASSES, CONFUSION, EXAMPLES, EpochRow, LEARNING_CURVES, METRICS, MODEL, REPORT, RUN, Record, SEEDS, TEST,
+    CLASSES, CONFUSION, EXAMPLES, LEARNING_CURVES, METRICS, MODEL, REPORT, RUN, Record, SEEDS, TEST,
 };
+use crate::run::state::EpochRow;
 
 const STYLE: &str = include_str!("../../../assets/page/training.css");
 /// Longest setting that is shown whole, in characters.

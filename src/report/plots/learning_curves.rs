@@ -11,7 +11,7 @@ use crate::Result;
 use crate::metrics::scores::quantile;
 use crate::report::plots::axis::Axis;
 use crate::report::plots::figure::{self, Drawn, FAINT_INK, Figure, GRID, INK, PALETTE, fitted, text, text_width};
-use crate::run::run_dir::EpochRow;
+use crate::run::state::EpochRow;
 
 const WIDTH: i32 = 1080;
 const MARGIN: i32 = 30;
