@@ -35,22 +35,44 @@ params! {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Loss {
-    /// Mean binary cross-entropy over the observed entries of a batch.
+    /// Binary cross-entropy, as a [`LossMean`].
     Bce,
     /// ISMIR 2019, Eq. 4: weighted per clip by the share of its observed labels.
     PartialBce,
-    /// Mean over the observed entries as well, in which what is already right counts less.
+    /// The same, in which what is already right counts less.
     Focal,
     /// Of models that name one class per clip, from the softmax of their logits.
     CrossEntropy,
 }
 
+/// Over what the cross-entropy or focal loss of a batch is the mean.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub enum LossMean {
+    /// All known labels of the batch.
+    #[default]
+    Batch,
+    /// Each clip's own known labels, then the clips.
+    Clip,
+}
+
+impl From<LossMean> for Normalisation {
+    fn from(mean: LossMean) -> Normalisation {
+        match mean {
+            LossMean::Batch => Normalisation::Observed,
+            LossMean::Clip => Normalisation::Clips,
+        }
+    }
+}
+
 /// What the positive labels of a class weigh in the focal loss; its negative ones weigh 1 less that.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case", expecting = "focal_alpha must be a number or \"inverse-frequency\"")]
+#[serde(rename_all = "kebab-case", expecting = "focal_alpha must be a number, \"inverse-frequency\" or \"inverse-class-frequency\"")]
 pub enum FocalAlpha {
     /// [`inverse_frequency`] of the training clips.
     InverseFrequency,
+    /// [`inverse_class_frequencies`] of the training clips.
+    InverseClassFrequency,
     /// The same for every class.
     #[serde(untagged)]
     Same(f64),
@@ -73,8 +95,9 @@ impl FromStr for FocalAlpha {
     fn from_str(text: &str) -> std::result::Result<Self, String> {
         match (text, text.parse()) {
             ("inverse-frequency", _) => Ok(FocalAlpha::InverseFrequency),
+            ("inverse-class-frequency", _) => Ok(FocalAlpha::InverseClassFrequency),
             (_, Ok(alpha)) => Ok(FocalAlpha::Same(alpha)),
-            _ => Err("neither a number nor inverse-frequency".into()),
+            _ => Err("neither a number nor inverse-frequency or inverse-class-frequency".into()),
         }
     }
 }
@@ -85,6 +108,14 @@ impl FromStr for FocalAlpha {
 pub fn inverse_frequency(present: u32, absent: u32) -> f64 {
     let [present, absent] = [present, absent].map(|n| f64::from(n) + 1.0);
     absent / (present + absent)
+}
+
+/// Alpha of each class, from its present and absent labels: 1 / f, normalised to 1 over the classes, for f the share of positives among
+/// its known labels, (present + 1) / (present + absent + 2).
+pub fn inverse_class_frequencies(labels: &[[u32; 2]]) -> Vec<f64> {
+    let inverse = |&[present, absent]: &[u32; 2]| 1.0 / (1.0 - inverse_frequency(present, absent));
+    let total: f64 = labels.iter().map(inverse).sum();
+    labels.iter().map(|labels| inverse(labels) / total).collect()
 }
 
 /// What the sum over known labels is divided by.
@@ -370,6 +401,9 @@ mod tests {
             assert!((positive / negative - 1.0).abs() < 0.11, "{present} of {absent}: {positive} against {negative}");
         }
         assert_eq!(inverse_frequency(0, 0), 0.5);
+        // A class of half the frequency weighs twice as much.
+        let alpha = inverse_class_frequencies(&[[9, 89], [19, 79], [19, 79]]);
+        assert!(alpha.iter().zip([0.5, 0.25, 0.25]).all(|(a, want)| (a - want).abs() < 1e-12), "{alpha:?}");
         assert!(inverse_frequency(0, u32::MAX) < 1.0 && inverse_frequency(u32::MAX, 0) > 0.0);
     }
 
