@@ -73,9 +73,8 @@ fn means_over_clips_are_numpys() {
     for (case, focusing) in [("loss", None), ("focal", Some(2.0))] {
         let op = MaskedBce { norm: Normalisation::Clips, focusing };
         let of = |name: &str| golden.tensor(&format!("{case}.{name}"));
-        let numbers = |v: &serde_json::Value| -> Vec<f64> {
-            v.as_array().unwrap().iter().map(|v| v.as_f64().unwrap()).collect()
-        };
+        let numbers =
+            |v: &serde_json::Value| -> Vec<f64> { v.as_array().unwrap().iter().map(|v| v.as_f64().unwrap()).collect() };
         let loss = [want[case]["loss"].as_f64().unwrap()];
         let mut x = vec![of("p"), of("y"), of("mask"), Array::new([7], vec![1.0; 7])];
         x.extend(focusing.map(|_| of("alpha")));

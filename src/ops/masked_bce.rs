@@ -67,7 +67,10 @@ impl From<LossMean> for Normalisation {
 
 /// What the positive labels of a class weigh in the focal loss; its negative ones weigh 1 less that.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case", expecting = "focal_alpha must be a number, \"inverse-frequency\" or \"inverse-class-frequency\"")]
+#[serde(
+    rename_all = "kebab-case",
+    expecting = "focal_alpha must be a number, \"inverse-frequency\" or \"inverse-class-frequency\""
+)]
 pub enum FocalAlpha {
     /// [`inverse_frequency`] of the training clips.
     InverseFrequency,

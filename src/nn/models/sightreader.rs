@@ -32,8 +32,15 @@ use crate::ops::reward::reward;
 const MUSICAL: &[Patch] = &[[7, 57], [7, 25], [128, 1], [64, 1], [32, 1]];
 const SQUARE: &[Patch] = &[[12, 12]];
 
-const PROTOCOL: Protocol =
-    Protocol { epochs: 250, dropout: 0.0, batch: 32, select: Select::ValF1, patience: Some(10), loss_mean: LossMean::Clip, ..Protocol::COMMON };
+const PROTOCOL: Protocol = Protocol {
+    epochs: 250,
+    dropout: 0.0,
+    batch: 32,
+    select: Select::ValF1,
+    patience: Some(10),
+    loss_mean: LossMean::Clip,
+    ..Protocol::COMMON
+};
 
 pub const SR16: Model = Model {
     name: "sr16",

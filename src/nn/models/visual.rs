@@ -26,8 +26,15 @@ enum Variant {
     FullyConnected,
 }
 
-const PROTOCOL: Protocol =
-    Protocol { epochs: 250, dropout: 0.6, batch: 32, select: Select::ValF1, patience: Some(10), loss_mean: LossMean::Clip, ..Protocol::COMMON };
+const PROTOCOL: Protocol = Protocol {
+    epochs: 250,
+    dropout: 0.6,
+    batch: 32,
+    select: Select::ValF1,
+    patience: Some(10),
+    loss_mean: LossMean::Clip,
+    ..Protocol::COMMON
+};
 
 pub const ATT_TF: Model = Model {
     name: "att-tf",
