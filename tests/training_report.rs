@@ -43,6 +43,7 @@ fn rows(seeds: &[u64], epochs: impl Fn(u64) -> usize) -> Vec<EpochRow> {
         train_loss: 0.7 / (1.0 + epoch as f32),
         val_loss: 0.6 + 0.001 * seed as f32,
         val_f1_pn: Some(0.5 + 0.4 * epoch as f64 / last as f64),
+        train_accuracy: None,
         val_accuracy: None,
         best: epoch <= epochs(seed) / 2,
     };

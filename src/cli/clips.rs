@@ -44,7 +44,10 @@ pub fn load_clips(gpu: &Gpu, config: &mut Config, purpose: Purpose) -> Result<Op
             Some(Dataset::load_labelled(&config.dataset)?)
         }
     };
-    let Some(data) = data else { return Ok(None) };
+    let Some(mut data) = data else { return Ok(None) };
+    if let Some(keys) = &config.val_keys {
+        data = data.with_validation_keys(keys)?;
+    }
     if purpose == Purpose::Train {
         data.check_splits()?;
     }
@@ -73,7 +76,7 @@ pub fn sound_of(config: &Config) -> Result<Option<(AudioSet, Recipe)>> {
     }
     let Some(front_end) = &config.front_end else {
         let reason = "has sound, but no features; make them with wmic features, or name VGGish's weights \
-                      (--frontend-weights FILE or random)";
+                      (`front_end.weights` FILE or random)";
         return match AudioSet::load(&config.dataset) {
             Ok(_) => Err(Error::data(&config.dataset, reason)),
             Err(error) => Err(error),
@@ -120,7 +123,7 @@ pub fn adopt(config: &mut Config, npz: &Path) -> Result<()> {
     }
     match (&config.front_end, &recipe.front_end) {
         (Some(asked), Some(made)) if asked.width != made.width => {
-            fail(format!("was made with --width {}, not {}", made.width, asked.width))
+            fail(format!("was made with `width` {}, not {}", made.width, asked.width))
         }
         (Some(asked), Some(made)) if asked.fingerprint.is_some() && asked.fingerprint != made.fingerprint => {
             fail("was made with other VGGish weights than the run's".into())
@@ -149,11 +152,11 @@ pub fn adopt(config: &mut Config, npz: &Path) -> Result<()> {
             Ok(())
         }
         (None, None) if kind.is_of_notes() && recipe.scale != config.notes.unwrap_or_default().scale => {
-            fail("was made with another --scale".into())
+            fail("was made with another `notes.scale`".into())
         }
         (None, None) if kind == Kind::Spectrogram || kind.is_of_notes() => Ok(()),
         (None, None) => Err(Error::Usage(format!(
-            "{} stands on VGGish: name its weights, --frontend-weights FILE or random",
+            "{} stands on VGGish: name its weights, `front_end.weights` FILE or random",
             config.model
         ))),
         _ => Ok(()),

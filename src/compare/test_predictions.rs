@@ -10,7 +10,7 @@ use crate::gpu::Gpu;
 use crate::metrics::evaluation::Evaluation;
 use crate::metrics::scores::Scores;
 use crate::metrics::significance::{Answer, followed};
-use crate::predict::evaluator::Evaluator;
+use crate::predict::evaluator::{Answers, Evaluator};
 use crate::predict::trained::{Split, Trained};
 use crate::run::run_dir::RunDir;
 use crate::run::weights;
@@ -54,9 +54,20 @@ impl TestPredictions {
         }
         let trained = Trained::load(run)?;
         let answers = Evaluator::new(gpu, &trained, data, None)?.answers(Split::Test)?;
-        let probabilities = answers.seeds.into_iter().map(|(probabilities, _)| probabilities).collect();
-        let (seeds, classes) = (trained.about.seeds.clone(), data.classes.clone());
-        let thresholds = trained.thresholds()?;
+        TestPredictions::keep(run, data, &trained.about.seeds, &answers, &trained.thresholds()?)
+    }
+
+    /// Keeps what a run has just said about the test clips.
+    pub fn keep(
+        run: &RunDir,
+        data: &Dataset,
+        seeds: &[u64],
+        answers: &Answers,
+        thresholds: &[Vec<f64>],
+    ) -> Result<TestPredictions> {
+        let probabilities = answers.seeds.iter().map(|(probabilities, _)| probabilities.clone()).collect();
+        let clips = data.test.iter().map(|&clip| data.keys[clip as usize].clone()).collect();
+        let (seeds, classes, thresholds) = (seeds.to_vec(), data.classes.clone(), thresholds.to_vec());
         let made = TestPredictions { about: About { seeds, clips, classes, thresholds }, probabilities };
         made.write(run)?;
         Ok(made)

@@ -95,6 +95,9 @@ pub struct Config {
     pub threshold: Level,
     /// Share of the training split that is held out for validation, anew for each seed.
     pub val_fraction: f64,
+    /// A file of the keys of the clips that are for validation instead, for all seeds.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub val_keys: Option<PathBuf>,
     /// What turns sound into the model's input, where known; a model on maps cannot do without.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub front_end: Option<FrontEnd>,
@@ -280,7 +283,13 @@ pub const SETTINGS: &[Setting] = &[
         "val_fraction",
         Value::Number(None),
         all,
-        "Share of the training clips held out for validation, drawn anew for each seed; for aacnn once, as split-by says",
+        "Share of the training clips held out for validation, drawn anew for each seed; for aacnn once, as split-by says; 0 for rf: it is grown on all",
+    ),
+    setting(
+        "val_keys",
+        Value::Path("FILE"),
+        all,
+        "Validation clips of all seeds instead: a file of keys of the training split, one a line",
     ),
     setting(
         "front_end.weights",
@@ -386,6 +395,7 @@ impl Config {
             patience: protocol.patience,
             threshold: Level::default(),
             val_fraction: protocol.val_fraction,
+            val_keys: None,
             front_end: None,
             train_front_end: TrainFrontEnd::None,
             features: None,
@@ -447,7 +457,9 @@ impl Config {
 
     /// Whether this key of `run.toml` means something for the model: for a forest most do not.
     pub fn has_setting(&self, key: &str) -> bool {
-        self.model().is_ok_and(|model| settings::has_key(model, key))
+        let mut mine = SETTINGS.iter().filter(|s| s.key.split('.').next() == Some(key)).peekable();
+        let Ok(model) = self.model() else { return true };
+        mine.peek().is_none() || mine.any(|setting| (setting.lacks)(model).is_none())
     }
 
     /// As a TOML table.

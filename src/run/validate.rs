@@ -5,7 +5,7 @@ use crate::nn::models::aacnn::ATTENTION;
 use crate::nn::{self, Basis, Optimiser};
 use crate::ops::masked_bce::{FocalAlpha, Loss};
 use crate::run::config::{Augmentation, Config, MAX_SEEDS};
-use crate::run::settings;
+use crate::run::given;
 
 /// Most clips per step.
 const MAX_BATCH: usize = 65_536;
@@ -35,14 +35,16 @@ impl Config {
             return Err(Error::Usage("`patience` must be at least 1, or none".into()));
         }
         self.validate_notes()?;
-        settings::check(self)?;
+        given::check(self)?;
         if model.basis == Basis::Maps && self.front_end.is_none() && self.features.is_none() {
             return Err(Error::Usage(format!(
                 "{} stands on VGGish: name its weights, `front_end.weights` FILE or random",
                 model.name
             )));
         }
-        if !(self.val_fraction > 0.0 && self.val_fraction < 1.0) {
+        // A forest needs no validation.
+        let none = model.is_forest() && self.val_fraction == 0.0;
+        if !none && !(self.val_fraction > 0.0 && self.val_fraction < 1.0) {
             return Err(Error::Usage(format!("`val_fraction` must lie between 0 and 1, got {}", self.val_fraction)));
         }
         let of_labels = matches!(self.loss, Loss::Bce | Loss::Focal);
