@@ -39,14 +39,14 @@ pub enum Loss {
     Bce,
     /// ISMIR 2019, Eq. 4: weighted per clip by the share of its observed labels.
     PartialBce,
-    /// The same, in which what is already right counts less.
+    /// The focal loss, in which what is already right counts less, as a [`LossMean`].
     Focal,
     /// Of models that name one class per clip, from the softmax of their logits.
     CrossEntropy,
 }
 
 /// Over what the cross-entropy or focal loss of a batch is the mean.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Serialize, Deserialize, clap::ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum LossMean {
     /// All known labels of the batch.
