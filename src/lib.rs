@@ -54,7 +54,8 @@
 //! ```
 //!
 //! # Layers
-//! Modules are layered: each imports only from lower layers and its own. From below: [`core`], [`gpu`], [`graph`], [`check`], [`ops`],
+//! Modules are layered: each imports only from lower layers and its own, and no two files import each other, which
+//! `tests/architecture.rs` sees to. From below: [`core`], [`gpu`], [`graph`], [`check`], [`ops`],
 //! [`audio`], [`metrics`], [`data`], [`nn`], [`features`], [`run`], [`predict`], [`train`], [`compare`], [`output`], [`report`],
 //! [`bench`]. A training step is two plans replayed in turn (model and optimiser, see [`train::learner`]), and the clock of seeds and
 //! steps is a tensor like any other.

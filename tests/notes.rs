@@ -18,7 +18,8 @@ use wmic::core::random::Stream;
 use wmic::data::{Dataset, FeatureValues, Features, SplitBy, load_features};
 use wmic::features::corpus::Corpus;
 use wmic::gpu::Gpu;
-use wmic::nn::front_ends::spectrum::{Input, Scale};
+use wmic::nn::Kind;
+use wmic::nn::front_ends::spectrum::Scale;
 use wmic::nn::front_ends::vggish::Width;
 use wmic::nn::models::aacnn::FirstValues;
 use wmic::ops::sample::Order;
@@ -410,7 +411,7 @@ fn options_that_mean_nothing_are_refused() {
 
 /// Random spectra, each of a class.
 fn noise(clips: usize) -> Dataset {
-    let (width, classes) = (Input::Cqt.bins(), 3);
+    let (width, classes) = (Kind::Cqt.spectrogram().bands, 3);
     let mut random = Stream::new(1, 0);
     Dataset {
         path: "noise".into(),
@@ -437,7 +438,7 @@ fn replicas_and_resumed_runs_have_the_same_bits() {
     let data = noise(5);
     let corpus = Corpus::of_dataset(&gpu, &data).unwrap();
     let notes = Notes {
-        input: Input::Cqt,
+        input: Kind::Cqt,
         attention: 50,
         width: Width::Eighth,
         scale: Scale::Log,

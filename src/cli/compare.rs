@@ -14,10 +14,11 @@ use wmic::compare::entries::{self, Entries};
 use wmic::compare::experiment::{Entry, Experiment};
 use wmic::compare::test_predictions::TestPredictions;
 use wmic::core::files::{absolute, create_directories, is_leftover, try_lock_directory, write_atomic};
-use wmic::data::{Dataset, Kind, SplitBy};
+use wmic::data::{Dataset, SplitBy};
 use wmic::features::front_end::FrontEnd;
 use wmic::gpu::Gpu;
 use wmic::metrics::evaluation::Evaluation;
+use wmic::nn::Kind;
 use wmic::nn::front_ends::spectrum::Scale;
 use wmic::nn::front_ends::vggish::TrainFrontEnd;
 use wmic::report::tables;
@@ -133,8 +134,8 @@ impl Args {
         let mut configs = experiment.entries.iter().map(of_files).collect::<Result<Vec<Config>>>()?;
         let models = configs.iter().map(Config::model).collect::<Result<Vec<_>>>()?;
         let complete = |config: &mut Config| {
-            config.seeds = self.seeds.given().unwrap_or_else(|| (0..experiment.seeds as u64).collect());
             *config = self.settings.given.of(config.model()?, &models).over(config)?;
+            config.seeds = self.seeds.given().unwrap_or_else(|| (0..experiment.seeds as u64).collect());
             config.init = config.init.as_deref().map(absolute).transpose()?;
             if let Some(missing) = config.init.as_ref().filter(|init| !init.is_file()) {
                 return Err(Error::data(missing, "is not a file: no weights to start from"));

@@ -10,10 +10,11 @@ use super::{Device, Verdict};
 use wmic::Error;
 use wmic::audio::sound_files;
 use wmic::core::files::absolute;
-use wmic::data::{AudioSet, Kind};
+use wmic::data::AudioSet;
 use wmic::features::extraction::Recipe;
 use wmic::features::front_end::{FrontEnd, Source};
 use wmic::features::sound::{Making, Sounds};
+use wmic::nn::Kind;
 use wmic::nn::front_ends::spectrum::Scale;
 use wmic::nn::front_ends::vggish::Width;
 use wmic::report::tables::table::printable;
@@ -32,12 +33,9 @@ pub struct Args {
     /// What to make
     #[arg(long, value_parser = variant::<Kind>(), default_value = "vggish")]
     frontend: Kind,
-    /// VGGish's weights: a safetensors file in torchvggish's naming
-    #[arg(long, value_name = "FILE", conflicts_with = "init")]
-    weights: Option<PathBuf>,
-    /// Random weights: random, or random:SEED
-    #[arg(long, value_name = "random", value_parser = random)]
-    init: Option<Source>,
+    /// VGGish's weights: a safetensors file in torchvggish's naming, or random (random:SEED)
+    #[arg(long, value_name = "FILE|random", aliases = ["weights", "init"])]
+    frontend_weights: Option<Source>,
     /// Share of VGGish's channels: 1, 1/2, 1/4 or 1/8
     #[arg(long, value_name = "W", default_value = "1")]
     width: Width,
@@ -58,13 +56,6 @@ pub struct Args {
     force: bool,
     #[command(flatten)]
     device: Device,
-}
-
-fn random(text: &str) -> Result<Source, String> {
-    match text.parse() {
-        Ok(source @ Source::Random(_)) => Ok(source),
-        _ => Err("random or random:SEED is expected; files go to --weights".into()),
-    }
 }
 
 impl Args {
@@ -124,12 +115,14 @@ impl Args {
     }
 
     fn recipe(&self) -> wmic::Result<Recipe> {
-        let given = self.weights.as_deref().map(absolute).transpose()?.map(Source::File);
-        let weights = given.or_else(|| self.init.clone());
-        let front_end = match (self.frontend, weights) {
-            (Kind::LogMel | Kind::Spectrogram | Kind::Stft | Kind::Cqt, None) => None,
-            (Kind::LogMel | Kind::Spectrogram | Kind::Stft | Kind::Cqt, Some(_)) => {
-                return Err(Error::Usage("spectra need no weights: leave out --weights and --init".into()));
+        let weights = match &self.frontend_weights {
+            Some(Source::File(path)) => Some(Source::File(absolute(path)?)),
+            other => other.clone(),
+        };
+        let front_end = match (self.frontend.row().weights, weights) {
+            (None, None) => None,
+            (None, Some(_)) => {
+                return Err(Error::Usage("spectra need no weights: leave out --frontend-weights".into()));
             }
             (_, Some(weights)) => {
                 let pca = self.pca.as_deref().map(absolute).transpose()?;
@@ -137,7 +130,7 @@ impl Args {
             }
             (_, None) => {
                 return Err(Error::Usage(
-                    "VGGish needs weights: --weights FILE (see docs/models.md for where they come from) or --init random"
+                    "VGGish needs weights: --frontend-weights FILE (see docs/models.md for where they come from) or random"
                         .into(),
                 ));
             }
@@ -149,15 +142,8 @@ impl Args {
     }
 
     fn out(&self, set: Option<&AudioSet>) -> PathBuf {
-        let name = match self.frontend {
-            Kind::Vggish => "openmic-2018.npz",
-            Kind::LogMel => "logmel.npz",
-            Kind::Spectrogram => "spectrogram.npz",
-            Kind::Maps => "maps.npz",
-            Kind::Stft => "stft.npz",
-            Kind::Cqt => "cqt.npz",
-        };
-        let default = || set.map_or_else(|| "features.npz".into(), |set| set.path.join(name));
+        let name = || self.frontend.row().file;
+        let default = || set.map_or_else(|| "features.npz".into(), |set| set.path.join(name()));
         // Without a slash at its end, which would ask for a folder.
         self.out.as_ref().map(|out| out.components().collect()).unwrap_or_else(default)
     }

@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::core::array::Array;
 use crate::core::error::{Error, Result};
+use crate::core::tensors;
 use crate::data::Dataset;
 use crate::gpu::Gpu;
 use crate::metrics::evaluation::Evaluation;
@@ -13,7 +14,6 @@ use crate::metrics::significance::{Answer, followed};
 use crate::predict::evaluator::{Answers, Evaluator};
 use crate::predict::trained::{Split, Trained};
 use crate::run::run_dir::RunDir;
-use crate::run::weights;
 
 const TENSOR: &str = "probabilities";
 
@@ -100,15 +100,15 @@ impl TestPredictions {
         let bytes = self.probabilities.iter().flat_map(|p| p.data().iter().flat_map(|v| v.to_le_bytes())).collect();
         let About { seeds, clips, classes, .. } = &self.about;
         let shape = vec![seeds.len(), clips.len(), classes.len()];
-        weights::save(&run.predictions(), &[(TENSOR.into(), Dtype::F32, shape, bytes)], &self.about)
+        tensors::save(&run.predictions(), &[(TENSOR.into(), Dtype::F32, shape, bytes)], &self.about)
     }
 
     fn read(run: &RunDir) -> Result<TestPredictions> {
         let path = run.predictions();
-        let file = weights::File::read(&path)?;
+        let file = tensors::File::read(&path)?;
         let about: About = file.about(&path)?;
         let (seeds, clips, classes) = (about.seeds.len(), about.clips.len(), about.classes.len());
-        let values = weights::floats(&path, &file.tensors(), TENSOR, &[seeds, clips, classes])?;
+        let values = tensors::floats(&path, &file.tensors(), TENSOR, &[seeds, clips, classes])?;
         let thresholds = &about.thresholds;
         if thresholds.len() != seeds || thresholds.iter().any(|of_seed| of_seed.len() != classes) {
             return Err(Error::checkpoint(&path, "has metadata that contradicts itself"));

@@ -123,7 +123,7 @@ impl Trained {
     pub fn recipe(&self) -> Result<Recipe> {
         let kind = self.config.kind()?;
         let front_end = self.config.front_end.clone();
-        if front_end.is_none() && nn::find(&self.config.model)?.basis.needs_vggish() {
+        if front_end.is_none() && nn::find(&self.config.model)?.needs_vggish() {
             let reason =
                 "the run was trained on features that do not say how they were made; name the VGGish that made them";
             return Err(Error::Usage(reason.into()));

@@ -7,13 +7,14 @@ use serde::{Deserialize, Serialize};
 use crate::core::error::{Error, Result};
 use crate::core::names::names;
 use crate::core::toml::one_line;
-use crate::data::{Division, Kind, SplitBy};
+use crate::data::{Division, SplitBy};
 use crate::features::front_end::{FrontEnd, Source};
 use crate::metrics::thresholds::Level;
-use crate::nn::front_ends::spectrum::{Input, Scale};
+use crate::nn::front_ends::kind::{self, Kind};
+use crate::nn::front_ends::spectrum::Scale;
 use crate::nn::front_ends::vggish::{TrainFrontEnd, Width};
 use crate::nn::models::aacnn::{FirstValues, Network};
-use crate::nn::{self, Basis, Settings};
+use crate::nn::{self, Settings};
 pub use crate::nn::{Optimiser, Select};
 use crate::ops::attention_pool::Pooling;
 use crate::ops::masked_bce::{FocalAlpha, Loss, LossMean};
@@ -41,10 +42,11 @@ impl Augmentation {
 }
 
 /// What is chosen of a model on single notes, and of the notes.
-#[derive(Clone, Copy, Debug, PartialEq, Default, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Notes {
-    pub input: Input,
+    /// The spectrum that the model is fed.
+    pub input: Kind,
     /// One of [`ATTENTION`].
     pub attention: u32,
     /// Share of the published filters.
@@ -52,6 +54,19 @@ pub struct Notes {
     pub scale: Scale,
     pub init: FirstValues,
     pub split_by: SplitBy,
+}
+
+impl Default for Notes {
+    fn default() -> Notes {
+        Notes {
+            input: Kind::Stft,
+            attention: 0,
+            width: Width::default(),
+            scale: Scale::default(),
+            init: FirstValues::default(),
+            split_by: SplitBy::default(),
+        }
+    }
 }
 
 /// A training run. Units: epochs count from 0, batch in clips, chances in [0, 1).
@@ -342,7 +357,7 @@ pub const SETTINGS: &[Setting] = &[
     ),
     setting(
         "notes.input",
-        Value::Name(names::<Input>),
+        Value::Name(kind::of_notes),
         on_notes,
         "Spectrum that aacnn is given",
     ),
@@ -370,7 +385,8 @@ pub const SETTINGS: &[Setting] = &[
 impl Config {
     /// The training protocol of the model's paper.
     pub fn of(model: &str, dataset: impl Into<PathBuf>) -> Result<Config> {
-        let nn::Model { protocol, basis, .. } = *nn::find(model)?;
+        let found = nn::find(model)?;
+        let protocol = found.protocol;
         Ok(Config {
             dataset: dataset.into(),
             model: model.into(),
@@ -400,7 +416,7 @@ impl Config {
             train_front_end: TrainFrontEnd::None,
             features: None,
             cache: None,
-            notes: (basis == Basis::Notes).then(Notes::default),
+            notes: found.is_of_notes().then(Notes::default),
             init: None,
         })
     }
@@ -459,7 +475,7 @@ impl Config {
     pub fn has_setting(&self, key: &str) -> bool {
         let mut mine = SETTINGS.iter().filter(|s| s.key.split('.').next() == Some(key)).peekable();
         let Ok(model) = self.model() else { return true };
-        mine.peek().is_none() || mine.any(|setting| (setting.lacks)(model).is_none())
+        !model.is_forest() || mine.peek().is_none() || mine.any(|setting| (setting.lacks)(model).is_none())
     }
 
     /// As a TOML table.
@@ -519,7 +535,7 @@ impl Config {
     /// `Shape` for instances of another width than the model takes.
     pub fn accepts(&self, width: usize) -> Result<()> {
         let model = nn::find(&self.model)?;
-        let expected = nn::models::instance_len(self.kind()?, self.settings(1).width);
+        let expected = self.kind()?.instance_len(self.settings(1).width);
         match width == expected {
             true => Ok(()),
             false => Err(Error::shape(model.name, format!("instances of {expected} values"), width.to_string())),
@@ -528,6 +544,6 @@ impl Config {
 
     /// Whether the model stands on VGGish and trains this part of it.
     pub fn trains(&self, part: TrainFrontEnd) -> Result<bool> {
-        Ok(nn::find(&self.model)?.basis == Basis::Maps && self.train_front_end == part)
+        Ok(nn::find(&self.model)?.trains_vggish() && self.train_front_end == part)
     }
 }

@@ -8,7 +8,7 @@ use toml::{Table, Value as Toml};
 
 use crate::core::error::{Error, Result};
 use crate::core::files::absolute;
-use crate::nn::{Basis, Model};
+use crate::nn::Model;
 
 /// A setting of training: declared here, in the table of all, as a field of `Config` and with its default in `Config::of`, all of them
 /// in one file; used wherever it is used. Everything else is derived.
@@ -158,14 +158,14 @@ pub(crate) fn with_dropout(model: &Model) -> Option<&'static str> {
 }
 
 pub(crate) fn on_vggish(model: &Model) -> Option<&'static str> {
-    (!model.basis.needs_vggish()).then_some("takes spectra and needs no VGGish")
+    (!model.needs_vggish()).then_some("takes spectra and needs no VGGish")
 }
 
 pub(crate) fn on_maps(model: &Model) -> Option<&'static str> {
-    let reason = match model.basis {
-        Basis::Maps => None,
-        Basis::Embeddings => Some("takes embeddings as they are"),
-        _ => Some("takes spectra as they are"),
+    let reason = match (model.trains_vggish(), model.needs_vggish()) {
+        (true, _) => None,
+        (false, true) => Some("takes embeddings as they are"),
+        (false, false) => Some("takes spectra as they are"),
     };
     networks(model).or(reason)
 }

@@ -5,9 +5,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::core::error::{Error, Result};
 use crate::core::files::write_atomic;
+use crate::core::tensors;
 use crate::ops::track::NEVER;
 use crate::run::run_dir::{METRICS, RunDir};
-use crate::run::weights;
 
 const DIVERGED: &str = "diverged";
 const COUNTS: &str = "counts";
@@ -102,7 +102,7 @@ impl RunDir {
             tensors.push((name.into(), Dtype::U32, vec![words.len()], bytes));
         }
         tensors.push(("step".into(), Dtype::U32, vec![1], state.step.to_le_bytes().to_vec()));
-        weights::save(&self.state(), &tensors, progress)
+        tensors::save(&self.state(), &tensors, progress)
     }
 
     /// The saved state; `None` when the run was ended before it saved any.
@@ -114,7 +114,7 @@ impl RunDir {
         if !path.exists() {
             return Ok(None);
         }
-        let file = weights::File::read(&path)?;
+        let file = tensors::File::read(&path)?;
         let progress: Progress = file.about(&path)?;
         let tensors = file.tensors();
         let words = |name: &str| -> Result<Vec<[u8; 4]>> {

@@ -6,13 +6,13 @@ use super::learner::{EpochSums, Learner};
 use crate::core::error::{Error, Result};
 use crate::data::{Dataset, FeatureValues};
 use crate::features::corpus::Corpus;
-use crate::features::front_end;
 use crate::gpu::Gpu;
 use crate::metrics::scores::{Counts, Task, mean};
 use crate::nn;
 use crate::nn::front_ends::vggish::TrainFrontEnd;
 use crate::ops::sample::Order;
 use crate::run::config::{Config, Select};
+use crate::run::network;
 use crate::run::run_dir::RunDir;
 use crate::run::splits::splits;
 use crate::run::state::{EpochRow, Progress};
@@ -68,7 +68,7 @@ impl<'a> Trainer<'a> {
         }
         let corpus = Corpus::of_dataset(gpu, data)?;
         let splits = splits(config, data)?;
-        let frozen = front_end::frozen(gpu, config)?;
+        let frozen = network::frozen(gpu, config)?;
         let mut learner = Learner::new(gpu, config, &corpus, &frozen, &splits, Order::Shuffled)?;
         if let Some(front_end) = config.front_end.as_ref().filter(|_| config.train_front_end != TrainFrontEnd::None) {
             let weights = front_end.load()?;

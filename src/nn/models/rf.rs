@@ -2,7 +2,8 @@
 //!
 //! It is fitted on the CPU, by `train::forest`.
 
-use super::{Basis, Model, Protocol};
+use super::{Model, Protocol};
+use crate::nn::front_ends::kind::Kind;
 
 pub const MODEL: Model = Model {
     name: "rf",
@@ -13,7 +14,7 @@ pub const MODEL: Model = Model {
     positions: 1,
     attends: false,
     exclusive: false,
-    basis: Basis::Embeddings,
+    inputs: &[Kind::Vggish],
     patches: &[],
     build: None,
 };
