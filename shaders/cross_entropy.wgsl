@@ -4,6 +4,7 @@
 //   backward input   grad_x = grad_y (softmax(x_b)_k sum_j target_bj - target_bk) / valid rows; 0 in padding
 //
 // A row of length 0 is padding and counts nowhere.
+#import grid
 alias Value = f32;
 alias Bits = u32;
 #import nan
@@ -69,10 +70,12 @@ fn cross_entropy_forward(@builtin(workgroup_id) id: vec3<u32>, @builtin(local_in
 }
 
 @compute @workgroup_size(64)
-fn cross_entropy_backward_input(@builtin(global_invocation_id) id: vec3<u32>) {
-    if id.x >= p.batch * p.classes { return; }
-    let clip = id.z * p.batch + id.x / p.classes;
-    let at = id.z * p.batch * p.classes + id.x;
+fn cross_entropy_backward_input(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) count: vec3<u32>,
+                             @builtin(local_invocation_index) worker: u32) {
+    let i = group_index(id, count) * 64u + worker;
+    if i >= p.batch * p.classes { return; }
+    let clip = id.z * p.batch + i / p.classes;
+    let at = id.z * p.batch * p.classes + i;
     var slope = 0.0;
     if lengths[clip] > 0u {
         let row = saved_rows[clip];

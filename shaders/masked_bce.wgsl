@@ -8,6 +8,7 @@
 //
 // By observed entries: weight_b = 1, share_b = known labels of clip b. By clips: weight_b = g(q) / K, share_b = 1.
 // A clip of length 0 (padding) has weight 0 and share 0.
+#import grid
 #import log_ratio
 
 override FOCAL: u32 = 0u; // 1: the focal loss; a constant, so that cross-entropy does not pay for it
@@ -128,16 +129,18 @@ fn masked_bce_forward(@builtin(workgroup_id) id: vec3<u32>, @builtin(local_invoc
 }
 
 @compute @workgroup_size(64)
-fn masked_bce_backward_input(@builtin(global_invocation_id) id: vec3<u32>) {
-    if id.x >= p.batch * p.classes { return; }
-    let clip = id.z * p.batch + id.x / p.classes;
-    let at = id.z * p.batch * p.classes + id.x;
+fn masked_bce_backward_input(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) count: vec3<u32>,
+                             @builtin(local_invocation_index) worker: u32) {
+    let i = group_index(id, count) * 64u + worker;
+    if i >= p.batch * p.classes { return; }
+    let clip = id.z * p.batch + i / p.classes;
+    let at = id.z * p.batch * p.classes + i;
     let share = parts[id.z].y;
     var slope = 0.0;
     if observed[at] != 0.0 && share > 0.0 {
         let v = x[at];
         if FOCAL == 1u {
-            let a = balance[id.z * p.balance_stride + id.x % p.classes];
+            let a = balance[id.z * p.balance_stride + i % p.classes];
             slope = grad_y[id.z] * saved_weight[clip] / share * focal_slope(v, targets[at], a);
         } else {
             slope = grad_y[id.z] * saved_weight[clip] / share * (v - targets[at]) / max(v * (1.0 - v), 1e-12);

@@ -33,9 +33,9 @@ struct Block {
     lengths: vec4<u32>,
 }
 
-fn block(id: vec3<u32>) -> Block {
+fn block(id: vec3<u32>, group: u32) -> Block {
     let replica = id.z / p.directions;
-    let first = id.x * CLIPS;
+    let first = group * CLIPS;
     let clips = min(vec4(first) + vec4(0u, 1u, 2u, 3u), vec4(p.batch - 1u));
     let at = replica * p.lengths_stride;
     let valid = vec4(lengths[at + clips.x], lengths[at + clips.y], lengths[at + clips.z], lengths[at + clips.w]);
@@ -105,20 +105,23 @@ fn rows_of_x(b: Block, t: u32) -> vec4<u32> {
 }
 
 @compute @workgroup_size(64)
-fn recurrent_forward(@builtin(workgroup_id) id: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
-    let b = block(id);
+fn recurrent_forward(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) count: vec3<u32>,
+                     @builtin(local_invocation_index) lane: u32) {
+    let group = group_index(id, count);
+    if group * CLIPS >= p.batch { return; } // of a folded grid
+    let b = block(id, group);
     let states = rows_of_state(b);
     for (var u = lane; u < p.hidden; u += LANES) {
         h[u] = vec4(0.0);
         c[u] = vec4(0.0);
         if (p.has_state & 1u) != 0u { h[u] = from_tape(states + u); }
         if CELL == LSTM && (p.has_state & 2u) != 0u { c[u] = from_tape(states + p.state_slice + u); }
-        shown[u] = h[u] * masks(states + u);
+        shown[p.first % 2u * MOST + u] = h[u] * masks(states + u);
     }
     workgroupBarrier();
     let weights = packed_at(b.direction, b.replica);
     let rows = GATES * p.hidden;
-    for (var s = 0u; s < p.steps; s++) {
+    for (var s = p.first; s < p.end; s++) {
         let t = step_of(s, b.direction);
         let live = vec4(t) < b.lengths;
         let now = s % 2u * MOST;
@@ -162,8 +165,11 @@ fn recurrent_forward(@builtin(workgroup_id) id: vec3<u32>, @builtin(local_invoca
 }
 
 @compute @workgroup_size(64)
-fn recurrent_backward_input(@builtin(workgroup_id) id: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
-    let b = block(id);
+fn recurrent_backward_input(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) count: vec3<u32>,
+                            @builtin(local_invocation_index) lane: u32) {
+    let group = group_index(id, count);
+    if group * CLIPS >= p.batch { return; } // of a folded grid
+    let b = block(id, group);
     let states = rows_of_state(b);
     for (var u = lane; u < p.hidden; u += LANES) {
         if (p.has_state & 1u) == 0u { to_grad_tape(b, states + u, vec4(0.0)); }
@@ -171,7 +177,7 @@ fn recurrent_backward_input(@builtin(workgroup_id) id: vec3<u32>, @builtin(local
     }
     let weights = packed_at(b.direction, b.replica);
     let rows = GATES * p.hidden;
-    for (var s = 0u; s < p.steps; s++) {
+    for (var s = p.first; s < p.end; s++) {
         let t = step_of(p.steps - 1u - s, b.direction);
         let live = vec4(t) < b.lengths;
         for (var u = lane; u < p.hidden; u += LANES) {

@@ -23,12 +23,16 @@ const COLUMNS = 16u;
 
 // W_hh, transposed if asked for, and b_hh of a direction. A workgroup takes 64 rows and 16 columns; the last column is the bias.
 @compute @workgroup_size(64)
-fn recurrent_pack(@builtin(workgroup_id) id: vec3<u32>, @builtin(local_invocation_index) worker: u32) {
-    let row = id.x * 64u + worker;
+fn recurrent_pack(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) count: vec3<u32>,
+                  @builtin(local_invocation_index) worker: u32) {
+    let group = group_index(id, count);
+    let blocks = (p.len + 63u) / 64u;
+    let row = group % blocks * 64u + worker;
+    let first = group / blocks * COLUMNS;
     if row >= p.len { return; }
     let at = (id.z * p.directions + p.direction) * p.len * (p.hidden + 1u);
     let from_w = id.z * p.w_stride + row * p.hidden;
-    for (var column = id.y * COLUMNS; column < min(id.y * COLUMNS + COLUMNS, p.hidden + 1u); column++) {
+    for (var column = first; column < min(first + COLUMNS, p.hidden + 1u); column++) {
         if column == p.hidden {
             packed_weights[at + p.len * p.hidden + row] = b[id.z * p.b_stride + row];
         } else if p.transposed == 1u {

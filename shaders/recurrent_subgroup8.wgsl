@@ -24,8 +24,8 @@ struct Block {
     first: u32,
 }
 
-fn block(id: vec3<u32>) -> Block {
-    return Block(id.z % p.directions, id.z / p.directions, id.x * TILE);
+fn block(id: vec3<u32>, group: u32) -> Block {
+    return Block(id.z % p.directions, id.z / p.directions, group * TILE);
 }
 
 fn x_at(b: Block, clip: u32, t: u32) -> u32 {
@@ -122,8 +122,10 @@ fn share(b: Block, at: u32) -> vec4<f32> {
 }
 
 @compute @workgroup_size(8)
-fn recurrent_forward_subgroup8(@builtin(workgroup_id) id: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
-    let b = block(id);
+fn recurrent_forward_subgroup8(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) count: vec3<u32>,
+                               @builtin(local_invocation_index) lane: u32) {
+    let b = block(id, group_index(id, count));
+    if b.first >= p.batch { return; } // of a folded grid
     let units = p.hidden / 4u;
     let apart = p.batch * units;
     let end = min(b.first + TILE, p.batch);
@@ -134,13 +136,13 @@ fn recurrent_forward_subgroup8(@builtin(workgroup_id) id: vec3<u32>, @builtin(lo
             let state = state_of(b, clip) + unit;
             if (p.has_state & 1u) != 0u { h = tape[state]; }
             if CELL == LSTM && (p.has_state & 2u) != 0u { c = tape[p.state_slice / 4u + state]; }
-            start_from(b, clip, unit, step_of(0u, b.direction), h, c);
+            start_from(b, clip, unit, step_of(p.first, b.direction), h, c);
         }
     }
-    for (var s = 0u; s < p.steps; s++) {
+    for (var s = p.first; s < p.end; s++) {
         let t = step_of(s, b.direction);
         storageBarrier();
-        multiply_gates(b, lane, t, select(units, 0u, s == 0u && p.has_state == 0u));
+        multiply_gates(b, lane, t, select(units, 0u, s == p.first && p.has_state == 0u));
         for (var clip = b.first; clip < end; clip++) {
             let live = t < lengths[b.replica * p.lengths_stride + clip];
             let from_x = x_at(b, clip, t);
@@ -173,7 +175,7 @@ fn recurrent_forward_subgroup8(@builtin(workgroup_id) id: vec3<u32>, @builtin(lo
                 let next_h = select(h, step.h, live);
                 let next_c = select(c, step.c, live);
                 y[to_y + unit] = select(vec4(0.0), step.h, live);
-                if s + 1u < p.steps {
+                if s + 1u < p.end {
                     start_from(b, clip, unit, step_of(s + 1u, b.direction), next_h, next_c);
                 } else {
                     tape[state_of(b, clip) + unit] = next_h;
@@ -241,8 +243,10 @@ fn put_grad_x(b: Block, at: u32, v: vec4<f32>) {
 }
 
 @compute @workgroup_size(8)
-fn recurrent_backward_input_subgroup8(@builtin(workgroup_id) id: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
-    let b = block(id);
+fn recurrent_backward_input_subgroup8(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) count: vec3<u32>,
+                                      @builtin(local_invocation_index) lane: u32) {
+    let b = block(id, group_index(id, count));
+    if b.first >= p.batch { return; } // of a folded grid
     let units = p.hidden / 4u;
     let apart = p.batch * units;
     let end = min(b.first + TILE, p.batch);
@@ -253,7 +257,7 @@ fn recurrent_backward_input_subgroup8(@builtin(workgroup_id) id: vec3<u32>, @bui
             if CELL == LSTM && (p.has_state & 2u) == 0u { grad_tape[p.state_slice / 4u + state] = vec4(0.0); }
         }
     }
-    for (var s = 0u; s < p.steps; s++) {
+    for (var s = p.first; s < p.end; s++) {
         let t = step_of(p.steps - 1u - s, b.direction);
         for (var clip = b.first; clip < end; clip++) {
             let live = t < lengths[b.replica * p.lengths_stride + clip];

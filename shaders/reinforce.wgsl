@@ -2,6 +2,7 @@
 //
 //   forward    y = mean of -(reward - fixed) log pi(drawn) + (reward - baseline)^2
 //   backward   slopes by mu: -(reward - fixed) (drawn - mu) / sigma^2, by baseline: -2 (reward - baseline), over the number of clips
+#import grid
 
 struct Params {
     batch: u32,      // B
@@ -63,11 +64,13 @@ fn reinforce_forward(@builtin(workgroup_id) id: vec3<u32>, @builtin(local_invoca
 }
 
 @compute @workgroup_size(64)
-fn reinforce_backward(@builtin(global_invocation_id) id: vec3<u32>) {
-    if id.x >= p.batch * p.columns { return; }
-    let clip = id.z * p.batch + id.x / p.columns;
-    let at = id.z * p.batch * p.columns + id.x;
-    var slope = grad_y[id.z] * slopes[3u * clip + p.first + id.x % p.columns];
+fn reinforce_backward(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) count: vec3<u32>,
+                      @builtin(local_invocation_index) worker: u32) {
+    let i = group_index(id, count) * 64u + worker;
+    if i >= p.batch * p.columns { return; }
+    let clip = id.z * p.batch + i / p.columns;
+    let at = id.z * p.batch * p.columns + i;
+    var slope = grad_y[id.z] * slopes[3u * clip + p.first + i % p.columns];
     if p.accumulate == 1u { slope += grad_x[at]; }
     grad_x[at] = slope;
 }

@@ -3,6 +3,7 @@
 // A shuffled position is found by a Feistel network over the next power of two, whose round function is Philox under the
 // replica's seed; a value outside 0 .. n - 1 goes through the network again until it is inside (cycle walking), which
 // makes the network a permutation of 0 .. n - 1.
+#import grid
 #import philox
 
 struct Params {
@@ -43,8 +44,9 @@ fn feistel(value: u32, epoch: u32, key: vec2<u32>) -> u32 {
 }
 
 @compute @workgroup_size(64)
-fn sample_forward(@builtin(global_invocation_id) id: vec3<u32>) {
-    let b = id.x;
+fn sample_forward(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) count: vec3<u32>,
+                  @builtin(local_invocation_index) worker: u32) {
+    let b = group_index(id, count) * 64u + worker;
     if b >= p.batch { return; }
     let now = clock[id.z * p.clock_stride];
     var position = now.z % p.batches * p.batch + b;

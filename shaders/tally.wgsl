@@ -1,4 +1,5 @@
 // Counts right and wrong decisions of known labels, per class, over the batches of an epoch. One workgroup per class and replica.
+#import grid
 
 override LARGEST: u32 = 0u; // 1: a clip's answer is its largest probability, not every one from 0.5 on
 
@@ -16,7 +17,7 @@ struct Params {
 @group(0) @binding(4) var<storage, read> clock: array<vec4<u32>>;  // (seed low, seed high, step, 0) every clock_stride
 @group(0) @binding(5) var<storage, read_write> counts: array<u32>; // (R, K, 4): tp, fp, fn, tn
 
-const WORKERS = 64u;
+const WORKERS = 256u;
 
 // Counts of whole numbers are the same in any order.
 var<workgroup> found: array<atomic<u32>, 4>;
@@ -30,9 +31,12 @@ fn is_largest(first: u32, k: u32) -> bool {
     return largest;
 }
 
-@compute @workgroup_size(64)
-fn tally_forward(@builtin(workgroup_id) id: vec3<u32>, @builtin(local_invocation_index) worker: u32) {
-    let k = id.x;
+@compute @workgroup_size(256)
+fn tally_forward(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) count: vec3<u32>,
+                 @builtin(local_invocation_index) worker: u32) {
+    let k = group_index(id, count);
+    // Of a folded grid; such a workgroup leaves as a whole.
+    if k >= p.classes { return; }
     if worker < 4u { atomicStore(&found[worker], 0u); }
     workgroupBarrier();
     for (var b = worker; b < p.batch; b += WORKERS) {

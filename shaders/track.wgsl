@@ -1,4 +1,5 @@
 // Adds up an epoch's loss, notes the first step whose loss is not finite, and advances the clock.
+#import grid
 
 struct Params {
     replicas: u32, // R
@@ -15,8 +16,9 @@ const NEVER = 0xffffffffu;
 const EXPONENT = 0x7f800000u;
 
 @compute @workgroup_size(64)
-fn track_forward(@builtin(global_invocation_id) id: vec3<u32>) {
-    let r = id.x;
+fn track_forward(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) count: vec3<u32>,
+                 @builtin(local_invocation_index) worker: u32) {
+    let r = group_index(id, count) * 64u + worker;
     if r >= p.replicas { return; }
     let step = clock[r].z;
     let part = parts[r];

@@ -106,8 +106,8 @@ fn every_kernel_keeps_to_the_default_limits() {
         let workgroup = globals.iter().filter(|g| g.space == AddressSpace::WorkGroup);
         let bytes: u32 = workgroup.map(|g| module.types[g.ty].inner.size(module.to_ctx())).sum();
         assert!(bytes <= WORKGROUP_BYTES, "{} uses {bytes} bytes of workgroup memory", d.entry);
-        let [x, y, z] = d.grid.0;
-        assert!(x.max(y).max(z) <= 65_535 && x * y * z > 0, "{} has a grid of {:?}", d.entry, d.grid);
+        let [x, y, z] = d.launch.groups();
+        assert!(x.max(y).max(z) <= 65_535 && x * y * z > 0, "{} has a grid of {:?}", d.entry, d.launch);
     }
 }
 

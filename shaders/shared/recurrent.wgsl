@@ -33,6 +33,8 @@ struct Params {
     g_at: u32,
     g_slice: u32,
     accumulate: u32,    // bit d: into the gradient of direction d
+    first: u32,         // the steps of this dispatch, counted as the walk goes; it takes the state up from the tape and leaves it there
+    end: u32,
 }
 
 @group(0) @binding(0) var<uniform> p: Params;

@@ -3,10 +3,13 @@
 //! Philox4x32-10 (Salmon, Moraes, Dror, Shaw: "Parallel random numbers: as easy as 1, 2, 3", SC 2011). A word is a function
 //! of (seed, counter) alone, never of the order in which threads or replicas run.
 
+/// Rounds of mixing for each four words.
+pub const PHILOX_ROUNDS: usize = 10;
+
 /// Four random words for a counter under a key.
 pub fn philox(counter: [u32; 4], key: [u32; 2]) -> [u32; 4] {
     let (mut c, mut k) = (counter, key);
-    for _ in 0..10 {
+    for _ in 0..PHILOX_ROUNDS {
         let a = u64::from(c[0]) * 0xD251_1F53;
         let b = u64::from(c[2]) * 0xCD9E_8D57;
         c = [(b >> 32) as u32 ^ c[1] ^ k[0], b as u32, (a >> 32) as u32 ^ c[3] ^ k[1], a as u32];

@@ -11,7 +11,7 @@ pub use adapter::{Adapter, AdapterKind, Target, adapters, preferred};
 pub use buffer::{Buffer, Element};
 pub use kernel::{Binding, Params, Shader, UniformField, parse_wgsl};
 pub use pace::Pace;
-pub use recording::{Dispatch, Grid, Recorder, Recording, Slot, View};
+pub use recording::{Dispatch, Grid, Launch, MAX_ROUNDS, Recorder, Recording, Slot, View};
 
 pub(crate) use kernel::params;
 

@@ -20,12 +20,13 @@ pub struct View {
     pub len: usize,
 }
 
-/// Numbers of workgroups. `z` is the replica for ops with parameters.
+/// Numbers of workgroups, folded where one dimension would not hold them. `z` is the replica for ops with parameters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Grid(pub [u32; 3]);
+pub struct Grid([u32; 3]);
 
-/// Rounds of all loops of an invocation together that software adapters run: llvmpipe ends them at 65 535.
-const SOFTWARE_ROUNDS: usize = 60_000;
+/// Rounds of all loops of an invocation together that every adapter runs: llvmpipe ends them at 65 535, without a word.
+/// Kernels that may want more work in pieces of so many.
+pub const MAX_ROUNDS: usize = 60_000;
 
 /// WebGPU's default limit of workgroups per dimension.
 const MAX_GROUPS: usize = 65_535;
@@ -42,6 +43,36 @@ impl Grid {
     pub fn items(items: usize, size: usize, z: usize) -> Grid {
         Grid::folded(items.div_ceil(size), z)
     }
+
+    /// Of a kernel whose invocations make at most `rounds` rounds of loops, all their loops together. Loops of up to four rounds, as many
+    /// for every invocation, need not be counted: compilers unroll them.
+    pub fn rounds(self, rounds: usize) -> Launch {
+        Launch { grid: self, rounds }
+    }
+
+    /// Of a kernel without loops.
+    pub fn no_loops(self) -> Launch {
+        self.rounds(0)
+    }
+}
+
+/// How much a dispatch does: its workgroups, and the loops of each invocation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Launch {
+    grid: Grid,
+    rounds: usize,
+}
+
+impl Launch {
+    /// Workgroups in x, y and z.
+    pub fn groups(&self) -> [u32; 3] {
+        self.grid.0
+    }
+
+    /// The most rounds that an invocation makes, all its loops together.
+    pub fn rounds(&self) -> usize {
+        self.rounds
+    }
 }
 
 /// One kernel call, as plain data.
@@ -55,7 +86,7 @@ pub struct Dispatch {
     pub bindings: Vec<(&'static str, View)>,
     pub params: Vec<u8>,
     pub fields: &'static [UniformField],
-    pub grid: Grid,
+    pub launch: Launch,
 }
 
 /// Collects dispatches while ops describe themselves.
@@ -71,29 +102,15 @@ impl Recorder {
         Recorder { target, op: "", dispatches: Vec::new() }
     }
 
-    /// Whether the target runs loops of so many rounds, all loops of an invocation together.
-    ///
-    /// # Errors
-    /// `Gpu` where they would end early, with wrong results and without a word.
-    pub fn runs(&self, rounds: usize) -> Result<()> {
-        match self.target.kind {
-            AdapterKind::Software if rounds > SOFTWARE_ROUNDS => Err(Error::Gpu(format!(
-                "{} of this size takes {rounds} rounds of a loop; this software adapter ends loops after {SOFTWARE_ROUNDS}",
-                self.op
-            ))),
-            _ => Ok(()),
-        }
-    }
-
     pub fn dispatch<P: Params>(
         &mut self,
         shader: &'static Shader,
         entry: &'static str,
         bindings: &[(&'static str, View)],
         params: P,
-        grid: Grid,
+        launch: Launch,
     ) {
-        self.dispatch_with(shader, entry, &[], bindings, params, grid);
+        self.dispatch_with(shader, entry, &[], bindings, params, launch);
     }
 
     /// As `dispatch`, with values for the shader's `override` constants.
@@ -104,7 +121,7 @@ impl Recorder {
         constants: &[(&'static str, f64)],
         bindings: &[(&'static str, View)],
         params: P,
-        grid: Grid,
+        launch: Launch,
     ) {
         self.dispatches.push(Dispatch {
             op: self.op,
@@ -114,7 +131,7 @@ impl Recorder {
             bindings: bindings.to_vec(),
             params: bytemuck::bytes_of(&params).to_vec(),
             fields: P::FIELDS,
-            grid,
+            launch,
         });
     }
 }
@@ -122,7 +139,7 @@ impl Recorder {
 struct Step {
     kernel: Arc<Kernel>,
     bind_group: wgpu::BindGroup,
-    grid: [u32; 3],
+    groups: [u32; 3],
 }
 
 /// Dispatches with pipelines and bind groups made, to be replayed any number of times.
@@ -134,10 +151,23 @@ pub struct Recording {
 const UNIFORM_ALIGN: usize = 256;
 
 impl Dispatch {
+    /// Whether the adapter can do this.
+    ///
     /// # Errors
-    /// `Limit` for a view larger than the adapter can bind.
+    /// `Limit` for a view larger than the adapter can bind, `Gpu` for more workgroups or more rounds of loops than it runs.
     pub fn fits(&self, gpu: &Gpu) -> Result<()> {
-        assert!(self.grid.0.iter().all(|n| *n as usize <= MAX_GROUPS), "{}: a grid of {:?}", self.entry, self.grid);
+        let (groups, rounds) = (self.launch.groups(), self.launch.rounds());
+        if groups.iter().any(|n| *n as usize > MAX_GROUPS) {
+            let reason =
+                format!("{} of this size takes {groups:?} workgroups; {MAX_GROUPS} are allowed each way", self.op);
+            return Err(Error::Gpu(reason));
+        }
+        if gpu.adapter().kind == AdapterKind::Software && rounds > MAX_ROUNDS {
+            return Err(Error::Gpu(format!(
+                "{} of this size takes {rounds} rounds of a loop; this software adapter ends loops after {MAX_ROUNDS}",
+                self.op
+            )));
+        }
         match self.bindings.iter().find(|(_, view)| view.len as u64 * 4 > gpu.max_binding()) {
             Some((name, view)) => {
                 let what = format!("{name} of {}", self.entry);
@@ -176,7 +206,7 @@ impl Recording {
             d.fits(gpu)?;
             let kernel = gpu.kernel(d.shader, d.entry, &d.constants)?;
             let bind_group = bind(gpu, d, &kernel, &uniform, at, buffer)?;
-            steps.push(Step { kernel, bind_group, grid: d.grid.0 });
+            steps.push(Step { kernel, bind_group, groups: d.launch.groups() });
             at += stride(d) as u64;
         }
         gpu.check()?;
@@ -195,7 +225,7 @@ impl Recording {
         for step in &self.steps[part] {
             pass.set_pipeline(&step.kernel.pipeline);
             pass.set_bind_group(0, &step.bind_group, &[]);
-            let [x, y, z] = step.grid;
+            let [x, y, z] = step.groups;
             pass.dispatch_workgroups(x, y, z);
         }
     }

@@ -108,7 +108,7 @@ mod tests {
             bindings,
             params: vec![],
             fields: &[],
-            grid: Grid([1, 1, 1]),
+            launch: Grid::folded(1, 1).no_loops(),
         }
     }
 

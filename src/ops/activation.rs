@@ -8,7 +8,7 @@ use super::Entry;
 use crate::check::{Case, Fill, Input};
 use crate::core::array::Array;
 use crate::core::error::{Error, Result};
-use crate::core::random::{dropout_factor, dropout_threshold};
+use crate::core::random::{PHILOX_ROUNDS, dropout_factor, dropout_threshold};
 use crate::gpu::{Grid, Recorder, Shader, params};
 use crate::graph::{Cost, Graph, Io, Mode, Op, Outputs, Spec, Tensor};
 
@@ -125,11 +125,17 @@ impl Op for Activate {
         let p = self.params(io);
         let (x, y, clock) = (io.x(0).view, io.y(0).view, ("clock", Activate::clock(io)));
         if p.len.is_multiple_of(4) {
-            let grid = Grid::items(x.len / 4, 64, 1);
+            let grid = Grid::items(x.len / 4, 64, 1).rounds(PHILOX_ROUNDS);
             r.dispatch(&SHADER, "activation_forward", &[clock, ("x", x), ("y", y)], p, grid);
         } else {
             let bindings = [clock, ("x_ragged", x), ("y_ragged", y)];
-            r.dispatch(&SHADER, "activation_forward_ragged", &bindings, p, Grid::items(x.len, 64, 1));
+            r.dispatch(
+                &SHADER,
+                "activation_forward_ragged",
+                &bindings,
+                p,
+                Grid::items(x.len, 64, 1).rounds(PHILOX_ROUNDS),
+            );
         }
         Ok(())
     }
@@ -140,10 +146,22 @@ impl Op for Activate {
         let (y, clock) = (io.y(0).view, ("clock", Activate::clock(io)));
         if p.len.is_multiple_of(4) {
             let bindings = [clock, ("grad_y", dy), ("saved_y", y), ("grad_x", dx.view)];
-            r.dispatch(&SHADER, "activation_backward", &bindings, p, Grid::items(dy.len / 4, 64, 1));
+            r.dispatch(
+                &SHADER,
+                "activation_backward",
+                &bindings,
+                p,
+                Grid::items(dy.len / 4, 64, 1).rounds(PHILOX_ROUNDS),
+            );
         } else {
             let bindings = [clock, ("grad_y_ragged", dy), ("saved_y_ragged", y), ("grad_x_ragged", dx.view)];
-            r.dispatch(&SHADER, "activation_backward_ragged", &bindings, p, Grid::items(dy.len, 64, 1));
+            r.dispatch(
+                &SHADER,
+                "activation_backward_ragged",
+                &bindings,
+                p,
+                Grid::items(dy.len, 64, 1).rounds(PHILOX_ROUNDS),
+            );
         }
         Ok(())
     }

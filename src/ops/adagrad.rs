@@ -99,7 +99,7 @@ impl Elementwise for Adagrad {
         };
         let bindings =
             [("grad", piece.view(io.x(1))), ("w", piece.view(io.y(0))), ("accumulator", piece.view(io.y(1)))];
-        r.dispatch(&SHADER, "adagrad_forward", &bindings, p, Grid::items(quads, 64, piece.replicas));
+        r.dispatch(&SHADER, "adagrad_forward", &bindings, p, Grid::items(quads, 64, piece.replicas).no_loops());
     }
 }
 

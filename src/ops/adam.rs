@@ -127,7 +127,7 @@ impl Elementwise for Adam {
             ("m", piece.view(io.y(1))),
             ("v", piece.view(io.y(2))),
         ];
-        r.dispatch(&SHADER, "adam_forward", &bindings, p, Grid::items(quads, 64, piece.replicas));
+        r.dispatch(&SHADER, "adam_forward", &bindings, p, Grid::items(quads, 64, piece.replicas).rounds(24));
     }
 }
 

@@ -37,11 +37,11 @@ impl Op for Add {
         let (a, b, y) = (io.x(0).view, io.x(1).view, io.y(0).view);
         let p = Params { len: y.len as u32, accumulate: 0 };
         if y.len.is_multiple_of(4) {
-            let grid = Grid::items(y.len / 4, 64, 1);
+            let grid = Grid::items(y.len / 4, 64, 1).no_loops();
             r.dispatch(&SHADER, "add_forward", &[("a", a), ("b", b), ("y", y)], p, grid);
         } else {
             let bindings = [("a_ragged", a), ("b_ragged", b), ("y_ragged", y)];
-            r.dispatch(&SHADER, "add_forward_ragged", &bindings, p, Grid::items(y.len, 64, 1));
+            r.dispatch(&SHADER, "add_forward_ragged", &bindings, p, Grid::items(y.len, 64, 1).no_loops());
         }
         Ok(())
     }
@@ -51,11 +51,11 @@ impl Op for Add {
         for dx in (0..2).filter_map(|i| io.dx(i)) {
             let p = Params { len: dy.len as u32, accumulate: dx.accumulate.into() };
             if dy.len.is_multiple_of(4) {
-                let grid = Grid::items(dy.len / 4, 64, 1);
+                let grid = Grid::items(dy.len / 4, 64, 1).no_loops();
                 r.dispatch(&SHADER, "add_backward", &[("grad_y", dy), ("grad_x", dx.view)], p, grid);
             } else {
                 let bindings = [("grad_y_ragged", dy), ("grad_x_ragged", dx.view)];
-                r.dispatch(&SHADER, "add_backward_ragged", &bindings, p, Grid::items(dy.len, 64, 1));
+                r.dispatch(&SHADER, "add_backward_ragged", &bindings, p, Grid::items(dy.len, 64, 1).no_loops());
             }
         }
         Ok(())

@@ -54,7 +54,7 @@ impl Op for AppendOneHot {
 
     fn forward(&self, io: &Io, r: &mut Recorder) -> Result<()> {
         let p = self.params(io);
-        let grid = Grid::items((p.rows * (p.width + p.n)) as usize, 64, 1);
+        let grid = Grid::items((p.rows * (p.width + p.n)) as usize, 64, 1).no_loops();
         r.dispatch(&SHADER, "append_one_hot_forward", &[("x", io.x(0).view), ("y", io.y(0).view)], p, grid);
         Ok(())
     }
@@ -63,7 +63,7 @@ impl Op for AppendOneHot {
         let dy = io.dy(0).expect("backward runs only with a gradient");
         if let Some(dx) = io.dx(0) {
             let p = Params { accumulate: dx.accumulate.into(), ..self.params(io) };
-            let grid = Grid::items((p.rows * p.width) as usize, 64, 1);
+            let grid = Grid::items((p.rows * p.width) as usize, 64, 1).no_loops();
             r.dispatch(&SHADER, "append_one_hot_backward", &[("grad_y", dy), ("grad_x", dx.view)], p, grid);
         }
         Ok(())

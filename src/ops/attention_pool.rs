@@ -108,7 +108,7 @@ impl Op for AttentionPool {
             ("weights", io.y(1).view),
             ("saved_total", io.saved(0).view),
         ];
-        let grid = Grid::items((p.b * p.k) as usize, 64, io.replicas);
+        let grid = Grid::items((p.b * p.k) as usize, 64, io.replicas).rounds(3 * p.t as usize);
         let (shader, _) = kernels(io.x(0).shape.last());
         r.dispatch(shader, "attention_pool_forward", &bindings, p, grid);
         Ok(())
@@ -135,7 +135,7 @@ impl Op for AttentionPool {
             ("grad_cla", dcla.view),
         ];
         let (shader, _) = kernels(io.x(0).shape.last());
-        let grid = Grid::items((p.b * p.t.div_ceil(p.slice) * p.k) as usize, 64, io.replicas);
+        let grid = Grid::items((p.b * p.t.div_ceil(p.slice) * p.k) as usize, 64, io.replicas).rounds(SLICE);
         r.dispatch(shader, "attention_pool_backward", &bindings, p, grid);
         Ok(())
     }

@@ -12,9 +12,9 @@ use super::{Entry, variants};
 use crate::check::{Case, Fill, Input, Kind};
 use crate::core::array::Array;
 use crate::core::error::{Error, Result};
-use crate::core::random::{dropout_factor, dropout_threshold};
+use crate::core::random::{PHILOX_ROUNDS, dropout_factor, dropout_threshold};
 use crate::core::shape::Shape;
-use crate::gpu::{Grid, Recorder, Shader, params};
+use crate::gpu::{Grid, Launch, Recorder, Shader, params};
 use crate::graph::{Bound, Cost, Graph, Io, Mode, Op, Outputs, Sink, Spec, Tensor};
 
 static SHADER: Shader = Shader::portable("batch_norm.wgsl", include_str!("../../shaders/batch_norm.wgsl"));
@@ -184,9 +184,17 @@ impl Train {
     }
 }
 
-/// An invocation per Value and slice.
-fn per_slice(p: Params, replicas: usize) -> Grid {
-    Grid::items(p.slices as usize * p.f as usize, 64, replicas)
+/// An invocation per Value and slice, which goes through the slice's rows, and with dropout draws for each.
+fn per_slice(p: Params, replicas: usize) -> Launch {
+    let draws = if p.threshold > 0 { PHILOX_ROUNDS } else { 0 };
+    // As many rows again for the clips that they are of.
+    let rounds = p.slice_rows as usize * (2 + draws);
+    Grid::items(p.slices as usize * p.f as usize, 64, replicas).rounds(rounds)
+}
+
+/// A workgroup per Value, which joins its slices.
+fn per_value(p: Params, replicas: usize) -> Launch {
+    Grid::folded(p.f as usize, replicas).rounds(p.slices as usize / 8 + 9)
 }
 
 impl Op for Train {
@@ -225,7 +233,7 @@ impl Op for Train {
             ("running_mean", io.y(1).view),
             ("running_var", io.y(2).view),
         ];
-        r.dispatch(shader, "batch_norm_forward_moments", &bindings, p, Grid::folded(p.f as usize, io.replicas));
+        r.dispatch(shader, "batch_norm_forward_moments", &bindings, p, per_value(p, io.replicas));
         let bindings = [
             ("x", x),
             ("lengths", lengths),
@@ -269,7 +277,7 @@ impl Op for Train {
             ..p
         };
         let bindings = [("partial", partial), ("sums", sums), ("grad_gamma", dgamma.view), ("grad_beta", dbeta.view)];
-        r.dispatch(shader, "batch_norm_backward_sums", &bindings, p, Grid::folded(p.f as usize, io.replicas));
+        r.dispatch(shader, "batch_norm_backward_sums", &bindings, p, per_value(p, io.replicas));
 
         if let Some(dx) = io.dx(0) {
             let p = Params { accumulate: dx.accumulate.into(), ..self.params(io, ROWS) };

@@ -6,6 +6,7 @@
 //! where the product makes B H W. Gradients, with g = dy where y > 0 (all of dy without ReLU): dx is the same convolution
 //! of g with the weights turned by 180 degrees and their channels exchanged, dw = g^T patches(x), db = the sum of g over pixels.
 
+use super::linear::tile_product_rounds;
 use super::relu_gradient::{self, relu_gradient};
 use super::{Entry, variants};
 use crate::check::{Case, Fill, Input, Kind};
@@ -119,6 +120,30 @@ impl Dims {
         (GROUPS / tiles).clamp(1, MAX_SLICES).min(self.images * self.height)
     }
 
+    /// Rounds for all terms of a result.
+    fn rounds(&self, variant: Convolution) -> usize {
+        match variant {
+            Convolution::Tile => tile_product_rounds(self.depth()),
+            Convolution::Subgroup8 | Convolution::Subgroup8Narrow => self.size * self.size + self.depth() / 4,
+            Convolution::Runs | Convolution::RunsNarrow => self.places() / 4,
+        }
+    }
+
+    /// Rounds for the pixels of a slice.
+    fn slice_rounds(&self, variant: Convolution) -> usize {
+        let (slices, rows) = (self.slices(), self.images * self.height);
+        match variant {
+            Convolution::Tile => tile_product_rounds(rows.div_ceil(slices) * self.width),
+            Convolution::Subgroup8 | Convolution::Subgroup8Narrow => {
+                rows.div_ceil(slices) * (1 + self.width.div_ceil(4))
+            }
+            Convolution::Runs | Convolution::RunsNarrow => {
+                let runs = self.width.div_ceil(RUN);
+                (rows * runs).div_ceil(LANES).div_ceil(slices) * (1 + LANES.div_ceil(runs))
+            }
+        }
+    }
+
     fn bias_slices(&self) -> usize {
         MAX_SLICES.min(self.images * self.height)
     }
@@ -171,8 +196,8 @@ fn pack(r: &mut Recorder, variant: Convolution, w: View, packed: View, d: Dims, 
         Convolution::Runs | Convolution::RunsNarrow => "conv2d_runs_pack",
         _ => "conv2d_pack",
     };
-    let grid = Grid::items(d.c * d.n, 64, replicas);
-    r.dispatch(&SHADER, entry, &[("w", w), ("packed_weights", packed)], p, grid);
+    let launch = Grid::items(d.c * d.n, 64, replicas).rounds((d.size + 4) * (d.size + 4));
+    r.dispatch(&SHADER, entry, &[("w", w), ("packed_weights", packed)], p, launch);
 }
 
 impl Op for Conv2d {
@@ -210,8 +235,8 @@ impl Op for Conv2d {
         pack(r, variant, io.x(1).view, packed, d, p, io.replicas);
         let p = Params { has_bias: (io.inputs() == 3).into(), b_stride: b_stride as u32, relu: self.relu.into(), ..p };
         let bindings = [("x", io.x(0).view), ("weights", packed), ("b", bias), ("y", io.y(0).view)];
-        let tiles = tiles(d.pixels(), d.n, io.replicas);
-        let runs = runs(d, io.replicas);
+        let tiles = tiles(d.pixels(), d.n, io.replicas).rounds(d.rounds(variant));
+        let runs = runs(d, io.replicas).rounds(d.rounds(variant));
         match variant {
             Convolution::Tile => r.dispatch(&SHADER, "conv2d_forward", &bindings, p, tiles),
             Convolution::Subgroup8 => r.dispatch(&SUBGROUP8, "conv2d_forward_subgroup8", &bindings, p, tiles),
@@ -252,14 +277,15 @@ impl Op for Conv2d {
             };
             pack(r, variant, io.x(1).view, packed, t, p, io.replicas);
             let bindings = [("x", g), ("weights", packed), ("b", packed), ("y", dx.view)];
-            let tiles = tiles(t.pixels(), t.n, io.replicas);
+            let tiles = tiles(t.pixels(), t.n, io.replicas).rounds(t.rounds(variant));
             match variant {
                 Convolution::Subgroup8 => {
                     r.dispatch(&SUBGROUP8, "conv2d_backward_input_subgroup8", &bindings, p, tiles)
                 }
                 Convolution::Runs => {
-                    let (entry, grid) = ("conv2d_backward_input_runs_subgroup8", runs(t, io.replicas));
-                    r.dispatch_with(&RUNS, entry, &constants(t), &bindings, p, grid);
+                    let launch = runs(t, io.replicas).rounds(t.rounds(variant));
+                    let entry = "conv2d_backward_input_runs_subgroup8";
+                    r.dispatch_with(&RUNS, entry, &constants(t), &bindings, p, launch);
                 }
                 _ => r.dispatch(&SHADER, "conv2d_backward_input", &bindings, p, tiles),
             }
@@ -269,9 +295,11 @@ impl Op for Conv2d {
             let partial = io.scratch(2).view;
             let p = Params { slices: slices as u32, accumulate: dw.accumulate.into(), w_stride: dw.stride as u32, ..p };
             let bindings = [("x", io.x(0).view), ("grad_y", g), ("partial", partial)];
-            let tiles = tiles(d.n, d.terms(), io.replicas * slices);
-            let columns = Grid::folded(d.places() / 4 * (d.n / 4), io.replicas * slices);
-            match variants::convolution(r.target, d.n, d.c, d.size) {
+            let variant = variants::convolution(r.target, d.n, d.c, d.size);
+            let rounds = d.slice_rounds(variant);
+            let tiles = tiles(d.n, d.terms(), io.replicas * slices).rounds(rounds);
+            let columns = Grid::folded(d.places() / 4 * (d.n / 4), io.replicas * slices).rounds(rounds);
+            match variant {
                 Convolution::Tile => r.dispatch(&SHADER, "conv2d_backward_weight", &bindings, p, tiles),
                 Convolution::Subgroup8 => {
                     r.dispatch(&SUBGROUP8, "conv2d_backward_weight_subgroup8", &bindings, p, tiles)
@@ -294,17 +322,18 @@ impl Op for Conv2d {
                     r.dispatch_with(&RUNS_NARROW, entry, &constants(d), &bindings, p, columns);
                 }
             }
-            let grid = Grid::items(d.n * d.c, 64, io.replicas);
-            r.dispatch(&SHADER, "conv2d_backward_slices", &[("partial", partial), ("grad_w", dw.view)], p, grid);
+            let launch = Grid::items(d.n * d.c, 64, io.replicas).rounds(d.size * d.size * (1 + slices));
+            r.dispatch(&SHADER, "conv2d_backward_slices", &[("partial", partial), ("grad_w", dw.view)], p, launch);
         }
         if let Some(db) = io.dx(2) {
             let slices = d.bias_slices();
             let partial = io.scratch(3).view;
             let p = Params { slices: slices as u32, accumulate: db.accumulate.into(), b_stride: db.stride as u32, ..p };
-            let grid = Grid::items(d.n, 64, io.replicas * slices);
-            r.dispatch(&SHADER, "conv2d_backward_bias", &[("grad_y", g), ("partial", partial)], p, grid);
-            let grid = Grid::items(d.n, 64, io.replicas);
-            r.dispatch(&SHADER, "conv2d_backward_bias_slices", &[("partial", partial), ("grad_b", db.view)], p, grid);
+            let rounds = ((d.images * d.height).div_ceil(slices) * d.width).div_ceil(d.bias_pixels());
+            let launch = Grid::items(d.n, 64, io.replicas * slices).rounds(rounds);
+            r.dispatch(&SHADER, "conv2d_backward_bias", &[("grad_y", g), ("partial", partial)], p, launch);
+            let launch = Grid::items(d.n, 64, io.replicas).rounds(slices * d.bias_pixels());
+            r.dispatch(&SHADER, "conv2d_backward_bias_slices", &[("partial", partial), ("grad_b", db.view)], p, launch);
         }
         Ok(())
     }

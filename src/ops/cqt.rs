@@ -84,7 +84,9 @@ impl Op for Wavelets {
         };
         let bindings = [("x", x.view), ("groups", io.x(1).view), ("h", io.x(2).view), ("y", io.y(0).view)];
         let tiles = (b * self.frames).div_ceil(rows) * groups.div_ceil(side_by_side);
-        r.dispatch(shader, entry, &bindings, p, Grid::folded(tiles, io.replicas));
+        // The longest filter lies about the centre, and takes up to two rounds for each of its taps.
+        let rounds = 33 * (2 * self.centre + 8).div_ceil(16) + 16;
+        r.dispatch(shader, entry, &bindings, p, Grid::folded(tiles, io.replicas).rounds(rounds));
         Ok(())
     }
 

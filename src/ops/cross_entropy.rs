@@ -68,7 +68,10 @@ impl Op for CrossEntropy {
             ("saved_rows", io.saved(0).view),
         ];
         // A replica's loss is small: one workgroup adds it up, in one order.
-        r.dispatch(&SHADER, "cross_entropy_forward", &bindings, params(io), Grid([1, 1, io.replicas as u32]));
+        let p = params(io);
+        let rounds = p.batch.div_ceil(256) * (1 + 3 * p.classes) + 8;
+        let launch = Grid::folded(1, io.replicas).rounds(rounds as usize);
+        r.dispatch(&SHADER, "cross_entropy_forward", &bindings, p, launch);
         Ok(())
     }
 
@@ -88,8 +91,8 @@ impl Op for CrossEntropy {
             ("grad_x", dx.view),
         ];
         let p = Params { accumulate: dx.accumulate.into(), ..params(io) };
-        let grid = Grid([io.x(0).shape.len().div_ceil(64) as u32, 1, io.replicas as u32]);
-        r.dispatch(&SHADER, "cross_entropy_backward_input", &bindings, p, grid);
+        let launch = Grid::items(io.x(0).shape.len(), 64, io.replicas).no_loops();
+        r.dispatch(&SHADER, "cross_entropy_backward_input", &bindings, p, launch);
         Ok(())
     }
 

@@ -203,7 +203,7 @@ impl Op for Gather {
         let rows = ("rows", io.x(0).view);
         let places = ("places", if placed { io.x(4).view } else { io.x(2).view });
         let bindings = [rows, places, (features, io.x(1).view), (x, io.y(0).view)];
-        r.dispatch(&SHADER, entry, &bindings, p, Grid::items(batch * words, 64, io.replicas));
+        r.dispatch(&SHADER, entry, &bindings, p, Grid::items(batch * words, 64, io.replicas).no_loops());
         let bindings = [
             rows,
             ("lengths", io.x(2).view),
@@ -212,7 +212,13 @@ impl Op for Gather {
             ("targets", io.y(2).view),
             ("observed", io.y(3).view),
         ];
-        r.dispatch(&SHADER, "gather_forward_labels", &bindings, p, Grid::items(batch * classes, 64, io.replicas));
+        r.dispatch(
+            &SHADER,
+            "gather_forward_labels",
+            &bindings,
+            p,
+            Grid::items(batch * classes, 64, io.replicas).no_loops(),
+        );
         Ok(())
     }
 

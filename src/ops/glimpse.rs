@@ -81,7 +81,13 @@ impl Op for Glimpse {
         let names = ["x", "location", "lengths", "patches"];
         let bindings: Vec<_> =
             names.iter().enumerate().map(|(i, name)| (*name, io.x(i).view)).chain([("y", io.y(0).view)]).collect();
-        r.dispatch(&SHADER, "glimpse_forward", &bindings, p, Grid::items(batch * len, 64, io.replicas));
+        r.dispatch(
+            &SHADER,
+            "glimpse_forward",
+            &bindings,
+            p,
+            Grid::items(batch * len, 64, io.replicas).rounds(self.0.len()),
+        );
         Ok(())
     }
 

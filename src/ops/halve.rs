@@ -80,7 +80,13 @@ impl Op for Halve {
         let taps = io.x(1).shape.len() as u32;
         let p = Params { b: b as u32, s: s as u32, y_len: half as u32, taps, x_stride: x.stride as u32 };
         let bindings = [("x", x.view), ("taps", io.x(1).view), ("y", io.y(0).view)];
-        r.dispatch(&SHADER, "halve_forward", &bindings, p, Grid::items(b * half.div_ceil(OUTPUTS), 64, io.replicas));
+        r.dispatch(
+            &SHADER,
+            "halve_forward",
+            &bindings,
+            p,
+            Grid::items(b * half.div_ceil(OUTPUTS), 64, io.replicas).rounds(taps as usize + OUTPUTS),
+        );
         Ok(())
     }
 

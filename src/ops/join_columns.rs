@@ -4,7 +4,7 @@ use super::Entry;
 use crate::check::{Case, Input};
 use crate::core::array::Array;
 use crate::core::error::{Error, Result};
-use crate::gpu::{Grid, Recorder, Shader, params};
+use crate::gpu::{Grid, Launch, Recorder, Shader, params};
 use crate::graph::{Cost, Graph, Io, Op, Outputs, Spec, Tensor};
 
 static SHADER: Shader = Shader::portable("join_columns.wgsl", include_str!("../../shaders/join_columns.wgsl"));
@@ -36,8 +36,8 @@ fn place(io: &Io, i: usize) -> Params {
     }
 }
 
-fn grid(p: &Params) -> Grid {
-    Grid::items(p.rows as usize * p.width as usize, 64, 1)
+fn grid(p: &Params) -> Launch {
+    Grid::items(p.rows as usize * p.width as usize, 64, 1).no_loops()
 }
 
 impl Op for JoinColumns {

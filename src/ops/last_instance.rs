@@ -56,7 +56,7 @@ impl Op for LastInstance {
     fn forward(&self, io: &Io, r: &mut Recorder) -> Result<()> {
         let (shader, p) = params(io);
         let bindings = [("x", io.x(0).view), ("lengths", io.x(1).view), ("y", io.y(0).view)];
-        let grid = Grid::items((p.batch * p.width) as usize, 64, io.replicas);
+        let grid = Grid::items((p.batch * p.width) as usize, 64, io.replicas).no_loops();
         r.dispatch(shader, "last_instance_forward", &bindings, p, grid);
         Ok(())
     }
@@ -66,7 +66,7 @@ impl Op for LastInstance {
         let (shader, p) = params(io);
         let p = Params { accumulate: dx.accumulate.into(), ..p };
         let bindings = [("lengths", io.x(1).view), ("grad_y", dy), ("grad_x", dx.view)];
-        let grid = Grid::items((p.batch * p.instances * p.width) as usize, 64, io.replicas);
+        let grid = Grid::items((p.batch * p.instances * p.width) as usize, 64, io.replicas).no_loops();
         r.dispatch(shader, "last_instance_backward_input", &bindings, p, grid);
         Ok(())
     }

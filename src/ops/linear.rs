@@ -20,7 +20,7 @@ use crate::check::{Case, Fill, Input, Kind};
 use crate::core::array::Array;
 use crate::core::error::{Error, Result};
 use crate::core::shape::Shape;
-use crate::gpu::{Grid, Recorder, Shader, View, params};
+use crate::gpu::{Grid, Launch, Recorder, Shader, View, params};
 use crate::graph::{Cost, Graph, Io, Op, Outputs, Sink, Spec, Tensor};
 use variants::MatrixProduct;
 
@@ -133,15 +133,6 @@ impl Dims {
         [Spec::f32([weights]), Spec::f32([slices, self.n])]
     }
 
-    /// # Errors
-    /// See [`Recorder::runs`]: the tile kernels go through K, and backward through N, with about two rounds for each.
-    fn check(&self, r: &Recorder) -> Result<()> {
-        match variants::matrix_product(r.target, self.n, self.k) {
-            MatrixProduct::Tile => r.runs(2 * self.k.max(self.n)),
-            MatrixProduct::Subgroup8 => r.runs(self.k.max(self.n) / 4),
-        }
-    }
-
     fn params(&self) -> Params {
         Params {
             m: self.m as u32,
@@ -160,9 +151,18 @@ impl Dims {
     }
 }
 
-/// Workgroups for a (rows, cols) result in tiles.
-fn tiles(rows: usize, cols: usize, z: usize) -> Grid {
-    Grid::folded(rows.div_ceil(TILE) * cols.div_ceil(TILE), z)
+/// A workgroup per tile of a (rows, cols) result with sums of `depth` terms.
+fn tiles([rows, cols, depth]: [usize; 3], z: usize, product: MatrixProduct) -> Launch {
+    let rounds = match product {
+        MatrixProduct::Tile => tile_product_rounds(depth),
+        MatrixProduct::Subgroup8 => depth.div_ceil(4),
+    };
+    Grid::folded(rows.div_ceil(TILE) * cols.div_ceil(TILE), z).rounds(rounds)
+}
+
+/// Rounds of a kernel of `shared/tile_product.wgsl`: for 16 terms one to fetch them, up to 16 to load and 16 to multiply.
+pub(super) fn tile_product_rounds(depth: usize) -> usize {
+    33 * depth.div_ceil(16) + 16
 }
 
 impl Op for Linear {
@@ -200,8 +200,8 @@ impl Op for Linear {
     fn forward(&self, io: &Io, r: &mut Recorder) -> Result<()> {
         let d = Dims::of(io, self);
         let (w, bias) = (io.x(1).view, io.x(io.inputs() - 1).view);
-        d.check(r)?;
-        let (shader, entry) = match variants::matrix_product(r.target, d.n, d.k) {
+        let product = variants::matrix_product(r.target, d.n, d.k);
+        let (shader, entry) = match product {
             MatrixProduct::Tile => (&SHADER, "linear_forward"),
             MatrixProduct::Subgroup8 => (&SUBGROUP8, "linear_forward_subgroup8"),
         };
@@ -219,7 +219,8 @@ impl Op for Linear {
                 relu: self.relu.into(),
                 ..d.params()
             };
-            r.dispatch(shader, entry, &bindings, p, tiles(d.m, n, io.replicas * d.segments));
+            let launch = tiles([d.m, n, d.k], io.replicas * d.segments, product);
+            r.dispatch(shader, entry, &bindings, p, launch);
         }
         Ok(())
     }
@@ -233,7 +234,8 @@ impl Op for Linear {
             dy = g;
         }
         if let Some(dx) = io.dx(0) {
-            let (shader, entry) = match variants::matrix_product(r.target, d.n, d.k) {
+            let product = variants::matrix_product(r.target, d.n, d.k);
+            let (shader, entry) = match product {
                 MatrixProduct::Tile => (&SHADER, "linear_backward_input"),
                 MatrixProduct::Subgroup8 => (&SUBGROUP8, "linear_backward_input_subgroup8"),
             };
@@ -249,7 +251,8 @@ impl Op for Linear {
                     accumulate: (part.start > 0 || dx.accumulate && !joins).into(),
                     ..d.params()
                 };
-                r.dispatch(shader, entry, &bindings, p, tiles(d.m, d.k, io.replicas * d.segments));
+                let launch = tiles([d.m, d.k, part.len()], io.replicas * d.segments, product);
+                r.dispatch(shader, entry, &bindings, p, launch);
             }
             if joins {
                 let p = Params { n: d.rows() as u32, accumulate: 1, w_stride: dx.stride as u32, ..d.params() };
@@ -293,7 +296,8 @@ pub(super) fn parameter_gradients(
 ) {
     if let Some(dw) = dw {
         let p = Params { accumulate: dw.accumulate.into(), w_stride: dw.stride as u32, ..d.params() };
-        match variants::matrix_product(r.target, d.n, d.k) {
+        let product = variants::matrix_product(r.target, d.n, d.k);
+        match product {
             MatrixProduct::Tile => {
                 let slices = d.slices();
                 for part in d.parts(slices) {
@@ -304,9 +308,10 @@ pub(super) fn parameter_gradients(
                         1 => (total, p),
                         _ => (partial, Params { w_stride: weights as u32, accumulate: 0, ..p }),
                     };
-                    let grid = tiles(part.len(), d.k, replicas * d.segments * slices);
+                    let terms = d.m.div_ceil(slices);
+                    let launch = tiles([part.len(), d.k, terms], replicas * d.segments * slices, product);
                     let bindings = [("grad_y", dy), ("x", x), ("partial", partial)];
-                    r.dispatch(&SHADER, "linear_backward_weight", &bindings, sums, grid);
+                    r.dispatch(&SHADER, "linear_backward_weight", &bindings, sums, launch);
                     if slices > 1 {
                         let p = Params { k: d.weights() as u32, ..p };
                         add_slices(r, partial, total, p, weights, replicas);
@@ -329,16 +334,16 @@ pub(super) fn parameter_gradients(
                 for part in d.parts(1) {
                     let p = Params { n: part.len() as u32, first: part.start as u32, ..p };
                     let bindings = [("grad_y", dy), ("x", x), ("grad_w", d.part_of(dw.view, &part)), ("grad_b", db)];
-                    let grid = tiles(part.len(), d.k, replicas * d.segments);
-                    r.dispatch(&SUBGROUP8, "linear_backward_weight_subgroup8", &bindings, p, grid);
+                    let launch = tiles([part.len(), d.k, d.m], replicas * d.segments, product);
+                    r.dispatch(&SUBGROUP8, "linear_backward_weight_subgroup8", &bindings, p, launch);
                 }
             }
         }
     }
     if let Some(db) = db {
         let p = Params { m: d.rows() as u32, slices: d.slices() as u32, ..d.params() };
-        let grid = Grid::items(d.n, 64, replicas * d.slices());
-        r.dispatch(&SHADER, "linear_backward_bias", &[("grad_y", dy), ("partial", partial_bias)], p, grid);
+        let launch = Grid::items(d.n, 64, replicas * d.slices()).rounds(d.rows().div_ceil(d.slices()));
+        r.dispatch(&SHADER, "linear_backward_bias", &[("grad_y", dy), ("partial", partial_bias)], p, launch);
         let p = Params { k: 1, accumulate: db.accumulate.into(), w_stride: db.stride as u32, ..p };
         add_slices(r, partial_bias, db.view, p, d.n, replicas);
     }
@@ -346,8 +351,8 @@ pub(super) fn parameter_gradients(
 
 /// Sums the slices of `partial` into `total`, in order.
 fn add_slices(r: &mut Recorder, partial: View, total: View, p: Params, len: usize, replicas: usize) {
-    let grid = Grid::items(len, 64, replicas);
-    r.dispatch(&SHADER, "linear_backward_slices", &[("partial", partial), ("total", total)], p, grid);
+    let launch = Grid::items(len, 64, replicas).rounds(p.slices as usize);
+    r.dispatch(&SHADER, "linear_backward_slices", &[("partial", partial), ("total", total)], p, launch);
 }
 
 fn case(name: &str, x: &[usize], n: usize, bias: bool) -> Case {

@@ -197,8 +197,10 @@ impl Op for MaskedBce {
             self.balance(io),
         ];
         // A replica's loss is small: one workgroup adds it up, in one order.
-        let (p, grid) = (self.params(io), Grid([1, 1, io.replicas as u32]));
-        r.dispatch_with(&SHADER, "masked_bce_forward", &self.constants(), &bindings, p, grid);
+        let p = self.params(io);
+        let rounds = p.batch.div_ceil(256) * (1 + p.classes) + 8;
+        let launch = Grid::folded(1, io.replicas).rounds(rounds as usize);
+        r.dispatch_with(&SHADER, "masked_bce_forward", &self.constants(), &bindings, p, launch);
         Ok(())
     }
 
@@ -219,8 +221,8 @@ impl Op for MaskedBce {
             self.balance(io),
         ];
         let p = Params { accumulate: dx.accumulate.into(), ..self.params(io) };
-        let grid = Grid([io.x(0).shape.len().div_ceil(64) as u32, 1, io.replicas as u32]);
-        r.dispatch_with(&SHADER, "masked_bce_backward_input", &self.constants(), &bindings, p, grid);
+        let launch = Grid::items(io.x(0).shape.len(), 64, io.replicas).no_loops();
+        r.dispatch_with(&SHADER, "masked_bce_backward_input", &self.constants(), &bindings, p, launch);
         Ok(())
     }
 

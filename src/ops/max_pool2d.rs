@@ -89,7 +89,7 @@ impl Op for MaxPool2d {
         let p = params(io);
         let (shader, _) = kernels(io.x(0).shape.last());
         let bindings = [("x", io.x(0).view), ("y", io.y(0).view)];
-        r.dispatch(shader, "max_pool2d_forward", &bindings, p, Grid::items(p.outputs as usize, 64, 1));
+        r.dispatch(shader, "max_pool2d_forward", &bindings, p, Grid::items(p.outputs as usize, 64, 1).no_loops());
         Ok(())
     }
 
@@ -98,7 +98,13 @@ impl Op for MaxPool2d {
         let p = Params { accumulate: dx.accumulate.into(), ..params(io) };
         let (shader, _) = kernels(io.x(0).shape.last());
         let bindings = [("x", io.x(0).view), ("grad_y", dy), ("grad_x", dx.view)];
-        r.dispatch(shader, "max_pool2d_backward_input", &bindings, p, Grid::items(p.outputs as usize, 64, 1));
+        r.dispatch(
+            shader,
+            "max_pool2d_backward_input",
+            &bindings,
+            p,
+            Grid::items(p.outputs as usize, 64, 1).no_loops(),
+        );
         Ok(())
     }
 

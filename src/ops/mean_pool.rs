@@ -66,7 +66,7 @@ impl Op for MeanPool {
         let p = params(io);
         let (shader, _) = kernels(io.x(0).shape.last());
         let bindings = [("x", io.x(0).view), ("lengths", io.x(1).view), ("y", io.y(0).view)];
-        let grid = Grid::items((p.b * p.f) as usize, 64, io.replicas);
+        let grid = Grid::items((p.b * p.f) as usize, 64, io.replicas).rounds(p.t as usize);
         r.dispatch(shader, "mean_pool_forward", &bindings, p, grid);
         Ok(())
     }
@@ -75,7 +75,7 @@ impl Op for MeanPool {
         let (Some(dy), Some(dx)) = (io.dy(0), io.dx(0)) else { return Ok(()) };
         let p = Params { accumulate: dx.accumulate.into(), ..params(io) };
         let (shader, _) = kernels(io.x(0).shape.last());
-        let grid = Grid::items((p.b * p.t.div_ceil(p.slice) * p.f) as usize, 64, io.replicas);
+        let grid = Grid::items((p.b * p.t.div_ceil(p.slice) * p.f) as usize, 64, io.replicas).rounds(SLICE);
         let bindings = [("lengths", io.x(1).view), ("grad_y", dy), ("grad_x", dx.view)];
         r.dispatch(shader, "mean_pool_backward_input", &bindings, p, grid);
         Ok(())

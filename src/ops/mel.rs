@@ -76,7 +76,13 @@ impl Op for Mel {
         let (bins, x_stride) = (x.shape.last() as u32, x.stride as u32);
         let p = Params { rows: rows as u32, bins, bands: bands as u32, x_stride, scale, offset, level };
         let bindings = [("x", x.view), ("bands", io.x(1).view), ("weights", io.x(2).view), ("y", io.y(0).view)];
-        r.dispatch(&SHADER, "mel_forward", &bindings, p, Grid::items(rows.div_ceil(ROWS) * bands, 64, io.replicas));
+        r.dispatch(
+            &SHADER,
+            "mel_forward",
+            &bindings,
+            p,
+            Grid::items(rows.div_ceil(ROWS) * bands, 64, io.replicas).rounds(x.shape.last() + ROWS),
+        );
         Ok(())
     }
 

@@ -19,7 +19,7 @@ use super::{Entry, variants};
 use crate::check::{Case, Fill, Input};
 use crate::core::array::Array;
 use crate::core::error::{Error, Result};
-use crate::core::random::philox;
+use crate::core::random::{PHILOX_ROUNDS, philox};
 use crate::gpu::{Grid, Recorder, Shader, params};
 use crate::graph::{Cost, Graph, Io, Op, Outputs, Spec, Tensor};
 
@@ -101,7 +101,7 @@ impl Op for Mixup {
         };
         let lengths = [("lengths", io.x(2).view), ("lengths2", io.x(6).view)];
         let drawn = [("clock", io.x(0).view), ("y_lengths", io.y(1).view), ("y_lambda", io.y(4).view)];
-        let grid = |items: usize| Grid::items(items, 64, io.replicas);
+        let grid = |items: usize| Grid::items(items, 64, io.replicas).rounds(PHILOX_ROUNDS);
         r.dispatch(shader, "mixup_forward_draw", &[lengths.as_slice(), &drawn].concat(), p, grid(b));
         let features = [("lambda", io.y(4).view), ("x", io.x(1).view), ("x2", io.x(5).view), ("y", io.y(0).view)];
         let items = b * t * f / width;

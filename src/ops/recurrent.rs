@@ -15,7 +15,7 @@ use super::{Entry, variants};
 use crate::check::{Case, Fill, Input};
 use crate::core::array::Array;
 use crate::core::error::{Error, Result};
-use crate::gpu::{Grid, Recorder, Shader, View, params};
+use crate::gpu::{Grid, MAX_ROUNDS, Recorder, Shader, View, params};
 use crate::graph::{Cost, Graph, Io, Op, Outputs, Spec, Tensor};
 use variants::MatrixProduct;
 
@@ -31,7 +31,7 @@ params! {
         replicas: u32, batch: u32, steps: u32, hidden: u32, directions: u32, lengths_stride: u32,
         has_mask: u32, has_state: u32, has_dy: u32, wants_start: u32,
         state_slice: u32, h_at: u32, h_slice: u32, masked_at: u32, kept_at: u32, c_at: u32, g_at: u32, g_slice: u32,
-        accumulate: u32,
+        accumulate: u32, first: u32, end: u32,
     }
 }
 
@@ -188,20 +188,40 @@ impl Recurrent {
             g_at: tape.h_at as u32,
             g_slice: tape.g_slice as u32,
             accumulate: 0,
+            first: 0,
+            end: d.t as u32,
         }
     }
 
-    /// The walk's kernels and workgroups.
-    fn walk(&self, r: &Recorder, io: &Io, d: &Dims, back: bool) -> (&'static Shader, &'static str, Grid) {
-        let (shader, entries, clips) = match variants::matrix_product(r.target, d.h, d.h) {
-            MatrixProduct::Tile => (&SHADER, ["recurrent_forward", "recurrent_backward_input"], CLIPS),
+    /// Records the walk, forward or back: as many dispatches as keep each invocation's loops short enough, one for all ordinary lengths.
+    /// Each but the first takes up the state that the one before has left in the tape.
+    fn walk(&self, r: &mut Recorder, io: &Io, d: &Dims, p: Params, back: bool, bindings: &[(&'static str, View)]) {
+        let (h, gates) = (d.h, self.cell.gates());
+        // Rounds before the first step, and of a step.
+        let (shader, entries, clips, [start, step]) = match variants::matrix_product(r.target, h, h) {
+            MatrixProduct::Tile => {
+                let units = h.div_ceil(64);
+                let rounds = if back { 64 + gates * h } else { 40 + (1 + gates) * h };
+                let entries = ["recurrent_forward", "recurrent_backward_input"];
+                (&SHADER, entries, CLIPS, [10 * units, 1 + units * rounds])
+            }
             MatrixProduct::Subgroup8 => {
+                let units = (h / 4).div_ceil(8);
+                let clips = CLIPS_SUBGROUP8 * (1 + units);
+                let product = if back { units * (1 + gates * h / 4) } else { gates * units * (1 + h / 4) };
                 let entries = ["recurrent_forward_subgroup8", "recurrent_backward_input_subgroup8"];
-                (&SUBGROUP8, entries, CLIPS_SUBGROUP8)
+                (&SUBGROUP8, entries, CLIPS_SUBGROUP8, [clips, 1 + clips + product])
             }
         };
-        let grid = Grid([d.b.div_ceil(clips) as u32, 1, (io.replicas * self.directions) as u32]);
-        (shader, entries[usize::from(back)], grid)
+        let grid = Grid::folded(d.b.div_ceil(clips), io.replicas * self.directions);
+        let piece = ((MAX_ROUNDS - start) / step).max(1);
+        for first in (0..d.t).step_by(piece) {
+            let end = d.t.min(first + piece);
+            let has_state = if first == 0 { p.has_state } else { u32::MAX };
+            let p = Params { first: first as u32, end: end as u32, has_state, ..p };
+            let launch = grid.rounds(start + step * (end - first));
+            r.dispatch_with(shader, entries[usize::from(back)], &self.cell.constants(), bindings, p, launch);
+        }
     }
 
     fn pack(&self, r: &mut Recorder, io: &Io, d: &Dims, transposed: bool) {
@@ -218,8 +238,8 @@ impl Recurrent {
                 accumulate: 0,
             };
             let bindings = [("w", w.view), ("b", b.view), ("packed_weights", io.scratch(0).view)];
-            let grid = Grid([d.gates.div_ceil(64), (d.h + 1).div_ceil(COLUMNS), io.replicas].map(|n| n as u32));
-            r.dispatch(&STATES, "recurrent_pack", &bindings, p, grid);
+            let launch = Grid::folded(d.gates.div_ceil(64) * (d.h + 1).div_ceil(COLUMNS), io.replicas).rounds(COLUMNS);
+            r.dispatch(&STATES, "recurrent_pack", &bindings, p, launch);
         }
     }
 
@@ -232,7 +252,7 @@ impl Recurrent {
 
 fn move_state(r: &mut Recorder, from: View, to: View, accumulate: bool) {
     let p = StatesParams { len: from.len as u32, accumulate: accumulate.into(), ..bytemuck::Zeroable::zeroed() };
-    r.dispatch(&STATES, "recurrent_move", &[("out_of", from), ("to", to)], p, Grid::items(from.len, 64, 1));
+    r.dispatch(&STATES, "recurrent_move", &[("out_of", from), ("to", to)], p, Grid::items(from.len, 64, 1).no_loops());
 }
 
 impl Op for Recurrent {
@@ -307,8 +327,7 @@ impl Op for Recurrent {
             ("tape", tape),
             ("y", io.y(0).view),
         ];
-        let (shader, entry, grid) = self.walk(r, io, &d, false);
-        r.dispatch_with(shader, entry, &self.cell.constants(), &bindings, self.params(io, &d), grid);
+        self.walk(r, io, &d, self.params(io, &d), false, &bindings);
         for i in 0..self.cell.states() {
             move_state(r, self.state_view(tape, &d, io.replicas, i), io.y(1 + i).view, false);
         }
@@ -342,8 +361,7 @@ impl Op for Recurrent {
         ];
         let accumulate = dx.iter().enumerate().map(|(i, dx)| u32::from(dx.accumulate) << i).sum();
         let p = Params { accumulate, has_state, has_dy: io.dy(0).is_some().into(), ..self.params(io, &d) };
-        let (shader, entry, grid) = self.walk(r, io, &d, true);
-        r.dispatch_with(shader, entry, &self.cell.constants(), &bindings, p, grid);
+        self.walk(r, io, &d, p, true, &bindings);
 
         let sections = self.tape(&d, io.replicas);
         let product = linear::Dims { m: d.b * d.t, n: d.gates, k: d.h, segments: 1, part: PART };
@@ -418,6 +436,9 @@ impl Op for Recurrent {
     }
 }
 
+/// Steps beyond what a software adapter loops through in one dispatch.
+const LONG: usize = 100_000;
+
 /// What of a case is not the usual.
 #[derive(Clone, Copy, Default)]
 struct Extra {
@@ -467,6 +488,7 @@ fn cases() -> Vec<Case> {
         case("GRU, more clips than a workgroup has", Cell::Gru, 2, [37, 3, 36], ragged(37, 3), plain),
         case("GRU, more units than invocations", Cell::Gru, 1, [3, 2, 67], whole(3, 2), plain),
         case("LSTM, as many units as can be", Cell::Lstm, 1, [2, 2, MAX_HIDDEN], whole(2, 2), plain),
+        case("LSTM, long", Cell::Lstm, 2, [1, LONG, 4], whole(1, LONG), both),
         case("rnn's first layer", Cell::Gru, 2, [128, 10, 64], whole(128, 10), plain).bench(),
         case("bilstm-att", Cell::Lstm, 2, [32, 10, 64], whole(32, 10), masked).bench(),
     ]

@@ -7,7 +7,7 @@ use super::{Entry, variants};
 use crate::check::{Case, Input};
 use crate::core::array::Array;
 use crate::core::error::{Error, Result};
-use crate::gpu::{Grid, Recorder, Shader, View, params};
+use crate::gpu::{Grid, Launch, Recorder, Shader, View, params};
 use crate::graph::{Cost, Graph, Io, Op, Outputs, Spec, Tensor};
 
 static SHADER: Shader = Shader::portable("recurrent_cell.wgsl", include_str!("../../shaders/recurrent_cell.wgsl"));
@@ -99,13 +99,13 @@ fn kernels(hidden: usize) -> (&'static Shader, usize) {
 }
 
 impl RecurrentCell {
-    fn params(io: &Io) -> (&'static Shader, Params, Grid) {
+    fn params(io: &Io) -> (&'static Shader, Params, Launch) {
         let shape = &io.x(2).shape;
         let (shader, width) = kernels(shape.last());
         let items = io.replicas * shape.len() / width;
         let hidden = (shape.last() / width) as u32;
         let p = Params { items: items as u32, hidden, has_dh: 0, has_dc: 0, second: 0, accumulate: 0 };
-        (shader, p, Grid::items(items, 64, 1))
+        (shader, p, Grid::items(items, 64, 1).rounds(8))
     }
 
     /// c, or where there is none any tensor that is only read.

@@ -77,7 +77,13 @@ impl Op for Reinforce {
         let outputs = [("y", io.y(0).view), ("saved_slopes", io.saved(0).view)];
         let bindings: Vec<_> = inputs.chain(outputs).collect();
         // A replica's loss is small: one workgroup adds it up, in one order.
-        r.dispatch(&SHADER, "reinforce_forward", &bindings, self.params(io), Grid([1, 1, io.replicas as u32]));
+        r.dispatch(
+            &SHADER,
+            "reinforce_forward",
+            &bindings,
+            self.params(io),
+            Grid::folded(1, io.replicas).rounds(2 * io.x(0).shape.rows().div_ceil(64) + 6),
+        );
         Ok(())
     }
 
@@ -90,8 +96,13 @@ impl Op for Reinforce {
             let Some(dx) = io.dx(input) else { continue };
             let p = Params { first, columns, accumulate: dx.accumulate.into(), ..self.params(io) };
             let bindings = [("slopes", io.saved(0).view), ("grad_y", dy), ("grad_x", dx.view)];
-            let groups = (p.batch * columns).div_ceil(64);
-            r.dispatch(&SHADER, "reinforce_backward", &bindings, p, Grid([groups, 1, io.replicas as u32]));
+            r.dispatch(
+                &SHADER,
+                "reinforce_backward",
+                &bindings,
+                p,
+                Grid::items((p.batch * columns) as usize, 64, io.replicas).no_loops(),
+            );
         }
         Ok(())
     }

@@ -116,6 +116,19 @@ impl Dims {
         self.height * self.width * (1 + inner)
     }
 
+    /// Rounds of a workgroup that gathers sums: its share of all units of queries.
+    fn gathering_rounds(&self, variant: Attention) -> usize {
+        let (units, columns) = match variant {
+            Attention::Tile | Attention::TileSoftware => (self.height * self.width.div_ceil(LANES), 1),
+            Attention::Subgroup8 => (self.height.div_ceil(BLOCK[0]), self.width.div_ceil(BLOCK[1])),
+        };
+        let of_unit = match variant {
+            Attention::Tile | Attention::TileSoftware => self.rounds(variant),
+            Attention::Subgroup8 => 2 * self.height + columns * (1 + self.height),
+        };
+        units.div_ceil(self.groups(variant)) * columns * of_unit
+    }
+
     /// Elements of a row of those sums, of which each channel has some.
     fn sums(&self, variant: Attention) -> [usize; 2] {
         match variant {
@@ -219,7 +232,6 @@ impl Op for RelativeAttention {
     fn forward(&self, io: &Io, r: &mut Recorder) -> Result<()> {
         let d = self.of(io);
         let variant = variant(r, &d);
-        r.runs(d.rounds(variant))?;
         let (shader, entry, grid) = match variant {
             Attention::Tile | Attention::TileSoftware => {
                 let blocks = (d.height * d.width).div_ceil(LANES);
@@ -234,7 +246,14 @@ impl Op for RelativeAttention {
             ("y", io.y(0).view),
             ("saved_lse", io.saved(0).view),
         ];
-        r.dispatch_with(shader, entry, &d.constants(variant), &bindings, params(io, &d, 1), grid);
+        r.dispatch_with(
+            shader,
+            entry,
+            &d.constants(variant),
+            &bindings,
+            params(io, &d, 1),
+            grid.rounds(d.rounds(variant)),
+        );
         Ok(())
     }
 
@@ -263,9 +282,9 @@ impl Op for RelativeAttention {
         let p = Params { accumulate: dqkv.accumulate.into(), ..params(io, &d, groups) };
 
         let bindings = [("grad_y", dy), ("y", io.y(0).view), ("delta", delta)];
-        let grid = Grid::items(d.batch * d.heads * d.height * d.width, 64, io.replicas);
+        let launch = Grid::items(d.batch * d.heads * d.height * d.width, 64, io.replicas).rounds(d.value);
         let portable = d.constants(Attention::Tile);
-        r.dispatch_with(&SHADER, "relative_attention_backward_delta", &portable, &bindings, p, grid);
+        r.dispatch_with(&SHADER, "relative_attention_backward_delta", &portable, &bindings, p, launch);
         let known = [
             ("qkv", io.x(0).view),
             ("rel_h", io.x(1).view),
@@ -276,11 +295,12 @@ impl Op for RelativeAttention {
             ("grad_qkv", dqkv.view),
         ];
         if io.dx(0).is_some() {
-            r.dispatch_with(shader, key, &constants, &known, p, d.blocks(block, io.replicas));
+            let launch = d.blocks(block, io.replicas).rounds(d.rounds(variant));
+            r.dispatch_with(shader, key, &constants, &known, p, launch);
         }
         let bindings = [&known[..], &[("partial", partial)]].concat();
-        let grid = Grid::folded(d.batch * d.heads * groups, io.replicas);
-        r.dispatch_with(shader, input, &constants, &bindings, p, grid);
+        let launch = Grid::folded(d.batch * d.heads * groups, io.replicas).rounds(d.gathering_rounds(variant));
+        r.dispatch_with(shader, input, &constants, &bindings, p, launch);
         for (table, first, rows) in [(1, 0, 2 * d.height - 1), (2, 2 * d.height - 1, 2 * d.width - 1)] {
             if let Some(sink) = io.dx(table) {
                 add_parts(r, &d, variant, partial, sink, [first, rows], io.replicas);
@@ -357,8 +377,8 @@ fn add_parts(
         accumulate: sink.accumulate.into(),
     };
     let bindings = [("sums", partial), ("grad_table", sink.view)];
-    let grid = Grid::items(rows * d.key, 64, replicas);
-    r.dispatch(&TABLES, "relative_attention_backward_table", &bindings, p, grid);
+    let launch = Grid::items(rows * d.key, 64, replicas).rounds((p.parts * (1 + p.lanes)) as usize);
+    r.dispatch(&TABLES, "relative_attention_backward_table", &bindings, p, launch);
 }
 
 /// An image of `size`; depths of one head.

@@ -17,5 +17,5 @@ pub(super) fn relu_gradient(r: &mut Recorder, y: View, dy: View, g: View, len: u
         false => ("relu_gradient_scalar", ["y", "grad_y", "g"], len),
     };
     let bindings = [(names[0], y), (names[1], dy), (names[2], g)];
-    r.dispatch(&SHADER, entry, &bindings, p, Grid::items(items, 256, 1));
+    r.dispatch(&SHADER, entry, &bindings, p, Grid::items(items, 256, 1).no_loops());
 }

@@ -69,7 +69,13 @@ impl Op for Accuracy {
             ("y", io.y(0).view),
             ("counts", io.y(1).view),
         ];
-        r.dispatch(&SHADER, "reward_forward", &bindings, p, Grid::items(shape.rows(), 64, io.replicas));
+        r.dispatch(
+            &SHADER,
+            "reward_forward",
+            &bindings,
+            p,
+            Grid::items(shape.rows(), 64, io.replicas).rounds(shape.last()),
+        );
         Ok(())
     }
 

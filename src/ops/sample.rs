@@ -10,7 +10,7 @@ use super::Entry;
 use crate::check::{Case, Fill, Input};
 use crate::core::array::Array;
 use crate::core::error::{Error, Result};
-use crate::core::random::philox;
+use crate::core::random::{PHILOX_ROUNDS, philox};
 use crate::gpu::{Grid, Recorder, Shader, params};
 use crate::graph::{Cost, Dtype, Graph, Io, Op, Outputs, Spec, Tensor};
 
@@ -105,6 +105,9 @@ pub fn batch_rows(pool: &[u32], batch: usize, order: Order, key: [u32; 2], step:
     (first..first + batch).map(row).collect()
 }
 
+/// A value that falls outside goes through the network again, with a chance of at most 1/2 each time: never so often.
+const MAX_WALK: usize = 1000;
+
 impl Op for Sample {
     fn name(&self) -> &'static str {
         "sample"
@@ -135,7 +138,7 @@ impl Op for Sample {
             stream: self.order.stream().unwrap_or(0),
         };
         let bindings = [("clock", io.x(0).view), ("pool", io.x(1).view), ("y", io.y(0).view)];
-        let grid = Grid([self.batch.div_ceil(64) as u32, 1, io.replicas as u32]);
+        let grid = Grid::items(self.batch, 64, io.replicas).rounds(MAX_WALK * 4 * (1 + PHILOX_ROUNDS));
         r.dispatch(&SHADER, "sample_forward", &bindings, p, grid);
         Ok(())
     }

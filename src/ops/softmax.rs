@@ -7,7 +7,7 @@ use super::Entry;
 use crate::check::{Case, Fill, Input};
 use crate::core::array::Array;
 use crate::core::error::{Error, Result};
-use crate::gpu::{Grid, Recorder, Shader, params};
+use crate::gpu::{Grid, Launch, Recorder, Shader, params};
 use crate::graph::{Cost, Graph, Io, Op, Outputs, Spec, Tensor};
 
 static SHADER: Shader = Shader::portable("softmax.wgsl", include_str!("../../shaders/softmax.wgsl"));
@@ -27,10 +27,12 @@ pub fn softmax(g: &mut Graph, x: Tensor) -> Result<Tensor> {
     Ok(g.push(Softmax, &[x])?[0])
 }
 
-fn params(io: &Io) -> (Params, Grid) {
+fn params(io: &Io) -> (Params, Launch) {
     let shape = &io.x(0).shape;
     let rows = shape.rows() * io.replicas;
-    (Params { rows: rows as u32, k: shape.last() as u32, accumulate: 0 }, Grid::folded(rows, 1))
+    let p = Params { rows: rows as u32, k: shape.last() as u32, accumulate: 0 };
+    // Over a worker's values three times, and two sums over the workers.
+    (p, Grid::folded(rows, 1).rounds(3 * shape.last().div_ceil(64) + 12))
 }
 
 impl Op for Softmax {

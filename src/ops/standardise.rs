@@ -53,7 +53,13 @@ impl Op for Standardise {
         let (b, n) = (x.shape.rows(), x.shape.last() as u32);
         let p = Params { b: b as u32, n, x_stride: x.stride as u32, offset: self.offset, floor: self.floor };
         let bindings = [("x", x.view), ("y", io.y(0).view)];
-        r.dispatch(&SHADER, "standardise_forward", &bindings, p, Grid::folded(b, io.replicas));
+        r.dispatch(
+            &SHADER,
+            "standardise_forward",
+            &bindings,
+            p,
+            Grid::folded(b, io.replicas).rounds(3 * (n as usize).div_ceil(256) + 16),
+        );
         Ok(())
     }
 

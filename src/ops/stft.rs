@@ -152,7 +152,10 @@ impl Op for Stft {
         let lanes = variants::fourier_lanes(r.target);
         let constants = [("N", n as f64), ("LOG2_N", f64::from(n.ilog2())), ("LANES", f64::from(lanes))];
         let bindings = [("x", x.view), ("y", io.y(0).view)];
-        r.dispatch_with(&SHADER, "stft_forward", &constants, &bindings, p, Grid::folded(b * t, io.replicas));
+        // Loading, splitting, and a pass over a lane's points in each stage.
+        let rounds = (n / lanes as usize + 2) * (3 + n.ilog2() as usize);
+        let launch = Grid::folded(b * t, io.replicas).rounds(rounds);
+        r.dispatch_with(&SHADER, "stft_forward", &constants, &bindings, p, launch);
         Ok(())
     }
 

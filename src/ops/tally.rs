@@ -13,6 +13,9 @@ use crate::graph::{Cost, Graph, Io, Op, Outputs, Spec, Tensor};
 
 static SHADER: Shader = Shader::portable("tally.wgsl", include_str!("../../shaders/tally.wgsl"));
 
+/// Invocations of a workgroup, as in the shader.
+const WORKERS: usize = 256;
+
 params! {
     struct Params { batch: u32, classes: u32, batches: u32, clock_stride: u32 }
 }
@@ -86,8 +89,10 @@ impl Op for Tally {
             ("counts", io.y(0).view),
         ];
         let constants = [("LARGEST", f64::from(self.decision == Decision::Largest))];
-        let grid = Grid([p.classes, 1, io.replicas as u32]);
-        r.dispatch_with(&SHADER, "tally_forward", &constants, &bindings, p, grid);
+        let clips = shape.rows().div_ceil(WORKERS);
+        let rounds = clips * if self.decision == Decision::Largest { 1 + shape.last() } else { 1 };
+        let launch = Grid::folded(shape.last(), io.replicas).rounds(rounds);
+        r.dispatch_with(&SHADER, "tally_forward", &constants, &bindings, p, launch);
         Ok(())
     }
 

@@ -61,7 +61,7 @@ impl Op for Track {
         let p = Params { replicas: io.replicas as u32, batches: self.batches as u32 };
         let bindings =
             [("parts", io.x(0).view), ("clock", io.y(0).view), ("totals", io.y(1).view), ("diverged", io.y(2).view)];
-        r.dispatch(&SHADER, "track_forward", &bindings, p, Grid::items(io.replicas, 64, 1));
+        r.dispatch(&SHADER, "track_forward", &bindings, p, Grid::items(io.replicas, 64, 1).no_loops());
         Ok(())
     }
 
