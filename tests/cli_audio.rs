@@ -109,7 +109,7 @@ fn features_of_a_dataset_carry_its_labels() {
     let make = [&["features", text(&data)], &RANDOM[..]].concat();
     wmic(&make).assert().success().stderr(contains("40 excerpts of 40 files written to "));
     let npz = data.join("openmic-2018.npz");
-    let (keys, features) = load_features(&npz).unwrap();
+    let (keys, features, _) = load_features(&npz, None).unwrap();
     assert_eq!((keys.len(), features.instances, features.width), (40, 10, 128));
     assert!(matches!(&features.values, FeatureValues::U8(bytes) if bytes.iter().any(|v| *v != bytes[0])));
     let note: Value = serde_json::from_str(&npz_note(&npz).unwrap().unwrap()).unwrap();
@@ -146,7 +146,7 @@ fn features_of_files_and_of_a_folder_per_class() {
         (0..3).for_each(|i| drop(wav(&at("set").join(class), &format!("{i}.wav"), &tone(1.0 + f64::from(i), 16_000))));
     }
     log_mel(&[&at("set")], &at("set.npz")).success().stderr(contains("6 excerpts of 6 files"));
-    let (keys, features) = load_features(at("set.npz")).unwrap();
+    let (keys, features, _) = load_features(at("set.npz"), None).unwrap();
     assert_eq!((keys[0].as_str(), features.instances), ("<b>harp/0.wav", 10));
     assert_eq!(features.lengths, [1, 2, 3, 1, 2, 3]);
     let (set, run, cache) = (at("set"), at("run"), at("cache"));
@@ -165,7 +165,7 @@ fn features_of_files_and_of_a_folder_per_class() {
     // 31 s in four excerpts of 10 s, the last one shorter, and a file in one.
     let (long, short) = (wav(folder.path(), "long.wav", &tone(31.0, 16_000)), wav(folder.path(), "s.wav", &[0.5]));
     log_mel(&[&long, &short, &long], &at("files.npz")).success().stderr(contains("5 excerpts of 2 files"));
-    let (keys, features) = load_features(at("files.npz")).unwrap();
+    let (keys, features, _) = load_features(at("files.npz"), None).unwrap();
     let starts: Vec<&str> = keys.iter().map(|key| key.strip_prefix(text(&long)).unwrap_or(key)).collect();
     assert_eq!(starts, ["@0.00", "@10.00", "@20.00", "@30.00", text(&short)]);
     assert_eq!(features.lengths, [10, 10, 10, 1, 1]);
@@ -194,7 +194,7 @@ fn corrupt_files_are_listed_counted_and_left_out() {
         log_mel(&[folder.path()], &out)
             .stderr(contains("1 excerpts of 1 files").and(contains("; 3 could not be decoded"))),
     );
-    assert_eq!(load_features(&out).unwrap().0, [text(&good)]);
+    assert_eq!(load_features(&out, None).unwrap().0, [text(&good)]);
     let heard = wmic(&["predict", &shared().run(), text(folder.path()), "--format", "jsonl"]).assert();
     assert_eq!(heard.get_output().stdout.iter().filter(|b| **b == b'\n').count(), 1);
     listed(heard);
@@ -325,7 +325,7 @@ fn what_cannot_be_written_or_listened_to_is_refused_before_the_work() {
 fn features_that_the_run_cannot_take_are_refused() {
     let folder = tempfile::tempdir().unwrap();
     let (run, data) = (shared().run(), shared().data());
-    let (keys, features) = load_features(shared().maps()).unwrap();
+    let (keys, features, _) = load_features(shared().maps(), None).unwrap();
     let note = npz_note(shared().maps()).unwrap().unwrap();
     let altered = |name: &str, note: &str| {
         let path = folder.path().join(name);
@@ -600,7 +600,7 @@ fn models_that_look_at_places_take_whole_spectrograms_and_show_their_paths() {
     // The same features from a file.
     let npz = at("spectrogram.npz");
     wmic(&["features", &data, "--frontend", "spectrogram", "--out", &npz]).assert().success();
-    let (_, features) = load_features(&npz).unwrap();
+    let (_, features, _) = load_features(&npz, None).unwrap();
     assert_eq!((features.instances, features.width), (998, 64));
     let again = at("again");
     let args = ["train", &data, "--model", "ram16-gru", "--seeds", "2", "--epochs", "1", "--features", &npz];

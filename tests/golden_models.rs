@@ -43,7 +43,7 @@ fn dataset(clips: usize) -> Dataset {
         classes: (0..CLASSES).map(|k| format!("class {k}")).collect(),
         keys: (0..clips).map(|i| i.to_string()).collect(),
         features: Features {
-            values: FeatureValues::U8(bytes),
+            values: FeatureValues::U8(bytes.into()),
             instances: INSTANCES,
             width: WIDTH,
             lengths: vec![INSTANCES as u32; clips],

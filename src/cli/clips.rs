@@ -8,7 +8,7 @@ use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use indicatif::{ProgressBar, ProgressStyle};
 
 use super::output::note;
-use wmic::data::{AudioSet, Dataset, features_npz, has_class_map, has_features, npz_note};
+use wmic::data::{AudioSet, Dataset, FeatureScale, features_npz, has_class_map, has_features, npz_note};
 use wmic::features::extraction::Recipe;
 use wmic::features::front_end::{FrontEnd, Source};
 use wmic::features::sound::{Making, cache_folder, join};
@@ -38,14 +38,14 @@ pub fn load_clips(gpu: &Gpu, config: &mut Config, purpose: Purpose) -> Result<Op
             adopt(config, &npz)?;
             Some(match (has_class_map(&config.dataset), config.features.is_some()) {
                 // The dataset's own archive has its labels, too.
-                (true, false) => Dataset::load_labelled(&config.dataset)?,
-                (true, true) if config.notes.is_none() => Dataset::load_with(&config.dataset, &npz)?,
-                _ => join(&AudioSet::load(&config.dataset)?, &npz, config.division())?,
+                (true, false) => Dataset::load_labelled(&config.dataset, config.feature_scale)?,
+                (true, true) if config.notes.is_none() => Dataset::load_with(&config.dataset, &npz, config.feature_scale)?,
+                _ => join(&AudioSet::load(&config.dataset)?, &npz, config.division(), config.feature_scale)?,
             })
         }
         (None, None) => {
             refuse_unknown(config, &config.dataset)?;
-            Some(Dataset::load_labelled(&config.dataset)?)
+            Some(Dataset::load_labelled(&config.dataset, config.feature_scale)?)
         }
     };
     let Some(data) = data else { return Ok(None) };
@@ -196,6 +196,15 @@ pub fn kinds(of: fn(&Row) -> bool) -> impl TypedValueParser<Value = Kind> {
     PossibleValuesParser::new(values).map(|name| name.parse().expect("the name of a kind"))
 }
 
+/// The value of an option `--feature-scale`.
+pub fn feature_scale(text: &str) -> Result<FeatureScale, String> {
+    match text {
+        "unit" => Ok(FeatureScale::Unit),
+        "byte" => Ok(FeatureScale::Byte),
+        _ => Err("unit or byte is expected".into()),
+    }
+}
+
 /// The options that name a front end.
 #[derive(Clone, clap::Args)]
 pub struct FrontEndArgs {
@@ -214,6 +223,9 @@ pub struct FrontEndArgs {
     /// Features to use with the dataset's labels, as `wmic features` writes them
     #[arg(long, value_name = "FILE.npz")]
     pub features: Option<PathBuf>,
+    /// What features that are stored as floats stand for: unit, inputs of 0 to 1, or byte, codes of 0 to 255 [default: what the file says]
+    #[arg(long, value_name = "unit|byte", value_parser = feature_scale)]
+    pub feature_scale: Option<FeatureScale>,
     /// Where features made of sound are kept [default: wmic in the user's folder for caches]
     #[arg(long, value_name = "DIR")]
     pub cache: Option<PathBuf>,
@@ -264,6 +276,7 @@ impl FrontEndArgs {
         config.train_front_end = self.train_frontend.unwrap_or(config.train_front_end);
         let absolute = |path: &Option<PathBuf>| path.as_deref().map(super::train::absolute).transpose();
         config.features = absolute(&self.features)?.or(config.features.take());
+        config.feature_scale = self.feature_scale.or(config.feature_scale);
         config.cache = absolute(&self.cache)?.or(config.cache.take());
         Ok(())
     }

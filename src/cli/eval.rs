@@ -2,10 +2,11 @@
 
 use std::path::PathBuf;
 
-use super::clips::{Purpose, load_clips};
+use super::clips::{Purpose, feature_scale, load_clips};
 use super::common::print_evaluation;
 use super::output::note;
 use super::{Device, Verdict};
+use wmic::data::FeatureScale;
 use wmic::features::front_end::Source;
 use wmic::metrics::thresholds::Level;
 use wmic::predict::trained::{Split, Trained};
@@ -22,6 +23,9 @@ pub struct Args {
     /// Features to use with the dataset's labels, as `wmic features` writes them
     #[arg(long, value_name = "FILE.npz")]
     features: Option<PathBuf>,
+    /// What features that are stored as floats stand for: unit, inputs of 0 to 1, or byte, codes of 0 to 255 [default: as in the run]
+    #[arg(long, value_name = "unit|byte", value_parser = feature_scale)]
+    feature_scale: Option<FeatureScale>,
     /// Where the VGGish of a run on sound lies by now
     #[arg(long, value_name = "FILE")]
     frontend_weights: Option<Source>,
@@ -49,6 +53,7 @@ impl Args {
         self.threshold.map_or(Ok(()), |level| trained.set_threshold(level))?;
         let gpu = self.device.open()?;
         let mut config = Config { dataset: self.dataset, features: self.features, ..trained.config.clone() };
+        config.feature_scale = self.feature_scale.or(config.feature_scale);
         let Some(mut data) = load_clips(&gpu, &mut config, Purpose::Evaluate)? else { return Ok(Verdict::Interrupted) };
         let unknown = run.restore_splits(&mut data)?;
         if unknown > 0 {

@@ -4,12 +4,12 @@ use std::collections::HashSet;
 use std::io::{self, Write, stdout};
 use std::path::{Path, PathBuf};
 
-use super::clips::{Bar, adopt};
+use super::clips::{Bar, adopt, feature_scale};
 use super::output::note;
 use super::{Device, Verdict};
 use wmic::audio::sound_files;
 use wmic::core::files::write_atomic;
-use wmic::data::{features_npz, has_features, load_features};
+use wmic::data::{FeatureScale, features_npz, has_features, load_features};
 use wmic::features::extraction::Recipe;
 use wmic::features::front_end::{FrontEnd, Source};
 use wmic::gpu::Gpu;
@@ -83,6 +83,9 @@ pub struct Args {
     /// PCA of its embeddings, with --frontend-weights [default: the one among the weights]
     #[arg(long, value_name = "FILE.npz", requires = "frontend_weights")]
     pca: Option<PathBuf>,
+    /// What features that are stored as floats stand for: unit, inputs of 0 to 1, or byte, codes of 0 to 255 [default: as in the run]
+    #[arg(long, value_name = "unit|byte", value_parser = feature_scale)]
+    feature_scale: Option<FeatureScale>,
     #[command(flatten)]
     device: Device,
 }
@@ -150,7 +153,9 @@ impl Args {
         if let Some(archive) = archive {
             adopt(&mut trained.config.clone(), &archive)?;
         }
-        load_features(input).map(Some)
+        let (keys, features, remark) = load_features(input, self.feature_scale.or(trained.config.feature_scale))?;
+        remark.iter().for_each(|remark| note(&printable(remark)));
+        Ok(Some((keys, features)))
     }
 
     /// Listens to the files; says how many had to be left out.
@@ -371,6 +376,7 @@ pub fn show(gpu: &Gpu, run: &RunDir, files: &[PathBuf], folder: &Path) -> anyhow
         frontend_weights: None,
         width: None,
         pca: None,
+            feature_scale: None,
         device: Device { device: None },
     };
     args.answer(gpu, run)?;

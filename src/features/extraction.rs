@@ -144,9 +144,9 @@ impl FrontEndRunner {
             Some(_) => {
                 let mut bytes = vec![];
                 extracts.iter().for_each(|extract| self.store(extract, &mut bytes));
-                FeatureValues::U8(bytes)
+                FeatureValues::U8(bytes.into())
             }
-            None => FeatureValues::F32(extracts.iter().flat_map(|e| e.features.iter().copied()).collect()),
+            None => FeatureValues::F32(extracts.iter().flat_map(|e| e.features.iter().copied()).collect::<Vec<_>>().into()),
         };
         let lengths = extracts.iter().map(|e| e.instances as u32).collect();
         Features { values, instances: self.instances(), width: self.instance_len(), lengths }
@@ -374,7 +374,7 @@ impl Extraction {
     pub fn features(&self, runner: &FrontEndRunner, rows: &[Row]) -> Result<Features> {
         let mapped = Mapped::open(&self.file(ROWS), 0, rows.len() as u64 * self.bytes_per_row)?;
         let values = match runner.post_process {
-            Some(_) => FeatureValues::U8(mapped.bytes().to_vec()),
+            Some(_) => FeatureValues::U8(mapped.bytes().to_vec().into()),
             None => FeatureValues::F16(mapped),
         };
         let lengths = rows.iter().map(|r| r.instances).collect();

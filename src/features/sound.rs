@@ -10,7 +10,7 @@ use serde::Serialize;
 
 use crate::audio::Cut;
 use crate::core::error::{Error, Result};
-use crate::data::{AudioSet, Dataset, Division, load_features, write_npz};
+use crate::data::{AudioSet, Dataset, Division, FeatureScale, load_features, write_npz};
 use crate::features::extraction::{Extracted, Extraction, FrontEndRunner, Recipe, Row};
 use crate::features::front_end::Weights;
 use crate::gpu::Gpu;
@@ -172,18 +172,18 @@ impl Making<'_> {
             }
             other => other,
         };
-        Ok(Some((join(set, &path, notes).map_err(damaged)?, failures)))
+        Ok(Some((join(set, &path, notes, None).map_err(damaged)?, failures)))
     }
 }
 
 /// The clips of `set` with the features that `npz` has for them. `notes`: how segments of single notes are divided, whose names are
-/// those of their files with `@` and a time.
+/// those of their files with `@` and a time. `scale`: what floats stand for, see [`load_features`].
 ///
 /// # Errors
 /// `Data` if it has features of other clips, and for whatever is wrong with it; as [`AudioSet::with_features`] and
 /// [`AudioSet::with_segments`].
-pub fn join(set: &AudioSet, npz: &Path, notes: Option<Division>) -> Result<Dataset> {
-    let (keys, features) = load_features(npz)?;
+pub fn join(set: &AudioSet, npz: &Path, notes: Option<Division>, scale: Option<FeatureScale>) -> Result<Dataset> {
+    let (keys, features, remark) = load_features(npz, scale)?;
     let at: HashMap<&str, u32> = set.keys.iter().map(String::as_str).zip(0..).collect();
     let row = |key: &String| {
         let stranger = || Error::data(npz, format!("has a clip {key:?} that {} has not", set.path.display()));
@@ -191,10 +191,12 @@ pub fn join(set: &AudioSet, npz: &Path, notes: Option<Division>) -> Result<Datas
         at.get(file).copied().ok_or_else(stranger)
     };
     let rows = keys.iter().map(row).collect::<Result<Vec<u32>>>()?;
-    match notes {
+    let mut data = match notes {
         Some(division) => set.with_segments(features, keys, &rows, division),
         None => set.with_features(features, &rows),
-    }
+    }?;
+    data.warnings.extend(remark);
+    Ok(data)
 }
 
 /// Where features are kept from run to run: `wmic` in the user's folder for caches.

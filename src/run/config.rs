@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use crate::core::error::{Error, Result};
-use crate::data::{Division, SplitBy};
+use crate::data::{Division, FeatureScale, SplitBy};
 use crate::features::front_end::FrontEnd;
 use crate::metrics::thresholds::Level;
 use crate::nn::front_ends::kind::Kind;
@@ -118,6 +118,9 @@ pub struct Config {
     /// Features to use in place of those in the dataset's folder.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub features: Option<PathBuf>,
+    /// What features that are stored as floats stand for, where they do not tell.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub feature_scale: Option<FeatureScale>,
     /// Where features made of sound are kept.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub cache: Option<PathBuf>,
@@ -138,7 +141,7 @@ fn mixup_alpha() -> f64 {
 }
 
 /// Keys of settings that say where something lies.
-const PLACES: [&str; 3] = ["dataset", "features", "cache"];
+const PLACES: [&str; 3] = ["dataset", "features", "feature_scale", "cache"];
 /// Most seeds of a run.
 pub const MAX_SEEDS: usize = 1000;
 /// Most clips per step.
@@ -147,8 +150,8 @@ const MAX_BATCH: usize = 65_536;
 const MAX_ROWS: usize = 500_000;
 
 /// What a forest can be told; all else is about networks.
-const FOREST_KEYS: [&str; 8] =
-    ["dataset", "model", "seeds", "threshold", "val_fraction", "front_end", "features", "cache"];
+const FOREST_KEYS: [&str; 9] =
+    ["dataset", "model", "seeds", "threshold", "val_fraction", "front_end", "features", "feature_scale", "cache"];
 
 impl Config {
     /// The training protocol of the model's paper.
@@ -181,6 +184,7 @@ impl Config {
             front_end: None,
             train_front_end: TrainFrontEnd::None,
             features: None,
+            feature_scale: None,
             cache: None,
             notes: found.is_of_notes().then(Notes::default),
             init: None,
