@@ -11,7 +11,8 @@ use super::output::note;
 use wmic::data::{AudioSet, Dataset, FeatureScale, features_npz, has_class_map, has_features, npz_note};
 use wmic::features::extraction::Recipe;
 use wmic::features::front_end::{FrontEnd, Source};
-use wmic::features::sound::{Making, cache_folder, join};
+use wmic::features::scaling::Scaling;
+use wmic::features::sound::{ExtractionJob, cache_folder, join};
 use wmic::gpu::Gpu;
 use wmic::nn::front_ends::kind::{ROWS, Row};
 use wmic::nn::front_ends::vggish::TrainFrontEnd;
@@ -101,7 +102,7 @@ fn refuse_unknown(config: &Config, features: &Path) -> Result<()> {
 /// Holds the features in `npz` against what the model of `config` takes, and completes `config` by what they say of their making.
 pub fn adopt(config: &mut Config, npz: &Path) -> Result<()> {
     let kind = config.kind()?;
-    let Some(text) = npz_note(npz)? else {
+    if npz_note(npz)?.is_none() {
         refuse_unknown(config, npz)?;
         return match (kind, &mut config.front_end) {
             // The user says what made them; from now on it is those weights.
@@ -112,11 +113,9 @@ pub fn adopt(config: &mut Config, npz: &Path) -> Result<()> {
             (Kind::Vggish, None) => Ok(()),
             _ => Err(Error::data(npz, "does not say how its features were made; make them with wmic features")),
         };
-    };
+    }
     let fail = |reason: String| Err(Error::data(npz, reason));
-    let Ok(recipe) = serde_json::from_str::<Recipe>(&text) else {
-        return fail("has an unreadable frontend.json; make the features again with wmic features".into());
-    };
+    let recipe = Recipe::of_npz(npz)?;
     if recipe.kind != kind {
         return fail(format!("holds {:?} features, but {} takes {:?}", recipe.kind.name(), config.model, kind.name()));
     }
@@ -131,6 +130,9 @@ pub fn adopt(config: &mut Config, npz: &Path) -> Result<()> {
             let how = |relu: bool| if relu { "with" } else { "without" };
             let (made, asked) = (how(made.last_relu), how(asked.last_relu));
             fail(format!("was made {made} VGGish's last ReLU, but the run's features were made {asked} it"))
+        }
+        (Some(asked), Some(made)) if kind.row().embedding && is_scaled_otherwise(asked, made) => {
+            fail("has embeddings that are scaled otherwise (--scaling, or another minimum and maximum) than was asked for".into())
         }
         (Some(asked), Some(made)) if asked.fingerprint.is_none() => {
             // Given anew: they must be the same weights, wherever they lie now.
@@ -162,17 +164,23 @@ pub fn adopt(config: &mut Config, npz: &Path) -> Result<()> {
     }
 }
 
+/// Whether features were scaled otherwise than the front end of a run, or the options, have it.
+fn is_scaled_otherwise(asked: &FrontEnd, made: &FrontEnd) -> bool {
+    let decided = asked.fingerprint.is_some() || asked.scaling.is_some();
+    decided && asked.scaling() != made.scaling() || asked.range.is_some() && asked.range != made.range
+}
+
 fn of_sound(gpu: &Gpu, config: &mut Config, (set, mut recipe): (AudioSet, Recipe)) -> Result<Option<Dataset>> {
-    let mut weights = None;
-    if let Some(front_end) = &mut config.front_end {
+    let weights = recipe.load()?;
+    match (&recipe.front_end, &mut config.front_end) {
+        (Some(pinned), front_end) => *front_end = Some(pinned.clone()),
         // A run that trained its front end from log-mel patches on needs its first weights no more.
-        let needed = recipe.kind.row().weights.is_some() || front_end.fingerprint.is_none();
-        weights = needed.then(|| front_end.pin()).transpose()?;
-        recipe.front_end = recipe.front_end.map(|_| front_end.clone());
+        (None, Some(front_end)) if front_end.fingerprint.is_none() => drop(front_end.pin()?),
+        _ => {}
     }
     let stop = stop_on_interrupt();
     let bar = Bar::new(set.files.len(), "features of");
-    let mut making = Making {
+    let mut making = ExtractionJob {
         gpu,
         recipe: &recipe,
         weights: weights.as_ref(),
@@ -182,11 +190,14 @@ fn of_sound(gpu: &Gpu, config: &mut Config, (set, mut recipe): (AudioSet, Recipe
     let cache = config.cache.clone().unwrap_or_else(cache_folder);
     let data = making.dataset(&set, &cache, config.division())?;
     bar.finish();
-    let Some((data, failures)) = data else {
+    let Some((data, failures, made)) = data else {
         note("wmic: interrupted; the features made so far are kept, the same command goes on");
         return Ok(None);
     };
     failures.iter().for_each(|reason| note(&printable(&format!("left out: {reason}"))));
+    if let (Some(front_end), Some(made)) = (&mut config.front_end, made.front_end) {
+        front_end.range = made.range;
+    }
     Ok(Some(data))
 }
 
@@ -194,6 +205,15 @@ fn of_sound(gpu: &Gpu, config: &mut Config, (set, mut recipe): (AudioSet, Recipe
 pub fn kinds(of: fn(&Row) -> bool) -> impl TypedValueParser<Value = Kind> {
     let values = ROWS.iter().filter(|row| of(row)).map(|row| PossibleValue::new(row.name).help(row.about));
     PossibleValuesParser::new(values).map(|name| name.parse().expect("the name of a kind"))
+}
+
+/// The value of an option `--scaling`.
+pub fn scaling(text: &str) -> Result<Scaling, String> {
+    match text {
+        "pca8" => Ok(Scaling::Pca8),
+        "minmax" => Ok(Scaling::Minmax),
+        _ => Err("pca8 or minmax is expected".into()),
+    }
 }
 
 /// The value of an option `--feature-scale`.
@@ -217,6 +237,10 @@ pub struct FrontEndArgs {
     /// Which part of VGGish is trained with the model (att-tf and its kin) [default: none]
     #[arg(long = "train-frontend", value_enum, value_name = "PART")]
     pub train_frontend: Option<TrainFrontEnd>,
+    /// How VGGish's embeddings become inputs: pca8, their PCA in 8 bits, or minmax, each dimension from its minimum to its maximum over the
+    /// training split [default: pca8 where there is a PCA, else minmax]
+    #[arg(long, value_name = "pca8|minmax", value_parser = scaling)]
+    pub scaling: Option<Scaling>,
     /// PCA of VGGish's embeddings, an npz with pca_eigen_vectors and pca_means [default: the one among the weights]
     #[arg(long, value_name = "FILE.npz")]
     pub pca: Option<PathBuf>,
@@ -237,7 +261,7 @@ impl FrontEndArgs {
     pub fn of(&self, model: &Model, all: &[&Model]) -> FrontEndArgs {
         let mut args = self.clone();
         if !model.needs_vggish() && all.iter().any(|model| model.needs_vggish()) {
-            (args.frontend_weights, args.width, args.pca) = (None, None, None);
+            (args.frontend_weights, args.width, args.pca, args.scaling) = (None, None, None, None);
         }
         if !model.trains_vggish() && all.iter().any(|model| model.trains_vggish()) {
             args.train_frontend = None;
@@ -260,16 +284,17 @@ impl FrontEndArgs {
             notes.width = of_notes;
             width = None;
         }
-        if width.is_some() || self.pca.is_some() {
+        if width.is_some() || self.pca.is_some() || self.scaling.is_some() {
             let Some(front_end) = &mut config.front_end else {
                 let reason = match config.notes {
-                    Some(_) => "--pca is VGGish's, which the model does not need: leave it out",
-                    None => "--width and --pca need --frontend-weights FILE or random",
+                    Some(_) => "--pca and --scaling are VGGish's, which the model does not need: leave them out",
+                    None => "--width, --pca and --scaling need --frontend-weights FILE or random",
                 };
                 return Err(Error::Usage(reason.into()));
             };
             // Another front end than the one that was fixed.
-            front_end.fingerprint = None;
+            (front_end.fingerprint, front_end.range) = (None, None);
+            front_end.scaling = self.scaling.or(front_end.scaling);
             front_end.width = width.unwrap_or(front_end.width);
             front_end.pca = self.pca.as_deref().map(super::train::absolute).transpose()?.or(front_end.pca.take());
         }

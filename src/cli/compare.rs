@@ -7,7 +7,7 @@ use anyhow::anyhow;
 
 use super::clips::{FrontEndArgs, Purpose, load_clips};
 use super::common::read_evaluation;
-use super::notes::{First, MakingArgs};
+use super::notes::{First, CommonNotesArgs};
 use super::output::{note, one_line, print, print_json};
 use super::train::{self, Words, absolute};
 use super::{Device, Verdict};
@@ -58,7 +58,7 @@ pub struct Args {
     #[command(flatten)]
     front_end: FrontEndArgs,
     #[command(flatten)]
-    notes: MakingArgs,
+    notes: CommonNotesArgs,
     /// How first weights are drawn (aacnn): normal, as in the paper, or he [default: normal]
     #[arg(long, value_enum)]
     init: Option<FirstValues>,

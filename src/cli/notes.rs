@@ -21,12 +21,12 @@ pub struct NotesArgs {
     #[arg(long, value_name = "PERCENT", value_parser = PossibleValuesParser::new(["0", "25", "50", "75", "100"]).map(|s| s.parse::<u32>().expect("a number")))]
     pub attention: Option<u32>,
     #[command(flatten)]
-    pub making: MakingArgs,
+    pub making: CommonNotesArgs,
 }
 
 /// What is done to all notes alike.
 #[derive(Clone, clap::Args)]
-pub struct MakingArgs {
+pub struct CommonNotesArgs {
     /// Magnitudes as they are, or their logarithms, standardised in each second (aacnn) [default: magnitude]
     #[arg(long, value_enum)]
     pub scale: Option<Scale>,
@@ -49,7 +49,7 @@ impl NotesArgs {
     }
 }
 
-impl MakingArgs {
+impl CommonNotesArgs {
     /// # Errors
     /// As [`NotesArgs::overlay`].
     pub fn overlay(&self, config: &mut Config) -> Result<()> {

@@ -11,6 +11,7 @@ use wmic::audio::sound_files;
 use wmic::core::files::write_atomic;
 use wmic::data::{FeatureScale, features_npz, has_features, load_features};
 use wmic::features::extraction::Recipe;
+use wmic::features::scaling::Scaling;
 use wmic::features::front_end::{FrontEnd, Source};
 use wmic::gpu::Gpu;
 use wmic::metrics::thresholds::Level;
@@ -202,7 +203,7 @@ impl Args {
             return trained.relocate_front_end(weights);
         }
         let front_end = FrontEnd::new(weights.clone(), self.width.unwrap_or_default());
-        trained.config.front_end = Some(FrontEnd { pca: self.pca.clone(), ..front_end });
+        trained.config.front_end = Some(FrontEnd { pca: self.pca.clone(), scaling: Some(Scaling::Pca8), ..front_end });
         Ok(())
     }
 

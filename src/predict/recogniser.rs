@@ -139,7 +139,7 @@ impl<'a> Recogniser<'a> {
         }
         let samples: Vec<&[f32]> = waiting.iter().map(|(_, e)| e.samples.as_slice()).collect();
         let extracts = self.runner.extractor.run(&samples)?;
-        let predictions = self.trained.predict(self.gpu, &self.runner.features(&extracts))?;
+        let predictions = self.trained.predict(self.gpu, &self.runner.features(&extracts)?)?;
         for (i, ((file, excerpt), extract)) in waiting.iter().zip(&extracts).enumerate() {
             let listening = open.iter_mut().find(|l| l.file == *file).expect("a file stays open until it is answered");
             let silent = listening.answers.exclusive && excerpt.samples.iter().all(|v| v.abs() < SILENCE);
