@@ -11,7 +11,7 @@ use predicates::str::contains;
 use serde_json::Value;
 use tempfile::TempDir;
 use wmic::audio::{Depth, write_wav};
-use wmic::data::{FeatureValues, load_features, npz_note, write_npz};
+use wmic::data::{Dataset, FeatureValues, load_features, npz_note, write_npz};
 
 /// 40 recordings, their maps, and an ATT-TF trained on them; shared by all tests, which leave all as it is.
 struct Shared {
@@ -111,7 +111,7 @@ fn features_of_a_dataset_carry_its_labels() {
     let npz = data.join("openmic-2018.npz");
     let (keys, features, _) = load_features(&npz, None).unwrap();
     assert_eq!((keys.len(), features.instances, features.width), (40, 10, 128));
-    assert!(matches!(&features.values, FeatureValues::U8(bytes) if bytes.iter().any(|v| *v != bytes[0])));
+    assert!(matches!(&features.values, FeatureValues::F16(_)), "random weights have no PCA");
     let note: Value = serde_json::from_str(&npz_note(&npz).unwrap().unwrap()).unwrap();
     assert_eq!((note["kind"].as_str(), note["front_end"]["width"].as_str()), (Some("vggish"), Some("1/8")));
     assert_eq!(names(&data.join("..")), ["data"], "nothing half-made stays");
@@ -132,10 +132,69 @@ fn features_of_a_dataset_carry_its_labels() {
     let python = std::env::var("WMIC_PYTHON").unwrap_or_else(|_| "python3".into());
     match std::process::Command::new(python).args(["-c", numpy, text(&npz)]).output() {
         Ok(said) if said.status.success() => {
-            assert_eq!(String::from_utf8_lossy(&said.stdout).trim(), "(40, 10, 128) int64 (40, 20) bool U");
+            assert_eq!(String::from_utf8_lossy(&said.stdout).trim(), "(40, 10, 128) float16 (40, 20) bool U");
         }
         _ => eprintln!("skipped: no python3 with numpy"),
     }
+}
+
+#[test]
+fn embeddings_without_a_pca_are_scaled_by_minimum_and_maximum() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| text(&folder.path().join(name)).to_owned();
+    let (data, npz) = (shared().data(), at("minmax.npz"));
+    let made = wmic(&[&["features", &data, "--out", &npz], &RANDOM[..]].concat()).assert().success();
+    made.stderr(contains("scaled by the minimum and maximum of the training split"));
+    let (keys, features, _) = load_features(&npz, None).unwrap();
+    let train = Dataset::load_with(&data, &npz, None).unwrap().train;
+    let (mut zeros, mut ones, mut all) = (0, 0, 0);
+    for dimension in 0..128 {
+        let of = |clip: usize| features.clip(clip).data().chunks(128).map(|e| e[dimension]).collect::<Vec<f32>>();
+        let values: Vec<f32> = train.iter().flat_map(|&clip| of(clip as usize)).collect();
+        let (min, max) = values.iter().fold((1.0f32, 0.0f32), |(low, high), v| (low.min(*v), high.max(*v)));
+        assert!(min == 0.0 && (max == 1.0 || max == 0.0), "dimension {dimension}: {min} to {max}");
+        let values: Vec<f32> = (0..keys.len()).flat_map(of).collect();
+        assert!(values.iter().all(|v| (0.0..=1.0).contains(v)), "others are clipped");
+        if max == 1.0 {
+            zeros += values.iter().filter(|v| **v == 0.0).count();
+            ones += values.iter().filter(|v| **v == 1.0).count();
+            all += values.len();
+        }
+    }
+    assert!(all > 0 && ones * 20 < all, "{zeros} zeros and {ones} ones of {all}");
+
+    // Made on the way they train to the same bits, and from sound the run predicts what it predicts from features.
+    let train = |out: &str, with: &[&str]| {
+        let args = ["train", &data, "--model", "fc-t", "--epochs", "1", "--out", out];
+        wmic(&[&args, with].concat()).assert().success();
+        std::fs::read(Path::new(out).join("model.safetensors")).unwrap()
+    };
+    let (run, cache) = (at("run"), at("cache"));
+    let first = train(&run, &["--features", &npz]);
+    assert!(train(&at("sound"), &[&EIGHTH[..], &["--cache", &cache]].concat()) == first);
+    wmic(&["train", "--resume", &at("sound")]).assert().success();
+    assert_eq!(names(Path::new(&cache)).len(), 1, "nothing is made twice");
+    let recording = shared().recording(0);
+    let from_sound = json(&["predict", &run, text(&recording), "--hop", "10", "--format", "json"]);
+    let from_features = json(&["predict", &run, &npz, "--format", "json"]);
+    let key = recording.file_stem().unwrap().to_str().unwrap();
+    let clip = keys.iter().position(|k| k == key).unwrap();
+    for (one, two) in from_sound[0]["instruments"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .zip(from_features[clip]["instruments"].as_array().unwrap())
+    {
+        assert_eq!((&one["name"], &one["probability"]), (&two["name"], &two["probability"]));
+    }
+
+    // Another minimum and maximum are other features.
+    let other = at("other.npz");
+    wmic(&[&["features", text(&recording), "--out", &other], &RANDOM[..]].concat()).assert().success();
+    refused(&["predict", &run, &other], "scaled otherwise");
+    let pca8 = [&["features", text(&recording), "--scaling", "pca8", "--out", &at("pca8.npz")], &RANDOM[..]].concat();
+    wmic(&pca8).assert().success();
+    refused(&["predict", &run, &at("pca8.npz")], "scaled otherwise");
 }
 
 #[test]

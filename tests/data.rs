@@ -9,7 +9,8 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 use wmic::core::files::{write_atomic, write_dir_atomic};
 use wmic::data::{
-    AudioSet, Dataset, FeatureScale, FeatureValues, Features, load_features, npz_note, synth, validation_split, write_npz,
+    AudioSet, Dataset, FeatureScale, FeatureValues, Features, load_features, npz_note, synth, validation_split,
+    write_npz,
 };
 use zip::CompressionMethod;
 use zip::write::SimpleFileOptions;
@@ -313,7 +314,9 @@ fn a_clip_has_the_same_features_alone_and_beside_loud_ones() {
     let quiet: Vec<f64> = (0..2 * WIDTH).map(|i| (i % 2) as f64).collect();
     let beside = |loud: f64| [quiet.clone(), vec![loud; 6 * WIDTH]].concat();
     let first = |features: Features| features.clip(0);
-    for (dtype, scale) in [("|u1", None), ("<i8", None), ("<f4", Some(FeatureScale::Byte)), ("<f8", Some(FeatureScale::Byte))] {
+    for (dtype, scale) in
+        [("|u1", None), ("<i8", None), ("<f4", Some(FeatureScale::Byte)), ("<f8", Some(FeatureScale::Byte))]
+    {
         let alone = features_of(dtype, &quiet, scale).unwrap();
         let among = features_of(dtype, &beside(255.0), scale).unwrap();
         assert_eq!(first(alone.0), first(among.0), "{dtype}");
@@ -349,7 +352,11 @@ fn float_features_are_scaled_as_they_are_said_to_be() {
         _ => panic!("floats expected"),
     };
     let scaled: Vec<f64> = x_values().iter().map(|v| v / 255.0).collect();
-    assert_eq!(float(&scaled, Some(FeatureScale::Unit)), scaled.iter().map(|&v| v as f32).collect::<Vec<_>>(), "0..1 stays");
+    assert_eq!(
+        float(&scaled, Some(FeatureScale::Unit)),
+        scaled.iter().map(|&v| v as f32).collect::<Vec<_>>(),
+        "0..1 stays"
+    );
     let fractional: Vec<f64> = x_values().iter().map(|v| (v - 0.5).max(0.0)).collect();
     for scale in [None, Some(FeatureScale::Byte)] {
         for (got, want) in float(&fractional, scale).iter().zip(&fractional) {
@@ -752,7 +759,8 @@ fn written_archives_come_back_and_are_numpys() {
     let path = folder.path().join("a.npz");
     let keys = strings(&["violin/\u{e9}tude 1.wav", "b"]);
     let bytes = (0..6 * WIDTH).map(|i| if (1..3).contains(&(i / WIDTH)) { 0 } else { (i % 251) as u8 }).collect();
-    let features = Features { values: FeatureValues::U8(bytes.into()), instances: 3, width: WIDTH, lengths: vec![1, 3] };
+    let features =
+        Features { values: FeatureValues::U8(bytes.into()), instances: 3, width: WIDTH, lengths: vec![1, 3] };
     let (targets, observed) = ([1., 0., 0., 1.], [true, true, false, true]);
     let note = "{\"front\": \"end \u{266b}\"}";
     write_npz(&path, &keys, &features, &[128], Some((&targets, &observed)), Some(note)).unwrap();
@@ -784,7 +792,8 @@ fn written_archives_come_back_and_are_numpys() {
     }
 
     let floats: Vec<f32> = (0..2 * WIDTH).map(|i| i as f32 / 256.0).collect();
-    let features = Features { values: FeatureValues::F32(floats.into()), instances: 1, width: WIDTH, lengths: vec![1; 2] };
+    let features =
+        Features { values: FeatureValues::F32(floats.into()), instances: 1, width: WIDTH, lengths: vec![1; 2] };
     write_npz(&path, &keys, &features, &[128], None, None).unwrap();
     assert_eq!(load_features(&path, None).unwrap(), (keys.clone(), features.clone(), None));
     assert_eq!(npz_note(&path).unwrap(), None);
@@ -1269,7 +1278,12 @@ fn a_model_of_one_class_per_clip_takes_no_others() {
         path: "notes".into(),
         classes: ["oboe", "horn"].map(String::from).into(),
         keys: ["a", "b"].map(String::from).into(),
-        features: Features { values: FeatureValues::U8(vec![0; 2].into()), instances: 1, width: 1, lengths: vec![1; 2] },
+        features: Features {
+            values: FeatureValues::U8(vec![0; 2].into()),
+            instances: 1,
+            width: 1,
+            lengths: vec![1; 2],
+        },
         targets: vec![1.0, 0.0, 0.0, 1.0],
         observed: vec![true; 4],
         train: vec![0],

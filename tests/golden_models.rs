@@ -36,7 +36,7 @@ fn weights(layout: &Layout) -> Block {
 }
 
 fn dataset(clips: usize) -> Dataset {
-    let bytes = (0..clips * INSTANCES * WIDTH).map(|i| (frac(i as u32, 1000) * 256.0) as u8).collect();
+    let bytes: Vec<u8> = (0..clips * INSTANCES * WIDTH).map(|i| (frac(i as u32, 1000) * 256.0) as u8).collect();
     let entries = || (0..clips * CLASSES).map(|i| i as u32);
     Dataset {
         path: "formula".into(),

@@ -402,7 +402,9 @@ fn noise(clips: usize) -> Dataset {
         classes: (0..classes).map(|k| k.to_string()).collect(),
         keys: (0..clips).map(|i| i.to_string()).collect(),
         features: Features {
-            values: FeatureValues::F32((0..clips * 87 * width).map(|_| random.normal(1.0) as f32).collect::<Vec<_>>().into()),
+            values: FeatureValues::F32(
+                (0..clips * 87 * width).map(|_| random.normal(1.0) as f32).collect::<Vec<_>>().into(),
+            ),
             instances: 87,
             width,
             lengths: vec![87; clips],

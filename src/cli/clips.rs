@@ -40,7 +40,9 @@ pub fn load_clips(gpu: &Gpu, config: &mut Config, purpose: Purpose) -> Result<Op
             Some(match (has_class_map(&config.dataset), config.features.is_some()) {
                 // The dataset's own archive has its labels, too.
                 (true, false) => Dataset::load_labelled(&config.dataset, config.feature_scale)?,
-                (true, true) if config.notes.is_none() => Dataset::load_with(&config.dataset, &npz, config.feature_scale)?,
+                (true, true) if config.notes.is_none() => {
+                    Dataset::load_with(&config.dataset, &npz, config.feature_scale)?
+                }
                 _ => join(&AudioSet::load(&config.dataset)?, &npz, config.division(), config.feature_scale)?,
             })
         }
@@ -131,9 +133,10 @@ pub fn adopt(config: &mut Config, npz: &Path) -> Result<()> {
             let (made, asked) = (how(made.last_relu), how(asked.last_relu));
             fail(format!("was made {made} VGGish's last ReLU, but the run's features were made {asked} it"))
         }
-        (Some(asked), Some(made)) if kind.row().embedding && is_scaled_otherwise(asked, made) => {
-            fail("has embeddings that are scaled otherwise (--scaling, or another minimum and maximum) than was asked for".into())
-        }
+        (Some(asked), Some(made)) if kind.row().embedding && is_scaled_otherwise(asked, made) => fail(
+            "has embeddings that are scaled otherwise (--scaling, or another minimum and maximum) than was asked for"
+                .into(),
+        ),
         (Some(asked), Some(made)) if asked.fingerprint.is_none() => {
             // Given anew: they must be the same weights, wherever they lie now.
             let front_end = FrontEnd { weights: asked.weights.clone(), ..made.clone() };

@@ -7,7 +7,7 @@ use anyhow::anyhow;
 
 use super::clips::{FrontEndArgs, Purpose, load_clips};
 use super::common::read_evaluation;
-use super::notes::{First, CommonNotesArgs};
+use super::notes::{CommonNotesArgs, First};
 use super::output::{note, one_line, print, print_json};
 use super::train::{self, Words, absolute};
 use super::{Device, Verdict};

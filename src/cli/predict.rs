@@ -11,8 +11,8 @@ use wmic::audio::sound_files;
 use wmic::core::files::write_atomic;
 use wmic::data::{FeatureScale, features_npz, has_features, load_features};
 use wmic::features::extraction::Recipe;
-use wmic::features::scaling::Scaling;
 use wmic::features::front_end::{FrontEnd, Source};
+use wmic::features::scaling::Scaling;
 use wmic::gpu::Gpu;
 use wmic::metrics::thresholds::Level;
 use wmic::nn::front_ends::log_mel;
@@ -377,7 +377,7 @@ pub fn show(gpu: &Gpu, run: &RunDir, files: &[PathBuf], folder: &Path) -> anyhow
         frontend_weights: None,
         width: None,
         pca: None,
-            feature_scale: None,
+        feature_scale: None,
         device: Device { device: None },
     };
     args.answer(gpu, run)?;

@@ -62,7 +62,9 @@ impl FeatureBuilder {
             (true, Some(FeatureScale::Unit)) if self.max > 1.0 => {
                 Err(format!("holds {}, but features of --feature-scale unit are at most 1", self.max))
             }
-            (true, Some(FeatureScale::Unit)) => Ok((FeatureScale::Unit, Some("floats, taken as inputs of 0 to 1".into()))),
+            (true, Some(FeatureScale::Unit)) => {
+                Ok((FeatureScale::Unit, Some("floats, taken as inputs of 0 to 1".into())))
+            }
             (true, Some(FeatureScale::Byte)) => {
                 Ok((FeatureScale::Byte, Some("floats, taken as 8-bit codes of 0 to 255".into())))
             }
@@ -70,9 +72,11 @@ impl FeatureBuilder {
                 let remark = format!("floats of up to {}, taken as 8-bit codes of 0 to 255", self.max);
                 Ok((FeatureScale::Byte, Some(remark)))
             }
-            (true, None) => Err("holds floats of at most 1, which may be inputs of 0 to 1 or quiet 8-bit codes of 0 to 255; say which \
+            (true, None) => Err(
+                "holds floats of at most 1, which may be inputs of 0 to 1 or quiet 8-bit codes of 0 to 255; say which \
                                  with --feature-scale unit or --feature-scale byte"
-                .into()),
+                    .into(),
+            ),
         }
     }
 

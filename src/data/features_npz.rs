@@ -19,7 +19,11 @@ const MAX_NOTE: usize = 1 << 20;
 const MAX_KEY: usize = 1024;
 
 /// Keys and features, and what the features were taken for where that is not plain.
-pub(super) fn read(npz: &mut Npz, path: &Path, scale: Option<FeatureScale>) -> Result<(Vec<String>, Features, Option<String>)> {
+pub(super) fn read(
+    npz: &mut Npz,
+    path: &Path,
+    scale: Option<FeatureScale>,
+) -> Result<(Vec<String>, Features, Option<String>)> {
     let keys = match npz.contains("sample_key") {
         true => Some(distinct(path, npz.member("sample_key")?.strings()?)?),
         false => None,

@@ -129,11 +129,7 @@ impl Dataset {
     ///
     /// # Errors
     /// As [`Dataset::load`]; `Data` if `npz` has no `sample_key`.
-    pub fn load_with(
-        path: impl AsRef<Path>,
-        npz: impl AsRef<Path>,
-        scale: Option<FeatureScale>,
-    ) -> Result<Dataset> {
+    pub fn load_with(path: impl AsRef<Path>, npz: impl AsRef<Path>, scale: Option<FeatureScale>) -> Result<Dataset> {
         openmic::load_with(path.as_ref(), npz.as_ref(), scale)
     }
 

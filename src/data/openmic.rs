@@ -74,7 +74,10 @@ pub(super) fn load_with(path: &Path, npz: &Path, scale: Option<FeatureScale>) ->
     layout.dataset(labels, features, false)
 }
 
-pub(super) fn load_features(path: &Path, scale: Option<FeatureScale>) -> Result<(Vec<String>, Features, Option<String>)> {
+pub(super) fn load_features(
+    path: &Path,
+    scale: Option<FeatureScale>,
+) -> Result<(Vec<String>, Features, Option<String>)> {
     if path.is_file() {
         return features_npz::read(&mut Npz::open(path)?, path, scale);
     }

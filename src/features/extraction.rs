@@ -203,7 +203,9 @@ impl FrontEndRunner {
                 extracts.iter().for_each(|extract| self.store(extract, &mut bytes));
                 FeatureValues::U8(bytes.into())
             }
-            (None, _) => FeatureValues::F32(extracts.iter().flat_map(|e| e.features.iter().copied()).collect::<Vec<_>>().into()),
+            (None, _) => {
+                FeatureValues::F32(extracts.iter().flat_map(|e| e.features.iter().copied()).collect::<Vec<_>>().into())
+            }
         };
         let lengths = extracts.iter().map(|e| e.instances as u32).collect();
         Ok(Features { values, instances: self.instances(), width: self.instance_len(), lengths })

@@ -10,9 +10,9 @@ use crate::core::array::Array;
 use crate::core::error::{Error, Result};
 use crate::core::hash::Fingerprint;
 use crate::core::tensors::{File, floats};
+use crate::features::scaling::{PostProcess, Range, Scaling};
 use crate::gpu::{Buffer, Gpu};
 use crate::graph::Layout;
-use crate::features::scaling::{PostProcess, Range, Scaling};
 use crate::nn::front_ends::vggish::{self, EMBEDDING, Width};
 
 /// Where VGGish's weights are from. As text: a path, `random`, or `random:SEED`.
@@ -167,13 +167,18 @@ pub struct Weights {
 impl Weights {
     fn random(layout: &Layout, seed: u64) -> Weights {
         let (trained, stats) = layout.initial(seed);
-        Weights { arrays: layout.unpack(&trained, &stats), post_process: Some(PostProcess::identity()), has_pca: false, range: None }
+        Weights {
+            arrays: layout.unpack(&trained, &stats),
+            post_process: Some(PostProcess::identity()),
+            has_pca: false,
+            range: None,
+        }
     }
 
     fn read(path: &Path, layout: &Layout, width: Width) -> Result<Weights> {
         let file = File::read(path)?;
         let tensors = file.tensors();
-        let known = |name: &str| layout.params.iter().any(|p| p.name == name) || ["pproc.pca_eigen_vectors", "pproc.pca_means", "pproc.min", "pproc.max"].contains(&name);
+        let known = |name: &str| layout.params.iter().any(|p| p.name == name) || name.starts_with("pproc.");
         if let Some(extra) = tensors.names().iter().find(|name| !known(name)) {
             return Err(Error::checkpoint(
                 path,

@@ -69,7 +69,9 @@ impl Range {
 
     /// What covers both.
     pub fn union(self, other: Range) -> Range {
-        let merged = |one: Vec<f32>, two: Vec<f32>, of: fn(f32, f32) -> f32| one.into_iter().zip(two).map(|(a, b)| of(a, b)).collect();
+        let merged = |one: Vec<f32>, two: Vec<f32>, of: fn(f32, f32) -> f32| {
+            one.into_iter().zip(two).map(|(a, b)| of(a, b)).collect()
+        };
         Range { min: merged(self.min, other.min, f32::min), max: merged(self.max, other.max, f32::max) }
     }
 

@@ -1,6 +1,6 @@
 //! From sound files to features in an npz, and to datasets: made once, kept, and found again.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fs;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::{Path, PathBuf};
@@ -30,7 +30,12 @@ pub struct SoundFiles {
 impl SoundFiles {
     /// The clips of a dataset, for features of that kind: of notes every second counts.
     pub fn of_set(set: &AudioSet, kind: Kind) -> SoundFiles {
-        SoundFiles { files: set.files.clone(), keys: set.keys.clone(), whole: kind.is_of_notes(), train: set.train.clone() }
+        SoundFiles {
+            files: set.files.clone(),
+            keys: set.keys.clone(),
+            whole: kind.is_of_notes(),
+            train: set.train.clone(),
+        }
     }
 
     /// Files, named as they are.
@@ -111,7 +116,12 @@ impl ExtractionJob<'_> {
     ///
     /// # Errors
     /// `Data` if no file can be decoded, `Io` for a full disk, `Gpu` for a lost device.
-    pub fn npz(&mut self, sounds: &SoundFiles, labels: Option<(&[f32], &[bool])>, out: &Path) -> Result<Option<JobResult>> {
+    pub fn npz(
+        &mut self,
+        sounds: &SoundFiles,
+        labels: Option<(&[f32], &[bool])>,
+        out: &Path,
+    ) -> Result<Option<JobResult>> {
         let runner = FrontEndRunner::new(self.gpu, self.recipe, self.weights, false)?;
         let mut folder = out.as_os_str().to_owned();
         folder.push(".partial");
@@ -143,7 +153,8 @@ impl ExtractionJob<'_> {
         let labels = labels.as_ref().map(|(targets, observed)| (targets.as_slice(), observed.as_slice()));
         let (mut features, mut recipe) = (extraction.features(&runner, &rows)?, self.recipe.clone());
         if let Some(front_end) = recipe.front_end.as_mut().filter(|_| self.recipe.is_scaled()) {
-            let is_train = |row: usize| sounds.train.contains(&(rows[row].file as u32));
+            let train: HashSet<usize> = sounds.train.iter().map(|&file| file as usize).collect();
+            let is_train = |row: usize| train.contains(&rows[row].file);
             let (scaled, range) = extraction.scaled(&features, front_end.range.take(), is_train)?;
             (features, front_end.range) = (scaled, Some(range));
         }

@@ -141,7 +141,7 @@ fn mixup_alpha() -> f64 {
 }
 
 /// Keys of settings that say where something lies.
-const PLACES: [&str; 3] = ["dataset", "features", "feature_scale", "cache"];
+const PLACES: [&str; 3] = ["dataset", "features", "cache"];
 /// Most seeds of a run.
 pub const MAX_SEEDS: usize = 1000;
 /// Most clips per step.
