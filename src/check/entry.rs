@@ -3,7 +3,7 @@
 use super::case::Case;
 use crate::gpu::Shader;
 
-/// What the tests, `wmic check`, `wmic bench` and the README's kernel table need to know of an op.
+/// What the tests, `wmic check`, `wmic bench` and the table in docs/kernels.md need to know of an op.
 pub struct Entry {
     pub name: &'static str,
     /// One line for tables.

@@ -147,7 +147,7 @@ impl Args {
             }
             (_, None) => {
                 return Err(Error::Usage(
-                    "VGGish needs weights: --weights FILE (see the README for where they come from) or --init random"
+                    "VGGish needs weights: --weights FILE (see docs/models.md for where they come from) or --init random"
                         .into(),
                 ));
             }

@@ -12,7 +12,6 @@ use super::output::{note, print, print_json};
 use super::{Device, Verdict};
 use wmic::data::validation_split;
 use wmic::features::corpus::Dims;
-use wmic::features::extractor::instances;
 use wmic::gpu::Gpu;
 use wmic::ops::gather::Encoding;
 use wmic::ops::sample::Order;

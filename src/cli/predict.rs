@@ -15,7 +15,6 @@ use wmic::features::front_end::{FrontEnd, Source};
 use wmic::features::scaling::Scaling;
 use wmic::gpu::Gpu;
 use wmic::metrics::thresholds::Level;
-use wmic::nn::front_ends::log_mel;
 use wmic::nn::front_ends::vggish::Width;
 use wmic::nn::{self, Kind};
 use wmic::output::json::{self, Detail};
@@ -27,7 +26,7 @@ use wmic::predict::trained::Trained;
 use wmic::report::plots::spectrogram::Picture;
 use wmic::report::tables::table::{Look, printable};
 use wmic::report::{pages, plots, tables};
-use wmic::run::config::Notes;
+
 use wmic::run::run_dir::RunDir;
 use wmic::{Array, Error, Result};
 
