@@ -204,6 +204,15 @@ fn json_outputs_have_the_promised_schema() {
 }
 
 #[test]
+fn adagrad_is_planned_with_one_moment_and_adam_with_two() {
+    let plan = |optimiser: &str| json(&["plan", &shared().data(), "--seeds", "3", "--optimiser", optimiser, "--json"]);
+    let (adam, adagrad) = (plan("adam"), plan("adagrad"));
+    let of = |plan: &Value, key: &str| plan[key].as_u64().unwrap();
+    let moment = 3 * 4 * of(&adam, "parameters_per_seed");
+    assert_eq!(of(&adam, "memory_parameters") - of(&adagrad, "memory_parameters"), moment);
+}
+
+#[test]
 fn a_reader_that_leaves_early_is_no_error() {
     for format in ["csv", "json", "jsonl", "table"] {
         let (code, stderr) = unread(&["predict", &shared().run(), &shared().data(), "--format", format]);
@@ -226,6 +235,7 @@ fn settings_that_make_no_sense_are_refused_before_anything_is_written() {
         (&["--epochs", "18446744073709551615"], "epochs must be at most 500000"),
         (&["--batch", "0"], "batch must be at least 1"),
         (&["--patience", "0"], "patience must be at least 1"),
+        (&["--patience", "never"], "neither a number nor none"),
         (&["--lr", "nan"], "lr must be at least 0"),
         (&["--lr=-1"], "lr must be at least 0"),
         (&["--lr", "inf"], "lr must be at least 0"),
@@ -237,7 +247,7 @@ fn settings_that_make_no_sense_are_refused_before_anything_is_written() {
         (&["--loss", "focal", "--focal-alpha", "1.5"], "focal-alpha must lie between 0 and 1"),
         (&["--loss", "focal", "--focal-alpha", "nan"], "focal-alpha must lie between 0 and 1"),
         (&["--loss", "focal", "--focal-alpha", "rare"], "neither a number nor inverse-frequency"),
-        (&["--loss", "focal", "--alpha", "0.5"], "alpha, beta and gamma need --loss partial-bce"),
+        (&["--loss", "focal", "--alpha", "0.5"], "--alpha, --beta and --gamma need --loss partial-bce"),
         (&["--focal-gamma", "1"], "need --loss focal"),
         (&["--augment", "noise"], "[possible values: mixup, concat]"),
         (&["--augment", "mixup,mixup"], "an augmentation is listed twice"),
@@ -257,6 +267,7 @@ fn settings_that_make_no_sense_are_refused_before_anything_is_written() {
         ("model = 3", "c.toml: model must be text"),
         ("lr = 1\n\nlr = 2", "c.toml:3: duplicate key"),
         ("seeds = []", "seeds must be at least 1"),
+        ("patience = 'never'", "patience must be a number of epochs, or \"none\""),
         ("model = 'cnn'", "unknown model cnn"),
         ("focal_alpha = 'rare'", "focal_alpha must be a number or"),
         ("augment = ['noise']", "unknown variant `noise`"),

@@ -256,7 +256,7 @@ fn one_class_per_clip_means_accuracy_and_no_thresholds() {
     for level in ["tuned", "0.4"] {
         config.threshold = level.parse().unwrap();
         let error = config.validate().unwrap_err().to_string();
-        assert_eq!(error, "aacnn names the most probable class of a clip: leave out --threshold");
+        assert_eq!(error, "aacnn names the most probable class of a clip: leave out `threshold`");
     }
     let refusal = "aacnn names the most probable class of a clip: leave out --threshold";
     // Even where it says what is the default of others.
@@ -630,7 +630,7 @@ fn nothing_is_trained_before_all_is_known() {
         ["compare", &data, "--experiment", &bad, "--out", &out]
     };
     refused(&with("model = 'lute'"), "bad.toml: entry third: unknown model lute");
-    refused(&with("model = 'att'\nlr = -1.0"), "bad.toml: entry third: lr must be at least 0");
+    refused(&with("model = 'att'\nlr = -1.0"), "bad.toml: entry third: --lr must be at least 0");
     refused(&with("model = 'att-tf'"), "bad.toml: entry third: att-tf stands on VGGish");
     refused(&["compare", &data, "--experiment", "ismir18"], "unknown experiment ismir18; there are aacnn21, ismir19");
     refused(&["compare", &data, "--experiment", "no.toml"], "no.toml: ");

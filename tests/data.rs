@@ -328,7 +328,7 @@ fn a_clip_has_the_same_features_alone_and_beside_loud_ones() {
 
     // Floats that may be either are neither.
     let message = features_of("<f4", &quiet, None).unwrap_err().to_string();
-    assert!(message.contains("--feature-scale unit or --feature-scale byte"), "{message}");
+    assert!(message.contains("`feature_scale` unit or byte"), "{message}");
     assert!(features_of("<f4", &beside(255.0), None).unwrap().1.unwrap().contains("floats of up to 255"));
     let message = features_of("<f4", &beside(1.5), Some(FeatureScale::Unit)).unwrap_err().to_string();
     assert!(message.contains("holds 1.5"), "{message}");
@@ -342,7 +342,7 @@ fn a_clip_has_the_same_features_alone_and_beside_loud_ones() {
         fixture.load()
     };
     assert_eq!(json("1").unwrap().features.clip(0).data(), [1.0 / 255.0; WIDTH]);
-    assert!(json("1.0").unwrap_err().to_string().contains("--feature-scale"));
+    assert!(json("1.0").unwrap_err().to_string().contains("`feature_scale`"));
 }
 
 #[test]

@@ -17,7 +17,7 @@ use wmic::nn::front_ends::vggish::Width;
 use wmic::nn::layers::{AugmentedConv2d, WeightInit};
 use wmic::nn::models::aacnn::{ATTENTION, normed};
 use wmic::ops::sample::Order;
-use wmic::predict::predictor::{Detail, layout, predict};
+use wmic::predict::predictor::{Detail, Predictor, layout};
 use wmic::run::config::{Config, Notes};
 use wmic::run::weights::Block;
 use wmic::train::learner::{Graphs, Learner};
@@ -115,7 +115,7 @@ fn case(gpu: &Gpu, golden: &Golden, input: Kind, attention: u32, tolerances: &mu
     // The third clip leaves the second batch partial.
     let rows = vec![(0..data.keys.len() as u32).collect::<Vec<u32>>()];
     let blocks = std::slice::from_ref(&block);
-    let answer = predict(gpu, &config, blocks, &corpus, &[], &rows, Detail::Clips).unwrap();
+    let answer = Predictor::new(gpu, &config, blocks, &corpus, &[], Detail::Clips).unwrap().predict(&rows).unwrap();
     assert_close(&name("p"), &answer.probabilities[0].data()[..CLIPS * CLASSES], &tensor("p"), ANSWERS, 0.0);
 
     let split = (data.train.clone(), data.train.clone());

@@ -13,7 +13,7 @@ use wmic::gpu::Gpu;
 use wmic::graph::Layout;
 use wmic::ops::masked_bce::Loss;
 use wmic::ops::sample::Order;
-use wmic::predict::predictor::{Detail, layout, predict};
+use wmic::predict::predictor::{Detail, Predictor, layout};
 use wmic::run::config::Config;
 use wmic::run::weights::Block;
 use wmic::train::learner::Learner;
@@ -138,8 +138,10 @@ fn models_answer_as_pytorch_does() {
         let config = config(model, 4);
         let block = weights(&layout(&config, INSTANCES, WIDTH, CLASSES).unwrap());
         let corpus = Corpus::of_dataset(&gpu, &data).unwrap();
-        let answer =
-            predict(&gpu, &config, &[block], &corpus, &[], std::slice::from_ref(&data.train), Detail::Places).unwrap();
+        let answer = Predictor::new(&gpu, &config, &[block], &corpus, &[], Detail::Places)
+            .unwrap()
+            .predict(std::slice::from_ref(&data.train))
+            .unwrap();
         assert_close(&format!("{model} p"), answer.probabilities[0].data(), &floats(&file, "p"), 2e-6);
         if let Some(instances) = answer.instances {
             assert_close("attention", instances.attention[0].data(), &floats(&file, "attention"), 2e-6);
@@ -159,7 +161,7 @@ fn rnn_answers_at_the_last_valid_instance_as_pytorch_does_of_packed_clips() {
     let block = weights(&layout(&config, INSTANCES, WIDTH, CLASSES).unwrap());
     let corpus = Corpus::of_dataset(&gpu, &data).unwrap();
     let rows = std::slice::from_ref(&data.train);
-    let answer = predict(&gpu, &config, &[block], &corpus, &[], rows, Detail::Clips).unwrap();
+    let answer = Predictor::new(&gpu, &config, &[block], &corpus, &[], Detail::Clips).unwrap().predict(rows).unwrap();
     assert_close("p", answer.probabilities[0].data(), &floats(&file, "ragged.p"), 2e-6);
 }
 

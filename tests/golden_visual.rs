@@ -16,7 +16,7 @@ use wmic::nn::Kind;
 use wmic::nn::front_ends::log_mel::{BANDS, PATCH_FRAMES};
 use wmic::nn::front_ends::vggish::{self, TrainFrontEnd, Width};
 use wmic::ops::sample::Order;
-use wmic::predict::predictor::{Detail, layout, predict};
+use wmic::predict::predictor::{Detail, Predictor, layout};
 use wmic::run::config::Config;
 use wmic::run::weights::Block;
 use wmic::train::learner::Learner;
@@ -123,8 +123,10 @@ fn visual_models_answer_and_learn_as_pytorch_does() {
         // Two at a time, so that batches follow one another.
         let by_two = Config { batch: 2, ..config.clone() };
         let rows = std::slice::from_ref(&data.train);
-        let answer =
-            predict(&gpu, &by_two, std::slice::from_ref(&block), &corpus, &frozen, rows, Detail::Places).unwrap();
+        let answer = Predictor::new(&gpu, &by_two, std::slice::from_ref(&block), &corpus, &frozen, Detail::Places)
+            .unwrap()
+            .predict(rows)
+            .unwrap();
         assert_close(&name("p"), answer.probabilities[0].data(), &tensor("p"), ANSWERS);
         if let (Some(instances), "none") = (answer.instances, trained) {
             assert_close(&name("attention"), instances.attention[0].data(), &tensor("attention"), ANSWERS);

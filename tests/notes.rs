@@ -24,7 +24,8 @@ use wmic::nn::front_ends::vggish::Width;
 use wmic::nn::models::aacnn::FirstValues;
 use wmic::ops::sample::Order;
 use wmic::run::config::{Config, Notes};
-use wmic::train::learner::{Learner, Split};
+use wmic::run::splits::Split;
+use wmic::train::learner::Learner;
 
 const SR: u32 = 44_100;
 

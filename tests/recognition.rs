@@ -7,10 +7,10 @@ use serde_json::{Value, json};
 use wmic::Array;
 use wmic::nn::Kind;
 use wmic::nn::front_ends::log_mel::band_hz;
-use wmic::output::json::{self, Detail};
-use wmic::output::{audacity, csv, jams};
+use wmic::output::format::{Detail, Series};
+use wmic::output::{FORMATS, audacity, csv, find, jams, json};
 use wmic::predict::recognition::{self, Glimpse, Instrument, Recognition, Segment};
-use wmic::predict::timeline::{frame_counts, resample, segments};
+use wmic::predict::timeline::{Truth, frame_counts, resample, segments};
 use wmic::report::pages::recording::write_page;
 use wmic::report::plots::recording::plot;
 use wmic::report::plots::spectrogram::Picture;
@@ -90,6 +90,7 @@ fn instrument(name: &str, probability: f64, spans: &[(f64, f64)]) -> Instrument 
         threshold: Some(0.5),
         activity: vec![0.25, 1.0],
         attention: Some(vec![0.5, 1.0]),
+        attention_map: None,
         segments: spans.iter().map(segment).collect(),
     }
 }
@@ -107,6 +108,7 @@ fn recognition(file: impl AsRef<Path>) -> Recognition {
             instrument("piano", 0.9375, &[(0.0, 3.84), (5.0, 10.0)]),
         ],
         paths: vec![],
+        bands: vec![],
         patches: vec![],
     }
 }
@@ -170,7 +172,7 @@ fn models_that_name_one_at_a_time_have_no_thresholds() {
     assert!(r.exclusive() && !recognition("a.ogg").exclusive());
     let value: Value = serde_json::from_str(&written(|out| json::write(out, &r, Detail::default()))).unwrap();
     assert!(value["instruments"].as_array().unwrap().iter().all(|i| i["threshold"] == Value::Null), "{value}");
-    let rows = written(|out| csv::rows(out, &r));
+    let rows = written(|out| (csv::FORMAT.write)(out, &r, Detail::default()));
     assert!(rows.starts_with("solo.ogg,piano,0.9375,0.0625,,true,"), "{rows}");
     let jams = written(|out| jams::write(out, &r));
     assert!(!jams.contains("threshold") && !jams.contains("activity") && jams.contains("is the likeliest"), "{jams}");
@@ -181,9 +183,10 @@ fn csv_has_a_row_per_instrument() {
     let mut r = recognition("a,b.ogg");
     r.instruments[0].spread = None;
     let text = written(|out| {
-        csv::header(out)?;
-        csv::rows(out, &r)?;
-        csv::rows(out, &r)
+        let mut series = Series::new(&csv::FORMAT);
+        series.write(out, &r, Detail::default())?;
+        series.write(out, &r, Detail::default())?;
+        series.end(out)
     });
     let mut reader = ::csv::Reader::from_reader(text.as_bytes());
     let header = "file,instrument,probability,spread,threshold,present,segments";
@@ -193,6 +196,80 @@ fn csv_has_a_row_per_instrument() {
     assert_eq!(rows[0], ["a,b.ogg", "piano", "0.9375", "0.0625", "0.5000", "true", "0.00-3.84;5.00-10.00"]);
     assert_eq!(rows[1][1], HOSTILE);
     assert_eq!(rows[2][1..], ["flute", "0.2500", "", "0.5000", "false", ""]);
+}
+
+#[test]
+fn several_recordings_are_one_json_array() {
+    let of = |files: &[&str]| -> Value {
+        let text = written(|out| {
+            let mut series = Series::new(&json::FORMAT);
+            files.iter().try_for_each(|file| series.write(out, &recognition(file), Detail::default()))?;
+            series.end(out)
+        });
+        serde_json::from_str(&text).unwrap()
+    };
+    assert_eq!(of(&[]), json!([]));
+    let names: Vec<Value> = of(&["a.ogg", "b.ogg"]).as_array().unwrap().iter().map(|r| r["file"].clone()).collect();
+    assert_eq!(names, ["a.ogg", "b.ogg"]);
+    assert!(FORMATS.iter().all(|format| find(format.name).is_some_and(|found| found.name == format.name)));
+    assert!(find("table").is_none());
+}
+
+/// Dots of keys are their own: `song.1` and `song.2` were both called `song`.
+#[test]
+fn only_the_extension_of_a_sound_file_is_none_of_its_name() {
+    for (file, name) in [
+        ("song.1", "song.1"),
+        ("music/song.1.wav", "song.1"),
+        ("song.FLAC", "song"),
+        ("a/clip.wav@4.80", "clip.wav@4.80"),
+        ("000_1.5", "000_1.5"),
+        (".wav", ".wav"),
+    ] {
+        assert_eq!(recognition(file).name(), name);
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let table = folder.path().join("truth.csv");
+    std::fs::write(&table, "sample_key,instrument,start_s,end_s\nsong.1,piano,0,10\n").unwrap();
+    let mut truth = Truth::read(&table).unwrap();
+    truth.compare(&recognition("song.2"));
+    assert_eq!(truth.summary(), "none of 1 recordings is in the table of true times", "it is another one's");
+    truth.compare(&recognition("x/song.1"));
+    truth.compare(&recognition("y/song.1.wav"));
+    let summary = truth.summary();
+    assert!(
+        summary.ends_with("over 1 recordings, 1 without truth left out, 1 of another one's name left out"),
+        "{summary}"
+    );
+}
+
+#[test]
+fn attention_to_frequency_is_a_map() {
+    let mut r = recognition("a.ogg");
+    r.bands = vec![[125.0, 900.4], [900.4, 7500.0]];
+    r.instruments.iter_mut().for_each(|i| i.attention_map = Some(Array::new([2, 2], vec![0.5, 0.25, 1.0, 0.0])));
+    let value = |detail| -> Value { serde_json::from_str(&written(|out| json::write(out, &r, detail))).unwrap() };
+    let all = value(Detail { activity: true, attention: true });
+    assert_eq!(all["bands"], json!([[125.0, 900.0], [900.0, 7500.0]]));
+    assert_eq!(all["instruments"][0]["attention_map"], json!([[0.5, 0.25], [1.0, 0.0]]), "cells, then bands");
+    let some = value(Detail::default());
+    assert!(some.get("bands").is_none() && some["instruments"][0].get("attention_map").is_none());
+
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("a.png");
+    let (spectrogram, band_hz) = spectrogram();
+    let picture = Picture { recognition: &r, spectrum: SPECTRUM, spectrogram: &spectrogram, band_hz: &band_hz };
+    let bar = picture.bar(&r.instruments[0], 4);
+    assert_eq!(bar, [[0.25, 0.25, 0.0, 0.0], [0.5, 0.5, 1.0, 1.0]], "the highest band on top");
+    plot(&picture, &path).unwrap();
+    let image = image::open(&path).unwrap().into_rgb8();
+    let full = image.pixels().filter(|p| p.0 == [0, 114, 178]).count();
+    // A quarter of the two bars' 28 logical pixels is as full as can be; the legend adds a little.
+    assert!(full > 2 * 14 * 2 * 700, "{full}");
+    write_page(folder.path().join("a.html"), &[picture]).unwrap();
+    let page = std::fs::read_to_string(folder.path().join("a.html")).unwrap();
+    assert_eq!(page.matches("class=\"track map\"").count(), 2);
+    assert!(page.contains("attention by frequency: none"));
 }
 
 #[test]

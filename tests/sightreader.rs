@@ -24,7 +24,7 @@ use wmic::ops::recurrent_cell::Cell;
 use wmic::ops::reinforce::reinforce;
 use wmic::ops::reward::reward;
 use wmic::ops::sample::Order;
-use wmic::predict::predictor::{Detail, layout, predict};
+use wmic::predict::predictor::{Detail, Predictor, layout};
 use wmic::run::config::Config;
 use wmic::run::weights::Block;
 use wmic::train::learner::Learner;
@@ -79,7 +79,10 @@ fn answers_and_paths_are_those_of_pytorch() {
         let config = Config { batch: 2, seeds: vec![5], ..Config::of(model, "formula").unwrap() };
         let block = formula_block(&layout(&config, 40, BANDS, 20).unwrap());
         let rows = std::slice::from_ref(&data.train);
-        let answer = predict(&gpu, &config, std::slice::from_ref(&block), &corpus, &[], rows, Detail::Places).unwrap();
+        let answer = Predictor::new(&gpu, &config, std::slice::from_ref(&block), &corpus, &[], Detail::Places)
+            .unwrap()
+            .predict(rows)
+            .unwrap();
         for (what, got) in [("p", &answer.probabilities[0]), ("glimpses", &answer.glimpses[0])] {
             let want = golden.tensor(&format!("{model}.{what}"));
             assert_eq!(got.dims(), want.dims(), "{model} {what}");

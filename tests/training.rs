@@ -7,13 +7,15 @@ use wmic::features::corpus::Corpus;
 use wmic::gpu::Gpu;
 use wmic::ops::masked_bce::{FocalAlpha, Loss, inverse_frequency};
 use wmic::ops::sample::Order;
-use wmic::predict::predictor::{Detail, predict};
+use wmic::predict::predictor::{Detail, Predictor};
 use wmic::predict::trained::{Fitted, Split, Trained};
 use wmic::run::config::{Augmentation, Config, Select};
-use wmic::run::run_dir::{Circumstances, EpochRow, Record, RunDir};
+use wmic::run::run_dir::{Circumstances, Record, RunDir};
+use wmic::run::splits::splits;
+use wmic::run::state::{EpochRow, Progress};
 use wmic::run::weights::{Block, ModelFile, export, import};
 use wmic::train::learner::{Graphs, Learner};
-use wmic::train::trainer::{End, Event, Trainer, splits};
+use wmic::train::trainer::{End, Event, Trainer};
 use wmic::{Error, Result};
 
 fn small(dir: &Path) -> Dataset {
@@ -164,7 +166,8 @@ fn the_focal_loss_weighs_classes_by_each_seeds_training_clips() {
         data.observed[at].then(|| data.targets[at] >= 0.5)
     };
     let validation: Vec<Vec<u32>> = splits.iter().map(|split| split.1.clone()).collect();
-    let answer = predict(&gpu, &still, &blocks, &corpus, &[], &validation, Detail::Clips).unwrap();
+    let answer =
+        Predictor::new(&gpu, &still, &blocks, &corpus, &[], Detail::Clips).unwrap().predict(&validation).unwrap();
     let mut alphas = vec![];
     for (r, (train, val)) in splits.iter().enumerate() {
         let count = |k: usize, label: bool| train.iter().filter(|clip| known(**clip, k) == Some(label)).count() as u32;
@@ -373,5 +376,66 @@ fn a_nan_in_any_parameter_is_seen_in_the_losses() {
                 p.name
             );
         }
+    }
+}
+
+#[test]
+fn a_learner_that_goes_on_from_a_saved_state_remembers_when_it_diverged() {
+    let dir = tempfile::tempdir().unwrap();
+    let gpu = Gpu::open(None).unwrap();
+    let data = small(&dir.path().join("data"));
+    let config = config("fc-t", &data, &[4, 5]);
+    let corpus = Corpus::of_dataset(&gpu, &data).unwrap();
+    let splits = splits(&config, &data).unwrap();
+    let learner = || Learner::new(&gpu, &config, &corpus, &[], &splits, Order::Shuffled).unwrap();
+    let mut first = learner();
+    let sound = first.best_weights().unwrap();
+    let mut damaged = sound.clone();
+    damaged[1].trained[0] = f32::NAN;
+    first.set_weights(&damaged).unwrap();
+    assert!(first.train(&|| false, &mut |_| {}).unwrap());
+    first.set_weights(&sound).unwrap();
+
+    let run = run_dir(&dir.path().join("run"), &config);
+    let progress = Progress {
+        epochs: 1,
+        history: [4, 5]
+            .map(|seed| EpochRow {
+                epoch: 0,
+                seed,
+                train_loss: 0.0,
+                val_loss: 0.0,
+                val_f1_pn: None,
+                train_accuracy: None,
+                val_accuracy: None,
+                best: true,
+            })
+            .into(),
+    };
+    run.save_state(&first.state().unwrap(), &progress).unwrap();
+    let (state, _) = run.load_state(&config.seeds, first.steps_per_epoch()).unwrap().unwrap();
+    let mut second = learner();
+    second.restore(&state).unwrap();
+    assert_eq!(second.validate().unwrap().diverged, [None, Some(0)]);
+    assert_eq!(second.validate().unwrap().diverged, first.validate().unwrap().diverged);
+}
+
+#[test]
+fn patience_can_be_turned_off_and_says_so_in_run_toml() {
+    let dir = tempfile::tempdir().unwrap();
+    let aacnn = Config::of("aacnn", "x").unwrap();
+    assert_eq!(aacnn.patience, Some(30));
+    let never = Config::of_table("aacnn", Path::new("x"), toml::toml! { patience = "none" }).unwrap();
+    assert_eq!(never, Config { patience: None, ..aacnn.clone() });
+    for config in [aacnn, never] {
+        let run = run_dir(&dir.path().join(format!("{:?}", config.patience)), &config);
+        let text = std::fs::read_to_string(run.path().join("run.toml")).unwrap();
+        let said = config.patience.map_or("patience = \"none\"".into(), |epochs| format!("patience = {epochs}"));
+        assert!(text.lines().any(|line| line == said), "{text}");
+        assert_eq!(run.record().unwrap().config, config);
+        // As runs without patience were written before there was a word for it.
+        let older: String = text.lines().filter(|line| *line != said).map(|line| line.to_owned() + "\n").collect();
+        std::fs::write(run.path().join("run.toml"), older).unwrap();
+        assert_eq!(run.record().unwrap().config.patience, None);
     }
 }

@@ -8,11 +8,13 @@ use wmic::metrics::evaluation::{Evaluation, SeedPredictions, Subject, evaluate};
 use wmic::metrics::thresholds::Level;
 use wmic::nn::Kind;
 use wmic::nn::front_ends::spectrum::Scale;
-use wmic::predict::trained::Answers;
+use wmic::predict::evaluator::Answers;
+use wmic::predict::trained::Split;
 use wmic::report::pages::training::write;
 use wmic::report::plots::examples::Examples;
 use wmic::run::config::{Config, Notes};
-use wmic::run::run_dir::{Circumstances, EpochRow, Record};
+use wmic::run::run_dir::{Circumstances, Record};
+use wmic::run::state::EpochRow;
 
 const FILES: [&str; 4] = ["classes.png", "learning_curves.png", "report.html", "seeds.png"];
 
@@ -42,6 +44,7 @@ fn rows(seeds: &[u64], epochs: impl Fn(u64) -> usize) -> Vec<EpochRow> {
         train_loss: 0.7 / (1.0 + epoch as f32),
         val_loss: 0.6 + 0.001 * seed as f32,
         val_f1_pn: Some(0.5 + 0.4 * epoch as f64 / last as f64),
+        train_accuracy: None,
         val_accuracy: None,
         best: epoch <= epochs(seed) / 2,
     };
@@ -357,7 +360,7 @@ fn said(data: &Dataset, answers: &[(usize, f32)]) -> Answers {
     let other = p.map(|p| p);
     let observed = Array::from_fn([n, k], |_| true);
     let targets = Array::new([n, k], data.targets.clone());
-    Answers { targets, seeds: vec![(p, observed.clone()), (other, observed)] }
+    Answers { split: Split::Test, targets, seeds: vec![(p, observed.clone()), (other, observed)] }
 }
 
 #[test]

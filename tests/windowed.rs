@@ -6,8 +6,9 @@ use wmic::features::corpus::Corpus;
 use wmic::gpu::Gpu;
 use wmic::ops::sample::Order;
 use wmic::run::config::{Augmentation, Config};
-use wmic::train::learner::{EpochSums, Learner, State};
-use wmic::train::trainer::splits;
+use wmic::run::splits::splits;
+use wmic::run::state::State;
+use wmic::train::learner::{EpochSums, Learner};
 
 #[test]
 fn a_window_of_any_size_trains_to_the_same_bits() {

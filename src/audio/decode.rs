@@ -157,7 +157,7 @@ fn start(path: &Path, file: File) -> Result<Decoder> {
     })
 }
 
-fn check_rate(path: &Path, sr: u32) -> Result<()> {
+pub(super) fn check_rate(path: &Path, sr: u32) -> Result<()> {
     if RATES.contains(&sr) {
         return Ok(());
     }

@@ -123,7 +123,8 @@ impl Search<'_> {
     }
 }
 
-fn is_sound(path: &Path) -> bool {
+/// Whether it is called like a sound file.
+pub fn is_sound(path: &Path) -> bool {
     let extension = path.extension().and_then(|e| e.to_str());
     extension.is_some_and(|e| EXTENSIONS.iter().any(|known| known.eq_ignore_ascii_case(e)))
 }

@@ -7,13 +7,15 @@ use std::thread::{self, JoinHandle};
 
 use crate::core::error::{Error, Result};
 
-use super::decode::{Clip, guarded, open};
+use super::decode::{Clip, Decoder, check_rate, guarded, open};
 use super::resample;
 
 /// Times full scale. Nothing is recorded as loud: it is integers in a file of floats, say.
 const LOUDEST: f32 = 16.0;
 /// Excerpts of one file that may wait to be taken.
 const WAITING: usize = 2;
+/// Samples of a block in memory.
+const BLOCK: usize = 1 << 16;
 /// Seconds of an excerpt and between two: what memory and patience allow.
 const WINDOW: std::ops::RangeInclusive<f64> = 0.01..=120.0;
 const MIN_HOP: f64 = 0.01;
@@ -146,7 +148,11 @@ impl Drop for Ingest {
 fn work(backlog: &Mutex<Backlog>, cut: Cut) {
     while let Some((path, sender)) = take(backlog) {
         let emit = |excerpt| sender.send(Item::Excerpt(excerpt)).is_ok();
-        let last = guarded(&path, || cut_up(&path, cut, emit)).unwrap_or_else(Item::Failed);
+        let last = guarded(&path, || {
+            let mut decoder = open(&path)?;
+            cut_up(&path, decoder.sr(), &mut decoder, cut, emit)
+        })
+        .unwrap_or_else(Item::Failed);
         // Nobody may be listening any more; then there is no next file either.
         drop(sender.send(last));
     }
@@ -161,10 +167,66 @@ fn take(backlog: &Mutex<Backlog>) -> Option<(PathBuf, SyncSender<Item>)> {
     Some((path, sender))
 }
 
-/// Passes the excerpts of a file to `emit` until it returns false. Returns the file's `End`.
-fn cut_up(path: &Path, cut: Cut, mut emit: impl FnMut(Excerpt) -> bool) -> Result<Item> {
-    let mut decoder = open(path)?;
-    let sr = decoder.sr();
+/// Samples that come block by block.
+trait Blocks {
+    fn next_block(&mut self) -> Result<Option<&[f32]>>;
+    /// Whether enough of them was whole, as far as they have come.
+    fn check_damage(&self) -> Result<()>;
+    fn damaged(&self) -> u64;
+}
+
+impl Blocks for Decoder {
+    fn next_block(&mut self) -> Result<Option<&[f32]>> {
+        Decoder::next_block(self)
+    }
+
+    fn check_damage(&self) -> Result<()> {
+        Decoder::check_damage(self)
+    }
+
+    fn damaged(&self) -> u64 {
+        Decoder::damaged(self)
+    }
+}
+
+impl Blocks for std::slice::Chunks<'_, f32> {
+    fn next_block(&mut self) -> Result<Option<&[f32]>> {
+        Ok(self.next())
+    }
+
+    fn check_damage(&self) -> Result<()> {
+        Ok(())
+    }
+
+    fn damaged(&self) -> u64 {
+        0
+    }
+}
+
+/// Passes the excerpts of samples in memory to `emit` until it returns false, as [`ingest`] does those of files: mono, at `sr` Hz.
+/// `name` is for messages. Returns their `End`.
+///
+/// # Errors
+/// `Data` if there are none, or some that are not finite, or an impossible sample rate.
+pub fn cut_samples(name: &Path, samples: &[f32], sr: u32, cut: Cut, emit: impl FnMut(Excerpt) -> bool) -> Result<Item> {
+    check_rate(name, sr)?;
+    if samples.is_empty() {
+        return Err(Error::data(name, "hold no sound"));
+    }
+    if let Some(at) = samples.iter().position(|v| !v.is_finite()) {
+        return Err(Error::data(name, format!("number {at} is {}", samples[at])));
+    }
+    cut_up(name, sr, &mut samples.chunks(BLOCK), cut, emit)
+}
+
+/// Passes excerpts to `emit` until it returns false. Returns the `End`.
+fn cut_up(
+    path: &Path,
+    sr: u32,
+    decoder: &mut dyn Blocks,
+    cut: Cut,
+    mut emit: impl FnMut(Excerpt) -> bool,
+) -> Result<Item> {
     let rate = f64::from(sr);
     let window = ((cut.window * rate).round() as usize).max(1);
     let hop = cut.hop.unwrap_or(cut.window);

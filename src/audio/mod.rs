@@ -10,8 +10,8 @@ mod resample;
 mod write;
 
 pub use decode::{Clip, Decoder, decode, open};
-pub use find::sound_files;
 pub(crate) use find::sound_files_in;
-pub use ingest::{Cut, Excerpt, Form, Ingest, Item, ingest};
+pub use find::{is_sound, sound_files};
+pub use ingest::{Cut, Excerpt, Form, Ingest, Item, cut_samples, ingest};
 pub use resample::{PASS_BAND, Resampler, resample};
 pub use write::{Depth, write_wav};

@@ -286,11 +286,6 @@ impl Comparison {
     pub fn save_csv(&self, path: &Path) -> Result<()> {
         write_atomic(path, |out| out.write_all(self.csv().as_bytes()))
     }
-
-    /// Draws the comparison into `path`, PNG or SVG by its extension.
-    pub fn plot(&self, path: &Path) -> Result<()> {
-        crate::bench::comparison_plot::plot(self, path)
-    }
 }
 
 #[derive(Clone, Default, serde::Serialize)]

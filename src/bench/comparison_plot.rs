@@ -7,7 +7,7 @@ use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 
 use crate::Result;
-use crate::bench::comparison::Comparison;
+use crate::bench::comparison::{Comparison, OpRow, StepRow};
 use crate::report::numbers::{duration, percent};
 use crate::report::plots::axis::Axis;
 use crate::report::plots::figure::{self, Drawn, FAINT_INK, Figure, GRID, INK, PALETTE, fitted, text, text_width};
@@ -26,9 +26,11 @@ const SMALL: f64 = 11.0;
 /// More groups than this make no readable plot; the table has them all.
 const MAX_GROUPS: usize = 60;
 
-/// Writes the comparison to `path`, PNG or SVG by its extension.
-pub fn plot(comparison: &Comparison, path: &Path) -> Result<()> {
-    figure::save(&ComparisonFigure::new(comparison), path)
+impl Comparison {
+    /// Draws the comparison into `path`, PNG or SVG by its extension.
+    pub fn plot(&self, path: &Path) -> Result<()> {
+        figure::save(&ComparisonFigure::new(self), path)
+    }
 }
 
 struct ComparisonFigure<'a> {
@@ -69,7 +71,7 @@ impl Panel {
 
 impl<'a> ComparisonFigure<'a> {
     fn new(c: &'a Comparison) -> Self {
-        let step_group = |row: &crate::bench::comparison::StepRow| Group {
+        let step_group = |row: &StepRow| Group {
             label: row.label(),
             bars: (0..c.adapters.len())
                 .filter_map(|i| {
@@ -78,7 +80,7 @@ impl<'a> ComparisonFigure<'a> {
                 })
                 .collect(),
         };
-        let op_group = |row: &crate::bench::comparison::OpRow| Group {
+        let op_group = |row: &OpRow| Group {
             label: row.op.clone(),
             bars: (0..c.adapters.len())
                 .filter_map(|i| row.share_of_peak[i].map(|s| (i, s, percent(s), None)))

@@ -6,8 +6,8 @@
 //! Bytes are those of the bound views, each moved once; for the forward pass no more than its cost says (a gather binds a
 //! whole dataset and reads a batch). Small cases live in a cache and can pass the bandwidth of large buffers.
 
-use super::Timer;
 use crate::bench::results::{KernelResult, Peak};
+use crate::bench::timer::Timer;
 use crate::check::{Case, Fixture};
 use crate::core::error::Result;
 use crate::gpu::{Dispatch, View};

@@ -1,7 +1,7 @@
 //! The best an adapter does, measured with two kernels made for nothing else.
 
-use super::Timer;
 use crate::bench::results::Peak;
+use crate::bench::timer::Timer;
 use crate::core::error::Result;
 use crate::gpu::{Buffer, Dispatch, Grid, Recorder, Recording, Shader, Slot, Target, View, params};
 

@@ -1,7 +1,7 @@
 //! The way from sound to features, of noise that lies on the GPU: log-mel and constant-Q spectrograms, and VGGish's forward pass.
 
-use super::Timer;
 use crate::bench::results::{StepResult, Work};
+use crate::bench::timer::Timer;
 use crate::core::error::Result;
 use crate::core::random::Stream;
 use crate::features::front_end::{FrontEnd, Source};

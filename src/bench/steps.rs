@@ -1,7 +1,7 @@
 //! Whole training steps: forward, backward and update of all replicas, on clips of noise.
 
-use super::Timer;
 use crate::bench::results::{StepResult, Work};
+use crate::bench::timer::Timer;
 use crate::core::error::Result;
 use crate::core::random::Stream;
 use crate::data::{Dataset, FeatureValues, Features, SplitBy};

@@ -4,19 +4,15 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use indicatif::{ProgressBar, ProgressStyle};
 
 use super::output::note;
-use wmic::data::{AudioSet, Dataset, FeatureScale, features_npz, has_class_map, has_features, npz_note};
+use wmic::data::{AudioSet, Dataset, features_npz, has_class_map, has_features, npz_note};
 use wmic::features::extraction::Recipe;
-use wmic::features::front_end::{FrontEnd, Source};
-use wmic::features::scaling::Scaling;
+use wmic::features::front_end::FrontEnd;
 use wmic::features::sound::{ExtractionJob, cache_folder, join};
 use wmic::gpu::Gpu;
-use wmic::nn::front_ends::kind::{ROWS, Row};
-use wmic::nn::front_ends::vggish::TrainFrontEnd;
-use wmic::nn::{self, Kind, Model};
+use wmic::nn::{self, Kind};
 use wmic::report::tables::table::printable;
 use wmic::run::config::Config;
 use wmic::{Error, Result};
@@ -51,7 +47,10 @@ pub fn load_clips(gpu: &Gpu, config: &mut Config, purpose: Purpose) -> Result<Op
             Some(Dataset::load_labelled(&config.dataset, config.feature_scale)?)
         }
     };
-    let Some(data) = data else { return Ok(None) };
+    let Some(mut data) = data else { return Ok(None) };
+    if let Some(keys) = &config.val_keys {
+        data = data.with_validation_keys(keys)?;
+    }
     if purpose == Purpose::Train {
         data.check_splits()?;
     }
@@ -80,7 +79,7 @@ pub fn sound_of(config: &Config) -> Result<Option<(AudioSet, Recipe)>> {
     }
     let Some(front_end) = &config.front_end else {
         let reason = "has sound, but no features; make them with wmic features, or name VGGish's weights \
-                      (--frontend-weights FILE or random)";
+                      (`front_end.weights` FILE or random)";
         return match AudioSet::load(&config.dataset) {
             Ok(_) => Err(Error::data(&config.dataset, reason)),
             Err(error) => Err(error),
@@ -123,7 +122,7 @@ pub fn adopt(config: &mut Config, npz: &Path) -> Result<()> {
     }
     match (&config.front_end, &recipe.front_end) {
         (Some(asked), Some(made)) if asked.width != made.width => {
-            fail(format!("was made with --width {}, not {}", made.width, asked.width))
+            fail(format!("was made with `width` {}, not {}", made.width, asked.width))
         }
         (Some(asked), Some(made)) if asked.fingerprint.is_some() && asked.fingerprint != made.fingerprint => {
             fail("was made with other VGGish weights than the run's".into())
@@ -156,11 +155,11 @@ pub fn adopt(config: &mut Config, npz: &Path) -> Result<()> {
             Ok(())
         }
         (None, None) if kind.is_of_notes() && recipe.scale != config.notes.unwrap_or_default().scale => {
-            fail("was made with another --scale".into())
+            fail("was made with another `notes.scale`".into())
         }
         (None, None) if !nn::find(&config.model)?.needs_vggish() => Ok(()),
         (None, None) => Err(Error::Usage(format!(
-            "{} stands on VGGish: name its weights, --frontend-weights FILE or random",
+            "{} stands on VGGish: name its weights, `front_end.weights` FILE or random",
             config.model
         ))),
         _ => Ok(()),
@@ -202,112 +201,6 @@ fn of_sound(gpu: &Gpu, config: &mut Config, (set, mut recipe): (AudioSet, Recipe
         front_end.range = made.range;
     }
     Ok(Some(data))
-}
-
-/// The kinds of features that an option can name.
-pub fn kinds(of: fn(&Row) -> bool) -> impl TypedValueParser<Value = Kind> {
-    let values = ROWS.iter().filter(|row| of(row)).map(|row| PossibleValue::new(row.name).help(row.about));
-    PossibleValuesParser::new(values).map(|name| name.parse().expect("the name of a kind"))
-}
-
-/// The value of an option `--scaling`.
-pub fn scaling(text: &str) -> Result<Scaling, String> {
-    match text {
-        "pca8" => Ok(Scaling::Pca8),
-        "minmax" => Ok(Scaling::Minmax),
-        _ => Err("pca8 or minmax is expected".into()),
-    }
-}
-
-/// The value of an option `--feature-scale`.
-pub fn feature_scale(text: &str) -> Result<FeatureScale, String> {
-    match text {
-        "unit" => Ok(FeatureScale::Unit),
-        "byte" => Ok(FeatureScale::Byte),
-        _ => Err("unit or byte is expected".into()),
-    }
-}
-
-/// The options that name a front end.
-#[derive(Clone, clap::Args)]
-pub struct FrontEndArgs {
-    /// VGGish's weights for models on sound: a safetensors file in torchvggish's naming, or random (random:SEED)
-    #[arg(long, value_name = "FILE|random")]
-    pub frontend_weights: Option<Source>,
-    /// Share of VGGish's or aacnn's channels: 1, 1/2, 1/4 or 1/8 [default: 1]
-    #[arg(long, value_name = "W")]
-    pub width: Option<nn::front_ends::vggish::Width>,
-    /// Which part of VGGish is trained with the model (att-tf and its kin) [default: none]
-    #[arg(long = "train-frontend", value_enum, value_name = "PART")]
-    pub train_frontend: Option<TrainFrontEnd>,
-    /// How VGGish's embeddings become inputs: pca8, their PCA in 8 bits, or minmax, each dimension from its minimum to its maximum over the
-    /// training split [default: pca8 where there is a PCA, else minmax]
-    #[arg(long, value_name = "pca8|minmax", value_parser = scaling)]
-    pub scaling: Option<Scaling>,
-    /// PCA of VGGish's embeddings, an npz with pca_eigen_vectors and pca_means [default: the one among the weights]
-    #[arg(long, value_name = "FILE.npz")]
-    pub pca: Option<PathBuf>,
-    /// Features to use with the dataset's labels, as `wmic features` writes them
-    #[arg(long, value_name = "FILE.npz")]
-    pub features: Option<PathBuf>,
-    /// What features that are stored as floats stand for: unit, inputs of 0 to 1, or byte, codes of 0 to 255 [default: what the file says]
-    #[arg(long, value_name = "unit|byte", value_parser = feature_scale)]
-    pub feature_scale: Option<FeatureScale>,
-    /// Where features made of sound are kept [default: wmic in the user's folder for caches]
-    #[arg(long, value_name = "DIR")]
-    pub cache: Option<PathBuf>,
-}
-
-impl FrontEndArgs {
-    /// Those of the options that `model` takes, less what only others among `all` do. What none of them takes stays, for validation
-    /// to refuse it.
-    pub fn of(&self, model: &Model, all: &[&Model]) -> FrontEndArgs {
-        let mut args = self.clone();
-        if !model.needs_vggish() && all.iter().any(|model| model.needs_vggish()) {
-            (args.frontend_weights, args.width, args.pca, args.scaling) = (None, None, None, None);
-        }
-        if !model.trains_vggish() && all.iter().any(|model| model.trains_vggish()) {
-            args.train_frontend = None;
-        }
-        args
-    }
-
-    /// Overlays the settings by the options.
-    pub fn overlay(&self, config: &mut Config) -> Result<()> {
-        if let Some(weights) = &self.frontend_weights {
-            let weights = match weights {
-                Source::File(path) => Source::File(super::train::absolute(path)?),
-                random => random.clone(),
-            };
-            let width = config.front_end.as_ref().map(|f| f.width).unwrap_or_default();
-            config.front_end = Some(FrontEnd::new(weights, width));
-        }
-        let mut width = self.width;
-        if let (Some(notes), Some(of_notes)) = (&mut config.notes, width) {
-            notes.width = of_notes;
-            width = None;
-        }
-        if width.is_some() || self.pca.is_some() || self.scaling.is_some() {
-            let Some(front_end) = &mut config.front_end else {
-                let reason = match config.notes {
-                    Some(_) => "--pca and --scaling are VGGish's, which the model does not need: leave them out",
-                    None => "--width, --pca and --scaling need --frontend-weights FILE or random",
-                };
-                return Err(Error::Usage(reason.into()));
-            };
-            // Another front end than the one that was fixed.
-            (front_end.fingerprint, front_end.range) = (None, None);
-            front_end.scaling = self.scaling.or(front_end.scaling);
-            front_end.width = width.unwrap_or(front_end.width);
-            front_end.pca = self.pca.as_deref().map(super::train::absolute).transpose()?.or(front_end.pca.take());
-        }
-        config.train_front_end = self.train_frontend.unwrap_or(config.train_front_end);
-        let absolute = |path: &Option<PathBuf>| path.as_deref().map(super::train::absolute).transpose();
-        config.features = absolute(&self.features)?.or(config.features.take());
-        config.feature_scale = self.feature_scale.or(config.feature_scale);
-        config.cache = absolute(&self.cache)?.or(config.cache.take());
-        Ok(())
-    }
 }
 
 /// How many files are done.

@@ -5,29 +5,29 @@ use std::path::{Path, PathBuf};
 
 use anyhow::anyhow;
 
-use super::clips::{FrontEndArgs, Purpose, load_clips};
+use super::clips::{Purpose, load_clips};
 use super::common::read_evaluation;
-use super::notes::{CommonNotesArgs, First};
 use super::output::{note, one_line, print, print_json};
-use super::train::{self, Words, absolute};
+use super::settings::{SeedArgs, SettingArgs};
+use super::train::{self, Words};
 use super::{Device, Verdict};
 use wmic::compare::comparison::{Comparison, Contestant};
 use wmic::compare::experiment::{Entry, Experiment};
 use wmic::compare::test_predictions::TestPredictions;
-use wmic::core::files::{create_directories, is_leftover, try_lock_directory, write_atomic};
+use wmic::core::files::{absolute, create_directories, is_leftover, try_lock_directory, write_atomic};
 use wmic::data::{Dataset, FeatureScale, SplitBy};
 use wmic::features::front_end::FrontEnd;
 use wmic::gpu::Gpu;
 use wmic::metrics::evaluation::Evaluation;
+use wmic::nn::Kind;
 use wmic::nn::front_ends::spectrum::Scale;
 use wmic::nn::front_ends::vggish::TrainFrontEnd;
-use wmic::nn::models::aacnn::FirstValues;
-use wmic::nn::{self, Kind, Model};
 use wmic::report::tables;
 use wmic::report::tables::evaluation::summary;
 use wmic::report::tables::table::{Look, printable};
-use wmic::run::config::{Config, MAX_SEEDS};
+use wmic::run::config::Config;
 use wmic::run::run_dir::RunDir;
+use wmic::train::session::{Outcome, Session, same_data};
 use wmic::{Error, Result, report};
 
 /// Train every model of an experiment with its own protocol, and compare them as papers do
@@ -43,25 +43,10 @@ pub struct Args {
     /// aacnn21, ismir19, partial20, visual20-det, visual20-sto, or a file like those in assets/experiments
     #[arg(long, value_name = "NAME|FILE.toml")]
     experiment: String,
-    /// Number of seeds, 0 to N - 1, of each model [default: as the experiment says]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=MAX_SEEDS as u64))]
-    seeds: Option<u64>,
-    /// Passes over the training clips [default: each model's own]
-    #[arg(long, value_name = "N")]
-    epochs: Option<usize>,
-    /// Clips per step of all models [default: each model's own]
-    #[arg(long, value_name = "CLIPS", value_parser = clap::value_parser!(u64).range(1..))]
-    batch: Option<u64>,
-    /// Learning rate of all models [default: each model's own]
-    #[arg(long, value_name = "X")]
-    lr: Option<f64>,
     #[command(flatten)]
-    front_end: FrontEndArgs,
+    seeds: SeedArgs,
     #[command(flatten)]
-    notes: CommonNotesArgs,
-    /// How first weights are drawn (aacnn): normal, as in the paper, or he [default: normal]
-    #[arg(long, value_enum)]
-    init: Option<FirstValues>,
+    settings: SettingArgs,
     /// Directory to write [default: runs/compare-EXPERIMENT-DATASET]
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
@@ -102,7 +87,7 @@ impl Args {
         let experiment = Experiment::find(&self.experiment)?;
         let configs = self.configs(&experiment)?;
         let out = self.out(&experiment, &configs[0]);
-        let gpu = self.device.open()?;
+        let mut gpu = self.device.open()?;
         let mut loaded = Loaded::default();
         let (_lock, tasks) = create_directories(&out, || {
             let lock = lock(&out)?;
@@ -119,10 +104,15 @@ impl Args {
                 Ok(None) => return Ok(Verdict::Interrupted),
                 Err(error) => {
                     let label = &tasks[i].entry.label;
-                    match error.downcast_ref() {
+                    match error.downcast_ref::<Error>() {
                         // It would end so again, and says nothing about the others.
                         Some(Error::Diverged { .. } | Error::Limit { .. }) => {
                             left_out.push(format!("{label}: {error}"))
+                        }
+                        // Nor does this, but a device that ran out of memory is good for nothing more.
+                        Some(fault) if fault.is_out_of_memory() => {
+                            left_out.push(format!("{label}: {error}"));
+                            gpu = self.device.open()?;
                         }
                         _ => return Err(anyhow!("{}: {error}", printable(label))),
                     }
@@ -158,27 +148,18 @@ impl Args {
         let dataset = absolute(&self.dataset)?;
         let of_files = |entry: &Entry| entry.config(&dataset).map_err(|e| experiment.error(entry, &e));
         let mut configs = experiment.entries.iter().map(of_files).collect::<Result<Vec<Config>>>()?;
-        let models = configs.iter().map(|c| nn::find(&c.model)).collect::<Result<Vec<&Model>>>()?;
-        let complete = |config: &mut Config, model: &Model| {
-            config.seeds = (0..self.seeds.unwrap_or(experiment.seeds as u64)).collect();
-            // A forest has no epochs.
-            config.epochs = self.epochs.filter(|_| config.has_setting("epochs")).unwrap_or(config.epochs);
-            config.lr = self.lr.filter(|_| config.has_setting("lr")).unwrap_or(config.lr);
-            config.batch =
-                self.batch.filter(|_| config.has_setting("batch")).map_or(config.batch, |clips| clips as usize);
-            if let Some(first) = self.init {
-                First::Drawn(first).overlay(config)?;
-            }
-            self.notes.overlay(config)?;
+        let models = configs.iter().map(Config::model).collect::<Result<Vec<_>>>()?;
+        let complete = |config: &mut Config| {
+            config.seeds = self.seeds.given().unwrap_or_else(|| (0..experiment.seeds as u64).collect());
+            *config = self.settings.given.of(config.model()?, &models).over(config)?;
             config.init = config.init.as_deref().map(absolute).transpose()?;
-            self.front_end.of(model, &models).overlay(config)?;
             if let Some(missing) = config.init.as_ref().filter(|init| !init.is_file()) {
                 return Err(Error::data(missing, "is not a file: no weights to start from"));
             }
             config.validate()
         };
-        for ((config, model), entry) in configs.iter_mut().zip(&models).zip(&experiment.entries) {
-            complete(config, model).map_err(|e| experiment.error(entry, &e))?;
+        for (config, entry) in configs.iter_mut().zip(&experiment.entries) {
+            complete(config).map_err(|e| experiment.error(entry, &e))?;
         }
         // What one has learnt by heart, another would be tested on.
         let mut divisions = configs.iter().map(Config::division);
@@ -233,24 +214,26 @@ impl Args {
         let before: usize = tasks[..i].iter().map(epochs).sum();
         let place = |epochs: usize| format!("{title}, {:.0} % of all", (before + epochs) as f64 / total as f64 * 100.0);
         let words = Words { resume: "the same command".into(), place: &place };
-        let ended = match stage {
+        let evaluation = match stage {
             Stage::Ended => {
                 let run = RunDir::open(run)?;
                 let evaluation = read_evaluation(&run)?;
-                Ok(Some((run, evaluation)))
+                // Made here, so that they are as safe as the run is.
+                TestPredictions::of(gpu, &run, data, &evaluation)?;
+                evaluation
             }
-            Stage::Begun => {
-                note(&format!("{title}: goes on"));
-                RunDir::reopen(run).map_err(Into::into).and_then(|run| train::go_on(gpu, config, data, run, &words))
-            }
-            Stage::New => {
-                note(&format!("{title}: begins"));
-                train::begin(gpu, config, data, run, self.force, &words)
+            Stage::Begun | Stage::New => {
+                note(&format!("{title}: {}", if *stage == Stage::New { "begins" } else { "goes on" }));
+                let session = match stage {
+                    Stage::New => Session::begin(gpu, config, data, run, self.force)?,
+                    _ => Session::resume(gpu, config, data, RunDir::reopen(run)?)?,
+                };
+                let Some(outcome) = train::conduct(session, data, &words)? else { return Ok(None) };
+                let Outcome { run, record, answers, thresholds, .. } = &outcome;
+                TestPredictions::keep(run, data, &record.config.seeds, answers, thresholds)?;
+                outcome.evaluation
             }
         };
-        let Some((run, evaluation)) = ended? else { return Ok(None) };
-        // Made here, so that they are as safe as the run is.
-        TestPredictions::of(gpu, &run, data, &evaluation)?;
         note(&format!("{title}: {}", summary(&evaluation)));
         Ok(Some(evaluation))
     }
@@ -353,6 +336,6 @@ fn stage(path: &Path, config: &Config, data: &Dataset) -> Result<Stage> {
         let path = path.display();
         return Err(Error::Usage(format!("{path} was begun with {key} {of_run}, not {asked}; choose {anew}")));
     }
-    train::same_data(&run, &record.run, data)?;
+    same_data(&run, &record.run, data)?;
     Ok(if run.has_ended() { Stage::Ended } else { Stage::Begun })
 }

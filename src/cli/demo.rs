@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use super::clips::{Purpose, load_clips};
 use super::output::print;
 use super::{Device, Verdict, predict, train};
+use wmic::core::files::absolute;
 use wmic::data::synth_audio;
 use wmic::features::front_end::{FrontEnd, Source};
 use wmic::nn::front_ends::vggish::Width;
@@ -49,7 +50,7 @@ impl Args {
             dropout: DROPOUT,
             front_end: Some(FrontEnd::new(Source::Random(0), Width::Eighth)),
             cache: Some(self.out.join("features")),
-            ..Config::of("att-tf", train::absolute(&recordings)?)?
+            ..Config::of("att-tf", absolute(&recordings)?)?
         };
         let Some(data) = load_clips(&gpu, &mut config, Purpose::Train)? else { return Ok(Verdict::Interrupted) };
         let verdict = train::train(&gpu, &config, &data, &run, true, false)?;

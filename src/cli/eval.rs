@@ -2,13 +2,16 @@
 
 use std::path::PathBuf;
 
-use super::clips::{Purpose, feature_scale, load_clips};
+use super::clips::{Purpose, load_clips};
 use super::common::print_evaluation;
 use super::output::note;
+use super::settings::variant;
 use super::{Device, Verdict};
 use wmic::data::FeatureScale;
+use wmic::Error;
 use wmic::features::front_end::Source;
 use wmic::metrics::thresholds::Level;
+use wmic::predict::evaluator::overlap_with_training;
 use wmic::predict::trained::{Split, Trained};
 use wmic::run::config::Config;
 use wmic::run::run_dir::RunDir;
@@ -24,14 +27,17 @@ pub struct Args {
     #[arg(long, value_name = "FILE.npz")]
     features: Option<PathBuf>,
     /// What features that are stored as floats stand for: unit, inputs of 0 to 1, or byte, codes of 0 to 255 [default: as in the run]
-    #[arg(long, value_name = "unit|byte", value_parser = feature_scale)]
+    #[arg(long, value_name = "unit|byte", value_parser = variant::<FeatureScale>())]
     feature_scale: Option<FeatureScale>,
     /// Where the VGGish of a run on sound lies by now
     #[arg(long, value_name = "FILE")]
     frontend_weights: Option<Source>,
     /// Which clips: all are those of both splits and of none; val and train are each seed's own, drawn from the training split as in the run
-    #[arg(long, value_enum, default_value = "test")]
+    #[arg(long, value_parser = variant::<Split>(), default_value = "test")]
     split: Split,
+    /// Score clips that the run may have been trained on: of another dataset, with other features, or all of its own
+    #[arg(long)]
+    force: bool,
     /// From which probability on a class counts as present: a number, or tuned: each seed's own for each class [default: as the
     /// run was trained]
     #[arg(long, value_name = "P|tuned")]
@@ -52,12 +58,26 @@ impl Args {
         }
         self.threshold.map_or(Ok(()), |level| trained.set_threshold(level))?;
         let gpu = self.device.open()?;
-        let mut config = Config { dataset: self.dataset, features: self.features, ..trained.config.clone() };
+        // They say nothing about other splits, nor about other datasets.
+        let val_keys = trained.config.val_keys.clone().filter(|_| matches!(self.split, Split::Val | Split::Train));
+        let mut config = Config { dataset: self.dataset, features: self.features, val_keys, ..trained.config.clone() };
         config.feature_scale = self.feature_scale.or(config.feature_scale);
         let Some(mut data) = load_clips(&gpu, &mut config, Purpose::Evaluate)? else { return Ok(Verdict::Interrupted) };
+        let fingerprint = format!("{:016x}", data.fingerprint());
+        let kept = data.validation.is_some() && run.keeps_splits();
         let unknown = run.restore_splits(&mut data)?;
         if unknown > 0 {
             note(&format!("warning: {unknown} clips are not in the run's splits.csv; only --split all takes them"));
+        }
+        let trained_on = run.record()?.run.data;
+        match overlap_with_training(&trained_on, &fingerprint, kept, self.split) {
+            Some(why) if !self.force => {
+                let why = format!("{why}, and the scores would flatter it; --force scores them all the same");
+                return Err(Error::data(&data.path, why).into());
+            }
+            Some(why) => note(&format!("warning: {why}: the scores may flatter it")),
+            None if self.split == Split::Train => note("these are the clips that the run was trained on"),
+            None => {}
         }
         print_evaluation(&trained.evaluate(&gpu, &data, self.split)?, self.json)?;
         Ok(Verdict::Done)

@@ -2,8 +2,10 @@
 
 use std::path::PathBuf;
 
+use serde_json::json;
+
 use super::Verdict;
-use super::output::note;
+use super::output::{note, print_json};
 use wmic::Error;
 use wmic::predict::trained::Trained;
 use wmic::run::run_dir::RunDir;
@@ -19,6 +21,9 @@ pub struct Args {
     /// File to write; an existing one is replaced
     #[arg(value_name = "OUT.safetensors")]
     out: PathBuf,
+    /// Print one JSON object that says what was written
+    #[arg(long)]
+    json: bool,
 }
 
 impl Args {
@@ -29,12 +34,11 @@ impl Args {
             return Err(Error::Usage(format!("the run has no seed {}; it has {seeds:?}", self.seed)).into());
         };
         trained.export(&self.out, r)?;
-        note(&format!(
-            "seed {}, as of epoch {}, written to {}",
-            self.seed,
-            trained.about.best_epochs[r].saturating_add(1),
-            self.out.display()
-        ));
+        let (seed, epoch, file) = (self.seed, trained.about.best_epochs[r].saturating_add(1), self.out.display());
+        match self.json {
+            true => print_json(&json!({ "seed": seed, "epoch": epoch, "file": file.to_string() }))?,
+            false => note(&format!("seed {seed}, as of epoch {epoch}, written to {file}")),
+        }
         Ok(Verdict::Done)
     }
 }

@@ -3,11 +3,13 @@
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 
-use super::clips::{Bar, kinds, scaling, stop_on_interrupt};
+use super::clips::{Bar, stop_on_interrupt};
 use super::output::note;
+use super::settings::variant;
 use super::{Device, Verdict};
 use wmic::Error;
 use wmic::audio::sound_files;
+use wmic::core::files::absolute;
 use wmic::data::AudioSet;
 use wmic::features::extraction::Recipe;
 use wmic::features::front_end::{FrontEnd, Source};
@@ -30,7 +32,7 @@ pub struct Args {
     #[arg(required = true, value_name = "DATASET|FILE")]
     sounds: Vec<PathBuf>,
     /// What to make
-    #[arg(long, value_name = "KIND", default_value = "vggish", value_parser = kinds(|_| true))]
+    #[arg(long, value_parser = variant::<Kind>(), default_value = "vggish")]
     frontend: Kind,
     /// VGGish's weights: a safetensors file in torchvggish's naming
     #[arg(long, value_name = "FILE", conflicts_with = "init")]
@@ -46,13 +48,13 @@ pub struct Args {
     pca: Option<PathBuf>,
     /// How VGGish's embeddings are stored: pca8, their PCA in 8 bits as OpenMIC-2018's, or minmax, each dimension from its minimum to its
     /// maximum over the training split (over all files, if there are no splits) [default: pca8 where there is a PCA, else minmax]
-    #[arg(long, value_name = "pca8|minmax", value_parser = scaling)]
+    #[arg(long, value_name = "pca8|minmax", value_parser = variant::<Scaling>())]
     scaling: Option<Scaling>,
     /// Leave out the ReLU after the last layer, as VGGish's later releases do
     #[arg(long)]
     no_last_relu: bool,
     /// Of stft and cqt: magnitudes as they are, or their standardised logarithms
-    #[arg(long, value_enum, default_value = "magnitude")]
+    #[arg(long, value_parser = variant::<Scale>(), default_value = "magnitude")]
     scale: Scale,
     /// File to write [default: in the dataset, openmic-2018.npz, maps.npz, logmel.npz, spectrogram.npz, stft.npz or cqt.npz; else features.npz]
     #[arg(long, value_name = "FILE.npz")]
@@ -133,7 +135,7 @@ impl Args {
     }
 
     fn recipe(&self) -> wmic::Result<Recipe> {
-        let given = self.weights.as_deref().map(super::train::absolute).transpose()?.map(Source::File);
+        let given = self.weights.as_deref().map(absolute).transpose()?.map(Source::File);
         let weights = given.or_else(|| self.init.clone());
         let front_end = match (self.frontend.row().weights, weights) {
             (None, None) => None,
@@ -141,7 +143,7 @@ impl Args {
                 return Err(Error::Usage("spectra need no weights: leave out --weights and --init".into()));
             }
             (_, Some(weights)) => {
-                let pca = self.pca.as_deref().map(super::train::absolute).transpose()?;
+                let pca = self.pca.as_deref().map(absolute).transpose()?;
                 let scaling = self.scaling.filter(|_| self.frontend.row().embedding);
                 Some(FrontEnd { last_relu: !self.no_last_relu, pca, scaling, ..FrontEnd::new(weights, self.width) })
             }

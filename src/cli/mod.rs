@@ -11,11 +11,10 @@ mod devices;
 mod eval;
 mod export;
 mod features;
-mod notes;
-mod objective;
 mod output;
 mod plan;
 mod predict;
+mod settings;
 mod synth;
 mod train;
 
@@ -121,7 +120,7 @@ pub fn run() -> ExitCode {
         Ok(Verdict::Failed) => ExitCode::from(1),
         Ok(Verdict::Interrupted) => ExitCode::from(130),
         Err(error) if output::is_closed_pipe(&error) => ExitCode::SUCCESS,
-        Err(error) => complain(&format!("{error}")),
+        Err(error) => complain(&settings::said(&error)),
     }
 }
 

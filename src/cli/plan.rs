@@ -2,13 +2,11 @@
 
 use std::path::PathBuf;
 
-use clap::builder::PossibleValuesParser;
 use serde::Serialize;
 
-use super::clips::{FrontEndArgs, Purpose, load_clips, sound_of};
-use super::notes::NotesArgs;
-use super::objective::ObjectiveArgs;
+use super::clips::{Purpose, load_clips, sound_of};
 use super::output::{note, print, print_json};
+use super::settings::{SeedArgs, SettingArgs, models};
 use super::{Device, Verdict};
 use wmic::data::validation_split;
 use wmic::features::corpus::Dims;
@@ -19,8 +17,9 @@ use wmic::predict::forest;
 use wmic::report::numbers;
 use wmic::report::tables::table::{Align, Look, Table};
 use wmic::run::config::Config;
-use wmic::train::learner::{Graphs, Split};
-use wmic::train::trainer::splits;
+use wmic::run::splits::Split;
+use wmic::run::splits::splits;
+use wmic::train::learner::Graphs;
 use wmic::{Result, nn};
 
 /// Show what a training run would do and need, before anything runs
@@ -29,20 +28,12 @@ pub struct Args {
     /// Dataset, as for `wmic train`
     dataset: PathBuf,
     /// Architecture
-    #[arg(long, default_value = "att", value_parser = PossibleValuesParser::new(nn::MODELS.iter().map(|m| m.name)))]
+    #[arg(long, default_value = "att", value_parser = models())]
     model: String,
-    /// Seeds trained side by side
-    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=1000))]
-    seeds: u64,
-    /// Clips per step [default: 128; 32 for bilstm-att and models on maps and spectrograms, 16 for aacnn]
-    #[arg(long, value_name = "CLIPS", value_parser = clap::value_parser!(u64).range(1..))]
-    batch: Option<u64>,
     #[command(flatten)]
-    objective: ObjectiveArgs,
+    seeds: SeedArgs,
     #[command(flatten)]
-    front_end: FrontEndArgs,
-    #[command(flatten)]
-    notes: NotesArgs,
+    settings: SettingArgs,
     /// Plan for so many classes, whatever the dataset has
     #[arg(long, value_name = "K", value_parser = clap::value_parser!(u64).range(2..=100_000))]
     classes: Option<u64>,
@@ -112,14 +103,8 @@ impl ForestOutline {
 impl Args {
     pub fn run(self) -> anyhow::Result<Verdict> {
         let mut config = Config::of(&self.model, &self.dataset)?;
-        config.seeds = (0..self.seeds).collect();
-        config.batch = self.batch.map_or(config.batch, |clips| clips as usize);
-        self.objective.overlay(&mut config);
-        self.front_end.overlay(&mut config)?;
-        self.notes.overlay(&mut config)?;
-        if self.batch.is_some() && !config.has_setting("batch") {
-            return Err(config.has_no("batch").into());
-        }
+        self.seeds.overlay(&mut config);
+        let mut config = self.settings.given.over(&config)?;
         config.validate()?;
         let gpu = self.device.open()?;
         let Some((mut dims, split)) = clips(&gpu, &mut config)? else { return Ok(Verdict::Interrupted) };
@@ -162,8 +147,10 @@ impl Args {
             dispatches_update: update.dispatches().0,
             dispatches_validation: validation.dispatches().0,
             memory_data: dims.slots as u64 * dims.clip_bytes() + floats(dims.clips * (1 + dims.classes)),
-            // Values, gradients, two moments and the best so far; statistics and their best.
-            memory_parameters: floats(replicas * (5 * layout.trained + 2 * layout.stats)),
+            // Values, gradients, moments and the best so far; statistics and their best.
+            memory_parameters: floats(
+                replicas * ((3 + config.optimiser.moments()) * layout.trained + 2 * layout.stats),
+            ),
             memory_activations: own + validation.memory().0,
             memory_activations_unshared: unshared + validation.memory().1,
             forward_flops: graphs.step.forward_cost().flops * replicas as f64,

@@ -1,32 +1,33 @@
 //! `wmic predict`
 
 use std::collections::HashSet;
-use std::io::{self, Write, stdout};
+use std::io::{Write, stdout};
 use std::path::{Path, PathBuf};
 
-use super::clips::{Bar, adopt, feature_scale};
+use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
+
+use super::clips::{Bar, adopt};
 use super::output::note;
+use super::settings::variant;
 use super::{Device, Verdict};
 use wmic::audio::sound_files;
 use wmic::core::files::write_atomic;
 use wmic::data::{FeatureScale, features_npz, has_features, load_features};
-use wmic::features::extraction::Recipe;
 use wmic::features::front_end::{FrontEnd, Source};
 use wmic::features::scaling::Scaling;
 use wmic::gpu::Gpu;
 use wmic::metrics::thresholds::Level;
 use wmic::nn::front_ends::vggish::Width;
 use wmic::nn::{self, Kind};
-use wmic::output::json::{self, Detail};
-use wmic::output::{audacity, csv, jams};
-use wmic::predict::recogniser::{Aggregate, Heard, Options, Recogniser, recognise_clips};
+use wmic::output::format::{Detail, Format, Series};
+use wmic::output::{self, FORMATS, json};
+use wmic::predict::recogniser::{Aggregate, Options, Recognised, Recogniser, recognise_clips};
 use wmic::predict::recognition::Recognition;
 use wmic::predict::timeline::Truth;
 use wmic::predict::trained::Trained;
 use wmic::report::plots::spectrogram::Picture;
 use wmic::report::tables::table::{Look, printable};
 use wmic::report::{pages, plots, tables};
-
 use wmic::run::run_dir::RunDir;
 use wmic::{Array, Error, Result};
 
@@ -47,7 +48,7 @@ pub struct Args {
     #[arg(long, value_name = "S")]
     hop: Option<f64>,
     /// What a recording's probability is of those of its excerpts [default: max; mean for aacnn]
-    #[arg(long, value_enum)]
+    #[arg(long, value_parser = variant::<Aggregate>())]
     aggregate: Option<Aggregate>,
     /// From which probability on an instrument is present: a number, or tuned: the run's own for each class [default: as the run
     /// was trained]
@@ -56,8 +57,12 @@ pub struct Args {
     /// Instruments shown per recording in the table
     #[arg(long, value_name = "N", default_value_t = 5)]
     top: usize,
-    #[arg(long, value_enum, default_value = "table")]
-    format: Format,
+    /// How the answers are written
+    #[arg(long, value_name = "FORMAT", default_value = TABLE, value_parser = formats())]
+    format: String,
+    /// The same as --format json
+    #[arg(long, conflicts_with = "format")]
+    json: bool,
     /// Add activity and attention over time (json, jsonl)
     #[arg(long)]
     attention: bool,
@@ -84,26 +89,19 @@ pub struct Args {
     #[arg(long, value_name = "FILE.npz", requires = "frontend_weights")]
     pca: Option<PathBuf>,
     /// What features that are stored as floats stand for: unit, inputs of 0 to 1, or byte, codes of 0 to 255 [default: as in the run]
-    #[arg(long, value_name = "unit|byte", value_parser = feature_scale)]
+    #[arg(long, value_name = "unit|byte", value_parser = variant::<FeatureScale>())]
     feature_scale: Option<FeatureScale>,
     #[command(flatten)]
     device: Device,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-enum Format {
-    /// The likeliest instruments of each recording, and a timeline
-    Table,
-    /// An array with an object per recording
-    Json,
-    /// An object per line, as soon as the recording is done
-    Jsonl,
-    /// A row per recording and instrument
-    Csv,
-    /// JAMS annotations (tag_open), for a single recording or with --out
-    Jams,
-    /// An Audacity label track, for a single recording or with --out
-    Audacity,
+/// The format for people, which is no file's.
+const TABLE: &str = "table";
+
+fn formats() -> impl TypedValueParser<Value = String> {
+    let table = PossibleValue::new(TABLE).help("The likeliest instruments of each recording, and a timeline");
+    let others = FORMATS.iter().map(|format| PossibleValue::new(format.name).help(format.about));
+    PossibleValuesParser::new([table].into_iter().chain(others))
 }
 
 /// Recordings on one page; each comes with its picture and its sound.
@@ -119,9 +117,8 @@ impl Args {
         let mut trained = Trained::load(run)?;
         self.name_front_end(&mut trained)?;
         self.threshold.map_or(Ok(()), |level| trained.set_threshold(level))?;
-        let thresholds = trained.common_thresholds()?;
         let with_pictures = self.plot.is_some() || self.html.is_some();
-        let options = Options { hop: self.hop, aggregate: self.aggregate, thresholds, spectrogram: with_pictures };
+        let options = Options { hop: self.hop, aggregate: self.aggregate, spectrogram: with_pictures };
         let truth = self.truth.as_deref().map(Truth::read).transpose()?;
         let mut answers = Answers::new(self, &trained, truth)?;
         let left_out = match self.features(&trained)? {
@@ -136,7 +133,7 @@ impl Args {
                 all.iter().try_for_each(|recognition| answers.take(recognition, None))?;
                 0
             }
-            None => self.listen(gpu, &trained, options, &mut answers)?,
+            None => self.recognise(gpu, trained, options, &mut answers)?,
         };
         answers.end()?;
         Ok(if left_out > 0 { Verdict::Failed } else { Verdict::Done })
@@ -158,17 +155,23 @@ impl Args {
         Ok(Some((keys, features)))
     }
 
-    /// Listens to the files; says how many had to be left out.
-    fn listen(&self, gpu: &Gpu, trained: &Trained, options: Options, answers: &mut Answers) -> anyhow::Result<usize> {
+    /// Recognises the files; says how many had to be left out.
+    fn recognise(&self, gpu: &Gpu, trained: Trained, options: Options, answers: &mut Answers) -> anyhow::Result<usize> {
         let files = sound_files(&self.inputs)?;
         answers.expect(files.len())?;
-        let recogniser = Recogniser::new(gpu, trained, &self.recipe(trained)?, options)?;
+        let needs_vggish = nn::find(&trained.config.model)?.needs_vggish();
+        if trained.config.front_end.is_none() && needs_vggish {
+            let reason = "the run was trained on features that do not say how they were made; name the VGGish that made them: \
+                          --frontend-weights FILE";
+            return Err(Error::Usage(reason.into()).into());
+        }
+        let mut recogniser = Recogniser::new(gpu, trained, options)?;
         let bar = Bar::new(files.len(), "listening to");
         let mut left_out = 0;
-        recogniser.listen(&files, &mut |file, heard| {
+        recogniser.recognise_files(&files, &mut |file, recognised| {
             bar.show(file + 1);
-            match heard {
-                Ok(Heard { recognition, spectrogram, damaged }) => {
+            match recognised {
+                Ok(Recognised { recognition, spectrogram, damaged }) => {
                     if damaged > 0 {
                         bar.note(&format!("{}: {damaged} damaged packets were left out", files[file].display()));
                     }
@@ -205,28 +208,15 @@ impl Args {
         trained.config.front_end = Some(FrontEnd { pca: self.pca.clone(), scaling: Some(Scaling::Pca8), ..front_end });
         Ok(())
     }
-
-    /// How the model's input is made of sound.
-    fn recipe(&self, trained: &Trained) -> Result<Recipe> {
-        let config = &trained.config;
-        let kind = config.kind()?;
-        match &config.front_end {
-            None if nn::find(&config.model)?.needs_vggish() => Err(Error::Usage(
-                "the run was trained on features that do not say how they were made; name the VGGish that made them: \
-                 --frontend-weights FILE"
-                    .into(),
-            )),
-            front_end => {
-                let scale = config.notes.unwrap_or_default().scale;
-                Ok(Recipe { kind, front_end: front_end.clone(), scale })
-            }
-        }
-    }
 }
 
 /// Where the answers go, one recording after the other.
 struct Answers<'a> {
     args: &'a Args,
+    /// `None`: a table.
+    format: Option<&'static Format>,
+    /// What is written to stdout, if the format is none for people.
+    series: Option<Series>,
     truth: Option<Truth>,
     taken: usize,
     /// Of files written so far, without extension.
@@ -240,9 +230,12 @@ struct Answers<'a> {
 
 impl<'a> Answers<'a> {
     fn new(args: &'a Args, trained: &Trained, truth: Option<Truth>) -> Result<Answers<'a>> {
-        if args.out.is_some() && matches!(args.format, Format::Table | Format::Jsonl) {
-            return Err(Error::Usage("--out goes with --format json, csv, jams or audacity".into()));
+        let format = output::find(if args.json { json::FORMAT.name } else { &args.format });
+        if args.out.is_some() && format.is_none_or(|format| format.extension.is_none()) {
+            let with: Vec<&str> = FORMATS.iter().filter(|f| f.extension.is_some()).map(|f| f.name).collect();
+            return Err(Error::Usage(format!("--out goes with --format {}", with.join(", "))));
         }
+        let series = format.filter(|_| args.out.is_none()).map(Series::new);
         for folder in [&args.out, &args.plot].into_iter().flatten() {
             std::fs::create_dir_all(folder).map_err(Error::io(folder))?;
         }
@@ -252,13 +245,14 @@ impl<'a> Answers<'a> {
         let kind = trained.config.kind()?;
         let (shown, pace) = (kind.spectrogram(), if kind.is_of_notes() { ", second by second" } else { "" });
         let (band_hz, spectrum) = ((shown.band_hz)(), format!("{}{pace}", shown.name));
-        Ok(Answers { args, truth, taken: 0, names: HashSet::new(), band_hz, spectrum, on_page: vec![] })
+        Ok(Answers { args, format, series, truth, taken: 0, names: HashSet::new(), band_hz, spectrum, on_page: vec![] })
     }
 
     /// # Errors
     /// `Usage` for more recordings than the way of writing them allows.
     fn expect(&self, recordings: usize) -> Result<()> {
-        if self.args.out.is_none() && recordings > 1 && matches!(self.args.format, Format::Jams | Format::Audacity) {
+        let alone = self.format.is_some_and(|format| format.several.is_none());
+        if self.args.out.is_none() && recordings > 1 && alone {
             return Err(Error::Usage(format!("{recordings} recordings need a file each: --out DIR")));
         }
         if self.args.html.is_some() && recordings > MAX_ON_PAGE {
@@ -269,24 +263,22 @@ impl<'a> Answers<'a> {
 
     fn take(&mut self, r: &Recognition, spectrogram: Option<Array<f32>>) -> Result<()> {
         self.expect(self.taken + 1)?;
-        let name = self.name(&r.file);
-        let written = match &self.args.out {
-            Some(folder) => {
-                let extension = match self.args.format {
-                    Format::Jams => "jams",
-                    Format::Audacity => "txt",
-                    Format::Csv => "csv",
-                    _ => "json",
-                };
-                let path = folder.join(format!("{name}.{extension}"));
-                write_atomic(path, |out| self.write(out, r, true))
+        let name = self.name(r);
+        let detail = Detail { activity: self.args.attention, attention: self.args.attention };
+        match (self.format, &self.args.out) {
+            (Some(format), Some(folder)) => {
+                let path = folder.join(format!("{name}.{}", format.extension.expect("checked before")));
+                write_atomic(path, |out| format.write_alone(out, r, detail))?;
             }
-            None => {
+            _ => {
                 let mut out = stdout().lock();
-                self.write(&mut out, r, false).and_then(|()| out.flush()).map_err(Error::io("stdout"))
+                let written = match &mut self.series {
+                    Some(series) => series.write(&mut out, r, detail),
+                    None => write!(out, "{}", tables::recording::table(r, self.args.top, Look::of_stdout())),
+                };
+                written.and_then(|()| out.flush()).map_err(Error::io("stdout"))?;
             }
-        };
-        written?;
+        }
         if let Some(truth) = &mut self.truth {
             truth.compare(r);
         }
@@ -307,31 +299,10 @@ impl<'a> Answers<'a> {
         Picture { recognition, spectrum: &self.spectrum, spectrogram, band_hz: &self.band_hz }
     }
 
-    /// `alone`: in a file of its own.
-    fn write(&self, out: &mut dyn Write, r: &Recognition, alone: bool) -> io::Result<()> {
-        let detail = Detail { activity: self.args.attention, attention: self.args.attention };
-        match self.args.format {
-            Format::Table => write!(out, "{}", tables::recording::table(r, self.args.top, Look::of_stdout())),
-            Format::Json if alone => json::write(out, r, detail),
-            Format::Json => {
-                out.write_all(if self.taken == 0 { b"[\n" } else { b",\n" })?;
-                json::write(out, r, detail)
-            }
-            Format::Jsonl => json::write_line(out, r, detail),
-            Format::Csv => {
-                if alone || self.taken == 0 {
-                    csv::header(out)?;
-                }
-                csv::rows(out, r)
-            }
-            Format::Jams => jams::write(out, r),
-            Format::Audacity => audacity::write(out, r),
-        }
-    }
-
     fn end(&self) -> anyhow::Result<()> {
-        if self.args.format == Format::Json && self.args.out.is_none() {
-            super::output::print(if self.taken == 0 { "[]\n" } else { "]\n" })?;
+        if let Some(series) = &self.series {
+            let mut out = stdout().lock();
+            series.end(&mut out).and_then(|()| out.flush()).map_err(Error::io("stdout"))?;
         }
         if let Some(page) = &self.args.html {
             let pictures: Vec<Picture> =
@@ -345,20 +316,24 @@ impl<'a> Answers<'a> {
         Ok(())
     }
 
-    /// A file name for a recording's answers, like its own, and another one if that is taken.
-    fn name(&mut self, file: &Path) -> String {
-        let stem = file.file_stem().map(|s| s.to_string_lossy().into_owned()).unwrap_or_else(|| "recording".into());
-        let stem = printable(&stem).replace(['/', '\\'], "_");
-        let mut numbered = (2..).map(|n| format!("{stem}-{n}"));
-        let mut name = stem.clone();
-        while !self.names.insert(name.clone()) {
+    /// A file name for a recording's answers: its own, or another one if that is taken, which is said where a file is written.
+    fn name(&mut self, r: &Recognition) -> String {
+        let own = printable(&r.name()).replace(['/', '\\'], "_");
+        let own = if own.is_empty() { "recording".to_owned() } else { own };
+        let mut numbered = (2..).map(|n| format!("{own}-{n}"));
+        let mut name = own.clone();
+        // Some file systems do not tell capitals from small letters.
+        while !self.names.insert(name.to_lowercase()) {
             name = numbered.next().expect("numbers do not end");
+        }
+        if name != own && (self.args.out.is_some() || self.args.plot.is_some()) {
+            note(&format!("{}: written as {name}, because another recording is called {own}", r.file.display()));
         }
         name
     }
 }
 
-/// Listens to some recordings as with `--plot` and `--html`, into `folder`. For `wmic demo`.
+/// Recognises some recordings as with `--plot` and `--html`, into `folder`. For `wmic demo`.
 pub fn show(gpu: &Gpu, run: &RunDir, files: &[PathBuf], folder: &Path) -> anyhow::Result<()> {
     let args = Args {
         run: run.path().into(),
@@ -367,7 +342,8 @@ pub fn show(gpu: &Gpu, run: &RunDir, files: &[PathBuf], folder: &Path) -> anyhow
         aggregate: None,
         threshold: Some(Level::Tuned),
         top: 4,
-        format: Format::Table,
+        format: TABLE.into(),
+        json: false,
         attention: false,
         out: None,
         plot: Some(folder.into()),

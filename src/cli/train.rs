@@ -6,30 +6,26 @@ use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use anyhow::anyhow;
-use clap::builder::PossibleValuesParser;
 use indicatif::{ProgressBar, ProgressStyle};
 
-use super::clips::{FrontEndArgs, Purpose, load_clips, stop_on_interrupt};
-use super::common::{print_evaluation, write_json};
-use super::notes::{First, NotesArgs};
-use super::objective::ObjectiveArgs;
+use super::clips::{Purpose, load_clips, stop_on_interrupt};
+use super::common::print_evaluation;
 use super::output::{note, print};
+use super::settings::{SeedArgs, SettingArgs, models};
 use super::{Device, Verdict};
+use wmic::core::files::absolute;
+use wmic::core::toml::read_toml;
 use wmic::data::Dataset;
 use wmic::gpu::Gpu;
-use wmic::metrics::evaluation::Evaluation;
-use wmic::metrics::scores::{Task, mean};
-use wmic::metrics::thresholds::{self, Level};
-use wmic::nn::{self, Optimiser};
-use wmic::ops::attention_pool::Pooling;
+use wmic::metrics::scores::mean;
+use wmic::nn;
 use wmic::predict::forest;
-use wmic::predict::trained::{Split, Trained};
-use wmic::report::plots::examples::Examples;
 use wmic::report::{self, numbers};
-use wmic::run::config::{Config, MAX_SEEDS, Select};
-use wmic::run::run_dir::{Circumstances, EpochRow, Record, RunDir, read_toml};
-use wmic::run::weights::About;
-use wmic::train::trainer::{End, Event, Trainer, splits};
+use wmic::run::config::Config;
+use wmic::run::run_dir::RunDir;
+use wmic::run::state::EpochRow;
+use wmic::train::session::{Outcome, Session};
+use wmic::train::trainer::{End, Event};
 use wmic::{Error, Result};
 
 /// Train a recogniser, several seeds side by side, and evaluate it on the test split
@@ -39,66 +35,15 @@ pub struct Args {
     #[arg(required_unless_present_any = ["config", "resume"])]
     dataset: Option<PathBuf>,
     /// Architecture [default: att]
-    #[arg(long, value_parser = PossibleValuesParser::new(nn::MODELS.iter().map(|m| m.name)))]
+    #[arg(long, value_parser = models())]
     model: Option<String>,
-    /// Number of seeds, 0 to N - 1, trained side by side [default: 1]
-    #[arg(long, value_name = "N", conflicts_with = "seed_list", value_parser = clap::value_parser!(u64).range(1..=MAX_SEEDS as u64))]
-    seeds: Option<u64>,
-    /// The seeds themselves, e.g. 0,7,42
-    #[arg(long, value_name = "SEED,...", value_delimiter = ',')]
-    seed_list: Option<Vec<u64>>,
-    /// Passes over the training clips [default: 100; 200 for bilstm-att, 250 for att and models on sound, 400
-    /// for aacnn]
-    #[arg(long, value_name = "N")]
-    epochs: Option<usize>,
-    /// Clips per step [default: 128; 32 for bilstm-att and models on maps and spectrograms, 16 for aacnn]
-    #[arg(long, value_name = "CLIPS")]
-    batch: Option<usize>,
-    /// Learning rate [default: 5e-4, 1e-4 for fc, 1e-3 for aacnn]
-    #[arg(long, value_name = "X")]
-    lr: Option<f64>,
-    /// What turns gradients into steps [default: adam; adagrad for aacnn]
-    #[arg(long, value_enum)]
-    optimiser: Option<Optimiser>,
-    /// L2 decay, added to the gradient [default: 1e-5; 0 with adagrad]
-    #[arg(long, value_name = "X")]
-    weight_decay: Option<f64>,
-    /// Chance of a dropped unit, 0 to below 1 [default: 0.5; 0.6 for att and models on maps, 0.2 for bilstm-att]
-    #[arg(long, value_name = "X")]
-    dropout: Option<f64>,
-    /// How the attention of instances becomes weights: each by itself and then as a share, or by softmax [default: sigmoid]
-    #[arg(long, value_enum)]
-    pooling: Option<Pooling>,
     #[command(flatten)]
-    objective: ObjectiveArgs,
-    /// Which epoch's weights are kept: lowest validation loss or highest validation F1, which is the accuracy where clips have one
-    /// class [default: val-loss; val-f1 for models on maps and spectrograms]
-    #[arg(long, value_enum)]
-    select: Option<Select>,
-    /// Stop a seed after this many epochs without a better one [default: never; 10 for models on maps and spectrograms, 30 for
-    /// aacnn]
-    #[arg(long, value_name = "EPOCHS")]
-    patience: Option<usize>,
-    /// From which probability on a class counts as present in the test, and later in eval and predict: a number, or tuned: found on the
-    /// validation clips, for each seed and class. Epochs are always compared at 0.5 [default: 0.5]
-    #[arg(long, value_name = "P|tuned")]
-    threshold: Option<Level>,
-    /// Share of the training clips held out for validation, drawn anew for each seed; for aacnn once, as --split-by says
-    /// [default: 0.15; 0.1 for
-    /// aacnn]
-    #[arg(long, value_name = "SHARE")]
-    val_fraction: Option<f64>,
+    seeds: SeedArgs,
     #[command(flatten)]
-    front_end: FrontEndArgs,
+    settings: SettingArgs,
     /// Settings from a TOML file with the keys of a run's run.toml; options on the command line win
     #[arg(long, value_name = "FILE.toml")]
     config: Option<PathBuf>,
-    /// Start from these weights (PyTorch names and shapes, as `wmic export` writes); for aacnn also normal, as in the paper, or he:
-    /// how random ones are drawn (a file of that name is ./he) [default: random]
-    #[arg(long, value_name = "WEIGHTS.safetensors|normal|he")]
-    init: Option<First>,
-    #[command(flatten)]
-    notes: NotesArgs,
     /// Run directory to write [default: runs/MODEL-DATASET]
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
@@ -106,12 +51,7 @@ pub struct Args {
     #[arg(long)]
     force: bool,
     /// Continue the run in DIR to the same bits as if it had never stopped
-    #[arg(long, value_name = "DIR", conflicts_with_all = [
-        "model", "seeds", "seed_list", "epochs", "batch", "lr", "weight_decay", "dropout", "loss", "pooling", "alpha", "beta", "gamma",
-        "focal_gamma", "focal_alpha", "augment", "mixup_alpha", "select", "patience", "threshold", "val_fraction", "width", "pca",
-        "train_frontend", "features", "config", "init", "out", "optimiser", "input", "attention", "scale", "split_by",
-        "force",
-    ])]
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["model", "seeds", "seed_list", "config", "out", "force"])]
     resume: Option<PathBuf>,
     #[command(flatten)]
     device: Device,
@@ -130,58 +70,8 @@ impl Args {
                 Config::of(self.model.as_deref().unwrap_or("att"), dataset)?
             }
         };
-        fn overlay<T: Clone>(into: &mut T, option: &Option<T>) {
-            if let Some(v) = option {
-                *into = v.clone();
-            }
-        }
-        let counted = self.seeds.map(|n| (0..n).collect());
-        overlay(&mut c.seeds, &self.seed_list.clone().or(counted));
-        overlay(&mut c.epochs, &self.epochs);
-        overlay(&mut c.batch, &self.batch);
-        overlay(&mut c.lr, &self.lr);
-        overlay(&mut c.optimiser, &self.optimiser);
-        if self.optimiser == Some(Optimiser::Adagrad) {
-            c.weight_decay = 0.0;
-        }
-        overlay(&mut c.weight_decay, &self.weight_decay);
-        overlay(&mut c.dropout, &self.dropout);
-        overlay(&mut c.pooling, &self.pooling);
-        overlay(&mut c.select, &self.select);
-        overlay(&mut c.threshold, &self.threshold);
-        overlay(&mut c.val_fraction, &self.val_fraction);
-        if self.threshold.is_some() && nn::find(&c.model)?.exclusive {
-            return Err(c.has_no_threshold());
-        }
-        // Even where they say what is the case anyway.
-        let of_networks = [
-            ("epochs", self.epochs.is_some()),
-            ("batch", self.batch.is_some()),
-            ("lr", self.lr.is_some()),
-            ("optimiser", self.optimiser.is_some()),
-            ("weight_decay", self.weight_decay.is_some()),
-            ("dropout", self.dropout.is_some()),
-            ("loss", self.objective.loss.is_some()),
-            ("pooling", self.pooling.is_some()),
-            ("alpha", self.objective.alpha.is_some()),
-            ("beta", self.objective.beta.is_some()),
-            ("gamma", self.objective.gamma.is_some()),
-            ("focal_gamma", self.objective.focal_gamma.is_some()),
-            ("focal_alpha", self.objective.focal_alpha.is_some()),
-            ("augment", self.objective.augment.is_some()),
-            ("mixup_alpha", self.objective.mixup_alpha.is_some()),
-            ("select", self.select.is_some()),
-        ];
-        if let Some((key, _)) = of_networks.into_iter().find(|(key, given)| *given && !c.has_setting(key)) {
-            return Err(c.has_no(key));
-        }
-        c.patience = self.patience.or(c.patience);
-        if let Some(first) = &self.init {
-            first.overlay(&mut c)?;
-        }
-        self.notes.overlay(&mut c)?;
-        self.objective.overlay(&mut c);
-        self.front_end.overlay(&mut c)?;
+        self.seeds.overlay(&mut c);
+        let mut c = self.settings.given.over(&c)?;
         c.dataset = absolute(&c.dataset)?;
         c.init = c.init.as_deref().map(absolute).transpose()?;
         c.validate()?;
@@ -191,14 +81,6 @@ impl Args {
     fn out(&self, config: &Config) -> PathBuf {
         let dataset = config.dataset.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
         self.out.clone().unwrap_or_else(|| PathBuf::from("runs").join(format!("{}-{dataset}", config.model)))
-    }
-}
-
-/// A path as run.toml holds it: as text, and good from any working directory. Whoever reads it finds out whether it exists.
-pub fn absolute(path: &Path) -> Result<PathBuf> {
-    match path.canonicalize().or_else(|_| std::path::absolute(path)).map_err(Error::io(path))? {
-        path if path.to_str().is_some() => Ok(path),
-        path => Err(Error::data(path, "is not a UTF-8 path, as run.toml needs it; rename the folder")),
     }
 }
 
@@ -247,20 +129,12 @@ impl Args {
         if let Some(dataset) = &self.dataset {
             config.dataset = dataset.clone();
         }
-        if let (Some(weights), Some(front_end)) = (&self.front_end.frontend_weights, &mut config.front_end) {
-            front_end.weights = weights.clone();
-        }
-        if let Some(cache) = &self.front_end.cache {
-            config.cache = Some(cache.clone());
-        }
+        config = self.settings.given.relocate(&config)?;
         let gpu = self.device.open()?;
         let Some(data) = load_clips(&gpu, &mut config, Purpose::Train)? else { return Ok(Verdict::Interrupted) };
-        conclude(go_on(&gpu, &config, &data, run, &Words::alone(dir))?, self.json)
+        let session = Session::resume(&gpu, &config, &data, run)?;
+        conclude(conduct(session, &data, &Words::alone(dir))?, self.json)
     }
-}
-
-fn fingerprint(data: &Dataset) -> String {
-    format!("{:016x}", data.fingerprint())
 }
 
 /// Begins a run in `out`, trains, evaluates on the test split, prints. Shared with `wmic demo`.
@@ -272,11 +146,9 @@ pub fn train(
     force: bool,
     json: bool,
 ) -> anyhow::Result<Verdict> {
-    conclude(begin(gpu, config, data, out, force, &Words::alone(out))?, json)
+    let session = Session::begin(gpu, config, data, out, force)?;
+    conclude(conduct(session, data, &Words::alone(out))?, json)
 }
-
-/// A run that was trained to its end, and its scores on the test split.
-pub type Ended = (RunDir, Evaluation);
 
 /// How a run is spoken of while it goes on.
 pub struct Words<'a> {
@@ -293,89 +165,13 @@ impl Words<'_> {
     }
 }
 
-fn conclude(ended: Option<Ended>, json: bool) -> anyhow::Result<Verdict> {
-    let Some((run, evaluation)) = ended else { return Ok(Verdict::Interrupted) };
+fn conclude(outcome: Option<Outcome>, json: bool) -> anyhow::Result<Verdict> {
+    let Some(Outcome { run, evaluation, .. }) = outcome else { return Ok(Verdict::Interrupted) };
     print_evaluation(&evaluation, json)?;
     if !json {
         print(&format!("saved in {}; look at {}\n", run.path().display(), run.report().display()))?;
     }
     Ok(Verdict::Done)
-}
-
-/// Begins a run in `out`, once all that it needs is there; trains and evaluates it. `None` if the user interrupted.
-pub fn begin(
-    gpu: &Gpu,
-    config: &Config,
-    data: &Dataset,
-    out: &Path,
-    force: bool,
-    words: &Words,
-) -> anyhow::Result<Option<Ended>> {
-    if nn::find(&config.model)?.is_forest() {
-        let machine = [forest::DEVICE, &format!("{} threads", forest::threads()), ""].map(str::to_owned);
-        let run = RunDir::create(out, force, &record(config, data, machine, 0)?)?;
-        return grow(gpu, config, data, run, words);
-    }
-    let trainer = Trainer::new(gpu, config, data)?;
-    let adapter = gpu.adapter();
-    let machine = [&adapter.name, &adapter.backend, &adapter.driver].map(String::clone);
-    let run = RunDir::create(out, force, &record(config, data, machine, trainer.parameters())?)?;
-    run.write_splits(data)?;
-    run_to_end(gpu, config, data, run, trainer, words)
-}
-
-/// Goes on with a run, whose settings `config` are, from its saved state; trains and evaluates it. `None` if the user interrupted.
-pub fn go_on(gpu: &Gpu, config: &Config, data: &Dataset, run: RunDir, words: &Words) -> anyhow::Result<Option<Ended>> {
-    let began = run.record()?.run;
-    same_data(&run, &began, data)?;
-    // Killed while it began.
-    run.write_splits(data)?;
-    if nn::find(&config.model)?.is_forest() {
-        return grow(gpu, config, data, run, words);
-    }
-    if gpu.adapter().name != began.adapter {
-        note(&format!("warning: the run was begun on {}; on another adapter the last bits differ", began.adapter));
-    }
-    let mut config = config.clone();
-    if run.state().exists() {
-        // The weights have moved on from those; the file may be gone.
-        config.init = None;
-    }
-    let mut trainer = Trainer::new(gpu, &config, data)?;
-    trainer.resume(&run)?;
-    run_to_end(gpu, &config, data, run, trainer, words)
-}
-
-/// # Errors
-/// `Data` if the run was begun with other data.
-pub fn same_data(run: &RunDir, began: &Circumstances, data: &Dataset) -> Result<()> {
-    if fingerprint(data) == began.data {
-        return Ok(());
-    }
-    let run = run.path().display();
-    Err(Error::data(&data.path, format!("is not the dataset that {run} was begun with, or has changed since")))
-}
-
-/// What `run.toml` says of a run on a machine, with so many trainable parameters.
-fn record(
-    config: &Config,
-    data: &Dataset,
-    [adapter, backend, driver]: [String; 3],
-    parameters: usize,
-) -> Result<Record> {
-    let split = &splits(config, data)?[0];
-    let run = Circumstances {
-        version: env!("CARGO_PKG_VERSION").into(),
-        adapter,
-        backend,
-        driver,
-        parameters,
-        data: fingerprint(data),
-        train_clips: split.0.len(),
-        val_clips: split.1.len(),
-        test_clips: data.test.len(),
-    };
-    Ok(Record { config: config.clone(), run })
 }
 
 fn seeds(config: &Config) -> String {
@@ -385,76 +181,52 @@ fn seeds(config: &Config) -> String {
     }
 }
 
-fn run_to_end(
-    gpu: &Gpu,
-    config: &Config,
-    data: &Dataset,
-    run: RunDir,
-    mut trainer: Trainer,
-    words: &Words,
-) -> anyhow::Result<Option<Ended>> {
-    let seeds = seeds(config);
-    let parameters = numbers::count(trainer.parameters() as u64);
-    note(&format!("{} with {parameters} parameters, {seeds}, on {}", config.model, gpu.adapter().name));
-    let stop = stop_on_interrupt();
-    let mut display = Display::new(config.epochs, trainer.steps_per_epoch(), trainer.epochs_done(), words);
-    let end = trainer.train(&run, &|| stop.load(Ordering::Relaxed), &mut |event| display.show(event));
+/// Trains a run to its end, tests it and writes its report. `None` if the user interrupted.
+pub fn conduct(mut session: Session, data: &Dataset, words: &Words) -> anyhow::Result<Option<Outcome>> {
+    if let Some(adapter) = session.begun_elsewhere() {
+        note(&format!("warning: the run was begun on {adapter}; on another adapter the last bits differ"));
+    }
+    let (config, resume) = (session.config().clone(), &words.resume);
+    let is_forest = config.model()?.is_forest();
+    let (model, seeds) = (&config.model, seeds(&config));
+    note(&match is_forest {
+        true => {
+            let (classes, trees, threads) = (data.classes.len(), forest::TREES, forest::threads());
+            format!("{model}: {classes} forests of {trees} trees, {seeds}, on {threads} CPU threads")
+        }
+        false => {
+            let parameters = numbers::count(session.parameters() as u64);
+            format!("{model} with {parameters} parameters, {seeds}, on {}", session.gpu().adapter().name)
+        }
+    });
+    let (stop, start) = (stop_on_interrupt(), Instant::now());
+    let mut display = match is_forest {
+        true => Display::of_forests(config.seeds.len() * data.classes.len(), words),
+        false => Display::new(config.epochs, session.steps_per_epoch(), session.epochs_done(), words),
+    };
+    let end = session.train(&|| stop.load(Ordering::Relaxed), &mut |event| display.show(event));
     display.finish();
-    let resume = &words.resume;
     let end = end.map_err(|e| match e {
-        Error::Io { .. } | Error::Gpu(_) => {
+        Error::Io { .. } | Error::Gpu(_) if !e.is_out_of_memory() => {
             anyhow!("{e}; what was saved before is whole: once this is mended, continue with {resume}")
         }
         other => other.into(),
     })?;
-    if end == End::Interrupted {
-        note(&format!("wmic: interrupted; the state is saved, continue with: {resume}"));
-        return Ok(None);
+    match (end, is_forest) {
+        (End::Interrupted, true) => {
+            note(&format!("wmic: interrupted; trees take seconds and are not kept, grow them again with: {resume}"));
+            return Ok(None);
+        }
+        (End::Interrupted, false) => {
+            note(&format!("wmic: interrupted; the state is saved, continue with: {resume}"));
+            return Ok(None);
+        }
+        (End::Finished, true) => note(&format!("grown in {:.1} s", start.elapsed().as_secs_f64())),
+        (End::Finished, false) => {}
     }
-    let history = trainer.history().to_vec();
-    // Its memory is needed for the evaluation.
-    drop(trainer);
-    finish(gpu, data, run, &history)
-}
-
-/// Grows the forests of a run from the beginning, and ends it.
-fn grow(gpu: &Gpu, config: &Config, data: &Dataset, run: RunDir, words: &Words) -> anyhow::Result<Option<Ended>> {
-    let forests = config.seeds.len() * data.classes.len();
-    let (classes, trees, threads) = (data.classes.len(), forest::TREES, forest::threads());
-    note(&format!("{}: {classes} forests of {trees} trees, {}, on {threads} CPU threads", config.model, seeds(config)));
-    let stop = stop_on_interrupt();
-    let style = ProgressStyle::with_template("forest {pos}/{len} {wide_bar:.cyan/238} {eta} left");
-    let bar = ProgressBar::new(forests as u64).with_style(style.expect("a valid template").progress_chars("━━━"));
-    let start = Instant::now();
-    let grown =
-        forest::grow(config, data, &|| stop.load(Ordering::Relaxed), &mut |done| bar.set_position(done as u64))?;
-    bar.finish_and_clear();
-    let Some(grown) = grown else {
-        let again = &words.resume;
-        note(&format!("wmic: interrupted; trees take seconds and are not kept, grow them again with: {again}"));
-        return Ok(None);
-    };
-    note(&format!("grown in {:.1} s", start.elapsed().as_secs_f64()));
-    forest::save(&run.model(), &grown, &About::new(config, data, forest::INPUT))?;
-    let history = Trained::load(&run)?.only_epoch(gpu, data)?;
-    run.write_metrics(&history)?;
-    finish(gpu, data, run, &history)
-}
-
-/// Tunes the thresholds of a trained run, if it has any, tests it, and reports.
-fn finish(gpu: &Gpu, data: &Dataset, run: RunDir, history: &[EpochRow]) -> anyhow::Result<Option<Ended>> {
-    let mut trained = Trained::load(&run)?;
-    if trained.task()? == Task::Labels {
-        trained.tune(gpu, data)?;
-        trained.save(&run.model())?;
-        thresholds::write(&run, &trained.about)?;
-    }
-    let answers = trained.answers(gpu, data, Split::Test)?;
-    let evaluation = trained.judge(gpu, data, Split::Test, &answers)?;
-    write_json(&run.test(), &evaluation)?;
-    let examples = trained.config.notes.map(|notes| Examples::new(data, &data.test, &answers, &notes));
-    report::pages::training::write(run.path(), &run.record()?, history, &evaluation, examples.as_ref())?;
-    Ok(Some((run, evaluation)))
+    let outcome = session.finish()?;
+    report::write(&outcome, data)?;
+    Ok(Some(outcome))
 }
 
 /// A bar on a terminal, a line now and then otherwise. Both go to stderr.
@@ -485,8 +257,17 @@ impl<'a> Display<'a> {
         Display { words, bar, epochs, epoch: done, steps, every: epochs.div_ceil(20) }
     }
 
+    /// Of forests, which are grown in seconds.
+    fn of_forests(all: usize, words: &'a Words<'a>) -> Display<'a> {
+        let style = ProgressStyle::with_template("forest {pos}/{len} {wide_bar:.cyan/238} {eta} left");
+        let style = style.expect("a valid template").progress_chars("━━━");
+        let bar = Some(ProgressBar::new(all as u64).with_style(style));
+        Display { words, bar, epochs: 1, epoch: 0, steps: all, every: 1 }
+    }
+
     fn show(&mut self, event: Event) {
         match (event, &self.bar) {
+            (Event::Grown { done, .. }, bar) => bar.iter().for_each(|bar| bar.set_position(done as u64)),
             (Event::Step { done, .. }, Some(bar)) => bar.set_position((self.epoch * self.steps + done) as u64),
             (Event::Step { .. }, None) => {}
             (Event::Epoch { rows, clips_per_s }, bar) => {

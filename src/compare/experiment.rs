@@ -6,10 +6,10 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use crate::core::error::{Error, Result};
+use crate::core::toml::{one_line, parse_toml, read_toml_text};
 use crate::metrics::scores::{ClassMetrics, Task};
 use crate::nn;
 use crate::run::config::Config;
-use crate::run::run_dir::{one_line, parse_toml, read_toml_text};
 
 /// Those that come with wmic, by name.
 pub const BUILT_IN: [(&str, &str); 5] = [

@@ -11,6 +11,7 @@ use crate::gpu::Gpu;
 use crate::metrics::evaluation::Evaluation;
 use crate::metrics::scores::Scores;
 use crate::metrics::significance::{Answer, followed};
+use crate::predict::evaluator::{Answers, Evaluator};
 use crate::predict::trained::{Split, Trained};
 use crate::run::run_dir::RunDir;
 
@@ -39,7 +40,7 @@ impl TestPredictions {
     ///
     /// # Errors
     /// `Checkpoint` if what it keeps is damaged, not about these test clips, or not what `scores`, its `test.json`, judges; as
-    /// [`Trained::answers`].
+    /// [`Evaluator::answers`].
     pub fn of(gpu: &Gpu, run: &RunDir, data: &Dataset, scores: &Evaluation) -> Result<TestPredictions> {
         let clips: Vec<String> = data.test.iter().map(|&clip| data.keys[clip as usize].clone()).collect();
         let path = run.predictions();
@@ -52,10 +53,21 @@ impl TestPredictions {
             };
         }
         let trained = Trained::load(run)?;
-        let answers = trained.answers(gpu, data, Split::Test)?;
-        let probabilities = answers.seeds.into_iter().map(|(probabilities, _)| probabilities).collect();
-        let (seeds, classes) = (trained.about.seeds.clone(), data.classes.clone());
-        let thresholds = trained.thresholds()?;
+        let answers = Evaluator::new(gpu, &trained, data, None)?.answers(Split::Test)?;
+        TestPredictions::keep(run, data, &trained.about.seeds, &answers, &trained.thresholds()?)
+    }
+
+    /// Keeps what a run has just said about the test clips.
+    pub fn keep(
+        run: &RunDir,
+        data: &Dataset,
+        seeds: &[u64],
+        answers: &Answers,
+        thresholds: &[Vec<f64>],
+    ) -> Result<TestPredictions> {
+        let probabilities = answers.seeds.iter().map(|(probabilities, _)| probabilities.clone()).collect();
+        let clips = data.test.iter().map(|&clip| data.keys[clip as usize].clone()).collect();
+        let (seeds, classes, thresholds) = (seeds.to_vec(), data.classes.clone(), thresholds.to_vec());
         let made = TestPredictions { about: About { seeds, clips, classes, thresholds }, probabilities };
         made.write(run)?;
         Ok(made)

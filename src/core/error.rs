@@ -27,7 +27,7 @@ pub enum Error {
     NoGradient { op: &'static str },
 
     /// More memory in one piece than this adapter offers, in bytes. Raised before the start.
-    #[error("{what} needs {need} bytes, this adapter allows {have}; try fewer --seeds or a smaller --batch")]
+    #[error("{what} needs {need} bytes, this adapter allows {have}; try fewer `seeds` or a smaller `batch`")]
     Limit { what: String, need: u64, have: u64 },
 
     /// A weights or run-state file that does not belong to what it is used for.
@@ -44,7 +44,7 @@ pub enum Error {
 
     /// Training left the numbers: the loss is no longer finite.
     #[error(
-        "the loss of seed {seed} is no longer a number, in step {} of epoch {}; try a lower --lr (the best weights before it are kept)",
+        "the loss of seed {seed} is no longer a number, in step {} of epoch {}; try a lower `lr` (the best weights before it are kept)",
         step + 1,
         epoch + 1
     )]
@@ -56,7 +56,15 @@ pub enum Error {
     Io { path: PathBuf, source: std::io::Error },
 }
 
+/// How the fault of an adapter begins whose memory did not suffice.
+pub const OUT_OF_MEMORY: &str = "out of memory";
+
 impl Error {
+    /// Whether the GPU's memory did not suffice on the way. The device must be opened anew then; what needs less may still run.
+    pub fn is_out_of_memory(&self) -> bool {
+        matches!(self, Error::Gpu(fault) if fault.starts_with(OUT_OF_MEMORY))
+    }
+
     pub fn data(path: impl AsRef<Path>, reason: impl Into<String>) -> Self {
         Error::Data { path: path.as_ref().into(), line: None, reason: reason.into() }
     }

@@ -3,7 +3,7 @@
 use crate::core::error::{Error, Result};
 use std::fs::{self, File};
 use std::io::{self, BufWriter, Read, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// How the names of unfinished outputs begin.
 const TEMPORARY: &str = ".wmic-";
@@ -121,6 +121,17 @@ pub fn read_limited(path: impl AsRef<Path>, limit: u64) -> Result<Vec<u8>> {
         return Err(Error::data(path, format!("is larger than the {limit} bytes allowed for such a file")));
     }
     Ok(bytes)
+}
+
+/// A path as files of settings hold it: as text, and good from any working directory. Whether it exists is seen by whoever reads it.
+///
+/// # Errors
+/// `Data` for a path that is not UTF-8, `Io` without a working directory.
+pub fn absolute(path: &Path) -> Result<PathBuf> {
+    match path.canonicalize().or_else(|_| std::path::absolute(path)).map_err(Error::io(path))? {
+        path if path.to_str().is_some() => Ok(path),
+        path => Err(Error::data(path, "is not a UTF-8 path, as run.toml needs it; rename the folder")),
+    }
 }
 
 fn parent(path: &Path) -> &Path {

@@ -4,6 +4,8 @@ pub mod array;
 pub mod error;
 pub mod files;
 pub mod hash;
+pub mod names;
 pub mod random;
 pub mod shape;
 pub(crate) mod tensors;
+pub mod toml;

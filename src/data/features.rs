@@ -60,7 +60,7 @@ impl FeatureBuilder {
         match (is_float, told) {
             (false, _) => Ok((FeatureScale::Byte, None)),
             (true, Some(FeatureScale::Unit)) if self.max > 1.0 => {
-                Err(format!("holds {}, but features of --feature-scale unit are at most 1", self.max))
+                Err(format!("holds {}, but features of `feature_scale` unit are at most 1", self.max))
             }
             (true, Some(FeatureScale::Unit)) => {
                 Ok((FeatureScale::Unit, Some("floats, taken as inputs of 0 to 1".into())))
@@ -73,8 +73,8 @@ impl FeatureBuilder {
                 Ok((FeatureScale::Byte, Some(remark)))
             }
             (true, None) => Err(
-                "holds floats of at most 1, which may be inputs of 0 to 1 or quiet 8-bit codes of 0 to 255; say which \
-                                 with --feature-scale unit or --feature-scale byte"
+                "holds floats of at most 1, which may be inputs of 0 to 1 or quiet 8-bit codes of 0 to 255; say \
+                                 which: `feature_scale` unit or byte"
                     .into(),
             ),
         }

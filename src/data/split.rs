@@ -85,7 +85,9 @@ impl Dataset {
     /// on; `Usage` if the dataset has its validation split already.
     pub fn with_validation_keys(mut self, path: &Path) -> Result<Dataset> {
         if self.validation.is_some() {
-            return Err(Error::Usage("the segments of single notes are divided by --split-by, not by keys".into()));
+            return Err(Error::Usage(
+                "the segments of single notes are divided by `notes.split_by`, not by keys".into(),
+            ));
         }
         const TRAIN: u8 = 0;
         const TEST: u8 = 1;
@@ -140,7 +142,7 @@ pub fn validation_split(train: &[u32], fraction: f64, seed: u64) -> Result<(Vec<
 }
 
 /// What is drawn into one split or another as a whole.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Serialize, Deserialize, clap::ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum SplitBy {
     /// A source file: no recording is heard in training and in the test.

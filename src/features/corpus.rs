@@ -125,6 +125,27 @@ impl Corpus {
         Corpus::new(gpu, features, dims, &vec![UNKNOWN; features.lengths.len() * classes])
     }
 
+    /// Room for clips without labels, each to be filled again and again: see [`Corpus::fill`]. `features` are theirs, where something
+    /// else writes them on the GPU.
+    pub(crate) fn refillable(gpu: &Gpu, dims: Dims, features: Option<Buffer>) -> Result<Corpus> {
+        assert!(!dims.is_windowed(), "all clips are on the GPU");
+        let size = dims.clips * dims.clip_bytes() as usize / 4;
+        Ok(Corpus {
+            dims,
+            source: None,
+            features: features.map_or_else(|| gpu.buffer("features", size), Ok)?,
+            lengths: gpu.buffer("lengths", dims.clips)?,
+            labels: gpu.upload("labels", &vec![UNKNOWN; dims.clips * dims.classes])?,
+            places: gpu.buffer("places", 1)?,
+        })
+    }
+
+    /// Replaces the first clips: their valid instances, and their features unless something else writes those.
+    pub(crate) fn fill(&self, gpu: &Gpu, lengths: &[u32], features: Option<&FeatureValues>) -> Result<()> {
+        gpu.write(&self.lengths, 0, lengths)?;
+        features.map_or(Ok(()), |values| self.write(gpu, values, 0..lengths.len() as u32))
+    }
+
     fn new(gpu: &Gpu, features: &Features, dims: Dims, labels: &[u32]) -> Result<Corpus> {
         let corpus = Corpus {
             dims,
@@ -169,8 +190,23 @@ impl Corpus {
         Ok(pools.flat_map(of_pool).collect())
     }
 
+    /// How many steps of `each` clips one submission may have.
+    ///
+    /// # Errors
+    /// `Limit` when not even one step's clips fit the window.
+    pub(crate) fn room(&self, each: usize) -> Result<usize> {
+        let dims = self.dims;
+        let need = each.min(dims.clips);
+        if need > dims.slots {
+            let bytes = |clips: usize| clips as u64 * dims.clip_bytes();
+            let what = "the clips of a step (try fewer `seeds` or a smaller `batch`)".into();
+            return Err(Error::Limit { what, need: bytes(need), have: bytes(dims.slots) });
+        }
+        Ok(if dims.is_windowed() { (dims.slots / each).max(1) } else { usize::MAX })
+    }
+
     /// Sees to it that the clips `rows` are on the GPU when the next submission runs; entries that are no clip do not count.
-    fn bring(&self, gpu: &Gpu, rows: impl Iterator<Item = u32>) -> Result<()> {
+    pub(crate) fn bring(&self, gpu: &Gpu, rows: impl Iterator<Item = u32>) -> Result<()> {
         let Some(source) = &self.source else { return Ok(()) };
         let mut wanted: Vec<u32> = rows.filter(|row| *row != PADDING).collect();
         wanted.sort_unstable();
@@ -237,21 +273,14 @@ impl Feed {
     /// # Errors
     /// `Limit` when not even one step's clips fit the window.
     pub fn new(corpus: &Corpus, pools: Vec<Vec<u32>>, seeds: &[u64], batch: usize, orders: Vec<Order>) -> Result<Feed> {
-        let dims = corpus.dims;
-        let need = (pools.len() * batch * orders.len()).min(dims.clips);
-        if need > dims.slots {
-            let bytes = |clips: usize| clips as u64 * dims.clip_bytes();
-            let what = "the clips of a step (try fewer --seeds or a smaller --batch)".into();
-            return Err(Error::Limit { what, need: bytes(need), have: bytes(dims.slots) });
-        }
+        corpus.room(pools.len() * batch * orders.len())?;
         Ok(Feed { corpus: corpus.clone(), pools, seeds: seeds.to_vec(), batch, orders })
     }
 
     /// How many steps one submission may have.
     pub fn most_steps(&self) -> usize {
-        let dims = self.corpus.dims;
         let each = self.pools.len() * self.batch * self.orders.len();
-        if dims.is_windowed() { (dims.slots / each).max(1) } else { usize::MAX }
+        self.corpus.room(each).expect("checked when it was made")
     }
 
     /// Sees to it that the clips of the steps `first` .. `first + n` are on the GPU when the next submission runs.

@@ -12,6 +12,7 @@ use crate::audio::{Cut, Excerpt, Item, ingest};
 use crate::core::error::{Error, Result};
 use crate::core::files::{is_leftover, read_limited, try_lock_directory, write_atomic};
 use crate::data::{FeatureValues, Features, Mapped, npz_note};
+use crate::features::corpus::{Corpus, Dims};
 use crate::features::extractor::{Extract, Extractor};
 use crate::features::front_end::{FrontEnd, Source, Weights};
 use crate::features::scaling::{PostProcess, Range, Scaling};
@@ -19,6 +20,7 @@ use crate::gpu::Gpu;
 use crate::nn::front_ends::kind::{Kind, Options};
 use crate::nn::front_ends::spectrum::Scale;
 use crate::nn::front_ends::vggish::Width;
+use crate::ops::gather::Encoding;
 
 const JOB: &str = "job.json";
 const ROWS: &str = "rows.bin";
@@ -141,7 +143,7 @@ impl FrontEndRunner {
         let post_process = match (recipe.is_in_bytes(), weights) {
             (true, Some(weights)) => Some(weights.post_process.clone().ok_or_else(|| {
                 let reason = "VGGish's weights come without their PCA (pproc.*), and embeddings without it are something else; \
-                              name it, --pca FILE.npz, or scale them otherwise, --scaling minmax";
+                              name it, `front_end.pca` FILE.npz, or scale them otherwise, `front_end.scaling` minmax";
                 Error::Usage(reason.into())
             })?),
             _ => None,
@@ -176,6 +178,24 @@ impl FrontEndRunner {
             }
             None => into.extend(extract.features.iter().flat_map(|v| f16::from_f32(*v).to_le_bytes())),
         }
+    }
+
+    /// Whether embeddings still pass through the post-processing, which is the CPU's work: else the extractor's features are model inputs.
+    pub(crate) fn post_processes(&self) -> bool {
+        self.post_process.is_some() || self.is_scaled
+    }
+
+    /// Room on the GPU for the features of a batch of excerpts, and for K = `classes` answers: the extractor's own where they are model
+    /// inputs as they are.
+    pub(crate) fn corpus(&self, gpu: &Gpu, classes: usize) -> Result<Corpus> {
+        let (clips, instances, width) = (self.extractor.batch(), self.instances(), self.instance_len());
+        let (encoding, features) = match self.post_processes() {
+            true if self.is_scaled => (Encoding::Floats, None),
+            true => (Encoding::Bytes, None),
+            false => (Encoding::Floats, Some(self.extractor.features().clone())),
+        };
+        let encoding = encoding.of_clips(instances * width);
+        Corpus::refillable(gpu, Dims { clips, instances, width, classes, encoding, slots: clips }, features)
     }
 
     /// Extracts in memory, as model inputs: bytes after the post-processing, else floats.

@@ -36,7 +36,7 @@ pub struct Extractor {
 /// What is made of an excerpt.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Extract {
-    /// (T, F), zeros beyond `instances`.
+    /// (T, F), zeros beyond `instances`; empty if they stay on the GPU.
     pub features: Vec<f32>,
     /// Valid instances, at least 1: whole patches of 0.96 s, or frames; a shorter excerpt is one that ends in silence.
     pub instances: usize,
@@ -118,11 +118,21 @@ impl Extractor {
         self.kind.spectrogram().bands
     }
 
+    /// Where the features of the latest excerpts are, (batch, T, F).
+    pub(crate) fn features(&self) -> &Buffer {
+        self.plan.buffer(self.features).0
+    }
+
     /// Works on at most [`Extractor::batch`] excerpts. Silence follows those that are shorter than the longest possible.
     ///
     /// # Errors
     /// `Gpu` if the device fails, or answers what is not a number (damaged weights).
     pub fn run(&self, excerpts: &[&[f32]]) -> Result<Vec<Extract>> {
+        self.extract(excerpts, true)
+    }
+
+    /// As [`Extractor::run`]; without `read` the features stay on the GPU, unseen, see [`Extractor::features`].
+    pub(crate) fn extract(&self, excerpts: &[&[f32]], read: bool) -> Result<Vec<Extract>> {
         assert!(excerpts.len() <= self.batch, "more excerpts than the extractor was made for");
         let mut samples = vec![0.0; excerpts.len() * self.samples];
         for (into, excerpt) in samples.chunks_exact_mut(self.samples).zip(excerpts) {
@@ -132,7 +142,13 @@ impl Extractor {
         let mut pace = self.pace.lock().expect("nothing panics while it is held");
         pace.replay(&self.gpu, &[&self.plan.recording], 1, 1, &mut |_| Ok(()), &mut |_| true)?;
         drop(pace);
-        let features = self.plan.read::<f32>(&self.gpu, self.features)?;
+        // What is made of the silence after a short excerpt does not count.
+        let (len, valid) = (self.width, |excerpt: &[f32]| self.kind.instances(excerpt.len()).max(1));
+        for (i, excerpt) in excerpts.iter().enumerate() {
+            let rest = (self.instances - valid(excerpt)) * len;
+            self.gpu.write(self.features(), (i + 1) * self.instances * len - rest, &vec![0.0f32; rest])?;
+        }
+        let features = if read { self.plan.read::<f32>(&self.gpu, self.features)? } else { vec![] };
         let mut spectrogram = match self.spectrogram {
             Some(tensor) => self.plan.read::<f32>(&self.gpu, tensor)?,
             None => vec![],
@@ -153,11 +169,10 @@ impl Extractor {
             values[range].to_vec()
         };
         let extract = |(i, excerpt): (usize, &&[f32])| {
-            let instances = self.kind.instances(excerpt.len()).max(1);
-            let mut features = of(&features, i, self.instances * self.width);
-            features[instances * self.width..].fill(0.0);
+            let features = of(&features, i, if read { self.instances * len } else { 0 });
             let frames = if self.spectrogram.is_some() { (shown.frames)(excerpt.len()).max(1) } else { 0 };
-            Extract { features, instances, spectrogram: of(&spectrogram, i, frames * shown.bands) }
+            let spectrogram = of(&spectrogram, i, frames * shown.bands);
+            Extract { features, instances: valid(excerpt), spectrogram }
         };
         Ok(excerpts.iter().enumerate().map(extract).collect())
     }

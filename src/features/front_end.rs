@@ -135,7 +135,7 @@ impl FrontEnd {
         }
         if self.scaling() == Scaling::Minmax {
             if self.pca.is_some() {
-                return Err(Error::Usage("--pca is for --scaling pca8: leave out one of them".into()));
+                return Err(Error::Usage("`front_end.pca` is for `front_end.scaling` pca8: leave out one of them".into()));
             }
             self.range = self.range.take().or_else(|| weights.range.clone());
         }
@@ -190,7 +190,7 @@ impl Weights {
             Error::Checkpoint { reason, .. } => Error::checkpoint(
                 path,
                 format!(
-                    "{} (a VGGish of --width {width} is expected)",
+                    "{} (a VGGish of `width` {width} is expected)",
                     reason.replace(": weights of another model?", "")
                 ),
             ),

@@ -146,7 +146,7 @@ fn enumerate() -> Vec<(wgpu::Adapter, Adapter)> {
         .collect()
 }
 
-/// All adapters of this machine, in the order that `--device INDEX` counts.
+/// All adapters of this machine, in the order that an index counts.
 ///
 /// # Errors
 /// `Gpu` when there is none, with what to install.
@@ -177,7 +177,7 @@ pub fn choose(wanted: Option<&str>) -> Result<(wgpu::Adapter, Adapter)> {
     };
     let Some(index) = index else {
         return Err(Error::Gpu(format!(
-            "no adapter matches --device {}; there are: {}",
+            "no adapter matches `device` {}; there are: {}",
             wanted.unwrap_or(""),
             names()
         )));

@@ -4,20 +4,16 @@
 //! Where the seeds answer together, the mean of their probabilities is held against the mean of their thresholds: the mean of their
 //! margins decides.
 //!
-//! The thresholds that count lie in the metadata of the weights ([`About`]), of every run that has ended, whichever of the two it uses.
+//! The thresholds that count lie in the metadata of the weights, of every run that has ended, whichever of the two it uses.
 //! `thresholds.json` is a copy for people and other programs, and is not read.
 
-use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
 use crate::core::error::Result;
-use crate::core::files::write_atomic;
 use crate::metrics::scores::Counts;
-use crate::run::run_dir::RunDir;
-use crate::run::weights::About;
 
 /// Where nothing can be learnt about a class.
 const DEFAULT: f64 = 0.5;
@@ -125,12 +121,4 @@ pub fn common(of_seeds: &[Vec<f64>]) -> Vec<f64> {
     // By the differences from the first, so that equal ones stay what they are.
     let off = |k: usize| of_seeds.iter().map(|of_seed| of_seed[k] - first[k]).sum::<f64>() / of_seeds.len() as f64;
     first.iter().enumerate().map(|(k, t)| t + off(k)).collect()
-}
-
-/// Writes the tuned thresholds that the seeds have together beside their weights.
-pub fn write(run: &RunDir, about: &About) -> Result<()> {
-    let tuned = about.thresholds.as_deref().map(common).unwrap_or_default();
-    let table: BTreeMap<&str, f64> = about.classes.iter().map(String::as_str).zip(tuned).collect();
-    let text = serde_json::to_string_pretty(&table).expect("a table serialises");
-    write_atomic(run.thresholds(), |out| writeln!(out, "{text}"))
 }

@@ -29,7 +29,7 @@ params! {
 const SLICE: usize = 16;
 
 /// How the attention of an instance follows from its logit.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Serialize, Deserialize, clap::ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Pooling {
     /// Each by itself, then as a share of all.

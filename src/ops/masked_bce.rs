@@ -31,7 +31,7 @@ params! {
 }
 
 /// Which loss is minimised.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Loss {
     /// Mean binary cross-entropy over the observed entries of a batch.

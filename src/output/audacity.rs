@@ -2,7 +2,17 @@
 
 use std::io::{self, Write};
 
+use crate::output::format::Format;
 use crate::predict::recognition::Recognition;
+
+pub const FORMAT: Format = Format {
+    name: "audacity",
+    about: "An Audacity label track, for a single recording or a file each",
+    extension: Some("txt"),
+    head: "",
+    several: None,
+    write: |out, recognition, _| write(out, recognition),
+};
 
 /// Writes a line per segment, in order of time: start and end in seconds and "piano 0.93", between tabs.
 /// The number is the segment's confidence.

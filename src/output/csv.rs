@@ -2,15 +2,21 @@
 
 use std::io::{self, Write};
 
+use crate::output::format::{Format, Frame};
 use crate::predict::recognition::Recognition;
 
-/// Writes the names of the columns, once before all [`rows`].
-pub fn header(out: &mut dyn Write) -> io::Result<()> {
-    writeln!(out, "file,instrument,probability,spread,threshold,present,segments")
-}
+pub const FORMAT: Format = Format {
+    name: "csv",
+    about: "A row per recording and instrument",
+    extension: Some("csv"),
+    head: "file,instrument,probability,spread,threshold,present,segments\n",
+    several: Some(Frame { before: "", between: "", after: "" }),
+    write: |out, recognition, _| rows(out, recognition),
+};
 
-/// Writes the rows of a recording. `spread` is empty for one seed, `threshold` for models that name one instrument at a time; `segments` are seconds, as in "0.00-3.84;5.76-10.00".
-pub fn rows(out: &mut dyn Write, recognition: &Recognition) -> io::Result<()> {
+/// The rows of a recording. `spread` is empty for one seed, `threshold` for models that name one instrument at a time; `segments` are
+/// seconds, as in "0.00-3.84;5.76-10.00".
+fn rows(out: &mut dyn Write, recognition: &Recognition) -> io::Result<()> {
     let mut out = ::csv::Writer::from_writer(out);
     let file = recognition.file.to_string_lossy();
     for i in recognition.ranked() {

@@ -4,8 +4,18 @@ use std::io::{self, Write};
 
 use serde_json::{Value, json};
 
+use crate::output::format::Format;
 use crate::output::json::micro;
 use crate::predict::recognition::{Instrument, Recognition};
+
+pub const FORMAT: Format = Format {
+    name: "jams",
+    about: "JAMS annotations (tag_open), for a single recording or a file each",
+    extension: Some("jams"),
+    head: "",
+    several: None,
+    write: |out, recognition, _| write(out, recognition),
+};
 
 /// The version of the specification that is written.
 const SPECIFICATION: &str = "0.3.4";
@@ -32,7 +42,7 @@ pub fn write(out: &mut dyn Write, recognition: &Recognition) -> io::Result<()> {
     };
     let jams = json!({
         "file_metadata": {
-            "title": r.file.file_stem().unwrap_or_default().to_string_lossy(),
+            "title": r.name(),
             "artist": "",
             "release": "",
             "duration": micro(r.duration),

@@ -4,20 +4,32 @@ use std::io::{self, Write};
 
 use serde::Serialize;
 
-use crate::predict::recognition::Recognition;
+use crate::core::array::Array;
+use crate::output::format::{Detail, Format, Frame};
+use crate::predict::recognition::{self, Recognition};
 
-/// What else to write.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Detail {
-    /// `cell` (seconds) and the activity curve of each instrument.
-    pub activity: bool,
-    /// `cell` and the attention curve of each instrument; null for models without attention.
-    pub attention: bool,
-}
+pub const FORMAT: Format = Format {
+    name: "json",
+    about: "An array with an object per recording",
+    extension: Some("json"),
+    head: "",
+    several: Some(Frame { before: "[\n", between: ",\n", after: "]\n" }),
+    write,
+};
+
+pub const LINES: Format = Format {
+    name: "jsonl",
+    about: "An object per line, as soon as the recording is done",
+    extension: None,
+    head: "",
+    several: Some(Frame { before: "", between: "", after: "" }),
+    write: write_line,
+};
 
 /// Writes an indented object and a newline: file, duration (s), model, seeds, and the instruments, the likeliest first,
 /// each with name, probability, spread (null for one seed), threshold (null for models that name one at a time), present, and segments (start, end, confidence).
-/// Models that look at one place after the other add their paths: seed, start of the excerpt, and glimpses (time, hz).
+/// Models that look at one place after the other add their paths: seed, start of the excerpt, and glimpses (time, hz). With attention
+/// of models that attend to frequency there are `bands` (Hz) and `attention_map` (cells, bands).
 pub fn write(out: &mut dyn Write, recognition: &Recognition, detail: Detail) -> io::Result<()> {
     serde_json::to_writer_pretty(&mut *out, &object(recognition, detail))?;
     writeln!(out)
@@ -37,6 +49,9 @@ struct Object<'a> {
     seeds: &'a [u64],
     #[serde(skip_serializing_if = "Option::is_none")]
     cell: Option<f64>,
+    /// Hz, both ends of each band of the attention maps, the lowest first.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    bands: Option<Vec<[f64; 2]>>,
     instruments: Vec<Instrument<'a>>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     paths: Vec<Path>,
@@ -68,6 +83,9 @@ struct Instrument<'a> {
     activity: Option<&'a [f32]>,
     #[serde(skip_serializing_if = "Option::is_none")]
     attention: Option<Option<&'a [f32]>>,
+    /// A row for each cell, a value for each band.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    attention_map: Option<Vec<&'a [f32]>>,
 }
 
 #[derive(Serialize)]
@@ -84,18 +102,20 @@ fn object(r: &Recognition, detail: Detail) -> Object<'_> {
         model: &r.model,
         seeds: &r.seeds,
         cell: (detail.activity || detail.attention).then_some(r.cell),
+        bands: (detail.attention && !r.bands.is_empty())
+            .then(|| r.bands.iter().map(|band| band.map(f64::round)).collect()),
         instruments: r.ranked().into_iter().map(|i| instrument(i, detail)).collect(),
         paths: r.paths.iter().map(path).collect(),
     }
 }
 
-fn path(p: &crate::predict::recognition::Path) -> Path {
-    let glimpse = |g: &crate::predict::recognition::Glimpse| Glimpse { time: micro(g.time), hz: g.hz().round() };
+fn path(p: &recognition::Path) -> Path {
+    let glimpse = |g: &recognition::Glimpse| Glimpse { time: micro(g.time), hz: g.hz().round() };
     Path { seed: p.seed, start: micro(p.start), glimpses: p.glimpses.iter().map(glimpse).collect() }
 }
 
-fn instrument(i: &crate::predict::recognition::Instrument, detail: Detail) -> Instrument<'_> {
-    let segment = |s: &crate::predict::recognition::Segment| Segment {
+fn instrument(i: &recognition::Instrument, detail: Detail) -> Instrument<'_> {
+    let segment = |s: &recognition::Segment| Segment {
         start: micro(s.start),
         end: micro(s.end),
         confidence: micro(s.confidence),
@@ -109,7 +129,12 @@ fn instrument(i: &crate::predict::recognition::Instrument, detail: Detail) -> In
         segments: i.segments.iter().map(segment).collect(),
         activity: detail.activity.then_some(&i.activity),
         attention: detail.attention.then_some(i.attention.as_deref()),
+        attention_map: i.attention_map.as_ref().filter(|_| detail.attention).map(rows),
     }
+}
+
+fn rows(map: &Array<f32>) -> Vec<&[f32]> {
+    (0..map.dims()[0]).map(|cell| map.row(cell)).collect()
 }
 
 /// `value` to six decimals: 6 * 0.96 then reads 5.76, not 5.760000000000001.

@@ -1,6 +1,17 @@
-//! The formats in which results are written.
+//! The formats in which recognitions are written: a file each, and a line in the table.
 
 pub mod audacity;
 pub mod csv;
+pub mod format;
 pub mod jams;
 pub mod json;
+
+use format::Format;
+
+/// All formats, in the order of help texts.
+pub const FORMATS: &[Format] = &[json::FORMAT, json::LINES, csv::FORMAT, jams::FORMAT, audacity::FORMAT];
+
+/// The format of that name.
+pub fn find(name: &str) -> Option<&'static Format> {
+    FORMATS.iter().find(|format| format.name == name)
+}

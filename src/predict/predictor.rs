@@ -1,16 +1,14 @@
-//! Runs trained weights over clips.
+//! Runs trained weights over clips: a plan, made once and replayed batch by batch.
 
 use crate::core::array::Array;
 use crate::core::error::{Error, Result};
 use crate::core::shape::Shape;
-use crate::features::corpus::{Corpus, Feed};
-use crate::gpu::{Buffer, Gpu};
-use crate::graph::{Arenas, Draft, Graph, Layout, Mode, Spec};
-use crate::nn::{self, Inputs};
-use crate::ops::sample::Order;
-use crate::ops::track::track;
+use crate::features::corpus::Corpus;
+use crate::gpu::{Buffer, Gpu, Pace};
+use crate::graph::{Arenas, Draft, Graph, Layout, Mode, Plan, Spec, Tensor};
+use crate::nn::{self, Inputs, Prediction};
+use crate::ops::sample::PADDING;
 use crate::run::config::Config;
-use crate::run::network::push_model;
 use crate::run::weights::Block;
 
 /// What each replica says about each clip.
@@ -55,85 +53,165 @@ pub enum Detail {
     Places,
 }
 
-/// Predicts the clips `rows[r]` of the corpus with replica r; all replicas have as many clips.
-pub fn predict(
-    gpu: &Gpu,
-    config: &Config,
-    blocks: &[Block],
-    corpus: &Corpus,
-    frozen: &[(String, Buffer)],
-    rows: &[Vec<u32>],
+/// A network on a GPU that predicts clips of one corpus: its weights are uploaded once, and a plan is replayed for each batch.
+pub struct Predictor {
+    gpu: Gpu,
+    config: Config,
+    corpus: Corpus,
     detail: Detail,
-) -> Result<Predictions> {
-    let replicas = blocks.len();
-    let clips = rows[0].len();
-    let batch = config.batch.min(clips);
-    let batches = clips.div_ceil(batch);
-    let mut g = Graph::new(Mode::Eval);
-    let (clock, _, prediction) = push_model(&mut g, corpus.dims, config, clips, Order::InOrder)?;
-    // The tracker is there for its clock: it moves on to the next batch.
-    let [parts, totals] = ["parts", "totals"].map(|name| g.input(name, Spec::f32([2])));
-    let diverged = g.input("diverged", Spec::u32([1]));
-    track(&mut g, parts, clock, totals, diverged, batches)?;
+    replicas: usize,
+    /// The weights by the names that graphs have for them.
+    weights: Vec<(String, Buffer)>,
+    /// A plan for each size of batch that was asked for: the setting `batch`, and powers of two below it.
+    batches: Vec<Batch>,
+}
 
-    let mut keep = vec![prediction.probabilities];
-    let mut looks = 0;
-    if detail == Detail::Places {
-        keep.extend(prediction.attention);
-        keep.extend(prediction.places.into_iter().flat_map(|places| [places.scores, places.gates]));
-        looks = prediction.glimpses.len();
-        keep.extend(prediction.glimpses);
-    }
-    let draft = Draft::new(&g, gpu.adapter().target(), replicas, &keep, &[])?;
-    draft.fits(gpu)?;
-    let arenas = Arenas::new(gpu, g.layout(), replicas, false)?;
-    for (r, block) in blocks.iter().enumerate() {
-        gpu.write(&arenas.params, r * g.layout().trained, &block.trained)?;
-        gpu.write(&arenas.stats, r * g.layout().stats, &block.stats)?;
-    }
-    let mut bound = arenas.named().to_vec();
-    bound.extend(corpus.named());
-    bound.extend(frozen.iter().map(|(name, buffer)| (name.as_str(), buffer.clone())));
-    let feed = Feed::new(corpus, rows.to_vec(), &config.seeds, batch, vec![Order::InOrder])?;
-    bound.push(("clock", gpu.buffer("clock", 4 * replicas)?));
-    bound.push(("pool", gpu.upload("clips", &rows.concat())?));
-    bound.push(("parts", gpu.buffer("parts", 2 * replicas)?));
-    bound.push(("totals", gpu.buffer("totals", 2 * replicas)?));
-    bound.push(("diverged", gpu.buffer("diverged", replicas)?));
-    let plan = draft.realise(gpu, &bound)?;
+/// A plan for `size` clips at a time, and what is read back after it.
+struct Batch {
+    size: usize,
+    /// u32 (R, size): which clips each replica predicts next.
+    rows: Buffer,
+    plan: Plan,
+    pace: Pace,
+    /// Of probabilities, attention, scores, gates and glimpses, as far as there are any.
+    outputs: Vec<Output>,
+}
 
-    let mut collected: Vec<Vec<Vec<f32>>> = vec![vec![vec![]; replicas]; keep.len()];
-    for b in 0..batches {
-        feed.bring(gpu, b, 1)?;
-        gpu.submit(|s| s.replay(&[&plan.recording], 1))?;
-        let rows = batch.min(clips - b * batch);
-        for (tensor, collected) in keep.iter().zip(&mut collected) {
-            let values = plan.read::<f32>(gpu, *tensor)?;
-            let each = values.len() / replicas;
-            for (r, collected) in collected.iter_mut().enumerate() {
-                collected.extend(&values[r * each..r * each + each / batch * rows]);
+/// A tensor (size, ...) that is read back.
+struct Output {
+    tensor: Tensor,
+    /// Its shape for one clip.
+    dims: Vec<usize>,
+}
+
+impl Predictor {
+    /// Uploads the weights `blocks`, one for each replica; `frozen` are those that the model's graph asks for by name. `corpus` is shared,
+    /// not copied: what is written to it later is what is predicted then.
+    ///
+    /// # Errors
+    /// `Limit` or `Gpu` when memory does not suffice.
+    pub fn new(
+        gpu: &Gpu,
+        config: &Config,
+        blocks: &[Block],
+        corpus: &Corpus,
+        frozen: &[(String, Buffer)],
+        detail: Detail,
+    ) -> Result<Predictor> {
+        let replicas = blocks.len();
+        let [trained, stats] = [blocks[0].trained.len(), blocks[0].stats.len()];
+        let arenas = Arenas::new(gpu, &Layout { params: vec![], trained, stats }, replicas, false)?;
+        for (r, block) in blocks.iter().enumerate() {
+            gpu.write(&arenas.params, r * trained, &block.trained)?;
+            gpu.write(&arenas.stats, r * stats, &block.stats)?;
+        }
+        let mut weights = frozen.to_vec();
+        weights.extend(arenas.named().map(|(name, buffer)| (name.to_owned(), buffer)));
+        // Nothing is drawn at random in a prediction.
+        weights.push(("clock".into(), gpu.buffer("clock", 4 * replicas)?));
+        let (gpu, config, corpus) = (gpu.clone(), config.clone(), corpus.clone());
+        Ok(Predictor { gpu, config, corpus, detail, replicas, weights, batches: vec![] })
+    }
+
+    /// Predicts the clips `rows[r]` of the corpus with replica r; all replicas have as many clips.
+    ///
+    /// # Errors
+    /// `Limit` when a batch does not fit; `Gpu` if the device fails, or a model answers NaN.
+    pub fn predict(&mut self, rows: &[Vec<u32>]) -> Result<Predictions> {
+        assert_eq!(rows.len(), self.replicas, "clips for each replica");
+        let clips = rows[0].len();
+        let size = clips.next_power_of_two().min(self.config.batch);
+        let at = match self.batches.iter().position(|batch| batch.size == size) {
+            Some(known) => known,
+            None => {
+                let made = self.batch(size)?;
+                self.batches.push(made);
+                self.batches.len() - 1
+            }
+        };
+        let Batch { rows: input, plan, pace, outputs, .. } = &mut self.batches[at];
+        let mut collected: Vec<Vec<Vec<f32>>> = vec![vec![vec![]; self.replicas]; outputs.len()];
+        for first in (0..clips).step_by(size) {
+            let valid = size.min(clips - first);
+            let taken = rows.iter().flat_map(|rows| {
+                let padding = std::iter::repeat_n(&PADDING, size - valid);
+                rows[first..first + valid].iter().chain(padding).copied()
+            });
+            let taken: Vec<u32> = taken.collect();
+            self.corpus.bring(&self.gpu, taken.iter().copied())?;
+            self.gpu.write(input, 0, &taken)?;
+            pace.replay(&self.gpu, &[&plan.recording], 1, 1, &mut |_| Ok(()), &mut |_| true)?;
+            for (output, collected) in outputs.iter().zip(&mut collected) {
+                let values = plan.read::<f32>(&self.gpu, output.tensor)?;
+                let each = values.len() / self.replicas;
+                for (values, collected) in values.chunks_exact(each).zip(collected) {
+                    collected.extend_from_slice(&values[..each / size * valid]);
+                }
             }
         }
-    }
-    let mut arrays = keep.iter().zip(collected).map(|(tensor, collected)| {
-        let shape = Shape::new([&[clips], &g.shape(*tensor).dims()[1..]].concat());
-        collected.into_iter().map(|data| Array::new(shape.clone(), data)).collect::<Vec<_>>()
-    });
-    let probabilities = arrays.next().expect("probabilities are always kept");
-    let mut rest: Vec<_> = arrays.collect();
-    let steps = rest.split_off(rest.len() - looks);
-    let path = |r: usize| Array::from_fn([clips, looks, 2], |i| steps[i / 2 % looks][r].row(i / 2 / looks)[i % 2]);
-    let glimpses = if looks > 0 { (0..replicas).map(path).collect() } else { vec![] };
-    let instances = match rest.len() {
-        3 => {
-            let (gates, scores) = (rest.pop(), rest.pop());
-            let parts = rest.pop().zip(scores).zip(gates);
-            parts.map(|((attention, scores), gates)| InstancePredictions { attention, scores, gates })
+        let arrays = outputs.iter().zip(collected).map(|(output, collected)| {
+            let shape = Shape::new([&[clips], output.dims.as_slice()].concat());
+            collected.into_iter().map(|data| Array::new(shape.clone(), data)).collect()
+        });
+        let arrays = arrays.collect();
+        let predictions = self.predictions(arrays, clips)?;
+        if predictions.probabilities.iter().any(|p| p.data().iter().any(|v| v.is_nan())) {
+            return Err(Error::Gpu("the model answered NaN; its weights or features are damaged".into()));
         }
-        _ => None,
-    };
-    if probabilities.iter().any(|p| p.data().iter().any(|v| v.is_nan())) {
-        return Err(Error::Gpu("the model answered NaN; its weights or features are damaged".into()));
+        Ok(predictions)
     }
-    Ok(Predictions { probabilities, instances, glimpses })
+
+    /// Makes the plan for batches of so many clips.
+    fn batch(&self, size: usize) -> Result<Batch> {
+        self.corpus.room(size * self.replicas)?;
+        let Config { model, .. } = &self.config;
+        let (model, dims) = (nn::find(model)?, self.corpus.dims);
+        self.config.accepts(dims.width)?;
+        let mut g = Graph::new(Mode::Eval);
+        let clock = g.input("clock", Spec::u32([4]));
+        let rows = g.input("rows", Spec::u32([size]));
+        let clips = dims.clips(&mut g);
+        let taken = dims.gather(&mut g, clips, rows, model.positions)?;
+        let inputs = Inputs { x: taken.x, lengths: taken.lengths, clock, labels: None };
+        let prediction = model.push(&mut g, inputs, self.config.settings(dims.classes))?;
+        let tensors = kept(&prediction, self.detail);
+
+        let draft = Draft::new(&g, self.gpu.adapter().target(), self.replicas, &tensors, &[])?;
+        draft.fits(&self.gpu)?;
+        let rows = self.gpu.buffer("rows", size * self.replicas)?;
+        let mut bound: Vec<(&str, Buffer)> =
+            self.weights.iter().map(|(name, buffer)| (name.as_str(), buffer.clone())).collect();
+        bound.extend(self.corpus.named());
+        bound.push(("rows", rows.clone()));
+        let plan = draft.realise(&self.gpu, &bound)?;
+        let output = |tensor: Tensor| Output { tensor, dims: g.shape(tensor).dims()[1..].to_vec() };
+        Ok(Batch { size, rows, plan, pace: Pace::default(), outputs: tensors.into_iter().map(output).collect() })
+    }
+
+    /// `arrays` in the order of [`kept`], each per replica.
+    fn predictions(&self, mut arrays: Vec<Vec<Array<f32>>>, clips: usize) -> Result<Predictions> {
+        let mut rest = arrays.split_off(1);
+        let probabilities = arrays.remove(0);
+        let places = if nn::find(&self.config.model)?.attends { rest.len().min(3) } else { 0 };
+        let steps = rest.split_off(places);
+        let instances = match <[_; 3]>::try_from(rest) {
+            Ok([attention, scores, gates]) => Some(InstancePredictions { attention, scores, gates }),
+            Err(_) => None,
+        };
+        let looks = steps.len();
+        let path = |r: usize| Array::from_fn([clips, looks, 2], |i| steps[i / 2 % looks][r].row(i / 2 / looks)[i % 2]);
+        let glimpses = if looks > 0 { (0..self.replicas).map(path).collect() } else { vec![] };
+        Ok(Predictions { probabilities, instances, glimpses })
+    }
+}
+
+/// What is read back of a prediction, in order: probabilities; attention, scores and gates of models that attend; glimpses of others.
+fn kept(prediction: &Prediction, detail: Detail) -> Vec<Tensor> {
+    let mut kept = vec![prediction.probabilities];
+    if detail == Detail::Places {
+        kept.extend(prediction.attention);
+        kept.extend(prediction.places.into_iter().flat_map(|places| [places.scores, places.gates]));
+        kept.extend(&prediction.glimpses);
+    }
+    kept
 }

@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use crate::audio::is_sound;
+use crate::core::array::Array;
 use crate::nn::front_ends::log_mel;
 
 /// A recording and what a trained run says about it.
@@ -20,6 +22,8 @@ pub struct Recognition {
     pub instruments: Vec<Instrument>,
     /// Of each excerpt, each seed's; empty for models that take in everything at once.
     pub paths: Vec<Path>,
+    /// Hz, both ends of each band of the attention maps, the lowest first; empty for models that do not attend to frequency.
+    pub bands: Vec<[f64; 2]>,
     /// (seconds, bands) of the patches that a glimpse sees, all around one place.
     pub patches: Vec<[f64; 2]>,
 }
@@ -28,6 +32,14 @@ impl Recognition {
     /// Whether the model names one instrument at a time.
     pub fn exclusive(&self) -> bool {
         self.instruments.iter().all(|i| i.threshold.is_none())
+    }
+
+    /// What the recording is called in file names and tables of true times: its file's name, or its clip's key, without the folder and
+    /// without the extension of a sound file. Other dots belong to the name.
+    pub fn name(&self) -> String {
+        let file = self.file.file_name().unwrap_or(self.file.as_os_str());
+        let file = if is_sound(&self.file) { self.file.file_stem().unwrap_or(file) } else { file };
+        file.to_string_lossy().into_owned()
     }
 
     /// The instruments, the likeliest first; equals in the order of the class map.
@@ -82,6 +94,9 @@ pub struct Instrument {
     pub activity: Vec<f32>,
     /// Attention on each cell, 0 to 1, 1 where the instrument draws most of it; `None` for models without attention.
     pub attention: Option<Vec<f32>>,
+    /// (cells, bands): the same by frequency, the lowest band first, 1 where the instrument draws most of it; `None` for models that
+    /// do not attend to frequency.
+    pub attention_map: Option<Array<f32>>,
     /// When it plays, in order of time, without overlaps; empty when it is absent.
     pub segments: Vec<Segment>,
 }

@@ -95,14 +95,17 @@ fn active_frames(intervals: &[(f64, f64)], duration: f64) -> Vec<bool> {
     covered.iter().enumerate().map(|(i, &c)| c >= half(i) - 1e-9).collect()
 }
 
-/// The true times of instruments in recordings, and how well what was heard agrees with them.
+/// The true times of instruments in recordings, and how well what was recognised agrees with them.
 pub struct Truth {
-    /// (start, end) in seconds, by recording (its file name without extension) and instrument.
+    /// (start, end) in seconds, by recording (see [`Recognition::name`]) and instrument.
     intervals: HashMap<(String, String), Vec<(f64, f64)>>,
     recordings: HashSet<String>,
     counts: Counts,
-    compared: usize,
+    /// Recordings that were compared, by name.
+    compared: HashSet<String>,
     unknown: usize,
+    /// Recordings of a name that another one has: the table cannot tell them apart.
+    namesakes: usize,
 }
 
 impl Truth {
@@ -117,8 +120,9 @@ impl Truth {
             intervals: HashMap::new(),
             recordings: HashSet::new(),
             counts: Counts { tp: 0, fp: 0, fn_: 0, tn: 0 },
-            compared: 0,
+            compared: HashSet::new(),
             unknown: 0,
+            namesakes: 0,
         };
         for row in reader.deserialize::<Interval>() {
             let fail = |reason: String| Error::data(path, reason);
@@ -138,14 +142,17 @@ impl Truth {
         Ok(truth)
     }
 
-    /// Compares what was heard in a recording.
+    /// Compares what was recognised in a recording. Only the first of its name counts.
     pub fn compare(&mut self, r: &Recognition) {
-        let key = r.file.file_stem().map(|s| s.to_string_lossy().into_owned()).unwrap_or_default();
+        let key = r.name();
         if !self.recordings.contains(&key) {
             self.unknown += 1;
             return;
         }
-        self.compared += 1;
+        if !self.compared.insert(key.clone()) {
+            self.namesakes += 1;
+            return;
+        }
         for instrument in &r.instruments {
             let truth = self.intervals.get(&(key.clone(), instrument.name.clone()));
             let truth = truth.map_or(&[][..], Vec::as_slice);
@@ -160,18 +167,18 @@ impl Truth {
     /// A line: the F1 of all frames of all instruments, and precision and recall.
     pub fn summary(&self) -> String {
         let Counts { tp, fp, fn_, .. } = self.counts;
-        if self.compared == 0 {
+        if self.compared.is_empty() {
             return format!("none of {} recordings is in the table of true times", self.unknown);
         }
         let ratio = |n: u64, of: u64| n as f64 / of.max(1) as f64;
-        let missing =
-            if self.unknown > 0 { format!(", {} without truth left out", self.unknown) } else { String::new() };
+        let left_out = |n: usize, why: &str| if n > 0 { format!(", {n} {why} left out") } else { String::new() };
+        let missing = left_out(self.unknown, "without truth") + &left_out(self.namesakes, "of another one's name");
         format!(
             "frames of 1 s: F1 {:.3} (precision {:.3}, recall {:.3}) over {} recordings{missing}",
             ratio(2 * tp, 2 * tp + fp + fn_),
             ratio(tp, tp + fp),
             ratio(tp, tp + fn_),
-            self.compared
+            self.compared.len()
         )
     }
 }

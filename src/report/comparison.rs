@@ -8,17 +8,12 @@ use crate::Result;
 use crate::compare::comparison::Comparison;
 use crate::core::files::write_atomic;
 use crate::metrics::scores::ClassMetrics;
-use crate::report::pages::training;
+use crate::report::pages::comparison::{self, seeds};
 use crate::report::plots::comparison::{InstrumentBars, ScoreBoxes};
 use crate::report::plots::figure;
 use crate::report::tables::table::printable;
 
-pub const JSON: &str = "compare.json";
-pub const SCORES: &str = "scores.csv";
-pub const CLASSES: &str = "classes.csv";
-pub const SCORES_PLOT: &str = "scores.png";
-pub const CLASSES_PLOT: &str = "classes.png";
-pub const REPORT: &str = "report.html";
+pub use crate::report::pages::comparison::{CLASSES, CLASSES_PLOT, JSON, REPORT, SCORES, SCORES_PLOT};
 
 /// Writes `compare.json`, `scores.csv`, `classes.csv`, `scores.png`, `classes.png` and then `report.html` into `folder`, in place of
 /// older ones; each whole or not at all.
@@ -38,13 +33,7 @@ pub fn write(folder: &Path, c: &Comparison) -> Result<()> {
         InstrumentBars::new(&format!("Classes, {} on the test split: {about}", c.experiment.metric.class_name()), c);
     figure::save(&boxes, &folder.join(SCORES_PLOT))?;
     figure::save(&bars, &folder.join(CLASSES_PLOT))?;
-    crate::report::pages::comparison::write(&folder.join(REPORT), c, [figure::svg(&boxes)?, figure::svg(&bars)?])
-}
-
-/// "3 seeds each"
-pub(super) fn seeds(c: &Comparison) -> String {
-    let of_one = training::seeds(&c.entries[0].evaluation);
-    if c.seeds() > 1 { format!("{of_one} each") } else { of_one }
+    comparison::write(&folder.join(REPORT), c, [figure::svg(&boxes)?, figure::svg(&bars)?])
 }
 
 /// A line per entry, seed and metric; those that are not defined are left out.

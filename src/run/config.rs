@@ -1,26 +1,32 @@
-//! Everything that decides what a training run computes. Written to `run.toml`; the same keys are read from `--config`.
+//! Everything that decides what a training run computes. Written to `run.toml`; the same keys are read from files of settings.
 
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
 use crate::core::error::{Error, Result};
+use crate::core::names::names;
+use crate::core::toml::one_line;
 use crate::data::{Division, FeatureScale, SplitBy};
-use crate::features::front_end::FrontEnd;
+use crate::features::front_end::{FrontEnd, Source};
+use crate::features::scaling::Scaling;
 use crate::metrics::thresholds::Level;
-use crate::nn::front_ends::kind::Kind;
+use crate::nn::front_ends::kind::{self, Kind};
 use crate::nn::front_ends::spectrum::Scale;
 use crate::nn::front_ends::vggish::{TrainFrontEnd, Width};
-use crate::nn::models::aacnn::{ATTENTION, FirstValues, Network};
+use crate::nn::models::aacnn::{FirstValues, Network};
 use crate::nn::{self, Settings};
 pub use crate::nn::{Optimiser, Select};
 use crate::ops::attention_pool::Pooling;
 use crate::ops::masked_bce::{FocalAlpha, Loss};
 use crate::ops::sample::Order;
-use crate::run::run_dir::one_line;
+use crate::run::settings::{
+    self, Setting, Value, all, as_toml, merge, networks, on_maps, on_notes, on_vggish, setting, with_attention,
+    with_dropout, with_mixed_clips, with_thresholds, with_width,
+};
 
 /// What is done to the clips of a training step beside leaving them as they are. Validation and test clips stay as they are.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, clap::ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Augmentation {
     /// Each clip becomes a weighted sum of itself and another.
@@ -76,44 +82,39 @@ pub struct Config {
     /// Clips per step.
     pub batch: usize,
     pub lr: f64,
-    #[serde(default)]
     pub optimiser: Optimiser,
     /// L2 decay, added to the gradient.
     pub weight_decay: f64,
     pub dropout: f64,
     pub loss: Loss,
     /// How instances are weighed against each other.
-    #[serde(default)]
     pub pooling: Pooling,
     /// Of the partial BCE's g(p) = alpha p^gamma + beta.
     pub alpha: f64,
     pub beta: f64,
     pub gamma: f64,
     /// Of the focal loss: how much less what is already right counts.
-    #[serde(default = "focal_gamma")]
     pub focal_gamma: f64,
     /// What its positive labels weigh.
-    #[serde(default)]
     pub focal_alpha: FocalAlpha,
-    #[serde(default)]
     pub augment: Vec<Augmentation>,
     /// Of mixup's Beta(alpha, alpha).
-    #[serde(default = "mixup_alpha")]
     pub mixup_alpha: f64,
     pub select: Select,
-    /// Stop a seed after this many epochs without a better one.
-    #[serde(skip_serializing_if = "Option::is_none", default)]
+    /// Stop a seed after this many epochs without a better one; `none`: never.
+    #[serde(with = "patience")]
     pub patience: Option<usize>,
     /// From which probability on a class counts as present, in tests and predictions; epochs are compared at 0.5.
-    #[serde(default)]
     pub threshold: Level,
     /// Share of the training split that is held out for validation, anew for each seed.
     pub val_fraction: f64,
+    /// A file of the keys of the clips that are for validation instead, for all seeds.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub val_keys: Option<PathBuf>,
     /// What turns sound into the model's input, where known; a model on maps cannot do without.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub front_end: Option<FrontEnd>,
     /// Which part of it is trained with the model.
-    #[serde(default)]
     pub train_front_end: TrainFrontEnd,
     /// Features to use in place of those in the dataset's folder.
     #[serde(skip_serializing_if = "Option::is_none", default)]
@@ -132,26 +133,262 @@ pub struct Config {
     pub init: Option<PathBuf>,
 }
 
-fn focal_gamma() -> f64 {
-    2.0
-}
-
-fn mixup_alpha() -> f64 {
-    0.2
-}
-
 /// Keys of settings that say where something lies.
 const PLACES: [&str; 3] = ["dataset", "features", "cache"];
 /// Most seeds of a run.
 pub const MAX_SEEDS: usize = 1000;
-/// Most clips per step.
-const MAX_BATCH: usize = 65_536;
-/// Most epochs times seeds.
-const MAX_ROWS: usize = 500_000;
 
-/// What a forest can be told; all else is about networks.
-const FOREST_KEYS: [&str; 9] =
-    ["dataset", "model", "seeds", "threshold", "val_fraction", "front_end", "features", "feature_scale", "cache"];
+/// `none` for a run that never stops early.
+mod patience {
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    use super::Patience;
+
+    pub fn serialize<S: Serializer>(value: &Option<usize>, serializer: S) -> Result<S::Ok, S::Error> {
+        value.map_or(Patience::None, Patience::Epochs).serialize(serializer)
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<usize>, D::Error> {
+        Ok(match Patience::deserialize(deserializer)? {
+            Patience::Epochs(epochs) => Some(epochs),
+            Patience::None => None,
+        })
+    }
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "lowercase", expecting = "patience must be a number of epochs, or \"none\"")]
+enum Patience {
+    None,
+    #[serde(untagged)]
+    Epochs(usize),
+}
+
+/// Every setting of training but the dataset, the model and the seeds, in the order of help texts.
+pub const SETTINGS: &[Setting] = &[
+    setting(
+        "epochs",
+        Value::Count("N"),
+        networks,
+        "Passes over the training clips",
+    ),
+    setting(
+        "batch",
+        Value::Count("CLIPS"),
+        networks,
+        "Clips per step",
+    ),
+    setting(
+        "lr",
+        Value::Number(Some((0.0, 1e6))),
+        networks,
+        "Learning rate",
+    ),
+    setting(
+        "optimiser",
+        Value::Name(names::<Optimiser>),
+        networks,
+        "What turns gradients into steps",
+    ),
+    setting(
+        "weight_decay",
+        Value::Number(Some((0.0, 1e6))),
+        networks,
+        "L2 decay, added to the gradient; 0 with adagrad",
+    ),
+    setting(
+        "dropout",
+        Value::Number(Some((0.0, 1.0))),
+        with_dropout,
+        "Chance of a dropped unit, 0 to below 1",
+    ),
+    setting(
+        "pooling",
+        Value::Name(names::<Pooling>),
+        with_attention,
+        "How the attention of instances becomes weights: each by itself and then as a share, or by softmax",
+    ),
+    setting(
+        "loss",
+        Value::Name(names::<Loss>),
+        networks,
+        "bce: mean over all known labels of a batch; partial-bce: weighted by clip (ISMIR 2019, Eq. 4); focal: what is \
+               already right counts less; cross-entropy: of models that name one class per clip",
+    ),
+    setting(
+        "alpha",
+        Value::Number(Some((-1e6, 1e6))),
+        networks,
+        "alpha of partial-bce's g(p) = alpha p^gamma + beta, p the share of known labels",
+    )
+    .needing("loss", "partial-bce"),
+    setting(
+        "beta",
+        Value::Number(Some((-1e6, 1e6))),
+        networks,
+        "beta of partial-bce",
+    )
+    .needing("loss", "partial-bce"),
+    setting(
+        "gamma",
+        Value::Number(Some((-1e6, 1e6))),
+        networks,
+        "gamma of partial-bce",
+    )
+    .needing("loss", "partial-bce"),
+    setting(
+        "focal_gamma",
+        Value::Number(Some((0.0, 100.0))),
+        networks,
+        "gamma of the focal loss, 0 to below 100: the higher, the less counts what is already right",
+    )
+    .needing("loss", "focal"),
+    setting(
+        "focal_alpha",
+        Value::Text("X|inverse-frequency", |text| text.parse::<FocalAlpha>().and_then(as_toml)),
+        networks,
+        "alpha of the focal loss, 0 to 1: what positive labels weigh, negative ones weigh 1 - alpha; inverse-frequency: \
+               for each class the share of negatives among its known training labels",
+    )
+    .needing("loss", "focal"),
+    setting(
+        "augment",
+        Value::Names(names::<Augmentation>),
+        with_mixed_clips,
+        "What is done to training clips. mixup: each becomes a weighted sum of itself and another; concat: half of them \
+               are followed by another; both: mixed clips are followed by another [default: nothing]",
+    ),
+    setting(
+        "mixup_alpha",
+        Value::Number(None),
+        networks,
+        "alpha of mixup, above 0 to 1: weights are drawn from Beta(alpha, alpha), near 0 and 1 for a small alpha",
+    )
+    .needing("augment", "mixup"),
+    setting(
+        "select",
+        Value::Name(names::<Select>),
+        networks,
+        "Which epoch's weights are kept: lowest validation loss or highest validation F1, which is the accuracy where \
+               clips have one class",
+    ),
+    setting(
+        "patience",
+        Value::Text("EPOCHS|none", |text| match text {
+            "none" => Ok("none".into()),
+            text => text.parse::<u32>().map(|n| i64::from(n).into()).map_err(|_| "neither a number nor none".into()),
+        }),
+        networks,
+        "Stop a seed after this many epochs without a better one; none: never",
+    ),
+    setting(
+        "threshold",
+        Value::Text("P|tuned", |text| text.parse::<Level>().and_then(as_toml)),
+        with_thresholds,
+        "From which probability on a class counts as present in the test, and later in eval and predict: a number, or \
+               tuned: found on the validation clips, for each seed and class. Epochs are always compared at 0.5",
+    ),
+    setting(
+        "val_fraction",
+        Value::Number(None),
+        all,
+        "Share of the training clips held out for validation, drawn anew for each seed; for aacnn once, as split-by says; 0 for rf: it is grown on all",
+    ),
+    setting(
+        "val_keys",
+        Value::Path("FILE"),
+        all,
+        "Validation clips of all seeds instead: a file of keys of the training split, one a line",
+    ),
+    setting(
+        "front_end.weights",
+        Value::Text("FILE|random", |text| match text.parse::<Source>().map_err(|e| e.to_string())? {
+            Source::File(_) => settings::path(text),
+            random => as_toml(random),
+        }),
+        on_vggish,
+        "VGGish's weights for models on sound: a safetensors file in torchvggish's naming, or random (random:SEED)",
+    ),
+    setting(
+        "width",
+        Value::Text("W", |text| text.parse::<Width>().map_err(|e| e.to_string()).and_then(as_toml)),
+        with_width,
+        "Share of VGGish's or aacnn's channels: 1, 1/2, 1/4 or 1/8 [default: 1]",
+    ),
+    setting(
+        "train_front_end",
+        Value::Name(names::<TrainFrontEnd>),
+        on_maps,
+        "Which part of VGGish is trained with the model (att-tf and its kin)",
+    ),
+    setting(
+        "front_end.pca",
+        Value::Path("FILE.npz"),
+        on_vggish,
+        "PCA of VGGish's embeddings, an npz with pca_eigen_vectors and pca_means [default: the one among the weights]",
+    ),
+    setting(
+        "front_end.scaling",
+        Value::Name(names::<Scaling>),
+        on_vggish,
+        "How VGGish's embeddings become inputs: their PCA in 8 bits, or each dimension from its minimum to its maximum over the \
+               training split [default: pca8 where there is a PCA, else minmax]",
+    ),
+    setting(
+        "features",
+        Value::Path("FILE.npz"),
+        all,
+        "Features to use with the dataset's labels, as `wmic features` writes them",
+    ),
+    setting(
+        "feature_scale",
+        Value::Name(names::<FeatureScale>),
+        all,
+        "What features that are stored as floats stand for: inputs of 0 to 1, or 8-bit codes of 0 to 255 [default: what the file \
+               says, else codes if any is above 1]",
+    ),
+    setting(
+        "cache",
+        Value::Path("DIR"),
+        all,
+        "Where features made of sound are kept [default: wmic in the user's folder for caches]",
+    ),
+    setting(
+        "init",
+        Value::Text("WEIGHTS.safetensors|normal|he", |text| match text {
+            "normal" | "he" => Ok(text.into()),
+            file => settings::path(file),
+        }),
+        networks,
+        "Start from these weights (PyTorch names and shapes, as `wmic export` writes); for aacnn also normal, as in the \
+               paper, or he: how random ones are drawn (a file of that name is ./he) [default: random]",
+    ),
+    setting(
+        "notes.input",
+        Value::Name(kind::of_notes),
+        on_notes,
+        "Spectrum that aacnn is given",
+    ),
+    setting(
+        "notes.attention",
+        Value::Name(|| &["0", "25", "50", "75", "100"]),
+        on_notes,
+        "Percent of the filters of aacnn's last blocks that are attention's",
+    ),
+    setting(
+        "notes.scale",
+        Value::Name(names::<Scale>),
+        on_notes,
+        "Magnitudes as they are, or their logarithms, standardised in each second (aacnn)",
+    ),
+    setting(
+        "notes.split_by",
+        Value::Name(names::<SplitBy>),
+        on_notes,
+        "What goes into one split as a whole (aacnn): a file, so that no recording is in training and in the test; or a \
+               one-second segment, as in the paper",
+    ),
+];
 
 impl Config {
     /// The training protocol of the model's paper.
@@ -173,14 +410,15 @@ impl Config {
             alpha: 1.0,
             beta: 0.0,
             gamma: -1.0,
-            focal_gamma: focal_gamma(),
+            focal_gamma: 2.0,
             focal_alpha: protocol.focal_alpha,
             augment: vec![],
-            mixup_alpha: mixup_alpha(),
+            mixup_alpha: 0.2,
             select: protocol.select,
             patience: protocol.patience,
             threshold: Level::default(),
             val_fraction: protocol.val_fraction,
+            val_keys: None,
             front_end: None,
             train_front_end: TrainFrontEnd::None,
             features: None,
@@ -195,185 +433,55 @@ impl Config {
     /// `dataset` win over those of the table.
     ///
     /// # Errors
-    /// `Usage` for an unknown model or key, and for a value of another kind.
+    /// `Usage` for an unknown model or key, and for a value of another type.
     pub fn of_table(model: &str, dataset: &Path, mut given: toml::Table) -> Result<Config> {
         ["model", "dataset"].iter().for_each(|key| drop(given.remove(*key)));
-        Config::complete(&mut given, model, dataset)?;
-        given.try_into().map_err(|e: toml::de::Error| Error::Usage(one_line(&e.to_string())))
+        Config::of(model, dataset)?.with(given)
     }
 
+    /// These settings, overlaid by those that `given` names by the keys of `run.toml`. Adagrad brings no weight decay unless it is
+    /// given, too; other weights of the front end or another width come without what was known of the former ones.
+    ///
     /// # Errors
-    /// `Usage` for a setting of a loss or an augmentation that is not the one asked for.
-    fn refuse_unused(&self) -> Result<()> {
-        let of = Config::of(&self.model, &self.dataset)?;
-        let partial = (self.alpha, self.beta, self.gamma) != (of.alpha, of.beta, of.gamma);
-        let focal = (self.focal_gamma, self.focal_alpha) != (of.focal_gamma, of.focal_alpha);
-        let unused = match self.loss {
-            Loss::Bce | Loss::Focal | Loss::CrossEntropy if partial => "alpha, beta and gamma need --loss partial-bce",
-            Loss::Bce | Loss::PartialBce | Loss::CrossEntropy if focal => {
-                "focal-gamma and focal-alpha need --loss focal"
-            }
-            _ if self.mixup_alpha != of.mixup_alpha && !self.augment.contains(&Augmentation::Mixup) => {
-                "mixup-alpha needs --augment mixup"
-            }
-            _ => return Ok(()),
-        };
-        Err(Error::Usage(unused.into()))
-    }
-
-    /// What single notes ask for, and what only they may be asked for.
-    fn validate_notes(&self) -> Result<()> {
-        let nn::Model { name, exclusive, inputs, .. } = *nn::find(&self.model)?;
-        let refuse = |reason: &str| Err(Error::Usage(format!("{name} {reason}")));
-        match self.notes {
-            Some(notes) if exclusive && !ATTENTION.contains(&notes.attention) => {
-                let known = "attention must be 0, 25, 50, 75 or 100 percent";
-                return Err(Error::Usage(format!("{known}, not {}", notes.attention)));
-            }
-            Some(notes) if exclusive && !inputs.contains(&notes.input) => {
-                let known: Vec<&str> = inputs.iter().map(|kind| kind.name()).collect();
-                return refuse(&format!("takes {}, not {}", known.join(" or "), notes.input));
-            }
-            Some(_) if exclusive => {}
-            Some(_) => {
-                return refuse("is not for single notes: leave out the table notes");
-            }
-            None if exclusive => return refuse("is for single notes: its settings lack the table notes"),
-            None => {}
+    /// As [`Config::of_table`].
+    pub fn with(&self, given: toml::Table) -> Result<Config> {
+        let mut table = self.table()?;
+        if given.get("optimiser").and_then(toml::Value::as_str) == Some("adagrad") {
+            table.insert("weight_decay".into(), 0.0.into());
         }
-        match (exclusive, self.loss == Loss::CrossEntropy) {
-            (true, false) => return refuse("names one class per clip: its loss is cross-entropy, leave out --loss"),
-            (false, true) => {
-                return refuse("says of each class whether it is present: cross-entropy is for models that name one");
-            }
-            _ => {}
-        }
-        if exclusive && !self.augment.is_empty() {
-            return refuse("names one class per clip, which mixed clips have not: leave out --augment");
-        }
-        if self.optimiser == Optimiser::Adagrad && self.weight_decay != 0.0 {
-            return Err(Error::Usage("adagrad has no weight decay here: --weight-decay 0, or --optimiser adam".into()));
-        }
-        Ok(())
-    }
-
-    /// # Errors
-    /// `Usage`, naming the first option that is out of range.
-    pub fn validate(&self) -> Result<()> {
-        if nn::find(&self.model)?.is_forest() {
-            let defaults = Config::of(&self.model, &self.dataset)?.table()?;
-            let set = self.table()?.into_iter().find(|(key, v)| !self.has_setting(key) && defaults.get(key) != Some(v));
-            if let Some((key, _)) = set {
-                return Err(self.has_no(&key));
-            }
-        }
-        let at_least_one = |name: &str, v: usize| match v {
-            0 => Err(Error::Usage(format!("{name} must be at least 1"))),
-            _ => Ok(()),
-        };
-        let within = |name: &str, v: f64, low: f64, high: f64| match v.is_finite() && low <= v && v < high {
-            true => Ok(()),
-            false => Err(Error::Usage(format!("{name} must be at least {low} and below {high}, got {v:?}"))),
-        };
-        at_least_one("seeds", self.seeds.len())?;
-        at_least_one("epochs", self.epochs)?;
-        // A row of history each, all of which every saved state holds.
-        if self.epochs.saturating_mul(self.seeds.len()) > MAX_ROWS {
-            let most = MAX_ROWS / self.seeds.len();
-            return Err(Error::Usage(format!(
-                "epochs must be at most {most} for {} seeds, got {}",
-                self.seeds.len(),
-                self.epochs
-            )));
-        }
-        at_least_one("batch", self.batch)?;
-        if self.batch > MAX_BATCH {
-            return Err(Error::Usage(format!("batch must be at most {MAX_BATCH} clips, got {}", self.batch)));
-        }
-        at_least_one("patience", self.patience.unwrap_or(1))?;
-        let model = nn::find(&self.model)?;
-        if model.trains_vggish() && self.front_end.is_none() && self.features.is_none() {
-            let model = &self.model;
-            return Err(Error::Usage(format!(
-                "{model} stands on VGGish: name its weights, --frontend-weights FILE or random"
-            )));
-        }
-        if self.pooling != Pooling::Sigmoid && !nn::find(&self.model)?.attends {
-            return Err(Error::Usage(format!("{} pools nothing by attention: leave out --pooling", self.model)));
-        }
-        self.validate_notes()?;
-        if self.threshold != Level::default() && nn::find(&self.model)?.exclusive {
-            return Err(self.has_no_threshold());
-        }
-        if !model.needs_vggish() && self.front_end.is_some() {
-            let reason = "takes spectra and needs no VGGish: leave out --frontend-weights";
-            return Err(Error::Usage(format!("{} {reason}", self.model)));
-        }
-        if !model.trains_vggish() && self.train_front_end != TrainFrontEnd::None {
-            let what = if model.needs_vggish() { "embeddings" } else { "spectra" };
-            return Err(Error::Usage(format!("{} takes {what} as they are: leave out --train-frontend", self.model)));
-        }
-        if self.dropout != 0.0 && nn::find(&self.model)?.protocol.dropout == 0.0 {
-            return Err(Error::Usage(format!("{} has no dropout: leave out --dropout", self.model)));
-        }
-        within("lr", self.lr, 0.0, 1e6)?;
-        within("weight-decay", self.weight_decay, 0.0, 1e6)?;
-        within("dropout", self.dropout, 0.0, 1.0)?;
-        if !(self.val_fraction > 0.0 && self.val_fraction < 1.0) {
-            return Err(Error::Usage(format!("val-fraction must lie between 0 and 1, got {}", self.val_fraction)));
-        }
-        self.refuse_unused()?;
-        for (name, v) in [("alpha", self.alpha), ("beta", self.beta), ("gamma", self.gamma)] {
-            within(name, v, -1e6, 1e6)?;
-        }
-        within("focal-gamma", self.focal_gamma, 0.0, 100.0)?;
-        if let FocalAlpha::Same(alpha) = self.focal_alpha
-            && !(0.0..=1.0).contains(&alpha)
+        if let (Some(toml::Value::Table(known)), Some(toml::Value::Table(other))) =
+            (table.get_mut("front_end"), given.get("front_end"))
         {
-            return Err(Error::Usage(format!("focal-alpha must lie between 0 and 1, got {alpha:?}")));
+            ["fingerprint", "range"].iter().for_each(|key| drop(known.remove(*key)));
+            if other.contains_key("weights") {
+                known.retain(|key, _| key == "width");
+            }
         }
-        if !(self.mixup_alpha > 0.0 && self.mixup_alpha <= 1.0) {
-            return Err(Error::Usage(format!("mixup-alpha must be above 0 and at most 1, got {:?}", self.mixup_alpha)));
+        merge(&mut table, given);
+        let front_end = table.get("front_end").and_then(toml::Value::as_table);
+        if front_end.is_some_and(|front_end| !front_end.contains_key("weights")) {
+            return Err(Error::Usage("`width`, `pca` and `scaling` need `front_end.weights`: a file, or random".into()));
         }
-        let mut augment = self.augment.clone();
-        augment.sort_unstable();
-        if augment.windows(2).any(|w| w[0] == w[1]) {
-            return Err(Error::Usage("an augmentation is listed twice".into()));
-        }
-        if augment.contains(&Augmentation::Concat) && nn::find(&self.model)?.fixed_instances {
-            return Err(Error::Usage(format!("{} takes clips of one length: leave out --augment concat", self.model)));
-        }
-        if self.seeds.len() > MAX_SEEDS {
-            return Err(Error::Usage(format!(
-                "there are {} seeds; at most {MAX_SEEDS} train side by side",
-                self.seeds.len()
-            )));
-        }
-        let mut seeds = self.seeds.clone();
-        seeds.sort_unstable();
-        if let Some(large) = seeds.last().filter(|seed| i64::try_from(**seed).is_err()) {
-            return Err(Error::Usage(format!("seed {large} is too large: run.toml holds seeds up to {}", i64::MAX)));
-        }
-        match seeds.windows(2).find(|w| w[0] == w[1]) {
-            Some(twice) => Err(Error::Usage(format!("seed {} is listed twice", twice[0]))),
-            None => Ok(()),
-        }
+        table.try_into().map_err(|e: toml::de::Error| Error::Usage(one_line(&e.to_string())))
     }
 
-    /// Whether this key means something for this model: for a forest most do not.
+    /// What the model is.
+    ///
+    /// # Errors
+    /// `Usage` for an unknown one.
+    pub fn model(&self) -> Result<&'static nn::Model> {
+        nn::find(&self.model)
+    }
+
+    /// The error of giving a setting that the model does not have; `None` if it has it.
+    pub fn lacks(&self, key: &str) -> Option<Error> {
+        let (model, setting) = (self.model().ok()?, SETTINGS.iter().find(|setting| setting.key == key)?);
+        (setting.lacks)(model).map(|reason| setting.lacking(model, reason))
+    }
+
+    /// Whether this key of `run.toml` means something for the model: for a forest most do not.
     pub fn has_setting(&self, key: &str) -> bool {
-        !nn::find(&self.model).is_ok_and(nn::Model::is_forest) || FOREST_KEYS.contains(&key)
-    }
-
-    /// The error of a setting that means nothing for this model.
-    pub fn has_no(&self, key: &str) -> Error {
-        let option = key.replace("front_end", "frontend").replace('_', "-");
-        Error::Usage(format!("{} is no network: leave out --{option}", self.model))
-    }
-
-    /// The error of a threshold for a model that has none.
-    pub fn has_no_threshold(&self) -> Error {
-        Error::Usage(format!("{} names the most probable class of a clip: leave out --threshold", self.model))
+        self.model().is_ok_and(|model| settings::has_key(model, key))
     }
 
     /// As a TOML table.

@@ -3,4 +3,8 @@
 pub mod config;
 pub mod network;
 pub mod run_dir;
+pub mod settings;
+pub mod splits;
+pub mod state;
+mod validate;
 pub mod weights;

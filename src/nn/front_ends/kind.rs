@@ -2,7 +2,7 @@
 //! how it is computed, where it is kept.
 
 use std::fmt;
-use std::str::FromStr;
+use std::sync::LazyLock;
 
 use serde::{Deserialize, Serialize};
 
@@ -10,13 +10,13 @@ use super::log_mel::{self, BANDS, PATCH_FRAMES, log_mel, log_mel_patches};
 use super::spectrum::{self, CQT, STFT, Scale};
 use super::vggish::{self, EMBEDDING, MAP, Weights, Width};
 use crate::audio::Form;
-use crate::core::error::{Error, Result};
+use crate::core::error::Result;
 use crate::graph::{Graph, Tensor};
 use crate::ops::stft::stft;
 
-/// A kind of features. As text, in files and options, the name of its row.
+/// A kind of features. As text, in files and options, it has the name of its row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
+#[serde(rename_all = "lowercase")]
 pub enum Kind {
     /// VGGish's embedding: 128 values, the features that OpenMIC-2018 comes with.
     Vggish,
@@ -293,41 +293,24 @@ impl fmt::Display for Kind {
     }
 }
 
-impl FromStr for Kind {
-    type Err = Error;
-
-    fn from_str(text: &str) -> Result<Kind> {
-        ROWS.iter().find(|row| row.name == text).map(|row| row.kind).ok_or_else(|| {
-            let known: Vec<&str> = ROWS.iter().map(|row| row.name).collect();
-            Error::Usage(format!("no kind of features is called {text:?}; there are {}", known.join(", ")))
-        })
-    }
-}
-
-impl TryFrom<String> for Kind {
-    type Error = Error;
-
-    fn try_from(text: String) -> Result<Kind> {
-        text.parse()
-    }
-}
-
-impl From<Kind> for String {
-    fn from(kind: Kind) -> String {
-        kind.name().into()
-    }
+/// The names of the spectra of single notes.
+pub fn of_notes() -> &'static [&'static str] {
+    static NAMES: LazyLock<Vec<&str>> =
+        LazyLock::new(|| ROWS.iter().filter(|row| row.note).map(|row| row.name).collect());
+    &NAMES
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::core::names::{named, names};
 
     #[test]
     fn rows_are_in_order_and_names_lead_back() {
         for row in &ROWS {
             assert_eq!(row.kind.row().name, row.name);
-            assert_eq!(row.name.parse::<Kind>().unwrap(), row.kind);
+            assert_eq!(named(row.name), Some(row.kind));
         }
-        assert!("sound".parse::<Kind>().unwrap_err().to_string().contains("vggish, maps, logmel"));
+        assert_eq!(ROWS.len(), names::<Kind>().len());
     }
 }

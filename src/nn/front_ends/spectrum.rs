@@ -27,7 +27,7 @@ pub const STFT: Stft = Stft {
 pub const CQT: Cqt = Cqt { sr: SR, hop_length: 512, fmin: 32.703, bins_per_octave: 36, n_bins: 252 };
 
 /// How magnitudes become inputs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Serialize, Deserialize, clap::ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Scale {
     /// As they are, as in the paper.

@@ -98,7 +98,7 @@ impl From<Width> for String {
 }
 
 /// Which part of VGGish is trained with a model on top of it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Serialize, Deserialize, clap::ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum TrainFrontEnd {
     /// All of it stays as it is.

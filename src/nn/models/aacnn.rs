@@ -31,7 +31,7 @@ const NORM: BatchNorm = BatchNorm { eps: 1e-3, momentum: 0.01, relu_dropout: Som
 pub const ATTENTION: [u32; 5] = [0, 25, 50, 75, 100];
 
 /// How weights start.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Serialize, Deserialize, clap::ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum FirstValues {
     /// N(0, 0.05), biases as well: Keras' "random normal", as in the paper. Narrow networks do not learn from there.

@@ -92,7 +92,7 @@ pub struct Settings {
 }
 
 /// What makes an epoch the best one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Select {
     /// Lowest validation loss.
@@ -102,13 +102,23 @@ pub enum Select {
 }
 
 /// What turns gradients into steps.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Serialize, Deserialize, clap::ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Optimiser {
     #[default]
     Adam,
     /// With Keras' constants.
     Adagrad,
+}
+
+impl Optimiser {
+    /// Values that it keeps for each parameter from step to step.
+    pub fn moments(self) -> usize {
+        match self {
+            Optimiser::Adam => 2,
+            Optimiser::Adagrad => 1,
+        }
+    }
 }
 
 /// How a model is trained in its paper.

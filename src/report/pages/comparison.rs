@@ -6,12 +6,19 @@ use std::path::Path;
 use crate::Result;
 use crate::compare::comparison::{Comparison, Contestant, Difference};
 use crate::metrics::significance::{Test, followed};
-use crate::report::comparison::{CLASSES, CLASSES_PLOT, JSON, SCORES, SCORES_PLOT, seeds};
 use crate::report::numbers::{chance, count, score, signed};
 use crate::report::pages::html::{self, Escaped};
-use crate::report::pages::training::{cell, figure, setting, with_std};
+use crate::report::pages::training::{self, cell, figure, setting, with_std};
 use crate::report::tables::table::printable;
 use crate::run::run_dir;
+
+// The files that a comparison leaves in its folder; the page links them.
+pub const JSON: &str = "compare.json";
+pub const SCORES: &str = "scores.csv";
+pub const CLASSES: &str = "classes.csv";
+pub const SCORES_PLOT: &str = "scores.png";
+pub const CLASSES_PLOT: &str = "classes.png";
+pub const REPORT: &str = "report.html";
 
 const STYLE: &str =
     concat!(include_str!("../../../assets/page/training.css"), include_str!("../../../assets/page/comparison.css"));
@@ -31,6 +38,12 @@ pub fn write(path: &Path, c: &Comparison, plots: [String; 2]) -> Result<()> {
         class_table(out, c)?;
         settings(out, c)
     })
+}
+
+/// "3 seeds each"
+pub fn seeds(c: &Comparison) -> String {
+    let of_one = training::seeds(&c.entries[0].evaluation);
+    if c.seeds() > 1 { format!("{of_one} each") } else { of_one }
 }
 
 fn head(out: &mut dyn Write, c: &Comparison) -> io::Result<()> {

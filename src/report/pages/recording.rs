@@ -164,13 +164,14 @@ fn figure(out: &mut dyn Write, picture: &Picture) -> io::Result<()> {
     let clear: Vec<u8> = (0..=255).collect();
     for (row, i) in bars.iter().enumerate() {
         let name = Escaped(&i.name);
-        let levels: Vec<u8> =
-            picture.strip(i, STRIP).iter().map(|v| (v.clamp(0.0, 1.0) * 255.0).round() as u8).collect();
-        let image = png(STRIP, 1, &levels, &[[BAR.0, BAR.1, BAR.2]; 256], Some(&clear))?;
+        let bar = picture.bar(i, STRIP);
+        let levels: Vec<u8> = bar.iter().flatten().map(|v| (v.clamp(0.0, 1.0) * 255.0).round() as u8).collect();
+        let image = png(STRIP, bar.len(), &levels, &[[BAR.0, BAR.1, BAR.2]; 256], Some(&clear))?;
         let row = format!("style=\"grid-row: {}\"", row + 1);
         writeln!(out, "<div class=\"name\" {row} title=\"{name}\">{name}</div>")?;
         let (shown, said) = (picture.shown(), said(&i.segments, r.duration));
-        write!(out, "<div class=\"track\" {row} role=\"img\" aria-label=\"{name}, {shown}; plays {said}\">")?;
+        let class = if picture.has_maps() { "track map" } else { "track" };
+        write!(out, "<div class=\"{class}\" {row} role=\"img\" aria-label=\"{name}, {shown}; plays {said}\">")?;
         write!(out, "<img alt=\"\" src=\"{}\">", Image(&image))?;
         for s in &i.segments {
             write!(out, "<i style=\"left:{:.3}%;width:{:.3}%\"></i>", percent(s.start), percent(s.end - s.start))?;

@@ -13,7 +13,7 @@ use crate::core::array::Array;
 use crate::data::Dataset;
 use crate::metrics::scores::answer;
 use crate::nn::front_ends::spectrum::{OFFSET, Scale};
-use crate::predict::trained::Answers;
+use crate::predict::evaluator::Answers;
 use crate::report::pages::html::{Escaped, Image};
 use crate::report::pages::recording::{capitalised, png};
 use crate::report::plots::figure::{self, Drawn, FAINT_INK, Figure, INK, PALETTE, fitted, text, text_width};

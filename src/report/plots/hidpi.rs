@@ -7,7 +7,7 @@ use plotters::prelude::*;
 use plotters_backend::text_anchor::{HPos, VPos};
 use plotters_backend::{BackendColor, BackendCoord, BackendStyle, BackendTextStyle, DrawingErrorKind};
 
-use crate::report::plots::figure::{EM, rasterise, text_width};
+use crate::report::plots::font::{EM, rasterise, text_width};
 
 pub(crate) const SCALE: i32 = 2;
 

@@ -7,6 +7,7 @@ pub mod comparison;
 pub mod confusion;
 pub mod examples;
 pub mod figure;
+mod font;
 pub mod hidpi;
 pub mod learning_curves;
 pub mod recording;

@@ -18,9 +18,11 @@ use crate::{Error, Result};
 const WIDTH: i32 = 1080;
 const MARGIN: i32 = 30;
 const TITLE: i32 = 66;
-/// Height of an instrument's row, of the bar in it, and of the line below the bar where the instrument plays.
-const ROW: i32 = 27;
+/// Height of the bar of an instrument, of one with bands of frequencies, of the space below it, and of the line in that where the
+/// instrument plays.
 const BAR_HEIGHT: i32 = 15;
+const MAP_HEIGHT: i32 = 28;
+const SPACE: i32 = 12;
 const LINE: i32 = 3;
 const SPECTROGRAM: i32 = 260;
 const TIME_AXIS: i32 = 34;
@@ -65,8 +67,12 @@ impl RecordingFigure<'_> {
         ((right - left) * SCALE) as usize
     }
 
+    fn bar_height(&self) -> i32 {
+        if self.picture.has_maps() { MAP_HEIGHT } else { BAR_HEIGHT }
+    }
+
     fn rows(&self) -> i32 {
-        self.picture.bars().len().max(1) as i32 * ROW
+        self.picture.bars().len().max(1) as i32 * (self.bar_height() + SPACE)
     }
 
     fn title<DB: DrawingBackend>(&self, area: &DrawingArea<DB, Shift>) -> Drawn<DB> {
@@ -86,21 +92,22 @@ impl RecordingFigure<'_> {
     fn bars<DB: DrawingBackend>(&self, area: &DrawingArea<DB, Shift>, mut top: i32) -> Drawn<DB> {
         let r = self.picture.recognition;
         let (left, right) = self.span();
-        let bars = self.picture.bars();
+        let (bars, height) = (self.picture.bars(), self.bar_height());
         if bars.is_empty() {
             let none = fitted(&printable(&self.picture.none()), LABEL, f64::from(right - left));
             area.draw(&Text::new(none, (left, top + 2), text(LABEL, FAINT_INK)))?;
         }
         for instrument in bars {
-            let middle = top + BAR_HEIGHT / 2;
+            let middle = top + height / 2;
             let at = |h| Pos::new(h, VPos::Center);
             let name = fitted(&printable(&instrument.name), LABEL, f64::from(self.labels - 14));
             area.draw(&Text::new(name, (left - 12, middle), text(LABEL, INK).pos(at(HPos::Right))))?;
-            let strip = self.picture.strip(instrument, self.pixels());
-            area.draw(&bitmap((left, top), strip.iter().map(|&v| tint(v)), BAR_HEIGHT))?;
+            let bar = self.picture.bar(instrument, self.pixels());
+            let rows: Vec<Vec<[u8; 3]>> = bar.iter().map(|row| row.iter().map(|&v| tint(v)).collect()).collect();
+            area.draw(&bitmap((left, top), &rows, height))?;
             for s in &instrument.segments {
                 let (start, end) = (self.x(s.start / r.duration), self.x(s.end / r.duration));
-                let line = [(start, top + BAR_HEIGHT + 2), ((end - 1).max(start), top + BAR_HEIGHT + 1 + LINE)];
+                let line = [(start, top + height + 2), ((end - 1).max(start), top + height + 1 + LINE)];
                 area.draw(&Rectangle::new(line, PLAYS.filled()))?;
             }
             let p = format!("{:.2}", instrument.probability);
@@ -110,7 +117,7 @@ impl RecordingFigure<'_> {
                 let style = text(SMALL, FAINT_INK).pos(at(HPos::Left));
                 area.draw(&Text::new(format!("± {spread:.2}"), (after, middle), style))?;
             }
-            top += ROW;
+            top += height + SPACE;
         }
         Ok(())
     }
@@ -218,7 +225,7 @@ impl RecordingFigure<'_> {
         };
         let [none, most] = self.picture.ends();
         say(&format!("{}: {none}", self.picture.shown()), &mut x)?;
-        area.draw(&bitmap((x + 8, middle - 5), ramp(SWATCH).map(tint), 11))?;
+        area.draw(&bitmap((x + 8, middle - 5), &[ramp(SWATCH).map(tint).collect()], 11))?;
         x += SWATCH + 16;
         say(most, &mut x)?;
         x += 36;
@@ -228,7 +235,7 @@ impl RecordingFigure<'_> {
         x += 36;
         say(&format!("{}: quiet", self.picture.spectrum), &mut x)?;
         let map = colour_map();
-        area.draw(&bitmap((x + 8, middle - 5), ramp(SWATCH).map(|v| map[(v * 255.0) as usize]), 11))?;
+        area.draw(&bitmap((x + 8, middle - 5), &[ramp(SWATCH).map(|v| map[(v * 255.0) as usize]).collect()], 11))?;
         x += SWATCH + 16;
         say("loud", &mut x)?;
         if self.picture.paths().is_empty() {
@@ -267,10 +274,10 @@ fn tint(value: f32) -> [u8; 3] {
     [mixed(TRACK.0, BAR.0), mixed(TRACK.1, BAR.1), mixed(TRACK.2, BAR.2)]
 }
 
-/// A picture at `at` of one row of colours, a pixel of the file each, `height` logical pixels high.
-fn bitmap(at: (i32, i32), row: impl Iterator<Item = [u8; 3]>, height: i32) -> BitMapElement<'static, (i32, i32)> {
-    let row: Vec<u8> = row.flatten().collect();
-    let (width, height) = (row.len() / 3, (height * SCALE) as usize);
-    BitMapElement::with_owned_buffer(at, (width as u32, height as u32), row.repeat(height))
-        .expect("three bytes per pixel")
+/// A picture at `at` of rows of colours, a pixel of the file each, together `height` logical pixels high, a multiple of their number.
+fn bitmap(at: (i32, i32), rows: &[Vec<[u8; 3]>], height: i32) -> BitMapElement<'static, (i32, i32)> {
+    let (width, height) = (rows[0].len(), (height * SCALE) as usize);
+    let each = height / rows.len();
+    let colours = rows.iter().flat_map(|row| row.concat().repeat(each)).collect();
+    BitMapElement::with_owned_buffer(at, (width as u32, height as u32), colours).expect("three bytes per pixel")
 }

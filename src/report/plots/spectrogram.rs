@@ -54,10 +54,11 @@ impl<'a> Picture<'a> {
         self.recognition.ranked().into_iter().filter(|i| i.present).take(MAX_BARS).collect()
     }
 
-    /// What the bars show: "attention" if the model has it, else "activity"; of one that names one instrument at a time "probability".
+    /// What the bars show: "attention" if the model has it, perhaps by frequency, else "activity"; of one that names one instrument at a time "probability".
     pub fn shown(&self) -> &'static str {
         let has = |i: &Instrument| i.attention.is_some();
         match self.recognition.instruments.iter().any(has) {
+            true if self.has_maps() => "attention by frequency",
             true => "attention",
             false if self.recognition.exclusive() => "probability",
             false => "activity",
@@ -80,11 +81,23 @@ impl<'a> Picture<'a> {
         why.to_owned() + &nearest.unwrap_or_default()
     }
 
-    /// What the bar of `instrument` shows, 0 to 1, as `columns` values over the recording.
-    pub fn strip(&self, instrument: &Instrument, columns: usize) -> Vec<f32> {
+    /// Whether the bars show frequency as well: the model attends to it.
+    pub fn has_maps(&self) -> bool {
+        !self.recognition.bands.is_empty()
+    }
+
+    /// What the bar of `instrument` shows, 0 to 1, as `columns` values over the recording: a row, or one for each band of frequencies, the
+    /// highest first.
+    pub fn bar(&self, instrument: &Instrument, columns: usize) -> Vec<Vec<f32>> {
         let r = self.recognition;
-        let curve = instrument.attention.as_ref().unwrap_or(&instrument.activity);
-        resample(curve, r.cell, r.duration, columns)
+        let row = |curve: &[f32]| resample(curve, r.cell, r.duration, columns);
+        match &instrument.attention_map {
+            Some(map) => {
+                let band = |band: usize| (0..map.dims()[0]).map(|cell| map.row(cell)[band]).collect::<Vec<f32>>();
+                (0..map.dims()[1]).rev().map(|i| row(&band(i))).collect()
+            }
+            None => vec![row(instrument.attention.as_ref().unwrap_or(&instrument.activity))],
+        }
     }
 
     pub fn columns(&self) -> usize {

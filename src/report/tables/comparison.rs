@@ -34,7 +34,7 @@ pub fn text(c: &Comparison, look: Look) -> String {
         out += &against_best(c, name, look);
     }
     if c.seeds() == 1 {
-        out += "\nOne seed each: nothing can be said about other seeds (--seeds N).\n";
+        out += "\nOne seed each: nothing can be said about other seeds.\n";
     }
     out
 }

@@ -1,0 +1,129 @@
+//! The options of training, as `wmic train`, `plan` and `compare` have them: one for each of the library's settings.
+
+use clap::builder::{PossibleValuesParser, TypedValueParser, ValueParser};
+use clap::{Arg, ArgAction, ArgMatches, Command, FromArgMatches};
+use toml::Value as Toml;
+
+use wmic::core::names::{named, names};
+use wmic::run::config::{Config, MAX_SEEDS, SETTINGS};
+use wmic::run::settings::{Given, Setting, Value};
+use wmic::{Error, nn};
+
+/// Options that are not the setting's last key with dashes for underlines.
+const OPTIONS: [(&str, &str); 2] = [("front_end.weights", "frontend-weights"), ("train_front_end", "train-frontend")];
+
+/// The option of a setting, or of another argument of the library, without its dashes.
+pub fn option(key: &str) -> String {
+    match OPTIONS.iter().find(|(known, _)| *known == key) {
+        Some((_, option)) => (*option).into(),
+        None => key.rsplit('.').next().unwrap_or(key).replace('_', "-"),
+    }
+}
+
+/// Every option of training but the dataset, the model and the seeds.
+#[derive(Clone, Default)]
+pub struct SettingArgs {
+    pub given: Given,
+}
+
+impl clap::Args for SettingArgs {
+    fn augment_args(command: Command) -> Command {
+        SETTINGS.iter().fold(command, |command, setting| command.arg(arg(setting)))
+    }
+
+    fn augment_args_for_update(command: Command) -> Command {
+        SettingArgs::augment_args(command)
+    }
+}
+
+fn arg(setting: &'static Setting) -> Arg {
+    let parse = |text: &str| setting.parse(text);
+    let possible = |names: &'static [&'static str]| {
+        ValueParser::new(PossibleValuesParser::new(names).try_map(move |name| setting.parse(&name)))
+    };
+    let (parser, name, action) = match setting.value {
+        Value::Name(names) => (possible(names()), setting.key.to_uppercase(), ArgAction::Set),
+        Value::Names(names) => (possible(names()), names().join(","), ArgAction::Append),
+        Value::Number(_) => (ValueParser::new(parse), "X".into(), ArgAction::Set),
+        Value::Count(name) | Value::Path(name) | Value::Text(name, _) => {
+            (ValueParser::new(parse), name.into(), ArgAction::Set)
+        }
+    };
+    let default = setting.default().filter(|_| !setting.help.contains("[default: "));
+    let help = setting.help.to_owned() + &default.map(|text| format!(" [default: {text}]")).unwrap_or_default();
+    // As long as the program lives they are its options.
+    let (option, name): (&'static str, &'static str) = (option(setting.key).leak(), name.leak());
+    let arg = Arg::new(setting.key).long(option).value_name(name).help(help).value_parser(parser);
+    let arg =
+        arg.action(action).allow_negative_numbers(matches!(setting.value, Value::Number(Some((low, _))) if low < 0.0));
+    if matches!(setting.value, Value::Names(_)) { arg.value_delimiter(',') } else { arg }
+}
+
+impl FromArgMatches for SettingArgs {
+    fn from_arg_matches(matches: &ArgMatches) -> Result<SettingArgs, clap::Error> {
+        let mut given = Given::default();
+        for setting in SETTINGS {
+            let Some(values) = matches.get_many::<Toml>(setting.key) else { continue };
+            let values: Vec<Toml> = values.cloned().collect();
+            match setting.value {
+                Value::Names(_) => given.push(setting, values.into()),
+                _ => values.into_iter().for_each(|value| given.push(setting, value)),
+            }
+        }
+        Ok(SettingArgs { given })
+    }
+
+    fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
+        *self = SettingArgs::from_arg_matches(matches)?;
+        Ok(())
+    }
+}
+
+/// Which seeds are trained side by side.
+#[derive(Clone, clap::Args)]
+pub struct SeedArgs {
+    /// Number of seeds, 0 to N - 1, trained side by side [default: 1; in compare as the experiment says]
+    #[arg(long, value_name = "N", conflicts_with = "seed_list", value_parser = clap::value_parser!(u64).range(1..=MAX_SEEDS as u64))]
+    seeds: Option<u64>,
+    /// The seeds themselves, e.g. 0,7,42
+    #[arg(long, value_name = "SEED,...", value_delimiter = ',')]
+    seed_list: Option<Vec<u64>>,
+}
+
+impl SeedArgs {
+    pub fn given(&self) -> Option<Vec<u64>> {
+        self.seed_list.clone().or(self.seeds.map(|n| (0..n).collect()))
+    }
+
+    /// Puts what was given into `config`.
+    pub fn overlay(&self, config: &mut Config) {
+        config.seeds = self.given().unwrap_or(std::mem::take(&mut config.seeds));
+    }
+}
+
+/// The names of models.
+pub fn models() -> PossibleValuesParser {
+    PossibleValuesParser::new(nn::MODELS.iter().map(|m| m.name))
+}
+
+/// For options whose values are the variants of an enum.
+pub fn variant<T>() -> impl TypedValueParser<Value = T>
+where
+    T: serde::de::DeserializeOwned + Clone + Send + Sync + 'static,
+{
+    PossibleValuesParser::new(names::<T>()).map(|name| named(&name).expect("one of its names"))
+}
+
+/// What an error says, with options in place of the settings and arguments that the library quotes `so`. In what is said about a run's
+/// own files they stay keys, and so they do where a file has an unknown one.
+pub fn said(error: &anyhow::Error) -> String {
+    let text = error.to_string();
+    if text.contains("unknown field `") {
+        return text;
+    }
+    const ARGUMENTS: [&str; 7] = ["seeds", "out", "force", "resume", "device", "split", "dataset"];
+    let in_run = matches!(error.downcast_ref(), Some(Error::Checkpoint { .. }));
+    let name = |key: &str| if in_run { key.into() } else { format!("--{}", option(key)) };
+    let keys = SETTINGS.iter().map(|setting| setting.key).chain(ARGUMENTS);
+    keys.fold(text, |text, key| text.replace(&format!("`{key}`"), &name(key)))
+}

@@ -1,0 +1,76 @@
+//! What a format of recognitions is.
+
+use std::io::{self, Write};
+
+use crate::predict::recognition::Recognition;
+
+/// A way of writing recognitions down.
+pub struct Format {
+    /// As it is asked for.
+    pub name: &'static str,
+    /// One line for help texts.
+    pub about: &'static str,
+    /// Of a file that holds one recording; `None` if recordings never get a file each.
+    pub extension: Option<&'static str>,
+    /// What comes before the first recording, even of a file that holds one.
+    pub head: &'static str,
+    /// How several recordings share an output; `None` if each needs a file of its own.
+    pub several: Option<Frame>,
+    pub write: fn(&mut dyn Write, &Recognition, Detail) -> io::Result<()>,
+}
+
+/// What is written before, between and after several recordings.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Frame {
+    pub before: &'static str,
+    pub between: &'static str,
+    pub after: &'static str,
+}
+
+/// What else to write, in formats that have a place for it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Detail {
+    /// `cell` (seconds) and the activity curve of each instrument.
+    pub activity: bool,
+    /// `cell` and the attention curve of each instrument; null for models without attention. For models that attend to frequency as well
+    /// the map over both, and what its bands are.
+    pub attention: bool,
+}
+
+impl Format {
+    /// Writes a recording that has the output for itself.
+    pub fn write_alone(&self, out: &mut dyn Write, recognition: &Recognition, detail: Detail) -> io::Result<()> {
+        out.write_all(self.head.as_bytes())?;
+        (self.write)(out, recognition, detail)
+    }
+}
+
+/// Recordings that share an output, one after the other.
+pub struct Series {
+    format: &'static Format,
+    frame: Frame,
+    written: usize,
+}
+
+impl Series {
+    pub fn new(format: &'static Format) -> Series {
+        Series { format, frame: format.several.unwrap_or_default(), written: 0 }
+    }
+
+    pub fn write(&mut self, out: &mut dyn Write, recognition: &Recognition, detail: Detail) -> io::Result<()> {
+        match self.written {
+            0 => write!(out, "{}{}", self.frame.before, self.format.head)?,
+            _ => out.write_all(self.frame.between.as_bytes())?,
+        }
+        self.written += 1;
+        (self.format.write)(out, recognition, detail)
+    }
+
+    /// After the last recording.
+    pub fn end(&self, out: &mut dyn Write) -> io::Result<()> {
+        if self.written == 0 {
+            out.write_all(self.frame.before.trim_end().as_bytes())?;
+        }
+        out.write_all(self.frame.after.as_bytes())
+    }
+}

@@ -1,0 +1,304 @@
+//! The excerpts of a recording become one answer.
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use crate::core::array::Array;
+use crate::core::error::Result;
+use crate::metrics::scores::{answer, std_dev};
+use crate::nn::front_ends::log_mel::{BANDS, PATCH_FRAMES};
+use crate::nn::front_ends::vggish::MAP;
+use crate::nn::{self, Kind, Model};
+use crate::ops::filters::mel::MelConfig;
+use crate::predict::predictor::Predictions;
+use crate::predict::recognition::{Glimpse, Instrument, Path, Recognition};
+use crate::predict::strip::Strip;
+use crate::predict::timeline::segments;
+use crate::predict::trained::Trained;
+
+/// Seconds from one frame of a spectrogram to the next.
+const FRAME: f64 = 0.01;
+/// Seconds of a patch of frames, which is an instance of models on VGGish.
+const INSTANCE: f64 = 0.96;
+
+/// How the answers for the excerpts of a recording become one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Aggregate {
+    /// Mean over the excerpts.
+    Mean,
+    /// The highest: an instrument is in a recording if it is in any excerpt.
+    Max,
+    /// The excerpts' mean weighted by the attention that each draws, as if they were one bag.
+    Attention,
+}
+
+/// The answers for the excerpts of one recording so far.
+pub(super) struct Excerpts {
+    classes: usize,
+    seeds: Vec<u64>,
+    /// Seconds of a cell.
+    cell: f64,
+    /// Instances are frames, of which a cell has 96; else instances have cells.
+    frames: bool,
+    /// An excerpt is one thing; it covers so many cells as hops.
+    whole: bool,
+    /// Cells of such an excerpt.
+    span: usize,
+    /// What a cell's likeliest class is plays in it, and nothing else; in a silent one nothing.
+    pub exclusive: bool,
+    /// Cells, and frequency bands, of an instance that is no frame.
+    steps: usize,
+    bands: usize,
+    /// Per excerpt, (R, K): probability, and the attention it draws (1 for models without).
+    excerpts: Vec<Vec<[f32; 2]>>,
+    /// (cells, K): sums over the excerpts of the seeds' means.
+    activity: Vec<f32>,
+    attention: Vec<f32>,
+    /// (cells, K, bands): as `attention`, of each band by itself; empty where there is one.
+    attention_map: Vec<f32>,
+    /// (cells): whether an excerpt covers a cell, and how many cover it in which anything plays.
+    covered: Vec<bool>,
+    heard: Vec<f32>,
+    paths: Vec<Path>,
+    attends: bool,
+    pub strip: Strip,
+}
+
+impl Excerpts {
+    /// `bands` of the spectrogram's frames.
+    pub fn new(trained: &Trained, hop: f64, bands: usize) -> Excerpts {
+        let model: &Model = nn::find(&trained.about.model).expect("a trained model is known");
+        let steps = if model.trains_vggish() { MAP[0] } else { 1 };
+        let whole = model.is_of_notes();
+        let kind = trained.config.kind().expect("a trained model is known");
+        let (window, frame) = (kind.window(), kind.spectrogram().hop);
+        Excerpts {
+            classes: trained.about.classes.len(),
+            seeds: trained.about.seeds.clone(),
+            cell: if whole { hop } else { INSTANCE / steps as f64 },
+            whole,
+            span: ((window / hop).round() as usize).max(1),
+            exclusive: model.exclusive,
+            frames: kind == Kind::Spectrogram,
+            steps,
+            bands: model.positions / steps,
+            excerpts: vec![],
+            activity: vec![],
+            attention: vec![],
+            attention_map: vec![],
+            covered: vec![],
+            heard: vec![],
+            paths: vec![],
+            attends: model.attends,
+            strip: Strip::new(bands, frame),
+        }
+    }
+
+    /// Seconds of an excerpt of so many instances.
+    pub fn seconds(&self, instances: usize, trained: &Trained) -> Result<f64> {
+        Ok(match (self.whole, self.frames) {
+            (true, _) => trained.config.kind()?.window(),
+            (false, true) => instances as f64 * FRAME,
+            (false, false) => instances as f64 * INSTANCE,
+        })
+    }
+
+    /// Adds what clip `i` of the predictions says, an excerpt that begins at `start` and has so many instances.
+    ///
+    /// The activity in a cell is the mean score of its places, weighted by attention, times the probability of the excerpt: an
+    /// instrument plays here if it plays in the excerpt at all, and here. Of the combinations of score, attention and probability that
+    /// were tried on rendered clips with known times it finds these best.
+    pub fn add(&mut self, p: &Predictions, i: usize, start: f64, instances: usize) {
+        let k = self.classes;
+        let cells = match (self.whole, self.frames) {
+            (true, _) => self.span,
+            (false, true) => (instances / PATCH_FRAMES).max(1),
+            (false, false) => instances * self.steps,
+        };
+        let first = self.cover(start, cells, 1.0);
+        let share = 1.0 / self.seeds.len() as f32;
+        let mut answers = vec![];
+        for r in 0..self.seeds.len() {
+            for class in 0..k {
+                let probability = p.probabilities[r].row(i)[class];
+                let Some(instance) = &p.instances else {
+                    answers.push([probability, 1.0]);
+                    (first..first + cells).for_each(|cell| self.activity[cell * k + class] += share * probability);
+                    continue;
+                };
+                let places = instance.gates[r].dims()[1];
+                let at = |table: &Array<f32>, cell: usize, band: usize| {
+                    table.row(i * places + cell * self.bands + band)[class]
+                };
+                let mut drawn = 0.0;
+                for cell in 0..cells {
+                    let into = (first + cell) * k + class;
+                    let (mut gates, mut heard) = (0.0, 0.0);
+                    for band in 0..self.bands {
+                        let gate = at(&instance.gates[r], cell, band);
+                        gates += gate;
+                        heard += gate * at(&instance.scores[r], cell, band);
+                        if self.bands > 1 {
+                            self.attention_map[into * self.bands + band] += share * gate;
+                        }
+                    }
+                    drawn += gates;
+                    self.activity[into] += share * probability * heard / gates.max(f32::MIN_POSITIVE);
+                    self.attention[into] += share * gates / self.bands as f32;
+                }
+                answers.push([probability, drawn]);
+            }
+        }
+        self.excerpts.push(answers);
+        for (seed, glimpses) in self.seeds.iter().zip(&p.glimpses) {
+            let looks = glimpses.dims()[1];
+            // As in `ops::glimpse`: the first cell of an axis lies at -1, the last at 1.
+            let cell = |place: f32, cells: usize| 0.5 * (f64::from(place) + 1.0) * (cells - 1) as f64;
+            let glimpse = |j: usize| {
+                let [time, band] = *glimpses.row(i * looks + j) else { unreachable!("a location has two axes") };
+                Glimpse { time: start + (cell(time, instances) + 0.5) * FRAME, band: cell(band, BANDS) }
+            };
+            self.paths.push(Path { seed: *seed, start, glimpses: (0..looks).map(glimpse).collect() });
+        }
+    }
+
+    /// Adds an excerpt in which nothing plays. It has no say in the recording's probabilities.
+    pub fn pause(&mut self, start: f64) {
+        self.cover(start, self.span, 0.0);
+    }
+
+    /// Makes room for an excerpt of so many cells, in which `say` is 1 if anything plays, else 0. Returns the first of them.
+    fn cover(&mut self, start: f64, cells: usize, say: f32) -> usize {
+        let at = start / self.cell;
+        // The last excerpt of a recording may begin within a cell; it is there for the one after.
+        let first = if self.whole { (at - 1e-6).ceil() } else { at.round() } as usize;
+        let end = self.covered.len().max(first + cells);
+        self.covered.resize(end, false);
+        self.activity.resize(end * self.classes, 0.0);
+        self.attention.resize(end * self.classes, 0.0);
+        if self.attends && self.bands > 1 {
+            self.attention_map.resize(end * self.classes * self.bands, 0.0);
+        }
+        self.heard.resize(end, 0.0);
+        self.covered[first..first + cells].fill(true);
+        self.heard[first..first + cells].iter_mut().for_each(|c| *c += say);
+        first
+    }
+
+    /// The probability of a class by one seed; 0 if all is silent.
+    fn aggregate(&self, r: usize, class: usize, how: Aggregate) -> f64 {
+        let answers = || self.excerpts.iter().map(|e| e[r * self.classes + class].map(f64::from));
+        match how {
+            Aggregate::Max => answers().map(|[p, _]| p).fold(0.0, f64::max),
+            Aggregate::Mean => answers().fold(0.0, |sum, [p, _]| sum + p) / self.excerpts.len().max(1) as f64,
+            Aggregate::Attention => {
+                let drawn: f64 = answers().map(|[_, drawn]| drawn).sum();
+                answers().map(|[p, drawn]| p * drawn).sum::<f64>() / drawn.max(f64::MIN_POSITIVE)
+            }
+        }
+    }
+
+    /// The answer for a recording of `duration` seconds. `thresholds`: (K), from which probability on each class is present.
+    pub fn recognition(
+        &self,
+        file: PathBuf,
+        duration: f64,
+        trained: &Trained,
+        thresholds: &[f64],
+        aggregate: Option<Aggregate>,
+    ) -> Recognition {
+        let k = self.classes;
+        // What lies after the last whole instance of an excerpt, and in no other excerpt, belongs to it.
+        let cells = ((duration / self.cell).ceil() as usize).max(1);
+        // Values of a cell, of which `width` lie side by side for each class.
+        let curve = |of: &[f32], width: usize, class: usize| -> Vec<f32> {
+            let mut latest = vec![0.0; width];
+            let values = |cell: usize| {
+                if self.covered.get(cell) == Some(&true) {
+                    let sums = of[(cell * k + class) * width..].iter();
+                    latest.iter_mut().zip(sums).for_each(|(v, sum)| *v = sum / self.heard[cell].max(1.0));
+                }
+                latest.clone()
+            };
+            (0..cells).flat_map(values).collect()
+        };
+        let curves: Vec<Vec<f32>> = (0..k).map(|class| curve(&self.activity, 1, class)).collect();
+        // Of each cell, the first of the likeliest classes, unless it is silent.
+        let winner = |cell: usize| {
+            let best = answer(&curves.iter().map(|curve| curve[cell]).collect::<Vec<f32>>());
+            (curves[best][cell] > 0.0).then_some(best)
+        };
+        let winners: Vec<Option<usize>> = if self.exclusive { (0..cells).map(winner).collect() } else { vec![] };
+        let usual = if self.exclusive { Aggregate::Mean } else { Aggregate::Max };
+        let aggregate = aggregate.unwrap_or(usual);
+        let instrument = |(class, name): (usize, &String)| {
+            let by_seed: Vec<f64> = (0..self.seeds.len()).map(|r| self.aggregate(r, class, aggregate)).collect();
+            let probability = by_seed.iter().sum::<f64>() / self.seeds.len() as f64;
+            let activity = curves[class].clone();
+            let (threshold, present, segments) = if self.exclusive {
+                let mut wins = activity.clone();
+                wins.iter_mut()
+                    .zip(&winners)
+                    .filter(|(_, winner)| **winner != Some(class))
+                    .for_each(|(v, _)| *v = -1.0);
+                let segments = segments(&wins, self.cell, 0.0, duration);
+                (None, !segments.is_empty(), segments)
+            } else {
+                let threshold = thresholds[class];
+                let present = probability >= threshold;
+                let segments = if present { segments(&activity, self.cell, threshold, duration) } else { vec![] };
+                (Some(threshold), present, segments)
+            };
+            // 1 where most of it is drawn.
+            let relative = |drawn: Vec<f32>| -> Vec<f32> {
+                let most = drawn.iter().copied().fold(f32::MIN_POSITIVE, f32::max);
+                drawn.iter().map(|v| v / most).collect()
+            };
+            let attention = self.attends.then(|| relative(curve(&self.attention, 1, class)));
+            let attention_map = (self.attends && self.bands > 1).then(|| {
+                let map = relative(curve(&self.attention_map, self.bands, class));
+                Array::new([cells, self.bands], map)
+            });
+            Instrument {
+                name: name.clone(),
+                probability,
+                spread: std_dev(by_seed.into_iter().map(Some)),
+                threshold,
+                present,
+                segments,
+                activity,
+                attention,
+                attention_map,
+            }
+        };
+        let patches = nn::find(&trained.about.model).expect("a trained model is known").patches;
+        Recognition {
+            file,
+            duration,
+            model: trained.about.model.clone(),
+            seeds: self.seeds.clone(),
+            cell: self.cell,
+            instruments: trained.about.classes.iter().enumerate().map(instrument).collect(),
+            paths: self.paths.clone(),
+            bands: if self.attends { band_edges(self.bands) } else { vec![] },
+            patches: patches.iter().map(|[frames, bands]| [*frames as f64 * FRAME, *bands as f64]).collect(),
+        }
+    }
+}
+
+/// Hz, both ends of each of so many bands that share the mel bands equally: half-way between the centres on either side. None for one.
+fn band_edges(bands: usize) -> Vec<[f64; 2]> {
+    if bands < 2 {
+        return vec![];
+    }
+    let (mel, each) = (MelConfig::vggish(), BANDS / bands);
+    let centres = mel.band_hz();
+    let edge = |at: usize| match (at.checked_sub(1), centres.get(at)) {
+        (Some(below), Some(above)) => (centres[below] + above) / 2.0,
+        (None, _) => mel.fmin,
+        (_, None) => mel.fmax,
+    };
+    (0..bands).map(|band| [edge(band * each), edge((band + 1) * each)]).collect()
+}

@@ -1,0 +1,62 @@
+//! A spectrogram of bounded width, whatever the length of the recording.
+
+use crate::core::array::Array;
+
+/// A spectrogram of bounded width: when it grows too long, neighbouring columns become their mean.
+#[derive(Default)]
+pub(super) struct Strip {
+    /// Values of a frame.
+    bands: usize,
+    /// Seconds from one frame to the next.
+    frame: f64,
+    /// Frames that a column stands for, less one.
+    merged: usize,
+    columns: Vec<f32>,
+    /// Frames that have gone into the last, unfinished column, and their sum.
+    pending: usize,
+    sum: Vec<f32>,
+    /// Frames seen.
+    frames: usize,
+}
+
+impl Strip {
+    /// For frames of `bands` values, so many seconds apart.
+    pub fn new(bands: usize, frame: f64) -> Strip {
+        Strip { bands, frame, ..Strip::default() }
+    }
+
+    const MAX_COLUMNS: usize = 2000;
+
+    /// Adds the frames of an excerpt that are new.
+    pub fn add(&mut self, start: f64, spectrogram: &[f32]) {
+        let first = (start / self.frame).round() as usize;
+        let skip = self.frames.saturating_sub(first);
+        let bands = self.bands;
+        for frame in spectrogram.chunks_exact(bands.max(1)).skip(skip) {
+            self.frames += 1;
+            self.sum.resize(bands, 0.0);
+            self.sum.iter_mut().zip(frame).for_each(|(sum, v)| *sum += v);
+            self.pending += 1;
+            if self.pending == self.merged + 1 {
+                let n = self.pending as f32;
+                self.columns.extend(self.sum.drain(..).map(|v| v / n));
+                self.pending = 0;
+                if self.columns.len() == Strip::MAX_COLUMNS * bands {
+                    let pairs = self.columns.chunks_exact(2 * bands);
+                    self.columns = pairs.flat_map(|p| (0..bands).map(|b| (p[b] + p[bands + b]) / 2.0)).collect();
+                    self.merged = 2 * self.merged + 1;
+                }
+            }
+        }
+    }
+
+    pub fn array(&self) -> Array<f32> {
+        let mut columns = self.columns.clone();
+        if columns.is_empty() {
+            // Shorter than a column: whatever there is.
+            columns = self.sum.iter().map(|v| v / self.pending.max(1) as f32).collect();
+        }
+        columns.resize(columns.len().max(self.bands), 0.0);
+        Array::new([columns.len() / self.bands, self.bands], columns)
+    }
+}

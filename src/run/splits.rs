@@ -1,0 +1,104 @@
+//! Which clips a seed is trained on and which it is validated on, and the table of them that runs keep.
+
+use std::collections::{BTreeMap, HashMap};
+
+use crate::core::error::{Error, Result};
+use crate::core::files::{read_limited, write_atomic};
+use crate::core::toml::one_line;
+use crate::data::{Dataset, validation_split};
+use crate::run::config::Config;
+use crate::run::run_dir::RunDir;
+
+pub(super) const CLASS_MAP: &str = "class-map.json";
+pub(super) const SPLITS: &str = "splits.csv";
+/// No names of clips take more.
+const LIMIT: u64 = 1 << 30;
+
+/// A replica's training clips and validation clips.
+pub type Split = (Vec<u32>, Vec<u32>);
+
+/// Each seed's training and validation clips: its own, or what the dataset sets aside; none for validation where no share is asked for.
+pub fn splits(config: &Config, data: &Dataset) -> Result<Vec<Split>> {
+    match &data.validation {
+        Some(validation) => Ok(vec![(data.train.clone(), validation.clone()); config.seeds.len()]),
+        None if config.val_fraction == 0.0 => Ok(vec![(data.train.clone(), vec![]); config.seeds.len()]),
+        None => config.seeds.iter().map(|&seed| validation_split(&data.train, config.val_fraction, seed)).collect(),
+    }
+}
+
+impl RunDir {
+    /// Writes which clips are for what, and the number of each class, where the splits were drawn here: `class-map.json` and
+    /// `splits.csv` with the columns sample_key, class and split.
+    pub fn write_splits(&self, config: &Config, data: &Dataset) -> Result<()> {
+        let Some(validation) = data.validation.as_ref().filter(|_| config.division().is_some()) else { return Ok(()) };
+        let numbers: serde_json::Map<_, _> = data.classes.iter().cloned().zip((0..).map(|k: u64| k.into())).collect();
+        write_atomic(self.path().join(CLASS_MAP), |out| {
+            serde_json::to_writer_pretty(out, &numbers).map_err(Into::into)
+        })?;
+        let mut table = csv::Writer::from_writer(vec![]);
+        let mut row = |cells: [&str; 3]| table.write_record(cells).expect("a vector takes all");
+        row(["sample_key", "class", "split"]);
+        for (split, clips) in [("train", &data.train), ("validation", validation), ("test", &data.test)] {
+            for &clip in clips {
+                let k = data.classes.len();
+                let targets = &data.targets[clip as usize * k..][..k];
+                let class = targets.iter().position(|t| *t >= 0.5).map_or("", |class| &data.classes[class]);
+                row([&data.keys[clip as usize], class, split]);
+            }
+        }
+        let bytes = table.into_inner().expect("flushed to a vector");
+        write_atomic(self.path().join(SPLITS), |out| out.write_all(&bytes))
+    }
+
+    /// How many clips of each class are for training, validation and test, where `splits.csv` says it: AACNN's Table I.
+    ///
+    /// # Errors
+    /// `Data` for a damaged table.
+    pub fn clips_per_class(&self) -> Result<Vec<(String, [usize; 3])>> {
+        let mut classes: BTreeMap<String, [usize; 3]> = BTreeMap::new();
+        for [_, class, split] in self.split_table()? {
+            let of = ["train", "validation", "test"].iter().position(|name| *name == split);
+            if let Some(of) = of {
+                classes.entry(class).or_default()[of] += 1;
+            }
+        }
+        Ok(classes.into_iter().collect())
+    }
+
+    /// The rows of `splits.csv`; none where the run has no such table.
+    fn split_table(&self) -> Result<Vec<[String; 3]>> {
+        let path = self.path().join(SPLITS);
+        if !path.is_file() {
+            return Ok(vec![]);
+        }
+        let bytes = read_limited(&path, LIMIT)?;
+        let rows = csv::Reader::from_reader(&bytes[..]).into_deserialize::<[String; 3]>();
+        let fail = |e: csv::Error| Error::data(&path, format!("is damaged ({})", one_line(&e.to_string())));
+        rows.map(|row| row.map_err(fail)).collect()
+    }
+
+    /// Whether there is a `splits.csv`.
+    pub fn keeps_splits(&self) -> bool {
+        self.path().join(SPLITS).is_file()
+    }
+
+    /// Puts the clips of `data` into the splits that `splits.csv` has them in, if there is one: files that have come or gone since would
+    /// be drawn otherwise, and the run tested on what it has learnt. Clips that it does not name are in no split; returns how many.
+    ///
+    /// # Errors
+    /// `Data` for a damaged table.
+    pub fn restore_splits(&self, data: &mut Dataset) -> Result<usize> {
+        if data.validation.is_none() || !self.path().join(SPLITS).is_file() {
+            return Ok(0);
+        }
+        let split_of: HashMap<String, String> =
+            self.split_table()?.into_iter().map(|[key, _, split]| (key, split)).collect();
+        let of = |wanted: &str| -> Vec<u32> {
+            let is = |key: &String| split_of.get(key).is_some_and(|split| split == wanted);
+            data.keys.iter().zip(0..).filter(|(key, _)| is(key)).map(|(_, clip)| clip).collect()
+        };
+        let unknown = data.keys.iter().filter(|key| !split_of.contains_key(*key)).count();
+        (data.train, data.validation, data.test) = (of("train"), Some(of("validation")), of("test"));
+        Ok(unknown)
+    }
+}

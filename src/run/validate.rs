@@ -1,0 +1,118 @@
+//! What settings must be, one by one and together.
+
+use crate::core::error::{Error, Result};
+use crate::nn::models::aacnn::ATTENTION;
+use crate::nn::{self, Optimiser};
+use crate::ops::masked_bce::{FocalAlpha, Loss};
+use crate::run::config::{Augmentation, Config, MAX_SEEDS};
+use crate::run::settings;
+
+/// Most clips per step.
+const MAX_BATCH: usize = 65_536;
+/// Most epochs times seeds.
+const MAX_ROWS: usize = 500_000;
+
+impl Config {
+    /// # Errors
+    /// `Usage`, naming the first setting that is out of range or does not go with the model or with others.
+    pub fn validate(&self) -> Result<()> {
+        let model = self.model()?;
+        if self.seeds.is_empty() {
+            return Err(Error::Usage("`seeds` must be at least 1".into()));
+        }
+        // A row of history each, all of which every saved state holds.
+        if self.epochs.saturating_mul(self.seeds.len()) > MAX_ROWS {
+            let (most, seeds) = (MAX_ROWS / self.seeds.len(), self.seeds.len());
+            return Err(Error::Usage(format!(
+                "`epochs` must be at most {most} for {seeds} seeds, got {}",
+                self.epochs
+            )));
+        }
+        if self.batch > MAX_BATCH {
+            return Err(Error::Usage(format!("`batch` must be at most {MAX_BATCH} clips, got {}", self.batch)));
+        }
+        if self.patience == Some(0) {
+            return Err(Error::Usage("`patience` must be at least 1, or none".into()));
+        }
+        self.validate_notes()?;
+        settings::check(self)?;
+        if model.trains_vggish() && self.front_end.is_none() && self.features.is_none() {
+            return Err(Error::Usage(format!(
+                "{} stands on VGGish: name its weights, `front_end.weights` FILE or random",
+                model.name
+            )));
+        }
+        // A forest needs no validation.
+        let none = model.is_forest() && self.val_fraction == 0.0;
+        if !none && !(self.val_fraction > 0.0 && self.val_fraction < 1.0) {
+            return Err(Error::Usage(format!("`val_fraction` must lie between 0 and 1, got {}", self.val_fraction)));
+        }
+        if let FocalAlpha::Same(alpha) = self.focal_alpha
+            && !(0.0..=1.0).contains(&alpha)
+        {
+            return Err(Error::Usage(format!("`focal_alpha` must lie between 0 and 1, got {alpha:?}")));
+        }
+        if !(self.mixup_alpha > 0.0 && self.mixup_alpha <= 1.0) {
+            return Err(Error::Usage(format!(
+                "`mixup_alpha` must be above 0 and at most 1, got {:?}",
+                self.mixup_alpha
+            )));
+        }
+        let mut augment = self.augment.clone();
+        augment.sort_unstable();
+        if augment.windows(2).any(|w| w[0] == w[1]) {
+            return Err(Error::Usage("an augmentation is listed twice".into()));
+        }
+        if augment.contains(&Augmentation::Concat) && model.fixed_instances {
+            return Err(Error::Usage(format!("{} takes clips of one length: leave out `augment` concat", model.name)));
+        }
+        if self.seeds.len() > MAX_SEEDS {
+            return Err(Error::Usage(format!(
+                "there are {} seeds; at most {MAX_SEEDS} train side by side",
+                self.seeds.len()
+            )));
+        }
+        let mut seeds = self.seeds.clone();
+        seeds.sort_unstable();
+        if let Some(large) = seeds.last().filter(|seed| i64::try_from(**seed).is_err()) {
+            return Err(Error::Usage(format!("seed {large} is too large: run.toml holds seeds up to {}", i64::MAX)));
+        }
+        match seeds.windows(2).find(|w| w[0] == w[1]) {
+            Some(twice) => Err(Error::Usage(format!("seed {} is listed twice", twice[0]))),
+            None => Ok(()),
+        }
+    }
+
+    /// What single notes ask for, and what only they may be asked for.
+    fn validate_notes(&self) -> Result<()> {
+        let nn::Model { name, exclusive, inputs, .. } = *nn::find(&self.model)?;
+        let refuse = |reason: &str| Err(Error::Usage(format!("{name} {reason}")));
+        match self.notes {
+            Some(notes) if exclusive && !ATTENTION.contains(&notes.attention) => {
+                let known = "attention must be 0, 25, 50, 75 or 100 percent";
+                return Err(Error::Usage(format!("{known}, not {}", notes.attention)));
+            }
+            Some(notes) if exclusive && !inputs.contains(&notes.input) => {
+                let known: Vec<&str> = inputs.iter().map(|kind| kind.name()).collect();
+                return refuse(&format!("takes {}, not {}", known.join(" or "), notes.input));
+            }
+            Some(_) if exclusive => {}
+            Some(_) => {
+                return refuse("is not for single notes: leave out the table notes");
+            }
+            None if exclusive => return refuse("is for single notes: its settings lack the table notes"),
+            None => {}
+        }
+        match (exclusive, self.loss == Loss::CrossEntropy) {
+            (true, false) => return refuse("names one class per clip: its loss is cross-entropy, leave out `loss`"),
+            (false, true) => {
+                return refuse("says of each class whether it is present: cross-entropy is for models that name one");
+            }
+            _ => {}
+        }
+        if self.optimiser == Optimiser::Adagrad && self.weight_decay != 0.0 {
+            return Err(Error::Usage("adagrad has no weight decay here: `weight_decay` 0, or `optimiser` adam".into()));
+        }
+        Ok(())
+    }
+}
