@@ -218,7 +218,22 @@ fn a_run_names_one_class_a_second() {
     assert!(!run.join("thresholds.json").exists());
     let epochs = std::fs::read_to_string(run.join("metrics.jsonl")).unwrap();
     let first: Value = serde_json::from_str(epochs.lines().next().unwrap()).unwrap();
-    assert!((0.0..=1.0).contains(&first["val_accuracy"].as_f64().unwrap()), "{first}");
+    for accuracy in ["train_accuracy", "val_accuracy"] {
+        assert!((0.0..=1.0).contains(&first[accuracy].as_f64().unwrap()), "{first}");
+    }
+    // Counted in whole clips of the training split.
+    let rows = splits(&run);
+    let learnt = rows.iter().filter(|row| row[2] == "train").count() as f64;
+    let right = first["train_accuracy"].as_f64().unwrap() * learnt;
+    assert!((right - right.round()).abs() < 1e-9, "{right} of {learnt} clips");
+    let page = std::fs::read_to_string(run.join("report.html")).unwrap();
+    let of = |class: &str, split: &str| rows.iter().filter(|row| row[1] == class && row[2] == split).count();
+    for class in rows.iter().map(|row| &row[1]).collect::<HashSet<_>>() {
+        let [train, val, test] = ["train", "validation", "test"].map(|split| of(class, split));
+        let cells: String =
+            [train, val, test, train + val + test].iter().map(|n| format!("<td data-v=\"{n}\">{n}</td>")).collect();
+        assert!(page.contains(&format!("<tr><td>{class}</td>{cells}</tr>")), "{class}: {cells}");
+    }
     let again = json(&["eval", text(&run), text(&shared.at("notes")), "--json"]);
     assert_eq!(again["confusion"], test["confusion"]);
     // Files have come and gone since: what was learnt from is not tested on.

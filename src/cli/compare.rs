@@ -3,8 +3,6 @@
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
-use anyhow::anyhow;
-
 use super::clips::{Purpose, load_clips};
 use super::common::read_evaluation;
 use super::output::{note, one_line, print, print_json};
@@ -12,6 +10,7 @@ use super::settings::{SeedArgs, SettingArgs};
 use super::train::{self, Words};
 use super::{Device, Verdict};
 use wmic::compare::comparison::{Comparison, Contestant};
+use wmic::compare::entries::{self, Entries};
 use wmic::compare::experiment::{Entry, Experiment};
 use wmic::compare::test_predictions::TestPredictions;
 use wmic::core::files::{absolute, create_directories, is_leftover, try_lock_directory, write_atomic};
@@ -87,7 +86,7 @@ impl Args {
         let experiment = Experiment::find(&self.experiment)?;
         let configs = self.configs(&experiment)?;
         let out = self.out(&experiment, &configs[0]);
-        let mut gpu = self.device.open()?;
+        let gpu = self.device.open()?;
         let mut loaded = Loaded::default();
         let (_lock, tasks) = create_directories(&out, || {
             let lock = lock(&out)?;
@@ -97,28 +96,13 @@ impl Args {
             Ok((lock, tasks))
         })?;
         let Some(tasks) = tasks else { return Ok(Verdict::Interrupted) };
-        let (mut ended, mut left_out) = (vec![], vec![]);
-        for i in 0..tasks.len() {
-            match self.work(&gpu, &tasks, i, &loaded) {
-                Ok(Some(evaluation)) => ended.push((&tasks[i], evaluation)),
-                Ok(None) => return Ok(Verdict::Interrupted),
-                Err(error) => {
-                    let label = &tasks[i].entry.label;
-                    match error.downcast_ref::<Error>() {
-                        // It would end so again, and says nothing about the others.
-                        Some(Error::Diverged { .. } | Error::Limit { .. }) => {
-                            left_out.push(format!("{label}: {error}"))
-                        }
-                        // Nor does this, but a device that ran out of memory is good for nothing more.
-                        Some(fault) if fault.is_out_of_memory() => {
-                            left_out.push(format!("{label}: {error}"));
-                            gpu = self.device.open()?;
-                        }
-                        _ => return Err(anyhow!("{}: {error}", printable(label))),
-                    }
-                }
-            }
-        }
+        let labels: Vec<String> = tasks.iter().map(|task| printable(&task.entry.label)).collect();
+        let open = || self.device.open();
+        let worked = entries::each(&labels, &gpu, &open, &mut |gpu, i| self.work(gpu, &tasks, i, &loaded))?;
+        let Some(Entries { ended, left_out }) = worked else { return Ok(Verdict::Interrupted) };
+        let ended: Vec<(&Task, Evaluation)> = ended.into_iter().map(|(i, scores)| (&tasks[i], scores)).collect();
+        // The first device may be the one that ran out of memory.
+        let gpu = if left_out.is_empty() { gpu } else { self.device.open()? };
         if left_out.is_empty() || ended.len() > 1 {
             self.report(&gpu, experiment, ended, left_out.clone(), &loaded, &out)?;
         }
@@ -203,7 +187,7 @@ impl Args {
     }
 
     /// Trains the i-th entry, as far as it is not trained yet. `None` if the user interrupted.
-    fn work(&self, gpu: &Gpu, tasks: &[Task], i: usize, loaded: &Loaded) -> anyhow::Result<Option<Evaluation>> {
+    fn work(&self, gpu: &Gpu, tasks: &[Task], i: usize, loaded: &Loaded) -> Result<Option<Evaluation>> {
         let Task { entry, config, run, stage, data } = &tasks[i];
         let data = &loaded.sets[*data].2;
         let label = printable(&entry.label);

@@ -5,7 +5,6 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
-use anyhow::anyhow;
 use indicatif::{ProgressBar, ProgressStyle};
 
 use super::clips::{Purpose, load_clips, stop_on_interrupt};
@@ -182,7 +181,7 @@ fn seeds(config: &Config) -> String {
 }
 
 /// Trains a run to its end, tests it and writes its report. `None` if the user interrupted.
-pub fn conduct(mut session: Session, data: &Dataset, words: &Words) -> anyhow::Result<Option<Outcome>> {
+pub fn conduct(mut session: Session, data: &Dataset, words: &Words) -> Result<Option<Outcome>> {
     if let Some(adapter) = session.begun_elsewhere() {
         note(&format!("warning: the run was begun on {adapter}; on another adapter the last bits differ"));
     }
@@ -208,9 +207,9 @@ pub fn conduct(mut session: Session, data: &Dataset, words: &Words) -> anyhow::R
     display.finish();
     let end = end.map_err(|e| match e {
         Error::Io { .. } | Error::Gpu(_) if !e.is_out_of_memory() => {
-            anyhow!("{e}; what was saved before is whole: once this is mended, continue with {resume}")
+            Error::Usage(format!("{e}; what was saved before is whole: once this is mended, continue with {resume}"))
         }
-        other => other.into(),
+        other => other,
     })?;
     match (end, is_forest) {
         (End::Interrupted, true) => {

@@ -92,6 +92,11 @@ impl Gpu {
         }
     }
 
+    /// Makes the device fail from now on, as a driver's fault would; for tests of what is done then.
+    pub fn fail(&self, fault: &str) {
+        self.fault.lock().unwrap().get_or_insert_with(|| fault.to_owned());
+    }
+
     /// Runs `work` and waits until the device has done it.
     pub fn run(&self, work: impl FnOnce(&mut Submission)) -> Result<()> {
         self.submit(work)?;

@@ -481,7 +481,9 @@ impl Config {
 
     /// Whether this key of `run.toml` means something for the model: for a forest most do not.
     pub fn has_setting(&self, key: &str) -> bool {
-        self.model().is_ok_and(|model| settings::has_key(model, key))
+        let mut mine = SETTINGS.iter().filter(|s| s.key.split('.').next() == Some(key)).peekable();
+        let Ok(model) = self.model() else { return true };
+        mine.peek().is_none() || mine.any(|setting| (setting.lacks)(model).is_none())
     }
 
     /// As a TOML table.

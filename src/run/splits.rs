@@ -7,10 +7,8 @@ use crate::core::files::{read_limited, write_atomic};
 use crate::core::toml::one_line;
 use crate::data::{Dataset, validation_split};
 use crate::run::config::Config;
-use crate::run::run_dir::RunDir;
+use crate::run::run_dir::{CLASS_MAP, RunDir, SPLITS};
 
-pub(super) const CLASS_MAP: &str = "class-map.json";
-pub(super) const SPLITS: &str = "splits.csv";
 /// No names of clips take more.
 const LIMIT: u64 = 1 << 30;
 

@@ -4,9 +4,10 @@ use safetensors::tensor::Dtype;
 use serde::{Deserialize, Serialize};
 
 use crate::core::error::{Error, Result};
+use crate::core::files::write_atomic;
 use crate::core::tensors;
 use crate::ops::track::NEVER;
-use crate::run::run_dir::RunDir;
+use crate::run::run_dir::{METRICS, RunDir};
 
 const DIVERGED: &str = "diverged";
 const COUNTS: &str = "counts";
@@ -78,6 +79,17 @@ impl Progress {
 }
 
 impl RunDir {
+    /// Writes `metrics.jsonl`.
+    pub fn write_metrics(&self, rows: &[EpochRow]) -> Result<()> {
+        write_atomic(self.path().join(METRICS), |out| {
+            for row in rows {
+                serde_json::to_writer(&mut *out, row)?;
+                out.write_all(b"\n")?;
+            }
+            Ok(())
+        })
+    }
+
     /// Saves all that is needed to go on.
     pub fn save_state(&self, state: &State, progress: &Progress) -> Result<()> {
         let floats = |name: &str, values: &[f32]| {

@@ -5,7 +5,7 @@ use crate::nn::models::aacnn::ATTENTION;
 use crate::nn::{self, Optimiser};
 use crate::ops::masked_bce::{FocalAlpha, Loss};
 use crate::run::config::{Augmentation, Config, MAX_SEEDS};
-use crate::run::settings;
+use crate::run::given;
 
 /// Most clips per step.
 const MAX_BATCH: usize = 65_536;
@@ -35,7 +35,7 @@ impl Config {
             return Err(Error::Usage("`patience` must be at least 1, or none".into()));
         }
         self.validate_notes()?;
-        settings::check(self)?;
+        given::check(self)?;
         if model.trains_vggish() && self.front_end.is_none() && self.features.is_none() {
             return Err(Error::Usage(format!(
                 "{} stands on VGGish: name its weights, `front_end.weights` FILE or random",
