@@ -192,9 +192,10 @@ fn embeddings_without_a_pca_are_scaled_by_minimum_and_maximum() {
     let other = at("other.npz");
     wmic(&[&["features", text(&recording), "--out", &other], &RANDOM[..]].concat()).assert().success();
     refused(&["predict", &run, &other], "scaled otherwise");
-    let pca8 = [&["features", text(&recording), "--scaling", "pca8", "--out", &at("pca8.npz")], &RANDOM[..]].concat();
-    wmic(&pca8).assert().success();
-    refused(&["predict", &run, &at("pca8.npz")], "scaled otherwise");
+    let pca8 = at("pca8.npz");
+    let args = ["features", text(&recording), "--scaling", "pca8", "--out", &pca8];
+    wmic(&[&args, &RANDOM[..]].concat()).assert().success();
+    refused(&["predict", &run, &pca8], "scaled otherwise");
 }
 
 #[test]

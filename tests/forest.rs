@@ -121,7 +121,7 @@ fn means_are_over_the_instances_of_a_clip_on_the_scale_of_x() {
     let bytes: Vec<u8> = (0..512).map(|i| if i >= 384 { 0 } else { (i % 256) as u8 }).collect();
     let means = time_means(&of(FeatureValues::U8(bytes.clone().into())), &[1, 0]);
     assert_eq!((means[0], means[5], means[128], means[133]), (0.0, 5.0, 64.0, 69.0));
-    let floats = bytes.iter().map(|b| f32::from(*b) / 255.0).collect();
+    let floats: Vec<f32> = bytes.iter().map(|b| f32::from(*b) / 255.0).collect();
     let same = time_means(&of(FeatureValues::F32(floats.into())), &[1, 0]);
     assert!(means.data().iter().zip(same.data()).all(|(a, b)| (a - b).abs() < 1e-4));
 }

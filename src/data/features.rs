@@ -72,11 +72,11 @@ impl FeatureBuilder {
                 let remark = format!("floats of up to {}, taken as 8-bit codes of 0 to 255", self.max);
                 Ok((FeatureScale::Byte, Some(remark)))
             }
-            (true, None) => Err(
-                "holds floats of at most 1, which may be inputs of 0 to 1 or quiet 8-bit codes of 0 to 255; say \
+            (true, None) => {
+                Err("holds floats of at most 1, which may be inputs of 0 to 1 or quiet 8-bit codes of 0 to 255; say \
                                  which: `feature_scale` unit or byte"
-                    .into(),
-            ),
+                    .into())
+            }
         }
     }
 

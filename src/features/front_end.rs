@@ -135,7 +135,9 @@ impl FrontEnd {
         }
         if self.scaling() == Scaling::Minmax {
             if self.pca.is_some() {
-                return Err(Error::Usage("`front_end.pca` is for `front_end.scaling` pca8: leave out one of them".into()));
+                return Err(Error::Usage(
+                    "`front_end.pca` is for `front_end.scaling` pca8: leave out one of them".into(),
+                ));
             }
             self.range = self.range.take().or_else(|| weights.range.clone());
         }

@@ -460,7 +460,9 @@ impl Config {
         merge(&mut table, given);
         let front_end = table.get("front_end").and_then(toml::Value::as_table);
         if front_end.is_some_and(|front_end| !front_end.contains_key("weights")) {
-            return Err(Error::Usage("`width`, `pca` and `scaling` need `front_end.weights`: a file, or random".into()));
+            return Err(Error::Usage(
+                "`width`, `pca` and `scaling` need `front_end.weights`: a file, or random".into(),
+            ));
         }
         table.try_into().map_err(|e: toml::de::Error| Error::Usage(one_line(&e.to_string())))
     }
