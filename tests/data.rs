@@ -437,7 +437,7 @@ fn features_load_without_labels_or_keys() {
 
     Fixture::json().write(&folder.path().join("set"));
     assert_eq!(load_features(folder.path().join("set"), None).unwrap().0, KEYS[..3]);
-    let message = load_features(folder.path().join("none")).unwrap_err().to_string();
+    let message = load_features(folder.path().join("none"), None).unwrap_err().to_string();
     assert!(
         message.contains("does not exist; an npz file, or a folder with openmic-2018.npz or vggish/ is expected"),
         "{message}"
