@@ -670,7 +670,7 @@ fn malformed_json_and_csv_are_refused_with_their_line() {
 
 /// Features of one instance that say which number each clip was given.
 fn numbered(numbers: &[u8]) -> Features {
-    let values = numbers.iter().flat_map(|&n| [n; WIDTH]).collect();
+    let values: Vec<u8> = numbers.iter().flat_map(|&n| [n; WIDTH]).collect();
     Features { values: FeatureValues::U8(values.into()), instances: 1, width: WIDTH, lengths: vec![1; numbers.len()] }
 }
 
