@@ -134,8 +134,8 @@ impl Args {
         let mut configs = experiment.entries.iter().map(of_files).collect::<Result<Vec<Config>>>()?;
         let models = configs.iter().map(Config::model).collect::<Result<Vec<_>>>()?;
         let complete = |config: &mut Config| {
-            config.seeds = self.seeds.given().unwrap_or_else(|| (0..experiment.seeds as u64).collect());
             *config = self.settings.given.of(config.model()?, &models).over(config)?;
+            config.seeds = self.seeds.given().unwrap_or_else(|| (0..experiment.seeds as u64).collect());
             config.init = config.init.as_deref().map(absolute).transpose()?;
             if let Some(missing) = config.init.as_ref().filter(|init| !init.is_file()) {
                 return Err(Error::data(missing, "is not a file: no weights to start from"));

@@ -34,12 +34,9 @@ pub struct Args {
     /// What to make
     #[arg(long, value_parser = variant::<Kind>(), default_value = "vggish")]
     frontend: Kind,
-    /// VGGish's weights: a safetensors file in torchvggish's naming
-    #[arg(long, value_name = "FILE", conflicts_with = "init")]
-    weights: Option<PathBuf>,
-    /// Random weights: random, or random:SEED
-    #[arg(long, value_name = "random", value_parser = random)]
-    init: Option<Source>,
+    /// VGGish's weights: a safetensors file in torchvggish's naming, or random (random:SEED)
+    #[arg(long, value_name = "FILE|random", aliases = ["weights", "init"])]
+    frontend_weights: Option<Source>,
     /// Share of VGGish's channels: 1, 1/2, 1/4 or 1/8
     #[arg(long, value_name = "W", default_value = "1")]
     width: Width,
@@ -64,13 +61,6 @@ pub struct Args {
     force: bool,
     #[command(flatten)]
     device: Device,
-}
-
-fn random(text: &str) -> Result<Source, String> {
-    match text.parse() {
-        Ok(source @ Source::Random(_)) => Ok(source),
-        _ => Err("random or random:SEED is expected; files go to --weights".into()),
-    }
 }
 
 impl Args {
@@ -135,12 +125,14 @@ impl Args {
     }
 
     fn recipe(&self) -> wmic::Result<Recipe> {
-        let given = self.weights.as_deref().map(absolute).transpose()?.map(Source::File);
-        let weights = given.or_else(|| self.init.clone());
+        let weights = match &self.frontend_weights {
+            Some(Source::File(path)) => Some(Source::File(absolute(path)?)),
+            other => other.clone(),
+        };
         let front_end = match (self.frontend.row().weights, weights) {
             (None, None) => None,
             (None, Some(_)) => {
-                return Err(Error::Usage("spectra need no weights: leave out --weights and --init".into()));
+                return Err(Error::Usage("spectra need no weights: leave out --frontend-weights".into()));
             }
             (_, Some(weights)) => {
                 let pca = self.pca.as_deref().map(absolute).transpose()?;
@@ -149,7 +141,7 @@ impl Args {
             }
             (_, None) => {
                 return Err(Error::Usage(
-                    "VGGish needs weights: --weights FILE (see docs/models.md for where they come from) or --init random"
+                    "VGGish needs weights: --frontend-weights FILE (see docs/models.md for where they come from) or random"
                         .into(),
                 ));
             }

@@ -485,7 +485,7 @@ impl Config {
     pub fn has_setting(&self, key: &str) -> bool {
         let mut mine = SETTINGS.iter().filter(|s| s.key.split('.').next() == Some(key)).peekable();
         let Ok(model) = self.model() else { return true };
-        mine.peek().is_none() || mine.any(|setting| (setting.lacks)(model).is_none())
+        !model.is_forest() || mine.peek().is_none() || mine.any(|setting| (setting.lacks)(model).is_none())
     }
 
     /// As a TOML table.
