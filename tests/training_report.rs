@@ -6,7 +6,8 @@ use wmic::Array;
 use wmic::data::{Dataset, FeatureValues, Features};
 use wmic::metrics::evaluation::{Evaluation, SeedPredictions, Subject, evaluate};
 use wmic::metrics::thresholds::Level;
-use wmic::nn::front_ends::spectrum::{Input, Scale};
+use wmic::nn::Kind;
+use wmic::nn::front_ends::spectrum::Scale;
 use wmic::predict::evaluator::Answers;
 use wmic::predict::trained::Split;
 use wmic::report::pages::training::write;
@@ -43,6 +44,7 @@ fn rows(seeds: &[u64], epochs: impl Fn(u64) -> usize) -> Vec<EpochRow> {
         train_loss: 0.7 / (1.0 + epoch as f32),
         val_loss: 0.6 + 0.001 * seed as f32,
         val_f1_pn: Some(0.5 + 0.4 * epoch as f64 / last as f64),
+        train_accuracy: None,
         val_accuracy: None,
         best: epoch <= epochs(seed) / 2,
     };
@@ -332,7 +334,9 @@ fn notes(classes: &[&str], of_clip: &[usize]) -> Dataset {
         classes: classes.iter().map(|c| c.to_string()).collect(),
         keys: (0..n).map(|i| format!("{}/<{i}>.wav@1.00", classes[of_clip[i]])).collect(),
         features: Features {
-            values: FeatureValues::F32((0..n * 87 * 252).map(|i| if loud(i) { 5.0 } else { -1.0 }).collect()),
+            values: FeatureValues::F32(
+                (0..n * 87 * 252).map(|i| if loud(i) { 5.0 } else { -1.0 }).collect::<Vec<_>>().into(),
+            ),
             instances: 87,
             width: 252,
             lengths: vec![87; n],
@@ -367,7 +371,7 @@ fn examples_are_a_typical_right_and_the_surest_wrong_answer() {
     // Banjo: three right, of which clip 2 is in the middle, and two wrong; cello: one wrong; flute: one right; tuba: none.
     let data = notes(&classes, &[0, 0, 0, 0, 0, 1, 2]);
     let answers = said(&data, &[(0, 0.5), (0, 0.9), (0, 0.7), (1, 0.6), (2, 0.8), (2, 0.9), (2, 1.0)]);
-    let settings = Notes { input: Input::Cqt, scale: Scale::Log, ..Notes::default() };
+    let settings = Notes { input: Kind::Cqt, scale: Scale::Log, ..Notes::default() };
     let examples = Examples::new(&data, &data.test, &answers, &settings);
     let e = of_one_class(&[0], &ORCHESTRA);
     write(at, &record(&[0]), &rows(&[0], |_| 2), &e, Some(&examples)).unwrap();
@@ -403,7 +407,8 @@ fn examples_are_a_typical_right_and_the_surest_wrong_answer() {
 
     // Magnitudes are shown as logarithms: a thousandth is far from nothing.
     let mut quiet = notes(&["a", "b"], &[0]);
-    quiet.features.values = FeatureValues::F32((0..87 * 252).map(|i| [0.0, 0.001, 1.0][i % 252 / 84]).collect());
+    quiet.features.values =
+        FeatureValues::F32((0..87 * 252).map(|i| [0.0, 0.001, 1.0][i % 252 / 84]).collect::<Vec<_>>().into());
     let answers = said(&quiet, &[(0, 0.9)]);
     let of_magnitudes = Examples::new(&quiet, &[0], &answers, &Notes { scale: Scale::Magnitude, ..settings });
     of_magnitudes.save(&at.join("examples.png")).unwrap();

@@ -8,7 +8,7 @@ use wmic::bench::results::{BenchReport, KernelResult, Peak, PeerStep, StepResult
 use wmic::bench::{PARTS, SECONDS, Step, Timer, kernels, peak, profile, report, sound, step};
 use wmic::check::Case;
 use wmic::core::files::writable;
-use wmic::nn::{Basis, MODELS, Model, find};
+use wmic::nn::{Kind, MODELS, Model, find};
 use wmic::ops::select;
 use wmic::report::numbers::{duration, percent, si, three_digits};
 use wmic::report::tables::table::{Align, Look, Table, bar};
@@ -32,7 +32,7 @@ pub struct Args {
     audio: bool,
 
     /// Show where this model's training step spends its time, kernel by kernel
-    #[arg(long, value_name = "NAME", conflicts_with_all = ["op", "json", "compare"])]
+    #[arg(long, value_name = "NAME", conflicts_with_all = ["op", "json", "out", "compare"])]
     #[arg(value_parser = PossibleValuesParser::new(MODELS.iter().filter(|m| !m.is_forest()).map(|m| m.name)))]
     model: Option<String>,
 
@@ -45,14 +45,18 @@ pub struct Args {
 
     /// Also write the results into a file, for --compare
     #[arg(long, value_name = "FILE")]
-    json: Option<PathBuf>,
+    out: Option<PathBuf>,
+
+    /// Print the results as one JSON object instead of lines
+    #[arg(long)]
+    json: bool,
 
     /// Time each kernel for about 15 ms instead of 0.4 s
     #[arg(long)]
     quick: bool,
 
     /// Measure nothing, but put result files side by side; the first is what the others are compared with
-    #[arg(long, value_name = "FILE", num_args = 1.., conflicts_with_all = ["op", "device", "json", "quick"])]
+    #[arg(long, value_name = "FILE", num_args = 1.., conflicts_with_all = ["op", "device", "json", "out", "quick"])]
     compare: Option<Vec<PathBuf>>,
 
     /// Write the comparison as CSV, one line per measurement
@@ -91,7 +95,7 @@ impl Args {
             true => vec![],
             false => select(self.op.as_deref())?.iter().flat_map(|r| (r.cases)()).filter(|c| c.bench).collect(),
         };
-        if let Some(file) = &self.json {
+        if let Some(file) = &self.out {
             writable(file)?;
         }
         let peers = self.peer.iter().map(|file| PeerStep::load(file)).collect::<Result<Vec<_>>>()?.concat();
@@ -102,16 +106,17 @@ impl Args {
             None => (self.steps()?, &PARTS[..]),
         };
         let progress = Progress::new(cases.len() + steps.len() + parts.len() + 1);
+        let show = |text: &str| if self.json { Ok(()) } else { progress.print(text) };
         progress.next("peak of this adapter");
         let peak = peak(&timer)?;
         let mut report = report(&gpu, peak);
-        progress.print(&header(&report))?;
+        show(&header(&report))?;
         for case in &cases {
             progress.next(&format!("{}: {}", case.op.name(), case.name));
             let results = kernels(&timer, case, peak)?;
             let lines: Vec<String> = results.iter().map(line).collect();
             let passes = passes(case, &results, &peers);
-            progress.print(&format!("{}: {}\n{}{passes}", case.op.name(), case.name, lines.concat()))?;
+            show(&format!("{}: {}\n{}{passes}", case.op.name(), case.name, lines.concat()))?;
             report.kernels.extend(results);
         }
         let mut add = |name: String, result: Result<StepResult>| -> anyhow::Result<()> {
@@ -119,14 +124,14 @@ impl Args {
                 // Not every adapter can bind every width.
                 Err(Error::Limit { what, need, have }) => {
                     let why = format!("{what} needs {need} bytes, this adapter allows {have}");
-                    return progress.print(&format!("{name}: left out ({why})\n"));
+                    return show(&format!("{name}: left out ({why})\n"));
                 }
                 result => result?,
             };
             // A peer trains one seed at a time.
             result.peer =
                 peers.iter().filter(|p| result.replicas == 1 && p.is_of(&result)).map(PeerStep::result).next();
-            progress.print(&step_line(&result))?;
+            show(&step_line(&result))?;
             report.steps.push(result);
             Ok(())
         };
@@ -139,8 +144,11 @@ impl Args {
             add(part.name(), sound(&timer, *part))?;
         }
         drop(progress);
-        if let Some(file) = &self.json {
+        if let Some(file) = &self.out {
             report.save(file)?;
+        }
+        if self.json {
+            output::print_json(&report)?;
         }
         Ok(())
     }
@@ -148,8 +156,8 @@ impl Args {
     /// The training steps of a run.
     fn steps(&self) -> Result<Vec<Step>> {
         // Ten seeds of a model on maps or spectrograms side by side are more than small adapters hold.
-        let replicas = |m: &Model| if m.basis == Basis::Embeddings { &REPLICAS[..] } else { &REPLICAS[..1] };
-        let models = MODELS.iter().filter(|m| !m.is_forest() && (m.basis != Basis::Embeddings || !self.audio));
+        let replicas = |m: &Model| if m.inputs[0] == Kind::Vggish { &REPLICAS[..] } else { &REPLICAS[..1] };
+        let models = MODELS.iter().filter(|m| !m.is_forest() && (m.inputs[0] != Kind::Vggish || !self.audio));
         let steps = models.flat_map(|m| replicas(m).iter().map(|r| Step::of(m, *r)));
         Ok(steps.chain([Step::with_front_end(find("att-tf")?)]).collect())
     }

@@ -7,11 +7,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use indicatif::{ProgressBar, ProgressStyle};
 
 use super::output::note;
-use wmic::data::{AudioSet, Dataset, Kind, features_npz, has_class_map, has_features, npz_note};
+use wmic::data::{AudioSet, Dataset, features_npz, has_class_map, has_features, npz_note};
 use wmic::features::extraction::Recipe;
 use wmic::features::front_end::FrontEnd;
-use wmic::features::sound::{Making, cache_folder, join};
+use wmic::features::sound::{ExtractionJob, cache_folder, join};
 use wmic::gpu::Gpu;
+use wmic::nn::{self, Kind};
 use wmic::report::tables::table::printable;
 use wmic::run::config::Config;
 use wmic::{Error, Result};
@@ -34,17 +35,22 @@ pub fn load_clips(gpu: &Gpu, config: &mut Config, purpose: Purpose) -> Result<Op
             adopt(config, &npz)?;
             Some(match (has_class_map(&config.dataset), config.features.is_some()) {
                 // The dataset's own archive has its labels, too.
-                (true, false) => Dataset::load_labelled(&config.dataset)?,
-                (true, true) if config.notes.is_none() => Dataset::load_with(&config.dataset, &npz)?,
-                _ => join(&AudioSet::load(&config.dataset)?, &npz, config.division())?,
+                (true, false) => Dataset::load_labelled(&config.dataset, config.feature_scale)?,
+                (true, true) if config.notes.is_none() => {
+                    Dataset::load_with(&config.dataset, &npz, config.feature_scale)?
+                }
+                _ => join(&AudioSet::load(&config.dataset)?, &npz, config.division(), config.feature_scale)?,
             })
         }
         (None, None) => {
             refuse_unknown(config, &config.dataset)?;
-            Some(Dataset::load_labelled(&config.dataset)?)
+            Some(Dataset::load_labelled(&config.dataset, config.feature_scale)?)
         }
     };
-    let Some(data) = data else { return Ok(None) };
+    let Some(mut data) = data else { return Ok(None) };
+    if let Some(keys) = &config.val_keys {
+        data = data.with_validation_keys(keys)?;
+    }
     if purpose == Purpose::Train {
         data.check_splits()?;
     }
@@ -67,20 +73,20 @@ pub fn sound_of(config: &Config) -> Result<Option<(AudioSet, Recipe)>> {
     if features_of(config, kind).is_some() || kind == Kind::Vggish && has_features(&config.dataset) {
         return Ok(None);
     }
-    if kind == Kind::Spectrogram || kind.is_of_notes() {
+    if !nn::find(&config.model)?.needs_vggish() {
         let recipe = Recipe { scale: config.notes.unwrap_or_default().scale, ..Recipe::of(kind) };
         return Ok(Some((AudioSet::load(&config.dataset)?, recipe)));
     }
     let Some(front_end) = &config.front_end else {
         let reason = "has sound, but no features; make them with wmic features, or name VGGish's weights \
-                      (--frontend-weights FILE or random)";
+                      (`front_end.weights` FILE or random)";
         return match AudioSet::load(&config.dataset) {
             Ok(_) => Err(Error::data(&config.dataset, reason)),
             Err(error) => Err(error),
         };
     };
     // Log-mel patches are the same whatever comes after them.
-    let front_end = (kind != Kind::LogMel).then(|| front_end.clone());
+    let front_end = kind.row().weights.is_some().then(|| front_end.clone());
     Ok(Some((AudioSet::load(&config.dataset)?, Recipe { front_end, ..Recipe::of(kind) })))
 }
 
@@ -97,7 +103,7 @@ fn refuse_unknown(config: &Config, features: &Path) -> Result<()> {
 /// Holds the features in `npz` against what the model of `config` takes, and completes `config` by what they say of their making.
 pub fn adopt(config: &mut Config, npz: &Path) -> Result<()> {
     let kind = config.kind()?;
-    let Some(text) = npz_note(npz)? else {
+    if npz_note(npz)?.is_none() {
         refuse_unknown(config, npz)?;
         return match (kind, &mut config.front_end) {
             // The user says what made them; from now on it is those weights.
@@ -108,19 +114,15 @@ pub fn adopt(config: &mut Config, npz: &Path) -> Result<()> {
             (Kind::Vggish, None) => Ok(()),
             _ => Err(Error::data(npz, "does not say how its features were made; make them with wmic features")),
         };
-    };
+    }
     let fail = |reason: String| Err(Error::data(npz, reason));
-    let Ok(recipe) = serde_json::from_str::<Recipe>(&text) else {
-        return fail("has an unreadable frontend.json; make the features again with wmic features".into());
-    };
+    let recipe = Recipe::of_npz(npz)?;
     if recipe.kind != kind {
-        let name = |kind: Kind| serde_json::to_string(&kind).expect("a kind serialises");
-        let (has, wants) = (name(recipe.kind), name(kind));
-        return fail(format!("holds {has} features, but {} takes {wants}", config.model));
+        return fail(format!("holds {:?} features, but {} takes {:?}", recipe.kind.name(), config.model, kind.name()));
     }
     match (&config.front_end, &recipe.front_end) {
         (Some(asked), Some(made)) if asked.width != made.width => {
-            fail(format!("was made with --width {}, not {}", made.width, asked.width))
+            fail(format!("was made with `width` {}, not {}", made.width, asked.width))
         }
         (Some(asked), Some(made)) if asked.fingerprint.is_some() && asked.fingerprint != made.fingerprint => {
             fail("was made with other VGGish weights than the run's".into())
@@ -130,6 +132,10 @@ pub fn adopt(config: &mut Config, npz: &Path) -> Result<()> {
             let (made, asked) = (how(made.last_relu), how(asked.last_relu));
             fail(format!("was made {made} VGGish's last ReLU, but the run's features were made {asked} it"))
         }
+        (Some(asked), Some(made)) if kind.row().embedding && is_scaled_otherwise(asked, made) => fail(
+            "has embeddings that are scaled otherwise (--scaling, or another minimum and maximum) than was asked for"
+                .into(),
+        ),
         (Some(asked), Some(made)) if asked.fingerprint.is_none() => {
             // Given anew: they must be the same weights, wherever they lie now.
             let front_end = FrontEnd { weights: asked.weights.clone(), ..made.clone() };
@@ -149,28 +155,34 @@ pub fn adopt(config: &mut Config, npz: &Path) -> Result<()> {
             Ok(())
         }
         (None, None) if kind.is_of_notes() && recipe.scale != config.notes.unwrap_or_default().scale => {
-            fail("was made with another --scale".into())
+            fail("was made with another `notes.scale`".into())
         }
-        (None, None) if kind == Kind::Spectrogram || kind.is_of_notes() => Ok(()),
+        (None, None) if !nn::find(&config.model)?.needs_vggish() => Ok(()),
         (None, None) => Err(Error::Usage(format!(
-            "{} stands on VGGish: name its weights, --frontend-weights FILE or random",
+            "{} stands on VGGish: name its weights, `front_end.weights` FILE or random",
             config.model
         ))),
         _ => Ok(()),
     }
 }
 
+/// Whether features were scaled otherwise than the front end of a run, or the options, have it.
+fn is_scaled_otherwise(asked: &FrontEnd, made: &FrontEnd) -> bool {
+    let decided = asked.fingerprint.is_some() || asked.scaling.is_some();
+    decided && asked.scaling() != made.scaling() || asked.range.is_some() && asked.range != made.range
+}
+
 fn of_sound(gpu: &Gpu, config: &mut Config, (set, mut recipe): (AudioSet, Recipe)) -> Result<Option<Dataset>> {
-    let mut weights = None;
-    if let Some(front_end) = &mut config.front_end {
+    let weights = recipe.load()?;
+    match (&recipe.front_end, &mut config.front_end) {
+        (Some(pinned), front_end) => *front_end = Some(pinned.clone()),
         // A run that trained its front end from log-mel patches on needs its first weights no more.
-        let needed = recipe.kind != Kind::LogMel || front_end.fingerprint.is_none();
-        weights = needed.then(|| front_end.pin()).transpose()?;
-        recipe.front_end = recipe.front_end.map(|_| front_end.clone());
+        (None, Some(front_end)) if front_end.fingerprint.is_none() => drop(front_end.pin()?),
+        _ => {}
     }
     let stop = stop_on_interrupt();
     let bar = Bar::new(set.files.len(), "features of");
-    let mut making = Making {
+    let mut making = ExtractionJob {
         gpu,
         recipe: &recipe,
         weights: weights.as_ref(),
@@ -180,11 +192,14 @@ fn of_sound(gpu: &Gpu, config: &mut Config, (set, mut recipe): (AudioSet, Recipe
     let cache = config.cache.clone().unwrap_or_else(cache_folder);
     let data = making.dataset(&set, &cache, config.division())?;
     bar.finish();
-    let Some((data, failures)) = data else {
+    let Some((data, failures, made)) = data else {
         note("wmic: interrupted; the features made so far are kept, the same command goes on");
         return Ok(None);
     };
     failures.iter().for_each(|line| note(&printable(line)));
+    if let (Some(front_end), Some(made)) = (&mut config.front_end, made.front_end) {
+        front_end.range = made.range;
+    }
     Ok(Some(data))
 }
 

@@ -8,9 +8,8 @@ use super::clips::{Purpose, load_clips, sound_of};
 use super::output::{note, print, print_json};
 use super::settings::{SeedArgs, SettingArgs, models};
 use super::{Device, Verdict};
-use wmic::data::{Kind, validation_split};
+use wmic::data::validation_split;
 use wmic::features::corpus::Dims;
-use wmic::features::extractor::instances;
 use wmic::gpu::Gpu;
 use wmic::ops::gather::Encoding;
 use wmic::ops::sample::Order;
@@ -104,8 +103,8 @@ impl ForestOutline {
 impl Args {
     pub fn run(self) -> anyhow::Result<Verdict> {
         let mut config = Config::of(&self.model, &self.dataset)?;
+        config = self.settings.given.over(&config)?;
         self.seeds.overlay(&mut config);
-        let mut config = self.settings.given.over(&config)?;
         config.validate()?;
         let gpu = self.device.open()?;
         let Some((mut dims, split)) = clips(&gpu, &mut config)? else { return Ok(Verdict::Interrupted) };
@@ -195,14 +194,17 @@ impl Args {
 fn clips(gpu: &Gpu, config: &mut Config) -> Result<Option<(Dims, Split)>> {
     if let Some((set, recipe)) = sound_of(config)? {
         let (clips, classes) = (set.keys.len(), set.classes.len());
-        let (instances, width) = (instances(recipe.kind, recipe.kind.samples()), recipe.instance_len());
-        let narrow = if recipe.kind == Kind::Vggish { Encoding::Bytes } else { Encoding::Halves };
+        let (instances, width) = (recipe.kind.instances(recipe.kind.samples()), recipe.instance_len());
+        let narrow = if recipe.is_in_bytes() { Encoding::Bytes } else { Encoding::Halves };
         let encoding = narrow.of_clips(instances * width);
         let dims = Dims { clips, instances, width, classes, encoding, slots: clips };
         if recipe.kind.is_of_notes() {
             note("a second for each file is assumed: how many there are is known once they have been decoded");
         }
-        let split = validation_split(&set.train, config.val_fraction, 0)?;
+        let split = match config.val_fraction == 0.0 {
+            true => (set.train.clone(), vec![]),
+            false => validation_split(&set.train, config.val_fraction, 0)?,
+        };
         return Ok(Some((dims.fitted(gpu.max_binding()), split)));
     }
     let Some(data) = load_clips(gpu, config, Purpose::Train)? else { return Ok(None) };

@@ -12,13 +12,13 @@ use super::settings::variant;
 use super::{Device, Verdict};
 use wmic::audio::sound_files;
 use wmic::core::files::write_atomic;
-use wmic::data::{features_npz, has_features, load_features};
+use wmic::data::{FeatureScale, features_npz, has_features, load_features};
 use wmic::features::front_end::{FrontEnd, Source};
+use wmic::features::scaling::Scaling;
 use wmic::gpu::Gpu;
 use wmic::metrics::thresholds::Level;
-use wmic::nn::front_ends::log_mel;
 use wmic::nn::front_ends::vggish::Width;
-use wmic::nn::{self, Basis};
+use wmic::nn::{self, Kind};
 use wmic::output::format::{Detail, Format, Series};
 use wmic::output::{self, FORMATS, json};
 use wmic::predict::recogniser::{Aggregate, Options, Recognised, Recogniser, recognise_clips};
@@ -28,7 +28,6 @@ use wmic::predict::trained::Trained;
 use wmic::report::plots::spectrogram::Picture;
 use wmic::report::tables::table::{Look, printable};
 use wmic::report::{pages, plots, tables};
-use wmic::run::config::Notes;
 use wmic::run::run_dir::RunDir;
 use wmic::{Array, Error, Result};
 
@@ -89,6 +88,9 @@ pub struct Args {
     /// PCA of its embeddings, with --frontend-weights [default: the one among the weights]
     #[arg(long, value_name = "FILE.npz", requires = "frontend_weights")]
     pca: Option<PathBuf>,
+    /// What features that are stored as floats stand for: unit, inputs of 0 to 1, or byte, codes of 0 to 255 [default: as in the run]
+    #[arg(long, value_name = "unit|byte", value_parser = variant::<FeatureScale>())]
+    feature_scale: Option<FeatureScale>,
     #[command(flatten)]
     device: Device,
 }
@@ -141,14 +143,16 @@ impl Args {
     fn features(&self, trained: &Trained) -> Result<Option<(Vec<String>, wmic::data::Features)>> {
         let [input] = self.inputs.as_slice() else { return Ok(None) };
         let npz = input.extension().is_some_and(|e| e == "npz");
-        if !npz && (!has_features(input) || nn::find(&trained.about.model)?.basis != Basis::Embeddings) {
+        if !npz && (!has_features(input) || trained.config.kind()? != Kind::Vggish) {
             return Ok(None);
         }
         let archive = if npz { Some(input.clone()) } else { features_npz(input) };
         if let Some(archive) = archive {
             adopt(&mut trained.config.clone(), &archive)?;
         }
-        load_features(input).map(Some)
+        let (keys, features, remark) = load_features(input, self.feature_scale.or(trained.config.feature_scale))?;
+        remark.iter().for_each(|remark| note(&printable(remark)));
+        Ok(Some((keys, features)))
     }
 
     /// Recognises the files; says how many had to be left out or are damaged.
@@ -157,7 +161,7 @@ impl Args {
         found.note().iter().for_each(|line| note(line));
         let files = found.files;
         answers.expect(files.len())?;
-        let needs_vggish = nn::find(&trained.config.model)?.basis.needs_vggish();
+        let needs_vggish = nn::find(&trained.config.model)?.needs_vggish();
         if trained.config.front_end.is_none() && needs_vggish {
             let reason = "the run was trained on features that do not say how they were made; name the VGGish that made them: \
                           --frontend-weights FILE";
@@ -191,7 +195,7 @@ impl Args {
     /// What the options say about the run's front end: where it lies by now, or, of a run that does not know, what it is.
     fn name_front_end(&self, trained: &mut Trained) -> Result<()> {
         let Some(weights) = &self.frontend_weights else { return Ok(()) };
-        if !nn::find(&trained.config.model)?.basis.needs_vggish() {
+        if !nn::find(&trained.config.model)?.needs_vggish() {
             let reason = "takes spectra and needs no VGGish: leave out --frontend-weights";
             return Err(Error::Usage(format!("{} {reason}", trained.config.model)));
         }
@@ -204,7 +208,7 @@ impl Args {
             return trained.relocate_front_end(weights);
         }
         let front_end = FrontEnd::new(weights.clone(), self.width.unwrap_or_default());
-        trained.config.front_end = Some(FrontEnd { pca: self.pca.clone(), ..front_end });
+        trained.config.front_end = Some(FrontEnd { pca: self.pca.clone(), scaling: Some(Scaling::Pca8), ..front_end });
         Ok(())
     }
 }
@@ -241,9 +245,9 @@ impl<'a> Answers<'a> {
         if let Some(page) = &args.html {
             wmic::core::files::writable(page)?;
         }
-        let band_hz = trained.config.notes.map_or_else(log_mel::band_hz, |notes| notes.input.bin_hz());
-        let of_notes = |notes: Notes| format!("{}, second by second", notes.input.name());
-        let spectrum = trained.config.notes.map_or_else(|| "mel spectrogram".into(), of_notes);
+        let kind = trained.config.kind()?;
+        let (shown, pace) = (kind.spectrogram(), if kind.is_of_notes() { ", second by second" } else { "" });
+        let (band_hz, spectrum) = ((shown.band_hz)(), format!("{}{pace}", shown.name));
         Ok(Answers { args, format, series, truth, taken: 0, names: HashSet::new(), band_hz, spectrum, on_page: vec![] })
     }
 
@@ -351,6 +355,7 @@ pub fn show(gpu: &Gpu, run: &RunDir, files: &[PathBuf], folder: &Path) -> anyhow
         frontend_weights: None,
         width: None,
         pca: None,
+        feature_scale: None,
         device: Device { device: None },
     };
     args.answer(gpu, run)?;

@@ -19,19 +19,18 @@ mod synth;
 mod synth_audio;
 
 pub use audio_set::AudioSet;
+pub use features::FeatureScale;
 pub use features_npz::{npz_note, write_npz};
 pub use mapped::Mapped;
 pub use split::{Division, SplitBy, validation_split};
 pub use synth::synth;
 pub use synth_audio::synth_audio;
 
-use crate::audio::Form;
 use crate::core::array::Array;
 use crate::core::error::Result;
 use crate::core::hash::Fingerprint;
-use crate::nn::front_ends::spectrum::Input;
-use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// Features per instance: the width of a VGGish embedding.
 const WIDTH: usize = 128;
@@ -60,70 +59,6 @@ pub struct Dataset {
     pub warnings: Vec<String>,
 }
 
-/// What an instance of a clip is: 0.96 s of it, described in one of several ways, or a frame of a spectrum.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Kind {
-    /// VGGish's embedding: 128 values in 8 bits, the features that OpenMIC-2018 comes with.
-    Vggish,
-    /// The last maps of VGGish's convolutions, (6, 4, C).
-    Maps,
-    /// A log-mel patch, (96, 64).
-    #[serde(rename = "logmel")]
-    LogMel,
-    /// A frame of the whole log-mel spectrogram, 10 ms, (64).
-    Spectrogram,
-    /// A frame of the STFT of one second of a note, 512 samples at 44.1 kHz, (1025).
-    Stft,
-    /// A frame of the constant-Q transform of one second of a note, (252).
-    Cqt,
-}
-
-impl Kind {
-    /// A log-mel spectrogram, whole or in patches, which is the same whatever weights come after it.
-    pub fn is_log_mel(self) -> bool {
-        matches!(self, Kind::LogMel | Kind::Spectrogram)
-    }
-
-    /// A spectrum of single notes: every whole second of a file is a clip.
-    pub fn is_of_notes(self) -> bool {
-        self.note().is_some()
-    }
-
-    /// Which spectrum of a note it is, if it is one.
-    pub fn note(self) -> Option<Input> {
-        match self {
-            Kind::Stft => Some(Input::Stft),
-            Kind::Cqt => Some(Input::Cqt),
-            _ => None,
-        }
-    }
-
-    /// Seconds of a clip: OpenMIC-2018's 10, or one of a note.
-    pub fn window(self) -> f64 {
-        if self.is_of_notes() { 1.0 } else { 10.0 }
-    }
-
-    /// The form of the sound that it is made of.
-    pub fn form(self) -> Form {
-        if self.is_of_notes() { Form::NOTE } else { Form::LOG_MEL }
-    }
-
-    /// Samples of a clip.
-    pub fn samples(self) -> usize {
-        (self.window() * f64::from(self.form().sr)) as usize
-    }
-}
-
-impl From<Input> for Kind {
-    fn from(input: Input) -> Kind {
-        match input {
-            Input::Stft => Kind::Stft,
-            Input::Cqt => Kind::Cqt,
-        }
-    }
-}
-
 /// The model inputs of N clips of up to T instances of F values.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Features {
@@ -137,13 +72,13 @@ pub struct Features {
     pub lengths: Vec<u32>,
 }
 
-/// Features as they are stored and uploaded.
+/// Features as they are stored and uploaded. Clones share the values.
 #[derive(Clone, Debug, PartialEq)]
 pub enum FeatureValues {
     /// The model input is value / 255.
-    U8(Vec<u8>),
+    U8(Arc<Vec<u8>>),
     /// The model input itself.
-    F32(Vec<f32>),
+    F32(Arc<Vec<f32>>),
     /// The model input itself, in a file that is mapped rather than read.
     F16(Mapped),
 }
@@ -176,13 +111,14 @@ impl Dataset {
     /// not finite or outside 0..=255; labels of other classes than the class map's; a key twice or in both splits;
     /// an empty split, or one without any observed label.
     pub fn load(path: impl AsRef<Path>) -> Result<Dataset> {
-        openmic::load(path.as_ref(), true)
+        openmic::load(path.as_ref(), true, None)
     }
 
     /// As [`Dataset::load`], but for evaluation on all clips: splits may be missing or empty, which is a warning, as long as
     /// any label is observed. [`Dataset::check_splits`] tells whether it can be trained on.
-    pub fn load_labelled(path: impl AsRef<Path>) -> Result<Dataset> {
-        openmic::load(path.as_ref(), false)
+    /// `scale`: what features that are floats stand for, see [`load_features`].
+    pub fn load_labelled(path: impl AsRef<Path>, scale: Option<FeatureScale>) -> Result<Dataset> {
+        openmic::load(path.as_ref(), false, scale)
     }
 
     /// Loads labels, classes and splits from the folder `path` and features from another archive, joined by `sample_key`.
@@ -193,8 +129,8 @@ impl Dataset {
     ///
     /// # Errors
     /// As [`Dataset::load`]; `Data` if `npz` has no `sample_key`.
-    pub fn load_with(path: impl AsRef<Path>, npz: impl AsRef<Path>) -> Result<Dataset> {
-        openmic::load_with(path.as_ref(), npz.as_ref())
+    pub fn load_with(path: impl AsRef<Path>, npz: impl AsRef<Path>, scale: Option<FeatureScale>) -> Result<Dataset> {
+        openmic::load_with(path.as_ref(), npz.as_ref(), scale)
     }
 
     /// # Errors
@@ -270,9 +206,18 @@ pub fn has_class_map(path: impl AsRef<Path>) -> bool {
 
 /// Loads features alone, for prediction: from an npz with `X` (N, T, 128) and, optionally, `sample_key` (else the keys are
 /// "0", "1", ...) and `lengths` (N, see [`write_npz`]), or from a dataset folder, whose labels and splits are then not needed.
-/// Returns the N keys and the features. Errors as [`Dataset::load`].
-pub fn load_features(path: impl AsRef<Path>) -> Result<(Vec<String>, Features)> {
-    openmic::load_features(path.as_ref())
+/// Returns the N keys and the features, and a line that says what they were taken for where they are floats.
+///
+/// Integers are 8-bit codes, whatever their values; floats are what the archive's own note says, else what `scale` says, else codes if
+/// any is above 1.
+///
+/// # Errors
+/// As [`Dataset::load`]; `Data` for floats of at most 1 of which nothing says what they are.
+pub fn load_features(
+    path: impl AsRef<Path>,
+    scale: Option<FeatureScale>,
+) -> Result<(Vec<String>, Features, Option<String>)> {
+    openmic::load_features(path.as_ref(), scale)
 }
 
 /// Reads the array `name` of an npz, which must have `len` elements, in any shape.

@@ -7,12 +7,12 @@ use std::path::{Path, PathBuf};
 use crate::audio::{Condition, Cut, Excerpt, Item, cut_samples, ingest};
 use crate::core::array::Array;
 use crate::core::error::{Error, Result};
-use crate::data::{Features, Kind};
+use crate::data::Features;
 use crate::features::corpus::Corpus;
 use crate::features::extraction::FrontEndRunner;
 use crate::features::extractor::Extract;
 use crate::gpu::Gpu;
-use crate::nn;
+use crate::nn::{self, Kind};
 use crate::predict::clips::ClipPredictor;
 use crate::predict::excerpts::Excerpts;
 use crate::predict::forest;
@@ -95,7 +95,7 @@ impl Recogniser {
         options.check(&trained)?;
         let thresholds = trained.common_thresholds()?;
         let mut recipe = trained.recipe()?;
-        let weights = if recipe.kind == Kind::LogMel { None } else { recipe.load()? };
+        let weights = if recipe.kind.row().weights.is_none() { None } else { recipe.load()? };
         let front_end = FrontEndRunner::new(gpu, &recipe, weights.as_ref(), options.spectrogram)?;
         let network = match &trained.fitted {
             Fitted::Network(_) => {
@@ -229,11 +229,12 @@ impl Recogniser {
         match (&mut self.network, &self.trained.fitted) {
             (Some((corpus, predictor)), _) => {
                 let lengths: Vec<u32> = extracts.iter().map(|extract| extract.instances as u32).collect();
-                let stored = self.front_end.post_processes().then(|| self.front_end.features(extracts).values);
+                let post_processed = self.front_end.post_processes().then(|| self.front_end.features(extracts));
+                let stored = post_processed.transpose()?.map(|features| features.values);
                 corpus.fill(&self.gpu, &lengths, stored.as_ref())?;
                 predictor.predict(&rows)
             }
-            (None, Fitted::Forest(forests)) => Ok(forest::predict(forests, &self.front_end.features(extracts), &rows)),
+            (None, Fitted::Forest(forests)) => Ok(forest::predict(forests, &self.front_end.features(extracts)?, &rows)),
             (None, Fitted::Network(_)) => unreachable!("networks have a predictor"),
         }
     }

@@ -7,20 +7,22 @@ use serde::{Deserialize, Serialize};
 use crate::core::error::{Error, Result};
 use crate::core::names::names;
 use crate::core::toml::one_line;
-use crate::data::{Division, Kind, SplitBy};
+use crate::data::{Division, FeatureScale, SplitBy};
 use crate::features::front_end::{FrontEnd, Source};
+use crate::features::scaling::Scaling;
 use crate::metrics::thresholds::Level;
-use crate::nn::front_ends::spectrum::{Input, Scale};
+use crate::nn::front_ends::kind::{self, Kind};
+use crate::nn::front_ends::spectrum::Scale;
 use crate::nn::front_ends::vggish::{TrainFrontEnd, Width};
 use crate::nn::models::aacnn::{FirstValues, Network};
-use crate::nn::{self, Basis, Settings};
+use crate::nn::{self, Settings};
 pub use crate::nn::{Optimiser, Select};
 use crate::ops::attention_pool::Pooling;
-use crate::ops::masked_bce::{FocalAlpha, Loss};
+use crate::ops::masked_bce::{FocalAlpha, Loss, LossMean};
 use crate::ops::sample::Order;
 use crate::run::settings::{
     self, Setting, Value, all, as_toml, merge, networks, on_maps, on_notes, on_vggish, setting, with_attention,
-    with_dropout, with_mixed_clips, with_thresholds, with_width,
+    with_dropout, with_known_labels, with_mixed_clips, with_thresholds, with_width,
 };
 
 /// What is done to the clips of a training step beside leaving them as they are. Validation and test clips stay as they are.
@@ -41,10 +43,11 @@ impl Augmentation {
 }
 
 /// What is chosen of a model on single notes, and of the notes.
-#[derive(Clone, Copy, Debug, PartialEq, Default, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Notes {
-    pub input: Input,
+    /// The spectrum that the model is fed.
+    pub input: Kind,
     /// One of [`ATTENTION`].
     pub attention: u32,
     /// Share of the published filters.
@@ -52,6 +55,19 @@ pub struct Notes {
     pub scale: Scale,
     pub init: FirstValues,
     pub split_by: SplitBy,
+}
+
+impl Default for Notes {
+    fn default() -> Notes {
+        Notes {
+            input: Kind::Stft,
+            attention: 0,
+            width: Width::default(),
+            scale: Scale::default(),
+            init: FirstValues::default(),
+            split_by: SplitBy::default(),
+        }
+    }
 }
 
 /// A training run. Units: epochs count from 0, batch in clips, chances in [0, 1).
@@ -71,6 +87,9 @@ pub struct Config {
     pub weight_decay: f64,
     pub dropout: f64,
     pub loss: Loss,
+    /// Of cross-entropy and focal loss; runs of before there was a choice took the batch.
+    #[serde(default)]
+    pub loss_mean: LossMean,
     /// How instances are weighed against each other.
     pub pooling: Pooling,
     /// Of the partial BCE's g(p) = alpha p^gamma + beta.
@@ -92,6 +111,9 @@ pub struct Config {
     pub threshold: Level,
     /// Share of the training split that is held out for validation, anew for each seed.
     pub val_fraction: f64,
+    /// A file of the keys of the clips that are for validation instead, for all seeds.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub val_keys: Option<PathBuf>,
     /// What turns sound into the model's input, where known; a model on maps cannot do without.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub front_end: Option<FrontEnd>,
@@ -100,6 +122,9 @@ pub struct Config {
     /// Features to use in place of those in the dataset's folder.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub features: Option<PathBuf>,
+    /// What features that are stored as floats stand for, where they do not tell.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub feature_scale: Option<FeatureScale>,
     /// Where features made of sound are kept.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub cache: Option<PathBuf>,
@@ -190,8 +215,14 @@ pub const SETTINGS: &[Setting] = &[
         "loss",
         Value::Name(names::<Loss>),
         networks,
-        "bce: mean over all known labels of a batch; partial-bce: weighted by clip (ISMIR 2019, Eq. 4); focal: what is \
+        "bce: binary cross-entropy of known labels; partial-bce: weighted by clip (ISMIR 2019, Eq. 4); focal: what is \
                already right counts less; cross-entropy: of models that name one class per clip",
+    ),
+    setting(
+        "loss_mean",
+        Value::Name(names::<LossMean>),
+        with_known_labels,
+        "bce and focal are the mean over all known labels of a batch, or over each clip's own and then over clips",
     ),
     setting(
         "alpha",
@@ -223,10 +254,11 @@ pub const SETTINGS: &[Setting] = &[
     .needing("loss", "focal"),
     setting(
         "focal_alpha",
-        Value::Text("X|inverse-frequency", |text| text.parse::<FocalAlpha>().and_then(as_toml)),
+        Value::Text("X|inverse-frequency|inverse-class-frequency", |text| text.parse::<FocalAlpha>().and_then(as_toml)),
         networks,
         "alpha of the focal loss, 0 to 1: what positive labels weigh, negative ones weigh 1 - alpha; inverse-frequency: \
-               for each class the share of negatives among its known training labels",
+               for each class the share of negatives among its known training labels; inverse-class-frequency: 1 / share of \
+               positives, normalised to 1 over the classes",
     )
     .needing("loss", "focal"),
     setting(
@@ -270,7 +302,13 @@ pub const SETTINGS: &[Setting] = &[
         "val_fraction",
         Value::Number(None),
         all,
-        "Share of the training clips held out for validation, drawn anew for each seed; for aacnn once, as split-by says",
+        "Share of the training clips held out for validation, drawn anew for each seed; for aacnn once, as split-by says; 0 for rf: it is grown on all",
+    ),
+    setting(
+        "val_keys",
+        Value::Path("FILE"),
+        all,
+        "Validation clips of all seeds instead: a file of keys of the training split, one a line",
     ),
     setting(
         "front_end.weights",
@@ -300,10 +338,24 @@ pub const SETTINGS: &[Setting] = &[
         "PCA of VGGish's embeddings, an npz with pca_eigen_vectors and pca_means [default: the one among the weights]",
     ),
     setting(
+        "front_end.scaling",
+        Value::Name(names::<Scaling>),
+        on_vggish,
+        "How VGGish's embeddings become inputs: their PCA in 8 bits, or each dimension from its minimum to its maximum over the \
+               training split [default: pca8 where there is a PCA, else minmax]",
+    ),
+    setting(
         "features",
         Value::Path("FILE.npz"),
         all,
         "Features to use with the dataset's labels, as `wmic features` writes them",
+    ),
+    setting(
+        "feature_scale",
+        Value::Name(names::<FeatureScale>),
+        all,
+        "What features that are stored as floats stand for: inputs of 0 to 1, or 8-bit codes of 0 to 255 [default: what the file \
+               says, else codes if any is above 1]",
     ),
     setting(
         "cache",
@@ -323,7 +375,7 @@ pub const SETTINGS: &[Setting] = &[
     ),
     setting(
         "notes.input",
-        Value::Name(names::<Input>),
+        Value::Name(kind::of_notes),
         on_notes,
         "Spectrum that aacnn is given",
     ),
@@ -351,7 +403,8 @@ pub const SETTINGS: &[Setting] = &[
 impl Config {
     /// The training protocol of the model's paper.
     pub fn of(model: &str, dataset: impl Into<PathBuf>) -> Result<Config> {
-        let nn::Model { protocol, basis, .. } = *nn::find(model)?;
+        let found = nn::find(model)?;
+        let protocol = found.protocol;
         Ok(Config {
             dataset: dataset.into(),
             model: model.into(),
@@ -363,6 +416,7 @@ impl Config {
             weight_decay: protocol.weight_decay,
             dropout: protocol.dropout,
             loss: protocol.loss,
+            loss_mean: protocol.loss_mean,
             pooling: Pooling::Sigmoid,
             alpha: 1.0,
             beta: 0.0,
@@ -375,11 +429,13 @@ impl Config {
             patience: protocol.patience,
             threshold: Level::default(),
             val_fraction: protocol.val_fraction,
+            val_keys: None,
             front_end: None,
             train_front_end: TrainFrontEnd::None,
             features: None,
+            feature_scale: None,
             cache: None,
-            notes: (basis == Basis::Notes).then(Notes::default),
+            notes: found.is_of_notes().then(Notes::default),
             init: None,
         })
     }
@@ -407,7 +463,7 @@ impl Config {
         if let (Some(toml::Value::Table(known)), Some(toml::Value::Table(other))) =
             (table.get_mut("front_end"), given.get("front_end"))
         {
-            known.remove("fingerprint");
+            ["fingerprint", "range"].iter().for_each(|key| drop(known.remove(*key)));
             if other.contains_key("weights") {
                 known.retain(|key, _| key == "width");
             }
@@ -415,7 +471,9 @@ impl Config {
         merge(&mut table, given);
         let front_end = table.get("front_end").and_then(toml::Value::as_table);
         if front_end.is_some_and(|front_end| !front_end.contains_key("weights")) {
-            return Err(Error::Usage("`width` and `pca` need `front_end.weights`: a file, or random".into()));
+            return Err(Error::Usage(
+                "`width`, `pca` and `scaling` need `front_end.weights`: a file, or random".into(),
+            ));
         }
         table.try_into().map_err(|e: toml::de::Error| Error::Usage(one_line(&e.to_string())))
     }
@@ -436,7 +494,9 @@ impl Config {
 
     /// Whether this key of `run.toml` means something for the model: for a forest most do not.
     pub fn has_setting(&self, key: &str) -> bool {
-        self.model().is_ok_and(|model| settings::has_key(model, key))
+        let mut mine = SETTINGS.iter().filter(|s| s.key.split('.').next() == Some(key)).peekable();
+        let Ok(model) = self.model() else { return true };
+        !model.is_forest() || mine.peek().is_none() || mine.any(|setting| (setting.lacks)(model).is_none())
     }
 
     /// As a TOML table.
@@ -496,7 +556,7 @@ impl Config {
     /// `Shape` for instances of another width than the model takes.
     pub fn accepts(&self, width: usize) -> Result<()> {
         let model = nn::find(&self.model)?;
-        let expected = nn::models::instance_len(self.kind()?, self.settings(1).width);
+        let expected = self.kind()?.instance_len(self.settings(1).width);
         match width == expected {
             true => Ok(()),
             false => Err(Error::shape(model.name, format!("instances of {expected} values"), width.to_string())),
@@ -505,6 +565,6 @@ impl Config {
 
     /// Whether the model stands on VGGish and trains this part of it.
     pub fn trains(&self, part: TrainFrontEnd) -> Result<bool> {
-        Ok(nn::find(&self.model)?.basis == Basis::Maps && self.train_front_end == part)
+        Ok(nn::find(&self.model)?.trains_vggish() && self.train_front_end == part)
     }
 }

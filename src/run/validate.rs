@@ -2,10 +2,10 @@
 
 use crate::core::error::{Error, Result};
 use crate::nn::models::aacnn::ATTENTION;
-use crate::nn::{self, Basis, Optimiser};
+use crate::nn::{self, Optimiser};
 use crate::ops::masked_bce::{FocalAlpha, Loss};
 use crate::run::config::{Augmentation, Config, MAX_SEEDS};
-use crate::run::settings;
+use crate::run::given;
 
 /// Most clips per step.
 const MAX_BATCH: usize = 65_536;
@@ -19,6 +19,20 @@ impl Config {
         let model = self.model()?;
         if self.seeds.is_empty() {
             return Err(Error::Usage("`seeds` must be at least 1".into()));
+        }
+        if self.seeds.len() > MAX_SEEDS {
+            return Err(Error::Usage(format!(
+                "there are {} seeds; at most {MAX_SEEDS} train side by side",
+                self.seeds.len()
+            )));
+        }
+        let mut seeds = self.seeds.clone();
+        seeds.sort_unstable();
+        if let Some(large) = seeds.last().filter(|seed| i64::try_from(**seed).is_err()) {
+            return Err(Error::Usage(format!("seed {large} is too large: run.toml holds seeds up to {}", i64::MAX)));
+        }
+        if let Some(twice) = seeds.windows(2).find(|w| w[0] == w[1]) {
+            return Err(Error::Usage(format!("seed {} is listed twice", twice[0])));
         }
         // A row of history each, all of which every saved state holds.
         if self.epochs.saturating_mul(self.seeds.len()) > MAX_ROWS {
@@ -35,15 +49,21 @@ impl Config {
             return Err(Error::Usage("`patience` must be at least 1, or none".into()));
         }
         self.validate_notes()?;
-        settings::check(self)?;
-        if model.basis == Basis::Maps && self.front_end.is_none() && self.features.is_none() {
+        given::check(self)?;
+        if model.trains_vggish() && self.front_end.is_none() && self.features.is_none() {
             return Err(Error::Usage(format!(
                 "{} stands on VGGish: name its weights, `front_end.weights` FILE or random",
                 model.name
             )));
         }
-        if !(self.val_fraction > 0.0 && self.val_fraction < 1.0) {
+        // A forest needs no validation.
+        let none = model.is_forest() && self.val_fraction == 0.0;
+        if !none && !(self.val_fraction > 0.0 && self.val_fraction < 1.0) {
             return Err(Error::Usage(format!("`val_fraction` must lie between 0 and 1, got {}", self.val_fraction)));
+        }
+        let of_labels = matches!(self.loss, Loss::Bce | Loss::Focal);
+        if !of_labels && self.loss_mean != model.protocol.loss_mean {
+            return Err(Error::Usage("`loss_mean` needs `loss` bce or focal".into()));
         }
         if let FocalAlpha::Same(alpha) = self.focal_alpha
             && !(0.0..=1.0).contains(&alpha)
@@ -64,31 +84,21 @@ impl Config {
         if augment.contains(&Augmentation::Concat) && model.fixed_instances {
             return Err(Error::Usage(format!("{} takes clips of one length: leave out `augment` concat", model.name)));
         }
-        if self.seeds.len() > MAX_SEEDS {
-            return Err(Error::Usage(format!(
-                "there are {} seeds; at most {MAX_SEEDS} train side by side",
-                self.seeds.len()
-            )));
-        }
-        let mut seeds = self.seeds.clone();
-        seeds.sort_unstable();
-        if let Some(large) = seeds.last().filter(|seed| i64::try_from(**seed).is_err()) {
-            return Err(Error::Usage(format!("seed {large} is too large: run.toml holds seeds up to {}", i64::MAX)));
-        }
-        match seeds.windows(2).find(|w| w[0] == w[1]) {
-            Some(twice) => Err(Error::Usage(format!("seed {} is listed twice", twice[0]))),
-            None => Ok(()),
-        }
+        Ok(())
     }
 
     /// What single notes ask for, and what only they may be asked for.
     fn validate_notes(&self) -> Result<()> {
-        let nn::Model { name, exclusive, .. } = *nn::find(&self.model)?;
+        let nn::Model { name, exclusive, inputs, .. } = *nn::find(&self.model)?;
         let refuse = |reason: &str| Err(Error::Usage(format!("{name} {reason}")));
         match self.notes {
             Some(notes) if exclusive && !ATTENTION.contains(&notes.attention) => {
                 let known = "attention must be 0, 25, 50, 75 or 100 percent";
                 return Err(Error::Usage(format!("{known}, not {}", notes.attention)));
+            }
+            Some(notes) if exclusive && !inputs.contains(&notes.input) => {
+                let known: Vec<&str> = inputs.iter().map(|kind| kind.name()).collect();
+                return refuse(&format!("takes {}, not {}", known.join(" or "), notes.input));
             }
             Some(_) if exclusive => {}
             Some(_) => {

@@ -15,15 +15,16 @@
 //! there would know part of what it is to be compared with, and bias the gradient. Neither the policy's nor the baseline's gradient
 //! goes on into the core, which Mnih et al. train by the classification alone (section 3), as do the implementations in use.
 
-use super::{Basis, Inputs, Model, Prediction, Protocol, Select};
+use super::{Inputs, Model, Prediction, Protocol, Select};
 use crate::core::error::Result;
 use crate::graph::{Graph, Mode, Spec, Tensor};
+use crate::nn::front_ends::kind::Kind;
 use crate::nn::layers::{Core, Dense};
 use crate::ops::activation::{Activation, activation};
 use crate::ops::add::add;
 use crate::ops::draw_location::{draw_normal, draw_uniform};
 use crate::ops::glimpse::{Patch, glimpse, glimpse_len};
-use crate::ops::masked_bce::{FocalAlpha, Loss};
+use crate::ops::masked_bce::{FocalAlpha, Loss, LossMean};
 use crate::ops::recurrent_cell::{Cell, State};
 use crate::ops::reinforce::reinforce;
 use crate::ops::reward::reward;
@@ -32,8 +33,15 @@ use crate::ops::reward::reward;
 const MUSICAL: &[Patch] = &[[7, 57], [7, 25], [128, 1], [64, 1], [32, 1]];
 const SQUARE: &[Patch] = &[[12, 12]];
 
-const PROTOCOL: Protocol =
-    Protocol { epochs: 250, dropout: 0.0, batch: 32, select: Select::ValF1, patience: Some(10), ..Protocol::COMMON };
+const PROTOCOL: Protocol = Protocol {
+    epochs: 250,
+    dropout: 0.0,
+    batch: 32,
+    select: Select::ValF1,
+    patience: Some(10),
+    loss_mean: LossMean::Clip,
+    ..Protocol::COMMON
+};
 
 pub const SR16: Model = Model {
     name: "sr16",
@@ -43,7 +51,7 @@ pub const SR16: Model = Model {
     positions: 1,
     attends: false,
     exclusive: false,
-    basis: Basis::Spectrogram,
+    inputs: &[Kind::Spectrogram],
     patches: MUSICAL,
     build: Some(|g, inputs, settings| Sightreader::new(MUSICAL, Cell::Gru).build(g, inputs, settings.classes)),
 };

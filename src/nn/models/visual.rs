@@ -7,14 +7,16 @@
 //! linear layer over all places.
 
 use super::att::{attention, embedding};
-use super::{Basis, Inputs, Model, Prediction, Protocol, Select, Settings};
+use super::{Inputs, Model, Prediction, Protocol, Select, Settings};
 use crate::core::error::Result;
 use crate::graph::{Graph, Tensor};
+use crate::nn::front_ends::kind::Kind;
 use crate::nn::front_ends::log_mel::{BANDS, PATCH_FRAMES};
 use crate::nn::front_ends::vggish::{self, EMBEDDING, MAP, TrainFrontEnd, Weights};
 use crate::nn::layers::{WeightInit, batch_norm, linear};
 use crate::ops::activation::{Activation, activation};
 use crate::ops::append_one_hot::append_one_hot;
+use crate::ops::masked_bce::LossMean;
 
 #[derive(Clone, Copy, PartialEq)]
 enum Variant {
@@ -25,8 +27,15 @@ enum Variant {
     FullyConnected,
 }
 
-const PROTOCOL: Protocol =
-    Protocol { epochs: 250, dropout: 0.6, batch: 32, select: Select::ValF1, patience: Some(10), ..Protocol::COMMON };
+const PROTOCOL: Protocol = Protocol {
+    epochs: 250,
+    dropout: 0.6,
+    batch: 32,
+    select: Select::ValF1,
+    patience: Some(10),
+    loss_mean: LossMean::Clip,
+    ..Protocol::COMMON
+};
 
 pub const ATT_TF: Model = Model {
     name: "att-tf",
@@ -36,7 +45,7 @@ pub const ATT_TF: Model = Model {
     positions: MAP[0] * MAP[1],
     attends: true,
     exclusive: false,
-    basis: Basis::Maps,
+    inputs: &[Kind::Maps, Kind::LogMel],
     patches: &[],
     build: Some(|g, inputs, settings| build(g, inputs, settings, Variant::TimeFrequency)),
 };
