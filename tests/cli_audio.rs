@@ -290,7 +290,7 @@ fn what_is_there_of_damaged_files_is_heard() {
         .success()
         .stderr(contains("warning: ").and(contains("cut.wav: breaks off: ")).and(contains("passed over")))
         .stderr(contains("1 .jpg").and(contains("3 excerpts of 3 files")));
-    let keys = load_features(&out).unwrap().0;
+    let keys = load_features(&out, None).unwrap().0;
     assert_eq!(keys.iter().collect::<std::collections::BTreeSet<_>>().len(), 3, "{keys:?}");
 
     let nan = wav(folder.path(), "nan.wav", &[&[f32::NAN], &tone(1.0, 16_000)[..]].concat());
