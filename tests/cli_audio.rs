@@ -474,7 +474,9 @@ fn answers_come_in_every_format() {
     for (format, extension) in [("json", "json"), ("csv", "csv"), ("jams", "jams"), ("audacity", "txt")] {
         let out = at(format);
         let args = ["predict", &run, "--format", format, "--threshold", "0", "--out", text(&out)];
-        wmic(&args).args(&sounds).assert().success().stdout("");
+        let renamed = contains("y/take.wav: written as take-2, because another recording is called take\n")
+            .and(contains("z/take-2.wav: written as take-2-2, because another recording is called take-2\n"));
+        wmic(&args).args(&sounds).assert().success().stdout("").stderr(renamed);
         let expected = ["take-2-2", "take-2", "take"].map(|name| format!("{name}.{extension}"));
         assert_eq!(names(&out), {
             let mut e = expected.to_vec();
@@ -526,6 +528,24 @@ fn answers_come_in_every_format() {
             "{format}"
         );
     }
+}
+
+#[test]
+fn keys_keep_their_dots_in_file_names() {
+    let folder = tempfile::tempdir().unwrap();
+    let (npz, out) = (folder.path().join("two.npz"), folder.path().join("out"));
+    let (_, features) = load_features(shared().maps()).unwrap();
+    let note = npz_note(shared().maps()).unwrap().unwrap();
+    let keys: Vec<String> = (0..features.lengths.len()).map(|i| format!("song.{i}")).collect();
+    write_npz(&npz, &keys, &features, &[6, 4, 64], None, Some(&note)).unwrap();
+    let args = ["predict", &shared().run(), text(&npz), "--format", "json", "--out", text(&out)];
+    wmic(&args).assert().success().stdout("").stderr("");
+    let mut expected: Vec<String> = keys.iter().map(|key| format!("{key}.json")).collect();
+    expected.sort();
+    assert_eq!(names(&out), expected);
+    let written: Value = serde_json::from_slice(&std::fs::read(out.join("song.7.json")).unwrap()).unwrap();
+    assert_eq!(written["file"], "song.7");
+    assert_eq!(json(&["predict", &shared().run(), text(&npz), "--json"]).as_array().unwrap().len(), keys.len());
 }
 
 #[test]
