@@ -659,3 +659,25 @@ fn one_seed_and_force() {
     let has = predicate::str::contains("seeds = [0, 1]").or(predicate::str::contains("seeds = [\n    0,\n    1,"));
     assert!(has.eval(&std::fs::read_to_string(Path::new(&out).join("fc-t/run.toml")).unwrap()));
 }
+
+#[test]
+fn an_entry_that_runs_out_of_memory_is_left_out_and_the_next_gets_a_new_device() {
+    use wmic::compare::entries::each;
+    use wmic::gpu::Gpu;
+    let work = |fault: &'static str| {
+        let open = || Gpu::open(None);
+        let labels = ["large", "small"].map(str::to_owned);
+        each(&labels, &open().unwrap(), &open, &mut |gpu, i| {
+            if i == 0 {
+                gpu.fail(fault);
+            }
+            gpu.run(|_| ())?;
+            Ok(Some(i))
+        })
+    };
+    let entries = work("out of memory; try fewer `seeds` or a smaller `batch`").unwrap().unwrap();
+    assert_eq!(entries.ended, [(1, 1)]);
+    assert_eq!(entries.left_out, ["large: GPU: out of memory; try fewer `seeds` or a smaller `batch`"]);
+    // Whatever else is wrong may be wrong with the others, too.
+    assert_eq!(work("the device was lost").unwrap_err().to_string(), "large: GPU: the device was lost");
+}

@@ -1003,9 +1003,9 @@ fn a_file_of_keys_names_the_validation_split() {
     let data = with("sample_key\r\n000001_0\r\n").unwrap();
     assert_eq!((data.train, data.validation, data.test), (vec![1], Some(vec![0]), vec![2, 3]));
     for (text, words) in [
-        ("000009_0\n", "line 1: key 000009_0 is not one of the dataset's clips"),
-        ("000001_0\n000004_0\n", "line 2: key 000004_0 is in the test split"),
-        ("000001_0\n000001_0\n", "line 2: key 000001_0 occurs a second time"),
+        ("000009_0\n", ":1: key 000009_0 is not one of the dataset's clips"),
+        ("000001_0\n000004_0\n", ":2: key 000004_0 is in the test split"),
+        ("000001_0\n000001_0\n", ":2: key 000001_0 occurs a second time"),
         ("000001_0 000002_3840\n", "one clip key a line"),
         ("", "names no clip"),
         ("000001_0\n000002_3840\n", "leaves none to train on"),

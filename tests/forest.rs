@@ -210,8 +210,7 @@ fn the_commands_take_a_forest_as_any_model() {
     let mut files: Vec<_> = std::fs::read_dir(&run).unwrap().map(|e| e.unwrap().file_name()).collect();
     files.sort();
     let pictures = ["classes.png"];
-    let rest =
-        ["metrics.jsonl", "model.safetensors", "report.html", "run.toml", "seeds.png", "test.json", "thresholds.json"];
+    let rest = ["metrics.jsonl", "model.safetensors", "report.html", "run.toml", "seeds.png", "test.json"];
     assert_eq!(files, [&pictures[..], &rest].concat());
     let read = |run: &str, name: &str| std::fs::read(Path::new(run).join(name)).unwrap();
     let settings: toml::Table = toml::from_str(&String::from_utf8(read(&run, "run.toml")).unwrap()).unwrap();
@@ -221,6 +220,12 @@ fn the_commands_take_a_forest_as_any_model() {
         ["dataset", "model", "seeds", "threshold", "val_fraction", "run"],
         "nothing that only networks have"
     );
+    // Grown on all clips, none set aside: there are no thresholds to be found.
+    let clips = |key: &str| settings["run"][key].as_integer().unwrap();
+    assert_eq!((clips("train_clips") + clips("test_clips"), clips("val_clips")), (300, 0));
+    let tuned = ["train", &data, "--model", "rf", "--threshold", "tuned", "--out", &at("refused")];
+    refused(&tuned, "tuned thresholds need validation clips: give --val-fraction");
+    refused(&["eval", &run, &data, "--split", "val"], "has no clips in that split");
     let rows = String::from_utf8(read(&run, "metrics.jsonl")).unwrap();
     assert_eq!(rows.lines().count(), 2, "a row for each seed");
 
@@ -289,7 +294,7 @@ fn tuned_thresholds_lie_with_the_weights_and_count_from_then_on() {
     let at = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
     let data = at("data");
     wmic(&["synth", &data, "--clips", "300"]).assert().success();
-    for model in [&["--model", "rf"][..], &["--model", "att", "--epochs", "1"]] {
+    for model in [&["--model", "rf", "--val-fraction", "0.15"][..], &["--model", "att", "--epochs", "1"]] {
         let (run, alone, plain) = (at("run"), at("alone"), at("plain"));
         let train = |seeds: &str, out: &str, threshold: &[&str]| {
             let given = ["train", &data, "--seed-list", seeds, "--out", out, "--force", "--json"];

@@ -8,11 +8,11 @@ mod formula;
 use common::Golden;
 use formula::frac;
 use wmic::Array;
-use wmic::data::{Dataset, FeatureValues, Features, Kind};
+use wmic::data::{Dataset, FeatureValues, Features};
 use wmic::features::corpus::{Corpus, Dims};
 use wmic::gpu::Gpu;
 use wmic::graph::{Arenas, Draft, Graph, Mode, Spec};
-use wmic::nn::front_ends::spectrum::Input;
+use wmic::nn::Kind;
 use wmic::nn::front_ends::vggish::Width;
 use wmic::nn::layers::{AugmentedConv2d, WeightInit};
 use wmic::nn::models::aacnn::{ATTENTION, normed};
@@ -29,26 +29,26 @@ const FRAMES: usize = 87;
 const ANSWERS: f64 = 2e-5;
 const GRADIENTS: f64 = 1e-4;
 
-fn config(input: Input, attention: u32, width: Width) -> Config {
+fn config(input: Kind, attention: u32, width: Width) -> Config {
     let notes = Notes { input, attention, width, ..Notes::default() };
     Config { notes: Some(notes), batch: CLIPS, ..Config::of("aacnn", "formula").unwrap() }
 }
 
 #[test]
 fn the_ten_published_parameter_counts() {
-    let counts = |input: Input| {
+    let counts = |input: Kind| {
         ATTENTION.map(|attention| {
             let config = config(input, attention, Width::Full);
-            layout(&config, FRAMES, input.bins(), CLASSES).unwrap().count()
+            layout(&config, FRAMES, input.spectrogram().bands, CLASSES).unwrap().count()
         })
     };
-    assert_eq!(counts(Input::Stft), [65_692_403, 63_040_083, 60_469_683, 57_981_203, 55_574_643]);
-    assert_eq!(counts(Input::Cqt), [26_370_803, 23_712_243, 21_135_603, 18_640_883, 16_228_083]);
+    assert_eq!(counts(Kind::Stft), [65_692_403, 63_040_083, 60_469_683, 57_981_203, 55_574_643]);
+    assert_eq!(counts(Kind::Cqt), [26_370_803, 23_712_243, 21_135_603, 18_640_883, 16_228_083]);
 }
 
 /// As in `tests/golden/aacnn.py`; a clip beyond them is there to leave its batch partial.
-fn dataset(input: Input, salt: u32) -> Dataset {
-    let (width, clips) = (input.bins(), CLIPS + 1);
+fn dataset(input: Kind, salt: u32) -> Dataset {
+    let (width, clips) = (input.spectrogram().bands, CLIPS + 1);
     let value = |i: usize| (-1.5 + 3.0 * frac(i as u32, salt)) as f32;
     let target = |i: usize| f32::from(u8::from(i / CLASSES * 7 % CLASSES == i % CLASSES));
     Dataset {
@@ -91,8 +91,8 @@ fn assert_close(what: &str, got: &[f32], want: &Array<f64>, relative: f64, absol
 }
 
 /// Adds the tolerances of the gradients to `tolerances`.
-fn case(gpu: &Gpu, golden: &Golden, input: Input, attention: u32, tolerances: &mut Vec<f64>) {
-    let kind = if input == Input::Stft { "stft" } else { "cqt" };
+fn case(gpu: &Gpu, golden: &Golden, input: Kind, attention: u32, tolerances: &mut Vec<f64>) {
+    let kind = if input == Kind::Stft { "stft" } else { "cqt" };
     let name = |what: &str| format!("{kind}.{attention}.{what}");
     let tensor = |what: &str| golden.tensor(&name(what));
     let config = config(input, attention, Width::Eighth);
@@ -102,9 +102,9 @@ fn case(gpu: &Gpu, golden: &Golden, input: Input, attention: u32, tolerances: &m
         _ => 5000,
     };
     let data = dataset(input, salt);
-    assert_eq!(config.kind().unwrap() == Kind::Stft, input == Input::Stft);
+    assert_eq!(config.kind().unwrap() == Kind::Stft, input == Kind::Stft);
     let corpus = Corpus::of_dataset(gpu, &data).unwrap();
-    let layout = layout(&config, FRAMES, input.bins(), CLASSES).unwrap();
+    let layout = layout(&config, FRAMES, input.spectrogram().bands, CLASSES).unwrap();
     let tensors: Vec<_> = layout.params.iter().map(|p| (p.name.as_str(), p.shape.dims())).collect();
     let mut block = Block { trained: vec![0.0; layout.trained], stats: vec![0.0; layout.stats] };
     for (p, values) in layout.params.iter().zip(formula::weights(&tensors)) {
@@ -161,7 +161,7 @@ fn aacnn_answers_and_learns_as_pytorch_does() {
     let golden = Golden::open("aacnn.safetensors");
     let gpu = Gpu::open(None).expect("an adapter (software Vulkan will do)");
     let mut tolerances = vec![];
-    for input in [Input::Cqt, Input::Stft] {
+    for input in [Kind::Cqt, Kind::Stft] {
         ATTENTION.iter().for_each(|attention| case(&gpu, &golden, input, *attention, &mut tolerances));
     }
     // A gradient of another network would be off by its own size. What the layers compute is held to 1e-4 one by one.
@@ -217,9 +217,9 @@ fn an_augmented_block_is_pytorchs() {
 #[test]
 fn the_full_network_fits_bindings_of_128_mib() {
     // Eight clips: of sixteen the first maps alone take 183 MB.
-    let config = Config { batch: 8, ..config(Input::Stft, 25, Width::Full) };
+    let config = Config { batch: 8, ..config(Kind::Stft, 25, Width::Full) };
     let gpu = Gpu::open(None).expect("an adapter (software Vulkan will do)");
-    let data = dataset(Input::Stft, 5000);
+    let data = dataset(Kind::Stft, 5000);
     let dims = Dims { clips: 64, slots: 64, ..Dims::new(&data.features, CLASSES, u64::MAX) };
     let graphs = Graphs::new(&config, dims.fitted(128 << 20), 56, 8, Order::Shuffled).unwrap();
     for draft in graphs.drafts(&gpu, 1).unwrap() {

@@ -10,11 +10,11 @@ use common::Golden;
 use formula::frac;
 use safetensors::SafeTensors;
 use wmic::Array;
-use wmic::data::Kind;
-use wmic::features::extractor::{Extractor, Sort};
+use wmic::features::extractor::Extractor;
 use wmic::features::front_end::{FrontEnd, PostProcess, Source};
 use wmic::gpu::{Buffer, Gpu};
 use wmic::graph::{Draft, Graph, Mode, Spec};
+use wmic::nn::front_ends::kind::{Kind, Options};
 use wmic::nn::front_ends::log_mel::{BANDS, PATCH_FRAMES, SR};
 use wmic::nn::front_ends::spectrum::Scale;
 use wmic::nn::front_ends::vggish::{self, EMBEDDING, Weights, Width};
@@ -116,8 +116,8 @@ fn sound_becomes_the_embeddings_of_a_plain_chain() {
     let beginnings = [("10s", 160_000, 10), ("3.3s", 52_800, 3), ("0.5s", 8000, 1)];
 
     let extractor = |kind, samples| {
-        let sort = Sort { kind, width: Width::Quarter, scale: Scale::Magnitude };
-        Extractor::new(&gpu, sort, Some((&weights, true)), samples, false).unwrap()
+        let options = Options { width: Width::Quarter, scale: Scale::Magnitude, last_relu: true };
+        Extractor::new(&gpu, kind, options, Some(&weights), samples, false).unwrap()
     };
     let whole = extractor(Kind::Vggish, sound.len());
     assert_eq!((whole.instances(), whole.instance_len()), (10, EMBEDDING));

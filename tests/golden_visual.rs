@@ -12,9 +12,9 @@ use wmic::features::corpus::Corpus;
 use wmic::features::front_end::{FrontEnd, Source};
 use wmic::gpu::{Buffer, Gpu};
 use wmic::graph::Layout;
+use wmic::nn::Kind;
 use wmic::nn::front_ends::log_mel::{BANDS, PATCH_FRAMES};
 use wmic::nn::front_ends::vggish::{self, TrainFrontEnd, Width};
-use wmic::nn::models::instance_len;
 use wmic::ops::sample::Order;
 use wmic::predict::predictor::{Detail, Predictor, layout};
 use wmic::run::config::Config;
@@ -114,8 +114,8 @@ fn visual_models_answer_and_learn_as_pytorch_does() {
             ..Config::of(model, "formula").unwrap()
         };
         let data = dataset(train_front_end == TrainFrontEnd::All);
-        let kind = wmic::nn::find(model).unwrap().input(train_front_end, Default::default());
-        assert_eq!(data.features.width, instance_len(kind, WIDTH));
+        let kind = wmic::nn::find(model).unwrap().input(train_front_end, Kind::Stft);
+        assert_eq!(data.features.width, kind.instance_len(WIDTH));
         let corpus = Corpus::of_dataset(&gpu, &data).unwrap();
         let layout = layout(&config, INSTANCES, data.features.width, CLASSES).unwrap();
         let (block, frozen) = weights(&gpu, &layout, train_front_end == TrainFrontEnd::None);

@@ -7,11 +7,12 @@ use std::time::{Duration, Instant};
 
 use proptest::prelude::*;
 use wmic::Error;
-use wmic::audio::{Cut, Depth, Excerpt, Form, Item, decode, ingest, resample, sound_files, write_wav};
+use wmic::audio::{Cut, Depth, Excerpt, Item, decode, ingest, resample, sound_files, write_wav};
+use wmic::nn::Kind;
 use wmic::nn::front_ends::log_mel;
 
 fn cut(window: f64, hop: impl Into<Option<f64>>) -> Cut {
-    Cut { window, hop: hop.into(), form: Form::LOG_MEL, to_the_end: false }
+    Cut { window, hop: hop.into(), form: Kind::Vggish.form(), to_the_end: false }
 }
 
 /// Noise, so that no stretch is like another.
@@ -342,7 +343,7 @@ fn the_end_of_a_recording_is_heard_by_an_excerpt_of_its_last_window() {
     let samples: Vec<f32> = (0..sr * 23 / 10).map(|i| i as f32 / (4 * sr) as f32).collect();
     let starts = |samples: &[f32], hop: f64, to_the_end: bool| -> Vec<(f64, f32, usize)> {
         wmic::audio::write_wav(&path, sr as u32, samples, wmic::audio::Depth::Float32).unwrap();
-        let cut = Cut { window: 1.0, hop: Some(hop), form: Form::NOTE, to_the_end };
+        let cut = Cut { window: 1.0, hop: Some(hop), form: Kind::Stft.form(), to_the_end };
         let excerpts = ingest(vec![path.clone()], cut).unwrap().filter_map(|(_, item)| match item {
             Item::Excerpt(e) => Some((e.start, e.samples[0], e.samples.len())),
             _ => None,

@@ -18,7 +18,8 @@ use wmic::core::random::Stream;
 use wmic::data::{Dataset, FeatureValues, Features, SplitBy, load_features};
 use wmic::features::corpus::Corpus;
 use wmic::gpu::Gpu;
-use wmic::nn::front_ends::spectrum::{Input, Scale};
+use wmic::nn::Kind;
+use wmic::nn::front_ends::spectrum::Scale;
 use wmic::nn::front_ends::vggish::Width;
 use wmic::nn::models::aacnn::FirstValues;
 use wmic::ops::sample::Order;
@@ -217,7 +218,22 @@ fn a_run_names_one_class_a_second() {
     assert!(!run.join("thresholds.json").exists());
     let epochs = std::fs::read_to_string(run.join("metrics.jsonl")).unwrap();
     let first: Value = serde_json::from_str(epochs.lines().next().unwrap()).unwrap();
-    assert!((0.0..=1.0).contains(&first["val_accuracy"].as_f64().unwrap()), "{first}");
+    for accuracy in ["train_accuracy", "val_accuracy"] {
+        assert!((0.0..=1.0).contains(&first[accuracy].as_f64().unwrap()), "{first}");
+    }
+    // Counted in whole clips of the training split.
+    let rows = splits(&run);
+    let learnt = rows.iter().filter(|row| row[2] == "train").count() as f64;
+    let right = first["train_accuracy"].as_f64().unwrap() * learnt;
+    assert!((right - right.round()).abs() < 1e-9, "{right} of {learnt} clips");
+    let page = std::fs::read_to_string(run.join("report.html")).unwrap();
+    let of = |class: &str, split: &str| rows.iter().filter(|row| row[1] == class && row[2] == split).count();
+    for class in rows.iter().map(|row| &row[1]).collect::<HashSet<_>>() {
+        let [train, val, test] = ["train", "validation", "test"].map(|split| of(class, split));
+        let cells: String =
+            [train, val, test, train + val + test].iter().map(|n| format!("<td data-v=\"{n}\">{n}</td>")).collect();
+        assert!(page.contains(&format!("<tr><td>{class}</td>{cells}</tr>")), "{class}: {cells}");
+    }
     let again = json(&["eval", text(&run), text(&shared.at("notes")), "--json"]);
     assert_eq!(again["confusion"], test["confusion"]);
     // Files have come and gone since: what was learnt from is not tested on.
@@ -395,7 +411,7 @@ fn options_that_mean_nothing_are_refused() {
 
 /// Random spectra, each of a class.
 fn noise(clips: usize) -> Dataset {
-    let (width, classes) = (Input::Cqt.bins(), 3);
+    let (width, classes) = (Kind::Cqt.spectrogram().bands, 3);
     let mut random = Stream::new(1, 0);
     Dataset {
         path: "noise".into(),
@@ -422,7 +438,7 @@ fn replicas_and_resumed_runs_have_the_same_bits() {
     let data = noise(5);
     let corpus = Corpus::of_dataset(&gpu, &data).unwrap();
     let notes = Notes {
-        input: Input::Cqt,
+        input: Kind::Cqt,
         attention: 50,
         width: Width::Eighth,
         scale: Scale::Log,

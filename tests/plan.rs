@@ -3,7 +3,7 @@
 use wmic::core::random::Stream;
 use wmic::gpu::{Buffer, Gpu, Target};
 use wmic::graph::{Arenas, Draft, Graph, Init, Mode, Spec, Tensor};
-use wmic::nn::{Basis, Inputs, Labels, MODELS, Prediction};
+use wmic::nn::{Inputs, Labels, MODELS, Prediction};
 use wmic::ops::masked_bce::{Normalisation, masked_bce};
 use wmic::ops::{activation, add, linear};
 use wmic::run::config::Config;
@@ -54,7 +54,7 @@ fn step(gpu: &Gpu, build: impl Fn(&mut Graph, Inputs) -> Prediction, guard: usiz
 fn models_give_the_same_bits_whether_their_tensors_share_memory_or_not() {
     let gpu = Gpu::open(None).unwrap();
     // Those on maps want weights of VGGish bound besides.
-    for model in MODELS.iter().filter(|model| model.basis != Basis::Maps && !model.is_forest()) {
+    for model in MODELS.iter().filter(|model| !model.trains_vggish() && !model.is_forest()) {
         let build = |g: &mut Graph, inputs: Inputs| {
             model
                 .push(g, inputs, Config { dropout: 0.5, ..Config::of(model.name, "x").unwrap() }.settings(CLASSES))

@@ -406,6 +406,7 @@ fn a_learner_that_goes_on_from_a_saved_state_remembers_when_it_diverged() {
                 train_loss: 0.0,
                 val_loss: 0.0,
                 val_f1_pn: None,
+                train_accuracy: None,
                 val_accuracy: None,
                 best: true,
             })
@@ -437,4 +438,20 @@ fn patience_can_be_turned_off_and_says_so_in_run_toml() {
         std::fs::write(run.path().join("run.toml"), older).unwrap();
         assert_eq!(run.record().unwrap().config.patience, None);
     }
+}
+
+#[test]
+fn validation_clips_can_be_given_by_their_keys() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = small(&dir.path().join("data"));
+    let keys = dir.path().join("keys.txt");
+    let chosen = data.train[3..9].to_vec();
+    let lines: Vec<&str> = chosen.iter().map(|&clip| data.keys[clip as usize].as_str()).collect();
+    std::fs::write(&keys, lines.join("\n")).unwrap();
+    let config = Config { val_keys: Some(keys.clone()), ..config("att", &data, &[4, 5]) };
+    let data = data.with_validation_keys(&keys).unwrap();
+    let splits = splits(&config, &data).unwrap();
+    assert_eq!(splits[0], splits[1], "the same for all seeds");
+    assert_eq!(splits[0].1, chosen);
+    assert!(splits[0].0.iter().all(|clip| !chosen.contains(clip)));
 }

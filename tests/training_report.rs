@@ -6,7 +6,8 @@ use wmic::Array;
 use wmic::data::{Dataset, FeatureValues, Features};
 use wmic::metrics::evaluation::{Evaluation, SeedPredictions, Subject, evaluate};
 use wmic::metrics::thresholds::Level;
-use wmic::nn::front_ends::spectrum::{Input, Scale};
+use wmic::nn::Kind;
+use wmic::nn::front_ends::spectrum::Scale;
 use wmic::predict::evaluator::Answers;
 use wmic::predict::trained::Split;
 use wmic::report::pages::training::write;
@@ -43,6 +44,7 @@ fn rows(seeds: &[u64], epochs: impl Fn(u64) -> usize) -> Vec<EpochRow> {
         train_loss: 0.7 / (1.0 + epoch as f32),
         val_loss: 0.6 + 0.001 * seed as f32,
         val_f1_pn: Some(0.5 + 0.4 * epoch as f64 / last as f64),
+        train_accuracy: None,
         val_accuracy: None,
         best: epoch <= epochs(seed) / 2,
     };
@@ -367,7 +369,7 @@ fn examples_are_a_typical_right_and_the_surest_wrong_answer() {
     // Banjo: three right, of which clip 2 is in the middle, and two wrong; cello: one wrong; flute: one right; tuba: none.
     let data = notes(&classes, &[0, 0, 0, 0, 0, 1, 2]);
     let answers = said(&data, &[(0, 0.5), (0, 0.9), (0, 0.7), (1, 0.6), (2, 0.8), (2, 0.9), (2, 1.0)]);
-    let settings = Notes { input: Input::Cqt, scale: Scale::Log, ..Notes::default() };
+    let settings = Notes { input: Kind::Cqt, scale: Scale::Log, ..Notes::default() };
     let examples = Examples::new(&data, &data.test, &answers, &settings);
     let e = of_one_class(&[0], &ORCHESTRA);
     write(at, &record(&[0]), &rows(&[0], |_| 2), &e, Some(&examples)).unwrap();

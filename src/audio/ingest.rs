@@ -9,7 +9,6 @@ use crate::core::error::{Error, Result};
 
 use super::decode::{Clip, Decoder, check_rate, guarded, open};
 use super::resample;
-use crate::nn::front_ends::{log_mel, spectrum};
 
 /// Times full scale. Nothing is recorded as loud: it is integers in a file of floats, say.
 const LOUDEST: f32 = 16.0;
@@ -43,13 +42,6 @@ pub struct Form {
     pub normalised: bool,
     /// What is left at the end, and a recording that is too short for one excerpt, is left out rather than taken as a shorter one.
     pub whole: bool,
-}
-
-impl Form {
-    /// For VGGish's front end.
-    pub const LOG_MEL: Form = Form { sr: log_mel::SR, normalised: true, whole: false };
-    /// Single notes for AACNN, as loud as they were recorded (Wise, Maida, Kumar 2021, section IV.A).
-    pub const NOTE: Form = Form { sr: spectrum::SR, normalised: false, whole: true };
 }
 
 /// A stretch of a recording.

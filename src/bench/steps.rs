@@ -4,17 +4,18 @@ use crate::bench::results::{StepResult, Work};
 use crate::bench::timer::Timer;
 use crate::core::error::Result;
 use crate::core::random::Stream;
-use crate::data::{Dataset, FeatureValues, Features, Kind, SplitBy};
+use crate::data::{Dataset, FeatureValues, Features, SplitBy};
 use crate::features::corpus::Corpus;
-use crate::features::extractor::instances;
-use crate::features::front_end::{FrontEnd, Source, frozen};
+use crate::features::front_end::{FrontEnd, Source};
 use crate::gpu::Gpu;
-use crate::nn::front_ends::spectrum::{Input, Scale};
+use crate::nn::front_ends::kind::Kind;
+use crate::nn::front_ends::spectrum::Scale;
 use crate::nn::front_ends::vggish::{TrainFrontEnd, Width};
+use crate::nn::models::Model;
 use crate::nn::models::aacnn::FirstValues;
-use crate::nn::models::{Basis, Model, instance_len};
 use crate::ops::sample::Order;
 use crate::run::config::{Config, Notes};
+use crate::run::network::frozen;
 use crate::train::learner::Learner;
 
 /// Of OpenMIC-2018.
@@ -26,7 +27,7 @@ const WIDTH: Width = Width::Quarter;
 
 /// Of models on single notes.
 const NOTES: Notes = Notes {
-    input: Input::Cqt,
+    input: Kind::Cqt,
     attention: 25,
     width: Width::Eighth,
     scale: Scale::Magnitude,
@@ -59,7 +60,7 @@ impl Step {
     /// As `benches/peers` call it.
     pub fn name(&self) -> String {
         match self.train_front_end {
-            TrainFrontEnd::None if self.model.basis == Basis::Notes => {
+            TrainFrontEnd::None if self.model.is_of_notes() => {
                 format!("{} {}, CQT, {} %", self.model.name, NOTES.width, NOTES.attention)
             }
             TrainFrontEnd::None => self.model.name.into(),
@@ -117,9 +118,9 @@ fn learner(gpu: &Gpu, step: Step) -> Result<Learner<'_>> {
     let Step { model, train_front_end, batch, replicas } = step;
     let clips = BATCHES * batch;
     let kind = model.input(train_front_end, NOTES.input);
-    let width = instance_len(kind, WIDTH);
+    let width = kind.instance_len(WIDTH);
     let mut noise = Stream::new(0, 0);
-    let instances = instances(kind, kind.samples());
+    let instances = kind.instances(kind.samples());
     let count = clips * instances * width;
     let data = Dataset {
         path: "noise".into(),
@@ -144,9 +145,9 @@ fn learner(gpu: &Gpu, step: Step) -> Result<Learner<'_>> {
     let config = Config {
         seeds: (0..replicas as u64).collect(),
         batch,
-        front_end: (model.basis == Basis::Maps).then(|| FrontEnd::new(Source::Random(0), WIDTH)),
+        front_end: model.trains_vggish().then(|| FrontEnd::new(Source::Random(0), WIDTH)),
         train_front_end,
-        notes: (model.basis == Basis::Notes).then_some(NOTES),
+        notes: model.is_of_notes().then_some(NOTES),
         ..Config::of(model.name, "noise")?
     };
     let corpus = Corpus::of_dataset(gpu, &data)?;

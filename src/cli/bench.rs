@@ -8,7 +8,7 @@ use wmic::bench::results::{BenchReport, KernelResult, Peak, PeerStep, StepResult
 use wmic::bench::{PARTS, SECONDS, Step, Timer, kernels, peak, profile, report, sound, step};
 use wmic::check::Case;
 use wmic::core::files::writable;
-use wmic::nn::{Basis, MODELS, Model, find};
+use wmic::nn::{Kind, MODELS, Model, find};
 use wmic::ops::select;
 use wmic::report::numbers::{duration, percent, si, three_digits};
 use wmic::report::tables::table::{Align, Look, Table, bar};
@@ -149,8 +149,8 @@ impl Args {
     /// The training steps of a run.
     fn steps(&self) -> Result<Vec<Step>> {
         // Ten seeds of a model on maps or spectrograms side by side are more than small adapters hold.
-        let replicas = |m: &Model| if m.basis == Basis::Embeddings { &REPLICAS[..] } else { &REPLICAS[..1] };
-        let models = MODELS.iter().filter(|m| !m.is_forest() && (m.basis != Basis::Embeddings || !self.audio));
+        let replicas = |m: &Model| if m.inputs[0] == Kind::Vggish { &REPLICAS[..] } else { &REPLICAS[..1] };
+        let models = MODELS.iter().filter(|m| !m.is_forest() && (m.inputs[0] != Kind::Vggish || !self.audio));
         let steps = models.flat_map(|m| replicas(m).iter().map(|r| Step::of(m, *r)));
         Ok(steps.chain([Step::with_front_end(find("att-tf")?)]).collect())
     }

@@ -7,11 +7,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use indicatif::{ProgressBar, ProgressStyle};
 
 use super::output::note;
-use wmic::data::{AudioSet, Dataset, Kind, features_npz, has_class_map, has_features, npz_note};
+use wmic::data::{AudioSet, Dataset, features_npz, has_class_map, has_features, npz_note};
 use wmic::features::extraction::Recipe;
 use wmic::features::front_end::FrontEnd;
 use wmic::features::sound::{Making, cache_folder, join};
 use wmic::gpu::Gpu;
+use wmic::nn::{self, Kind};
 use wmic::report::tables::table::printable;
 use wmic::run::config::Config;
 use wmic::{Error, Result};
@@ -44,7 +45,10 @@ pub fn load_clips(gpu: &Gpu, config: &mut Config, purpose: Purpose) -> Result<Op
             Some(Dataset::load_labelled(&config.dataset)?)
         }
     };
-    let Some(data) = data else { return Ok(None) };
+    let Some(mut data) = data else { return Ok(None) };
+    if let Some(keys) = &config.val_keys {
+        data = data.with_validation_keys(keys)?;
+    }
     if purpose == Purpose::Train {
         data.check_splits()?;
     }
@@ -67,20 +71,20 @@ pub fn sound_of(config: &Config) -> Result<Option<(AudioSet, Recipe)>> {
     if features_of(config, kind).is_some() || kind == Kind::Vggish && has_features(&config.dataset) {
         return Ok(None);
     }
-    if kind == Kind::Spectrogram || kind.is_of_notes() {
+    if !nn::find(&config.model)?.needs_vggish() {
         let recipe = Recipe { scale: config.notes.unwrap_or_default().scale, ..Recipe::of(kind) };
         return Ok(Some((AudioSet::load(&config.dataset)?, recipe)));
     }
     let Some(front_end) = &config.front_end else {
         let reason = "has sound, but no features; make them with wmic features, or name VGGish's weights \
-                      (--frontend-weights FILE or random)";
+                      (`front_end.weights` FILE or random)";
         return match AudioSet::load(&config.dataset) {
             Ok(_) => Err(Error::data(&config.dataset, reason)),
             Err(error) => Err(error),
         };
     };
     // Log-mel patches are the same whatever comes after them.
-    let front_end = (kind != Kind::LogMel).then(|| front_end.clone());
+    let front_end = kind.row().weights.is_some().then(|| front_end.clone());
     Ok(Some((AudioSet::load(&config.dataset)?, Recipe { front_end, ..Recipe::of(kind) })))
 }
 
@@ -114,13 +118,11 @@ pub fn adopt(config: &mut Config, npz: &Path) -> Result<()> {
         return fail("has an unreadable frontend.json; make the features again with wmic features".into());
     };
     if recipe.kind != kind {
-        let name = |kind: Kind| serde_json::to_string(&kind).expect("a kind serialises");
-        let (has, wants) = (name(recipe.kind), name(kind));
-        return fail(format!("holds {has} features, but {} takes {wants}", config.model));
+        return fail(format!("holds {:?} features, but {} takes {:?}", recipe.kind.name(), config.model, kind.name()));
     }
     match (&config.front_end, &recipe.front_end) {
         (Some(asked), Some(made)) if asked.width != made.width => {
-            fail(format!("was made with --width {}, not {}", made.width, asked.width))
+            fail(format!("was made with `width` {}, not {}", made.width, asked.width))
         }
         (Some(asked), Some(made)) if asked.fingerprint.is_some() && asked.fingerprint != made.fingerprint => {
             fail("was made with other VGGish weights than the run's".into())
@@ -149,11 +151,11 @@ pub fn adopt(config: &mut Config, npz: &Path) -> Result<()> {
             Ok(())
         }
         (None, None) if kind.is_of_notes() && recipe.scale != config.notes.unwrap_or_default().scale => {
-            fail("was made with another --scale".into())
+            fail("was made with another `notes.scale`".into())
         }
-        (None, None) if kind == Kind::Spectrogram || kind.is_of_notes() => Ok(()),
+        (None, None) if !nn::find(&config.model)?.needs_vggish() => Ok(()),
         (None, None) => Err(Error::Usage(format!(
-            "{} stands on VGGish: name its weights, --frontend-weights FILE or random",
+            "{} stands on VGGish: name its weights, `front_end.weights` FILE or random",
             config.model
         ))),
         _ => Ok(()),
@@ -164,7 +166,7 @@ fn of_sound(gpu: &Gpu, config: &mut Config, (set, mut recipe): (AudioSet, Recipe
     let mut weights = None;
     if let Some(front_end) = &mut config.front_end {
         // A run that trained its front end from log-mel patches on needs its first weights no more.
-        let needed = recipe.kind != Kind::LogMel || front_end.fingerprint.is_none();
+        let needed = recipe.kind.row().weights.is_some() || front_end.fingerprint.is_none();
         weights = needed.then(|| front_end.pin()).transpose()?;
         recipe.front_end = recipe.front_end.map(|_| front_end.clone());
     }

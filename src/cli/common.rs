@@ -1,11 +1,7 @@
 //! What several commands do alike.
 
-use std::path::Path;
-
-use serde::Serialize;
-
 use super::output::{print, print_json};
-use wmic::core::files::{read_limited, write_atomic};
+use wmic::core::files::read_limited;
 use wmic::metrics::evaluation::Evaluation;
 use wmic::report::tables::evaluation::{class_table, summary};
 use wmic::report::tables::table::Look;
@@ -31,9 +27,4 @@ pub fn read_evaluation(run: &RunDir) -> Result<Evaluation> {
     let path = run.test();
     let bytes = read_limited(&path, TEST_LIMIT)?;
     serde_json::from_slice(&bytes).map_err(|e| Error::checkpoint(&path, format!("is damaged ({e})")))
-}
-
-pub fn write_json(path: &Path, value: &impl Serialize) -> Result<()> {
-    let text = serde_json::to_string_pretty(value).expect("results serialise");
-    write_atomic(path, |out| writeln!(out, "{text}"))
 }

@@ -3,8 +3,6 @@
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
-use anyhow::anyhow;
-
 use super::clips::{Purpose, load_clips};
 use super::common::read_evaluation;
 use super::output::{note, one_line, print, print_json};
@@ -12,13 +10,15 @@ use super::settings::{SeedArgs, SettingArgs};
 use super::train::{self, Words};
 use super::{Device, Verdict};
 use wmic::compare::comparison::{Comparison, Contestant};
+use wmic::compare::entries::{self, Entries};
 use wmic::compare::experiment::{Entry, Experiment};
 use wmic::compare::test_predictions::TestPredictions;
 use wmic::core::files::{absolute, create_directories, is_leftover, try_lock_directory, write_atomic};
-use wmic::data::{Dataset, Kind, SplitBy};
+use wmic::data::{Dataset, SplitBy};
 use wmic::features::front_end::FrontEnd;
 use wmic::gpu::Gpu;
 use wmic::metrics::evaluation::Evaluation;
+use wmic::nn::Kind;
 use wmic::nn::front_ends::spectrum::Scale;
 use wmic::nn::front_ends::vggish::TrainFrontEnd;
 use wmic::report::tables;
@@ -26,6 +26,7 @@ use wmic::report::tables::evaluation::summary;
 use wmic::report::tables::table::{Look, printable};
 use wmic::run::config::Config;
 use wmic::run::run_dir::RunDir;
+use wmic::train::session::{Outcome, Session, same_data};
 use wmic::{Error, Result, report};
 
 /// Train every model of an experiment with its own protocol, and compare them as papers do
@@ -95,23 +96,13 @@ impl Args {
             Ok((lock, tasks))
         })?;
         let Some(tasks) = tasks else { return Ok(Verdict::Interrupted) };
-        let (mut ended, mut left_out) = (vec![], vec![]);
-        for i in 0..tasks.len() {
-            match self.work(&gpu, &tasks, i, &loaded) {
-                Ok(Some(evaluation)) => ended.push((&tasks[i], evaluation)),
-                Ok(None) => return Ok(Verdict::Interrupted),
-                Err(error) => {
-                    let label = &tasks[i].entry.label;
-                    match error.downcast_ref() {
-                        // It would end so again, and says nothing about the others.
-                        Some(Error::Diverged { .. } | Error::Limit { .. }) => {
-                            left_out.push(format!("{label}: {error}"))
-                        }
-                        _ => return Err(anyhow!("{}: {error}", printable(label))),
-                    }
-                }
-            }
-        }
+        let labels: Vec<String> = tasks.iter().map(|task| printable(&task.entry.label)).collect();
+        let open = || self.device.open();
+        let worked = entries::each(&labels, &gpu, &open, &mut |gpu, i| self.work(gpu, &tasks, i, &loaded))?;
+        let Some(Entries { ended, left_out }) = worked else { return Ok(Verdict::Interrupted) };
+        let ended: Vec<(&Task, Evaluation)> = ended.into_iter().map(|(i, scores)| (&tasks[i], scores)).collect();
+        // The first device may be the one that ran out of memory.
+        let gpu = if left_out.is_empty() { gpu } else { self.device.open()? };
         if left_out.is_empty() || ended.len() > 1 {
             self.report(&gpu, experiment, ended, left_out.clone(), &loaded, &out)?;
         }
@@ -196,7 +187,7 @@ impl Args {
     }
 
     /// Trains the i-th entry, as far as it is not trained yet. `None` if the user interrupted.
-    fn work(&self, gpu: &Gpu, tasks: &[Task], i: usize, loaded: &Loaded) -> anyhow::Result<Option<Evaluation>> {
+    fn work(&self, gpu: &Gpu, tasks: &[Task], i: usize, loaded: &Loaded) -> Result<Option<Evaluation>> {
         let Task { entry, config, run, stage, data } = &tasks[i];
         let data = &loaded.sets[*data].2;
         let label = printable(&entry.label);
@@ -207,24 +198,26 @@ impl Args {
         let before: usize = tasks[..i].iter().map(epochs).sum();
         let place = |epochs: usize| format!("{title}, {:.0} % of all", (before + epochs) as f64 / total as f64 * 100.0);
         let words = Words { resume: "the same command".into(), place: &place };
-        let ended = match stage {
+        let evaluation = match stage {
             Stage::Ended => {
                 let run = RunDir::open(run)?;
                 let evaluation = read_evaluation(&run)?;
-                Ok(Some((run, evaluation)))
+                // Made here, so that they are as safe as the run is.
+                TestPredictions::of(gpu, &run, data, &evaluation)?;
+                evaluation
             }
-            Stage::Begun => {
-                note(&format!("{title}: goes on"));
-                RunDir::reopen(run).map_err(Into::into).and_then(|run| train::go_on(gpu, config, data, run, &words))
-            }
-            Stage::New => {
-                note(&format!("{title}: begins"));
-                train::begin(gpu, config, data, run, self.force, &words)
+            Stage::Begun | Stage::New => {
+                note(&format!("{title}: {}", if *stage == Stage::New { "begins" } else { "goes on" }));
+                let session = match stage {
+                    Stage::New => Session::begin(gpu, config, data, run, self.force)?,
+                    _ => Session::resume(gpu, config, data, RunDir::reopen(run)?)?,
+                };
+                let Some(outcome) = train::conduct(session, data, &words)? else { return Ok(None) };
+                let Outcome { run, record, answers, thresholds, .. } = &outcome;
+                TestPredictions::keep(run, data, &record.config.seeds, answers, thresholds)?;
+                outcome.evaluation
             }
         };
-        let Some((run, evaluation)) = ended? else { return Ok(None) };
-        // Made here, so that they are as safe as the run is.
-        TestPredictions::of(gpu, &run, data, &evaluation)?;
         note(&format!("{title}: {}", summary(&evaluation)));
         Ok(Some(evaluation))
     }
@@ -325,6 +318,6 @@ fn stage(path: &Path, config: &Config, data: &Dataset) -> Result<Stage> {
         let path = path.display();
         return Err(Error::Usage(format!("{path} was begun with {key} {of_run}, not {asked}; choose {anew}")));
     }
-    train::same_data(&run, &record.run, data)?;
+    same_data(&run, &record.run, data)?;
     Ok(if run.has_ended() { Stage::Ended } else { Stage::Begun })
 }

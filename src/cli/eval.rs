@@ -55,7 +55,9 @@ impl Args {
         }
         self.threshold.map_or(Ok(()), |level| trained.set_threshold(level))?;
         let gpu = self.device.open()?;
-        let mut config = Config { dataset: self.dataset, features: self.features, ..trained.config.clone() };
+        // They say nothing about other splits, nor about other datasets.
+        let val_keys = trained.config.val_keys.clone().filter(|_| matches!(self.split, Split::Val | Split::Train));
+        let mut config = Config { dataset: self.dataset, features: self.features, val_keys, ..trained.config.clone() };
         let Some(mut data) = load_clips(&gpu, &mut config, Purpose::Evaluate)? else { return Ok(Verdict::Interrupted) };
         let fingerprint = format!("{:016x}", data.fingerprint());
         let kept = data.validation.is_some() && run.keeps_splits();

@@ -10,10 +10,11 @@ use super::{Device, Verdict};
 use wmic::Error;
 use wmic::audio::sound_files;
 use wmic::core::files::absolute;
-use wmic::data::{AudioSet, Kind};
+use wmic::data::AudioSet;
 use wmic::features::extraction::Recipe;
 use wmic::features::front_end::{FrontEnd, Source};
 use wmic::features::sound::{Making, Sounds};
+use wmic::nn::Kind;
 use wmic::nn::front_ends::spectrum::Scale;
 use wmic::nn::front_ends::vggish::Width;
 use wmic::report::tables::table::printable;
@@ -126,9 +127,9 @@ impl Args {
     fn recipe(&self) -> wmic::Result<Recipe> {
         let given = self.weights.as_deref().map(absolute).transpose()?.map(Source::File);
         let weights = given.or_else(|| self.init.clone());
-        let front_end = match (self.frontend, weights) {
-            (Kind::LogMel | Kind::Spectrogram | Kind::Stft | Kind::Cqt, None) => None,
-            (Kind::LogMel | Kind::Spectrogram | Kind::Stft | Kind::Cqt, Some(_)) => {
+        let front_end = match (self.frontend.row().weights, weights) {
+            (None, None) => None,
+            (None, Some(_)) => {
                 return Err(Error::Usage("spectra need no weights: leave out --weights and --init".into()));
             }
             (_, Some(weights)) => {
@@ -149,15 +150,8 @@ impl Args {
     }
 
     fn out(&self, set: Option<&AudioSet>) -> PathBuf {
-        let name = match self.frontend {
-            Kind::Vggish => "openmic-2018.npz",
-            Kind::LogMel => "logmel.npz",
-            Kind::Spectrogram => "spectrogram.npz",
-            Kind::Maps => "maps.npz",
-            Kind::Stft => "stft.npz",
-            Kind::Cqt => "cqt.npz",
-        };
-        let default = || set.map_or_else(|| "features.npz".into(), |set| set.path.join(name));
+        let name = || self.frontend.row().file;
+        let default = || set.map_or_else(|| "features.npz".into(), |set| set.path.join(name()));
         // Without a slash at its end, which would ask for a folder.
         self.out.as_ref().map(|out| out.components().collect()).unwrap_or_else(default)
     }

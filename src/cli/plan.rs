@@ -8,9 +8,8 @@ use super::clips::{Purpose, load_clips, sound_of};
 use super::output::{note, print, print_json};
 use super::settings::{SeedArgs, SettingArgs, models};
 use super::{Device, Verdict};
-use wmic::data::{Kind, validation_split};
+use wmic::data::validation_split;
 use wmic::features::corpus::Dims;
-use wmic::features::extractor::instances;
 use wmic::gpu::Gpu;
 use wmic::ops::gather::Encoding;
 use wmic::ops::sample::Order;
@@ -195,8 +194,8 @@ impl Args {
 fn clips(gpu: &Gpu, config: &mut Config) -> Result<Option<(Dims, Split)>> {
     if let Some((set, recipe)) = sound_of(config)? {
         let (clips, classes) = (set.keys.len(), set.classes.len());
-        let (instances, width) = (instances(recipe.kind, recipe.kind.samples()), recipe.instance_len());
-        let narrow = if recipe.kind == Kind::Vggish { Encoding::Bytes } else { Encoding::Halves };
+        let (instances, width) = (recipe.kind.instances(recipe.kind.samples()), recipe.instance_len());
+        let narrow = if recipe.is_in_bytes() { Encoding::Bytes } else { Encoding::Halves };
         let encoding = narrow.of_clips(instances * width);
         let dims = Dims { clips, instances, width, classes, encoding, slots: clips };
         if recipe.kind.is_of_notes() {

@@ -16,9 +16,8 @@ use wmic::data::{features_npz, has_features, load_features};
 use wmic::features::front_end::{FrontEnd, Source};
 use wmic::gpu::Gpu;
 use wmic::metrics::thresholds::Level;
-use wmic::nn::front_ends::log_mel;
 use wmic::nn::front_ends::vggish::Width;
-use wmic::nn::{self, Basis};
+use wmic::nn::{self, Kind};
 use wmic::output::format::{Detail, Format, Series};
 use wmic::output::{self, FORMATS, json};
 use wmic::predict::recogniser::{Aggregate, Options, Recognised, Recogniser, recognise_clips};
@@ -28,7 +27,6 @@ use wmic::predict::trained::Trained;
 use wmic::report::plots::spectrogram::Picture;
 use wmic::report::tables::table::{Look, printable};
 use wmic::report::{pages, plots, tables};
-use wmic::run::config::Notes;
 use wmic::run::run_dir::RunDir;
 use wmic::{Array, Error, Result};
 
@@ -140,7 +138,7 @@ impl Args {
     fn features(&self, trained: &Trained) -> Result<Option<(Vec<String>, wmic::data::Features)>> {
         let [input] = self.inputs.as_slice() else { return Ok(None) };
         let npz = input.extension().is_some_and(|e| e == "npz");
-        if !npz && (!has_features(input) || nn::find(&trained.about.model)?.basis != Basis::Embeddings) {
+        if !npz && (!has_features(input) || trained.config.kind()? != Kind::Vggish) {
             return Ok(None);
         }
         let archive = if npz { Some(input.clone()) } else { features_npz(input) };
@@ -154,7 +152,7 @@ impl Args {
     fn recognise(&self, gpu: &Gpu, trained: Trained, options: Options, answers: &mut Answers) -> anyhow::Result<usize> {
         let files = sound_files(&self.inputs)?;
         answers.expect(files.len())?;
-        let needs_vggish = nn::find(&trained.config.model)?.basis.needs_vggish();
+        let needs_vggish = nn::find(&trained.config.model)?.needs_vggish();
         if trained.config.front_end.is_none() && needs_vggish {
             let reason = "the run was trained on features that do not say how they were made; name the VGGish that made them: \
                           --frontend-weights FILE";
@@ -188,7 +186,7 @@ impl Args {
     /// is.
     fn name_front_end(&self, trained: &mut Trained) -> Result<()> {
         let Some(weights) = &self.frontend_weights else { return Ok(()) };
-        if !nn::find(&trained.config.model)?.basis.needs_vggish() {
+        if !nn::find(&trained.config.model)?.needs_vggish() {
             let reason = "takes spectra and needs no VGGish: leave out --frontend-weights";
             return Err(Error::Usage(format!("{} {reason}", trained.config.model)));
         }
@@ -239,9 +237,9 @@ impl<'a> Answers<'a> {
         if let Some(page) = &args.html {
             wmic::core::files::writable(page)?;
         }
-        let band_hz = trained.config.notes.map_or_else(log_mel::band_hz, |notes| notes.input.bin_hz());
-        let of_notes = |notes: Notes| format!("{}, second by second", notes.input.name());
-        let spectrum = trained.config.notes.map_or_else(|| "mel spectrogram".into(), of_notes);
+        let kind = trained.config.kind()?;
+        let (shown, pace) = (kind.spectrogram(), if kind.is_of_notes() { ", second by second" } else { "" });
+        let (band_hz, spectrum) = ((shown.band_hz)(), format!("{}{pace}", shown.name));
         Ok(Answers { args, format, series, truth, taken: 0, names: HashSet::new(), band_hz, spectrum, on_page: vec![] })
     }
 

@@ -6,7 +6,8 @@ use toml::Value as Toml;
 
 use wmic::core::names::{named, names};
 use wmic::run::config::{Config, MAX_SEEDS, SETTINGS};
-use wmic::run::settings::{Given, Setting, Value};
+use wmic::run::given::Given;
+use wmic::run::settings::{Setting, Value};
 use wmic::{Error, nn};
 
 /// Options that are not the setting's last key with dashes for underlines.

@@ -5,11 +5,10 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
-use anyhow::anyhow;
 use indicatif::{ProgressBar, ProgressStyle};
 
 use super::clips::{Purpose, load_clips, stop_on_interrupt};
-use super::common::{print_evaluation, write_json};
+use super::common::print_evaluation;
 use super::output::{note, print};
 use super::settings::{SeedArgs, SettingArgs, models};
 use super::{Device, Verdict};
@@ -17,21 +16,15 @@ use wmic::core::files::absolute;
 use wmic::core::toml::read_toml;
 use wmic::data::Dataset;
 use wmic::gpu::Gpu;
-use wmic::metrics::evaluation::Evaluation;
-use wmic::metrics::scores::{Task, mean};
+use wmic::metrics::scores::mean;
 use wmic::nn;
-use wmic::predict::evaluator::Evaluator;
 use wmic::predict::forest;
-use wmic::predict::trained::{Split, Trained};
-use wmic::report::plots::examples::Examples;
 use wmic::report::{self, numbers};
 use wmic::run::config::Config;
-use wmic::run::run_dir::{Circumstances, Record, RunDir};
-use wmic::run::splits::splits;
+use wmic::run::run_dir::RunDir;
 use wmic::run::state::EpochRow;
-use wmic::run::weights::About;
-use wmic::train::forest::grow as grow_forests;
-use wmic::train::trainer::{End, Event, Trainer};
+use wmic::train::session::{Outcome, Session};
+use wmic::train::trainer::{End, Event};
 use wmic::{Error, Result};
 
 /// Train a recogniser, several seeds side by side, and evaluate it on the test split
@@ -138,12 +131,9 @@ impl Args {
         config = self.settings.given.relocate(&config)?;
         let gpu = self.device.open()?;
         let Some(data) = load_clips(&gpu, &mut config, Purpose::Train)? else { return Ok(Verdict::Interrupted) };
-        conclude(go_on(&gpu, &config, &data, run, &Words::alone(dir))?, self.json)
+        let session = Session::resume(&gpu, &config, &data, run)?;
+        conclude(conduct(session, &data, &Words::alone(dir))?, self.json)
     }
-}
-
-fn fingerprint(data: &Dataset) -> String {
-    format!("{:016x}", data.fingerprint())
 }
 
 /// Begins a run in `out`, trains, evaluates on the test split, prints. Shared with `wmic demo`.
@@ -155,11 +145,9 @@ pub fn train(
     force: bool,
     json: bool,
 ) -> anyhow::Result<Verdict> {
-    conclude(begin(gpu, config, data, out, force, &Words::alone(out))?, json)
+    let session = Session::begin(gpu, config, data, out, force)?;
+    conclude(conduct(session, data, &Words::alone(out))?, json)
 }
-
-/// A run that was trained to its end, and its scores on the test split.
-pub type Ended = (RunDir, Evaluation);
 
 /// How a run is spoken of while it goes on.
 pub struct Words<'a> {
@@ -176,89 +164,13 @@ impl Words<'_> {
     }
 }
 
-fn conclude(ended: Option<Ended>, json: bool) -> anyhow::Result<Verdict> {
-    let Some((run, evaluation)) = ended else { return Ok(Verdict::Interrupted) };
+fn conclude(outcome: Option<Outcome>, json: bool) -> anyhow::Result<Verdict> {
+    let Some(Outcome { run, evaluation, .. }) = outcome else { return Ok(Verdict::Interrupted) };
     print_evaluation(&evaluation, json)?;
     if !json {
         print(&format!("saved in {}; look at {}\n", run.path().display(), run.report().display()))?;
     }
     Ok(Verdict::Done)
-}
-
-/// Begins a run in `out`, once all that it needs is there; trains and evaluates it. `None` if the user interrupted.
-pub fn begin(
-    gpu: &Gpu,
-    config: &Config,
-    data: &Dataset,
-    out: &Path,
-    force: bool,
-    words: &Words,
-) -> anyhow::Result<Option<Ended>> {
-    if nn::find(&config.model)?.is_forest() {
-        let machine = [forest::DEVICE, &format!("{} threads", forest::threads()), ""].map(str::to_owned);
-        let run = RunDir::create(out, force, &record(config, data, machine, 0)?)?;
-        return grow(gpu, config, data, run, words);
-    }
-    let trainer = Trainer::new(gpu, config, data)?;
-    let adapter = gpu.adapter();
-    let machine = [&adapter.name, &adapter.backend, &adapter.driver].map(String::clone);
-    let run = RunDir::create(out, force, &record(config, data, machine, trainer.parameters())?)?;
-    run.write_splits(data)?;
-    run_to_end(gpu, config, data, run, trainer, words)
-}
-
-/// Goes on with a run, whose settings `config` are, from its saved state; trains and evaluates it. `None` if the user interrupted.
-pub fn go_on(gpu: &Gpu, config: &Config, data: &Dataset, run: RunDir, words: &Words) -> anyhow::Result<Option<Ended>> {
-    let began = run.record()?.run;
-    same_data(&run, &began, data)?;
-    // Killed while it began.
-    run.write_splits(data)?;
-    if nn::find(&config.model)?.is_forest() {
-        return grow(gpu, config, data, run, words);
-    }
-    if gpu.adapter().name != began.adapter {
-        note(&format!("warning: the run was begun on {}; on another adapter the last bits differ", began.adapter));
-    }
-    let mut config = config.clone();
-    if run.state().exists() {
-        // The weights have moved on from those; the file may be gone.
-        config.init = None;
-    }
-    let mut trainer = Trainer::new(gpu, &config, data)?;
-    trainer.resume(&run)?;
-    run_to_end(gpu, &config, data, run, trainer, words)
-}
-
-/// # Errors
-/// `Data` if the run was begun with other data.
-pub fn same_data(run: &RunDir, began: &Circumstances, data: &Dataset) -> Result<()> {
-    if fingerprint(data) == began.data {
-        return Ok(());
-    }
-    let run = run.path().display();
-    Err(Error::data(&data.path, format!("is not the dataset that {run} was begun with, or has changed since")))
-}
-
-/// What `run.toml` says of a run on a machine, with so many trainable parameters.
-fn record(
-    config: &Config,
-    data: &Dataset,
-    [adapter, backend, driver]: [String; 3],
-    parameters: usize,
-) -> Result<Record> {
-    let split = &splits(config, data)?[0];
-    let run = Circumstances {
-        version: env!("CARGO_PKG_VERSION").into(),
-        adapter,
-        backend,
-        driver,
-        parameters,
-        data: fingerprint(data),
-        train_clips: split.0.len(),
-        val_clips: split.1.len(),
-        test_clips: data.test.len(),
-    };
-    Ok(Record { config: config.clone(), run })
 }
 
 fn seeds(config: &Config) -> String {
@@ -268,80 +180,52 @@ fn seeds(config: &Config) -> String {
     }
 }
 
-fn run_to_end(
-    gpu: &Gpu,
-    config: &Config,
-    data: &Dataset,
-    run: RunDir,
-    mut trainer: Trainer,
-    words: &Words,
-) -> anyhow::Result<Option<Ended>> {
-    let seeds = seeds(config);
-    let parameters = numbers::count(trainer.parameters() as u64);
-    note(&format!("{} with {parameters} parameters, {seeds}, on {}", config.model, gpu.adapter().name));
-    let stop = stop_on_interrupt();
-    let mut display = Display::new(config.epochs, trainer.steps_per_epoch(), trainer.epochs_done(), words);
-    let end = trainer.train(&run, &|| stop.load(Ordering::Relaxed), &mut |event| display.show(event));
-    display.finish();
-    let resume = &words.resume;
-    let end = end.map_err(|e| match e {
-        Error::Io { .. } | Error::Gpu(_) => {
-            anyhow!("{e}; what was saved before is whole: once this is mended, continue with {resume}")
+/// Trains a run to its end, tests it and writes its report. `None` if the user interrupted.
+pub fn conduct(mut session: Session, data: &Dataset, words: &Words) -> Result<Option<Outcome>> {
+    if let Some(adapter) = session.begun_elsewhere() {
+        note(&format!("warning: the run was begun on {adapter}; on another adapter the last bits differ"));
+    }
+    let (config, resume) = (session.config().clone(), &words.resume);
+    let is_forest = config.model()?.is_forest();
+    let (model, seeds) = (&config.model, seeds(&config));
+    note(&match is_forest {
+        true => {
+            let (classes, trees, threads) = (data.classes.len(), forest::TREES, forest::threads());
+            format!("{model}: {classes} forests of {trees} trees, {seeds}, on {threads} CPU threads")
         }
-        other => other.into(),
-    })?;
-    if end == End::Interrupted {
-        note(&format!("wmic: interrupted; the state is saved, continue with: {resume}"));
-        return Ok(None);
-    }
-    let history = trainer.history().to_vec();
-    // Its memory is needed for the evaluation.
-    drop(trainer);
-    finish(gpu, data, run, &history)
-}
-
-/// Grows the forests of a run from the beginning, and ends it.
-fn grow(gpu: &Gpu, config: &Config, data: &Dataset, run: RunDir, words: &Words) -> anyhow::Result<Option<Ended>> {
-    let forests = config.seeds.len() * data.classes.len();
-    let (classes, trees, threads) = (data.classes.len(), forest::TREES, forest::threads());
-    note(&format!("{}: {classes} forests of {trees} trees, {}, on {threads} CPU threads", config.model, seeds(config)));
-    let stop = stop_on_interrupt();
-    let style = ProgressStyle::with_template("forest {pos}/{len} {wide_bar:.cyan/238} {eta} left");
-    let bar = ProgressBar::new(forests as u64).with_style(style.expect("a valid template").progress_chars("━━━"));
-    let start = Instant::now();
-    let grown =
-        grow_forests(config, data, &|| stop.load(Ordering::Relaxed), &mut |done| bar.set_position(done as u64))?;
-    bar.finish_and_clear();
-    let Some(grown) = grown else {
-        let again = &words.resume;
-        note(&format!("wmic: interrupted; trees take seconds and are not kept, grow them again with: {again}"));
-        return Ok(None);
+        false => {
+            let parameters = numbers::count(session.parameters() as u64);
+            format!("{model} with {parameters} parameters, {seeds}, on {}", session.gpu().adapter().name)
+        }
+    });
+    let (stop, start) = (stop_on_interrupt(), Instant::now());
+    let mut display = match is_forest {
+        true => Display::of_forests(config.seeds.len() * data.classes.len(), words),
+        false => Display::new(config.epochs, session.steps_per_epoch(), session.epochs_done(), words),
     };
-    note(&format!("grown in {:.1} s", start.elapsed().as_secs_f64()));
-    forest::save(&run.model(), &grown, &About::new(config, data, forest::INPUT))?;
-    let trained = Trained::load(&run)?;
-    let mut evaluator = Evaluator::new(gpu, &trained, data, None)?;
-    let history = trained.only_epoch(&evaluator.answers(Split::Train)?, &evaluator.answers(Split::Val)?);
-    run.write_metrics(&history)?;
-    finish(gpu, data, run, &history)
-}
-
-/// Tunes the thresholds of a trained run, if it has any, tests it, and reports.
-fn finish(gpu: &Gpu, data: &Dataset, run: RunDir, history: &[EpochRow]) -> anyhow::Result<Option<Ended>> {
-    let mut trained = Trained::load(&run)?;
-    let mut evaluator = Evaluator::new(gpu, &trained, data, None)?;
-    let validation = (trained.task()? == Task::Labels).then(|| evaluator.answers(Split::Val)).transpose()?;
-    let answers = evaluator.answers(Split::Test)?;
-    if let Some(validation) = validation {
-        trained.tune(&validation);
-        trained.save(&run.model())?;
-        run.write_thresholds(&trained.about)?;
+    let end = session.train(&|| stop.load(Ordering::Relaxed), &mut |event| display.show(event));
+    display.finish();
+    let end = end.map_err(|e| match e {
+        Error::Io { .. } | Error::Gpu(_) if !e.is_out_of_memory() => {
+            Error::Usage(format!("{e}; what was saved before is whole: once this is mended, continue with {resume}"))
+        }
+        other => other,
+    })?;
+    match (end, is_forest) {
+        (End::Interrupted, true) => {
+            note(&format!("wmic: interrupted; trees take seconds and are not kept, grow them again with: {resume}"));
+            return Ok(None);
+        }
+        (End::Interrupted, false) => {
+            note(&format!("wmic: interrupted; the state is saved, continue with: {resume}"));
+            return Ok(None);
+        }
+        (End::Finished, true) => note(&format!("grown in {:.1} s", start.elapsed().as_secs_f64())),
+        (End::Finished, false) => {}
     }
-    let evaluation = trained.judge(gpu, data, &answers)?;
-    write_json(&run.test(), &evaluation)?;
-    let examples = trained.config.notes.map(|notes| Examples::new(data, &data.test, &answers, &notes));
-    report::pages::training::write(run.path(), &run.record()?, history, &evaluation, examples.as_ref())?;
-    Ok(Some((run, evaluation)))
+    let outcome = session.finish()?;
+    report::write(&outcome, data)?;
+    Ok(Some(outcome))
 }
 
 /// A bar on a terminal, a line now and then otherwise. Both go to stderr.
@@ -372,8 +256,17 @@ impl<'a> Display<'a> {
         Display { words, bar, epochs, epoch: done, steps, every: epochs.div_ceil(20) }
     }
 
+    /// Of forests, which are grown in seconds.
+    fn of_forests(all: usize, words: &'a Words<'a>) -> Display<'a> {
+        let style = ProgressStyle::with_template("forest {pos}/{len} {wide_bar:.cyan/238} {eta} left");
+        let style = style.expect("a valid template").progress_chars("━━━");
+        let bar = Some(ProgressBar::new(all as u64).with_style(style));
+        Display { words, bar, epochs: 1, epoch: 0, steps: all, every: 1 }
+    }
+
     fn show(&mut self, event: Event) {
         match (event, &self.bar) {
+            (Event::Grown { done, .. }, bar) => bar.iter().for_each(|bar| bar.set_position(done as u64)),
             (Event::Step { done, .. }, Some(bar)) => bar.set_position((self.epoch * self.steps + done) as u64),
             (Event::Step { .. }, None) => {}
             (Event::Epoch { rows, clips_per_s }, bar) => {

@@ -5,15 +5,15 @@ use serde::{Deserialize, Serialize};
 
 use crate::core::array::Array;
 use crate::core::error::{Error, Result};
+use crate::core::tensors;
 use crate::data::Dataset;
 use crate::gpu::Gpu;
 use crate::metrics::evaluation::Evaluation;
 use crate::metrics::scores::Scores;
 use crate::metrics::significance::{Answer, followed};
-use crate::predict::evaluator::Evaluator;
+use crate::predict::evaluator::{Answers, Evaluator};
 use crate::predict::trained::{Split, Trained};
 use crate::run::run_dir::RunDir;
-use crate::run::weights;
 
 const TENSOR: &str = "probabilities";
 
@@ -54,9 +54,20 @@ impl TestPredictions {
         }
         let trained = Trained::load(run)?;
         let answers = Evaluator::new(gpu, &trained, data, None)?.answers(Split::Test)?;
-        let probabilities = answers.seeds.into_iter().map(|(probabilities, _)| probabilities).collect();
-        let (seeds, classes) = (trained.about.seeds.clone(), data.classes.clone());
-        let thresholds = trained.thresholds()?;
+        TestPredictions::keep(run, data, &trained.about.seeds, &answers, &trained.thresholds()?)
+    }
+
+    /// Keeps what a run has just said about the test clips.
+    pub fn keep(
+        run: &RunDir,
+        data: &Dataset,
+        seeds: &[u64],
+        answers: &Answers,
+        thresholds: &[Vec<f64>],
+    ) -> Result<TestPredictions> {
+        let probabilities = answers.seeds.iter().map(|(probabilities, _)| probabilities.clone()).collect();
+        let clips = data.test.iter().map(|&clip| data.keys[clip as usize].clone()).collect();
+        let (seeds, classes, thresholds) = (seeds.to_vec(), data.classes.clone(), thresholds.to_vec());
         let made = TestPredictions { about: About { seeds, clips, classes, thresholds }, probabilities };
         made.write(run)?;
         Ok(made)
@@ -89,15 +100,15 @@ impl TestPredictions {
         let bytes = self.probabilities.iter().flat_map(|p| p.data().iter().flat_map(|v| v.to_le_bytes())).collect();
         let About { seeds, clips, classes, .. } = &self.about;
         let shape = vec![seeds.len(), clips.len(), classes.len()];
-        weights::save(&run.predictions(), &[(TENSOR.into(), Dtype::F32, shape, bytes)], &self.about)
+        tensors::save(&run.predictions(), &[(TENSOR.into(), Dtype::F32, shape, bytes)], &self.about)
     }
 
     fn read(run: &RunDir) -> Result<TestPredictions> {
         let path = run.predictions();
-        let file = weights::File::read(&path)?;
+        let file = tensors::File::read(&path)?;
         let about: About = file.about(&path)?;
         let (seeds, clips, classes) = (about.seeds.len(), about.clips.len(), about.classes.len());
-        let values = weights::floats(&path, &file.tensors(), TENSOR, &[seeds, clips, classes])?;
+        let values = tensors::floats(&path, &file.tensors(), TENSOR, &[seeds, clips, classes])?;
         let thresholds = &about.thresholds;
         if thresholds.len() != seeds || thresholds.iter().any(|of_seed| of_seed.len() != classes) {
             return Err(Error::checkpoint(&path, "has metadata that contradicts itself"));

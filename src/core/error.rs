@@ -56,7 +56,15 @@ pub enum Error {
     Io { path: PathBuf, source: std::io::Error },
 }
 
+/// How the fault of an adapter begins whose memory did not suffice.
+pub const OUT_OF_MEMORY: &str = "out of memory";
+
 impl Error {
+    /// Whether the GPU's memory did not suffice on the way. The device must be opened anew then; what needs less may still run.
+    pub fn is_out_of_memory(&self) -> bool {
+        matches!(self, Error::Gpu(fault) if fault.starts_with(OUT_OF_MEMORY))
+    }
+
     pub fn data(path: impl AsRef<Path>, reason: impl Into<String>) -> Self {
         Error::Data { path: path.as_ref().into(), line: None, reason: reason.into() }
     }

@@ -7,4 +7,5 @@ pub mod hash;
 pub mod names;
 pub mod random;
 pub mod shape;
+pub(crate) mod tensors;
 pub mod toml;

@@ -3,7 +3,7 @@
 use super::features::{FeatureBuilder, MAX_VALUES};
 use super::labels::distinct;
 use super::npz::{Member, Npz, NpzWriter};
-use super::{FeatureValues, Features, Kind, WIDTH};
+use super::{FeatureValues, Features, WIDTH};
 use crate::core::error::{Error, Result};
 use crate::core::files::write_path_atomic;
 use std::fs::File;
@@ -81,10 +81,10 @@ pub(super) fn read_x(npz: &mut Npz, path: &Path, keys: Option<&[String]>) -> Res
 fn describes_embeddings(npz: &mut Npz) -> Result<bool> {
     #[derive(serde::Deserialize)]
     struct Made {
-        kind: Kind,
+        kind: String,
     }
     let note = read_note(npz)?.unwrap_or_default();
-    Ok(serde_json::from_str::<Made>(&note).is_ok_and(|made| made.kind == Kind::Vggish))
+    Ok(serde_json::from_str::<Made>(&note).is_ok_and(|made| made.kind == "vggish"))
 }
 
 fn read_lengths(member: Member, clips: usize, instances: usize) -> Result<Vec<u32>> {

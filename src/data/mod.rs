@@ -25,12 +25,9 @@ pub use split::{Division, SplitBy, validation_split};
 pub use synth::synth;
 pub use synth_audio::synth_audio;
 
-use crate::audio::Form;
 use crate::core::array::Array;
 use crate::core::error::Result;
 use crate::core::hash::Fingerprint;
-use crate::nn::front_ends::spectrum::Input;
-use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 
 /// Features per instance: the width of a VGGish embedding.
@@ -58,70 +55,6 @@ pub struct Dataset {
     pub test: Vec<u32>,
     /// What is odd about the dataset but not fatal, one line each, with counts.
     pub warnings: Vec<String>,
-}
-
-/// What an instance of a clip is: 0.96 s of it, described in one of several ways, or a frame of a spectrum.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Kind {
-    /// VGGish's embedding: 128 values in 8 bits, the features that OpenMIC-2018 comes with.
-    Vggish,
-    /// The last maps of VGGish's convolutions, (6, 4, C).
-    Maps,
-    /// A log-mel patch, (96, 64).
-    #[serde(rename = "logmel")]
-    LogMel,
-    /// A frame of the whole log-mel spectrogram, 10 ms, (64).
-    Spectrogram,
-    /// A frame of the STFT of one second of a note, 512 samples at 44.1 kHz, (1025).
-    Stft,
-    /// A frame of the constant-Q transform of one second of a note, (252).
-    Cqt,
-}
-
-impl Kind {
-    /// A log-mel spectrogram, whole or in patches, which is the same whatever weights come after it.
-    pub fn is_log_mel(self) -> bool {
-        matches!(self, Kind::LogMel | Kind::Spectrogram)
-    }
-
-    /// A spectrum of single notes: every whole second of a file is a clip.
-    pub fn is_of_notes(self) -> bool {
-        self.note().is_some()
-    }
-
-    /// Which spectrum of a note it is, if it is one.
-    pub fn note(self) -> Option<Input> {
-        match self {
-            Kind::Stft => Some(Input::Stft),
-            Kind::Cqt => Some(Input::Cqt),
-            _ => None,
-        }
-    }
-
-    /// Seconds of a clip: OpenMIC-2018's 10, or one of a note.
-    pub fn window(self) -> f64 {
-        if self.is_of_notes() { 1.0 } else { 10.0 }
-    }
-
-    /// The form of the sound that it is made of.
-    pub fn form(self) -> Form {
-        if self.is_of_notes() { Form::NOTE } else { Form::LOG_MEL }
-    }
-
-    /// Samples of a clip.
-    pub fn samples(self) -> usize {
-        (self.window() * f64::from(self.form().sr)) as usize
-    }
-}
-
-impl From<Input> for Kind {
-    fn from(input: Input) -> Kind {
-        match input {
-            Input::Stft => Kind::Stft,
-            Input::Cqt => Kind::Cqt,
-        }
-    }
 }
 
 /// The model inputs of N clips of up to T instances of F values.

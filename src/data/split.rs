@@ -85,7 +85,9 @@ impl Dataset {
     /// on; `Usage` if the dataset has its validation split already.
     pub fn with_validation_keys(mut self, path: &Path) -> Result<Dataset> {
         if self.validation.is_some() {
-            return Err(Error::Usage("the segments of single notes are divided by --split-by, not by keys".into()));
+            return Err(Error::Usage(
+                "the segments of single notes are divided by `notes.split_by`, not by keys".into(),
+            ));
         }
         const TRAIN: u8 = 0;
         const TEST: u8 = 1;

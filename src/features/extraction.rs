@@ -11,14 +11,14 @@ use serde::{Deserialize, Serialize};
 use crate::audio::{Cut, Excerpt, Item, ingest};
 use crate::core::error::{Error, Result};
 use crate::core::files::{is_leftover, read_limited, try_lock_directory, write_atomic};
-use crate::data::{FeatureValues, Features, Kind, Mapped};
+use crate::data::{FeatureValues, Features, Mapped};
 use crate::features::corpus::{Corpus, Dims};
-use crate::features::extractor::{Extract, Extractor, Sort};
+use crate::features::extractor::{Extract, Extractor};
 use crate::features::front_end::{FrontEnd, PostProcess, Source, Weights};
 use crate::gpu::Gpu;
+use crate::nn::front_ends::kind::{Kind, Options};
 use crate::nn::front_ends::spectrum::Scale;
 use crate::nn::front_ends::vggish::Width;
-use crate::nn::models::{instance, instance_len};
 use crate::ops::gather::Encoding;
 
 const JOB: &str = "job.json";
@@ -51,11 +51,16 @@ impl Recipe {
 
     /// Shape of an instance.
     pub fn instance(&self) -> Vec<usize> {
-        instance(self.kind, self.width())
+        self.kind.instance(self.width())
     }
 
     pub fn instance_len(&self) -> usize {
-        instance_len(self.kind, self.width())
+        self.kind.instance_len(self.width())
+    }
+
+    /// Whether its features are stored in 8 bits rather than 16.
+    pub fn is_in_bytes(&self) -> bool {
+        self.kind.row().embedding
     }
 
     /// The same whichever files the weights lie in, once they are fixed by their fingerprint. With the version: another one may
@@ -81,8 +86,8 @@ impl Recipe {
 /// An extractor with what comes before and after it: excerpts to stored features.
 pub struct FrontEndRunner {
     pub extractor: Extractor,
-    kind: Kind,
-    post_process: PostProcess,
+    /// Of embeddings, which are stored in 8 bits; others are as f16.
+    post_process: Option<PostProcess>,
 }
 
 impl FrontEndRunner {
@@ -94,19 +99,17 @@ impl FrontEndRunner {
         with_spectrogram: bool,
     ) -> Result<FrontEndRunner> {
         let last_relu = recipe.front_end.as_ref().is_none_or(|f| f.last_relu);
-        let samples = recipe.kind.samples();
-        let given = weights.map(|weights| (weights, last_relu));
-        let made = Sort { kind: recipe.kind, width: recipe.width(), scale: recipe.scale };
-        let extractor = Extractor::new(gpu, made, given, samples, with_spectrogram)?;
-        let post_process = match (recipe.kind, weights) {
-            (Kind::Vggish, Some(weights)) => weights.post_process.clone().ok_or_else(|| {
+        let options = Options { width: recipe.width(), scale: recipe.scale, last_relu };
+        let extractor = Extractor::new(gpu, recipe.kind, options, weights, recipe.kind.samples(), with_spectrogram)?;
+        let post_process = match (recipe.is_in_bytes(), weights) {
+            (true, Some(weights)) => Some(weights.post_process.clone().ok_or_else(|| {
                 let reason = "VGGish's weights come without their PCA (pproc.*), and embeddings without it are something else; \
                               name it: `front_end.pca` FILE.npz";
                 Error::Usage(reason.into())
-            })?,
-            _ => PostProcess::identity(),
+            })?),
+            _ => None,
         };
-        Ok(FrontEndRunner { extractor, kind: recipe.kind, post_process })
+        Ok(FrontEndRunner { extractor, post_process })
     }
 
     /// T.
@@ -121,25 +124,25 @@ impl FrontEndRunner {
 
     /// Bytes of the stored features of an excerpt.
     fn row_bytes(&self) -> usize {
-        self.instances() * self.instance_len() * if self.kind == Kind::Vggish { 1 } else { 2 }
+        self.instances() * self.instance_len() * if self.post_process.is_some() { 1 } else { 2 }
     }
 
     /// An extract's features as they are stored: in 8 bits after the post-processing, or as f16.
     fn store(&self, extract: &Extract, into: &mut Vec<u8>) {
-        match self.kind {
-            Kind::Vggish => {
+        match &self.post_process {
+            Some(post_process) => {
                 let valid = extract.features.chunks_exact(self.instance_len()).take(extract.instances);
                 let start = into.len();
-                into.extend(valid.flat_map(|embedding| self.post_process.quantise(embedding)));
+                into.extend(valid.flat_map(|embedding| post_process.quantise(embedding)));
                 into.resize(start + self.row_bytes(), 0);
             }
-            _ => into.extend(extract.features.iter().flat_map(|v| f16::from_f32(*v).to_le_bytes())),
+            None => into.extend(extract.features.iter().flat_map(|v| f16::from_f32(*v).to_le_bytes())),
         }
     }
 
     /// Whether embeddings still pass through the post-processing, which is the CPU's work: else the extractor's features are model inputs.
     pub(crate) fn post_processes(&self) -> bool {
-        self.kind == Kind::Vggish
+        self.post_process.is_some()
     }
 
     /// Room on the GPU for the features of a batch of excerpts, and for K = `classes` answers: the extractor's own where they are model
@@ -156,13 +159,13 @@ impl FrontEndRunner {
 
     /// Extracts in memory, as model inputs: bytes after the post-processing, else floats.
     pub fn features(&self, extracts: &[Extract]) -> Features {
-        let values = match self.kind {
-            Kind::Vggish => {
+        let values = match self.post_process {
+            Some(_) => {
                 let mut bytes = vec![];
                 extracts.iter().for_each(|extract| self.store(extract, &mut bytes));
                 FeatureValues::U8(bytes)
             }
-            _ => FeatureValues::F32(extracts.iter().flat_map(|e| e.features.iter().copied()).collect()),
+            None => FeatureValues::F32(extracts.iter().flat_map(|e| e.features.iter().copied()).collect()),
         };
         let lengths = extracts.iter().map(|e| e.instances as u32).collect();
         Features { values, instances: self.instances(), width: self.instance_len(), lengths }
@@ -389,9 +392,9 @@ impl Extraction {
     /// The stored features of all rows.
     pub fn features(&self, runner: &FrontEndRunner, rows: &[Row]) -> Result<Features> {
         let mapped = Mapped::open(&self.file(ROWS), 0, rows.len() as u64 * self.bytes_per_row)?;
-        let values = match runner.kind {
-            Kind::Vggish => FeatureValues::U8(mapped.bytes().to_vec()),
-            _ => FeatureValues::F16(mapped),
+        let values = match runner.post_process {
+            Some(_) => FeatureValues::U8(mapped.bytes().to_vec()),
+            None => FeatureValues::F16(mapped),
         };
         let lengths = rows.iter().map(|r| r.instances).collect();
         Ok(Features { values, instances: runner.instances(), width: runner.instance_len(), lengths })

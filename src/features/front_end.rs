@@ -9,11 +9,10 @@ use serde::{Deserialize, Serialize};
 use crate::core::array::Array;
 use crate::core::error::{Error, Result};
 use crate::core::hash::Fingerprint;
+use crate::core::tensors::{File, floats};
 use crate::gpu::{Buffer, Gpu};
 use crate::graph::Layout;
-use crate::nn::front_ends::vggish::{self, EMBEDDING, TrainFrontEnd, Width};
-use crate::run::config::Config;
-use crate::run::weights::{File, floats};
+use crate::nn::front_ends::vggish::{self, EMBEDDING, Width};
 
 /// Where VGGish's weights are from. As text: a path, `random`, or `random:SEED`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -121,14 +120,6 @@ impl FrontEnd {
         let weights = self.load()?;
         self.fingerprint = Some(weights.fingerprint());
         Ok(weights)
-    }
-}
-
-/// The weights that the model of `config` asks for without training them, on the GPU.
-pub fn frozen(gpu: &Gpu, config: &Config) -> Result<Vec<(String, Buffer)>> {
-    match &config.front_end {
-        Some(front_end) if config.trains(TrainFrontEnd::None)? => front_end.load()?.upload(gpu, "embeddings.0."),
-        _ => Ok(vec![]),
     }
 }
 

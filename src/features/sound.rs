@@ -10,10 +10,11 @@ use serde::Serialize;
 
 use crate::audio::Cut;
 use crate::core::error::{Error, Result};
-use crate::data::{AudioSet, Dataset, Division, Kind, load_features, write_npz};
+use crate::data::{AudioSet, Dataset, Division, load_features, write_npz};
 use crate::features::extraction::{Extracted, Extraction, FrontEndRunner, Recipe, Row};
 use crate::features::front_end::Weights;
 use crate::gpu::Gpu;
+use crate::nn::front_ends::kind::Kind;
 
 /// Sound files whose features are wanted.
 pub struct Sounds {
@@ -157,8 +158,7 @@ impl Making<'_> {
         let sounds = Sounds::of_set(set, self.recipe.kind);
         let mut hash = DefaultHasher::new();
         (sounds.fingerprint(), self.recipe.identity()).hash(&mut hash);
-        let kind = serde_json::to_value(self.recipe.kind).expect("a kind serialises");
-        let name = format!("{}-{:016x}.npz", kind.as_str().unwrap_or_default(), hash.finish());
+        let name = format!("{}-{:016x}.npz", self.recipe.kind, hash.finish());
         let path = cache.join(name);
         let mut failures = vec![];
         if !path.is_file() {

@@ -38,7 +38,8 @@ pub trait Params: bytemuck::Pod {
 /// Name and byte offset of a member of a uniform struct.
 pub type UniformField = (&'static str, usize);
 
-/// Declares a `#[repr(C)]` uniform struct of 4-byte scalars together with its field offsets.
+/// Declares a `#[repr(C)]` uniform struct of 4-byte scalars together with its field offsets. Needs the crate `bytemuck`.
+#[macro_export]
 macro_rules! params {
     ($(#[$doc:meta])* $vis:vis struct $name:ident { $($field:ident : $ty:ty),* $(,)? }) => {
         $(#[$doc])*

@@ -20,7 +20,7 @@ use std::ops::Range;
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
-use crate::core::error::{Error, Result};
+use crate::core::error::{Error, OUT_OF_MEMORY, Result};
 use kernel::Kernel;
 
 /// Buffers above this would not be portable; the adapter is asked for as much as it has beyond it.
@@ -90,6 +90,11 @@ impl Gpu {
             Some(fault) => Err(Error::Gpu(fault.clone())),
             None => Ok(()),
         }
+    }
+
+    /// Makes the device fail from now on, as a driver's fault would; for tests of what is done then.
+    pub fn fail(&self, fault: &str) {
+        self.fault.lock().unwrap().get_or_insert_with(|| fault.to_owned());
     }
 
     /// Runs `work` and waits until the device has done it.
@@ -177,7 +182,7 @@ impl Submission {
 
 fn one_line(error: &wgpu::Error) -> String {
     let text = match error {
-        wgpu::Error::OutOfMemory { .. } => "out of memory; try fewer `seeds` or a smaller `batch`".to_owned(),
+        wgpu::Error::OutOfMemory { .. } => format!("{OUT_OF_MEMORY}; try fewer `seeds` or a smaller `batch`"),
         other => other.to_string(),
     };
     text.split_whitespace().collect::<Vec<_>>().join(" ")

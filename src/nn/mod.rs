@@ -7,4 +7,5 @@ pub mod front_ends;
 pub mod layers;
 pub mod models;
 
-pub use models::{Basis, Inputs, Labels, MODELS, Model, Optimiser, Prediction, Protocol, Select, Settings, find};
+pub use front_ends::kind::Kind;
+pub use models::{Inputs, Labels, MODELS, Model, Optimiser, Prediction, Protocol, Select, Settings, find};

@@ -3,12 +3,12 @@
 use crate::core::error::{Error, Result};
 use crate::data::Features;
 use crate::features::corpus::Corpus;
-use crate::features::front_end;
 use crate::gpu::Gpu;
 use crate::nn;
 use crate::predict::forest::{self, Forest};
 use crate::predict::predictor::{Detail, Predictions, Predictor};
 use crate::predict::trained::{Fitted, Trained};
+use crate::run::network;
 use crate::run::weights::About;
 
 /// A trained run and the clips that it is asked about, as often as one likes: they are uploaded once, and so are its
@@ -55,7 +55,7 @@ impl Trained {
             return Err(Error::Usage(format!("{} is no network and works on the CPU", self.about.model)));
         };
         accept(&self.about, corpus.dims.instances, corpus.dims.width)?;
-        let frozen = front_end::frozen(gpu, &self.config)?;
+        let frozen = network::frozen(gpu, &self.config)?;
         Predictor::new(gpu, &self.config, &network.blocks, corpus, &frozen, detail)
     }
 }

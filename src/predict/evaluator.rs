@@ -85,7 +85,7 @@ impl<'a> Evaluator<'a> {
             Split::Val | Split::Train if data.validation.is_none() => &data.train,
             _ => &rows[0],
         };
-        if clips.is_empty() {
+        if clips.is_empty() || rows[0].is_empty() {
             return Err(Error::data(&data.path, "has no clips in that split (`split` all takes every clip)"));
         }
         let predictions = self.clips.predict(&rows)?;
@@ -169,17 +169,18 @@ impl Trained {
         self.about.thresholds = Some(validation.best_thresholds());
     }
 
-    /// What there is to say of growing a forest: a row for each seed, as of an only epoch.
-    pub fn only_epoch(&self, train: &Answers, val: &Answers) -> Vec<EpochRow> {
-        let (train, val) = (train.scores(), val.scores());
-        // As in an epoch: clips without any known label have no loss, and count as zero.
+    /// What there is to say of growing a forest: a row for each seed, as of an only epoch. `val` only if clips were set aside.
+    pub fn only_epoch(&self, train: &Answers, val: Option<&Answers>) -> Vec<EpochRow> {
+        let (train, val) = (train.scores(), val.map(Answers::scores));
+        // As in an epoch: where there is no known label there is no loss, and it counts as zero.
         let loss = |scores: &Scores| scores.loss.unwrap_or(0.0) as f32;
         let row = |(r, &seed): (usize, &u64)| EpochRow {
             epoch: 0,
             seed,
             train_loss: loss(&train[r]),
-            val_loss: loss(&val[r]),
-            val_f1_pn: val[r].f1_pn,
+            val_loss: val.as_ref().map_or(0.0, |val| loss(&val[r])),
+            val_f1_pn: val.as_ref().and_then(|val| val[r].f1_pn),
+            train_accuracy: None,
             val_accuracy: None,
             best: true,
         };

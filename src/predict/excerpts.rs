@@ -6,12 +6,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::core::array::Array;
 use crate::core::error::Result;
-use crate::data::Kind;
 use crate::metrics::scores::{answer, std_dev};
 use crate::nn::front_ends::log_mel::{BANDS, PATCH_FRAMES};
-use crate::nn::front_ends::spectrum;
 use crate::nn::front_ends::vggish::MAP;
-use crate::nn::{self, Basis, Model};
+use crate::nn::{self, Kind, Model};
 use crate::ops::filters::mel::MelConfig;
 use crate::predict::predictor::Predictions;
 use crate::predict::recognition::{Glimpse, Instrument, Path, Recognition};
@@ -72,10 +70,10 @@ impl Excerpts {
     /// `bands` of the spectrogram's frames.
     pub fn new(trained: &Trained, hop: f64, bands: usize) -> Excerpts {
         let model: &Model = nn::find(&trained.about.model).expect("a trained model is known");
-        let steps = if model.basis == Basis::Maps { MAP[0] } else { 1 };
-        let whole = model.basis == Basis::Notes;
-        let window = trained.config.kind().map_or(1.0, Kind::window);
-        let frame = if whole { spectrum::hop_seconds() } else { FRAME };
+        let steps = if model.trains_vggish() { MAP[0] } else { 1 };
+        let whole = model.is_of_notes();
+        let kind = trained.config.kind().expect("a trained model is known");
+        let (window, frame) = (kind.window(), kind.spectrogram().hop);
         Excerpts {
             classes: trained.about.classes.len(),
             seeds: trained.about.seeds.clone(),
@@ -83,7 +81,7 @@ impl Excerpts {
             whole,
             span: ((window / hop).round() as usize).max(1),
             exclusive: model.exclusive,
-            frames: model.basis == Basis::Spectrogram,
+            frames: kind == Kind::Spectrogram,
             steps,
             bands: model.positions / steps,
             excerpts: vec![],

@@ -13,9 +13,10 @@ use safetensors::tensor::Dtype;
 
 use crate::core::array::Array;
 use crate::core::error::Result;
+use crate::core::tensors;
 use crate::data::{FeatureValues, Features};
 use crate::predict::predictor::Predictions;
-use crate::run::weights::{self, About, ModelFile};
+use crate::run::weights::{About, ModelFile};
 
 /// Trees of a class.
 pub const TREES: usize = 100;
@@ -200,7 +201,7 @@ pub fn save(path: &Path, forests: &[Forest], about: &About) -> Result<()> {
         (RIGHT, Dtype::U32, vec![n], words(&|node| node.right.to_le_bytes())),
         (VALUE, Dtype::F32, vec![n], words(&|node| node.value.to_le_bytes())),
     ];
-    weights::save(path, &tensors.map(|(name, dtype, shape, bytes)| (name.to_owned(), dtype, shape, bytes)), about)
+    tensors::save(path, &tensors.map(|(name, dtype, shape, bytes)| (name.to_owned(), dtype, shape, bytes)), about)
 }
 
 /// Reads the forests of all seeds.

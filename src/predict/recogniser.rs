@@ -7,12 +7,12 @@ use std::path::{Path, PathBuf};
 use crate::audio::{Cut, Excerpt, Item, cut_samples, ingest};
 use crate::core::array::Array;
 use crate::core::error::{Error, Result};
-use crate::data::{Features, Kind};
+use crate::data::Features;
 use crate::features::corpus::Corpus;
 use crate::features::extraction::FrontEndRunner;
 use crate::features::extractor::Extract;
 use crate::gpu::Gpu;
-use crate::nn;
+use crate::nn::{self, Kind};
 use crate::predict::clips::ClipPredictor;
 use crate::predict::excerpts::Excerpts;
 use crate::predict::forest;
@@ -99,7 +99,7 @@ impl Recogniser {
         options.check(&trained)?;
         let thresholds = trained.common_thresholds()?;
         let mut recipe = trained.recipe()?;
-        let weights = if recipe.kind == Kind::LogMel { None } else { recipe.load()? };
+        let weights = if recipe.kind.row().weights.is_none() { None } else { recipe.load()? };
         let front_end = FrontEndRunner::new(gpu, &recipe, weights.as_ref(), options.spectrogram)?;
         let network = match &trained.fitted {
             Fitted::Network(_) => {

@@ -123,7 +123,7 @@ impl Trained {
     pub fn recipe(&self) -> Result<Recipe> {
         let kind = self.config.kind()?;
         let front_end = self.config.front_end.clone();
-        if front_end.is_none() && nn::find(&self.config.model)?.basis.needs_vggish() {
+        if front_end.is_none() && nn::find(&self.config.model)?.needs_vggish() {
             let reason =
                 "the run was trained on features that do not say how they were made; name the VGGish that made them";
             return Err(Error::Usage(reason.into()));
@@ -157,7 +157,8 @@ impl Trained {
             (Level::Fixed(v), _) => Ok(vec![vec![v; self.about.classes.len()]; self.about.seeds.len()]),
             (Level::Tuned, Some(tuned)) => Ok(tuned.clone()),
             (Level::Tuned, None) => Err(Error::Usage(
-                "the run has no tuned thresholds: its training has not ended; give a number, `threshold` 0.5".into(),
+                "the run has no tuned thresholds: its training has not ended, or had no validation clips; give a number, `threshold` 0.5"
+                    .into(),
             )),
         }
     }

@@ -7,13 +7,14 @@ use serde::{Deserialize, Serialize};
 use crate::core::error::{Error, Result};
 use crate::core::names::names;
 use crate::core::toml::one_line;
-use crate::data::{Division, Kind, SplitBy};
+use crate::data::{Division, SplitBy};
 use crate::features::front_end::{FrontEnd, Source};
 use crate::metrics::thresholds::Level;
-use crate::nn::front_ends::spectrum::{Input, Scale};
+use crate::nn::front_ends::kind::{self, Kind};
+use crate::nn::front_ends::spectrum::Scale;
 use crate::nn::front_ends::vggish::{TrainFrontEnd, Width};
 use crate::nn::models::aacnn::{FirstValues, Network};
-use crate::nn::{self, Basis, Settings};
+use crate::nn::{self, Settings};
 pub use crate::nn::{Optimiser, Select};
 use crate::ops::attention_pool::Pooling;
 use crate::ops::masked_bce::{FocalAlpha, Loss};
@@ -41,10 +42,11 @@ impl Augmentation {
 }
 
 /// What is chosen of a model on single notes, and of the notes.
-#[derive(Clone, Copy, Debug, PartialEq, Default, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Notes {
-    pub input: Input,
+    /// The spectrum that the model is fed.
+    pub input: Kind,
     /// One of [`ATTENTION`].
     pub attention: u32,
     /// Share of the published filters.
@@ -52,6 +54,19 @@ pub struct Notes {
     pub scale: Scale,
     pub init: FirstValues,
     pub split_by: SplitBy,
+}
+
+impl Default for Notes {
+    fn default() -> Notes {
+        Notes {
+            input: Kind::Stft,
+            attention: 0,
+            width: Width::default(),
+            scale: Scale::default(),
+            init: FirstValues::default(),
+            split_by: SplitBy::default(),
+        }
+    }
 }
 
 /// A training run. Units: epochs count from 0, batch in clips, chances in [0, 1).
@@ -92,6 +107,9 @@ pub struct Config {
     pub threshold: Level,
     /// Share of the training split that is held out for validation, anew for each seed.
     pub val_fraction: f64,
+    /// A file of the keys of the clips that are for validation instead, for all seeds.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub val_keys: Option<PathBuf>,
     /// What turns sound into the model's input, where known; a model on maps cannot do without.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub front_end: Option<FrontEnd>,
@@ -270,7 +288,13 @@ pub const SETTINGS: &[Setting] = &[
         "val_fraction",
         Value::Number(None),
         all,
-        "Share of the training clips held out for validation, drawn anew for each seed; for aacnn once, as split-by says",
+        "Share of the training clips held out for validation, drawn anew for each seed; for aacnn once, as split-by says; 0 for rf: it is grown on all",
+    ),
+    setting(
+        "val_keys",
+        Value::Path("FILE"),
+        all,
+        "Validation clips of all seeds instead: a file of keys of the training split, one a line",
     ),
     setting(
         "front_end.weights",
@@ -323,7 +347,7 @@ pub const SETTINGS: &[Setting] = &[
     ),
     setting(
         "notes.input",
-        Value::Name(names::<Input>),
+        Value::Name(kind::of_notes),
         on_notes,
         "Spectrum that aacnn is given",
     ),
@@ -351,7 +375,8 @@ pub const SETTINGS: &[Setting] = &[
 impl Config {
     /// The training protocol of the model's paper.
     pub fn of(model: &str, dataset: impl Into<PathBuf>) -> Result<Config> {
-        let nn::Model { protocol, basis, .. } = *nn::find(model)?;
+        let found = nn::find(model)?;
+        let protocol = found.protocol;
         Ok(Config {
             dataset: dataset.into(),
             model: model.into(),
@@ -375,11 +400,12 @@ impl Config {
             patience: protocol.patience,
             threshold: Level::default(),
             val_fraction: protocol.val_fraction,
+            val_keys: None,
             front_end: None,
             train_front_end: TrainFrontEnd::None,
             features: None,
             cache: None,
-            notes: (basis == Basis::Notes).then(Notes::default),
+            notes: found.is_of_notes().then(Notes::default),
             init: None,
         })
     }
@@ -436,7 +462,9 @@ impl Config {
 
     /// Whether this key of `run.toml` means something for the model: for a forest most do not.
     pub fn has_setting(&self, key: &str) -> bool {
-        self.model().is_ok_and(|model| settings::has_key(model, key))
+        let mut mine = SETTINGS.iter().filter(|s| s.key.split('.').next() == Some(key)).peekable();
+        let Ok(model) = self.model() else { return true };
+        mine.peek().is_none() || mine.any(|setting| (setting.lacks)(model).is_none())
     }
 
     /// As a TOML table.
@@ -496,7 +524,7 @@ impl Config {
     /// `Shape` for instances of another width than the model takes.
     pub fn accepts(&self, width: usize) -> Result<()> {
         let model = nn::find(&self.model)?;
-        let expected = nn::models::instance_len(self.kind()?, self.settings(1).width);
+        let expected = self.kind()?.instance_len(self.settings(1).width);
         match width == expected {
             true => Ok(()),
             false => Err(Error::shape(model.name, format!("instances of {expected} values"), width.to_string())),
@@ -505,6 +533,6 @@ impl Config {
 
     /// Whether the model stands on VGGish and trains this part of it.
     pub fn trains(&self, part: TrainFrontEnd) -> Result<bool> {
-        Ok(nn::find(&self.model)?.basis == Basis::Maps && self.train_front_end == part)
+        Ok(nn::find(&self.model)?.trains_vggish() && self.train_front_end == part)
     }
 }

@@ -1,6 +1,7 @@
 //! What a run is, on disk and in memory: its settings, its directory, its weights.
 
 pub mod config;
+pub mod given;
 pub mod network;
 pub mod run_dir;
 pub mod settings;

@@ -2,7 +2,9 @@
 
 use crate::core::error::Result;
 use crate::features::corpus::Dims;
+use crate::gpu::{Buffer, Gpu};
 use crate::graph::{Graph, Mode, Spec, Tensor};
+use crate::nn::front_ends::vggish::TrainFrontEnd;
 use crate::nn::{self, Inputs, Labels, Prediction};
 use crate::ops::concat::{Concat, concat};
 use crate::ops::gather::Batch;
@@ -46,4 +48,12 @@ pub(crate) fn push_model(
     let inputs = Inputs { x: batch.x, lengths: batch.lengths, clock, labels };
     let prediction = model.push(g, inputs, config.settings(dims.classes))?;
     Ok((clock, batch, prediction))
+}
+
+/// The weights that the model of `config` asks for without training them, on the GPU.
+pub fn frozen(gpu: &Gpu, config: &Config) -> Result<Vec<(String, Buffer)>> {
+    match &config.front_end {
+        Some(front_end) if config.trains(TrainFrontEnd::None)? => front_end.load()?.upload(gpu, "embeddings.0."),
+        _ => Ok(vec![]),
+    }
 }

@@ -18,8 +18,6 @@ use crate::core::toml::{one_line, read_toml};
 use crate::metrics::thresholds;
 use crate::nn;
 use crate::run::config::Config;
-use crate::run::splits::{CLASS_MAP, SPLITS};
-use crate::run::state::EpochRow;
 use crate::run::weights::About;
 
 pub const RUN: &str = "run.toml";
@@ -28,6 +26,8 @@ pub const MODEL: &str = "model.safetensors";
 const STATE: &str = "state.safetensors";
 const THRESHOLDS: &str = "thresholds.json";
 pub const TEST: &str = "test.json";
+pub(super) const CLASS_MAP: &str = "class-map.json";
+pub(super) const SPLITS: &str = "splits.csv";
 const PREDICTIONS: &str = "test_predictions.safetensors";
 pub const REPORT: &str = "report.html";
 pub const LEARNING_CURVES: &str = "learning_curves.png";
@@ -116,6 +116,11 @@ impl RunDir {
             run.write_record(record)?;
             Ok(run)
         })
+    }
+
+    /// A directory to look for a run's files in, whichever of them there are.
+    pub fn at(path: &Path) -> RunDir {
+        RunDir { path: path.to_owned(), _lock: None }
     }
 
     /// An existing run directory, to be read.
@@ -241,15 +246,5 @@ impl RunDir {
         let table: BTreeMap<&str, f64> = about.classes.iter().map(String::as_str).zip(tuned).collect();
         let text = serde_json::to_string_pretty(&table).expect("a table serialises");
         write_atomic(self.path.join(THRESHOLDS), |out| writeln!(out, "{text}"))
-    }
-
-    pub fn write_metrics(&self, rows: &[EpochRow]) -> Result<()> {
-        write_atomic(self.path.join(METRICS), |out| {
-            for row in rows {
-                serde_json::to_writer(&mut *out, row)?;
-                out.write_all(b"\n")?;
-            }
-            Ok(())
-        })
     }
 }

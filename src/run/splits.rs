@@ -1,26 +1,25 @@
 //! Which clips a seed is trained on and which it is validated on, and the table of them that runs keep.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use crate::core::error::{Error, Result};
 use crate::core::files::{read_limited, write_atomic};
 use crate::core::toml::one_line;
 use crate::data::{Dataset, validation_split};
 use crate::run::config::Config;
-use crate::run::run_dir::RunDir;
+use crate::run::run_dir::{CLASS_MAP, RunDir, SPLITS};
 
-pub(super) const CLASS_MAP: &str = "class-map.json";
-pub(super) const SPLITS: &str = "splits.csv";
 /// No names of clips take more.
 const LIMIT: u64 = 1 << 30;
 
 /// A replica's training clips and validation clips.
 pub type Split = (Vec<u32>, Vec<u32>);
 
-/// Each seed's training and validation clips: its own, or what the dataset sets aside.
+/// Each seed's training and validation clips: its own, or what the dataset sets aside; none for validation where no share is asked for.
 pub fn splits(config: &Config, data: &Dataset) -> Result<Vec<Split>> {
     match &data.validation {
         Some(validation) => Ok(vec![(data.train.clone(), validation.clone()); config.seeds.len()]),
+        None if config.val_fraction == 0.0 => Ok(vec![(data.train.clone(), vec![]); config.seeds.len()]),
         None => config.seeds.iter().map(|&seed| validation_split(&data.train, config.val_fraction, seed)).collect(),
     }
 }
@@ -28,8 +27,8 @@ pub fn splits(config: &Config, data: &Dataset) -> Result<Vec<Split>> {
 impl RunDir {
     /// Writes which clips are for what, and the number of each class, where the splits were drawn here: `class-map.json` and
     /// `splits.csv` with the columns sample_key, class and split.
-    pub fn write_splits(&self, data: &Dataset) -> Result<()> {
-        let Some(validation) = &data.validation else { return Ok(()) };
+    pub fn write_splits(&self, config: &Config, data: &Dataset) -> Result<()> {
+        let Some(validation) = data.validation.as_ref().filter(|_| config.division().is_some()) else { return Ok(()) };
         let numbers: serde_json::Map<_, _> = data.classes.iter().cloned().zip((0..).map(|k: u64| k.into())).collect();
         write_atomic(self.path().join(CLASS_MAP), |out| {
             serde_json::to_writer_pretty(out, &numbers).map_err(Into::into)
@@ -49,6 +48,33 @@ impl RunDir {
         write_atomic(self.path().join(SPLITS), |out| out.write_all(&bytes))
     }
 
+    /// How many clips of each class are for training, validation and test, where `splits.csv` says it: AACNN's Table I.
+    ///
+    /// # Errors
+    /// `Data` for a damaged table.
+    pub fn clips_per_class(&self) -> Result<Vec<(String, [usize; 3])>> {
+        let mut classes: BTreeMap<String, [usize; 3]> = BTreeMap::new();
+        for [_, class, split] in self.split_table()? {
+            let of = ["train", "validation", "test"].iter().position(|name| *name == split);
+            if let Some(of) = of {
+                classes.entry(class).or_default()[of] += 1;
+            }
+        }
+        Ok(classes.into_iter().collect())
+    }
+
+    /// The rows of `splits.csv`; none where the run has no such table.
+    fn split_table(&self) -> Result<Vec<[String; 3]>> {
+        let path = self.path().join(SPLITS);
+        if !path.is_file() {
+            return Ok(vec![]);
+        }
+        let bytes = read_limited(&path, LIMIT)?;
+        let rows = csv::Reader::from_reader(&bytes[..]).into_deserialize::<[String; 3]>();
+        let fail = |e: csv::Error| Error::data(&path, format!("is damaged ({})", one_line(&e.to_string())));
+        rows.map(|row| row.map_err(fail)).collect()
+    }
+
     /// Whether there is a `splits.csv`.
     pub fn keeps_splits(&self) -> bool {
         self.path().join(SPLITS).is_file()
@@ -60,15 +86,11 @@ impl RunDir {
     /// # Errors
     /// `Data` for a damaged table.
     pub fn restore_splits(&self, data: &mut Dataset) -> Result<usize> {
-        let path = self.path().join(SPLITS);
-        if data.validation.is_none() || !path.is_file() {
+        if data.validation.is_none() || !self.path().join(SPLITS).is_file() {
             return Ok(0);
         }
-        let bytes = read_limited(&path, LIMIT)?;
-        let rows = csv::Reader::from_reader(&bytes[..]).into_deserialize::<[String; 3]>();
-        let fail = |e: csv::Error| Error::data(&path, format!("is damaged ({})", one_line(&e.to_string())));
         let split_of: HashMap<String, String> =
-            rows.map(|row| row.map(|[key, _, split]| (key, split)).map_err(fail)).collect::<Result<_>>()?;
+            self.split_table()?.into_iter().map(|[key, _, split]| (key, split)).collect();
         let of = |wanted: &str| -> Vec<u32> {
             let is = |key: &String| split_of.get(key).is_some_and(|split| split == wanted);
             data.keys.iter().zip(0..).filter(|(key, _)| is(key)).map(|(_, clip)| clip).collect()

@@ -4,11 +4,13 @@ use safetensors::tensor::Dtype;
 use serde::{Deserialize, Serialize};
 
 use crate::core::error::{Error, Result};
+use crate::core::files::write_atomic;
+use crate::core::tensors;
 use crate::ops::track::NEVER;
-use crate::run::run_dir::RunDir;
-use crate::run::weights;
+use crate::run::run_dir::{METRICS, RunDir};
 
 const DIVERGED: &str = "diverged";
+const COUNTS: &str = "counts";
 
 /// A line of `metrics.jsonl`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -20,6 +22,9 @@ pub struct EpochRow {
     pub val_loss: f32,
     /// Macro over the classes; null when the validation clips have no label at all, and where they have one class each.
     pub val_f1_pn: Option<f64>,
+    /// Where clips have one class each: the share of the training clips whose most probable class it was when their step was taken.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub train_accuracy: Option<f64>,
     /// Where they have one class each: the share of the clips whose most probable class it is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub val_accuracy: Option<f64>,
@@ -49,6 +54,8 @@ pub struct State {
     pub totals: Vec<f32>,
     /// The first step of each replica whose loss was not finite; [`NEVER`] where there is none.
     pub diverged: Vec<u32>,
+    /// Where clips have one class, the decisions on training clips in the epoch in progress, (R, K, 4); else nothing.
+    pub counts: Vec<u32>,
     /// Optimiser steps done.
     pub step: u32,
 }
@@ -72,6 +79,17 @@ impl Progress {
 }
 
 impl RunDir {
+    /// Writes `metrics.jsonl`.
+    pub fn write_metrics(&self, rows: &[EpochRow]) -> Result<()> {
+        write_atomic(self.path().join(METRICS), |out| {
+            for row in rows {
+                serde_json::to_writer(&mut *out, row)?;
+                out.write_all(b"\n")?;
+            }
+            Ok(())
+        })
+    }
+
     /// Saves all that is needed to go on.
     pub fn save_state(&self, state: &State, progress: &Progress) -> Result<()> {
         let floats = |name: &str, values: &[f32]| {
@@ -79,10 +97,12 @@ impl RunDir {
             (name.to_owned(), Dtype::F32, vec![values.len()], bytes)
         };
         let mut tensors: Vec<_> = parts(state).map(|(name, values)| floats(name, values)).into();
-        let diverged = state.diverged.iter().flat_map(|step| step.to_le_bytes()).collect();
-        tensors.push((DIVERGED.into(), Dtype::U32, vec![state.diverged.len()], diverged));
+        for (name, words) in [(DIVERGED, &state.diverged), (COUNTS, &state.counts)] {
+            let bytes = words.iter().flat_map(|word| word.to_le_bytes()).collect();
+            tensors.push((name.into(), Dtype::U32, vec![words.len()], bytes));
+        }
         tensors.push(("step".into(), Dtype::U32, vec![1], state.step.to_le_bytes().to_vec()));
-        weights::save(&self.state(), &tensors, progress)
+        tensors::save(&self.state(), &tensors, progress)
     }
 
     /// The saved state; `None` when the run was ended before it saved any.
@@ -94,7 +114,7 @@ impl RunDir {
         if !path.exists() {
             return Ok(None);
         }
-        let file = weights::File::read(&path)?;
+        let file = tensors::File::read(&path)?;
         let progress: Progress = file.about(&path)?;
         let tensors = file.tensors();
         let words = |name: &str| -> Result<Vec<[u8; 4]>> {
@@ -105,9 +125,9 @@ impl RunDir {
         let step = words("step")?.first().map(|w| u32::from_le_bytes(*w));
         let step = step.ok_or_else(|| Error::checkpoint(&path, "has an empty step"))?;
         // Older states lack it.
-        let diverged = match tensors.tensor(DIVERGED).is_ok() {
-            true => words(DIVERGED)?.into_iter().map(u32::from_le_bytes).collect(),
-            false => vec![NEVER; seeds.len()],
+        let integers = |name: &str, lacking: Vec<u32>| match tensors.tensor(name).is_ok() {
+            true => Ok(words(name)?.into_iter().map(u32::from_le_bytes).collect()),
+            false => Ok::<_, Error>(lacking),
         };
         let state = State {
             params: floats("params")?,
@@ -117,7 +137,8 @@ impl RunDir {
             best_params: floats("best_params")?,
             best_stats: floats("best_stats")?,
             totals: floats("totals")?,
-            diverged,
+            diverged: integers(DIVERGED, vec![NEVER; seeds.len()])?,
+            counts: integers(COUNTS, vec![])?,
             step,
         };
         if step as usize / batches != progress.epochs || !progress.is_of(seeds) {

@@ -2,10 +2,10 @@
 
 use crate::core::error::{Error, Result};
 use crate::nn::models::aacnn::ATTENTION;
-use crate::nn::{self, Basis, Optimiser};
+use crate::nn::{self, Optimiser};
 use crate::ops::masked_bce::{FocalAlpha, Loss};
 use crate::run::config::{Augmentation, Config, MAX_SEEDS};
-use crate::run::settings;
+use crate::run::given;
 
 /// Most clips per step.
 const MAX_BATCH: usize = 65_536;
@@ -35,14 +35,16 @@ impl Config {
             return Err(Error::Usage("`patience` must be at least 1, or none".into()));
         }
         self.validate_notes()?;
-        settings::check(self)?;
-        if model.basis == Basis::Maps && self.front_end.is_none() && self.features.is_none() {
+        given::check(self)?;
+        if model.trains_vggish() && self.front_end.is_none() && self.features.is_none() {
             return Err(Error::Usage(format!(
                 "{} stands on VGGish: name its weights, `front_end.weights` FILE or random",
                 model.name
             )));
         }
-        if !(self.val_fraction > 0.0 && self.val_fraction < 1.0) {
+        // A forest needs no validation.
+        let none = model.is_forest() && self.val_fraction == 0.0;
+        if !none && !(self.val_fraction > 0.0 && self.val_fraction < 1.0) {
             return Err(Error::Usage(format!("`val_fraction` must lie between 0 and 1, got {}", self.val_fraction)));
         }
         if let FocalAlpha::Same(alpha) = self.focal_alpha
@@ -83,12 +85,16 @@ impl Config {
 
     /// What single notes ask for, and what only they may be asked for.
     fn validate_notes(&self) -> Result<()> {
-        let nn::Model { name, exclusive, .. } = *nn::find(&self.model)?;
+        let nn::Model { name, exclusive, inputs, .. } = *nn::find(&self.model)?;
         let refuse = |reason: &str| Err(Error::Usage(format!("{name} {reason}")));
         match self.notes {
             Some(notes) if exclusive && !ATTENTION.contains(&notes.attention) => {
                 let known = "attention must be 0, 25, 50, 75 or 100 percent";
                 return Err(Error::Usage(format!("{known}, not {}", notes.attention)));
+            }
+            Some(notes) if exclusive && !inputs.contains(&notes.input) => {
+                let known: Vec<&str> = inputs.iter().map(|kind| kind.name()).collect();
+                return refuse(&format!("takes {}, not {}", known.join(" or "), notes.input));
             }
             Some(_) if exclusive => {}
             Some(_) => {

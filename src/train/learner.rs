@@ -43,8 +43,10 @@ pub struct Graphs {
 pub struct EpochSums {
     pub train_loss: Vec<f32>,
     pub val_loss: Vec<f32>,
-    /// Per replica, per class.
+    /// Of validation, per replica, per class.
     pub counts: Vec<Vec<Counts>>,
+    /// Of training, for models that name one class per clip; else empty.
+    pub train_counts: Vec<Vec<Counts>>,
     /// The first step whose loss was not a number.
     pub diverged: Vec<Option<u32>>,
 }
@@ -74,6 +76,8 @@ pub struct Learner<'g> {
     parts: Buffer,
     val_totals: Buffer,
     counts: Buffer,
+    /// Of training; only for models that name one class per clip.
+    train_counts: Option<Buffer>,
     /// Steps done.
     done: usize,
     pace: Pace,
@@ -123,9 +127,16 @@ impl Graphs {
     /// The graphs for training on splits of `train` and `val` clips, taken in `order`.
     pub fn new(config: &Config, dims: Dims, train: usize, val: usize, order: Order) -> Result<Graphs> {
         let mut step = Graph::new(Mode::Train);
-        let (_, batch, prediction) = push_model(&mut step, dims, config, train, order)?;
+        let (clock, batch, prediction) = push_model(&mut step, dims, config, train, order)?;
         let (loss, parts) = push_loss(&mut step, config, batch, &prediction)?;
         let losses = [loss].into_iter().chain(prediction.own_losses).collect();
+        let exclusive = nn::find(&config.model)?.exclusive;
+        let decision = if exclusive { Decision::Largest } else { Decision::Threshold };
+        if exclusive {
+            let counts = step.input("train_counts", Spec::u32([dims.classes, 4]));
+            let decisions = Tally { decision, batches: batches(config, train) };
+            tally(&mut step, prediction.probabilities, batch.target, batch.observed, clock, counts, decisions)?;
+        }
 
         let mut update = Graph::new(Mode::Train);
         let arena = Spec::f32([step.layout().trained]);
@@ -152,7 +163,6 @@ impl Graphs {
         let totals = g.input("totals", Spec::f32([2]));
         let diverged = g.input("diverged", Spec::u32([1]));
         let val_batches = batches(config, val);
-        let decision = if nn::find(&config.model)?.exclusive { Decision::Largest } else { Decision::Threshold };
         let decisions = Tally { decision, batches: val_batches };
         tally(g, prediction.probabilities, batch.target, batch.observed, clock, counts, decisions)?;
         track(g, val_parts, clock, totals, diverged, val_batches)?;
@@ -214,6 +224,9 @@ impl<'g> Learner<'g> {
         let diverged = gpu.upload("diverged", &vec![NEVER; replicas])?;
         let val_diverged = gpu.upload("validation diverged", &vec![NEVER; replicas])?;
         let counts = gpu.buffer("counts", 4 * corpus.dims.classes * replicas)?;
+        let exclusive = nn::find(&config.model)?.exclusive;
+        let count = || gpu.buffer("training counts", 4 * corpus.dims.classes * replicas);
+        let train_counts = exclusive.then(count).transpose()?;
         let ones = gpu.upload("loss gradient", &vec![1.0f32; replicas])?;
         // Counted anew whenever a run goes on, from the same clips.
         let alpha = match (config.loss, config.focal_alpha) {
@@ -230,6 +243,7 @@ impl<'g> Learner<'g> {
         bound.extend(frozen.iter().map(|(name, buffer)| (name.as_str(), buffer.clone())));
         bound.extend([("clock", clock.clone()), ("pool", train_pool), ("dloss", ones)]);
         bound.extend(alpha.clone());
+        bound.extend(train_counts.iter().map(|counts| ("train_counts", counts.clone())));
         let step = step.realise(gpu, &bound)?;
         let mut bound = arenas.named().to_vec();
         bound.extend([("m", moments[0].clone()), ("v", moments[1].clone()), ("clock", clock.clone())]);
@@ -266,6 +280,7 @@ impl<'g> Learner<'g> {
             parts,
             val_totals,
             counts,
+            train_counts,
             done: 0,
             pace: Pace::default(),
             val_pace: Pace::default(),
@@ -328,11 +343,16 @@ impl<'g> Learner<'g> {
             words.chunks(2).map(|w| f32::from_bits(w[0]) / f32::from_bits(w[1]).max(1.0)).collect()
         };
         let class = |w: &[u32]| Counts { tp: w[0].into(), fp: w[1].into(), fn_: w[2].into(), tn: w[3].into() };
+        let by_class = |words: &[u32]| -> Vec<Vec<Counts>> {
+            words.chunks(4 * self.classes).map(|of| of.chunks(4).map(class).collect()).collect()
+        };
+        let of_training = self.train_counts.as_ref().map(|counts| self.gpu.read::<u32>(counts)).transpose()?;
         Ok(EpochSums {
             train_loss: loss(&read[0]),
             val_loss: loss(&read[1]),
             diverged: read[2].iter().map(|&s| (s != NEVER).then_some(s)).collect(),
-            counts: read[3].chunks(4 * self.classes).map(|r| r.chunks(4).map(class).collect()).collect(),
+            counts: by_class(&read[3]),
+            train_counts: by_class(&of_training.unwrap_or_default()),
         })
     }
 
@@ -370,6 +390,7 @@ impl<'g> Learner<'g> {
             best_stats: read(&self.best[1])?,
             totals: read(&self.totals)?,
             diverged: self.gpu.read(&self.diverged)?,
+            counts: self.train_counts.as_ref().map_or(Ok(vec![]), |counts| self.gpu.read(counts))?,
             step: self.done as u32,
         })
     }
@@ -398,6 +419,9 @@ impl<'g> Learner<'g> {
             return Err(Error::Usage("the saved state is of another number of seeds".into()));
         }
         self.gpu.write(&self.diverged, 0, &state.diverged)?;
+        if let Some(counts) = self.train_counts.as_ref().filter(|counts| counts.len() == state.counts.len()) {
+            self.gpu.write(counts, 0, &state.counts)?;
+        }
         for r in 0..self.seeds.len() {
             self.gpu.write(&self.clock, 4 * r + 2, &[state.step])?;
         }

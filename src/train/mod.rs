@@ -2,4 +2,5 @@
 
 pub mod forest;
 pub mod learner;
+pub mod session;
 pub mod trainer;

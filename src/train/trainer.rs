@@ -6,13 +6,13 @@ use super::learner::{EpochSums, Learner};
 use crate::core::error::{Error, Result};
 use crate::data::{Dataset, FeatureValues};
 use crate::features::corpus::Corpus;
-use crate::features::front_end;
 use crate::gpu::Gpu;
 use crate::metrics::scores::{Counts, Task, mean};
 use crate::nn;
 use crate::nn::front_ends::vggish::TrainFrontEnd;
 use crate::ops::sample::Order;
 use crate::run::config::{Config, Select};
+use crate::run::network;
 use crate::run::run_dir::RunDir;
 use crate::run::splits::splits;
 use crate::run::state::{EpochRow, Progress};
@@ -25,6 +25,8 @@ const SAVE_EVERY: Duration = Duration::from_secs(10);
 pub enum Event<'a> {
     /// Some steps of an epoch are done.
     Step { done: usize, of: usize },
+    /// So many forests of all are grown, one for each seed and class.
+    Grown { done: usize, of: usize },
     /// An epoch is done: a row for each seed that has not stopped.
     Epoch { rows: &'a [EpochRow], clips_per_s: f64 },
 }
@@ -46,8 +48,9 @@ struct Best {
 }
 
 pub struct Trainer<'a> {
-    config: &'a Config,
+    config: Config,
     about: About,
+    corpus: Corpus,
     learner: Learner<'a>,
     progress: Progress,
     train_clips: usize,
@@ -59,13 +62,13 @@ impl<'a> Trainer<'a> {
     /// # Errors
     /// `Limit` when the adapter has not the memory, `Usage` for settings that do not fit the data, `Checkpoint` for weights to
     /// start from that are another model's.
-    pub fn new(gpu: &'a Gpu, config: &'a Config, data: &Dataset) -> Result<Trainer<'a>> {
+    pub fn new(gpu: &'a Gpu, config: &Config, data: &Dataset) -> Result<Trainer<'a>> {
         if nn::find(&config.model)?.exclusive {
             data.has_one_class_each(&config.model)?;
         }
         let corpus = Corpus::of_dataset(gpu, data)?;
         let splits = splits(config, data)?;
-        let frozen = front_end::frozen(gpu, config)?;
+        let frozen = network::frozen(gpu, config)?;
         let mut learner = Learner::new(gpu, config, &corpus, &frozen, &splits, Order::Shuffled)?;
         if let Some(front_end) = config.front_end.as_ref().filter(|_| config.train_front_end != TrainFrontEnd::None) {
             let weights = front_end.load()?;
@@ -91,7 +94,14 @@ impl<'a> Trainer<'a> {
             _ => "x",
         };
         let about = About::new(config, data, input);
-        Ok(Trainer { config, about, learner, progress: Progress::default(), train_clips: splits[0].0.len() })
+        Ok(Trainer {
+            config: config.clone(),
+            about,
+            corpus,
+            learner,
+            progress: Progress::default(),
+            train_clips: splits[0].0.len(),
+        })
     }
 
     /// Goes back to the state that `run` has saved, if any.
@@ -104,6 +114,11 @@ impl<'a> Trainer<'a> {
             self.progress = saved;
         }
         Ok(())
+    }
+
+    /// The dataset on the GPU.
+    pub fn corpus(&self) -> &Corpus {
+        &self.corpus
     }
 
     /// Trainable parameters of one replica.
@@ -220,12 +235,15 @@ impl<'a> Trainer<'a> {
                 Task::Labels => (mean(sums.counts[r].iter().map(Counts::f1_pn)), None),
                 Task::OneClass => (None, pooled.recall_pos()),
             };
+            let train_accuracy =
+                sums.train_counts.get(r).and_then(|of| of.iter().copied().sum::<Counts>().recall_pos());
             let mut row = EpochRow {
                 epoch,
                 seed,
                 train_loss: sums.train_loss[r],
                 val_loss: sums.val_loss[r],
                 val_f1_pn,
+                train_accuracy,
                 val_accuracy,
                 best: false,
             };

@@ -5,10 +5,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::core::error::Result;
 use crate::graph::{Graph, Tensor};
-use crate::nn::front_ends::cqt::cqt;
 use crate::ops::filters::wavelet::Cqt;
 use crate::ops::standardise::{Standardise, standardise};
-use crate::ops::stft::{Framing, Hann, Spectrum, Stft, stft};
+use crate::ops::stft::{Framing, Hann, Spectrum, Stft};
 
 /// Sample rate, Hz.
 pub const SR: u32 = 44_100;
@@ -26,11 +25,6 @@ pub const STFT: Stft = Stft {
 
 /// Seven octaves from C1 in steps of a sixth of a tone: 87 frames of 252 magnitudes for 1 s.
 pub const CQT: Cqt = Cqt { sr: SR, hop_length: 512, fmin: 32.703, bins_per_octave: 36, n_bins: 252 };
-
-/// Seconds from one frame to the next, of both.
-pub fn hop_seconds() -> f64 {
-    STFT.hop_length as f64 / f64::from(SR)
-}
 
 /// How magnitudes become inputs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -51,59 +45,6 @@ impl Scale {
 
 /// What is added to magnitudes before the logarithm: -80 dB of a sine's peak in the STFT would be 0.05.
 pub const OFFSET: f32 = 1e-4;
-
-/// A kind of spectrum.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Input {
-    /// Short-time Fourier transform.
-    #[default]
-    Stft,
-    /// Constant-Q transform.
-    Cqt,
-}
-
-impl Input {
-    /// As one writes it.
-    pub fn name(self) -> &'static str {
-        match self {
-            Input::Stft => "STFT",
-            Input::Cqt => "constant-Q transform",
-        }
-    }
-
-    /// Bins of a frame.
-    pub fn bins(self) -> usize {
-        match self {
-            Input::Stft => STFT.bins(),
-            Input::Cqt => CQT.n_bins,
-        }
-    }
-
-    /// Frames of a clip of so many samples at 44.1 kHz.
-    pub fn frames(self, samples: usize) -> usize {
-        match self {
-            Input::Stft => STFT.frames(samples).unwrap_or(0),
-            Input::Cqt => CQT.frames(samples),
-        }
-    }
-
-    /// Centre frequency of each bin, Hz.
-    pub fn bin_hz(self) -> Vec<f64> {
-        match self {
-            Input::Stft => (0..STFT.bins()).map(|bin| bin as f64 * f64::from(SR) / STFT.n_fft as f64).collect(),
-            Input::Cqt => CQT.bin_hz(),
-        }
-    }
-
-    /// Adds the magnitudes of `samples` (B, S) at 44.1 kHz: (B, frames, bins).
-    pub fn magnitudes(self, g: &mut Graph, samples: Tensor) -> Result<Tensor> {
-        match self {
-            Input::Stft => stft(g, samples, STFT),
-            Input::Cqt => cqt(g, samples, &CQT),
-        }
-    }
-}
 
 impl Scale {
     /// Adds what makes inputs of magnitudes (B, frames, bins).

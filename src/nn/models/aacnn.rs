@@ -7,9 +7,10 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Basis, Inputs, Model, Optimiser, Prediction, Protocol, Select, Settings};
+use super::{Inputs, Model, Optimiser, Prediction, Protocol, Select, Settings};
 use crate::core::error::Result;
 use crate::graph::{Graph, Tensor};
+use crate::nn::front_ends::kind::Kind;
 use crate::nn::front_ends::spectrum;
 use crate::nn::front_ends::vggish::Width;
 use crate::nn::layers::{AugmentedConv2d, WeightInit, batch_norm_with, linear, linear_relu};
@@ -71,7 +72,7 @@ pub const MODEL: Model = Model {
     positions: spectrum::STFT.n_fft / 2 + 1,
     attends: false,
     exclusive: true,
-    basis: Basis::Notes,
+    inputs: &[Kind::Stft, Kind::Cqt],
     patches: &[],
     build: Some(build),
 };

@@ -4,9 +4,10 @@
 //! An embedding of three linear layers with batch norm, ReLU and dropout, and a skip connection from the input; then for each class
 //! an attention weight and a score per instance, pooled to one probability per clip.
 
-use super::{Basis, Inputs, Model, Places, Prediction, Protocol, Settings};
+use super::{Inputs, Model, Places, Prediction, Protocol, Settings};
 use crate::core::error::Result;
 use crate::graph::{Graph, Mode, Tensor};
+use crate::nn::front_ends::kind::Kind;
 use crate::nn::layers::{WeightInit, batch_norm, linear};
 use crate::ops::activation::{Activation, activation};
 use crate::ops::add::add;
@@ -20,7 +21,7 @@ pub const MODEL: Model = Model {
     positions: 1,
     attends: true,
     exclusive: false,
-    basis: Basis::Embeddings,
+    inputs: &[Kind::Vggish],
     patches: &[],
     build: Some(|g, inputs, settings| {
         let h = batch_norm(g, "bn_in", inputs.x, inputs.lengths, inputs.clock, 0, None)?;

@@ -2,7 +2,8 @@
 //! classification with partial labels", 2020, section II.A). Its dropout draws once per clip, on the input and on the state.
 
 use super::att::attention;
-use super::{Basis, Inputs, Model, Protocol};
+use super::{Inputs, Model, Protocol};
+use crate::nn::front_ends::kind::Kind;
 use crate::nn::layers::Recurrent;
 use crate::ops::activation::Dropout;
 use crate::ops::clip_dropout::clip_dropout;
@@ -19,7 +20,7 @@ pub const MODEL: Model = Model {
     positions: 1,
     attends: true,
     exclusive: false,
-    basis: Basis::Embeddings,
+    inputs: &[Kind::Vggish],
     patches: &[],
     build: Some(|g, inputs, settings| {
         let Inputs { x, lengths, clock, .. } = inputs;

@@ -1,8 +1,9 @@
 //! FC: a fully connected network over the ten instances of a clip, laid side by side (ISMIR 2019, baseline).
 
-use super::{Basis, Inputs, Model, Prediction, Protocol, Settings};
+use super::{Inputs, Model, Prediction, Protocol, Settings};
 use crate::core::error::Result;
 use crate::graph::Graph;
+use crate::nn::front_ends::kind::Kind;
 use crate::nn::layers::{WeightInit, linear};
 use crate::ops::activation::{Activation, Dropout, activation, dropout_activation};
 
@@ -14,7 +15,7 @@ pub const MODEL: Model = Model {
     positions: 1,
     attends: false,
     exclusive: false,
-    basis: Basis::Embeddings,
+    inputs: &[Kind::Vggish],
     patches: &[],
     build: Some(build),
 };

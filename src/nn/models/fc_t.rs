@@ -1,8 +1,9 @@
 //! FC_T: a fully connected network per instance with a skip connection, averaged over the instances (ISMIR 2019, baseline).
 
-use super::{Basis, Inputs, Model, Prediction, Protocol, Settings};
+use super::{Inputs, Model, Prediction, Protocol, Settings};
 use crate::core::error::Result;
 use crate::graph::Graph;
+use crate::nn::front_ends::kind::Kind;
 use crate::nn::layers::{WeightInit, linear};
 use crate::ops::activation::{Activation, Dropout, activation, dropout_activation};
 use crate::ops::add::add;
@@ -16,7 +17,7 @@ pub const MODEL: Model = Model {
     positions: 1,
     attends: false,
     exclusive: false,
-    basis: Basis::Embeddings,
+    inputs: &[Kind::Vggish],
     patches: &[],
     build: Some(build),
 };

@@ -13,11 +13,9 @@ mod visual;
 use serde::{Deserialize, Serialize};
 
 use crate::core::error::{Error, Result};
-use crate::data::Kind;
 use crate::graph::{Graph, Tensor};
-use crate::nn::front_ends::log_mel::{BANDS, PATCH_FRAMES};
-use crate::nn::front_ends::spectrum::Input;
-use crate::nn::front_ends::vggish::{EMBEDDING, MAP, TrainFrontEnd, Width};
+use crate::nn::front_ends::kind::Kind;
+use crate::nn::front_ends::vggish::{TrainFrontEnd, Width};
 use crate::ops::attention_pool::Pooling;
 use crate::ops::glimpse::Patch;
 use crate::ops::masked_bce::{FocalAlpha, Loss};
@@ -164,26 +162,6 @@ impl Protocol {
     };
 }
 
-/// What a model is built on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Basis {
-    /// VGGish's embeddings.
-    Embeddings,
-    /// VGGish's last maps, or VGGish itself.
-    Maps,
-    /// The whole log-mel spectrogram.
-    Spectrogram,
-    /// Spectra of single notes.
-    Notes,
-}
-
-impl Basis {
-    /// Whether VGGish's weights make what it is given.
-    pub fn needs_vggish(self) -> bool {
-        matches!(self, Basis::Embeddings | Basis::Maps)
-    }
-}
-
 pub struct Model {
     pub name: &'static str,
     /// One line for help texts.
@@ -197,7 +175,8 @@ pub struct Model {
     pub attends: bool,
     /// Whether it names one class per clip, by softmax; else it says of each class whether it is present.
     pub exclusive: bool,
-    pub basis: Basis,
+    /// The kinds of features that it can be fed, the usual one first.
+    pub inputs: &'static [Kind],
     /// What it sees of a spectrogram in a glimpse; empty for models that take in everything at once.
     pub patches: &'static [Patch],
     /// Pushes it onto a graph; `None` for the forest, which is no network and has none (see `train::forest`).
@@ -219,32 +198,29 @@ impl Model {
         self.build.is_none()
     }
 
-    /// What it is fed.
-    pub fn input(&self, train_front_end: TrainFrontEnd, note: Input) -> Kind {
-        match (self.basis, train_front_end) {
-            (Basis::Embeddings, _) => Kind::Vggish,
-            (Basis::Maps, TrainFrontEnd::All) => Kind::LogMel,
-            (Basis::Maps, _) => Kind::Maps,
-            (Basis::Spectrogram, _) => Kind::Spectrogram,
-            (Basis::Notes, _) => note.into(),
+    /// What it is fed: `chosen`, if it can be, else the usual kind; where all of VGGish is trained with it, the patches that VGGish takes.
+    pub fn input(&self, train_front_end: TrainFrontEnd, chosen: Kind) -> Kind {
+        match train_front_end {
+            TrainFrontEnd::All if self.trains_vggish() => Kind::LogMel,
+            _ if self.inputs.contains(&chosen) => chosen,
+            _ => self.inputs[0],
         }
     }
-}
 
-/// Shape of an instance of that kind.
-pub fn instance(kind: Kind, width: Width) -> Vec<usize> {
-    match kind {
-        Kind::Vggish => vec![EMBEDDING],
-        Kind::Maps => vec![MAP[0], MAP[1], width.map_channels()],
-        Kind::LogMel => vec![PATCH_FRAMES, BANDS],
-        Kind::Spectrogram => vec![BANDS],
-        Kind::Stft | Kind::Cqt => vec![kind.note().expect("spectra of notes").bins()],
+    /// Whether VGGish's weights make what it is fed.
+    pub fn needs_vggish(&self) -> bool {
+        self.inputs[0].row().weights.is_some()
     }
-}
 
-/// Values of an instance of that kind.
-pub fn instance_len(kind: Kind, width: Width) -> usize {
-    instance(kind, width).iter().product()
+    /// Whether VGGish, or a part of it, can be trained with it.
+    pub fn trains_vggish(&self) -> bool {
+        self.inputs.contains(&Kind::Maps)
+    }
+
+    /// Whether it is for single notes.
+    pub fn is_of_notes(&self) -> bool {
+        self.inputs[0].is_of_notes()
+    }
 }
 
 /// Every model of wmic.

@@ -1,9 +1,10 @@
 //! RNN: a bidirectional GRU of three layers over the instances of a clip (ISMIR 2019, baseline). The answer comes from the output at
 //! the clip's last instance.
 
-use super::{Basis, Inputs, Model, Prediction, Protocol, Settings};
+use super::{Inputs, Model, Prediction, Protocol, Settings};
 use crate::core::error::Result;
 use crate::graph::Graph;
+use crate::nn::front_ends::kind::Kind;
 use crate::nn::layers::{Recurrent, WeightInit, linear};
 use crate::ops::activation::{Activation, Dropout, activation, dropout_activation};
 use crate::ops::join_columns::join_columns;
@@ -18,7 +19,7 @@ pub const MODEL: Model = Model {
     positions: 1,
     attends: false,
     exclusive: false,
-    basis: Basis::Embeddings,
+    inputs: &[Kind::Vggish],
     patches: &[],
     build: Some(build),
 };

@@ -15,9 +15,10 @@
 //! there would know part of what it is to be compared with, and bias the gradient. Neither the policy's nor the baseline's gradient
 //! goes on into the core, which Mnih et al. train by the classification alone (section 3), as do the implementations in use.
 
-use super::{Basis, Inputs, Model, Prediction, Protocol, Select};
+use super::{Inputs, Model, Prediction, Protocol, Select};
 use crate::core::error::Result;
 use crate::graph::{Graph, Mode, Spec, Tensor};
+use crate::nn::front_ends::kind::Kind;
 use crate::nn::layers::{Core, Dense};
 use crate::ops::activation::{Activation, activation};
 use crate::ops::add::add;
@@ -43,7 +44,7 @@ pub const SR16: Model = Model {
     positions: 1,
     attends: false,
     exclusive: false,
-    basis: Basis::Spectrogram,
+    inputs: &[Kind::Spectrogram],
     patches: MUSICAL,
     build: Some(|g, inputs, settings| Sightreader::new(MUSICAL, Cell::Gru).build(g, inputs, settings.classes)),
 };

@@ -7,9 +7,10 @@
 //! linear layer over all places.
 
 use super::att::{attention, embedding};
-use super::{Basis, Inputs, Model, Prediction, Protocol, Select, Settings};
+use super::{Inputs, Model, Prediction, Protocol, Select, Settings};
 use crate::core::error::Result;
 use crate::graph::{Graph, Tensor};
+use crate::nn::front_ends::kind::Kind;
 use crate::nn::front_ends::log_mel::{BANDS, PATCH_FRAMES};
 use crate::nn::front_ends::vggish::{self, EMBEDDING, MAP, TrainFrontEnd, Weights};
 use crate::nn::layers::{WeightInit, batch_norm, linear};
@@ -36,7 +37,7 @@ pub const ATT_TF: Model = Model {
     positions: MAP[0] * MAP[1],
     attends: true,
     exclusive: false,
-    basis: Basis::Maps,
+    inputs: &[Kind::Maps, Kind::LogMel],
     patches: &[],
     build: Some(|g, inputs, settings| build(g, inputs, settings, Variant::TimeFrequency)),
 };

@@ -20,7 +20,7 @@ use crate::report::plots::learning_curves::LearningCurves;
 use crate::report::plots::seed_boxes::SeedBoxes;
 use crate::report::tables::table::printable;
 use crate::run::run_dir::{
-    CLASSES, CONFUSION, EXAMPLES, LEARNING_CURVES, METRICS, MODEL, REPORT, RUN, Record, SEEDS, TEST,
+    CLASSES, CONFUSION, EXAMPLES, LEARNING_CURVES, METRICS, MODEL, REPORT, RUN, Record, RunDir, SEEDS, TEST,
 };
 use crate::run::state::EpochRow;
 
@@ -80,11 +80,13 @@ pub fn write(
     if let Some(examples) = examples {
         examples.save(&run_dir.join(EXAMPLES))?;
     }
+    let clips = RunDir::at(run_dir).clips_per_class()?;
     html::write(&run_dir.join(REPORT), &title, STYLE, "", |out| {
         head(out, &title, record, e)?;
         figures.iter().try_for_each(|(label, file, svg)| figure(out, label, file, svg))?;
         examples.map_or(Ok(()), |examples| examples.write(out, EXAMPLES))?;
         class_table(out, e)?;
+        clip_table(out, &clips)?;
         seed_table(out, e, rows)?;
         settings(out, record)
     })
@@ -206,6 +208,29 @@ fn class_table(out: &mut dyn Write, e: &Evaluation) -> io::Result<()> {
         }
         for clips in [m.positives, m.observed.saturating_sub(m.positives)] {
             cell(out, Some(clips as f64), &count(clips), false)?;
+        }
+        writeln!(out, "</tr>")?;
+    }
+    writeln!(out, "</tbody></table></div></section>")
+}
+
+/// Clips of each class in each split, where the run drew them.
+fn clip_table(out: &mut dyn Write, classes: &[(String, [usize; 3])]) -> io::Result<()> {
+    if classes.is_empty() {
+        return Ok(());
+    }
+    writeln!(out, "<section class=\"card\"><h2>Clips</h2>\n<div class=\"scroll\"><table>")?;
+    writeln!(out, "<caption>Clips of each class; the headers sort</caption>\n<thead><tr>")?;
+    for name in ["class", "training", "validation", "test", "all"] {
+        html::header(out, name, name == "class", name == "class")?;
+    }
+    writeln!(out, "</tr></thead>\n<tbody>")?;
+    let sum = |of: usize| classes.iter().map(|(_, clips)| clips[of]).sum();
+    let all = ("all".to_owned(), [sum(0), sum(1), sum(2)]);
+    for (name, clips) in classes.iter().chain([&all]) {
+        write!(out, "<tr><td>{}</td>", Escaped(name))?;
+        for n in clips.iter().copied().chain([clips.iter().sum()]) {
+            cell(out, Some(n as f64), &count(n as u64), false)?;
         }
         writeln!(out, "</tr>")?;
     }

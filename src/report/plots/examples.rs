@@ -109,10 +109,10 @@ impl Examples {
             title: format!("Examples: test clips of one second as the model sees them{cut}"),
             about: format!(
                 "{}, each in its own range from quiet to loud; of each class a typical right answer, and the surest wrong one",
-                capitalised(notes.input.name())
+                capitalised(notes.input.spectrogram().name)
             ),
             tiles,
-            hz: hz_ticks(&notes.input.bin_hz(), APART),
+            hz: hz_ticks(&(notes.input.spectrogram().band_hz)(), APART),
         }
     }
 }

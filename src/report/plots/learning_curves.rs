@@ -1,4 +1,4 @@
-//! Learning curves: the loss on training and validation clips, and F1 or accuracy on validation clips, epoch by epoch.
+//! Learning curves, epoch by epoch: the loss on training and validation clips, and F1 on validation clips, or accuracy on both.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -77,8 +77,11 @@ impl LearningCurves {
         let one_class = rows.iter().any(|row| row.val_accuracy.is_some());
         let name = if one_class { "Accuracy" } else { "F1 (f1_pn)" };
         let score = |row: &EpochRow| if one_class { row.val_accuracy } else { row.val_f1_pn };
-        let score = Curves::new("validation", VALIDATION, rows, &score, true);
-        let panels = [Panel::new("Loss", loss.into(), true), Panel::new(name, vec![score], false)];
+        let trained = rows.iter().any(|row| row.train_accuracy.is_some());
+        let training = trained.then(|| Curves::new("training", TRAINING, rows, &|row| row.train_accuracy, false));
+        let validation = Curves::new("validation", VALIDATION, rows, &score, true);
+        let scores = training.into_iter().chain([validation]).collect();
+        let panels = [Panel::new("Loss", loss.into(), true), Panel::new(name, scores, false)];
         LearningCurves { title: title.into(), epochs: Axis::between(low, high, 8), panels }
     }
 

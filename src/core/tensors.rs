@@ -1,0 +1,109 @@
+//! Named tensors on disk: safetensors, with one JSON object of metadata under the key `wmic`.
+
+use std::collections::HashMap;
+use std::path::Path;
+
+use safetensors::tensor::{Dtype, SafeTensors, TensorView, serialize};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use super::error::{Error, Result};
+use super::files::{read_limited, write_atomic};
+
+/// Larger files are no weights of ours.
+const SIZE_LIMIT: u64 = 16 << 30;
+const METADATA: &str = "wmic";
+
+/// Named tensors of raw 4-byte elements, with metadata.
+pub(crate) fn save<M: Serialize>(
+    path: &Path,
+    tensors: &[(String, Dtype, Vec<usize>, Vec<u8>)],
+    about: &M,
+) -> Result<()> {
+    let bad = |e: &dyn std::fmt::Display| Error::checkpoint(path, format!("cannot be written: {e}"));
+    let text = serde_json::to_string(about).map_err(|e| bad(&e))?;
+    let views: Vec<(&str, TensorView)> = tensors
+        .iter()
+        .map(|(name, dtype, shape, bytes)| Ok((name.as_str(), TensorView::new(*dtype, shape.clone(), bytes)?)))
+        .collect::<Result<_, safetensors::SafeTensorError>>()
+        .map_err(|e| bad(&e))?;
+    let metadata = HashMap::from([(METADATA.to_owned(), text)]);
+    let bytes = serialize(views, Some(metadata)).map_err(|e| bad(&e))?;
+    write_atomic(path, |out| out.write_all(&bytes))
+}
+
+/// A file of tensors in memory, and what its metadata says.
+pub(crate) struct File {
+    pub bytes: Vec<u8>,
+    about: Option<String>,
+}
+
+impl File {
+    pub fn read(path: &Path) -> Result<File> {
+        // A device may never end, and a pipe never begin.
+        if !std::fs::metadata(path).map_err(Error::io(path))?.is_file() {
+            return Err(Error::checkpoint(path, "is not a file"));
+        }
+        let bytes = read_limited(path, SIZE_LIMIT)?;
+        let bad = |e| Error::checkpoint(path, format!("is no safetensors file ({e}); it may be cut off"));
+        let (_, header) = SafeTensors::read_metadata(&bytes).map_err(bad)?;
+        SafeTensors::deserialize(&bytes).map_err(bad)?;
+        let about = header.metadata().as_ref().and_then(|m| m.get(METADATA)).cloned();
+        Ok(File { bytes, about })
+    }
+
+    pub fn tensors(&self) -> SafeTensors<'_> {
+        SafeTensors::deserialize(&self.bytes).expect("deserialised when it was read")
+    }
+
+    pub fn about<M: DeserializeOwned>(&self, path: &Path) -> Result<M> {
+        let text = self.about.as_ref().ok_or_else(|| Error::checkpoint(path, "was not written by wmic train"))?;
+        serde_json::from_str(text).map_err(|e| Error::checkpoint(path, format!("has unreadable metadata: {e}")))
+    }
+}
+
+/// The 4-byte elements of a tensor that must have this type and shape.
+pub(crate) fn words(
+    path: &Path,
+    tensors: &SafeTensors,
+    name: &str,
+    dtype: Dtype,
+    shape: &[usize],
+) -> Result<Vec<[u8; 4]>> {
+    let view = tensors
+        .tensor(name)
+        .map_err(|_| Error::checkpoint(path, format!("has no tensor {name}: weights of another model?")))?;
+    if view.dtype() != dtype || view.shape() != shape {
+        let got = format!("{:?} {:?}", view.dtype(), view.shape());
+        return Err(Error::checkpoint(
+            path,
+            format!("{name} is {got}, expected {dtype:?} {shape:?}: weights of another model?"),
+        ));
+    }
+    Ok(view.data().chunks_exact(4).map(|b| [b[0], b[1], b[2], b[3]]).collect())
+}
+
+/// The f32 values of a tensor that must have `shape`.
+pub(crate) fn floats(path: &Path, tensors: &SafeTensors, name: &str, shape: &[usize]) -> Result<Vec<f32>> {
+    let words = words(path, tensors, name, Dtype::F32, shape)?;
+    let values: Vec<f32> = words.into_iter().map(f32::from_le_bytes).collect();
+    match values.iter().find(|v| !v.is_finite()) {
+        Some(v) => Err(Error::checkpoint(path, format!("{name} holds {v}"))),
+        None => Ok(values),
+    }
+}
+
+/// PyTorch's count of steps, which a state dict carries beside a batch norm's statistics and nobody needs.
+fn is_ignored(name: &str) -> bool {
+    name.ends_with("num_batches_tracked")
+}
+
+pub(crate) fn refuse_extra(path: &Path, tensors: &SafeTensors, is_known: &dyn Fn(&str) -> bool) -> Result<()> {
+    match tensors.names().iter().find(|n| !is_ignored(n) && !is_known(n)) {
+        Some(extra) => Err(Error::checkpoint(
+            path,
+            format!("has a tensor {extra} that the model has not: weights of another model?"),
+        )),
+        None => Ok(()),
+    }
+}

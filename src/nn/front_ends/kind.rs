@@ -1,0 +1,316 @@
+//! The kinds of features that models take, a row of [`ROWS`] each. Everything else asks the row: how sound is cut, what an instance is,
+//! how it is computed, where it is kept.
+
+use std::fmt;
+use std::sync::LazyLock;
+
+use serde::{Deserialize, Serialize};
+
+use super::log_mel::{self, BANDS, PATCH_FRAMES, log_mel, log_mel_patches};
+use super::spectrum::{self, CQT, STFT, Scale};
+use super::vggish::{self, EMBEDDING, MAP, Weights, Width};
+use crate::audio::Form;
+use crate::core::error::Result;
+use crate::graph::{Graph, Tensor};
+use crate::ops::stft::stft;
+
+/// A kind of features. As text, in files and options, it has the name of its row.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Kind {
+    /// VGGish's embedding: 128 values, the features that OpenMIC-2018 comes with.
+    Vggish,
+    /// The last maps of VGGish's convolutions, (6, 4, C).
+    Maps,
+    /// A log-mel patch, (96, 64).
+    LogMel,
+    /// A frame of the whole log-mel spectrogram, 10 ms, (64).
+    Spectrogram,
+    /// A frame of the STFT of one second of a note, 512 samples at 44.1 kHz, (1025).
+    Stft,
+    /// A frame of the constant-Q transform of one second of a note, (252).
+    Cqt,
+}
+
+/// What decides how features of a kind are computed.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Options {
+    /// VGGish's.
+    pub width: Width,
+    /// Of spectra of notes.
+    pub scale: Scale,
+    /// Whether VGGish's embeddings have a ReLU at their end.
+    pub last_relu: bool,
+}
+
+/// What a graph makes of the samples of B clips.
+pub struct Output {
+    /// B T instances, with the batch in front.
+    pub features: Tensor,
+    /// (B, frames, bands) on the way there: the kind's [`Spectrogram`] before any logarithm, where there is one.
+    pub spectrogram: Option<Tensor>,
+}
+
+/// What is shown of a clip.
+pub struct Spectrogram {
+    /// As one writes it.
+    pub name: &'static str,
+    /// Values of a frame.
+    pub bands: usize,
+    /// Seconds from one frame to the next.
+    pub hop: f64,
+    /// Frames of a clip of so many samples.
+    pub frames: fn(usize) -> usize,
+    /// Centre frequency of each band, Hz, rising.
+    pub band_hz: fn() -> Vec<f64>,
+    /// For magnitudes, of which the logarithm is shown: what is added to them before.
+    pub offset: Option<f32>,
+}
+
+/// What there is to know of a kind.
+pub struct Row {
+    pub kind: Kind,
+    pub name: &'static str,
+    /// One line for help texts.
+    pub about: &'static str,
+    /// The file that `wmic features` writes into a dataset.
+    pub file: &'static str,
+    /// Seconds of a clip.
+    pub window: f64,
+    /// The form of the sound that it is made of.
+    pub form: Form,
+    /// Whether a clip is a second of a single note, every one of a file; else it is an excerpt of a recording.
+    pub note: bool,
+    /// Shape of an instance.
+    pub instance: fn(Width) -> Vec<usize>,
+    /// Whole instances of a clip of so many samples.
+    pub instances: fn(usize) -> usize,
+    /// Which of VGGish's weights make it, by the start of their names; `None` if it needs none.
+    pub weights: Option<&'static str>,
+    /// Whether it is an embedding, which has a scaling (PCA and 8 bits, or minimum and maximum).
+    pub embedding: bool,
+    /// Maps of the widest layer on the way, for each value of the spectrogram.
+    pub channels: fn(Width) -> usize,
+    pub spectrogram: &'static Spectrogram,
+    /// Adds it to a graph, of samples (B, S) in the row's form.
+    pub graph: fn(&mut Graph, Tensor, Options) -> Result<Output>,
+}
+
+/// Seconds of a clip of OpenMIC-2018.
+const EXCERPT: f64 = 10.0;
+const LOG_MEL_FORM: Form = Form { sr: log_mel::SR, normalised: true, whole: false };
+/// As loud as they were recorded (Wise, Maida, Kumar 2021, section IV.A).
+const NOTE_FORM: Form = Form { sr: spectrum::SR, normalised: false, whole: true };
+
+static LOG_MEL: Spectrogram = Spectrogram {
+    name: "mel spectrogram",
+    bands: BANDS,
+    hop: 0.01,
+    frames: log_mel::frames,
+    band_hz: log_mel::band_hz,
+    offset: None,
+};
+static STFT_SHOWN: Spectrogram = Spectrogram {
+    name: "STFT",
+    bands: STFT.n_fft / 2 + 1,
+    hop: STFT.hop_length as f64 / spectrum::SR as f64,
+    frames: |samples| STFT.frames(samples).unwrap_or(0),
+    band_hz: || (0..STFT.bins()).map(|bin| bin as f64 * f64::from(spectrum::SR) / STFT.n_fft as f64).collect(),
+    offset: Some(spectrum::OFFSET),
+};
+static CQT_SHOWN: Spectrogram = Spectrogram {
+    name: "constant-Q transform",
+    bands: CQT.n_bins,
+    hop: CQT.hop_length as f64 / spectrum::SR as f64,
+    frames: |samples| CQT.frames(samples),
+    band_hz: || CQT.bin_hz(),
+    offset: Some(spectrum::OFFSET),
+};
+
+/// A kind on log-mel patches, of which it makes an instance each.
+const PATCHES: Row = Row {
+    kind: Kind::LogMel,
+    name: "logmel",
+    about: "a log-mel patch of 0.96 s, (96, 64)",
+    file: "logmel.npz",
+    window: EXCERPT,
+    form: LOG_MEL_FORM,
+    note: false,
+    instance: |_| vec![PATCH_FRAMES, BANDS],
+    instances: log_mel::patches,
+    weights: None,
+    embedding: false,
+    channels: |_| 1,
+    spectrogram: &LOG_MEL,
+    graph: |g, samples, _| Ok(Output { features: patches(g, samples)?, spectrogram: None }),
+};
+
+/// Every kind, in the order of [`Kind`].
+pub static ROWS: [Row; 6] = [
+    Row {
+        kind: Kind::Vggish,
+        name: "vggish",
+        about: "VGGish's embedding: 128 values, the features that OpenMIC-2018 comes with",
+        file: "openmic-2018.npz",
+        instance: |_| vec![EMBEDDING],
+        weights: Some(""),
+        embedding: true,
+        channels: vggish_channels,
+        graph: |g, samples, options| {
+            let maps = maps(g, samples, options)?;
+            let features = vggish::embeddings(g, maps, options.width, Weights::Frozen, options.last_relu)?;
+            Ok(Output { features, spectrogram: None })
+        },
+        ..PATCHES
+    },
+    Row {
+        kind: Kind::Maps,
+        name: "maps",
+        about: "the last maps of VGGish's convolutions, (6, 4, C)",
+        file: "maps.npz",
+        instance: |width| vec![MAP[0], MAP[1], width.map_channels()],
+        weights: Some("features."),
+        channels: vggish_channels,
+        graph: |g, samples, options| Ok(Output { features: maps(g, samples, options)?, spectrogram: None }),
+        ..PATCHES
+    },
+    PATCHES,
+    Row {
+        kind: Kind::Spectrogram,
+        name: "spectrogram",
+        about: "a frame of the whole log-mel spectrogram, 10 ms, (64)",
+        file: "spectrogram.npz",
+        instance: |_| vec![BANDS],
+        instances: log_mel::frames,
+        graph: |g, samples, _| {
+            let features = log_mel(g, samples)?;
+            Ok(Output { features, spectrogram: Some(features) })
+        },
+        ..PATCHES
+    },
+    Row {
+        kind: Kind::Stft,
+        name: "stft",
+        about: "a frame of the STFT of one second of a note, 512 samples at 44.1 kHz, (1025)",
+        file: "stft.npz",
+        instance: |_| vec![STFT_SHOWN.bands],
+        instances: |samples| STFT.frames(samples).unwrap_or(0),
+        spectrogram: &STFT_SHOWN,
+        graph: |g, samples, options| {
+            let magnitudes = stft(g, samples, STFT)?;
+            Ok(Output { features: options.scale.apply(g, magnitudes)?, spectrogram: Some(magnitudes) })
+        },
+        ..NOTE
+    },
+    Row {
+        kind: Kind::Cqt,
+        name: "cqt",
+        about: "a frame of the constant-Q transform of one second of a note, (252)",
+        file: "cqt.npz",
+        instance: |_| vec![CQT_SHOWN.bands],
+        instances: |samples| CQT.frames(samples),
+        spectrogram: &CQT_SHOWN,
+        graph: |g, samples, options| {
+            let magnitudes = super::cqt::cqt(g, samples, &CQT)?;
+            Ok(Output { features: options.scale.apply(g, magnitudes)?, spectrogram: Some(magnitudes) })
+        },
+        ..NOTE
+    },
+];
+
+/// What kinds of single notes share.
+const NOTE: Row = Row { window: 1.0, form: NOTE_FORM, note: true, ..PATCHES };
+
+fn vggish_channels(width: Width) -> usize {
+    width.map_channels() / 8
+}
+
+/// Log-mel patches (B T, 96, 64).
+fn patches(g: &mut Graph, samples: Tensor) -> Result<Tensor> {
+    let patches = log_mel_patches(g, samples)?;
+    let [b, t, ..] = *g.shape(patches).dims() else { unreachable!("patches have four dimensions") };
+    Ok(g.reshape(patches, [b * t, PATCH_FRAMES, BANDS]))
+}
+
+fn maps(g: &mut Graph, samples: Tensor, options: Options) -> Result<Tensor> {
+    let patches = patches(g, samples)?;
+    vggish::convolutions(g, patches, options.width, Weights::Frozen)
+}
+
+impl Kind {
+    pub fn row(self) -> &'static Row {
+        &ROWS[self as usize]
+    }
+
+    pub fn name(self) -> &'static str {
+        self.row().name
+    }
+
+    /// A spectrum of single notes: every whole second of a file is a clip.
+    pub fn is_of_notes(self) -> bool {
+        self.row().note
+    }
+
+    /// Seconds of a clip: OpenMIC-2018's 10, or one of a note.
+    pub fn window(self) -> f64 {
+        self.row().window
+    }
+
+    /// The form of the sound that it is made of.
+    pub fn form(self) -> Form {
+        self.row().form
+    }
+
+    /// Samples of a clip.
+    pub fn samples(self) -> usize {
+        (self.window() * f64::from(self.form().sr)) as usize
+    }
+
+    /// Shape of an instance.
+    pub fn instance(self, width: Width) -> Vec<usize> {
+        (self.row().instance)(width)
+    }
+
+    /// Values of an instance.
+    pub fn instance_len(self, width: Width) -> usize {
+        self.instance(width).iter().product()
+    }
+
+    /// Whole instances of a clip of so many samples.
+    pub fn instances(self, samples: usize) -> usize {
+        (self.row().instances)(samples)
+    }
+
+    /// What is shown of a clip.
+    pub fn spectrogram(self) -> &'static Spectrogram {
+        self.row().spectrogram
+    }
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// The names of the spectra of single notes.
+pub fn of_notes() -> &'static [&'static str] {
+    static NAMES: LazyLock<Vec<&str>> =
+        LazyLock::new(|| ROWS.iter().filter(|row| row.note).map(|row| row.name).collect());
+    &NAMES
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::core::names::{named, names};
+
+    #[test]
+    fn rows_are_in_order_and_names_lead_back() {
+        for row in &ROWS {
+            assert_eq!(row.kind.row().name, row.name);
+            assert_eq!(named(row.name), Some(row.kind));
+        }
+        assert_eq!(ROWS.len(), names::<Kind>().len());
+    }
+}

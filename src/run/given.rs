@@ -1,0 +1,144 @@
+//! What follows from the table of settings: their defaults, those that a user gives over them, and what must hold for each.
+
+use toml::{Table, Value as Toml};
+
+use crate::core::error::{Error, Result};
+use crate::nn::{MODELS, Model};
+use crate::run::config::{Config, SETTINGS};
+use crate::run::settings::{Setting, Value, find, insert};
+
+impl Setting {
+    /// Its defaults, as in "100; 250 for att"; `None` if it has none.
+    pub fn default(&self) -> Option<String> {
+        let mut defaults: Vec<(String, Vec<&str>)> = vec![];
+        for model in MODELS.iter().filter(|model| (self.lacks)(model).is_none()) {
+            let table = Config::of(model.name, "").and_then(|config| config.table()).expect("defaults are a table");
+            let shown = match find(&table, self.path(model, None))? {
+                Toml::Array(items) if items.is_empty() => return None,
+                Toml::String(text) => text.clone(),
+                other => other.to_string(),
+            };
+            match defaults.iter_mut().find(|(known, _)| *known == shown) {
+                Some((_, models)) => models.push(model.name),
+                None => defaults.push((shown, vec![model.name])),
+            }
+        }
+        // The most frequent one goes without saying whose it is; of equals the first.
+        defaults.sort_by_key(|(_, models)| std::cmp::Reverse(models.len()));
+        let rest = defaults.iter().skip(1).map(|(value, models)| format!("; {value} for {}", models.join(", ")));
+        Some(defaults.first()?.0.clone() + &rest.collect::<String>())
+    }
+}
+
+/// Settings that a user gives, over those that a run has anyway.
+#[derive(Clone, Debug, Default)]
+pub struct Given(Vec<(&'static Setting, Toml)>);
+
+impl Given {
+    pub fn push(&mut self, setting: &'static Setting, value: Toml) {
+        self.0.push((setting, value));
+    }
+
+    /// The key of the first.
+    pub fn first(&self) -> Option<&'static str> {
+        self.0.first().map(|(setting, _)| setting.key)
+    }
+
+    /// Those that a model has, less those that only others among `all` have. What none of them has stays, to be refused.
+    pub fn of(&self, model: &Model, all: &[&Model]) -> Given {
+        let has = |setting: &Setting, model: &Model| (setting.lacks)(model).is_none();
+        let keep =
+            |(setting, _): &&(&Setting, Toml)| has(setting, model) || !all.iter().any(|other| has(setting, other));
+        Given(self.0.iter().filter(keep).cloned().collect())
+    }
+
+    /// `config`, which a run goes on with, where its front end or its cache lies elsewhere by now.
+    ///
+    /// # Errors
+    /// `Usage` for anything else: a run keeps its settings.
+    pub fn relocate(&self, config: &Config) -> Result<Config> {
+        if let Some((other, _)) = self.0.iter().find(|(s, _)| !["front_end.weights", "cache"].contains(&s.key)) {
+            return Err(Error::Usage(format!(
+                "`{}` cannot be used with `resume`: a run keeps its settings",
+                other.key
+            )));
+        }
+        let mut config = config.clone();
+        for (setting, value) in &self.0 {
+            let place = value.as_str().unwrap_or_default();
+            match (setting.key, &mut config.front_end) {
+                ("cache", _) => config.cache = Some(place.into()),
+                (_, Some(front_end)) => front_end.weights = place.parse()?,
+                (_, None) => {}
+            }
+        }
+        Ok(config)
+    }
+
+    /// `config` with these settings.
+    ///
+    /// # Errors
+    /// `Usage` for one that the model does not have, even where it says what is the case anyway.
+    pub fn over(&self, config: &Config) -> Result<Config> {
+        let model = config.model()?;
+        let mut table = Table::new();
+        for (setting, value) in &self.0 {
+            let at = setting.path(model, Some(value));
+            if at == "notes.init" && !model.exclusive {
+                let reason = "starts as its paper says: `init` names a file of weights";
+                return Err(Error::Usage(format!("{} {reason}", model.name)));
+            }
+            if let Some(reason) = (setting.lacks)(model) {
+                return Err(setting.lacking(model, reason));
+            }
+            insert(&mut table, at, value.clone());
+        }
+        config.with(table)
+    }
+}
+
+/// What can be said of settings one by one: that the model has them, that they are in range, that others they need are there.
+///
+/// # Errors
+/// `Usage`, naming the first that is wrong.
+pub(crate) fn check(config: &Config) -> Result<()> {
+    let model = config.model()?;
+    let (table, defaults) = (config.table()?, Config::of(model.name, &config.dataset)?.table()?);
+    let set = |setting: &Setting| {
+        let at = setting.path(model, None);
+        find(&table, at).filter(|value| Some(*value) != find(&defaults, at))
+    };
+    for setting in SETTINGS {
+        if let (Some(_), Some(reason)) = (set(setting), (setting.lacks)(model)) {
+            return Err(setting.lacking(model, reason));
+        }
+    }
+    for Setting { key, value, .. } in SETTINGS {
+        match (value, find(&table, key)) {
+            (Value::Count(_), Some(Toml::Integer(0))) => {
+                return Err(Error::Usage(format!("`{key}` must be at least 1")));
+            }
+            (Value::Number(Some((low, high))), Some(Toml::Float(v))) if !(low <= v && v < high) => {
+                return Err(Error::Usage(format!("`{key}` must be at least {low} and below {high}, got {v:?}")));
+            }
+            _ => {}
+        }
+    }
+    let unmet = |needs: &(&str, &str)| match find(&table, needs.0) {
+        Some(Toml::Array(items)) => !items.iter().any(|item| item.as_str() == Some(needs.1)),
+        value => value.and_then(Toml::as_str) != Some(needs.1),
+    };
+    for setting in SETTINGS {
+        if let Some(needs) = setting.needs.filter(|needs| set(setting).is_some() && unmet(needs)) {
+            let alike: Vec<String> =
+                SETTINGS.iter().filter(|s| s.needs == Some(needs)).map(|s| format!("`{}`", s.key)).collect();
+            let (last, first) = alike.split_last().expect("the setting itself");
+            let what = match first {
+                [] => format!("{last} needs"),
+                first => format!("{} and {last} need", first.join(", ")),
+            };
+            return Err(Error::Usage(format!("{what} `{}` {}", needs.0, needs.1)));
+        }
+    }
+    Ok(())
+}
