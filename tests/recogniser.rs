@@ -82,9 +82,11 @@ fn samples_in_memory_are_recognised_as_their_file_is() {
     assert!(map.data().iter().all(|v| (0.0..=1.0).contains(v)) && map.data().contains(&1.0));
     assert_eq!((by_file.bands[0][0], by_file.bands[3][1]), (125.0, 7500.0));
 
-    for (samples, sr, why) in
-        [(&[][..], SR, "hold no sound"), (&[0.0, f32::NAN][..], SR, "number 1 is NaN"), (&[0.0][..], 0, "sample rate of 0 Hz")]
-    {
+    for (samples, sr, why) in [
+        (&[][..], SR, "hold no sound"),
+        (&[0.0, f32::NAN][..], SR, "number 1 is NaN"),
+        (&[0.0][..], 0, "sample rate of 0 Hz"),
+    ] {
         let error = recogniser.recognise(samples, sr).unwrap_err().to_string();
         assert!(error.contains(why), "{error}");
     }
