@@ -6,7 +6,7 @@ use wmic::graph::{Arenas, Cost, Draft, Graph, Init, Io, Mode, Op, Outputs, Spec}
 use wmic::ops::adam::{Adam, adam};
 use wmic::{Array, Result, params};
 
-static SHADER: Shader = Shader::portable("square.wgsl", include_str!("square.wgsl"));
+static SHADER: Shader = Shader::new("square.wgsl", include_str!("square.wgsl"));
 
 params! { struct Params { len: u32, accumulate: u32 } }
 

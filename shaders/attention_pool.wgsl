@@ -1,4 +1,122 @@
-// Attention pooling for any K: a Value is one class. The kernels are in shared/attention_pool.wgsl.
-alias Value = f32;
-alias Bits = u32;
-#import attention_pool
+// Attention pooling of instance probabilities over the valid instances t < lengths[b], for logits att, cla (B, T, K):
+//
+//   a = clamp(sigmoid(att), 1e-7, 1 - 1e-7)   w = a / sum_t a   c = sigmoid(cla)   s = sum_t w c   y = clamp(s, 0, 1)
+//   backward   ds = grad_y where 0 < s < 1, else 0;  grad_cla = ds w c (1 - c);  grad_att = ds (c - s) w (1 - a), 0 where a is clamped
+//
+// Or by softmax: a = exp(att - max_t att), no clamp;  grad_att = ds (c - s) w.
+#import value
+#import grid
+#import nan
+
+struct Params {
+    b: u32,
+    t: u32,
+    k: u32,              // in Values
+    lengths_stride: u32, // elements from one replica to the next
+    slice: u32,          // backward: instances per invocation
+    accumulate_att: u32, // add to what the gradient holds
+    accumulate_cla: u32,
+    softmax: u32,        // weights by softmax instead of sigmoid
+}
+
+@group(0) @binding(0) var<uniform> p: Params;
+@group(0) @binding(1) var<storage, read> att: array<Value>;               // (R, B, T, K)
+@group(0) @binding(2) var<storage, read> cla: array<Value>;               // (R, B, T, K)
+@group(0) @binding(3) var<storage, read> lengths: array<u32>;             // (B) every lengths_stride
+@group(0) @binding(4) var<storage, read_write> y: array<Value>;           // (R, B, K)
+@group(0) @binding(5) var<storage, read_write> weights: array<Value>;     // (R, B, T, K)
+@group(0) @binding(6) var<storage, read_write> saved_total: array<Value>; // (R, B, K): sum of a, 1 for no instances; by softmax max_t att + ln(sum of a)
+@group(0) @binding(7) var<storage, read> grad_y: array<Value>;            // (R, B, K)
+@group(0) @binding(8) var<storage, read_write> grad_att: array<Value>;    // (R, B, T, K)
+@group(0) @binding(9) var<storage, read_write> grad_cla: array<Value>;    // (R, B, T, K)
+
+const WORKERS = 64u;
+const LOW = 1e-7;
+const HIGH = 1.0 - 1e-7;
+
+fn valid(replica: u32, b: u32) -> u32 { return min(lengths[replica * p.lengths_stride + b], p.t); }
+
+fn sigmoid(v: Value) -> Value {
+    let e = exp(-abs(v));
+    return select(e, Value(1.0), v >= Value(0.0)) / (1.0 + e);
+}
+
+// sigmoid(v) (1 - sigmoid(v)), precise where either is small.
+fn sigmoid_slope(v: Value) -> Value {
+    let e = exp(-abs(v));
+    return e / ((1.0 + e) * (1.0 + e));
+}
+
+// a of a logit; `level` is the largest logit, for softmax.
+fn attention(v: Value, level: Value) -> Value {
+    if p.softmax == 1u { return exp(v - level); }
+    return keep_nan(v, clamp(sigmoid(v), Value(LOW), Value(HIGH)));
+}
+
+// One invocation per clip and Value.
+@compute @workgroup_size(64)
+fn attention_pool_forward(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) count: vec3<u32>,
+                          @builtin(local_invocation_index) worker: u32) {
+    let i = group_index(id, count) * WORKERS + worker;
+    if i >= p.b * p.k { return; }
+    let n = valid(id.z, i / p.k);
+    let first = (id.z * p.b + i / p.k) * p.t * p.k + i % p.k;
+    var level = Value(0.0);
+    if p.softmax == 1u && n > 0u {
+        level = att[first];
+        for (var t = 1u; t < n; t++) { level = max(level, att[first + t * p.k]); }
+    }
+    var total = Value(0.0);
+    var sum = Value(0.0);
+    for (var t = 0u; t < n; t++) {
+        let a = attention(att[first + t * p.k], level);
+        total += a;
+        sum += a * sigmoid(cla[first + t * p.k]);
+    }
+    if n == 0u { total = Value(1.0); }
+    let at = id.z * p.b * p.k + i;
+    let mean = sum / total;
+    y[at] = keep_nan(mean, clamp(mean, Value(0.0), Value(1.0)));
+    if p.softmax == 1u { saved_total[at] = level + log(total); } else { saved_total[at] = total; }
+    for (var t = 0u; t < n; t++) { weights[first + t * p.k] = attention(att[first + t * p.k], level) / total; }
+    for (var t = n; t < p.t; t++) { weights[first + t * p.k] = Value(0.0); }
+}
+
+// One invocation per clip, slice of instances and Value.
+@compute @workgroup_size(64)
+fn attention_pool_backward(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) count: vec3<u32>,
+                           @builtin(local_invocation_index) worker: u32) {
+    let i = group_index(id, count) * WORKERS + worker;
+    let slices = (p.t + p.slice - 1u) / p.slice;
+    if i >= p.b * slices * p.k { return; }
+    let b = i / (slices * p.k);
+    let row = id.z * p.b + b;
+    let n = valid(id.z, b);
+    let s = y[row * p.k + i % p.k];
+    let inside = (s > Value(0.0)) & (s < Value(1.0));
+    let ds = select(Value(0.0), grad_y[row * p.k + i % p.k], inside);
+    let saved = saved_total[row * p.k + i % p.k];
+    let first = i / p.k % slices * p.slice;
+    for (var t = first; t < min(first + p.slice, p.t); t++) {
+        let at = (row * p.t + t) * p.k + i % p.k;
+        var to_att = Value(0.0);
+        var to_cla = Value(0.0);
+        if t < n {
+            let att_logit = att[at];
+            let cla_logit = cla[at];
+            let above = ds * (sigmoid(cla_logit) - s);
+            if p.softmax == 1u {
+                let w = attention(att_logit, saved);
+                to_att = above * w;
+                to_cla = ds * w * sigmoid_slope(cla_logit);
+            } else {
+                let a = sigmoid(att_logit);
+                let free = (a >= Value(LOW)) & (a <= Value(HIGH));
+                to_att = select(Value(0.0), above * sigmoid_slope(att_logit) / saved, free);
+                to_cla = ds * attention(att_logit, saved) / saved * sigmoid_slope(cla_logit);
+            }
+        }
+        if p.accumulate_att == 1u { grad_att[at] += to_att; } else { grad_att[at] = to_att; }
+        if p.accumulate_cla == 1u { grad_cla[at] += to_cla; } else { grad_cla[at] = to_cla; }
+    }
+}

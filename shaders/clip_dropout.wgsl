@@ -24,7 +24,7 @@ fn factor(i: u32) -> f32 {
     let e = i % p.len;
     let draw = e / p.clip * p.width + e % p.width;
     let now = vec4(clock[c], clock[c + 1u], clock[c + 2u], 0u);
-    return dropout_factors(draw / 4u, p.stream, now, p.threshold, p.scale)[draw % 4u];
+    return dropout_factor(draw, p.stream, now, p.threshold, p.scale);
 }
 
 @compute @workgroup_size(64)

@@ -11,8 +11,7 @@
 #import grid
 #import tile_product
 #import conv2d
-alias Value = f32;
-alias Bits = u32;
+#import value
 #import nan
 
 @group(0) @binding(0) var<uniform> p: Params;

@@ -5,8 +5,7 @@
 //
 // A row of length 0 is padding and counts nowhere.
 #import grid
-alias Value = f32;
-alias Bits = u32;
+#import value
 #import nan
 
 struct Params {

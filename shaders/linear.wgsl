@@ -9,26 +9,10 @@
 // With S segments there is a product for each: segment s has the rows s, s + S, ... of x and y, and its own columns of w (N, S, K).
 #import grid
 #import tile_product
-alias Value = f32;
-alias Bits = u32;
+#import linear
+#import value
 #import nan
 
-struct Params {
-    m: u32,          // rows of a segment
-    n: u32,          // outputs
-    k: u32,
-    first: u32,      // the first of the n outputs of w (or the part of it that is bound),
-    columns: u32,    //   among so many in a row of y
-    segments: u32,   // S
-    w_stride: u32,   // elements from one replica's weights to the next
-    b_stride: u32,
-    has_bias: u32,
-    relu: u32,
-    accumulate: u32, // add to what the output holds
-    slices: u32,     // backward weight and bias: M is summed in this many slices
-}
-
-@group(0) @binding(0) var<uniform> p: Params;
 @group(0) @binding(1) var<storage, read> x: array<f32>;             // (R, M, S, K)
 @group(0) @binding(2) var<storage, read> w: array<f32>;             // (N, S, K) every w_stride
 @group(0) @binding(3) var<storage, read> b: array<f32>;             // (N) every b_stride

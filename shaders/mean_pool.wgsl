@@ -1,3 +1,58 @@
-// Mean over valid instances for any F: a Value is one element. The kernels are in shared/mean_pool.wgsl.
-alias Value = f32;
-#import mean_pool
+// Mean of x (B, T, F) over the valid instances t < n = lengths[b].
+//
+//   forward    y (B, F) = 1/n sum of x over t < n; 0 for n = 0
+//   backward   grad_x (B, T, F) = t < n ? grad_y / n : 0
+#import value
+#import grid
+
+struct Params {
+    b: u32,
+    t: u32,
+    f: u32,              // in Values
+    lengths_stride: u32, // elements from one replica to the next
+    slice: u32,          // backward: instances per invocation
+    accumulate: u32,     // add to what grad_x holds
+}
+
+@group(0) @binding(0) var<uniform> p: Params;
+@group(0) @binding(1) var<storage, read> x: array<Value>;            // (R, B, T, F)
+@group(0) @binding(2) var<storage, read> lengths: array<u32>;        // (B) every lengths_stride
+@group(0) @binding(3) var<storage, read_write> y: array<Value>;      // (R, B, F)
+@group(0) @binding(4) var<storage, read> grad_y: array<Value>;       // (R, B, F)
+@group(0) @binding(5) var<storage, read_write> grad_x: array<Value>; // (R, B, T, F)
+
+const WORKERS = 64u;
+
+fn valid(replica: u32, b: u32) -> u32 { return min(lengths[replica * p.lengths_stride + b], p.t); }
+
+// One invocation per clip and Value.
+@compute @workgroup_size(64)
+fn mean_pool_forward(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) count: vec3<u32>,
+                     @builtin(local_invocation_index) worker: u32) {
+    let i = group_index(id, count) * WORKERS + worker;
+    if i >= p.b * p.f { return; }
+    let n = valid(id.z, i / p.f);
+    let x0 = (id.z * p.b + i / p.f) * p.t * p.f + i % p.f;
+    var sum = Value(0.0);
+    for (var t = 0u; t < n; t++) { sum += x[x0 + t * p.f]; }
+    y[id.z * p.b * p.f + i] = sum / f32(max(n, 1u));
+}
+
+// One invocation per clip, slice of instances and Value.
+@compute @workgroup_size(64)
+fn mean_pool_backward_input(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) count: vec3<u32>,
+                            @builtin(local_invocation_index) worker: u32) {
+    let i = group_index(id, count) * WORKERS + worker;
+    let slices = (p.t + p.slice - 1u) / p.slice;
+    if i >= p.b * slices * p.f { return; }
+    let b = i / (slices * p.f);
+    let c = i % p.f;
+    let n = valid(id.z, b);
+    let g = grad_y[(id.z * p.b + b) * p.f + c] / f32(max(n, 1u));
+    let first = i / p.f % slices * p.slice;
+    for (var t = first; t < min(first + p.slice, p.t); t++) {
+        let at = ((id.z * p.b + b) * p.t + t) * p.f + c;
+        let v = select(Value(0.0), g, t < n);
+        if p.accumulate == 1u { grad_x[at] += v; } else { grad_x[at] = v; }
+    }
+}

@@ -66,7 +66,7 @@ fn to_grad_tape(b: Block, at: vec4<u32>, v: vec4<f32>) {
 }
 
 fn to_grad_x(b: Block, at: vec4<u32>, v: vec4<f32>) {
-    let add = (p.accumulate >> b.direction & 1u) == 1u;
+    let add = ((p.accumulate >> b.direction) & 1u) == 1u;
     for (var i = 0u; i < b.count; i++) {
         var sum = v[i];
         if b.direction == 1u {

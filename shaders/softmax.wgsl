@@ -3,8 +3,7 @@
 //   forward          y  = exp(x - max) / sum exp(x - max)
 //   backward input   grad_x = y (grad_y - sum y grad_y)
 #import grid
-alias Value = f32;
-alias Bits = u32;
+#import value
 #import nan
 
 struct Params {

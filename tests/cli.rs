@@ -105,8 +105,8 @@ fn check_passes_and_says_so() {
 fn altered_shaders(file: &str, from: &str, to: &str) -> tempfile::TempDir {
     let folder = tempfile::tempdir().unwrap();
     let shaders = Path::new(env!("CARGO_MANIFEST_DIR")).join("shaders");
-    std::fs::create_dir(folder.path().join("shared")).unwrap();
-    for directory in ["", "shared"] {
+    for directory in ["", "shared", "software8"] {
+        std::fs::create_dir_all(folder.path().join(directory)).unwrap();
         for entry in std::fs::read_dir(shaders.join(directory)).unwrap() {
             let path = entry.unwrap().path();
             if path.is_file() {
@@ -155,7 +155,7 @@ fn bench_writes_a_file_that_compares_with_itself() {
     let (json, csv, png) = (at("a.json"), at("a.csv"), at("a.png"));
     let peer = r#"{"peer": "sloth", "model": "linear: att layer, forward", "batch": 1280, "ms_per_step": 1e9}"#;
     std::fs::write(at("peer.json"), peer).unwrap();
-    let text = stdout(&["bench", "--quick", "--op", "linear", "--json", &json, "--peer", &at("peer.json")]);
+    let text = stdout(&["bench", "--quick", "--op", "linear", "--out", &json, "--peer", &at("peer.json")]);
     assert!(text.contains("measured peak ") && text.contains("linear: att layer\n"), "{text}");
     let beside: Vec<&str> = text.lines().filter(|line| line.ends_with(" of sloth")).collect();
     assert!(beside.len() == 1 && beside[0].starts_with("  forward "), "{text}");
@@ -184,7 +184,7 @@ fn bench_refuses_garbage() {
     let garbage = garbage.to_str().unwrap();
     refused(&["bench", "--compare", garbage], "garbage.json:1: not a benchmark file of wmic");
     refused(&["bench", "--compare", "no-such.json"], "no-such.json: ");
-    refused(&["bench", "--op", "linear", "--quick", "--json", "no/such/folder.json"], "no/such/folder.json: ");
+    refused(&["bench", "--op", "linear", "--quick", "--out", "no/such/folder.json"], "no/such/folder.json: ");
 }
 
 #[test]

@@ -66,7 +66,8 @@ fn the_readme_is_short_and_lines_are_too() {
 fn every_op_is_in_the_table_of_kernels() {
     let page = docs("docs/kernels.md");
     for entry in OPS {
-        let files: Vec<String> = entry.shaders.iter().map(|s| format!("`{}`", s.file)).collect();
+        let mut files: Vec<String> = entry.shaders.iter().map(|s| format!("`{}`", s.file)).collect();
+        files.dedup(); // a file has several variants
         let row = format!("| `{}` | {} | {} |", entry.name, entry.about, files.join(" "));
         assert!(page.contains(&row), "docs/kernels.md lacks this row:\n{row}");
     }

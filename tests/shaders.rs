@@ -39,11 +39,23 @@ fn dispatches() -> Vec<(&'static str, Dispatch)> {
     all
 }
 
+/// What tells a shader from others: its file and the defines.
+type Name = (&'static str, &'static [&'static str]);
+
+fn name(shader: &Shader) -> Name {
+    (shader.file, shader.defines)
+}
+
+/// Whether it says that it uses subgroup operations.
+fn subgroups(shader: &Shader) -> bool {
+    shader.text().unwrap().contains("enable subgroups;")
+}
+
 /// Each kernel once for each set of `override` values it is dispatched with.
 fn kernels() -> Vec<Dispatch> {
     let mut seen = BTreeSet::new();
     let mut all: Vec<Dispatch> = dispatches().into_iter().map(|(_, d)| d).collect();
-    all.retain(|d| seen.insert(format!("{} {} {:?}", d.shader.file, d.entry, d.constants)));
+    all.retain(|d| seen.insert(format!("{:?} {} {:?}", name(d.shader), d.entry, d.constants)));
     all
 }
 
@@ -69,7 +81,7 @@ fn every_kernel_translates_to_spirv_msl_and_hlsl() {
         let (module, info) = specialised(&d);
         let stage = (ShaderStage::Compute, d.entry.to_owned());
 
-        let lang_version = if d.shader.subgroups { (1, 3) } else { (1, 0) };
+        let lang_version = if subgroups(d.shader) { (1, 3) } else { (1, 0) };
         let options = spv::Options { lang_version, ..Default::default() };
         let pipeline = spv::PipelineOptions { shader_stage: stage.0, entry_point: stage.1.clone() };
         let words = spv::write_vec(&module, &info, &options, Some(&pipeline));
@@ -82,7 +94,7 @@ fn every_kernel_translates_to_spirv_msl_and_hlsl() {
         let name = about.entry_point_names[0].as_ref().unwrap_or_else(|e| panic!("{} to MSL: {e}", d.entry));
         assert!(text.contains(&format!("kernel void {name}(")), "{} is missing in MSL", d.entry);
 
-        let shader_model = if d.shader.subgroups { hlsl::ShaderModel::V6_0 } else { hlsl::ShaderModel::V5_1 };
+        let shader_model = if subgroups(d.shader) { hlsl::ShaderModel::V6_0 } else { hlsl::ShaderModel::V5_1 };
         let options = hlsl::Options { shader_model, fake_missing_bindings: true, ..Default::default() };
         let pipeline = hlsl::PipelineOptions { entry_point: Some(stage) };
         let mut text = String::new();
@@ -113,10 +125,10 @@ fn every_kernel_keeps_to_the_default_limits() {
 
 #[test]
 fn every_kernel_is_dispatched_and_named_after_its_op() {
-    let mut dispatched: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
+    let mut dispatched: BTreeMap<Name, BTreeSet<&str>> = BTreeMap::new();
     let mut dispatching: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
     for (entry, d) in dispatches() {
-        dispatched.entry(d.shader.file).or_default().insert(d.entry);
+        dispatched.entry(name(d.shader)).or_default().insert(d.entry);
         dispatching.entry(d.shader.file).or_default().insert(entry);
     }
     let mut listed: Vec<(&str, &Shader)> = vec![("peak", &wmic::bench::PEAK_SHADER)];
@@ -124,22 +136,47 @@ fn every_kernel_is_dispatched_and_named_after_its_op() {
     for (entry, shader) in &listed {
         let (module, _) = parse_wgsl(shader).unwrap_or_else(|e| panic!("{e}"));
         let declared: BTreeSet<&str> = module.entry_points.iter().map(|e| e.name.as_str()).collect();
-        assert_eq!(dispatched.get(shader.file), Some(&declared), "kernels dispatched and declared in {}", shader.file);
-        assert!(dispatching[shader.file].contains(entry), "{entry} lists {}, but never uses it", shader.file);
-        let stem = shader.file.trim_end_matches(".wgsl");
-        let owners: Vec<String> = dispatching[shader.file].iter().chain([&stem]).map(|o| format!("{o}_")).collect();
-        for name in declared {
-            assert!(owners.iter().any(|owner| name.starts_with(owner)), "{name} does not begin with one of {owners:?}");
-        }
+        let (file, defines) = name(shader);
+        assert_eq!(
+            dispatched.get(&(file, defines)),
+            Some(&declared),
+            "kernels dispatched and declared in {file} with {defines:?}"
+        );
+        assert!(dispatching[file].contains(entry), "{entry} lists {file}, but never uses it");
+        let stem = Path::new(file).file_stem().unwrap().to_str().unwrap();
+        let owners: Vec<&str> = dispatching[file].iter().chain([&stem]).copied().collect();
+        let owned = |name: &str| {
+            owners.iter().any(|o| name.strip_prefix(o).is_some_and(|n| n.is_empty() || n.starts_with('_')))
+        };
+        assert!(declared.iter().all(|name| owned(name)), "{declared:?} do not begin with one of {owners:?}");
     }
     for (file, ops) in dispatching {
         let lists = |entry| listed.iter().any(|(r, s)| *r == entry && s.file == file);
         assert!(ops.iter().all(|entry| lists(*entry)), "{ops:?} use {file}, not all of them list it");
     }
+}
+
+/// The shaders' files and, by their paths too, what they import.
+#[test]
+fn every_file_is_used() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("shaders");
-    for file in std::fs::read_dir(folder).unwrap().map(|f| f.unwrap().file_name().into_string().unwrap()) {
-        let known = !file.ends_with(".wgsl") || listed.iter().any(|(_, s)| s.file == file);
-        assert!(known, "shaders/{file} belongs to no op");
+    let text = |file: &str| std::fs::read_to_string(folder.join(file)).unwrap_or_else(|e| panic!("{file}: {e}"));
+    let mut used: BTreeSet<String> = dispatches().iter().map(|(_, d)| d.shader.file.to_owned()).collect();
+    let mut open: Vec<String> = used.iter().cloned().collect();
+    while let Some(file) = open.pop() {
+        for import in text(&file).lines().filter_map(|line| line.trim().strip_prefix("#import ")) {
+            let import = if import.contains('/') { format!("{import}.wgsl") } else { format!("shared/{import}.wgsl") };
+            if used.insert(import.clone()) {
+                open.push(import);
+            }
+        }
+    }
+    for directory in ["", "shared/", "software8/"] {
+        for file in std::fs::read_dir(folder.join(directory)).unwrap() {
+            let file = file.unwrap().file_name().into_string().unwrap();
+            let known = !file.ends_with(".wgsl") || used.contains(&format!("{directory}{file}"));
+            assert!(known, "shaders/{directory}{file} is used by no op");
+        }
     }
 }
 
@@ -157,4 +194,162 @@ fn params_lie_in_rust_as_in_wgsl() {
         assert_eq!(d.fields, wgsl, "Params of {}", d.entry);
         assert_eq!(d.params.len(), *span as usize, "size of the Params of {}", d.entry);
     }
+}
+
+/// The words of a section of reserved_words.txt, or of all others.
+fn reserved(functions: bool) -> BTreeSet<&'static str> {
+    let sections = include_str!("reserved_words.txt").split("\n[").skip(1).filter_map(|s| s.split_once("]\n"));
+    let wanted = sections.filter(|(name, _)| (*name == "functions") == functions);
+    wanted.flat_map(|(_, words)| words.split_whitespace()).collect()
+}
+
+/// Every name that a module declares; first those of functions and of what stands at module scope.
+fn declared(module: &Module) -> [BTreeSet<&str>; 2] {
+    let mut outer: Vec<&Option<String>> = module.global_variables.iter().map(|(_, g)| &g.name).collect();
+    outer.extend(module.constants.iter().map(|(_, c)| &c.name));
+    outer.extend(module.overrides.iter().map(|(_, o)| &o.name));
+    outer.extend(module.types.iter().map(|(_, t)| &t.name));
+    outer.extend(module.functions.iter().map(|(_, f)| &f.name));
+    let mut inner = Vec::new();
+    for (_, ty) in module.types.iter() {
+        if let TypeInner::Struct { members, .. } = &ty.inner {
+            inner.extend(members.iter().filter_map(|m| m.name.as_deref()));
+        }
+    }
+    let functions = module.functions.iter().map(|(_, f)| f).chain(module.entry_points.iter().map(|e| &e.function));
+    for function in functions {
+        inner.extend(function.arguments.iter().filter_map(|a| a.name.as_deref()));
+        inner.extend(function.local_variables.iter().filter_map(|(_, v)| v.name.as_deref()));
+        inner.extend(function.named_expressions.values().map(String::as_str));
+    }
+    let points = module.entry_points.iter().map(|e| e.name.as_str());
+    [outer.into_iter().filter_map(|n| n.as_deref()).chain(points).collect(), inner.into_iter().collect()]
+}
+
+/// The resolved text of each shader that is dispatched, once.
+fn shaders() -> BTreeMap<Name, &'static Shader> {
+    kernels().iter().map(|d| (name(d.shader), d.shader)).collect()
+}
+
+#[test]
+fn no_identifier_is_reserved_in_another_shader_language() {
+    let (words, functions) = (reserved(false), reserved(true));
+    assert!(words.len() > 400 && functions.len() > 100, "the lists are read");
+    for (name, shader) in shaders() {
+        let (module, _) = parse_wgsl(shader).unwrap_or_else(|e| panic!("{e}"));
+        let [outer, inner] = declared(&module);
+        let taken: Vec<&&str> = outer.iter().chain(&inner).filter(|n| words.contains(**n)).collect();
+        assert!(taken.is_empty(), "{name:?} declares {taken:?}, which are reserved");
+        let taken: Vec<&&str> = outer.iter().filter(|n| functions.contains(**n)).collect();
+        assert!(taken.is_empty(), "{name:?} declares {taken:?}, which are built-in functions");
+    }
+}
+
+/// Where `text`, without comments and with single blanks, has binary operators side by side that WGSL wants in parentheses; naga does
+/// not mind. Operators stand between blanks, as they do everywhere in these files.
+fn mixed_operators(text: &str) -> Vec<String> {
+    let mut faults = Vec::new();
+    // The operators so far at each depth of brackets.
+    let mut open: Vec<Vec<&str>> = vec![vec![]];
+    let words = text.replace(['(', '['], " ( ").replace([')', ']'], " ) ").replace([',', ';', '{', '}', ':'], " ; ");
+    for word in words.split_whitespace() {
+        let ops = open.last_mut().expect("brackets match");
+        match word {
+            "(" => open.push(vec![]),
+            ")" => drop(open.pop()),
+            ";" | "=" | "return" => ops.clear(),
+            _ if word.len() > 1 && word.ends_with('=') && !matches!(word, "==" | "!=" | "<=" | ">=") => ops.clear(),
+            "&&" | "||" => ops.push(word),
+            "&" | "|" | "^" | "<<" | ">>" | "+" | "-" | "*" | "/" | "%" | "==" | "!=" | "<" | ">" | "<=" | ">=" => {
+                ops.push(word)
+            }
+            _ => continue,
+        }
+        let Some(ops) = open.last() else { continue };
+        // Those that are operands of `&&` and `||` count for themselves.
+        let logic: BTreeSet<&str> = ops.iter().copied().filter(|o| matches!(*o, "&&" | "||")).collect();
+        let last: Vec<&str> = ops.rsplit(|o| matches!(*o, "&&" | "||")).next().unwrap_or_default().to_vec();
+        let has = |set: &[&str]| last.iter().any(|o| set.contains(o));
+        let bits: BTreeSet<&str> = last.iter().copied().filter(|o| matches!(*o, "&" | "|" | "^")).collect();
+        let shifts = last.iter().filter(|o| matches!(**o, "<<" | ">>")).count();
+        let fault = logic.len() > 1
+            || bits.len() > 1
+            || shifts > 1
+            || !bits.is_empty() && last.iter().any(|o| !bits.contains(o))
+            || shifts > 0 && has(&["+", "-", "*", "/", "%"])
+            || last.iter().filter(|o| matches!(**o, "==" | "!=" | "<" | ">" | "<=" | ">=")).count() > 1;
+        if fault {
+            faults.push(ops.join(" "));
+        }
+    }
+    faults
+}
+
+#[test]
+fn operators_that_wgsl_wants_in_parentheses_have_them() {
+    for wrong in [
+        "a && b || c;",
+        "x >> 2 & 1;",
+        "f(a, b + c << d);",
+        "a & b == c;",
+        "x = a | b & c;",
+        "a << b << c;",
+        "a < b == c;",
+    ] {
+        assert!(!mixed_operators(wrong).is_empty(), "{wrong}");
+    }
+    for right in [
+        "(a && b) || c;",
+        "a == b && c < d + e && f;",
+        "(x >> 2) & 1;",
+        "a & b & c;",
+        "x &= a << b;",
+        "f(a & b, c + d) * e;",
+    ] {
+        assert!(mixed_operators(right).is_empty(), "{right}");
+    }
+    for (name, shader) in shaders() {
+        let text = shader.text().unwrap();
+        let code: Vec<&str> = text.lines().map(|line| line.split("//").next().unwrap_or("")).collect();
+        let code = code.join("\n");
+        let faults = mixed_operators(&code);
+        assert!(faults.is_empty(), "{name:?} lacks parentheses in {faults:?}");
+        let number = |c: char| !c.is_ascii_alphanumeric() && !matches!(c, '.' | '_');
+        for literal in code.split(number).filter(|w| w.starts_with(|c: char| c.is_ascii_digit()) && w.contains('.')) {
+            let value: f64 = literal.trim_end_matches(['e', 'f']).parse().unwrap_or_else(|e| panic!("{literal}: {e}"));
+            assert!(value <= f64::from(f32::MAX), "{name:?}: {literal} is beyond f32");
+        }
+    }
+}
+
+/// With naga's leniency left out: Tint is what Chromium compiles WGSL with. Adapters that are not software never see `software8/`, but
+/// that is valid WGSL too.
+#[test]
+fn tint_accepts_every_kernel() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut files: Vec<Name> = Vec::new();
+    let mut index = Vec::new();
+    for d in kernels() {
+        let at = files.iter().position(|n| *n == name(d.shader)).unwrap_or_else(|| {
+            files.push(name(d.shader));
+            files.len() - 1
+        });
+        let file = format!("{at}-{}-{}", d.shader.file.replace('/', "-"), d.shader.defines.join("-"));
+        std::fs::write(folder.path().join(&file), d.shader.text().unwrap()).unwrap();
+        let constants: BTreeMap<&str, f64> = d.constants.iter().copied().collect();
+        index.push(serde_json::json!({ "file": file, "entryPoint": d.entry, "constants": constants }));
+    }
+    std::fs::write(folder.path().join("index.json"), serde_json::to_string(&index).unwrap()).unwrap();
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts/tint.mjs");
+    let run = match std::process::Command::new("node").arg(script).arg(folder.path()).output() {
+        Ok(run) if run.status.code() != Some(3) => run,
+        missing => {
+            let why = missing.map_or_else(|e| e.to_string(), |run| String::from_utf8_lossy(&run.stdout).into_owned());
+            eprintln!("Tint is skipped, scripts/test installs it where npm is: node: {why}");
+            return;
+        }
+    };
+    let said = String::from_utf8_lossy(&run.stdout);
+    assert!(run.status.success(), "{said}\n{}", String::from_utf8_lossy(&run.stderr));
+    println!("{said}");
 }

@@ -3,9 +3,9 @@
 use crate::bench::results::Peak;
 use crate::bench::timer::Timer;
 use crate::core::error::Result;
-use crate::gpu::{Buffer, Dispatch, Grid, Recorder, Recording, Shader, Slot, Target, View, params};
+use crate::gpu::{Buffer, Dispatch, Grid, Recorder, Recording, Shader, Slot, Target, View, params, shader};
 
-pub static SHADER: Shader = Shader::portable("peak.wgsl", include_str!("../../shaders/peak.wgsl"));
+pub static SHADER: Shader = shader!("peak.wgsl");
 
 params! {
     struct Params {

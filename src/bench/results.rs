@@ -1,4 +1,4 @@
-//! Benchmark files: what `wmic bench --json` writes and `--compare` reads.
+//! Benchmark files: what `wmic bench --out` writes and `--compare` reads.
 
 use std::collections::HashSet;
 use std::path::Path;

@@ -33,7 +33,7 @@ pub struct Args {
     audio: bool,
 
     /// Show where this model's training step spends its time, kernel by kernel
-    #[arg(long, value_name = "NAME", conflicts_with_all = ["op", "json", "compare"])]
+    #[arg(long, value_name = "NAME", conflicts_with_all = ["op", "json", "out", "compare"])]
     #[arg(value_parser = PossibleValuesParser::new(MODELS.iter().filter(|m| !m.is_forest()).map(|m| m.name)))]
     model: Option<String>,
 
@@ -46,14 +46,18 @@ pub struct Args {
 
     /// Also write the results into a file, for --compare
     #[arg(long, value_name = "FILE")]
-    json: Option<PathBuf>,
+    out: Option<PathBuf>,
+
+    /// Print the results as one JSON object instead of lines
+    #[arg(long)]
+    json: bool,
 
     /// Time each kernel for about 15 ms instead of 0.4 s
     #[arg(long)]
     quick: bool,
 
     /// Measure nothing, but put result files side by side; the first is what the others are compared with
-    #[arg(long, value_name = "FILE", num_args = 1.., conflicts_with_all = ["op", "device", "json", "quick"])]
+    #[arg(long, value_name = "FILE", num_args = 1.., conflicts_with_all = ["op", "device", "json", "out", "quick"])]
     compare: Option<Vec<PathBuf>>,
 
     /// Write the comparison as CSV, one line per measurement
@@ -92,7 +96,7 @@ impl Args {
             true => vec![],
             false => select(self.op.as_deref())?.iter().flat_map(|r| (r.cases)()).filter(|c| c.bench).collect(),
         };
-        if let Some(file) = &self.json {
+        if let Some(file) = &self.out {
             writable(file)?;
         }
         let peers = self.peer.iter().map(|file| PeerStep::load(file)).collect::<Result<Vec<_>>>()?.concat();
@@ -103,16 +107,17 @@ impl Args {
             None => (self.steps()?, &PARTS[..]),
         };
         let progress = Progress::new(cases.len() + steps.len() + parts.len() + 1);
+        let show = |text: &str| if self.json { Ok(()) } else { progress.print(text) };
         progress.next("peak of this adapter");
         let peak = peak(&timer)?;
         let mut report = report(&gpu, peak);
-        progress.print(&header(&report))?;
+        show(&header(&report))?;
         for case in &cases {
             progress.next(&format!("{}: {}", case.op.name(), case.name));
             let results = kernels(&timer, case, peak)?;
             let lines: Vec<String> = results.iter().map(line).collect();
             let passes = passes(case, &results, &peers);
-            progress.print(&format!("{}: {}\n{}{passes}", case.op.name(), case.name, lines.concat()))?;
+            show(&format!("{}: {}\n{}{passes}", case.op.name(), case.name, lines.concat()))?;
             report.kernels.extend(results);
         }
         let mut add = |name: String, result: Result<StepResult>| -> anyhow::Result<()> {
@@ -120,14 +125,14 @@ impl Args {
                 // Not every adapter can bind every width.
                 Err(Error::Limit { what, need, have }) => {
                     let why = format!("{what} needs {need} bytes, this adapter allows {have}");
-                    return progress.print(&format!("{name}: left out ({why})\n"));
+                    return show(&format!("{name}: left out ({why})\n"));
                 }
                 result => result?,
             };
             // A peer trains one seed at a time.
             result.peer =
                 peers.iter().filter(|p| result.replicas == 1 && p.is_of(&result)).map(PeerStep::result).next();
-            progress.print(&step_line(&result))?;
+            show(&step_line(&result))?;
             report.steps.push(result);
             Ok(())
         };
@@ -140,8 +145,11 @@ impl Args {
             add(part.name(), sound(&timer, *part))?;
         }
         drop(progress);
-        if let Some(file) = &self.json {
+        if let Some(file) = &self.out {
             report.save(file)?;
+        }
+        if self.json {
+            output::print_json(&report)?;
         }
         Ok(())
     }

@@ -103,8 +103,8 @@ impl ForestOutline {
 impl Args {
     pub fn run(self) -> anyhow::Result<Verdict> {
         let mut config = Config::of(&self.model, &self.dataset)?;
+        config = self.settings.given.over(&config)?;
         self.seeds.overlay(&mut config);
-        let mut config = self.settings.given.over(&config)?;
         config.validate()?;
         let gpu = self.device.open()?;
         let Some((mut dims, split)) = clips(&gpu, &mut config)? else { return Ok(Verdict::Interrupted) };
@@ -201,7 +201,10 @@ fn clips(gpu: &Gpu, config: &mut Config) -> Result<Option<(Dims, Split)>> {
         if recipe.kind.is_of_notes() {
             note("a second for each file is assumed: how many there are is known once they have been decoded");
         }
-        let split = validation_split(&set.train, config.val_fraction, 0)?;
+        let split = match config.val_fraction == 0.0 {
+            true => (set.train.clone(), vec![]),
+            false => validation_split(&set.train, config.val_fraction, 0)?,
+        };
         return Ok(Some((dims.fitted(gpu.max_binding()), split)));
     }
     let Some(data) = load_clips(gpu, config, Purpose::Train)? else { return Ok(None) };

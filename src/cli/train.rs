@@ -69,8 +69,8 @@ impl Args {
                 Config::of(self.model.as_deref().unwrap_or("att"), dataset)?
             }
         };
+        c = self.settings.given.over(&c)?;
         self.seeds.overlay(&mut c);
-        let mut c = self.settings.given.over(&c)?;
         c.dataset = absolute(&c.dataset)?;
         c.init = c.init.as_deref().map(absolute).transpose()?;
         c.validate()?;
@@ -235,7 +235,7 @@ struct Display<'a> {
     epochs: usize,
     epoch: usize,
     steps: usize,
-    /// Without a terminal, every so many epochs are printed.
+    /// Without a terminal, every so many epochs are printed; 0 for forests, which have none.
     every: usize,
 }
 
@@ -261,7 +261,7 @@ impl<'a> Display<'a> {
         let style = ProgressStyle::with_template("forest {pos}/{len} {wide_bar:.cyan/238} {eta} left");
         let style = style.expect("a valid template").progress_chars("━━━");
         let bar = Some(ProgressBar::new(all as u64).with_style(style));
-        Display { words, bar, epochs: 1, epoch: 0, steps: all, every: 1 }
+        Display { words, bar, epochs: 1, epoch: 0, steps: all, every: 0 }
     }
 
     fn show(&mut self, event: Event) {
@@ -289,8 +289,9 @@ impl<'a> Display<'a> {
     }
 
     fn finish(&self) {
-        if let Some(bar) = &self.bar {
-            bar.abandon();
+        match &self.bar {
+            Some(bar) if self.every == 0 => bar.finish_and_clear(),
+            bar => bar.iter().for_each(ProgressBar::abandon),
         }
     }
 }

@@ -1,33 +1,80 @@
-//! WGSL files become kernels: imports are resolved, bindings are reflected by name, pipelines are cached.
+//! WGSL files become kernels: directives are resolved, bindings are reflected by name, what is compiled is kept.
 //!
 //! WGSL is the only source of bindings: Rust names them, and a name that is missing, extra or of another layout
 //! is an error while a plan is built, never a wrong result.
 
-use std::sync::Arc;
+use std::borrow::Cow;
+use std::collections::{HashMap, HashSet};
+use std::hash::Hash;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 
-use super::Gpu;
+use super::preprocess::preprocess;
+use super::{Dispatch, Gpu};
 use crate::core::error::{Error, Result};
 
-/// One WGSL file: the forward kernels of an op and, below them, its backward kernels.
-#[derive(Debug, PartialEq)]
+/// A WGSL file, the forward kernels of an op and below them its backward kernels, in one of its variants.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Shader {
-    /// File name under `shaders/`.
+    /// Path under `shaders/`, or what errors shall call it.
     pub file: &'static str,
-    pub source: &'static str,
-    /// Uses subgroup operations, so it runs only where the adapter has them.
-    pub subgroups: bool,
+    /// What its `#ifdef`s find defined.
+    pub defines: &'static [&'static str],
+    source: &'static str,
+    built_in: bool,
 }
 
 impl Shader {
-    /// A shader that runs on every adapter.
-    pub const fn portable(file: &'static str, source: &'static str) -> Self {
-        Shader { file, source, subgroups: false }
+    /// WGSL of an op outside this crate. It may `#import` what this crate's shaders share. Unlike theirs, its kernels run with
+    /// bounds checks.
+    pub const fn new(file: &'static str, source: &'static str) -> Self {
+        Shader { file, defines: &[], source, built_in: false }
     }
 
-    /// A variant for adapters with subgroup operations.
-    pub const fn with_subgroups(file: &'static str, source: &'static str) -> Self {
-        Shader { file, source, subgroups: true }
+    /// One of the files under `shaders/`. Use `shader!`.
+    pub(crate) const fn built_in(file: &'static str, source: &'static str) -> Self {
+        Shader { file, defines: &[], source, built_in: true }
     }
+
+    /// The variant with these defines.
+    pub const fn with(self, defines: &'static [&'static str]) -> Self {
+        Shader { defines, ..self }
+    }
+
+    /// The whole text to compile: WGSL without directives.
+    pub fn text(&self) -> Result<String> {
+        let text = match folder().filter(|_| self.built_in) {
+            Some(dir) => read(&dir, self.file)?,
+            None => self.source.to_owned(),
+        };
+        preprocess(self.file, &text, self.defines, &|path| match IMPORTS.iter().find(|(p, _)| *p == path) {
+            Some((_, text)) => folder().map_or_else(|| Ok((*text).to_owned()), |dir| read(&dir, path)).map(Some),
+            None => Ok(None),
+        })
+    }
+}
+
+/// The shader `shaders/$file`, built in.
+macro_rules! shader {
+    ($file:literal) => {
+        $crate::gpu::Shader::built_in($file, include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/shaders/", $file)))
+    };
+}
+pub(crate) use shader;
+
+/// From where shaders are loaded instead of those built in, for live editing.
+fn folder() -> Option<std::path::PathBuf> {
+    std::env::var_os("WMIC_SHADERS").map(Into::into)
+}
+
+fn read(folder: &std::path::Path, file: &str) -> Result<String> {
+    let path = folder.join(file);
+    std::fs::read_to_string(&path).map_err(Error::io(&path))
+}
+
+/// What the driver checks while kernels run.
+fn runtime_checks(built_in: bool, from_disk: bool) -> wgpu::ShaderRuntimeChecks {
+    if built_in && !from_disk { wgpu::ShaderRuntimeChecks::unchecked() } else { wgpu::ShaderRuntimeChecks::checked() }
 }
 
 /// A uniform struct `Params` on the Rust side. Made by the `params!` macro so that offsets can be compared with WGSL's.
@@ -63,6 +110,13 @@ pub struct Binding {
     pub uniform: Vec<(String, usize)>,
 }
 
+/// A shader parsed and given to the driver once, for all its entry points.
+pub(super) struct Module {
+    raw: wgpu::ShaderModule,
+    /// The bindings that each entry point uses.
+    bindings: HashMap<String, Vec<Binding>>,
+}
+
 /// A compiled entry point.
 pub(super) struct Kernel {
     pub(super) pipeline: wgpu::ComputePipeline,
@@ -70,145 +124,188 @@ pub(super) struct Kernel {
     pub(super) bindings: Vec<Binding>,
 }
 
-const SHARED: &[(&str, &str)] = &[
-    ("philox", include_str!("../../shaders/shared/philox.wgsl")),
-    ("grid", include_str!("../../shaders/shared/grid.wgsl")),
-    ("nan", include_str!("../../shaders/shared/nan.wgsl")),
-    ("cis", include_str!("../../shaders/shared/cis.wgsl")),
-    ("log_ratio", include_str!("../../shaders/shared/log_ratio.wgsl")),
-    ("dropout", include_str!("../../shaders/shared/dropout.wgsl")),
-    ("tanh", include_str!("../../shaders/shared/tanh.wgsl")),
-    ("cell", include_str!("../../shaders/shared/cell.wgsl")),
-    ("recurrent", include_str!("../../shaders/shared/recurrent.wgsl")),
-    ("recurrent_cell", include_str!("../../shaders/shared/recurrent_cell.wgsl")),
-    ("batch_norm", include_str!("../../shaders/shared/batch_norm.wgsl")),
-    ("attention_pool", include_str!("../../shaders/shared/attention_pool.wgsl")),
-    ("relative_attention", include_str!("../../shaders/shared/relative_attention.wgsl")),
-    ("last_instance", include_str!("../../shaders/shared/last_instance.wgsl")),
-    ("mean_pool", include_str!("../../shaders/shared/mean_pool.wgsl")),
-    ("mixup", include_str!("../../shaders/shared/mixup.wgsl")),
-    ("concat", include_str!("../../shaders/shared/concat.wgsl")),
-    ("conv2d", include_str!("../../shaders/shared/conv2d.wgsl")),
-    ("cqt", include_str!("../../shaders/shared/cqt.wgsl")),
-    ("conv2d_runs_subgroup8", include_str!("../../shaders/shared/conv2d_runs_subgroup8.wgsl")),
-    ("conv2d_subgroup8", include_str!("../../shaders/shared/conv2d_subgroup8.wgsl")),
-    ("max_pool2d", include_str!("../../shaders/shared/max_pool2d.wgsl")),
-    ("tile_product", include_str!("../../shaders/shared/tile_product.wgsl")),
-    ("subgroup8_product", include_str!("../../shaders/shared/subgroup8_product.wgsl")),
+/// What tells a kernel from others: its shader, its entry point and the values of `override` constants, as bits.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub(super) struct Key {
+    shader: Shader,
+    entry: &'static str,
+    constants: Vec<(&'static str, u64)>,
+}
+
+impl From<&Dispatch> for Key {
+    fn from(d: &Dispatch) -> Key {
+        let constants = d.constants.iter().map(|(name, value)| (*name, value.to_bits())).collect();
+        Key { shader: *d.shader, entry: d.entry, constants }
+    }
+}
+
+/// Compiled so far.
+#[derive(Default)]
+pub(super) struct Kernels {
+    modules: Mutex<HashMap<Shader, Arc<Module>>>,
+    kernels: Mutex<HashMap<Key, Arc<Kernel>>>,
+}
+
+/// What shaders import, by its path under `shaders/`.
+const IMPORTS: &[(&str, &str)] = &[
+    ("shared/cell.wgsl", include_str!("../../shaders/shared/cell.wgsl")),
+    ("shared/cis.wgsl", include_str!("../../shaders/shared/cis.wgsl")),
+    ("shared/conv2d.wgsl", include_str!("../../shaders/shared/conv2d.wgsl")),
+    ("shared/cqt.wgsl", include_str!("../../shaders/shared/cqt.wgsl")),
+    ("shared/dropout.wgsl", include_str!("../../shaders/shared/dropout.wgsl")),
+    ("shared/grid.wgsl", include_str!("../../shaders/shared/grid.wgsl")),
+    ("shared/linear.wgsl", include_str!("../../shaders/shared/linear.wgsl")),
+    ("shared/log_ratio.wgsl", include_str!("../../shaders/shared/log_ratio.wgsl")),
+    ("shared/nan.wgsl", include_str!("../../shaders/shared/nan.wgsl")),
+    ("shared/philox.wgsl", include_str!("../../shaders/shared/philox.wgsl")),
+    ("shared/recurrent.wgsl", include_str!("../../shaders/shared/recurrent.wgsl")),
+    ("shared/relative_attention.wgsl", include_str!("../../shaders/shared/relative_attention.wgsl")),
+    ("shared/tanh.wgsl", include_str!("../../shaders/shared/tanh.wgsl")),
+    ("shared/tile_product.wgsl", include_str!("../../shaders/shared/tile_product.wgsl")),
+    ("shared/value.wgsl", include_str!("../../shaders/shared/value.wgsl")),
+    ("software8/product.wgsl", include_str!("../../shaders/software8/product.wgsl")),
 ];
 
-/// The text of `shaders/<path>`: from `$WMIC_SHADERS` when that is set (for live editing), else as built in.
-fn source(path: &str, built_in: &str) -> Result<String> {
-    match std::env::var_os("WMIC_SHADERS") {
-        None => Ok(built_in.to_owned()),
-        Some(dir) => {
-            let path = std::path::Path::new(&dir).join(path);
-            std::fs::read_to_string(&path).map_err(Error::io(&path))
-        }
-    }
-}
-
-/// Replaces each line `#import name` by `shaders/shared/name.wgsl`.
-fn resolve_imports(file: &str, text: &str) -> Result<String> {
-    let mut out = String::with_capacity(text.len());
-    for line in text.lines() {
-        match line.strip_prefix("#import ").map(str::trim) {
-            None => out.push_str(line),
-            Some(name) => {
-                let shared = SHARED.iter().find(|(n, _)| *n == name).ok_or_else(|| Error::Shader {
-                    file: file.into(),
-                    reason: format!("imports {name}, which shaders/shared does not have"),
-                })?;
-                let path = format!("shared/{name}.wgsl");
-                out.push_str(&resolve_imports(&path, &source(&path, shared.1)?)?);
-            }
-        }
-        out.push('\n');
-    }
-    Ok(out)
-}
-
-impl Shader {
-    /// The whole text to compile.
-    pub fn text(&self) -> Result<String> {
-        resolve_imports(self.file, &source(self.file, self.source)?)
-    }
-}
+/// In WGSL's standard a shader says so that it uses subgroups; naga knows the operations, but not yet the word.
+const SUBGROUPS: &str = "enable subgroups;";
 
 /// Parses and validates a shader; beyond WebGPU's core only subgroups, and only where the shader says so.
 pub fn parse_wgsl(shader: &Shader) -> Result<(naga::Module, naga::valid::ModuleInfo)> {
-    let (file, text) = (shader.file, &shader.text()?);
-    let fail = |reason: String| Error::Shader { file: file.into(), reason };
-    let module = naga::front::wgsl::parse_str(text).map_err(|e| fail(e.emit_to_string_with_path(text, file)))?;
+    let (file, text) = (shader.file, shader.text()?);
     // WebGPU's core has pack2x16float and unpack2x16float; naga asks for them because OpenGL has not.
     let core = naga::valid::Capabilities::SHADER_FLOAT16_IN_FLOAT32;
-    let capabilities = if shader.subgroups { core | naga::valid::Capabilities::SUBGROUP } else { core };
+    let subgroups = text.contains(SUBGROUPS);
+    let capabilities = if subgroups { core | naga::valid::Capabilities::SUBGROUP } else { core };
+    let text = &text.replace(SUBGROUPS, "");
+    let fail = |reason: String| Error::Shader { file: file.into(), reason };
+    let module = naga::front::wgsl::parse_str(text).map_err(|e| fail(e.emit_to_string_with_path(text, file)))?;
     let info = naga::valid::Validator::new(naga::valid::ValidationFlags::all(), capabilities)
         .validate(&module)
         .map_err(|e| fail(e.emit_to_string_with_path(text, file)))?;
     Ok((module, info))
 }
 
-/// The bindings that `entry` uses, by name.
-fn reflect(shader: &Shader, entry: &str) -> Result<Vec<Binding>> {
-    let (module, info) = parse_wgsl(shader)?;
-    let Some(at) = module.entry_points.iter().position(|e| e.name == entry) else {
-        return Err(Error::Shader { file: shader.file.into(), reason: format!("no entry point named {entry}") });
+/// The bindings that each entry point uses, by name.
+fn reflect(module: &naga::Module, info: &naga::valid::ModuleInfo) -> HashMap<String, Vec<Binding>> {
+    let bindings = |at: usize| {
+        let uses = info.get_entry_point(at);
+        let used = module.global_variables.iter().filter(|(handle, _)| !uses[*handle].is_empty());
+        used.filter_map(|(_, global)| {
+            let uniform = match &module.types[global.ty].inner {
+                naga::TypeInner::Struct { members, .. } if global.space == naga::AddressSpace::Uniform => {
+                    members.iter().map(|m| (m.name.clone().unwrap_or_default(), m.offset as usize)).collect()
+                }
+                _ => Vec::new(),
+            };
+            let index = global.binding.as_ref()?.binding;
+            Some(Binding { name: global.name.clone().unwrap_or_default(), index, uniform })
+        })
+        .collect()
     };
-    let uses = info.get_entry_point(at);
-    let mut bindings = Vec::new();
-    for (handle, global) in module.global_variables.iter() {
-        let (Some(binding), false) = (&global.binding, uses[handle].is_empty()) else { continue };
-        let uniform = match &module.types[global.ty].inner {
-            naga::TypeInner::Struct { members, .. } if global.space == naga::AddressSpace::Uniform => {
-                members.iter().map(|m| (m.name.clone().unwrap_or_default(), m.offset as usize)).collect()
-            }
-            _ => Vec::new(),
-        };
-        bindings.push(Binding { name: global.name.clone().unwrap_or_default(), index: binding.binding, uniform });
-    }
-    Ok(bindings)
+    module.entry_points.iter().enumerate().map(|(at, point)| (point.name.clone(), bindings(at))).collect()
 }
 
 impl Gpu {
-    /// Compiles `entry` of `shader` with these `override` constants, or finds it among those compiled before.
-    pub(super) fn kernel(
-        &self,
-        shader: &Shader,
-        entry: &str,
-        constants: &[(&'static str, f64)],
-    ) -> Result<Arc<Kernel>> {
-        let key = format!("{}:{entry}:{constants:?}", shader.file);
-        if let Some(kernel) = self.kernels.lock().unwrap().get(&key) {
-            return Ok(kernel.clone());
-        }
-        tracing::debug!(entry, file = shader.file, ?constants, "compiling kernel");
-        let text = shader.text()?;
-        let bindings = reflect(shader, entry)?;
+    /// The kernels of `dispatches`. Those that are not compiled yet are compiled now, on all cores.
+    pub(super) fn kernels(&self, dispatches: &[Dispatch]) -> Result<Vec<Arc<Kernel>>> {
+        let keys: Vec<Key> = dispatches.iter().map(Key::from).collect();
+        compile(&self.kernels.modules, keys.iter().map(|key| key.shader), |shader| self.module(shader))?;
+        let modules = self.kernels.modules.lock().unwrap().clone();
+        compile(&self.kernels.kernels, keys.iter().cloned(), |key| self.kernel(key, &modules[&key.shader]))?;
+        let kernels = self.kernels.kernels.lock().unwrap();
+        Ok(keys.iter().map(|key| kernels[key].clone()).collect())
+    }
+
+    fn module(&self, shader: &Shader) -> Result<Module> {
+        let (module, info) = parse_wgsl(shader)?;
+        let bindings = reflect(&module, &info);
+        let source = wgpu::ShaderSource::Naga(Cow::Owned(module));
+        let descriptor = wgpu::ShaderModuleDescriptor { label: Some(shader.file), source };
+        let checks = runtime_checks(shader.built_in, folder().is_some());
         let scope = self.device.push_error_scope(wgpu::ErrorFilter::Validation);
-        let source = wgpu::ShaderModuleDescriptor { label: Some(entry), source: wgpu::ShaderSource::Wgsl(text.into()) };
-        // SAFETY: the kernels are our own, every index they form is bounded by the shapes a plan was built from, and the
-        // op checks run each of them between canaries. What is left out are clamps on every access, which cost up to
-        // half of a kernel's time on software adapters.
-        let module =
-            unsafe { self.device.create_shader_module_trusted(source, wgpu::ShaderRuntimeChecks::unchecked()) };
+        // SAFETY: kernels run without checks only if they are our own, as built in: every index they form is bounded by the
+        // shapes a plan was built from, and the op checks run each of them between canaries. What is left out are clamps on
+        // every access, which cost up to half of a kernel's time on software adapters.
+        let raw = unsafe { self.device.create_shader_module_trusted(descriptor, checks) };
+        match pollster::block_on(scope.pop()) {
+            Some(error) => Err(Error::Shader { file: shader.file.into(), reason: error.to_string() }),
+            None => Ok(Module { raw, bindings }),
+        }
+    }
+
+    fn kernel(&self, key: &Key, module: &Module) -> Result<Kernel> {
+        let Key { shader, entry, constants } = key;
+        let fail = |reason: String| Error::Shader { file: shader.file.into(), reason };
+        let bindings = module.bindings.get(*entry).ok_or_else(|| fail(format!("no entry point named {entry}")))?;
+        tracing::debug!(entry, file = shader.file, defines = ?shader.defines, ?constants, "compiling kernel");
+        let constants: Vec<(&str, f64)> = constants.iter().map(|(name, bits)| (*name, f64::from_bits(*bits))).collect();
+        let scope = self.device.push_error_scope(wgpu::ErrorFilter::Validation);
         let pipeline = self.device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
             label: Some(entry),
             layout: None,
-            module: &module,
+            module: &module.raw,
             entry_point: Some(entry),
             compilation_options: wgpu::PipelineCompilationOptions {
-                constants,
+                constants: &constants,
                 zero_initialize_workgroup_memory: false,
             },
             cache: None,
         });
         if let Some(error) = pollster::block_on(scope.pop()) {
-            return Err(Error::Shader { file: shader.file.into(), reason: format!("{entry}: {error}") });
+            return Err(fail(format!("{entry}: {error}")));
         }
         let layout = pipeline.get_bind_group_layout(0);
-        let kernel = Arc::new(Kernel { pipeline, layout, bindings });
-        self.kernels.lock().unwrap().insert(key, kernel.clone());
-        Ok(kernel)
+        Ok(Kernel { pipeline, layout, bindings: bindings.clone() })
+    }
+}
+
+/// Makes what `known` lacks of `wanted`, on all cores. The first error in their order is the one returned.
+fn compile<K, V>(
+    known: &Mutex<HashMap<K, Arc<V>>>,
+    wanted: impl Iterator<Item = K>,
+    make: impl Fn(&K) -> Result<V> + Sync,
+) -> Result<()>
+where
+    K: Clone + Eq + Hash + Sync,
+    V: Send + Sync,
+{
+    let missing: Vec<K> = {
+        let known = known.lock().unwrap();
+        let mut seen = HashSet::new();
+        wanted.filter(|key| !known.contains_key(key) && seen.insert(key.clone())).collect()
+    };
+    let made: Vec<Mutex<Option<Result<V>>>> = missing.iter().map(|_| Mutex::new(None)).collect();
+    let next = AtomicUsize::new(0);
+    let work = || {
+        while let Some((key, place)) = {
+            let i = next.fetch_add(1, Ordering::Relaxed);
+            missing.get(i).zip(made.get(i))
+        } {
+            *place.lock().unwrap() = Some(make(key));
+        }
+    };
+    let cores = std::thread::available_parallelism().map_or(1, |n| n.get());
+    std::thread::scope(|scope| {
+        for _ in 1..cores.min(missing.len()) {
+            scope.spawn(work);
+        }
+        work();
+    });
+    for (key, made) in missing.into_iter().zip(made) {
+        let made = made.into_inner().unwrap().expect("all are made");
+        known.lock().unwrap().insert(key, Arc::new(made?));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_kernels_built_in_run_unchecked() {
+        let unchecked = |built_in, from_disk| !runtime_checks(built_in, from_disk).bounds_checks;
+        assert!(unchecked(true, false));
+        assert!(!unchecked(true, true) && !unchecked(false, false) && !unchecked(false, true));
     }
 }

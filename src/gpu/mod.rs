@@ -1,9 +1,10 @@
-//! L1: the only modules that know `wgpu` (and, in `kernel`, `naga`): adapters, buffers, kernels, recordings.
+//! The only modules that know `wgpu` (and, in `kernel`, `naga`): adapters, buffers, kernels, recordings.
 
 mod adapter;
 mod buffer;
 mod kernel;
 mod pace;
+mod preprocess;
 mod recording;
 
 use adapter::choose;
@@ -13,15 +14,14 @@ pub use kernel::{Binding, Params, Shader, UniformField, parse_wgsl};
 pub use pace::Pace;
 pub use recording::{Dispatch, Grid, Launch, MAX_ROUNDS, Recorder, Recording, Slot, View};
 
-pub(crate) use kernel::params;
+pub(crate) use kernel::{params, shader};
 
-use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 use crate::core::error::{Error, OUT_OF_MEMORY, Result};
-use kernel::Kernel;
+use kernel::Kernels;
 
 /// Buffers above this would not be portable; the adapter is asked for as much as it has beyond it.
 const PORTABLE_BINDING: u64 = 128 << 20;
@@ -32,7 +32,7 @@ pub struct Gpu {
     device: wgpu::Device,
     queue: wgpu::Queue,
     adapter: Adapter,
-    kernels: Arc<Mutex<HashMap<String, Arc<Kernel>>>>,
+    kernels: Arc<Kernels>,
     /// The first error the driver reported outside a scope, or why the device was lost.
     fault: Arc<Mutex<Option<String>>>,
 }

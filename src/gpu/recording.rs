@@ -202,9 +202,8 @@ impl Recording {
 
         let mut steps = Vec::with_capacity(dispatches.len());
         let mut at = 0u64;
-        for d in dispatches {
-            d.fits(gpu)?;
-            let kernel = gpu.kernel(d.shader, d.entry, &d.constants)?;
+        dispatches.iter().try_for_each(|d| d.fits(gpu))?;
+        for (d, kernel) in dispatches.iter().zip(gpu.kernels(dispatches)?) {
             let bind_group = bind(gpu, d, &kernel, &uniform, at, buffer)?;
             steps.push(Step { kernel, bind_group, groups: d.launch.groups() });
             at += stride(d) as u64;

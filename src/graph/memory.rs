@@ -95,7 +95,7 @@ mod tests {
     use super::*;
     use crate::gpu::{Grid, Shader, Slot, View};
 
-    static NONE: Shader = Shader::portable("none.wgsl", "");
+    static NONE: Shader = Shader::new("none.wgsl", "");
 
     /// A dispatch that uses these slots.
     fn uses(slots: &[u32]) -> Dispatch {

@@ -4,15 +4,16 @@
 //! as a function of (seed, step, stream, element), so that backward draws the same mask again instead of storing it.
 //! Any shape; y has the shape of x.
 
-use super::Entry;
+use super::{Entry, variants};
 use crate::check::{Case, Fill, Input};
 use crate::core::array::Array;
 use crate::core::error::{Error, Result};
 use crate::core::random::{PHILOX_ROUNDS, dropout_factor, dropout_threshold};
-use crate::gpu::{Grid, Recorder, Shader, params};
+use crate::gpu::{Grid, Launch, Recorder, Shader, params, shader};
 use crate::graph::{Cost, Graph, Io, Mode, Op, Outputs, Spec, Tensor};
 
-static SHADER: Shader = Shader::portable("activation.wgsl", include_str!("../../shaders/activation.wgsl"));
+static SHADER: Shader = shader!("activation.wgsl");
+static VEC4: Shader = SHADER.with(&["VEC4"]);
 
 params! {
     struct Params {
@@ -82,7 +83,8 @@ struct Activate {
 }
 
 impl Activate {
-    fn params(&self, io: &Io) -> Params {
+    fn params(&self, io: &Io) -> (&'static Shader, Params) {
+        let (shader, width) = variants::by_row(io.x(0).shape.len(), &SHADER, &VEC4);
         let (threshold, scale) = dropout_threshold(self.p);
         let (slope, curve) = match self.f {
             Activation::Identity => (1.0, 0),
@@ -91,8 +93,8 @@ impl Activate {
             Activation::Sigmoid => (0.0, 1),
             Activation::Tanh => (0.0, 2),
         };
-        Params {
-            len: io.x(0).shape.len() as u32,
+        let p = Params {
+            len: (io.x(0).shape.len() / width) as u32,
             replicas: io.replicas as u32,
             slope,
             curve,
@@ -100,13 +102,19 @@ impl Activate {
             scale,
             stream: self.stream,
             accumulate: 0,
-        }
+        };
+        (shader, p)
     }
 
     /// The kernel reads the clock even where dropout is off; then any buffer that is only read will do in its place.
     fn clock(io: &Io) -> crate::gpu::View {
         io.x(io.inputs() - 1).view
     }
+}
+
+/// An invocation per Value of all replicas.
+fn items(p: &Params) -> Launch {
+    Grid::items((p.len * p.replicas) as usize, 64, 1).rounds(PHILOX_ROUNDS)
 }
 
 impl Op for Activate {
@@ -122,47 +130,18 @@ impl Op for Activate {
     }
 
     fn forward(&self, io: &Io, r: &mut Recorder) -> Result<()> {
-        let p = self.params(io);
-        let (x, y, clock) = (io.x(0).view, io.y(0).view, ("clock", Activate::clock(io)));
-        if p.len.is_multiple_of(4) {
-            let grid = Grid::items(x.len / 4, 64, 1).rounds(PHILOX_ROUNDS);
-            r.dispatch(&SHADER, "activation_forward", &[clock, ("x", x), ("y", y)], p, grid);
-        } else {
-            let bindings = [clock, ("x_ragged", x), ("y_ragged", y)];
-            r.dispatch(
-                &SHADER,
-                "activation_forward_ragged",
-                &bindings,
-                p,
-                Grid::items(x.len, 64, 1).rounds(PHILOX_ROUNDS),
-            );
-        }
+        let (shader, p) = self.params(io);
+        let bindings = [("clock", Activate::clock(io)), ("x", io.x(0).view), ("y", io.y(0).view)];
+        r.dispatch(shader, "activation_forward", &bindings, p, items(&p));
         Ok(())
     }
 
     fn backward(&self, io: &Io, r: &mut Recorder) -> Result<()> {
         let (Some(dy), Some(dx)) = (io.dy(0), io.dx(0)) else { return Ok(()) };
-        let p = Params { accumulate: dx.accumulate.into(), ..self.params(io) };
-        let (y, clock) = (io.y(0).view, ("clock", Activate::clock(io)));
-        if p.len.is_multiple_of(4) {
-            let bindings = [clock, ("grad_y", dy), ("saved_y", y), ("grad_x", dx.view)];
-            r.dispatch(
-                &SHADER,
-                "activation_backward",
-                &bindings,
-                p,
-                Grid::items(dy.len / 4, 64, 1).rounds(PHILOX_ROUNDS),
-            );
-        } else {
-            let bindings = [clock, ("grad_y_ragged", dy), ("saved_y_ragged", y), ("grad_x_ragged", dx.view)];
-            r.dispatch(
-                &SHADER,
-                "activation_backward_ragged",
-                &bindings,
-                p,
-                Grid::items(dy.len, 64, 1).rounds(PHILOX_ROUNDS),
-            );
-        }
+        let (shader, p) = self.params(io);
+        let p = Params { accumulate: dx.accumulate.into(), ..p };
+        let bindings = [("clock", Activate::clock(io)), ("grad_y", dy), ("saved_y", io.y(0).view), ("grad_x", dx.view)];
+        r.dispatch(shader, "activation_backward", &bindings, p, items(&p));
         Ok(())
     }
 
@@ -221,6 +200,6 @@ fn cases() -> Vec<Case> {
 pub const OP: Entry = Entry {
     name: "activation",
     about: "ReLU, leaky ReLU, sigmoid, tanh, each with dropout fused in",
-    shaders: &[&SHADER],
+    shaders: &[&SHADER, &VEC4],
     cases,
 };

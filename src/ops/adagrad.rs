@@ -12,10 +12,10 @@ use super::arena::{Elementwise, InPieces, PART, Piece};
 use crate::check::{Case, Fill, Input};
 use crate::core::array::Array;
 use crate::core::error::{Error, Result};
-use crate::gpu::{Grid, Recorder, Shader, params};
+use crate::gpu::{Grid, Recorder, Shader, params, shader};
 use crate::graph::{Cost, Graph, Io, Op, Outputs, Spec, Tensor};
 
-static SHADER: Shader = Shader::portable("adagrad.wgsl", include_str!("../../shaders/adagrad.wgsl"));
+static SHADER: Shader = shader!("adagrad.wgsl");
 
 /// Keras' first value of the accumulator.
 pub const FIRST: f32 = 0.1;

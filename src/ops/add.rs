@@ -1,13 +1,14 @@
 //! Sum of two tensors of one shape: y = a + b, for residual connections. The gradients of a and of b are dy.
 
-use super::Entry;
+use super::{Entry, variants};
 use crate::check::{Case, Input};
 use crate::core::array::Array;
 use crate::core::error::{Error, Result};
-use crate::gpu::{Grid, Recorder, Shader, params};
+use crate::gpu::{Grid, Recorder, Shader, params, shader};
 use crate::graph::{Cost, Graph, Io, Op, Outputs, Spec, Tensor};
 
-static SHADER: Shader = Shader::portable("add.wgsl", include_str!("../../shaders/add.wgsl"));
+static SHADER: Shader = shader!("add.wgsl");
+static VEC4: Shader = SHADER.with(&["VEC4"]);
 
 params! {
     struct Params { len: u32, accumulate: u32 }
@@ -35,28 +36,20 @@ impl Op for Add {
 
     fn forward(&self, io: &Io, r: &mut Recorder) -> Result<()> {
         let (a, b, y) = (io.x(0).view, io.x(1).view, io.y(0).view);
-        let p = Params { len: y.len as u32, accumulate: 0 };
-        if y.len.is_multiple_of(4) {
-            let grid = Grid::items(y.len / 4, 64, 1).no_loops();
-            r.dispatch(&SHADER, "add_forward", &[("a", a), ("b", b), ("y", y)], p, grid);
-        } else {
-            let bindings = [("a_ragged", a), ("b_ragged", b), ("y_ragged", y)];
-            r.dispatch(&SHADER, "add_forward_ragged", &bindings, p, Grid::items(y.len, 64, 1).no_loops());
-        }
+        let (shader, width) = variants::by_row(y.len, &SHADER, &VEC4);
+        let p = Params { len: (y.len / width) as u32, accumulate: 0 };
+        let grid = Grid::items(y.len / width, 64, 1).no_loops();
+        r.dispatch(shader, "add_forward", &[("a", a), ("b", b), ("y", y)], p, grid);
         Ok(())
     }
 
     fn backward(&self, io: &Io, r: &mut Recorder) -> Result<()> {
         let dy = io.dy(0).expect("backward runs only with a gradient");
+        let (shader, width) = variants::by_row(dy.len, &SHADER, &VEC4);
         for dx in (0..2).filter_map(|i| io.dx(i)) {
-            let p = Params { len: dy.len as u32, accumulate: dx.accumulate.into() };
-            if dy.len.is_multiple_of(4) {
-                let grid = Grid::items(dy.len / 4, 64, 1).no_loops();
-                r.dispatch(&SHADER, "add_backward", &[("grad_y", dy), ("grad_x", dx.view)], p, grid);
-            } else {
-                let bindings = [("grad_y_ragged", dy), ("grad_x_ragged", dx.view)];
-                r.dispatch(&SHADER, "add_backward_ragged", &bindings, p, Grid::items(dy.len, 64, 1).no_loops());
-            }
+            let p = Params { len: (dy.len / width) as u32, accumulate: dx.accumulate.into() };
+            let bindings = [("grad_y", dy), ("grad_x", dx.view)];
+            r.dispatch(shader, "add_backward", &bindings, p, Grid::items(dy.len / width, 64, 1).no_loops());
         }
         Ok(())
     }
@@ -82,4 +75,4 @@ fn cases() -> Vec<Case> {
     ]
 }
 
-pub const OP: Entry = Entry { name: "add", about: "residual sum", shaders: &[&SHADER], cases };
+pub const OP: Entry = Entry { name: "add", about: "residual sum", shaders: &[&SHADER, &VEC4], cases };

@@ -7,10 +7,10 @@ use super::Entry;
 use crate::check::{Case, Input};
 use crate::core::array::Array;
 use crate::core::error::{Error, Result};
-use crate::gpu::{Grid, Recorder, Shader, params};
+use crate::gpu::{Grid, Recorder, Shader, params, shader};
 use crate::graph::{Cost, Graph, Io, Op, Outputs, Spec, Tensor};
 
-static SHADER: Shader = Shader::portable("append_one_hot.wgsl", include_str!("../../shaders/append_one_hot.wgsl"));
+static SHADER: Shader = shader!("append_one_hot.wgsl");
 
 params! {
     struct Params { rows: u32, width: u32, n: u32, accumulate: u32 }

@@ -14,12 +14,11 @@ use super::{Entry, variants};
 use crate::check::{Case, Fill, Input, Kind};
 use crate::core::array::Array;
 use crate::core::error::{Error, Result};
-use crate::gpu::{Grid, Recorder, Shader, params};
+use crate::gpu::{Grid, Recorder, Shader, params, shader};
 use crate::graph::{Cost, Graph, Io, Op, Outputs, Sink, Spec, Tensor};
 
-static SHADER: Shader = Shader::portable("attention_pool.wgsl", include_str!("../../shaders/attention_pool.wgsl"));
-static VEC4: Shader =
-    Shader::portable("attention_pool_vec4.wgsl", include_str!("../../shaders/attention_pool_vec4.wgsl"));
+static SHADER: Shader = shader!("attention_pool.wgsl");
+static VEC4: Shader = SHADER.with(&["VEC4"]);
 
 params! {
     struct Params { b: u32, t: u32, k: u32, lengths_stride: u32, slice: u32, accumulate_att: u32, accumulate_cla: u32, softmax: u32 }

@@ -14,11 +14,11 @@ use crate::core::array::Array;
 use crate::core::error::{Error, Result};
 use crate::core::random::{PHILOX_ROUNDS, dropout_factor, dropout_threshold};
 use crate::core::shape::Shape;
-use crate::gpu::{Grid, Launch, Recorder, Shader, params};
+use crate::gpu::{Grid, Launch, Recorder, Shader, params, shader};
 use crate::graph::{Bound, Cost, Graph, Io, Mode, Op, Outputs, Sink, Spec, Tensor};
 
-static SHADER: Shader = Shader::portable("batch_norm.wgsl", include_str!("../../shaders/batch_norm.wgsl"));
-static VEC4: Shader = Shader::portable("batch_norm_vec4.wgsl", include_str!("../../shaders/batch_norm_vec4.wgsl"));
+static SHADER: Shader = shader!("batch_norm.wgsl");
+static VEC4: Shader = SHADER.with(&["VEC4"]);
 
 params! {
     struct Params {

@@ -11,10 +11,10 @@ use crate::core::array::Array;
 use crate::core::error::{Error, Result};
 use crate::core::random::{PHILOX_ROUNDS, dropout_factor, dropout_threshold};
 use crate::core::shape::Shape;
-use crate::gpu::{Grid, Recorder, Shader, params};
+use crate::gpu::{Grid, Recorder, Shader, params, shader};
 use crate::graph::{Cost, Graph, Io, Mode, Op, Outputs, Spec, Tensor};
 
-static SHADER: Shader = Shader::portable("clip_dropout.wgsl", include_str!("../../shaders/clip_dropout.wgsl"));
+static SHADER: Shader = shader!("clip_dropout.wgsl");
 
 params! {
     struct Params {

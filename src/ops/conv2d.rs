@@ -12,21 +12,15 @@ use super::{Entry, variants};
 use crate::check::{Case, Fill, Input, Kind};
 use crate::core::array::Array;
 use crate::core::error::{Error, Result};
-use crate::gpu::{Grid, Recorder, Shader, View, params};
+use crate::gpu::{Grid, Recorder, Shader, View, params, shader};
 use crate::graph::{Cost, Graph, Io, Op, Outputs, Spec, Tensor};
 use variants::Convolution;
 
-static SHADER: Shader = Shader::portable("conv2d.wgsl", include_str!("../../shaders/conv2d.wgsl"));
-static SUBGROUP8: Shader =
-    Shader::with_subgroups("conv2d_subgroup8.wgsl", include_str!("../../shaders/conv2d_subgroup8.wgsl"));
-static NARROW: Shader =
-    Shader::with_subgroups("conv2d_narrow_subgroup8.wgsl", include_str!("../../shaders/conv2d_narrow_subgroup8.wgsl"));
-static RUNS: Shader =
-    Shader::with_subgroups("conv2d_runs_subgroup8.wgsl", include_str!("../../shaders/conv2d_runs_subgroup8.wgsl"));
-static RUNS_NARROW: Shader = Shader::with_subgroups(
-    "conv2d_runs_narrow_subgroup8.wgsl",
-    include_str!("../../shaders/conv2d_runs_narrow_subgroup8.wgsl"),
-);
+static SHADER: Shader = shader!("conv2d.wgsl");
+static SUBGROUP8: Shader = shader!("software8/conv2d.wgsl");
+static NARROW: Shader = SUBGROUP8.with(&["SCALAR_INPUT"]);
+static RUNS: Shader = shader!("software8/conv2d_runs.wgsl");
+static RUNS_NARROW: Shader = RUNS.with(&["SCALAR_INPUT"]);
 
 params! {
     struct Params {
@@ -38,7 +32,7 @@ params! {
 
 /// Rows and columns of the results that a workgroup computes (see the shaders).
 const TILE: usize = 32;
-/// Pixels that a workgroup of the kernels for runs of pixels takes (see `shared/conv2d_runs_subgroup8.wgsl`): 8 runs ...
+/// Pixels that a workgroup of the kernels for runs of pixels takes (see `software8/conv2d_runs.wgsl`): 8 runs ...
 const LANES: usize = 8;
 /// ... of 8 neighbours in an image row.
 const RUN: usize = 8;
@@ -239,20 +233,13 @@ impl Op for Conv2d {
         let runs = runs(d, io.replicas).rounds(d.rounds(variant));
         match variant {
             Convolution::Tile => r.dispatch(&SHADER, "conv2d_forward", &bindings, p, tiles),
-            Convolution::Subgroup8 => r.dispatch(&SUBGROUP8, "conv2d_forward_subgroup8", &bindings, p, tiles),
-            Convolution::Subgroup8Narrow => r.dispatch(&NARROW, "conv2d_forward_narrow_subgroup8", &bindings, p, tiles),
+            Convolution::Subgroup8 => r.dispatch(&SUBGROUP8, "conv2d_forward", &bindings, p, tiles),
+            Convolution::Subgroup8Narrow => r.dispatch(&NARROW, "conv2d_forward", &bindings, p, tiles),
             Convolution::Runs => {
-                r.dispatch_with(&RUNS, "conv2d_forward_runs_subgroup8", &constants(d), &bindings, p, runs);
+                r.dispatch_with(&RUNS, "conv2d_forward", &constants(d), &bindings, p, runs);
             }
             Convolution::RunsNarrow => {
-                r.dispatch_with(
-                    &RUNS_NARROW,
-                    "conv2d_forward_runs_narrow_subgroup8",
-                    &constants(d),
-                    &bindings,
-                    p,
-                    runs,
-                );
+                r.dispatch_with(&RUNS_NARROW, "conv2d_forward", &constants(d), &bindings, p, runs);
             }
         }
         Ok(())
@@ -279,12 +266,10 @@ impl Op for Conv2d {
             let bindings = [("x", g), ("weights", packed), ("b", packed), ("y", dx.view)];
             let tiles = tiles(t.pixels(), t.n, io.replicas).rounds(t.rounds(variant));
             match variant {
-                Convolution::Subgroup8 => {
-                    r.dispatch(&SUBGROUP8, "conv2d_backward_input_subgroup8", &bindings, p, tiles)
-                }
+                Convolution::Subgroup8 => r.dispatch(&SUBGROUP8, "conv2d_backward_input", &bindings, p, tiles),
                 Convolution::Runs => {
                     let launch = runs(t, io.replicas).rounds(t.rounds(variant));
-                    let entry = "conv2d_backward_input_runs_subgroup8";
+                    let entry = "conv2d_backward_input";
                     r.dispatch_with(&RUNS, entry, &constants(t), &bindings, p, launch);
                 }
                 _ => r.dispatch(&SHADER, "conv2d_backward_input", &bindings, p, tiles),
@@ -301,24 +286,15 @@ impl Op for Conv2d {
             let columns = Grid::folded(d.places() / 4 * (d.n / 4), io.replicas * slices).rounds(rounds);
             match variant {
                 Convolution::Tile => r.dispatch(&SHADER, "conv2d_backward_weight", &bindings, p, tiles),
-                Convolution::Subgroup8 => {
-                    r.dispatch(&SUBGROUP8, "conv2d_backward_weight_subgroup8", &bindings, p, tiles)
-                }
+                Convolution::Subgroup8 => r.dispatch(&SUBGROUP8, "conv2d_backward_weight", &bindings, p, tiles),
                 Convolution::Subgroup8Narrow => {
-                    r.dispatch(&NARROW, "conv2d_backward_weight_narrow_subgroup8", &bindings, p, tiles);
+                    r.dispatch(&NARROW, "conv2d_backward_weight", &bindings, p, tiles);
                 }
                 Convolution::Runs => {
-                    r.dispatch_with(
-                        &RUNS,
-                        "conv2d_backward_weight_runs_subgroup8",
-                        &constants(d),
-                        &bindings,
-                        p,
-                        columns,
-                    );
+                    r.dispatch_with(&RUNS, "conv2d_backward_weight", &constants(d), &bindings, p, columns);
                 }
                 Convolution::RunsNarrow => {
-                    let entry = "conv2d_backward_weight_runs_narrow_subgroup8";
+                    let entry = "conv2d_backward_weight";
                     r.dispatch_with(&RUNS_NARROW, entry, &constants(d), &bindings, p, columns);
                 }
             }
@@ -484,6 +460,6 @@ fn cases() -> Vec<Case> {
 pub const OP: Entry = Entry {
     name: "conv2d",
     about: "convolution of images, 'same' padding, ReLU fused",
-    shaders: &[&SHADER, &SUBGROUP8, &NARROW, &RUNS, &RUNS_NARROW, &relu_gradient::SHADER],
+    shaders: &[&SHADER, &SUBGROUP8, &NARROW, &RUNS, &RUNS_NARROW, &relu_gradient::SHADER, &relu_gradient::VEC4],
     cases,
 };

@@ -8,13 +8,12 @@ use super::{Entry, variants};
 use crate::check::{Case, Fill, Input};
 use crate::core::array::Array;
 use crate::core::error::{Error, Result};
-use crate::gpu::{Grid, Recorder, Shader, params};
+use crate::gpu::{Grid, Recorder, Shader, params, shader};
 use crate::graph::{Cost, Graph, Io, Op, Outputs, Spec, Tensor};
 use crate::ops::filters::wavelet::{Cqt, WaveletBank};
 
-static SHADER: Shader = Shader::portable("cqt.wgsl", include_str!("../../shaders/cqt.wgsl"));
-static SUBGROUP8: Shader =
-    Shader::with_subgroups("cqt_subgroup8.wgsl", include_str!("../../shaders/cqt_subgroup8.wgsl"));
+static SHADER: Shader = shader!("cqt.wgsl");
+static SUBGROUP8: Shader = shader!("software8/cqt.wgsl");
 
 params! {
     struct Params { b: u32, s: u32, t: u32, k: u32, groups: u32, hop: u32, centre: i32, x_stride: u32 }
@@ -80,7 +79,7 @@ impl Op for Wavelets {
         // Rows of frames and groups of filters that a workgroup works on.
         let (shader, entry, rows, side_by_side) = match variants::filtering(r.target) {
             variants::Filtering::Tile => (&SHADER, "cqt_forward", 64, 4),
-            variants::Filtering::Subgroup8 => (&SUBGROUP8, "cqt_forward_subgroup8", 32, 1),
+            variants::Filtering::Subgroup8 => (&SUBGROUP8, "cqt_forward", 32, 1),
         };
         let bindings = [("x", x.view), ("groups", io.x(1).view), ("h", io.x(2).view), ("y", io.y(0).view)];
         let tiles = (b * self.frames).div_ceil(rows) * groups.div_ceil(side_by_side);

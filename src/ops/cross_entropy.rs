@@ -10,10 +10,10 @@ use super::Entry;
 use crate::check::{Case, Fill, Input};
 use crate::core::array::Array;
 use crate::core::error::{Error, Result};
-use crate::gpu::{Grid, Recorder, Shader, params};
+use crate::gpu::{Grid, Recorder, Shader, params, shader};
 use crate::graph::{Cost, Graph, Io, Op, Outputs, Spec, Tensor};
 
-static SHADER: Shader = Shader::portable("cross_entropy.wgsl", include_str!("../../shaders/cross_entropy.wgsl"));
+static SHADER: Shader = shader!("cross_entropy.wgsl");
 
 params! {
     struct Params { batch: u32, classes: u32, accumulate: u32 }

@@ -9,10 +9,10 @@ use crate::check::{Case, Fill, Input};
 use crate::core::array::Array;
 use crate::core::error::{Error, Result};
 use crate::core::random::{PHILOX_ROUNDS, philox};
-use crate::gpu::{Grid, Recorder, Shader, params};
+use crate::gpu::{Grid, Recorder, Shader, params, shader};
 use crate::graph::{Cost, Graph, Io, Op, Outputs, Spec, Tensor};
 
-static SHADER: Shader = Shader::portable("draw_location.wgsl", include_str!("../../shaders/draw_location.wgsl"));
+static SHADER: Shader = shader!("draw_location.wgsl");
 
 params! {
     struct Params { batch: u32, stream: u32, sigma: f32, clock_stride: u32 }

@@ -12,10 +12,10 @@ use super::Entry;
 use crate::check::{Case, Fill, Input};
 use crate::core::array::Array;
 use crate::core::error::{Error, Result};
-use crate::gpu::{Grid, Recorder, Shader, params};
+use crate::gpu::{Grid, Recorder, Shader, params, shader};
 use crate::graph::{Cost, Graph, Io, Op, Outputs, Spec, Tensor};
 
-static SHADER: Shader = Shader::portable("glimpse.wgsl", include_str!("../../shaders/glimpse.wgsl"));
+static SHADER: Shader = shader!("glimpse.wgsl");
 
 params! {
     struct Params { batch: u32, frames: u32, bands: u32, len: u32, lengths_stride: u32 }

@@ -9,10 +9,10 @@ use super::Entry;
 use crate::check::{Case, Fill, Input};
 use crate::core::array::Array;
 use crate::core::error::{Error, Result};
-use crate::gpu::{Grid, Recorder, Shader, params};
+use crate::gpu::{Grid, Recorder, Shader, params, shader};
 use crate::graph::{Cost, Graph, Io, Op, Outputs, Spec, Tensor};
 
-static SHADER: Shader = Shader::portable("halve.wgsl", include_str!("../../shaders/halve.wgsl"));
+static SHADER: Shader = shader!("halve.wgsl");
 
 params! {
     struct Params { b: u32, s: u32, y_len: u32, taps: u32, x_stride: u32 }

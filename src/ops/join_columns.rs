@@ -4,10 +4,10 @@ use super::Entry;
 use crate::check::{Case, Input};
 use crate::core::array::Array;
 use crate::core::error::{Error, Result};
-use crate::gpu::{Grid, Launch, Recorder, Shader, params};
+use crate::gpu::{Grid, Launch, Recorder, Shader, params, shader};
 use crate::graph::{Cost, Graph, Io, Op, Outputs, Spec, Tensor};
 
-static SHADER: Shader = Shader::portable("join_columns.wgsl", include_str!("../../shaders/join_columns.wgsl"));
+static SHADER: Shader = shader!("join_columns.wgsl");
 
 params! {
     struct Params { rows: u32, width: u32, columns: u32, first: u32, accumulate: u32 }

@@ -7,12 +7,11 @@ use super::{Entry, variants};
 use crate::check::{Case, Fill, Input};
 use crate::core::array::Array;
 use crate::core::error::{Error, Result};
-use crate::gpu::{Grid, Recorder, Shader, params};
+use crate::gpu::{Grid, Recorder, Shader, params, shader};
 use crate::graph::{Cost, Graph, Io, Op, Outputs, Spec, Tensor};
 
-static SHADER: Shader = Shader::portable("last_instance.wgsl", include_str!("../../shaders/last_instance.wgsl"));
-static VEC4: Shader =
-    Shader::portable("last_instance_vec4.wgsl", include_str!("../../shaders/last_instance_vec4.wgsl"));
+static SHADER: Shader = shader!("last_instance.wgsl");
+static VEC4: Shader = SHADER.with(&["VEC4"]);
 
 params! {
     struct Params { batch: u32, instances: u32, width: u32, lengths_stride: u32, accumulate: u32 }

@@ -20,13 +20,12 @@ use crate::check::{Case, Fill, Input, Kind};
 use crate::core::array::Array;
 use crate::core::error::{Error, Result};
 use crate::core::shape::Shape;
-use crate::gpu::{Grid, Launch, Recorder, Shader, View, params};
+use crate::gpu::{Grid, Launch, Recorder, Shader, View, params, shader};
 use crate::graph::{Cost, Graph, Io, Op, Outputs, Sink, Spec, Tensor};
 use variants::MatrixProduct;
 
-pub(super) static SHADER: Shader = Shader::portable("linear.wgsl", include_str!("../../shaders/linear.wgsl"));
-pub(super) static SUBGROUP8: Shader =
-    Shader::with_subgroups("linear_subgroup8.wgsl", include_str!("../../shaders/linear_subgroup8.wgsl"));
+pub(super) static SHADER: Shader = shader!("linear.wgsl");
+pub(super) static SUBGROUP8: Shader = shader!("software8/linear.wgsl");
 
 params! {
     struct Params {
@@ -203,7 +202,7 @@ impl Op for Linear {
         let product = variants::matrix_product(r.target, d.n, d.k);
         let (shader, entry) = match product {
             MatrixProduct::Tile => (&SHADER, "linear_forward"),
-            MatrixProduct::Subgroup8 => (&SUBGROUP8, "linear_forward_subgroup8"),
+            MatrixProduct::Subgroup8 => (&SUBGROUP8, "linear_forward"),
         };
         for part in d.parts(1) {
             let (first, n) = (part.start, part.len());
@@ -237,7 +236,7 @@ impl Op for Linear {
             let product = variants::matrix_product(r.target, d.n, d.k);
             let (shader, entry) = match product {
                 MatrixProduct::Tile => (&SHADER, "linear_backward_input"),
-                MatrixProduct::Subgroup8 => (&SUBGROUP8, "linear_backward_input_subgroup8"),
+                MatrixProduct::Subgroup8 => (&SUBGROUP8, "linear_backward_input"),
             };
             // A sum over the outputs, to which every part adds its own. Where it joins an earlier contribution it is whole before.
             let joins = dx.accumulate && d.parts(1).nth(1).is_some();
@@ -335,7 +334,7 @@ pub(super) fn parameter_gradients(
                     let p = Params { n: part.len() as u32, first: part.start as u32, ..p };
                     let bindings = [("grad_y", dy), ("x", x), ("grad_w", d.part_of(dw.view, &part)), ("grad_b", db)];
                     let launch = tiles([part.len(), d.k, d.m], replicas * d.segments, product);
-                    r.dispatch(&SUBGROUP8, "linear_backward_weight_subgroup8", &bindings, p, launch);
+                    r.dispatch(&SUBGROUP8, "linear_backward_weight", &bindings, p, launch);
                 }
             }
         }
@@ -421,6 +420,6 @@ fn cases() -> Vec<Case> {
 pub const OP: Entry = Entry {
     name: "linear",
     about: "fully connected layer, also in segments, ReLU fused",
-    shaders: &[&SHADER, &SUBGROUP8, &relu_gradient::SHADER],
+    shaders: &[&SHADER, &SUBGROUP8, &relu_gradient::SHADER, &relu_gradient::VEC4],
     cases,
 };

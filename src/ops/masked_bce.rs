@@ -18,10 +18,10 @@ use super::Entry;
 use crate::check::{Case, Fill, Input};
 use crate::core::array::Array;
 use crate::core::error::{Error, Result};
-use crate::gpu::{Grid, Recorder, Shader, View, params};
+use crate::gpu::{Grid, Recorder, Shader, View, params, shader};
 use crate::graph::{Cost, Graph, Io, Op, Outputs, Spec, Tensor};
 
-static SHADER: Shader = Shader::portable("masked_bce.wgsl", include_str!("../../shaders/masked_bce.wgsl"));
+static SHADER: Shader = shader!("masked_bce.wgsl");
 
 params! {
     struct Params {

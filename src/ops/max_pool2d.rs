@@ -8,11 +8,11 @@ use super::{Entry, variants};
 use crate::check::{Case, Fill, Input};
 use crate::core::array::Array;
 use crate::core::error::{Error, Result};
-use crate::gpu::{Grid, Recorder, Shader, params};
+use crate::gpu::{Grid, Recorder, Shader, params, shader};
 use crate::graph::{Cost, Graph, Io, Op, Outputs, Spec, Tensor};
 
-static SHADER: Shader = Shader::portable("max_pool2d.wgsl", include_str!("../../shaders/max_pool2d.wgsl"));
-static VEC4: Shader = Shader::portable("max_pool2d_vec4.wgsl", include_str!("../../shaders/max_pool2d_vec4.wgsl"));
+static SHADER: Shader = shader!("max_pool2d.wgsl");
+static VEC4: Shader = SHADER.with(&["VEC4"]);
 
 params! {
     struct Params {

@@ -7,11 +7,11 @@ use super::{Entry, variants};
 use crate::check::{Case, Fill, Input};
 use crate::core::array::Array;
 use crate::core::error::{Error, Result};
-use crate::gpu::{Grid, Recorder, Shader, params};
+use crate::gpu::{Grid, Recorder, Shader, params, shader};
 use crate::graph::{Cost, Graph, Io, Op, Outputs, Spec, Tensor};
 
-static SHADER: Shader = Shader::portable("mean_pool.wgsl", include_str!("../../shaders/mean_pool.wgsl"));
-static VEC4: Shader = Shader::portable("mean_pool_vec4.wgsl", include_str!("../../shaders/mean_pool_vec4.wgsl"));
+static SHADER: Shader = shader!("mean_pool.wgsl");
+static VEC4: Shader = SHADER.with(&["VEC4"]);
 
 params! {
     struct Params { b: u32, t: u32, f: u32, lengths_stride: u32, slice: u32, accumulate: u32 }

@@ -6,11 +6,11 @@ use super::Entry;
 use crate::check::{Case, Fill, Input};
 use crate::core::array::Array;
 use crate::core::error::{Error, Result};
-use crate::gpu::{Grid, Recorder, Shader, params};
+use crate::gpu::{Grid, Recorder, Shader, params, shader};
 use crate::graph::{Cost, Graph, Io, Op, Outputs, Spec, Tensor};
 use crate::ops::filters::mel::{MelBank, MelConfig};
 
-static SHADER: Shader = Shader::portable("mel.wgsl", include_str!("../../shaders/mel.wgsl"));
+static SHADER: Shader = shader!("mel.wgsl");
 
 params! {
     struct Params { rows: u32, bins: u32, bands: u32, x_stride: u32, scale: u32, offset: f32, level: f32 }

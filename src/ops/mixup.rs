@@ -20,11 +20,11 @@ use crate::check::{Case, Fill, Input};
 use crate::core::array::Array;
 use crate::core::error::{Error, Result};
 use crate::core::random::{PHILOX_ROUNDS, philox};
-use crate::gpu::{Grid, Recorder, Shader, params};
+use crate::gpu::{Grid, Recorder, Shader, params, shader};
 use crate::graph::{Cost, Graph, Io, Op, Outputs, Spec, Tensor};
 
-static SHADER: Shader = Shader::portable("mixup.wgsl", include_str!("../../shaders/mixup.wgsl"));
-static VEC4: Shader = Shader::portable("mixup_vec4.wgsl", include_str!("../../shaders/mixup_vec4.wgsl"));
+static SHADER: Shader = shader!("mixup.wgsl");
+static VEC4: Shader = SHADER.with(&["VEC4"]);
 
 params! {
     struct Params { b: u32, t: u32, f: u32, classes: u32, positions: u32, clock_stride: u32, alpha: f32 }

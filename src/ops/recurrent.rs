@@ -15,16 +15,15 @@ use super::{Entry, variants};
 use crate::check::{Case, Fill, Input};
 use crate::core::array::Array;
 use crate::core::error::{Error, Result};
-use crate::gpu::{Grid, MAX_ROUNDS, Recorder, Shader, View, params};
+use crate::gpu::{Grid, MAX_ROUNDS, Recorder, Shader, View, params, shader};
 use crate::graph::{Cost, Graph, Io, Op, Outputs, Spec, Tensor};
 use variants::MatrixProduct;
 
 pub use super::recurrent_cell::Cell;
 
-static SHADER: Shader = Shader::portable("recurrent.wgsl", include_str!("../../shaders/recurrent.wgsl"));
-static SUBGROUP8: Shader =
-    Shader::with_subgroups("recurrent_subgroup8.wgsl", include_str!("../../shaders/recurrent_subgroup8.wgsl"));
-static STATES: Shader = Shader::portable("recurrent_states.wgsl", include_str!("../../shaders/recurrent_states.wgsl"));
+static SHADER: Shader = shader!("recurrent.wgsl");
+static SUBGROUP8: Shader = shader!("software8/recurrent.wgsl");
+static STATES: Shader = shader!("recurrent_states.wgsl");
 
 params! {
     struct Params {
@@ -209,7 +208,7 @@ impl Recurrent {
                 let units = (h / 4).div_ceil(8);
                 let clips = CLIPS_SUBGROUP8 * (1 + units);
                 let product = if back { units * (1 + gates * h / 4) } else { gates * units * (1 + h / 4) };
-                let entries = ["recurrent_forward_subgroup8", "recurrent_backward_input_subgroup8"];
+                let entries = ["recurrent_forward", "recurrent_backward_input"];
                 (&SUBGROUP8, entries, CLIPS_SUBGROUP8, [clips, 1 + clips + product])
             }
         };

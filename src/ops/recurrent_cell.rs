@@ -7,12 +7,11 @@ use super::{Entry, variants};
 use crate::check::{Case, Input};
 use crate::core::array::Array;
 use crate::core::error::{Error, Result};
-use crate::gpu::{Grid, Launch, Recorder, Shader, View, params};
+use crate::gpu::{Grid, Launch, Recorder, Shader, View, params, shader};
 use crate::graph::{Cost, Graph, Io, Op, Outputs, Spec, Tensor};
 
-static SHADER: Shader = Shader::portable("recurrent_cell.wgsl", include_str!("../../shaders/recurrent_cell.wgsl"));
-static VEC4: Shader =
-    Shader::portable("recurrent_cell_vec4.wgsl", include_str!("../../shaders/recurrent_cell_vec4.wgsl"));
+static SHADER: Shader = shader!("recurrent_cell.wgsl");
+static VEC4: Shader = SHADER.with(&["VEC4"]);
 
 params! {
     struct Params { items: u32, hidden: u32, has_dh: u32, has_dc: u32, second: u32, accumulate: u32 }

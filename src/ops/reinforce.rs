@@ -10,11 +10,11 @@ use super::Entry;
 use crate::check::{Case, Fill, Input};
 use crate::core::array::Array;
 use crate::core::error::{Error, Result};
-use crate::gpu::{Grid, Recorder, Shader, params};
+use crate::gpu::{Grid, Recorder, Shader, params, shader};
 use crate::graph::{Cost, Graph, Io, Op, Outputs, Spec, Tensor};
 use crate::ops::reward::Reward;
 
-static SHADER: Shader = Shader::portable("reinforce.wgsl", include_str!("../../shaders/reinforce.wgsl"));
+static SHADER: Shader = shader!("reinforce.wgsl");
 
 params! {
     struct Params { batch: u32, sigma: f32, log_norm: f32, first: u32, columns: u32, accumulate: u32 }

@@ -12,18 +12,13 @@ use super::{Entry, variants};
 use crate::check::{Case, Fill, Input};
 use crate::core::array::Array;
 use crate::core::error::{Error, Result};
-use crate::gpu::{Grid, Recorder, Shader, View, params};
+use crate::gpu::{Grid, Recorder, Shader, View, params, shader};
 use crate::graph::{Cost, Graph, Io, Op, Outputs, Sink, Spec, Tensor};
 use variants::Attention;
 
-static SHADER: Shader =
-    Shader::portable("relative_attention.wgsl", include_str!("../../shaders/relative_attention.wgsl"));
-static SUBGROUP8: Shader = Shader::with_subgroups(
-    "relative_attention_subgroup8.wgsl",
-    include_str!("../../shaders/relative_attention_subgroup8.wgsl"),
-);
-static TABLES: Shader =
-    Shader::portable("relative_attention_tables.wgsl", include_str!("../../shaders/relative_attention_tables.wgsl"));
+static SHADER: Shader = shader!("relative_attention.wgsl");
+static SUBGROUP8: Shader = shader!("software8/relative_attention.wgsl");
+static TABLES: Shader = shader!("relative_attention_tables.wgsl");
 
 params! {
     struct Params {
@@ -237,7 +232,7 @@ impl Op for RelativeAttention {
                 let blocks = (d.height * d.width).div_ceil(LANES);
                 (&SHADER, "relative_attention_forward", Grid::folded(d.batch * d.heads * blocks, io.replicas))
             }
-            Attention::Subgroup8 => (&SUBGROUP8, "relative_attention_forward_subgroup8", d.blocks(BLOCK, io.replicas)),
+            Attention::Subgroup8 => (&SUBGROUP8, "relative_attention_forward", d.blocks(BLOCK, io.replicas)),
         };
         let bindings = [
             ("qkv", io.x(0).view),
@@ -273,8 +268,7 @@ impl Op for RelativeAttention {
                 (&SHADER, entries, partial, [1, LANES])
             }
             Attention::Subgroup8 => {
-                let entries =
-                    ["relative_attention_backward_input_subgroup8", "relative_attention_backward_key_subgroup8"];
+                let entries = ["relative_attention_backward_input", "relative_attention_backward_key"];
                 (&SUBGROUP8, entries, io.scratch(2).view, BLOCK)
             }
         };

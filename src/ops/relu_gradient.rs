@@ -1,9 +1,10 @@
 //! What the backward passes of layers with a fused ReLU begin with: g = dy where y > 0, else 0.
 
-use crate::gpu::{Grid, Recorder, Shader, View, params};
+use super::variants;
+use crate::gpu::{Grid, Recorder, Shader, View, params, shader};
 
-pub(super) static SHADER: Shader =
-    Shader::portable("relu_gradient.wgsl", include_str!("../../shaders/relu_gradient.wgsl"));
+pub(super) static SHADER: Shader = shader!("relu_gradient.wgsl");
+pub(super) static VEC4: Shader = SHADER.with(&["VEC4"]);
 
 params! {
     struct Params { len: u32 }
@@ -11,11 +12,8 @@ params! {
 
 /// Records it for `len` elements of all replicas.
 pub(super) fn relu_gradient(r: &mut Recorder, y: View, dy: View, g: View, len: usize) {
-    let p = Params { len: len as u32 };
-    let (entry, names, items) = match len.is_multiple_of(4) {
-        true => ("relu_gradient_vec4", ["y4", "grad_y4", "g4"], len / 4),
-        false => ("relu_gradient_scalar", ["y", "grad_y", "g"], len),
-    };
-    let bindings = [(names[0], y), (names[1], dy), (names[2], g)];
-    r.dispatch(&SHADER, entry, &bindings, p, Grid::items(items, 256, 1).no_loops());
+    let (shader, width) = variants::by_row(len, &SHADER, &VEC4);
+    let p = Params { len: (len / width) as u32 };
+    let grid = Grid::items(len / width, 256, 1).no_loops();
+    r.dispatch(shader, "relu_gradient", &[("y", y), ("grad_y", dy), ("g", g)], p, grid);
 }

@@ -9,10 +9,10 @@ use super::Entry;
 use crate::check::{Case, Fill, Input};
 use crate::core::array::Array;
 use crate::core::error::{Error, Result};
-use crate::gpu::{Grid, Recorder, Shader, params};
+use crate::gpu::{Grid, Recorder, Shader, params, shader};
 use crate::graph::{Cost, Graph, Io, Op, Outputs, Spec, Tensor};
 
-static SHADER: Shader = Shader::portable("reward.wgsl", include_str!("../../shaders/reward.wgsl"));
+static SHADER: Shader = shader!("reward.wgsl");
 
 params! {
     struct Params { batch: u32, classes: u32, follows: u32 }

@@ -11,10 +11,10 @@ use crate::check::{Case, Fill, Input};
 use crate::core::array::Array;
 use crate::core::error::{Error, Result};
 use crate::core::random::{PHILOX_ROUNDS, philox};
-use crate::gpu::{Grid, Recorder, Shader, params};
+use crate::gpu::{Grid, Recorder, Shader, params, shader};
 use crate::graph::{Cost, Dtype, Graph, Io, Op, Outputs, Spec, Tensor};
 
-static SHADER: Shader = Shader::portable("sample.wgsl", include_str!("../../shaders/sample.wgsl"));
+static SHADER: Shader = shader!("sample.wgsl");
 
 params! {
     struct Params {

@@ -7,10 +7,10 @@ use super::Entry;
 use crate::check::{Case, Fill, Input};
 use crate::core::array::Array;
 use crate::core::error::{Error, Result};
-use crate::gpu::{Grid, Launch, Recorder, Shader, params};
+use crate::gpu::{Grid, Launch, Recorder, Shader, params, shader};
 use crate::graph::{Cost, Graph, Io, Op, Outputs, Spec, Tensor};
 
-static SHADER: Shader = Shader::portable("softmax.wgsl", include_str!("../../shaders/softmax.wgsl"));
+static SHADER: Shader = shader!("softmax.wgsl");
 
 params! {
     struct Params { rows: u32, k: u32, accumulate: u32 }

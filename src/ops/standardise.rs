@@ -7,10 +7,10 @@ use super::Entry;
 use crate::check::{Case, Fill, Input};
 use crate::core::array::Array;
 use crate::core::error::{Error, Result};
-use crate::gpu::{Grid, Recorder, Shader, params};
+use crate::gpu::{Grid, Recorder, Shader, params, shader};
 use crate::graph::{Cost, Graph, Io, Op, Outputs, Spec, Tensor};
 
-static SHADER: Shader = Shader::portable("standardise.wgsl", include_str!("../../shaders/standardise.wgsl"));
+static SHADER: Shader = shader!("standardise.wgsl");
 
 params! {
     struct Params { b: u32, n: u32, x_stride: u32, offset: f32, floor: f32 }

@@ -7,10 +7,10 @@ use super::{Entry, variants};
 use crate::check::{Case, Input};
 use crate::core::array::Array;
 use crate::core::error::{Error, Result};
-use crate::gpu::{Grid, Recorder, Shader, params};
+use crate::gpu::{Grid, Recorder, Shader, params, shader};
 use crate::graph::{Cost, Graph, Io, Op, Outputs, Spec, Tensor};
 
-static SHADER: Shader = Shader::portable("stft.wgsl", include_str!("../../shaders/stft.wgsl"));
+static SHADER: Shader = shader!("stft.wgsl");
 
 params! {
     struct Params {

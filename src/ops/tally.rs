@@ -8,10 +8,10 @@ use super::Entry;
 use crate::check::{Case, Fill, Input};
 use crate::core::array::Array;
 use crate::core::error::{Error, Result};
-use crate::gpu::{Grid, Recorder, Shader, params};
+use crate::gpu::{Grid, Recorder, Shader, params, shader};
 use crate::graph::{Cost, Graph, Io, Op, Outputs, Spec, Tensor};
 
-static SHADER: Shader = Shader::portable("tally.wgsl", include_str!("../../shaders/tally.wgsl"));
+static SHADER: Shader = shader!("tally.wgsl");
 
 /// Invocations of a workgroup, as in the shader.
 const WORKERS: usize = 256;

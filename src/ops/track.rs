@@ -8,10 +8,10 @@ use super::Entry;
 use crate::check::{Case, Fill, Input};
 use crate::core::array::Array;
 use crate::core::error::{Error, Result};
-use crate::gpu::{Grid, Recorder, Shader, params};
+use crate::gpu::{Grid, Recorder, Shader, params, shader};
 use crate::graph::{Cost, Graph, Io, Op, Outputs, Spec, Tensor};
 
-static SHADER: Shader = Shader::portable("track.wgsl", include_str!("../../shaders/track.wgsl"));
+static SHADER: Shader = shader!("track.wgsl");
 
 params! {
     struct Params { replicas: u32, batches: u32 }

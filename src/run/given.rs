@@ -1,5 +1,7 @@
 //! What follows from the table of settings: their defaults, those that a user gives over them, and what must hold for each.
 
+use std::sync::LazyLock;
+
 use toml::{Table, Value as Toml};
 
 use crate::core::error::{Error, Result};
@@ -7,13 +9,18 @@ use crate::nn::{MODELS, Model};
 use crate::run::config::{Config, SETTINGS};
 use crate::run::settings::{Setting, Value, find, insert};
 
+/// The settings of every model's paper.
+static PROTOCOLS: LazyLock<Vec<(&Model, Table)>> = LazyLock::new(|| {
+    let table = |model: &Model| Config::of(model.name, "").and_then(|config| config.table());
+    MODELS.iter().map(|model| (model, table(model).expect("defaults are a table"))).collect()
+});
+
 impl Setting {
     /// Its defaults, as in "100; 250 for att"; `None` if it has none.
     pub fn default(&self) -> Option<String> {
         let mut defaults: Vec<(String, Vec<&str>)> = vec![];
-        for model in MODELS.iter().filter(|model| (self.lacks)(model).is_none()) {
-            let table = Config::of(model.name, "").and_then(|config| config.table()).expect("defaults are a table");
-            let shown = match find(&table, self.path(model, None))? {
+        for (model, table) in PROTOCOLS.iter().filter(|(model, _)| (self.lacks)(model).is_none()) {
+            let shown = match find(table, self.path(model, None))? {
                 Toml::Array(items) if items.is_empty() => return None,
                 Toml::String(text) => text.clone(),
                 other => other.to_string(),
@@ -37,11 +44,6 @@ pub struct Given(Vec<(&'static Setting, Toml)>);
 impl Given {
     pub fn push(&mut self, setting: &'static Setting, value: Toml) {
         self.0.push((setting, value));
-    }
-
-    /// The key of the first.
-    pub fn first(&self) -> Option<&'static str> {
-        self.0.first().map(|(setting, _)| setting.key)
     }
 
     /// Those that a model has, less those that only others among `all` have. What none of them has stays, to be refused.

@@ -20,6 +20,20 @@ impl Config {
         if self.seeds.is_empty() {
             return Err(Error::Usage("`seeds` must be at least 1".into()));
         }
+        if self.seeds.len() > MAX_SEEDS {
+            return Err(Error::Usage(format!(
+                "there are {} seeds; at most {MAX_SEEDS} train side by side",
+                self.seeds.len()
+            )));
+        }
+        let mut seeds = self.seeds.clone();
+        seeds.sort_unstable();
+        if let Some(large) = seeds.last().filter(|seed| i64::try_from(**seed).is_err()) {
+            return Err(Error::Usage(format!("seed {large} is too large: run.toml holds seeds up to {}", i64::MAX)));
+        }
+        if let Some(twice) = seeds.windows(2).find(|w| w[0] == w[1]) {
+            return Err(Error::Usage(format!("seed {} is listed twice", twice[0])));
+        }
         // A row of history each, all of which every saved state holds.
         if self.epochs.saturating_mul(self.seeds.len()) > MAX_ROWS {
             let (most, seeds) = (MAX_ROWS / self.seeds.len(), self.seeds.len());
@@ -66,21 +80,7 @@ impl Config {
         if augment.contains(&Augmentation::Concat) && model.fixed_instances {
             return Err(Error::Usage(format!("{} takes clips of one length: leave out `augment` concat", model.name)));
         }
-        if self.seeds.len() > MAX_SEEDS {
-            return Err(Error::Usage(format!(
-                "there are {} seeds; at most {MAX_SEEDS} train side by side",
-                self.seeds.len()
-            )));
-        }
-        let mut seeds = self.seeds.clone();
-        seeds.sort_unstable();
-        if let Some(large) = seeds.last().filter(|seed| i64::try_from(**seed).is_err()) {
-            return Err(Error::Usage(format!("seed {large} is too large: run.toml holds seeds up to {}", i64::MAX)));
-        }
-        match seeds.windows(2).find(|w| w[0] == w[1]) {
-            Some(twice) => Err(Error::Usage(format!("seed {} is listed twice", twice[0]))),
-            None => Ok(()),
-        }
+        Ok(())
     }
 
     /// What single notes ask for, and what only they may be asked for.

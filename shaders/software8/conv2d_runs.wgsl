@@ -3,11 +3,9 @@
 // four output channels. An invocation loads its own pixels only: what a kernel of up to 5 columns sees beyond them comes from its
 // neighbours by shuffles and, for the two at the ends of the subgroup, from one more load. Weights are loaded once for all by
 // different lanes, and broadcast. The depth goes by in chunks of four places of a column of the kernel, that is (row, channel), the
-// channel innermost, and each chunk meets all columns. An importing file declares x, partial, and
-//   struct Source                            where the places of a chunk are found
-//   fn source(chunk, replica, image_row) -> Source
-//   fn pick(s, column) -> vec4               the four elements for a column of the image, 0 outside the image
-//   fn put_partial(at, chunk, column, sums)  stores four elements of the weight gradient. at: of the slice's row
+// channel innermost, and each chunk meets all columns. Shapes and the other kernels as in ../conv2d.wgsl; N is a multiple of 4, and
+// so is C, but for SCALAR_INPUT: there the elements of x are loaded one by one, as a first layer needs it.
+enable subgroups;
 #import grid
 #import conv2d
 alias Value = vec4<f32>;
@@ -22,6 +20,13 @@ const LANES = 8u;
 const RUN = 8u;
 
 @group(0) @binding(0) var<uniform> p: Params;
+#ifdef SCALAR_INPUT
+@group(0) @binding(1) var<storage, read> x: array<f32>;                   // (B, H, W, C) every x_stride
+@group(0) @binding(6) var<storage, read_write> partial: array<f32>;       // (R, slices, N, depth)
+#else
+@group(0) @binding(1) var<storage, read> x: array<vec4<f32>>;             // (B, H, W, C) every x_stride; g for the backward input
+@group(0) @binding(6) var<storage, read_write> partial: array<vec4<f32>>; // (R, slices, N, depth)
+#endif
 @group(0) @binding(2) var<storage, read> weights: array<vec4<f32>>; // (R, N / 4, chunks, SIZE, 4), see conv2d_runs_pack
 @group(0) @binding(3) var<storage, read> b: array<vec4<f32>>;       // (N) every b_stride
 @group(0) @binding(4) var<storage, read_write> y: array<vec4<f32>>; // (R, B, H, W, N); grad_x for the backward input
@@ -281,4 +286,81 @@ fn weight_columns(id: vec3<u32>, group: u32, lane: u32) {
         put_column(at, chunk, 3u, t3, lane);
     }
     put_column(at, chunk, 2u, t2, lane);
+}
+
+// Where the places of a chunk are found. `pick`: the four elements for a column of the image, 0 outside the image. `put_partial` stores
+// four elements of the weight gradient; at: of the slice's row.
+#ifdef SCALAR_INPUT
+struct Source {
+    at: vec4<u32>, // of the row's first pixel
+    live: vec4<bool>,
+}
+
+// Places past the kernel's end are outside the image.
+fn source(chunk: u32, replica: u32, image_row: Line) -> Source {
+    let i = kernel_rows(chunk);
+    let shift = i - vec4(SIZE / 2u);
+    let live = (vec4(image_row.h) + shift < vec4(p.height)) & (i < vec4(SIZE));
+    let row = vec4(image_row.row) + select(vec4(0u), shift, live);
+    let channel = vec4(4u * chunk) + vec4(0u, 1u, 2u, 3u) - i * p.c;
+    return Source(replica * p.x_stride + row * p.width * p.c + channel, live);
+}
+
+fn pick(s: Source, column: u32) -> vec4<f32> {
+    let live = s.live & vec4(column < p.width);
+    let at = s.at + select(0u, column * p.c, column < p.width);
+    return select(vec4(0.0), vec4(x[at.x], x[at.y], x[at.z], x[at.w]), live);
+}
+
+fn put_partial(at: u32, chunk: u32, column: u32, sums: vec4<f32>) {
+    let i = kernel_rows(chunk);
+    let k = vec4(at) + (i * (SIZE - 1u) + column) * p.c + vec4(4u * chunk) + vec4(0u, 1u, 2u, 3u);
+    partial[k.x] = sums.x;
+    if i.y < SIZE { partial[k.y] = sums.y; }
+    if i.z < SIZE { partial[k.z] = sums.z; }
+    if i.w < SIZE { partial[k.w] = sums.w; }
+}
+#else
+struct Source {
+    at: u32, // of the row's first pixel, in vec4
+    live: bool,
+}
+
+fn source(chunk: u32, replica: u32, image_row: Line) -> Source {
+    let i = kernel_rows(chunk).x;
+    let shift = i - SIZE / 2u;
+    let live = image_row.h + shift < p.height;
+    let row = image_row.row + select(0u, shift, live);
+    return Source((replica * p.x_stride + row * p.width * p.c) / 4u + chunk - i * (p.c / 4u), live);
+}
+
+fn pick(s: Source, column: u32) -> vec4<f32> {
+    let live = s.live && column < p.width;
+    return select(vec4(0.0), x[s.at + select(0u, column * (p.c / 4u), live)], live);
+}
+
+fn put_partial(at: u32, chunk: u32, column: u32, sums: vec4<f32>) {
+    let i = kernel_rows(chunk).x;
+    partial[(at + (i * SIZE + column) * p.c) / 4u + chunk - i * (p.c / 4u)] = sums;
+}
+#endif
+
+@compute @workgroup_size(8)
+fn conv2d_forward(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) count: vec3<u32>,
+                  @builtin(local_invocation_index) lane: u32) {
+    convolve(id, group_index(id, count), lane);
+}
+
+#ifndef SCALAR_INPUT
+@compute @workgroup_size(8)
+fn conv2d_backward_input(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) count: vec3<u32>,
+                         @builtin(local_invocation_index) lane: u32) {
+    convolve(id, group_index(id, count), lane);
+}
+#endif
+
+@compute @workgroup_size(8)
+fn conv2d_backward_weight(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) count: vec3<u32>,
+                          @builtin(local_invocation_index) lane: u32) {
+    weight_columns(id, group_index(id, count), lane);
 }

@@ -1,29 +1,15 @@
 // Fully connected layer for adapters with subgroups of 8 invocations, such as software Vulkan on AVX2: a subgroup keeps 32 x 32
 // results. There a storage load costs as much as some 25 multiply-adds, whatever its pattern, and a broadcast next to nothing:
 // a tile loads each element once, four steps of the depth at a time, and shares it by broadcasts. No barriers, no workgroup
-// memory. Shapes as in linear.wgsl; N and K are multiples of 4.
+// memory. Shapes as in ../linear.wgsl; N and K are multiples of 4.
+enable subgroups;
 #import grid
-#import subgroup8_product
+#import software8/product
+#import linear
 alias Value = vec4<f32>;
 alias Bits = vec4<u32>;
 #import nan
 
-struct Params {
-    m: u32,
-    n: u32,
-    k: u32,
-    first: u32,
-    columns: u32,
-    segments: u32,
-    w_stride: u32,
-    b_stride: u32,
-    has_bias: u32,
-    relu: u32,
-    accumulate: u32,      // bits: 1 into grad_w (or grad_x), 2 into grad_b
-    slices: u32,
-}
-
-@group(0) @binding(0) var<uniform> p: Params;
 @group(0) @binding(1) var<storage, read> x: array<vec4<f32>>;            // (R, M, S, K)
 @group(0) @binding(2) var<storage, read> w: array<vec4<f32>>;            // (N, S, K) every w_stride
 @group(0) @binding(3) var<storage, read> b: array<vec4<f32>>;            // (N) every b_stride
@@ -73,7 +59,7 @@ fn put_rows_grad_x(at: u32, row: u32, t: Rows) {
     put_grad_x(at, row + 7u, t[7]);
 }
 
-// Every fourth row, as linear_backward_weight_subgroup8 shares them out.
+// Every fourth row, as linear_backward_weight shares them out.
 fn put_rows_grad_w(at: u32, row: u32, t: Rows) {
     put_grad_w(at, row, t[0]);
     put_grad_w(at, row + 4u, t[1]);
@@ -86,7 +72,7 @@ fn put_rows_grad_w(at: u32, row: u32, t: Rows) {
 }
 
 @compute @workgroup_size(8)
-fn linear_forward_subgroup8(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) count: vec3<u32>,
+fn linear_forward(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) count: vec3<u32>,
                             @builtin(local_invocation_index) lane: u32) {
     let tiles = (p.n + TILE - 1u) / TILE;
     let group = group_index(id, count);
@@ -124,7 +110,7 @@ fn linear_forward_subgroup8(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_w
 }
 
 @compute @workgroup_size(8)
-fn linear_backward_input_subgroup8(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) count: vec3<u32>,
+fn linear_backward_input(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) count: vec3<u32>,
                                    @builtin(local_invocation_index) lane: u32) {
     let tiles = (p.k + TILE - 1u) / TILE;
     let group = group_index(id, count);
@@ -162,7 +148,7 @@ fn linear_backward_input_subgroup8(@builtin(workgroup_id) id: vec3<u32>, @builti
 // Here the rows of a tile are outputs n, and the depth is M. Invocation i loads outputs 4 i to 4 i + 3 of the tile, so t0 to t3
 // hold every fourth row. Their sums over M are grad_b, for which one tile of each row is enough.
 @compute @workgroup_size(8)
-fn linear_backward_weight_subgroup8(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) count: vec3<u32>,
+fn linear_backward_weight(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) count: vec3<u32>,
                                     @builtin(local_invocation_index) lane: u32) {
     let tiles = (p.k + TILE - 1u) / TILE;
     let group = group_index(id, count);

@@ -1,6 +1,7 @@
 // cqt for adapters with subgroups of 8 invocations, such as software Vulkan on AVX2: a subgroup works on 32 rows (frames of any
 // clips) and one group of filters, each invocation on 4 rows. Of every four taps each invocation loads one vec4 and shares it by
 // broadcasts; samples are used by one invocation only. No barriers, no workgroup memory.
+enable subgroups;
 #import grid
 #import cqt
 
@@ -17,7 +18,7 @@ fn multiply_add(sum: vec4<f32>, v: vec4<f32>, taps: mat4x4<f32>) -> vec4<f32> {
 }
 
 @compute @workgroup_size(8)
-fn cqt_forward_subgroup8(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) count: vec3<u32>,
+fn cqt_forward(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) count: vec3<u32>,
                          @builtin(local_invocation_index) lane: u32) {
     let tiles = (p.b * p.t + ROWS - 1u) / ROWS;
     let block = group_index(id, count);

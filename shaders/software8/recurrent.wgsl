@@ -2,7 +2,8 @@
 // linear_subgroup8.wgsl): a subgroup takes 32 clips through all steps, its products are tiles of 32 clips x 32 columns, and a Value
 // is four neighbouring units. An invocation always works on the same columns, so only the products read what others wrote.
 // H is a multiple of 4; offsets are counted in vec4 here.
-#import subgroup8_product
+enable subgroups;
+#import software8/product
 alias Value = vec4<f32>;
 #import recurrent
 
@@ -80,7 +81,8 @@ fn multiply_gates(b: Block, lane: u32, t: u32, depth: u32) {
     let clips = loaded(b, lane);
     let rows = vec4(row_of_states(b, p.masked_at, 0u, t)) + clips * units;
     for (var gate = 0u; gate < GATES; gate++) {
-        for (var unit = lane; unit < ((units + 7u) / 8u) * 8u; unit += 8u) {
+        for (var first = 0u; first < units; first += 8u) {
+            let unit = first + lane;
             let column = gate * units + min(unit, units - 1u);
             let into = kept_row(b, b.first, t) + slot(gate) * p.batch * units + unit;
             var a = rows;
@@ -122,8 +124,8 @@ fn share(b: Block, at: u32) -> vec4<f32> {
 }
 
 @compute @workgroup_size(8)
-fn recurrent_forward_subgroup8(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) count: vec3<u32>,
-                               @builtin(local_invocation_index) lane: u32) {
+fn recurrent_forward(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) count: vec3<u32>,
+                     @builtin(local_invocation_index) lane: u32) {
     let b = block(id, group_index(id, count));
     if b.first >= p.batch { return; } // of a folded grid
     let units = p.hidden / 4u;
@@ -208,7 +210,8 @@ fn multiply_state(b: Block, lane: u32, t: u32) {
     let width = GATES * units;
     let weights = packed_at(b.direction, b.replica) / 4u;
     let rows = vec4(row_of_tape(b, p.g_at, p.g_slice, GATES * p.hidden, 0u, t)) + loaded(b, lane) * width;
-    for (var unit = lane; unit < ((units + 7u) / 8u) * 8u; unit += 8u) {
+    for (var first = 0u; first < units; first += 8u) {
+        let unit = first + lane;
         var a = rows;
         var step = weights + min(unit, units - 1u);
         var t0: Rows;
@@ -234,7 +237,7 @@ fn multiply_state(b: Block, lane: u32, t: u32) {
 }
 
 fn put_grad_x(b: Block, at: u32, v: vec4<f32>) {
-    let add = (p.accumulate >> b.direction & 1u) == 1u;
+    let add = ((p.accumulate >> b.direction) & 1u) == 1u;
     if b.direction == 1u {
         if add { grad_x_reverse[at] += v; } else { grad_x_reverse[at] = v; }
     } else {
@@ -243,8 +246,8 @@ fn put_grad_x(b: Block, at: u32, v: vec4<f32>) {
 }
 
 @compute @workgroup_size(8)
-fn recurrent_backward_input_subgroup8(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) count: vec3<u32>,
-                                      @builtin(local_invocation_index) lane: u32) {
+fn recurrent_backward_input(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) count: vec3<u32>,
+                            @builtin(local_invocation_index) lane: u32) {
     let b = block(id, group_index(id, count));
     if b.first >= p.batch { return; } // of a folded grid
     let units = p.hidden / 4u;

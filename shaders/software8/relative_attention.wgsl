@@ -3,6 +3,7 @@
 // broadcast. Lanes are 8 neighbouring columns; a vec4 are four rows one above the other, which share what rel_w says. The others
 // pass by in chunks of 8 columns, row after row: rel_w is asked once per chunk, and of rel_h each row brings one new line.
 // Constant indices only: an array indexed by a loop variable would live in memory.
+enable subgroups;
 #import grid
 #import relative_attention
 
@@ -357,7 +358,7 @@ fn first_rows_of_queries(b: Block) -> Rows {
 }
 
 @compute @workgroup_size(8)
-fn relative_attention_forward_subgroup8(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) count: vec3<u32>,
+fn relative_attention_forward(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) count: vec3<u32>,
                                         @builtin(local_invocation_index) lane: u32) {
     let group = group_index(id, count);
     let n = blocks();
@@ -438,7 +439,7 @@ fn put_y(at: u32, v: Rows, row: u32) {
 
 // dq, and sums for the gradients of the tables: of each invocation its own, so that nobody waits.
 @compute @workgroup_size(8)
-fn relative_attention_backward_input_subgroup8(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) count: vec3<u32>,
+fn relative_attention_backward_input(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) count: vec3<u32>,
                                                @builtin(local_invocation_index) lane: u32) {
     let group = group_index(id, count);
     if group >= p.batch * p.heads * p.groups { return; }
@@ -533,7 +534,7 @@ fn relative_attention_backward_input_subgroup8(@builtin(workgroup_id) id: vec3<u
 
 // dk and dv: the lanes are keys, and queries pass by.
 @compute @workgroup_size(8)
-fn relative_attention_backward_key_subgroup8(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) count: vec3<u32>,
+fn relative_attention_backward_key(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) count: vec3<u32>,
                                              @builtin(local_invocation_index) lane: u32) {
     let group = group_index(id, count);
     let n = blocks();

@@ -1,0 +1,51 @@
+// Compiles WGSL with Tint, the compiler of Chromium's WebGPU, on a device that runs nothing:
+//   node scripts/tint.mjs FOLDER
+// FOLDER holds resolved shaders, and index.json: [{ file, entryPoint, constants }, ...]. Needs the npm package `webgpu` in target/node
+// (scripts/test installs it). Prints each shader or kernel that is rejected, then the counts. Exit status: 0, 1 for rejected ones, 3
+// where the package is missing.
+import fs from 'node:fs';
+
+let dawn;
+try {
+  dawn = await import(new URL('../target/node/node_modules/webgpu/index.js', import.meta.url));
+} catch (e) {
+  console.log(`no package webgpu: ${e.message}`);
+  process.exit(3);
+}
+Object.assign(globalThis, dawn.globals);
+
+const folder = process.argv[2];
+// Kept for as long as the device lives, which it does not do by itself.
+const gpu = globalThis.dawnInstance = dawn.create(['backend=null']);
+const adapter = await gpu.requestAdapter();
+const device = await adapter.requestDevice({ requiredFeatures: ['subgroups'].filter(f => adapter.features.has(f)) });
+
+/** What `make` returns, and the validation error it raises, if any. */
+async function attempt(make) {
+  device.pushErrorScope('validation');
+  const made = make();
+  const error = await device.popErrorScope();
+  return [made, error && error.message.trim()];
+}
+
+const modules = new Map();
+let accepted = 0, rejected = 0;
+function reject(what, error) {
+  rejected++;
+  console.log(`${what}: ${error}`);
+}
+for (const { file, entryPoint, constants } of JSON.parse(fs.readFileSync(`${folder}/index.json`, 'utf8'))) {
+  if (!modules.has(file)) {
+    const [module, error] = await attempt(() =>
+      device.createShaderModule({ code: fs.readFileSync(`${folder}/${file}`, 'utf8') }));
+    modules.set(file, error ? null : module);
+    if (error) reject(file, error);
+  }
+  const module = modules.get(file);
+  if (!module) continue;
+  const [, error] = await attempt(() =>
+    device.createComputePipeline({ layout: 'auto', compute: { module, entryPoint, constants } }));
+  if (error) reject(`${file} ${entryPoint} ${JSON.stringify(constants)}`, error); else accepted++;
+}
+console.log(`${modules.size} shaders, ${accepted} kernels accepted, ${rejected} rejected`);
+process.exit(rejected ? 1 : 0);

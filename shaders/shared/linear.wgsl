@@ -1,0 +1,17 @@
+// The parameters of every kernel of the fully connected layer.
+struct Params {
+    m: u32,          // rows of a segment
+    n: u32,          // outputs
+    k: u32,
+    first: u32,      // the first of the n outputs of w (or the part of it that is bound),
+    columns: u32,    //   among so many in a row of y
+    segments: u32,   // S
+    w_stride: u32,   // elements from one replica's weights to the next
+    b_stride: u32,
+    has_bias: u32,
+    relu: u32,
+    accumulate: u32, // add to what the output holds; for subgroups of 8, bits: 1 into grad_w (or grad_x), 2 into grad_b
+    slices: u32,     // backward weight and bias: M is summed in this many slices
+}
+
+@group(0) @binding(0) var<uniform> p: Params;

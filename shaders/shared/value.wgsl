@@ -1,0 +1,8 @@
+// What an invocation works on: four neighbouring elements of a row with VEC4, else one.
+#ifdef VEC4
+alias Value = vec4<f32>;
+alias Bits = vec4<u32>;
+#else
+alias Value = f32;
+alias Bits = u32;
+#endif
