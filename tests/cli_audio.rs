@@ -594,7 +594,7 @@ fn answers_come_in_every_format() {
 fn keys_keep_their_dots_in_file_names() {
     let folder = tempfile::tempdir().unwrap();
     let (npz, out) = (folder.path().join("two.npz"), folder.path().join("out"));
-    let (_, features) = load_features(shared().maps()).unwrap();
+    let (_, features, _) = load_features(shared().maps(), None).unwrap();
     let note = npz_note(shared().maps()).unwrap().unwrap();
     let keys: Vec<String> = (0..features.lengths.len()).map(|i| format!("song.{i}")).collect();
     write_npz(&npz, &keys, &features, &[6, 4, 64], None, Some(&note)).unwrap();
