@@ -1,4 +1,5 @@
-//! Sound as users meet it: features, training on recordings, and recordings recognised; what is written, refused and survived.
+//! Sound as users meet it: features, training on recordings, and recordings recognised; what is written, refused and
+//! survived.
 
 mod cli_support;
 
@@ -273,7 +274,8 @@ fn corrupt_files_are_listed_counted_and_left_out() {
     );
 }
 
-/// What is missing or odd is said, in JSON too; only what is lost in the middle of a file is a fault. Names need not be UTF-8.
+/// What is missing or odd is said, in JSON too; only what is lost in the middle of a file is a fault. Names need not be
+/// UTF-8.
 #[test]
 #[cfg(unix)]
 fn what_is_there_of_damaged_files_is_heard() {
@@ -306,7 +308,8 @@ fn what_is_there_of_damaged_files_is_heard() {
     assert_eq!((&piped["file"], &piped["instruments"]), (&"-".into(), &said[1]["instruments"]));
 }
 
-/// Interrupted and killed, and what is kept damaged in between; on a disk that is too full; beside what others keep there.
+/// Interrupted and killed, and what is kept damaged in between; on a disk that is too full; beside what others keep
+/// there.
 #[test]
 #[cfg(unix)]
 fn an_interrupted_extraction_ends_in_the_same_bytes() {
@@ -571,7 +574,9 @@ fn answers_come_in_every_format() {
     for (format, extension) in [("json", "json"), ("csv", "csv"), ("jams", "jams"), ("audacity", "txt")] {
         let out = at(format);
         let args = ["predict", &run, "--format", format, "--threshold", "0", "--out", text(&out)];
-        wmic(&args).args(&sounds).assert().success().stdout("");
+        let renamed = contains("y/take.wav: written as take-2, because another recording is called take\n")
+            .and(contains("z/take-2.wav: written as take-2-2, because another recording is called take-2\n"));
+        wmic(&args).args(&sounds).assert().success().stdout("").stderr(renamed);
         let expected = ["take-2-2", "take-2", "take"].map(|name| format!("{name}.{extension}"));
         assert_eq!(names(&out), {
             let mut e = expected.to_vec();
@@ -623,6 +628,24 @@ fn answers_come_in_every_format() {
             "{format}"
         );
     }
+}
+
+#[test]
+fn keys_keep_their_dots_in_file_names() {
+    let folder = tempfile::tempdir().unwrap();
+    let (npz, out) = (folder.path().join("two.npz"), folder.path().join("out"));
+    let (_, features, _) = load_features(shared().maps(), None).unwrap();
+    let note = npz_note(shared().maps()).unwrap().unwrap();
+    let keys: Vec<String> = (0..features.lengths.len()).map(|i| format!("song.{i}")).collect();
+    write_npz(&npz, &keys, &features, &[6, 4, 64], None, Some(&note)).unwrap();
+    let args = ["predict", &shared().run(), text(&npz), "--format", "json", "--out", text(&out)];
+    wmic(&args).assert().success().stdout("").stderr("");
+    let mut expected: Vec<String> = keys.iter().map(|key| format!("{key}.json")).collect();
+    expected.sort();
+    assert_eq!(names(&out), expected);
+    let written: Value = serde_json::from_slice(&std::fs::read(out.join("song.7.json")).unwrap()).unwrap();
+    assert_eq!(written["file"], "song.7");
+    assert_eq!(json(&["predict", &shared().run(), text(&npz), "--json"]).as_array().unwrap().len(), keys.len());
 }
 
 #[test]

@@ -1,5 +1,5 @@
-//! Decoding of files whose headers are wrong, missing or cut off: the samples that are there, all of them, and a line that says what is
-//! odd; and of hostile ones: samples or one error.
+//! Decoding of files whose headers are wrong, missing or cut off: the samples that are there, all of them, and a line
+//! that says what is odd; and of hostile ones: samples or one error.
 
 use std::fs;
 use std::path::PathBuf;
@@ -38,7 +38,8 @@ fn decoded(bytes: &[u8]) -> (Vec<f32>, u32, Condition) {
     (samples, decoder.sr(), decoder.condition().clone())
 }
 
-/// Length and rate of a file that is not damaged, and its only warning, which must contain `warning`; none if that is empty.
+/// Length and rate of a file that is not damaged, and its only warning, which must contain `warning`; none if that is
+/// empty.
 #[track_caller]
 fn expect(name: &str, bytes: &[u8], len: usize, sr: u32, warning: &str) {
     println!("{name}");
@@ -77,7 +78,8 @@ fn format(tag: u16, channels: u16, bits: u16) -> Vec<u8> {
     chunk(b"fmt ", body.len() as u32, &body)
 }
 
-/// A WAV file of one channel: what it says of its own size and of that of its sound, and chunks before and behind the sound.
+/// A WAV file of one channel: what it says of its own size and of that of its sound, and chunks before and behind the
+/// sound.
 fn wav(riff: u32, data: u32, before: &[u8], behind: &[u8]) -> Vec<u8> {
     let sound = chunk(b"data", data, &little(&tone()));
     [b"RIFF", &riff.to_le_bytes()[..], b"WAVE", &format(1, 1, 16), before, &sound, behind].concat()

@@ -27,7 +27,8 @@ const MATCH: MatchOptions =
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Found {
     pub files: Vec<PathBuf>,
-    /// Files in folders that are not called as sound files are, counted by extension, in small letters; of those without one under "".
+    /// Files in folders that are not called as sound files are, counted by extension, in small letters; of those
+    /// without one under "".
     pub passed_over: BTreeMap<String, usize>,
 }
 
@@ -55,10 +56,12 @@ const NAMED: usize = 8;
 /// - `-` stands for standard input.
 /// - A file stands for itself, whatever its extension.
 /// - A folder stands for all files in it and in its subfolders that have an extension of sound files, sorted.
-/// - Anything else is a pattern with `*`, `?`, `[...]` or `**` (any number of folders), and stands for the files with such an
+/// - Anything else is a pattern with `*`, `?`, `[...]` or `**` (any number of folders), and stands for the files with
+/// such an
 ///   extension that match, sorted. A file or folder that exists under the very name wins.
 ///
-/// Hidden files and folders (`.name`) are passed over unless named. Links are followed, but no folder is searched twice.
+/// Hidden files and folders (`.name`) are passed over unless named. Links are followed, but no folder is searched
+/// twice.
 ///
 /// # Errors
 /// `Data` for a path or pattern that stands for nothing, and for one with more than two million files to look at;

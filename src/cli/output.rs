@@ -1,4 +1,5 @@
-//! Results go to stdout, progress to stderr; a reader that has seen enough (`wmic check | head`) ends the command quietly.
+//! Results go to stdout, progress to stderr; a reader that has seen enough (`wmic check | head`) ends the command
+//! quietly.
 
 use std::io::{ErrorKind, Write, stderr, stdout};
 

@@ -26,11 +26,12 @@ pub const LINES: Format = Format {
     write: write_line,
 };
 
-/// Writes an indented object and a newline: file, duration (s), warnings (what is missing or odd
-/// about the file; left out if nothing is), model, seeds, and the instruments, the likeliest first,
-/// each with name, probability, spread (null for one seed), threshold (null for models that name one at a time), present, and segments (start, end, confidence).
-/// Models that look at one place after the other add their paths: seed, start of the excerpt, and glimpses (time, hz). With attention
-/// of models that attend to frequency there are `bands` (Hz) and `attention_map` (cells, bands).
+/// Writes an indented object and a newline: file, duration (s), warnings (what is missing or odd about the file; left
+/// out if nothing is), model, seeds, and the instruments, the likeliest first, each with name, probability, spread
+/// (null for one seed), threshold (null for models that name one at a time), present, and segments (start, end,
+/// confidence). Models that look at one place after the other add their paths: seed, start of the excerpt, and glimpses
+/// (time, hz). With attention of models that attend to frequency there are `bands` (Hz) and `attention_map` (cells,
+/// bands).
 pub fn write(out: &mut dyn Write, recognition: &Recognition, detail: Detail) -> io::Result<()> {
     serde_json::to_writer_pretty(&mut *out, &object(recognition, detail))?;
     writeln!(out)

@@ -1,5 +1,5 @@
-//! Files made of chunks: WAV, RF64, BW64, Wave64, AIFF, AIFF-C, AU and uncompressed CAF. No size in them is trusted: they are
-//! wrong wherever a program wrote to a pipe, crashed, or passed four gigabytes.
+//! Files made of chunks: WAV, RF64, BW64, Wave64, AIFF, AIFF-C, AU and uncompressed CAF. No size in them is trusted:
+//! they are wrong wherever a program wrote to a pipe, crashed, or passed four gigabytes.
 
 use std::io::{self, Read, Seek, SeekFrom};
 
@@ -97,7 +97,8 @@ pub(super) fn find(source: &mut Source, notes: &mut Notes) -> io::Result<Option<
     Ok(Some(Ok(Sound { coding, start: start.min(end), end, frames: found.frames })))
 }
 
-/// What a walk along the chunks finds: where the sound lies and what is said of its size, and the chunk that describes it.
+/// What a walk along the chunks finds: where the sound lies and what is said of its size, and the chunk that describes
+/// it.
 #[derive(Default)]
 struct Found {
     sound: Option<(u64, u64)>,

@@ -1,5 +1,5 @@
-//! Containers that symphonia reads: FLAC, Ogg, MP4 and QuickTime, Matroska and WebM, CAF, ADTS. What it does not tell of delays
-//! and edits is read beside it.
+//! Containers that symphonia reads: FLAC, Ogg, MP4 and QuickTime, Matroska and WebM, CAF, ADTS. What it does not tell
+//! of delays and edits is read beside it.
 
 use std::io::{self, ErrorKind};
 use std::path::Path;

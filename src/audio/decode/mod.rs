@@ -1,10 +1,10 @@
 //! Sound files to mono samples, block by block.
 //!
-//! Whatever the container and codec: what is there is decoded and kept, and what is missing or odd is said in a line. Only a file
-//! without a sample that can be decoded is an error.
+//! Whatever the container and codec: what is there is decoded and kept, and what is missing or odd is said in a line.
+//! Only a file without a sample that can be decoded is an error.
 //!
-//! WAV, RF64, BW64, Wave64, AIFF, AU and CAF with PCM or ADPCM; MPEG audio of all layers, also in WAV; FLAC; Ogg with Vorbis, Opus
-//! or FLAC; AAC, ALAC and Opus in MP4 and QuickTime; Matroska and WebM; ADTS.
+//! WAV, RF64, BW64, Wave64, AIFF, AU and CAF with PCM or ADPCM; MPEG audio of all layers, also in WAV; FLAC; Ogg with
+//! Vorbis, Opus or FLAC; AAC, ALAC and Opus in MP4 and QuickTime; Matroska and WebM; ADTS.
 
 mod chunks;
 mod codec;
@@ -129,11 +129,12 @@ struct Playing {
     fault: String,
 }
 
-/// Opens a sound file; `-` is standard input. The kind is found from its contents; the extension only says what to try first.
+/// Opens a sound file; `-` is standard input. The kind is found from its contents; the extension only says what to try
+/// first.
 ///
 /// # Errors
-/// `Io` if it cannot be read; `Data` if it is empty, no sound file of a known kind, holds no sound or none that can be decoded,
-/// or has an impossible sample rate or number of channels.
+/// `Io` if it cannot be read; `Data` if it is empty, no sound file of a known kind, holds no sound or none that can be
+/// decoded, or has an impossible sample rate or number of channels.
 pub fn open(path: impl AsRef<Path>) -> Result<Decoder> {
     let path = path.as_ref();
     let source = Source::open(path)?;
@@ -185,8 +186,8 @@ pub fn decode(path: impl AsRef<Path>, limit: f64) -> Result<Clip> {
     Ok(Clip { sr, samples })
 }
 
-/// Malformed files can make decoders panic. Whatever was being decoded is dropped afterwards, so that nothing of a half-changed
-/// state is seen again.
+/// Malformed files can make decoders panic. Whatever was being decoded is dropped afterwards, so that nothing of a
+/// half-changed state is seen again.
 pub(super) fn guarded<T>(path: &Path, work: impl FnOnce() -> Result<T>) -> Result<T> {
     catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|_| Err(Error::data(path, "is damaged (its decoder gave up)")))
 }

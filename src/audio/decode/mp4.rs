@@ -34,7 +34,8 @@ pub(super) fn edits(source: Source, track: u32, notes: &mut Notes) -> io::Result
     Ok(Some(Trim { delay, keep, padding: Span::Frames(0) }))
 }
 
-/// The movie's time scale and its tracks. Children follow their parents' heads, so that one walk without levels meets all.
+/// The movie's time scale and its tracks. Children follow their parents' heads, so that one walk without levels meets
+/// all.
 fn walk(source: Source) -> io::Result<(u64, Vec<Track>)> {
     let len = source.len();
     let mut source = BufReader::new(source);

@@ -156,7 +156,8 @@ impl Mpeg {
         Ok(())
     }
 
-    /// Goes on to where `proof` frames of one stream follow each other, or what is left of it. Returns the bytes in between.
+    /// Goes on to where `proof` frames of one stream follow each other, or what is left of it. Returns the bytes in
+    /// between.
     fn seek(&mut self, proof: usize, most: usize) -> io::Result<Option<usize>> {
         for lead in 0..most {
             if self.fill(4)?.len() < 4 {

@@ -10,8 +10,8 @@ const SR: u32 = 48_000;
 /// Frames of the longest packet, 120 ms.
 const MAX_FRAMES: usize = 5760;
 
-/// Opus after its head, which containers keep beside the packets (RFC 7845, section 5.1). Surround sound is several streams of one or
-/// two channels in a packet.
+/// Opus after its head, which containers keep beside the packets (RFC 7845, section 5.1). Surround sound is several
+/// streams of one or two channels in a packet.
 pub(super) struct Opus {
     streams: Vec<(OpusDecoder, usize)>,
     /// For each channel the stream and its channel; `None` is silent.
@@ -87,8 +87,8 @@ impl Opus {
     }
 }
 
-/// The first of several packets in one, as it is by itself, and what follows it: such ones also say the length of their last frame
-/// (RFC 6716, appendix B).
+/// The first of several packets in one, as it is by itself, and what follows it: such ones also say the length of their
+/// last frame (RFC 6716, appendix B).
 fn undelimited(packet: &[u8]) -> Option<(Vec<u8>, &[u8])> {
     let mut at = 1;
     // Lengths take one or two bytes.

@@ -21,7 +21,8 @@ pub(super) struct Source {
     at: u64,
     len: u64,
     overlay: (u64, Vec<u8>),
-    /// Whether symphonia is to know that any byte can be gone to: then it looks for what is behind the end of a file cut off.
+    /// Whether symphonia is to know that any byte can be gone to: then it looks for what is behind the end of a file
+    /// cut off.
     seekable: bool,
 }
 

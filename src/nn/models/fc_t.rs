@@ -1,4 +1,5 @@
-//! FC_T: a fully connected network per instance with a skip connection, averaged over the instances (ISMIR 2019, baseline).
+//! FC_T: a fully connected network per instance with a skip connection, averaged over the instances (ISMIR 2019,
+//! baseline).
 
 use super::{Inputs, Model, Prediction, Protocol, Settings};
 use crate::core::error::Result;
