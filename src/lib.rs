@@ -1,9 +1,8 @@
 //! Recognises musical instruments in recordings from weak labels, on any GPU.
 //!
 //! # A tour
-//! A run has settings ([`Config`]: the protocol of a model's paper, but for what you change), a dataset ([`Dataset`])
-//! and a device ([`Gpu`]). A [`Session`] trains it, several seeds side by side, tests it, and leaves a directory behind
-//! ([`RunDir`]):
+//! A run has settings ([`Config`]: the protocol of a model's paper, but for what you change), a dataset ([`Dataset`]) and a device
+//! ([`Gpu`]). A [`Session`] trains it, several seeds side by side, tests it, and leaves a directory behind ([`RunDir`]):
 //!
 //! ```no_run
 //! use wmic::{Config, Dataset, Event, Gpu, Session};
@@ -24,8 +23,8 @@
 //! ```
 //! A run that was stopped goes on with [`Session::resume`]; what has been trained is read by [`Trained::load`].
 //!
-//! Settings are fields; their names, values, defaults and which model has which are in one table
-//! ([`run::config::SETTINGS`]), from which the command line is made, too:
+//! Settings are fields; their names, values, defaults and which model has which are in one table ([`run::config::SETTINGS`]), from which
+//! the command line is made, too:
 //!
 //! ```
 //! use wmic::Config;
@@ -37,9 +36,9 @@
 //! # Ok::<(), wmic::Error>(())
 //! ```
 //!
-//! A model is a function from a graph's inputs to probabilities ([`nn::models`]), of layers ([`nn`]) that are made of
-//! ops ([`ops`]). An [`Op`](graph::Op) has WGSL kernels, forward and backward, and a reference in f64 against which
-//! [`check`] holds it; one can be defined outside this crate, as the example `custom_op` does. What becomes of a graph:
+//! A model is a function from a graph's inputs to probabilities ([`nn::models`]), of layers ([`nn`]) that are made of ops ([`ops`]). An
+//! [`Op`](graph::Op) has WGSL kernels, forward and backward, and a reference in f64 against which [`check`] holds it; one can be
+//! defined outside this crate, as the example `custom_op` does. What becomes of a graph:
 //!
 //! ```
 //! use wmic::graph::{Graph, Init, Mode, Spec};
@@ -57,9 +56,9 @@
 //! # Layers
 //! Modules are layered: each imports only from lower layers and its own, and no two files import each other, which
 //! `tests/architecture.rs` sees to. From below: [`core`], [`gpu`], [`graph`], [`check`], [`ops`],
-//! [`audio`], [`metrics`], [`data`], [`nn`], [`features`], [`run`], [`predict`], [`train`], [`compare`], [`output`],
-//! [`report`], [`bench`]. A training step is two plans replayed in turn (model and optimiser, see [`train::learner`]),
-//! and the clock of seeds and steps is a tensor like any other.
+//! [`audio`], [`metrics`], [`data`], [`nn`], [`features`], [`run`], [`predict`], [`train`], [`compare`], [`output`], [`report`],
+//! [`bench`]. A training step is two plans replayed in turn (model and optimiser, see [`train::learner`]), and the clock of seeds and
+//! steps is a tensor like any other.
 //!
 //! Errors ([`Error`]) name settings and arguments of functions `so`; the command line puts its options there.
 

@@ -1,5 +1,4 @@
-//! Sound as users meet it: features, training on recordings, and recordings recognised; what is written, refused and
-//! survived.
+//! Sound as users meet it: features, training on recordings, and recordings recognised; what is written, refused and survived.
 
 mod cli_support;
 
@@ -274,8 +273,7 @@ fn corrupt_files_are_listed_counted_and_left_out() {
     );
 }
 
-/// What is missing or odd is said, in JSON too; only what is lost in the middle of a file is a fault. Names need not be
-/// UTF-8.
+/// What is missing or odd is said, in JSON too; only what is lost in the middle of a file is a fault. Names need not be UTF-8.
 #[test]
 #[cfg(unix)]
 fn what_is_there_of_damaged_files_is_heard() {
@@ -303,13 +301,13 @@ fn what_is_there_of_damaged_files_is_heard() {
     assert!(warning(0).contains("sample 0 of channel 1 is NaN"), "{}", warning(0));
     assert!(warning(1).starts_with("breaks off: "), "{}", warning(1));
     // The same out of a pipe.
-    let piped = wmic(&["predict", &shared().run(), "-", "--format", "jsonl"]).write_stdin(std::fs::read(&cut).unwrap());
-    let piped: serde_json::Value = serde_json::from_slice(&piped.assert().success().get_output().stdout).unwrap();
+    let mut piped = wmic(&["predict", &shared().run(), "-", "--format", "jsonl"]);
+    let piped = piped.write_stdin(std::fs::read(&cut).unwrap()).assert().success();
+    let piped: serde_json::Value = serde_json::from_slice(&piped.get_output().stdout).unwrap();
     assert_eq!((&piped["file"], &piped["instruments"]), (&"-".into(), &said[1]["instruments"]));
 }
 
-/// Interrupted and killed, and what is kept damaged in between; on a disk that is too full; beside what others keep
-/// there.
+/// Interrupted and killed, and what is kept damaged in between; on a disk that is too full; beside what others keep there.
 #[test]
 #[cfg(unix)]
 fn an_interrupted_extraction_ends_in_the_same_bytes() {

@@ -15,8 +15,7 @@ use wmic::data::{
 use zip::CompressionMethod;
 use zip::write::SimpleFileOptions;
 
-// ---- how much memory a piece of code asks for
-// -------------------------------------------------------------------------------
+// ---- how much memory a piece of code asks for -------------------------------------------------------------------------------
 
 /// Counts the bytes that the current thread holds, and their peak.
 struct Counting;
@@ -55,8 +54,7 @@ fn peak_of<T>(f: impl FnOnce() -> T) -> (T, usize) {
     (result, (PEAK.get() - before) as usize)
 }
 
-// ---- fixtures
-// ---------------------------------------------------------------------------------------------------------------
+// ---- fixtures ---------------------------------------------------------------------------------------------------------------
 
 const WIDTH: usize = 128;
 const KEYS: [&str; 4] = ["000001_0", "000002_3840", "000003_7680", "000004_0"];
@@ -99,8 +97,7 @@ fn unicode(keys: &[&str]) -> Vec<u8> {
     npy(&format!("<U{width}"), &[keys.len()], &units.flat_map(|c| (c as u32).to_le_bytes()).collect::<Vec<_>>())
 }
 
-/// An object array of strings in the opcodes of numpy's pickles: protocols 2 and 3 name globals in lines, 4 and 5 by
-/// the stack.
+/// An object array of strings in the opcodes of numpy's pickles: protocols 2 and 3 name globals in lines, 4 and 5 by the stack.
 fn pickled(protocol: u8, module: &str, keys: &[&str]) -> Vec<u8> {
     let mut out = vec![0x80, protocol];
     let framed = protocol >= 4;
@@ -266,8 +263,7 @@ fn refused(mut fixture: Fixture, change: impl FnOnce(&mut Fixture), words: &[&st
     }
 }
 
-// ---- what loads
-// -------------------------------------------------------------------------------------------------------------
+// ---- what loads -------------------------------------------------------------------------------------------------------------
 
 #[test]
 fn the_official_layout_loads() {
@@ -468,8 +464,7 @@ fn oddities_are_warnings_with_counts() {
     );
 }
 
-// ---- what is refused
-// --------------------------------------------------------------------------------------------------------
+// ---- what is refused --------------------------------------------------------------------------------------------------------
 
 #[test]
 fn folders_that_are_no_datasets_are_refused() {
@@ -671,8 +666,7 @@ fn malformed_json_and_csv_are_refused_with_their_line() {
     );
 }
 
-// ---- labels of one place, features of another
-// ---------------------------------------------------------------------------------
+// ---- labels of one place, features of another ---------------------------------------------------------------------------------
 
 /// Features of one instance that say which number each clip was given.
 fn numbered(numbers: &[u8]) -> Features {
@@ -819,8 +813,7 @@ fn written_archives_come_back_and_are_numpys() {
     }
 }
 
-// ---- sound files
-// ----------------------------------------------------------------------------------------------------------------
+// ---- sound files ----------------------------------------------------------------------------------------------------------------
 
 fn touch(root: &Path, names: &[&str]) {
     for path in names.iter().map(|name| root.join(name)) {
@@ -957,8 +950,7 @@ fn real_sound_files_are_sets() {
     }
 }
 
-// ---- limits
-// -----------------------------------------------------------------------------------------------------------------
+// ---- limits -----------------------------------------------------------------------------------------------------------------
 
 #[test]
 fn zip_bombs_and_absurd_shapes_cost_no_memory() {
@@ -1017,8 +1009,7 @@ fn twenty_thousand_clips_of_int64_load_within_seconds_and_little_memory() {
     assert!(peak < 100_000_000, "{peak} bytes; X alone takes 25.6 MB as bytes and 204.8 MB in the file");
 }
 
-// ---- splits, synthetic data, files
-// --------------------------------------------------------------------------------------------
+// ---- splits, synthetic data, files --------------------------------------------------------------------------------------------
 
 #[test]
 fn validation_splits_are_deterministic_and_of_one_size() {
@@ -1171,8 +1162,7 @@ fn a_failed_write_leaves_everything_as_it_was() {
     assert_eq!(fs::read(new.join("whole")).unwrap(), b"y", "an empty directory may be replaced");
 }
 
-// ---- mutated files
-// ------------------------------------------------------------------------------------------------------------
+// ---- mutated files ------------------------------------------------------------------------------------------------------------
 
 /// Overwrites, cuts or doubles stretches of `bytes`.
 fn mutate(mut bytes: Vec<u8>, edits: &[(usize, u8, u8)]) -> Vec<u8> {
@@ -1238,8 +1228,7 @@ proptest! {
     }
 }
 
-// ---- real data
-// ----------------------------------------------------------------------------------------------------------------
+// ---- real data ----------------------------------------------------------------------------------------------------------------
 
 #[test]
 fn real_datasets_load() {

@@ -1,6 +1,5 @@
-//! Random forests: they say what scikit-learn's say, the same seed gives the same trees, files hold them, damaged files
-//! end in one line, and the commands treat `rf` as any model. Tuned thresholds of runs, which are found and kept alike
-//! for all models.
+//! Random forests: they say what scikit-learn's say, the same seed gives the same trees, files hold them, damaged files end in one
+//! line, and the commands treat `rf` as any model. Tuned thresholds of runs, which are found and kept alike for all models.
 
 mod cli_support;
 #[path = "common/formula.rs"]

@@ -27,12 +27,11 @@ const MIN_HOP: f64 = 0.01;
 pub struct Cut {
     /// Seconds of an excerpt, 0.01 to 120.
     pub window: f64,
-    /// Seconds from one excerpt's start to the next, 0.01 to `window`. `None`: only the first excerpt, as for the clips
-    /// of a dataset; what comes after it is not even decoded.
+    /// Seconds from one excerpt's start to the next, 0.01 to `window`. `None`: only the first excerpt, as for the clips of a
+    /// dataset; what comes after it is not even decoded.
     pub hop: Option<f64>,
     pub form: Form,
-    /// Where only whole excerpts are wanted and the last one ends before the recording: one more, of its last `window`
-    /// seconds.
+    /// Where only whole excerpts are wanted and the last one ends before the recording: one more, of its last `window` seconds.
     pub to_the_end: bool,
 }
 
@@ -43,8 +42,7 @@ pub struct Form {
     pub sr: u32,
     /// Scaled to a peak of 1, unless they are silent.
     pub normalised: bool,
-    /// What is left at the end, and a recording that is too short for one excerpt, is left out rather than taken as a
-    /// shorter one.
+    /// What is left at the end, and a recording that is too short for one excerpt, is left out rather than taken as a shorter one.
     pub whole: bool,
 }
 
@@ -88,11 +86,11 @@ struct Backlog {
 
 /// Decodes `files` on as many threads as there are cores, a few files and excerpts ahead of what is taken.
 ///
-/// Excerpt k begins at k hops, as long as that is within the recording, but none begins within the last half hop if all
-/// of it was heard before: every sample is in some excerpt. The last ones may be shorter than a window, unless only
-/// whole ones are wanted; then what is left at the end is heard only by [`Cut::to_the_end`]. Each is brought into its
-/// form at the recording's own rate and then resampled in one piece, so it is what the same seconds stored as a file
-/// would give.
+/// Excerpt k begins at k hops, as long as that is within the recording, but none begins within the last half hop if all of it
+/// was heard before: every sample is in some excerpt. The last ones may be shorter than a window, unless only whole ones are wanted;
+/// then what is left at the end is heard only by [`Cut::to_the_end`].
+/// Each is brought into its form at the recording's own rate and then resampled in one piece, so it is what the same seconds stored
+/// as a file would give.
 ///
 /// # Errors
 /// `Usage` if `cut` is out of range or no thread can be started. What is wrong with a file is its [`Item::Failed`].
@@ -198,8 +196,7 @@ impl Blocks for std::slice::Chunks<'_, f32> {
     }
 }
 
-/// Passes the excerpts of samples in memory to `emit` until it returns false, as [`ingest`] does those of files: mono,
-/// at `sr` Hz.
+/// Passes the excerpts of samples in memory to `emit` until it returns false, as [`ingest`] does those of files: mono, at `sr` Hz.
 /// `name` is for messages. Returns their `End`.
 ///
 /// # Errors
@@ -226,8 +223,7 @@ fn cut_up(
     let rate = f64::from(sr);
     let window = ((cut.window * rate).round() as usize).max(1);
     let hop = cut.hop.unwrap_or(cut.window);
-    // Always from the start of the sample grid, or the rounding would add up. Never beyond the end of the window
-    // before.
+    // Always from the start of the sample grid, or the rounding would add up. Never beyond the end of the window before.
     let step = |k: u64, start: u64| (((k + 1) as f64 * hop * rate).round() as u64 - start).min(window as u64);
     let excerpt = |start: f64, samples: &[f32]| -> Result<Excerpt> {
         let mut clip = Clip { sr, samples: samples.to_vec() };
@@ -243,8 +239,7 @@ fn cut_up(
     };
     let end = |samples: u64, condition| Item::End { duration: samples as f64 / rate, condition };
 
-    // The next excerpt is number `k`, from sample `start` on; all that is decoded of it waits. Before `heard` all is in
-    // an excerpt.
+    // The next excerpt is number `k`, from sample `start` on; all that is decoded of it waits. Before `heard` all is in an excerpt.
     let (mut k, mut start, mut heard, mut waiting) = (0u64, 0u64, 0u64, Vec::<f32>::new());
     // The last whole excerpt, which may be needed once more.
     let mut last = vec![];

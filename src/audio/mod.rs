@@ -1,8 +1,7 @@
-//! Sound files in and out: finding, decoding, resampling, cutting into excerpts, mel filter banks, the log-mel front
-//! end of VGGish, the constant-Q transform, and spectra of single notes.
+//! Sound files in and out: finding, decoding, resampling, cutting into excerpts, mel filter banks, the log-mel front end of
+//! VGGish, the constant-Q transform, and spectra of single notes.
 //!
-//! Every file is hostile until decoded: memory is bounded, nothing panics, and what is wrong is one line that names the
-//! file.
+//! Every file is hostile until decoded: memory is bounded, nothing panics, and what is wrong is one line that names the file.
 
 mod decode;
 mod find;

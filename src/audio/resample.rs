@@ -1,7 +1,7 @@
 //! Band-limited change of the sample rate by a fixed ratio, in whole clips or block by block.
 //!
-//! Windowed-sinc filters applied by FFT overlap-add (rubato's synchronous resampler). The filter is long enough for the
-//! pass band to reach [`PASS_BAND`] of the lower of the two Nyquist frequencies.
+//! Windowed-sinc filters applied by FFT overlap-add (rubato's synchronous resampler). The filter is long enough for the pass band
+//! to reach [`PASS_BAND`] of the lower of the two Nyquist frequencies.
 
 use rubato::audioadapter_buffers::direct::InterleavedSlice;
 use rubato::{Fft, FixedSync, Indexing, Resampler as _, WindowFunction};
@@ -51,9 +51,8 @@ impl Resampler {
             return Err(Error::Usage(format!("cannot resample from {from} to {to} Hz")));
         }
         let fft = (from != to).then(|| {
-            // A chunk is what the filter spans: an even number of times the shortest stretch that holds whole samples
-            // of both rates. With an odd one the middle of the filter would fall between two samples, and so would the
-            // output.
+            // A chunk is what the filter spans: an even number of times the shortest stretch that holds whole samples of
+            // both rates. With an odd one the middle of the filter would fall between two samples, and so would the output.
             let span = FILTER as f64 * f64::from(from) / f64::from(from.min(to));
             let stretch = (from / gcd(from, to)) as usize;
             let chunk = stretch * (span as usize).div_ceil(stretch).next_multiple_of(2);

@@ -74,8 +74,7 @@ impl Case {
     }
 }
 
-/// A case on a device. Its tensors share no memory, so every dispatch finds its inputs whole even when replayed on its
-/// own.
+/// A case on a device. Its tensors share no memory, so every dispatch finds its inputs whole even when replayed on its own.
 pub(crate) struct Fixture<'a> {
     case: &'a Case,
     /// Per replica, per input.

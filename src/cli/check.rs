@@ -13,8 +13,8 @@ use super::{Device, Verdict};
 
 /// Check every kernel, forward and gradient, against its reference on this adapter
 ///
-/// Each case runs with the portable kernels and, where the adapter has kernels of its own, with those ("software/8":
-/// for a software adapter with subgroups of 8). Errors are shares of what is tolerated: above 100 % is a failure.
+/// Each case runs with the portable kernels and, where the adapter has kernels of its own, with those ("software/8": for a
+/// software adapter with subgroups of 8). Errors are shares of what is tolerated: above 100 % is a failure.
 #[derive(clap::Args)]
 pub struct Args {
     /// Check only this op [default: all]

@@ -1,5 +1,4 @@
-//! The clips that a run is about, with the features that its model takes: read where there are some, else made of the
-//! sound.
+//! The clips that a run is about, with the features that its model takes: read where there are some, else made of the sound.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -27,8 +26,7 @@ pub enum Purpose {
     Evaluate,
 }
 
-/// Finds the clips of `config`, and completes it by the front end that made their features. `None` if the user
-/// interrupted.
+/// Finds the clips of `config`, and completes it by the front end that made their features. `None` if the user interrupted.
 pub fn load_clips(gpu: &Gpu, config: &mut Config, purpose: Purpose) -> Result<Option<Dataset>> {
     let kind = config.kind()?;
     let data = match (sound_of(config)?, features_of(config, kind)) {
@@ -102,8 +100,7 @@ fn refuse_unknown(config: &Config, features: &Path) -> Result<()> {
     }
 }
 
-/// Holds the features in `npz` against what the model of `config` takes, and completes `config` by what they say of
-/// their making.
+/// Holds the features in `npz` against what the model of `config` takes, and completes `config` by what they say of their making.
 pub fn adopt(config: &mut Config, npz: &Path) -> Result<()> {
     let kind = config.kind()?;
     if npz_note(npz)?.is_none() {

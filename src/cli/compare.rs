@@ -32,10 +32,9 @@ use wmic::{Error, Result, report};
 /// Train every model of an experiment with its own protocol, and compare them as papers do
 ///
 /// Each model is trained in a run directory of its own below --out, as `wmic train` does it. Called again with the same
-/// arguments, after an interruption or a kill, it takes finished runs as they are and continues the others to the same
-/// bits. In the end one report tells scores, spreads, and which differences are more than chance. A model that cannot
-/// be trained to its end (its loss leaves the numbers, or it needs more memory than there is) is left out and named,
-/// and the exit status is 1.
+/// arguments, after an interruption or a kill, it takes finished runs as they are and continues the others to the same bits.
+/// In the end one report tells scores, spreads, and which differences are more than chance. A model that cannot be trained to its end
+/// (its loss leaves the numbers, or it needs more memory than there is) is left out and named, and the exit status is 1.
 #[derive(clap::Args)]
 pub struct Args {
     /// Dataset, as for `wmic train`
@@ -162,8 +161,7 @@ impl Args {
         self.out.clone().unwrap_or_else(|| PathBuf::from("runs").join(name))
     }
 
-    /// What there is to do. Whatever can be refused is refused here, before anything is trained. `None` if the user
-    /// interrupted.
+    /// What there is to do. Whatever can be refused is refused here, before anything is trained. `None` if the user interrupted.
     fn tasks(
         &self,
         gpu: &Gpu,
@@ -288,8 +286,7 @@ struct Loaded {
 }
 
 impl Loaded {
-    /// Loads the clips of `config`, unless an entry before had the same ones, and completes it. `None` if the user
-    /// interrupted.
+    /// Loads the clips of `config`, unless an entry before had the same ones, and completes it. `None` if the user interrupted.
     fn load(&mut self, gpu: &Gpu, config: &mut Config) -> Result<Option<usize>> {
         let asked = Asked {
             kind: config.kind()?,

@@ -15,8 +15,7 @@ use wmic::run::run_dir::RunDir;
 /// See everything once: make recordings, train on them, evaluate, predict, report (under three minutes without a GPU)
 #[derive(clap::Args)]
 pub struct Args {
-    /// Folder for the recordings, the run and its answers; a former demo's recordings are used again, its run is
-    /// replaced
+    /// Folder for the recordings, the run and its answers; a former demo's recordings are used again, its run is replaced
     #[arg(long, value_name = "DIR", default_value = "wmic-demo")]
     out: PathBuf,
     #[command(flatten)]

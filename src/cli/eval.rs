@@ -26,8 +26,7 @@ pub struct Args {
     /// Features to use with the dataset's labels, as `wmic features` writes them
     #[arg(long, value_name = "FILE.npz")]
     features: Option<PathBuf>,
-    /// What features that are stored as floats stand for: unit, inputs of 0 to 1, or byte, codes of 0 to 255 [default:
-    /// as in the run]
+    /// What features that are stored as floats stand for: unit, inputs of 0 to 1, or byte, codes of 0 to 255 [default: as in the run]
     #[arg(long, value_name = "unit|byte", value_parser = variant::<FeatureScale>())]
     feature_scale: Option<FeatureScale>,
     /// Where the VGGish of a run on sound lies by now

@@ -20,12 +20,12 @@ use wmic::nn::front_ends::spectrum::Scale;
 use wmic::nn::front_ends::vggish::Width;
 use wmic::report::tables::table::printable;
 
-/// Make features of sound: VGGish embeddings as OpenMIC-2018's, VGGish's last maps, log-mel spectrograms, or spectra of
-/// notes
+/// Make features of sound: VGGish embeddings as OpenMIC-2018's, VGGish's last maps, log-mel spectrograms, or spectra of notes
 ///
-/// A dataset is a folder in OpenMIC-2018's layout with audio/, or a folder per class; its labels go into the file.
-/// Other files and folders are cut into excerpts of 10 s; for stft and cqt, all into seconds. An interrupted call goes
-/// on where it stopped. Files that cannot be decoded are listed and left out, and the exit status is 1.
+/// A dataset is a folder in OpenMIC-2018's layout with audio/, or a folder per class; its labels go into the file. Other files and
+/// folders are cut into excerpts of 10 s; for stft and cqt, all into seconds. An interrupted call goes on where it stopped. Files
+/// that cannot be decoded are listed and
+/// left out, and the exit status is 1.
 #[derive(clap::Args)]
 pub struct Args {
     /// A dataset; or sound files, folders and patterns
@@ -40,13 +40,11 @@ pub struct Args {
     /// Share of VGGish's channels: 1, 1/2, 1/4 or 1/8
     #[arg(long, value_name = "W", default_value = "1")]
     width: Width,
-    /// PCA of the embeddings, an npz with pca_eigen_vectors and pca_means [default: the one among the weights, else
-    /// none]
+    /// PCA of the embeddings, an npz with pca_eigen_vectors and pca_means [default: the one among the weights, else none]
     #[arg(long, value_name = "FILE.npz")]
     pca: Option<PathBuf>,
-    /// How VGGish's embeddings are stored: pca8, their PCA in 8 bits as OpenMIC-2018's, or minmax, each dimension from
-    /// its minimum to its maximum over the training split (over all files, if there are no splits) [default: pca8 where
-    /// there is a PCA, else minmax]
+    /// How VGGish's embeddings are stored: pca8, their PCA in 8 bits as OpenMIC-2018's, or minmax, each dimension from its minimum to its
+    /// maximum over the training split (over all files, if there are no splits) [default: pca8 where there is a PCA, else minmax]
     #[arg(long, value_name = "pca8|minmax", value_parser = variant::<Scaling>())]
     scaling: Option<Scaling>,
     /// Leave out the ReLU after the last layer, as VGGish's later releases do
@@ -55,8 +53,7 @@ pub struct Args {
     /// Of stft and cqt: magnitudes as they are, or their standardised logarithms
     #[arg(long, value_parser = variant::<Scale>(), default_value = "magnitude")]
     scale: Scale,
-    /// File to write [default: in the dataset, openmic-2018.npz, maps.npz, logmel.npz, spectrogram.npz, stft.npz or
-    /// cqt.npz; else features.npz]
+    /// File to write [default: in the dataset, openmic-2018.npz, maps.npz, logmel.npz, spectrogram.npz, stft.npz or cqt.npz; else features.npz]
     #[arg(long, value_name = "FILE.npz")]
     out: Option<PathBuf>,
     /// Replace the file

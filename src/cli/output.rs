@@ -1,5 +1,4 @@
-//! Results go to stdout, progress to stderr; a reader that has seen enough (`wmic check | head`) ends the command
-//! quietly.
+//! Results go to stdout, progress to stderr; a reader that has seen enough (`wmic check | head`) ends the command quietly.
 
 use std::io::{ErrorKind, Write, stderr, stdout};
 

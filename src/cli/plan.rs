@@ -189,9 +189,8 @@ impl Args {
     }
 }
 
-/// The sizes of the dataset and its training and validation clips. Of sound whose features are still to be made, the
-/// sizes that they will have; of notes one second for each file, as how many there are is known only when they are
-/// decoded.
+/// The sizes of the dataset and its training and validation clips. Of sound whose features are still to be made, the sizes that they
+/// will have; of notes one second for each file, as how many there are is known only when they are decoded.
 fn clips(gpu: &Gpu, config: &mut Config) -> Result<Option<(Dims, Split)>> {
     if let Some((set, recipe)) = sound_of(config)? {
         let (clips, classes) = (set.keys.len(), set.classes.len());

@@ -87,8 +87,7 @@ pub struct Args {
     /// PCA of its embeddings, with --frontend-weights [default: the one among the weights]
     #[arg(long, value_name = "FILE.npz", requires = "frontend_weights")]
     pca: Option<PathBuf>,
-    /// What features that are stored as floats stand for: unit, inputs of 0 to 1, or byte, codes of 0 to 255 [default:
-    /// as in the run]
+    /// What features that are stored as floats stand for: unit, inputs of 0 to 1, or byte, codes of 0 to 255 [default: as in the run]
     #[arg(long, value_name = "unit|byte", value_parser = variant::<FeatureScale>())]
     feature_scale: Option<FeatureScale>,
     #[command(flatten)]

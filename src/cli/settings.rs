@@ -115,8 +115,8 @@ where
     PossibleValuesParser::new(names::<T>()).map(|name| named(&name).expect("one of its names"))
 }
 
-/// What an error says, with options in place of the settings and arguments that the library quotes `so`. In what is
-/// said about a run's own files they stay keys, and so they do where a file has an unknown one.
+/// What an error says, with options in place of the settings and arguments that the library quotes `so`. In what is said about a run's
+/// own files they stay keys, and so they do where a file has an unknown one.
 pub fn said(error: &anyhow::Error) -> String {
     let text = error.to_string();
     if text.contains("unknown field `") {

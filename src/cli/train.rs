@@ -30,8 +30,7 @@ use wmic::{Error, Result};
 /// Train a recogniser, several seeds side by side, and evaluate it on the test split
 #[derive(clap::Args)]
 pub struct Args {
-    /// Folder in OpenMIC-2018's layout with features or audio/ (see `wmic synth`), or with a folder of sound per class;
-    /// with --config or --resume the one named there
+    /// Folder in OpenMIC-2018's layout with features or audio/ (see `wmic synth`), or with a folder of sound per class; with --config or --resume the one named there
     #[arg(required_unless_present_any = ["config", "resume"])]
     dataset: Option<PathBuf>,
     /// Architecture [default: att]
@@ -84,8 +83,8 @@ impl Args {
     }
 }
 
-/// A TOML file may name any part of the settings; what it leaves out has the defaults of its model. `model` and
-/// `dataset` of the command line win over the file's.
+/// A TOML file may name any part of the settings; what it leaves out has the defaults of its model. `model` and `dataset` of the
+/// command line win over the file's.
 fn read_config(path: &Path, model: Option<&str>, dataset: Option<&Path>) -> Result<Config> {
     let mut given: toml::Table = read_toml(path)?;
     // A run.toml also says where it ran.

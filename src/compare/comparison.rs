@@ -86,8 +86,7 @@ impl Comparison {
     /// `predictions`: one per entry. `data` is what the first entry was trained on; its labels count.
     ///
     /// # Errors
-    /// `Usage` when there is no clip that all have answered, or their classes differ, or only some name one class per
-    /// clip.
+    /// `Usage` when there is no clip that all have answered, or their classes differ, or only some name one class per clip.
     pub fn new(
         experiment: Experiment,
         entries: Vec<Contestant>,
@@ -172,8 +171,7 @@ impl Comparison {
         scores.rev().max_by(|a, b| a.1.total_cmp(&b.1)).map(|(i, _)| i)
     }
 
-    /// Places of the classes in `per_class`, the one first that the entries recognise best on average by the
-    /// experiment's metric.
+    /// Places of the classes in `per_class`, the one first that the entries recognise best on average by the experiment's metric.
     pub fn classes_best_first(&self) -> Vec<usize> {
         let of = |class: usize| {
             let scores =

@@ -12,9 +12,9 @@ pub struct Entries<T> {
     pub left_out: Vec<String>,
 }
 
-/// Works on the entries of these `labels` with `gpu`. One that diverges or needs more memory than there is says nothing
-/// about the others, and is left out. A device that ran out of memory on the way is good for nothing more: `open` opens
-/// another. `None` if the user interrupted, as `work` says it by `None`.
+/// Works on the entries of these `labels` with `gpu`. One that diverges or needs more memory than there is says nothing about the
+/// others, and is left out. A device that ran out of memory on the way is good for nothing more: `open` opens another. `None` if the
+/// user interrupted, as `work` says it by `None`.
 ///
 /// # Errors
 /// The first other error of `work`, with the label of its entry.

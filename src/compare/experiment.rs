@@ -1,5 +1,4 @@
-//! Experiments: the models of a paper's figure, each with its own settings, as a readable TOML file
-//! (`assets/experiments`).
+//! Experiments: the models of a paper's figure, each with its own settings, as a readable TOML file (`assets/experiments`).
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -136,12 +135,12 @@ impl Experiment {
         Experiment::parse(path, &read_toml_text(path)?)
     }
 
-    /// The experiment that `text` describes; `source` is for its name and for messages. Whether its models exist is
-    /// seen when their [settings](Entry::config) are asked for.
+    /// The experiment that `text` describes; `source` is for its name and for messages. Whether its models exist is seen when
+    /// their [settings](Entry::config) are asked for.
     ///
     /// # Errors
-    /// `Data`, naming the source and the entry: not TOML, an unknown key or metric, no entries, two of one name, models
-    /// of which only some name one class per clip, a metric that theirs is not.
+    /// `Data`, naming the source and the entry: not TOML, an unknown key or metric, no entries, two of one name, models of which only
+    /// some name one class per clip, a metric that theirs is not.
     pub fn parse(source: &Path, text: &str) -> Result<Experiment> {
         let File { title, paper, found, metric, seeds, entry } = parse_toml(source, text)?;
         let fail = |reason: String| Error::data(source, reason);
@@ -173,8 +172,8 @@ impl Experiment {
     }
 }
 
-/// The metric that was `given`, if it is one of the entries' task; else the task's own. Models that do not exist have
-/// no say: they are found out later.
+/// The metric that was `given`, if it is one of the entries' task; else the task's own. Models that do not exist have no say: they are
+/// found out later.
 fn main_metric(given: Option<MainMetric>, entries: &[Entry]) -> Result<MainMetric, String> {
     let task = |entry: &Entry| nn::find(entry.model()).ok().map(|model| Task::of(model.exclusive));
     let mut tasks: Vec<(&Entry, Task)> = entries.iter().filter_map(|entry| Some((entry, task(entry)?))).collect();

@@ -39,8 +39,8 @@ impl TestPredictions {
     /// Those that the run keeps; else they are made, and kept in `test_predictions.safetensors`.
     ///
     /// # Errors
-    /// `Checkpoint` if what it keeps is damaged, not about these test clips, or not what `scores`, its `test.json`,
-    /// judges; as [`Evaluator::answers`].
+    /// `Checkpoint` if what it keeps is damaged, not about these test clips, or not what `scores`, its `test.json`, judges; as
+    /// [`Evaluator::answers`].
     pub fn of(gpu: &Gpu, run: &RunDir, data: &Dataset, scores: &Evaluation) -> Result<TestPredictions> {
         let clips: Vec<String> = data.test.iter().map(|&clip| data.keys[clip as usize].clone()).collect();
         let path = run.predictions();

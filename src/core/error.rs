@@ -60,8 +60,7 @@ pub enum Error {
 pub const OUT_OF_MEMORY: &str = "out of memory";
 
 impl Error {
-    /// Whether the GPU's memory did not suffice on the way. The device must be opened anew then; what needs less may
-    /// still run.
+    /// Whether the GPU's memory did not suffice on the way. The device must be opened anew then; what needs less may still run.
     pub fn is_out_of_memory(&self) -> bool {
         matches!(self, Error::Gpu(fault) if fault.starts_with(OUT_OF_MEMORY))
     }

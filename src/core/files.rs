@@ -1,5 +1,4 @@
-//! Files that are whole or absent: outputs appear under their name only once they are complete, inputs are read up to a
-//! limit.
+//! Files that are whole or absent: outputs appear under their name only once they are complete, inputs are read up to a limit.
 
 use crate::core::error::{Error, Result};
 use std::collections::HashSet;
@@ -27,8 +26,7 @@ pub fn write_atomic(path: impl AsRef<Path>, write: impl FnOnce(&mut dyn Write) -
     replace().map_err(Error::io(path))
 }
 
-/// As [`write_atomic`], for writers that open the file themselves: `write` gets the temporary file's path, of the same
-/// extension.
+/// As [`write_atomic`], for writers that open the file themselves: `write` gets the temporary file's path, of the same extension.
 pub fn write_path_atomic(path: impl AsRef<Path>, write: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
     let path = path.as_ref();
     let part = temporary_file(path).map_err(Error::io(path))?.into_temp_path();
@@ -45,8 +43,7 @@ pub fn writable(path: impl AsRef<Path>) -> Result<()> {
     temporary_file(path).map(drop).map_err(Error::io(path))
 }
 
-/// Creates the directory `path` in one piece: `fill` writes into a temporary directory beside it, which is then
-/// renamed.
+/// Creates the directory `path` in one piece: `fill` writes into a temporary directory beside it, which is then renamed.
 /// `path` must not exist, or be an empty directory; missing parents are made. After an error nothing is left over.
 pub fn write_dir_atomic(path: impl AsRef<Path>, fill: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
     let path = path.as_ref();
@@ -93,9 +90,9 @@ pub fn create_directories<T>(path: &Path, work: impl FnOnce() -> Result<T>) -> R
     done
 }
 
-/// Locks a directory until the result is dropped, or the process ends in whatever way. `user`: what else may be using
-/// it, for the message. Only Unix can lock a directory itself; elsewhere nothing is locked, and some network file
-/// systems know no locks: that is no reason not to work.
+/// Locks a directory until the result is dropped, or the process ends in whatever way. `user`: what else may be using it, for the
+/// message. Only Unix can lock a directory itself; elsewhere nothing is locked, and some network file systems know no locks: that
+/// is no reason not to work.
 ///
 /// # Errors
 /// `Usage` if another process has it locked, `Io` if it cannot be opened.
@@ -127,8 +124,7 @@ pub fn read_limited(path: impl AsRef<Path>, limit: u64) -> Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// A path as files of settings hold it: as text, and good from any working directory. Whether it exists is seen by
-/// whoever reads it.
+/// A path as files of settings hold it: as text, and good from any working directory. Whether it exists is seen by whoever reads it.
 ///
 /// # Errors
 /// `Data` for a path that is not UTF-8, `Io` without a working directory.

@@ -20,8 +20,7 @@ pub struct AudioSet {
     pub path: PathBuf,
     /// K names.
     pub classes: Vec<String>,
-    /// N distinct clip keys: names without extension in OpenMIC-2018's layout, else paths within the folder, with
-    /// slashes.
+    /// N distinct clip keys: names without extension in OpenMIC-2018's layout, else paths within the folder, with slashes.
     pub keys: Vec<String>,
     /// N sound files, which may turn out to be damaged.
     pub files: Vec<PathBuf>,
@@ -39,20 +38,16 @@ pub struct AudioSet {
 
 impl AudioSet {
     /// Finds the clips and labels of the folder `path`, which is one of
-    /// - OpenMIC-2018's layout (also in the subfolder `openmic-2018`): `audio/**/KEY.ogg`, or any other kind of sound
-    /// file, with
+    /// - OpenMIC-2018's layout (also in the subfolder `openmic-2018`): `audio/**/KEY.ogg`, or any other kind of sound file, with
     ///   `class-map.json`, `openmic-2018-aggregated-labels.csv` and `partitions/`, which may be missing;
-    /// - a folder per class: its name is the class, and the sound files in it (and below) show that class and no other.
-    /// Of each
-    ///   class's n sorted files a tenth, rounded, but at least one if there are two, is drawn for the test, always the
-    /// same
-    ///   ones. Cuts of one recording may so fall on both sides: keep such data in the other layout, with splits of its
-    /// own.
+    /// - a folder per class: its name is the class, and the sound files in it (and below) show that class and no other. Of each
+    ///   class's n sorted files a tenth, rounded, but at least one if there are two, is drawn for the test, always the same
+    ///   ones. Cuts of one recording may so fall on both sides: keep such data in the other layout, with splits of its own.
     ///
     /// # Errors
-    /// `Data` for a folder that is neither; a key twice; labels of other classes than the class map's; no sound file or
-    /// no label at all; fewer than two classes with sound files. `Io` for what cannot be read. Empty splits are no
-    /// error: see [`AudioSet::check_splits`].
+    /// `Data` for a folder that is neither; a key twice; labels of other classes than the class map's; no sound file or no label
+    /// at all; fewer than two classes with sound files. `Io` for what cannot be read. Empty splits are no error:
+    /// see [`AudioSet::check_splits`].
     pub fn load(path: impl AsRef<Path>) -> Result<AudioSet> {
         let path = path.as_ref();
         match find_root(path) {
@@ -63,15 +58,13 @@ impl AudioSet {
     }
 
     /// # Errors
-    /// `Data` if the train or the test split has no clips or no observed label, so that nothing can be learnt or
-    /// measured.
+    /// `Data` if the train or the test split has no clips or no observed label, so that nothing can be learnt or measured.
     pub fn check_splits(&self) -> Result<()> {
         check_splits(&self.path, &self.observed, self.classes.len(), &self.train, &self.test)
     }
 
-    /// Joins features to the labels. `rows[i]`: the clip that row i of `features` belongs to. Clips without features
-    /// (of files that could not be decoded) are left out and counted in the warnings; the dataset has the clips in the
-    /// order of `rows`.
+    /// Joins features to the labels. `rows[i]`: the clip that row i of `features` belongs to. Clips without features (of files
+    /// that could not be decoded) are left out and counted in the warnings; the dataset has the clips in the order of `rows`.
     ///
     /// # Errors
     /// `Usage` if `rows` are not distinct clips, one for each row of features; `Data` if no label is left.
@@ -115,13 +108,11 @@ impl AudioSet {
         rows.map(only).collect()
     }
 
-    /// Joins the features of segments to the classes of their files. `keys[i]`, `files[i]`: the name and the file of
-    /// row i of
+    /// Joins the features of segments to the classes of their files. `keys[i]`, `files[i]`: the name and the file of row i of
     /// `features`. Files without a segment are counted in the warnings.
     ///
     /// # Errors
-    /// `Data` if a file has not exactly one class, or fewer than two classes have segments, or none is left for
-    /// validation or test;
+    /// `Data` if a file has not exactly one class, or fewer than two classes have segments, or none is left for validation or test;
     /// `Usage` if rows, keys and files are not equally many, or files are unknown.
     pub fn with_segments(
         &self,

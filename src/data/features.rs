@@ -54,8 +54,8 @@ impl FeatureBuilder {
         Ok(())
     }
 
-    /// What the values stand for, and a line that says so where they are floats. A clip must not mean one thing alone
-    /// and another beside louder ones: floats of at most 1 are refused unless someone has `told` what they are.
+    /// What the values stand for, and a line that says so where they are floats. A clip must not mean one thing alone and another beside
+    /// louder ones: floats of at most 1 are refused unless someone has `told` what they are.
     pub fn scale(&self, is_float: bool, told: Option<FeatureScale>) -> Result<(FeatureScale, Option<String>), String> {
         match (is_float, told) {
             (false, _) => Ok((FeatureScale::Byte, None)),
@@ -80,8 +80,7 @@ impl FeatureBuilder {
         }
     }
 
-    /// Ends the collection. `lengths` holds the instances of each clip, at most `instances`; shorter clips are padded
-    /// with zeros.
+    /// Ends the collection. `lengths` holds the instances of each clip, at most `instances`; shorter clips are padded with zeros.
     pub fn finish(self, lengths: Vec<u32>, instances: usize, scale: FeatureScale) -> Features {
         let values = match (self.values, scale) {
             (Values::U8(bytes), FeatureScale::Byte) => FeatureValues::U8(Arc::new(pad(bytes, &lengths, instances))),

@@ -10,8 +10,7 @@ use std::fs::File;
 use std::io::{self, BufWriter, Write};
 use std::path::Path;
 
-/// Instances of each clip (N): an addition of ours, for clips shorter than the others. Without it all are of full
-/// length.
+/// Instances of each clip (N): an addition of ours, for clips shorter than the others. Without it all are of full length.
 const LENGTHS: &str = "lengths";
 /// How the features were made, as text: another addition.
 const NOTE: &str = "frontend.json";
@@ -34,8 +33,8 @@ pub(super) fn read(
     Ok((keys, features, remark))
 }
 
-/// Streams `X` (N, T, 128); of f16, (N, T, ...), with a note it is mapped instead. `keys`, when known, fix N and name
-/// the clips in messages. `scale`: what floats stand for where the archive does not tell.
+/// Streams `X` (N, T, 128); of f16, (N, T, ...), with a note it is mapped instead. `keys`, when known, fix N and name the clips in
+/// messages. `scale`: what floats stand for where the archive does not tell.
 pub(super) fn read_x(
     npz: &mut Npz,
     path: &Path,
@@ -92,8 +91,7 @@ pub(super) fn read_x(
     Ok((builder.finish(lengths, instances, scale), remark))
 }
 
-/// What `X` holds by its note: VGGish's embeddings after their PCA are codes, all else are inputs of a model. `None`
-/// without a note.
+/// What `X` holds by its note: VGGish's embeddings after their PCA are codes, all else are inputs of a model. `None` without a note.
 fn noted_scale(npz: &mut Npz) -> Result<Option<FeatureScale>> {
     #[derive(serde::Deserialize)]
     struct Made {
@@ -129,11 +127,10 @@ fn read_lengths(member: Member, clips: usize, instances: usize) -> Result<Vec<u3
     Ok(lengths)
 }
 
-/// Writes features, in one piece, as an npz with the arrays and dtypes of OpenMIC-2018: `X` (N, T, 128), int64 (float32
-/// or float16 if they are that); `instance`, the shape of an instance, takes the place of the 128; `sample_key` (N),
-/// unicode; with labels also `Y_true` (N, K), float64, 0.5 where unknown, and `Y_mask` (N, K), bool. Where clips differ
-/// in length, `lengths` (N), int64, is added; where there is a `note` on how the features were made, `frontend.json`,
-/// its UTF-8 as uint8. All opens with numpy's `allow_pickle=False`, and the same input gives the same bytes.
+/// Writes features, in one piece, as an npz with the arrays and dtypes of OpenMIC-2018: `X` (N, T, 128), int64 (float32 or
+/// float16 if they are that); `instance`, the shape of an instance, takes the place of the 128; `sample_key` (N), unicode; with labels also `Y_true` (N, K), float64, 0.5 where unknown, and `Y_mask`
+/// (N, K), bool. Where clips differ in length, `lengths` (N), int64, is added; where there is a `note` on how the features were
+/// made, `frontend.json`, its UTF-8 as uint8. All opens with numpy's `allow_pickle=False`, and the same input gives the same bytes.
 ///
 /// `labels`: targets and observed, (N, K) row-major as in [`super::Dataset`].
 ///

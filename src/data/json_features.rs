@@ -20,8 +20,8 @@ struct Clip {
     features: Vec<Vec<Number>>,
 }
 
-/// Loads every `KEY.json` below `folder`, sorted by key. Returns the N keys and the features, and what they were taken
-/// for where that is not plain. `scale`: what numbers with a decimal point stand for.
+/// Loads every `KEY.json` below `folder`, sorted by key. Returns the N keys and the features, and what they were taken for where that is
+/// not plain. `scale`: what numbers with a decimal point stand for.
 pub(super) fn load(folder: &Path, scale: Option<FeatureScale>) -> Result<(Vec<String>, Features, Option<String>)> {
     let mut files = vec![];
     find(folder, MAX_DEPTH, &mut files)?;

@@ -1,5 +1,4 @@
-//! Who plays in which clip, and which clips are for training and for test: what every kind of dataset says in the same
-//! way.
+//! Who plays in which clip, and which clips are for training and for test: what every kind of dataset says in the same way.
 
 use super::npz::Npz;
 use super::split::Partition;
@@ -199,8 +198,7 @@ impl Labels {
 }
 
 impl Splits {
-    /// Finds the clips of the two partitions among `keys`, of which there is a `what`. Warns of keys that are not
-    /// there.
+    /// Finds the clips of the two partitions among `keys`, of which there is a `what`. Warns of keys that are not there.
     ///
     /// A split without any clip is an error if it is `needed`, else a warning.
     pub fn locate(

@@ -29,8 +29,8 @@ impl Mapped {
     /// `Io` if the file cannot be mapped, `Data` if it is shorter.
     pub fn open(path: &Path, start: u64, len: u64) -> Result<Mapped> {
         let file = File::open(path).map_err(Error::io(path))?;
-        // SAFETY: the bytes are only ever read as numbers, any of which is valid. A file that another program cuts
-        // short while it is mapped ends this one (SIGBUS), as for every program that maps files.
+        // SAFETY: the bytes are only ever read as numbers, any of which is valid. A file that another program cuts short while it
+        // is mapped ends this one (SIGBUS), as for every program that maps files.
         let map = unsafe { Mmap::map(&file) }.map_err(Error::io(path))?;
         match start.checked_add(len) {
             Some(end) if end <= map.len() as u64 => {

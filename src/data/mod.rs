@@ -1,8 +1,8 @@
 //! Datasets of clip features with partially observed labels, in the layout of OpenMIC-2018
 //! (Humphrey, Durand, McFee: "OpenMIC-2018: An open dataset for multiple instrument recognition", ISMIR 2018).
 //!
-//! Everything read here is treated as hostile: memory is bounded by what the files can justify, nothing in them is
-//! executed, and what is wrong with them is one error that names the file.
+//! Everything read here is treated as hostile: memory is bounded by what the files can justify, nothing in them is executed,
+//! and what is wrong with them is one error that names the file.
 
 mod audio_set;
 mod features;
@@ -107,26 +107,25 @@ impl Dataset {
     /// `openmic-2018-aggregated-labels.csv`. Classes come from `class-map.json`, splits from `partitions/`.
     ///
     /// # Errors
-    /// Anything missing, damaged or contradictory, with the file and what to do about it: features that are not (N, T,
-    /// 128), not finite or outside 0..=255; labels of other classes than the class map's; a key twice or in both
-    /// splits; an empty split, or one without any observed label.
+    /// Anything missing, damaged or contradictory, with the file and what to do about it: features that are not (N, T, 128),
+    /// not finite or outside 0..=255; labels of other classes than the class map's; a key twice or in both splits;
+    /// an empty split, or one without any observed label.
     pub fn load(path: impl AsRef<Path>) -> Result<Dataset> {
         openmic::load(path.as_ref(), true, None)
     }
 
-    /// As [`Dataset::load`], but for evaluation on all clips: splits may be missing or empty, which is a warning, as
-    /// long as any label is observed. [`Dataset::check_splits`] tells whether it can be trained on.
+    /// As [`Dataset::load`], but for evaluation on all clips: splits may be missing or empty, which is a warning, as long as
+    /// any label is observed. [`Dataset::check_splits`] tells whether it can be trained on.
     /// `scale`: what features that are floats stand for, see [`load_features`].
     pub fn load_labelled(path: impl AsRef<Path>, scale: Option<FeatureScale>) -> Result<Dataset> {
         openmic::load(path.as_ref(), false, scale)
     }
 
-    /// Loads labels, classes and splits from the folder `path` and features from another archive, joined by
-    /// `sample_key`.
+    /// Loads labels, classes and splits from the folder `path` and features from another archive, joined by `sample_key`.
     ///
-    /// Labels come from the folder's `openmic-2018-aggregated-labels.csv`; without it from its `openmic-2018.npz`;
-    /// without that from `npz` itself, which otherwise needs only `X` and `sample_key`. Clips keep the order of `npz`;
-    /// those without features are left out with a warning, and splits may be empty as in [`Dataset::load_labelled`].
+    /// Labels come from the folder's `openmic-2018-aggregated-labels.csv`; without it from its `openmic-2018.npz`; without that
+    /// from `npz` itself, which otherwise needs only `X` and `sample_key`. Clips keep the order of `npz`; those without
+    /// features are left out with a warning, and splits may be empty as in [`Dataset::load_labelled`].
     ///
     /// # Errors
     /// As [`Dataset::load`]; `Data` if `npz` has no `sample_key`.
@@ -135,15 +134,13 @@ impl Dataset {
     }
 
     /// # Errors
-    /// `Data` if the train or the test split has no clips or no observed label, so that nothing can be learnt or
-    /// measured.
+    /// `Data` if the train or the test split has no clips or no observed label, so that nothing can be learnt or measured.
     pub fn check_splits(&self) -> Result<()> {
         labels::check_splits(&self.path, &self.observed, self.classes.len(), &self.train, &self.test)
     }
 
     /// # Errors
-    /// `Data` if a clip has not exactly one class, or not all of its labels are known, so that `model` cannot learn its
-    /// class.
+    /// `Data` if a clip has not exactly one class, or not all of its labels are known, so that `model` cannot learn its class.
     pub fn has_one_class_each(&self, model: &str) -> Result<()> {
         let k = self.classes.len();
         let clips = self.keys.iter().zip(self.targets.chunks(k)).zip(self.observed.chunks(k));
@@ -160,8 +157,8 @@ impl Dataset {
         Ok(())
     }
 
-    /// A number that another dataset, or another version of this one, is most unlikely to have: FNV-1a over all that a
-    /// model learns from and is scored by.
+    /// A number that another dataset, or another version of this one, is most unlikely to have: FNV-1a over all that a model
+    /// learns from and is scored by.
     pub fn fingerprint(&self) -> u64 {
         let mut fingerprint = Fingerprint::default();
         let mut mix = |word: u64| fingerprint.mix(word);
@@ -207,13 +204,12 @@ pub fn has_class_map(path: impl AsRef<Path>) -> bool {
     openmic::find_root(path.as_ref()).is_ok()
 }
 
-/// Loads features alone, for prediction: from an npz with `X` (N, T, 128) and, optionally, `sample_key` (else the keys
-/// are "0", "1", ...) and `lengths` (N, see [`write_npz`]), or from a dataset folder, whose labels and splits are then
-/// not needed. Returns the N keys and the features, and a line that says what they were taken for where they are
-/// floats.
+/// Loads features alone, for prediction: from an npz with `X` (N, T, 128) and, optionally, `sample_key` (else the keys are
+/// "0", "1", ...) and `lengths` (N, see [`write_npz`]), or from a dataset folder, whose labels and splits are then not needed.
+/// Returns the N keys and the features, and a line that says what they were taken for where they are floats.
 ///
-/// Integers are 8-bit codes, whatever their values; floats are what the archive's own note says, else what `scale`
-/// says, else codes if any is above 1.
+/// Integers are 8-bit codes, whatever their values; floats are what the archive's own note says, else what `scale` says, else codes if
+/// any is above 1.
 ///
 /// # Errors
 /// As [`Dataset::load`]; `Data` for floats of at most 1 of which nothing says what they are.

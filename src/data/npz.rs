@@ -24,8 +24,7 @@ pub(super) struct Npz {
     length: u64,
 }
 
-/// One array of an archive, read up to the end of its header, which has been held against the size that the zip
-/// declares.
+/// One array of an archive, read up to the end of its header, which has been held against the size that the zip declares.
 pub(super) struct Member<'a> {
     path: &'a Path,
     name: String,
@@ -228,8 +227,7 @@ impl Member<'_> {
 }
 
 /// Reads the header of an `.npy` and returns it with its size in bytes.
-/// Its text is checked before it is parsed: short, shallow (the parser recurses) and with few digits (it multiplies
-/// sizes).
+/// Its text is checked before it is parsed: short, shallow (the parser recurses) and with few digits (it multiplies sizes).
 fn read_header(reader: &mut impl Read) -> Result<(NpyHeader, u64), String> {
     let damaged = |e: io::Error| format!("is not a whole npy array ({e})");
     let mut bytes = vec![0; 8];

@@ -1,9 +1,8 @@
 //! The one kind of pickle that datasets hold: an object array (or list) of strings, as numpy writes it.
 //!
-//! A pickle is a program. A general reader would build whatever it describes: eight bytes can double a list, a megabyte
-//! of marks can ask for gigabytes, and globals name code to call. This reader knows only the opcodes that numpy emits
-//! (protocols 2 to 5) and the three globals that an object array needs; it calls nothing, and its memory is
-//! proportional to the bytes read.
+//! A pickle is a program. A general reader would build whatever it describes: eight bytes can double a list, a megabyte of marks
+//! can ask for gigabytes, and globals name code to call. This reader knows only the opcodes that numpy emits (protocols 2 to 5)
+//! and the three globals that an object array needs; it calls nothing, and its memory is proportional to the bytes read.
 
 use std::collections::HashMap;
 use std::rc::Rc;
@@ -164,8 +163,7 @@ impl<'a> Machine<'a> {
         Ok(())
     }
 
-    /// Remembers the top of the stack under an index of `width` bytes (0: the next one). A list is memoised while it is
-    /// empty.
+    /// Remembers the top of the stack under an index of `width` bytes (0: the next one). A list is memoised while it is empty.
     fn memoise(&mut self, width: usize) -> Result<(), String> {
         let index = if width == 0 { self.memo.len() } else { self.length(width)? };
         let item = match self.stack.last() {

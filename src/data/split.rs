@@ -20,8 +20,8 @@ pub(super) struct Partition {
     pub keys: Vec<String>,
 }
 
-/// Reads the train and the test partition of the dataset in `root`. Fails on a key that occurs twice, in one or in
-/// both. A missing file is an error if it is `needed`, else a partition without keys.
+/// Reads the train and the test partition of the dataset in `root`. Fails on a key that occurs twice, in one or in both.
+/// A missing file is an error if it is `needed`, else a partition without keys.
 pub(super) fn read_partitions(root: &Path, needed: bool) -> Result<[Partition; 2]> {
     let mut seen = HashMap::new();
     Ok([read_partition(root, "train", needed, &mut seen)?, read_partition(root, "test", needed, &mut seen)?])
@@ -78,12 +78,11 @@ fn read_keys(path: &Path, mut is_new: impl FnMut(&str) -> Result<bool, String>) 
 }
 
 impl Dataset {
-    /// Sets the clips aside for validation whose keys the file `path` names, one a line: those of the training split,
-    /// for all seeds.
+    /// Sets the clips aside for validation whose keys the file `path` names, one a line: those of the training split, for all seeds.
     ///
     /// # Errors
-    /// `Data` for a key that the training split has not, one that occurs twice, a file without keys, or one that leaves
-    /// nothing to train on; `Usage` if the dataset has its validation split already.
+    /// `Data` for a key that the training split has not, one that occurs twice, a file without keys, or one that leaves nothing to train
+    /// on; `Usage` if the dataset has its validation split already.
     pub fn with_validation_keys(mut self, path: &Path) -> Result<Dataset> {
         if self.validation.is_some() {
             return Err(Error::Usage(
@@ -172,9 +171,8 @@ pub(super) struct Divided {
 }
 
 impl Division {
-    /// Divides segments, whose files and classes these are, always in the same way. Of the n units of a class a tenth,
-    /// rounded, but at least one if there are two, is for the test, and likewise a share of what is left for
-    /// validation.
+    /// Divides segments, whose files and classes these are, always in the same way. Of the n units of a class a tenth, rounded, but at
+    /// least one if there are two, is for the test, and likewise a share of what is left for validation.
     pub(super) fn divide(self, files: &[u32], classes: &[usize]) -> Divided {
         let unit = |clip: usize| if self.by == SplitBy::File { files[clip] } else { clip as u32 };
         let mut of_class: Vec<Vec<u32>> = vec![vec![]; classes.iter().max().map_or(0, |most| most + 1)];

@@ -1,10 +1,9 @@
 //! A synthetic dataset whose answer is known: bags of noise in which each present class shows in a few instances only.
 //!
-//! Every class has a random pattern of F values. A present class replaces most of one to three of a clip's ten
-//! instances by its pattern; a second, absent class shines faintly through all ten. On average over the instances both
-//! look alike, so a model that pools the features first does worse than one that looks at instances. As in OpenMIC-2018
-//! about 15 % of the labels are known. All arithmetic is on integers: the same seed gives the same bytes on every
-//! machine.
+//! Every class has a random pattern of F values. A present class replaces most of one to three of a clip's ten instances by its
+//! pattern; a second, absent class shines faintly through all ten. On average over the instances both look alike, so a model that
+//! pools the features first does worse than one that looks at instances. As in OpenMIC-2018 about 15 % of the labels are known.
+//! All arithmetic is on integers: the same seed gives the same bytes on every machine.
 
 use super::layout::{CLASSES, Label, check_clips, draw_key, draw_split, write_file, write_tables};
 use super::npz::NpzWriter;
@@ -44,10 +43,9 @@ struct Clip {
     activity: Vec<(usize, usize)>,
 }
 
-/// Writes a dataset of `clips` clips (20 to 500 000, three quarters of them for training) into the new folder `dir`, in
-/// the layout of OpenMIC-2018, with the known answer in `activity.csv` (`sample_key,instrument,instance`, the instance
-/// counted from 0). The same arguments write the same bytes. Fails when `dir` holds anything already, and leaves
-/// nothing half-written.
+/// Writes a dataset of `clips` clips (20 to 500 000, three quarters of them for training) into the new folder `dir`, in the layout
+/// of OpenMIC-2018, with the known answer in `activity.csv` (`sample_key,instrument,instance`, the instance counted from 0).
+/// The same arguments write the same bytes. Fails when `dir` holds anything already, and leaves nothing half-written.
 pub fn synth(dir: impl AsRef<Path>, clips: usize, seed: u64) -> Result<()> {
     check_clips(clips, &CLIPS)?;
     let mut rng = Pcg64::seed_from_u64(seed);
@@ -123,8 +121,7 @@ fn mix(a: i32, b: i32, share: i32) -> i32 {
     ((100 - share) * a + share * b + 50).div_euclid(100)
 }
 
-/// Writes X, Y_true, Y_mask and sample_key with the dtypes of OpenMIC-2018. Unknown labels have relevance 0.5, as
-/// there.
+/// Writes X, Y_true, Y_mask and sample_key with the dtypes of OpenMIC-2018. Unknown labels have relevance 0.5, as there.
 fn write_npz(writer: impl Write + io::Seek, clips: &[Clip]) -> io::Result<()> {
     let (n, classes) = (clips.len() as u64, CLASSES.len());
     let mut npz = NpzWriter::new(writer);

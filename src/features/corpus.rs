@@ -1,5 +1,5 @@
-//! A dataset in GPU memory: uploaded once as it is stored; every step gathers its batch from there. What does not fit
-//! is brought there clip by clip, a submission's worth at a time, while the one before still runs.
+//! A dataset in GPU memory: uploaded once as it is stored; every step gathers its batch from there. What does not fit is brought
+//! there clip by clip, a submission's worth at a time, while the one before still runs.
 
 use crate::core::error::{Error, Result};
 use crate::core::random::key;
@@ -83,8 +83,7 @@ impl Dims {
         }
     }
 
-    /// Adds the kernels that gather the clips `rows` (u32, (B)), for a model that attends to `positions` places of an
-    /// instance.
+    /// Adds the kernels that gather the clips `rows` (u32, (B)), for a model that attends to `positions` places of an instance.
     pub fn gather(&self, g: &mut Graph, clips: Clips, rows: Tensor, positions: usize) -> Result<Batch> {
         let Dims { instances, width, encoding, .. } = *self;
         gather(g, rows, clips, Gather { instances, width, encoding, positions })
@@ -126,8 +125,8 @@ impl Corpus {
         Corpus::new(gpu, features, dims, &vec![UNKNOWN; features.lengths.len() * classes])
     }
 
-    /// Room for clips without labels, each to be filled again and again: see [`Corpus::fill`]. `features` are theirs,
-    /// where something else writes them on the GPU.
+    /// Room for clips without labels, each to be filled again and again: see [`Corpus::fill`]. `features` are theirs, where something
+    /// else writes them on the GPU.
     pub(crate) fn refillable(gpu: &Gpu, dims: Dims, features: Option<Buffer>) -> Result<Corpus> {
         assert!(!dims.is_windowed(), "all clips are on the GPU");
         let size = dims.clips * dims.clip_bytes() as usize / 4;
@@ -213,8 +212,7 @@ impl Corpus {
         Ok(if dims.is_windowed() { (dims.slots / each).max(1) } else { usize::MAX })
     }
 
-    /// Sees to it that the clips `rows` are on the GPU when the next submission runs; entries that are no clip do not
-    /// count.
+    /// Sees to it that the clips `rows` are on the GPU when the next submission runs; entries that are no clip do not count.
     pub(crate) fn bring(&self, gpu: &Gpu, rows: impl Iterator<Item = u32>) -> Result<()> {
         let Some(source) = &self.source else { return Ok(()) };
         let mut wanted: Vec<u32> = rows.filter(|row| *row != PADDING).collect();

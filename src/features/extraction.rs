@@ -1,5 +1,5 @@
-//! Features of many files, on the GPU while all cores decode, kept on disk as they come: an extraction that was
-//! interrupted goes on where it stopped.
+//! Features of many files, on the GPU while all cores decode, kept on disk as they come: an extraction that was interrupted goes on
+//! where it stopped.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{BufRead, BufReader, BufWriter, ErrorKind, Write};
@@ -93,8 +93,8 @@ impl Recipe {
         })
     }
 
-    /// The same whichever files the weights lie in, once they are fixed by their fingerprint. With the version: another
-    /// one may decode or compute otherwise.
+    /// The same whichever files the weights lie in, once they are fixed by their fingerprint. With the version: another one may
+    /// decode or compute otherwise.
     pub fn identity(&self) -> String {
         let mut recipe = self.clone();
         if let Some(front_end) = recipe.front_end.as_mut().filter(|f| f.fingerprint.is_some()) {
@@ -180,14 +180,13 @@ impl FrontEndRunner {
         }
     }
 
-    /// Whether embeddings still pass through the post-processing, which is the CPU's work: else the extractor's
-    /// features are model inputs.
+    /// Whether embeddings still pass through the post-processing, which is the CPU's work: else the extractor's features are model inputs.
     pub(crate) fn post_processes(&self) -> bool {
         self.post_process.is_some() || self.is_scaled
     }
 
-    /// Room on the GPU for the features of a batch of excerpts, and for K = `classes` answers: the extractor's own
-    /// where they are model inputs as they are.
+    /// Room on the GPU for the features of a batch of excerpts, and for K = `classes` answers: the extractor's own where they are model
+    /// inputs as they are.
     pub(crate) fn corpus(&self, gpu: &Gpu, classes: usize) -> Result<Corpus> {
         let (clips, instances, width) = (self.extractor.batch(), self.instances(), self.instance_len());
         let (encoding, features) = match self.post_processes() {
@@ -299,8 +298,8 @@ impl Extracted {
     }
 }
 
-/// An extraction in progress, in a folder of its own: `job.json` says of what, `rows.bin` holds the features,
-/// `done.jsonl` has a line for each file that is done. The folder stays locked as long as this lives.
+/// An extraction in progress, in a folder of its own: `job.json` says of what, `rows.bin` holds the features, `done.jsonl` has a line
+/// for each file that is done. The folder stays locked as long as this lives.
 pub struct Extraction {
     folder: PathBuf,
     job: String,
@@ -326,8 +325,7 @@ impl Extraction {
         self.folder.join(name)
     }
 
-    /// What an earlier run left; what is of another extraction is removed. Only whole rows of files that are done
-    /// count.
+    /// What an earlier run left; what is of another extraction is removed. Only whole rows of files that are done count.
     fn resume(&self, files: usize) -> Result<Extracted> {
         let io = |e| Error::io(&self.folder)(e);
         let [job, rows, log] = [JOB, ROWS, LOG].map(|name| self.file(name));
@@ -344,8 +342,7 @@ impl Extraction {
         let mut done = Extracted::default();
         let (mut lines, mut line, mut good) = (BufReader::new(File::open(&log).map_err(io)?), vec![], 0);
         while done.files < files && lines.read_until(b'\n', &mut line).map_err(io)? > 0 {
-            // A line that a kill cut off ends the log; so do rows that did not reach the disk, and whatever else is
-            // damaged.
+            // A line that a kill cut off ends the log; so do rows that did not reach the disk, and whatever else is damaged.
             let whole = line.strip_suffix(b"\n").and_then(|line| serde_json::from_slice::<Done>(line).ok());
             let Some(entry) = whole.filter(|entry| entry.is_of(done.files, self.instances)) else { break };
             if (done.rows.len() + entry.rows.len()) as u64 > stored {
@@ -374,12 +371,11 @@ impl Extraction {
         Ok(())
     }
 
-    /// Works on `files` until all are done or `stop` says so. `cut`: how long files are cut. `tell` hears of each file
-    /// that is done: how many are by now.
+    /// Works on `files` until all are done or `stop` says so. `cut`: how long files are cut. `tell` hears of each file that is done:
+    /// how many are by now.
     ///
     /// # Errors
-    /// `Io` for a full disk and `Gpu` for a lost device; what is done is kept. Files that cannot be decoded are no
-    /// error.
+    /// `Io` for a full disk and `Gpu` for a lost device; what is done is kept. Files that cannot be decoded are no error.
     pub fn run(
         &self,
         runner: &FrontEndRunner,
@@ -472,8 +468,7 @@ impl Extraction {
         Ok(Features { values, instances: runner.instances(), width: runner.instance_len(), lengths })
     }
 
-    /// Embeddings that are stored as they are, scaled by `range`, or else by the minimum and the maximum of those rows
-    /// that are
+    /// Embeddings that are stored as they are, scaled by `range`, or else by the minimum and the maximum of those rows that are
     /// `counted`; and by what they were scaled.
     pub fn scaled(
         &self,

@@ -45,8 +45,7 @@ pub struct Extract {
 }
 
 impl Extractor {
-    /// For excerpts of at most `samples` samples, enough for one instance. `weights` are VGGish's; kinds that need none
-    /// ignore them.
+    /// For excerpts of at most `samples` samples, enough for one instance. `weights` are VGGish's; kinds that need none ignore them.
     /// `with_spectrogram`: also give the whole spectrogram.
     ///
     /// # Errors
@@ -124,8 +123,7 @@ impl Extractor {
         self.plan.buffer(self.features).0
     }
 
-    /// Works on at most [`Extractor::batch`] excerpts. Silence follows those that are shorter than the longest
-    /// possible.
+    /// Works on at most [`Extractor::batch`] excerpts. Silence follows those that are shorter than the longest possible.
     ///
     /// # Errors
     /// `Gpu` if the device fails, or answers what is not a number (damaged weights).

@@ -99,8 +99,8 @@ impl FrontEnd {
     /// Reads or draws the weights.
     ///
     /// # Errors
-    /// `Checkpoint` for a file that is damaged, of another width or of another network, and for one that has changed
-    /// since the fingerprint was taken.
+    /// `Checkpoint` for a file that is damaged, of another width or of another network, and for one that has changed since
+    /// the fingerprint was taken.
     pub fn load(&self) -> Result<Weights> {
         let layout = vggish::layout(self.width);
         let mut weights = match &self.weights {
@@ -124,8 +124,8 @@ impl FrontEnd {
         self.scaling.unwrap_or_default()
     }
 
-    /// Decides, before the first embeddings are made with these weights, how they are scaled: as was asked for, else by
-    /// the PCA, and without one by minimum and maximum, which the weights may bring.
+    /// Decides, before the first embeddings are made with these weights, how they are scaled: as was asked for, else by the PCA, and without
+    /// one by minimum and maximum, which the weights may bring.
     ///
     /// # Errors
     /// `Usage` for a PCA that would not be used, and for one that is missing.
@@ -158,8 +158,7 @@ impl FrontEnd {
 /// VGGish's parameters, by torchvggish's names.
 pub struct Weights {
     arrays: Vec<(String, Array<f32>)>,
-    /// Where the weights come with one. Random ones have none of their own; theirs leaves embeddings as they are, but
-    /// for the 8 bits.
+    /// Where the weights come with one. Random ones have none of their own; theirs leaves embeddings as they are, but for the 8 bits.
     pub post_process: Option<PostProcess>,
     /// Whether that is a PCA.
     has_pca: bool,

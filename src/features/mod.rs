@@ -1,5 +1,4 @@
-//! From sound to features: what turns recordings into a model's input, where it is kept, and the clips of a data set on
-//! the GPU.
+//! From sound to features: what turns recordings into a model's input, where it is kept, and the clips of a data set on the GPU.
 
 pub mod corpus;
 pub mod extraction;

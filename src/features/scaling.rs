@@ -1,5 +1,5 @@
-//! What is made of VGGish's embeddings before they are stored: their PCA in 8 bits, or each dimension from its minimum
-//! to its maximum in 16.
+//! What is made of VGGish's embeddings before they are stored: their PCA in 8 bits, or each dimension from its minimum to its maximum
+//! in 16.
 
 use std::path::Path;
 
@@ -75,8 +75,7 @@ impl Range {
         Range { min: merged(self.min, other.min, f32::min), max: merged(self.max, other.max, f32::max) }
     }
 
-    /// An embedding, rounded to f16, in [0, 1]: values outside of the range are clipped, a dimension without any range
-    /// gives 0.
+    /// An embedding, rounded to f16, in [0, 1]: values outside of the range are clipped, a dimension without any range gives 0.
     pub fn scale<'a>(&'a self, embedding: &'a [f16]) -> impl Iterator<Item = f16> + 'a {
         self.min.iter().zip(&self.max).zip(embedding).map(|((low, high), value)| {
             let share = if high > low { (value.to_f32() - low) / (high - low) } else { 0.0 };
@@ -85,8 +84,8 @@ impl Range {
     }
 }
 
-/// What AudioSet's features, and so OpenMIC's, are of an embedding: PCA, whitened, in 8 bits. In double precision, so
-/// that no rounding of sums decides between two integers.
+/// What AudioSet's features, and so OpenMIC's, are of an embedding: PCA, whitened, in 8 bits. In double precision, so that no
+/// rounding of sums decides between two integers.
 #[derive(Clone, Debug, PartialEq)]
 pub struct PostProcess {
     /// (128, 128), E.

@@ -49,8 +49,7 @@ impl SoundFiles {
         Cut { window: kind.window(), hop: self.whole.then_some(kind.window()), form: kind.form(), to_the_end: false }
     }
 
-    /// Names the excerpts, which come file by file: after their file, and where in it they begin if it has several, or
-    /// may have.
+    /// Names the excerpts, which come file by file: after their file, and where in it they begin if it has several, or may have.
     fn names(&self, rows: &[Row], kind: Kind) -> Vec<String> {
         let of_file = |rows: &[Row]| -> Vec<String> {
             let key = &self.keys[rows[0].file];
@@ -121,8 +120,8 @@ struct Identity {
 }
 
 impl ExtractionJob<'_> {
-    /// Writes the features of `sounds` to `out`, with labels ((targets, observed), K for each file) if there are any.
-    /// Beside it grows a folder `OUT.partial`, from which an interrupted call goes on. `None` if `stop` said so.
+    /// Writes the features of `sounds` to `out`, with labels ((targets, observed), K for each file) if there are any. Beside it grows
+    /// a folder `OUT.partial`, from which an interrupted call goes on. `None` if `stop` said so.
     ///
     /// # Errors
     /// `Data` if no file can be decoded, `Io` for a full disk, `Gpu` for a lost device.
@@ -174,9 +173,8 @@ impl ExtractionJob<'_> {
         Ok(Some(JobResult { rows, failures, odd, short, recipe }))
     }
 
-    /// A dataset of sound files: its features are taken from `cache`, where they are made if need be. With what was
-    /// wrong with the files that are not whole or had to be left out, a line each, if they were made now, and the
-    /// recipe by which they were made. `None` if
+    /// A dataset of sound files: its features are taken from `cache`, where they are made if need be. With what was wrong with the files
+    /// that are not whole or had to be left out, a line each, if they were made now, and the recipe by which they were made. `None` if
     /// `stop` said so. `notes`: see [`join`].
     ///
     /// # Errors
@@ -220,8 +218,8 @@ impl ExtractionJob<'_> {
     }
 }
 
-/// The clips of `set` with the features that `npz` has for them. `notes`: how segments of single notes are divided,
-/// whose names are those of their files with `@` and a time. `scale`: what floats stand for, see [`load_features`].
+/// The clips of `set` with the features that `npz` has for them. `notes`: how segments of single notes are divided, whose names are
+/// those of their files with `@` and a time. `scale`: what floats stand for, see [`load_features`].
 ///
 /// # Errors
 /// `Data` if it has features of other clips, and for whatever is wrong with it; as [`AudioSet::with_features`] and

@@ -62,8 +62,7 @@ impl Gpu {
         Ok(buffer)
     }
 
-    /// Overwrites elements from `at` on, before the next submission runs. Waits for the device where they are too many
-    /// to be sent at once.
+    /// Overwrites elements from `at` on, before the next submission runs. Waits for the device where they are too many to be sent at once.
     pub fn write<T: Element>(&self, buffer: &Buffer, at: usize, data: &[T]) -> Result<()> {
         assert!(at + data.len() <= buffer.len, "write past the end of a buffer");
         for (i, part) in data.chunks(STAGING).enumerate() {

@@ -25,8 +25,8 @@ pub struct Shader {
 }
 
 impl Shader {
-    /// WGSL of an op outside this crate. It may `#import` what this crate's shaders share. Unlike theirs, its kernels
-    /// run with bounds checks.
+    /// WGSL of an op outside this crate. It may `#import` what this crate's shaders share. Unlike theirs, its kernels run with
+    /// bounds checks.
     pub const fn new(file: &'static str, source: &'static str) -> Self {
         Shader { file, defines: &[], source, built_in: false }
     }
@@ -85,8 +85,7 @@ pub trait Params: bytemuck::Pod {
 /// Name and byte offset of a member of a uniform struct.
 pub type UniformField = (&'static str, usize);
 
-/// Declares a `#[repr(C)]` uniform struct of 4-byte scalars together with its field offsets. Needs the crate
-/// `bytemuck`.
+/// Declares a `#[repr(C)]` uniform struct of 4-byte scalars together with its field offsets. Needs the crate `bytemuck`.
 #[macro_export]
 macro_rules! params {
     ($(#[$doc:meta])* $vis:vis struct $name:ident { $($field:ident : $ty:ty),* $(,)? }) => {
@@ -227,9 +226,9 @@ impl Gpu {
         let descriptor = wgpu::ShaderModuleDescriptor { label: Some(shader.file), source };
         let checks = runtime_checks(shader.built_in, folder().is_some());
         let scope = self.device.push_error_scope(wgpu::ErrorFilter::Validation);
-        // SAFETY: kernels run without checks only if they are our own, as built in: every index they form is bounded by
-        // the shapes a plan was built from, and the op checks run each of them between canaries. What is left out are
-        // clamps on every access, which cost up to half of a kernel's time on software adapters.
+        // SAFETY: kernels run without checks only if they are our own, as built in: every index they form is bounded by the
+        // shapes a plan was built from, and the op checks run each of them between canaries. What is left out are clamps on
+        // every access, which cost up to half of a kernel's time on software adapters.
         let raw = unsafe { self.device.create_shader_module_trusted(descriptor, checks) };
         match pollster::block_on(scope.pop()) {
             Some(error) => Err(Error::Shader { file: shader.file.into(), reason: error.to_string() }),

@@ -1,5 +1,5 @@
-//! How much work goes into one submission: about 80 ms of it, long enough to keep the GPU busy, short enough for
-//! desktop drivers, which kill what takes seconds.
+//! How much work goes into one submission: about 80 ms of it, long enough to keep the GPU busy, short enough for desktop drivers, which
+//! kill what takes seconds.
 
 use std::ops::Range;
 use std::time::{Duration, Instant};
@@ -31,10 +31,9 @@ struct Running {
 }
 
 impl Pace {
-    /// Replays `recordings`, always the same ones, `rounds` times. Short rounds share a submission, at most `most` of
-    /// them; long ones are divided between dispatches; one submission is queued behind the one that runs. `before`
-    /// prepares the rounds that are submitted next; `go_on` hears how many are done, and stops after whole rounds by
-    /// answering false. Returns how many were done.
+    /// Replays `recordings`, always the same ones, `rounds` times. Short rounds share a submission, at most `most` of them; long ones are
+    /// divided between dispatches; one submission is queued behind the one that runs. `before` prepares the rounds that are submitted
+    /// next; `go_on` hears how many are done, and stops after whole rounds by answering false. Returns how many were done.
     ///
     /// # Errors
     /// Those of `before`; `Gpu` if the device fails.

@@ -1,7 +1,6 @@
 //! The directives of our WGSL files, each alone on its line:
 //!
-//! - `#import name` puts `shaders/shared/name.wgsl` in its place, with a slash in the name `shaders/name.wgsl`; a file
-//! that was
+//! - `#import name` puts `shaders/shared/name.wgsl` in its place, with a slash in the name `shaders/name.wgsl`; a file that was
 //!   imported before is left out.
 //! - `#ifdef NAME`, `#ifndef NAME`, `#else`, `#endif` keep what the shader's defines ask for. They nest.
 

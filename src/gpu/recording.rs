@@ -21,9 +21,8 @@ pub struct View {
 }
 
 impl View {
-    /// The range from the first to the last element of both, of one slot. What a kernel writes by two views that
-    /// interleave, as those of parameters of several replicas do, it must be given as one: WebGPU forbids writable
-    /// bindings that overlap.
+    /// The range from the first to the last element of both, of one slot. What a kernel writes by two views that interleave, as those of
+    /// parameters of several replicas do, it must be given as one: WebGPU forbids writable bindings that overlap.
     pub fn cover(self, other: View) -> Option<View> {
         let offset = self.offset.min(other.offset);
         let end = (self.offset + self.len).max(other.offset + other.len);
@@ -55,8 +54,8 @@ impl Grid {
         Grid::folded(items.div_ceil(size), z)
     }
 
-    /// Of a kernel whose invocations make at most `rounds` rounds of loops, all their loops together. Loops of up to
-    /// four rounds, as many for every invocation, need not be counted: compilers unroll them.
+    /// Of a kernel whose invocations make at most `rounds` rounds of loops, all their loops together. Loops of up to four rounds, as many
+    /// for every invocation, need not be counted: compilers unroll them.
     pub fn rounds(self, rounds: usize) -> Launch {
         Launch { grid: self, rounds }
     }
@@ -165,8 +164,7 @@ impl Dispatch {
     /// Whether the adapter can do this.
     ///
     /// # Errors
-    /// `Limit` for a view larger than the adapter can bind, `Gpu` for more workgroups or more rounds of loops than it
-    /// runs.
+    /// `Limit` for a view larger than the adapter can bind, `Gpu` for more workgroups or more rounds of loops than it runs.
     pub fn fits(&self, gpu: &Gpu) -> Result<()> {
         let (groups, rounds) = (self.launch.groups(), self.launch.rounds());
         if groups.iter().any(|n| *n as usize > MAX_GROUPS) {

@@ -25,16 +25,15 @@ pub(super) enum Fate {
     Transient,
 }
 
-/// Where each slot lives: an index into the plan's own buffers (`None` for external slots and constants), and those
-/// buffers' lengths.
+/// Where each slot lives: an index into the plan's own buffers (`None` for external slots and constants), and those buffers' lengths.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Assignment {
     pub home: Vec<Option<usize>>,
     pub lens: Vec<usize>,
 }
 
-/// Walks the dispatches in order; a transient slot takes the smallest fitting buffer that is free when it is first
-/// used, and frees it after its last use. Slots that no dispatch uses get no memory.
+/// Walks the dispatches in order; a transient slot takes the smallest fitting buffer that is free when it is first used,
+/// and frees it after its last use. Slots that no dispatch uses get no memory.
 pub(super) fn assign(slots: &[SlotInfo], dispatches: &[Dispatch]) -> Assignment {
     let mut first = vec![usize::MAX; slots.len()];
     let mut last = vec![0; slots.len()];

@@ -200,8 +200,7 @@ impl Builder<'_> {
         Ok(ios)
     }
 
-    /// Walks the ops from last to first; each turns the gradients of its outputs into contributions to those of its
-    /// inputs.
+    /// Walks the ops from last to first; each turns the gradients of its outputs into contributions to those of its inputs.
     fn backward(&mut self, ios: Vec<Io>, seeds: &[(Tensor, &str)], r: &mut Recorder) -> Result<()> {
         for (t, name) in seeds {
             let storage = self.graph.tensors[t.0].1;
@@ -240,8 +239,7 @@ impl Builder<'_> {
 }
 
 impl Draft {
-    /// Records forward; then, if `seeds` names tensors whose gradients the caller binds (as inputs of those names),
-    /// backward.
+    /// Records forward; then, if `seeds` names tensors whose gradients the caller binds (as inputs of those names), backward.
     ///
     /// `keep` lists computed tensors that the caller will read.
     ///

@@ -1,7 +1,6 @@
 //! L4: layers and models, as functions that push ops and declare parameters.
 //!
-//! Parameter names are PyTorch's: a linear layer named `out` has `out.weight` (N, K) and `out.bias` (N), a batch norm
-//! `bn_in` has
+//! Parameter names are PyTorch's: a linear layer named `out` has `out.weight` (N, K) and `out.bias` (N), a batch norm `bn_in` has
 //! `weight`, `bias`, `running_mean` and `running_var`.
 
 pub mod front_ends;

@@ -2,8 +2,8 @@
 //! as many as storage bindings ask for.
 //!
 //! w, grad, accumulator (P): accumulator <- accumulator + grad^2; w <- w - lr grad / (sqrt(accumulator) + eps).
-//! The accumulator's first value is the caller's, [`FIRST`] in Keras and AACNN21. Elements with w = grad = 0 (padding
-//! of an arena) stay 0.
+//! The accumulator's first value is the caller's, [`FIRST`] in Keras and AACNN21. Elements with w = grad = 0 (padding of an
+//! arena) stay 0.
 
 use std::rc::Rc;
 

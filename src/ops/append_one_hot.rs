@@ -1,8 +1,7 @@
-//! Appends to each row which one it is in its group of n: y (..., W + n) = (x, e(row mod n)), e(i) the i-th unit
-//! vector.
+//! Appends to each row which one it is in its group of n: y (..., W + n) = (x, e(row mod n)), e(i) the i-th unit vector.
 //!
-//! The frequency identifier of Watcharasupat, Gururani and Lerch ("Visual attention for musical instrument
-//! recognition", 2020). x (..., n, W) is a group of n rows after the other. dx is the first W columns of dy.
+//! The frequency identifier of Watcharasupat, Gururani and Lerch ("Visual attention for musical instrument recognition", 2020).
+//! x (..., n, W) is a group of n rows after the other. dx is the first W columns of dy.
 
 use super::Entry;
 use crate::check::{Case, Input};

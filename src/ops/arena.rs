@@ -33,8 +33,8 @@ impl Piece {
     }
 }
 
-/// Arenas of `replicas` times `len` elements in pieces of at most `most`, in order: all in one if they fit, else as
-/// many replicas together as do, else each replica by itself in pieces.
+/// Arenas of `replicas` times `len` elements in pieces of at most `most`, in order: all in one if they fit, else as many replicas
+/// together as do, else each replica by itself in pieces.
 ///
 /// # Errors
 /// `Shape` for `len` at which no binding can begin, where there is more than one piece.

@@ -1,12 +1,12 @@
 //! Batch norm over the valid instances of a batch, optionally followed by ReLU and dropout in the same kernel.
 //!
 //! y = gamma (x - mean) / sqrt(var + eps) + beta per column (Ioffe and Szegedy: "Batch normalization", ICML 2015).
-//! x (B, T, F) or (B, F), lengths (B) u32: instances t < lengths[b] are valid, the rest is padding, where y and dx are
-//! 0. gamma, beta, running mean and running variance (F); y as x.
+//! x (B, T, F) or (B, F), lengths (B) u32: instances t < lengths[b] are valid, the rest is padding, where y and dx are 0.
+//! gamma, beta, running mean and running variance (F); y as x.
 //!
 //! In training, mean and var (biased) are those of the valid instances, and the running statistics follow by
-//! running = (1 - momentum) running + momentum new, with the unbiased variance (of one instance: 0; of none: no
-//! change). For evaluation the running statistics are used, dropout is off, and there is no gradient.
+//! running = (1 - momentum) running + momentum new, with the unbiased variance (of one instance: 0; of none: no change).
+//! For evaluation the running statistics are used, dropout is off, and there is no gradient.
 
 use super::{Entry, variants};
 use crate::check::{Case, Fill, Input, Kind};
@@ -34,8 +34,7 @@ params! {
 /// Reductions cut the rows into slices of at least this many, and into at most `MAX_SLICES`.
 const SLICE: usize = 32;
 const MAX_SLICES: usize = 1024;
-/// Rows that an invocation of an element-wise kernel works on, so that it loads its column's moments once for all of
-/// them.
+/// Rows that an invocation of an element-wise kernel works on, so that it loads its column's moments once for all of them.
 const ROWS: usize = 16;
 
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -373,8 +372,7 @@ impl Op for Eval {
 
 const PLAIN: BatchNorm = BatchNorm { eps: 1e-5, momentum: 0.1, relu_dropout: None };
 
-/// x, lengths, gamma (some negative), beta, running mean and variance. Far enough from ReLU's kink when x is far from
-/// its mean.
+/// x, lengths, gamma (some negative), beta, running mean and variance. Far enough from ReLU's kink when x is far from its mean.
 fn inputs(x: Input, lengths: &[u32]) -> Vec<Input> {
     let f = [x.spec.shape.last()];
     let lengths = Input::u32([lengths.len()], Fill::Given(lengths.iter().map(|&n| n.into()).collect()));

@@ -1,9 +1,8 @@
-//! Dropout with one draw per clip and feature that holds at all instances of the clip (Gal and Ghahramani, "A
-//! theoretically grounded application of dropout in recurrent neural networks", 2016): what recurrent layers need
-//! before them and within.
+//! Dropout with one draw per clip and feature that holds at all instances of the clip (Gal and Ghahramani, "A theoretically grounded
+//! application of dropout in recurrent neural networks", 2016): what recurrent layers need before them and within.
 //!
-//! y (B, T, F) = x times a factor of (b, f), 0 with chance p and 1 / (1 - p) otherwise, as a function of (seed, step,
-//! stream, b F + f); backward draws again. Or the factors (B, F) themselves, for [`recurrent`](super::recurrent).
+//! y (B, T, F) = x times a factor of (b, f), 0 with chance p and 1 / (1 - p) otherwise, as a function of (seed, step, stream, b F + f);
+//! backward draws again. Or the factors (B, F) themselves, for [`recurrent`](super::recurrent).
 
 use super::Entry;
 use super::activation::Dropout;

@@ -1,10 +1,8 @@
-//! Magnitudes of complex filters of different lengths at frame centres: a stretch of the constant-Q transform at one
-//! sample rate.
+//! Magnitudes of complex filters of different lengths at frame centres: a stretch of the constant-Q transform at one sample rate.
 //!
-//! x (B, S), y (B, T, K) = |sum over j of h_k[j] x[t hop + first_k + j - centre]|, silence around the clip. Filters lie
-//! in groups of four, with zeros where one is shorter than its neighbours: groups u32 (K / 4 rounded up, 3) = first,
-//! taps and index of the first tap, taps a multiple of 4; h (taps of all groups, 8) = four real parts, four imaginary
-//! parts. Forward only.
+//! x (B, S), y (B, T, K) = |sum over j of h_k[j] x[t hop + first_k + j - centre]|, silence around the clip. Filters lie in groups
+//! of four, with zeros where one is shorter than its neighbours: groups u32 (K / 4 rounded up, 3) = first, taps and index of the first
+//! tap, taps a multiple of 4; h (taps of all groups, 8) = four real parts, four imaginary parts. Forward only.
 
 use super::{Entry, variants};
 use crate::check::{Case, Fill, Input};

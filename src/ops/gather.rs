@@ -1,9 +1,9 @@
 //! Copies a batch out of the dataset, which lies on the GPU once for all replicas.
 //!
-//! rows u32 (B) chooses clips among N; a row that is no clip ([`PADDING`](super::sample::PADDING)) gives 0 everywhere,
-//! lengths included. features (S, T F) in one of the encodings of [`Encoding`]. Clip i lies in slot i of them; or,
-//! where only a window of the dataset is on the GPU, in slot places[i], u32 (N). lengths u32 (N): valid instances, at
-//! most T; labels u32 (N, K): 0 unknown, 1 absent, 2 present. No gradients.
+//! rows u32 (B) chooses clips among N; a row that is no clip ([`PADDING`](super::sample::PADDING)) gives 0 everywhere, lengths included.
+//! features (S, T F) in one of the encodings of [`Encoding`]. Clip i lies in slot i of them; or, where only a window of the dataset is on
+//! the GPU, in slot places[i], u32 (N). lengths u32 (N): valid instances, at most T; labels u32 (N, K): 0 unknown, 1 absent, 2 present.
+//! No gradients.
 
 use half::f16;
 

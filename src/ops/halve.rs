@@ -1,7 +1,7 @@
 //! Halves the sample rate of mono clips without delay.
 //!
-//! x (B, S), taps (Q), y (B, ceil(S / 2)) = x[2n] / 2 + sum over q of taps[q] (x[2n - 2q - 1] + x[2n + 2q + 1]),
-//! silence around the clip: a half-band filter of 4 Q - 1 points, of which every second is 0. Forward only.
+//! x (B, S), taps (Q), y (B, ceil(S / 2)) = x[2n] / 2 + sum over q of taps[q] (x[2n - 2q - 1] + x[2n + 2q + 1]), silence around the
+//! clip: a half-band filter of 4 Q - 1 points, of which every second is 0. Forward only.
 
 use std::f64::consts::PI;
 
@@ -30,8 +30,8 @@ const ATTENUATION: f64 = 96.0;
 #[derive(Clone, Copy, Debug)]
 pub struct Halve;
 
-/// Adds it. `x` (B, S) -> (B, ceil(S / 2)). Up to 0.8 of the new Nyquist frequency amplitudes stay the same to within
-/// 2e-5; what lies beyond 1.2 of it is 94 dB down, and what lies between is folded to between 0.8 and 1.
+/// Adds it. `x` (B, S) -> (B, ceil(S / 2)). Up to 0.8 of the new Nyquist frequency amplitudes stay the same to within 2e-5; what
+/// lies beyond 1.2 of it is 94 dB down, and what lies between is folded to between 0.8 and 1.
 ///
 /// # Errors
 /// `Shape` for anything but clips of at least one sample.
@@ -40,9 +40,8 @@ pub fn halve(g: &mut Graph, x: Tensor) -> Result<Tensor> {
     Ok(g.push(Halve, &[x, taps])?[0])
 }
 
-/// The ideal half-band filter under Kaiser's window (Kaiser, "Nonrecursive digital filter design using the I0-sinh
-/// window function", 1974), at distances 1, 3, 5 and so on from its middle; with 1/2 in the middle the gain at 0 Hz is
-/// 1.
+/// The ideal half-band filter under Kaiser's window (Kaiser, "Nonrecursive digital filter design using the I0-sinh window
+/// function", 1974), at distances 1, 3, 5 and so on from its middle; with 1/2 in the middle the gain at 0 Hz is 1.
 fn taps() -> Vec<f64> {
     let beta = 0.1102 * (ATTENUATION - 8.7);
     let tap = |q: usize| {

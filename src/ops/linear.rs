@@ -3,12 +3,12 @@
 //! x (..., K), w (N, K) as PyTorch stores it, b (N) or none, y (..., N). The outer axes fold into M rows.
 //! Gradients, with g = dy where y > 0 (all of dy without ReLU): dx = g w; dw = g^T x; db = sum of g over the rows.
 //!
-//! Segmented: w (N, S K), and row i of x meets only the columns of segment i mod S. This is how Watcharasupat, Gururani
-//! and Lerch ("Visual attention for musical instrument recognition", 2020) pass each time-frequency position of
-//! VGGish's last maps through its own part of the dense layer that follows.
+//! Segmented: w (N, S K), and row i of x meets only the columns of segment i mod S. This is how Watcharasupat, Gururani and Lerch
+//! ("Visual attention for musical instrument recognition", 2020) pass each time-frequency position of VGGish's last maps through
+//! its own part of the dense layer that follows.
 //!
-//! Weights beyond a storage binding are bound in parts of outputs, forward and backward; how many there are depends on
-//! the shapes alone, never on R. Replicas whose weights lie further apart than a binding reaches are a `Limit` error.
+//! Weights beyond a storage binding are bound in parts of outputs, forward and backward; how many there are depends on the shapes
+//! alone, never on R. Replicas whose weights lie further apart than a binding reaches are a `Limit` error.
 
 use std::ops::Range;
 use std::rc::Rc;
@@ -114,8 +114,8 @@ impl Dims {
         (0..n).step_by(most).map(move |first| first..n.min(first + most))
     }
 
-    /// Weights, or their gradients, of these outputs. Shared ones, and those of a single replica, are all that is
-    /// between the first and the last; others have strides between them.
+    /// Weights, or their gradients, of these outputs. Shared ones, and those of a single replica, are all that is between the first
+    /// and the last; others have strides between them.
     fn part_of(&self, w: View, part: &Range<usize>) -> View {
         View {
             offset: w.offset + part.start * self.weights(),
@@ -163,8 +163,7 @@ fn tiles([rows, cols, depth]: [usize; 3], z: usize, product: MatrixProduct) -> L
     Grid::folded(rows.div_ceil(TILE) * cols.div_ceil(TILE), z).rounds(rounds)
 }
 
-/// Rounds of a kernel of `shared/tile_product.wgsl`: for 16 terms one to fetch them, up to 16 to load and 16 to
-/// multiply.
+/// Rounds of a kernel of `shared/tile_product.wgsl`: for 16 terms one to fetch them, up to 16 to load and 16 to multiply.
 pub(super) fn tile_product_rounds(depth: usize) -> usize {
     33 * depth.div_ceil(16) + 16
 }
@@ -243,8 +242,7 @@ impl Op for Linear {
                 MatrixProduct::Tile => (&SHADER, "linear_backward_input"),
                 MatrixProduct::Subgroup8 => (&SUBGROUP8, "linear_backward_input"),
             };
-            // A sum over the outputs, to which every part adds its own. Where it joins an earlier contribution it is
-            // whole before.
+            // A sum over the outputs, to which every part adds its own. Where it joins an earlier contribution it is whole before.
             let joins = dx.accumulate && d.parts(1).nth(1).is_some();
             let into = if joins { io.scratch(3).view } else { dx.view };
             for part in d.parts(1) {
@@ -328,9 +326,8 @@ pub(super) fn parameter_gradients(
                 }
             }
             MatrixProduct::Subgroup8 => {
-                // Each segment sees only a part of the rows. Weight and bias lie in one arena, and are bound as the
-                // range that holds both; where it takes more than a binding, or the weights go in parts, the bias goes
-                // by itself.
+                // Each segment sees only a part of the rows. Weight and bias lie in one arena, and are bound as the range that holds
+                // both; where it takes more than a binding, or the weights go in parts, the bias goes by itself.
                 let fits = |all: &View| d.segments == 1 && all.len - (replicas - 1) * dw.stride <= d.part;
                 let all = db.and_then(|db| dw.view.cover(db.view)).filter(fits);
                 let fused = all.and_then(|all| Some((all, db.take()?)));

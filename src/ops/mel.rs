@@ -1,7 +1,6 @@
 //! Sums the bins of a spectrogram into bands, on a linear, logarithmic or decibel scale.
 //!
-//! x (..., bins), bands u32 (M, 3) = first bin, bins and first weight of each band, weights (W), y (..., M). Forward
-//! only.
+//! x (..., bins), bands u32 (M, 3) = first bin, bins and first weight of each band, weights (W), y (..., M). Forward only.
 
 use super::Entry;
 use crate::check::{Case, Fill, Input};
@@ -27,8 +26,7 @@ pub enum Scale {
     Linear,
     /// ln(v + offset)
     Log { offset: f32 },
-    /// 10 log10(max(v, amin) / max(reference, amin)), as `librosa.power_to_db(v, ref=reference, amin=amin,
-    /// top_db=None)`.
+    /// 10 log10(max(v, amin) / max(reference, amin)), as `librosa.power_to_db(v, ref=reference, amin=amin, top_db=None)`.
     Decibels { reference: f32, amin: f32 },
 }
 

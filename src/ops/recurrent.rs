@@ -1,14 +1,12 @@
 //! A recurrent layer fused over time: plain, GRU or LSTM, one direction or both, each in one walk forward and one back.
 //!
-//! The input's share of the gates is a matrix product over all steps at once and comes ready: inputs (B, T, G H) = W_ih
-//! x + b_ih per direction. The walk adds W_hh h + b_hh and steps the cell ([`Cell`], PyTorch's gate orders). The
-//! reverse direction starts at the last step. A step beyond a clip's length leaves the state as it is and answers 0, as
-//! PyTorch's packed sequences do. Outputs: y (B, T, D H), both directions side by side; the state after the walk, h (B,
-//! D H) and for LSTM c (B, D H).
+//! The input's share of the gates is a matrix product over all steps at once and comes ready: inputs (B, T, G H) = W_ih x + b_ih per
+//! direction. The walk adds W_hh h + b_hh and steps the cell ([`Cell`], PyTorch's gate orders). The reverse direction starts at the
+//! last step. A step beyond a clip's length leaves the state as it is and answers 0, as PyTorch's packed sequences do. Outputs:
+//! y (B, T, D H), both directions side by side; the state after the walk, h (B, D H) and for LSTM c (B, D H).
 //!
-//! With a mask (B, D H) of factors the product sees h times the mask, the same in all steps (Gal and Ghahramani, "A
-//! theoretically grounded application of dropout in recurrent neural networks", 2016; Keras' `recurrent_dropout`). No
-//! gradient goes into it.
+//! With a mask (B, D H) of factors the product sees h times the mask, the same in all steps (Gal and Ghahramani, "A theoretically
+//! grounded application of dropout in recurrent neural networks", 2016; Keras' `recurrent_dropout`). No gradient goes into it.
 
 use super::arena::PART;
 use super::linear::{self, parameter_gradients};
@@ -89,8 +87,8 @@ struct Recurrent {
     forward_only: bool,
 }
 
-/// Adds a layer. `directions`: forward, or forward and reverse. `lengths` u32 (B): valid steps. `mask` (B, D H):
-/// recurrent dropout's factors. `state` (B, D H): to begin with, else zeros.
+/// Adds a layer. `directions`: forward, or forward and reverse. `lengths` u32 (B): valid steps. `mask` (B, D H): recurrent dropout's
+/// factors. `state` (B, D H): to begin with, else zeros.
 ///
 /// # Errors
 /// `Shape` for tensors that do not fit together and for more than [`MAX_HIDDEN`] units.
@@ -206,8 +204,8 @@ impl Recurrent {
         }
     }
 
-    /// Records the walk, forward or back: as many dispatches as keep each invocation's loops short enough, one for all
-    /// ordinary lengths. Each but the first takes up the state that the one before has left in the tape.
+    /// Records the walk, forward or back: as many dispatches as keep each invocation's loops short enough, one for all ordinary lengths.
+    /// Each but the first takes up the state that the one before has left in the tape.
     fn walk(&self, r: &mut Recorder, io: &Io, d: &Dims, p: Params, back: bool, bindings: &[(&'static str, View)]) {
         let (h, gates) = (d.h, self.cell.gates());
         // Rounds before the first step, and of a step.

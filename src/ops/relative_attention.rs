@@ -1,12 +1,12 @@
-//! 2D relative self-attention (Bello et al., "Attention augmented convolutional networks", ICCV 2019), fused in the
-//! flash style (Dao et al., "FlashAttention", 2022): no logit is ever stored.
+//! 2D relative self-attention (Bello et al., "Attention augmented convolutional networks", ICCV 2019), fused in the flash style (Dao et
+//! al., "FlashAttention", 2022): no logit is ever stored.
 //!
-//! Of N heads over an image of H W positions, head n has the channels n dk/N to (n + 1) dk/N of q and k, and n dv/N on
-//! of v. With q' = (dk/N)^-0.5 q a query at (y, x) says to a key at (y', x') s = q' (k + rel_h[y' - y + H - 1] +
-//! rel_w[x' - x + W - 1]); out = sum over all keys of softmax(s) v. The tables rel_h (2H - 1, dk/N) and rel_w (2W - 1,
-//! dk/N) are shared by all heads. Forward keeps a log-sum-exp per position and head; backward computes the weights p
-//! anew: with delta = dy out, ds = p (dy v - delta). The tables' gradients are sums of ds over the other axis, which
-//! groups of queries gather for themselves and a last kernel adds up.
+//! Of N heads over an image of H W positions, head n has the channels n dk/N to (n + 1) dk/N of q and k, and n dv/N on of v. With
+//! q' = (dk/N)^-0.5 q a query at (y, x) says to a key at (y', x')
+//! s = q' (k + rel_h[y' - y + H - 1] + rel_w[x' - x + W - 1]); out = sum over all keys of softmax(s) v.
+//! The tables rel_h (2H - 1, dk/N) and rel_w (2W - 1, dk/N) are shared by all heads.
+//! Forward keeps a log-sum-exp per position and head; backward computes the weights p anew: with delta = dy out, ds = p (dy v - delta).
+//! The tables' gradients are sums of ds over the other axis, which groups of queries gather for themselves and a last kernel adds up.
 
 use super::{Entry, variants};
 use crate::check::{Case, Fill, Input};
@@ -104,8 +104,7 @@ impl Dims {
         blocks.min(most.div_ceil(self.batch * self.heads).max(blocks.div_ceil(units)))
     }
 
-    /// Rounds of loops in which a query, or a key, meets all others: one for each, and where vec4 of its channels are
-    /// gone through.
+    /// Rounds of loops in which a query, or a key, meets all others: one for each, and where vec4 of its channels are gone through.
     fn rounds(&self, variant: Attention) -> usize {
         let [key, value] = [self.key, self.value].map(|n| n.div_ceil(4));
         let inner = if variant == Attention::Subgroup8 { 0 } else { 2 * key + value };
@@ -385,8 +384,8 @@ fn case(name: &str, batch: usize, [height, width]: [usize; 2], heads: usize, [ke
     Case::new(name, op, inputs)
 }
 
-/// Logits of several hundred: weights are about 0 or 1, and no exponential may overflow. Gradients are left out: where
-/// a weight changes that fast, central differences say little.
+/// Logits of several hundred: weights are about 0 or 1, and no exponential may overflow. Gradients are left out: where a weight changes
+/// that fast, central differences say little.
 fn far_apart(name: &str, size: [usize; 2], depth: [usize; 2], bound: f64) -> Case {
     let mut case = case(name, 1, size, 2, depth);
     case.inputs[0].fill = Fill::Uniform(-bound, bound);

@@ -1,9 +1,9 @@
-//! The reward of looking there: R_j = R_{j-1} + the share of a clip's known labels that the probabilities of step j get
-//! right (Watcharasupat, Gururani, Lerch: "Visual attention for musical instrument recognition", 2020, section III.C).
+//! The reward of looking there: R_j = R_{j-1} + the share of a clip's known labels that the probabilities of step j get right
+//! (Watcharasupat, Gururani, Lerch: "Visual attention for musical instrument recognition", 2020, section III.C).
 //!
-//! p (B, K) probabilities, present from 0.5 on; target (B, K), likewise; observed (B, K) 0 or 1; R_{j-1} (B), if there
-//! is one. Outputs: R_j (B), and counts (B), 1 for clips of which any label is known, else 0 (padding among them, which
-//! earns 0). Gradients end here.
+//! p (B, K) probabilities, present from 0.5 on; target (B, K), likewise; observed (B, K) 0 or 1; R_{j-1} (B), if there is one.
+//! Outputs: R_j (B), and counts (B), 1 for clips of which any label is known, else 0 (padding among them, which earns 0).
+//! Gradients end here.
 
 use super::Entry;
 use crate::check::{Case, Fill, Input};

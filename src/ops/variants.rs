@@ -1,5 +1,4 @@
-//! The one table that says which variant of a kernel runs where. Choices depend on the adapter and on shapes, never on
-//! R.
+//! The one table that says which variant of a kernel runs where. Choices depend on the adapter and on shapes, never on R.
 
 use crate::gpu::{AdapterKind, Shader, Target};
 
@@ -37,11 +36,9 @@ pub(super) enum Convolution {
     Tile,
     /// As for a matrix product, channels in whole vec4.
     Subgroup8,
-    /// The same for input channels that are not whole vec4 (a first layer's one or three). Gradients of the input go by
-    /// tiles.
+    /// The same for input channels that are not whole vec4 (a first layer's one or three). Gradients of the input go by tiles.
     Subgroup8Narrow,
-    /// Invocations take runs of pixels, all with the same output channels: few of them, in whole vec4, kernels of up to
-    /// 5 x 5.
+    /// Invocations take runs of pixels, all with the same output channels: few of them, in whole vec4, kernels of up to 5 x 5.
     Runs,
     /// The same for input channels that are not whole vec4. Gradients of the input go by tiles.
     RunsNarrow,
@@ -79,11 +76,9 @@ pub(super) fn filtering(target: Target) -> Filtering {
 pub(super) enum Attention {
     /// Tiles in workgroup memory: any GPU, any shape.
     Tile,
-    /// The same with more workgroups that gather sums, each in fewer rounds (see `Recorder::runs`): software adapters,
-    /// at the cost of memory.
+    /// The same with more workgroups that gather sums, each in fewer rounds (see `Recorder::runs`): software adapters, at the cost of memory.
     TileSoftware,
-    /// Subgroup broadcasts: software adapters with 8 invocations per subgroup, heads of up to 8 channels, up to 128
-    /// rows of positions.
+    /// Subgroup broadcasts: software adapters with 8 invocations per subgroup, heads of up to 8 channels, up to 128 rows of positions.
     Subgroup8,
 }
 

@@ -169,8 +169,7 @@ impl Trained {
         self.about.thresholds = Some(validation.best_thresholds());
     }
 
-    /// What there is to say of growing a forest: a row for each seed, as of an only epoch. `val` only if clips were set
-    /// aside.
+    /// What there is to say of growing a forest: a row for each seed, as of an only epoch. `val` only if clips were set aside.
     pub fn only_epoch(&self, train: &Answers, val: Option<&Answers>) -> Vec<EpochRow> {
         let (train, val) = (train.scores(), val.map(Answers::scores));
         // As in an epoch: where there is no known label there is no loss, and it counts as zero.

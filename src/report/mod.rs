@@ -11,8 +11,7 @@ use crate::data::Dataset;
 use crate::train::session::Outcome;
 use plots::examples::Examples;
 
-/// Writes the pictures and the page of a run that has ended on `data` into its directory; see
-/// [`pages::training::write`].
+/// Writes the pictures and the page of a run that has ended on `data` into its directory; see [`pages::training::write`].
 ///
 /// # Errors
 /// `Io`, naming the file that cannot be written.

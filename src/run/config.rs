@@ -1,5 +1,4 @@
-//! Everything that decides what a training run computes. Written to `run.toml`; the same keys are read from files of
-//! settings.
+//! Everything that decides what a training run computes. Written to `run.toml`; the same keys are read from files of settings.
 
 use std::path::{Path, PathBuf};
 
@@ -26,8 +25,7 @@ use crate::run::settings::{
     with_dropout, with_known_labels, with_mixed_clips, with_thresholds, with_width,
 };
 
-/// What is done to the clips of a training step beside leaving them as they are. Validation and test clips stay as they
-/// are.
+/// What is done to the clips of a training step beside leaving them as they are. Validation and test clips stay as they are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Augmentation {
@@ -442,8 +440,7 @@ impl Config {
         })
     }
 
-    /// The settings that `given` names by the keys of `run.toml`, and the protocol of the model's paper for the rest.
-    /// `model` and
+    /// The settings that `given` names by the keys of `run.toml`, and the protocol of the model's paper for the rest. `model` and
     /// `dataset` win over those of the table.
     ///
     /// # Errors
@@ -453,9 +450,8 @@ impl Config {
         Config::of(model, dataset)?.with(given)
     }
 
-    /// These settings, overlaid by those that `given` names by the keys of `run.toml`. Adagrad brings no weight decay
-    /// unless it is given, too; other weights of the front end or another width come without what was known of the
-    /// former ones.
+    /// These settings, overlaid by those that `given` names by the keys of `run.toml`. Adagrad brings no weight decay unless it is
+    /// given, too; other weights of the front end or another width come without what was known of the former ones.
     ///
     /// # Errors
     /// As [`Config::of_table`].
@@ -516,8 +512,8 @@ impl Config {
         Ok(())
     }
 
-    /// The first key in which `other` is another run, with both values. Where data and weights lie makes no difference:
-    /// that they are the same is known from their fingerprints.
+    /// The first key in which `other` is another run, with both values. Where data and weights lie makes no difference: that they
+    /// are the same is known from their fingerprints.
     pub fn differs(&self, other: &Config) -> Result<Option<(String, String, String)>> {
         let table = |config: &Config| {
             let mut table = config.table()?;

@@ -1,5 +1,4 @@
-//! What follows from the table of settings: their defaults, those that a user gives over them, and what must hold for
-//! each.
+//! What follows from the table of settings: their defaults, those that a user gives over them, and what must hold for each.
 
 use std::sync::LazyLock;
 
@@ -47,8 +46,7 @@ impl Given {
         self.0.push((setting, value));
     }
 
-    /// Those that a model has, less those that only others among `all` have. What none of them has stays, to be
-    /// refused.
+    /// Those that a model has, less those that only others among `all` have. What none of them has stays, to be refused.
     pub fn of(&self, model: &Model, all: &[&Model]) -> Given {
         let has = |setting: &Setting, model: &Model| (setting.lacks)(model).is_none();
         let keep =
@@ -101,8 +99,7 @@ impl Given {
     }
 }
 
-/// What can be said of settings one by one: that the model has them, that they are in range, that others they need are
-/// there.
+/// What can be said of settings one by one: that the model has them, that they are in range, that others they need are there.
 ///
 /// # Errors
 /// `Usage`, naming the first that is wrong.

@@ -15,8 +15,8 @@ use crate::run::config::{Augmentation, Config};
 /// Chance of a clip to be followed by another where clips are joined: half of them stay what they are at prediction.
 const JOINED: f64 = 0.5;
 
-/// Pushes the clips of `pool` through the model: the part that training, validation and prediction share. In training
-/// clips are augmented on the way.
+/// Pushes the clips of `pool` through the model: the part that training, validation and prediction share. In training clips are
+/// augmented on the way.
 pub(crate) fn push_model(
     g: &mut Graph,
     dims: Dims,

@@ -1,9 +1,9 @@
 //! A run directory: what a training run leaves behind, and what it resumes from.
 //!
-//! `run.toml` every setting, the adapter, the version; `metrics.jsonl` a line per epoch and seed; `model.safetensors`
-//! the best weights of all seeds; `state.safetensors` all that is needed to go on with the same bits; `test.json` the
-//! test scores; `report.html` and pictures the same to look at ([`crate::report::pages::training`]). Of single notes,
-//! `class-map.json` and `splits.csv` say which clips were for what. Each file is written whole or not at all.
+//! `run.toml` every setting, the adapter, the version; `metrics.jsonl` a line per epoch and seed; `model.safetensors` the best weights
+//! of all seeds; `state.safetensors` all that is needed to go on with the same bits; `test.json` the test scores; `report.html` and
+//! pictures the same to look at ([`crate::report::pages::training`]). Of single notes, `class-map.json` and `splits.csv` say which clips
+//! were for what. Each file is written whole or not at all.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -102,12 +102,11 @@ impl RunDir {
         }
     }
 
-    /// Begins a run: makes the directory and writes `run.toml`. An existing run is replaced only with `force`, and then
-    /// only its own files are removed. The directory stays locked as long as the result lives.
+    /// Begins a run: makes the directory and writes `run.toml`. An existing run is replaced only with `force`, and then only
+    /// its own files are removed. The directory stays locked as long as the result lives.
     ///
     /// # Errors
-    /// As [`RunDir::vacant`]; `Usage` when another training is at work there. Directories made here do not outlive an
-    /// error.
+    /// As [`RunDir::vacant`]; `Usage` when another training is at work there. Directories made here do not outlive an error.
     pub fn create(path: &Path, force: bool, record: &Record) -> Result<RunDir> {
         create_directories(path, || {
             let run = RunDir::lock(path)?;

@@ -10,8 +10,8 @@ use crate::core::error::{Error, Result};
 use crate::core::files::absolute;
 use crate::nn::Model;
 
-/// A setting of training: declared here, in the table of all, as a field of `Config` and with its default in
-/// `Config::of`, all of them in one file; used wherever it is used. Everything else is derived.
+/// A setting of training: declared here, in the table of all, as a field of `Config` and with its default in `Config::of`, all of them
+/// in one file; used wherever it is used. Everything else is derived.
 #[derive(Debug)]
 pub struct Setting {
     /// In `run.toml`; tables are parted from what they hold by a dot.

@@ -15,8 +15,7 @@ const LIMIT: u64 = 1 << 30;
 /// A replica's training clips and validation clips.
 pub type Split = (Vec<u32>, Vec<u32>);
 
-/// Each seed's training and validation clips: its own, or what the dataset sets aside; none for validation where no
-/// share is asked for.
+/// Each seed's training and validation clips: its own, or what the dataset sets aside; none for validation where no share is asked for.
 pub fn splits(config: &Config, data: &Dataset) -> Result<Vec<Split>> {
     match &data.validation {
         Some(validation) => Ok(vec![(data.train.clone(), validation.clone()); config.seeds.len()]),
@@ -26,8 +25,7 @@ pub fn splits(config: &Config, data: &Dataset) -> Result<Vec<Split>> {
 }
 
 impl RunDir {
-    /// Writes which clips are for what, and the number of each class, where the splits were drawn here:
-    /// `class-map.json` and
+    /// Writes which clips are for what, and the number of each class, where the splits were drawn here: `class-map.json` and
     /// `splits.csv` with the columns sample_key, class and split.
     pub fn write_splits(&self, config: &Config, data: &Dataset) -> Result<()> {
         let Some(validation) = data.validation.as_ref().filter(|_| config.division().is_some()) else { return Ok(()) };
@@ -82,9 +80,8 @@ impl RunDir {
         self.path().join(SPLITS).is_file()
     }
 
-    /// Puts the clips of `data` into the splits that `splits.csv` has them in, if there is one: files that have come or
-    /// gone since would be drawn otherwise, and the run tested on what it has learnt. Clips that it does not name are
-    /// in no split; returns how many.
+    /// Puts the clips of `data` into the splits that `splits.csv` has them in, if there is one: files that have come or gone since would
+    /// be drawn otherwise, and the run tested on what it has learnt. Clips that it does not name are in no split; returns how many.
     ///
     /// # Errors
     /// `Data` for a damaged table.

@@ -22,8 +22,7 @@ pub struct EpochRow {
     pub val_loss: f32,
     /// Macro over the classes; null when the validation clips have no label at all, and where they have one class each.
     pub val_f1_pn: Option<f64>,
-    /// Where clips have one class each: the share of the training clips whose most probable class it was when their
-    /// step was taken.
+    /// Where clips have one class each: the share of the training clips whose most probable class it was when their step was taken.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub train_accuracy: Option<f64>,
     /// Where they have one class each: the share of the clips whose most probable class it is.

@@ -1,8 +1,7 @@
 //! Weights on disk: safetensors with one JSON object of metadata under the key `wmic`.
 //!
-//! A run's `model.safetensors` holds the best weights of all seeds, every tensor with the seeds as its outermost axis;
-//! `wmic export` writes one seed with PyTorch's shapes. The metadata is one key so that the same weights are the same
-//! bytes.
+//! A run's `model.safetensors` holds the best weights of all seeds, every tensor with the seeds as its outermost axis; `wmic export`
+//! writes one seed with PyTorch's shapes. The metadata is one key so that the same weights are the same bytes.
 
 use std::path::{Path, PathBuf};
 
@@ -35,8 +34,7 @@ pub struct About {
     pub seeds: Vec<u64>,
     /// The epoch (from 0) that each seed's weights are of.
     pub best_epochs: Vec<usize>,
-    /// (R, K): from which probability on each seed takes a class for present, tuned on its validation clips once it is
-    /// trained.
+    /// (R, K): from which probability on each seed takes a class for present, tuned on its validation clips once it is trained.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub thresholds: Option<Vec<Vec<f64>>>,
 }
@@ -107,8 +105,7 @@ pub struct ModelFile {
 
 impl ModelFile {
     /// # Errors
-    /// `Checkpoint` for a damaged file, for one that `wmic train` has not written, and for dimensions that no dataset
-    /// has.
+    /// `Checkpoint` for a damaged file, for one that `wmic train` has not written, and for dimensions that no dataset has.
     pub fn open(path: &Path) -> Result<ModelFile> {
         let file = File::read(path)?;
         let about: About = file.about(path)?;

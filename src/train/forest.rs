@@ -1,10 +1,9 @@
 //! Grows the forests of `rf` ([`crate::predict::forest`]) on all cores.
 //!
-//! The trees are [`smartcore`]'s regression trees on targets 0 and 1, which are scikit-learn's classification trees:
-//! the squared error of a node with a share p of positives is p (1 - p), half its Gini impurity, so both take the same
-//! splits; a leaf's mean is its share of positives, and the mean over the trees is `predict_proba`. (smartcore's own
-//! classifier only votes.) Each split chooses among sqrt(F) features, drawn anew; each tree sees as many clips as there
-//! are, drawn with replacement. A class has the clips whose label is known.
+//! The trees are [`smartcore`]'s regression trees on targets 0 and 1, which are scikit-learn's classification trees: the squared error of
+//! a node with a share p of positives is p (1 - p), half its Gini impurity, so both take the same splits; a leaf's mean is its share of
+//! positives, and the mean over the trees is `predict_proba`. (smartcore's own classifier only votes.) Each split chooses among sqrt(F)
+//! features, drawn anew; each tree sees as many clips as there are, drawn with replacement. A class has the clips whose label is known.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc;
@@ -22,8 +21,8 @@ use crate::predict::forest::{DEPTH, Forest, Node, TREES, Tree, features_per_spli
 use crate::run::config::Config;
 use crate::run::splits::splits;
 
-/// Grows the forests of all seeds, each on its own training clips, and tells how many of all (R K) are done. The same
-/// seed gives the same trees whatever other seeds and threads there are. `None` if `stop` said so.
+/// Grows the forests of all seeds, each on its own training clips, and tells how many of all (R K) are done. The same seed gives the
+/// same trees whatever other seeds and threads there are. `None` if `stop` said so.
 ///
 /// # Errors
 /// `Usage` for splits that are not possible.
@@ -131,8 +130,8 @@ fn flatten(grown: &[GrownNode], width: usize) -> Tree {
     Tree::new(nodes, width).expect("grown trees are trees")
 }
 
-/// Appends the subtree below `grown[at]`, and says where it begins. A split whose sides answer alike is none: smartcore
-/// goes on splitting where all clips are of one kind.
+/// Appends the subtree below `grown[at]`, and says where it begins. A split whose sides answer alike is none: smartcore goes on
+/// splitting where all clips are of one kind.
 fn append(grown: &[GrownNode], at: usize, nodes: &mut Vec<Node>) -> u32 {
     let place = nodes.len();
     let node = &grown[at];

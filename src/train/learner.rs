@@ -1,8 +1,7 @@
 //! The GPU side of training: plans, arenas, and what lives there between steps.
 //!
-//! A step is two recordings: sample, gather, augmentation, model, loss and backward; then Adam over the whole arena and
-//! the clock's advance. Nothing comes back within an epoch: step number, batch, random state and the epoch's sums are
-//! all on the GPU.
+//! A step is two recordings: sample, gather, augmentation, model, loss and backward; then Adam over the whole arena and the clock's advance.
+//! Nothing comes back within an epoch: step number, batch, random state and the epoch's sums are all on the GPU.
 
 use std::ops::Range;
 use std::time::{Duration, Instant};
@@ -184,8 +183,7 @@ impl Graphs {
 }
 
 impl<'g> Learner<'g> {
-    /// Lays everything out on the GPU. `splits` holds each replica's (train, validation) clips, the same counts for
-    /// all;
+    /// Lays everything out on the GPU. `splits` holds each replica's (train, validation) clips, the same counts for all;
     /// `order` is how training goes through them; `frozen` are weights that the model's graph asks for by name.
     pub fn new(
         gpu: &'g Gpu,
@@ -327,8 +325,8 @@ impl<'g> Learner<'g> {
         Ok(())
     }
 
-    /// Trains up to the end of the epoch, or until `stop` says so. `progress` hears the number of steps done after each
-    /// submission. Returns whether the epoch is complete.
+    /// Trains up to the end of the epoch, or until `stop` says so. `progress` hears the number of steps done after each submission.
+    /// Returns whether the epoch is complete.
     pub fn train(&mut self, stop: &dyn Fn() -> bool, progress: &mut dyn FnMut(usize)) -> Result<bool> {
         let left = self.batches - self.done % self.batches;
         Ok(self.run(left, stop, progress)? == left)

@@ -1,8 +1,7 @@
 //! A training run from its beginning to its scores: what a library user calls.
 //!
-//! A [`Session`] is [begun](Session::begin) in a new directory, or [resumed](Session::resume) in one, trained, and
-//! finished: its thresholds are tuned and it is tested. Pictures and pages of the [`Outcome`] are made by
-//! [`crate::report::write`].
+//! A [`Session`] is [begun](Session::begin) in a new directory, or [resumed](Session::resume) in one, trained, and finished: its
+//! thresholds are tuned and it is tested. Pictures and pages of the [`Outcome`] are made by [`crate::report::write`].
 
 use std::path::Path;
 
@@ -51,12 +50,10 @@ pub struct Outcome {
 }
 
 impl<'a> Session<'a> {
-    /// Begins a run in the directory `out`, once all that it needs is there. An existing run is replaced only with
-    /// `force`.
+    /// Begins a run in the directory `out`, once all that it needs is there. An existing run is replaced only with `force`.
     ///
     /// # Errors
-    /// `Limit` when the adapter has not the memory, `Usage` for settings that do not fit the data and for a directory
-    /// in use,
+    /// `Limit` when the adapter has not the memory, `Usage` for settings that do not fit the data and for a directory in use,
     /// `Checkpoint` for weights to start from that are another model's. Nothing is left behind then.
     pub fn begin(gpu: &'a Gpu, config: &Config, data: &'a Dataset, out: &Path, force: bool) -> Result<Session<'a>> {
         config.validate()?;
@@ -141,8 +138,8 @@ impl<'a> Session<'a> {
         self.trainer.as_ref().map_or(0, Trainer::epochs_done)
     }
 
-    /// Trains to the end, or until `stop` says so; `tell` hears how far it is. A network that was stopped has saved its
-    /// state and can be resumed; a forest begins anew.
+    /// Trains to the end, or until `stop` says so; `tell` hears how far it is. A network that was stopped has saved its state and
+    /// can be resumed; a forest begins anew.
     ///
     /// # Errors
     /// As [`Trainer::train`].

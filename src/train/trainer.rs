@@ -60,8 +60,8 @@ impl<'a> Trainer<'a> {
     /// Sets up a run; nothing is written.
     ///
     /// # Errors
-    /// `Limit` when the adapter has not the memory, `Usage` for settings that do not fit the data, `Checkpoint` for
-    /// weights to start from that are another model's.
+    /// `Limit` when the adapter has not the memory, `Usage` for settings that do not fit the data, `Checkpoint` for weights to
+    /// start from that are another model's.
     pub fn new(gpu: &'a Gpu, config: &Config, data: &Dataset) -> Result<Trainer<'a>> {
         if nn::find(&config.model)?.exclusive {
             data.has_one_class_each(&config.model)?;

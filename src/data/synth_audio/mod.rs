@@ -1,7 +1,7 @@
 //! A synthetic dataset of recordings whose answer is known: which instrument sounds from when to when.
 //!
-//! A built-in synthesiser plays one to four instruments in each clip of ten seconds, each in one or more stretches and
-//! at its own level. As many labels are known as a crowd might give: most of what is there, and some of what is not.
+//! A built-in synthesiser plays one to four instruments in each clip of ten seconds, each in one or more stretches and at its own
+//! level. As many labels are known as a crowd might give: most of what is there, and some of what is not.
 //! The same seed gives the same bytes on every machine (see [`sound`] for how).
 
 mod sound;
@@ -58,15 +58,13 @@ struct Part {
     stretches: Vec<Range<u32>>,
 }
 
-/// Writes a dataset of `clips` recordings (20 to 20 000, three quarters of them for training) into the new folder
-/// `dir`, in the layout of OpenMIC-2018: `audio/000/KEY.wav` (10 s, mono, 16 bit, 16 kHz), labels, splits, and the
-/// known answer in
-/// `activity.csv` (`sample_key,instrument,start_s,end_s`, a row for each stretch). An instrument begins at the first
-/// sample of its stretch and is silent after the last. The same arguments write the same bytes.
+/// Writes a dataset of `clips` recordings (20 to 20 000, three quarters of them for training) into the new folder `dir`, in the
+/// layout of OpenMIC-2018: `audio/000/KEY.wav` (10 s, mono, 16 bit, 16 kHz), labels, splits, and the known answer in
+/// `activity.csv` (`sample_key,instrument,start_s,end_s`, a row for each stretch). An instrument begins at the first sample of
+/// its stretch and is silent after the last. The same arguments write the same bytes.
 ///
 /// # Errors
-/// `Usage` for a number of clips out of range; `Data` when `dir` holds anything already; `Io`. Nothing is left
-/// half-written.
+/// `Usage` for a number of clips out of range; `Data` when `dir` holds anything already; `Io`. Nothing is left half-written.
 pub fn synth_audio(dir: impl AsRef<Path>, clips: usize, seed: u64) -> Result<()> {
     check_clips(clips, &CLIPS)?;
     let mut rng = Pcg64::seed_from_u64(seed);

@@ -1,7 +1,7 @@
 //! Sound generators. Each adds one note to a buffer at [`SR`] Hz.
 //!
-//! Only +, -, *, / and sqrt on f64 are used, which IEEE 754 fixes to the last bit, and no function of the platform's
-//! mathematical library: hence the same samples on every machine.
+//! Only +, -, *, / and sqrt on f64 are used, which IEEE 754 fixes to the last bit, and no function of the platform's mathematical
+//! library: hence the same samples on every machine.
 
 use rand::{Rng, RngExt};
 use std::f64::consts::{LN_2, TAU};
@@ -19,8 +19,7 @@ const BLOCK: usize = 32;
 pub struct Sustained {
     /// Amplitudes of the harmonics, from the fundamental on.
     pub partials: &'static [f64],
-    /// Resonances, one set drawn for each note: centre (Hz), half width (Hz), gain. Without any, harmonics stay as they
-    /// are.
+    /// Resonances, one set drawn for each note: centre (Hz), half width (Hz), gain. Without any, harmonics stay as they are.
     pub formants: &'static [&'static [(f64, f64, f64)]],
     /// Seconds until full amplitude, and of the fall at the end.
     pub attack: f64,

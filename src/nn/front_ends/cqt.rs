@@ -1,5 +1,4 @@
-//! The constant-Q transform: magnitudes on a scale of equal steps per octave (see
-//! [`filters::wavelet`](crate::ops::filters::wavelet)).
+//! The constant-Q transform: magnitudes on a scale of equal steps per octave (see [`filters::wavelet`](crate::ops::filters::wavelet)).
 
 use crate::core::error::Result;
 use crate::graph::{Graph, Tensor};
@@ -8,12 +7,11 @@ use crate::ops::filters::wavelet::{Cqt, WaveletBank};
 use crate::ops::halve::halve;
 use crate::ops::join_columns::join_columns;
 
-/// Adds the magnitudes. `samples` (B, S) at `config.sr` -> (B, 1 + S / hop_length, n_bins); the centre of frame t is
-/// sample t hop_length.
+/// Adds the magnitudes. `samples` (B, S) at `config.sr` -> (B, 1 + S / hop_length, n_bins); the centre of frame t is sample
+/// t hop_length.
 ///
 /// # Errors
-/// `Usage` for values out of range, a highest filter that passes the Nyquist frequency, or more filters than memory
-/// should hold;
+/// `Usage` for values out of range, a highest filter that passes the Nyquist frequency, or more filters than memory should hold;
 /// `Shape` for clips without samples.
 pub fn cqt(g: &mut Graph, samples: Tensor, config: &Cqt) -> Result<Tensor> {
     config.check()?;

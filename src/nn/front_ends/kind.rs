@@ -1,5 +1,5 @@
-//! The kinds of features that models take, a row of [`ROWS`] each. Everything else asks the row: how sound is cut, what
-//! an instance is, how it is computed, where it is kept.
+//! The kinds of features that models take, a row of [`ROWS`] each. Everything else asks the row: how sound is cut, what an instance is,
+//! how it is computed, where it is kept.
 
 use std::fmt;
 use std::sync::LazyLock;

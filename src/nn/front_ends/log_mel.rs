@@ -1,5 +1,4 @@
-//! The log-mel front end of VGGish (Hershey et al., "CNN architectures for large-scale audio classification", ICASSP
-//! 2017).
+//! The log-mel front end of VGGish (Hershey et al., "CNN architectures for large-scale audio classification", ICASSP 2017).
 //!
 //! Mono at 16 kHz; windows of 25 ms every 10 ms; magnitudes of 512 points; 64 mel bands; ln(mel + 0.01).
 

@@ -1,6 +1,5 @@
-//! Spectra of single notes, one second each, as AACNN takes them (Wise, Maida, Kumar: "Attention augmented CNNs for
-//! musical instrument identification", 2021, section IV.A). Both have 87 frames and are librosa's, but for the names of
-//! their settings.
+//! Spectra of single notes, one second each, as AACNN takes them (Wise, Maida, Kumar: "Attention augmented CNNs for musical instrument
+//! identification", 2021, section IV.A). Both have 87 frames and are librosa's, but for the names of their settings.
 
 use serde::{Deserialize, Serialize};
 

@@ -1,10 +1,9 @@
-//! AACNN: a convolutional network on the spectrum of one second of a note, whose last blocks are augmented by attention
-//! (Wise, Maida, Kumar: "Attention augmented CNNs for musical instrument identification", 2021, section III).
+//! AACNN: a convolutional network on the spectrum of one second of a note, whose last blocks are augmented by attention (Wise, Maida,
+//! Kumar: "Attention augmented CNNs for musical instrument identification", 2021, section III).
 //!
-//! Five blocks of two 5 x 5 convolutions, each with batch norm and ReLU, and a 2 x 2 max-pool (sizes round up); five
-//! dense layers with ReLU; softmax over the classes. In blocks 4 and 5 a share of the filters is 2D relative
-//! self-attention with 8 heads. Constants of batch norm and first values are those of Keras, in which the paper's
-//! networks were trained.
+//! Five blocks of two 5 x 5 convolutions, each with batch norm and ReLU, and a 2 x 2 max-pool (sizes round up); five dense layers with
+//! ReLU; softmax over the classes. In blocks 4 and 5 a share of the filters is 2D relative self-attention with 8 heads.
+//! Constants of batch norm and first values are those of Keras, in which the paper's networks were trained.
 
 use serde::{Deserialize, Serialize};
 
@@ -106,8 +105,7 @@ fn build(g: &mut Graph, inputs: Inputs, settings: Settings) -> Result<Prediction
     Ok(Prediction { logits: Some(logits), ..Prediction::new(softmax(g, logits)?) })
 }
 
-/// Batch norm of Keras' constants over all places of `x` (B, H, W, C), and ReLU. `lengths` u32 (B): 0 for padding, else
-/// at least H W.
+/// Batch norm of Keras' constants over all places of `x` (B, H, W, C), and ReLU. `lengths` u32 (B): 0 for padding, else at least H W.
 pub fn normed(g: &mut Graph, name: &str, x: Tensor, lengths: Tensor, clock: Tensor) -> Result<Tensor> {
     let shape = g.shape(x).clone();
     let (batch, channels) = (shape.dims()[0], shape.last());

@@ -1,8 +1,8 @@
 //! ATT: attention over the instances of a bag (Gururani, Sharma, Lerch: "An attention mechanism for musical instrument
 //! recognition", ISMIR 2019, Eqs. 1-3).
 //!
-//! An embedding of three linear layers with batch norm, ReLU and dropout, and a skip connection from the input; then
-//! for each class an attention weight and a score per instance, pooled to one probability per clip.
+//! An embedding of three linear layers with batch norm, ReLU and dropout, and a skip connection from the input; then for each class
+//! an attention weight and a score per instance, pooled to one probability per clip.
 
 use super::{Inputs, Model, Places, Prediction, Protocol, Settings};
 use crate::core::error::Result;

@@ -1,6 +1,5 @@
-//! BiLSTM-ATT: a bidirectional LSTM over the instances of a clip, then attention as in ATT (Anhari, "Learning
-//! multi-instrument classification with partial labels", 2020, section II.A). Its dropout draws once per clip, on the
-//! input and on the state.
+//! BiLSTM-ATT: a bidirectional LSTM over the instances of a clip, then attention as in ATT (Anhari, "Learning multi-instrument
+//! classification with partial labels", 2020, section II.A). Its dropout draws once per clip, on the input and on the state.
 
 use super::att::attention;
 use super::{Inputs, Model, Protocol};

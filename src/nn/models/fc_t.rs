@@ -1,5 +1,4 @@
-//! FC_T: a fully connected network per instance with a skip connection, averaged over the instances (ISMIR 2019,
-//! baseline).
+//! FC_T: a fully connected network per instance with a skip connection, averaged over the instances (ISMIR 2019, baseline).
 
 use super::{Inputs, Model, Prediction, Protocol, Settings};
 use crate::core::error::Result;

@@ -97,8 +97,7 @@ pub struct Settings {
 pub enum Select {
     /// Lowest validation loss.
     ValLoss,
-    /// Highest validation f1_pn (macro over classes); where clips have one class the highest accuracy, which is their
-    /// micro F1.
+    /// Highest validation f1_pn (macro over classes); where clips have one class the highest accuracy, which is their micro F1.
     ValF1,
 }
 
@@ -202,8 +201,7 @@ impl Model {
         self.build.is_none()
     }
 
-    /// What it is fed: `chosen`, if it can be, else the usual kind; where all of VGGish is trained with it, the patches
-    /// that VGGish takes.
+    /// What it is fed: `chosen`, if it can be, else the usual kind; where all of VGGish is trained with it, the patches that VGGish takes.
     pub fn input(&self, train_front_end: TrainFrontEnd, chosen: Kind) -> Kind {
         match train_front_end {
             TrainFrontEnd::All if self.trains_vggish() => Kind::LogMel,

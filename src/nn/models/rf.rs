@@ -1,5 +1,4 @@
-//! RF: a random forest per class on the mean of a clip's embeddings over time (ISMIR 2019, the baseline RF_BR; binary
-//! relevance).
+//! RF: a random forest per class on the mean of a clip's embeddings over time (ISMIR 2019, the baseline RF_BR; binary relevance).
 //!
 //! It is fitted on the CPU, by `train::forest`.
 

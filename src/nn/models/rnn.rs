@@ -1,5 +1,5 @@
-//! RNN: a bidirectional GRU of three layers over the instances of a clip (ISMIR 2019, baseline). The answer comes from
-//! the output at the clip's last instance.
+//! RNN: a bidirectional GRU of three layers over the instances of a clip (ISMIR 2019, baseline). The answer comes from the output at
+//! the clip's last instance.
 
 use super::{Inputs, Model, Prediction, Protocol, Settings};
 use crate::core::error::Result;

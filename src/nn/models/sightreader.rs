@@ -1,21 +1,19 @@
-//! Sightreader and RAM: a recurrent network that looks at 16 places of a spectrogram, one after the other, and decides
-//! itself where (Watcharasupat, Gururani, Lerch: "Visual attention for musical instrument recognition", 2020, section
-//! III.B and C, after Mnih, Heess, Graves, Kavukcuoglu: "Recurrent models of visual attention", NIPS 2014).
+//! Sightreader and RAM: a recurrent network that looks at 16 places of a spectrogram, one after the other, and decides itself where
+//! (Watcharasupat, Gururani, Lerch: "Visual attention for musical instrument recognition", 2020, section III.B and C, after Mnih,
+//! Heess, Graves, Kavukcuoglu: "Recurrent models of visual attention", NIPS 2014).
 //!
 //! x (B, T, F) log-mel, location l_j (B, 2) = (time, frequency) in [-1, 1]^2, state h_j (B, H), h_0 = 0. Step j of J:
-//! glimpse q = FC(patches around l_j), rho = ReLU(FC(q + FC(l_j))); h_j = core(rho, h_{j-1}); probabilities p_j =
-//! sigmoid(FC(h_j)), of which the last are the answer; mu_j = tanh(FC(h_j)), from which l_{j+1} is drawn with standard
-//! deviation 0.17.
+//! glimpse q = FC(patches around l_j), rho = ReLU(FC(q + FC(l_j))); h_j = core(rho, h_{j-1}); probabilities p_j = sigmoid(FC(h_j)), of
+//! which the last are the answer; mu_j = tanh(FC(h_j)), from which l_{j+1} is drawn with standard deviation 0.17.
 //!
-//! In training l_1 is uniform and later locations are draws, anew in each step. Otherwise l_1 is the centre and l_{j+1}
-//! = mu_j: answers must not depend on chance.
+//! In training l_1 is uniform and later locations are draws, anew in each step. Otherwise l_1 is the centre and l_{j+1} = mu_j: answers
+//! must not depend on chance.
 //!
-//! Loss: that of p_J trains all but the policy and the baseline, through all steps. The policy is trained by REINFORCE
-//! on R_j = r_1 + ... + r_j, r_j the accuracy of p_j on the clip's known labels, with the baseline b_j = FC(h_{j-1})
-//! fitted to R_j by its squared error; both for j >= 2, as l_1 is no choice. The baseline reads the state that chose
-//! l_j: one that had seen what was found there would know part of what it is to be compared with, and bias the
-//! gradient. Neither the policy's nor the baseline's gradient goes on into the core, which Mnih et al. train by the
-//! classification alone (section 3), as do the implementations in use.
+//! Loss: that of p_J trains all but the policy and the baseline, through all steps. The policy is trained by REINFORCE on
+//! R_j = r_1 + ... + r_j, r_j the accuracy of p_j on the clip's known labels, with the baseline b_j = FC(h_{j-1}) fitted to R_j by its
+//! squared error; both for j >= 2, as l_1 is no choice. The baseline reads the state that chose l_j: one that had seen what was found
+//! there would know part of what it is to be compared with, and bias the gradient. Neither the policy's nor the baseline's gradient
+//! goes on into the core, which Mnih et al. train by the classification alone (section 3), as do the implementations in use.
 
 use super::{Inputs, Model, Prediction, Protocol, Select};
 use crate::core::error::Result;

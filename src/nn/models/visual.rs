@@ -1,10 +1,10 @@
-//! Visual attention: attention over time and frequency of VGGish's last maps (Watcharasupat, Gururani, Lerch: "Visual
-//! attention for musical instrument recognition", 2020, section III.A).
+//! Visual attention: attention over time and frequency of VGGish's last maps (Watcharasupat, Gururani, Lerch: "Visual attention for
+//! musical instrument recognition", 2020, section III.A).
 //!
-//! Each of the 6 x 4 places of a patch's maps passes through its own segment of VGGish's first dense layer and ReLU, a
-//! trained linear layer to 128 values, and the embedding of ATT. `att-tf` weighs all places of a clip against each
-//! other; `att-tf-id` also tells the classifier the frequency band; `att-t` sums the bands of a time step before the
-//! ReLU; `fc-tf` replaces the attention by one linear layer over all places.
+//! Each of the 6 x 4 places of a patch's maps passes through its own segment of VGGish's first dense layer and ReLU, a trained linear
+//! layer to 128 values, and the embedding of ATT. `att-tf` weighs all places of a clip against each other; `att-tf-id` also tells the
+//! classifier the frequency band; `att-t` sums the bands of a time step before the ReLU; `fc-tf` replaces the attention by one
+//! linear layer over all places.
 
 use super::att::{attention, embedding};
 use super::{Inputs, Model, Prediction, Protocol, Select, Settings};

@@ -1,5 +1,4 @@
-//! Learning curves, epoch by epoch: the loss on training and validation clips, and F1 on validation clips, or accuracy
-//! on both.
+//! Learning curves, epoch by epoch: the loss on training and validation clips, and F1 on validation clips, or accuracy on both.
 
 use std::collections::HashMap;
 use std::path::Path;

@@ -1,5 +1,5 @@
-//! A recording as a picture: a bar per instrument that is present, over the spectrogram. As in fig. 4 of Gururani,
-//! Sharma and Lerch, "An attention mechanism for musical instrument recognition" (ISMIR 2019).
+//! A recording as a picture: a bar per instrument that is present, over the spectrogram. As in fig. 4 of Gururani, Sharma
+//! and Lerch, "An attention mechanism for musical instrument recognition" (ISMIR 2019).
 
 use std::path::Path;
 
