@@ -46,7 +46,8 @@ pub struct Step {
 }
 
 impl Step {
-    /// As in the model's paper; a visual model stands on a VGGish of 1/4 width that is not trained, one on notes has 1/8 of its width.
+    /// As in the model's paper; a visual model stands on a VGGish of 1/4 width that is not trained, one on notes has
+    /// 1/8 of its width.
     pub fn of(model: &'static Model, replicas: usize) -> Step {
         Step { model, train_front_end: TrainFrontEnd::None, batch: model.protocol.batch, replicas }
     }
@@ -127,8 +128,10 @@ fn learner(gpu: &Gpu, step: Step) -> Result<Learner<'_>> {
         keys: (0..clips).map(|i| i.to_string()).collect(),
         features: Features {
             values: match kind {
-                Kind::Vggish => FeatureValues::U8((0..count).map(|_| (noise.uniform(127.0) + 128.0) as u8).collect()),
-                _ => FeatureValues::F32((0..count).map(|_| noise.uniform(1.0) as f32).collect()),
+                Kind::Vggish => FeatureValues::U8(
+                    (0..count).map(|_| (noise.uniform(127.0) + 128.0) as u8).collect::<Vec<_>>().into(),
+                ),
+                _ => FeatureValues::F32((0..count).map(|_| noise.uniform(1.0) as f32).collect::<Vec<_>>().into()),
             },
             instances,
             width,

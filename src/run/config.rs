@@ -7,8 +7,9 @@ use serde::{Deserialize, Serialize};
 use crate::core::error::{Error, Result};
 use crate::core::names::names;
 use crate::core::toml::one_line;
-use crate::data::{Division, SplitBy};
+use crate::data::{Division, FeatureScale, SplitBy};
 use crate::features::front_end::{FrontEnd, Source};
+use crate::features::scaling::Scaling;
 use crate::metrics::thresholds::Level;
 use crate::nn::front_ends::kind::{self, Kind};
 use crate::nn::front_ends::spectrum::Scale;
@@ -17,11 +18,11 @@ use crate::nn::models::aacnn::{FirstValues, Network};
 use crate::nn::{self, Settings};
 pub use crate::nn::{Optimiser, Select};
 use crate::ops::attention_pool::Pooling;
-use crate::ops::masked_bce::{FocalAlpha, Loss};
+use crate::ops::masked_bce::{FocalAlpha, Loss, LossMean};
 use crate::ops::sample::Order;
 use crate::run::settings::{
     self, Setting, Value, all, as_toml, merge, networks, on_maps, on_notes, on_vggish, setting, with_attention,
-    with_dropout, with_mixed_clips, with_thresholds, with_width,
+    with_dropout, with_known_labels, with_mixed_clips, with_thresholds, with_width,
 };
 
 /// What is done to the clips of a training step beside leaving them as they are. Validation and test clips stay as they are.
@@ -86,6 +87,9 @@ pub struct Config {
     pub weight_decay: f64,
     pub dropout: f64,
     pub loss: Loss,
+    /// Of cross-entropy and focal loss; runs of before there was a choice took the batch.
+    #[serde(default)]
+    pub loss_mean: LossMean,
     /// How instances are weighed against each other.
     pub pooling: Pooling,
     /// Of the partial BCE's g(p) = alpha p^gamma + beta.
@@ -118,6 +122,9 @@ pub struct Config {
     /// Features to use in place of those in the dataset's folder.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub features: Option<PathBuf>,
+    /// What features that are stored as floats stand for, where they do not tell.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub feature_scale: Option<FeatureScale>,
     /// Where features made of sound are kept.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub cache: Option<PathBuf>,
@@ -208,8 +215,14 @@ pub const SETTINGS: &[Setting] = &[
         "loss",
         Value::Name(names::<Loss>),
         networks,
-        "bce: mean over all known labels of a batch; partial-bce: weighted by clip (ISMIR 2019, Eq. 4); focal: what is \
+        "bce: binary cross-entropy of known labels; partial-bce: weighted by clip (ISMIR 2019, Eq. 4); focal: what is \
                already right counts less; cross-entropy: of models that name one class per clip",
+    ),
+    setting(
+        "loss_mean",
+        Value::Name(names::<LossMean>),
+        with_known_labels,
+        "bce and focal are the mean over all known labels of a batch, or over each clip's own and then over clips",
     ),
     setting(
         "alpha",
@@ -241,10 +254,11 @@ pub const SETTINGS: &[Setting] = &[
     .needing("loss", "focal"),
     setting(
         "focal_alpha",
-        Value::Text("X|inverse-frequency", |text| text.parse::<FocalAlpha>().and_then(as_toml)),
+        Value::Text("X|inverse-frequency|inverse-class-frequency", |text| text.parse::<FocalAlpha>().and_then(as_toml)),
         networks,
         "alpha of the focal loss, 0 to 1: what positive labels weigh, negative ones weigh 1 - alpha; inverse-frequency: \
-               for each class the share of negatives among its known training labels",
+               for each class the share of negatives among its known training labels; inverse-class-frequency: 1 / share of \
+               positives, normalised to 1 over the classes",
     )
     .needing("loss", "focal"),
     setting(
@@ -324,10 +338,24 @@ pub const SETTINGS: &[Setting] = &[
         "PCA of VGGish's embeddings, an npz with pca_eigen_vectors and pca_means [default: the one among the weights]",
     ),
     setting(
+        "front_end.scaling",
+        Value::Name(names::<Scaling>),
+        on_vggish,
+        "How VGGish's embeddings become inputs: their PCA in 8 bits, or each dimension from its minimum to its maximum over the \
+               training split [default: pca8 where there is a PCA, else minmax]",
+    ),
+    setting(
         "features",
         Value::Path("FILE.npz"),
         all,
         "Features to use with the dataset's labels, as `wmic features` writes them",
+    ),
+    setting(
+        "feature_scale",
+        Value::Name(names::<FeatureScale>),
+        all,
+        "What features that are stored as floats stand for: inputs of 0 to 1, or 8-bit codes of 0 to 255 [default: what the file \
+               says, else codes if any is above 1]",
     ),
     setting(
         "cache",
@@ -388,6 +416,7 @@ impl Config {
             weight_decay: protocol.weight_decay,
             dropout: protocol.dropout,
             loss: protocol.loss,
+            loss_mean: protocol.loss_mean,
             pooling: Pooling::Sigmoid,
             alpha: 1.0,
             beta: 0.0,
@@ -404,6 +433,7 @@ impl Config {
             front_end: None,
             train_front_end: TrainFrontEnd::None,
             features: None,
+            feature_scale: None,
             cache: None,
             notes: found.is_of_notes().then(Notes::default),
             init: None,
@@ -433,7 +463,7 @@ impl Config {
         if let (Some(toml::Value::Table(known)), Some(toml::Value::Table(other))) =
             (table.get_mut("front_end"), given.get("front_end"))
         {
-            known.remove("fingerprint");
+            ["fingerprint", "range"].iter().for_each(|key| drop(known.remove(*key)));
             if other.contains_key("weights") {
                 known.retain(|key, _| key == "width");
             }
@@ -441,7 +471,9 @@ impl Config {
         merge(&mut table, given);
         let front_end = table.get("front_end").and_then(toml::Value::as_table);
         if front_end.is_some_and(|front_end| !front_end.contains_key("weights")) {
-            return Err(Error::Usage("`width` and `pca` need `front_end.weights`: a file, or random".into()));
+            return Err(Error::Usage(
+                "`width`, `pca` and `scaling` need `front_end.weights`: a file, or random".into(),
+            ));
         }
         table.try_into().map_err(|e: toml::de::Error| Error::Usage(one_line(&e.to_string())))
     }
