@@ -420,7 +420,8 @@ fn cases() -> Vec<Case> {
         in_parts(segmented("in parts, one segment", [7, 1, 20], 132), 1, ALIGN),
         // Gradients of the weights by tiles: two slices in parts of half as many outputs.
         in_parts(segmented("in parts, several slices", [150, 2, 8], 200), 2, 2 * ALIGN),
-        case("many rows, vec4", &[300_000, 4], 4, true),
+        // More rows than the kernels for 8 lanes sum in one loop. Sums of 240 000 terms of both signs: 8.4e-4 was observed.
+        case("many rows, vec4", &[240_004, 4], 4, true).gradient_tolerance(3e-3, 1e-4),
         segmented("att-tf, width 1/8", [40, 24, 64], 512).bench(),
     ];
     for (name, x, n) in [("att layer", [1280, 128], 128), ("att head", [1280, 128], 20), ("fc first", [128, 1280], 512)]
