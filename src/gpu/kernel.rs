@@ -9,8 +9,8 @@ use std::hash::Hash;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
+use super::Gpu;
 use super::preprocess::preprocess;
-use super::{Dispatch, Gpu};
 use crate::core::error::{Error, Result};
 
 /// A WGSL file, the forward kernels of an op and below them its backward kernels, in one of its variants.
@@ -134,10 +134,9 @@ pub(super) struct Key {
     constants: Vec<(&'static str, u64)>,
 }
 
-impl From<&Dispatch> for Key {
-    fn from(d: &Dispatch) -> Key {
-        let constants = d.constants.iter().map(|(name, value)| (*name, value.to_bits())).collect();
-        Key { shader: *d.shader, entry: d.entry, constants }
+impl Key {
+    pub(super) fn new(shader: Shader, entry: &'static str, constants: &[(&'static str, f64)]) -> Key {
+        Key { shader, entry, constants: constants.iter().map(|(name, value)| (*name, value.to_bits())).collect() }
     }
 }
 
@@ -209,9 +208,8 @@ fn reflect(module: &naga::Module, info: &naga::valid::ModuleInfo) -> HashMap<Str
 }
 
 impl Gpu {
-    /// The kernels of `dispatches`. Those that are not compiled yet are compiled now, on all cores.
-    pub(super) fn kernels(&self, dispatches: &[Dispatch]) -> Result<Vec<Arc<Kernel>>> {
-        let keys: Vec<Key> = dispatches.iter().map(Key::from).collect();
+    /// The kernels of these keys. Those that are not compiled yet are compiled now, on all cores.
+    pub(super) fn kernels(&self, keys: &[Key]) -> Result<Vec<Arc<Kernel>>> {
         compile(&self.kernels.modules, keys.iter().map(|key| key.shader), |shader| self.module(shader))?;
         let modules = self.kernels.modules.lock().unwrap().clone();
         compile(&self.kernels.kernels, keys.iter().cloned(), |key| self.kernel(key, &modules[&key.shader]))?;

@@ -4,7 +4,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use super::adapter::{AdapterKind, Target};
-use super::kernel::{Kernel, Params, Shader, UniformField};
+use super::kernel::{Kernel, Key, Params, Shader, UniformField};
 use super::{Buffer, Gpu};
 use crate::core::error::{Error, Result};
 
@@ -213,7 +213,8 @@ impl Recording {
         let mut steps = Vec::with_capacity(dispatches.len());
         let mut at = 0u64;
         dispatches.iter().try_for_each(|d| d.fits(gpu))?;
-        for (d, kernel) in dispatches.iter().zip(gpu.kernels(dispatches)?) {
+        let keys: Vec<Key> = dispatches.iter().map(|d| Key::new(*d.shader, d.entry, &d.constants)).collect();
+        for (d, kernel) in dispatches.iter().zip(gpu.kernels(&keys)?) {
             let bind_group = bind(gpu, d, &kernel, &uniform, at, buffer)?;
             steps.push(Step { kernel, bind_group, groups: d.launch.groups() });
             at += stride(d) as u64;
