@@ -176,7 +176,7 @@ fn damaged_state_dicts_are_refused_in_one_line() {
         assert!(said.iter().all(|part| error.contains(part)), "{what}: {error}");
     };
     let known = load(Width::Eighth).unwrap().fingerprint();
-    refused("another width", Width::Quarter, &["features.0.weight", "width 1/4"]);
+    refused("another width", Width::Quarter, &["features.0.weight", "`width` 1/4"]);
 
     // A tensor under another name is missing under its own.
     for (name, new, said) in [

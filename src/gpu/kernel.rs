@@ -9,8 +9,8 @@ use std::hash::Hash;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
-use super::preprocess::preprocess;
 use super::Gpu;
+use super::preprocess::preprocess;
 use crate::core::error::{Error, Result};
 
 /// A WGSL file, the forward kernels of an op and below them its backward kernels, in one of its variants.
@@ -136,8 +136,7 @@ pub(super) struct Key {
 
 impl Key {
     pub(super) fn new(shader: Shader, entry: &'static str, constants: &[(&'static str, f64)]) -> Key {
-        let constants = constants.iter().map(|(name, value)| (*name, value.to_bits())).collect();
-        Key { shader, entry, constants }
+        Key { shader, entry, constants: constants.iter().map(|(name, value)| (*name, value.to_bits())).collect() }
     }
 }
 
@@ -209,7 +208,7 @@ fn reflect(module: &naga::Module, info: &naga::valid::ModuleInfo) -> HashMap<Str
 }
 
 impl Gpu {
-    /// The kernels of `keys`. Those that are not compiled yet are compiled now, on all cores.
+    /// The kernels of these keys. Those that are not compiled yet are compiled now, on all cores.
     pub(super) fn kernels(&self, keys: &[Key]) -> Result<Vec<Arc<Kernel>>> {
         compile(&self.kernels.modules, keys.iter().map(|key| key.shader), |shader| self.module(shader))?;
         let modules = self.kernels.modules.lock().unwrap().clone();

@@ -288,7 +288,7 @@ fn wave(about: &[u8], _: &[u8]) -> Result<Coding, String> {
                 0x2001 => "DTS",
                 _ => "an unknown codec",
             };
-            return Err(super::codec::cannot(&format!("{name} (format {tag:#x})")));
+            return Err(super::source::cannot(&format!("{name} (format {tag:#x})")));
         }
     };
     pcm(codec, sr, channels, bytes)
@@ -357,7 +357,7 @@ fn aiff(about: &[u8], head: &[u8]) -> Result<Coding, String> {
             return Ok(Coding::Blocks(Box::new(Coded { params, bytes: 34 * channels, frames: 64 })));
         }
         (b"NONE" | b"twos" | b"sowt", _) => return Err(format!("has samples of {bits} bits, which are not known")),
-        (kind, _) => return Err(super::codec::cannot(&format!("{} in AIFF-C", kind.escape_ascii()))),
+        (kind, _) => return Err(super::source::cannot(&format!("{} in AIFF-C", kind.escape_ascii()))),
     };
     pcm(codec, sr, channels, bytes)
 }
@@ -410,7 +410,7 @@ fn au(source: &mut Source, head: &[u8], notes: &mut Notes) -> Result<Sound, Stri
         6 => (CODEC_ID_PCM_F32BE, 4),
         7 => (CODEC_ID_PCM_F64BE, 8),
         27 => (CODEC_ID_PCM_ALAW, 1),
-        other => return Err(super::codec::cannot(&format!("AU encoding {other}"))),
+        other => return Err(super::source::cannot(&format!("AU encoding {other}"))),
     };
     let (coding, len) = (pcm(codec, sr, channels, bytes)?, source.len());
     let end = start.saturating_add(size);

@@ -6,15 +6,11 @@ use symphonia::core::packet::Packet;
 use symphonia::core::units::Duration;
 
 use super::opus::Opus;
+use super::source::cannot;
 
 pub(super) enum Codec {
     Known(Box<dyn AudioDecoder>),
     Opus(Box<Opus>),
-}
-
-/// The reason for a codec that is not among ours.
-pub(super) fn cannot(what: &str) -> String {
-    format!("holds {what}, which cannot be decoded here; convert it: ffmpeg -i FILE OUT.wav")
 }
 
 impl Codec {

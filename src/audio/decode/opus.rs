@@ -3,7 +3,7 @@
 use opus_decoder::OpusDecoder;
 use symphonia::core::codecs::audio::AudioCodecParameters;
 
-use super::codec::cannot;
+use super::source::cannot;
 
 /// The rate of Opus, whatever was encoded.
 const SR: u32 = 48_000;

@@ -14,6 +14,11 @@ pub(in crate::audio) const STDIN: &str = "-";
 /// Bytes of standard input that are taken, at most.
 const MAX_SPOOL: u64 = 64 << 30;
 
+/// The reason for a codec that is not among ours.
+pub(super) fn cannot(what: &str) -> String {
+    format!("holds {what}, which cannot be decoded here; convert it: ffmpeg -i FILE OUT.wav")
+}
+
 /// The bytes of a sound file. Some of them may be overlaid by what a sane file would have there.
 pub(super) struct Source {
     /// Shared, as standard input can be read from its pipe only once; each reader has its own position.
