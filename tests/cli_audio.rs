@@ -11,7 +11,7 @@ use predicates::str::contains;
 use serde_json::Value;
 use tempfile::TempDir;
 use wmic::audio::{Depth, write_wav};
-use wmic::data::{FeatureValues, load_features, npz_note, write_npz};
+use wmic::data::{Dataset, FeatureValues, load_features, npz_note, write_npz};
 
 /// 40 recordings, their maps, and an ATT-TF trained on them; shared by all tests, which leave all as it is.
 struct Shared {
@@ -109,9 +109,9 @@ fn features_of_a_dataset_carry_its_labels() {
     let make = [&["features", text(&data)], &RANDOM[..]].concat();
     wmic(&make).assert().success().stderr(contains("40 excerpts of 40 files written to "));
     let npz = data.join("openmic-2018.npz");
-    let (keys, features) = load_features(&npz).unwrap();
+    let (keys, features, _) = load_features(&npz, None).unwrap();
     assert_eq!((keys.len(), features.instances, features.width), (40, 10, 128));
-    assert!(matches!(&features.values, FeatureValues::U8(bytes) if bytes.iter().any(|v| *v != bytes[0])));
+    assert!(matches!(&features.values, FeatureValues::F16(_)), "random weights have no PCA");
     let note: Value = serde_json::from_str(&npz_note(&npz).unwrap().unwrap()).unwrap();
     assert_eq!((note["kind"].as_str(), note["front_end"]["width"].as_str()), (Some("vggish"), Some("1/8")));
     assert_eq!(names(&data.join("..")), ["data"], "nothing half-made stays");
@@ -132,10 +132,70 @@ fn features_of_a_dataset_carry_its_labels() {
     let python = std::env::var("WMIC_PYTHON").unwrap_or_else(|_| "python3".into());
     match std::process::Command::new(python).args(["-c", numpy, text(&npz)]).output() {
         Ok(said) if said.status.success() => {
-            assert_eq!(String::from_utf8_lossy(&said.stdout).trim(), "(40, 10, 128) int64 (40, 20) bool U");
+            assert_eq!(String::from_utf8_lossy(&said.stdout).trim(), "(40, 10, 128) float16 (40, 20) bool U");
         }
         _ => eprintln!("skipped: no python3 with numpy"),
     }
+}
+
+#[test]
+fn embeddings_without_a_pca_are_scaled_by_minimum_and_maximum() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| text(&folder.path().join(name)).to_owned();
+    let (data, npz) = (shared().data(), at("minmax.npz"));
+    let made = wmic(&[&["features", &data, "--out", &npz], &RANDOM[..]].concat()).assert().success();
+    made.stderr(contains("scaled by the minimum and maximum of the training split"));
+    let (keys, features, _) = load_features(&npz, None).unwrap();
+    let train = Dataset::load_with(&data, &npz, None).unwrap().train;
+    let (mut zeros, mut ones, mut all) = (0, 0, 0);
+    for dimension in 0..128 {
+        let of = |clip: usize| features.clip(clip).data().chunks(128).map(|e| e[dimension]).collect::<Vec<f32>>();
+        let values: Vec<f32> = train.iter().flat_map(|&clip| of(clip as usize)).collect();
+        let (min, max) = values.iter().fold((1.0f32, 0.0f32), |(low, high), v| (low.min(*v), high.max(*v)));
+        assert!(min == 0.0 && (max == 1.0 || max == 0.0), "dimension {dimension}: {min} to {max}");
+        let values: Vec<f32> = (0..keys.len()).flat_map(of).collect();
+        assert!(values.iter().all(|v| (0.0..=1.0).contains(v)), "others are clipped");
+        if max == 1.0 {
+            zeros += values.iter().filter(|v| **v == 0.0).count();
+            ones += values.iter().filter(|v| **v == 1.0).count();
+            all += values.len();
+        }
+    }
+    assert!(all > 0 && ones * 20 < all, "{zeros} zeros and {ones} ones of {all}");
+
+    // Made on the way they train to the same bits, and from sound the run predicts what it predicts from features.
+    let train = |out: &str, with: &[&str]| {
+        let args = ["train", &data, "--model", "fc-t", "--epochs", "1", "--out", out];
+        wmic(&[&args, with].concat()).assert().success();
+        std::fs::read(Path::new(out).join("model.safetensors")).unwrap()
+    };
+    let (run, cache) = (at("run"), at("cache"));
+    let first = train(&run, &["--features", &npz]);
+    assert!(train(&at("sound"), &[&EIGHTH[..], &["--cache", &cache]].concat()) == first);
+    wmic(&["train", "--resume", &at("sound")]).assert().success();
+    assert_eq!(names(Path::new(&cache)).len(), 1, "nothing is made twice");
+    let recording = shared().recording(0);
+    let from_sound = json(&["predict", &run, text(&recording), "--hop", "10", "--format", "json"]);
+    let from_features = json(&["predict", &run, &npz, "--format", "json"]);
+    let key = recording.file_stem().unwrap().to_str().unwrap();
+    let clip = keys.iter().position(|k| k == key).unwrap();
+    for (one, two) in from_sound[0]["instruments"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .zip(from_features[clip]["instruments"].as_array().unwrap())
+    {
+        assert_eq!((&one["name"], &one["probability"]), (&two["name"], &two["probability"]));
+    }
+
+    // Another minimum and maximum are other features.
+    let other = at("other.npz");
+    wmic(&[&["features", text(&recording), "--out", &other], &RANDOM[..]].concat()).assert().success();
+    refused(&["predict", &run, &other], "scaled otherwise");
+    let pca8 = at("pca8.npz");
+    let args = ["features", text(&recording), "--scaling", "pca8", "--out", &pca8];
+    wmic(&[&args, &RANDOM[..]].concat()).assert().success();
+    refused(&["predict", &run, &pca8], "scaled otherwise");
 }
 
 #[test]
@@ -146,7 +206,7 @@ fn features_of_files_and_of_a_folder_per_class() {
         (0..3).for_each(|i| drop(wav(&at("set").join(class), &format!("{i}.wav"), &tone(1.0 + f64::from(i), 16_000))));
     }
     log_mel(&[&at("set")], &at("set.npz")).success().stderr(contains("6 excerpts of 6 files"));
-    let (keys, features) = load_features(at("set.npz")).unwrap();
+    let (keys, features, _) = load_features(at("set.npz"), None).unwrap();
     assert_eq!((keys[0].as_str(), features.instances), ("<b>harp/0.wav", 10));
     assert_eq!(features.lengths, [1, 2, 3, 1, 2, 3]);
     let (set, run, cache) = (at("set"), at("run"), at("cache"));
@@ -165,7 +225,7 @@ fn features_of_files_and_of_a_folder_per_class() {
     // 31 s in four excerpts of 10 s, the last one shorter, and a file in one.
     let (long, short) = (wav(folder.path(), "long.wav", &tone(31.0, 16_000)), wav(folder.path(), "s.wav", &[0.5]));
     log_mel(&[&long, &short, &long], &at("files.npz")).success().stderr(contains("5 excerpts of 2 files"));
-    let (keys, features) = load_features(at("files.npz")).unwrap();
+    let (keys, features, _) = load_features(at("files.npz"), None).unwrap();
     let starts: Vec<&str> = keys.iter().map(|key| key.strip_prefix(text(&long)).unwrap_or(key)).collect();
     assert_eq!(starts, ["@0.00", "@10.00", "@20.00", "@30.00", text(&short)]);
     assert_eq!(features.lengths, [10, 10, 10, 1, 1]);
@@ -194,7 +254,7 @@ fn corrupt_files_are_listed_counted_and_left_out() {
         log_mel(&[folder.path()], &out)
             .stderr(contains("1 excerpts of 1 files").and(contains("; 3 could not be decoded"))),
     );
-    assert_eq!(load_features(&out).unwrap().0, [text(&good)]);
+    assert_eq!(load_features(&out, None).unwrap().0, [text(&good)]);
     let heard = wmic(&["predict", &shared().run(), text(folder.path()), "--format", "jsonl"]).assert();
     assert_eq!(heard.get_output().stdout.iter().filter(|b| **b == b'\n').count(), 1);
     listed(heard);
@@ -325,7 +385,7 @@ fn what_cannot_be_written_or_listened_to_is_refused_before_the_work() {
 fn features_that_the_run_cannot_take_are_refused() {
     let folder = tempfile::tempdir().unwrap();
     let (run, data) = (shared().run(), shared().data());
-    let (keys, features) = load_features(shared().maps()).unwrap();
+    let (keys, features, _) = load_features(shared().maps(), None).unwrap();
     let note = npz_note(shared().maps()).unwrap().unwrap();
     let altered = |name: &str, note: &str| {
         let path = folder.path().join(name);
@@ -600,7 +660,7 @@ fn models_that_look_at_places_take_whole_spectrograms_and_show_their_paths() {
     // The same features from a file.
     let npz = at("spectrogram.npz");
     wmic(&["features", &data, "--frontend", "spectrogram", "--out", &npz]).assert().success();
-    let (_, features) = load_features(&npz).unwrap();
+    let (_, features, _) = load_features(&npz, None).unwrap();
     assert_eq!((features.instances, features.width), (998, 64));
     let again = at("again");
     let args = ["train", &data, "--model", "ram16-gru", "--seeds", "2", "--epochs", "1", "--features", &npz];

@@ -274,7 +274,12 @@ fn of_one_class() -> Comparison {
         path: "orchestra".into(),
         classes: classes.clone(),
         keys: (0..n).map(|clip| format!("clip{clip}")).collect(),
-        features: Features { values: FeatureValues::U8(vec![0; n]), instances: 1, width: 1, lengths: vec![1; n] },
+        features: Features {
+            values: FeatureValues::U8(vec![0; n].into()),
+            instances: 1,
+            width: 1,
+            lengths: vec![1; n],
+        },
         targets: targets.data().to_vec(),
         observed: observed.data().to_vec(),
         train: vec![],

@@ -9,7 +9,8 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 use wmic::core::files::{write_atomic, write_dir_atomic};
 use wmic::data::{
-    AudioSet, Dataset, FeatureValues, Features, load_features, npz_note, synth, validation_split, write_npz,
+    AudioSet, Dataset, FeatureScale, FeatureValues, Features, load_features, npz_note, synth, validation_split,
+    write_npz,
 };
 use zip::CompressionMethod;
 use zip::write::SimpleFileOptions;
@@ -271,7 +272,7 @@ fn the_official_layout_loads() {
     assert_eq!(data.keys, KEYS);
     assert_eq!((data.features.instances, data.features.width), (2, WIDTH));
     assert_eq!(data.features.lengths, [2; 4]);
-    assert_eq!(data.features.values, FeatureValues::U8(x_values().iter().map(|&v| v as u8).collect()));
+    assert_eq!(data.features.values, FeatureValues::U8(x_values().iter().map(|&v| v as u8).collect::<Vec<_>>().into()));
     assert_eq!(data.targets, [1., 0., 1., 0., 1., 0., 1., 0., 1., 0., 1., 0.]);
     assert_eq!(data.observed, [true; 12]);
     assert_eq!(data.train, [1, 0], "in the order of the split file");
@@ -299,23 +300,68 @@ fn every_number_type_gives_the_same_features_compressed_or_not() {
     }
 }
 
+/// The features of `values`, (1 or 4 clips, 2, 128), of a dtype.
+fn features_of(dtype: &str, values: &[f64], scale: Option<FeatureScale>) -> wmic::Result<(Features, Option<String>)> {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("x.npz");
+    let x = npy(dtype, &[values.len() / (2 * WIDTH), 2, WIDTH], &encode(dtype, values));
+    fs::write(&path, zipped(&[("X", x)], CompressionMethod::Stored)).unwrap();
+    load_features(&path, scale).map(|(_, features, remark)| (features, remark))
+}
+
 #[test]
-fn float_features_are_scaled_by_what_they_hold() {
-    let float = |values: &[f64]| {
-        let mut fixture = Fixture::new();
-        fixture.member("X", npy("<f8", &[4, 2, WIDTH], &encode("<f8", values)));
-        match fixture.load().unwrap().features.values {
-            FeatureValues::F32(values) => values,
-            _ => panic!("floats expected"),
-        }
+fn a_clip_has_the_same_features_alone_and_beside_loud_ones() {
+    let quiet: Vec<f64> = (0..2 * WIDTH).map(|i| (i % 2) as f64).collect();
+    let beside = |loud: f64| [quiet.clone(), vec![loud; 6 * WIDTH]].concat();
+    let first = |features: Features| features.clip(0);
+    for (dtype, scale) in
+        [("|u1", None), ("<i8", None), ("<f4", Some(FeatureScale::Byte)), ("<f8", Some(FeatureScale::Byte))]
+    {
+        let alone = features_of(dtype, &quiet, scale).unwrap();
+        let among = features_of(dtype, &beside(255.0), scale).unwrap();
+        assert_eq!(first(alone.0), first(among.0), "{dtype}");
+        assert_eq!(among.1.is_some(), dtype.contains('f'), "only floats need a word");
+    }
+    let alone = features_of("<f4", &quiet, Some(FeatureScale::Unit)).unwrap();
+    assert_eq!(first(alone.0).data(), quiet.iter().map(|v| *v as f32).collect::<Vec<_>>());
+    assert!(alone.1.unwrap().contains("taken as inputs of 0 to 1"));
+
+    // Floats that may be either are neither.
+    let message = features_of("<f4", &quiet, None).unwrap_err().to_string();
+    assert!(message.contains("`feature_scale` unit or byte"), "{message}");
+    assert!(features_of("<f4", &beside(255.0), None).unwrap().1.unwrap().contains("floats of up to 255"));
+    let message = features_of("<f4", &beside(1.5), Some(FeatureScale::Unit)).unwrap_err().to_string();
+    assert!(message.contains("holds 1.5"), "{message}");
+    let json = |text: &str| {
+        let mut fixture = Fixture::json();
+        let row = |v: &str| format!("{{\"features\": [[{}]]}}", vec![v; WIDTH].join(","));
+        fixture.remove("vggish/000/000002_3840.json");
+        fixture.set("vggish/000/000001_0.json", row(text));
+        fixture.set("vggish/000003_7680.json", row("0"));
+        fixture.set("partitions/split01_train.csv", "000001_0\n");
+        fixture.load()
+    };
+    assert_eq!(json("1").unwrap().features.clip(0).data(), [1.0 / 255.0; WIDTH]);
+    assert!(json("1.0").unwrap_err().to_string().contains("`feature_scale`"));
+}
+
+#[test]
+fn float_features_are_scaled_as_they_are_said_to_be() {
+    let float = |values: &[f64], scale| match features_of("<f8", values, scale).unwrap().0.values {
+        FeatureValues::F32(values) => values.to_vec(),
+        _ => panic!("floats expected"),
     };
     let scaled: Vec<f64> = x_values().iter().map(|v| v / 255.0).collect();
-    assert_eq!(float(&scaled), scaled.iter().map(|&v| v as f32).collect::<Vec<_>>(), "0..1 stays");
-    let zeros_and_ones: Vec<f64> = x_values().iter().map(|v| v % 2.0).collect();
-    assert_eq!(float(&zeros_and_ones), zeros_and_ones.iter().map(|&v| v as f32).collect::<Vec<_>>(), "so does 0 and 1");
+    assert_eq!(
+        float(&scaled, Some(FeatureScale::Unit)),
+        scaled.iter().map(|&v| v as f32).collect::<Vec<_>>(),
+        "0..1 stays"
+    );
     let fractional: Vec<f64> = x_values().iter().map(|v| (v - 0.5).max(0.0)).collect();
-    for (got, want) in float(&fractional).iter().zip(&fractional) {
-        assert!((f64::from(*got) - want / 255.0).abs() < 1e-7, "{got} is not {want} / 255");
+    for scale in [None, Some(FeatureScale::Byte)] {
+        for (got, want) in float(&fractional, scale).iter().zip(&fractional) {
+            assert!((f64::from(*got) - want / 255.0).abs() < 1e-7, "{got} is not {want} / 255");
+        }
     }
 }
 
@@ -361,7 +407,7 @@ fn the_parent_of_the_dataset_folder_is_found_too() {
     let folder = tempfile::tempdir().unwrap();
     Fixture::new().write(&folder.path().join("openmic-2018"));
     assert_eq!(Dataset::load(folder.path()).unwrap().path, folder.path().join("openmic-2018"));
-    assert_eq!(load_features(folder.path()).unwrap().0, KEYS);
+    assert_eq!(load_features(folder.path(), None).unwrap().0, KEYS);
 }
 
 #[test]
@@ -382,16 +428,16 @@ fn features_load_without_labels_or_keys() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("features.npz");
     fs::write(&path, zipped(&Fixture::new().members[..1], CompressionMethod::Deflated)).unwrap();
-    let (keys, features) = load_features(&path).unwrap();
+    let (keys, features, _) = load_features(&path, None).unwrap();
     assert_eq!(keys, ["0", "1", "2", "3"]);
     assert_eq!(features, Fixture::new().load().unwrap().features);
 
     fs::write(&path, Fixture::new().npz()).unwrap();
-    assert_eq!(load_features(&path).unwrap().0, KEYS);
+    assert_eq!(load_features(&path, None).unwrap().0, KEYS);
 
     Fixture::json().write(&folder.path().join("set"));
-    assert_eq!(load_features(folder.path().join("set")).unwrap().0, KEYS[..3]);
-    let message = load_features(folder.path().join("none")).unwrap_err().to_string();
+    assert_eq!(load_features(folder.path().join("set"), None).unwrap().0, KEYS[..3]);
+    let message = load_features(folder.path().join("none"), None).unwrap_err().to_string();
     assert!(
         message.contains("does not exist; an npz file, or a folder with openmic-2018.npz or vggish/ is expected"),
         "{message}"
@@ -624,8 +670,8 @@ fn malformed_json_and_csv_are_refused_with_their_line() {
 
 /// Features of one instance that say which number each clip was given.
 fn numbered(numbers: &[u8]) -> Features {
-    let values = numbers.iter().flat_map(|&n| [n; WIDTH]).collect();
-    Features { values: FeatureValues::U8(values), instances: 1, width: WIDTH, lengths: vec![1; numbers.len()] }
+    let values: Vec<u8> = numbers.iter().flat_map(|&n| [n; WIDTH]).collect();
+    Features { values: FeatureValues::U8(values.into()), instances: 1, width: WIDTH, lengths: vec![1; numbers.len()] }
 }
 
 fn strings(keys: &[&str]) -> Vec<String> {
@@ -639,7 +685,7 @@ fn splits_may_be_empty_where_nothing_is_trained() {
     let lenient = |fixture: &Fixture| {
         let folder = tempfile::tempdir().unwrap();
         fixture.write(folder.path());
-        Dataset::load_labelled(folder.path())
+        Dataset::load_labelled(folder.path(), None)
     };
     let data = lenient(&fixture).unwrap();
     assert_eq!((&data.train[..], &data.test[..]), (&[1, 0][..], &[][..]));
@@ -671,7 +717,7 @@ fn features_of_another_file_are_joined_by_key() {
     // In another order, one clip missing, one that nobody labelled.
     let keys = strings(&["000003_7680", "new", "000001_0"]);
     write_npz(&npz, &keys, &numbered(&[3, 9, 1]), &[128], None, None).unwrap();
-    let data = Dataset::load_with(&set, &npz).unwrap();
+    let data = Dataset::load_with(&set, &npz, None).unwrap();
     assert_eq!((&data.keys, &data.features), (&keys, &numbered(&[3, 9, 1])));
     assert_eq!(data.targets, [0., 0., 1., 0., 0., 0., 0., 1., 0.]);
     assert_eq!(data.observed, [false, false, true, false, false, false, false, true, true]);
@@ -688,22 +734,22 @@ fn features_of_another_file_are_joined_by_key() {
     // Labels of the folder's own npz.
     let set = folder.path().join("official");
     Fixture::new().write(&set);
-    let data = Dataset::load_with(&set, &npz).unwrap();
+    let data = Dataset::load_with(&set, &npz, None).unwrap();
     assert_eq!(data.targets, [1., 0., 1., 0., 0., 0., 1., 0., 1.]);
     assert_eq!(data.observed, [true, true, true, false, false, false, true, true, true]);
     assert_eq!(data.warnings[0], "2 clips have no features and are left out (000002_3840, 000004_0)");
 
     // Labels of the given npz, where the folder has none.
     fs::remove_file(set.join("openmic-2018.npz")).unwrap();
-    let message = Dataset::load_with(&set, &npz).unwrap_err().to_string();
+    let message = Dataset::load_with(&set, &npz, None).unwrap_err().to_string();
     assert!(message.contains("features.npz: has no array Y_mask"), "{message}");
     let (targets, observed) = (vec![0., 1., 0., 0., 0., 0., 1., 0., 0.], vec![true; 9]);
     write_npz(&npz, &keys, &numbered(&[3, 9, 1]), &[128], Some((&targets, &observed)), None).unwrap();
-    let data = Dataset::load_with(&set, &npz).unwrap();
+    let data = Dataset::load_with(&set, &npz, None).unwrap();
     assert_eq!((data.targets, data.observed), (targets, observed));
 
     fs::write(&npz, zipped(&Fixture::new().members[..1], CompressionMethod::Stored)).unwrap();
-    let message = Dataset::load_with(&set, &npz).unwrap_err().to_string();
+    let message = Dataset::load_with(&set, &npz, None).unwrap_err().to_string();
     assert!(message.contains("has no array sample_key, so its features cannot be joined"), "{message}");
 }
 
@@ -712,12 +758,14 @@ fn written_archives_come_back_and_are_numpys() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("a.npz");
     let keys = strings(&["violin/\u{e9}tude 1.wav", "b"]);
-    let bytes = (0..6 * WIDTH).map(|i| if (1..3).contains(&(i / WIDTH)) { 0 } else { (i % 251) as u8 }).collect();
-    let features = Features { values: FeatureValues::U8(bytes), instances: 3, width: WIDTH, lengths: vec![1, 3] };
+    let bytes: Vec<u8> =
+        (0..6 * WIDTH).map(|i| if (1..3).contains(&(i / WIDTH)) { 0 } else { (i % 251) as u8 }).collect();
+    let features =
+        Features { values: FeatureValues::U8(bytes.into()), instances: 3, width: WIDTH, lengths: vec![1, 3] };
     let (targets, observed) = ([1., 0., 0., 1.], [true, true, false, true]);
     let note = "{\"front\": \"end \u{266b}\"}";
     write_npz(&path, &keys, &features, &[128], Some((&targets, &observed)), Some(note)).unwrap();
-    assert_eq!(load_features(&path).unwrap(), (keys.clone(), features.clone()), "lengths included");
+    assert_eq!(load_features(&path, None).unwrap(), (keys.clone(), features.clone(), None), "lengths included");
     assert_eq!(npz_note(&path).unwrap().as_deref(), Some(note));
     let first = fs::read(&path).unwrap();
     write_npz(&path, &keys, &features, &[128], Some((&targets, &observed)), Some(note)).unwrap();
@@ -745,9 +793,11 @@ fn written_archives_come_back_and_are_numpys() {
     }
 
     let floats: Vec<f32> = (0..2 * WIDTH).map(|i| i as f32 / 256.0).collect();
-    let features = Features { values: FeatureValues::F32(floats), instances: 1, width: WIDTH, lengths: vec![1; 2] };
+    let features =
+        Features { values: FeatureValues::F32(floats.into()), instances: 1, width: WIDTH, lengths: vec![1; 2] };
     write_npz(&path, &keys, &features, &[128], None, None).unwrap();
-    assert_eq!(load_features(&path).unwrap(), (keys.clone(), features.clone()));
+    let (known, read, remark) = load_features(&path, Some(FeatureScale::Unit)).unwrap();
+    assert_eq!((known, read, remark.is_some()), (keys.clone(), features.clone(), true));
     assert_eq!(npz_note(&path).unwrap(), None);
     let long = "x".repeat(1025);
     for bad in [&["a"][..], &["a", ""], &["a", &long]] {
@@ -938,7 +988,7 @@ fn zip_bombs_and_absurd_shapes_cost_no_memory() {
     for (bytes, words) in bombs {
         let path = folder.path().join("bomb.npz");
         fs::write(&path, bytes).unwrap();
-        let (result, peak) = peak_of(|| load_features(&path));
+        let (result, peak) = peak_of(|| load_features(&path, None));
         let message = result.unwrap_err().to_string();
         assert!(message.contains(words), "{words:?} is not in: {message}");
         assert!(peak < 4 << 20, "{peak} bytes for: {message}");
@@ -1194,7 +1244,7 @@ fn real_datasets_load() {
 
     // One clip with features: it can be predicted on, but there is nothing to test.
     let one = root.join("openmic-one");
-    let (keys, features) = load_features(&one).unwrap();
+    let (keys, features, _) = load_features(&one, None).unwrap();
     assert_eq!((keys, features.lengths.clone()), (vec!["000046_3840".to_string()], vec![10]));
     let FeatureValues::U8(values) = &features.values else { panic!("bytes expected") };
     assert_eq!(values[..6], [173, 16, 162, 107, 197, 53]);
@@ -1230,7 +1280,12 @@ fn a_model_of_one_class_per_clip_takes_no_others() {
         path: "notes".into(),
         classes: ["oboe", "horn"].map(String::from).into(),
         keys: ["a", "b"].map(String::from).into(),
-        features: Features { values: FeatureValues::U8(vec![0; 2]), instances: 1, width: 1, lengths: vec![1; 2] },
+        features: Features {
+            values: FeatureValues::U8(vec![0; 2].into()),
+            instances: 1,
+            width: 1,
+            lengths: vec![1; 2],
+        },
         targets: vec![1.0, 0.0, 0.0, 1.0],
         observed: vec![true; 4],
         train: vec![0],

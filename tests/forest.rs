@@ -30,7 +30,7 @@ fn dataset(x: Vec<u8>, targets: Vec<bool>, observed: Vec<bool>, classes: usize, 
         path: "data".into(),
         classes: (0..classes).map(|k| k.to_string()).collect(),
         keys: (0..clips).map(|i| i.to_string()).collect(),
-        features: Features { values: FeatureValues::U8(x), instances: 2, width: 128, lengths: vec![2; clips] },
+        features: Features { values: FeatureValues::U8(x.into()), instances: 2, width: 128, lengths: vec![2; clips] },
         targets: targets.into_iter().map(|y| f32::from(u8::from(y))).collect(),
         observed,
         train: (0..train as u32).collect(),
@@ -119,10 +119,10 @@ fn what_is_certain_is_said_for_certain() {
 fn means_are_over_the_instances_of_a_clip_on_the_scale_of_x() {
     let of = |values| Features { values, instances: 2, width: 128, lengths: vec![2, 1] };
     let bytes: Vec<u8> = (0..512).map(|i| if i >= 384 { 0 } else { (i % 256) as u8 }).collect();
-    let means = time_means(&of(FeatureValues::U8(bytes.clone())), &[1, 0]);
+    let means = time_means(&of(FeatureValues::U8(bytes.clone().into())), &[1, 0]);
     assert_eq!((means[0], means[5], means[128], means[133]), (0.0, 5.0, 64.0, 69.0));
-    let floats = bytes.iter().map(|b| f32::from(*b) / 255.0).collect();
-    let same = time_means(&of(FeatureValues::F32(floats)), &[1, 0]);
+    let floats: Vec<f32> = bytes.iter().map(|b| f32::from(*b) / 255.0).collect();
+    let same = time_means(&of(FeatureValues::F32(floats.into())), &[1, 0]);
     assert!(means.data().iter().zip(same.data()).all(|(a, b)| (a - b).abs() < 1e-4));
 }
 

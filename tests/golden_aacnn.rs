@@ -56,7 +56,7 @@ fn dataset(input: Kind, salt: u32) -> Dataset {
         classes: (0..CLASSES).map(|k| format!("class {k}")).collect(),
         keys: (0..clips).map(|i| i.to_string()).collect(),
         features: Features {
-            values: FeatureValues::F32((0..clips * FRAMES * width).map(value).collect()),
+            values: FeatureValues::F32((0..clips * FRAMES * width).map(value).collect::<Vec<_>>().into()),
             instances: FRAMES,
             width,
             lengths: vec![FRAMES as u32; clips],

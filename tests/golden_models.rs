@@ -36,14 +36,14 @@ fn weights(layout: &Layout) -> Block {
 }
 
 fn dataset(clips: usize) -> Dataset {
-    let bytes = (0..clips * INSTANCES * WIDTH).map(|i| (frac(i as u32, 1000) * 256.0) as u8).collect();
+    let bytes: Vec<u8> = (0..clips * INSTANCES * WIDTH).map(|i| (frac(i as u32, 1000) * 256.0) as u8).collect();
     let entries = || (0..clips * CLASSES).map(|i| i as u32);
     Dataset {
         path: "formula".into(),
         classes: (0..CLASSES).map(|k| format!("class {k}")).collect(),
         keys: (0..clips).map(|i| i.to_string()).collect(),
         features: Features {
-            values: FeatureValues::U8(bytes),
+            values: FeatureValues::U8(bytes.into()),
             instances: INSTANCES,
             width: WIDTH,
             lengths: vec![INSTANCES as u32; clips],

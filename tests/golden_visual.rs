@@ -59,7 +59,7 @@ fn dataset(all: bool) -> Dataset {
         classes: (0..CLASSES).map(|k| format!("class {k}")).collect(),
         keys: (0..clips).map(|i| i.to_string()).collect(),
         features: Features {
-            values: FeatureValues::F32((0..clips * INSTANCES * width).map(value).collect()),
+            values: FeatureValues::F32((0..clips * INSTANCES * width).map(value).collect::<Vec<_>>().into()),
             instances: INSTANCES,
             width,
             lengths: LENGTHS.to_vec(),

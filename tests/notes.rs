@@ -137,7 +137,7 @@ fn files_are_cut_into_whole_seconds_and_shorter_ones_counted() {
             .code(1)
             .stderr(contains("loud.wav").and(contains("times full scale")))
             .stderr(contains("9 excerpts of 6 files").and(contains("1 are shorter than 1 s")));
-        let (keys, features) = load_features(&npz).unwrap();
+        let (keys, features, _) = load_features(&npz, None).unwrap();
         let expected = [
             "a/exact.wav@0.00",
             "a/two-and-a-half.wav@0.00",
@@ -418,7 +418,9 @@ fn noise(clips: usize) -> Dataset {
         classes: (0..classes).map(|k| k.to_string()).collect(),
         keys: (0..clips).map(|i| i.to_string()).collect(),
         features: Features {
-            values: FeatureValues::F32((0..clips * 87 * width).map(|_| random.normal(1.0) as f32).collect()),
+            values: FeatureValues::F32(
+                (0..clips * 87 * width).map(|_| random.normal(1.0) as f32).collect::<Vec<_>>().into(),
+            ),
             instances: 87,
             width,
             lengths: vec![87; clips],

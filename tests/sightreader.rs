@@ -42,7 +42,10 @@ fn dataset(lengths: &[u32], frames: usize, classes: usize) -> Dataset {
         keys: (0..clips).map(|i| i.to_string()).collect(),
         features: Features {
             values: FeatureValues::F32(
-                (0..clips * frames * BANDS).map(|i| (-4.5 + 6.5 * frac(i as u32, 2500)) as f32).collect(),
+                (0..clips * frames * BANDS)
+                    .map(|i| (-4.5 + 6.5 * frac(i as u32, 2500)) as f32)
+                    .collect::<Vec<_>>()
+                    .into(),
             ),
             instances: frames,
             width: BANDS,

@@ -334,7 +334,9 @@ fn notes(classes: &[&str], of_clip: &[usize]) -> Dataset {
         classes: classes.iter().map(|c| c.to_string()).collect(),
         keys: (0..n).map(|i| format!("{}/<{i}>.wav@1.00", classes[of_clip[i]])).collect(),
         features: Features {
-            values: FeatureValues::F32((0..n * 87 * 252).map(|i| if loud(i) { 5.0 } else { -1.0 }).collect()),
+            values: FeatureValues::F32(
+                (0..n * 87 * 252).map(|i| if loud(i) { 5.0 } else { -1.0 }).collect::<Vec<_>>().into(),
+            ),
             instances: 87,
             width: 252,
             lengths: vec![87; n],
@@ -405,7 +407,8 @@ fn examples_are_a_typical_right_and_the_surest_wrong_answer() {
 
     // Magnitudes are shown as logarithms: a thousandth is far from nothing.
     let mut quiet = notes(&["a", "b"], &[0]);
-    quiet.features.values = FeatureValues::F32((0..87 * 252).map(|i| [0.0, 0.001, 1.0][i % 252 / 84]).collect());
+    quiet.features.values =
+        FeatureValues::F32((0..87 * 252).map(|i| [0.0, 0.001, 1.0][i % 252 / 84]).collect::<Vec<_>>().into());
     let answers = said(&quiet, &[(0, 0.9)]);
     let of_magnitudes = Examples::new(&quiet, &[0], &answers, &Notes { scale: Scale::Magnitude, ..settings });
     of_magnitudes.save(&at.join("examples.png")).unwrap();

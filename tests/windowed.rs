@@ -18,7 +18,8 @@ fn a_window_of_any_size_trains_to_the_same_bits() {
     let bytes = Dataset::load(dir.path()).unwrap();
     let FeatureValues::U8(values) = &bytes.features.values else { panic!("synthetic features are bytes") };
     let mut floats = bytes.clone();
-    floats.features.values = FeatureValues::F32(values.iter().map(|v| f32::from(*v) / 255.0).collect());
+    floats.features.values =
+        FeatureValues::F32(values.iter().map(|v| f32::from(*v) / 255.0).collect::<Vec<_>>().into());
     // A last batch of another size; 2 seeds, so that a step needs up to 60 clips.
     let plain = Config { seeds: vec![3, 1 << 40], batch: 30, ..Config::of("att", dir.path()).unwrap() };
     // Three times as many: each clip has a partner for either.

@@ -127,8 +127,10 @@ fn learner(gpu: &Gpu, step: Step) -> Result<Learner<'_>> {
         keys: (0..clips).map(|i| i.to_string()).collect(),
         features: Features {
             values: match kind {
-                Kind::Vggish => FeatureValues::U8((0..count).map(|_| (noise.uniform(127.0) + 128.0) as u8).collect()),
-                _ => FeatureValues::F32((0..count).map(|_| noise.uniform(1.0) as f32).collect()),
+                Kind::Vggish => FeatureValues::U8(
+                    (0..count).map(|_| (noise.uniform(127.0) + 128.0) as u8).collect::<Vec<_>>().into(),
+                ),
+                _ => FeatureValues::F32((0..count).map(|_| noise.uniform(1.0) as f32).collect::<Vec<_>>().into()),
             },
             instances,
             width,

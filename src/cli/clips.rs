@@ -10,7 +10,7 @@ use super::output::note;
 use wmic::data::{AudioSet, Dataset, features_npz, has_class_map, has_features, npz_note};
 use wmic::features::extraction::Recipe;
 use wmic::features::front_end::FrontEnd;
-use wmic::features::sound::{Making, cache_folder, join};
+use wmic::features::sound::{ExtractionJob, cache_folder, join};
 use wmic::gpu::Gpu;
 use wmic::nn::{self, Kind};
 use wmic::report::tables::table::printable;
@@ -35,14 +35,16 @@ pub fn load_clips(gpu: &Gpu, config: &mut Config, purpose: Purpose) -> Result<Op
             adopt(config, &npz)?;
             Some(match (has_class_map(&config.dataset), config.features.is_some()) {
                 // The dataset's own archive has its labels, too.
-                (true, false) => Dataset::load_labelled(&config.dataset)?,
-                (true, true) if config.notes.is_none() => Dataset::load_with(&config.dataset, &npz)?,
-                _ => join(&AudioSet::load(&config.dataset)?, &npz, config.division())?,
+                (true, false) => Dataset::load_labelled(&config.dataset, config.feature_scale)?,
+                (true, true) if config.notes.is_none() => {
+                    Dataset::load_with(&config.dataset, &npz, config.feature_scale)?
+                }
+                _ => join(&AudioSet::load(&config.dataset)?, &npz, config.division(), config.feature_scale)?,
             })
         }
         (None, None) => {
             refuse_unknown(config, &config.dataset)?;
-            Some(Dataset::load_labelled(&config.dataset)?)
+            Some(Dataset::load_labelled(&config.dataset, config.feature_scale)?)
         }
     };
     let Some(mut data) = data else { return Ok(None) };
@@ -101,7 +103,7 @@ fn refuse_unknown(config: &Config, features: &Path) -> Result<()> {
 /// Holds the features in `npz` against what the model of `config` takes, and completes `config` by what they say of their making.
 pub fn adopt(config: &mut Config, npz: &Path) -> Result<()> {
     let kind = config.kind()?;
-    let Some(text) = npz_note(npz)? else {
+    if npz_note(npz)?.is_none() {
         refuse_unknown(config, npz)?;
         return match (kind, &mut config.front_end) {
             // The user says what made them; from now on it is those weights.
@@ -112,11 +114,9 @@ pub fn adopt(config: &mut Config, npz: &Path) -> Result<()> {
             (Kind::Vggish, None) => Ok(()),
             _ => Err(Error::data(npz, "does not say how its features were made; make them with wmic features")),
         };
-    };
+    }
     let fail = |reason: String| Err(Error::data(npz, reason));
-    let Ok(recipe) = serde_json::from_str::<Recipe>(&text) else {
-        return fail("has an unreadable frontend.json; make the features again with wmic features".into());
-    };
+    let recipe = Recipe::of_npz(npz)?;
     if recipe.kind != kind {
         return fail(format!("holds {:?} features, but {} takes {:?}", recipe.kind.name(), config.model, kind.name()));
     }
@@ -132,6 +132,10 @@ pub fn adopt(config: &mut Config, npz: &Path) -> Result<()> {
             let (made, asked) = (how(made.last_relu), how(asked.last_relu));
             fail(format!("was made {made} VGGish's last ReLU, but the run's features were made {asked} it"))
         }
+        (Some(asked), Some(made)) if kind.row().embedding && is_scaled_otherwise(asked, made) => fail(
+            "has embeddings that are scaled otherwise (--scaling, or another minimum and maximum) than was asked for"
+                .into(),
+        ),
         (Some(asked), Some(made)) if asked.fingerprint.is_none() => {
             // Given anew: they must be the same weights, wherever they lie now.
             let front_end = FrontEnd { weights: asked.weights.clone(), ..made.clone() };
@@ -162,17 +166,23 @@ pub fn adopt(config: &mut Config, npz: &Path) -> Result<()> {
     }
 }
 
+/// Whether features were scaled otherwise than the front end of a run, or the options, have it.
+fn is_scaled_otherwise(asked: &FrontEnd, made: &FrontEnd) -> bool {
+    let decided = asked.fingerprint.is_some() || asked.scaling.is_some();
+    decided && asked.scaling() != made.scaling() || asked.range.is_some() && asked.range != made.range
+}
+
 fn of_sound(gpu: &Gpu, config: &mut Config, (set, mut recipe): (AudioSet, Recipe)) -> Result<Option<Dataset>> {
-    let mut weights = None;
-    if let Some(front_end) = &mut config.front_end {
+    let weights = recipe.load()?;
+    match (&recipe.front_end, &mut config.front_end) {
+        (Some(pinned), front_end) => *front_end = Some(pinned.clone()),
         // A run that trained its front end from log-mel patches on needs its first weights no more.
-        let needed = recipe.kind.row().weights.is_some() || front_end.fingerprint.is_none();
-        weights = needed.then(|| front_end.pin()).transpose()?;
-        recipe.front_end = recipe.front_end.map(|_| front_end.clone());
+        (None, Some(front_end)) if front_end.fingerprint.is_none() => drop(front_end.pin()?),
+        _ => {}
     }
     let stop = stop_on_interrupt();
     let bar = Bar::new(set.files.len(), "features of");
-    let mut making = Making {
+    let mut making = ExtractionJob {
         gpu,
         recipe: &recipe,
         weights: weights.as_ref(),
@@ -182,11 +192,14 @@ fn of_sound(gpu: &Gpu, config: &mut Config, (set, mut recipe): (AudioSet, Recipe
     let cache = config.cache.clone().unwrap_or_else(cache_folder);
     let data = making.dataset(&set, &cache, config.division())?;
     bar.finish();
-    let Some((data, failures)) = data else {
+    let Some((data, failures, made)) = data else {
         note("wmic: interrupted; the features made so far are kept, the same command goes on");
         return Ok(None);
     };
     failures.iter().for_each(|reason| note(&printable(&format!("left out: {reason}"))));
+    if let (Some(front_end), Some(made)) = (&mut config.front_end, made.front_end) {
+        front_end.range = made.range;
+    }
     Ok(Some(data))
 }
 

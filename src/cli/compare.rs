@@ -14,7 +14,7 @@ use wmic::compare::entries::{self, Entries};
 use wmic::compare::experiment::{Entry, Experiment};
 use wmic::compare::test_predictions::TestPredictions;
 use wmic::core::files::{absolute, create_directories, is_leftover, try_lock_directory, write_atomic};
-use wmic::data::{Dataset, SplitBy};
+use wmic::data::{Dataset, FeatureScale, SplitBy};
 use wmic::features::front_end::FrontEnd;
 use wmic::gpu::Gpu;
 use wmic::metrics::evaluation::Evaluation;
@@ -275,6 +275,7 @@ struct Asked {
     front_end: Option<FrontEnd>,
     train_front_end: TrainFrontEnd,
     features: Option<PathBuf>,
+    feature_scale: Option<FeatureScale>,
     cache: Option<PathBuf>,
 }
 
@@ -294,6 +295,7 @@ impl Loaded {
             front_end: config.front_end.clone(),
             train_front_end: config.train_front_end,
             features: config.features.clone(),
+            feature_scale: config.feature_scale,
             cache: config.cache.clone(),
         };
         if let Some(i) = self.sets.iter().position(|set| set.0 == asked) {

@@ -8,6 +8,7 @@ use super::output::note;
 use super::settings::variant;
 use super::{Device, Verdict};
 use wmic::Error;
+use wmic::data::FeatureScale;
 use wmic::features::front_end::Source;
 use wmic::metrics::thresholds::Level;
 use wmic::predict::evaluator::overlap_with_training;
@@ -25,6 +26,9 @@ pub struct Args {
     /// Features to use with the dataset's labels, as `wmic features` writes them
     #[arg(long, value_name = "FILE.npz")]
     features: Option<PathBuf>,
+    /// What features that are stored as floats stand for: unit, inputs of 0 to 1, or byte, codes of 0 to 255 [default: as in the run]
+    #[arg(long, value_name = "unit|byte", value_parser = variant::<FeatureScale>())]
+    feature_scale: Option<FeatureScale>,
     /// Where the VGGish of a run on sound lies by now
     #[arg(long, value_name = "FILE")]
     frontend_weights: Option<Source>,
@@ -57,6 +61,7 @@ impl Args {
         // They say nothing about other splits, nor about other datasets.
         let val_keys = trained.config.val_keys.clone().filter(|_| matches!(self.split, Split::Val | Split::Train));
         let mut config = Config { dataset: self.dataset, features: self.features, val_keys, ..trained.config.clone() };
+        config.feature_scale = self.feature_scale.or(config.feature_scale);
         let Some(mut data) = load_clips(&gpu, &mut config, Purpose::Evaluate)? else { return Ok(Verdict::Interrupted) };
         let fingerprint = format!("{:016x}", data.fingerprint());
         let kept = data.validation.is_some() && run.keeps_splits();

@@ -13,7 +13,8 @@ use wmic::core::files::absolute;
 use wmic::data::AudioSet;
 use wmic::features::extraction::Recipe;
 use wmic::features::front_end::{FrontEnd, Source};
-use wmic::features::sound::{Making, Sounds};
+use wmic::features::scaling::Scaling;
+use wmic::features::sound::{ExtractionJob, SoundFiles};
 use wmic::nn::Kind;
 use wmic::nn::front_ends::spectrum::Scale;
 use wmic::nn::front_ends::vggish::Width;
@@ -42,6 +43,10 @@ pub struct Args {
     /// PCA of the embeddings, an npz with pca_eigen_vectors and pca_means [default: the one among the weights, else none]
     #[arg(long, value_name = "FILE.npz")]
     pca: Option<PathBuf>,
+    /// How VGGish's embeddings are stored: pca8, their PCA in 8 bits as OpenMIC-2018's, or minmax, each dimension from its minimum to its
+    /// maximum over the training split (over all files, if there are no splits) [default: pca8 where there is a PCA, else minmax]
+    #[arg(long, value_name = "pca8|minmax", value_parser = variant::<Scaling>())]
+    scaling: Option<Scaling>,
     /// Leave out the ReLU after the last layer, as VGGish's later releases do
     #[arg(long)]
     no_last_relu: bool,
@@ -65,8 +70,8 @@ impl Args {
             _ => None,
         };
         let sounds = match &set {
-            Some(set) => Sounds::of_set(set, self.frontend),
-            None => Sounds::of_files(sound_files(&self.sounds)?)?,
+            Some(set) => SoundFiles::of_set(set, self.frontend),
+            None => SoundFiles::of_files(sound_files(&self.sounds)?)?,
         };
         let out = self.out(set.as_ref());
         let path = out.display();
@@ -87,7 +92,7 @@ impl Args {
         let gpu = self.device.open()?;
         let stop = stop_on_interrupt();
         let bar = Bar::new(sounds.files.len(), "features of");
-        let mut making = Making {
+        let mut making = ExtractionJob {
             gpu: &gpu,
             recipe: &recipe,
             weights: weights.as_ref(),
@@ -110,6 +115,11 @@ impl Args {
             left_out += &format!("; {} are shorter than {} s", made.short, self.frontend.window());
         }
         let used = files - failed - made.short;
+        if let Some(front_end) = made.recipe.front_end.as_ref().filter(|_| made.recipe.is_scaled()) {
+            let over = if sounds.train.is_empty() { "all files" } else { "the training split" };
+            let of = if front_end.range == recipe.range().cloned() { "the weights" } else { over };
+            note(&format!("embeddings are scaled by the minimum and maximum of {of} to 0 to 1"));
+        }
         note(&format!("{rows} excerpts of {used} files written to {}{left_out}", out.display()));
         Ok(if failed > 0 { Verdict::Failed } else { Verdict::Done })
     }
@@ -126,7 +136,8 @@ impl Args {
             }
             (_, Some(weights)) => {
                 let pca = self.pca.as_deref().map(absolute).transpose()?;
-                Some(FrontEnd { last_relu: !self.no_last_relu, pca, ..FrontEnd::new(weights, self.width) })
+                let scaling = self.scaling.filter(|_| self.frontend.row().embedding);
+                Some(FrontEnd { last_relu: !self.no_last_relu, pca, scaling, ..FrontEnd::new(weights, self.width) })
             }
             (_, None) => {
                 return Err(Error::Usage(
@@ -135,6 +146,9 @@ impl Args {
                 ));
             }
         };
+        if self.scaling.is_some() && !self.frontend.row().embedding {
+            return Err(Error::Usage("--scaling is for VGGish's embeddings: leave it out".into()));
+        }
         if !self.scale.is_magnitude() && !self.frontend.is_of_notes() {
             return Err(Error::Usage("--scale is for stft and cqt: others have a scale of their own".into()));
         }

@@ -12,8 +12,9 @@ use super::settings::variant;
 use super::{Device, Verdict};
 use wmic::audio::sound_files;
 use wmic::core::files::write_atomic;
-use wmic::data::{features_npz, has_features, load_features};
+use wmic::data::{FeatureScale, features_npz, has_features, load_features};
 use wmic::features::front_end::{FrontEnd, Source};
+use wmic::features::scaling::Scaling;
 use wmic::gpu::Gpu;
 use wmic::metrics::thresholds::Level;
 use wmic::nn::front_ends::vggish::Width;
@@ -87,6 +88,9 @@ pub struct Args {
     /// PCA of its embeddings, with --frontend-weights [default: the one among the weights]
     #[arg(long, value_name = "FILE.npz", requires = "frontend_weights")]
     pca: Option<PathBuf>,
+    /// What features that are stored as floats stand for: unit, inputs of 0 to 1, or byte, codes of 0 to 255 [default: as in the run]
+    #[arg(long, value_name = "unit|byte", value_parser = variant::<FeatureScale>())]
+    feature_scale: Option<FeatureScale>,
     #[command(flatten)]
     device: Device,
 }
@@ -146,7 +150,9 @@ impl Args {
         if let Some(archive) = archive {
             adopt(&mut trained.config.clone(), &archive)?;
         }
-        load_features(input).map(Some)
+        let (keys, features, remark) = load_features(input, self.feature_scale.or(trained.config.feature_scale))?;
+        remark.iter().for_each(|remark| note(&printable(remark)));
+        Ok(Some((keys, features)))
     }
 
     /// Recognises the files; says how many had to be left out.
@@ -199,7 +205,7 @@ impl Args {
             return trained.relocate_front_end(weights);
         }
         let front_end = FrontEnd::new(weights.clone(), self.width.unwrap_or_default());
-        trained.config.front_end = Some(FrontEnd { pca: self.pca.clone(), ..front_end });
+        trained.config.front_end = Some(FrontEnd { pca: self.pca.clone(), scaling: Some(Scaling::Pca8), ..front_end });
         Ok(())
     }
 }
@@ -346,6 +352,7 @@ pub fn show(gpu: &Gpu, run: &RunDir, files: &[PathBuf], folder: &Path) -> anyhow
         frontend_weights: None,
         width: None,
         pca: None,
+        feature_scale: None,
         device: Device { device: None },
     };
     args.answer(gpu, run)?;

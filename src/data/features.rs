@@ -1,9 +1,22 @@
-//! Collects feature values in the narrowest form that keeps them.
+//! Collects feature values in the narrowest form that keeps them, and knows what they stand for.
+
+use serde::{Deserialize, Serialize};
+use std::sync::Arc;
 
 use super::{FeatureValues, Features, WIDTH};
 
 /// Most values a dataset may hold: 40 times OpenMIC-2018, 1 GiB as bytes.
 pub(super) const MAX_VALUES: usize = 1 << 30;
+
+/// What feature values that are stored as floats stand for. Integers are always codes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum FeatureScale {
+    /// Model inputs, 0 to 1.
+    Unit,
+    /// 8-bit codes, 0 to 255: the model input is code / 255.
+    Byte,
+}
 
 enum Values {
     U8(Vec<u8>),
@@ -41,21 +54,45 @@ impl FeatureBuilder {
         Ok(())
     }
 
-    /// Ends the collection. `lengths` holds the instances of each clip, at most `instances`; shorter clips are padded
-    /// with zeros.
-    /// Floats that never exceed 1 are taken to be scaled already (`scaled_if_small`), all else is on the scale 0..255.
-    pub fn finish(self, lengths: Vec<u32>, instances: usize, scaled_if_small: bool) -> Features {
-        let scaled = scaled_if_small && self.max <= 1.0;
-        let values = match self.values {
-            Values::U8(bytes) if scaled => {
-                FeatureValues::F32(pad(bytes.into_iter().map(f32::from).collect(), &lengths, instances))
+    /// What the values stand for, and a line that says so where they are floats. A clip must not mean one thing alone and another beside
+    /// louder ones: floats of at most 1 are refused unless someone has `told` what they are.
+    pub fn scale(&self, is_float: bool, told: Option<FeatureScale>) -> Result<(FeatureScale, Option<String>), String> {
+        match (is_float, told) {
+            (false, _) => Ok((FeatureScale::Byte, None)),
+            (true, Some(FeatureScale::Unit)) if self.max > 1.0 => {
+                Err(format!("holds {}, but features of `feature_scale` unit are at most 1", self.max))
             }
-            Values::U8(bytes) => FeatureValues::U8(pad(bytes, &lengths, instances)),
-            Values::F32(mut floats) => {
-                if !scaled {
+            (true, Some(FeatureScale::Unit)) => {
+                Ok((FeatureScale::Unit, Some("floats, taken as inputs of 0 to 1".into())))
+            }
+            (true, Some(FeatureScale::Byte)) => {
+                Ok((FeatureScale::Byte, Some("floats, taken as 8-bit codes of 0 to 255".into())))
+            }
+            (true, None) if self.max > 1.0 => {
+                let remark = format!("floats of up to {}, taken as 8-bit codes of 0 to 255", self.max);
+                Ok((FeatureScale::Byte, Some(remark)))
+            }
+            (true, None) => {
+                Err("holds floats of at most 1, which may be inputs of 0 to 1 or quiet 8-bit codes of 0 to 255; say \
+                                 which: `feature_scale` unit or byte"
+                    .into())
+            }
+        }
+    }
+
+    /// Ends the collection. `lengths` holds the instances of each clip, at most `instances`; shorter clips are padded with zeros.
+    pub fn finish(self, lengths: Vec<u32>, instances: usize, scale: FeatureScale) -> Features {
+        let values = match (self.values, scale) {
+            (Values::U8(bytes), FeatureScale::Byte) => FeatureValues::U8(Arc::new(pad(bytes, &lengths, instances))),
+            (Values::U8(bytes), FeatureScale::Unit) => {
+                let floats = bytes.into_iter().map(f32::from).collect();
+                FeatureValues::F32(Arc::new(pad(floats, &lengths, instances)))
+            }
+            (Values::F32(mut floats), scale) => {
+                if scale == FeatureScale::Byte {
                     floats.iter_mut().for_each(|v| *v /= 255.0);
                 }
-                FeatureValues::F32(pad(floats, &lengths, instances))
+                FeatureValues::F32(Arc::new(pad(floats, &lengths, instances)))
             }
         };
         Features { values, instances, width: WIDTH, lengths }

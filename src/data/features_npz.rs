@@ -1,6 +1,6 @@
 //! Features as an npz with the arrays of `openmic-2018.npz`, and how they were made.
 
-use super::features::{FeatureBuilder, MAX_VALUES};
+use super::features::{FeatureBuilder, FeatureScale, MAX_VALUES};
 use super::labels::distinct;
 use super::npz::{Member, Npz, NpzWriter};
 use super::{FeatureValues, Features, WIDTH};
@@ -18,23 +18,35 @@ const MAX_NOTE: usize = 1 << 20;
 /// Longest key in characters, as far as archives are read.
 const MAX_KEY: usize = 1024;
 
-pub(super) fn read(npz: &mut Npz, path: &Path) -> Result<(Vec<String>, Features)> {
+/// Keys and features, and what the features were taken for where that is not plain.
+pub(super) fn read(
+    npz: &mut Npz,
+    path: &Path,
+    scale: Option<FeatureScale>,
+) -> Result<(Vec<String>, Features, Option<String>)> {
     let keys = match npz.contains("sample_key") {
         true => Some(distinct(path, npz.member("sample_key")?.strings()?)?),
         false => None,
     };
-    let features = read_x(npz, path, keys.as_deref())?;
+    let (features, remark) = read_x(npz, path, keys.as_deref(), scale)?;
     let keys = keys.unwrap_or_else(|| (0..features.lengths.len()).map(|row| row.to_string()).collect());
-    Ok((keys, features))
+    Ok((keys, features, remark))
 }
 
-/// Streams `X` (N, T, 128); of f16, (N, T, ...), it is mapped instead. `keys`, when known, fix N and name the clips in messages.
-pub(super) fn read_x(npz: &mut Npz, path: &Path, keys: Option<&[String]>) -> Result<Features> {
+/// Streams `X` (N, T, 128); of f16, (N, T, ...), with a note it is mapped instead. `keys`, when known, fix N and name the clips in
+/// messages. `scale`: what floats stand for where the archive does not tell.
+pub(super) fn read_x(
+    npz: &mut Npz,
+    path: &Path,
+    keys: Option<&[String]>,
+    scale: Option<FeatureScale>,
+) -> Result<(Features, Option<String>)> {
     let member = npz.member("X")?;
     let half = member.is_half();
     drop(member);
-    // Features of ours; those of others are on OpenMIC's scale, whatever their type.
-    let mapped = half && npz.contains(NOTE) && !describes_embeddings(npz)?;
+    let noted = noted_scale(npz)?;
+    // Features of ours; those of others are on OpenMIC's scale, or say nothing.
+    let mapped = half && noted == Some(FeatureScale::Unit);
     let member = npz.member("X")?;
     let (clips, instances, width) = match *member.shape() {
         [clips, instances, WIDTH] => (clips, instances, WIDTH),
@@ -61,7 +73,7 @@ pub(super) fn read_x(npz: &mut Npz, path: &Path, keys: Option<&[String]>) -> Res
     };
     if mapped {
         let values = FeatureValues::F16(npz.member("X")?.mapped()?);
-        return Ok(Features { values, instances, width, lengths });
+        return Ok((Features { values, instances, width, lengths }, None));
     }
     let mut builder = FeatureBuilder::with_capacity(count);
     npz.member("X")?.numbers(|index, value| {
@@ -74,17 +86,29 @@ pub(super) fn read_x(npz: &mut Npz, path: &Path, keys: Option<&[String]>) -> Res
             Error::data(path, format!("X.npy of {clip}, instance {instance}, value {band}: {reason}"))
         })
     })?;
-    Ok(builder.finish(lengths, instances, is_float))
+    let (scale, remark) = builder.scale(is_float, noted.or(scale)).map_err(|reason| npz.error("X", reason))?;
+    let remark = remark.map(|what| format!("X of {} holds {what}", path.display()));
+    Ok((builder.finish(lengths, instances, scale), remark))
 }
 
-/// Whether the note says that `X` holds VGGish's embeddings.
-fn describes_embeddings(npz: &mut Npz) -> Result<bool> {
+/// What `X` holds by its note: VGGish's embeddings after their PCA are codes, all else are inputs of a model. `None` without a note.
+fn noted_scale(npz: &mut Npz) -> Result<Option<FeatureScale>> {
     #[derive(serde::Deserialize)]
     struct Made {
         kind: String,
+        front_end: Option<FrontEnd>,
     }
-    let note = read_note(npz)?.unwrap_or_default();
-    Ok(serde_json::from_str::<Made>(&note).is_ok_and(|made| made.kind == "vggish"))
+    #[derive(serde::Deserialize)]
+    struct FrontEnd {
+        scaling: Option<String>,
+    }
+    let Some(note) = read_note(npz)? else { return Ok(None) };
+    let made = serde_json::from_str::<Made>(&note).ok();
+    Ok(made.map(|made| {
+        let scaling = made.front_end.and_then(|front_end| front_end.scaling);
+        let codes = made.kind == "vggish" && scaling.is_none_or(|scaling| scaling == "pca8");
+        if codes { FeatureScale::Byte } else { FeatureScale::Unit }
+    }))
 }
 
 fn read_lengths(member: Member, clips: usize, instances: usize) -> Result<Vec<u32>> {

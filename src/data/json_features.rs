@@ -2,10 +2,11 @@
 
 use super::features::{FeatureBuilder, MAX_VALUES};
 use super::labels::by_key;
-use super::{Features, WIDTH};
+use super::{FeatureScale, Features, WIDTH};
 use crate::core::error::{Error, Result};
 use crate::core::files::read_limited;
 use serde::Deserialize;
+use serde_json::Number;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -16,11 +17,12 @@ const MAX_DEPTH: usize = 4;
 
 #[derive(Deserialize)]
 struct Clip {
-    features: Vec<Vec<f64>>,
+    features: Vec<Vec<Number>>,
 }
 
-/// Loads every `KEY.json` below `folder`, sorted by key. Returns the N keys and the features.
-pub(super) fn load(folder: &Path) -> Result<(Vec<String>, Features)> {
+/// Loads every `KEY.json` below `folder`, sorted by key. Returns the N keys and the features, and what they were taken for where that is
+/// not plain. `scale`: what numbers with a decimal point stand for.
+pub(super) fn load(folder: &Path, scale: Option<FeatureScale>) -> Result<(Vec<String>, Features, Option<String>)> {
     let mut files = vec![];
     find(folder, MAX_DEPTH, &mut files)?;
     let files = by_key(files)?;
@@ -29,7 +31,7 @@ pub(super) fn load(folder: &Path) -> Result<(Vec<String>, Features)> {
     }
     let mut builder = FeatureBuilder::with_capacity(0);
     let mut lengths = Vec::with_capacity(files.len());
-    let mut longest = 0;
+    let (mut longest, mut is_float) = (0, false);
     for path in files.values() {
         let bytes = read_limited(path, MAX_FILE)?;
         let clip: Clip = serde_json::from_slice(&bytes).map_err(|e| {
@@ -56,16 +58,19 @@ pub(super) fn load(folder: &Path) -> Result<(Vec<String>, Features)> {
                     format!("instance {instance} has {} values instead of {WIDTH}", row.len()),
                 ));
             }
-            for (band, &value) in row.iter().enumerate() {
+            for (band, value) in row.iter().enumerate() {
+                is_float |= value.is_f64();
                 builder
-                    .push(value)
+                    .push(value.as_f64().unwrap_or(f64::NAN))
                     .map_err(|reason| Error::data(path, format!("instance {instance}, value {band}: {reason}")))?;
             }
         }
         lengths.push(clip.features.len() as u32);
     }
     let instances = lengths.iter().copied().max().unwrap_or(0) as usize;
-    Ok((files.into_keys().collect(), builder.finish(lengths, instances, true)))
+    let (scale, remark) = builder.scale(is_float, scale).map_err(|reason| Error::data(folder, reason))?;
+    let remark = remark.map(|what| format!("{} holds {what}", folder.display()));
+    Ok((files.into_keys().collect(), builder.finish(lengths, instances, scale), remark))
 }
 
 /// Collects the files. Links to folders are not followed, so there are no loops.

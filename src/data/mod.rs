@@ -19,6 +19,7 @@ mod synth;
 mod synth_audio;
 
 pub use audio_set::AudioSet;
+pub use features::FeatureScale;
 pub use features_npz::{npz_note, write_npz};
 pub use mapped::Mapped;
 pub use split::{Division, SplitBy, validation_split};
@@ -29,6 +30,7 @@ use crate::core::array::Array;
 use crate::core::error::Result;
 use crate::core::hash::Fingerprint;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// Features per instance: the width of a VGGish embedding.
 const WIDTH: usize = 128;
@@ -70,13 +72,13 @@ pub struct Features {
     pub lengths: Vec<u32>,
 }
 
-/// Features as they are stored and uploaded.
+/// Features as they are stored and uploaded. Clones share the values.
 #[derive(Clone, Debug, PartialEq)]
 pub enum FeatureValues {
     /// The model input is value / 255.
-    U8(Vec<u8>),
+    U8(Arc<Vec<u8>>),
     /// The model input itself.
-    F32(Vec<f32>),
+    F32(Arc<Vec<f32>>),
     /// The model input itself, in a file that is mapped rather than read.
     F16(Mapped),
 }
@@ -109,13 +111,14 @@ impl Dataset {
     /// not finite or outside 0..=255; labels of other classes than the class map's; a key twice or in both splits;
     /// an empty split, or one without any observed label.
     pub fn load(path: impl AsRef<Path>) -> Result<Dataset> {
-        openmic::load(path.as_ref(), true)
+        openmic::load(path.as_ref(), true, None)
     }
 
     /// As [`Dataset::load`], but for evaluation on all clips: splits may be missing or empty, which is a warning, as long as
     /// any label is observed. [`Dataset::check_splits`] tells whether it can be trained on.
-    pub fn load_labelled(path: impl AsRef<Path>) -> Result<Dataset> {
-        openmic::load(path.as_ref(), false)
+    /// `scale`: what features that are floats stand for, see [`load_features`].
+    pub fn load_labelled(path: impl AsRef<Path>, scale: Option<FeatureScale>) -> Result<Dataset> {
+        openmic::load(path.as_ref(), false, scale)
     }
 
     /// Loads labels, classes and splits from the folder `path` and features from another archive, joined by `sample_key`.
@@ -126,8 +129,8 @@ impl Dataset {
     ///
     /// # Errors
     /// As [`Dataset::load`]; `Data` if `npz` has no `sample_key`.
-    pub fn load_with(path: impl AsRef<Path>, npz: impl AsRef<Path>) -> Result<Dataset> {
-        openmic::load_with(path.as_ref(), npz.as_ref())
+    pub fn load_with(path: impl AsRef<Path>, npz: impl AsRef<Path>, scale: Option<FeatureScale>) -> Result<Dataset> {
+        openmic::load_with(path.as_ref(), npz.as_ref(), scale)
     }
 
     /// # Errors
@@ -203,9 +206,18 @@ pub fn has_class_map(path: impl AsRef<Path>) -> bool {
 
 /// Loads features alone, for prediction: from an npz with `X` (N, T, 128) and, optionally, `sample_key` (else the keys are
 /// "0", "1", ...) and `lengths` (N, see [`write_npz`]), or from a dataset folder, whose labels and splits are then not needed.
-/// Returns the N keys and the features. Errors as [`Dataset::load`].
-pub fn load_features(path: impl AsRef<Path>) -> Result<(Vec<String>, Features)> {
-    openmic::load_features(path.as_ref())
+/// Returns the N keys and the features, and a line that says what they were taken for where they are floats.
+///
+/// Integers are 8-bit codes, whatever their values; floats are what the archive's own note says, else what `scale` says, else codes if
+/// any is above 1.
+///
+/// # Errors
+/// As [`Dataset::load`]; `Data` for floats of at most 1 of which nothing says what they are.
+pub fn load_features(
+    path: impl AsRef<Path>,
+    scale: Option<FeatureScale>,
+) -> Result<(Vec<String>, Features, Option<String>)> {
+    openmic::load_features(path.as_ref(), scale)
 }
 
 /// Reads the array `name` of an npz, which must have `len` elements, in any shape.

@@ -51,6 +51,11 @@ impl Npz {
         self.zip.index_for_name(&npyz::npz::file_name_from_array_name(name)).is_some()
     }
 
+    /// An error about the array `name`.
+    pub fn error(&self, name: &str, reason: String) -> Error {
+        Error::data(&self.path, format!("{name}.npy {reason}"))
+    }
+
     /// Opens the array `name`.
     pub fn member(&mut self, name: &str) -> Result<Member<'_>> {
         let Npz { path, zip, length } = self;

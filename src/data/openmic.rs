@@ -3,7 +3,7 @@
 use super::labels::{Labels, Splits, check_splits, distinct, read_class_map};
 use super::npz::Npz;
 use super::split::{Partition, read_partitions};
-use super::{Dataset, Features, features_npz, json_features};
+use super::{Dataset, FeatureScale, Features, features_npz, json_features};
 use crate::core::error::{Error, Result};
 use std::path::{Path, PathBuf};
 
@@ -39,49 +39,54 @@ impl Layout {
 }
 
 /// Loads a dataset with features. `needed`: both splits must have clips with labels.
-pub(super) fn load(path: &Path, needed: bool) -> Result<Dataset> {
+pub(super) fn load(path: &Path, needed: bool, scale: Option<FeatureScale>) -> Result<Dataset> {
     let layout = Layout::read(path, needed)?;
     let npz = layout.root.join(NPZ);
     let (labels, features) = if npz.is_file() {
         let mut archive = Npz::open(&npz)?;
-        let labels = Labels::of_npz(&mut archive, &npz, layout.classes.len())?;
-        let features = features_npz::read_x(&mut archive, &npz, Some(&labels.keys))?;
+        let mut labels = Labels::of_npz(&mut archive, &npz, layout.classes.len())?;
+        let (features, remark) = features_npz::read_x(&mut archive, &npz, Some(&labels.keys), scale)?;
+        labels.warnings.extend(remark);
         (labels, features)
     } else {
-        read_json_and_csv(&layout)?
+        read_json_and_csv(&layout, scale)?
     };
     layout.dataset(labels, features, needed)
 }
 
 /// Loads labels and splits from the folder `path`, features from the archive `npz`.
-pub(super) fn load_with(path: &Path, npz: &Path) -> Result<Dataset> {
+pub(super) fn load_with(path: &Path, npz: &Path, scale: Option<FeatureScale>) -> Result<Dataset> {
     let layout = Layout::read(path, false)?;
     let mut archive = Npz::open(npz)?;
     if !archive.contains("sample_key") {
         return Err(Error::data(npz, "has no array sample_key, so its features cannot be joined to labels"));
     }
-    let (keys, features) = features_npz::read(&mut archive, npz)?;
+    let (keys, features, remark) = features_npz::read(&mut archive, npz, scale)?;
     let (table, own) = (layout.root.join(LABELS), layout.root.join(NPZ));
-    let labels = if table.is_file() {
+    let mut labels = if table.is_file() {
         Labels::of_table(&table, &layout.classes, keys, "features")?
     } else if own.is_file() {
         Labels::of_npz(&mut Npz::open(&own)?, &own, layout.classes.len())?.join(keys, layout.classes.len())
     } else {
         Labels::of_npz(&mut archive, npz, layout.classes.len())?
     };
+    labels.warnings.extend(remark);
     layout.dataset(labels, features, false)
 }
 
-pub(super) fn load_features(path: &Path) -> Result<(Vec<String>, Features)> {
+pub(super) fn load_features(
+    path: &Path,
+    scale: Option<FeatureScale>,
+) -> Result<(Vec<String>, Features, Option<String>)> {
     if path.is_file() {
-        return features_npz::read(&mut Npz::open(path)?, path);
+        return features_npz::read(&mut Npz::open(path)?, path, scale);
     }
     for root in [path.to_path_buf(), path.join("openmic-2018")] {
         if root.join(NPZ).is_file() {
-            return load_features(&root.join(NPZ));
+            return load_features(&root.join(NPZ), scale);
         }
         if root.join(JSON_FEATURES).is_dir() {
-            return json_features::load(&root.join(JSON_FEATURES));
+            return json_features::load(&root.join(JSON_FEATURES), scale);
         }
     }
     let reason = if path.exists() { "has no features" } else { "does not exist" };
@@ -102,7 +107,7 @@ pub(super) fn find_root(path: &Path) -> Result<PathBuf> {
 }
 
 /// Features from `vggish/`, labels from the table of relevances.
-fn read_json_and_csv(layout: &Layout) -> Result<(Labels, Features)> {
+fn read_json_and_csv(layout: &Layout, scale: Option<FeatureScale>) -> Result<(Labels, Features)> {
     let Layout { root, classes, .. } = layout;
     let (folder, table) = (root.join(JSON_FEATURES), root.join(LABELS));
     if !folder.is_dir() || !table.is_file() {
@@ -111,9 +116,11 @@ fn read_json_and_csv(layout: &Layout) -> Result<(Labels, Features)> {
             format!("has neither {NPZ} nor {JSON_FEATURES}/ with {LABELS}; one of them is needed"),
         ));
     }
-    let (keys, features) = json_features::load(&folder)?;
+    let (keys, features, remark) = json_features::load(&folder, scale)?;
     let keys = distinct(&folder, keys)?;
-    Ok((Labels::of_table(&table, classes, keys, "features")?, features))
+    let mut labels = Labels::of_table(&table, classes, keys, "features")?;
+    labels.warnings.extend(remark);
+    Ok((labels, features))
 }
 
 /// Whether the folder, or its subfolder `openmic-2018`, has features in one of the places where [`load`] looks.

@@ -11,10 +11,11 @@ use serde::{Deserialize, Serialize};
 use crate::audio::{Cut, Excerpt, Item, ingest};
 use crate::core::error::{Error, Result};
 use crate::core::files::{is_leftover, read_limited, try_lock_directory, write_atomic};
-use crate::data::{FeatureValues, Features, Mapped};
+use crate::data::{FeatureValues, Features, Mapped, npz_note};
 use crate::features::corpus::{Corpus, Dims};
 use crate::features::extractor::{Extract, Extractor};
-use crate::features::front_end::{FrontEnd, PostProcess, Source, Weights};
+use crate::features::front_end::{FrontEnd, Source, Weights};
+use crate::features::scaling::{PostProcess, Range, Scaling};
 use crate::gpu::Gpu;
 use crate::nn::front_ends::kind::{Kind, Options};
 use crate::nn::front_ends::spectrum::Scale;
@@ -24,6 +25,8 @@ use crate::ops::gather::Encoding;
 const JOB: &str = "job.json";
 const ROWS: &str = "rows.bin";
 const LOG: &str = "done.jsonl";
+/// Embeddings after their scaling, on the way to their archive.
+const SCALED: &str = "scaled.bin";
 /// No job takes more bytes to describe.
 const MAX_JOB: u64 = 1 << 20;
 
@@ -60,7 +63,34 @@ impl Recipe {
 
     /// Whether its features are stored in 8 bits rather than 16.
     pub fn is_in_bytes(&self) -> bool {
-        self.kind.row().embedding
+        self.kind.row().embedding && !self.is_scaled()
+    }
+
+    /// Whether its features are scaled by minimum and maximum.
+    pub fn is_scaled(&self) -> bool {
+        self.kind.row().embedding && self.front_end.as_ref().is_some_and(|f| f.scaling() == Scaling::Minmax)
+    }
+
+    /// By what embeddings are scaled, where that is known.
+    pub fn range(&self) -> Option<&Range> {
+        self.front_end.as_ref().and_then(|front_end| front_end.range.as_ref())
+    }
+
+    pub fn without_range(&self) -> Recipe {
+        let mut recipe = self.clone();
+        recipe.front_end.iter_mut().for_each(|front_end| front_end.range = None);
+        recipe
+    }
+
+    /// The recipe in the note of an archive of features.
+    ///
+    /// # Errors
+    /// `Data` if it has none, or one that cannot be read.
+    pub fn of_npz(npz: &Path) -> Result<Recipe> {
+        let text = npz_note(npz)?.unwrap_or_default();
+        serde_json::from_str(&text).map_err(|_| {
+            Error::data(npz, "has an unreadable frontend.json; make the features again with wmic features")
+        })
     }
 
     /// The same whichever files the weights lie in, once they are fixed by their fingerprint. With the version: another one may
@@ -79,15 +109,24 @@ impl Recipe {
 
     /// Loads the weights and fixes them by their fingerprint.
     pub fn load(&mut self) -> Result<Option<Weights>> {
-        self.front_end.as_mut().map(FrontEnd::pin).transpose()
+        let Some(front_end) = &mut self.front_end else { return Ok(None) };
+        let is_new = front_end.fingerprint.is_none();
+        let weights = front_end.pin()?;
+        if is_new && self.kind.row().embedding {
+            front_end.settle_scaling(&weights)?;
+        }
+        Ok(Some(weights))
     }
 }
 
 /// An extractor with what comes before and after it: excerpts to stored features.
 pub struct FrontEndRunner {
     pub extractor: Extractor,
-    /// Of embeddings, which are stored in 8 bits; others are as f16.
+    /// Of embeddings that are stored in 8 bits; all else is as f16.
     post_process: Option<PostProcess>,
+    /// Whether features are scaled by minimum and maximum, and those, if they are known.
+    is_scaled: bool,
+    range: Option<Range>,
 }
 
 impl FrontEndRunner {
@@ -104,12 +143,13 @@ impl FrontEndRunner {
         let post_process = match (recipe.is_in_bytes(), weights) {
             (true, Some(weights)) => Some(weights.post_process.clone().ok_or_else(|| {
                 let reason = "VGGish's weights come without their PCA (pproc.*), and embeddings without it are something else; \
-                              name it: `front_end.pca` FILE.npz";
+                              name it, `front_end.pca` FILE.npz, or scale them otherwise, `front_end.scaling` minmax";
                 Error::Usage(reason.into())
             })?),
             _ => None,
         };
-        Ok(FrontEndRunner { extractor, post_process })
+        let range = recipe.front_end.as_ref().and_then(|front_end| front_end.range.clone());
+        Ok(FrontEndRunner { extractor, post_process, is_scaled: recipe.is_scaled(), range })
     }
 
     /// T.
@@ -142,7 +182,7 @@ impl FrontEndRunner {
 
     /// Whether embeddings still pass through the post-processing, which is the CPU's work: else the extractor's features are model inputs.
     pub(crate) fn post_processes(&self) -> bool {
-        self.post_process.is_some()
+        self.post_process.is_some() || self.is_scaled
     }
 
     /// Room on the GPU for the features of a batch of excerpts, and for K = `classes` answers: the extractor's own where they are model
@@ -150,6 +190,7 @@ impl FrontEndRunner {
     pub(crate) fn corpus(&self, gpu: &Gpu, classes: usize) -> Result<Corpus> {
         let (clips, instances, width) = (self.extractor.batch(), self.instances(), self.instance_len());
         let (encoding, features) = match self.post_processes() {
+            true if self.is_scaled => (Encoding::Floats, None),
             true => (Encoding::Bytes, None),
             false => (Encoding::Floats, Some(self.extractor.features().clone())),
         };
@@ -158,17 +199,36 @@ impl FrontEndRunner {
     }
 
     /// Extracts in memory, as model inputs: bytes after the post-processing, else floats.
-    pub fn features(&self, extracts: &[Extract]) -> Features {
-        let values = match self.post_process {
-            Some(_) => {
+    ///
+    /// # Errors
+    /// `Usage` if they are to be scaled by a minimum and a maximum that nobody knows.
+    pub fn features(&self, extracts: &[Extract]) -> Result<Features> {
+        let values = match (&self.post_process, &self.range) {
+            (None, Some(range)) if self.is_scaled => {
+                let scaled = |extract: &Extract| -> Vec<f32> {
+                    let halves: Vec<f16> = extract.features.iter().map(|v| f16::from_f32(*v)).collect();
+                    let valid = halves.chunks_exact(self.instance_len()).take(extract.instances);
+                    let mut scaled: Vec<f32> = valid.flat_map(|e| range.scale(e)).map(f16::to_f32).collect();
+                    scaled.resize(halves.len(), 0.0);
+                    scaled
+                };
+                FeatureValues::F32(extracts.iter().flat_map(scaled).collect::<Vec<_>>().into())
+            }
+            (None, None) if self.is_scaled => {
+                let reason = "the minimum and maximum of the embeddings that the model was trained on are not known";
+                return Err(Error::Usage(reason.into()));
+            }
+            (Some(_), _) => {
                 let mut bytes = vec![];
                 extracts.iter().for_each(|extract| self.store(extract, &mut bytes));
-                FeatureValues::U8(bytes)
+                FeatureValues::U8(bytes.into())
             }
-            None => FeatureValues::F32(extracts.iter().flat_map(|e| e.features.iter().copied()).collect()),
+            (None, _) => {
+                FeatureValues::F32(extracts.iter().flat_map(|e| e.features.iter().copied()).collect::<Vec<_>>().into())
+            }
         };
         let lengths = extracts.iter().map(|e| e.instances as u32).collect();
-        Features { values, instances: self.instances(), width: self.instance_len(), lengths }
+        Ok(Features { values, instances: self.instances(), width: self.instance_len(), lengths })
     }
 }
 
@@ -294,7 +354,7 @@ impl Extraction {
     /// Removes its own files, the job first: without it the others mean nothing.
     fn clear(&self) -> Result<()> {
         let leftovers = fs::read_dir(&self.folder).map_err(Error::io(&self.folder))?.flatten().map(|e| e.path());
-        let own = [JOB, ROWS, LOG].map(|name| self.file(name)).into_iter();
+        let own = [JOB, ROWS, LOG, SCALED].map(|name| self.file(name)).into_iter();
         for path in own.chain(leftovers.filter(|path| is_leftover(path))) {
             match fs::remove_file(&path) {
                 Err(e) if e.kind() != ErrorKind::NotFound => return Err(Error::io(&path)(e)),
@@ -393,11 +453,49 @@ impl Extraction {
     pub fn features(&self, runner: &FrontEndRunner, rows: &[Row]) -> Result<Features> {
         let mapped = Mapped::open(&self.file(ROWS), 0, rows.len() as u64 * self.bytes_per_row)?;
         let values = match runner.post_process {
-            Some(_) => FeatureValues::U8(mapped.bytes().to_vec()),
+            Some(_) => FeatureValues::U8(mapped.bytes().to_vec().into()),
             None => FeatureValues::F16(mapped),
         };
         let lengths = rows.iter().map(|r| r.instances).collect();
         Ok(Features { values, instances: runner.instances(), width: runner.instance_len(), lengths })
+    }
+
+    /// Embeddings that are stored as they are, scaled by `range`, or else by the minimum and the maximum of those rows that are
+    /// `counted`; and by what they were scaled.
+    pub fn scaled(
+        &self,
+        features: &Features,
+        range: Option<Range>,
+        counted: impl Fn(usize) -> bool,
+    ) -> Result<(Features, Range)> {
+        let FeatureValues::F16(map) = &features.values else {
+            return Err(Error::Usage("only embeddings of 16 bits can be scaled".into()));
+        };
+        let (width, io) = (features.width, |e| Error::io(&self.folder)(e));
+        let row = |index: usize| -> Vec<f16> {
+            let bytes = self.bytes_per_row as usize;
+            let halves = map.bytes()[index * bytes..][..bytes].chunks_exact(2);
+            halves.map(|b| f16::from_le_bytes([b[0], b[1]])).take(features.lengths[index] as usize * width).collect()
+        };
+        let rows = 0..features.lengths.len();
+        let any = rows.clone().any(&counted);
+        let range = range.unwrap_or_else(|| {
+            let counted = rows.clone().filter(|index| !any || counted(*index));
+            let ranges = counted.map(row).map(|row| Range::of(row.chunks_exact(width)));
+            ranges.reduce(Range::union).expect("there are rows")
+        });
+        let path = self.file(SCALED);
+        let mut out = BufWriter::new(File::create(&path).map_err(io)?);
+        for index in rows {
+            let halves = row(index);
+            let scaled = halves.chunks_exact(width).flat_map(|e| range.scale(e)).flat_map(f16::to_le_bytes);
+            let mut bytes: Vec<u8> = scaled.collect();
+            bytes.resize(self.bytes_per_row as usize, 0);
+            out.write_all(&bytes).map_err(io)?;
+        }
+        out.flush().map_err(io)?;
+        let values = FeatureValues::F16(Mapped::open(&path, 0, features.lengths.len() as u64 * self.bytes_per_row)?);
+        Ok((Features { values, ..features.clone() }, range))
     }
 
     /// Removes the folder, once its features are elsewhere, but not what others have put there.

@@ -10,6 +10,7 @@ use crate::core::array::Array;
 use crate::core::error::{Error, Result};
 use crate::core::hash::Fingerprint;
 use crate::core::tensors::{File, floats};
+use crate::features::scaling::{PostProcess, Range, Scaling};
 use crate::gpu::{Buffer, Gpu};
 use crate::graph::Layout;
 use crate::nn::front_ends::vggish::{self, EMBEDDING, Width};
@@ -75,6 +76,12 @@ pub struct FrontEnd {
     /// An npz with the PCA of the embeddings, in place of the one among the weights.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pca: Option<PathBuf>,
+    /// What is made of embeddings; `None`: [`Scaling::Pca8`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scaling: Option<Scaling>,
+    /// Of [`Scaling::Minmax`], once it is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub range: Option<Range>,
     /// FNV-1a of all weights, in hex, once they have been loaded: a run goes on with the front end it began with.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fingerprint: Option<String>,
@@ -86,7 +93,7 @@ fn yes() -> bool {
 
 impl FrontEnd {
     pub fn new(weights: Source, width: Width) -> FrontEnd {
-        FrontEnd { weights, width, last_relu: true, pca: None, fingerprint: None }
+        FrontEnd { weights, width, last_relu: true, pca: None, scaling: None, range: None, fingerprint: None }
     }
 
     /// Reads or draws the weights.
@@ -102,6 +109,7 @@ impl FrontEnd {
         };
         if let Some(pca) = &self.pca {
             weights.post_process = Some(PostProcess::read(pca)?);
+            weights.has_pca = true;
         }
         match &self.fingerprint {
             Some(known) if *known != weights.fingerprint() => Err(Error::checkpoint(
@@ -110,6 +118,30 @@ impl FrontEnd {
             )),
             _ => Ok(weights),
         }
+    }
+
+    pub fn scaling(&self) -> Scaling {
+        self.scaling.unwrap_or_default()
+    }
+
+    /// Decides, before the first embeddings are made with these weights, how they are scaled: as was asked for, else by the PCA, and without
+    /// one by minimum and maximum, which the weights may bring.
+    ///
+    /// # Errors
+    /// `Usage` for a PCA that would not be used, and for one that is missing.
+    pub fn settle_scaling(&mut self, weights: &Weights) -> Result<()> {
+        if self.scaling.is_none() && !weights.has_pca {
+            self.scaling = Some(Scaling::Minmax);
+        }
+        if self.scaling() == Scaling::Minmax {
+            if self.pca.is_some() {
+                return Err(Error::Usage(
+                    "`front_end.pca` is for `front_end.scaling` pca8: leave out one of them".into(),
+                ));
+            }
+            self.range = self.range.take().or_else(|| weights.range.clone());
+        }
+        Ok(())
     }
 
     /// Loads the weights and fixes them by their fingerprint.
@@ -126,14 +158,23 @@ impl FrontEnd {
 /// VGGish's parameters, by torchvggish's names.
 pub struct Weights {
     arrays: Vec<(String, Array<f32>)>,
-    /// Where the weights come with one.
+    /// Where the weights come with one. Random ones have none of their own; theirs leaves embeddings as they are, but for the 8 bits.
     pub post_process: Option<PostProcess>,
+    /// Whether that is a PCA.
+    has_pca: bool,
+    /// Minimum and maximum of each dimension, where the weights come with them.
+    range: Option<Range>,
 }
 
 impl Weights {
     fn random(layout: &Layout, seed: u64) -> Weights {
         let (trained, stats) = layout.initial(seed);
-        Weights { arrays: layout.unpack(&trained, &stats), post_process: Some(PostProcess::identity()) }
+        Weights {
+            arrays: layout.unpack(&trained, &stats),
+            post_process: Some(PostProcess::identity()),
+            has_pca: false,
+            range: None,
+        }
     }
 
     fn read(path: &Path, layout: &Layout, width: Width) -> Result<Weights> {
@@ -164,7 +205,7 @@ impl Weights {
         let arrays = arrays.collect::<Result<_>>()?;
         // torchvggish keeps the mean as a column.
         let flat = tensors.tensor("pproc.pca_means").is_ok_and(|mean| mean.shape() == [EMBEDDING]);
-        let post_process = match tensors.names().iter().any(|name| name.starts_with("pproc.")) {
+        let post_process = match tensors.names().iter().any(|name| name.starts_with("pproc.pca")) {
             false => None,
             true => Some(PostProcess {
                 matrix: read("pproc.pca_eigen_vectors", &[EMBEDDING, EMBEDDING])?.into_iter().map(f64::from).collect(),
@@ -174,7 +215,14 @@ impl Weights {
                     .collect(),
             }),
         };
-        Ok(Weights { arrays, post_process })
+        let range = match tensors.names().iter().any(|name| ["pproc.min", "pproc.max"].contains(name)) {
+            false => None,
+            true => {
+                let [min, max] = ["pproc.min", "pproc.max"].map(|name| read(name, &[EMBEDDING]));
+                Some(Range::new(min?, max?).map_err(|reason| Error::checkpoint(path, format!("pproc.min {reason}")))?)
+            }
+        };
+        Ok(Weights { arrays, has_pca: post_process.is_some(), post_process, range })
     }
 
     pub fn get(&self, name: &str) -> Option<&Array<f32>> {
@@ -204,49 +252,5 @@ impl Weights {
                 trained[p.offset..p.offset + array.data().len()].copy_from_slice(array.data());
             }
         }
-    }
-}
-
-/// What AudioSet's features, and so OpenMIC's, are of an embedding: PCA, whitened, in 8 bits. In double precision, so that no
-/// rounding of sums decides between two integers.
-#[derive(Clone, Debug, PartialEq)]
-pub struct PostProcess {
-    /// (128, 128), E.
-    matrix: Vec<f64>,
-    /// (128).
-    mean: Vec<f64>,
-}
-
-/// Where values are clipped.
-const CLIP: f64 = 2.0;
-
-impl PostProcess {
-    /// For random weights, which have no PCA: only the 8 bits.
-    pub fn identity() -> PostProcess {
-        let matrix = (0..EMBEDDING * EMBEDDING).map(|i| f64::from(i / EMBEDDING == i % EMBEDDING)).collect();
-        PostProcess { matrix, mean: vec![0.0; EMBEDDING] }
-    }
-
-    /// Reads `pca_eigen_vectors` (128, 128) and `pca_means` (128) or (128, 1) from an npz.
-    ///
-    /// # Errors
-    /// `Data` if it has them not, or in other shapes.
-    pub fn read(path: &Path) -> Result<PostProcess> {
-        let matrix = crate::data::read_array(path, "pca_eigen_vectors", EMBEDDING * EMBEDDING)?;
-        let mean = crate::data::read_array(path, "pca_means", EMBEDDING)?;
-        match matrix.iter().chain(&mean).all(|v| v.is_finite()) {
-            true => Ok(PostProcess { matrix, mean }),
-            false => Err(Error::data(path, "holds a PCA with values that are not finite")),
-        }
-    }
-
-    /// v = E (x - mean), clipped to [-2, 2], as floor((v + 2) 255 / 4).
-    pub fn quantise(&self, embedding: &[f32]) -> Vec<u8> {
-        let centred: Vec<f64> = embedding.iter().zip(&self.mean).map(|(x, mean)| f64::from(*x) - mean).collect();
-        let quantised = |row: &[f64]| {
-            let v: f64 = row.iter().zip(&centred).map(|(e, x)| e * x).sum();
-            ((v.clamp(-CLIP, CLIP) + CLIP) * (255.0 / (2.0 * CLIP))) as u8
-        };
-        self.matrix.chunks_exact(EMBEDDING).map(quantised).collect()
     }
 }

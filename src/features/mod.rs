@@ -4,4 +4,5 @@ pub mod corpus;
 pub mod extraction;
 pub mod extractor;
 pub mod front_end;
+pub mod scaling;
 pub mod sound;

@@ -1,6 +1,6 @@
 //! From sound files to features in an npz, and to datasets: made once, kept, and found again.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fs;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::{Path, PathBuf};
@@ -10,38 +10,45 @@ use serde::Serialize;
 
 use crate::audio::Cut;
 use crate::core::error::{Error, Result};
-use crate::data::{AudioSet, Dataset, Division, load_features, write_npz};
+use crate::data::{AudioSet, Dataset, Division, FeatureScale, load_features, write_npz};
 use crate::features::extraction::{Extracted, Extraction, FrontEndRunner, Recipe, Row};
 use crate::features::front_end::Weights;
 use crate::gpu::Gpu;
 use crate::nn::front_ends::kind::Kind;
 
 /// Sound files whose features are wanted.
-pub struct Sounds {
+pub struct SoundFiles {
     pub files: Vec<PathBuf>,
     /// A name for each.
     pub keys: Vec<String>,
     /// Whole recordings, cut into excerpts; of the clips of a dataset only the first counts.
     pub whole: bool,
+    /// Files of the training split, by which embeddings may be scaled; all, if there are none.
+    pub train: Vec<u32>,
 }
 
-impl Sounds {
+impl SoundFiles {
     /// The clips of a dataset, for features of that kind: of notes every second counts.
-    pub fn of_set(set: &AudioSet, kind: Kind) -> Sounds {
-        Sounds { files: set.files.clone(), keys: set.keys.clone(), whole: kind.is_of_notes() }
+    pub fn of_set(set: &AudioSet, kind: Kind) -> SoundFiles {
+        SoundFiles {
+            files: set.files.clone(),
+            keys: set.keys.clone(),
+            whole: kind.is_of_notes(),
+            train: set.train.clone(),
+        }
     }
 
     /// Files, named as they are.
     ///
     /// # Errors
     /// `Data` for a name that is not UTF-8: as a key it would be like others.
-    pub fn of_files(files: Vec<PathBuf>) -> Result<Sounds> {
+    pub fn of_files(files: Vec<PathBuf>) -> Result<SoundFiles> {
         let key = |file: &PathBuf| match file.to_str() {
             Some(name) => Ok(name.to_owned()),
             None => Err(Error::data(file, "has a name that is not UTF-8; rename it")),
         };
         let keys = files.iter().map(key).collect::<Result<_>>()?;
-        Ok(Sounds { files, keys, whole: true })
+        Ok(SoundFiles { files, keys, whole: true, train: vec![] })
     }
 
     fn cut(&self, kind: Kind) -> Cut {
@@ -76,7 +83,7 @@ impl Sounds {
 }
 
 /// How features are made, and who is told.
-pub struct Making<'a> {
+pub struct ExtractionJob<'a> {
     pub gpu: &'a Gpu,
     /// With the fingerprint of its weights, see [`Recipe::load`].
     pub recipe: &'a Recipe,
@@ -87,12 +94,14 @@ pub struct Making<'a> {
 }
 
 /// What was made.
-pub struct Made {
+pub struct JobResult {
     pub rows: Vec<Row>,
     /// Files that could not be decoded, and why.
     pub failures: Vec<(usize, String)>,
     /// Files that are too short for an excerpt.
     pub short: usize,
+    /// The recipe, with the minimum and maximum of the embeddings where they are scaled by them.
+    pub recipe: Recipe,
 }
 
 #[derive(Serialize)]
@@ -101,13 +110,18 @@ struct Identity {
     files: u64,
 }
 
-impl Making<'_> {
+impl ExtractionJob<'_> {
     /// Writes the features of `sounds` to `out`, with labels ((targets, observed), K for each file) if there are any. Beside it grows
     /// a folder `OUT.partial`, from which an interrupted call goes on. `None` if `stop` said so.
     ///
     /// # Errors
     /// `Data` if no file can be decoded, `Io` for a full disk, `Gpu` for a lost device.
-    pub fn npz(&mut self, sounds: &Sounds, labels: Option<(&[f32], &[bool])>, out: &Path) -> Result<Option<Made>> {
+    pub fn npz(
+        &mut self,
+        sounds: &SoundFiles,
+        labels: Option<(&[f32], &[bool])>,
+        out: &Path,
+    ) -> Result<Option<JobResult>> {
         let runner = FrontEndRunner::new(self.gpu, self.recipe, self.weights, false)?;
         let mut folder = out.as_os_str().to_owned();
         folder.push(".partial");
@@ -137,29 +151,45 @@ impl Making<'_> {
             (targets, observed)
         });
         let labels = labels.as_ref().map(|(targets, observed)| (targets.as_slice(), observed.as_slice()));
-        let features = extraction.features(&runner, &rows)?;
-        write_npz(out, &keys, &features, &self.recipe.instance(), labels, Some(&self.recipe.note()))?;
+        let (mut features, mut recipe) = (extraction.features(&runner, &rows)?, self.recipe.clone());
+        if let Some(front_end) = recipe.front_end.as_mut().filter(|_| self.recipe.is_scaled()) {
+            let train: HashSet<usize> = sounds.train.iter().map(|&file| file as usize).collect();
+            let is_train = |row: usize| train.contains(&rows[row].file);
+            let (scaled, range) = extraction.scaled(&features, front_end.range.take(), is_train)?;
+            (features, front_end.range) = (scaled, Some(range));
+        }
+        write_npz(out, &keys, &features, &recipe.instance(), labels, Some(&recipe.note()))?;
         drop(features);
         extraction.remove()?;
-        Ok(Some(Made { rows, failures, short }))
+        Ok(Some(JobResult { rows, failures, short, recipe }))
     }
 
     /// A dataset of sound files: its features are taken from `cache`, where they are made if need be. With what was wrong with the files
-    /// that had to be left out, if they were made now. `None` if `stop` said so. `notes`: see [`join`].
+    /// that had to be left out, if they were made now, and the recipe by which they were made. `None` if `stop` said so. `notes`: see [`join`].
     ///
     /// # Errors
-    /// As [`Making::npz`] and [`join`].
+    /// As [`ExtractionJob::npz`] and [`join`].
     pub fn dataset(
         &mut self,
         set: &AudioSet,
         cache: &Path,
         notes: Option<Division>,
-    ) -> Result<Option<(Dataset, Vec<String>)>> {
-        let sounds = Sounds::of_set(set, self.recipe.kind);
-        let mut hash = DefaultHasher::new();
-        (sounds.fingerprint(), self.recipe.identity()).hash(&mut hash);
-        let name = format!("{}-{:016x}.npz", self.recipe.kind, hash.finish());
-        let path = cache.join(name);
+    ) -> Result<Option<(Dataset, Vec<String>, Recipe)>> {
+        let sounds = SoundFiles::of_set(set, self.recipe.kind);
+        let name = |recipe: &Recipe| {
+            let mut hash = DefaultHasher::new();
+            (sounds.fingerprint(), recipe.identity()).hash(&mut hash);
+            if recipe.is_scaled() && recipe.range().is_none() {
+                sounds.train.hash(&mut hash);
+            }
+            cache.join(format!("{}-{:016x}.npz", recipe.kind, hash.finish()))
+        };
+        // A run that goes on knows by what its embeddings were scaled, which they were not when they were made for it.
+        let first = name(&self.recipe.without_range());
+        let path = match self.recipe.range() {
+            Some(range) if !first.is_file() || Recipe::of_npz(&first)?.range() != Some(range) => name(self.recipe),
+            _ => first,
+        };
         let mut failures = vec![];
         if !path.is_file() {
             fs::create_dir_all(cache).map_err(Error::io(cache))?;
@@ -172,18 +202,19 @@ impl Making<'_> {
             }
             other => other,
         };
-        Ok(Some((join(set, &path, notes).map_err(damaged)?, failures)))
+        let data = join(set, &path, notes, None).map_err(damaged)?;
+        Ok(Some((data, failures, Recipe::of_npz(&path).map_err(damaged)?)))
     }
 }
 
 /// The clips of `set` with the features that `npz` has for them. `notes`: how segments of single notes are divided, whose names are
-/// those of their files with `@` and a time.
+/// those of their files with `@` and a time. `scale`: what floats stand for, see [`load_features`].
 ///
 /// # Errors
 /// `Data` if it has features of other clips, and for whatever is wrong with it; as [`AudioSet::with_features`] and
 /// [`AudioSet::with_segments`].
-pub fn join(set: &AudioSet, npz: &Path, notes: Option<Division>) -> Result<Dataset> {
-    let (keys, features) = load_features(npz)?;
+pub fn join(set: &AudioSet, npz: &Path, notes: Option<Division>, scale: Option<FeatureScale>) -> Result<Dataset> {
+    let (keys, features, remark) = load_features(npz, scale)?;
     let at: HashMap<&str, u32> = set.keys.iter().map(String::as_str).zip(0..).collect();
     let row = |key: &String| {
         let stranger = || Error::data(npz, format!("has a clip {key:?} that {} has not", set.path.display()));
@@ -191,10 +222,12 @@ pub fn join(set: &AudioSet, npz: &Path, notes: Option<Division>) -> Result<Datas
         at.get(file).copied().ok_or_else(stranger)
     };
     let rows = keys.iter().map(row).collect::<Result<Vec<u32>>>()?;
-    match notes {
+    let mut data = match notes {
         Some(division) => set.with_segments(features, keys, &rows, division),
         None => set.with_features(features, &rows),
-    }
+    }?;
+    data.warnings.extend(remark);
+    Ok(data)
 }
 
 /// Where features are kept from run to run: `wmic` in the user's folder for caches.

@@ -231,11 +231,12 @@ impl Recogniser {
         match (&mut self.network, &self.trained.fitted) {
             (Some((corpus, predictor)), _) => {
                 let lengths: Vec<u32> = extracts.iter().map(|extract| extract.instances as u32).collect();
-                let stored = self.front_end.post_processes().then(|| self.front_end.features(extracts).values);
+                let post_processed = self.front_end.post_processes().then(|| self.front_end.features(extracts));
+                let stored = post_processed.transpose()?.map(|features| features.values);
                 corpus.fill(&self.gpu, &lengths, stored.as_ref())?;
                 predictor.predict(&rows)
             }
-            (None, Fitted::Forest(forests)) => Ok(forest::predict(forests, &self.front_end.features(extracts), &rows)),
+            (None, Fitted::Forest(forests)) => Ok(forest::predict(forests, &self.front_end.features(extracts)?, &rows)),
             (None, Fitted::Network(_)) => unreachable!("networks have a predictor"),
         }
     }

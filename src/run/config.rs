@@ -7,8 +7,9 @@ use serde::{Deserialize, Serialize};
 use crate::core::error::{Error, Result};
 use crate::core::names::names;
 use crate::core::toml::one_line;
-use crate::data::{Division, SplitBy};
+use crate::data::{Division, FeatureScale, SplitBy};
 use crate::features::front_end::{FrontEnd, Source};
+use crate::features::scaling::Scaling;
 use crate::metrics::thresholds::Level;
 use crate::nn::front_ends::kind::{self, Kind};
 use crate::nn::front_ends::spectrum::Scale;
@@ -118,6 +119,9 @@ pub struct Config {
     /// Features to use in place of those in the dataset's folder.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub features: Option<PathBuf>,
+    /// What features that are stored as floats stand for, where they do not tell.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub feature_scale: Option<FeatureScale>,
     /// Where features made of sound are kept.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub cache: Option<PathBuf>,
@@ -324,10 +328,24 @@ pub const SETTINGS: &[Setting] = &[
         "PCA of VGGish's embeddings, an npz with pca_eigen_vectors and pca_means [default: the one among the weights]",
     ),
     setting(
+        "front_end.scaling",
+        Value::Name(names::<Scaling>),
+        on_vggish,
+        "How VGGish's embeddings become inputs: their PCA in 8 bits, or each dimension from its minimum to its maximum over the \
+               training split [default: pca8 where there is a PCA, else minmax]",
+    ),
+    setting(
         "features",
         Value::Path("FILE.npz"),
         all,
         "Features to use with the dataset's labels, as `wmic features` writes them",
+    ),
+    setting(
+        "feature_scale",
+        Value::Name(names::<FeatureScale>),
+        all,
+        "What features that are stored as floats stand for: inputs of 0 to 1, or 8-bit codes of 0 to 255 [default: what the file \
+               says, else codes if any is above 1]",
     ),
     setting(
         "cache",
@@ -404,6 +422,7 @@ impl Config {
             front_end: None,
             train_front_end: TrainFrontEnd::None,
             features: None,
+            feature_scale: None,
             cache: None,
             notes: found.is_of_notes().then(Notes::default),
             init: None,
@@ -433,7 +452,7 @@ impl Config {
         if let (Some(toml::Value::Table(known)), Some(toml::Value::Table(other))) =
             (table.get_mut("front_end"), given.get("front_end"))
         {
-            known.remove("fingerprint");
+            ["fingerprint", "range"].iter().for_each(|key| drop(known.remove(*key)));
             if other.contains_key("weights") {
                 known.retain(|key, _| key == "width");
             }
@@ -441,7 +460,9 @@ impl Config {
         merge(&mut table, given);
         let front_end = table.get("front_end").and_then(toml::Value::as_table);
         if front_end.is_some_and(|front_end| !front_end.contains_key("weights")) {
-            return Err(Error::Usage("`width` and `pca` need `front_end.weights`: a file, or random".into()));
+            return Err(Error::Usage(
+                "`width`, `pca` and `scaling` need `front_end.weights`: a file, or random".into(),
+            ));
         }
         table.try_into().map_err(|e: toml::de::Error| Error::Usage(one_line(&e.to_string())))
     }
