@@ -13,7 +13,7 @@ struct Params {
     t: u32,
     k: u32,              // in Values
     lengths_stride: u32, // elements from one replica to the next
-    slice: u32,          // backward: instances per invocation
+    slice: u32,          // instances per invocation of the way back, and of many instances' sums
     accumulate_att: u32, // add to what the gradient holds
     accumulate_cla: u32,
     softmax: u32,        // weights by softmax instead of sigmoid
@@ -29,6 +29,7 @@ struct Params {
 @group(0) @binding(7) var<storage, read> grad_y: array<Value>;            // (R, B, K)
 @group(0) @binding(8) var<storage, read_write> grad_att: array<Value>;    // (R, B, T, K)
 @group(0) @binding(9) var<storage, read_write> grad_cla: array<Value>;    // (R, B, T, K)
+@group(0) @binding(10) var<storage, read_write> partial: array<Value>;       // (R, B, slices, 3, K): level, total and sum of slices of T
 
 const WORKERS = 64u;
 const LOW = 1e-7;
@@ -53,6 +54,39 @@ fn attention(v: Value, level: Value) -> Value {
     return keep_nan(v, clamp(sigmoid(v), Value(LOW), Value(HIGH)));
 }
 
+// What the weights and the probability of some instances follow from.
+struct Pool {
+    level: Value, // by softmax the largest logit, else 0
+    total: Value, // sum of a
+    sum: Value,   // sum of a c
+}
+
+// Of the instances from begin to before end; `first`: where the clip's lie.
+fn pool(first: u32, begin: u32, end: u32) -> Pool {
+    var level = Value(0.0);
+    if p.softmax == 1u && begin < end {
+        level = att[first + begin * p.k];
+        for (var t = begin + 1u; t < end; t++) { level = max(level, att[first + t * p.k]); }
+    }
+    var total = Value(0.0);
+    var sum = Value(0.0);
+    for (var t = begin; t < end; t++) {
+        let a = attention(att[first + t * p.k], level);
+        total += a;
+        sum += a * sigmoid(cla[first + t * p.k]);
+    }
+    return Pool(level, total, sum);
+}
+
+// Stores the probability for clip and Value number `at` of all replicas, and what the weights follow from. Returns the sum of a.
+fn answer(at: u32, all: Pool, n: u32) -> Value {
+    let total = select(all.total, Value(1.0), n == 0u);
+    let mean = all.sum / total;
+    y[at] = keep_nan(mean, clamp(mean, Value(0.0), Value(1.0)));
+    if p.softmax == 1u { saved_total[at] = all.level + log(total); } else { saved_total[at] = total; }
+    return total;
+}
+
 // One invocation per clip and Value.
 @compute @workgroup_size(64)
 fn attention_pool_forward(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) count: vec3<u32>,
@@ -61,25 +95,61 @@ fn attention_pool_forward(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_wor
     if i >= p.b * p.k { return; }
     let n = valid(id.z, i / p.k);
     let first = (id.z * p.b + i / p.k) * p.t * p.k + i % p.k;
-    var level = Value(0.0);
-    if p.softmax == 1u && n > 0u {
-        level = att[first];
-        for (var t = 1u; t < n; t++) { level = max(level, att[first + t * p.k]); }
-    }
-    var total = Value(0.0);
-    var sum = Value(0.0);
-    for (var t = 0u; t < n; t++) {
-        let a = attention(att[first + t * p.k], level);
-        total += a;
-        sum += a * sigmoid(cla[first + t * p.k]);
-    }
-    if n == 0u { total = Value(1.0); }
-    let at = id.z * p.b * p.k + i;
-    let mean = sum / total;
-    y[at] = keep_nan(mean, clamp(mean, Value(0.0), Value(1.0)));
-    if p.softmax == 1u { saved_total[at] = level + log(total); } else { saved_total[at] = total; }
-    for (var t = 0u; t < n; t++) { weights[first + t * p.k] = attention(att[first + t * p.k], level) / total; }
+    let all = pool(first, 0u, n);
+    let total = answer(id.z * p.b * p.k + i, all, n);
+    for (var t = 0u; t < n; t++) { weights[first + t * p.k] = attention(att[first + t * p.k], all.level) / total; }
     for (var t = n; t < p.t; t++) { weights[first + t * p.k] = Value(0.0); }
+}
+
+// Of more instances than an invocation should go through: slices by themselves, then all of them, then their weights.
+@compute @workgroup_size(64)
+fn attention_pool_forward_slices(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) count: vec3<u32>,
+                                 @builtin(local_invocation_index) worker: u32) {
+    let i = group_index(id, count) * WORKERS + worker;
+    let slices = (p.t + p.slice - 1u) / p.slice;
+    if i >= p.b * slices * p.k { return; }
+    let b = i / (slices * p.k);
+    let begin = i / p.k % slices * p.slice;
+    let some = pool((id.z * p.b + b) * p.t * p.k + i % p.k, begin, min(begin + p.slice, valid(id.z, b)));
+    let at = id.z * p.b * slices * 3u * p.k + i / p.k * 3u * p.k + i % p.k;
+    partial[at] = some.level;
+    partial[at + p.k] = some.total;
+    partial[at + 2u * p.k] = some.sum;
+}
+
+@compute @workgroup_size(64)
+fn attention_pool_forward_join(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) count: vec3<u32>,
+                               @builtin(local_invocation_index) worker: u32) {
+    let i = group_index(id, count) * WORKERS + worker;
+    if i >= p.b * p.k { return; }
+    let n = valid(id.z, i / p.k);
+    let slices = (p.t + p.slice - 1u) / p.slice;
+    let first = (id.z * p.b + i / p.k) * slices * 3u * p.k + i % p.k;
+    // Slices of padding only have nothing to say.
+    let used = (n + p.slice - 1u) / p.slice;
+    var all = Pool(Value(0.0), Value(0.0), Value(0.0));
+    if used > 0u { all.level = partial[first]; }
+    for (var s = 1u; s < used; s++) { all.level = max(all.level, partial[first + s * 3u * p.k]); }
+    for (var s = 0u; s < used; s++) {
+        let at = first + s * 3u * p.k;
+        let factor = exp(partial[at] - all.level);
+        all.total += partial[at + p.k] * factor;
+        all.sum += partial[at + 2u * p.k] * factor;
+    }
+    answer(id.z * p.b * p.k + i, all, n);
+}
+
+@compute @workgroup_size(64)
+fn attention_pool_forward_weights(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) count: vec3<u32>,
+                                  @builtin(local_invocation_index) worker: u32) {
+    let i = group_index(id, count) * WORKERS + worker;
+    if i >= p.b * p.t * p.k { return; }
+    let b = i / (p.t * p.k);
+    let saved = saved_total[(id.z * p.b + b) * p.k + i % p.k];
+    let at = id.z * p.b * p.t * p.k + i;
+    var w = attention(att[at], saved);
+    if p.softmax == 0u { w /= saved; }
+    weights[at] = select(Value(0.0), w, i / p.k % p.t < valid(id.z, b));
 }
 
 // One invocation per clip, slice of instances and Value.

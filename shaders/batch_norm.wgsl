@@ -30,6 +30,11 @@ struct Params {
     stream: u32,
     accumulate: u32, // add to what grad_x, or grad_gamma, holds
     accumulate_beta: u32,
+    // Where in what is written together the running mean, or gamma's gradient, and the running variance, or beta's gradient, begin.
+    first_at: u32,
+    second_at: u32,
+    wants_gamma: u32, // which of the two gradients are wanted
+    wants_beta: u32,
 }
 
 @group(0) @binding(0) var<uniform> p: Params;
@@ -37,14 +42,12 @@ struct Params {
 @group(0) @binding(2) var<storage, read> lengths: array<u32>;                // (B) every lengths_stride
 @group(0) @binding(3) var<storage, read> gamma: array<Value>;                // (F) every gamma_stride
 @group(0) @binding(4) var<storage, read> beta: array<Value>;                 // (F) every beta_stride
-@group(0) @binding(5) var<storage, read_write> running_mean: array<Value>;   // (F) every mean_stride
-@group(0) @binding(6) var<storage, read_write> running_var: array<Value>;    // (F) every var_stride
+@group(0) @binding(5) var<storage, read_write> running: array<Value>;        // (F) every mean_stride from first_at on, and every var_stride from second_at on
 @group(0) @binding(7) var<storage, read> clock: array<vec4<u32>>;            // (R): seed low, seed high, step, 0
 @group(0) @binding(8) var<storage, read_write> y: array<Value>;              // (R, B, T, F)
 @group(0) @binding(9) var<storage, read> grad_y: array<Value>;               // (R, B, T, F)
 @group(0) @binding(10) var<storage, read_write> grad_x: array<Value>;        // (R, B, T, F)
-@group(0) @binding(11) var<storage, read_write> grad_gamma: array<Value>;    // (F) every gamma_stride
-@group(0) @binding(12) var<storage, read_write> grad_beta: array<Value>;     // (F) every beta_stride
+@group(0) @binding(11) var<storage, read_write> grad_affine: array<Value>;   // of gamma (F) every gamma_stride from first_at on, of beta every beta_stride from second_at on
 @group(0) @binding(13) var<storage, read_write> saved_moments: array<Value>; // (R, 3, F): mean, rstd, 1 / n
 @group(0) @binding(14) var<storage, read_write> partial: array<Value>;       // (R, slices, 2, F)
 @group(0) @binding(15) var<storage, read_write> counts: array<f32>;          // (R, slices): valid rows
@@ -135,10 +138,10 @@ fn batch_norm_forward_moments(@builtin(workgroup_id) id: vec3<u32>, @builtin(num
     saved_moments[at + p.f] = 1.0 / sqrt(m.square * inverse_n + p.eps);
     saved_moments[at + 2u * p.f] = Value(inverse_n);
     if m.n > 0.0 {
-        let mean_at = id.z * p.mean_stride + c;
-        let var_at = id.z * p.var_stride + c;
-        running_mean[mean_at] = (1.0 - p.momentum) * running_mean[mean_at] + p.momentum * m.mean;
-        running_var[var_at] = (1.0 - p.momentum) * running_var[var_at] + p.momentum * m.square / max(m.n - 1.0, 1.0);
+        let mean_at = p.first_at + id.z * p.mean_stride + c;
+        let var_at = p.second_at + id.z * p.var_stride + c;
+        running[mean_at] = (1.0 - p.momentum) * running[mean_at] + p.momentum * m.mean;
+        running[var_at] = (1.0 - p.momentum) * running[var_at] + p.momentum * m.square / max(m.n - 1.0, 1.0);
     }
 }
 
@@ -177,9 +180,9 @@ fn batch_norm_forward_eval(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_wo
     let i = group_index(id, count) * WORKERS + worker;
     if i >= p.slices * p.f { return; }
     let c = i % p.f;
-    let rstd = 1.0 / sqrt(running_var[id.z * p.var_stride + c] + p.eps);
+    let rstd = 1.0 / sqrt(running[p.second_at + id.z * p.var_stride + c] + p.eps);
     let scale = gamma[id.z * p.gamma_stride + c] * rstd;
-    normalise(id.z, i, running_mean[id.z * p.mean_stride + c], scale, beta[id.z * p.beta_stride + c], vec4(0u));
+    normalise(id.z, i, running[p.first_at + id.z * p.mean_stride + c], scale, beta[id.z * p.beta_stride + c], vec4(0u));
 }
 
 // The gradient before ReLU and dropout. Where y > 0 a value was neither cut off nor dropped.
@@ -243,10 +246,14 @@ fn batch_norm_backward_sums(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_w
     }
     sums[id.z * 2u * p.f + c] = sum;
     sums[(id.z * 2u + 1u) * p.f + c] = sum_x;
-    let beta_at = id.z * p.beta_stride + c;
-    let gamma_at = id.z * p.gamma_stride + c;
-    if p.accumulate_beta == 1u { grad_beta[beta_at] += sum; } else { grad_beta[beta_at] = sum; }
-    if p.accumulate == 1u { grad_gamma[gamma_at] += sum_x; } else { grad_gamma[gamma_at] = sum_x; }
+    let gamma_at = p.first_at + id.z * p.gamma_stride + c;
+    let beta_at = p.second_at + id.z * p.beta_stride + c;
+    if p.wants_beta == 1u {
+        if p.accumulate_beta == 1u { grad_affine[beta_at] += sum; } else { grad_affine[beta_at] = sum; }
+    }
+    if p.wants_gamma == 1u {
+        if p.accumulate == 1u { grad_affine[gamma_at] += sum_x; } else { grad_affine[gamma_at] = sum_x; }
+    }
 }
 
 @compute @workgroup_size(64)

@@ -6,7 +6,8 @@
 // Focal: bce and its slope become
 //   -(t a (1 - x)^c log x + (1 - t) (1 - a) x^c log(1 - x)), for a = balance_k, c = focusing.
 //
-// By observed entries: weight_b = 1, share_b = known labels of clip b. By clips: weight_b = g(q) / K, share_b = 1.
+// By observed entries: weight_b = 1, share_b = known labels of clip b. By clips: weight_b = 1 / known labels, share_b = 1, both 0 where
+// nothing is known. Partial: weight_b = g(q) / K, share_b = 1.
 // A clip of length 0 (padding) has weight 0 and share 0.
 #import grid
 #import log_ratio
@@ -16,7 +17,7 @@ override FOCAL: u32 = 0u; // 1: the focal loss; a constant, so that cross-entrop
 struct Params {
     batch: u32,       // B
     classes: u32,     // K
-    per_clip: u32,
+    norm: u32,        // 0 by observed entries, 1 by clips, 2 partial
     alpha: f32,       // g(q) = alpha q^gamma + beta
     beta: f32,
     gamma: f32,
@@ -102,7 +103,11 @@ fn masked_bce_forward(@builtin(workgroup_id) id: vec3<u32>, @builtin(local_invoc
             }
             weight = 1.0;
             share = known;
-            if p.per_clip == 1u {
+            if p.norm == 1u {
+                share = min(known, 1.0);
+                weight = share / max(known, 1.0);
+            }
+            if p.norm == 2u {
                 share = 1.0;
                 weight = 0.0;
                 if known > 0.0 {

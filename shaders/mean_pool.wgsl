@@ -10,7 +10,7 @@ struct Params {
     t: u32,
     f: u32,              // in Values
     lengths_stride: u32, // elements from one replica to the next
-    slice: u32,          // backward: instances per invocation
+    slice: u32,          // instances per invocation of the way back, and of many instances' sums
     accumulate: u32,     // add to what grad_x holds
 }
 
@@ -20,6 +20,7 @@ struct Params {
 @group(0) @binding(3) var<storage, read_write> y: array<Value>;      // (R, B, F)
 @group(0) @binding(4) var<storage, read> grad_y: array<Value>;       // (R, B, F)
 @group(0) @binding(5) var<storage, read_write> grad_x: array<Value>; // (R, B, T, F)
+@group(0) @binding(6) var<storage, read_write> partial: array<Value>; // (R, B, slices, F): sums of slices of T
 
 const WORKERS = 64u;
 
@@ -36,6 +37,33 @@ fn mean_pool_forward(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgrou
     var sum = Value(0.0);
     for (var t = 0u; t < n; t++) { sum += x[x0 + t * p.f]; }
     y[id.z * p.b * p.f + i] = sum / f32(max(n, 1u));
+}
+
+// Of more instances than an invocation should go through: sums of slices, and then their mean.
+@compute @workgroup_size(64)
+fn mean_pool_forward_slices(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) count: vec3<u32>,
+                            @builtin(local_invocation_index) worker: u32) {
+    let i = group_index(id, count) * WORKERS + worker;
+    let slices = (p.t + p.slice - 1u) / p.slice;
+    if i >= p.b * slices * p.f { return; }
+    let b = i / (slices * p.f);
+    let first = i / p.f % slices * p.slice;
+    let x0 = (id.z * p.b + b) * p.t * p.f + i % p.f;
+    var sum = Value(0.0);
+    for (var t = first; t < min(first + p.slice, valid(id.z, b)); t++) { sum += x[x0 + t * p.f]; }
+    partial[id.z * p.b * slices * p.f + i] = sum;
+}
+
+@compute @workgroup_size(64)
+fn mean_pool_forward_join(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) count: vec3<u32>,
+                          @builtin(local_invocation_index) worker: u32) {
+    let i = group_index(id, count) * WORKERS + worker;
+    if i >= p.b * p.f { return; }
+    let slices = (p.t + p.slice - 1u) / p.slice;
+    let first = (id.z * p.b + i / p.f) * slices * p.f + i % p.f;
+    var sum = Value(0.0);
+    for (var s = 0u; s < slices; s++) { sum += partial[first + s * p.f]; }
+    y[id.z * p.b * p.f + i] = sum / f32(max(valid(id.z, i / p.f), 1u));
 }
 
 // One invocation per clip, slice of instances and Value.

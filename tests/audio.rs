@@ -1,9 +1,8 @@
-//! Sound files in and out: real recordings against libsndfile's samples, round trips, damaged and hostile files.
+//! Sound files in and out: real recordings against libsndfile's samples, round trips, files that are none.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use proptest::prelude::*;
 use wmic::Error;
 use wmic::audio::{Clip, Depth, PASS_BAND, Resampler, decode, open, resample, write_wav};
 
@@ -154,17 +153,6 @@ fn what_is_no_sound_is_one_clear_line() {
 }
 
 #[test]
-fn values_that_are_no_numbers_are_named() {
-    for bad in [f32::NAN, f32::INFINITY] {
-        let mut frames = vec![0.25f32; 6000];
-        frames[2 * 2500 + 1] = bad;
-        let (_dir, path) = file("bad.wav", &wav(2, 16_000, 32, true, &frames));
-        let reason = reason(decode(&path, MINUTE));
-        assert!(reason.contains("sample 2500 of channel 2"), "{reason}");
-    }
-}
-
-#[test]
 fn impossible_headers_are_refused() {
     for (sr, fine) in [(1, false), (0, false), (999, false), (1000, true), (768_000, true), (u32::MAX, false)] {
         let mut bytes = wav(1, 16_000, 16, false, &tone(16_000, 2000));
@@ -182,14 +170,6 @@ fn impossible_headers_are_refused() {
         let (_dir, path) = file("channels.wav", &bytes);
         reason(decode(&path, MINUTE));
     }
-}
-
-#[test]
-fn a_file_that_breaks_off_says_where() {
-    let bytes = wav(1, 16_000, 16, false, &tone(16_000, 32_000));
-    let (_dir, path) = file("cut.wav", &bytes[..bytes.len() / 2]);
-    let reason = reason(decode(&path, MINUTE));
-    assert!(reason.contains("breaks off after"), "{reason}");
 }
 
 #[test]
@@ -242,76 +222,6 @@ fn a_stream_is_resampled_as_the_whole() {
     assert!(matches!(Resampler::new(0, 16_000), Err(Error::Usage(_))));
 }
 
-/// Small files of several kinds.
-fn seeds() -> Vec<(&'static str, Vec<u8>)> {
-    let stereo: Vec<f32> = tone(16_000, 1500).iter().flat_map(|v| [*v, -0.5 * v]).collect();
-    vec![
-        ("a.wav", wav(1, 8000, 16, false, &tone(8000, 1500))),
-        ("b.wav", wav(2, 16_000, 24, false, &stereo)),
-        ("c.wav", wav(2, 16_000, 32, true, &stereo)),
-        ("d.flac", include_bytes!("golden/tone.flac").to_vec()),
-        ("e.ogg", include_bytes!("golden/tone.ogg").to_vec()),
-        ("f.mp3", include_bytes!("golden/tone.mp3").to_vec()),
-        ("g.aiff", include_bytes!("golden/tone.aiff").to_vec()),
-    ]
-}
-
-/// Overwrites, removes, repeats and cuts.
-fn mutate(bytes: &[u8], changes: &[(u8, f64, u8)]) -> Vec<u8> {
-    let mut out = bytes.to_vec();
-    for &(kind, share, value) in changes {
-        if out.is_empty() {
-            break;
-        }
-        // Half of all changes hit the first 256 bytes, where the headers are.
-        let span = if kind & 1 == 0 { out.len().min(256) } else { out.len() };
-        let at = (share * span as f64) as usize;
-        match kind / 2 % 4 {
-            0 => out[at] = value,
-            1 => drop(out.drain(at..(at + usize::from(value)).min(out.len()))),
-            2 => {
-                let part = out[at..(at + usize::from(value)).min(out.len())].to_vec();
-                out.splice(at..at, part);
-            }
-            _ => out[at] ^= 1 << (value % 8),
-        }
-    }
-    out
-}
-
-proptest! {
-    // WMIC_FUZZ raises the number of cases for a longer run by hand.
-    #![proptest_config(ProptestConfig {
-        cases: std::env::var("WMIC_FUZZ").ok().and_then(|n| n.parse().ok()).unwrap_or(400),
-        failure_persistence: None,
-        ..Default::default()
-    })]
-    #[test]
-    fn damaged_files_are_sound_or_one_error(
-        which in 0usize..7,
-        changes in prop::collection::vec((any::<u8>(), 0.0..1.0f64, any::<u8>()), 1..12),
-        cut in prop::option::weighted(0.2, 0.0..1.0f64),
-    ) {
-        let (name, bytes) = &seeds()[which];
-        let mut bytes = mutate(bytes, &changes);
-        if let Some(share) = cut {
-            bytes.truncate((share * bytes.len() as f64) as usize);
-        }
-        let (_dir, path) = file(name, &bytes);
-        match decode(&path, 10.0 * MINUTE) {
-            Ok(clip) => {
-                prop_assert!(clip.samples.iter().all(|v| v.is_finite()));
-                prop_assert!(!clip.samples.is_empty());
-                let at_16k = resample(&clip.samples, clip.sr, 16_000).unwrap();
-                prop_assert!(at_16k.iter().all(|v| v.is_finite()));
-            }
-            Err(Error::Data { reason, .. }) => prop_assert!(!reason.contains('\n')),
-            Err(Error::Io { .. }) => {}
-            Err(other) => prop_assert!(false, "{other:?}"),
-        }
-    }
-}
-
 #[test]
 fn a_real_clip_has_libsndfiles_samples() {
     let Some(path) = data("openmic-one/audio/000/000046_3840.ogg") else { return };
@@ -337,13 +247,15 @@ fn a_real_clip_has_libsndfiles_samples() {
 #[test]
 fn every_orchestra_sample_decodes() {
     let Some(dir) = data("orchestra") else { return };
-    let mut decoded = 0;
+    let (mut decoded, mut seconds) = (0, 0.0);
     for class in fs::read_dir(dir).unwrap().map(|e| e.unwrap().path()).filter(|p| p.is_dir()) {
         for path in fs::read_dir(class).unwrap().map(|e| e.unwrap().path()) {
             let clip = decode(&path, 2.0 * MINUTE).unwrap_or_else(|e| panic!("{e}"));
             assert!(clip.duration() > 0.1 && clip.samples.iter().any(|v| *v != 0.0), "{}", path.display());
             decoded += 1;
+            seconds += clip.duration().floor();
         }
     }
-    assert_eq!(decoded, 675);
+    // None has a tag that says how long it is: that is what their frames hold.
+    assert_eq!((decoded, seconds), (675, 1900.0));
 }

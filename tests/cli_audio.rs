@@ -80,13 +80,17 @@ fn wav(folder: &Path, name: &str, samples: &[f32]) -> PathBuf {
     path
 }
 
-/// Files that nothing can be heard in: not a number, cut off, no sound at all.
+/// Files that nothing can be heard in: cut off before the sound, no sound at all, of a codec that is not ours.
 fn corrupt(folder: &Path) -> Vec<PathBuf> {
     let cut = wav(folder, "cut.wav", &tone(2.0, 16_000));
-    std::fs::File::options().write(true).open(&cut).unwrap().set_len(60_000).unwrap();
+    std::fs::File::options().write(true).open(&cut).unwrap().set_len(30).unwrap();
     let letter = folder.join("letter.mp3");
     std::fs::write(&letter, "Dear archivist, this is no recording.\n".repeat(99)).unwrap();
-    vec![cut, letter, wav(folder, "nan.wav", &[&[f32::NAN], &tone(1.0, 16_000)[..]].concat())]
+    let codec = wav(folder, "codec.wav", &tone(1.0, 16_000));
+    let mut bytes = std::fs::read(&codec).unwrap();
+    bytes[20..22].copy_from_slice(&[0, 0x20]);
+    std::fs::write(&codec, bytes).unwrap();
+    vec![cut, letter, codec]
 }
 
 fn log_mel(sounds: &[&Path], out: &Path) -> assert_cmd::assert::Assert {
@@ -246,9 +250,9 @@ fn corrupt_files_are_listed_counted_and_left_out() {
             contains(format!("left out: {}", text(&folder.path().join(name)))).and(contains(why.to_owned()))
         };
         said.code(1)
-            .stderr(left_out("cut.wav", "breaks off after"))
+            .stderr(left_out("cut.wav", "holds no sound"))
             .stderr(left_out("letter.mp3", "is no sound file"))
-            .stderr(left_out("nan.wav", "sample 0 of channel 1 is NaN"));
+            .stderr(left_out("codec.wav", "AC-3"));
     };
     listed(
         log_mel(&[folder.path()], &out)
@@ -267,6 +271,40 @@ fn corrupt_files_are_listed_counted_and_left_out() {
         .assert()
         .stdout("[]\n"),
     );
+}
+
+/// What is missing or odd is said, in JSON too; only what is lost in the middle of a file is a fault. Names need not be UTF-8.
+#[test]
+#[cfg(unix)]
+fn what_is_there_of_damaged_files_is_heard() {
+    use std::os::unix::ffi::OsStrExt;
+    let folder = tempfile::tempdir().unwrap();
+    let cut = wav(folder.path(), "cut.wav", &tone(2.0, 16_000));
+    std::fs::File::options().write(true).open(&cut).unwrap().set_len(60_000).unwrap();
+    std::fs::write(folder.path().join("cover.jpg"), "").unwrap();
+    for name in [&b"\xff.wav"[..], b"\xfe.wav"] {
+        std::fs::copy(&cut, folder.path().join(std::ffi::OsStr::from_bytes(name))).unwrap();
+    }
+    let out = folder.path().join("out.npz");
+    log_mel(&[folder.path()], &out)
+        .success()
+        .stderr(contains("warning: ").and(contains("cut.wav: breaks off: ")).and(contains("passed over")))
+        .stderr(contains("1 .jpg").and(contains("3 excerpts of 3 files")));
+    let keys = load_features(&out, None).unwrap().0;
+    assert_eq!(keys.iter().collect::<std::collections::BTreeSet<_>>().len(), 3, "{keys:?}");
+
+    let nan = wav(folder.path(), "nan.wav", &[&[f32::NAN], &tone(1.0, 16_000)[..]].concat());
+    let heard = wmic(&["predict", &shared().run(), text(&nan), text(&cut), "--format", "jsonl"]).assert().code(1);
+    let said: Vec<serde_json::Value> =
+        heard.get_output().stdout.split(|b| *b == b'\n').filter_map(|line| serde_json::from_slice(line).ok()).collect();
+    let warning = |i: usize| said[i]["warnings"][0].as_str().unwrap().to_string();
+    assert!(warning(0).contains("sample 0 of channel 1 is NaN"), "{}", warning(0));
+    assert!(warning(1).starts_with("breaks off: "), "{}", warning(1));
+    // The same out of a pipe.
+    let mut piped = wmic(&["predict", &shared().run(), "-", "--format", "jsonl"]);
+    let piped = piped.write_stdin(std::fs::read(&cut).unwrap()).assert().success();
+    let piped: serde_json::Value = serde_json::from_slice(&piped.get_output().stdout).unwrap();
+    assert_eq!((&piped["file"], &piped["instruments"]), (&"-".into(), &said[1]["instruments"]));
 }
 
 /// Interrupted and killed, and what is kept damaged in between; on a disk that is too full; beside what others keep there.
@@ -534,7 +572,9 @@ fn answers_come_in_every_format() {
     for (format, extension) in [("json", "json"), ("csv", "csv"), ("jams", "jams"), ("audacity", "txt")] {
         let out = at(format);
         let args = ["predict", &run, "--format", format, "--threshold", "0", "--out", text(&out)];
-        wmic(&args).args(&sounds).assert().success().stdout("");
+        let renamed = contains("y/take.wav: written as take-2, because another recording is called take\n")
+            .and(contains("z/take-2.wav: written as take-2-2, because another recording is called take-2\n"));
+        wmic(&args).args(&sounds).assert().success().stdout("").stderr(renamed);
         let expected = ["take-2-2", "take-2", "take"].map(|name| format!("{name}.{extension}"));
         assert_eq!(names(&out), {
             let mut e = expected.to_vec();
@@ -586,6 +626,24 @@ fn answers_come_in_every_format() {
             "{format}"
         );
     }
+}
+
+#[test]
+fn keys_keep_their_dots_in_file_names() {
+    let folder = tempfile::tempdir().unwrap();
+    let (npz, out) = (folder.path().join("two.npz"), folder.path().join("out"));
+    let (_, features, _) = load_features(shared().maps(), None).unwrap();
+    let note = npz_note(shared().maps()).unwrap().unwrap();
+    let keys: Vec<String> = (0..features.lengths.len()).map(|i| format!("song.{i}")).collect();
+    write_npz(&npz, &keys, &features, &[6, 4, 64], None, Some(&note)).unwrap();
+    let args = ["predict", &shared().run(), text(&npz), "--format", "json", "--out", text(&out)];
+    wmic(&args).assert().success().stdout("").stderr("");
+    let mut expected: Vec<String> = keys.iter().map(|key| format!("{key}.json")).collect();
+    expected.sort();
+    assert_eq!(names(&out), expected);
+    let written: Value = serde_json::from_slice(&std::fs::read(out.join("song.7.json")).unwrap()).unwrap();
+    assert_eq!(written["file"], "song.7");
+    assert_eq!(json(&["predict", &shared().run(), text(&npz), "--json"]).as_array().unwrap().len(), keys.len());
 }
 
 #[test]

@@ -139,6 +139,24 @@ fn a_run_directory_holds_what_was_promised() {
     assert!(about["input"].is_string() && about["version"].is_string());
 }
 
+/// Scores of clips that a run has learnt from say nothing about others.
+#[test]
+fn eval_asks_before_it_scores_clips_that_the_run_may_have_learnt_from() {
+    let folder = tempfile::tempdir().unwrap();
+    let other = folder.path().join("other").to_str().unwrap().to_owned();
+    wmic(&["synth", &other, "--clips", "60", "--seed", "9"]).assert().success();
+    let (run, data) = (shared().run(), shared().data());
+    let why = "this is not the data that the run was trained on, which may share clips with it";
+    refused(&["eval", &run, &other], why);
+    refused(&["eval", &run, &other, "--split", "all"], why);
+    refused(&["eval", &run, &data, "--split", "all"], "most of all clips are those that the run was trained on");
+    let forced = wmic(&["eval", &run, &other, "--force", "--json"]).assert().success();
+    forced.stderr(contains(why));
+    wmic(&["eval", &run, &data, "--split", "all", "--force"]).assert().success();
+    let train = wmic(&["eval", &run, &data, "--split", "train"]).assert().success();
+    train.stderr(contains("the clips that the run was trained on"));
+}
+
 #[test]
 fn json_outputs_have_the_promised_schema() {
     let (run, data) = (shared().run(), shared().data());

@@ -9,7 +9,7 @@ use wmic::graph::{Draft, Graph, Mode, Op, Plan, Spec, Tensor};
 use wmic::ops::adagrad::{self, Adagrad};
 use wmic::ops::adam::{self, Adam};
 use wmic::ops::cross_entropy::{CrossEntropy, cross_entropy};
-use wmic::ops::masked_bce::{MaskedBce, Normalisation, focal_loss, masked_bce};
+use wmic::ops::masked_bce::{Focal, MaskedBce, Normalisation, focal_loss, masked_bce};
 use wmic::ops::softmax::{Softmax, softmax};
 use wmic::ops::track::{NEVER, track};
 
@@ -63,46 +63,75 @@ fn losses_are_pytorchs() {
     }
 }
 
+/// Values and slopes by plain numpy, on the GPU and by the reference.
+#[test]
+fn means_over_clips_are_numpys() {
+    let golden = Golden::open("layers.safetensors");
+    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/loss_mean.json");
+    let want: serde_json::Value = serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap();
+    let gpu = Gpu::open(None).expect("an adapter");
+    for (case, focusing) in [("loss", None), ("focal", Some(2.0))] {
+        let op = MaskedBce { norm: Normalisation::Clips, focusing };
+        let of = |name: &str| golden.tensor(&format!("{case}.{name}"));
+        let numbers =
+            |v: &serde_json::Value| -> Vec<f64> { v.as_array().unwrap().iter().map(|v| v.as_f64().unwrap()).collect() };
+        let loss = [want[case]["loss"].as_f64().unwrap()];
+        let mut x = vec![of("p"), of("y"), of("mask"), Array::new([7], vec![1.0; 7])];
+        x.extend(focusing.map(|_| of("alpha")));
+        assert_close(case, op.reference(&x)[0].data(), &loss, 1e-9, 1e-9);
+
+        let (value, dp) = loss_and_slopes(&gpu, &golden, case, op);
+        assert_close(case, &value, &loss, 1e-6, 1e-6);
+        assert_close(&format!("{case} dp"), &dp, &numbers(&want[case]["dp"]), 1e-6, 2e-6);
+    }
+}
+
 /// On the GPU: at p = 0 and 1 the slope is a convention that no finite difference of the reference can show.
 #[test]
 fn slopes_are_pytorchs() {
     let golden = Golden::open("layers.safetensors");
     let gpu = Gpu::open(None).expect("an adapter");
-    for (case, name, MaskedBce { norm, focusing }) in LOSSES {
+    for (case, name, loss) in LOSSES {
         for case in [case.to_owned(), format!("{case}_saturated")] {
             let of = |name: &str| golden.tensor(&format!("{case}.{name}"));
-            let clips = of("p").shape().rows();
-            let mut g = Graph::new(Mode::Train);
-            let spec = Spec::f32(of("p").shape().clone());
-            let p = g.input_with_gradient("p", spec.clone());
-            let target = g.input("target", spec.clone());
-            let observed = g.input("observed", spec.clone());
-            let lengths = g.input("lengths", Spec::u32([clips]));
-            let mut bound = vec![
-                ("p", gpu.upload("p", &f32s(&of("p"))).unwrap()),
-                ("target", gpu.upload("target", &f32s(&of("y"))).unwrap()),
-                ("observed", gpu.upload("observed", &f32s(&of("mask"))).unwrap()),
-                ("lengths", gpu.upload("lengths", &vec![1u32; clips]).unwrap()),
-                ("dy", gpu.upload("dy", &[1f32]).unwrap()),
-            ];
-            let (loss, parts) = match focusing {
-                None => masked_bce(&mut g, p, target, observed, lengths, norm).unwrap(),
-                Some(gamma) => {
-                    bound.push(("alpha", gpu.upload("alpha", &f32s(&of("alpha"))).unwrap()));
-                    let alpha = g.input("alpha", Spec::f32([spec.shape.last()]));
-                    focal_loss(&mut g, p, target, observed, lengths, alpha, gamma).unwrap()
-                }
-            };
-            let draft = Draft::new(&g, gpu.adapter().target(), 1, &[loss, parts], &[(loss, "dy")]).unwrap();
-            let plan = draft.realise(&gpu, &bound).unwrap();
-            gpu.run(|s| s.replay(&[&plan.recording], 1)).unwrap();
+            let (y, dp) = loss_and_slopes(&gpu, &golden, &case, MaskedBce { ..loss });
             let what = format!("{case} {name}");
-            let y = f64s(plan.read(&gpu, loss).unwrap());
             assert_close(&what, &y, of(name).data(), 1e-6, 1e-6);
-            let dp = f64s(plan.read_gradient(&gpu, p).unwrap());
             assert_close(&format!("{what} dp"), &dp, of(&format!("{name}_dp")).data(), 1e-6, 2e-6);
         }
     }
+}
+
+/// A loss of a case of the golden file on the GPU, and its slopes by p.
+fn loss_and_slopes(gpu: &Gpu, golden: &Golden, case: &str, loss: MaskedBce) -> (Vec<f64>, Vec<f64>) {
+    let MaskedBce { norm, focusing } = loss;
+    let of = |name: &str| golden.tensor(&format!("{case}.{name}"));
+    let clips = of("p").shape().rows();
+    let mut g = Graph::new(Mode::Train);
+    let spec = Spec::f32(of("p").shape().clone());
+    let p = g.input_with_gradient("p", spec.clone());
+    let target = g.input("target", spec.clone());
+    let observed = g.input("observed", spec.clone());
+    let lengths = g.input("lengths", Spec::u32([clips]));
+    let mut bound = vec![
+        ("p", gpu.upload("p", &f32s(&of("p"))).unwrap()),
+        ("target", gpu.upload("target", &f32s(&of("y"))).unwrap()),
+        ("observed", gpu.upload("observed", &f32s(&of("mask"))).unwrap()),
+        ("lengths", gpu.upload("lengths", &vec![1u32; clips]).unwrap()),
+        ("dy", gpu.upload("dy", &[1f32]).unwrap()),
+    ];
+    let (loss, _) = match focusing {
+        None => masked_bce(&mut g, p, target, observed, lengths, norm).unwrap(),
+        Some(gamma) => {
+            bound.push(("alpha", gpu.upload("alpha", &f32s(&of("alpha"))).unwrap()));
+            let alpha = g.input("alpha", Spec::f32([spec.shape.last()]));
+            focal_loss(&mut g, p, target, observed, lengths, norm, Focal { alpha, gamma }).unwrap()
+        }
+    };
+    let draft = Draft::new(&g, gpu.adapter().target(), 1, &[loss], &[(loss, "dy")]).unwrap();
+    let plan = draft.realise(gpu, &bound).unwrap();
+    gpu.run(|s| s.replay(&[&plan.recording], 1)).unwrap();
+    (f64s(plan.read(gpu, loss).unwrap()), f64s(plan.read_gradient(gpu, p).unwrap()))
 }
 
 #[test]

@@ -78,7 +78,9 @@ fn assert_close(what: &str, got: &[f32], want: &[f64], relative: f64) {
 }
 
 fn config(model: &str, batch: usize) -> Config {
-    Config { dropout: 0.0, batch, ..Config::of(model, "formula").unwrap() }
+    // The golden files' of all models, whatever their own.
+    let (loss, weight_decay) = (Loss::Bce, 1e-5);
+    Config { dropout: 0.0, batch, loss, weight_decay, ..Config::of(model, "formula").unwrap() }
 }
 
 /// A learner on the whole dataset in its order, with the formula's weights.
@@ -186,7 +188,7 @@ fn gradients_of_bilstm_att_with_dropout_are_pytorchs() {
     let gpu = Gpu::open(None).unwrap();
     let bytes = golden("bilstm-att.safetensors");
     let file = SafeTensors::deserialize(&bytes).unwrap();
-    let config = Config { batch: 9, seeds: vec![5], ..Config::of("bilstm-att", "formula").unwrap() };
+    let config = Config { batch: 9, seeds: vec![5], loss: Loss::Bce, ..Config::of("bilstm-att", "formula").unwrap() };
     assert_eq!(config.dropout, 0.2);
     first_step(&gpu, &config, &dataset(9), &file, "dropout.");
 }

@@ -15,6 +15,7 @@ use wmic::graph::Layout;
 use wmic::nn::Kind;
 use wmic::nn::front_ends::log_mel::{BANDS, PATCH_FRAMES};
 use wmic::nn::front_ends::vggish::{self, TrainFrontEnd, Width};
+use wmic::ops::masked_bce::LossMean;
 use wmic::ops::sample::Order;
 use wmic::predict::predictor::{Detail, Predictor, layout};
 use wmic::run::config::Config;
@@ -111,6 +112,7 @@ fn visual_models_answer_and_learn_as_pytorch_does() {
             batch: LENGTHS.len(),
             front_end: Some(FrontEnd::new(Source::Random(0), WIDTH)),
             train_front_end,
+            loss_mean: LossMean::Batch,
             ..Config::of(model, "formula").unwrap()
         };
         let data = dataset(train_front_end == TrainFrontEnd::All);

@@ -36,7 +36,7 @@ fn whole(path: &Path, cut: Cut) -> (Vec<Excerpt>, f64) {
         assert!(end.is_none(), "something follows the end");
         match item {
             Item::Excerpt(excerpt) => excerpts.push(excerpt),
-            Item::End { duration, damaged: 0 } => end = Some(duration),
+            Item::End { duration, condition } if condition.is_whole() => end = Some(duration),
             other => panic!("{other:?}"),
         }
     }
@@ -263,7 +263,7 @@ fn folders_patterns_and_files_are_found() {
     let find = |names: &[&str]| {
         let found = sound_files(&names.iter().map(|n| at(n)).collect::<Vec<_>>());
         let shorten = |p: &PathBuf| p.strip_prefix(dir.path()).unwrap().to_str().unwrap().replace('\\', "/");
-        found.map(|files| files.iter().map(shorten).collect::<Vec<_>>())
+        found.map(|found| found.files.iter().map(shorten).collect::<Vec<_>>())
     };
     assert_eq!(find(&["b"]).unwrap(), ["b/1.WAV", "b/2.flac", "b/deep/er/3.mp3"], "sorted, hidden files left out");
     assert_eq!(
@@ -302,7 +302,7 @@ fn links_may_run_in_circles() {
     symlink("nowhere", dir.path().join("a/2.wav")).unwrap();
     for path in [dir.path().to_path_buf(), dir.path().join("**/*.wav"), dir.path().join("a/u?")] {
         match sound_files(std::slice::from_ref(&path)) {
-            Ok(files) => assert_eq!(files, [dir.path().join("a/1.wav")]),
+            Ok(found) => assert_eq!(found.files, [dir.path().join("a/1.wav")]),
             Err(error) => assert!(path.ends_with("u?"), "{error}"),
         }
     }
@@ -314,7 +314,7 @@ fn real_recordings_give_what_decoding_them_whole_gives() {
         println!("skipped: WMIC_DATA does not name the folder with openmic-gm and orchestra");
         return;
     };
-    let files = sound_files(&["openmic-gm", "orchestra"].map(|set| Path::new(&root).join(set))).unwrap();
+    let files = sound_files(&["openmic-gm", "orchestra"].map(|set| Path::new(&root).join(set))).unwrap().files;
     assert_eq!(files.len(), 300 + 675);
     let begin = Instant::now();
     let mut finished = 0;

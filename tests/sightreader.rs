@@ -19,7 +19,7 @@ use wmic::ops::activation::{Activation, activation};
 use wmic::ops::adam::{Adam, adam};
 use wmic::ops::draw_location::draw_normal;
 use wmic::ops::linear::linear;
-use wmic::ops::masked_bce::{FocalAlpha, Loss, Normalisation, masked_bce};
+use wmic::ops::masked_bce::{FocalAlpha, Loss, LossMean, Normalisation, masked_bce};
 use wmic::ops::recurrent_cell::Cell;
 use wmic::ops::reinforce::reinforce;
 use wmic::ops::reward::reward;
@@ -111,7 +111,8 @@ fn the_gradients_of_a_training_step_are_those_of_pytorch() {
     let corpus = Corpus::of_dataset(&gpu, &data).unwrap();
     let split = [(data.train.clone(), data.train.clone())];
     for model in MODELS {
-        let config = Config { batch: 3, seeds: vec![5], ..Config::of(model, "formula").unwrap() };
+        let loss_mean = LossMean::Batch;
+        let config = Config { batch: 3, seeds: vec![5], loss_mean, ..Config::of(model, "formula").unwrap() };
         let mut learner = Learner::new(&gpu, &config, &corpus, &[], &split, Order::InOrder).unwrap();
         learner.set_weights(&[formula_block(learner.layout())]).unwrap();
         learner.run_steps(1).unwrap();

@@ -35,6 +35,7 @@ struct Params {
     accumulate: u32,    // bit d: into the gradient of direction d
     first: u32,         // the steps of this dispatch, counted as the walk goes; it takes the state up from the tape and leaves it there
     end: u32,
+    tape_steps: u32,    // of the tape: T, or fewer where nothing goes back and later steps may take the place of earlier ones
 }
 
 @group(0) @binding(0) var<uniform> p: Params;
@@ -47,11 +48,11 @@ fn step_of(s: u32, direction: u32) -> u32 {
 // Where a section with rows of `width` holds a clip's step. The clips of a step lie side by side: a walk goes through all of them
 // at a time, and far apart they would compete for the same lines of a cache.
 fn tape_at(section: u32, slice: u32, width: u32, direction: u32, replica: u32, clip: u32, t: u32) -> u32 {
-    return section + direction * slice + ((replica * p.steps + t) * p.batch + clip) * width;
+    return section + direction * slice + ((replica * p.tape_steps + t % p.tape_steps) * p.batch + clip) * width;
 }
 
 fn kept_at(direction: u32, replica: u32, clip: u32, t: u32) -> u32 {
-    let step = (direction * p.replicas + replica) * p.steps + t;
+    let step = (direction * p.replicas + replica) * p.tape_steps + t % p.tape_steps;
     return p.kept_at + (step * KEPT * p.batch + clip) * p.hidden;
 }
 

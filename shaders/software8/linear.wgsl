@@ -16,8 +16,7 @@ alias Bits = vec4<u32>;
 @group(0) @binding(4) var<storage, read_write> y: array<vec4<f32>>;      // (R, M, S, N)
 @group(0) @binding(5) var<storage, read> grad_y: array<vec4<f32>>;       // (R, M, S, N)
 @group(0) @binding(6) var<storage, read_write> grad_x: array<vec4<f32>>; // (R, M, S, K)
-@group(0) @binding(7) var<storage, read_write> grad_w: array<vec4<f32>>; // (N, S, K) every w_stride
-@group(0) @binding(8) var<storage, read_write> grad_b: array<vec4<f32>>; // (N) every b_stride
+@group(0) @binding(7) var<storage, read_write> grad_w: array<vec4<f32>>; // (N, S, K) every w_stride; and grad_b (N) every b_stride
 
 fn put_y(at: u32, row: u32, v: vec4<f32>) {
     if row >= p.m { return; }
@@ -180,11 +179,11 @@ fn linear_backward_weight(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_wor
         update(&t3, a[3], b);
     }
     if p.has_bias == 1u && group % tiles == 0u && row + 4u * lane < p.n {
-        let i = (replica * p.b_stride + p.first + row) / 4u + lane;
-        if (p.accumulate & 2u) == 2u { grad_b[i] += sums; } else { grad_b[i] = sums; }
+        let i = (p.b_at + replica * p.b_stride + p.first + row) / 4u + lane;
+        if (p.accumulate & 2u) == 2u { grad_w[i] += sums; } else { grad_w[i] = sums; }
     }
     if col >= p.k { return; }
-    let at = (replica * p.w_stride + segment * p.k + col) / 4u;
+    let at = (p.w_at + replica * p.w_stride + segment * p.k + col) / 4u;
     put_rows_grad_w(at, row, t0);
     put_rows_grad_w(at, row + 1u, t1);
     put_rows_grad_w(at, row + 2u, t2);

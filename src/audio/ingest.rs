@@ -7,13 +7,15 @@ use std::thread::{self, JoinHandle};
 
 use crate::core::error::{Error, Result};
 
-use super::decode::{Clip, Decoder, check_rate, guarded, open};
+use super::decode::{Clip, Condition, Decoder, check_rate, guarded, open};
 use super::resample;
 
 /// Times full scale. Nothing is recorded as loud: it is integers in a file of floats, say.
 const LOUDEST: f32 = 16.0;
 /// Excerpts of one file that may wait to be taken.
 const WAITING: usize = 2;
+/// Share of a window that may stay unheard at the end of a recording.
+const SPARE: f64 = 0.02;
 /// Samples of a block in memory.
 const BLOCK: usize = 1 << 16;
 /// Seconds of an excerpt and between two: what memory and patience allow.
@@ -57,10 +59,10 @@ pub struct Excerpt {
 #[derive(Debug)]
 pub enum Item {
     Excerpt(Excerpt),
-    /// `duration`: seconds, of the first excerpt only if no more were asked for. `damaged`: packets left out.
+    /// `duration`: seconds, of the first excerpt only if no more were asked for. `condition`: as far as it was decoded.
     End {
         duration: f64,
-        damaged: u64,
+        condition: Condition,
     },
     /// The file cannot be decoded, or not from here on.
     Failed(Error),
@@ -170,9 +172,8 @@ fn take(backlog: &Mutex<Backlog>) -> Option<(PathBuf, SyncSender<Item>)> {
 /// Samples that come block by block.
 trait Blocks {
     fn next_block(&mut self) -> Result<Option<&[f32]>>;
-    /// Whether enough of them was whole, as far as they have come.
-    fn check_damage(&self) -> Result<()>;
-    fn damaged(&self) -> u64;
+    /// As far as they have come.
+    fn condition(&self) -> Condition;
 }
 
 impl Blocks for Decoder {
@@ -180,12 +181,8 @@ impl Blocks for Decoder {
         Decoder::next_block(self)
     }
 
-    fn check_damage(&self) -> Result<()> {
-        Decoder::check_damage(self)
-    }
-
-    fn damaged(&self) -> u64 {
-        Decoder::damaged(self)
+    fn condition(&self) -> Condition {
+        Decoder::condition(self).clone()
     }
 }
 
@@ -194,12 +191,8 @@ impl Blocks for std::slice::Chunks<'_, f32> {
         Ok(self.next())
     }
 
-    fn check_damage(&self) -> Result<()> {
-        Ok(())
-    }
-
-    fn damaged(&self) -> u64 {
-        0
+    fn condition(&self) -> Condition {
+        Condition::default()
     }
 }
 
@@ -244,7 +237,7 @@ fn cut_up(
         samples.truncate((cut.window * f64::from(cut.form.sr)).round() as usize);
         Ok(Excerpt { start, samples })
     };
-    let end = |samples: u64, damaged: u64| Item::End { duration: samples as f64 / rate, damaged };
+    let end = |samples: u64, condition| Item::End { duration: samples as f64 / rate, condition };
 
     // The next excerpt is number `k`, from sample `start` on; all that is decoded of it waits. Before `heard` all is in an excerpt.
     let (mut k, mut start, mut heard, mut waiting) = (0u64, 0u64, 0u64, Vec::<f32>::new());
@@ -254,8 +247,7 @@ fn cut_up(
         waiting.extend_from_slice(block);
         while waiting.len() >= window {
             if !emit(excerpt(k as f64 * hop, &waiting[..window])?) || cut.hop.is_none() {
-                decoder.check_damage()?;
-                return Ok(end(window as u64, decoder.damaged()));
+                return Ok(end(window as u64, decoder.condition()));
             }
             heard = start + window as u64;
             if cut.to_the_end {
@@ -268,8 +260,10 @@ fn cut_up(
         }
     }
     let total = start + waiting.len() as u64;
+    // The few samples by which lossy codecs lengthen a recording make no excerpt.
+    let spare = (SPARE * window as f64) as u64;
     while !waiting.is_empty() && !cut.form.whole {
-        let repeats = heard == total && (waiting.len() as f64) < hop * rate / 2.0;
+        let repeats = total - heard <= spare && (waiting.len() as f64) < hop * rate / 2.0 && k > 0;
         if repeats || !emit(excerpt(k as f64 * hop, &waiting)?) || cut.hop.is_none() {
             break;
         }
@@ -278,12 +272,12 @@ fn cut_up(
         waiting.drain(..waiting.len().min(step as usize));
         (k, start) = (k + 1, start + step);
     }
-    if cut.form.whole && cut.to_the_end && heard > 0 && heard < total {
+    if cut.form.whole && cut.to_the_end && heard > 0 && total - heard > spare {
         // What waits begins within the last excerpt, or at its end.
         let unheard = (total - heard) as usize;
         last.drain(..unheard);
         last.extend_from_slice(&waiting[waiting.len() - unheard..]);
         emit(excerpt((total - window as u64) as f64 / rate, &last)?);
     }
-    Ok(end(total, decoder.damaged()))
+    Ok(end(total, decoder.condition()))
 }

@@ -9,9 +9,9 @@ mod ingest;
 mod resample;
 mod write;
 
-pub use decode::{Clip, Decoder, decode, open};
+pub use decode::{Clip, Condition, Decoder, decode, open};
 pub(crate) use find::sound_files_in;
-pub use find::{is_sound, sound_files};
+pub use find::{Found, is_sound, sound_files};
 pub use ingest::{Cut, Excerpt, Form, Ingest, Item, cut_samples, ingest};
 pub use resample::{PASS_BAND, Resampler, resample};
 pub use write::{Depth, write_wav};

@@ -1,10 +1,11 @@
 //! Every dispatch of a case on its own.
 //!
-//! Floating-point operations come from [`Op::cost`](crate::graph::Op::cost), which speaks of the forward pass. They are shared equally by
-//! the forward dispatches; `<op>_backward_input` and `<op>_backward_weight` do as many each, since each gradient of a product is a product of the
-//! same size; other backward kernels (biases, slices, elementwise ops) and `<op>_pack` are held to the bandwidth alone.
-//! Bytes are those of the bound views, each moved once; for the forward pass no more than its cost says (a gather binds a
-//! whole dataset and reads a batch). Small cases live in a cache and can pass the bandwidth of large buffers.
+//! Floating-point operations come from [`Op::cost`](crate::graph::Op::cost), which speaks of the forward pass. They are
+//! shared equally by the forward dispatches; `<op>_backward_input` and `<op>_backward_weight` do as many each, since
+//! each gradient of a product is a product of the same size; other backward kernels (biases, slices, elementwise ops)
+//! and `<op>_pack` are held to the bandwidth alone. Bytes are those of the bound views, each moved once; for the
+//! forward pass no more than its cost says (a gather binds a whole dataset and reads a batch). Small cases live in a
+//! cache and can pass the bandwidth of large buffers.
 
 use crate::bench::results::{KernelResult, Peak};
 use crate::bench::timer::Timer;
@@ -49,8 +50,8 @@ fn packs(dispatch: &Dispatch) -> bool {
     dispatch.entry.ends_with("_pack")
 }
 
-/// What a dispatch does, where the whole forward pass costs `cost`. `forward`: it belongs to that pass, in which so many
-/// dispatches compute.
+/// What a dispatch does, where the whole forward pass costs `cost`. `forward`: it belongs to that pass, in which so
+/// many dispatches compute.
 fn work(dispatch: &Dispatch, cost: Cost, forward: Option<usize>) -> Cost {
     let mut views: Vec<View> = vec![];
     for (_, view) in &dispatch.bindings {

@@ -1,4 +1,5 @@
-//! The way from sound to features, of noise that lies on the GPU: log-mel and constant-Q spectrograms, and VGGish's forward pass.
+//! The way from sound to features, of noise that lies on the GPU: log-mel and constant-Q spectrograms, and VGGish's
+//! forward pass.
 
 use crate::bench::results::{StepResult, Work};
 use crate::bench::timer::Timer;

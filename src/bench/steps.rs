@@ -46,7 +46,8 @@ pub struct Step {
 }
 
 impl Step {
-    /// As in the model's paper; a visual model stands on a VGGish of 1/4 width that is not trained, one on notes has 1/8 of its width.
+    /// As in the model's paper; a visual model stands on a VGGish of 1/4 width that is not trained, one on notes has
+    /// 1/8 of its width.
     pub fn of(model: &'static Model, replicas: usize) -> Step {
         Step { model, train_front_end: TrainFrontEnd::None, batch: model.protocol.batch, replicas }
     }

@@ -6,7 +6,8 @@ use crate::gpu::{Gpu, Recording};
 /// More replays than this are not put into one submission, however short they are.
 const MAX_REPLAYS: usize = 20_000;
 
-/// Times recordings: each sample is one submission of as many replays as fill it, so that the cost of a submission vanishes.
+/// Times recordings: each sample is one submission of as many replays as fill it, so that the cost of a submission
+/// vanishes.
 pub struct Timer<'a> {
     pub gpu: &'a Gpu,
     /// Seconds of work in one submission (well below what makes a desktop driver give up on it).

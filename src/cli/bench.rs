@@ -19,11 +19,12 @@ use super::{Device, Verdict};
 
 /// Time every kernel on this adapter, or compare the results of several adapters
 ///
-/// The peak is measured here too: chains of fused multiply-adds, and a copy of 64 MiB. A kernel's share of it is the larger of
-/// its shares of arithmetic and of bandwidth; data that stays in a cache can pass 100 %.
+/// The peak is measured here too: chains of fused multiply-adds, and a copy of 64 MiB. A kernel's share of it is the
+/// larger of its shares of arithmetic and of bandwidth; data that stays in a cache can pass 100 %.
 #[derive(clap::Args)]
 pub struct Args {
-    /// Time only this op's kernels [default: all ops, whole training steps of all models, and the way from sound to features]
+    /// Time only this op's kernels [default: all ops, whole training steps of all models, and the way from sound to
+    /// features]
     #[arg(long, value_name = "NAME")]
     op: Option<String>,
 

@@ -196,7 +196,7 @@ fn of_sound(gpu: &Gpu, config: &mut Config, (set, mut recipe): (AudioSet, Recipe
         note("wmic: interrupted; the features made so far are kept, the same command goes on");
         return Ok(None);
     };
-    failures.iter().for_each(|reason| note(&printable(&format!("left out: {reason}"))));
+    failures.iter().for_each(|line| note(&printable(line)));
     if let (Some(front_end), Some(made)) = (&mut config.front_end, made.front_end) {
         front_end.range = made.range;
     }

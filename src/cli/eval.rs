@@ -32,14 +32,15 @@ pub struct Args {
     /// Where the VGGish of a run on sound lies by now
     #[arg(long, value_name = "FILE")]
     frontend_weights: Option<Source>,
-    /// Which clips: all are those of both splits and of none; val and train are each seed's own, drawn from the training split as in the run
+    /// Which clips: all are those of both splits and of none; val and train are each seed's own, drawn from the
+    /// training split as in the run
     #[arg(long, value_parser = variant::<Split>(), default_value = "test")]
     split: Split,
     /// Score clips that the run may have been trained on: of another dataset, with other features, or all of its own
     #[arg(long)]
     force: bool,
-    /// From which probability on a class counts as present: a number, or tuned: each seed's own for each class [default: as the
-    /// run was trained]
+    /// From which probability on a class counts as present: a number, or tuned: each seed's own for each class
+    /// [default: as the run was trained]
     #[arg(long, value_name = "P|tuned")]
     threshold: Option<Level>,
     #[command(flatten)]

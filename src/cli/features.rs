@@ -71,7 +71,11 @@ impl Args {
         };
         let sounds = match &set {
             Some(set) => SoundFiles::of_set(set, self.frontend),
-            None => SoundFiles::of_files(sound_files(&self.sounds)?)?,
+            None => {
+                let found = sound_files(&self.sounds)?;
+                found.note().iter().for_each(|line| note(line));
+                SoundFiles::of_files(found.files)
+            }
         };
         let out = self.out(set.as_ref());
         let path = out.display();
@@ -109,6 +113,9 @@ impl Args {
         for (_, reason) in &made.failures {
             note(&printable(&format!("left out: {reason}")));
         }
+        for line in made.warnings(&sounds) {
+            note(&printable(&line));
+        }
         let (rows, files, failed) = (made.rows.len(), sounds.files.len(), made.failures.len());
         let mut left_out = if failed > 0 { format!("; {failed} could not be decoded") } else { String::new() };
         if made.short > 0 {
@@ -121,7 +128,7 @@ impl Args {
             note(&format!("embeddings are scaled by the minimum and maximum of {of} to 0 to 1"));
         }
         note(&format!("{rows} excerpts of {used} files written to {}{left_out}", out.display()));
-        Ok(if failed > 0 { Verdict::Failed } else { Verdict::Done })
+        Ok(if failed > 0 || made.damaged() { Verdict::Failed } else { Verdict::Done })
     }
 
     fn recipe(&self) -> wmic::Result<Recipe> {

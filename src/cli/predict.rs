@@ -33,9 +33,8 @@ use wmic::{Array, Error, Result};
 
 /// Say which instruments play in recordings, and when
 ///
-/// Recordings of any length are heard in overlapping excerpts of 10 s, by aacnn second by second. Files that cannot be decoded
-/// are listed and left out, and the
-/// exit status is 1.
+/// Recordings of any length are analysed in overlapping excerpts of 10 s, by aacnn second by second. Files that cannot
+/// be decoded are listed and left out, and the exit status is 1.
 #[derive(clap::Args)]
 pub struct Args {
     /// Run directory of `wmic train`
@@ -43,15 +42,15 @@ pub struct Args {
     /// Sound files, folders of them, patterns; or features: a dataset that has some, or an .npz with X (N, T, 128)
     #[arg(value_name = "SOUND|FEATURES", required = true)]
     inputs: Vec<PathBuf>,
-    /// Seconds from one excerpt's start to the next, at most the length of one [default: 4.8; 1 for aacnn, whose excerpts
-    /// have 1 s, and no less than 0.5]
+    /// Seconds from one excerpt's start to the next, at most the length of one [default: 4.8; 1 for aacnn, whose
+    /// excerpts have 1 s, and no less than 0.5]
     #[arg(long, value_name = "S")]
     hop: Option<f64>,
     /// What a recording's probability is of those of its excerpts [default: max; mean for aacnn]
     #[arg(long, value_parser = variant::<Aggregate>())]
     aggregate: Option<Aggregate>,
-    /// From which probability on an instrument is present: a number, or tuned: the run's own for each class [default: as the run
-    /// was trained]
+    /// From which probability on an instrument is present: a number, or tuned: the run's own for each class [default:
+    /// as the run was trained]
     #[arg(long, value_name = "P|tuned")]
     threshold: Option<Level>,
     /// Instruments shown per recording in the table
@@ -78,8 +77,8 @@ pub struct Args {
     /// True times to compare with, a CSV with sample_key, instrument, start_s and end_s; says the F1 of 1 s frames
     #[arg(long, value_name = "FILE.csv")]
     truth: Option<PathBuf>,
-    /// VGGish's weights, a safetensors file or random: for runs whose features did not say how they were made, and for weights that
-    /// lie elsewhere by now
+    /// VGGish's weights, a safetensors file or random: for runs whose features did not say how they were made, and for
+    /// weights that lie elsewhere by now
     #[arg(long, value_name = "FILE|random")]
     frontend_weights: Option<Source>,
     /// Share of VGGish's channels, with --frontend-weights
@@ -121,7 +120,7 @@ impl Args {
         let options = Options { hop: self.hop, aggregate: self.aggregate, spectrogram: with_pictures };
         let truth = self.truth.as_deref().map(Truth::read).transpose()?;
         let mut answers = Answers::new(self, &trained, truth)?;
-        let left_out = match self.features(&trained)? {
+        let faults = match self.features(&trained)? {
             Some((keys, features)) => {
                 if with_pictures {
                     let reason =
@@ -136,7 +135,7 @@ impl Args {
             None => self.recognise(gpu, trained, options, &mut answers)?,
         };
         answers.end()?;
-        Ok(if left_out > 0 { Verdict::Failed } else { Verdict::Done })
+        Ok(if faults > 0 { Verdict::Failed } else { Verdict::Done })
     }
 
     /// The features that the arguments name, if they name any rather than sound.
@@ -155,9 +154,11 @@ impl Args {
         Ok(Some((keys, features)))
     }
 
-    /// Recognises the files; says how many had to be left out.
+    /// Recognises the files; says how many had to be left out or are damaged.
     fn recognise(&self, gpu: &Gpu, trained: Trained, options: Options, answers: &mut Answers) -> anyhow::Result<usize> {
-        let files = sound_files(&self.inputs)?;
+        let found = sound_files(&self.inputs)?;
+        found.note().iter().for_each(|line| note(line));
+        let files = found.files;
         answers.expect(files.len())?;
         let needs_vggish = nn::find(&trained.config.model)?.needs_vggish();
         if trained.config.front_end.is_none() && needs_vggish {
@@ -166,19 +167,20 @@ impl Args {
             return Err(Error::Usage(reason.into()).into());
         }
         let mut recogniser = Recogniser::new(gpu, trained, options)?;
-        let bar = Bar::new(files.len(), "listening to");
-        let mut left_out = 0;
+        let bar = Bar::new(files.len(), "recognising");
+        let mut faults = 0;
         recogniser.recognise_files(&files, &mut |file, recognised| {
             bar.show(file + 1);
             match recognised {
-                Ok(Recognised { recognition, spectrogram, damaged }) => {
-                    if damaged > 0 {
-                        bar.note(&format!("{}: {damaged} damaged packets were left out", files[file].display()));
+                Ok(Recognised { recognition, spectrogram }) => {
+                    faults += usize::from(recognition.condition.damaged);
+                    for warning in &recognition.condition.warnings {
+                        bar.note(&format!("warning: {}: {warning}", files[file].display()));
                     }
                     bar.suspend(|| answers.take(&recognition, spectrogram))
                 }
                 Err(error @ (Error::Data { .. } | Error::Io { .. })) => {
-                    left_out += 1;
+                    faults += 1;
                     bar.note(&format!("left out: {error}"));
                     Ok(())
                 }
@@ -186,10 +188,11 @@ impl Args {
             }
         })?;
         bar.finish();
-        Ok(left_out)
+        Ok(faults)
     }
 
-    /// What the options say about the run's front end: where it lies by now, or, of a run that does not know, what it is.
+    /// What the options say about the run's front end: where it lies by now, or, of a run that does not know, what it
+    /// is.
     fn name_front_end(&self, trained: &mut Trained) -> Result<()> {
         let Some(weights) = &self.frontend_weights else { return Ok(()) };
         if !nn::find(&trained.config.model)?.needs_vggish() {
@@ -232,8 +235,9 @@ impl<'a> Answers<'a> {
     fn new(args: &'a Args, trained: &Trained, truth: Option<Truth>) -> Result<Answers<'a>> {
         let format = output::find(if args.json { json::FORMAT.name } else { &args.format });
         if args.out.is_some() && format.is_none_or(|format| format.extension.is_none()) {
-            let with: Vec<&str> = FORMATS.iter().filter(|f| f.extension.is_some()).map(|f| f.name).collect();
-            return Err(Error::Usage(format!("--out goes with --format {}", with.join(", "))));
+            let names: Vec<&str> = FORMATS.iter().filter(|f| f.extension.is_some()).map(|f| f.name).collect();
+            let (last, others) = names.split_last().expect("some formats are files'");
+            return Err(Error::Usage(format!("--out goes with --format {} or {last}", others.join(", "))));
         }
         let series = format.filter(|_| args.out.is_none()).map(Series::new);
         for folder in [&args.out, &args.plot].into_iter().flatten() {
@@ -316,7 +320,8 @@ impl<'a> Answers<'a> {
         Ok(())
     }
 
-    /// A file name for a recording's answers: its own, or another one if that is taken, which is said where a file is written.
+    /// A file name for a recording's answers: its own, or another one if that is taken, which is said where a file is
+    /// written.
     fn name(&mut self, r: &Recognition) -> String {
         let own = printable(&r.name()).replace(['/', '\\'], "_");
         let own = if own.is_empty() { "recording".to_owned() } else { own };

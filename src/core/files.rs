@@ -1,6 +1,7 @@
 //! Files that are whole or absent: outputs appear under their name only once they are complete, inputs are read up to a limit.
 
 use crate::core::error::{Error, Result};
+use std::collections::HashSet;
 use std::fs::{self, File};
 use std::io::{self, BufWriter, Read, Write};
 use std::path::{Path, PathBuf};
@@ -171,4 +172,18 @@ fn sync_tree(directory: &Path) -> io::Result<()> {
 /// Makes a rename durable. Only Unix can open a directory to flush it.
 fn sync_directory(directory: &Path) -> io::Result<()> {
     if cfg!(unix) { File::open(directory)?.sync_all() } else { Ok(()) }
+}
+
+/// Names of paths as text. Where what is no UTF-8 in two of them reads the same, the later ones are numbered.
+pub fn distinct_names(paths: &[impl AsRef<Path>]) -> Vec<String> {
+    let mut seen = HashSet::new();
+    let mut distinct = |path: &Path| {
+        let name = path.to_string_lossy().into_owned();
+        // Only names that lost something can be those of others.
+        let lossy = path.to_str().is_none();
+        let numbered = (2..).map(|n| format!("{name}~{n}"));
+        let mut candidates = std::iter::once(name.clone()).chain(numbered);
+        candidates.find(|name| seen.insert(name.clone()) || !lossy).expect("numbers do not end")
+    };
+    paths.iter().map(|path| distinct(path.as_ref())).collect()
 }

@@ -6,6 +6,7 @@ use super::split::{Divided, TEST_SHARE};
 use super::{Dataset, Division, Features};
 use crate::audio::sound_files_in;
 use crate::core::error::{Error, Result};
+use crate::core::files::distinct_names;
 use rand::SeedableRng;
 use rand::seq::SliceRandom;
 use rand_pcg::Pcg64;
@@ -230,12 +231,8 @@ fn of_folders(root: &Path) -> Result<AudioSet> {
     if stray > 0 {
         warnings.push(format!("{stray} sound files are in no class folder and stay unused"));
     }
-    let key = |file: &PathBuf| -> Result<String> {
-        let parts: Option<Vec<&str>> =
-            file.strip_prefix(root).unwrap_or(file).iter().map(|part| part.to_str()).collect();
-        Ok(parts.ok_or_else(|| Error::data(file, "has a name that is not UTF-8"))?.join("/"))
-    };
-    let keys = clips.iter().map(|(_, file)| key(file)).collect::<Result<_>>()?;
+    let within: Vec<&Path> = clips.iter().map(|(_, file)| file.strip_prefix(root).unwrap_or(file)).collect();
+    let keys = distinct_names(&within).into_iter().map(|name| name.replace(std::path::MAIN_SEPARATOR, "/")).collect();
     let k = classes.len();
     let targets =
         clips.iter().flat_map(|&(own, _)| (0..k).map(move |class| f32::from(u8::from(class == own)))).collect();

@@ -260,9 +260,8 @@ pub(super) fn check_splits(path: &Path, observed: &[bool], classes: usize, train
 pub(super) fn by_key(files: impl IntoIterator<Item = PathBuf>) -> Result<BTreeMap<String, PathBuf>> {
     let mut found = BTreeMap::new();
     for path in files {
-        let key = path.file_stem().and_then(|s| s.to_str());
-        let key = key.ok_or_else(|| Error::data(&path, "has a name that is not UTF-8"))?;
-        if let Some(other) = found.insert(key.to_string(), path.clone()) {
+        let key = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+        if let Some(other) = found.insert(key, path.clone()) {
             let reason = format!("holds the same clip as {}; remove one of them", other.display());
             return Err(Error::data(path, reason));
         }

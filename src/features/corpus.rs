@@ -7,7 +7,7 @@ use crate::data::{Dataset, FeatureValues, Features};
 use crate::gpu::{Buffer, Gpu};
 use crate::graph::{Graph, Spec, Tensor};
 use crate::ops::gather::{Batch, Clips, Encoding, Gather, gather};
-use crate::ops::masked_bce::inverse_frequency;
+use crate::ops::masked_bce::{FocalAlpha, inverse_class_frequencies, inverse_frequency};
 use crate::ops::sample::{Order, PADDING, batch_rows};
 
 /// Label codes on the GPU.
@@ -171,10 +171,11 @@ impl Corpus {
         ]
     }
 
-    /// alpha of each class from the labels of each pool's clips, pool after pool; see [`inverse_frequency`].
-    pub(crate) fn inverse_frequencies<'a>(
+    /// alpha of each class from the labels of each pool's clips, pool after pool.
+    pub(crate) fn focal_alphas<'a>(
         &self,
         gpu: &Gpu,
+        alpha: FocalAlpha,
         pools: impl Iterator<Item = &'a [u32]>,
     ) -> Result<Vec<f32>> {
         let labels = gpu.read::<u32>(&self.labels)?;
@@ -185,7 +186,13 @@ impl Corpus {
                 let codes = &labels[clip as usize * classes..][..classes];
                 counts.iter_mut().zip(codes).for_each(|(counts, code)| counts[*code as usize] += 1);
             }
-            counts.into_iter().map(|n| inverse_frequency(n[PRESENT as usize], n[ABSENT as usize]) as f32)
+            let labels: Vec<[u32; 2]> = counts.iter().map(|n| [n[PRESENT as usize], n[ABSENT as usize]]).collect();
+            let alphas: Vec<f64> = match alpha {
+                FocalAlpha::Same(alpha) => vec![alpha; classes],
+                FocalAlpha::InverseFrequency => labels.iter().map(|&[p, a]| inverse_frequency(p, a)).collect(),
+                FocalAlpha::InverseClassFrequency => inverse_class_frequencies(&labels),
+            };
+            alphas.into_iter().map(|alpha| alpha as f32)
         };
         Ok(pools.flat_map(of_pool).collect())
     }

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use half::f16;
 use serde::{Deserialize, Serialize};
 
-use crate::audio::{Cut, Excerpt, Item, ingest};
+use crate::audio::{Condition, Cut, Excerpt, Item, ingest};
 use crate::core::error::{Error, Result};
 use crate::core::files::{is_leftover, read_limited, try_lock_directory, write_atomic};
 use crate::data::{FeatureValues, Features, Mapped, npz_note};
@@ -253,11 +253,13 @@ struct Done {
     /// Too short for an excerpt, where only whole ones count.
     #[serde(default)]
     short: bool,
+    #[serde(default)]
+    condition: Condition,
 }
 
 impl Done {
     fn new(file: usize) -> Done {
-        Done { file, rows: vec![], failed: None, short: false }
+        Done { file, rows: vec![], failed: None, short: false, condition: Condition::default() }
     }
 
     /// Whether it can be what came of file number `file`, of excerpts of up to `instances`.
@@ -276,6 +278,8 @@ pub struct Extracted {
     pub rows: Vec<Row>,
     /// Files that could not be decoded, and why.
     pub failures: Vec<(usize, String)>,
+    /// Files that were decoded but are not whole.
+    pub odd: Vec<(usize, Condition)>,
     /// Files that are too short for an excerpt.
     pub short: usize,
     /// Files that are done; fewer than all after an interrupt.
@@ -287,6 +291,9 @@ impl Extracted {
         self.files += 1;
         self.short += usize::from(entry.short);
         self.rows.extend(entry.rows);
+        if !entry.condition.is_whole() {
+            self.odd.push((entry.file, entry.condition));
+        }
         self.failures.extend(entry.failed.map(|reason| (entry.file, reason)));
     }
 }
@@ -415,7 +422,8 @@ impl Extraction {
             let file = first + index;
             match item {
                 Item::Excerpt(excerpt) => waiting.push((file, excerpt)),
-                Item::End { .. } => {
+                Item::End { condition, .. } => {
+                    current.condition = condition;
                     // Its excerpts are stored, or wait to be.
                     current.short = current.rows.is_empty() && waiting.last().is_none_or(|(of, _)| *of != file);
                     open.push(std::mem::replace(&mut current, Done::new(file + 1)));

@@ -8,8 +8,9 @@ use std::time::UNIX_EPOCH;
 
 use serde::Serialize;
 
-use crate::audio::Cut;
+use crate::audio::{Condition, Cut};
 use crate::core::error::{Error, Result};
+use crate::core::files::distinct_names;
 use crate::data::{AudioSet, Dataset, Division, FeatureScale, load_features, write_npz};
 use crate::features::extraction::{Extracted, Extraction, FrontEndRunner, Recipe, Row};
 use crate::features::front_end::Weights;
@@ -38,17 +39,10 @@ impl SoundFiles {
         }
     }
 
-    /// Files, named as they are.
-    ///
-    /// # Errors
-    /// `Data` for a name that is not UTF-8: as a key it would be like others.
-    pub fn of_files(files: Vec<PathBuf>) -> Result<SoundFiles> {
-        let key = |file: &PathBuf| match file.to_str() {
-            Some(name) => Ok(name.to_owned()),
-            None => Err(Error::data(file, "has a name that is not UTF-8; rename it")),
-        };
-        let keys = files.iter().map(key).collect::<Result<_>>()?;
-        Ok(SoundFiles { files, keys, whole: true, train: vec![] })
+    /// Files, named as they are; see [`distinct_names`].
+    pub fn of_files(files: Vec<PathBuf>) -> SoundFiles {
+        let keys = distinct_names(&files);
+        SoundFiles { files, keys, whole: true, train: vec![] }
     }
 
     fn cut(&self, kind: Kind) -> Cut {
@@ -98,10 +92,25 @@ pub struct JobResult {
     pub rows: Vec<Row>,
     /// Files that could not be decoded, and why.
     pub failures: Vec<(usize, String)>,
+    /// Files that were decoded but are not whole.
+    pub odd: Vec<(usize, Condition)>,
     /// Files that are too short for an excerpt.
     pub short: usize,
     /// The recipe, with the minimum and maximum of the embeddings where they are scaled by them.
     pub recipe: Recipe,
+}
+
+impl JobResult {
+    /// What is missing or odd about the files that were decoded, a line each.
+    pub fn warnings(&self, sounds: &SoundFiles) -> Vec<String> {
+        let lines = self.odd.iter().flat_map(|(file, condition)| condition.warnings.iter().map(move |w| (file, w)));
+        lines.map(|(file, warning)| format!("warning: {}: {warning}", sounds.files[*file].display())).collect()
+    }
+
+    /// Whether something in the middle of a file could not be decoded.
+    pub fn damaged(&self) -> bool {
+        self.odd.iter().any(|(_, condition)| condition.damaged)
+    }
 }
 
 #[derive(Serialize)]
@@ -128,7 +137,7 @@ impl ExtractionJob<'_> {
         let identity = Identity { recipe: self.recipe.identity(), files: sounds.fingerprint() };
         let extraction = Extraction::new(folder.into(), &runner, &identity)?;
         let kind = self.recipe.kind;
-        let Extracted { rows, failures, short, files } =
+        let Extracted { rows, failures, odd, short, files } =
             extraction.run(&runner, &sounds.files, sounds.cut(kind), self.stop, self.tell)?;
         if files < sounds.files.len() {
             return Ok(None);
@@ -161,11 +170,12 @@ impl ExtractionJob<'_> {
         write_npz(out, &keys, &features, &recipe.instance(), labels, Some(&recipe.note()))?;
         drop(features);
         extraction.remove()?;
-        Ok(Some(JobResult { rows, failures, short, recipe }))
+        Ok(Some(JobResult { rows, failures, odd, short, recipe }))
     }
 
     /// A dataset of sound files: its features are taken from `cache`, where they are made if need be. With what was wrong with the files
-    /// that had to be left out, if they were made now, and the recipe by which they were made. `None` if `stop` said so. `notes`: see [`join`].
+    /// that are not whole or had to be left out, a line each, if they were made now, and the recipe by which they were made. `None` if
+    /// `stop` said so. `notes`: see [`join`].
     ///
     /// # Errors
     /// As [`ExtractionJob::npz`] and [`join`].
@@ -194,7 +204,8 @@ impl ExtractionJob<'_> {
         if !path.is_file() {
             fs::create_dir_all(cache).map_err(Error::io(cache))?;
             let Some(made) = self.npz(&sounds, None, &path)? else { return Ok(None) };
-            failures.extend(made.failures.into_iter().map(|(_, reason)| reason));
+            failures.extend(made.warnings(&sounds));
+            failures.extend(made.failures.into_iter().map(|(_, reason)| format!("left out: {reason}")));
         }
         let damaged = |e: Error| match e {
             Error::Data { path: of, reason, .. } if of == path => {

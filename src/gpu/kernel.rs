@@ -108,6 +108,8 @@ pub struct Binding {
     pub index: u32,
     /// Members (name, byte offset) for the uniform; empty for storage.
     pub uniform: Vec<(String, usize)>,
+    /// Declared to be written as well as read.
+    pub written: bool,
 }
 
 /// A shader parsed and given to the driver once, for all its entry points.
@@ -198,7 +200,8 @@ fn reflect(module: &naga::Module, info: &naga::valid::ModuleInfo) -> HashMap<Str
                 _ => Vec::new(),
             };
             let index = global.binding.as_ref()?.binding;
-            Some(Binding { name: global.name.clone().unwrap_or_default(), index, uniform })
+            let written = matches!(global.space, naga::AddressSpace::Storage { access } if access.contains(naga::StorageAccess::STORE));
+            Some(Binding { name: global.name.clone().unwrap_or_default(), index, uniform, written })
         })
         .collect()
     };

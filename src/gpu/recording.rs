@@ -20,6 +20,16 @@ pub struct View {
     pub len: usize,
 }
 
+impl View {
+    /// The range from the first to the last element of both, of one slot. What a kernel writes by two views that interleave, as those of
+    /// parameters of several replicas do, it must be given as one: WebGPU forbids writable bindings that overlap.
+    pub fn cover(self, other: View) -> Option<View> {
+        let offset = self.offset.min(other.offset);
+        let end = (self.offset + self.len).max(other.offset + other.len);
+        (self.slot == other.slot).then_some(View { offset, len: end - offset, ..self })
+    }
+}
+
 /// Numbers of workgroups, folded where one dimension would not hold them. `z` is the replica for ops with parameters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Grid([u32; 3]);
@@ -243,6 +253,9 @@ fn bind(
         return Err(fail(format!("binding {extra} was given, but the shader does not use it")));
     }
     let buffers: Vec<Buffer> = d.bindings.iter().map(|(_, view)| buffer(view.slot)).collect();
+    if let Some((a, b)) = overlap(d, kernel, &buffers) {
+        return Err(fail(format!("{}'s bindings {a} and {b} overlap, and the shader writes one of them", d.op)));
+    }
     let mut entries = Vec::with_capacity(kernel.bindings.len());
     for binding in &kernel.bindings {
         let (raw, offset, size) = if binding.name == "p" {
@@ -273,4 +286,17 @@ fn bind(
         Some(error) => Err(fail(error.to_string())),
         None => Ok(bind_group),
     }
+}
+
+/// Two bindings that WebGPU forbids together: overlapping ranges of a buffer of which one is written.
+fn overlap(d: &Dispatch, kernel: &Kernel, buffers: &[Buffer]) -> Option<(&'static str, &'static str)> {
+    let written = |name: &str| kernel.bindings.iter().any(|b| b.name == name && b.written);
+    let bound: Vec<_> = d.bindings.iter().zip(buffers).collect();
+    bound.iter().enumerate().find_map(|(i, ((a, x), x_buffer))| {
+        let meets = |((b, y), y_buffer): &&(&(&'static str, View), &Buffer)| {
+            let apart = x.offset + x.len <= y.offset || y.offset + y.len <= x.offset;
+            x_buffer.raw() == y_buffer.raw() && !apart && (written(a) || written(b))
+        };
+        bound[..i].iter().find(meets).map(|((b, _), _)| (*b, *a))
+    })
 }

@@ -4,6 +4,7 @@ mod memory;
 mod op;
 mod params;
 mod plan;
+mod reference;
 
 pub use op::{Bound, Cost, Dtype, Io, Op, Outputs, Sink, Spec};
 pub use params::{Init, Layout, Param};

@@ -65,19 +65,20 @@ pub struct Evaluation {
     pub std: Scores,
     /// Scores of the mean probability over the seeds.
     pub ensemble: Scores,
-    /// Of clips of one class: in class order, the ensemble's answers to the clips of each class (those of the seed where there is one).
+    /// Of clips of one class: in class order, the ensemble's answers to the clips of each class (those of the seed
+    /// where there is one).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub confusion: Option<Confusion>,
-    /// In class order: each metric is the mean over the seeds in which it is defined, beside the task's F1 its deviation; the clip
-    /// counts are the split's.
+    /// In class order: each metric is the mean over the seeds in which it is defined, beside the task's F1 its
+    /// deviation; the clip counts are the split's.
     #[serde(with = "ordered_map")]
     pub per_class: Vec<(String, ClassMetrics)>,
 }
 
 /// Evaluates all seeds against (N, K) `targets`, K = `classes.len()`. The ensemble averages each entry over the seeds
-/// that observe it, so on validation clips it is made of the seeds that were not trained on them; its thresholds are the seeds' mean.
-/// Of clips of one class the answer is the most probable one, and thresholds do not matter ([`score_exclusive`]).
-/// Panics if the shapes differ.
+/// that observe it, so on validation clips it is made of the seeds that were not trained on them; its thresholds are
+/// the seeds' mean. Of clips of one class the answer is the most probable one, and thresholds do not matter
+/// ([`score_exclusive`]). Panics if the shapes differ.
 pub fn evaluate(subject: Subject, classes: &[String], targets: &Array<f32>, seeds: &[SeedPredictions]) -> Evaluation {
     assert_eq!(targets.shape().last(), classes.len(), "columns of the targets");
     let exclusive = subject.exclusive;

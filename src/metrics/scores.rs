@@ -1,15 +1,15 @@
-//! Metrics per class and averaged over the classes, as scikit-learn defines them; all in f64. Of labels that are judged one by one
-//! ([`score`]), and of clips of one class each ([`score_exclusive`]).
+//! Metrics per class and averaged over the classes, as scikit-learn defines them; all in f64. Of labels that are judged
+//! one by one ([`score`]), and of clips of one class each ([`score_exclusive`]).
 //!
-//! Of labels, only observed entries of a (clip, class) matrix take part. A clip is predicted positive from a threshold of its
-//! probability on (0.5 unless said otherwise), and is positive where its target is >= 0.5. Where a ratio has a zero
-//! denominator, F1, precision and recall are 0 (scikit-learn's `zero_division=0`). What has no meaning at all is `None` and is
-//! left out of means: everything about a class without observed clips, average precision without a positive clip, ROC-AUC with
-//! positives or negatives only.
+//! Of labels, only observed entries of a (clip, class) matrix take part. A clip is predicted positive from a threshold
+//! of its probability on (0.5 unless said otherwise), and is positive where its target is >= 0.5. Where a ratio has a
+//! zero denominator, F1, precision and recall are 0 (scikit-learn's `zero_division=0`). What has no meaning at all is
+//! `None` and is left out of means: everything about a class without observed clips, average precision without a
+//! positive clip, ROC-AUC with positives or negatives only.
 //!
-//! A clip of one class is answered by its most probable class, and all follows from the confusion matrix of these answers
-//! ([`scores_of`]): Wise, Maida and Kumar, "Attention augmented CNNs for musical instrument identification" (EUSIPCO 2020, published
-//! 2021). Precision, recall and F1 are those of the positive label there.
+//! A clip of one class is answered by its most probable class, and all follows from the confusion matrix of these
+//! answers ([`scores_of`]): Wise, Maida and Kumar, "Attention augmented CNNs for musical instrument identification"
+//! (EUSIPCO 2020, published 2021). Precision, recall and F1 are those of the positive label there.
 
 use std::ops::{Add, AddAssign};
 
@@ -140,7 +140,8 @@ pub fn ranking(scored: &mut [(f64, bool)]) -> (Option<f64>, Option<f64>) {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct ClassMetrics {
     pub f1_pn: Option<f64>,
-    /// Of a mean over seeds, the sample standard deviation of `f1_pn` over those where it is defined; null for fewer than two.
+    /// Of a mean over seeds, the sample standard deviation of `f1_pn` over those where it is defined; null for fewer
+    /// than two.
     #[serde(default)]
     pub f1_pn_std: Option<f64>,
     pub f1_pos: Option<f64>,
@@ -157,12 +158,12 @@ pub struct ClassMetrics {
     pub observed: u64,
 }
 
-/// Metrics of a split: means over the classes where each is defined, the loss, and the pooled F1. What the task does not define is
-/// `None`.
+/// Metrics of a split: means over the classes where each is defined, the loss, and the pooled F1. What the task does
+/// not define is `None`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Scores {
-    /// In nats, logarithms clamped at -100: mean binary cross-entropy over all observed entries of the split; of clips of one class
-    /// the mean of -ln p of that class.
+    /// In nats, logarithms clamped at -100: mean binary cross-entropy over all observed entries of the split; of clips
+    /// of one class the mean of -ln p of that class.
     pub loss: Option<f64>,
     pub f1_pn: Option<f64>,
     pub f1_pos: Option<f64>,
@@ -279,8 +280,8 @@ impl Scores {
     }
 }
 
-/// Scores (N, K) probabilities against (N, K) targets where `observed` (N, K), with 0.5 as the threshold of all classes. Returns the
-/// split's scores and each class's. Panics if the shapes differ.
+/// Scores (N, K) probabilities against (N, K) targets where `observed` (N, K), with 0.5 as the threshold of all
+/// classes. Returns the split's scores and each class's. Panics if the shapes differ.
 pub fn score(p: &Array<f64>, targets: &Array<f32>, observed: &Array<bool>) -> (Scores, Vec<ClassMetrics>) {
     score_at(p, targets, observed, &vec![0.5; p.shape().last()])
 }
@@ -361,10 +362,11 @@ pub fn counts_of(confusion: &Confusion) -> Vec<Counts> {
     confusion.iter().enumerate().map(of_class).collect()
 }
 
-/// What a confusion matrix says: all scores but those of the probabilities (loss, map and auc) and those of absent labels (f1_pn).
+/// What a confusion matrix says: all scores but those of the probabilities (loss, map and auc) and those of absent
+/// labels (f1_pn).
 ///
-/// A class without clips is left out of the mean recall. Precision and F1 are 0 for it where it was answered, and it is left out of
-/// their means where it was not; a class with clips that was never answered has precision 0.
+/// A class without clips is left out of the mean recall. Precision and F1 are 0 for it where it was answered, and it is
+/// left out of their means where it was not; a class with clips that was never answered has precision 0.
 pub fn scores_of(confusion: &Confusion) -> Scores {
     let counts = counts_of(confusion);
     let pooled: Counts = counts.iter().copied().sum();
@@ -381,9 +383,9 @@ fn f1_where_defined(counts: &Counts) -> Option<f64> {
     counts.precision_pos().and_then(|_| counts.f1_pos())
 }
 
-/// Scores (N, K) probabilities of clips of one class each, which is the first of their (N, K) targets that is positive. Clips without
-/// one, and those of which an entry is not observed, do not count. Returns the split's scores, each class's, and the confusion
-/// matrix. Panics if the shapes differ.
+/// Scores (N, K) probabilities of clips of one class each, which is the first of their (N, K) targets that is positive.
+/// Clips without one, and those of which an entry is not observed, do not count. Returns the split's scores, each
+/// class's, and the confusion matrix. Panics if the shapes differ.
 pub fn score_exclusive(
     p: &Array<f64>,
     targets: &Array<f32>,
@@ -424,7 +426,8 @@ pub fn score_exclusive(
     (scores, per_class, confusion)
 }
 
-/// The class of each clip that counts, by (N, K) targets: the first that is positive, if all of its entries are `observed`.
+/// The class of each clip that counts, by (N, K) targets: the first that is positive, if all of its entries are
+/// `observed`.
 pub fn truths(targets: &Array<f32>, observed: &Array<bool>) -> Vec<Option<usize>> {
     let truth = |clip: usize| {
         let known = observed.row(clip).iter().all(|&seen| seen);

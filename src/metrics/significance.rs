@@ -1,7 +1,7 @@
 //! Whether a difference between two runs is more than chance: paired over the seeds, and over the clips of a split.
 //!
-//! The two tests answer two questions. Over seeds: would other first weights, other batches and another validation split turn the
-//! difference? Over clips: would other clips of the same kind? Corrections for many pairs are Holm's.
+//! The two tests answer two questions. Over seeds: would other first weights, other batches and another validation
+//! split turn the difference? Over clips: would other clips of the same kind? Corrections for many pairs are Holm's.
 
 use std::thread;
 
@@ -142,7 +142,8 @@ struct Sorted {
 }
 
 struct Class {
-    /// Clip, whether the next one has another probability, and whether it is positive: `clip << 2 | last << 1 | positive`.
+    /// Clip, whether the next one has another probability, and whether it is positive: `clip << 2 | last << 1 |
+    /// positive`.
     entries: Vec<u32>,
     /// Entries predicted positive.
     taken: usize,
@@ -266,8 +267,8 @@ impl Bootstrap {
         &self.resampled[resample][run]
     }
 
-    /// Run `a` less run `b` in a metric of [`followed`]: percentiles of the resampled differences, and twice the share of those
-    /// on the rarer side of 0. `None` where the metric is not defined.
+    /// Run `a` less run `b` in a metric of [`followed`]: percentiles of the resampled differences, and twice the share
+    /// of those on the rarer side of 0. `None` where the metric is not defined.
     pub fn test(&self, a: usize, b: usize, metric: usize) -> Option<Test> {
         let difference = |runs: &Vec<Followed>| Some(runs[a][metric]? - runs[b][metric]?);
         let mut differences: Vec<f64> = self.resampled.iter().filter_map(difference).collect();

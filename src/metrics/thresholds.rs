@@ -1,11 +1,12 @@
-//! From which probability on a class counts as present: everywhere the same, or tuned for each class on validation clips.
+//! From which probability on a class counts as present: everywhere the same, or tuned for each class on validation
+//! clips.
 //!
-//! Each seed has thresholds of its own, from its own validation clips, so that it scores as it would if it had been trained alone.
-//! Where the seeds answer together, the mean of their probabilities is held against the mean of their thresholds: the mean of their
-//! margins decides.
+//! Each seed has thresholds of its own, from its own validation clips, so that it scores as it would if it had been
+//! trained alone. Where the seeds answer together, the mean of their probabilities is held against the mean of their
+//! thresholds: the mean of their margins decides.
 //!
-//! The thresholds that count lie in the metadata of the weights, of every run that has ended, whichever of the two it uses.
-//! `thresholds.json` is a copy for people and other programs, and is not read.
+//! The thresholds that count lie in the metadata of the weights, of every run that has ended, whichever of the two it
+//! uses. `thresholds.json` is a copy for people and other programs, and is not read.
 
 use std::fmt;
 use std::str::FromStr;

@@ -26,6 +26,9 @@ params! {
 
 /// Instances that a backward invocation works on.
 const SLICE: usize = 16;
+/// More instances than this are summed in slices.
+const MANY: usize = 1 << 14;
+const MANY_SLICE: usize = 1 << 10;
 
 /// How the attention of an instance follows from its logit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -84,10 +87,11 @@ impl Op for AttentionPool {
 
     fn infer(&self, x: &[Spec]) -> Result<Outputs> {
         match *x[0].shape.dims() {
-            [b, _, k] if !x[0].shape.is_empty() && x[1] == x[0] && x[2] == Spec::u32([b]) => Ok(Outputs {
+            [b, t, k] if !x[0].shape.is_empty() && x[1] == x[0] && x[2] == Spec::u32([b]) => Ok(Outputs {
                 y: vec![Spec::f32([b, k]), x[0].clone()],
                 saved: vec![Spec::f32([b, k])],
-                scratch: vec![x[0].clone()],
+                // What is not used takes no memory.
+                scratch: vec![x[0].clone(), Spec::f32([b, t.div_ceil(MANY_SLICE), 3, k])],
                 ..Default::default()
             }),
             _ => {
@@ -99,17 +103,24 @@ impl Op for AttentionPool {
 
     fn forward(&self, io: &Io, r: &mut Recorder) -> Result<()> {
         let p = params(io, self.pooling);
-        let bindings = [
-            ("att", io.x(0).view),
-            ("cla", io.x(1).view),
-            ("lengths", io.x(2).view),
-            ("y", io.y(0).view),
-            ("weights", io.y(1).view),
-            ("saved_total", io.saved(0).view),
-        ];
-        let grid = Grid::items((p.b * p.k) as usize, 64, io.replicas).rounds(3 * p.t as usize);
         let (shader, _) = kernels(io.x(0).shape.last());
-        r.dispatch(shader, "attention_pool_forward", &bindings, p, grid);
+        let inputs = [("att", io.x(0).view), ("cla", io.x(1).view), ("lengths", io.x(2).view)];
+        let (y, weights, total) = (("y", io.y(0).view), ("weights", io.y(1).view), ("saved_total", io.saved(0).view));
+        let clips = Grid::items((p.b * p.k) as usize, 64, io.replicas);
+        if p.t as usize <= MANY {
+            let bindings = [&inputs[..], &[y, weights, total]].concat();
+            r.dispatch(shader, "attention_pool_forward", &bindings, p, clips.rounds(3 * p.t as usize));
+            return Ok(());
+        }
+        let partial = ("partial", io.scratch(1).view);
+        let p = Params { slice: MANY_SLICE as u32, ..p };
+        let slices = p.t.div_ceil(p.slice);
+        let launch = Grid::items((p.b * slices * p.k) as usize, 64, io.replicas).rounds(2 * MANY_SLICE);
+        r.dispatch(shader, "attention_pool_forward_slices", &[&inputs[..], &[partial]].concat(), p, launch);
+        let launch = clips.rounds(2 * slices as usize);
+        r.dispatch(shader, "attention_pool_forward_join", &[inputs[2], partial, y, total], p, launch);
+        let launch = Grid::items((p.b * p.t * p.k) as usize, 64, io.replicas).no_loops();
+        r.dispatch(shader, "attention_pool_forward_weights", &[inputs[0], inputs[2], total, weights], p, launch);
         Ok(())
     }
 
@@ -204,6 +215,8 @@ fn cases() -> Vec<Case> {
         softmax(case("softmax, padding", [4, 5, 7], &[5, 0, 3, 1], [-4.0, 4.0], [-4.0, 4.0])),
         softmax(case("softmax, vec4, far apart", [3, 4, 8], &[4, 2, 3], [-60.0, 60.0], [-4.0, 4.0])),
         softmax(case("softmax, several slices", [13, 33, 11], &mixed, [-3.0, 3.0], [-3.0, 3.0])),
+        case("many instances", [2, 100_000, 3], &[100_000, 20_000], [-3.0, 3.0], [-3.0, 3.0]),
+        softmax(case("softmax, many instances, vec4", [1, 100_000, 4], &[99_999], [-3.0, 3.0], [-3.0, 3.0])),
         case("time and frequency", [32, 240, 20], &[240; 32], [-3.0, 3.0], [-3.0, 3.0]).bench(),
         case("att", [128, 10, 20], &[10; 128], [-3.0, 3.0], [-3.0, 3.0]).bench(),
     ]

@@ -14,7 +14,7 @@ use crate::core::array::Array;
 use crate::core::error::{Error, Result};
 use crate::core::random::{PHILOX_ROUNDS, dropout_factor, dropout_threshold};
 use crate::core::shape::Shape;
-use crate::gpu::{Grid, Launch, Recorder, Shader, params, shader};
+use crate::gpu::{Grid, Launch, Recorder, Shader, View, params, shader};
 use crate::graph::{Bound, Cost, Graph, Io, Mode, Op, Outputs, Sink, Spec, Tensor};
 
 static SHADER: Shader = shader!("batch_norm.wgsl");
@@ -27,6 +27,7 @@ params! {
         eps: f32, momentum: f32,
         relu: u32, threshold: u32, scale: f32, stream: u32,
         accumulate: u32, accumulate_beta: u32,
+        first_at: u32, second_at: u32, wants_gamma: u32, wants_beta: u32,
     }
 }
 
@@ -155,7 +156,20 @@ impl BatchNorm {
             stream: 0,
             accumulate: 0,
             accumulate_beta: 0,
+            first_at: 0,
+            second_at: 0,
+            wants_gamma: 0,
+            wants_beta: 0,
         }
+    }
+
+    /// The running statistics as one range, and the parameters that say where in it each begins.
+    fn running(io: &Io, mean: View, var: View, p: Params) -> Result<(View, Params)> {
+        let reason = "running statistics are made by Graph::statistic".into();
+        let all = mean.cover(var).ok_or(Error::Binding { kernel: "batch_norm".into(), reason })?;
+        let (_, width) = kernels(io.x(0).shape.last());
+        let at = |view: View| ((view.offset - all.offset) / width) as u32;
+        Ok((all, Params { first_at: at(mean), second_at: at(var), ..p }))
     }
 
     /// y for these moments per column.
@@ -209,11 +223,10 @@ impl Op for Train {
         let partial = Spec::f32([slices, 2, f]);
         let counts = Spec::f32([slices]);
         let sums = Spec::f32([2, f]);
-        let unwanted = Spec::f32([f]);
         Ok(Outputs {
             y: vec![y, x[4].clone(), x[5].clone()],
             saved: vec![Spec::f32([3, f])],
-            scratch: vec![partial, counts, sums, unwanted.clone(), unwanted],
+            scratch: vec![partial, counts, sums, Spec::f32([4])],
             in_place: vec![(1, 4), (2, 5)],
             ..Default::default()
         })
@@ -226,13 +239,8 @@ impl Op for Train {
         let p = self.params(io, reduction_rows(io.x(0).shape.rows()));
         let bindings = [("x", x), ("lengths", lengths), ("partial", partial), ("counts", counts)];
         r.dispatch(shader, "batch_norm_forward_slices", &bindings, p, per_slice(p, io.replicas));
-        let bindings = [
-            ("partial", partial),
-            ("counts", counts),
-            ("saved_moments", moments),
-            ("running_mean", io.y(1).view),
-            ("running_var", io.y(2).view),
-        ];
+        let (running, p) = BatchNorm::running(io, io.y(1).view, io.y(2).view, p)?;
+        let bindings = [("partial", partial), ("counts", counts), ("saved_moments", moments), ("running", running)];
         r.dispatch(shader, "batch_norm_forward_moments", &bindings, p, per_value(p, io.replicas));
         let bindings = [
             ("x", x),
@@ -264,19 +272,26 @@ impl Op for Train {
         let bindings = [&inputs[..], &[("partial", partial)]].concat();
         r.dispatch(shader, "batch_norm_backward_slices", &bindings, p, per_slice(p, io.replicas));
 
-        let sink = |i: usize, unwanted: &Bound| {
-            let nowhere = Sink { view: unwanted.view, stride: unwanted.stride, accumulate: false };
-            io.dx(i).cloned().unwrap_or(nowhere)
-        };
-        let (dgamma, dbeta) = (sink(2, io.scratch(3)), sink(3, io.scratch(4)));
+        let (gamma, beta) = (io.dx(2), io.dx(3));
+        let (some, other) = (gamma.or(beta).map(|s| s.view), beta.or(gamma).map(|s| s.view));
+        // Two parameters lie in one arena. Without any, the sums are all there is to do.
+        let affine = some.zip(other).map_or(Some(io.scratch(3).view), |(a, b)| a.cover(b));
+        let affine = affine.ok_or(Error::NoGradient { op: "batch_norm with gamma and beta that are no parameters" })?;
+        let at = |sink: Option<&Sink>| sink.map_or(0, |s| ((s.view.offset - affine.offset) / width) as u32);
+        let stride = |sink: Option<&Sink>| sink.map_or(0, |s| (s.stride / width) as u32);
+        let adds = |sink: Option<&Sink>| sink.is_some_and(|s| s.accumulate).into();
         let p = Params {
-            gamma_stride: (dgamma.stride / width) as u32,
-            beta_stride: (dbeta.stride / width) as u32,
-            accumulate: dgamma.accumulate.into(),
-            accumulate_beta: dbeta.accumulate.into(),
+            gamma_stride: stride(gamma),
+            beta_stride: stride(beta),
+            accumulate: adds(gamma),
+            accumulate_beta: adds(beta),
+            first_at: at(gamma),
+            second_at: at(beta),
+            wants_gamma: gamma.is_some().into(),
+            wants_beta: beta.is_some().into(),
             ..p
         };
-        let bindings = [("partial", partial), ("sums", sums), ("grad_gamma", dgamma.view), ("grad_beta", dbeta.view)];
+        let bindings = [("partial", partial), ("sums", sums), ("grad_affine", affine)];
         r.dispatch(shader, "batch_norm_backward_sums", &bindings, p, per_value(p, io.replicas));
 
         if let Some(dx) = io.dx(0) {
@@ -331,16 +346,16 @@ impl Op for Eval {
 
     fn forward(&self, io: &Io, r: &mut Recorder) -> Result<()> {
         let (shader, _) = kernels(io.x(0).shape.last());
+        let p = self.config.params(io, ROWS);
+        let (running, p) = BatchNorm::running(io, io.x(4).view, io.x(5).view, p)?;
         let bindings = [
             ("x", io.x(0).view),
             ("lengths", io.x(1).view),
             ("gamma", io.x(2).view),
             ("beta", io.x(3).view),
-            ("running_mean", io.x(4).view),
-            ("running_var", io.x(5).view),
+            ("running", running),
             ("y", io.y(0).view),
         ];
-        let p = self.config.params(io, ROWS);
         r.dispatch(shader, "batch_norm_forward_eval", &bindings, p, per_slice(p, io.replicas));
         Ok(())
     }
@@ -394,6 +409,7 @@ fn cases() -> Vec<Case> {
     let mixed: Vec<u32> = (0..67).map(|b| b % 4).collect();
     vec![
         train("one column", &[3, 2, 1], &[2, 0, 1], None),
+        train("long clip", &[1, 100_000, 3], &[99_999], None),
         train("rows without time", &[5, 3], &[1, 1, 0, 1, 1], None),
         train("padding", &[4, 5, 7], &[5, 0, 3, 1], None),
         train("padding, vec4", &[4, 5, 8], &[5, 0, 3, 1], None),

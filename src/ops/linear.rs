@@ -20,7 +20,7 @@ use crate::check::{Case, Fill, Input, Kind};
 use crate::core::array::Array;
 use crate::core::error::{Error, Result};
 use crate::core::shape::Shape;
-use crate::gpu::{Grid, Launch, Recorder, Shader, View, params, shader};
+use crate::gpu::{Grid, Launch, MAX_ROUNDS, Recorder, Shader, View, params, shader};
 use crate::graph::{Cost, Graph, Io, Op, Outputs, Sink, Spec, Tensor};
 use variants::MatrixProduct;
 
@@ -31,7 +31,7 @@ params! {
     struct Params {
         m: u32, n: u32, k: u32, first: u32, columns: u32, segments: u32,
         w_stride: u32, b_stride: u32,
-        has_bias: u32, relu: u32, accumulate: u32, slices: u32,
+        has_bias: u32, relu: u32, accumulate: u32, slices: u32, w_at: u32, b_at: u32,
     }
 }
 
@@ -40,6 +40,8 @@ const TILE: usize = 32;
 /// The tile kernel sums dw over M in slices of about this many rows, so that a big GPU has enough workgroups.
 const SLICE: usize = 128;
 const MAX_SLICES: usize = 16;
+/// No slice has more rows than this: an invocation goes through all of them in a loop (see `MAX_ROUNDS`).
+const MAX_SLICE: usize = 1 << 14;
 
 /// Inputs: x, w and, optionally, b.
 #[derive(Clone, Copy, Debug)]
@@ -101,8 +103,8 @@ impl Dims {
 
     /// No more than a binding can hold of the least number of outputs.
     fn slices(&self) -> usize {
-        let most = (self.part / (ALIGN * self.weights())).clamp(1, MAX_SLICES);
-        self.m.div_ceil(SLICE).min(most)
+        let most = (self.part / (ALIGN * self.weights())).max(1);
+        self.m.div_ceil(SLICE).min(MAX_SLICES.max(self.m.div_ceil(MAX_SLICE))).min(most)
     }
 
     /// The outputs in parts, `copies` of whose weights an adapter can bind.
@@ -146,6 +148,8 @@ impl Dims {
             relu: 0,
             accumulate: 0,
             slices: 1,
+            w_at: 0,
+            b_at: 0,
         }
     }
 }
@@ -295,7 +299,11 @@ pub(super) fn parameter_gradients(
 ) {
     if let Some(dw) = dw {
         let p = Params { accumulate: dw.accumulate.into(), w_stride: dw.stride as u32, ..d.params() };
-        let product = variants::matrix_product(r.target, d.n, d.k);
+        let product = match variants::matrix_product(r.target, d.n, d.k) {
+            // Its sums over M are not cut into slices.
+            MatrixProduct::Subgroup8 if d.m.div_ceil(4) > MAX_ROUNDS => MatrixProduct::Tile,
+            product => product,
+        };
         match product {
             MatrixProduct::Tile => {
                 let slices = d.slices();
@@ -318,21 +326,26 @@ pub(super) fn parameter_gradients(
                 }
             }
             MatrixProduct::Subgroup8 => {
-                // Each segment sees only a part of the rows.
-                let fused = if d.segments == 1 { db.take() } else { None };
-                let p = match fused {
-                    Some(db) => Params {
+                // Each segment sees only a part of the rows. Weight and bias lie in one arena, and are bound as the range that holds
+                // both; where it takes more than a binding, or the weights go in parts, the bias goes by itself.
+                let fits = |all: &View| d.segments == 1 && all.len - (replicas - 1) * dw.stride <= d.part;
+                let all = db.and_then(|db| dw.view.cover(db.view)).filter(fits);
+                let fused = all.and_then(|all| Some((all, db.take()?)));
+                let p = match &fused {
+                    Some((all, db)) => Params {
                         has_bias: 1,
                         b_stride: db.stride as u32,
                         accumulate: p.accumulate | u32::from(db.accumulate) << 1,
+                        w_at: (dw.view.offset - all.offset) as u32,
+                        b_at: (db.view.offset - all.offset) as u32,
                         ..p
                     },
                     None => p,
                 };
-                let db = fused.map_or(partial_bias, |db| db.view);
                 for part in d.parts(1) {
                     let p = Params { n: part.len() as u32, first: part.start as u32, ..p };
-                    let bindings = [("grad_y", dy), ("x", x), ("grad_w", d.part_of(dw.view, &part)), ("grad_b", db)];
+                    let into = fused.as_ref().map_or_else(|| d.part_of(dw.view, &part), |(all, _)| *all);
+                    let bindings = [("grad_y", dy), ("x", x), ("grad_w", into)];
                     let launch = tiles([part.len(), d.k, d.m], replicas * d.segments, product);
                     r.dispatch(&SUBGROUP8, "linear_backward_weight", &bindings, p, launch);
                 }
@@ -407,6 +420,7 @@ fn cases() -> Vec<Case> {
         in_parts(segmented("in parts, one segment", [7, 1, 20], 132), 1, ALIGN),
         // Gradients of the weights by tiles: two slices in parts of half as many outputs.
         in_parts(segmented("in parts, several slices", [150, 2, 8], 200), 2, 2 * ALIGN),
+        case("many rows, vec4", &[300_000, 4], 4, true),
         segmented("att-tf, width 1/8", [40, 24, 64], 512).bench(),
     ];
     for (name, x, n) in [("att layer", [1280, 128], 128), ("att head", [1280, 128], 20), ("fc first", [128, 1280], 512)]

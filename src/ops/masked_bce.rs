@@ -10,6 +10,7 @@
 //! Outputs: loss (1), which is 0 when nothing is known, and its parts (2): numerator and denominator. The sums of both over the
 //! batches of an epoch give the loss of the epoch.
 
+use std::rc::Rc;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
@@ -25,7 +26,7 @@ static SHADER: Shader = shader!("masked_bce.wgsl");
 
 params! {
     struct Params {
-        batch: u32, classes: u32, per_clip: u32, alpha: f32, beta: f32, gamma: f32, accumulate: u32,
+        batch: u32, classes: u32, norm: u32, alpha: f32, beta: f32, gamma: f32, accumulate: u32,
         focusing: f32, balance_stride: u32,
     }
 }
@@ -34,22 +35,47 @@ params! {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Loss {
-    /// Mean binary cross-entropy over the observed entries of a batch.
+    /// Binary cross-entropy, as a [`LossMean`].
     Bce,
     /// ISMIR 2019, Eq. 4: weighted per clip by the share of its observed labels.
     PartialBce,
-    /// Mean over the observed entries as well, in which what is already right counts less.
+    /// The focal loss, in which what is already right counts less, as a [`LossMean`].
     Focal,
     /// Of models that name one class per clip, from the softmax of their logits.
     CrossEntropy,
 }
 
+/// Over what the cross-entropy or focal loss of a batch is the mean.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum LossMean {
+    /// All known labels of the batch.
+    #[default]
+    Batch,
+    /// Each clip's own known labels, then the clips.
+    Clip,
+}
+
+impl From<LossMean> for Normalisation {
+    fn from(mean: LossMean) -> Normalisation {
+        match mean {
+            LossMean::Batch => Normalisation::Observed,
+            LossMean::Clip => Normalisation::Clips,
+        }
+    }
+}
+
 /// What the positive labels of a class weigh in the focal loss; its negative ones weigh 1 less that.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case", expecting = "focal_alpha must be a number or \"inverse-frequency\"")]
+#[serde(
+    rename_all = "kebab-case",
+    expecting = "focal_alpha must be a number, \"inverse-frequency\" or \"inverse-class-frequency\""
+)]
 pub enum FocalAlpha {
     /// [`inverse_frequency`] of the training clips.
     InverseFrequency,
+    /// [`inverse_class_frequencies`] of the training clips.
+    InverseClassFrequency,
     /// The same for every class.
     #[serde(untagged)]
     Same(f64),
@@ -72,8 +98,9 @@ impl FromStr for FocalAlpha {
     fn from_str(text: &str) -> std::result::Result<Self, String> {
         match (text, text.parse()) {
             ("inverse-frequency", _) => Ok(FocalAlpha::InverseFrequency),
+            ("inverse-class-frequency", _) => Ok(FocalAlpha::InverseClassFrequency),
             (_, Ok(alpha)) => Ok(FocalAlpha::Same(alpha)),
-            _ => Err("neither a number nor inverse-frequency".into()),
+            _ => Err("neither a number nor inverse-frequency or inverse-class-frequency".into()),
         }
     }
 }
@@ -86,11 +113,21 @@ pub fn inverse_frequency(present: u32, absent: u32) -> f64 {
     absent / (present + absent)
 }
 
+/// Alpha of each class, from its present and absent labels: 1 / f, normalised to 1 over the classes, for f the share of positives among
+/// its known labels, (present + 1) / (present + absent + 2).
+pub fn inverse_class_frequencies(labels: &[[u32; 2]]) -> Vec<f64> {
+    let inverse = |&[present, absent]: &[u32; 2]| 1.0 / (1.0 - inverse_frequency(present, absent));
+    let total: f64 = labels.iter().map(inverse).sum();
+    labels.iter().map(|labels| inverse(labels) / total).collect()
+}
+
 /// What the sum over known labels is divided by.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Normalisation {
     /// Mean over all known labels of the batch.
     Observed,
+    /// Mean over a clip's own known labels, then over the clips that have any (Watcharasupat, Gururani, Lerch, 2020, Eq. 8).
+    Clips,
     /// Eq. 4: mean over the clips of g(q) / K times a clip's sum, where q is the share of its labels that are known and
     /// g(q) = alpha q^gamma + beta. A clip without any adds 0 to the numerator and 1 to the denominator.
     Partial { alpha: f64, beta: f64, gamma: f64 },
@@ -121,7 +158,16 @@ pub fn masked_bce(
     Ok((y[0], y[1]))
 }
 
-/// As [`masked_bce`], for the focal loss with `alpha` (K), as a mean over all known labels.
+/// What the focal loss is made of.
+#[derive(Clone, Copy, Debug)]
+pub struct Focal {
+    /// (K): what positive labels weigh.
+    pub alpha: Tensor,
+    /// How much less what is already right counts.
+    pub gamma: f64,
+}
+
+/// As [`masked_bce`], for the focal loss.
 ///
 /// # Errors
 /// `Shape` for tensors that do not fit together.
@@ -131,10 +177,10 @@ pub fn focal_loss(
     target: Tensor,
     observed: Tensor,
     lengths: Tensor,
-    alpha: Tensor,
-    gamma: f64,
+    norm: Normalisation,
+    Focal { alpha, gamma }: Focal,
 ) -> Result<(Tensor, Tensor)> {
-    let op = MaskedBce { norm: Normalisation::Observed, focusing: Some(gamma) };
+    let op = MaskedBce { norm, focusing: Some(gamma) };
     let y = g.push(op, &[p, target, observed, lengths, alpha])?;
     Ok((y[0], y[1]))
 }
@@ -142,16 +188,17 @@ pub fn focal_loss(
 impl MaskedBce {
     fn params(&self, io: &Io) -> Params {
         let shape = &io.x(0).shape;
-        let (per_clip, [alpha, beta, gamma]) = match self.norm {
+        let (norm, [alpha, beta, gamma]) = match self.norm {
             Normalisation::Observed => (0, [0.0; 3]),
-            Normalisation::Partial { alpha, beta, gamma } => (1, [alpha, beta, gamma].map(|v| v as f32)),
+            Normalisation::Clips => (1, [0.0; 3]),
+            Normalisation::Partial { alpha, beta, gamma } => (2, [alpha, beta, gamma].map(|v| v as f32)),
         };
         let (batch, classes) = (shape.rows() as u32, shape.last() as u32);
         let (focusing, balance_stride) = match self.focusing {
             Some(focusing) => (focusing as f32, io.x(4).stride as u32),
             None => (0.0, 0),
         };
-        Params { batch, classes, per_clip, alpha, beta, gamma, accumulate: 0, focusing, balance_stride }
+        Params { batch, classes, norm, alpha, beta, gamma, accumulate: 0, focusing, balance_stride }
     }
 
     fn constants(&self) -> [(&'static str, f64); 1] {
@@ -246,6 +293,8 @@ impl Op for MaskedBce {
             }
             let (weight, share) = match self.norm {
                 Normalisation::Observed => (1.0, known),
+                Normalisation::Clips if known == 0.0 => (0.0, 0.0),
+                Normalisation::Clips => (1.0 / known, 1.0),
                 Normalisation::Partial { .. } if known == 0.0 => (0.0, 1.0),
                 Normalisation::Partial { alpha, beta, gamma } => {
                     ((alpha * (known / classes).powf(gamma) + beta) / classes, 1.0)
@@ -287,6 +336,11 @@ fn focal(name: &str, gamma: f64, shape: [usize; 2], known: f64, lengths: Fill) -
     Case::new(name, MaskedBce { norm: Normalisation::Observed, focusing: Some(gamma) }, inputs).seeded(&[0])
 }
 
+/// The same as a mean over clips.
+fn by_clips(case: Case, gamma: f64) -> Case {
+    Case { op: Rc::new(MaskedBce { norm: Normalisation::Clips, focusing: Some(gamma) }), ..case }
+}
+
 /// Probabilities of exactly 0 and 1 against targets that agree and that do not. Without a gradient: the slope there is a
 /// convention that no finite difference of the reference can show.
 fn saturated(name: &str, gamma: f64) -> Case {
@@ -321,6 +375,11 @@ fn cases() -> Vec<Case> {
         saturated("focal, gamma 2, saturated", 2.0),
         case("real", Normalisation::Observed, [128, 20], 0.1, whole()).bench(),
         case("real, by clips", MEAN_OF_CLIPS, [128, 20], 0.1, whole()).bench(),
+        case("by clips", Normalisation::Clips, [7, 5], 0.3, Fill::Below(2)),
+        case("by clips, more than workers", Normalisation::Clips, [259, 3], 0.3, Fill::Below(3)),
+        case("by clips, nothing known", Normalisation::Clips, [5, 4], 0.0, whole()),
+        by_clips(focal("focal by clips", 2.0, [7, 5], 0.4, Fill::Below(2)), 2.0),
+        by_clips(focal("focal by clips, more than workers", 0.5, [259, 3], 0.3, Fill::Below(3)), 0.5),
         focal("real, focal", 2.0, [128, 20], 0.1, whole()).bench(),
     ]
 }
@@ -345,6 +404,9 @@ mod tests {
             assert!((positive / negative - 1.0).abs() < 0.11, "{present} of {absent}: {positive} against {negative}");
         }
         assert_eq!(inverse_frequency(0, 0), 0.5);
+        // A class of half the frequency weighs twice as much.
+        let alpha = inverse_class_frequencies(&[[9, 89], [19, 79], [19, 79]]);
+        assert!(alpha.iter().zip([0.5, 0.25, 0.25]).all(|(a, want)| (a - want).abs() < 1e-12), "{alpha:?}");
         assert!(inverse_frequency(0, u32::MAX) < 1.0 && inverse_frequency(u32::MAX, 0) > 0.0);
     }
 

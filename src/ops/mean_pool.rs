@@ -19,6 +19,9 @@ params! {
 
 /// Instances that a backward invocation works on.
 const SLICE: usize = 8;
+/// More instances than this are summed in slices.
+const MANY: usize = 1 << 14;
+const MANY_SLICE: usize = 1 << 10;
 
 /// Inputs: x, lengths.
 #[derive(Clone, Copy, Debug)]
@@ -54,7 +57,11 @@ impl Op for MeanPool {
 
     fn infer(&self, x: &[Spec]) -> Result<Outputs> {
         match *x[0].shape.dims() {
-            [b, _, f] if !x[0].shape.is_empty() && x[1] == Spec::u32([b]) => Ok(Outputs::one(Spec::f32([b, f]))),
+            [b, t, f] if !x[0].shape.is_empty() && x[1] == Spec::u32([b]) => {
+                // What is not used takes no memory.
+                let partial = Spec::f32([b, t.div_ceil(MANY_SLICE), f]);
+                Ok(Outputs { y: vec![Spec::f32([b, f])], scratch: vec![partial], ..Default::default() })
+            }
             _ => {
                 let got = format!("{}, {}", x[0].shape, x[1].shape);
                 Err(Error::shape(self.name(), "x (B, T, F), u32 lengths (B)", got))
@@ -65,9 +72,20 @@ impl Op for MeanPool {
     fn forward(&self, io: &Io, r: &mut Recorder) -> Result<()> {
         let p = params(io);
         let (shader, _) = kernels(io.x(0).shape.last());
-        let bindings = [("x", io.x(0).view), ("lengths", io.x(1).view), ("y", io.y(0).view)];
-        let grid = Grid::items((p.b * p.f) as usize, 64, io.replicas).rounds(p.t as usize);
-        r.dispatch(shader, "mean_pool_forward", &bindings, p, grid);
+        let (x, lengths, y, partial) = (io.x(0).view, io.x(1).view, io.y(0).view, io.scratch(0).view);
+        let means = Grid::items((p.b * p.f) as usize, 64, io.replicas);
+        if p.t as usize <= MANY {
+            let bindings = [("x", x), ("lengths", lengths), ("y", y)];
+            r.dispatch(shader, "mean_pool_forward", &bindings, p, means.rounds(p.t as usize));
+            return Ok(());
+        }
+        let p = Params { slice: MANY_SLICE as u32, ..p };
+        let slices = p.t.div_ceil(p.slice);
+        let bindings = [("x", x), ("lengths", lengths), ("partial", partial)];
+        let launch = Grid::items((p.b * slices * p.f) as usize, 64, io.replicas).rounds(MANY_SLICE);
+        r.dispatch(shader, "mean_pool_forward_slices", &bindings, p, launch);
+        let bindings = [("lengths", lengths), ("partial", partial), ("y", y)];
+        r.dispatch(shader, "mean_pool_forward_join", &bindings, p, means.rounds(slices as usize));
         Ok(())
     }
 
@@ -114,6 +132,8 @@ fn cases() -> Vec<Case> {
         case("padding, vec4", [4, 5, 8], &[5, 0, 3, 1]),
         case("several slices", [13, 17, 11], &mixed),
         case("several slices, vec4", [13, 17, 20], &mixed),
+        case("many instances", [2, 100_000, 3], &[100_000, 20_000]),
+        case("many instances, vec4", [1, 100_000, 4], &[99_999]),
         case("fc-t", [128, 10, 128], &[10; 128]).bench(),
     ]
 }

@@ -16,7 +16,7 @@ use crate::check::{Case, Fill, Input};
 use crate::core::array::Array;
 use crate::core::error::{Error, Result};
 use crate::gpu::{Grid, MAX_ROUNDS, Recorder, Shader, View, params, shader};
-use crate::graph::{Cost, Graph, Io, Op, Outputs, Spec, Tensor};
+use crate::graph::{Cost, Graph, Io, Mode, Op, Outputs, Spec, Tensor};
 use variants::MatrixProduct;
 
 pub use super::recurrent_cell::Cell;
@@ -30,7 +30,7 @@ params! {
         replicas: u32, batch: u32, steps: u32, hidden: u32, directions: u32, lengths_stride: u32,
         has_mask: u32, has_state: u32, has_dy: u32, wants_start: u32,
         state_slice: u32, h_at: u32, h_slice: u32, masked_at: u32, kept_at: u32, c_at: u32, g_at: u32, g_slice: u32,
-        accumulate: u32, first: u32, end: u32,
+        accumulate: u32, first: u32, end: u32, tape_steps: u32,
     }
 }
 
@@ -48,6 +48,8 @@ const CLIPS: usize = 4;
 const CLIPS_SUBGROUP8: usize = 32;
 /// Columns of the weights that a workgroup packs, as in the shader.
 const COLUMNS: usize = 16;
+/// Most steps of a dispatch.
+const MAX_PIECE: usize = 1024;
 /// Sections of a tape begin where a binding may.
 const ALIGN: usize = 64;
 
@@ -79,6 +81,10 @@ struct Recurrent {
     masked: bool,
     /// Begins with a given state instead of zeros.
     started: bool,
+    /// Most rounds of loops in a dispatch; a longer walk goes in pieces.
+    rounds: usize,
+    /// Nothing goes back: the tape holds no more than a piece's steps.
+    forward_only: bool,
 }
 
 /// Adds a layer. `directions`: forward, or forward and reverse. `lengths` u32 (B): valid steps. `mask` (B, D H): recurrent dropout's
@@ -94,7 +100,8 @@ pub fn recurrent(
     mask: Option<Tensor>,
     state: Option<State>,
 ) -> Result<Sequence> {
-    let op = Recurrent { cell, directions: directions.len(), masked: mask.is_some(), started: state.is_some() };
+    let (masked, started, forward_only) = (mask.is_some(), state.is_some(), g.mode() == Mode::Eval);
+    let op = Recurrent { cell, directions: directions.len(), masked, started, rounds: MAX_ROUNDS, forward_only };
     let mut inputs: Vec<Tensor> = directions.iter().map(|d| d.input).collect();
     inputs.extend(directions.iter().map(|d| d.weight));
     inputs.extend(directions.iter().map(|d| d.bias));
@@ -141,9 +148,13 @@ impl Recurrent {
         self.lengths_at() + 1 + usize::from(self.masked)
     }
 
+    fn tape_steps(&self, d: &Dims) -> usize {
+        if self.forward_only { d.t.min(MAX_PIECE) } else { d.t }
+    }
+
     fn tape(&self, d: &Dims, replicas: usize) -> Tape {
         let aligned = |len: usize| len.next_multiple_of(ALIGN);
-        let rows = replicas * d.b * d.t;
+        let rows = replicas * d.b * self.tape_steps(d);
         let state_slice = aligned(replicas * d.b * self.directions * d.h);
         let h_slice = aligned(rows * d.h);
         let g_slice = aligned(rows * d.gates);
@@ -189,6 +200,7 @@ impl Recurrent {
             accumulate: 0,
             first: 0,
             end: d.t as u32,
+            tape_steps: self.tape_steps(d) as u32,
         }
     }
 
@@ -213,7 +225,7 @@ impl Recurrent {
             }
         };
         let grid = Grid::folded(d.b.div_ceil(clips), io.replicas * self.directions);
-        let piece = ((MAX_ROUNDS - start) / step).max(1);
+        let piece = (self.rounds.saturating_sub(start) / step).clamp(1, MAX_PIECE);
         for first in (0..d.t).step_by(piece) {
             let end = d.t.min(first + piece);
             let has_state = if first == 0 { p.has_state } else { u32::MAX };
@@ -337,7 +349,8 @@ impl Op for Recurrent {
         let d = self.dims(io.x(0).shape.dims());
         let n = self.directions;
         let sinks: Option<Vec<_>> = (0..n).map(|i| io.dx(i)).collect();
-        let (Some(dx), false) = (sinks, self.masked && io.dx(self.lengths_at() + 1).is_some()) else {
+        let (Some(dx), false) = (sinks, self.forward_only || self.masked && io.dx(self.lengths_at() + 1).is_some())
+        else {
             return Err(Error::NoGradient { op: "recurrent" });
         };
         self.pack(r, io, &d, false);
@@ -443,10 +456,12 @@ const LONG: usize = 100_000;
 struct Extra {
     masked: bool,
     started: bool,
+    rounds: Option<usize>,
+    forward_only: bool,
 }
 
 fn case(name: &str, cell: Cell, directions: usize, [b, t, h]: [usize; 3], lengths: Fill, extra: Extra) -> Case {
-    let Extra { masked, started } = extra;
+    let Extra { masked, started, .. } = extra;
     let gates = cell.gates() * h;
     let mut inputs = vec![Input::gradient([b, t, gates]); directions];
     // PyTorch's first values; much larger ones make the walk chaotic.
@@ -461,7 +476,8 @@ fn case(name: &str, cell: Cell, directions: usize, [b, t, h]: [usize; 3], length
     if started {
         inputs.extend(vec![Input::gradient([b, directions * h]); cell.states()]);
     }
-    Case::new(name, Recurrent { cell, directions, masked, started }, inputs)
+    let rounds = extra.rounds.unwrap_or(MAX_ROUNDS);
+    Case::new(name, Recurrent { cell, directions, masked, started, rounds, forward_only: extra.forward_only }, inputs)
 }
 
 fn cases() -> Vec<Case> {
@@ -470,7 +486,9 @@ fn cases() -> Vec<Case> {
     let plain = Extra::default();
     let started = Extra { started: true, ..plain };
     let masked = Extra { masked: true, ..plain };
-    let both = Extra { masked: true, started: true };
+    let both = Extra { masked: true, ..started };
+    let long = Extra { forward_only: true, ..both };
+    let pieces = Extra { rounds: Some(1), ..both };
     vec![
         case("tanh, one", Cell::Tanh, 1, [1, 1, 1], whole(1, 1), plain),
         case("GRU, one", Cell::Gru, 1, [1, 1, 1], whole(1, 1), plain),
@@ -487,7 +505,11 @@ fn cases() -> Vec<Case> {
         case("GRU, more clips than a workgroup has", Cell::Gru, 2, [37, 3, 36], ragged(37, 3), plain),
         case("GRU, more units than invocations", Cell::Gru, 1, [3, 2, 67], whole(3, 2), plain),
         case("LSTM, as many units as can be", Cell::Lstm, 1, [2, 2, MAX_HIDDEN], whole(2, 2), plain),
-        case("LSTM, long", Cell::Lstm, 2, [1, LONG, 4], whole(1, LONG), both),
+        case("tanh, a step at a time", Cell::Tanh, 2, [5, 4, 3], ragged(5, 4), Extra { rounds: Some(1), ..plain }),
+        case("GRU, a step at a time", Cell::Gru, 2, [3, 5, 4], ragged(3, 5), pieces),
+        case("LSTM, a step at a time", Cell::Lstm, 2, [3, 4, 4], ragged(3, 4), pieces),
+        case("LSTM, a step at a time, ragged units", Cell::Lstm, 2, [3, 3, 5], ragged(3, 3), pieces),
+        case("LSTM, long", Cell::Lstm, 2, [1, LONG, 4], whole(1, LONG), long).seeded(&[]),
         case("rnn's first layer", Cell::Gru, 2, [128, 10, 64], whole(128, 10), plain).bench(),
         case("bilstm-att", Cell::Lstm, 2, [32, 10, 64], whole(32, 10), masked).bench(),
     ]

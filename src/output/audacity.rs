@@ -1,4 +1,5 @@
-//! Recognitions as a label track of Audacity (File > Import > Labels; manual.audacityteam.org, "Importing and Exporting Labels").
+//! Recognitions as a label track of Audacity (File > Import > Labels; manual.audacityteam.org, "Importing and Exporting
+//! Labels").
 
 use std::io::{self, Write};
 

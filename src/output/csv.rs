@@ -14,8 +14,8 @@ pub const FORMAT: Format = Format {
     write: |out, recognition, _| rows(out, recognition),
 };
 
-/// The rows of a recording. `spread` is empty for one seed, `threshold` for models that name one instrument at a time; `segments` are
-/// seconds, as in "0.00-3.84;5.76-10.00".
+/// The rows of a recording. `spread` is empty for one seed, `threshold` for models that name one instrument at a time;
+/// `segments` are seconds, as in "0.00-3.84;5.76-10.00".
 fn rows(out: &mut dyn Write, recognition: &Recognition) -> io::Result<()> {
     let mut out = ::csv::Writer::from_writer(out);
     let file = recognition.file.to_string_lossy();

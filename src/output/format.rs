@@ -32,8 +32,8 @@ pub struct Frame {
 pub struct Detail {
     /// `cell` (seconds) and the activity curve of each instrument.
     pub activity: bool,
-    /// `cell` and the attention curve of each instrument; null for models without attention. For models that attend to frequency as well
-    /// the map over both, and what its bands are.
+    /// `cell` and the attention curve of each instrument; null for models without attention. For models that attend to
+    /// frequency as well the map over both, and what its bands are.
     pub attention: bool,
 }
 

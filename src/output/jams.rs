@@ -20,8 +20,8 @@ pub const FORMAT: Format = Format {
 /// The version of the specification that is written.
 const SPECIFICATION: &str = "0.3.4";
 
-/// Writes a JAMS file with two annotations in the namespace `tag_open`: each present instrument over the whole recording,
-/// with its probability as confidence; and the segments in order of time, with theirs.
+/// Writes a JAMS file with two annotations in the namespace `tag_open`: each present instrument over the whole
+/// recording, with its probability as confidence; and the segments in order of time, with theirs.
 pub fn write(out: &mut dyn Write, recognition: &Recognition) -> io::Result<()> {
     let r = recognition;
     let present: Vec<&Instrument> = r.ranked().into_iter().filter(|i| i.present).collect();

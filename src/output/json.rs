@@ -26,10 +26,12 @@ pub const LINES: Format = Format {
     write: write_line,
 };
 
-/// Writes an indented object and a newline: file, duration (s), model, seeds, and the instruments, the likeliest first,
-/// each with name, probability, spread (null for one seed), threshold (null for models that name one at a time), present, and segments (start, end, confidence).
-/// Models that look at one place after the other add their paths: seed, start of the excerpt, and glimpses (time, hz). With attention
-/// of models that attend to frequency there are `bands` (Hz) and `attention_map` (cells, bands).
+/// Writes an indented object and a newline: file, duration (s), warnings (what is missing or odd about the file; left
+/// out if nothing is), model, seeds, and the instruments, the likeliest first, each with name, probability, spread
+/// (null for one seed), threshold (null for models that name one at a time), present, and segments (start, end,
+/// confidence). Models that look at one place after the other add their paths: seed, start of the excerpt, and glimpses
+/// (time, hz). With attention of models that attend to frequency there are `bands` (Hz) and `attention_map` (cells,
+/// bands).
 pub fn write(out: &mut dyn Write, recognition: &Recognition, detail: Detail) -> io::Result<()> {
     serde_json::to_writer_pretty(&mut *out, &object(recognition, detail))?;
     writeln!(out)
@@ -45,6 +47,8 @@ pub fn write_line(out: &mut dyn Write, recognition: &Recognition, detail: Detail
 struct Object<'a> {
     file: std::borrow::Cow<'a, str>,
     duration: f64,
+    #[serde(skip_serializing_if = "<[String]>::is_empty")]
+    warnings: &'a [String],
     model: &'a str,
     seeds: &'a [u64],
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -99,6 +103,7 @@ fn object(r: &Recognition, detail: Detail) -> Object<'_> {
     Object {
         file: r.file.to_string_lossy(),
         duration: micro(r.duration),
+        warnings: &r.condition.warnings,
         model: &r.model,
         seeds: &r.seeds,
         cell: (detail.activity || detail.attention).then_some(r.cell),

@@ -11,7 +11,8 @@ use crate::predict::trained::{Fitted, Trained};
 use crate::run::network;
 use crate::run::weights::About;
 
-/// A trained run and the clips that it is asked about, as often as one likes: they are uploaded once, and so are its weights.
+/// A trained run and the clips that it is asked about, as often as one likes: they are uploaded once, and so are its
+/// weights.
 pub enum ClipPredictor<'a> {
     Network(Box<Predictor>),
     /// The forests of all seeds, which work on the CPU.
@@ -22,8 +23,8 @@ impl<'a> ClipPredictor<'a> {
     /// Uploads the clips of `features`.
     ///
     /// # Errors
-    /// `Shape` when they are not what the model was trained on; `Limit` or `Gpu` when memory does not suffice; `Checkpoint` for weights
-    /// of the front end that are missing or others.
+    /// `Shape` when they are not what the model was trained on; `Limit` or `Gpu` when memory does not suffice;
+    /// `Checkpoint` for weights of the front end that are missing or others.
     pub fn new(gpu: &Gpu, trained: &'a Trained, features: &'a Features, detail: Detail) -> Result<ClipPredictor<'a>> {
         accept(&trained.about, features.instances, features.width)?;
         match &trained.fitted {

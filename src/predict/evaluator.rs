@@ -32,9 +32,9 @@ pub struct Answers {
     pub seeds: Vec<(Array<f32>, Array<bool>)>,
 }
 
-/// Why a run's scores on a split of a dataset may be those of clips that it was trained on; `None` if they are not. `trained_on` is the
-/// fingerprint of the data that the run was trained on, `data` that of the dataset; `kept`: whether the run's own table of splits says
-/// which of the dataset's clips are for what.
+/// Why a run's scores on a split of a dataset may be those of clips that it was trained on; `None` if they are not.
+/// `trained_on` is the fingerprint of the data that the run was trained on, `data` that of the dataset; `kept`: whether
+/// the run's own table of splits says which of the dataset's clips are for what.
 pub fn overlap_with_training(trained_on: &str, data: &str, kept: bool, split: Split) -> Option<&'static str> {
     match split {
         Split::All if trained_on == data || kept => Some("most of all clips are those that the run was trained on"),
@@ -48,7 +48,8 @@ impl<'a> Evaluator<'a> {
     /// Uploads the dataset, or takes `corpus` for it, which is on the GPU already.
     ///
     /// # Errors
-    /// `Data` for a dataset of other classes, or of several classes a clip where the model names one; as [`ClipPredictor::new`].
+    /// `Data` for a dataset of other classes, or of several classes a clip where the model names one; as
+    /// [`ClipPredictor::new`].
     pub fn new(gpu: &Gpu, trained: &'a Trained, data: &'a Dataset, corpus: Option<&Corpus>) -> Result<Evaluator<'a>> {
         let About { classes, .. } = &trained.about;
         if data.classes != *classes {
@@ -110,7 +111,8 @@ impl<'a> Evaluator<'a> {
 }
 
 impl Answers {
-    /// Of each seed, the threshold of each class that suits its answers best (R, K), if these are about its validation clips.
+    /// Of each seed, the threshold of each class that suits its answers best (R, K), if these are about its validation
+    /// clips.
     pub fn best_thresholds(&self) -> Vec<Vec<f64>> {
         let k = self.targets.shape().last();
         let of_class = |(probabilities, observed): &(Array<f32>, Array<bool>), class: usize| {
@@ -161,8 +163,8 @@ impl Trained {
         Ok(evaluate(subject, &data.classes, targets, &seeds))
     }
 
-    /// From now on the thresholds of each seed are those that suit its answers about its validation clips best. For labels: where a clip
-    /// has one class, no threshold is asked for.
+    /// From now on the thresholds of each seed are those that suit its answers about its validation clips best. For
+    /// labels: where a clip has one class, no threshold is asked for.
     pub fn tune(&mut self, validation: &Answers) {
         self.about.thresholds = Some(validation.best_thresholds());
     }

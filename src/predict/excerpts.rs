@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use crate::audio::Condition;
 use crate::core::array::Array;
 use crate::core::error::Result;
 use crate::metrics::scores::{answer, std_dev};
@@ -60,7 +61,7 @@ pub(super) struct Excerpts {
     attention_map: Vec<f32>,
     /// (cells): whether an excerpt covers a cell, and how many cover it in which anything plays.
     covered: Vec<bool>,
-    heard: Vec<f32>,
+    counted: Vec<f32>,
     paths: Vec<Path>,
     attends: bool,
     pub strip: Strip,
@@ -89,7 +90,7 @@ impl Excerpts {
             attention: vec![],
             attention_map: vec![],
             covered: vec![],
-            heard: vec![],
+            counted: vec![],
             paths: vec![],
             attends: model.attends,
             strip: Strip::new(bands, frame),
@@ -107,9 +108,9 @@ impl Excerpts {
 
     /// Adds what clip `i` of the predictions says, an excerpt that begins at `start` and has so many instances.
     ///
-    /// The activity in a cell is the mean score of its places, weighted by attention, times the probability of the excerpt: an
-    /// instrument plays here if it plays in the excerpt at all, and here. Of the combinations of score, attention and probability that
-    /// were tried on rendered clips with known times it finds these best.
+    /// The activity in a cell is the mean score of its places, weighted by attention, times the probability of the
+    /// excerpt: an instrument plays here if it plays in the excerpt at all, and here. Of the combinations of score,
+    /// attention and probability that were tried on rendered clips with known times it finds these best.
     pub fn add(&mut self, p: &Predictions, i: usize, start: f64, instances: usize) {
         let k = self.classes;
         let cells = match (self.whole, self.frames) {
@@ -135,17 +136,17 @@ impl Excerpts {
                 let mut drawn = 0.0;
                 for cell in 0..cells {
                     let into = (first + cell) * k + class;
-                    let (mut gates, mut heard) = (0.0, 0.0);
+                    let (mut gates, mut scores) = (0.0, 0.0);
                     for band in 0..self.bands {
                         let gate = at(&instance.gates[r], cell, band);
                         gates += gate;
-                        heard += gate * at(&instance.scores[r], cell, band);
+                        scores += gate * at(&instance.scores[r], cell, band);
                         if self.bands > 1 {
                             self.attention_map[into * self.bands + band] += share * gate;
                         }
                     }
                     drawn += gates;
-                    self.activity[into] += share * probability * heard / gates.max(f32::MIN_POSITIVE);
+                    self.activity[into] += share * probability * scores / gates.max(f32::MIN_POSITIVE);
                     self.attention[into] += share * gates / self.bands as f32;
                 }
                 answers.push([probability, drawn]);
@@ -169,7 +170,8 @@ impl Excerpts {
         self.cover(start, self.span, 0.0);
     }
 
-    /// Makes room for an excerpt of so many cells, in which `say` is 1 if anything plays, else 0. Returns the first of them.
+    /// Makes room for an excerpt of so many cells, in which `say` is 1 if anything plays, else 0. Returns the first of
+    /// them.
     fn cover(&mut self, start: f64, cells: usize, say: f32) -> usize {
         let at = start / self.cell;
         // The last excerpt of a recording may begin within a cell; it is there for the one after.
@@ -181,9 +183,9 @@ impl Excerpts {
         if self.attends && self.bands > 1 {
             self.attention_map.resize(end * self.classes * self.bands, 0.0);
         }
-        self.heard.resize(end, 0.0);
+        self.counted.resize(end, 0.0);
         self.covered[first..first + cells].fill(true);
-        self.heard[first..first + cells].iter_mut().for_each(|c| *c += say);
+        self.counted[first..first + cells].iter_mut().for_each(|c| *c += say);
         first
     }
 
@@ -200,7 +202,8 @@ impl Excerpts {
         }
     }
 
-    /// The answer for a recording of `duration` seconds. `thresholds`: (K), from which probability on each class is present.
+    /// The answer for a recording of `duration` seconds. `thresholds`: (K), from which probability on each class is
+    /// present.
     pub fn recognition(
         &self,
         file: PathBuf,
@@ -218,7 +221,7 @@ impl Excerpts {
             let values = |cell: usize| {
                 if self.covered.get(cell) == Some(&true) {
                     let sums = of[(cell * k + class) * width..].iter();
-                    latest.iter_mut().zip(sums).for_each(|(v, sum)| *v = sum / self.heard[cell].max(1.0));
+                    latest.iter_mut().zip(sums).for_each(|(v, sum)| *v = sum / self.counted[cell].max(1.0));
                 }
                 latest.clone()
             };
@@ -277,6 +280,7 @@ impl Excerpts {
         Recognition {
             file,
             duration,
+            condition: Condition::default(),
             model: trained.about.model.clone(),
             seeds: self.seeds.clone(),
             cell: self.cell,
@@ -288,7 +292,8 @@ impl Excerpts {
     }
 }
 
-/// Hz, both ends of each of so many bands that share the mel bands equally: half-way between the centres on either side. None for one.
+/// Hz, both ends of each of so many bands that share the mel bands equally: half-way between the centres on either
+/// side. None for one.
 fn band_edges(bands: usize) -> Vec<[f64; 2]> {
     if bands < 2 {
         return vec![];

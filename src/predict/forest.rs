@@ -1,10 +1,10 @@
-//! `rf`: a random forest per class on the mean of X over time (RF_BR of ISMIR 2019): trees, what they answer, and their file.
-//! They are grown in `train::forest`.
+//! `rf`: a random forest per class on the mean of X over time (RF_BR of ISMIR 2019): trees, what they answer, and their
+//! file. They are grown in `train::forest`.
 //!
 //! On disk the trees are flat arrays, those of all seeds, classes and trees one after the other, N nodes in all:
-//! `trees.nodes` (R, K, 100) how many nodes each tree has; `trees.feature` (N), `trees.threshold` (N): a clip goes left where its
-//! feature is at most the threshold; `trees.left`, `trees.right` (N): children, counted from the tree's first node, 0 in leaves;
-//! `trees.value` (N): the answer of leaves.
+//! `trees.nodes` (R, K, 100) how many nodes each tree has; `trees.feature` (N), `trees.threshold` (N): a clip goes left
+//! where its feature is at most the threshold; `trees.left`, `trees.right` (N): children, counted from the tree's first
+//! node, 0 in leaves; `trees.value` (N): the answer of leaves.
 
 use std::path::Path;
 use std::thread;

@@ -18,8 +18,8 @@ pub struct Predictions {
     pub probabilities: Vec<Array<f32>>,
     /// For models with attention.
     pub instances: Option<InstancePredictions>,
-    /// Per replica, (N, J, 2): where models that look at one place after the other have looked, time and frequency in [-1, 1];
-    /// empty for others.
+    /// Per replica, (N, J, 2): where models that look at one place after the other have looked, time and frequency in
+    /// [-1, 1]; empty for others.
     pub glimpses: Vec<Array<f32>>,
 }
 
@@ -30,7 +30,8 @@ pub struct InstancePredictions {
     pub attention: Vec<Array<f32>>,
     /// Per replica, (N, T P, K): the probability that the place has by itself.
     pub scores: Vec<Array<f32>>,
-    /// Per replica, (N, T P, K): the attention that the place asks for, 0 to 1, before all are weighed against each other.
+    /// Per replica, (N, T P, K): the attention that the place asks for, 0 to 1, before all are weighed against each
+    /// other.
     pub gates: Vec<Array<f32>>,
 }
 
@@ -53,7 +54,8 @@ pub enum Detail {
     Places,
 }
 
-/// A network on a GPU that predicts clips of one corpus: its weights are uploaded once, and a plan is replayed for each batch.
+/// A network on a GPU that predicts clips of one corpus: its weights are uploaded once, and a plan is replayed for each
+/// batch.
 pub struct Predictor {
     gpu: Gpu,
     config: Config,
@@ -85,8 +87,8 @@ struct Output {
 }
 
 impl Predictor {
-    /// Uploads the weights `blocks`, one for each replica; `frozen` are those that the model's graph asks for by name. `corpus` is shared,
-    /// not copied: what is written to it later is what is predicted then.
+    /// Uploads the weights `blocks`, one for each replica; `frozen` are those that the model's graph asks for by name.
+    /// `corpus` is shared, not copied: what is written to it later is what is predicted then.
     ///
     /// # Errors
     /// `Limit` or `Gpu` when memory does not suffice.
@@ -205,7 +207,8 @@ impl Predictor {
     }
 }
 
-/// What is read back of a prediction, in order: probabilities; attention, scores and gates of models that attend; glimpses of others.
+/// What is read back of a prediction, in order: probabilities; attention, scores and gates of models that attend;
+/// glimpses of others.
 fn kept(prediction: &Prediction, detail: Detail) -> Vec<Tensor> {
     let mut kept = vec![prediction.probabilities];
     if detail == Detail::Places {

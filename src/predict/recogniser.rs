@@ -1,10 +1,10 @@
-//! Recognises recordings of any length with a trained run: excerpts of 10 s, their features, what the run says about them, and one
-//! answer per recording.
+//! Recognises recordings of any length with a trained run: excerpts of 10 s, their features, what the run says about
+//! them, and one answer per recording.
 
 use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
 
-use crate::audio::{Cut, Excerpt, Item, cut_samples, ingest};
+use crate::audio::{Condition, Cut, Excerpt, Item, cut_samples, ingest};
 use crate::core::array::Array;
 use crate::core::error::{Error, Result};
 use crate::data::Features;
@@ -22,13 +22,14 @@ use crate::predict::trained::{Fitted, Trained};
 
 pub use crate::predict::excerpts::Aggregate;
 
-/// Seconds between two excerpts unless said otherwise: five instances, so that each is analysed twice, in another context.
+/// Seconds between two excerpts unless said otherwise: five instances, so that each is analysed twice, in another
+/// context.
 const HOP: f64 = 4.8;
 /// Seconds: patience is finite.
 const MIN_HOP: f64 = 0.01;
 
-/// Amplitude below which an excerpt is silent for models that have to name a class whatever is in it: -80 dB of full scale, some
-/// three steps of 16 bits.
+/// Amplitude below which an excerpt is silent for models that have to name a class whatever is in it: -80 dB of full
+/// scale, some three steps of 16 bits.
 const SILENCE: f32 = 1e-4;
 
 /// Clips whose places are looked at at a time.
@@ -37,7 +38,8 @@ const PORTION: usize = 1024;
 /// How recordings are recognised.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Options {
-    /// Seconds from one excerpt's start to the next, 0.01 (of notes 0.5) to the length of one. `None`: 4.8 of 10, or 1 of 1.
+    /// Seconds from one excerpt's start to the next, 0.01 (of notes 0.5) to the length of one. `None`: 4.8 of 10, or 1
+    /// of 1.
     pub hop: Option<f64>,
     /// `None`: max, or for models that name one class the mean.
     pub aggregate: Option<Aggregate>,
@@ -51,8 +53,6 @@ pub struct Recognised {
     pub recognition: Recognition,
     /// As [`Extract`] has it, (columns, bands), at most some thousand columns for the whole recording; if asked for.
     pub spectrogram: Option<Array<f32>>,
-    /// Packets of the file that were damaged and left out.
-    pub damaged: u64,
 }
 
 /// A trained run with its front end on a GPU, ready for any number of recordings.
@@ -83,16 +83,16 @@ struct Open {
     index: usize,
     name: PathBuf,
     excerpts: Excerpts,
-    /// Its duration and damaged packets, or what is wrong with it.
-    end: Option<Result<(f64, u64)>>,
+    /// Its duration and condition, or what is wrong with it.
+    end: Option<Result<(f64, Condition)>>,
 }
 
 impl Recogniser {
     /// The run's own thresholds count, see [`Trained::set_threshold`].
     ///
     /// # Errors
-    /// `Usage` for options that the model cannot follow, a run that does not know its front end, and one without the thresholds that it
-    /// is set to; `Checkpoint` for weights of the front end that are missing or others.
+    /// `Usage` for options that the model cannot follow, a run that does not know its front end, and one without the
+    /// thresholds that it is set to; `Checkpoint` for weights of the front end that are missing or others.
     pub fn new(gpu: &Gpu, trained: Trained, options: Options) -> Result<Recogniser> {
         options.check(&trained)?;
         let thresholds = trained.common_thresholds()?;
@@ -148,8 +148,8 @@ impl Recogniser {
         result.expect("each file has a result")
     }
 
-    /// Recognises `files`, decoded on all cores, and hands over in order what is in each, or why it cannot be used, with its index.
-    /// Memory does not grow with the length of a recording but for its timelines.
+    /// Recognises `files`, decoded on all cores, and hands over in order what is in each, or why it cannot be used,
+    /// with its index. Memory does not grow with the length of a recording but for its timelines.
     ///
     /// # Errors
     /// `Gpu` for a lost device, and whatever `each` returns.
@@ -176,7 +176,8 @@ impl Recogniser {
         Cut { window: self.kind.window(), hop: Some(self.hop), form: self.kind.form(), to_the_end: true }
     }
 
-    /// Takes what comes of a recording, one after the other. Returns whether a batch was full, and all that waited is answered.
+    /// Takes what comes of a recording, one after the other. Returns whether a batch was full, and all that waited is
+    /// answered.
     fn take(&mut self, work: &mut Work, index: usize, name: &Path, item: Item) -> Result<bool> {
         if work.open.back().is_none_or(|last| last.index < index) {
             let excerpts = Excerpts::new(&self.trained, self.hop, self.front_end.extractor.bands());
@@ -189,7 +190,7 @@ impl Recogniser {
                 let reason = format!("is shorter than {} s, which the model takes in at a time", self.kind.window());
                 current.end = Some(Err(Error::data(name, reason)));
             }
-            Item::End { duration, damaged } => current.end = Some(Ok((duration, damaged))),
+            Item::End { duration, condition } => current.end = Some(Ok((duration, condition))),
             Item::Failed(error) => {
                 work.waiting.retain(|(of, _)| *of != index);
                 current.end = Some(Err(error));
@@ -242,11 +243,12 @@ impl Recogniser {
     }
 
     fn finish(&self, open: Open) -> Result<Recognised> {
-        let (duration, damaged) = open.end.expect("called when it has ended")?;
+        let (duration, condition) = open.end.expect("called when it has ended")?;
         let spectrogram = self.options.spectrogram.then(|| open.excerpts.strip.array());
         let (trained, aggregate) = (&self.trained, self.options.aggregate);
-        let recognition = open.excerpts.recognition(open.name, duration, trained, &self.thresholds, aggregate);
-        Ok(Recognised { recognition, spectrogram, damaged })
+        let mut recognition = open.excerpts.recognition(open.name, duration, trained, &self.thresholds, aggregate);
+        recognition.condition = condition;
+        Ok(Recognised { recognition, spectrogram })
     }
 }
 

@@ -1,8 +1,8 @@
-//! What is heard in a recording: how likely each instrument is in it, and when it plays.
+//! What is recognised in a recording: how likely each instrument is in it, and when it plays.
 
 use std::path::PathBuf;
 
-use crate::audio::is_sound;
+use crate::audio::{Condition, is_sound};
 use crate::core::array::Array;
 use crate::nn::front_ends::log_mel;
 
@@ -13,6 +13,8 @@ pub struct Recognition {
     pub file: PathBuf,
     /// Seconds.
     pub duration: f64,
+    /// Whether the file was whole.
+    pub condition: Condition,
     pub model: String,
     /// The replicas whose answers were averaged.
     pub seeds: Vec<u64>,
@@ -22,7 +24,8 @@ pub struct Recognition {
     pub instruments: Vec<Instrument>,
     /// Of each excerpt, each seed's; empty for models that take in everything at once.
     pub paths: Vec<Path>,
-    /// Hz, both ends of each band of the attention maps, the lowest first; empty for models that do not attend to frequency.
+    /// Hz, both ends of each band of the attention maps, the lowest first; empty for models that do not attend to
+    /// frequency.
     pub bands: Vec<[f64; 2]>,
     /// (seconds, bands) of the patches that a glimpse sees, all around one place.
     pub patches: Vec<[f64; 2]>,
@@ -34,8 +37,8 @@ impl Recognition {
         self.instruments.iter().all(|i| i.threshold.is_none())
     }
 
-    /// What the recording is called in file names and tables of true times: its file's name, or its clip's key, without the folder and
-    /// without the extension of a sound file. Other dots belong to the name.
+    /// What the recording is called in file names and tables of true times: its file's name, or its clip's key, without
+    /// the folder and without the extension of a sound file. Other dots belong to the name.
     pub fn name(&self) -> String {
         let file = self.file.file_name().unwrap_or(self.file.as_os_str());
         let file = if is_sound(&self.file) { self.file.file_stem().unwrap_or(file) } else { file };
@@ -86,16 +89,16 @@ pub struct Instrument {
     pub probability: f64,
     /// Sample standard deviation over the seeds; `None` for one seed.
     pub spread: Option<f64>,
-    /// From this probability on it counts as present; `None` for models that name one instrument at a time: it is present where it
-    /// is the likeliest of a cell.
+    /// From this probability on it counts as present; `None` for models that name one instrument at a time: it is
+    /// present where it is the likeliest of a cell.
     pub threshold: Option<f64>,
     pub present: bool,
     /// Its activity in each cell from the start on, 0 to 1.
     pub activity: Vec<f32>,
     /// Attention on each cell, 0 to 1, 1 where the instrument draws most of it; `None` for models without attention.
     pub attention: Option<Vec<f32>>,
-    /// (cells, bands): the same by frequency, the lowest band first, 1 where the instrument draws most of it; `None` for models that
-    /// do not attend to frequency.
+    /// (cells, bands): the same by frequency, the lowest band first, 1 where the instrument draws most of it; `None`
+    /// for models that do not attend to frequency.
     pub attention_map: Option<Array<f32>>,
     /// When it plays, in order of time, without overlaps; empty when it is absent.
     pub segments: Vec<Segment>,

@@ -19,10 +19,11 @@ const BRIDGED: f64 = 0.5;
 const SHORTEST: f64 = 0.3;
 
 /// When an instrument plays: the runs of cells whose activity is at least `threshold`, in order and without overlaps.
-/// Gaps shorter than 0.5 s are bridged; then runs shorter than 0.3 s are dropped, unless the recording itself is that short.
+/// Gaps shorter than 0.5 s are bridged; then runs shorter than 0.3 s are dropped, unless the recording itself is that
+/// short.
 ///
-/// `cell` and `duration` are in seconds, above 0; cells beyond the duration are ignored, one across its end is cut there.
-/// A segment's confidence is the mean activity of its cells.
+/// `cell` and `duration` are in seconds, above 0; cells beyond the duration are ignored, one across its end is cut
+/// there. A segment's confidence is the mean activity of its cells.
 pub fn segments(activity: &[f32], cell: f64, threshold: f64, duration: f64) -> Vec<Segment> {
     let inside = activity.len().min((duration / cell).ceil() as usize);
     let mut runs: Vec<(usize, usize)> = vec![];
@@ -47,8 +48,8 @@ pub fn segments(activity: &[f32], cell: f64, threshold: f64, duration: f64) -> V
     runs.into_iter().filter_map(segment).collect()
 }
 
-/// `curve`, an entry per `cell` seconds, drawn to `columns` entries that share `duration`: the mean of what each covers.
-/// Where the curve has ended it counts as 0.
+/// `curve`, an entry per `cell` seconds, drawn to `columns` entries that share `duration`: the mean of what each
+/// covers. Where the curve has ended it counts as 0.
 pub fn resample(curve: &[f32], cell: f64, duration: f64, columns: usize) -> Vec<f32> {
     let width = duration / cell / columns as f64;
     let column = |i: usize| {

@@ -15,8 +15,8 @@ use crate::report::tables::table::printable;
 
 pub use crate::report::pages::comparison::{CLASSES, CLASSES_PLOT, JSON, REPORT, SCORES, SCORES_PLOT};
 
-/// Writes `compare.json`, `scores.csv`, `classes.csv`, `scores.png`, `classes.png` and then `report.html` into `folder`, in place of
-/// older ones; each whole or not at all.
+/// Writes `compare.json`, `scores.csv`, `classes.csv`, `scores.png`, `classes.png` and then `report.html` into
+/// `folder`, in place of older ones; each whole or not at all.
 ///
 /// # Errors
 /// `Io`, naming the file that cannot be written.

@@ -22,7 +22,8 @@ pub fn duration(seconds: f64) -> String {
     if s < 3600 { format!("{} min {:02} s", s / 60, s % 60) } else { format!("{} h {:02} min", s / 3600, s / 60 % 60) }
 }
 
-/// A position in a recording of `length` seconds, to `step`: "2 s", "0.25 s"; "1:05" in one of a minute, "1:01:05" in one of an hour.
+/// A position in a recording of `length` seconds, to `step`: "2 s", "0.25 s"; "1:05" in one of a minute, "1:01:05" in
+/// one of an hour.
 pub fn clock(seconds: f64, length: f64, step: f64) -> String {
     let s = seconds.round() as u64;
     match length {

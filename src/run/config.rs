@@ -18,11 +18,11 @@ use crate::nn::models::aacnn::{FirstValues, Network};
 use crate::nn::{self, Settings};
 pub use crate::nn::{Optimiser, Select};
 use crate::ops::attention_pool::Pooling;
-use crate::ops::masked_bce::{FocalAlpha, Loss};
+use crate::ops::masked_bce::{FocalAlpha, Loss, LossMean};
 use crate::ops::sample::Order;
 use crate::run::settings::{
     self, Setting, Value, all, as_toml, merge, networks, on_maps, on_notes, on_vggish, setting, with_attention,
-    with_dropout, with_mixed_clips, with_thresholds, with_width,
+    with_dropout, with_known_labels, with_mixed_clips, with_thresholds, with_width,
 };
 
 /// What is done to the clips of a training step beside leaving them as they are. Validation and test clips stay as they are.
@@ -87,6 +87,9 @@ pub struct Config {
     pub weight_decay: f64,
     pub dropout: f64,
     pub loss: Loss,
+    /// Of cross-entropy and focal loss; runs of before there was a choice took the batch.
+    #[serde(default)]
+    pub loss_mean: LossMean,
     /// How instances are weighed against each other.
     pub pooling: Pooling,
     /// Of the partial BCE's g(p) = alpha p^gamma + beta.
@@ -212,8 +215,14 @@ pub const SETTINGS: &[Setting] = &[
         "loss",
         Value::Name(names::<Loss>),
         networks,
-        "bce: mean over all known labels of a batch; partial-bce: weighted by clip (ISMIR 2019, Eq. 4); focal: what is \
+        "bce: binary cross-entropy of known labels; partial-bce: weighted by clip (ISMIR 2019, Eq. 4); focal: what is \
                already right counts less; cross-entropy: of models that name one class per clip",
+    ),
+    setting(
+        "loss_mean",
+        Value::Name(names::<LossMean>),
+        with_known_labels,
+        "bce and focal are the mean over all known labels of a batch, or over each clip's own and then over clips",
     ),
     setting(
         "alpha",
@@ -245,10 +254,11 @@ pub const SETTINGS: &[Setting] = &[
     .needing("loss", "focal"),
     setting(
         "focal_alpha",
-        Value::Text("X|inverse-frequency", |text| text.parse::<FocalAlpha>().and_then(as_toml)),
+        Value::Text("X|inverse-frequency|inverse-class-frequency", |text| text.parse::<FocalAlpha>().and_then(as_toml)),
         networks,
         "alpha of the focal loss, 0 to 1: what positive labels weigh, negative ones weigh 1 - alpha; inverse-frequency: \
-               for each class the share of negatives among its known training labels",
+               for each class the share of negatives among its known training labels; inverse-class-frequency: 1 / share of \
+               positives, normalised to 1 over the classes",
     )
     .needing("loss", "focal"),
     setting(
@@ -406,6 +416,7 @@ impl Config {
             weight_decay: protocol.weight_decay,
             dropout: protocol.dropout,
             loss: protocol.loss,
+            loss_mean: protocol.loss_mean,
             pooling: Pooling::Sigmoid,
             alpha: 1.0,
             beta: 0.0,

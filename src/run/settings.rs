@@ -141,6 +141,10 @@ pub(crate) fn with_thresholds(model: &Model) -> Option<&'static str> {
     model.exclusive.then_some("names the most probable class of a clip")
 }
 
+pub(crate) fn with_known_labels(model: &Model) -> Option<&'static str> {
+    networks(model).or(model.exclusive.then_some("names one class per clip: its loss is the mean over clips"))
+}
+
 pub(crate) fn with_mixed_clips(model: &Model) -> Option<&'static str> {
     networks(model).or(model.exclusive.then_some("names one class per clip, which mixed clips have not"))
 }

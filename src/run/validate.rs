@@ -61,6 +61,10 @@ impl Config {
         if !none && !(self.val_fraction > 0.0 && self.val_fraction < 1.0) {
             return Err(Error::Usage(format!("`val_fraction` must lie between 0 and 1, got {}", self.val_fraction)));
         }
+        let of_labels = matches!(self.loss, Loss::Bce | Loss::Focal);
+        if !of_labels && self.loss_mean != model.protocol.loss_mean {
+            return Err(Error::Usage("`loss_mean` needs `loss` bce or focal".into()));
+        }
         if let FocalAlpha::Same(alpha) = self.focal_alpha
             && !(0.0..=1.0).contains(&alpha)
         {

@@ -18,7 +18,7 @@ use crate::ops::adagrad::{self, Adagrad, adagrad};
 use crate::ops::adam::{Adam, adam};
 use crate::ops::cross_entropy::cross_entropy;
 use crate::ops::gather::Batch;
-use crate::ops::masked_bce::{FocalAlpha, Loss, Normalisation, focal_loss, masked_bce};
+use crate::ops::masked_bce::{Focal, FocalAlpha, Loss, Normalisation, focal_loss, masked_bce};
 use crate::ops::sample::Order;
 use crate::ops::tally::{Decision, Tally, tally};
 use crate::ops::track::{NEVER, track};
@@ -98,7 +98,7 @@ fn push_loss(g: &mut Graph, config: &Config, batch: Batch, prediction: &Predicti
             let logits = prediction.logits.ok_or_else(|| Error::Usage(format!("{} has no logits", config.model)))?;
             return cross_entropy(g, logits, target, lengths);
         }
-        Loss::Bce => Normalisation::Observed,
+        Loss::Bce => config.loss_mean.into(),
         Loss::PartialBce => {
             let Config { alpha, beta, gamma, .. } = *config;
             Normalisation::Partial { alpha, beta, gamma }
@@ -110,9 +110,10 @@ fn push_loss(g: &mut Graph, config: &Config, batch: Batch, prediction: &Predicti
                     let words = vec![(alpha as f32).to_bits(); classes.shape.len()];
                     g.constant(classes, words)
                 }
-                FocalAlpha::InverseFrequency => g.input("alpha", classes),
+                FocalAlpha::InverseFrequency | FocalAlpha::InverseClassFrequency => g.input("alpha", classes),
             };
-            return focal_loss(g, p, target, observed, lengths, alpha, config.focal_gamma);
+            let focal = Focal { alpha, gamma: config.focal_gamma };
+            return focal_loss(g, p, target, observed, lengths, config.loss_mean.into(), focal);
         }
     };
     masked_bce(g, p, target, observed, lengths, norm)
@@ -230,9 +231,9 @@ impl<'g> Learner<'g> {
         let ones = gpu.upload("loss gradient", &vec![1.0f32; replicas])?;
         // Counted anew whenever a run goes on, from the same clips.
         let alpha = match (config.loss, config.focal_alpha) {
-            (Loss::Focal, FocalAlpha::InverseFrequency) => {
+            (Loss::Focal, FocalAlpha::InverseFrequency | FocalAlpha::InverseClassFrequency) => {
                 let pools = splits.iter().map(|(train, _)| train.as_slice());
-                Some(("alpha", gpu.upload("alpha", &corpus.inverse_frequencies(gpu, pools)?)?))
+                Some(("alpha", gpu.upload("alpha", &corpus.focal_alphas(gpu, config.focal_alpha, pools)?)?))
             }
             _ => None,
         };

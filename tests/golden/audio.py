@@ -1,6 +1,7 @@
 """Mel spectrograms by librosa and VGGish's log-mel front end in numpy, on a generated signal; small sound files."""
 
 
+import subprocess
 from pathlib import Path
 
 import librosa
@@ -79,6 +80,19 @@ def sound_files(folder: Path) -> None:
         path = folder / f"tone.{ending}"
         if not path.exists():
             soundfile.write(path, stereo, 16000, subtype=subtype)
+    # Three tenths of a second, mono, with delays and edits that libsndfile does not write; the last has no tag and two channels.
+    for name, options in [
+        ("tone.m4a", "-ar 22050 -c:a aac -b:a 32k"),
+        ("tone.opus", "-ar 48000 -c:a libopus -b:a 16k"),
+        ("tone.webm", "-ar 48000 -c:a libopus -b:a 16k"),
+        ("tone.mka", "-ar 22050 -c:a libvorbis -q:a 0"),
+        ("tone_stereo.mp3", "-ar 22050 -c:a libmp3lame -b:a 24k -ac 2 -write_xing 0 -id3v2_version 0"),
+    ]:
+        path = folder / name
+        if not path.exists():
+            source = "sine=frequency=440:sample_rate=48000:duration=0.3"
+            ffmpeg = ["ffmpeg", "-v", "error", "-bitexact", "-f", "lavfi", "-i", source, *options.split(), str(path)]
+            subprocess.run(ffmpeg, check=True)
 
 
 def clip(path: Path) -> dict:

@@ -23,6 +23,7 @@ from augment import augment  # noqa: E402
 from forest import forest  # noqa: E402
 from images import images  # noqa: E402
 from layers import layers  # noqa: E402
+from loss_mean import loss_mean  # noqa: E402
 from metrics import metrics  # noqa: E402
 from models import case, trajectories  # noqa: E402
 from recurrent import recurrent  # noqa: E402
@@ -48,6 +49,7 @@ def write_json(name: str, value) -> None:
 def main() -> None:
     torch.set_num_threads(1)  # one summation order
     write_tensors("layers.safetensors", layers())
+    write_json("loss_mean.json", loss_mean(HERE / "layers.safetensors"))
     write_tensors("augment.safetensors", augment())
     write_tensors("images.safetensors", images())
     write_tensors("recurrent.safetensors", recurrent())

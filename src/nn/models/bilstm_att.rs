@@ -7,6 +7,7 @@ use crate::nn::front_ends::kind::Kind;
 use crate::nn::layers::Recurrent;
 use crate::ops::activation::Dropout;
 use crate::ops::clip_dropout::clip_dropout;
+use crate::ops::masked_bce::Loss;
 use crate::ops::recurrent::Cell;
 
 /// Per direction.
@@ -15,7 +16,15 @@ const HIDDEN: usize = 64;
 pub const MODEL: Model = Model {
     name: "bilstm-att",
     about: "bidirectional LSTM with attention (partial labels, 2020)",
-    protocol: Protocol { epochs: 200, dropout: 0.2, batch: 32, ..Protocol::COMMON },
+    // The paper names no weight decay.
+    protocol: Protocol {
+        epochs: 200,
+        dropout: 0.2,
+        batch: 32,
+        weight_decay: 0.0,
+        loss: Loss::Focal,
+        ..Protocol::COMMON
+    },
     fixed_instances: false,
     positions: 1,
     attends: true,

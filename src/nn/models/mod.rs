@@ -18,7 +18,7 @@ use crate::nn::front_ends::kind::Kind;
 use crate::nn::front_ends::vggish::{TrainFrontEnd, Width};
 use crate::ops::attention_pool::Pooling;
 use crate::ops::glimpse::Patch;
-use crate::ops::masked_bce::{FocalAlpha, Loss};
+use crate::ops::masked_bce::{FocalAlpha, Loss, LossMean};
 
 /// What a model is given.
 #[derive(Clone, Copy, Debug)]
@@ -138,6 +138,8 @@ pub struct Protocol {
     /// Share of the training clips that are for validation.
     pub val_fraction: f64,
     pub loss: Loss,
+    /// Of cross-entropy and focal loss.
+    pub loss_mean: LossMean,
     /// Where the loss is focal.
     pub focal_alpha: FocalAlpha,
 }
@@ -158,6 +160,7 @@ impl Protocol {
         patience: None,
         val_fraction: 0.15,
         loss: Loss::Bce,
+        loss_mean: LossMean::Batch,
         focal_alpha: FocalAlpha::PUBLISHED,
     };
 }

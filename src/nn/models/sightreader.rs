@@ -24,7 +24,7 @@ use crate::ops::activation::{Activation, activation};
 use crate::ops::add::add;
 use crate::ops::draw_location::{draw_normal, draw_uniform};
 use crate::ops::glimpse::{Patch, glimpse, glimpse_len};
-use crate::ops::masked_bce::{FocalAlpha, Loss};
+use crate::ops::masked_bce::{FocalAlpha, Loss, LossMean};
 use crate::ops::recurrent_cell::{Cell, State};
 use crate::ops::reinforce::reinforce;
 use crate::ops::reward::reward;
@@ -33,8 +33,15 @@ use crate::ops::reward::reward;
 const MUSICAL: &[Patch] = &[[7, 57], [7, 25], [128, 1], [64, 1], [32, 1]];
 const SQUARE: &[Patch] = &[[12, 12]];
 
-const PROTOCOL: Protocol =
-    Protocol { epochs: 250, dropout: 0.0, batch: 32, select: Select::ValF1, patience: Some(10), ..Protocol::COMMON };
+const PROTOCOL: Protocol = Protocol {
+    epochs: 250,
+    dropout: 0.0,
+    batch: 32,
+    select: Select::ValF1,
+    patience: Some(10),
+    loss_mean: LossMean::Clip,
+    ..Protocol::COMMON
+};
 
 pub const SR16: Model = Model {
     name: "sr16",

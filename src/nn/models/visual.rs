@@ -16,6 +16,7 @@ use crate::nn::front_ends::vggish::{self, EMBEDDING, MAP, TrainFrontEnd, Weights
 use crate::nn::layers::{WeightInit, batch_norm, linear};
 use crate::ops::activation::{Activation, activation};
 use crate::ops::append_one_hot::append_one_hot;
+use crate::ops::masked_bce::LossMean;
 
 #[derive(Clone, Copy, PartialEq)]
 enum Variant {
@@ -26,8 +27,15 @@ enum Variant {
     FullyConnected,
 }
 
-const PROTOCOL: Protocol =
-    Protocol { epochs: 250, dropout: 0.6, batch: 32, select: Select::ValF1, patience: Some(10), ..Protocol::COMMON };
+const PROTOCOL: Protocol = Protocol {
+    epochs: 250,
+    dropout: 0.6,
+    batch: 32,
+    select: Select::ValF1,
+    patience: Some(10),
+    loss_mean: LossMean::Clip,
+    ..Protocol::COMMON
+};
 
 pub const ATT_TF: Model = Model {
     name: "att-tf",

@@ -15,8 +15,8 @@ const FRAME: &str = include_str!("../../../assets/page/page.html");
 const STYLE: &str = include_str!("../../../assets/page/page.css");
 const SORT: &str = include_str!("../../../assets/page/sort.js");
 
-/// Writes a page that needs nothing besides itself to `path`, whole or not at all. `style` and `script` add to those of all pages;
-/// `body` writes what lies in `<main>`.
+/// Writes a page that needs nothing besides itself to `path`, whole or not at all. `style` and `script` add to those of
+/// all pages; `body` writes what lies in `<main>`.
 pub fn write(
     path: &Path,
     title: &str,
@@ -69,7 +69,8 @@ impl Display for Image<'_> {
     }
 }
 
-/// The header cell of a column that sorts, upwards at the first click if `up`; `sorted` if the rows are in that order already.
+/// The header cell of a column that sorts, upwards at the first click if `up`; `sorted` if the rows are in that order
+/// already.
 pub fn header(out: &mut dyn Write, name: &str, up: bool, sorted: bool) -> io::Result<()> {
     let first = if up { "ascending" } else { "descending" };
     let sorted = if sorted { format!(" aria-sort=\"{first}\"") } else { String::new() };

@@ -1,4 +1,5 @@
-//! Recordings as one HTML page that needs nothing besides itself: pictures with a cursor that follows the sound, and tables.
+//! Recordings as one HTML page that needs nothing besides itself: pictures with a cursor that follows the sound, and
+//! tables.
 
 use std::fs::File;
 use std::io::{self, Read, Write};
@@ -26,8 +27,8 @@ const MAX_ROWS: usize = 520;
 
 /// Writes a self-contained page of the recordings to `path`, whole or not at all.
 ///
-/// The sound is embedded where the file is at most 24 MiB (240 MiB in all) and of a kind that browsers play, else it is linked.
-/// Where it cannot be read the page says so. Memory does not grow with the sound.
+/// The sound is embedded where the file is at most 24 MiB (240 MiB in all) and of a kind that browsers play, else it is
+/// linked. Where it cannot be read the page says so. Memory does not grow with the sound.
 pub fn write_page(path: impl AsRef<Path>, pictures: &[Picture]) -> Result<()> {
     let path = path.as_ref();
     html::write(path, &title(pictures), STYLE, SCRIPT, |out| recordings(out, pictures, path))
@@ -50,10 +51,10 @@ fn recordings(out: &mut dyn Write, pictures: &[Picture], page: &Path) -> io::Res
     }
     writeln!(out, "<h1>{}</h1>\n<nav aria-label=\"Recordings\"><ul>", Escaped(&title(pictures)))?;
     for (i, picture) in pictures.iter().enumerate() {
-        let heard: Vec<&str> = picture.bars().iter().map(|i| i.name.as_str()).collect();
-        let heard = if heard.is_empty() { "nothing".into() } else { heard.join(", ") };
+        let present: Vec<&str> = picture.bars().iter().map(|i| i.name.as_str()).collect();
+        let present = if present.is_empty() { "nothing".into() } else { present.join(", ") };
         let name = name(picture.recognition);
-        writeln!(out, "<li><a href=\"#r{i}\">{}<small>{}</small></a></li>", Escaped(&name), Escaped(&heard))?;
+        writeln!(out, "<li><a href=\"#r{i}\">{}<small>{}</small></a></li>", Escaped(&name), Escaped(&present))?;
     }
     writeln!(out, "</ul></nav>")?;
     let mut embedded = 0;

@@ -1,4 +1,5 @@
-//! A finished run to look at: learning curves, scores of classes and of seeds and confusions as pictures, and all of it on one HTML page.
+//! A finished run to look at: learning curves, scores of classes and of seeds and confusions as pictures, and all of it
+//! on one HTML page.
 
 use std::io::{self, Write};
 use std::path::Path;
@@ -27,10 +28,12 @@ const STYLE: &str = include_str!("../../../assets/page/training.css");
 /// Longest setting that is shown whole, in characters.
 const LONGEST: usize = 80;
 
-/// Writes `learning_curves.png` (but of a forest), `classes.png`, `seeds.png`, `confusion.png` (where clips have one class),
-/// `examples.png` (where there are any) and then `report.html` into `run_dir`, in place of older ones; each whole or not at all.
+/// Writes `learning_curves.png` (but of a forest), `classes.png`, `seeds.png`, `confusion.png` (where clips have one
+/// class), `examples.png` (where there are any) and then `report.html` into `run_dir`, in place of older ones; each
+/// whole or not at all.
 ///
-/// `rows` are the epochs of `metrics.jsonl`, in its order. The page needs no other file; it only links those of the run.
+/// `rows` are the epochs of `metrics.jsonl`, in its order. The page needs no other file; it only links those of the
+/// run.
 ///
 /// # Errors
 /// `Io`, naming the file that cannot be written.

@@ -1,5 +1,5 @@
-//! Lying box plots with their points, as in fig. 2 of Gururani, Sharma and Lerch, "An attention mechanism for musical instrument
-//! recognition" (ISMIR 2019).
+//! Lying box plots with their points, as in fig. 2 of Gururani, Sharma and Lerch, "An attention mechanism for musical
+//! instrument recognition" (ISMIR 2019).
 
 use plotters::coord::Shift;
 use plotters::prelude::*;

@@ -1,5 +1,6 @@
-//! Runs side by side as figs. 2 and 3 of Gururani, Sharma and Lerch, "An attention mechanism for musical instrument recognition"
-//! (ISMIR 2019): box plots of the scores over the seeds, and F1 of each class as bars. Both lie, so that names stay legible.
+//! Runs side by side as figs. 2 and 3 of Gururani, Sharma and Lerch, "An attention mechanism for musical instrument
+//! recognition" (ISMIR 2019): box plots of the scores over the seeds, and F1 of each class as bars. Both lie, so that
+//! names stay legible.
 
 use plotters::coord::Shift;
 use plotters::prelude::*;
@@ -51,8 +52,8 @@ const BOX_ROW: i32 = 46;
 const HALF: i32 = 13;
 const HEADING: i32 = 24;
 
-/// The panels of score boxes: precision, recall, F1 as in the paper's figure, F1 of present, and mean average precision; of clips of
-/// one class the accuracy first.
+/// The panels of score boxes: precision, recall, F1 as in the paper's figure, F1 of present, and mean average
+/// precision; of clips of one class the accuracy first.
 fn panels(task: Task) -> [&'static str; PANELS] {
     match task {
         Task::Labels => ["precision", "recall", "f1_pn", "f1_pos", "map"],
@@ -156,7 +157,8 @@ const WIDE: usize = 9;
 /// More bars than this make no readable picture; the table has them all.
 const MAX_BARS: usize = 1200;
 
-/// The experiment's F1 of each class, a bar per entry with the deviation of its seeds; the class that is best recognised first.
+/// The experiment's F1 of each class, a bar per entry with the deviation of its seeds; the class that is best
+/// recognised first.
 pub struct InstrumentBars<'a> {
     title: String,
     labels: Vec<&'a str>,

@@ -1,4 +1,5 @@
-//! Test clips of single notes as the model sees them: of each class one that it knows and one that it takes for another.
+//! Test clips of single notes as the model sees them: of each class one that it knows and one that it takes for
+//! another.
 
 use std::io::{self, Write};
 use std::path::Path;
@@ -67,9 +68,9 @@ struct Tile {
 impl Examples {
     /// `answers` to `clips` of `data`, in their order; several seeds answer by their mean probability.
     ///
-    /// Of each class that has any, two clips are shown: of those that were answered rightly the one whose answer has the middle
-    /// probability, a typical one; of those that were taken for another the one whose answer is the surest, from which most is to be
-    /// learnt. Of equals it is the first.
+    /// Of each class that has any, two clips are shown: of those that were answered rightly the one whose answer has
+    /// the middle probability, a typical one; of those that were taken for another the one whose answer is the surest,
+    /// from which most is to be learnt. Of equals it is the first.
     pub fn new(data: &Dataset, clips: &[u32], answers: &Answers, notes: &Notes) -> Examples {
         let k = data.classes.len();
         let n = answers.seeds.len() as f64;
@@ -116,7 +117,8 @@ impl Examples {
     }
 }
 
-/// A clip's key in words, without the folder of its class: the time first, which is not cut off where there is little room.
+/// A clip's key in words, without the folder of its class: the time first, which is not cut off where there is little
+/// room.
 fn named(key: &str) -> String {
     let name = key.rsplit_once('/').map_or(key, |(_, name)| name);
     match name.rsplit_once('@') {

@@ -1,5 +1,5 @@
-//! A PNG backend for plotters at twice the resolution: figures are drawn in logical pixels, files have four times as many.
-//! It sets its own text, because plotters' bitmap text ignores side bearings and kerning and sits off its anchor.
+//! A PNG backend for plotters at twice the resolution: figures are drawn in logical pixels, files have four times as
+//! many. It sets its own text, because plotters' bitmap text ignores side bearings and kerning and sits off its anchor.
 
 use std::path::Path;
 

@@ -1,5 +1,5 @@
-//! A recording as a picture: a bar per instrument that is heard, over the spectrogram. As in fig. 4 of Gururani, Sharma and
-//! Lerch, "An attention mechanism for musical instrument recognition" (ISMIR 2019).
+//! A recording as a picture: a bar per instrument that is present, over the spectrogram. As in fig. 4 of Gururani, Sharma
+//! and Lerch, "An attention mechanism for musical instrument recognition" (ISMIR 2019).
 
 use std::path::Path;
 
@@ -18,8 +18,8 @@ use crate::{Error, Result};
 const WIDTH: i32 = 1080;
 const MARGIN: i32 = 30;
 const TITLE: i32 = 66;
-/// Height of the bar of an instrument, of one with bands of frequencies, of the space below it, and of the line in that where the
-/// instrument plays.
+/// Height of the bar of an instrument, of one with bands of frequencies, of the space below it, and of the line in that
+/// where the instrument plays.
 const BAR_HEIGHT: i32 = 15;
 const MAP_HEIGHT: i32 = 28;
 const SPACE: i32 = 12;
@@ -274,7 +274,8 @@ fn tint(value: f32) -> [u8; 3] {
     [mixed(TRACK.0, BAR.0), mixed(TRACK.1, BAR.1), mixed(TRACK.2, BAR.2)]
 }
 
-/// A picture at `at` of rows of colours, a pixel of the file each, together `height` logical pixels high, a multiple of their number.
+/// A picture at `at` of rows of colours, a pixel of the file each, together `height` logical pixels high, a multiple of
+/// their number.
 fn bitmap(at: (i32, i32), rows: &[Vec<[u8; 3]>], height: i32) -> BitMapElement<'static, (i32, i32)> {
     let (width, height) = (rows[0].len(), (height * SCALE) as usize);
     let each = height / rows.len();

@@ -1,5 +1,5 @@
-//! The spread of scores over the seeds as box plots, as in fig. 2 of Gururani, Sharma and Lerch, "An attention mechanism for
-//! musical instrument recognition" (ISMIR 2019), lying.
+//! The spread of scores over the seeds as box plots, as in fig. 2 of Gururani, Sharma and Lerch, "An attention
+//! mechanism for musical instrument recognition" (ISMIR 2019), lying.
 
 use std::path::Path;
 

@@ -9,13 +9,14 @@ use crate::report::numbers::{clock, three_digits};
 use crate::report::plots::axis::round_step;
 use crate::report::plots::figure::PALETTE;
 
-/// A recording to be shown: what is heard in it, over its spectrogram.
+/// A recording to be shown: what is recognised in it, over its spectrogram.
 #[derive(Clone, Copy, Debug)]
 pub struct Picture<'a> {
     pub recognition: &'a Recognition,
     /// What the spectrogram is, as "mel spectrogram".
     pub spectrum: &'a str,
-    /// Logarithmic (columns, bands), louder is larger; column i covers duration / columns seconds. At most 2000 columns make sense.
+    /// Logarithmic (columns, bands), louder is larger; column i covers duration / columns seconds. At most 2000 columns
+    /// make sense.
     pub spectrogram: &'a Array<f32>,
     /// Centre frequency of each band, Hz, rising.
     pub band_hz: &'a [f64],
@@ -54,7 +55,8 @@ impl<'a> Picture<'a> {
         self.recognition.ranked().into_iter().filter(|i| i.present).take(MAX_BARS).collect()
     }
 
-    /// What the bars show: "attention" if the model has it, perhaps by frequency, else "activity"; of one that names one instrument at a time "probability".
+    /// What the bars show: "attention" if the model has it, perhaps by frequency, else "activity"; of one that names
+    /// one instrument at a time "probability".
     pub fn shown(&self) -> &'static str {
         let has = |i: &Instrument| i.attention.is_some();
         match self.recognition.instruments.iter().any(has) {
@@ -86,8 +88,8 @@ impl<'a> Picture<'a> {
         !self.recognition.bands.is_empty()
     }
 
-    /// What the bar of `instrument` shows, 0 to 1, as `columns` values over the recording: a row, or one for each band of frequencies, the
-    /// highest first.
+    /// What the bar of `instrument` shows, 0 to 1, as `columns` values over the recording: a row, or one for each band
+    /// of frequencies, the highest first.
     pub fn bar(&self, instrument: &Instrument, columns: usize) -> Vec<Vec<f32>> {
         let r = self.recognition;
         let row = |curve: &[f32]| resample(curve, r.cell, r.duration, columns);
@@ -158,8 +160,8 @@ impl<'a> Picture<'a> {
     }
 }
 
-/// A logarithmic spectrogram (columns, bands) as colours of [`colour_map`]. Outliers beyond the 5th and 99.8th percentile are cut,
-/// so that neither a click nor digital silence takes the contrast from everything else.
+/// A logarithmic spectrogram (columns, bands) as colours of [`colour_map`]. Outliers beyond the 5th and 99.8th
+/// percentile are cut, so that neither a click nor digital silence takes the contrast from everything else.
 pub fn levels(spectrogram: &Array<f32>) -> Array<u8> {
     let mut sorted: Vec<f32> = spectrogram.data().iter().copied().filter(|v| v.is_finite()).collect();
     sorted.sort_by(f32::total_cmp);
@@ -170,8 +172,8 @@ pub fn levels(spectrogram: &Array<f32>) -> Array<u8> {
     spectrogram.map(|v| ((v - low) / range * 255.0).round() as u8)
 }
 
-/// `levels` (columns, bands) as a picture, row by row from the highest band down: smooth between the centres of cells that are larger
-/// than a pixel, the mean of those that are smaller.
+/// `levels` (columns, bands) as a picture, row by row from the highest band down: smooth between the centres of cells
+/// that are larger than a pixel, the mean of those that are smaller.
 pub fn pixels(levels: &Array<u8>, width: usize, height: usize) -> Vec<u8> {
     let (columns, bands) = (levels.dims()[0], levels.dims()[1]);
     if columns == 0 || bands == 0 {
@@ -199,8 +201,9 @@ fn shares(i: usize, pixels: usize, cells: usize) -> Vec<(usize, f32)> {
     covered.map(|c| (c, share(c))).collect()
 }
 
-/// Positions on a frequency axis (0 at the bottom to 1) of bands with these centres, rising, and their names: the octaves of 125 Hz, and
-/// the upper end; of bands at equal distances round numbers. None is nearer to another than `apart`.
+/// Positions on a frequency axis (0 at the bottom to 1) of bands with these centres, rising, and their names: the
+/// octaves of 125 Hz, and the upper end; of bands at equal distances round numbers. None is nearer to another than
+/// `apart`.
 pub fn hz_ticks(hz: &[f64], apart: f64) -> Vec<(f64, String)> {
     let [first, second, .., before, last] = *hz else { return vec![] };
     // Triangles of a mel bank reach to the next band's centre, so the outer ones end one band further out.

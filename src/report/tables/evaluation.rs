@@ -26,8 +26,8 @@ const OF_ONE_CLASS: [Column; 5] = [
 ];
 
 /// One row per class: f1_pn, f1_pos, average precision, precision, recall (means over the seeds), positive and observed
-/// clips, and on a terminal a bar of f1_pn from 0 to 1; where clips have one class f1_pos first and the ROC-AUC last. Below them the
-/// means over the classes, and for several seeds those of the ensemble.
+/// clips, and on a terminal a bar of f1_pn from 0 to 1; where clips have one class f1_pos first and the ROC-AUC last.
+/// Below them the means over the classes, and for several seeds those of the ensemble.
 pub fn class_table(e: &Evaluation, look: Look) -> String {
     let metrics = match e.subject.task() {
         Task::Labels => OF_LABELS,
@@ -61,9 +61,9 @@ pub fn class_table(e: &Evaluation, look: Look) -> String {
     table.render(look)
 }
 
-/// "test: map .912 ± .003  f1_pn .868 ± .002  f1_pos .820 ± .004  over 3 seeds" (mean and sample deviation), and the threshold if it
-/// is not 0.5; "test: accuracy .951 ± .002  f1_macro .859 ± .004  P .850 ± .005  R .868 ± .004  over 3 seeds" where clips have one
-/// class.
+/// "test: map .912 ± .003  f1_pn .868 ± .002  f1_pos .820 ± .004  over 3 seeds" (mean and sample deviation), and the
+/// threshold if it is not 0.5; "test: accuracy .951 ± .002  f1_macro .859 ± .004  P .850 ± .005  R .868 ± .004  over 3
+/// seeds" where clips have one class.
 pub fn summary(e: &Evaluation) -> String {
     let metric = |name: &str, field: fn(&Scores) -> Option<f64>| match field(&e.std) {
         Some(std) => format!("{name} {} ± {}", score(field(&e.mean)), score(Some(std))),

@@ -1,4 +1,4 @@
-//! What is heard in a recording, for the terminal.
+//! What is recognised in a recording, for the terminal.
 
 use crate::predict::recognition::Recognition;
 use crate::predict::timeline::resample;
@@ -11,8 +11,8 @@ const BAR: usize = 8;
 /// What stands beside name, bar and timeline: numbers, mark and frame.
 const BESIDE: usize = 23;
 
-/// A line that names the recording, and a table of its `top` likeliest instruments: how likely, ± spread over the seeds, whether
-/// it counts as present, and a timeline of its activity.
+/// A line that names the recording, and a table of its `top` likeliest instruments: how likely, ± spread over the
+/// seeds, whether it counts as present, and a timeline of its activity.
 pub fn table(recognition: &Recognition, top: usize, look: Look) -> String {
     let r = recognition;
     let shown: Vec<_> = r.ranked().into_iter().take(top).collect();

@@ -18,7 +18,8 @@ impl Look {
     /// For pipes and files: no border, no colour, one line per row.
     pub const PLAIN: Look = Look { borders: false, colour: false, width: None };
 
-    /// What standard output is: `PLAIN` unless it is a terminal; colour unless `NO_COLOR` is set or the terminal is dumb.
+    /// What standard output is: `PLAIN` unless it is a terminal; colour unless `NO_COLOR` is set or the terminal is
+    /// dumb.
     pub fn of_stdout() -> Look {
         if !std::io::stdout().is_terminal() {
             return Look::PLAIN;

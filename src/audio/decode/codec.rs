@@ -1,0 +1,66 @@
+//! Packets to samples: symphonia's codecs, and Opus.
+
+use symphonia::core::codecs::audio::well_known::*;
+use symphonia::core::codecs::audio::{AudioCodecParameters, AudioDecoder, AudioDecoderOptions};
+use symphonia::core::packet::Packet;
+use symphonia::core::units::Duration;
+
+use super::opus::Opus;
+
+pub(super) enum Codec {
+    Known(Box<dyn AudioDecoder>),
+    Opus(Box<Opus>),
+}
+
+/// The reason for a codec that is not among ours.
+pub(super) fn cannot(what: &str) -> String {
+    format!("holds {what}, which cannot be decoded here; convert it: ffmpeg -i FILE OUT.wav")
+}
+
+impl Codec {
+    pub fn new(params: &AudioCodecParameters) -> Result<Codec, String> {
+        if params.codec == CODEC_ID_OPUS {
+            return Opus::new(params).map(|opus| Codec::Opus(Box::new(opus)));
+        }
+        let options = AudioDecoderOptions::default();
+        let codec = symphonia::default::get_codecs().make_audio_decoder(params, &options);
+        codec.map(Codec::Known).map_err(|fault| match fault {
+            symphonia::core::errors::Error::DecodeError(_) => format!("cannot be decoded ({fault})"),
+            _ => cannot(&name(params)),
+        })
+    }
+
+    /// Puts the samples of a packet, channels interleaved, into `out`; returns their rate and number of channels. What
+    /// is to be trimmed is still there, but for Vorbis's first packet, which has no samples of its own.
+    pub fn decode(&mut self, mut packet: Packet, out: &mut Vec<f32>) -> Result<(u32, usize), String> {
+        packet.dur = packet.block_dur();
+        (packet.trim_start, packet.trim_end) = (Duration::ZERO, Duration::ZERO);
+        match self {
+            Codec::Opus(opus) => opus.decode(&packet.data, out),
+            Codec::Known(codec) => {
+                let buffer = codec.decode(&packet).map_err(|fault| fault.to_string())?;
+                buffer.copy_to_vec_interleaved(out);
+                Ok((buffer.spec().rate(), buffer.num_planes()))
+            }
+        }
+    }
+}
+
+fn name(params: &AudioCodecParameters) -> String {
+    match params.codec {
+        CODEC_ID_AC3 => "AC-3",
+        CODEC_ID_EAC3 => "E-AC-3",
+        CODEC_ID_AC4 => "AC-4",
+        CODEC_ID_DCA => "DTS",
+        CODEC_ID_TRUEHD => "TrueHD",
+        CODEC_ID_WMA => "Windows Media Audio",
+        CODEC_ID_SPEEX => "Speex",
+        CODEC_ID_MUSEPACK => "Musepack",
+        CODEC_ID_WAVPACK => "WavPack",
+        CODEC_ID_TTA => "TTA",
+        CODEC_ID_MONKEYS_AUDIO => "Monkey's Audio",
+        CODEC_ID_AAC => "an AAC profile other than LC",
+        codec => return format!("an unknown codec ({codec})"),
+    }
+    .into()
+}

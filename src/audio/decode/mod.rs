@@ -1,0 +1,474 @@
+//! Sound files to mono samples, block by block.
+//!
+//! Whatever the container and codec: what is there is decoded and kept, and what is missing or odd is said in a line.
+//! Only a file without a sample that can be decoded is an error.
+//!
+//! WAV, RF64, BW64, Wave64, AIFF, AU and CAF with PCM or ADPCM; MPEG audio of all layers, also in WAV; FLAC; Ogg with
+//! Vorbis, Opus or FLAC; AAC, ALAC and Opus in MP4 and QuickTime; Matroska and WebM; ADTS.
+
+mod chunks;
+mod codec;
+mod container;
+mod matroska;
+mod mix;
+mod mp4;
+mod mpeg;
+mod opus;
+mod source;
+mod stream;
+
+use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+use symphonia::core::packet::Packet;
+use symphonia::core::units::{Duration, Timestamp};
+
+use super::resample::Resampler;
+use crate::core::error::{Error, Result};
+use chunks::{Blocks, Coding, Sound};
+use codec::Codec;
+use container::Container;
+use mix::Mix;
+use mpeg::Mpeg;
+use source::Source;
+use stream::{Demux, End, Event, Notes, Stream, Trimmer};
+
+pub(super) use source::STDIN;
+
+/// Sample rates (Hz) beyond which a file is taken for a broken one.
+const RATES: std::ops::RangeInclusive<u32> = 1_000..=1_000_000;
+/// No recording has more channels; a header that says so would make the decoder ask for memory without end.
+const MAX_CHANNELS: usize = 64;
+/// Packets in a row that hold no sample or are damaged, before the rest of a file is given up.
+const MAX_BARREN: u64 = 10_000;
+/// Frames of silence that stand for a damaged packet, at most.
+const MAX_SILENCE: u64 = 1 << 16;
+/// Frames of silence that stand for packets that are missing, beyond as many as were decoded.
+const MAX_GAP: u64 = 1 << 22;
+
+/// A decoded recording.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Clip {
+    /// Sample rate, Hz.
+    pub sr: u32,
+    /// Mono, nominally in [-1, 1] (lossy and float files may go beyond), always finite.
+    pub samples: Vec<f32>,
+}
+
+impl Clip {
+    /// Seconds.
+    pub fn duration(&self) -> f64 {
+        self.samples.len() as f64 / f64::from(self.sr)
+    }
+
+    /// Scales the samples so that the largest magnitude is 1. Silence stays as it is.
+    pub fn normalise_peak(&mut self) {
+        let peak = self.samples.iter().fold(0.0f32, |peak, v| peak.max(v.abs()));
+        if peak > 0.0 {
+            // Not by the reciprocal, which overflows for subnormal peaks.
+            self.samples.iter_mut().for_each(|v| *v /= peak);
+        }
+    }
+}
+
+/// Whether a file was whole.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Condition {
+    /// What is missing or odd, a line each, without the file's name.
+    pub warnings: Vec<String>,
+    /// Something in its middle could not be decoded.
+    pub damaged: bool,
+}
+
+impl Condition {
+    /// Nothing is missing or odd.
+    pub fn is_whole(&self) -> bool {
+        self.warnings.is_empty()
+    }
+}
+
+/// A sound file being decoded. Memory does not grow with the length of the file.
+pub struct Decoder {
+    path: PathBuf,
+    demux: Box<dyn Demux>,
+    /// The stream being decoded.
+    stream: Option<Playing>,
+    /// Of the first stream, and of all that is handed out.
+    sr: u32,
+    /// For streams of other rates.
+    resampler: Option<(u32, Resampler)>,
+    mix: Mix,
+    interleaved: Vec<f32>,
+    mono: Vec<f32>,
+    /// The block in `mono` was decoded to learn the sample rate, and is still to be handed out.
+    pending: bool,
+    ended: bool,
+    /// Frames handed out, those in `mono` included.
+    frames: u64,
+    /// Of these, silence that stands for what is missing.
+    filled: u64,
+    /// Packets that were decoded.
+    good: u64,
+    /// Packets since then that were not, or held nothing.
+    barren: u64,
+    notes: Notes,
+}
+
+/// A stream and its codec.
+struct Playing {
+    stream: Box<Stream>,
+    codec: Codec,
+    /// Once the sample rate is known.
+    trimmer: Option<Trimmer>,
+    /// Damaged packets: those since the latest good one, which may be the last, and those before, and what was wrong.
+    failing: u64,
+    failed: u64,
+    packets: u64,
+    fault: String,
+}
+
+/// Opens a sound file; `-` is standard input. The kind is found from its contents; the extension only says what to try
+/// first.
+///
+/// # Errors
+/// `Io` if it cannot be read; `Data` if it is empty, no sound file of a known kind, holds no sound or none that can be
+/// decoded, or has an impossible sample rate or number of channels.
+pub fn open(path: impl AsRef<Path>) -> Result<Decoder> {
+    let path = path.as_ref();
+    let source = Source::open(path)?;
+    let mut notes = Notes::default();
+    let demux = guarded(path, || demux(source, path, &mut notes))?;
+    let mut decoder = Decoder {
+        path: path.into(),
+        demux,
+        stream: None,
+        sr: 0,
+        resampler: None,
+        mix: Mix::default(),
+        interleaved: vec![],
+        mono: vec![],
+        pending: false,
+        ended: false,
+        frames: 0,
+        filled: 0,
+        good: 0,
+        barren: 0,
+        notes,
+    };
+    if !decoder.advance()? {
+        return Err(decoder.fail(match decoder.condition().warnings.as_slice() {
+            [] => "holds no sound".into(),
+            lines => format!("holds no sound: {}", lines.join("; ")),
+        }));
+    }
+    decoder.pending = true;
+    Ok(decoder)
+}
+
+/// Decodes a whole file of at most `limit` seconds.
+///
+/// # Errors
+/// As [`open`] and [`Decoder::next_block`]; `Data` if the file is longer.
+pub fn decode(path: impl AsRef<Path>, limit: f64) -> Result<Clip> {
+    let path = path.as_ref();
+    let mut decoder = open(path)?;
+    let sr = decoder.sr();
+    let most = limit * f64::from(sr);
+    let mut samples = vec![];
+    while let Some(block) = decoder.next_block()? {
+        if (samples.len() + block.len()) as f64 > most {
+            return Err(Error::data(path, format!("is longer than the {limit} s allowed")));
+        }
+        samples.extend_from_slice(block);
+    }
+    Ok(Clip { sr, samples })
+}
+
+/// Malformed files can make decoders panic. Whatever was being decoded is dropped afterwards, so that nothing of a
+/// half-changed state is seen again.
+pub(super) fn guarded<T>(path: &Path, work: impl FnOnce() -> Result<T>) -> Result<T> {
+    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|_| Err(Error::data(path, "is damaged (its decoder gave up)")))
+}
+
+fn demux(mut source: Source, path: &Path, notes: &mut Notes) -> Result<Box<dyn Demux>> {
+    let io = |e| Error::io(path)(e);
+    let fail = |reason: String| Error::data(path, reason);
+    if let Some(sound) = chunks::find(&mut source, notes).map_err(io)? {
+        let Sound { coding, start, end, frames } = sound.map_err(fail)?;
+        return match coding {
+            Coding::Blocks(coded) => Ok(Box::new(Blocks::new(source, *coded, (start, end), frames, notes))),
+            Coding::Mpeg => {
+                let mpeg = Mpeg::find(source, start, end).map_err(io)?;
+                Ok(Box::new(mpeg.ok_or_else(|| fail("holds no frame of MPEG audio".into()))?))
+            }
+        };
+    }
+    let known = has_magic(&mut source).map_err(io)?;
+    if !known {
+        let len = source.len();
+        if let Some(mpeg) = Mpeg::find(source.again(), 0, len).map_err(io)? {
+            return Ok(Box::new(mpeg));
+        }
+    }
+    let container = Container::open(source, path, known, notes).map_err(io)?.map_err(fail)?;
+    Ok(Box::new(container))
+}
+
+/// Whether a file begins as one of the containers: frames of MPEG audio are not to be searched for in them.
+fn has_magic(source: &mut Source) -> io::Result<bool> {
+    let head = source.peek(0, 12)?;
+    let at = |place: usize, magic: &[u8]| head.get(place..).is_some_and(|rest| rest.starts_with(magic));
+    let front: [&[u8]; 6] = [b"fLaC", b"OggS", b"\x1a\x45\xdf\xa3", b"caff", b"\xff\xf1", b"\xff\xf9"];
+    let boxes: [&[u8]; 5] = [b"ftyp", b"moov", b"mdat", b"wide", b"free"];
+    Ok(front.iter().any(|magic| at(0, magic)) || boxes.iter().any(|magic| at(4, magic)))
+}
+
+/// A packet of a demuxer of ours.
+fn packet(data: Vec<u8>, frames: u64) -> Packet {
+    Packet::new(0, Timestamp::ZERO, Duration::new(frames), data)
+}
+
+pub(super) fn check_rate(path: &Path, sr: u32) -> Result<()> {
+    if RATES.contains(&sr) {
+        return Ok(());
+    }
+    let (low, high) = (RATES.start(), RATES.end());
+    Err(Error::data(path, format!("has a sample rate of {sr} Hz, which is outside {low} to {high}")))
+}
+
+fn check_channels(channels: usize) -> std::result::Result<(), String> {
+    match channels {
+        1..=MAX_CHANNELS => Ok(()),
+        n => Err(format!("has {n} channels, which is outside 1 to {MAX_CHANNELS}")),
+    }
+}
+
+impl Decoder {
+    /// Sample rate, Hz.
+    pub fn sr(&self) -> u32 {
+        self.sr
+    }
+
+    /// Whether the file was whole, as far as it has been decoded.
+    pub fn condition(&self) -> &Condition {
+        self.notes.condition()
+    }
+
+    /// The next mono samples (some thousand at a time, never none), or `None` at the end.
+    ///
+    /// # Errors
+    /// `Io` when the file cannot be read further. After an error the decoder is of no further use.
+    pub fn next_block(&mut self) -> Result<Option<&[f32]>> {
+        if std::mem::take(&mut self.pending) || self.advance()? {
+            return Ok(Some(&self.mono));
+        }
+        Ok(None)
+    }
+
+    /// Decodes up to the next samples; false at the end.
+    fn advance(&mut self) -> Result<bool> {
+        self.mono.clear();
+        while self.mono.is_empty() && !self.ended {
+            let step = catch_unwind(AssertUnwindSafe(|| self.step()));
+            step.unwrap_or_else(|_| {
+                self.end_stream(false);
+                self.end(End::Damaged("its decoder gave up".into()));
+                Ok(())
+            })?;
+        }
+        self.frames += self.mono.len() as u64;
+        Ok(!self.mono.is_empty())
+    }
+
+    fn step(&mut self) -> Result<()> {
+        match self.demux.next(&mut self.notes).map_err(Error::io(&self.path))? {
+            Event::Stream(stream) => self.begin_stream(stream),
+            Event::Packet(packet) => self.packet(packet),
+            Event::End(end) => {
+                self.end_stream(matches!(end, End::Whole));
+                self.end(end);
+                Ok(())
+            }
+        }
+    }
+
+    fn begin_stream(&mut self, stream: Box<Stream>) -> Result<()> {
+        self.end_stream(true);
+        match (Codec::new(&stream.params), &stream.params.channels) {
+            (Ok(codec), channels) => {
+                let channels = channels.as_ref().map_or(1, |c| c.count());
+                check_channels(channels).map_err(|reason| self.fail(reason))?;
+                let (trimmer, fault) = (None, String::new());
+                self.stream = Some(Playing { stream, codec, trimmer, failing: 0, failed: 0, packets: 0, fault });
+                Ok(())
+            }
+            (Err(reason), _) if self.good == 0 => Err(self.fail(reason)),
+            (Err(reason), _) => {
+                self.end(End::Damaged(reason));
+                Ok(())
+            }
+        }
+    }
+
+    fn packet(&mut self, packet: Packet) -> Result<()> {
+        let Some(playing) = &mut self.stream else { return Ok(()) };
+        let (early, late) = (packet.trim_start.get() as usize, packet.trim_end.get() as usize);
+        let (time, ticks) = (packet.pts.get(), packet.block_dur().get());
+        playing.packets += 1;
+        self.barren += 1;
+        if self.barren > MAX_BARREN {
+            self.end_stream(false);
+            self.end(End::Damaged("no packet can be decoded any more".into()));
+            return Ok(());
+        }
+        let decoded = playing.codec.decode(packet, &mut self.interleaved);
+        let timed = playing.stream.timed;
+        let missing = playing.stream.clock.as_mut().map_or(0.0, |clock| {
+            let frames =
+                decoded.as_ref().map_or(0.0, |(sr, width)| clock.ticks(self.interleaved.len() / width.max(&1), *sr));
+            clock.missing(time, if timed { ticks as f64 } else { frames })
+        });
+        let (sr, channels) = match decoded {
+            Ok(_) if self.interleaved.is_empty() => return Ok(()),
+            Ok(spec) => spec,
+            Err(fault) => {
+                playing.failing += 1;
+                playing.fault = fault;
+                // Silence in its place, so that what follows stays where it is.
+                if timed && let Some(trimmer) = &mut playing.trimmer {
+                    self.mono.resize(ticks.min(MAX_SILENCE) as usize, 0.0);
+                    trim(&mut self.mono, early, late);
+                    trimmer.apply(&mut self.mono);
+                }
+                return Ok(());
+            }
+        };
+        check_channels(channels).map_err(|reason| Error::data(&self.path, reason))?;
+        if self.sr == 0 {
+            check_rate(&self.path, sr)?;
+            self.sr = sr;
+        }
+        self.good += 1;
+        self.barren = 0;
+        // What was damaged before the first good packet of a file is its beginning, not its middle.
+        let failing = std::mem::take(&mut playing.failing);
+        playing.failed += if self.good > 1 { failing } else { 0 };
+        self.check_numbers(channels);
+        self.mix.push(&self.interleaved, channels, &mut self.mono);
+        if self.mix.opposite {
+            self.notes.odd("its channels are opposite and cancel out when mixed; the louder one was taken");
+        }
+        trim(&mut self.mono, early, late);
+        if missing > 0.0 {
+            self.fill(missing, sr);
+        }
+        let playing = self.stream.as_mut().expect("it was just decoded");
+        playing.trimmer.get_or_insert_with(|| Trimmer::new(&playing.stream.trim, sr)).apply(&mut self.mono);
+        self.to_rate(sr)
+    }
+
+    /// Silence where packets are missing, so that what follows stays where it is.
+    fn fill(&mut self, seconds: f64, sr: u32) {
+        let at = self.seconds();
+        self.notes.lost(format!("{seconds:.2} s are missing before {at:.2} s"));
+        let room = (self.frames + MAX_GAP).saturating_sub(self.filled);
+        let frames = ((seconds * f64::from(sr)).round() as u64).min(MAX_GAP).min(room);
+        self.filled += frames;
+        self.mono.splice(0..0, std::iter::repeat_n(0.0, frames as usize));
+    }
+
+    /// Takes samples that are no numbers for 0.
+    fn check_numbers(&mut self, channels: usize) {
+        let Some(at) = self.interleaved.iter().position(|v| !v.is_finite()) else { return };
+        let (frame, channel) = (self.frames + (at / channels) as u64, at % channels + 1);
+        let bad = self.interleaved[at];
+        self.notes.lost(format!("sample {frame} of channel {channel} is {bad}, among others; taken for 0"));
+        self.interleaved.iter_mut().filter(|v| !v.is_finite()).for_each(|v| *v = 0.0);
+    }
+
+    /// Brings what is in `mono` to the rate of the first stream.
+    fn to_rate(&mut self, sr: u32) -> Result<()> {
+        if self.resampler.as_ref().map_or(self.sr, |(from, _)| *from) != sr {
+            let mut rest = vec![];
+            if let Some((_, resampler)) = self.resampler.take() {
+                resampler.finish(&mut rest);
+            }
+            if sr != self.sr {
+                check_rate(&self.path, sr)?;
+                self.resampler = Some((sr, Resampler::new(sr, self.sr)?));
+                let (at, from) = (self.seconds(), self.sr);
+                self.notes.odd(format!("changes its sample rate from {from} to {sr} Hz at {at:.2} s; resampled"));
+            }
+            rest.append(&mut self.mono);
+            self.mono = rest;
+        }
+        if let Some((_, resampler)) = &mut self.resampler {
+            let block = std::mem::take(&mut self.mono);
+            resampler.push(&block, &mut self.mono);
+        }
+        Ok(())
+    }
+
+    /// What remains of a stream, and whether it held what it promised. `whole`: it ended as it should.
+    fn end_stream(&mut self, whole: bool) {
+        let Some(playing) = self.stream.take() else { return };
+        let Playing { stream, trimmer, failing, failed, packets, fault, .. } = playing;
+        let mut passed = 0;
+        if let Some(mut trimmer) = trimmer {
+            let mut rest = trimmer.finish(stream.promise.map(|(frames, _)| frames));
+            passed = trimmer.passed;
+            match &mut self.resampler {
+                Some((_, resampler)) => resampler.push(&rest, &mut self.mono),
+                None => self.mono.append(&mut rest),
+            }
+        }
+        if failed > 0 {
+            self.notes.lost(format!("{failed} of {packets} packets are damaged and silent ({fault})"));
+        } else if failing > 0 {
+            self.notes.odd(format!("the last {failing} of {packets} packets cannot be decoded ({fault})"));
+        }
+        let sr = if self.sr > 0 { self.sr } else { stream.params.sample_rate.unwrap_or(1).max(1) };
+        let seconds = |frames: u64| format!("{:.2} s", frames as f64 / f64::from(sr));
+        match stream.promise {
+            Some((frames, slack)) if passed + slack < frames => {
+                self.notes.odd(format!(
+                    "holds {} of the {} that its header promises",
+                    seconds(passed),
+                    seconds(frames)
+                ));
+            }
+            Some((frames, slack)) if passed > frames + slack => {
+                self.notes.odd(format!("holds {}, more than the {} of its header", seconds(passed), seconds(frames)));
+            }
+            None if !whole => self.notes.odd(format!("breaks off after {}", seconds(passed))),
+            _ => {}
+        }
+    }
+
+    fn end(&mut self, end: End) {
+        self.ended = true;
+        if let Some((_, resampler)) = self.resampler.take() {
+            resampler.finish(&mut self.mono);
+        }
+        if let End::Damaged(reason) = end {
+            let at = self.seconds();
+            self.notes.lost(format!("is damaged after {at:.2} s ({reason}); the rest is missing"));
+        }
+    }
+
+    /// Seconds decoded so far.
+    fn seconds(&self) -> f64 {
+        (self.frames + self.mono.len() as u64) as f64 / f64::from(self.sr.max(1))
+    }
+
+    fn fail(&self, reason: String) -> Error {
+        Error::data(&self.path, reason)
+    }
+}
+
+fn trim(block: &mut Vec<f32>, early: usize, late: usize) {
+    block.truncate(block.len().saturating_sub(late));
+    block.drain(..early.min(block.len()));
+}

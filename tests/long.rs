@@ -1,0 +1,152 @@
+//! Long clips and large batches: what goes beyond the loops and the grids of one dispatch is right, not cut off.
+
+use std::collections::HashMap;
+
+use wmic::Array;
+use wmic::core::random::Stream;
+use wmic::gpu::{Buffer, Gpu, Target};
+use wmic::graph::{Arenas, Draft, Graph, Mode, Op, Spec, Tensor};
+use wmic::nn::{Inputs, find};
+use wmic::ops::cross_entropy::{CrossEntropy, cross_entropy};
+use wmic::ops::linear::linear;
+use wmic::ops::masked_bce::{MaskedBce, Normalisation, masked_bce};
+use wmic::run::config::Config;
+
+const CLASSES: usize = 4;
+
+fn noise(len: usize, stream: u32) -> Vec<f32> {
+    let mut s = Stream::new(1, stream);
+    (0..len).map(|_| (s.uniform(0.5) + 0.5) as f32).collect()
+}
+
+fn f64s(v: &[f32]) -> Vec<f64> {
+    v.iter().map(|v| f64::from(*v)).collect()
+}
+
+/// The largest difference between a model's probabilities for a clip of `instances` and those of its ops' f64 references.
+fn error(gpu: &Gpu, target: Target, model: &str, instances: usize, width: usize) -> f64 {
+    let mut g = Graph::new(Mode::Eval);
+    let x = g.input("x", Spec::f32([1, instances, width]));
+    let lengths = g.input("lengths", Spec::u32([1]));
+    let clock = g.input("clock", Spec::u32([4]));
+    let settings = Config::of(model, "x").unwrap().settings(CLASSES);
+    let inputs = Inputs { x, lengths, clock, labels: None };
+    let p = find(model).unwrap().push(&mut g, inputs, settings).unwrap().probabilities;
+
+    let arenas = Arenas::new(gpu, g.layout(), 1, false).unwrap();
+    let (trained, stats) = g.layout().initial(3);
+    gpu.write(&arenas.params, 0, &trained).unwrap();
+    gpu.write(&arenas.stats, 0, &stats).unwrap();
+    let features = noise(instances * width, 0);
+    let mut bound: Vec<(&str, Buffer)> = arenas.named().to_vec();
+    bound.push(("x", gpu.upload("x", &features).unwrap()));
+    bound.push(("lengths", gpu.upload("lengths", &[instances as u32]).unwrap()));
+    bound.push(("clock", gpu.upload("clock", &[0u32; 4]).unwrap()));
+    let plan = Draft::new(&g, target, 1, &[p], &[]).unwrap().realise(gpu, &bound).unwrap();
+    gpu.run(|s| s.replay(&[&plan.recording], 1)).unwrap();
+    let got = plan.read::<f32>(gpu, p).unwrap();
+
+    let mut known: HashMap<String, Vec<f64>> = HashMap::from([
+        ("x".into(), f64s(&features)),
+        ("lengths".into(), vec![instances as f64]),
+        ("clock".into(), vec![0.0; 4]),
+    ]);
+    known.extend(g.layout().unpack(&trained, &stats).into_iter().map(|(name, v)| (name, f64s(v.data()))));
+    let want = g.reference(&|name| known[name].clone(), p);
+    got.iter().zip(want.data()).map(|(g, w)| (f64::from(*g) - w).abs()).fold(0.0, f64::max)
+}
+
+#[test]
+fn models_answer_for_long_clips_as_their_references_do() {
+    let gpu = Gpu::open(None).unwrap();
+    let own = gpu.adapter().target();
+    let long = [("bilstm-att", 3_000), ("rnn", 1_500), ("att", 100_000), ("fc-t", 100_000)];
+    for (model, instances) in long {
+        for target in [Target::PORTABLE, own] {
+            let error = error(&gpu, target, model, instances, 8);
+            assert!(error < 2e-5, "{model}, {instances} instances, {target}: off by {error:e}");
+        }
+    }
+}
+
+/// As many labels as take more workgroups than a grid is wide: 527 classes (AudioSet's) of 8192 clips.
+const MANY: [usize; 2] = [8192, 527];
+
+/// What a loss of these inputs, and its gradient by the first of them, are on the GPU.
+fn loss_of(
+    gpu: &Gpu,
+    values: [&[f32]; 3],
+    build: impl Fn(&mut Graph, [Tensor; 4]) -> (Tensor, Tensor),
+) -> (f64, Vec<f64>) {
+    let mut g = Graph::new(Mode::Train);
+    let p = g.input_with_gradient("p", Spec::f32(MANY));
+    let [target, observed] = ["target", "observed"].map(|name| g.input(name, Spec::f32(MANY)));
+    let lengths = g.input("lengths", Spec::u32([MANY[0]]));
+    let (loss, _) = build(&mut g, [p, target, observed, lengths]);
+    let up = |name, v: &[f32]| (name, gpu.upload(name, v).unwrap());
+    let [p_values, targets, mask] = values;
+    let bound = [
+        up("p", p_values),
+        up("target", targets),
+        up("observed", mask),
+        ("lengths", gpu.upload("lengths", &vec![1u32; MANY[0]]).unwrap()),
+        up("dloss", &[1.0]),
+    ];
+    let draft = Draft::new(&g, gpu.adapter().target(), 1, &[loss], &[(loss, "dloss")]).unwrap();
+    let plan = draft.realise(gpu, &bound).unwrap();
+    gpu.run(|s| s.replay(&[&plan.recording], 1)).unwrap();
+    (f64::from(plan.read::<f32>(gpu, loss).unwrap()[0]), f64s(&plan.read_gradient(gpu, p).unwrap()))
+}
+
+#[test]
+fn losses_of_many_classes_and_clips_have_gradients_everywhere() {
+    let gpu = Gpu::open(None).unwrap();
+    let [clips, classes] = MANY;
+    let p: Vec<f32> = noise(clips * classes, 0).iter().map(|v| 0.1 + 0.8 * v).collect();
+    let target: Vec<f32> =
+        (0..clips * classes).map(|i| f32::from(u8::from(i % classes == i / classes % classes))).collect();
+    let observed: Vec<f32> = noise(clips * classes, 1).iter().map(|v| f32::from(u8::from(*v < 0.3))).collect();
+    let array = |v: &[f32]| Array::new(MANY, f64s(v));
+    let inputs = [array(&p), array(&target), array(&observed), Array::new([clips], vec![1.0; clips])];
+    let known: f64 = inputs[2].data().iter().sum();
+
+    let (loss, slopes) = loss_of(&gpu, [&p, &target, &observed], |g, [p, target, observed, lengths]| {
+        masked_bce(g, p, target, observed, lengths, Normalisation::Observed).unwrap()
+    });
+    let want = MaskedBce { norm: Normalisation::Observed, focusing: None }.reference(&inputs)[0][0];
+    assert!((loss - want).abs() < 1e-5 * want, "loss {loss}, the reference says {want}");
+    for (i, slope) in slopes.iter().enumerate() {
+        let (p, t) = (inputs[0][i], inputs[1][i]);
+        let want = inputs[2][i] * (p - t) / (p * (1.0 - p)) / known;
+        assert!((slope - want).abs() <= 1e-5 * want.abs(), "slope {i} is {slope}, not {want}");
+    }
+
+    let (loss, slopes) = loss_of(&gpu, [&p, &target, &observed], |g, [p, target, _, lengths]| {
+        cross_entropy(g, p, target, lengths).unwrap()
+    });
+    let want = CrossEntropy.reference(&[inputs[0].clone(), inputs[1].clone(), inputs[3].clone()])[0][0];
+    assert!((loss - want).abs() < 1e-5 * want, "loss {loss}, the reference says {want}");
+    for (row, slopes) in slopes.chunks(classes).enumerate() {
+        let total: f64 = inputs[0].row(row).iter().map(|v| v.exp()).sum();
+        for (k, slope) in slopes.iter().enumerate() {
+            let want = (inputs[0].row(row)[k].exp() / total - inputs[1].row(row)[k]) / clips as f64;
+            assert!((slope - want).abs() <= 1e-9 + 1e-5 * want.abs(), "slope {row}, {k} is {slope}, not {want}");
+        }
+    }
+}
+
+/// Without a guard such a plan would answer with sums of the first 65 535 terms or so.
+#[test]
+fn sums_that_a_software_adapter_cuts_off_are_refused() {
+    let gpu = Gpu::open(None).unwrap();
+    if gpu.adapter().kind != wmic::gpu::AdapterKind::Software {
+        return;
+    }
+    let mut g = Graph::new(Mode::Eval);
+    let x = g.input("x", Spec::f32([1, 300_001]));
+    let w = g.input("w", Spec::f32([1, 300_001]));
+    linear(&mut g, x, w, None).unwrap();
+    let draft = Draft::new(&g, Target::PORTABLE, 1, &[], &[]).unwrap();
+    let refused = draft.fits(&gpu).unwrap_err().to_string();
+    assert!(refused.contains("linear") && refused.contains("rounds of a loop"), "{refused}");
+}

@@ -1,0 +1,146 @@
+//! A trained run as a library user has it: in memory, shared between threads, asked again and again.
+
+use std::path::Path;
+
+use wmic::audio::{Depth, decode, write_wav};
+use wmic::features::corpus::Corpus;
+use wmic::features::extraction::{FrontEndRunner, Recipe};
+use wmic::features::front_end::{FrontEnd, Source};
+use wmic::gpu::Gpu;
+use wmic::nn::front_ends::vggish::Width;
+use wmic::predict::predictor::{Detail, Predictor, layout};
+use wmic::predict::recogniser::{Options, Recogniser, recognise_clips};
+use wmic::predict::trained::{Fitted, Network, Trained};
+use wmic::run::config::Config;
+use wmic::run::weights::{About, Block};
+
+const SR: u32 = 16_000;
+const SEEDS: [u64; 2] = [1, 2];
+
+/// Untrained, on a VGGish of an eighth of the channels.
+fn trained(model: &str) -> Trained {
+    let front_end = FrontEnd::new(Source::Random(0), Width::Eighth);
+    let config = Config { seeds: SEEDS.into(), front_end: Some(front_end), ..Config::of(model, "none").unwrap() };
+    let classes: Vec<String> = (0..20).map(|k| format!("class {k}")).collect();
+    let recipe = Recipe { front_end: config.front_end.clone(), ..Recipe::of(config.kind().unwrap()) };
+    let (instances, width) = (10, recipe.instance_len());
+    let layout = layout(&config, instances, width, classes.len()).unwrap();
+    let block = |seed: u64| {
+        let (trained, stats) = layout.initial(seed);
+        Block { trained, stats }
+    };
+    let blocks = SEEDS.map(block).into();
+    let about = About {
+        version: "test".into(),
+        model: model.into(),
+        classes,
+        instances,
+        width,
+        input: "x".into(),
+        seeds: SEEDS.into(),
+        best_epochs: vec![0; 2],
+        thresholds: None,
+    };
+    Trained { config, about, fitted: Fitted::Network(Network { layout, blocks }) }
+}
+
+/// A glide with some noise, never the same.
+fn sound(seconds: f64) -> Vec<f32> {
+    let at = |i: usize| {
+        let t = i as f64 / f64::from(SR);
+        ((300.0 + 40.0 * t) * t * std::f64::consts::TAU).sin() as f32 / 2.0 + (i * 7919 % 101) as f32 / 2020.0
+    };
+    (0..(seconds * f64::from(SR)) as usize).map(at).collect()
+}
+
+#[test]
+fn runs_and_recognisers_go_where_threads_go() {
+    fn shared<T: Send + Sync>() {}
+    fn sent<T: Send>() {}
+    shared::<Trained>();
+    shared::<Gpu>();
+    sent::<Predictor>();
+    sent::<Recogniser>();
+}
+
+#[test]
+fn samples_in_memory_are_recognised_as_their_file_is() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("a.wav");
+    let samples = sound(23.0);
+    write_wav(&path, SR, &samples, Depth::Float32).unwrap();
+    assert_eq!(decode(&path, 60.0).unwrap().samples, samples);
+    let gpu = Gpu::open(None).unwrap();
+    let mut recogniser = Recogniser::new(&gpu, trained("att-tf"), Options::default()).unwrap();
+    drop(gpu);
+    let by_file = recogniser.recognise_file(&path).unwrap().recognition;
+    let in_memory = recogniser.recognise(&samples, SR).unwrap().recognition;
+    assert_eq!((in_memory.file.as_path(), by_file.file.as_path()), (Path::new("samples"), path.as_path()));
+    assert_eq!((&in_memory.instruments, in_memory.duration), (&by_file.instruments, by_file.duration));
+    let map = by_file.instruments[0].attention_map.as_ref().unwrap();
+    assert_eq!((map.dims(), by_file.bands.len()), (&[by_file.instruments[0].activity.len(), 4][..], 4));
+    assert!(map.data().iter().all(|v| (0.0..=1.0).contains(v)) && map.data().contains(&1.0));
+    assert_eq!((by_file.bands[0][0], by_file.bands[3][1]), (125.0, 7500.0));
+
+    for (samples, sr, why) in [
+        (&[][..], SR, "hold no sound"),
+        (&[0.0, f32::NAN][..], SR, "number 1 is NaN"),
+        (&[0.0][..], 0, "sample rate of 0 Hz"),
+    ] {
+        let error = recogniser.recognise(samples, sr).unwrap_err().to_string();
+        assert!(error.contains(why), "{error}");
+    }
+    assert!(recogniser.recognise_file("no-such.wav").is_err());
+    assert_eq!(recogniser.recognise(&samples, SR).unwrap().recognition.instruments, by_file.instruments, "as before");
+}
+
+/// Maps stay on the GPU, where what comes after a short excerpt must be as silent as in stored features: fc-tf takes it all in.
+#[test]
+fn features_that_stay_on_the_gpu_are_those_that_are_read() {
+    let gpu = Gpu::open(None).unwrap();
+    let options = Options { hop: Some(10.0), ..Options::default() };
+    for seconds in [10.0, 3.3] {
+        let samples = sound(seconds);
+        let run = trained("fc-tf");
+        let mut recipe = run.recipe().unwrap();
+        let weights = recipe.load().unwrap();
+        let runner = FrontEndRunner::new(&gpu, &recipe, weights.as_ref(), false).unwrap();
+        let mut normalised = wmic::audio::Clip { sr: SR, samples: samples.clone() };
+        normalised.normalise_peak();
+        let features = runner.features(&runner.extractor.run(&[&normalised.samples]).unwrap()).unwrap();
+        let read = recognise_clips(&gpu, &run, &["a".into()], &features, &options).unwrap().remove(0);
+        let stayed = Recogniser::new(&gpu, run, options).unwrap().recognise(&samples, SR).unwrap();
+        let probabilities = |r: &wmic::predict::recognition::Recognition| -> Vec<f64> {
+            r.instruments.iter().map(|i| i.probability).collect()
+        };
+        assert_eq!(probabilities(&stayed.recognition), probabilities(&read), "{seconds} s");
+    }
+}
+
+/// Whatever batch a clip is in, and whatever is beside it.
+#[test]
+fn clips_are_predicted_alike_in_batches_of_all_sizes() {
+    let folder = tempfile::tempdir().unwrap();
+    let gpu = Gpu::open(None).unwrap();
+    wmic::data::synth(folder.path(), 40, 3).unwrap();
+    let data = wmic::data::Dataset::load(folder.path()).unwrap();
+    let run = trained("att");
+    let Fitted::Network(network) = &run.fitted else { unreachable!() };
+    let config = Config { batch: 8, ..run.config.clone() };
+    let corpus = Corpus::of_dataset(&gpu, &data).unwrap();
+    let mut predictor = Predictor::new(&gpu, &config, &network.blocks, &corpus, &[], Detail::Places).unwrap();
+    let all: Vec<u32> = (0..21).collect();
+    let whole = predictor.predict(&[all.clone(), all.clone()]).unwrap();
+    for some in [&all[3..4], &all[5..7], &all[5..10], &all[..16]] {
+        let part = predictor.predict(&[some.to_vec(), some.to_vec()]).unwrap();
+        for r in 0..2 {
+            for (i, &clip) in some.iter().enumerate() {
+                assert_eq!(part.probabilities[r].row(i), whole.probabilities[r].row(clip as usize));
+            }
+            let places = |p: &wmic::predict::predictor::Predictions, at: usize| {
+                p.instances.as_ref().unwrap().gates[r].data()[at * 200..(at + 1) * 200].to_vec()
+            };
+            assert_eq!(places(&part, 0), places(&whole, some[0] as usize));
+        }
+    }
+}
