@@ -43,7 +43,7 @@ fn arg(setting: &'static Setting) -> Arg {
         ValueParser::new(PossibleValuesParser::new(names).try_map(move |name| setting.parse(&name)))
     };
     let (parser, name, action) = match setting.value {
-        Value::Name(names) => (possible(names()), setting.key.to_uppercase(), ArgAction::Set),
+        Value::Name(names) => (possible(names()), option(setting.key).to_uppercase(), ArgAction::Set),
         Value::Names(names) => (possible(names()), names().join(","), ArgAction::Append),
         Value::Number(_) => (ValueParser::new(parse), "X".into(), ArgAction::Set),
         Value::Count(name) | Value::Path(name) | Value::Text(name, _) => {
