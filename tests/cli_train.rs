@@ -289,7 +289,7 @@ fn settings_that_make_no_sense_are_refused_before_anything_is_written() {
         ("seeds = []", "seeds must be at least 1"),
         ("patience = 'never'", "patience must be a number of epochs, or \"none\""),
         ("model = 'cnn'", "unknown model cnn"),
-        ("focal_alpha = 'rare'", "focal_alpha must be a number or"),
+        ("focal_alpha = 'rare'", "focal_alpha must be a number, \"inverse-frequency\" or"),
         ("augment = ['noise']", "unknown variant `noise`"),
     ] {
         std::fs::write(&config, text).unwrap();

@@ -65,8 +65,8 @@ impl Args {
         let mut c = match &self.config {
             Some(path) => read_config(path, self.model.as_deref(), self.dataset.as_deref())?,
             None => {
-                let dataset = self.dataset.clone().expect("clap requires it");
-                Config::of(self.model.as_deref().unwrap_or("att"), dataset)?
+                let dataset = self.dataset.as_deref().expect("clap requires it");
+                Config::of(self.model.as_deref().unwrap_or("att"), absolute(dataset)?)?
             }
         };
         c = self.settings.given.over(&c)?;
