@@ -57,8 +57,7 @@ const NAMED: usize = 8;
 /// - A file stands for itself, whatever its extension.
 /// - A folder stands for all files in it and in its subfolders that have an extension of sound files, sorted.
 /// - Anything else is a pattern with `*`, `?`, `[...]` or `**` (any number of folders), and stands for the files with
-/// such an
-///   extension that match, sorted. A file or folder that exists under the very name wins.
+///   such an extension that match, sorted. A file or folder that exists under the very name wins.
 ///
 /// Hidden files and folders (`.name`) are passed over unless named. Links are followed, but no folder is searched
 /// twice.

@@ -59,7 +59,8 @@ impl Pace {
             let fitting = (SUBMISSION.as_secs_f64() / (whole * self.factor)) as usize;
             let n = fitting.clamp(1, MAX_ROUNDS).min(rounds - sent).min(most);
             before(sent..sent + n)?;
-            let pieces = if fitting > 0 { vec![0..self.dispatches.len()] } else { self.pieces() };
+            let all = 0..self.dispatches.len();
+            let pieces = if fitting > 0 { Vec::from([all]) } else { self.pieces() };
             for piece in pieces {
                 let last = piece.end == self.dispatches.len();
                 let measured = self.dispatches[piece.clone()].iter().sum::<f64>() * n as f64;

@@ -58,7 +58,8 @@ impl Config {
         }
         // A forest needs no validation.
         let none = model.is_forest() && self.val_fraction == 0.0;
-        if !none && !(self.val_fraction > 0.0 && self.val_fraction < 1.0) {
+        let between = self.val_fraction > 0.0 && self.val_fraction < 1.0;
+        if !none && !between {
             return Err(Error::Usage(format!("`val_fraction` must lie between 0 and 1, got {}", self.val_fraction)));
         }
         let of_labels = matches!(self.loss, Loss::Bce | Loss::Focal);

@@ -10,6 +10,9 @@ use symphonia::core::codecs::audio::{AudioCodecId, AudioCodecParameters};
 use super::source::Source;
 use super::stream::{Demux, End, Event, Notes, Span, Stream, Trim};
 
+/// Reads the coding of samples from a header.
+type ReadCoding = fn(&[u8], &[u8]) -> Result<Coding, String>;
+
 /// Chunks that are looked at before the sound.
 const MAX_CHUNKS: usize = 10_000;
 /// Bytes in which a lost chunk of sound is searched for.
@@ -67,7 +70,7 @@ const CAF: Layout = Layout { first: 8, size: 8, align: 1, big_endian: true, abou
 /// Finds the sound, or says why there is none that can be decoded; `None` for files of other kinds.
 pub(super) fn find(source: &mut Source, notes: &mut Notes) -> io::Result<Option<Result<Sound, String>>> {
     let head = source.peek(0, 64)?;
-    let (layout, kind): (_, fn(&[u8], &[u8]) -> Result<Coding, String>) = match (head.get(..4), head.get(8..12)) {
+    let (layout, kind): (_, ReadCoding) = match (head.get(..4), head.get(8..12)) {
         (Some(b"RIFF" | b"RF64" | b"BW64"), Some(b"WAVE" | b"RMP3")) => (RIFF, wave),
         (Some(b"FORM"), Some(b"AIFF" | b"AIFC")) => (AIFF, aiff),
         (Some(b"riff"), _) if head.get(24..28) == Some(b"wave") => (WAVE64, wave),

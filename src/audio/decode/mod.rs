@@ -366,7 +366,7 @@ impl Decoder {
         }
         let playing = self.stream.as_mut().expect("it was just decoded");
         playing.trimmer.get_or_insert_with(|| Trimmer::new(&playing.stream.trim, sr)).apply(&mut self.mono);
-        self.to_rate(sr)
+        self.change_rate(sr)
     }
 
     /// Silence where packets are missing, so that what follows stays where it is.
@@ -389,7 +389,7 @@ impl Decoder {
     }
 
     /// Brings what is in `mono` to the rate of the first stream.
-    fn to_rate(&mut self, sr: u32) -> Result<()> {
+    fn change_rate(&mut self, sr: u32) -> Result<()> {
         if self.resampler.as_ref().map_or(self.sr, |(from, _)| *from) != sr {
             let mut rest = vec![];
             if let Some((_, resampler)) = self.resampler.take() {

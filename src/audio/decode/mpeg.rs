@@ -291,11 +291,11 @@ fn tag(header: &Header, frame: &[u8]) -> Option<Tag> {
         place += if flags & flag != 0 { size } else { 0 };
     }
     let mut tag = Tag { count: count.filter(|count| *count > 0), delay: 0, padding: 0 };
-    if let (Some(encoder), Some(&[a, b, c])) = (frame.get(place..place + 4), frame.get(place + 21..place + 24)) {
-        if matches!(encoder, b"LAME" | b"Lavf" | b"Lavc" | b"L3.9" | b"GOGO") {
-            let (delay, padding) = (u64::from(a) << 4 | u64::from(b) >> 4, (u64::from(b) & 15) << 8 | u64::from(c));
-            (tag.delay, tag.padding) = (delay + DECODER_DELAY, padding.saturating_sub(DECODER_DELAY));
-        }
+    if let (Some(encoder), Some(&[a, b, c])) = (frame.get(place..place + 4), frame.get(place + 21..place + 24))
+        && matches!(encoder, b"LAME" | b"Lavf" | b"Lavc" | b"L3.9" | b"GOGO")
+    {
+        let (delay, padding) = (u64::from(a) << 4 | u64::from(b) >> 4, (u64::from(b) & 15) << 8 | u64::from(c));
+        (tag.delay, tag.padding) = (delay + DECODER_DELAY, padding.saturating_sub(DECODER_DELAY));
     }
     Some(tag)
 }

@@ -112,13 +112,12 @@ fn undelimited(packet: &[u8]) -> Option<(Vec<u8>, &[u8])> {
         _ => {
             let about = *packet.get(1)?;
             at = 2;
-            while about & 0x40 != 0 {
+            let mut padded = about & 0x40 != 0;
+            while padded {
                 let more = usize::from(*packet.get(at)?);
                 at += 1;
-                padding += if more == 255 { 254 } else { more };
-                if more < 255 {
-                    break;
-                }
+                padded = more == 255;
+                padding += if padded { 254 } else { more };
             }
             let count = usize::from(about & 0x3f);
             let mut sum = 0;
