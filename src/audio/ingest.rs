@@ -14,7 +14,7 @@ use super::resample;
 const LOUDEST: f32 = 16.0;
 /// Excerpts of one file that may wait to be taken.
 const WAITING: usize = 2;
-/// Share of a window that may stay unheard at the end of a recording.
+/// Fraction of a window that may be in no excerpt at the end of a recording.
 const SPARE: f64 = 0.02;
 /// Samples of a block in memory.
 const BLOCK: usize = 1 << 16;
@@ -86,9 +86,9 @@ struct Backlog {
 
 /// Decodes `files` on as many threads as there are cores, a few files and excerpts ahead of what is taken.
 ///
-/// Excerpt k begins at k hops, as long as that is within the recording, but none begins within the last half hop if all of it
-/// was heard before: every sample is in some excerpt. The last ones may be shorter than a window, unless only whole ones are wanted;
-/// then what is left at the end is heard only by [`Cut::to_the_end`].
+/// Excerpt k begins at k hops, as long as that is within the recording, but none begins within the last half hop if the excerpts
+/// before cover all but 2 % of a window; every other sample is in some excerpt. The last ones may be shorter than a window, unless
+/// only whole ones are wanted; then the rest at the end is covered only with [`Cut::to_the_end`].
 /// Each is brought into its form at the recording's own rate and then resampled in one piece, so it is what the same seconds stored
 /// as a file would give.
 ///

@@ -1,13 +1,9 @@
 //! A layer and arenas beyond what the least adapter can bind at once (128 MiB) train: AACNN's first dense layer.
 
-mod common {
-    pub mod formula;
-}
-
 use std::collections::BTreeMap;
 use std::time::Instant;
 
-use common::formula::frac;
+use crate::formula::frac;
 use wmic::gpu::{Buffer, Gpu, Target};
 use wmic::graph::{Arenas, Draft, Graph, Init, Mode, Plan, Spec};
 use wmic::ops::adagrad::{self, Adagrad, adagrad};

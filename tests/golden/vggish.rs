@@ -1,13 +1,9 @@
 //! VGGish against PyTorch: the network, from sound to embeddings, its weights as torchvggish stores them, and the PCA in 8 bits.
 
-mod common;
-#[path = "common/formula.rs"]
-mod formula;
-
 use std::path::{Path, PathBuf};
 
-use common::Golden;
-use formula::frac;
+use crate::formula::frac;
+use crate::support::Golden;
 use safetensors::SafeTensors;
 use wmic::Array;
 use wmic::features::extractor::Extractor;
@@ -55,7 +51,7 @@ fn maps_and_embeddings_are_pytorchs_at_a_quarter_and_at_full_width() {
         }
         let tensors: Vec<_> = layout.params.iter().map(|p| (p.name.as_str(), p.shape.dims())).collect();
         let mut bound: Vec<(&str, Buffer)> = vec![("patches", gpu.upload("patches", &patches(count)).unwrap())];
-        for ((tensor, _), values) in tensors.iter().zip(formula::weights(&tensors)) {
+        for ((tensor, _), values) in tensors.iter().zip(crate::formula::weights(&tensors)) {
             bound.push((tensor, gpu.upload(tensor, &values).unwrap()));
         }
         let tensors: Vec<_> = kept.iter().map(|(_, tensor)| *tensor).collect();
@@ -81,7 +77,7 @@ fn state_dict(divisor: usize) -> (serde_json::Value, Vec<u8>) {
     let named: Vec<_> = tensors.keys().map(String::as_str).zip(shapes.iter().map(Vec::as_slice)).collect();
     let ends = tensors.values().map(|t| numbers(&t["data_offsets"])[1]);
     let mut data = vec![0; ends.max().unwrap()];
-    for (tensor, values) in tensors.values().zip(formula::weights(&named)) {
+    for (tensor, values) in tensors.values().zip(crate::formula::weights(&named)) {
         let bytes: Vec<u8> = values.iter().flat_map(|v| v.to_le_bytes()).collect();
         data[numbers(&tensor["data_offsets"])[0]..][..bytes.len()].copy_from_slice(&bytes);
     }

@@ -145,7 +145,7 @@ struct GoldenClass {
 
 #[test]
 fn as_scikit_learn() {
-    let g: Golden = serde_json::from_str(include_str!("golden/metrics.json")).unwrap();
+    let g: Golden = serde_json::from_str(include_str!("../golden/metrics.json")).unwrap();
     let shape = [g.p.len(), g.per_class.len()];
     let observed = Array::new(shape, g.mask.concat().iter().map(|&m| m == 1).collect());
     let (scores, classes) = score(&Array::new(shape, g.p.concat()), &Array::new(shape, g.y.concat()), &observed);

@@ -1,14 +1,10 @@
 //! Random forests: they say what scikit-learn's say, the same seed gives the same trees, files hold them, damaged files end in one
 //! line, and the commands treat `rf` as any model. Tuned thresholds of runs, which are found and kept alike for all models.
 
-mod cli_support;
-#[path = "common/formula.rs"]
-mod formula;
-
 use std::path::Path;
 
-use cli_support::{assert_refused, copy, json, refused, stdout, wmic};
-use formula::frac;
+use crate::formula::frac;
+use crate::support::{assert_refused, copy, json, refused, stdout, wmic};
 use proptest::prelude::*;
 use safetensors::SafeTensors;
 use serde_json::Value;

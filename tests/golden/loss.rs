@@ -1,8 +1,6 @@
 //! Losses and optimisers against PyTorch: values by the f64 references, what references cannot show on the GPU.
 
-mod common;
-
-use common::Golden;
+use crate::support::Golden;
 use wmic::Array;
 use wmic::gpu::{Buffer, Gpu};
 use wmic::graph::{Draft, Graph, Mode, Op, Plan, Spec, Tensor};

@@ -26,7 +26,6 @@ impl Golden {
 }
 
 /// The gradient of sum(dy y) by input `i`, y the first output: central differences of the reference.
-#[allow(dead_code, reason = "not every test file looks at gradients")]
 pub fn gradient(op: &dyn Op, x: &[Array<f64>], i: usize, dy: &Array<f64>) -> Vec<f64> {
     const STEP: f64 = 1e-5;
     let value = |at: usize, step: f64| -> f64 {

@@ -1,14 +1,12 @@
 //! Single notes: how files become seconds and seconds splits, what is refused, a run from folders to timelines, and that replicas and
 //! resumed runs have the same bits.
 
-mod cli_support;
-
 use std::collections::{HashMap, HashSet};
 use std::f64::consts::TAU;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
-use cli_support::{copy, end, json, refused, send, start, stdout, wait_for, wmic};
+use crate::support::{copy, end, json, refused, send, start, stdout, wait_for, wmic};
 use predicates::prelude::*;
 use predicates::str::contains;
 use serde_json::Value;

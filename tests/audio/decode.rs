@@ -8,14 +8,14 @@ use proptest::prelude::*;
 use wmic::Error;
 use wmic::audio::{Condition, decode, open, resample};
 
-const FLAC: &[u8] = include_bytes!("golden/tone.flac");
-const OGG: &[u8] = include_bytes!("golden/tone.ogg");
-const MP3: &[u8] = include_bytes!("golden/tone.mp3");
-const STEREO_MP3: &[u8] = include_bytes!("golden/tone_stereo.mp3");
-const M4A: &[u8] = include_bytes!("golden/tone.m4a");
-const OPUS: &[u8] = include_bytes!("golden/tone.opus");
-const WEBM: &[u8] = include_bytes!("golden/tone.webm");
-const MKA: &[u8] = include_bytes!("golden/tone.mka");
+const FLAC: &[u8] = include_bytes!("../golden/tone.flac");
+const OGG: &[u8] = include_bytes!("../golden/tone.ogg");
+const MP3: &[u8] = include_bytes!("../golden/tone.mp3");
+const STEREO_MP3: &[u8] = include_bytes!("../golden/tone_stereo.mp3");
+const M4A: &[u8] = include_bytes!("../golden/tone.m4a");
+const OPUS: &[u8] = include_bytes!("../golden/tone.opus");
+const WEBM: &[u8] = include_bytes!("../golden/tone.webm");
+const MKA: &[u8] = include_bytes!("../golden/tone.mka");
 /// Samples of the files that are made here.
 const LEN: usize = 3000;
 
@@ -325,7 +325,7 @@ fn opposite_channels_do_not_cancel_out() {
 
 /// Small files of several kinds.
 fn seeds() -> Vec<Vec<u8>> {
-    let aiff_golden: &[u8] = include_bytes!("golden/tone.aiff");
+    let aiff_golden: &[u8] = include_bytes!("../golden/tone.aiff");
     let mut seeds = vec![wav(6036, 6000, b"", b""), wave64(6024), aiff(6046, 6008), au(6000), caf(6004)];
     seeds.extend([FLAC, OGG, MP3, STEREO_MP3, M4A, OPUS, WEBM, MKA, aiff_golden].map(<[u8]>::to_vec));
     seeds.push([&wav(36, 0, b"", b"")[..20], &[0x55, 0], &wav(36, 0, b"", b"")[22..44], MP3].concat());

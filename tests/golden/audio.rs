@@ -1,11 +1,9 @@
 //! The spectrogram, mel and log-mel references and the constant-Q kernels against librosa, and VGGish's front end (reference and
 //! kernels) against numpy.
 
-mod common;
-
 use std::f64::consts::{FRAC_PI_2, TAU};
 
-use common::Golden;
+use crate::support::Golden;
 use wmic::Array;
 use wmic::gpu::Gpu;
 use wmic::graph::{Draft, Graph, Mode, Op, Spec, Tensor};

@@ -1,11 +1,7 @@
 //! Convolution and max pooling against PyTorch: the references, and a narrow VGGish stack on this machine's adapter.
 
-mod common;
-#[path = "common/formula.rs"]
-mod formula;
-
-use common::{Golden, gradient};
-use formula::frac;
+use crate::formula::frac;
+use crate::support::{Golden, gradient};
 use wmic::Array;
 use wmic::gpu::{Buffer, Gpu};
 use wmic::graph::{Arenas, Draft, Graph, Init, Mode, Op, Plan, Spec, Tensor};
@@ -113,7 +109,7 @@ fn a_narrow_vggish_stack_is_pytorchs() {
     assert_eq!(g.shape(y).dims(), [2, 6, 4, 32]);
     let arenas = Arenas::new(&gpu, g.layout(), 1, true).unwrap();
     let tensors: Vec<_> = g.layout().params.iter().map(|p| (p.name.as_str(), p.shape.dims())).collect();
-    for (p, values) in g.layout().params.iter().zip(formula::weights(&tensors)) {
+    for (p, values) in g.layout().params.iter().zip(crate::formula::weights(&tensors)) {
         gpu.write(&arenas.params, p.offset, &values).unwrap();
     }
     let (input, dy) = (numbers(2 * 96 * 64, 80), numbers(g.shape(y).len(), 81));

@@ -225,7 +225,7 @@ fn a_stream_is_resampled_as_the_whole() {
 #[test]
 fn a_real_clip_has_libsndfiles_samples() {
     let Some(path) = data("openmic-one/audio/000/000046_3840.ogg") else { return };
-    let golden: serde_json::Value = serde_json::from_str(include_str!("golden/clip.json")).unwrap();
+    let golden: serde_json::Value = serde_json::from_str(include_str!("../golden/clip.json")).unwrap();
     let clip = decode(&path, MINUTE).unwrap();
     assert_eq!(u64::from(clip.sr), golden["sr"].as_u64().unwrap());
     assert_eq!(clip.samples.len() as u64, golden["len"].as_u64().unwrap());

@@ -1,8 +1,6 @@
 //! Mixup and concatenation against plain Python, all nine pairs of absent, unknown and present among the labels.
 
-mod common;
-
-use common::Golden;
+use crate::support::Golden;
 use wmic::Array;
 use wmic::graph::Op;
 use wmic::ops::concat::Concat;

@@ -1,13 +1,11 @@
 //! Comparisons: experiments as files, the statistics against scipy and numpy, and `wmic compare` from a dataset to its report.
 
-mod cli_support;
-
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
-use cli_support::{copy, end, json, refused, rewrite, send, start, stdout, wait_for, wmic};
+use crate::support::{copy, end, json, refused, rewrite, send, start, stdout, wait_for, wmic};
 use predicates::prelude::*;
 use predicates::str::contains;
 use serde_json::Value;
@@ -127,7 +125,7 @@ struct Answers {
 }
 
 fn golden() -> (Golden, Answers) {
-    let g: Golden = serde_json::from_str(include_str!("golden/significance.json")).unwrap();
+    let g: Golden = serde_json::from_str(include_str!("../golden/significance.json")).unwrap();
     let shape = [g.y.len(), g.y[0].len()];
     let array = |p: &Vec<Vec<f32>>| Array::new(shape, p.concat());
     let answer = |p: &Vec<Vec<f32>>| Answer { probabilities: array(p), thresholds: vec![0.5; shape[1]] };

@@ -1,11 +1,9 @@
 //! Sound as users meet it: features, training on recordings, and recordings recognised; what is written, refused and survived.
 
-mod cli_support;
-
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
-use cli_support::{assert_refused, copy, end, has_keys, json, refused, send, start, stdout, unread, wait_for, wmic};
+use crate::support::{assert_refused, copy, end, has_keys, json, refused, send, start, stdout, unread, wait_for, wmic};
 use predicates::prelude::*;
 use predicates::str::contains;
 use serde_json::Value;

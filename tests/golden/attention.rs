@@ -1,10 +1,6 @@
 //! 2D relative self-attention against PyTorch by its definition, and that its memory grows with the positions and not with their square.
 
-mod common;
-#[path = "common/formula.rs"]
-mod formula;
-
-use common::Golden;
+use crate::support::Golden;
 use wmic::gpu::{Buffer, Gpu, Target};
 use wmic::graph::{Arenas, Draft, Graph, Init, Mode, Spec, Tensor};
 use wmic::ops::relative_attention::{RelativeAttention, relative_attention};
@@ -26,7 +22,7 @@ fn graph(batch: usize, [h, w]: [usize; 2], [key, value]: [usize; 2]) -> (Graph, 
 }
 
 fn values(len: usize, salt: u32) -> Vec<f32> {
-    (0..len).map(|i| (3.0 * formula::frac(i as u32, salt) - 1.5) as f32).collect()
+    (0..len).map(|i| (3.0 * crate::formula::frac(i as u32, salt) - 1.5) as f32).collect()
 }
 
 /// The largest error of `got` relative to the tensor's largest entry.

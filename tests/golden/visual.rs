@@ -1,11 +1,7 @@
 //! The visual attention models against PyTorch, on clips of 2, 1, 3 and 2 patches: probabilities, attention, loss and gradients.
 
-mod common;
-#[path = "common/formula.rs"]
-mod formula;
-
-use common::Golden;
-use formula::frac;
+use crate::formula::frac;
+use crate::support::Golden;
 use wmic::Array;
 use wmic::data::{Dataset, FeatureValues, Features};
 use wmic::features::corpus::Corpus;
@@ -80,7 +76,7 @@ fn weights(gpu: &Gpu, layout: &Layout, frozen: bool) -> (Block, Vec<(String, Buf
     let dense = front_end.params.iter().filter(|p| frozen && p.name.starts_with("embeddings.0."));
     let all: Vec<_> = layout.params.iter().chain(dense).collect();
     let tensors: Vec<_> = all.iter().map(|p| (p.name.as_str(), p.shape.dims())).collect();
-    let mut values = formula::weights(&tensors);
+    let mut values = crate::formula::weights(&tensors);
     let frozen = values.split_off(layout.params.len());
     let mut block = Block { trained: vec![0.0; layout.trained], stats: vec![0.0; layout.stats] };
     for (p, values) in layout.params.iter().zip(values) {

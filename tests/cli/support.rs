@@ -1,7 +1,5 @@
 //! Calls of the program, as users make them.
 
-#![allow(dead_code, reason = "each test file uses a part")]
-
 use std::path::Path;
 use std::process::{Child, Output, Stdio};
 

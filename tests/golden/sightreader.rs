@@ -1,12 +1,8 @@
 //! Models that look at one place of a spectrogram after the other: against PyTorch, against theory, and on a task whose answer sits in
 //! a corner.
 
-mod common;
-#[path = "common/formula.rs"]
-mod formula;
-
-use common::Golden;
-use formula::frac;
+use crate::formula::frac;
+use crate::support::Golden;
 use wmic::Array;
 use wmic::core::random::Stream;
 use wmic::data::{Dataset, FeatureValues, Features};
@@ -63,7 +59,7 @@ fn dataset(lengths: &[u32], frames: usize, classes: usize) -> Dataset {
 fn formula_block(layout: &Layout) -> Block {
     let tensors: Vec<_> = layout.params.iter().map(|p| (p.name.as_str(), p.shape.dims())).collect();
     let mut block = Block { trained: vec![0.0; layout.trained], stats: vec![] };
-    for (p, values) in layout.params.iter().zip(formula::weights(&tensors)) {
+    for (p, values) in layout.params.iter().zip(crate::formula::weights(&tensors)) {
         block.trained[p.offset..p.offset + values.len()].copy_from_slice(&values);
     }
     block

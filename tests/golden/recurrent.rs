@@ -1,8 +1,6 @@
 //! Recurrent layers against PyTorch: both directions, one and three layers, ragged lengths, given first states, recurrent dropout.
 
-mod common;
-
-use common::Golden;
+use crate::support::Golden;
 use wmic::Array;
 use wmic::gpu::{Buffer, Gpu, Target};
 use wmic::graph::{Arenas, Draft, Graph, Mode, Plan, Spec, Tensor};

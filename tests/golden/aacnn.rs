@@ -1,12 +1,8 @@
 //! AACNN at 1/8 of its width against PyTorch: answers and a training step, for all shares of attention and both spectra; and the ten
 //! published parameter counts.
 
-mod common;
-#[path = "common/formula.rs"]
-mod formula;
-
-use common::Golden;
-use formula::frac;
+use crate::formula::frac;
+use crate::support::Golden;
 use wmic::Array;
 use wmic::data::{Dataset, FeatureValues, Features};
 use wmic::features::corpus::{Corpus, Dims};
@@ -107,7 +103,7 @@ fn case(gpu: &Gpu, golden: &Golden, input: Kind, attention: u32, tolerances: &mu
     let layout = layout(&config, FRAMES, input.spectrogram().bands, CLASSES).unwrap();
     let tensors: Vec<_> = layout.params.iter().map(|p| (p.name.as_str(), p.shape.dims())).collect();
     let mut block = Block { trained: vec![0.0; layout.trained], stats: vec![0.0; layout.stats] };
-    for (p, values) in layout.params.iter().zip(formula::weights(&tensors)) {
+    for (p, values) in layout.params.iter().zip(crate::formula::weights(&tensors)) {
         let into = if p.trainable { &mut block.trained } else { &mut block.stats };
         into[p.offset..p.offset + values.len()].copy_from_slice(&values);
     }
@@ -185,7 +181,7 @@ fn an_augmented_block_is_pytorchs() {
     let layout = g.layout().clone();
     let arenas = Arenas::new(&gpu, &layout, 1, true).unwrap();
     let tensors: Vec<_> = layout.params.iter().map(|p| (p.name.as_str(), p.shape.dims())).collect();
-    for (p, values) in layout.params.iter().zip(formula::weights(&tensors)) {
+    for (p, values) in layout.params.iter().zip(crate::formula::weights(&tensors)) {
         gpu.write(if p.trainable { &arenas.params } else { &arenas.stats }, p.offset, &values).unwrap();
     }
     let uniform = |len: usize, salt: u32, bound: f64| -> Vec<f32> {

@@ -1,11 +1,9 @@
 //! Training, evaluation and prediction as users meet them: what they write, what they refuse, and how they end.
 
-mod cli_support;
-
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
-use cli_support::{
+use crate::support::{
     assert_refused, copy, end, has_keys, json, refused, rewrite, send, start, stdout, unread, wait_for, wmic,
 };
 use predicates::str::contains;

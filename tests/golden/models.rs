@@ -1,11 +1,8 @@
 //! Whole models against PyTorch: probabilities, loss, every gradient, and ten steps of training.
 
-#[path = "common/formula.rs"]
-mod formula;
-
 use std::path::Path;
 
-use formula::frac;
+use crate::formula::frac;
 use safetensors::SafeTensors;
 use wmic::data::{Dataset, FeatureValues, Features};
 use wmic::features::corpus::Corpus;
@@ -28,7 +25,7 @@ const WIDTH: usize = 128;
 fn weights(layout: &Layout) -> Block {
     let tensors: Vec<_> = layout.params.iter().map(|p| (p.name.as_str(), p.shape.dims())).collect();
     let mut block = Block { trained: vec![0.0; layout.trained], stats: vec![0.0; layout.stats] };
-    for (p, values) in layout.params.iter().zip(formula::weights(&tensors)) {
+    for (p, values) in layout.params.iter().zip(crate::formula::weights(&tensors)) {
         let into = if p.trainable { &mut block.trained } else { &mut block.stats };
         into[p.offset..p.offset + values.len()].copy_from_slice(&values);
     }

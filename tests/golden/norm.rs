@@ -1,8 +1,6 @@
 //! The references of batch norm and the pooling ops against PyTorch, gradients by central differences.
 
-mod common;
-
-use common::{Golden, gradient};
+use crate::support::{Golden, gradient};
 use wmic::Array;
 use wmic::graph::Op;
 use wmic::ops::attention_pool::{AttentionPool, Pooling};

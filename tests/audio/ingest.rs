@@ -127,7 +127,9 @@ proptest! {
                 || start == heard + 1, "excerpt {}", k);
             heard = heard.max(start.min(heard) + excerpt.samples.len());
         }
-        prop_assert_eq!(heard, samples);
+        // A rest of at most 2 % of a window, as lossy codecs leave, makes no excerpt of its own.
+        let spare = if samples as f64 > window * sr { (0.02 * (window * sr).round()) as usize } else { 0 };
+        prop_assert!(heard <= samples && samples - heard <= spare, "{} of {} samples", heard, samples);
     }
 }
 
@@ -204,7 +206,8 @@ fn stopping_early_ends_the_threads() {
 #[test]
 fn memory_is_bounded() {
     let mut alone = std::process::Command::new(std::env::current_exe().unwrap());
-    let output = alone.args(["--ignored", "--exact", "--nocapture", "neither_an_hour_nor_many_files_fill_the_memory"]);
+    let output =
+        alone.args(["--ignored", "--exact", "--nocapture", "ingest::neither_an_hour_nor_many_files_fill_the_memory"]);
     let output = output.output().unwrap();
     let text = String::from_utf8_lossy(&output.stdout);
     println!("{text}");

@@ -1,0 +1,17 @@
+//! Results against PyTorch, librosa and plain Python, from files of theirs.
+
+mod aacnn;
+mod attention;
+mod audio;
+mod augment;
+mod conv;
+mod loss;
+mod models;
+mod norm;
+mod recurrent;
+mod sightreader;
+mod vggish;
+mod visual;
+
+mod formula;
+mod support;

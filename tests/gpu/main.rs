@@ -1,0 +1,13 @@
+//! Kernels, plans and training on this machine's adapter.
+
+mod large;
+mod long;
+mod ops;
+mod plan;
+mod shaders;
+mod step;
+mod training;
+mod windowed;
+
+#[path = "../golden/formula.rs"]
+mod formula;
