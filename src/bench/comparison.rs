@@ -6,7 +6,7 @@ use std::path::Path;
 use crate::bench::results::{BenchReport, PeerResult, StepResult, Work};
 use crate::core::files::write_atomic;
 use crate::report::numbers::{count, duration, percent, si, three_digits, times};
-use crate::report::tables::table::{Align, Look, Table};
+use crate::report::tables::table::{Align, Style, Table};
 use crate::{Error, Result};
 
 /// Benchmarks aligned by what they measured. Every `Vec<Option<_>>` has one entry per adapter, `None` where its file
@@ -179,7 +179,7 @@ fn geometric_mean(values: impl Iterator<Item = f64>) -> Option<f64> {
 
 impl Comparison {
     /// The adapters, the training steps, the ops by geometric-mean share of peak, and the notes.
-    pub fn text(&self, look: Look) -> String {
+    pub fn text(&self, style: Style) -> String {
         let mut out = String::new();
         for (i, (r, label)) in self.reports.iter().zip(&self.adapters).enumerate() {
             let flops = si(r.peak.f32_gflops * 1e9, "FLOP/s");
@@ -194,7 +194,7 @@ impl Comparison {
             [("Training step, or forward pass of clips of 10 s", self.step_table()), (ops, self.op_table())]
         {
             if !table.is_empty() {
-                out += &format!("\n{title}\n{}", table.render(look));
+                out += &format!("\n{title}\n{}", table.render(style));
             }
         }
         if !self.notes.is_empty() {

@@ -11,11 +11,11 @@ use wmic::core::files::writable;
 use wmic::nn::{Kind, MODELS, Model, find};
 use wmic::ops::select;
 use wmic::report::numbers::{duration, percent, si, three_digits};
-use wmic::report::tables::table::{Align, Look, Table, bar};
+use wmic::report::tables::table::{Align, Style, Table, bar};
 use wmic::{Error, Result};
 
 use super::output::{self, Progress, fit};
-use super::{Device, Verdict};
+use super::{Device, Status};
 
 /// Time every kernel on this adapter, or compare the results of several adapters
 ///
@@ -70,13 +70,13 @@ pub struct Args {
 }
 
 impl Args {
-    pub fn run(self) -> anyhow::Result<Verdict> {
+    pub fn run(self) -> anyhow::Result<Status> {
         match (&self.compare, &self.model) {
             (Some(files), _) => self.compare(files)?,
             (None, Some(model)) => self.profile(model)?,
             (None, None) => self.measure()?,
         }
-        Ok(Verdict::Done)
+        Ok(Status::Done)
     }
 
     fn compare(&self, files: &[PathBuf]) -> anyhow::Result<()> {
@@ -88,7 +88,7 @@ impl Args {
         if let Some(file) = &self.plot {
             comparison.plot(file)?;
         }
-        output::print(&comparison.text(Look::of_stdout()))
+        output::print(&comparison.text(Style::of_stdout()))
     }
 
     fn measure(&self) -> anyhow::Result<()> {
@@ -181,7 +181,7 @@ impl Args {
         let calls: usize = parts.iter().map(|p| p.calls).sum();
         table.total(["sum".into(), calls.to_string(), duration(sum), String::new(), String::new()]);
         let step = format!("a whole step of {model}, one seed, {} clips: {}", which.batch, duration(whole));
-        output::print(&format!("{}\n{step}\n", table.render(Look::of_stdout())))
+        output::print(&format!("{}\n{step}\n", table.render(Style::of_stdout())))
     }
 }
 

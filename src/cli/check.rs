@@ -6,10 +6,10 @@ use serde::Serialize;
 use wmic::check::{Check, Outcome, list};
 use wmic::ops::select;
 use wmic::report::numbers::{duration, percent};
-use wmic::report::tables::table::Look;
+use wmic::report::tables::table::Style;
 
 use super::output::{self, Progress, fit};
-use super::{Device, Verdict};
+use super::{Device, Status};
 
 /// Check every kernel, forward and gradient, against its reference on this adapter
 ///
@@ -59,12 +59,12 @@ struct Summary {
 }
 
 impl Args {
-    pub fn run(self) -> anyhow::Result<Verdict> {
+    pub fn run(self) -> anyhow::Result<Status> {
         let ops = select(self.op.as_deref())?;
         let gpu = self.device.open()?;
         let checks = list(&ops, gpu.adapter().target())?;
         let start = Instant::now();
-        let columns = Columns::of(&checks, Look::of_stdout());
+        let columns = Columns::of(&checks, Style::of_stdout());
         let progress = Progress::new(checks.len());
         if !self.json {
             progress.print(&columns.header())?;
@@ -91,25 +91,25 @@ impl Args {
                 _ => format!("\n{failed} of {total} checks FAILED on {device} in {took}.\n"),
             })?;
         }
-        Ok(if failed == 0 { Verdict::Done } else { Verdict::Failed })
+        Ok(if failed == 0 { Status::Done } else { Status::Failed })
     }
 }
 
 /// Rows appear as checks finish, so their columns are as wide as the longest name to come.
 struct Columns {
-    look: Look,
+    style: Style,
     op: usize,
     case: usize,
     variant: usize,
 }
 
 impl Columns {
-    fn of(checks: &[Check], look: Look) -> Columns {
+    fn of(checks: &[Check], style: Style) -> Columns {
         let widest = |text: fn(&Check) -> String| checks.iter().map(|c| text(c).chars().count()).max().unwrap_or(0);
         let (op, variant) = (widest(|c| c.case.op.name().into()).max(2), widest(|c| c.target.to_string()).max(7));
         // forward, gradient, verdict and the gaps between columns take 32.
-        let room = look.width.map_or(usize::MAX, |w| usize::from(w).saturating_sub(op + variant + 32));
-        Columns { look, op, case: widest(|c| c.case.name.clone()).max(4).min(room), variant }
+        let room = style.width.map_or(usize::MAX, |w| usize::from(w).saturating_sub(op + variant + 32));
+        Columns { style, op, case: widest(|c| c.case.name.clone()).max(4).min(room), variant }
     }
 
     fn cells(&self, op: &str, case: &str, variant: &str, forward: &str, gradient: &str, verdict: &str) -> String {
@@ -132,7 +132,7 @@ impl Columns {
 
     /// `text` in an ANSI style, where there are colours.
     fn styled(&self, text: &str, style: &str) -> String {
-        if self.look.colour { format!("\x1b[{style}m{text}\x1b[0m") } else { text.into() }
+        if self.style.colour { format!("\x1b[{style}m{text}\x1b[0m") } else { text.into() }
     }
 }
 

@@ -17,33 +17,33 @@ use wmic::report::tables::table::printable;
 use wmic::run::config::Config;
 use wmic::{Error, Result};
 
-/// What a command does with the clips.
+/// Which labels a command needs.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub enum Purpose {
+pub enum Labels {
     /// The train and the test split must have labels.
-    Train,
+    Required,
     /// Any labels will do.
-    Evaluate,
+    Any,
 }
 
 /// Finds the clips of `config`, and completes it by the front end that made their features. `None` if the user interrupted.
-pub fn load_clips(gpu: &Gpu, config: &mut Config, purpose: Purpose) -> Result<Option<Dataset>> {
+pub fn load_clips(gpu: &Gpu, config: &mut Config, labels: Labels) -> Result<Option<Dataset>> {
     let kind = config.kind()?;
-    let data = match (sound_of(config)?, features_of(config, kind)) {
-        (Some(sound), _) => of_sound(gpu, config, sound)?,
+    let data = match (audio_of(config)?, features_of(config, kind)) {
+        (Some(sound), _) => from_audio(gpu, config, sound)?,
         (None, Some(npz)) => {
-            adopt(config, &npz)?;
+            check_features(config, &npz)?;
             Some(match (has_class_map(&config.dataset), config.features.is_some()) {
                 // The dataset's own archive has its labels, too.
                 (true, false) => Dataset::load_labelled(&config.dataset, config.feature_scale)?,
                 (true, true) if config.notes.is_none() => {
                     Dataset::load_with(&config.dataset, &npz, config.feature_scale)?
                 }
-                _ => join(&AudioSet::load(&config.dataset)?, &npz, config.division(), config.feature_scale)?,
+                _ => join(&AudioSet::load(&config.dataset)?, &npz, config.split_config(), config.feature_scale)?,
             })
         }
         (None, None) => {
-            refuse_unknown(config, &config.dataset)?;
+            reject_unknown(config, &config.dataset)?;
             Some(Dataset::load_labelled(&config.dataset, config.feature_scale)?)
         }
     };
@@ -51,7 +51,7 @@ pub fn load_clips(gpu: &Gpu, config: &mut Config, purpose: Purpose) -> Result<Op
     if let Some(keys) = &config.val_keys {
         data = data.with_validation_keys(keys)?;
     }
-    if purpose == Purpose::Train {
+    if labels == Labels::Required {
         data.check_splits()?;
     }
     data.warnings.iter().for_each(|warning| note(&printable(&format!("warning: {warning}"))));
@@ -68,7 +68,7 @@ fn features_of(config: &Config, kind: Kind) -> Option<PathBuf> {
 }
 
 /// The sound of which [`load_clips`] would make features, and how; `None` where it would read them.
-pub fn sound_of(config: &Config) -> Result<Option<(AudioSet, Recipe)>> {
+pub fn audio_of(config: &Config) -> Result<Option<(AudioSet, Recipe)>> {
     let kind = config.kind()?;
     if features_of(config, kind).is_some() || kind == Kind::Vggish && has_features(&config.dataset) {
         return Ok(None);
@@ -91,7 +91,7 @@ pub fn sound_of(config: &Config) -> Result<Option<(AudioSet, Recipe)>> {
 }
 
 /// A run that knows its front end takes no features of unknown making.
-fn refuse_unknown(config: &Config, features: &Path) -> Result<()> {
+fn reject_unknown(config: &Config, features: &Path) -> Result<()> {
     match config.front_end.as_ref().is_some_and(|f| f.fingerprint.is_some()) {
         true => {
             Err(Error::data(features, "does not say how its features were made; the run was trained on known ones"))
@@ -101,10 +101,10 @@ fn refuse_unknown(config: &Config, features: &Path) -> Result<()> {
 }
 
 /// Holds the features in `npz` against what the model of `config` takes, and completes `config` by what they say of their making.
-pub fn adopt(config: &mut Config, npz: &Path) -> Result<()> {
+pub fn check_features(config: &mut Config, npz: &Path) -> Result<()> {
     let kind = config.kind()?;
     if npz_note(npz)?.is_none() {
-        refuse_unknown(config, npz)?;
+        reject_unknown(config, npz)?;
         return match (kind, &mut config.front_end) {
             // The user says what made them; from now on it is those weights.
             (Kind::Vggish, Some(front_end)) => {
@@ -172,7 +172,7 @@ fn is_scaled_otherwise(asked: &FrontEnd, made: &FrontEnd) -> bool {
     decided && asked.scaling() != made.scaling() || asked.range.is_some() && asked.range != made.range
 }
 
-fn of_sound(gpu: &Gpu, config: &mut Config, (set, mut recipe): (AudioSet, Recipe)) -> Result<Option<Dataset>> {
+fn from_audio(gpu: &Gpu, config: &mut Config, (set, mut recipe): (AudioSet, Recipe)) -> Result<Option<Dataset>> {
     let weights = recipe.load()?;
     match (&recipe.front_end, &mut config.front_end) {
         (Some(pinned), front_end) => *front_end = Some(pinned.clone()),
@@ -190,7 +190,7 @@ fn of_sound(gpu: &Gpu, config: &mut Config, (set, mut recipe): (AudioSet, Recipe
         tell: &mut |done| bar.show(done),
     };
     let cache = config.cache.clone().unwrap_or_else(cache_folder);
-    let data = making.dataset(&set, &cache, config.division())?;
+    let data = making.dataset(&set, &cache, config.split_config())?;
     bar.finish();
     let Some((data, failures, made)) = data else {
         note("wmic: interrupted; the features made so far are kept, the same command goes on");

@@ -4,7 +4,7 @@ use super::output::{print, print_json};
 use wmic::core::files::read_limited;
 use wmic::metrics::evaluation::Evaluation;
 use wmic::report::tables::evaluation::{class_table, summary};
-use wmic::report::tables::table::Look;
+use wmic::report::tables::table::Style;
 use wmic::run::run_dir::RunDir;
 use wmic::{Error, Result};
 
@@ -16,7 +16,7 @@ pub fn print_evaluation(evaluation: &Evaluation, json: bool) -> anyhow::Result<(
     if json {
         return print_json(evaluation);
     }
-    print(&format!("{}\n{}\n", class_table(evaluation, Look::of_stdout()), summary(evaluation)))
+    print(&format!("{}\n{}\n", class_table(evaluation, Style::of_stdout()), summary(evaluation)))
 }
 
 /// What the run's `test.json` holds.

@@ -3,13 +3,13 @@
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
-use super::clips::{Purpose, load_clips};
+use super::clips::{Labels, load_clips};
 use super::common::read_evaluation;
 use super::output::{note, one_line, print, print_json};
 use super::settings::{SeedArgs, SettingArgs};
-use super::train::{self, Words};
-use super::{Device, Verdict};
-use wmic::compare::comparison::{Comparison, Contestant};
+use super::train::{self, Messages};
+use super::{Device, Status};
+use wmic::compare::comparison::{ComparedRun, Comparison};
 use wmic::compare::entries::{self, Entries};
 use wmic::compare::experiment::{Entry, Experiment};
 use wmic::compare::test_predictions::TestPredictions;
@@ -23,7 +23,7 @@ use wmic::nn::front_ends::spectrum::Scale;
 use wmic::nn::front_ends::vggish::TrainFrontEnd;
 use wmic::report::tables;
 use wmic::report::tables::evaluation::summary;
-use wmic::report::tables::table::{Look, printable};
+use wmic::report::tables::table::{Style, printable};
 use wmic::run::config::Config;
 use wmic::run::run_dir::RunDir;
 use wmic::train::session::{Outcome, Session, same_data};
@@ -63,18 +63,18 @@ pub struct Args {
 const EXPERIMENT: &str = "experiment.toml";
 
 /// An entry of the experiment on its way.
-struct Task {
+struct PendingRun {
     entry: Entry,
     /// Complete: with the front end that made its features.
     config: Config,
     run: PathBuf,
-    stage: Stage,
+    stage: RunState,
     /// Which of the loaded datasets.
     data: usize,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Stage {
+enum RunState {
     New,
     /// Interrupted somewhere.
     Begun,
@@ -82,12 +82,12 @@ enum Stage {
 }
 
 impl Args {
-    pub fn run(self) -> anyhow::Result<Verdict> {
+    pub fn run(self) -> anyhow::Result<Status> {
         let experiment = Experiment::find(&self.experiment)?;
         let configs = self.configs(&experiment)?;
         let out = self.out(&experiment, &configs[0]);
         let gpu = self.device.open()?;
-        let mut loaded = Loaded::default();
+        let mut loaded = LoadedDatasets::default();
         let (_lock, tasks) = create_directories(&out, || {
             let lock = lock(&out)?;
             self.same_experiment(&experiment, &out)?;
@@ -95,19 +95,19 @@ impl Args {
             write_atomic(out.join(EXPERIMENT), |file| file.write_all(experiment.text.as_bytes()))?;
             Ok((lock, tasks))
         })?;
-        let Some(tasks) = tasks else { return Ok(Verdict::Interrupted) };
+        let Some(tasks) = tasks else { return Ok(Status::Interrupted) };
         let labels: Vec<String> = tasks.iter().map(|task| printable(&task.entry.label)).collect();
         let open = || self.device.open();
         let worked = entries::each(&labels, &gpu, &open, &mut |gpu, i| self.work(gpu, &tasks, i, &loaded))?;
-        let Some(Entries { ended, left_out }) = worked else { return Ok(Verdict::Interrupted) };
-        let ended: Vec<(&Task, Evaluation)> = ended.into_iter().map(|(i, scores)| (&tasks[i], scores)).collect();
+        let Some(Entries { ended, left_out }) = worked else { return Ok(Status::Interrupted) };
+        let ended: Vec<(&PendingRun, Evaluation)> = ended.into_iter().map(|(i, scores)| (&tasks[i], scores)).collect();
         // The first device may be the one that ran out of memory.
         let gpu = if left_out.is_empty() { gpu } else { self.device.open()? };
         if left_out.is_empty() || ended.len() > 1 {
             self.report(&gpu, experiment, ended, left_out.clone(), &loaded, &out)?;
         }
         left_out.iter().for_each(|reason| note(&format!("wmic: left out: {}", one_line(reason))));
-        Ok(if left_out.is_empty() { Verdict::Done } else { Verdict::Failed })
+        Ok(if left_out.is_empty() { Status::Done } else { Status::Failed })
     }
 
     /// An experiment may be changed and gone on with; another one would overwrite the report of the first.
@@ -134,7 +134,7 @@ impl Args {
         let mut configs = experiment.entries.iter().map(of_files).collect::<Result<Vec<Config>>>()?;
         let models = configs.iter().map(Config::model).collect::<Result<Vec<_>>>()?;
         let complete = |config: &mut Config| {
-            *config = self.settings.given.of(config.model()?, &models).over(config)?;
+            *config = self.settings.given.restrict_to(config.model()?, &models).apply_to(config)?;
             config.seeds = self.seeds.given().unwrap_or_else(|| (0..experiment.seeds as u64).collect());
             config.init = config.init.as_deref().map(absolute).transpose()?;
             if let Some(missing) = config.init.as_ref().filter(|init| !init.is_file()) {
@@ -146,9 +146,9 @@ impl Args {
             complete(config).map_err(|e| experiment.error(entry, &e))?;
         }
         // What one has learnt by heart, another would be tested on.
-        let mut divisions = configs.iter().map(Config::division);
-        let first = divisions.next().expect("an experiment has entries");
-        if let Some(i) = divisions.position(|division| division != first) {
+        let mut split_configs = configs.iter().map(Config::split_config);
+        let first = split_configs.next().expect("an experiment has entries");
+        if let Some(i) = split_configs.position(|split_config| split_config != first) {
             let other = Error::Usage("has other splits than the first entry (split_by, val_fraction)".into());
             return Err(experiment.error(&experiment.entries[i + 1], &other));
         }
@@ -168,8 +168,8 @@ impl Args {
         experiment: &Experiment,
         configs: Vec<Config>,
         out: &Path,
-        loaded: &mut Loaded,
-    ) -> Result<Option<Vec<Task>>> {
+        loaded: &mut LoadedDatasets,
+    ) -> Result<Option<Vec<PendingRun>>> {
         let mut tasks = vec![];
         for (entry, mut config) in experiment.entries.iter().zip(configs) {
             let wrong = |e: Error| experiment.error(entry, &e);
@@ -177,42 +177,42 @@ impl Args {
             let clips = &loaded.sets[data].2;
             config.accepts(clips.features.width).map_err(wrong)?;
             let run = out.join(entry.folder());
-            let stage = if self.force { Stage::New } else { stage(&run, &config, clips)? };
-            if stage == Stage::New {
+            let stage = if self.force { RunState::New } else { stage(&run, &config, clips)? };
+            if stage == RunState::New {
                 RunDir::vacant(&run, self.force)?;
             }
-            tasks.push(Task { entry: entry.clone(), config, run, stage, data });
+            tasks.push(PendingRun { entry: entry.clone(), config, run, stage, data });
         }
         Ok(Some(tasks))
     }
 
     /// Trains the i-th entry, as far as it is not trained yet. `None` if the user interrupted.
-    fn work(&self, gpu: &Gpu, tasks: &[Task], i: usize, loaded: &Loaded) -> Result<Option<Evaluation>> {
-        let Task { entry, config, run, stage, data } = &tasks[i];
+    fn work(&self, gpu: &Gpu, tasks: &[PendingRun], i: usize, loaded: &LoadedDatasets) -> Result<Option<Evaluation>> {
+        let PendingRun { entry, config, run, stage, data } = &tasks[i];
         let data = &loaded.sets[*data].2;
         let label = printable(&entry.label);
         let title = format!("{}/{} {label}", i + 1, tasks.len());
         // A forest has no epochs: it is grown in about the time of one.
-        let epochs = |t: &Task| if t.config.has_setting("epochs") { t.config.epochs } else { 1 };
+        let epochs = |t: &PendingRun| if t.config.has_setting("epochs") { t.config.epochs } else { 1 };
         let total: usize = tasks.iter().map(epochs).sum();
         let before: usize = tasks[..i].iter().map(epochs).sum();
         let place = |epochs: usize| format!("{title}, {:.0} % of all", (before + epochs) as f64 / total as f64 * 100.0);
-        let words = Words { resume: "the same command".into(), place: &place };
+        let messages = Messages { resume: "the same command".into(), place: &place };
         let evaluation = match stage {
-            Stage::Ended => {
+            RunState::Ended => {
                 let run = RunDir::open(run)?;
                 let evaluation = read_evaluation(&run)?;
                 // Made here, so that they are as safe as the run is.
                 TestPredictions::of(gpu, &run, data, &evaluation)?;
                 evaluation
             }
-            Stage::Begun | Stage::New => {
-                note(&format!("{title}: {}", if *stage == Stage::New { "begins" } else { "goes on" }));
+            RunState::Begun | RunState::New => {
+                note(&format!("{title}: {}", if *stage == RunState::New { "begins" } else { "goes on" }));
                 let session = match stage {
-                    Stage::New => Session::begin(gpu, config, data, run, self.force)?,
+                    RunState::New => Session::begin(gpu, config, data, run, self.force)?,
                     _ => Session::resume(gpu, config, data, RunDir::reopen(run)?)?,
                 };
-                let Some(outcome) = train::conduct(session, data, &words)? else { return Ok(None) };
+                let Some(outcome) = train::conduct(session, data, &messages)? else { return Ok(None) };
                 let Outcome { run, record, answers, thresholds, .. } = &outcome;
                 TestPredictions::keep(run, data, &record.config.seeds, answers, thresholds)?;
                 outcome.evaluation
@@ -226,18 +226,18 @@ impl Args {
         &self,
         gpu: &Gpu,
         experiment: Experiment,
-        ended: Vec<(&Task, Evaluation)>,
+        ended: Vec<(&PendingRun, Evaluation)>,
         left_out: Vec<String>,
-        loaded: &Loaded,
+        loaded: &LoadedDatasets,
         out: &Path,
     ) -> anyhow::Result<()> {
         let (mut contestants, mut predictions) = (vec![], vec![]);
         let first = &loaded.sets[ended[0].0.data].2;
         for (task, evaluation) in ended {
-            let Task { entry, config, run, data, .. } = task;
+            let PendingRun { entry, config, run, data, .. } = task;
             predictions.push(TestPredictions::of(gpu, &RunDir::open(run)?, &loaded.sets[*data].2, &evaluation)?);
             let (folder, Entry { label, reported, .. }) = (entry.folder(), entry.clone());
-            contestants.push(Contestant { label, folder, reported, settings: config.clone(), evaluation });
+            contestants.push(ComparedRun { label, folder, reported, settings: config.clone(), evaluation });
         }
         let comparison = Comparison::new(experiment, contestants, left_out, &predictions, first)?;
         report::comparison::write(out, &comparison)?;
@@ -245,7 +245,7 @@ impl Args {
             print_json(&comparison)?;
         } else {
             let page = out.join(report::comparison::REPORT);
-            let text = tables::comparison::text(&comparison, Look::of_stdout());
+            let text = tables::comparison::text(&comparison, Style::of_stdout());
             print(&format!("{text}\nsaved in {}; look at {}\n", out.display(), page.display()))?;
         }
         Ok(())
@@ -267,7 +267,7 @@ fn lock(out: &Path) -> Result<Option<File>> {
 
 /// What decides which features an entry is trained on.
 #[derive(PartialEq)]
-struct Asked {
+struct DatasetKey {
     kind: Kind,
     /// What of the settings for single notes decides about features and splits.
     notes: Option<(Scale, SplitBy)>,
@@ -281,17 +281,17 @@ struct Asked {
 
 /// Datasets, each with what was asked for and the front end that was found to have made its features.
 #[derive(Default)]
-struct Loaded {
-    sets: Vec<(Asked, Option<FrontEnd>, Dataset)>,
+struct LoadedDatasets {
+    sets: Vec<(DatasetKey, Option<FrontEnd>, Dataset)>,
 }
 
-impl Loaded {
+impl LoadedDatasets {
     /// Loads the clips of `config`, unless an entry before had the same ones, and completes it. `None` if the user interrupted.
     fn load(&mut self, gpu: &Gpu, config: &mut Config) -> Result<Option<usize>> {
-        let asked = Asked {
+        let asked = DatasetKey {
             kind: config.kind()?,
             notes: config.notes.map(|notes| (notes.scale, notes.split_by)),
-            val_fraction: config.division().map(|division| division.validation),
+            val_fraction: config.split_config().map(|split_config| split_config.validation),
             front_end: config.front_end.clone(),
             train_front_end: config.train_front_end,
             features: config.features.clone(),
@@ -302,7 +302,7 @@ impl Loaded {
             config.front_end = self.sets[i].1.clone();
             return Ok(Some(i));
         }
-        let Some(data) = load_clips(gpu, config, Purpose::Train)? else { return Ok(None) };
+        let Some(data) = load_clips(gpu, config, Labels::Required)? else { return Ok(None) };
         self.sets.push((asked, config.front_end.clone(), data));
         Ok(Some(self.sets.len() - 1))
     }
@@ -312,8 +312,8 @@ impl Loaded {
 ///
 /// # Errors
 /// `Usage` if it has other settings, `Data` if it was begun with other data.
-fn stage(path: &Path, config: &Config, data: &Dataset) -> Result<Stage> {
-    let Ok(run) = RunDir::open(path) else { return Ok(Stage::New) };
+fn stage(path: &Path, config: &Config, data: &Dataset) -> Result<RunState> {
+    let Ok(run) = RunDir::open(path) else { return Ok(RunState::New) };
     let record = run.record()?;
     let anew = "another --out, or --force to train all anew";
     if let Some((key, of_run, asked)) = record.config.differs(config)? {
@@ -321,5 +321,5 @@ fn stage(path: &Path, config: &Config, data: &Dataset) -> Result<Stage> {
         return Err(Error::Usage(format!("{path} was begun with {key} {of_run}, not {asked}; choose {anew}")));
     }
     same_data(&run, &record.run, data)?;
-    Ok(if run.has_ended() { Stage::Ended } else { Stage::Begun })
+    Ok(if run.has_ended() { RunState::Ended } else { RunState::Begun })
 }

@@ -3,7 +3,7 @@
 use clap::CommandFactory;
 use clap_complete::Shell;
 
-use super::{Cli, Verdict, output};
+use super::{Cli, Status, output};
 
 /// Print a completion script for a shell
 ///
@@ -15,10 +15,10 @@ pub struct Args {
 }
 
 impl Args {
-    pub fn run(self) -> anyhow::Result<Verdict> {
+    pub fn run(self) -> anyhow::Result<Status> {
         let mut script = vec![];
         clap_complete::generate(self.shell, &mut Cli::command(), "wmic", &mut script);
         output::print(&String::from_utf8(script)?)?;
-        Ok(Verdict::Done)
+        Ok(Status::Done)
     }
 }

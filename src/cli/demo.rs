@@ -2,9 +2,9 @@
 
 use std::path::PathBuf;
 
-use super::clips::{Purpose, load_clips};
+use super::clips::{Labels, load_clips};
 use super::output::print;
-use super::{Device, Verdict, predict, train};
+use super::{Device, Status, predict, train};
 use wmic::core::files::absolute;
 use wmic::data::synth_audio;
 use wmic::features::front_end::{FrontEnd, Source};
@@ -32,7 +32,7 @@ const DROPOUT: f64 = 0.2;
 const SHOWN: usize = 3;
 
 impl Args {
-    pub fn run(self) -> anyhow::Result<Verdict> {
+    pub fn run(self) -> anyhow::Result<Status> {
         let (recordings, run, answers) =
             (self.out.join("recordings"), self.out.join("run"), self.out.join("predictions"));
         let gpu = self.device.open()?;
@@ -52,18 +52,18 @@ impl Args {
             cache: Some(self.out.join("features")),
             ..Config::of("att-tf", absolute(&recordings)?)?
         };
-        let Some(data) = load_clips(&gpu, &mut config, Purpose::Train)? else { return Ok(Verdict::Interrupted) };
-        let verdict = train::train(&gpu, &config, &data, &run, true, false)?;
-        if verdict != Verdict::Done {
-            return Ok(verdict);
+        let Some(data) = load_clips(&gpu, &mut config, Labels::Required)? else { return Ok(Status::Interrupted) };
+        let status = train::train(&gpu, &config, &data, &run, true, false)?;
+        if status != Status::Done {
+            return Ok(status);
         }
         print("3. What it hears in the first test recordings, and when\n")?;
         let first: Vec<PathBuf> = data.test.iter().take(SHOWN).map(|&clip| file(&recordings, &data, clip)).collect();
         predict::show(&gpu, &RunDir::open(&run)?, &first, &answers)?;
         let (report, page) = (run.join("report.html"), answers.join("recordings.html"));
-        print(&format!("Look at {} and listen to {}\n", report.display(), page.display()))?;
+        print(&format!("Style at {} and listen to {}\n", report.display(), page.display()))?;
         print(&format!("Now on your own: wmic predict {} song.mp3\n", run.display()))?;
-        Ok(Verdict::Done)
+        Ok(Status::Done)
     }
 }
 

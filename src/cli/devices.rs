@@ -4,7 +4,7 @@ use serde::Serialize;
 use wmic::gpu::{Adapter, adapters, preferred};
 use wmic::report::numbers::bytes;
 
-use super::{Verdict, output};
+use super::{Status, output};
 
 /// List the adapters of this machine, and which one is used
 #[derive(clap::Args)]
@@ -23,7 +23,7 @@ struct Listing {
 }
 
 impl Args {
-    pub fn run(self) -> anyhow::Result<Verdict> {
+    pub fn run(self) -> anyhow::Result<Status> {
         let adapters = adapters()?;
         let used = preferred(&adapters).expect("there is an adapter");
         let listing = Listing { used: used.index, why: why(used, &adapters), adapters };
@@ -35,7 +35,7 @@ impl Args {
             let advice = if described.len() > 1 { "; --device NAME|INDEX takes another" } else { "" };
             output::print(&format!("{}\nUsed: {used}, {why}{advice}\n", described.join("\n")))?;
         }
-        Ok(Verdict::Done)
+        Ok(Status::Done)
     }
 }
 

@@ -2,11 +2,11 @@
 
 use std::path::PathBuf;
 
-use super::clips::{Purpose, load_clips};
+use super::clips::{Labels, load_clips};
 use super::common::print_evaluation;
 use super::output::note;
 use super::settings::variant;
-use super::{Device, Verdict};
+use super::{Device, Status};
 use wmic::Error;
 use wmic::data::FeatureScale;
 use wmic::features::front_end::Source;
@@ -51,7 +51,7 @@ pub struct Args {
 }
 
 impl Args {
-    pub fn run(self) -> anyhow::Result<Verdict> {
+    pub fn run(self) -> anyhow::Result<Status> {
         let run = RunDir::open(&self.run)?;
         let mut trained = Trained::load(&run)?;
         if let Some(weights) = &self.frontend_weights {
@@ -63,9 +63,9 @@ impl Args {
         let val_keys = trained.config.val_keys.clone().filter(|_| matches!(self.split, Split::Val | Split::Train));
         let mut config = Config { dataset: self.dataset, features: self.features, val_keys, ..trained.config.clone() };
         config.feature_scale = self.feature_scale.or(config.feature_scale);
-        let Some(mut data) = load_clips(&gpu, &mut config, Purpose::Evaluate)? else { return Ok(Verdict::Interrupted) };
+        let Some(mut data) = load_clips(&gpu, &mut config, Labels::Any)? else { return Ok(Status::Interrupted) };
         let fingerprint = format!("{:016x}", data.fingerprint());
-        let kept = data.validation.is_some() && run.keeps_splits();
+        let kept = data.validation.is_some() && run.has_split_table();
         let unknown = run.restore_splits(&mut data)?;
         if unknown > 0 {
             note(&format!("warning: {unknown} clips are not in the run's splits.csv; only --split all takes them"));
@@ -81,6 +81,6 @@ impl Args {
             None => {}
         }
         print_evaluation(&trained.evaluate(&gpu, &data, self.split)?, self.json)?;
-        Ok(Verdict::Done)
+        Ok(Status::Done)
     }
 }

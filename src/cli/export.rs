@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use serde_json::json;
 
-use super::Verdict;
+use super::Status;
 use super::output::{note, print_json};
 use wmic::Error;
 use wmic::predict::trained::Trained;
@@ -27,7 +27,7 @@ pub struct Args {
 }
 
 impl Args {
-    pub fn run(self) -> anyhow::Result<Verdict> {
+    pub fn run(self) -> anyhow::Result<Status> {
         let trained = Trained::load(&RunDir::open(&self.run)?)?;
         let seeds = &trained.about.seeds;
         let Some(r) = seeds.iter().position(|s| *s == self.seed) else {
@@ -39,6 +39,6 @@ impl Args {
             true => print_json(&json!({ "seed": seed, "epoch": epoch, "file": file.to_string() }))?,
             false => note(&format!("seed {seed}, as of epoch {epoch}, written to {file}")),
         }
-        Ok(Verdict::Done)
+        Ok(Status::Done)
     }
 }

@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 use super::clips::{Bar, stop_on_interrupt};
 use super::output::note;
 use super::settings::variant;
-use super::{Device, Verdict};
+use super::{Device, Status};
 use wmic::Error;
 use wmic::audio::sound_files;
 use wmic::core::files::absolute;
@@ -64,7 +64,7 @@ pub struct Args {
 }
 
 impl Args {
-    pub fn run(self) -> anyhow::Result<Verdict> {
+    pub fn run(self) -> anyhow::Result<Status> {
         let set = match self.sounds.as_slice() {
             [folder] if folder.is_dir() => dataset(folder)?,
             _ => None,
@@ -108,7 +108,7 @@ impl Args {
         bar.finish();
         let Some(made) = made else {
             note("wmic: interrupted; what was made is kept, the same command goes on");
-            return Ok(Verdict::Interrupted);
+            return Ok(Status::Interrupted);
         };
         for (_, reason) in &made.failures {
             note(&printable(&format!("left out: {reason}")));
@@ -128,7 +128,7 @@ impl Args {
             note(&format!("embeddings are scaled by the minimum and maximum of {of} to 0 to 1"));
         }
         note(&format!("{rows} excerpts of {used} files written to {}{left_out}", out.display()));
-        Ok(if failed > 0 || made.damaged() { Verdict::Failed } else { Verdict::Done })
+        Ok(if failed > 0 || made.damaged() { Status::Failed } else { Status::Done })
     }
 
     fn recipe(&self) -> wmic::Result<Recipe> {

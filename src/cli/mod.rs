@@ -58,7 +58,7 @@ enum Command {
 
 /// What a command ends with when nothing went wrong on the way.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Verdict {
+enum Status {
     Done,
     /// A check or a gate failed.
     Failed,
@@ -83,7 +83,7 @@ impl Device {
 
 /// Parses the command line, runs the command and reports an error as one line.
 pub fn run() -> ExitCode {
-    calm_drivers();
+    silence_driver_warnings();
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) if error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand || !error.use_stderr() => {
@@ -91,7 +91,7 @@ pub fn run() -> ExitCode {
             let _ = error.print();
             return ExitCode::from(error.exit_code() as u8);
         }
-        Err(error) => return complain(&usage(&error)),
+        Err(error) => return report_error(&usage(&error)),
     };
     log(cli.verbose);
     // A limit on the size of files is an error like a full disk, not an end without a word.
@@ -100,7 +100,7 @@ pub fn run() -> ExitCode {
     unsafe {
         libc::signal(libc::SIGXFSZ, libc::SIG_IGN);
     }
-    let verdict = match cli.command {
+    let status = match cli.command {
         Command::Demo(args) => args.run(),
         Command::Train(args) => args.run(),
         Command::Compare(args) => args.run(),
@@ -115,17 +115,17 @@ pub fn run() -> ExitCode {
         Command::Bench(args) => args.run(),
         Command::Completions(args) => args.run(),
     };
-    match verdict {
-        Ok(Verdict::Done) => ExitCode::SUCCESS,
-        Ok(Verdict::Failed) => ExitCode::from(1),
-        Ok(Verdict::Interrupted) => ExitCode::from(130),
+    match status {
+        Ok(Status::Done) => ExitCode::SUCCESS,
+        Ok(Status::Failed) => ExitCode::from(1),
+        Ok(Status::Interrupted) => ExitCode::from(130),
         Err(error) if output::is_closed_pipe(&error) => ExitCode::SUCCESS,
-        Err(error) => complain(&settings::said(&error)),
+        Err(error) => report_error(&settings::said(&error)),
     }
 }
 
 /// An error takes one line, whatever names and texts of strangers it quotes.
-fn complain(what: &str) -> ExitCode {
+fn report_error(what: &str) -> ExitCode {
     output::note(&format!("wmic: {}", output::one_line(what)));
     ExitCode::from(2)
 }
@@ -140,7 +140,7 @@ fn usage(error: &clap::Error) -> String {
 }
 
 /// Mesa prints "error: XDG_RUNTIME_DIR is invalid or not set" on machines without a desktop, which is no error for us.
-fn calm_drivers() {
+fn silence_driver_warnings() {
     if cfg!(unix) && std::env::var_os("XDG_RUNTIME_DIR").is_none_or(|dir| dir.is_empty()) {
         // SAFETY: the first thing that main does; there is no other thread yet that could read the environment.
         unsafe { std::env::set_var("XDG_RUNTIME_DIR", std::env::temp_dir()) };

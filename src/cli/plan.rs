@@ -4,10 +4,10 @@ use std::path::PathBuf;
 
 use serde::Serialize;
 
-use super::clips::{Purpose, load_clips, sound_of};
+use super::clips::{Labels, audio_of, load_clips};
 use super::output::{note, print, print_json};
 use super::settings::{SeedArgs, SettingArgs, models};
-use super::{Device, Verdict};
+use super::{Device, Status};
 use wmic::data::validation_split;
 use wmic::features::corpus::Dims;
 use wmic::gpu::Gpu;
@@ -15,7 +15,7 @@ use wmic::ops::gather::Encoding;
 use wmic::ops::sample::Order;
 use wmic::predict::forest;
 use wmic::report::numbers;
-use wmic::report::tables::table::{Align, Look, Table};
+use wmic::report::tables::table::{Align, Style, Table};
 use wmic::run::config::Config;
 use wmic::run::splits::Split;
 use wmic::run::splits::splits;
@@ -78,10 +78,10 @@ struct ForestOutline {
 }
 
 impl ForestOutline {
-    fn show(self, json: bool) -> anyhow::Result<Verdict> {
+    fn show(self, json: bool) -> anyhow::Result<Status> {
         if json {
             print_json(&self)?;
-            return Ok(Verdict::Done);
+            return Ok(Status::Done);
         }
         let mut table = Table::new([("", Align::Left), ("", Align::Right)]);
         table.row(["model".to_owned(), self.model]);
@@ -95,19 +95,19 @@ impl ForestOutline {
         ] {
             table.row([name.to_owned(), value.to_string()]);
         }
-        print(&table.render(Look::of_stdout()))?;
-        Ok(Verdict::Done)
+        print(&table.render(Style::of_stdout()))?;
+        Ok(Status::Done)
     }
 }
 
 impl Args {
-    pub fn run(self) -> anyhow::Result<Verdict> {
+    pub fn run(self) -> anyhow::Result<Status> {
         let mut config = Config::of(&self.model, &self.dataset)?;
-        config = self.settings.given.over(&config)?;
+        config = self.settings.given.apply_to(&config)?;
         self.seeds.overlay(&mut config);
         config.validate()?;
         let gpu = self.device.open()?;
-        let Some((mut dims, split)) = clips(&gpu, &mut config)? else { return Ok(Verdict::Interrupted) };
+        let Some((mut dims, split)) = clips(&gpu, &mut config)? else { return Ok(Status::Interrupted) };
         dims.classes = self.classes.map_or(dims.classes, |k| k as usize);
         if nn::find(&config.model)?.is_forest() {
             let outline = ForestOutline {
@@ -158,7 +158,7 @@ impl Args {
         };
         if self.json {
             print_json(&outline)?;
-            return Ok(Verdict::Done);
+            return Ok(Status::Done);
         }
         let o = outline;
         let mut table = Table::new([("", Align::Left), ("", Align::Right)]);
@@ -179,20 +179,20 @@ impl Args {
         row("memory: activations", numbers::bytes(o.memory_activations));
         row("memory: activations without reuse", numbers::bytes(o.memory_activations_unshared));
         row("work of a forward pass", numbers::si(o.forward_flops, "FLOP"));
-        print(&table.render(Look::of_stdout()))?;
+        print(&table.render(Style::of_stdout()))?;
         let mut table = Table::new([("kernel", Align::Left), ("calls per step", Align::Right)]);
         for (name, calls) in o.kernels {
             table.row([name.to_owned(), calls.to_string()]);
         }
-        print(&table.render(Look::of_stdout()))?;
-        Ok(Verdict::Done)
+        print(&table.render(Style::of_stdout()))?;
+        Ok(Status::Done)
     }
 }
 
 /// The sizes of the dataset and its training and validation clips. Of sound whose features are still to be made, the sizes that they
 /// will have; of notes one second for each file, as how many there are is known only when they are decoded.
 fn clips(gpu: &Gpu, config: &mut Config) -> Result<Option<(Dims, Split)>> {
-    if let Some((set, recipe)) = sound_of(config)? {
+    if let Some((set, recipe)) = audio_of(config)? {
         let (clips, classes) = (set.keys.len(), set.classes.len());
         let (instances, width) = (recipe.kind.instances(recipe.kind.samples()), recipe.instance_len());
         let narrow = if recipe.is_in_bytes() { Encoding::Bytes } else { Encoding::Halves };
@@ -207,7 +207,7 @@ fn clips(gpu: &Gpu, config: &mut Config) -> Result<Option<(Dims, Split)>> {
         };
         return Ok(Some((dims.fitted(gpu.max_binding()), split)));
     }
-    let Some(data) = load_clips(gpu, config, Purpose::Train)? else { return Ok(None) };
+    let Some(data) = load_clips(gpu, config, Labels::Required)? else { return Ok(None) };
     let dims = Dims::new(&data.features, data.classes.len(), gpu.max_binding());
     Ok(Some((dims, splits(config, &data)?.swap_remove(0))))
 }

@@ -6,10 +6,10 @@ use std::path::{Path, PathBuf};
 
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 
-use super::clips::{Bar, adopt};
+use super::clips::{Bar, check_features};
 use super::output::note;
 use super::settings::variant;
-use super::{Device, Verdict};
+use super::{Device, Status};
 use wmic::audio::sound_files;
 use wmic::core::files::write_atomic;
 use wmic::data::{FeatureScale, features_npz, has_features, load_features};
@@ -26,7 +26,7 @@ use wmic::predict::recognition::Recognition;
 use wmic::predict::timeline::Truth;
 use wmic::predict::trained::Trained;
 use wmic::report::plots::spectrogram::Picture;
-use wmic::report::tables::table::{Look, printable};
+use wmic::report::tables::table::{Style, printable};
 use wmic::report::{pages, plots, tables};
 use wmic::run::run_dir::RunDir;
 use wmic::{Array, Error, Result};
@@ -56,7 +56,7 @@ pub struct Args {
     /// Instruments shown per recording in the table
     #[arg(long, value_name = "N", default_value_t = 5)]
     top: usize,
-    /// How the answers are written
+    /// How the results are written
     #[arg(long, value_name = "FORMAT", default_value = TABLE, value_parser = formats())]
     format: String,
     /// The same as --format json
@@ -107,19 +107,19 @@ fn formats() -> impl TypedValueParser<Value = String> {
 const MAX_ON_PAGE: usize = 100;
 
 impl Args {
-    pub fn run(self) -> anyhow::Result<Verdict> {
+    pub fn run(self) -> anyhow::Result<Status> {
         let run = RunDir::open(&self.run)?;
-        self.answer(&self.device.open()?, &run)
+        self.predict(&self.device.open()?, &run)
     }
 
-    fn answer(&self, gpu: &Gpu, run: &RunDir) -> anyhow::Result<Verdict> {
+    fn predict(&self, gpu: &Gpu, run: &RunDir) -> anyhow::Result<Status> {
         let mut trained = Trained::load(run)?;
         self.name_front_end(&mut trained)?;
         self.threshold.map_or(Ok(()), |level| trained.set_threshold(level))?;
         let with_pictures = self.plot.is_some() || self.html.is_some();
         let options = Options { hop: self.hop, aggregate: self.aggregate, spectrogram: with_pictures };
         let truth = self.truth.as_deref().map(Truth::read).transpose()?;
-        let mut answers = Answers::new(self, &trained, truth)?;
+        let mut results = ResultWriter::new(self, &trained, truth)?;
         let faults = match self.features(&trained)? {
             Some((keys, features)) => {
                 if with_pictures {
@@ -127,15 +127,15 @@ impl Args {
                         "--plot and --html draw recordings, and these are features; name the sound, e.g. DATASET/audio";
                     return Err(Error::Usage(reason.into()).into());
                 }
-                answers.expect(keys.len())?;
+                results.expect(keys.len())?;
                 let all = recognise_clips(gpu, &trained, &keys, &features, &options)?;
-                all.iter().try_for_each(|recognition| answers.take(recognition, None))?;
+                all.iter().try_for_each(|recognition| results.take(recognition, None))?;
                 0
             }
-            None => self.recognise(gpu, trained, options, &mut answers)?,
+            None => self.recognise(gpu, trained, options, &mut results)?,
         };
-        answers.end()?;
-        Ok(if faults > 0 { Verdict::Failed } else { Verdict::Done })
+        results.end()?;
+        Ok(if faults > 0 { Status::Failed } else { Status::Done })
     }
 
     /// The features that the arguments name, if they name any rather than sound.
@@ -147,7 +147,7 @@ impl Args {
         }
         let archive = if npz { Some(input.clone()) } else { features_npz(input) };
         if let Some(archive) = archive {
-            adopt(&mut trained.config.clone(), &archive)?;
+            check_features(&mut trained.config.clone(), &archive)?;
         }
         let (keys, features, remark) = load_features(input, self.feature_scale.or(trained.config.feature_scale))?;
         remark.iter().for_each(|remark| note(&printable(remark)));
@@ -155,11 +155,17 @@ impl Args {
     }
 
     /// Recognises the files; says how many had to be left out or are damaged.
-    fn recognise(&self, gpu: &Gpu, trained: Trained, options: Options, answers: &mut Answers) -> anyhow::Result<usize> {
+    fn recognise(
+        &self,
+        gpu: &Gpu,
+        trained: Trained,
+        options: Options,
+        results: &mut ResultWriter,
+    ) -> anyhow::Result<usize> {
         let found = sound_files(&self.inputs)?;
         found.note().iter().for_each(|line| note(line));
         let files = found.files;
-        answers.expect(files.len())?;
+        results.expect(files.len())?;
         let needs_vggish = nn::find(&trained.config.model)?.needs_vggish();
         if trained.config.front_end.is_none() && needs_vggish {
             let reason = "the run was trained on features that do not say how they were made; name the VGGish that made them: \
@@ -177,7 +183,7 @@ impl Args {
                     for warning in &recognition.condition.warnings {
                         bar.note(&format!("warning: {}: {warning}", files[file].display()));
                     }
-                    bar.suspend(|| answers.take(&recognition, spectrogram))
+                    bar.suspend(|| results.take(&recognition, spectrogram))
                 }
                 Err(error @ (Error::Data { .. } | Error::Io { .. })) => {
                     faults += 1;
@@ -213,8 +219,8 @@ impl Args {
     }
 }
 
-/// Where the answers go, one recording after the other.
-struct Answers<'a> {
+/// Where the results go, one recording after the other.
+struct ResultWriter<'a> {
     args: &'a Args,
     /// `None`: a table.
     format: Option<&'static Format>,
@@ -231,8 +237,8 @@ struct Answers<'a> {
     on_page: Vec<(Recognition, Array<f32>)>,
 }
 
-impl<'a> Answers<'a> {
-    fn new(args: &'a Args, trained: &Trained, truth: Option<Truth>) -> Result<Answers<'a>> {
+impl<'a> ResultWriter<'a> {
+    fn new(args: &'a Args, trained: &Trained, truth: Option<Truth>) -> Result<ResultWriter<'a>> {
         let format = output::find(if args.json { json::FORMAT.name } else { &args.format });
         if args.out.is_some() && format.is_none_or(|format| format.extension.is_none()) {
             let names: Vec<&str> = FORMATS.iter().filter(|f| f.extension.is_some()).map(|f| f.name).collect();
@@ -249,7 +255,17 @@ impl<'a> Answers<'a> {
         let kind = trained.config.kind()?;
         let (shown, pace) = (kind.spectrogram(), if kind.is_of_notes() { ", second by second" } else { "" });
         let (band_hz, spectrum) = ((shown.band_hz)(), format!("{}{pace}", shown.name));
-        Ok(Answers { args, format, series, truth, taken: 0, names: HashSet::new(), band_hz, spectrum, on_page: vec![] })
+        Ok(ResultWriter {
+            args,
+            format,
+            series,
+            truth,
+            taken: 0,
+            names: HashSet::new(),
+            band_hz,
+            spectrum,
+            on_page: vec![],
+        })
     }
 
     /// # Errors
@@ -278,7 +294,7 @@ impl<'a> Answers<'a> {
                 let mut out = stdout().lock();
                 let written = match &mut self.series {
                     Some(series) => series.write(&mut out, r, detail),
-                    None => write!(out, "{}", tables::recording::table(r, self.args.top, Look::of_stdout())),
+                    None => write!(out, "{}", tables::recording::table(r, self.args.top, Style::of_stdout())),
                 };
                 written.and_then(|()| out.flush()).map_err(Error::io("stdout"))?;
             }
@@ -320,7 +336,7 @@ impl<'a> Answers<'a> {
         Ok(())
     }
 
-    /// A file name for a recording's answers: its own, or another one if that is taken, which is said where a file is
+    /// A file name for a recording's results: its own, or another one if that is taken, which is said where a file is
     /// written.
     fn name(&mut self, r: &Recognition) -> String {
         let own = printable(&r.name()).replace(['/', '\\'], "_");
@@ -360,6 +376,6 @@ pub fn show(gpu: &Gpu, run: &RunDir, files: &[PathBuf], folder: &Path) -> anyhow
         feature_scale: None,
         device: Device { device: None },
     };
-    args.answer(gpu, run)?;
+    args.predict(gpu, run)?;
     Ok(())
 }

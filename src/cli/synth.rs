@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use super::Verdict;
+use super::Status;
 use super::output::note;
 use wmic::data::{synth, synth_audio};
 
@@ -23,7 +23,7 @@ pub struct Args {
 }
 
 impl Args {
-    pub fn run(self) -> anyhow::Result<Verdict> {
+    pub fn run(self) -> anyhow::Result<Status> {
         let clips = self.clips.unwrap_or(if self.audio { 300 } else { 1500 }) as usize;
         let options = if self.audio {
             synth_audio(&self.dir, clips, self.seed)?;
@@ -34,6 +34,6 @@ impl Args {
         };
         let dir = self.dir.display();
         note(&format!("{clips} clips written to {dir}; train on them with: wmic train {dir}{options}"));
-        Ok(Verdict::Done)
+        Ok(Status::Done)
     }
 }

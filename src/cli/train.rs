@@ -7,11 +7,11 @@ use std::time::Instant;
 
 use indicatif::{ProgressBar, ProgressStyle};
 
-use super::clips::{Purpose, load_clips, stop_on_interrupt};
+use super::clips::{Labels, load_clips, stop_on_interrupt};
 use super::common::print_evaluation;
 use super::output::{note, print};
 use super::settings::{SeedArgs, SettingArgs, models};
-use super::{Device, Verdict};
+use super::{Device, Status};
 use wmic::core::files::absolute;
 use wmic::core::toml::read_toml;
 use wmic::data::Dataset;
@@ -69,7 +69,7 @@ impl Args {
                 Config::of(self.model.as_deref().unwrap_or("att"), absolute(dataset)?)?
             }
         };
-        c = self.settings.given.over(&c)?;
+        c = self.settings.given.apply_to(&c)?;
         self.seeds.overlay(&mut c);
         c.dataset = absolute(&c.dataset)?;
         c.init = c.init.as_deref().map(absolute).transpose()?;
@@ -105,24 +105,24 @@ fn read_config(path: &Path, model: Option<&str>, dataset: Option<&Path>) -> Resu
 }
 
 impl Args {
-    pub fn run(self) -> anyhow::Result<Verdict> {
+    pub fn run(self) -> anyhow::Result<Status> {
         match &self.resume {
-            Some(dir) => self.go_on(dir),
+            Some(dir) => self.resume(dir),
             None => {
                 let mut config = self.settings()?;
                 let out = self.out(&config);
                 RunDir::vacant(&out, self.force)?;
                 let gpu = self.device.open()?;
-                match load_clips(&gpu, &mut config, Purpose::Train)? {
+                match load_clips(&gpu, &mut config, Labels::Required)? {
                     Some(data) => train(&gpu, &config, &data, &out, self.force, self.json),
-                    None => Ok(Verdict::Interrupted),
+                    None => Ok(Status::Interrupted),
                 }
             }
         }
     }
 
     /// --resume
-    fn go_on(&self, dir: &Path) -> anyhow::Result<Verdict> {
+    fn resume(&self, dir: &Path) -> anyhow::Result<Status> {
         let run = RunDir::reopen(dir)?;
         let mut config = run.record()?.config;
         if let Some(dataset) = &self.dataset {
@@ -130,9 +130,9 @@ impl Args {
         }
         config = self.settings.given.relocate(&config)?;
         let gpu = self.device.open()?;
-        let Some(data) = load_clips(&gpu, &mut config, Purpose::Train)? else { return Ok(Verdict::Interrupted) };
+        let Some(data) = load_clips(&gpu, &mut config, Labels::Required)? else { return Ok(Status::Interrupted) };
         let session = Session::resume(&gpu, &config, &data, run)?;
-        conclude(conduct(session, &data, &Words::alone(dir))?, self.json)
+        conclude(conduct(session, &data, &Messages::single_run(dir))?, self.json)
     }
 }
 
@@ -144,33 +144,33 @@ pub fn train(
     out: &Path,
     force: bool,
     json: bool,
-) -> anyhow::Result<Verdict> {
+) -> anyhow::Result<Status> {
     let session = Session::begin(gpu, config, data, out, force)?;
-    conclude(conduct(session, data, &Words::alone(out))?, json)
+    conclude(conduct(session, data, &Messages::single_run(out))?, json)
 }
 
 /// How a run is spoken of while it goes on.
-pub struct Words<'a> {
+pub struct Messages<'a> {
     /// The command that continues it.
     pub resume: String,
     /// Where the work as a whole stands when so many epochs of this run are done; empty where there is only this run.
     pub place: &'a dyn Fn(usize) -> String,
 }
 
-impl Words<'_> {
+impl Messages<'_> {
     /// Of a run by itself.
-    fn alone(run: &Path) -> Words<'static> {
-        Words { resume: format!("wmic train --resume {}", run.display()), place: &|_| String::new() }
+    fn single_run(run: &Path) -> Messages<'static> {
+        Messages { resume: format!("wmic train --resume {}", run.display()), place: &|_| String::new() }
     }
 }
 
-fn conclude(outcome: Option<Outcome>, json: bool) -> anyhow::Result<Verdict> {
-    let Some(Outcome { run, evaluation, .. }) = outcome else { return Ok(Verdict::Interrupted) };
+fn conclude(outcome: Option<Outcome>, json: bool) -> anyhow::Result<Status> {
+    let Some(Outcome { run, evaluation, .. }) = outcome else { return Ok(Status::Interrupted) };
     print_evaluation(&evaluation, json)?;
     if !json {
         print(&format!("saved in {}; look at {}\n", run.path().display(), run.report().display()))?;
     }
-    Ok(Verdict::Done)
+    Ok(Status::Done)
 }
 
 fn seeds(config: &Config) -> String {
@@ -181,11 +181,11 @@ fn seeds(config: &Config) -> String {
 }
 
 /// Trains a run to its end, tests it and writes its report. `None` if the user interrupted.
-pub fn conduct(mut session: Session, data: &Dataset, words: &Words) -> Result<Option<Outcome>> {
+pub fn conduct(mut session: Session, data: &Dataset, messages: &Messages) -> Result<Option<Outcome>> {
     if let Some(adapter) = session.begun_elsewhere() {
         note(&format!("warning: the run was begun on {adapter}; on another adapter the last bits differ"));
     }
-    let (config, resume) = (session.config().clone(), &words.resume);
+    let (config, resume) = (session.config().clone(), &messages.resume);
     let is_forest = config.model()?.is_forest();
     let (model, seeds) = (&config.model, seeds(&config));
     note(&match is_forest {
@@ -200,8 +200,8 @@ pub fn conduct(mut session: Session, data: &Dataset, words: &Words) -> Result<Op
     });
     let (stop, start) = (stop_on_interrupt(), Instant::now());
     let mut display = match is_forest {
-        true => Display::of_forests(config.seeds.len() * data.classes.len(), words),
-        false => Display::new(config.epochs, session.steps_per_epoch(), session.epochs_done(), words),
+        true => Display::of_forests(config.seeds.len() * data.classes.len(), messages),
+        false => Display::new(config.epochs, session.steps_per_epoch(), session.epochs_done(), messages),
     };
     let end = session.train(&|| stop.load(Ordering::Relaxed), &mut |event| display.show(event));
     display.finish();
@@ -230,7 +230,7 @@ pub fn conduct(mut session: Session, data: &Dataset, words: &Words) -> Result<Op
 
 /// A bar on a terminal, a line now and then otherwise. Both go to stderr.
 struct Display<'a> {
-    words: &'a Words<'a>,
+    messages: &'a Messages<'a>,
     bar: Option<ProgressBar>,
     epochs: usize,
     epoch: usize,
@@ -240,10 +240,10 @@ struct Display<'a> {
 }
 
 impl<'a> Display<'a> {
-    fn new(epochs: usize, steps: usize, done: usize, words: &'a Words<'a>) -> Display<'a> {
+    fn new(epochs: usize, steps: usize, done: usize, messages: &'a Messages<'a>) -> Display<'a> {
         let bar = std::io::stderr().is_terminal().then(|| {
             let bar = ProgressBar::new((epochs * steps) as u64).with_position((done * steps) as u64);
-            let place = (words.place)(done);
+            let place = (messages.place)(done);
             let style = match place.is_empty() {
                 true => "{wide_bar:.cyan/238} {msg}  {eta} left",
                 false => "{prefix}\n{wide_bar:.cyan/238} {msg}  {eta} left",
@@ -253,15 +253,15 @@ impl<'a> Display<'a> {
             bar.reset_eta();
             bar
         });
-        Display { words, bar, epochs, epoch: done, steps, every: epochs.div_ceil(20) }
+        Display { messages, bar, epochs, epoch: done, steps, every: epochs.div_ceil(20) }
     }
 
     /// Of forests, which are grown in seconds.
-    fn of_forests(all: usize, words: &'a Words<'a>) -> Display<'a> {
+    fn of_forests(all: usize, messages: &'a Messages<'a>) -> Display<'a> {
         let style = ProgressStyle::with_template("forest {pos}/{len} {wide_bar:.cyan/238} {eta} left");
         let style = style.expect("a valid template").progress_chars("━━━");
         let bar = Some(ProgressBar::new(all as u64).with_style(style));
-        Display { words, bar, epochs: 1, epoch: 0, steps: all, every: 0 }
+        Display { messages, bar, epochs: 1, epoch: 0, steps: all, every: 0 }
     }
 
     fn show(&mut self, event: Event) {
@@ -275,11 +275,11 @@ impl<'a> Display<'a> {
                 match bar {
                     Some(bar) => {
                         bar.set_position((self.epoch * self.steps) as u64);
-                        bar.set_prefix((self.words.place)(self.epoch));
+                        bar.set_prefix((self.messages.place)(self.epoch));
                         bar.set_message(text);
                     }
                     None if self.epoch.is_multiple_of(self.every) || self.epoch == self.epochs => {
-                        let place = (self.words.place)(self.epoch);
+                        let place = (self.messages.place)(self.epoch);
                         note(format!("{place}  {text}").trim_start());
                     }
                     None => {}

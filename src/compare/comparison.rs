@@ -11,21 +11,21 @@ use crate::core::error::{Error, Result};
 use crate::data::Dataset;
 use crate::metrics::evaluation::Evaluation;
 use crate::metrics::scores::{Metric, Task, mean};
-use crate::metrics::significance::{Answer, Bootstrap, RESAMPLES, Test, followed, holm, paired_t};
+use crate::metrics::significance::{Bootstrap, RESAMPLES, SeedPrediction, Test, followed, holm, paired_t};
 use crate::run::config::Config;
 
 /// The scores that are compared, as papers order them.
 pub fn compared(task: Task) -> [Metric; 6] {
     let names = match task {
-        Task::Labels => ["f1_pn", "f1_pos", "micro_f1", "map", "precision", "recall"],
-        Task::OneClass => ["accuracy", "precision", "recall", "micro_f1", "f1_macro", "map"],
+        Task::MultiLabel => ["f1_pn", "f1_pos", "micro_f1", "map", "precision", "recall"],
+        Task::SingleLabel => ["accuracy", "precision", "recall", "micro_f1", "f1_macro", "map"],
     };
     names.map(|name| task.metric(name))
 }
 
 /// A run, as an entry of an experiment.
 #[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Contestant {
+pub struct ComparedRun {
     pub label: String,
     /// The run's directory, beside the comparison's files.
     pub folder: String,
@@ -45,7 +45,7 @@ pub struct Comparison {
     pub clips: usize,
     /// Resamples of the bootstrap over clips.
     pub resamples: usize,
-    pub entries: Vec<Contestant>,
+    pub entries: Vec<ComparedRun>,
     /// Entries that could not be trained to their end, each with the reason.
     pub left_out: Vec<String>,
     /// Each entry against each later one.
@@ -75,10 +75,10 @@ pub struct Difference {
 
 impl Difference {
     /// As seen from the other side.
-    fn turned(self) -> Difference {
-        let turn = |test: Test| Test { low: -test.high, high: -test.low, ..test };
+    fn negated(self) -> Difference {
+        let negate = |test: Test| Test { low: -test.high, high: -test.low, ..test };
         let difference = self.difference.map(|d| -d);
-        Difference { difference, seeds: self.seeds.map(turn), clips: self.clips.map(turn), ..self }
+        Difference { difference, seeds: self.seeds.map(negate), clips: self.clips.map(negate), ..self }
     }
 }
 
@@ -89,7 +89,7 @@ impl Comparison {
     /// `Usage` when there is no clip that all have answered, or their classes differ, or only some name one class per clip.
     pub fn new(
         experiment: Experiment,
-        entries: Vec<Contestant>,
+        entries: Vec<ComparedRun>,
         left_out: Vec<String>,
         predictions: &[TestPredictions],
         data: &Dataset,
@@ -114,12 +114,12 @@ impl Comparison {
             return Err(Error::Usage("the entries have no test clip in common".into()));
         }
         let k = data.classes.len();
-        let answers: Vec<Vec<Answer>> = predictions
+        let answers: Vec<Vec<SeedPrediction>> = predictions
             .iter()
             .zip(&rows)
             .map(|(p, rows)| {
                 let pick = |p: &Array<f32>| common.iter().flat_map(|clip| p.row(rows[clip]).to_vec()).collect();
-                let answer = |(p, thresholds): (&Array<f32>, &Vec<f64>)| Answer {
+                let answer = |(p, thresholds): (&Array<f32>, &Vec<f64>)| SeedPrediction {
                     probabilities: Array::new([common.len(), k], pick(p)),
                     thresholds: thresholds.clone(),
                 };
@@ -161,7 +161,7 @@ impl Comparison {
         let (of_low, of_high) = (&self.entries[low].label, &self.entries[high].label);
         let pair = self.pairs.iter().find(|pair| pair.a == *of_low && pair.b == *of_high)?;
         let difference = pair.differences[metric];
-        Some(if a < b { difference } else { difference.turned() })
+        Some(if a < b { difference } else { difference.negated() })
     }
 
     /// The entry with the highest mean.
@@ -203,8 +203,8 @@ impl Comparison {
 fn difference(
     task: Task,
     metric: Metric,
-    a: (usize, &Contestant),
-    b: (usize, &Contestant),
+    a: (usize, &ComparedRun),
+    b: (usize, &ComparedRun),
     bootstrap: &Bootstrap,
 ) -> Difference {
     let [of_a, of_b] = [a.1, b.1].map(|e| e.evaluation.per_seed.iter().map(|s| (metric.of)(&s.scores)));

@@ -187,7 +187,7 @@ fn main_metric(given: Option<MainMetric>, entries: &[Entry]) -> Result<MainMetri
             Err(format!("metric {} is not one of what these models do", metric.name()))
         }
         (Some(metric), _) => Ok(metric),
-        (None, [(_, Task::OneClass)]) => Ok(MainMetric::Accuracy),
+        (None, [(_, Task::SingleLabel)]) => Ok(MainMetric::Accuracy),
         (None, _) => Ok(MainMetric::F1Pn),
     }
 }

@@ -10,8 +10,8 @@ use crate::data::Dataset;
 use crate::gpu::Gpu;
 use crate::metrics::evaluation::Evaluation;
 use crate::metrics::scores::Scores;
-use crate::metrics::significance::{Answer, followed};
-use crate::predict::evaluator::{Answers, Evaluator};
+use crate::metrics::significance::{SeedPrediction, followed};
+use crate::predict::evaluator::{Evaluator, SplitPredictions};
 use crate::predict::trained::{Split, Trained};
 use crate::run::run_dir::RunDir;
 
@@ -40,20 +40,20 @@ impl TestPredictions {
     ///
     /// # Errors
     /// `Checkpoint` if what it keeps is damaged, not about these test clips, or not what `scores`, its `test.json`, judges; as
-    /// [`Evaluator::answers`].
+    /// [`Evaluator::predict_split`].
     pub fn of(gpu: &Gpu, run: &RunDir, data: &Dataset, scores: &Evaluation) -> Result<TestPredictions> {
         let clips: Vec<String> = data.test.iter().map(|&clip| data.keys[clip as usize].clone()).collect();
         let path = run.predictions();
         if path.exists() {
             let kept = TestPredictions::read(run)?;
             let About { clips: of, classes, .. } = &kept.about;
-            return match *of == clips && *classes == data.classes && kept.earn(scores, data) {
+            return match *of == clips && *classes == data.classes && kept.matches_scores(scores, data) {
                 true => Ok(kept),
                 false => Err(Error::checkpoint(&path, "does not belong to the test.json beside it; remove it")),
             };
         }
         let trained = Trained::load(run)?;
-        let answers = Evaluator::new(gpu, &trained, data, None)?.answers(Split::Test)?;
+        let answers = Evaluator::new(gpu, &trained, data, None)?.predict_split(Split::Test)?;
         TestPredictions::keep(run, data, &trained.about.seeds, &answers, &trained.thresholds()?)
     }
 
@@ -62,7 +62,7 @@ impl TestPredictions {
         run: &RunDir,
         data: &Dataset,
         seeds: &[u64],
-        answers: &Answers,
+        answers: &SplitPredictions,
         thresholds: &[Vec<f64>],
     ) -> Result<TestPredictions> {
         let probabilities = answers.seeds.iter().map(|(probabilities, _)| probabilities.clone()).collect();
@@ -74,14 +74,14 @@ impl TestPredictions {
     }
 
     /// Whether these seeds have those scores, as far as the bootstrap follows them.
-    fn earn(&self, scores: &Evaluation, data: &Dataset) -> bool {
+    fn matches_scores(&self, scores: &Evaluation, data: &Dataset) -> bool {
         let (k, task) = (data.classes.len(), scores.subject.task());
         let at = |i: usize| data.test[i / k] as usize * k + i % k;
         let targets = Array::from_fn([data.test.len(), k], |i| data.targets[at(i)]);
         let observed = Array::from_fn([data.test.len(), k], |i| data.observed[at(i)]);
         let About { seeds, thresholds, .. } = &self.about;
         let score = |(p, of_seed): (&Array<f32>, &Vec<f64>)| {
-            Answer { probabilities: p.clone(), thresholds: of_seed.clone() }.scores(task, &targets, &observed)
+            SeedPrediction { probabilities: p.clone(), thresholds: of_seed.clone() }.scores(task, &targets, &observed)
         };
         let mine: Vec<(u64, Vec<Option<f64>>)> =
             seeds.iter().copied().zip(self.probabilities.iter().zip(thresholds).map(score)).collect();

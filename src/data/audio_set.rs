@@ -2,8 +2,8 @@
 
 use super::labels::{Labels, Splits, by_key, check_any, check_splits, examples};
 use super::openmic::{LABELS, Layout, find_root};
-use super::split::{Divided, TEST_SHARE};
-use super::{Dataset, Division, Features};
+use super::split::{SegmentSplit, TEST_SHARE};
+use super::{Dataset, Features, SplitConfig};
 use crate::audio::sound_files_in;
 use crate::core::error::{Error, Result};
 use crate::core::files::distinct_names;
@@ -119,7 +119,7 @@ impl AudioSet {
         features: Features,
         keys: Vec<String>,
         files: &[u32],
-        how: Division,
+        how: SplitConfig,
     ) -> Result<Dataset> {
         let of_file = self.only_classes()?;
         if keys.len() != files.len()
@@ -142,7 +142,7 @@ impl AudioSet {
                 examples(&silent)
             ));
         }
-        let Divided { train, validation, test } = how.divide(files, &classes);
+        let SegmentSplit { train, validation, test } = how.split_segments(files, &classes);
         for (split, clips) in [("train", &train), ("validation", &validation), ("test", &test)] {
             let lacking: Vec<&str> = (0..k)
                 .filter(|class| !clips.iter().any(|&clip| classes[clip as usize] == *class))

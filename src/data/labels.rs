@@ -60,7 +60,7 @@ impl Labels {
         let columns: HashMap<&str, usize> = classes.iter().enumerate().map(|(k, name)| (name.as_str(), k)).collect();
         let mut targets = vec![0.0; keys.len() * classes.len()];
         let mut observed = vec![false; targets.len()];
-        let mut strangers = 0;
+        let mut unknown = 0;
         let bytes = read_limited(table, MAX_LABELS)?;
         let mut reader = csv::Reader::from_reader(&bytes[..]);
         let fail = |e: &csv::Error| {
@@ -88,7 +88,7 @@ impl Labels {
                 return Err(Error::data_at(table, line, reason));
             };
             let Some(&row) = rows.get(record[key].trim()) else {
-                strangers += 1;
+                unknown += 1;
                 continue;
             };
             let entry = row * classes.len() + k;
@@ -100,8 +100,8 @@ impl Labels {
             targets[entry] = target(value);
         }
         let mut warnings = Vec::new();
-        if strangers > 0 {
-            warnings.push(format!("{strangers} labels belong to clips without {what}"));
+        if unknown > 0 {
+            warnings.push(format!("{unknown} labels belong to clips without {what}"));
         }
         Ok(Labels { keys, targets, observed, warnings })
     }

@@ -22,7 +22,7 @@ pub use audio_set::AudioSet;
 pub use features::FeatureScale;
 pub use features_npz::{npz_note, write_npz};
 pub use mapped::Mapped;
-pub use split::{Division, SplitBy, validation_split};
+pub use split::{SplitBy, SplitConfig, validation_split};
 pub use synth::synth;
 pub use synth_audio::synth_audio;
 
@@ -141,7 +141,7 @@ impl Dataset {
 
     /// # Errors
     /// `Data` if a clip has not exactly one class, or not all of its labels are known, so that `model` cannot learn its class.
-    pub fn has_one_class_each(&self, model: &str) -> Result<()> {
+    pub fn check_single_label(&self, model: &str) -> Result<()> {
         let k = self.classes.len();
         let clips = self.keys.iter().zip(self.targets.chunks(k)).zip(self.observed.chunks(k));
         for ((key, targets), observed) in clips {

@@ -52,7 +52,7 @@ fn read_partition(
     Ok(Partition { path, split, keys })
 }
 
-/// Reads a file of clip keys, one a line. `is_new` hears of each whether it has come before; it may refuse a key.
+/// Reads a file of clip keys, one a line. `is_new` hears of each whether it has come before; it may reject a key.
 fn read_keys(path: &Path, mut is_new: impl FnMut(&str) -> Result<bool, String>) -> Result<Vec<String>> {
     let bytes = read_limited(path, MAX_FILE)?;
     let mut keys = Vec::new();
@@ -154,7 +154,7 @@ pub enum SplitBy {
 
 /// How the segments of sound files are divided among training, validation and test.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Division {
+pub struct SplitConfig {
     pub by: SplitBy,
     /// Share of the units of each class that are not for the test, for validation; between 0 and 1.
     pub validation: f64,
@@ -164,16 +164,16 @@ pub struct Division {
 pub(super) const TEST_SHARE: f64 = 0.1;
 
 /// Clip indices of three splits.
-pub(super) struct Divided {
+pub(super) struct SegmentSplit {
     pub train: Vec<u32>,
     pub validation: Vec<u32>,
     pub test: Vec<u32>,
 }
 
-impl Division {
+impl SplitConfig {
     /// Divides segments, whose files and classes these are, always in the same way. Of the n units of a class a tenth, rounded, but at
     /// least one if there are two, is for the test, and likewise a share of what is left for validation.
-    pub(super) fn divide(self, files: &[u32], classes: &[usize]) -> Divided {
+    pub(super) fn split_segments(self, files: &[u32], classes: &[usize]) -> SegmentSplit {
         let unit = |clip: usize| if self.by == SplitBy::File { files[clip] } else { clip as u32 };
         let mut of_class: Vec<Vec<u32>> = vec![vec![]; classes.iter().max().map_or(0, |most| most + 1)];
         (0..files.len()).for_each(|clip| of_class[classes[clip]].push(unit(clip)));
@@ -193,6 +193,6 @@ impl Division {
         let of = |wanted: usize| {
             (0..files.len()).filter(|&clip| part[&unit(clip)] == wanted).map(|clip| clip as u32).collect()
         };
-        Divided { train: of(0), validation: of(1), test: of(2) }
+        SegmentSplit { train: of(0), validation: of(1), test: of(2) }
     }
 }

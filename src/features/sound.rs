@@ -11,7 +11,7 @@ use serde::Serialize;
 use crate::audio::{Condition, Cut};
 use crate::core::error::{Error, Result};
 use crate::core::files::distinct_names;
-use crate::data::{AudioSet, Dataset, Division, FeatureScale, load_features, write_npz};
+use crate::data::{AudioSet, Dataset, FeatureScale, SplitConfig, load_features, write_npz};
 use crate::features::extraction::{Extracted, Extraction, FrontEndRunner, Recipe, Row};
 use crate::features::front_end::Weights;
 use crate::gpu::Gpu;
@@ -183,7 +183,7 @@ impl ExtractionJob<'_> {
         &mut self,
         set: &AudioSet,
         cache: &Path,
-        notes: Option<Division>,
+        notes: Option<SplitConfig>,
     ) -> Result<Option<(Dataset, Vec<String>, Recipe)>> {
         let sounds = SoundFiles::of_set(set, self.recipe.kind);
         let name = |recipe: &Recipe| {
@@ -224,7 +224,7 @@ impl ExtractionJob<'_> {
 /// # Errors
 /// `Data` if it has features of other clips, and for whatever is wrong with it; as [`AudioSet::with_features`] and
 /// [`AudioSet::with_segments`].
-pub fn join(set: &AudioSet, npz: &Path, notes: Option<Division>, scale: Option<FeatureScale>) -> Result<Dataset> {
+pub fn join(set: &AudioSet, npz: &Path, notes: Option<SplitConfig>, scale: Option<FeatureScale>) -> Result<Dataset> {
     let (keys, features, remark) = load_features(npz, scale)?;
     let at: HashMap<&str, u32> = set.keys.iter().map(String::as_str).zip(0..).collect();
     let row = |key: &String| {
@@ -234,7 +234,7 @@ pub fn join(set: &AudioSet, npz: &Path, notes: Option<Division>, scale: Option<F
     };
     let rows = keys.iter().map(row).collect::<Result<Vec<u32>>>()?;
     let mut data = match notes {
-        Some(division) => set.with_segments(features, keys, &rows, division),
+        Some(split_config) => set.with_segments(features, keys, &rows, split_config),
         None => set.with_features(features, &rows),
     }?;
     data.warnings.extend(remark);

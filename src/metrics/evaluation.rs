@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::Array;
-use crate::metrics::scores::{ClassMetrics, Confusion, Scores, Task, mean, score_at, score_exclusive, std_dev};
+use crate::metrics::scores::{ClassMetrics, Confusion, Scores, Task, mean, score_at, score_single_label, std_dev};
 use crate::metrics::thresholds::{Level, common};
 
 /// What was evaluated, on what.
@@ -19,14 +19,14 @@ pub struct Subject {
     #[serde(default)]
     pub threshold: Level,
     /// Whether each clip has one class, and the answer is the most probable one whatever the threshold.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub exclusive: bool,
+    #[serde(default, rename = "exclusive", skip_serializing_if = "std::ops::Not::not")]
+    pub single_label: bool,
 }
 
 impl Subject {
     /// Decides which scores there are.
     pub fn task(&self) -> Task {
-        Task::of(self.exclusive)
+        Task::of(self.single_label)
     }
 }
 
@@ -78,13 +78,13 @@ pub struct Evaluation {
 /// Evaluates all seeds against (N, K) `targets`, K = `classes.len()`. The ensemble averages each entry over the seeds
 /// that observe it, so on validation clips it is made of the seeds that were not trained on them; its thresholds are
 /// the seeds' mean. Of clips of one class the answer is the most probable one, and thresholds do not matter
-/// ([`score_exclusive`]). Panics if the shapes differ.
+/// ([`score_single_label`]). Panics if the shapes differ.
 pub fn evaluate(subject: Subject, classes: &[String], targets: &Array<f32>, seeds: &[SeedPredictions]) -> Evaluation {
     assert_eq!(targets.shape().last(), classes.len(), "columns of the targets");
-    let exclusive = subject.exclusive;
-    let judge = |p: &Array<f64>, observed: &Array<bool>, thresholds: &[f64]| match exclusive {
+    let single_label = subject.single_label;
+    let score = |p: &Array<f64>, observed: &Array<bool>, thresholds: &[f64]| match single_label {
         true => {
-            let (scores, per_class, confusion) = score_exclusive(p, targets, observed);
+            let (scores, per_class, confusion) = score_single_label(p, targets, observed);
             (scores, per_class, Some(confusion))
         }
         false => {
@@ -95,7 +95,7 @@ pub fn evaluate(subject: Subject, classes: &[String], targets: &Array<f32>, seed
     let mut per_seed = Vec::with_capacity(seeds.len());
     let mut class_scores = Vec::with_capacity(seeds.len());
     for s in seeds {
-        let (scores, per_class, _) = judge(&s.probabilities.map(f64::from), s.observed, s.thresholds);
+        let (scores, per_class, _) = score(&s.probabilities.map(f64::from), s.observed, s.thresholds);
         per_seed.push(SeedScores { seed: s.seed, best_epoch: s.best_epoch, scores });
         class_scores.push(per_class);
     }
@@ -106,7 +106,7 @@ pub fn evaluate(subject: Subject, classes: &[String], targets: &Array<f32>, seed
             mean(observers(i).map(|s| Some(f64::from(s.probabilities[i])))).unwrap_or(0.0)
         });
         let thresholds: Vec<Vec<f64>> = seeds.iter().map(|s| s.thresholds.to_vec()).collect();
-        judge(&p, &observed, &common(&thresholds))
+        score(&p, &observed, &common(&thresholds))
     };
     let per_class = classes.iter().zip(ensemble_classes).enumerate().map(|(k, (name, of_ensemble))| {
         let over = |field: fn(&ClassMetrics) -> Option<f64>| mean(class_scores.iter().map(|c| field(&c[k])));
@@ -114,7 +114,7 @@ pub fn evaluate(subject: Subject, classes: &[String], targets: &Array<f32>, seed
             f1_pn: over(|c| c.f1_pn),
             f1_pn_std: std_dev(class_scores.iter().map(|c| c[k].f1_pn)),
             f1_pos: over(|c| c.f1_pos),
-            f1_pos_std: std_dev(class_scores.iter().map(|c| c[k].f1_pos).filter(|_| exclusive)),
+            f1_pos_std: std_dev(class_scores.iter().map(|c| c[k].f1_pos).filter(|_| single_label)),
             ap: over(|c| c.ap),
             auc: over(|c| c.auc),
             precision: over(|c| c.precision),

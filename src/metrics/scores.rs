@@ -1,5 +1,5 @@
 //! Metrics per class and averaged over the classes, as scikit-learn defines them; all in f64. Of labels that are judged
-//! one by one ([`score`]), and of clips of one class each ([`score_exclusive`]).
+//! one by one ([`score`]), and of clips of one class each ([`score_single_label`]).
 //!
 //! Of labels, only observed entries of a (clip, class) matrix take part. A clip is predicted positive from a threshold
 //! of its probability on (0.5 unless said otherwise), and is positive where its target is >= 0.5. Where a ratio has a
@@ -205,13 +205,13 @@ pub struct ClassF1 {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Task {
     /// Of each class, whether it is present.
-    Labels,
+    MultiLabel,
     /// Which class it is.
-    OneClass,
+    SingleLabel,
 }
 
 /// Scores of labels, the most telling ones first.
-const OF_LABELS: [Metric; 8] = [
+const OF_MULTI_LABEL: [Metric; 8] = [
     Metric { name: "map", meaning: "mean average precision", of: |s| s.map },
     Metric { name: "f1_pn", meaning: "F1, mean of present and absent", of: |s| s.f1_pn },
     Metric { name: "f1_pos", meaning: "F1 of present", of: |s| s.f1_pos },
@@ -223,7 +223,7 @@ const OF_LABELS: [Metric; 8] = [
 ];
 
 /// Scores of clips of one class, the most telling ones first.
-const OF_ONE_CLASS: [Metric; 8] = [
+const OF_SINGLE_LABEL: [Metric; 8] = [
     Metric { name: "accuracy", meaning: "share of right answers", of: |s| s.accuracy },
     Metric { name: "f1_macro", meaning: "harmonic mean of precision and recall", of: |s| s.f1_macro },
     Metric { name: "precision", meaning: "mean over the classes", of: |s| s.precision },
@@ -235,23 +235,23 @@ const OF_ONE_CLASS: [Metric; 8] = [
 ];
 
 impl Task {
-    pub fn of(exclusive: bool) -> Task {
-        if exclusive { Task::OneClass } else { Task::Labels }
+    pub fn of(single_label: bool) -> Task {
+        if single_label { Task::SingleLabel } else { Task::MultiLabel }
     }
 
     /// The scores that it has, the most telling ones first.
     pub fn metrics(self) -> &'static [Metric] {
         match self {
-            Task::Labels => &OF_LABELS,
-            Task::OneClass => &OF_ONE_CLASS,
+            Task::MultiLabel => &OF_MULTI_LABEL,
+            Task::SingleLabel => &OF_SINGLE_LABEL,
         }
     }
 
     /// The F1 of a class, by which classes are ordered.
     pub fn class_f1(self) -> ClassF1 {
         match self {
-            Task::Labels => ClassF1 { name: "f1_pn", of: |c| (c.f1_pn, c.f1_pn_std), mean: |s| s.f1_pn },
-            Task::OneClass => ClassF1 { name: "f1_pos", of: |c| (c.f1_pos, c.f1_pos_std), mean: |s| s.f1_pos },
+            Task::MultiLabel => ClassF1 { name: "f1_pn", of: |c| (c.f1_pn, c.f1_pn_std), mean: |s| s.f1_pn },
+            Task::SingleLabel => ClassF1 { name: "f1_pos", of: |c| (c.f1_pos, c.f1_pos_std), mean: |s| s.f1_pos },
         }
     }
 
@@ -347,7 +347,7 @@ pub fn score_at(
 pub type Confusion = Vec<Vec<u64>>;
 
 /// The answer: the most probable class, the first of equals. 0 for no classes.
-pub fn answer<P: PartialOrd>(probabilities: &[P]) -> usize {
+pub fn predicted_class<P: PartialOrd>(probabilities: &[P]) -> usize {
     (1..probabilities.len()).fold(0, |best, k| if probabilities[k] > probabilities[best] { k } else { best })
 }
 
@@ -386,7 +386,7 @@ fn f1_where_defined(counts: &Counts) -> Option<f64> {
 /// Scores (N, K) probabilities of clips of one class each, which is the first of their (N, K) targets that is positive.
 /// Clips without one, and those of which an entry is not observed, do not count. Returns the split's scores, each
 /// class's, and the confusion matrix. Panics if the shapes differ.
-pub fn score_exclusive(
+pub fn score_single_label(
     p: &Array<f64>,
     targets: &Array<f32>,
     observed: &Array<bool>,
@@ -399,7 +399,7 @@ pub fn score_exclusive(
     let mut confusion = vec![vec![0; k]; k];
     let mut loss = 0.0;
     for &(clip, truth) in &clips {
-        confusion[truth][answer(p.row(clip))] += 1;
+        confusion[truth][predicted_class(p.row(clip))] += 1;
         loss -= p.row(clip)[truth].ln().max(-100.0);
     }
     let of_class = |(class, counts): (usize, Counts)| {

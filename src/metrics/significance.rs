@@ -62,8 +62,8 @@ pub fn holm(p: &[f64]) -> Vec<f64> {
 /// Scores that the bootstrap follows, in the order of its columns.
 pub fn followed(task: Task) -> &'static [&'static str] {
     match task {
-        Task::Labels => &["f1_pn", "f1_pos", "map"],
-        Task::OneClass => &["accuracy", "f1_macro"],
+        Task::MultiLabel => &["f1_pn", "f1_pos", "map"],
+        Task::SingleLabel => &["accuracy", "f1_macro"],
     }
 }
 
@@ -76,56 +76,57 @@ fn columns(task: Task, scores: &Scores) -> Followed {
 
 /// What a seed says about N clips and K classes.
 #[derive(Clone, Debug)]
-pub struct Answer {
+pub struct SeedPrediction {
     /// (N, K)
     pub probabilities: Array<f32>,
     /// (K): from which probability on a class counts as present.
     pub thresholds: Vec<f64>,
 }
 
-impl Answer {
+impl SeedPrediction {
     /// [`followed`] where `observed` (N, K), against `targets` (N, K).
     pub fn scores(&self, task: Task, targets: &Array<f32>, observed: &Array<bool>) -> Vec<Option<f64>> {
-        columns(task, &Judged::new(task, self, targets, observed).scores(&vec![1; targets.dims()[0]]))
+        columns(task, &Resampler::new(task, self, targets, observed).scores(&vec![1; targets.dims()[0]]))
     }
 }
 
 /// One seed's answers, so that the scores of any resample of the clips are quickly found.
-enum Judged {
-    Labels(Sorted),
-    OneClass(Named),
+enum Resampler {
+    MultiLabel(RankedLabels),
+    SingleLabel(PredictedClasses),
 }
 
-impl Judged {
-    fn new(task: Task, answer: &Answer, targets: &Array<f32>, observed: &Array<bool>) -> Judged {
+impl Resampler {
+    fn new(task: Task, answer: &SeedPrediction, targets: &Array<f32>, observed: &Array<bool>) -> Resampler {
         match task {
-            Task::Labels => Judged::Labels(Sorted::new(answer, targets, observed)),
-            Task::OneClass => Judged::OneClass(Named::new(answer, targets, observed)),
+            Task::MultiLabel => Resampler::MultiLabel(RankedLabels::new(answer, targets, observed)),
+            Task::SingleLabel => Resampler::SingleLabel(PredictedClasses::new(answer, targets, observed)),
         }
     }
 
     /// When clip i is there `times[i]` times: those that are [`followed`].
     fn scores(&self, times: &[u32]) -> Scores {
         match self {
-            Judged::Labels(sorted) => sorted.scores(times),
-            Judged::OneClass(named) => named.scores(times),
+            Resampler::MultiLabel(sorted) => sorted.scores(times),
+            Resampler::SingleLabel(predicted) => predicted.scores(times),
         }
     }
 }
 
 /// One seed's answers to clips of one class.
-struct Named {
+struct PredictedClasses {
     classes: usize,
     /// Clip, its class, and the answer.
     answers: Vec<(usize, usize, usize)>,
 }
 
-impl Named {
-    fn new(answer: &Answer, targets: &Array<f32>, observed: &Array<bool>) -> Named {
+impl PredictedClasses {
+    fn new(answer: &SeedPrediction, targets: &Array<f32>, observed: &Array<bool>) -> PredictedClasses {
         let p = &answer.probabilities;
-        let named = |(clip, truth): (usize, Option<usize>)| Some((clip, truth?, scores::answer(p.row(clip))));
-        let answers = scores::truths(targets, observed).into_iter().enumerate().filter_map(named).collect();
-        Named { classes: targets.shape().last(), answers }
+        let predicted =
+            |(clip, truth): (usize, Option<usize>)| Some((clip, truth?, scores::predicted_class(p.row(clip))));
+        let answers = scores::truths(targets, observed).into_iter().enumerate().filter_map(predicted).collect();
+        PredictedClasses { classes: targets.shape().last(), answers }
     }
 
     fn scores(&self, times: &[u32]) -> Scores {
@@ -136,7 +137,7 @@ impl Named {
 }
 
 /// One seed's answers, sorted so that the scores of any resample of the clips are sums along the way.
-struct Sorted {
+struct RankedLabels {
     /// Per class, the highest probability first.
     classes: Vec<Class>,
 }
@@ -149,8 +150,8 @@ struct Class {
     taken: usize,
 }
 
-impl Sorted {
-    fn new(answer: &Answer, targets: &Array<f32>, observed: &Array<bool>) -> Sorted {
+impl RankedLabels {
+    fn new(answer: &SeedPrediction, targets: &Array<f32>, observed: &Array<bool>) -> RankedLabels {
         let (p, k) = (&answer.probabilities, targets.shape().last());
         let class = |class: usize| {
             let known = (class..p.data().len()).step_by(k).filter(|&i| observed[i]);
@@ -163,7 +164,7 @@ impl Sorted {
             let taken = sorted.iter().take_while(|(p, ..)| f64::from(*p) >= answer.thresholds[class]).count();
             Class { entries: sorted.iter().enumerate().map(entry).collect(), taken }
         };
-        Sorted { classes: (0..k).map(class).collect() }
+        RankedLabels { classes: (0..k).map(class).collect() }
     }
 
     fn scores(&self, times: &[u32]) -> Scores {
@@ -216,7 +217,7 @@ impl Bootstrap {
     /// replacement, `resamples` times, the same for all runs and at every call.
     pub fn new(
         task: Task,
-        runs: &[Vec<Answer>],
+        runs: &[Vec<SeedPrediction>],
         targets: &Array<f32>,
         observed: &Array<bool>,
         resamples: usize,
@@ -234,15 +235,17 @@ impl Bootstrap {
     /// As [`Bootstrap::new`], with resamples in which clip i is there `draw(resample)[i]` times. Uses all cores.
     pub fn of_draws(
         task: Task,
-        runs: &[Vec<Answer>],
+        runs: &[Vec<SeedPrediction>],
         targets: &Array<f32>,
         observed: &Array<bool>,
         resamples: usize,
         draw: &(dyn Fn(usize) -> Vec<u32> + Sync),
     ) -> Bootstrap {
-        let judged: Vec<Vec<Judged>> =
-            runs.iter().map(|seeds| seeds.iter().map(|p| Judged::new(task, p, targets, observed)).collect()).collect();
-        let of_run = |seeds: &Vec<Judged>, times: &[u32]| {
+        let judged: Vec<Vec<Resampler>> = runs
+            .iter()
+            .map(|seeds| seeds.iter().map(|p| Resampler::new(task, p, targets, observed)).collect())
+            .collect();
+        let of_run = |seeds: &Vec<Resampler>, times: &[u32]| {
             let each: Vec<Scores> = seeds.iter().map(|seed| seed.scores(times)).collect();
             columns(task, &Scores::over(&each, |values| mean(values.iter().copied())))
         };

@@ -30,7 +30,7 @@ pub fn write(out: &mut dyn Write, recognition: &Recognition) -> io::Result<()> {
         r.ranked().into_iter().flat_map(|i| i.segments.iter().map(|s| (i.name.as_str(), s))).collect();
     playing.sort_by(|(_, a), (_, b)| a.start.total_cmp(&b.start));
     let segments = playing.iter().map(|(name, s)| observation(s.start, s.end, name, s.confidence)).collect();
-    let (rules, segment_rules) = match r.exclusive() {
+    let (rules, segment_rules) = match r.single_label() {
         false => (
             "An instrument is present from its probability threshold on; confidence is the probability.",
             "Stretches in which an instrument plays; confidence is the mean activity.",

@@ -7,7 +7,7 @@ use crate::gpu::Gpu;
 use crate::nn;
 use crate::predict::forest::{self, Forest};
 use crate::predict::predictor::{Detail, Predictions, Predictor};
-use crate::predict::trained::{Fitted, Trained};
+use crate::predict::trained::{Trained, TrainedModel};
 use crate::run::network;
 use crate::run::weights::About;
 
@@ -27,12 +27,12 @@ impl<'a> ClipPredictor<'a> {
     /// `Checkpoint` for weights of the front end that are missing or others.
     pub fn new(gpu: &Gpu, trained: &'a Trained, features: &'a Features, detail: Detail) -> Result<ClipPredictor<'a>> {
         accept(&trained.about, features.instances, features.width)?;
-        match &trained.fitted {
-            Fitted::Network(_) => {
+        match &trained.model {
+            TrainedModel::Network(_) => {
                 let corpus = Corpus::unlabelled(gpu, features, trained.about.classes.len())?;
                 Ok(ClipPredictor::Network(Box::new(trained.predictor(gpu, &corpus, detail)?)))
             }
-            Fitted::Forest(forests) => Ok(ClipPredictor::Forest(forests, features)),
+            TrainedModel::Forest(forests) => Ok(ClipPredictor::Forest(forests, features)),
         }
     }
 
@@ -51,7 +51,7 @@ impl Trained {
     /// # Errors
     /// As [`ClipPredictor::new`]; `Usage` for a forest, which does not work on a GPU.
     pub fn predictor(&self, gpu: &Gpu, corpus: &Corpus, detail: Detail) -> Result<Predictor> {
-        let Fitted::Network(network) = &self.fitted else {
+        let TrainedModel::Network(network) = &self.model else {
             return Err(Error::Usage(format!("{} is no network and works on the CPU", self.about.model)));
         };
         accept(&self.about, corpus.dims.instances, corpus.dims.width)?;

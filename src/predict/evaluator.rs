@@ -12,7 +12,7 @@ use crate::nn;
 use crate::predict::clips::ClipPredictor;
 use crate::predict::forest;
 use crate::predict::predictor::Detail;
-use crate::predict::trained::{Fitted, Split, Trained};
+use crate::predict::trained::{Split, Trained, TrainedModel};
 use crate::run::splits::splits;
 use crate::run::state::EpochRow;
 use crate::run::weights::About;
@@ -25,7 +25,7 @@ pub struct Evaluator<'a> {
 }
 
 /// What the seeds say about the clips of a split, in one common order: (clips, K) each.
-pub struct Answers {
+pub struct SplitPredictions {
     pub split: Split,
     pub targets: Array<f32>,
     /// Probabilities, and which entries count.
@@ -56,11 +56,11 @@ impl<'a> Evaluator<'a> {
             let reason = format!("has other classes than the run was trained on ({})", classes.join(", "));
             return Err(Error::data(&data.path, reason));
         }
-        if trained.task()? == Task::OneClass {
-            data.has_one_class_each(&trained.config.model)?;
+        if trained.task()? == Task::SingleLabel {
+            data.check_single_label(&trained.config.model)?;
         }
-        let clips = match (&trained.fitted, corpus) {
-            (Fitted::Network(_), Some(corpus)) => {
+        let clips = match (&trained.model, corpus) {
+            (TrainedModel::Network(_), Some(corpus)) => {
                 ClipPredictor::Network(Box::new(trained.predictor(gpu, corpus, Detail::Clips)?))
             }
             _ => ClipPredictor::new(gpu, trained, &data.features, Detail::Clips)?,
@@ -72,7 +72,7 @@ impl<'a> Evaluator<'a> {
     ///
     /// # Errors
     /// `Data` for a dataset without clips in that split.
-    pub fn answers(&mut self, split: Split) -> Result<Answers> {
+    pub fn predict_split(&mut self, split: Split) -> Result<SplitPredictions> {
         let (trained, data) = (self.trained, self.data);
         let replicas = trained.about.seeds.len();
         let rows: Vec<Vec<u32>> = match split {
@@ -106,11 +106,11 @@ impl<'a> Evaluator<'a> {
             seeds.push((probabilities, observed));
         }
         let targets = clips.iter().flat_map(|&c| data.targets[c as usize * k..(c as usize + 1) * k].to_vec()).collect();
-        Ok(Answers { split, targets: Array::new([clips.len(), k], targets), seeds })
+        Ok(SplitPredictions { split, targets: Array::new([clips.len(), k], targets), seeds })
     }
 }
 
-impl Answers {
+impl SplitPredictions {
     /// Of each seed, the threshold of each class that suits its answers best (R, K), if these are about its validation
     /// clips.
     pub fn best_thresholds(&self) -> Vec<Vec<f64>> {
@@ -130,13 +130,13 @@ impl Answers {
 impl Trained {
     /// Scores every seed, and their ensemble, on a split.
     pub fn evaluate(&self, gpu: &Gpu, data: &Dataset, split: Split) -> Result<Evaluation> {
-        self.judge(gpu, data, &Evaluator::new(gpu, self, data, None)?.answers(split)?)
+        self.score(gpu, data, &Evaluator::new(gpu, self, data, None)?.predict_split(split)?)
     }
 
     /// Scores what an [`Evaluator`] has said about a split of `data`.
-    pub fn judge(&self, gpu: &Gpu, data: &Dataset, answers: &Answers) -> Result<Evaluation> {
+    pub fn score(&self, gpu: &Gpu, data: &Dataset, answers: &SplitPredictions) -> Result<Evaluation> {
         let thresholds = self.thresholds()?;
-        let Answers { split, targets, seeds } = answers;
+        let SplitPredictions { split, targets, seeds } = answers;
         let seeds: Vec<SeedPredictions> = seeds
             .iter()
             .enumerate()
@@ -153,25 +153,25 @@ impl Trained {
             parameters: self.parameters() as u64,
             dataset: data.name(),
             split: format!("{split:?}").to_lowercase(),
-            device: match &self.fitted {
-                Fitted::Network(_) => gpu.adapter().name.clone(),
-                Fitted::Forest(_) => forest::DEVICE.into(),
+            device: match &self.model {
+                TrainedModel::Network(_) => gpu.adapter().name.clone(),
+                TrainedModel::Forest(_) => forest::DEVICE.into(),
             },
             threshold: self.config.threshold,
-            exclusive: nn::find(&self.config.model)?.exclusive,
+            single_label: nn::find(&self.config.model)?.exclusive,
         };
         Ok(evaluate(subject, &data.classes, targets, &seeds))
     }
 
     /// From now on the thresholds of each seed are those that suit its answers about its validation clips best. For
     /// labels: where a clip has one class, no threshold is asked for.
-    pub fn tune(&mut self, validation: &Answers) {
+    pub fn tune(&mut self, validation: &SplitPredictions) {
         self.about.thresholds = Some(validation.best_thresholds());
     }
 
     /// What there is to say of growing a forest: a row for each seed, as of an only epoch. `val` only if clips were set aside.
-    pub fn only_epoch(&self, train: &Answers, val: Option<&Answers>) -> Vec<EpochRow> {
-        let (train, val) = (train.scores(), val.map(Answers::scores));
+    pub fn only_epoch(&self, train: &SplitPredictions, val: Option<&SplitPredictions>) -> Vec<EpochRow> {
+        let (train, val) = (train.scores(), val.map(SplitPredictions::scores));
         // As in an epoch: where there is no known label there is no loss, and it counts as zero.
         let loss = |scores: &Scores| scores.loss.unwrap_or(0.0) as f32;
         let row = |(r, &seed): (usize, &u64)| EpochRow {

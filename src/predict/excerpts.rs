@@ -7,14 +7,14 @@ use serde::{Deserialize, Serialize};
 use crate::audio::Condition;
 use crate::core::array::Array;
 use crate::core::error::Result;
-use crate::metrics::scores::{answer, std_dev};
+use crate::metrics::scores::{predicted_class, std_dev};
 use crate::nn::front_ends::log_mel::{BANDS, PATCH_FRAMES};
 use crate::nn::front_ends::vggish::MAP;
 use crate::nn::{self, Kind, Model};
 use crate::ops::filters::mel::MelConfig;
+use crate::predict::condensed::CondensedSpectrogram;
 use crate::predict::predictor::Predictions;
 use crate::predict::recognition::{Glimpse, Instrument, Path, Recognition};
-use crate::predict::strip::Strip;
 use crate::predict::timeline::segments;
 use crate::predict::trained::Trained;
 
@@ -48,7 +48,7 @@ pub(super) struct Excerpts {
     /// Cells of such an excerpt.
     span: usize,
     /// What a cell's likeliest class is plays in it, and nothing else; in a silent one nothing.
-    pub exclusive: bool,
+    pub single_label: bool,
     /// Cells, and frequency bands, of an instance that is no frame.
     steps: usize,
     bands: usize,
@@ -64,7 +64,7 @@ pub(super) struct Excerpts {
     counted: Vec<f32>,
     paths: Vec<Path>,
     attends: bool,
-    pub strip: Strip,
+    pub spectrogram: CondensedSpectrogram,
 }
 
 impl Excerpts {
@@ -81,7 +81,7 @@ impl Excerpts {
             cell: if whole { hop } else { INSTANCE / steps as f64 },
             whole,
             span: ((window / hop).round() as usize).max(1),
-            exclusive: model.exclusive,
+            single_label: model.exclusive,
             frames: kind == Kind::Spectrogram,
             steps,
             bands: model.positions / steps,
@@ -93,7 +93,7 @@ impl Excerpts {
             counted: vec![],
             paths: vec![],
             attends: model.attends,
-            strip: Strip::new(bands, frame),
+            spectrogram: CondensedSpectrogram::new(bands, frame),
         }
     }
 
@@ -166,7 +166,7 @@ impl Excerpts {
     }
 
     /// Adds an excerpt in which nothing plays. It has no say in the recording's probabilities.
-    pub fn pause(&mut self, start: f64) {
+    pub fn add_silence(&mut self, start: f64) {
         self.cover(start, self.span, 0.0);
     }
 
@@ -230,17 +230,17 @@ impl Excerpts {
         let curves: Vec<Vec<f32>> = (0..k).map(|class| curve(&self.activity, 1, class)).collect();
         // Of each cell, the first of the likeliest classes, unless it is silent.
         let winner = |cell: usize| {
-            let best = answer(&curves.iter().map(|curve| curve[cell]).collect::<Vec<f32>>());
+            let best = predicted_class(&curves.iter().map(|curve| curve[cell]).collect::<Vec<f32>>());
             (curves[best][cell] > 0.0).then_some(best)
         };
-        let winners: Vec<Option<usize>> = if self.exclusive { (0..cells).map(winner).collect() } else { vec![] };
-        let usual = if self.exclusive { Aggregate::Mean } else { Aggregate::Max };
+        let winners: Vec<Option<usize>> = if self.single_label { (0..cells).map(winner).collect() } else { vec![] };
+        let usual = if self.single_label { Aggregate::Mean } else { Aggregate::Max };
         let aggregate = aggregate.unwrap_or(usual);
         let instrument = |(class, name): (usize, &String)| {
             let by_seed: Vec<f64> = (0..self.seeds.len()).map(|r| self.aggregate(r, class, aggregate)).collect();
             let probability = by_seed.iter().sum::<f64>() / self.seeds.len() as f64;
             let activity = curves[class].clone();
-            let (threshold, present, segments) = if self.exclusive {
+            let (threshold, present, segments) = if self.single_label {
                 let mut wins = activity.clone();
                 wins.iter_mut()
                     .zip(&winners)

@@ -210,7 +210,7 @@ pub fn save(path: &Path, forests: &[Forest], about: &About) -> Result<()> {
 /// `Checkpoint` when the tensors are no forests, or not those that the metadata tell of.
 pub fn load(file: &ModelFile) -> Result<Vec<Forest>> {
     let About { seeds, classes, width, .. } = &file.about;
-    file.refuse_others(&|name| [NODES, FEATURE, THRESHOLD, LEFT, RIGHT, VALUE].contains(&name))?;
+    file.reject_others(&|name| [NODES, FEATURE, THRESHOLD, LEFT, RIGHT, VALUE].contains(&name))?;
     let sizes = file.integers(NODES, &[seeds.len(), classes.len(), TREES])?;
     let n = sizes.iter().map(|size| u64::from(*size)).sum::<u64>() as usize;
     let (feature, left, right) =

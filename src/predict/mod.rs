@@ -1,12 +1,12 @@
 //! What a trained run says of clips and recordings.
 
 pub mod clips;
+mod condensed;
 pub mod evaluator;
 mod excerpts;
 pub mod forest;
 pub mod predictor;
 pub mod recogniser;
 pub mod recognition;
-mod strip;
 pub mod timeline;
 pub mod trained;

@@ -18,7 +18,7 @@ use crate::predict::excerpts::Excerpts;
 use crate::predict::forest;
 use crate::predict::predictor::{Detail, Predictions, Predictor};
 use crate::predict::recognition::Recognition;
-use crate::predict::trained::{Fitted, Trained};
+use crate::predict::trained::{Trained, TrainedModel};
 
 pub use crate::predict::excerpts::Aggregate;
 
@@ -72,14 +72,14 @@ pub struct Recogniser {
 
 /// The recordings that are being recognised.
 #[derive(Default)]
-struct Work {
+struct PendingExcerpts {
     /// Excerpts that wait for the batch to fill, and whose they are.
     waiting: Vec<(usize, Excerpt)>,
-    open: VecDeque<Open>,
+    open: VecDeque<OpenRecording>,
 }
 
 /// A recording whose end has not been reached, or not been answered.
-struct Open {
+struct OpenRecording {
     index: usize,
     name: PathBuf,
     excerpts: Excerpts,
@@ -99,13 +99,13 @@ impl Recogniser {
         let mut recipe = trained.recipe()?;
         let weights = if recipe.kind.row().weights.is_none() { None } else { recipe.load()? };
         let front_end = FrontEndRunner::new(gpu, &recipe, weights.as_ref(), options.spectrogram)?;
-        let network = match &trained.fitted {
-            Fitted::Network(_) => {
+        let network = match &trained.model {
+            TrainedModel::Network(_) => {
                 let corpus = front_end.corpus(gpu, trained.about.classes.len())?;
                 let predictor = trained.predictor(gpu, &corpus, Detail::Places)?;
                 Some((corpus, predictor))
             }
-            Fitted::Forest(_) => None,
+            TrainedModel::Forest(_) => None,
         };
         let hop = options.hop(recipe.kind);
         let (gpu, kind) = (gpu.clone(), recipe.kind);
@@ -121,17 +121,17 @@ impl Recogniser {
     /// # Errors
     /// `Data` for samples that are no sound: none, not finite, or too few for the model; `Gpu` for a lost device.
     pub fn recognise(&mut self, samples: &[f32], sr: u32) -> Result<Recognised> {
-        let mut work = Work::default();
+        let mut pending = PendingExcerpts::default();
         let (cut, name) = (self.cut(), Path::new("samples"));
         let mut failed = Ok(false);
         let end = cut_samples(name, samples, sr, cut, |excerpt| {
-            failed = self.take(&mut work, 0, name, Item::Excerpt(excerpt));
+            failed = self.take(&mut pending, 0, name, Item::Excerpt(excerpt));
             failed.is_ok()
         })?;
         failed?;
-        self.take(&mut work, 0, name, end)?;
-        self.answer(&mut work)?;
-        let done = work.open.pop_front().expect("it was opened when its end was taken");
+        self.take(&mut pending, 0, name, end)?;
+        self.predict_waiting(&mut pending)?;
+        let done = pending.open.pop_front().expect("it was opened when its end was taken");
         self.finish(done)
     }
 
@@ -158,18 +158,18 @@ impl Recogniser {
         files: &[PathBuf],
         each: &mut dyn FnMut(usize, Result<Recognised>) -> Result<()>,
     ) -> Result<()> {
-        let mut work = Work::default();
+        let mut pending = PendingExcerpts::default();
         for (index, item) in ingest(files.to_vec(), self.cut())? {
-            if self.take(&mut work, index, &files[index], item)? {
+            if self.take(&mut pending, index, &files[index], item)? {
                 // The excerpts of recordings that have ended were all in this batch or an earlier one.
-                while work.open.front().is_some_and(|open| open.end.is_some()) {
-                    let done = work.open.pop_front().expect("there is a front");
+                while pending.open.front().is_some_and(|open| open.end.is_some()) {
+                    let done = pending.open.pop_front().expect("there is a front");
                     each(done.index, self.finish(done))?;
                 }
             }
         }
-        self.answer(&mut work)?;
-        work.open.into_iter().try_for_each(|open| each(open.index, self.finish(open)))
+        self.predict_waiting(&mut pending)?;
+        pending.open.into_iter().try_for_each(|open| each(open.index, self.finish(open)))
     }
 
     fn cut(&self) -> Cut {
@@ -178,58 +178,58 @@ impl Recogniser {
 
     /// Takes what comes of a recording, one after the other. Returns whether a batch was full, and all that waited is
     /// answered.
-    fn take(&mut self, work: &mut Work, index: usize, name: &Path, item: Item) -> Result<bool> {
-        if work.open.back().is_none_or(|last| last.index < index) {
+    fn take(&mut self, pending: &mut PendingExcerpts, index: usize, name: &Path, item: Item) -> Result<bool> {
+        if pending.open.back().is_none_or(|last| last.index < index) {
             let excerpts = Excerpts::new(&self.trained, self.hop, self.front_end.extractor.bands());
-            work.open.push_back(Open { index, name: name.into(), excerpts, end: None });
+            pending.open.push_back(OpenRecording { index, name: name.into(), excerpts, end: None });
         }
-        let current = work.open.back_mut().expect("just opened");
+        let current = pending.open.back_mut().expect("just opened");
         match item {
-            Item::Excerpt(excerpt) => work.waiting.push((index, excerpt)),
+            Item::Excerpt(excerpt) => pending.waiting.push((index, excerpt)),
             Item::End { duration, .. } if self.kind.is_of_notes() && duration < self.kind.window() => {
                 let reason = format!("is shorter than {} s, which the model takes in at a time", self.kind.window());
                 current.end = Some(Err(Error::data(name, reason)));
             }
             Item::End { duration, condition } => current.end = Some(Ok((duration, condition))),
             Item::Failed(error) => {
-                work.waiting.retain(|(of, _)| *of != index);
+                pending.waiting.retain(|(of, _)| *of != index);
                 current.end = Some(Err(error));
             }
         }
-        let full = work.waiting.len() == self.front_end.extractor.batch();
+        let full = pending.waiting.len() == self.front_end.extractor.batch();
         if full {
-            self.answer(work)?;
+            self.predict_waiting(pending)?;
         }
         Ok(full)
     }
 
     /// Predicts the excerpts that wait.
-    fn answer(&mut self, work: &mut Work) -> Result<()> {
-        if work.waiting.is_empty() {
+    fn predict_waiting(&mut self, pending: &mut PendingExcerpts) -> Result<()> {
+        if pending.waiting.is_empty() {
             return Ok(());
         }
-        let samples: Vec<&[f32]> = work.waiting.iter().map(|(_, e)| e.samples.as_slice()).collect();
+        let samples: Vec<&[f32]> = pending.waiting.iter().map(|(_, e)| e.samples.as_slice()).collect();
         let read = self.network.is_none() || self.front_end.post_processes();
         let extracts = self.front_end.extractor.extract(&samples, read)?;
         let predictions = self.predict(&extracts)?;
-        for (i, ((index, excerpt), extract)) in work.waiting.iter().zip(&extracts).enumerate() {
-            let open = work.open.iter_mut().find(|open| open.index == *index);
+        for (i, ((index, excerpt), extract)) in pending.waiting.iter().zip(&extracts).enumerate() {
+            let open = pending.open.iter_mut().find(|open| open.index == *index);
             let excerpts = &mut open.expect("a recording stays open until it is answered").excerpts;
-            let silent = excerpts.exclusive && excerpt.samples.iter().all(|v| v.abs() < SILENCE);
+            let silent = excerpts.single_label && excerpt.samples.iter().all(|v| v.abs() < SILENCE);
             match silent {
-                true => excerpts.pause(excerpt.start),
+                true => excerpts.add_silence(excerpt.start),
                 false => excerpts.add(&predictions, i, excerpt.start, extract.instances),
             }
-            excerpts.strip.add(excerpt.start, &extract.spectrogram);
+            excerpts.spectrogram.add(excerpt.start, &extract.spectrogram);
         }
-        work.waiting.clear();
+        pending.waiting.clear();
         Ok(())
     }
 
     /// Embeddings go through the post-processing on the CPU; other features are where the network takes them from.
     fn predict(&mut self, extracts: &[Extract]) -> Result<Predictions> {
         let rows = vec![(0..extracts.len() as u32).collect(); self.trained.about.seeds.len()];
-        match (&mut self.network, &self.trained.fitted) {
+        match (&mut self.network, &self.trained.model) {
             (Some((corpus, predictor)), _) => {
                 let lengths: Vec<u32> = extracts.iter().map(|extract| extract.instances as u32).collect();
                 let post_processed = self.front_end.post_processes().then(|| self.front_end.features(extracts));
@@ -237,14 +237,16 @@ impl Recogniser {
                 corpus.fill(&self.gpu, &lengths, stored.as_ref())?;
                 predictor.predict(&rows)
             }
-            (None, Fitted::Forest(forests)) => Ok(forest::predict(forests, &self.front_end.features(extracts)?, &rows)),
-            (None, Fitted::Network(_)) => unreachable!("networks have a predictor"),
+            (None, TrainedModel::Forest(forests)) => {
+                Ok(forest::predict(forests, &self.front_end.features(extracts)?, &rows))
+            }
+            (None, TrainedModel::Network(_)) => unreachable!("networks have a predictor"),
         }
     }
 
-    fn finish(&self, open: Open) -> Result<Recognised> {
+    fn finish(&self, open: OpenRecording) -> Result<Recognised> {
         let (duration, condition) = open.end.expect("called when it has ended")?;
-        let spectrogram = self.options.spectrogram.then(|| open.excerpts.strip.array());
+        let spectrogram = self.options.spectrogram.then(|| open.excerpts.spectrogram.array());
         let (trained, aggregate) = (&self.trained, self.options.aggregate);
         let mut recognition = open.excerpts.recognition(open.name, duration, trained, &self.thresholds, aggregate);
         recognition.condition = condition;

@@ -33,7 +33,7 @@ pub struct Recognition {
 
 impl Recognition {
     /// Whether the model names one instrument at a time.
-    pub fn exclusive(&self) -> bool {
+    pub fn single_label(&self) -> bool {
         self.instruments.iter().all(|i| i.threshold.is_none())
     }
 

@@ -34,11 +34,11 @@ pub enum Split {
 pub struct Trained {
     pub config: Config,
     pub about: About,
-    pub fitted: Fitted,
+    pub model: TrainedModel,
 }
 
 /// What the seeds of a run have become.
-pub enum Fitted {
+pub enum TrainedModel {
     Network(Network),
     /// One for each seed.
     Forest(Vec<Forest>),
@@ -66,39 +66,39 @@ impl Trained {
         if about.model != config.model || about.seeds != config.seeds {
             return Err(Error::checkpoint(&path, "does not belong to the run.toml beside it"));
         }
-        let fitted = match nn::find(&config.model)?.is_forest() {
-            true => Fitted::Forest(forest::load(&file)?),
+        let model = match nn::find(&config.model)?.is_forest() {
+            true => TrainedModel::Forest(forest::load(&file)?),
             false => {
                 let layout = layout(&config, about.instances, about.width, about.classes.len())?;
                 let blocks = file.blocks(&layout)?;
-                Fitted::Network(Network { layout, blocks })
+                TrainedModel::Network(Network { layout, blocks })
             }
         };
-        Ok(Trained { config, about: file.about, fitted })
+        Ok(Trained { config, about: file.about, model })
     }
 
     /// Writes all seeds, as [`Trained::load`] reads them.
     pub fn save(&self, path: &Path) -> Result<()> {
-        match &self.fitted {
-            Fitted::Network(network) => weights::save_model(path, &network.layout, &network.blocks, &self.about),
-            Fitted::Forest(forests) => forest::save(path, forests, &self.about),
+        match &self.model {
+            TrainedModel::Network(network) => weights::save_model(path, &network.layout, &network.blocks, &self.about),
+            TrainedModel::Forest(forests) => forest::save(path, forests, &self.about),
         }
     }
 
     /// Writes one seed by itself: a network with PyTorch's names and shapes, a forest as runs hold it.
     pub fn export(&self, path: &Path, r: usize) -> Result<()> {
         let about = self.about.of_seed(r);
-        match &self.fitted {
-            Fitted::Network(network) => weights::export(path, &network.layout, &network.blocks[r], &about),
-            Fitted::Forest(forests) => forest::save(path, &forests[r..=r], &about),
+        match &self.model {
+            TrainedModel::Network(network) => weights::export(path, &network.layout, &network.blocks[r], &about),
+            TrainedModel::Forest(forests) => forest::save(path, &forests[r..=r], &about),
         }
     }
 
     /// Trainable parameters of a seed; a forest has none.
     pub fn parameters(&self) -> usize {
-        match &self.fitted {
-            Fitted::Network(network) => network.layout.count(),
-            Fitted::Forest(_) => 0,
+        match &self.model {
+            TrainedModel::Network(network) => network.layout.count(),
+            TrainedModel::Forest(_) => 0,
         }
     }
 
@@ -141,7 +141,7 @@ impl Trained {
     /// # Errors
     /// `Usage` for a model that names one class per clip.
     pub fn set_threshold(&mut self, level: Level) -> Result<()> {
-        if let Some(error) = self.config.lacks("threshold") {
+        if let Some(error) = self.config.unsupported("threshold") {
             return Err(error);
         }
         self.config.threshold = level;

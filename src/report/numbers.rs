@@ -86,7 +86,7 @@ pub fn signed(value: Option<f64>) -> String {
 }
 
 /// The chance p of a test: ".023", "< .001".
-pub fn chance(p: f64) -> String {
+pub fn p_value(p: f64) -> String {
     if p < 0.0005 { "< .001".into() } else { score(Some(p)) }
 }
 
@@ -119,7 +119,7 @@ mod tests {
         assert_eq!([times(2.312), times(310.4), times(0.0401)], ["2.31×", "310×", "0.040×"]);
         assert_eq!([score(Some(0.9123)), score(Some(1.0)), score(None)], [".912", "1.000", "-"]);
         assert_eq!([signed(Some(0.0123)), signed(Some(-0.004)), signed(None)], ["+.012", "−.004", "-"]);
-        assert_eq!([chance(0.0231), chance(0.0004), chance(1.0)], [".023", "< .001", "1.000"]);
+        assert_eq!([p_value(0.0231), p_value(0.0004), p_value(1.0)], [".023", "< .001", "1.000"]);
         assert_eq!([score(Some(0.9996)), score(Some(0.0)), score(Some(-0.02))], ["1.000", ".000", "-.020"]);
     }
 }

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::core::error::{Error, Result};
 use crate::core::names::names;
 use crate::core::toml::one_line;
-use crate::data::{Division, FeatureScale, SplitBy};
+use crate::data::{FeatureScale, SplitBy, SplitConfig};
 use crate::features::front_end::{FrontEnd, Source};
 use crate::features::scaling::Scaling;
 use crate::metrics::thresholds::Level;
@@ -21,8 +21,8 @@ use crate::ops::attention_pool::Pooling;
 use crate::ops::masked_bce::{FocalAlpha, Loss, LossMean};
 use crate::ops::sample::Order;
 use crate::run::settings::{
-    self, Setting, Value, all, as_toml, merge, networks, on_maps, on_notes, on_vggish, setting, with_attention,
-    with_dropout, with_known_labels, with_mixed_clips, with_thresholds, with_width,
+    self, Setting, Value, all, as_toml, merge, networks, on_feature_maps, setting, single_note, uses_vggish,
+    with_attention, with_dropout, with_known_labels, with_mixed_clips, with_thresholds, with_width,
 };
 
 /// What is done to the clips of a training step beside leaving them as they are. Validation and test clips stay as they are.
@@ -316,7 +316,7 @@ pub const SETTINGS: &[Setting] = &[
             Source::File(_) => settings::path(text),
             random => as_toml(random),
         }),
-        on_vggish,
+        uses_vggish,
         "VGGish's weights for models on sound: a safetensors file in torchvggish's naming, or random (random:SEED)",
     ),
     setting(
@@ -328,19 +328,19 @@ pub const SETTINGS: &[Setting] = &[
     setting(
         "train_front_end",
         Value::Name(names::<TrainFrontEnd>),
-        on_maps,
+        on_feature_maps,
         "Which part of VGGish is trained with the model (att-tf and its kin)",
     ),
     setting(
         "front_end.pca",
         Value::Path("FILE.npz"),
-        on_vggish,
+        uses_vggish,
         "PCA of VGGish's embeddings, an npz with pca_eigen_vectors and pca_means [default: the one among the weights]",
     ),
     setting(
         "front_end.scaling",
         Value::Name(names::<Scaling>),
-        on_vggish,
+        uses_vggish,
         "How VGGish's embeddings become inputs: their PCA in 8 bits, or each dimension from its minimum to its maximum over the \
                training split [default: pca8 where there is a PCA, else minmax]",
     ),
@@ -376,25 +376,25 @@ pub const SETTINGS: &[Setting] = &[
     setting(
         "notes.input",
         Value::Name(kind::of_notes),
-        on_notes,
+        single_note,
         "Spectrum that aacnn is given",
     ),
     setting(
         "notes.attention",
         Value::Name(|| &["0", "25", "50", "75", "100"]),
-        on_notes,
+        single_note,
         "Percent of the filters of aacnn's last blocks that are attention's",
     ),
     setting(
         "notes.scale",
         Value::Name(names::<Scale>),
-        on_notes,
+        single_note,
         "Magnitudes as they are, or their logarithms, standardised in each second (aacnn)",
     ),
     setting(
         "notes.split_by",
         Value::Name(names::<SplitBy>),
-        on_notes,
+        single_note,
         "What goes into one split as a whole (aacnn): a file, so that no recording is in training and in the test; or a \
                one-second segment, as in the paper",
     ),
@@ -487,16 +487,16 @@ impl Config {
     }
 
     /// The error of giving a setting that the model does not have; `None` if it has it.
-    pub fn lacks(&self, key: &str) -> Option<Error> {
+    pub fn unsupported(&self, key: &str) -> Option<Error> {
         let (model, setting) = (self.model().ok()?, SETTINGS.iter().find(|setting| setting.key == key)?);
-        (setting.lacks)(model).map(|reason| setting.lacking(model, reason))
+        (setting.unsupported)(model).map(|reason| setting.unsupported_error(model, reason))
     }
 
     /// Whether this key of `run.toml` means something for the model: for a forest most do not.
     pub fn has_setting(&self, key: &str) -> bool {
         let mut mine = SETTINGS.iter().filter(|s| s.key.split('.').next() == Some(key)).peekable();
         let Ok(model) = self.model() else { return true };
-        !model.is_forest() || mine.peek().is_none() || mine.any(|setting| (setting.lacks)(model).is_none())
+        !model.is_forest() || mine.peek().is_none() || mine.any(|setting| (setting.unsupported)(model).is_none())
     }
 
     /// As a TOML table.
@@ -548,8 +548,8 @@ impl Config {
     }
 
     /// How segments of single notes are divided; `None` for models on clips.
-    pub fn division(&self) -> Option<Division> {
-        self.notes.map(|notes| Division { by: notes.split_by, validation: self.val_fraction })
+    pub fn split_config(&self) -> Option<SplitConfig> {
+        self.notes.map(|notes| SplitConfig { by: notes.split_by, validation: self.val_fraction })
     }
 
     /// # Errors

@@ -19,7 +19,7 @@ impl Setting {
     /// Its defaults, as in "100; 250 for att"; `None` if it has none.
     pub fn default(&self) -> Option<String> {
         let mut defaults: Vec<(String, Vec<&str>)> = vec![];
-        for (model, table) in PROTOCOLS.iter().filter(|(model, _)| (self.lacks)(model).is_none()) {
+        for (model, table) in PROTOCOLS.iter().filter(|(model, _)| (self.unsupported)(model).is_none()) {
             let shown = match find(table, self.path(model, None))? {
                 Toml::Array(items) if items.is_empty() => return None,
                 Toml::String(text) => text.clone(),
@@ -47,8 +47,8 @@ impl Given {
     }
 
     /// Those that a model has, less those that only others among `all` have. What none of them has stays, to be refused.
-    pub fn of(&self, model: &Model, all: &[&Model]) -> Given {
-        let has = |setting: &Setting, model: &Model| (setting.lacks)(model).is_none();
+    pub fn restrict_to(&self, model: &Model, all: &[&Model]) -> Given {
+        let has = |setting: &Setting, model: &Model| (setting.unsupported)(model).is_none();
         let keep =
             |(setting, _): &&(&Setting, Toml)| has(setting, model) || !all.iter().any(|other| has(setting, other));
         Given(self.0.iter().filter(keep).cloned().collect())
@@ -81,7 +81,7 @@ impl Given {
     ///
     /// # Errors
     /// `Usage` for one that the model does not have, even where it says what is the case anyway.
-    pub fn over(&self, config: &Config) -> Result<Config> {
+    pub fn apply_to(&self, config: &Config) -> Result<Config> {
         let model = config.model()?;
         let mut table = Table::new();
         for (setting, value) in &self.0 {
@@ -90,8 +90,8 @@ impl Given {
                 let reason = "starts as its paper says: `init` names a file of weights";
                 return Err(Error::Usage(format!("{} {reason}", model.name)));
             }
-            if let Some(reason) = (setting.lacks)(model) {
-                return Err(setting.lacking(model, reason));
+            if let Some(reason) = (setting.unsupported)(model) {
+                return Err(setting.unsupported_error(model, reason));
             }
             insert(&mut table, at, value.clone());
         }
@@ -111,8 +111,8 @@ pub(crate) fn check(config: &Config) -> Result<()> {
         find(&table, at).filter(|value| Some(*value) != find(&defaults, at))
     };
     for setting in SETTINGS {
-        if let (Some(_), Some(reason)) = (set(setting), (setting.lacks)(model)) {
-            return Err(setting.lacking(model, reason));
+        if let (Some(_), Some(reason)) = (set(setting), (setting.unsupported)(model)) {
+            return Err(setting.unsupported_error(model, reason));
         }
     }
     for Setting { key, value, .. } in SETTINGS {

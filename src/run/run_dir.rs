@@ -38,14 +38,14 @@ pub const SEEDS: &str = "seeds.png";
 
 /// What `run.toml` holds: the settings (its keys are those of `Config`), and where they ran.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Record {
+pub struct RunRecord {
     #[serde(flatten)]
     pub config: Config,
-    pub run: Circumstances,
+    pub run: Environment,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Circumstances {
+pub struct Environment {
     pub version: String,
     pub adapter: String,
     pub backend: String,
@@ -60,7 +60,7 @@ pub struct Circumstances {
     pub test_clips: usize,
 }
 
-impl Record {
+impl RunRecord {
     /// As `run.toml` has it: without settings that mean nothing for the model.
     pub fn table(&self) -> Result<toml::Table> {
         let mut table = self.config.table()?;
@@ -107,7 +107,7 @@ impl RunDir {
     ///
     /// # Errors
     /// As [`RunDir::vacant`]; `Usage` when another training is at work there. Directories made here do not outlive an error.
-    pub fn create(path: &Path, force: bool, record: &Record) -> Result<RunDir> {
+    pub fn create(path: &Path, force: bool, record: &RunRecord) -> Result<RunDir> {
         create_directories(path, || {
             let run = RunDir::lock(path)?;
             // Another training may have begun here since the caller asked.
@@ -217,17 +217,17 @@ impl RunDir {
         self.report().is_file() && self.test().is_file() && self.model().is_file()
     }
 
-    fn write_record(&self, record: &Record) -> Result<()> {
+    fn write_record(&self, record: &RunRecord) -> Result<()> {
         let path = self.path.join(RUN);
         let text = toml::to_string(&record.table()?).map_err(|e| Error::checkpoint(&path, e.to_string()))?;
         write_atomic(&path, |out| out.write_all(text.as_bytes()))
     }
 
-    pub fn record(&self) -> Result<Record> {
+    pub fn record(&self) -> Result<RunRecord> {
         let path = self.path.join(RUN);
         let mut table: toml::Table = read_toml(&path)?;
         let named = ["model", "dataset"].map(|key| table.get(key).and_then(toml::Value::as_str).map(str::to_owned));
-        let record: Record = match named {
+        let record: RunRecord = match named {
             [Some(model), Some(dataset)] if nn::find(&model).is_ok() => {
                 // Runs from before there was a word for it.
                 table.entry("patience").or_insert_with(|| "none".into());

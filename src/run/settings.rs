@@ -20,7 +20,7 @@ pub struct Setting {
     /// For help texts; possible values and defaults are added.
     pub help: &'static str,
     /// Why a model does not have it, if it has not: "{model} {reason}: leave it out".
-    pub lacks: fn(&Model) -> Option<&'static str>,
+    pub unsupported: fn(&Model) -> Option<&'static str>,
     /// Another setting and the value without which this one means nothing.
     pub needs: Option<(&'static str, &'static str)>,
 }
@@ -29,10 +29,10 @@ pub struct Setting {
 pub(crate) const fn setting(
     key: &'static str,
     value: Value,
-    lacks: fn(&Model) -> Option<&'static str>,
+    unsupported: fn(&Model) -> Option<&'static str>,
     help: &'static str,
 ) -> Setting {
-    Setting { key, value, help, lacks, needs: None }
+    Setting { key, value, help, unsupported, needs: None }
 }
 
 /// What a setting can be.
@@ -87,7 +87,7 @@ impl Setting {
         }
     }
 
-    pub(crate) fn lacking(&self, model: &Model, reason: &str) -> Error {
+    pub(crate) fn unsupported_error(&self, model: &Model, reason: &str) -> Error {
         Error::Usage(format!("{} {reason}: leave out `{}`", model.name, self.key))
     }
 }
@@ -127,7 +127,7 @@ pub(crate) fn merge(table: &mut Table, over: Table) {
     }
 }
 
-// Which models have a setting, as `lacks` says it.
+// Which models have a setting, as `unsupported` says it.
 
 pub(crate) fn all(_: &Model) -> Option<&'static str> {
     None
@@ -157,11 +157,11 @@ pub(crate) fn with_dropout(model: &Model) -> Option<&'static str> {
     networks(model).or((model.protocol.dropout == 0.0).then_some("has no dropout"))
 }
 
-pub(crate) fn on_vggish(model: &Model) -> Option<&'static str> {
+pub(crate) fn uses_vggish(model: &Model) -> Option<&'static str> {
     (!model.needs_vggish()).then_some("takes spectra and needs no VGGish")
 }
 
-pub(crate) fn on_maps(model: &Model) -> Option<&'static str> {
+pub(crate) fn on_feature_maps(model: &Model) -> Option<&'static str> {
     let reason = match (model.trains_vggish(), model.needs_vggish()) {
         (true, _) => None,
         (false, true) => Some("takes embeddings as they are"),
@@ -171,10 +171,10 @@ pub(crate) fn on_maps(model: &Model) -> Option<&'static str> {
 }
 
 pub(crate) fn with_width(model: &Model) -> Option<&'static str> {
-    if model.exclusive { None } else { on_vggish(model) }
+    if model.exclusive { None } else { uses_vggish(model) }
 }
 
-pub(crate) fn on_notes(model: &Model) -> Option<&'static str> {
+pub(crate) fn single_note(model: &Model) -> Option<&'static str> {
     (!model.exclusive).then_some("is not for single notes")
 }
 

@@ -28,7 +28,9 @@ impl RunDir {
     /// Writes which clips are for what, and the number of each class, where the splits were drawn here: `class-map.json` and
     /// `splits.csv` with the columns sample_key, class and split.
     pub fn write_splits(&self, config: &Config, data: &Dataset) -> Result<()> {
-        let Some(validation) = data.validation.as_ref().filter(|_| config.division().is_some()) else { return Ok(()) };
+        let Some(validation) = data.validation.as_ref().filter(|_| config.split_config().is_some()) else {
+            return Ok(());
+        };
         let numbers: serde_json::Map<_, _> = data.classes.iter().cloned().zip((0..).map(|k: u64| k.into())).collect();
         write_atomic(self.path().join(CLASS_MAP), |out| {
             serde_json::to_writer_pretty(out, &numbers).map_err(Into::into)
@@ -76,7 +78,7 @@ impl RunDir {
     }
 
     /// Whether there is a `splits.csv`.
-    pub fn keeps_splits(&self) -> bool {
+    pub fn has_split_table(&self) -> bool {
         self.path().join(SPLITS).is_file()
     }
 

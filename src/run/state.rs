@@ -125,9 +125,9 @@ impl RunDir {
         let step = words("step")?.first().map(|w| u32::from_le_bytes(*w));
         let step = step.ok_or_else(|| Error::checkpoint(&path, "has an empty step"))?;
         // Older states lack it.
-        let integers = |name: &str, lacking: Vec<u32>| match tensors.tensor(name).is_ok() {
+        let integers = |name: &str, unsupported_error: Vec<u32>| match tensors.tensor(name).is_ok() {
             true => Ok(words(name)?.into_iter().map(u32::from_le_bytes).collect()),
-            false => Ok::<_, Error>(lacking),
+            false => Ok::<_, Error>(unsupported_error),
         };
         let state = State {
             params: floats("params")?,

@@ -124,7 +124,7 @@ impl ModelFile {
     /// # Errors
     /// `Checkpoint` when the tensors are not those of `layout`.
     pub fn blocks(&self, layout: &Layout) -> Result<Vec<Block>> {
-        self.refuse_others(&|name| layout.params.iter().any(|p| p.name == name))?;
+        self.reject_others(&|name| layout.params.iter().any(|p| p.name == name))?;
         let replicas = self.about.seeds.len();
         // Nothing of the layout's size is made before the file is known to be as large.
         let each = layout.params.iter().map(|p| self.floats(&p.name, &[&[replicas], p.shape.dims()].concat()));
@@ -141,7 +141,7 @@ impl ModelFile {
 
     /// # Errors
     /// `Checkpoint` for a tensor whose name is not known.
-    pub(crate) fn refuse_others(&self, is_known: &dyn Fn(&str) -> bool) -> Result<()> {
+    pub(crate) fn reject_others(&self, is_known: &dyn Fn(&str) -> bool) -> Result<()> {
         refuse_extra(&self.path, &self.file.tensors(), is_known)
     }
 

@@ -12,11 +12,11 @@ use crate::gpu::Gpu;
 use crate::metrics::evaluation::Evaluation;
 use crate::metrics::scores::Task;
 use crate::metrics::thresholds::Level;
-use crate::predict::evaluator::{Answers, Evaluator};
+use crate::predict::evaluator::{Evaluator, SplitPredictions};
 use crate::predict::forest;
 use crate::predict::trained::{Split, Trained};
 use crate::run::config::Config;
-use crate::run::run_dir::{Circumstances, Record, RunDir};
+use crate::run::run_dir::{Environment, RunDir, RunRecord};
 use crate::run::splits::splits;
 use crate::run::state::EpochRow;
 use crate::run::weights::About;
@@ -38,13 +38,13 @@ pub struct Session<'a> {
 /// A run that was trained to its end.
 pub struct Outcome {
     pub run: RunDir,
-    pub record: Record,
+    pub record: RunRecord,
     /// A row per epoch and seed.
     pub history: Vec<EpochRow>,
     /// On the test split; what `test.json` holds.
     pub evaluation: Evaluation,
     /// What each seed says about the test clips.
-    pub answers: Answers,
+    pub answers: SplitPredictions,
     /// (R, K): from which probability on each seed takes a class for present; where a clip has one class nobody asks.
     pub thresholds: Vec<Vec<f64>>,
 }
@@ -68,7 +68,7 @@ impl<'a> Session<'a> {
             None => [forest::DEVICE, &format!("{} threads", forest::threads()), ""].map(str::to_owned),
         };
         let (train, val) = &splits(config, data)?[0];
-        let circumstances = Circumstances {
+        let circumstances = Environment {
             version: env!("CARGO_PKG_VERSION").into(),
             adapter: adapter.clone(),
             backend,
@@ -79,7 +79,7 @@ impl<'a> Session<'a> {
             val_clips: val.len(),
             test_clips: data.test.len(),
         };
-        let run = RunDir::create(out, force, &Record { config: config.clone(), run: circumstances })?;
+        let run = RunDir::create(out, force, &RunRecord { config: config.clone(), run: circumstances })?;
         run.write_splits(config, data)?;
         Ok(Session { gpu, config: config.clone(), data, run, adapter, trainer })
     }
@@ -138,17 +138,17 @@ impl<'a> Session<'a> {
         self.trainer.as_ref().map_or(0, Trainer::epochs_done)
     }
 
-    /// Trains to the end, or until `stop` says so; `tell` hears how far it is. A network that was stopped has saved its state and
+    /// Trains to the end, or until `stop` says so; `progress` hears how far it is. A network that was stopped has saved its state and
     /// can be resumed; a forest begins anew.
     ///
     /// # Errors
     /// As [`Trainer::train`].
-    pub fn train(&mut self, stop: &(dyn Fn() -> bool + Sync), tell: &mut dyn FnMut(Event)) -> Result<End> {
+    pub fn train(&mut self, stop: &(dyn Fn() -> bool + Sync), progress: &mut dyn FnMut(Event)) -> Result<End> {
         if let Some(trainer) = &mut self.trainer {
-            return trainer.train(&self.run, &stop, tell);
+            return trainer.train(&self.run, &stop, progress);
         }
         let of = self.config.seeds.len() * self.data.classes.len();
-        let mut grown = |done| tell(Event::Grown { done, of });
+        let mut grown = |done| progress(Event::Grown { done, of });
         let Some(forests) = grow(&self.config, self.data, stop, &mut grown)? else { return Ok(End::Interrupted) };
         forest::save(&self.run.model(), &forests, &About::new(&self.config, self.data, forest::INPUT))?;
         Ok(End::Finished)
@@ -167,23 +167,23 @@ impl<'a> Session<'a> {
         };
         let mut trained = Trained::load(&run)?;
         let mut evaluator = Evaluator::new(gpu, &trained, data, corpus.as_ref())?;
-        let validated = trained.task()? == Task::Labels && !splits(&trained.config, data)?[0].1.is_empty();
-        let validation = validated.then(|| evaluator.answers(Split::Val)).transpose()?;
+        let validated = trained.task()? == Task::MultiLabel && !splits(&trained.config, data)?[0].1.is_empty();
+        let validation = validated.then(|| evaluator.predict_split(Split::Val)).transpose()?;
         let history = match history {
             Some(history) => history,
             None => {
-                let only = trained.only_epoch(&evaluator.answers(Split::Train)?, validation.as_ref());
+                let only = trained.only_epoch(&evaluator.predict_split(Split::Train)?, validation.as_ref());
                 run.write_metrics(&only)?;
                 only
             }
         };
-        let answers = evaluator.answers(Split::Test)?;
+        let answers = evaluator.predict_split(Split::Test)?;
         if let Some(validation) = validation {
             trained.tune(&validation);
             trained.save(&run.model())?;
             run.write_thresholds(&trained.about)?;
         }
-        let evaluation = trained.judge(gpu, data, &answers)?;
+        let evaluation = trained.score(gpu, data, &answers)?;
         let text = serde_json::to_string_pretty(&evaluation).expect("results serialise");
         write_atomic(run.test(), |out| writeln!(out, "{text}"))?;
         let (record, thresholds) = (run.record()?, trained.thresholds()?);
@@ -193,7 +193,7 @@ impl<'a> Session<'a> {
 
 /// # Errors
 /// `Data` if the run was begun with other data.
-pub fn same_data(run: &RunDir, began: &Circumstances, data: &Dataset) -> Result<()> {
+pub fn same_data(run: &RunDir, began: &Environment, data: &Dataset) -> Result<()> {
     match fingerprint(data) == began.data {
         true => Ok(()),
         false => {

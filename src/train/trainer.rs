@@ -64,7 +64,7 @@ impl<'a> Trainer<'a> {
     /// start from that are another model's.
     pub fn new(gpu: &'a Gpu, config: &Config, data: &Dataset) -> Result<Trainer<'a>> {
         if nn::find(&config.model)?.exclusive {
-            data.has_one_class_each(&config.model)?;
+            data.check_single_label(&config.model)?;
         }
         let corpus = Corpus::of_dataset(gpu, data)?;
         let splits = splits(config, data)?;
@@ -145,7 +145,7 @@ impl<'a> Trainer<'a> {
     /// # Errors
     /// `Diverged` when a loss is no longer a number (the best weights before it are saved), `Gpu` for a lost device and
     /// `Io` for a full disk (the last saved state is intact).
-    pub fn train(&mut self, run: &RunDir, stop: &dyn Fn() -> bool, tell: &mut dyn FnMut(Event)) -> Result<End> {
+    pub fn train(&mut self, run: &RunDir, stop: &dyn Fn() -> bool, progress: &mut dyn FnMut(Event)) -> Result<End> {
         let mut saved = Instant::now();
         while self.progress.epochs < self.config.epochs && !self.all_stopped() {
             let start = Instant::now();
@@ -153,7 +153,7 @@ impl<'a> Trainer<'a> {
             let of = self.learner.steps_per_epoch();
             let complete = self.learner.train(stop, &mut |done| {
                 let done = if done > first { (done - 1) % of + 1 } else { 0 };
-                tell(Event::Step { done, of });
+                progress(Event::Step { done, of });
             })?;
             if !complete {
                 self.save(run)?;
@@ -167,8 +167,8 @@ impl<'a> Trainer<'a> {
                 self.save_best(run)?;
                 return Err(error);
             }
-            let rows = self.judge(&sums)?;
-            tell(Event::Epoch { rows: &rows, clips_per_s });
+            let rows = self.update_best(&sums)?;
+            progress(Event::Epoch { rows: &rows, clips_per_s });
             self.progress.history.extend(rows);
             self.progress.epochs += 1;
             if saved.elapsed() >= SAVE_EVERY {
@@ -218,7 +218,7 @@ impl<'a> Trainer<'a> {
     }
 
     /// Compares the epoch with the best of each seed that has not stopped, keeps what is better, and describes it.
-    fn judge(&mut self, sums: &EpochSums) -> Result<Vec<EpochRow>> {
+    fn update_best(&mut self, sums: &EpochSums) -> Result<Vec<EpochRow>> {
         let epoch = self.progress.epochs;
         let task = Task::of(nn::find(&self.config.model)?.exclusive);
         let mut better = vec![];
@@ -232,8 +232,8 @@ impl<'a> Trainer<'a> {
             // Of one class per clip the counts are those of the answers: each clip is a hit or a miss of its class.
             let pooled: Counts = sums.counts[r].iter().copied().sum();
             let (val_f1_pn, val_accuracy) = match task {
-                Task::Labels => (mean(sums.counts[r].iter().map(Counts::f1_pn)), None),
-                Task::OneClass => (None, pooled.recall_pos()),
+                Task::MultiLabel => (mean(sums.counts[r].iter().map(Counts::f1_pn)), None),
+                Task::SingleLabel => (None, pooled.recall_pos()),
             };
             let train_accuracy =
                 sums.train_counts.get(r).and_then(|of| of.iter().copied().sum::<Counts>().recall_pos());

@@ -10,7 +10,7 @@ use wmic::gpu::Gpu;
 use wmic::nn::front_ends::vggish::Width;
 use wmic::predict::predictor::{Detail, Predictor, layout};
 use wmic::predict::recogniser::{Options, Recogniser, recognise_clips};
-use wmic::predict::trained::{Fitted, Network, Trained};
+use wmic::predict::trained::{Network, Trained, TrainedModel};
 use wmic::run::config::Config;
 use wmic::run::weights::{About, Block};
 
@@ -41,7 +41,7 @@ fn trained(model: &str) -> Trained {
         best_epochs: vec![0; 2],
         thresholds: None,
     };
-    Trained { config, about, fitted: Fitted::Network(Network { layout, blocks }) }
+    Trained { config, about, model: TrainedModel::Network(Network { layout, blocks }) }
 }
 
 /// A glide with some noise, never the same.
@@ -125,7 +125,7 @@ fn clips_are_predicted_alike_in_batches_of_all_sizes() {
     wmic::data::synth(folder.path(), 40, 3).unwrap();
     let data = wmic::data::Dataset::load(folder.path()).unwrap();
     let run = trained("att");
-    let Fitted::Network(network) = &run.fitted else { unreachable!() };
+    let TrainedModel::Network(network) = &run.model else { unreachable!() };
     let config = Config { batch: 8, ..run.config.clone() };
     let corpus = Corpus::of_dataset(&gpu, &data).unwrap();
     let mut predictor = Predictor::new(&gpu, &config, &network.blocks, &corpus, &[], Detail::Places).unwrap();

@@ -15,7 +15,7 @@ use wmic::report::pages::recording::write_page;
 use wmic::report::plots::recording::plot;
 use wmic::report::plots::spectrogram::Picture;
 use wmic::report::tables::recording::table;
-use wmic::report::tables::table::Look;
+use wmic::report::tables::table::Style;
 
 /// Start and end of the segments at a threshold of 0.5, in milliseconds.
 fn spans(activity: &[f32], cell: f64, duration: f64) -> Vec<(i64, i64)> {
@@ -170,7 +170,7 @@ fn one_at_a_time() -> Recognition {
 #[test]
 fn models_that_name_one_at_a_time_have_no_thresholds() {
     let r = one_at_a_time();
-    assert!(r.exclusive() && !recognition("a.ogg").exclusive());
+    assert!(r.single_label() && !recognition("a.ogg").single_label());
     let value: Value = serde_json::from_str(&written(|out| json::write(out, &r, Detail::default()))).unwrap();
     assert!(value["instruments"].as_array().unwrap().iter().all(|i| i["threshold"] == Value::Null), "{value}");
     let rows = written(|out| (csv::FORMAT.write)(out, &r, Detail::default()));
@@ -307,7 +307,7 @@ fn jams_is_complete() {
 #[test]
 fn the_table_fits_its_terminal() {
     let mut r = recognition("a\x1b[2J.ogg");
-    let wide = Look { borders: true, colour: false, width: Some(80) };
+    let wide = Style { borders: true, colour: false, width: Some(80) };
     r.instruments[0].name = "an instrument of a long name".into();
     r.duration = 3600.0;
     r.file = format!("{}/end.ogg", "folder".repeat(20)).into();
@@ -317,7 +317,7 @@ fn the_table_fits_its_terminal() {
     assert!(text.starts_with('…') && text.contains("/end.ogg  1 h 00 min\n"), "{text}");
     assert!(table(&r, 9, wide).lines().all(|l| l.chars().count() <= 80), "{text}");
 
-    let text = table(&recognition("a\x1b[2J.ogg"), 9, Look::PLAIN);
+    let text = table(&recognition("a\x1b[2J.ogg"), 9, Style::PLAIN);
     let lines: Vec<&str> = text.lines().collect();
     assert_eq!(lines[0], "a\u{fffd}[2J.ogg  10.0 s");
     assert!(lines[2].starts_with("piano ") && lines[2].contains("0.94  0.06  ✓") && !text.contains('\x1b'), "{text}");

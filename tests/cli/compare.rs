@@ -11,15 +11,15 @@ use predicates::str::contains;
 use serde_json::Value;
 use tempfile::TempDir;
 use wmic::Array;
-use wmic::compare::comparison::{Comparison, Contestant};
+use wmic::compare::comparison::{ComparedRun, Comparison};
 use wmic::compare::experiment::{BUILT_IN, Experiment};
 use wmic::compare::test_predictions::{About, TestPredictions};
 use wmic::data::{Dataset, FeatureValues, Features};
 use wmic::metrics::evaluation::{SeedPredictions, Subject, evaluate};
 use wmic::metrics::scores::Task;
-use wmic::metrics::significance::{Answer, Bootstrap, RESAMPLES, followed, holm, paired_t};
+use wmic::metrics::significance::{Bootstrap, RESAMPLES, SeedPrediction, followed, holm, paired_t};
 use wmic::metrics::thresholds::Level;
-use wmic::report::tables::table::Look;
+use wmic::report::tables::table::Style;
 
 #[test]
 fn built_in_experiments_name_known_models() {
@@ -118,18 +118,18 @@ struct GoldenBootstrap {
     scores: Vec<[f64; 2]>,
 }
 
-struct Answers {
-    runs: Vec<Vec<Answer>>,
+struct SplitPredictions {
+    runs: Vec<Vec<SeedPrediction>>,
     targets: Array<f32>,
     observed: Array<bool>,
 }
 
-fn golden() -> (Golden, Answers) {
+fn golden() -> (Golden, SplitPredictions) {
     let g: Golden = serde_json::from_str(include_str!("../golden/significance.json")).unwrap();
     let shape = [g.y.len(), g.y[0].len()];
     let array = |p: &Vec<Vec<f32>>| Array::new(shape, p.concat());
-    let answer = |p: &Vec<Vec<f32>>| Answer { probabilities: array(p), thresholds: vec![0.5; shape[1]] };
-    let answers = Answers {
+    let answer = |p: &Vec<Vec<f32>>| SeedPrediction { probabilities: array(p), thresholds: vec![0.5; shape[1]] };
+    let answers = SplitPredictions {
         runs: g.p.iter().map(|seeds| seeds.iter().map(answer).collect()).collect(),
         targets: array(&g.y),
         observed: Array::new(shape, g.mask.concat().iter().map(|m| *m == 1).collect()),
@@ -165,9 +165,10 @@ fn holm_by_hand() {
 
 #[test]
 fn resampled_scores_as_scikit_learn() {
-    let (g, Answers { runs, targets, observed }) = golden();
-    let draws = Bootstrap::of_draws(Task::Labels, &runs, &targets, &observed, g.times.len(), &|i| g.times[i].clone());
-    for (m, name) in followed(Task::Labels).iter().enumerate() {
+    let (g, SplitPredictions { runs, targets, observed }) = golden();
+    let draws =
+        Bootstrap::of_draws(Task::MultiLabel, &runs, &targets, &observed, g.times.len(), &|i| g.times[i].clone());
+    for (m, name) in followed(Task::MultiLabel).iter().enumerate() {
         for (i, want) in g.bootstrap[*name].scores.iter().enumerate() {
             for (run, want) in want.iter().enumerate() {
                 let got = draws.scores(i, run)[m].unwrap();
@@ -179,10 +180,10 @@ fn resampled_scores_as_scikit_learn() {
 
 #[test]
 fn a_known_difference_is_found_and_none_is_not() {
-    let (g, Answers { mut runs, targets, observed }) = golden();
+    let (g, SplitPredictions { mut runs, targets, observed }) = golden();
     runs.push(runs[0].clone());
-    let bootstrap = Bootstrap::new(Task::Labels, &runs, &targets, &observed, RESAMPLES);
-    for (m, name) in followed(Task::Labels).iter().enumerate() {
+    let bootstrap = Bootstrap::new(Task::MultiLabel, &runs, &targets, &observed, RESAMPLES);
+    for (m, name) in followed(Task::MultiLabel).iter().enumerate() {
         let (got, want) = (bootstrap.test(0, 1, m).unwrap(), &g.bootstrap[*name]);
         for (got, want_end) in [(got.low, want.low), (got.high, want.high)] {
             // A 2.5 % quantile of 2000 draws scatters by 0.06 deviations.
@@ -198,16 +199,16 @@ fn a_known_difference_is_found_and_none_is_not() {
     // What only halves a probability and its threshold changes nothing.
     let mut halved = runs[0].clone();
     for answer in &mut halved {
-        *answer = Answer { probabilities: answer.probabilities.map(|p| p / 2.0), thresholds: vec![0.25; 4] };
+        *answer = SeedPrediction { probabilities: answer.probabilities.map(|p| p / 2.0), thresholds: vec![0.25; 4] };
     }
-    let halves = Bootstrap::new(Task::Labels, &[runs[0].clone(), halved], &targets, &observed, 10);
+    let halves = Bootstrap::new(Task::MultiLabel, &[runs[0].clone(), halved], &targets, &observed, 10);
     assert!((0..10).all(|i| halves.scores(i, 0) == halves.scores(i, 1)));
     let unlabelled = Array::from_fn(observed.shape().clone(), |_| false);
-    let nothing = Bootstrap::new(Task::Labels, &runs, &targets, &unlabelled, 10);
+    let nothing = Bootstrap::new(Task::MultiLabel, &runs, &targets, &unlabelled, 10);
     assert_eq!((nothing.test(0, 1, 0), nothing.scores(0, 0)), (None, &[None; 3][..]));
 }
 
-/// Answers to 14 clips of 5 classes, and their classes. No clip is of the last two, of which the first is answered once.
+/// SplitPredictions to 14 clips of 5 classes, and their classes. No clip is of the last two, of which the first is answered once.
 const ANSWERED: [(usize, usize); 14] =
     [(0, 0), (0, 0), (2, 0), (3, 0), (2, 1), (2, 1), (1, 1), (2, 2), (2, 2), (2, 2), (2, 2), (2, 2), (2, 0), (1, 1)];
 const TIMES: [u32; 14] = [2, 0, 1, 1, 0, 0, 0, 3, 1, 0, 2, 1, 2, 1];
@@ -218,14 +219,14 @@ fn resampled_answers_of_one_class_as_scikit_learn() {
     let observed = Array::from_fn([14, 5], |_| true);
     // None of them reaches the threshold.
     let probabilities = Array::from_fn([14, 5], |i| if ANSWERED[i / 5].0 == i % 5 { 0.4 } else { 0.1 });
-    let answer = Answer { probabilities, thresholds: vec![0.5; 5] };
-    assert_eq!(followed(Task::OneClass), ["accuracy", "f1_macro"]);
+    let answer = SeedPrediction { probabilities, thresholds: vec![0.5; 5] };
+    assert_eq!(followed(Task::SingleLabel), ["accuracy", "f1_macro"]);
     let close = |got: &[Option<f64>], want: [f64; 2]| {
         assert!(got.iter().zip(want).all(|(a, b)| (a.unwrap() - b).abs() < 1e-12) && got.len() == 2, "{got:?}");
     };
-    close(&answer.scores(Task::OneClass, &targets, &observed), [0.6428571428571429, 0.6360989810771469]);
+    close(&answer.scores(Task::SingleLabel, &targets, &observed), [0.6428571428571429, 0.6360989810771469]);
     let runs = [vec![answer]];
-    let draws = Bootstrap::of_draws(Task::OneClass, &runs, &targets, &observed, 1, &|_| TIMES.to_vec());
+    let draws = Bootstrap::of_draws(Task::SingleLabel, &runs, &targets, &observed, 1, &|_| TIMES.to_vec());
     close(draws.scores(0, 0), [0.7142857142857143, 0.722753346080306]);
 }
 
@@ -301,7 +302,7 @@ fn of_one_class() -> Comparison {
             split: "test".into(),
             device: "llvmpipe".into(),
             threshold: Level::default(),
-            exclusive: true,
+            single_label: true,
         };
         let thresholds = vec![0.5; k];
         let of_seed = |(seed, probabilities)| SeedPredictions {
@@ -315,7 +316,7 @@ fn of_one_class() -> Comparison {
         let evaluation = evaluate(subject, &classes, &targets, &seeds);
         let (label, folder, reported) = (entry.label.clone(), entry.folder(), entry.reported.clone());
         let settings = entry.config(Path::new("orchestra")).unwrap();
-        entries.push(Contestant { label, folder, reported, settings, evaluation });
+        entries.push(ComparedRun { label, folder, reported, settings, evaluation });
         let about = About {
             seeds: vec![0, 1, 2],
             clips: data.keys.clone(),
@@ -336,13 +337,13 @@ fn one_class_per_clip_is_compared_by_accuracy() {
     assert!((d.difference.unwrap() - (means[0] - means[1])).abs() < 1e-12 && d.clips.unwrap().p_holm < 0.05, "{d:?}");
     for pair in &c.pairs {
         let tested: Vec<&str> = pair.differences.iter().filter(|d| d.clips.is_some()).map(|d| d.metric).collect();
-        assert_eq!(tested, followed(Task::OneClass), "{} and {}", pair.a, pair.b);
+        assert_eq!(tested, followed(Task::SingleLabel), "{} and {}", pair.a, pair.b);
     }
-    let text = wmic::report::tables::comparison::text(&c, Look::PLAIN);
+    let text = wmic::report::tables::comparison::text(&c, Style::PLAIN);
     let heads: Vec<&str> = text.lines().next().unwrap().split_whitespace().collect();
     assert_eq!(heads, ["accuracy", "precision", "recall", "micro_f1", "f1_macro"]);
     assert!(text.contains("\naccuracy against STFT 0 %: ") && text.contains("\nf1_macro against STFT 0 %: "), "{text}");
-    let boxed = wmic::report::tables::comparison::text(&c, Look { borders: true, colour: false, width: Some(80) });
+    let boxed = wmic::report::tables::comparison::text(&c, Style { borders: true, colour: false, width: Some(80) });
     assert!(boxed.lines().all(|line| line.chars().count() <= 80), "{boxed}");
 
     let folder = tempfile::tempdir().unwrap();
@@ -502,7 +503,7 @@ fn the_report_says_what_the_runs_say() {
         let [a, b] = [&tests[0], &tests[1]].map(|test| test["mean"][name].as_f64().unwrap());
         assert!((d["difference"].as_f64().unwrap() - (a - b)).abs() < 1e-12, "{name}");
         assert_eq!(d["seeds"]["p"], d["seeds"]["p_holm"], "one pair needs no correction");
-        assert_eq!(d["clips"].is_object(), followed(Task::Labels).contains(&name), "{name}");
+        assert_eq!(d["clips"].is_object(), followed(Task::MultiLabel).contains(&name), "{name}");
     }
 
     let page = text("report.html");

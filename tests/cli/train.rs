@@ -1,4 +1,4 @@
-//! Training, evaluation and prediction as users meet them: what they write, what they refuse, and how they end.
+//! Training, evaluation and prediction as users meet them: what they write, what they reject, and how they end.
 
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;

@@ -1293,8 +1293,8 @@ fn a_model_of_one_class_per_clip_takes_no_others() {
         test: vec![1],
         warnings: vec![],
     };
-    data.has_one_class_each("aacnn").unwrap();
-    let refused = |data: &Dataset| data.has_one_class_each("aacnn").unwrap_err().to_string();
+    data.check_single_label("aacnn").unwrap();
+    let refused = |data: &Dataset| data.check_single_label("aacnn").unwrap_err().to_string();
     data.targets[2] = 1.0;
     assert_eq!(refused(&data), "notes: clip b has 2 classes, and aacnn names one class per clip");
     data.targets[2..].fill(0.0);

@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use wmic::Array;
 use wmic::metrics::evaluation::{Evaluation, SeedPredictions, Subject, evaluate};
 use wmic::metrics::scores::{
-    ClassMetrics, Counts, Scores, Task, mean, ranking, score, score_exclusive, scores_of, std_dev,
+    ClassMetrics, Counts, Scores, Task, mean, ranking, score, score_single_label, scores_of, std_dev,
 };
 use wmic::metrics::thresholds::Level;
 
@@ -80,7 +80,7 @@ fn subject() -> Subject {
         split: text("test"),
         device: text("g"),
         threshold: Level::default(),
-        exclusive: false,
+        single_label: false,
     }
 }
 
@@ -261,7 +261,7 @@ fn one_class() -> (Array<f64>, Array<f32>) {
 #[test]
 fn one_class_per_clip_as_scikit_learn() {
     let (p, y) = one_class();
-    let (scores, classes, confusion) = score_exclusive(&p, &y, &Array::from_fn([14, 5], |_| true));
+    let (scores, classes, confusion) = score_single_label(&p, &y, &Array::from_fn([14, 5], |_| true));
     assert_eq!(confusion, [[2, 0, 2, 1, 0], [0, 2, 2, 0, 0], [0, 0, 5, 0, 0], [0; 5], [0; 5]]);
     let want = [
         ("accuracy", 0.6428571428571429),
@@ -274,7 +274,7 @@ fn one_class_per_clip_as_scikit_learn() {
         // ln 0 counts as -100.
         ("loss", 7.903566501703315),
     ];
-    for (metric, (name, want)) in Task::OneClass.metrics().iter().zip(want) {
+    for (metric, (name, want)) in Task::SingleLabel.metrics().iter().zip(want) {
         assert_eq!(metric.name, name, "the most telling first");
         assert_close((metric.of)(&scores), Some(want), name);
     }
@@ -310,7 +310,7 @@ fn one_class_per_clip_at_the_edges() {
     let (p, y) = one_class();
     let y = Array::from_fn([14, 5], |i| if i / 5 == 3 { 0.0 } else { y[i] });
     let observed = Array::from_fn([14, 5], |i| i / 5 != 12 && i != 4);
-    let (scores, classes, confusion) = score_exclusive(&p, &y, &observed);
+    let (scores, classes, confusion) = score_single_label(&p, &y, &observed);
     assert_eq!(confusion[0], [1, 0, 1, 0, 0]);
     assert_eq!((scores.accuracy, classes[0].observed), (Some(8.0 / 11.0), 11));
 }
@@ -322,7 +322,7 @@ fn seeds_of_one_class_per_clip_answer_together() {
     let all = Array::new([2, 2], vec![true; 4]);
     // All below one half, and above it: thresholds do not matter.
     let (a, b) = (Array::new([2, 2], vec![0.45, 0.4, 0.9, 0.8]), Array::new([2, 2], vec![0.1, 0.3, 0.1, 0.7]));
-    let subject = || Subject { exclusive: true, ..subject() };
+    let subject = || Subject { single_label: true, ..subject() };
     let e = evaluate(subject(), &classes, &y, &[seed(3, &a, &all), seed(5, &b, &all)]);
     assert_eq!((e.per_seed[0].scores.accuracy, e.per_seed[1].scores.accuracy), (Some(0.5), Some(0.5)));
     // Means are 0.275 and 0.35, 0.5 and 0.75.
@@ -337,8 +337,12 @@ fn seeds_of_one_class_per_clip_answer_together() {
     let one = evaluate(subject(), &classes, &y, &[seed(3, &a, &all)]);
     assert_eq!((one.confusion, one.std.accuracy), (Some(vec![vec![1, 0], vec![1, 0]]), None));
     // Of labels nothing is said that was not said before.
-    let labels =
-        serde_json::to_string(&evaluate(Subject { exclusive: false, ..subject() }, &classes, &y, &[seed(3, &a, &all)]));
+    let labels = serde_json::to_string(&evaluate(
+        Subject { single_label: false, ..subject() },
+        &classes,
+        &y,
+        &[seed(3, &a, &all)],
+    ));
     let labels = labels.unwrap();
     assert!(
         ["exclusive", "confusion", "accuracy", "f1_macro", "f1_pos_std"].iter().all(|key| !labels.contains(key)),

@@ -10,18 +10,18 @@ use wmic::bench::results::{
 use wmic::metrics::evaluation::{SeedPredictions, Subject, evaluate};
 use wmic::metrics::thresholds::Level;
 use wmic::report::tables::evaluation::{class_table, summary};
-use wmic::report::tables::table::{Align, Look, Table, bar};
+use wmic::report::tables::table::{Align, Style, Table, bar};
 
-const TERMINAL: Look = Look { borders: true, colour: false, width: Some(80) };
+const TERMINAL: Style = Style { borders: true, colour: false, width: Some(80) };
 
 #[test]
 fn plain_tables_are_aligned_columns() {
     let mut table = Table::new([("op", Align::Left), ("time", Align::Right)]);
     table.row(["linear", "9 ms"]).row(["bce", "12.5 ms"]).total(["all", "21.5 ms"]);
-    assert_eq!(table.render(Look::PLAIN), "op         time\nlinear     9 ms\nbce     12.5 ms\nall     21.5 ms\n");
+    assert_eq!(table.render(Style::PLAIN), "op         time\nlinear     9 ms\nbce     12.5 ms\nall     21.5 ms\n");
     let boxed = table.render(TERMINAL);
     assert!(boxed.starts_with('╭') && boxed.trim_end().ends_with('╯') && !boxed.contains('\x1b'), "{boxed}");
-    let coloured = table.render(Look { colour: true, ..TERMINAL });
+    let coloured = table.render(Style { colour: true, ..TERMINAL });
     assert!(coloured.contains("\x1b[1m"), "the header is bold: {coloured:?}");
 }
 
@@ -52,7 +52,7 @@ fn an_evaluation_fits_80_columns() {
         split: "test".into(),
         device: "llvmpipe".into(),
         threshold: Level::default(),
-        exclusive: false,
+        single_label: false,
     };
     let thresholds = [0.5; 20];
     let seed =
@@ -62,7 +62,7 @@ fn an_evaluation_fits_80_columns() {
     assert_eq!(table.lines().count(), 1 + 1 + 1 + n + 2 + 1, "one line per class, none wrapped:\n{table}");
     assert!(table.lines().all(|l| l.chars().count() <= 80), "{table}");
     let unobserved =
-        class_table(&e, Look::PLAIN).lines().nth(1).unwrap().split_whitespace().collect::<Vec<_>>().join(" ");
+        class_table(&e, Style::PLAIN).lines().nth(1).unwrap().split_whitespace().collect::<Vec<_>>().join(" ");
     assert_eq!(unobserved, "mallet_percuss_00 - - - - - 0/0");
     let line = summary(&e);
     assert!(line.starts_with("test: map .") && line.ends_with("over 3 seeds") && line.contains(" ± .000"), "{line}");
@@ -88,7 +88,7 @@ fn an_evaluation_of_one_class_per_clip_says_accuracy() {
         split: "test".into(),
         device: "llvmpipe".into(),
         threshold: Level::default(),
-        exclusive: true,
+        single_label: true,
     };
     let thresholds = [0.5; 19];
     let seed =
@@ -97,7 +97,7 @@ fn an_evaluation_of_one_class_per_clip_says_accuracy() {
     let table = class_table(&e, TERMINAL);
     assert_eq!(table.lines().count(), 1 + 1 + 1 + n + 2 + 1, "one line per class, none wrapped:\n{table}");
     assert!(table.lines().all(|l| l.chars().count() <= 80), "{table}");
-    let plain = class_table(&e, Look::PLAIN);
+    let plain = class_table(&e, Style::PLAIN);
     let words =
         |line: usize| plain.lines().nth(line).unwrap().split_whitespace().map(str::to_owned).collect::<Vec<_>>();
     assert_eq!(words(0), ["class", "f1_pos", "P", "R", "AP", "AUC", "pos/obs"]);
@@ -208,7 +208,7 @@ fn comparison_has_the_right_ratios() {
     assert_close(linear.share_of_peak[0], 0.4);
     assert_close(linear.share_of_peak[1], 0.2);
     assert_close(linear.speed[1], 4.0);
-    let text = c.text(Look::PLAIN);
+    let text = c.text(Style::PLAIN);
     assert!(
         text.contains("fc, batch 128, 1 seed") && text.contains("4.00×") && text.contains("torch 18.0 ms"),
         "{text}"

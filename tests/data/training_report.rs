@@ -8,20 +8,20 @@ use wmic::metrics::evaluation::{Evaluation, SeedPredictions, Subject, evaluate};
 use wmic::metrics::thresholds::Level;
 use wmic::nn::Kind;
 use wmic::nn::front_ends::spectrum::Scale;
-use wmic::predict::evaluator::Answers;
+use wmic::predict::evaluator::SplitPredictions;
 use wmic::predict::trained::Split;
 use wmic::report::pages::training::write;
 use wmic::report::plots::examples::Examples;
 use wmic::run::config::{Config, Notes};
-use wmic::run::run_dir::{Circumstances, Record};
+use wmic::run::run_dir::{Environment, RunRecord};
 use wmic::run::state::EpochRow;
 
 const FILES: [&str; 4] = ["classes.png", "learning_curves.png", "report.html", "seeds.png"];
 
-fn record(seeds: &[u64]) -> Record {
-    Record {
+fn record(seeds: &[u64]) -> RunRecord {
+    RunRecord {
         config: Config { seeds: seeds.to_vec(), ..Config::of("att", "/data/<b>set</b>").unwrap() },
-        run: Circumstances {
+        run: Environment {
             version: "0.1.0".into(),
             adapter: "<script>alert(1)</script> & Co".into(),
             backend: "Vulkan".into(),
@@ -67,7 +67,7 @@ fn evaluation(seeds: &[u64], classes: &[&str], labelled: impl Fn(usize) -> bool)
         split: "test".into(),
         device: "llvmpipe".into(),
         threshold: Level::default(),
-        exclusive: false,
+        single_label: false,
     };
     let thresholds = vec![0.5; k];
     let of_seed = |(&seed, p)| SeedPredictions {
@@ -218,7 +218,7 @@ fn of_one_class(seeds: &[u64], classes: &[&str]) -> Evaluation {
         split: "test".into(),
         device: "llvmpipe".into(),
         threshold: Level::default(),
-        exclusive: true,
+        single_label: true,
     };
     let thresholds = vec![0.5; k];
     let of_seed = |(&seed, p)| SeedPredictions {
@@ -351,7 +351,7 @@ fn notes(classes: &[&str], of_clip: &[usize]) -> Dataset {
 }
 
 /// Each clip is answered by a class with some probability; the others share the rest.
-fn said(data: &Dataset, answers: &[(usize, f32)]) -> Answers {
+fn said(data: &Dataset, answers: &[(usize, f32)]) -> SplitPredictions {
     let (n, k) = (data.keys.len(), data.classes.len());
     let p = Array::from_fn([n, k], |i| match answers[i / k] {
         (class, p) if class == i % k => p,
@@ -360,7 +360,7 @@ fn said(data: &Dataset, answers: &[(usize, f32)]) -> Answers {
     let other = p.map(|p| p);
     let observed = Array::from_fn([n, k], |_| true);
     let targets = Array::new([n, k], data.targets.clone());
-    Answers { split: Split::Test, targets, seeds: vec![(p, observed.clone()), (other, observed)] }
+    SplitPredictions { split: Split::Test, targets, seeds: vec![(p, observed.clone()), (other, observed)] }
 }
 
 #[test]

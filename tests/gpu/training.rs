@@ -8,9 +8,9 @@ use wmic::gpu::Gpu;
 use wmic::ops::masked_bce::{FocalAlpha, Loss, inverse_frequency};
 use wmic::ops::sample::Order;
 use wmic::predict::predictor::{Detail, Predictor};
-use wmic::predict::trained::{Fitted, Split, Trained};
+use wmic::predict::trained::{Split, Trained, TrainedModel};
 use wmic::run::config::{Augmentation, Config, Select};
-use wmic::run::run_dir::{Circumstances, Record, RunDir};
+use wmic::run::run_dir::{Environment, RunDir, RunRecord};
 use wmic::run::splits::splits;
 use wmic::run::state::{EpochRow, Progress};
 use wmic::run::weights::{Block, ModelFile, export, import};
@@ -38,7 +38,7 @@ fn augmented(model: &str, data: &Dataset, seeds: &[u64]) -> Config {
 }
 
 fn run_dir(dir: &Path, config: &Config) -> RunDir {
-    let nothing = Circumstances {
+    let nothing = Environment {
         version: "test".into(),
         adapter: "test".into(),
         backend: "test".into(),
@@ -49,7 +49,7 @@ fn run_dir(dir: &Path, config: &Config) -> RunDir {
         val_clips: 0,
         test_clips: 0,
     };
-    RunDir::create(dir, false, &Record { config: config.clone(), run: nothing }).unwrap()
+    RunDir::create(dir, false, &RunRecord { config: config.clone(), run: nothing }).unwrap()
 }
 
 /// Trains to the end; returns the run directory's rows and best weights.
@@ -290,7 +290,7 @@ fn exported_weights_start_a_run_and_another_models_are_refused() -> Result<()> {
     let trained = Trained::load(&RunDir::open(&dir.path().join("run"))?)?;
     let file = dir.path().join("seed7.safetensors");
     trained.export(&file, 0)?;
-    let Fitted::Network(network) = &trained.fitted else { panic!("att is a network") };
+    let TrainedModel::Network(network) = &trained.model else { panic!("att is a network") };
     assert_eq!(import(&file, &network.layout)?, blocks[0]);
 
     let tuned = Config { init: Some(file.clone()), lr: 0.0, weight_decay: 0.0, ..config("att", &data, &[1, 2]) };

@@ -2,10 +2,10 @@
 //!
 //! A built-in synthesiser plays one to four instruments in each clip of ten seconds, each in one or more stretches and at its own
 //! level. As many labels are known as a crowd might give: most of what is there, and some of what is not.
-//! The same seed gives the same bytes on every machine (see [`sound`] for how).
+//! The same seed gives the same bytes on every machine (see [`waveform`] for how).
 
-mod sound;
 mod voices;
+mod waveform;
 
 use super::layout::{CLASSES, Label, check_clips, draw_key, draw_split, write_file, write_tables};
 use crate::audio::{Depth, write_wav};
@@ -14,13 +14,13 @@ use crate::core::files::write_dir_atomic;
 use rand::seq::SliceRandom;
 use rand::{Rng, RngExt, SeedableRng};
 use rand_pcg::Pcg64;
-use sound::SR;
 use std::io::Write;
 use std::num::NonZero;
 use std::ops::{Range, RangeInclusive};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use voices::{Music, voice};
+use waveform::SR;
 
 const CLIPS: RangeInclusive<usize> = 20..=20_000;
 const SECONDS: u32 = 10;

@@ -1,6 +1,6 @@
 //! Twenty instruments in broad strokes, told apart by register, onset, spectrum, decay and the way they are played.
 
-use super::sound::{PLAIN, Plucked, SR, Struck, Sustained, cymbal, drum, midi_to_hz};
+use super::waveform::{PLAIN, Plucked, SR, Struck, Sustained, cymbal, drum, midi_to_hz};
 use rand::{Rng, RngExt};
 
 /// How an instrument sounds and what it plays.

@@ -4,9 +4,9 @@ use std::io::{self, Write};
 use std::path::Path;
 
 use crate::Result;
-use crate::compare::comparison::{Comparison, Contestant, Difference};
+use crate::compare::comparison::{ComparedRun, Comparison, Difference};
 use crate::metrics::significance::{Test, followed};
-use crate::report::numbers::{chance, count, score, signed};
+use crate::report::numbers::{count, p_value, score, signed};
 use crate::report::pages::html::{self, Escaped};
 use crate::report::pages::training::{self, cell, figure, setting, with_std};
 use crate::report::tables::table::printable;
@@ -153,7 +153,7 @@ fn matrix(out: &mut dyn Write, c: &Comparison, name: &str) -> io::Result<()> {
                 continue;
             };
             let class = if is_sure(&d) { " class=\"sure\"" } else { "" };
-            let chances: Vec<String> = [d.seeds, d.clips].into_iter().flatten().map(|t| chance(t.p_holm)).collect();
+            let chances: Vec<String> = [d.seeds, d.clips].into_iter().flatten().map(|t| p_value(t.p_holm)).collect();
             write!(out, "<td{class}>{}<small>{}</small></td>", signed(d.difference), Escaped(&chances.join(" / ")))?;
         }
         writeln!(out, "</tr>")?;
@@ -178,7 +178,7 @@ fn pairs(out: &mut dyn Write, c: &Comparison) -> io::Result<()> {
                 let range = test.map(|t| format!("{} to {}", signed(Some(t.low)), signed(Some(t.high))));
                 cell(out, test.map(|t| t.low), &range.unwrap_or_default(), false)?;
                 for p in [test.map(|t| t.p), test.map(|t| t.p_holm)] {
-                    let text = p.map(chance).unwrap_or_default();
+                    let text = p.map(p_value).unwrap_or_default();
                     cell(out, p, &Escaped(&text).to_string(), false)?;
                 }
             }
@@ -204,7 +204,7 @@ fn class_table(out: &mut dyn Write, c: &Comparison) -> io::Result<()> {
         let (class, clips) = &c.entries[0].evaluation.per_class[k];
         let class = Escaped(class);
         write!(out, "<tr><td title=\"{class}\">{class}</td>")?;
-        let of = |entry: &Contestant| main.of_class(&entry.evaluation.per_class[k].1);
+        let of = |entry: &ComparedRun| main.of_class(&entry.evaluation.per_class[k].1);
         let best = c.entries.iter().filter_map(|entry| of(entry).0).fold(f64::NEG_INFINITY, f64::max);
         for (mean, std) in c.entries.iter().map(of) {
             cell(out, mean, &with_std(mean, std), mean == Some(best))?;
@@ -228,7 +228,7 @@ fn flat(table: toml::Table) -> toml::Table {
 
 /// What the entries' settings differ in, and what they have in common.
 fn settings(out: &mut dyn Write, c: &Comparison) -> io::Result<()> {
-    let table = |entry: &Contestant| {
+    let table = |entry: &ComparedRun| {
         let mut table = entry.settings.table()?;
         // What a forest can be told, and what a network can.
         table.retain(|key, _| entry.settings.has_setting(key));

@@ -170,9 +170,9 @@ fn figure(out: &mut dyn Write, picture: &Picture) -> io::Result<()> {
         let image = png(STRIP, bar.len(), &levels, &[[BAR.0, BAR.1, BAR.2]; 256], Some(&clear))?;
         let row = format!("style=\"grid-row: {}\"", row + 1);
         writeln!(out, "<div class=\"name\" {row} title=\"{name}\">{name}</div>")?;
-        let (shown, said) = (picture.shown(), said(&i.segments, r.duration));
+        let (shown, text) = (picture.shown(), segments_text(&i.segments, r.duration));
         let class = if picture.has_maps() { "track map" } else { "track" };
-        write!(out, "<div class=\"{class}\" {row} role=\"img\" aria-label=\"{name}, {shown}; plays {said}\">")?;
+        write!(out, "<div class=\"{class}\" {row} role=\"img\" aria-label=\"{name}, {shown}; plays {text}\">")?;
         write!(out, "<img alt=\"\" src=\"{}\">", Image(&image))?;
         for s in &i.segments {
             write!(out, "<i style=\"left:{:.3}%;width:{:.3}%\"></i>", percent(s.start), percent(s.end - s.start))?;
@@ -208,7 +208,7 @@ fn figure(out: &mut dyn Write, picture: &Picture) -> io::Result<()> {
         picture.spectrum,
         match picture.paths().is_empty() {
             true => String::new(),
-            false => format!("<span><i class=\"path\"></i> glimpses, first to last{}</span>", picture.whose()),
+            false => format!("<span><i class=\"path\"></i> glimpses, first to last{}</span>", picture.seed_label()),
         }
     )
 }
@@ -225,10 +225,10 @@ fn paths(out: &mut dyn Write, picture: &Picture) -> io::Result<()> {
     for path in &paths {
         let [first, .., last] = path.as_slice() else { continue };
         let few = paths.len() <= FEW_PATHS;
-        for look in [first, last].iter().filter(|_| few) {
+        for mark in [first, last].iter().filter(|_| few) {
             for (w, h) in picture.patches() {
-                let (x, y) = place((look.at.0 - w / 2.0, look.at.1 + h / 2.0));
-                let (w, h, o) = (percent(w), percent(h), 0.75 * look.weight());
+                let (x, y) = place((mark.at.0 - w / 2.0, mark.at.1 + h / 2.0));
+                let (w, h, o) = (percent(w), percent(h), 0.75 * mark.weight());
                 write!(out, "<rect x=\"{x}\" y=\"{y}\" width=\"{w}\" height=\"{h}\" opacity=\"{o:.2}\"/>")?;
             }
         }
@@ -238,14 +238,14 @@ fn paths(out: &mut dyn Write, picture: &Picture) -> io::Result<()> {
                 write!(out, "<line class=\"{class}\" x1=\"{x1}\" y1=\"{y1}\" x2=\"{x2}\" y2=\"{y2}\"/>")?;
             }
         }
-        for look in path {
-            let (x, y) = place(look.at);
-            write!(out, "<circle cx=\"{x}\" cy=\"{y}\" r=\"{:.1}\"/>", 4.5 * look.weight())?;
+        for mark in path {
+            let (x, y) = place(mark.at);
+            write!(out, "<circle cx=\"{x}\" cy=\"{y}\" r=\"{:.1}\"/>", 4.5 * mark.weight())?;
         }
-        for (look, number) in [(first, 1), (last, path.len())].iter().filter(|_| few) {
-            let (x, y) = place(look.at);
-            let (dx, anchor) = if look.at.0 < 0.95 { (6, "start") } else { (-6, "end") };
-            let dy = if look.at.1 < 0.9 { -7 } else { 15 };
+        for (mark, number) in [(first, 1), (last, path.len())].iter().filter(|_| few) {
+            let (x, y) = place(mark.at);
+            let (dx, anchor) = if mark.at.0 < 0.95 { (6, "start") } else { (-6, "end") };
+            let dy = if mark.at.1 < 0.9 { -7 } else { 15 };
             write!(out, "<text x=\"{x}\" y=\"{y}\" dx=\"{dx}\" dy=\"{dy}\" text-anchor=\"{anchor}\">{number}</text>")?;
         }
     }
@@ -253,15 +253,15 @@ fn paths(out: &mut dyn Write, picture: &Picture) -> io::Result<()> {
 }
 
 /// Segments in words, the first few of them.
-fn said(segments: &[Segment], length: f64) -> String {
+fn segments_text(segments: &[Segment], length: f64) -> String {
     const FEW: usize = 6;
     let at = |t| clock(t, length, 0.1);
-    let mut said: Vec<String> =
+    let mut text: Vec<String> =
         segments.iter().take(FEW).map(|s| format!("{} to {}", at(s.start), at(s.end))).collect();
     if segments.len() > FEW {
-        said.push(format!("and {} times more", segments.len() - FEW));
+        text.push(format!("and {} times more", segments.len() - FEW));
     }
-    if said.is_empty() { "at no clear time".into() } else { said.join(", ") }
+    if text.is_empty() { "at no clear time".into() } else { text.join(", ") }
 }
 
 pub(crate) fn capitalised(text: &str) -> String {

@@ -20,7 +20,7 @@ use crate::report::plots::learning_curves::LearningCurves;
 use crate::report::plots::seed_boxes::SeedBoxes;
 use crate::report::tables::table::printable;
 use crate::run::run_dir::{
-    CLASSES, CONFUSION, EXAMPLES, LEARNING_CURVES, METRICS, MODEL, REPORT, RUN, Record, RunDir, SEEDS, TEST,
+    CLASSES, CONFUSION, EXAMPLES, LEARNING_CURVES, METRICS, MODEL, REPORT, RUN, RunDir, RunRecord, SEEDS, TEST,
 };
 use crate::run::state::EpochRow;
 
@@ -39,7 +39,7 @@ const LONGEST: usize = 80;
 /// `Io`, naming the file that cannot be written.
 pub fn write(
     run_dir: &Path,
-    record: &Record,
+    record: &RunRecord,
     rows: &[EpochRow],
     evaluation: &Evaluation,
     examples: Option<&Examples>,
@@ -105,7 +105,7 @@ pub(crate) fn with_std(mean: Option<f64>, std: Option<f64>) -> String {
     format!("{}{std}", score(mean))
 }
 
-fn head(out: &mut dyn Write, title: &str, record: &Record, e: &Evaluation) -> io::Result<()> {
+fn head(out: &mut dyn Write, title: &str, record: &RunRecord, e: &Evaluation) -> io::Result<()> {
     let run = &record.run;
     writeln!(out, "<section class=\"card\"><h1>{}</h1>", Escaped(title))?;
     let date = OffsetDateTime::now_utc().date();
@@ -139,7 +139,7 @@ fn head(out: &mut dyn Write, title: &str, record: &Record, e: &Evaluation) -> io
         writeln!(out, "<tr><td>{name}</td><td>{figures}</td>{ensemble}<td class=\"meaning\">{meaning}</td></tr>")?;
     }
     let decided: String = match (e.subject.task(), e.subject.threshold) {
-        (Task::OneClass, _) => "A clip is answered by its most probable class".into(),
+        (Task::SingleLabel, _) => "A clip is answered by its most probable class".into(),
         (_, Level::Fixed(v)) => format!("F1, precision and recall are at a threshold of {v}"),
         (_, Level::Tuned) => {
             "F1, precision and recall are at the threshold of each class that suits the validation clips best".into()
@@ -177,14 +177,14 @@ type Column = (&'static str, fn(&ClassMetrics) -> Option<f64>);
 fn class_table(out: &mut dyn Write, e: &Evaluation) -> io::Result<()> {
     let f1 = e.subject.task().class_f1();
     let columns: &[Column] = match e.subject.task() {
-        Task::Labels => &[
+        Task::MultiLabel => &[
             ("f1_pos", |m| m.f1_pos),
             ("ap", |m| m.ap),
             ("auc", |m| m.auc),
             ("precision", |m| m.precision),
             ("recall", |m| m.recall),
         ],
-        Task::OneClass => {
+        Task::SingleLabel => {
             &[("precision", |m| m.precision), ("recall", |m| m.recall), ("ap", |m| m.ap), ("auc", |m| m.auc)]
         }
     };
@@ -272,7 +272,7 @@ fn seed_table(out: &mut dyn Write, e: &Evaluation, rows: &[EpochRow]) -> io::Res
 }
 
 /// Whatever `run.toml` says.
-fn settings(out: &mut dyn Write, record: &Record) -> io::Result<()> {
+fn settings(out: &mut dyn Write, record: &RunRecord) -> io::Result<()> {
     let all = record.table().map_err(io::Error::other)?;
     writeln!(out, "<section class=\"card\"><h2>Settings</h2>\n<dl>")?;
     let mut tables = vec![];

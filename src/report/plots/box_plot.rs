@@ -66,17 +66,17 @@ pub fn legend<DB: DrawingBackend>(
     colour: RGBColor,
 ) -> Result<i32, DrawingAreaErrorKind<DB::ErrorType>> {
     let style = text(SMALL, FAINT_INK).pos(Pos::new(HPos::Left, VPos::Center));
-    let say = |words: &str, x: i32| {
+    let draw_label = |words: &str, x: i32| {
         area.draw(&Text::new(words.to_owned(), (x, y), style.clone()))?;
         Ok(x + text_width(words, SMALL) as i32 + 24)
     };
     area.draw(&Circle::new((x + 3, y), 3, INK.mix(0.75).filled()))?;
-    x = say(if seeds > MAX_POINTS { "a seed outside the whiskers" } else { "a seed" }, x + 12)?;
+    x = draw_label(if seeds > MAX_POINTS { "a seed outside the whiskers" } else { "a seed" }, x + 12)?;
     if seeds == 1 {
         return Ok(x);
     }
     area.draw(&Rectangle::new([(x, y - 5), (x + 18, y + 5)], colour.mix(0.2).filled()))?;
     area.draw(&Rectangle::new([(x, y - 5), (x + 18, y + 5)], colour.stroke_width(1)))?;
     area.draw(&Rectangle::new([(x + 8, y - 5), (x + 10, y + 5)], colour.filled()))?;
-    say("quartiles and median; whiskers to 1.5 times the box", x + 25)
+    draw_label("quartiles and median; whiskers to 1.5 times the box", x + 25)
 }

@@ -56,8 +56,8 @@ const HEADING: i32 = 24;
 /// precision; of clips of one class the accuracy first.
 fn panels(task: Task) -> [&'static str; PANELS] {
     match task {
-        Task::Labels => ["precision", "recall", "f1_pn", "f1_pos", "map"],
-        Task::OneClass => ["accuracy", "precision", "recall", "f1_macro", "map"],
+        Task::MultiLabel => ["precision", "recall", "f1_pn", "f1_pos", "map"],
+        Task::SingleLabel => ["accuracy", "precision", "recall", "f1_macro", "map"],
     }
 }
 

@@ -12,9 +12,9 @@ use plotters::style::text_anchor::{HPos, Pos, VPos};
 use crate::Result;
 use crate::core::array::Array;
 use crate::data::Dataset;
-use crate::metrics::scores::answer;
+use crate::metrics::scores::predicted_class;
 use crate::nn::front_ends::spectrum::{OFFSET, Scale};
-use crate::predict::evaluator::Answers;
+use crate::predict::evaluator::SplitPredictions;
 use crate::report::pages::html::{Escaped, Image};
 use crate::report::pages::recording::{capitalised, png};
 use crate::report::plots::figure::{self, Drawn, FAINT_INK, Figure, INK, PALETTE, fitted, text, text_width};
@@ -56,7 +56,7 @@ pub struct Examples {
 struct Tile {
     class: String,
     /// The answer, and its probability.
-    answer: String,
+    predicted: String,
     probability: f64,
     right: bool,
     /// Which second of which file.
@@ -68,10 +68,10 @@ struct Tile {
 impl Examples {
     /// `answers` to `clips` of `data`, in their order; several seeds answer by their mean probability.
     ///
-    /// Of each class that has any, two clips are shown: of those that were answered rightly the one whose answer has
+    /// Of each class that has any, two clips are shown: of those that were predicted correctly the one whose answer has
     /// the middle probability, a typical one; of those that were taken for another the one whose answer is the surest,
     /// from which most is to be learnt. Of equals it is the first.
-    pub fn new(data: &Dataset, clips: &[u32], answers: &Answers, notes: &Notes) -> Examples {
+    pub fn new(data: &Dataset, clips: &[u32], answers: &SplitPredictions, notes: &Notes) -> Examples {
         let k = data.classes.len();
         let n = answers.seeds.len() as f64;
         let mean =
@@ -84,18 +84,19 @@ impl Examples {
             .collect();
         let mut tiles = vec![];
         for (class, of_class) in classes.iter().take(MAX_CLASSES) {
-            let answer = |i: usize| answer(mean.row(i));
-            let p = |i: usize| mean.row(i)[answer(i)];
-            let (mut right, mut wrong): (Vec<usize>, Vec<usize>) = of_class.iter().partition(|&&i| answer(i) == *class);
+            let predicted_class_of = |i: usize| predicted_class(mean.row(i));
+            let p = |i: usize| mean.row(i)[predicted_class_of(i)];
+            let (mut right, mut wrong): (Vec<usize>, Vec<usize>) =
+                of_class.iter().partition(|&&i| predicted_class_of(i) == *class);
             right.sort_by(|&a, &b| p(b).total_cmp(&p(a)));
             wrong.sort_by(|&a, &b| p(b).total_cmp(&p(a)));
             for &i in right.get(right.len() / 2).into_iter().chain(wrong.first()) {
                 let key = &data.keys[clips[i] as usize];
                 tiles.push(Tile {
                     class: data.classes[*class].clone(),
-                    answer: data.classes[answer(i)].clone(),
+                    predicted: data.classes[predicted_class_of(i)].clone(),
                     probability: p(i),
-                    right: answer(i) == *class,
+                    right: predicted_class_of(i) == *class,
                     clip: named(key),
                     levels: levels(&logarithm(data.features.clip(clips[i] as usize), notes.scale)),
                 });
@@ -136,10 +137,10 @@ fn logarithm(input: Array<f32>, scale: Scale) -> Array<f32> {
 }
 
 impl Tile {
-    fn answered(&self) -> String {
+    fn caption(&self) -> String {
         match self.right {
             true => format!("right, {:.2}", self.probability),
-            false => format!("taken for {}, {:.2}", self.answer, self.probability),
+            false => format!("taken for {}, {:.2}", self.predicted, self.probability),
         }
     }
 }
@@ -156,8 +157,8 @@ impl Examples {
         writeln!(out, "<p class=\"note\">{}.</p>\n<ul class=\"examples\">", self.about)?;
         for tile in &self.tiles {
             let class = if tile.right { "right" } else { "wrong" };
-            let (name, answered, clip) = (Escaped(&tile.class), tile.answered(), Escaped(&tile.clip));
-            let answered = Escaped(&answered);
+            let (name, caption, clip) = (Escaped(&tile.class), tile.caption(), Escaped(&tile.clip));
+            let caption = Escaped(&caption);
             // As it is, since a page may be shown at any size; but no more rows than there will be pixels.
             let (width, height) = (tile.levels.dims()[0], tile.levels.dims()[1].min(2 * SPECTRUM.1 as usize));
             let image = png(width, height, &pixels(&tile.levels, width, height), &colour_map(), None)?;
@@ -168,7 +169,7 @@ impl Examples {
             }
             writeln!(
                 out,
-                "</div><span class=\"{class}\" title=\"{answered}\">{answered}</span><small title=\"{clip}\">{clip}</small></li>"
+                "</div><span class=\"{class}\" title=\"{caption}\">{caption}</span><small title=\"{clip}\">{clip}</small></li>"
             )?;
         }
         writeln!(out, "</ul>\n<p class=\"note\"><a href=\"{file}\">{file}</a></p></section>")
@@ -196,8 +197,8 @@ impl Examples {
         let (mark, colour) = if tile.right { ("✓", RIGHT) } else { ("✗", WRONG) };
         area.draw(&Text::new(mark, (left, bottom + 5), text(LABEL, colour)))?;
         let after = text_width(mark, LABEL) + 6.0;
-        let answered = fitted(&printable(&tile.answered()), LABEL, room - after);
-        area.draw(&Text::new(answered, (left + after as i32, bottom + 5), text(LABEL, INK)))?;
+        let caption = fitted(&printable(&tile.caption()), LABEL, room - after);
+        area.draw(&Text::new(caption, (left + after as i32, bottom + 5), text(LABEL, INK)))?;
         area.draw(&Text::new(words(&tile.clip, SMALL), (left, bottom + 24), text(SMALL, FAINT_INK)))
     }
 }

@@ -158,7 +158,7 @@ impl LearningCurves {
         y: i32,
     ) -> Drawn<DB> {
         let style = text(SMALL, FAINT_INK).pos(Pos::new(HPos::Left, VPos::Center));
-        let say = |words: &str, x: &mut i32| {
+        let draw_label = |words: &str, x: &mut i32| {
             let drawn = area.draw(&Text::new(words.to_owned(), (*x, y), style.clone()));
             *x += text_width(words, SMALL) as i32 + 20;
             drawn
@@ -166,20 +166,20 @@ impl LearningCurves {
         for curves in &panel.curves {
             area.draw(&PathElement::new(vec![(x, y), (x + 20, y)], curves.colour.stroke_width(2)))?;
             x += 26;
-            say(curves.name, &mut x)?;
+            draw_label(curves.name, &mut x)?;
         }
         let Some(last) = panel.curves.last().filter(|_| panel.axis.is_some()) else { return Ok(()) };
         if last.band.is_empty() {
             area.draw(&Circle::new((x + 3, y), 3, last.colour.filled()))?;
             x += 12;
-            return say("best epoch", &mut x);
+            return draw_label("best epoch", &mut x);
         }
         area.draw(&Rectangle::new([(x, y - 5), (x + 20, y + 5)], last.colour.mix(0.2).filled()))?;
         x += 26;
-        say("90 % of the seeds", &mut x)?;
+        draw_label("90 % of the seeds", &mut x)?;
         area.draw(&PathElement::new(vec![(x, y - 4), (x, y + 4)], last.colour))?;
         x += 6;
-        say("best epochs", &mut x)
+        draw_label("best epochs", &mut x)
     }
 }
 

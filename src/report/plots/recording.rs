@@ -11,7 +11,7 @@ use plotters::style::text_anchor::{HPos, Pos, VPos};
 use crate::report::numbers::duration;
 use crate::report::plots::figure::{self, Drawn, FAINT_INK, Figure, INK, PALETTE, fitted, text, text_width};
 use crate::report::plots::hidpi::SCALE;
-use crate::report::plots::spectrogram::{BAR, FEW_PATHS, Look, PATH, PATH_EDGE, Picture, colour_map, pixels};
+use crate::report::plots::spectrogram::{BAR, FEW_PATHS, GlimpseMark, PATH, PATH_EDGE, Picture, colour_map, pixels};
 use crate::report::tables::table::printable;
 use crate::{Error, Result};
 
@@ -160,13 +160,13 @@ impl RecordingFigure<'_> {
         for path in &paths {
             let [first, .., last] = path.as_slice() else { continue };
             let few = paths.len() <= FEW_PATHS;
-            for (look, (w, h)) in
-                [first, last].iter().flat_map(|look| self.picture.patches().into_iter().map(move |size| (look, size)))
+            for (mark, (w, h)) in
+                [first, last].iter().flat_map(|mark| self.picture.patches().into_iter().map(move |size| (mark, size)))
             {
-                let (x, y) = look.at;
+                let (x, y) = mark.at;
                 let corners = [place((x - w / 2.0, y + h / 2.0)), place((x + w / 2.0, y - h / 2.0))];
                 if few {
-                    area.draw(&Rectangle::new(corners, PATH.mix(0.75 * look.weight())))?;
+                    area.draw(&Rectangle::new(corners, PATH.mix(0.75 * mark.weight())))?;
                 }
             }
             for (from, to) in path.iter().zip(&path[1..]) {
@@ -174,14 +174,14 @@ impl RecordingFigure<'_> {
                 area.draw(&PathElement::new(line.clone(), PATH_EDGE.mix(0.8).stroke_width(4)))?;
                 area.draw(&PathElement::new(line, PATH.stroke_width(2)))?;
             }
-            for look in path {
-                let radius = (4.0 * look.weight()).round() as i32;
-                area.draw(&Circle::new(place(look.at), radius + 1, PATH_EDGE.filled()))?;
-                area.draw(&Circle::new(place(look.at), radius, PATH.filled()))?;
+            for mark in path {
+                let radius = (4.0 * mark.weight()).round() as i32;
+                area.draw(&Circle::new(place(mark.at), radius + 1, PATH_EDGE.filled()))?;
+                area.draw(&Circle::new(place(mark.at), radius, PATH.filled()))?;
             }
-            for (look, name) in [(first, "1".to_owned()), (last, path.len().to_string())] {
+            for (mark, name) in [(first, "1".to_owned()), (last, path.len().to_string())] {
                 if few {
-                    self.number(area, top, place(look.at), &name)?;
+                    self.number(area, top, place(mark.at), &name)?;
                 }
             }
         }
@@ -218,26 +218,26 @@ impl RecordingFigure<'_> {
         let mut x = self.span().0;
         let style = text(SMALL, FAINT_INK).pos(Pos::new(HPos::Left, VPos::Center));
         let ramp = |n: i32| (0..n * SCALE).map(move |i| i as f32 / (n * SCALE - 1) as f32);
-        let say = |words: &str, x: &mut i32| {
+        let draw_label = |words: &str, x: &mut i32| {
             let drawn = area.draw(&Text::new(words.to_owned(), (*x, middle), style.clone()));
             *x += text_width(words, SMALL) as i32;
             drawn
         };
         let [none, most] = self.picture.ends();
-        say(&format!("{}: {none}", self.picture.shown()), &mut x)?;
+        draw_label(&format!("{}: {none}", self.picture.shown()), &mut x)?;
         area.draw(&bitmap((x + 8, middle - 5), &[ramp(SWATCH).map(tint).collect()], 11))?;
         x += SWATCH + 16;
-        say(most, &mut x)?;
+        draw_label(most, &mut x)?;
         x += 36;
         area.draw(&Rectangle::new([(x, middle - 1), (x + 32, middle - 2 + LINE)], PLAYS.filled()))?;
         x += 40;
-        say("plays", &mut x)?;
+        draw_label("plays", &mut x)?;
         x += 36;
-        say(&format!("{}: quiet", self.picture.spectrum), &mut x)?;
+        draw_label(&format!("{}: quiet", self.picture.spectrum), &mut x)?;
         let map = colour_map();
         area.draw(&bitmap((x + 8, middle - 5), &[ramp(SWATCH).map(|v| map[(v * 255.0) as usize]).collect()], 11))?;
         x += SWATCH + 16;
-        say("loud", &mut x)?;
+        draw_label("loud", &mut x)?;
         if self.picture.paths().is_empty() {
             return Ok(());
         }
@@ -245,11 +245,11 @@ impl RecordingFigure<'_> {
         area.draw(&Rectangle::new([(x - 6, middle - 7), (x + 40, middle + 7)], PATH_EDGE.filled()))?;
         area.draw(&PathElement::new(vec![(x, middle), (x + 34, middle)], PATH.stroke_width(2)))?;
         for (dx, order) in [(0, 0.0), (34, 1.0)] {
-            let radius = (4.0 * Look { at: (0.0, 0.0), order }.weight()).round() as i32;
+            let radius = (4.0 * GlimpseMark { at: (0.0, 0.0), order }.weight()).round() as i32;
             area.draw(&Circle::new((x + dx, middle), radius, PATH.filled()))?;
         }
         x += 48;
-        say(&format!("glimpses, first to last{}", self.picture.whose()), &mut x)
+        draw_label(&format!("glimpses, first to last{}", self.picture.seed_label()), &mut x)
     }
 }
 

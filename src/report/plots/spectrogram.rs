@@ -24,14 +24,14 @@ pub struct Picture<'a> {
 
 /// A glimpse in the picture.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Look {
+pub struct GlimpseMark {
     /// Shares of the width, from the left, and of the height, from the bottom.
     pub at: (f64, f64),
     /// 0 for the first of its path, 1 for the last.
     pub order: f64,
 }
 
-impl Look {
+impl GlimpseMark {
     /// Later ones are larger, from 0.5 to 1: the direction is seen without numbers.
     pub fn weight(&self) -> f64 {
         0.5 + 0.5 * self.order
@@ -62,7 +62,7 @@ impl<'a> Picture<'a> {
         match self.recognition.instruments.iter().any(has) {
             true if self.has_maps() => "attention by frequency",
             true => "attention",
-            false if self.recognition.exclusive() => "probability",
+            false if self.recognition.single_label() => "probability",
             false => "activity",
         }
     }
@@ -74,7 +74,7 @@ impl<'a> Picture<'a> {
 
     /// Instead of bars, where no instrument is present.
     pub fn none(&self) -> String {
-        let why = match self.recognition.exclusive() {
+        let why = match self.recognition.single_label() {
             true => "No instrument is heard",
             false => "No instrument reaches its threshold",
         };
@@ -116,19 +116,19 @@ impl<'a> Picture<'a> {
     }
 
     /// Where the first seed has looked, excerpt by excerpt; other seeds' paths over it would hide it.
-    pub fn paths(&self) -> Vec<Vec<Look>> {
+    pub fn paths(&self) -> Vec<Vec<GlimpseMark>> {
         let r = self.recognition;
         let first = r.paths.first().map(|p| p.seed);
         let share = |g: &Glimpse| (g.time / r.duration, (g.band + 0.5) / self.bands() as f64);
-        let path = |p: &Path| -> Vec<Look> {
+        let path = |p: &Path| -> Vec<GlimpseMark> {
             let last = (p.glimpses.len().max(2) - 1) as f64;
-            p.glimpses.iter().enumerate().map(|(j, g)| Look { at: share(g), order: j as f64 / last }).collect()
+            p.glimpses.iter().enumerate().map(|(j, g)| GlimpseMark { at: share(g), order: j as f64 / last }).collect()
         };
         r.paths.iter().filter(|p| Some(p.seed) == first).map(path).collect()
     }
 
     /// Of several seeds, which one's paths are shown.
-    pub fn whose(&self) -> String {
+    pub fn seed_label(&self) -> String {
         match *self.recognition.seeds {
             [first, _, ..] => format!(" (seed {first})"),
             _ => String::new(),

@@ -2,8 +2,8 @@
 
 use crate::compare::comparison::Comparison;
 use crate::compare::experiment::MainMetric;
-use crate::report::numbers::{chance, score, signed};
-use crate::report::tables::table::{Align, Look, Table};
+use crate::report::numbers::{p_value, score, signed};
+use crate::report::tables::table::{Align, Style, Table};
 
 /// The columns, as many as fit a terminal of 80: the experiment's metric first, beside it the other F1 of its kind; of
 /// clips of one class what papers give.
@@ -16,7 +16,7 @@ fn columns(main: MainMetric) -> [&'static str; 5] {
 }
 
 /// Mean and deviation over the seeds of each entry, the best in bold; and below it each entry against the best one.
-pub fn text(c: &Comparison, look: Look) -> String {
+pub fn text(c: &Comparison, style: Style) -> String {
     let main = c.experiment.metric;
     let heads = columns(main);
     let mut table = Table::new([("", Align::Left)].into_iter().chain(heads.map(|name| (name, Align::Right))));
@@ -28,10 +28,10 @@ pub fn text(c: &Comparison, look: Look) -> String {
         table.row([entry.label.clone()].into_iter().chain(cells));
         best.iter().enumerate().filter(|(_, best)| **best == Some(i)).for_each(|(m, _)| table.embolden(m + 1));
     }
-    let mut out = table.render(look);
+    let mut out = table.render(style);
     let other = if main == MainMetric::Accuracy { "f1_macro" } else { "map" };
     for name in [main.name(), other] {
-        out += &against_best(c, name, look);
+        out += &against_best(c, name, style);
     }
     if c.seeds() == 1 {
         out += "\nOne seed each: nothing can be said about other seeds.\n";
@@ -47,7 +47,7 @@ fn mean_and_spread(mean: Option<f64>, std: Option<f64>) -> String {
     }
 }
 
-fn against_best(c: &Comparison, name: &str, look: Look) -> String {
+fn against_best(c: &Comparison, name: &str, style: Style) -> String {
     let metric = c.compared().iter().position(|m| m.name == name).expect("a compared metric");
     let Some(best) = c.best(&c.compared()[metric]) else { return String::new() };
     let heads = ["difference", "over seeds", "p", "over clips", "p"];
@@ -56,7 +56,7 @@ fn against_best(c: &Comparison, name: &str, look: Look) -> String {
     for (i, entry) in c.entries.iter().enumerate() {
         let Some(d) = c.difference(i, best, metric) else { continue };
         let test = |test: Option<crate::metrics::significance::Test>| match test {
-            Some(t) => [format!("{} to {}", signed(Some(t.low)), signed(Some(t.high))), chance(t.p_holm)],
+            Some(t) => [format!("{} to {}", signed(Some(t.low)), signed(Some(t.high))), p_value(t.p_holm)],
             None => ["-".into(), "-".into()],
         };
         let tests = [test(d.seeds), test(d.clips)].concat();
@@ -66,5 +66,5 @@ fn against_best(c: &Comparison, name: &str, look: Look) -> String {
         return String::new();
     }
     let best = crate::report::tables::table::printable(&c.entries[best].label);
-    format!("\n{name} against {best}: 95 % intervals, p for all pairs (Holm)\n{}", table.render(look))
+    format!("\n{name} against {best}: 95 % intervals, p for all pairs (Holm)\n{}", table.render(style))
 }

@@ -4,12 +4,12 @@ use crate::metrics::evaluation::Evaluation;
 use crate::metrics::scores::{ClassMetrics, Scores, Task};
 use crate::metrics::thresholds::Level;
 use crate::report::numbers::score;
-use crate::report::tables::table::{Align, Look, Table, bar};
+use crate::report::tables::table::{Align, Style, Table, bar};
 
 /// A column: its name, the metric of a class, and the mean of it over the classes.
 type Column = (&'static str, fn(&ClassMetrics) -> Option<f64>, fn(&Scores) -> Option<f64>);
 
-const OF_LABELS: [Column; 5] = [
+const OF_MULTI_LABEL: [Column; 5] = [
     ("f1_pn", |m| m.f1_pn, |s| s.f1_pn),
     ("f1_pos", |m| m.f1_pos, |s| s.f1_pos),
     ("AP", |m| m.ap, |s| s.map),
@@ -17,7 +17,7 @@ const OF_LABELS: [Column; 5] = [
     ("R", |m| m.recall, |s| s.recall),
 ];
 
-const OF_ONE_CLASS: [Column; 5] = [
+const OF_SINGLE_LABEL: [Column; 5] = [
     ("f1_pos", |m| m.f1_pos, |s| s.f1_pos),
     ("P", |m| m.precision, |s| s.precision),
     ("R", |m| m.recall, |s| s.recall),
@@ -28,14 +28,14 @@ const OF_ONE_CLASS: [Column; 5] = [
 /// One row per class: f1_pn, f1_pos, average precision, precision, recall (means over the seeds), positive and observed
 /// clips, and on a terminal a bar of f1_pn from 0 to 1; where clips have one class f1_pos first and the ROC-AUC last.
 /// Below them the means over the classes, and for several seeds those of the ensemble.
-pub fn class_table(e: &Evaluation, look: Look) -> String {
+pub fn class_table(e: &Evaluation, style: Style) -> String {
     let metrics = match e.subject.task() {
-        Task::Labels => OF_LABELS,
-        Task::OneClass => OF_ONE_CLASS,
+        Task::MultiLabel => OF_MULTI_LABEL,
+        Task::SingleLabel => OF_SINGLE_LABEL,
     };
     let mut columns = vec![("class", Align::Left)];
     columns.extend(metrics.iter().map(|(name, ..)| *name).chain(["pos/obs"]).map(|name| (name, Align::Right)));
-    if look.borders {
+    if style.borders {
         columns.push((metrics[0].0, Align::Left));
     }
     let mut table = Table::new(columns);
@@ -43,7 +43,7 @@ pub fn class_table(e: &Evaluation, look: Look) -> String {
         let mut row = vec![name.to_owned()];
         row.extend(values.map(score));
         row.push(clips);
-        if look.borders {
+        if style.borders {
             row.push(values[0].map_or(String::new(), |f1| bar(f1, 8)));
         }
         row
@@ -58,7 +58,7 @@ pub fn class_table(e: &Evaluation, look: Look) -> String {
     for (name, s) in [("mean", &e.mean)].into_iter().chain(ensemble) {
         table.total(cells(name, metrics.map(|(.., of_all)| of_all(s)), clips.clone()));
     }
-    table.render(look)
+    table.render(style)
 }
 
 /// "test: map .912 ± .003  f1_pn .868 ± .002  f1_pos .820 ± .004  over 3 seeds" (mean and sample deviation), and the
@@ -70,8 +70,10 @@ pub fn summary(e: &Evaluation) -> String {
         None => format!("{name} {}", score(field(&e.mean))),
     };
     let metrics = match e.subject.task() {
-        Task::Labels => vec![metric("map", |s| s.map), metric("f1_pn", |s| s.f1_pn), metric("f1_pos", |s| s.f1_pos)],
-        Task::OneClass => vec![
+        Task::MultiLabel => {
+            vec![metric("map", |s| s.map), metric("f1_pn", |s| s.f1_pn), metric("f1_pos", |s| s.f1_pos)]
+        }
+        Task::SingleLabel => vec![
             metric("accuracy", |s| s.accuracy),
             metric("f1_macro", |s| s.f1_macro),
             metric("P", |s| s.precision),
@@ -84,7 +86,7 @@ pub fn summary(e: &Evaluation) -> String {
         n => format!("{line}  over {n} seeds"),
     };
     match e.subject.threshold {
-        _ if e.subject.exclusive => line,
+        _ if e.subject.single_label => line,
         Level::Tuned => format!("{line}, thresholds tuned"),
         Level::Fixed(0.5) => line,
         Level::Fixed(v) => format!("{line}, threshold {v}"),

@@ -3,7 +3,7 @@
 use crate::predict::recognition::Recognition;
 use crate::predict::timeline::resample;
 use crate::report::numbers::{clock, duration};
-use crate::report::tables::table::{Align, Look, Table, bar, printable, sparkline};
+use crate::report::tables::table::{Align, Style, Table, bar, printable, sparkline};
 
 /// Names are cut to this many characters.
 const NAME: usize = 20;
@@ -13,11 +13,11 @@ const BESIDE: usize = 23;
 
 /// A line that names the recording, and a table of its `top` likeliest instruments: how likely, ± spread over the
 /// seeds, whether it counts as present, and a timeline of its activity.
-pub fn table(recognition: &Recognition, top: usize, look: Look) -> String {
+pub fn table(recognition: &Recognition, top: usize, style: Style) -> String {
     let r = recognition;
     let shown: Vec<_> = r.ranked().into_iter().take(top).collect();
     let longest = shown.iter().map(|i| i.name.chars().count()).max().unwrap_or(0).clamp("instrument".len(), NAME);
-    let width = look.width.map_or(40, |w| usize::from(w).saturating_sub(longest + BAR + BESIDE)).clamp(10, 60);
+    let width = style.width.map_or(40, |w| usize::from(w).saturating_sub(longest + BAR + BESIDE)).clamp(10, 60);
     let end = clock(r.duration, r.duration, 0.1);
     let axis = format!("0{end:>rest$}", rest = width - 1);
     let right = Align::Right;
@@ -40,8 +40,8 @@ pub fn table(recognition: &Recognition, top: usize, look: Look) -> String {
         ]);
     }
     let length = duration(r.duration);
-    let room = look.width.map_or(usize::MAX, |w| usize::from(w).saturating_sub(length.chars().count() + 2));
-    format!("{}  {length}\n{}", kept(&printable(&r.file.to_string_lossy()), room, true), table.render(look))
+    let room = style.width.map_or(usize::MAX, |w| usize::from(w).saturating_sub(length.chars().count() + 2));
+    format!("{}  {length}\n{}", kept(&printable(&r.file.to_string_lossy()), room, true), table.render(style))
 }
 
 /// `text` in at most `width` characters: its end or its beginning, and an ellipsis for the rest.

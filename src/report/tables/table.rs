@@ -6,7 +6,7 @@ use comfy_table::{Attribute, Cell, CellAlignment, Color, ContentArrangement, Con
 
 /// How a table is drawn.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Look {
+pub struct Style {
     /// Borders and bars.
     pub borders: bool,
     pub colour: bool,
@@ -14,19 +14,19 @@ pub struct Look {
     pub width: Option<u16>,
 }
 
-impl Look {
+impl Style {
     /// For pipes and files: no border, no colour, one line per row.
-    pub const PLAIN: Look = Look { borders: false, colour: false, width: None };
+    pub const PLAIN: Style = Style { borders: false, colour: false, width: None };
 
     /// What standard output is: `PLAIN` unless it is a terminal; colour unless `NO_COLOR` is set or the terminal is
     /// dumb.
-    pub fn of_stdout() -> Look {
+    pub fn of_stdout() -> Style {
         if !std::io::stdout().is_terminal() {
-            return Look::PLAIN;
+            return Style::PLAIN;
         }
         let set = |name| std::env::var_os(name).is_some_and(|v| !v.is_empty());
         let dumb = std::env::var_os("TERM").is_some_and(|t| t == "dumb");
-        Look { borders: true, colour: !set("NO_COLOR") && !dumb, width: comfy_table::Table::new().width() }
+        Style { borders: true, colour: !set("NO_COLOR") && !dumb, width: comfy_table::Table::new().width() }
     }
 }
 
@@ -82,15 +82,15 @@ impl Table {
     }
 
     /// The table as lines, each ended by a newline.
-    pub fn render(&self, look: Look) -> String {
+    pub fn render(&self, style: Style) -> String {
         let mut table = comfy_table::Table::new();
-        table.load_style(if look.borders { BORDERED } else { TableStyle::new() });
-        table.set_content_arrangement(match look.width {
+        table.load_style(if style.borders { BORDERED } else { TableStyle::new() });
+        table.set_content_arrangement(match style.width {
             Some(_) => ContentArrangement::Dynamic,
             None => ContentArrangement::Disabled,
         });
-        look.width.map(|w| table.set_width(w));
-        if look.colour {
+        style.width.map(|w| table.set_width(w));
+        if style.colour {
             table.enforce_styling();
         } else {
             table.force_no_tty();
@@ -108,7 +108,7 @@ impl Table {
                 Align::Left => CellAlignment::Left,
                 Align::Right => CellAlignment::Right,
             });
-            column.set_padding(if look.borders { (1, u16::from(i == last)) } else { (0, 2) });
+            column.set_padding(if style.borders { (1, u16::from(i == last)) } else { (0, 2) });
         }
         table.lines().map(|line| line.trim_end().to_owned() + "\n").collect()
     }

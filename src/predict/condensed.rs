@@ -4,7 +4,7 @@ use crate::core::array::Array;
 
 /// A spectrogram of bounded width: when it grows too long, neighbouring columns become their mean.
 #[derive(Default)]
-pub(super) struct Strip {
+pub(super) struct CondensedSpectrogram {
     /// Values of a frame.
     bands: usize,
     /// Seconds from one frame to the next.
@@ -19,10 +19,10 @@ pub(super) struct Strip {
     frames: usize,
 }
 
-impl Strip {
+impl CondensedSpectrogram {
     /// For frames of `bands` values, so many seconds apart.
-    pub fn new(bands: usize, frame: f64) -> Strip {
-        Strip { bands, frame, ..Strip::default() }
+    pub fn new(bands: usize, frame: f64) -> CondensedSpectrogram {
+        CondensedSpectrogram { bands, frame, ..CondensedSpectrogram::default() }
     }
 
     const MAX_COLUMNS: usize = 2000;
@@ -41,7 +41,7 @@ impl Strip {
                 let n = self.pending as f32;
                 self.columns.extend(self.sum.drain(..).map(|v| v / n));
                 self.pending = 0;
-                if self.columns.len() == Strip::MAX_COLUMNS * bands {
+                if self.columns.len() == CondensedSpectrogram::MAX_COLUMNS * bands {
                     let pairs = self.columns.chunks_exact(2 * bands);
                     self.columns = pairs.flat_map(|p| (0..bands).map(|b| (p[b] + p[bands + b]) / 2.0)).collect();
                     self.merged = 2 * self.merged + 1;
