@@ -1,4 +1,4 @@
-//! `wmic bench`: how fast kernels run here, and adapters side by side.
+//! `wmic bench`: kernel times on this adapter, and comparisons of adapters.
 
 use std::path::PathBuf;
 
@@ -19,16 +19,15 @@ use super::{Device, Status};
 
 /// Time every kernel on this adapter, or compare the results of several adapters
 ///
-/// The peak is measured here too: chains of fused multiply-adds, and a copy of 64 MiB. A kernel's share of it is the
-/// larger of its shares of arithmetic and of bandwidth; data that stays in a cache can pass 100 %.
+/// The adapter's peak is measured as well (chains of fused multiply-adds; a copy of 64 MiB). A kernel's share is the larger of its
+/// fractions of peak arithmetic and bandwidth; data in a cache can exceed 100 %.
 #[derive(clap::Args)]
 pub struct Args {
-    /// Time only this op's kernels [default: all ops, whole training steps of all models, and the way from sound to
-    /// features]
+    /// Time only this op's kernels [default: all ops, training steps of all models, and the audio front ends]
     #[arg(long, value_name = "NAME")]
     op: Option<String>,
 
-    /// Time only the way from sound to features, and training steps of the models on VGGish's maps and on spectrograms
+    /// Time only the audio front ends and training steps of the audio models
     #[arg(long, conflicts_with_all = ["op", "model", "compare"])]
     audio: bool,
 
@@ -37,7 +36,7 @@ pub struct Args {
     #[arg(value_parser = PossibleValuesParser::new(MODELS.iter().filter(|m| !m.is_forest()).map(|m| m.name)))]
     model: Option<String>,
 
-    /// Put another program's times beside ours: what programs in `benches/peers` printed on this machine
+    /// Show times of another program, as printed by the scripts in `benches/peers` on this machine
     #[arg(long, value_name = "FILE", num_args = 1.., conflicts_with_all = ["model", "compare"])]
     peer: Vec<PathBuf>,
 
@@ -56,7 +55,7 @@ pub struct Args {
     #[arg(long)]
     quick: bool,
 
-    /// Measure nothing, but put result files side by side; the first is what the others are compared with
+    /// Compare result files instead of measuring; the first is the baseline
     #[arg(long, value_name = "FILE", num_args = 1.., conflicts_with_all = ["op", "device", "json", "out", "quick"])]
     compare: Option<Vec<PathBuf>>,
 
@@ -64,7 +63,7 @@ pub struct Args {
     #[arg(long, value_name = "FILE", requires = "compare")]
     csv: Option<PathBuf>,
 
-    /// Draw the comparison, as PNG or SVG by the file's ending
+    /// Plot the comparison as PNG or SVG, by the file's extension
     #[arg(long, value_name = "FILE", requires = "compare")]
     plot: Option<PathBuf>,
 }
@@ -122,14 +121,14 @@ impl Args {
         }
         let mut add = |name: String, result: Result<StepResult>| -> anyhow::Result<()> {
             let mut result = match result {
-                // Not every adapter can bind every width.
+                // Buffers may be too large for the adapter.
                 Err(Error::Limit { what, need, have }) => {
                     let why = format!("{what} needs {need} bytes, this adapter allows {have}");
-                    return show(&format!("{name}: left out ({why})\n"));
+                    return show(&format!("{name}: skipped ({why})\n"));
                 }
                 result => result?,
             };
-            // A peer trains one seed at a time.
+            // The peers train one seed at a time.
             result.peer =
                 peers.iter().filter(|p| result.replicas == 1 && p.is_of(&result)).map(PeerStep::result).next();
             show(&step_line(&result))?;
@@ -156,7 +155,7 @@ impl Args {
 
     /// The training steps of a run.
     fn steps(&self) -> Result<Vec<Step>> {
-        // Ten seeds of a model on maps or spectrograms side by side are more than small adapters hold.
+        // Ten seeds of a model on feature maps or spectrograms do not fit on small adapters.
         let replicas = |m: &Model| if m.inputs[0] == Kind::Vggish { &REPLICAS[..] } else { &REPLICAS[..1] };
         let models = MODELS.iter().filter(|m| !m.is_forest() && (m.inputs[0] != Kind::Vggish || !self.audio));
         let steps = models.flat_map(|m| replicas(m).iter().map(|r| Step::of(m, *r)));
@@ -185,7 +184,7 @@ impl Args {
     }
 }
 
-/// All of a case's kernels forward, and all backward, beside the peers that did the same.
+/// All of a case's kernels forward, and all backward, with the times of matching peers.
 fn passes(case: &Case, results: &[KernelResult], peers: &[PeerStep]) -> String {
     let batch = case.inputs[0].spec.shape.dims().first().copied().unwrap_or(1);
     let mut lines = String::new();

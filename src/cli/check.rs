@@ -13,8 +13,8 @@ use super::{Device, Status};
 
 /// Check every kernel, forward and gradient, against its reference on this adapter
 ///
-/// Each case runs with the portable kernels and, where the adapter has kernels of its own, with those ("software/8": for a
-/// software adapter with subgroups of 8). Errors are shares of what is tolerated: above 100 % is a failure.
+/// Each case runs with the portable kernels and, if there are kernels for this adapter, with those ("software/8": for a
+/// software adapter with subgroups of 8). Errors are percentages of the tolerance: above 100 % fails.
 #[derive(clap::Args)]
 pub struct Args {
     /// Check only this op [default: all]
@@ -34,7 +34,7 @@ struct Row {
     op: &'static str,
     case: String,
     variant: String,
-    /// Largest error as a share of its tolerance; null when it is not finite.
+    /// Largest error as a fraction of its tolerance; null when it is not finite.
     forward: f64,
     /// As `forward`; null also for ops without gradients.
     gradient: Option<f64>,
@@ -107,14 +107,14 @@ impl Columns {
     fn of(checks: &[Check], style: Style) -> Columns {
         let widest = |text: fn(&Check) -> String| checks.iter().map(|c| text(c).chars().count()).max().unwrap_or(0);
         let (op, variant) = (widest(|c| c.case.op.name().into()).max(2), widest(|c| c.target.to_string()).max(7));
-        // forward, gradient, verdict and the gaps between columns take 32.
+        // forward, gradient, result and the gaps between columns take 32.
         let room = style.width.map_or(usize::MAX, |w| usize::from(w).saturating_sub(op + variant + 32));
         Columns { style, op, case: widest(|c| c.case.name.clone()).max(4).min(room), variant }
     }
 
-    fn cells(&self, op: &str, case: &str, variant: &str, forward: &str, gradient: &str, verdict: &str) -> String {
+    fn cells(&self, op: &str, case: &str, variant: &str, forward: &str, gradient: &str, result: &str) -> String {
         let (case, (o, c, v)) = (fit(case, self.case), (self.op, self.case, self.variant));
-        format!("{op:<o$}  {case:<c$}  {variant:<v$}  {forward:>8}  {gradient:>8}  {verdict}\n")
+        format!("{op:<o$}  {case:<c$}  {variant:<v$}  {forward:>8}  {gradient:>8}  {result}\n")
     }
 
     fn header(&self) -> String {
@@ -123,9 +123,9 @@ impl Columns {
     }
 
     fn line(&self, row: &Row) -> String {
-        let verdict = if row.passed { self.styled("ok", "32") } else { self.styled("FAILED", "31") };
+        let result = if row.passed { self.styled("ok", "32") } else { self.styled("FAILED", "31") };
         let (forward, gradient) = (share(row.forward), row.gradient.map_or("-".into(), share));
-        let mut line = self.cells(row.op, &row.case, &row.variant, &forward, &gradient, &verdict);
+        let mut line = self.cells(row.op, &row.case, &row.variant, &forward, &gradient, &result);
         line.extend(row.failures.iter().map(|failure| format!("  {failure}\n")));
         line
     }
@@ -136,7 +136,7 @@ impl Columns {
     }
 }
 
-/// An error as a share of its tolerance.
+/// An error as a percentage of its tolerance.
 fn share(v: f64) -> String {
     match v {
         v if v.is_nan() => "-".into(),

@@ -1,4 +1,4 @@
-//! The clips that a run is about, with the features that its model takes: read where there are some, else made of the sound.
+//! The clips of a run, with the features that its model takes: read from an archive, or extracted from audio.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -26,7 +26,7 @@ pub enum Labels {
     Any,
 }
 
-/// Finds the clips of `config`, and completes it by the front end that made their features. `None` if the user interrupted.
+/// Loads the clips of `config`, and adds the front end of their features to it. `None` if the user interrupted.
 pub fn load_clips(gpu: &Gpu, config: &mut Config, labels: Labels) -> Result<Option<Dataset>> {
     let kind = config.kind()?;
     let data = match (audio_of(config)?, features_of(config, kind)) {
@@ -58,7 +58,7 @@ pub fn load_clips(gpu: &Gpu, config: &mut Config, labels: Labels) -> Result<Opti
     Ok(Some(data))
 }
 
-/// The archive of features to use: the one that was asked for; else, for models on embeddings, the dataset's own.
+/// The archive of features to use: the one in the settings; else, for models on embeddings, the dataset's own.
 fn features_of(config: &Config, kind: Kind) -> Option<PathBuf> {
     let own = || {
         features_npz(&config.dataset)
@@ -67,7 +67,7 @@ fn features_of(config: &Config, kind: Kind) -> Option<PathBuf> {
     config.features.clone().or_else(|| own().filter(|_| kind == Kind::Vggish))
 }
 
-/// The sound of which [`load_clips`] would make features, and how; `None` where it would read them.
+/// The audio from which [`load_clips`] extracts features, and how; `None` if it reads them from a file.
 pub fn audio_of(config: &Config) -> Result<Option<(AudioSet, Recipe)>> {
     let kind = config.kind()?;
     if features_of(config, kind).is_some() || kind == Kind::Vggish && has_features(&config.dataset) {
@@ -78,66 +78,66 @@ pub fn audio_of(config: &Config) -> Result<Option<(AudioSet, Recipe)>> {
         return Ok(Some((AudioSet::load(&config.dataset)?, recipe)));
     }
     let Some(front_end) = &config.front_end else {
-        let reason = "has sound, but no features; make them with wmic features, or name VGGish's weights \
+        let reason = "has audio, but no features; extract them with wmic features, or give VGGish weights \
                       (`front_end.weights` FILE or random)";
         return match AudioSet::load(&config.dataset) {
             Ok(_) => Err(Error::data(&config.dataset, reason)),
             Err(error) => Err(error),
         };
     };
-    // Log-mel patches are the same whatever comes after them.
+    // Log-mel patches do not depend on VGGish's weights.
     let front_end = kind.row().weights.is_some().then(|| front_end.clone());
     Ok(Some((AudioSet::load(&config.dataset)?, Recipe { front_end, ..Recipe::of(kind) })))
 }
 
-/// A run that knows its front end takes no features of unknown making.
+/// Rejects features without a recorded front end for a run with a known one.
 fn reject_unknown(config: &Config, features: &Path) -> Result<()> {
     match config.front_end.as_ref().is_some_and(|f| f.fingerprint.is_some()) {
         true => {
-            Err(Error::data(features, "does not say how its features were made; the run was trained on known ones"))
+            Err(Error::data(features, "does not record its front end; this run was trained on features with a known one"))
         }
         false => Ok(()),
     }
 }
 
-/// Holds the features in `npz` against what the model of `config` takes, and completes `config` by what they say of their making.
+/// Checks that the features in `npz` are those that the model of `config` takes, and adds their front end to `config`.
 pub fn check_features(config: &mut Config, npz: &Path) -> Result<()> {
     let kind = config.kind()?;
     if npz_note(npz)?.is_none() {
         reject_unknown(config, npz)?;
         return match (kind, &mut config.front_end) {
-            // The user says what made them; from now on it is those weights.
+            // The user gives the front end; its weights are recorded from now on.
             (Kind::Vggish, Some(front_end)) => {
                 front_end.pin()?;
                 Ok(())
             }
             (Kind::Vggish, None) => Ok(()),
-            _ => Err(Error::data(npz, "does not say how its features were made; make them with wmic features")),
+            _ => Err(Error::data(npz, "does not record its front end; extract them with wmic features")),
         };
     }
     let fail = |reason: String| Err(Error::data(npz, reason));
     let recipe = Recipe::of_npz(npz)?;
     if recipe.kind != kind {
-        return fail(format!("holds {:?} features, but {} takes {:?}", recipe.kind.name(), config.model, kind.name()));
+        return fail(format!("has {:?} features, but {} takes {:?}", recipe.kind.name(), config.model, kind.name()));
     }
     match (&config.front_end, &recipe.front_end) {
         (Some(asked), Some(made)) if asked.width != made.width => {
-            fail(format!("was made with `width` {}, not {}", made.width, asked.width))
+            fail(format!("was extracted at `width` {}, not {}", made.width, asked.width))
         }
         (Some(asked), Some(made)) if asked.fingerprint.is_some() && asked.fingerprint != made.fingerprint => {
-            fail("was made with other VGGish weights than the run's".into())
+            fail("was extracted with VGGish weights other than the run's".into())
         }
         (Some(asked), Some(made)) if asked.fingerprint.is_some() && asked.last_relu != made.last_relu => {
             let how = |relu: bool| if relu { "with" } else { "without" };
             let (made, asked) = (how(made.last_relu), how(asked.last_relu));
-            fail(format!("was made {made} VGGish's last ReLU, but the run's features were made {asked} it"))
+            fail(format!("was extracted {made} VGGish's last ReLU, but the run's features {asked} it"))
         }
         (Some(asked), Some(made)) if kind.row().embedding && is_scaled_otherwise(asked, made) => fail(
-            "has embeddings that are scaled otherwise (--scaling, or another minimum and maximum) than was asked for"
+            "has embeddings with another scaling (--scaling, or another minimum and maximum) than requested"
                 .into(),
         ),
         (Some(asked), Some(made)) if asked.fingerprint.is_none() => {
-            // Given anew: they must be the same weights, wherever they lie now.
+            // Given again: the same weights, possibly at another path.
             let front_end = FrontEnd { weights: asked.weights.clone(), ..made.clone() };
             front_end.load()?;
             config.front_end = Some(front_end);
@@ -147,7 +147,7 @@ pub fn check_features(config: &mut Config, npz: &Path) -> Result<()> {
             config.front_end = Some(made.clone());
             Ok(())
         }
-        // Log-mel patches are the same whatever comes after them.
+        // Log-mel patches do not depend on VGGish's weights.
         (Some(asked), None) if asked.fingerprint.is_none() => {
             let mut front_end = asked.clone();
             front_end.pin()?;
@@ -155,18 +155,18 @@ pub fn check_features(config: &mut Config, npz: &Path) -> Result<()> {
             Ok(())
         }
         (None, None) if kind.is_of_notes() && recipe.scale != config.notes.unwrap_or_default().scale => {
-            fail("was made with another `notes.scale`".into())
+            fail("was extracted with another `notes.scale`".into())
         }
         (None, None) if !nn::find(&config.model)?.needs_vggish() => Ok(()),
         (None, None) => Err(Error::Usage(format!(
-            "{} stands on VGGish: name its weights, `front_end.weights` FILE or random",
+            "{} needs VGGish weights: `front_end.weights` FILE or random",
             config.model
         ))),
         _ => Ok(()),
     }
 }
 
-/// Whether features were scaled otherwise than the front end of a run, or the options, have it.
+/// Whether features have another scaling than the front end of a run, or the options.
 fn is_scaled_otherwise(asked: &FrontEnd, made: &FrontEnd) -> bool {
     let decided = asked.fingerprint.is_some() || asked.scaling.is_some();
     decided && asked.scaling() != made.scaling() || asked.range.is_some() && asked.range != made.range
@@ -176,13 +176,13 @@ fn from_audio(gpu: &Gpu, config: &mut Config, (set, mut recipe): (AudioSet, Reci
     let weights = recipe.load()?;
     match (&recipe.front_end, &mut config.front_end) {
         (Some(pinned), front_end) => *front_end = Some(pinned.clone()),
-        // A run that trained its front end from log-mel patches on needs its first weights no more.
+        // A run that trains its front end on log-mel patches does not need the initial weights any more.
         (None, Some(front_end)) if front_end.fingerprint.is_none() => drop(front_end.pin()?),
         _ => {}
     }
     let stop = stop_on_interrupt();
     let bar = Bar::new(set.files.len(), "features of");
-    let mut making = ExtractionJob {
+    let mut job = ExtractionJob {
         gpu,
         recipe: &recipe,
         weights: weights.as_ref(),
@@ -190,10 +190,10 @@ fn from_audio(gpu: &Gpu, config: &mut Config, (set, mut recipe): (AudioSet, Reci
         tell: &mut |done| bar.show(done),
     };
     let cache = config.cache.clone().unwrap_or_else(cache_folder);
-    let data = making.dataset(&set, &cache, config.split_config())?;
+    let data = job.dataset(&set, &cache, config.split_config())?;
     bar.finish();
     let Some((data, failures, made)) = data else {
-        note("wmic: interrupted; the features made so far are kept, the same command goes on");
+        note("wmic: interrupted; the features extracted so far are saved, run the same command to continue");
         return Ok(None);
     };
     failures.iter().for_each(|line| note(&printable(line)));
@@ -203,7 +203,7 @@ fn from_audio(gpu: &Gpu, config: &mut Config, (set, mut recipe): (AudioSet, Reci
     Ok(Some(data))
 }
 
-/// How many files are done.
+/// Progress bar over files.
 pub struct Bar(ProgressBar);
 
 impl Bar {
@@ -213,7 +213,7 @@ impl Bar {
         Bar(ProgressBar::new(files as u64).with_style(style).with_message(what))
     }
 
-    /// The files that an earlier run has done say nothing about the time left.
+    /// Files done by an earlier run do not count for the time left.
     pub fn show(&self, done: usize) {
         if self.0.position() == 0 && done > 1 {
             self.0.set_position(done as u64);
@@ -222,7 +222,7 @@ impl Bar {
         self.0.set_position(done as u64);
     }
 
-    /// Does something with the terminal while the bar is away.
+    /// Runs `work` with the bar hidden.
     pub fn suspend<T>(&self, work: impl FnOnce() -> T) -> T {
         self.0.suspend(work)
     }
@@ -237,7 +237,7 @@ impl Bar {
     }
 }
 
-/// The first Ctrl-C, or request to end (SIGTERM), asks to save and stop; a second one ends the program at once.
+/// Set by the first Ctrl-C or SIGTERM: save and stop. A second one exits at once.
 pub fn stop_on_interrupt() -> Arc<AtomicBool> {
     static STOP: std::sync::OnceLock<Arc<AtomicBool>> = std::sync::OnceLock::new();
     let handle = || {

@@ -1,4 +1,4 @@
-//! What several commands do alike.
+//! What several commands share.
 
 use super::output::{print, print_json};
 use wmic::core::files::read_limited;
@@ -8,7 +8,7 @@ use wmic::report::tables::table::Style;
 use wmic::run::run_dir::RunDir;
 use wmic::{Error, Result};
 
-/// No scores take more.
+/// Maximum size of a test.json.
 const TEST_LIMIT: u64 = 64 << 20;
 
 /// The per-class table and the summary line, or the JSON object.
@@ -19,7 +19,7 @@ pub fn print_evaluation(evaluation: &Evaluation, json: bool) -> anyhow::Result<(
     print(&format!("{}\n{}\n", class_table(evaluation, Style::of_stdout()), summary(evaluation)))
 }
 
-/// What the run's `test.json` holds.
+/// Reads the run's `test.json`.
 ///
 /// # Errors
 /// `Checkpoint` for a damaged file.

@@ -29,12 +29,12 @@ use wmic::run::run_dir::RunDir;
 use wmic::train::session::{Outcome, Session, same_data};
 use wmic::{Error, Result, report};
 
-/// Train every model of an experiment with its own protocol, and compare them as papers do
+/// Train every model of an experiment with its own protocol, and compare them
 ///
-/// Each model is trained in a run directory of its own below --out, as `wmic train` does it. Called again with the same
-/// arguments, after an interruption or a kill, it takes finished runs as they are and continues the others to the same bits.
-/// In the end one report tells scores, spreads, and which differences are more than chance. A model that cannot be trained to its end
-/// (its loss leaves the numbers, or it needs more memory than there is) is left out and named, and the exit status is 1.
+/// Each model is trained in its own run directory below --out, as by `wmic train`. Called again with the same arguments after an
+/// interruption, it reuses finished runs and resumes the others, with bit-identical results. A report then shows scores, spreads and
+/// which differences are significant. A model that cannot be trained (it diverges, or needs more memory than available) is skipped and
+/// listed, and the exit status is 1.
 #[derive(clap::Args)]
 pub struct Args {
     /// Dataset, as for `wmic train`
@@ -49,7 +49,7 @@ pub struct Args {
     /// Directory to write [default: runs/compare-EXPERIMENT-DATASET]
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
-    /// Train anew what --out holds already
+    /// Train again, replacing the runs in --out
     #[arg(long)]
     force: bool,
     #[command(flatten)]
@@ -59,24 +59,24 @@ pub struct Args {
     json: bool,
 }
 
-/// The experiment as it was read, in the comparison's directory, which is known by it.
+/// Copy of the experiment's file; it marks the directory as a comparison.
 const EXPERIMENT: &str = "experiment.toml";
 
-/// An entry of the experiment on its way.
+/// An entry of the experiment and the state of its run.
 struct PendingRun {
     entry: Entry,
-    /// Complete: with the front end that made its features.
+    /// Complete, with the front end of its features.
     config: Config,
     run: PathBuf,
     stage: RunState,
-    /// Which of the loaded datasets.
+    /// Index into the loaded datasets.
     data: usize,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum RunState {
     New,
-    /// Interrupted somewhere.
+    /// Interrupted.
     Begun,
     Ended,
 }
@@ -101,16 +101,16 @@ impl Args {
         let worked = entries::each(&labels, &gpu, &open, &mut |gpu, i| self.work(gpu, &tasks, i, &loaded))?;
         let Some(Entries { ended, left_out }) = worked else { return Ok(Status::Interrupted) };
         let ended: Vec<(&PendingRun, Evaluation)> = ended.into_iter().map(|(i, scores)| (&tasks[i], scores)).collect();
-        // The first device may be the one that ran out of memory.
+        // The first device may have run out of memory.
         let gpu = if left_out.is_empty() { gpu } else { self.device.open()? };
         if left_out.is_empty() || ended.len() > 1 {
             self.report(&gpu, experiment, ended, left_out.clone(), &loaded, &out)?;
         }
-        left_out.iter().for_each(|reason| note(&format!("wmic: left out: {}", one_line(reason))));
+        left_out.iter().for_each(|reason| note(&format!("wmic: skipped: {}", one_line(reason))));
         Ok(if left_out.is_empty() { Status::Done } else { Status::Failed })
     }
 
-    /// An experiment may be changed and gone on with; another one would overwrite the report of the first.
+    /// An edited experiment may be resumed; another one would overwrite the report of the first.
     fn same_experiment(&self, experiment: &Experiment, out: &Path) -> Result<()> {
         let path = out.join(EXPERIMENT);
         if self.force || !path.is_file() {
@@ -121,13 +121,13 @@ impl Args {
             _ => {
                 let out = out.display();
                 Err(Error::Usage(format!(
-                    "{out} holds another experiment; choose another --out, or replace it with --force"
+                    "{out} contains another experiment; choose another --out, or replace it with --force"
                 )))
             }
         }
     }
 
-    /// The settings of each entry, as far as the command line knows them.
+    /// The settings of each entry, before its data are loaded.
     fn configs(&self, experiment: &Experiment) -> Result<Vec<Config>> {
         let dataset = absolute(&self.dataset)?;
         let of_files = |entry: &Entry| entry.config(&dataset).map_err(|e| experiment.error(entry, &e));
@@ -138,14 +138,14 @@ impl Args {
             config.seeds = self.seeds.given().unwrap_or_else(|| (0..experiment.seeds as u64).collect());
             config.init = config.init.as_deref().map(absolute).transpose()?;
             if let Some(missing) = config.init.as_ref().filter(|init| !init.is_file()) {
-                return Err(Error::data(missing, "is not a file: no weights to start from"));
+                return Err(Error::data(missing, "is not a file: no initial weights"));
             }
             config.validate()
         };
         for (config, entry) in configs.iter_mut().zip(&experiment.entries) {
             complete(config).map_err(|e| experiment.error(entry, &e))?;
         }
-        // What one has learnt by heart, another would be tested on.
+        // Otherwise one entry would be tested on another's training clips.
         let mut split_configs = configs.iter().map(Config::split_config);
         let first = split_configs.next().expect("an experiment has entries");
         if let Some(i) = split_configs.position(|split_config| split_config != first) {
@@ -161,7 +161,7 @@ impl Args {
         self.out.clone().unwrap_or_else(|| PathBuf::from("runs").join(name))
     }
 
-    /// What there is to do. Whatever can be refused is refused here, before anything is trained. `None` if the user interrupted.
+    /// The runs to train. All settings and data are checked here, before anything is trained. `None` if the user interrupted.
     fn tasks(
         &self,
         gpu: &Gpu,
@@ -186,35 +186,35 @@ impl Args {
         Ok(Some(tasks))
     }
 
-    /// Trains the i-th entry, as far as it is not trained yet. `None` if the user interrupted.
+    /// Trains the i-th entry, unless it has ended. `None` if the user interrupted.
     fn work(&self, gpu: &Gpu, tasks: &[PendingRun], i: usize, loaded: &LoadedDatasets) -> Result<Option<Evaluation>> {
         let PendingRun { entry, config, run, stage, data } = &tasks[i];
         let data = &loaded.sets[*data].2;
         let label = printable(&entry.label);
         let title = format!("{}/{} {label}", i + 1, tasks.len());
-        // A forest has no epochs: it is grown in about the time of one.
+        // A forest has no epochs; it counts as one.
         let epochs = |t: &PendingRun| if t.config.has_setting("epochs") { t.config.epochs } else { 1 };
         let total: usize = tasks.iter().map(epochs).sum();
         let before: usize = tasks[..i].iter().map(epochs).sum();
-        let place = |epochs: usize| format!("{title}, {:.0} % of all", (before + epochs) as f64 / total as f64 * 100.0);
-        let messages = Messages { resume: "the same command".into(), place: &place };
+        let overall = |epochs: usize| format!("{title}, {:.0} % of all", (before + epochs) as f64 / total as f64 * 100.0);
+        let messages = Messages { resume: "the same command".into(), overall: &overall };
         let evaluation = match stage {
             RunState::Ended => {
                 let run = RunDir::open(run)?;
                 let evaluation = read_evaluation(&run)?;
-                // Made here, so that they are as safe as the run is.
+                // Saved now, so that they survive an interruption as the run does.
                 TestPredictions::of(gpu, &run, data, &evaluation)?;
                 evaluation
             }
             RunState::Begun | RunState::New => {
-                note(&format!("{title}: {}", if *stage == RunState::New { "begins" } else { "goes on" }));
+                note(&format!("{title}: {}", if *stage == RunState::New { "starting" } else { "resuming" }));
                 let session = match stage {
                     RunState::New => Session::begin(gpu, config, data, run, self.force)?,
                     _ => Session::resume(gpu, config, data, RunDir::reopen(run)?)?,
                 };
                 let Some(outcome) = train::conduct(session, data, &messages)? else { return Ok(None) };
-                let Outcome { run, record, answers, thresholds, .. } = &outcome;
-                TestPredictions::keep(run, data, &record.config.seeds, answers, thresholds)?;
+                let Outcome { run, record, predictions, thresholds, .. } = &outcome;
+                TestPredictions::store(run, data, &record.config.seeds, predictions, thresholds)?;
                 outcome.evaluation
             }
         };
@@ -231,45 +231,45 @@ impl Args {
         loaded: &LoadedDatasets,
         out: &Path,
     ) -> anyhow::Result<()> {
-        let (mut contestants, mut predictions) = (vec![], vec![]);
+        let (mut runs, mut predictions) = (vec![], vec![]);
         let first = &loaded.sets[ended[0].0.data].2;
         for (task, evaluation) in ended {
             let PendingRun { entry, config, run, data, .. } = task;
             predictions.push(TestPredictions::of(gpu, &RunDir::open(run)?, &loaded.sets[*data].2, &evaluation)?);
             let (folder, Entry { label, reported, .. }) = (entry.folder(), entry.clone());
-            contestants.push(ComparedRun { label, folder, reported, settings: config.clone(), evaluation });
+            runs.push(ComparedRun { label, folder, reported, settings: config.clone(), evaluation });
         }
-        let comparison = Comparison::new(experiment, contestants, left_out, &predictions, first)?;
+        let comparison = Comparison::new(experiment, runs, left_out, &predictions, first)?;
         report::comparison::write(out, &comparison)?;
         if self.json {
             print_json(&comparison)?;
         } else {
             let page = out.join(report::comparison::REPORT);
             let text = tables::comparison::text(&comparison, Style::of_stdout());
-            print(&format!("{text}\nsaved in {}; look at {}\n", out.display(), page.display()))?;
+            print(&format!("{text}\nsaved in {}; report: {}\n", out.display(), page.display()))?;
         }
         Ok(())
     }
 }
 
-/// Locks the directory, which must be empty or a comparison's.
+/// Locks the directory, which must be empty or a comparison.
 fn lock(out: &Path) -> Result<Option<File>> {
-    let lock = try_lock_directory(out, "another comparison writes there")?;
+    let lock = try_lock_directory(out, "another process is writing a comparison there")?;
     let foreign = std::fs::read_dir(out).map_err(Error::io(out))?.flatten().any(|e| !is_leftover(&e.path()));
     match foreign && !out.join(EXPERIMENT).is_file() {
         false => Ok(lock),
         true => {
             let out = out.display();
-            Err(Error::Usage(format!("{out} is not empty and holds no comparison; choose another --out")))
+            Err(Error::Usage(format!("{out} is not empty and not a comparison; choose another --out")))
         }
     }
 }
 
-/// What decides which features an entry is trained on.
+/// What determines the dataset of an entry.
 #[derive(PartialEq)]
 struct DatasetKey {
     kind: Kind,
-    /// What of the settings for single notes decides about features and splits.
+    /// The settings of single notes that affect features and splits.
     notes: Option<(Scale, SplitBy)>,
     val_fraction: Option<f64>,
     front_end: Option<FrontEnd>,
@@ -279,7 +279,7 @@ struct DatasetKey {
     cache: Option<PathBuf>,
 }
 
-/// Datasets, each with what was asked for and the front end that was found to have made its features.
+/// Datasets, each with its key and the front end of its features.
 #[derive(Default)]
 struct LoadedDatasets {
     sets: Vec<(DatasetKey, Option<FrontEnd>, Dataset)>,
@@ -288,7 +288,7 @@ struct LoadedDatasets {
 impl LoadedDatasets {
     /// Loads the clips of `config`, unless an entry before had the same ones, and completes it. `None` if the user interrupted.
     fn load(&mut self, gpu: &Gpu, config: &mut Config) -> Result<Option<usize>> {
-        let asked = DatasetKey {
+        let key = DatasetKey {
             kind: config.kind()?,
             notes: config.notes.map(|notes| (notes.scale, notes.split_by)),
             val_fraction: config.split_config().map(|split_config| split_config.validation),
@@ -298,27 +298,27 @@ impl LoadedDatasets {
             feature_scale: config.feature_scale,
             cache: config.cache.clone(),
         };
-        if let Some(i) = self.sets.iter().position(|set| set.0 == asked) {
+        if let Some(i) = self.sets.iter().position(|set| set.0 == key) {
             config.front_end = self.sets[i].1.clone();
             return Ok(Some(i));
         }
         let Some(data) = load_clips(gpu, config, Labels::Required)? else { return Ok(None) };
-        self.sets.push((asked, config.front_end.clone(), data));
+        self.sets.push((key, config.front_end.clone(), data));
         Ok(Some(self.sets.len() - 1))
     }
 }
 
-/// How far the run of an entry has come.
+/// The state of the run of an entry.
 ///
 /// # Errors
 /// `Usage` if it has other settings, `Data` if it was begun with other data.
 fn stage(path: &Path, config: &Config, data: &Dataset) -> Result<RunState> {
     let Ok(run) = RunDir::open(path) else { return Ok(RunState::New) };
     let record = run.record()?;
-    let anew = "another --out, or --force to train all anew";
+    let choices = "another --out, or --force to train everything again";
     if let Some((key, of_run, asked)) = record.config.differs(config)? {
         let path = path.display();
-        return Err(Error::Usage(format!("{path} was begun with {key} {of_run}, not {asked}; choose {anew}")));
+        return Err(Error::Usage(format!("{path} was started with {key} {of_run}, not {asked}; choose {choices}")));
     }
     same_data(&run, &record.run, data)?;
     Ok(if run.has_ended() { RunState::Ended } else { RunState::Begun })

@@ -10,7 +10,7 @@ use super::{Cli, Status, output};
 /// For example `wmic completions bash > ~/.local/share/bash-completion/completions/wmic`.
 #[derive(clap::Args)]
 pub struct Args {
-    /// The shell it is for
+    /// Shell
     shell: Shell,
 }
 

@@ -12,10 +12,10 @@ use wmic::nn::front_ends::vggish::Width;
 use wmic::run::config::Config;
 use wmic::run::run_dir::RunDir;
 
-/// See everything once: make recordings, train on them, evaluate, predict, report (under three minutes without a GPU)
+/// Run the whole pipeline once: synthesise recordings, train, evaluate, predict, report (under three minutes without a GPU)
 #[derive(clap::Args)]
 pub struct Args {
-    /// Folder for the recordings, the run and its answers; a former demo's recordings are used again, its run is replaced
+    /// Folder for recordings, run and predictions; recordings of an earlier demo are reused, its run is replaced
     #[arg(long, value_name = "DIR", default_value = "wmic-demo")]
     out: PathBuf,
     #[command(flatten)]
@@ -25,23 +25,23 @@ pub struct Args {
 const CLIPS: usize = 300;
 const EPOCHS: usize = 16;
 const SEEDS: u64 = 2;
-/// A few steps must do: faster and with less noise than the paper's protocol.
+/// Few steps: a higher learning rate and less dropout than in the paper's protocol.
 const LR: f64 = 2e-3;
 const DROPOUT: f64 = 0.2;
-/// Test clips that are listened to in the end.
+/// Test recordings analysed at the end.
 const SHOWN: usize = 3;
 
 impl Args {
     pub fn run(self) -> anyhow::Result<Status> {
-        let (recordings, run, answers) =
+        let (recordings, run, predictions) =
             (self.out.join("recordings"), self.out.join("run"), self.out.join("predictions"));
         let gpu = self.device.open()?;
-        print(&format!("1. {CLIPS} recordings of 20 instruments whose answer is known: {}\n", recordings.display()))?;
+        print(&format!("1. {CLIPS} synthetic recordings of 20 instruments with known labels: {}\n", recordings.display()))?;
         if !recordings.join("class-map.json").is_file() {
             synth_audio(&recordings, CLIPS, 0)?;
         }
         print(&format!(
-            "2. Training att-tf on a random, narrow VGGish: {SEEDS} seeds side by side for {EPOCHS} epochs\n"
+            "2. Training att-tf on a randomly initialised VGGish of 1/8 width: {SEEDS} seeds side by side for {EPOCHS} epochs\n"
         ))?;
         let mut config = Config {
             seeds: (0..SEEDS).collect(),
@@ -57,17 +57,17 @@ impl Args {
         if status != Status::Done {
             return Ok(status);
         }
-        print("3. What it hears in the first test recordings, and when\n")?;
+        print("3. Instruments found in the first test recordings, and when they play\n")?;
         let first: Vec<PathBuf> = data.test.iter().take(SHOWN).map(|&clip| file(&recordings, &data, clip)).collect();
-        predict::show(&gpu, &RunDir::open(&run)?, &first, &answers)?;
-        let (report, page) = (run.join("report.html"), answers.join("recordings.html"));
-        print(&format!("Style at {} and listen to {}\n", report.display(), page.display()))?;
-        print(&format!("Now on your own: wmic predict {} song.mp3\n", run.display()))?;
+        predict::show(&gpu, &RunDir::open(&run)?, &first, &predictions)?;
+        let (report, page) = (run.join("report.html"), predictions.join("recordings.html"));
+        print(&format!("Training report: {}; predictions with players: {}\n", report.display(), page.display()))?;
+        print(&format!("Try it on your own files: wmic predict {} song.mp3\n", run.display()))?;
         Ok(Status::Done)
     }
 }
 
-/// The recording of a clip, as `wmic synth --audio` lays them out.
+/// The recording of a clip, where `wmic synth --audio` writes it.
 fn file(recordings: &std::path::Path, data: &wmic::data::Dataset, clip: u32) -> PathBuf {
     let key = &data.keys[clip as usize];
     recordings.join("audio").join(&key[..3]).join(format!("{key}.wav"))

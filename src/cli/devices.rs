@@ -1,4 +1,4 @@
-//! `wmic devices`: what kernels can run on, and what they will run on.
+//! `wmic devices`: the adapters, and which one is used.
 
 use serde::Serialize;
 use wmic::gpu::{Adapter, adapters, preferred};
@@ -17,7 +17,7 @@ pub struct Args {
 #[derive(Serialize)]
 struct Listing {
     adapters: Vec<Adapter>,
-    /// Index of the adapter that is used unless --device says otherwise.
+    /// Index of the default adapter.
     used: usize,
     why: String,
 }

@@ -16,7 +16,7 @@ use wmic::predict::trained::{Split, Trained};
 use wmic::run::config::Config;
 use wmic::run::run_dir::RunDir;
 
-/// Score a run on a split of a dataset: every seed, their ensemble, each class
+/// Evaluate a run on a split of a dataset: every seed, their ensemble, each class
 #[derive(clap::Args)]
 pub struct Args {
     /// Run directory of `wmic train`
@@ -26,21 +26,19 @@ pub struct Args {
     /// Features to use with the dataset's labels, as `wmic features` writes them
     #[arg(long, value_name = "FILE.npz")]
     features: Option<PathBuf>,
-    /// What features that are stored as floats stand for: unit, inputs of 0 to 1, or byte, codes of 0 to 255 [default: as in the run]
+    /// Scale of features stored as floats: unit, inputs of 0 to 1, or byte, codes of 0 to 255 [default: as in the run]
     #[arg(long, value_name = "unit|byte", value_parser = variant::<FeatureScale>())]
     feature_scale: Option<FeatureScale>,
-    /// Where the VGGish of a run on sound lies by now
+    /// VGGish weights of the run, if the file has moved
     #[arg(long, value_name = "FILE")]
     frontend_weights: Option<Source>,
-    /// Which clips: all are those of both splits and of none; val and train are each seed's own, drawn from the
-    /// training split as in the run
+    /// Split to score: test, val and train (each seed's own), or all clips
     #[arg(long, value_parser = variant::<Split>(), default_value = "test")]
     split: Split,
-    /// Score clips that the run may have been trained on: of another dataset, with other features, or all of its own
+    /// Score clips even if the run may have been trained on them: another dataset, other features, or all clips of its own
     #[arg(long)]
     force: bool,
-    /// From which probability on a class counts as present: a number, or tuned: each seed's own for each class
-    /// [default: as the run was trained]
+    /// Decision threshold: a number, or tuned (per seed and class) [default: the run's]
     #[arg(long, value_name = "P|tuned")]
     threshold: Option<Level>,
     #[command(flatten)]
@@ -59,24 +57,24 @@ impl Args {
         }
         self.threshold.map_or(Ok(()), |level| trained.set_threshold(level))?;
         let gpu = self.device.open()?;
-        // They say nothing about other splits, nor about other datasets.
+        // They do not apply to other splits or datasets.
         let val_keys = trained.config.val_keys.clone().filter(|_| matches!(self.split, Split::Val | Split::Train));
         let mut config = Config { dataset: self.dataset, features: self.features, val_keys, ..trained.config.clone() };
         config.feature_scale = self.feature_scale.or(config.feature_scale);
         let Some(mut data) = load_clips(&gpu, &mut config, Labels::Any)? else { return Ok(Status::Interrupted) };
         let fingerprint = format!("{:016x}", data.fingerprint());
-        let kept = data.validation.is_some() && run.has_split_table();
+        let has_splits = data.validation.is_some() && run.has_split_table();
         let unknown = run.restore_splits(&mut data)?;
         if unknown > 0 {
-            note(&format!("warning: {unknown} clips are not in the run's splits.csv; only --split all takes them"));
+            note(&format!("warning: {unknown} clips are not in the run's splits.csv; only --split all includes them"));
         }
         let trained_on = run.record()?.run.data;
-        match overlap_with_training(&trained_on, &fingerprint, kept, self.split) {
+        match overlap_with_training(&trained_on, &fingerprint, has_splits, self.split) {
             Some(why) if !self.force => {
-                let why = format!("{why}, and the scores would flatter it; --force scores them all the same");
+                let why = format!("{why}, and the scores would be too high; --force scores them anyway");
                 return Err(Error::data(&data.path, why).into());
             }
-            Some(why) => note(&format!("warning: {why}: the scores may flatter it")),
+            Some(why) => note(&format!("warning: {why}: the scores may be too high")),
             None if self.split == Split::Train => note("these are the clips that the run was trained on"),
             None => {}
         }

@@ -10,18 +10,18 @@ use wmic::Error;
 use wmic::predict::trained::Trained;
 use wmic::run::run_dir::RunDir;
 
-/// Write one seed's best weights with PyTorch's names and shapes; of a forest its trees, as the run holds them
+/// Export the best weights of one seed with PyTorch's names and shapes (of a forest, its trees)
 #[derive(clap::Args)]
 pub struct Args {
     /// Run directory of `wmic train`
     run: PathBuf,
-    /// Which seed's weights
+    /// Seed to export
     #[arg(long)]
     seed: u64,
     /// File to write; an existing one is replaced
     #[arg(value_name = "OUT.safetensors")]
     out: PathBuf,
-    /// Print one JSON object that says what was written
+    /// Print one JSON object: seed, epoch, file
     #[arg(long)]
     json: bool,
 }

@@ -20,37 +20,36 @@ use wmic::nn::front_ends::spectrum::Scale;
 use wmic::nn::front_ends::vggish::Width;
 use wmic::report::tables::table::printable;
 
-/// Make features of sound: VGGish embeddings as OpenMIC-2018's, VGGish's last maps, log-mel spectrograms, or spectra of notes
+/// Extract features from audio: VGGish embeddings as in OpenMIC-2018, VGGish feature maps, log-mel spectrograms, or spectra of notes
 ///
-/// A dataset is a folder in OpenMIC-2018's layout with audio/, or a folder per class; its labels go into the file. Other files and
-/// folders are cut into excerpts of 10 s; for stft and cqt, all into seconds. An interrupted call goes on where it stopped. Files
-/// that cannot be decoded are listed and
-/// left out, and the exit status is 1.
+/// A dataset is a folder in OpenMIC-2018's layout with audio/, or a folder per class; its labels are written to the file. Other files and
+/// folders are cut into excerpts of 10 s; for stft and cqt, all into seconds. An interrupted extraction resumes where it stopped. Files
+/// that cannot be decoded are listed and skipped; the exit status is then 1.
 #[derive(clap::Args)]
 pub struct Args {
-    /// A dataset; or sound files, folders and patterns
+    /// A dataset; or audio files, folders and patterns
     #[arg(required = true, value_name = "DATASET|FILE")]
     sounds: Vec<PathBuf>,
-    /// What to make
+    /// Features to extract
     #[arg(long, value_parser = variant::<Kind>(), default_value = "vggish")]
     frontend: Kind,
-    /// VGGish's weights: a safetensors file in torchvggish's naming, or random (random:SEED)
+    /// VGGish weights: a safetensors file with torchvggish's names, or random (random:SEED)
     #[arg(long, value_name = "FILE|random", aliases = ["weights", "init"])]
     frontend_weights: Option<Source>,
-    /// Share of VGGish's channels: 1, 1/2, 1/4 or 1/8
+    /// Width of VGGish as a fraction of its channels: 1, 1/2, 1/4 or 1/8
     #[arg(long, value_name = "W", default_value = "1")]
     width: Width,
-    /// PCA of the embeddings, an npz with pca_eigen_vectors and pca_means [default: the one among the weights, else none]
+    /// PCA of the embeddings, an npz with pca_eigen_vectors and pca_means [default: the PCA in the weights file, else none]
     #[arg(long, value_name = "FILE.npz")]
     pca: Option<PathBuf>,
-    /// How VGGish's embeddings are stored: pca8, their PCA in 8 bits as OpenMIC-2018's, or minmax, each dimension from its minimum to its
-    /// maximum over the training split (over all files, if there are no splits) [default: pca8 where there is a PCA, else minmax]
+    /// How VGGish's embeddings are stored: pca8, their PCA in 8 bits as in OpenMIC-2018, or minmax, each dimension from its minimum to its
+    /// maximum over the training split (over all files, if there are no splits) [default: pca8 if there is a PCA, else minmax]
     #[arg(long, value_name = "pca8|minmax", value_parser = variant::<Scaling>())]
     scaling: Option<Scaling>,
-    /// Leave out the ReLU after the last layer, as VGGish's later releases do
+    /// No ReLU after the last layer, as in VGGish's later releases
     #[arg(long)]
     no_last_relu: bool,
-    /// Of stft and cqt: magnitudes as they are, or their standardised logarithms
+    /// Scale of stft and cqt: magnitudes, or log magnitudes standardised per second
     #[arg(long, value_parser = variant::<Scale>(), default_value = "magnitude")]
     scale: Scale,
     /// File to write [default: in the dataset, openmic-2018.npz, maps.npz, logmel.npz, spectrogram.npz, stft.npz or cqt.npz; else features.npz]
@@ -80,10 +79,10 @@ impl Args {
         let out = self.out(set.as_ref());
         let path = out.display();
         if out.is_dir() {
-            return Err(Error::Usage(format!("{path} is a folder; name a file as --out")).into());
+            return Err(Error::Usage(format!("{path} is a folder; --out takes a file")).into());
         }
         if out.exists() && !self.force {
-            return Err(Error::Usage(format!("{path} exists; name another --out, or replace it with --force")).into());
+            return Err(Error::Usage(format!("{path} exists; choose another --out, or --force to replace it")).into());
         }
         if let Some(set) = &set {
             let (classes, folder) = (set.classes.len(), set.path.display());
@@ -96,7 +95,7 @@ impl Args {
         let gpu = self.device.open()?;
         let stop = stop_on_interrupt();
         let bar = Bar::new(sounds.files.len(), "features of");
-        let mut making = ExtractionJob {
+        let mut job = ExtractionJob {
             gpu: &gpu,
             recipe: &recipe,
             weights: weights.as_ref(),
@@ -104,31 +103,31 @@ impl Args {
             tell: &mut |done| bar.show(done),
         };
         let labels = set.as_ref().map(|set| (set.targets.as_slice(), set.observed.as_slice()));
-        let made = making.npz(&sounds, labels, &out)?;
+        let extracted = job.npz(&sounds, labels, &out)?;
         bar.finish();
-        let Some(made) = made else {
-            note("wmic: interrupted; what was made is kept, the same command goes on");
+        let Some(extracted) = extracted else {
+            note("wmic: interrupted; the features extracted so far are saved, run the same command to continue");
             return Ok(Status::Interrupted);
         };
-        for (_, reason) in &made.failures {
-            note(&printable(&format!("left out: {reason}")));
+        for (_, reason) in &extracted.failures {
+            note(&printable(&format!("skipped: {reason}")));
         }
-        for line in made.warnings(&sounds) {
+        for line in extracted.warnings(&sounds) {
             note(&printable(&line));
         }
-        let (rows, files, failed) = (made.rows.len(), sounds.files.len(), made.failures.len());
-        let mut left_out = if failed > 0 { format!("; {failed} could not be decoded") } else { String::new() };
-        if made.short > 0 {
-            left_out += &format!("; {} are shorter than {} s", made.short, self.frontend.window());
+        let (rows, files, failed) = (extracted.rows.len(), sounds.files.len(), extracted.failures.len());
+        let mut skipped = if failed > 0 { format!("; {failed} could not be decoded") } else { String::new() };
+        if extracted.short > 0 {
+            skipped += &format!("; {} are shorter than {} s", extracted.short, self.frontend.window());
         }
-        let used = files - failed - made.short;
-        if let Some(front_end) = made.recipe.front_end.as_ref().filter(|_| made.recipe.is_scaled()) {
+        let used = files - failed - extracted.short;
+        if let Some(front_end) = extracted.recipe.front_end.as_ref().filter(|_| extracted.recipe.is_scaled()) {
             let over = if sounds.train.is_empty() { "all files" } else { "the training split" };
             let of = if front_end.range == recipe.range().cloned() { "the weights" } else { over };
-            note(&format!("embeddings are scaled by the minimum and maximum of {of} to 0 to 1"));
+            note(&format!("embeddings are scaled to 0 to 1 by the minimum and maximum of {of}"));
         }
-        note(&format!("{rows} excerpts of {used} files written to {}{left_out}", out.display()));
-        Ok(if failed > 0 || made.damaged() { Status::Failed } else { Status::Done })
+        note(&format!("{rows} excerpts of {used} files written to {}{skipped}", out.display()));
+        Ok(if failed > 0 || extracted.damaged() { Status::Failed } else { Status::Done })
     }
 
     fn recipe(&self) -> wmic::Result<Recipe> {
@@ -139,7 +138,7 @@ impl Args {
         let front_end = match (self.frontend.row().weights, weights) {
             (None, None) => None,
             (None, Some(_)) => {
-                return Err(Error::Usage("spectra need no weights: leave out --frontend-weights".into()));
+                return Err(Error::Usage("spectra need no weights: remove --frontend-weights".into()));
             }
             (_, Some(weights)) => {
                 let pca = self.pca.as_deref().map(absolute).transpose()?;
@@ -148,16 +147,16 @@ impl Args {
             }
             (_, None) => {
                 return Err(Error::Usage(
-                    "VGGish needs weights: --frontend-weights FILE (see docs/models.md for where they come from) or random"
+                    "VGGish needs weights: --frontend-weights FILE (see docs/models.md for where to get them) or random"
                         .into(),
                 ));
             }
         };
         if self.scaling.is_some() && !self.frontend.row().embedding {
-            return Err(Error::Usage("--scaling is for VGGish's embeddings: leave it out".into()));
+            return Err(Error::Usage("--scaling applies to VGGish embeddings only: remove it".into()));
         }
         if !self.scale.is_magnitude() && !self.frontend.is_of_notes() {
-            return Err(Error::Usage("--scale is for stft and cqt: others have a scale of their own".into()));
+            return Err(Error::Usage("--scale applies to stft and cqt only".into()));
         }
         Ok(Recipe { kind: self.frontend, front_end, scale: self.scale })
     }
@@ -165,12 +164,12 @@ impl Args {
     fn out(&self, set: Option<&AudioSet>) -> PathBuf {
         let name = || self.frontend.row().file;
         let default = || set.map_or_else(|| "features.npz".into(), |set| set.path.join(name()));
-        // Without a slash at its end, which would ask for a folder.
+        // Without a trailing slash, which would mean a folder.
         self.out.as_ref().map(|out| out.components().collect()).unwrap_or_else(default)
     }
 }
 
-/// A folder that is a dataset; `None` for one that just holds sound files.
+/// A folder that is a dataset; `None` for a folder of audio files without labels.
 fn dataset(folder: &Path) -> wmic::Result<Option<AudioSet>> {
     match AudioSet::load(folder) {
         Ok(set) => Ok(Some(set)),

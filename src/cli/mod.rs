@@ -1,4 +1,4 @@
-//! L6: the command line. One file per subcommand; what they share is here.
+//! The command line: one file per subcommand, and what they share.
 
 mod bench;
 mod check;
@@ -29,7 +29,7 @@ use wmic::gpu::Gpu;
 #[derive(Parser)]
 #[command(name = "wmic", version, after_help = AFTER_HELP)]
 struct Cli {
-    /// Log to stderr what is done (-vv: in detail); WMIC_LOG=wmic=debug,wgpu=info says it exactly
+    /// Log progress to stderr (-vv: more detail); WMIC_LOG=wmic=debug,wgpu=info sets the filter
     #[arg(short, long, global = true, display_order = 900, action = ArgAction::Count)]
     verbose: u8,
 
@@ -37,7 +37,7 @@ struct Cli {
     command: Command,
 }
 
-const AFTER_HELP: &str = "Exit status: 0 done, 1 a check failed, 2 an error, 130 interrupted (and saved).";
+const AFTER_HELP: &str = "Exit status: 0 success, 1 a check failed, 2 error, 130 interrupted (state saved).";
 
 #[derive(Subcommand)]
 enum Command {
@@ -56,13 +56,13 @@ enum Command {
     Completions(completions::Args),
 }
 
-/// What a command ends with when nothing went wrong on the way.
+/// How a command without an error ends.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Status {
     Done,
     /// A check or a gate failed.
     Failed,
-    /// Ctrl-C; what was done is saved.
+    /// By Ctrl-C; the state is saved.
     Interrupted,
 }
 
@@ -87,14 +87,14 @@ pub fn run() -> ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) if error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand || !error.use_stderr() => {
-            // Nobody may be reading.
+            // stdout may be closed.
             let _ = error.print();
             return ExitCode::from(error.exit_code() as u8);
         }
         Err(error) => return report_error(&usage(&error)),
     };
     log(cli.verbose);
-    // A limit on the size of files is an error like a full disk, not an end without a word.
+    // A limit on the file size is an error like a full disk, not a silent exit.
     #[cfg(unix)]
     // SAFETY: nothing else handles this signal, and ignoring it has no other effect than EFBIG.
     unsafe {
@@ -120,26 +120,26 @@ pub fn run() -> ExitCode {
         Ok(Status::Failed) => ExitCode::from(1),
         Ok(Status::Interrupted) => ExitCode::from(130),
         Err(error) if output::is_closed_pipe(&error) => ExitCode::SUCCESS,
-        Err(error) => report_error(&settings::said(&error)),
+        Err(error) => report_error(&settings::message(&error)),
     }
 }
 
-/// An error takes one line, whatever names and texts of strangers it quotes.
+/// Prints an error on one line, even if it quotes untrusted names with line breaks.
 fn report_error(what: &str) -> ExitCode {
     output::note(&format!("wmic: {}", output::one_line(what)));
     ExitCode::from(2)
 }
 
-/// What clap has to say, without its outline of the usage.
+/// Clap's message without its usage lines.
 fn usage(error: &clap::Error) -> String {
     let text = error.to_string();
-    let outline = |line: &&str| line.starts_with("Usage:") || line.starts_with("For more information");
-    let said: Vec<&str> =
-        text.lines().take_while(|line| !outline(line)).map(str::trim).filter(|line| !line.is_empty()).collect();
-    format!("{}; see --help", said.join(" ").trim_start_matches("error: "))
+    let is_usage = |line: &&str| line.starts_with("Usage:") || line.starts_with("For more information");
+    let lines: Vec<&str> =
+        text.lines().take_while(|line| !is_usage(line)).map(str::trim).filter(|line| !line.is_empty()).collect();
+    format!("{}; see --help", lines.join(" ").trim_start_matches("error: "))
 }
 
-/// Mesa prints "error: XDG_RUNTIME_DIR is invalid or not set" on machines without a desktop, which is no error for us.
+/// Mesa prints "error: XDG_RUNTIME_DIR is invalid or not set" on machines without a desktop, which is not an error here.
 fn silence_driver_warnings() {
     if cfg!(unix) && std::env::var_os("XDG_RUNTIME_DIR").is_none_or(|dir| dir.is_empty()) {
         // SAFETY: the first thing that main does; there is no other thread yet that could read the environment.

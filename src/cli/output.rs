@@ -1,4 +1,4 @@
-//! Results go to stdout, progress to stderr; a reader that has seen enough (`wmic check | head`) ends the command quietly.
+//! Results go to stdout, progress to stderr; a closed pipe (`wmic check | head`) ends the command silently.
 
 use std::io::{ErrorKind, Write, stderr, stdout};
 
@@ -12,7 +12,7 @@ pub fn print(text: &str) -> anyhow::Result<()> {
     Ok(out.flush()?)
 }
 
-/// Writes a line to stderr. That nobody reads it is no reason to stop.
+/// Writes a line to stderr; errors are ignored.
 pub fn note(text: &str) {
     let _ = writeln!(stderr(), "{text}");
 }
@@ -27,7 +27,7 @@ pub fn print_json(value: &impl serde::Serialize) -> anyhow::Result<()> {
     print(&(serde_json::to_string_pretty(value)? + "\n"))
 }
 
-/// Whether the error is that nobody reads our stdout any more.
+/// Whether the error is a closed stdout.
 pub fn is_closed_pipe(error: &anyhow::Error) -> bool {
     let io = |e: &std::io::Error| e.kind() == ErrorKind::BrokenPipe;
     let csv = |e: &csv::Error| matches!(e.kind(), csv::ErrorKind::Io(e) if io(e));
@@ -37,7 +37,7 @@ pub fn is_closed_pipe(error: &anyhow::Error) -> bool {
         || error.downcast_ref().is_some_and(ours)
 }
 
-/// A line at the bottom of the terminal that says what is being done; nothing where stderr is no terminal.
+/// Progress bar at the bottom of the terminal; nothing if stderr is not a terminal.
 pub struct Progress(ProgressBar);
 
 impl Progress {
@@ -46,7 +46,7 @@ impl Progress {
         Progress(ProgressBar::new(steps as u64).with_style(style.expect("a valid template")))
     }
 
-    /// Goes on to the next step.
+    /// Starts the next step.
     pub fn next(&self, what: &str) {
         self.0.set_message(printable(what));
         self.0.inc(1);

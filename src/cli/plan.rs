@@ -22,7 +22,7 @@ use wmic::run::splits::splits;
 use wmic::train::learner::Graphs;
 use wmic::{Result, nn};
 
-/// Show what a training run would do and need, before anything runs
+/// Show the dispatches, memory and work of a training run without running it
 #[derive(clap::Args)]
 pub struct Args {
     /// Dataset, as for `wmic train`
@@ -34,7 +34,7 @@ pub struct Args {
     seeds: SeedArgs,
     #[command(flatten)]
     settings: SettingArgs,
-    /// Plan for so many classes, whatever the dataset has
+    /// Number of classes, instead of the dataset's
     #[arg(long, value_name = "K", value_parser = clap::value_parser!(u64).range(2..=100_000))]
     classes: Option<u64>,
     #[command(flatten)]
@@ -44,7 +44,7 @@ pub struct Args {
     json: bool,
 }
 
-/// Sizes are bytes, work is floating-point operations, of all seeds together.
+/// Sizes in bytes, work in floating-point operations, summed over all seeds.
 #[derive(Serialize)]
 struct Outline {
     model: String,
@@ -65,7 +65,7 @@ struct Outline {
     kernels: Vec<(&'static str, usize)>,
 }
 
-/// What there is to say of growing forests.
+/// The plan of a forest.
 #[derive(Serialize)]
 struct ForestOutline {
     model: String,
@@ -87,9 +87,9 @@ impl ForestOutline {
         table.row(["model".to_owned(), self.model]);
         for (name, value) in [
             ("seeds", self.seeds),
-            ("forests per seed, one for each class", self.forests_per_seed),
+            ("forests per seed (one per class)", self.forests_per_seed),
             ("trees per forest", self.trees_per_forest),
-            ("splits from root to leaf, at most", self.splits_to_a_leaf),
+            ("maximum depth", self.splits_to_a_leaf),
             ("features tried per split", self.features_per_split),
             ("threads on the CPU", self.threads),
         ] {
@@ -168,7 +168,7 @@ impl Args {
         row("model", o.model);
         row("seeds side by side", o.seeds.to_string());
         row("parameters per seed", numbers::count(o.parameters_per_seed as u64));
-        row("clips per step", o.batch.to_string());
+        row("batch size in clips", o.batch.to_string());
         row("steps per epoch", o.steps_per_epoch.to_string());
         row("dispatches per step: forward", o.dispatches_forward.to_string());
         row("dispatches per step: backward", o.dispatches_backward.to_string());
@@ -189,8 +189,8 @@ impl Args {
     }
 }
 
-/// The sizes of the dataset and its training and validation clips. Of sound whose features are still to be made, the sizes that they
-/// will have; of notes one second for each file, as how many there are is known only when they are decoded.
+/// The sizes of the dataset and its training and validation clips. For audio without extracted features, the sizes that they will have; for
+/// single notes one second per file, since the true number is known only after decoding.
 fn clips(gpu: &Gpu, config: &mut Config) -> Result<Option<(Dims, Split)>> {
     if let Some((set, recipe)) = audio_of(config)? {
         let (clips, classes) = (set.keys.len(), set.classes.len());
@@ -199,7 +199,7 @@ fn clips(gpu: &Gpu, config: &mut Config) -> Result<Option<(Dims, Split)>> {
         let encoding = narrow.of_clips(instances * width);
         let dims = Dims { clips, instances, width, classes, encoding, slots: clips };
         if recipe.kind.is_of_notes() {
-            note("a second for each file is assumed: how many there are is known once they have been decoded");
+            note("one second per file is assumed; the true number is known after decoding");
         }
         let split = match config.val_fraction == 0.0 {
             true => (set.train.clone(), vec![]),

@@ -31,32 +31,30 @@ use wmic::report::{pages, plots, tables};
 use wmic::run::run_dir::RunDir;
 use wmic::{Array, Error, Result};
 
-/// Say which instruments play in recordings, and when
+/// Recognise the instruments in recordings, and when they play
 ///
-/// Recordings of any length are analysed in overlapping excerpts of 10 s, by aacnn second by second. Files that cannot
-/// be decoded are listed and left out, and the exit status is 1.
+/// Recordings of any length are analysed in overlapping excerpts of 10 s (aacnn: 1 s). Files that cannot be decoded are listed and
+/// skipped; the exit status is then 1.
 #[derive(clap::Args)]
 pub struct Args {
     /// Run directory of `wmic train`
     run: PathBuf,
-    /// Sound files, folders of them, patterns; or features: a dataset that has some, or an .npz with X (N, T, 128)
-    #[arg(value_name = "SOUND|FEATURES", required = true)]
+    /// Audio files, folders or patterns; or features: a dataset with features, or an .npz with X (N, T, 128)
+    #[arg(value_name = "AUDIO|FEATURES", required = true)]
     inputs: Vec<PathBuf>,
-    /// Seconds from one excerpt's start to the next, at most the length of one [default: 4.8; 1 for aacnn, whose
-    /// excerpts have 1 s, and no less than 0.5]
+    /// Hop between excerpts in seconds, at most their length [default: 4.8; for aacnn 1, at least 0.5]
     #[arg(long, value_name = "S")]
     hop: Option<f64>,
-    /// What a recording's probability is of those of its excerpts [default: max; mean for aacnn]
+    /// How the probabilities of the excerpts are combined [default: max; mean for aacnn]
     #[arg(long, value_parser = variant::<Aggregate>())]
     aggregate: Option<Aggregate>,
-    /// From which probability on an instrument is present: a number, or tuned: the run's own for each class [default:
-    /// as the run was trained]
+    /// Decision threshold: a number, or tuned (per class, from the run) [default: the run's]
     #[arg(long, value_name = "P|tuned")]
     threshold: Option<Level>,
     /// Instruments shown per recording in the table
     #[arg(long, value_name = "N", default_value_t = 5)]
     top: usize,
-    /// How the results are written
+    /// Output format
     #[arg(long, value_name = "FORMAT", default_value = TABLE, value_parser = formats())]
     format: String,
     /// The same as --format json
@@ -65,45 +63,44 @@ pub struct Args {
     /// Add activity and attention over time (json, jsonl)
     #[arg(long)]
     attention: bool,
-    /// Folder for a file per recording instead of stdout (json, csv, jams, audacity)
+    /// Write a file per recording into this folder instead of stdout (json, csv, jams, audacity)
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
-    /// Folder for a picture per recording (PNG)
+    /// Write a picture per recording (PNG) into this folder
     #[arg(long, value_name = "DIR")]
     plot: Option<PathBuf>,
-    /// Page to write, with pictures and players
+    /// Write an HTML page with pictures and players
     #[arg(long, value_name = "FILE.html")]
     html: Option<PathBuf>,
-    /// True times to compare with, a CSV with sample_key, instrument, start_s and end_s; says the F1 of 1 s frames
+    /// Ground-truth times, a CSV with sample_key, instrument, start_s and end_s; reports the F1 of 1 s frames
     #[arg(long, value_name = "FILE.csv")]
     truth: Option<PathBuf>,
-    /// VGGish's weights, a safetensors file or random: for runs whose features did not say how they were made, and for
-    /// weights that lie elsewhere by now
+    /// VGGish weights, a safetensors file or random: for runs that do not record their front end, or if the file has moved
     #[arg(long, value_name = "FILE|random")]
     frontend_weights: Option<Source>,
-    /// Share of VGGish's channels, with --frontend-weights
+    /// Width of VGGish as a fraction of its channels, with --frontend-weights
     #[arg(long, value_name = "W", requires = "frontend_weights")]
     width: Option<Width>,
-    /// PCA of its embeddings, with --frontend-weights [default: the one among the weights]
+    /// PCA of its embeddings, with --frontend-weights [default: the PCA in the weights file]
     #[arg(long, value_name = "FILE.npz", requires = "frontend_weights")]
     pca: Option<PathBuf>,
-    /// What features that are stored as floats stand for: unit, inputs of 0 to 1, or byte, codes of 0 to 255 [default: as in the run]
+    /// Scale of features stored as floats: unit, inputs of 0 to 1, or byte, codes of 0 to 255 [default: as in the run]
     #[arg(long, value_name = "unit|byte", value_parser = variant::<FeatureScale>())]
     feature_scale: Option<FeatureScale>,
     #[command(flatten)]
     device: Device,
 }
 
-/// The format for people, which is no file's.
+/// The format for the terminal, which has no file.
 const TABLE: &str = "table";
 
 fn formats() -> impl TypedValueParser<Value = String> {
-    let table = PossibleValue::new(TABLE).help("The likeliest instruments of each recording, and a timeline");
+    let table = PossibleValue::new(TABLE).help("The most probable instruments of each recording, with a timeline");
     let others = FORMATS.iter().map(|format| PossibleValue::new(format.name).help(format.about));
     PossibleValuesParser::new([table].into_iter().chain(others))
 }
 
-/// Recordings on one page; each comes with its picture and its sound.
+/// Most recordings on one page, each with its picture and audio.
 const MAX_ON_PAGE: usize = 100;
 
 impl Args {
@@ -114,7 +111,7 @@ impl Args {
 
     fn predict(&self, gpu: &Gpu, run: &RunDir) -> anyhow::Result<Status> {
         let mut trained = Trained::load(run)?;
-        self.name_front_end(&mut trained)?;
+        self.set_front_end(&mut trained)?;
         self.threshold.map_or(Ok(()), |level| trained.set_threshold(level))?;
         let with_pictures = self.plot.is_some() || self.html.is_some();
         let options = Options { hop: self.hop, aggregate: self.aggregate, spectrogram: with_pictures };
@@ -124,7 +121,7 @@ impl Args {
             Some((keys, features)) => {
                 if with_pictures {
                     let reason =
-                        "--plot and --html draw recordings, and these are features; name the sound, e.g. DATASET/audio";
+                        "--plot and --html need audio, not features, e.g. DATASET/audio";
                     return Err(Error::Usage(reason.into()).into());
                 }
                 results.expect(keys.len())?;
@@ -138,7 +135,7 @@ impl Args {
         Ok(if faults > 0 { Status::Failed } else { Status::Done })
     }
 
-    /// The features that the arguments name, if they name any rather than sound.
+    /// The features given as input; `None` for audio.
     fn features(&self, trained: &Trained) -> Result<Option<(Vec<String>, wmic::data::Features)>> {
         let [input] = self.inputs.as_slice() else { return Ok(None) };
         let npz = input.extension().is_some_and(|e| e == "npz");
@@ -154,7 +151,7 @@ impl Args {
         Ok(Some((keys, features)))
     }
 
-    /// Recognises the files; says how many had to be left out or are damaged.
+    /// Recognises the files; returns how many were skipped or are damaged.
     fn recognise(
         &self,
         gpu: &Gpu,
@@ -168,8 +165,7 @@ impl Args {
         results.expect(files.len())?;
         let needs_vggish = nn::find(&trained.config.model)?.needs_vggish();
         if trained.config.front_end.is_none() && needs_vggish {
-            let reason = "the run was trained on features that do not say how they were made; name the VGGish that made them: \
-                          --frontend-weights FILE";
+            let reason = "the run does not record the front end of its features; give the VGGish weights: --frontend-weights FILE";
             return Err(Error::Usage(reason.into()).into());
         }
         let mut recogniser = Recogniser::new(gpu, trained, options)?;
@@ -187,7 +183,7 @@ impl Args {
                 }
                 Err(error @ (Error::Data { .. } | Error::Io { .. })) => {
                     faults += 1;
-                    bar.note(&format!("left out: {error}"));
+                    bar.note(&format!("skipped: {error}"));
                     Ok(())
                 }
                 Err(error) => Err(error),
@@ -197,18 +193,17 @@ impl Args {
         Ok(faults)
     }
 
-    /// What the options say about the run's front end: where it lies by now, or, of a run that does not know, what it
-    /// is.
-    fn name_front_end(&self, trained: &mut Trained) -> Result<()> {
+    /// Applies the options to the run's front end: its new path, or, if the run does not record one, what it is.
+    fn set_front_end(&self, trained: &mut Trained) -> Result<()> {
         let Some(weights) = &self.frontend_weights else { return Ok(()) };
         if !nn::find(&trained.config.model)?.needs_vggish() {
-            let reason = "takes spectra and needs no VGGish: leave out --frontend-weights";
+            let reason = "does not use VGGish: remove --frontend-weights";
             return Err(Error::Usage(format!("{} {reason}", trained.config.model)));
         }
         if trained.config.front_end.is_some() {
             if self.width.is_some() || self.pca.is_some() {
                 return Err(Error::Usage(
-                    "the run knows the width and PCA of its front end: leave out --width and --pca".into(),
+                    "the run records the width and PCA of its front end: remove --width and --pca".into(),
                 ));
             }
             return trained.relocate_front_end(weights);
@@ -219,20 +214,20 @@ impl Args {
     }
 }
 
-/// Where the results go, one recording after the other.
+/// Writes the results, one recording after the other.
 struct ResultWriter<'a> {
     args: &'a Args,
     /// `None`: a table.
     format: Option<&'static Format>,
-    /// What is written to stdout, if the format is none for people.
+    /// The output to stdout, if the format is not the table.
     series: Option<Series>,
     truth: Option<Truth>,
     taken: usize,
-    /// Of files written so far, without extension.
+    /// Names of the files written so far, without extension.
     names: HashSet<String>,
-    /// Hz, of the bands of spectrograms.
+    /// Frequencies of the spectrogram bands, Hz.
     band_hz: Vec<f64>,
-    /// What they are.
+    /// Name of the spectrogram, for pictures.
     spectrum: String,
     on_page: Vec<(Recognition, Array<f32>)>,
 }
@@ -243,7 +238,7 @@ impl<'a> ResultWriter<'a> {
         if args.out.is_some() && format.is_none_or(|format| format.extension.is_none()) {
             let names: Vec<&str> = FORMATS.iter().filter(|f| f.extension.is_some()).map(|f| f.name).collect();
             let (last, others) = names.split_last().expect("some formats are files'");
-            return Err(Error::Usage(format!("--out goes with --format {} or {last}", others.join(", "))));
+            return Err(Error::Usage(format!("--out needs --format {} or {last}", others.join(", "))));
         }
         let series = format.filter(|_| args.out.is_none()).map(Series::new);
         for folder in [&args.out, &args.plot].into_iter().flatten() {
@@ -253,7 +248,7 @@ impl<'a> ResultWriter<'a> {
             wmic::core::files::writable(page)?;
         }
         let kind = trained.config.kind()?;
-        let (shown, pace) = (kind.spectrogram(), if kind.is_of_notes() { ", second by second" } else { "" });
+        let (shown, pace) = (kind.spectrogram(), if kind.is_of_notes() { ", one-second frames" } else { "" });
         let (band_hz, spectrum) = ((shown.band_hz)(), format!("{}{pace}", shown.name));
         Ok(ResultWriter {
             args,
@@ -269,11 +264,11 @@ impl<'a> ResultWriter<'a> {
     }
 
     /// # Errors
-    /// `Usage` for more recordings than the way of writing them allows.
+    /// `Usage` for more recordings than the output format allows.
     fn expect(&self, recordings: usize) -> Result<()> {
         let alone = self.format.is_some_and(|format| format.several.is_none());
         if self.args.out.is_none() && recordings > 1 && alone {
-            return Err(Error::Usage(format!("{recordings} recordings need a file each: --out DIR")));
+            return Err(Error::Usage(format!("{recordings} recordings need one file each: --out DIR")));
         }
         if self.args.html.is_some() && recordings > MAX_ON_PAGE {
             return Err(Error::Usage(format!("a page holds at most {MAX_ON_PAGE} recordings, not {recordings}")));
@@ -336,16 +331,15 @@ impl<'a> ResultWriter<'a> {
         Ok(())
     }
 
-    /// A file name for a recording's results: its own, or another one if that is taken, which is said where a file is
-    /// written.
+    /// File name for a recording's results: its own name, or a numbered one if that is taken, with a note if a file is written.
     fn name(&mut self, r: &Recognition) -> String {
         let own = printable(&r.name()).replace(['/', '\\'], "_");
         let own = if own.is_empty() { "recording".to_owned() } else { own };
         let mut numbered = (2..).map(|n| format!("{own}-{n}"));
         let mut name = own.clone();
-        // Some file systems do not tell capitals from small letters.
+        // Some file systems are case-insensitive.
         while !self.names.insert(name.to_lowercase()) {
-            name = numbered.next().expect("numbers do not end");
+            name = numbered.next().expect("there is always a free number");
         }
         if name != own && (self.args.out.is_some() || self.args.plot.is_some()) {
             note(&format!("{}: written as {name}, because another recording is called {own}", r.file.display()));
@@ -354,7 +348,7 @@ impl<'a> ResultWriter<'a> {
     }
 }
 
-/// Recognises some recordings as with `--plot` and `--html`, into `folder`. For `wmic demo`.
+/// Recognises recordings as with `--plot` and `--html`, into `folder`. For `wmic demo`.
 pub fn show(gpu: &Gpu, run: &RunDir, files: &[PathBuf], folder: &Path) -> anyhow::Result<()> {
     let args = Args {
         run: run.path().into(),

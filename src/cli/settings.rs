@@ -1,4 +1,4 @@
-//! The options of training, as `wmic train`, `plan` and `compare` have them: one for each of the library's settings.
+//! The options of training, shared by `wmic train`, `plan` and `compare`: one for each setting of the library.
 
 use clap::builder::{PossibleValuesParser, TypedValueParser, ValueParser};
 use clap::{Arg, ArgAction, ArgMatches, Command, FromArgMatches};
@@ -10,7 +10,7 @@ use wmic::run::given::Given;
 use wmic::run::settings::{Setting, Value};
 use wmic::{Error, nn};
 
-/// Options that are not the setting's last key with dashes for underlines.
+/// Options whose name is not the last key of the setting with dashes for underscores.
 const OPTIONS: [(&str, &str); 2] = [("front_end.weights", "frontend-weights"), ("train_front_end", "train-frontend")];
 
 /// The option of a setting, or of another argument of the library, without its dashes.
@@ -52,7 +52,7 @@ fn arg(setting: &'static Setting) -> Arg {
     };
     let default = setting.default().filter(|_| !setting.help.contains("[default: "));
     let help = setting.help.to_owned() + &default.map(|text| format!(" [default: {text}]")).unwrap_or_default();
-    // As long as the program lives they are its options.
+    // Leaked once: options live as long as the program.
     let (option, name): (&'static str, &'static str) = (option(setting.key).leak(), name.leak());
     let arg = Arg::new(setting.key).long(option).value_name(name).help(help).value_parser(parser);
     let arg =
@@ -83,7 +83,7 @@ impl FromArgMatches for SettingArgs {
 /// Which seeds are trained side by side.
 #[derive(Clone, clap::Args)]
 pub struct SeedArgs {
-    /// Number of seeds, 0 to N - 1, trained side by side [default: 1; in compare as the experiment says]
+    /// Number of seeds, 0 to N - 1, trained side by side [default: 1; in compare the experiment's]
     #[arg(long, value_name = "N", conflicts_with = "seed_list", value_parser = clap::value_parser!(u64).range(1..=MAX_SEEDS as u64))]
     seeds: Option<u64>,
     /// The seeds themselves, e.g. 0,7,42
@@ -96,7 +96,7 @@ impl SeedArgs {
         self.seed_list.clone().or(self.seeds.map(|n| (0..n).collect()))
     }
 
-    /// Puts what was given into `config`.
+    /// Overrides the seeds of `config`, if any were given.
     pub fn overlay(&self, config: &mut Config) {
         config.seeds = self.given().unwrap_or(std::mem::take(&mut config.seeds));
     }
@@ -115,9 +115,9 @@ where
     PossibleValuesParser::new(names::<T>()).map(|name| named(&name).expect("one of its names"))
 }
 
-/// What an error says, with options in place of the settings and arguments that the library quotes `so`. In what is said about a run's
-/// own files they stay keys, and so they do where a file has an unknown one.
-pub fn said(error: &anyhow::Error) -> String {
+/// The message of an error, with options in place of the settings and arguments that the library quotes in backticks. In errors about a
+/// run's own files and about unknown keys of a file, the keys stay.
+pub fn message(error: &anyhow::Error) -> String {
     let text = error.to_string();
     if text.contains("unknown field `") {
         return text;

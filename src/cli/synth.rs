@@ -6,7 +6,7 @@ use super::Status;
 use super::output::note;
 use wmic::data::{synth, synth_audio};
 
-/// Write a small dataset whose answer is known, in OpenMIC-2018's layout
+/// Write a small synthetic dataset with known labels, in OpenMIC-2018's layout
 #[derive(clap::Args)]
 pub struct Args {
     /// Folder to create
@@ -17,7 +17,7 @@ pub struct Args {
     /// Number of clips, about three quarters of them for training [default: 1500, with --audio 300]
     #[arg(long, value_parser = clap::value_parser!(u32).range(40..=100_000))]
     clips: Option<u32>,
-    /// The same seed gives the same bytes
+    /// Random seed; the same seed gives the same bytes
     #[arg(long, default_value_t = 0)]
     seed: u64,
 }

@@ -30,7 +30,7 @@ use wmic::{Error, Result};
 /// Train a recogniser, several seeds side by side, and evaluate it on the test split
 #[derive(clap::Args)]
 pub struct Args {
-    /// Folder in OpenMIC-2018's layout with features or audio/ (see `wmic synth`), or with a folder of sound per class; with --config or --resume the one named there
+    /// Folder in OpenMIC-2018's layout with features or audio/ (see `wmic synth`), or a folder of audio files per class; with --config or --resume the dataset recorded there
     #[arg(required_unless_present_any = ["config", "resume"])]
     dataset: Option<PathBuf>,
     /// Architecture [default: att]
@@ -40,16 +40,16 @@ pub struct Args {
     seeds: SeedArgs,
     #[command(flatten)]
     settings: SettingArgs,
-    /// Settings from a TOML file with the keys of a run's run.toml; options on the command line win
+    /// Settings from a TOML file with the keys of a run's run.toml; command-line options take precedence
     #[arg(long, value_name = "FILE.toml")]
     config: Option<PathBuf>,
     /// Run directory to write [default: runs/MODEL-DATASET]
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
-    /// Replace the run that --out holds
+    /// Replace the run in --out
     #[arg(long)]
     force: bool,
-    /// Continue the run in DIR to the same bits as if it had never stopped
+    /// Resume the run in DIR; the result is bit-identical to an uninterrupted run
     #[arg(long, value_name = "DIR", conflicts_with_all = ["model", "seeds", "seed_list", "config", "out", "force"])]
     resume: Option<PathBuf>,
     #[command(flatten)]
@@ -83,21 +83,21 @@ impl Args {
     }
 }
 
-/// A TOML file may name any part of the settings; what it leaves out has the defaults of its model. `model` and `dataset` of the
-/// command line win over the file's.
+/// Settings from a TOML file, which may have any of them; the others have the defaults of the model. `model` and `dataset` of the command
+/// line take precedence over the file's.
 fn read_config(path: &Path, model: Option<&str>, dataset: Option<&Path>) -> Result<Config> {
     let mut given: toml::Table = read_toml(path)?;
-    // A run.toml also says where it ran.
+    // A run.toml also records its environment.
     given.remove("run");
     let named = |key: &str| match given.get(key) {
         None => Ok(None),
         Some(toml::Value::String(text)) => Ok(Some(text.clone())),
-        Some(other) => Err(Error::data(path, format!("{key} must be text, not {other}"))),
+        Some(other) => Err(Error::data(path, format!("{key} must be a string, not {other}"))),
     };
     let (named_model, named_dataset) = (named("model")?, named("dataset")?);
     let model = model.map(str::to_owned).or(named_model).unwrap_or_else(|| "att".into());
     let dataset = dataset.map(Path::to_owned).or(named_dataset.map(PathBuf::from));
-    let dataset = dataset.ok_or_else(|| Error::data(path, "names no dataset, and neither does the command line"))?;
+    let dataset = dataset.ok_or_else(|| Error::data(path, "has no dataset, and neither does the command line"))?;
     Config::of_table(&model, &absolute(&dataset)?, given).map_err(|e| match e {
         Error::Usage(reason) if nn::find(&model).is_ok() => Error::data(path, reason),
         other => other,
@@ -149,18 +149,18 @@ pub fn train(
     conclude(conduct(session, data, &Messages::single_run(out))?, json)
 }
 
-/// How a run is spoken of while it goes on.
+/// Texts in the messages of a run.
 pub struct Messages<'a> {
-    /// The command that continues it.
+    /// The command that resumes it.
     pub resume: String,
-    /// Where the work as a whole stands when so many epochs of this run are done; empty where there is only this run.
-    pub place: &'a dyn Fn(usize) -> String,
+    /// Overall progress after so many epochs of this run; empty if there is only this run.
+    pub overall: &'a dyn Fn(usize) -> String,
 }
 
 impl Messages<'_> {
-    /// Of a run by itself.
+    /// For a run that is not part of a comparison.
     fn single_run(run: &Path) -> Messages<'static> {
-        Messages { resume: format!("wmic train --resume {}", run.display()), place: &|_| String::new() }
+        Messages { resume: format!("wmic train --resume {}", run.display()), overall: &|_| String::new() }
     }
 }
 
@@ -168,7 +168,7 @@ fn conclude(outcome: Option<Outcome>, json: bool) -> anyhow::Result<Status> {
     let Some(Outcome { run, evaluation, .. }) = outcome else { return Ok(Status::Interrupted) };
     print_evaluation(&evaluation, json)?;
     if !json {
-        print(&format!("saved in {}; look at {}\n", run.path().display(), run.report().display()))?;
+        print(&format!("saved in {}; report: {}\n", run.path().display(), run.report().display()))?;
     }
     Ok(Status::Done)
 }
@@ -180,10 +180,10 @@ fn seeds(config: &Config) -> String {
     }
 }
 
-/// Trains a run to its end, tests it and writes its report. `None` if the user interrupted.
+/// Trains a run to the end, evaluates it and writes its report. `None` if the user interrupted.
 pub fn conduct(mut session: Session, data: &Dataset, messages: &Messages) -> Result<Option<Outcome>> {
     if let Some(adapter) = session.begun_elsewhere() {
-        note(&format!("warning: the run was begun on {adapter}; on another adapter the last bits differ"));
+        note(&format!("warning: the run was begun on {adapter}; on another adapter results are not bit-identical"));
     }
     let (config, resume) = (session.config().clone(), &messages.resume);
     let is_forest = config.model()?.is_forest();
@@ -207,20 +207,20 @@ pub fn conduct(mut session: Session, data: &Dataset, messages: &Messages) -> Res
     display.finish();
     let end = end.map_err(|e| match e {
         Error::Io { .. } | Error::Gpu(_) if !e.is_out_of_memory() => {
-            Error::Usage(format!("{e}; what was saved before is whole: once this is mended, continue with {resume}"))
+            Error::Usage(format!("{e}; the state saved before is intact; fix the problem, then resume with {resume}"))
         }
         other => other,
     })?;
     match (end, is_forest) {
         (End::Interrupted, true) => {
-            note(&format!("wmic: interrupted; trees take seconds and are not kept, grow them again with: {resume}"));
+            note(&format!("wmic: interrupted; trees are not saved midway; start again with: {resume}"));
             return Ok(None);
         }
         (End::Interrupted, false) => {
-            note(&format!("wmic: interrupted; the state is saved, continue with: {resume}"));
+            note(&format!("wmic: interrupted; the state is saved, resume with: {resume}"));
             return Ok(None);
         }
-        (End::Finished, true) => note(&format!("grown in {:.1} s", start.elapsed().as_secs_f64())),
+        (End::Finished, true) => note(&format!("trained in {:.1} s", start.elapsed().as_secs_f64())),
         (End::Finished, false) => {}
     }
     let outcome = session.finish()?;
@@ -228,7 +228,7 @@ pub fn conduct(mut session: Session, data: &Dataset, messages: &Messages) -> Res
     Ok(Some(outcome))
 }
 
-/// A bar on a terminal, a line now and then otherwise. Both go to stderr.
+/// Progress on stderr: a bar on a terminal, occasional lines otherwise.
 struct Display<'a> {
     messages: &'a Messages<'a>,
     bar: Option<ProgressBar>,
@@ -243,7 +243,7 @@ impl<'a> Display<'a> {
     fn new(epochs: usize, steps: usize, done: usize, messages: &'a Messages<'a>) -> Display<'a> {
         let bar = std::io::stderr().is_terminal().then(|| {
             let bar = ProgressBar::new((epochs * steps) as u64).with_position((done * steps) as u64);
-            let place = (messages.place)(done);
+            let place = (messages.overall)(done);
             let style = match place.is_empty() {
                 true => "{wide_bar:.cyan/238} {msg}  {eta} left",
                 false => "{prefix}\n{wide_bar:.cyan/238} {msg}  {eta} left",
@@ -256,7 +256,7 @@ impl<'a> Display<'a> {
         Display { messages, bar, epochs, epoch: done, steps, every: epochs.div_ceil(20) }
     }
 
-    /// Of forests, which are grown in seconds.
+    /// For forests, which train in seconds.
     fn of_forests(all: usize, messages: &'a Messages<'a>) -> Display<'a> {
         let style = ProgressStyle::with_template("forest {pos}/{len} {wide_bar:.cyan/238} {eta} left");
         let style = style.expect("a valid template").progress_chars("━━━");
@@ -275,11 +275,11 @@ impl<'a> Display<'a> {
                 match bar {
                     Some(bar) => {
                         bar.set_position((self.epoch * self.steps) as u64);
-                        bar.set_prefix((self.messages.place)(self.epoch));
+                        bar.set_prefix((self.messages.overall)(self.epoch));
                         bar.set_message(text);
                     }
                     None if self.epoch.is_multiple_of(self.every) || self.epoch == self.epochs => {
-                        let place = (self.messages.place)(self.epoch);
+                        let place = (self.messages.overall)(self.epoch);
                         note(format!("{place}  {text}").trim_start());
                     }
                     None => {}
@@ -301,12 +301,12 @@ fn epoch_line(rows: &[EpochRow], epoch: usize, epochs: usize, clips_per_s: f64) 
     let over = |value: &dyn Fn(&EpochRow) -> f64| rows.iter().map(value).sum::<f64>() / rows.len() as f64;
     let train = over(&|r| f64::from(r.train_loss));
     let val = over(&|r| f64::from(r.val_loss));
-    let judged = match mean(rows.iter().map(|r| r.val_accuracy)) {
+    let score = match mean(rows.iter().map(|r| r.val_accuracy)) {
         Some(accuracy) => format!("acc {accuracy:.3}"),
         None => format!("f1 {:.3}", over(&|r| r.val_f1_pn.unwrap_or(0.0))),
     };
     format!(
-        "epoch {epoch}/{epochs}  loss {train:.3} val {val:.3} {judged}  {} clips/s",
+        "epoch {epoch}/{epochs}  loss {train:.3} val {val:.3} {score}  {} clips/s",
         numbers::si(clips_per_s, "").trim()
     )
 }

@@ -1,4 +1,4 @@
-//! Runs on the same clips and seeds side by side: scores, and the differences of each pair with their significance.
+//! Comparison of runs on the same clips and seeds: scores, and pairwise differences with their significance.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -14,7 +14,7 @@ use crate::metrics::scores::{Metric, Task, mean};
 use crate::metrics::significance::{Bootstrap, RESAMPLES, SeedPrediction, Test, followed, holm, paired_t};
 use crate::run::config::Config;
 
-/// The scores that are compared, as papers order them.
+/// The compared scores, in the order of the papers.
 pub fn compared(task: Task) -> [Metric; 6] {
     let names = match task {
         Task::MultiLabel => ["f1_pn", "f1_pos", "micro_f1", "map", "precision", "recall"],
@@ -23,16 +23,16 @@ pub fn compared(task: Task) -> [Metric; 6] {
     names.map(|name| task.metric(name))
 }
 
-/// A run, as an entry of an experiment.
+/// A run of a comparison.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct ComparedRun {
     pub label: String,
     /// The run's directory, beside the comparison's files.
     pub folder: String,
-    /// Scores that its paper gives, by metric.
+    /// Scores reported in its paper, by metric.
     pub reported: BTreeMap<String, f64>,
     pub settings: Config,
-    /// What its `test.json` holds.
+    /// The content of its `test.json`.
     pub evaluation: Evaluation,
 }
 
@@ -41,12 +41,12 @@ pub struct ComparedRun {
 pub struct Comparison {
     pub experiment: Experiment,
     pub dataset: String,
-    /// Test clips that all entries have answered, on which they are compared.
+    /// Number of test clips that all entries have in common, on which they are compared.
     pub clips: usize,
     /// Resamples of the bootstrap over clips.
     pub resamples: usize,
     pub entries: Vec<ComparedRun>,
-    /// Entries that could not be trained to their end, each with the reason.
+    /// Skipped entries, which could not be trained, each with the reason.
     pub left_out: Vec<String>,
     /// Each entry against each later one.
     pub pairs: Vec<Pair>,
@@ -61,7 +61,7 @@ pub struct Pair {
     pub differences: Vec<Difference>,
 }
 
-/// The score of `a` less that of `b`.
+/// The score of `a` minus that of `b`.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Difference {
     pub metric: &'static str,
@@ -74,7 +74,7 @@ pub struct Difference {
 }
 
 impl Difference {
-    /// As seen from the other side.
+    /// With the sign reversed.
     fn negated(self) -> Difference {
         let negate = |test: Test| Test { low: -test.high, high: -test.low, ..test };
         let difference = self.difference.map(|d| -d);
@@ -83,10 +83,10 @@ impl Difference {
 }
 
 impl Comparison {
-    /// `predictions`: one per entry. `data` is what the first entry was trained on; its labels count.
+    /// `predictions`: one per entry. `data` is the dataset of the first entry, whose labels are used.
     ///
     /// # Errors
-    /// `Usage` when there is no clip that all have answered, or their classes differ, or only some name one class per clip.
+    /// `Usage` when the entries have no test clip in common, their classes differ, or only some are single-label.
     pub fn new(
         experiment: Experiment,
         entries: Vec<ComparedRun>,
@@ -101,7 +101,7 @@ impl Comparison {
         let task = entries[0].evaluation.subject.task();
         if entries.iter().any(|e| e.evaluation.subject.task() != task) {
             return Err(Error::Usage(
-                "only some of the entries name one class per clip: their scores differ in kind".into(),
+                "single-label and multi-label models cannot be compared".into(),
             ));
         }
         let rows: Vec<HashMap<&str, usize>> = predictions
@@ -147,7 +147,7 @@ impl Comparison {
         Ok(comparison)
     }
 
-    /// Corrects one kind of test of one metric for the number of pairs.
+    /// Applies Holm's correction to one test of one metric, over all pairs.
     fn correct(&mut self, metric: usize, test: fn(&mut Difference) -> &mut Option<Test>) {
         let mut tests: Vec<&mut Test> =
             self.pairs.iter_mut().filter_map(|pair| test(&mut pair.differences[metric]).as_mut()).collect();
@@ -167,11 +167,11 @@ impl Comparison {
     /// The entry with the highest mean.
     pub fn best(&self, metric: &Metric) -> Option<usize> {
         let scores = self.entries.iter().enumerate().filter_map(|(i, e)| Some((i, (metric.of)(&e.evaluation.mean)?)));
-        // The first of equals.
+        // The first among equals.
         scores.rev().max_by(|a, b| a.1.total_cmp(&b.1)).map(|(i, _)| i)
     }
 
-    /// Places of the classes in `per_class`, the one first that the entries recognise best on average by the experiment's metric.
+    /// Indices into `per_class`, by the experiment's metric averaged over the entries, best first.
     pub fn classes_best_first(&self) -> Vec<usize> {
         let of = |class: usize| {
             let scores =
@@ -184,12 +184,12 @@ impl Comparison {
         order
     }
 
-    /// What the entries are asked about a clip.
+    /// The task of the entries.
     pub fn task(&self) -> Task {
         self.entries[0].evaluation.subject.task()
     }
 
-    /// The scores that are compared.
+    /// The compared scores.
     pub fn compared(&self) -> [Metric; 6] {
         compared(self.task())
     }

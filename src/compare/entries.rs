@@ -1,20 +1,20 @@
-//! The entries of a comparison, one after the other, of which some may fail.
+//! Runs the entries of a comparison one after the other; some may fail.
 
 use crate::core::error::{Error, Result};
 use crate::gpu::Gpu;
 
-/// What became of the entries.
+/// Results of the entries.
 #[derive(Debug)]
 pub struct Entries<T> {
-    /// Those that ended, by their place.
+    /// Finished entries, by index.
     pub ended: Vec<(usize, T)>,
-    /// Why others did not, each with its label.
+    /// Skipped entries: label and reason.
     pub left_out: Vec<String>,
 }
 
-/// Works on the entries of these `labels` with `gpu`. One that diverges or needs more memory than there is says nothing about the
-/// others, and is left out. A device that ran out of memory on the way is good for nothing more: `open` opens another. `None` if the
-/// user interrupted, as `work` says it by `None`.
+/// Runs `work` on the entries of these `labels` with `gpu`. One that diverges or needs too much memory does not affect the others, and is
+/// skipped. A device that ran out of memory is unusable: `open` opens it again. `None` if the user interrupted, i.e. `work` returned
+/// `None`.
 ///
 /// # Errors
 /// The first other error of `work`, with the label of its entry.

@@ -11,7 +11,7 @@ use crate::metrics::scores::{ClassMetrics, Task};
 use crate::nn;
 use crate::run::config::Config;
 
-/// Those that come with wmic, by name.
+/// Built-in experiments, by name.
 pub const BUILT_IN: [(&str, &str); 5] = [
     ("aacnn21", include_str!("../../assets/experiments/aacnn21.toml")),
     ("ismir19", include_str!("../../assets/experiments/ismir19.toml")),
@@ -20,10 +20,10 @@ pub const BUILT_IN: [(&str, &str); 5] = [
     ("visual20-sto", include_str!("../../assets/experiments/visual20-sto.toml")),
 ];
 
-/// What every entry of a comparison has in common, so that it is not an entry's to say.
+/// Settings that all entries of a comparison share, so that an entry cannot set them.
 const COMMON: [&str; 2] = ["dataset", "seeds"];
 
-/// The score that an experiment is about.
+/// The main score of an experiment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum MainMetric {
@@ -31,7 +31,7 @@ pub enum MainMetric {
     F1Pn,
     /// F1 of present.
     F1Pos,
-    /// Where clips have one class.
+    /// Single-label models.
     Accuracy,
 }
 
@@ -52,12 +52,12 @@ impl MainMetric {
         }
     }
 
-    /// What the entries are asked about a clip.
+    /// The task of the entries.
     pub fn task(self) -> Task {
         Task::of(self == MainMetric::Accuracy)
     }
 
-    /// [`MainMetric::class_name`] of a class: its mean over the seeds, and their deviation where `test.json` has it.
+    /// [`MainMetric::class_name`] of a class: mean over the seeds, and standard deviation if `test.json` has it.
     pub fn of_class(self, class: &ClassMetrics) -> (Option<f64>, Option<f64>) {
         match self {
             MainMetric::F1Pn => (class.f1_pn, class.f1_pn_std),
@@ -69,20 +69,20 @@ impl MainMetric {
 /// Entries to be trained and compared.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Experiment {
-    /// Of a built-in one its name, else the file's without its ending.
+    /// Name of a built-in experiment, else the file's name without extension.
     pub name: String,
     pub title: String,
     /// Where it was published.
     pub paper: Option<String>,
-    /// What was found there.
+    /// Its findings.
     pub found: Option<String>,
     pub metric: MainMetric,
-    /// Seeds per entry, unless the user wants others.
+    /// Default number of seeds per entry.
     #[serde(skip)]
     pub seeds: usize,
     #[serde(skip)]
     pub entries: Vec<Entry>,
-    /// The file as it was read.
+    /// Content of the file.
     #[serde(skip)]
     pub text: String,
     /// For messages.
@@ -95,7 +95,7 @@ pub struct Experiment {
 pub struct Entry {
     /// Distinct within its experiment.
     pub label: String,
-    /// Scores that its paper gives, by metric.
+    /// Scores reported in its paper, by metric.
     pub reported: BTreeMap<String, f64>,
     /// Keys of [`Config`], `model` among them.
     settings: toml::Table,
@@ -130,17 +130,16 @@ impl Experiment {
         let path = Path::new(name);
         if path.extension().is_none_or(|e| e != "toml") {
             let known = BUILT_IN.map(|(name, _)| name).join(", ");
-            return Err(Error::Usage(format!("unknown experiment {name}; there are {known}, or name a FILE.toml")));
+            return Err(Error::Usage(format!("unknown experiment {name}; use {known}, or a FILE.toml")));
         }
         Experiment::parse(path, &read_toml_text(path)?)
     }
 
-    /// The experiment that `text` describes; `source` is for its name and for messages. Whether its models exist is seen when
-    /// their [settings](Entry::config) are asked for.
+    /// Parses an experiment; `source` gives its name and is used in messages. Whether its models exist is checked when their
+    /// [settings](Entry::config) are read.
     ///
     /// # Errors
-    /// `Data`, naming the source and the entry: not TOML, an unknown key or metric, no entries, two of one name, models of which only
-    /// some name one class per clip, a metric that theirs is not.
+    /// `Data`, naming the source and the entry: not TOML, an unknown key or metric, no entries, two of the same name, single-label and multi-label models, a metric that does not apply.
     pub fn parse(source: &Path, text: &str) -> Result<Experiment> {
         let File { title, paper, found, metric, seeds, entry } = parse_toml(source, text)?;
         let fail = |reason: String| Error::data(source, reason);
@@ -155,7 +154,7 @@ impl Experiment {
             let entry = Entry::new(table).map_err(|reason| fail(format!("entry {}: {reason}", i + 1)))?;
             if let Some(other) = entries.iter().find(|other| other.folder() == entry.folder()) {
                 let (one, two) = (&other.label, &entry.label);
-                return Err(fail(format!("entries {one:?} and {two:?} have labels that are too much alike")));
+                return Err(fail(format!("entries {one:?} and {two:?} have labels that give the same folder name")));
             }
             entries.push(entry);
         }
@@ -172,19 +171,18 @@ impl Experiment {
     }
 }
 
-/// The metric that was `given`, if it is one of the entries' task; else the task's own. Models that do not exist have no say: they are
-/// found out later.
+/// The `given` metric, if it applies to the entries' task; without one, the task's default. Unknown models are ignored here and reported later.
 fn main_metric(given: Option<MainMetric>, entries: &[Entry]) -> Result<MainMetric, String> {
     let task = |entry: &Entry| nn::find(entry.model()).ok().map(|model| Task::of(model.exclusive));
     let mut tasks: Vec<(&Entry, Task)> = entries.iter().filter_map(|entry| Some((entry, task(entry)?))).collect();
     tasks.dedup_by_key(|(_, task)| *task);
     match (given, &tasks[..]) {
         (_, [(one, _), (two, _), ..]) => Err(format!(
-            "only one of {:?} and {:?} names one class per clip: their scores differ in kind",
+            "one of {:?} and {:?} is single-label, the other multi-label; they cannot be compared",
             one.label, two.label
         )),
         (Some(metric), [(_, task)]) if metric.task() != *task => {
-            Err(format!("metric {} is not one of what these models do", metric.name()))
+            Err(format!("metric {} does not apply to these models", metric.name()))
         }
         (Some(metric), _) => Ok(metric),
         (None, [(_, Task::SingleLabel)]) => Ok(MainMetric::Accuracy),
@@ -196,7 +194,7 @@ impl Entry {
     fn new(mut table: toml::Table) -> Result<Entry, String> {
         let label = match table.remove("label") {
             Some(toml::Value::String(label)) => label,
-            Some(other) => return Err(format!("label must be text, not {other}")),
+            Some(other) => return Err(format!("label must be a string, not {other}")),
             None => return Err("has no label".into()),
         };
         let of = |reason: String| format!("({label}) {reason}");
@@ -208,16 +206,16 @@ impl Entry {
         };
         let model = match table.get("model") {
             Some(toml::Value::String(name)) => nn::find(name).ok(),
-            Some(other) => return Err(of(format!("model must be text, not {other}"))),
-            None => return Err(of("names no model".into())),
+            Some(other) => return Err(of(format!("model must be a string, not {other}"))),
+            None => return Err(of("has no model".into())),
         };
-        // A model that does not exist is found out later.
+        // An unknown model is reported later.
         let known: Vec<&str> = model.iter().flat_map(|m| Task::of(m.exclusive).metrics()).map(|m| m.name).collect();
         if let Some(name) = reported.keys().find(|name| model.is_some() && !known.contains(&name.as_str())) {
-            return Err(of(format!("reported names {name}; metrics are {}", known.join(", "))));
+            return Err(of(format!("reported has unknown metric {name}; metrics are {}", known.join(", "))));
         }
         if let Some(key) = COMMON.iter().find(|key| table.contains_key(**key)) {
-            return Err(of(format!("has a key {key}, which all entries must have in common")));
+            return Err(of(format!("sets {key}, which must be the same for all entries")));
         }
         let entry = Entry { label: label.clone(), reported, settings: table };
         match entry.folder().is_empty() {
@@ -232,15 +230,15 @@ impl Entry {
         words.map(str::to_lowercase).collect::<Vec<_>>().join("-")
     }
 
-    /// The protocol of its model's paper, overlaid by its own settings.
+    /// The protocol of its model's paper, overridden by its own settings.
     ///
     /// # Errors
-    /// `Usage`: an unknown model or key, a value of another kind.
+    /// `Usage`: an unknown model or key, a value of another type.
     pub fn config(&self, dataset: &Path) -> Result<Config> {
         Config::of_table(self.model(), dataset, self.settings.clone())
     }
 
     fn model(&self) -> &str {
-        self.settings["model"].as_str().expect("seen when it was read")
+        self.settings["model"].as_str().expect("checked when it was read")
     }
 }

@@ -1,4 +1,4 @@
-//! Runs on the same clips and seeds side by side.
+//! Comparison of runs on the same clips and seeds.
 
 pub mod comparison;
 pub mod entries;

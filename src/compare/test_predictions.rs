@@ -1,4 +1,4 @@
-//! What a run says about each test clip, kept beside its scores so that runs can be compared clip by clip.
+//! Predictions of a run for each test clip, stored beside its scores so that runs can be compared clip by clip.
 
 use safetensors::tensor::Dtype;
 use serde::{Deserialize, Serialize};
@@ -25,55 +25,55 @@ pub struct TestPredictions {
     pub probabilities: Vec<Array<f32>>,
 }
 
-/// What the axes stand for.
+/// Labels of the axes.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct About {
     pub seeds: Vec<u64>,
     pub clips: Vec<String>,
     pub classes: Vec<String>,
-    /// (R, K): from which probability on a seed takes a class for present.
+    /// (R, K): decision thresholds of the seeds.
     pub thresholds: Vec<Vec<f64>>,
 }
 
 impl TestPredictions {
-    /// Those that the run keeps; else they are made, and kept in `test_predictions.safetensors`.
+    /// Those that the run has stored; else they are computed, and stored in `test_predictions.safetensors`.
     ///
     /// # Errors
-    /// `Checkpoint` if what it keeps is damaged, not about these test clips, or not what `scores`, its `test.json`, judges; as
+    /// `Checkpoint` if the file is damaged, of other test clips, or inconsistent with `scores`, the run's `test.json`; as
     /// [`Evaluator::predict_split`].
     pub fn of(gpu: &Gpu, run: &RunDir, data: &Dataset, scores: &Evaluation) -> Result<TestPredictions> {
         let clips: Vec<String> = data.test.iter().map(|&clip| data.keys[clip as usize].clone()).collect();
         let path = run.predictions();
         if path.exists() {
-            let kept = TestPredictions::read(run)?;
-            let About { clips: of, classes, .. } = &kept.about;
-            return match *of == clips && *classes == data.classes && kept.matches_scores(scores, data) {
-                true => Ok(kept),
+            let stored = TestPredictions::read(run)?;
+            let About { clips: of, classes, .. } = &stored.about;
+            return match *of == clips && *classes == data.classes && stored.matches_scores(scores, data) {
+                true => Ok(stored),
                 false => Err(Error::checkpoint(&path, "does not belong to the test.json beside it; remove it")),
             };
         }
         let trained = Trained::load(run)?;
-        let answers = Evaluator::new(gpu, &trained, data, None)?.predict_split(Split::Test)?;
-        TestPredictions::keep(run, data, &trained.about.seeds, &answers, &trained.thresholds()?)
+        let predictions = Evaluator::new(gpu, &trained, data, None)?.predict_split(Split::Test)?;
+        TestPredictions::store(run, data, &trained.about.seeds, &predictions, &trained.thresholds()?)
     }
 
-    /// Keeps what a run has just said about the test clips.
-    pub fn keep(
+    /// Stores predictions for the test clips.
+    pub fn store(
         run: &RunDir,
         data: &Dataset,
         seeds: &[u64],
-        answers: &SplitPredictions,
+        predictions: &SplitPredictions,
         thresholds: &[Vec<f64>],
     ) -> Result<TestPredictions> {
-        let probabilities = answers.seeds.iter().map(|(probabilities, _)| probabilities.clone()).collect();
+        let probabilities = predictions.seeds.iter().map(|(probabilities, _)| probabilities.clone()).collect();
         let clips = data.test.iter().map(|&clip| data.keys[clip as usize].clone()).collect();
         let (seeds, classes, thresholds) = (seeds.to_vec(), data.classes.clone(), thresholds.to_vec());
-        let made = TestPredictions { about: About { seeds, clips, classes, thresholds }, probabilities };
-        made.write(run)?;
-        Ok(made)
+        let result = TestPredictions { about: About { seeds, clips, classes, thresholds }, probabilities };
+        result.write(run)?;
+        Ok(result)
     }
 
-    /// Whether these seeds have those scores, as far as the bootstrap follows them.
+    /// Whether these predictions have those scores, for the scores of the bootstrap.
     fn matches_scores(&self, scores: &Evaluation, data: &Dataset) -> bool {
         let (k, task) = (data.classes.len(), scores.subject.task());
         let at = |i: usize| data.test[i / k] as usize * k + i % k;
@@ -83,17 +83,17 @@ impl TestPredictions {
         let score = |(p, of_seed): (&Array<f32>, &Vec<f64>)| {
             SeedPrediction { probabilities: p.clone(), thresholds: of_seed.clone() }.scores(task, &targets, &observed)
         };
-        let mine: Vec<(u64, Vec<Option<f64>>)> =
+        let computed: Vec<(u64, Vec<Option<f64>>)> =
             seeds.iter().copied().zip(self.probabilities.iter().zip(thresholds).map(score)).collect();
         let of = |scores: &Scores| followed(task).iter().map(|name| (task.metric(name).of)(scores)).collect();
-        let judged: Vec<(u64, Vec<Option<f64>>)> = scores.per_seed.iter().map(|s| (s.seed, of(&s.scores))).collect();
-        // Average precision is summed up in another order here.
+        let expected: Vec<(u64, Vec<Option<f64>>)> = scores.per_seed.iter().map(|s| (s.seed, of(&s.scores))).collect();
+        // Average precision is summed in another order here.
         let close = |(a, b): (&Option<f64>, &Option<f64>)| match (a, b) {
             (Some(a), Some(b)) => (a - b).abs() < 1e-9,
             (a, b) => a == b,
         };
         let alike = |((one, a), (two, b)): (&(u64, Vec<_>), &(u64, Vec<_>))| one == two && a.iter().zip(b).all(close);
-        mine.len() == judged.len() && mine.iter().zip(&judged).all(alike)
+        computed.len() == expected.len() && computed.iter().zip(&expected).all(alike)
     }
 
     fn write(&self, run: &RunDir) -> Result<()> {
@@ -111,7 +111,7 @@ impl TestPredictions {
         let values = tensors::floats(&path, &file.tensors(), TENSOR, &[seeds, clips, classes])?;
         let thresholds = &about.thresholds;
         if thresholds.len() != seeds || thresholds.iter().any(|of_seed| of_seed.len() != classes) {
-            return Err(Error::checkpoint(&path, "has metadata that contradicts itself"));
+            return Err(Error::checkpoint(&path, "has inconsistent metadata"));
         }
         let each = values.chunks_exact((clips * classes).max(1));
         Ok(TestPredictions { probabilities: each.map(|p| Array::new([clips, classes], p.to_vec())).collect(), about })

@@ -1,4 +1,4 @@
-//! Recognitions as CSV: a row per file and instrument, the likeliest first.
+//! Recognitions as CSV: a row per file and instrument, the most probable first.
 
 use std::io::{self, Write};
 
@@ -14,7 +14,7 @@ pub const FORMAT: Format = Format {
     write: |out, recognition, _| rows(out, recognition),
 };
 
-/// The rows of a recording. `spread` is empty for one seed, `threshold` for models that name one instrument at a time;
+/// The rows of a recording. `spread` is empty for one seed, `threshold` for single-label models;
 /// `segments` are seconds, as in "0.00-3.84;5.76-10.00".
 fn rows(out: &mut dyn Write, recognition: &Recognition) -> io::Result<()> {
     let mut out = ::csv::Writer::from_writer(out);

@@ -1,25 +1,25 @@
-//! What a format of recognitions is.
+//! The definition of an output format.
 
 use std::io::{self, Write};
 
 use crate::predict::recognition::Recognition;
 
-/// A way of writing recognitions down.
+/// An output format for recognition results.
 pub struct Format {
-    /// As it is asked for.
+    /// Its name as an option value.
     pub name: &'static str,
     /// One line for help texts.
     pub about: &'static str,
-    /// Of a file that holds one recording; `None` if recordings never get a file each.
+    /// Extension of a file with one recording; `None` if there is never a file per recording.
     pub extension: Option<&'static str>,
-    /// What comes before the first recording, even of a file that holds one.
+    /// Written before the first recording, also in a file with a single one.
     pub head: &'static str,
-    /// How several recordings share an output; `None` if each needs a file of its own.
+    /// How several recordings share an output; `None` if each needs its own file.
     pub several: Option<Frame>,
     pub write: fn(&mut dyn Write, &Recognition, Detail) -> io::Result<()>,
 }
 
-/// What is written before, between and after several recordings.
+/// Text before, between and after several recordings.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Frame {
     pub before: &'static str,
@@ -27,18 +27,17 @@ pub struct Frame {
     pub after: &'static str,
 }
 
-/// What else to write, in formats that have a place for it.
+/// Optional output, in formats that support it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Detail {
     /// `cell` (seconds) and the activity curve of each instrument.
     pub activity: bool,
-    /// `cell` and the attention curve of each instrument; null for models without attention. For models that attend to
-    /// frequency as well the map over both, and what its bands are.
+    /// `cell` and the attention curve of each instrument; null for models without attention. For models that also attend to frequency, the map over both, and its bands.
     pub attention: bool,
 }
 
 impl Format {
-    /// Writes a recording that has the output for itself.
+    /// Writes a single recording to an output.
     pub fn write_alone(&self, out: &mut dyn Write, recognition: &Recognition, detail: Detail) -> io::Result<()> {
         out.write_all(self.head.as_bytes())?;
         (self.write)(out, recognition, detail)

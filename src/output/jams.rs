@@ -32,12 +32,12 @@ pub fn write(out: &mut dyn Write, recognition: &Recognition) -> io::Result<()> {
     let segments = playing.iter().map(|(name, s)| observation(s.start, s.end, name, s.confidence)).collect();
     let (rules, segment_rules) = match r.single_label() {
         false => (
-            "An instrument is present from its probability threshold on; confidence is the probability.",
-            "Stretches in which an instrument plays; confidence is the mean activity.",
+            "An instrument is present if its probability reaches its threshold; confidence is the probability.",
+            "Segments in which an instrument plays; confidence is the mean activity.",
         ),
         true => (
-            "An instrument is present if it is the likeliest anywhere; confidence is its probability in the whole recording.",
-            "Stretches in which an instrument is the likeliest; confidence is its mean probability there.",
+            "An instrument is present if it is the most probable anywhere; confidence is its probability in the whole recording.",
+            "Segments in which an instrument is the most probable; confidence is its mean probability there.",
         ),
     };
     let jams = json!({

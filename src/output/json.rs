@@ -26,11 +26,11 @@ pub const LINES: Format = Format {
     write: write_line,
 };
 
-/// Writes an indented object and a newline: file, duration (s), warnings (what is missing or odd about the file; left
-/// out if nothing is), model, seeds, and the instruments, the likeliest first, each with name, probability, spread
-/// (null for one seed), threshold (null for models that name one at a time), present, and segments (start, end,
-/// confidence). Models that look at one place after the other add their paths: seed, start of the excerpt, and glimpses
-/// (time, hz). With attention of models that attend to frequency there are `bands` (Hz) and `attention_map` (cells,
+/// Writes an indented object and a newline: file, duration (s), warnings (problems of the file; omitted if there are none),
+/// model, seeds, and the instruments, the most probable first, each with name, probability, spread (null for one seed),
+/// threshold (null for single-label models), present, and segments (start, end, confidence). Recurrent attention models
+/// add their glimpse paths: seed, start of the excerpt, and glimpses
+/// (time, hz). With attention, models that attend to frequency add `bands` (Hz) and `attention_map` (cells,
 /// bands).
 pub fn write(out: &mut dyn Write, recognition: &Recognition, detail: Detail) -> io::Result<()> {
     serde_json::to_writer_pretty(&mut *out, &object(recognition, detail))?;
@@ -82,7 +82,7 @@ struct Instrument<'a> {
     threshold: Option<f64>,
     present: bool,
     segments: Vec<Segment>,
-    /// Left out unless asked for; then perhaps null.
+    /// Omitted unless requested; then possibly null.
     #[serde(skip_serializing_if = "Option::is_none")]
     activity: Option<&'a [f32]>,
     #[serde(skip_serializing_if = "Option::is_none")]

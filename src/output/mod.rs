@@ -1,4 +1,4 @@
-//! The formats in which recognitions are written: a file each, and a line in the table.
+//! Output formats of recognition results: a module each, and an entry in the table.
 
 pub mod audacity;
 pub mod csv;

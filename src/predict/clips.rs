@@ -1,4 +1,4 @@
-//! A trained run and the clips that it is asked about.
+//! Predicts clips with a trained model.
 
 use crate::core::error::{Error, Result};
 use crate::data::Features;
@@ -11,11 +11,10 @@ use crate::predict::trained::{Trained, TrainedModel};
 use crate::run::network;
 use crate::run::weights::About;
 
-/// A trained run and the clips that it is asked about, as often as one likes: they are uploaded once, and so are its
-/// weights.
+/// A trained model and clips to predict. Clips and weights are uploaded once.
 pub enum ClipPredictor<'a> {
     Network(Box<Predictor>),
-    /// The forests of all seeds, which work on the CPU.
+    /// The forests of all seeds, which run on the CPU.
     Forest(&'a [Forest], &'a Features),
 }
 
@@ -23,8 +22,8 @@ impl<'a> ClipPredictor<'a> {
     /// Uploads the clips of `features`.
     ///
     /// # Errors
-    /// `Shape` when they are not what the model was trained on; `Limit` or `Gpu` when memory does not suffice;
-    /// `Checkpoint` for weights of the front end that are missing or others.
+    /// `Shape` when they do not have the shape of the training clips; `Limit` or `Gpu` for too little memory;
+    /// `Checkpoint` for front-end weights that are missing or have changed.
     pub fn new(gpu: &Gpu, trained: &'a Trained, features: &'a Features, detail: Detail) -> Result<ClipPredictor<'a>> {
         accept(&trained.about, features.instances, features.width)?;
         match &trained.model {
@@ -36,7 +35,7 @@ impl<'a> ClipPredictor<'a> {
         }
     }
 
-    /// Predicts the clips `rows[r]` with seed r; all seeds have as many clips.
+    /// Predicts the clips `rows[r]` with seed r; the same number for all seeds.
     pub fn predict(&mut self, rows: &[Vec<u32>]) -> Result<Predictions> {
         match self {
             ClipPredictor::Network(predictor) => predictor.predict(rows),
@@ -46,13 +45,13 @@ impl<'a> ClipPredictor<'a> {
 }
 
 impl Trained {
-    /// Readies a network to predict the clips of `corpus`, which is shared, not copied.
+    /// Prepares a network to predict the clips of `corpus`, which is shared, not copied.
     ///
     /// # Errors
-    /// As [`ClipPredictor::new`]; `Usage` for a forest, which does not work on a GPU.
+    /// As [`ClipPredictor::new`]; `Usage` for a forest, which does not run on a GPU.
     pub fn predictor(&self, gpu: &Gpu, corpus: &Corpus, detail: Detail) -> Result<Predictor> {
         let TrainedModel::Network(network) = &self.model else {
-            return Err(Error::Usage(format!("{} is no network and works on the CPU", self.about.model)));
+            return Err(Error::Usage(format!("{} is not a neural network and runs on the CPU", self.about.model)));
         };
         accept(&self.about, corpus.dims.instances, corpus.dims.width)?;
         let frozen = network::frozen(gpu, &self.config)?;
@@ -61,7 +60,7 @@ impl Trained {
 }
 
 /// # Errors
-/// `Shape` when clips of so many instances of so many values are not what the model was trained on.
+/// `Shape` when clips of this many instances and values do not match the training clips.
 fn accept(about: &About, instances: usize, width: usize) -> Result<()> {
     let model = nn::find(&about.model)?;
     if width != about.width || (model.fixed_instances && instances != about.instances) {

@@ -2,25 +2,25 @@
 
 use crate::core::array::Array;
 
-/// A spectrogram of bounded width: when it grows too long, neighbouring columns become their mean.
+/// A spectrogram of bounded width: when it grows too long, neighbouring columns are averaged.
 #[derive(Default)]
 pub(super) struct CondensedSpectrogram {
     /// Values of a frame.
     bands: usize,
     /// Seconds from one frame to the next.
     frame: f64,
-    /// Frames that a column stands for, less one.
+    /// Frames per column, minus one.
     merged: usize,
     columns: Vec<f32>,
-    /// Frames that have gone into the last, unfinished column, and their sum.
+    /// Number of frames in the last, unfinished column, and their sum.
     pending: usize,
     sum: Vec<f32>,
-    /// Frames seen.
+    /// Number of frames added.
     frames: usize,
 }
 
 impl CondensedSpectrogram {
-    /// For frames of `bands` values, so many seconds apart.
+    /// For frames of `bands` values, `frame` seconds apart.
     pub fn new(bands: usize, frame: f64) -> CondensedSpectrogram {
         CondensedSpectrogram { bands, frame, ..CondensedSpectrogram::default() }
     }
@@ -53,7 +53,7 @@ impl CondensedSpectrogram {
     pub fn array(&self) -> Array<f32> {
         let mut columns = self.columns.clone();
         if columns.is_empty() {
-            // Shorter than a column: whatever there is.
+            // Shorter than a column.
             columns = self.sum.iter().map(|v| v / self.pending.max(1) as f32).collect();
         }
         columns.resize(columns.len().max(self.bands), 0.0);

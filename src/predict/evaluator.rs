@@ -1,4 +1,4 @@
-//! What a trained run says about the splits of a dataset, and how good that is.
+//! Evaluates a trained model on the splits of a dataset.
 
 use crate::core::array::Array;
 use crate::core::error::{Error, Result};
@@ -17,38 +17,38 @@ use crate::run::splits::splits;
 use crate::run::state::EpochRow;
 use crate::run::weights::About;
 
-/// A trained run on a dataset, which is uploaded once.
+/// A trained model and a dataset, which is uploaded once.
 pub struct Evaluator<'a> {
     trained: &'a Trained,
     data: &'a Dataset,
     clips: ClipPredictor<'a>,
 }
 
-/// What the seeds say about the clips of a split, in one common order: (clips, K) each.
+/// Predictions of the seeds for the clips of a split, in a common order: (clips, K) each.
 pub struct SplitPredictions {
     pub split: Split,
     pub targets: Array<f32>,
-    /// Probabilities, and which entries count.
+    /// Probabilities, and the observed entries.
     pub seeds: Vec<(Array<f32>, Array<bool>)>,
 }
 
 /// Why a run's scores on a split of a dataset may be those of clips that it was trained on; `None` if they are not.
-/// `trained_on` is the fingerprint of the data that the run was trained on, `data` that of the dataset; `kept`: whether
-/// the run's own table of splits says which of the dataset's clips are for what.
-pub fn overlap_with_training(trained_on: &str, data: &str, kept: bool, split: Split) -> Option<&'static str> {
+/// `trained_on` is the fingerprint of the data that the run was trained on, `data` that of the dataset; `has_splits`: whether
+/// the run's own table of splits is used.
+pub fn overlap_with_training(trained_on: &str, data: &str, has_splits: bool, split: Split) -> Option<&'static str> {
     match split {
-        Split::All if trained_on == data || kept => Some("most of all clips are those that the run was trained on"),
+        Split::All if trained_on == data || has_splits => Some("most of these clips are training clips of the run"),
         _ if trained_on == data => None,
-        Split::Test | Split::Val if kept => None,
+        Split::Test | Split::Val if has_splits => None,
         _ => Some("this is not the data that the run was trained on, which may share clips with it"),
     }
 }
 
 impl<'a> Evaluator<'a> {
-    /// Uploads the dataset, or takes `corpus` for it, which is on the GPU already.
+    /// Uploads the dataset, or uses `corpus`, the dataset on the GPU.
     ///
     /// # Errors
-    /// `Data` for a dataset of other classes, or of several classes a clip where the model names one; as
+    /// `Data` for a dataset of other classes, or of several classes per clip for a single-label model; as
     /// [`ClipPredictor::new`].
     pub fn new(gpu: &Gpu, trained: &'a Trained, data: &'a Dataset, corpus: Option<&Corpus>) -> Result<Evaluator<'a>> {
         let About { classes, .. } = &trained.about;
@@ -68,7 +68,7 @@ impl<'a> Evaluator<'a> {
         Ok(Evaluator { trained, data, clips })
     }
 
-    /// What each seed says about the clips of a split, without a judgement.
+    /// Predictions of each seed for the clips of a split.
     ///
     /// # Errors
     /// `Data` for a dataset without clips in that split.
@@ -86,11 +86,11 @@ impl<'a> Evaluator<'a> {
             _ => &rows[0],
         };
         if clips.is_empty() || rows[0].is_empty() {
-            return Err(Error::data(&data.path, "has no clips in that split (`split` all takes every clip)"));
+            return Err(Error::data(&data.path, "has no clips in that split (`split` all includes all clips)"));
         }
         let predictions = self.clips.predict(&rows)?;
 
-        // Every seed's answers in one common order of clips; those it was not asked about do not count.
+        // Predictions of every seed in a common order of clips; clips that are not in its split do not count.
         let k = data.classes.len();
         let mut at = vec![usize::MAX; data.keys.len()];
         clips.iter().enumerate().for_each(|(i, &clip)| at[clip as usize] = i);
@@ -111,8 +111,7 @@ impl<'a> Evaluator<'a> {
 }
 
 impl SplitPredictions {
-    /// Of each seed, the threshold of each class that suits its answers best (R, K), if these are about its validation
-    /// clips.
+    /// The best threshold of each seed and class (R, K), for predictions of the validation clips.
     pub fn best_thresholds(&self) -> Vec<Vec<f64>> {
         let k = self.targets.shape().last();
         let of_class = |(probabilities, observed): &(Array<f32>, Array<bool>), class: usize| {
@@ -133,10 +132,10 @@ impl Trained {
         self.score(gpu, data, &Evaluator::new(gpu, self, data, None)?.predict_split(split)?)
     }
 
-    /// Scores what an [`Evaluator`] has said about a split of `data`.
-    pub fn score(&self, gpu: &Gpu, data: &Dataset, answers: &SplitPredictions) -> Result<Evaluation> {
+    /// Scores the predictions of an [`Evaluator`] for a split of `data`.
+    pub fn score(&self, gpu: &Gpu, data: &Dataset, predictions: &SplitPredictions) -> Result<Evaluation> {
         let thresholds = self.thresholds()?;
-        let SplitPredictions { split, targets, seeds } = answers;
+        let SplitPredictions { split, targets, seeds } = predictions;
         let seeds: Vec<SeedPredictions> = seeds
             .iter()
             .enumerate()
@@ -163,16 +162,16 @@ impl Trained {
         Ok(evaluate(subject, &data.classes, targets, &seeds))
     }
 
-    /// From now on the thresholds of each seed are those that suit its answers about its validation clips best. For
-    /// labels: where a clip has one class, no threshold is asked for.
+    /// Sets the thresholds of each seed to the best ones on its validation clips. Single-label models do not have
+    /// thresholds.
     pub fn tune(&mut self, validation: &SplitPredictions) {
         self.about.thresholds = Some(validation.best_thresholds());
     }
 
-    /// What there is to say of growing a forest: a row for each seed, as of an only epoch. `val` only if clips were set aside.
+    /// The history of a forest: a row for each seed, as of a single epoch. `val` only if there are validation clips.
     pub fn only_epoch(&self, train: &SplitPredictions, val: Option<&SplitPredictions>) -> Vec<EpochRow> {
         let (train, val) = (train.scores(), val.map(SplitPredictions::scores));
-        // As in an epoch: where there is no known label there is no loss, and it counts as zero.
+        // As in an epoch: without known labels the loss is zero.
         let loss = |scores: &Scores| scores.loss.unwrap_or(0.0) as f32;
         let row = |(r, &seed): (usize, &u64)| EpochRow {
             epoch: 0,

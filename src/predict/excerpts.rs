@@ -1,4 +1,4 @@
-//! The excerpts of a recording become one answer.
+//! Combines the predictions for the excerpts of a recording.
 
 use std::path::PathBuf;
 
@@ -18,48 +18,48 @@ use crate::predict::recognition::{Glimpse, Instrument, Path, Recognition};
 use crate::predict::timeline::segments;
 use crate::predict::trained::Trained;
 
-/// Seconds from one frame of a spectrogram to the next.
+/// Hop of a spectrogram in seconds.
 const FRAME: f64 = 0.01;
-/// Seconds of a patch of frames, which is an instance of models on VGGish.
+/// Seconds of a patch of frames, an instance of models on VGGish.
 const INSTANCE: f64 = 0.96;
 
-/// How the answers for the excerpts of a recording become one.
+/// How the probabilities of the excerpts are combined.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Aggregate {
     /// Mean over the excerpts.
     Mean,
-    /// The highest: an instrument is in a recording if it is in any excerpt.
+    /// Maximum over the excerpts: present in the recording if present in any.
     Max,
-    /// The excerpts' mean weighted by the attention that each draws, as if they were one bag.
+    /// Mean weighted by each excerpt's attention, as if they were one bag.
     Attention,
 }
 
-/// The answers for the excerpts of one recording so far.
+/// The predictions for the excerpts of one recording so far.
 pub(super) struct Excerpts {
     classes: usize,
     seeds: Vec<u64>,
     /// Seconds of a cell.
     cell: f64,
-    /// Instances are frames, of which a cell has 96; else instances have cells.
+    /// Instances are frames, 96 per cell; else an instance has one or more cells.
     frames: bool,
-    /// An excerpt is one thing; it covers so many cells as hops.
+    /// An excerpt is a single instance, which covers as many cells as hops.
     whole: bool,
     /// Cells of such an excerpt.
     span: usize,
-    /// What a cell's likeliest class is plays in it, and nothing else; in a silent one nothing.
+    /// Only the most probable class of a cell plays in it; in a silent cell none.
     pub single_label: bool,
-    /// Cells, and frequency bands, of an instance that is no frame.
+    /// Cells, and frequency bands, of an instance that is not a frame.
     steps: usize,
     bands: usize,
-    /// Per excerpt, (R, K): probability, and the attention it draws (1 for models without).
+    /// Per excerpt, (R, K): probability and total attention (1 for models without attention).
     excerpts: Vec<Vec<[f32; 2]>>,
     /// (cells, K): sums over the excerpts of the seeds' means.
     activity: Vec<f32>,
     attention: Vec<f32>,
-    /// (cells, K, bands): as `attention`, of each band by itself; empty where there is one.
+    /// (cells, K, bands): as `attention`, per band; empty for one band.
     attention_map: Vec<f32>,
-    /// (cells): whether an excerpt covers a cell, and how many cover it in which anything plays.
+    /// (cells): number of excerpts that cover a cell, and of those in which anything plays.
     covered: Vec<bool>,
     counted: Vec<f32>,
     paths: Vec<Path>,
@@ -97,7 +97,7 @@ impl Excerpts {
         }
     }
 
-    /// Seconds of an excerpt of so many instances.
+    /// Seconds of an excerpt of this many instances.
     pub fn seconds(&self, instances: usize, trained: &Trained) -> Result<f64> {
         Ok(match (self.whole, self.frames) {
             (true, _) => trained.config.kind()?.window(),
@@ -106,11 +106,11 @@ impl Excerpts {
         })
     }
 
-    /// Adds what clip `i` of the predictions says, an excerpt that begins at `start` and has so many instances.
+    /// Adds clip `i` of the predictions, an excerpt that begins at `start` and has this many instances.
     ///
-    /// The activity in a cell is the mean score of its places, weighted by attention, times the probability of the
+    /// The activity in a cell is the mean score of its positions, weighted by attention, times the probability of the
     /// excerpt: an instrument plays here if it plays in the excerpt at all, and here. Of the combinations of score,
-    /// attention and probability that were tried on rendered clips with known times it finds these best.
+    /// attention and probability that were tried on synthetic clips with known times, this one finds them best.
     pub fn add(&mut self, p: &Predictions, i: usize, start: f64, instances: usize) {
         let k = self.classes;
         let cells = match (self.whole, self.frames) {
@@ -119,19 +119,19 @@ impl Excerpts {
             (false, false) => instances * self.steps,
         };
         let first = self.cover(start, cells, 1.0);
-        let share = 1.0 / self.seeds.len() as f32;
-        let mut answers = vec![];
+        let weight = 1.0 / self.seeds.len() as f32;
+        let mut of_excerpt = vec![];
         for r in 0..self.seeds.len() {
             for class in 0..k {
                 let probability = p.probabilities[r].row(i)[class];
                 let Some(instance) = &p.instances else {
-                    answers.push([probability, 1.0]);
-                    (first..first + cells).for_each(|cell| self.activity[cell * k + class] += share * probability);
+                    of_excerpt.push([probability, 1.0]);
+                    (first..first + cells).for_each(|cell| self.activity[cell * k + class] += weight * probability);
                     continue;
                 };
-                let places = instance.gates[r].dims()[1];
+                let positions = instance.gates[r].dims()[1];
                 let at = |table: &Array<f32>, cell: usize, band: usize| {
-                    table.row(i * places + cell * self.bands + band)[class]
+                    table.row(i * positions + cell * self.bands + band)[class]
                 };
                 let mut drawn = 0.0;
                 for cell in 0..cells {
@@ -142,39 +142,39 @@ impl Excerpts {
                         gates += gate;
                         scores += gate * at(&instance.scores[r], cell, band);
                         if self.bands > 1 {
-                            self.attention_map[into * self.bands + band] += share * gate;
+                            self.attention_map[into * self.bands + band] += weight * gate;
                         }
                     }
                     drawn += gates;
-                    self.activity[into] += share * probability * scores / gates.max(f32::MIN_POSITIVE);
-                    self.attention[into] += share * gates / self.bands as f32;
+                    self.activity[into] += weight * probability * scores / gates.max(f32::MIN_POSITIVE);
+                    self.attention[into] += weight * gates / self.bands as f32;
                 }
-                answers.push([probability, drawn]);
+                of_excerpt.push([probability, drawn]);
             }
         }
-        self.excerpts.push(answers);
+        self.excerpts.push(of_excerpt);
         for (seed, glimpses) in self.seeds.iter().zip(&p.glimpses) {
-            let looks = glimpses.dims()[1];
-            // As in `ops::glimpse`: the first cell of an axis lies at -1, the last at 1.
-            let cell = |place: f32, cells: usize| 0.5 * (f64::from(place) + 1.0) * (cells - 1) as f64;
+            let count = glimpses.dims()[1];
+            // As in `ops::glimpse`: the first cell of an axis is at -1, the last at 1.
+            let cell = |at: f32, cells: usize| 0.5 * (f64::from(at) + 1.0) * (cells - 1) as f64;
             let glimpse = |j: usize| {
-                let [time, band] = *glimpses.row(i * looks + j) else { unreachable!("a location has two axes") };
+                let [time, band] = *glimpses.row(i * count + j) else { unreachable!("a location has two axes") };
                 Glimpse { time: start + (cell(time, instances) + 0.5) * FRAME, band: cell(band, BANDS) }
             };
-            self.paths.push(Path { seed: *seed, start, glimpses: (0..looks).map(glimpse).collect() });
+            self.paths.push(Path { seed: *seed, start, glimpses: (0..count).map(glimpse).collect() });
         }
     }
 
-    /// Adds an excerpt in which nothing plays. It has no say in the recording's probabilities.
+    /// Adds an excerpt in which nothing plays. It does not contribute to the recording's probabilities.
     pub fn add_silence(&mut self, start: f64) {
         self.cover(start, self.span, 0.0);
     }
 
-    /// Makes room for an excerpt of so many cells, in which `say` is 1 if anything plays, else 0. Returns the first of
-    /// them.
-    fn cover(&mut self, start: f64, cells: usize, say: f32) -> usize {
+    /// Extends the timelines for an excerpt of `cells` cells; `weight` is 1 if anything plays, else 0. Returns its first
+    /// cell.
+    fn cover(&mut self, start: f64, cells: usize, weight: f32) -> usize {
         let at = start / self.cell;
-        // The last excerpt of a recording may begin within a cell; it is there for the one after.
+        // The last excerpt of a recording may begin within a cell; it then starts at the next one.
         let first = if self.whole { (at - 1e-6).ceil() } else { at.round() } as usize;
         let end = self.covered.len().max(first + cells);
         self.covered.resize(end, false);
@@ -185,25 +185,24 @@ impl Excerpts {
         }
         self.counted.resize(end, 0.0);
         self.covered[first..first + cells].fill(true);
-        self.counted[first..first + cells].iter_mut().for_each(|c| *c += say);
+        self.counted[first..first + cells].iter_mut().for_each(|c| *c += weight);
         first
     }
 
-    /// The probability of a class by one seed; 0 if all is silent.
+    /// The probability of a class from one seed; 0 if everything is silent.
     fn aggregate(&self, r: usize, class: usize, how: Aggregate) -> f64 {
-        let answers = || self.excerpts.iter().map(|e| e[r * self.classes + class].map(f64::from));
+        let values = || self.excerpts.iter().map(|e| e[r * self.classes + class].map(f64::from));
         match how {
-            Aggregate::Max => answers().map(|[p, _]| p).fold(0.0, f64::max),
-            Aggregate::Mean => answers().fold(0.0, |sum, [p, _]| sum + p) / self.excerpts.len().max(1) as f64,
+            Aggregate::Max => values().map(|[p, _]| p).fold(0.0, f64::max),
+            Aggregate::Mean => values().fold(0.0, |sum, [p, _]| sum + p) / self.excerpts.len().max(1) as f64,
             Aggregate::Attention => {
-                let drawn: f64 = answers().map(|[_, drawn]| drawn).sum();
-                answers().map(|[p, drawn]| p * drawn).sum::<f64>() / drawn.max(f64::MIN_POSITIVE)
+                let drawn: f64 = values().map(|[_, drawn]| drawn).sum();
+                values().map(|[p, drawn]| p * drawn).sum::<f64>() / drawn.max(f64::MIN_POSITIVE)
             }
         }
     }
 
-    /// The answer for a recording of `duration` seconds. `thresholds`: (K), from which probability on each class is
-    /// present.
+    /// The result for a recording of `duration` seconds. `thresholds`: (K) decision thresholds.
     pub fn recognition(
         &self,
         file: PathBuf,
@@ -213,9 +212,9 @@ impl Excerpts {
         aggregate: Option<Aggregate>,
     ) -> Recognition {
         let k = self.classes;
-        // What lies after the last whole instance of an excerpt, and in no other excerpt, belongs to it.
+        // Time after the last complete instance of an excerpt, and in no other excerpt, belongs to that instance.
         let cells = ((duration / self.cell).ceil() as usize).max(1);
-        // Values of a cell, of which `width` lie side by side for each class.
+        // Values per cell: `width` for each class.
         let curve = |of: &[f32], width: usize, class: usize| -> Vec<f32> {
             let mut latest = vec![0.0; width];
             let values = |cell: usize| {
@@ -228,14 +227,14 @@ impl Excerpts {
             (0..cells).flat_map(values).collect()
         };
         let curves: Vec<Vec<f32>> = (0..k).map(|class| curve(&self.activity, 1, class)).collect();
-        // Of each cell, the first of the likeliest classes, unless it is silent.
+        // The most probable class of each cell, the first among equals, unless it is silent.
         let winner = |cell: usize| {
             let best = predicted_class(&curves.iter().map(|curve| curve[cell]).collect::<Vec<f32>>());
             (curves[best][cell] > 0.0).then_some(best)
         };
         let winners: Vec<Option<usize>> = if self.single_label { (0..cells).map(winner).collect() } else { vec![] };
-        let usual = if self.single_label { Aggregate::Mean } else { Aggregate::Max };
-        let aggregate = aggregate.unwrap_or(usual);
+        let default = if self.single_label { Aggregate::Mean } else { Aggregate::Max };
+        let aggregate = aggregate.unwrap_or(default);
         let instrument = |(class, name): (usize, &String)| {
             let by_seed: Vec<f64> = (0..self.seeds.len()).map(|r| self.aggregate(r, class, aggregate)).collect();
             let probability = by_seed.iter().sum::<f64>() / self.seeds.len() as f64;
@@ -254,7 +253,7 @@ impl Excerpts {
                 let segments = if present { segments(&activity, self.cell, threshold, duration) } else { vec![] };
                 (Some(threshold), present, segments)
             };
-            // 1 where most of it is drawn.
+            // Relative to the maximum.
             let relative = |drawn: Vec<f32>| -> Vec<f32> {
                 let most = drawn.iter().copied().fold(f32::MIN_POSITIVE, f32::max);
                 drawn.iter().map(|v| v / most).collect()
@@ -292,8 +291,7 @@ impl Excerpts {
     }
 }
 
-/// Hz, both ends of each of so many bands that share the mel bands equally: half-way between the centres on either
-/// side. None for one.
+/// Hz, both ends of each of `bands` equal groups of mel bands: half-way between the centres on either side. Empty for one.
 fn band_edges(bands: usize) -> Vec<[f64; 2]> {
     if bands < 2 {
         return vec![];

@@ -1,10 +1,10 @@
-//! `rf`: a random forest per class on the mean of X over time (RF_BR of ISMIR 2019): trees, what they answer, and their
-//! file. They are grown in `train::forest`.
+//! `rf`: a random forest per class on the mean of X over time (RF_BR of ISMIR 2019): trees, their
+//! predictions, and their file. They are trained in `train::forest`.
 //!
-//! On disk the trees are flat arrays, those of all seeds, classes and trees one after the other, N nodes in all:
-//! `trees.nodes` (R, K, 100) how many nodes each tree has; `trees.feature` (N), `trees.threshold` (N): a clip goes left
-//! where its feature is at most the threshold; `trees.left`, `trees.right` (N): children, counted from the tree's first
-//! node, 0 in leaves; `trees.value` (N): the answer of leaves.
+//! On disk the trees are flat arrays, concatenated over seeds, classes and trees, N nodes in all:
+//! `trees.nodes` (R, K, 100): nodes of each tree; `trees.feature` (N), `trees.threshold` (N): a clip goes left
+//! if its feature is at most the threshold; `trees.left`, `trees.right` (N): children, counted from the tree's first
+//! node, 0 in leaves; `trees.value` (N): the values of leaves.
 
 use std::path::Path;
 use std::thread;
@@ -18,15 +18,15 @@ use crate::data::{FeatureValues, Features};
 use crate::predict::predictor::Predictions;
 use crate::run::weights::{About, ModelFile};
 
-/// Trees of a class.
+/// Trees per class.
 pub const TREES: usize = 100;
-/// Splits between a tree's root and any of its leaves, at most.
+/// Maximum depth of a tree, in splits.
 pub const DEPTH: usize = 8;
 
-/// What a forest is given, as metadata of model files have it.
+/// Input of a forest, for the metadata of model files.
 pub const INPUT: &str = "mean of x over the valid instances, 0 to 255";
 
-/// As results name it.
+/// Device in results.
 pub const DEVICE: &str = "CPU";
 
 const NODES: &str = "trees.nodes";
@@ -38,14 +38,14 @@ const VALUE: &str = "trees.value";
 
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Node {
-    /// What it splits on; 0 in leaves.
+    /// Feature of the split; 0 in leaves.
     pub feature: u32,
-    /// Clips go left whose feature is at most this; 0 in leaves.
+    /// Clips with a feature of at most this go left; 0 in leaves.
     pub threshold: f32,
-    /// Children, by their places in the tree; 0, where the root is, in leaves.
+    /// Indices of the children in the tree; 0 (the root) in leaves.
     pub left: u32,
     pub right: u32,
-    /// The share of positives among the clips of a leaf; 0 elsewhere.
+    /// The fraction of positives among the clips of a leaf; 0 in other nodes.
     pub value: f32,
 }
 
@@ -67,19 +67,19 @@ impl Tree {
     /// # Errors
     /// What is wrong with `nodes` as a tree on F = `width` features.
     pub(crate) fn new(nodes: Vec<Node>, width: usize) -> Result<Tree, &'static str> {
-        // Children that come later, each with one parent, leave no room for cycles.
+        // With children after their parents, and one parent each, there are no cycles.
         let mut depth: Vec<Option<usize>> = vec![None; nodes.len()];
         *depth.first_mut().ok_or("has a tree without nodes")? = Some(0);
         for (i, node) in nodes.iter().enumerate() {
-            let Some(at) = depth[i] else { return Err("has a node that no other leads to") };
+            let Some(at) = depth[i] else { return Err("has an unreachable node") };
             if !(0.0..=1.0).contains(&node.value) {
-                return Err("has a share of positives that is none");
+                return Err("has a leaf value outside 0..1");
             }
             if node.left == 0 && node.right == 0 {
                 continue;
             }
             if node.feature as usize >= width || !node.threshold.is_finite() {
-                return Err("has a split on what no clip has");
+                return Err("splits on a feature that does not exist");
             }
             if at == DEPTH {
                 return Err("has too deep a tree");
@@ -87,7 +87,7 @@ impl Tree {
             for child in [node.left as usize, node.right as usize] {
                 match depth.get_mut(child) {
                     Some(free @ None) if child > i => *free = Some(at + 1),
-                    _ => return Err("has a node whose children are none"),
+                    _ => return Err("has a node with invalid children"),
                 }
             }
         }
@@ -98,7 +98,7 @@ impl Tree {
         &self.0
     }
 
-    /// The answer for the features of a clip.
+    /// The value of the leaf for the features of a clip.
     fn value(&self, x: &[f32]) -> f32 {
         let mut node = &self.0[0];
         while !node.is_leaf() {
@@ -126,9 +126,9 @@ impl Forest {
         let [clips, width] = *x.dims() else { panic!("clips and features") };
         let classes = self.trees.len() / TREES;
         let mut p = Array::zeros([clips, classes]);
-        let share = clips.div_ceil(threads()).max(1);
+        let portion = clips.div_ceil(threads()).max(1);
         thread::scope(|scope| {
-            for (x, p) in x.data().chunks(share * width).zip(p.data_mut().chunks_mut(share * classes)) {
+            for (x, p) in x.data().chunks(portion * width).zip(p.data_mut().chunks_mut(portion * classes)) {
                 scope.spawn(move || {
                     for (x, p) in x.chunks(width).zip(p.chunks_mut(classes)) {
                         for (trees, p) in self.trees.chunks(TREES).zip(p) {
@@ -143,12 +143,12 @@ impl Forest {
     }
 }
 
-/// Cores to grow on.
+/// Number of threads for training.
 pub fn threads() -> usize {
     thread::available_parallelism().map_or(1, usize::from)
 }
 
-/// Features that each split chooses among.
+/// Number of features considered per split.
 pub fn features_per_split(width: usize) -> usize {
     width.isqrt().max(1)
 }
@@ -178,7 +178,7 @@ pub fn time_means(features: &Features, rows: &[u32]) -> Array<f32> {
     means
 }
 
-/// What each seed's forest says about the clips `rows[r]`.
+/// Predictions of each seed's forest for the clips `rows[r]`.
 pub(crate) fn predict(forests: &[Forest], features: &Features, rows: &[Vec<u32>]) -> Predictions {
     let of_seed = |(forest, rows): (&Forest, &Vec<u32>)| forest.predict(&time_means(features, rows));
     let probabilities = forests.iter().zip(rows).map(of_seed).collect();
@@ -207,7 +207,7 @@ pub fn save(path: &Path, forests: &[Forest], about: &About) -> Result<()> {
 /// Reads the forests of all seeds.
 ///
 /// # Errors
-/// `Checkpoint` when the tensors are no forests, or not those that the metadata tell of.
+/// `Checkpoint` when the tensors are not valid forests, or do not match the metadata.
 pub fn load(file: &ModelFile) -> Result<Vec<Forest>> {
     let About { seeds, classes, width, .. } = &file.about;
     file.reject_others(&|name| [NODES, FEATURE, THRESHOLD, LEFT, RIGHT, VALUE].contains(&name))?;
@@ -238,19 +238,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_tree_is_one_only_if_every_node_is_reached_once_from_above() {
+    fn every_node_of_a_tree_is_reached_once_from_above() {
         let (leaf, split) = (Node::leaf(0.5), |left, right| Node { left, right, feature: 1, ..Node::default() });
         let check = |nodes: &[Node]| Tree::new(nodes.to_vec(), 2).map(|_| ());
         assert_eq!(check(&[leaf]), Ok(()));
         assert_eq!(check(&[split(1, 2), leaf, leaf]), Ok(()));
         assert_eq!(check(&[]), Err("has a tree without nodes"));
-        assert_eq!(check(&[leaf, leaf]), Err("has a node that no other leads to"));
+        assert_eq!(check(&[leaf, leaf]), Err("has an unreachable node"));
         for (left, right) in [(1, 1), (1, 0), (0, 1), (1, 3), (2, u32::MAX)] {
-            assert_eq!(check(&[split(left, right), leaf, leaf]), Err("has a node whose children are none"));
+            assert_eq!(check(&[split(left, right), leaf, leaf]), Err("has a node with invalid children"));
         }
-        assert_eq!(check(&[split(1, 2), split(0, 2), leaf]), Err("has a node whose children are none"));
-        assert_eq!(check(&[Node { feature: 2, ..split(1, 2) }, leaf, leaf]), Err("has a split on what no clip has"));
-        assert_eq!(check(&[Node::leaf(1.5)]), Err("has a share of positives that is none"));
+        assert_eq!(check(&[split(1, 2), split(0, 2), leaf]), Err("has a node with invalid children"));
+        assert_eq!(check(&[Node { feature: 2, ..split(1, 2) }, leaf, leaf]), Err("splits on a feature that does not exist"));
+        assert_eq!(check(&[Node::leaf(1.5)]), Err("has a leaf value outside 0..1"));
         let chain =
             |depth: u32| (0..depth).flat_map(|i| [split(2 * i + 2, 2 * i + 1), leaf]).chain([leaf]).collect::<Vec<_>>();
         assert_eq!(check(&chain(DEPTH as u32)), Ok(()));

@@ -1,4 +1,4 @@
-//! What a trained run says of clips and recordings.
+//! Predictions of trained models for clips and recordings.
 
 pub mod clips;
 mod condensed;

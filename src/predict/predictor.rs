@@ -1,4 +1,4 @@
-//! Runs trained weights over clips: a plan, made once and replayed batch by batch.
+//! Predicts clips with trained weights: a plan, built once and replayed batch by batch.
 
 use crate::core::array::Array;
 use crate::core::error::{Error, Result};
@@ -11,31 +11,30 @@ use crate::ops::sample::PADDING;
 use crate::run::config::Config;
 use crate::run::weights::Block;
 
-/// What each replica says about each clip.
+/// Predictions of each replica for each clip.
 #[derive(Clone, Debug)]
 pub struct Predictions {
     /// Per replica, (N, K).
     pub probabilities: Vec<Array<f32>>,
     /// For models with attention.
     pub instances: Option<InstancePredictions>,
-    /// Per replica, (N, J, 2): where models that look at one place after the other have looked, time and frequency in
+    /// Per replica, (N, J, 2): glimpse locations of recurrent attention models, time and frequency in
     /// [-1, 1]; empty for others.
     pub glimpses: Vec<Array<f32>>,
 }
 
-/// What models with attention say about each of the T P places of a clip (P in each of its T instances).
+/// Outputs of attention models for each of the T P positions of a clip (P in each of its T instances).
 #[derive(Clone, Debug)]
 pub struct InstancePredictions {
-    /// Per replica, (N, T P, K): sums to 1 over the valid places.
+    /// Per replica, (N, T P, K): sums to 1 over the valid positions.
     pub attention: Vec<Array<f32>>,
-    /// Per replica, (N, T P, K): the probability that the place has by itself.
+    /// Per replica, (N, T P, K): the probability at the position.
     pub scores: Vec<Array<f32>>,
-    /// Per replica, (N, T P, K): the attention that the place asks for, 0 to 1, before all are weighed against each
-    /// other.
+    /// Per replica, (N, T P, K): the attention of the position before normalisation, 0 to 1.
     pub gates: Vec<Array<f32>>,
 }
 
-/// The parameters that the model of `config` has on clips of T = `instances` instances of F = `width` values.
+/// The parameters of the model of `config` for clips of T = `instances` instances of F = `width` values.
 pub fn layout(config: &Config, instances: usize, width: usize, classes: usize) -> Result<Layout> {
     let mut g = Graph::new(Mode::Eval);
     let x = g.input("x", Spec::f32([1, instances, width]));
@@ -45,13 +44,13 @@ pub fn layout(config: &Config, instances: usize, width: usize, classes: usize) -
     Ok(g.layout().clone())
 }
 
-/// How much is read back.
+/// Which outputs are read back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Detail {
     /// The probabilities of clips.
     Clips,
-    /// And what models with attention say about each place, and where others have looked.
-    Places,
+    /// And the outputs at each position, or the glimpse locations.
+    Positions,
 }
 
 /// A network on a GPU that predicts clips of one corpus: its weights are uploaded once, and a plan is replayed for each
@@ -62,20 +61,20 @@ pub struct Predictor {
     corpus: Corpus,
     detail: Detail,
     replicas: usize,
-    /// The weights by the names that graphs have for them.
+    /// The weights by their names in graphs.
     weights: Vec<(String, Buffer)>,
-    /// A plan for each size of batch that was asked for: the setting `batch`, and powers of two below it.
+    /// A plan for each batch size used: the setting `batch`, and powers of two below it.
     batches: Vec<Batch>,
 }
 
-/// A plan for `size` clips at a time, and what is read back after it.
+/// A plan for `size` clips, and its outputs.
 struct Batch {
     size: usize,
     /// u32 (R, size): which clips each replica predicts next.
     rows: Buffer,
     plan: Plan,
     pace: Pace,
-    /// Of probabilities, attention, scores, gates and glimpses, as far as there are any.
+    /// Probabilities, attention, scores, gates and glimpses, where there are any.
     outputs: Vec<Output>,
 }
 
@@ -87,11 +86,11 @@ struct Output {
 }
 
 impl Predictor {
-    /// Uploads the weights `blocks`, one for each replica; `frozen` are those that the model's graph asks for by name.
-    /// `corpus` is shared, not copied: what is written to it later is what is predicted then.
+    /// Uploads the weights `blocks`, one for each replica; `frozen` are those that the model's graph uses by name.
+    /// `corpus` is shared, not copied: clips written to it later are predicted then.
     ///
     /// # Errors
-    /// `Limit` or `Gpu` when memory does not suffice.
+    /// `Limit` or `Gpu` for too little memory.
     pub fn new(
         gpu: &Gpu,
         config: &Config,
@@ -109,16 +108,16 @@ impl Predictor {
         }
         let mut weights = frozen.to_vec();
         weights.extend(arenas.named().map(|(name, buffer)| (name.to_owned(), buffer)));
-        // Nothing is drawn at random in a prediction.
+        // Prediction draws no random numbers.
         weights.push(("clock".into(), gpu.buffer("clock", 4 * replicas)?));
         let (gpu, config, corpus) = (gpu.clone(), config.clone(), corpus.clone());
         Ok(Predictor { gpu, config, corpus, detail, replicas, weights, batches: vec![] })
     }
 
-    /// Predicts the clips `rows[r]` of the corpus with replica r; all replicas have as many clips.
+    /// Predicts the clips `rows[r]` of the corpus with replica r; the same number for all replicas.
     ///
     /// # Errors
-    /// `Limit` when a batch does not fit; `Gpu` if the device fails, or a model answers NaN.
+    /// `Limit` when a batch does not fit; `Gpu` if the device fails, or a model returns NaN.
     pub fn predict(&mut self, rows: &[Vec<u32>]) -> Result<Predictions> {
         assert_eq!(rows.len(), self.replicas, "clips for each replica");
         let clips = rows[0].len();
@@ -158,12 +157,12 @@ impl Predictor {
         let arrays = arrays.collect();
         let predictions = self.predictions(arrays, clips)?;
         if predictions.probabilities.iter().any(|p| p.data().iter().any(|v| v.is_nan())) {
-            return Err(Error::Gpu("the model answered NaN; its weights or features are damaged".into()));
+            return Err(Error::Gpu("the model returned NaN; its weights or features are damaged".into()));
         }
         Ok(predictions)
     }
 
-    /// Makes the plan for batches of so many clips.
+    /// Builds the plan for batches of `size` clips.
     fn batch(&self, size: usize) -> Result<Batch> {
         self.corpus.room(size * self.replicas)?;
         let Config { model, .. } = &self.config;
@@ -176,7 +175,7 @@ impl Predictor {
         let taken = dims.gather(&mut g, clips, rows, model.positions)?;
         let inputs = Inputs { x: taken.x, lengths: taken.lengths, clock, labels: None };
         let prediction = model.push(&mut g, inputs, self.config.settings(dims.classes))?;
-        let tensors = kept(&prediction, self.detail);
+        let tensors = outputs(&prediction, self.detail);
 
         let draft = Draft::new(&g, self.gpu.adapter().target(), self.replicas, &tensors, &[])?;
         draft.fits(&self.gpu)?;
@@ -190,31 +189,31 @@ impl Predictor {
         Ok(Batch { size, rows, plan, pace: Pace::default(), outputs: tensors.into_iter().map(output).collect() })
     }
 
-    /// `arrays` in the order of [`kept`], each per replica.
+    /// `arrays` in the order of [`outputs`], each per replica.
     fn predictions(&self, mut arrays: Vec<Vec<Array<f32>>>, clips: usize) -> Result<Predictions> {
         let mut rest = arrays.split_off(1);
         let probabilities = arrays.remove(0);
-        let places = if nn::find(&self.config.model)?.attends { rest.len().min(3) } else { 0 };
-        let steps = rest.split_off(places);
+        let per_position = if nn::find(&self.config.model)?.attends { rest.len().min(3) } else { 0 };
+        let steps = rest.split_off(per_position);
         let instances = match <[_; 3]>::try_from(rest) {
             Ok([attention, scores, gates]) => Some(InstancePredictions { attention, scores, gates }),
             Err(_) => None,
         };
-        let looks = steps.len();
-        let path = |r: usize| Array::from_fn([clips, looks, 2], |i| steps[i / 2 % looks][r].row(i / 2 / looks)[i % 2]);
-        let glimpses = if looks > 0 { (0..self.replicas).map(path).collect() } else { vec![] };
+        let count = steps.len();
+        let path = |r: usize| Array::from_fn([clips, count, 2], |i| steps[i / 2 % count][r].row(i / 2 / count)[i % 2]);
+        let glimpses = if count > 0 { (0..self.replicas).map(path).collect() } else { vec![] };
         Ok(Predictions { probabilities, instances, glimpses })
     }
 }
 
-/// What is read back of a prediction, in order: probabilities; attention, scores and gates of models that attend;
-/// glimpses of others.
-fn kept(prediction: &Prediction, detail: Detail) -> Vec<Tensor> {
-    let mut kept = vec![prediction.probabilities];
-    if detail == Detail::Places {
-        kept.extend(prediction.attention);
-        kept.extend(prediction.places.into_iter().flat_map(|places| [places.scores, places.gates]));
-        kept.extend(&prediction.glimpses);
+/// Outputs that are read back, in order: probabilities; attention, scores and gates of attention models; glimpses of
+/// others.
+fn outputs(prediction: &Prediction, detail: Detail) -> Vec<Tensor> {
+    let mut outputs = vec![prediction.probabilities];
+    if detail == Detail::Positions {
+        outputs.extend(prediction.attention);
+        outputs.extend(prediction.places.into_iter().flat_map(|places| [places.scores, places.gates]));
+        outputs.extend(&prediction.glimpses);
     }
-    kept
+    outputs
 }

@@ -1,5 +1,5 @@
-//! Recognises recordings of any length with a trained run: excerpts of 10 s, their features, what the run says about
-//! them, and one answer per recording.
+//! Recognises recordings of any length with a trained model: excerpts of 10 s, their features, their predictions, and one
+//! result per recording.
 
 use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
@@ -22,77 +22,75 @@ use crate::predict::trained::{Trained, TrainedModel};
 
 pub use crate::predict::excerpts::Aggregate;
 
-/// Seconds between two excerpts unless said otherwise: five instances, so that each is analysed twice, in another
-/// context.
+/// Default hop in seconds: five instances, so that each is analysed twice, in different contexts.
 const HOP: f64 = 4.8;
-/// Seconds: patience is finite.
+/// Minimum hop in seconds.
 const MIN_HOP: f64 = 0.01;
 
-/// Amplitude below which an excerpt is silent for models that have to name a class whatever is in it: -80 dB of full
-/// scale, some three steps of 16 bits.
+/// Amplitude below which an excerpt is silent for single-label models, which always predict a class: -80 dB of full
+/// scale, about three steps of 16 bits.
 const SILENCE: f32 = 1e-4;
 
-/// Clips whose places are looked at at a time.
+/// Clips predicted with outputs per position at a time.
 const PORTION: usize = 1024;
 
-/// How recordings are recognised.
+/// Options of recognition.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Options {
-    /// Seconds from one excerpt's start to the next, 0.01 (of notes 0.5) to the length of one. `None`: 4.8 of 10, or 1
-    /// of 1.
+    /// Hop between excerpts in seconds, from 0.01 (single notes: 0.5) to the length of an excerpt. `None`: 4.8 (1).
     pub hop: Option<f64>,
-    /// `None`: max, or for models that name one class the mean.
+    /// `None`: max, or mean for single-label models.
     pub aggregate: Option<Aggregate>,
-    /// Whether to keep a spectrogram.
+    /// Whether to return a spectrogram.
     pub spectrogram: bool,
 }
 
-/// What was recognised in a recording.
+/// The result for a recording.
 #[derive(Debug)]
 pub struct Recognised {
     pub recognition: Recognition,
-    /// As [`Extract`] has it, (columns, bands), at most some thousand columns for the whole recording; if asked for.
+    /// As in [`Extract`], (columns, bands), at most a few thousand columns for the whole recording; if requested.
     pub spectrogram: Option<Array<f32>>,
 }
 
-/// A trained run with its front end on a GPU, ready for any number of recordings.
+/// A trained model with its front end on a GPU, for any number of recordings.
 pub struct Recogniser {
     gpu: Gpu,
     trained: Trained,
-    /// (K), the probability from which on each class is present.
+    /// (K) decision thresholds.
     thresholds: Vec<f64>,
     options: Options,
     kind: Kind,
     /// Seconds.
     hop: f64,
     front_end: FrontEndRunner,
-    /// What the front end's features are predicted from; a forest needs none.
+    /// The features on the GPU and the network; `None` for a forest.
     network: Option<(Corpus, Predictor)>,
 }
 
-/// The recordings that are being recognised.
+/// The recordings in progress.
 #[derive(Default)]
 struct PendingExcerpts {
-    /// Excerpts that wait for the batch to fill, and whose they are.
+    /// Excerpts waiting for a full batch, with the index of their recording.
     waiting: Vec<(usize, Excerpt)>,
     open: VecDeque<OpenRecording>,
 }
 
-/// A recording whose end has not been reached, or not been answered.
+/// A recording whose end has not been reached, or not been predicted.
 struct OpenRecording {
     index: usize,
     name: PathBuf,
     excerpts: Excerpts,
-    /// Its duration and condition, or what is wrong with it.
+    /// Its duration and condition, or an error.
     end: Option<Result<(f64, Condition)>>,
 }
 
 impl Recogniser {
-    /// The run's own thresholds count, see [`Trained::set_threshold`].
+    /// Uses the run's thresholds, see [`Trained::set_threshold`].
     ///
     /// # Errors
-    /// `Usage` for options that the model cannot follow, a run that does not know its front end, and one without the
-    /// thresholds that it is set to; `Checkpoint` for weights of the front end that are missing or others.
+    /// `Usage` for options that do not apply to the model, a run that does not record its front end, and tuned thresholds
+    /// that do not exist; `Checkpoint` for front-end weights that are missing or have changed.
     pub fn new(gpu: &Gpu, trained: Trained, options: Options) -> Result<Recogniser> {
         options.check(&trained)?;
         let thresholds = trained.common_thresholds()?;
@@ -102,7 +100,7 @@ impl Recogniser {
         let network = match &trained.model {
             TrainedModel::Network(_) => {
                 let corpus = front_end.corpus(gpu, trained.about.classes.len())?;
-                let predictor = trained.predictor(gpu, &corpus, Detail::Places)?;
+                let predictor = trained.predictor(gpu, &corpus, Detail::Positions)?;
                 Some((corpus, predictor))
             }
             TrainedModel::Forest(_) => None,
@@ -116,10 +114,10 @@ impl Recogniser {
         &self.trained
     }
 
-    /// Recognises sound in memory: mono, nominally in [-1, 1], at `sr` Hz.
+    /// Recognises audio in memory: mono, nominally in [-1, 1], at `sr` Hz.
     ///
     /// # Errors
-    /// `Data` for samples that are no sound: none, not finite, or too few for the model; `Gpu` for a lost device.
+    /// `Data` for invalid samples: empty, not finite, or too few for the model; `Gpu` for a lost device.
     pub fn recognise(&mut self, samples: &[f32], sr: u32) -> Result<Recognised> {
         let mut pending = PendingExcerpts::default();
         let (cut, name) = (self.cut(), Path::new("samples"));
@@ -131,11 +129,11 @@ impl Recogniser {
         failed?;
         self.take(&mut pending, 0, name, end)?;
         self.predict_waiting(&mut pending)?;
-        let done = pending.open.pop_front().expect("it was opened when its end was taken");
+        let done = pending.open.pop_front().expect("opened before its end");
         self.finish(done)
     }
 
-    /// Recognises a sound file.
+    /// Recognises an audio file.
     ///
     /// # Errors
     /// `Io` and `Data` for a file that cannot be used; `Gpu` for a lost device.
@@ -148,11 +146,11 @@ impl Recogniser {
         result.expect("each file has a result")
     }
 
-    /// Recognises `files`, decoded on all cores, and hands over in order what is in each, or why it cannot be used,
-    /// with its index. Memory does not grow with the length of a recording but for its timelines.
+    /// Recognises `files`, decoded on all cores, and calls `each` in order with the index and the result or error. Memory
+    /// grows with the length of a recording only for its timelines.
     ///
     /// # Errors
-    /// `Gpu` for a lost device, and whatever `each` returns.
+    /// `Gpu` for a lost device, and errors of `each`.
     pub fn recognise_files(
         &mut self,
         files: &[PathBuf],
@@ -176,8 +174,7 @@ impl Recogniser {
         Cut { window: self.kind.window(), hop: Some(self.hop), form: self.kind.form(), to_the_end: true }
     }
 
-    /// Takes what comes of a recording, one after the other. Returns whether a batch was full, and all that waited is
-    /// answered.
+    /// Takes the next item of a recording. Returns whether a batch was full, and all waiting excerpts were predicted.
     fn take(&mut self, pending: &mut PendingExcerpts, index: usize, name: &Path, item: Item) -> Result<bool> {
         if pending.open.back().is_none_or(|last| last.index < index) {
             let excerpts = Excerpts::new(&self.trained, self.hop, self.front_end.extractor.bands());
@@ -187,7 +184,7 @@ impl Recogniser {
         match item {
             Item::Excerpt(excerpt) => pending.waiting.push((index, excerpt)),
             Item::End { duration, .. } if self.kind.is_of_notes() && duration < self.kind.window() => {
-                let reason = format!("is shorter than {} s, which the model takes in at a time", self.kind.window());
+                let reason = format!("is shorter than {} s, the model's window", self.kind.window());
                 current.end = Some(Err(Error::data(name, reason)));
             }
             Item::End { duration, condition } => current.end = Some(Ok((duration, condition))),
@@ -203,7 +200,7 @@ impl Recogniser {
         Ok(full)
     }
 
-    /// Predicts the excerpts that wait.
+    /// Predicts the waiting excerpts.
     fn predict_waiting(&mut self, pending: &mut PendingExcerpts) -> Result<()> {
         if pending.waiting.is_empty() {
             return Ok(());
@@ -214,7 +211,7 @@ impl Recogniser {
         let predictions = self.predict(&extracts)?;
         for (i, ((index, excerpt), extract)) in pending.waiting.iter().zip(&extracts).enumerate() {
             let open = pending.open.iter_mut().find(|open| open.index == *index);
-            let excerpts = &mut open.expect("a recording stays open until it is answered").excerpts;
+            let excerpts = &mut open.expect("a recording stays open until it is predicted").excerpts;
             let silent = excerpts.single_label && excerpt.samples.iter().all(|v| v.abs() < SILENCE);
             match silent {
                 true => excerpts.add_silence(excerpt.start),
@@ -226,7 +223,7 @@ impl Recogniser {
         Ok(())
     }
 
-    /// Embeddings go through the post-processing on the CPU; other features are where the network takes them from.
+    /// Embeddings are post-processed on the CPU; other features are already in the network's input.
     fn predict(&mut self, extracts: &[Extract]) -> Result<Predictions> {
         let rows = vec![(0..extracts.len() as u32).collect(); self.trained.about.seeds.len()];
         match (&mut self.network, &self.trained.model) {
@@ -263,14 +260,14 @@ impl Options {
         let model = nn::find(&trained.about.model)?;
         let (attends, kind) = (model.attends, trained.config.kind()?);
         let (hop, longest) = (self.hop(kind), kind.window());
-        // Seconds that overlap more have nothing of their own to tell.
+        // Seconds that overlap more add no information.
         let shortest = if kind.is_of_notes() { longest / 2.0 } else { MIN_HOP };
         if !(shortest..=longest).contains(&hop) {
-            return Err(Error::Usage(format!("a hop of {hop} s: {shortest} to {longest} s are possible")));
+            return Err(Error::Usage(format!("hop {hop} s is out of range: {shortest} to {longest} s")));
         }
         if self.aggregate == Some(Aggregate::Attention) && !attends {
             return Err(Error::Usage(format!(
-                "{} has no attention to aggregate by; mean and max are left",
+                "{} has no attention; use mean or max",
                 model.name
             )));
         }
@@ -278,7 +275,7 @@ impl Options {
     }
 }
 
-/// What a run says about clips whose features are known: each as a recording of its own, named by its key.
+/// Recognises clips with known features: each as a recording, named by its key.
 ///
 /// # Errors
 /// As [`Recogniser::new`] and [`ClipPredictor::new`].
@@ -291,10 +288,10 @@ pub fn recognise_clips(
 ) -> Result<Vec<Recognition>> {
     options.check(trained)?;
     let thresholds = trained.common_thresholds()?;
-    let mut predictor = ClipPredictor::new(gpu, trained, features, Detail::Places)?;
+    let mut predictor = ClipPredictor::new(gpu, trained, features, Detail::Positions)?;
     let clips: Vec<u32> = (0..keys.len() as u32).collect();
     let mut all = Vec::with_capacity(keys.len());
-    // What is said about each place of each clip does not fit memory for a whole dataset.
+    // The outputs per position of a whole dataset do not fit in memory.
     for portion in clips.chunks(PORTION) {
         let predictions = predictor.predict(&vec![portion.to_vec(); trained.about.seeds.len()])?;
         for (i, clip) in portion.iter().map(|&clip| clip as usize).enumerate() {

@@ -1,4 +1,4 @@
-//! From activity curves to stretches of playing, and how well these agree with the truth.
+//! Segments from activity curves, and their agreement with ground truth.
 
 use std::collections::{HashMap, HashSet};
 use std::path::Path;
@@ -10,12 +10,12 @@ use crate::core::files::read_limited;
 use crate::metrics::scores::Counts;
 use crate::predict::recognition::{Recognition, Segment};
 
-/// A table of true times takes some bytes a note.
+/// Maximum size of a table of true times.
 const MAX_TRUTH: u64 = 256 << 20;
 
-/// Seconds. Between notes and breaths an instrument is silent about this long without having stopped playing.
+/// Seconds. Silence between notes and breaths of an instrument that still plays is shorter.
 const BRIDGED: f64 = 0.5;
-/// Seconds. No phrase is shorter; a lone blip below this is rather noise of the model or the tail of another sound.
+/// Seconds. Shorter segments are rather noise of the model or the tail of another instrument.
 const SHORTEST: f64 = 0.3;
 
 /// When an instrument plays: the runs of cells whose activity is at least `threshold`, in order and without overlaps.
@@ -48,8 +48,7 @@ pub fn segments(activity: &[f32], cell: f64, threshold: f64, duration: f64) -> V
     runs.into_iter().filter_map(segment).collect()
 }
 
-/// `curve`, an entry per `cell` seconds, drawn to `columns` entries that share `duration`: the mean of what each
-/// covers. Where the curve has ended it counts as 0.
+/// `curve`, an entry per `cell` seconds, resampled to `columns` entries over `duration`: the mean of what each covers. Beyond its end the curve is 0.
 pub fn resample(curve: &[f32], cell: f64, duration: f64, columns: usize) -> Vec<f32> {
     let width = duration / cell / columns as f64;
     let column = |i: usize| {
@@ -96,7 +95,7 @@ fn active_frames(intervals: &[(f64, f64)], duration: f64) -> Vec<bool> {
     covered.iter().enumerate().map(|(i, &c)| c >= half(i) - 1e-9).collect()
 }
 
-/// The true times of instruments in recordings, and how well what was recognised agrees with them.
+/// Ground-truth times of instruments in recordings, and the agreement of results with them.
 pub struct Truth {
     /// (start, end) in seconds, by recording (see [`Recognition::name`]) and instrument.
     intervals: HashMap<(String, String), Vec<(f64, f64)>>,
@@ -105,7 +104,7 @@ pub struct Truth {
     /// Recordings that were compared, by name.
     compared: HashSet<String>,
     unknown: usize,
-    /// Recordings of a name that another one has: the table cannot tell them apart.
+    /// Recordings with the name of another one, which the table cannot distinguish.
     namesakes: usize,
 }
 
@@ -113,7 +112,7 @@ impl Truth {
     /// Reads a CSV with the columns sample_key, instrument, start_s and end_s.
     ///
     /// # Errors
-    /// `Io`, and `Data` for a table without these columns or with times that are no numbers.
+    /// `Io`, and `Data` for a table without these columns or with invalid times.
     pub fn read(path: &Path) -> Result<Truth> {
         let bytes = read_limited(path, MAX_TRUTH)?;
         let mut reader = csv::ReaderBuilder::new().trim(csv::Trim::All).from_reader(&bytes[..]);
@@ -129,13 +128,13 @@ impl Truth {
             let fail = |reason: String| Error::data(path, reason);
             let row = row.map_err(|e| {
                 fail(format!(
-                    "is no table of sample_key,instrument,start_s,end_s ({})",
+                    "is not a table with sample_key,instrument,start_s,end_s ({})",
                     e.to_string().replace('\n', " ")
                 ))
             })?;
             if !(row.start_s >= 0.0 && row.start_s <= row.end_s && row.end_s.is_finite()) {
                 let Interval { sample_key, start_s, end_s, .. } = row;
-                return Err(fail(format!("{start_s} to {end_s} s is no interval (in {sample_key})")));
+                return Err(fail(format!("{start_s} to {end_s} s is not an interval (in {sample_key})")));
             }
             truth.recordings.insert(row.sample_key.clone());
             truth.intervals.entry((row.sample_key, row.instrument)).or_default().push((row.start_s, row.end_s));
@@ -143,7 +142,7 @@ impl Truth {
         Ok(truth)
     }
 
-    /// Compares what was recognised in a recording. Only the first of its name counts.
+    /// Compares the result of a recording. Only the first of its name counts.
     pub fn compare(&mut self, r: &Recognition) {
         let key = r.name();
         if !self.recordings.contains(&key) {
@@ -169,11 +168,11 @@ impl Truth {
     pub fn summary(&self) -> String {
         let Counts { tp, fp, fn_, .. } = self.counts;
         if self.compared.is_empty() {
-            return format!("none of {} recordings is in the table of true times", self.unknown);
+            return format!("none of {} recordings is in the table of ground-truth times", self.unknown);
         }
         let ratio = |n: u64, of: u64| n as f64 / of.max(1) as f64;
-        let left_out = |n: usize, why: &str| if n > 0 { format!(", {n} {why} left out") } else { String::new() };
-        let missing = left_out(self.unknown, "without truth") + &left_out(self.namesakes, "of another one's name");
+        let skipped = |n: usize, why: &str| if n > 0 { format!(", {n} {why} skipped") } else { String::new() };
+        let missing = skipped(self.unknown, "without ground truth") + &skipped(self.namesakes, "with a duplicate name");
         format!(
             "frames of 1 s: F1 {:.3} (precision {:.3}, recall {:.3}) over {} recordings{missing}",
             ratio(2 * tp, 2 * tp + fp + fn_),

@@ -1,4 +1,4 @@
-//! A trained run: its settings, and what its seeds have become.
+//! A trained model: the settings and weights of a run.
 
 use std::path::Path;
 
@@ -17,7 +17,7 @@ use crate::run::config::Config;
 use crate::run::run_dir::RunDir;
 use crate::run::weights::{self, About, Block, ModelFile};
 
-/// Which clips of a dataset to evaluate.
+/// Clips of a dataset to evaluate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Split {
@@ -26,18 +26,18 @@ pub enum Split {
     Val,
     /// Each seed's own training clips.
     Train,
-    /// Every clip.
+    /// All clips, with and without a split.
     All,
 }
 
-/// What a run has learnt, on the CPU; see [`crate::predict`] for what works with it.
+/// A trained model, on the CPU; see [`crate::predict`] for its uses.
 pub struct Trained {
     pub config: Config,
     pub about: About,
     pub model: TrainedModel,
 }
 
-/// What the seeds of a run have become.
+/// The weights of all seeds.
 pub enum TrainedModel {
     Network(Network),
     /// One for each seed.
@@ -85,7 +85,7 @@ impl Trained {
         }
     }
 
-    /// Writes one seed by itself: a network with PyTorch's names and shapes, a forest as runs hold it.
+    /// Exports one seed: a network with PyTorch's names and shapes, a forest as in run directories.
     pub fn export(&self, path: &Path, r: usize) -> Result<()> {
         let about = self.about.of_seed(r);
         match &self.model {
@@ -94,7 +94,7 @@ impl Trained {
         }
     }
 
-    /// Trainable parameters of a seed; a forest has none.
+    /// Number of trainable parameters of a seed; 0 for a forest.
     pub fn parameters(&self) -> usize {
         match &self.model {
             TrainedModel::Network(network) => network.layout.count(),
@@ -102,7 +102,7 @@ impl Trained {
         }
     }
 
-    /// The front end's weights lie there by now; that they are the same is seen when they are loaded.
+    /// Sets a new path of the front end's weights; that they are the same is checked when they are loaded.
     ///
     /// # Errors
     /// `Usage` if the run has no front end.
@@ -112,34 +112,34 @@ impl Trained {
                 front_end.weights = weights.clone();
                 Ok(())
             }
-            None => Err(Error::Usage("the run has no front end whose weights could lie elsewhere".into())),
+            None => Err(Error::Usage("the run has no front end".into())),
         }
     }
 
-    /// How the model's input is made of sound.
+    /// How the model's input is extracted from audio.
     ///
     /// # Errors
-    /// `Usage` for a run on features that did not say how they were made.
+    /// `Usage` for a run that does not record its front end.
     pub fn recipe(&self) -> Result<Recipe> {
         let kind = self.config.kind()?;
         let front_end = self.config.front_end.clone();
         if front_end.is_none() && nn::find(&self.config.model)?.needs_vggish() {
             let reason =
-                "the run was trained on features that do not say how they were made; name the VGGish that made them";
+                "the run does not record the front end of its features; give the VGGish weights";
             return Err(Error::Usage(reason.into()));
         }
         Ok(Recipe { kind, front_end, scale: self.config.notes.unwrap_or_default().scale })
     }
 
-    /// What the model is asked about a clip.
+    /// Multi-label or single-label classification.
     pub fn task(&self) -> Result<Task> {
         Ok(Task::of(nn::find(&self.config.model)?.exclusive))
     }
 
-    /// From now on these thresholds count instead of the run's own.
+    /// Replaces the run's thresholds.
     ///
     /// # Errors
-    /// `Usage` for a model that names one class per clip.
+    /// `Usage` for a single-label model.
     pub fn set_threshold(&mut self, level: Level) -> Result<()> {
         if let Some(error) = self.config.unsupported("threshold") {
             return Err(error);
@@ -148,22 +148,22 @@ impl Trained {
         Ok(())
     }
 
-    /// (R, K): from which probability on each seed takes a class for present, by the setting `threshold`.
+    /// (R, K): decision thresholds of each seed, by the setting `threshold`.
     ///
     /// # Errors
-    /// `Usage` when tuned ones are asked for, and the run has none yet.
+    /// `Usage` when tuned ones are requested, and the run has none yet.
     pub fn thresholds(&self) -> Result<Vec<Vec<f64>>> {
         match (self.config.threshold, &self.about.thresholds) {
             (Level::Fixed(v), _) => Ok(vec![vec![v; self.about.classes.len()]; self.about.seeds.len()]),
             (Level::Tuned, Some(tuned)) => Ok(tuned.clone()),
             (Level::Tuned, None) => Err(Error::Usage(
-                "the run has no tuned thresholds: its training has not ended, or had no validation clips; give a number, `threshold` 0.5"
+                "the run has no tuned thresholds (training not finished, or without validation clips); give a number, `threshold` 0.5"
                     .into(),
             )),
         }
     }
 
-    /// (K): from which probability on the seeds together take a class for present.
+    /// (K): decision thresholds of the ensemble.
     ///
     /// # Errors
     /// As [`Trained::thresholds`].

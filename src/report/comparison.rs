@@ -1,4 +1,4 @@
-//! Everything that a comparison leaves behind: tables for machines, pictures, and a page.
+//! The files of a comparison: machine-readable tables, figures, and a page.
 
 use std::path::Path;
 
@@ -16,7 +16,7 @@ use crate::report::tables::table::printable;
 pub use crate::report::pages::comparison::{CLASSES, CLASSES_PLOT, JSON, REPORT, SCORES, SCORES_PLOT};
 
 /// Writes `compare.json`, `scores.csv`, `classes.csv`, `scores.png`, `classes.png` and then `report.html` into
-/// `folder`, in place of older ones; each whole or not at all.
+/// `folder`, replacing older ones, each atomically.
 ///
 /// # Errors
 /// `Io`, naming the file that cannot be written.
@@ -36,7 +36,7 @@ pub fn write(folder: &Path, c: &Comparison) -> Result<()> {
     comparison::write(&folder.join(REPORT), c, [figure::svg(&boxes)?, figure::svg(&bars)?])
 }
 
-/// A line per entry, seed and metric; those that are not defined are left out.
+/// A line per entry, seed and metric; undefined ones are omitted.
 fn scores_csv(c: &Comparison) -> String {
     #[derive(Serialize)]
     struct Line<'a> {

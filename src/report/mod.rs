@@ -1,4 +1,4 @@
-//! What people read: tables for the terminal, pictures, and pages.
+//! Reports: tables for the terminal, figures, and HTML pages.
 
 pub mod comparison;
 pub mod numbers;
@@ -11,12 +11,12 @@ use crate::data::Dataset;
 use crate::train::session::Outcome;
 use plots::examples::Examples;
 
-/// Writes the pictures and the page of a run that has ended on `data` into its directory; see [`pages::training::write`].
+/// Writes the figures and the page of a finished run on `data` into its directory; see [`pages::training::write`].
 ///
 /// # Errors
 /// `Io`, naming the file that cannot be written.
 pub fn write(outcome: &Outcome, data: &Dataset) -> Result<()> {
-    let Outcome { run, record, history, evaluation, answers, .. } = outcome;
-    let examples = record.config.notes.map(|notes| Examples::new(data, &data.test, answers, &notes));
+    let Outcome { run, record, history, evaluation, predictions, .. } = outcome;
+    let examples = record.config.notes.map(|notes| Examples::new(data, &data.test, predictions, &notes));
     pages::training::write(run.path(), record, history, evaluation, examples.as_ref())
 }

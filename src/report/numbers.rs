@@ -1,4 +1,4 @@
-//! Numbers as people read them: three significant digits and a prefix.
+//! Numbers formatted for people: three significant digits and a prefix.
 
 /// `value` with three significant digits and an SI prefix before `unit`: `si(1.234e12, "FLOP/s")` is "1.23 TFLOP/s".
 pub fn si(value: f64, unit: &str) -> String {
@@ -58,9 +58,9 @@ pub fn count(n: u64) -> String {
     out
 }
 
-/// A share of one: "42 %", "3.1 %".
-pub fn percent(share: f64) -> String {
-    let p = share * 100.0;
+/// A fraction as percentage: "42 %", "3.1 %".
+pub fn percent(fraction: f64) -> String {
+    let p = fraction * 100.0;
     if p.abs() < 9.95 { format!("{p:.1} %") } else { format!("{p:.0} %") }
 }
 
@@ -85,7 +85,7 @@ pub fn signed(value: Option<f64>) -> String {
     }
 }
 
-/// The chance p of a test: ".023", "< .001".
+/// The p-value of a test: ".023", "< .001".
 pub fn p_value(p: f64) -> String {
     if p < 0.0005 { "< .001".into() } else { score(Some(p)) }
 }
@@ -106,7 +106,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn numbers_read_well() {
+    fn numbers_are_formatted() {
         assert_eq!([si(1.234e12, "FLOP/s"), si(999.6e9, "B/s")], ["1.23 TFLOP/s", "1.00 TB/s"]);
         assert_eq!([si(0.0, "s"), si(5e-12, "s"), si(-2e3, "B")], ["0 s", "0.0000 s", "-2.00 kB"]);
         assert_eq!([duration(12.34e-6), duration(0.0012), duration(59.96)], ["12.3 µs", "1.20 ms", "60.0 s"]);

@@ -1,4 +1,4 @@
-//! Everything that decides what a training run computes. Written to `run.toml`; the same keys are read from files of settings.
+//! All settings of a training run. Written to `run.toml`; settings files have the same keys.
 
 use std::path::{Path, PathBuf};
 
@@ -25,13 +25,13 @@ use crate::run::settings::{
     with_attention, with_dropout, with_known_labels, with_mixed_clips, with_thresholds, with_width,
 };
 
-/// What is done to the clips of a training step beside leaving them as they are. Validation and test clips stay as they are.
+/// Augmentation of training clips. Validation and test clips are not augmented.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Augmentation {
-    /// Each clip becomes a weighted sum of itself and another.
+    /// Each clip becomes a weighted sum with another clip.
     Mixup,
-    /// Half of the clips are followed by another; after mixup.
+    /// Half of the clips get another clip appended; after mixup.
     Concat,
 }
 
@@ -42,15 +42,15 @@ impl Augmentation {
     }
 }
 
-/// What is chosen of a model on single notes, and of the notes.
+/// Settings of models on single notes, and of their data.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Notes {
-    /// The spectrum that the model is fed.
+    /// Input spectrum.
     pub input: Kind,
     /// One of [`ATTENTION`].
     pub attention: u32,
-    /// Share of the published filters.
+    /// Width as a fraction of the published number of filters.
     pub width: Width,
     pub scale: Scale,
     pub init: FirstValues,
@@ -70,7 +70,7 @@ impl Default for Notes {
     }
 }
 
-/// A training run. Units: epochs count from 0, batch in clips, chances in [0, 1).
+/// A training run. Units: epochs count from 0, batch in clips, probabilities in [0, 1).
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
@@ -79,69 +79,69 @@ pub struct Config {
     /// One replica per seed.
     pub seeds: Vec<u64>,
     pub epochs: usize,
-    /// Clips per step.
+    /// Batch size in clips.
     pub batch: usize,
     pub lr: f64,
     pub optimiser: Optimiser,
-    /// L2 decay, added to the gradient.
+    /// Weight decay (L2, added to the gradient).
     pub weight_decay: f64,
     pub dropout: f64,
     pub loss: Loss,
-    /// Of cross-entropy and focal loss; runs of before there was a choice took the batch.
+    /// Of cross-entropy and focal loss; older runs do not have it and used the batch.
     #[serde(default)]
     pub loss_mean: LossMean,
-    /// How instances are weighed against each other.
+    /// How attention logits become weights.
     pub pooling: Pooling,
     /// Of the partial BCE's g(p) = alpha p^gamma + beta.
     pub alpha: f64,
     pub beta: f64,
     pub gamma: f64,
-    /// Of the focal loss: how much less what is already right counts.
+    /// Focusing parameter of the focal loss.
     pub focal_gamma: f64,
-    /// What its positive labels weigh.
+    /// Weight of positive labels in the focal loss.
     pub focal_alpha: FocalAlpha,
     pub augment: Vec<Augmentation>,
     /// Of mixup's Beta(alpha, alpha).
     pub mixup_alpha: f64,
     pub select: Select,
-    /// Stop a seed after this many epochs without a better one; `none`: never.
+    /// Stop a seed after this many epochs without improvement; `none`: never.
     #[serde(with = "patience")]
     pub patience: Option<usize>,
-    /// From which probability on a class counts as present, in tests and predictions; epochs are compared at 0.5.
+    /// Decision threshold for tests and predictions; epochs are compared at 0.5.
     pub threshold: Level,
-    /// Share of the training split that is held out for validation, anew for each seed.
+    /// Fraction of the training split held out for validation, drawn per seed.
     pub val_fraction: f64,
-    /// A file of the keys of the clips that are for validation instead, for all seeds.
+    /// Alternatively, a file with the keys of the validation clips of all seeds.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub val_keys: Option<PathBuf>,
-    /// What turns sound into the model's input, where known; a model on maps cannot do without.
+    /// Front end of the model's input, where known; required for models on feature maps.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub front_end: Option<FrontEnd>,
-    /// Which part of it is trained with the model.
+    /// Part of the front end trained with the model.
     pub train_front_end: TrainFrontEnd,
     /// Features to use in place of those in the dataset's folder.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub features: Option<PathBuf>,
-    /// What features that are stored as floats stand for, where they do not tell.
+    /// Scale of features stored as floats, if the file does not record it.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub feature_scale: Option<FeatureScale>,
-    /// Where features made of sound are kept.
+    /// Cache folder for extracted features.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub cache: Option<PathBuf>,
     /// Of models on single notes.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub notes: Option<Notes>,
-    /// Weights to start from instead of random ones.
+    /// Initial weights instead of random ones.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub init: Option<PathBuf>,
 }
 
-/// Keys of settings that say where something lies.
+/// Keys of settings that are paths of data.
 const PLACES: [&str; 3] = ["dataset", "features", "cache"];
-/// Most seeds of a run.
+/// Maximum number of seeds of a run.
 pub const MAX_SEEDS: usize = 1000;
 
-/// `none` for a run that never stops early.
+/// `none`: no early stopping.
 mod patience {
     use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
@@ -173,13 +173,13 @@ pub const SETTINGS: &[Setting] = &[
         "epochs",
         Value::Count("N"),
         networks,
-        "Passes over the training clips",
+        "Number of epochs",
     ),
     setting(
         "batch",
         Value::Count("CLIPS"),
         networks,
-        "Clips per step",
+        "Batch size in clips",
     ),
     setting(
         "lr",
@@ -191,44 +191,44 @@ pub const SETTINGS: &[Setting] = &[
         "optimiser",
         Value::Name(names::<Optimiser>),
         networks,
-        "What turns gradients into steps",
+        "Optimiser",
     ),
     setting(
         "weight_decay",
         Value::Number(Some((0.0, 1e6))),
         networks,
-        "L2 decay, added to the gradient; 0 with adagrad",
+        "Weight decay (L2, added to the gradient); 0 with adagrad",
     ),
     setting(
         "dropout",
         Value::Number(Some((0.0, 1.0))),
         with_dropout,
-        "Chance of a dropped unit, 0 to below 1",
+        "Dropout probability, 0 to below 1",
     ),
     setting(
         "pooling",
         Value::Name(names::<Pooling>),
         with_attention,
-        "How the attention of instances becomes weights: each by itself and then as a share, or by softmax",
+        "How attention logits become weights: sigmoid, normalised to sum 1, or softmax",
     ),
     setting(
         "loss",
         Value::Name(names::<Loss>),
         networks,
-        "bce: binary cross-entropy of known labels; partial-bce: weighted by clip (ISMIR 2019, Eq. 4); focal: what is \
-               already right counts less; cross-entropy: of models that name one class per clip",
+        "bce: binary cross-entropy of known labels; partial-bce: weighted by clip (ISMIR 2019, Eq. 4); focal: \
+               down-weights well-classified labels; cross-entropy: for single-label models",
     ),
     setting(
         "loss_mean",
         Value::Name(names::<LossMean>),
         with_known_labels,
-        "bce and focal are the mean over all known labels of a batch, or over each clip's own and then over clips",
+        "Reduction of bce and focal: mean over all known labels of a batch, or over those of each clip and then over clips",
     ),
     setting(
         "alpha",
         Value::Number(Some((-1e6, 1e6))),
         networks,
-        "alpha of partial-bce's g(p) = alpha p^gamma + beta, p the share of known labels",
+        "alpha of partial-bce's g(p) = alpha p^gamma + beta, p the fraction of known labels",
     )
     .needing("loss", "partial-bce"),
     setting(
@@ -249,15 +249,15 @@ pub const SETTINGS: &[Setting] = &[
         "focal_gamma",
         Value::Number(Some((0.0, 100.0))),
         networks,
-        "gamma of the focal loss, 0 to below 100: the higher, the less counts what is already right",
+        "gamma of the focal loss, 0 to below 100: higher values down-weight well-classified labels more",
     )
     .needing("loss", "focal"),
     setting(
         "focal_alpha",
         Value::Text("X|inverse-frequency|inverse-class-frequency", |text| text.parse::<FocalAlpha>().and_then(as_toml)),
         networks,
-        "alpha of the focal loss, 0 to 1: what positive labels weigh, negative ones weigh 1 - alpha; inverse-frequency: \
-               for each class the share of negatives among its known training labels; inverse-class-frequency: 1 / share of \
+        "alpha of the focal loss, 0 to 1: weight of positive labels (negatives get 1 - alpha); inverse-frequency: \
+               per class, the fraction of negatives among its known training labels; inverse-class-frequency: 1 / fraction of \
                positives, normalised to 1 over the classes",
     )
     .needing("loss", "focal"),
@@ -265,8 +265,8 @@ pub const SETTINGS: &[Setting] = &[
         "augment",
         Value::Names(names::<Augmentation>),
         with_mixed_clips,
-        "What is done to training clips. mixup: each becomes a weighted sum of itself and another; concat: half of them \
-               are followed by another; both: mixed clips are followed by another [default: nothing]",
+        "Augmentation of training clips. mixup: weighted sum with another clip; concat: half of them get another clip \
+               appended; both: mixup first [default: none]",
     ),
     setting(
         "mixup_alpha",
@@ -279,8 +279,8 @@ pub const SETTINGS: &[Setting] = &[
         "select",
         Value::Name(names::<Select>),
         networks,
-        "Which epoch's weights are kept: lowest validation loss or highest validation F1, which is the accuracy where \
-               clips have one class",
+        "Which epoch's weights are saved: lowest validation loss, or highest validation F1 (accuracy for single-label \
+               models)",
     ),
     setting(
         "patience",
@@ -289,26 +289,27 @@ pub const SETTINGS: &[Setting] = &[
             text => text.parse::<u32>().map(|n| i64::from(n).into()).map_err(|_| "neither a number nor none".into()),
         }),
         networks,
-        "Stop a seed after this many epochs without a better one; none: never",
+        "Stop a seed after this many epochs without improvement; none: never",
     ),
     setting(
         "threshold",
         Value::Text("P|tuned", |text| text.parse::<Level>().and_then(as_toml)),
         with_thresholds,
-        "From which probability on a class counts as present in the test, and later in eval and predict: a number, or \
-               tuned: found on the validation clips, for each seed and class. Epochs are always compared at 0.5",
+        "Decision threshold for the test, and later for eval and predict: a number, or tuned (per seed and class, on the \
+               validation clips). Epochs are always compared at 0.5",
     ),
     setting(
         "val_fraction",
         Value::Number(None),
         all,
-        "Share of the training clips held out for validation, drawn anew for each seed; for aacnn once, as split-by says; 0 for rf: it is grown on all",
+        "Fraction of the training clips held out for validation, drawn per seed (for aacnn once, see --split-by); 0 for rf, \
+               which trains on all",
     ),
     setting(
         "val_keys",
         Value::Path("FILE"),
         all,
-        "Validation clips of all seeds instead: a file of keys of the training split, one a line",
+        "Validation clips of all seeds instead: a file with keys of the training split, one per line",
     ),
     setting(
         "front_end.weights",
@@ -317,32 +318,32 @@ pub const SETTINGS: &[Setting] = &[
             random => as_toml(random),
         }),
         uses_vggish,
-        "VGGish's weights for models on sound: a safetensors file in torchvggish's naming, or random (random:SEED)",
+        "VGGish weights for audio models: a safetensors file with torchvggish's names, or random (random:SEED)",
     ),
     setting(
         "width",
         Value::Text("W", |text| text.parse::<Width>().map_err(|e| e.to_string()).and_then(as_toml)),
         with_width,
-        "Share of VGGish's or aacnn's channels: 1, 1/2, 1/4 or 1/8 [default: 1]",
+        "Width of VGGish or aacnn as a fraction of its channels: 1, 1/2, 1/4 or 1/8 [default: 1]",
     ),
     setting(
         "train_front_end",
         Value::Name(names::<TrainFrontEnd>),
         on_feature_maps,
-        "Which part of VGGish is trained with the model (att-tf and its kin)",
+        "Part of VGGish trained with the model (att-tf models)",
     ),
     setting(
         "front_end.pca",
         Value::Path("FILE.npz"),
         uses_vggish,
-        "PCA of VGGish's embeddings, an npz with pca_eigen_vectors and pca_means [default: the one among the weights]",
+        "PCA of VGGish's embeddings, an npz with pca_eigen_vectors and pca_means [default: the PCA in the weights file]",
     ),
     setting(
         "front_end.scaling",
         Value::Name(names::<Scaling>),
         uses_vggish,
         "How VGGish's embeddings become inputs: their PCA in 8 bits, or each dimension from its minimum to its maximum over the \
-               training split [default: pca8 where there is a PCA, else minmax]",
+               training split [default: pca8 if there is a PCA, else minmax]",
     ),
     setting(
         "features",
@@ -354,14 +355,14 @@ pub const SETTINGS: &[Setting] = &[
         "feature_scale",
         Value::Name(names::<FeatureScale>),
         all,
-        "What features that are stored as floats stand for: inputs of 0 to 1, or 8-bit codes of 0 to 255 [default: what the file \
-               says, else codes if any is above 1]",
+        "Scale of features stored as floats: inputs of 0 to 1, or 8-bit codes of 0 to 255 [default: as recorded in the file, \
+               else codes if any is above 1]",
     ),
     setting(
         "cache",
         Value::Path("DIR"),
         all,
-        "Where features made of sound are kept [default: wmic in the user's folder for caches]",
+        "Cache folder for extracted features [default: wmic in the user's cache directory]",
     ),
     setting(
         "init",
@@ -370,33 +371,33 @@ pub const SETTINGS: &[Setting] = &[
             file => settings::path(file),
         }),
         networks,
-        "Start from these weights (PyTorch names and shapes, as `wmic export` writes); for aacnn also normal, as in the \
-               paper, or he: how random ones are drawn (a file of that name is ./he) [default: random]",
+        "Initial weights (PyTorch names and shapes, as `wmic export` writes); for aacnn also an initialisation: normal, as \
+               in the paper, or he (write ./he for a file of that name) [default: random]",
     ),
     setting(
         "notes.input",
         Value::Name(kind::of_notes),
         single_note,
-        "Spectrum that aacnn is given",
+        "Input spectrum of aacnn",
     ),
     setting(
         "notes.attention",
         Value::Name(|| &["0", "25", "50", "75", "100"]),
         single_note,
-        "Percent of the filters of aacnn's last blocks that are attention's",
+        "Percentage of attention filters in the last two blocks of aacnn",
     ),
     setting(
         "notes.scale",
         Value::Name(names::<Scale>),
         single_note,
-        "Magnitudes as they are, or their logarithms, standardised in each second (aacnn)",
+        "Magnitudes, or log magnitudes standardised per second (aacnn)",
     ),
     setting(
         "notes.split_by",
         Value::Name(names::<SplitBy>),
         single_note,
-        "What goes into one split as a whole (aacnn): a file, so that no recording is in training and in the test; or a \
-               one-second segment, as in the paper",
+        "Unit of the split (aacnn): a file, so that no recording is in both training and test; or a one-second segment, as \
+               in the paper",
     ),
 ];
 
@@ -440,8 +441,8 @@ impl Config {
         })
     }
 
-    /// The settings that `given` names by the keys of `run.toml`, and the protocol of the model's paper for the rest. `model` and
-    /// `dataset` win over those of the table.
+    /// The settings in `given`, with the keys of `run.toml`, and the protocol of the model's paper for the rest. `model` and `dataset` take
+    /// precedence over those of the table.
     ///
     /// # Errors
     /// `Usage` for an unknown model or key, and for a value of another type.
@@ -450,8 +451,8 @@ impl Config {
         Config::of(model, dataset)?.with(given)
     }
 
-    /// These settings, overlaid by those that `given` names by the keys of `run.toml`. Adagrad brings no weight decay unless it is
-    /// given, too; other weights of the front end or another width come without what was known of the former ones.
+    /// These settings, overridden by those in `given`, with the keys of `run.toml`. Adagrad sets the weight decay to 0 unless that is given,
+    /// too; new weights of the front end, or a new width, discard the recorded properties of the former ones.
     ///
     /// # Errors
     /// As [`Config::of_table`].
@@ -478,7 +479,7 @@ impl Config {
         table.try_into().map_err(|e: toml::de::Error| Error::Usage(one_line(&e.to_string())))
     }
 
-    /// What the model is.
+    /// The entry of the model.
     ///
     /// # Errors
     /// `Usage` for an unknown one.
@@ -486,13 +487,13 @@ impl Config {
         nn::find(&self.model)
     }
 
-    /// The error of giving a setting that the model does not have; `None` if it has it.
+    /// The error for a setting that the model does not support; `None` if it does.
     pub fn unsupported(&self, key: &str) -> Option<Error> {
         let (model, setting) = (self.model().ok()?, SETTINGS.iter().find(|setting| setting.key == key)?);
         (setting.unsupported)(model).map(|reason| setting.unsupported_error(model, reason))
     }
 
-    /// Whether this key of `run.toml` means something for the model: for a forest most do not.
+    /// Whether this key of `run.toml` applies to the model; most do not apply to a forest.
     pub fn has_setting(&self, key: &str) -> bool {
         let mut mine = SETTINGS.iter().filter(|s| s.key.split('.').next() == Some(key)).peekable();
         let Ok(model) = self.model() else { return true };
@@ -501,10 +502,10 @@ impl Config {
 
     /// As a TOML table.
     pub fn table(&self) -> Result<toml::Table> {
-        toml::Table::try_from(self).map_err(|e| Error::Usage(format!("settings that TOML cannot hold: {e}")))
+        toml::Table::try_from(self).map_err(|e| Error::Usage(format!("settings cannot be written as TOML: {e}")))
     }
 
-    /// Adds to a table of settings what it leaves out, from the protocol of the model it names.
+    /// Adds missing settings to a table, from the protocol of the model.
     pub fn complete(table: &mut toml::Table, model: &str, dataset: &Path) -> Result<()> {
         for (key, value) in Config::of(model, dataset)?.table()? {
             table.entry(key).or_insert(value);
@@ -512,8 +513,8 @@ impl Config {
         Ok(())
     }
 
-    /// The first key in which `other` is another run, with both values. Where data and weights lie makes no difference: that they
-    /// are the same is known from their fingerprints.
+    /// The first key in which `other` differs, with both values. Paths of data and weights are ignored: their fingerprints show whether they
+    /// are the same.
     pub fn differs(&self, other: &Config) -> Result<Option<(String, String, String)>> {
         let table = |config: &Config| {
             let mut table = config.table()?;
@@ -533,7 +534,7 @@ impl Config {
         Ok(Some((key.replace('_', " "), value(&one), value(&two))))
     }
 
-    /// What of the model these settings fix, for `classes` classes.
+    /// The configuration of the model, for `classes` classes.
     pub fn settings(&self, classes: usize) -> Settings {
         let width = self.front_end.as_ref().map(|f| f.width).unwrap_or_default();
         let Config { dropout, pooling, train_front_end, .. } = *self;
@@ -542,18 +543,18 @@ impl Config {
         Settings { classes, dropout, pooling, width, train_front_end, aacnn }
     }
 
-    /// What the model is fed.
+    /// Input kind of the model.
     pub fn kind(&self) -> Result<Kind> {
         Ok(nn::find(&self.model)?.input(self.train_front_end, self.notes.unwrap_or_default().input))
     }
 
-    /// How segments of single notes are divided; `None` for models on clips.
+    /// How segments of single notes are split; `None` for models on clips.
     pub fn split_config(&self) -> Option<SplitConfig> {
         self.notes.map(|notes| SplitConfig { by: notes.split_by, validation: self.val_fraction })
     }
 
     /// # Errors
-    /// `Shape` for instances of another width than the model takes.
+    /// `Shape` if the model takes instances of another width.
     pub fn accepts(&self, width: usize) -> Result<()> {
         let model = nn::find(&self.model)?;
         let expected = self.kind()?.instance_len(self.settings(1).width);
@@ -563,7 +564,7 @@ impl Config {
         }
     }
 
-    /// Whether the model stands on VGGish and trains this part of it.
+    /// Whether the model uses VGGish and trains this part of it.
     pub fn trains(&self, part: TrainFrontEnd) -> Result<bool> {
         Ok(nn::find(&self.model)?.trains_vggish() && self.train_front_end == part)
     }

@@ -1,4 +1,4 @@
-//! What follows from the table of settings: their defaults, those that a user gives over them, and what must hold for each.
+//! Defaults of the settings, user-provided settings, and checks of individual settings.
 
 use std::sync::LazyLock;
 
@@ -30,14 +30,14 @@ impl Setting {
                 None => defaults.push((shown, vec![model.name])),
             }
         }
-        // The most frequent one goes without saying whose it is; of equals the first.
+        // The most common default is listed first, without model names; among equals, the first.
         defaults.sort_by_key(|(_, models)| std::cmp::Reverse(models.len()));
         let rest = defaults.iter().skip(1).map(|(value, models)| format!("; {value} for {}", models.join(", ")));
         Some(defaults.first()?.0.clone() + &rest.collect::<String>())
     }
 }
 
-/// Settings that a user gives, over those that a run has anyway.
+/// User-provided settings, applied over defaults.
 #[derive(Clone, Debug, Default)]
 pub struct Given(Vec<(&'static Setting, Toml)>);
 
@@ -46,7 +46,7 @@ impl Given {
         self.0.push((setting, value));
     }
 
-    /// Those that a model has, less those that only others among `all` have. What none of them has stays, to be refused.
+    /// Drops the settings that this model does not support but others among `all` do. Those that none supports stay, to be rejected.
     pub fn restrict_to(&self, model: &Model, all: &[&Model]) -> Given {
         let has = |setting: &Setting, model: &Model| (setting.unsupported)(model).is_none();
         let keep =
@@ -54,7 +54,7 @@ impl Given {
         Given(self.0.iter().filter(keep).cloned().collect())
     }
 
-    /// `config`, which a run goes on with, where its front end or its cache lies elsewhere by now.
+    /// `config` of a resumed run whose front end or cache has moved.
     ///
     /// # Errors
     /// `Usage` for anything else: a run keeps its settings.
@@ -67,10 +67,10 @@ impl Given {
         }
         let mut config = config.clone();
         for (setting, value) in &self.0 {
-            let place = value.as_str().unwrap_or_default();
+            let path = value.as_str().unwrap_or_default();
             match (setting.key, &mut config.front_end) {
-                ("cache", _) => config.cache = Some(place.into()),
-                (_, Some(front_end)) => front_end.weights = place.parse()?,
+                ("cache", _) => config.cache = Some(path.into()),
+                (_, Some(front_end)) => front_end.weights = path.parse()?,
                 (_, None) => {}
             }
         }
@@ -80,14 +80,14 @@ impl Given {
     /// `config` with these settings.
     ///
     /// # Errors
-    /// `Usage` for one that the model does not have, even where it says what is the case anyway.
+    /// `Usage` for one that the model does not support, even if the value equals the default.
     pub fn apply_to(&self, config: &Config) -> Result<Config> {
         let model = config.model()?;
         let mut table = Table::new();
         for (setting, value) in &self.0 {
             let at = setting.path(model, Some(value));
             if at == "notes.init" && !model.exclusive {
-                let reason = "starts as its paper says: `init` names a file of weights";
+                let reason = "has a fixed initialisation: `init` takes a weights file";
                 return Err(Error::Usage(format!("{} {reason}", model.name)));
             }
             if let Some(reason) = (setting.unsupported)(model) {
@@ -99,7 +99,7 @@ impl Given {
     }
 }
 
-/// What can be said of settings one by one: that the model has them, that they are in range, that others they need are there.
+/// Checks settings individually: supported by the model, in range, required settings present.
 ///
 /// # Errors
 /// `Usage`, naming the first that is wrong.

@@ -1,4 +1,4 @@
-//! What a run is, on disk and in memory: its settings, its directory, its weights.
+//! A run on disk and in memory: settings, directory, weights, state.
 
 pub mod config;
 pub mod given;

@@ -1,4 +1,4 @@
-//! The graph of a run's model: the clips of a batch, augmented in training, and what the model answers.
+//! The graph of a run's model: the clips of a batch, augmented in training, and the model's outputs.
 
 use crate::core::error::Result;
 use crate::features::corpus::Dims;
@@ -12,11 +12,10 @@ use crate::ops::mixup::{Mixup, mixup};
 use crate::ops::sample::{Order, sample};
 use crate::run::config::{Augmentation, Config};
 
-/// Chance of a clip to be followed by another where clips are joined: half of them stay what they are at prediction.
+/// Probability that concat appends another clip: half of the clips stay as they are in prediction.
 const JOINED: f64 = 0.5;
 
-/// Pushes the clips of `pool` through the model: the part that training, validation and prediction share. In training clips are
-/// augmented on the way.
+/// Adds the model on the clips of `pool` to the graph, shared by training, validation and prediction. In training, clips are augmented.
 pub(crate) fn push_model(
     g: &mut Graph,
     dims: Dims,
@@ -50,7 +49,7 @@ pub(crate) fn push_model(
     Ok((clock, batch, prediction))
 }
 
-/// The weights that the model of `config` asks for without training them, on the GPU.
+/// The frozen weights of the model of `config`, on the GPU.
 pub fn frozen(gpu: &Gpu, config: &Config) -> Result<Vec<(String, Buffer)>> {
     match &config.front_end {
         Some(front_end) if config.trains(TrainFrontEnd::None)? => front_end.load()?.upload(gpu, "embeddings.0."),

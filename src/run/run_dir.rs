@@ -1,9 +1,9 @@
-//! A run directory: what a training run leaves behind, and what it resumes from.
+//! A run directory: the files that a training run writes and resumes from.
 //!
 //! `run.toml` every setting, the adapter, the version; `metrics.jsonl` a line per epoch and seed; `model.safetensors` the best weights
-//! of all seeds; `state.safetensors` all that is needed to go on with the same bits; `test.json` the test scores; `report.html` and
-//! pictures the same to look at ([`crate::report::pages::training`]). Of single notes, `class-map.json` and `splits.csv` say which clips
-//! were for what. Each file is written whole or not at all.
+//! of all seeds; `state.safetensors` the state for a bit-identical resume; `test.json` the test scores; `report.html` and
+//! pictures the same as figures ([`crate::report::pages::training`]). For single notes, `class-map.json` and `splits.csv` record the
+//! splits. Each file is written atomically.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -36,7 +36,7 @@ pub const CONFUSION: &str = "confusion.png";
 pub const EXAMPLES: &str = "examples.png";
 pub const SEEDS: &str = "seeds.png";
 
-/// What `run.toml` holds: the settings (its keys are those of `Config`), and where they ran.
+/// The content of `run.toml`: the settings (with the keys of `Config`) and the environment.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct RunRecord {
     #[serde(flatten)]
@@ -52,7 +52,7 @@ pub struct Environment {
     pub driver: String,
     /// Trainable parameters of one replica.
     pub parameters: usize,
-    /// [`crate::data::Dataset::fingerprint`], in hex: a run goes on with the data it began with.
+    /// [`crate::data::Dataset::fingerprint`], in hex: a run resumes only with the same data.
     pub data: String,
     /// Clips per seed.
     pub train_clips: usize,
@@ -61,7 +61,7 @@ pub struct Environment {
 }
 
 impl RunRecord {
-    /// As `run.toml` has it: without settings that mean nothing for the model.
+    /// The table of `run.toml`, without settings that do not apply to the model.
     pub fn table(&self) -> Result<toml::Table> {
         let mut table = self.config.table()?;
         table.retain(|key, _| self.config.has_setting(key));
@@ -75,7 +75,7 @@ impl RunRecord {
 #[derive(Clone, Debug)]
 pub struct RunDir {
     path: PathBuf,
-    /// Held while training writes here; the system lets go of it however the process ends.
+    /// Held while a process trains here; released by the OS when it ends.
     _lock: Option<Arc<File>>,
 }
 
@@ -83,7 +83,7 @@ impl RunDir {
     /// Whether a run can be created at `path`; nothing is written yet.
     ///
     /// # Errors
-    /// `Usage` when the directory holds a run already (without `force`), or anything else.
+    /// `Usage` when the directory contains a run (without `force`), or other files.
     pub fn vacant(path: &Path, force: bool) -> Result<()> {
         let foreign = match fs::read_dir(path) {
             Ok(entries) => entries.flatten().any(|e| !is_leftover(&e.path())),
@@ -92,25 +92,25 @@ impl RunDir {
         };
         match path.join(RUN).is_file() {
             true if !force => Err(Error::Usage(format!(
-                "{} holds a run already; choose another `out`, continue it with `resume`, or replace it with `force`",
+                "{} already contains a run; choose another `out`, continue it with `resume`, or replace it with `force`",
                 path.display()
             ))),
             false if foreign => {
-                Err(Error::Usage(format!("{} is not empty and holds no run; choose another `out`", path.display())))
+                Err(Error::Usage(format!("{} is not empty and not a run directory; choose another `out`", path.display())))
             }
             _ => Ok(()),
         }
     }
 
-    /// Begins a run: makes the directory and writes `run.toml`. An existing run is replaced only with `force`, and then only
+    /// Starts a run: creates the directory and writes `run.toml`. An existing run is replaced only with `force`, and then only
     /// its own files are removed. The directory stays locked as long as the result lives.
     ///
     /// # Errors
-    /// As [`RunDir::vacant`]; `Usage` when another training is at work there. Directories made here do not outlive an error.
+    /// As [`RunDir::vacant`]; `Usage` when another process is training there. Directories created here are removed on errors.
     pub fn create(path: &Path, force: bool, record: &RunRecord) -> Result<RunDir> {
         create_directories(path, || {
             let run = RunDir::lock(path)?;
-            // Another training may have begun here since the caller asked.
+            // Another process may have started here since the caller checked.
             RunDir::vacant(path, force)?;
             run.clear()?;
             run.write_record(record)?;
@@ -118,23 +118,23 @@ impl RunDir {
         })
     }
 
-    /// A directory to look for a run's files in, whichever of them there are.
+    /// A directory that may have some files of a run.
     pub fn at(path: &Path) -> RunDir {
         RunDir { path: path.to_owned(), _lock: None }
     }
 
-    /// An existing run directory, to be read.
+    /// An existing run directory, for reading.
     pub fn open(path: &Path) -> Result<RunDir> {
         match path.join(RUN).is_file() {
             true => Ok(RunDir { path: path.to_owned(), _lock: None }),
-            false => Err(Error::Usage(format!("{} is no run directory (it has no {RUN})", path.display()))),
+            false => Err(Error::Usage(format!("{} is not a run directory (no {RUN})", path.display()))),
         }
     }
 
-    /// An existing run directory, locked, to go on training in.
+    /// An existing run directory, locked for training.
     ///
     /// # Errors
-    /// `Usage` when it is none, or another training is at work there.
+    /// `Usage` when it is not a run directory, or another process is training there.
     pub fn reopen(path: &Path) -> Result<RunDir> {
         RunDir::open(path)?;
         let run = RunDir::lock(path)?;
@@ -143,15 +143,15 @@ impl RunDir {
     }
 
     fn lock(path: &Path) -> Result<RunDir> {
-        let lock = try_lock_directory(path, "another training writes there")?;
+        let lock = try_lock_directory(path, "another process is training there")?;
         Ok(RunDir { path: path.to_owned(), _lock: lock.map(Arc::new) })
     }
 
     /// Removes an older run's files.
     fn clear(&self) -> Result<()> {
         self.sweep()?;
-        // run.toml stays until it is replaced: as long as it is there, the rest is known to be a run's.
-        // The report, which is written last, goes first: where it is, the run has ended.
+        // run.toml stays until it is replaced: it marks the other files as a run's.
+        // The report, which is written last, is removed first: it marks the run as ended.
         let rest = [
             REPORT,
             STATE,
@@ -177,7 +177,7 @@ impl RunDir {
         Ok(())
     }
 
-    /// Removes what a killed process left half-written.
+    /// Removes partial files of a killed process.
     fn sweep(&self) -> Result<()> {
         for entry in fs::read_dir(&self.path).map_err(Error::io(&self.path))?.flatten() {
             if is_leftover(&entry.path()) {
@@ -203,7 +203,7 @@ impl RunDir {
         self.path.join(TEST)
     }
 
-    /// What the run says about each test clip; only of runs that are compared.
+    /// Predictions for the test clips; only of runs that are compared.
     pub fn predictions(&self) -> PathBuf {
         self.path.join(PREDICTIONS)
     }
@@ -212,7 +212,7 @@ impl RunDir {
         self.path.join(REPORT)
     }
 
-    /// Whether it was trained to its end, evaluated and reported.
+    /// Whether it was trained to the end, evaluated and reported.
     pub fn has_ended(&self) -> bool {
         self.report().is_file() && self.test().is_file() && self.model().is_file()
     }
@@ -229,7 +229,7 @@ impl RunDir {
         let named = ["model", "dataset"].map(|key| table.get(key).and_then(toml::Value::as_str).map(str::to_owned));
         let record: RunRecord = match named {
             [Some(model), Some(dataset)] if nn::find(&model).is_ok() => {
-                // Runs from before there was a word for it.
+                // Older runs lack the key.
                 table.entry("patience").or_insert_with(|| "none".into());
                 Config::complete(&mut table, &model, Path::new(&dataset))?;
                 table.try_into().map_err(|e: toml::de::Error| Error::data(&path, one_line(e.message())))?
@@ -240,7 +240,7 @@ impl RunDir {
         Ok(record)
     }
 
-    /// Writes the tuned thresholds that the seeds have together, for people and other programs.
+    /// Writes the mean of the seeds' tuned thresholds, for people and other programs.
     pub fn write_thresholds(&self, about: &About) -> Result<()> {
         let tuned = about.thresholds.as_deref().map(thresholds::common).unwrap_or_default();
         let table: BTreeMap<&str, f64> = about.classes.iter().map(String::as_str).zip(tuned).collect();

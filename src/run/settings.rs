@@ -1,5 +1,5 @@
-//! What a setting of training is. The table of all is [`SETTINGS`](crate::run::config::SETTINGS), beside the fields of
-//! [`Config`](crate::run::config::Config); what follows from it is in [`crate::run::given`] and in the command line.
+//! A training setting: its key, values, help and the models that support it. [`SETTINGS`](crate::run::config::SETTINGS) lists them all;
+//! defaults and checks are in [`crate::run::given`], options in the command line.
 
 use std::path::Path;
 
@@ -10,22 +10,22 @@ use crate::core::error::{Error, Result};
 use crate::core::files::absolute;
 use crate::nn::Model;
 
-/// A setting of training: declared here, in the table of all, as a field of `Config` and with its default in `Config::of`, all of them
-/// in one file; used wherever it is used. Everything else is derived.
+/// A training setting. Adding one takes an entry in `SETTINGS`, a field of `Config` and a default in `Config::of`; help, options and checks
+/// are derived.
 #[derive(Debug)]
 pub struct Setting {
-    /// In `run.toml`; tables are parted from what they hold by a dot.
+    /// Key in `run.toml`; tables and their keys are separated by a dot.
     pub key: &'static str,
     pub value: Value,
-    /// For help texts; possible values and defaults are added.
+    /// Help text; possible values and defaults are appended.
     pub help: &'static str,
-    /// Why a model does not have it, if it has not: "{model} {reason}: leave it out".
+    /// The reason if a model does not support it: "{model} {reason}: remove it".
     pub unsupported: fn(&Model) -> Option<&'static str>,
-    /// Another setting and the value without which this one means nothing.
+    /// Another setting and the value that this one requires.
     pub needs: Option<(&'static str, &'static str)>,
 }
 
-/// A [`Setting`] that needs no other.
+/// A [`Setting`] that does not require another.
 pub(crate) const fn setting(
     key: &'static str,
     value: Value,
@@ -35,20 +35,20 @@ pub(crate) const fn setting(
     Setting { key, value, help, unsupported, needs: None }
 }
 
-/// What a setting can be.
+/// The type of a setting.
 #[derive(Debug)]
 pub enum Value {
-    /// A whole number, at least 1, of what is named.
+    /// An integer, at least 1, with its placeholder.
     Count(&'static str),
-    /// A number, from the first on to below the second if there are bounds.
+    /// A number in the half-open range, if there is one.
     Number(Option<(f64, f64)>),
-    /// One of these; numbers among them are numbers.
+    /// One of these; digits are parsed as integers.
     Name(fn() -> &'static [&'static str]),
     /// Any of these.
     Names(fn() -> &'static [&'static str]),
     /// A file or a folder.
     Path(&'static str),
-    /// Anything else, under its name, from text.
+    /// Anything else: its placeholder and parser.
     Text(&'static str, fn(&str) -> Result<Toml, String>),
 }
 
@@ -58,7 +58,7 @@ impl Setting {
         self
     }
 
-    /// What a text on the command line says; of a list an item.
+    /// Parses a command-line value; for lists, one item.
     ///
     /// # Errors
     /// What is wrong with it. Ranges are checked by `Config::validate`.
@@ -77,7 +77,7 @@ impl Setting {
         }
     }
 
-    /// Where in the settings of a model it lies. Two are at home in either of two tables.
+    /// Path of the setting in `run.toml`; two settings exist in two tables.
     pub(super) fn path(&self, model: &Model, value: Option<&Toml>) -> &'static str {
         match self.key {
             "width" if model.exclusive => "notes.width",
@@ -88,17 +88,17 @@ impl Setting {
     }
 
     pub(crate) fn unsupported_error(&self, model: &Model, reason: &str) -> Error {
-        Error::Usage(format!("{} {reason}: leave out `{}`", model.name, self.key))
+        Error::Usage(format!("{} {reason}: remove `{}`", model.name, self.key))
     }
 }
 
-/// A path as files of settings hold it.
+/// A path as stored in settings files.
 pub(crate) fn path(text: &str) -> Result<Toml, String> {
     let path = absolute(Path::new(text)).map_err(|e| e.to_string())?;
     Ok(Toml::String(path.to_str().expect("absolute paths are text").into()))
 }
 
-/// The value at a path of keys with dots between them.
+/// The value at a dotted path of keys.
 pub(super) fn find<'a>(table: &'a Table, path: &str) -> Option<&'a Toml> {
     match path.split_once('.') {
         None => table.get(path),
@@ -117,7 +117,7 @@ pub(super) fn insert(table: &mut Table, path: &str, value: Toml) {
     }
 }
 
-/// Puts what `over` says into `table`, table by table.
+/// Merges `over` into `table`, recursively.
 pub(crate) fn merge(table: &mut Table, over: Table) {
     for (key, value) in over {
         match (table.get_mut(&key), value) {
@@ -127,30 +127,30 @@ pub(crate) fn merge(table: &mut Table, over: Table) {
     }
 }
 
-// Which models have a setting, as `unsupported` says it.
+// The values of `unsupported`: which models support a setting.
 
 pub(crate) fn all(_: &Model) -> Option<&'static str> {
     None
 }
 
 pub(crate) fn networks(model: &Model) -> Option<&'static str> {
-    model.is_forest().then_some("is no network")
+    model.is_forest().then_some("is not a neural network")
 }
 
 pub(crate) fn with_thresholds(model: &Model) -> Option<&'static str> {
-    model.exclusive.then_some("names the most probable class of a clip")
+    model.exclusive.then_some("is single-label and has no thresholds")
 }
 
 pub(crate) fn with_known_labels(model: &Model) -> Option<&'static str> {
-    networks(model).or(model.exclusive.then_some("names one class per clip: its loss is the mean over clips"))
+    networks(model).or(model.exclusive.then_some("is single-label: its loss is the mean over clips"))
 }
 
 pub(crate) fn with_mixed_clips(model: &Model) -> Option<&'static str> {
-    networks(model).or(model.exclusive.then_some("names one class per clip, which mixed clips have not"))
+    networks(model).or(model.exclusive.then_some("is single-label, so clips cannot be mixed"))
 }
 
 pub(crate) fn with_attention(model: &Model) -> Option<&'static str> {
-    networks(model).or((!model.attends).then_some("pools nothing by attention"))
+    networks(model).or((!model.attends).then_some("has no attention pooling"))
 }
 
 pub(crate) fn with_dropout(model: &Model) -> Option<&'static str> {
@@ -158,14 +158,14 @@ pub(crate) fn with_dropout(model: &Model) -> Option<&'static str> {
 }
 
 pub(crate) fn uses_vggish(model: &Model) -> Option<&'static str> {
-    (!model.needs_vggish()).then_some("takes spectra and needs no VGGish")
+    (!model.needs_vggish()).then_some("does not use VGGish")
 }
 
 pub(crate) fn on_feature_maps(model: &Model) -> Option<&'static str> {
     let reason = match (model.trains_vggish(), model.needs_vggish()) {
         (true, _) => None,
-        (false, true) => Some("takes embeddings as they are"),
-        (false, false) => Some("takes spectra as they are"),
+        (false, true) => Some("does not train a front end"),
+        (false, false) => Some("does not train a front end"),
     };
     networks(model).or(reason)
 }
@@ -175,10 +175,10 @@ pub(crate) fn with_width(model: &Model) -> Option<&'static str> {
 }
 
 pub(crate) fn single_note(model: &Model) -> Option<&'static str> {
-    (!model.exclusive).then_some("is not for single notes")
+    (!model.exclusive).then_some("is not a single-note model")
 }
 
-/// As files of settings hold it.
+/// As stored in settings files.
 pub(crate) fn as_toml(value: impl Serialize) -> Result<Toml, String> {
     Toml::try_from(value).map_err(|e| e.to_string())
 }

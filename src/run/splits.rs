@@ -1,4 +1,4 @@
-//! Which clips a seed is trained on and which it is validated on, and the table of them that runs keep.
+//! Training and validation clips of each seed, and `splits.csv`.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -9,13 +9,13 @@ use crate::data::{Dataset, validation_split};
 use crate::run::config::Config;
 use crate::run::run_dir::{CLASS_MAP, RunDir, SPLITS};
 
-/// No names of clips take more.
+/// Maximum size of the table.
 const LIMIT: u64 = 1 << 30;
 
 /// A replica's training clips and validation clips.
 pub type Split = (Vec<u32>, Vec<u32>);
 
-/// Each seed's training and validation clips: its own, or what the dataset sets aside; none for validation where no share is asked for.
+/// Training and validation clips of each seed: drawn per seed, or the dataset's own; no validation clips if `val_fraction` is 0.
 pub fn splits(config: &Config, data: &Dataset) -> Result<Vec<Split>> {
     match &data.validation {
         Some(validation) => Ok(vec![(data.train.clone(), validation.clone()); config.seeds.len()]),
@@ -25,8 +25,7 @@ pub fn splits(config: &Config, data: &Dataset) -> Result<Vec<Split>> {
 }
 
 impl RunDir {
-    /// Writes which clips are for what, and the number of each class, where the splits were drawn here: `class-map.json` and
-    /// `splits.csv` with the columns sample_key, class and split.
+    /// Writes the splits, if they were drawn here: `splits.csv` with the columns sample_key, class and split, and `class-map.json`.
     pub fn write_splits(&self, config: &Config, data: &Dataset) -> Result<()> {
         let Some(validation) = data.validation.as_ref().filter(|_| config.split_config().is_some()) else {
             return Ok(());
@@ -50,7 +49,7 @@ impl RunDir {
         write_atomic(self.path().join(SPLITS), |out| out.write_all(&bytes))
     }
 
-    /// How many clips of each class are for training, validation and test, where `splits.csv` says it: AACNN's Table I.
+    /// Number of training, validation and test clips of each class by `splits.csv`: AACNN's Table I.
     ///
     /// # Errors
     /// `Data` for a damaged table.
@@ -65,7 +64,7 @@ impl RunDir {
         Ok(classes.into_iter().collect())
     }
 
-    /// The rows of `splits.csv`; none where the run has no such table.
+    /// The rows of `splits.csv`; none if the run has no such table.
     fn split_table(&self) -> Result<Vec<[String; 3]>> {
         let path = self.path().join(SPLITS);
         if !path.is_file() {
@@ -82,8 +81,8 @@ impl RunDir {
         self.path().join(SPLITS).is_file()
     }
 
-    /// Puts the clips of `data` into the splits that `splits.csv` has them in, if there is one: files that have come or gone since would
-    /// be drawn otherwise, and the run tested on what it has learnt. Clips that it does not name are in no split; returns how many.
+    /// Restores the splits of `splits.csv`, if there is one: with files added or removed since, a new draw would test the run on its training
+    /// clips. Clips that it does not list are in no split; returns their number.
     ///
     /// # Errors
     /// `Data` for a damaged table.

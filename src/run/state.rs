@@ -1,4 +1,4 @@
-//! How far a run has come: the rows of its history, and all that is needed to go on with the same bits.
+//! The state of a run: its history, and everything needed for a bit-identical resume.
 
 use safetensors::tensor::Dtype;
 use serde::{Deserialize, Serialize};
@@ -20,19 +20,19 @@ pub struct EpochRow {
     pub seed: u64,
     pub train_loss: f32,
     pub val_loss: f32,
-    /// Macro over the classes; null when the validation clips have no label at all, and where they have one class each.
+    /// Macro over the classes; null for single-label models and if the validation clips have no label.
     pub val_f1_pn: Option<f64>,
-    /// Where clips have one class each: the share of the training clips whose most probable class it was when their step was taken.
+    /// Single-label models: accuracy on the training clips, each predicted in its training step.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub train_accuracy: Option<f64>,
-    /// Where they have one class each: the share of the clips whose most probable class it is.
+    /// Single-label models: accuracy on the validation clips.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub val_accuracy: Option<f64>,
     /// Whether this epoch is the best so far.
     pub best: bool,
 }
 
-/// How far a run has come, beside what lies on the GPU.
+/// Progress of a run, apart from the state on the GPU.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Progress {
     /// Epochs completed.
@@ -40,28 +40,28 @@ pub struct Progress {
     pub history: Vec<EpochRow>,
 }
 
-/// Everything that must be kept to go on with the same bits.
+/// The state for a bit-identical resume.
 #[derive(Clone, Debug, PartialEq)]
 pub struct State {
     pub params: Vec<f32>,
     pub stats: Vec<f32>,
-    /// Adam's moments; Adagrad's sums of squares, and nothing.
+    /// Adam's moments; for Adagrad the sums of squares in `m`, `v` is empty.
     pub m: Vec<f32>,
     pub v: Vec<f32>,
     pub best_params: Vec<f32>,
     pub best_stats: Vec<f32>,
     /// The running sums of the epoch in progress.
     pub totals: Vec<f32>,
-    /// The first step of each replica whose loss was not finite; [`NEVER`] where there is none.
+    /// The first step of each replica with a non-finite loss; [`NEVER`] if there is none.
     pub diverged: Vec<u32>,
-    /// Where clips have one class, the decisions on training clips in the epoch in progress, (R, K, 4); else nothing.
+    /// Single-label models: confusion counts of the training clips in the epoch in progress, (R, K, 4); else empty.
     pub counts: Vec<u32>,
     /// Optimiser steps done.
     pub step: u32,
 }
 
 impl Progress {
-    /// Whether the history is one that these seeds can have: epoch after epoch, each seed until it stops.
+    /// Whether the history is consistent for these seeds: epoch after epoch, each seed until it stops.
     fn is_of(&self, seeds: &[u64]) -> bool {
         let mut running = seeds.to_vec();
         let mut rows = self.history.as_slice();
@@ -90,7 +90,7 @@ impl RunDir {
         })
     }
 
-    /// Saves all that is needed to go on.
+    /// Saves the state.
     pub fn save_state(&self, state: &State, progress: &Progress) -> Result<()> {
         let floats = |name: &str, values: &[f32]| {
             let bytes: Vec<u8> = values.iter().flat_map(|v| v.to_le_bytes()).collect();
@@ -105,10 +105,10 @@ impl RunDir {
         tensors::save(&self.state(), &tensors, progress)
     }
 
-    /// The saved state; `None` when the run was ended before it saved any.
+    /// The saved state; `None` if the run ended before the first save.
     ///
     /// # Errors
-    /// `Checkpoint` for a damaged file, and for one that is not of a run of `seeds` with `batches` steps an epoch.
+    /// `Checkpoint` for a damaged file, and for the state of other seeds, or of other than `batches` steps an epoch.
     pub fn load_state(&self, seeds: &[u64], batches: usize) -> Result<Option<(State, Progress)>> {
         let path = self.state();
         if !path.exists() {
@@ -124,7 +124,7 @@ impl RunDir {
         let floats = |name: &str| Ok(words(name)?.into_iter().map(f32::from_le_bytes).collect());
         let step = words("step")?.first().map(|w| u32::from_le_bytes(*w));
         let step = step.ok_or_else(|| Error::checkpoint(&path, "has an empty step"))?;
-        // Older states lack it.
+        // Older states do not have it.
         let integers = |name: &str, unsupported_error: Vec<u32>| match tensors.tensor(name).is_ok() {
             true => Ok(words(name)?.into_iter().map(u32::from_le_bytes).collect()),
             false => Ok::<_, Error>(unsupported_error),

@@ -1,4 +1,4 @@
-//! What settings must be, one by one and together.
+//! Validation of settings, individually and together.
 
 use crate::core::error::{Error, Result};
 use crate::nn::models::aacnn::ATTENTION;
@@ -7,14 +7,14 @@ use crate::ops::masked_bce::{FocalAlpha, Loss};
 use crate::run::config::{Augmentation, Config, MAX_SEEDS};
 use crate::run::given;
 
-/// Most clips per step.
+/// Maximum batch size.
 const MAX_BATCH: usize = 65_536;
-/// Most epochs times seeds.
+/// Maximum of epochs times seeds.
 const MAX_ROWS: usize = 500_000;
 
 impl Config {
     /// # Errors
-    /// `Usage`, naming the first setting that is out of range or does not go with the model or with others.
+    /// `Usage`, naming the first setting that is out of range or conflicts with the model or other settings.
     pub fn validate(&self) -> Result<()> {
         let model = self.model()?;
         if self.seeds.is_empty() {
@@ -29,12 +29,12 @@ impl Config {
         let mut seeds = self.seeds.clone();
         seeds.sort_unstable();
         if let Some(large) = seeds.last().filter(|seed| i64::try_from(**seed).is_err()) {
-            return Err(Error::Usage(format!("seed {large} is too large: run.toml holds seeds up to {}", i64::MAX)));
+            return Err(Error::Usage(format!("seed {large} is too large: run.toml can store seeds up to {}", i64::MAX)));
         }
         if let Some(twice) = seeds.windows(2).find(|w| w[0] == w[1]) {
             return Err(Error::Usage(format!("seed {} is listed twice", twice[0])));
         }
-        // A row of history each, all of which every saved state holds.
+        // Every saved state contains a row of history for each.
         if self.epochs.saturating_mul(self.seeds.len()) > MAX_ROWS {
             let (most, seeds) = (MAX_ROWS / self.seeds.len(), self.seeds.len());
             return Err(Error::Usage(format!(
@@ -52,7 +52,7 @@ impl Config {
         given::check(self)?;
         if model.trains_vggish() && self.front_end.is_none() && self.features.is_none() {
             return Err(Error::Usage(format!(
-                "{} stands on VGGish: name its weights, `front_end.weights` FILE or random",
+                "{} needs VGGish weights: `front_end.weights` FILE or random",
                 model.name
             )));
         }
@@ -60,7 +60,7 @@ impl Config {
         let none = model.is_forest() && self.val_fraction == 0.0;
         let between = self.val_fraction > 0.0 && self.val_fraction < 1.0;
         if !none && !between {
-            return Err(Error::Usage(format!("`val_fraction` must lie between 0 and 1, got {}", self.val_fraction)));
+            return Err(Error::Usage(format!("`val_fraction` must be between 0 and 1, got {}", self.val_fraction)));
         }
         let of_labels = matches!(self.loss, Loss::Bce | Loss::Focal);
         if !of_labels && self.loss_mean != model.protocol.loss_mean {
@@ -69,7 +69,7 @@ impl Config {
         if let FocalAlpha::Same(alpha) = self.focal_alpha
             && !(0.0..=1.0).contains(&alpha)
         {
-            return Err(Error::Usage(format!("`focal_alpha` must lie between 0 and 1, got {alpha:?}")));
+            return Err(Error::Usage(format!("`focal_alpha` must be between 0 and 1, got {alpha:?}")));
         }
         if !(self.mixup_alpha > 0.0 && self.mixup_alpha <= 1.0) {
             return Err(Error::Usage(format!(
@@ -83,12 +83,12 @@ impl Config {
             return Err(Error::Usage("an augmentation is listed twice".into()));
         }
         if augment.contains(&Augmentation::Concat) && model.fixed_instances {
-            return Err(Error::Usage(format!("{} takes clips of one length: leave out `augment` concat", model.name)));
+            return Err(Error::Usage(format!("{} takes clips of one length: remove `augment` concat", model.name)));
         }
         Ok(())
     }
 
-    /// What single notes ask for, and what only they may be asked for.
+    /// Settings of single notes, and settings that only they have.
     fn validate_notes(&self) -> Result<()> {
         let nn::Model { name, exclusive, inputs, .. } = *nn::find(&self.model)?;
         let reject = |reason: &str| Err(Error::Usage(format!("{name} {reason}")));
@@ -103,15 +103,15 @@ impl Config {
             }
             Some(_) if exclusive => {}
             Some(_) => {
-                return reject("is not for single notes: leave out the table notes");
+                return reject("is not a single-note model: remove the table notes");
             }
-            None if exclusive => return reject("is for single notes: its settings lack the table notes"),
+            None if exclusive => return reject("is a single-note model: the table notes is missing"),
             None => {}
         }
         match (exclusive, self.loss == Loss::CrossEntropy) {
-            (true, false) => return reject("names one class per clip: its loss is cross-entropy, leave out `loss`"),
+            (true, false) => return reject("is a single-label model: its loss is cross-entropy, remove `loss`"),
             (false, true) => {
-                return reject("says of each class whether it is present: cross-entropy is for models that name one");
+                return reject("is a multi-label model: cross-entropy is for single-label models");
             }
             _ => {}
         }

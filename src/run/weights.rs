@@ -1,7 +1,7 @@
 //! Weights on disk: safetensors with one JSON object of metadata under the key `wmic`.
 //!
-//! A run's `model.safetensors` holds the best weights of all seeds, every tensor with the seeds as its outermost axis; `wmic export`
-//! writes one seed with PyTorch's shapes. The metadata is one key so that the same weights are the same bytes.
+//! A run's `model.safetensors` has the best weights of all seeds, with the seeds as the outermost axis of every tensor; `wmic export`
+//! writes one seed with PyTorch's shapes. The metadata is a single key, so that equal weights give equal bytes.
 
 use std::path::{Path, PathBuf};
 
@@ -15,32 +15,32 @@ use crate::data::Dataset;
 use crate::graph::Layout;
 use crate::run::config::Config;
 
-/// Features of a clip; datasets have fewer.
+/// Maximum number of feature values of a clip.
 const MAX_INPUTS: usize = 1 << 30;
 
-/// What is said about weights beside the numbers.
+/// Metadata of weights.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct About {
     pub version: String,
     pub model: String,
     /// In the order of the model's outputs.
     pub classes: Vec<String>,
-    /// T that the weights were trained on.
+    /// T of the training clips.
     pub instances: usize,
     /// F
     pub width: usize,
-    /// What the stored features are multiplied by to become inputs, in words.
+    /// How stored features become inputs, as text.
     pub input: String,
     pub seeds: Vec<u64>,
-    /// The epoch (from 0) that each seed's weights are of.
+    /// Epoch (from 0) of each seed's weights.
     pub best_epochs: Vec<usize>,
-    /// (R, K): from which probability on each seed takes a class for present, tuned on its validation clips once it is trained.
+    /// (R, K): decision thresholds, tuned on each seed's validation clips after training.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub thresholds: Option<Vec<Vec<f64>>>,
 }
 
 impl About {
-    /// Of weights of the first epoch, not tuned yet.
+    /// Metadata of a new run: first epoch, thresholds not tuned.
     pub fn new(config: &Config, data: &Dataset, input: &str) -> About {
         About {
             version: env!("CARGO_PKG_VERSION").into(),
@@ -55,7 +55,7 @@ impl About {
         }
     }
 
-    /// Of one of the seeds.
+    /// Metadata of one seed.
     pub fn of_seed(&self, r: usize) -> About {
         About {
             seeds: vec![self.seeds[r]],
@@ -65,15 +65,15 @@ impl About {
         }
     }
 
-    /// Whether there are thresholds for all seeds and classes, if there are any.
-    fn has_sound_thresholds(&self) -> bool {
-        let sound =
+    /// Whether thresholds, if there are any, exist for all seeds and classes.
+    fn has_valid_thresholds(&self) -> bool {
+        let valid =
             |of_seed: &Vec<f64>| of_seed.len() == self.classes.len() && of_seed.iter().all(|t| (0.0..=1.0).contains(t));
-        self.thresholds.as_ref().is_none_or(|all| all.len() == self.seeds.len() && all.iter().all(sound))
+        self.thresholds.as_ref().is_none_or(|all| all.len() == self.seeds.len() && all.iter().all(valid))
     }
 }
 
-/// One replica's two blocks: trained parameters and running statistics, as a [`Layout`] lays them out.
+/// One replica's two blocks: trained parameters and running statistics, in the order of a [`Layout`].
 #[derive(Clone, Debug, PartialEq)]
 pub struct Block {
     pub trained: Vec<f32>,
@@ -96,7 +96,7 @@ pub fn save_model(path: &Path, layout: &Layout, blocks: &[Block], about: &About)
     save(path, &tensors, about)
 }
 
-/// A model file, read once: what it says about itself, and then its weights.
+/// An open model file: metadata and weights.
 pub struct ModelFile {
     path: PathBuf,
     file: File,
@@ -105,7 +105,7 @@ pub struct ModelFile {
 
 impl ModelFile {
     /// # Errors
-    /// `Checkpoint` for a damaged file, for one that `wmic train` has not written, and for dimensions that no dataset has.
+    /// `Checkpoint` for a damaged file, for one that `wmic train` has not written, and for impossible dimensions.
     pub fn open(path: &Path) -> Result<ModelFile> {
         let file = File::read(path)?;
         let about: About = file.about(path)?;
@@ -113,8 +113,8 @@ impl ModelFile {
         if inputs.is_none() || about.classes.is_empty() {
             return Err(Error::checkpoint(path, "has metadata of clips without features or without classes"));
         }
-        if about.seeds.is_empty() || about.best_epochs.len() != about.seeds.len() || !about.has_sound_thresholds() {
-            return Err(Error::checkpoint(path, "has metadata that contradicts itself"));
+        if about.seeds.is_empty() || about.best_epochs.len() != about.seeds.len() || !about.has_valid_thresholds() {
+            return Err(Error::checkpoint(path, "has inconsistent metadata"));
         }
         Ok(ModelFile { path: path.into(), file, about })
     }
@@ -126,7 +126,7 @@ impl ModelFile {
     pub fn blocks(&self, layout: &Layout) -> Result<Vec<Block>> {
         self.reject_others(&|name| layout.params.iter().any(|p| p.name == name))?;
         let replicas = self.about.seeds.len();
-        // Nothing of the layout's size is made before the file is known to be as large.
+        // Nothing of the layout's size is allocated before the file is known to be as large.
         let each = layout.params.iter().map(|p| self.floats(&p.name, &[&[replicas], p.shape.dims()].concat()));
         let each = each.collect::<Result<Vec<_>>>()?;
         let mut blocks = vec![Block { trained: vec![0.0; layout.trained], stats: vec![0.0; layout.stats] }; replicas];
@@ -140,7 +140,7 @@ impl ModelFile {
     }
 
     /// # Errors
-    /// `Checkpoint` for a tensor whose name is not known.
+    /// `Checkpoint` for a tensor with an unknown name.
     pub(crate) fn reject_others(&self, is_known: &dyn Fn(&str) -> bool) -> Result<()> {
         refuse_extra(&self.path, &self.file.tensors(), is_known)
     }

@@ -1,9 +1,8 @@
-//! Grows the forests of `rf` ([`crate::predict::forest`]) on all cores.
+//! Trains the forests of `rf` ([`crate::predict::forest`]) on all cores.
 //!
 //! The trees are [`smartcore`]'s regression trees on targets 0 and 1, which are scikit-learn's classification trees: the squared error of
-//! a node with a share p of positives is p (1 - p), half its Gini impurity, so both take the same splits; a leaf's mean is its share of
-//! positives, and the mean over the trees is `predict_proba`. (smartcore's own classifier only votes.) Each split chooses among sqrt(F)
-//! features, drawn anew; each tree sees as many clips as there are, drawn with replacement. A class has the clips whose label is known.
+//! a node with a fraction p of positives is p (1 - p), half its Gini impurity, so both choose the same splits; a leaf's mean is its fraction of positives, and the mean over the trees is `predict_proba`. (smartcore's own classifier gives votes only.) Each split chooses among sqrt(F)
+//! features, drawn per split; each tree is trained on a bootstrap sample of the clips. A class has the clips with a known label.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc;
@@ -21,11 +20,11 @@ use crate::predict::forest::{DEPTH, Forest, Node, TREES, Tree, features_per_spli
 use crate::run::config::Config;
 use crate::run::splits::splits;
 
-/// Grows the forests of all seeds, each on its own training clips, and tells how many of all (R K) are done. The same seed gives the
-/// same trees whatever other seeds and threads there are. `None` if `stop` said so.
+/// Trains the forests of all seeds, each on its own training clips, and reports how many of all (R K) are done. The trees of a seed do not
+/// depend on other seeds or the number of threads. `None` if `stop` returned true.
 ///
 /// # Errors
-/// `Usage` for splits that are not possible.
+/// `Usage` for impossible splits.
 pub fn grow(
     config: &Config,
     data: &Dataset,
@@ -41,7 +40,7 @@ pub fn grow(
     };
     let mut jobs: Vec<(usize, usize, Vec<u32>)> =
         (0..splits.len()).flat_map(|r| (0..k).map(move |class| (r, class))).map(|(r, c)| (r, c, known(r, c))).collect();
-    // The largest first, so that none is left for the end.
+    // The largest first, for an even load at the end.
     jobs.sort_by_key(|(.., rows)| std::cmp::Reverse(rows.len()));
     let next = AtomicUsize::new(0);
     let mut grown: Vec<Vec<Option<Vec<Tree>>>> = vec![vec![None; k]; splits.len()];
@@ -54,7 +53,7 @@ pub fn grow(
                     let y =
                         rows.iter().map(|&clip| f32::from(data.targets[clip as usize * k + class] >= 0.5)).collect();
                     let trees = grow_class(x, rows, y, class_seed(config.seeds[*r], *class));
-                    // Nobody listens any more: then nobody wants it.
+                    // The receiver may be gone.
                     let _ = send.send((*r, *class, trees));
                 }
             });
@@ -72,7 +71,7 @@ pub fn grow(
     Ok(grown.into_iter().map(forest).collect())
 }
 
-/// smartcore numbers the trees of a forest from its seed on: those of neighbouring seeds and classes must lie apart.
+/// smartcore seeds the trees of a forest consecutively: seeds of neighbouring seeds and classes must be far apart.
 fn class_seed(seed: u64, class: usize) -> u64 {
     let [low, high, ..] = philox([class as u32, 0, 0, 0xF0E5], key(seed));
     u64::from(high) << 32 | u64::from(low)
@@ -81,7 +80,7 @@ fn class_seed(seed: u64, class: usize) -> u64 {
 /// The trees of one class, of the clips `rows` of `x` with targets `y`.
 fn grow_class(x: &Array<f32>, rows: &[u32], y: Vec<f32>, seed: u64) -> Vec<Tree> {
     if rows.is_empty() {
-        // Of which nothing is known is never found.
+        // A class without known labels is never predicted.
         return vec![Tree::new(vec![Node::leaf(0.0)], 1).expect("a leaf is a tree"); TREES];
     }
     let width = x.shape().last();
@@ -99,7 +98,7 @@ fn grow_class(x: &Array<f32>, rows: &[u32], y: Vec<f32>, seed: u64) -> Vec<Tree>
     grown.forest_regressor.trees.iter().map(|tree| flatten(&tree.nodes, width)).collect()
 }
 
-/// smartcore keeps its trees to itself but for its serde form; this is the part of it that they are in.
+/// smartcore's trees are accessible only through serde; this is the part with the trees.
 #[derive(Deserialize)]
 struct Grown {
     forest_regressor: GrownForest,
@@ -130,8 +129,8 @@ fn flatten(grown: &[GrownNode], width: usize) -> Tree {
     Tree::new(nodes, width).expect("grown trees are trees")
 }
 
-/// Appends the subtree below `grown[at]`, and says where it begins. A split whose sides answer alike is none: smartcore goes on
-/// splitting where all clips are of one kind.
+/// Appends the subtree below `grown[at]`, and returns its index. A split with equal leaves is dropped: smartcore continues to split nodes
+/// whose clips are all positive or all negative.
 fn append(grown: &[GrownNode], at: usize, nodes: &mut Vec<Node>) -> u32 {
     let place = nodes.len();
     let node = &grown[at];
@@ -150,7 +149,7 @@ fn append(grown: &[GrownNode], at: usize, nodes: &mut Vec<Node>) -> u32 {
     place as u32
 }
 
-/// The largest f32 that is not above `v`: the f32 that are at most the one are at most the other.
+/// The largest f32 not above `v`: comparing f32 values with either gives the same result.
 fn at_most(v: f64) -> f32 {
     let nearest = v as f32;
     if f64::from(nearest) > v { nearest.next_down() } else { nearest }
@@ -161,7 +160,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn thresholds_as_f32_part_the_same_clips() {
+    fn thresholds_as_f32_split_the_same_clips() {
         for (low, high) in [(1.0f32, 1.0f32.next_up()), (99.9, 100.1), (0.0, f32::MIN_POSITIVE), (-3.0, 254.9)] {
             let threshold = at_most((f64::from(low) + f64::from(high)) / 2.0);
             assert!(low <= threshold && threshold < high, "{low} <= {threshold} < {high}");
@@ -169,7 +168,7 @@ mod tests {
     }
 
     #[test]
-    fn seeds_and_classes_lie_far_apart() {
+    fn seeds_and_classes_are_far_apart() {
         let mut all: Vec<u64> = (0..50).flat_map(|seed| (0..20).map(move |class| class_seed(seed, class))).collect();
         all.sort_unstable();
         assert!(all.windows(2).all(|w| w[1] - w[0] > TREES as u64), "no two forests share a tree's seed");

@@ -1,7 +1,7 @@
-//! The GPU side of training: plans, arenas, and what lives there between steps.
+//! The GPU side of training: plans, arenas, and the state between steps.
 //!
 //! A step is two recordings: sample, gather, augmentation, model, loss and backward; then Adam over the whole arena and the clock's advance.
-//! Nothing comes back within an epoch: step number, batch, random state and the epoch's sums are all on the GPU.
+//! Nothing is read back within an epoch: step number, batch, random state and the epoch's sums are all on the GPU.
 
 use std::ops::Range;
 use std::time::{Duration, Instant};
@@ -31,7 +31,7 @@ use crate::run::weights::Block;
 /// The graphs of a training run, before any device is involved.
 pub struct Graphs {
     pub step: Graph,
-    /// (1) each: that of the probabilities, and the model's own.
+    /// (1) each: the loss of the probabilities, and the model's auxiliary losses.
     losses: Vec<Tensor>,
     parts: Tensor,
     pub update: Graph,
@@ -45,9 +45,9 @@ pub struct EpochSums {
     pub val_loss: Vec<f32>,
     /// Of validation, per replica, per class.
     pub counts: Vec<Vec<Counts>>,
-    /// Of training, for models that name one class per clip; else empty.
+    /// Of training, for single-label models; else empty.
     pub train_counts: Vec<Vec<Counts>>,
-    /// The first step whose loss was not a number.
+    /// The first step with a non-finite loss.
     pub diverged: Vec<Option<u32>>,
 }
 
@@ -76,7 +76,7 @@ pub struct Learner<'g> {
     parts: Buffer,
     val_totals: Buffer,
     counts: Buffer,
-    /// Of training; only for models that name one class per clip.
+    /// Of training; only for single-label models.
     train_counts: Option<Buffer>,
     /// Steps done.
     done: usize,
@@ -84,12 +84,12 @@ pub struct Learner<'g> {
     val_pace: Pace,
 }
 
-/// The orders in which a training step takes its clips: its own, and those of the partners that augmentation asks for.
+/// The orders of the clips of a training step: its own, and those of the partners in augmentation.
 fn orders(config: &Config, order: Order) -> Vec<Order> {
     [order].into_iter().chain(config.augment.iter().map(|a| a.partners())).collect()
 }
 
-/// The loss (1) that the settings name, and its parts (2).
+/// The loss (1) of the settings, and its parts (2).
 fn push_loss(g: &mut Graph, config: &Config, batch: Batch, prediction: &Prediction) -> Result<(Tensor, Tensor)> {
     let Batch { target, observed, lengths, .. } = batch;
     let p = prediction.probabilities;
@@ -119,7 +119,7 @@ fn push_loss(g: &mut Graph, config: &Config, batch: Batch, prediction: &Predicti
     masked_bce(g, p, target, observed, lengths, norm)
 }
 
-/// Clips per step for a split of `clips`.
+/// Batches of a split of `clips`.
 fn batches(config: &Config, clips: usize) -> usize {
     clips.div_ceil(config.batch.min(clips))
 }
@@ -184,7 +184,7 @@ impl Graphs {
 
 impl<'g> Learner<'g> {
     /// Lays everything out on the GPU. `splits` holds each replica's (train, validation) clips, the same counts for all;
-    /// `order` is how training goes through them; `frozen` are weights that the model's graph asks for by name.
+    /// `order` is that of the training clips; `frozen` are weights that the model's graph uses by name.
     pub fn new(
         gpu: &'g Gpu,
         config: &Config,
@@ -229,7 +229,7 @@ impl<'g> Learner<'g> {
         let count = || gpu.buffer("training counts", 4 * corpus.dims.classes * replicas);
         let train_counts = exclusive.then(count).transpose()?;
         let ones = gpu.upload("loss gradient", &vec![1.0f32; replicas])?;
-        // Counted anew whenever a run goes on, from the same clips.
+        // Computed again on resuming, from the same clips.
         let alpha = match (config.loss, config.focal_alpha) {
             (Loss::Focal, FocalAlpha::InverseFrequency | FocalAlpha::InverseClassFrequency) => {
                 let pools = splits.iter().map(|(train, _)| train.as_slice());
@@ -325,8 +325,8 @@ impl<'g> Learner<'g> {
         Ok(())
     }
 
-    /// Trains up to the end of the epoch, or until `stop` says so. `progress` hears the number of steps done after each submission.
-    /// Returns whether the epoch is complete.
+    /// Trains to the end of the epoch, or until `stop` returns true. `progress` is called with the number of steps done after each
+    /// submission. Returns whether the epoch is complete.
     pub fn train(&mut self, stop: &dyn Fn() -> bool, progress: &mut dyn FnMut(usize)) -> Result<bool> {
         let left = self.batches - self.done % self.batches;
         Ok(self.run(left, stop, progress)? == left)
@@ -340,7 +340,7 @@ impl<'g> Learner<'g> {
         val_pace.replay(gpu, &[&validation.recording], *val_batches, most, &mut bring, &mut |_| true)?;
         let read = self.gpu.read_many(&[&self.totals, &self.val_totals, &self.diverged, &self.counts])?;
         let loss = |words: &[u32]| -> Vec<f32> {
-            // An epoch without any observed label has no loss; it counts as zero, as in the kernel.
+            // An epoch without any observed label has no loss; it is zero, as in the kernel.
             words.chunks(2).map(|w| f32::from_bits(w[0]) / f32::from_bits(w[1]).max(1.0)).collect()
         };
         let class = |w: &[u32]| Counts { tp: w[0].into(), fp: w[1].into(), fn_: w[2].into(), tn: w[3].into() };
@@ -357,8 +357,8 @@ impl<'g> Learner<'g> {
         })
     }
 
-    /// Remembers the present weights of these replicas as their best, on the GPU.
-    pub fn keep_best(&self, replicas: &[usize]) -> Result<()> {
+    /// Copies the current weights of these replicas to their best, on the GPU.
+    pub fn save_best(&self, replicas: &[usize]) -> Result<()> {
         self.gpu.submit(|s| {
             for &r in replicas {
                 let (p, q) = (self.layout.trained, self.layout.stats);
@@ -396,7 +396,7 @@ impl<'g> Learner<'g> {
         })
     }
 
-    /// Goes back to a saved state.
+    /// Restores a saved state.
     ///
     /// # Errors
     /// `Usage` when it is of another model or another number of seeds.
@@ -430,7 +430,7 @@ impl<'g> Learner<'g> {
         Ok(())
     }
 
-    /// The plans of a training step: model and update. For benchmarks; replaying them trains without counting.
+    /// The plans of a training step: model and update. For benchmarks; replaying them trains without counting steps.
     pub fn step_plans(&self) -> [&Plan; 2] {
         [&self.step, &self.update]
     }
@@ -448,24 +448,24 @@ impl<'g> Learner<'g> {
         Ok(grads.chunks(self.layout.trained).map(|block| self.layout.unpack(block, &no_stats)).collect())
     }
 
-    /// Trains `steps` steps, wherever epochs begin and end. Returns how long that took.
+    /// Trains `steps` steps, across epochs. Returns the time taken.
     pub fn run_steps(&mut self, steps: usize) -> Result<Duration> {
         let start = Instant::now();
         self.run(steps, &|| false, &mut |_| {})?;
         Ok(start.elapsed())
     }
 
-    /// Trains up to `steps` steps and returns how many were done; `progress` hears of all since the start.
+    /// Trains up to `steps` steps and returns how many were done; `progress` is called with the total.
     fn run(&mut self, steps: usize, stop: &dyn Fn() -> bool, progress: &mut dyn FnMut(usize)) -> Result<usize> {
         let Learner { gpu, feed, pace, done: first, .. } = self;
         let first = *first;
         let recordings = [&self.step.recording, &self.update.recording];
         let mut bring = |steps: Range<usize>| feed.bring(gpu, first + steps.start, steps.len());
-        let mut go_on = |n: usize| {
+        let mut on_progress = |n: usize| {
             progress(first + n);
             !stop()
         };
-        let done = pace.replay(gpu, &recordings, steps, feed.most_steps(), &mut bring, &mut go_on)?;
+        let done = pace.replay(gpu, &recordings, steps, feed.most_steps(), &mut bring, &mut on_progress)?;
         self.done += done;
         Ok(done)
     }

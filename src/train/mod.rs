@@ -1,4 +1,4 @@
-//! Training: the learner that replays steps, the trainer that runs epochs, and the forest that grows.
+//! Training: the learner (steps on the GPU), the trainer (epochs), the session (a run), and forests.
 
 pub mod forest;
 pub mod learner;

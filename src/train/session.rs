@@ -1,7 +1,7 @@
-//! A training run from its beginning to its scores: what a library user calls.
+//! A training run from start to scores: the library's entry point for training.
 //!
-//! A [`Session`] is [begun](Session::begin) in a new directory, or [resumed](Session::resume) in one, trained, and finished: its
-//! thresholds are tuned and it is tested. Pictures and pages of the [`Outcome`] are made by [`crate::report::write`].
+//! A [`Session`] is [started](Session::begin) in a new directory, or [resumed](Session::resume) from one, trained, and finished: thresholds
+//! are tuned and the test split is evaluated. [`crate::report::write`] writes figures and the page of the [`Outcome`].
 
 use std::path::Path;
 
@@ -23,38 +23,38 @@ use crate::run::weights::About;
 use crate::train::forest::grow;
 use crate::train::trainer::{End, Event, Trainer};
 
-/// A run that goes on.
+/// A run in progress.
 pub struct Session<'a> {
     gpu: &'a Gpu,
     config: Config,
     data: &'a Dataset,
     run: RunDir,
-    /// The adapter it was begun on.
+    /// The adapter it was started on.
     adapter: String,
-    /// `None` for a forest, which is grown in one piece.
+    /// `None` for a forest, which is trained in one call.
     trainer: Option<Trainer<'a>>,
 }
 
-/// A run that was trained to its end.
+/// A finished run.
 pub struct Outcome {
     pub run: RunDir,
     pub record: RunRecord,
     /// A row per epoch and seed.
     pub history: Vec<EpochRow>,
-    /// On the test split; what `test.json` holds.
+    /// On the test split; the content of `test.json`.
     pub evaluation: Evaluation,
-    /// What each seed says about the test clips.
-    pub answers: SplitPredictions,
-    /// (R, K): from which probability on each seed takes a class for present; where a clip has one class nobody asks.
+    /// Predictions of each seed for the test clips.
+    pub predictions: SplitPredictions,
+    /// (R, K): decision thresholds; unused by single-label models.
     pub thresholds: Vec<Vec<f64>>,
 }
 
 impl<'a> Session<'a> {
-    /// Begins a run in the directory `out`, once all that it needs is there. An existing run is replaced only with `force`.
+    /// Starts a run in the directory `out`, after checking all that it needs. An existing run is replaced only with `force`.
     ///
     /// # Errors
-    /// `Limit` when the adapter has not the memory, `Usage` for settings that do not fit the data and for a directory in use,
-    /// `Checkpoint` for weights to start from that are another model's. Nothing is left behind then.
+    /// `Limit` when the adapter does not have the memory, `Usage` for settings that do not fit the data and for a directory in use,
+    /// `Checkpoint` for initial weights of another model. After an error, nothing is left in `out`.
     pub fn begin(gpu: &'a Gpu, config: &Config, data: &'a Dataset, out: &Path, force: bool) -> Result<Session<'a>> {
         config.validate()?;
         can_tune(config, data)?;
@@ -68,7 +68,7 @@ impl<'a> Session<'a> {
             None => [forest::DEVICE, &format!("{} threads", forest::threads()), ""].map(str::to_owned),
         };
         let (train, val) = &splits(config, data)?[0];
-        let circumstances = Environment {
+        let environment = Environment {
             version: env!("CARGO_PKG_VERSION").into(),
             adapter: adapter.clone(),
             backend,
@@ -79,26 +79,26 @@ impl<'a> Session<'a> {
             val_clips: val.len(),
             test_clips: data.test.len(),
         };
-        let run = RunDir::create(out, force, &RunRecord { config: config.clone(), run: circumstances })?;
+        let run = RunDir::create(out, force, &RunRecord { config: config.clone(), run: environment })?;
         run.write_splits(config, data)?;
         Ok(Session { gpu, config: config.clone(), data, run, adapter, trainer })
     }
 
-    /// Goes on with a run from its saved state. `config` are its settings, in which places may have changed.
+    /// Resumes a run from its saved state. `config` are its settings, in which paths may have changed.
     ///
     /// # Errors
-    /// `Data` if it was begun with other data, `Checkpoint` for a damaged state; as [`Session::begin`].
+    /// `Data` if it was started with other data, `Checkpoint` for a damaged state; as [`Session::begin`].
     pub fn resume(gpu: &'a Gpu, config: &Config, data: &'a Dataset, run: RunDir) -> Result<Session<'a>> {
-        let began = run.record()?.run;
-        same_data(&run, &began, data)?;
-        // Killed while it began.
+        let started = run.record()?.run;
+        same_data(&run, &started, data)?;
+        // Killed during the start.
         run.write_splits(config, data)?;
         let mut config = config.clone();
         let trainer = match config.model()?.is_forest() {
             true => None,
             false => {
                 if run.state().exists() {
-                    // The weights have moved on from those; the file may be gone.
+                    // Initial weights are not needed any more; the file may be gone.
                     config.init = None;
                 }
                 let mut trainer = Trainer::new(gpu, &config, data)?;
@@ -106,10 +106,10 @@ impl<'a> Session<'a> {
                 Some(trainer)
             }
         };
-        Ok(Session { gpu, config, data, run, adapter: began.adapter, trainer })
+        Ok(Session { gpu, config, data, run, adapter: started.adapter, trainer })
     }
 
-    /// The adapter that the run was begun on, if it is another one: there the last bits differ.
+    /// The adapter that the run was started on, if it is another one: results are then not bit-identical.
     pub fn begun_elsewhere(&self) -> Option<&str> {
         let here = self.trainer.is_none() || self.adapter == self.gpu.adapter().name;
         (!here).then_some(&self.adapter)
@@ -138,8 +138,8 @@ impl<'a> Session<'a> {
         self.trainer.as_ref().map_or(0, Trainer::epochs_done)
     }
 
-    /// Trains to the end, or until `stop` says so; `progress` hears how far it is. A network that was stopped has saved its state and
-    /// can be resumed; a forest begins anew.
+    /// Trains to the end, or until `stop` returns true; `progress` is called with progress events. A stopped network has saved its state and
+    /// can be resumed; a forest starts again.
     ///
     /// # Errors
     /// As [`Trainer::train`].
@@ -154,13 +154,13 @@ impl<'a> Session<'a> {
         Ok(End::Finished)
     }
 
-    /// Tunes the thresholds of a trained run, if it has any and clips to tune them on, and tests it.
+    /// Tunes the thresholds of a trained run, if it has any and validation clips, and evaluates the test split.
     ///
     /// # Errors
     /// `Checkpoint` for a run without weights; those of prediction.
     pub fn finish(self) -> Result<Outcome> {
         let Session { gpu, data, run, trainer, .. } = self;
-        // The dataset stays on the GPU; the memory of training is needed for the evaluation.
+        // The dataset stays on the GPU; the rest of the training memory is freed for the evaluation.
         let (corpus, history) = match trainer {
             Some(trainer) => (Some(trainer.corpus().clone()), Some(trainer.history().to_vec())),
             None => (None, None),
@@ -177,28 +177,28 @@ impl<'a> Session<'a> {
                 only
             }
         };
-        let answers = evaluator.predict_split(Split::Test)?;
+        let predictions = evaluator.predict_split(Split::Test)?;
         if let Some(validation) = validation {
             trained.tune(&validation);
             trained.save(&run.model())?;
             run.write_thresholds(&trained.about)?;
         }
-        let evaluation = trained.score(gpu, data, &answers)?;
+        let evaluation = trained.score(gpu, data, &predictions)?;
         let text = serde_json::to_string_pretty(&evaluation).expect("results serialise");
         write_atomic(run.test(), |out| writeln!(out, "{text}"))?;
         let (record, thresholds) = (run.record()?, trained.thresholds()?);
-        Ok(Outcome { run, record, history, evaluation, answers, thresholds })
+        Ok(Outcome { run, record, history, evaluation, predictions, thresholds })
     }
 }
 
 /// # Errors
-/// `Data` if the run was begun with other data.
-pub fn same_data(run: &RunDir, began: &Environment, data: &Dataset) -> Result<()> {
-    match fingerprint(data) == began.data {
+/// `Data` if the run was started with other data.
+pub fn same_data(run: &RunDir, started: &Environment, data: &Dataset) -> Result<()> {
+    match fingerprint(data) == started.data {
         true => Ok(()),
         false => {
             let run = run.path().display();
-            Err(Error::data(&data.path, format!("is not the dataset that {run} was begun with, or has changed since")))
+            Err(Error::data(&data.path, format!("is not the dataset that {run} was started with, or has changed since")))
         }
     }
 }
@@ -208,11 +208,11 @@ fn fingerprint(data: &Dataset) -> String {
 }
 
 /// # Errors
-/// `Usage` if the settings ask for thresholds that validation must find, and there is none.
+/// `Usage` if thresholds are to be tuned without validation clips.
 fn can_tune(config: &Config, data: &Dataset) -> Result<()> {
     match config.threshold == Level::Tuned && splits(config, data)?[0].1.is_empty() {
         true => Err(Error::Usage(
-            "tuned thresholds need validation clips: give `val_fraction`, as 0.15, or `val_keys`".into(),
+            "tuned thresholds need validation clips: give `val_fraction`, e.g. 0.15, or `val_keys`".into(),
         )),
         false => Ok(()),
     }

@@ -1,4 +1,4 @@
-//! The epoch loop: train, validate, keep the best, save, stop.
+//! The epoch loop: train, validate, save the best, stop.
 
 use std::time::{Duration, Instant};
 
@@ -18,14 +18,14 @@ use crate::run::splits::splits;
 use crate::run::state::{EpochRow, Progress};
 use crate::run::weights::{self, About, Block};
 
-/// The state is saved about this often, and at the end.
+/// Interval between saved states; the last is saved at the end.
 const SAVE_EVERY: Duration = Duration::from_secs(10);
 
-/// What a run tells while it goes on.
+/// Progress events.
 pub enum Event<'a> {
     /// Some steps of an epoch are done.
     Step { done: usize, of: usize },
-    /// So many forests of all are grown, one for each seed and class.
+    /// Number of forests done, one for each seed and class.
     Grown { done: usize, of: usize },
     /// An epoch is done: a row for each seed that has not stopped.
     Epoch { rows: &'a [EpochRow], clips_per_s: f64 },
@@ -35,7 +35,7 @@ pub enum Event<'a> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum End {
     Finished,
-    /// `stop` asked for it; the state is saved.
+    /// Stopped by `stop`; the state is saved.
     Interrupted,
 }
 
@@ -60,8 +60,7 @@ impl<'a> Trainer<'a> {
     /// Sets up a run; nothing is written.
     ///
     /// # Errors
-    /// `Limit` when the adapter has not the memory, `Usage` for settings that do not fit the data, `Checkpoint` for weights to
-    /// start from that are another model's.
+    /// `Limit` when the adapter does not have the memory, `Usage` for settings that do not fit the data, `Checkpoint` for initial weights of another model.
     pub fn new(gpu: &'a Gpu, config: &Config, data: &Dataset) -> Result<Trainer<'a>> {
         if nn::find(&config.model)?.exclusive {
             data.check_single_label(&config.model)?;
@@ -104,7 +103,7 @@ impl<'a> Trainer<'a> {
         })
     }
 
-    /// Goes back to the state that `run` has saved, if any.
+    /// Restores the state that `run` has saved, if any.
     ///
     /// # Errors
     /// `Checkpoint` when it is damaged or another run's.
@@ -140,10 +139,10 @@ impl<'a> Trainer<'a> {
         self.learner.steps_per_epoch()
     }
 
-    /// Trains to the end, or until `stop` says so, and saves into `run` now and then.
+    /// Trains to the end, or until `stop` returns true, and saves into `run` periodically.
     ///
     /// # Errors
-    /// `Diverged` when a loss is no longer a number (the best weights before it are saved), `Gpu` for a lost device and
+    /// `Diverged` for a non-finite loss (the best weights so far are saved), `Gpu` for a lost device and
     /// `Io` for a full disk (the last saved state is intact).
     pub fn train(&mut self, run: &RunDir, stop: &dyn Fn() -> bool, progress: &mut dyn FnMut(Event)) -> Result<End> {
         let mut saved = Instant::now();
@@ -159,8 +158,8 @@ impl<'a> Trainer<'a> {
                 self.save(run)?;
                 return Ok(End::Interrupted);
             }
-            let share = (self.learner.steps_done() - first) as f64 / of as f64;
-            let clips = (self.train_clips * self.config.seeds.len()) as f64 * share;
+            let fraction = (self.learner.steps_done() - first) as f64 / of as f64;
+            let clips = (self.train_clips * self.config.seeds.len()) as f64 * fraction;
             let clips_per_s = clips / start.elapsed().as_secs_f64();
             let sums = self.learner.validate()?;
             if let Some(error) = self.divergence(&sums) {
@@ -190,13 +189,13 @@ impl<'a> Trainer<'a> {
         (0..self.config.seeds.len()).map(|r| self.best(r).map_or(0, |b| b.epoch)).collect()
     }
 
-    /// The state goes last: what it says is in the other files already.
+    /// The state is written last: it must not be ahead of the other files.
     fn save(&self, run: &RunDir) -> Result<()> {
         self.save_best(run)?;
         run.save_state(&self.learner.state()?, &self.progress)
     }
 
-    /// Before the first epoch has ended no weights are best.
+    /// Before the end of the first epoch there are no best weights.
     fn save_best(&self, run: &RunDir) -> Result<()> {
         run.write_metrics(&self.progress.history)?;
         if self.progress.epochs == 0 {
@@ -206,18 +205,18 @@ impl<'a> Trainer<'a> {
         weights::save_model(&run.model(), self.learner.layout(), &self.learner.best_weights()?, &about)
     }
 
-    /// The first seed whose loss is no longer a number. A seed that has stopped may do as it likes.
+    /// The first seed with a non-finite loss. Stopped seeds are ignored.
     fn divergence(&self, sums: &EpochSums) -> Option<Error> {
         let active = || (0..self.config.seeds.len()).filter(|&r| !self.stopped(self.best(r)));
         let first = active().filter_map(|r| Some((r, sums.diverged[r]? as usize))).min_by_key(|(_, step)| *step);
-        // Validation may show what the training loss has not met yet.
+        // The validation loss may be affected first.
         let late = || Some((active().find(|&r| !sums.val_loss[r].is_finite())?, self.learner.steps_done() - 1));
         let (r, step) = first.or_else(late)?;
         let of = self.learner.steps_per_epoch();
         Some(Error::Diverged { seed: self.config.seeds[r], epoch: step / of, step: step % of })
     }
 
-    /// Compares the epoch with the best of each seed that has not stopped, keeps what is better, and describes it.
+    /// Compares the epoch with the best of each active seed, saves better weights, and returns the history rows.
     fn update_best(&mut self, sums: &EpochSums) -> Result<Vec<EpochRow>> {
         let epoch = self.progress.epochs;
         let task = Task::of(nn::find(&self.config.model)?.exclusive);
@@ -225,11 +224,11 @@ impl<'a> Trainer<'a> {
         let mut rows = vec![];
         for (r, &seed) in self.config.seeds.iter().enumerate() {
             let best = self.best(r);
-            // A seed that has stopped stays as it is: it must end as if it had been trained alone.
+            // A stopped seed does not change: the result must be as if it had been trained alone.
             if self.stopped(best) {
                 continue;
             }
-            // Of one class per clip the counts are those of the answers: each clip is a hit or a miss of its class.
+            // Single-label: the counts are those of the predicted classes, so each clip is a hit or a miss of its class.
             let pooled: Counts = sums.counts[r].iter().copied().sum();
             let (val_f1_pn, val_accuracy) = match task {
                 Task::MultiLabel => (mean(sums.counts[r].iter().map(Counts::f1_pn)), None),
@@ -253,11 +252,11 @@ impl<'a> Trainer<'a> {
             }
             rows.push(row);
         }
-        self.learner.keep_best(&better)?;
+        self.learner.save_best(&better)?;
         Ok(rows)
     }
 
-    /// What is compared, lower is better.
+    /// Selection criterion, lower is better.
     fn value(&self, row: &EpochRow) -> f64 {
         match self.config.select {
             Select::ValLoss => f64::from(row.val_loss),

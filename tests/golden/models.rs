@@ -137,7 +137,7 @@ fn models_answer_as_pytorch_does() {
         let config = config(model, 4);
         let block = weights(&layout(&config, INSTANCES, WIDTH, CLASSES).unwrap());
         let corpus = Corpus::of_dataset(&gpu, &data).unwrap();
-        let answer = Predictor::new(&gpu, &config, &[block], &corpus, &[], Detail::Places)
+        let answer = Predictor::new(&gpu, &config, &[block], &corpus, &[], Detail::Positions)
             .unwrap()
             .predict(std::slice::from_ref(&data.train))
             .unwrap();

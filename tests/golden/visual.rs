@@ -121,7 +121,7 @@ fn visual_models_answer_and_learn_as_pytorch_does() {
         // Two at a time, so that batches follow one another.
         let by_two = Config { batch: 2, ..config.clone() };
         let rows = std::slice::from_ref(&data.train);
-        let answer = Predictor::new(&gpu, &by_two, std::slice::from_ref(&block), &corpus, &frozen, Detail::Places)
+        let answer = Predictor::new(&gpu, &by_two, std::slice::from_ref(&block), &corpus, &frozen, Detail::Positions)
             .unwrap()
             .predict(rows)
             .unwrap();

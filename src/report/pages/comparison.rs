@@ -12,7 +12,7 @@ use crate::report::pages::training::{self, cell, figure, setting, with_std};
 use crate::report::tables::table::printable;
 use crate::run::run_dir;
 
-// The files that a comparison leaves in its folder; the page links them.
+// The files of a comparison in its folder, linked from the page.
 pub const JSON: &str = "compare.json";
 pub const SCORES: &str = "scores.csv";
 pub const CLASSES: &str = "classes.csv";
@@ -67,7 +67,7 @@ fn head(out: &mut dyn Write, c: &Comparison) -> io::Result<()> {
         writeln!(out, "<p class=\"found\">{}{found}{cite}</p>", if found.is_empty() { "" } else { "In the paper: " })?;
     }
     for reason in &c.left_out {
-        writeln!(out, "<p class=\"note\">Left out: {}</p>", Escaped(&printable(reason)))?;
+        writeln!(out, "<p class=\"note\">Skipped: {}</p>", Escaped(&printable(reason)))?;
     }
     writeln!(
         out,
@@ -111,16 +111,14 @@ fn differences(out: &mut dyn Write, c: &Comparison) -> io::Result<()> {
     }
     writeln!(out, "<section class=\"card\"><h2>Differences</h2>")?;
     let over_seeds = match c.seeds() {
-        1 => "With one seed each nothing can be said about other seeds; below the difference stands p over clips.",
+        1 => "With one seed each there is no test over seeds; p over clips is below the difference.",
         _ => {
-            "Below the difference stand two chances of one at least as large where there is none: over seeds (paired t-test) / over \
-             clips (paired bootstrap)."
+            "Below the difference are two p-values: over seeds (paired t-test) / over clips (paired bootstrap)."
         }
     };
     writeln!(
         out,
-        "<p class=\"note\">Row less column. {over_seeds} Both are corrected for all pairs (Holm); a difference is marked where \
-         neither exceeds {}. {} resamples of the {} test clips.</p>",
+        "<p class=\"note\">Row minus column. {over_seeds} Both are corrected for all pairs (Holm); a difference is marked if neither exceeds {}. {} resamples of the {} test clips.</p>",
         score(Some(SURE)),
         count(c.resamples as u64),
         count(c.clips as u64)
@@ -132,7 +130,7 @@ fn differences(out: &mut dyn Write, c: &Comparison) -> io::Result<()> {
     writeln!(out, "</section>")
 }
 
-fn is_sure(d: &Difference) -> bool {
+fn is_significant(d: &Difference) -> bool {
     let tests: Vec<Test> = [d.seeds, d.clips].into_iter().flatten().collect();
     !tests.is_empty() && tests.iter().all(|test| test.p_holm <= SURE)
 }
@@ -140,7 +138,7 @@ fn is_sure(d: &Difference) -> bool {
 fn matrix(out: &mut dyn Write, c: &Comparison, name: &str) -> io::Result<()> {
     let metric = c.compared().iter().position(|m| m.name == name).expect("a compared metric");
     writeln!(out, "<h3>{name}</h3>\n<div class=\"scroll\"><table class=\"matrix\">")?;
-    writeln!(out, "<caption>Differences in {name}, row less column</caption>\n<thead><tr><th></th>")?;
+    writeln!(out, "<caption>Differences in {name}, row minus column</caption>\n<thead><tr><th></th>")?;
     for entry in &c.entries {
         writeln!(out, "<th scope=\"col\">{}</th>", Escaped(&entry.label))?;
     }
@@ -152,16 +150,16 @@ fn matrix(out: &mut dyn Write, c: &Comparison, name: &str) -> io::Result<()> {
                 write!(out, "<td class=\"self\">–</td>")?;
                 continue;
             };
-            let class = if is_sure(&d) { " class=\"sure\"" } else { "" };
-            let chances: Vec<String> = [d.seeds, d.clips].into_iter().flatten().map(|t| p_value(t.p_holm)).collect();
-            write!(out, "<td{class}>{}<small>{}</small></td>", signed(d.difference), Escaped(&chances.join(" / ")))?;
+            let class = if is_significant(&d) { " class=\"sure\"" } else { "" };
+            let p_values: Vec<String> = [d.seeds, d.clips].into_iter().flatten().map(|t| p_value(t.p_holm)).collect();
+            write!(out, "<td{class}>{}<small>{}</small></td>", signed(d.difference), Escaped(&p_values.join(" / ")))?;
         }
         writeln!(out, "</tr>")?;
     }
     writeln!(out, "</tbody></table></div>")
 }
 
-/// All that is known of each pair.
+/// All results of each pair.
 fn pairs(out: &mut dyn Write, c: &Comparison) -> io::Result<()> {
     writeln!(out, "<details><summary>All pairs, with 95 % intervals</summary>\n<div class=\"scroll\"><table>")?;
     writeln!(out, "<caption>Differences of all pairs; the headers sort</caption>\n<thead><tr>")?;
@@ -217,7 +215,7 @@ fn class_table(out: &mut dyn Write, c: &Comparison) -> io::Result<()> {
     writeln!(out, "</tbody></table></div></section>")
 }
 
-/// Each setting of a sub-table by itself, "notes.attention".
+/// Flattens sub-tables: "notes.attention".
 fn flat(table: toml::Table) -> toml::Table {
     let each = |(name, value): (String, toml::Value)| match value {
         toml::Value::Table(inner) => inner.into_iter().map(|(key, value)| (format!("{name}.{key}"), value)).collect(),
@@ -226,11 +224,11 @@ fn flat(table: toml::Table) -> toml::Table {
     table.into_iter().flat_map(each).collect()
 }
 
-/// What the entries' settings differ in, and what they have in common.
+/// The settings in which the entries differ, and the common ones.
 fn settings(out: &mut dyn Write, c: &Comparison) -> io::Result<()> {
     let table = |entry: &ComparedRun| {
         let mut table = entry.settings.table()?;
-        // What a forest can be told, and what a network can.
+        // Settings of a forest, and of a network.
         table.retain(|key, _| entry.settings.has_setting(key));
         Ok(flat(table))
     };

@@ -1,4 +1,4 @@
-//! What all HTML pages share: the frame with its style, and text and pictures that are safe to put into it.
+//! Common parts of HTML pages: the frame with its style, escaped text and embedded pictures.
 
 use std::fmt::{self, Display};
 use std::io::{self, Write};
@@ -15,8 +15,8 @@ const FRAME: &str = include_str!("../../../assets/page/page.html");
 const STYLE: &str = include_str!("../../../assets/page/page.css");
 const SORT: &str = include_str!("../../../assets/page/sort.js");
 
-/// Writes a page that needs nothing besides itself to `path`, whole or not at all. `style` and `script` add to those of
-/// all pages; `body` writes what lies in `<main>`.
+/// Writes a self-contained page to `path`, atomically. `style` and `script` are added to those of all pages; `body` writes
+/// the content of `<main>`.
 pub fn write(
     path: &Path,
     title: &str,
@@ -25,7 +25,7 @@ pub fn write(
     mut body: impl FnMut(&mut dyn Write) -> io::Result<()>,
 ) -> Result<()> {
     write_atomic(path, |out| {
-        // Written piece by piece, so that nothing that strangers named is ever taken for a placeholder.
+        // Written piece by piece, so that no untrusted text is ever interpreted as a placeholder.
         let mut rest = FRAME;
         while let Some((before, (name, after))) =
             rest.split_once("{{").and_then(|(b, r)| Some((b, r.split_once("}}")?)))
@@ -44,7 +44,7 @@ pub fn write(
     })
 }
 
-/// Text of strangers, safe between tags and in quoted attributes.
+/// Untrusted text, escaped for content and quoted attributes.
 pub struct Escaped<'a>(pub &'a str);
 
 impl Display for Escaped<'_> {

@@ -1,4 +1,4 @@
-//! Pages of HTML that need nothing else.
+//! Self-contained HTML pages.
 
 pub mod comparison;
 pub mod html;

@@ -1,5 +1,4 @@
-//! Recordings as one HTML page that needs nothing besides itself: pictures with a cursor that follows the sound, and
-//! tables.
+//! Recordings as one self-contained HTML page: pictures with a cursor that follows the audio, and tables.
 
 use std::fs::File;
 use std::io::{self, Read, Write};
@@ -17,7 +16,7 @@ use crate::report::plots::spectrogram::{BAR, FEW_PATHS, Picture, colour_map, pix
 const STYLE: &str = include_str!("../../../assets/page/recordings.css");
 const SCRIPT: &str = include_str!("../../../assets/page/recordings.js");
 
-/// Bytes of a sound file up to which it is embedded, and of all of them together: browsers get slow with larger pages.
+/// Largest audio file that is embedded, and largest total, in bytes: browsers get slow with larger pages.
 const EMBEDDED: u64 = 24 << 20;
 const ALL_EMBEDDED: u64 = 240 << 20;
 /// Pixels of a bar, over any width.
@@ -25,10 +24,10 @@ const STRIP: usize = 1600;
 /// Rows of a spectrogram.
 const MAX_ROWS: usize = 520;
 
-/// Writes a self-contained page of the recordings to `path`, whole or not at all.
+/// Writes a self-contained page of the recordings to `path`, atomically.
 ///
-/// The sound is embedded where the file is at most 24 MiB (240 MiB in all) and of a kind that browsers play, else it is
-/// linked. Where it cannot be read the page says so. Memory does not grow with the sound.
+/// The audio is embedded if the file is at most 24 MiB (240 MiB in all) and of a format that browsers play, else it is
+/// linked. If it cannot be read, the page says so. Memory does not grow with the audio.
 pub fn write_page(path: impl AsRef<Path>, pictures: &[Picture]) -> Result<()> {
     let path = path.as_ref();
     html::write(path, &title(pictures), STYLE, SCRIPT, |out| recordings(out, pictures, path))
@@ -76,16 +75,16 @@ fn recording(
     writeln!(out, "<article class=\"recording card\" id=\"r{number}\" data-duration=\"{}\">", r.duration)?;
     writeln!(out, "<{heading}>{name}</{heading}>")?;
     writeln!(out, "<p class=\"meta\">{} · {}, {seeds}</p>", duration(r.duration), Escaped(&r.model))?;
-    sound(out, r, page, embedded)?;
+    audio(out, r, page, embedded)?;
     figure(out, picture)?;
-    // Of several recordings the pictures come first.
+    // With several recordings, tables are collapsed.
     let open = if heading == "h1" { " open" } else { "" };
     writeln!(out, "<details{open}><summary>All instruments</summary>")?;
     table(out, r)?;
     writeln!(out, "</details>\n</article>")
 }
 
-/// The type of a sound file that browsers play, by its extension.
+/// The MIME type of an audio file that browsers play, by its extension.
 fn mime(file: &Path) -> Option<&'static str> {
     match file.extension()?.to_str()?.to_ascii_lowercase().as_str() {
         "wav" => Some("audio/wav"),
@@ -98,15 +97,15 @@ fn mime(file: &Path) -> Option<&'static str> {
     }
 }
 
-fn sound(out: &mut dyn Write, r: &Recognition, page: &Path, embedded: &mut u64) -> io::Result<()> {
-    // Anything but a regular file might be read only once, or never end.
+fn audio(out: &mut dyn Write, r: &Recognition, page: &Path, embedded: &mut u64) -> io::Result<()> {
+    // Anything but a regular file might be readable only once, or be endless.
     let opened = std::fs::metadata(&r.file).and_then(|m| {
         if m.is_file() { Ok((File::open(&r.file)?, m.len())) } else { Err(io::ErrorKind::Unsupported.into()) }
     });
     let Ok((file, size)) = opened else {
-        return writeln!(out, "<p class=\"note\">The sound was not at hand when this page was written.</p>");
+        return writeln!(out, "<p class=\"note\">The audio file was not available when this page was written.</p>");
     };
-    let label = format!("aria-label=\"Sound of {}\"", Escaped(&name(r)));
+    let label = format!("aria-label=\"Audio of {}\"", Escaped(&name(r)));
     match mime(&r.file) {
         Some(mime) if size <= EMBEDDED.min(ALL_EMBEDDED - *embedded) => {
             write!(out, "<audio controls preload=\"metadata\" {label} src=\"data:{mime};base64,")?;
@@ -127,14 +126,14 @@ fn sound(out: &mut dyn Write, r: &Recognition, page: &Path, embedded: &mut u64) 
             let why = if playable.is_some() {
                 "too large to be part of this page"
             } else {
-                "of a kind that browsers do not play"
+                "of a format that browsers do not play"
             };
-            writeln!(out, "<p class=\"note\">The sound ({}) is {why}: <a href=\"{link}\">{file}</a></p>", bytes(size))
+            writeln!(out, "<p class=\"note\">The audio ({}) is {why}: <a href=\"{link}\">{file}</a></p>", bytes(size))
         }
     }
 }
 
-/// `file` as seen from `page`: relative to its folder where it lies below, else absolute.
+/// Link to `file` from `page`: relative if it is below the page's folder, else absolute.
 fn link(file: &Path, page: &Path) -> String {
     let absolute = |p: &Path| std::path::absolute(p).unwrap_or_else(|_| p.to_owned());
     let folder = page.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
@@ -213,7 +212,7 @@ fn figure(out: &mut dyn Write, picture: &Picture) -> io::Result<()> {
     )
 }
 
-/// Where the model has looked, as in the picture of [`crate::report::plots::recording`].
+/// Glimpse paths of the model, as in the picture of [`crate::report::plots::recording`].
 fn paths(out: &mut dyn Write, picture: &Picture) -> io::Result<()> {
     let paths = picture.paths();
     if paths.is_empty() {
@@ -252,16 +251,16 @@ fn paths(out: &mut dyn Write, picture: &Picture) -> io::Result<()> {
     write!(out, "</svg>")
 }
 
-/// Segments in words, the first few of them.
+/// The first few segments as text.
 fn segments_text(segments: &[Segment], length: f64) -> String {
     const FEW: usize = 6;
     let at = |t| clock(t, length, 0.1);
     let mut text: Vec<String> =
         segments.iter().take(FEW).map(|s| format!("{} to {}", at(s.start), at(s.end))).collect();
     if segments.len() > FEW {
-        text.push(format!("and {} times more", segments.len() - FEW));
+        text.push(format!("and {} more segments", segments.len() - FEW));
     }
-    if text.is_empty() { "at no clear time".into() } else { text.join(", ") }
+    if text.is_empty() { "without a clear time".into() } else { text.join(", ") }
 }
 
 pub(crate) fn capitalised(text: &str) -> String {

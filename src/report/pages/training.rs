@@ -1,5 +1,5 @@
-//! A finished run to look at: learning curves, scores of classes and of seeds and confusions as pictures, and all of it
-//! on one HTML page.
+//! Report of a finished run: learning curves, scores of classes and seeds, and confusion matrix as figures, and all of it on
+//! one HTML page.
 
 use std::io::{self, Write};
 use std::path::Path;
@@ -25,15 +25,13 @@ use crate::run::run_dir::{
 use crate::run::state::EpochRow;
 
 const STYLE: &str = include_str!("../../../assets/page/training.css");
-/// Longest setting that is shown whole, in characters.
+/// Longest setting that is shown in full, in characters.
 const LONGEST: usize = 80;
 
-/// Writes `learning_curves.png` (but of a forest), `classes.png`, `seeds.png`, `confusion.png` (where clips have one
-/// class), `examples.png` (where there are any) and then `report.html` into `run_dir`, in place of older ones; each
-/// whole or not at all.
+/// Writes `learning_curves.png` (not for a forest), `classes.png`, `seeds.png`, `confusion.png` (single-label models),
+/// `examples.png` (if there are any) and then `report.html` into `run_dir`, replacing older ones, each atomically.
 ///
-/// `rows` are the epochs of `metrics.jsonl`, in its order. The page needs no other file; it only links those of the
-/// run.
+/// `rows` are the epochs of `metrics.jsonl`, in its order. The page is self-contained; it only links the files of the run.
 ///
 /// # Errors
 /// `Io`, naming the file that cannot be written.
@@ -71,9 +69,9 @@ pub fn write(
         ("Bars of the F1 of each class", CLASSES, figure::svg(&classes)?),
     ]);
     if let Some(confusion) = &e.confusion {
-        let who = if e.per_seed.len() > 1 { format!("{seeds} as an ensemble") } else { seeds };
+        let who = if e.per_seed.len() > 1 { format!("ensemble of {seeds}") } else { seeds };
         let names: Vec<&str> = e.per_class.iter().map(|(name, _)| name.as_str()).collect();
-        let matrix = ConfusionMatrix::new(&format!("Confusions on the {split} split, {who}"), &names, confusion);
+        let matrix = ConfusionMatrix::new(&format!("Confusion matrix, {split} split, {who}"), &names, confusion);
         matrix.save(&run_dir.join(CONFUSION))?;
         figures.push(("Confusion matrix", CONFUSION, figure::svg(&matrix)?));
     }
@@ -139,10 +137,10 @@ fn head(out: &mut dyn Write, title: &str, record: &RunRecord, e: &Evaluation) ->
         writeln!(out, "<tr><td>{name}</td><td>{figures}</td>{ensemble}<td class=\"meaning\">{meaning}</td></tr>")?;
     }
     let decided: String = match (e.subject.task(), e.subject.threshold) {
-        (Task::SingleLabel, _) => "A clip is answered by its most probable class".into(),
-        (_, Level::Fixed(v)) => format!("F1, precision and recall are at a threshold of {v}"),
+        (Task::SingleLabel, _) => "The prediction is the most probable class".into(),
+        (_, Level::Fixed(v)) => format!("F1, precision and recall use a decision threshold of {v}"),
         (_, Level::Tuned) => {
-            "F1, precision and recall are at the threshold of each class that suits the validation clips best".into()
+            "F1, precision and recall use per-class thresholds tuned on the validation clips".into()
         }
     };
     writeln!(out, "</tbody></table></div>\n<p class=\"note\">{decided}.</p>")?;
@@ -162,7 +160,7 @@ pub(crate) fn figure(out: &mut dyn Write, label: &str, file: &str, svg: &str) ->
     writeln!(out, "<figcaption><a href=\"{file}\">{file}</a></figcaption></figure>")
 }
 
-/// A cell that sorts by its value, perhaps set off as the best; empty where there is none.
+/// A cell that sorts by its value, optionally marked as the best; empty without a value.
 pub(crate) fn cell(out: &mut dyn Write, value: Option<f64>, text: &str, best: bool) -> io::Result<()> {
     let class = if best { " class=\"best\"" } else { "" };
     match value {
@@ -214,7 +212,7 @@ fn class_table(out: &mut dyn Write, e: &Evaluation) -> io::Result<()> {
     writeln!(out, "</tbody></table></div></section>")
 }
 
-/// Clips of each class in each split, where the run drew them.
+/// Clips of each class in each split, if the run drew the splits.
 fn clip_table(out: &mut dyn Write, classes: &[(String, [usize; 3])]) -> io::Result<()> {
     if classes.is_empty() {
         return Ok(());
@@ -271,7 +269,7 @@ fn seed_table(out: &mut dyn Write, e: &Evaluation, rows: &[EpochRow]) -> io::Res
     )
 }
 
-/// Whatever `run.toml` says.
+/// All settings of `run.toml`.
 fn settings(out: &mut dyn Write, record: &RunRecord) -> io::Result<()> {
     let all = record.table().map_err(io::Error::other)?;
     writeln!(out, "<section class=\"card\"><h2>Settings</h2>\n<dl>")?;
