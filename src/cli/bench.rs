@@ -19,8 +19,8 @@ use super::{Device, Status};
 
 /// Time every kernel on this adapter, or compare the results of several adapters
 ///
-/// The adapter's peak is measured as well (chains of fused multiply-adds; a copy of 64 MiB). A kernel's share is the larger of its
-/// fractions of peak arithmetic and bandwidth; data in a cache can exceed 100 %.
+/// The adapter's peak is measured as well (chains of fused multiply-adds; a copy of 64 MiB). A kernel's share is the
+/// larger of its fractions of peak arithmetic and bandwidth; data in a cache can exceed 100 %.
 #[derive(clap::Args)]
 pub struct Args {
     /// Time only this op's kernels [default: all ops, training steps of all models, and the audio front ends]

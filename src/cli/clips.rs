@@ -93,9 +93,10 @@ pub fn audio_of(config: &Config) -> Result<Option<(AudioSet, Recipe)>> {
 /// Rejects features without a recorded front end for a run with a known one.
 fn reject_unknown(config: &Config, features: &Path) -> Result<()> {
     match config.front_end.as_ref().is_some_and(|f| f.fingerprint.is_some()) {
-        true => {
-            Err(Error::data(features, "does not record its front end; this run was trained on features with a known one"))
-        }
+        true => Err(Error::data(
+            features,
+            "does not record its front end; this run was trained on features with a known one",
+        )),
         false => Ok(()),
     }
 }
@@ -133,8 +134,7 @@ pub fn check_features(config: &mut Config, npz: &Path) -> Result<()> {
             fail(format!("was extracted {made} VGGish's last ReLU, but the run's features {asked} it"))
         }
         (Some(asked), Some(made)) if kind.row().embedding && is_scaled_otherwise(asked, made) => fail(
-            "has embeddings with another scaling (--scaling, or another minimum and maximum) than requested"
-                .into(),
+            "has embeddings with another scaling (--scaling, or another minimum and maximum) than requested".into(),
         ),
         (Some(asked), Some(made)) if asked.fingerprint.is_none() => {
             // Given again: the same weights, possibly at another path.
@@ -158,10 +158,9 @@ pub fn check_features(config: &mut Config, npz: &Path) -> Result<()> {
             fail("was extracted with another `notes.scale`".into())
         }
         (None, None) if !nn::find(&config.model)?.needs_vggish() => Ok(()),
-        (None, None) => Err(Error::Usage(format!(
-            "{} needs VGGish weights: `front_end.weights` FILE or random",
-            config.model
-        ))),
+        (None, None) => {
+            Err(Error::Usage(format!("{} needs VGGish weights: `front_end.weights` FILE or random", config.model)))
+        }
         _ => Ok(()),
     }
 }

@@ -31,10 +31,10 @@ use wmic::{Error, Result, report};
 
 /// Train every model of an experiment with its own protocol, and compare them
 ///
-/// Each model is trained in its own run directory below --out, as by `wmic train`. Called again with the same arguments after an
-/// interruption, it reuses finished runs and resumes the others, with bit-identical results. A report then shows scores, spreads and
-/// which differences are significant. A model that cannot be trained (it diverges, or needs more memory than available) is skipped and
-/// listed, and the exit status is 1.
+/// Each model is trained in its own run directory below --out, as by `wmic train`. Called again with the same arguments
+/// after an interruption, it reuses finished runs and resumes the others, with bit-identical results. A report then
+/// shows scores, spreads and which differences are significant. A model that cannot be trained (it diverges, or needs
+/// more memory than available) is skipped and listed, and the exit status is 1.
 #[derive(clap::Args)]
 pub struct Args {
     /// Dataset, as for `wmic train`
@@ -161,7 +161,8 @@ impl Args {
         self.out.clone().unwrap_or_else(|| PathBuf::from("runs").join(name))
     }
 
-    /// The runs to train. All settings and data are checked here, before anything is trained. `None` if the user interrupted.
+    /// The runs to train. All settings and data are checked here, before anything is trained. `None` if the user
+    /// interrupted.
     fn tasks(
         &self,
         gpu: &Gpu,
@@ -196,7 +197,8 @@ impl Args {
         let epochs = |t: &PendingRun| if t.config.has_setting("epochs") { t.config.epochs } else { 1 };
         let total: usize = tasks.iter().map(epochs).sum();
         let before: usize = tasks[..i].iter().map(epochs).sum();
-        let overall = |epochs: usize| format!("{title}, {:.0} % of all", (before + epochs) as f64 / total as f64 * 100.0);
+        let overall =
+            |epochs: usize| format!("{title}, {:.0} % of all", (before + epochs) as f64 / total as f64 * 100.0);
         let messages = Messages { resume: "the same command".into(), overall: &overall };
         let evaluation = match stage {
             RunState::Ended => {
@@ -286,7 +288,8 @@ struct LoadedDatasets {
 }
 
 impl LoadedDatasets {
-    /// Loads the clips of `config`, unless an entry before had the same ones, and completes it. `None` if the user interrupted.
+    /// Loads the clips of `config`, unless an entry before had the same ones, and completes it. `None` if the user
+    /// interrupted.
     fn load(&mut self, gpu: &Gpu, config: &mut Config) -> Result<Option<usize>> {
         let key = DatasetKey {
             kind: config.kind()?,

@@ -12,7 +12,8 @@ use wmic::nn::front_ends::vggish::Width;
 use wmic::run::config::Config;
 use wmic::run::run_dir::RunDir;
 
-/// Run the whole pipeline once: synthesise recordings, train, evaluate, predict, report (under three minutes without a GPU)
+/// Run the whole pipeline once: synthesise recordings, train, evaluate, predict, report (under three minutes without a
+/// GPU)
 #[derive(clap::Args)]
 pub struct Args {
     /// Folder for recordings, run and predictions; recordings of an earlier demo are reused, its run is replaced
@@ -36,7 +37,10 @@ impl Args {
         let (recordings, run, predictions) =
             (self.out.join("recordings"), self.out.join("run"), self.out.join("predictions"));
         let gpu = self.device.open()?;
-        print(&format!("1. {CLIPS} synthetic recordings of 20 instruments with known labels: {}\n", recordings.display()))?;
+        print(&format!(
+            "1. {CLIPS} synthetic recordings of 20 instruments with known labels: {}\n",
+            recordings.display()
+        ))?;
         if !recordings.join("class-map.json").is_file() {
             synth_audio(&recordings, CLIPS, 0)?;
         }

@@ -35,7 +35,8 @@ pub struct Args {
     /// Split to score: test, val and train (each seed's own), or all clips
     #[arg(long, value_parser = variant::<Split>(), default_value = "test")]
     split: Split,
-    /// Score clips even if the run may have been trained on them: another dataset, other features, or all clips of its own
+    /// Score clips even if the run may have been trained on them: another dataset, other features, or all clips of its
+    /// own
     #[arg(long)]
     force: bool,
     /// Decision threshold: a number, or tuned (per seed and class) [default: the run's]

@@ -20,11 +20,12 @@ use wmic::nn::front_ends::spectrum::Scale;
 use wmic::nn::front_ends::vggish::Width;
 use wmic::report::tables::table::printable;
 
-/// Extract features from audio: VGGish embeddings as in OpenMIC-2018, VGGish feature maps, log-mel spectrograms, or spectra of notes
+/// Extract features from audio: VGGish embeddings as in OpenMIC-2018, VGGish feature maps, log-mel spectrograms, or
+/// spectra of notes
 ///
-/// A dataset is a folder in OpenMIC-2018's layout with audio/, or a folder per class; its labels are written to the file. Other files and
-/// folders are cut into excerpts of 10 s; for stft and cqt, all into seconds. An interrupted extraction resumes where it stopped. Files
-/// that cannot be decoded are listed and skipped; the exit status is then 1.
+/// A dataset is a folder in OpenMIC-2018's layout with audio/, or a folder per class; its labels are written to the
+/// file. Other files and folders are cut into excerpts of 10 s; for stft and cqt, all into seconds. An interrupted
+/// extraction resumes where it stopped. Files that cannot be decoded are listed and skipped; the exit status is then 1.
 #[derive(clap::Args)]
 pub struct Args {
     /// A dataset; or audio files, folders and patterns
@@ -39,11 +40,13 @@ pub struct Args {
     /// Width of VGGish as a fraction of its channels: 1, 1/2, 1/4 or 1/8
     #[arg(long, value_name = "W", default_value = "1")]
     width: Width,
-    /// PCA of the embeddings, an npz with pca_eigen_vectors and pca_means [default: the PCA in the weights file, else none]
+    /// PCA of the embeddings, an npz with pca_eigen_vectors and pca_means [default: the PCA in the weights file, else
+    /// none]
     #[arg(long, value_name = "FILE.npz")]
     pca: Option<PathBuf>,
-    /// How VGGish's embeddings are stored: pca8, their PCA in 8 bits as in OpenMIC-2018, or minmax, each dimension from its minimum to its
-    /// maximum over the training split (over all files, if there are no splits) [default: pca8 if there is a PCA, else minmax]
+    /// How VGGish's embeddings are stored: pca8, their PCA in 8 bits as in OpenMIC-2018, or minmax, each dimension from
+    /// its minimum to its maximum over the training split (over all files, if there are no splits) [default: pca8 if
+    /// there is a PCA, else minmax]
     #[arg(long, value_name = "pca8|minmax", value_parser = variant::<Scaling>())]
     scaling: Option<Scaling>,
     /// No ReLU after the last layer, as in VGGish's later releases
@@ -52,7 +55,8 @@ pub struct Args {
     /// Scale of stft and cqt: magnitudes, or log magnitudes standardised per second
     #[arg(long, value_parser = variant::<Scale>(), default_value = "magnitude")]
     scale: Scale,
-    /// File to write [default: in the dataset, openmic-2018.npz, maps.npz, logmel.npz, spectrogram.npz, stft.npz or cqt.npz; else features.npz]
+    /// File to write [default: in the dataset, openmic-2018.npz, maps.npz, logmel.npz, spectrogram.npz, stft.npz or
+    /// cqt.npz; else features.npz]
     #[arg(long, value_name = "FILE.npz")]
     out: Option<PathBuf>,
     /// Replace the file

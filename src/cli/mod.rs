@@ -139,7 +139,8 @@ fn usage(error: &clap::Error) -> String {
     format!("{}; see --help", lines.join(" ").trim_start_matches("error: "))
 }
 
-/// Mesa prints "error: XDG_RUNTIME_DIR is invalid or not set" on machines without a desktop, which is not an error here.
+/// Mesa prints "error: XDG_RUNTIME_DIR is invalid or not set" on machines without a desktop, which is not an error
+/// here.
 fn silence_driver_warnings() {
     if cfg!(unix) && std::env::var_os("XDG_RUNTIME_DIR").is_none_or(|dir| dir.is_empty()) {
         // SAFETY: the first thing that main does; there is no other thread yet that could read the environment.

@@ -189,8 +189,8 @@ impl Args {
     }
 }
 
-/// The sizes of the dataset and its training and validation clips. For audio without extracted features, the sizes that they will have; for
-/// single notes one second per file, since the true number is known only after decoding.
+/// The sizes of the dataset and its training and validation clips. For audio without extracted features, the sizes that
+/// they will have; for single notes one second per file, since the true number is known only after decoding.
 fn clips(gpu: &Gpu, config: &mut Config) -> Result<Option<(Dims, Split)>> {
     if let Some((set, recipe)) = audio_of(config)? {
         let (clips, classes) = (set.keys.len(), set.classes.len());

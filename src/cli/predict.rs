@@ -33,8 +33,8 @@ use wmic::{Array, Error, Result};
 
 /// Recognise the instruments in recordings, and when they play
 ///
-/// Recordings of any length are analysed in overlapping excerpts of 10 s (aacnn: 1 s). Files that cannot be decoded are listed and
-/// skipped; the exit status is then 1.
+/// Recordings of any length are analysed in overlapping excerpts of 10 s (aacnn: 1 s). Files that cannot be decoded are
+/// listed and skipped; the exit status is then 1.
 #[derive(clap::Args)]
 pub struct Args {
     /// Run directory of `wmic train`
@@ -75,7 +75,8 @@ pub struct Args {
     /// Ground-truth times, a CSV with sample_key, instrument, start_s and end_s; reports the F1 of 1 s frames
     #[arg(long, value_name = "FILE.csv")]
     truth: Option<PathBuf>,
-    /// VGGish weights, a safetensors file or random: for runs that do not record their front end, or if the file has moved
+    /// VGGish weights, a safetensors file or random: for runs that do not record their front end, or if the file has
+    /// moved
     #[arg(long, value_name = "FILE|random")]
     frontend_weights: Option<Source>,
     /// Width of VGGish as a fraction of its channels, with --frontend-weights
@@ -120,8 +121,7 @@ impl Args {
         let faults = match self.features(&trained)? {
             Some((keys, features)) => {
                 if with_pictures {
-                    let reason =
-                        "--plot and --html need audio, not features, e.g. DATASET/audio";
+                    let reason = "--plot and --html need audio, not features, e.g. DATASET/audio";
                     return Err(Error::Usage(reason.into()).into());
                 }
                 results.expect(keys.len())?;
@@ -331,7 +331,8 @@ impl<'a> ResultWriter<'a> {
         Ok(())
     }
 
-    /// File name for a recording's results: its own name, or a numbered one if that is taken, with a note if a file is written.
+    /// File name for a recording's results: its own name, or a numbered one if that is taken, with a note if a file is
+    /// written.
     fn name(&mut self, r: &Recognition) -> String {
         let own = printable(&r.name()).replace(['/', '\\'], "_");
         let own = if own.is_empty() { "recording".to_owned() } else { own };

@@ -115,8 +115,8 @@ where
     PossibleValuesParser::new(names::<T>()).map(|name| named(&name).expect("one of its names"))
 }
 
-/// The message of an error, with options in place of the settings and arguments that the library quotes in backticks. In errors about a
-/// run's own files and about unknown keys of a file, the keys stay.
+/// The message of an error, with options in place of the settings and arguments that the library quotes in backticks.
+/// In errors about a run's own files and about unknown keys of a file, the keys stay.
 pub fn message(error: &anyhow::Error) -> String {
     let text = error.to_string();
     if text.contains("unknown field `") {

@@ -30,7 +30,8 @@ use wmic::{Error, Result};
 /// Train a recogniser, several seeds side by side, and evaluate it on the test split
 #[derive(clap::Args)]
 pub struct Args {
-    /// Folder in OpenMIC-2018's layout with features or audio/ (see `wmic synth`), or a folder of audio files per class; with --config or --resume the dataset recorded there
+    /// Folder in OpenMIC-2018's layout with features or audio/ (see `wmic synth`), or a folder of audio files per
+    /// class; with --config or --resume the dataset recorded there
     #[arg(required_unless_present_any = ["config", "resume"])]
     dataset: Option<PathBuf>,
     /// Architecture [default: att]
@@ -83,8 +84,8 @@ impl Args {
     }
 }
 
-/// Settings from a TOML file, which may have any of them; the others have the defaults of the model. `model` and `dataset` of the command
-/// line take precedence over the file's.
+/// Settings from a TOML file, which may have any of them; the others have the defaults of the model. `model` and
+/// `dataset` of the command line take precedence over the file's.
 fn read_config(path: &Path, model: Option<&str>, dataset: Option<&Path>) -> Result<Config> {
     let mut given: toml::Table = read_toml(path)?;
     // A run.toml also records its environment.

@@ -100,9 +100,7 @@ impl Comparison {
         }
         let task = entries[0].evaluation.subject.task();
         if entries.iter().any(|e| e.evaluation.subject.task() != task) {
-            return Err(Error::Usage(
-                "single-label and multi-label models cannot be compared".into(),
-            ));
+            return Err(Error::Usage("single-label and multi-label models cannot be compared".into()));
         }
         let rows: Vec<HashMap<&str, usize>> = predictions
             .iter()

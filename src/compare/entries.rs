@@ -12,9 +12,9 @@ pub struct Entries<T> {
     pub left_out: Vec<String>,
 }
 
-/// Runs `work` on the entries of these `labels` with `gpu`. One that diverges or needs too much memory does not affect the others, and is
-/// skipped. A device that ran out of memory is unusable: `open` opens it again. `None` if the user interrupted, i.e. `work` returned
-/// `None`.
+/// Runs `work` on the entries of these `labels` with `gpu`. One that diverges or needs too much memory does not affect
+/// the others, and is skipped. A device that ran out of memory is unusable: `open` opens it again. `None` if the user
+/// interrupted, i.e. `work` returned `None`.
 ///
 /// # Errors
 /// The first other error of `work`, with the label of its entry.

@@ -1,4 +1,5 @@
-//! Experiments: the models of a paper's figure, each with its own settings, as a readable TOML file (`assets/experiments`).
+//! Experiments: the models of a paper's figure, each with its own settings, as a readable TOML file
+//! (`assets/experiments`).
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -135,11 +136,12 @@ impl Experiment {
         Experiment::parse(path, &read_toml_text(path)?)
     }
 
-    /// Parses an experiment; `source` gives its name and is used in messages. Whether its models exist is checked when their
-    /// [settings](Entry::config) are read.
+    /// Parses an experiment; `source` gives its name and is used in messages. Whether its models exist is checked when
+    /// their [settings](Entry::config) are read.
     ///
     /// # Errors
-    /// `Data`, naming the source and the entry: not TOML, an unknown key or metric, no entries, two of the same name, single-label and multi-label models, a metric that does not apply.
+    /// `Data`, naming the source and the entry: not TOML, an unknown key or metric, no entries, two of the same name,
+    /// single-label and multi-label models, a metric that does not apply.
     pub fn parse(source: &Path, text: &str) -> Result<Experiment> {
         let File { title, paper, found, metric, seeds, entry } = parse_toml(source, text)?;
         let fail = |reason: String| Error::data(source, reason);
@@ -171,7 +173,8 @@ impl Experiment {
     }
 }
 
-/// The `given` metric, if it applies to the entries' task; without one, the task's default. Unknown models are ignored here and reported later.
+/// The `given` metric, if it applies to the entries' task; without one, the task's default. Unknown models are ignored
+/// here and reported later.
 fn main_metric(given: Option<MainMetric>, entries: &[Entry]) -> Result<MainMetric, String> {
     let task = |entry: &Entry| nn::find(entry.model()).ok().map(|model| Task::of(model.exclusive));
     let mut tasks: Vec<(&Entry, Task)> = entries.iter().filter_map(|entry| Some((entry, task(entry)?))).collect();

@@ -39,8 +39,8 @@ impl TestPredictions {
     /// Those that the run has stored; else they are computed, and stored in `test_predictions.safetensors`.
     ///
     /// # Errors
-    /// `Checkpoint` if the file is damaged, of other test clips, or inconsistent with `scores`, the run's `test.json`; as
-    /// [`Evaluator::predict_split`].
+    /// `Checkpoint` if the file is damaged, of other test clips, or inconsistent with `scores`, the run's `test.json`;
+    /// as [`Evaluator::predict_split`].
     pub fn of(gpu: &Gpu, run: &RunDir, data: &Dataset, scores: &Evaluation) -> Result<TestPredictions> {
         let clips: Vec<String> = data.test.iter().map(|&clip| data.keys[clip as usize].clone()).collect();
         let path = run.predictions();

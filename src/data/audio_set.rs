@@ -1,8 +1,8 @@
-//! Datasets whose clips are sound files, before anything has listened to them.
+//! Datasets of audio files, before feature extraction.
 
 use super::labels::{Labels, Splits, by_key, check_any, check_splits, examples};
 use super::openmic::{LABELS, Layout, find_root};
-use super::split::{SegmentSplit, TEST_SHARE};
+use super::split::{SegmentSplit, TEST_FRACTION};
 use super::{Dataset, Features, SplitConfig};
 use crate::audio::sound_files_in;
 use crate::core::error::{Error, Result};
@@ -13,16 +13,17 @@ use rand_pcg::Pcg64;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// N sound files with labels for K classes, and a train/test split.
+/// N audio files with labels for K classes, and a train/test split.
 #[derive(Clone, Debug, PartialEq)]
 pub struct AudioSet {
     /// The folder.
     pub path: PathBuf,
     /// K names.
     pub classes: Vec<String>,
-    /// N distinct clip keys: names without extension in OpenMIC-2018's layout, else paths within the folder, with slashes.
+    /// N distinct clip keys: names without extension in OpenMIC-2018's layout, else paths within the folder, with
+    /// slashes.
     pub keys: Vec<String>,
-    /// N sound files, which may turn out to be damaged.
+    /// N audio files, which may turn out to be damaged.
     pub files: Vec<PathBuf>,
     /// (N, K) row-major, as in [`Dataset`].
     pub targets: Vec<f32>,
@@ -32,22 +33,23 @@ pub struct AudioSet {
     pub train: Vec<u32>,
     /// Clip indices.
     pub test: Vec<u32>,
-    /// What is odd about the files, labels and splits but not fatal, one line each, with counts.
+    /// Warnings about files, labels and splits, one line each, with counts.
     pub warnings: Vec<String>,
 }
 
 impl AudioSet {
     /// Finds the clips and labels of the folder `path`, which is one of
-    /// - OpenMIC-2018's layout (also in the subfolder `openmic-2018`): `audio/**/KEY.ogg`, or any other kind of sound file, with
-    ///   `class-map.json`, `openmic-2018-aggregated-labels.csv` and `partitions/`, which may be missing;
-    /// - a folder per class: its name is the class, and the sound files in it (and below) show that class and no other. Of each
-    ///   class's n sorted files a tenth, rounded, but at least one if there are two, is drawn for the test, always the same
-    ///   ones. Cuts of one recording may so fall on both sides: keep such data in the other layout, with splits of its own.
+    /// - OpenMIC-2018's layout (also in the subfolder `openmic-2018`): `audio/**/KEY.ogg`, or any other audio format,
+    ///   with `class-map.json`, `openmic-2018-aggregated-labels.csv` and `partitions/`, which may be missing;
+    /// - a folder per class: its name is the class, and the audio files in it (and below) have that class and no other.
+    ///   Of each class's n sorted files a tenth, rounded, but at least one if there are two, is drawn for the test,
+    ///   always the same ones. Excerpts of one recording may be in both splits: store such data in the other layout,
+    ///   with its own splits.
     ///
     /// # Errors
-    /// `Data` for a folder that is neither; a key twice; labels of other classes than the class map's; no sound file or no label
-    /// at all; fewer than two classes with sound files. `Io` for what cannot be read. Empty splits are no error:
-    /// see [`AudioSet::check_splits`].
+    /// `Data` for a folder that is neither; a key twice; labels of other classes than the class map's; no audio file or
+    /// no label at all; fewer than two classes with audio files. `Io` for what cannot be read. Empty splits are not an
+    /// error: see [`AudioSet::check_splits`].
     pub fn load(path: impl AsRef<Path>) -> Result<AudioSet> {
         let path = path.as_ref();
         match find_root(path) {
@@ -58,13 +60,14 @@ impl AudioSet {
     }
 
     /// # Errors
-    /// `Data` if the train or the test split has no clips or no observed label, so that nothing can be learnt or measured.
+    /// `Data` if the train or the test split has no clips or no observed label.
     pub fn check_splits(&self) -> Result<()> {
         check_splits(&self.path, &self.observed, self.classes.len(), &self.train, &self.test)
     }
 
-    /// Joins features to the labels. `rows[i]`: the clip that row i of `features` belongs to. Clips without features (of files
-    /// that could not be decoded) are left out and counted in the warnings; the dataset has the clips in the order of `rows`.
+    /// Joins features to the labels. `rows[i]`: the clip that row i of `features` belongs to. Clips without features
+    /// (of files that could not be decoded) are skipped and counted in the warnings; the dataset has the clips in the
+    /// order of `rows`.
     ///
     /// # Errors
     /// `Usage` if `rows` are not distinct clips, one for each row of features; `Data` if no label is left.
@@ -99,7 +102,7 @@ impl AudioSet {
             match (present.next(), present.next(), observed.iter().all(|o| *o)) {
                 (Some(class), None, true) => Ok(class),
                 _ => {
-                    let reason = "is not known to have one class and no other, as a model that tells classes apart needs it; \
+                    let reason = "is not known to have exactly one class, as a single-label model requires; \
                                   put the files into a folder per class";
                     Err(Error::data(file, reason))
                 }
@@ -108,12 +111,12 @@ impl AudioSet {
         rows.map(only).collect()
     }
 
-    /// Joins the features of segments to the classes of their files. `keys[i]`, `files[i]`: the name and the file of row i of
-    /// `features`. Files without a segment are counted in the warnings.
+    /// Joins the features of segments to the classes of their files. `keys[i]`, `files[i]`: the name and the file of
+    /// row i of `features`. Files without a segment are counted in the warnings.
     ///
     /// # Errors
-    /// `Data` if a file has not exactly one class, or fewer than two classes have segments, or none is left for validation or test;
-    /// `Usage` if rows, keys and files are not equally many, or files are unknown.
+    /// `Data` if a file does not have exactly one class, fewer than two classes have segments, or none is left for
+    /// validation or test; `Usage` if the numbers of rows, keys and files differ, or files are unknown.
     pub fn with_segments(
         &self,
         features: Features,
@@ -138,7 +141,7 @@ impl AudioSet {
         if !silent.is_empty() {
             let (n, all) = (silent.len(), of_file.len());
             warnings.push(format!(
-                "{n} of {all} files are shorter than a second or could not be decoded, and are left out ({})",
+                "{n} of {all} files are shorter than a second or could not be decoded, and are skipped ({})",
                 examples(&silent)
             ));
         }
@@ -188,11 +191,11 @@ fn of_layout(path: &Path) -> Result<AudioSet> {
     let Layout { root, classes, partitions } = Layout::read(path, false)?;
     let (audio, table) = (root.join("audio"), root.join(LABELS));
     if !audio.is_dir() || !table.is_file() {
-        return Err(Error::data(root, format!("has no audio/ with {LABELS}; both are needed to train on sound files")));
+        return Err(Error::data(root, format!("has no audio/ with {LABELS}; both are needed to train on audio files")));
     }
     let (keys, files): (Vec<String>, Vec<PathBuf>) = by_key(sound_files_in(&audio)?)?.into_iter().unzip();
     if files.is_empty() {
-        return Err(Error::data(audio, "holds no sound files"));
+        return Err(Error::data(audio, "contains no audio files"));
     }
     let Labels { keys, targets, observed, mut warnings } = Labels::of_table(&table, &classes, keys, "audio")?;
     check_any(&root, &observed)?;
@@ -206,13 +209,13 @@ fn of_folders(root: &Path) -> Result<AudioSet> {
     for name in folders(root)? {
         let files = sound_files_in(&root.join(&name))?;
         if files.is_empty() {
-            warnings.push(format!("folder {} holds no sound files and is no class", examples(&[&name])));
+            warnings.push(format!("folder {} contains no audio files and is not a class", examples(&[&name])));
             continue;
         }
-        // The same seed for each class: the split of one does not depend on what others there are.
+        // The same seed for each class: its split does not depend on the other classes.
         let mut order: Vec<usize> = (0..files.len()).collect();
         order.shuffle(&mut Pcg64::seed_from_u64(0));
-        let count = (files.len() as f64 * TEST_SHARE).round().max(1.0) as usize;
+        let count = (files.len() as f64 * TEST_FRACTION).round().max(1.0) as usize;
         let mut tested = vec![false; files.len()];
         order[..if files.len() < 2 { 0 } else { count }].iter().for_each(|&i| tested[i] = true);
         for (i, file) in files.into_iter().enumerate() {
@@ -225,11 +228,11 @@ fn of_folders(root: &Path) -> Result<AudioSet> {
     if classes.len() < 2 {
         let found = if classes.is_empty() { "none".into() } else { format!("only {}", examples(&[&classes[0]])) };
         let expected = "a folder for each of two or more classes, or class-map.json and audio/ as in OpenMIC-2018";
-        return Err(Error::data(root, format!("has {found} with sound files; {expected} is expected")));
+        return Err(Error::data(root, format!("has {found} with audio files; {expected} is expected")));
     }
     let stray = sound_files_in(root)?.len().saturating_sub(clips.len());
     if stray > 0 {
-        warnings.push(format!("{stray} sound files are in no class folder and stay unused"));
+        warnings.push(format!("{stray} audio files are in no class folder and are unused"));
     }
     let within: Vec<&Path> = clips.iter().map(|(_, file)| file.strip_prefix(root).unwrap_or(file)).collect();
     let keys = distinct_names(&within).into_iter().map(|name| name.replace(std::path::MAIN_SEPARATOR, "/")).collect();

@@ -1,14 +1,14 @@
-//! Collects feature values in the narrowest form that keeps them, and knows what they stand for.
+//! Collects feature values in the smallest lossless type, and determines their scale.
 
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
 use super::{FeatureValues, Features, WIDTH};
 
-/// Most values a dataset may hold: 40 times OpenMIC-2018, 1 GiB as bytes.
+/// Maximum number of values of a dataset: 40 times OpenMIC-2018, 1 GiB as bytes.
 pub(super) const MAX_VALUES: usize = 1 << 30;
 
-/// What feature values that are stored as floats stand for. Integers are always codes.
+/// Scale of feature values stored as floats. Integers are always codes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum FeatureScale {
@@ -34,7 +34,7 @@ impl FeatureBuilder {
         FeatureBuilder { values: Values::U8(Vec::with_capacity(values)), max: 0.0 }
     }
 
-    /// Adds a value. The error says what is wrong with it.
+    /// Adds a value. The error is the reason why it is invalid.
     pub fn push(&mut self, value: f64) -> Result<(), String> {
         if !(0.0..=255.0).contains(&value) {
             return Err(format!("{value} is outside the feature range 0..255"));
@@ -43,7 +43,7 @@ impl FeatureBuilder {
         match &mut self.values {
             Values::U8(bytes) if value.fract() == 0.0 => bytes.push(value as u8),
             Values::U8(bytes) => {
-                // The first fraction: everything from here on is kept as floats.
+                // The first fraction: from here on everything is stored as floats.
                 let mut floats = Vec::with_capacity(bytes.capacity());
                 floats.extend(bytes.iter().map(|&b| f32::from(b)));
                 floats.push(value as f32);
@@ -54,13 +54,13 @@ impl FeatureBuilder {
         Ok(())
     }
 
-    /// What the values stand for, and a line that says so where they are floats. A clip must not mean one thing alone and another beside
-    /// louder ones: floats of at most 1 are refused unless someone has `told` what they are.
-    pub fn scale(&self, is_float: bool, told: Option<FeatureScale>) -> Result<(FeatureScale, Option<String>), String> {
-        match (is_float, told) {
+    /// The scale of the values, and a remark about it if they are floats. The scale of a clip must not depend on the
+    /// other clips: floats of at most 1 are rejected unless their scale is `given`.
+    pub fn scale(&self, is_float: bool, given: Option<FeatureScale>) -> Result<(FeatureScale, Option<String>), String> {
+        match (is_float, given) {
             (false, _) => Ok((FeatureScale::Byte, None)),
             (true, Some(FeatureScale::Unit)) if self.max > 1.0 => {
-                Err(format!("holds {}, but features of `feature_scale` unit are at most 1", self.max))
+                Err(format!("has {}, but features of `feature_scale` unit are at most 1", self.max))
             }
             (true, Some(FeatureScale::Unit)) => {
                 Ok((FeatureScale::Unit, Some("floats, taken as inputs of 0 to 1".into())))
@@ -80,7 +80,8 @@ impl FeatureBuilder {
         }
     }
 
-    /// Ends the collection. `lengths` holds the instances of each clip, at most `instances`; shorter clips are padded with zeros.
+    /// Returns the features. `lengths` holds the instances of each clip, at most `instances`; shorter clips are padded
+    /// with zeros.
     pub fn finish(self, lengths: Vec<u32>, instances: usize, scale: FeatureScale) -> Features {
         let values = match (self.values, scale) {
             (Values::U8(bytes), FeatureScale::Byte) => FeatureValues::U8(Arc::new(pad(bytes, &lengths, instances))),

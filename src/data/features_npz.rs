@@ -1,4 +1,4 @@
-//! Features as an npz with the arrays of `openmic-2018.npz`, and how they were made.
+//! Features as an npz with the arrays of `openmic-2018.npz`, and a note on their front end.
 
 use super::features::{FeatureBuilder, FeatureScale, MAX_VALUES};
 use super::labels::distinct;
@@ -10,15 +10,16 @@ use std::fs::File;
 use std::io::{self, BufWriter, Write};
 use std::path::Path;
 
-/// Instances of each clip (N): an addition of ours, for clips shorter than the others. Without it all are of full length.
+/// Instances of each clip (N): an additional array, for clips shorter than the others. Without it all are of full
+/// length.
 const LENGTHS: &str = "lengths";
-/// How the features were made, as text: another addition.
+/// The front end of the features, as text: another additional array.
 const NOTE: &str = "frontend.json";
 const MAX_NOTE: usize = 1 << 20;
-/// Longest key in characters, as far as archives are read.
+/// Maximum length of a key in characters.
 const MAX_KEY: usize = 1024;
 
-/// Keys and features, and what the features were taken for where that is not plain.
+/// Keys and features, and a remark if their scale was inferred.
 pub(super) fn read(
     npz: &mut Npz,
     path: &Path,
@@ -33,8 +34,8 @@ pub(super) fn read(
     Ok((keys, features, remark))
 }
 
-/// Streams `X` (N, T, 128); of f16, (N, T, ...), with a note it is mapped instead. `keys`, when known, fix N and name the clips in
-/// messages. `scale`: what floats stand for where the archive does not tell.
+/// Streams `X` (N, T, 128); of f16, (N, T, ...), with a note it is mapped instead. `keys`, when known, fix N and name
+/// the clips in messages. `scale`: scale of floats if the archive does not record it.
 pub(super) fn read_x(
     npz: &mut Npz,
     path: &Path,
@@ -45,7 +46,7 @@ pub(super) fn read_x(
     let half = member.is_half();
     drop(member);
     let noted = noted_scale(npz)?;
-    // Features of ours; those of others are on OpenMIC's scale, or say nothing.
+    // Features written by wmic; others have OpenMIC's scale, or do not record it.
     let mapped = half && noted == Some(FeatureScale::Unit);
     let member = npz.member("X")?;
     let (clips, instances, width) = match *member.shape() {
@@ -87,14 +88,15 @@ pub(super) fn read_x(
         })
     })?;
     let (scale, remark) = builder.scale(is_float, noted.or(scale)).map_err(|reason| npz.error("X", reason))?;
-    let remark = remark.map(|what| format!("X of {} holds {what}", path.display()));
+    let remark = remark.map(|what| format!("X of {} has {what}", path.display()));
     Ok((builder.finish(lengths, instances, scale), remark))
 }
 
-/// What `X` holds by its note: VGGish's embeddings after their PCA are codes, all else are inputs of a model. `None` without a note.
+/// Scale of `X` by its note: VGGish embeddings after PCA are codes, everything else model inputs. `None` without a
+/// note.
 fn noted_scale(npz: &mut Npz) -> Result<Option<FeatureScale>> {
     #[derive(serde::Deserialize)]
-    struct Made {
+    struct Note {
         kind: String,
         front_end: Option<FrontEnd>,
     }
@@ -103,10 +105,10 @@ fn noted_scale(npz: &mut Npz) -> Result<Option<FeatureScale>> {
         scaling: Option<String>,
     }
     let Some(note) = read_note(npz)? else { return Ok(None) };
-    let made = serde_json::from_str::<Made>(&note).ok();
-    Ok(made.map(|made| {
-        let scaling = made.front_end.and_then(|front_end| front_end.scaling);
-        let codes = made.kind == "vggish" && scaling.is_none_or(|scaling| scaling == "pca8");
+    let noted = serde_json::from_str::<Note>(&note).ok();
+    Ok(noted.map(|noted| {
+        let scaling = noted.front_end.and_then(|front_end| front_end.scaling);
+        let codes = noted.kind == "vggish" && scaling.is_none_or(|scaling| scaling == "pca8");
         if codes { FeatureScale::Byte } else { FeatureScale::Unit }
     }))
 }
@@ -127,10 +129,11 @@ fn read_lengths(member: Member, clips: usize, instances: usize) -> Result<Vec<u3
     Ok(lengths)
 }
 
-/// Writes features, in one piece, as an npz with the arrays and dtypes of OpenMIC-2018: `X` (N, T, 128), int64 (float32 or
-/// float16 if they are that); `instance`, the shape of an instance, takes the place of the 128; `sample_key` (N), unicode; with labels also `Y_true` (N, K), float64, 0.5 where unknown, and `Y_mask`
-/// (N, K), bool. Where clips differ in length, `lengths` (N), int64, is added; where there is a `note` on how the features were
-/// made, `frontend.json`, its UTF-8 as uint8. All opens with numpy's `allow_pickle=False`, and the same input gives the same bytes.
+/// Writes features, in one piece, as an npz with the arrays and dtypes of OpenMIC-2018: `X` (N, T, 128), int64 (float32
+/// or float16 if they are that); `instance`, the shape of an instance, takes the place of the 128; `sample_key` (N),
+/// unicode; with labels also `Y_true` (N, K), float64, 0.5 where unknown, and `Y_mask` (N, K), bool. Where clips differ
+/// in length, `lengths` (N), int64, is added; with a `note` on the front end, `frontend.json`, its UTF-8 as uint8. All
+/// opens with numpy's `allow_pickle=False`, and the same input gives the same bytes.
 ///
 /// `labels`: targets and observed, (N, K) row-major as in [`super::Dataset`].
 ///
@@ -162,7 +165,7 @@ pub fn write_npz(
     let longest = keys.iter().map(|key| key.chars().count()).max().unwrap_or(1);
     if let Some(key) = keys.iter().find(|key| key.is_empty() || longest > MAX_KEY && key.chars().count() == longest) {
         let shown: String = key.chars().take(60).collect();
-        return Err(Error::Usage(format!("{shown:?} cannot be a clip key: 1 to {MAX_KEY} characters are possible")));
+        return Err(Error::Usage(format!("{shown:?} is not a valid clip key: 1 to {MAX_KEY} characters are allowed")));
     }
     let rows = n as u64;
     let write = |part: &Path| -> io::Result<()> {
@@ -197,10 +200,10 @@ fn int64(values: impl Iterator<Item = i64>) -> impl Iterator<Item = u8> {
     values.flat_map(i64::to_le_bytes)
 }
 
-/// The note that [`write_npz`] left in a file; `None` if it has none.
+/// The note of [`write_npz`] in a file; `None` without one.
 ///
 /// # Errors
-/// `Io` and `Data` if the file is no whole npz, or its note no text of at most a megabyte.
+/// `Io` and `Data` if the file is not a valid npz, or its note is not text of at most a megabyte.
 pub fn npz_note(path: impl AsRef<Path>) -> Result<Option<String>> {
     read_note(&mut Npz::open(path.as_ref())?)
 }
@@ -210,13 +213,13 @@ fn read_note(npz: &mut Npz) -> Result<Option<String>> {
         return Ok(None);
     }
     let member = npz.member(NOTE)?;
-    let unfit = member.error(format!("is no text of at most {MAX_NOTE} bytes"));
+    let unfit = member.error(format!("is not text of at most {MAX_NOTE} bytes"));
     if member.shape().len() != 1 || member.shape()[0] > MAX_NOTE || member.is_float() {
         return Err(unfit);
     }
     let mut bytes = vec![];
     member.numbers(|_, value| {
-        // Whatever is no byte becomes one that no UTF-8 has.
+        // Values outside u8 become a byte that is invalid in UTF-8.
         bytes.push(if (0.0..256.0).contains(&value) { value as u8 } else { 0xff });
         Ok(())
     })?;

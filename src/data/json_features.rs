@@ -20,14 +20,14 @@ struct Clip {
     features: Vec<Vec<Number>>,
 }
 
-/// Loads every `KEY.json` below `folder`, sorted by key. Returns the N keys and the features, and what they were taken for where that is
-/// not plain. `scale`: what numbers with a decimal point stand for.
+/// Loads every `KEY.json` below `folder`, sorted by key. Returns the N keys and the features, and a remark if their
+/// scale was inferred. `scale`: scale of numbers with a decimal point.
 pub(super) fn load(folder: &Path, scale: Option<FeatureScale>) -> Result<(Vec<String>, Features, Option<String>)> {
     let mut files = vec![];
     find(folder, MAX_DEPTH, &mut files)?;
     let files = by_key(files)?;
     if files.is_empty() {
-        return Err(Error::data(folder, "holds no KEY.json feature files"));
+        return Err(Error::data(folder, "contains no KEY.json feature files"));
     }
     let mut builder = FeatureBuilder::with_capacity(0);
     let mut lengths = Vec::with_capacity(files.len());
@@ -69,7 +69,7 @@ pub(super) fn load(folder: &Path, scale: Option<FeatureScale>) -> Result<(Vec<St
     }
     let instances = lengths.iter().copied().max().unwrap_or(0) as usize;
     let (scale, remark) = builder.scale(is_float, scale).map_err(|reason| Error::data(folder, reason))?;
-    let remark = remark.map(|what| format!("{} holds {what}", folder.display()));
+    let remark = remark.map(|what| format!("{} has {what}", folder.display()));
     Ok((files.into_keys().collect(), builder.finish(lengths, instances, scale), remark))
 }
 

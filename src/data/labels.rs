@@ -1,4 +1,4 @@
-//! Who plays in which clip, and which clips are for training and for test: what every kind of dataset says in the same way.
+//! Labels and splits, common to all datasets.
 
 use super::npz::Npz;
 use super::split::Partition;
@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::{Path, PathBuf};
 
 const MAX_CLASS_MAP: u64 = 1 << 20;
-/// OpenMIC-2018's label table takes 1.6 MB.
+/// Maximum size of a label table; OpenMIC-2018's has 1.6 MB.
 const MAX_LABELS: u64 = 256 << 20;
 
 /// Labels of N clips for K classes, as in [`Dataset`].
@@ -48,13 +48,13 @@ pub(super) fn read_class_map(path: &Path) -> Result<Vec<String>> {
         }
     }
     if map.is_empty() {
-        return Err(Error::data(path, "names no classes"));
+        return Err(Error::data(path, "has no classes"));
     }
     Ok(classes.into_iter().flatten().collect())
 }
 
 impl Labels {
-    /// Reads what the table of relevances says about the clips `keys`, of which there is a `what`.
+    /// Reads the labels of the clips `keys` from the table of relevances; `what` describes them in messages.
     pub fn of_table(table: &Path, classes: &[String], keys: Vec<String>, what: &str) -> Result<Labels> {
         let rows: HashMap<&str, usize> = keys.iter().enumerate().map(|(row, key)| (key.as_str(), row)).collect();
         let columns: HashMap<&str, usize> = classes.iter().enumerate().map(|(k, name)| (name.as_str(), k)).collect();
@@ -93,7 +93,7 @@ impl Labels {
             };
             let entry = row * classes.len() + k;
             if observed[entry] {
-                let reason = format!("{} of clip {} is listed a second time", name, keys[row]);
+                let reason = format!("{} of clip {} is listed twice", name, keys[row]);
                 return Err(Error::data_at(table, line, reason));
             }
             observed[entry] = true;
@@ -142,7 +142,7 @@ impl Labels {
         Ok(Labels { keys, targets, observed, warnings: vec![] })
     }
 
-    /// The labels of the clips `keys`, in that order. Clips that have none here get none.
+    /// The labels of the clips `keys`, in that order. Clips without labels get none.
     pub fn join(mut self, keys: Vec<String>, classes: usize) -> Labels {
         let rows: HashMap<&str, usize> = self.keys.iter().enumerate().map(|(row, key)| (key.as_str(), row)).collect();
         let (mut targets, mut observed) = (vec![0.0; keys.len() * classes], vec![false; keys.len() * classes]);
@@ -154,12 +154,12 @@ impl Labels {
         let kept: HashSet<&str> = keys.iter().map(|key| key.as_str()).collect();
         let lost: Vec<&str> = self.keys.iter().map(|key| key.as_str()).filter(|key| !kept.contains(key)).collect();
         if !lost.is_empty() {
-            self.warnings.push(format!("{} clips have no features and are left out ({})", lost.len(), examples(&lost)));
+            self.warnings.push(format!("{} clips have no features and are skipped ({})", lost.len(), examples(&lost)));
         }
         Labels { keys, targets, observed, warnings: self.warnings }
     }
 
-    /// Makes a dataset of clips with features, and says what is odd about its splits.
+    /// Makes a dataset of clips with features, with warnings about its splits.
     pub fn with_features(
         self,
         path: PathBuf,
@@ -174,7 +174,7 @@ impl Labels {
         train.iter().chain(&test).for_each(|&row| unsplit[row as usize] = false);
         let unsplit: Vec<&str> = keys.iter().zip(&unsplit).filter(|&(_, &u)| u).map(|(key, _)| key.as_str()).collect();
         if !unsplit.is_empty() {
-            warnings.push(format!("{} clips are in no split and stay unused ({})", unsplit.len(), examples(&unsplit)));
+            warnings.push(format!("{} clips are in no split and are unused ({})", unsplit.len(), examples(&unsplit)));
         }
         for (split, rows) in [("train", &train), ("test", &test)].into_iter().filter(|(_, rows)| !rows.is_empty()) {
             for (label, present) in [("positive", true), ("negative", false)] {
@@ -198,7 +198,7 @@ impl Labels {
 }
 
 impl Splits {
-    /// Finds the clips of the two partitions among `keys`, of which there is a `what`. Warns of keys that are not there.
+    /// Finds the clips of the two partitions among `keys`, which have `what`. Warns of missing keys.
     ///
     /// A split without any clip is an error if it is `needed`, else a warning.
     pub fn locate(
@@ -235,21 +235,21 @@ impl Splits {
     }
 }
 
-/// Fails when nobody said anything about any clip.
+/// Fails if no label is known.
 pub(super) fn check_any(path: &Path, observed: &[bool]) -> Result<()> {
     if observed.contains(&true) {
         return Ok(());
     }
-    Err(Error::data(path, "has no observed label at all; nothing can be learnt or measured"))
+    Err(Error::data(path, "has no known label; it cannot be used for training or evaluation"))
 }
 
-/// Fails when a split has no clip, or none with an observed label. `observed` is (N, K).
+/// Fails if a split has no clip, or no known label. `observed` is (N, K).
 pub(super) fn check_splits(path: &Path, observed: &[bool], classes: usize, train: &[u32], test: &[u32]) -> Result<()> {
     for (split, rows) in [("train", train), ("test", test)] {
         let any = |&row: &u32| observed[row as usize * classes..][..classes].contains(&true);
         if !rows.iter().any(any) {
-            let lack = if rows.is_empty() { "clip" } else { "observed label" };
-            let reason = format!("the {split} split has no {lack} at all; nothing can be learnt or measured");
+            let lack = if rows.is_empty() { "clip" } else { "known label" };
+            let reason = format!("the {split} split has no {lack}; it cannot be used for training or evaluation");
             return Err(Error::data(path, reason));
         }
     }
@@ -262,14 +262,14 @@ pub(super) fn by_key(files: impl IntoIterator<Item = PathBuf>) -> Result<BTreeMa
     for path in files {
         let key = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
         if let Some(other) = found.insert(key, path.clone()) {
-            let reason = format!("holds the same clip as {}; remove one of them", other.display());
+            let reason = format!("is the same clip as {}; remove one of them", other.display());
             return Err(Error::data(path, reason));
         }
     }
     Ok(found)
 }
 
-/// Passes keys on if they are distinct and not empty.
+/// Returns the keys if they are distinct and not empty.
 pub(super) fn distinct(path: &Path, keys: Vec<String>) -> Result<Vec<String>> {
     let mut seen = HashSet::new();
     for (row, key) in keys.iter().enumerate() {

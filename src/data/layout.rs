@@ -1,4 +1,4 @@
-//! What the synthetic datasets share: OpenMIC-2018's classes, keys, split and tables.
+//! Common parts of the synthetic datasets: OpenMIC-2018's classes, keys, split and tables.
 
 use crate::core::error::{Error, Result};
 use rand::seq::SliceRandom;
@@ -40,7 +40,7 @@ pub(super) fn check_clips(clips: usize, possible: &RangeInclusive<usize>) -> Res
         return Ok(());
     }
     let (least, most) = (possible.start(), possible.end());
-    Err(Error::Usage(format!("{clips} clips were asked for; {least} to {most} are possible")))
+    Err(Error::Usage(format!("{clips} clips were requested; {least} to {most} are allowed")))
 }
 
 /// The key of a clip of the next track, as `TRACK_SAMPLE`.
@@ -49,7 +49,7 @@ pub(super) fn draw_key(rng: &mut impl Rng, track: &mut u32) -> String {
     format!("{track:06}_{}", 3840 * rng.random_range(0..200))
 }
 
-/// Deals the clips 0..`clips` into three quarters for training and the rest for testing, both in rising order.
+/// Splits the clips 0..`clips` into three quarters for training and the rest for testing, both in ascending order.
 pub(super) fn draw_split(rng: &mut impl Rng, clips: usize) -> [Vec<usize>; 2] {
     let mut train: Vec<usize> = (0..clips).collect();
     train.shuffle(rng);
@@ -79,7 +79,7 @@ pub(super) fn write_tables(dir: &Path, clips: &[(&str, &[Label])], [train, test]
     })
 }
 
-/// Writes a file of a folder that is not published yet, so not atomically.
+/// Writes a file in a temporary folder, so not atomically.
 pub(super) fn write_file(path: &Path, fill: impl FnOnce(&mut BufWriter<File>) -> io::Result<()>) -> Result<()> {
     let write = || {
         let mut writer = BufWriter::new(File::create(path)?);

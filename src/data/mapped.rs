@@ -1,4 +1,4 @@
-//! A part of a file, mapped into memory.
+//! A memory-mapped part of a file.
 
 use std::fmt;
 use std::fs::File;
@@ -11,7 +11,7 @@ use memmap2::UncheckedAdvice;
 
 use crate::core::error::{Error, Result};
 
-/// Bytes of a piece.
+/// Size of a chunk in bytes.
 const PIECE: usize = 16 << 20;
 
 /// Clones share the mapping.
@@ -29,14 +29,14 @@ impl Mapped {
     /// `Io` if the file cannot be mapped, `Data` if it is shorter.
     pub fn open(path: &Path, start: u64, len: u64) -> Result<Mapped> {
         let file = File::open(path).map_err(Error::io(path))?;
-        // SAFETY: the bytes are only ever read as numbers, any of which is valid. A file that another program cuts short while it
-        // is mapped ends this one (SIGBUS), as for every program that maps files.
+        // SAFETY: the bytes are only ever read as numbers, any of which is valid. If another program truncates
+        // the mapped file, this one is killed (SIGBUS), as is every program that maps files.
         let map = unsafe { Mmap::map(&file) }.map_err(Error::io(path))?;
         match start.checked_add(len) {
             Some(end) if end <= map.len() as u64 => {
                 Ok(Mapped { map: Arc::new(map), start: start as usize, len: len as usize })
             }
-            _ => Err(Error::data(path, "is cut off")),
+            _ => Err(Error::data(path, "is truncated")),
         }
     }
 
@@ -44,14 +44,14 @@ impl Mapped {
         &self.map[self.start..self.start + self.len]
     }
 
-    /// The same, piece by piece, for whoever goes through them once: what has been read does not stay in memory.
+    /// The same in chunks, for sequential reading: chunks are released from memory after use.
     pub fn pieces(&self) -> impl Iterator<Item = &[u8]> {
         self.bytes().chunks(PIECE).enumerate().inspect(|(i, _)| self.forget(i * PIECE)).map(|(_, piece)| piece)
     }
 
-    /// Lets go of the pages before `end`, which are read from the file again if need be.
+    /// Releases the pages before `end`, which are read from the file again if necessary.
     fn forget(&self, end: usize) {
-        // SAFETY: of a shared mapping of a file that nobody writes through, pages come back as they were.
+        // SAFETY: pages of a read-only shared mapping are reloaded unchanged.
         #[cfg(unix)]
         drop(unsafe { self.map.unchecked_advise_range(UncheckedAdvice::DontNeed, 0, self.start + end) });
         #[cfg(not(unix))]

@@ -1,8 +1,8 @@
 //! Datasets of clip features with partially observed labels, in the layout of OpenMIC-2018
 //! (Humphrey, Durand, McFee: "OpenMIC-2018: An open dataset for multiple instrument recognition", ISMIR 2018).
 //!
-//! Everything read here is treated as hostile: memory is bounded by what the files can justify, nothing in them is executed,
-//! and what is wrong with them is one error that names the file.
+//! All input is untrusted: memory is bounded by the size of the files, nothing in them is executed, and errors name the
+//! file.
 
 mod audio_set;
 mod features;
@@ -38,24 +38,24 @@ const WIDTH: usize = 128;
 /// N clips with features, labels for K classes, and a train/test split.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Dataset {
-    /// The folder that holds `class-map.json`.
+    /// The folder with `class-map.json`.
     pub path: PathBuf,
     /// K names, in the order of the class map.
     pub classes: Vec<String>,
     /// N distinct clip keys.
     pub keys: Vec<String>,
     pub features: Features,
-    /// (N, K) row-major: 1.0 where the relevance is at least 0.5, else 0.0. Of meaning only where `observed`.
+    /// (N, K) row-major: 1.0 where the relevance is at least 0.5, else 0.0. Valid only where `observed`.
     pub targets: Vec<f32>,
-    /// (N, K) row-major: whether anyone said if the class is present.
+    /// (N, K) row-major: whether the label is known.
     pub observed: Vec<bool>,
     /// Clip indices in the order of the split file.
     pub train: Vec<u32>,
-    /// Clips set aside for validation, none of them in `train`; `None`: each seed draws its own of `train`.
+    /// Validation clips, none of them in `train`; `None`: each seed draws its own from `train`.
     pub validation: Option<Vec<u32>>,
     /// Clip indices in the order of the split file.
     pub test: Vec<u32>,
-    /// What is odd about the dataset but not fatal, one line each, with counts.
+    /// Warnings, one line each, with counts.
     pub warnings: Vec<String>,
 }
 
@@ -79,7 +79,7 @@ pub enum FeatureValues {
     U8(Arc<Vec<u8>>),
     /// The model input itself.
     F32(Arc<Vec<f32>>),
-    /// The model input itself, in a file that is mapped rather than read.
+    /// The model input itself, in a memory-mapped file.
     F16(Mapped),
 }
 
@@ -107,25 +107,26 @@ impl Dataset {
     /// `openmic-2018-aggregated-labels.csv`. Classes come from `class-map.json`, splits from `partitions/`.
     ///
     /// # Errors
-    /// Anything missing, damaged or contradictory, with the file and what to do about it: features that are not (N, T, 128),
-    /// not finite or outside 0..=255; labels of other classes than the class map's; a key twice or in both splits;
-    /// an empty split, or one without any observed label.
+    /// Anything missing, damaged or contradictory, with the file and what to do about it: features that are not (N, T,
+    /// 128), not finite or outside 0..=255; labels of other classes than the class map's; a key twice or in both
+    /// splits; an empty split, or one without any observed label.
     pub fn load(path: impl AsRef<Path>) -> Result<Dataset> {
         openmic::load(path.as_ref(), true, None)
     }
 
-    /// As [`Dataset::load`], but for evaluation on all clips: splits may be missing or empty, which is a warning, as long as
-    /// any label is observed. [`Dataset::check_splits`] tells whether it can be trained on.
-    /// `scale`: what features that are floats stand for, see [`load_features`].
+    /// As [`Dataset::load`], but for evaluation on all clips: splits may be missing or empty, which is a warning, as
+    /// long as any label is observed. [`Dataset::check_splits`] checks whether it can be used for training. `scale`:
+    /// scale of features stored as floats, see [`load_features`].
     pub fn load_labelled(path: impl AsRef<Path>, scale: Option<FeatureScale>) -> Result<Dataset> {
         openmic::load(path.as_ref(), false, scale)
     }
 
-    /// Loads labels, classes and splits from the folder `path` and features from another archive, joined by `sample_key`.
+    /// Loads labels, classes and splits from the folder `path` and features from another archive, joined by
+    /// `sample_key`.
     ///
-    /// Labels come from the folder's `openmic-2018-aggregated-labels.csv`; without it from its `openmic-2018.npz`; without that
-    /// from `npz` itself, which otherwise needs only `X` and `sample_key`. Clips keep the order of `npz`; those without
-    /// features are left out with a warning, and splits may be empty as in [`Dataset::load_labelled`].
+    /// Labels come from the folder's `openmic-2018-aggregated-labels.csv`; without it from its `openmic-2018.npz`;
+    /// without that from `npz` itself, which otherwise needs only `X` and `sample_key`. Clips keep the order of `npz`;
+    /// those without features are skipped with a warning, and splits may be empty as in [`Dataset::load_labelled`].
     ///
     /// # Errors
     /// As [`Dataset::load`]; `Data` if `npz` has no `sample_key`.
@@ -134,13 +135,13 @@ impl Dataset {
     }
 
     /// # Errors
-    /// `Data` if the train or the test split has no clips or no observed label, so that nothing can be learnt or measured.
+    /// `Data` if the train or the test split has no clips or no observed label.
     pub fn check_splits(&self) -> Result<()> {
         labels::check_splits(&self.path, &self.observed, self.classes.len(), &self.train, &self.test)
     }
 
     /// # Errors
-    /// `Data` if a clip has not exactly one class, or not all of its labels are known, so that `model` cannot learn its class.
+    /// `Data` if a clip does not have exactly one class, or has unknown labels.
     pub fn check_single_label(&self, model: &str) -> Result<()> {
         let k = self.classes.len();
         let clips = self.keys.iter().zip(self.targets.chunks(k)).zip(self.observed.chunks(k));
@@ -151,28 +152,27 @@ impl Dataset {
                     true => format!("clip {key} has unknown labels"),
                     false => format!("clip {key} has {present} classes"),
                 };
-                return Err(crate::Error::data(&self.path, format!("{reason}, and {model} names one class per clip")));
+                return Err(crate::Error::data(&self.path, format!("{reason}, but {model} is a single-label model")));
             }
         }
         Ok(())
     }
 
-    /// A number that another dataset, or another version of this one, is most unlikely to have: FNV-1a over all that a model
-    /// learns from and is scored by.
+    /// Fingerprint of the dataset: FNV-1a over everything that affects training and evaluation.
     pub fn fingerprint(&self) -> u64 {
         let mut fingerprint = Fingerprint::default();
         let mut mix = |word: u64| fingerprint.mix(word);
         match &self.features.values {
             FeatureValues::U8(bytes) => bytes.iter().for_each(|&b| mix(b.into())),
             FeatureValues::F32(values) => values.iter().for_each(|v| mix(v.to_bits().into())),
-            // Gigabytes on disk, perhaps: a sample of it tells versions apart.
+            // May be gigabytes on disk: a sample is enough to distinguish versions.
             FeatureValues::F16(map) => {
                 let step = (map.bytes().len() / (1 << 20)).max(1) | 1;
                 map.bytes().iter().step_by(step).for_each(|&b| mix(b.into()));
             }
         }
         if self.validation.is_some() {
-            // Where one split ends and the next begins.
+            // Separates the splits.
             [self.train.len(), self.test.len()].into_iter().for_each(|n| mix(n as u64));
         }
         let splits = self.train.iter().chain(self.validation.iter().flatten()).chain(&self.test);
@@ -204,15 +204,15 @@ pub fn has_class_map(path: impl AsRef<Path>) -> bool {
     openmic::find_root(path.as_ref()).is_ok()
 }
 
-/// Loads features alone, for prediction: from an npz with `X` (N, T, 128) and, optionally, `sample_key` (else the keys are
-/// "0", "1", ...) and `lengths` (N, see [`write_npz`]), or from a dataset folder, whose labels and splits are then not needed.
-/// Returns the N keys and the features, and a line that says what they were taken for where they are floats.
+/// Loads features alone, for prediction: from an npz with `X` (N, T, 128) and, optionally, `sample_key` (else the keys
+/// are "0", "1", ...) and `lengths` (N, see [`write_npz`]), or from a dataset folder, whose labels and splits are then
+/// not needed. Returns the N keys and the features, and a remark on their scale if they are floats.
 ///
-/// Integers are 8-bit codes, whatever their values; floats are what the archive's own note says, else what `scale` says, else codes if
-/// any is above 1.
+/// Integers are 8-bit codes, whatever their values; floats have the scale in the archive's note, else `scale`, else are
+/// codes if any is above 1.
 ///
 /// # Errors
-/// As [`Dataset::load`]; `Data` for floats of at most 1 of which nothing says what they are.
+/// As [`Dataset::load`]; `Data` for floats of at most 1 of unknown scale.
 pub fn load_features(
     path: impl AsRef<Path>,
     scale: Option<FeatureScale>,

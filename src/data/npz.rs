@@ -1,4 +1,4 @@
-//! Reads and writes `.npz` archives (zips of `.npy` arrays) as streams, without trusting anything that they declare.
+//! Reads and writes `.npz` archives (zips of `.npy` arrays) as streams, without trusting their declarations.
 
 use super::{Mapped, pickle};
 use crate::core::error::{Error, Result};
@@ -12,7 +12,7 @@ use zip::{CompressionMethod, DateTime, ZipArchive, ZipWriter};
 
 /// Deflate reaches 1032:1 on zeros; features and labels stay below about 20:1.
 const MAX_RATIO: u64 = 100;
-/// Members up to this many bytes may be packed at any ratio.
+/// Members up to this many bytes may have any compression ratio.
 const RATIO_FREE: u64 = 64 << 20;
 const MAX_HEADER: usize = 4096;
 const CHUNK: usize = 1 << 16;
@@ -24,7 +24,7 @@ pub(super) struct Npz {
     length: u64,
 }
 
-/// One array of an archive, read up to the end of its header, which has been held against the size that the zip declares.
+/// One array of an archive, read up to the end of its header, which has been checked against the size in the zip.
 pub(super) struct Member<'a> {
     path: &'a Path,
     name: String,
@@ -37,12 +37,12 @@ pub(super) struct Member<'a> {
 }
 
 impl Npz {
-    /// Opens an archive. Fails on anything that is not a zip with a whole directory at its end.
+    /// Opens an archive. Fails on anything that is not a zip with a complete directory at its end.
     pub fn open(path: &Path) -> Result<Npz> {
         let file = File::open(path).map_err(Error::io(path))?;
         let length = file.metadata().map_err(Error::io(path))?.len();
         let zip = ZipArchive::new(BufReader::new(file))
-            .map_err(|e| Error::data(path, format!("is not a whole npz archive ({e}); download or write it again")))?;
+            .map_err(|e| Error::data(path, format!("is not a valid npz archive ({e}); download or write it again")))?;
         Ok(Npz { path: path.into(), zip, length })
     }
 
@@ -63,7 +63,7 @@ impl Npz {
         if zip.index_for_name(&npyz::npz::file_name_from_array_name(name)).is_none() {
             let names: Vec<_> =
                 zip.file_names().take(8).filter_map(|n| Some(n.ok()?.escape_debug().to_string())).collect();
-            return Err(Error::data(&*path, format!("has no array {name} (it holds {})", names.join(", "))));
+            return Err(Error::data(&*path, format!("has no array {name} (it has {})", names.join(", "))));
         }
         let mut reader = zip
             .by_name(&npyz::npz::file_name_from_array_name(name))
@@ -79,13 +79,13 @@ impl Npz {
         if header.order() == Order::Fortran {
             return Err(fail("is in Fortran order; save it again through np.ascontiguousarray".into()));
         }
-        let absurd = || fail(format!("has the absurd shape {:?}", header.shape()));
+        let invalid = || fail(format!("has an impossible shape {:?}", header.shape()));
         let shape: Vec<usize> =
-            header.shape().iter().map(|&d| usize::try_from(d)).collect::<Result<_, _>>().map_err(|_| absurd())?;
-        let count = shape.iter().try_fold(1usize, |n, &d| n.checked_mul(d)).ok_or_else(absurd)?;
+            header.shape().iter().map(|&d| usize::try_from(d)).collect::<Result<_, _>>().map_err(|_| invalid())?;
+        let count = shape.iter().try_fold(1usize, |n, &d| n.checked_mul(d)).ok_or_else(invalid)?;
         let payload = size.checked_sub(header_size).ok_or_else(|| fail("is truncated".into()))?;
         if let Some(width) = dtype.num_bytes() {
-            let expected = (count as u64).checked_mul(width as u64).ok_or_else(absurd)?;
+            let expected = (count as u64).checked_mul(width as u64).ok_or_else(invalid)?;
             if expected != payload {
                 return Err(fail(format!(
                     "has a header for {expected} bytes of shape {:?}, but {payload} bytes of data: it is damaged",
@@ -117,7 +117,7 @@ impl Member<'_> {
         self.is_float() && self.dtype.num_bytes() == Some(2) && self.dtype.endianness() == Endianness::Little
     }
 
-    /// Maps the elements, as they lie in the archive.
+    /// Maps the elements, as stored in the archive.
     pub fn mapped(self) -> Result<Mapped> {
         let at = self.reader.data_start().filter(|_| self.reader.compression() == CompressionMethod::Stored);
         let Some(at) = at else {
@@ -151,7 +151,7 @@ impl Member<'_> {
     pub fn strings(mut self) -> Result<Vec<String>> {
         const MAX_WIDTH: usize = 4096;
         if self.shape.len() != 1 {
-            return Err(self.error(format!("has shape {:?}; one string a clip is expected", self.shape)));
+            return Err(self.error(format!("has shape {:?}; one string per clip is expected", self.shape)));
         }
         let unit = match self.dtype.type_char() {
             TypeChar::Object => return self.objects(),
@@ -162,7 +162,7 @@ impl Member<'_> {
         let width = self.dtype.num_bytes().filter(|&w| w <= MAX_WIDTH);
         let width = width.ok_or_else(|| self.error(format!("has dtype {}, too wide for clip keys", self.dtype)))?;
         if width == 0 {
-            return Err(self.error("holds empty strings only".into()));
+            return Err(self.error("has empty strings only".into()));
         }
         let mut strings = Vec::new();
         let mut bytes = vec![0; width];
@@ -189,7 +189,7 @@ impl Member<'_> {
     fn objects(mut self) -> Result<Vec<String>> {
         const MAX_BYTES_PER_STRING: u64 = 1100;
         if self.payload / MAX_BYTES_PER_STRING > self.count as u64 + 16 {
-            return Err(self.error(format!("holds {} bytes for {} strings: too many", self.payload, self.count)));
+            return Err(self.error(format!("has {} bytes for {} strings: too many", self.payload, self.count)));
         }
         let mut bytes = Vec::new();
         self.reader.by_ref().take(self.payload).read_to_end(&mut bytes).map_err(|e| self.damaged(e))?;
@@ -197,7 +197,7 @@ impl Member<'_> {
             self.error(format!("is a pickle that is not accepted: {reason}; only plain strings are"))
         })?;
         if strings.len() != self.count {
-            return Err(self.error(format!("holds {} strings where its header says {}", strings.len(), self.count)));
+            return Err(self.error(format!("has {} strings, but its header says {}", strings.len(), self.count)));
         }
         self.finish()?;
         Ok(strings)
@@ -207,11 +207,11 @@ impl Member<'_> {
         self.reader.read_exact(bytes).map_err(|e| self.damaged(e))
     }
 
-    /// Reads on to the end, where the zip compares its checksum.
+    /// Reads to the end, where the zip's checksum is verified.
     fn finish(mut self) -> Result<()> {
         match self.reader.read(&mut [0]) {
             Ok(0) => Ok(()),
-            Ok(_) => Err(self.error("goes on after its last element: it is damaged".into())),
+            Ok(_) => Err(self.error("has extra data after its last element: it is damaged".into())),
             Err(e) => Err(self.damaged(e)),
         }
     }
@@ -226,10 +226,10 @@ impl Member<'_> {
     }
 }
 
-/// Reads the header of an `.npy` and returns it with its size in bytes.
-/// Its text is checked before it is parsed: short, shallow (the parser recurses) and with few digits (it multiplies sizes).
+/// Reads the header of an `.npy` and returns it with its size in bytes. Its text is checked before parsing: its length,
+/// nesting (the parser recurses) and number of digits (sizes are multiplied).
 fn read_header(reader: &mut impl Read) -> Result<(NpyHeader, u64), String> {
-    let damaged = |e: io::Error| format!("is not a whole npy array ({e})");
+    let damaged = |e: io::Error| format!("is not a valid npy array ({e})");
     let mut bytes = vec![0; 8];
     reader.read_exact(&mut bytes).map_err(damaged)?;
     let width = if bytes[6] == 1 { 2 } else { 4 };
@@ -237,7 +237,7 @@ fn read_header(reader: &mut impl Read) -> Result<(NpyHeader, u64), String> {
     reader.read_exact(&mut bytes[8..]).map_err(damaged)?;
     let length = bytes[8..].iter().rev().fold(0usize, |n, &b| n << 8 | usize::from(b));
     if !bytes.starts_with(b"\x93NUMPY") || length > MAX_HEADER {
-        return Err("does not begin like an npy array".into());
+        return Err("does not start with the npy magic string".into());
     }
     let start = bytes.len();
     bytes.resize(start + length, 0);
@@ -249,7 +249,7 @@ fn read_header(reader: &mut impl Read) -> Result<(NpyHeader, u64), String> {
     let count = |wanted: fn(u8) -> bool| text.iter().filter(|&&b| wanted(b)).count();
     // Decimal sizes of at most 19 digits in all have a product below 10^19 < 2^64.
     if count(|b| b.is_ascii_digit()) > 19 || text.windows(2).any(|w| w[0] == b'0' && w[1].is_ascii_alphabetic()) {
-        return Err(format!("has an absurd shape: {}", shown()));
+        return Err(format!("has an impossible shape: {}", shown()));
     }
     if count(|b| matches!(b, b'(' | b'[' | b'{')) > 4 {
         return Err("is a structured array; a plain one is expected".into());

@@ -1,4 +1,4 @@
-//! The layout of OpenMIC-2018: which file holds what, and whether the files agree with each other.
+//! The layout of OpenMIC-2018: its files, and their consistency.
 
 use super::labels::{Labels, Splits, check_splits, distinct, read_class_map};
 use super::npz::Npz;
@@ -12,7 +12,7 @@ const NPZ: &str = "openmic-2018.npz";
 const JSON_FEATURES: &str = "vggish";
 pub(super) const LABELS: &str = "openmic-2018-aggregated-labels.csv";
 
-/// What a dataset says besides its features.
+/// Classes and splits of a dataset.
 pub(super) struct Layout {
     pub root: PathBuf,
     pub classes: Vec<String>,
@@ -123,7 +123,7 @@ fn read_json_and_csv(layout: &Layout, scale: Option<FeatureScale>) -> Result<(La
     Ok((labels, features))
 }
 
-/// Whether the folder, or its subfolder `openmic-2018`, has features in one of the places where [`load`] looks.
+/// Whether the folder, or its subfolder `openmic-2018`, has features that [`load`] finds.
 pub(super) fn has_features(path: &Path) -> bool {
     find_root(path).is_ok_and(|root| root.join(NPZ).is_file() || root.join(JSON_FEATURES).is_dir())
 }

@@ -1,8 +1,9 @@
-//! The one kind of pickle that datasets hold: an object array (or list) of strings, as numpy writes it.
+//! The only pickle in datasets: an object array (or list) of strings, as numpy writes it.
 //!
-//! A pickle is a program. A general reader would build whatever it describes: eight bytes can double a list, a megabyte of marks
-//! can ask for gigabytes, and globals name code to call. This reader knows only the opcodes that numpy emits (protocols 2 to 5)
-//! and the three globals that an object array needs; it calls nothing, and its memory is proportional to the bytes read.
+//! A pickle is a program. A general reader would build whatever it describes: eight bytes can double a list, a megabyte
+//! of marks can request gigabytes, and globals name code to call. This reader knows only the opcodes that numpy emits
+//! (protocols 2 to 5) and the three globals that an object array needs; it calls nothing, and its memory is
+//! proportional to the bytes read.
 
 use std::collections::HashMap;
 use std::rc::Rc;
@@ -18,7 +19,7 @@ const ALLOWED: [(&str, &str); 5] = [
     ("_codecs", "encode"), // how protocol 2 spells the bytes b'b', the type code of an empty array
 ];
 
-/// What may lie on the stack. `Other` stands for everything whose value does not matter: numbers, dtypes, shapes.
+/// Items on the stack. `Other` is everything whose value does not matter: numbers, dtypes, shapes.
 #[derive(Clone)]
 enum Item {
     Mark,
@@ -46,7 +47,7 @@ impl<'a> Machine<'a> {
             match self.take(1)?[0] {
                 b'.' => match self.pop()? {
                     Item::List(strings) => return Ok(strings),
-                    _ => return Err("it holds no list of strings".into()),
+                    _ => return Err("it has no list of strings".into()),
                 },
                 0x80 => drop(self.take(1)?), // PROTO
                 0x95 => drop(self.take(8)?), // FRAME
@@ -92,7 +93,9 @@ impl<'a> Machine<'a> {
                     (Item::Str(name), Item::Str(module)) => self.global(&module, &name)?, // STACK_GLOBAL
                     _ => return Err("it names a global by something that is not a string".into()),
                 },
-                opcode => return Err(format!("it uses pickle opcode 0x{opcode:02x}, which no array of strings needs")),
+                opcode => {
+                    return Err(format!("it uses pickle opcode 0x{opcode:02x}, which an array of strings does not use"));
+                }
             }
         }
     }
@@ -125,19 +128,19 @@ impl<'a> Machine<'a> {
         let length = self.length(width)?;
         let bytes = self.take(length)?;
         if length > MAX_STRING {
-            return Err(format!("it holds a string of {length} bytes"));
+            return Err(format!("it has a string of {length} bytes"));
         }
-        let text = std::str::from_utf8(bytes).map_err(|_| "it holds a string that is not UTF-8")?;
+        let text = std::str::from_utf8(bytes).map_err(|_| "it has a string that is not UTF-8")?;
         self.stack.push(Item::Str(text.into()));
         Ok(())
     }
 
     fn pop(&mut self) -> Result<Item, String> {
-        self.stack.pop().ok_or_else(|| "it takes more from its stack than it put there".into())
+        self.stack.pop().ok_or_else(|| "it pops from an empty stack".into())
     }
 
     fn pop_to_mark(&mut self) -> Result<Vec<Item>, String> {
-        let mark = self.stack.iter().rposition(|item| matches!(item, Item::Mark)).ok_or("it lacks a mark")?;
+        let mark = self.stack.iter().rposition(|item| matches!(item, Item::Mark)).ok_or("it has no mark")?;
         let items = self.stack.split_off(mark + 1);
         self.stack.pop();
         Ok(items)
@@ -150,7 +153,7 @@ impl<'a> Machine<'a> {
         for item in items {
             match item {
                 Item::Str(text) => list.push(text),
-                _ => return Err("it holds something other than plain strings".into()),
+                _ => return Err("it has something other than plain strings".into()),
             }
         }
         Ok(())
@@ -163,7 +166,8 @@ impl<'a> Machine<'a> {
         Ok(())
     }
 
-    /// Remembers the top of the stack under an index of `width` bytes (0: the next one). A list is memoised while it is empty.
+    /// Memoises the top of the stack under an index of `width` bytes (0: the next one). A list is memoised while it is
+    /// empty.
     fn memoise(&mut self, width: usize) -> Result<(), String> {
         let index = if width == 0 { self.memo.len() } else { self.length(width)? };
         let item = match self.stack.last() {
@@ -177,7 +181,7 @@ impl<'a> Machine<'a> {
 
     fn recall(&mut self, width: usize) -> Result<(), String> {
         let index = self.length(width)?;
-        let item = self.memo.get(&index).cloned().ok_or("it recalls what it never memoised")?;
+        let item = self.memo.get(&index).cloned().ok_or("it recalls something that was not memoised")?;
         self.stack.push(item);
         Ok(())
     }
@@ -194,7 +198,7 @@ fn list_among(items: Vec<Item>) -> Result<Item, String> {
     let mut lists = items.into_iter().filter(|item| matches!(item, Item::List(_)));
     match (lists.next(), lists.next()) {
         (list, None) => Ok(list.unwrap_or(Item::Other)),
-        _ => Err("it holds more than one list".into()),
+        _ => Err("it has more than one list".into()),
     }
 }
 

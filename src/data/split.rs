@@ -1,4 +1,4 @@
-//! Which clips are for training, validation and test.
+//! Splits into training, validation and test clips.
 
 use super::Dataset;
 use crate::core::error::{Error, Result};
@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
-/// OpenMIC-2018's train split takes 200 kB.
+/// Maximum size of a split file; OpenMIC-2018's train split has 200 kB.
 const MAX_FILE: u64 = 64 << 20;
 
 /// The keys of a split file, with the file for messages.
@@ -20,14 +20,14 @@ pub(super) struct Partition {
     pub keys: Vec<String>,
 }
 
-/// Reads the train and the test partition of the dataset in `root`. Fails on a key that occurs twice, in one or in both.
-/// A missing file is an error if it is `needed`, else a partition without keys.
+/// Reads the train and the test partition of the dataset in `root`. Fails on a key that occurs twice, in one or in
+/// both. A missing file is an error if it is `needed`, else a partition without keys.
 pub(super) fn read_partitions(root: &Path, needed: bool) -> Result<[Partition; 2]> {
     let mut seen = HashMap::new();
     Ok([read_partition(root, "train", needed, &mut seen)?, read_partition(root, "test", needed, &mut seen)?])
 }
 
-/// `seen` maps every key read so far to the split that holds it.
+/// `seen` maps every key read so far to its split.
 fn read_partition(
     root: &Path,
     split: &'static str,
@@ -45,14 +45,14 @@ fn read_partition(
     };
     let keys = read_keys(&path, |key| match seen.insert(key.into(), split) {
         Some(other) if other != split => {
-            Err(format!("key {key} is in the {other} split as well; keep it in one of them"))
+            Err(format!("key {key} is in the {other} split as well; remove it from one of them"))
         }
         other => Ok(other.is_none()),
     })?;
     Ok(Partition { path, split, keys })
 }
 
-/// Reads a file of clip keys, one a line. `is_new` hears of each whether it has come before; it may reject a key.
+/// Reads a file of clip keys, one per line. `is_new` returns whether a key is new, or an error for an invalid key.
 fn read_keys(path: &Path, mut is_new: impl FnMut(&str) -> Result<bool, String>) -> Result<Vec<String>> {
     let bytes = read_limited(path, MAX_FILE)?;
     let mut keys = Vec::new();
@@ -65,29 +65,28 @@ fn read_keys(path: &Path, mut is_new: impl FnMut(&str) -> Result<bool, String>) 
         }
         if key.contains(|c: char| c == ',' || c.is_whitespace() || c.is_control()) {
             return Err(fail(format!(
-                "one clip key a line is expected, not {:?}",
+                "one clip key per line is expected, not {:?}",
                 key.chars().take(80).collect::<String>()
             )));
         }
         match is_new(key).map_err(fail)? {
             true => keys.push(key.to_string()),
-            false => return Err(fail(format!("key {key} occurs a second time"))),
+            false => return Err(fail(format!("key {key} occurs twice"))),
         }
     }
     Ok(keys)
 }
 
 impl Dataset {
-    /// Sets the clips aside for validation whose keys the file `path` names, one a line: those of the training split, for all seeds.
+    /// Uses the clips whose keys are in the file `path`, one per line, for validation, for all seeds; they must be in
+    /// the training split.
     ///
     /// # Errors
-    /// `Data` for a key that the training split has not, one that occurs twice, a file without keys, or one that leaves nothing to train
-    /// on; `Usage` if the dataset has its validation split already.
+    /// `Data` for a key that is not in the training split, one that occurs twice, a file without keys, or one that
+    /// leaves no training clip; `Usage` if the dataset already has a validation split.
     pub fn with_validation_keys(mut self, path: &Path) -> Result<Dataset> {
         if self.validation.is_some() {
-            return Err(Error::Usage(
-                "the segments of single notes are divided by `notes.split_by`, not by keys".into(),
-            ));
+            return Err(Error::Usage("the segments of single notes are split by `notes.split_by`, not by keys".into()));
         }
         const TRAIN: u8 = 0;
         const TEST: u8 = 1;
@@ -100,15 +99,15 @@ impl Dataset {
         read_keys(path, |key| match clips.get(key).map(|&clip| (clip, splits[clip])) {
             Some((clip, TRAIN)) => Ok(!std::mem::replace(&mut chosen[clip], true)),
             Some((_, TEST)) => {
-                Err(format!("key {key} is in the test split; validation takes clips of the train split"))
+                Err(format!("key {key} is in the test split; validation clips must be in the train split"))
             }
-            Some(_) => Err(format!("key {key} is in no split; validation takes clips of the train split")),
+            Some(_) => Err(format!("key {key} is in no split; validation clips must be in the train split")),
             None => Err(format!("key {key} is not one of the dataset's clips with features")),
         })?;
         let (validation, train): (Vec<u32>, Vec<u32>) = self.train.iter().partition(|&&clip| chosen[clip as usize]);
         match (validation.is_empty(), train.is_empty()) {
-            (true, _) => Err(Error::data(path, "names no clip for validation; one key a line is expected")),
-            (_, true) => Err(Error::data(path, "names every clip of the train split and leaves none to train on")),
+            (true, _) => Err(Error::data(path, "has no validation clip; one key per line is expected")),
+            (_, true) => Err(Error::data(path, "has every clip of the train split and leaves none for training")),
             _ => {
                 (self.train, self.validation) = (train, Some(validation));
                 Ok(self)
@@ -117,18 +116,18 @@ impl Dataset {
     }
 }
 
-/// Sets aside a random share of the training clips: `(train, validation)`, each in the order of `train`.
+/// Draws a random fraction of the training clips for validation: `(train, validation)`, each in the order of `train`.
 ///
-/// Validation gets `fraction * train.len()` clips, rounded, whatever the seed. The same arguments give the same split.
+/// Validation gets `fraction * train.len()` clips, rounded. The same arguments give the same split.
 /// Fails when `fraction` is not between 0 and 1 or leaves one of the two without clips.
 pub fn validation_split(train: &[u32], fraction: f64, seed: u64) -> Result<(Vec<u32>, Vec<u32>)> {
     if !(fraction > 0.0 && fraction < 1.0) {
-        return Err(Error::Usage(format!("the validation fraction is {fraction}; it must lie between 0 and 1")));
+        return Err(Error::Usage(format!("the validation fraction is {fraction}; it must be between 0 and 1")));
     }
     let count = (fraction * train.len() as f64).round() as usize;
     if count == 0 || count == train.len() {
         return Err(Error::Usage(format!(
-            "a validation fraction of {fraction} of {} clips leaves {} for training and {count} for validation; both need some",
+            "a validation fraction of {fraction} of {} clips leaves {} for training and {count} for validation; neither may be empty",
             train.len(),
             train.len() - count
         )));
@@ -141,27 +140,27 @@ pub fn validation_split(train: &[u32], fraction: f64, seed: u64) -> Result<(Vec<
     Ok((share(false), share(true)))
 }
 
-/// What is drawn into one split or another as a whole.
+/// Unit of a split.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum SplitBy {
-    /// A source file: no recording is heard in training and in the test.
+    /// Source file: no recording is in both training and test.
     #[default]
     File,
-    /// A segment of a file, as Wise, Maida and Kumar (2021) did: seconds of one note fall on both sides.
+    /// A segment of a file, as Wise, Maida and Kumar (2021) did: seconds of one note can be in both.
     Segment,
 }
 
-/// How the segments of sound files are divided among training, validation and test.
+/// How the segments of audio files are split into training, validation and test.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct SplitConfig {
     pub by: SplitBy,
-    /// Share of the units of each class that are not for the test, for validation; between 0 and 1.
+    /// Fraction for validation of the units of each class that are not for the test; between 0 and 1.
     pub validation: f64,
 }
 
-/// Share of the units of each class that are for the test.
-pub(super) const TEST_SHARE: f64 = 0.1;
+/// Fraction of the units of each class for the test.
+pub(super) const TEST_FRACTION: f64 = 0.1;
 
 /// Clip indices of three splits.
 pub(super) struct SegmentSplit {
@@ -171,8 +170,8 @@ pub(super) struct SegmentSplit {
 }
 
 impl SplitConfig {
-    /// Divides segments, whose files and classes these are, always in the same way. Of the n units of a class a tenth, rounded, but at
-    /// least one if there are two, is for the test, and likewise a share of what is left for validation.
+    /// Splits segments of these files and classes, always in the same way. Of the n units of a class a tenth, rounded,
+    /// but at least one if there are two, is for the test, and a fraction of the rest for validation.
     pub(super) fn split_segments(self, files: &[u32], classes: &[usize]) -> SegmentSplit {
         let unit = |clip: usize| if self.by == SplitBy::File { files[clip] } else { clip as u32 };
         let mut of_class: Vec<Vec<u32>> = vec![vec![]; classes.iter().max().map_or(0, |most| most + 1)];
@@ -184,7 +183,7 @@ impl SplitConfig {
             units.shuffle(&mut Pcg64::seed_from_u64(0));
             let share =
                 |n: usize, share: f64| if n < 2 { 0 } else { ((n as f64 * share).round() as usize).clamp(1, n - 1) };
-            let test = share(units.len(), TEST_SHARE);
+            let test = share(units.len(), TEST_FRACTION);
             let validation = share(units.len() - test, self.validation);
             units.iter().enumerate().for_each(|(i, &unit)| {
                 part.insert(unit, if i < test { 2 } else { usize::from(i < test + validation) });

@@ -1,9 +1,10 @@
-//! A synthetic dataset whose answer is known: bags of noise in which each present class shows in a few instances only.
+//! A synthetic dataset with known labels: bags of noise in which each present class shows in a few instances only.
 //!
-//! Every class has a random pattern of F values. A present class replaces most of one to three of a clip's ten instances by its
-//! pattern; a second, absent class shines faintly through all ten. On average over the instances both look alike, so a model that
-//! pools the features first does worse than one that looks at instances. As in OpenMIC-2018 about 15 % of the labels are known.
-//! All arithmetic is on integers: the same seed gives the same bytes on every machine.
+//! Every class has a random pattern of F values. A present class replaces most of one to three of a clip's ten
+//! instances by its pattern; a second, absent class is faintly present in all ten. Averaged over the instances both
+//! look alike, so a model that pools the features first does worse than one that scores instances. As in OpenMIC-2018
+//! about 15 % of the labels are known. All arithmetic is on integers: the same seed gives the same bytes on every
+//! machine.
 
 use super::layout::{CLASSES, Label, check_clips, draw_key, draw_split, write_file, write_tables};
 use super::npz::NpzWriter;
@@ -22,16 +23,16 @@ const INSTANCES: usize = 10;
 const CLIPS: RangeInclusive<usize> = 20..=500_000;
 const POLYPHONY: RangeInclusive<usize> = 1..=4;
 const SHOWN_IN: RangeInclusive<usize> = 1..=3;
-/// Share of an instance, in per cent, that the pattern of a present class takes.
+/// Weight of the pattern of a present class in an instance, in per cent.
 const PRESENT: RangeInclusive<i32> = 90..=100;
-/// Share of every instance, in per cent, that the pattern of the faint, absent class takes.
+/// Weight of the pattern of the faint, absent class in every instance, in per cent.
 const FAINT: RangeInclusive<i32> = 16..=24;
 /// Background: a random level for each feature of a clip, plus noise for each instance, both uniform around 128.
 const LEVEL: RangeInclusive<i32> = -20..=20;
 const NOISE: RangeInclusive<i32> = -30..=30;
-/// In how many of 100 clips 1, 2, ... labels are known: 3.06 of 20 on average.
+/// Percentage of clips with 1, 2, ... known labels: 3.06 of 20 on average.
 const KNOWN_LABELS: [usize; 6] = [10, 22, 33, 25, 7, 3];
-/// In how many of 100 draws a known label is a positive one, while the clip has any left.
+/// Percentage of draws in which a known label is positive, while the clip has any left.
 const POSITIVE: u32 = 58;
 
 struct Clip {
@@ -39,13 +40,13 @@ struct Clip {
     /// (T, F)
     values: Vec<u8>,
     labels: Vec<Label>,
-    /// What shows where: class and instance.
+    /// Class and instance of each pattern.
     activity: Vec<(usize, usize)>,
 }
 
-/// Writes a dataset of `clips` clips (20 to 500 000, three quarters of them for training) into the new folder `dir`, in the layout
-/// of OpenMIC-2018, with the known answer in `activity.csv` (`sample_key,instrument,instance`, the instance counted from 0).
-/// The same arguments write the same bytes. Fails when `dir` holds anything already, and leaves nothing half-written.
+/// Writes a dataset of `clips` clips (20 to 500 000, three quarters of them for training) into the new folder `dir`, in
+/// the layout of OpenMIC-2018, with the ground truth in `activity.csv` (`sample_key,instrument,instance`, the instance
+/// counted from 0). The same arguments write the same bytes. Fails if `dir` is not empty, and leaves no partial files.
 pub fn synth(dir: impl AsRef<Path>, clips: usize, seed: u64) -> Result<()> {
     check_clips(clips, &CLIPS)?;
     let mut rng = Pcg64::seed_from_u64(seed);
@@ -73,7 +74,7 @@ fn draw_clip(rng: &mut impl Rng, track: &mut u32, patterns: &[[i32; WIDTH]]) -> 
     classes.shuffle(rng);
     let (present, absent) = classes.split_at(rng.random_range(POLYPHONY));
 
-    // Dealt from one deck, so no instance shows two classes, and enough is left for the last class to show at all.
+    // Drawn without replacement: no instance shows two classes, and some are left for the last class.
     let mut deck: Vec<usize> = (0..INSTANCES).collect();
     deck.shuffle(rng);
     let mut activity = Vec::new();
@@ -89,39 +90,40 @@ fn draw_clip(rng: &mut impl Rng, track: &mut u32, patterns: &[[i32; WIDTH]]) -> 
     let mut values = Vec::with_capacity(INSTANCES * WIDTH);
     for t in 0..INSTANCES {
         let shown = activity.iter().find(|active| active.1 == t).map(|active| &patterns[active.0]);
-        let share = rng.random_range(PRESENT);
+        let weight = rng.random_range(PRESENT);
         for f in 0..WIDTH {
             let background = mix(level[f] + rng.random_range(NOISE), patterns[absent[0]][f], faint);
-            let value = shown.map_or(background, |pattern| mix(background, pattern[f], share));
+            let value = shown.map_or(background, |pattern| mix(background, pattern[f], weight));
             values.push(value.clamp(0, 255) as u8);
         }
     }
 
-    // Like annotators, who were asked about likely candidates, the negatives begin with the faint class.
+    // Like annotators, who were asked about probable candidates, the negatives begin with the faint class.
     let (mut positives, mut negatives) = (present.iter(), absent.iter());
     let mut draw = rng.random_range(0..100);
     let mut labels = Vec::new();
-    for share in KNOWN_LABELS {
+    for weight in KNOWN_LABELS {
         let positive = if rng.random_range(0..100) < POSITIVE { positives.next() } else { None };
         match positive {
             Some(&k) => labels.push((k, rng.random_range(50_000..=100_000))),
             None => labels.extend(negatives.next().map(|&k| (k, rng.random_range(0..50_000)))),
         }
-        if draw < share {
+        if draw < weight {
             break;
         }
-        draw -= share;
+        draw -= weight;
     }
     labels.sort_unstable();
     Clip { key, values, labels, activity }
 }
 
-/// `share` per cent of `b` in `a`.
-fn mix(a: i32, b: i32, share: i32) -> i32 {
-    ((100 - share) * a + share * b + 50).div_euclid(100)
+/// `weight` per cent of `b` in `a`.
+fn mix(a: i32, b: i32, weight: i32) -> i32 {
+    ((100 - weight) * a + weight * b + 50).div_euclid(100)
 }
 
-/// Writes X, Y_true, Y_mask and sample_key with the dtypes of OpenMIC-2018. Unknown labels have relevance 0.5, as there.
+/// Writes X, Y_true, Y_mask and sample_key with the dtypes of OpenMIC-2018. Unknown labels have relevance 0.5, as
+/// there.
 fn write_npz(writer: impl Write + io::Seek, clips: &[Clip]) -> io::Result<()> {
     let (n, classes) = (clips.len() as u64, CLASSES.len());
     let mut npz = NpzWriter::new(writer);

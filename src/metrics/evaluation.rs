@@ -1,4 +1,4 @@
-//! What a trained model scores on a split: every seed, their mean and spread, their ensemble, and each class.
+//! Evaluation of a trained model on a split: every seed, mean and spread, ensemble, and each class.
 
 use serde::{Deserialize, Serialize};
 
@@ -6,7 +6,7 @@ use crate::Array;
 use crate::metrics::scores::{ClassMetrics, Confusion, Scores, Task, mean, score_at, score_single_label, std_dev};
 use crate::metrics::thresholds::{Level, common};
 
-/// What was evaluated, on what.
+/// The model, data and device of an evaluation.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Subject {
     pub model: String,
@@ -15,22 +15,22 @@ pub struct Subject {
     pub dataset: String,
     pub split: String,
     pub device: String,
-    /// Which thresholds F1, precision and recall are at.
+    /// Decision thresholds of F1, precision and recall.
     #[serde(default)]
     pub threshold: Level,
-    /// Whether each clip has one class, and the answer is the most probable one whatever the threshold.
+    /// Whether each clip has one class, and the prediction is the most probable one.
     #[serde(default, rename = "exclusive", skip_serializing_if = "std::ops::Not::not")]
     pub single_label: bool,
 }
 
 impl Subject {
-    /// Decides which scores there are.
+    /// The task, which determines the scores.
     pub fn task(&self) -> Task {
         Task::of(self.single_label)
     }
 }
 
-/// What one seed says about the clips of a split.
+/// Predictions of one seed for the clips of a split.
 #[derive(Clone, Copy, Debug)]
 pub struct SeedPredictions<'a> {
     pub seed: u64,
@@ -38,10 +38,10 @@ pub struct SeedPredictions<'a> {
     pub best_epoch: usize,
     /// (N, K), in 0..=1.
     pub probabilities: &'a Array<f32>,
-    /// (N, K), entries that count for this seed. The same array for all seeds, except where each seed has its own
+    /// (N, K), observed entries for this seed. The same array for all seeds, except where each seed has its own
     /// validation clips.
     pub observed: &'a Array<bool>,
-    /// (K), from which probability on a class counts as present.
+    /// (K), decision thresholds.
     pub thresholds: &'a [f64],
 }
 
@@ -65,19 +65,18 @@ pub struct Evaluation {
     pub std: Scores,
     /// Scores of the mean probability over the seeds.
     pub ensemble: Scores,
-    /// Of clips of one class: in class order, the ensemble's answers to the clips of each class (those of the seed
-    /// where there is one).
+    /// Single-label: confusion matrix in class order, of the ensemble (of the seed if there is one).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub confusion: Option<Confusion>,
-    /// In class order: each metric is the mean over the seeds in which it is defined, beside the task's F1 its
-    /// deviation; the clip counts are the split's.
+    /// In class order: each metric is the mean over the seeds in which it is defined, with the standard deviation of
+    /// the task's F1; the clip counts are the split's.
     #[serde(with = "ordered_map")]
     pub per_class: Vec<(String, ClassMetrics)>,
 }
 
 /// Evaluates all seeds against (N, K) `targets`, K = `classes.len()`. The ensemble averages each entry over the seeds
-/// that observe it, so on validation clips it is made of the seeds that were not trained on them; its thresholds are
-/// the seeds' mean. Of clips of one class the answer is the most probable one, and thresholds do not matter
+/// that observe it, so on validation clips it consists of the seeds that were not trained on them; its thresholds are
+/// the seeds' mean. Single-label: the prediction is the most probable class, without thresholds
 /// ([`score_single_label`]). Panics if the shapes differ.
 pub fn evaluate(subject: Subject, classes: &[String], targets: &Array<f32>, seeds: &[SeedPredictions]) -> Evaluation {
     assert_eq!(targets.shape().last(), classes.len(), "columns of the targets");
@@ -136,7 +135,7 @@ pub fn evaluate(subject: Subject, classes: &[String], targets: &Array<f32>, seed
     }
 }
 
-/// A list of pairs as a map that keeps its order.
+/// Serialises a list of pairs as an ordered map.
 mod ordered_map {
     use serde::de::{MapAccess, Visitor};
     use serde::{Deserializer, Serializer};

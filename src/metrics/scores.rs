@@ -1,14 +1,14 @@
-//! Metrics per class and averaged over the classes, as scikit-learn defines them; all in f64. Of labels that are judged
-//! one by one ([`score`]), and of clips of one class each ([`score_single_label`]).
+//! Metrics per class and averaged over the classes, as scikit-learn defines them; all in f64. Multi-label
+//! ([`score`]) and single-label ([`score_single_label`]).
 //!
-//! Of labels, only observed entries of a (clip, class) matrix take part. A clip is predicted positive from a threshold
-//! of its probability on (0.5 unless said otherwise), and is positive where its target is >= 0.5. Where a ratio has a
-//! zero denominator, F1, precision and recall are 0 (scikit-learn's `zero_division=0`). What has no meaning at all is
-//! `None` and is left out of means: everything about a class without observed clips, average precision without a
+//! Multi-label: only observed entries of a (clip, class) matrix are scored. A clip is predicted positive if its
+//! probability reaches the threshold (0.5 by default), and is positive if its target is >= 0.5. Where a ratio has a
+//! zero denominator, F1, precision and recall are 0 (scikit-learn's `zero_division=0`). Undefined values are
+//! `None` and excluded from means: all scores of a class without observed clips, average precision without a
 //! positive clip, ROC-AUC with positives or negatives only.
 //!
-//! A clip of one class is answered by its most probable class, and all follows from the confusion matrix of these
-//! answers ([`scores_of`]): Wise, Maida and Kumar, "Attention augmented CNNs for musical instrument identification"
+//! Single-label: the prediction is the most probable class, and the scores follow from the confusion matrix
+//! ([`scores_of`]): Wise, Maida and Kumar, "Attention augmented CNNs for musical instrument identification"
 //! (EUSIPCO 2020, published 2021). Precision, recall and F1 are those of the positive label there.
 
 use std::ops::{Add, AddAssign};
@@ -55,7 +55,7 @@ impl Counts {
         self.defined((ratio(self.tp, self.tp + self.fn_) + ratio(self.tn, self.tn + self.fp)) / 2.0)
     }
 
-    /// Precision of the positive label; `None` where it neither occurs nor is answered.
+    /// Precision of the positive label; `None` where it neither occurs nor is predicted.
     pub fn precision_pos(&self) -> Option<f64> {
         (self.tp + self.fp + self.fn_ > 0).then(|| ratio(self.tp, self.tp + self.fp))
     }
@@ -97,20 +97,20 @@ fn f1(tp: u64, fp: u64, fn_: u64) -> f64 {
     ratio(2 * tp, 2 * tp + fp + fn_)
 }
 
-/// Mean of the values that are there; `None` when there are none.
+/// Mean of the defined values; `None` if there are none.
 pub fn mean(values: impl IntoIterator<Item = Option<f64>>) -> Option<f64> {
     let (n, sum) = values.into_iter().flatten().fold((0usize, 0.0), |(n, sum), v| (n + 1, sum + v));
     (n > 0).then(|| sum / n as f64)
 }
 
-/// Sample standard deviation (n - 1) of the values that are there; `None` for fewer than two.
+/// Sample standard deviation (n - 1) of the defined values; `None` for fewer than two.
 pub fn std_dev(values: impl IntoIterator<Item = Option<f64>> + Clone) -> Option<f64> {
     let centre = mean(values.clone())?;
     let (n, sum) = values.into_iter().flatten().fold((0usize, 0.0), |(n, s), v| (n + 1, s + (v - centre).powi(2)));
     (n > 1).then(|| (sum / (n - 1) as f64).sqrt())
 }
 
-/// The `q`-quantile (0 to 1) of ascending `values`, between two of them where it falls there. Panics without values.
+/// The `q`-quantile (0 to 1) of ascending `values`, interpolated linearly. Panics without values.
 pub fn quantile(values: &[f64], q: f64) -> f64 {
     let at = q * (values.len() - 1) as f64;
     let (below, above) = (values[at.floor() as usize], values[at.ceil() as usize]);
@@ -145,7 +145,7 @@ pub struct ClassMetrics {
     #[serde(default)]
     pub f1_pn_std: Option<f64>,
     pub f1_pos: Option<f64>,
-    /// As `f1_pn_std`, of `f1_pos` where clips have one class and there is no `f1_pn`.
+    /// As `f1_pn_std`, of `f1_pos` for single-label models, without `f1_pn`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub f1_pos_std: Option<f64>,
     pub ap: Option<f64>,
@@ -158,12 +158,12 @@ pub struct ClassMetrics {
     pub observed: u64,
 }
 
-/// Metrics of a split: means over the classes where each is defined, the loss, and the pooled F1. What the task does
-/// not define is `None`.
+/// Metrics of a split: means over the classes where each is defined, the loss, and the pooled F1. Scores that the task
+/// does not have are `None`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Scores {
-    /// In nats, logarithms clamped at -100: mean binary cross-entropy over all observed entries of the split; of clips
-    /// of one class the mean of -ln p of that class.
+    /// In nats, logarithms clamped at -100: mean binary cross-entropy over all observed entries of the split;
+    /// single-label: the mean of -ln p of the true class.
     pub loss: Option<f64>,
     pub f1_pn: Option<f64>,
     pub f1_pos: Option<f64>,
@@ -171,12 +171,12 @@ pub struct Scores {
     pub auc: Option<f64>,
     pub precision: Option<f64>,
     pub recall: Option<f64>,
-    /// F1 of the positive label, counts pooled over all classes; the accuracy where clips have one class.
+    /// F1 of the positive label, counts pooled over all classes; the accuracy for single-label models.
     pub micro_f1: Option<f64>,
-    /// Share of the clips whose answer is their class.
+    /// Fraction of correctly predicted clips.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub accuracy: Option<f64>,
-    /// Harmonic mean of the mean precision and the mean recall, where clips have one class.
+    /// Harmonic mean of the mean precision and the mean recall, for single-label models.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub f1_macro: Option<f64>,
 }
@@ -195,22 +195,22 @@ pub struct Metric {
 pub struct ClassF1 {
     /// Its key in `test.json`.
     pub name: &'static str,
-    /// Mean over the seeds, and its deviation.
+    /// Mean over the seeds, and standard deviation.
     pub of: fn(&ClassMetrics) -> (Option<f64>, Option<f64>),
     /// Over all classes.
     pub mean: fn(&Scores) -> Option<f64>,
 }
 
-/// What is asked about a clip.
+/// Multi-label or single-label classification.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Task {
-    /// Of each class, whether it is present.
+    /// Each class is present or absent.
     MultiLabel,
-    /// Which class it is.
+    /// Each clip has exactly one class.
     SingleLabel,
 }
 
-/// Scores of labels, the most telling ones first.
+/// Multi-label scores, the most informative first.
 const OF_MULTI_LABEL: [Metric; 8] = [
     Metric { name: "map", meaning: "mean average precision", of: |s| s.map },
     Metric { name: "f1_pn", meaning: "F1, mean of present and absent", of: |s| s.f1_pn },
@@ -222,9 +222,9 @@ const OF_MULTI_LABEL: [Metric; 8] = [
     Metric { name: "loss", meaning: "binary cross-entropy in nats", of: |s| s.loss },
 ];
 
-/// Scores of clips of one class, the most telling ones first.
+/// Single-label scores, the most informative first.
 const OF_SINGLE_LABEL: [Metric; 8] = [
-    Metric { name: "accuracy", meaning: "share of right answers", of: |s| s.accuracy },
+    Metric { name: "accuracy", meaning: "fraction of correct predictions", of: |s| s.accuracy },
     Metric { name: "f1_macro", meaning: "harmonic mean of precision and recall", of: |s| s.f1_macro },
     Metric { name: "precision", meaning: "mean over the classes", of: |s| s.precision },
     Metric { name: "recall", meaning: "mean over the classes", of: |s| s.recall },
@@ -239,7 +239,7 @@ impl Task {
         if single_label { Task::SingleLabel } else { Task::MultiLabel }
     }
 
-    /// The scores that it has, the most telling ones first.
+    /// Its scores, the most informative first.
     pub fn metrics(self) -> &'static [Metric] {
         match self {
             Task::MultiLabel => &OF_MULTI_LABEL,
@@ -255,7 +255,7 @@ impl Task {
         }
     }
 
-    /// The metric of that name. Panics if it has none.
+    /// The metric of that name. Panics if there is none.
     pub fn metric(self, name: &str) -> Metric {
         *self.metrics().iter().find(|m| m.name == name).expect("a metric's name")
     }
@@ -343,10 +343,10 @@ pub fn score_at(
     (scores, per_class)
 }
 
-/// How often (K, K) each class was answered by each: a row for the true one, a column for the answer.
+/// (K, K) counts: a row per true class, a column per predicted class.
 pub type Confusion = Vec<Vec<u64>>;
 
-/// The answer: the most probable class, the first of equals. 0 for no classes.
+/// The most probable class, the first among equals. 0 for no classes.
 pub fn predicted_class<P: PartialOrd>(probabilities: &[P]) -> usize {
     (1..probabilities.len()).fold(0, |best, k| if probabilities[k] > probabilities[best] { k } else { best })
 }
@@ -362,11 +362,11 @@ pub fn counts_of(confusion: &Confusion) -> Vec<Counts> {
     confusion.iter().enumerate().map(of_class).collect()
 }
 
-/// What a confusion matrix says: all scores but those of the probabilities (loss, map and auc) and those of absent
+/// The scores of a confusion matrix: all but those of the probabilities (loss, map and auc) and those of absent
 /// labels (f1_pn).
 ///
-/// A class without clips is left out of the mean recall. Precision and F1 are 0 for it where it was answered, and it is
-/// left out of their means where it was not; a class with clips that was never answered has precision 0.
+/// A class without clips is excluded from the mean recall. Its precision and F1 are 0 if it was predicted, else they
+/// are excluded from the means; a class with clips that was never predicted has precision 0.
 pub fn scores_of(confusion: &Confusion) -> Scores {
     let counts = counts_of(confusion);
     let pooled: Counts = counts.iter().copied().sum();
@@ -383,8 +383,8 @@ fn f1_where_defined(counts: &Counts) -> Option<f64> {
     counts.precision_pos().and_then(|_| counts.f1_pos())
 }
 
-/// Scores (N, K) probabilities of clips of one class each, which is the first of their (N, K) targets that is positive.
-/// Clips without one, and those of which an entry is not observed, do not count. Returns the split's scores, each
+/// Scores (N, K) probabilities of single-label clips, whose class is the first positive of their (N, K) targets.
+/// Clips without one, and those with an unobserved entry, are skipped. Returns the split's scores, each
 /// class's, and the confusion matrix. Panics if the shapes differ.
 pub fn score_single_label(
     p: &Array<f64>,
@@ -426,8 +426,7 @@ pub fn score_single_label(
     (scores, per_class, confusion)
 }
 
-/// The class of each clip that counts, by (N, K) targets: the first that is positive, if all of its entries are
-/// `observed`.
+/// The class of each clip, by (N, K) targets: the first positive one, if all of its entries are `observed`.
 pub fn truths(targets: &Array<f32>, observed: &Array<bool>) -> Vec<Option<usize>> {
     let truth = |clip: usize| {
         let known = observed.row(clip).iter().all(|&seen| seen);

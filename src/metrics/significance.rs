@@ -1,7 +1,7 @@
-//! Whether a difference between two runs is more than chance: paired over the seeds, and over the clips of a split.
+//! Significance of a difference between two runs: paired over the seeds, and over the clips of a split.
 //!
-//! The two tests answer two questions. Over seeds: would other first weights, other batches and another validation
-//! split turn the difference? Over clips: would other clips of the same kind? Corrections for many pairs are Holm's.
+//! The two tests answer two questions. Over seeds: would other initial weights, other batches and another validation
+//! split reverse the difference? Over clips: would other clips of the same kind? Corrections for many pairs are Holm's.
 
 use std::thread;
 
@@ -19,13 +19,13 @@ pub const RESAMPLES: usize = 2000;
 const COVERAGE: f64 = 0.95;
 const SEED: u64 = 0;
 
-/// A mean difference, what it may be with 95 % confidence, and the chance of one at least as large where there is none.
+/// A mean difference, its 95 % confidence interval, and its p-value.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Test {
     pub low: f64,
     pub high: f64,
     pub p: f64,
-    /// Of all pairs that were tested alike ([`holm`]); `p` until they are known.
+    /// Corrected over all pairs ([`holm`]); `p` until then.
     pub p_holm: f64,
 }
 
@@ -39,13 +39,13 @@ pub fn paired_t(differences: &[f64]) -> Option<Test> {
     let reach = student.inverse_cdf(0.5 + COVERAGE / 2.0) * error;
     let p = match error > 0.0 {
         true => 2.0 * student.sf((centre / error).abs()),
-        // Every seed says the same.
+        // All seeds have the same difference.
         false => f64::from(u8::from(centre == 0.0)),
     };
     Some(Test { low: centre - reach, high: centre + reach, p, p_holm: p })
 }
 
-/// Holm's step-down correction: each chance for as many tests as are not yet decided, and none below a smaller one's
+/// Holm's step-down correction: each p-value times the number of remaining tests, made monotone
 /// (S. Holm, "A simple sequentially rejective multiple test procedure", 1979).
 pub fn holm(p: &[f64]) -> Vec<f64> {
     let mut order: Vec<usize> = (0..p.len()).collect();
@@ -59,7 +59,7 @@ pub fn holm(p: &[f64]) -> Vec<f64> {
     corrected
 }
 
-/// Scores that the bootstrap follows, in the order of its columns.
+/// Scores of the bootstrap, in the order of its columns.
 pub fn followed(task: Task) -> &'static [&'static str] {
     match task {
         Task::MultiLabel => &["f1_pn", "f1_pos", "map"],
@@ -74,12 +74,12 @@ fn columns(task: Task, scores: &Scores) -> Followed {
     followed(task).iter().map(|name| (task.metric(name).of)(scores)).collect()
 }
 
-/// What a seed says about N clips and K classes.
+/// Predictions of a seed for N clips and K classes.
 #[derive(Clone, Debug)]
 pub struct SeedPrediction {
     /// (N, K)
     pub probabilities: Array<f32>,
-    /// (K): from which probability on a class counts as present.
+    /// (K): decision thresholds.
     pub thresholds: Vec<f64>,
 }
 
@@ -90,21 +90,21 @@ impl SeedPrediction {
     }
 }
 
-/// One seed's answers, so that the scores of any resample of the clips are quickly found.
+/// One seed's predictions, prepared for fast scoring of resampled clips.
 enum Resampler {
     MultiLabel(RankedLabels),
     SingleLabel(PredictedClasses),
 }
 
 impl Resampler {
-    fn new(task: Task, answer: &SeedPrediction, targets: &Array<f32>, observed: &Array<bool>) -> Resampler {
+    fn new(task: Task, prediction: &SeedPrediction, targets: &Array<f32>, observed: &Array<bool>) -> Resampler {
         match task {
-            Task::MultiLabel => Resampler::MultiLabel(RankedLabels::new(answer, targets, observed)),
-            Task::SingleLabel => Resampler::SingleLabel(PredictedClasses::new(answer, targets, observed)),
+            Task::MultiLabel => Resampler::MultiLabel(RankedLabels::new(prediction, targets, observed)),
+            Task::SingleLabel => Resampler::SingleLabel(PredictedClasses::new(prediction, targets, observed)),
         }
     }
 
-    /// When clip i is there `times[i]` times: those that are [`followed`].
+    /// The [`followed`] scores with clip i repeated `times[i]` times.
     fn scores(&self, times: &[u32]) -> Scores {
         match self {
             Resampler::MultiLabel(sorted) => sorted.scores(times),
@@ -113,37 +113,39 @@ impl Resampler {
     }
 }
 
-/// One seed's answers to clips of one class.
+/// One seed's predictions, single-label.
 struct PredictedClasses {
     classes: usize,
-    /// Clip, its class, and the answer.
-    answers: Vec<(usize, usize, usize)>,
+    /// Clip, true class, predicted class.
+    predictions: Vec<(usize, usize, usize)>,
 }
 
 impl PredictedClasses {
-    fn new(answer: &SeedPrediction, targets: &Array<f32>, observed: &Array<bool>) -> PredictedClasses {
-        let p = &answer.probabilities;
+    fn new(prediction: &SeedPrediction, targets: &Array<f32>, observed: &Array<bool>) -> PredictedClasses {
+        let p = &prediction.probabilities;
         let predicted =
             |(clip, truth): (usize, Option<usize>)| Some((clip, truth?, scores::predicted_class(p.row(clip))));
-        let answers = scores::truths(targets, observed).into_iter().enumerate().filter_map(predicted).collect();
-        PredictedClasses { classes: targets.shape().last(), answers }
+        let predictions = scores::truths(targets, observed).into_iter().enumerate().filter_map(predicted).collect();
+        PredictedClasses { classes: targets.shape().last(), predictions }
     }
 
     fn scores(&self, times: &[u32]) -> Scores {
         let mut confusion = vec![vec![0; self.classes]; self.classes];
-        self.answers.iter().for_each(|&(clip, truth, answer)| confusion[truth][answer] += u64::from(times[clip]));
+        self.predictions
+            .iter()
+            .for_each(|&(clip, truth, prediction)| confusion[truth][prediction] += u64::from(times[clip]));
         scores::scores_of(&confusion)
     }
 }
 
-/// One seed's answers, sorted so that the scores of any resample of the clips are sums along the way.
+/// One seed's predictions, multi-label, sorted so that the scores of a resample are cumulative sums.
 struct RankedLabels {
     /// Per class, the highest probability first.
     classes: Vec<Class>,
 }
 
 struct Class {
-    /// Clip, whether the next one has another probability, and whether it is positive: `clip << 2 | last << 1 |
+    /// Clip, whether the next one has a different probability, and whether it is positive: `clip << 2 | last << 1 |
     /// positive`.
     entries: Vec<u32>,
     /// Entries predicted positive.
@@ -151,8 +153,8 @@ struct Class {
 }
 
 impl RankedLabels {
-    fn new(answer: &SeedPrediction, targets: &Array<f32>, observed: &Array<bool>) -> RankedLabels {
-        let (p, k) = (&answer.probabilities, targets.shape().last());
+    fn new(prediction: &SeedPrediction, targets: &Array<f32>, observed: &Array<bool>) -> RankedLabels {
+        let (p, k) = (&prediction.probabilities, targets.shape().last());
         let class = |class: usize| {
             let known = (class..p.data().len()).step_by(k).filter(|&i| observed[i]);
             let mut sorted: Vec<(f32, u32, bool)> = known.map(|i| (p[i], (i / k) as u32, targets[i] >= 0.5)).collect();
@@ -161,7 +163,7 @@ impl RankedLabels {
             let entry = |(i, &(_, clip, positive)): (usize, &(f32, u32, bool))| {
                 clip << 2 | u32::from(last(i)) << 1 | u32::from(positive)
             };
-            let taken = sorted.iter().take_while(|(p, ..)| f64::from(*p) >= answer.thresholds[class]).count();
+            let taken = sorted.iter().take_while(|(p, ..)| f64::from(*p) >= prediction.thresholds[class]).count();
             Class { entries: sorted.iter().enumerate().map(entry).collect(), taken }
         };
         RankedLabels { classes: (0..k).map(class).collect() }
@@ -182,7 +184,7 @@ impl RankedLabels {
 impl Class {
     /// Decisions at the threshold, and the average precision.
     fn scores(&self, times: &[u32]) -> (Counts, Option<f64>) {
-        // Entries so far, positives so far, and positives of the probability that is being gone through.
+        // Entries so far, positives so far, and positives with the current probability.
         let (mut all, mut hits, mut tied, mut area) = (0u32, 0u32, 0u32, 0.0);
         let mut through = |entries: &[u32]| {
             for entry in entries {
@@ -213,7 +215,7 @@ pub struct Bootstrap {
 }
 
 impl Bootstrap {
-    /// `runs`: the answers of each run's seeds; `targets` and `observed` are (N, K), too. Draws N of the N clips with
+    /// `runs`: predictions of each run's seeds; `targets` and `observed` are (N, K), too. Draws N of the N clips with
     /// replacement, `resamples` times, the same for all runs and at every call.
     pub fn new(
         task: Task,
@@ -232,7 +234,7 @@ impl Bootstrap {
         Bootstrap::of_draws(task, runs, targets, observed, resamples, &draw)
     }
 
-    /// As [`Bootstrap::new`], with resamples in which clip i is there `draw(resample)[i]` times. Uses all cores.
+    /// As [`Bootstrap::new`], with resamples in which clip i occurs `draw(resample)[i]` times. Uses all cores.
     pub fn of_draws(
         task: Task,
         runs: &[Vec<SeedPrediction>],
@@ -270,8 +272,8 @@ impl Bootstrap {
         &self.resampled[resample][run]
     }
 
-    /// Run `a` less run `b` in a metric of [`followed`]: percentiles of the resampled differences, and twice the share
-    /// of those on the rarer side of 0. `None` where the metric is not defined.
+    /// Run `a` minus run `b` in a metric of [`followed`]: percentiles of the resampled differences, and twice the
+    /// fraction on the less frequent side of 0. `None` where the metric is not defined.
     pub fn test(&self, a: usize, b: usize, metric: usize) -> Option<Test> {
         let difference = |runs: &Vec<Followed>| Some(runs[a][metric]? - runs[b][metric]?);
         let mut differences: Vec<f64> = self.resampled.iter().filter_map(difference).collect();

@@ -1,12 +1,10 @@
-//! From which probability on a class counts as present: everywhere the same, or tuned for each class on validation
-//! clips.
+//! Decision thresholds: the same for all classes, or tuned for each class on validation clips.
 //!
-//! Each seed has thresholds of its own, from its own validation clips, so that it scores as it would if it had been
-//! trained alone. Where the seeds answer together, the mean of their probabilities is held against the mean of their
-//! thresholds: the mean of their margins decides.
+//! Each seed has its own thresholds, from its own validation clips, so that it scores as if it had been trained alone.
+//! In an ensemble, the mean of the probabilities is compared with the mean of the thresholds: the mean margin decides.
 //!
-//! The thresholds that count lie in the metadata of the weights, of every run that has ended, whichever of the two it
-//! uses. `thresholds.json` is a copy for people and other programs, and is not read.
+//! The thresholds are stored in the metadata of the weights of every finished run, even if it uses a fixed one.
+//! `thresholds.json` is a copy for people and other programs, and is not read.
 
 use std::fmt;
 use std::str::FromStr;
@@ -16,16 +14,16 @@ use serde::{Deserialize, Serialize};
 use crate::core::error::Result;
 use crate::metrics::scores::Counts;
 
-/// Where nothing can be learnt about a class.
+/// Threshold of a class that cannot be tuned.
 const DEFAULT: f64 = 0.5;
 
-/// Which thresholds count.
+/// Kind of threshold.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(try_from = "Spelled", into = "Spelled")]
 pub enum Level {
     /// This probability, for all classes.
     Fixed(f64),
-    /// Each class's own.
+    /// Tuned per class.
     Tuned,
 }
 
@@ -57,7 +55,7 @@ impl fmt::Display for Level {
 
 const TUNED: &str = "tuned";
 
-/// As files have it: a number, or a word.
+/// As stored in files: a number or a string.
 #[derive(Serialize, Deserialize)]
 #[serde(untagged)]
 enum Spelled {
@@ -86,17 +84,17 @@ impl From<Level> for Spelled {
     }
 }
 
-/// The threshold with the best f1_pn of a class, of pairs of probability and truth: half-way between two neighbouring
-/// probabilities, and of equals the one nearest to 0.5. 0.5 unless both truths occur.
-pub fn tune(answers: &[(f32, bool)]) -> f64 {
-    let present = answers.iter().filter(|a| a.1).count() as u64;
-    let absent = answers.len() as u64 - present;
+/// The threshold with the best f1_pn of a class, from pairs of probability and label: half-way between two neighbouring
+/// probabilities, and among equals the one nearest to 0.5. 0.5 unless both labels occur.
+pub fn tune(pairs: &[(f32, bool)]) -> f64 {
+    let present = pairs.iter().filter(|a| a.1).count() as u64;
+    let absent = pairs.len() as u64 - present;
     if present == 0 || absent == 0 {
         return DEFAULT;
     }
-    let mut sorted = answers.to_vec();
+    let mut sorted = pairs.to_vec();
     sorted.sort_by(|a, b| a.0.total_cmp(&b.0));
-    // From the threshold 0 on, at which all are taken for present.
+    // Starts at threshold 0, where all are predicted present.
     let mut counts = Counts { tp: present, fp: absent, fn_: 0, tn: 0 };
     let mut best = (counts.f1_pn(), 0.0);
     for (i, (p, truth)) in sorted.iter().enumerate() {
@@ -116,10 +114,10 @@ pub fn tune(answers: &[(f32, bool)]) -> f64 {
     best.1
 }
 
-/// The mean over the seeds of their thresholds (R, K), for what they answer together.
+/// The mean over the seeds of their thresholds (R, K), for their ensemble.
 pub fn common(of_seeds: &[Vec<f64>]) -> Vec<f64> {
     let first = &of_seeds[0];
-    // By the differences from the first, so that equal ones stay what they are.
+    // By the differences from the first, so that the mean of equal ones is exact.
     let off = |k: usize| of_seeds.iter().map(|of_seed| of_seed[k] - first[k]).sum::<f64>() / of_seeds.len() as f64;
     first.iter().enumerate().map(|(k, t)| t + off(k)).collect()
 }

@@ -32,7 +32,8 @@ pub struct Frame {
 pub struct Detail {
     /// `cell` (seconds) and the activity curve of each instrument.
     pub activity: bool,
-    /// `cell` and the attention curve of each instrument; null for models without attention. For models that also attend to frequency, the map over both, and its bands.
+    /// `cell` and the attention curve of each instrument; null for models without attention. For models that also
+    /// attend to frequency, the map over both, and its bands.
     pub attention: bool,
 }
 

@@ -26,12 +26,11 @@ pub const LINES: Format = Format {
     write: write_line,
 };
 
-/// Writes an indented object and a newline: file, duration (s), warnings (problems of the file; omitted if there are none),
-/// model, seeds, and the instruments, the most probable first, each with name, probability, spread (null for one seed),
-/// threshold (null for single-label models), present, and segments (start, end, confidence). Recurrent attention models
-/// add their glimpse paths: seed, start of the excerpt, and glimpses
-/// (time, hz). With attention, models that attend to frequency add `bands` (Hz) and `attention_map` (cells,
-/// bands).
+/// Writes an indented object and a newline: file, duration (s), warnings (problems of the file; omitted if there are
+/// none), model, seeds, and the instruments, the most probable first, each with name, probability, spread (null for one
+/// seed), threshold (null for single-label models), present, and segments (start, end, confidence). Recurrent attention
+/// models add their glimpse paths: seed, start of the excerpt, and glimpses (time, hz). With attention, models that
+/// attend to frequency add `bands` (Hz) and `attention_map` (cells, bands).
 pub fn write(out: &mut dyn Write, recognition: &Recognition, detail: Detail) -> io::Result<()> {
     serde_json::to_writer_pretty(&mut *out, &object(recognition, detail))?;
     writeln!(out)

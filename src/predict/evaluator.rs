@@ -33,8 +33,8 @@ pub struct SplitPredictions {
 }
 
 /// Why a run's scores on a split of a dataset may be those of clips that it was trained on; `None` if they are not.
-/// `trained_on` is the fingerprint of the data that the run was trained on, `data` that of the dataset; `has_splits`: whether
-/// the run's own table of splits is used.
+/// `trained_on` is the fingerprint of the data that the run was trained on, `data` that of the dataset; `has_splits`:
+/// whether the run's own table of splits is used.
 pub fn overlap_with_training(trained_on: &str, data: &str, has_splits: bool, split: Split) -> Option<&'static str> {
     match split {
         Split::All if trained_on == data || has_splits => Some("most of these clips are training clips of the run"),

@@ -170,8 +170,8 @@ impl Excerpts {
         self.cover(start, self.span, 0.0);
     }
 
-    /// Extends the timelines for an excerpt of `cells` cells; `weight` is 1 if anything plays, else 0. Returns its first
-    /// cell.
+    /// Extends the timelines for an excerpt of `cells` cells; `weight` is 1 if anything plays, else 0. Returns its
+    /// first cell.
     fn cover(&mut self, start: f64, cells: usize, weight: f32) -> usize {
         let at = start / self.cell;
         // The last excerpt of a recording may begin within a cell; it then starts at the next one.
@@ -291,7 +291,8 @@ impl Excerpts {
     }
 }
 
-/// Hz, both ends of each of `bands` equal groups of mel bands: half-way between the centres on either side. Empty for one.
+/// Hz, both ends of each of `bands` equal groups of mel bands: half-way between the centres on either side. Empty for
+/// one.
 fn band_edges(bands: usize) -> Vec<[f64; 2]> {
     if bands < 2 {
         return vec![];

@@ -249,7 +249,10 @@ mod tests {
             assert_eq!(check(&[split(left, right), leaf, leaf]), Err("has a node with invalid children"));
         }
         assert_eq!(check(&[split(1, 2), split(0, 2), leaf]), Err("has a node with invalid children"));
-        assert_eq!(check(&[Node { feature: 2, ..split(1, 2) }, leaf, leaf]), Err("splits on a feature that does not exist"));
+        assert_eq!(
+            check(&[Node { feature: 2, ..split(1, 2) }, leaf, leaf]),
+            Err("splits on a feature that does not exist")
+        );
         assert_eq!(check(&[Node::leaf(1.5)]), Err("has a leaf value outside 0..1"));
         let chain =
             |depth: u32| (0..depth).flat_map(|i| [split(2 * i + 2, 2 * i + 1), leaf]).chain([leaf]).collect::<Vec<_>>();

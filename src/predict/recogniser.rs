@@ -1,5 +1,5 @@
-//! Recognises recordings of any length with a trained model: excerpts of 10 s, their features, their predictions, and one
-//! result per recording.
+//! Recognises recordings of any length with a trained model: excerpts of 10 s, their features, their predictions, and
+//! one result per recording.
 
 use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
@@ -89,8 +89,8 @@ impl Recogniser {
     /// Uses the run's thresholds, see [`Trained::set_threshold`].
     ///
     /// # Errors
-    /// `Usage` for options that do not apply to the model, a run that does not record its front end, and tuned thresholds
-    /// that do not exist; `Checkpoint` for front-end weights that are missing or have changed.
+    /// `Usage` for options that do not apply to the model, a run that does not record its front end, and tuned
+    /// thresholds that do not exist; `Checkpoint` for front-end weights that are missing or have changed.
     pub fn new(gpu: &Gpu, trained: Trained, options: Options) -> Result<Recogniser> {
         options.check(&trained)?;
         let thresholds = trained.common_thresholds()?;
@@ -146,8 +146,8 @@ impl Recogniser {
         result.expect("each file has a result")
     }
 
-    /// Recognises `files`, decoded on all cores, and calls `each` in order with the index and the result or error. Memory
-    /// grows with the length of a recording only for its timelines.
+    /// Recognises `files`, decoded on all cores, and calls `each` in order with the index and the result or error.
+    /// Memory grows with the length of a recording only for its timelines.
     ///
     /// # Errors
     /// `Gpu` for a lost device, and errors of `each`.
@@ -266,10 +266,7 @@ impl Options {
             return Err(Error::Usage(format!("hop {hop} s is out of range: {shortest} to {longest} s")));
         }
         if self.aggregate == Some(Aggregate::Attention) && !attends {
-            return Err(Error::Usage(format!(
-                "{} has no attention; use mean or max",
-                model.name
-            )));
+            return Err(Error::Usage(format!("{} has no attention; use mean or max", model.name)));
         }
         Ok(())
     }

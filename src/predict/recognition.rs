@@ -37,8 +37,8 @@ impl Recognition {
         self.instruments.iter().all(|i| i.threshold.is_none())
     }
 
-    /// The recording's name in file names and tables of true times: its file's name, or its clip's key, without the folder
-    /// and without the extension of an audio file. Other dots belong to the name.
+    /// The recording's name in file names and tables of true times: its file's name, or its clip's key, without the
+    /// folder and without the extension of an audio file. Other dots belong to the name.
     pub fn name(&self) -> String {
         let file = self.file.file_name().unwrap_or(self.file.as_os_str());
         let file = if is_sound(&self.file) { self.file.file_stem().unwrap_or(file) } else { file };
@@ -89,8 +89,8 @@ pub struct Instrument {
     pub probability: f64,
     /// Sample standard deviation over the seeds; `None` for one seed.
     pub spread: Option<f64>,
-    /// Decision threshold; `None` for single-label models: the instrument is present if it is the most probable one of a
-    /// cell.
+    /// Decision threshold; `None` for single-label models: the instrument is present if it is the most probable one of
+    /// a cell.
     pub threshold: Option<f64>,
     pub present: bool,
     /// Its activity in each cell from the start on, 0 to 1.

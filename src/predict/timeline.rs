@@ -48,7 +48,8 @@ pub fn segments(activity: &[f32], cell: f64, threshold: f64, duration: f64) -> V
     runs.into_iter().filter_map(segment).collect()
 }
 
-/// `curve`, an entry per `cell` seconds, resampled to `columns` entries over `duration`: the mean of what each covers. Beyond its end the curve is 0.
+/// `curve`, an entry per `cell` seconds, resampled to `columns` entries over `duration`: the mean of what each covers.
+/// Beyond its end the curve is 0.
 pub fn resample(curve: &[f32], cell: f64, duration: f64, columns: usize) -> Vec<f32> {
     let width = duration / cell / columns as f64;
     let column = |i: usize| {

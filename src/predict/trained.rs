@@ -124,8 +124,7 @@ impl Trained {
         let kind = self.config.kind()?;
         let front_end = self.config.front_end.clone();
         if front_end.is_none() && nn::find(&self.config.model)?.needs_vggish() {
-            let reason =
-                "the run does not record the front end of its features; give the VGGish weights";
+            let reason = "the run does not record the front end of its features; give the VGGish weights";
             return Err(Error::Usage(reason.into()));
         }
         Ok(Recipe { kind, front_end, scale: self.config.notes.unwrap_or_default().scale })

@@ -441,8 +441,8 @@ impl Config {
         })
     }
 
-    /// The settings in `given`, with the keys of `run.toml`, and the protocol of the model's paper for the rest. `model` and `dataset` take
-    /// precedence over those of the table.
+    /// The settings in `given`, with the keys of `run.toml`, and the protocol of the model's paper for the rest.
+    /// `model` and `dataset` take precedence over those of the table.
     ///
     /// # Errors
     /// `Usage` for an unknown model or key, and for a value of another type.
@@ -451,8 +451,9 @@ impl Config {
         Config::of(model, dataset)?.with(given)
     }
 
-    /// These settings, overridden by those in `given`, with the keys of `run.toml`. Adagrad sets the weight decay to 0 unless that is given,
-    /// too; new weights of the front end, or a new width, discard the recorded properties of the former ones.
+    /// These settings, overridden by those in `given`, with the keys of `run.toml`. Adagrad sets the weight decay to 0
+    /// unless that is given, too; new weights of the front end, or a new width, discard the recorded properties of the
+    /// former ones.
     ///
     /// # Errors
     /// As [`Config::of_table`].
@@ -513,8 +514,8 @@ impl Config {
         Ok(())
     }
 
-    /// The first key in which `other` differs, with both values. Paths of data and weights are ignored: their fingerprints show whether they
-    /// are the same.
+    /// The first key in which `other` differs, with both values. Paths of data and weights are ignored: their
+    /// fingerprints show whether they are the same.
     pub fn differs(&self, other: &Config) -> Result<Option<(String, String, String)>> {
         let table = |config: &Config| {
             let mut table = config.table()?;

@@ -46,7 +46,8 @@ impl Given {
         self.0.push((setting, value));
     }
 
-    /// Drops the settings that this model does not support but others among `all` do. Those that none supports stay, to be rejected.
+    /// Drops the settings that this model does not support but others among `all` do. Those that none supports stay, to
+    /// be rejected.
     pub fn restrict_to(&self, model: &Model, all: &[&Model]) -> Given {
         let has = |setting: &Setting, model: &Model| (setting.unsupported)(model).is_none();
         let keep =

@@ -15,7 +15,8 @@ use crate::run::config::{Augmentation, Config};
 /// Probability that concat appends another clip: half of the clips stay as they are in prediction.
 const JOINED: f64 = 0.5;
 
-/// Adds the model on the clips of `pool` to the graph, shared by training, validation and prediction. In training, clips are augmented.
+/// Adds the model on the clips of `pool` to the graph, shared by training, validation and prediction. In training,
+/// clips are augmented.
 pub(crate) fn push_model(
     g: &mut Graph,
     dims: Dims,

@@ -1,9 +1,9 @@
 //! A run directory: the files that a training run writes and resumes from.
 //!
-//! `run.toml` every setting, the adapter, the version; `metrics.jsonl` a line per epoch and seed; `model.safetensors` the best weights
-//! of all seeds; `state.safetensors` the state for a bit-identical resume; `test.json` the test scores; `report.html` and
-//! pictures the same as figures ([`crate::report::pages::training`]). For single notes, `class-map.json` and `splits.csv` record the
-//! splits. Each file is written atomically.
+//! `run.toml` every setting, the adapter, the version; `metrics.jsonl` a line per epoch and seed; `model.safetensors`
+//! the best weights of all seeds; `state.safetensors` the state for a bit-identical resume; `test.json` the test
+//! scores; `report.html` and pictures the same as figures ([`crate::report::pages::training`]). For single notes,
+//! `class-map.json` and `splits.csv` record the splits. Each file is written atomically.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -95,18 +95,20 @@ impl RunDir {
                 "{} already contains a run; choose another `out`, continue it with `resume`, or replace it with `force`",
                 path.display()
             ))),
-            false if foreign => {
-                Err(Error::Usage(format!("{} is not empty and not a run directory; choose another `out`", path.display())))
-            }
+            false if foreign => Err(Error::Usage(format!(
+                "{} is not empty and not a run directory; choose another `out`",
+                path.display()
+            ))),
             _ => Ok(()),
         }
     }
 
-    /// Starts a run: creates the directory and writes `run.toml`. An existing run is replaced only with `force`, and then only
-    /// its own files are removed. The directory stays locked as long as the result lives.
+    /// Starts a run: creates the directory and writes `run.toml`. An existing run is replaced only with `force`, and
+    /// then only its own files are removed. The directory stays locked as long as the result lives.
     ///
     /// # Errors
-    /// As [`RunDir::vacant`]; `Usage` when another process is training there. Directories created here are removed on errors.
+    /// As [`RunDir::vacant`]; `Usage` when another process is training there. Directories created here are removed on
+    /// errors.
     pub fn create(path: &Path, force: bool, record: &RunRecord) -> Result<RunDir> {
         create_directories(path, || {
             let run = RunDir::lock(path)?;

@@ -1,5 +1,5 @@
-//! A training setting: its key, values, help and the models that support it. [`SETTINGS`](crate::run::config::SETTINGS) lists them all;
-//! defaults and checks are in [`crate::run::given`], options in the command line.
+//! A training setting: its key, values, help and the models that support it. [`SETTINGS`](crate::run::config::SETTINGS)
+//! lists them all; defaults and checks are in [`crate::run::given`], options in the command line.
 
 use std::path::Path;
 
@@ -10,8 +10,8 @@ use crate::core::error::{Error, Result};
 use crate::core::files::absolute;
 use crate::nn::Model;
 
-/// A training setting. Adding one takes an entry in `SETTINGS`, a field of `Config` and a default in `Config::of`; help, options and checks
-/// are derived.
+/// A training setting. Adding one takes an entry in `SETTINGS`, a field of `Config` and a default in `Config::of`;
+/// help, options and checks are derived.
 #[derive(Debug)]
 pub struct Setting {
     /// Key in `run.toml`; tables and their keys are separated by a dot.

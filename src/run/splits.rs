@@ -15,7 +15,8 @@ const LIMIT: u64 = 1 << 30;
 /// A replica's training clips and validation clips.
 pub type Split = (Vec<u32>, Vec<u32>);
 
-/// Training and validation clips of each seed: drawn per seed, or the dataset's own; no validation clips if `val_fraction` is 0.
+/// Training and validation clips of each seed: drawn per seed, or the dataset's own; no validation clips if
+/// `val_fraction` is 0.
 pub fn splits(config: &Config, data: &Dataset) -> Result<Vec<Split>> {
     match &data.validation {
         Some(validation) => Ok(vec![(data.train.clone(), validation.clone()); config.seeds.len()]),
@@ -25,7 +26,8 @@ pub fn splits(config: &Config, data: &Dataset) -> Result<Vec<Split>> {
 }
 
 impl RunDir {
-    /// Writes the splits, if they were drawn here: `splits.csv` with the columns sample_key, class and split, and `class-map.json`.
+    /// Writes the splits, if they were drawn here: `splits.csv` with the columns sample_key, class and split, and
+    /// `class-map.json`.
     pub fn write_splits(&self, config: &Config, data: &Dataset) -> Result<()> {
         let Some(validation) = data.validation.as_ref().filter(|_| config.split_config().is_some()) else {
             return Ok(());
@@ -81,8 +83,8 @@ impl RunDir {
         self.path().join(SPLITS).is_file()
     }
 
-    /// Restores the splits of `splits.csv`, if there is one: with files added or removed since, a new draw would test the run on its training
-    /// clips. Clips that it does not list are in no split; returns their number.
+    /// Restores the splits of `splits.csv`, if there is one: with files added or removed since, a new draw would test
+    /// the run on its training clips. Clips that it does not list are in no split; returns their number.
     ///
     /// # Errors
     /// `Data` for a damaged table.

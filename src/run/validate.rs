@@ -29,7 +29,10 @@ impl Config {
         let mut seeds = self.seeds.clone();
         seeds.sort_unstable();
         if let Some(large) = seeds.last().filter(|seed| i64::try_from(**seed).is_err()) {
-            return Err(Error::Usage(format!("seed {large} is too large: run.toml can store seeds up to {}", i64::MAX)));
+            return Err(Error::Usage(format!(
+                "seed {large} is too large: run.toml can store seeds up to {}",
+                i64::MAX
+            )));
         }
         if let Some(twice) = seeds.windows(2).find(|w| w[0] == w[1]) {
             return Err(Error::Usage(format!("seed {} is listed twice", twice[0])));

@@ -1,7 +1,8 @@
 //! Weights on disk: safetensors with one JSON object of metadata under the key `wmic`.
 //!
-//! A run's `model.safetensors` has the best weights of all seeds, with the seeds as the outermost axis of every tensor; `wmic export`
-//! writes one seed with PyTorch's shapes. The metadata is a single key, so that equal weights give equal bytes.
+//! A run's `model.safetensors` has the best weights of all seeds, with the seeds as the outermost axis of every tensor;
+//! `wmic export` writes one seed with PyTorch's shapes. The metadata is a single key, so that equal weights give equal
+//! bytes.
 
 use std::path::{Path, PathBuf};
 

@@ -1,8 +1,10 @@
 //! Trains the forests of `rf` ([`crate::predict::forest`]) on all cores.
 //!
-//! The trees are [`smartcore`]'s regression trees on targets 0 and 1, which are scikit-learn's classification trees: the squared error of
-//! a node with a fraction p of positives is p (1 - p), half its Gini impurity, so both choose the same splits; a leaf's mean is its fraction of positives, and the mean over the trees is `predict_proba`. (smartcore's own classifier gives votes only.) Each split chooses among sqrt(F)
-//! features, drawn per split; each tree is trained on a bootstrap sample of the clips. A class has the clips with a known label.
+//! The trees are [`smartcore`]'s regression trees on targets 0 and 1, which are scikit-learn's classification trees:
+//! the squared error of a node with a fraction p of positives is p (1 - p), half its Gini impurity, so both choose the
+//! same splits; a leaf's mean is its fraction of positives, and the mean over the trees is `predict_proba`.
+//! (smartcore's own classifier gives votes only.) Each split chooses among sqrt(F) features, drawn per split; each tree
+//! is trained on a bootstrap sample of the clips. A class has the clips with a known label.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc;
@@ -20,8 +22,8 @@ use crate::predict::forest::{DEPTH, Forest, Node, TREES, Tree, features_per_spli
 use crate::run::config::Config;
 use crate::run::splits::splits;
 
-/// Trains the forests of all seeds, each on its own training clips, and reports how many of all (R K) are done. The trees of a seed do not
-/// depend on other seeds or the number of threads. `None` if `stop` returned true.
+/// Trains the forests of all seeds, each on its own training clips, and reports how many of all (R K) are done. The
+/// trees of a seed do not depend on other seeds or the number of threads. `None` if `stop` returned true.
 ///
 /// # Errors
 /// `Usage` for impossible splits.
@@ -129,8 +131,8 @@ fn flatten(grown: &[GrownNode], width: usize) -> Tree {
     Tree::new(nodes, width).expect("grown trees are trees")
 }
 
-/// Appends the subtree below `grown[at]`, and returns its index. A split with equal leaves is dropped: smartcore continues to split nodes
-/// whose clips are all positive or all negative.
+/// Appends the subtree below `grown[at]`, and returns its index. A split with equal leaves is dropped: smartcore
+/// continues to split nodes whose clips are all positive or all negative.
 fn append(grown: &[GrownNode], at: usize, nodes: &mut Vec<Node>) -> u32 {
     let place = nodes.len();
     let node = &grown[at];

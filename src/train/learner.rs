@@ -1,7 +1,8 @@
 //! The GPU side of training: plans, arenas, and the state between steps.
 //!
-//! A step is two recordings: sample, gather, augmentation, model, loss and backward; then Adam over the whole arena and the clock's advance.
-//! Nothing is read back within an epoch: step number, batch, random state and the epoch's sums are all on the GPU.
+//! A step is two recordings: sample, gather, augmentation, model, loss and backward; then Adam over the whole arena and
+//! the clock's advance. Nothing is read back within an epoch: step number, batch, random state and the epoch's sums are
+//! all on the GPU.
 
 use std::ops::Range;
 use std::time::{Duration, Instant};
@@ -183,8 +184,8 @@ impl Graphs {
 }
 
 impl<'g> Learner<'g> {
-    /// Lays everything out on the GPU. `splits` holds each replica's (train, validation) clips, the same counts for all;
-    /// `order` is that of the training clips; `frozen` are weights that the model's graph uses by name.
+    /// Lays everything out on the GPU. `splits` holds each replica's (train, validation) clips, the same counts for
+    /// all; `order` is that of the training clips; `frozen` are weights that the model's graph uses by name.
     pub fn new(
         gpu: &'g Gpu,
         config: &Config,
@@ -325,8 +326,8 @@ impl<'g> Learner<'g> {
         Ok(())
     }
 
-    /// Trains to the end of the epoch, or until `stop` returns true. `progress` is called with the number of steps done after each
-    /// submission. Returns whether the epoch is complete.
+    /// Trains to the end of the epoch, or until `stop` returns true. `progress` is called with the number of steps done
+    /// after each submission. Returns whether the epoch is complete.
     pub fn train(&mut self, stop: &dyn Fn() -> bool, progress: &mut dyn FnMut(usize)) -> Result<bool> {
         let left = self.batches - self.done % self.batches;
         Ok(self.run(left, stop, progress)? == left)

@@ -1,7 +1,8 @@
 //! A training run from start to scores: the library's entry point for training.
 //!
-//! A [`Session`] is [started](Session::begin) in a new directory, or [resumed](Session::resume) from one, trained, and finished: thresholds
-//! are tuned and the test split is evaluated. [`crate::report::write`] writes figures and the page of the [`Outcome`].
+//! A [`Session`] is [started](Session::begin) in a new directory, or [resumed](Session::resume) from one, trained, and
+//! finished: thresholds are tuned and the test split is evaluated. [`crate::report::write`] writes figures and the page
+//! of the [`Outcome`].
 
 use std::path::Path;
 
@@ -50,11 +51,12 @@ pub struct Outcome {
 }
 
 impl<'a> Session<'a> {
-    /// Starts a run in the directory `out`, after checking all that it needs. An existing run is replaced only with `force`.
+    /// Starts a run in the directory `out`, after checking all that it needs. An existing run is replaced only with
+    /// `force`.
     ///
     /// # Errors
-    /// `Limit` when the adapter does not have the memory, `Usage` for settings that do not fit the data and for a directory in use,
-    /// `Checkpoint` for initial weights of another model. After an error, nothing is left in `out`.
+    /// `Limit` when the adapter does not have the memory, `Usage` for settings that do not fit the data and for a
+    /// directory in use, `Checkpoint` for initial weights of another model. After an error, nothing is left in `out`.
     pub fn begin(gpu: &'a Gpu, config: &Config, data: &'a Dataset, out: &Path, force: bool) -> Result<Session<'a>> {
         config.validate()?;
         can_tune(config, data)?;
@@ -138,8 +140,8 @@ impl<'a> Session<'a> {
         self.trainer.as_ref().map_or(0, Trainer::epochs_done)
     }
 
-    /// Trains to the end, or until `stop` returns true; `progress` is called with progress events. A stopped network has saved its state and
-    /// can be resumed; a forest starts again.
+    /// Trains to the end, or until `stop` returns true; `progress` is called with progress events. A stopped network
+    /// has saved its state and can be resumed; a forest starts again.
     ///
     /// # Errors
     /// As [`Trainer::train`].
@@ -198,7 +200,10 @@ pub fn same_data(run: &RunDir, started: &Environment, data: &Dataset) -> Result<
         true => Ok(()),
         false => {
             let run = run.path().display();
-            Err(Error::data(&data.path, format!("is not the dataset that {run} was started with, or has changed since")))
+            Err(Error::data(
+                &data.path,
+                format!("is not the dataset that {run} was started with, or has changed since"),
+            ))
         }
     }
 }

@@ -60,7 +60,8 @@ impl<'a> Trainer<'a> {
     /// Sets up a run; nothing is written.
     ///
     /// # Errors
-    /// `Limit` when the adapter does not have the memory, `Usage` for settings that do not fit the data, `Checkpoint` for initial weights of another model.
+    /// `Limit` when the adapter does not have the memory, `Usage` for settings that do not fit the data, `Checkpoint`
+    /// for initial weights of another model.
     pub fn new(gpu: &'a Gpu, config: &Config, data: &Dataset) -> Result<Trainer<'a>> {
         if nn::find(&config.model)?.exclusive {
             data.check_single_label(&config.model)?;
@@ -228,7 +229,8 @@ impl<'a> Trainer<'a> {
             if self.stopped(best) {
                 continue;
             }
-            // Single-label: the counts are those of the predicted classes, so each clip is a hit or a miss of its class.
+            // Single-label: the counts are those of the predicted classes, so each clip is a hit or a miss of its
+            // class.
             let pooled: Counts = sums.counts[r].iter().copied().sum();
             let (val_f1_pn, val_accuracy) = match task {
                 Task::MultiLabel => (mean(sums.counts[r].iter().map(Counts::f1_pn)), None),

@@ -1,8 +1,8 @@
-//! A synthetic dataset of recordings whose answer is known: which instrument sounds from when to when.
+//! A synthetic dataset of recordings with known labels and times of each instrument.
 //!
-//! A built-in synthesiser plays one to four instruments in each clip of ten seconds, each in one or more stretches and at its own
-//! level. As many labels are known as a crowd might give: most of what is there, and some of what is not.
-//! The same seed gives the same bytes on every machine (see [`waveform`] for how).
+//! A built-in synthesiser plays one to four instruments in each clip of ten seconds, each in one or more segments and
+//! at its own level. As many labels are known as from crowdsourcing: most of the present, and some of the absent
+//! classes. The same seed gives the same bytes on every machine (see [`waveform`] for how).
 
 mod voices;
 mod waveform;
@@ -24,21 +24,21 @@ use waveform::SR;
 
 const CLIPS: RangeInclusive<usize> = 20..=20_000;
 const SECONDS: u32 = 10;
-/// Onsets and ends lie on multiples of 1 / `TICKS` s.
+/// Onsets and ends are multiples of 1 / `TICKS` s.
 const TICKS: u32 = 20;
 const POLYPHONY: RangeInclusive<usize> = 1..=4;
 const STRETCHES: RangeInclusive<u32> = 1..=3;
-/// An instrument that plays in part of a clip rests for this long at least between two stretches, in ticks.
+/// Minimum rest of an instrument between two segments, in ticks.
 const PAUSE: u32 = 6;
-/// Of three instruments so many play from the first to the last sample.
+/// Of three instruments, the number that play from the first to the last sample.
 const THROUGHOUT: f64 = 0.3;
-/// Root mean square of an instrument relative to the loudest possible, a range of 10 dB.
+/// Minimum RMS of an instrument relative to the loudest, a range of 10 dB.
 const LEVEL: Range<f64> = 0.32..1.0;
 /// -3 dBFS.
 const PEAK: f64 = 0.708;
-/// Of the 20 labels of a clip so many are known.
+/// Number of known labels of a clip, of 20.
 const KNOWN: RangeInclusive<usize> = 5..=10;
-/// Chance that the label of a present class is known.
+/// Probability that the label of a present class is known.
 const NOTICED: f64 = 0.9;
 
 struct Clip {
@@ -50,21 +50,21 @@ struct Clip {
     seed: u64,
 }
 
-/// What one instrument does in a clip.
+/// The part of one instrument in a clip.
 struct Part {
     class: usize,
     level: f64,
     /// In ticks, apart from each other.
-    stretches: Vec<Range<u32>>,
+    segments: Vec<Range<u32>>,
 }
 
-/// Writes a dataset of `clips` recordings (20 to 20 000, three quarters of them for training) into the new folder `dir`, in the
-/// layout of OpenMIC-2018: `audio/000/KEY.wav` (10 s, mono, 16 bit, 16 kHz), labels, splits, and the known answer in
-/// `activity.csv` (`sample_key,instrument,start_s,end_s`, a row for each stretch). An instrument begins at the first sample of
-/// its stretch and is silent after the last. The same arguments write the same bytes.
+/// Writes a dataset of `clips` recordings (20 to 20 000, three quarters of them for training) into the new folder
+/// `dir`, in the layout of OpenMIC-2018: `audio/000/KEY.wav` (10 s, mono, 16 bit, 16 kHz), labels, splits, and the
+/// ground truth in `activity.csv` (`sample_key,instrument,start_s,end_s`, a row per segment). An instrument begins at
+/// the first sample of its segment and is silent after the last. The same arguments write the same bytes.
 ///
 /// # Errors
-/// `Usage` for a number of clips out of range; `Data` when `dir` holds anything already; `Io`. Nothing is left half-written.
+/// `Usage` for a number of clips out of range; `Data` if `dir` is not empty; `Io`. No partial files are left.
 pub fn synth_audio(dir: impl AsRef<Path>, clips: usize, seed: u64) -> Result<()> {
     check_clips(clips, &CLIPS)?;
     let mut rng = Pcg64::seed_from_u64(seed);
@@ -79,8 +79,8 @@ pub fn synth_audio(dir: impl AsRef<Path>, clips: usize, seed: u64) -> Result<()>
             writeln!(w, "sample_key,instrument,start_s,end_s")?;
             let seconds = |ticks: u32| f64::from(ticks) / f64::from(TICKS);
             for (clip, part) in clips.iter().flat_map(|clip| clip.parts.iter().map(move |part| (clip, part))) {
-                for stretch in &part.stretches {
-                    let (start, end) = (seconds(stretch.start), seconds(stretch.end));
+                for segment in &part.segments {
+                    let (start, end) = (seconds(segment.start), seconds(segment.end));
                     writeln!(w, "{},{},{start},{end}", clip.key, CLASSES[part.class])?;
                 }
             }
@@ -101,7 +101,7 @@ fn folder(dir: &Path, clip: &Clip) -> PathBuf {
     dir.join("audio").join(&clip.key[..3])
 }
 
-/// Does `work` on every item; after the first error no more is begun.
+/// Runs `work` on every item; after the first error no more is started.
 fn on_all_cores<T: Sync>(items: &[T], work: impl Fn(&T) -> Result<()> + Sync) -> Result<()> {
     let next = AtomicUsize::new(0);
     let worker = || {
@@ -123,7 +123,7 @@ fn draw_clip(rng: &mut impl Rng, track: &mut u32) -> Clip {
     classes.shuffle(rng);
     let (present, absent) = classes.split_at_mut(rng.random_range(POLYPHONY));
     present.sort_unstable();
-    let draw_part = |&class: &usize| Part { class, level: rng.random_range(LEVEL), stretches: draw_stretches(rng) };
+    let draw_part = |&class: &usize| Part { class, level: rng.random_range(LEVEL), segments: draw_segments(rng) };
     let parts = present.iter().map(draw_part).collect();
 
     let mut ask = |&k: &usize| rng.random_bool(NOTICED).then(|| (k, rng.random_range(50_000..=100_000)));
@@ -135,8 +135,8 @@ fn draw_clip(rng: &mut impl Rng, track: &mut u32) -> Clip {
     Clip { key, music, parts, labels, seed: rng.random() }
 }
 
-/// One to three stretches in as many equal parts of the clip, or all of it.
-fn draw_stretches(rng: &mut impl Rng) -> Vec<Range<u32>> {
+/// One to three segments in as many equal parts of the clip, or all of it.
+fn draw_segments(rng: &mut impl Rng) -> Vec<Range<u32>> {
     let whole = SECONDS * TICKS;
     if rng.random_bool(THROUGHOUT) {
         return std::iter::once(0..whole).collect();
@@ -161,10 +161,10 @@ fn render(clip: &Clip) -> Vec<f32> {
         let mut rng = Pcg64::new(clip.seed.into(), part.class as u128);
         let voice = voice(CLASSES[part.class]).expect("every class has a voice");
         let played: Vec<Vec<f64>> = part
-            .stretches
+            .segments
             .iter()
-            .map(|stretch| {
-                let mut sound = vec![0.0; samples(stretch.end - stretch.start)];
+            .map(|segment| {
+                let mut sound = vec![0.0; samples(segment.end - segment.start)];
                 voice.play(&clip.music, &mut rng, &mut sound);
                 sound
             })
@@ -172,8 +172,8 @@ fn render(clip: &Clip) -> Vec<f32> {
         let count: usize = played.iter().map(Vec::len).sum();
         let energy: f64 = played.iter().flatten().map(|v| v * v).sum();
         let gain = part.level / (energy / count as f64).sqrt();
-        for (stretch, sound) in part.stretches.iter().zip(&played) {
-            let place = &mut mix[samples(stretch.start)..samples(stretch.end)];
+        for (segment, sound) in part.segments.iter().zip(&played) {
+            let place = &mut mix[samples(segment.start)..samples(segment.end)];
             place.iter_mut().zip(sound).for_each(|(mix, v)| *mix += gain * v);
         }
     }

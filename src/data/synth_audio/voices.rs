@@ -1,4 +1,4 @@
-//! Twenty instruments in broad strokes, told apart by register, onset, spectrum, decay and the way they are played.
+//! Twenty simplified instruments, with different register, onset, spectrum, decay and articulation.
 
 use super::waveform::{PLAIN, Plucked, SR, Struck, Sustained, cymbal, drum, midi_to_hz};
 use rand::{Rng, RngExt};
@@ -14,7 +14,7 @@ pub struct Voice {
     strum: f64,
     /// Beats from note to note, drawn from these.
     rhythm: &'static [f64],
-    /// Length of a note as a share of the time to the next.
+    /// Length of a note as a fraction of the time to the next.
     hold: f64,
 }
 
@@ -26,7 +26,7 @@ enum Sound {
     Cymbal,
 }
 
-/// What the instruments of a clip agree on.
+/// Tempo, key and so on, shared by the instruments of a clip.
 pub struct Music {
     /// Seconds.
     pub beat: f64,
@@ -35,13 +35,13 @@ pub struct Music {
 }
 
 const MAJOR: [i32; 7] = [0, 2, 4, 5, 7, 9, 11];
-/// Chance that a note is left out after another that was not, except the last of a stretch.
+/// Probability that a note is skipped after one that was not, except the last of a segment.
 const REST: f64 = 0.08;
-/// Seconds over which what still sounds at the end of a stretch is damped.
+/// Seconds over which notes are damped at the end of a segment.
 const DAMPED: f64 = 0.03;
 
 impl Voice {
-    /// Plays from the first to the last sample of `out`, which is silent so far.
+    /// Plays from the first to the last sample of `out`, which must be zero.
     pub fn play(&self, music: &Music, rng: &mut impl Rng, out: &mut [f64]) {
         let samples = |seconds: f64| (seconds * f64::from(SR)) as usize;
         let scale: Vec<i32> =
@@ -76,7 +76,7 @@ impl Voice {
     }
 }
 
-/// Damps the last `samples` of a sound.
+/// Fades out the last `samples` of a waveform.
 fn fade(sound: &mut [f64], samples: usize) {
     let last = sound.len().min(samples);
     sound.iter_mut().rev().take(last).enumerate().for_each(|(i, v)| *v *= i as f64 / last as f64);
@@ -137,7 +137,7 @@ pub fn voice(class: &str) -> Option<Voice> {
                 &[0.5, 1.0, 2.0],
             )
         },
-        // Hard picks in quick rolls on a drumhead that swallows the sound.
+        // Hard picks in quick rolls on a drumhead that damps the sound.
         "banjo" => plucked(
             Plucked {
                 decay: 0.5,
@@ -246,7 +246,7 @@ pub fn voice(class: &str) -> Option<Voice> {
             &[0.125],
             3.0,
         ),
-        // Drawbars: octaves and fifths, at once there and at once gone.
+        // Drawbars: octaves and fifths, with immediate onset and end.
         "organ" => Voice {
             chord: 3,
             ..sustained(
@@ -261,7 +261,7 @@ pub fn voice(class: &str) -> Option<Voice> {
                 &[2.0, 4.0],
             )
         },
-        // Stiff strings: partials a little wide of harmonic.
+        // Stiff strings: partials slightly inharmonic.
         "piano" => Voice {
             chord: 2,
             ..struck(

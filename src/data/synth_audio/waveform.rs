@@ -1,7 +1,7 @@
-//! Sound generators. Each adds one note to a buffer at [`SR`] Hz.
+//! Waveform generators. Each adds one note to a buffer at [`SR`] Hz.
 //!
-//! Only +, -, *, / and sqrt on f64 are used, which IEEE 754 fixes to the last bit, and no function of the platform's mathematical
-//! library: hence the same samples on every machine.
+//! Only +, -, *, / and sqrt on f64 are used, which IEEE 754 defines exactly, and no function of the platform's math
+//! library: hence identical samples on every machine.
 
 use rand::{Rng, RngExt};
 use std::f64::consts::{LN_2, TAU};
@@ -9,7 +9,7 @@ use std::f64::consts::{LN_2, TAU};
 /// Sample rate, Hz: all that VGGish's features need.
 pub const SR: u32 = 16_000;
 const RATE: f64 = SR as f64;
-/// Harmonics end here, below half the sample rate, Hz.
+/// Maximum frequency of harmonics, below half the sample rate, Hz.
 const HIGHEST: f64 = 7_400.0;
 /// Samples between two updates of pitch and spectrum.
 const BLOCK: usize = 32;
@@ -19,7 +19,8 @@ const BLOCK: usize = 32;
 pub struct Sustained {
     /// Amplitudes of the harmonics, from the fundamental on.
     pub partials: &'static [f64],
-    /// Resonances, one set drawn for each note: centre (Hz), half width (Hz), gain. Without any, harmonics stay as they are.
+    /// Resonances, one set drawn for each note: centre (Hz), half width (Hz), gain. Without any, harmonics are
+    /// unchanged.
     pub formants: &'static [&'static [(f64, f64, f64)]],
     /// Seconds until full amplitude, and of the fall at the end.
     pub attack: f64,
@@ -28,7 +29,7 @@ pub struct Sustained {
     pub brightness: (f64, f64, f64),
     /// Rate (Hz), depth in semitones, depth of the amplitude (0 to 1).
     pub vibrato: (f64, f64, f64),
-    /// Semitones by which the pitch begins too low.
+    /// Semitones by which the pitch starts too low.
     pub scoop: f64,
     /// Semitones between two voices of the same note; 0 for a single voice.
     pub detune: f64,
@@ -36,7 +37,7 @@ pub struct Sustained {
     pub noise: f64,
 }
 
-/// What the others are described as a change of.
+/// Defaults of the others.
 pub const PLAIN: Sustained = Sustained {
     partials: &[1.0],
     formants: &[],
@@ -112,11 +113,11 @@ impl Sustained {
 pub struct Plucked {
     /// Seconds until 60 dB down.
     pub decay: f64,
-    /// Share of the neighbour in the loop's low-pass filter, up to 0.5: how much faster the high partials die.
+    /// Weight of the neighbour in the loop's low-pass filter, up to 0.5: higher values damp high partials faster.
     pub damping: f64,
     /// Low-pass of the pluck: 0 for a plectrum at its hardest, towards 1 for a soft thumb.
     pub softness: f64,
-    /// Where the string is plucked, as a share of its length.
+    /// Plucking position as a fraction of the string's length.
     pub position: f64,
     /// Resonances of the body, as [`Sustained::formants`]'; here second-order filters beside the string's own sound.
     pub body: &'static [(f64, f64, f64)],
@@ -185,7 +186,7 @@ pub struct Struck {
 
 impl Struck {
     pub fn note(&self, pitch: f64, rng: &mut impl Rng, out: &mut [f64]) {
-        // Higher notes die sooner.
+        // Higher notes decay faster.
         let register = 261.6 / pitch.max(100.0);
         for &(ratio, amplitude, half_life) in self.modes.iter().filter(|mode| mode.0 * pitch < HIGHEST) {
             mode(ratio * pitch, amplitude, half_life * register, out);
@@ -221,7 +222,7 @@ pub fn cymbal(rng: &mut impl Rng, out: &mut [f64]) {
     }
 }
 
-/// A drumhead, whose pitch falls by `fall` Hz to `pitch` as the blow dies away.
+/// A drumhead, whose pitch falls by `fall` Hz to `pitch` as it decays.
 fn skin(pitch: f64, fall: f64, amplitude: f64, half_life: f64, out: &mut [f64]) {
     let decay = exp2(-1.0 / (half_life * RATE));
     let (mut phase, mut level) = (0.0, 1.0);

@@ -112,9 +112,7 @@ fn differences(out: &mut dyn Write, c: &Comparison) -> io::Result<()> {
     writeln!(out, "<section class=\"card\"><h2>Differences</h2>")?;
     let over_seeds = match c.seeds() {
         1 => "With one seed each there is no test over seeds; p over clips is below the difference.",
-        _ => {
-            "Below the difference are two p-values: over seeds (paired t-test) / over clips (paired bootstrap)."
-        }
+        _ => "Below the difference are two p-values: over seeds (paired t-test) / over clips (paired bootstrap).",
     };
     writeln!(
         out,

@@ -15,8 +15,8 @@ const FRAME: &str = include_str!("../../../assets/page/page.html");
 const STYLE: &str = include_str!("../../../assets/page/page.css");
 const SORT: &str = include_str!("../../../assets/page/sort.js");
 
-/// Writes a self-contained page to `path`, atomically. `style` and `script` are added to those of all pages; `body` writes
-/// the content of `<main>`.
+/// Writes a self-contained page to `path`, atomically. `style` and `script` are added to those of all pages; `body`
+/// writes the content of `<main>`.
 pub fn write(
     path: &Path,
     title: &str,

@@ -1,5 +1,5 @@
-//! Report of a finished run: learning curves, scores of classes and seeds, and confusion matrix as figures, and all of it on
-//! one HTML page.
+//! Report of a finished run: learning curves, scores of classes and seeds, and confusion matrix as figures, and all of
+//! it on one HTML page.
 
 use std::io::{self, Write};
 use std::path::Path;
@@ -31,7 +31,8 @@ const LONGEST: usize = 80;
 /// Writes `learning_curves.png` (not for a forest), `classes.png`, `seeds.png`, `confusion.png` (single-label models),
 /// `examples.png` (if there are any) and then `report.html` into `run_dir`, replacing older ones, each atomically.
 ///
-/// `rows` are the epochs of `metrics.jsonl`, in its order. The page is self-contained; it only links the files of the run.
+/// `rows` are the epochs of `metrics.jsonl`, in its order. The page is self-contained; it only links the files of the
+/// run.
 ///
 /// # Errors
 /// `Io`, naming the file that cannot be written.
@@ -139,9 +140,7 @@ fn head(out: &mut dyn Write, title: &str, record: &RunRecord, e: &Evaluation) ->
     let decided: String = match (e.subject.task(), e.subject.threshold) {
         (Task::SingleLabel, _) => "The prediction is the most probable class".into(),
         (_, Level::Fixed(v)) => format!("F1, precision and recall use a decision threshold of {v}"),
-        (_, Level::Tuned) => {
-            "F1, precision and recall use per-class thresholds tuned on the validation clips".into()
-        }
+        (_, Level::Tuned) => "F1, precision and recall use per-class thresholds tuned on the validation clips".into(),
     };
     writeln!(out, "</tbody></table></div>\n<p class=\"note\">{decided}.</p>")?;
     writeln!(out, "<p class=\"note\">Files of this run: ")?;

@@ -1,4 +1,4 @@
-//! A value axis: its ends, its labelled ticks, and where a value lies between them.
+//! A value axis: its ends, its labelled ticks, and the position of a value between them.
 
 use crate::report::numbers::{count, duration};
 
@@ -25,7 +25,7 @@ impl Axis {
 
     /// From the round number below `low` to that above `high`.
     pub fn around(low: f64, high: f64, most: usize) -> Axis {
-        // Equal values, or nearly: an axis needs some length.
+        // An axis needs some length even for (nearly) equal values.
         let pad = ((low.abs() * 1e-3).max(1e-3) - (high - low)).max(0.0) / 2.0;
         let (low, high) = (low - pad, high + pad);
         let step = round_step(high - low, most);
@@ -35,23 +35,23 @@ impl Axis {
     /// Around scores between 0 and 1, with up to `most` ticks; `None` for no scores.
     pub fn of_scores(scores: impl Iterator<Item = f64>, most: usize) -> Option<Axis> {
         let (low, high) = scores.fold((f64::MAX, f64::MIN), |(low, high), v| (low.min(v), high.max(v)));
-        // Not so near that a spread of nothing looks like one.
+        // With a minimum length, so that a negligible spread does not look like one.
         let pad = (0.05 - (high - low)).max(0.0) / 2.0;
         (low <= high).then(|| Axis::around((low - pad).max(0.0), (high + pad).min(1.0), most))
     }
 
-    /// `low` (above 0) to `high` in powers of ten; with 2 and 5 between them where there are few.
+    /// `low` (above 0) to `high` in powers of ten; with 2 and 5 between them if there are few.
     pub fn log(low: f64, high: f64) -> Axis {
         let (first, last) = (low.log10().floor() as i32, high.log10().ceil() as i32);
         let steps: &[u32] = if last - first > 3 { &[1] } else { &[1, 2, 5] };
-        // Parsed, since a product would not be the nearest number, and print as such.
+        // Parsed, since a product might not be the nearest number, and print as such.
         let all = (first..=last).flat_map(|e| steps.iter().filter_map(move |s| format!("{s}e{e}").parse::<f64>().ok()));
         let name = |t: f64| if (1e-3..1e5).contains(&t) { format!("{t}") } else { format!("{t:e}") };
         let ticks = all.filter(|t| (low..=high).contains(t)).map(|t| (t, name(t))).collect();
         Axis { low, high, log: true, ticks }
     }
 
-    /// Powers of ten around all of `values` (seconds); with 2 and 5 between them where there are few.
+    /// Powers of ten around all of `values` (seconds); with 2 and 5 between them if there are few.
     pub fn log_seconds(values: &[f64]) -> Axis {
         let min = values.iter().copied().fold(f64::INFINITY, f64::min);
         let max = values.iter().copied().fold(0.0, f64::max);
@@ -68,7 +68,7 @@ impl Axis {
         Axis { low, high, log: true, ticks }
     }
 
-    /// Shares of one, from 0 to what covers all of `values`.
+    /// Percentages of fractions, from 0 to the maximum of `values`.
     pub fn percent(values: &[f64]) -> Axis {
         let max = values.iter().copied().fold(0.0, f64::max);
         let step = [0.02, 0.05, 0.1, 0.2].into_iter().find(|s| max <= s * 5.0).unwrap_or(max / 5.0);
@@ -77,7 +77,7 @@ impl Axis {
         Axis { low: 0.0, high: n as f64 * step, log: false, ticks }
     }
 
-    /// Where `value` lies between the ends, 0 to 1.
+    /// The position of `value` between the ends, 0 to 1.
     pub fn at(&self, value: f64) -> f64 {
         let share = |v: f64| (v - self.low) / (self.high - self.low);
         let at = if self.log { (value / self.low).ln() / (self.high / self.low).ln() } else { share(value) };

@@ -1,5 +1,5 @@
-//! Lying box plots with their points, as in fig. 2 of Gururani, Sharma and Lerch, "An attention mechanism for musical
-//! instrument recognition" (ISMIR 2019).
+//! Horizontal box plots with their points, as in fig. 2 of Gururani, Sharma and Lerch, "An attention mechanism for
+//! musical instrument recognition" (ISMIR 2019).
 
 use plotters::coord::Shift;
 use plotters::prelude::*;
@@ -8,7 +8,7 @@ use plotters::style::text_anchor::{HPos, Pos, VPos};
 use crate::metrics::scores::quantile;
 use crate::report::plots::figure::{Drawn, FAINT_INK, INK, text, text_width};
 
-/// Values up to which each has a point; of more only the outliers.
+/// Maximum number of values with a point each; beyond it only outliers have one.
 const MAX_POINTS: usize = 100;
 const SMALL: f64 = 11.0;
 
@@ -16,7 +16,7 @@ pub struct BoxPlot<'a> {
     /// Ascending.
     pub values: &'a [f64],
     pub colour: RGBColor,
-    /// Half the height of the box, and of the cloud of points.
+    /// Half the height of the box and of the points' spread.
     pub half: i32,
 }
 
@@ -48,7 +48,7 @@ impl BoxPlot<'_> {
             }
         }
         for (i, value) in shown.iter().enumerate() {
-            // Steps of the golden ratio leave no two neighbours at one height.
+            // Steps of the golden ratio keep neighbours at different heights.
             let turn = if v.len() > 1 { (i as f64 * 0.618_034).fract() - 0.5 } else { 0.0 };
             let at = (x(*value), y + (turn * f64::from(2 * half - 8)).round() as i32);
             area.draw(&Circle::new(at, 4, WHITE.filled()))?;
@@ -58,7 +58,7 @@ impl BoxPlot<'_> {
     }
 }
 
-/// Explains the marks from `at` on to the right, and says where the next explanation may begin.
+/// Draws the legend to the right of `at`, and returns where the next one may begin.
 pub fn legend<DB: DrawingBackend>(
     area: &DrawingArea<DB, Shift>,
     (mut x, y): (i32, i32),
@@ -66,9 +66,9 @@ pub fn legend<DB: DrawingBackend>(
     colour: RGBColor,
 ) -> Result<i32, DrawingAreaErrorKind<DB::ErrorType>> {
     let style = text(SMALL, FAINT_INK).pos(Pos::new(HPos::Left, VPos::Center));
-    let draw_label = |words: &str, x: i32| {
-        area.draw(&Text::new(words.to_owned(), (x, y), style.clone()))?;
-        Ok(x + text_width(words, SMALL) as i32 + 24)
+    let draw_label = |label: &str, x: i32| {
+        area.draw(&Text::new(label.to_owned(), (x, y), style.clone()))?;
+        Ok(x + text_width(label, SMALL) as i32 + 24)
     };
     area.draw(&Circle::new((x + 3, y), 3, INK.mix(0.75).filled()))?;
     x = draw_label(if seeds > MAX_POINTS { "a seed outside the whiskers" } else { "a seed" }, x + 12)?;

@@ -1,4 +1,4 @@
-//! F1 of each class as a bar, the best first, with the seeds' deviation.
+//! F1 of each class as a bar, the best first, with the standard deviation over the seeds.
 
 use std::path::Path;
 
@@ -18,19 +18,19 @@ const TITLE: i32 = 78;
 const ROW: i32 = 22;
 const BAR: i32 = 14;
 const AXIS: i32 = 34;
-/// Entry for the score, its deviation, and the clips.
+/// Margin for the score, its deviation, and the clips.
 const FIGURES: i32 = 224;
 const LABEL: f64 = 13.0;
 const SMALL: f64 = 11.0;
-/// More classes than this make no readable picture; the page's table has them all.
+/// Maximum number of classes in a readable figure; the page's table has them all.
 const MAX_CLASSES: usize = 400;
 
 /// A class with its mean F1 over the seeds.
 pub struct ClassBar<'a> {
     pub name: &'a str,
-    /// `None` without a labelled clip.
+    /// `None` without labelled clips.
     pub f1: Option<f64>,
-    /// Deviation over the seeds; `None` for one.
+    /// Standard deviation over the seeds; `None` for one.
     pub std: Option<f64>,
     pub positives: u64,
     pub observed: u64,
@@ -39,7 +39,7 @@ pub struct ClassBar<'a> {
 pub struct ClassBars<'a> {
     title: String,
     classes: Vec<ClassBar<'a>>,
-    /// What the F1 is called.
+    /// Name of the F1.
     metric: &'static str,
     /// Over all classes.
     mean: Option<f64>,
@@ -60,7 +60,7 @@ impl<'a> ClassBars<'a> {
         ClassBars { title: format!("{title}{cut}"), classes, metric, mean, axis: Axis::between(0.0, 1.0, 6), labels }
     }
 
-    /// Writes a PNG, whole or not at all.
+    /// Writes a PNG, atomically.
     pub fn save(&self, path: &Path) -> Result<()> {
         figure::save(self, path)
     }
@@ -94,7 +94,7 @@ impl<'a> ClassBars<'a> {
     }
 }
 
-/// A lying error bar around `y`, its ends so high.
+/// A horizontal error bar at `y`, with ends of half height `half`.
 pub fn error_bar<DB: DrawingBackend>(area: &DrawingArea<DB, Shift>, ends: [i32; 2], y: i32, half: i32) -> Drawn<DB> {
     area.draw(&PathElement::new(ends.map(|x| (x, y)).to_vec(), INK))?;
     ends.iter().try_for_each(|&x| area.draw(&PathElement::new(vec![(x, y - half), (x, y + half)], INK)))

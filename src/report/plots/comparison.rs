@@ -1,6 +1,6 @@
-//! Runs side by side as figs. 2 and 3 of Gururani, Sharma and Lerch, "An attention mechanism for musical instrument
-//! recognition" (ISMIR 2019): box plots of the scores over the seeds, and F1 of each class as bars. Both lie, so that
-//! names stay legible.
+//! Comparison of runs as in figs. 2 and 3 of Gururani, Sharma and Lerch, "An attention mechanism for musical instrument
+//! recognition" (ISMIR 2019): box plots of the scores over the seeds, and F1 of each class as bars. Both are
+//! horizontal, so that names are legible.
 
 use plotters::coord::Shift;
 use plotters::prelude::*;
@@ -22,14 +22,14 @@ const AXIS: i32 = 34;
 const LABEL: f64 = 13.0;
 const SMALL: f64 = 11.0;
 
-/// Of the i-th entry, in both figures; after as many as the palette has, its colours come again, darker.
+/// Colour of the i-th entry, in both figures; the palette repeats in darker shades.
 fn colour(i: usize) -> RGBColor {
     let (turn, base) = (i / PALETTE.len(), PALETTE[i % PALETTE.len()]);
     let darker = |c: u8| (f64::from(c) * 0.55f64.powi(turn.min(3) as i32)) as u8;
     RGBColor(darker(base.0), darker(base.1), darker(base.2))
 }
 
-/// Entry for the widest of `names` at the left of a panel.
+/// Margin for the widest of `names` at the left of a panel.
 fn label_width<'a>(names: impl Iterator<Item = &'a str>, most: f64) -> i32 {
     names.map(|name| text_width(&printable(name), LABEL)).fold(0.0, f64::max).min(most).ceil() as i32 + 14
 }
@@ -53,7 +53,7 @@ const HALF: i32 = 13;
 const HEADING: i32 = 24;
 
 /// The panels of score boxes: precision, recall, F1 as in the paper's figure, F1 of present, and mean average
-/// precision; of clips of one class the accuracy first.
+/// precision; for single-label models the accuracy first.
 fn panels(task: Task) -> [&'static str; PANELS] {
     match task {
         Task::MultiLabel => ["precision", "recall", "f1_pn", "f1_pos", "map"],
@@ -61,7 +61,7 @@ fn panels(task: Task) -> [&'static str; PANELS] {
     }
 }
 
-/// A panel per metric, in it a box per entry over its seeds.
+/// A panel per metric, with a box per entry over its seeds.
 pub struct ScoreBoxes<'a> {
     title: String,
     comparison: &'a Comparison,
@@ -71,7 +71,7 @@ pub struct ScoreBoxes<'a> {
 
 struct ScorePanel {
     metric: Metric,
-    /// Of each entry, ascending.
+    /// Scores of each entry, ascending.
     values: Vec<Vec<f64>>,
     axis: Option<Axis>,
 }
@@ -152,13 +152,12 @@ impl Figure for ScoreBoxes<'_> {
 
 const BAR: i32 = 8;
 const CLASS_GAP: i32 = 12;
-/// Classes from which on there are two columns.
+/// Number of classes from which on there are two columns.
 const WIDE: usize = 9;
-/// More bars than this make no readable picture; the table has them all.
+/// Maximum number of bars in a readable figure; the table has them all.
 const MAX_BARS: usize = 1200;
 
-/// The experiment's F1 of each class, a bar per entry with the deviation of its seeds; the class that is best
-/// recognised first.
+/// The experiment's F1 of each class, a bar per entry with the standard deviation over its seeds; the best class first.
 pub struct InstrumentBars<'a> {
     title: String,
     labels: Vec<&'a str>,
@@ -169,7 +168,7 @@ pub struct InstrumentBars<'a> {
 
 struct Instrument<'a> {
     name: &'a str,
-    /// Mean and deviation over the seeds, of each entry.
+    /// Mean and standard deviation over the seeds, for each entry.
     f1: Vec<(Option<f64>, Option<f64>)>,
 }
 
@@ -209,7 +208,7 @@ impl<'a> InstrumentBars<'a> {
         self.labels.len() as i32 * BAR + CLASS_GAP
     }
 
-    /// Lines of the legend: which entry begins where, and on which line.
+    /// Layout of the legend: position and line of each entry.
     fn legend(&self) -> Vec<(i32, i32)> {
         let (mut x, mut line) = (MARGIN, 0);
         self.labels

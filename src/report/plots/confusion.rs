@@ -1,4 +1,4 @@
-//! A confusion matrix as a heat map: a row for the clips of each class, a column for each answer.
+//! A confusion matrix as a heat map: a row per true class, a column per predicted class.
 
 use std::path::Path;
 
@@ -16,31 +16,31 @@ const WIDTH: i32 = 1080;
 const MARGIN: i32 = 30;
 const TITLE: i32 = 50;
 const LEGEND: i32 = 48;
-/// Entry for the recall and the clips of a class.
+/// Margin for the recall and the clips of a class.
 const FIGURES: i32 = 116;
 const LABEL: f64 = 13.0;
 const SMALL: f64 = 11.0;
-/// Entry for the longest name, in pixels.
+/// Margin for the longest name, in pixels.
 const LONGEST: f64 = 160.0;
-/// Widest and highest cell.
+/// Maximum width and height of a cell.
 const CELL: (i32, i32) = (90, 30);
-/// Cells lower than this have no names and no figures.
+/// Cells lower than this have no names and numbers.
 const LEGIBLE: i32 = 12;
-/// More classes than this make no readable picture: those with most clips are shown.
+/// Maximum number of classes in a readable figure: those with most clips are shown.
 const MAX_CLASSES: usize = 200;
 const RIGHT: RGBColor = PALETTE[0];
 const WRONG: RGBColor = PALETTE[5];
-/// From this share on the text of a cell is as light as the paper: with ink it would be harder to read.
+/// Fraction from which on the text of a cell is light.
 const DARK: f64 = 0.75;
-/// What little is not nothing is to be seen.
+/// Minimum opacity of non-zero cells.
 const FAINTEST: f64 = 0.08;
 
 pub struct ConfusionMatrix {
     title: String,
-    /// Of rows and columns.
+    /// Names of rows and columns.
     names: Vec<String>,
     rows: Vec<Row>,
-    /// Entry for the names, beside the rows and above the columns.
+    /// Margin for the names, beside the rows and above the columns.
     labels: i32,
     /// Width and height of a cell.
     cell: (i32, i32),
@@ -49,12 +49,12 @@ pub struct ConfusionMatrix {
 struct Row {
     clips: u64,
     recall: Option<f64>,
-    /// Clips by answer.
+    /// Clips by predicted class.
     answers: Vec<u64>,
 }
 
 impl ConfusionMatrix {
-    /// Of `classes` and the matrix in their order. Panics if it is not square, or of other classes.
+    /// From `classes` and the matrix in their order. Panics if the sizes do not match.
     pub fn new(title: &str, classes: &[&str], confusion: &Confusion) -> ConfusionMatrix {
         assert_eq!(confusion.len(), classes.len(), "rows of the confusion matrix");
         let counts = counts_of(confusion);
@@ -78,7 +78,7 @@ impl ConfusionMatrix {
         ConfusionMatrix { title: format!("{title}{cut}"), rows: shown.iter().map(row).collect(), names, labels, cell }
     }
 
-    /// Writes a PNG, whole or not at all.
+    /// Writes a PNG, atomically.
     pub fn save(&self, path: &Path) -> Result<()> {
         figure::save(self, path)
     }
@@ -94,15 +94,15 @@ impl ConfusionMatrix {
         (left + column as i32 * self.cell.0, top + row as i32 * self.cell.1)
     }
 
-    /// Which colour stands for what.
+    /// The meaning of the colours.
     fn legend<DB: DrawingBackend>(&self, area: &DrawingArea<DB, Shift>, y: i32) -> Drawn<DB> {
         const STEPS: i32 = 20;
         const STEP: i32 = 5;
         let style = text(SMALL, FAINT_INK).pos(Pos::new(HPos::Left, VPos::Center));
         let mut x = MARGIN;
-        for (words, colour) in [("right", RIGHT), ("taken for another", WRONG)] {
-            area.draw(&Text::new(words, (x, y), text(SMALL, INK).pos(Pos::new(HPos::Left, VPos::Center))))?;
-            x += text_width(words, SMALL).ceil() as i32 + 10;
+        for (label, colour) in [("correct", RIGHT), ("misclassified", WRONG)] {
+            area.draw(&Text::new(label, (x, y), text(SMALL, INK).pos(Pos::new(HPos::Left, VPos::Center))))?;
+            x += text_width(label, SMALL).ceil() as i32 + 10;
             area.draw(&Text::new("0", (x, y), style.clone()))?;
             x += 12;
             for i in 0..STEPS {
@@ -113,7 +113,7 @@ impl ConfusionMatrix {
             area.draw(&Text::new("1", (x, y), style.clone()))?;
             x += 34;
         }
-        area.draw(&Text::new("share of the clips of a class; figures: clips", (x, y), style))
+        area.draw(&Text::new("fraction of the clips of a class; numbers: clips", (x, y), style))
     }
 
     fn row<DB: DrawingBackend>(&self, area: &DrawingArea<DB, Shift>, k: usize, row: &Row) -> Drawn<DB> {
@@ -128,7 +128,7 @@ impl ConfusionMatrix {
             let (x, y) = self.corner(k, column);
             let share = clips as f64 / row.clips as f64;
             let colour = if column == k { RIGHT } else { WRONG };
-            // The last pixels are the grid's, where there is one.
+            // The last pixels belong to the grid, if there is one.
             let gap = i32::from(self.has_grid());
             let cell = [(x + gap, y + gap), (x + width - 1, y + height - 1)];
             area.draw(&Rectangle::new(cell, colour.mix(share.max(FAINTEST)).filled()))?;
@@ -179,7 +179,7 @@ impl Figure for ConfusionMatrix {
         area.draw(&Text::new("class", (left - 10, top - 10), heading(HPos::Right)))?;
         area.draw(&Text::new("recall", (right + 16, top - 10), heading(HPos::Left)))?;
         area.draw(&Text::new("clips", (right + FIGURES, top - 10), heading(HPos::Right)))?;
-        area.draw(&Text::new("taken for", (left - 10, top - self.labels / 2), heading(HPos::Right)))?;
+        area.draw(&Text::new("predicted as", (left - 10, top - self.labels / 2), heading(HPos::Right)))?;
         if self.has_grid() {
             let style = text(LABEL, INK).pos(Pos::new(HPos::Left, VPos::Center)).transform(FontTransform::Rotate270);
             for (k, name) in self.names.iter().enumerate() {

@@ -1,5 +1,4 @@
-//! Test clips of single notes as the model sees them: of each class one that it knows and one that it takes for
-//! another.
+//! Single-note test clips as model input: for each class one correct and one wrong prediction.
 
 use std::io::{self, Write};
 use std::path::Path;
@@ -26,27 +25,27 @@ use crate::run::config::Notes;
 const WIDTH: i32 = 1080;
 const MARGIN: i32 = 30;
 const TITLE: i32 = 76;
-/// Entry for the frequencies left of the first column.
+/// Margin for the frequencies left of the first column.
 const HZ: i32 = 40;
 const COLUMNS: i32 = 5;
 const GAP: i32 = 16;
 /// Width and height of a spectrum.
 const SPECTRUM: (i32, i32) = ((WIDTH - 2 * MARGIN - HZ - (COLUMNS - 1) * GAP) / COLUMNS, 118);
-/// From one row of tiles to the next: a spectrum, the class above it, and answer and clip below.
+/// Distance between rows of tiles: a spectrum, the class above it, and prediction and clip below.
 const ROW: i32 = 20 + SPECTRUM.1 + 54;
 const LABEL: f64 = 13.0;
 const SMALL: f64 = 11.0;
 const RIGHT: RGBColor = PALETTE[0];
 const WRONG: RGBColor = PALETTE[5];
-/// Shares of the height that parts two frequencies at least.
+/// Minimum distance of two frequencies, as a fraction of the height.
 const APART: f64 = 0.2;
-/// Classes on a picture; more make no page to look at.
+/// Maximum number of classes in the figure.
 const MAX_CLASSES: usize = 20;
 
 /// Clips in the order of their classes, at most two of each.
 pub struct Examples {
     title: String,
-    /// What is to be seen, in words.
+    /// Description of the figure.
     about: String,
     tiles: Vec<Tile>,
     /// Position on the frequency axis and name.
@@ -55,30 +54,30 @@ pub struct Examples {
 
 struct Tile {
     class: String,
-    /// The answer, and its probability.
+    /// The predicted class, and its probability.
     predicted: String,
     probability: f64,
     right: bool,
-    /// Which second of which file.
+    /// File and second.
     clip: String,
     /// (frames, bins)
     levels: Array<u8>,
 }
 
 impl Examples {
-    /// `answers` to `clips` of `data`, in their order; several seeds answer by their mean probability.
+    /// `predictions` for `clips` of `data`, in their order; several seeds are averaged.
     ///
-    /// Of each class that has any, two clips are shown: of those that were predicted correctly the one whose answer has
-    /// the middle probability, a typical one; of those that were taken for another the one whose answer is the surest,
-    /// from which most is to be learnt. Of equals it is the first.
-    pub fn new(data: &Dataset, clips: &[u32], answers: &SplitPredictions, notes: &Notes) -> Examples {
+    /// For each class up to two clips are shown: the correct prediction with the median probability, a typical one, and
+    /// the misclassified clip with the most confident prediction, the most informative one. Among equals, the first.
+    pub fn new(data: &Dataset, clips: &[u32], predictions: &SplitPredictions, notes: &Notes) -> Examples {
         let k = data.classes.len();
-        let n = answers.seeds.len() as f64;
-        let mean =
-            Array::from_fn([clips.len(), k], |i| answers.seeds.iter().map(|(p, _)| f64::from(p[i])).sum::<f64>() / n);
+        let n = predictions.seeds.len() as f64;
+        let mean = Array::from_fn([clips.len(), k], |i| {
+            predictions.seeds.iter().map(|(p, _)| f64::from(p[i])).sum::<f64>() / n
+        });
         let classes: Vec<(usize, Vec<usize>)> = (0..k)
             .map(|class| {
-                (class, (0..clips.len()).filter(|&i| answers.targets.row(i)[class] >= 0.5).collect::<Vec<_>>())
+                (class, (0..clips.len()).filter(|&i| predictions.targets.row(i)[class] >= 0.5).collect::<Vec<_>>())
             })
             .filter(|(_, of_class)| !of_class.is_empty())
             .collect();
@@ -107,9 +106,9 @@ impl Examples {
             _ => String::new(),
         };
         Examples {
-            title: format!("Examples: test clips of one second as the model sees them{cut}"),
+            title: format!("Examples: one-second test clips as model input{cut}"),
             about: format!(
-                "{}, each in its own range from quiet to loud; of each class a typical right answer, and the surest wrong one",
+                "{}, each scaled to its own range; per class a typical correct prediction and the most confident wrong one",
                 capitalised(notes.input.spectrogram().name)
             ),
             tiles,
@@ -118,8 +117,7 @@ impl Examples {
     }
 }
 
-/// A clip's key in words, without the folder of its class: the time first, which is not cut off where there is little
-/// room.
+/// A clip's key as text, without the folder of its class: the time first, so that it is not truncated.
 fn named(key: &str) -> String {
     let name = key.rsplit_once('/').map_or(key, |(_, name)| name);
     match name.rsplit_once('@') {
@@ -128,7 +126,7 @@ fn named(key: &str) -> String {
     }
 }
 
-/// What `scale` has made of magnitudes, as logarithms.
+/// Log magnitudes, from an input of this scale.
 fn logarithm(input: Array<f32>, scale: Scale) -> Array<f32> {
     match scale {
         Scale::Log => input,
@@ -139,14 +137,14 @@ fn logarithm(input: Array<f32>, scale: Scale) -> Array<f32> {
 impl Tile {
     fn caption(&self) -> String {
         match self.right {
-            true => format!("right, {:.2}", self.probability),
-            false => format!("taken for {}, {:.2}", self.predicted, self.probability),
+            true => format!("correct, {:.2}", self.probability),
+            false => format!("predicted as {}, {:.2}", self.predicted, self.probability),
         }
     }
 }
 
 impl Examples {
-    /// Writes a PNG, whole or not at all.
+    /// Writes a PNG, atomically.
     pub fn save(&self, path: &Path) -> Result<()> {
         figure::save(self, path)
     }
@@ -159,7 +157,7 @@ impl Examples {
             let class = if tile.right { "right" } else { "wrong" };
             let (name, caption, clip) = (Escaped(&tile.class), tile.caption(), Escaped(&tile.clip));
             let caption = Escaped(&caption);
-            // As it is, since a page may be shown at any size; but no more rows than there will be pixels.
+            // At its own resolution, since a page may be shown at any size, but without more rows than pixels.
             let (width, height) = (tile.levels.dims()[0], tile.levels.dims()[1].min(2 * SPECTRUM.1 as usize));
             let image = png(width, height, &pixels(&tile.levels, width, height), &colour_map(), None)?;
             write!(out, "<li><b title=\"{name}\">{name}</b><div class=\"spectrum\">")?;
@@ -179,8 +177,8 @@ impl Examples {
         let (row, column) = (i as i32 / COLUMNS, i as i32 % COLUMNS);
         let (left, top) = (MARGIN + HZ + column * (SPECTRUM.0 + GAP), TITLE + row * ROW);
         let room = f64::from(SPECTRUM.0);
-        let words = |words: &str, size| fitted(&printable(words), size, room);
-        area.draw(&Text::new(words(&tile.class, LABEL), (left, top), text(LABEL, INK)))?;
+        let shortened = |text: &str, size| fitted(&printable(text), size, room);
+        area.draw(&Text::new(shortened(&tile.class, LABEL), (left, top), text(LABEL, INK)))?;
         let top = top + 20;
         let (width, height) = ((SPECTRUM.0 * SCALE) as usize, (SPECTRUM.1 * SCALE) as usize);
         let map = colour_map();
@@ -199,7 +197,7 @@ impl Examples {
         let after = text_width(mark, LABEL) + 6.0;
         let caption = fitted(&printable(&tile.caption()), LABEL, room - after);
         area.draw(&Text::new(caption, (left + after as i32, bottom + 5), text(LABEL, INK)))?;
-        area.draw(&Text::new(words(&tile.clip, SMALL), (left, bottom + 24), text(SMALL, FAINT_INK)))
+        area.draw(&Text::new(shortened(&tile.clip, SMALL), (left, bottom + 24), text(SMALL, FAINT_INK)))
     }
 }
 

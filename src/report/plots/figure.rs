@@ -1,4 +1,4 @@
-//! What all plots share: the palette, and writing a figure as PNG (at twice the resolution) or SVG.
+//! Common parts of all plots: the palette, and writing a figure as PNG (at twice the resolution) or SVG.
 
 use std::path::Path;
 
@@ -12,8 +12,8 @@ use crate::{Error, Result};
 
 pub use crate::report::plots::font::{fitted, text_width};
 
-/// Colours that stay apart under all common colour-vision deficiencies (Okabe and Ito, 2008), without its yellow and
-/// black, which are poor for bars and lines on white.
+/// Colours that are distinguishable under all common colour-vision deficiencies (Okabe and Ito, 2008), without its
+/// yellow and black, which are poor for bars and lines on white.
 pub const PALETTE: [RGBColor; 6] = [
     RGBColor(0, 114, 178),
     RGBColor(230, 159, 0),
@@ -35,7 +35,7 @@ pub trait Figure {
 
 pub type Drawn<DB> = std::result::Result<(), DrawingAreaErrorKind<<DB as DrawingBackend>::ErrorType>>;
 
-/// Writes `figure` to `path`, whole or not at all. The extension decides: `.png` or `.svg`.
+/// Writes `figure` to `path`, atomically. The extension decides: `.png` or `.svg`.
 pub fn save(figure: &impl Figure, path: &Path) -> Result<()> {
     register();
     match path.extension().and_then(|e| e.to_str()) {

@@ -1,4 +1,4 @@
-//! The font of all plots: its outlines, and the width of text in it.
+//! The font of all plots: its outlines, and text widths.
 
 use std::sync::{LazyLock, Once};
 
@@ -11,7 +11,7 @@ static FONT_FILE: &[u8] = include_bytes!("../../../assets/fonts/DejaVuSans-subse
 static PARSED_FONT: LazyLock<FontRef<'static>> =
     LazyLock::new(|| FontRef::try_from_slice(FONT_FILE).expect("the bundled font parses"));
 
-/// Tells plotters of the font, with which it measures text.
+/// Registers the font with plotters, which measures text with it.
 pub(super) fn register() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
@@ -20,7 +20,7 @@ pub(super) fn register() {
     });
 }
 
-/// What plotters calls the size of a font is the height of its line: this many em.
+/// The font size in plotters is the line height: this many em.
 pub(crate) const EM: f64 = 1.24;
 
 /// Width of `text` at an em of `size`, in the same pixels.
@@ -33,8 +33,8 @@ pub fn fitted(text: &str, size: f64, width: f64) -> String {
     if text_width(text, size) <= width {
         return text.into();
     }
-    let room = width - text_width("…", size);
-    let kept = glyphs(text, size).take_while(|(_, x, advance)| f64::from(x + advance) <= room).count();
+    let available = width - text_width("…", size);
+    let kept = glyphs(text, size).take_while(|(_, x, advance)| f64::from(x + advance) <= available).count();
     text.chars().take(kept).chain(['…']).collect()
 }
 

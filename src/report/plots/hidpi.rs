@@ -1,5 +1,5 @@
 //! A PNG backend for plotters at twice the resolution: figures are drawn in logical pixels, files have four times as
-//! many. It sets its own text, because plotters' bitmap text ignores side bearings and kerning and sits off its anchor.
+//! many. It draws text itself, because plotters' bitmap text ignores side bearings and kerning and is misplaced.
 
 use std::path::Path;
 
@@ -52,7 +52,7 @@ impl<'a> DrawingBackend for HiDpi<'a> {
     }
 
     fn draw_line<S: BackendStyle>(&mut self, from: BackendCoord, to: BackendCoord, style: &S) -> Drawn<'a> {
-        // A level or upright line is a rectangle: crisp, and as wide as asked.
+        // A horizontal or vertical line is a rectangle: crisp, and of exact width.
         if from.0 != to.0 && from.1 != to.1 {
             return self.0.draw_path([scaled(from), scaled(to)], &stroke(style));
         }
@@ -80,7 +80,7 @@ impl<'a> DrawingBackend for HiDpi<'a> {
         self.0.fill_polygon(path.into_iter().map(scaled), &stroke(style))
     }
 
-    /// `size` and `rgb` are in pixels of the file: pictures keep the resolution that they have.
+    /// `size` and `rgb` are in pixels of the file: bitmaps are not rescaled.
     fn blit_bitmap(&mut self, at: BackendCoord, size: (u32, u32), rgb: &[u8]) -> Drawn<'a> {
         self.0.blit_bitmap(scaled(at), size, rgb)
     }

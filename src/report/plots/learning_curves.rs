@@ -1,4 +1,5 @@
-//! Learning curves, epoch by epoch: the loss on training and validation clips, and F1 on validation clips, or accuracy on both.
+//! Learning curves, epoch by epoch: the loss on training and validation clips, and F1 on validation clips, or accuracy
+//! on both.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -24,13 +25,13 @@ const GAP: i32 = 36;
 const SMALL: f64 = 11.0;
 const TRAINING: RGBColor = PALETTE[0];
 const VALIDATION: RGBColor = PALETTE[5];
-/// Seeds up to which each has a line; of more a band is drawn.
+/// Maximum number of seeds with a line each; beyond it a band is drawn.
 const MAX_LINES: usize = 12;
-/// What the band covers.
+/// Quantiles of the band.
 const BAND: [f64; 2] = [0.05, 0.95];
-/// More epochs than this share columns of the picture.
+/// Maximum number of columns; more epochs share them.
 const COLUMNS: usize = 450;
-/// Largest to smallest loss from which the axis is logarithmic.
+/// Ratio of largest to smallest loss from which on the axis is logarithmic.
 const LOG_FROM: f64 = 20.0;
 
 /// An epoch (from 1) and a value.
@@ -44,29 +45,29 @@ pub struct LearningCurves {
 
 struct Panel {
     name: &'static str,
-    /// `None` when there is nothing to show.
+    /// `None` without values.
     axis: Option<Axis>,
     curves: Vec<Curves>,
 }
 
-/// One quantity of all seeds.
+/// One quantity for all seeds.
 struct Curves {
     name: &'static str,
     colour: RGBColor,
     lines: Vec<Vec<Point>>,
     /// Instead of lines: epoch, lower and upper end.
     band: Vec<(f64, f64, f64)>,
-    /// As long as at least half of the seeds go on.
+    /// While at least half of the seeds are training.
     mean: Vec<Point>,
     /// Each seed's best epoch.
     best: Vec<Point>,
 }
 
 impl LearningCurves {
-    /// Of `rows` in order of their epochs, under a title.
+    /// From `rows` in the order of epochs.
     pub fn new(title: &str, rows: &[EpochRow]) -> LearningCurves {
         let last = rows.iter().map(|row| row.epoch + 1).max().unwrap_or(1);
-        // A single epoch lies in the middle.
+        // A single epoch is centred.
         let (low, high) = if last > 1 { (1.0, last as f64) } else { (0.0, 2.0) };
         let train_loss = |row: &EpochRow| Some(f64::from(row.train_loss));
         let val_loss = |row: &EpochRow| Some(f64::from(row.val_loss));
@@ -85,7 +86,7 @@ impl LearningCurves {
         LearningCurves { title: title.into(), epochs: Axis::between(low, high, 8), panels }
     }
 
-    /// Writes a PNG, whole or not at all.
+    /// Writes a PNG, atomically.
     pub fn save(&self, path: &Path) -> Result<()> {
         figure::save(self, path)
     }
@@ -134,7 +135,7 @@ impl LearningCurves {
                 [only] => area.draw(&Circle::new(only, 3, curves.colour.filled()))?,
                 _ => area.draw(&PathElement::new(mean, curves.colour.stroke_width(2)))?,
             }
-            // So many marks that they still tell where most are.
+            // Opacity that still shows where most marks are.
             let shade = (15.0 / curves.best.len() as f64).clamp(0.04, 0.6);
             for best in &curves.best {
                 let (x, y) = place(best);
@@ -158,9 +159,9 @@ impl LearningCurves {
         y: i32,
     ) -> Drawn<DB> {
         let style = text(SMALL, FAINT_INK).pos(Pos::new(HPos::Left, VPos::Center));
-        let draw_label = |words: &str, x: &mut i32| {
-            let drawn = area.draw(&Text::new(words.to_owned(), (*x, y), style.clone()));
-            *x += text_width(words, SMALL) as i32 + 20;
+        let draw_label = |label: &str, x: &mut i32| {
+            let drawn = area.draw(&Text::new(label.to_owned(), (*x, y), style.clone()));
+            *x += text_width(label, SMALL) as i32 + 20;
             drawn
         };
         for curves in &panel.curves {
@@ -228,7 +229,7 @@ impl Curves {
             if seeds > MAX_LINES {
                 band.push((x, quantile(&values, BAND[0]), quantile(&values, BAND[1])));
             }
-            // A mean over the few that go on longest would jump with each that stops.
+            // A mean over the last few seeds would jump whenever one stops.
             if 2 * values.len() >= seeds {
                 mean.push((x, values.iter().sum::<f64>() / values.len() as f64));
             }
@@ -238,7 +239,7 @@ impl Curves {
             let ends = chunk.iter().fold((f64::MAX, f64::MIN), |(low, high), b| (low.min(b.1), high.max(b.2)));
             (chunk[chunk.len() / 2].0, ends.0, ends.1)
         });
-        // Of one seed the mean is its line.
+        // For one seed the mean is its line.
         lines.truncate(if (2..=MAX_LINES).contains(&seeds) { seeds } else { 0 });
         lines.iter_mut().for_each(|line| *line = thinned(line));
         let best = best.into_iter().flatten().collect();
@@ -246,7 +247,7 @@ impl Curves {
     }
 }
 
-/// At most two points per column of the picture: the lowest and the highest, so that no peak is lost.
+/// At most two points per column of the picture: the minimum and the maximum, so that no peak is lost.
 fn thinned(line: &[Point]) -> Vec<Point> {
     if line.len() <= 2 * COLUMNS {
         return line.to_vec();

@@ -1,4 +1,4 @@
-//! Pictures.
+//! Figures.
 
 pub mod axis;
 pub mod box_plot;

@@ -1,5 +1,5 @@
-//! A recording as a picture: a bar per instrument that is present, over the spectrogram. As in fig. 4 of Gururani, Sharma
-//! and Lerch, "An attention mechanism for musical instrument recognition" (ISMIR 2019).
+//! A recording as a picture: a bar per instrument that is present, over the spectrogram. As in fig. 4 of Gururani,
+//! Sharma and Lerch, "An attention mechanism for musical instrument recognition" (ISMIR 2019).
 
 use std::path::Path;
 
@@ -18,8 +18,8 @@ use crate::{Error, Result};
 const WIDTH: i32 = 1080;
 const MARGIN: i32 = 30;
 const TITLE: i32 = 66;
-/// Height of the bar of an instrument, of one with bands of frequencies, of the space below it, and of the line in that
-/// where the instrument plays.
+/// Height of an instrument's bar, of one with frequency bands, of the space below it, and of the line there that marks
+/// when it plays.
 const BAR_HEIGHT: i32 = 15;
 const MAP_HEIGHT: i32 = 28;
 const SPACE: i32 = 12;
@@ -27,11 +27,11 @@ const LINE: i32 = 3;
 const SPECTROGRAM: i32 = 260;
 const TIME_AXIS: i32 = 34;
 const LEGEND: i32 = 26;
-/// Entry for the probability and its spread.
+/// Margin for the probability and its spread.
 const FIGURES: i32 = 92;
 const LABEL: f64 = 13.0;
 const SMALL: f64 = 11.0;
-/// Behind the bars, and of the lines below them.
+/// Colour behind the bars, and of the lines below them.
 const TRACK: RGBColor = RGBColor(236, 239, 242);
 const PLAYS: RGBColor = PALETTE[5];
 
@@ -149,7 +149,7 @@ impl RecordingFigure<'_> {
         Ok(())
     }
 
-    /// Where the model has looked: lines from glimpse to glimpse, the patches of the first and of the last outlined.
+    /// Glimpse paths: lines between glimpses, with the patches of the first and the last outlined.
     fn paths<DB: DrawingBackend>(&self, area: &DrawingArea<DB, Shift>, top: i32) -> Drawn<DB> {
         let (left, right) = self.span();
         let place = |(x, y): (f64, f64)| {
@@ -188,7 +188,7 @@ impl RecordingFigure<'_> {
         Ok(())
     }
 
-    /// The number of a glimpse at `at`, beside and above it where there is room.
+    /// The number of a glimpse at `at`, beside and above it if there is space.
     fn number<DB: DrawingBackend>(
         &self,
         area: &DrawingArea<DB, Shift>,
@@ -218,9 +218,9 @@ impl RecordingFigure<'_> {
         let mut x = self.span().0;
         let style = text(SMALL, FAINT_INK).pos(Pos::new(HPos::Left, VPos::Center));
         let ramp = |n: i32| (0..n * SCALE).map(move |i| i as f32 / (n * SCALE - 1) as f32);
-        let draw_label = |words: &str, x: &mut i32| {
-            let drawn = area.draw(&Text::new(words.to_owned(), (*x, middle), style.clone()));
-            *x += text_width(words, SMALL) as i32;
+        let draw_label = |label: &str, x: &mut i32| {
+            let drawn = area.draw(&Text::new(label.to_owned(), (*x, middle), style.clone()));
+            *x += text_width(label, SMALL) as i32;
             drawn
         };
         let [none, most] = self.picture.ends();
@@ -267,15 +267,15 @@ impl Figure for RecordingFigure<'_> {
     }
 }
 
-/// The bars' colour at a value, as the track shines through.
+/// The bars' colour at a value, blended with the track.
 fn tint(value: f32) -> [u8; 3] {
     let v = value.clamp(0.0, 1.0);
     let mixed = |track: u8, bar: u8| (f32::from(track) * (1.0 - v) + f32::from(bar) * v).round() as u8;
     [mixed(TRACK.0, BAR.0), mixed(TRACK.1, BAR.1), mixed(TRACK.2, BAR.2)]
 }
 
-/// A picture at `at` of rows of colours, a pixel of the file each, together `height` logical pixels high, a multiple of
-/// their number.
+/// A bitmap at `at` of rows of colours, in pixels of the file, scaled to a height of `height` logical pixels, a
+/// multiple of the number of rows.
 fn bitmap(at: (i32, i32), rows: &[Vec<[u8; 3]>], height: i32) -> BitMapElement<'static, (i32, i32)> {
     let (width, height) = (rows[0].len(), (height * SCALE) as usize);
     let each = height / rows.len();

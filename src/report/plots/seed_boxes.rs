@@ -1,5 +1,5 @@
 //! The spread of scores over the seeds as box plots, as in fig. 2 of Gururani, Sharma and Lerch, "An attention
-//! mechanism for musical instrument recognition" (ISMIR 2019), lying.
+//! mechanism for musical instrument recognition" (ISMIR 2019), but horizontal.
 
 use std::path::Path;
 
@@ -27,7 +27,7 @@ const LABELS: i32 = 86;
 const FIGURES: i32 = 110;
 const LABEL: f64 = 13.0;
 const SMALL: f64 = 11.0;
-/// Of all metrics.
+/// Number of metrics shown.
 const SHOWN: usize = 5;
 const BOX: RGBColor = PALETTE[0];
 const ENSEMBLE: RGBColor = PALETTE[5];
@@ -36,7 +36,7 @@ pub struct SeedBoxes {
     title: String,
     seeds: usize,
     rows: Vec<Row>,
-    /// `None` when no score is defined.
+    /// `None` if no score is defined.
     axis: Option<Axis>,
 }
 
@@ -45,7 +45,7 @@ struct Row {
     /// Ascending.
     values: Vec<f64>,
     figures: [Option<f64>; 2],
-    /// Of several seeds.
+    /// Score of the ensemble, for several seeds.
     ensemble: Option<f64>,
 }
 
@@ -66,7 +66,7 @@ impl SeedBoxes {
         SeedBoxes { title: title.into(), seeds, rows, axis }
     }
 
-    /// Writes a PNG, whole or not at all.
+    /// Writes a PNG, atomically.
     pub fn save(&self, path: &Path) -> Result<()> {
         figure::save(self, path)
     }
@@ -89,7 +89,7 @@ impl SeedBoxes {
         }
         diamond(area, (x + 5, y))?;
         x += 16;
-        area.draw(&Text::new("all seeds as an ensemble", (x, y), style))
+        area.draw(&Text::new("ensemble of all seeds", (x, y), style))
     }
 }
 

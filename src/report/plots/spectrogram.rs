@@ -1,4 +1,4 @@
-//! What the picture of a recording is made of, whether it becomes a PNG or part of a page.
+//! Contents of the picture of a recording, shared by PNG and page.
 
 use plotters::style::RGBColor;
 
@@ -9,14 +9,14 @@ use crate::report::numbers::{clock, three_digits};
 use crate::report::plots::axis::round_step;
 use crate::report::plots::figure::PALETTE;
 
-/// A recording to be shown: what is recognised in it, over its spectrogram.
+/// A recording to show: its result, over its spectrogram.
 #[derive(Clone, Copy, Debug)]
 pub struct Picture<'a> {
     pub recognition: &'a Recognition,
-    /// What the spectrogram is, as "mel spectrogram".
+    /// Name of the spectrogram, as "mel spectrogram".
     pub spectrum: &'a str,
     /// Logarithmic (columns, bands), louder is larger; column i covers duration / columns seconds. At most 2000 columns
-    /// make sense.
+    /// are useful.
     pub spectrogram: &'a Array<f32>,
     /// Centre frequency of each band, Hz, rising.
     pub band_hz: &'a [f64],
@@ -25,38 +25,38 @@ pub struct Picture<'a> {
 /// A glimpse in the picture.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct GlimpseMark {
-    /// Shares of the width, from the left, and of the height, from the bottom.
+    /// Fractions of the width, from the left, and of the height, from the bottom.
     pub at: (f64, f64),
     /// 0 for the first of its path, 1 for the last.
     pub order: f64,
 }
 
 impl GlimpseMark {
-    /// Later ones are larger, from 0.5 to 1: the direction is seen without numbers.
+    /// Size, from 0.5 to 1: later ones are larger, which shows the direction.
     pub fn weight(&self) -> f64 {
         0.5 + 0.5 * self.order
     }
 }
 
-/// The colour of paths, which the map has not, and what sets them off from it.
+/// The colour of paths, which does not occur in the colour map, and of their outline.
 pub const PATH: RGBColor = RGBColor(120, 235, 255);
 pub const PATH_EDGE: RGBColor = RGBColor(0, 0, 4);
-/// With more paths than these, their ends have no room for numbers, nor their glimpses for outlines.
+/// Maximum number of paths with numbers and outlined patches.
 pub const FEW_PATHS: usize = 2;
 
-/// The bars' colour where attention or activity is 1; below, it is as opaque as the value.
+/// The bars' colour where attention or activity is 1; the value is its opacity.
 pub const BAR: RGBColor = PALETTE[0];
-/// Instruments beyond this many make no readable picture; tables have them all.
+/// Maximum number of instruments in a readable picture; tables have them all.
 const MAX_BARS: usize = 40;
 
 impl<'a> Picture<'a> {
-    /// The present instruments, the likeliest first.
+    /// The present instruments, the most probable first.
     pub fn bars(&self) -> Vec<&'a Instrument> {
         self.recognition.ranked().into_iter().filter(|i| i.present).take(MAX_BARS).collect()
     }
 
-    /// What the bars show: "attention" if the model has it, perhaps by frequency, else "activity"; of one that names
-    /// one instrument at a time "probability".
+    /// What the bars show: "attention" if the model has it, perhaps by frequency, else "activity"; for single-label
+    /// models "probability".
     pub fn shown(&self) -> &'static str {
         let has = |i: &Instrument| i.attention.is_some();
         match self.recognition.instruments.iter().any(has) {
@@ -67,19 +67,19 @@ impl<'a> Picture<'a> {
         }
     }
 
-    /// What the palest and the fullest colour of a bar mean.
+    /// Labels of the palest and the fullest colour of a bar.
     pub fn ends(&self) -> [&'static str; 2] {
         if self.shown() == "probability" { ["0", "1"] } else { ["none", "most"] }
     }
 
-    /// Instead of bars, where no instrument is present.
+    /// Text instead of bars, if no instrument is present.
     pub fn none(&self) -> String {
         let why = match self.recognition.single_label() {
-            true => "No instrument is heard",
+            true => "No instrument detected",
             false => "No instrument reaches its threshold",
         };
         let nearest = self.recognition.ranked().into_iter().find(|i| i.probability > 0.0);
-        let nearest = nearest.map(|i| format!(" (likeliest: {} {:.2})", i.name, i.probability));
+        let nearest = nearest.map(|i| format!(" (most probable: {} {:.2})", i.name, i.probability));
         why.to_owned() + &nearest.unwrap_or_default()
     }
 
@@ -88,8 +88,8 @@ impl<'a> Picture<'a> {
         !self.recognition.bands.is_empty()
     }
 
-    /// What the bar of `instrument` shows, 0 to 1, as `columns` values over the recording: a row, or one for each band
-    /// of frequencies, the highest first.
+    /// What the bar of `instrument` shows, 0 to 1, as `columns` values over the recording: one row, or one per
+    /// frequency band, the highest first.
     pub fn bar(&self, instrument: &Instrument, columns: usize) -> Vec<Vec<f32>> {
         let r = self.recognition;
         let row = |curve: &[f32]| resample(curve, r.cell, r.duration, columns);
@@ -115,7 +115,7 @@ impl<'a> Picture<'a> {
         levels(self.spectrogram)
     }
 
-    /// Where the first seed has looked, excerpt by excerpt; other seeds' paths over it would hide it.
+    /// Glimpse paths of the first seed, per excerpt; paths of several seeds would hide each other.
     pub fn paths(&self) -> Vec<Vec<GlimpseMark>> {
         let r = self.recognition;
         let first = r.paths.first().map(|p| p.seed);
@@ -127,7 +127,7 @@ impl<'a> Picture<'a> {
         r.paths.iter().filter(|p| Some(p.seed) == first).map(path).collect()
     }
 
-    /// Of several seeds, which one's paths are shown.
+    /// For several seeds, the label of the seed whose paths are shown.
     pub fn seed_label(&self) -> String {
         match *self.recognition.seeds {
             [first, _, ..] => format!(" (seed {first})"),
@@ -135,7 +135,7 @@ impl<'a> Picture<'a> {
         }
     }
 
-    /// Width and height of the patches of a glimpse, as shares of the picture's.
+    /// Width and height of the patches of a glimpse, as fractions of the picture's.
     pub fn patches(&self) -> Vec<(f64, f64)> {
         let share = |[seconds, bands]: &[f64; 2]| (seconds / self.recognition.duration, bands / self.bands() as f64);
         self.recognition.patches.iter().map(share).collect()
@@ -161,35 +161,35 @@ impl<'a> Picture<'a> {
 }
 
 /// A logarithmic spectrogram (columns, bands) as colours of [`colour_map`]. Outliers beyond the 5th and 99.8th
-/// percentile are cut, so that neither a click nor digital silence takes the contrast from everything else.
+/// percentile are clipped, so that neither a click nor digital silence reduces the contrast of everything else.
 pub fn levels(spectrogram: &Array<f32>) -> Array<u8> {
     let mut sorted: Vec<f32> = spectrogram.data().iter().copied().filter(|v| v.is_finite()).collect();
     sorted.sort_by(f32::total_cmp);
     let percentile = |p: f64| sorted.get((p * sorted.len() as f64) as usize).copied().unwrap_or(0.0);
     let (low, high) = (percentile(0.05), percentile(0.998));
-    // A nearly constant spectrogram is shown as such, not as its noise.
+    // A nearly constant spectrogram is shown as constant, not as noise.
     let range = (high - low).max(1.0);
     spectrogram.map(|v| ((v - low) / range * 255.0).round() as u8)
 }
 
-/// `levels` (columns, bands) as a picture, row by row from the highest band down: smooth between the centres of cells
-/// that are larger than a pixel, the mean of those that are smaller.
+/// `levels` (columns, bands) as a picture, row by row from the highest band down: interpolated between cells larger
+/// than a pixel, averaged over smaller ones.
 pub fn pixels(levels: &Array<u8>, width: usize, height: usize) -> Vec<u8> {
     let (columns, bands) = (levels.dims()[0], levels.dims()[1]);
     if columns == 0 || bands == 0 {
         return vec![0; width * height];
     }
     let mean = |cells: &[(usize, f32)], at: &dyn Fn(usize) -> f32| cells.iter().map(|&(i, w)| w * at(i)).sum::<f32>();
-    let ys: Vec<_> = (0..height).rev().map(|y| shares(y, height, bands)).collect();
+    let ys: Vec<_> = (0..height).rev().map(|y| weights(y, height, bands)).collect();
     let column = |c: usize| ys.iter().map(|cells| mean(cells, &|b| f32::from(levels.row(c)[b]))).collect();
     let upright: Vec<Vec<f32>> = (0..columns).map(column).collect();
-    let xs: Vec<_> = (0..width).map(|x| shares(x, width, columns)).collect();
+    let xs: Vec<_> = (0..width).map(|x| weights(x, width, columns)).collect();
     let row = |y: usize| xs.iter().map(move |cells| (y, cells));
     (0..height).flat_map(row).map(|(y, cells)| mean(cells, &|c| upright[c][y]).round() as u8).collect()
 }
 
-/// What pixel `i` of `pixels` shows of `cells`, with shares that add up to 1.
-fn shares(i: usize, pixels: usize, cells: usize) -> Vec<(usize, f32)> {
+/// The cells under pixel `i` of `pixels`, with weights that sum to 1.
+fn weights(i: usize, pixels: usize, cells: usize) -> Vec<(usize, f32)> {
     let per_pixel = cells as f32 / pixels as f32;
     if per_pixel <= 1.0 {
         let at = ((i as f32 + 0.5) * per_pixel - 0.5).clamp(0.0, (cells - 1) as f32);
@@ -202,8 +202,7 @@ fn shares(i: usize, pixels: usize, cells: usize) -> Vec<(usize, f32)> {
 }
 
 /// Positions on a frequency axis (0 at the bottom to 1) of bands with these centres, rising, and their names: the
-/// octaves of 125 Hz, and the upper end; of bands at equal distances round numbers. None is nearer to another than
-/// `apart`.
+/// octaves of 125 Hz, and the upper end; round numbers for equally spaced bands. No two are closer than `apart`.
 pub fn hz_ticks(hz: &[f64], apart: f64) -> Vec<(f64, String)> {
     let [first, second, .., before, last] = *hz else { return vec![] };
     // Triangles of a mel bank reach to the next band's centre, so the outer ones end one band further out.

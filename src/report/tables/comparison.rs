@@ -5,8 +5,8 @@ use crate::compare::experiment::MainMetric;
 use crate::report::numbers::{p_value, score, signed};
 use crate::report::tables::table::{Align, Style, Table};
 
-/// The columns, as many as fit a terminal of 80: the experiment's metric first, beside it the other F1 of its kind; of
-/// clips of one class what papers give.
+/// The columns that fit a terminal of 80: the experiment's metric first, next to it the other F1; for single-label
+/// models those of the papers.
 fn columns(main: MainMetric) -> [&'static str; 5] {
     match main {
         MainMetric::F1Pn => ["f1_pn", "f1_pos", "map", "precision", "recall"],
@@ -15,7 +15,7 @@ fn columns(main: MainMetric) -> [&'static str; 5] {
     }
 }
 
-/// Mean and deviation over the seeds of each entry, the best in bold; and below it each entry against the best one.
+/// Mean and standard deviation over the seeds of each entry, the best in bold; below, each entry against the best one.
 pub fn text(c: &Comparison, style: Style) -> String {
     let main = c.experiment.metric;
     let heads = columns(main);
@@ -34,7 +34,7 @@ pub fn text(c: &Comparison, style: Style) -> String {
         out += &against_best(c, name, style);
     }
     if c.seeds() == 1 {
-        out += "\nOne seed each: nothing can be said about other seeds.\n";
+        out += "\nOne seed each: no significance over seeds.\n";
     }
     out
 }

@@ -26,7 +26,7 @@ const OF_SINGLE_LABEL: [Column; 5] = [
 ];
 
 /// One row per class: f1_pn, f1_pos, average precision, precision, recall (means over the seeds), positive and observed
-/// clips, and on a terminal a bar of f1_pn from 0 to 1; where clips have one class f1_pos first and the ROC-AUC last.
+/// clips, and on a terminal a bar of f1_pn from 0 to 1; for single-label models f1_pos first and the ROC-AUC last.
 /// Below them the means over the classes, and for several seeds those of the ensemble.
 pub fn class_table(e: &Evaluation, style: Style) -> String {
     let metrics = match e.subject.task() {
@@ -63,7 +63,7 @@ pub fn class_table(e: &Evaluation, style: Style) -> String {
 
 /// "test: map .912 ± .003  f1_pn .868 ± .002  f1_pos .820 ± .004  over 3 seeds" (mean and sample deviation), and the
 /// threshold if it is not 0.5; "test: accuracy .951 ± .002  f1_macro .859 ± .004  P .850 ± .005  R .868 ± .004  over 3
-/// seeds" where clips have one class.
+/// seeds" for single-label models.
 pub fn summary(e: &Evaluation) -> String {
     let metric = |name: &str, field: fn(&Scores) -> Option<f64>| match field(&e.std) {
         Some(std) => format!("{name} {} ± {}", score(field(&e.mean)), score(Some(std))),

@@ -1,18 +1,18 @@
-//! What is recognised in a recording, for the terminal.
+//! The result of a recording as a table for the terminal.
 
 use crate::predict::recognition::Recognition;
 use crate::predict::timeline::resample;
 use crate::report::numbers::{clock, duration};
 use crate::report::tables::table::{Align, Style, Table, bar, printable, sparkline};
 
-/// Names are cut to this many characters.
+/// Maximum length of names in characters.
 const NAME: usize = 20;
 const BAR: usize = 8;
-/// What stands beside name, bar and timeline: numbers, mark and frame.
+/// Characters besides name, bar and timeline: numbers, mark and frame.
 const BESIDE: usize = 23;
 
-/// A line that names the recording, and a table of its `top` likeliest instruments: how likely, ± spread over the
-/// seeds, whether it counts as present, and a timeline of its activity.
+/// A line with the recording's name, and a table of its `top` most probable instruments: probability, ± spread over the
+/// seeds, a mark if it is present, and a timeline of its activity.
 pub fn table(recognition: &Recognition, top: usize, style: Style) -> String {
     let r = recognition;
     let shown: Vec<_> = r.ranked().into_iter().take(top).collect();
@@ -31,7 +31,7 @@ pub fn table(recognition: &Recognition, top: usize, style: Style) -> String {
     ]);
     for i in shown {
         table.row([
-            kept(&i.name, NAME, false),
+            shortened(&i.name, NAME, false),
             bar(i.probability, BAR),
             format!("{:.2}", i.probability),
             i.spread.map(|s| format!("{s:.2}")).unwrap_or_default(),
@@ -41,11 +41,11 @@ pub fn table(recognition: &Recognition, top: usize, style: Style) -> String {
     }
     let length = duration(r.duration);
     let room = style.width.map_or(usize::MAX, |w| usize::from(w).saturating_sub(length.chars().count() + 2));
-    format!("{}  {length}\n{}", kept(&printable(&r.file.to_string_lossy()), room, true), table.render(style))
+    format!("{}  {length}\n{}", shortened(&printable(&r.file.to_string_lossy()), room, true), table.render(style))
 }
 
 /// `text` in at most `width` characters: its end or its beginning, and an ellipsis for the rest.
-fn kept(text: &str, width: usize, end: bool) -> String {
+fn shortened(text: &str, width: usize, end: bool) -> String {
     let all: Vec<char> = text.chars().collect();
     let room = width.saturating_sub(1);
     match end {

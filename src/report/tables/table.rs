@@ -1,10 +1,10 @@
-//! Tables for the terminal: bordered and coloured there, plain columns in a pipe.
+//! Tables: bordered and coloured on a terminal, plain columns in a pipe.
 
 use std::io::IsTerminal;
 
 use comfy_table::{Attribute, Cell, CellAlignment, Color, ContentArrangement, ContentLineStyle, LineStyle, TableStyle};
 
-/// How a table is drawn.
+/// Style of a table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Style {
     /// Borders and bars.
@@ -18,7 +18,7 @@ impl Style {
     /// For pipes and files: no border, no colour, one line per row.
     pub const PLAIN: Style = Style { borders: false, colour: false, width: None };
 
-    /// What standard output is: `PLAIN` unless it is a terminal; colour unless `NO_COLOR` is set or the terminal is
+    /// The style for stdout: `PLAIN` unless it is a terminal; colour unless `NO_COLOR` is set or the terminal is
     /// dumb.
     pub fn of_stdout() -> Style {
         if !std::io::stdout().is_terminal() {
@@ -36,7 +36,7 @@ pub enum Align {
     Right,
 }
 
-/// Rows of text under a header, the last ones perhaps set off as totals.
+/// Rows of text under a header, optionally with totals below.
 #[derive(Clone, Debug)]
 pub struct Table {
     columns: Vec<(String, Align)>,
@@ -52,7 +52,7 @@ impl Table {
         Table { columns, rows: vec![], totals: vec![], bold: vec![] }
     }
 
-    /// Panics if the row has not one cell per column.
+    /// Panics unless the row has one cell per column.
     pub fn row<S: Into<String>>(&mut self, cells: impl IntoIterator<Item = S>) -> &mut Self {
         let cells = self.cells(cells);
         self.rows.push(cells);
@@ -64,7 +64,7 @@ impl Table {
         self.bold.push((self.rows.len() - 1, column));
     }
 
-    /// A row in bold below all others. Panics if it has not one cell per column.
+    /// A row in bold below all others. Panics unless it has one cell per column.
     pub fn total<S: Into<String>>(&mut self, cells: impl IntoIterator<Item = S>) -> &mut Self {
         let cells = self.cells(cells);
         self.totals.push(cells);
@@ -114,7 +114,7 @@ impl Table {
     }
 }
 
-/// Bars and verdicts speak in colour too; all other cells stay in the terminal's own.
+/// Bars and check results are coloured; other cells have the default colour.
 fn coloured(cell: &String) -> Cell {
     let colour = match cell.as_str() {
         "ok" | "✓" => Some(Color::Green),
@@ -128,13 +128,13 @@ fn coloured(cell: &String) -> Cell {
     }
 }
 
-/// Unicode's block elements, of which bars and timelines are made.
+/// Unicode block elements for bars and timelines.
 const BLOCKS: std::ops::RangeInclusive<char> = '▀'..='▟';
 const EIGHTHS: [char; 8] = ['▏', '▎', '▍', '▌', '▋', '▊', '▉', '█'];
 
-/// A bar of `share` (0 to 1) of `width` characters, to an eighth of a character.
-pub fn bar(share: f64, width: usize) -> String {
-    let eighths = (share.clamp(0.0, 1.0) * (width * 8) as f64).round() as usize;
+/// A bar of length `fraction` (0 to 1) of `width` characters, in eighths of a character.
+pub fn bar(fraction: f64, width: usize) -> String {
+    let eighths = (fraction.clamp(0.0, 1.0) * (width * 8) as f64).round() as usize;
     let rest = (eighths % 8).checked_sub(1).map(|i| EIGHTHS[i]);
     std::iter::repeat_n('█', eighths / 8).chain(rest).collect()
 }
@@ -145,12 +145,12 @@ pub fn sparkline(curve: &[f32]) -> String {
     curve.iter().map(|v| HEIGHTS[(v.clamp(0.0, 1.0) * 7.0).round() as usize]).collect()
 }
 
-/// `text` without control characters, which could steer the terminal of whoever prints a stranger's file.
+/// `text` without control characters, which could control the terminal if an untrusted file is printed.
 pub fn printable(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
 }
 
-/// A frame with one blank between columns, besides the padding of the cells.
+/// A frame with one blank between columns, in addition to the padding of the cells.
 const BORDERED: TableStyle = TableStyle::new()
     .top_border(LineStyle::new('╭', '─', '─', '╮'))
     .header_lines(ContentLineStyle::none().left('│').right('│'))
