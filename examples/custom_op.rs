@@ -1,4 +1,4 @@
-//! An op of one's own, y = x^2: held against its reference, then trained through. `cargo run --release --example custom_op`
+//! A custom op, y = x^2: checked against its reference, then used in training. `cargo run --release --example custom_op`
 
 use wmic::check::{Case, Input, check};
 use wmic::gpu::{Gpu, Grid, Recorder, Shader};
@@ -38,7 +38,7 @@ fn main() -> Result<()> {
     let (gpu, case) = (Gpu::open(None)?, Case::new("ragged", Square, vec![Input::gradient([3, 7])]));
     println!("failures: {:?}", check(&gpu, &case, gpu.adapter().target())?.failures);
 
-    // The sum of the squares of 8 parameters, brought down by Adam.
+    // The sum of the squares of 8 parameters, minimised by Adam.
     let (mut model, mut update) = (Graph::new(Mode::Train), Graph::new(Mode::Train));
     let w = model.param("w", [8], Init::Constant(1.0));
     let y = model.push(Square, &[w])?[0];

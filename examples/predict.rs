@@ -1,4 +1,4 @@
-//! Says which instruments sound files have: `cargo run --release --example predict RUN FILE`, RUN being a directory of `wmic train`.
+//! Predicts the instruments in audio files: `cargo run --release --example predict RUN FILE`, RUN being a directory of `wmic train`.
 
 use std::path::Path;
 

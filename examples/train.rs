@@ -1,4 +1,4 @@
-//! Trains two seeds of ATT side by side on a synthetic dataset and tests them: `cargo run --release --example train`.
+//! Trains two seeds of ATT side by side on a synthetic dataset and evaluates them: `cargo run --release --example train`.
 
 use wmic::{Config, Dataset, Event, Gpu, Result, Session};
 
@@ -11,7 +11,7 @@ fn main() -> Result<()> {
     let dataset = Dataset::load(&data)?;
     let gpu = Gpu::open(None)?;
 
-    // The protocol of the model's paper, but for what is said here.
+    // The protocol of the model's paper, with these changes.
     let config = Config { seeds: vec![0, 1], epochs: 10, ..Config::of("att", &data)? };
     let mut session = Session::begin(&gpu, &config, &dataset, &run, true)?;
     session.train(&|| false, &mut |event| {

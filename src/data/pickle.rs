@@ -94,7 +94,9 @@ impl<'a> Machine<'a> {
                     _ => return Err("it names a global by something that is not a string".into()),
                 },
                 opcode => {
-                    return Err(format!("it uses pickle opcode 0x{opcode:02x}, which an array of strings does not use"));
+                    return Err(format!(
+                        "it uses pickle opcode 0x{opcode:02x}, which an array of strings does not use"
+                    ));
                 }
             }
         }

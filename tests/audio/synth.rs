@@ -165,7 +165,7 @@ fn the_seed_decides_every_byte() {
     let message = synth_audio(dir.path().join("first"), 20, 7).unwrap_err().to_string();
     assert!(message.contains("already exists"), "{message}");
     let message = synth_audio(dir.path().join("few"), 3, 7).unwrap_err().to_string();
-    assert_eq!(message, "3 clips were asked for; 20 to 20000 are possible");
+    assert_eq!(message, "3 clips were requested; 20 to 20000 are allowed");
 }
 
 #[test]

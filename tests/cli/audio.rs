@@ -1,9 +1,11 @@
-//! Sound as users meet it: features, training on recordings, and recordings recognised; what is written, refused and survived.
+//! Audio on the command line: features, training on recordings, recognition; outputs, errors, interruptions.
 
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
-use crate::support::{assert_refused, copy, end, has_keys, json, refused, send, start, stdout, unread, wait_for, wmic};
+use crate::support::{
+    assert_rejected, copy, end, has_keys, json, rejected, send, start, stdout, unread, wait_for, wmic,
+};
 use predicates::prelude::*;
 use predicates::str::contains;
 use serde_json::Value;
@@ -11,7 +13,7 @@ use tempfile::TempDir;
 use wmic::audio::{Depth, write_wav};
 use wmic::data::{Dataset, FeatureValues, load_features, npz_note, write_npz};
 
-/// 40 recordings, their maps, and an ATT-TF trained on them; shared by all tests, which leave all as it is.
+/// 40 recordings, their maps, and an ATT-TF trained on them; shared by all tests, which do not change them.
 struct Shared {
     folder: TempDir,
 }
@@ -33,7 +35,7 @@ impl Shared {
         self.at("maps.npz")
     }
 
-    /// Where training keeps the features that it makes.
+    /// Cache folder of training.
     fn cache(&self) -> String {
         self.at("cache")
     }
@@ -78,7 +80,7 @@ fn wav(folder: &Path, name: &str, samples: &[f32]) -> PathBuf {
     path
 }
 
-/// Files that nothing can be heard in: cut off before the sound, no sound at all, of a codec that is not ours.
+/// Files without usable audio: truncated before the audio, not audio, an unsupported codec.
 fn corrupt(folder: &Path) -> Vec<PathBuf> {
     let cut = wav(folder, "cut.wav", &tone(2.0, 16_000));
     std::fs::File::options().write(true).open(&cut).unwrap().set_len(30).unwrap();
@@ -117,7 +119,7 @@ fn features_of_a_dataset_carry_its_labels() {
     let note: Value = serde_json::from_str(&npz_note(&npz).unwrap().unwrap()).unwrap();
     assert_eq!((note["kind"].as_str(), note["front_end"]["width"].as_str()), (Some("vggish"), Some("1/8")));
     assert_eq!(names(&data.join("..")), ["data"], "nothing half-made stays");
-    refused(&make, "openmic-2018.npz exists; name another --out, or replace it with --force");
+    rejected(&make, "openmic-2018.npz exists; name another --out, or replace it with --force");
     let before = std::fs::read(&npz).unwrap();
     wmic(&[&make[..], &["--force"]].concat()).assert().success();
     assert!(std::fs::read(&npz).unwrap() == before, "the same sound gives the same bytes");
@@ -165,7 +167,7 @@ fn embeddings_without_a_pca_are_scaled_by_minimum_and_maximum() {
     }
     assert!(all > 0 && ones * 20 < all, "{zeros} zeros and {ones} ones of {all}");
 
-    // Made on the way they train to the same bits, and from sound the run predicts what it predicts from features.
+    // Extracted during training, the result is bit-identical, and predictions from audio equal those from features.
     let train = |out: &str, with: &[&str]| {
         let args = ["train", &data, "--model", "fc-t", "--epochs", "1", "--out", out];
         wmic(&[&args, with].concat()).assert().success();
@@ -190,14 +192,14 @@ fn embeddings_without_a_pca_are_scaled_by_minimum_and_maximum() {
         assert_eq!((&one["name"], &one["probability"]), (&two["name"], &two["probability"]));
     }
 
-    // Another minimum and maximum are other features.
+    // Another minimum and maximum give other features.
     let other = at("other.npz");
     wmic(&[&["features", text(&recording), "--out", &other], &RANDOM[..]].concat()).assert().success();
-    refused(&["predict", &run, &other], "scaled otherwise");
+    rejected(&["predict", &run, &other], "with another scaling");
     let pca8 = at("pca8.npz");
     let args = ["features", text(&recording), "--scaling", "pca8", "--out", &pca8];
     wmic(&[&args, &RANDOM[..]].concat()).assert().success();
-    refused(&["predict", &run, &pca8], "scaled otherwise");
+    rejected(&["predict", &run, &pca8], "with another scaling");
 }
 
 #[test]
@@ -245,7 +247,7 @@ fn corrupt_files_are_listed_counted_and_left_out() {
     let good = wav(folder.path(), "good.wav", &tone(1.0, 16_000));
     let listed = |said: assert_cmd::assert::Assert| {
         let left_out = |name: &str, why: &str| {
-            contains(format!("left out: {}", text(&folder.path().join(name)))).and(contains(why.to_owned()))
+            contains(format!("skipped: {}", text(&folder.path().join(name)))).and(contains(why.to_owned()))
         };
         said.code(1)
             .stderr(left_out("cut.wav", "holds no sound"))
@@ -260,7 +262,7 @@ fn corrupt_files_are_listed_counted_and_left_out() {
     let heard = wmic(&["predict", &shared().run(), text(folder.path()), "--format", "jsonl"]).assert();
     assert_eq!(heard.get_output().stdout.iter().filter(|b| **b == b'\n').count(), 1);
     listed(heard);
-    // Nothing left is still an answer.
+    // An empty result is still a result.
     listed(
         wmic(
             &[&["predict", &shared().run(), "--format", "json"][..], &bad.iter().map(|p| text(p)).collect::<Vec<_>>()]
@@ -271,10 +273,10 @@ fn corrupt_files_are_listed_counted_and_left_out() {
     );
 }
 
-/// What is missing or odd is said, in JSON too; only what is lost in the middle of a file is a fault. Names need not be UTF-8.
+/// Warnings report missing or damaged parts, in JSON too; only loss in the middle of a file is a fault. Names need not be UTF-8.
 #[test]
 #[cfg(unix)]
-fn what_is_there_of_damaged_files_is_heard() {
+fn audio_of_damaged_files_is_used() {
     use std::os::unix::ffi::OsStrExt;
     let folder = tempfile::tempdir().unwrap();
     let cut = wav(folder.path(), "cut.wav", &tone(2.0, 16_000));
@@ -298,14 +300,14 @@ fn what_is_there_of_damaged_files_is_heard() {
     let warning = |i: usize| said[i]["warnings"][0].as_str().unwrap().to_string();
     assert!(warning(0).contains("sample 0 of channel 1 is NaN"), "{}", warning(0));
     assert!(warning(1).starts_with("breaks off: "), "{}", warning(1));
-    // The same out of a pipe.
+    // The same from a pipe.
     let mut piped = wmic(&["predict", &shared().run(), "-", "--format", "jsonl"]);
     let piped = piped.write_stdin(std::fs::read(&cut).unwrap()).assert().success();
     let piped: serde_json::Value = serde_json::from_slice(&piped.get_output().stdout).unwrap();
     assert_eq!((&piped["file"], &piped["instruments"]), (&"-".into(), &said[1]["instruments"]));
 }
 
-/// Interrupted and killed, and what is kept damaged in between; on a disk that is too full; beside what others keep there.
+/// Interrupted and killed, with damaged cache files in between; on a full disk; with other files in the cache.
 #[test]
 #[cfg(unix)]
 fn an_interrupted_extraction_ends_in_the_same_bytes() {
@@ -337,9 +339,9 @@ fn an_interrupted_extraction_ends_in_the_same_bytes() {
         assert!(std::fs::read(&out).unwrap() == whole, "{what}");
         std::fs::remove_file(&out).unwrap();
     };
-    let in_use = || refused(&args, "out.npz.partial is in use: another wmic makes these features");
+    let in_use = || rejected(&args, "out.npz.partial is in use: another wmic makes these features");
     let (code, stderr) = interrupt("-INT", &in_use);
-    let said = "wmic: interrupted; what was made is kept, the same command goes on";
+    let said = "wmic: interrupted; the features extracted so far are saved, run the same command to continue";
     assert_eq!((code, stderr.lines().last()), (Some(130), Some(said)));
     let before = std::fs::metadata(&log).unwrap().len();
     assert!(before > 0);
@@ -371,7 +373,7 @@ fn an_interrupted_extraction_ends_in_the_same_bytes() {
 }
 
 #[test]
-fn what_cannot_be_written_or_listened_to_is_refused_before_the_work() {
+fn invalid_inputs_and_outputs_are_rejected_before_the_work() {
     let folder = tempfile::tempdir().unwrap();
     let at = |name: &str| text(&folder.path().join(name)).to_owned();
     let sound = text(&wav(folder.path(), "a.wav", &tone(0.3, 16_000))).to_owned();
@@ -380,8 +382,8 @@ fn what_cannot_be_written_or_listened_to_is_refused_before_the_work() {
     std::fs::create_dir(at("folder")).unwrap();
     std::fs::write(at("file"), "x").unwrap();
     for (options, why) in [
-        (&["--out", &at("folder"), "--force"][..], "is a folder; name a file as --out"),
-        (&["--out", &(at("folder") + "/"), "--force"], "is a folder; name a file as --out"),
+        (&["--out", &at("folder"), "--force"][..], "is a folder; --out takes a file"),
+        (&["--out", &(at("folder") + "/"), "--force"], "is a folder; --out takes a file"),
         (&["--frontend", "logmel", "--out", &at("file/x.npz")], "file/x.npz.partial: "),
         (&["--frontend", "vggish"], "VGGish needs weights"),
         (&["--frontend", "vggish", "--weights", &sound], "a.wav: is no safetensors file"),
@@ -389,14 +391,14 @@ fn what_cannot_be_written_or_listened_to_is_refused_before_the_work() {
         (&["--frontend", "maps", "--weights", &format!("{run}/model.safetensors")], "which VGGish has not"),
         (&["--frontend", "maps", "--init", "random", "--width", "1/3"], "no width is 1/3; 1, 1/2, 1/4 and 1/8 are"),
     ] {
-        refused(&[&["features", &sound], options].concat(), why);
+        rejected(&[&["features", &sound], options].concat(), why);
     }
     if cfg!(unix) {
-        refused(&["features", &sound, "--weights", "/dev/zero"], "/dev/zero: is not a file");
-        refused(&["features", "/dev/zero", "--init", "random"], "/dev/zero: is neither a file nor a folder");
+        rejected(&["features", &sound, "--weights", "/dev/zero"], "/dev/zero: is not a file");
+        rejected(&["features", "/dev/zero", "--init", "random"], "/dev/zero: is neither a file nor a folder");
     }
     for (options, why) in [
-        (&["--hop", "10.5"][..], "a hop of 10.5 s: 0.01 to 10 s are possible"),
+        (&["--hop", "10.5"][..], "hop 10.5 s is out of range: 0.01 to 10 s"),
         (&["--hop", "0"], "a hop of 0 s"),
         (&["--hop", "nan"], "a hop of NaN s"),
         (&["--threshold", "1.5"], "a number from 0 to 1, or tuned, is expected"),
@@ -412,13 +414,13 @@ fn what_cannot_be_written_or_listened_to_is_refused_before_the_work() {
         (&["--width", "1/8"], "required arguments were not provided"),
         (&["--frontend-weights", "random:1"], "holds other weights than the features or the run were made with"),
     ] {
-        refused(&[&["predict", &run, &sound], options].concat(), why);
+        rejected(&[&["predict", &run, &sound], options].concat(), why);
     }
-    refused(&["predict", &run, &shared().maps(), "--plot", &at("plots")], "these are features; name the sound");
+    rejected(&["predict", &run, &shared().maps(), "--plot", &at("plots")], "need audio, not features");
 }
 
 #[test]
-fn features_that_the_run_cannot_take_are_refused() {
+fn features_that_the_run_cannot_take_are_rejected() {
     let folder = tempfile::tempdir().unwrap();
     let (run, data) = (shared().run(), shared().data());
     let (keys, features, _) = load_features(shared().maps(), None).unwrap();
@@ -430,29 +432,32 @@ fn features_that_the_run_cannot_take_are_refused() {
     };
     let fingerprint = note.split("\"fingerprint\":\"").nth(1).unwrap()[..16].to_owned();
     let cases = [
-        (altered("width.npz", &note.replace("1/8", "1/4")), "was made with --width 1/4, not 1/8"),
+        (altered("width.npz", &note.replace("1/8", "1/4")), "was extracted at --width 1/4, not 1/8"),
         (
             altered("kind.npz", &note.replace("\"maps\"", "\"logmel\"")),
-            "holds \"logmel\" features, but att-tf takes \"maps\"",
+            "has \"logmel\" features, but att-tf takes \"maps\"",
         ),
-        (altered("other.npz", &note.replace(&fingerprint, "0123456789abcdef")), "was made with other VGGish weights"),
+        (
+            altered("other.npz", &note.replace(&fingerprint, "0123456789abcdef")),
+            "was extracted with VGGish weights other",
+        ),
         (altered("relu.npz", &note.replace("\"last_relu\":true", "\"last_relu\":false")), "without VGGish's last ReLU"),
         (altered("json.npz", &note[..20]), "has an unreadable frontend.json"),
-        (shared().at("data/class-map.json"), "is not a whole npz archive"),
+        (shared().at("data/class-map.json"), "is not a valid npz archive"),
     ];
     for (npz, why) in &cases {
-        refused(&["eval", &run, &data, "--features", npz], why);
+        rejected(&["eval", &run, &data, "--features", npz], why);
     }
-    cases[..5].iter().for_each(|(npz, why)| refused(&["predict", &run, npz], why));
+    cases[..5].iter().for_each(|(npz, why)| rejected(&["predict", &run, npz], why));
     let by_file = json(&["eval", &run, &data, "--features", &altered("same.npz", &note), "--json"]);
     let written = std::fs::read_to_string(Path::new(&run).join("test.json")).unwrap();
     assert_eq!(by_file["mean"], serde_json::from_str::<Value>(&written).unwrap()["mean"]);
-    // Weights that a stranger's file names are not read for ever.
+    // Endless weight files named in an untrusted file are not read forever.
     let endless = altered("endless.npz", &note.replace("\"random\"", "\"/dev/zero\""));
     let new = text(&folder.path().join("run")).to_owned();
     if cfg!(unix) {
         let train = ["train", &data, "--features", &endless, "--model", "att-tf", "--epochs", "1", "--out", &new];
-        refused(&train, "/dev/zero: is not a file");
+        rejected(&train, "/dev/zero: is not a file");
     }
 }
 
@@ -468,7 +473,7 @@ fn every_part_of_the_front_end_can_be_trained() {
         let heard = json(&["predict", text(&out), text(&shared().recording(0)), "--format", "json"]);
         assert_eq!(heard.as_array().unwrap().len(), 1);
     }
-    // Features from a file train to the same bits as those made on the way, and in the cache they are found again.
+    // Features from a file and those extracted during training give bit-identical results, and the cache is reused.
     let cached = names(Path::new(&cache));
     let train = |name: &str, with: &[&str]| {
         let out = folder.path().join(name);
@@ -482,12 +487,12 @@ fn every_part_of_the_front_end_can_be_trained() {
     assert_eq!(names(Path::new(&cache)), cached, "nothing is made twice");
     let mut without = wmic(&["train", &data, "--model", "att-tf"]);
     without.current_dir(&folder);
-    assert_refused(without, "att-tf stands on VGGish: name its weights, --frontend-weights FILE or random");
+    assert_rejected(without, "att-tf needs VGGish weights: --frontend-weights FILE or random");
 }
 
 #[test]
 #[cfg(unix)]
-fn a_killed_run_on_sound_ends_in_the_same_bits() {
+fn a_killed_audio_run_resumes_bit_identically() {
     let folder = tempfile::tempdir().unwrap();
     let at = |name: &str| text(&folder.path().join(name)).to_owned();
     let begin = |out: &str| {
@@ -512,7 +517,7 @@ fn a_killed_run_on_sound_ends_in_the_same_bits() {
 }
 
 #[test]
-fn recordings_of_any_length_are_heard() {
+fn recordings_of_any_length_are_analysed() {
     let folder = tempfile::tempdir().unwrap();
     let run = shared().run();
     let stereo = folder.path().join("31.wav");
@@ -545,7 +550,7 @@ fn recordings_of_any_length_are_heard() {
                 let activity: Vec<f64> =
                     i["activity"].as_array().unwrap().iter().map(|v| v.as_f64().unwrap()).collect();
                 assert_eq!((activity.len(), i["attention"].as_array().unwrap().len()), (cells, cells));
-                // Excerpts of 10 s hold 9.6 s of instances; between them nothing is silent for that.
+                // Excerpts of 10 s have 9.6 s of instances; activity has no gaps between them.
                 assert!(activity.iter().all(|v| *v > 0.0 && *v <= 1.0), "hop {hop}, {seconds} s: {activity:?}");
                 let whole = &i["segments"].as_array().unwrap()[..];
                 assert_eq!((whole.len(), whole[0]["end"].as_f64()), (1, Some(*seconds)), "at the threshold 0");
@@ -557,11 +562,11 @@ fn recordings_of_any_length_are_heard() {
 }
 
 #[test]
-fn answers_come_in_every_format() {
+fn results_in_every_format() {
     let folder = tempfile::tempdir().unwrap();
     let at = |name: &str| folder.path().join(name);
     let run = shared().run();
-    // Two files of one name, and a third that is called as the second would be.
+    // Two files of the same name, and a third with the name that the second would get.
     for name in ["x/take.wav", "y/take.wav", "z/take-2.wav"] {
         std::fs::create_dir_all(at(name).parent().unwrap()).unwrap();
         std::fs::copy(shared().recording(0), at(name)).unwrap();
@@ -653,7 +658,7 @@ fn a_model_without_attention_cannot_aggregate_by_it() {
     wmic(&[&args[..], &["--out", text(&out)]].concat()).assert().success();
     let sound = shared().recording(1);
     let predict = ["predict", text(&out), text(&sound)];
-    refused(
+    rejected(
         &[&predict[..], &["--aggregate", "attention"]].concat(),
         "fc has no attention to aggregate by; mean and max are left",
     );
@@ -667,15 +672,15 @@ fn models_that_look_at_places_take_whole_spectrograms_and_show_their_paths() {
     let at = |name: &str| text(&folder.path().join(name)).to_owned();
     let (data, run, cache) = (shared().data(), at("run"), shared().cache());
     let train = ["train", &data, "--model", "ram16-gru", "--seeds", "2", "--epochs", "1", "--out", &run];
-    refused(
+    rejected(
         &[&train[..], &["--frontend-weights", "random"]].concat(),
-        "ram16-gru takes spectra and needs no VGGish: leave out --frontend-weights",
+        "ram16-gru does not use VGGish: remove --frontend-weights",
     );
-    refused(
+    rejected(
         &[&train[..], &["--train-frontend", "all"]].concat(),
-        "ram16-gru takes spectra as they are: leave out --train-frontend",
+        "ram16-gru does not train a front end: remove --train-frontend",
     );
-    refused(&[&train[..], &["--dropout", "0.5"]].concat(), "ram16-gru has no dropout: leave out --dropout");
+    rejected(&[&train[..], &["--dropout", "0.5"]].concat(), "ram16-gru has no dropout: remove --dropout");
     let planned = json(&["plan", &data, "--model", "ram16-gru", "--json"]);
     wmic(&[&train[..], &["--cache", &cache]].concat()).assert().success();
     assert_eq!(planned["parameters_per_seed"], 337_815);
@@ -684,9 +689,9 @@ fn models_that_look_at_places_take_whole_spectrograms_and_show_their_paths() {
     let short = wav(folder.path(), "short.wav", &tone(0.02, 16_000));
     let sounds = [text(&shared().recording(0)).to_owned(), text(&short).to_owned()];
     let predict = ["predict", &run, &sounds[0], &sounds[1]];
-    refused(
+    rejected(
         &[&predict[..], &["--frontend-weights", "random"]].concat(),
-        "ram16-gru takes spectra and needs no VGGish: leave out --frontend-weights",
+        "ram16-gru does not use VGGish: remove --frontend-weights",
     );
     let heard = json(&[&predict[..], &["--format", "json"]].concat());
     for (r, excerpts) in heard.as_array().unwrap().iter().zip([2, 1]) {

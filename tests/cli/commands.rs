@@ -1,4 +1,4 @@
-//! The command as users meet it: screens, exit codes, files.
+//! The command line: output, exit codes, files.
 
 use std::path::Path;
 
@@ -20,7 +20,7 @@ fn stdout(args: &[&str]) -> String {
 }
 
 /// One line on stderr, exit code 2, nothing on stdout.
-fn refused(args: &[&str], why: &str) {
+fn rejected(args: &[&str], why: &str) {
     let one_line = predicate::function(|text: &str| text.lines().count() == 1);
     wmic(args).assert().code(2).stdout("").stderr(contains("wmic: ").and(contains(why)).and(one_line));
 }
@@ -28,7 +28,7 @@ fn refused(args: &[&str], why: &str) {
 #[test]
 fn every_command_has_help_with_a_summary_for_every_option() {
     let top = stdout(&["--help"]);
-    assert!(top.contains("Exit status: 0 done, 1 a check failed, 2 an error"), "{top}");
+    assert!(top.contains("Exit status: 0 success, 1 a check failed, 2 error"), "{top}");
     let commands: Vec<&str> = top
         .lines()
         .skip_while(|line| *line != "Commands:")
@@ -46,20 +46,20 @@ fn every_command_has_help_with_a_summary_for_every_option() {
 }
 
 #[test]
-fn nonsense_is_refused_with_code_2() {
+fn nonsense_is_rejected_with_code_2() {
     wmic(&["dance"]).assert().code(2).stderr(contains("unrecognized subcommand 'dance'"));
     wmic(&["check", "--speed"]).assert().code(2);
     wmic(&["bench", "--csv", "a.csv"]).assert().code(2).stderr(contains("--compare"));
     wmic(&[]).assert().code(2);
-    refused(&["check", "--op", "lineer"], "unknown op lineer (known are: ");
-    refused(&["bench", "--op", "lineer"], "unknown op lineer (known are: ");
-    refused(&["check", "--device", "Voodoo 2"], "no adapter matches --device Voodoo 2; there are: 0 ");
-    refused(&["check", "--device", "99"], "no adapter matches --device 99");
+    rejected(&["check", "--op", "lineer"], "unknown op lineer (known are: ");
+    rejected(&["bench", "--op", "lineer"], "unknown op lineer (known are: ");
+    rejected(&["check", "--device", "Voodoo 2"], "no adapter matches --device Voodoo 2; there are: 0 ");
+    rejected(&["check", "--device", "99"], "no adapter matches --device 99");
 }
 
 #[test]
 #[cfg(target_os = "linux")]
-fn no_adapter_says_what_to_install() {
+fn without_an_adapter_the_error_explains_what_to_install() {
     let mut command = wmic(&["devices"]);
     command.env("VK_ICD_FILENAMES", "/nonexistent").env("VK_DRIVER_FILES", "/nonexistent");
     command.assert().code(2).stdout("").stderr(contains("apt install libvulkan1 mesa-vulkan-drivers"));
@@ -86,7 +86,7 @@ fn drivers_do_not_complain_about_a_missing_runtime_dir() {
 }
 
 #[test]
-fn check_passes_and_says_so() {
+fn check_passes_and_reports_it() {
     let text = stdout(&["check", "--op", "linear"]);
     let rows = text.lines().filter(|line| line.starts_with("linear ") && line.ends_with("  ok")).count();
     assert!(rows >= 10 && text.starts_with("op ") && text.contains(&format!("All {rows} checks passed on ")), "{text}");
@@ -177,14 +177,14 @@ fn bench_writes_a_file_that_compares_with_itself() {
 }
 
 #[test]
-fn bench_refuses_garbage() {
+fn bench_rejects_garbage() {
     let folder = tempfile::tempdir().unwrap();
     let garbage = folder.path().join("garbage.json");
     std::fs::write(&garbage, "not\x1b[2J json").unwrap();
     let garbage = garbage.to_str().unwrap();
-    refused(&["bench", "--compare", garbage], "garbage.json:1: not a benchmark file of wmic");
-    refused(&["bench", "--compare", "no-such.json"], "no-such.json: ");
-    refused(&["bench", "--op", "linear", "--quick", "--out", "no/such/folder.json"], "no/such/folder.json: ");
+    rejected(&["bench", "--compare", garbage], "garbage.json:1: not a benchmark file of wmic");
+    rejected(&["bench", "--compare", "no-such.json"], "no-such.json: ");
+    rejected(&["bench", "--op", "linear", "--quick", "--out", "no/such/folder.json"], "no/such/folder.json: ");
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
-use crate::support::{copy, end, json, refused, rewrite, send, start, stdout, wait_for, wmic};
+use crate::support::{copy, end, json, rejected, rewrite, send, start, stdout, wait_for, wmic};
 use predicates::prelude::*;
 use predicates::str::contains;
 use serde_json::Value;
@@ -62,7 +62,7 @@ fn experiments_that_make_no_sense_are_one_line() {
         ("title = 'x'\nseeds = 0\n[[entry]]\nlabel = 'A'\nmodel = 'att'", "seeds must be at least 1"),
         (
             "title = 'x'\n[[entry]]\nlabel = 'A'\nmodel = 'att'\n[[entry]]\nlabel = '+ a'\nmodel = 'fc'",
-            "too much alike",
+            "same folder name",
         ),
         ("title = 'x'\nmetric = 'accuracy'\n[[entry]]\nlabel = 'A'\nmodel = 'att'", "metric accuracy is not one of"),
         ("title = 'x'\nmetric = 'f1_pn'\n[[entry]]\nlabel = 'A'\nmodel = 'aacnn'", "metric f1_pn is not one of"),
@@ -72,7 +72,7 @@ fn experiments_that_make_no_sense_are_one_line() {
         ),
         (
             "title = 'x'\n[[entry]]\nlabel = 'A'\nmodel = 'aacnn'\n[[entry]]\nlabel = 'B'\nmodel = 'fc'",
-            "only one of \"A\" and \"B\" names one class per clip",
+            "one of \"A\" and \"B\" is single-label",
         ),
         ("title = ", "x.toml:1: "),
     ];
@@ -157,7 +157,7 @@ fn holm_by_hand() {
     let close = |got: Vec<f64>, want: &[f64]| {
         assert!(got.iter().zip(want).all(|(a, b)| (a - b).abs() < 1e-12) && got.len() == want.len(), "{got:?}");
     };
-    // .005 * 4, .01 * 3, .03 * 2, and .04 no less than the one before it.
+    // .005 * 4, .01 * 3, .03 * 2, and .04 at least the one before it.
     close(holm(&[0.01, 0.04, 0.03, 0.005]), &[0.03, 0.06, 0.06, 0.02]);
     close(holm(&[0.6, 0.7]), &[1.0, 1.0]);
     close(holm(&[]), &[]);
@@ -189,14 +189,14 @@ fn a_known_difference_is_found_and_none_is_not() {
             // A 2.5 % quantile of 2000 draws scatters by 0.06 deviations.
             assert!((got - want_end).abs() < 0.25 * want.deviation, "{name}: {got} instead of {want_end}");
         }
-        // None of the resamples turns it.
+        // No resample reverses it.
         assert!(got.p <= 2.0 * 3.0 / 2001.0, "{name}: {}", got.p);
         let turned = bootstrap.test(1, 0, m).unwrap();
         assert!((turned.low + got.high).abs() < 1e-12 && turned.p == got.p, "{name}");
         let none = bootstrap.test(0, 2, m).unwrap();
         assert_eq!((none.low, none.high, none.p), (0.0, 0.0, 1.0), "{name}");
     }
-    // What only halves a probability and its threshold changes nothing.
+    // Halving probabilities and thresholds changes nothing.
     let mut halved = runs[0].clone();
     for answer in &mut halved {
         *answer = SeedPrediction { probabilities: answer.probabilities.map(|p| p / 2.0), thresholds: vec![0.25; 4] };
@@ -208,13 +208,13 @@ fn a_known_difference_is_found_and_none_is_not() {
     assert_eq!((nothing.test(0, 1, 0), nothing.scores(0, 0)), (None, &[None; 3][..]));
 }
 
-/// SplitPredictions to 14 clips of 5 classes, and their classes. No clip is of the last two, of which the first is answered once.
+/// Predictions for 14 clips of 5 classes, and their classes. No clip is of the last two, of which the first is predicted once.
 const ANSWERED: [(usize, usize); 14] =
     [(0, 0), (0, 0), (2, 0), (3, 0), (2, 1), (2, 1), (1, 1), (2, 2), (2, 2), (2, 2), (2, 2), (2, 2), (2, 0), (1, 1)];
 const TIMES: [u32; 14] = [2, 0, 1, 1, 0, 0, 0, 3, 1, 0, 2, 1, 2, 1];
 
 #[test]
-fn resampled_answers_of_one_class_as_scikit_learn() {
+fn resampled_single_label_predictions_as_scikit_learn() {
     let targets = Array::from_fn([14, 5], |i| f32::from(ANSWERED[i / 5].1 == i % 5));
     let observed = Array::from_fn([14, 5], |_| true);
     // None of them reaches the threshold.
@@ -246,7 +246,7 @@ fn aacnn21_is_table_ii() {
 }
 
 #[test]
-fn one_class_per_clip_means_accuracy_and_no_thresholds() {
+fn single_label_models_have_accuracy_and_no_thresholds() {
     let text = "title = 'x'\n[[entry]]\nlabel = 'A'\nmodel = 'aacnn'";
     let x = Experiment::parse(Path::new("x.toml"), text).unwrap();
     assert_eq!((x.metric.name(), x.metric.class_name()), ("accuracy", "f1_pos"));
@@ -255,15 +255,15 @@ fn one_class_per_clip_means_accuracy_and_no_thresholds() {
     for level in ["tuned", "0.4"] {
         config.threshold = level.parse().unwrap();
         let error = config.validate().unwrap_err().to_string();
-        assert_eq!(error, "aacnn names the most probable class of a clip: leave out `threshold`");
+        assert_eq!(error, "aacnn is single-label and has no thresholds: remove `threshold`");
     }
-    let refusal = "aacnn names the most probable class of a clip: leave out --threshold";
-    // Even where it says what is the default of others.
-    refused(&["train", "no-such-folder", "--model", "aacnn", "--threshold", "0.5"], refusal);
+    let rejection = "aacnn is single-label and has no thresholds: remove --threshold";
+    // Even if the value equals the default of others.
+    rejected(&["train", "no-such-folder", "--model", "aacnn", "--threshold", "0.5"], rejection);
 }
 
 /// 120 clips of 15 classes; the i-th of the ten entries errs in 4 i to 4 i + 8 clips.
-fn of_one_class() -> Comparison {
+fn single_label() -> Comparison {
     let (n, k) = (120, 15);
     let classes: Vec<String> = (0..k).map(|class| format!("instrument {class}")).collect();
     let truth = |clip: usize| clip * 7 % k;
@@ -329,8 +329,8 @@ fn of_one_class() -> Comparison {
 }
 
 #[test]
-fn one_class_per_clip_is_compared_by_accuracy() {
-    let c = of_one_class();
+fn single_label_models_are_compared_by_accuracy() {
+    let c = single_label();
     assert_eq!((c.pairs.len(), c.compared().map(|m| m.name)[0]), (45, "accuracy"));
     let d = c.difference(0, 9, 0).unwrap();
     let means = [0, 9].map(|i: usize| c.entries[i].evaluation.mean.accuracy.unwrap());
@@ -350,7 +350,7 @@ fn one_class_per_clip_is_compared_by_accuracy() {
     wmic::report::comparison::write(folder.path(), &c).unwrap();
     let read = |name: &str| std::fs::read_to_string(folder.path().join(name)).unwrap();
     let page = read("report.html");
-    // Table II stands beside what was measured.
+    // Table II is shown next to the results.
     for words in [
         "paper .951",
         "paper .850",
@@ -376,7 +376,7 @@ const EXPERIMENT: &str = "title = 'Two small models'\nfound = 'FC_T <is> below.'
 const FOLDERS: [&str; 2] = ["fc-t", "att-partial-bce"];
 const EPOCHS: &str = "60";
 
-/// A dataset, an experiment, and its comparison, which all tests leave as they are.
+/// A dataset, an experiment, and its comparison, which the tests do not change.
 struct Shared {
     folder: TempDir,
 }
@@ -453,18 +453,18 @@ fn a_comparison_killed_and_interrupted_ends_in_the_same_bytes() {
     send("-INT", &child);
     said.read_to_string(&mut rest).unwrap();
     let code = end(child).0;
-    // The rest may be over before the signal arrives.
+    // The rest may have finished before the signal arrives.
     assert!(code == Some(130) && rest.contains("the same command") || code == Some(0), "{code:?}: {rest}");
 
     let done = wmic(&args).assert().success();
     let said = String::from_utf8(done.get_output().stderr.clone()).unwrap();
-    assert!(!said.contains("1/2 FC_T: begins") && !said.contains("1/2 FC_T: goes on"), "{said}");
+    assert!(!said.contains("1/2 FC_T: starting") && !said.contains("1/2 FC_T: resuming"), "{said}");
     assert!(first == files(&Path::new(&out).join(FOLDERS[0])), "a finished run is taken as it is");
     assert_same(&out, &shared.at("out"));
 }
 
 #[test]
-fn the_report_says_what_the_runs_say() {
+fn the_report_agrees_with_the_runs() {
     let shared = shared();
     let out = PathBuf::from(shared.at("out"));
     let text = |name: &str| std::fs::read_to_string(out.join(name)).unwrap();
@@ -523,7 +523,7 @@ fn the_report_says_what_the_runs_say() {
 }
 
 #[test]
-fn what_has_ended_is_told_again_and_what_differs_is_refused() {
+fn finished_comparisons_are_reported_again_and_others_rejected() {
     let shared = shared();
     let (out, mut words) = (shared.at("out"), vec![]);
     let before = files(Path::new(&out));
@@ -534,18 +534,18 @@ fn what_has_ended_is_told_again_and_what_differs_is_refused() {
     assert_eq!(json(&shared.args(&mut words, &out, &["--json"])), written);
     assert!(before == files(Path::new(&out)), "the same bytes");
 
-    let fc_t = format!("{out}/fc-t was begun with seeds [0, 1], not [0, 1, 2]");
-    refused(&shared.args(&mut words, &out, &["--seeds", "3"]), &fc_t);
-    refused(
+    let fc_t = format!("{out}/fc-t was started with seeds [0, 1], not [0, 1, 2]");
+    rejected(&shared.args(&mut words, &out, &["--seeds", "3"]), &fc_t);
+    rejected(
         &shared.args(&mut words, &out, &["--frontend-weights", "random", "--width", "1/8"]),
-        "was begun with front end none, not",
+        "was started with front end none, not",
     );
     let data = shared.at("other-data");
     wmic(&["synth", &data, "--clips", "80", "--seed", "1"]).assert().success();
     let experiment = shared.at("two.toml");
     let other = ["compare", &data, "--experiment", &experiment, "--epochs", EPOCHS, "--out", &out];
-    refused(&other, "is not the dataset that");
-    refused(&shared.args(&mut words, &shared.at("data"), &[]), "is not empty and holds no comparison");
+    rejected(&other, "is not the dataset that");
+    rejected(&shared.args(&mut words, &shared.at("data"), &[]), "is not empty and not a comparison");
     assert!(before == files(Path::new(&out)), "nothing was written");
 
     let damaged = shared.at("damaged");
@@ -561,7 +561,7 @@ fn what_has_ended_is_told_again_and_what_differs_is_refused() {
 }
 
 #[test]
-fn an_experiment_says_by_which_f1_it_compares() {
+fn an_experiment_sets_its_f1() {
     let shared = shared();
     let (data, by_present, out) = (shared.at("data"), shared.at("by-present.toml"), shared.at("by-present"));
     std::fs::write(&by_present, format!("metric = 'f1_pos'\n{EXPERIMENT}")).unwrap();
@@ -600,11 +600,11 @@ fn what_diverges_is_left_out_and_named() {
     let (head, entries) = EXPERIMENT.split_at(EXPERIMENT.find("[[entry]]").unwrap());
     let bad = format!("[[entry]]\nlabel = 'Huge'\nmodel = 'fc-t'\ninit = '{huge}'\n");
     std::fs::write(&three, format!("{head}{bad}{entries}")).unwrap();
-    // What has ended in `out` is taken as it is.
+    // Finished runs in `out` are reused.
     copy(shared.at("out"), &out);
     std::fs::remove_file(format!("{out}/report.html")).unwrap();
-    let named = contains("wmic: left out: Huge: the loss of seed 0 is no longer a number, in step 1 of epoch 1");
-    for round in ["begun", "gone on with"] {
+    let named = contains("wmic: skipped: Huge: the loss of seed 0 is no longer a number, in step 1 of epoch 1");
+    for round in ["started", "resumed"] {
         let args = ["compare", &data, "--experiment", &three, "--epochs", EPOCHS, "--out", &out];
         wmic(&args).assert().code(1).stderr(named.clone()).stdout(contains("f1_pn against "));
         let all: Value = serde_json::from_slice(&std::fs::read(format!("{out}/compare.json")).unwrap()).unwrap();
@@ -628,18 +628,18 @@ fn nothing_is_trained_before_all_is_known() {
         std::fs::write(&bad, format!("{EXPERIMENT}[[entry]]\nlabel = 'third'\n{entry}")).unwrap();
         ["compare", &data, "--experiment", &bad, "--out", &out]
     };
-    refused(&with("model = 'lute'"), "bad.toml: entry third: unknown model lute");
-    refused(&with("model = 'att'\nlr = -1.0"), "bad.toml: entry third: --lr must be at least 0");
-    refused(&with("model = 'att-tf'"), "bad.toml: entry third: att-tf stands on VGGish");
-    refused(&["compare", &data, "--experiment", "ismir18"], "unknown experiment ismir18; there are aacnn21, ismir19");
-    refused(&["compare", &data, "--experiment", "no.toml"], "no.toml: ");
-    // VGGish is for those entries that can stand on it, and refused where none can.
+    rejected(&with("model = 'lute'"), "bad.toml: entry third: unknown model lute");
+    rejected(&with("model = 'att'\nlr = -1.0"), "bad.toml: entry third: --lr must be at least 0");
+    rejected(&with("model = 'att-tf'"), "bad.toml: entry third: att-tf needs VGGish weights");
+    rejected(&["compare", &data, "--experiment", "ismir18"], "unknown experiment ismir18; there are aacnn21, ismir19");
+    rejected(&["compare", &data, "--experiment", "no.toml"], "no.toml: ");
+    // VGGish options apply to the entries that use it, and are rejected if none does.
     let options = ["--frontend-weights", "random", "--width", "1/8", "--train-frontend", "all"];
     let both = with("model = 'sr16'\n[[entry]]\nlabel = 'fourth'\nmodel = 'att-tf'");
-    refused(&[&both[..], &options].concat(), "has no audio/");
+    rejected(&[&both[..], &options].concat(), "has no audio/");
     std::fs::write(&bad, "title = 'x'\n[[entry]]\nlabel = 'third'\nmodel = 'sr16'").unwrap();
-    let vggish = "entry third: sr16 takes spectra and needs no VGGish: leave out --frontend-weights";
-    refused(&[&both[..], &options].concat(), vggish);
+    let vggish = "entry third: sr16 does not use VGGish: remove --frontend-weights";
+    rejected(&[&both[..], &options].concat(), vggish);
     assert!(!Path::new(&out).exists());
 }
 
@@ -655,9 +655,9 @@ fn one_seed_and_force() {
         let done = wmic(&args).assert().success();
         String::from_utf8(done.get_output().stdout.clone()).unwrap()
     };
-    assert!(run(&mut words, &one).contains("One seed each: nothing can be said about other seeds"));
+    assert!(run(&mut words, &one).contains("One seed each: no significance over seeds"));
     let page = std::fs::read_to_string(Path::new(&out).join("report.html")).unwrap();
-    assert!(page.contains("With one seed each nothing can be said about other seeds"));
+    assert!(page.contains("With one seed each there is no test over seeds"));
     let anew = run(&mut words, &["--seeds", "2", "--epochs", "1", "--force"]);
     assert!(!anew.contains("One seed each"), "{anew}");
     let has = predicate::str::contains("seeds = [0, 1]").or(predicate::str::contains("seeds = [\n    0,\n    1,"));
@@ -682,6 +682,6 @@ fn an_entry_that_runs_out_of_memory_is_left_out_and_the_next_gets_a_new_device()
     let entries = work("out of memory; try fewer `seeds` or a smaller `batch`").unwrap().unwrap();
     assert_eq!(entries.ended, [(1, 1)]);
     assert_eq!(entries.left_out, ["large: GPU: out of memory; try fewer `seeds` or a smaller `batch`"]);
-    // Whatever else is wrong may be wrong with the others, too.
+    // Other errors may affect the other entries, too.
     assert_eq!(work("the device was lost").unwrap_err().to_string(), "large: GPU: the device was lost");
 }

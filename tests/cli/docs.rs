@@ -1,4 +1,4 @@
-//! What the documentation says of the program is what the program is.
+//! The documentation agrees with the program.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -36,7 +36,7 @@ fn blocks(text: &str) -> (Vec<(&str, &str)>, Vec<&str>) {
     (code, prose)
 }
 
-/// The texts between single backquotes, which may go on in the next line.
+/// The texts between single backquotes, which may continue on the next line.
 fn spans(prose: &[&str]) -> Vec<String> {
     prose.join(" ").split('`').skip(1).step_by(2).map(str::to_owned).collect()
 }
@@ -83,7 +83,7 @@ fn every_model_is_named() {
     }
 }
 
-/// The anchor that readers of Markdown give a heading.
+/// The anchor of a heading in Markdown renderers.
 fn anchor(heading: &str) -> String {
     let kept = heading.trim().to_lowercase().replace(' ', "-");
     kept.chars().filter(|c| c.is_alphanumeric() || *c == '-' || *c == '_').collect()
@@ -144,7 +144,7 @@ fn commands_and_options_in_the_text_exist() {
     for (path, text) in pages() {
         for span in spans(&blocks(&text).1) {
             let words = words(&span);
-            // Other programs' options are not ours to know.
+            // Options of other programs are not checked.
             if !words.first().is_some_and(|word| word == "wmic" || word.starts_with("--")) {
                 continue;
             }

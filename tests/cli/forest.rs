@@ -1,10 +1,10 @@
-//! Random forests: they say what scikit-learn's say, the same seed gives the same trees, files hold them, damaged files end in one
-//! line, and the commands treat `rf` as any model. Tuned thresholds of runs, which are found and kept alike for all models.
+//! Random forests: agreement with scikit-learn, reproducibility, files, errors for damaged files, and commands with `rf`. Tuned
+//! thresholds, which are the same for all models.
 
 use std::path::Path;
 
 use crate::formula::frac;
-use crate::support::{assert_refused, copy, json, refused, stdout, wmic};
+use crate::support::{assert_rejected, copy, json, rejected, stdout, wmic};
 use proptest::prelude::*;
 use safetensors::SafeTensors;
 use serde_json::Value;
@@ -19,7 +19,7 @@ fn config(seeds: &[u64]) -> Config {
     Config { seeds: seeds.to_vec(), val_fraction: 0.01, ..Config::of("rf", "data").unwrap() }
 }
 
-/// Clips of 128 byte features and two instances, whose classes are all known but where said otherwise.
+/// Clips of 128 byte features and two instances, with all labels known by default.
 fn dataset(x: Vec<u8>, targets: Vec<bool>, observed: Vec<bool>, classes: usize, train: usize) -> Dataset {
     let clips = targets.len() / classes;
     Dataset {
@@ -79,7 +79,7 @@ fn forests_say_what_scikit_learns_say() {
 
 #[test]
 fn trees_are_as_deep_as_asked_for_and_no_deeper() {
-    // Labels of which nothing can be learnt are learnt by heart.
+    // Random labels are memorised.
     let x = (0..400 * 256).map(|i| (256.0 * frac(i, 1)) as u8).collect();
     let data = dataset(x, (0..400).map(|i| frac(i, 2) < 0.5).collect(), vec![true; 400], 1, 300);
     let forest = grown(&config(&[5]), &data).remove(0);
@@ -97,7 +97,7 @@ fn trees_are_as_deep_as_asked_for_and_no_deeper() {
 }
 
 #[test]
-fn what_is_certain_is_said_for_certain() {
+fn certain_predictions_have_probability_0_or_1() {
     // All features are the same number; a clip has the class from 100 on.
     let level = |clip: usize| (clip * 2 % 200) as u8;
     let x = (0..200 * 256).map(|i| level(i / 256)).collect();
@@ -145,7 +145,7 @@ fn saved(folder: &Path) -> (std::path::PathBuf, Vec<Forest>, Array<f32>) {
 }
 
 #[test]
-fn files_hold_forests_and_damaged_ones_are_refused() {
+fn forests_are_saved_and_loaded_and_damaged_files_rejected() {
     let folder = tempfile::tempdir().unwrap();
     let (path, forests, _) = saved(folder.path());
     assert!(load(&ModelFile::open(&path).unwrap()).unwrap() == forests);
@@ -158,7 +158,7 @@ fn files_hold_forests_and_damaged_ones_are_refused() {
     let damages: [(&str, [u8; 4], &str); 9] = [
         ("trees.nodes", far, "expected"),
         ("trees.nodes", [0; 4], "expected"),
-        ("trees.feature", 128u32.to_le_bytes(), "a split on what no clip has"),
+        ("trees.feature", 128u32.to_le_bytes(), "splits on a feature that does not exist"),
         ("trees.threshold", f32::NAN.to_le_bytes(), "NaN"),
         ("trees.threshold", f32::INFINITY.to_le_bytes(), "inf"),
         ("trees.left", far, "children"),
@@ -216,12 +216,12 @@ fn the_commands_take_a_forest_as_any_model() {
         ["dataset", "model", "seeds", "threshold", "val_fraction", "run"],
         "nothing that only networks have"
     );
-    // Grown on all clips, none set aside: there are no thresholds to be found.
+    // Trained on all clips, none held out: thresholds cannot be tuned.
     let clips = |key: &str| settings["run"][key].as_integer().unwrap();
     assert_eq!((clips("train_clips") + clips("test_clips"), clips("val_clips")), (300, 0));
-    let tuned = ["train", &data, "--model", "rf", "--threshold", "tuned", "--out", &at("refused")];
-    refused(&tuned, "tuned thresholds need validation clips: give --val-fraction");
-    refused(&["eval", &run, &data, "--split", "val"], "has no clips in that split");
+    let tuned = ["train", &data, "--model", "rf", "--threshold", "tuned", "--out", &at("rejected")];
+    rejected(&tuned, "tuned thresholds need validation clips: give --val-fraction");
+    rejected(&["eval", &run, &data, "--split", "val"], "has no clips in that split");
     let rows = String::from_utf8(read(&run, "metrics.jsonl")).unwrap();
     assert_eq!(rows.lines().count(), 2, "a row for each seed");
 
@@ -232,7 +232,7 @@ fn the_commands_take_a_forest_as_any_model() {
     assert_eq!(heard.as_array().unwrap().len(), 300);
     assert!((0.0..=1.0).contains(&first["probability"].as_f64().unwrap()) && first["spread"].is_number());
     assert!(stdout(&["predict", &run, &data, "--format", "csv"]).lines().count() > 300);
-    refused(&["predict", &run, &data, "--aggregate", "attention"], "rf has no attention to aggregate by");
+    rejected(&["predict", &run, &data, "--aggregate", "attention"], "rf has no attention to aggregate by");
 
     let copied = Path::new(&run).join("run.toml");
     wmic(&["train", "--config", copied.to_str().unwrap(), "--out", &again]).assert().success();
@@ -262,19 +262,19 @@ fn the_commands_take_a_forest_as_any_model() {
         ["--init", "weights.safetensors"],
         ["--train-frontend", "dense"],
     ] {
-        let why = format!("rf is no network: leave out {}", given[0]);
-        refused(&["train", &data, "--model", "rf", given[0], given[1], "--out", &at("refused")], &why);
+        let why = format!("rf is not a neural network: remove {}", given[0]);
+        rejected(&["train", &data, "--model", "rf", given[0], given[1], "--out", &at("rejected")], &why);
     }
-    refused(&["plan", &data, "--model", "rf", "--batch", "7"], "rf is no network: leave out --batch");
-    assert!(!Path::new(&at("refused")).exists());
+    rejected(&["plan", &data, "--model", "rf", "--batch", "7"], "rf is not a neural network: remove --batch");
+    assert!(!Path::new(&at("rejected")).exists());
     std::fs::write(at("rf.toml"), "model = \"rf\"\nlr = 0.1\n").unwrap();
-    refused(&["train", &data, "--config", &at("rf.toml")], "rf is no network: leave out --lr");
+    rejected(&["train", &data, "--config", &at("rf.toml")], "rf is not a neural network: remove --lr");
 
     let cut = at("cut");
     copy(&run, &cut);
     let bytes = read(&cut, "model.safetensors");
     std::fs::write(Path::new(&cut).join("model.safetensors"), &bytes[..bytes.len() - 100]).unwrap();
-    assert_refused(wmic(&["predict", &cut, &data]), "it may be cut off");
+    assert_rejected(wmic(&["predict", &cut, &data]), "it may be cut off");
 }
 
 /// The metadata of a model file.
@@ -285,7 +285,7 @@ fn about(path: &str) -> Value {
 }
 
 #[test]
-fn tuned_thresholds_lie_with_the_weights_and_count_from_then_on() {
+fn tuned_thresholds_are_stored_with_the_weights_and_used() {
     let folder = tempfile::tempdir().unwrap();
     let at = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
     let data = at("data");
@@ -331,9 +331,9 @@ fn tuned_thresholds_lie_with_the_weights_and_count_from_then_on() {
         let heard = json(&["predict", &run, &data, "--format", "json", "--threshold", "0.25"]);
         assert_eq!(heard[0]["instruments"][0]["threshold"], 0.25);
         let page = std::fs::read_to_string(format!("{run}/report.html")).unwrap();
-        assert!(page.contains("the threshold of each class that suits the validation clips best"));
+        assert!(page.contains("per-class thresholds tuned on the validation clips"));
     }
-    refused(&["train", &data, "--threshold", "1.5"], "a number from 0 to 1, or tuned, is expected");
+    rejected(&["train", &data, "--threshold", "1.5"], "a number from 0 to 1, or tuned, is expected");
     std::fs::write(at("odd.toml"), "threshold = \"best\"\n").unwrap();
-    refused(&["train", &data, "--config", &at("odd.toml")], "a number from 0 to 1, or tuned, is expected");
+    rejected(&["train", &data, "--config", &at("odd.toml")], "a number from 0 to 1, or tuned, is expected");
 }

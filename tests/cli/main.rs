@@ -1,4 +1,4 @@
-//! The program as users meet it: what it prints, writes and rejects.
+//! The command line: output, files, errors.
 
 mod audio;
 mod commands;

@@ -1,12 +1,12 @@
-//! Single notes: how files become seconds and seconds splits, what is refused, a run from folders to timelines, and that replicas and
-//! resumed runs have the same bits.
+//! Single notes: segments and splits of files, errors, a run from folders to timelines, and bit-identical replicas and
+//! resumed runs.
 
 use std::collections::{HashMap, HashSet};
 use std::f64::consts::TAU;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
-use crate::support::{copy, end, json, refused, send, start, stdout, wait_for, wmic};
+use crate::support::{copy, end, json, rejected, send, start, stdout, wait_for, wmic};
 use predicates::prelude::*;
 use predicates::str::contains;
 use serde_json::Value;
@@ -27,7 +27,7 @@ use wmic::train::learner::Learner;
 
 const SR: u32 = 44_100;
 
-/// A note of `samples` samples with overtones that fall off by `slope`: what tells the classes apart.
+/// A note of `samples` samples with overtones that fall off by `slope`, which distinguishes the classes.
 fn note(samples: usize, sr: u32, hz: f64, slope: f64) -> Vec<f32> {
     let at = |i: usize| {
         let t = i as f64 / f64::from(sr);
@@ -75,7 +75,7 @@ const SMALL: [&str; 14] = [
     "6",
 ];
 
-/// A run on such notes, shared by all tests, which leave it as it is.
+/// A run on such notes, shared by all tests, which do not change it.
 struct Shared {
     folder: TempDir,
 }
@@ -205,7 +205,7 @@ fn no_recording_is_in_two_splits_unless_segments_are_drawn() {
 }
 
 #[test]
-fn a_run_names_one_class_a_second() {
+fn a_run_predicts_one_class_per_second() {
     let shared = shared();
     let run = shared.at("run");
     let test: Value = serde_json::from_slice(&std::fs::read(run.join("test.json")).unwrap()).unwrap();
@@ -234,7 +234,7 @@ fn a_run_names_one_class_a_second() {
     }
     let again = json(&["eval", text(&run), text(&shared.at("notes")), "--json"]);
     assert_eq!(again["confusion"], test["confusion"]);
-    // Files have come and gone since: what was learnt from is not tested on.
+    // With files added and removed since, training clips are not tested on.
     let changed = shared.at("changed");
     copy(shared.at("notes"), &changed);
     write(&changed, "bright/new.wav", SR, &note(SR as usize, SR, 250.0, 0.3));
@@ -245,7 +245,7 @@ fn a_run_names_one_class_a_second() {
     let again: Value = serde_json::from_slice(&done.get_output().stdout).unwrap();
     assert_eq!(again["confusion"], test["confusion"]);
 
-    // 3.4 s: three whole seconds, and once more the last one, which decides about the rest.
+    // 3.4 s: three whole seconds, and a last one aligned with the end, which covers the rest.
     let solo = shared.at("solo.wav");
     write_wav(&solo, SR, &note(SR as usize * 34 / 10, SR, 300.0, 0.3), Depth::Float32).unwrap();
     let heard = &json(&["predict", text(&run), text(&solo), "--format", "json", "--attention"])[0];
@@ -298,7 +298,7 @@ fn a_run_names_one_class_a_second() {
         assert!((sum - plays).abs() < 1e-4, "half second {cell}: {sum}");
     }
 
-    // The pictures: of the run, and of a recording.
+    // The figures of the run and of a recording.
     let report = std::fs::read_to_string(run.join("report.html")).unwrap();
     assert!(run.join("examples.png").is_file() && report.contains("href=\"examples.png\""));
     let shown = report.matches("alt=\"Spectrum of ").count();
@@ -306,7 +306,7 @@ fn a_run_names_one_class_a_second() {
     let page = shared.at("page.html");
     stdout(&["predict", text(&run), text(&solo), text(&silence), "--html", text(&page)]);
     let page = std::fs::read_to_string(page).unwrap();
-    for words in ["alt=\"Constant-Q transform, second by second\"", "<span>probability: 0 ", "No instrument is heard<"]
+    for words in ["alt=\"Constant-Q transform, one-second frames\"", "<span>probability: 0 ", "No instrument detected<"]
     {
         assert!(page.contains(words), "{words}");
     }
@@ -318,22 +318,22 @@ fn a_run_names_one_class_a_second() {
 }
 
 #[test]
-fn folders_that_nothing_can_be_learnt_from_are_refused() {
+fn folders_that_cannot_be_trained_on_are_rejected() {
     let folder = tempfile::tempdir().unwrap();
     let at = |name: &str| folder.path().join(name);
     let train = |name: &str, why: &str| {
         let (data, cache, out) = (at(name), at("cache"), at("out"));
         let args = ["train", text(&data), "--cache", text(&cache), "--out", text(&out)];
-        refused(&[&args[..], &SMALL].concat(), why);
+        rejected(&[&args[..], &SMALL].concat(), why);
         assert!(!out.exists(), "{name}: nothing is begun");
     };
     let second = note(SR as usize, SR, 220.0, 1.0);
     std::fs::create_dir_all(at("empty/a")).unwrap();
     std::fs::create_dir_all(at("empty/b")).unwrap();
-    train("empty", "has none with sound files");
+    train("empty", "has none with audio files");
     write(&at("one"), "a/1.wav", SR, &second);
     std::fs::create_dir_all(at("one/b")).unwrap();
-    train("one", "has only a with sound files");
+    train("one", "has only a with audio files");
     ["a/1.wav", "b/1.wav"].iter().for_each(|name| write(&at("single"), name, SR, &second));
     train("single", "leaves no segment for the");
     ["a/1.wav", "b/1.wav"].iter().for_each(|name| write(&at("short"), name, SR, &second[1..]));
@@ -342,7 +342,7 @@ fn folders_that_nothing_can_be_learnt_from_are_refused() {
     // Clips of several classes, not all of them known.
     let openmic = at("openmic");
     wmic(&["synth", text(&openmic), "--audio", "--clips", "40"]).assert().success();
-    train("openmic", "one class and no other");
+    train("openmic", "exactly one class");
 }
 
 #[test]
@@ -366,7 +366,7 @@ fn a_run_that_was_interrupted_goes_on_to_the_same_bits() {
     let args = ["train", text(&data), "--epochs", "6", "--scale", "log", "--cache", text(&cache), "--out", text(&run)];
     let training = start(&[&args[..], &SMALL].concat());
     wait_for(&run.join("splits.csv"));
-    // Somewhere in the epochs; where does not matter.
+    // Somewhere in an epoch.
     std::thread::sleep(std::time::Duration::from_secs(2));
     send("-INT", &training);
     let (code, said) = end(training);
@@ -383,21 +383,21 @@ fn a_run_that_was_interrupted_goes_on_to_the_same_bits() {
 }
 
 #[test]
-fn options_that_mean_nothing_are_refused() {
+fn options_that_do_not_apply_are_rejected() {
     let data = text(shared().folder.path()).to_owned();
     let out = shared().at("never");
     let train = |args: &[&str], why: &str| {
-        refused(&[&["train", data.as_str(), "--out", text(&out)], args].concat(), why);
+        rejected(&[&["train", data.as_str(), "--out", text(&out)], args].concat(), why);
     };
     train(&["--model", "att", "--input", "cqt"], "att is not for single notes");
     train(&["--model", "att", "--init", "he"], "att starts as its paper says");
-    train(&["--model", "att", "--loss", "cross-entropy"], "cross-entropy is for models that name one");
-    train(&["--model", "aacnn", "--loss", "bce"], "aacnn names one class per clip");
-    train(&["--model", "aacnn", "--augment", "mixup"], "leave out --augment");
-    train(&["--model", "aacnn", "--frontend-weights", "random"], "needs no VGGish");
+    train(&["--model", "att", "--loss", "cross-entropy"], "cross-entropy is for single-label models");
+    train(&["--model", "aacnn", "--loss", "bce"], "aacnn is a single-label model");
+    train(&["--model", "aacnn", "--augment", "mixup"], "remove --augment");
+    train(&["--model", "aacnn", "--frontend-weights", "random"], "does not use VGGish");
     train(&["--model", "aacnn", "--dropout", "0.5"], "has no dropout");
     train(&["--model", "aacnn", "--weight-decay", "0.1"], "--weight-decay 0, or --optimiser adam");
-    train(&["--model", "aacnn", "--train-frontend", "all"], "leave out --train-frontend");
+    train(&["--model", "aacnn", "--train-frontend", "all"], "remove --train-frontend");
     wmic(&["train", &data, "--model", "aacnn", "--attention", "30"])
         .assert()
         .code(2)

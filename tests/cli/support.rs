@@ -1,4 +1,4 @@
-//! Calls of the program, as users make them.
+//! Calls of the program.
 
 use std::path::Path;
 use std::process::{Child, Output, Stdio};
@@ -25,7 +25,7 @@ pub fn json(args: &[&str]) -> Value {
 }
 
 /// One line on stderr beside warnings, exit code 2, nothing on stdout.
-pub fn assert_refused(mut command: Command, why: &str) {
+pub fn assert_rejected(mut command: Command, why: &str) {
     let one_line = predicate::function(|text: &str| {
         let lines: Vec<&str> = text.lines().filter(|line| !line.starts_with("warning: ")).collect();
         lines.len() == 1 && lines[0].starts_with("wmic: ")
@@ -33,11 +33,11 @@ pub fn assert_refused(mut command: Command, why: &str) {
     command.assert().code(2).stdout("").stderr(contains(why).and(one_line));
 }
 
-pub fn refused(args: &[&str], why: &str) {
-    assert_refused(wmic(args), why);
+pub fn rejected(args: &[&str], why: &str) {
+    assert_rejected(wmic(args), why);
 }
 
-/// Writes a safetensors file of wmic's anew, its metadata changed and its first tensor multiplied.
+/// Rewrites a safetensors file of wmic with changed metadata and a scaled first tensor.
 pub fn rewrite(path: &Path, change: &dyn Fn(&mut Value), factor: f32) {
     use safetensors::tensor::{SafeTensors, TensorView, serialize};
     let bytes = std::fs::read(path).unwrap();
@@ -106,7 +106,7 @@ pub fn wait_for(path: &Path) {
     }
 }
 
-/// A reader that goes away before anything is written, and the program's end.
+/// Runs the program with a closed stdout.
 pub fn unread(args: &[&str]) -> (Option<i32>, String) {
     let mut child = start(args);
     drop(child.stdout.take());

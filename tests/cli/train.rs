@@ -1,16 +1,16 @@
-//! Training, evaluation and prediction as users meet them: what they write, what they reject, and how they end.
+//! Training, evaluation and prediction on the command line: files, errors, exit codes.
 
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
 use crate::support::{
-    assert_refused, copy, end, has_keys, json, refused, rewrite, send, start, stdout, unread, wait_for, wmic,
+    assert_rejected, copy, end, has_keys, json, rejected, rewrite, send, start, stdout, unread, wait_for, wmic,
 };
 use predicates::str::contains;
 use serde_json::Value;
 use tempfile::TempDir;
 
-/// A dataset of 120 clips and a run of two seeds on it, shared by all tests, which leave both as they are.
+/// A dataset of 120 clips and a run of two seeds on it, shared by all tests, which do not change them.
 struct Shared {
     folder: TempDir,
 }
@@ -53,7 +53,7 @@ fn edit(path: impl AsRef<Path>, change: impl FnOnce(String) -> String) {
     std::fs::write(path, change(text)).unwrap();
 }
 
-/// What is always said about an instrument in a recording.
+/// Keys of an instrument in a recording's result.
 const INSTRUMENT: [&str; 6] = ["name", "probability", "spread", "threshold", "present", "segments"];
 
 /// Of a run that has ended.
@@ -110,7 +110,7 @@ const FILES: [&str; 10] = [
 ];
 
 #[test]
-fn a_run_directory_holds_what_was_promised() {
+fn a_run_directory_has_the_documented_files() {
     let run = PathBuf::from(shared().run());
     let mut names: Vec<_> = std::fs::read_dir(&run).unwrap().map(|e| e.unwrap().file_name()).collect();
     names.sort();
@@ -137,7 +137,7 @@ fn a_run_directory_holds_what_was_promised() {
     assert!(about["input"].is_string() && about["version"].is_string());
 }
 
-/// Scores of clips that a run has learnt from say nothing about others.
+/// Scores on training clips are not representative of others.
 #[test]
 fn eval_asks_before_it_scores_clips_that_the_run_may_have_learnt_from() {
     let folder = tempfile::tempdir().unwrap();
@@ -145,9 +145,9 @@ fn eval_asks_before_it_scores_clips_that_the_run_may_have_learnt_from() {
     wmic(&["synth", &other, "--clips", "60", "--seed", "9"]).assert().success();
     let (run, data) = (shared().run(), shared().data());
     let why = "this is not the data that the run was trained on, which may share clips with it";
-    refused(&["eval", &run, &other], why);
-    refused(&["eval", &run, &other, "--split", "all"], why);
-    refused(&["eval", &run, &data, "--split", "all"], "most of all clips are those that the run was trained on");
+    rejected(&["eval", &run, &other], why);
+    rejected(&["eval", &run, &other, "--split", "all"], why);
+    rejected(&["eval", &run, &data, "--split", "all"], "most of these clips are training clips of the run");
     let forced = wmic(&["eval", &run, &other, "--force", "--json"]).assert().success();
     forced.stderr(contains(why));
     wmic(&["eval", &run, &data, "--split", "all", "--force"]).assert().success();
@@ -239,7 +239,7 @@ fn a_reader_that_leaves_early_is_no_error() {
 }
 
 #[test]
-fn settings_that_make_no_sense_are_refused_before_anything_is_written() {
+fn invalid_settings_are_rejected_before_anything_is_written() {
     let folder = tempfile::tempdir().unwrap();
     let out = folder.path().join("deep/er/run");
     let out = out.to_str().unwrap();
@@ -271,12 +271,12 @@ fn settings_that_make_no_sense_are_refused_before_anything_is_written() {
         (&["--augment", "mixup,mixup"], "an augmentation is listed twice"),
         (&["--augment", "concat", "--mixup-alpha", "0.1"], "mixup-alpha needs --augment mixup"),
         (&["--augment", "mixup", "--mixup-alpha", "0"], "mixup-alpha must be above 0 and at most 1"),
-        (&["--model", "fc", "--augment", "concat"], "fc takes clips of one length: leave out --augment concat"),
+        (&["--model", "fc", "--augment", "concat"], "fc takes clips of one length: remove --augment concat"),
         (&["--init", "no-such.safetensors"], "no-such.safetensors: "),
         (&["--device", "Voodoo 2"], "no adapter matches --device Voodoo 2"),
         (&["--resume", "there"], "cannot be used with"),
     ] {
-        refused(&[&["train", &data, "--out", out], options].concat(), why);
+        rejected(&[&["train", &data, "--out", out], options].concat(), why);
     }
     let config = folder.path().join("c.toml");
     for (text, why) in [
@@ -291,21 +291,21 @@ fn settings_that_make_no_sense_are_refused_before_anything_is_written() {
         ("augment = ['noise']", "unknown variant `noise`"),
     ] {
         std::fs::write(&config, text).unwrap();
-        refused(&["train", &data, "--out", out, "--config", config.to_str().unwrap()], why);
+        rejected(&["train", &data, "--out", out, "--config", config.to_str().unwrap()], why);
     }
     std::fs::write(&config, "lr = 0.1").unwrap();
-    refused(&["train", "--out", out, "--config", config.to_str().unwrap()], "names no dataset");
-    refused(&["train", &data, "--out", out, "--config", "/dev/zero"], "/dev/zero: ");
+    rejected(&["train", "--out", out, "--config", config.to_str().unwrap()], "has no dataset");
+    rejected(&["train", &data, "--out", out, "--config", "/dev/zero"], "/dev/zero: ");
     let mut command = wmic(&["train", &data, "--out", out]);
     command.env("VK_ICD_FILENAMES", "/nonexistent").env("VK_DRIVER_FILES", "/nonexistent");
     if cfg!(target_os = "linux") {
-        assert_refused(command, "apt install libvulkan1 mesa-vulkan-drivers");
+        assert_rejected(command, "apt install libvulkan1 mesa-vulkan-drivers");
     }
     assert!(!folder.path().join("deep").exists(), "nothing is left behind");
 }
 
 #[test]
-fn what_exceeds_the_adapter_is_refused_before_memory_is_taken() {
+fn what_exceeds_the_adapter_is_rejected_before_memory_is_taken() {
     let folder = tempfile::tempdir().unwrap();
     let out = folder.path().join("run");
     let devices = json(&["devices", "--json"]);
@@ -313,13 +313,13 @@ fn what_exceeds_the_adapter_is_refused_before_memory_is_taken() {
     // 986 772 parameters a seed in one binding.
     if 1000 * 986_772 * 4 > binding {
         let args = ["train", &shared().data(), "--model", "fc", "--seeds", "1000", "--out", out.to_str().unwrap()];
-        refused(&args, "bytes, this adapter allows");
+        rejected(&args, "bytes, this adapter allows");
         assert!(!out.exists());
     }
 }
 
 #[test]
-fn datasets_that_cannot_be_used_are_refused_in_one_line() {
+fn datasets_that_cannot_be_used_are_rejected_in_one_line() {
     let folder = tempfile::tempdir().unwrap();
     let out = folder.path().join("run");
     let at = |name: &str| folder.path().join(name);
@@ -330,15 +330,15 @@ fn datasets_that_cannot_be_used_are_refused_in_one_line() {
         ("no-such-folder".to_owned(), "no-such-folder: does not exist"),
         (
             at("empty").to_str().unwrap().to_owned(),
-            "with sound files; a folder for each of two or more classes, or class-map.json and audio/",
+            "with audio files; a folder for each of two or more classes, or class-map.json and audio/",
         ),
-        (altered("text", &|root| std::fs::write(npz(root), "hello").unwrap()), "is not a whole npz archive"),
+        (altered("text", &|root| std::fs::write(npz(root), "hello").unwrap()), "is not a valid npz archive"),
         (
             altered("cut", &|root| {
                 let file = std::fs::File::options().write(true).open(npz(root)).unwrap();
                 file.set_len(file.metadata().unwrap().len() / 2).unwrap();
             }),
-            "is not a whole npz archive",
+            "is not a valid npz archive",
         ),
         (
             altered("classes", &|root| {
@@ -362,7 +362,7 @@ fn datasets_that_cannot_be_used_are_refused_in_one_line() {
                     test.clone() + test.lines().last().unwrap() + "\n"
                 })
             }),
-            "occurs a second time",
+            "occurs twice",
         ),
         (
             altered("nobody\n\x1b[31m", &|root| std::fs::write(root.join("partitions/split01_test.csv"), "").unwrap()),
@@ -370,9 +370,9 @@ fn datasets_that_cannot_be_used_are_refused_in_one_line() {
         ),
     ];
     for (data, why) in cases {
-        refused(&["train", &data, "--out", out.to_str().unwrap()], why);
-        // These are not the clips that the run was trained on, which would be refused first.
-        refused(&["eval", &shared().run(), &data, "--force"], why);
+        rejected(&["train", &data, "--out", out.to_str().unwrap()], why);
+        // Not the run's training clips, which would be rejected first.
+        rejected(&["eval", &shared().run(), &data, "--force"], why);
         assert!(!out.exists(), "{why}");
     }
 }
@@ -386,7 +386,7 @@ fn paths_may_be_odd_and_relative() {
     copy(shared().data(), &odd);
     let mut train = wmic(&["train", "dä ta  x", "--epochs", "1"]);
     train.current_dir(&folder).assert().success().stdout(contains("saved in runs/att-dä ta  x"));
-    // Resumed from elsewhere; it is done already, so it says again what it found.
+    // Resumed from another folder; it has finished, so it reports its results again.
     let run = folder.path().join("runs/att-dä ta  x");
     let before = std::fs::read(run.join("test.json")).unwrap();
     wmic(&["train", "--resume", run.to_str().unwrap()]).assert().success();
@@ -401,7 +401,7 @@ fn paths_may_be_odd_and_relative() {
             std::fs::write(folder.path().join("c.toml"), "").unwrap();
             train.args(["--config", "c.toml"]);
         }
-        assert_refused(train, "is not a UTF-8 path");
+        assert_rejected(train, "is not a UTF-8 path");
     }
     wmic(&["eval", &shared().run()]).arg(&raw).assert().success();
 }
@@ -414,9 +414,12 @@ fn a_run_is_replaced_only_by_force_and_only_by_one_that_can_start() {
     let out = run.to_str().unwrap();
     let model = || std::fs::read(run.join("model.safetensors")).unwrap();
     let before = model();
-    refused(&["train", &data, "--out", out], "holds a run already; choose another --out, continue it with --resume");
+    rejected(
+        &["train", &data, "--out", out],
+        "already contains a run; choose another --out, continue it with --resume",
+    );
     let huge = huge_weights("fc", &folder.path().join("fc.safetensors"));
-    refused(&["train", &data, "--out", out, "--force", "--init", &huge], "weights of another model?");
+    rejected(&["train", &data, "--out", out, "--force", "--init", &huge], "weights of another model?");
     assert_eq!(model(), before, "the old run outlives a new one that cannot start");
     std::fs::write(run.join(".wmic-aBcDeF.safetensors"), "of a killed process").unwrap();
     wmic(&["train", &data, "--out", out, "--force", "--epochs", "1"]).assert().success();
@@ -424,20 +427,23 @@ fn a_run_is_replaced_only_by_force_and_only_by_one_that_can_start() {
     assert_eq!(std::fs::read_dir(&run).unwrap().count(), FILES.len(), "leftovers are swept away");
     let page = std::fs::read_to_string(run.join("report.html")).unwrap();
     assert!(page.contains(" · seed 0 · "), "the report is the new run's");
-    // Without run.toml nobody knows whose the rest is.
+    // Without run.toml the files are not known to be a run's.
     std::fs::remove_file(run.join("run.toml")).unwrap();
-    refused(&["train", &data, "--out", out, "--force"], "is not empty and holds no run");
+    rejected(&["train", &data, "--out", out, "--force"], "is not empty and not a run directory");
 
     let file = folder.path().join("file");
     std::fs::write(&file, "x").unwrap();
-    refused(&["train", &data, "--out", file.to_str().unwrap()], "file: ");
-    refused(&["train", &data, "--out", file.join("below").to_str().unwrap()], "below: ");
-    refused(&["train", &data, "--out", folder.path().to_str().unwrap(), "--force"], "is not empty and holds no run");
+    rejected(&["train", &data, "--out", file.to_str().unwrap()], "file: ");
+    rejected(&["train", &data, "--out", file.join("below").to_str().unwrap()], "below: ");
+    rejected(
+        &["train", &data, "--out", folder.path().to_str().unwrap(), "--force"],
+        "is not empty and not a run directory",
+    );
     assert_eq!(std::fs::read(&file).unwrap(), b"x");
 }
 
 #[test]
-fn damaged_and_lying_runs_are_refused() {
+fn damaged_and_inconsistent_runs_are_rejected() {
     let folder = tempfile::tempdir().unwrap();
     let data = shared().data();
     let altered = |name: &str, alter: &dyn Fn(&Path)| {
@@ -477,16 +483,16 @@ fn damaged_and_lying_runs_are_refused() {
         altered("no model", &|run| std::fs::remove_file(run.join("model.safetensors")).unwrap()),
     ];
     for run in model_cases {
-        refused(&["eval", &run, &data], "model.safetensors: ");
-        refused(&["predict", &run, &data], "model.safetensors: ");
-        refused(&["export", &run, "--seed", "3", "x.safetensors"], "model.safetensors: ");
+        rejected(&["eval", &run, &data], "model.safetensors: ");
+        rejected(&["predict", &run, &data], "model.safetensors: ");
+        rejected(&["export", &run, "--seed", "3", "x.safetensors"], "model.safetensors: ");
     }
     let run = altered("toml", &|run| edit(run.join("run.toml"), |text| text.replace("seeds = [3, 5]", "seeds = []")));
-    refused(&["eval", &run, &data], "run.toml: seeds must be at least 1");
+    rejected(&["eval", &run, &data], "run.toml: seeds must be at least 1");
     let run = altered("other classes", &lies(&|about| about["classes"][0] = "the\u{1b}[31mremin\n".into()));
-    refused(&["eval", &run, &data], "has other classes than the run was trained on");
-    refused(&["export", &shared().run(), "--seed", "4", "x.safetensors"], "the run has no seed 4; it has [3, 5]");
-    refused(&["eval", folder.path().to_str().unwrap(), &data], "is no run directory");
+    rejected(&["eval", &run, &data], "has other classes than the run was trained on");
+    rejected(&["export", &shared().run(), "--seed", "4", "x.safetensors"], "the run has no seed 4; it has [3, 5]");
+    rejected(&["eval", folder.path().to_str().unwrap(), &data], "is not a run directory");
 
     for run in [
         altered("state cut", &cut("state.safetensors")),
@@ -497,11 +503,11 @@ fn damaged_and_lying_runs_are_refused() {
             rewrite(&run.join("state.safetensors"), &|progress| progress["epochs"] = 1.into(), 1.0)
         }),
     ] {
-        refused(&["train", "--resume", &run], "state.safetensors: ");
+        rejected(&["train", "--resume", &run], "state.safetensors: ");
     }
     let other = folder.path().join("other");
     wmic(&["synth", other.to_str().unwrap(), "--clips", "100"]).assert().success();
-    refused(&["train", other.to_str().unwrap(), "--resume", &shared().run()], "is not the dataset that");
+    rejected(&["train", other.to_str().unwrap(), "--resume", &shared().run()], "is not the dataset that");
 }
 
 /// Weights that overflow within a step.
@@ -533,7 +539,7 @@ const ENDLESS: [&str; 2] = ["--epochs", "100000"];
 
 #[test]
 #[cfg(unix)]
-fn an_interrupt_saves_and_says_how_to_go_on() {
+fn an_interrupt_saves_and_reports_how_to_resume() {
     let folder = tempfile::tempdir().unwrap();
     for signal in ["-INT", "-TERM"] {
         let run = folder.path().join(signal);
@@ -541,8 +547,8 @@ fn an_interrupt_saves_and_says_how_to_go_on() {
         let child = start(&[&["train", &data, "--out", &out], &ENDLESS[..]].concat());
         wait_for(&run.join("run.toml"));
         // The second of two must not touch what the first is writing.
-        refused(&["train", &data, "--out", &out, "--force"], "is in use: another training writes there");
-        refused(&["train", "--resume", &out], "is in use: another training writes there");
+        rejected(&["train", &data, "--out", &out, "--force"], "is in use: another training writes there");
+        rejected(&["train", "--resume", &out], "is in use: another training writes there");
         send(signal, &child);
         let (code, stderr) = end(child);
         let last = stderr.lines().last().unwrap();
@@ -592,7 +598,7 @@ fn a_killed_run_ends_in_the_same_bits() {
         let full = std::process::Command::new("sh").args(["-c", &script]).output().unwrap();
         let stderr = String::from_utf8(full.stderr).unwrap();
         assert_eq!(full.status.code(), Some(2), "{stderr}");
-        assert!(stderr.lines().last().unwrap().contains("what was saved before is whole"), "{stderr}");
+        assert!(stderr.lines().last().unwrap().contains("the state saved before is intact"), "{stderr}");
         assert!(std::fs::read(&state).unwrap() == before, "the last good state survives");
     }
     if Path::new(&pieces).join("run.toml").exists() {

@@ -1,4 +1,4 @@
-//! Datasets: what loads, what is refused and in which words, and that hostile files cost neither a panic nor memory.
+//! Datasets: valid ones, errors and their messages; malicious files cause neither panics nor memory use.
 
 use proptest::prelude::*;
 use std::alloc::{GlobalAlloc, Layout, System};
@@ -15,9 +15,9 @@ use wmic::data::{
 use zip::CompressionMethod;
 use zip::write::SimpleFileOptions;
 
-// ---- how much memory a piece of code asks for -------------------------------------------------------------------------------
+// ---- memory use of a piece of code -------------------------------------------------------------------------------
 
-/// Counts the bytes that the current thread holds, and their peak.
+/// Counts the allocated bytes of the current thread, and their peak.
 struct Counting;
 
 thread_local! {
@@ -46,7 +46,7 @@ unsafe impl GlobalAlloc for Counting {
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
 
-/// Runs `f` and returns its result and the most bytes it held at a time, beyond what was held before.
+/// Runs `f` and returns its result and the peak of its allocated bytes.
 fn peak_of<T>(f: impl FnOnce() -> T) -> (T, usize) {
     let before = HELD.get();
     PEAK.set(before);
@@ -252,18 +252,18 @@ impl Fixture {
     }
 }
 
-/// Loads what `change` makes of a correct dataset and checks that it is refused in one line with all of `words`.
+/// Loads a dataset after `change` and checks that the error is one line with all of `words`.
 #[track_caller]
-fn refused(mut fixture: Fixture, change: impl FnOnce(&mut Fixture), words: &[&str]) {
+fn rejected(mut fixture: Fixture, change: impl FnOnce(&mut Fixture), words: &[&str]) {
     change(&mut fixture);
-    let message = fixture.load().expect_err("this dataset must be refused").to_string();
+    let message = fixture.load().expect_err("this dataset must be rejected").to_string();
     assert!(!message.contains('\n'), "more than one line: {message}");
     for word in words {
         assert!(message.contains(word), "{word:?} is not in: {message}");
     }
 }
 
-// ---- what loads -------------------------------------------------------------------------------------------------------------
+// ---- valid datasets -------------------------------------------------------------------------------------------------------------
 
 #[test]
 fn the_official_layout_loads() {
@@ -326,12 +326,12 @@ fn a_clip_has_the_same_features_alone_and_beside_loud_ones() {
     assert_eq!(first(alone.0).data(), quiet.iter().map(|v| *v as f32).collect::<Vec<_>>());
     assert!(alone.1.unwrap().contains("taken as inputs of 0 to 1"));
 
-    // Floats that may be either are neither.
+    // Ambiguous floats are rejected.
     let message = features_of("<f4", &quiet, None).unwrap_err().to_string();
     assert!(message.contains("`feature_scale` unit or byte"), "{message}");
     assert!(features_of("<f4", &beside(255.0), None).unwrap().1.unwrap().contains("floats of up to 255"));
     let message = features_of("<f4", &beside(1.5), Some(FeatureScale::Unit)).unwrap_err().to_string();
-    assert!(message.contains("holds 1.5"), "{message}");
+    assert!(message.contains("has 1.5"), "{message}");
     let json = |text: &str| {
         let mut fixture = Fixture::json();
         let row = |v: &str| format!("{{\"features\": [[{}]]}}", vec![v; WIDTH].join(","));
@@ -346,7 +346,7 @@ fn a_clip_has_the_same_features_alone_and_beside_loud_ones() {
 }
 
 #[test]
-fn float_features_are_scaled_as_they_are_said_to_be() {
+fn float_features_have_the_given_scale() {
     let float = |values: &[f64], scale| match features_of("<f8", values, scale).unwrap().0.values {
         FeatureValues::F32(values) => values.to_vec(),
         _ => panic!("floats expected"),
@@ -456,7 +456,7 @@ fn oddities_are_warnings_with_counts() {
         data.warnings,
         [
             "4 keys of the train split have no features (x1, x2, x3, ...)",
-            "1 clips are in no split and stay unused (000002_3840)",
+            "1 clips are in no split and are unused (000002_3840)",
             "2 classes have no positive in the train split (banjo, voice)",
             "2 classes have no negative in the train split (accordion, voice)",
             "1 classes have no positive in the test split (voice)",
@@ -464,10 +464,10 @@ fn oddities_are_warnings_with_counts() {
     );
 }
 
-// ---- what is refused --------------------------------------------------------------------------------------------------------
+// ---- errors --------------------------------------------------------------------------------------------------------
 
 #[test]
-fn folders_that_are_no_datasets_are_refused() {
+fn folders_that_are_not_datasets_are_rejected() {
     let folder = tempfile::tempdir().unwrap();
     let message = |path: &Path| Dataset::load(path).unwrap_err().to_string();
     let missing = message(&folder.path().join("none"));
@@ -480,8 +480,8 @@ fn folders_that_are_no_datasets_are_refused() {
     let file = folder.path().join("file");
     fs::write(&file, "x").unwrap();
     assert!(message(&file).contains("is not a folder"), "{}", message(&file));
-    refused(Fixture::new(), |f| f.members.clear(), &["has neither openmic-2018.npz nor vggish/"]);
-    refused(
+    rejected(Fixture::new(), |f| f.members.clear(), &["has neither openmic-2018.npz nor vggish/"]);
+    rejected(
         Fixture::new(),
         |f| f.remove("partitions/split01_test.csv"),
         &["has no test split; partitions/split01_test.csv"],
@@ -489,22 +489,26 @@ fn folders_that_are_no_datasets_are_refused() {
 }
 
 #[test]
-fn damaged_archives_are_refused() {
+fn damaged_archives_are_rejected() {
     let npz = "openmic-2018.npz";
-    refused(Fixture::new(), |f| f.set(npz, "PK, or not"), &["openmic-2018.npz: is not a whole npz archive"]);
-    refused(Fixture::new(), |f| f.set(npz, ""), &["is not a whole npz archive"]);
+    rejected(Fixture::new(), |f| f.set(npz, "PK, or not"), &["openmic-2018.npz: is not a valid npz archive"]);
+    rejected(Fixture::new(), |f| f.set(npz, ""), &["is not a valid npz archive"]);
     let whole = Fixture::new().npz();
-    refused(Fixture::new(), |f| f.set(npz, &whole[..whole.len() / 2]), &["is not a whole npz archive", "download"]);
+    rejected(Fixture::new(), |f| f.set(npz, &whole[..whole.len() / 2]), &["is not a valid npz archive", "download"]);
     let mut flipped = whole.clone();
     flipped[2000] ^= 1; // within the values of X: only the checksum can tell
-    refused(Fixture::new(), |f| f.set(npz, flipped), &["X.npy is damaged or truncated", "checksum"]);
+    rejected(Fixture::new(), |f| f.set(npz, flipped), &["X.npy is damaged or truncated", "checksum"]);
     for name in ["X", "Y_true", "Y_mask", "sample_key"] {
-        refused(Fixture::new(), |f| f.remove(name), &[&format!("has no array {name} (it holds ")]);
-        refused(Fixture::new(), |f| f.member(name, vec![]), &[name, "is not a whole npy array"]);
-        refused(Fixture::new(), |f| f.member(name, vec![b'x'; 999]), &[name, "does not begin like an npy array"]);
+        rejected(Fixture::new(), |f| f.remove(name), &[&format!("has no array {name} (it has ")]);
+        rejected(Fixture::new(), |f| f.member(name, vec![]), &[name, "is not a valid npy array"]);
+        rejected(
+            Fixture::new(),
+            |f| f.member(name, vec![b'x'; 999]),
+            &[name, "does not start with the npy magic string"],
+        );
     }
     let short = encode("<i8", &x_values()[..1000]);
-    refused(
+    rejected(
         Fixture::new(),
         |f| f.member("X", npy("<i8", &[4, 2, WIDTH], &short)),
         &["X.npy has a header for 8192 bytes", "8000 bytes of data"],
@@ -512,51 +516,55 @@ fn damaged_archives_are_refused() {
 }
 
 #[test]
-fn features_of_the_wrong_kind_are_refused() {
+fn features_of_the_wrong_kind_are_rejected() {
     let x = |dtype: &'static str, shape: &'static [usize]| {
         move |f: &mut Fixture| f.member("X", npy(dtype, shape, &encode(dtype, &vec![1.0; shape.iter().product()])))
     };
-    refused(Fixture::new(), x("|u1", &[4, 256]), &["X.npy has shape [4, 256]; (clips, instances, 128) is expected"]);
-    refused(Fixture::new(), x("|u1", &[4, 2, 64]), &["X.npy has shape [4, 2, 64]"]);
-    refused(Fixture::new(), x("|u1", &[3, 2, 128]), &["X.npy has 3 clips, but there are 4 keys"]);
-    refused(Fixture::new(), x("|u1", &[4, 0, 128]), &["X.npy has 4 clips of 0 instances"]);
+    rejected(Fixture::new(), x("|u1", &[4, 256]), &["X.npy has shape [4, 256]; (clips, instances, 128) is expected"]);
+    rejected(Fixture::new(), x("|u1", &[4, 2, 64]), &["X.npy has shape [4, 2, 64]"]);
+    rejected(Fixture::new(), x("|u1", &[3, 2, 128]), &["X.npy has 3 clips, but there are 4 keys"]);
+    rejected(Fixture::new(), x("|u1", &[4, 0, 128]), &["X.npy has 4 clips of 0 instances"]);
     let clip = "clip \"000002_3840\" (row 1), instance 0, value 5";
-    refused(Fixture::new(), |f| f.x_with("<f4", f64::NAN), &[clip, "NaN is outside the feature range 0..255"]);
-    refused(Fixture::new(), |f| f.x_with("<f8", f64::INFINITY), &[clip, "inf is outside"]);
-    refused(Fixture::new(), |f| f.x_with("<f8", 255.5), &[clip, "255.5 is outside"]);
-    refused(Fixture::new(), |f| f.x_with("<i8", 256.0), &[clip, "256 is outside"]);
-    refused(Fixture::new(), |f| f.x_with("<i4", -1.0), &[clip, "-1 is outside"]);
+    rejected(Fixture::new(), |f| f.x_with("<f4", f64::NAN), &[clip, "NaN is outside the feature range 0..255"]);
+    rejected(Fixture::new(), |f| f.x_with("<f8", f64::INFINITY), &[clip, "inf is outside"]);
+    rejected(Fixture::new(), |f| f.x_with("<f8", 255.5), &[clip, "255.5 is outside"]);
+    rejected(Fixture::new(), |f| f.x_with("<i8", 256.0), &[clip, "256 is outside"]);
+    rejected(Fixture::new(), |f| f.x_with("<i4", -1.0), &[clip, "-1 is outside"]);
     let complex = npy("<c8", &[4, 2, WIDTH], &[0; 4 * 2 * WIDTH * 8]);
-    refused(Fixture::new(), |f| f.member("X", complex), &["X.npy has dtype <c8"]);
+    rejected(Fixture::new(), |f| f.member("X", complex), &["X.npy has dtype <c8"]);
     let fortran = "{'descr': '|u1', 'fortran_order': True, 'shape': (4, 2, 128), }";
     let fortran = npy_with_header(fortran, &[0; 1024]);
-    refused(
+    rejected(
         Fixture::new(),
         |f| f.member("X", fortran),
         &["X.npy is in Fortran order; save it again through np.ascontiguousarray"],
     );
     let record = "{'descr': [('a', '<i8')], 'fortran_order': False, 'shape': (4, 2, 128), }";
-    refused(Fixture::new(), |f| f.member("X", npy_with_header(record, &[0; 8192])), &["X.npy is a structured array"]);
+    rejected(Fixture::new(), |f| f.member("X", npy_with_header(record, &[0; 8192])), &["X.npy is a structured array"]);
 }
 
 #[test]
-fn labels_that_do_not_fit_are_refused() {
+fn labels_that_do_not_fit_are_rejected() {
     let zeros = |rows: usize, columns: usize| npy("|u1", &[rows, columns], &vec![0; rows * columns]);
     for name in ["Y_true", "Y_mask"] {
         let words = [name, "has shape [4, 2], but there are 4 clips and the class map has 3 classes"];
-        refused(Fixture::new(), |f| f.member(name, zeros(4, 2)), &words);
-        refused(Fixture::new(), |f| f.member(name, zeros(5, 3)), &[name, "has shape [5, 3]"]);
+        rejected(Fixture::new(), |f| f.member(name, zeros(4, 2)), &words);
+        rejected(Fixture::new(), |f| f.member(name, zeros(5, 3)), &[name, "has shape [5, 3]"]);
     }
-    refused(Fixture::new(), |f| f.member("Y_mask", zeros(4, 3)), &["the train split has no observed label at all"]);
+    rejected(Fixture::new(), |f| f.member("Y_mask", zeros(4, 3)), &["the train split has no known label"]);
     let relevance = |value: f64| {
         let mut values = vec![0.0; 12];
         values[7] = value;
         move |f: &mut Fixture| f.member("Y_true", npy("<f8", &[4, 3], &encode("<f8", &values)))
     };
-    refused(Fixture::new(), relevance(2.0), &["Y_true.npy of clip \"000003_7680\" (row 2), class 1: 2 is not in 0..1"]);
-    refused(Fixture::new(), relevance(f64::NAN), &["clip \"000003_7680\" (row 2) is NaN where it counts as observed"]);
+    rejected(
+        Fixture::new(),
+        relevance(2.0),
+        &["Y_true.npy of clip \"000003_7680\" (row 2), class 1: 2 is not in 0..1"],
+    );
+    rejected(Fixture::new(), relevance(f64::NAN), &["clip \"000003_7680\" (row 2) is NaN where it counts as observed"]);
     let mask = npy("|u1", &[4, 3], &[1, 1, 1, 1, 7, 1, 1, 1, 1, 1, 1, 1]);
-    refused(
+    rejected(
         Fixture::new(),
         |f| f.member("Y_mask", mask),
         &["Y_mask.npy of clip \"000002_3840\" (row 1), class 1: 7 is not 0 or 1"],
@@ -564,49 +572,49 @@ fn labels_that_do_not_fit_are_refused() {
 }
 
 #[test]
-fn class_maps_that_are_no_bijection_are_refused() {
+fn class_maps_that_are_not_bijections_are_rejected() {
     for (map, words) in [
         (r#"{"a": 0, "b": 0, "c": 1}"#, "has index 0; the 3 classes need the indices 0 to 2, each once"),
         (r#"{"a": 0, "b": 1, "c": 3}"#, "class \"c\" has index 3"),
-        ("{}", "names no classes"),
+        ("{}", "has no classes"),
         ("{\"a\": 0,\n\"b\": -1}", "class-map.json:2: is not a class map"),
         ("[\"a\"]", "class-map.json:1: is not a class map"),
     ] {
-        refused(Fixture::new(), |f| f.set("class-map.json", map), &["class-map.json", words]);
+        rejected(Fixture::new(), |f| f.set("class-map.json", map), &["class-map.json", words]);
     }
 }
 
 #[test]
-fn splits_that_contradict_are_refused() {
+fn inconsistent_splits_are_rejected() {
     let (train, test) = ("partitions/split01_train.csv", "partitions/split01_test.csv");
     let both = "split01_test.csv:2: key 000001_0 is in the train split as well";
-    refused(Fixture::new(), |f| f.set(test, "000003_7680\n000001_0\n"), &[both]);
-    refused(
+    rejected(Fixture::new(), |f| f.set(test, "000003_7680\n000001_0\n"), &[both]);
+    rejected(
         Fixture::new(),
         |f| f.set(train, "000001_0\n\n000001_0\n"),
-        &["split01_train.csv:3: key 000001_0 occurs a second time"],
+        &["split01_train.csv:3: key 000001_0 occurs twice"],
     );
-    refused(
+    rejected(
         Fixture::new(),
         |f| f.set(test, "a\nb\n"),
         &["split01_test.csv: the test split is empty: none of its 2 keys has features"],
     );
-    refused(Fixture::new(), |f| f.set(train, ""), &["the train split is empty"]);
-    refused(
+    rejected(Fixture::new(), |f| f.set(train, ""), &["the train split is empty"]);
+    rejected(
         Fixture::new(),
         |f| f.set(train, "a,b\n"),
-        &["split01_train.csv:1: one clip key a line is expected, not \"a,b\""],
+        &["split01_train.csv:1: one clip key per line is expected, not \"a,b\""],
     );
-    refused(Fixture::new(), |f| f.set(train, b"a\n\xff\n".to_vec()), &["split01_train.csv:2: is not UTF-8 text"]);
+    rejected(Fixture::new(), |f| f.set(train, b"a\n\xff\n".to_vec()), &["split01_train.csv:2: is not UTF-8 text"]);
 }
 
 #[test]
-fn keys_that_are_not_distinct_plain_strings_are_refused() {
+fn keys_that_are_not_distinct_plain_strings_are_rejected() {
     let keys = |f: &mut Fixture, keys: &[&str]| f.member("sample_key", unicode(keys));
-    refused(Fixture::new(), |f| keys(f, &["a", "b", "a", "c"]), &["the key \"a\" occurs twice (row 2)"]);
-    refused(Fixture::new(), |f| keys(f, &["a", "", "b", "c"]), &["the key of clip 1 is empty"]);
+    rejected(Fixture::new(), |f| keys(f, &["a", "b", "a", "c"]), &["the key \"a\" occurs twice (row 2)"]);
+    rejected(Fixture::new(), |f| keys(f, &["a", "", "b", "c"]), &["the key of clip 1 is empty"]);
     let numbers = npy("<i8", &[4], &[0; 32]);
-    refused(
+    rejected(
         Fixture::new(),
         |f| f.member("sample_key", numbers),
         &["sample_key.npy has dtype <i8; strings are expected"],
@@ -614,29 +622,29 @@ fn keys_that_are_not_distinct_plain_strings_are_refused() {
     let object = |pickle: &[u8]| npy("|O", &[4], pickle);
     let reason = |pickle: &[u8], words: &str| {
         let expected = ["sample_key.npy is a pickle that is not accepted", words, "only plain strings are"];
-        refused(Fixture::new(), |f| f.member("sample_key", object(pickle)), &expected);
+        rejected(Fixture::new(), |f| f.member("sample_key", object(pickle)), &expected);
     };
     reason(b"\x80\x03cposix\nsystem\nX\x02\0\0\0id\x85R.", "it names the global posix.system");
     reason(b"\x80\x04\x8c\x08builtins\x94\x8c\x04eval\x94\x93\x8c\x011\x85R.", "it names the global builtins.eval");
     reason(b"\x80\x02(S'id'\nios\nsystem\n.", "pickle opcode 0x53");
     reason(b"\x80\x02(ios\nsystem\n.", "pickle opcode 0x69");
-    reason(b"\x80\x03](X\x01\0\0\0aK\x01e.", "it holds something other than plain strings");
+    reason(b"\x80\x03](X\x01\0\0\0aK\x01e.", "it has something other than plain strings");
     reason(b"\x80\x03]2a.", "pickle opcode 0x32");
-    reason(b"\x80\x03K\x01.", "it holds no list of strings");
+    reason(b"\x80\x03K\x01.", "it has no list of strings");
     reason(&pickled(3, "numpy.core.multiarray", &KEYS)[..90], "it ends too early");
     reason(b"", "it ends too early");
     let three = object(&pickled(3, "numpy.core.multiarray", &KEYS[..3]));
-    refused(
+    rejected(
         Fixture::new(),
         |f| f.member("sample_key", three),
-        &["sample_key.npy holds 3 strings where its header says 4"],
+        &["sample_key.npy has 3 strings, but its header says 4"],
     );
 }
 
 #[test]
-fn malformed_json_and_csv_are_refused_with_their_line() {
+fn malformed_json_and_csv_are_rejected_with_their_line() {
     let json = |text: &str, words: &[&str]| {
-        refused(Fixture::json(), |f| f.set("vggish/000/000001_0.json", text), &[&["000001_0.json"], words].concat());
+        rejected(Fixture::json(), |f| f.set("vggish/000/000001_0.json", text), &[&["000001_0.json"], words].concat());
     };
     json("{\"features\": [\n[1, 2,\n}", &["000001_0.json:3: is not a feature file"]);
     json("{}", &["missing field `features`"]);
@@ -645,10 +653,10 @@ fn malformed_json_and_csv_are_refused_with_their_line() {
     json(&"[".repeat(100_000), &["is not a feature file"]);
     let row = vec!["256"; WIDTH].join(",");
     json(&format!(r#"{{"features": [[{row}]]}}"#), &["instance 0, value 0: 256 is outside the feature range"]);
-    refused(Fixture::json(), |f| f.set("vggish/001/000001_0.json", "{}"), &["holds the same clip as"]);
+    rejected(Fixture::json(), |f| f.set("vggish/001/000001_0.json", "{}"), &["is the same clip as"]);
 
     let table = "openmic-2018-aggregated-labels.csv";
-    let csv = |text: &str, words: &str| refused(Fixture::json(), |f| f.set(table, text), &[words]);
+    let csv = |text: &str, words: &str| rejected(Fixture::json(), |f| f.set(table, text), &[words]);
     csv("sample_key,instrument\n", "labels.csv:1: has no column relevance");
     csv("sample_key,instrument,relevance\n000001_0,banjo\n", "labels.csv:2: is not a label table");
     csv(
@@ -662,13 +670,13 @@ fn malformed_json_and_csv_are_refused_with_their_line() {
     csv("sample_key,instrument,relevance\n000001_0,banjo,NaN\n", "relevance \"NaN\" is not a number in 0..1");
     csv(
         "sample_key,instrument,relevance\n000001_0,banjo,1\n000001_0,banjo,0\n",
-        "labels.csv:3: banjo of clip 000001_0 is listed a second time",
+        "labels.csv:3: banjo of clip 000001_0 is listed twice",
     );
 }
 
-// ---- labels of one place, features of another ---------------------------------------------------------------------------------
+// ---- labels and features from different sources ---------------------------------------------------------------------------------
 
-/// Features of one instance that say which number each clip was given.
+/// Features of one instance with the number of each clip.
 fn numbered(numbers: &[u8]) -> Features {
     let values: Vec<u8> = numbers.iter().flat_map(|&n| [n; WIDTH]).collect();
     Features { values: FeatureValues::U8(values.into()), instances: 1, width: WIDTH, lengths: vec![1; numbers.len()] }
@@ -702,7 +710,7 @@ fn splits_may_be_empty_where_nothing_is_trained() {
     assert!(lenient(&fixture).unwrap().test.is_empty());
     fixture.member("Y_mask", npy("|b1", &[4, 3], &[0; 12]));
     let message = lenient(&fixture).unwrap_err().to_string();
-    assert!(message.contains("has no observed label at all"), "{message}");
+    assert!(message.contains("has no known label"), "{message}");
     let whole = Fixture::new();
     assert_eq!(lenient(&whole).unwrap().check_splits().ok(), Some(()));
 }
@@ -727,7 +735,7 @@ fn features_of_another_file_are_joined_by_key() {
         [
             "2 labels belong to clips without features",
             "1 keys of the train split have no features (000002_3840)",
-            "1 clips are in no split and stay unused (new)"
+            "1 clips are in no split and are unused (new)"
         ]
     );
 
@@ -737,7 +745,7 @@ fn features_of_another_file_are_joined_by_key() {
     let data = Dataset::load_with(&set, &npz, None).unwrap();
     assert_eq!(data.targets, [1., 0., 1., 0., 0., 0., 1., 0., 1.]);
     assert_eq!(data.observed, [true, true, true, false, false, false, true, true, true]);
-    assert_eq!(data.warnings[0], "2 clips have no features and are left out (000002_3840, 000004_0)");
+    assert_eq!(data.warnings[0], "2 clips have no features and are skipped (000002_3840, 000004_0)");
 
     // Labels of the given npz, where the folder has none.
     fs::remove_file(set.join("openmic-2018.npz")).unwrap();
@@ -809,11 +817,11 @@ fn written_archives_come_back_and_are_numpys() {
         (npy("<i8", &[4], &encode("<i8", &[1., 0., 1., 1.])), "lengths.npy of row 1: 0 is not a length of 1 to 2"),
         (npy("<f8", &[4], &encode("<f8", &[1., 2., 1.5, 1.])), "row 2: 1.5 is not a length"),
     ] {
-        refused(Fixture::new(), |f| f.members.push(("lengths", member)), &[words]);
+        rejected(Fixture::new(), |f| f.members.push(("lengths", member)), &[words]);
     }
 }
 
-// ---- sound files ----------------------------------------------------------------------------------------------------------------
+// ---- audio files ----------------------------------------------------------------------------------------------------------------
 
 fn touch(root: &Path, names: &[&str]) {
     for path in names.iter().map(|name| root.join(name)) {
@@ -822,7 +830,7 @@ fn touch(root: &Path, names: &[&str]) {
     }
 }
 
-/// A label table and splits for sound files.
+/// A label table and splits for audio files.
 fn audio_fixture() -> Fixture {
     let mut fixture = Fixture::json();
     fixture.files.retain(|f| !f.0.starts_with("vggish"));
@@ -833,7 +841,7 @@ fn audio_fixture() -> Fixture {
 }
 
 #[test]
-fn sound_files_in_the_official_layout_are_a_set() {
+fn audio_files_in_the_official_layout_are_a_dataset() {
     let folder = tempfile::tempdir().unwrap();
     let root = folder.path().join("openmic-2018");
     audio_fixture().write(&root);
@@ -855,7 +863,7 @@ fn sound_files_in_the_official_layout_are_a_set() {
     assert_eq!((&data.targets[..], data.classes.len()), (&[0., 0., 1., 0., 1., 0.][..], 3));
     assert_eq!(
         data.warnings[..2],
-        [set.warnings[0].as_str(), "1 clips have no features and are left out (000002_3840)"]
+        [set.warnings[0].as_str(), "1 clips have no features and are skipped (000002_3840)"]
     );
     assert!(set.with_features(numbered(&[3]), &[2]).unwrap().check_splits().is_err(), "no training clip is left");
     for rows in [&[0, 0][..], &[0, 3], &[0]] {
@@ -864,30 +872,30 @@ fn sound_files_in_the_official_layout_are_a_set() {
 }
 
 #[test]
-fn sets_of_sound_files_that_contradict_are_refused() {
-    let refused = |change: &dyn Fn(&mut Fixture), words: &str| {
+fn inconsistent_audio_datasets_are_rejected() {
+    let rejected = |change: &dyn Fn(&mut Fixture), words: &str| {
         let (folder, mut fixture) = (tempfile::tempdir().unwrap(), audio_fixture());
         change(&mut fixture);
         fixture.write(folder.path());
         let message = AudioSet::load(folder.path()).unwrap_err().to_string();
         assert!(message.contains(words) && !message.contains('\n'), "{words:?} is not in: {message}");
     };
-    refused(&|f| f.set("audio/001/000001_0.mp3", ""), "000001_0.mp3: holds the same clip as");
-    refused(
+    rejected(&|f| f.set("audio/001/000001_0.mp3", ""), "000001_0.mp3: is the same clip as");
+    rejected(
         &|f| f.set("class-map.json", r#"{"banjo": 0, "kazoo": 1}"#),
         "instrument \"voice\" is not in the class map",
     );
-    refused(
+    rejected(
         &|f| f.remove("openmic-2018-aggregated-labels.csv"),
         "has no audio/ with openmic-2018-aggregated-labels.csv",
     );
-    refused(&|f| f.files.retain(|f| !f.0.starts_with("audio")), "has no audio/ with");
-    refused(&|f| f.files.retain(|f| !f.0.starts_with("audio/0")), "audio: holds no sound files");
-    refused(
+    rejected(&|f| f.files.retain(|f| !f.0.starts_with("audio")), "has no audio/ with");
+    rejected(&|f| f.files.retain(|f| !f.0.starts_with("audio/0")), "audio: contains no audio files");
+    rejected(
         &|f| f.set("openmic-2018-aggregated-labels.csv", "sample_key,instrument,relevance\n"),
-        "has no observed label at all",
+        "has no known label",
     );
-    refused(&|f| f.set("partitions/split01_test.csv", "000001_0\n"), "key 000001_0 is in the train split as well");
+    rejected(&|f| f.set("partitions/split01_test.csv", "000001_0\n"), "key 000001_0 is in the train split as well");
 
     let (folder, mut fixture) = (tempfile::tempdir().unwrap(), audio_fixture());
     fixture.set("partitions/split01_test.csv", "x\n");
@@ -917,7 +925,10 @@ fn a_folder_per_class_is_a_set() {
     assert_eq!(["cello", "flute", "oboe"].map(|c| (of(&set.train, c), of(&set.test, c))), [(23, 3), (1, 1), (1, 0)]);
     assert_eq!(
         set.warnings,
-        ["folder tuba holds no sound files and is no class", "1 sound files are in no class folder and stay unused"]
+        [
+            "folder tuba contains no audio files and is not a class",
+            "1 audio files are in no class folder and are unused"
+        ]
     );
     // Always the same, whatever other classes there are.
     assert_eq!(AudioSet::load(root).unwrap(), set);
@@ -926,13 +937,13 @@ fn a_folder_per_class_is_a_set() {
     assert_eq!(fewer.test, set.test);
     fs::remove_dir_all(root.join("flute")).unwrap();
     let message = AudioSet::load(root).unwrap_err().to_string();
-    assert!(message.contains("has only cello with sound files; a folder for each of two or more classes"), "{message}");
+    assert!(message.contains("has only cello with audio files; a folder for each of two or more classes"), "{message}");
     fs::remove_dir_all(root.join("cello")).unwrap();
-    assert!(AudioSet::load(root).unwrap_err().to_string().contains("has none with sound files"));
+    assert!(AudioSet::load(root).unwrap_err().to_string().contains("has none with audio files"));
 }
 
 #[test]
-fn real_sound_files_are_sets() {
+fn real_audio_files_are_datasets() {
     let Some(root) = std::env::var_os("WMIC_DATA").map(PathBuf::from) else {
         println!("skipped: WMIC_DATA does not name the folder with openmic-gm, openmic-one and orchestra");
         return;
@@ -967,7 +978,7 @@ fn zip_bombs_and_absurd_shapes_cost_no_memory() {
     ));
     bombs.push((
         zipped(&[("sample_key", npy("|O", &[4], &vec![b'('; 1_000_000]))], deflated),
-        "holds 1000000 bytes for 4 strings",
+        "has 1000000 bytes for 4 strings",
     ));
     for shape in [
         &[usize::MAX, 2, WIDTH][..],
@@ -978,11 +989,11 @@ fn zip_bombs_and_absurd_shapes_cost_no_memory() {
         bombs.push((zipped(&[("X", npy("<i8", shape, &[0; 64]))], deflated), "X.npy has a"));
     }
     let hex = "{'descr': '<i8', 'fortran_order': False, 'shape': (0xffffffffffffffff, 0xffffffffffffffff, 128), }";
-    bombs.push((zipped(&[("X", npy_with_header(hex, &[]))], deflated), "absurd shape"));
+    bombs.push((zipped(&[("X", npy_with_header(hex, &[]))], deflated), "impossible shape"));
     bombs.push((zipped(&[("X", npy_with_header(&"(".repeat(4000), &[]))], deflated), "structured array"));
     let mut long_header = b"\x93NUMPY\x02\x00\xff\xff\xff\xff".to_vec();
     long_header.extend([b' '; 100]);
-    bombs.push((zipped(&[("X", long_header)], deflated), "does not begin like an npy array"));
+    bombs.push((zipped(&[("X", long_header)], deflated), "does not start with the npy magic string"));
 
     let folder = tempfile::tempdir().unwrap();
     for (bytes, words) in bombs {
@@ -1055,10 +1066,10 @@ fn a_file_of_keys_names_the_validation_split() {
     for (text, words) in [
         ("000009_0\n", ":1: key 000009_0 is not one of the dataset's clips"),
         ("000001_0\n000004_0\n", ":2: key 000004_0 is in the test split"),
-        ("000001_0\n000001_0\n", ":2: key 000001_0 occurs a second time"),
-        ("000001_0 000002_3840\n", "one clip key a line"),
-        ("", "names no clip"),
-        ("000001_0\n000002_3840\n", "leaves none to train on"),
+        ("000001_0\n000001_0\n", ":2: key 000001_0 occurs twice"),
+        ("000001_0 000002_3840\n", "one clip key per line"),
+        ("", "has no validation clip"),
+        ("000001_0\n000002_3840\n", "leaves none for training"),
     ] {
         let message = with(text).unwrap_err().to_string();
         assert!(message.contains(words) && message.contains("val.txt"), "{words:?} is not in: {message}");
@@ -1086,7 +1097,7 @@ fn contents(folder: &Path) -> Vec<(String, Vec<u8>)> {
 }
 
 #[test]
-fn synthetic_data_is_what_it_says() {
+fn synthetic_data_is_as_documented() {
     let folder = tempfile::tempdir().unwrap();
     let at = |name: &str| folder.path().join(name);
     synth(at("a"), 400, 7).unwrap();
@@ -1132,7 +1143,7 @@ fn synthetic_data_is_what_it_says() {
     let message = synth(at("a"), 400, 7).unwrap_err().to_string();
     assert!(message.contains("already exists"), "{message}");
     let message = synth(at("d"), 3, 7).unwrap_err().to_string();
-    assert!(message.contains("3 clips were asked for; 20 to 500000 are possible"), "{message}");
+    assert!(message.contains("3 clips were requested; 20 to 500000 are allowed"), "{message}");
     assert!(!at("d").exists());
 }
 
@@ -1164,7 +1175,7 @@ fn a_failed_write_leaves_everything_as_it_was() {
 
 // ---- mutated files ------------------------------------------------------------------------------------------------------------
 
-/// Overwrites, cuts or doubles stretches of `bytes`.
+/// Overwrites, removes or duplicates ranges of `bytes`.
 fn mutate(mut bytes: Vec<u8>, edits: &[(usize, u8, u8)]) -> Vec<u8> {
     for &(position, kind, value) in edits {
         let at = position % bytes.len().max(1);
@@ -1185,7 +1196,7 @@ fn edits() -> impl Strategy<Value = Vec<(usize, u8, u8)>> {
     prop::collection::vec((any::<usize>(), any::<u8>(), any::<u8>()), 1..4)
 }
 
-/// Loads a fixture, whatever comes of it, within 16 MB.
+/// Loads a fixture within 16 MB; it may fail.
 fn survives(fixture: &Fixture) -> Result<(), TestCaseError> {
     let folder = tempfile::tempdir().unwrap();
     fixture.write(folder.path());
@@ -1208,7 +1219,7 @@ proptest! {
         survives(&fixture)?;
     }
 
-    /// The archive is whole, so the mutation reaches the array reader.
+    /// The archive is valid, so the mutation reaches the array reader.
     #[test]
     fn mutated_arrays_are_survived(edits in edits(), which in 0..4usize, near in 0..200usize) {
         let mut fixture = Fixture::new();
@@ -1275,7 +1286,7 @@ fn real_datasets_load() {
 }
 
 #[test]
-fn a_model_of_one_class_per_clip_takes_no_others() {
+fn single_label_models_take_only_single_label_data() {
     let mut data = Dataset {
         path: "notes".into(),
         classes: ["oboe", "horn"].map(String::from).into(),
@@ -1294,11 +1305,11 @@ fn a_model_of_one_class_per_clip_takes_no_others() {
         warnings: vec![],
     };
     data.check_single_label("aacnn").unwrap();
-    let refused = |data: &Dataset| data.check_single_label("aacnn").unwrap_err().to_string();
+    let rejected = |data: &Dataset| data.check_single_label("aacnn").unwrap_err().to_string();
     data.targets[2] = 1.0;
-    assert_eq!(refused(&data), "notes: clip b has 2 classes, and aacnn names one class per clip");
+    assert_eq!(rejected(&data), "notes: clip b has 2 classes, but aacnn is a single-label model");
     data.targets[2..].fill(0.0);
-    assert!(refused(&data).contains("clip b has 0 classes"));
+    assert!(rejected(&data).contains("clip b has 0 classes"));
     data.observed[0] = false;
-    assert!(refused(&data).contains("clip a has unknown labels"));
+    assert!(rejected(&data).contains("clip a has unknown labels"));
 }

@@ -1,4 +1,4 @@
-//! Metrics against hand-worked examples, scikit-learn's answers, and their invariants.
+//! Metrics against hand-worked examples, scikit-learn, and their invariants.
 
 use std::f64::consts::LN_2;
 
@@ -221,7 +221,7 @@ proptest! {
     }
 
     #[test]
-    fn metrics_lie_between_0_and_1(clips in clips()) {
+    fn metrics_are_between_0_and_1(clips in clips()) {
         let m = score_clips(&clips, sixteenths);
         for v in [m.f1_pn, m.f1_pos, m.ap, m.auc, m.precision, m.recall].into_iter().flatten() {
             prop_assert!((0.0..=1.0 + 1e-12).contains(&v), "{:?}", m);
@@ -232,8 +232,8 @@ proptest! {
     }
 }
 
-/// 14 clips of 5 classes. No clip is of the last two, of which the first is answered once; two classes tie for a clip, and one clip gives
-/// its own class no chance.
+/// 14 clips of 5 classes. No clip is of the last two, of which the first is predicted once; two classes tie for a clip, and one clip
+/// has probability 0 for its class.
 const ONE_CLASS: [([f64; 5], usize); 14] = [
     ([0.65, 0.29, 0.04, 0.0, 0.02], 0),
     ([0.4, 0.06, 0.4, 0.14, 0.0], 0),
@@ -251,16 +251,16 @@ const ONE_CLASS: [([f64; 5], usize); 14] = [
     ([0.02, 0.78, 0.11, 0.07, 0.02], 1),
 ];
 
-fn one_class() -> (Array<f64>, Array<f32>) {
+fn single_label() -> (Array<f64>, Array<f32>) {
     let p = Array::new([14, 5], ONE_CLASS.iter().flat_map(|clip| clip.0).collect());
     (p, Array::from_fn([14, 5], |i| f32::from(ONE_CLASS[i / 5].1 == i % 5)))
 }
 
-/// As `accuracy_score`, `precision_score`, `recall_score`, `f1_score`, `average_precision_score` and `roc_auc_score` of scikit-learn say.
-/// Precision and F1 are over the labels that occur or are answered, recall over those that occur.
+/// As `accuracy_score`, `precision_score`, `recall_score`, `f1_score`, `average_precision_score` and `roc_auc_score` of scikit-learn.
+/// Precision and F1 are over the labels that occur or are predicted, recall over those that occur.
 #[test]
-fn one_class_per_clip_as_scikit_learn() {
-    let (p, y) = one_class();
+fn single_label_as_scikit_learn() {
+    let (p, y) = single_label();
     let (scores, classes, confusion) = score_single_label(&p, &y, &Array::from_fn([14, 5], |_| true));
     assert_eq!(confusion, [[2, 0, 2, 1, 0], [0, 2, 2, 0, 0], [0, 0, 5, 0, 0], [0; 5], [0; 5]]);
     let want = [
@@ -301,13 +301,13 @@ fn one_class_per_clip_as_scikit_learn() {
 }
 
 #[test]
-fn one_class_per_clip_at_the_edges() {
+fn single_label_edge_cases() {
     assert_eq!(scores_of(&vec![]), Scores::default());
     assert_eq!(scores_of(&vec![vec![0; 2]; 2]), Scores::default(), "no clips, no scores");
     let always_wrong = scores_of(&vec![vec![0, 3], vec![2, 0]]);
     assert_eq!((always_wrong.accuracy, always_wrong.f1_macro), (Some(0.0), Some(0.0)), "0/0 is 0");
-    // Half-known and classless clips do not count.
-    let (p, y) = one_class();
+    // Partially labelled clips and clips without a class are skipped.
+    let (p, y) = single_label();
     let y = Array::from_fn([14, 5], |i| if i / 5 == 3 { 0.0 } else { y[i] });
     let observed = Array::from_fn([14, 5], |i| i / 5 != 12 && i != 4);
     let (scores, classes, confusion) = score_single_label(&p, &y, &observed);
@@ -316,7 +316,7 @@ fn one_class_per_clip_at_the_edges() {
 }
 
 #[test]
-fn seeds_of_one_class_per_clip_answer_together() {
+fn single_label_seeds_as_an_ensemble() {
     let classes = ["oboe", "horn"].map(String::from);
     let y = Array::new([2, 2], vec![1.0, 0.0, 0.0, 1.0]);
     let all = Array::new([2, 2], vec![true; 4]);
@@ -336,7 +336,7 @@ fn seeds_of_one_class_per_clip_answer_together() {
     assert_eq!(serde_json::from_str::<Evaluation>(&json).unwrap(), e);
     let one = evaluate(subject(), &classes, &y, &[seed(3, &a, &all)]);
     assert_eq!((one.confusion, one.std.accuracy), (Some(vec![vec![1, 0], vec![1, 0]]), None));
-    // Of labels nothing is said that was not said before.
+    // Multi-label results have no additional keys.
     let labels = serde_json::to_string(&evaluate(
         Subject { single_label: false, ..subject() },
         &classes,

@@ -70,12 +70,12 @@ fn an_evaluation_fits_80_columns() {
 }
 
 #[test]
-fn an_evaluation_of_one_class_per_clip_says_accuracy() {
+fn a_single_label_evaluation_reports_accuracy() {
     let n = 19;
     let classes: Vec<String> = (0..n).map(|k| format!("double_bassoon_{k:02}")).collect();
     let y = Array::from_fn([400, n], |i| f32::from((i / n) % (n - 1) == i % n));
     let observed = Array::from_fn([400, n], |_| true);
-    // Some clips are taken for the last class, of which there are none.
+    // Some clips are predicted as the last class, which has no clips.
     let p = Array::from_fn([400, n], |i| match (i / n % 50, i % n) {
         (7, 18) => 0.95,
         _ if i % 7 == 0 => 0.9,
@@ -157,7 +157,7 @@ fn assert_close(got: Option<f64>, want: f64) {
     assert!(got.is_some_and(|g| (g - want).abs() < 1e-9), "{got:?} instead of {want}");
 }
 
-/// As benchmark files were before anything but training was timed.
+/// Benchmark file of a version that timed training only.
 #[test]
 fn files_without_forward_passes_are_compared_with_files_that_have_them() {
     let dir = tempfile::tempdir().unwrap();

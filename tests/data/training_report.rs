@@ -1,4 +1,4 @@
-//! The report of a training run: its pictures, its page, and how it replaces an older one.
+//! The report of a training run: figures, page, and replacing an older one.
 
 use std::path::Path;
 
@@ -98,7 +98,7 @@ fn names(folder: &Path) -> Vec<String> {
 }
 
 #[test]
-fn the_report_holds_what_was_measured() {
+fn the_report_has_the_results() {
     let folder = tempfile::tempdir().unwrap();
     let hostile = "<i onclick='x'>\"&{{style}}\u{1b}[2J";
     let seeds = [3, 5, 8, 9];
@@ -196,8 +196,8 @@ fn a_report_that_cannot_be_written_leaves_nothing_half_written() {
     assert!(!gone.exists());
 }
 
-/// 600 clips of `classes.len()` classes; the last has none, the first two are often taken for each other.
-fn of_one_class(seeds: &[u64], classes: &[&str]) -> Evaluation {
+/// 600 clips of `classes.len()` classes; the last has none, the first two are often confused with each other.
+fn single_label(seeds: &[u64], classes: &[&str]) -> Evaluation {
     let k = classes.len();
     let truth = |clip: usize| clip * clip % 97 % (k - 1).max(1);
     let targets = Array::from_fn([600, k], |i| f32::from(truth(i / k) == i % k));
@@ -255,11 +255,11 @@ const ORCHESTRA: [&str; 19] = [
 ];
 
 #[test]
-fn one_class_per_clip_is_reported_with_its_confusions() {
+fn single_label_models_are_reported_with_a_confusion_matrix() {
     let folder = tempfile::tempdir().unwrap();
     let at = folder.path();
     let seeds = [0, 1, 2];
-    let e = of_one_class(&seeds, &ORCHESTRA);
+    let e = single_label(&seeds, &ORCHESTRA);
     let mut rows = rows(&seeds, |s| 10 + s as usize);
     rows.iter_mut().for_each(|row| row.val_accuracy = row.val_f1_pn.take());
     write(at, &record(&seeds), &rows, &e, None).unwrap();
@@ -267,7 +267,7 @@ fn one_class_per_clip_is_reported_with_its_confusions() {
     let matrix = picture(at, "confusion.png");
     assert_eq!(matrix.width(), 2160);
     let confusion = e.confusion.as_ref().unwrap();
-    // A hit is the bluer, the more of its class are hits; a cell has some 40 x 29 logical pixels, less its figure.
+    // Hits are darker blue for higher recall; a cell has about 40 x 29 logical pixels, minus its text.
     for (k, row) in confusion.iter().enumerate().take(18) {
         let share = row[k] as f64 / row.iter().sum::<u64>() as f64;
         let cell = [0, 114, 178].map(|c| 255.0 + share * (f64::from(c) - 255.0));
@@ -277,12 +277,12 @@ fn one_class_per_clip_is_reported_with_its_confusions() {
     let page = std::fs::read_to_string(at.join("report.html")).unwrap();
     assert_eq!(page.matches("<svg ").count(), 4, "the pictures are in it");
     for words in [
-        "Confusions on the test split, 3 seeds as an ensemble",
+        "Confusion matrix, test split, ensemble of 3 seeds",
         "Accuracy",
         "<span>accuracy</span>",
         "<span>f1_macro</span>",
-        "A clip is answered by its most probable class.",
-        "taken for another",
+        "The prediction is the most probable class.",
+        "misclassified",
         "href=\"confusion.png\"",
     ] {
         assert!(page.contains(words), "{words}");
@@ -302,27 +302,27 @@ fn confusions_of_one_or_of_many_classes() {
     let folder = tempfile::tempdir().unwrap();
     let at = folder.path();
     let one = ["flute"];
-    write(at, &record(&[7]), &rows(&[7], |_| 2), &of_one_class(&[7], &one), None).unwrap();
+    write(at, &record(&[7]), &rows(&[7], |_| 2), &single_label(&[7], &one), None).unwrap();
     let page = || std::fs::read_to_string(at.join("report.html")).unwrap();
-    assert!(page().contains("Confusions on the test split, seed 7"));
+    assert!(page().contains("Confusion matrix, test split, seed 7"));
     let names: Vec<String> = (0..300).map(|k| format!("class {k}")).collect();
     let names: Vec<&str> = names.iter().map(String::as_str).collect();
-    write(at, &record(&[7]), &rows(&[7], |_| 2), &of_one_class(&[7], &names), None).unwrap();
+    write(at, &record(&[7]), &rows(&[7], |_| 2), &single_label(&[7], &names), None).unwrap();
     assert!(page().contains("(largest 200 of 300 classes)"));
     assert_eq!(picture(at, "confusion.png").width(), 2160);
     assert!(std::fs::metadata(at.join("report.html")).unwrap().len() < 2 << 20);
 }
 
 #[test]
-fn an_epoch_says_accuracy_only_where_there_is_one() {
+fn an_epoch_has_accuracy_only_if_there_is_one() {
     let mut row = rows(&[3], |_| 2).remove(0);
     let of_labels = serde_json::to_string(&row).unwrap();
     assert!(of_labels.contains("\"val_f1_pn\":0.5") && !of_labels.contains("accuracy"), "{of_labels}");
     assert_eq!(serde_json::from_str::<EpochRow>(&of_labels).unwrap(), row, "rows of older runs are read");
     (row.val_f1_pn, row.val_accuracy) = (None, Some(0.75));
-    let of_one_class = serde_json::to_string(&row).unwrap();
-    assert!(of_one_class.contains("\"val_f1_pn\":null,\"val_accuracy\":0.75"), "{of_one_class}");
-    assert_eq!(serde_json::from_str::<EpochRow>(&of_one_class).unwrap(), row);
+    let single_label = serde_json::to_string(&row).unwrap();
+    assert!(single_label.contains("\"val_f1_pn\":null,\"val_accuracy\":0.75"), "{single_label}");
+    assert_eq!(serde_json::from_str::<EpochRow>(&single_label).unwrap(), row);
 }
 
 /// Clips of one second at (87, 252): clip i sounds in bin 10 i.
@@ -350,8 +350,8 @@ fn notes(classes: &[&str], of_clip: &[usize]) -> Dataset {
     }
 }
 
-/// Each clip is answered by a class with some probability; the others share the rest.
-fn said(data: &Dataset, answers: &[(usize, f32)]) -> SplitPredictions {
+/// Each clip is predicted as a class with some probability; the others get the rest.
+fn predictions(data: &Dataset, answers: &[(usize, f32)]) -> SplitPredictions {
     let (n, k) = (data.keys.len(), data.classes.len());
     let p = Array::from_fn([n, k], |i| match answers[i / k] {
         (class, p) if class == i % k => p,
@@ -364,25 +364,25 @@ fn said(data: &Dataset, answers: &[(usize, f32)]) -> SplitPredictions {
 }
 
 #[test]
-fn examples_are_a_typical_right_and_the_surest_wrong_answer() {
+fn examples_are_a_typical_correct_and_the_most_confident_wrong_prediction() {
     let folder = tempfile::tempdir().unwrap();
     let at = folder.path();
     let classes = ["<banjo>", "cello", "flute", "tuba"];
     // Banjo: three right, of which clip 2 is in the middle, and two wrong; cello: one wrong; flute: one right; tuba: none.
     let data = notes(&classes, &[0, 0, 0, 0, 0, 1, 2]);
-    let answers = said(&data, &[(0, 0.5), (0, 0.9), (0, 0.7), (1, 0.6), (2, 0.8), (2, 0.9), (2, 1.0)]);
+    let answers = predictions(&data, &[(0, 0.5), (0, 0.9), (0, 0.7), (1, 0.6), (2, 0.8), (2, 0.9), (2, 1.0)]);
     let settings = Notes { input: Kind::Cqt, scale: Scale::Log, ..Notes::default() };
     let examples = Examples::new(&data, &data.test, &answers, &settings);
-    let e = of_one_class(&[0], &ORCHESTRA);
+    let e = single_label(&[0], &ORCHESTRA);
     write(at, &record(&[0]), &rows(&[0], |_| 2), &e, Some(&examples)).unwrap();
 
     let page = std::fs::read_to_string(at.join("report.html")).unwrap();
     let tiles: Vec<&str> = page[page.find("<ul class=\"examples\">").unwrap()..].split("<li>").skip(1).collect();
     let expected = [
-        ("&lt;banjo&gt;", "right", "right, 0.70", 2),
-        ("&lt;banjo&gt;", "wrong", "taken for flute, 0.80", 4),
-        ("cello", "wrong", "taken for flute, 0.90", 5),
-        ("flute", "right", "right, 1.00", 6),
+        ("&lt;banjo&gt;", "right", "correct, 0.70", 2),
+        ("&lt;banjo&gt;", "wrong", "predicted as flute, 0.80", 4),
+        ("cello", "wrong", "predicted as flute, 0.90", 5),
+        ("flute", "right", "correct, 1.00", 6),
     ];
     assert_eq!(tiles.len(), expected.len());
     for (tile, (class, sort, answer, clip)) in tiles.iter().zip(expected) {
@@ -409,7 +409,7 @@ fn examples_are_a_typical_right_and_the_surest_wrong_answer() {
     let mut quiet = notes(&["a", "b"], &[0]);
     quiet.features.values =
         FeatureValues::F32((0..87 * 252).map(|i| [0.0, 0.001, 1.0][i % 252 / 84]).collect::<Vec<_>>().into());
-    let answers = said(&quiet, &[(0, 0.9)]);
+    let answers = predictions(&quiet, &[(0, 0.9)]);
     let of_magnitudes = Examples::new(&quiet, &[0], &answers, &Notes { scale: Scale::Magnitude, ..settings });
     of_magnitudes.save(&at.join("examples.png")).unwrap();
     // ln(0.0011 / 0.0001) / ln(1.0001 / 0.0001) of 255 is level 66.
@@ -425,8 +425,8 @@ fn examples_are_of_twenty_classes_at_most() {
     let of_clip: Vec<usize> = (0..60).map(|i| i / 2).collect();
     let data = notes(&classes, &of_clip);
     let answers: Vec<(usize, f32)> = (0..60).map(|i| if i % 2 == 0 { (i / 2, 0.5) } else { (0, 0.5) }).collect();
-    let examples = Examples::new(&data, &data.test, &said(&data, &answers), &Notes::default());
-    write(folder.path(), &record(&[7]), &rows(&[7], |_| 2), &of_one_class(&[7], &classes), Some(&examples)).unwrap();
+    let examples = Examples::new(&data, &data.test, &predictions(&data, &answers), &Notes::default());
+    write(folder.path(), &record(&[7]), &rows(&[7], |_| 2), &single_label(&[7], &classes), Some(&examples)).unwrap();
     let page = std::fs::read_to_string(folder.path().join("report.html")).unwrap();
     assert!(page.contains("(first 20 of 30 classes)"));
     // Of the first, class 0 is the right answer to both.
