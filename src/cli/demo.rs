@@ -45,7 +45,8 @@ impl Args {
             synth_audio(&recordings, CLIPS, 0)?;
         }
         print(&format!(
-            "2. Training att-tf on a randomly initialised VGGish of 1/8 width: {SEEDS} seeds side by side for {EPOCHS} epochs\n"
+            "2. Training att-tf on a randomly initialised VGGish of 1/8 width: {SEEDS} seeds side by side for \
+             {EPOCHS} epochs\n"
         ))?;
         let mut config = Config {
             seeds: (0..SEEDS).collect(),

@@ -165,7 +165,8 @@ impl Args {
         results.expect(files.len())?;
         let needs_vggish = nn::find(&trained.config.model)?.needs_vggish();
         if trained.config.front_end.is_none() && needs_vggish {
-            let reason = "the run does not record the front end of its features; give the VGGish weights: --frontend-weights FILE";
+            let reason = "the run does not record the front end of its features; give the VGGish weights: \
+                          --frontend-weights FILE";
             return Err(Error::Usage(reason.into()).into());
         }
         let mut recogniser = Recogniser::new(gpu, trained, options)?;

@@ -73,8 +73,8 @@ impl FeatureBuilder {
                 Ok((FeatureScale::Byte, Some(remark)))
             }
             (true, None) => {
-                Err("holds floats of at most 1, which may be inputs of 0 to 1 or quiet 8-bit codes of 0 to 255; say \
-                                 which: `feature_scale` unit or byte"
+                Err("has floats of at most 1, which may be inputs of 0 to 1 or quiet 8-bit codes of 0 to 255; \
+                     give `feature_scale` unit or byte"
                     .into())
             }
         }

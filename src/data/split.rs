@@ -127,7 +127,8 @@ pub fn validation_split(train: &[u32], fraction: f64, seed: u64) -> Result<(Vec<
     let count = (fraction * train.len() as f64).round() as usize;
     if count == 0 || count == train.len() {
         return Err(Error::Usage(format!(
-            "a validation fraction of {fraction} of {} clips leaves {} for training and {count} for validation; neither may be empty",
+            "a validation fraction of {fraction} of {} clips leaves {} for training and {count} for \
+             validation; neither may be empty",
             train.len(),
             train.len() - count
         )));

@@ -156,7 +156,8 @@ impl Trained {
             (Level::Fixed(v), _) => Ok(vec![vec![v; self.about.classes.len()]; self.about.seeds.len()]),
             (Level::Tuned, Some(tuned)) => Ok(tuned.clone()),
             (Level::Tuned, None) => Err(Error::Usage(
-                "the run has no tuned thresholds (training not finished, or without validation clips); give a number, `threshold` 0.5"
+                "the run has no tuned thresholds (training not finished, or without validation clips); \
+                 give a number, `threshold` 0.5"
                     .into(),
             )),
         }

@@ -27,7 +27,7 @@ const MAX_ROWS: usize = 520;
 /// Writes a self-contained page of the recordings to `path`, atomically.
 ///
 /// The audio is embedded if the file is at most 24 MiB (240 MiB in all) and of a format that browsers play, else it is
-/// linked. If it cannot be read, the page says so. Memory does not grow with the audio.
+/// linked. If it cannot be read, the page has a note instead. Memory does not grow with the audio.
 pub fn write_page(path: impl AsRef<Path>, pictures: &[Picture]) -> Result<()> {
     let path = path.as_ref();
     html::write(path, &title(pictures), STYLE, SCRIPT, |out| recordings(out, pictures, path))
