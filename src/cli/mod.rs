@@ -22,7 +22,9 @@ use std::process::ExitCode;
 
 use clap::error::ErrorKind;
 use clap::{ArgAction, Parser, Subcommand};
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::Targets;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
 use wmic::gpu::Gpu;
 
 /// Recognise musical instruments from weak labels, on any GPU.
@@ -150,10 +152,16 @@ fn silence_driver_warnings() {
 
 fn log(verbose: u8) {
     let filter = match (std::env::var("WMIC_LOG"), verbose) {
-        (Ok(filter), _) if !filter.is_empty() => EnvFilter::new(filter),
+        (Ok(filter), _) if !filter.is_empty() => filter,
         (_, 0) => return,
-        (_, 1) => EnvFilter::new("wmic=info"),
-        _ => EnvFilter::new("wmic=debug,wgpu_core=info,wgpu_hal=info"),
+        (_, 1) => "wmic=info".into(),
+        _ => "wmic=debug,wgpu_core=info,wgpu_hal=info".into(),
     };
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    match filter.parse::<Targets>() {
+        Ok(targets) => {
+            let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
+            tracing_subscriber::registry().with(targets).with(lines).init();
+        }
+        Err(e) => eprintln!("warning: WMIC_LOG is ignored ({e}); it is like wmic=debug,wgpu_core=info"),
+    }
 }

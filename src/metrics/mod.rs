@@ -1,6 +1,8 @@
-//! Scores, evaluation, significance and decision thresholds: plain functions on arrays.
+//! Scores, evaluation, significance, calibration and decision thresholds, agreement in time: plain functions on arrays.
 
+pub mod calibration;
 pub mod evaluation;
+pub mod events;
 pub mod scores;
 pub mod significance;
 pub mod thresholds;

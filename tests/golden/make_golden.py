@@ -20,6 +20,7 @@ from aacnn import aacnn  # noqa: E402
 from attention import attention  # noqa: E402
 from audio import audio, clip, sound_files  # noqa: E402
 from augment import augment  # noqa: E402
+from events import measures
 from forest import forest  # noqa: E402
 from images import images  # noqa: E402
 from layers import layers  # noqa: E402
@@ -61,6 +62,7 @@ def main() -> None:
         print(f"{run['model']:10} {run['loss']:12} f32 and f64 losses differ by at most {run['max_relative_gap']:.1e}")
     write_json("trajectory.json", runs)
     write_json("metrics.json", metrics())
+    write_json("events.json", measures())
     write_json("forest.json", forest())
     write_json("significance.json", significance())
     write_tensors("audio.safetensors", audio())

@@ -5,9 +5,9 @@ use std::path::Path;
 use plotters::coord::Shift;
 use plotters::prelude::*;
 
-use crate::core::files::write_path_atomic;
+use crate::core::files::write_atomic;
 use crate::report::plots::font::{EM, FONT, register};
-use crate::report::plots::hidpi::HiDpi;
+use crate::report::plots::hidpi::{HiDpi, pixels};
 use crate::{Error, Result};
 
 pub use crate::report::plots::font::{fitted, text_width};
@@ -39,8 +39,23 @@ pub type Drawn<DB> = std::result::Result<(), DrawingAreaErrorKind<<DB as Drawing
 pub fn save(figure: &impl Figure, path: &Path) -> Result<()> {
     register();
     match path.extension().and_then(|e| e.to_str()) {
-        Some("png") => write_path_atomic(path, |part| paint(figure, HiDpi::new(part, figure.size()), path)),
-        Some("svg") => write_path_atomic(path, |part| paint(figure, SVGBackend::new(part, figure.size()), path)),
+        Some("png") => {
+            let [width, height] = pixels(figure.size());
+            let mut rgb = vec![0; (width * height * 3) as usize];
+            paint(figure, HiDpi::new(&mut rgb, figure.size()), path)?;
+            write_atomic(path, |out| {
+                let mut encoder = png::Encoder::new(out, width, height);
+                encoder.set_color(png::ColorType::Rgb);
+                encoder.set_depth(png::BitDepth::Eight);
+                let mut writer = encoder.write_header()?;
+                writer.write_image_data(&rgb)?;
+                Ok(writer.finish()?)
+            })
+        }
+        Some("svg") => {
+            let text = svg(figure)?;
+            write_atomic(path, |out| out.write_all(text.as_bytes()))
+        }
         _ => Err(Error::Usage(format!("{}: a plot is written as .png or .svg", path.display()))),
     }
 }

@@ -1,8 +1,6 @@
 //! A PNG backend for plotters at twice the resolution: figures are drawn in logical pixels, files have four times as
 //! many. It draws text itself, because plotters' bitmap text ignores side bearings and kerning and is misplaced.
 
-use std::path::Path;
-
 use plotters::prelude::*;
 use plotters_backend::text_anchor::{HPos, VPos};
 use plotters_backend::{BackendColor, BackendCoord, BackendStyle, BackendTextStyle, DrawingErrorKind};
@@ -14,10 +12,16 @@ pub(crate) const SCALE: i32 = 2;
 pub struct HiDpi<'a>(BitMapBackend<'a>);
 
 impl<'a> HiDpi<'a> {
-    /// `size` in logical pixels.
-    pub fn new(path: &'a Path, size: (u32, u32)) -> Self {
-        HiDpi(BitMapBackend::new(path, (size.0 * SCALE as u32, size.1 * SCALE as u32)))
+    /// Draws into `rgb`, 3 bytes for each of [`pixels`]. `size` in logical pixels.
+    pub fn new(rgb: &'a mut [u8], size: (u32, u32)) -> Self {
+        let [width, height] = pixels(size);
+        HiDpi(BitMapBackend::with_buffer(rgb, (width, height)))
     }
+}
+
+/// Width and height of the bitmap of a figure of `size` logical pixels.
+pub fn pixels(size: (u32, u32)) -> [u32; 2] {
+    [size.0 * SCALE as u32, size.1 * SCALE as u32]
 }
 
 type Drawn<'a> = Result<(), DrawingErrorKind<<BitMapBackend<'a> as DrawingBackend>::ErrorType>>;

@@ -1,0 +1,145 @@
+//! Calibration of probabilities on validation clips, and how well calibrated they are.
+//!
+//! Each seed and class has a logistic curve of its own (Platt 1999), fitted to the validation labels. It keeps the order of
+//! the clips, so ranking metrics do not change.
+
+use serde::{Deserialize, Serialize};
+
+/// Labels of either kind below which a class keeps its probabilities: two parameters cannot be fitted to fewer.
+const FEWEST: usize = 5;
+/// Log-odds beyond these, which f32 probabilities of 0 and 1 have, count as these.
+const LARGEST_LOGIT: f64 = 16.0;
+const ITERATIONS: usize = 50;
+
+/// p -> sigmoid(slope logit(p) + intercept), of one seed and class.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Calibration {
+    /// Above 0.
+    pub slope: f64,
+    pub intercept: f64,
+}
+
+impl Calibration {
+    pub const IDENTITY: Calibration = Calibration { slope: 1.0, intercept: 0.0 };
+
+    /// Fits pairs of probability and label by maximum likelihood with Platt's smoothed targets, (n + 1) / (n + 2) for the n
+    /// present ones and 1 / (n + 2) for the n absent ones. The identity where fewer than 5 are present or absent, or where
+    /// higher probabilities do not mean more labels.
+    pub fn fit(labelled: &[(f32, bool)]) -> Calibration {
+        let present = labelled.iter().filter(|l| l.1).count();
+        let absent = labelled.len() - present;
+        if present.min(absent) < FEWEST {
+            return Calibration::IDENTITY;
+        }
+        let target = |present_label: bool| match present_label {
+            true => (present as f64 + 1.0) / (present as f64 + 2.0),
+            false => 1.0 / (absent as f64 + 2.0),
+        };
+        let points: Vec<(f64, f64)> = labelled.iter().map(|(p, label)| (logit(f64::from(*p)), target(*label))).collect();
+        let loss = |c: &Calibration| -> f64 {
+            // -(t ln s(z) + (1 - t) ln(1 - s(z))) = ln(1 + e^z) - t z, without overflow.
+            let term = |(x, t): &(f64, f64)| {
+                let z = c.slope * x + c.intercept;
+                z.max(0.0) + (-z.abs()).exp().ln_1p() - t * z
+            };
+            points.iter().map(term).sum()
+        };
+        let prior = ((present as f64 + 1.0) / (absent as f64 + 1.0)).ln();
+        let mut fit = Calibration { slope: 0.0, intercept: prior };
+        let mut current = loss(&fit);
+        for _ in 0..ITERATIONS {
+            // Newton's step for the convex loss, halved until it descends.
+            let (mut g, mut h) = ([0.0; 2], [1e-9, 0.0, 1e-9]);
+            for (x, t) in &points {
+                let s = sigmoid(fit.slope * x + fit.intercept);
+                let (d, w) = (s - t, s * (1.0 - s));
+                (g[0], g[1]) = (g[0] + d * x, g[1] + d);
+                (h[0], h[1], h[2]) = (h[0] + w * x * x, h[1] + w * x, h[2] + w);
+            }
+            let determinant = h[0] * h[2] - h[1] * h[1];
+            if determinant <= 0.0 {
+                break;
+            }
+            let step = [(h[2] * g[0] - h[1] * g[1]) / determinant, (h[0] * g[1] - h[1] * g[0]) / determinant];
+            let next = (0..30).map(|halvings| {
+                let scale = 0.5f64.powi(halvings);
+                Calibration { slope: fit.slope - scale * step[0], intercept: fit.intercept - scale * step[1] }
+            });
+            let Some((better, lower)) = next.map(|c| (c, loss(&c))).find(|(_, l)| *l < current) else { break };
+            let done = current - lower < 1e-9 * current.abs();
+            (fit, current) = (better, lower);
+            if done {
+                break;
+            }
+        }
+        let usable = fit.slope > 0.0 && fit.slope.is_finite() && fit.intercept.is_finite();
+        if usable { fit } else { Calibration::IDENTITY }
+    }
+
+    pub fn apply(&self, p: f64) -> f64 {
+        if *self == Calibration::IDENTITY { p } else { sigmoid(self.slope * logit(p) + self.intercept) }
+    }
+}
+
+/// Clips whose probabilities lie in one interval.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Bin {
+    pub count: usize,
+    /// Mean of the probabilities; 0 in an empty bin.
+    pub probability: f64,
+    /// Fraction of them whose label is present; 0 in an empty bin.
+    pub present: f64,
+}
+
+/// Sorts pairs of probability and label into `bins` intervals of [0, 1] of equal width, for a reliability diagram.
+pub fn reliability(labelled: &[(f64, bool)], bins: usize) -> Vec<Bin> {
+    let mut sums = vec![Bin::default(); bins];
+    for (p, present) in labelled {
+        let bin = &mut sums[((p * bins as f64) as usize).min(bins - 1)];
+        bin.count += 1;
+        bin.probability += p;
+        bin.present += f64::from(u8::from(*present));
+    }
+    let mean = |bin: Bin| {
+        let n = bin.count.max(1) as f64;
+        Bin { probability: bin.probability / n, present: bin.present / n, ..bin }
+    };
+    sums.into_iter().map(mean).collect()
+}
+
+/// Expected calibration error: the mean over the clips of |fraction present - mean probability| of their bin; 0 without clips.
+pub fn expected_error(bins: &[Bin]) -> f64 {
+    let total: usize = bins.iter().map(|bin| bin.count).sum();
+    let gap = |bin: &Bin| bin.count as f64 * (bin.present - bin.probability).abs();
+    bins.iter().map(gap).sum::<f64>() / total.max(1) as f64
+}
+
+/// The lowest threshold at which a class is expected to reach `precision`, from calibrated probabilities of validation clips:
+/// the mean of those at or above a threshold is the expected fraction that is right. 1 where none reaches it, so that nothing
+/// below certainty counts as present.
+pub fn threshold_for_precision(calibrated: &[f64], precision: f64) -> f64 {
+    let mut sorted = calibrated.to_vec();
+    sorted.sort_by(|a, b| b.total_cmp(a));
+    let (mut sum, mut threshold) = (0.0, 1.0);
+    for (i, p) in sorted.iter().enumerate() {
+        sum += p;
+        // Equal ones count together.
+        if sorted.get(i + 1) == Some(p) {
+            continue;
+        }
+        // The mean of falling numbers falls: the last one that holds is the lowest.
+        if sum / ((i + 1) as f64) < precision {
+            break;
+        }
+        threshold = *p;
+    }
+    threshold
+}
+
+fn logit(p: f64) -> f64 {
+    (p / (1.0 - p)).ln().clamp(-LARGEST_LOGIT, LARGEST_LOGIT)
+}
+
+fn sigmoid(z: f64) -> f64 {
+    1.0 / (1.0 + (-z).exp())
+}

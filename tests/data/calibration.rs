@@ -1,0 +1,76 @@
+//! Calibration: what it restores, what it leaves alone, and thresholds for a precision.
+
+use proptest::prelude::*;
+use wmic::core::random::Stream;
+use wmic::metrics::calibration::{Calibration, expected_error, reliability, threshold_for_precision};
+
+fn sigmoid(z: f64) -> f64 {
+    1.0 / (1.0 + (-z).exp())
+}
+
+/// Labels drawn with the true probabilities of `n` clips, beside probabilities whose log-odds are distorted to 3 z + 1.
+fn overconfident(n: usize) -> (Vec<(f32, bool)>, Vec<f64>) {
+    let mut stream = Stream::new(7, 0);
+    let mut uniform = || stream.uniform(0.5) + 0.5;
+    let clip = |_| {
+        let z = 4.0 * uniform() - 2.0;
+        ((sigmoid(3.0 * z + 1.0) as f32, uniform() < sigmoid(z)), sigmoid(z))
+    };
+    (0..n).map(clip).unzip()
+}
+
+#[test]
+fn distorted_probabilities_are_restored() {
+    let (labelled, truth) = overconfident(20_000);
+    let fit = Calibration::fit(&labelled);
+    // The inverse of 3 z + 1 is (z - 1) / 3.
+    assert!((fit.slope - 1.0 / 3.0).abs() < 0.02 && (fit.intercept + 1.0 / 3.0).abs() < 0.05, "{fit:?}");
+    let worst = labelled.iter().zip(&truth).map(|((p, _), t)| (fit.apply(f64::from(*p)) - t).abs());
+    assert!(worst.fold(0.0, f64::max) < 0.03);
+    let error = |of: &dyn Fn(f64) -> f64| {
+        let pairs: Vec<(f64, bool)> = labelled.iter().map(|(p, label)| (of(f64::from(*p)), *label)).collect();
+        expected_error(&reliability(&pairs, 15))
+    };
+    let (before, after) = (error(&|p| p), error(&|p| fit.apply(p)));
+    assert!(before > 0.1 && after < 0.015, "{before} to {after}");
+}
+
+#[test]
+fn classes_with_too_few_labels_or_the_wrong_order_keep_their_probabilities() {
+    let four = [(0.9, true); 4].into_iter().chain([(0.1, false); 100]).collect::<Vec<_>>();
+    assert_eq!(Calibration::fit(&four), Calibration::IDENTITY);
+    let reversed = [(0.1, true); 50].into_iter().chain([(0.9, false); 50]).collect::<Vec<_>>();
+    assert_eq!(Calibration::fit(&reversed), Calibration::IDENTITY);
+    assert_eq!(Calibration::IDENTITY.apply(0.3), 0.3);
+}
+
+#[test]
+fn a_wished_precision_is_reached_on_calibrated_probabilities() {
+    // 0.9 0.9 0.6 0.6 0.1: the running means are .9 .9 .8 .75 .62.
+    let p = [0.6, 0.1, 0.9, 0.6, 0.9];
+    for (wished, threshold) in [(0.95, 1.0), (0.85, 0.9), (0.8, 0.9), (0.75, 0.6), (0.6, 0.1), (0.0, 0.1)] {
+        assert_eq!(threshold_for_precision(&p, wished), threshold, "{wished}");
+    }
+    assert_eq!(threshold_for_precision(&[], 0.5), 1.0);
+}
+
+#[test]
+fn bins_by_hand() {
+    let bins = reliability(&[(0.05, false), (0.15, true), (0.12, false), (1.0, true)], 10);
+    assert_eq!(bins.iter().map(|bin| bin.count).collect::<Vec<_>>(), [1, 2, 0, 0, 0, 0, 0, 0, 0, 1]);
+    assert!((bins[1].probability - 0.135).abs() < 1e-12 && bins[1].present == 0.5);
+    // (1 x 0.05 + 2 x 0.365 + 1 x 0) / 4
+    assert!((expected_error(&bins) - 0.195).abs() < 1e-12);
+    assert_eq!(expected_error(&reliability(&[], 10)), 0.0);
+}
+
+proptest! {
+    /// Whatever the labels: probabilities stay probabilities, in the same order.
+    #[test]
+    fn the_order_is_kept(labelled in prop::collection::vec((0.0..=1.0f32, any::<bool>()), 0..200)) {
+        let fit = Calibration::fit(&labelled);
+        let grid: Vec<f64> = (0..=100).map(|i| fit.apply(f64::from(i) / 100.0)).collect();
+        prop_assert!(grid.iter().all(|p| (0.0..=1.0).contains(p)), "{:?}", fit);
+        prop_assert!(grid.is_sorted(), "{:?}", fit);
+    }
+}
