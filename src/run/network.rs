@@ -42,7 +42,7 @@ pub(crate) fn push_model(
     }
     if joins {
         let partners = take(g, Augmentation::Concat.partners())?;
-        batch = concat(g, clock, batch, partners, Concat { chance: JOINED, positions })?;
+        batch = concat(g, clock, batch, partners, Concat { probability: JOINED, positions })?;
     }
     let labels = (g.mode() == Mode::Train).then_some(Labels { target: batch.target, observed: batch.observed });
     let inputs = Inputs { x: batch.x, lengths: batch.lengths, clock, labels };

@@ -207,7 +207,7 @@ impl<'g> Learner<'g> {
             Optimiser::Adagrad => {
                 // A replica's at a time: large models have large arenas.
                 let sums = arena("sums of squares", layout.trained)?;
-                let first = vec![adagrad::FIRST; layout.trained];
+                let first = vec![adagrad::INITIAL; layout.trained];
                 (0..replicas).try_for_each(|r| gpu.write(&sums, r * layout.trained, &first))?;
                 [sums, arena("none", 0)?]
             }

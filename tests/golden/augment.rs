@@ -41,8 +41,8 @@ fn mixup_is_pythons() {
 #[test]
 fn concatenation_is_pythons() {
     let g = Golden::open("augment.safetensors");
-    for (case, chance) in [("concat", 1.0), ("concat_half", 0.5)] {
-        let y = Concat { chance, positions: POSITIONS }.reference(&inputs(&g));
+    for (case, probability) in [("concat", 1.0), ("concat_half", 0.5)] {
+        let y = Concat { probability, positions: POSITIONS }.reference(&inputs(&g));
         assert_same(&g, case, &["y", "lengths", "target", "observed"], &y);
     }
 }

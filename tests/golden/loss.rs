@@ -253,7 +253,7 @@ fn adagrad_is_pytorchs() {
     let golden = Golden::open("layers.safetensors");
     let of = |name: &str| golden.tensor(&format!("adagrad.{name}"));
     let (len, config) = (40, Adagrad::default());
-    let mut state = vec![of("p0"), Array::new([37], vec![f64::from(adagrad::FIRST); 37])];
+    let mut state = vec![of("p0"), Array::new([37], vec![f64::from(adagrad::INITIAL); 37])];
 
     // In whole vec4, as arenas are.
     let padded = |v: &[f64]| -> Vec<f32> { v.iter().map(|v| *v as f32).chain([0.0; 3]).collect() };
@@ -264,7 +264,7 @@ fn adagrad_is_pytorchs() {
     let bound: [(&str, Buffer); 3] = [
         ("params", gpu.upload("params", &padded(of("p0").data())).unwrap()),
         ("grads", gpu.buffer("grads", len).unwrap()),
-        ("sum", gpu.upload("sum", &vec![adagrad::FIRST; len]).unwrap()),
+        ("sum", gpu.upload("sum", &vec![adagrad::INITIAL; len]).unwrap()),
     ];
     let plan = Draft::new(&g, gpu.adapter().target(), 1, &[], &[]).unwrap().realise(&gpu, &bound).unwrap();
 

@@ -84,7 +84,7 @@ fn train_a_step(gpu: &Gpu, target: Target) {
     bound.extend([
         ("x", gpu.upload("x", &x_values).unwrap()),
         ("dy", gpu.upload("dy", &dy).unwrap()),
-        ("sum", gpu.upload("sum", &vec![adagrad::FIRST; len]).unwrap()),
+        ("sum", gpu.upload("sum", &vec![adagrad::INITIAL; len]).unwrap()),
     ]);
     let step = Draft::new(&g, target, 1, &[h, y], &[(y, "dy")]).unwrap().realise(gpu, &bound).unwrap();
     let update = Draft::new(&end, target, 1, &[], &[]).unwrap().realise(gpu, &bound).unwrap();
@@ -137,7 +137,7 @@ fn train_a_step(gpu: &Gpu, target: Target) {
     // Element `at` of parameter `p`, whose gradient is `slope`.
     let mut see_update = |p: usize, at: usize, slope: f64| {
         let place = offsets[p] + at;
-        let sum = f64::from(adagrad::FIRST) + slope * slope;
+        let sum = f64::from(adagrad::INITIAL) + slope * slope;
         errors.see("gradient", [p, at], after[1][place], slope);
         errors.see("accumulator", [p, at], after[2][place], sum);
         let want = f64::from(params[p][at]) - config.lr * slope / (sum.sqrt() + config.eps);
