@@ -8,9 +8,9 @@ use indicatif::{ProgressBar, ProgressStyle};
 
 use super::output::note;
 use wmic::data::{AudioSet, Dataset, features_npz, has_class_map, has_features, npz_note};
+use wmic::features::audio_files::{ExtractionJob, cache_folder, join};
 use wmic::features::extraction::Recipe;
 use wmic::features::front_end::FrontEnd;
-use wmic::features::sound::{ExtractionJob, cache_folder, join};
 use wmic::gpu::Gpu;
 use wmic::nn::{self, Kind};
 use wmic::report::tables::table::printable;
@@ -154,7 +154,7 @@ pub fn adopt(config: &mut Config, npz: &Path) -> Result<()> {
             config.front_end = Some(front_end);
             Ok(())
         }
-        (None, None) if kind.is_of_notes() && recipe.scale != config.notes.unwrap_or_default().scale => {
+        (None, None) if kind.is_single_note() && recipe.scale != config.notes.unwrap_or_default().scale => {
             fail("was made with another `notes.scale`".into())
         }
         (None, None) if !nn::find(&config.model)?.needs_vggish() => Ok(()),
@@ -187,7 +187,7 @@ fn of_sound(gpu: &Gpu, config: &mut Config, (set, mut recipe): (AudioSet, Recipe
         recipe: &recipe,
         weights: weights.as_ref(),
         stop: &|| stop.load(Ordering::Relaxed),
-        tell: &mut |done| bar.show(done),
+        progress: &mut |done| bar.show(done),
     };
     let cache = config.cache.clone().unwrap_or_else(cache_folder);
     let data = making.dataset(&set, &cache, config.division())?;

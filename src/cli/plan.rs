@@ -9,7 +9,7 @@ use super::output::{note, print, print_json};
 use super::settings::{SeedArgs, SettingArgs, models};
 use super::{Device, Verdict};
 use wmic::data::validation_split;
-use wmic::features::corpus::Dims;
+use wmic::features::device_dataset::Dims;
 use wmic::gpu::Gpu;
 use wmic::ops::gather::Encoding;
 use wmic::ops::sample::Order;
@@ -198,7 +198,7 @@ fn clips(gpu: &Gpu, config: &mut Config) -> Result<Option<(Dims, Split)>> {
         let narrow = if recipe.is_in_bytes() { Encoding::Bytes } else { Encoding::Halves };
         let encoding = narrow.of_clips(instances * width);
         let dims = Dims { clips, instances, width, classes, encoding, slots: clips };
-        if recipe.kind.is_of_notes() {
+        if recipe.kind.is_single_note() {
             note("a second for each file is assumed: how many there are is known once they have been decoded");
         }
         let split = match config.val_fraction == 0.0 {

@@ -10,7 +10,7 @@ use super::clips::{Bar, adopt};
 use super::output::note;
 use super::settings::variant;
 use super::{Device, Verdict};
-use wmic::audio::sound_files;
+use wmic::audio::audio_files;
 use wmic::core::files::write_atomic;
 use wmic::data::{FeatureScale, features_npz, has_features, load_features};
 use wmic::features::front_end::{FrontEnd, Source};
@@ -156,7 +156,7 @@ impl Args {
 
     /// Recognises the files; says how many had to be left out or are damaged.
     fn recognise(&self, gpu: &Gpu, trained: Trained, options: Options, answers: &mut Answers) -> anyhow::Result<usize> {
-        let found = sound_files(&self.inputs)?;
+        let found = audio_files(&self.inputs)?;
         found.note().iter().for_each(|line| note(line));
         let files = found.files;
         answers.expect(files.len())?;
@@ -247,7 +247,7 @@ impl<'a> Answers<'a> {
             wmic::core::files::writable(page)?;
         }
         let kind = trained.config.kind()?;
-        let (shown, pace) = (kind.spectrogram(), if kind.is_of_notes() { ", second by second" } else { "" });
+        let (shown, pace) = (kind.spectrogram(), if kind.is_single_note() { ", second by second" } else { "" });
         let (band_hz, spectrum) = ((shown.band_hz)(), format!("{}{pace}", shown.name));
         Ok(Answers { args, format, series, truth, taken: 0, names: HashSet::new(), band_hz, spectrum, on_page: vec![] })
     }

@@ -175,7 +175,7 @@ impl Experiment {
 /// The metric that was `given`, if it is one of the entries' task; else the task's own. Models that do not exist have no say: they are
 /// found out later.
 fn main_metric(given: Option<MainMetric>, entries: &[Entry]) -> Result<MainMetric, String> {
-    let task = |entry: &Entry| nn::find(entry.model()).ok().map(|model| Task::of(model.exclusive));
+    let task = |entry: &Entry| nn::find(entry.model()).ok().map(|model| Task::of(model.single_label));
     let mut tasks: Vec<(&Entry, Task)> = entries.iter().filter_map(|entry| Some((entry, task(entry)?))).collect();
     tasks.dedup_by_key(|(_, task)| *task);
     match (given, &tasks[..]) {
@@ -212,7 +212,7 @@ impl Entry {
             None => return Err(of("names no model".into())),
         };
         // A model that does not exist is found out later.
-        let known: Vec<&str> = model.iter().flat_map(|m| Task::of(m.exclusive).metrics()).map(|m| m.name).collect();
+        let known: Vec<&str> = model.iter().flat_map(|m| Task::of(m.single_label).metrics()).map(|m| m.name).collect();
         if let Some(name) = reported.keys().find(|name| model.is_some() && !known.contains(&name.as_str())) {
             return Err(of(format!("reported names {name}; metrics are {}", known.join(", "))));
         }

@@ -4,7 +4,7 @@ use super::labels::{Labels, Splits, by_key, check_any, check_splits, examples};
 use super::openmic::{LABELS, Layout, find_root};
 use super::split::{Divided, TEST_SHARE};
 use super::{Dataset, Division, Features};
-use crate::audio::sound_files_in;
+use crate::audio::audio_files_in;
 use crate::core::error::{Error, Result};
 use crate::core::files::distinct_names;
 use rand::SeedableRng;
@@ -190,7 +190,7 @@ fn of_layout(path: &Path) -> Result<AudioSet> {
     if !audio.is_dir() || !table.is_file() {
         return Err(Error::data(root, format!("has no audio/ with {LABELS}; both are needed to train on sound files")));
     }
-    let (keys, files): (Vec<String>, Vec<PathBuf>) = by_key(sound_files_in(&audio)?)?.into_iter().unzip();
+    let (keys, files): (Vec<String>, Vec<PathBuf>) = by_key(audio_files_in(&audio)?)?.into_iter().unzip();
     if files.is_empty() {
         return Err(Error::data(audio, "holds no sound files"));
     }
@@ -204,7 +204,7 @@ fn of_folders(root: &Path) -> Result<AudioSet> {
     let (mut classes, mut warnings, mut clips) = (vec![], vec![], vec![]);
     let (mut train, mut test) = (vec![], vec![]);
     for name in folders(root)? {
-        let files = sound_files_in(&root.join(&name))?;
+        let files = audio_files_in(&root.join(&name))?;
         if files.is_empty() {
             warnings.push(format!("folder {} holds no sound files and is no class", examples(&[&name])));
             continue;
@@ -227,7 +227,7 @@ fn of_folders(root: &Path) -> Result<AudioSet> {
         let expected = "a folder for each of two or more classes, or class-map.json and audio/ as in OpenMIC-2018";
         return Err(Error::data(root, format!("has {found} with sound files; {expected} is expected")));
     }
-    let stray = sound_files_in(root)?.len().saturating_sub(clips.len());
+    let stray = audio_files_in(root)?.len().saturating_sub(clips.len());
     if stray > 0 {
         warnings.push(format!("{stray} sound files are in no class folder and stay unused"));
     }

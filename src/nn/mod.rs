@@ -8,4 +8,4 @@ pub mod layers;
 pub mod models;
 
 pub use front_ends::kind::Kind;
-pub use models::{Inputs, Labels, MODELS, Model, Optimiser, Prediction, Protocol, Select, Settings, find};
+pub use models::{Inputs, Labels, MODELS, Model, ModelConfig, Optimiser, Prediction, Protocol, Select, find};

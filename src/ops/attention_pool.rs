@@ -11,7 +11,7 @@ use std::rc::Rc;
 use serde::{Deserialize, Serialize};
 
 use super::{Entry, variants};
-use crate::check::{Case, Fill, Input, Kind};
+use crate::check::{Case, Fill, Input, InputRole};
 use crate::core::array::Array;
 use crate::core::error::{Error, Result};
 use crate::gpu::{Grid, Recorder, Shader, params, shader};
@@ -192,7 +192,7 @@ fn case(name: &str, x: [usize; 3], lengths: &[u32], att: [f64; 2], cla: [f64; 2]
 
 /// Without the gradient of att.
 fn constant_attention(mut case: Case) -> Case {
-    case.inputs[0].kind = Kind::Data;
+    case.inputs[0].kind = InputRole::Data;
     case
 }
 

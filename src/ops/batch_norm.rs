@@ -9,7 +9,7 @@
 //! For evaluation the running statistics are used, dropout is off, and there is no gradient.
 
 use super::{Entry, variants};
-use crate::check::{Case, Fill, Input, Kind};
+use crate::check::{Case, Fill, Input, InputRole};
 use crate::core::array::Array;
 use crate::core::error::{Error, Result};
 use crate::core::random::{PHILOX_ROUNDS, dropout_factor, dropout_threshold};
@@ -400,7 +400,7 @@ fn eval(name: &str, x: &[usize], lengths: &[u32], relu_dropout: Option<f64>) -> 
 
 /// Without gradients of gamma and beta.
 fn frozen(mut case: Case) -> Case {
-    (case.inputs[2].kind, case.inputs[3].kind) = (Kind::Data, Kind::Data);
+    (case.inputs[2].kind, case.inputs[3].kind) = (InputRole::Data, InputRole::Data);
     case
 }
 

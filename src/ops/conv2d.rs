@@ -9,7 +9,7 @@
 use super::linear::tile_product_rounds;
 use super::relu_gradient::{self, relu_gradient};
 use super::{Entry, variants};
-use crate::check::{Case, Fill, Input, Kind};
+use crate::check::{Case, Fill, Input, InputRole};
 use crate::core::array::Array;
 use crate::core::error::{Error, Result};
 use crate::gpu::{Grid, Recorder, Shader, View, params, shader};
@@ -435,7 +435,7 @@ fn cases() -> Vec<Case> {
     ] {
         let mut case = case(name, x, n, 5).bench();
         if x[3] == 1 {
-            case.inputs[0].kind = Kind::Data; // spectrograms, which take no gradient
+            case.inputs[0].kind = InputRole::Data; // spectrograms, which take no gradient
         }
         cases.push(case);
     }
@@ -450,7 +450,7 @@ fn cases() -> Vec<Case> {
     ] {
         let mut case = relu_case(name, x, n, 3).bench();
         if x[3] == 1 {
-            case.inputs[0].kind = Kind::Data; // spectrograms, which take no gradient
+            case.inputs[0].kind = InputRole::Data; // spectrograms, which take no gradient
         }
         cases.push(case);
     }

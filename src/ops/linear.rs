@@ -16,7 +16,7 @@ use std::rc::Rc;
 use super::arena::{ALIGN, PART};
 use super::relu_gradient::{self, relu_gradient};
 use super::{Entry, variants};
-use crate::check::{Case, Fill, Input, Kind};
+use crate::check::{Case, Fill, Input, InputRole};
 use crate::core::array::Array;
 use crate::core::error::{Error, Result};
 use crate::core::shape::Shape;
@@ -389,7 +389,7 @@ fn segmented(name: &str, x: [usize; 3], n: usize) -> Case {
 /// A frozen layer: one set of weights for all replicas, and no gradient for them.
 fn shared_weights(name: &str, x: [usize; 3], n: usize) -> Case {
     let mut case = segmented(name, x, n);
-    case.inputs[1..].iter_mut().for_each(|input| input.kind = Kind::Shared);
+    case.inputs[1..].iter_mut().for_each(|input| input.kind = InputRole::Shared);
     case
 }
 

@@ -321,8 +321,8 @@ const LINEAR: Normalisation = Normalisation::Partial { alpha: -4.45, beta: 5.45,
 fn case(name: &str, norm: Normalisation, shape: [usize; 2], known: f64, lengths: Fill) -> Case {
     let inputs = vec![
         Input::gradient(shape).filled(Fill::Uniform(0.1, 0.9)),
-        Input::data(shape).filled(Fill::Chance(0.4)),
-        Input::data(shape).filled(Fill::Chance(known)),
+        Input::data(shape).filled(Fill::Bernoulli(0.4)),
+        Input::data(shape).filled(Fill::Bernoulli(known)),
         Input::u32([shape[0]], lengths),
     ];
     Case::new(name, MaskedBce { norm, focusing: None }, inputs).seeded(&[0])

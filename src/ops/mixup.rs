@@ -166,8 +166,8 @@ pub(super) fn clips([b, t, f]: [usize; 3], classes: usize, positions: usize, sal
     [
         Input::data([b, t, f]),
         Input::u32([b], Fill::Given(lengths)),
-        Input::data([b, classes]).filled(Fill::Chance(0.5)),
-        Input::data([b, classes]).filled(Fill::Chance(0.5)),
+        Input::data([b, classes]).filled(Fill::Bernoulli(0.5)),
+        Input::data([b, classes]).filled(Fill::Bernoulli(0.5)),
     ]
 }
 

@@ -132,7 +132,7 @@ fn cases() -> Vec<Case> {
             Input::data([batch]).filled(Fill::Uniform(0.0, 4.0)),
             Input::gradient([batch]).filled(Fill::Uniform(0.0, 4.0)),
             Input::data([batch]).filled(Fill::Uniform(0.0, 4.0)),
-            Input::data([batch]).filled(Fill::Chance(known)),
+            Input::data([batch]).filled(Fill::Bernoulli(known)),
         ];
         Case::new(name, Reinforce { std }, inputs)
     };

@@ -98,7 +98,7 @@ fn cases() -> Vec<Case> {
         let mut inputs = vec![
             Input::data([batch, classes]).filled(Fill::Uniform(0.0, 1.0)),
             Input::data([batch, classes]).filled(Fill::Uniform(0.0, 1.0)),
-            Input::data([batch, classes]).filled(Fill::Chance(known)),
+            Input::data([batch, classes]).filled(Fill::Bernoulli(known)),
         ];
         inputs.extend(follows.then(|| Input::data([batch]).filled(Fill::Uniform(0.0, 9.0))));
         Case::new(name, Accuracy, inputs)

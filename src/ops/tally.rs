@@ -128,8 +128,8 @@ impl Op for Tally {
 fn case(name: &str, decision: Decision, shape: [usize; 2], p: Fill, step: u32) -> Case {
     let inputs = vec![
         Input::data(shape).filled(p),
-        Input::data(shape).filled(Fill::Chance(0.4)),
-        Input::data(shape).filled(Fill::Chance(0.5)),
+        Input::data(shape).filled(Fill::Bernoulli(0.4)),
+        Input::data(shape).filled(Fill::Bernoulli(0.5)),
         Input::u32([4], Fill::Given(vec![1.0, 2.0, f64::from(step), 0.0])),
         Input::u32([shape[1], 4], Fill::Below(100)),
     ];

@@ -2,7 +2,7 @@
 
 use crate::core::error::{Error, Result};
 use crate::data::Features;
-use crate::features::corpus::Corpus;
+use crate::features::device_dataset::DeviceDataset;
 use crate::gpu::Gpu;
 use crate::nn;
 use crate::predict::forest::{self, Forest};
@@ -29,7 +29,7 @@ impl<'a> ClipPredictor<'a> {
         accept(&trained.about, features.instances, features.width)?;
         match &trained.fitted {
             Fitted::Network(_) => {
-                let corpus = Corpus::unlabelled(gpu, features, trained.about.classes.len())?;
+                let corpus = DeviceDataset::unlabelled(gpu, features, trained.about.classes.len())?;
                 Ok(ClipPredictor::Network(Box::new(trained.predictor(gpu, &corpus, detail)?)))
             }
             Fitted::Forest(forests) => Ok(ClipPredictor::Forest(forests, features)),
@@ -50,7 +50,7 @@ impl Trained {
     ///
     /// # Errors
     /// As [`ClipPredictor::new`]; `Usage` for a forest, which does not work on a GPU.
-    pub fn predictor(&self, gpu: &Gpu, corpus: &Corpus, detail: Detail) -> Result<Predictor> {
+    pub fn predictor(&self, gpu: &Gpu, corpus: &DeviceDataset, detail: Detail) -> Result<Predictor> {
         let Fitted::Network(network) = &self.fitted else {
             return Err(Error::Usage(format!("{} is no network and works on the CPU", self.about.model)));
         };

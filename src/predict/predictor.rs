@@ -3,7 +3,7 @@
 use crate::core::array::Array;
 use crate::core::error::{Error, Result};
 use crate::core::shape::Shape;
-use crate::features::corpus::Corpus;
+use crate::features::device_dataset::DeviceDataset;
 use crate::gpu::{Buffer, Gpu, Pace};
 use crate::graph::{Arenas, Draft, Graph, Layout, Mode, Plan, Spec, Tensor};
 use crate::nn::{self, Inputs, Prediction};
@@ -59,7 +59,7 @@ pub enum Detail {
 pub struct Predictor {
     gpu: Gpu,
     config: Config,
-    corpus: Corpus,
+    corpus: DeviceDataset,
     detail: Detail,
     replicas: usize,
     /// The weights by the names that graphs have for them.
@@ -96,7 +96,7 @@ impl Predictor {
         gpu: &Gpu,
         config: &Config,
         blocks: &[Block],
-        corpus: &Corpus,
+        corpus: &DeviceDataset,
         frozen: &[(String, Buffer)],
         detail: Detail,
     ) -> Result<Predictor> {
@@ -140,7 +140,7 @@ impl Predictor {
                 rows[first..first + valid].iter().chain(padding).copied()
             });
             let taken: Vec<u32> = taken.collect();
-            self.corpus.bring(&self.gpu, taken.iter().copied())?;
+            self.corpus.upload(&self.gpu, taken.iter().copied())?;
             self.gpu.write(input, 0, &taken)?;
             pace.replay(&self.gpu, &[&plan.recording], 1, 1, &mut |_| Ok(()), &mut |_| true)?;
             for (output, collected) in outputs.iter().zip(&mut collected) {
@@ -165,7 +165,7 @@ impl Predictor {
 
     /// Makes the plan for batches of so many clips.
     fn batch(&self, size: usize) -> Result<Batch> {
-        self.corpus.room(size * self.replicas)?;
+        self.corpus.max_steps(size * self.replicas)?;
         let Config { model, .. } = &self.config;
         let (model, dims) = (nn::find(model)?, self.corpus.dims);
         self.config.accepts(dims.width)?;
@@ -194,7 +194,7 @@ impl Predictor {
     fn predictions(&self, mut arrays: Vec<Vec<Array<f32>>>, clips: usize) -> Result<Predictions> {
         let mut rest = arrays.split_off(1);
         let probabilities = arrays.remove(0);
-        let places = if nn::find(&self.config.model)?.attends { rest.len().min(3) } else { 0 };
+        let places = if nn::find(&self.config.model)?.has_attention { rest.len().min(3) } else { 0 };
         let steps = rest.split_off(places);
         let instances = match <[_; 3]>::try_from(rest) {
             Ok([attention, scores, gates]) => Some(InstancePredictions { attention, scores, gates }),
@@ -213,7 +213,7 @@ fn kept(prediction: &Prediction, detail: Detail) -> Vec<Tensor> {
     let mut kept = vec![prediction.probabilities];
     if detail == Detail::Places {
         kept.extend(prediction.attention);
-        kept.extend(prediction.places.into_iter().flat_map(|places| [places.scores, places.gates]));
+        kept.extend(prediction.position_scores.into_iter().flat_map(|p| [p.scores, p.attention]));
         kept.extend(&prediction.glimpses);
     }
     kept

@@ -4,11 +4,11 @@
 use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
 
-use crate::audio::{Condition, Cut, Excerpt, Item, cut_samples, ingest};
+use crate::audio::{Condition, Excerpt, Item, Windowing, cut_samples, ingest};
 use crate::core::array::Array;
 use crate::core::error::{Error, Result};
 use crate::data::Features;
-use crate::features::corpus::Corpus;
+use crate::features::device_dataset::DeviceDataset;
 use crate::features::extraction::FrontEndRunner;
 use crate::features::extractor::Extract;
 use crate::gpu::Gpu;
@@ -67,7 +67,7 @@ pub struct Recogniser {
     hop: f64,
     front_end: FrontEndRunner,
     /// What the front end's features are predicted from; a forest needs none.
-    network: Option<(Corpus, Predictor)>,
+    network: Option<(DeviceDataset, Predictor)>,
 }
 
 /// The recordings that are being recognised.
@@ -172,8 +172,8 @@ impl Recogniser {
         work.open.into_iter().try_for_each(|open| each(open.index, self.finish(open)))
     }
 
-    fn cut(&self) -> Cut {
-        Cut { window: self.kind.window(), hop: Some(self.hop), form: self.kind.form(), to_the_end: true }
+    fn cut(&self) -> Windowing {
+        Windowing { window: self.kind.window(), hop: Some(self.hop), format: self.kind.format(), align_last: true }
     }
 
     /// Takes what comes of a recording, one after the other. Returns whether a batch was full, and all that waited is
@@ -186,7 +186,7 @@ impl Recogniser {
         let current = work.open.back_mut().expect("just opened");
         match item {
             Item::Excerpt(excerpt) => work.waiting.push((index, excerpt)),
-            Item::End { duration, .. } if self.kind.is_of_notes() && duration < self.kind.window() => {
+            Item::End { duration, .. } if self.kind.is_single_note() && duration < self.kind.window() => {
                 let reason = format!("is shorter than {} s, which the model takes in at a time", self.kind.window());
                 current.end = Some(Err(Error::data(name, reason)));
             }
@@ -254,15 +254,15 @@ impl Recogniser {
 
 impl Options {
     fn hop(&self, kind: Kind) -> f64 {
-        self.hop.unwrap_or(if kind.is_of_notes() { kind.window() } else { HOP })
+        self.hop.unwrap_or(if kind.is_single_note() { kind.window() } else { HOP })
     }
 
     fn check(&self, trained: &Trained) -> Result<()> {
         let model = nn::find(&trained.about.model)?;
-        let (attends, kind) = (model.attends, trained.config.kind()?);
+        let (attends, kind) = (model.has_attention, trained.config.kind()?);
         let (hop, longest) = (self.hop(kind), kind.window());
         // Seconds that overlap more have nothing of their own to tell.
-        let shortest = if kind.is_of_notes() { longest / 2.0 } else { MIN_HOP };
+        let shortest = if kind.is_single_note() { longest / 2.0 } else { MIN_HOP };
         if !(shortest..=longest).contains(&hop) {
             return Err(Error::Usage(format!("a hop of {hop} s: {shortest} to {longest} s are possible")));
         }

@@ -133,7 +133,7 @@ impl Trained {
 
     /// What the model is asked about a clip.
     pub fn task(&self) -> Result<Task> {
-        Ok(Task::of(nn::find(&self.config.model)?.exclusive))
+        Ok(Task::of(nn::find(&self.config.model)?.single_label))
     }
 
     /// From now on these thresholds count instead of the run's own.

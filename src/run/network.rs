@@ -1,7 +1,7 @@
 //! The graph of a run's model: the clips of a batch, augmented in training, and what the model answers.
 
 use crate::core::error::Result;
-use crate::features::corpus::Dims;
+use crate::features::device_dataset::Dims;
 use crate::gpu::{Buffer, Gpu};
 use crate::graph::{Graph, Mode, Spec, Tensor};
 use crate::nn::front_ends::vggish::TrainFrontEnd;

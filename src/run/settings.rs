@@ -80,7 +80,7 @@ impl Setting {
     /// Where in the settings of a model it lies. Two are at home in either of two tables.
     pub(super) fn path(&self, model: &Model, value: Option<&Toml>) -> &'static str {
         match self.key {
-            "width" if model.exclusive => "notes.width",
+            "width" if model.single_label => "notes.width",
             "width" => "front_end.width",
             "init" if value.and_then(Toml::as_str).is_some_and(|v| v == "normal" || v == "he") => "notes.init",
             key => key,
@@ -138,19 +138,19 @@ pub(crate) fn networks(model: &Model) -> Option<&'static str> {
 }
 
 pub(crate) fn with_thresholds(model: &Model) -> Option<&'static str> {
-    model.exclusive.then_some("names the most probable class of a clip")
+    model.single_label.then_some("names the most probable class of a clip")
 }
 
 pub(crate) fn with_known_labels(model: &Model) -> Option<&'static str> {
-    networks(model).or(model.exclusive.then_some("names one class per clip: its loss is the mean over clips"))
+    networks(model).or(model.single_label.then_some("names one class per clip: its loss is the mean over clips"))
 }
 
 pub(crate) fn with_mixed_clips(model: &Model) -> Option<&'static str> {
-    networks(model).or(model.exclusive.then_some("names one class per clip, which mixed clips have not"))
+    networks(model).or(model.single_label.then_some("names one class per clip, which mixed clips have not"))
 }
 
 pub(crate) fn with_attention(model: &Model) -> Option<&'static str> {
-    networks(model).or((!model.attends).then_some("pools nothing by attention"))
+    networks(model).or((!model.has_attention).then_some("pools nothing by attention"))
 }
 
 pub(crate) fn with_dropout(model: &Model) -> Option<&'static str> {
@@ -171,11 +171,11 @@ pub(crate) fn on_maps(model: &Model) -> Option<&'static str> {
 }
 
 pub(crate) fn with_width(model: &Model) -> Option<&'static str> {
-    if model.exclusive { None } else { on_vggish(model) }
+    if model.single_label { None } else { on_vggish(model) }
 }
 
 pub(crate) fn on_notes(model: &Model) -> Option<&'static str> {
-    (!model.exclusive).then_some("is not for single notes")
+    (!model.single_label).then_some("is not for single notes")
 }
 
 /// As files of settings hold it.

@@ -90,25 +90,25 @@ impl Config {
 
     /// What single notes ask for, and what only they may be asked for.
     fn validate_notes(&self) -> Result<()> {
-        let nn::Model { name, exclusive, inputs, .. } = *nn::find(&self.model)?;
+        let nn::Model { name, single_label, inputs, .. } = *nn::find(&self.model)?;
         let refuse = |reason: &str| Err(Error::Usage(format!("{name} {reason}")));
         match self.notes {
-            Some(notes) if exclusive && !ATTENTION.contains(&notes.attention) => {
+            Some(notes) if single_label && !ATTENTION.contains(&notes.attention) => {
                 let known = "attention must be 0, 25, 50, 75 or 100 percent";
                 return Err(Error::Usage(format!("{known}, not {}", notes.attention)));
             }
-            Some(notes) if exclusive && !inputs.contains(&notes.input) => {
+            Some(notes) if single_label && !inputs.contains(&notes.input) => {
                 let known: Vec<&str> = inputs.iter().map(|kind| kind.name()).collect();
                 return refuse(&format!("takes {}, not {}", known.join(" or "), notes.input));
             }
-            Some(_) if exclusive => {}
+            Some(_) if single_label => {}
             Some(_) => {
                 return refuse("is not for single notes: leave out the table notes");
             }
-            None if exclusive => return refuse("is for single notes: its settings lack the table notes"),
+            None if single_label => return refuse("is for single notes: its settings lack the table notes"),
             None => {}
         }
-        match (exclusive, self.loss == Loss::CrossEntropy) {
+        match (single_label, self.loss == Loss::CrossEntropy) {
             (true, false) => return refuse("names one class per clip: its loss is cross-entropy, leave out `loss`"),
             (false, true) => {
                 return refuse("says of each class whether it is present: cross-entropy is for models that name one");

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::core::array::Array;
 use crate::core::error::{Error, Result};
-use crate::core::tensors::{File, floats, refuse_extra, save, words};
+use crate::core::tensors::{File, floats, reject_extra, save, words};
 use crate::data::Dataset;
 use crate::graph::Layout;
 use crate::run::config::Config;
@@ -142,7 +142,7 @@ impl ModelFile {
     /// # Errors
     /// `Checkpoint` for a tensor whose name is not known.
     pub(crate) fn refuse_others(&self, is_known: &dyn Fn(&str) -> bool) -> Result<()> {
-        refuse_extra(&self.path, &self.file.tensors(), is_known)
+        reject_extra(&self.path, &self.file.tensors(), is_known)
     }
 
     /// The finite values of a tensor that must have `shape`.
@@ -175,7 +175,7 @@ pub fn export(path: &Path, layout: &Layout, block: &Block, about: &About) -> Res
 pub fn import(path: &Path, layout: &Layout) -> Result<Block> {
     let file = File::read(path)?;
     let tensors = file.tensors();
-    refuse_extra(path, &tensors, &|name| layout.params.iter().any(|p| p.name == name))?;
+    reject_extra(path, &tensors, &|name| layout.params.iter().any(|p| p.name == name))?;
     let mut block = Block { trained: vec![0.0; layout.trained], stats: vec![0.0; layout.stats] };
     for p in &layout.params {
         let values = floats(path, &tensors, &p.name, p.shape.dims())?;

@@ -122,7 +122,7 @@ fn untagged(mp3: &[u8]) -> &[u8] {
 #[test]
 fn sizes_that_are_wrong_or_unknown_cut_nothing() {
     let whole = 2 * LEN as u32;
-    let (unknown, no_length) = (u32::MAX, "does not say how long");
+    let (unknown, no_length) = (u32::MAX, "has no length");
     let list = chunk(b"LIST", 10, b"INFOISFTab");
     for (name, bytes, warning) in [
         ("as it should be", wav(36 + whole, whole, b"", b""), ""),
@@ -132,7 +132,7 @@ fn sizes_that_are_wrong_or_unknown_cut_nothing() {
         ("a crashed recorder", wav(36, 0, b"", b""), no_length),
         ("RIFF without its head", wav(28 + whole, whole, b"", b""), ""),
         ("too long", wav(36 + 2 * whole, 2 * whole, b"", b""), "6000 bytes (50 %)"),
-        ("too short", wav(36 + 500, 500, b"", b""), "promises 500 bytes"),
+        ("too short", wav(36 + 500, 500, b"", b""), "has 500 bytes of audio"),
         ("LIST without padding", wav(50 + whole, whole, &chunk(b"LIST", 5, b"INFOx"), b""), ""),
         (
             "LIST far too long",
@@ -185,7 +185,7 @@ fn an_mp3_is_as_long_as_its_frames() {
     }
     let tags = [&[0; 128][..], b"ID3\x04\0\0\0\0\0\x05hello"].concat();
     let tags = [b"TAG", &tags[3..]].concat();
-    expect("joined, with tags between", &[MP3, &tags, MP3].concat(), 3200, 16_000, "joined of several files");
+    expect("joined, with tags between", &[MP3, &tags, MP3].concat(), 3200, 16_000, "consists of several files");
 }
 
 #[test]
@@ -200,8 +200,8 @@ fn channels_and_rates_may_change_in_mid_file() {
 #[test]
 fn streams_that_are_joined_are_heard_one_after_the_other() {
     expect("ogg", OGG, 1600, 16_000, "");
-    expect("chained ogg", &[OGG, OGG].concat(), 3200, 16_000, "joined of several streams");
-    expect("chained opus", &[OPUS, OPUS, OPUS].concat(), 3 * 14_400, 48_000, "joined of several streams");
+    expect("chained ogg", &[OGG, OGG].concat(), 3200, 16_000, "consists of several streams");
+    expect("chained opus", &[OPUS, OPUS, OPUS].concat(), 3 * 14_400, 48_000, "consists of several streams");
 }
 
 #[test]

@@ -138,7 +138,7 @@ fn what_is_no_sound_is_one_clear_line() {
     let noise: Vec<u8> = (0..20_000).map(|_| (random.uniform(128.0) + 128.0) as u8).collect();
     for (name, bytes, why) in [
         ("empty.wav", &b""[..], "is empty"),
-        ("letter.mp3", text.as_bytes(), "no sound file"),
+        ("letter.mp3", text.as_bytes(), "not an audio file"),
         ("noise.bin", &noise, ""),
         ("noise.mp3", &noise, ""),
         ("header.wav", &b"RIFF\x24\0\0\0WAVE"[..], ""),

@@ -7,12 +7,12 @@ use std::time::{Duration, Instant};
 
 use proptest::prelude::*;
 use wmic::Error;
-use wmic::audio::{Cut, Depth, Excerpt, Item, decode, ingest, resample, sound_files, write_wav};
+use wmic::audio::{Depth, Excerpt, Item, Windowing, audio_files, decode, ingest, resample, write_wav};
 use wmic::nn::Kind;
 use wmic::nn::front_ends::log_mel;
 
-fn cut(window: f64, hop: impl Into<Option<f64>>) -> Cut {
-    Cut { window, hop: hop.into(), form: Kind::Vggish.form(), to_the_end: false }
+fn cut(window: f64, hop: impl Into<Option<f64>>) -> Windowing {
+    Windowing { window, hop: hop.into(), format: Kind::Vggish.format(), align_last: false }
 }
 
 /// Noise, so that no stretch is like another.
@@ -29,7 +29,7 @@ fn wav(dir: &Path, name: &str, sr: u32, samples: &[f32]) -> PathBuf {
 }
 
 /// Excerpts and duration of one file.
-fn whole(path: &Path, cut: Cut) -> (Vec<Excerpt>, f64) {
+fn whole(path: &Path, cut: Windowing) -> (Vec<Excerpt>, f64) {
     let (mut excerpts, mut end) = (vec![], None);
     for (index, item) in ingest(vec![path.into()], cut).unwrap() {
         assert_eq!(index, 0);
@@ -43,7 +43,7 @@ fn whole(path: &Path, cut: Cut) -> (Vec<Excerpt>, f64) {
     (excerpts, end.expect("an end"))
 }
 
-fn starts(path: &Path, cut: Cut) -> Vec<f64> {
+fn starts(path: &Path, cut: Windowing) -> Vec<f64> {
     whole(path, cut).0.iter().map(|e| e.start).collect()
 }
 
@@ -267,7 +267,7 @@ fn folders_patterns_and_files_are_found() {
     fs::write(at("take[1].wav"), "").unwrap();
     fs::write(at("take1.wav"), "").unwrap();
     let find = |names: &[&str]| {
-        let found = sound_files(&names.iter().map(|n| at(n)).collect::<Vec<_>>());
+        let found = audio_files(&names.iter().map(|n| at(n)).collect::<Vec<_>>());
         let shorten = |p: &PathBuf| p.strip_prefix(dir.path()).unwrap().to_str().unwrap().replace('\\', "/");
         found.map(|found| found.files.iter().map(shorten).collect::<Vec<_>>())
     };
@@ -283,16 +283,16 @@ fn folders_patterns_and_files_are_found() {
     assert_eq!(find(&["take[12].wav"]).unwrap(), ["take1.wav"]);
     for (name, why) in [
         ("c", "does not exist"),
-        ("c/*.wav", "matches no sound file"),
-        ("b/*.jpg", "matches no sound file"),
-        ("b/.git/5*", "matches no sound file"),
+        ("c/*.wav", "matches no audio file"),
+        ("b/*.jpg", "matches no audio file"),
+        ("b/.git/5*", "matches no audio file"),
         ("b/[", "is neither a file nor a pattern"),
     ] {
         let line = find(&["b", name]).unwrap_err().to_string();
         assert!(line.starts_with(at(name).to_str().unwrap()) && line.contains(why) && !line.contains('\n'), "{line}");
     }
     fs::create_dir(at("empty")).unwrap();
-    assert!(find(&["empty"]).unwrap_err().to_string().contains("holds no sound files (wav, "));
+    assert!(find(&["empty"]).unwrap_err().to_string().contains("contains no audio files (wav, "));
 }
 
 #[cfg(unix)]
@@ -307,7 +307,7 @@ fn links_may_run_in_circles() {
     }
     symlink("nowhere", dir.path().join("a/2.wav")).unwrap();
     for path in [dir.path().to_path_buf(), dir.path().join("**/*.wav"), dir.path().join("a/u?")] {
-        match sound_files(std::slice::from_ref(&path)) {
+        match audio_files(std::slice::from_ref(&path)) {
             Ok(found) => assert_eq!(found.files, [dir.path().join("a/1.wav")]),
             Err(error) => assert!(path.ends_with("u?"), "{error}"),
         }
@@ -320,7 +320,7 @@ fn real_recordings_give_what_decoding_them_whole_gives() {
         println!("skipped: WMIC_DATA does not name the folder with openmic-gm and orchestra");
         return;
     };
-    let files = sound_files(&["openmic-gm", "orchestra"].map(|set| Path::new(&root).join(set))).unwrap().files;
+    let files = audio_files(&["openmic-gm", "orchestra"].map(|set| Path::new(&root).join(set))).unwrap().files;
     assert_eq!(files.len(), 300 + 675);
     let begin = Instant::now();
     let mut finished = 0;
@@ -347,9 +347,9 @@ fn the_end_of_a_recording_is_heard_by_an_excerpt_of_its_last_window() {
     let sr = 44_100;
     let path = folder.path().join("ramp.wav");
     let samples: Vec<f32> = (0..sr * 23 / 10).map(|i| i as f32 / (4 * sr) as f32).collect();
-    let starts = |samples: &[f32], hop: f64, to_the_end: bool| -> Vec<(f64, f32, usize)> {
+    let starts = |samples: &[f32], hop: f64, align_last: bool| -> Vec<(f64, f32, usize)> {
         wmic::audio::write_wav(&path, sr as u32, samples, wmic::audio::Depth::Float32).unwrap();
-        let cut = Cut { window: 1.0, hop: Some(hop), form: Kind::Stft.form(), to_the_end };
+        let cut = Windowing { window: 1.0, hop: Some(hop), format: Kind::Stft.format(), align_last };
         let excerpts = ingest(vec![path.clone()], cut).unwrap().filter_map(|(_, item)| match item {
             Item::Excerpt(e) => Some((e.start, e.samples[0], e.samples.len())),
             _ => None,

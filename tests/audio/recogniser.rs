@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use wmic::audio::{Depth, decode, write_wav};
-use wmic::features::corpus::Corpus;
+use wmic::features::device_dataset::DeviceDataset;
 use wmic::features::extraction::{FrontEndRunner, Recipe};
 use wmic::features::front_end::{FrontEnd, Source};
 use wmic::gpu::Gpu;
@@ -127,7 +127,7 @@ fn clips_are_predicted_alike_in_batches_of_all_sizes() {
     let run = trained("att");
     let Fitted::Network(network) = &run.fitted else { unreachable!() };
     let config = Config { batch: 8, ..run.config.clone() };
-    let corpus = Corpus::of_dataset(&gpu, &data).unwrap();
+    let corpus = DeviceDataset::of_dataset(&gpu, &data).unwrap();
     let mut predictor = Predictor::new(&gpu, &config, &network.blocks, &corpus, &[], Detail::Places).unwrap();
     let all: Vec<u32> = (0..21).collect();
     let whole = predictor.predict(&[all.clone(), all.clone()]).unwrap();

@@ -239,7 +239,7 @@ fn corrupt_files_are_listed_counted_and_left_out() {
     let bad = corrupt(folder.path());
     let out = folder.path().join("out.npz");
     let said = log_mel(&bad.iter().map(PathBuf::as_path).collect::<Vec<_>>(), &out);
-    said.code(2).stdout("").stderr(contains("none of 3 sound files can be used: ").and(contains("\n").count(1)));
+    said.code(2).stdout("").stderr(contains("none of 3 audio files can be used: ").and(contains("\n").count(1)));
     assert!(!out.exists() && !folder.path().join("out.npz.partial").exists());
 
     let good = wav(folder.path(), "good.wav", &tone(1.0, 16_000));
@@ -248,8 +248,8 @@ fn corrupt_files_are_listed_counted_and_left_out() {
             contains(format!("left out: {}", text(&folder.path().join(name)))).and(contains(why.to_owned()))
         };
         said.code(1)
-            .stderr(left_out("cut.wav", "holds no sound"))
-            .stderr(left_out("letter.mp3", "is no sound file"))
+            .stderr(left_out("cut.wav", "contains no audio"))
+            .stderr(left_out("letter.mp3", "is not an audio file"))
             .stderr(left_out("codec.wav", "AC-3"));
     };
     listed(
@@ -286,7 +286,11 @@ fn what_is_there_of_damaged_files_is_heard() {
     let out = folder.path().join("out.npz");
     log_mel(&[folder.path()], &out)
         .success()
-        .stderr(contains("warning: ").and(contains("cut.wav: breaks off: ")).and(contains("passed over")))
+        .stderr(
+            contains("warning: ")
+                .and(contains("cut.wav: is truncated: "))
+                .and(contains("skipped, without the extension")),
+        )
         .stderr(contains("1 .jpg").and(contains("3 excerpts of 3 files")));
     let keys = load_features(&out, None).unwrap().0;
     assert_eq!(keys.iter().collect::<std::collections::BTreeSet<_>>().len(), 3, "{keys:?}");
@@ -297,7 +301,7 @@ fn what_is_there_of_damaged_files_is_heard() {
         heard.get_output().stdout.split(|b| *b == b'\n').filter_map(|line| serde_json::from_slice(line).ok()).collect();
     let warning = |i: usize| said[i]["warnings"][0].as_str().unwrap().to_string();
     assert!(warning(0).contains("sample 0 of channel 1 is NaN"), "{}", warning(0));
-    assert!(warning(1).starts_with("breaks off: "), "{}", warning(1));
+    assert!(warning(1).starts_with("is truncated: "), "{}", warning(1));
     // The same out of a pipe.
     let mut piped = wmic(&["predict", &shared().run(), "-", "--format", "jsonl"]);
     let piped = piped.write_stdin(std::fs::read(&cut).unwrap()).assert().success();
@@ -407,7 +411,7 @@ fn what_cannot_be_written_or_listened_to_is_refused_before_the_work() {
         (&["--plot", &at("file")], "file: "),
         (&["--html", &at("folder")], "folder: "),
         (&["--html", &at("none/page.html")], "none/page.html: "),
-        (&[&at("folder")], "folder: holds no sound files"),
+        (&[&at("folder")], "folder: contains no audio files"),
         (&[&at("none.wav")], "none.wav: does not exist"),
         (&["--width", "1/8"], "required arguments were not provided"),
         (&["--frontend-weights", "random:1"], "holds other weights than the features or the run were made with"),

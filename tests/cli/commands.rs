@@ -51,9 +51,9 @@ fn nonsense_is_refused_with_code_2() {
     wmic(&["check", "--speed"]).assert().code(2);
     wmic(&["bench", "--csv", "a.csv"]).assert().code(2).stderr(contains("--compare"));
     wmic(&[]).assert().code(2);
-    refused(&["check", "--op", "lineer"], "unknown op lineer (known are: ");
-    refused(&["bench", "--op", "lineer"], "unknown op lineer (known are: ");
-    refused(&["check", "--device", "Voodoo 2"], "no adapter matches --device Voodoo 2; there are: 0 ");
+    refused(&["check", "--op", "lineer"], "unknown op lineer (known ops: ");
+    refused(&["bench", "--op", "lineer"], "unknown op lineer (known ops: ");
+    refused(&["check", "--device", "Voodoo 2"], "no adapter matches --device Voodoo 2; available: 0 ");
     refused(&["check", "--device", "99"], "no adapter matches --device 99");
 }
 

@@ -602,7 +602,7 @@ fn what_diverges_is_left_out_and_named() {
     // What has ended in `out` is taken as it is.
     copy(shared.at("out"), &out);
     std::fs::remove_file(format!("{out}/report.html")).unwrap();
-    let named = contains("wmic: left out: Huge: the loss of seed 0 is no longer a number, in step 1 of epoch 1");
+    let named = contains("wmic: left out: Huge: seed 0 diverged (NaN loss) in step 1 of epoch 1");
     for round in ["begun", "gone on with"] {
         let args = ["compare", &data, "--experiment", &three, "--epochs", EPOCHS, "--out", &out];
         wmic(&args).assert().code(1).stderr(named.clone()).stdout(contains("f1_pn against "));

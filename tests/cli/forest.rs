@@ -274,7 +274,7 @@ fn the_commands_take_a_forest_as_any_model() {
     copy(&run, &cut);
     let bytes = read(&cut, "model.safetensors");
     std::fs::write(Path::new(&cut).join("model.safetensors"), &bytes[..bytes.len() - 100]).unwrap();
-    assert_refused(wmic(&["predict", &cut, &data]), "it may be cut off");
+    assert_refused(wmic(&["predict", &cut, &data]), "it may be truncated");
 }
 
 /// The metadata of a model file.

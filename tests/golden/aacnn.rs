@@ -5,7 +5,7 @@ use crate::formula::frac;
 use crate::support::Golden;
 use wmic::Array;
 use wmic::data::{Dataset, FeatureValues, Features};
-use wmic::features::corpus::{Corpus, Dims};
+use wmic::features::device_dataset::{DeviceDataset, Dims};
 use wmic::gpu::Gpu;
 use wmic::graph::{Arenas, Draft, Graph, Mode, Spec};
 use wmic::nn::Kind;
@@ -99,7 +99,7 @@ fn case(gpu: &Gpu, golden: &Golden, input: Kind, attention: u32, tolerances: &mu
     };
     let data = dataset(input, salt);
     assert_eq!(config.kind().unwrap() == Kind::Stft, input == Kind::Stft);
-    let corpus = Corpus::of_dataset(gpu, &data).unwrap();
+    let corpus = DeviceDataset::of_dataset(gpu, &data).unwrap();
     let layout = layout(&config, FRAMES, input.spectrogram().bands, CLASSES).unwrap();
     let tensors: Vec<_> = layout.params.iter().map(|p| (p.name.as_str(), p.shape.dims())).collect();
     let mut block = Block { trained: vec![0.0; layout.trained], stats: vec![0.0; layout.stats] };

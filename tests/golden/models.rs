@@ -5,7 +5,7 @@ use std::path::Path;
 use crate::formula::frac;
 use safetensors::SafeTensors;
 use wmic::data::{Dataset, FeatureValues, Features};
-use wmic::features::corpus::Corpus;
+use wmic::features::device_dataset::DeviceDataset;
 use wmic::gpu::Gpu;
 use wmic::graph::Layout;
 use wmic::ops::masked_bce::Loss;
@@ -82,7 +82,7 @@ fn config(model: &str, batch: usize) -> Config {
 
 /// A learner on the whole dataset in its order, with the formula's weights.
 fn learner<'g>(gpu: &'g Gpu, config: &Config, data: &Dataset) -> Learner<'g> {
-    let corpus = Corpus::of_dataset(gpu, data).unwrap();
+    let corpus = DeviceDataset::of_dataset(gpu, data).unwrap();
     let split = (data.train.clone(), data.train.clone());
     let mut learner = Learner::new(gpu, config, &corpus, &[], &[split], Order::InOrder).unwrap();
     let block = weights(learner.layout());
@@ -136,7 +136,7 @@ fn models_answer_as_pytorch_does() {
         let file = SafeTensors::deserialize(&bytes).unwrap();
         let config = config(model, 4);
         let block = weights(&layout(&config, INSTANCES, WIDTH, CLASSES).unwrap());
-        let corpus = Corpus::of_dataset(&gpu, &data).unwrap();
+        let corpus = DeviceDataset::of_dataset(&gpu, &data).unwrap();
         let answer = Predictor::new(&gpu, &config, &[block], &corpus, &[], Detail::Places)
             .unwrap()
             .predict(std::slice::from_ref(&data.train))
@@ -158,7 +158,7 @@ fn rnn_answers_at_the_last_valid_instance_as_pytorch_does_of_packed_clips() {
     data.features.lengths = vec![10, 4, 1, 7];
     let config = config("rnn", 4);
     let block = weights(&layout(&config, INSTANCES, WIDTH, CLASSES).unwrap());
-    let corpus = Corpus::of_dataset(&gpu, &data).unwrap();
+    let corpus = DeviceDataset::of_dataset(&gpu, &data).unwrap();
     let rows = std::slice::from_ref(&data.train);
     let answer = Predictor::new(&gpu, &config, &[block], &corpus, &[], Detail::Clips).unwrap().predict(rows).unwrap();
     assert_close("p", answer.probabilities[0].data(), &floats(&file, "ragged.p"), 2e-6);

@@ -6,7 +6,7 @@ use crate::support::Golden;
 use wmic::Array;
 use wmic::core::random::Stream;
 use wmic::data::{Dataset, FeatureValues, Features};
-use wmic::features::corpus::Corpus;
+use wmic::features::device_dataset::DeviceDataset;
 use wmic::gpu::{Buffer, Gpu};
 use wmic::graph::{Arenas, Draft, Graph, Layout, Mode, Plan, Spec, Tensor};
 use wmic::nn::models::sightreader::Sightreader;
@@ -69,7 +69,7 @@ fn formula_block(layout: &Layout) -> Block {
 fn answers_and_paths_are_those_of_pytorch() {
     let (gpu, golden) = (Gpu::open(None).unwrap(), Golden::open("sightreader.safetensors"));
     let data = dataset(&[40, 23, 31], 40, 20);
-    let corpus = Corpus::of_dataset(&gpu, &data).unwrap();
+    let corpus = DeviceDataset::of_dataset(&gpu, &data).unwrap();
     for model in MODELS {
         // Two at a time, so that batches follow one another; what is seen must not depend on the seed.
         let config = Config { batch: 2, seeds: vec![5], ..Config::of(model, "formula").unwrap() };
@@ -104,7 +104,7 @@ fn assert_close(what: &str, got: &[f32], want: &Array<f64>, relative: f64) {
 fn the_gradients_of_a_training_step_are_those_of_pytorch() {
     let (gpu, golden) = (Gpu::open(None).unwrap(), Golden::open("sightreader.safetensors"));
     let data = dataset(&[40, 23, 31], 40, 20);
-    let corpus = Corpus::of_dataset(&gpu, &data).unwrap();
+    let corpus = DeviceDataset::of_dataset(&gpu, &data).unwrap();
     let split = [(data.train.clone(), data.train.clone())];
     for model in MODELS {
         let loss_mean = LossMean::Batch;
@@ -131,7 +131,7 @@ fn the_gradients_of_a_training_step_are_those_of_pytorch() {
 }
 
 /// The parameters after `steps` steps of training on 20 clips, replicas one after the other.
-fn trained(gpu: &Gpu, model: &str, corpus: &Corpus, seeds: &[u64], steps: usize) -> Vec<f32> {
+fn trained(gpu: &Gpu, model: &str, corpus: &DeviceDataset, seeds: &[u64], steps: usize) -> Vec<f32> {
     let config = Config { batch: 8, seeds: seeds.to_vec(), ..Config::of(model, "formula").unwrap() };
     let clips: Vec<u32> = (0..20).collect();
     let splits = vec![(clips.clone(), clips); seeds.len()];
@@ -143,7 +143,7 @@ fn trained(gpu: &Gpu, model: &str, corpus: &Corpus, seeds: &[u64], steps: usize)
 #[test]
 fn a_replica_among_three_is_the_same_seed_alone() {
     let gpu = Gpu::open(None).unwrap();
-    let corpus = Corpus::of_dataset(&gpu, &dataset(&[30; 20], 30, 5)).unwrap();
+    let corpus = DeviceDataset::of_dataset(&gpu, &dataset(&[30; 20], 30, 5)).unwrap();
     let seeds = [3, 11, 1 << 40];
     for model in ["sr16", "ram16-rnn"] {
         let together = trained(&gpu, model, &corpus, &seeds, 4);
@@ -162,7 +162,7 @@ fn sr16_fl_trains_by_the_focal_loss() {
     assert_eq!(config.focal_alpha, FocalAlpha::InverseFrequency);
 
     let gpu = Gpu::open(None).unwrap();
-    let corpus = Corpus::of_dataset(&gpu, &dataset(&[30; 20], 30, 5)).unwrap();
+    let corpus = DeviceDataset::of_dataset(&gpu, &dataset(&[30; 20], 30, 5)).unwrap();
     let seeds = [3, 11];
     let together = trained(&gpu, "sr16-fl", &corpus, &seeds, 2);
     assert!(together.iter().all(|v| v.is_finite()));
@@ -176,7 +176,7 @@ fn sr16_fl_trains_by_the_focal_loss() {
 #[test]
 fn a_nan_in_any_parameter_is_seen_in_the_losses() {
     let gpu = Gpu::open(None).unwrap();
-    let corpus = Corpus::of_dataset(&gpu, &dataset(&[30; 20], 30, 5)).unwrap();
+    let corpus = DeviceDataset::of_dataset(&gpu, &dataset(&[30; 20], 30, 5)).unwrap();
     let config = Config { batch: 10, ..Config::of("ram16-gru", "formula").unwrap() };
     let clips: Vec<u32> = (0..20).collect();
     let split = [(clips.clone(), clips)];
@@ -334,7 +334,7 @@ mod corner {
                 Normalisation::Observed,
             )
             .unwrap();
-            let losses: Vec<Tensor> = [loss].into_iter().chain(prediction.own_losses).collect();
+            let losses: Vec<Tensor> = [loss].into_iter().chain(prediction.auxiliary_losses).collect();
             assert_eq!(losses.len(), 1 + NETWORK.glimpses - 1, "the first location is no choice");
 
             let arenas = Arenas::new(gpu, g.layout(), 1, true).unwrap();

@@ -4,7 +4,7 @@ use crate::formula::frac;
 use crate::support::Golden;
 use wmic::Array;
 use wmic::data::{Dataset, FeatureValues, Features};
-use wmic::features::corpus::Corpus;
+use wmic::features::device_dataset::DeviceDataset;
 use wmic::features::front_end::{FrontEnd, Source};
 use wmic::gpu::{Buffer, Gpu};
 use wmic::graph::Layout;
@@ -114,7 +114,7 @@ fn visual_models_answer_and_learn_as_pytorch_does() {
         let data = dataset(train_front_end == TrainFrontEnd::All);
         let kind = wmic::nn::find(model).unwrap().input(train_front_end, Kind::Stft);
         assert_eq!(data.features.width, kind.instance_len(WIDTH));
-        let corpus = Corpus::of_dataset(&gpu, &data).unwrap();
+        let corpus = DeviceDataset::of_dataset(&gpu, &data).unwrap();
         let layout = layout(&config, INSTANCES, data.features.width, CLASSES).unwrap();
         let (block, frozen) = weights(&gpu, &layout, train_front_end == TrainFrontEnd::None);
 

@@ -27,7 +27,8 @@ fn step(gpu: &Gpu, build: impl Fn(&mut Graph, Inputs) -> Prediction, guard: usiz
     let prediction = build(&mut g, Inputs { x, lengths, clock, labels: Some(Labels { target, observed }) });
     let p = prediction.probabilities;
     let (loss, _) = masked_bce(&mut g, p, target, observed, lengths, Normalisation::Observed).unwrap();
-    let seeds: Vec<(Tensor, &str)> = [loss].into_iter().chain(prediction.own_losses).map(|t| (t, "dloss")).collect();
+    let seeds: Vec<(Tensor, &str)> =
+        [loss].into_iter().chain(prediction.auxiliary_losses).map(|t| (t, "dloss")).collect();
     let draft = Draft::guarded(&g, Target::PORTABLE, 1, &[loss], &seeds, guard).unwrap();
     let arenas = Arenas::new(gpu, g.layout(), 1, true).unwrap();
     let (trained, stats) = g.layout().initial(3);

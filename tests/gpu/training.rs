@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use wmic::data::{Dataset, synth};
-use wmic::features::corpus::Corpus;
+use wmic::features::device_dataset::DeviceDataset;
 use wmic::gpu::Gpu;
 use wmic::ops::masked_bce::{FocalAlpha, Loss, inverse_frequency};
 use wmic::ops::sample::Order;
@@ -134,7 +134,7 @@ fn augmentation_costs_its_own_kernel_calls_and_no_others() {
     let dir = tempfile::tempdir().unwrap();
     let gpu = Gpu::open(None).unwrap();
     let data = small(dir.path());
-    let corpus = Corpus::of_dataset(&gpu, &data).unwrap();
+    let corpus = DeviceDataset::of_dataset(&gpu, &data).unwrap();
     let calls = |augment: Vec<Augmentation>, loss: Loss| {
         let config = Config { augment, loss, ..config("att", &data, &[0]) };
         let graphs = Graphs::new(&config, corpus.dims, 100, 20, Order::Shuffled).unwrap();
@@ -158,7 +158,7 @@ fn the_focal_loss_weighs_classes_by_each_seeds_training_clips() {
     let data = small(&dir.path().join("data"));
     let still = Config { lr: 0.0, weight_decay: 0.0, epochs: 1, ..augmented("fc-t", &data, &[2, 9]) };
     let (rows, blocks) = train(&gpu, &still, &data, &dir.path().join("run"));
-    let corpus = Corpus::of_dataset(&gpu, &data).unwrap();
+    let corpus = DeviceDataset::of_dataset(&gpu, &data).unwrap();
     let splits = splits(&still, &data).unwrap();
     let classes = data.classes.len();
     let known = |clip: u32, k: usize| {
@@ -350,7 +350,7 @@ fn a_nan_in_any_parameter_is_seen_in_the_losses() {
     let dir = tempfile::tempdir().unwrap();
     let gpu = Gpu::open(None).unwrap();
     let data = small(&dir.path().join("data"));
-    let corpus = Corpus::of_dataset(&gpu, &data).unwrap();
+    let corpus = DeviceDataset::of_dataset(&gpu, &data).unwrap();
     for model in ["att", "fc", "fc-t"] {
         let config = config(model, &data, &[1]);
         let splits = splits(&config, &data).unwrap();
@@ -385,7 +385,7 @@ fn a_learner_that_goes_on_from_a_saved_state_remembers_when_it_diverged() {
     let gpu = Gpu::open(None).unwrap();
     let data = small(&dir.path().join("data"));
     let config = config("fc-t", &data, &[4, 5]);
-    let corpus = Corpus::of_dataset(&gpu, &data).unwrap();
+    let corpus = DeviceDataset::of_dataset(&gpu, &data).unwrap();
     let splits = splits(&config, &data).unwrap();
     let learner = || Learner::new(&gpu, &config, &corpus, &[], &splits, Order::Shuffled).unwrap();
     let mut first = learner();

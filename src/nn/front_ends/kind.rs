@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::log_mel::{self, BANDS, PATCH_FRAMES, log_mel, log_mel_patches};
 use super::spectrum::{self, CQT, STFT, Scale};
 use super::vggish::{self, EMBEDDING, MAP, Weights, Width};
-use crate::audio::Form;
+use crate::audio::AudioFormat;
 use crate::core::error::Result;
 use crate::graph::{Graph, Tensor};
 use crate::ops::stft::stft;
@@ -78,7 +78,7 @@ pub struct Row {
     /// Seconds of a clip.
     pub window: f64,
     /// The form of the sound that it is made of.
-    pub form: Form,
+    pub format: AudioFormat,
     /// Whether a clip is a second of a single note, every one of a file; else it is an excerpt of a recording.
     pub note: bool,
     /// Shape of an instance.
@@ -98,9 +98,9 @@ pub struct Row {
 
 /// Seconds of a clip of OpenMIC-2018.
 const EXCERPT: f64 = 10.0;
-const LOG_MEL_FORM: Form = Form { sr: log_mel::SR, normalised: true, whole: false };
+const LOG_MEL_FORMAT: AudioFormat = AudioFormat { sr: log_mel::SR, normalised: true, whole: false };
 /// As loud as they were recorded (Wise, Maida, Kumar 2021, section IV.A).
-const NOTE_FORM: Form = Form { sr: spectrum::SR, normalised: false, whole: true };
+const NOTE_FORMAT: AudioFormat = AudioFormat { sr: spectrum::SR, normalised: false, whole: true };
 
 static LOG_MEL: Spectrogram = Spectrogram {
     name: "mel spectrogram",
@@ -134,7 +134,7 @@ const PATCHES: Row = Row {
     about: "a log-mel patch of 0.96 s, (96, 64)",
     file: "logmel.npz",
     window: EXCERPT,
-    form: LOG_MEL_FORM,
+    format: LOG_MEL_FORMAT,
     note: false,
     instance: |_| vec![PATCH_FRAMES, BANDS],
     instances: log_mel::patches,
@@ -219,7 +219,7 @@ pub static ROWS: [Row; 6] = [
 ];
 
 /// What kinds of single notes share.
-const NOTE: Row = Row { window: 1.0, form: NOTE_FORM, note: true, ..PATCHES };
+const NOTE: Row = Row { window: 1.0, format: NOTE_FORMAT, note: true, ..PATCHES };
 
 fn vggish_channels(width: Width) -> usize {
     width.map_channels() / 8
@@ -247,7 +247,7 @@ impl Kind {
     }
 
     /// A spectrum of single notes: every whole second of a file is a clip.
-    pub fn is_of_notes(self) -> bool {
+    pub fn is_single_note(self) -> bool {
         self.row().note
     }
 
@@ -257,13 +257,13 @@ impl Kind {
     }
 
     /// The form of the sound that it is made of.
-    pub fn form(self) -> Form {
-        self.row().form
+    pub fn format(self) -> AudioFormat {
+        self.row().format
     }
 
     /// Samples of a clip.
     pub fn samples(self) -> usize {
-        (self.window() * f64::from(self.form().sr)) as usize
+        (self.window() * f64::from(self.format().sr)) as usize
     }
 
     /// Shape of an instance.

@@ -7,7 +7,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Inputs, Model, Optimiser, Prediction, Protocol, Select, Settings};
+use super::{Inputs, Model, ModelConfig, Optimiser, Prediction, Protocol, Select};
 use crate::core::error::Result;
 use crate::graph::{Graph, Tensor};
 use crate::nn::front_ends::kind::Kind;
@@ -33,7 +33,7 @@ pub const ATTENTION: [u32; 5] = [0, 25, 50, 75, 100];
 /// How weights start.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum FirstValues {
+pub enum Initialisation {
     /// N(0, 0.05), biases as well: Keras' "random normal", as in the paper. Narrow networks do not learn from there.
     #[default]
     Normal,
@@ -48,7 +48,7 @@ pub struct Network {
     pub attention: u32,
     /// Share of the published filters. The dense layers keep their units: with fewer they learn little.
     pub width: Width,
-    pub init: FirstValues,
+    pub init: Initialisation,
 }
 
 pub const MODEL: Model = Model {
@@ -70,18 +70,18 @@ pub const MODEL: Model = Model {
     fixed_instances: true,
     // Every bin of every frame is a place of the first maps; later maps have fewer, and no clip is valid in part.
     positions: spectrum::STFT.n_fft / 2 + 1,
-    attends: false,
-    exclusive: true,
+    has_attention: false,
+    single_label: true,
     inputs: &[Kind::Stft, Kind::Cqt],
     patches: &[],
     build: Some(build),
 };
 
-fn build(g: &mut Graph, inputs: Inputs, settings: Settings) -> Result<Prediction> {
-    let Network { attention, width, init } = settings.aacnn;
+fn build(g: &mut Graph, inputs: Inputs, config: ModelConfig) -> Result<Prediction> {
+    let Network { attention, width, init } = config.aacnn;
     let init = match init {
-        FirstValues::Normal => WeightInit::Normal { std: 0.05 },
-        FirstValues::He => WeightInit::HeNormal,
+        Initialisation::Normal => WeightInit::Normal { std: 0.05 },
+        Initialisation::He => WeightInit::HeNormal,
     };
     let [batch, frames, bins] = *g.shape(inputs.x).dims() else { unreachable!("gather gives (B, T, F)") };
     let mut x = g.reshape(inputs.x, [batch, frames, bins, 1]);
@@ -101,15 +101,15 @@ fn build(g: &mut Graph, inputs: Inputs, settings: Settings) -> Result<Prediction
     for (i, units) in DENSE.into_iter().enumerate() {
         h = linear_relu(g, &format!("dense.{i}"), h, units, init)?;
     }
-    let logits = linear(g, "out", h, settings.classes, init, true)?;
+    let logits = linear(g, "out", h, config.classes, init, true)?;
     Ok(Prediction { logits: Some(logits), ..Prediction::new(softmax(g, logits)?) })
 }
 
-/// Batch norm of Keras' constants over all places of `x` (B, H, W, C), and ReLU. `lengths` u32 (B): 0 for padding, else at least H W.
+/// Batch norm of Keras' constants over all positions of `x` (B, H, W, C), and ReLU. `lengths` u32 (B): 0 for padding, else at least H W.
 pub fn normed(g: &mut Graph, name: &str, x: Tensor, lengths: Tensor, clock: Tensor) -> Result<Tensor> {
     let shape = g.shape(x).clone();
     let (batch, channels) = (shape.dims()[0], shape.last());
-    let places = g.reshape(x, [batch, shape.rows() / batch, channels]);
-    let y = batch_norm_with(g, name, places, lengths, clock, 0, NORM)?;
+    let positions = g.reshape(x, [batch, shape.rows() / batch, channels]);
+    let y = batch_norm_with(g, name, positions, lengths, clock, 0, NORM)?;
     Ok(g.reshape(y, shape))
 }

@@ -50,34 +50,41 @@ pub struct Prediction {
     /// (B, T P, K) for P positions in an instance, sums to 1 over the valid ones; for models with attention.
     pub attention: Option<Tensor>,
     /// For models with attention, outside training.
-    pub places: Option<Places>,
+    pub position_scores: Option<PositionScores>,
     /// For models that look at one place after the other: where, (B, 2) each, time and frequency in [-1, 1].
     pub glimpses: Vec<Tensor>,
     /// (B, K), of which the probabilities are the softmax; for models that name one class.
     pub logits: Option<Tensor>,
     /// (1) each, minimised beside the loss of the probabilities; only in training.
-    pub own_losses: Vec<Tensor>,
+    pub auxiliary_losses: Vec<Tensor>,
 }
 
 impl Prediction {
     /// Of a model without attention.
     pub fn new(probabilities: Tensor) -> Prediction {
-        Prediction { probabilities, attention: None, places: None, glimpses: vec![], logits: None, own_losses: vec![] }
+        Prediction {
+            probabilities,
+            attention: None,
+            position_scores: None,
+            glimpses: vec![],
+            logits: None,
+            auxiliary_losses: vec![],
+        }
     }
 }
 
 /// What each of the P positions of each instance has by itself, (B, T P, K).
 #[derive(Clone, Copy, Debug)]
-pub struct Places {
+pub struct PositionScores {
     /// The probability of each class.
     pub scores: Tensor,
     /// The attention it asks for, 0 to 1, before all are weighed against each other; by softmax its share of all.
-    pub gates: Tensor,
+    pub attention: Tensor,
 }
 
 /// What of a model can be set.
 #[derive(Clone, Copy, Debug)]
-pub struct Settings {
+pub struct ModelConfig {
     /// K.
     pub classes: usize,
     /// Dropout chance.
@@ -145,7 +152,7 @@ pub struct Protocol {
 }
 
 /// Pushes a model onto a graph.
-pub type Build = fn(&mut Graph, Inputs, Settings) -> Result<Prediction>;
+pub type Build = fn(&mut Graph, Inputs, ModelConfig) -> Result<Prediction>;
 
 impl Protocol {
     /// What most models share: ISMIR 2019's for its baselines.
@@ -175,9 +182,9 @@ pub struct Model {
     /// P: places within an instance that are attended to one by one.
     pub positions: usize,
     /// Whether it weighs its instances.
-    pub attends: bool,
+    pub has_attention: bool,
     /// Whether it names one class per clip, by softmax; else it says of each class whether it is present.
-    pub exclusive: bool,
+    pub single_label: bool,
     /// The kinds of features that it can be fed, the usual one first.
     pub inputs: &'static [Kind],
     /// What it sees of a spectrogram in a glimpse; empty for models that take in everything at once.
@@ -191,9 +198,9 @@ impl Model {
     ///
     /// # Errors
     /// `Usage` for the forest; whatever is wrong with the shapes.
-    pub fn push(&self, g: &mut Graph, inputs: Inputs, settings: Settings) -> Result<Prediction> {
+    pub fn push(&self, g: &mut Graph, inputs: Inputs, config: ModelConfig) -> Result<Prediction> {
         let build = self.build.ok_or_else(|| Error::Usage(format!("{} is no network and has no graph", self.name)))?;
-        build(g, inputs, settings)
+        build(g, inputs, config)
     }
 
     /// Grown of decision trees rather than trained by gradients.
@@ -221,8 +228,8 @@ impl Model {
     }
 
     /// Whether it is for single notes.
-    pub fn is_of_notes(&self) -> bool {
-        self.inputs[0].is_of_notes()
+    pub fn is_single_note(&self) -> bool {
+        self.inputs[0].is_single_note()
     }
 }
 

@@ -11,7 +11,7 @@
 //!
 //! Loss: that of p_J trains all but the policy and the baseline, through all steps. The policy is trained by REINFORCE on
 //! R_j = r_1 + ... + r_j, r_j the accuracy of p_j on the clip's known labels, with the baseline b_j = FC(h_{j-1}) fitted to R_j by its
-//! squared error; both for j >= 2, as l_1 is no choice. The baseline reads the state that chose l_j: one that had seen what was found
+//! squared error; both for j >= 2, as l_1 is no draw. The baseline reads the state that chose l_j: one that had seen what was found
 //! there would know part of what it is to be compared with, and bias the gradient. Neither the policy's nor the baseline's gradient
 //! goes on into the core, which Mnih et al. train by the classification alone (section 3), as do the implementations in use.
 
@@ -49,11 +49,11 @@ pub const SR16: Model = Model {
     protocol: PROTOCOL,
     fixed_instances: false,
     positions: 1,
-    attends: false,
-    exclusive: false,
+    has_attention: false,
+    single_label: false,
     inputs: &[Kind::Spectrogram],
     patches: MUSICAL,
-    build: Some(|g, inputs, settings| Sightreader::new(MUSICAL, Cell::Gru).build(g, inputs, settings.classes)),
+    build: Some(|g, inputs, config| Sightreader::new(MUSICAL, Cell::Gru).build(g, inputs, config.classes)),
 };
 
 pub const SR16_FL: Model = Model {
@@ -67,7 +67,7 @@ pub const RAM16_RNN: Model = Model {
     name: "ram16-rnn",
     about: "16 glimpses of 12 x 12, plain recurrent network (visual attention, 2020)",
     patches: SQUARE,
-    build: Some(|g, inputs, settings| Sightreader::new(SQUARE, Cell::Tanh).build(g, inputs, settings.classes)),
+    build: Some(|g, inputs, config| Sightreader::new(SQUARE, Cell::Tanh).build(g, inputs, config.classes)),
     ..SR16
 };
 
@@ -75,7 +75,7 @@ pub const RAM16_GRU: Model = Model {
     name: "ram16-gru",
     about: "16 glimpses of 12 x 12, GRU (visual attention, 2020)",
     patches: SQUARE,
-    build: Some(|g, inputs, settings| Sightreader::new(SQUARE, Cell::Gru).build(g, inputs, settings.classes)),
+    build: Some(|g, inputs, config| Sightreader::new(SQUARE, Cell::Gru).build(g, inputs, config.classes)),
     ..SR16
 };
 
@@ -94,9 +94,9 @@ pub struct Sightreader {
     pub std: f64,
 }
 
-/// A choice of a location, and what was expected of it.
+/// A draw of a location, and what was expected of it.
 #[derive(Clone, Copy)]
-struct Choice {
+struct LocationDraw {
     mu: Tensor,
     drawn: Tensor,
     baseline: Tensor,
@@ -129,8 +129,8 @@ impl Sightreader {
         };
         let mut first = || g.zeros(Spec::f32([batch, self.hidden]));
         let mut state = State { h: first(), c: (self.cell == Cell::Lstm).then(first) };
-        let (mut glimpses, mut own_losses) = (vec![], vec![]);
-        let (mut choice, mut earned): (Option<Choice>, Option<Tensor>) = (None, None);
+        let (mut glimpses, mut auxiliary_losses) = (vec![], vec![]);
+        let (mut draw, mut earned): (Option<LocationDraw>, Option<Tensor>) = (None, None);
         loop {
             glimpses.push(location);
             let patches = glimpse(g, inputs.x, location, inputs.lengths, self.patches)?;
@@ -146,12 +146,12 @@ impl Sightreader {
                     let labels = inputs.labels.expect("training graphs have labels");
                     let reward = reward(g, probabilities, labels.target, labels.observed, earned)?;
                     earned = Some(reward.sum);
-                    if let Some(Choice { mu, drawn, baseline }) = choice {
-                        own_losses.push(reinforce(g, mu, drawn, self.std, baseline, reward)?);
+                    if let Some(LocationDraw { mu, drawn, baseline }) = draw {
+                        auxiliary_losses.push(reinforce(g, mu, drawn, self.std, baseline, reward)?);
                     }
                 }
                 if last {
-                    return Ok(Prediction { glimpses, own_losses, ..Prediction::new(probabilities) });
+                    return Ok(Prediction { glimpses, auxiliary_losses, ..Prediction::new(probabilities) });
                 }
             }
             let h = g.detach(state.h);
@@ -162,7 +162,7 @@ impl Sightreader {
                 let drawn = draw_normal(g, inputs.clock, mu, self.std, glimpses.len() as u32)?;
                 let baseline = expected.apply(g, h)?;
                 let baseline = g.reshape(baseline, [batch]);
-                choice = Some(Choice { mu, drawn: drawn.uncut, baseline });
+                draw = Some(LocationDraw { mu, drawn: drawn.uncut, baseline });
                 location = drawn.location;
             }
         }
