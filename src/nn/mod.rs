@@ -1,4 +1,4 @@
-//! L4: layers and models, as functions that push ops and declare parameters.
+//! Layers and models, as functions that add ops and declare parameters.
 //!
 //! Parameter names are PyTorch's: a linear layer named `out` has `out.weight` (N, K) and `out.bias` (N), a batch norm `bn_in` has
 //! `weight`, `bias`, `running_mean` and `running_var`.

@@ -1,4 +1,4 @@
-//! From a recognition to what users see: segments, formats, the table, the picture and the page.
+//! Output of a recognition: segments, formats, the table, the picture and the page.
 
 use std::io::{self, Write};
 use std::path::Path;
@@ -158,7 +158,7 @@ fn json_lists_the_paths_of_models_that_have_some() {
     assert_eq!(value["paths"], json!([{ "seed": 7, "start": 4.8, "glimpses": listed }]));
 }
 
-/// What a model says that names one instrument at a time.
+/// Result of a single-label model.
 fn one_at_a_time() -> Recognition {
     let mut r = recognition("solo.ogg");
     for i in &mut r.instruments {
@@ -168,7 +168,7 @@ fn one_at_a_time() -> Recognition {
 }
 
 #[test]
-fn models_that_name_one_at_a_time_have_no_thresholds() {
+fn single_label_models_have_no_thresholds() {
     let r = one_at_a_time();
     assert!(r.exclusive() && !recognition("a.ogg").exclusive());
     let value: Value = serde_json::from_str(&written(|out| json::write(out, &r, Detail::default()))).unwrap();
@@ -218,7 +218,7 @@ fn several_recordings_are_one_json_array() {
 
 /// Dots of keys are their own: `song.1` and `song.2` were both called `song`.
 #[test]
-fn only_the_extension_of_a_sound_file_is_none_of_its_name() {
+fn only_the_extension_of_an_audio_file_is_removed_from_its_name() {
     for (file, name) in [
         ("song.1", "song.1"),
         ("music/song.1.wav", "song.1"),

@@ -391,7 +391,7 @@ fn what_cannot_be_written_or_listened_to_is_refused_before_the_work() {
         (&["--frontend", "vggish", "--weights", &sound], "a.wav: is no safetensors file"),
         (&["--frontend", "maps", "--weights", &at("no-such")], "no-such: "),
         (&["--frontend", "maps", "--weights", &format!("{run}/model.safetensors")], "which VGGish has not"),
-        (&["--frontend", "maps", "--init", "random", "--width", "1/3"], "no width is 1/3; 1, 1/2, 1/4 and 1/8 are"),
+        (&["--frontend", "maps", "--init", "random", "--width", "1/3"], "unknown width 1/3; use 1, 1/2, 1/4 or 1/8"),
     ] {
         refused(&[&["features", &sound], options].concat(), why);
     }

@@ -1,4 +1,4 @@
-//! AACNN at 1/8 of its width against PyTorch: answers and a training step, for all shares of attention and both spectra; and the ten
+//! AACNN at 1/8 of its width against PyTorch: predictions and a training step, for all percentages of attention and both spectra; and the ten
 //! published parameter counts.
 
 use crate::formula::frac;
@@ -42,7 +42,7 @@ fn the_ten_published_parameter_counts() {
     assert_eq!(counts(Kind::Cqt), [26_370_803, 23_712_243, 21_135_603, 18_640_883, 16_228_083]);
 }
 
-/// As in `tests/golden/aacnn.py`; a clip beyond them is there to leave its batch partial.
+/// As in `tests/golden/aacnn.py`; one more clip makes its batch partial.
 fn dataset(input: Kind, salt: u32) -> Dataset {
     let (width, clips) = (input.spectrogram().bands, CLIPS + 1);
     let value = |i: usize| (-1.5 + 3.0 * frac(i as u32, salt)) as f32;
@@ -66,7 +66,7 @@ fn dataset(input: Kind, salt: u32) -> Dataset {
     }
 }
 
-/// The error as a share of `allowed`, and where it is largest.
+/// The error as a fraction of `allowed`, and where it is largest.
 fn worst(got: &[f32], want: &Array<f64>, relative: f64, absolute: f64) -> (f64, usize) {
     assert_eq!(got.len(), want.data().len());
     let largest = want.data().iter().fold(0.0f64, |m, v| m.max(v.abs()));
@@ -92,7 +92,7 @@ fn case(gpu: &Gpu, golden: &Golden, input: Kind, attention: u32, tolerances: &mu
     let name = |what: &str| format!("{kind}.{attention}.{what}");
     let tensor = |what: &str| golden.tensor(&name(what));
     let config = config(input, attention, Width::Eighth);
-    // As there: where the usual inputs lie near kinks.
+    // As there: where the usual inputs are near kinks.
     let salt = match (kind, attention) {
         ("stft", 25 | 75) | ("cqt", 75) => 5001,
         _ => 5000,
@@ -108,7 +108,7 @@ fn case(gpu: &Gpu, golden: &Golden, input: Kind, attention: u32, tolerances: &mu
         into[p.offset..p.offset + values.len()].copy_from_slice(&values);
     }
 
-    // The third clip leaves the second batch partial.
+    // With the third clip the second batch is partial.
     let rows = vec![(0..data.keys.len() as u32).collect::<Vec<u32>>()];
     let blocks = std::slice::from_ref(&block);
     let answer = Predictor::new(gpu, &config, blocks, &corpus, &[], Detail::Clips).unwrap().predict(&rows).unwrap();
@@ -123,11 +123,11 @@ fn case(gpu: &Gpu, golden: &Golden, input: Kind, attention: u32, tolerances: &mu
     let trained = |name: &str| layout.params.iter().any(|p| p.name == name && p.trainable);
     for (parameter, grad) in gradients.iter().filter(|(name, _)| trained(name)) {
         let (what, grad) = (format!("grad.{parameter}"), grad.data());
-        // Kinks of ReLU and max-pool near which f32 falls on the other side, and sums that cancel before the next batch norm: PyTorch's own
-        // f32 is off by so much.
+        // Near kinks of ReLU and max-pool f32 can be on the other side, and sums cancel before the next batch norm: PyTorch's own
+        // f32 differs by as much.
         let tolerance = GRADIENTS.max(3.0 * tensor(&format!("f32.{parameter}"))[0]);
-        // Batch norm takes out what a bias before it adds: its gradient is a true 0, here the rounding of a sum over all places, whose terms
-        // are those of the weights' gradient. Up to 4e-6 of that was seen.
+        // Batch norm removes a bias before it: its gradient is a true 0, here the rounding of a sum over all positions, whose terms
+        // are those of the weights' gradient. Up to 4e-6 of that was observed.
         let is_zero =
             parameter.ends_with(".conv.bias") || parameter.starts_with("block") && parameter.ends_with(".out.bias");
         let weights = gradients.iter().find(|(name, _)| is_zero && *name == parameter.replace("bias", "weight"));
@@ -153,14 +153,14 @@ fn case(gpu: &Gpu, golden: &Golden, input: Kind, attention: u32, tolerances: &mu
 }
 
 #[test]
-fn aacnn_answers_and_learns_as_pytorch_does() {
+fn aacnn_predicts_and_learns_as_pytorch() {
     let golden = Golden::open("aacnn.safetensors");
     let gpu = Gpu::open(None).expect("an adapter (software Vulkan will do)");
     let mut tolerances = vec![];
     for input in [Kind::Cqt, Kind::Stft] {
         ATTENTION.iter().for_each(|attention| case(&gpu, &golden, input, *attention, &mut tolerances));
     }
-    // A gradient of another network would be off by its own size. What the layers compute is held to 1e-4 one by one.
+    // A gradient of another network would be off by its own size. Single layers are compared to 1e-4.
     tolerances.sort_by(f64::total_cmp);
     let (median, largest) = (tolerances[tolerances.len() / 2], *tolerances.last().unwrap());
     assert!(median <= 1e-3 && largest <= 0.5, "tolerances of {median} in the median, {largest} at most, show little");
@@ -204,7 +204,7 @@ fn an_augmented_block_is_pytorchs() {
     for p in layout.params.iter().filter(|p| p.trainable) {
         let got = &grads[p.offset..p.offset + p.shape.len()];
         let name = &p.name;
-        // True zeros before batch norm, as above: sums over 396 places of terms of about 1.
+        // True zeros before batch norm, as above: sums over 396 positions of terms of about 1.
         let absolute = if matches!(name.as_str(), "layer.conv.bias" | "layer.out.bias") { 1e-4 } else { 0.0 };
         assert_close(name, got, &golden.tensor(&format!("block.grad.{name}")), GRADIENTS, absolute);
     }

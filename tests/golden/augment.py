@@ -83,7 +83,7 @@ def augment() -> dict[str, Tensor]:
     out |= {"lengths": [POSITIONS * n for n in LENGTHS], "lengths2": [POSITIONS * n for n in LENGTHS2], "clock": CLOCK}
     for name, alpha in {"mixup": 0.2, "mixup_uniform": 1.0}.items():
         weights = [weight(clip, alpha) for clip in range(CLIPS)]
-        # Padding weighs nothing.
+        # Padding has weight 0.
         weights[-1] = 0.0
         out |= {f"{name}.lambda": weights}
         out |= {f"{name}.{key}": value for key, value in mix(x, x2, t, o, t2, o2, weights).items()}

@@ -1,4 +1,4 @@
-//! Convolution and max pooling against PyTorch: the references, and a narrow VGGish stack on this machine's adapter.
+//! Convolution and max pooling against PyTorch: the references, and a reduced-width VGGish stack on this machine's adapter.
 
 use crate::formula::frac;
 use crate::support::{Golden, gradient};
@@ -65,7 +65,7 @@ fn f32s(values: &Array<f64>) -> Vec<f32> {
     values.data().iter().map(|v| *v as f32).collect()
 }
 
-/// On the adapter, because a window holds its largest value twice: central differences know no first one.
+/// On the adapter, because a window has its largest value twice: central differences cannot choose the first.
 #[test]
 fn max_pooling_is_pytorchs() {
     let golden = Golden::open("images.safetensors");
@@ -89,7 +89,7 @@ fn numbers(len: usize, salt: u32) -> Vec<f32> {
 }
 
 #[test]
-fn a_narrow_vggish_stack_is_pytorchs() {
+fn a_reduced_width_vggish_stack_is_pytorchs() {
     const CHANNELS: [usize; 6] = [4, 8, 16, 16, 32, 32];
     const POOLED: [usize; 4] = [0, 1, 3, 5];
     let golden = Golden::open("images.safetensors");

@@ -15,7 +15,7 @@ use wmic::run::config::Config;
 use wmic::run::weights::Block;
 use wmic::train::learner::Learner;
 
-/// As published, or as they follow from what is.
+/// As published, or derived from the publication.
 const PARAMETERS: [(&str, usize); 5] =
     [("att", 55_336), ("fc", 986_772), ("fc-t", 52_116), ("rnn", 226_068), ("bilstm-att", 104_488)];
 const CLASSES: usize = 20;
@@ -63,7 +63,7 @@ fn floats(file: &SafeTensors, name: &str) -> Vec<f64> {
     bytes.chunks(4).map(|b| f64::from(f32::from_le_bytes(b.try_into().unwrap()))).collect()
 }
 
-/// Errors relative to the largest entry, as the README of the golden files advises.
+/// Errors relative to the largest entry, see the README of the golden files.
 #[track_caller]
 fn assert_close(what: &str, got: &[f32], want: &[f64], relative: f64) {
     assert_eq!(got.len(), want.len(), "{what}");
@@ -75,7 +75,7 @@ fn assert_close(what: &str, got: &[f32], want: &[f64], relative: f64) {
 }
 
 fn config(model: &str, batch: usize) -> Config {
-    // The golden files' of all models, whatever their own.
+    // The settings of the golden files, for all models.
     let (loss, weight_decay) = (Loss::Bce, 1e-5);
     Config { dropout: 0.0, batch, loss, weight_decay, ..Config::of(model, "formula").unwrap() }
 }
@@ -128,7 +128,7 @@ fn the_formula_is_the_golden_files() {
 }
 
 #[test]
-fn models_answer_as_pytorch_does() {
+fn models_predict_as_pytorch() {
     let gpu = Gpu::open(None).unwrap();
     let data = dataset(9);
     for (model, _) in PARAMETERS {
@@ -150,7 +150,7 @@ fn models_answer_as_pytorch_does() {
 
 /// The padding holds other instances.
 #[test]
-fn rnn_answers_at_the_last_valid_instance_as_pytorch_does_of_packed_clips() {
+fn rnn_predicts_at_the_last_valid_instance_as_pytorch_of_packed_clips() {
     let gpu = Gpu::open(None).unwrap();
     let bytes = golden("rnn.safetensors");
     let file = SafeTensors::deserialize(&bytes).unwrap();
@@ -204,7 +204,7 @@ fn ten_training_steps_follow_pytorch() {
         for (step, want) in t["f64"]["loss"].as_array().unwrap().iter().enumerate() {
             learner.run_steps(1).unwrap();
             let (got, want) = (f64::from(learner.latest_loss().unwrap()[0]), want.as_f64().unwrap());
-            // The promise is 1e-4; PyTorch's f32 is within 2e-7 of its f64.
+            // The limit is 1e-4; PyTorch's f32 is within 2e-7 of its f64.
             assert!((got - want).abs() <= 1e-5 * want, "{model} {loss:?} step {step}: loss {got}, PyTorch {want}");
         }
         let after = f64::from(learner.validate().unwrap().val_loss[0]);

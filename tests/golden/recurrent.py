@@ -1,4 +1,4 @@
-"""Recurrent layers on small shapes: both directions, ragged lengths, given first states, recurrent dropout; all in f64."""
+"""Recurrent layers on small shapes: both directions, ragged lengths, given initial states, recurrent dropout; all in f64."""
 
 import torch
 from torch import Tensor, nn
@@ -38,7 +38,7 @@ def layers(kind: str, count: int, lengths: list[int], given: bool) -> dict[str, 
 
 
 def masked(kind: str) -> dict[str, Tensor]:
-    """One direction with a recurrent mask: the products see the state times it, the state itself goes on unmasked."""
+    """One direction with a recurrent mask: the products use the masked state, the state itself is passed on unmasked."""
     gates, make = {"gru": (3, gru_cell), "lstm": (4, lstm_cell)}[kind]
     shapes = [(gates * HIDDEN, FEATURES), (gates * HIDDEN, HIDDEN), (gates * HIDDEN,), (gates * HIDDEN,)]
     parts = [uniform(shape, 3200 + i, -0.5, 0.5).requires_grad_() for i, shape in enumerate(shapes)]

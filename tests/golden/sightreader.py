@@ -1,4 +1,4 @@
-"""The models that look at one place after the other, with formula weights, on spectrograms of 40, 23 and 31 frames."""
+"""The recurrent attention models, with formula weights, on spectrograms of 40, 23 and 31 frames."""
 
 import numpy as np
 import torch

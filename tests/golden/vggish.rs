@@ -1,4 +1,4 @@
-//! VGGish against PyTorch: the network, from sound to embeddings, its weights as torchvggish stores them, and the PCA in 8 bits.
+//! VGGish against PyTorch: the network, from audio to embeddings, torchvggish's weights, and the PCA in 8 bits.
 
 use std::path::{Path, PathBuf};
 
@@ -103,7 +103,7 @@ fn sound() -> Vec<f32> {
 }
 
 #[test]
-fn sound_becomes_the_embeddings_of_a_plain_chain() {
+fn audio_to_embeddings_equals_a_plain_chain() {
     let dir = tempfile::tempdir().unwrap();
     let golden = Golden::open("vggish.safetensors");
     let gpu = Gpu::open(None).unwrap();
@@ -125,7 +125,7 @@ fn sound_becomes_the_embeddings_of_a_plain_chain() {
         assert_close(name, valid, &golden.tensor(&format!("sound.{name}.embeddings")));
         assert!(padding.len() == (10 - instances) * EMBEDDING && padding.iter().all(|v| *v == 0.0), "{name}: padding");
     }
-    // The shortest sound step by step.
+    // The shortest clip step by step.
     for (kind, what) in [(Kind::LogMel, "logmel"), (Kind::Maps, "maps"), (Kind::Vggish, "embeddings")] {
         let extract = extractor(kind, 15_600).run(&[&sound[..8000]]).unwrap().remove(0);
         assert_eq!(extract.instances, 1);
@@ -155,13 +155,13 @@ fn a_state_dict_of_torchvggish_is_loaded() {
     let stored: Vec<u8> =
         embeddings.chunks(EMBEDDING).flat_map(|e| weights.post_process.as_ref().unwrap().quantise(e)).collect();
     for (i, (got, want)) in stored.iter().zip(golden.tensor("file.bytes").data()).enumerate() {
-        // The embeddings are f32 here: a value may fall on the other side of a boundary.
+        // The embeddings are f32 here: a value may be on the other side of a boundary.
         assert!((f64::from(*got) - want).abs() <= 1.0, "byte {i} is {got}, numpy says {want}");
     }
 }
 
 #[test]
-fn damaged_state_dicts_are_refused_in_one_line() {
+fn damaged_state_dicts_are_rejected_in_one_line() {
     let dir = tempfile::tempdir().unwrap();
     let (header, data) = state_dict(8);
     let path = write(dir.path(), &header, &data);
@@ -200,7 +200,7 @@ fn damaged_state_dicts_are_refused_in_one_line() {
     std::fs::write(&path, b"PK\x03\x04 a PyTorch archive").unwrap();
     refused("a pickle in a zip", Width::Eighth, &["safetensors"]);
 
-    // Weights that have changed since a run began with them.
+    // Weights that have changed since a run started with them.
     let mut other = data.clone();
     other[0] ^= 1;
     write(dir.path(), &header, &other);

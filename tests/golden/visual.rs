@@ -23,7 +23,7 @@ const WIDTH: Width = Width::Eighth;
 const INSTANCES: usize = 3;
 const LENGTHS: [u32; 4] = [2, 1, 3, 2];
 
-/// Of f32 kernels, relative to the largest value of a tensor; gradients pass up to nine layers and sum over thousands of places.
+/// Of f32 kernels, relative to the largest value of a tensor; gradients pass up to nine layers and sum over thousands of positions.
 const ANSWERS: f64 = 1e-5;
 const GRADIENTS: f64 = 1e-4;
 
@@ -89,7 +89,7 @@ fn weights(gpu: &Gpu, layout: &Layout, frozen: bool) -> (Block, Vec<(String, Buf
 }
 
 #[test]
-fn visual_models_answer_and_learn_as_pytorch_does() {
+fn visual_models_predict_and_learn_as_pytorch() {
     let golden = Golden::open("visual.safetensors");
     let gpu = Gpu::open(None).expect("an adapter (software Vulkan will do)");
     for (model, trained, train_front_end) in [
@@ -118,7 +118,7 @@ fn visual_models_answer_and_learn_as_pytorch_does() {
         let layout = layout(&config, INSTANCES, data.features.width, CLASSES).unwrap();
         let (block, frozen) = weights(&gpu, &layout, train_front_end == TrainFrontEnd::None);
 
-        // Two at a time, so that batches follow one another.
+        // Two at a time, for several batches.
         let by_two = Config { batch: 2, ..config.clone() };
         let rows = std::slice::from_ref(&data.train);
         let answer = Predictor::new(&gpu, &by_two, std::slice::from_ref(&block), &corpus, &frozen, Detail::Places)

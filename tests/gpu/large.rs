@@ -16,7 +16,7 @@ const SIZES: [usize; 3] = [50_688, 1024, 13_456];
 const TOLERANCE: f64 = 1e-4;
 const LEAST_BINDING: usize = 128 << 20;
 
-/// Numbers in (-bound, bound) that f32 holds exactly.
+/// Numbers in (-bound, bound) that are exact in f32.
 fn values(len: usize, salt: u32, bound: f64) -> Vec<f32> {
     (0..len).map(|i| (bound * (2.0 * frac(i as u32, salt) - 1.0)) as f32).collect()
 }
@@ -167,7 +167,7 @@ fn train_a_step(gpu: &Gpu, target: Target) {
 #[test]
 fn weights_and_arenas_beyond_a_binding_train() {
     let gpu = Gpu::open(None).expect("an adapter");
-    // Not the portable kernels on a software adapter: llvmpipe ends an invocation's loops after 65 535 rounds in all, which their
-    // sums over 50 688 inputs pass.
+    // Not the portable kernels on a software adapter: llvmpipe aborts an invocation's loops after 65 535 iterations in total, which
+    // their sums over 50 688 inputs exceed.
     train_a_step(&gpu, gpu.adapter().target());
 }

@@ -1,4 +1,4 @@
-//! Datasets of which only a window lies on the GPU train as those that lie there whole.
+//! Training is bit-identical whether all of a dataset is on the GPU or only a window.
 
 use wmic::Error;
 use wmic::data::{Dataset, FeatureValues, synth};
@@ -11,7 +11,7 @@ use wmic::run::state::State;
 use wmic::train::learner::{EpochSums, Learner};
 
 #[test]
-fn a_window_of_any_size_trains_to_the_same_bits() {
+fn training_is_bit_identical_for_any_window() {
     let dir = tempfile::tempdir().unwrap();
     let gpu = Gpu::open(None).unwrap();
     synth(dir.path(), 240, 5).unwrap();

@@ -51,7 +51,7 @@ pub(super) fn attention(g: &mut Graph, h: Tensor, inputs: Inputs, config: ModelC
     let att = linear(g, "att", h, config.classes, WeightInit::HeUniform, true)?;
     let cla = linear(g, "cla", h, config.classes, WeightInit::HeUniform, true)?;
     let (probabilities, weights) = attention_pool(g, att, cla, inputs.lengths, config.pooling)?;
-    // Of no use in training.
+    // Not needed in training.
     let position_scores = match g.mode() {
         Mode::Train => None,
         Mode::Eval => Some(PositionScores {

@@ -1,4 +1,4 @@
-//! FC: a fully connected network over the ten instances of a clip, laid side by side (ISMIR 2019, baseline).
+//! FC: a fully connected network over the concatenated ten instances of a clip (ISMIR 2019, baseline).
 
 use super::{Inputs, Model, ModelConfig, Prediction, Protocol};
 use crate::core::error::Result;

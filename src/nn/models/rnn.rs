@@ -1,4 +1,4 @@
-//! RNN: a bidirectional GRU of three layers over the instances of a clip (ISMIR 2019, baseline). The answer comes from the output at
+//! RNN: a bidirectional GRU of three layers over the instances of a clip (ISMIR 2019, baseline). The prediction is computed from the output at
 //! the clip's last instance.
 
 use super::{Inputs, Model, ModelConfig, Prediction, Protocol};
@@ -36,7 +36,7 @@ fn build(g: &mut Graph, inputs: Inputs, config: ModelConfig) -> Result<Predictio
         let dropout = Dropout { p: config.dropout, clock: inputs.clock, stream: layer as u32 };
         h = dropout_activation(g, h, Activation::Identity, dropout)?;
     }
-    // At the last instance the reverse direction has made its first step only: no more of it is walked.
+    // At the last instance the reverse direction has made its first step only: no further steps are computed.
     let last = last_instance(g, h, inputs.lengths)?;
     let [batch, width] = *g.shape(last).dims() else { unreachable!("last_instance gives (B, F)") };
     let last = g.reshape(last, [batch, 1, width]);

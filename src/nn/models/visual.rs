@@ -1,8 +1,8 @@
-//! Visual attention: attention over time and frequency of VGGish's last maps (Watcharasupat, Gururani, Lerch: "Visual attention for
+//! Visual attention: attention over time and frequency of VGGish's last feature maps (Watcharasupat, Gururani, Lerch: "Visual attention for
 //! musical instrument recognition", 2020, section III.A).
 //!
 //! Each of the 6 x 4 positions of a patch's maps passes through its own segment of VGGish's first dense layer and ReLU, a trained linear
-//! layer to 128 values, and the embedding of ATT. `att-tf` weighs all positions of a clip against each other; `att-tf-id` also tells the
+//! layer to 128 values, and the embedding of ATT. `att-tf` attends to all positions of a clip; `att-tf-id` also gives the
 //! classifier the frequency band; `att-t` sums the bands of a time step before the ReLU; `fc-tf` replaces the attention by one
 //! linear layer over all positions.
 
@@ -21,7 +21,7 @@ use crate::ops::masked_bce::LossMean;
 #[derive(Clone, Copy, PartialEq)]
 enum Variant {
     TimeFrequency,
-    /// With the frequency band as a one-hot code beside the embedding.
+    /// With a one-hot frequency band appended to the embedding.
     Identified,
     Time,
     FullyConnected,
@@ -52,7 +52,7 @@ pub const ATT_TF: Model = Model {
 
 pub const ATT_TF_ID: Model = Model {
     name: "att-tf-id",
-    about: "att-tf whose classifier knows the frequency band",
+    about: "att-tf with one-hot frequency bands",
     build: Some(|g, inputs, config| build(g, inputs, config, Variant::Identified)),
     ..ATT_TF
 };
@@ -83,7 +83,7 @@ fn build(g: &mut Graph, inputs: Inputs, config: ModelConfig, variant: Variant) -
     let positions = patches * MAP[0] * bands;
     let h = g.reshape(h, [batch, positions, width]);
     let h = linear(g, "proj", h, EMBEDDING, WeightInit::HeUniform, false)?;
-    // Unlike ATT's input, these values have no scale of their own: the skip connection takes them normalised.
+    // Unlike ATT's input, these values have no fixed scale: the skip connection takes them normalised.
     let h = batch_norm(g, "bn_in", h, inputs.lengths, inputs.clock, 0, None)?;
     let h = embedding(g, h, h, inputs, config)?;
     match variant {
@@ -101,7 +101,7 @@ fn build(g: &mut Graph, inputs: Inputs, config: ModelConfig, variant: Variant) -
     }
 }
 
-/// Maps (B T, 6, 4, C): the input itself, or from log-mel patches where the convolutions are trained as well.
+/// Maps (B T, 6, 4, C): the input itself, or computed from log-mel patches if the convolutions are trained as well.
 fn maps(g: &mut Graph, x: Tensor, config: ModelConfig) -> Result<Tensor> {
     let m = g.shape(x).rows();
     match config.train_front_end {
