@@ -133,7 +133,7 @@ fn cases() -> Vec<Case> {
     vec![
         case("one", 0.5, [1, 1, 1]),
         case("ragged", 0.5, [3, 4, 5]),
-        case("nearly everything", 0.99, [2, 3, 20]),
+        case("dropout 0.99", 0.99, [2, 3, 20]),
         factors("factors, ragged", 0.5, [3, 7]),
         factors("factors of bilstm-att", 0.2, [32, 128]),
         case("bilstm-att", 0.2, [32, 10, 128]).bench(),

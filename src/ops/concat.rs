@@ -172,8 +172,8 @@ fn case(name: &str, [b, t, t2, f]: [usize; 4], classes: usize, probability: f64,
 fn cases() -> Vec<Case> {
     vec![
         case("one", [1, 1, 1, 1], 1, 1.0, 1),
-        case("all", [13, 5, 5, 7], 3, 1.0, 1),
-        case("none", [13, 5, 5, 7], 3, 0.0, 1),
+        case("all clips", [13, 5, 5, 7], 3, 1.0, 1),
+        case("no clip", [13, 5, 5, 7], 3, 0.0, 1),
         case("ragged, vec4", [67, 5, 3, 8], 5, 0.5, 1),
         case("positions", [9, 3, 4, 8], 5, 0.5, 24),
         case("real", [128, 10, 10, 128], 20, 0.5, 1).bench(),

@@ -141,10 +141,10 @@ fn cases() -> Vec<Case> {
         case("one", [1, 1], 3.0, whole()),
         case("two classes", [1, 2], 3.0, whole()),
         case("padding", [7, 5], 3.0, Fill::Below(2)),
-        case("nothing but padding", [5, 4], 3.0, Fill::Below(1)),
-        case("more clips than workers", [259, 3], 3.0, Fill::Below(3)),
+        case("padding only", [5, 4], 3.0, Fill::Below(1)),
+        case("more clips than invocations", [259, 3], 3.0, Fill::Below(3)),
         // Their exponentials overflow, and log softmax reaches -800.
-        case("far out", [6, 9], 400.0, whole()),
+        case("large logits", [6, 9], 400.0, whole()),
         soft("soft targets", [9, 7]),
         case("real", [128, 19], 3.0, whole()).bench(),
     ]

@@ -184,7 +184,7 @@ fn cases() -> Vec<Case> {
         case("ragged, vec4", [67, 5, 8], 5, 0.2, 1),
         case("positions", [9, 3, 8], 5, 0.2, 24),
         case("uniform", [257, 2, 4], 3, 1.0, 1),
-        case("almost one of the two", [257, 2, 4], 3, 1e-3, 1),
+        case("alpha near 0", [257, 2, 4], 3, 1e-3, 1),
         case("real", [128, 10, 128], 20, 0.2, 1).bench(),
     ]
 }

@@ -210,8 +210,8 @@ fn cases() -> Vec<Case> {
         case("GRU, vec4", Cell::Gru, 3, 4),
         case("LSTM, vec4", Cell::Lstm, 2, 4),
         case("GRU, ragged", Cell::Gru, 5, 67),
-        case("LSTM, only h counts", Cell::Lstm, 3, 5).seeded(&[0]),
-        case("LSTM, only c counts", Cell::Lstm, 3, 4).seeded(&[1]),
+        case("LSTM, gradient of h only", Cell::Lstm, 3, 5).seeded(&[0]),
+        case("LSTM, gradient of c only", Cell::Lstm, 3, 4).seeded(&[1]),
         case("Sightreader's core", Cell::Gru, 32, 256).bench(),
     ]
 }

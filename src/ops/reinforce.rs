@@ -138,9 +138,9 @@ fn cases() -> Vec<Case> {
     };
     vec![
         case("one", 1, 0.5, 1.0),
-        case("clips that do not count", 7, 0.5, 0.5),
-        case("none that counts", 5, 0.5, 0.0),
-        case("more clips than workers", 131, 0.17, 0.7),
+        case("some clips ignored", 7, 0.5, 0.5),
+        case("all clips ignored", 5, 0.5, 0.0),
+        case("more clips than invocations", 131, 0.17, 0.7),
         case("sr16", 32, 0.17, 0.9).bench(),
     ]
 }

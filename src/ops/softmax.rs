@@ -91,9 +91,9 @@ fn cases() -> Vec<Case> {
         case("one class", &[3, 1], 2.0),
         case("ragged", &[2, 3, 7], 2.0),
         case("one value per invocation", &[5, 64], 3.0),
-        case("more classes than workers", &[3, 131], 3.0),
+        case("more classes than invocations", &[3, 131], 3.0),
         // Their exponentials overflow.
-        case("far out", &[6, 9], 400.0),
+        case("large values", &[6, 9], 400.0),
         case("more rows than a grid is wide", &[65_537, 2], 2.0),
         case("real", &[128, 19], 3.0).bench(),
         case("real, long rows", &[256, 1430], 3.0).bench(),

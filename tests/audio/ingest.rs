@@ -275,7 +275,7 @@ fn folders_patterns_and_files_are_found() {
         let shorten = |p: &PathBuf| p.strip_prefix(dir.path()).unwrap().to_str().unwrap().replace('\\', "/");
         found.map(|found| found.files.iter().map(shorten).collect::<Vec<_>>())
     };
-    assert_eq!(find(&["b"]).unwrap(), ["b/1.WAV", "b/2.flac", "b/deep/er/3.mp3"], "sorted, hidden files left out");
+    assert_eq!(find(&["b"]).unwrap(), ["b/1.WAV", "b/2.flac", "b/deep/er/3.mp3"], "sorted, hidden files skipped");
     assert_eq!(
         find(&["odd.dat", "b", "a.ogg", "b/2.flac"]).unwrap(),
         ["odd.dat", "b/1.WAV", "b/2.flac", "b/deep/er/3.mp3", "a.ogg"]

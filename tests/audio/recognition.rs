@@ -46,7 +46,7 @@ fn gaps_are_bridged_and_blips_dropped() {
     assert_eq!(spans(&on(&[(0, 5), (10, 15)], 20), 0.1, 2.0), [(0, 500), (1000, 1500)], "0.5 s of silence");
     assert_eq!(spans(&on(&[(2, 4), (10, 13)], 20), 0.1, 2.0), [(1000, 1300)], "0.2 s and 0.3 s");
     assert_eq!(spans(&on(&[(2, 4), (6, 8)], 20), 0.1, 2.0), [(200, 800)], "bridged before blips are dropped");
-    assert_eq!(spans(&on(&[(0, 2)], 2), 0.1, 0.2), [(0, 200)], "all of a recording that is no longer");
+    assert_eq!(spans(&on(&[(0, 2)], 2), 0.1, 0.2), [(0, 200)], "all of a recording");
     assert_eq!(spans(&on(&[(10, 11)], 11), 0.96, 9.7), [], "of the last cell only 0.1 s belongs to the recording");
     let bridged = segments(&[1.0, 0.25, 1.0], 0.4, 0.5, 2.0);
     assert_eq!((bridged.len(), bridged[0].confidence), (1, 0.75), "the mean includes the gap");
@@ -356,7 +356,7 @@ fn the_picture_is_drawn() {
     (r.instruments[0].probability, r.instruments[0].present) = (0.6, true);
     assert_eq!(draw(&r).height() - two.height(), 54, "a row per present instrument");
     r.instruments.iter_mut().for_each(|i| (i.probability, i.present) = (0.0, false));
-    assert!(count(&draw(&r), [110, 110, 110]) > 300, "says that there are none");
+    assert!(count(&draw(&r), [110, 110, 110]) > 300, "a note that there are none");
 
     let empty = Array::zeros([0, 64]);
     plot(&Picture { recognition: &r, spectrum: SPECTRUM, spectrogram: &empty, band_hz: &[] }, &path).unwrap();

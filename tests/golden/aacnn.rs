@@ -22,7 +22,7 @@ const CLASSES: usize = 19;
 const CLIPS: usize = 2;
 const FRAMES: usize = 87;
 /// Relative to the largest value of a tensor.
-const ANSWERS: f64 = 2e-5;
+const PREDICTIONS: f64 = 2e-5;
 const GRADIENTS: f64 = 1e-4;
 
 fn config(input: Kind, attention: u32, width: Width) -> Config {
@@ -80,7 +80,7 @@ fn assert_close(what: &str, got: &[f32], want: &Array<f64>, relative: f64, absol
     let (share, at) = worst(got, want, relative, absolute);
     assert!(
         share <= 1.0,
-        "{what}[{at}] is {}, PyTorch says {}: {share:.2} of what is allowed",
+        "{what}[{at}] is {}, PyTorch gives {}: {share:.2} of the tolerance",
         got[at],
         want.data()[at]
     );
@@ -111,14 +111,15 @@ fn case(gpu: &Gpu, golden: &Golden, input: Kind, attention: u32, tolerances: &mu
     // With the third clip the second batch is partial.
     let rows = vec![(0..data.keys.len() as u32).collect::<Vec<u32>>()];
     let blocks = std::slice::from_ref(&block);
-    let answer = Predictor::new(gpu, &config, blocks, &corpus, &[], Detail::Clips).unwrap().predict(&rows).unwrap();
-    assert_close(&name("p"), &answer.probabilities[0].data()[..CLIPS * CLASSES], &tensor("p"), ANSWERS, 0.0);
+    let predictions =
+        Predictor::new(gpu, &config, blocks, &corpus, &[], Detail::Clips).unwrap().predict(&rows).unwrap();
+    assert_close(&name("p"), &predictions.probabilities[0].data()[..CLIPS * CLASSES], &tensor("p"), PREDICTIONS, 0.0);
 
     let split = (data.train.clone(), data.train.clone());
     let mut learner = Learner::new(gpu, &config, &corpus, &[], &[split], Order::InOrder).unwrap();
     learner.set_weights(blocks).unwrap();
     learner.run_steps(1).unwrap();
-    assert_close(&name("loss"), &learner.latest_loss().unwrap(), &tensor("loss"), ANSWERS, 0.0);
+    assert_close(&name("loss"), &learner.latest_loss().unwrap(), &tensor("loss"), PREDICTIONS, 0.0);
     let gradients = learner.latest_gradients().unwrap().remove(0);
     let trained = |name: &str| layout.params.iter().any(|p| p.name == name && p.trainable);
     for (parameter, grad) in gradients.iter().filter(|(name, _)| trained(name)) {
@@ -148,7 +149,7 @@ fn case(gpu: &Gpu, golden: &Golden, input: Kind, attention: u32, tolerances: &mu
     }
     let state = learner.state().unwrap();
     for (statistic, value) in layout.unpack(&state.params, &state.stats).iter().filter(|(n, _)| n.contains("running")) {
-        assert_close(&name(statistic), value.data(), &tensor(&format!("after.{statistic}")), ANSWERS, 1e-9);
+        assert_close(&name(statistic), value.data(), &tensor(&format!("after.{statistic}")), PREDICTIONS, 1e-9);
     }
 }
 
@@ -197,7 +198,7 @@ fn an_augmented_block_is_pytorchs() {
     bound.push(("clock", gpu.upload("clock", &[0u32; 4]).unwrap()));
     let plan = draft.realise(&gpu, &bound).unwrap();
     gpu.submit(|s| s.replay(&[&plan.recording], 1)).unwrap();
-    assert_close("y", &plan.read::<f32>(&gpu, y).unwrap(), &golden.tensor("block.y"), ANSWERS, 0.0);
+    assert_close("y", &plan.read::<f32>(&gpu, y).unwrap(), &golden.tensor("block.y"), PREDICTIONS, 0.0);
     let dx = plan.read_gradient(&gpu, x).unwrap();
     assert_close("dx", &dx, &golden.tensor("block.grad.x"), GRADIENTS, 0.0);
     let grads = gpu.read::<f32>(&arenas.grads).unwrap();

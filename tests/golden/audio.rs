@@ -292,12 +292,12 @@ fn halving_has_its_documented_pass_and_stop_bands() {
 #[test]
 fn constant_q_transforms_out_of_range_are_rejected() {
     let base = spectrum::CQT;
-    let refused = |config: Cqt| {
+    let rejected = |config: Cqt| {
         let mut g = Graph::new(Mode::Eval);
         let samples = g.input("samples", Spec::f32([1, 44_100]));
         matches!(cqt(&mut g, samples, &config), Err(wmic::Error::Usage(_)))
     };
-    assert!(!refused(base) && !refused(Cqt { n_bins: 338, ..base }));
+    assert!(!rejected(base) && !rejected(Cqt { n_bins: 338, ..base }));
     for bad in [
         Cqt { n_bins: 339, ..base },
         Cqt { n_bins: 0, ..base },
@@ -312,7 +312,7 @@ fn constant_q_transforms_out_of_range_are_rejected() {
         Cqt { fmin: 0.5, hop_length: 511, ..base },
         Cqt { sr: 0, ..base },
     ] {
-        assert!(refused(bad), "{bad:?}");
+        assert!(rejected(bad), "{bad:?}");
     }
     let mut g = Graph::new(Mode::Eval);
     let samples = g.input("samples", Spec::f32([1, 0]));

@@ -22,7 +22,7 @@ fn assert_same(g: &Golden, case: &str, names: &[&str], got: &[Array<f64>]) {
         let want = g.tensor(&format!("{case}.{name}"));
         assert_eq!(got.dims(), want.dims(), "{case} {name}");
         for (i, (got, want)) in got.data().iter().zip(want.data()).enumerate() {
-            assert!((got - want).abs() <= 1e-7, "{case} {name}[{i}] is {got}, Python says {want}");
+            assert!((got - want).abs() <= 1e-7, "{case} {name}[{i}] is {got}, Python gives {want}");
         }
     }
 }

@@ -17,7 +17,7 @@ const KERNEL_TOLERANCE: f64 = 1e-4;
 fn assert_close(name: &str, got: &[f64], want: &Array<f64>) {
     assert_eq!(got.len(), want.data().len(), "{name}");
     for (i, (got, want)) in got.iter().zip(want.data()).enumerate() {
-        assert!((got - want).abs() <= TOLERANCE * want.abs().max(1.0), "{name}[{i}] is {got}, PyTorch says {want}");
+        assert!((got - want).abs() <= TOLERANCE * want.abs().max(1.0), "{name}[{i}] is {got}, PyTorch gives {want}");
     }
 }
 
@@ -28,7 +28,7 @@ fn assert_kernels_close(name: &str, got: &[f32], want: &Array<f64>) {
     assert!(largest > 0.0, "{name} is all 0");
     for (i, (got, want)) in got.iter().zip(want.data()).enumerate() {
         let error = (f64::from(*got) - want).abs();
-        assert!(error <= KERNEL_TOLERANCE * largest, "{name}[{i}] is {got}, PyTorch says {want}");
+        assert!(error <= KERNEL_TOLERANCE * largest, "{name}[{i}] is {got}, PyTorch gives {want}");
     }
 }
 

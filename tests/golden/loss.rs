@@ -42,7 +42,7 @@ fn f64s(v: Vec<f32>) -> Vec<f64> {
 fn assert_close(what: &str, got: &[f64], want: &[f64], atol: f64, rtol: f64) {
     assert_eq!(got.len(), want.len(), "{what}: length");
     for (i, (g, w)) in got.iter().zip(want).enumerate() {
-        assert!((g - w).abs() <= atol + rtol * w.abs(), "{what}[{i}] is {g}, PyTorch says {w}");
+        assert!((g - w).abs() <= atol + rtol * w.abs(), "{what}[{i}] is {g}, PyTorch gives {w}");
     }
 }
 
@@ -333,7 +333,7 @@ fn the_end_of_a_step_runs_in_place() {
         match step {
             1 => assert_eq!(sums, [1.0, 2.0]),
             3 => assert!(sums[0].is_nan()),
-            _ => assert_eq!(sums, [step as f32, 1.0], "the first batch of an epoch starts anew"),
+            _ => assert_eq!(sums, [step as f32, 1.0], "the first batch of an epoch resets the sums"),
         }
     }
 }

@@ -70,7 +70,7 @@ fn assert_close(what: &str, got: &[f32], want: &[f64], relative: f64) {
     let largest = want.iter().fold(0.0f64, |m, v| m.max(v.abs()));
     for (i, (g, w)) in got.iter().zip(want).enumerate() {
         let error = (f64::from(*g) - w).abs();
-        assert!(error <= relative * largest + 1e-7, "{what}[{i}] is {g}, PyTorch says {w}");
+        assert!(error <= relative * largest + 1e-7, "{what}[{i}] is {g}, PyTorch gives {w}");
     }
 }
 
@@ -137,12 +137,12 @@ fn models_predict_as_pytorch() {
         let config = config(model, 4);
         let block = weights(&layout(&config, INSTANCES, WIDTH, CLASSES).unwrap());
         let corpus = DeviceDataset::of_dataset(&gpu, &data).unwrap();
-        let answer = Predictor::new(&gpu, &config, &[block], &corpus, &[], Detail::Places)
+        let predictions = Predictor::new(&gpu, &config, &[block], &corpus, &[], Detail::Places)
             .unwrap()
             .predict(std::slice::from_ref(&data.train))
             .unwrap();
-        assert_close(&format!("{model} p"), answer.probabilities[0].data(), &floats(&file, "p"), 2e-6);
-        if let Some(instances) = answer.instances {
+        assert_close(&format!("{model} p"), predictions.probabilities[0].data(), &floats(&file, "p"), 2e-6);
+        if let Some(instances) = predictions.instances {
             assert_close("attention", instances.attention[0].data(), &floats(&file, "attention"), 2e-6);
         }
     }
@@ -160,8 +160,9 @@ fn rnn_predicts_at_the_last_valid_instance_as_pytorch_of_packed_clips() {
     let block = weights(&layout(&config, INSTANCES, WIDTH, CLASSES).unwrap());
     let corpus = DeviceDataset::of_dataset(&gpu, &data).unwrap();
     let rows = std::slice::from_ref(&data.train);
-    let answer = Predictor::new(&gpu, &config, &[block], &corpus, &[], Detail::Clips).unwrap().predict(rows).unwrap();
-    assert_close("p", answer.probabilities[0].data(), &floats(&file, "ragged.p"), 2e-6);
+    let predictions =
+        Predictor::new(&gpu, &config, &[block], &corpus, &[], Detail::Clips).unwrap().predict(rows).unwrap();
+    assert_close("p", predictions.probabilities[0].data(), &floats(&file, "ragged.p"), 2e-6);
 }
 
 #[test]

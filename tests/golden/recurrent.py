@@ -5,7 +5,7 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from formula import uniform
-from partial20 import gru_cell, lstm_cell, walk
+from partial20 import gru_cell, lstm_cell, unroll
 
 MODULES = {"tanh": nn.RNN, "gru": nn.GRU, "lstm": nn.LSTM}
 BATCH, STEPS, FEATURES, HIDDEN = 5, 6, 7, 8
@@ -44,7 +44,7 @@ def masked(kind: str) -> dict[str, Tensor]:
     parts = [uniform(shape, 3200 + i, -0.5, 0.5).requires_grad_() for i, shape in enumerate(shapes)]
     x = uniform((BATCH, STEPS, FEATURES), 3210).requires_grad_()
     mask = (uniform((BATCH, HIDDEN), 3211) > -0.4).double() * 1.25
-    y, dy = walk(make(*parts), x, mask, reverse=False), uniform((BATCH, STEPS, HIDDEN), 3212)
+    y, dy = unroll(make(*parts), x, mask, reverse=False), uniform((BATCH, STEPS, HIDDEN), 3212)
     inputs = {"x": x} | dict(zip(["weight_ih_l0", "weight_hh_l0", "bias_ih_l0", "bias_hh_l0"], parts))
     grads = torch.autograd.grad(y, list(inputs.values()), dy)
     return {"mask": mask, "y": y, "dy": dy} | inputs | {f"d{name}": g for name, g in zip(inputs, grads)}

@@ -18,7 +18,7 @@ fn assert_close(what: &str, got: &[f32], want: &[f64]) {
     assert_eq!(got.len(), want.len(), "{what}");
     let largest = want.iter().fold(0.0f64, |m, v| m.max(v.abs()));
     for (i, (g, w)) in got.iter().zip(want).enumerate() {
-        assert!((f64::from(*g) - w).abs() <= TOLERANCE * largest, "{what}[{i}] is {g}, PyTorch says {w}");
+        assert!((f64::from(*g) - w).abs() <= TOLERANCE * largest, "{what}[{i}] is {g}, PyTorch gives {w}");
     }
 }
 

@@ -74,11 +74,11 @@ fn predictions_and_paths_are_those_of_pytorch() {
         let config = Config { batch: 2, seeds: vec![5], ..Config::of(model, "formula").unwrap() };
         let block = formula_block(&layout(&config, 40, BANDS, 20).unwrap());
         let rows = std::slice::from_ref(&data.train);
-        let answer = Predictor::new(&gpu, &config, std::slice::from_ref(&block), &corpus, &[], Detail::Places)
+        let predictions = Predictor::new(&gpu, &config, std::slice::from_ref(&block), &corpus, &[], Detail::Places)
             .unwrap()
             .predict(rows)
             .unwrap();
-        for (what, got) in [("p", &answer.probabilities[0]), ("glimpses", &answer.glimpses[0])] {
+        for (what, got) in [("p", &predictions.probabilities[0]), ("glimpses", &predictions.glimpses[0])] {
             let want = golden.tensor(&format!("{model}.{what}"));
             assert_eq!(got.dims(), want.dims(), "{model} {what}");
             // Errors pass through 16 steps.
@@ -94,7 +94,7 @@ fn assert_close(what: &str, got: &[f32], want: &Array<f64>, relative: f64) {
     let largest = want.data().iter().fold(0.0f64, |m, v| m.max(v.abs()));
     for (i, (g, w)) in got.iter().zip(want.data()).enumerate() {
         let error = (f64::from(*g) - w).abs();
-        assert!(error <= relative * largest, "{what}[{i}] is {g}, PyTorch says {w} (largest {largest})");
+        assert!(error <= relative * largest, "{what}[{i}] is {g}, PyTorch gives {w} (largest {largest})");
     }
 }
 
@@ -245,7 +245,7 @@ fn the_policy_gradient_is_the_analytic_one() {
             let n = draws.len() as f64;
             let mean = draws.iter().sum::<f64>() / n;
             let error = (draws.iter().map(|v| (v - mean).powi(2)).sum::<f64>() / n / n).sqrt();
-            assert!((mean - want).abs() < 3.0 * error, "slope {mean} +- {error}, theory says {want}");
+            assert!((mean - want).abs() < 3.0 * error, "slope {mean} +- {error}, theory gives {want}");
             errors.push(error);
         }
     }
@@ -278,19 +278,19 @@ mod corner {
 
     /// Pictures (n, SIDE, SIDE) and labels (n), the same ones in each view.
     fn pictures(noise: &mut Stream, n: usize, view: View) -> (Vec<f32>, Vec<f32>) {
-        let answers: Vec<f32> = (0..n).map(|_| f32::from(noise.uniform(1.0) > 0.0)).collect();
+        let labels: Vec<f32> = (0..n).map(|_| f32::from(noise.uniform(1.0) > 0.0)).collect();
         let [side, _] = NETWORK.patches[0];
         // As in `ops::glimpse`.
         let centre = (SIDE + 1 - side) / 2..(SIDE + 1 + side) / 2;
         let pixel = |i: usize, noise: &mut Stream| {
             let (t, f) = (i / SIDE % SIDE, i % SIDE);
             let square = t >= SIDE - SQUARE && f >= SIDE - SQUARE;
-            let level = if square { answers[i / SIDE / SIDE] - 0.5 } else { 0.0 };
+            let level = if square { labels[i / SIDE / SIDE] - 0.5 } else { 0.0 };
             let pixel = level + noise.uniform(1.0) as f32;
             let seen = view == View::Whole || centre.contains(&t) && centre.contains(&f);
             if seen { pixel } else { 0.0 }
         };
-        ((0..n * SIDE * SIDE).map(|i| pixel(i, noise)).collect(), answers)
+        ((0..n * SIDE * SIDE).map(|i| pixel(i, noise)).collect(), labels)
     }
 
     pub struct Task<'g> {
@@ -334,7 +334,7 @@ mod corner {
             )
             .unwrap();
             let losses: Vec<Tensor> = [loss].into_iter().chain(prediction.auxiliary_losses).collect();
-            assert_eq!(losses.len(), 1 + NETWORK.glimpses - 1, "the first location is no choice");
+            assert_eq!(losses.len(), 1 + NETWORK.glimpses - 1, "the first location is not chosen");
 
             let arenas = Arenas::new(gpu, g.layout(), 1, true).unwrap();
             gpu.write(&arenas.params, 0, &g.layout().initial(1).0).unwrap();
@@ -426,7 +426,7 @@ fn four_glimpses_find_the_corner_with_the_label() {
 
     task.train(200, View::Whole);
     let (right, path) = task.evaluate(View::Whole);
-    assert!(right >= 0.95, "{right} of the answers are right");
+    assert!(right >= 0.95, "the accuracy is {right}");
     assert!(corner(&path), "the path is {path:?}");
     task.hold();
     let (right, path) = task.evaluate(View::Whole);

@@ -26,7 +26,7 @@ fn assert_close(name: &str, got: &[f32], want: &Array<f64>) {
     assert!(largest > 0.0, "{name} is all 0");
     for (i, (got, want)) in got.iter().zip(want.data()).enumerate() {
         let error = (f64::from(*got) - want).abs();
-        assert!(error <= TOLERANCE * largest, "{name}[{i}] is {got}, PyTorch says {want}");
+        assert!(error <= TOLERANCE * largest, "{name}[{i}] is {got}, PyTorch gives {want}");
     }
 }
 
@@ -156,7 +156,7 @@ fn a_state_dict_of_torchvggish_is_loaded() {
         embeddings.chunks(EMBEDDING).flat_map(|e| weights.post_process.as_ref().unwrap().quantise(e)).collect();
     for (i, (got, want)) in stored.iter().zip(golden.tensor("file.bytes").data()).enumerate() {
         // The embeddings are f32 here: a value may be on the other side of a boundary.
-        assert!((f64::from(*got) - want).abs() <= 1.0, "byte {i} is {got}, numpy says {want}");
+        assert!((f64::from(*got) - want).abs() <= 1.0, "byte {i} is {got}, numpy gives {want}");
     }
 }
 
@@ -166,13 +166,13 @@ fn damaged_state_dicts_are_rejected_in_one_line() {
     let (header, data) = state_dict(8);
     let path = write(dir.path(), &header, &data);
     let load = |width| FrontEnd::new(Source::File(path.clone()), width).load();
-    let refused = |what: &str, width, said: &[&str]| {
+    let rejected = |what: &str, width, said: &[&str]| {
         let error = load(width).err().unwrap_or_else(|| panic!("{what}: is loaded")).to_string();
         assert!(!error.contains('\n') && error.contains("vggish.safetensors"), "{what}: {error}");
         assert!(said.iter().all(|part| error.contains(part)), "{what}: {error}");
     };
     let known = load(Width::Eighth).unwrap().fingerprint();
-    refused("another width", Width::Quarter, &["features.0.weight", "`width` 1/4"]);
+    rejected("another width", Width::Quarter, &["features.0.weight", "`width` 1/4"]);
 
     // A tensor under another name is missing under its own.
     for (name, new, said) in [
@@ -182,23 +182,23 @@ fn damaged_state_dicts_are_rejected_in_one_line() {
     ] {
         let text = header.to_string().replace(&format!("\"{name}\""), &format!("\"{new}\""));
         write(dir.path(), &serde_json::from_str(&text).unwrap(), &data);
-        refused(new, Width::Eighth, &[said]);
+        rejected(new, Width::Eighth, &[said]);
     }
     for name in ["features.11.weight", "embeddings.2.bias", "pproc.pca_eigen_vectors", "pproc.pca_means"] {
         let mut damaged = data.clone();
         let at = header[name]["data_offsets"][0].as_u64().unwrap() as usize;
         damaged[at..at + 4].copy_from_slice(&f32::NAN.to_le_bytes());
         write(dir.path(), &header, &damaged);
-        refused(name, Width::Eighth, &[name, "NaN"]);
+        rejected(name, Width::Eighth, &[name, "NaN"]);
     }
     let mut halves = header.clone();
     halves["features.0.bias"]["dtype"] = "I32".into();
     write(dir.path(), &halves, &data);
-    refused("whole numbers", Width::Eighth, &["features.0.bias", "I32", "F32"]);
+    rejected("whole numbers", Width::Eighth, &["features.0.bias", "I32", "F32"]);
     write(dir.path(), &header, &data[..data.len() / 2]);
-    refused("half a file", Width::Eighth, &["safetensors"]);
+    rejected("half a file", Width::Eighth, &["safetensors"]);
     std::fs::write(&path, b"PK\x03\x04 a PyTorch archive").unwrap();
-    refused("a pickle in a zip", Width::Eighth, &["safetensors"]);
+    rejected("a pickle in a zip", Width::Eighth, &["safetensors"]);
 
     // Weights that have changed since a run started with them.
     let mut other = data.clone();

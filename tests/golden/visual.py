@@ -38,7 +38,7 @@ def case(name: str, trained: str) -> dict[str, Tensor]:
     mask = torch.from_numpy((frac((len(LENGTHS), CLASSES), MASK_SALT) < 0.3).astype(float))
     model.eval()
     with torch.no_grad():
-        p, attention = model.answer(x, lengths)
+        p, attention = model.predict(x, lengths)
     out = {"p": p} | ({"attention": attention} if attention is not None and trained == "none" else {})
     model.train()
     loss = bce(model(x, lengths), y, mask)

@@ -24,7 +24,7 @@ const INSTANCES: usize = 3;
 const LENGTHS: [u32; 4] = [2, 1, 3, 2];
 
 /// Of f32 kernels, relative to the largest value of a tensor; gradients pass up to nine layers and sum over thousands of positions.
-const ANSWERS: f64 = 1e-5;
+const PREDICTIONS: f64 = 1e-5;
 const GRADIENTS: f64 = 1e-4;
 
 #[track_caller]
@@ -33,7 +33,7 @@ fn assert_close(what: &str, got: &[f32], want: &Array<f64>, relative: f64) {
     let largest = want.data().iter().fold(0.0f64, |m, v| m.max(v.abs()));
     for (i, (g, w)) in got.iter().zip(want.data()).enumerate() {
         let error = (f64::from(*g) - w).abs();
-        assert!(error <= relative * largest + 1e-7, "{what}[{i}] is {g}, PyTorch says {w} (largest {largest})");
+        assert!(error <= relative * largest + 1e-7, "{what}[{i}] is {g}, PyTorch gives {w} (largest {largest})");
     }
 }
 
@@ -121,20 +121,20 @@ fn visual_models_predict_and_learn_as_pytorch() {
         // Two at a time, for several batches.
         let by_two = Config { batch: 2, ..config.clone() };
         let rows = std::slice::from_ref(&data.train);
-        let answer = Predictor::new(&gpu, &by_two, std::slice::from_ref(&block), &corpus, &frozen, Detail::Places)
+        let predictions = Predictor::new(&gpu, &by_two, std::slice::from_ref(&block), &corpus, &frozen, Detail::Places)
             .unwrap()
             .predict(rows)
             .unwrap();
-        assert_close(&name("p"), answer.probabilities[0].data(), &tensor("p"), ANSWERS);
-        if let (Some(instances), "none") = (answer.instances, trained) {
-            assert_close(&name("attention"), instances.attention[0].data(), &tensor("attention"), ANSWERS);
+        assert_close(&name("p"), predictions.probabilities[0].data(), &tensor("p"), PREDICTIONS);
+        if let (Some(instances), "none") = (predictions.instances, trained) {
+            assert_close(&name("attention"), instances.attention[0].data(), &tensor("attention"), PREDICTIONS);
         }
 
         let split = (data.train.clone(), data.train.clone());
         let mut learner = Learner::new(&gpu, &config, &corpus, &frozen, &[split], Order::InOrder).unwrap();
         learner.set_weights(&[block]).unwrap();
         learner.run_steps(1).unwrap();
-        assert_close(&name("loss"), &learner.latest_loss().unwrap(), &tensor("loss"), ANSWERS);
+        assert_close(&name("loss"), &learner.latest_loss().unwrap(), &tensor("loss"), PREDICTIONS);
         let state = learner.state().unwrap();
         for (parameter, grad) in &learner.latest_gradients().unwrap()[0] {
             let (what, grad) = (format!("grad.{parameter}"), grad.data());
@@ -159,7 +159,7 @@ fn visual_models_predict_and_learn_as_pytorch() {
         for (statistic, value) in
             layout.unpack(&state.params, &state.stats).iter().filter(|(n, _)| n.contains("running"))
         {
-            assert_close(&name(statistic), value.data(), &tensor(&format!("after.{statistic}")), ANSWERS);
+            assert_close(&name(statistic), value.data(), &tensor(&format!("after.{statistic}")), PREDICTIONS);
         }
     }
 }

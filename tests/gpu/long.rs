@@ -114,7 +114,7 @@ fn losses_of_many_classes_and_clips_have_gradients_everywhere() {
         masked_bce(g, p, target, observed, lengths, Normalisation::Observed).unwrap()
     });
     let want = MaskedBce { norm: Normalisation::Observed, focusing: None }.reference(&inputs)[0][0];
-    assert!((loss - want).abs() < 1e-5 * want, "loss {loss}, the reference says {want}");
+    assert!((loss - want).abs() < 1e-5 * want, "loss {loss}, the reference gives {want}");
     for (i, slope) in slopes.iter().enumerate() {
         let (p, t) = (inputs[0][i], inputs[1][i]);
         let want = inputs[2][i] * (p - t) / (p * (1.0 - p)) / known;
@@ -125,7 +125,7 @@ fn losses_of_many_classes_and_clips_have_gradients_everywhere() {
         cross_entropy(g, p, target, lengths).unwrap()
     });
     let want = CrossEntropy.reference(&[inputs[0].clone(), inputs[1].clone(), inputs[3].clone()])[0][0];
-    assert!((loss - want).abs() < 1e-5 * want, "loss {loss}, the reference says {want}");
+    assert!((loss - want).abs() < 1e-5 * want, "loss {loss}, the reference gives {want}");
     for (row, slopes) in slopes.chunks(classes).enumerate() {
         let total: f64 = inputs[0].row(row).iter().map(|v| v.exp()).sum();
         for (k, slope) in slopes.iter().enumerate() {
@@ -147,6 +147,6 @@ fn sums_beyond_the_loop_limit_are_rejected() {
     let w = g.input("w", Spec::f32([1, 300_001]));
     linear(&mut g, x, w, None).unwrap();
     let draft = Draft::new(&g, Target::PORTABLE, 1, &[], &[]).unwrap();
-    let refused = draft.fits(&gpu).unwrap_err().to_string();
-    assert!(refused.contains("linear") && refused.contains("loop iterations"), "{refused}");
+    let rejected = draft.fits(&gpu).unwrap_err().to_string();
+    assert!(rejected.contains("linear") && rejected.contains("loop iterations"), "{rejected}");
 }

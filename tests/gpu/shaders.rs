@@ -187,7 +187,7 @@ fn params_have_the_same_layout_in_rust_and_wgsl() {
         let (_, globals) = entry(&module, &info, d.entry);
         let Some(uniform) = globals.iter().find(|g| g.space == AddressSpace::Uniform) else { continue };
         let TypeInner::Struct { members, span } = &module.types[uniform.ty].inner else {
-            panic!("the uniform of {} is no struct", d.entry)
+            panic!("the uniform of {} is not a struct", d.entry)
         };
         let wgsl: Vec<(&str, usize)> =
             members.iter().map(|m| (m.name.as_deref().unwrap_or(""), m.offset as usize)).collect();

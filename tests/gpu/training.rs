@@ -166,7 +166,7 @@ fn the_focal_loss_weighs_classes_by_each_seeds_training_clips() {
         data.observed[at].then(|| data.targets[at] >= 0.5)
     };
     let validation: Vec<Vec<u32>> = splits.iter().map(|split| split.1.clone()).collect();
-    let answer =
+    let predictions =
         Predictor::new(&gpu, &still, &blocks, &corpus, &[], Detail::Clips).unwrap().predict(&validation).unwrap();
     let mut alphas = vec![];
     for (r, (train, val)) in splits.iter().enumerate() {
@@ -175,7 +175,7 @@ fn the_focal_loss_weighs_classes_by_each_seeds_training_clips() {
         let entries = val.iter().enumerate().flat_map(|(i, clip)| (0..classes).map(move |k| (i, *clip, k)));
         let losses: Vec<f64> = entries
             .filter_map(|(i, clip, k)| {
-                let p = f64::from(answer.probabilities[r].row(i)[k]);
+                let p = f64::from(predictions.probabilities[r].row(i)[k]);
                 Some(match known(clip, k)? {
                     true => -alpha[k] * (1.0 - p).powi(2) * p.ln(),
                     false => -(1.0 - alpha[k]) * p.powi(2) * (1.0 - p).ln(),

@@ -2,7 +2,7 @@
 //!
 //! Filter k at f_k = fmin 2^(k / bins_per_octave) is a Hann window of L_k = sr / (alpha f_k) samples times a complex sine, the
 //! sum of its magnitudes 1; alpha = (r^2 - 1) / (r^2 + 1), r = 2^(1 / bins_per_octave). C_k = sqrt(L_k) |filter k at the frame's
-//! centre|, silence around the clip. Low octaves are computed at lower sample rates (Schoerkhuber and Klapuri, "Constant-Q
+//! centre|, zeros around the clip. Low octaves are computed at lower sample rates (Schoerkhuber and Klapuri, "Constant-Q
 //! transform toolbox for music processing", SMC 2010). Unlike librosa by default (`sparsity=0.01`), no small values of the filters
 //! are dropped.
 
