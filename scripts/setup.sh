@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Builds wmic and makes sure that a GPU adapter answers it. On Debian and Ubuntu it installs software Vulkan where none does; for
-# whatever else is missing it says what to install. Sourced by scripts/demo and scripts/test.
+# Builds wmic and makes sure that a GPU adapter is found. On Debian and Ubuntu it installs software Vulkan if there is none; for
+# anything else that is missing it prints what to install. Sourced by scripts/demo and scripts/test.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
@@ -18,16 +18,16 @@ cargo build --release --locked
 
 if ! target/release/wmic devices >/dev/null 2>&1; then
     if [ "$(uname -s)" = Linux ] && command -v apt-get >/dev/null; then
-        echo "No Vulkan adapter answers: installing software Vulkan (libvulkan1, mesa-vulkan-drivers) ..." >&2
+        echo "No Vulkan adapter found: installing software Vulkan (libvulkan1, mesa-vulkan-drivers) ..." >&2
         root=()
         if [ "$(id -u)" -ne 0 ]; then
-            command -v sudo >/dev/null || fail "Without sudo I cannot install it; as root: apt install libvulkan1 mesa-vulkan-drivers"
+            command -v sudo >/dev/null || fail "sudo is missing; as root: apt install libvulkan1 mesa-vulkan-drivers"
             root=(sudo)
         fi
         "${root[@]}" apt-get update -qq
         "${root[@]}" env DEBIAN_FRONTEND=noninteractive \
             apt-get install -y -qq --no-install-recommends libvulkan1 mesa-vulkan-drivers >/dev/null
     fi
-    # Its own words say what to install.
+    # It prints what to install itself.
     target/release/wmic devices >/dev/null || exit 2
 fi

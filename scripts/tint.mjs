@@ -1,8 +1,8 @@
-// Compiles WGSL with Tint, the compiler of Chromium's WebGPU, on a device that runs nothing:
+// Compiles WGSL with Tint, the compiler of Chromium's WebGPU, on a null device:
 //   node scripts/tint.mjs FOLDER
-// FOLDER holds resolved shaders, and index.json: [{ file, entryPoint, constants }, ...]. Needs the npm package `webgpu` in target/node
+// FOLDER contains resolved shaders, and index.json: [{ file, entryPoint, constants }, ...]. Needs the npm package `webgpu` in target/node
 // (scripts/test installs it). Prints each shader or kernel that is rejected, then the counts. Exit status: 0, 1 for rejected ones, 3
-// where the package is missing.
+// if the package is missing.
 import fs from 'node:fs';
 
 let dawn;
@@ -15,7 +15,7 @@ try {
 Object.assign(globalThis, dawn.globals);
 
 const folder = process.argv[2];
-// Kept for as long as the device lives, which it does not do by itself.
+// Keeps a reference, or it would be collected before the device.
 const gpu = globalThis.dawnInstance = dawn.create(['backend=null']);
 const adapter = await gpu.requestAdapter();
 const device = await adapter.requestDevice({ requiredFeatures: ['subgroups'].filter(f => adapter.features.has(f)) });

@@ -48,16 +48,16 @@ fn slope_at(y: Value) -> Value {
 
 @compute @workgroup_size(64)
 fn activation_forward(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) count: vec3<u32>,
-                      @builtin(local_invocation_index) worker: u32) {
-    let i = group_index(id, count) * 64u + worker;
+                      @builtin(local_invocation_index) local_index: u32) {
+    let i = group_index(id, count) * 64u + local_index;
     if i >= p.len * p.replicas { return; }
     y[i] = activate(x[i] * factor(i / p.len, i % p.len));
 }
 
 @compute @workgroup_size(64)
 fn activation_backward(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) count: vec3<u32>,
-                       @builtin(local_invocation_index) worker: u32) {
-    let i = group_index(id, count) * 64u + worker;
+                       @builtin(local_invocation_index) local_index: u32) {
+    let i = group_index(id, count) * 64u + local_index;
     if i >= p.len * p.replicas { return; }
     let d = grad_y[i] * slope_at(saved_y[i]) * factor(i / p.len, i % p.len);
     if p.accumulate == 1u { grad_x[i] += d; } else { grad_x[i] = d; }

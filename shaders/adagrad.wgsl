@@ -17,8 +17,8 @@ struct Params {
 
 @compute @workgroup_size(64)
 fn adagrad_forward(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) count: vec3<u32>,
-                   @builtin(local_invocation_index) worker: u32) {
-    let i = group_index(id, count) * 64u + worker;
+                   @builtin(local_invocation_index) local_index: u32) {
+    let i = group_index(id, count) * 64u + local_index;
     if i >= p.quads { return; }
     let at_w = id.z * p.w_stride + i;
     let at = id.z * p.accumulator_stride + i;

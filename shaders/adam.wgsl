@@ -8,7 +8,7 @@ struct Params {
     m_stride: u32,
     v_stride: u32,
     clock_stride: u32,
-    first_replica: u32, // of those whose arenas are bound
+    first_replica: u32, // first replica of the bound arenas
     lr: f32,
     weight_decay: f32,
     one_minus_beta1: f32,
@@ -35,14 +35,14 @@ fn one_minus_exp(x: f32) -> f32 {
     return -x * sum;
 }
 
-fn towards(v: vec4<f32>, goal: vec4<f32>, share: f32) -> vec4<f32> {
-    return v + share * (goal - v);
+fn towards(v: vec4<f32>, goal: vec4<f32>, fraction: f32) -> vec4<f32> {
+    return v + fraction * (goal - v);
 }
 
 @compute @workgroup_size(64)
 fn adam_forward(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) count: vec3<u32>,
-                @builtin(local_invocation_index) worker: u32) {
-    let i = group_index(id, count) * 64u + worker;
+                @builtin(local_invocation_index) local_index: u32) {
+    let i = group_index(id, count) * 64u + local_index;
     if i >= p.quads { return; }
     let at_w = id.z * p.w_stride + i;
     let at_m = id.z * p.m_stride + i;

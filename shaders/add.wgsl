@@ -16,15 +16,15 @@ struct Params {
 
 @compute @workgroup_size(64)
 fn add_forward(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) count: vec3<u32>,
-               @builtin(local_invocation_index) worker: u32) {
-    let i = group_index(id, count) * 64u + worker;
+               @builtin(local_invocation_index) local_index: u32) {
+    let i = group_index(id, count) * 64u + local_index;
     if i < p.len { y[i] = a[i] + b[i]; }
 }
 
 @compute @workgroup_size(64)
 fn add_backward(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) count: vec3<u32>,
-                @builtin(local_invocation_index) worker: u32) {
-    let i = group_index(id, count) * 64u + worker;
+                @builtin(local_invocation_index) local_index: u32) {
+    let i = group_index(id, count) * 64u + local_index;
     if i >= p.len { return; }
     if p.accumulate == 1u { grad_x[i] += grad_y[i]; } else { grad_x[i] = grad_y[i]; }
 }

@@ -16,8 +16,8 @@ struct Params {
 
 @compute @workgroup_size(64)
 fn append_one_hot_forward(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) count: vec3<u32>,
-                          @builtin(local_invocation_index) worker: u32) {
-    let i = group_index(id, count) * 64u + worker;
+                          @builtin(local_invocation_index) local_index: u32) {
+    let i = group_index(id, count) * 64u + local_index;
     let columns = p.width + p.n;
     if i >= p.rows * columns { return; }
     let row = i / columns;
@@ -27,8 +27,8 @@ fn append_one_hot_forward(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_wor
 
 @compute @workgroup_size(64)
 fn append_one_hot_backward(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) count: vec3<u32>,
-                           @builtin(local_invocation_index) worker: u32) {
-    let i = group_index(id, count) * 64u + worker;
+                           @builtin(local_invocation_index) local_index: u32) {
+    let i = group_index(id, count) * 64u + local_index;
     if i >= p.rows * p.width { return; }
     let v = grad_y[i / p.width * (p.width + p.n) + i % p.width];
     if p.accumulate == 1u { grad_x[i] += v; } else { grad_x[i] = v; }

@@ -12,9 +12,9 @@ struct Params {
     b: u32,
     t: u32,
     k: u32,              // in Values
-    lengths_stride: u32, // elements from one replica to the next
-    slice: u32,          // instances per invocation of the way back, and of many instances' sums
-    accumulate_att: u32, // add to what the gradient holds
+    lengths_stride: u32, // elements between replicas
+    slice: u32,          // instances per invocation of the backward pass, and of sums in slices
+    accumulate_att: u32, // add to the gradient
     accumulate_cla: u32,
     softmax: u32,        // weights by softmax instead of sigmoid
 }
@@ -31,7 +31,7 @@ struct Params {
 @group(0) @binding(9) var<storage, read_write> grad_cla: array<Value>;    // (R, B, T, K)
 @group(0) @binding(10) var<storage, read_write> partial: array<Value>;       // (R, B, slices, 3, K): level, total and sum of slices of T
 
-const WORKERS = 64u;
+const WORKGROUP_SIZE = 64u;
 const LOW = 1e-7;
 const HIGH = 1.0 - 1e-7;
 
@@ -54,14 +54,14 @@ fn attention(v: Value, level: Value) -> Value {
     return keep_nan(v, clamp(sigmoid(v), Value(LOW), Value(HIGH)));
 }
 
-// What the weights and the probability of some instances follow from.
+// Partial sums of some instances, for their weights and the probability.
 struct Pool {
     level: Value, // by softmax the largest logit, else 0
     total: Value, // sum of a
     sum: Value,   // sum of a c
 }
 
-// Of the instances from begin to before end; `first`: where the clip's lie.
+// Of the instances begin <= t < end; `first`: offset of the clip's instances.
 fn pool(first: u32, begin: u32, end: u32) -> Pool {
     var level = Value(0.0);
     if p.softmax == 1u && begin < end {
@@ -78,8 +78,8 @@ fn pool(first: u32, begin: u32, end: u32) -> Pool {
     return Pool(level, total, sum);
 }
 
-// Stores the probability for clip and Value number `at` of all replicas, and what the weights follow from. Returns the sum of a.
-fn answer(at: u32, all: Pool, n: u32) -> Value {
+// Stores the probability for clip and Value `at`, counted over all replicas, and the sums for the weights. Returns the sum of a.
+fn store(at: u32, all: Pool, n: u32) -> Value {
     let total = select(all.total, Value(1.0), n == 0u);
     let mean = all.sum / total;
     y[at] = keep_nan(mean, clamp(mean, Value(0.0), Value(1.0)));
@@ -90,22 +90,22 @@ fn answer(at: u32, all: Pool, n: u32) -> Value {
 // One invocation per clip and Value.
 @compute @workgroup_size(64)
 fn attention_pool_forward(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) count: vec3<u32>,
-                          @builtin(local_invocation_index) worker: u32) {
-    let i = group_index(id, count) * WORKERS + worker;
+                          @builtin(local_invocation_index) local_index: u32) {
+    let i = group_index(id, count) * WORKGROUP_SIZE + local_index;
     if i >= p.b * p.k { return; }
     let n = valid(id.z, i / p.k);
     let first = (id.z * p.b + i / p.k) * p.t * p.k + i % p.k;
     let all = pool(first, 0u, n);
-    let total = answer(id.z * p.b * p.k + i, all, n);
+    let total = store(id.z * p.b * p.k + i, all, n);
     for (var t = 0u; t < n; t++) { weights[first + t * p.k] = attention(att[first + t * p.k], all.level) / total; }
     for (var t = n; t < p.t; t++) { weights[first + t * p.k] = Value(0.0); }
 }
 
-// Of more instances than an invocation should go through: slices by themselves, then all of them, then their weights.
+// For many instances: partial sums of slices, their reduction, then the weights.
 @compute @workgroup_size(64)
 fn attention_pool_forward_slices(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) count: vec3<u32>,
-                                 @builtin(local_invocation_index) worker: u32) {
-    let i = group_index(id, count) * WORKERS + worker;
+                                 @builtin(local_invocation_index) local_index: u32) {
+    let i = group_index(id, count) * WORKGROUP_SIZE + local_index;
     let slices = (p.t + p.slice - 1u) / p.slice;
     if i >= p.b * slices * p.k { return; }
     let b = i / (slices * p.k);
@@ -119,13 +119,13 @@ fn attention_pool_forward_slices(@builtin(workgroup_id) id: vec3<u32>, @builtin(
 
 @compute @workgroup_size(64)
 fn attention_pool_forward_join(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) count: vec3<u32>,
-                               @builtin(local_invocation_index) worker: u32) {
-    let i = group_index(id, count) * WORKERS + worker;
+                               @builtin(local_invocation_index) local_index: u32) {
+    let i = group_index(id, count) * WORKGROUP_SIZE + local_index;
     if i >= p.b * p.k { return; }
     let n = valid(id.z, i / p.k);
     let slices = (p.t + p.slice - 1u) / p.slice;
     let first = (id.z * p.b + i / p.k) * slices * 3u * p.k + i % p.k;
-    // Slices of padding only have nothing to say.
+    // Slices of padding only contribute nothing.
     let used = (n + p.slice - 1u) / p.slice;
     var all = Pool(Value(0.0), Value(0.0), Value(0.0));
     if used > 0u { all.level = partial[first]; }
@@ -136,13 +136,13 @@ fn attention_pool_forward_join(@builtin(workgroup_id) id: vec3<u32>, @builtin(nu
         all.total += partial[at + p.k] * factor;
         all.sum += partial[at + 2u * p.k] * factor;
     }
-    answer(id.z * p.b * p.k + i, all, n);
+    store(id.z * p.b * p.k + i, all, n);
 }
 
 @compute @workgroup_size(64)
 fn attention_pool_forward_weights(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) count: vec3<u32>,
-                                  @builtin(local_invocation_index) worker: u32) {
-    let i = group_index(id, count) * WORKERS + worker;
+                                  @builtin(local_invocation_index) local_index: u32) {
+    let i = group_index(id, count) * WORKGROUP_SIZE + local_index;
     if i >= p.b * p.t * p.k { return; }
     let b = i / (p.t * p.k);
     let saved = saved_total[(id.z * p.b + b) * p.k + i % p.k];
@@ -155,8 +155,8 @@ fn attention_pool_forward_weights(@builtin(workgroup_id) id: vec3<u32>, @builtin
 // One invocation per clip, slice of instances and Value.
 @compute @workgroup_size(64)
 fn attention_pool_backward(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) count: vec3<u32>,
-                           @builtin(local_invocation_index) worker: u32) {
-    let i = group_index(id, count) * WORKERS + worker;
+                           @builtin(local_invocation_index) local_index: u32) {
+    let i = group_index(id, count) * WORKGROUP_SIZE + local_index;
     let slices = (p.t + p.slice - 1u) / p.slice;
     if i >= p.b * slices * p.k { return; }
     let b = i / (slices * p.k);

@@ -3,7 +3,7 @@
 //   forward    y = f(gamma (x - mean) rstd + beta), f nothing, or dropout of ReLU; 0 in padding
 //   backward   g = grad_y f'; grad_beta = sum g; grad_gamma = sum g xhat; grad_x = gamma rstd (g - (grad_beta + xhat grad_gamma) / n); 0 in padding
 //
-// An invocation owns one Value (one or four columns) of a slice of rows. Slices are joined in a fixed order.
+// An invocation owns one Value (one or four columns) of a slice of rows. Slices are reduced in a fixed order.
 #import value
 #import grid
 #import nan
@@ -28,12 +28,12 @@ struct Params {
     threshold: u32,  // of dropout; 0: none
     scale: f32,      // 1 / (1 - p)
     stream: u32,
-    accumulate: u32, // add to what grad_x, or grad_gamma, holds
+    accumulate: u32, // add to grad_x, or to grad_gamma
     accumulate_beta: u32,
-    // Where in what is written together the running mean, or gamma's gradient, and the running variance, or beta's gradient, begin.
+    // Offsets in the output of the running mean, or gamma's gradient, and of the running variance, or beta's gradient.
     first_at: u32,
     second_at: u32,
-    wants_gamma: u32, // which of the two gradients are wanted
+    wants_gamma: u32, // which of the two gradients are needed
     wants_beta: u32,
 }
 
@@ -53,10 +53,10 @@ struct Params {
 @group(0) @binding(15) var<storage, read_write> counts: array<f32>;          // (R, slices): valid rows
 @group(0) @binding(16) var<storage, read_write> sums: array<Value>;          // (R, 2, F): sum g, sum g xhat
 
-const WORKERS = 64u;
-const LANES = 8u; // invocations that join the slices of one Value
+const WORKGROUP_SIZE = 64u;
+const LANES = 8u; // invocations that reduce the slices of one Value
 
-// Rows from first, a slice's, to the end of the slice.
+// End of the slice that starts at row `first`.
 fn slice_end(first: u32) -> u32 { return min(first + p.slice_rows, p.rows); }
 
 // The end of the valid rows of the clip that `row` belongs to, and of the clip itself.
@@ -75,16 +75,16 @@ struct Moments {
 // Of two disjoint sets of rows (Chan, Golub, LeVeque 1983).
 fn join(a: Moments, b: Moments) -> Moments {
     let n = a.n + b.n;
-    let share = b.n / max(n, 1.0);
+    let fraction = b.n / max(n, 1.0);
     let delta = b.mean - a.mean;
-    return Moments(n, a.mean + delta * share, a.square + b.square + delta * delta * (a.n * share));
+    return Moments(n, a.mean + delta * fraction, a.square + b.square + delta * delta * (a.n * fraction));
 }
 
 // Mean and squared deviations of each slice in one pass, shifted by the slice's first valid row so that nothing cancels.
 @compute @workgroup_size(64)
 fn batch_norm_forward_slices(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) count: vec3<u32>,
-                             @builtin(local_invocation_index) worker: u32) {
-    let i = group_index(id, count) * WORKERS + worker;
+                             @builtin(local_invocation_index) local_index: u32) {
+    let i = group_index(id, count) * WORKGROUP_SIZE + local_index;
     if i >= p.slices * p.f { return; }
     let c = i % p.f;
     let slice = i / p.f;
@@ -116,7 +116,7 @@ fn batch_norm_forward_slices(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_
 
 var<workgroup> lane_moments: array<Moments, 8>;
 
-// Joins the slices; one workgroup per Value.
+// Reduces the slices; one workgroup per Value.
 @compute @workgroup_size(8)
 fn batch_norm_forward_moments(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) count: vec3<u32>,
                               @builtin(local_invocation_index) lane: u32) {
@@ -145,7 +145,7 @@ fn batch_norm_forward_moments(@builtin(workgroup_id) id: vec3<u32>, @builtin(num
     }
 }
 
-// Writes y for Value and slice number `i`.
+// Writes y for Value and slice `i`.
 fn normalise(replica: u32, i: u32, mean: Value, scale: Value, shift: Value, now: vec4<u32>) {
     var row = i / p.f * p.slice_rows;
     let end = slice_end(row);
@@ -164,8 +164,8 @@ fn normalise(replica: u32, i: u32, mean: Value, scale: Value, shift: Value, now:
 
 @compute @workgroup_size(64)
 fn batch_norm_forward(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) count: vec3<u32>,
-                      @builtin(local_invocation_index) worker: u32) {
-    let i = group_index(id, count) * WORKERS + worker;
+                      @builtin(local_invocation_index) local_index: u32) {
+    let i = group_index(id, count) * WORKGROUP_SIZE + local_index;
     if i >= p.slices * p.f { return; }
     let c = i % p.f;
     let at = id.z * 3u * p.f + c;
@@ -176,8 +176,8 @@ fn batch_norm_forward(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgro
 // As above with the running statistics.
 @compute @workgroup_size(64)
 fn batch_norm_forward_eval(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) count: vec3<u32>,
-                           @builtin(local_invocation_index) worker: u32) {
-    let i = group_index(id, count) * WORKERS + worker;
+                           @builtin(local_invocation_index) local_index: u32) {
+    let i = group_index(id, count) * WORKGROUP_SIZE + local_index;
     if i >= p.slices * p.f { return; }
     let c = i % p.f;
     let rstd = 1.0 / sqrt(running[p.second_at + id.z * p.var_stride + c] + p.eps);
@@ -185,7 +185,7 @@ fn batch_norm_forward_eval(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_wo
     normalise(id.z, i, running[p.first_at + id.z * p.mean_stride + c], scale, beta[id.z * p.beta_stride + c], vec4(0u));
 }
 
-// The gradient before ReLU and dropout. Where y > 0 a value was neither cut off nor dropped.
+// The gradient before ReLU and dropout. Where y > 0 a value was neither clipped nor dropped.
 fn before_relu(at: u32) -> Value {
     let g = grad_y[at];
     if p.relu == 0u { return g; }
@@ -195,8 +195,8 @@ fn before_relu(at: u32) -> Value {
 // Sum of g and of g xhat of each slice.
 @compute @workgroup_size(64)
 fn batch_norm_backward_slices(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) count: vec3<u32>,
-                              @builtin(local_invocation_index) worker: u32) {
-    let i = group_index(id, count) * WORKERS + worker;
+                              @builtin(local_invocation_index) local_index: u32) {
+    let i = group_index(id, count) * WORKGROUP_SIZE + local_index;
     if i >= p.slices * p.f { return; }
     let c = i % p.f;
     let slice = i / p.f;
@@ -223,7 +223,7 @@ fn batch_norm_backward_slices(@builtin(workgroup_id) id: vec3<u32>, @builtin(num
 var<workgroup> lane_sum: array<Value, 8>;
 var<workgroup> lane_sum_x: array<Value, 8>;
 
-// Adds up the slices; one workgroup per Value.
+// Reduces the slices; one workgroup per Value.
 @compute @workgroup_size(8)
 fn batch_norm_backward_sums(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) count: vec3<u32>,
                             @builtin(local_invocation_index) lane: u32) {
@@ -258,8 +258,8 @@ fn batch_norm_backward_sums(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_w
 
 @compute @workgroup_size(64)
 fn batch_norm_backward_input(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) count: vec3<u32>,
-                             @builtin(local_invocation_index) worker: u32) {
-    let i = group_index(id, count) * WORKERS + worker;
+                             @builtin(local_invocation_index) local_index: u32) {
+    let i = group_index(id, count) * WORKGROUP_SIZE + local_index;
     if i >= p.slices * p.f { return; }
     let c = i % p.f;
     let moments = id.z * 3u * p.f + c;

@@ -1,5 +1,5 @@
-// Dropout with one draw per clip and feature, the same at all its instances: y (B, T, F) = x times a factor of (b, f), grad_x = grad_y times
-// it; and the factors alone.
+// Dropout with one mask per clip, shared by all its instances: y (B, T, F) = x times a factor of (b, f), grad_x = grad_y times it; and
+// the factors alone.
 #import grid
 #import dropout
 
@@ -29,8 +29,8 @@ fn factor(i: u32) -> f32 {
 
 @compute @workgroup_size(64)
 fn clip_dropout_forward(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) count: vec3<u32>,
-                        @builtin(local_invocation_index) worker: u32) {
-    let i = group_index(id, count) * 64u + worker;
+                        @builtin(local_invocation_index) local_index: u32) {
+    let i = group_index(id, count) * 64u + local_index;
     if i >= p.len * p.replicas { return; }
     let v = x[i] * factor(i);
     if p.accumulate == 1u { y[i] += v; } else { y[i] = v; }
@@ -38,7 +38,7 @@ fn clip_dropout_forward(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workg
 
 @compute @workgroup_size(64)
 fn clip_dropout_factors(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) count: vec3<u32>,
-                        @builtin(local_invocation_index) worker: u32) {
-    let i = group_index(id, count) * 64u + worker;
+                        @builtin(local_invocation_index) local_index: u32) {
+    let i = group_index(id, count) * 64u + local_index;
     if i < p.len * p.replicas { y[i] = factor(i); }
 }

@@ -1,8 +1,8 @@
-// Clips of one batch, to some of which a clip of another is appended.
+// Clips of one batch, some of them followed by a clip of another.
 //
 //   draw       y_lengths = lengths, for the chosen ones + lengths2
 //   features   y (B, T + T2, F): the valid instances of x, then for the chosen ones those of x2, then 0
-//   labels     of the chosen ones: known in both: max(t, t2); in one: that one's from 1/2 on; else unknown. Others keep theirs
+//   labels     of the chosen ones: known in both: max(t, t2); in one: that one's if at least 1/2; else unknown. Others are unchanged
 #import value
 #import philox
 #import grid
@@ -13,9 +13,9 @@ struct Params {
     t2: u32,
     f: u32,            // in Values
     classes: u32,      // K
-    positions: u32,    // by which lengths are multiplied
+    positions: u32,    // factor of the lengths
     clock_stride: u32, // in vec4
-    threshold: u32,    // chance 2^24
+    threshold: u32,    // probability 2^24
 }
 
 @group(0) @binding(0) var<uniform> p: Params;
@@ -38,8 +38,8 @@ const STREAM = 0xC0CA7u;
 
 @compute @workgroup_size(64)
 fn concat_forward_draw(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) count: vec3<u32>,
-                       @builtin(local_invocation_index) worker: u32) {
-    let b = group_index(id, count) * 64u + worker;
+                       @builtin(local_invocation_index) local_index: u32) {
+    let b = group_index(id, count) * 64u + local_index;
     if b >= p.b { return; }
     let now = clock[id.z * p.clock_stride];
     let at = id.z * p.b + b;
@@ -49,8 +49,8 @@ fn concat_forward_draw(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgr
 
 @compute @workgroup_size(64)
 fn concat_forward_features(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) count: vec3<u32>,
-                           @builtin(local_invocation_index) worker: u32) {
-    let i = group_index(id, count) * 64u + worker;
+                           @builtin(local_invocation_index) local_index: u32) {
+    let i = group_index(id, count) * 64u + local_index;
     let instances = p.t + p.t2;
     if i >= p.b * instances * p.f { return; }
     let clip = id.z * p.b + i / (instances * p.f);
@@ -68,8 +68,8 @@ fn concat_forward_features(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_wo
 
 @compute @workgroup_size(64)
 fn concat_forward_labels(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) count: vec3<u32>,
-                         @builtin(local_invocation_index) worker: u32) {
-    let i = group_index(id, count) * 64u + worker;
+                         @builtin(local_invocation_index) local_index: u32) {
+    let i = group_index(id, count) * 64u + local_index;
     if i >= p.b * p.classes { return; }
     let clip = id.z * p.b + i / p.classes;
     let at = id.z * p.b * p.classes + i;

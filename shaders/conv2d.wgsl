@@ -2,12 +2,12 @@
 //
 //   forward          y (M, N) = f(patches(x) (M, K) packed_weights (K, N) + b), f nothing or ReLU
 //   backward relu    g (M, N) = grad_y where y > 0, else 0
-//   backward input   grad_x = the same product of g with the weights turned by 180 degrees and their channels exchanged
+//   backward input   grad_x = the same product of g with the weights rotated by 180 degrees and their channels exchanged
 //   backward weight  grad_w (N, K) = g (M, N)^T patches(x) (M, K)
 //   backward bias    grad_b (N) = sum over M of g
 //
-// M = B H W pixels, K = size^2 C kernel positions and channels, the channel innermost. Nothing of patches(x) is ever stored: a tile
-// picks its elements from x.
+// M = B H W pixels, K = size^2 C kernel positions and channels, the channel innermost. patches(x) is never stored: a tile
+// loads its elements from x.
 #import grid
 #import tile_product
 #import conv2d
@@ -27,20 +27,20 @@
 @group(0) @binding(12) var<storage, read_write> grad_b: array<f32>;        // (N) every b_stride
 
 // The pixels (h, w) of a tile's lines; far outside for lines past the end.
-var<workgroup> place: array<vec2<i32>, 32>;
+var<workgroup> position: array<vec2<i32>, 32>;
 
 fn locate(pixel: u32, end: u32) -> vec2<i32> {
     if pixel >= end { return vec2(-0x10000000); }
-    return vec2<i32>(image_place(pixel));
+    return vec2<i32>(pixel_position(pixel));
 }
 
 fn inside(at: vec2<i32>) -> bool { return all(vec2<u32>(at) < vec2(p.height, p.width)); }
 
-// Lays the weights out as the product takes them. One invocation per pair of channels.
+// Packs the weights for the product. One invocation per pair of channels.
 @compute @workgroup_size(64)
 fn conv2d_pack(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) count: vec3<u32>,
-               @builtin(local_invocation_index) worker: u32) {
-    let i = group_index(id, count) * WORKERS + worker;
+               @builtin(local_invocation_index) local_index: u32) {
+    let i = group_index(id, count) * WORKGROUP_SIZE + local_index;
     if i >= p.c * p.n { return; }
     let c = i / p.n;
     let n = i % p.n;
@@ -48,7 +48,7 @@ fn conv2d_pack(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) co
     let first = id.z * p.depth * p.n;
     for (var tap = 0u; tap < taps; tap++) {
         var source = (n * p.c + c) * taps + tap;
-        if p.turned == 1u { source = i * taps + taps - 1u - tap; }
+        if p.transposed == 1u { source = i * taps + taps - 1u - tap; }
         packed_weights[first + packed_at(tap * p.c + c, n)] = w[id.z * p.w_stride + source];
     }
     if c == 0u {
@@ -56,52 +56,52 @@ fn conv2d_pack(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) co
     }
 }
 
-// The same for the kernels that work on runs of pixels: (R, N / 4, chunks, size, 4) of four output channels each, where a chunk are four
-// neighbours among the places (row, channel) of a kernel column; places past the end are 0.
+// The same for the kernels that work on runs of pixels: (R, N / 4, chunks, size, 4) of four output channels each, where a chunk is four
+// neighbouring positions (row, channel) of a kernel column; positions past the end are 0.
 @compute @workgroup_size(64)
 fn conv2d_runs_pack(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) count: vec3<u32>,
-                    @builtin(local_invocation_index) worker: u32) {
-    let i = group_index(id, count) * WORKERS + worker;
+                    @builtin(local_invocation_index) local_index: u32) {
+    let i = group_index(id, count) * WORKGROUP_SIZE + local_index;
     if i >= p.c * p.n { return; }
     let c = i / p.n;
     let n = i % p.n;
-    let places = (p.size * p.c + 3u) / 4u * 4u;
-    let first = (id.z * p.n + n / 4u * 4u) * places * p.size + n % 4u;
+    let positions = (p.size * p.c + 3u) / 4u * 4u;
+    let first = (id.z * p.n + n / 4u * 4u) * positions * p.size + n % 4u;
     for (var column = 0u; column < p.size; column++) {
         for (var row = 0u; row < p.size; row++) {
             let tap = row * p.size + column;
             var source = (n * p.c + c) * p.size * p.size + tap;
-            if p.turned == 1u { source = (i + 1u) * p.size * p.size - 1u - tap; }
+            if p.transposed == 1u { source = (i + 1u) * p.size * p.size - 1u - tap; }
             packed_weights[first + run_at(row * p.c + c, column)] = w[id.z * p.w_stride + source];
         }
         if c == 0u {
-            for (var place = p.size * p.c; place < places; place++) { packed_weights[first + run_at(place, column)] = 0.0; }
+            for (var position = p.size * p.c; position < positions; position++) { packed_weights[first + run_at(position, column)] = 0.0; }
         }
     }
 }
 
-fn run_at(place: u32, column: u32) -> u32 { return (place / 4u * p.size + column) * 16u + place % 4u * 4u; }
+fn run_at(position: u32, column: u32) -> u32 { return (position / 4u * p.size + column) * 16u + position % 4u * 4u; }
 
-fn convolve(id: vec3<u32>, group: u32, worker: u32) {
+fn convolve(id: vec3<u32>, group: u32, local_index: u32) {
     let tiles = (p.n + TILE - 1u) / TILE;
     let row0 = group / tiles * TILE;
     let col0 = group % tiles * TILE;
-    let row = worker / 8u * 4u;
-    let col = worker % 8u * 4u;
-    let d = worker % DEPTH;
+    let row = local_index / 8u * 4u;
+    let col = local_index % 8u * 4u;
+    let d = local_index % DEPTH;
     let end = p.size * p.size * p.c;
-    if worker < TILE { place[worker] = locate(row0 + worker, p.m); }
+    if local_index < TILE { position[local_index] = locate(row0 + local_index, p.m); }
     workgroupBarrier();
     var acc: array<vec4<f32>, 4>;
     for (var d0 = 0u; d0 < p.depth; d0 += DEPTH) {
         let tap = kernel_tap(d0 + d);
         let first = i32(id.z * p.x_stride + row0 * p.c) + tap.pixels * i32(p.c) + i32(tap.channel);
-        for (var tile_row = worker / DEPTH; tile_row < TILE; tile_row += WORKERS / DEPTH) {
+        for (var tile_row = local_index / DEPTH; tile_row < TILE; tile_row += WORKGROUP_SIZE / DEPTH) {
             var a = 0.0;
-            if d0 + d < end && inside(place[tile_row] + tap.shift) { a = x[u32(first + i32(tile_row * p.c))]; }
+            if d0 + d < end && inside(position[tile_row] + tap.shift) { a = x[u32(first + i32(tile_row * p.c))]; }
             a_tile[d * TILE + tile_row] = a;
         }
-        for (var i = worker; i < TILE * DEPTH; i += WORKERS) {
+        for (var i = local_index; i < TILE * DEPTH; i += WORKGROUP_SIZE) {
             let step = d0 + i / TILE;
             let c = col0 + i % TILE;
             var bb = 0.0;
@@ -130,20 +130,20 @@ fn convolve(id: vec3<u32>, group: u32, worker: u32) {
 
 @compute @workgroup_size(64)
 fn conv2d_forward(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) count: vec3<u32>,
-                  @builtin(local_invocation_index) worker: u32) {
-    convolve(id, group_index(id, count), worker);
+                  @builtin(local_invocation_index) local_index: u32) {
+    convolve(id, group_index(id, count), local_index);
 }
 
 // Four elements per invocation.
 @compute @workgroup_size(64)
 fn conv2d_backward_input(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) count: vec3<u32>,
-                         @builtin(local_invocation_index) worker: u32) {
-    convolve(id, group_index(id, count), worker);
+                         @builtin(local_invocation_index) local_index: u32) {
+    convolve(id, group_index(id, count), local_index);
 }
 
 @compute @workgroup_size(64)
 fn conv2d_backward_weight(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) count: vec3<u32>,
-                          @builtin(local_invocation_index) worker: u32) {
+                          @builtin(local_invocation_index) local_index: u32) {
     let depth = p.size * p.size * p.c;
     let tiles = (depth + TILE - 1u) / TILE;
     let group = group_index(id, count);
@@ -151,28 +151,28 @@ fn conv2d_backward_weight(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_wor
     let slice = id.z % p.slices;
     let row0 = group / tiles * TILE;
     let col0 = group % tiles * TILE;
-    let row = worker / 8u * 4u;
-    let col = worker % 8u * 4u;
-    let tile_row = worker % TILE;
+    let row = local_index / 8u * 4u;
+    let col = local_index % 8u * 4u;
+    let tile_row = local_index % TILE;
     let tap = kernel_tap(col0 + tile_row);
     let shifted = i32(replica * p.x_stride) + tap.pixels * i32(p.c) + i32(tap.channel);
     let end = slice_start(slice + 1u) * p.width;
     var acc: array<vec4<f32>, 4>;
     var m0 = slice_start(slice) * p.width;
-    if worker < DEPTH { place[worker] = locate(m0 + worker, end); }
+    if local_index < DEPTH { position[local_index] = locate(m0 + local_index, end); }
     workgroupBarrier();
     for (; m0 < end; m0 += DEPTH) {
-        for (var d = worker / TILE; d < DEPTH; d += WORKERS / TILE) {
+        for (var d = local_index / TILE; d < DEPTH; d += WORKGROUP_SIZE / TILE) {
             let m = m0 + d;
             var a = 0.0;
             var bb = 0.0;
             if m < end && row0 + tile_row < p.n { a = grad_y[(replica * p.m + m) * p.n + row0 + tile_row]; }
-            if col0 + tile_row < depth && inside(place[d] + tap.shift) { bb = x[u32(shifted + i32(m * p.c))]; }
+            if col0 + tile_row < depth && inside(position[d] + tap.shift) { bb = x[u32(shifted + i32(m * p.c))]; }
             a_tile[d * TILE + tile_row] = a;
             b_tile[d * TILE + tile_row] = bb;
         }
         workgroupBarrier();
-        if worker < DEPTH { place[worker] = locate(m0 + DEPTH + worker, end); }
+        if local_index < DEPTH { position[local_index] = locate(m0 + DEPTH + local_index, end); }
         multiply(&acc, row, col);
         workgroupBarrier();
     }
@@ -185,11 +185,11 @@ fn conv2d_backward_weight(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_wor
     }
 }
 
-// Adds up the slices, in order, and puts the weights' axes back. One invocation per pair of channels.
+// Reduces the slices, in order, and restores the weights' axes. One invocation per pair of channels.
 @compute @workgroup_size(64)
 fn conv2d_backward_slices(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) count: vec3<u32>,
-                          @builtin(local_invocation_index) worker: u32) {
-    let i = group_index(id, count) * WORKERS + worker;
+                          @builtin(local_invocation_index) local_index: u32) {
+    let i = group_index(id, count) * WORKGROUP_SIZE + local_index;
     if i >= p.n * p.c { return; }
     let n = i / p.c;
     let c = i - n * p.c;
@@ -204,15 +204,15 @@ fn conv2d_backward_slices(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_wor
     }
 }
 
-// Few channels leave invocations over: they take pixels of their own.
-fn pixels_at_once() -> u32 { return clamp(WORKERS / p.n, 1u, 16u); }
+// With few channels, several invocations share a channel and take different pixels.
+fn pixels_at_once() -> u32 { return clamp(WORKGROUP_SIZE / p.n, 1u, 16u); }
 
 @compute @workgroup_size(64)
 fn conv2d_backward_bias(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) count: vec3<u32>,
-                        @builtin(local_invocation_index) worker: u32) {
-    let part = worker / min(p.n, WORKERS);
+                        @builtin(local_invocation_index) local_index: u32) {
+    let part = local_index / min(p.n, WORKGROUP_SIZE);
     let parts = pixels_at_once();
-    let c = group_index(id, count) * WORKERS + worker - part * min(p.n, WORKERS);
+    let c = group_index(id, count) * WORKGROUP_SIZE + local_index - part * min(p.n, WORKGROUP_SIZE);
     if c >= p.n || part >= parts { return; }
     let replica = id.z / p.slices;
     let slice = id.z % p.slices;
@@ -225,8 +225,8 @@ fn conv2d_backward_bias(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workg
 
 @compute @workgroup_size(64)
 fn conv2d_backward_bias_slices(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) count: vec3<u32>,
-                               @builtin(local_invocation_index) worker: u32) {
-    let c = group_index(id, count) * WORKERS + worker;
+                               @builtin(local_invocation_index) local_index: u32) {
+    let c = group_index(id, count) * WORKGROUP_SIZE + local_index;
     if c >= p.n { return; }
     let slices = p.slices * pixels_at_once();
     var sum = 0.0;

@@ -2,14 +2,14 @@
 //
 //   forward    y (B, T, K) = |sum over j of h_k[j] x[t hop + first_k + j - centre]|
 //
-// 64 invocations work on 64 rows (frames of any clips) and 4 groups of filters, each on 4 rows and one group. They fetch the rows'
-// samples for each other, a slice at a time, and go on as long as the longest of their filters.
+// 64 invocations work on 64 rows (frames of any clips) and 4 groups of filters, each on 4 rows and one group. They load the rows'
+// samples together, a slice at a time, up to the end of their longest filter.
 #import grid
 #import cqt
 
 const LANES = 16u;       // invocations along the rows
 const GROUPS = 4u;       // and along the groups of filters
-const WORKERS = 64u;
+const WORKGROUP_SIZE = 64u;
 const ROWS = 64u;
 const SLICE = 16u;       // samples of each row in workgroup memory
 
@@ -18,11 +18,11 @@ var<workgroup> start: array<vec2<i32>, ROWS>; // `origin` of each row
 
 @compute @workgroup_size(LANES, GROUPS)
 fn cqt_forward(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) count: vec3<u32>,
-               @builtin(local_invocation_id) local: vec3<u32>, @builtin(local_invocation_index) worker: u32) {
+               @builtin(local_invocation_id) local: vec3<u32>, @builtin(local_invocation_index) local_index: u32) {
     let tiles = (p.b * p.t + ROWS - 1u) / ROWS;
     let block = group_index(id, count);
     let first_group = block / tiles * GROUPS;
-    // The last row of a folded grid may reach beyond the end; such a workgroup leaves as a whole.
+    // The last row of a folded grid may reach beyond the end; such a workgroup returns as a whole.
     if first_group >= p.groups { return; }
     let first_row = block % tiles * ROWS;
 
@@ -36,13 +36,13 @@ fn cqt_forward(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) co
     let group = first_group + local.y;
     var own = Group(0u, 0u, 0u);
     if group < p.groups { own = groups[group]; }
-    start[worker] = origin(first_row + worker, id.z);
+    start[local_index] = origin(first_row + local_index, id.z);
 
     var re: array<vec4<f32>, 4>;
     var im: array<vec4<f32>, 4>;
     for (; begin < end; begin += SLICE) {
         workgroupBarrier();
-        for (var i = worker; i < ROWS * SLICE; i += WORKERS) {
+        for (var i = local_index; i < ROWS * SLICE; i += WORKGROUP_SIZE) {
             let row = i / SLICE;
             let j = i % SLICE;
             tile[j * (ROWS + 1u) + row] = sample_at(start[row], begin + j);

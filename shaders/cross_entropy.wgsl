@@ -3,7 +3,7 @@
 //   forward          y = sum_b -sum_k target_bk log softmax(x_b)_k / valid rows
 //   backward input   grad_x = grad_y (softmax(x_b)_k sum_j target_bj - target_bk) / valid rows; 0 in padding
 //
-// A row of length 0 is padding and counts nowhere.
+// A row of length 0 is padding and ignored.
 #import grid
 #import value
 #import nan
@@ -11,7 +11,7 @@
 struct Params {
     batch: u32,      // B
     classes: u32,    // K
-    accumulate: u32, // add to what grad_x holds
+    accumulate: u32, // add to grad_x
 }
 
 @group(0) @binding(0) var<uniform> p: Params;
@@ -24,18 +24,18 @@ struct Params {
 @group(0) @binding(7) var<storage, read> grad_y: array<f32>;                 // (R)
 @group(0) @binding(8) var<storage, read_write> grad_x: array<f32>;           // (R, B, K)
 
-const WORKERS = 256u;
+const WORKGROUP_SIZE = 256u;
 const LOWEST = -3.40282346e38;
 
 var<workgroup> sums: array<vec2<f32>, 256>;
 
 // e^d for d = x - max. A NaN, and the inf - inf of an infinite x, stay NaN.
-fn grown(d: f32) -> f32 { return keep_nan(d, exp(d)); }
+fn shifted_exp(d: f32) -> f32 { return keep_nan(d, exp(d)); }
 
 @compute @workgroup_size(256)
-fn cross_entropy_forward(@builtin(workgroup_id) id: vec3<u32>, @builtin(local_invocation_index) worker: u32) {
+fn cross_entropy_forward(@builtin(workgroup_id) id: vec3<u32>, @builtin(local_invocation_index) local_index: u32) {
     var total = vec2(0.0);
-    for (var b = worker; b < p.batch; b += WORKERS) {
+    for (var b = local_index; b < p.batch; b += WORKGROUP_SIZE) {
         let clip = id.z * p.batch + b;
         let first = clip * p.classes;
         var saved = vec2(0.0);
@@ -45,7 +45,7 @@ fn cross_entropy_forward(@builtin(workgroup_id) id: vec3<u32>, @builtin(local_in
             var sum = 0.0;
             var target_sum = 0.0;
             for (var k = 0u; k < p.classes; k++) {
-                sum += grown(x[first + k] - top);
+                sum += shifted_exp(x[first + k] - top);
                 target_sum += targets[first + k];
             }
             let log_sum = keep_nan(sum, log(sum));
@@ -56,12 +56,12 @@ fn cross_entropy_forward(@builtin(workgroup_id) id: vec3<u32>, @builtin(local_in
         }
         saved_rows[clip] = saved;
     }
-    sums[worker] = total;
-    for (var step = WORKERS / 2u; step > 0u; step /= 2u) {
+    sums[local_index] = total;
+    for (var step = WORKGROUP_SIZE / 2u; step > 0u; step /= 2u) {
         workgroupBarrier();
-        if worker < step { sums[worker] += sums[worker + step]; }
+        if local_index < step { sums[local_index] += sums[local_index + step]; }
     }
-    if worker == 0u {
+    if local_index == 0u {
         let all = sums[0];
         parts[id.z] = all;
         y[id.z] = all.x / max(all.y, 1.0);
@@ -70,15 +70,15 @@ fn cross_entropy_forward(@builtin(workgroup_id) id: vec3<u32>, @builtin(local_in
 
 @compute @workgroup_size(64)
 fn cross_entropy_backward_input(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) count: vec3<u32>,
-                             @builtin(local_invocation_index) worker: u32) {
-    let i = group_index(id, count) * 64u + worker;
+                             @builtin(local_invocation_index) local_index: u32) {
+    let i = group_index(id, count) * 64u + local_index;
     if i >= p.batch * p.classes { return; }
     let clip = id.z * p.batch + i / p.classes;
     let at = id.z * p.batch * p.classes + i;
     var slope = 0.0;
     if lengths[clip] > 0u {
         let row = saved_rows[clip];
-        slope = grad_y[id.z] * (grown(x[at] - row.x) * row.y - targets[at]) / parts[id.z].y;
+        slope = grad_y[id.z] * (shifted_exp(x[at] - row.x) * row.y - targets[at]) / parts[id.z].y;
     }
     if p.accumulate == 1u { slope += grad_x[at]; }
     grad_x[at] = slope;

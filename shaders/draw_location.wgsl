@@ -1,4 +1,4 @@
-// Where to look next: first anywhere, then around a mean. Random numbers are a function of (seed, step, stream, clip).
+// Glimpse locations: the first uniform, later ones normal around a mean. Random numbers are a function of (seed, step, stream, clip).
 #import philox
 #import cis
 #import grid
@@ -16,7 +16,7 @@ struct Params {
 @group(0) @binding(3) var<storage, read_write> y: array<vec2<f32>>;     // (R, B)
 @group(0) @binding(4) var<storage, read_write> drawn: array<vec2<f32>>; // (R, B), y before it was cut
 
-// Tells these words from those of dropout, shuffles and first weights.
+// Domain separation of the random stream of locations.
 const DRAW = 0x10CA7Eu;
 const ANGLES = 524288u;
 
@@ -41,16 +41,16 @@ fn minus_log(u: f32) -> f32 {
 
 @compute @workgroup_size(64)
 fn draw_location_uniform(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) count: vec3<u32>,
-                         @builtin(local_invocation_index) worker: u32) {
-    let b = group_index(id, count) * 64u + worker;
+                         @builtin(local_invocation_index) local_index: u32) {
+    let b = group_index(id, count) * 64u + local_index;
     if b >= p.batch { return; }
     y[id.z * p.batch + b] = 2.0 * unit(words(id.z, b)) - 1.0;
 }
 
 @compute @workgroup_size(64)
 fn draw_location_normal(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) count: vec3<u32>,
-                        @builtin(local_invocation_index) worker: u32) {
-    let b = group_index(id, count) * 64u + worker;
+                        @builtin(local_invocation_index) local_index: u32) {
+    let b = group_index(id, count) * 64u + local_index;
     if b >= p.batch { return; }
     let clip = id.z * p.batch + b;
     let word = words(id.z, b);
@@ -58,6 +58,6 @@ fn draw_location_normal(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workg
     let radius = sqrt(2.0 * minus_log(unit(word).x));
     let v = mu[clip] + p.sigma * radius * cis(word.y >> 13u, ANGLES);
     drawn[clip] = v;
-    // Comparisons are false for a NaN, which thus goes on.
+    // Comparisons are false for a NaN, which thus propagates.
     y[clip] = select(select(v, vec2(1.0), v > vec2(1.0)), vec2(-1.0), v < vec2(-1.0));
 }

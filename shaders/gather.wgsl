@@ -1,5 +1,5 @@
 // Copies a batch out of the dataset: features, numbers of instances, targets and which of them are known.
-// A row that is none of the dataset's (padding of a partial batch) gives 0 everywhere.
+// A row outside the dataset (padding of a partial batch) gives 0 everywhere.
 #import grid
 
 struct Params {
@@ -8,9 +8,9 @@ struct Params {
     classes: u32,     // K
     clips: u32,       // N
     instances: u32,   // T
-    positions: u32,   // by which lengths are multiplied
-    slots: u32,       // clips that the features hold
-    placed: u32,      // 1: clip i lies in slot places[i], else in slot i
+    positions: u32,   // factor of the lengths
+    slots: u32,       // clips in the features
+    placed: u32,      // 1: clip i is in slot places[i], else in slot i
     rows_stride: u32,
 }
 
@@ -29,7 +29,7 @@ struct Params {
 @group(0) @binding(12) var<storage, read> halves: array<vec2<u32>>;   // (slots, words), four f16 each
 @group(0) @binding(13) var<storage, read> places: array<u32>;         // (N)
 
-// Where the features of the clip for batch entry b lie; p.slots or beyond for none.
+// Slot of the features of the clip for batch entry b; p.slots or beyond for none.
 fn slot_of(replica: u32, b: u32) -> u32 {
     let row = rows[replica * p.rows_stride + b];
     if row >= p.clips { return p.slots; }
@@ -39,8 +39,8 @@ fn slot_of(replica: u32, b: u32) -> u32 {
 
 @compute @workgroup_size(64)
 fn gather_forward_bytes(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) count: vec3<u32>,
-                        @builtin(local_invocation_index) worker: u32) {
-    let item = group_index(id, count) * 64u + worker;
+                        @builtin(local_invocation_index) local_index: u32) {
+    let item = group_index(id, count) * 64u + local_index;
     if item >= p.batch * p.words { return; }
     let slot = slot_of(id.z, item / p.words);
     var v = vec4(0.0);
@@ -53,8 +53,8 @@ fn gather_forward_bytes(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workg
 
 @compute @workgroup_size(64)
 fn gather_forward_halves(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) count: vec3<u32>,
-                         @builtin(local_invocation_index) worker: u32) {
-    let item = group_index(id, count) * 64u + worker;
+                         @builtin(local_invocation_index) local_index: u32) {
+    let item = group_index(id, count) * 64u + local_index;
     if item >= p.batch * p.words { return; }
     let slot = slot_of(id.z, item / p.words);
     var v = vec4(0.0);
@@ -67,8 +67,8 @@ fn gather_forward_halves(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_work
 
 @compute @workgroup_size(64)
 fn gather_forward_vec4(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) count: vec3<u32>,
-                       @builtin(local_invocation_index) worker: u32) {
-    let item = group_index(id, count) * 64u + worker;
+                       @builtin(local_invocation_index) local_index: u32) {
+    let item = group_index(id, count) * 64u + local_index;
     if item >= p.batch * p.words { return; }
     let slot = slot_of(id.z, item / p.words);
     var v = vec4(0.0);
@@ -78,8 +78,8 @@ fn gather_forward_vec4(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgr
 
 @compute @workgroup_size(64)
 fn gather_forward_scalar(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) count: vec3<u32>,
-                         @builtin(local_invocation_index) worker: u32) {
-    let item = group_index(id, count) * 64u + worker;
+                         @builtin(local_invocation_index) local_index: u32) {
+    let item = group_index(id, count) * 64u + local_index;
     if item >= p.batch * p.words { return; }
     let slot = slot_of(id.z, item / p.words);
     var v = 0.0;
@@ -89,8 +89,8 @@ fn gather_forward_scalar(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_work
 
 @compute @workgroup_size(64)
 fn gather_forward_labels(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) count: vec3<u32>,
-                         @builtin(local_invocation_index) worker: u32) {
-    let item = group_index(id, count) * 64u + worker;
+                         @builtin(local_invocation_index) local_index: u32) {
+    let item = group_index(id, count) * 64u + local_index;
     if item >= p.batch * p.classes { return; }
     let b = item / p.classes;
     let k = item % p.classes;

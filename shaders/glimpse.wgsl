@@ -16,16 +16,16 @@ struct Params {
 @group(0) @binding(4) var<storage, read> patches: array<vec2<u32>>;  // (K), frames x bands
 @group(0) @binding(5) var<storage, read_write> y: array<f32>;        // (R, B, N)
 
-// First of `size` cells whose middle is nearest to `place` on an axis of `cells` cells.
-fn first(place: f32, cells: u32, size: u32) -> i32 {
-    let at = 0.5 * (place + 1.0) * (f32(cells) - 1.0);
+// First of `size` cells centred as near as possible to `position` on an axis of `cells` cells.
+fn first(position: f32, cells: u32, size: u32) -> i32 {
+    let at = 0.5 * (position + 1.0) * (f32(cells) - 1.0);
     return i32(floor(at + 1.0 - 0.5 * f32(size)));
 }
 
 @compute @workgroup_size(64)
 fn glimpse_forward(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) count: vec3<u32>,
-                   @builtin(local_invocation_index) worker: u32) {
-    let item = group_index(id, count) * 64u + worker;
+                   @builtin(local_invocation_index) local_index: u32) {
+    let item = group_index(id, count) * 64u + local_index;
     if item >= p.batch * p.len { return; }
     let b = item / p.len;
     let clip = id.z * p.batch + b;

@@ -1,9 +1,9 @@
-// Half the sample rate: a symmetric half-band filter, whose taps at even distances from the middle are 0.
+// Downsampling by 2: a symmetric half-band filter, with taps of 0 at even distances from the centre.
 //
 //   forward    y[n] = x[2n] / 2 + sum over q of taps[q] (x[2n - 2q - 1] + x[2n + 2q + 1])
 //
-// Only the odd samples o[m] = x[2m + 1] are filtered: y[n] takes o[n - q - 1] and o[n + q]. One invocation makes four
-// neighbouring outputs, for which each step of q brings one new sample on either side.
+// Only the odd samples o[m] = x[2m + 1] are filtered: y[n] takes o[n - q - 1] and o[n + q]. One invocation computes four
+// neighbouring outputs, for which each step of q loads one new sample on either side.
 #import grid
 
 struct Params {
@@ -11,7 +11,7 @@ struct Params {
     s: u32,              // samples per clip
     y_len: u32,           // samples per clip of y
     taps: u32,
-    x_stride: u32,       // elements from one replica to the next
+    x_stride: u32,       // elements between replicas
 }
 
 @group(0) @binding(0) var<uniform> p: Params;
@@ -19,10 +19,10 @@ struct Params {
 @group(0) @binding(2) var<storage, read> taps: array<f32>;    // (Q)
 @group(0) @binding(3) var<storage, read_write> y: array<f32>; // (R, B, y_len)
 
-const WORKERS = 64u;
+const WORKGROUP_SIZE = 64u;
 const OUTPUTS = 4u;
 
-// Silence around the clip. A load that is not needed costs less than a branch.
+// Zeros around the clip. An unneeded load costs less than a branch.
 fn sample_at(clip: u32, at: i32) -> f32 {
     let inside = clamp(at, 0, i32(p.s) - 1);
     return select(0.0, x[clip + u32(inside)], at == inside);
@@ -34,8 +34,8 @@ fn odd(clip: u32, m: i32) -> f32 {
 
 @compute @workgroup_size(64)
 fn halve_forward(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) count: vec3<u32>,
-                 @builtin(local_invocation_index) worker: u32) {
-    let i = group_index(id, count) * WORKERS + worker;
+                 @builtin(local_invocation_index) local_index: u32) {
+    let i = group_index(id, count) * WORKGROUP_SIZE + local_index;
     let fours = (p.y_len + OUTPUTS - 1u) / OUTPUTS;
     if i >= p.b * fours { return; }
     let b = i / fours;

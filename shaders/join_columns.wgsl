@@ -17,16 +17,16 @@ struct Params {
 
 @compute @workgroup_size(64)
 fn join_columns_forward(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) count: vec3<u32>,
-                       @builtin(local_invocation_index) worker: u32) {
-    let i = group_index(id, count) * 64u + worker;
+                       @builtin(local_invocation_index) local_index: u32) {
+    let i = group_index(id, count) * 64u + local_index;
     if i >= p.rows * p.width { return; }
     y[i / p.width * p.columns + p.first + i % p.width] = x[i];
 }
 
 @compute @workgroup_size(64)
 fn join_columns_backward_input(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) count: vec3<u32>,
-                        @builtin(local_invocation_index) worker: u32) {
-    let i = group_index(id, count) * 64u + worker;
+                        @builtin(local_invocation_index) local_index: u32) {
+    let i = group_index(id, count) * 64u + local_index;
     if i >= p.rows * p.width { return; }
     let v = grad_y[i / p.width * p.columns + p.first + i % p.width];
     if p.accumulate == 1u { grad_x[i] += v; } else { grad_x[i] = v; }

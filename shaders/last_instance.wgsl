@@ -19,8 +19,8 @@ struct Params {
 
 @compute @workgroup_size(64)
 fn last_instance_forward(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) count: vec3<u32>,
-                         @builtin(local_invocation_index) worker: u32) {
-    let i = group_index(id, count) * 64u + worker;
+                         @builtin(local_invocation_index) local_index: u32) {
+    let i = group_index(id, count) * 64u + local_index;
     if i >= p.batch * p.width { return; }
     let clip = i / p.width;
     let length = lengths[id.z * p.lengths_stride + clip];
@@ -31,8 +31,8 @@ fn last_instance_forward(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_work
 
 @compute @workgroup_size(64)
 fn last_instance_backward_input(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) count: vec3<u32>,
-                          @builtin(local_invocation_index) worker: u32) {
-    let i = group_index(id, count) * 64u + worker;
+                          @builtin(local_invocation_index) local_index: u32) {
+    let i = group_index(id, count) * 64u + local_index;
     if i >= p.batch * p.instances * p.width { return; }
     let row = i / p.width;
     let clip = row / p.instances;

@@ -34,17 +34,17 @@ fn weights_of(weights: u32, product: u32, n: u32) -> u32 {
 
 @compute @workgroup_size(64)
 fn linear_forward(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) count: vec3<u32>,
-                  @builtin(local_invocation_index) worker: u32) {
+                  @builtin(local_invocation_index) local_index: u32) {
     let tiles = (p.n + TILE - 1u) / TILE;
     let group = group_index(id, count);
     let row0 = group / tiles * TILE;
     let col0 = group % tiles * TILE;
-    let row = worker / 8u * 4u;
-    let col = worker % 8u * 4u;
+    let row = local_index / 8u * 4u;
+    let col = local_index % 8u * 4u;
     let w0 = id.z / p.segments * p.w_stride;
     var acc: array<vec4<f32>, 4>;
     for (var d0 = 0u; d0 < p.k; d0 += DEPTH) {
-        for (var i = worker; i < TILE * DEPTH; i += WORKERS) {
+        for (var i = local_index; i < TILE * DEPTH; i += WORKGROUP_SIZE) {
             let d = i % DEPTH;
             let tile_row = i / DEPTH;
             let inside = d0 + d < p.k;
@@ -75,17 +75,17 @@ fn linear_forward(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups)
 
 @compute @workgroup_size(64)
 fn linear_backward_input(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) count: vec3<u32>,
-                         @builtin(local_invocation_index) worker: u32) {
+                         @builtin(local_invocation_index) local_index: u32) {
     let tiles = (p.k + TILE - 1u) / TILE;
     let group = group_index(id, count);
     let row0 = group / tiles * TILE;
     let col0 = group % tiles * TILE;
-    let row = worker / 8u * 4u;
-    let col = worker % 8u * 4u;
+    let row = local_index / 8u * 4u;
+    let col = local_index % 8u * 4u;
     let w0 = id.z / p.segments * p.w_stride;
     var acc: array<vec4<f32>, 4>;
     for (var d0 = 0u; d0 < p.n; d0 += DEPTH) {
-        for (var i = worker; i < TILE * DEPTH; i += WORKERS) {
+        for (var i = local_index; i < TILE * DEPTH; i += WORKGROUP_SIZE) {
             let at_depth_a = i % DEPTH;
             let tile_row = i / DEPTH;
             var a = 0.0;
@@ -120,19 +120,19 @@ fn slice_start(slice: u32) -> u32 { return p.m * slice / p.slices; }
 
 @compute @workgroup_size(64)
 fn linear_backward_weight(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) count: vec3<u32>,
-                          @builtin(local_invocation_index) worker: u32) {
+                          @builtin(local_invocation_index) local_index: u32) {
     let tiles = (p.k + TILE - 1u) / TILE;
     let group = group_index(id, count);
     let product = id.z / p.slices;
     let slice = id.z % p.slices;
     let row0 = group / tiles * TILE;
     let col0 = group % tiles * TILE;
-    let row = worker / 8u * 4u;
-    let col = worker % 8u * 4u;
+    let row = local_index / 8u * 4u;
+    let col = local_index % 8u * 4u;
     let end = slice_start(slice + 1u);
     var acc: array<vec4<f32>, 4>;
     for (var d0 = slice_start(slice); d0 < end; d0 += DEPTH) {
-        for (var i = worker; i < TILE * DEPTH; i += WORKERS) {
+        for (var i = local_index; i < TILE * DEPTH; i += WORKGROUP_SIZE) {
             let tile_row = i % TILE;
             let d = i / TILE;
             let inside = d0 + d < end;
@@ -163,8 +163,8 @@ fn linear_backward_weight(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_wor
 
 @compute @workgroup_size(64)
 fn linear_backward_bias(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) count: vec3<u32>,
-                        @builtin(local_invocation_index) worker: u32) {
-    let c = group_index(id, count) * WORKERS + worker;
+                        @builtin(local_invocation_index) local_index: u32) {
+    let c = group_index(id, count) * WORKGROUP_SIZE + local_index;
     let replica = id.z / p.slices;
     let slice = id.z % p.slices;
     if c >= p.n { return; }
@@ -175,12 +175,12 @@ fn linear_backward_bias(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workg
     partial[id.z * p.n + c] = sum;
 }
 
-// Adds up the slices, in order. Here n * k is the number of weights (k = 1 for a bias), in one segment; or of the elements of grad_x,
+// Reduces the slices, in order. Here n * k is the number of weights (k = 1 for a bias), in one segment; or of the elements of grad_x,
 // in a single slice.
 @compute @workgroup_size(64)
 fn linear_backward_slices(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) count: vec3<u32>,
-                          @builtin(local_invocation_index) worker: u32) {
-    let i = group_index(id, count) * WORKERS + worker;
+                          @builtin(local_invocation_index) local_index: u32) {
+    let i = group_index(id, count) * WORKGROUP_SIZE + local_index;
     let len = p.n * p.k;
     if i >= len { return; }
     var sum = 0.0;

@@ -1,18 +1,18 @@
 // Binary cross-entropy over the known labels of a batch.
 //
-//   forward         y = sum_b weight_b sum_k observed_bk bce(x_bk, target_bk) / sum_b share_b
-//   backward input  grad_x = grad_y weight_b / sum share  (x - target) / (x (1 - x)) where observed, else 0
+//   forward         y = sum_b weight_b sum_k observed_bk bce(x_bk, target_bk) / sum_b denominator_b
+//   backward input  grad_x = grad_y weight_b / sum denominator (x - target) / (x (1 - x)) where observed, else 0
 //
 // Focal: bce and its slope become
 //   -(t a (1 - x)^c log x + (1 - t) (1 - a) x^c log(1 - x)), for a = balance_k, c = focusing.
 //
-// By observed entries: weight_b = 1, share_b = known labels of clip b. By clips: weight_b = 1 / known labels, share_b = 1, both 0 where
-// nothing is known. Partial: weight_b = g(q) / K, share_b = 1.
-// A clip of length 0 (padding) has weight 0 and share 0.
+// By observed entries: weight_b = 1, denominator_b = known labels of clip b. By clips: weight_b = 1 / known labels, denominator_b = 1,
+// both 0 where nothing is known. Partial: weight_b = g(q) / K, denominator_b = 1.
+// A clip of length 0 (padding) has weight 0 and denominator 0.
 #import grid
 #import log_ratio
 
-override FOCAL: u32 = 0u; // 1: the focal loss; a constant, so that cross-entropy does not pay for it
+override FOCAL: u32 = 0u; // 1: focal loss; a constant, so that it costs cross-entropy nothing
 
 struct Params {
     batch: u32,       // B
@@ -38,7 +38,7 @@ struct Params {
 @group(0) @binding(9) var<storage, read_write> grad_x: array<f32>;       // (R, B, K)
 @group(0) @binding(10) var<storage, read> balance: array<f32>;           // (K) every balance_stride
 
-const WORKERS = 256u;
+const WORKGROUP_SIZE = 256u;
 // Below it logarithms are clamped: f32 has nothing normal there.
 const SMALLEST = 1.1754944e-38;
 
@@ -81,14 +81,14 @@ fn focal_slope(v: f32, t: f32, a: f32) -> f32 {
 }
 
 @compute @workgroup_size(256)
-fn masked_bce_forward(@builtin(workgroup_id) id: vec3<u32>, @builtin(local_invocation_index) worker: u32) {
+fn masked_bce_forward(@builtin(workgroup_id) id: vec3<u32>, @builtin(local_invocation_index) local_index: u32) {
     var total = vec2(0.0);
-    for (var b = worker; b < p.batch; b += WORKERS) {
+    for (var b = local_index; b < p.batch; b += WORKGROUP_SIZE) {
         let clip = id.z * p.batch + b;
         var sum = 0.0;
         var known = 0.0;
         var weight = 0.0;
-        var share = 0.0;
+        var denominator = 0.0;
         if lengths[clip] > 0u {
             for (var k = 0u; k < p.classes; k++) {
                 let at = clip * p.classes + k;
@@ -102,13 +102,13 @@ fn masked_bce_forward(@builtin(workgroup_id) id: vec3<u32>, @builtin(local_invoc
                 }
             }
             weight = 1.0;
-            share = known;
+            denominator = known;
             if p.norm == 1u {
-                share = min(known, 1.0);
-                weight = share / max(known, 1.0);
+                denominator = min(known, 1.0);
+                weight = denominator / max(known, 1.0);
             }
             if p.norm == 2u {
-                share = 1.0;
+                denominator = 1.0;
                 weight = 0.0;
                 if known > 0.0 {
                     let classes = f32(p.classes);
@@ -117,14 +117,14 @@ fn masked_bce_forward(@builtin(workgroup_id) id: vec3<u32>, @builtin(local_invoc
             }
         }
         saved_weight[clip] = weight;
-        total += vec2(weight * sum, share);
+        total += vec2(weight * sum, denominator);
     }
-    sums[worker] = total;
-    for (var step = WORKERS / 2u; step > 0u; step /= 2u) {
+    sums[local_index] = total;
+    for (var step = WORKGROUP_SIZE / 2u; step > 0u; step /= 2u) {
         workgroupBarrier();
-        if worker < step { sums[worker] += sums[worker + step]; }
+        if local_index < step { sums[local_index] += sums[local_index + step]; }
     }
-    if worker == 0u {
+    if local_index == 0u {
         let all = sums[0];
         parts[id.z] = all;
         var loss = 0.0;
@@ -135,20 +135,20 @@ fn masked_bce_forward(@builtin(workgroup_id) id: vec3<u32>, @builtin(local_invoc
 
 @compute @workgroup_size(64)
 fn masked_bce_backward_input(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) count: vec3<u32>,
-                             @builtin(local_invocation_index) worker: u32) {
-    let i = group_index(id, count) * 64u + worker;
+                             @builtin(local_invocation_index) local_index: u32) {
+    let i = group_index(id, count) * 64u + local_index;
     if i >= p.batch * p.classes { return; }
     let clip = id.z * p.batch + i / p.classes;
     let at = id.z * p.batch * p.classes + i;
-    let share = parts[id.z].y;
+    let denominator = parts[id.z].y;
     var slope = 0.0;
-    if observed[at] != 0.0 && share > 0.0 {
+    if observed[at] != 0.0 && denominator > 0.0 {
         let v = x[at];
         if FOCAL == 1u {
             let a = balance[id.z * p.balance_stride + i % p.classes];
-            slope = grad_y[id.z] * saved_weight[clip] / share * focal_slope(v, targets[at], a);
+            slope = grad_y[id.z] * saved_weight[clip] / denominator * focal_slope(v, targets[at], a);
         } else {
-            slope = grad_y[id.z] * saved_weight[clip] / share * (v - targets[at]) / max(v * (1.0 - v), 1e-12);
+            slope = grad_y[id.z] * saved_weight[clip] / denominator * (v - targets[at]) / max(v * (1.0 - v), 1e-12);
         }
     }
     if p.accumulate == 1u { slope += grad_x[at]; }

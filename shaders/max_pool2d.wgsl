@@ -1,5 +1,5 @@
-// The largest of each 2 x 2 window, stride 2, of x (B, H, W, C). Sizes round down (a last odd row or column is left out) or up (its windows
-// have one row or column). The gradient goes to the first largest of a window, row by row.
+// 2 x 2 max pooling with stride 2 of x (B, H, W, C). Sizes round down (a last odd row or column is ignored) or up (its windows have one
+// row or column). The gradient goes to the first largest element of a window, row by row.
 #import value
 #import grid
 
@@ -10,7 +10,7 @@ struct Params {
     c: u32,          // in Values
     out_height: u32,
     out_width: u32,
-    accumulate: u32, // add to what grad_x holds
+    accumulate: u32, // add to grad_x
 }
 
 @group(0) @binding(0) var<uniform> p: Params;
@@ -19,7 +19,7 @@ struct Params {
 @group(0) @binding(3) var<storage, read> grad_y: array<Value>;       // (R, B, H', W', C)
 @group(0) @binding(4) var<storage, read_write> grad_x: array<Value>; // (R, B, H, W, C)
 
-const WORKERS = 64u;
+const WORKGROUP_SIZE = 64u;
 
 // A window: its first element, and whether it has a second column and row.
 struct Window {
@@ -49,8 +49,8 @@ fn elements(v: Window) -> array<Value, 4> {
 
 @compute @workgroup_size(64)
 fn max_pool2d_forward(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) count: vec3<u32>,
-                      @builtin(local_invocation_index) worker: u32) {
-    let i = group_index(id, count) * WORKERS + worker;
+                      @builtin(local_invocation_index) local_index: u32) {
+    let i = group_index(id, count) * WORKGROUP_SIZE + local_index;
     if i >= p.outputs { return; }
     let e = elements(window(i));
     y[i] = max(max(e[0], e[1]), max(e[2], e[3]));
@@ -60,11 +60,11 @@ fn put_grad_x(at: u32, v: Value) {
     if p.accumulate == 1u { grad_x[at] += v; } else { grad_x[at] = v; }
 }
 
-// One invocation per window. A window at the edge also writes the row and the column that rounding down left out.
+// One invocation per window. A window at the edge also writes the row and the column that rounding down ignores.
 @compute @workgroup_size(64)
 fn max_pool2d_backward_input(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) count: vec3<u32>,
-                             @builtin(local_invocation_index) worker: u32) {
-    let i = group_index(id, count) * WORKERS + worker;
+                             @builtin(local_invocation_index) local_index: u32) {
+    let i = group_index(id, count) * WORKGROUP_SIZE + local_index;
     if i >= p.outputs { return; }
     let v = window(i);
     let e = elements(v);

@@ -9,9 +9,9 @@ struct Params {
     b: u32,
     t: u32,
     f: u32,              // in Values
-    lengths_stride: u32, // elements from one replica to the next
-    slice: u32,          // instances per invocation of the way back, and of many instances' sums
-    accumulate: u32,     // add to what grad_x holds
+    lengths_stride: u32, // elements between replicas
+    slice: u32,          // instances per invocation of the backward pass, and of sums in slices
+    accumulate: u32,     // add to grad_x
 }
 
 @group(0) @binding(0) var<uniform> p: Params;
@@ -22,15 +22,15 @@ struct Params {
 @group(0) @binding(5) var<storage, read_write> grad_x: array<Value>; // (R, B, T, F)
 @group(0) @binding(6) var<storage, read_write> partial: array<Value>; // (R, B, slices, F): sums of slices of T
 
-const WORKERS = 64u;
+const WORKGROUP_SIZE = 64u;
 
 fn valid(replica: u32, b: u32) -> u32 { return min(lengths[replica * p.lengths_stride + b], p.t); }
 
 // One invocation per clip and Value.
 @compute @workgroup_size(64)
 fn mean_pool_forward(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) count: vec3<u32>,
-                     @builtin(local_invocation_index) worker: u32) {
-    let i = group_index(id, count) * WORKERS + worker;
+                     @builtin(local_invocation_index) local_index: u32) {
+    let i = group_index(id, count) * WORKGROUP_SIZE + local_index;
     if i >= p.b * p.f { return; }
     let n = valid(id.z, i / p.f);
     let x0 = (id.z * p.b + i / p.f) * p.t * p.f + i % p.f;
@@ -39,11 +39,11 @@ fn mean_pool_forward(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgrou
     y[id.z * p.b * p.f + i] = sum / f32(max(n, 1u));
 }
 
-// Of more instances than an invocation should go through: sums of slices, and then their mean.
+// For many instances: partial sums of slices, then their mean.
 @compute @workgroup_size(64)
 fn mean_pool_forward_slices(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) count: vec3<u32>,
-                            @builtin(local_invocation_index) worker: u32) {
-    let i = group_index(id, count) * WORKERS + worker;
+                            @builtin(local_invocation_index) local_index: u32) {
+    let i = group_index(id, count) * WORKGROUP_SIZE + local_index;
     let slices = (p.t + p.slice - 1u) / p.slice;
     if i >= p.b * slices * p.f { return; }
     let b = i / (slices * p.f);
@@ -56,8 +56,8 @@ fn mean_pool_forward_slices(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_w
 
 @compute @workgroup_size(64)
 fn mean_pool_forward_join(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) count: vec3<u32>,
-                          @builtin(local_invocation_index) worker: u32) {
-    let i = group_index(id, count) * WORKERS + worker;
+                          @builtin(local_invocation_index) local_index: u32) {
+    let i = group_index(id, count) * WORKGROUP_SIZE + local_index;
     if i >= p.b * p.f { return; }
     let slices = (p.t + p.slice - 1u) / p.slice;
     let first = (id.z * p.b + i / p.f) * slices * p.f + i % p.f;
@@ -69,8 +69,8 @@ fn mean_pool_forward_join(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_wor
 // One invocation per clip, slice of instances and Value.
 @compute @workgroup_size(64)
 fn mean_pool_backward_input(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) count: vec3<u32>,
-                            @builtin(local_invocation_index) worker: u32) {
-    let i = group_index(id, count) * WORKERS + worker;
+                            @builtin(local_invocation_index) local_index: u32) {
+    let i = group_index(id, count) * WORKGROUP_SIZE + local_index;
     let slices = (p.t + p.slice - 1u) / p.slice;
     if i >= p.b * slices * p.f { return; }
     let b = i / (slices * p.f);

@@ -2,14 +2,14 @@
 //
 //   forward    v = sum over bins k of band m of weights x;  y (..., M) = v, ln(v + offset), or 10 log10(max(v, offset)) - level
 //
-// A band touches a run of neighbouring bins, so its weights lie packed one band after the other.
+// A band covers consecutive bins; the weights are packed one band after the other.
 #import grid
 
 struct Params {
     rows: u32,           // frames of one replica
     bins: u32,
     bands: u32,
-    x_stride: u32,       // elements from one replica to the next
+    x_stride: u32,       // elements between replicas
     scale: u32,          // 0 linear, 1 ln, 2 dB
     offset: f32,
     level: f32,          // dB of the reference
@@ -27,7 +27,7 @@ struct Band {
 @group(0) @binding(3) var<storage, read> weights: array<f32>; // all bands, one after the other
 @group(0) @binding(4) var<storage, read_write> y: array<f32>; // (R, rows, bands)
 
-const WORKERS = 64u;
+const WORKGROUP_SIZE = 64u;
 const ROWS = 4u;
 
 fn scaled(v: f32) -> f32 {
@@ -39,8 +39,8 @@ fn scaled(v: f32) -> f32 {
 // One invocation per band and ROWS frames, which share each weight.
 @compute @workgroup_size(64)
 fn mel_forward(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) count: vec3<u32>,
-               @builtin(local_invocation_index) worker: u32) {
-    let i = group_index(id, count) * WORKERS + worker;
+               @builtin(local_invocation_index) local_index: u32) {
+    let i = group_index(id, count) * WORKGROUP_SIZE + local_index;
     let row = i / p.bands * ROWS;
     if row >= p.rows { return; }
     let m = i % p.bands;

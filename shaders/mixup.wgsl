@@ -14,7 +14,7 @@ struct Params {
     t: u32,
     f: u32,            // in Values
     classes: u32,      // K
-    positions: u32,    // by which lengths are multiplied
+    positions: u32,    // factor of the lengths
     clock_stride: u32, // in vec4
     alpha: f32,
 }
@@ -38,9 +38,9 @@ struct Params {
 
 const STREAM = 0x313Fu;
 const TURN = 524288u; // angles in a full turn
-const LARGEST = 80.0; // exponent that f32 still holds, with room
+const LARGEST = 80.0; // safe bound of exponents in f32
 
-// From two uniform words: Student's t with 2 alpha degrees of freedom by Bailey's polar method, turned into Beta(alpha, alpha).
+// From two uniform words: Student's t with 2 alpha degrees of freedom by Bailey's polar method, transformed to Beta(alpha, alpha).
 fn beta(words: vec2<u32>) -> f32 {
     let v = (f32(words.x >> 9u) + 0.5) / 8388608.0; // 1 - u, all bits of which f32 holds
     let e = min(-v * log_ratio(v) / p.alpha, LARGEST);
@@ -56,15 +56,15 @@ fn beta(words: vec2<u32>) -> f32 {
 
 @compute @workgroup_size(64)
 fn mixup_forward_draw(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) count: vec3<u32>,
-                      @builtin(local_invocation_index) worker: u32) {
-    let b = group_index(id, count) * 64u + worker;
+                      @builtin(local_invocation_index) local_index: u32) {
+    let b = group_index(id, count) * 64u + local_index;
     if b >= p.b { return; }
     let now = clock[id.z * p.clock_stride];
     let at = id.z * p.b + b;
     let n = lengths[at];
     let n2 = lengths2[at];
     var weight = beta(philox(vec4(b, 0u, now.z, STREAM), now.xy).xy);
-    // A clip of no length has nothing to give.
+    // A clip of length 0 has weight 0.
     if n2 == 0u { weight = 1.0; }
     if n == 0u { weight = 0.0; }
     y_lambda[at] = weight;
@@ -73,22 +73,22 @@ fn mixup_forward_draw(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgro
 
 @compute @workgroup_size(64)
 fn mixup_forward_features(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) count: vec3<u32>,
-                          @builtin(local_invocation_index) worker: u32) {
-    let i = group_index(id, count) * 64u + worker;
+                          @builtin(local_invocation_index) local_index: u32) {
+    let i = group_index(id, count) * 64u + local_index;
     if i >= p.b * p.t * p.f { return; }
     let clip = id.z * p.b + i / (p.t * p.f);
-    let place = i / p.f % p.t * p.positions;
+    let position = i / p.f % p.t * p.positions;
     let at = id.z * p.b * p.t * p.f + i;
     var v = Value(0.0);
-    if place < lengths[clip] { v = lambda[clip] * x[at]; }
-    if place < lengths2[clip] { v += (1.0 - lambda[clip]) * x2[at]; }
+    if position < lengths[clip] { v = lambda[clip] * x[at]; }
+    if position < lengths2[clip] { v += (1.0 - lambda[clip]) * x2[at]; }
     y[at] = v;
 }
 
 @compute @workgroup_size(64)
 fn mixup_forward_labels(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) count: vec3<u32>,
-                        @builtin(local_invocation_index) worker: u32) {
-    let i = group_index(id, count) * 64u + worker;
+                        @builtin(local_invocation_index) local_index: u32) {
+    let i = group_index(id, count) * 64u + local_index;
     if i >= p.b * p.classes { return; }
     let weight = lambda[id.z * p.b + i / p.classes];
     let at = id.z * p.b * p.classes + i;

@@ -1,4 +1,4 @@
-// What an adapter can do at best: the yardstick of the benchmarks.
+// Peak arithmetic and bandwidth of an adapter, for the benchmarks.
 
 struct Params {
     rounds: u32,
@@ -10,7 +10,7 @@ struct Params {
 @group(0) @binding(1) var<storage, read> x: array<vec4<f32>>;       // (items)
 @group(0) @binding(2) var<storage, read_write> y: array<vec4<f32>>; // (items)
 
-// 12 chains of fused multiply-adds that do not depend on each other: enough to hide latency, few enough for registers.
+// 12 independent chains of fused multiply-adds: enough to hide latency, few enough for registers.
 // 96 floating-point operations a round. The values converge to summand / (1 - factor).
 @compute @workgroup_size(256)
 fn peak_arithmetic(@builtin(global_invocation_id) id: vec3<u32>) {
@@ -38,8 +38,8 @@ fn peak_arithmetic(@builtin(global_invocation_id) id: vec3<u32>) {
 
 // Copies 4 items per invocation.
 @compute @workgroup_size(256)
-fn peak_copy(@builtin(workgroup_id) id: vec3<u32>, @builtin(local_invocation_index) worker: u32) {
-    let first = id.x * 1024u + worker;
+fn peak_copy(@builtin(workgroup_id) id: vec3<u32>, @builtin(local_invocation_index) local_index: u32) {
+    let first = id.x * 1024u + local_index;
     y[first] = x[first];
     y[first + 256u] = x[first + 256u];
     y[first + 512u] = x[first + 512u];

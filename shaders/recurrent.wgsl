@@ -1,5 +1,5 @@
-// A recurrent layer walked through time: a workgroup takes four clips of a replica and direction through all steps. An invocation
-// works on units `lane`, `lane` + 64 and so on, and holds the four clips of a unit in a vec4; the state stays in workgroup memory.
+// A recurrent layer: a workgroup loops over the steps of four clips of a replica and direction. An invocation computes units `lane`,
+// `lane` + 64 and so on, with the four clips of a unit in a vec4; the state stays in workgroup memory.
 alias Value = vec4<f32>;
 #import recurrent
 
@@ -19,12 +19,12 @@ const LANES = 64u;
 const CLIPS = 4u;
 const MOST = 256u; // units
 
-var<workgroup> shown: array<vec4<f32>, 512>; // the masked state that a step sees, and the one that it leaves
+var<workgroup> masked_h: array<vec4<f32>, 512>; // the masked state before a step and after it
 var<workgroup> h: array<vec4<f32>, 256>;
 var<workgroup> c: array<vec4<f32>, 256>;
 var<workgroup> dg: array<vec4<f32>, 1024>;   // (G, H)
 
-// Four clips of the batch. Those past its end repeat the last one, and nothing of theirs is stored.
+// Four clips of the batch. Those past its end repeat the last one, and are not stored.
 struct Block {
     direction: u32,
     replica: u32,
@@ -116,7 +116,7 @@ fn recurrent_forward(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgrou
         c[u] = vec4(0.0);
         if (p.has_state & 1u) != 0u { h[u] = from_tape(states + u); }
         if CELL == LSTM && (p.has_state & 2u) != 0u { c[u] = from_tape(states + p.state_slice + u); }
-        shown[p.first % 2u * MOST + u] = h[u] * masks(states + u);
+        masked_h[p.first % 2u * MOST + u] = h[u] * masks(states + u);
     }
     workgroupBarrier();
     let weights = packed_at(b.direction, b.replica);
@@ -127,23 +127,23 @@ fn recurrent_forward(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgrou
         let now = s % 2u * MOST;
         for (var u = lane; u < p.hidden; u += LANES) {
             var g: Gates;
-            var share: Gates;
+            var inputs: Gates;
             for (var gate = 0u; gate < GATES; gate++) {
                 g[gate] = vec4(packed_weights[weights + rows * p.hidden + gate * p.hidden + u]);
-                share[gate] = from_x(b.direction, rows_of_x(b, t) + gate * p.hidden + u);
+                inputs[gate] = from_x(b.direction, rows_of_x(b, t) + gate * p.hidden + u);
             }
             var at = weights + u;
             for (var k = 0u; k < p.hidden; k++) {
-                let seen = shown[now + k];
+                let seen = masked_h[now + k];
                 for (var gate = 0u; gate < GATES; gate++) {
                     g[gate] += packed_weights[at] * seen;
                     at += p.hidden;
                 }
             }
-            let step = cell_forward(share, g, h[u], c[u]);
+            let step = cell_forward(inputs, g, h[u], c[u]);
             to_tape(b, rows_of_states(b, p.h_at, t) + u, h[u]);
             if p.has_mask == 1u {
-                to_tape(b, rows_of_states(b, p.masked_at, t) + u, shown[now + u]);
+                to_tape(b, rows_of_states(b, p.masked_at, t) + u, masked_h[now + u]);
             }
             for (var k = 0u; k < KEPT; k++) {
                 to_tape(b, rows_of_kept(b, k, t) + u, step.kept[k]);
@@ -154,7 +154,7 @@ fn recurrent_forward(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgrou
             for (var i = 0u; i < b.count; i++) { y[at_y[i]] = new_h[i]; }
             h[u] = select(h[u], step.h, live);
             c[u] = select(c[u], step.c, live);
-            shown[MOST - now + u] = h[u] * masks(states + u);
+            masked_h[MOST - now + u] = h[u] * masks(states + u);
         }
         workgroupBarrier();
     }

@@ -1,4 +1,4 @@
-// A single step of a recurrent cell whose gates' shares are given, for models that decide in each step what they look at next.
+// A single step of a recurrent cell, given the input's and the state's contributions to the gates.
 #import value
 #import grid
 #import cell
@@ -26,14 +26,14 @@ struct Params {
 @group(0) @binding(11) var<storage, read_write> grad_gates: array<Value>; // (R, B, G, H), of x or g
 @group(0) @binding(12) var<storage, read_write> grad_state: array<Value>; // (R, B, H), of h or c
 
-fn item(id: vec3<u32>, count: vec3<u32>, worker: u32) -> u32 {
-    return group_index(id, count) * 64u + worker;
+fn item(id: vec3<u32>, count: vec3<u32>, local_index: u32) -> u32 {
+    return group_index(id, count) * 64u + local_index;
 }
 
 @compute @workgroup_size(64)
 fn recurrent_cell_forward(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) count: vec3<u32>,
-                          @builtin(local_invocation_index) worker: u32) {
-    let i = item(id, count, worker);
+                          @builtin(local_invocation_index) local_index: u32) {
+    let i = item(id, count, local_index);
     if i >= p.items { return; }
     let row = i / p.hidden;
     let unit = i % p.hidden;
@@ -68,8 +68,8 @@ fn slopes(i: u32) -> Slopes {
 
 @compute @workgroup_size(64)
 fn recurrent_cell_backward_gates(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) count: vec3<u32>,
-                                 @builtin(local_invocation_index) worker: u32) {
-    let i = item(id, count, worker);
+                                 @builtin(local_invocation_index) local_index: u32) {
+    let i = item(id, count, local_index);
     if i >= p.items { return; }
     var d = slopes(i);
     if p.second == 1u { d.x = d.g; }
@@ -81,8 +81,8 @@ fn recurrent_cell_backward_gates(@builtin(workgroup_id) id: vec3<u32>, @builtin(
 
 @compute @workgroup_size(64)
 fn recurrent_cell_backward_state(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) count: vec3<u32>,
-                                 @builtin(local_invocation_index) worker: u32) {
-    let i = item(id, count, worker);
+                                 @builtin(local_invocation_index) local_index: u32) {
+    let i = item(id, count, local_index);
     if i >= p.items { return; }
     let d = slopes(i);
     var v = d.h;

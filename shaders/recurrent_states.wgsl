@@ -1,4 +1,4 @@
-// Parameters of a recurrent layer side by side for its walk, and states in and out of its tape.
+// Packs the parameters of a recurrent layer, and copies states into and out of its tape.
 #import grid
 
 struct Params {
@@ -24,10 +24,10 @@ const COLUMNS = 16u;
 // W_hh, transposed if asked for, and b_hh of a direction. A workgroup takes 64 rows and 16 columns; the last column is the bias.
 @compute @workgroup_size(64)
 fn recurrent_pack(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) count: vec3<u32>,
-                  @builtin(local_invocation_index) worker: u32) {
+                  @builtin(local_invocation_index) local_index: u32) {
     let group = group_index(id, count);
     let blocks = (p.len + 63u) / 64u;
-    let row = group % blocks * 64u + worker;
+    let row = group % blocks * 64u + local_index;
     let first = group / blocks * COLUMNS;
     if row >= p.len { return; }
     let at = (id.z * p.directions + p.direction) * p.len * (p.hidden + 1u);
@@ -45,8 +45,8 @@ fn recurrent_pack(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups)
 
 @compute @workgroup_size(64)
 fn recurrent_move(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) count: vec3<u32>,
-                  @builtin(local_invocation_index) worker: u32) {
-    let i = group_index(id, count) * 64u + worker;
+                  @builtin(local_invocation_index) local_index: u32) {
+    let i = group_index(id, count) * 64u + local_index;
     if i >= p.len { return; }
     var v = out_of[i];
     if p.accumulate == 1u { v += to[i]; }

@@ -26,15 +26,15 @@ struct Params {
 @group(0) @binding(10) var<storage, read_write> grad_x: array<f32>;      // (R, B, columns)
 @group(0) @binding(11) var<storage, read> slopes: array<f32>;            // (R, B, 3), the saved ones
 
-const WORKERS = 64u;
+const WORKGROUP_SIZE = 64u;
 
 var<workgroup> sums: array<vec2<f32>, 64>;
 
 @compute @workgroup_size(64)
-fn reinforce_forward(@builtin(workgroup_id) id: vec3<u32>, @builtin(local_invocation_index) worker: u32) {
+fn reinforce_forward(@builtin(workgroup_id) id: vec3<u32>, @builtin(local_invocation_index) local_index: u32) {
     let variance = p.sigma * p.sigma;
     var total = vec2(0.0);
-    for (var b = worker; b < p.batch; b += WORKERS) {
+    for (var b = local_index; b < p.batch; b += WORKGROUP_SIZE) {
         let clip = id.z * p.batch + b;
         if counts[clip] != 0.0 {
             let away = drawn[clip] - mu[clip];
@@ -43,16 +43,16 @@ fn reinforce_forward(@builtin(workgroup_id) id: vec3<u32>, @builtin(local_invoca
             total += vec2(-(reward[clip] - fixed_baseline[clip]) * log_pi + error * error, 1.0);
         }
     }
-    sums[worker] = total;
-    for (var step = WORKERS / 2u; step > 0u; step /= 2u) {
+    sums[local_index] = total;
+    for (var step = WORKGROUP_SIZE / 2u; step > 0u; step /= 2u) {
         workgroupBarrier();
-        if worker < step { sums[worker] += sums[worker + step]; }
+        if local_index < step { sums[local_index] += sums[local_index + step]; }
     }
     workgroupBarrier();
     let all = sums[0];
     let clips = max(all.y, 1.0);
-    if worker == 0u { y[id.z] = all.x / clips; }
-    for (var b = worker; b < p.batch; b += WORKERS) {
+    if local_index == 0u { y[id.z] = all.x / clips; }
+    for (var b = local_index; b < p.batch; b += WORKGROUP_SIZE) {
         let clip = id.z * p.batch + b;
         var slope = vec3(0.0);
         if counts[clip] != 0.0 {
@@ -65,8 +65,8 @@ fn reinforce_forward(@builtin(workgroup_id) id: vec3<u32>, @builtin(local_invoca
 
 @compute @workgroup_size(64)
 fn reinforce_backward(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) count: vec3<u32>,
-                      @builtin(local_invocation_index) worker: u32) {
-    let i = group_index(id, count) * 64u + worker;
+                      @builtin(local_invocation_index) local_index: u32) {
+    let i = group_index(id, count) * 64u + local_index;
     if i >= p.batch * p.columns { return; }
     let clip = id.z * p.batch + i / p.columns;
     let at = id.z * p.batch * p.columns + i;

@@ -1,6 +1,6 @@
 // 2D relative self-attention in the flash style: an invocation keeps a query (or, for the gradients of keys and values, a key) and
-// its sums in registers, and the others pass by in tiles, column by column: what a query says to a column's place is computed once
-// per column. What it says to the places of ROWS rows waits in workgroup memory.
+// its sums in registers, and loops over the others in tiles, column by column. The logit term of a column's position is computed
+// once per column; those of the positions of ROWS rows are in workgroup memory.
 #import grid
 #import relative_attention
 
@@ -15,7 +15,7 @@ override VALUE_TILE: u32 = TILE * VALUE_VEC4;
 override ROW_TILE: u32 = ROWS * LANES;
 override RING: u32 = LANES * KEY_VEC4;
 
-// A head's channels of one position, zeros behind them.
+// A head's channels of one position, padded with zeros.
 alias Channels = array<vec4<f32>, MOST_VEC4>;
 
 @group(0) @binding(0) var<uniform> p: Params;
@@ -36,30 +36,30 @@ var<workgroup> row_terms: array<f32, ROW_TILE>;      // q' rel_h for the rows of
 var<workgroup> row_sums: array<f32, ROW_TILE>;       // ds, summed over the columns of keys
 var<workgroup> ring: array<vec4<f32>, RING>;         // sums for LANES neighbouring rows of rel_w
 
-// Four channels of `count`; those behind the last repeat it, times 0.
-fn spots(i: u32, count: u32) -> vec4<u32> { return min(vec4(4u * i) + vec4(0u, 1u, 2u, 3u), vec4(count - 1u)); }
+// Four channels of `count`; those past the last repeat it, times 0.
+fn channel_indices(i: u32, count: u32) -> vec4<u32> { return min(vec4(4u * i) + vec4(0u, 1u, 2u, 3u), vec4(count - 1u)); }
 
 fn live(i: u32, count: u32) -> vec4<f32> {
     return vec4<f32>(vec4(4u * i) + vec4(0u, 1u, 2u, 3u) < vec4(count));
 }
 
 fn x_part(at: u32, i: u32, count: u32) -> vec4<f32> {
-    let s = vec4(at) + spots(i, count);
+    let s = vec4(at) + channel_indices(i, count);
     return vec4(qkv[s.x], qkv[s.y], qkv[s.z], qkv[s.w]) * live(i, count);
 }
 
 fn grad_y_part(at: u32, i: u32) -> vec4<f32> {
-    let s = vec4(at) + spots(i, VALUE_DEPTH);
+    let s = vec4(at) + channel_indices(i, VALUE_DEPTH);
     return vec4(grad_y[s.x], grad_y[s.y], grad_y[s.z], grad_y[s.w]) * live(i, VALUE_DEPTH);
 }
 
 fn h_part(replica: u32, row: u32, i: u32) -> vec4<f32> {
-    let s = vec4(replica * p.h_stride + row * KEY_DEPTH) + spots(i, KEY_DEPTH);
+    let s = vec4(replica * p.h_stride + row * KEY_DEPTH) + channel_indices(i, KEY_DEPTH);
     return vec4(rel_h[s.x], rel_h[s.y], rel_h[s.z], rel_h[s.w]) * live(i, KEY_DEPTH);
 }
 
 fn w_part(replica: u32, row: u32, i: u32) -> vec4<f32> {
-    let s = vec4(replica * p.w_stride + row * KEY_DEPTH) + spots(i, KEY_DEPTH);
+    let s = vec4(replica * p.w_stride + row * KEY_DEPTH) + channel_indices(i, KEY_DEPTH);
     return vec4(rel_w[s.x], rel_w[s.y], rel_w[s.z], rel_w[s.w]) * live(i, KEY_DEPTH);
 }
 
@@ -70,7 +70,7 @@ fn put_grad_x(at: u32, i: u32, count: u32, v: vec4<f32>) {
 }
 
 // Fills `row_terms` of this invocation for the rows from `top`.
-fn meet_rows(q: ptr<function, Channels>, replica: u32, qy: u32, top: u32, rows: u32, lane: u32) {
+fn fill_row_terms(q: ptr<function, Channels>, replica: u32, qy: u32, top: u32, rows: u32, lane: u32) {
     for (var row = 0u; row < rows; row++) {
         var sum = 0.0;
         for (var i = 0u; i < KEY_VEC4; i++) { sum += dot((*q)[i], h_part(replica, top + row + p.height - 1u - qy, i)); }
@@ -78,18 +78,18 @@ fn meet_rows(q: ptr<function, Channels>, replica: u32, qy: u32, top: u32, rows: 
     }
 }
 
-// Keys and values of places first, first + 1, ... of the columns of `rows` rows from `top`.
+// Keys and values of positions first, first + 1, ... of the columns of `rows` rows from `top`.
 fn load_tile(image: u32, head: u32, top: u32, rows: u32, first: u32, lane: u32) {
     workgroupBarrier();
     let last = rows * p.width - 1u;
     for (var i = lane; i < KEY_TILE; i += LANES) {
-        let place = min(first + i / KEY_VEC4, last);
-        let position = (top + place % rows) * p.width + place / rows;
+        let index = min(first + i / KEY_VEC4, last);
+        let position = (top + index % rows) * p.width + index / rows;
         keys[i] = x_part(k_at(image, head, position), i % KEY_VEC4, KEY_DEPTH);
     }
     for (var i = lane; i < VALUE_TILE; i += LANES) {
-        let place = min(first + i / VALUE_VEC4, last);
-        let position = (top + place % rows) * p.width + place / rows;
+        let index = min(first + i / VALUE_VEC4, last);
+        let position = (top + index % rows) * p.width + index / rows;
         values[i] = x_part(v_at(image, head, position), i % VALUE_VEC4, VALUE_DEPTH);
     }
     workgroupBarrier();
@@ -115,7 +115,7 @@ fn relative_attention_forward(@builtin(workgroup_id) id: vec3<u32>, @builtin(num
     var total = 0.0;
     for (var top = 0u; top < p.height; top += ROWS) {
         let rows = min(ROWS, p.height - top);
-        meet_rows(&q, id.z, qy, top, rows, lane);
+        fill_row_terms(&q, id.z, qy, top, rows, lane);
         var row = 0u;
         var column = 0u;
         var column_term = 0.0;
@@ -130,7 +130,7 @@ fn relative_attention_forward(@builtin(workgroup_id) id: vec3<u32>, @builtin(num
                 }
                 var s = column_term + row_terms[row * LANES + lane];
                 for (var i = 0u; i < KEY_VEC4; i++) { s += dot(q[i], keys[j * KEY_VEC4 + i]); }
-                // Seldom: a new maximum comes about log(H W) times.
+                // Rare: there are about log(H W) new maxima.
                 if s > most {
                     let factor = exp2(most - s);
                     total *= factor;
@@ -168,8 +168,7 @@ fn relative_attention_backward_delta(@builtin(workgroup_id) id: vec3<u32>, @buil
     delta[saved_at(image, head, i % positions())] = sum;
 }
 
-// Adds what the ring holds for the invocation `from` to the sums of rel_w; the ring is zero there afterwards. A channel is always
-// added by the same invocation.
+// Adds the ring's sums of one invocation to the sums of rel_w, and clears them. A channel is always added by the same invocation.
 fn flush(part: u32, column: u32, x: u32, other: u32, lane: u32) {
     let row = i32(column + p.width - 1u) - i32(x + other);
     let slot = (column + p.width + LANES - 1u - x - other) % LANES;
@@ -180,7 +179,7 @@ fn flush(part: u32, column: u32, x: u32, other: u32, lane: u32) {
 }
 
 // dq, and sums for the gradients of the tables. A workgroup takes a group of queries, LANES neighbours of a row at a time. At a column of
-// keys each of them adds to another row of rel_w, and each such row passes from neighbour to neighbour as the columns go on.
+// keys each of them adds to another row of rel_w, and such a row passes from neighbour to neighbour as the columns advance.
 @compute @workgroup_size(LANES)
 fn relative_attention_backward_input(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) count: vec3<u32>,
                                      @builtin(local_invocation_index) lane: u32) {
@@ -215,7 +214,7 @@ fn relative_attention_backward_input(@builtin(workgroup_id) id: vec3<u32>, @buil
         for (var i = 0u; i < VALUE_VEC4; i++) { g[i] = grad_y_part(y_at(image, head, query), i); }
         for (var top = 0u; top < p.height; top += ROWS) {
             let rows = min(ROWS, p.height - top);
-            meet_rows(&q, id.z, qy, top, rows, lane);
+            fill_row_terms(&q, id.z, qy, top, rows, lane);
             for (var row = 0u; row < rows; row++) { row_sums[row * LANES + lane] = 0.0; }
             var row = 0u;
             var column = 0u;
@@ -281,7 +280,7 @@ fn relative_attention_backward_input(@builtin(workgroup_id) id: vec3<u32>, @buil
     }
 }
 
-// dk and dv. A workgroup takes neighbours of one row of keys, so that its queries' words to that row are numbers of theirs.
+// dk and dv. A workgroup takes neighbours of one row of keys, so that the row's logit terms are per-query constants.
 @compute @workgroup_size(LANES)
 fn relative_attention_backward_key(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) count: vec3<u32>,
                                    @builtin(local_invocation_index) lane: u32) {
@@ -297,7 +296,7 @@ fn relative_attention_backward_key(@builtin(workgroup_id) id: vec3<u32>, @builti
     let key = ky * p.width + kx;
     var k: Channels;
     var v: Channels;
-    var placed: Channels;
+    var k_rel: Channels;
     var dk: Channels;
     var dv: Channels;
     for (var i = 0u; i < KEY_VEC4; i++) {
@@ -313,19 +312,19 @@ fn relative_attention_backward_key(@builtin(workgroup_id) id: vec3<u32>, @builti
     for (var first = 0u; first < positions(); first += TILE) {
         workgroupBarrier();
         for (var i = lane; i < KEY_TILE; i += LANES) {
-            let place = min(first + i / KEY_VEC4, positions() - 1u);
-            let query = place % p.height * p.width + place / p.height;
+            let index = min(first + i / KEY_VEC4, positions() - 1u);
+            let query = index % p.height * p.width + index / p.height;
             keys[i] = x_part(q_at(image, head, query), i % KEY_VEC4, KEY_DEPTH) * p.scale;
         }
         for (var i = lane; i < VALUE_TILE; i += LANES) {
-            let place = min(first + i / VALUE_VEC4, positions() - 1u);
-            let query = place % p.height * p.width + place / p.height;
+            let index = min(first + i / VALUE_VEC4, positions() - 1u);
+            let query = index % p.height * p.width + index / p.height;
             values[i] = grad_y_part(y_at(image, head, query), i % VALUE_VEC4);
         }
         for (var j = lane; j < TILE; j += LANES) {
-            let place = min(first + j, positions() - 1u);
-            let qy = place % p.height;
-            let query = qy * p.width + place / p.height;
+            let index = min(first + j, positions() - 1u);
+            let qy = index % p.height;
+            let query = qy * p.width + index / p.height;
             var sum = 0.0;
             for (var i = 0u; i < KEY_VEC4; i++) {
                 sum += dot(x_part(q_at(image, head, query), i, KEY_DEPTH), h_part(id.z, ky + p.height - 1u - qy, i));
@@ -336,10 +335,10 @@ fn relative_attention_backward_key(@builtin(workgroup_id) id: vec3<u32>, @builti
         workgroupBarrier();
         for (var j = 0u; j < min(TILE, positions() - first); j++) {
             if row == 0u {
-                for (var i = 0u; i < KEY_VEC4; i++) { placed[i] = k[i] + w_part(id.z, kx + p.width - 1u - column, i); }
+                for (var i = 0u; i < KEY_VEC4; i++) { k_rel[i] = k[i] + w_part(id.z, kx + p.width - 1u - column, i); }
             }
             var s = terms[j].x;
-            for (var i = 0u; i < KEY_VEC4; i++) { s += dot(placed[i], keys[j * KEY_VEC4 + i]); }
+            for (var i = 0u; i < KEY_VEC4; i++) { s += dot(k_rel[i], keys[j * KEY_VEC4 + i]); }
             var slope = -terms[j].y;
             for (var i = 0u; i < VALUE_VEC4; i++) { slope += dot(v[i], values[j * VALUE_VEC4 + i]); }
             let weight = exp2(s);

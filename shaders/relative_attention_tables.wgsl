@@ -1,4 +1,4 @@
-// Gradients of relative self-attention's tables from the sums that relative_attention_backward_input leaves.
+// Gradients of relative self-attention's tables from the sums of relative_attention_backward_input.
 #import grid
 
 const LN_2 = 0.6931471805599453;

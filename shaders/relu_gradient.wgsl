@@ -13,7 +13,7 @@ struct Params {
 
 @compute @workgroup_size(256)
 fn relu_gradient(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) count: vec3<u32>,
-                 @builtin(local_invocation_index) worker: u32) {
-    let i = group_index(id, count) * 256u + worker;
+                 @builtin(local_invocation_index) local_index: u32) {
+    let i = group_index(id, count) * 256u + local_index;
     if i < p.len { g[i] = select(Value(0.0), grad_y[i], y[i] > Value(0.0)); }
 }

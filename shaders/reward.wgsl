@@ -1,10 +1,10 @@
-// The accuracy of each clip's known labels, added to the rewards so far.
+// The accuracy on each clip's known labels, added to the previous rewards.
 #import grid
 
 struct Params {
     batch: u32,     // B
     classes: u32,   // K
-    follows: u32,   // 1: there are rewards so far
+    follows: u32,   // 1: there are previous rewards
 }
 
 @group(0) @binding(0) var<uniform> p: Params;
@@ -17,8 +17,8 @@ struct Params {
 
 @compute @workgroup_size(64)
 fn reward_forward(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) count: vec3<u32>,
-                  @builtin(local_invocation_index) worker: u32) {
-    let b = group_index(id, count) * 64u + worker;
+                  @builtin(local_invocation_index) local_index: u32) {
+    let b = group_index(id, count) * 64u + local_index;
     if b >= p.batch { return; }
     let clip = id.z * p.batch + b;
     var known = 0.0;

@@ -15,7 +15,7 @@ struct Params {
     high_bits: u32,
     pool_stride: u32,
     clock_stride: u32, // in vec4
-    stream: u32,    // tells the words of one shuffle from those of another
+    stream: u32,    // distinguishes shuffles
 }
 
 @group(0) @binding(0) var<uniform> p: Params;
@@ -23,7 +23,7 @@ struct Params {
 @group(0) @binding(2) var<storage, read> pool: array<u32>;        // (n) every pool_stride
 @group(0) @binding(3) var<storage, read_write> y: array<u32>;     // (R, B)
 
-const ROUNDS = 4u; // even, so that both halves end with the widths they began with
+const ROUNDS = 4u; // even, so that both halves end with their initial widths
 const PADDING = 0xffffffffu;
 
 fn feistel(value: u32, epoch: u32, key: vec2<u32>) -> u32 {
@@ -45,8 +45,8 @@ fn feistel(value: u32, epoch: u32, key: vec2<u32>) -> u32 {
 
 @compute @workgroup_size(64)
 fn sample_forward(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) count: vec3<u32>,
-                  @builtin(local_invocation_index) worker: u32) {
-    let b = group_index(id, count) * 64u + worker;
+                  @builtin(local_invocation_index) local_index: u32) {
+    let b = group_index(id, count) * 64u + local_index;
     if b >= p.batch { return; }
     let now = clock[id.z * p.clock_stride];
     var position = now.z % p.batches * p.batch + b;

@@ -19,9 +19,9 @@ struct Params {
     window: u32,         // samples under the window
     period: u32,         // of the window's cosine
     first: i32,          // first sample of frame 0 under the window, negative with padding
-    reflect: u32,        // outside of the clip: 1 the clip reflected about its ends, 0 silence
+    reflect: u32,        // outside of the clip: 1 the clip reflected about its ends, 0 zeros
     power: u32,          // 1: squared magnitude
-    x_stride: u32,       // elements from one replica to the next
+    x_stride: u32,       // elements between replicas
 }
 
 @group(0) @binding(0) var<uniform> p: Params;
@@ -58,7 +58,7 @@ fn magnitude(v: vec2<f32>) -> f32 {
 fn stft_forward(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) count: vec3<u32>,
                 @builtin(local_invocation_index) lane: u32) {
     let frame = group_index(id, count);
-    // The last row of a folded grid may reach beyond the end; such a workgroup leaves as a whole.
+    // The last row of a folded grid may reach beyond the end; such a workgroup returns as a whole.
     if frame >= p.b * p.t { return; }
     let clip = id.z * p.x_stride + frame / p.t * p.s;
     let start = i32(frame % p.t * p.hop) + p.first;

@@ -1,7 +1,7 @@
-// Counts right and wrong decisions of known labels, per class, over the batches of an epoch. One workgroup per class and replica.
+// Confusion counts of known labels, per class, over the batches of an epoch. One workgroup per class and replica.
 #import grid
 
-override LARGEST: u32 = 0u; // 1: a clip's answer is its largest probability, not every one from 0.5 on
+override LARGEST: u32 = 0u; // 1: the class of the largest probability is positive, else every class of at least 0.5
 
 struct Params {
     batch: u32,   // B
@@ -17,12 +17,12 @@ struct Params {
 @group(0) @binding(4) var<storage, read> clock: array<vec4<u32>>;  // (seed low, seed high, step, 0) every clock_stride
 @group(0) @binding(5) var<storage, read_write> counts: array<u32>; // (R, K, 4): tp, fp, fn, tn
 
-const WORKERS = 256u;
+const WORKGROUP_SIZE = 256u;
 
-// Counts of whole numbers are the same in any order.
+// Integer sums are the same in any order.
 var<workgroup> found: array<atomic<u32>, 4>;
 
-// Whether class k is the answer of the clip whose probabilities begin at `first`: of equals the first is.
+// Whether class k is the prediction for the clip with probabilities from `first` on: of equals the first.
 fn is_largest(first: u32, k: u32) -> bool {
     let v = x[first + k];
     var largest = true;
@@ -33,13 +33,13 @@ fn is_largest(first: u32, k: u32) -> bool {
 
 @compute @workgroup_size(256)
 fn tally_forward(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) count: vec3<u32>,
-                 @builtin(local_invocation_index) worker: u32) {
+                 @builtin(local_invocation_index) local_index: u32) {
     let k = group_index(id, count);
-    // Of a folded grid; such a workgroup leaves as a whole.
+    // A folded grid may reach beyond the end; such a workgroup returns as a whole.
     if k >= p.classes { return; }
-    if worker < 4u { atomicStore(&found[worker], 0u); }
+    if local_index < 4u { atomicStore(&found[local_index], 0u); }
     workgroupBarrier();
-    for (var b = worker; b < p.batch; b += WORKERS) {
+    for (var b = local_index; b < p.batch; b += WORKGROUP_SIZE) {
         let first = (id.z * p.batch + b) * p.classes;
         let at = first + k;
         if observed[at] != 0.0 {
@@ -52,9 +52,9 @@ fn tally_forward(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) 
         }
     }
     workgroupBarrier();
-    if worker < 4u {
-        let at = (id.z * p.classes + k) * 4u + worker;
-        var count = atomicLoad(&found[worker]);
+    if local_index < 4u {
+        let at = (id.z * p.classes + k) * 4u + local_index;
+        var count = atomicLoad(&found[local_index]);
         if clock[id.z * p.clock_stride].z % p.batches != 0u { count += counts[at]; }
         counts[at] = count;
     }

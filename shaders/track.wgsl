@@ -1,4 +1,4 @@
-// Adds up an epoch's loss, notes the first step whose loss is not finite, and advances the clock.
+// Running loss of an epoch and first step with a loss that is not finite; advances the step counter.
 #import grid
 
 struct Params {
@@ -17,15 +17,15 @@ const EXPONENT = 0x7f800000u;
 
 @compute @workgroup_size(64)
 fn track_forward(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) count: vec3<u32>,
-                 @builtin(local_invocation_index) worker: u32) {
-    let r = group_index(id, count) * 64u + worker;
+                 @builtin(local_invocation_index) local_index: u32) {
+    let r = group_index(id, count) * 64u + local_index;
     if r >= p.replicas { return; }
     let step = clock[r].z;
     let part = parts[r];
     var total = part;
     if step % p.batches != 0u { total += totals[r]; }
     totals[r] = total;
-    // Looked up in the bits: shader compilers may assume that nothing is infinite or NaN.
+    // Tested on the bits: shader compilers may assume that nothing is infinite or NaN.
     if diverged[r] == NEVER && any((bitcast<vec2<u32>>(part) & vec2(EXPONENT)) == vec2(EXPONENT)) {
         diverged[r] = step;
     }

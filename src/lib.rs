@@ -1,8 +1,8 @@
 //! Recognises musical instruments in recordings from weak labels, on any GPU.
 //!
 //! # A tour
-//! A run has settings ([`Config`]: the protocol of a model's paper, but for what you change), a dataset ([`Dataset`]) and a device
-//! ([`Gpu`]). A [`Session`] trains it, several seeds side by side, tests it, and leaves a directory behind ([`RunDir`]):
+//! A run has settings ([`Config`]: by default the protocol of the model's paper), a dataset ([`Dataset`]) and a device
+//! ([`Gpu`]). A [`Session`] trains several seeds in parallel, tests them, and writes a run directory ([`RunDir`]):
 //!
 //! ```no_run
 //! use wmic::{Config, Dataset, Event, Gpu, Session};
@@ -21,10 +21,10 @@
 //! wmic::report::write(&outcome, &dataset)?;
 //! # Ok::<(), wmic::Error>(())
 //! ```
-//! A run that was stopped goes on with [`Session::resume`]; what has been trained is read by [`Trained::load`].
+//! [`Session::resume`] continues a stopped run; [`Trained::load`] reads a trained model.
 //!
-//! Settings are fields; their names, values, defaults and which model has which are in one table ([`run::config::SETTINGS`]), from which
-//! the command line is made, too:
+//! Settings are fields; their names, values, defaults and which model has which are in one table ([`run::config::SETTINGS`]), which
+//! also defines the command line:
 //!
 //! ```
 //! use wmic::Config;
@@ -32,13 +32,13 @@
 //! let config = Config::of_table("rnn", "data".as_ref(), "epochs = 20\nloss = 'focal'".parse().unwrap())?;
 //! assert_eq!((config.epochs, config.batch), (20, 128));
 //! let forest = Config { lr: 0.1, ..Config::of("rf", "data")? };
-//! assert_eq!(forest.validate().unwrap_err().to_string(), "rf is no network: leave out `lr`");
+//! assert_eq!(forest.validate().unwrap_err().to_string(), "rf is not a neural network: remove `lr`");
 //! # Ok::<(), wmic::Error>(())
 //! ```
 //!
-//! A model is a function from a graph's inputs to probabilities ([`nn::models`]), of layers ([`nn`]) that are made of ops ([`ops`]). An
-//! [`Op`](graph::Op) has WGSL kernels, forward and backward, and a reference in f64 against which [`check`] holds it; one can be
-//! defined outside this crate, as the example `custom_op` does. What becomes of a graph:
+//! A model is a function from a graph's inputs to probabilities ([`nn::models`]), of layers ([`nn`]) built from ops ([`ops`]). An
+//! [`Op`](graph::Op) has WGSL kernels, forward and backward, and an f64 reference that [`check`] compares it with; ops can be
+//! defined outside this crate, as in the example `custom_op`. Building a graph:
 //!
 //! ```
 //! use wmic::graph::{Graph, Init, Mode, Spec};
@@ -55,12 +55,12 @@
 //!
 //! # Layers
 //! Modules are layered: each imports only from lower layers and its own, and no two files import each other, which
-//! `tests/architecture.rs` sees to. From below: [`core`], [`gpu`], [`graph`], [`check`], [`ops`],
+//! a test enforces. From below: [`core`], [`gpu`], [`graph`], [`check`], [`ops`],
 //! [`audio`], [`metrics`], [`data`], [`nn`], [`features`], [`run`], [`predict`], [`train`], [`compare`], [`output`], [`report`],
-//! [`bench`]. A training step is two plans replayed in turn (model and optimiser, see [`train::learner`]), and the clock of seeds and
-//! steps is a tensor like any other.
+//! [`bench`]. A training step is two plans replayed in turn (model and optimiser, see [`train::learner`]), and the clock (seeds and
+//! steps) is a tensor like any other.
 //!
-//! Errors ([`Error`]) name settings and arguments of functions `so`; the command line puts its options there.
+//! Errors ([`Error`]) name settings and function arguments in backquotes, which the command line replaces by its options.
 
 pub mod audio;
 pub mod bench;

@@ -26,7 +26,7 @@ ATTENTION = [0, 25, 50, 75, 100]
 
 
 class AugmentedConv2d(nn.Module):
-    """x (B, H, W, C) to (B, H, W, `filters`), of which attention makes the last `depth`."""
+    """x (B, H, W, C) to (B, H, W, `filters`), the last `depth` from attention."""
 
     def __init__(self, channels: int, filters: int, depth: int, height: int, width: int, attend=eager):
         super().__init__()
@@ -50,7 +50,7 @@ class AugmentedConv2d(nn.Module):
 
 
 class Aacnn(nn.Module):
-    """Logits (B, K) of spectra (B, 87, F). `divisor` narrows the filters, `attention` is the percentage of those of blocks 4 and 5."""
+    """Logits (B, K) of spectra (B, 87, F). `divisor` divides the number of filters, `attention` is the percentage of those of blocks 4 and 5."""
 
     def __init__(self, kind: str, attention: int, classes: int, divisor: int = 1, attend=eager):
         super().__init__()
@@ -85,7 +85,7 @@ class Aacnn(nn.Module):
 
 
 def adagrad(model: nn.Module, lr: float = 1e-3) -> torch.optim.Adagrad:
-    """With the constants of Keras."""
+    """With Keras' constants."""
     return torch.optim.Adagrad(model.parameters(), lr=lr, initial_accumulator_value=0.1, eps=1e-7)
 
 

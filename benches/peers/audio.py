@@ -36,7 +36,7 @@ def times(run: Callable[[], object], least: float) -> list[float]:
 
 
 def log_mels() -> Iterator[tuple[str, Callable[[], object]]]:
-    """Peers that make 998 x 64 log-mel spectrograms of each clip."""
+    """Peers that compute 998 x 64 log-mel spectrograms of each clip."""
     sound = torch.rand(CLIPS, SR * SECONDS) * 2 - 1
     shape = dict(n_fft=512, win_length=400, hop_length=160, n_mels=BANDS)
     try:
@@ -63,7 +63,7 @@ def log_mels() -> Iterator[tuple[str, Callable[[], object]]]:
 
 
 def constant_qs() -> Iterator[tuple[str, Callable[[], object]]]:
-    """Peers that make 862 x 252 constant-Q magnitudes of each clip."""
+    """Peers that compute 862 x 252 constant-Q magnitudes of each clip."""
     try:
         import librosa
         import numpy as np
@@ -111,7 +111,7 @@ def main() -> None:
         median = statistics.median(taken)
         print(json.dumps(result | {"ms_per_step": median, "ms_per_step_min": min(taken)}), flush=True)
 
-    # The first of several peers is put beside wmic's figure.
+    # The first of several peers is compared with wmic.
     for peer, run in log_mels():
         report(peer, "log-mel", CLIPS, run)
     for peer, run in constant_qs():

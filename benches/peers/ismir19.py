@@ -95,7 +95,7 @@ class FcT(nn.Module):
 
 
 class Rnn(nn.Module):
-    """`rnn`: three bidirectional GRU layers; the output at the last instance. PyTorch's own first weights."""
+    """`rnn`: three bidirectional GRU layers; the output at the last instance. PyTorch's default initialisation."""
 
     default_lr = 5e-4
 
@@ -125,10 +125,10 @@ def bce(p: Tensor, y: Tensor, mask: Tensor) -> Tensor:
 
 def partial_bce(p: Tensor, y: Tensor, mask: Tensor, alpha=1.0, beta=0.0, gamma=-1.0) -> Tensor:
     """ISMIR19 Eq. 4: per clip g(o) / K times the sum over observed entries, g(o) = alpha o^gamma + beta with o the
-    observed share of the K classes; then the mean over all clips, to which a clip without labels adds 0."""
+    observed fraction of the K classes; then the mean over all clips, to which a clip without labels adds 0."""
     observed = mask.sum(1)
-    share = observed.clamp(min=1) / mask.shape[1]  # never 0: 0^-1 would turn the empty sum into NaN
-    g = torch.where(observed > 0, alpha * share**gamma + beta, 0.0)
+    fraction = observed.clamp(min=1) / mask.shape[1]  # never 0: 0^-1 would turn the empty sum into NaN
+    g = torch.where(observed > 0, alpha * fraction**gamma + beta, 0.0)
     per_clip = F.binary_cross_entropy(p, y, weight=mask, reduction="none").sum(1)
     return (g / mask.shape[1] * per_clip).mean()
 

@@ -1,4 +1,4 @@
-"""BiLSTM-ATT in PyTorch (Anhari 2020), with the dropout of recurrent layers that PyTorch's own LSTM has not.
+"""BiLSTM-ATT in PyTorch (Anhari 2020), with the dropout of recurrent layers that PyTorch's LSTM does not have.
 
 Tensor names are those of wmic's weight files.
 """
@@ -12,8 +12,8 @@ from ismir19 import BANDS, CLASSES, attention_pool
 HIDDEN = 64
 
 
-def walk(cell, x: Tensor, mask: Tensor, reverse: bool) -> Tensor:
-    """The states h (B, T, H) of a cell over x (B, T, F). Its products see h times the mask (B, H), the same in all steps.
+def unroll(cell, x: Tensor, mask: Tensor, reverse: bool) -> Tensor:
+    """The states h (B, T, H) of a cell over x (B, T, F). Its products use h times the mask (B, H), the same in all steps.
     `cell` maps (x_t, masked h, h, c) to (h, c)."""
     steps = range(x.shape[1] - 1, -1, -1) if reverse else range(x.shape[1])
     h = c = torch.zeros_like(mask)
@@ -43,7 +43,7 @@ def gru_cell(w_ih: Tensor, w_hh: Tensor, b_ih: Tensor, b_hh: Tensor):
 
 
 class BilstmAtt(nn.Module):
-    """`bilstm-att`: a bidirectional LSTM, dropout with one draw per clip before it and within it, then attention pooling."""
+    """`bilstm-att`: a bidirectional LSTM, dropout with one mask per clip on its input and its states, then attention pooling."""
 
     default_lr = 5e-4
 
@@ -69,7 +69,7 @@ class BilstmAtt(nn.Module):
         ways = []
         for suffix, mask, reverse in [("", of_states[0], False), ("_reverse", of_states[1], True)]:
             parts = [getattr(self.lstm, f"{part}_l0{suffix}") for part in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")]
-            ways.append(walk(lstm_cell(*parts), x, mask, reverse))
+            ways.append(unroll(lstm_cell(*parts), x, mask, reverse))
         return torch.cat(ways, 2)
 
     def logits(self, x: Tensor) -> tuple[Tensor, Tensor]:

@@ -31,7 +31,7 @@ def split(qkv: Tensor, heads: int, key: int, value: int) -> tuple[Tensor, Tensor
 
 
 def places(q: Tensor, rel_h: Tensor, rel_w: Tensor) -> Tensor:
-    """What the two tables add to the logits (B, N, H W, H W)."""
+    """The tables' terms of the logits (B, N, H W, H W)."""
     h, w = q.shape[2:4]
 
     def gathered(table: Tensor, n: int) -> Tensor:

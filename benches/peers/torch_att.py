@@ -104,7 +104,7 @@ def train(args: argparse.Namespace, data: Split, seed: int) -> tuple[nn.Module, 
     for epoch in range(1, args.epochs + 1):
         for index in batches(len(fit.x), args.batch, args.device):
             trainer.step(fit.at(index))
-        loss = trainer.loss(predict(trainer.model, val.x), val.y, val.mask).item()  # the one wait of the epoch
+        loss = trainer.loss(predict(trainer.model, val.x), val.y, val.mask).item()  # the only synchronisation of the epoch
         if loss < best_loss:
             best_loss, best_epoch = loss, epoch
             best_state = {name: t.clone() for name, t in trainer.model.state_dict().items()}
@@ -135,7 +135,7 @@ def run_training(args: argparse.Namespace, data: Split, test: Split) -> dict:
     for seed in range(args.seeds):
         start = time.perf_counter()
         model, best_epoch = train(args, data, seed)
-        seconds = time.perf_counter() - start  # each epoch ends in a wait, so no work is left over
+        seconds = time.perf_counter() - start  # each epoch ends with a synchronisation, so no work is pending
         per_seed.append({"seed": seed, "best_epoch": best_epoch, "seconds": seconds, **test_metrics(model, test)})
     mean = {name: statistics.mean(s[name] for s in per_seed) for name in ("loss", "map", "f1_pn", "seconds")}
     return {"epochs": args.epochs, "per_seed": per_seed, "mean": mean}

@@ -1,4 +1,4 @@
-"""VGGish (Hershey et al. 2017) and the visual attention models on its maps (Watcharasupat, Gururani, Lerch 2020) in PyTorch.
+"""VGGish (Hershey et al. 2017) and the visual attention models on its feature maps (Watcharasupat, Gururani, Lerch 2020) in PyTorch.
 
 Shared by the benchmark peer `audio.py` and by `tests/golden/make_golden.py`. VGGish's layers are numbered as in torchvggish's state dict.
 Dimensions: M patches, B clips, T patches of a clip, C = 512 / divisor channels, D = 4096 / divisor dense units, K classes.
@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from ismir19 import CLASSES, bce
 
 FRAMES, BANDS, EMBEDDING = 96, 64, 128
-ROWS, COLUMNS = 6, 4  # time steps and frequency bands of the last maps
+ROWS, COLUMNS = 6, 4  # time steps and frequency bands of the last feature maps
 FILTERS = [64, None, 128, None, 256, 256, None, 512, 512, None]  # None: 2 x 2 max pooling
 
 
@@ -28,7 +28,7 @@ def convolutions(divisor: int) -> nn.Sequential:
 
 
 class Vggish(nn.Module):
-    """Log-mel patches (M, 96, 64) to embeddings (M, 128); `divisor` narrows all layers but the last."""
+    """Log-mel patches (M, 96, 64) to embeddings (M, 128); `divisor` divides the widths of all layers except the last."""
 
     def __init__(self, divisor: int = 1, last_relu: bool = True):
         super().__init__()
@@ -49,7 +49,7 @@ class Vggish(nn.Module):
 
 
 def norm_valid(bn: nn.BatchNorm1d, x: Tensor, valid: Tensor) -> Tensor:
-    """Batch norm of the places of x (B, P, F) that are `valid` (B, P); 0 elsewhere."""
+    """Batch norm of the positions of x (B, P, F) that are `valid` (B, P); 0 elsewhere."""
     return torch.zeros_like(x).masked_scatter(valid.unsqueeze(-1), bn(x[valid]))
 
 
@@ -76,7 +76,7 @@ class Visual(nn.Module):
             self.att, self.cla = nn.Linear(inputs, CLASSES), nn.Linear(inputs, CLASSES)
 
     def segments(self, maps: Tensor) -> Tensor:
-        """Maps (M, 6, 4, C) through the dense layer, every place by its own columns of the weights: (M, 6 or 24, D)."""
+        """Maps (M, 6, 4, C) through the dense layer, every position by its own columns of the weights: (M, 6 or 24, D)."""
         dense = self.embeddings[0]
         blocks = dense.weight.view(dense.out_features, *maps.shape[1:])
         y = torch.einsum("mtfc,dtfc->mtfd", maps, blocks)
@@ -84,7 +84,7 @@ class Visual(nn.Module):
             y = y.sum(2, keepdim=True)
         return F.relu(y + dense.bias).flatten(1, 2)
 
-    def answer(self, x: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor | None]:
+    def predict(self, x: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor | None]:
         """Probabilities, and attention (B, P, K) for the variants that have it."""
         b, t = x.shape[:2]
         x = x.flatten(0, 1)
@@ -107,7 +107,7 @@ class Visual(nn.Module):
         return F.hardtanh((a * torch.sigmoid(self.cla(h))).sum(1), 0.0, 1.0), a
 
     def forward(self, x: Tensor, lengths: Tensor) -> Tensor:
-        return self.answer(x, lengths)[0]
+        return self.predict(x, lengths)[0]
 
 
 PATCHES = {
@@ -120,7 +120,7 @@ PATCHES = {
 class Sightreader(nn.Module):
     """`sr16`, `ram16-rnn` or `ram16-gru` on x (B, T, F), of which the first `lengths[b]` frames of a clip are valid.
 
-    `answer`: in evaluation it begins at the centre and looks where the policy's mean is; probabilities (B, K), locations (B, 16, 2).
+    `predict`: in evaluation it starts at the centre and follows the policy's mean; probabilities (B, K), locations (B, 16, 2).
     """
 
     GLIMPSES, FEATURES, HIDDEN, SIGMA = 16, 128, 256, 0.17
@@ -161,7 +161,7 @@ class Sightreader(nn.Module):
         q = self.sensor["patches"](patches) + self.sensor["location"](location)
         return self.core(F.relu(self.sensor["joint"](q)), h)
 
-    def answer(self, x: Tensor, lengths: list[int]) -> tuple[Tensor, Tensor]:
+    def predict(self, x: Tensor, lengths: list[int]) -> tuple[Tensor, Tensor]:
         location, h = x.new_zeros(len(x), 2), x.new_zeros(len(x), self.HIDDEN)
         path = []
         for _ in range(self.GLIMPSES):
@@ -178,7 +178,7 @@ class Sightreader(nn.Module):
         for j in range(self.GLIMPSES):
             h = self.step(x, lengths, location, h)
             p = torch.sigmoid(self.classifier(h))
-            assert (p - 0.5).abs().min() > 1e-5, "f32 could take this for another answer"
+            assert (p - 0.5).abs().min() > 1e-5, "f32 could give another prediction"
             earned = earned + (((p >= 0.5) == (y >= 0.5)) * mask).sum(1) / mask.sum(1)
             if choice is not None:
                 policy, drawn, baseline = choice

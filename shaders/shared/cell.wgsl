@@ -1,13 +1,13 @@
 // One step of a recurrent cell, forward and backward. `Value` is f32 or a vector of them: several units, or several clips.
 //
-// x and g hold the gates' shares from the input (W_ih x + b_ih) and from the state before (W_hh h + b_hh), in PyTorch's order.
+// x and g are the contributions to the gates of the input (W_ih x + b_ih) and of the previous state (W_hh h + b_hh), in PyTorch's order.
 //   tanh   h' = tanh(x + g)
 //   GRU    r, z = sigmoid(x + g); n = tanh(x + r g); h' = (1 - z) n + z h
 //   LSTM   i, f, o = sigmoid(x + g); n = tanh(x + g) (the third gate); c' = f c + i n; h' = o tanh(c')
 #import tanh
 override CELL: u32 = 1u;  // TANH, GRU or LSTM
 override GATES: u32 = 3u; // 1, 3 or 4
-override KEPT: u32 = 4u;  // values kept for backward: tanh h'; GRU r z n g; LSTM i f n o
+override KEPT: u32 = 4u;  // values saved for backward: tanh h'; GRU r z n g; LSTM i f n o
 
 const TANH = 0u;
 const GRU = 1u;
@@ -21,11 +21,11 @@ struct Step {
     kept: Gates,
 }
 
-// What a step's gradient is for each of the cell's inputs.
+// Gradients of a step for each of the cell's inputs.
 struct Slopes {
     x: Gates,
     g: Gates,
-    h: Value, // without what goes through g
+    h: Value, // without the path through g
     c: Value,
 }
 

@@ -1,5 +1,4 @@
-// What the kernels of the convolution have in common. n, c: output and input channels of the product at hand, so the backward input
-// has them exchanged.
+// Shared by the kernels of the convolution. n, c: output and input channels of the current product, exchanged for the backward input.
 struct Params {
     m: u32,          // pixels of a replica: B H W
     height: u32,
@@ -8,23 +7,23 @@ struct Params {
     n: u32,
     size: u32,       // of the square kernel, odd
     depth: u32,      // size^2 c, rounded up to a multiple of 4
-    x_stride: u32,   // elements from one replica to the next; 0 for an input that all replicas share
+    x_stride: u32,   // elements between replicas; 0 for an input that all replicas share
     w_stride: u32,
     b_stride: u32,
     has_bias: u32,
     relu: u32,
-    turned: u32,     // pack: weights turned by 180 degrees and their channels exchanged, for the backward input
-    accumulate: u32, // add to what the output holds
+    transposed: u32,     // pack: weights rotated by 180 degrees and their channels exchanged, for the backward input
+    accumulate: u32, // add to the output
     slices: u32,     // backward weight and bias: the rows of all images are summed in this many slices
 }
 
 // Row and column of a pixel in its image.
-fn image_place(pixel: u32) -> vec2<u32> {
+fn pixel_position(pixel: u32) -> vec2<u32> {
     let row = pixel / p.width;
     return vec2(row % p.height, pixel - row * p.width);
 }
 
-// A place in the kernel's depth: which pixel it looks at, seen from its own, and which channel.
+// A position in the kernel's depth: the offset of its pixel, and its channel.
 struct Tap {
     shift: vec2<i32>, // in rows and columns
     pixels: i32,      // the same in pixels
@@ -41,7 +40,7 @@ fn kernel_tap(k: u32) -> Tap {
 // The first image row of a slice.
 fn slice_start(slice: u32) -> u32 { return p.m / p.width * slice / p.slices; }
 
-// The packed weights (depth, N) lie in panels of 32 columns, the last one of what is left, so that a tile reads a run of memory.
+// The packed weights (depth, N) are in panels of 32 columns, the last one of the remainder, so that a tile reads contiguous memory.
 const PANEL = 32u;
 
 fn packed_at(k: u32, n: u32) -> u32 {

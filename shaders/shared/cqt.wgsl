@@ -1,4 +1,4 @@
-// Frames and filters of cqt. The includer says how the work is shared.
+// Frames and filters of cqt. The importing shader distributes the work.
 struct Params {
     b: u32,
     s: u32,              // samples per clip
@@ -7,7 +7,7 @@ struct Params {
     groups: u32,
     hop: u32,
     centre: i32,
-    x_stride: u32,       // elements from one replica to the next
+    x_stride: u32,       // elements between replicas
 }
 
 // Four neighbouring filters, zeros where one is shorter.
@@ -23,17 +23,17 @@ struct Group {
 @group(0) @binding(3) var<storage, read> h: array<vec4<f32>>;  // (taps of all groups, 2): real parts, imaginary parts
 @group(0) @binding(4) var<storage, read_write> y: array<f32>;  // (R, B, T, K)
 
-// A row is a frame of one of the clips. This is where one that does not exist lies: before every clip.
+// A row is a frame of one of the clips. A missing row starts before every clip.
 const NOWHERE = -0x40000000;
 
-// Where the row's samples start within its clip for first_k = 0, and where the clip starts in x.
+// Offset of the row's samples within its clip for first_k = 0, and of the clip in x.
 fn origin(row: u32, replica: u32) -> vec2<i32> {
     if row >= p.b * p.t { return vec2(NOWHERE, 0); }
     let b = row / p.t;
     return vec2(i32((row - b * p.t) * p.hop) - p.centre, i32(replica * p.x_stride + b * p.s));
 }
 
-// Silence around the clip. A load that is not needed costs less than a branch.
+// Zeros around the clip. An unneeded load costs less than a branch.
 fn sample_at(row: vec2<i32>, j: u32) -> f32 {
     let at = row.x + i32(j);
     let inside = clamp(at, 0, i32(p.s) - 1);

@@ -10,10 +10,10 @@ struct Params {
     b_stride: u32,
     has_bias: u32,
     relu: u32,
-    accumulate: u32, // add to what the output holds; for subgroups of 8, bits: 1 into grad_w (or grad_x), 2 into grad_b
+    accumulate: u32, // add to the output; for subgroups of 8, bits: 1 into grad_w (or grad_x), 2 into grad_b
     slices: u32,     // backward weight and bias: M is summed in this many slices
-    w_at: u32,       // backward weight of software8: where in what is written together grad_w begins,
-    b_at: u32,       //   and grad_b
+    w_at: u32,       // backward weight of software8: offsets in the output of grad_w
+    b_at: u32,       //   and of grad_b
 }
 
 @group(0) @binding(0) var<uniform> p: Params;

@@ -1,15 +1,15 @@
-// A recurrent layer walked through time, and what lies around the walk: the parameters side by side, states in and out.
+// Shared by the kernels of a recurrent layer: the loop over time, the packed parameters, states in and out.
 //
-// The tape is what a walk leaves behind for the way back, in sections that begin at p.*_at (all offsets in f32):
-//   state   (S, R, B, D H)   the state before the walk, then the one after it; S = 1, with c 2; a section every state_slice
-//   h       (D, R, T, B, H)  the state that each step starts from; a direction every h_slice
+// The tape holds the values saved for the backward pass, in sections that begin at p.*_at (all offsets in f32):
+//   state   (S, R, B, D H)   the initial state, then the final one; S = 1, with c 2; a section every state_slice
+//   h       (D, R, T, B, H)  the state before each step; a direction every h_slice
 //   masked  (D, R, T, B, H)  the same times the recurrent mask, where there is one
 //   kept    (D, R, T, KEPT, B, H)
 //   c       (D, R, T, B, H)  LSTM only
-// and of the way back:
-//   state   as above, gradients: of the state after the walk, then of the one before it
+// and of the backward pass:
+//   state   as above, gradients: of the final state, then of the initial one
 //   dg      (D, R, T, B, G, H), of W_hh h + b_hh; a direction every g_slice
-// packed_weights (R, D, G H (H + 1)): W_hh and then b_hh, W_hh transposed for the way forward.
+// packed_weights (R, D, G H (H + 1)): W_hh and then b_hh, W_hh transposed for the forward pass.
 #import grid
 #import cell
 
@@ -21,9 +21,9 @@ struct Params {
     directions: u32,    // D
     lengths_stride: u32,
     has_mask: u32,
-    has_state: u32,     // which of h and c (bits) the tape holds to begin with; the others begin with 0
+    has_state: u32,     // bits: which of h and c have an initial state in the tape; the others start at 0
     has_dy: u32,
-    wants_start: u32,   // the gradient of the state before the walk is wanted
+    wants_start: u32,   // the gradient of the initial state is needed
     state_slice: u32,
     h_at: u32,
     h_slice: u32,
@@ -33,9 +33,9 @@ struct Params {
     g_at: u32,
     g_slice: u32,
     accumulate: u32,    // bit d: into the gradient of direction d
-    first: u32,         // the steps of this dispatch, counted as the walk goes; it takes the state up from the tape and leaves it there
+    first: u32,         // the steps of this dispatch, in order of time; it reads the state from the tape and writes it back
     end: u32,
-    tape_steps: u32,    // of the tape: T, or fewer where nothing goes back and later steps may take the place of earlier ones
+    tape_steps: u32,    // of the tape: T, or fewer without a backward pass, where later steps overwrite earlier ones
 }
 
 @group(0) @binding(0) var<uniform> p: Params;
@@ -45,8 +45,8 @@ fn step_of(s: u32, direction: u32) -> u32 {
     return select(s, p.steps - 1u - s, direction == 1u);
 }
 
-// Where a section with rows of `width` holds a clip's step. The clips of a step lie side by side: a walk goes through all of them
-// at a time, and far apart they would compete for the same lines of a cache.
+// Offset of a clip's step in a section with rows of `width`. The clips of a step are adjacent: the time loop processes them
+// together, and at large strides they would compete for the same cache lines.
 fn tape_at(section: u32, slice: u32, width: u32, direction: u32, replica: u32, clip: u32, t: u32) -> u32 {
     return section + direction * slice + ((replica * p.tape_steps + t % p.tape_steps) * p.batch + clip) * width;
 }
@@ -56,7 +56,7 @@ fn kept_at(direction: u32, replica: u32, clip: u32, t: u32) -> u32 {
     return p.kept_at + (step * KEPT * p.batch + clip) * p.hidden;
 }
 
-// Also of a clip's first unit in the mask.
+// Also the offset of a clip's first unit in the mask.
 fn state_at(direction: u32, replica: u32, clip: u32) -> u32 {
     return ((replica * p.batch + clip) * p.directions + direction) * p.hidden;
 }

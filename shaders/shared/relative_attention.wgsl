@@ -1,4 +1,4 @@
-// What the kernels of 2D relative self-attention have in common. Logits are counted in bits, as exp2 wants them:
+// Shared by the kernels of 2D relative self-attention. Logits are in base 2, for exp2:
 // s = q' (k + rel_w + rel_h) with q' = scale q, and a query's log-sum-exp is that of base 2.
 override KEY_DEPTH: u32 = 1u;   // dk / N
 override VALUE_DEPTH: u32 = 1u; // dv / N
@@ -21,7 +21,7 @@ struct Params {
 
 fn positions() -> u32 { return p.height * p.width; }
 
-// Where the channels of a head begin, and where a (replica's) image has a number for each head and position.
+// Offsets of the channels of a head, and of the values per head and position of a (replica's) image.
 fn q_at(image: u32, head: u32, position: u32) -> u32 {
     return (image * positions() + position) * p.heads * (2u * KEY_DEPTH + VALUE_DEPTH) + head * KEY_DEPTH;
 }

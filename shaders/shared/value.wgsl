@@ -1,4 +1,4 @@
-// What an invocation works on: four neighbouring elements of a row with VEC4, else one.
+// Elements per invocation: four neighbours of a row with VEC4, else one.
 #ifdef VEC4
 alias Value = vec4<f32>;
 alias Bits = vec4<u32>;

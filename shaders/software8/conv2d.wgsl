@@ -1,6 +1,6 @@
-// Convolution for adapters with subgroups of 8 invocations, such as software Vulkan on AVX2 (see linear.wgsl): a subgroup keeps
-// 32 x 32 results, in registers. Shapes and the other kernels as in ../conv2d.wgsl; N is a multiple of 4, and so is C, but for
-// SCALAR_INPUT: there the elements of x are loaded one by one, as a first layer needs it.
+// Convolution for adapters with subgroups of 8 invocations, such as software Vulkan on AVX2 (see linear.wgsl): a subgroup computes
+// 32 x 32 results, in registers. Shapes and the other kernels as in ../conv2d.wgsl; N is a multiple of 4, and so is C, except with
+// SCALAR_INPUT, where the elements of x are loaded one by one, as a first layer needs.
 enable subgroups;
 #import grid
 #import software8/product
@@ -45,7 +45,7 @@ fn put_partial(at: u32, row: u32, sum: vec4<f32>) {
     if row < p.n { partial[at + row * (p.depth / 4u)] = sum; }
 }
 
-// Every fourth row, as weight_tile shares them out.
+// Every fourth row, as weight_tile distributes them.
 fn put_rows_partial(at: u32, row: u32, t: Rows) {
     put_partial(at, row, t[0]);
     put_partial(at, row + 4u, t[1]);
@@ -57,8 +57,8 @@ fn put_rows_partial(at: u32, row: u32, t: Rows) {
     put_partial(at, row + 28u, t[7]);
 }
 
-fn inside(place: vec2<u32>, shift: vec2<i32>) -> bool {
-    return all(vec2<u32>(vec2<i32>(place) + shift) < vec2(p.height, p.width));
+fn inside(position: vec2<u32>, shift: vec2<i32>) -> bool {
+    return all(vec2<u32>(vec2<i32>(position) + shift) < vec2(p.height, p.width));
 }
 
 // Stores a tile of y, from this row and column on.
@@ -73,7 +73,7 @@ fn put_tile(replica: u32, row: u32, col: u32, t0: Rows, t1: Rows, t2: Rows, t3: 
     put_rows_y(at, row + 24u, bias, t3);
 }
 
-// The rows of a tile are output channels, its columns places in the kernel, four for each invocation, and the depth are pixels, four
+// The rows of a tile are output channels, its columns positions in the kernel, four for each invocation, and the depth is pixels, four
 // neighbours of an image row at a time. Invocation i loads channels 4 i to 4 i + 3 of g, so t0 to t3 hold every fourth row.
 fn weight_tile(id: vec3<u32>, group: u32, lane: u32) {
     let tiles = (p.depth + TILE - 1u) / TILE;
@@ -114,11 +114,11 @@ fn weight_tile(id: vec3<u32>, group: u32, lane: u32) {
     put_rows_partial(at, row + 3u, t3);
 }
 
-// What an invocation's four columns of patches(x) look at: `spot` for columns k to k + 3, `pick` their elements for a pixel, 0 outside
+// Sources of an invocation's four columns of patches(x): `spot` for columns k to k + 3, `pick` their elements for a pixel, 0 outside
 // the image.
 #ifdef SCALAR_INPUT
-fn element(at: u32, m: u32, place: vec2<u32>, tap: Tap) -> f32 {
-    let live = inside(place, tap.shift);
+fn element(at: u32, m: u32, position: vec2<u32>, tap: Tap) -> f32 {
+    let live = inside(position, tap.shift);
     return select(0.0, x[at + (m + select(0u, u32(tap.pixels), live)) * p.c + tap.channel], live);
 }
 
@@ -131,9 +131,9 @@ fn spot(k: u32, replica: u32) -> Spot {
     return Spot(array(kernel_tap(k), kernel_tap(k + 1u), kernel_tap(k + 2u), kernel_tap(k + 3u)), replica * p.x_stride);
 }
 
-fn pick(s: Spot, m: u32, place: vec2<u32>) -> vec4<f32> {
-    return vec4(element(s.at, m, place, s.taps[0]), element(s.at, m, place, s.taps[1]),
-                element(s.at, m, place, s.taps[2]), element(s.at, m, place, s.taps[3]));
+fn pick(s: Spot, m: u32, position: vec2<u32>) -> vec4<f32> {
+    return vec4(element(s.at, m, position, s.taps[0]), element(s.at, m, position, s.taps[1]),
+                element(s.at, m, position, s.taps[2]), element(s.at, m, position, s.taps[3]));
 }
 #else
 struct Spot {
@@ -146,8 +146,8 @@ fn spot(k: u32, replica: u32) -> Spot {
     return Spot(tap, (replica * p.x_stride + tap.channel) / 4u);
 }
 
-fn pick(s: Spot, m: u32, place: vec2<u32>) -> vec4<f32> {
-    let live = inside(place, s.tap.shift);
+fn pick(s: Spot, m: u32, position: vec2<u32>) -> vec4<f32> {
+    let live = inside(position, s.tap.shift);
     return at_tap(s.at + (m + select(0u, u32(s.tap.pixels), live)) * (p.c / 4u), live);
 }
 
@@ -159,29 +159,29 @@ fn convolve(id: vec3<u32>, group: u32, lane: u32) {
     let tiles = (p.m + TILE - 1u) / TILE;
     let row = group % tiles * TILE;
     let panel = group / tiles * TILE;
-    if panel >= p.n { return; } // of a folded grid
+    if panel >= p.n { return; } // beyond the end of a folded grid
     let col = panel + 4u * lane;
     let width = min(TILE, p.n - panel) / 4u;
     // Loads past the edge repeat the last pixel; their results are not stored.
     let m = min(vec4(row + lane) + vec4(0u, 8u, 16u, 24u), vec4(p.m - 1u));
-    let place0 = image_place(m.x);
-    let place1 = image_place(m.y);
-    let place2 = image_place(m.z);
-    let place3 = image_place(m.w);
+    let position0 = pixel_position(m.x);
+    let position1 = pixel_position(m.y);
+    let position2 = pixel_position(m.z);
+    let position3 = pixel_position(m.w);
     var step = (id.z * p.depth * p.n + packed_at(0u, min(col, p.n - 4u))) / 4u;
     var t0: Rows;
     var t1: Rows;
     var t2: Rows;
     var t3: Rows;
 #ifdef SCALAR_INPUT
-    // Taps past the kernel meet weights of 0.
+    // Taps past the kernel have weights of 0.
     for (var k = 0u; k < p.depth; k += 4u) {
         let s = spot(k, id.z);
         let b = mat4x4(weights[step], weights[step + width], weights[step + 2u * width], weights[step + 3u * width]);
-        update(&t0, pick(s, m.x, place0), b);
-        update(&t1, pick(s, m.y, place1), b);
-        update(&t2, pick(s, m.z, place2), b);
-        update(&t3, pick(s, m.w, place3), b);
+        update(&t0, pick(s, m.x, position0), b);
+        update(&t1, pick(s, m.y, position1), b);
+        update(&t2, pick(s, m.z, position2), b);
+        update(&t3, pick(s, m.w, position3), b);
         step += 4u * width;
     }
 #else
@@ -189,9 +189,9 @@ fn convolve(id: vec3<u32>, group: u32, lane: u32) {
     let x0 = id.z * p.x_stride / 4u;
     for (var k = 0u; k < p.depth; k += p.c) {
         let tap = kernel_tap(k);
-        let live = vec4(inside(place0, tap.shift), inside(place1, tap.shift), inside(place2, tap.shift),
-                        inside(place3, tap.shift));
-        // Pixels outside the image are loaded from their own place, and count as 0.
+        let live = vec4(inside(position0, tap.shift), inside(position1, tap.shift), inside(position2, tap.shift),
+                        inside(position3, tap.shift));
+        // Pixels outside the image load the centre pixel instead, and count as 0.
         var at = x0 + (m + select(vec4(0u), vec4(u32(tap.pixels)), live)) * depth;
         for (var d = 0u; d < depth; d++) {
             let b = mat4x4(weights[step], weights[step + width], weights[step + 2u * width], weights[step + 3u * width]);

@@ -1,10 +1,10 @@
 // Convolution to few channels for subgroups of 8 invocations, where tiles of 32 output channels would leave most lanes idle: each
-// invocation takes a run of 8 neighbouring pixels of an image row, its neighbours the runs next to it, row after row, and a vec4 are
-// four output channels. An invocation loads its own pixels only: what a kernel of up to 5 columns sees beyond them comes from its
-// neighbours by shuffles and, for the two at the ends of the subgroup, from one more load. Weights are loaded once for all by
-// different lanes, and broadcast. The depth goes by in chunks of four places of a column of the kernel, that is (row, channel), the
-// channel innermost, and each chunk meets all columns. Shapes and the other kernels as in ../conv2d.wgsl; N is a multiple of 4, and
-// so is C, but for SCALAR_INPUT: there the elements of x are loaded one by one, as a first layer needs it.
+// invocation computes a run of 8 neighbouring pixels of an image row, its neighbours the adjacent runs, row after row, and a vec4 is
+// four output channels. An invocation loads its own pixels only: the pixels beyond them that a kernel of up to 5 columns needs come
+// from its neighbours by shuffles and, at the two ends of the subgroup, from one more load. Weights are loaded once by different
+// lanes, and broadcast. The depth is processed in chunks of four positions (row, channel) of a kernel column, the channel
+// innermost, and each chunk is multiplied by all columns. Shapes and the other kernels as in ../conv2d.wgsl; N is a multiple of 4, and
+// so is C, except with SCALAR_INPUT, where the elements of x are loaded one by one, as a first layer needs.
 enable subgroups;
 #import grid
 #import conv2d
@@ -34,7 +34,7 @@ const RUN = 8u;
 
 alias Pixels = array<vec4<f32>, 8>;
 
-// A run and the two pixels on either side.
+// A run with two more pixels on either side.
 struct Window {
     left2: vec4<f32>,
     left1: vec4<f32>,
@@ -43,7 +43,7 @@ struct Window {
     right2: vec4<f32>,
 }
 
-// An image row, counted through all images, and its number in its image.
+// An image row, counted over all images, and its index in its image.
 struct Line {
     row: u32,
     h: u32,
@@ -53,13 +53,13 @@ fn chunks() -> u32 { return (SIZE * p.c + 3u) / 4u; }
 
 fn runs_of_row() -> u32 { return (p.width + RUN - 1u) / RUN; }
 
-// a / b for small numbers: a division of integers takes the lanes one by one.
+// a / b for small numbers: integer division is scalar on these adapters.
 fn quotient(a: vec4<u32>, b: u32) -> vec4<u32> { return vec4<u32>((vec4<f32>(a) + 0.5) / f32(b)); }
 
-// The kernel's rows of a chunk's four places.
+// The kernel rows of a chunk's four positions.
 fn kernel_rows(chunk: u32) -> vec4<u32> { return quotient(vec4(4u * chunk) + vec4(0u, 1u, 2u, 3u), p.c); }
 
-// Where the pixels beyond a subgroup's ends are: invocations 0 and 1 look at the two left of it, the others at the two right of it.
+// Positions of the pixels beyond a subgroup's ends: invocations 0 and 1 load the two on its left, the others the two on its right.
 struct Ends {
     image_row: Line,
     column: u32, // wraps around at the left edge, which is outside the image as well
@@ -81,7 +81,7 @@ fn from_right(v: vec4<f32>, end: vec4<f32>, ends: bool, lane: u32) -> vec4<f32> 
     return select(select(subgroupShuffle(v, (lane + 1u) % LANES), end, lane == 7u), vec4(0.0), ends);
 }
 
-fn look(chunk: u32, replica: u32, image_row: Line, column: u32, e: Ends, lane: u32) -> Window {
+fn load_window(chunk: u32, replica: u32, image_row: Line, column: u32, e: Ends, lane: u32) -> Window {
     let s = source(chunk, replica, image_row);
     var v: Window;
     v.own[0] = pick(s, column);
@@ -107,7 +107,7 @@ fn look(chunk: u32, replica: u32, image_row: Line, column: u32, e: Ends, lane: u
     return v;
 }
 
-// What the first and what the last four invocations hold.
+// The values of the first and of the last four invocations.
 fn low(v: vec4<f32>) -> mat4x4<f32> {
     return mat4x4(subgroupBroadcast(v, 0u), subgroupBroadcast(v, 1u), subgroupBroadcast(v, 2u), subgroupBroadcast(v, 3u));
 }
@@ -116,7 +116,7 @@ fn high(v: vec4<f32>) -> mat4x4<f32> {
     return mat4x4(subgroupBroadcast(v, 4u), subgroupBroadcast(v, 5u), subgroupBroadcast(v, 6u), subgroupBroadcast(v, 7u));
 }
 
-// A result from the five pixels around it; smaller kernels look at the inner ones.
+// A result from the five pixels around it; smaller kernels use the inner ones.
 fn add5(t: vec4<f32>, w: ptr<function, array<mat4x4<f32>, 5>>,
         a: vec4<f32>, b: vec4<f32>, c: vec4<f32>, d: vec4<f32>, e: vec4<f32>) -> vec4<f32> {
     if SIZE == 5u {
@@ -143,7 +143,7 @@ fn convolve(id: vec3<u32>, group: u32, lane: u32) {
     let runs = runs_of_row();
     let tiles = (rows * runs + LANES - 1u) / LANES;
     let panel = group / tiles;
-    if 4u * panel >= p.n { return; } // of a folded grid
+    if 4u * panel >= p.n { return; } // beyond the end of a folded grid
     let run = group % tiles * LANES + lane;
     // Runs past the end repeat the last row; their results are not stored.
     let row = min(run / runs, rows - 1u);
@@ -154,7 +154,7 @@ fn convolve(id: vec3<u32>, group: u32, lane: u32) {
     var step = (id.z * (p.n / 4u) + panel) * depth * SIZE * 4u;
     var t: Pixels;
     for (var chunk = 0u; chunk < depth; chunk++) {
-        var v = look(chunk, id.z, image_row, column, e, lane);
+        var v = load_window(chunk, id.z, image_row, column, e, lane);
         var w: array<mat4x4<f32>, 5>;
         let first = weights[step + min(lane, 4u * SIZE - 1u)];
         w[0] = low(first);
@@ -198,7 +198,7 @@ fn gradient(at: u32, column: u32, live: bool) -> vec4<f32> {
     return select(vec4(0.0), grad_y[at + select(0u, column * (p.n / 4u), inside)], inside);
 }
 
-// The elements of a weight column's gradient: rows are four output channels, a vec4 the places of a chunk.
+// The elements of a weight column's gradient: rows are four output channels, a vec4 is the positions of a chunk.
 fn outer(t: ptr<function, mat4x4<f32>>, g: ptr<function, Pixels>, v0: vec4<f32>, v1: vec4<f32>, v2: vec4<f32>, v3: vec4<f32>,
          v4: vec4<f32>, v5: vec4<f32>, v6: vec4<f32>, v7: vec4<f32>) {
     (*t)[0] += (*g)[0].x * v0 + (*g)[1].x * v1 + (*g)[2].x * v2 + (*g)[3].x * v3
@@ -211,7 +211,7 @@ fn outer(t: ptr<function, mat4x4<f32>>, g: ptr<function, Pixels>, v0: vec4<f32>,
              + (*g)[4].w * v4 + (*g)[5].w * v5 + (*g)[6].w * v6 + (*g)[7].w * v7;
 }
 
-// Adds up the lanes; lane i < 4 stores row i. of_five: this weight column, counted in a kernel of 5.
+// Reduces over the lanes; lane i < 4 stores row i. of_five: this weight column, counted in a kernel of 5.
 fn put_column(at: u32, chunk: u32, of_five: u32, t: mat4x4<f32>, lane: u32) {
     let column = of_five + SIZE / 2u - 2u;
     let s0 = subgroupAdd(t[0]);
@@ -226,7 +226,7 @@ fn weight_columns(id: vec3<u32>, group: u32, lane: u32) {
     let depth = chunks();
     let chunk = group % depth;
     let panel = group / depth;
-    if 4u * panel >= p.n { return; } // of a folded grid
+    if 4u * panel >= p.n { return; } // beyond the end of a folded grid
     let replica = id.z / p.slices;
     let slice = id.z % p.slices;
     let rows = p.m / p.width;
@@ -248,7 +248,7 @@ fn weight_columns(id: vec3<u32>, group: u32, lane: u32) {
         let known = Line(min(image_row.row, rows - 1u), image_row.h);
         let column = run * RUN;
         let e = ends(known, column, lane);
-        var v = look(chunk, replica, known, column, e, lane);
+        var v = load_window(chunk, replica, known, column, e, lane);
         let at = (replica * p.m + known.row * p.width) * (p.n / 4u) + panel;
         var g: Pixels;
         g[0] = gradient(at, column, live);
@@ -288,7 +288,7 @@ fn weight_columns(id: vec3<u32>, group: u32, lane: u32) {
     put_column(at, chunk, 2u, t2, lane);
 }
 
-// Where the places of a chunk are found. `pick`: the four elements for a column of the image, 0 outside the image. `put_partial` stores
+// Sources of the positions of a chunk. `pick`: the four elements for a column of the image, 0 outside the image. `put_partial` stores
 // four elements of the weight gradient; at: of the slice's row.
 #ifdef SCALAR_INPUT
 struct Source {
@@ -296,7 +296,7 @@ struct Source {
     live: vec4<bool>,
 }
 
-// Places past the kernel's end are outside the image.
+// Positions past the kernel's end are outside the image.
 fn source(chunk: u32, replica: u32, image_row: Line) -> Source {
     let i = kernel_rows(chunk);
     let shift = i - vec4(SIZE / 2u);

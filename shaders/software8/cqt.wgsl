@@ -1,6 +1,6 @@
 // cqt for adapters with subgroups of 8 invocations, such as software Vulkan on AVX2: a subgroup works on 32 rows (frames of any
-// clips) and one group of filters, each invocation on 4 rows. Of every four taps each invocation loads one vec4 and shares it by
-// broadcasts; samples are used by one invocation only. No barriers, no workgroup memory.
+// clips) and one group of filters, each invocation on 4 rows. Of every four taps each invocation loads one vec4 and
+// broadcasts it; samples are used by one invocation only. No barriers, no workgroup memory.
 enable subgroups;
 #import grid
 #import cqt
@@ -31,7 +31,7 @@ fn cqt_forward(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) co
     let row2 = origin(row + 2u * LANES, id.z);
     let row3 = origin(row + 3u * LANES, id.z);
     let own = groups[group];
-    // Constant names only: an array indexed by a loop variable would live in memory.
+    // Constant names only: an array indexed by a loop variable would be in memory.
     var re0 = vec4(0.0);
     var re1 = vec4(0.0);
     var re2 = vec4(0.0);

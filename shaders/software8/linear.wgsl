@@ -1,6 +1,6 @@
-// Fully connected layer for adapters with subgroups of 8 invocations, such as software Vulkan on AVX2: a subgroup keeps 32 x 32
-// results. There a storage load costs as much as some 25 multiply-adds, whatever its pattern, and a broadcast next to nothing:
-// a tile loads each element once, four steps of the depth at a time, and shares it by broadcasts. No barriers, no workgroup
+// Fully connected layer for adapters with subgroups of 8 invocations, such as software Vulkan on AVX2: a subgroup computes 32 x 32
+// results. There a storage load costs about 25 multiply-adds, whatever its pattern, and a broadcast next to nothing:
+// a tile loads each element once, four steps of the depth at a time, and broadcasts it. No barriers, no workgroup
 // memory. Shapes as in ../linear.wgsl; N and K are multiples of 4.
 enable subgroups;
 #import grid
@@ -58,7 +58,7 @@ fn put_rows_grad_x(at: u32, row: u32, t: Rows) {
     put_grad_x(at, row + 7u, t[7]);
 }
 
-// Every fourth row, as linear_backward_weight shares them out.
+// Every fourth row, as linear_backward_weight distributes them.
 fn put_rows_grad_w(at: u32, row: u32, t: Rows) {
     put_grad_w(at, row, t[0]);
     put_grad_w(at, row + 4u, t[1]);

@@ -1,7 +1,7 @@
-// The walk of recurrent.wgsl for adapters with subgroups of 8 invocations, such as software Vulkan on AVX2 (see
-// linear_subgroup8.wgsl): a subgroup takes 32 clips through all steps, its products are tiles of 32 clips x 32 columns, and a Value
-// is four neighbouring units. An invocation always works on the same columns, so only the products read what others wrote.
-// H is a multiple of 4; offsets are counted in vec4 here.
+// The time loop of recurrent.wgsl for adapters with subgroups of 8 invocations, such as software Vulkan on AVX2 (see
+// linear.wgsl): a subgroup loops over the steps of 32 clips, its products are tiles of 32 clips x 32 columns, and a Value
+// is four neighbouring units. An invocation always works on the same columns, so only the products read values of other invocations.
+// H is a multiple of 4; offsets are in vec4 here.
 enable subgroups;
 #import software8/product
 alias Value = vec4<f32>;
@@ -13,7 +13,7 @@ alias Value = vec4<f32>;
 @group(0) @binding(5) var<storage, read> mask: array<vec4<f32>>;          // (R, B, D H)
 @group(0) @binding(6) var<storage, read_write> tape: array<vec4<f32>>;
 @group(0) @binding(7) var<storage, read_write> y: array<vec4<f32>>;       // (R, B, T, D H), 0 beyond a clip's length
-@group(0) @binding(8) var<storage, read> saved_tape: array<vec4<f32>>;    // the tape, on the way back
+@group(0) @binding(8) var<storage, read> saved_tape: array<vec4<f32>>;    // the tape, in the backward pass
 @group(0) @binding(9) var<storage, read> grad_y: array<vec4<f32>>;        // (R, B, T, D H)
 @group(0) @binding(10) var<storage, read_write> grad_x: array<vec4<f32>>; // (R, B, T, G H)
 @group(0) @binding(11) var<storage, read_write> grad_x_reverse: array<vec4<f32>>;
@@ -43,7 +43,7 @@ fn row_of_states(b: Block, section: u32, clip: u32, t: u32) -> u32 {
     return row_of_tape(b, section, p.h_slice, p.hidden, clip, t);
 }
 
-// Of the first kept value; the others follow every B H.
+// Offset of the first saved value; the others follow every B H.
 fn kept_row(b: Block, clip: u32, t: u32) -> u32 { return kept_at(b.direction, b.replica, clip, t) / 4u; }
 
 fn masked(b: Block, clip: u32, unit: u32, v: vec4<f32>) -> vec4<f32> {
@@ -71,7 +71,7 @@ fn put_gates(b: Block, row: u32, into: u32, bias: vec4<f32>, r: Rows) {
     put_gate(b, row + 7u, into, r[7] + bias);
 }
 
-// Where the product of a gate waits: among the kept values, GRU's last one where it will stay.
+// Index of a gate's product among the saved values; GRU's last one is stored in its final position.
 fn slot(gate: u32) -> u32 { return select(gate, 3u, CELL == GRU && gate == 2u); }
 
 // W_hh h + b_hh of all gates. `depth`: units in vec4, or 0 where h is known to be 0.
@@ -118,7 +118,7 @@ fn start_from(b: Block, clip: u32, unit: u32, t: u32, h: vec4<f32>, c: vec4<f32>
     if CELL == LSTM { tape[row_of_states(b, p.c_at, clip, t) + unit] = c; }
 }
 
-fn share(b: Block, at: u32) -> vec4<f32> {
+fn input_gate(b: Block, at: u32) -> vec4<f32> {
     if b.direction == 1u { return x_reverse[at]; }
     return x[at];
 }
@@ -127,7 +127,7 @@ fn share(b: Block, at: u32) -> vec4<f32> {
 fn recurrent_forward(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) count: vec3<u32>,
                      @builtin(local_invocation_index) lane: u32) {
     let b = block(id, group_index(id, count));
-    if b.first >= p.batch { return; } // of a folded grid
+    if b.first >= p.batch { return; } // beyond the end of a folded grid
     let units = p.hidden / 4u;
     let apart = p.batch * units;
     let end = min(b.first + TILE, p.batch);
@@ -152,16 +152,16 @@ fn recurrent_forward(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgrou
             let before = row_of_states(b, p.h_at, clip, t);
             let to_y = y_at(b.direction, b.replica, clip, t) / 4u;
             for (var unit = lane; unit < units; unit += 8u) {
-                var xs = Gates(share(b, from_x + unit), vec4(0.0), vec4(0.0), vec4(0.0));
+                var xs = Gates(input_gate(b, from_x + unit), vec4(0.0), vec4(0.0), vec4(0.0));
                 var gs = Gates(tape[kept + unit], vec4(0.0), vec4(0.0), vec4(0.0));
                 if GATES > 1u {
-                    xs[1] = share(b, from_x + units + unit);
-                    xs[2] = share(b, from_x + 2u * units + unit);
+                    xs[1] = input_gate(b, from_x + units + unit);
+                    xs[2] = input_gate(b, from_x + 2u * units + unit);
                     gs[1] = tape[kept + apart + unit];
                     gs[2] = tape[kept + slot(2u) * apart + unit];
                 }
                 if GATES > 3u {
-                    xs[3] = share(b, from_x + 3u * units + unit);
+                    xs[3] = input_gate(b, from_x + 3u * units + unit);
                     gs[3] = tape[kept + 3u * apart + unit];
                 }
                 let h = tape[before + unit];
@@ -204,7 +204,7 @@ fn add_states(b: Block, row: u32, unit: u32, r: Rows) {
     add_state(b, row + 7u, unit, r[7]);
 }
 
-// What comes back to the state through W_hh.
+// The gradient of the state through W_hh.
 fn multiply_state(b: Block, lane: u32, t: u32) {
     let units = p.hidden / 4u;
     let width = GATES * units;
@@ -249,7 +249,7 @@ fn put_grad_x(b: Block, at: u32, v: vec4<f32>) {
 fn recurrent_backward_input(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) count: vec3<u32>,
                             @builtin(local_invocation_index) lane: u32) {
     let b = block(id, group_index(id, count));
-    if b.first >= p.batch { return; } // of a folded grid
+    if b.first >= p.batch { return; } // beyond the end of a folded grid
     let units = p.hidden / 4u;
     let apart = p.batch * units;
     let end = min(b.first + TILE, p.batch);

@@ -1,8 +1,8 @@
 // The kernels of relative_attention.wgsl for adapters with subgroups of 8 invocations, such as software Vulkan on AVX2 (see
-// linear_subgroup8.wgsl), and heads of up to 8 channels: no barriers, and an element loaded by one invocation reaches the others by a
-// broadcast. Lanes are 8 neighbouring columns; a vec4 are four rows one above the other, which share what rel_w says. The others
-// pass by in chunks of 8 columns, row after row: rel_w is asked once per chunk, and of rel_h each row brings one new line.
-// Constant indices only: an array indexed by a loop variable would live in memory.
+// linear.wgsl), and heads of up to 8 channels: no barriers, and an element loaded by one invocation reaches the others by a
+// broadcast. Lanes are 8 neighbouring columns; a vec4 is four adjacent rows, which share the terms of rel_w. The loop over
+// the others goes in chunks of 8 columns, row after row: rel_w is loaded once per chunk, and one new line of rel_h per row.
+// Constant indices only: an array indexed by a loop variable would be in memory.
 enable subgroups;
 #import grid
 #import relative_attention
@@ -10,13 +10,13 @@ enable subgroups;
 override ROWS: u32 = 1u;
 override ROW_SUMS: u32 = 8u * ROWS;
 
-// A head's channels of four positions one above the other.
+// A head's channels of four vertically adjacent positions.
 alias Rows = array<vec4<f32>, 8>;
 // A head's channels of one position.
 alias Channels = array<f32, 8>;
-// Those of 8 neighbours.
+// A head's channels of 8 neighbours.
 alias Chunk = array<Channels, 8>;
-// A number for each of 8 neighbours and four rows.
+// A logit for each of 8 neighbours and four rows.
 alias Logits = array<vec4<f32>, 8>;
 
 @group(0) @binding(0) var<uniform> p: Params;
@@ -114,7 +114,7 @@ fn h_rows(at: vec4<u32>) -> Rows {
     return v;
 }
 
-// The window of rel_h moves on by one: `at` is the new first row.
+// Advances the window of rel_h by one: `at` is the new first row.
 fn slide(v: ptr<function, Rows>, at: u32) {
     let depth = KEY_DEPTH;
     (*v)[0] = vec4(rel_h[at], (*v)[0].xyz);
@@ -131,7 +131,7 @@ fn put_grad_x(at: u32, v: f32) {
     if p.accumulate == 1u { grad_qkv[at] += v; } else { grad_qkv[at] = v; }
 }
 
-// Of a row of positions, if it is there.
+// Stores a row of positions, if it exists.
 fn put_channels(at: u32, depth: u32, v: Rows, row: u32, factor: f32) {
     put_grad_x(at, v[0][row] * factor);
     if depth > 1u { put_grad_x(at + 1u, v[1][row] * factor); }
@@ -150,7 +150,7 @@ fn put_rows(at: vec4<u32>, depth: u32, v: Rows, rows: u32, factor: f32) {
     if rows > 3u { put_channels(at.w, depth, v, 3u, factor); }
 }
 
-fn share(chunk: ptr<function, Chunk>, c: u32, v: f32) {
+fn broadcast(chunk: ptr<function, Chunk>, c: u32, v: f32) {
     (*chunk)[0][c] = subgroupBroadcast(v, 0u);
     (*chunk)[1][c] = subgroupBroadcast(v, 1u);
     (*chunk)[2][c] = subgroupBroadcast(v, 2u);
@@ -161,21 +161,21 @@ fn share(chunk: ptr<function, Chunk>, c: u32, v: f32) {
     (*chunk)[7][c] = subgroupBroadcast(v, 7u);
 }
 
-// Everyone's channels for everyone.
-fn share_all(v: Channels, depth: u32) -> Chunk {
+// The channels of all invocations.
+fn broadcast_all(v: Channels, depth: u32) -> Chunk {
     var chunk: Chunk;
-    share(&chunk, 0u, v[0]);
-    if depth > 1u { share(&chunk, 1u, v[1]); }
-    if depth > 2u { share(&chunk, 2u, v[2]); }
-    if depth > 3u { share(&chunk, 3u, v[3]); }
-    if depth > 4u { share(&chunk, 4u, v[4]); }
-    if depth > 5u { share(&chunk, 5u, v[5]); }
-    if depth > 6u { share(&chunk, 6u, v[6]); }
-    if depth > 7u { share(&chunk, 7u, v[7]); }
+    broadcast(&chunk, 0u, v[0]);
+    if depth > 1u { broadcast(&chunk, 1u, v[1]); }
+    if depth > 2u { broadcast(&chunk, 2u, v[2]); }
+    if depth > 3u { broadcast(&chunk, 3u, v[3]); }
+    if depth > 4u { broadcast(&chunk, 4u, v[4]); }
+    if depth > 5u { broadcast(&chunk, 5u, v[5]); }
+    if depth > 6u { broadcast(&chunk, 6u, v[6]); }
+    if depth > 7u { broadcast(&chunk, 7u, v[7]); }
     return chunk;
 }
 
-fn share_one(v: f32) -> Channels {
+fn broadcast_one(v: f32) -> Channels {
     return Channels(subgroupBroadcast(v, 0u), subgroupBroadcast(v, 1u), subgroupBroadcast(v, 2u), subgroupBroadcast(v, 3u),
                     subgroupBroadcast(v, 4u), subgroupBroadcast(v, 5u), subgroupBroadcast(v, 6u), subgroupBroadcast(v, 7u));
 }
@@ -280,11 +280,11 @@ fn add_partial_row(at: u32, a: f32, q: ptr<function, Rows>, row: u32) {
     if depth > 7u { partial[at + 56u] += a * (*q)[7][row]; }
 }
 
-// Where a row of rel_w has its sums.
+// Offset of the sums of a row of rel_w.
 fn table(row: i32) -> u32 { return (2u * p.height - 1u + u32(row)) * KEY_DEPTH; }
 
-// rel_w for this invocation and 8 neighbours, on which it looks from `from` (at the first) and one step more, or less, at each next.
-fn places(replica: u32, start: i32, step: i32) -> Chunk {
+// rel_w for this invocation and 8 neighbours: rows from `start` (for the first) in steps of `step`.
+fn w_window(replica: u32, start: i32, step: i32) -> Chunk {
     let last = i32(2u * p.width - 2u);
     var chunk: Chunk;
     chunk[0] = w_channels(replica * p.w_stride + u32(clamp(start + 0 * step, 0, last)) * KEY_DEPTH);
@@ -298,8 +298,8 @@ fn places(replica: u32, start: i32, step: i32) -> Chunk {
     return chunk;
 }
 
-// What rel_w adds to logits, LOWEST for those of columns that are not there.
-fn place_terms(q: ptr<function, Rows>, w: ptr<function, Chunk>, there: u32) -> Logits {
+// The terms of rel_w in the logits, LOWEST for missing columns.
+fn position_terms(q: ptr<function, Rows>, w: ptr<function, Chunk>, there: u32) -> Logits {
     var s: Logits;
     s[0] = select(vec4(LOWEST), product(q, w, 0u, KEY_DEPTH), 0u < there);
     s[1] = select(vec4(LOWEST), product(q, w, 1u, KEY_DEPTH), 1u < there);
@@ -317,7 +317,7 @@ struct Block {
     replica: u32,
     head: u32,
     y: u32,          // first row
-    x: u32,          // column, maybe beyond the end
+    x: u32,          // column, may be beyond the end
     at: vec4<u32>,   // positions; those past the end repeat the last
 }
 
@@ -328,7 +328,7 @@ fn block_at(image: u32, replica: u32, head: u32, y: u32, x: u32) -> Block {
 
 fn blocks() -> vec2<u32> { return vec2((p.width + 7u) / 8u, (p.height + 3u) / 4u); }
 
-// The block of a workgroup that has but one.
+// The only block of a workgroup.
 fn block_of(id: vec3<u32>, group: u32, lane: u32) -> Block {
     let n = blocks();
     let head = group / (n.x * n.y);
@@ -369,13 +369,13 @@ fn relative_attention_forward(@builtin(workgroup_id) id: vec3<u32>, @builtin(num
     var most = vec4(LOWEST);
     var total = vec4(0.0);
     for (var x = 0u; x < p.width; x += 8u) {
-        var w = places(id.z, i32(x + p.width - 1u) - i32(b.x), 1);
-        var terms = place_terms(&q, &w, p.width - x);
+        var w = w_window(id.z, i32(x + p.width - 1u) - i32(b.x), 1);
+        var terms = position_terms(&q, &w, p.width - x);
         var h = first_rows_of_keys(b);
         for (var row = 0u; row < p.height; row++) {
             let key = row * p.width + min(x + lane, p.width - 1u);
-            var k = share_all(x_channels(k_at(b.image, b.head, key), KEY_DEPTH), KEY_DEPTH);
-            var v = share_all(x_channels(v_at(b.image, b.head, key), VALUE_DEPTH), VALUE_DEPTH);
+            var k = broadcast_all(x_channels(k_at(b.image, b.head, key), KEY_DEPTH), KEY_DEPTH);
+            var v = broadcast_all(x_channels(v_at(b.image, b.head, key), VALUE_DEPTH), VALUE_DEPTH);
             let row_term = product_rows(&q, &h);
             let s0 = terms[0] + product(&q, &k, 0u, KEY_DEPTH);
             let s1 = terms[1] + product(&q, &k, 1u, KEY_DEPTH);
@@ -437,7 +437,7 @@ fn put_y(at: u32, v: Rows, row: u32) {
     if depth > 7u { y[at + 7u] = v[7][row]; }
 }
 
-// dq, and sums for the gradients of the tables: of each invocation its own, so that nobody waits.
+// dq, and sums for the gradients of the tables, separate for each invocation, without synchronisation.
 @compute @workgroup_size(8)
 fn relative_attention_backward_input(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) count: vec3<u32>,
                                                @builtin(local_invocation_index) lane: u32) {
@@ -456,19 +456,19 @@ fn relative_attention_backward_input(@builtin(workgroup_id) id: vec3<u32>, @buil
         let at = saved_at(b.image, b.head, 0u) + b.at;
         let lse = vec4(saved_lse[at.x], saved_lse[at.y], saved_lse[at.z], saved_lse[at.w]);
         let mean = vec4(delta[at.x], delta[at.y], delta[at.z], delta[at.w]);
-        // Rows and columns that are not there add nothing to the tables.
+        // Missing rows and columns add nothing to the tables.
         let live = vec4<f32>((vec4(b.y) + vec4(0u, 1u, 2u, 3u) < vec4(p.height)) & vec4(b.x < p.width));
         for (var row = 0u; row < p.height; row++) { row_sums[row * 8u + lane] = vec4(0.0); }
         for (var x = 0u; x < p.width; x += 8u) {
             let start = i32(x + p.width - 1u) - i32(b.x);
-            var w = places(id.z, start, 1);
-            var terms = place_terms(&q, &w, p.width - x);
+            var w = w_window(id.z, start, 1);
+            var terms = position_terms(&q, &w, p.width - x);
             var h = first_rows_of_keys(b);
             var columns = Logits();
             for (var row = 0u; row < p.height; row++) {
                 let key = row * p.width + min(x + lane, p.width - 1u);
-                var k = share_all(x_channels(k_at(b.image, b.head, key), KEY_DEPTH), KEY_DEPTH);
-                var v = share_all(x_channels(v_at(b.image, b.head, key), VALUE_DEPTH), VALUE_DEPTH);
+                var k = broadcast_all(x_channels(k_at(b.image, b.head, key), KEY_DEPTH), KEY_DEPTH);
+                var v = broadcast_all(x_channels(v_at(b.image, b.head, key), VALUE_DEPTH), VALUE_DEPTH);
                 let level = product_rows(&q, &h) - lse;
                 var sum = vec4(0.0);
                 let d0 = exp2(terms[0] + product(&q, &k, 0u, KEY_DEPTH) + level) * (product(&g, &v, 0u, VALUE_DEPTH) - mean);
@@ -532,7 +532,7 @@ fn relative_attention_backward_input(@builtin(workgroup_id) id: vec3<u32>, @buil
     }
 }
 
-// dk and dv: the lanes are keys, and queries pass by.
+// dk and dv: the lanes are keys, the loop is over queries.
 @compute @workgroup_size(8)
 fn relative_attention_backward_key(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) count: vec3<u32>,
                                              @builtin(local_invocation_index) lane: u32) {
@@ -548,7 +548,7 @@ fn relative_attention_backward_key(@builtin(workgroup_id) id: vec3<u32>, @builti
     var dk = Rows();
     var dv = Rows();
     for (var x = 0u; x < p.width; x += 8u) {
-        var w = places(id.z, i32(min(b.x, p.width - 1u) + p.width - 1u) - i32(x), -1);
+        var w = w_window(id.z, i32(min(b.x, p.width - 1u) + p.width - 1u) - i32(x), -1);
         var h = first_rows_of_queries(b);
         for (var row = 0u; row < p.height; row++) {
             let query = row * p.width + min(x + lane, p.width - 1u);
@@ -562,49 +562,49 @@ fn relative_attention_backward_key(@builtin(workgroup_id) id: vec3<u32>, @builti
             own[5] *= p.scale;
             own[6] *= p.scale;
             own[7] *= p.scale;
-            var q = share_all(own, KEY_DEPTH);
-            var g = share_all(grad_y_channels(y_at(b.image, b.head, query)), VALUE_DEPTH);
-            // Columns that are not there weigh nothing.
-            let lse = share_one(select(-LOWEST, saved_lse[at], x + lane < p.width));
-            let mean = share_one(delta[at]);
-            var placed: Rows;
-            placed[0] = k[0] + h[0];
-            placed[1] = k[1] + h[1];
-            placed[2] = k[2] + h[2];
-            placed[3] = k[3] + h[3];
-            placed[4] = k[4] + h[4];
-            placed[5] = k[5] + h[5];
-            placed[6] = k[6] + h[6];
-            placed[7] = k[7] + h[7];
-            let p0 = exp2(product(&placed, &q, 0u, KEY_DEPTH) + (product_one(&q, &w, 0u) - lse[0]));
+            var q = broadcast_all(own, KEY_DEPTH);
+            var g = broadcast_all(grad_y_channels(y_at(b.image, b.head, query)), VALUE_DEPTH);
+            // Missing columns have weight 0.
+            let lse = broadcast_one(select(-LOWEST, saved_lse[at], x + lane < p.width));
+            let mean = broadcast_one(delta[at]);
+            var k_rel: Rows;
+            k_rel[0] = k[0] + h[0];
+            k_rel[1] = k[1] + h[1];
+            k_rel[2] = k[2] + h[2];
+            k_rel[3] = k[3] + h[3];
+            k_rel[4] = k[4] + h[4];
+            k_rel[5] = k[5] + h[5];
+            k_rel[6] = k[6] + h[6];
+            k_rel[7] = k[7] + h[7];
+            let p0 = exp2(product(&k_rel, &q, 0u, KEY_DEPTH) + (product_one(&q, &w, 0u) - lse[0]));
             let d0 = p0 * (product(&v, &g, 0u, VALUE_DEPTH) - mean[0]);
             add(&dv, p0, &g, 0u, VALUE_DEPTH);
             add(&dk, d0, &q, 0u, KEY_DEPTH);
-            let p1 = exp2(product(&placed, &q, 1u, KEY_DEPTH) + (product_one(&q, &w, 1u) - lse[1]));
+            let p1 = exp2(product(&k_rel, &q, 1u, KEY_DEPTH) + (product_one(&q, &w, 1u) - lse[1]));
             let d1 = p1 * (product(&v, &g, 1u, VALUE_DEPTH) - mean[1]);
             add(&dv, p1, &g, 1u, VALUE_DEPTH);
             add(&dk, d1, &q, 1u, KEY_DEPTH);
-            let p2 = exp2(product(&placed, &q, 2u, KEY_DEPTH) + (product_one(&q, &w, 2u) - lse[2]));
+            let p2 = exp2(product(&k_rel, &q, 2u, KEY_DEPTH) + (product_one(&q, &w, 2u) - lse[2]));
             let d2 = p2 * (product(&v, &g, 2u, VALUE_DEPTH) - mean[2]);
             add(&dv, p2, &g, 2u, VALUE_DEPTH);
             add(&dk, d2, &q, 2u, KEY_DEPTH);
-            let p3 = exp2(product(&placed, &q, 3u, KEY_DEPTH) + (product_one(&q, &w, 3u) - lse[3]));
+            let p3 = exp2(product(&k_rel, &q, 3u, KEY_DEPTH) + (product_one(&q, &w, 3u) - lse[3]));
             let d3 = p3 * (product(&v, &g, 3u, VALUE_DEPTH) - mean[3]);
             add(&dv, p3, &g, 3u, VALUE_DEPTH);
             add(&dk, d3, &q, 3u, KEY_DEPTH);
-            let p4 = exp2(product(&placed, &q, 4u, KEY_DEPTH) + (product_one(&q, &w, 4u) - lse[4]));
+            let p4 = exp2(product(&k_rel, &q, 4u, KEY_DEPTH) + (product_one(&q, &w, 4u) - lse[4]));
             let d4 = p4 * (product(&v, &g, 4u, VALUE_DEPTH) - mean[4]);
             add(&dv, p4, &g, 4u, VALUE_DEPTH);
             add(&dk, d4, &q, 4u, KEY_DEPTH);
-            let p5 = exp2(product(&placed, &q, 5u, KEY_DEPTH) + (product_one(&q, &w, 5u) - lse[5]));
+            let p5 = exp2(product(&k_rel, &q, 5u, KEY_DEPTH) + (product_one(&q, &w, 5u) - lse[5]));
             let d5 = p5 * (product(&v, &g, 5u, VALUE_DEPTH) - mean[5]);
             add(&dv, p5, &g, 5u, VALUE_DEPTH);
             add(&dk, d5, &q, 5u, KEY_DEPTH);
-            let p6 = exp2(product(&placed, &q, 6u, KEY_DEPTH) + (product_one(&q, &w, 6u) - lse[6]));
+            let p6 = exp2(product(&k_rel, &q, 6u, KEY_DEPTH) + (product_one(&q, &w, 6u) - lse[6]));
             let d6 = p6 * (product(&v, &g, 6u, VALUE_DEPTH) - mean[6]);
             add(&dv, p6, &g, 6u, VALUE_DEPTH);
             add(&dk, d6, &q, 6u, KEY_DEPTH);
-            let p7 = exp2(product(&placed, &q, 7u, KEY_DEPTH) + (product_one(&q, &w, 7u) - lse[7]));
+            let p7 = exp2(product(&k_rel, &q, 7u, KEY_DEPTH) + (product_one(&q, &w, 7u) - lse[7]));
             let d7 = p7 * (product(&v, &g, 7u, VALUE_DEPTH) - mean[7]);
             add(&dv, p7, &g, 7u, VALUE_DEPTH);
             add(&dk, d7, &q, 7u, KEY_DEPTH);

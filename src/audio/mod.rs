@@ -1,7 +1,6 @@
-//! Sound files in and out: finding, decoding, resampling, cutting into excerpts, mel filter banks, the log-mel front end of
-//! VGGish, the constant-Q transform, and spectra of single notes.
+//! Audio files: finding, decoding, resampling, splitting into excerpts, writing.
 //!
-//! Every file is hostile until decoded: memory is bounded, nothing panics, and what is wrong is one line that names the file.
+//! Files are untrusted: memory is bounded, nothing panics, and every error is one line that names the file.
 
 mod decode;
 mod find;
@@ -10,8 +9,8 @@ mod resample;
 mod write;
 
 pub use decode::{Clip, Condition, Decoder, decode, open};
-pub(crate) use find::sound_files_in;
-pub use find::{Found, is_sound, sound_files};
-pub use ingest::{Cut, Excerpt, Form, Ingest, Item, cut_samples, ingest};
+pub(crate) use find::audio_files_in;
+pub use find::{Found, audio_files, is_audio};
+pub use ingest::{AudioFormat, Excerpt, Ingest, Item, Windowing, cut_samples, ingest};
 pub use resample::{PASS_BAND, Resampler, resample};
 pub use write::{Depth, write_wav};

@@ -1,4 +1,4 @@
-//! Band-limited change of the sample rate by a fixed ratio, in whole clips or block by block.
+//! Band-limited resampling by a fixed ratio, of whole clips or block by block.
 //!
 //! Windowed-sinc filters applied by FFT overlap-add (rubato's synchronous resampler). The filter is long enough for the pass band
 //! to reach [`PASS_BAND`] of the lower of the two Nyquist frequencies.
@@ -8,18 +8,18 @@ use rubato::{Fft, FixedSync, Indexing, Resampler as _, WindowFunction};
 
 use crate::core::error::{Error, Result};
 
-/// Share of the lower Nyquist frequency up to which sines keep their amplitude, to within 1e-4.
+/// Fraction of the lower Nyquist frequency up to which sines keep their amplitude, to within 1e-4.
 pub const PASS_BAND: f64 = 0.95;
-/// Samples that the filter spans at the lower of the two rates, at least.
+/// Least length of the filter in samples at the lower of the two rates.
 const FILTER: usize = 1024;
 
-/// A resampler for a stream. Its output begins with its input: the delay of the filter is taken off.
+/// A resampler for a stream. The delay of the filter is removed.
 pub struct Resampler {
     /// `None` when the rates are equal.
     fft: Option<Fft<f32>>,
     from: u64,
     to: u64,
-    /// Less than a chunk of input that waits for more.
+    /// Buffered input, less than a chunk.
     waiting: Vec<f32>,
     chunk: Vec<f32>,
     /// Output still to be dropped: the delay of the filter.
@@ -28,7 +28,7 @@ pub struct Resampler {
     produced: u64,
 }
 
-/// The whole of `samples`, given at `from` Hz, at `to` Hz: ceil(len to / from) samples.
+/// Resamples all of `samples` from `from` to `to` Hz: ceil(len to / from) samples.
 ///
 /// # Errors
 /// `Usage` if a rate is 0 or above 1 MHz.
@@ -51,8 +51,8 @@ impl Resampler {
             return Err(Error::Usage(format!("cannot resample from {from} to {to} Hz")));
         }
         let fft = (from != to).then(|| {
-            // A chunk is what the filter spans: an even number of times the shortest stretch that holds whole samples of
-            // both rates. With an odd one the middle of the filter would fall between two samples, and so would the output.
+            // A chunk has the length of the filter: an even multiple of the shortest duration that is a whole number of samples at
+            // both rates. With an odd one the centre of the filter would fall between two samples, and so would the output.
             let span = FILTER as f64 * f64::from(from) / f64::from(from.min(to));
             let stretch = (from / gcd(from, to)) as usize;
             let chunk = stretch * (span as usize).div_ceil(stretch).next_multiple_of(2);
@@ -64,7 +64,7 @@ impl Resampler {
         Ok(Resampler { fft, from: from.into(), to: to.into(), waiting, chunk, late, consumed: 0, produced: 0 })
     }
 
-    /// Takes `samples` and appends to `out` what can be known by now.
+    /// Takes `samples` and appends the available output to `out`.
     pub fn push(&mut self, samples: &[f32], out: &mut Vec<f32>) {
         self.consumed += samples.len() as u64;
         let Some(size) = self.fft.as_ref().map(|fft| fft.input_frames_next()) else {

@@ -7,7 +7,7 @@ use hound::{SampleFormat, WavSpec, WavWriter};
 use crate::core::error::{Error, Result};
 use crate::core::files::write_path_atomic;
 
-/// How a sample is stored.
+/// Sample format.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Depth {
     Int8,
@@ -17,7 +17,7 @@ pub enum Depth {
     Float32,
 }
 
-/// Writes mono `samples` at `sr` Hz, in one piece. Integer formats clip to [-1, 1].
+/// Writes mono `samples` at `sr` Hz, atomically. Integer formats clip to [-1, 1].
 ///
 /// # Errors
 /// `Io` if the file cannot be written or would be longer than WAV allows (4 GiB).

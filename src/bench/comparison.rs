@@ -1,4 +1,4 @@
-//! Benchmarks of several adapters side by side.
+//! Comparison of benchmarks of several adapters.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -18,7 +18,7 @@ pub struct Comparison {
     pub adapters: Vec<String>,
     pub steps: Vec<StepRow>,
     pub ops: Vec<OpRow>,
-    /// What does not match between the files, for the reader.
+    /// Differences between the files, for the reader.
     pub notes: Vec<String>,
 }
 
@@ -55,7 +55,7 @@ pub struct OpRow {
     pub speed: Vec<Option<f64>>,
 }
 
-/// Puts benchmarks side by side, in the order given; everything is compared with the first.
+/// Compares benchmarks with the first one.
 pub fn compare(reports: &[BenchReport]) -> Result<Comparison> {
     if reports.is_empty() {
         return Err(Error::Usage("nothing to compare; name one or more benchmark files".into()));
@@ -70,7 +70,7 @@ pub fn compare(reports: &[BenchReport]) -> Result<Comparison> {
     for op in in_order(reports.iter().flat_map(|r| r.kernels.iter().map(|k| k.op.clone()))) {
         let (row, left_out) = op_row(reports, &op);
         if left_out > 0 {
-            comparison.notes.push(format!("{op}: {left_out} case(s) in some files only, left out of the means"));
+            comparison.notes.push(format!("{op}: {left_out} case(s) in some files only, not in the means"));
         }
         comparison.ops.push(row);
     }
@@ -88,7 +88,7 @@ pub fn compare(reports: &[BenchReport]) -> Result<Comparison> {
     Ok(comparison)
 }
 
-/// Adapter names, made distinct where they meet again (another driver, version or backend of the same adapter).
+/// Adapter names, numbered if repeated (another driver, version or backend of the same adapter).
 fn labels(reports: &[BenchReport]) -> Vec<String> {
     let name = |r: &BenchReport| format!("{} ({})", r.adapter.name, r.adapter.backend);
     let all: Vec<String> = reports.iter().map(name).collect();
@@ -133,8 +133,8 @@ fn step_rows(reports: &[BenchReport]) -> Vec<StepRow> {
     keys.into_iter().map(row).collect()
 }
 
-/// The row of `op`, and how many of its cases were left out because an adapter with this op lacks them.
-/// Adapters may use different kernels for a case, so the time of a case is that of all its kernels together.
+/// The row of `op`, and how many of its cases were skipped because an adapter with this op lacks them.
+/// Adapters may use different kernels for a case, so the time of a case is the sum over its kernels.
 fn op_row(reports: &[BenchReport], op: &str) -> (OpRow, usize) {
     let of_op: Vec<BTreeMap<&str, CaseTime>> = reports.iter().map(|r| case_times(r, op)).collect();
     let keys: BTreeSet<&str> = of_op.iter().flat_map(|cases| cases.keys().copied()).collect();
@@ -153,7 +153,7 @@ fn op_row(reports: &[BenchReport], op: &str) -> (OpRow, usize) {
     (row, keys.len() - common.len())
 }
 
-/// All kernels of a case together.
+/// Sum over the kernels of a case.
 #[derive(Default)]
 struct CaseTime {
     time_us: f64,
@@ -282,7 +282,7 @@ impl Comparison {
         String::from_utf8(out.into_inner().expect("flushed to a vector")).expect("written from strings")
     }
 
-    /// Writes [`Self::csv`] into `path`, whole or not at all.
+    /// Writes [`Self::csv`] into `path` atomically.
     pub fn save_csv(&self, path: &Path) -> Result<()> {
         write_atomic(path, |out| out.write_all(self.csv().as_bytes()))
     }

@@ -1,4 +1,4 @@
-//! Benchmarks of several adapters as grouped bars: time per training step, and share of the measured peak per op.
+//! Benchmarks of several adapters as grouped bars: time per training step, and fraction of the measured peak per op.
 
 use std::path::Path;
 
@@ -14,7 +14,7 @@ use crate::report::plots::figure::{self, Drawn, FAINT_INK, Figure, GRID, INK, PA
 
 const WIDTH: i32 = 960;
 const MARGIN: i32 = 28;
-/// Entry right of the axis for the figures at the ends of the bars.
+/// Margin right of the axis for the values at the ends of the bars.
 const FIGURES: i32 = 84;
 const BAR: i32 = 13;
 const GROUP_GAP: i32 = 12;
@@ -23,7 +23,7 @@ const AXIS: i32 = 34;
 const LEGEND_LINE: i32 = 22;
 const LABEL: f64 = 13.0;
 const SMALL: f64 = 11.0;
-/// More groups than this make no readable plot; the table has them all.
+/// Most groups of a readable plot; the table has all.
 const MAX_GROUPS: usize = 60;
 
 impl Comparison {
@@ -38,7 +38,7 @@ struct ComparisonFigure<'a> {
     panels: Vec<Panel>,
     /// Width of the column of group labels.
     labels: i32,
-    /// Legend of the peers' marks, where there are any.
+    /// Legend of the peers' marks, if there are any.
     peer: Option<String>,
 }
 
@@ -148,14 +148,14 @@ impl<'a> ComparisonFigure<'a> {
             for (adapter, value, figure, peer) in &group.bars {
                 let end = x(*value).max(left + 1);
                 area.draw(&Rectangle::new([(left, y), (end, y + BAR - 3)], colour(*adapter).filled()))?;
-                // The figure goes right of the peer's mark where that would strike it through.
+                // The value is right of the peer's mark if they would overlap.
                 let (mut figure_x, figure_width) = (end + 6, text_width(figure, SMALL) as i32);
                 if let Some(peer) = peer.map(x) {
                     area.draw(&Rectangle::new([(peer - 1, y - 1), (peer + 1, y + BAR - 2)], INK.filled()))?;
                     let struck = end - 2..figure_x + figure_width + 4;
                     figure_x = if struck.contains(&peer) { peer + 7 } else { figure_x };
                 }
-                // White behind the figure, so that no grid line runs through it.
+                // White behind the value, so that no grid line crosses it.
                 let behind = [(figure_x - 2, y), (figure_x + figure_width + 2, y + BAR - 2)];
                 area.draw(&Rectangle::new(behind, WHITE.filled()))?;
                 let style = text(SMALL, FAINT_INK).pos(Pos::new(HPos::Left, VPos::Center));

@@ -15,7 +15,7 @@ pub(super) fn host() -> Host {
     }
 }
 
-/// The processor's name as its operating system tells it.
+/// The processor's name, from the operating system.
 fn cpu() -> Option<String> {
     let name = match std::env::consts::OS {
         "linux" => {

@@ -1,11 +1,11 @@
-//! Every dispatch of a case on its own.
+//! Times every dispatch of a case.
 //!
-//! Floating-point operations come from [`Op::cost`](crate::graph::Op::cost), which speaks of the forward pass. They are
+//! Floating-point operations come from [`Op::cost`](crate::graph::Op::cost), for the forward pass. They are
 //! shared equally by the forward dispatches; `<op>_backward_input` and `<op>_backward_weight` do as many each, since
 //! each gradient of a product is a product of the same size; other backward kernels (biases, slices, elementwise ops)
-//! and `<op>_pack` are held to the bandwidth alone. Bytes are those of the bound views, each moved once; for the
-//! forward pass no more than its cost says (a gather binds a whole dataset and reads a batch). Small cases live in a
-//! cache and can pass the bandwidth of large buffers.
+//! and `<op>_pack` count for the bandwidth only. Bytes are those of the bound views, each moved once; for the
+//! forward pass no more than its cost says (a gather binds a whole dataset and reads a batch). Small cases fit a
+//! cache and can exceed the bandwidth of large buffers.
 
 use crate::bench::results::{KernelResult, Peak};
 use crate::bench::timer::Timer;
@@ -19,7 +19,7 @@ pub fn kernels(timer: &Timer, case: &Case, peak: Peak) -> Result<Vec<KernelResul
     let gpu = timer.gpu;
     let fixture = Fixture::new(gpu, case, gpu.adapter().target(), &[0], 1)?;
     fixture.fill(gpu)?;
-    // Whole once, so that kernels that read indices of earlier ones find them when replayed alone.
+    // One full replay, so that kernels that read the indices of earlier ones can be replayed alone.
     gpu.run(|s| s.replay(&[&fixture.plan.recording], 1))?;
 
     let (forward, _) = fixture.draft.dispatches();
@@ -45,13 +45,13 @@ pub fn kernels(timer: &Timer, case: &Case, peak: Peak) -> Result<Vec<KernelResul
     Ok(results)
 }
 
-/// Whether a dispatch only lays data out for another.
+/// Whether a dispatch only packs data for another.
 fn packs(dispatch: &Dispatch) -> bool {
     dispatch.entry.ends_with("_pack")
 }
 
-/// What a dispatch does, where the whole forward pass costs `cost`. `forward`: it belongs to that pass, in which so
-/// many dispatches compute.
+/// Cost of a dispatch, where the whole forward pass costs `cost`. `forward`: number of computing dispatches of the
+/// forward pass, if it is one of them.
 fn work(dispatch: &Dispatch, cost: Cost, forward: Option<usize>) -> Cost {
     let mut views: Vec<View> = vec![];
     for (_, view) in &dispatch.bindings {

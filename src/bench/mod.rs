@@ -1,25 +1,25 @@
-//! L5: how fast kernels and training steps run, against what the adapter was measured to do at best.
+//! Speed of kernels and training steps, relative to the adapter's measured peak.
 
 pub mod comparison;
 mod comparison_plot;
+mod front_ends;
 mod host;
 mod kernels;
 mod peak;
 pub mod results;
-mod sound;
 mod steps;
 mod timer;
 
+pub use front_ends::{FRONT_ENDS, FrontEndPart, SECONDS, front_end};
 pub use kernels::kernels;
 pub use peak::{SHADER as PEAK_SHADER, dispatches as peak_dispatches, peak};
-pub use sound::{PARTS, Part, SECONDS, sound};
 pub use steps::{Share, Step, profile, step};
 pub use timer::Timer;
 
 use crate::bench::results::{AdapterInfo, BenchReport, Peak};
 use crate::gpu::{Adapter, AdapterKind, Gpu};
 
-/// A report of this machine, this adapter and this moment, to be filled with results.
+/// An empty report with this machine, this adapter and the time.
 pub fn report(gpu: &Gpu, peak: Peak) -> BenchReport {
     BenchReport {
         wmic_version: env!("CARGO_PKG_VERSION").into(),

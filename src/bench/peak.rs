@@ -1,4 +1,4 @@
-//! The best an adapter does, measured with two kernels made for nothing else.
+//! Peak arithmetic and bandwidth, measured with two kernels.
 
 use crate::bench::results::Peak;
 use crate::bench::timer::Timer;
@@ -36,7 +36,7 @@ pub fn dispatches() -> Vec<Dispatch> {
     r.dispatches
 }
 
-/// Measures fused multiply-adds in registers and a copy of a buffer that no cache holds.
+/// Measures fused multiply-adds in registers and a copy of a buffer larger than any cache.
 pub fn peak(timer: &Timer) -> Result<Peak> {
     let buffers: Vec<Buffer> =
         ["peak source", "peak target"].iter().map(|label| timer.gpu.buffer(label, LEN)).collect::<Result<_>>()?;

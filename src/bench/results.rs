@@ -44,7 +44,7 @@ pub struct Host {
     pub cores: usize,
 }
 
-/// The best this adapter was measured to do, in 10^9 per second.
+/// Measured peak of the adapter, in 10^9 per second.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Peak {
     pub f32_gflops: f64,
@@ -63,18 +63,18 @@ pub struct KernelResult {
     pub gflops: f64,
     /// 10^9 bytes per second.
     pub gbs: f64,
-    /// The larger of the shares of the measured arithmetic and bandwidth peaks; about 0 to 1.
+    /// The larger fraction of the measured arithmetic and bandwidth peaks; about 0 to 1.
     pub share_of_peak: f64,
 }
 
-/// What a step does.
+/// Work of a step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Work {
     /// Forward, backward and update of all replicas.
     #[default]
     Training,
-    /// Forward only: a part of the way from sound to features.
+    /// Forward only: a part of an audio front end.
     Forward,
 }
 
@@ -83,7 +83,7 @@ pub enum Work {
 pub struct StepResult {
     #[serde(default)]
     pub work: Work,
-    /// What is trained, or what part of the way it is.
+    /// The model, or the part of a front end.
     pub model: String,
     pub batch: usize,
     pub replicas: usize,
@@ -101,7 +101,7 @@ pub struct PeerResult {
     pub ms_per_step: f64,
 }
 
-/// One object as the programs in `benches/peers` print it; what it says beyond this is ignored.
+/// One object as printed by the scripts in `benches/peers`; other keys are ignored.
 #[derive(Clone, Debug, Deserialize)]
 pub struct PeerStep {
     peer: String,
@@ -114,10 +114,10 @@ impl PeerStep {
     /// The objects of a file, one after the other.
     ///
     /// # Errors
-    /// `Data` for a file of anything else, and for one of nothing.
+    /// `Data` for any other file, and for an empty one.
     pub fn load(path: &Path) -> Result<Vec<PeerStep>> {
         let bytes = read_limited(path, MAX_BYTES)?;
-        let bad = |e: &str| Error::data(path, format!("is no result of a program in benches/peers: {e}"));
+        let bad = |e: &str| Error::data(path, format!("is not a result of a script in benches/peers: {e}"));
         let peers = serde_json::Deserializer::from_slice(&bytes).into_iter().collect::<Result<Vec<PeerStep>, _>>();
         let peers = peers.map_err(|e| bad(&one_line(&e.to_string())))?;
         if peers.is_empty() {
@@ -129,12 +129,12 @@ impl PeerStep {
         }
     }
 
-    /// Whether it did the same step.
+    /// Whether it is of the same step.
     pub fn is_of(&self, step: &StepResult) -> bool {
         self.is(&step.model, step.batch)
     }
 
-    /// Whether it did what is called `model`, on a batch of that size.
+    /// Whether it is of `model`, with a batch of that size.
     pub fn is(&self, model: &str, batch: usize) -> bool {
         self.model == model && self.batch == batch
     }
@@ -145,14 +145,14 @@ impl PeerStep {
 }
 
 impl KernelResult {
-    /// What makes results of different adapters comparable.
+    /// Key by which results of adapters are matched.
     pub fn key(&self) -> (&str, &str, &str) {
         (&self.op, &self.kernel, &self.case)
     }
 }
 
 impl StepResult {
-    /// What makes results of different adapters comparable.
+    /// Key by which results of adapters are matched.
     pub fn key(&self) -> (&str, usize, usize) {
         (&self.model, self.batch, self.replicas)
     }
@@ -169,14 +169,14 @@ impl BenchReport {
         Ok(report)
     }
 
-    /// Writes the file whole or not at all.
+    /// Writes the file atomically.
     pub fn save(&self, path: &Path) -> Result<()> {
         let mut text = serde_json::to_string_pretty(self).expect("a report is plain data");
         text.push('\n');
         write_atomic(path, |out| out.write_all(text.as_bytes()))
     }
 
-    /// Checks what the types do not: texts can be printed, measurements are positive, no result is listed twice.
+    /// Validates: names are printable, measurements are positive, no result is listed twice.
     fn validate(&self) -> Result<(), String> {
         if let Some(text) = self.texts().find(|t| t.len() > 200 || t.contains(char::is_control)) {
             return Err(format!("{text:?} is not a name of at most 200 printable bytes"));
@@ -230,7 +230,7 @@ impl BenchReport {
     }
 }
 
-/// A message built from a stranger's file as one short, printable line.
+/// A message built from an untrusted file as one short, printable line.
 fn one_line(message: &str) -> String {
     let mut line: String = crate::report::tables::table::printable(message).chars().take(200).collect();
     if line.len() < message.len() {

@@ -5,14 +5,14 @@ use crate::bench::timer::Timer;
 use crate::core::error::Result;
 use crate::core::random::Stream;
 use crate::data::{Dataset, FeatureValues, Features, SplitBy};
-use crate::features::corpus::Corpus;
+use crate::features::device_dataset::DeviceDataset;
 use crate::features::front_end::{FrontEnd, Source};
 use crate::gpu::Gpu;
 use crate::nn::front_ends::kind::Kind;
 use crate::nn::front_ends::spectrum::Scale;
 use crate::nn::front_ends::vggish::{TrainFrontEnd, Width};
 use crate::nn::models::Model;
-use crate::nn::models::aacnn::FirstValues;
+use crate::nn::models::aacnn::Initialisation;
 use crate::ops::sample::Order;
 use crate::run::config::{Config, Notes};
 use crate::run::network::frozen;
@@ -20,18 +20,18 @@ use crate::train::learner::Learner;
 
 /// Of OpenMIC-2018.
 const CLASSES: usize = 20;
-/// Batches in the dataset of noise: what a step reads should not lie in a cache more than in real training.
+/// Batches in the dataset of noise: enough to exceed caches, as in real training.
 const BATCHES: usize = 16;
-/// Of VGGish, under the models that stand on it.
+/// Width of VGGish for the models that use it.
 const WIDTH: Width = Width::Quarter;
 
-/// Of models on single notes.
+/// Settings of single-note models.
 const NOTES: Notes = Notes {
     input: Kind::Cqt,
     attention: 25,
     width: Width::Eighth,
     scale: Scale::Magnitude,
-    init: FirstValues::Normal,
+    init: Initialisation::Normal,
     split_by: SplitBy::File,
 };
 
@@ -46,21 +46,21 @@ pub struct Step {
 }
 
 impl Step {
-    /// As in the model's paper; a visual model stands on a VGGish of 1/4 width that is not trained, one on notes has
-    /// 1/8 of its width.
+    /// As in the model's paper; visual models with a frozen VGGish of 1/4 width, single-note models at
+    /// 1/8 width.
     pub fn of(model: &'static Model, replicas: usize) -> Step {
         Step { model, train_front_end: TrainFrontEnd::None, batch: model.protocol.batch, replicas }
     }
 
-    /// A visual model with all of that VGGish, on 4 clips of 10 patches.
+    /// A visual model with all of VGGish trained, on 4 clips of 10 patches.
     pub fn with_front_end(model: &'static Model) -> Step {
         Step { train_front_end: TrainFrontEnd::All, batch: 4, ..Step::of(model, 1) }
     }
 
-    /// As `benches/peers` call it.
+    /// Name, as in `benches/peers`.
     pub fn name(&self) -> String {
         match self.train_front_end {
-            TrainFrontEnd::None if self.model.is_of_notes() => {
+            TrainFrontEnd::None if self.model.is_single_note() => {
                 format!("{} {}, CQT, {} %", self.model.name, NOTES.width, NOTES.attention)
             }
             TrainFrontEnd::None => self.model.name.into(),
@@ -149,10 +149,10 @@ fn learner(gpu: &Gpu, step: Step) -> Result<Learner<'_>> {
         batch,
         front_end: model.trains_vggish().then(|| FrontEnd::new(Source::Random(0), WIDTH)),
         train_front_end,
-        notes: model.is_of_notes().then_some(NOTES),
+        notes: model.is_single_note().then_some(NOTES),
         ..Config::of(model.name, "noise")?
     };
-    let corpus = Corpus::of_dataset(gpu, &data)?;
+    let corpus = DeviceDataset::of_dataset(gpu, &data)?;
     let splits = vec![(data.train.clone(), data.train.clone()); replicas];
     Learner::new(gpu, &config, &corpus, &frozen(gpu, &config)?, &splits, Order::Shuffled)
 }

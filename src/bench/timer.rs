@@ -1,16 +1,16 @@
-//! How long a recording takes.
+//! Times recordings of dispatches.
 
 use crate::core::error::Result;
 use crate::gpu::{Gpu, Recording};
 
-/// More replays than this are not put into one submission, however short they are.
+/// Most replays of a submission.
 const MAX_REPLAYS: usize = 20_000;
 
-/// Times recordings: each sample is one submission of as many replays as fill it, so that the cost of a submission
-/// vanishes.
+/// Times recordings: each sample is one submission of as many replays as fill it, so that the cost of a submission is
+/// negligible.
 pub struct Timer<'a> {
     pub gpu: &'a Gpu,
-    /// Seconds of work in one submission (well below what makes a desktop driver give up on it).
+    /// Seconds of work in one submission (well below the timeouts of desktop drivers).
     submission: f64,
     samples: usize,
 }
@@ -21,7 +21,7 @@ impl<'a> Timer<'a> {
         Timer { gpu, submission: 0.05, samples: 7 }
     }
 
-    /// Medians of 3 submissions of about 5 ms: a first look.
+    /// Medians of 3 submissions of about 5 ms: a quick measurement.
     pub fn quick(gpu: &'a Gpu) -> Timer<'a> {
         Timer { gpu, submission: 0.005, samples: 3 }
     }
@@ -31,14 +31,14 @@ impl<'a> Timer<'a> {
         Ok(self.samples(recordings)?[self.samples / 2])
     }
 
-    /// Seconds of the fastest replay: what the adapter can do when nothing disturbs it.
+    /// Seconds of the fastest replay: the adapter's speed when idle.
     pub fn fastest(&self, recordings: &[&Recording]) -> Result<f64> {
         Ok(self.samples(recordings)?[0])
     }
 
     /// Sorted seconds per replay.
     fn samples(&self, recordings: &[&Recording]) -> Result<Vec<f64>> {
-        // The first replay pays for caches and clocks that the others find warm.
+        // The first replay warms up caches and clocks.
         self.gpu.time(recordings, 1)?;
         let mut times = 1;
         loop {
@@ -46,7 +46,7 @@ impl<'a> Timer<'a> {
             if taken >= 0.8 * self.submission || times == MAX_REPLAYS {
                 break;
             }
-            // Short submissions are mostly overhead, so their time is not trusted far.
+            // Short submissions are mostly overhead, so their time is inaccurate.
             let growth = (self.submission / taken).clamp(1.25, 16.0);
             times = ((times as f64 * growth).ceil() as usize).min(MAX_REPLAYS);
         }

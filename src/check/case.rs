@@ -1,4 +1,4 @@
-//! What one check of an op is made of.
+//! A check of an op: its inputs, tolerances and outputs.
 
 use std::rc::Rc;
 
@@ -7,66 +7,66 @@ use crate::core::random::Stream;
 use crate::core::shape::Shape;
 use crate::graph::{Dtype, Op, Spec};
 
-/// The values of an input, drawn anew for each replica.
+/// The values of an input, drawn for each replica.
 #[derive(Clone, Debug)]
 pub enum Fill {
     /// Uniform in [low, high).
     Uniform(f64, f64),
-    /// Uniform in [-1, 1] without (-gap, gap): stays away from a kink at 0.
+    /// Uniform in [-1, 1] without (-gap, gap): avoids a kink at 0.
     AwayFromZero(f64),
     /// Whole numbers 0 .. n - 1.
     Below(u32),
-    /// 0 or 1, with this chance of 1.
-    Chance(f64),
+    /// 0 or 1, with this probability of 1.
+    Bernoulli(f64),
     /// The same given values for every replica.
     Given(Vec<f64>),
 }
 
-/// How an input enters the graph.
+/// Role of an input in the graph.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
+pub enum InputRole {
     /// Data, no gradient.
     Data,
     /// Data that all replicas share.
     Shared,
     /// Data whose gradient is checked.
     Gradient,
-    /// A trained parameter: lies in the arena, its gradient is checked.
+    /// A trained parameter: stored in the arena, its gradient is checked.
     Param,
-    /// A running statistic: lies in its arena.
+    /// A running statistic, stored in its arena.
     Statistic,
 }
 
 #[derive(Clone, Debug)]
 pub struct Input {
     pub spec: Spec,
-    pub kind: Kind,
+    pub kind: InputRole,
     pub fill: Fill,
 }
 
 impl Input {
-    fn f32(shape: impl Into<Vec<usize>>, kind: Kind) -> Self {
+    fn f32(shape: impl Into<Vec<usize>>, kind: InputRole) -> Self {
         Input { spec: Spec::f32(Shape::new(shape)), kind, fill: Fill::Uniform(-1.0, 1.0) }
     }
 
     pub fn data(shape: impl Into<Vec<usize>>) -> Self {
-        Input::f32(shape, Kind::Data)
+        Input::f32(shape, InputRole::Data)
     }
 
     pub fn gradient(shape: impl Into<Vec<usize>>) -> Self {
-        Input::f32(shape, Kind::Gradient)
+        Input::f32(shape, InputRole::Gradient)
     }
 
     pub fn param(shape: impl Into<Vec<usize>>) -> Self {
-        Input::f32(shape, Kind::Param)
+        Input::f32(shape, InputRole::Param)
     }
 
     pub fn statistic(shape: impl Into<Vec<usize>>) -> Self {
-        Input::f32(shape, Kind::Statistic)
+        Input::f32(shape, InputRole::Statistic)
     }
 
     pub fn u32(shape: impl Into<Vec<usize>>, fill: Fill) -> Self {
-        Input { spec: Spec::u32(Shape::new(shape)), kind: Kind::Data, fill }
+        Input { spec: Spec::u32(Shape::new(shape)), kind: InputRole::Data, fill }
     }
 
     /// Replaces the values.
@@ -76,12 +76,12 @@ impl Input {
 
     /// One copy for all replicas.
     pub fn shared(self) -> Self {
-        Input { kind: Kind::Shared, ..self }
+        Input { kind: InputRole::Shared, ..self }
     }
 
     /// The values for replica `r`, rounded to what f32 (or u32) holds.
     pub(super) fn values(&self, index: usize, r: usize) -> Array<f64> {
-        let r = if self.kind == Kind::Shared { 0 } else { r };
+        let r = if self.kind == InputRole::Shared { 0 } else { r };
         let mut stream = Stream::new(0x5EED + r as u64, index as u32);
         let mut unit = || (stream.uniform(1.0) + 1.0) / 2.0;
         let values = Array::from_fn(self.spec.shape.clone(), |i| match &self.fill {
@@ -91,7 +91,7 @@ impl Input {
                 v.signum() * (gap + v.abs() * (1.0 - gap))
             }
             Fill::Below(n) => (unit() * f64::from(*n)).floor(),
-            Fill::Chance(p) => f64::from(unit() < *p),
+            Fill::Bernoulli(p) => f64::from(unit() < *p),
             Fill::Given(values) => values[i],
         });
         match self.spec.dtype {
@@ -101,7 +101,7 @@ impl Input {
     }
 
     pub(super) fn wants_gradient(&self) -> bool {
-        matches!(self.kind, Kind::Gradient | Kind::Param)
+        matches!(self.kind, InputRole::Gradient | InputRole::Param)
     }
 }
 
@@ -119,7 +119,7 @@ impl Default for Tolerance {
 }
 
 impl Tolerance {
-    /// The error as a share of what is allowed: above 1 fails.
+    /// The error as a fraction of the tolerance: above 1 fails.
     pub(super) fn share(&self, got: f64, want: f64) -> f64 {
         if got == want {
             return 0.0;
@@ -135,7 +135,7 @@ pub struct Case {
     pub name: String,
     pub op: Rc<dyn Op>,
     pub inputs: Vec<Input>,
-    /// Outputs whose gradients are tried (all f32 ones unless said otherwise).
+    /// Outputs whose gradients are tried (all f32 ones by default).
     pub seeded: Option<Vec<usize>>,
     pub forward: Tolerance,
     pub gradient: Tolerance,

@@ -1,9 +1,9 @@
-//! What is registered of an op.
+//! Registry entry of an op.
 
 use super::case::Case;
 use crate::gpu::Shader;
 
-/// What the tests, `wmic check`, `wmic bench` and the table in docs/kernels.md need to know of an op.
+/// An op for the tests, `wmic check`, `wmic bench` and the table in docs/kernels.md.
 pub struct Entry {
     pub name: &'static str,
     /// One line for tables.

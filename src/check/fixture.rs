@@ -1,12 +1,12 @@
 //! A case's op in a graph, in a plan between guard zones, and with its data.
 
-use super::case::{Case, Input, Kind};
+use super::case::{Case, Input, InputRole};
 use crate::core::array::Array;
 use crate::core::error::Result;
 use crate::gpu::{Buffer, Gpu, Target};
 use crate::graph::{Arenas, Draft, Dtype, Graph, Init, Mode, Plan, Tensor};
 
-/// Elements around every buffer that a kernel must leave alone (256 bytes, the alignment of bindings).
+/// Guard-zone elements around every buffer (256 bytes, the alignment of bindings).
 const GUARD: usize = 64;
 /// A NaN that no arithmetic produces: fills guards and outputs before a run.
 const POISON: u32 = 0x7fc0_dead;
@@ -19,14 +19,14 @@ pub(super) struct Run {
     pub dx: Vec<Option<Vec<u32>>>,
 }
 
-/// A graph of nothing but the case's op.
+/// A graph with only the case's op.
 struct CaseGraph {
     graph: Graph,
     inputs: Vec<Tensor>,
     outputs: Vec<Tensor>,
     /// Outputs that get a gradient.
     seeded: Vec<usize>,
-    /// The tensors of those outputs, and the names that their gradients are bound by.
+    /// The tensors of those outputs, and the names of their gradients' bindings.
     seeds: Vec<(Tensor, String)>,
 }
 
@@ -37,11 +37,11 @@ impl CaseGraph {
         let tensor = |(i, input): (usize, &Input)| {
             let (name, spec) = (format!("x{i}"), input.spec.clone());
             match input.kind {
-                Kind::Data => graph.input(&name, spec),
-                Kind::Shared => graph.shared_input(&name, spec),
-                Kind::Gradient => graph.input_with_gradient(&name, spec),
-                Kind::Param => graph.param(&name, spec.shape, Init::Constant(0.0)),
-                Kind::Statistic => graph.statistic(&name, spec.shape, 0.0),
+                InputRole::Data => graph.input(&name, spec),
+                InputRole::Shared => graph.shared_input(&name, spec),
+                InputRole::Gradient => graph.input_with_gradient(&name, spec),
+                InputRole::Param => graph.param(&name, spec.shape, Init::Constant(0.0)),
+                InputRole::Statistic => graph.statistic(&name, spec.shape, 0.0),
             }
         };
         let inputs: Vec<Tensor> = case.inputs.iter().enumerate().map(tensor).collect();
@@ -74,7 +74,7 @@ impl Case {
     }
 }
 
-/// A case on a device. Its tensors share no memory, so every dispatch finds its inputs whole even when replayed on its own.
+/// A case on a device. Its tensors share no memory, so every dispatch can be replayed on its own.
 pub(crate) struct Fixture<'a> {
     case: &'a Case,
     /// Per replica, per input.
@@ -89,7 +89,7 @@ pub(crate) struct Fixture<'a> {
 }
 
 impl<'a> Fixture<'a> {
-    /// `replicas` names whose data to use; the op is applied `times` times to the same inputs.
+    /// `replicas`: the replicas whose data to use; the op is applied `times` times to the same inputs.
     pub fn new(gpu: &Gpu, case: &'a Case, target: Target, replicas: &[usize], times: usize) -> Result<Fixture<'a>> {
         let built = CaseGraph::new(case, times)?;
         let draft = built.draft(target, replicas.len(), GUARD)?;
@@ -106,9 +106,9 @@ impl<'a> Fixture<'a> {
         let mut external = vec![];
         for (i, input) in case.inputs.iter().enumerate() {
             let copies = match input.kind {
-                Kind::Param | Kind::Statistic => continue,
-                Kind::Shared => 1,
-                Kind::Data | Kind::Gradient => replicas.len(),
+                InputRole::Param | InputRole::Statistic => continue,
+                InputRole::Shared => 1,
+                InputRole::Data | InputRole::Gradient => replicas.len(),
             };
             external.push((format!("x{i}"), gpu.buffer("input", copies * input.spec.shape.len())?));
         }
@@ -137,7 +137,7 @@ impl<'a> Fixture<'a> {
         for (i, input) in self.case.inputs.iter().enumerate() {
             let bits = |r: usize| -> Vec<u32> { self.x[r][i].data().iter().map(|v| to_bits(input, *v)).collect() };
             match input.kind {
-                Kind::Param | Kind::Statistic => {
+                InputRole::Param | InputRole::Statistic => {
                     let p = param.next().expect("one parameter per input of that kind");
                     for r in 0..self.x.len() {
                         let (arena, block) = match p.trainable {
@@ -148,7 +148,7 @@ impl<'a> Fixture<'a> {
                     }
                 }
                 kind => {
-                    let copies = if kind == Kind::Shared { 1 } else { self.x.len() };
+                    let copies = if kind == InputRole::Shared { 1 } else { self.x.len() };
                     let all: Vec<u32> = (0..copies).flat_map(bits).collect();
                     let name = format!("x{i}");
                     let (_, buffer) = self.external.iter().find(|(n, _)| *n == name).expect("bound above");
@@ -168,7 +168,7 @@ impl<'a> Fixture<'a> {
             let all = gpu.read::<u32>(own)?;
             let guards = all[..GUARD].iter().chain(&all[all.len() - GUARD..]);
             if guards.clone().any(|v| *v != POISON) {
-                failures.push("a kernel wrote outside its buffer".into());
+                failures.push("a kernel wrote into a guard zone".into());
             }
         }
         let mut y = vec![];
@@ -183,10 +183,10 @@ impl<'a> Fixture<'a> {
         for (i, input) in self.case.inputs.iter().enumerate() {
             dx.push(match input.kind {
                 _ if self.built.seeded.is_empty() => None,
-                Kind::Gradient => {
+                InputRole::Gradient => {
                     Some(self.plan.read_gradient(gpu, self.built.inputs[i])?.iter().map(|v| v.to_bits()).collect())
                 }
-                Kind::Param | Kind::Statistic => {
+                InputRole::Param | InputRole::Statistic => {
                     let p = param.next().expect("one parameter per input of that kind");
                     let mut all = vec![];
                     for r in (0..self.x.len()).filter(|_| p.trainable) {
@@ -196,7 +196,7 @@ impl<'a> Fixture<'a> {
                     }
                     p.trainable.then_some(all)
                 }
-                Kind::Data | Kind::Shared => None,
+                InputRole::Data | InputRole::Shared => None,
             });
         }
         if grads.iter().zip(&touched).any(|(v, touched)| !touched && *v != POISON) {
@@ -208,7 +208,7 @@ impl<'a> Fixture<'a> {
         Ok(Run { y, dx })
     }
 
-    /// All replicas of an output, which may lie in an arena or in an input.
+    /// All replicas of an output, which may be in an arena or in an input.
     fn read(&self, gpu: &Gpu, t: Tensor) -> Result<Vec<u32>> {
         let len = self.built.graph.shape(t).len();
         let all = self.plan.read::<u32>(gpu, t)?;

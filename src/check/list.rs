@@ -1,4 +1,4 @@
-//! Which checks an adapter needs.
+//! The checks for an adapter.
 
 use super::case::Case;
 use super::entry::Entry;
@@ -12,7 +12,7 @@ pub struct Check {
     pub target: Target,
 }
 
-/// Every case of `ops` with the portable kernels and, where those of the adapter's own target differ, with these too.
+/// Every case of `ops` with the portable kernels and, if those of the adapter's own target differ, with these too.
 ///
 /// # Errors
 /// Whatever an op raises while it describes its dispatches.
@@ -29,7 +29,7 @@ pub fn list(ops: &[&Entry], own: Target) -> Result<Vec<Check>> {
 }
 
 impl Check {
-    /// Makes the check. One that cannot be made (a kernel that the driver rejects) has failed.
+    /// Runs the check. One that cannot run (a kernel that the driver rejects) fails.
     pub fn run(&self, gpu: &Gpu) -> Outcome {
         check(gpu, &self.case, self.target).unwrap_or_else(|error| Outcome {
             op: self.case.op.name(),

@@ -1,4 +1,4 @@
-//! Runs a case on an adapter and compares everything that can be compared.
+//! Runs a case on an adapter and compares outputs, gradients, replays and replicas.
 
 use super::case::Case;
 use super::fixture::{Fixture, Run};
@@ -12,17 +12,17 @@ const EVERY_COORDINATE: usize = 160;
 const DIRECTIONS: usize = 6;
 const BENCH_DIRECTIONS: usize = 2;
 
-/// What a check found.
+/// Result of a check.
 #[derive(Clone, Debug)]
 pub struct Outcome {
     pub op: &'static str,
     pub case: String,
     pub target: Target,
-    /// Largest forward error as a share of its tolerance.
+    /// Largest forward error as a fraction of its tolerance.
     pub forward: f64,
-    /// Largest gradient error as a share of its tolerance; `None` without gradients.
+    /// Largest gradient error as a fraction of its tolerance; `None` without gradients.
     pub gradient: Option<f64>,
-    /// What went wrong, empty for a pass.
+    /// Failures, empty for a pass.
     pub failures: Vec<String>,
 }
 
@@ -38,7 +38,7 @@ pub fn check(gpu: &Gpu, case: &Case, target: Target) -> Result<Outcome> {
     let one = Fixture::new(gpu, case, target, &[0], 1)?;
     let alone = one.run(gpu, &mut failures)?;
     if one.run(gpu, &mut failures)? != alone {
-        failures.push("a replay gave other bits".into());
+        failures.push("a replay is not bit-identical".into());
     }
     let (forward, gradient) = compare(case, &one, &alone, &mut failures);
 
@@ -58,7 +58,7 @@ pub fn check(gpu: &Gpu, case: &Case, target: Target) -> Result<Outcome> {
         for r in 0..3 {
             let single = Fixture::new(gpu, case, target, &[r], 1)?.run(gpu, &mut failures)?;
             if !same_replica(&single, &together, r) {
-                failures.push(format!("replica {r} of 3 differs from the same alone"));
+                failures.push(format!("replica {r} of 3 differs from the same replica alone"));
             }
         }
     }
@@ -91,7 +91,7 @@ fn compare(case: &Case, fixture: &Fixture, run: &Run, failures: &mut Vec<String>
             };
             let share = case.forward.share(got, *want);
             if share > 1.0 && worst <= 1.0 {
-                failures.push(format!("output {o}[{i}] is {got}, the reference says {want}"));
+                failures.push(format!("output {o}[{i}] is {got}, expected {want}"));
             }
             worst = worst.max(share);
         }
@@ -107,12 +107,12 @@ fn compare(case: &Case, fixture: &Fixture, run: &Run, failures: &mut Vec<String>
             let got: f64 = dx.iter().zip(&direction).map(|(g, d)| g * d).sum();
             let size: f64 = dx.iter().zip(&direction).map(|(g, d)| (g * d).abs()).sum();
             let want = slope(case, fixture, i, &direction);
-            // A direction sums up many errors, so what is allowed grows with the terms, not with their sum.
+            // A direction sums many errors, so the tolerance grows with the terms, not with their sum.
             let allowed = case.gradient.atol * direction.iter().map(|d| d * d).sum::<f64>().sqrt()
                 + case.gradient.rtol * size.max(want.abs());
             let share = if (got - want).is_nan() { f64::INFINITY } else { (got - want).abs() / allowed };
             if share > 1.0 && worst_gradient <= 1.0 {
-                failures.push(format!("gradient of input {i}, {name}: {got}, central differences say {want}"));
+                failures.push(format!("gradient of input {i}, {name}: {got}, central differences give {want}"));
             }
             worst_gradient = worst_gradient.max(share);
         }

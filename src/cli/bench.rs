@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::builder::PossibleValuesParser;
 use wmic::bench::comparison::compare;
 use wmic::bench::results::{BenchReport, KernelResult, Peak, PeerStep, StepResult, Work};
-use wmic::bench::{PARTS, SECONDS, Step, Timer, kernels, peak, profile, report, sound, step};
+use wmic::bench::{FRONT_ENDS, SECONDS, Step, Timer, front_end, kernels, peak, profile, report, step};
 use wmic::check::Case;
 use wmic::core::files::writable;
 use wmic::nn::{Kind, MODELS, Model, find};
@@ -102,8 +102,8 @@ impl Args {
         let gpu = self.device.open()?;
         let timer = if self.quick { Timer::quick(&gpu) } else { Timer::new(&gpu) };
         let (steps, parts) = match self.op {
-            Some(_) => (vec![], &PARTS[..0]),
-            None => (self.steps()?, &PARTS[..]),
+            Some(_) => (vec![], &FRONT_ENDS[..0]),
+            None => (self.steps()?, &FRONT_ENDS[..]),
         };
         let progress = Progress::new(cases.len() + steps.len() + parts.len() + 1);
         let show = |text: &str| if self.json { Ok(()) } else { progress.print(text) };
@@ -141,7 +141,7 @@ impl Args {
         }
         for part in parts {
             progress.next(&part.name());
-            add(part.name(), sound(&timer, *part))?;
+            add(part.name(), front_end(&timer, *part))?;
         }
         drop(progress);
         if let Some(file) = &self.out {

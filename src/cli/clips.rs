@@ -8,9 +8,9 @@ use indicatif::{ProgressBar, ProgressStyle};
 
 use super::output::note;
 use wmic::data::{AudioSet, Dataset, features_npz, has_class_map, has_features, npz_note};
+use wmic::features::audio_files::{ExtractionJob, cache_folder, join};
 use wmic::features::extraction::Recipe;
 use wmic::features::front_end::FrontEnd;
-use wmic::features::sound::{ExtractionJob, cache_folder, join};
 use wmic::gpu::Gpu;
 use wmic::nn::{self, Kind};
 use wmic::report::tables::table::printable;
@@ -186,7 +186,7 @@ fn from_audio(gpu: &Gpu, config: &mut Config, (set, mut recipe): (AudioSet, Reci
         recipe: &recipe,
         weights: weights.as_ref(),
         stop: &|| stop.load(Ordering::Relaxed),
-        tell: &mut |done| bar.show(done),
+        progress: &mut |done| bar.show(done),
     };
     let cache = config.cache.clone().unwrap_or_else(cache_folder);
     let data = job.dataset(&set, &cache, config.split_config())?;

@@ -8,13 +8,13 @@ use super::output::note;
 use super::settings::variant;
 use super::{Device, Status};
 use wmic::Error;
-use wmic::audio::sound_files;
+use wmic::audio::audio_files;
 use wmic::core::files::absolute;
 use wmic::data::AudioSet;
+use wmic::features::audio_files::{AudioFiles, ExtractionJob};
 use wmic::features::extraction::Recipe;
 use wmic::features::front_end::{FrontEnd, Source};
 use wmic::features::scaling::Scaling;
-use wmic::features::sound::{ExtractionJob, SoundFiles};
 use wmic::nn::Kind;
 use wmic::nn::front_ends::spectrum::Scale;
 use wmic::nn::front_ends::vggish::Width;
@@ -73,11 +73,11 @@ impl Args {
             _ => None,
         };
         let sounds = match &set {
-            Some(set) => SoundFiles::of_set(set, self.frontend),
+            Some(set) => AudioFiles::of_set(set, self.frontend),
             None => {
-                let found = sound_files(&self.sounds)?;
+                let found = audio_files(&self.sounds)?;
                 found.note().iter().for_each(|line| note(line));
-                SoundFiles::of_files(found.files)
+                AudioFiles::of_files(found.files)
             }
         };
         let out = self.out(set.as_ref());
@@ -90,7 +90,7 @@ impl Args {
         }
         if let Some(set) = &set {
             let (classes, folder) = (set.classes.len(), set.path.display());
-            let what = if self.frontend.is_of_notes() { "every whole second" } else { "the first 10 s" };
+            let what = if self.frontend.is_single_note() { "every whole second" } else { "the first 10 s" };
             note(&format!("{folder} is a dataset of {classes} classes: {what} of each file, with its labels"));
             set.warnings.iter().for_each(|warning| note(&printable(&format!("warning: {warning}"))));
         }
@@ -104,7 +104,7 @@ impl Args {
             recipe: &recipe,
             weights: weights.as_ref(),
             stop: &|| stop.load(Ordering::Relaxed),
-            tell: &mut |done| bar.show(done),
+            progress: &mut |done| bar.show(done),
         };
         let labels = set.as_ref().map(|set| (set.targets.as_slice(), set.observed.as_slice()));
         let extracted = job.npz(&sounds, labels, &out)?;

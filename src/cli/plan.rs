@@ -9,7 +9,7 @@ use super::output::{note, print, print_json};
 use super::settings::{SeedArgs, SettingArgs, models};
 use super::{Device, Status};
 use wmic::data::validation_split;
-use wmic::features::corpus::Dims;
+use wmic::features::device_dataset::Dims;
 use wmic::gpu::Gpu;
 use wmic::ops::gather::Encoding;
 use wmic::ops::sample::Order;

@@ -176,7 +176,7 @@ impl Experiment {
 /// The `given` metric, if it applies to the entries' task; without one, the task's default. Unknown models are ignored
 /// here and reported later.
 fn main_metric(given: Option<MainMetric>, entries: &[Entry]) -> Result<MainMetric, String> {
-    let task = |entry: &Entry| nn::find(entry.model()).ok().map(|model| Task::of(model.exclusive));
+    let task = |entry: &Entry| nn::find(entry.model()).ok().map(|model| Task::of(model.single_label));
     let mut tasks: Vec<(&Entry, Task)> = entries.iter().filter_map(|entry| Some((entry, task(entry)?))).collect();
     tasks.dedup_by_key(|(_, task)| *task);
     match (given, &tasks[..]) {

@@ -22,15 +22,15 @@ pub enum Error {
     #[error("shader {file}: {reason}")]
     Shader { file: String, reason: String },
 
-    /// A gradient was asked of an op that has none.
+    /// A gradient is needed from an op that does not have one.
     #[error("{op} has no gradient, but one is needed by a trainable parameter below it")]
     NoGradient { op: &'static str },
 
-    /// More memory in one piece than this adapter offers, in bytes. Raised before the start.
+    /// A single allocation larger than this adapter supports, in bytes. Raised before the start.
     #[error("{what} needs {need} bytes, this adapter allows {have}; try fewer `seeds` or a smaller `batch`")]
     Limit { what: String, need: u64, have: u64 },
 
-    /// A weights or run-state file that does not belong to what it is used for.
+    /// A weights or run-state file that does not fit its use.
     #[error("{}: {reason}", path.display())]
     Checkpoint { path: PathBuf, reason: String },
 
@@ -38,29 +38,29 @@ pub enum Error {
     #[error("GPU: {0}")]
     Gpu(String),
 
-    /// A request that makes no sense (an unknown model, an option out of range).
+    /// An invalid request (an unknown model, an option out of range).
     #[error("{0}")]
     Usage(String),
 
-    /// Training left the numbers: the loss is no longer finite.
+    /// Training diverged: the loss is not finite.
     #[error(
-        "the loss of seed {seed} is no longer a number, in step {} of epoch {}; try a lower `lr` (the best weights before it are kept)",
+        "seed {seed} diverged (NaN loss) in step {} of epoch {}; try a lower `lr` (the best weights so far are saved)",
         step + 1,
         epoch + 1
     )]
     /// `epoch` and `step` (of the epoch) count from 0; the message counts from 1.
     Diverged { seed: u64, epoch: usize, step: usize },
 
-    /// The operating system refused to read or write a file.
+    /// A file could not be read or written.
     #[error("{}: {source}", path.display())]
     Io { path: PathBuf, source: std::io::Error },
 }
 
-/// How the fault of an adapter begins whose memory did not suffice.
+/// Prefix of GPU errors for a lack of memory.
 pub const OUT_OF_MEMORY: &str = "out of memory";
 
 impl Error {
-    /// Whether the GPU's memory did not suffice on the way. The device must be opened anew then; what needs less may still run.
+    /// Whether the GPU ran out of memory. The device must then be opened again; smaller jobs may still run.
     pub fn is_out_of_memory(&self) -> bool {
         matches!(self, Error::Gpu(fault) if fault.starts_with(OUT_OF_MEMORY))
     }

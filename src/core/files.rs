@@ -1,4 +1,4 @@
-//! Files that are whole or absent: outputs appear under their name only once they are complete, inputs are read up to a limit.
+//! Atomic file output; size-limited input.
 
 use crate::core::error::{Error, Result};
 use std::collections::HashSet;
@@ -6,11 +6,11 @@ use std::fs::{self, File};
 use std::io::{self, BufWriter, Read, Write};
 use std::path::{Path, PathBuf};
 
-/// How the names of unfinished outputs begin.
+/// Prefix of the names of unfinished outputs.
 const TEMPORARY: &str = ".wmic-";
 
-/// Writes `path` in one piece: into a temporary file beside it, flushed to disk, then renamed.
-/// After an error, a full disk included, an older file of that name is as it was and nothing is left over.
+/// Writes `path` atomically: into a temporary file beside it, flushed to disk, then renamed.
+/// After an error, a full disk included, an older file of that name is unchanged and no temporary file is left.
 pub fn write_atomic(path: impl AsRef<Path>, write: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> Result<()> {
     let path = path.as_ref();
     let replace = || -> io::Result<()> {
@@ -34,7 +34,7 @@ pub fn write_path_atomic(path: impl AsRef<Path>, write: impl FnOnce(&Path) -> Re
     part.persist(path).map_err(|e| Error::io(path)(e.error))
 }
 
-/// Finds out before long work whether its result can be written to `path`.
+/// Checks before long work whether its result can be written to `path`.
 pub fn writable(path: impl AsRef<Path>) -> Result<()> {
     let path = path.as_ref();
     if path.is_dir() {
@@ -43,8 +43,8 @@ pub fn writable(path: impl AsRef<Path>) -> Result<()> {
     temporary_file(path).map(drop).map_err(Error::io(path))
 }
 
-/// Creates the directory `path` in one piece: `fill` writes into a temporary directory beside it, which is then renamed.
-/// `path` must not exist, or be an empty directory; missing parents are made. After an error nothing is left over.
+/// Creates the directory `path` atomically: `fill` writes into a temporary directory beside it, which is then renamed.
+/// `path` must not exist, or be an empty directory; missing parents are created. After an error nothing is left.
 pub fn write_dir_atomic(path: impl AsRef<Path>, fill: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
     let path = path.as_ref();
     let occupied = match fs::read_dir(path) {
@@ -68,7 +68,7 @@ pub fn write_dir_atomic(path: impl AsRef<Path>, fill: impl FnOnce(&Path) -> Resu
     publish().map_err(Error::io(path))
 }
 
-/// Makes `path` and its missing parents, then does `work`; when that fails, removes what was made and is still empty.
+/// Creates `path` and its missing parents, then does `work`; if that fails, removes the created directories that are still empty.
 pub fn create_directories<T>(path: &Path, work: impl FnOnce() -> Result<T>) -> Result<T> {
     let missing: Vec<&Path> = path.ancestors().take_while(|p| !p.as_os_str().is_empty() && !p.exists()).collect();
     let mut made = vec![];
@@ -84,15 +84,14 @@ pub fn create_directories<T>(path: &Path, work: impl FnOnce() -> Result<T>) -> R
     };
     let done = make().map_err(Error::io(path)).and_then(|()| work());
     if done.is_err() {
-        // From the innermost outwards; one that is in use by now stays.
+        // From the innermost outwards; one that is now in use stays.
         made.iter().rev().for_each(|directory| drop(fs::remove_dir(directory)));
     }
     done
 }
 
-/// Locks a directory until the result is dropped, or the process ends in whatever way. `user`: what else may be using it, for the
-/// message. Only Unix can lock a directory itself; elsewhere nothing is locked, and some network file systems know no locks: that
-/// is no reason not to work.
+/// Locks a directory until the result is dropped, or the process ends. `user`: what else may be using it, for the
+/// message. Only Unix can lock a directory; elsewhere, and on network file systems without locks, nothing is locked.
 ///
 /// # Errors
 /// `Usage` if another process has it locked, `Io` if it cannot be opened.
@@ -107,12 +106,12 @@ pub fn try_lock_directory(path: &Path, user: &str) -> Result<Option<File>> {
     }
 }
 
-/// Whether a file is what a killed process left of an output that it was writing.
+/// Whether a file is the unfinished output of a killed process.
 pub fn is_leftover(path: &Path) -> bool {
     path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(TEMPORARY.as_bytes())) && path.is_file()
 }
 
-/// Reads a whole file, refusing one of more than `limit` bytes (what a sane file of its kind never reaches).
+/// Reads a whole file, rejecting one of more than `limit` bytes.
 pub fn read_limited(path: impl AsRef<Path>, limit: u64) -> Result<Vec<u8>> {
     let path = path.as_ref();
     let mut bytes = Vec::new();
@@ -174,16 +173,16 @@ fn sync_directory(directory: &Path) -> io::Result<()> {
     if cfg!(unix) { File::open(directory)?.sync_all() } else { Ok(()) }
 }
 
-/// Names of paths as text. Where what is no UTF-8 in two of them reads the same, the later ones are numbered.
+/// Names of paths as text. Paths that are not UTF-8 and read the same are numbered.
 pub fn distinct_names(paths: &[impl AsRef<Path>]) -> Vec<String> {
     let mut seen = HashSet::new();
     let mut distinct = |path: &Path| {
         let name = path.to_string_lossy().into_owned();
-        // Only names that lost something can be those of others.
+        // Only lossy names can coincide with others.
         let lossy = path.to_str().is_none();
         let numbered = (2..).map(|n| format!("{name}~{n}"));
         let mut candidates = std::iter::once(name.clone()).chain(numbered);
-        candidates.find(|name| seen.insert(name.clone()) || !lossy).expect("numbers do not end")
+        candidates.find(|name| seen.insert(name.clone()) || !lossy).expect("there is always a free number")
     };
     paths.iter().map(|path| distinct(path.as_ref())).collect()
 }

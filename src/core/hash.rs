@@ -1,4 +1,4 @@
-//! A number that tells things apart, not for security: FNV-1a (Fowler, Noll and Vo), over words of 64 bits.
+//! Non-cryptographic fingerprint: FNV-1a (Fowler, Noll and Vo) over 64-bit words.
 
 pub struct Fingerprint(u64);
 

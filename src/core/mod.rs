@@ -1,4 +1,4 @@
-//! What everything else rests on: errors, shapes, arrays, random numbers, files, fingerprints.
+//! Errors, shapes, arrays, random numbers, files, fingerprints.
 
 pub mod array;
 pub mod error;

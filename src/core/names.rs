@@ -1,10 +1,10 @@
-//! The names that an enum of unit variants has in files, as serde knows them: the one place they are declared in.
+//! The names of an enum's unit variants in files, from its serde implementation.
 
 use serde::de::value::{Error, StrDeserializer};
 use serde::de::{Deserialize, Deserializer, Error as _, IntoDeserializer, Visitor};
 use serde::forward_to_deserialize_any;
 
-/// The names of the variants of `T`, in their order; none if `T` is no enum.
+/// The names of the variants of `T`, in their order; none if `T` is not an enum.
 ///
 /// ```
 /// use wmic::core::names::names;
@@ -13,7 +13,7 @@ use serde::forward_to_deserialize_any;
 /// ```
 pub fn names<T: Deserialize<'static>>() -> &'static [&'static str] {
     let mut found: &'static [&'static str] = &[];
-    let _ = T::deserialize(Asked(&mut found));
+    let _ = T::deserialize(VariantNames(&mut found));
     found
 }
 
@@ -23,14 +23,14 @@ pub fn named<'a, T: Deserialize<'a>>(name: &'a str) -> Option<T> {
     T::deserialize(deserializer).ok()
 }
 
-/// Takes down which variants a type asks for, and gives it none.
-struct Asked<'a>(&'a mut &'static [&'static str]);
+/// Records the variants that a type expects, without providing one.
+struct VariantNames<'a>(&'a mut &'static [&'static str]);
 
-impl<'de> Deserializer<'de> for Asked<'_> {
+impl<'de> Deserializer<'de> for VariantNames<'_> {
     type Error = Error;
 
     fn deserialize_any<V: Visitor<'de>>(self, _: V) -> Result<V::Value, Error> {
-        Err(Error::custom("no enum"))
+        Err(Error::custom("not an enum"))
     }
 
     fn deserialize_enum<V: Visitor<'de>>(
@@ -40,7 +40,7 @@ impl<'de> Deserializer<'de> for Asked<'_> {
         _: V,
     ) -> Result<V::Value, Error> {
         *self.0 = variants;
-        Err(Error::custom("only its names were asked for"))
+        Err(Error::custom("only the names are requested"))
     }
 
     forward_to_deserialize_any! {

@@ -1,4 +1,4 @@
-//! The counter-based generator on the CPU: the same words as `shaders/shared/philox.wgsl`.
+//! The counter-based generator on the CPU: the same numbers as `shaders/shared/philox.wgsl`.
 //!
 //! Philox4x32-10 (Salmon, Moraes, Dror, Shaw: "Parallel random numbers: as easy as 1, 2, 3", SC 2011). A word is a function
 //! of (seed, counter) alone, never of the order in which threads or replicas run.
@@ -23,7 +23,7 @@ pub fn key(seed: u64) -> [u32; 2] {
     [seed as u32, (seed >> 32) as u32]
 }
 
-/// Dropout's chance `p` as kernels take it: words below the threshold drop, kept values are scaled by 1 / (1 - p).
+/// Dropout probability p as a u32 threshold: random words below it drop, other values are scaled by 1 / (1 - p).
 pub fn dropout_threshold(p: f64) -> (u32, f32) {
     ((p * 4_294_967_296.0) as u32, (1.0 / (1.0 - p)) as f32)
 }
@@ -35,7 +35,7 @@ pub fn dropout_factor(i: usize, stream: u32, clock: [u32; 4], p: f64) -> f64 {
     if words[i % 4] < threshold { 0.0 } else { f64::from(scale) }
 }
 
-/// An endless stream of numbers for one (seed, stream) pair, for weights' first values.
+/// A stream of random numbers for one (seed, stream) pair, for weight initialisation.
 pub struct Stream {
     key: [u32; 2],
     stream: u32,
@@ -72,7 +72,7 @@ mod tests {
 
     #[test]
     fn philox_gives_the_published_vectors() {
-        // Known answers of the Random123 distribution.
+        // Test vectors of the Random123 distribution.
         assert_eq!(philox([0; 4], [0; 2]), [0x6627_e8d5, 0xe169_c58d, 0xbc57_ac4c, 0x9b00_dbd8]);
         assert_eq!(philox([u32::MAX; 4], [u32::MAX; 2]), [0x408f_276d, 0x41c8_3b0e, 0xa20b_c7c6, 0x6d54_51fd]);
     }

@@ -10,7 +10,7 @@ use serde::de::DeserializeOwned;
 use super::error::{Error, Result};
 use super::files::{read_limited, write_atomic};
 
-/// Larger files are no weights of ours.
+/// Larger files are rejected.
 const SIZE_LIMIT: u64 = 16 << 30;
 const METADATA: &str = "wmic";
 
@@ -32,7 +32,7 @@ pub(crate) fn save<M: Serialize>(
     write_atomic(path, |out| out.write_all(&bytes))
 }
 
-/// A file of tensors in memory, and what its metadata says.
+/// A file of tensors in memory, with its metadata.
 pub(crate) struct File {
     pub bytes: Vec<u8>,
     about: Option<String>,
@@ -40,12 +40,12 @@ pub(crate) struct File {
 
 impl File {
     pub fn read(path: &Path) -> Result<File> {
-        // A device may never end, and a pipe never begin.
+        // Reading a device or a pipe may never end.
         if !std::fs::metadata(path).map_err(Error::io(path))?.is_file() {
             return Err(Error::checkpoint(path, "is not a file"));
         }
         let bytes = read_limited(path, SIZE_LIMIT)?;
-        let bad = |e| Error::checkpoint(path, format!("is no safetensors file ({e}); it may be cut off"));
+        let bad = |e| Error::checkpoint(path, format!("is not a valid safetensors file ({e}); it may be truncated"));
         let (_, header) = SafeTensors::read_metadata(&bytes).map_err(bad)?;
         SafeTensors::deserialize(&bytes).map_err(bad)?;
         let about = header.metadata().as_ref().and_then(|m| m.get(METADATA)).cloned();
@@ -93,17 +93,16 @@ pub(crate) fn floats(path: &Path, tensors: &SafeTensors, name: &str, shape: &[us
     }
 }
 
-/// PyTorch's count of steps, which a state dict carries beside a batch norm's statistics and nobody needs.
+/// PyTorch's step counter of batch norm, which is not needed.
 fn is_ignored(name: &str) -> bool {
     name.ends_with("num_batches_tracked")
 }
 
-pub(crate) fn refuse_extra(path: &Path, tensors: &SafeTensors, is_known: &dyn Fn(&str) -> bool) -> Result<()> {
+pub(crate) fn reject_extra(path: &Path, tensors: &SafeTensors, is_known: &dyn Fn(&str) -> bool) -> Result<()> {
     match tensors.names().iter().find(|n| !is_ignored(n) && !is_known(n)) {
-        Some(extra) => Err(Error::checkpoint(
-            path,
-            format!("has a tensor {extra} that the model has not: weights of another model?"),
-        )),
+        Some(extra) => {
+            Err(Error::checkpoint(path, format!("has an unexpected tensor {extra}: weights of another model?")))
+        }
         None => Ok(()),
     }
 }

@@ -1,37 +1,37 @@
-//! Settings in TOML files: read up to a limit, refused in one line that says where.
+//! Settings in TOML files: size-limited input, one-line errors with the line number.
 
 use std::path::Path;
 
 use crate::core::error::{Error, Result};
 use crate::core::files::read_limited;
 
-/// No settings take more.
+/// Largest file, bytes.
 const LIMIT: u64 = 1 << 20;
 
 /// Reads settings from a TOML file.
 ///
 /// # Errors
-/// `Data` with the line of what cannot be understood.
+/// `Data` with the line of the error.
 pub fn read_toml<T: serde::de::DeserializeOwned>(path: &Path) -> Result<T> {
     parse_toml(path, &read_toml_text(path)?)
 }
 
 /// # Errors
-/// `Io`, and `Data` for a file that is too large or no text.
+/// `Io`, and `Data` for a file that is too large or not text.
 pub fn read_toml_text(path: &Path) -> Result<String> {
     let bytes = read_limited(path, LIMIT)?;
     String::from_utf8(bytes).map_err(|_| Error::data(path, "is not UTF-8 text"))
 }
 
-/// What `text`, read from `path`, says.
+/// Parses `text`, read from `path`.
 ///
 /// # Errors
-/// `Data` with the line of what cannot be understood.
+/// `Data` with the line of the error.
 pub fn parse_toml<T: serde::de::DeserializeOwned>(path: &Path, text: &str) -> Result<T> {
     toml::from_str(text).map_err(|e| toml_error(path, text, &e))
 }
 
-/// toml's own text draws the offending line over several lines; ours takes one and gives its number.
+/// toml's own message spans several lines; this one takes one, with the line number.
 fn toml_error(path: &Path, text: &str, error: &toml::de::Error) -> Error {
     let line = error
         .span()

@@ -193,7 +193,7 @@ fn of_layout(path: &Path) -> Result<AudioSet> {
     if !audio.is_dir() || !table.is_file() {
         return Err(Error::data(root, format!("has no audio/ with {LABELS}; both are needed to train on audio files")));
     }
-    let (keys, files): (Vec<String>, Vec<PathBuf>) = by_key(sound_files_in(&audio)?)?.into_iter().unzip();
+    let (keys, files): (Vec<String>, Vec<PathBuf>) = by_key(audio_files_in(&audio)?)?.into_iter().unzip();
     if files.is_empty() {
         return Err(Error::data(audio, "contains no audio files"));
     }
@@ -207,7 +207,7 @@ fn of_folders(root: &Path) -> Result<AudioSet> {
     let (mut classes, mut warnings, mut clips) = (vec![], vec![], vec![]);
     let (mut train, mut test) = (vec![], vec![]);
     for name in folders(root)? {
-        let files = sound_files_in(&root.join(&name))?;
+        let files = audio_files_in(&root.join(&name))?;
         if files.is_empty() {
             warnings.push(format!("folder {} contains no audio files and is not a class", examples(&[&name])));
             continue;
@@ -230,7 +230,7 @@ fn of_folders(root: &Path) -> Result<AudioSet> {
         let expected = "a folder for each of two or more classes, or class-map.json and audio/ as in OpenMIC-2018";
         return Err(Error::data(root, format!("has {found} with audio files; {expected} is expected")));
     }
-    let stray = sound_files_in(root)?.len().saturating_sub(clips.len());
+    let stray = audio_files_in(root)?.len().saturating_sub(clips.len());
     if stray > 0 {
         warnings.push(format!("{stray} audio files are in no class folder and are unused"));
     }

@@ -1,5 +1,5 @@
-//! Features of many files, on the GPU while all cores decode, kept on disk as they come: an extraction that was interrupted goes on
-//! where it stopped.
+//! Features of many files, computed on the GPU while all cores decode and written to disk as they are computed; an interrupted
+//! extraction resumes.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{BufRead, BufReader, BufWriter, ErrorKind, Write};
@@ -8,11 +8,11 @@ use std::path::{Path, PathBuf};
 use half::f16;
 use serde::{Deserialize, Serialize};
 
-use crate::audio::{Condition, Cut, Excerpt, Item, ingest};
+use crate::audio::{Condition, Excerpt, Item, Windowing, ingest};
 use crate::core::error::{Error, Result};
 use crate::core::files::{is_leftover, read_limited, try_lock_directory, write_atomic};
 use crate::data::{FeatureValues, Features, Mapped, npz_note};
-use crate::features::corpus::{Corpus, Dims};
+use crate::features::device_dataset::{DeviceDataset, Dims};
 use crate::features::extractor::{Extract, Extractor};
 use crate::features::front_end::{FrontEnd, Source, Weights};
 use crate::features::scaling::{PostProcess, Range, Scaling};
@@ -27,23 +27,23 @@ const ROWS: &str = "rows.bin";
 const LOG: &str = "done.jsonl";
 /// Embeddings after their scaling, on the way to their archive.
 const SCALED: &str = "scaled.bin";
-/// No job takes more bytes to describe.
+/// Largest job file, bytes.
 const MAX_JOB: u64 = 1 << 20;
 
-/// What decides the features of a file. It is kept beside them, as text.
+/// Everything that determines the features of a file. Stored beside them, as JSON.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Recipe {
     pub kind: Kind,
-    /// Log-mel patches and spectrograms need none.
+    /// None for log-mel patches and spectrograms.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub front_end: Option<FrontEnd>,
-    /// Of spectra of notes; log-mel ones have their own.
+    /// Of spectra of notes; log-mel spectra have a fixed one.
     #[serde(default, skip_serializing_if = "Scale::is_magnitude")]
     pub scale: Scale,
 }
 
 impl Recipe {
-    /// Without VGGish's weights, magnitudes as they are.
+    /// Without VGGish's weights, with linear magnitudes.
     pub fn of(kind: Kind) -> Recipe {
         Recipe { kind, front_end: None, scale: Scale::Magnitude }
     }
@@ -71,7 +71,7 @@ impl Recipe {
         self.kind.row().embedding && self.front_end.as_ref().is_some_and(|f| f.scaling() == Scaling::Minmax)
     }
 
-    /// By what embeddings are scaled, where that is known.
+    /// The range by which embeddings are scaled, if it is known.
     pub fn range(&self) -> Option<&Range> {
         self.front_end.as_ref().and_then(|front_end| front_end.range.as_ref())
     }
@@ -85,17 +85,17 @@ impl Recipe {
     /// The recipe in the note of an archive of features.
     ///
     /// # Errors
-    /// `Data` if it has none, or one that cannot be read.
+    /// `Data` if it has none, or an unreadable one.
     pub fn of_npz(npz: &Path) -> Result<Recipe> {
         let text = npz_note(npz)?.unwrap_or_default();
         serde_json::from_str(&text).map_err(|_| {
-            Error::data(npz, "has an unreadable frontend.json; make the features again with wmic features")
+            Error::data(npz, "has an unreadable frontend.json; extract the features again with wmic features")
         })
     }
 
-    /// The same whichever files the weights lie in, once they are fixed by their fingerprint. With the version: another one may
-    /// decode or compute otherwise.
-    pub fn identity(&self) -> String {
+    /// Independent of the paths of the weights, once they are fixed by their fingerprint. Includes the version, as another one may
+    /// decode or compute differently.
+    pub fn key(&self) -> String {
         let mut recipe = self.clone();
         if let Some(front_end) = recipe.front_end.as_mut().filter(|f| f.fingerprint.is_some()) {
             (front_end.weights, front_end.pca) = (Source::Random(0), None);
@@ -119,18 +119,18 @@ impl Recipe {
     }
 }
 
-/// An extractor with what comes before and after it: excerpts to stored features.
+/// An extractor with its pre- and post-processing: excerpts to stored features.
 pub struct FrontEndRunner {
     pub extractor: Extractor,
-    /// Of embeddings that are stored in 8 bits; all else is as f16.
+    /// For embeddings that are stored in 8 bits; all others are f16.
     post_process: Option<PostProcess>,
-    /// Whether features are scaled by minimum and maximum, and those, if they are known.
+    /// Whether features are scaled by minimum and maximum, and the range, if it is known.
     is_scaled: bool,
     range: Option<Range>,
 }
 
 impl FrontEndRunner {
-    /// `weights` as [`Recipe::load`] gave them.
+    /// `weights`: from [`Recipe::load`].
     pub fn new(
         gpu: &Gpu,
         recipe: &Recipe,
@@ -142,8 +142,8 @@ impl FrontEndRunner {
         let extractor = Extractor::new(gpu, recipe.kind, options, weights, recipe.kind.samples(), with_spectrogram)?;
         let post_process = match (recipe.is_in_bytes(), weights) {
             (true, Some(weights)) => Some(weights.post_process.clone().ok_or_else(|| {
-                let reason = "VGGish's weights come without their PCA (pproc.*), and embeddings without it are something else; \
-                              name it, `front_end.pca` FILE.npz, or scale them otherwise, `front_end.scaling` minmax";
+                let reason = "the VGGish weights have no PCA (pproc.*), which embeddings need; \
+                              set `front_end.pca` to a FILE.npz, or `front_end.scaling` to minmax";
                 Error::Usage(reason.into())
             })?),
             _ => None,
@@ -167,7 +167,7 @@ impl FrontEndRunner {
         self.instances() * self.instance_len() * if self.post_process.is_some() { 1 } else { 2 }
     }
 
-    /// An extract's features as they are stored: in 8 bits after the post-processing, or as f16.
+    /// Features of an extract as stored: in 8 bits after the post-processing, or as f16.
     fn store(&self, extract: &Extract, into: &mut Vec<u8>) {
         match &self.post_process {
             Some(post_process) => {
@@ -180,14 +180,14 @@ impl FrontEndRunner {
         }
     }
 
-    /// Whether embeddings still pass through the post-processing, which is the CPU's work: else the extractor's features are model inputs.
+    /// Whether embeddings need post-processing on the CPU; else the extractor's features are model inputs.
     pub(crate) fn post_processes(&self) -> bool {
         self.post_process.is_some() || self.is_scaled
     }
 
-    /// Room on the GPU for the features of a batch of excerpts, and for K = `classes` answers: the extractor's own where they are model
-    /// inputs as they are.
-    pub(crate) fn corpus(&self, gpu: &Gpu, classes: usize) -> Result<Corpus> {
+    /// A device dataset for the features of a batch of excerpts and K = `classes`, sharing the extractor's buffer if its features are
+    /// model inputs.
+    pub(crate) fn corpus(&self, gpu: &Gpu, classes: usize) -> Result<DeviceDataset> {
         let (clips, instances, width) = (self.extractor.batch(), self.instances(), self.instance_len());
         let (encoding, features) = match self.post_processes() {
             true if self.is_scaled => (Encoding::Floats, None),
@@ -195,13 +195,13 @@ impl FrontEndRunner {
             false => (Encoding::Floats, Some(self.extractor.features().clone())),
         };
         let encoding = encoding.of_clips(instances * width);
-        Corpus::refillable(gpu, Dims { clips, instances, width, classes, encoding, slots: clips }, features)
+        DeviceDataset::refillable(gpu, Dims { clips, instances, width, classes, encoding, slots: clips }, features)
     }
 
     /// Extracts in memory, as model inputs: bytes after the post-processing, else floats.
     ///
     /// # Errors
-    /// `Usage` if they are to be scaled by a minimum and a maximum that nobody knows.
+    /// `Usage` if they are to be scaled by an unknown range.
     pub fn features(&self, extracts: &[Extract]) -> Result<Features> {
         let values = match (&self.post_process, &self.range) {
             (None, Some(range)) if self.is_scaled => {
@@ -232,25 +232,25 @@ impl FrontEndRunner {
     }
 }
 
-/// An excerpt whose features are stored.
+/// An excerpt with stored features.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Row {
     /// Index among the files.
     pub file: usize,
-    /// Where it begins, in seconds.
+    /// Start, in seconds.
     pub start: f64,
     /// Valid instances.
     pub instances: u32,
 }
 
-/// A line of the log: what came of a file.
+/// A line of the log: the result of a file.
 #[derive(Serialize, Deserialize)]
 struct Done {
     file: usize,
     rows: Vec<Row>,
     #[serde(skip_serializing_if = "Option::is_none")]
     failed: Option<String>,
-    /// Too short for an excerpt, where only whole ones count.
+    /// Too short for an excerpt, if only complete ones are used.
     #[serde(default)]
     short: bool,
     #[serde(default)]
@@ -262,7 +262,7 @@ impl Done {
         Done { file, rows: vec![], failed: None, short: false, condition: Condition::default() }
     }
 
-    /// Whether it can be what came of file number `file`, of excerpts of up to `instances`.
+    /// Whether it is a valid entry for file number `file`, with excerpts of up to `instances`.
     fn is_of(&self, file: usize, instances: usize) -> bool {
         let possible = |r: &Row| r.file == file && r.start >= 0.0 && (1..=instances).contains(&(r.instances as usize));
         self.file == file
@@ -272,17 +272,17 @@ impl Done {
     }
 }
 
-/// What an extraction has made so far.
+/// Results of an extraction so far.
 #[derive(Debug, Default)]
 pub struct Extracted {
     pub rows: Vec<Row>,
     /// Files that could not be decoded, and why.
     pub failures: Vec<(usize, String)>,
-    /// Files that were decoded but are not whole.
+    /// Files that were decoded but are damaged or incomplete.
     pub odd: Vec<(usize, Condition)>,
     /// Files that are too short for an excerpt.
     pub short: usize,
-    /// Files that are done; fewer than all after an interrupt.
+    /// Files done; fewer than all after an interrupt.
     pub files: usize,
 }
 
@@ -298,8 +298,8 @@ impl Extracted {
     }
 }
 
-/// An extraction in progress, in a folder of its own: `job.json` says of what, `rows.bin` holds the features, `done.jsonl` has a line
-/// for each file that is done. The folder stays locked as long as this lives.
+/// An extraction in progress, in a folder of its own: `job.json` identifies it, `rows.bin` has the features, `done.jsonl` a line
+/// for each file done. The folder is locked until this is dropped.
 pub struct Extraction {
     folder: PathBuf,
     job: String,
@@ -309,14 +309,14 @@ pub struct Extraction {
 }
 
 impl Extraction {
-    /// `identity` tells this extraction from others: which files, by which recipe. Makes the folder.
+    /// `key` identifies the extraction: which files, by which recipe. Creates the folder.
     ///
     /// # Errors
-    /// `Io` if it cannot be made; `Usage` when another extraction is at work there.
-    pub fn new(folder: PathBuf, runner: &FrontEndRunner, identity: &impl Serialize) -> Result<Extraction> {
-        let job = serde_json::to_string(identity).expect("an identity serialises");
+    /// `Io` if it cannot be created; `Usage` if another extraction is running there.
+    pub fn new(folder: PathBuf, runner: &FrontEndRunner, key: &impl Serialize) -> Result<Extraction> {
+        let job = serde_json::to_string(key).expect("a key serialises");
         fs::create_dir_all(&folder).map_err(Error::io(&folder))?;
-        let lock = try_lock_directory(&folder, "another wmic makes these features")?;
+        let lock = try_lock_directory(&folder, "another process is extracting these features")?;
         let (bytes_per_row, instances) = (runner.row_bytes() as u64, runner.instances());
         Ok(Extraction { folder, job, bytes_per_row, instances, _lock: lock })
     }
@@ -325,7 +325,7 @@ impl Extraction {
         self.folder.join(name)
     }
 
-    /// What an earlier run left; what is of another extraction is removed. Only whole rows of files that are done count.
+    /// Resumes from an earlier run; data of another extraction is removed. Only complete rows of finished files are used.
     fn resume(&self, files: usize) -> Result<Extracted> {
         let io = |e| Error::io(&self.folder)(e);
         let [job, rows, log] = [JOB, ROWS, LOG].map(|name| self.file(name));
@@ -342,7 +342,7 @@ impl Extraction {
         let mut done = Extracted::default();
         let (mut lines, mut line, mut good) = (BufReader::new(File::open(&log).map_err(io)?), vec![], 0);
         while done.files < files && lines.read_until(b'\n', &mut line).map_err(io)? > 0 {
-            // A line that a kill cut off ends the log; so do rows that did not reach the disk, and whatever else is damaged.
+            // The log ends at the first incomplete or damaged line, or at rows that are not on disk.
             let whole = line.strip_suffix(b"\n").and_then(|line| serde_json::from_slice::<Done>(line).ok());
             let Some(entry) = whole.filter(|entry| entry.is_of(done.files, self.instances)) else { break };
             if (done.rows.len() + entry.rows.len()) as u64 > stored {
@@ -358,7 +358,7 @@ impl Extraction {
         Ok(done)
     }
 
-    /// Removes its own files, the job first: without it the others mean nothing.
+    /// Removes its own files, the job first, which invalidates the others.
     fn clear(&self) -> Result<()> {
         let leftovers = fs::read_dir(&self.folder).map_err(Error::io(&self.folder))?.flatten().map(|e| e.path());
         let own = [JOB, ROWS, LOG, SCALED].map(|name| self.file(name)).into_iter();
@@ -371,27 +371,27 @@ impl Extraction {
         Ok(())
     }
 
-    /// Works on `files` until all are done or `stop` says so. `cut`: how long files are cut. `tell` hears of each file that is done:
-    /// how many are by now.
+    /// Processes `files` until all are done or `stop` returns true. `windowing`: how files are split. `progress` is called after each
+    /// file with the number done.
     ///
     /// # Errors
-    /// `Io` for a full disk and `Gpu` for a lost device; what is done is kept. Files that cannot be decoded are no error.
+    /// `Io` for a full disk and `Gpu` for a lost device; finished files are saved. Files that cannot be decoded are not errors.
     pub fn run(
         &self,
         runner: &FrontEndRunner,
         files: &[PathBuf],
-        cut: Cut,
+        cut: Windowing,
         stop: &dyn Fn() -> bool,
-        tell: &mut dyn FnMut(usize),
+        progress: &mut dyn FnMut(usize),
     ) -> Result<Extracted> {
         let mut done = self.resume(files.len())?;
         let first = done.files;
-        tell(first);
+        progress(first);
         let io = |e| Error::io(&self.folder)(e);
         let append = |name: &str| OpenOptions::new().append(true).open(self.file(name)).map_err(io);
         let (mut rows, mut log) = (BufWriter::new(append(ROWS)?), append(LOG)?);
 
-        // Excerpts that wait for a whole batch, and files whose excerpts are among them.
+        // Excerpts of an incomplete batch, and their files.
         let mut waiting: Vec<(usize, Excerpt)> = vec![];
         let mut open: Vec<Done> = vec![];
         let mut current = Done::new(first);
@@ -424,13 +424,13 @@ impl Extraction {
                 Item::Excerpt(excerpt) => waiting.push((file, excerpt)),
                 Item::End { condition, .. } => {
                     current.condition = condition;
-                    // Its excerpts are stored, or wait to be.
+                    // Its excerpts are stored, or queued.
                     current.short = current.rows.is_empty() && waiting.last().is_none_or(|(of, _)| *of != file);
                     open.push(std::mem::replace(&mut current, Done::new(file + 1)));
-                    tell(file + 1);
+                    progress(file + 1);
                 }
                 Item::Failed(error) => {
-                    // What was stored of its beginning does not count.
+                    // Its first excerpts, if stored, are ignored.
                     waiting.retain(|(of, _)| *of != file);
                     if !current.rows.is_empty() {
                         flush(&mut waiting, &mut open, &mut current, &mut done)?;
@@ -438,7 +438,7 @@ impl Extraction {
                     }
                     current = Done::new(file + 1);
                     open.push(Done { failed: Some(error.to_string()), ..Done::new(file) });
-                    tell(file + 1);
+                    progress(file + 1);
                 }
             }
             if waiting.len() == runner.extractor.batch() {
@@ -468,8 +468,8 @@ impl Extraction {
         Ok(Features { values, instances: runner.instances(), width: runner.instance_len(), lengths })
     }
 
-    /// Embeddings that are stored as they are, scaled by `range`, or else by the minimum and the maximum of those rows that are
-    /// `counted`; and by what they were scaled.
+    /// Unscaled embeddings, scaled by `range`, or else by the minimum and the maximum of the rows that are
+    /// `counted`; and the range used.
     pub fn scaled(
         &self,
         features: &Features,
@@ -506,7 +506,7 @@ impl Extraction {
         Ok((Features { values, ..features.clone() }, range))
     }
 
-    /// Removes the folder, once its features are elsewhere, but not what others have put there.
+    /// Removes the folder, once its features are copied, but no foreign files in it.
     pub fn remove(self) -> Result<()> {
         self.clear()?;
         match fs::remove_dir(&self.folder) {

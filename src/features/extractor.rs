@@ -1,4 +1,4 @@
-//! Sound to features on the GPU: log-mel spectrogram, and VGGish's maps or embeddings.
+//! Audio to features on the GPU: spectrograms, and VGGish's feature maps or embeddings.
 
 use std::ops::Range;
 use std::sync::Mutex;
@@ -12,12 +12,12 @@ use crate::graph::{Draft, Graph, Mode, Plan, Spec, Tensor};
 use crate::nn::front_ends::kind::{Kind, Options, Output};
 use crate::nn::front_ends::log_mel::log_mel;
 
-/// Largest tensor of a batch, in elements: enough work for a GPU, and little memory on a machine that has none.
+/// Largest tensor of a batch, in elements: enough work for a GPU, and little memory on software adapters.
 const BATCH_ELEMENTS: usize = 16 << 20;
-/// And no more clips than this, whose sound lies in memory.
+/// Most clips of a batch, since their samples are in memory.
 const MAX_BATCH: usize = 32;
 
-/// Makes features of excerpts of up to `samples` samples.
+/// Computes features of excerpts of up to `samples` samples.
 pub struct Extractor {
     gpu: Gpu,
     kind: Kind,
@@ -33,23 +33,23 @@ pub struct Extractor {
     width: usize,
 }
 
-/// What is made of an excerpt.
+/// Features of an excerpt.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Extract {
     /// (T, F), zeros beyond `instances`; empty if they stay on the GPU.
     pub features: Vec<f32>,
-    /// Valid instances, at least 1: whole patches of 0.96 s, or frames; a shorter excerpt is one that ends in silence.
+    /// Valid instances, at least 1: whole patches of 0.96 s, or frames; shorter excerpts are padded with zeros.
     pub instances: usize,
-    /// (frames, bands), logarithms, if asked for: log-mel, or of notes what features are made of.
+    /// (frames, bands), log magnitudes, on request: log-mel, or the spectrum of notes.
     pub spectrogram: Vec<f32>,
 }
 
 impl Extractor {
-    /// For excerpts of at most `samples` samples, enough for one instance. `weights` are VGGish's; kinds that need none ignore them.
-    /// `with_spectrogram`: also give the whole spectrogram.
+    /// For excerpts of at most `samples` samples, enough for one instance. `weights`: VGGish's, ignored by kinds without VGGish.
+    /// `with_spectrogram`: also return the whole spectrogram.
     ///
     /// # Errors
-    /// `Limit` or `Gpu` if the adapter has not the memory.
+    /// `Limit` or `Gpu` if the adapter does not have enough memory.
     pub fn new(
         gpu: &Gpu,
         kind: Kind,
@@ -60,7 +60,7 @@ impl Extractor {
     ) -> Result<Extractor> {
         let row = kind.row();
         let (instances, width) = (kind.instances(samples), kind.instance_len(options.width));
-        // The maps of the widest layer, the window of a transform, or the sound itself.
+        // The maps of the widest layer, the window of a transform, or the samples.
         let frames = (row.spectrogram.frames)(samples);
         let largest = (frames * row.spectrogram.bands * (row.channels)(options.width)).max(samples);
         let batch = (BATCH_ELEMENTS / largest).clamp(1, MAX_BATCH);
@@ -98,7 +98,7 @@ impl Extractor {
         })
     }
 
-    /// Excerpts that are worked on at once.
+    /// Excerpts of a batch.
     pub fn batch(&self) -> usize {
         self.batch
     }
@@ -118,22 +118,22 @@ impl Extractor {
         self.kind.spectrogram().bands
     }
 
-    /// Where the features of the latest excerpts are, (batch, T, F).
+    /// Buffer with the features of the latest excerpts, (batch, T, F).
     pub(crate) fn features(&self) -> &Buffer {
         self.plan.buffer(self.features).0
     }
 
-    /// Works on at most [`Extractor::batch`] excerpts. Silence follows those that are shorter than the longest possible.
+    /// Processes at most [`Extractor::batch`] excerpts, zero-padded to the same length.
     ///
     /// # Errors
-    /// `Gpu` if the device fails, or answers what is not a number (damaged weights).
+    /// `Gpu` if the device fails, or returns values that are not finite (damaged weights).
     pub fn run(&self, excerpts: &[&[f32]]) -> Result<Vec<Extract>> {
         self.extract(excerpts, true)
     }
 
-    /// As [`Extractor::run`]; without `read` the features stay on the GPU, unseen, see [`Extractor::features`].
+    /// As [`Extractor::run`]; without `read` the features stay on the GPU, see [`Extractor::features`].
     pub(crate) fn extract(&self, excerpts: &[&[f32]], read: bool) -> Result<Vec<Extract>> {
-        assert!(excerpts.len() <= self.batch, "more excerpts than the extractor was made for");
+        assert!(excerpts.len() <= self.batch, "more excerpts than the extractor's batch");
         let mut samples = vec![0.0; excerpts.len() * self.samples];
         for (into, excerpt) in samples.chunks_exact_mut(self.samples).zip(excerpts) {
             into[..excerpt.len()].copy_from_slice(excerpt);
@@ -142,7 +142,7 @@ impl Extractor {
         let mut pace = self.pace.lock().expect("nothing panics while it is held");
         pace.replay(&self.gpu, &[&self.plan.recording], 1, 1, &mut |_| Ok(()), &mut |_| true)?;
         drop(pace);
-        // What is made of the silence after a short excerpt does not count.
+        // Features of the padding after a short excerpt are ignored.
         let (len, valid) = (self.width, |excerpt: &[f32]| self.kind.instances(excerpt.len()).max(1));
         for (i, excerpt) in excerpts.iter().enumerate() {
             let rest = (self.instances - valid(excerpt)) * len;
@@ -157,10 +157,10 @@ impl Extractor {
         if let Some(offset) = shown.offset {
             spectrogram.iter_mut().for_each(|v| *v = (*v + offset).ln());
         }
-        // What is stored is f16.
+        // Features are stored as f16.
         if features.iter().any(|v| !v.is_finite() || v.abs() > f32::from(f16::MAX)) {
             return Err(Error::Gpu(
-                "the front end answered what is no number of 16 bits; its weights, or a sound, are damaged".into(),
+                "the front end returned a value outside f16; its weights or an audio file are damaged".into(),
             ));
         }
         let of = |values: &[f32], i: usize, rows: usize| -> Vec<f32> {

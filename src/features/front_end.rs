@@ -1,4 +1,4 @@
-//! VGGish as a front end: which weights, at which width, and what is made of its embeddings.
+//! VGGish as a front end: its weights and width, and the post-processing of its embeddings.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -15,7 +15,7 @@ use crate::gpu::{Buffer, Gpu};
 use crate::graph::Layout;
 use crate::nn::front_ends::vggish::{self, EMBEDDING, Width};
 
-/// Where VGGish's weights are from. As text: a path, `random`, or `random:SEED`.
+/// Source of VGGish's weights. As text: a path, `random`, or `random:SEED`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub enum Source {
@@ -63,26 +63,26 @@ impl From<Source> for String {
     }
 }
 
-/// Everything that decides what a front end makes of a sound.
+/// Everything that determines the output of a front end.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct FrontEnd {
     pub weights: Source,
     #[serde(default)]
     pub width: Width,
-    /// ReLU after the last dense layer, as in the release of 2017 that made OpenMIC's features.
+    /// ReLU after the last dense layer, as in the release of 2017, used for OpenMIC's features.
     #[serde(default = "yes")]
     pub last_relu: bool,
-    /// An npz with the PCA of the embeddings, in place of the one among the weights.
+    /// An npz with the PCA of the embeddings, instead of the one in the weights.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pca: Option<PathBuf>,
-    /// What is made of embeddings; `None`: [`Scaling::Pca8`].
+    /// Scaling of embeddings; `None`: [`Scaling::Pca8`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub scaling: Option<Scaling>,
     /// Of [`Scaling::Minmax`], once it is known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub range: Option<Range>,
-    /// FNV-1a of all weights, in hex, once they have been loaded: a run goes on with the front end it began with.
+    /// FNV-1a of all weights, in hex, once they have been loaded: a resumed run must use the same front end.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fingerprint: Option<String>,
 }
@@ -114,7 +114,7 @@ impl FrontEnd {
         match &self.fingerprint {
             Some(known) if *known != weights.fingerprint() => Err(Error::checkpoint(
                 Path::new(&self.weights.to_string()),
-                "holds other weights than the features or the run were made with",
+                "has weights other than those of the features or the run",
             )),
             _ => Ok(weights),
         }
@@ -124,20 +124,18 @@ impl FrontEnd {
         self.scaling.unwrap_or_default()
     }
 
-    /// Decides, before the first embeddings are made with these weights, how they are scaled: as was asked for, else by the PCA, and without
-    /// one by minimum and maximum, which the weights may bring.
+    /// Chooses the scaling before the first embeddings are computed with these weights: as requested, else by the PCA, and without
+    /// one by minimum and maximum, which the weights may contain.
     ///
     /// # Errors
-    /// `Usage` for a PCA that would not be used, and for one that is missing.
+    /// `Usage` for an unused or a missing PCA.
     pub fn settle_scaling(&mut self, weights: &Weights) -> Result<()> {
         if self.scaling.is_none() && !weights.has_pca {
             self.scaling = Some(Scaling::Minmax);
         }
         if self.scaling() == Scaling::Minmax {
             if self.pca.is_some() {
-                return Err(Error::Usage(
-                    "`front_end.pca` is for `front_end.scaling` pca8: leave out one of them".into(),
-                ));
+                return Err(Error::Usage("`front_end.pca` is for `front_end.scaling` pca8: remove one of them".into()));
             }
             self.range = self.range.take().or_else(|| weights.range.clone());
         }
@@ -158,11 +156,11 @@ impl FrontEnd {
 /// VGGish's parameters, by torchvggish's names.
 pub struct Weights {
     arrays: Vec<(String, Array<f32>)>,
-    /// Where the weights come with one. Random ones have none of their own; theirs leaves embeddings as they are, but for the 8 bits.
+    /// If the weights contain one. For random weights it only rounds to 8 bits.
     pub post_process: Option<PostProcess>,
     /// Whether that is a PCA.
     has_pca: bool,
-    /// Minimum and maximum of each dimension, where the weights come with them.
+    /// Minimum and maximum of each dimension, if the weights contain them.
     range: Option<Range>,
 }
 
@@ -184,7 +182,7 @@ impl Weights {
         if let Some(extra) = tensors.names().iter().find(|name| !known(name)) {
             return Err(Error::checkpoint(
                 path,
-                format!("has a tensor {extra}, which VGGish has not (torchvggish's names are expected)"),
+                format!("has an unexpected tensor {extra} (torchvggish's names are expected)"),
             ));
         }
         let read = |name: &str, shape: &[usize]| floats(path, &tensors, name, shape);
@@ -203,7 +201,7 @@ impl Weights {
             Ok((p.name.clone(), Array::new(p.shape.clone(), values)))
         });
         let arrays = arrays.collect::<Result<_>>()?;
-        // torchvggish keeps the mean as a column.
+        // torchvggish stores the mean as a column.
         let flat = tensors.tensor("pproc.pca_means").is_ok_and(|mean| mean.shape() == [EMBEDDING]);
         let post_process = match tensors.names().iter().any(|name| name.starts_with("pproc.pca")) {
             false => None,
@@ -245,7 +243,7 @@ impl Weights {
         chosen.map(|(name, array)| Ok((name.clone(), gpu.upload(name, array.data())?))).collect()
     }
 
-    /// Replaces the first values of the parameters that a model shares with VGGish.
+    /// Replaces the initial values of the parameters that a model shares with VGGish.
     pub fn overlay(&self, layout: &Layout, trained: &mut [f32]) {
         for p in layout.params.iter().filter(|p| p.trainable) {
             if let Some(array) = self.get(&p.name) {

@@ -1,5 +1,4 @@
-//! What is made of VGGish's embeddings before they are stored: their PCA in 8 bits, or each dimension from its minimum to its maximum
-//! in 16.
+//! Post-processing of VGGish's embeddings: PCA in 8 bits, or scaling of each dimension by its minimum and maximum in 16 bits.
 
 use std::path::Path;
 
@@ -29,7 +28,7 @@ pub struct Range {
     max: Vec<f32>,
 }
 
-/// A range as it is read, not checked yet.
+/// A range as read, not validated.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Bounds {
@@ -47,7 +46,7 @@ impl TryFrom<Bounds> for Range {
 
 impl Range {
     /// # Errors
-    /// A line if these are not as many finite numbers as an embedding has, or a maximum is below its minimum.
+    /// A line if the number of values is not that of an embedding, a value is not finite, or a maximum is below its minimum.
     pub fn new(min: Vec<f32>, max: Vec<f32>) -> Result<Range, String> {
         let fits = min.len() == EMBEDDING && max.len() == EMBEDDING;
         match fits && min.iter().zip(&max).all(|(low, high)| low.is_finite() && high.is_finite() && low <= high) {
@@ -67,7 +66,7 @@ impl Range {
         Range { min, max }
     }
 
-    /// What covers both.
+    /// The union of both.
     pub fn union(self, other: Range) -> Range {
         let merged = |one: Vec<f32>, two: Vec<f32>, of: fn(f32, f32) -> f32| {
             one.into_iter().zip(two).map(|(a, b)| of(a, b)).collect()
@@ -75,7 +74,7 @@ impl Range {
         Range { min: merged(self.min, other.min, f32::min), max: merged(self.max, other.max, f32::max) }
     }
 
-    /// An embedding, rounded to f16, in [0, 1]: values outside of the range are clipped, a dimension without any range gives 0.
+    /// An embedding, rounded to f16, in [0, 1]: values outside of the range are clipped, a dimension with an empty range gives 0.
     pub fn scale<'a>(&'a self, embedding: &'a [f16]) -> impl Iterator<Item = f16> + 'a {
         self.min.iter().zip(&self.max).zip(embedding).map(|((low, high), value)| {
             let share = if high > low { (value.to_f32() - low) / (high - low) } else { 0.0 };
@@ -84,8 +83,8 @@ impl Range {
     }
 }
 
-/// What AudioSet's features, and so OpenMIC's, are of an embedding: PCA, whitened, in 8 bits. In double precision, so that no
-/// rounding of sums decides between two integers.
+/// Post-processing of AudioSet's (and OpenMIC's) embeddings: PCA, whitened, in 8 bits. In double precision, so that rounding
+/// does not depend on the order of sums.
 #[derive(Clone, Debug, PartialEq)]
 pub struct PostProcess {
     /// (128, 128), E.
@@ -94,11 +93,11 @@ pub struct PostProcess {
     pub(super) mean: Vec<f64>,
 }
 
-/// Where values are clipped.
+/// Clipping limit.
 const CLIP: f64 = 2.0;
 
 impl PostProcess {
-    /// For random weights, which have no PCA: only the 8 bits.
+    /// For random weights, which have no PCA: only rounding to 8 bits.
     pub fn identity() -> PostProcess {
         let matrix = (0..EMBEDDING * EMBEDDING).map(|i| f64::from(i / EMBEDDING == i % EMBEDDING)).collect();
         PostProcess { matrix, mean: vec![0.0; EMBEDDING] }
@@ -107,13 +106,13 @@ impl PostProcess {
     /// Reads `pca_eigen_vectors` (128, 128) and `pca_means` (128) or (128, 1) from an npz.
     ///
     /// # Errors
-    /// `Data` if it has them not, or in other shapes.
+    /// `Data` if they are missing, or of other shapes.
     pub fn read(path: &Path) -> Result<PostProcess> {
         let matrix = read_array(path, "pca_eigen_vectors", EMBEDDING * EMBEDDING)?;
         let mean = read_array(path, "pca_means", EMBEDDING)?;
         match matrix.iter().chain(&mean).all(|v| v.is_finite()) {
             true => Ok(PostProcess { matrix, mean }),
-            false => Err(Error::data(path, "holds a PCA with values that are not finite")),
+            false => Err(Error::data(path, "has a PCA with values that are not finite")),
         }
     }
 

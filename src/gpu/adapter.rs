@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::core::error::{Error, Result};
 
-/// What kind of machine runs the kernels. Kernel variants are chosen by it (see `ops::variants`).
+/// Type of adapter. Kernel variants depend on it (see `ops::variants`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum AdapterKind {
@@ -30,16 +30,16 @@ impl fmt::Display for AdapterKind {
     }
 }
 
-/// What kernel variants are chosen by. Never by R: replica r must not depend on how many others run beside it.
+/// What kernel variants depend on. Never on R: replica r must not depend on the number of replicas.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Target {
     pub kind: AdapterKind,
-    /// Invocations per subgroup, where the adapter has subgroups of one fixed size.
+    /// Invocations per subgroup, if the adapter has subgroups of one fixed size.
     pub subgroup: Option<u32>,
 }
 
 impl Target {
-    /// Runs on any GPU; what the kernel variants of all other targets are held against.
+    /// Runs on any GPU; the kernel variants of all other targets are compared with it.
     pub const PORTABLE: Target = Target { kind: AdapterKind::Discrete, subgroup: None };
 }
 
@@ -54,7 +54,7 @@ impl fmt::Display for Target {
     }
 }
 
-/// What is known of an adapter before it is opened.
+/// Properties of an adapter, known before it is opened.
 #[derive(Clone, Debug, Serialize)]
 pub struct Adapter {
     pub index: usize,
@@ -72,12 +72,12 @@ pub struct Adapter {
     pub workgroup_memory: u32,
     pub max_invocations: u32,
     pub subgroup: (u32, u32),
-    /// Optional features of use to kernels and benchmarks, and whether they are there.
+    /// Optional features that kernels and benchmarks can use, and whether they are available.
     pub features: BTreeMap<&'static str, bool>,
 }
 
 impl Adapter {
-    /// The maker behind the PCI or Khronos vendor number.
+    /// Name of the vendor with the adapter's PCI or Khronos number.
     pub fn vendor_name(&self) -> String {
         match self.vendor {
             0x10de => "NVIDIA",
@@ -130,8 +130,8 @@ fn describe(index: usize, raw: &wgpu::Adapter) -> Adapter {
     }
 }
 
-/// What to do when no adapter answers.
-const NO_ADAPTER: &str = "no Vulkan, Metal or DX12 adapter answers; install your GPU's driver, or software Vulkan \
+/// Message if no adapter is found.
+const NO_ADAPTER: &str = "no Vulkan, Metal or DX12 adapter found; install your GPU's driver, or software Vulkan \
      (Debian/Ubuntu: apt install libvulkan1 mesa-vulkan-drivers; Fedora: dnf install mesa-vulkan-drivers)";
 
 fn enumerate() -> Vec<(wgpu::Adapter, Adapter)> {
@@ -146,22 +146,22 @@ fn enumerate() -> Vec<(wgpu::Adapter, Adapter)> {
         .collect()
 }
 
-/// All adapters of this machine, in the order that an index counts.
+/// All adapters of this machine, in the order of their indices.
 ///
 /// # Errors
-/// `Gpu` when there is none, with what to install.
+/// `Gpu` if there is none, with what to install.
 pub fn adapters() -> Result<Vec<Adapter>> {
     let all: Vec<Adapter> = enumerate().into_iter().map(|(_, a)| a).collect();
     if all.is_empty() { Err(Error::Gpu(NO_ADAPTER.into())) } else { Ok(all) }
 }
 
-/// The adapter that is used when none is asked for: the first discrete one, else integrated, virtual, software.
+/// The default adapter: the first discrete one, else integrated, virtual, software.
 pub fn preferred<'a>(all: impl IntoIterator<Item = &'a Adapter>) -> Option<&'a Adapter> {
     all.into_iter().min_by_key(|a| a.kind)
 }
 
 /// The adapter named by `wanted` (its index, or a part of its name in any case);
-/// without a wish the [`preferred`] one.
+/// without `wanted` the [`preferred`] one.
 pub fn choose(wanted: Option<&str>) -> Result<(wgpu::Adapter, Adapter)> {
     let all = enumerate();
     if all.is_empty() {
@@ -177,7 +177,7 @@ pub fn choose(wanted: Option<&str>) -> Result<(wgpu::Adapter, Adapter)> {
     };
     let Some(index) = index else {
         return Err(Error::Gpu(format!(
-            "no adapter matches `device` {}; there are: {}",
+            "no adapter matches `device` {}; available: {}",
             wanted.unwrap_or(""),
             names()
         )));

@@ -1,4 +1,4 @@
-//! Storage buffers of 4-byte elements, and getting data in and out of them.
+//! Storage buffers of 4-byte elements, uploads and readbacks.
 
 use std::sync::Arc;
 
@@ -10,7 +10,7 @@ pub trait Element: bytemuck::Pod {}
 impl Element for f32 {}
 impl Element for u32 {}
 
-/// Elements that travel to or from the device at once (64 MiB): what lies between takes no more memory than that.
+/// Most elements transferred at once (64 MiB), which bounds the memory of staging buffers.
 const STAGING: usize = 16 << 20;
 
 /// A GPU buffer; clones share it.
@@ -39,7 +39,7 @@ impl Gpu {
     /// A zeroed buffer of `len` elements.
     ///
     /// # Errors
-    /// `Limit` when the adapter cannot hold one so large, `Gpu` when it has run out of memory.
+    /// `Limit` if the adapter does not support this size, `Gpu` if it is out of memory.
     pub fn buffer(&self, label: &str, len: usize) -> Result<Buffer> {
         let bytes = len.max(1) as u64 * 4;
         let have = self.device.limits().max_buffer_size;
@@ -62,12 +62,12 @@ impl Gpu {
         Ok(buffer)
     }
 
-    /// Overwrites elements from `at` on, before the next submission runs. Waits for the device where they are too many to be sent at once.
+    /// Overwrites elements from `at` on, before the next submission runs. Waits for the device if they are too many for one transfer.
     pub fn write<T: Element>(&self, buffer: &Buffer, at: usize, data: &[T]) -> Result<()> {
         assert!(at + data.len() <= buffer.len, "write past the end of a buffer");
         for (i, part) in data.chunks(STAGING).enumerate() {
             if i > 0 {
-                // The part before leaves the memory between only with a submission.
+                // Only a submission releases the staging memory of the previous part.
                 self.queue.submit([]);
                 self.wait()?;
             }
@@ -86,7 +86,7 @@ impl Gpu {
         Ok(bytemuck::cast_vec(self.read_words(&[(buffer, at, len)])?))
     }
 
-    /// Waits for the device and copies several buffers back at once, as raw words.
+    /// Waits for the device and copies several buffers back at once, as raw bits.
     pub fn read_many(&self, buffers: &[&Buffer]) -> Result<Vec<Vec<u32>>> {
         let ranges: Vec<_> = buffers.iter().map(|b| (*b, 0, b.len)).collect();
         let words = self.read_words(&ranges)?;
@@ -99,7 +99,7 @@ impl Gpu {
         Ok(buffers.iter().map(|b| part(b.len)).collect())
     }
 
-    /// The ranges (buffer, start, length), one after the other.
+    /// The ranges (buffer, start, length), concatenated.
     fn read_words(&self, ranges: &[(&Buffer, usize, usize)]) -> Result<Vec<u32>> {
         let total: usize = ranges.iter().map(|(_, _, len)| len).sum();
         let mut words = Vec::with_capacity(total);
@@ -135,7 +135,7 @@ impl Gpu {
     }
 }
 
-/// The ranges (of something, start, length) in loads of at most `most` elements, cut where they must be.
+/// The ranges (of something, start, length) in loads of at most `most` elements, split as needed.
 fn loads<T: Copy>(ranges: &[(T, usize, usize)], most: usize) -> Vec<Vec<(T, usize, usize)>> {
     let mut loads = vec![vec![]];
     let mut free = most;

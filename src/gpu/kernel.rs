@@ -1,6 +1,6 @@
-//! WGSL files become kernels: directives are resolved, bindings are reflected by name, what is compiled is kept.
+//! Compiles WGSL files to kernels: directives are resolved, bindings are reflected by name, compiled kernels are cached.
 //!
-//! WGSL is the only source of bindings: Rust names them, and a name that is missing, extra or of another layout
+//! WGSL is the only source of bindings: Rust refers to them by name, and a name that is missing, extra or of another layout
 //! is an error while a plan is built, never a wrong result.
 
 use std::borrow::Cow;
@@ -16,16 +16,16 @@ use crate::core::error::{Error, Result};
 /// A WGSL file, the forward kernels of an op and below them its backward kernels, in one of its variants.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Shader {
-    /// Path under `shaders/`, or what errors shall call it.
+    /// Path under `shaders/`, or a name for errors.
     pub file: &'static str,
-    /// What its `#ifdef`s find defined.
+    /// Names that are defined for `#ifdef`.
     pub defines: &'static [&'static str],
     source: &'static str,
     built_in: bool,
 }
 
 impl Shader {
-    /// WGSL of an op outside this crate. It may `#import` what this crate's shaders share. Unlike theirs, its kernels run with
+    /// WGSL of an op outside this crate. It may `#import` this crate's shared files. Unlike theirs, its kernels run with
     /// bounds checks.
     pub const fn new(file: &'static str, source: &'static str) -> Self {
         Shader { file, defines: &[], source, built_in: false }
@@ -62,7 +62,7 @@ macro_rules! shader {
 }
 pub(crate) use shader;
 
-/// From where shaders are loaded instead of those built in, for live editing.
+/// Folder of shaders to load instead of the built-in ones, for live editing.
 fn folder() -> Option<std::path::PathBuf> {
     std::env::var_os("WMIC_SHADERS").map(Into::into)
 }
@@ -72,12 +72,12 @@ fn read(folder: &std::path::Path, file: &str) -> Result<String> {
     std::fs::read_to_string(&path).map_err(Error::io(&path))
 }
 
-/// What the driver checks while kernels run.
+/// Runtime checks of the driver.
 fn runtime_checks(built_in: bool, from_disk: bool) -> wgpu::ShaderRuntimeChecks {
     if built_in && !from_disk { wgpu::ShaderRuntimeChecks::unchecked() } else { wgpu::ShaderRuntimeChecks::checked() }
 }
 
-/// A uniform struct `Params` on the Rust side. Made by the `params!` macro so that offsets can be compared with WGSL's.
+/// A uniform struct `Params` on the Rust side. Defined by the `params!` macro so that offsets can be compared with WGSL's.
 pub trait Params: bytemuck::Pod {
     const FIELDS: &'static [UniformField];
 }
@@ -101,18 +101,18 @@ macro_rules! params {
 }
 pub(crate) use params;
 
-/// One binding that an entry point really uses.
+/// A binding that an entry point uses.
 #[derive(Clone, Debug)]
 pub struct Binding {
     pub name: String,
     pub index: u32,
     /// Members (name, byte offset) for the uniform; empty for storage.
     pub uniform: Vec<(String, usize)>,
-    /// Declared to be written as well as read.
+    /// Declared `read_write`.
     pub written: bool,
 }
 
-/// A shader parsed and given to the driver once, for all its entry points.
+/// A shader module, parsed once for all its entry points.
 pub(super) struct Module {
     raw: wgpu::ShaderModule,
     /// The bindings that each entry point uses.
@@ -126,7 +126,7 @@ pub(super) struct Kernel {
     pub(super) bindings: Vec<Binding>,
 }
 
-/// What tells a kernel from others: its shader, its entry point and the values of `override` constants, as bits.
+/// Identity of a kernel: its shader, its entry point and the values of `override` constants, as bits.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub(super) struct Key {
     shader: Shader,
@@ -140,14 +140,14 @@ impl Key {
     }
 }
 
-/// Compiled so far.
+/// Cache of compiled kernels.
 #[derive(Default)]
 pub(super) struct Kernels {
     modules: Mutex<HashMap<Shader, Arc<Module>>>,
     kernels: Mutex<HashMap<Key, Arc<Kernel>>>,
 }
 
-/// What shaders import, by its path under `shaders/`.
+/// The shared files, by their paths under `shaders/`.
 const IMPORTS: &[(&str, &str)] = &[
     ("shared/cell.wgsl", include_str!("../../shaders/shared/cell.wgsl")),
     ("shared/cis.wgsl", include_str!("../../shaders/shared/cis.wgsl")),
@@ -167,13 +167,13 @@ const IMPORTS: &[(&str, &str)] = &[
     ("software8/product.wgsl", include_str!("../../shaders/software8/product.wgsl")),
 ];
 
-/// In WGSL's standard a shader says so that it uses subgroups; naga knows the operations, but not yet the word.
+/// The directive that WGSL requires for subgroups; naga supports the operations, but not yet the directive.
 const SUBGROUPS: &str = "enable subgroups;";
 
-/// Parses and validates a shader; beyond WebGPU's core only subgroups, and only where the shader says so.
+/// Parses and validates a shader; beyond WebGPU's core only subgroups, and only if the shader enables them.
 pub fn parse_wgsl(shader: &Shader) -> Result<(naga::Module, naga::valid::ModuleInfo)> {
     let (file, text) = (shader.file, shader.text()?);
-    // WebGPU's core has pack2x16float and unpack2x16float; naga asks for them because OpenGL has not.
+    // WebGPU's core has pack2x16float and unpack2x16float; naga requires a capability because OpenGL does not.
     let core = naga::valid::Capabilities::SHADER_FLOAT16_IN_FLOAT32;
     let subgroups = text.contains(SUBGROUPS);
     let capabilities = if subgroups { core | naga::valid::Capabilities::SUBGROUP } else { core };
@@ -208,7 +208,7 @@ fn reflect(module: &naga::Module, info: &naga::valid::ModuleInfo) -> HashMap<Str
 }
 
 impl Gpu {
-    /// The kernels of these keys. Those that are not compiled yet are compiled now, on all cores.
+    /// The kernels of these keys. Missing ones are compiled, on all cores.
     pub(super) fn kernels(&self, keys: &[Key]) -> Result<Vec<Arc<Kernel>>> {
         compile(&self.kernels.modules, keys.iter().map(|key| key.shader), |shader| self.module(shader))?;
         let modules = self.kernels.modules.lock().unwrap().clone();
@@ -224,8 +224,8 @@ impl Gpu {
         let descriptor = wgpu::ShaderModuleDescriptor { label: Some(shader.file), source };
         let checks = runtime_checks(shader.built_in, folder().is_some());
         let scope = self.device.push_error_scope(wgpu::ErrorFilter::Validation);
-        // SAFETY: kernels run without checks only if they are our own, as built in: every index they form is bounded by the
-        // shapes a plan was built from, and the op checks run each of them between canaries. What is left out are clamps on
+        // SAFETY: kernels run without checks only if they are built in: every index is bounded by the
+        // shapes a plan was built from, and the op checks run each of them between guard zones. This omits clamps on
         // every access, which cost up to half of a kernel's time on software adapters.
         let raw = unsafe { self.device.create_shader_module_trusted(descriptor, checks) };
         match pollster::block_on(scope.pop()) {
@@ -260,7 +260,7 @@ impl Gpu {
     }
 }
 
-/// Makes what `known` lacks of `wanted`, on all cores. The first error in their order is the one returned.
+/// Creates the entries of `wanted` missing in `known`, on all cores. Returns the first error in their order.
 fn compile<K, V>(
     known: &Mutex<HashMap<K, Arc<V>>>,
     wanted: impl Iterator<Item = K>,
@@ -293,7 +293,7 @@ where
         work();
     });
     for (key, made) in missing.into_iter().zip(made) {
-        let made = made.into_inner().unwrap().expect("all are made");
+        let made = made.into_inner().unwrap().expect("all are created");
         known.lock().unwrap().insert(key, Arc::new(made?));
     }
     Ok(())

@@ -23,10 +23,10 @@ use std::time::Instant;
 use crate::core::error::{Error, OUT_OF_MEMORY, Result};
 use kernel::Kernels;
 
-/// Buffers above this would not be portable; the adapter is asked for as much as it has beyond it.
+/// Portable buffer size; adapters that support more are opened with their own limit.
 const PORTABLE_BINDING: u64 = 128 << 20;
 
-/// An open device with its queue and the kernels compiled so far. Clones share them.
+/// An open device with its queue and its compiled kernels. Clones share them.
 #[derive(Clone)]
 pub struct Gpu {
     device: wgpu::Device,
@@ -41,7 +41,7 @@ impl Gpu {
     /// Opens the adapter that [`choose`] picks for `wanted` (a part of its name, or its index in `wmic devices`).
     ///
     /// # Errors
-    /// `Gpu` when there is no adapter (with what to install), none of that name, or the driver refuses the device.
+    /// `Gpu` if there is no adapter (with what to install), none of that name, or the device cannot be opened.
     pub fn open(wanted: Option<&str>) -> Result<Gpu> {
         let (raw, adapter) = choose(wanted)?;
         let available = raw.limits();
@@ -84,7 +84,7 @@ impl Gpu {
         self.device.limits().max_storage_buffer_binding_size.max(PORTABLE_BINDING)
     }
 
-    /// The first error that the driver reported since the start, if any.
+    /// The first error that the driver reported, if any.
     pub fn check(&self) -> Result<()> {
         match &*self.fault.lock().unwrap() {
             Some(fault) => Err(Error::Gpu(fault.clone())),
@@ -92,7 +92,7 @@ impl Gpu {
         }
     }
 
-    /// Makes the device fail from now on, as a driver's fault would; for tests of what is done then.
+    /// Makes the device fail from now on, like a driver error; for tests.
     pub fn fail(&self, fault: &str) {
         self.fault.lock().unwrap().get_or_insert_with(|| fault.to_owned());
     }
@@ -108,7 +108,7 @@ impl Gpu {
         Submission { encoder: self.device.create_command_encoder(&descriptor) }
     }
 
-    /// Records `work` into one submission and sends it off without waiting.
+    /// Records `work` into one submission and submits it without waiting.
     pub fn submit(&self, work: impl FnOnce(&mut Submission)) -> Result<Ticket> {
         let mut submission = self.submission();
         work(&mut submission);
@@ -117,7 +117,7 @@ impl Gpu {
         Ok(ticket)
     }
 
-    /// Seconds from sending off `times` replays of `recordings` to their end; the recording of commands is not counted.
+    /// Seconds from the submission of `times` replays of `recordings` to their end, without the recording of commands.
     pub fn time(&self, recordings: &[&Recording], times: usize) -> Result<f64> {
         self.wait()?;
         let mut submission = self.submission();
@@ -129,7 +129,7 @@ impl Gpu {
         Ok(start.elapsed().as_secs_f64())
     }
 
-    /// Waits until everything sent off so far is done.
+    /// Waits until all submissions are done.
     pub fn wait(&self) -> Result<()> {
         self.poll(wgpu::PollType::wait_indefinitely())
     }
@@ -155,12 +155,12 @@ pub struct Submission {
 }
 
 impl Submission {
-    /// Appends all dispatches of `recordings`, one after the other, `times` times over, as one compute pass.
+    /// Appends all dispatches of `recordings` in order, `times` times, as one compute pass.
     pub fn replay(&mut self, recordings: &[&Recording], times: usize) {
         self.replay_part(recordings, 0..recordings.iter().map(|r| r.len()).sum(), times);
     }
 
-    /// The same with only those of the dispatches, counted through all recordings.
+    /// The same for a range of the dispatches, counted over all recordings.
     fn replay_part(&mut self, recordings: &[&Recording], part: Range<usize>, times: usize) {
         let mut pass = self.encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
         for _ in 0..times {

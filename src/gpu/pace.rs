@@ -1,5 +1,5 @@
 //! How much work goes into one submission: about 80 ms of it, long enough to keep the GPU busy, short enough for desktop drivers, which
-//! kill what takes seconds.
+//! abort submissions of seconds.
 
 use std::ops::Range;
 use std::time::{Duration, Instant};
@@ -7,33 +7,33 @@ use std::time::{Duration, Instant};
 use super::{Gpu, Recording, Ticket};
 use crate::core::error::Result;
 
-/// A submission should take about this long.
+/// Target duration of a submission.
 const SUBMISSION: Duration = Duration::from_millis(80);
-/// No more rounds than this in one submission, however fast they are: each is encoded anew.
+/// Most rounds of a submission, however fast they are: each one is encoded.
 const MAX_ROUNDS: usize = 64;
 
-/// How long the dispatches of some recordings take, as far as it is known: one for each plan that is replayed.
+/// Measured durations of the dispatches of some recordings.
 #[derive(Debug, Default)]
 pub struct Pace {
-    /// Seconds of each dispatch of a round, measured one by one in the first; empty before.
+    /// Seconds of each dispatch of a round, measured individually in the first; empty before.
     dispatches: Vec<f64>,
-    /// How much longer they take by now, several in one submission.
+    /// Current ratio to these times, with several dispatches per submission.
     factor: f64,
 }
 
 /// A submission in flight.
 struct Running {
     ticket: Ticket,
-    /// Seconds that its dispatches took one by one.
+    /// Sum of the individual seconds of its dispatches.
     measured: f64,
-    /// Whole rounds done when it ends.
+    /// Rounds completed when it ends.
     rounds: usize,
 }
 
 impl Pace {
     /// Replays `recordings`, always the same ones, `rounds` times. Short rounds share a submission, at most `most` of them; long ones are
-    /// divided between dispatches; one submission is queued behind the one that runs. `before` prepares the rounds that are submitted
-    /// next; `go_on` hears how many are done, and stops after whole rounds by answering false. Returns how many were done.
+    /// split between dispatches; one submission is queued behind the running one. `before` prepares the rounds that are submitted
+    /// next; `go_on` is called with the number of rounds done, and stops by returning false. Returns the number of rounds done.
     ///
     /// # Errors
     /// Those of `before`; `Gpu` if the device fails.
@@ -94,7 +94,7 @@ impl Pace {
         Ok(())
     }
 
-    /// Divides a round that is too long for one submission into runs of dispatches, each of at least one.
+    /// Splits a round that is too long for one submission into ranges of dispatches, each of at least one.
     fn pieces(&self) -> Vec<Range<usize>> {
         let (mut pieces, mut start, mut seconds) = (vec![], 0, 0.0);
         for (index, dispatch) in self.dispatches.iter().enumerate() {

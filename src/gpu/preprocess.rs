@@ -1,24 +1,24 @@
-//! The directives of our WGSL files, each alone on its line:
+//! The directives of WGSL files, each on a line of its own:
 //!
-//! - `#import name` puts `shaders/shared/name.wgsl` in its place, with a slash in the name `shaders/name.wgsl`; a file that was
-//!   imported before is left out.
-//! - `#ifdef NAME`, `#ifndef NAME`, `#else`, `#endif` keep what the shader's defines ask for. They nest.
+//! - `#import name` is replaced by `shaders/shared/name.wgsl`, or `shaders/name.wgsl` for a name with a slash; a file is imported
+//!   only once.
+//! - `#ifdef NAME`, `#ifndef NAME`, `#else`, `#endif` select lines by the shader's defines. They nest.
 
 use crate::core::error::{Error, Result};
 
-/// The text of an import by its path under `shaders/`, `None` where there is none.
+/// The text of an import by its path under `shaders/`, `None` if there is none.
 pub(super) type Find<'a> = &'a dyn Fn(&str) -> Result<Option<String>>;
 
 /// The text of `file` without directives.
 ///
 /// # Errors
-/// `Shader` with file and line for a directive that is unknown or has no partner, an import that is missing or imports
-/// itself, and a define that nothing asks for.
+/// `Shader` with file and line for an unknown or unmatched directive, an import that is missing or imports
+/// itself, and an unused define.
 pub(super) fn preprocess(file: &str, text: &str, defines: &[&str], find: Find) -> Result<String> {
     let mut state = State { defines, find, asked: vec![false; defines.len()], imported: vec![], out: String::new() };
     state.file(&[file], text)?;
     match defines.iter().zip(&state.asked).find(|(_, asked)| !**asked) {
-        Some((name, _)) => Err(fail(file, 0, format!("{name} is defined, but no #ifdef asks for it"))),
+        Some((name, _)) => Err(fail(file, 0, format!("{name} is defined, but no #ifdef uses it"))),
         None => Ok(state.out),
     }
 }
@@ -26,24 +26,24 @@ pub(super) fn preprocess(file: &str, text: &str, defines: &[&str], find: Find) -
 struct State<'a> {
     defines: &'a [&'a str],
     find: Find<'a>,
-    /// For each define, whether an `#ifdef` has asked for it.
+    /// For each define, whether an `#ifdef` uses it.
     asked: Vec<bool>,
     imported: Vec<String>,
     out: String,
 }
 
-/// An `#ifdef` that is open.
+/// An open `#ifdef`.
 struct Branch {
     line: usize,
     /// Whether the lines around it are kept.
     outer: bool,
-    /// Whether the branch at hand is kept, as far as this `#ifdef` decides.
+    /// Whether this `#ifdef` selects the current branch.
     kept: bool,
     has_else: bool,
 }
 
 impl State<'_> {
-    /// `path` is how the file was reached: it imports, and was imported by, those before it.
+    /// `path`: the chain of imports that leads to this file.
     fn file(&mut self, path: &[&str], text: &str) -> Result<()> {
         let file = path[path.len() - 1];
         let mut open: Vec<Branch> = Vec::new();
@@ -90,12 +90,13 @@ impl State<'_> {
         let file = path[path.len() - 1];
         let import = if name.contains('/') { format!("{name}.wgsl") } else { format!("shared/{name}.wgsl") };
         if path.contains(&import.as_str()) {
-            return Err(fail(file, line, format!("{import} imports itself, by {}", path.join(" > "))));
+            return Err(fail(file, line, format!("{import} imports itself, via {}", path.join(" > "))));
         }
         if self.imported.contains(&import) {
             return Ok(());
         }
-        let text = (self.find)(&import)?.ok_or_else(|| fail(file, line, format!("there is no {import} to import")))?;
+        let text =
+            (self.find)(&import)?.ok_or_else(|| fail(file, line, format!("{import} to import does not exist")))?;
         self.imported.push(import.clone());
         self.file(&[path, &[&import]].concat(), &text)
     }
@@ -151,11 +152,11 @@ mod tests {
     #[test]
     fn faults_are_told_with_file_and_line() {
         for (text, defines, wanted) in [
-            ("\n#import lost", &[][..], "main.wgsl: line 2: there is no shared/lost.wgsl to import"),
+            ("\n#import lost", &[][..], "main.wgsl: line 2: shared/lost.wgsl to import does not exist"),
             (
                 "#import circle",
                 &[],
-                "dir/circle.wgsl: line 1: shared/circle.wgsl imports itself, by main.wgsl > shared",
+                "dir/circle.wgsl: line 1: shared/circle.wgsl imports itself, via main.wgsl > shared",
             ),
             ("#import open", &[], "shared/open.wgsl: line 2: no #endif for this #ifdef"),
             ("x\n#endif", &[], "main.wgsl: line 2: #endif without an #ifdef"),
@@ -163,7 +164,7 @@ mod tests {
             ("#ifdef A\n#else\n#else\n#endif", &[], "main.wgsl: line 3: #else without an #ifdef"),
             ("#ifdef", &[], "main.wgsl: line 1: unknown directive: #ifdef"),
             ("#define A", &[], "main.wgsl: line 1: unknown directive: #define A"),
-            ("x", &["VEC4"], "main.wgsl: VEC4 is defined, but no #ifdef asks for it"),
+            ("x", &["VEC4"], "main.wgsl: VEC4 is defined, but no #ifdef uses it"),
         ] {
             let got = resolve(text, defines).unwrap_err();
             assert!(got.contains(wanted), "{text:?} gives {got:?}, not {wanted:?}");

@@ -1,4 +1,4 @@
-//! Dispatches as plain data (`Recorder`), and as bind groups ready to be replayed (`Recording`).
+//! Dispatches as plain data (`Recorder`), and as bind groups ready for replay (`Recording`).
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -8,7 +8,7 @@ use super::kernel::{Kernel, Key, Params, Shader, UniformField};
 use super::{Buffer, Gpu};
 use crate::core::error::{Error, Result};
 
-/// A buffer of a plan before memory is laid out. Slots become real buffers when a `Recording` is made.
+/// A buffer of a plan before memory is laid out. Slots become buffers when a `Recording` is created.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Slot(pub u32);
 
@@ -21,8 +21,8 @@ pub struct View {
 }
 
 impl View {
-    /// The range from the first to the last element of both, of one slot. What a kernel writes by two views that interleave, as those of
-    /// parameters of several replicas do, it must be given as one: WebGPU forbids writable bindings that overlap.
+    /// The range from the first to the last element of both, of one slot. Two interleaved views that a kernel writes, as those of
+    /// parameters of several replicas, must be bound as one: WebGPU forbids overlapping writable bindings.
     pub fn cover(self, other: View) -> Option<View> {
         let offset = self.offset.min(other.offset);
         let end = (self.offset + self.len).max(other.offset + other.len);
@@ -30,19 +30,19 @@ impl View {
     }
 }
 
-/// Numbers of workgroups, folded where one dimension would not hold them. `z` is the replica for ops with parameters.
+/// Numbers of workgroups, folded if they exceed the limit of one dimension. `z` is the replica for ops with parameters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Grid([u32; 3]);
 
-/// Rounds of all loops of an invocation together that every adapter runs: llvmpipe ends them at 65 535, without a word.
-/// Kernels that may want more work in pieces of so many.
+/// Loop iterations of an invocation, over all its loops, that every adapter supports: llvmpipe silently ends loops after 65 535.
+/// Kernels that may need more work in slices of so many.
 pub const MAX_ROUNDS: usize = 60_000;
 
 /// WebGPU's default limit of workgroups per dimension.
 const MAX_GROUPS: usize = 65_535;
 
 impl Grid {
-    /// `groups` workgroups in a row, folded into x and y where they pass the limit (see `shared/grid.wgsl`), times `z`.
+    /// `groups` workgroups, folded into x and y beyond the limit (see `shared/grid.wgsl`), times `z`.
     pub fn folded(groups: usize, z: usize) -> Grid {
         let groups = groups.max(1);
         let y = groups.div_ceil(MAX_GROUPS);
@@ -54,19 +54,19 @@ impl Grid {
         Grid::folded(items.div_ceil(size), z)
     }
 
-    /// Of a kernel whose invocations make at most `rounds` rounds of loops, all their loops together. Loops of up to four rounds, as many
-    /// for every invocation, need not be counted: compilers unroll them.
+    /// For a kernel with at most `rounds` loop iterations per invocation, over all its loops. Loops of a constant count of up to four
+    /// need not be counted: compilers unroll them.
     pub fn rounds(self, rounds: usize) -> Launch {
         Launch { grid: self, rounds }
     }
 
-    /// Of a kernel without loops.
+    /// For a kernel without loops.
     pub fn no_loops(self) -> Launch {
         self.rounds(0)
     }
 }
 
-/// How much a dispatch does: its workgroups, and the loops of each invocation.
+/// Size of a dispatch: its workgroups, and the loop iterations of an invocation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Launch {
     grid: Grid,
@@ -79,7 +79,7 @@ impl Launch {
         self.grid.0
     }
 
-    /// The most rounds that an invocation makes, all its loops together.
+    /// Most loop iterations of an invocation, over all its loops.
     pub fn rounds(&self) -> usize {
         self.rounds
     }
@@ -152,7 +152,7 @@ struct Step {
     groups: [u32; 3],
 }
 
-/// Dispatches with pipelines and bind groups made, to be replayed any number of times.
+/// Dispatches with their pipelines and bind groups, ready for replay.
 pub struct Recording {
     steps: Vec<Step>,
 }
@@ -161,20 +161,20 @@ pub struct Recording {
 const UNIFORM_ALIGN: usize = 256;
 
 impl Dispatch {
-    /// Whether the adapter can do this.
+    /// Checks that the adapter supports this dispatch.
     ///
     /// # Errors
-    /// `Limit` for a view larger than the adapter can bind, `Gpu` for more workgroups or more rounds of loops than it runs.
+    /// `Limit` for a view larger than the adapter can bind, `Gpu` for more workgroups or more loop iterations than it supports.
     pub fn fits(&self, gpu: &Gpu) -> Result<()> {
         let (groups, rounds) = (self.launch.groups(), self.launch.rounds());
         if groups.iter().any(|n| *n as usize > MAX_GROUPS) {
             let reason =
-                format!("{} of this size takes {groups:?} workgroups; {MAX_GROUPS} are allowed each way", self.op);
+                format!("{} of this size takes {groups:?} workgroups; {MAX_GROUPS} are allowed per dimension", self.op);
             return Err(Error::Gpu(reason));
         }
         if gpu.adapter().kind == AdapterKind::Software && rounds > MAX_ROUNDS {
             return Err(Error::Gpu(format!(
-                "{} of this size takes {rounds} rounds of a loop; this software adapter ends loops after {MAX_ROUNDS}",
+                "{} of this size takes {rounds} loop iterations; this software driver aborts loops after {MAX_ROUNDS}",
                 self.op
             )));
         }
@@ -189,7 +189,7 @@ impl Dispatch {
 }
 
 impl Recording {
-    /// Resolves every binding by name and makes all bind groups. `buffer` says which buffer a slot has become.
+    /// Resolves every binding by name and creates all bind groups. `buffer` maps slots to buffers.
     ///
     /// # Errors
     /// `Shader` for WGSL that does not compile, `Binding` for a missing, extra or differently laid out name,

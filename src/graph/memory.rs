@@ -1,38 +1,38 @@
-//! Buffer reuse by liveness: slots whose lives do not overlap share a buffer.
+//! Buffer reuse by liveness: slots with disjoint lifetimes share a buffer.
 
 use std::rc::Rc;
 
 use crate::gpu::Dispatch;
 
-/// What a plan knows of a slot.
+/// A slot of a plan.
 #[derive(Clone, Debug)]
 pub(super) struct SlotInfo {
     pub label: String,
     /// 4-byte elements.
     pub len: usize,
-    pub fate: Fate,
+    pub lifetime: Lifetime,
 }
 
 #[derive(Clone, Debug, PartialEq)]
-pub(super) enum Fate {
+pub(super) enum Lifetime {
     /// A buffer of the caller's, by name.
     External(String),
-    /// A buffer of its own with this content, which nothing overwrites.
+    /// A buffer of its own with this content, never overwritten.
     Constant(Rc<[u32]>),
-    /// Must keep its contents beyond the plan's last dispatch.
+    /// Keeps its contents after the plan's last dispatch.
     Kept,
-    /// Free to share memory when not in use.
+    /// May share memory with others.
     Transient,
 }
 
-/// Where each slot lives: an index into the plan's own buffers (`None` for external slots and constants), and those buffers' lengths.
+/// Buffer of each slot: an index into the plan's own buffers (`None` for external slots and constants), and those buffers' lengths.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Assignment {
-    pub home: Vec<Option<usize>>,
+    pub buffer: Vec<Option<usize>>,
     pub lens: Vec<usize>,
 }
 
-/// Walks the dispatches in order; a transient slot takes the smallest fitting buffer that is free when it is first used,
+/// Iterates over the dispatches in order; a transient slot takes the smallest fitting buffer that is free when it is first used,
 /// and frees it after its last use. Slots that no dispatch uses get no memory.
 pub(super) fn assign(slots: &[SlotInfo], dispatches: &[Dispatch]) -> Assignment {
     let mut first = vec![usize::MAX; slots.len()];
@@ -44,19 +44,19 @@ pub(super) fn assign(slots: &[SlotInfo], dispatches: &[Dispatch]) -> Assignment 
             last[i] = last[i].max(at);
         }
     }
-    let mut out = Assignment { home: vec![None; slots.len()], lens: vec![] };
+    let mut out = Assignment { buffer: vec![None; slots.len()], lens: vec![] };
     let mut order: Vec<usize> = (0..slots.len()).filter(|&i| first[i] != usize::MAX).collect();
     order.sort_by_key(|&i| first[i]);
     let mut free: Vec<usize> = vec![];
     let mut busy: Vec<(usize, usize)> = vec![];
     for i in order {
-        match slots[i].fate {
-            Fate::External(_) | Fate::Constant(_) => continue,
-            Fate::Kept => {
+        match slots[i].lifetime {
+            Lifetime::External(_) | Lifetime::Constant(_) => continue,
+            Lifetime::Kept => {
                 out.lens.push(slots[i].len);
-                out.home[i] = Some(out.lens.len() - 1);
+                out.buffer[i] = Some(out.lens.len() - 1);
             }
-            Fate::Transient => {
+            Lifetime::Transient => {
                 busy.retain(|&(until, buffer)| {
                     let over = until < first[i];
                     if over {
@@ -83,7 +83,7 @@ pub(super) fn assign(slots: &[SlotInfo], dispatches: &[Dispatch]) -> Assignment 
                     }
                 };
                 busy.push((last[i], buffer));
-                out.home[i] = Some(buffer);
+                out.buffer[i] = Some(buffer);
             }
         }
     }
@@ -112,41 +112,43 @@ mod tests {
         }
     }
 
-    fn slots(lens: &[usize], fate: Fate) -> Vec<SlotInfo> {
-        lens.iter().map(|&len| SlotInfo { label: String::new(), len, fate: fate.clone() }).collect()
+    fn slots(lens: &[usize], lifetime: Lifetime) -> Vec<SlotInfo> {
+        lens.iter().map(|&len| SlotInfo { label: String::new(), len, lifetime: lifetime.clone() }).collect()
     }
 
     #[test]
     fn a_chain_needs_two_buffers_that_grow_with_it() {
         let chain: Vec<Dispatch> = (0..4).map(|i| uses(&[i, i + 1])).collect();
-        let out = assign(&slots(&[10, 20, 30, 5, 40], Fate::Transient), &chain);
+        let out = assign(&slots(&[10, 20, 30, 5, 40], Lifetime::Transient), &chain);
         assert_eq!(out.lens.len(), 2);
-        assert!(out.home.iter().zip([10, 20, 30, 5, 40]).all(|(home, len)| out.lens[home.unwrap()] >= len));
-        assert!((0..4).all(|i| out.home[i] != out.home[i + 1]), "neighbours are alive together");
+        assert!(out.buffer.iter().zip([10, 20, 30, 5, 40]).all(|(buffer, len)| out.lens[buffer.unwrap()] >= len));
+        assert!((0..4).all(|i| out.buffer[i] != out.buffer[i + 1]), "neighbours are alive together");
     }
 
     #[test]
     fn what_is_alive_together_never_shares() {
         // Slot 0 is needed again at the end, as a saved activation is by backward.
-        let out =
-            assign(&slots(&[8; 5], Fate::Transient), &[uses(&[0, 1]), uses(&[1, 2]), uses(&[2, 3]), uses(&[3, 0, 4])]);
-        assert!((1..5).all(|i| out.home[i] != out.home[0]));
-        assert_eq!(out.home[1], out.home[3]);
+        let out = assign(
+            &slots(&[8; 5], Lifetime::Transient),
+            &[uses(&[0, 1]), uses(&[1, 2]), uses(&[2, 3]), uses(&[3, 0, 4])],
+        );
+        assert!((1..5).all(|i| out.buffer[i] != out.buffer[0]));
+        assert_eq!(out.buffer[1], out.buffer[3]);
     }
 
     #[test]
     fn kept_and_external_slots_are_left_alone() {
-        let mut infos = slots(&[8; 4], Fate::Transient);
-        infos[0].fate = Fate::External("data".into());
-        infos[1].fate = Fate::Kept;
+        let mut infos = slots(&[8; 4], Lifetime::Transient);
+        infos[0].lifetime = Lifetime::External("data".into());
+        infos[1].lifetime = Lifetime::Kept;
         let out = assign(&infos, &[uses(&[0, 1]), uses(&[2]), uses(&[3])]);
-        assert_eq!(out.home[0], None);
-        assert!(out.home[1] != out.home[2] && out.home[2] == out.home[3]);
+        assert_eq!(out.buffer[0], None);
+        assert!(out.buffer[1] != out.buffer[2] && out.buffer[2] == out.buffer[3]);
     }
 
     #[test]
     fn unused_slots_get_no_memory() {
-        let out = assign(&slots(&[8; 2], Fate::Transient), &[uses(&[1])]);
-        assert_eq!((out.home[0], out.lens.len()), (None, 1));
+        let out = assign(&slots(&[8; 2], Lifetime::Transient), &[uses(&[1])]);
+        assert_eq!((out.buffer[0], out.lens.len()), (None, 1));
     }
 }

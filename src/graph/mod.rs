@@ -1,4 +1,4 @@
-//! L2: a model described once as a `Graph` of ops, which a `Plan` turns into dispatches.
+//! A model is described once as a `Graph` of ops, which a `Plan` turns into dispatches.
 
 mod memory;
 mod op;
@@ -15,7 +15,7 @@ use std::rc::Rc;
 use crate::core::error::Result;
 use crate::core::shape::Shape;
 
-/// What a graph is built for. Layers that behave differently in training (dropout, batch norm) look at it when they are added.
+/// What a graph is built for. Layers that behave differently in training (dropout, batch norm) depend on it when they are added.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mode {
     Train,
@@ -31,7 +31,7 @@ pub struct Tensor(usize);
 struct Storage(usize);
 
 #[derive(Clone, Debug)]
-enum Home {
+enum StorageKind {
     /// Bound by the caller, by name. `shared`: one copy for all replicas.
     Input {
         name: String,
@@ -42,7 +42,7 @@ enum Home {
     Constant(Rc<[u32]>),
     /// Zeros that the plan uploads itself, one copy per replica.
     Zeros,
-    /// The memory of another tensor, seen without its gradient.
+    /// The memory of another tensor, without its gradient.
     Detached(Tensor),
     /// Written by a node, one copy per replica.
     Computed,
@@ -50,7 +50,7 @@ enum Home {
 
 #[derive(Debug)]
 struct StorageInfo {
-    home: Home,
+    kind: StorageKind,
     len: usize,
     wants_gradient: bool,
 }
@@ -91,8 +91,8 @@ impl Graph {
         &self.tensors[t.0].0.shape
     }
 
-    fn add_storage(&mut self, home: Home, len: usize, wants_gradient: bool) -> Storage {
-        self.storages.push(StorageInfo { home, len, wants_gradient });
+    fn add_storage(&mut self, kind: StorageKind, len: usize, wants_gradient: bool) -> Storage {
+        self.storages.push(StorageInfo { kind, len, wants_gradient });
         Storage(self.storages.len() - 1)
     }
 
@@ -117,22 +117,22 @@ impl Graph {
     }
 
     fn named_input(&mut self, name: &str, spec: Spec, shared: bool, gradient: bool) -> Tensor {
-        let home = Home::Input { name: name.into(), shared };
-        let storage = self.add_storage(home, spec.shape.len(), gradient);
+        let kind = StorageKind::Input { name: name.into(), shared };
+        let storage = self.add_storage(kind, spec.shape.len(), gradient);
         self.add_tensor(spec, storage)
     }
 
     /// A table that is part of the model's definition (a filter bank): uploaded with the plan, one copy for all replicas.
-    /// `words` are the elements' bits. Panics if their number is not that of `spec` (a bug of the caller).
-    pub fn constant(&mut self, spec: Spec, words: Vec<u32>) -> Tensor {
-        assert_eq!(spec.shape.len(), words.len(), "a constant of shape {}", spec.shape);
-        let storage = self.add_storage(Home::Constant(words.into()), spec.shape.len(), false);
+    /// `bits` are the elements' raw bits. Panics if their number is not that of `spec` (a bug of the caller).
+    pub fn constant(&mut self, spec: Spec, bits: Vec<u32>) -> Tensor {
+        assert_eq!(spec.shape.len(), bits.len(), "a constant of shape {}", spec.shape);
+        let storage = self.add_storage(StorageKind::Constant(bits.into()), spec.shape.len(), false);
         self.add_tensor(spec, storage)
     }
 
-    /// Zeros that nobody writes (a first state), one copy per replica.
+    /// Constant zeros (an initial state), one copy per replica.
     pub fn zeros(&mut self, spec: Spec) -> Tensor {
-        let storage = self.add_storage(Home::Zeros, spec.shape.len(), false);
+        let storage = self.add_storage(StorageKind::Zeros, spec.shape.len(), false);
         self.add_tensor(spec, storage)
     }
 
@@ -148,7 +148,7 @@ impl Graph {
 
     fn add_param(&mut self, name: &str, shape: Shape, init: Init, trainable: bool) -> Tensor {
         let index = self.layout.add(name, shape.clone(), init, trainable);
-        let storage = self.add_storage(Home::Param(index), shape.len(), trainable);
+        let storage = self.add_storage(StorageKind::Param(index), shape.len(), trainable);
         self.add_tensor(Spec::f32(shape), storage)
     }
 
@@ -165,7 +165,7 @@ impl Graph {
         for (i, spec) in out.y.into_iter().enumerate() {
             let storage = match out.in_place.iter().find(|(o, _)| *o == i) {
                 Some(&(_, input)) => self.tensors[x[input].0].1,
-                None => self.add_storage(Home::Computed, spec.shape.len(), wants && spec.dtype == Dtype::F32),
+                None => self.add_storage(StorageKind::Computed, spec.shape.len(), wants && spec.dtype == Dtype::F32),
             };
             y.push(self.add_tensor(spec, storage));
         }
@@ -184,15 +184,15 @@ impl Graph {
     /// The same elements, through which no gradient passes; no copy, no kernel.
     pub fn detach(&mut self, t: Tensor) -> Tensor {
         let spec = self.tensors[t.0].0.clone();
-        let storage = self.add_storage(Home::Detached(t), spec.shape.len(), false);
+        let storage = self.add_storage(StorageKind::Detached(t), spec.shape.len(), false);
         self.add_tensor(spec, storage)
     }
 
-    /// Whose memory a tensor's elements lie in.
+    /// Storage of a tensor's elements.
     fn memory_of(&self, t: Tensor) -> Storage {
         let storage = self.tensors[t.0].1;
-        match self.storages[storage.0].home {
-            Home::Detached(of) => self.memory_of(of),
+        match self.storages[storage.0].kind {
+            StorageKind::Detached(of) => self.memory_of(of),
             _ => storage,
         }
     }

@@ -1,4 +1,4 @@
-//! What an op is: shape inference, forward and backward dispatches, and an f64 reference that is obviously right.
+//! What an op is: shape inference, forward and backward dispatches, and a simple f64 reference.
 
 use std::fmt::Debug;
 
@@ -31,18 +31,18 @@ impl Spec {
     }
 }
 
-/// What an op produces.
+/// Outputs of an op.
 #[derive(Clone, Debug, Default)]
 pub struct Outputs {
     /// Results, visible to other ops.
     pub y: Vec<Spec>,
-    /// Kept from forward for backward.
+    /// Saved by forward for backward.
     pub saved: Vec<Spec>,
     /// Working memory, alive within forward or within backward only.
     pub scratch: Vec<Spec>,
     /// `(output, input)`: this output *is* that input, updated in place (running statistics, optimiser state).
     pub in_place: Vec<(usize, usize)>,
-    /// Gradients end here: the results are draws or counts, on which nothing below is to be trained.
+    /// No gradient passes: the results are draws or counts.
     pub detached: bool,
 }
 
@@ -63,7 +63,7 @@ pub struct Bound {
     pub stride: usize,
 }
 
-/// Where a gradient goes. A backward kernel writes every element: `=` for the first contribution, `+=` for later ones.
+/// Destination of a gradient. A backward kernel writes every element: `=` for the first contribution, `+=` for later ones.
 #[derive(Clone, Debug)]
 pub struct Sink {
     pub view: View,
@@ -101,12 +101,12 @@ impl Io {
         &self.scratch[i]
     }
 
-    /// Gradient of output `i`; `None` when nothing that is trained depends on it.
+    /// Gradient of output `i`; `None` if nothing trained depends on it.
     pub fn dy(&self, i: usize) -> Option<View> {
         self.dy[i]
     }
 
-    /// Where the gradient of input `i` goes; `None` when nobody needs it.
+    /// Destination of the gradient of input `i`; `None` if it is not needed.
     pub fn dx(&self, i: usize) -> Option<&Sink> {
         self.dx.get(i).and_then(Option::as_ref)
     }
@@ -128,7 +128,7 @@ pub struct Cost {
 pub trait Op: Debug {
     fn name(&self) -> &'static str;
 
-    /// Shapes and types of what comes out. Every shape error is raised here.
+    /// Shapes and types of the outputs. Every shape error is raised here.
     fn infer(&self, x: &[Spec]) -> Result<Outputs>;
 
     fn forward(&self, io: &Io, r: &mut Recorder) -> Result<()>;
@@ -137,7 +137,7 @@ pub trait Op: Debug {
         Err(Error::NoGradient { op: self.name() })
     }
 
-    /// One replica in f64, by plain loops. Gradients are checked against central differences of this.
+    /// One replica in f64, in plain loops. Gradients are checked against central differences of this.
     fn reference(&self, x: &[Array<f64>]) -> Vec<Array<f64>>;
 
     fn cost(&self, x: &[Spec]) -> Cost;

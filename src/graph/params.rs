@@ -1,4 +1,4 @@
-//! Parameters of a model and how they lie in memory.
+//! Parameters of a model and their memory layout.
 //!
 //! The parameters of replica r are one contiguous block of an arena (R, P); gradients and optimiser moments have arenas of the
 //! same layout, so one dispatch updates everything. Running statistics (R, S) are an arena of their own: saved, not trained.
@@ -7,7 +7,7 @@ use crate::core::array::Array;
 use crate::core::random::Stream;
 use crate::core::shape::Shape;
 
-/// First values of a parameter.
+/// Initialisation of a parameter.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Init {
     Constant(f64),
@@ -28,7 +28,7 @@ pub struct Param {
     pub init: Init,
     /// False for running statistics.
     pub trainable: bool,
-    /// First element within a replica's block.
+    /// Offset within a replica's block.
     pub offset: usize,
 }
 
@@ -60,7 +60,7 @@ impl Layout {
         self.params.iter().filter(|p| p.trainable).map(|p| p.shape.len()).sum()
     }
 
-    /// The first values of a replica's two blocks (trained, statistics) under `seed`.
+    /// The initial values of a replica's two blocks (trained, statistics) under `seed`.
     pub fn initial(&self, seed: u64) -> (Vec<f32>, Vec<f32>) {
         let mut blocks = (vec![0.0; self.trained], vec![0.0; self.stats]);
         for (i, p) in self.params.iter().enumerate() {
@@ -77,7 +77,7 @@ impl Layout {
         blocks
     }
 
-    /// Cuts a replica's two blocks into named arrays.
+    /// Splits a replica's two blocks into named arrays.
     pub fn unpack(&self, trained: &[f32], stats: &[f32]) -> Vec<(String, Array<f32>)> {
         self.params
             .iter()

@@ -1,10 +1,10 @@
-//! A graph becomes dispatch lists (`Draft`, plain data), and those become something to replay (`Plan`).
+//! A graph becomes lists of dispatches (`Draft`, plain data), and those a replayable `Plan`.
 
 use std::collections::HashMap;
 
-use super::memory::{Assignment, Fate, SlotInfo, assign};
+use super::memory::{Assignment, Lifetime, SlotInfo, assign};
 use super::op::{Bound, Io, Op, Sink, Spec};
-use super::{Graph, Home, Layout, Storage, Tensor};
+use super::{Graph, Layout, Storage, StorageKind, Tensor};
 use crate::core::error::{Error, Result};
 use crate::gpu::{Buffer, Dispatch, Element, Gpu, Recorder, Recording, Slot, Target, View};
 
@@ -39,7 +39,7 @@ pub struct Arenas {
 }
 
 impl Arenas {
-    /// The arenas under the names that plans bind them by.
+    /// The arenas under their names in plans.
     pub fn named(&self) -> [(&'static str, Buffer); 3] {
         [(PARAMS, self.params.clone()), (GRADS, self.grads.clone()), (STATS, self.stats.clone())]
     }
@@ -61,22 +61,22 @@ struct Builder<'g> {
     slots: Vec<SlotInfo>,
     storage_view: HashMap<Storage, View>,
     gradients: HashMap<Storage, View>,
-    /// Elements of no man's land before and after each of the plan's own tensors.
+    /// Guard-zone elements before and after each of the plan's own tensors.
     guard: usize,
     arena_slot: HashMap<&'static str, Slot>,
     kept: Vec<Storage>,
 }
 
 impl Builder<'_> {
-    fn slot(&mut self, label: impl Into<String>, len: usize, fate: Fate) -> Slot {
-        self.slots.push(SlotInfo { label: label.into(), len, fate });
+    fn slot(&mut self, label: impl Into<String>, len: usize, lifetime: Lifetime) -> Slot {
+        self.slots.push(SlotInfo { label: label.into(), len, lifetime });
         Slot(self.slots.len() as u32 - 1)
     }
 
-    /// A slot of the plan's own, with guards around it.
-    fn own(&mut self, label: impl Into<String>, len: usize, fate: Fate) -> View {
-        let fate = if self.guard > 0 { Fate::Kept } else { fate };
-        let slot = self.slot(label, len + 2 * self.guard, fate);
+    /// A slot of the plan itself, between guard zones.
+    fn own(&mut self, label: impl Into<String>, len: usize, lifetime: Lifetime) -> View {
+        let lifetime = if self.guard > 0 { Lifetime::Kept } else { lifetime };
+        let slot = self.slot(label, len + 2 * self.guard, lifetime);
         View { slot, offset: self.guard, len }
     }
 
@@ -84,12 +84,12 @@ impl Builder<'_> {
         if let Some(slot) = self.arena_slot.get(name) {
             return *slot;
         }
-        let slot = self.slot(name, block * self.replicas, Fate::External(name.into()));
+        let slot = self.slot(name, block * self.replicas, Lifetime::External(name.into()));
         self.arena_slot.insert(name, slot);
         slot
     }
 
-    /// Where parameter `index` lies in the arena of its values, or of its gradients.
+    /// View of parameter `index` in the arena of values, or of gradients.
     fn param(&mut self, index: usize, gradient: bool) -> (View, usize) {
         let p = &self.graph.layout.params[index];
         let (name, block) = match (p.trainable, gradient) {
@@ -107,32 +107,33 @@ impl Builder<'_> {
         let shape = spec.shape;
         let info = &self.graph.storages[storage.0];
         let len = info.len;
-        let (view, stride) = match &info.home {
-            Home::Param(index) => self.param(*index, false),
-            Home::Detached(of) => {
+        let (view, stride) = match &info.kind {
+            StorageKind::Param(index) => self.param(*index, false),
+            StorageKind::Detached(of) => {
                 let Bound { view, stride, .. } = self.bound(*of);
                 (view, stride)
             }
-            home => {
-                let shared = matches!(home, Home::Input { shared: true, .. } | Home::Constant(_));
+            kind => {
+                let shared = matches!(kind, StorageKind::Input { shared: true, .. } | StorageKind::Constant(_));
                 let total = if shared { len } else { len * self.replicas };
-                let view = match (self.storage_view.get(&storage), home) {
+                let view = match (self.storage_view.get(&storage), kind) {
                     (Some(view), _) => *view,
-                    (None, Home::Input { name, .. }) => {
-                        let slot = self.slot(name, total, Fate::External(name.clone()));
+                    (None, StorageKind::Input { name, .. }) => {
+                        let slot = self.slot(name, total, Lifetime::External(name.clone()));
                         View { slot, offset: 0, len: total }
                     }
-                    (None, Home::Constant(words)) => {
-                        let slot = self.slot(format!("table {}", t.0), total, Fate::Constant(words.clone()));
+                    (None, StorageKind::Constant(words)) => {
+                        let slot = self.slot(format!("table {}", t.0), total, Lifetime::Constant(words.clone()));
                         View { slot, offset: 0, len: total }
                     }
-                    (None, Home::Zeros) => {
-                        let slot = self.slot(format!("zeros {}", t.0), total, Fate::Constant(vec![0; total].into()));
+                    (None, StorageKind::Zeros) => {
+                        let slot =
+                            self.slot(format!("zeros {}", t.0), total, Lifetime::Constant(vec![0; total].into()));
                         View { slot, offset: 0, len: total }
                     }
                     (None, _) => {
-                        let fate = if self.kept.contains(&storage) { Fate::Kept } else { Fate::Transient };
-                        self.own(format!("tensor {}", t.0), total, fate)
+                        let lifetime = if self.kept.contains(&storage) { Lifetime::Kept } else { Lifetime::Transient };
+                        self.own(format!("tensor {}", t.0), total, lifetime)
                     }
                 };
                 self.storage_view.insert(storage, view);
@@ -144,16 +145,16 @@ impl Builder<'_> {
 
     fn temporary(&mut self, op: &dyn Op, spec: &Spec) -> Bound {
         let len = spec.shape.len();
-        let view = self.own(op.name(), self.replicas * len, Fate::Transient);
+        let view = self.own(op.name(), self.replicas * len, Lifetime::Transient);
         Bound { view, shape: spec.shape.clone(), stride: len }
     }
 
-    /// The gradient of a tensor that is no parameter.
+    /// The gradient of a tensor that is not a parameter.
     fn gradient(&self, t: Tensor) -> Option<View> {
         self.gradients.get(&self.graph.tensors[t.0].1).copied()
     }
 
-    /// A place for one more contribution to the gradient of `t`.
+    /// A sink for one more contribution to the gradient of `t`.
     fn sink(&mut self, t: Tensor, contributed: &mut Vec<Storage>) -> Option<Sink> {
         let storage = self.graph.tensors[t.0].1;
         let info = &self.graph.storages[storage.0];
@@ -165,14 +166,18 @@ impl Builder<'_> {
         if !accumulate {
             contributed.push(storage);
         }
-        let (view, stride) = match info.home {
-            Home::Param(index) => self.param(index, true),
+        let (view, stride) = match info.kind {
+            StorageKind::Param(index) => self.param(index, true),
             _ => {
                 let known = self.gradients.get(&storage).copied();
                 let view = known.unwrap_or_else(|| {
                     // The caller reads the gradients of inputs; those between ops may share memory.
-                    let fate = if matches!(info.home, Home::Input { .. }) { Fate::Kept } else { Fate::Transient };
-                    self.own(format!("gradient of tensor {}", t.0), len * self.replicas, fate)
+                    let lifetime = if matches!(info.kind, StorageKind::Input { .. }) {
+                        Lifetime::Kept
+                    } else {
+                        Lifetime::Transient
+                    };
+                    self.own(format!("gradient of tensor {}", t.0), len * self.replicas, lifetime)
                 });
                 self.gradients.insert(storage, view);
                 (view, len)
@@ -200,7 +205,7 @@ impl Builder<'_> {
         Ok(ios)
     }
 
-    /// Walks the ops from last to first; each turns the gradients of its outputs into contributions to those of its inputs.
+    /// Iterates over the ops in reverse; each turns the gradients of its outputs into contributions to those of its inputs.
     fn backward(&mut self, ios: Vec<Io>, seeds: &[(Tensor, &str)], r: &mut Recorder) -> Result<()> {
         for (t, name) in seeds {
             let storage = self.graph.tensors[t.0].1;
@@ -210,7 +215,7 @@ impl Builder<'_> {
                 return Err(Error::Usage(format!("{name} is the gradient of a tensor that has another one")));
             }
             let len = self.graph.storages[storage.0].len * self.replicas;
-            let slot = self.slot(*name, len, Fate::External((*name).into()));
+            let slot = self.slot(*name, len, Lifetime::External((*name).into()));
             self.gradients.insert(storage, View { slot, offset: 0, len });
         }
         let mut contributed = vec![];
@@ -221,14 +226,14 @@ impl Builder<'_> {
             }
             io.dx = node.x.iter().map(|&t| self.sink(t, &mut contributed)).collect();
             if io.dx.iter().any(Option::is_some) {
-                // Backward has working memory of its own: forward's may be long reused.
+                // Backward has its own working memory: that of forward may be reused already.
                 io.scratch = node.scratch.iter().map(|s| self.temporary(&*node.op, s)).collect();
                 r.op = node.op.name();
                 node.op.backward(&io, r)?;
             }
         }
-        let unreached = self.graph.storages.iter().enumerate().find_map(|(i, s)| match s.home {
-            Home::Param(p) if s.wants_gradient && !contributed.contains(&Storage(i)) => Some(p),
+        let unreached = self.graph.storages.iter().enumerate().find_map(|(i, s)| match s.kind {
+            StorageKind::Param(p) if s.wants_gradient && !contributed.contains(&Storage(i)) => Some(p),
             _ => None,
         });
         match unreached {
@@ -302,34 +307,34 @@ impl Draft {
     /// Bytes of the plan's own buffers (arenas and inputs not counted), and what they would be without sharing.
     pub fn memory(&self) -> (u64, u64) {
         let bytes = |lens: &mut dyn Iterator<Item = usize>| lens.map(|n| n as u64 * 4).sum();
-        let own = self.slots.iter().zip(&self.memory.home).filter(|(_, home)| home.is_some());
+        let own = self.slots.iter().zip(&self.memory.buffer).filter(|(_, buffer)| buffer.is_some());
         (bytes(&mut self.memory.lens.iter().copied()), bytes(&mut own.map(|(s, _)| s.len)))
     }
 
-    /// Finds out before any memory is taken whether the adapter can bind it.
+    /// Checks before any memory is allocated whether the adapter can bind it.
     ///
     /// # Errors
-    /// `Limit`, naming the first dispatch that asks for too much.
+    /// `Limit`, naming the first dispatch that exceeds it.
     pub fn fits(&self, gpu: &Gpu) -> Result<()> {
         self.dispatches.iter().try_for_each(|d| d.fits(gpu))
     }
 
-    /// Makes buffers and bind groups. `external` holds the buffers that the graph calls by name, the arenas among them.
+    /// Creates buffers and bind groups. `external`: the buffers that the graph refers to by name, including the arenas.
     ///
     /// # Errors
-    /// `Limit` or `Gpu` when memory does not suffice, `Binding` when an external buffer is missing or too short.
+    /// `Limit` or `Gpu` if there is not enough memory, `Binding` if an external buffer is missing or too short.
     pub fn realise(&self, gpu: &Gpu, external: &[(&str, Buffer)]) -> Result<Plan> {
-        let label = |buffer: usize| {
+        let label = |index: usize| {
             let at =
-                self.memory.home.iter().position(|home| *home == Some(buffer)).expect("a buffer is some slot's home");
+                self.memory.buffer.iter().position(|buffer| *buffer == Some(index)).expect("every buffer has a slot");
             self.slots[at].label.as_str()
         };
         let own = self.memory.lens.iter().enumerate();
         let own = own.map(|(i, &len)| gpu.buffer(label(i), len)).collect::<Result<Vec<_>>>()?;
         let mut buffers = Vec::with_capacity(self.slots.len());
-        for (slot, home) in self.slots.iter().zip(&self.memory.home) {
-            buffers.push(match (&slot.fate, home) {
-                (Fate::External(name), _) => {
+        for (slot, buffer) in self.slots.iter().zip(&self.memory.buffer) {
+            buffers.push(match (&slot.lifetime, buffer) {
+                (Lifetime::External(name), _) => {
                     let given = external.iter().find(|(n, b)| n == name && b.len() >= slot.len);
                     let (_, buffer) = given.ok_or_else(|| Error::Binding {
                         kernel: "plan".into(),
@@ -337,28 +342,28 @@ impl Draft {
                     })?;
                     Some(buffer.clone())
                 }
-                (Fate::Constant(words), _) => Some(gpu.upload(&slot.label, words)?),
-                (_, Some(home)) => Some(own[*home].clone()),
+                (Lifetime::Constant(words), _) => Some(gpu.upload(&slot.label, words)?),
+                (_, Some(buffer)) => Some(own[*buffer].clone()),
                 (_, None) => None,
             });
         }
         let find = |slot: Slot| buffers[slot.0 as usize].clone().expect("a dispatched slot has a buffer");
         let recording = Recording::new(gpu, &self.dispatches, &find)?;
-        let lasting = self.slots.iter().map(|slot| slot.fate != Fate::Transient).collect();
-        Ok(Plan { recording, own, dispatches: self.dispatches.clone(), buffers, lasting, views: self.views.clone() })
+        let kept = self.slots.iter().map(|slot| slot.lifetime != Lifetime::Transient).collect();
+        Ok(Plan { recording, own, dispatches: self.dispatches.clone(), buffers, kept, views: self.views.clone() })
     }
 }
 
-/// A plan on a device: replay it as often as you like.
+/// A plan on a device, ready for replay.
 pub struct Plan {
     pub recording: Recording,
     /// The plan's own memory.
     pub own: Vec<Buffer>,
-    /// What `recording` replays.
+    /// The dispatches of `recording`.
     pub dispatches: Vec<Dispatch>,
     buffers: Vec<Option<Buffer>>,
-    /// Which slots hold after a replay what was written to them.
-    lasting: Vec<bool>,
+    /// Slots that keep their contents after a replay.
+    kept: Vec<bool>,
     views: HashMap<Tensor, TensorViews>,
 }
 
@@ -379,19 +384,19 @@ impl Plan {
         self.read_view(gpu, self.views[&t].gradient.expect("the tensor has a gradient"))
     }
 
-    /// The buffer behind a kept tensor, and where in it the tensor starts.
+    /// The buffer of a kept tensor, and its offset.
     pub fn buffer(&self, t: Tensor) -> (&Buffer, usize) {
         let view = self.views[&t].value;
-        (self.lasting(view), view.offset)
+        (self.kept(view), view.offset)
     }
 
     fn read_view<T: Element>(&self, gpu: &Gpu, view: View) -> Result<Vec<T>> {
-        gpu.read_at(self.lasting(view), view.offset, view.len)
+        gpu.read_at(self.kept(view), view.offset, view.len)
     }
 
-    /// Panics for memory that other tensors share: the caller forgot to keep the tensor.
-    fn lasting(&self, view: View) -> &Buffer {
-        assert!(self.lasting[view.slot.0 as usize], "only kept tensors, inputs and their gradients can be read");
-        self.buffers[view.slot.0 as usize].as_ref().expect("a lasting tensor has a buffer")
+    /// Panics for memory shared with other tensors: the caller forgot to keep the tensor.
+    fn kept(&self, view: View) -> &Buffer {
+        assert!(self.kept[view.slot.0 as usize], "only kept tensors, inputs and their gradients can be read");
+        self.buffers[view.slot.0 as usize].as_ref().expect("a kept tensor has a buffer")
     }
 }

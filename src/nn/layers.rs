@@ -1,4 +1,4 @@
-//! Layers: an op with its parameters and their first values.
+//! Layers: an op with its parameters and their initialisation.
 
 use crate::core::error::Result;
 use crate::core::shape::Shape;
@@ -12,14 +12,14 @@ use crate::ops::recurrent_cell::{Cell, State, recurrent_cell};
 use crate::ops::relative_attention::{RelativeAttention, relative_attention};
 use crate::ops::{conv2d, linear};
 
-/// How a linear layer's weights start; biases start at zero unless said otherwise.
+/// Weight initialisation of a linear layer; biases are zero unless noted.
 #[derive(Clone, Copy, Debug)]
 pub enum WeightInit {
     /// Uniform within +-sqrt(6 / fan_in) (He et al. 2015).
     HeUniform,
     /// Normal with variance 2 / (fan_in + fan_out) (Glorot and Bengio 2010).
     XavierNormal,
-    /// Uniform within +-1/sqrt(fan_in), biases as well: what PyTorch's Linear does by itself.
+    /// Uniform within +-1/sqrt(fan_in), biases as well: the default of PyTorch's Linear.
     Torch,
     /// Normal with variance 2 / fan_in (He et al. 2015).
     HeNormal,
@@ -28,7 +28,7 @@ pub enum WeightInit {
 }
 
 impl WeightInit {
-    /// First values of weights from `fan_in` to `fan_out` units, and of biases.
+    /// Initial weights from `fan_in` to `fan_out` units, and biases.
     fn first(self, fan_in: usize, fan_out: usize) -> [Init; 2] {
         let zero = Init::Constant(0.0);
         match self {
@@ -83,7 +83,7 @@ pub fn conv2d(g: &mut Graph, name: &str, x: Tensor, filters: usize, size: usize,
 #[derive(Clone, Copy, Debug)]
 pub struct AugmentedConv2d {
     pub filters: usize,
-    /// How many of them are attention's: dv and dk over all heads, a multiple of `heads`. 0: a plain convolution; all: no convolution.
+    /// Attention filters among them: dv and dk over all heads, a multiple of `heads`. 0: a plain convolution; all: no convolution.
     pub attention: usize,
     pub heads: usize,
     /// Of the convolution's kernel; odd.
@@ -119,7 +119,7 @@ impl AugmentedConv2d {
     }
 }
 
-/// A linear layer whose parameters are used several times. They start as in PyTorch, uniform within +-1 / sqrt(fan_in).
+/// A linear layer whose parameters are used several times. Initialised as in PyTorch, uniform within +-1 / sqrt(fan_in).
 #[derive(Clone, Copy, Debug)]
 pub struct Dense {
     w: Tensor,
@@ -146,7 +146,7 @@ impl Dense {
     }
 }
 
-/// A recurrent cell whose parameters are used in every step, named and started as PyTorch's: uniform within +-1 / sqrt(H).
+/// A recurrent cell whose parameters are used in every step, named and initialised as in PyTorch: uniform within +-1 / sqrt(H).
 #[derive(Clone, Copy, Debug)]
 pub struct Core {
     cell: Cell,
@@ -172,7 +172,7 @@ impl Core {
     }
 }
 
-/// Batch norm over all axes but the innermost, valid instances only. `relu_dropout`: followed by ReLU and dropout of that chance.
+/// Batch norm over all axes but the innermost, valid instances only. `relu_dropout`: followed by ReLU and dropout of that probability.
 pub fn batch_norm(
     g: &mut Graph,
     name: &str,
@@ -186,7 +186,7 @@ pub fn batch_norm(
     batch_norm_with(g, name, x, lengths, clock, stream, BatchNorm { eps: 1e-5, momentum: 0.1, relu_dropout })
 }
 
-/// As [`batch_norm`], with constants of its own.
+/// As [`batch_norm`], with explicit eps and momentum.
 pub fn batch_norm_with(
     g: &mut Graph,
     name: &str,
@@ -218,7 +218,8 @@ pub struct Recurrent<'a> {
 }
 
 impl Recurrent<'_> {
-    /// The gates' shares of `x` (B, T, F) and the parameters of a direction. First values as PyTorch's: uniform within +-1/sqrt(H).
+    /// The contribution of `x` (B, T, F) to the gates, and the parameters of a direction. Initialised as in PyTorch: uniform within
+    /// +-1/sqrt(H).
     pub fn direction(&self, g: &mut Graph, x: Tensor, reverse: bool) -> Result<Direction> {
         let init = Init::Uniform { bound: 1.0 / (self.hidden as f64).sqrt() };
         let gates = self.cell.gates() * self.hidden;
@@ -234,8 +235,8 @@ impl Recurrent<'_> {
         Ok(Direction { input: linear::linear(g, x, w, Some(b))?, weight, bias })
     }
 
-    /// The layer in both directions on `x` (B, T, F): (B, T, 2 H). `recurrent_dropout`: of the state within the layer, one draw per
-    /// clip and unit.
+    /// The layer in both directions on `x` (B, T, F): (B, T, 2 H). `recurrent_dropout`: of the state within the layer, one mask per
+    /// clip.
     pub fn both_ways(
         &self,
         g: &mut Graph,

@@ -1,4 +1,4 @@
-//! L4: layers and models, as functions that push ops and declare parameters.
+//! Layers and models, as functions that add ops and declare parameters.
 //!
 //! Parameter names are PyTorch's: a linear layer named `out` has `out.weight` (N, K) and `out.bias` (N), a batch norm `bn_in` has
 //! `weight`, `bias`, `running_mean` and `running_var`.
@@ -8,4 +8,4 @@ pub mod layers;
 pub mod models;
 
 pub use front_ends::kind::Kind;
-pub use models::{Inputs, Labels, MODELS, Model, Optimiser, Prediction, Protocol, Select, Settings, find};
+pub use models::{Inputs, Labels, MODELS, Model, ModelConfig, Optimiser, Prediction, Protocol, Select, find};

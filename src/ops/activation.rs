@@ -1,6 +1,6 @@
 //! Element-wise activations, with dropout before them: y = f(factor x).
 //!
-//! f is ReLU, leaky ReLU, sigmoid, tanh or the identity; factor is 1 without dropout, else 0 with chance p and 1 / (1 - p) otherwise,
+//! f is ReLU, leaky ReLU, sigmoid, tanh or the identity; factor is 1 without dropout, else 0 with probability p and 1 / (1 - p) otherwise,
 //! as a function of (seed, step, stream, element), so that backward draws the same mask again instead of storing it.
 //! Any shape; y has the shape of x.
 
@@ -36,20 +36,20 @@ pub enum Activation {
     Tanh,
 }
 
-/// Dropout's chance and what its random numbers depend on.
+/// Dropout probability, and what its random numbers depend on.
 #[derive(Clone, Copy, Debug)]
 pub struct Dropout {
-    /// Chance of a zero, in [0, 1).
+    /// Probability of a zero, in [0, 1).
     pub p: f64,
     /// u32 (4): seed low, seed high, step, 0.
     pub clock: Tensor,
-    /// Tells the dropout layers of a model apart.
+    /// Distinguishes the dropout layers of a model.
     pub stream: u32,
 }
 
 impl Dropout {
     /// # Errors
-    /// `Usage` for a chance that is none.
+    /// `Usage` for a probability out of range.
     pub(super) fn check(&self) -> Result<()> {
         match (0.0..1.0).contains(&self.p) {
             true => Ok(()),
@@ -106,7 +106,7 @@ impl Activate {
         (shader, p)
     }
 
-    /// The kernel reads the clock even where dropout is off; then any buffer that is only read will do in its place.
+    /// The kernel reads the clock even without dropout; then any read-only buffer is bound in its place.
     fn clock(io: &Io) -> crate::gpu::View {
         io.x(io.inputs() - 1).view
     }
@@ -177,20 +177,20 @@ fn cases() -> Vec<Case> {
         Case::new("leaky relu, one element", with(leaky, 0.0), vec![away(&[1])]),
         Case::new("sigmoid", with(Activation::Sigmoid, 0.0), vec![Input::gradient([5, 4])]),
         Case::new(
-            "sigmoid far out",
+            "sigmoid, large values",
             with(Activation::Sigmoid, 0.0),
             vec![Input::gradient([2, 65]).filled(Fill::Uniform(-60.0, 60.0))],
         ),
         Case::new("tanh", with(Activation::Tanh, 0.0), vec![Input::gradient([5, 4])]),
         Case::new("tanh, ragged", with(Activation::Tanh, 0.0), vec![Input::gradient([3, 7])]),
         Case::new(
-            "tanh far out",
+            "tanh, large values",
             with(Activation::Tanh, 0.0),
             vec![Input::gradient([2, 65]).filled(Fill::Uniform(-200.0, 200.0))],
         ),
         Case::new("dropout", with(Activation::Identity, 0.5), vec![Input::gradient([8, 16]), clock()]),
         Case::new("dropout, ragged", with(Activation::Identity, 0.2), vec![Input::gradient([67]), clock()]),
-        Case::new("dropout of everything but a few", with(Activation::Identity, 0.999), vec![away(&[40]), clock()]),
+        Case::new("dropout 0.999", with(Activation::Identity, 0.999), vec![away(&[40]), clock()]),
         Case::new("dropout, leaky relu", with(leaky, 0.5), vec![away(&[9, 12]), clock()]),
         Case::new("dropout, relu", with(Activation::Relu, 0.6), vec![away(&[131]), clock()]),
         Case::new("fc-t layer", with(leaky, 0.5), vec![away(&[128, 10, 128]), clock()]).bench(),

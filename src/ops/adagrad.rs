@@ -1,14 +1,14 @@
-//! Adagrad (Duchi, Hazan, Singer, JMLR 2011) as Keras has it: all parameters of all replicas in one dispatch, or in
-//! as many as storage bindings ask for.
+//! Adagrad (Duchi, Hazan, Singer, JMLR 2011) as in Keras: all parameters of all replicas in one dispatch, or in
+//! as many as the size of storage bindings requires.
 //!
 //! w, grad, accumulator (P): accumulator <- accumulator + grad^2; w <- w - lr grad / (sqrt(accumulator) + eps).
-//! The accumulator's first value is the caller's, [`FIRST`] in Keras and AACNN21. Elements with w = grad = 0 (padding of an
+//! The accumulator's initial value is the caller's, [`INITIAL`] in Keras and AACNN21. Elements with w = grad = 0 (padding of an
 //! arena) stay 0.
 
 use std::rc::Rc;
 
 use super::Entry;
-use super::arena::{Elementwise, InPieces, PART, Piece};
+use super::arena::{Elementwise, PART, Slice, Sliced};
 use crate::check::{Case, Fill, Input};
 use crate::core::array::Array;
 use crate::core::error::{Error, Result};
@@ -17,8 +17,8 @@ use crate::graph::{Cost, Graph, Io, Op, Outputs, Spec, Tensor};
 
 static SHADER: Shader = shader!("adagrad.wgsl");
 
-/// Keras' first value of the accumulator.
-pub const FIRST: f32 = 0.1;
+/// Keras' initial accumulator value.
+pub const INITIAL: f32 = 0.1;
 
 params! {
     struct Params {
@@ -42,7 +42,7 @@ impl Default for Adagrad {
     }
 }
 
-/// Adds the update of `w` by `grad` with the sum of squares `accumulator`, all (P) with P in whole vec4 as arenas are.
+/// Adds the update of `w` by `grad` with the sum of squares `accumulator`, all (P) with P a multiple of 4, as arenas have.
 /// `w` and `accumulator` change in place.
 ///
 /// # Errors
@@ -86,8 +86,8 @@ impl Op for Adagrad {
 }
 
 impl Elementwise for Adagrad {
-    fn record(&self, io: &Io, r: &mut Recorder, piece: &Piece) {
-        let quads = piece.elements.len() / 4;
+    fn record(&self, io: &Io, r: &mut Recorder, slice: &Slice) {
+        let quads = slice.elements.len() / 4;
         let stride = |i: usize| (io.x(i).stride / 4) as u32;
         let p = Params {
             quads: quads as u32,
@@ -98,32 +98,32 @@ impl Elementwise for Adagrad {
             eps: self.eps as f32,
         };
         let bindings =
-            [("grad", piece.view(io.x(1))), ("w", piece.view(io.y(0))), ("accumulator", piece.view(io.y(1)))];
-        r.dispatch(&SHADER, "adagrad_forward", &bindings, p, Grid::items(quads, 64, piece.replicas).no_loops());
+            [("grad", slice.view(io.x(1))), ("w", slice.view(io.y(0))), ("accumulator", slice.view(io.y(1)))];
+        r.dispatch(&SHADER, "adagrad_forward", &bindings, p, Grid::items(quads, 64, slice.replicas).no_loops());
     }
 }
 
-/// With sums of squares from `low` on.
+/// With sums of squares of at least `low`.
 fn case(name: &str, len: usize, low: f64, config: Adagrad) -> Case {
     let inputs = vec![Input::data([len]), Input::data([len]), Input::data([len]).filled(Fill::Uniform(low, low + 2.0))];
     Case::new(name, config, inputs)
 }
 
 fn cases() -> Vec<Case> {
-    // Steps as long as the weights, and eps as large as a root, so that both show.
+    // Steps as large as the weights, and eps as large as a root, so that errors of either are visible.
     let large = Adagrad { lr: 1.0, eps: 0.3 };
     let mut padding = case("padding", 8, 0.0, large);
     padding.inputs = vec![Input::data([8]).filled(Fill::Given(vec![0.0; 8])); 3];
-    let in_pieces = |name, len, most| {
-        let op = InPieces { op: large, most };
+    let sliced = |name, len, most| {
+        let op = Sliced { op: large, most };
         Case { op: Rc::new(op), ..case(name, len, 0.1, large) }
     };
     vec![
         case("one vec4", 4, 0.1, Adagrad::default()),
         case("long steps", 1028, 0.0, large),
         padding,
-        in_pieces("in pieces", 192, 128),
-        in_pieces("in pieces of two replicas", 128, 256),
+        sliced("in slices", 192, 128),
+        sliced("in slices of two replicas", 128, 256),
         case("real", 55_424, 0.1, Adagrad::default()).bench(),
     ]
 }

@@ -1,5 +1,5 @@
 //! Adam (Kingma and Ba, ICLR 2015) with L2 decay, as PyTorch's `Adam`: all parameters of all replicas in one dispatch,
-//! or in as many as storage bindings ask for.
+//! or in as many as the size of storage bindings requires.
 //!
 //! w, grad, m, v (P), clock u32 (4) with step counting finished steps. With g = grad + weight_decay w and t = step + 1:
 //! m <- beta1 m + (1 - beta1) g;  v <- beta2 v + (1 - beta2) g^2;
@@ -8,7 +8,7 @@
 use std::rc::Rc;
 
 use super::Entry;
-use super::arena::{Elementwise, InPieces, PART, Piece};
+use super::arena::{Elementwise, PART, Slice, Sliced};
 use crate::check::{Case, Fill, Input};
 use crate::core::array::Array;
 use crate::core::error::{Error, Result};
@@ -46,7 +46,7 @@ impl Default for Adam {
     }
 }
 
-/// Adds the update of `w` by `grad` with moments `m` and `v`, all (P) with P in whole vec4 as arenas are;
+/// Adds the update of `w` by `grad` with moments `m` and `v`, all (P) with P a multiple of 4, as arenas have;
 /// `clock` u32 (4) is read. `w`, `m` and `v` change in place.
 ///
 /// # Errors
@@ -101,8 +101,8 @@ impl Op for Adam {
 }
 
 impl Elementwise for Adam {
-    fn record(&self, io: &Io, r: &mut Recorder, piece: &Piece) {
-        let quads = piece.elements.len() / 4;
+    fn record(&self, io: &Io, r: &mut Recorder, slice: &Slice) {
+        let quads = slice.elements.len() / 4;
         let stride = |i: usize| (io.x(i).stride / 4) as u32;
         let p = Params {
             quads: quads as u32,
@@ -111,7 +111,7 @@ impl Elementwise for Adam {
             m_stride: stride(2),
             v_stride: stride(3),
             clock_stride: stride(4),
-            first_replica: piece.first_replica as u32,
+            first_replica: slice.first_replica as u32,
             lr: self.lr as f32,
             weight_decay: self.weight_decay as f32,
             one_minus_beta1: (1.0 - self.beta1) as f32,
@@ -121,13 +121,13 @@ impl Elementwise for Adam {
             eps: self.eps as f32,
         };
         let bindings = [
-            ("grad", piece.view(io.x(1))),
+            ("grad", slice.view(io.x(1))),
             ("clock", io.x(4).view),
-            ("w", piece.view(io.y(0))),
-            ("m", piece.view(io.y(1))),
-            ("v", piece.view(io.y(2))),
+            ("w", slice.view(io.y(0))),
+            ("m", slice.view(io.y(1))),
+            ("v", slice.view(io.y(2))),
         ];
-        r.dispatch(&SHADER, "adam_forward", &bindings, p, Grid::items(quads, 64, piece.replicas).rounds(24));
+        r.dispatch(&SHADER, "adam_forward", &bindings, p, Grid::items(quads, 64, slice.replicas).rounds(24));
     }
 }
 
@@ -144,7 +144,7 @@ fn case(name: &str, len: usize, step: u32, config: Adam) -> Case {
 }
 
 fn cases() -> Vec<Case> {
-    // Steps as long as the weights, so that an error of the bias corrections shows.
+    // Steps as large as the weights, so that an error of the bias corrections is visible.
     let large = Adam { lr: 1.0, ..Default::default() };
     let att = Adam { lr: 5e-4, weight_decay: 1e-5, ..Default::default() };
     let mut cases: Vec<Case> = [0, 1, 9, 10, 100, 999, 1000, 30_000]
@@ -152,8 +152,8 @@ fn cases() -> Vec<Case> {
         .into();
     cases.push(case("one vec4", 4, 0, att));
     cases.push(case("groups, decay", 1028, 7, Adam { weight_decay: 0.1, ..large }));
-    for (name, len, most) in [("in pieces", 192, 128), ("in pieces of two replicas", 128, 256)] {
-        let op = InPieces { op: large, most };
+    for (name, len, most) in [("in slices", 192, 128), ("in slices of two replicas", 128, 256)] {
+        let op = Sliced { op: large, most };
         cases.push(Case { op: Rc::new(op), ..case(name, len, 7, large) });
     }
     cases.push(case("real", 55_424, 1000, att).bench());

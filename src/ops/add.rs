@@ -69,7 +69,7 @@ fn cases() -> Vec<Case> {
     vec![
         case("one element", &[1]),
         case("ragged", &[3, 5]),
-        case("whole vec4", &[4, 16]),
+        case("multiple of 4", &[4, 16]),
         case("past one workgroup", &[257]),
         case("att residual", &[128, 10, 128]).bench(),
     ]

@@ -1,7 +1,7 @@
-//! Appends to each row which one it is in its group of n: y (..., W + n) = (x, e(row mod n)), e(i) the i-th unit vector.
+//! Appends to each row the one-hot index within its group of n: y (..., W + n) = (x, e(row mod n)), e(i) the i-th unit vector.
 //!
 //! The frequency identifier of Watcharasupat, Gururani and Lerch ("Visual attention for musical instrument recognition", 2020).
-//! x (..., n, W) is a group of n rows after the other. dx is the first W columns of dy.
+//! x (..., n, W) has n rows per group. dx is the first W columns of dy.
 
 use super::Entry;
 use crate::check::{Case, Input};
@@ -99,4 +99,4 @@ fn cases() -> Vec<Case> {
 }
 
 pub const OP: Entry =
-    Entry { name: "append_one_hot", about: "which frequency band a row is of", shaders: &[&SHADER], cases };
+    Entry { name: "append_one_hot", about: "one-hot frequency band appended", shaders: &[&SHADER], cases };

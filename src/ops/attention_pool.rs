@@ -4,14 +4,14 @@
 //! From logits att, cla (B, T, K) and lengths (B) u32 (instances t < lengths[b] are valid):
 //! a = clamp(sigmoid(att), 1e-7, 1 - 1e-7), w = a / sum_t a, y (B, K) = clamp(sum_t w sigmoid(cla), 0, 1).
 //! Or by softmax: a = exp(att), without clamps. Padding has the weight 0 and the gradient 0; a clip without instances gives 0. Where a clamp acts the gradient is 0, as in PyTorch.
-//! The weights (B, T, K) are for looking at: they pass no gradient on.
+//! The weights (B, T, K) are for inspection: no gradient passes through them.
 
 use std::rc::Rc;
 
 use serde::{Deserialize, Serialize};
 
 use super::{Entry, variants};
-use crate::check::{Case, Fill, Input, Kind};
+use crate::check::{Case, Fill, Input, InputRole};
 use crate::core::array::Array;
 use crate::core::error::{Error, Result};
 use crate::gpu::{Grid, Recorder, Shader, params, shader};
@@ -30,14 +30,14 @@ const SLICE: usize = 16;
 const MANY: usize = 1 << 14;
 const MANY_SLICE: usize = 1 << 10;
 
-/// How the attention of an instance follows from its logit.
+/// How attention logits become weights.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Pooling {
-    /// Each by itself, then as a share of all.
+    /// Sigmoid of each instance, normalised to sum 1.
     #[default]
     Sigmoid,
-    /// Against all others.
+    /// Softmax over the instances.
     Softmax,
 }
 
@@ -60,7 +60,7 @@ pub fn attention_pool(
     Ok((outputs[0], outputs[1]))
 }
 
-/// The kernels for this K, and how many classes a Value of theirs holds.
+/// The kernel variant for K and its vector width.
 fn kernels(k: usize) -> (&'static Shader, usize) {
     variants::by_row(k, &SHADER, &VEC4)
 }
@@ -90,7 +90,7 @@ impl Op for AttentionPool {
             [b, t, k] if !x[0].shape.is_empty() && x[1] == x[0] && x[2] == Spec::u32([b]) => Ok(Outputs {
                 y: vec![Spec::f32([b, k]), x[0].clone()],
                 saved: vec![Spec::f32([b, k])],
-                // What is not used takes no memory.
+                // Unused buffers take no memory.
                 scratch: vec![x[0].clone(), Spec::f32([b, t.div_ceil(MANY_SLICE), 3, k])],
                 ..Default::default()
             }),
@@ -192,7 +192,7 @@ fn case(name: &str, x: [usize; 3], lengths: &[u32], att: [f64; 2], cla: [f64; 2]
 
 /// Without the gradient of att.
 fn constant_attention(mut case: Case) -> Case {
-    case.inputs[0].kind = Kind::Data;
+    case.inputs[0].kind = InputRole::Data;
     case
 }
 
@@ -213,7 +213,7 @@ fn cases() -> Vec<Case> {
         case("several slices", [13, 33, 11], &mixed, [-3.0, 3.0], [-3.0, 3.0]),
         softmax(case("softmax, one", [1, 1, 1], &[1], [-1.0, 1.0], [-1.0, 1.0])),
         softmax(case("softmax, padding", [4, 5, 7], &[5, 0, 3, 1], [-4.0, 4.0], [-4.0, 4.0])),
-        softmax(case("softmax, vec4, far apart", [3, 4, 8], &[4, 2, 3], [-60.0, 60.0], [-4.0, 4.0])),
+        softmax(case("softmax, vec4, large logits", [3, 4, 8], &[4, 2, 3], [-60.0, 60.0], [-4.0, 4.0])),
         softmax(case("softmax, several slices", [13, 33, 11], &mixed, [-3.0, 3.0], [-3.0, 3.0])),
         case("many instances", [2, 100_000, 3], &[100_000, 20_000], [-3.0, 3.0], [-3.0, 3.0]),
         softmax(case("softmax, many instances, vec4", [1, 100_000, 4], &[99_999], [-3.0, 3.0], [-3.0, 3.0])),

@@ -9,7 +9,7 @@
 //! For evaluation the running statistics are used, dropout is off, and there is no gradient.
 
 use super::{Entry, variants};
-use crate::check::{Case, Fill, Input, Kind};
+use crate::check::{Case, Fill, Input, InputRole};
 use crate::core::array::Array;
 use crate::core::error::{Error, Result};
 use crate::core::random::{PHILOX_ROUNDS, dropout_factor, dropout_threshold};
@@ -31,7 +31,7 @@ params! {
     }
 }
 
-/// Reductions cut the rows into slices of at least this many, and into at most `MAX_SLICES`.
+/// Reductions split the rows into slices of at least this many rows, at most `MAX_SLICES` slices.
 const SLICE: usize = 32;
 const MAX_SLICES: usize = 1024;
 /// Rows that an invocation of an element-wise kernel works on, so that it loads its column's moments once for all of them.
@@ -41,13 +41,13 @@ const ROWS: usize = 16;
 pub struct BatchNorm {
     /// Added to the variance. 1e-5 in PyTorch.
     pub eps: f64,
-    /// Share of the new statistics in the running ones, 0 to 1. 0.1 in PyTorch.
+    /// Weight of the new statistics in the running ones, 0 to 1. 0.1 in PyTorch.
     pub momentum: f64,
-    /// Followed by ReLU, and in training by dropout of this chance (0 <= p < 1).
+    /// Followed by ReLU, and in training by dropout of this probability (0 <= p < 1).
     pub relu_dropout: Option<f64>,
 }
 
-/// The tensors of a batch norm, (F) each; the running statistics are made by `Graph::statistic`.
+/// The tensors of a batch norm, (F) each; the running statistics come from `Graph::statistic`.
 #[derive(Clone, Copy, Debug)]
 pub struct Norm {
     pub gamma: Tensor,
@@ -56,12 +56,12 @@ pub struct Norm {
     pub running_var: Tensor,
 }
 
-/// Batch norm as it trains. Inputs: x, lengths, gamma, beta, running mean, running variance, clock.
+/// Batch norm in training. Inputs: x, lengths, gamma, beta, running mean, running variance, clock.
 /// Outputs: y and, in place, the two running statistics.
 #[derive(Clone, Copy, Debug)]
 pub struct Train {
     pub config: BatchNorm,
-    /// Tells dropout layers apart.
+    /// Distinguishes dropout layers.
     pub stream: u32,
 }
 
@@ -72,10 +72,10 @@ pub struct Eval {
 }
 
 /// Adds batch norm. `x` (B, T, F) or (B, F), `lengths` u32 (B), `clock` u32 (4): seed low, seed high, step, 0.
-/// The clock is left alone when the graph is for evaluation.
+/// The clock is not used in a graph for evaluation.
 ///
 /// # Errors
-/// `Shape` for tensors that do not fit together, `Usage` for a chance of dropout outside [0, 1).
+/// `Shape` for tensors that do not fit together, `Usage` for a dropout probability outside [0, 1).
 pub fn batch_norm(
     g: &mut Graph,
     x: Tensor,
@@ -86,7 +86,7 @@ pub fn batch_norm(
     config: BatchNorm,
 ) -> Result<Tensor> {
     if let Some(p) = config.relu_dropout.filter(|p| !(0.0..1.0).contains(p)) {
-        return Err(Error::Usage(format!("dropout is a chance in [0, 1), not {p}")));
+        return Err(Error::Usage(format!("dropout must be at least 0 and below 1, got {p}")));
     }
     let inputs = [x, lengths, norm.gamma, norm.beta, norm.running_mean, norm.running_var, clock];
     let outputs = match g.mode() {
@@ -120,7 +120,7 @@ fn infer(op: &'static str, x: &[Spec]) -> Result<Spec> {
     Ok(x[0].clone())
 }
 
-/// The kernels for this F, and how many elements a Value of theirs holds.
+/// The kernel variant for F and its vector width.
 fn kernels(f: usize) -> (&'static Shader, usize) {
     variants::by_row(f, &SHADER, &VEC4)
 }
@@ -131,7 +131,7 @@ fn reduction_rows(rows: usize) -> usize {
 }
 
 impl BatchNorm {
-    /// Parameters of a kernel that cuts the rows into slices of `slice_rows`, without dropout.
+    /// Parameters of a kernel that splits the rows into slices of `slice_rows`, without dropout.
     fn params(&self, io: &Io, slice_rows: usize) -> Params {
         let (b, t, f) = dims(&io.x(0).shape);
         let (_, width) = kernels(f);
@@ -163,9 +163,9 @@ impl BatchNorm {
         }
     }
 
-    /// The running statistics as one range, and the parameters that say where in it each begins.
+    /// The running statistics as one range, and the parameters with their offsets in it.
     fn running(io: &Io, mean: View, var: View, p: Params) -> Result<(View, Params)> {
-        let reason = "running statistics are made by Graph::statistic".into();
+        let reason = "running statistics must come from Graph::statistic".into();
         let all = mean.cover(var).ok_or(Error::Binding { kernel: "batch_norm".into(), reason })?;
         let (_, width) = kernels(io.x(0).shape.last());
         let at = |view: View| ((view.offset - all.offset) / width) as u32;
@@ -186,7 +186,7 @@ impl BatchNorm {
     }
 }
 
-/// The numbers of the rows that are no padding.
+/// The indices of the valid rows.
 fn valid_rows(x: &Array<f64>, lengths: &Array<f64>, t: usize) -> Vec<usize> {
     (0..x.shape().rows()).filter(|row| ((row % t) as f64) < lengths[row / t]).collect()
 }
@@ -198,10 +198,10 @@ impl Train {
     }
 }
 
-/// An invocation per Value and slice, which goes through the slice's rows, and with dropout draws for each.
+/// An invocation per Value and slice, which loops over the slice's rows, with a dropout draw for each.
 fn per_slice(p: Params, replicas: usize) -> Launch {
     let draws = if p.threshold > 0 { PHILOX_ROUNDS } else { 0 };
-    // As many rows again for the clips that they are of.
+    // As many iterations again to find the rows' clips.
     let rounds = p.slice_rows as usize * (2 + draws);
     Grid::items(p.slices as usize * p.f as usize, 64, replicas).rounds(rounds)
 }
@@ -274,9 +274,10 @@ impl Op for Train {
 
         let (gamma, beta) = (io.dx(2), io.dx(3));
         let (some, other) = (gamma.or(beta).map(|s| s.view), beta.or(gamma).map(|s| s.view));
-        // Two parameters lie in one arena. Without any, the sums are all there is to do.
+        // Parameters are in one arena. Without trained ones only the sums are needed.
         let affine = some.zip(other).map_or(Some(io.scratch(3).view), |(a, b)| a.cover(b));
-        let affine = affine.ok_or(Error::NoGradient { op: "batch_norm with gamma and beta that are no parameters" })?;
+        let affine =
+            affine.ok_or(Error::NoGradient { op: "batch_norm with gamma and beta that are not parameters" })?;
         let at = |sink: Option<&Sink>| sink.map_or(0, |s| ((s.view.offset - affine.offset) / width) as u32);
         let stride = |sink: Option<&Sink>| sink.map_or(0, |s| (s.stride / width) as u32);
         let adds = |sink: Option<&Sink>| sink.is_some_and(|s| s.accumulate).into();
@@ -399,7 +400,7 @@ fn eval(name: &str, x: &[usize], lengths: &[u32], relu_dropout: Option<f64>) -> 
 
 /// Without gradients of gamma and beta.
 fn frozen(mut case: Case) -> Case {
-    (case.inputs[2].kind, case.inputs[3].kind) = (Kind::Data, Kind::Data);
+    (case.inputs[2].kind, case.inputs[3].kind) = (InputRole::Data, InputRole::Data);
     case
 }
 

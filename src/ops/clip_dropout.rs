@@ -1,7 +1,7 @@
-//! Dropout with one draw per clip and feature that holds at all instances of the clip (Gal and Ghahramani, "A theoretically grounded
-//! application of dropout in recurrent neural networks", 2016): what recurrent layers need before them and within.
+//! Dropout with one draw per clip and feature shared by all instances of the clip (Gal and Ghahramani, "A theoretically grounded
+//! application of dropout in recurrent neural networks", 2016): for the inputs and the states of recurrent layers.
 //!
-//! y (B, T, F) = x times a factor of (b, f), 0 with chance p and 1 / (1 - p) otherwise, as a function of (seed, step, stream, b F + f);
+//! y (B, T, F) = x times a factor of (b, f), 0 with probability p and 1 / (1 - p) otherwise, as a function of (seed, step, stream, b F + f);
 //! backward draws again. Or the factors (B, F) themselves, for [`recurrent`](super::recurrent).
 
 use super::Entry;
@@ -133,16 +133,11 @@ fn cases() -> Vec<Case> {
     vec![
         case("one", 0.5, [1, 1, 1]),
         case("ragged", 0.5, [3, 4, 5]),
-        case("nearly everything", 0.99, [2, 3, 20]),
+        case("dropout 0.99", 0.99, [2, 3, 20]),
         factors("factors, ragged", 0.5, [3, 7]),
         factors("factors of bilstm-att", 0.2, [32, 128]),
         case("bilstm-att", 0.2, [32, 10, 128]).bench(),
     ]
 }
 
-pub const OP: Entry = Entry {
-    name: "clip_dropout",
-    about: "dropout with one draw for all instances of a clip",
-    shaders: &[&SHADER],
-    cases,
-};
+pub const OP: Entry = Entry { name: "clip_dropout", about: "dropout, one mask per clip", shaders: &[&SHADER], cases };

@@ -1,10 +1,10 @@
-//! Concatenation: to some clips of a batch a partner is appended in time (Anhari: "Learning multi-instrument classification with
+//! Concatenation: some clips of a batch get a partner appended in time (Anhari: "Learning multi-instrument classification with
 //! partial labels", 2020, section II.C).
 //!
 //! clock u32 (4) = (seed low, seed high, step, 0); of the clips x (B, T, F), lengths u32 (B): valid instances times positions, target
 //! (B, K), observed (B, K); of their partners the same with T2 instances. Outputs: x (B, T + T2, F), lengths, target, observed.
-//! Each clip gets its partner with the same chance, by itself: the partner's instances then follow the clip's last valid one, and
-//! lengths add. A label is the OR of both: present if it is known to be in either, absent if it is known to be in neither, else
+//! Each clip gets its partner with the same probability, independently: the partner's instances then follow the clip's last valid one, and
+//! lengths add. A label is the OR of both: present if known to be present in either, absent if known to be absent in both, else
 //! unknown. Of soft targets (mixed clips), the OR is the larger one, and present is from 1/2 on. No gradients.
 
 use super::gather::Batch;
@@ -24,19 +24,19 @@ params! {
     struct Params { b: u32, t: u32, t2: u32, f: u32, classes: u32, positions: u32, clock_stride: u32, threshold: u32 }
 }
 
-/// Tells the words of the choice from those of other draws, as in the shader.
+/// Domain separation of the random stream of the choice, as in the shader.
 const STREAM: u32 = 0xC_0CA7;
 
 /// The op of [`concat`]. Inputs: clock; x, lengths, target, observed of the clips; those of their partners.
 #[derive(Clone, Copy, Debug)]
 pub struct Concat {
-    /// Of a clip to get its partner, 0 to 1.
-    pub chance: f64,
-    /// By which lengths are multiplied.
+    /// Probability that a clip gets its partner, 0 to 1.
+    pub probability: f64,
+    /// Factor of the lengths.
     pub positions: usize,
 }
 
-/// Adds the clips of `batch`, to some of which those of `partners` in the same place are appended, by `clock`, u32 (4).
+/// Adds the clips of `batch`, some of them followed by the clip of `partners` with the same index, by `clock`, u32 (4).
 ///
 /// # Errors
 /// `Shape` for tensors that do not fit together.
@@ -47,7 +47,7 @@ pub fn concat(g: &mut Graph, clock: Tensor, batch: Batch, partners: Batch, how: 
 impl Concat {
     /// Of 2^24.
     fn threshold(&self) -> u32 {
-        (self.chance * f64::from(1 << 24)).round() as u32
+        (self.probability * f64::from(1 << 24)).round() as u32
     }
 
     /// Whether batch entry `b` gets its partner. `clock` = [seed low, seed high, step, 0].
@@ -56,7 +56,7 @@ impl Concat {
     }
 }
 
-/// The kernels for this F, and how many elements a Value of theirs holds.
+/// The kernel variant for F and its vector width.
 fn kernels(f: usize) -> (&'static Shader, usize) {
     variants::by_row(f, &SHADER, &VEC4)
 }
@@ -156,31 +156,32 @@ impl Op for Concat {
 }
 
 /// Clips of T and partners of T2 instances.
-fn case(name: &str, [b, t, t2, f]: [usize; 4], classes: usize, chance: f64, positions: usize) -> Case {
+fn case(name: &str, [b, t, t2, f]: [usize; 4], classes: usize, probability: f64, positions: usize) -> Case {
     let clock = Input::u32([4], Fill::Below(u32::MAX));
     let [mut first, mut second] = [(t, 1), (t2, 3)].map(|(t, salt)| clips([b, t, f], classes, positions, salt));
     for clips in [&mut first, &mut second] {
         let target = std::mem::replace(&mut clips[2], Input::data([b, classes]));
-        // Hard in some places, soft in others.
+        // Some hard, some soft.
         let soft = |i: usize| [0.0, 1.0, 0.3, 0.5, 0.8][i * 3 % 5];
         clips[2] = target.filled(Fill::Given((0..b * classes).map(soft).collect()));
     }
     let inputs = [clock].into_iter().chain(first).chain(second).collect();
-    Case::new(name, Concat { chance, positions }, inputs).forward_tolerance(0.0, 0.0)
+    Case::new(name, Concat { probability, positions }, inputs).forward_tolerance(0.0, 0.0)
 }
 
 fn cases() -> Vec<Case> {
     vec![
         case("one", [1, 1, 1, 1], 1, 1.0, 1),
-        case("all", [13, 5, 5, 7], 3, 1.0, 1),
-        case("none", [13, 5, 5, 7], 3, 0.0, 1),
+        case("all clips", [13, 5, 5, 7], 3, 1.0, 1),
+        case("no clip", [13, 5, 5, 7], 3, 0.0, 1),
         case("ragged, vec4", [67, 5, 3, 8], 5, 0.5, 1),
         case("positions", [9, 3, 4, 8], 5, 0.5, 24),
         case("real", [128, 10, 10, 128], 20, 0.5, 1).bench(),
     ]
 }
 
-pub const OP: Entry = Entry { name: "concat", about: "clips joined in time", shaders: &[&SHADER, &VEC4], cases };
+pub const OP: Entry =
+    Entry { name: "concat", about: "clips concatenated in time (augmentation)", shaders: &[&SHADER, &VEC4], cases };
 
 #[cfg(test)]
 mod tests {
@@ -188,12 +189,12 @@ mod tests {
 
     #[test]
     fn clips_are_chosen_with_the_given_chance() {
-        for chance in [0.0, 0.25, 0.5, 1.0] {
-            let how = Concat { chance, positions: 1 };
+        for probability in [0.0, 0.25, 0.5, 1.0] {
+            let how = Concat { probability, positions: 1 };
             let n = 100_000;
             let chosen = (0..n).filter(|i| how.chooses(i % 1000, [5, 6, (i / 1000) as u32, 0])).count() as f64;
-            let error = 4.0 * (chance * (1.0 - chance) * n as f64).sqrt();
-            assert!((chosen - chance * n as f64).abs() <= error, "chance {chance}: {chosen} of {n}");
+            let error = 4.0 * (probability * (1.0 - probability) * n as f64).sqrt();
+            assert!((chosen - probability * n as f64).abs() <= error, "probability {probability}: {chosen} of {n}");
         }
     }
 }

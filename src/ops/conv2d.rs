@@ -2,14 +2,14 @@
 //!
 //! x (B, H, W, C), w (N, C, S, S) with S odd, b (N) or none, y (B, H, W, N):
 //! y[b, h, w, n] = f(b[n] + sum over i, j, c of w[n, c, i, j] x[b, h + i - S/2, w + j - S/2, c]), f nothing or ReLU.
-//! The weights are PyTorch's, in memory as on disk; every pass lays them out anew for its product, which costs one pass over them
-//! where the product makes B H W. Gradients, with g = dy where y > 0 (all of dy without ReLU): dx is the same convolution
-//! of g with the weights turned by 180 degrees and their channels exchanged, dw = g^T patches(x), db = the sum of g over pixels.
+//! The weights are PyTorch's, in memory as on disk; every pass packs them for its product, which costs one pass over them
+//! where the product takes B H W. Gradients, with g = dy where y > 0 (all of dy without ReLU): dx is the same convolution
+//! of g with the weights rotated by 180 degrees and their channels exchanged, dw = g^T patches(x), db = the sum of g over pixels.
 
 use super::linear::tile_product_rounds;
 use super::relu_gradient::{self, relu_gradient};
 use super::{Entry, variants};
-use crate::check::{Case, Fill, Input, Kind};
+use crate::check::{Case, Fill, Input, InputRole};
 use crate::core::array::Array;
 use crate::core::error::{Error, Result};
 use crate::gpu::{Grid, Recorder, Shader, View, params, shader};
@@ -18,15 +18,15 @@ use variants::Convolution;
 
 static SHADER: Shader = shader!("conv2d.wgsl");
 static SUBGROUP8: Shader = shader!("software8/conv2d.wgsl");
-static NARROW: Shader = SUBGROUP8.with(&["SCALAR_INPUT"]);
+static UNALIGNED: Shader = SUBGROUP8.with(&["SCALAR_INPUT"]);
 static RUNS: Shader = shader!("software8/conv2d_runs.wgsl");
-static RUNS_NARROW: Shader = RUNS.with(&["SCALAR_INPUT"]);
+static RUNS_UNALIGNED: Shader = RUNS.with(&["SCALAR_INPUT"]);
 
 params! {
     struct Params {
         m: u32, height: u32, width: u32, c: u32, n: u32, size: u32, depth: u32,
         x_stride: u32, w_stride: u32, b_stride: u32,
-        has_bias: u32, relu: u32, turned: u32, accumulate: u32, slices: u32,
+        has_bias: u32, relu: u32, transposed: u32, accumulate: u32, slices: u32,
     }
 }
 
@@ -66,7 +66,7 @@ struct Dims {
 }
 
 impl Dims {
-    /// `None` where x and w do not fit.
+    /// `None` if x and w do not fit together.
     fn new(x: &[usize], w: &[usize]) -> Option<Dims> {
         match (x, w) {
             (&[images, height, width, c], &[n, c2, size, size2]) if c == c2 && size == size2 && size % 2 == 1 => {
@@ -85,11 +85,11 @@ impl Dims {
     }
 
     /// The convolution that computes dx.
-    fn turned(self) -> Dims {
+    fn transposed(self) -> Dims {
         Dims { c: self.n, n: self.c, ..self }
     }
 
-    /// Terms of a result.
+    /// Terms of an output element.
     fn terms(&self) -> usize {
         self.size * self.size * self.c
     }
@@ -99,7 +99,7 @@ impl Dims {
         self.terms().next_multiple_of(4)
     }
 
-    /// Rows of four output channels in the weights as packed for runs of pixels: places (row, channel) of a kernel column, in whole vec4.
+    /// Rows of four output channels in the weights as packed for runs of pixels: positions (row, channel) of a kernel column, padded to vec4.
     fn places(&self) -> usize {
         (self.size * self.c).next_multiple_of(4)
     }
@@ -118,8 +118,8 @@ impl Dims {
     fn rounds(&self, variant: Convolution) -> usize {
         match variant {
             Convolution::Tile => tile_product_rounds(self.depth()),
-            Convolution::Subgroup8 | Convolution::Subgroup8Narrow => self.size * self.size + self.depth() / 4,
-            Convolution::Runs | Convolution::RunsNarrow => self.places() / 4,
+            Convolution::Subgroup8 | Convolution::Subgroup8Unaligned => self.size * self.size + self.depth() / 4,
+            Convolution::Runs | Convolution::RunsUnaligned => self.places() / 4,
         }
     }
 
@@ -128,10 +128,10 @@ impl Dims {
         let (slices, rows) = (self.slices(), self.images * self.height);
         match variant {
             Convolution::Tile => tile_product_rounds(rows.div_ceil(slices) * self.width),
-            Convolution::Subgroup8 | Convolution::Subgroup8Narrow => {
+            Convolution::Subgroup8 | Convolution::Subgroup8Unaligned => {
                 rows.div_ceil(slices) * (1 + self.width.div_ceil(4))
             }
-            Convolution::Runs | Convolution::RunsNarrow => {
+            Convolution::Runs | Convolution::RunsUnaligned => {
                 let runs = self.width.div_ceil(RUN);
                 (rows * runs).div_ceil(LANES).div_ceil(slices) * (1 + LANES.div_ceil(runs))
             }
@@ -161,7 +161,7 @@ impl Dims {
             b_stride: 0,
             has_bias: 0,
             relu: 0,
-            turned: 0,
+            transposed: 0,
             accumulate: 0,
             slices: 1,
         }
@@ -184,10 +184,10 @@ fn constants(d: Dims) -> [(&'static str, f64); 1] {
     [("SIZE", d.size as f64)]
 }
 
-/// Lays the weights out for a product with the sizes `d`.
+/// Packs the weights for a product with the sizes `d`.
 fn pack(r: &mut Recorder, variant: Convolution, w: View, packed: View, d: Dims, p: Params, replicas: usize) {
     let entry = match variant {
-        Convolution::Runs | Convolution::RunsNarrow => "conv2d_runs_pack",
+        Convolution::Runs | Convolution::RunsUnaligned => "conv2d_runs_pack",
         _ => "conv2d_pack",
     };
     let launch = Grid::items(d.c * d.n, 64, replicas).rounds((d.size + 4) * (d.size + 4));
@@ -206,7 +206,7 @@ impl Op for Conv2d {
             let got: Vec<String> = x.iter().map(|s| s.shape.to_string()).collect();
             return Err(Error::shape("conv2d", "x (B, H, W, C), w (N, C, S, S) with S odd, b (N)", got.join(", ")));
         };
-        let t = d.turned();
+        let t = d.transposed();
         let g = if self.relu { d.pixels() * d.n } else { 1 };
         Ok(Outputs {
             y: vec![Spec::f32(x[0].shape.with_last(d.n))],
@@ -234,12 +234,12 @@ impl Op for Conv2d {
         match variant {
             Convolution::Tile => r.dispatch(&SHADER, "conv2d_forward", &bindings, p, tiles),
             Convolution::Subgroup8 => r.dispatch(&SUBGROUP8, "conv2d_forward", &bindings, p, tiles),
-            Convolution::Subgroup8Narrow => r.dispatch(&NARROW, "conv2d_forward", &bindings, p, tiles),
+            Convolution::Subgroup8Unaligned => r.dispatch(&UNALIGNED, "conv2d_forward", &bindings, p, tiles),
             Convolution::Runs => {
                 r.dispatch_with(&RUNS, "conv2d_forward", &constants(d), &bindings, p, runs);
             }
-            Convolution::RunsNarrow => {
-                r.dispatch_with(&RUNS_NARROW, "conv2d_forward", &constants(d), &bindings, p, runs);
+            Convolution::RunsUnaligned => {
+                r.dispatch_with(&RUNS_UNALIGNED, "conv2d_forward", &constants(d), &bindings, p, runs);
             }
         }
         Ok(())
@@ -254,12 +254,12 @@ impl Op for Conv2d {
             g = io.scratch(1).view;
         }
         if let Some(dx) = io.dx(0) {
-            let t = d.turned();
+            let t = d.transposed();
             let packed = io.scratch(0).view;
             let x_stride = (d.pixels() * d.n) as u32;
-            let p = Params { turned: 1, accumulate: dx.accumulate.into(), x_stride, ..t.params(io) };
+            let p = Params { transposed: 1, accumulate: dx.accumulate.into(), x_stride, ..t.params(io) };
             let variant = match variants::convolution(r.target, t.n, t.c, t.size) {
-                Convolution::Subgroup8Narrow | Convolution::RunsNarrow => Convolution::Tile,
+                Convolution::Subgroup8Unaligned | Convolution::RunsUnaligned => Convolution::Tile,
                 variant => variant,
             };
             pack(r, variant, io.x(1).view, packed, t, p, io.replicas);
@@ -287,15 +287,15 @@ impl Op for Conv2d {
             match variant {
                 Convolution::Tile => r.dispatch(&SHADER, "conv2d_backward_weight", &bindings, p, tiles),
                 Convolution::Subgroup8 => r.dispatch(&SUBGROUP8, "conv2d_backward_weight", &bindings, p, tiles),
-                Convolution::Subgroup8Narrow => {
-                    r.dispatch(&NARROW, "conv2d_backward_weight", &bindings, p, tiles);
+                Convolution::Subgroup8Unaligned => {
+                    r.dispatch(&UNALIGNED, "conv2d_backward_weight", &bindings, p, tiles);
                 }
                 Convolution::Runs => {
                     r.dispatch_with(&RUNS, "conv2d_backward_weight", &constants(d), &bindings, p, columns);
                 }
-                Convolution::RunsNarrow => {
+                Convolution::RunsUnaligned => {
                     let entry = "conv2d_backward_weight";
-                    r.dispatch_with(&RUNS_NARROW, entry, &constants(d), &bindings, p, columns);
+                    r.dispatch_with(&RUNS_UNALIGNED, entry, &constants(d), &bindings, p, columns);
                 }
             }
             let launch = Grid::items(d.n * d.c, 64, io.replicas).rounds(d.size * d.size * (1 + slices));
@@ -378,7 +378,7 @@ fn cases() -> Vec<Case> {
         case("tiny", [2, 3, 4, 2], 3, 3),
         case("tiny, 5x5", [1, 4, 3, 2], 2, 5),
         relu_case("tiny, ReLU", [2, 4, 3, 2], 4, 3),
-        relu_case("tiny vec4, ReLU", [1, 3, 5, 4], 4, 3),
+        relu_case("tiny, vec4, ReLU", [1, 3, 5, 4], 4, 3),
         case("tiny vec4, 1x1", [2, 3, 3, 8], 8, 1),
         case("one row", [3, 1, 9, 4], 8, 3),
         case("one column", [3, 9, 1, 4], 8, 3),
@@ -435,7 +435,7 @@ fn cases() -> Vec<Case> {
     ] {
         let mut case = case(name, x, n, 5).bench();
         if x[3] == 1 {
-            case.inputs[0].kind = Kind::Data; // spectrograms, which take no gradient
+            case.inputs[0].kind = InputRole::Data; // spectrograms, which take no gradient
         }
         cases.push(case);
     }
@@ -450,7 +450,7 @@ fn cases() -> Vec<Case> {
     ] {
         let mut case = relu_case(name, x, n, 3).bench();
         if x[3] == 1 {
-            case.inputs[0].kind = Kind::Data; // spectrograms, which take no gradient
+            case.inputs[0].kind = InputRole::Data; // spectrograms, which take no gradient
         }
         cases.push(case);
     }
@@ -460,6 +460,6 @@ fn cases() -> Vec<Case> {
 pub const OP: Entry = Entry {
     name: "conv2d",
     about: "convolution of images, 'same' padding, ReLU fused",
-    shaders: &[&SHADER, &SUBGROUP8, &NARROW, &RUNS, &RUNS_NARROW, &relu_gradient::SHADER, &relu_gradient::VEC4],
+    shaders: &[&SHADER, &SUBGROUP8, &UNALIGNED, &RUNS, &RUNS_UNALIGNED, &relu_gradient::SHADER, &relu_gradient::VEC4],
     cases,
 };

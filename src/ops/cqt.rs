@@ -1,7 +1,7 @@
-//! Magnitudes of complex filters of different lengths at frame centres: a stretch of the constant-Q transform at one sample rate.
+//! Magnitudes of complex filters of different lengths at frame centres: the bins of the constant-Q transform at one sample rate.
 //!
-//! x (B, S), y (B, T, K) = |sum over j of h_k[j] x[t hop + first_k + j - centre]|, silence around the clip. Filters lie in groups
-//! of four, with zeros where one is shorter than its neighbours: groups u32 (K / 4 rounded up, 3) = first, taps and index of the first
+//! x (B, S), y (B, T, K) = |sum over j of h_k[j] x[t hop + first_k + j - centre]|, zeros around the clip. Filters are stored in groups
+//! of four, zero-padded to the longest: groups u32 (K / 4 rounded up, 3) = first, taps and index of the first
 //! tap, taps a multiple of 4; h (taps of all groups, 8) = four real parts, four imaginary parts. Forward only.
 
 use super::{Entry, variants};
@@ -28,7 +28,7 @@ pub struct Wavelets {
     pub frames: usize,
     /// K.
     pub filters: usize,
-    /// Sample 0 of a frame is so many before its centre.
+    /// Samples from the start of a frame to its centre.
     pub centre: usize,
 }
 
@@ -83,7 +83,7 @@ impl Op for Wavelets {
         };
         let bindings = [("x", x.view), ("groups", io.x(1).view), ("h", io.x(2).view), ("y", io.y(0).view)];
         let tiles = (b * self.frames).div_ceil(rows) * groups.div_ceil(side_by_side);
-        // The longest filter lies about the centre, and takes up to two rounds for each of its taps.
+        // The longest filter is centred, and takes up to two iterations for each of its taps.
         let rounds = 33 * (2 * self.centre + 8).div_ceil(16) + 16;
         r.dispatch(shader, entry, &bindings, p, Grid::folded(tiles, io.replicas).rounds(rounds));
         Ok(())

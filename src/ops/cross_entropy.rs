@@ -1,6 +1,6 @@
-//! Softmax cross-entropy of classes that exclude each other, from logits.
+//! Softmax cross-entropy from logits, for single-label classification.
 //!
-//! logits x (B, K), target t (B, K) with one 1 in a row, lengths u32 (B); a clip of length 0 is padding and counts nowhere.
+//! logits x (B, K), target t (B, K) with one 1 in a row, lengths u32 (B); a clip of length 0 is padding and ignored.
 //! A clip's loss is -sum_k t_k log softmax(x)_k, with the logarithm as x_k - max x - log sum_j exp(x_j - max x).
 //! Its slope is (softmax(x)_k sum_j t_j - t_k) / valid clips, right for any t, so that clips may be mixed.
 //! Outputs: loss (1), the mean over valid clips, 0 where there is none, and its parts (2): sum and number of valid clips. The
@@ -67,7 +67,7 @@ impl Op for CrossEntropy {
             ("parts", io.y(1).view),
             ("saved_rows", io.saved(0).view),
         ];
-        // A replica's loss is small: one workgroup adds it up, in one order.
+        // A replica's loss is small: one workgroup sums it, in a fixed order.
         let p = params(io);
         let rounds = p.batch.div_ceil(256) * (1 + 3 * p.classes) + 8;
         let launch = Grid::folded(1, io.replicas).rounds(rounds as usize);
@@ -128,7 +128,7 @@ fn case(name: &str, shape: [usize; 2], bound: f64, lengths: Fill) -> Case {
     Case::new(name, CrossEntropy, inputs).seeded(&[0])
 }
 
-/// Targets that lie between 0 and 1 and do not sum to 1.
+/// Targets between 0 and 1 that do not sum to 1.
 fn soft(name: &str, shape: [usize; 2]) -> Case {
     let mut case = case(name, shape, 3.0, Fill::Below(2));
     case.inputs[1] = Input::data(shape).filled(Fill::Uniform(0.0, 1.0));
@@ -141,18 +141,14 @@ fn cases() -> Vec<Case> {
         case("one", [1, 1], 3.0, whole()),
         case("two classes", [1, 2], 3.0, whole()),
         case("padding", [7, 5], 3.0, Fill::Below(2)),
-        case("nothing but padding", [5, 4], 3.0, Fill::Below(1)),
-        case("more clips than workers", [259, 3], 3.0, Fill::Below(3)),
+        case("padding only", [5, 4], 3.0, Fill::Below(1)),
+        case("more clips than invocations", [259, 3], 3.0, Fill::Below(3)),
         // Their exponentials overflow, and log softmax reaches -800.
-        case("far out", [6, 9], 400.0, whole()),
+        case("large logits", [6, 9], 400.0, whole()),
         soft("soft targets", [9, 7]),
         case("real", [128, 19], 3.0, whole()).bench(),
     ]
 }
 
-pub const OP: Entry = Entry {
-    name: "cross_entropy",
-    about: "softmax cross-entropy of classes that exclude each other",
-    shaders: &[&SHADER],
-    cases,
-};
+pub const OP: Entry =
+    Entry { name: "cross_entropy", about: "softmax cross-entropy, single-label", shaders: &[&SHADER], cases };

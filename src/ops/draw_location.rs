@@ -1,6 +1,6 @@
-//! Where to look: a location (time, frequency) in [-1, 1]^2 for each clip of a batch, drawn anew in each step.
+//! Glimpse locations (time, frequency) in [-1, 1]^2, one per clip of a batch, drawn in each step.
 //!
-//! The first is uniform. A later one is drawn ~ N(mu, std^2 I), mu (B, 2), and then cut to the square: y = clip(drawn, -1, 1).
+//! The first is uniform. A later one is drawn ~ N(mu, std^2 I), mu (B, 2), and then clipped to the square: y = clip(drawn, -1, 1).
 //! clock u32 (4) = (seed low, seed high, step, 0): a draw is a function of (seed, step, stream, clip), by Philox and Box-Muller.
 //! Gradients end here: what a policy learns from its draws is in `reinforce`.
 
@@ -18,7 +18,7 @@ params! {
     struct Params { batch: u32, stream: u32, sigma: f32, clock_stride: u32 }
 }
 
-/// Tells these words from those of dropout, shuffles and first weights, as in the shader.
+/// Domain separation of the random stream of locations, as in the shader.
 const DRAW: u32 = 0x10_CA7E;
 
 /// Inputs: clock. Output: y.
@@ -35,7 +35,7 @@ struct Normal {
     stream: u32,
 }
 
-/// Adds locations (B, 2) that are uniform in [-1, 1]^2. `clock` u32 (4); `stream` tells the draws of a model apart.
+/// Adds locations (B, 2) that are uniform in [-1, 1]^2. `clock` u32 (4); `stream` distinguishes the draws of a model.
 pub fn draw_uniform(g: &mut Graph, clock: Tensor, batch: usize, stream: u32) -> Result<Tensor> {
     Ok(g.push(Uniform { batch, stream }, &[clock])?[0])
 }
@@ -45,14 +45,14 @@ pub fn draw_uniform(g: &mut Graph, clock: Tensor, batch: usize, stream: u32) -> 
 pub struct Drawn {
     /// Within [-1, 1]^2.
     pub location: Tensor,
-    /// The draw before it was cut, whose density is the normal one.
+    /// The draw before clipping, which has the normal density.
     pub uncut: Tensor,
 }
 
 /// Adds locations ~ N(`mu`, std^2 I), `mu` (B, 2).
 ///
 /// # Errors
-/// `Shape` for another mu or clock.
+/// `Shape` for a mu or clock of another shape.
 pub fn draw_normal(g: &mut Graph, clock: Tensor, mu: Tensor, std: f64, stream: u32) -> Result<Drawn> {
     let y = g.push(Normal { std, stream }, &[clock, mu])?;
     Ok(Drawn { location: y[0], uncut: y[1] })
@@ -152,14 +152,18 @@ fn cases() -> Vec<Case> {
         uniform("ragged, uniform", 67),
         normal("one", 1, 0.17, 1.0),
         normal("ragged", 67, 0.17, 1.0),
-        normal("much that is cut", 131, 3.0, 1.0),
+        normal("mostly clipped", 131, 3.0, 1.0),
         Case::new("one clock for all", Normal { std: 0.5, stream: 0 }, vec![clock().shared(), mu(13, 1.0)]),
         normal("sr16", 32, 0.17, 1.0).bench(),
     ]
 }
 
-pub const OP: Entry =
-    Entry { name: "draw_location", about: "where to look, drawn around a mean", shaders: &[&SHADER], cases };
+pub const OP: Entry = Entry {
+    name: "draw_location",
+    about: "glimpse location drawn from a normal distribution",
+    shaders: &[&SHADER],
+    cases,
+};
 
 #[cfg(test)]
 mod tests {

@@ -1,7 +1,7 @@
-//! Copies a batch out of the dataset, which lies on the GPU once for all replicas.
+//! Copies a batch out of the dataset, which is on the GPU once for all replicas.
 //!
-//! rows u32 (B) chooses clips among N; a row that is no clip ([`PADDING`](super::sample::PADDING)) gives 0 everywhere, lengths included.
-//! features (S, T F) in one of the encodings of [`Encoding`]. Clip i lies in slot i of them; or, where only a window of the dataset is on
+//! rows u32 (B) chooses clips among N; a row that is not a clip ([`PADDING`](super::sample::PADDING)) gives 0 everywhere, lengths included.
+//! features (S, T F) in one of the encodings of [`Encoding`]. Clip i is in slot i of them; or, if only a window of the dataset is on
 //! the GPU, in slot places[i], u32 (N). lengths u32 (N): valid instances, at most T; labels u32 (N, K): 0 unknown, 1 absent, 2 present.
 //! No gradients.
 
@@ -27,9 +27,9 @@ params! {
 /// How features are stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Encoding {
-    /// Four uint8 v to a word, the first in the lowest byte: x = v / 255. Clips of whole words only.
+    /// Four uint8 v to a word, the first in the lowest byte: x = v / 255. Clips of a multiple of 4 values only.
     Bytes,
-    /// Two f16 to a word, the first in the lower half. Clips of whole pairs of words only.
+    /// Two f16 to a word, the first in the lower half. Clips of a multiple of 4 values only.
     Halves,
     Floats,
 }
@@ -43,7 +43,7 @@ impl Encoding {
         }
     }
 
-    /// For clips of `len` values: packed ones lie in whole vec4 only.
+    /// For clips of `len` values: packed ones must be a multiple of 4.
     pub fn of_clips(self, len: usize) -> Encoding {
         if len.is_multiple_of(4) { self } else { Encoding::Floats }
     }
@@ -66,7 +66,7 @@ pub struct Clips {
     pub lengths: Tensor,
     /// u32 (N, K).
     pub labels: Tensor,
-    /// u32 (N); none where features has all N clips in order.
+    /// u32 (N); none if features has all N clips in order.
     pub places: Option<Tensor>,
 }
 
@@ -75,11 +75,11 @@ pub struct Clips {
 pub struct Batch {
     /// (B, T, F).
     pub x: Tensor,
-    /// u32 (B): valid instances of each clip, times the positions of each; 0 for padding.
+    /// u32 (B): valid instances of each clip, times positions per instance; 0 for padding.
     pub lengths: Tensor,
-    /// (B, K), 1 where present, else 0; between them where clips were mixed.
+    /// (B, K), 1 if present, else 0; in between for mixed clips.
     pub target: Tensor,
-    /// (B, K), 1 where the label is known, else 0.
+    /// (B, K), 1 if the label is known, else 0.
     pub observed: Tensor,
 }
 
@@ -88,7 +88,7 @@ impl Batch {
         [self.x, self.lengths, self.target, self.observed]
     }
 
-    /// Adds `op`, which makes one batch of the clips of two by `clock`, u32 (4).
+    /// Adds `op`, which combines two batches into one by `clock`, u32 (4).
     pub(super) fn of_two(
         g: &mut Graph,
         op: impl Op + 'static,
@@ -100,7 +100,7 @@ impl Batch {
         Ok(Batch { x: y[0], lengths: y[1], target: y[2], observed: y[3] })
     }
 
-    /// Whether these are a batch's: x (B, T, F), lengths u32 (B), target and observed (B, K), none of them empty.
+    /// Whether these are the tensors of a batch: x (B, T, F), lengths u32 (B), target and observed (B, K), none of them empty.
     pub(super) fn fits(x: &[Spec]) -> bool {
         let [clips, lengths, target, observed] = x else { return false };
         let batch = lengths.shape.len();
@@ -121,7 +121,7 @@ pub struct Gather {
     /// F.
     pub width: usize,
     pub encoding: Encoding,
-    /// Places within an instance that the model attends to one by one; lengths are multiplied by it.
+    /// Positions within an instance that the model attends to separately; lengths are multiplied by it.
     pub positions: usize,
 }
 
@@ -282,7 +282,7 @@ fn two_halves(i: usize) -> f64 {
     f64::from(half(i * 37 % 640) | half(i * 91 % 640) << 16)
 }
 
-/// With clips of several positions, of which a window lies on the GPU in another order.
+/// With clips of several positions, of which a window is on the GPU in another order.
 fn windowed(name: &str, rows: &[f64], places: &[f64], encoding: Encoding) -> Case {
     let clips = places.len();
     let slots = 1 + places.iter().filter(|p| **p < clips as f64).fold(0.0f64, |most, p| most.max(*p)) as usize;
@@ -318,4 +318,4 @@ fn cases() -> Vec<Case> {
     ]
 }
 
-pub const OP: Entry = Entry { name: "gather", about: "a batch of the dataset", shaders: &[&SHADER], cases };
+pub const OP: Entry = Entry { name: "gather", about: "batch gather and dequantisation", shaders: &[&SHADER], cases };

@@ -1,6 +1,6 @@
-//! Halves the sample rate of mono clips without delay.
+//! Downsamples mono clips by 2, without delay.
 //!
-//! x (B, S), taps (Q), y (B, ceil(S / 2)) = x[2n] / 2 + sum over q of taps[q] (x[2n - 2q - 1] + x[2n + 2q + 1]), silence around the
+//! x (B, S), taps (Q), y (B, ceil(S / 2)) = x[2n] / 2 + sum over q of taps[q] (x[2n - 2q - 1] + x[2n + 2q + 1]), zeros around the
 //! clip: a half-band filter of 4 Q - 1 points, of which every second is 0. Forward only.
 
 use std::f64::consts::PI;
@@ -23,15 +23,15 @@ const OUTPUTS: usize = 4;
 
 /// Q. With 16 (63 points) and [`ATTENUATION`] the transition is 0.4 of the new Nyquist frequency wide, around it.
 const TAPS: usize = 16;
-/// dB below which the stop band lies.
+/// Attenuation of the stop band, dB.
 const ATTENUATION: f64 = 96.0;
 
 /// Inputs: x, taps.
 #[derive(Clone, Copy, Debug)]
 pub struct Halve;
 
-/// Adds it. `x` (B, S) -> (B, ceil(S / 2)). Up to 0.8 of the new Nyquist frequency amplitudes stay the same to within 2e-5; what
-/// lies beyond 1.2 of it is 94 dB down, and what lies between is folded to between 0.8 and 1.
+/// Adds it. `x` (B, S) -> (B, ceil(S / 2)). Up to 0.8 of the new Nyquist frequency amplitudes are kept to within 2e-5;
+/// beyond 1.2 of it they are 94 dB down, and between them aliases fall between 0.8 and 1.
 ///
 /// # Errors
 /// `Shape` for anything but clips of at least one sample.
@@ -124,4 +124,4 @@ fn cases() -> Vec<Case> {
     ]
 }
 
-pub const OP: Entry = Entry { name: "halve", about: "half the sample rate", shaders: &[&SHADER], cases };
+pub const OP: Entry = Entry { name: "halve", about: "downsampling by 2", shaders: &[&SHADER], cases };

@@ -1,4 +1,4 @@
-//! Tensors side by side along the innermost axis: y (..., F1 + F2 + ...) from (..., F1), (..., F2) and so on.
+//! Concatenation along the innermost axis: y (..., F1 + F2 + ...) from (..., F1), (..., F2) and so on.
 
 use super::Entry;
 use crate::check::{Case, Input};
@@ -24,7 +24,7 @@ pub fn join_columns(g: &mut Graph, x: &[Tensor]) -> Result<Tensor> {
     Ok(g.push(JoinColumns, x)?[0])
 }
 
-/// Of input `i`: its width, and which column of the result is its first.
+/// Width of input `i`, and its first column in the result.
 fn place(io: &Io, i: usize) -> Params {
     let width = |i: usize| io.x(i).shape.last();
     Params {
@@ -94,4 +94,5 @@ fn cases() -> Vec<Case> {
     ]
 }
 
-pub const OP: Entry = Entry { name: "join_columns", about: "tensors side by side", shaders: &[&SHADER], cases };
+pub const OP: Entry =
+    Entry { name: "join_columns", about: "concatenation along the innermost axis", shaders: &[&SHADER], cases };

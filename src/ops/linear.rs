@@ -3,12 +3,12 @@
 //! x (..., K), w (N, K) as PyTorch stores it, b (N) or none, y (..., N). The outer axes fold into M rows.
 //! Gradients, with g = dy where y > 0 (all of dy without ReLU): dx = g w; dw = g^T x; db = sum of g over the rows.
 //!
-//! Segmented: w (N, S K), and row i of x meets only the columns of segment i mod S. This is how Watcharasupat, Gururani and Lerch
-//! ("Visual attention for musical instrument recognition", 2020) pass each time-frequency position of VGGish's last maps through
+//! Segmented: w (N, S K), and row i of x is multiplied by the columns of segment i mod S only. This is how Watcharasupat, Gururani and Lerch
+//! ("Visual attention for musical instrument recognition", 2020) pass each time-frequency position of VGGish's last feature maps through
 //! its own part of the dense layer that follows.
 //!
 //! Weights beyond a storage binding are bound in parts of outputs, forward and backward; how many there are depends on the shapes
-//! alone, never on R. Replicas whose weights lie further apart than a binding reaches are a `Limit` error.
+//! alone, never on R. Replicas whose weights are further apart than the size of a binding are a `Limit` error.
 
 use std::ops::Range;
 use std::rc::Rc;
@@ -16,7 +16,7 @@ use std::rc::Rc;
 use super::arena::{ALIGN, PART};
 use super::relu_gradient::{self, relu_gradient};
 use super::{Entry, variants};
-use crate::check::{Case, Fill, Input, Kind};
+use crate::check::{Case, Fill, Input, InputRole};
 use crate::core::array::Array;
 use crate::core::error::{Error, Result};
 use crate::core::shape::Shape;
@@ -37,20 +37,20 @@ params! {
 
 /// Rows and columns of the results that a workgroup computes (see the shaders).
 const TILE: usize = 32;
-/// The tile kernel sums dw over M in slices of about this many rows, so that a big GPU has enough workgroups.
+/// The tile kernel sums dw over M in slices of about this many rows, so that large GPUs are fully used.
 const SLICE: usize = 128;
 const MAX_SLICES: usize = 16;
-/// No slice has more rows than this: an invocation goes through all of them in a loop (see `MAX_ROUNDS`).
+/// Most rows of a slice: an invocation loops over all of them (see `MAX_ROUNDS`).
 const MAX_SLICE: usize = 1 << 14;
 
 /// Inputs: x, w and, optionally, b.
 #[derive(Clone, Copy, Debug)]
 pub struct Linear {
-    /// S: the rows of x, (..., S, K), go in turn through S segments of w (N, S K).
+    /// S: the rows of x, (..., S, K), use in turn the S segments of w (N, S K).
     pub segments: usize,
     /// y = max(0, x w^T + b).
     pub relu: bool,
-    /// Weights that are bound at once; more are taken in parts.
+    /// Most weights bound at once; more are bound in parts.
     pub part: usize,
 }
 
@@ -77,7 +77,7 @@ pub(super) struct Dims {
     pub n: usize,
     pub k: usize,
     pub segments: usize,
-    /// Weights that are bound at once.
+    /// Most weights bound at once.
     pub part: usize,
 }
 
@@ -101,7 +101,7 @@ impl Dims {
         self.segments * self.k
     }
 
-    /// No more than a binding can hold of the least number of outputs.
+    /// At most what a binding can hold for the least number of outputs.
     fn slices(&self) -> usize {
         let most = (self.part / (ALIGN * self.weights())).max(1);
         self.m.div_ceil(SLICE).min(MAX_SLICES.max(self.m.div_ceil(MAX_SLICE))).min(most)
@@ -114,8 +114,8 @@ impl Dims {
         (0..n).step_by(most).map(move |first| first..n.min(first + most))
     }
 
-    /// Weights, or their gradients, of these outputs. Shared ones, and those of a single replica, are all that is between the first
-    /// and the last; others have strides between them.
+    /// Weights, or their gradients, of these outputs. Shared ones, and those of a single replica, are
+    /// contiguous; others are strided.
     fn part_of(&self, w: View, part: &Range<usize>) -> View {
         View {
             offset: w.offset + part.start * self.weights(),
@@ -242,7 +242,7 @@ impl Op for Linear {
                 MatrixProduct::Tile => (&SHADER, "linear_backward_input"),
                 MatrixProduct::Subgroup8 => (&SUBGROUP8, "linear_backward_input"),
             };
-            // A sum over the outputs, to which every part adds its own. Where it joins an earlier contribution it is whole before.
+            // A sum over the outputs, to which every part adds. If it is added to an earlier contribution, it is complete before.
             let joins = dx.accumulate && d.parts(1).nth(1).is_some();
             let into = if joins { io.scratch(3).view } else { dx.view };
             for part in d.parts(1) {
@@ -300,7 +300,7 @@ pub(super) fn parameter_gradients(
     if let Some(dw) = dw {
         let p = Params { accumulate: dw.accumulate.into(), w_stride: dw.stride as u32, ..d.params() };
         let product = match variants::matrix_product(r.target, d.n, d.k) {
-            // Its sums over M are not cut into slices.
+            // Its sums over M are not sliced.
             MatrixProduct::Subgroup8 if d.m.div_ceil(4) > MAX_ROUNDS => MatrixProduct::Tile,
             product => product,
         };
@@ -326,8 +326,8 @@ pub(super) fn parameter_gradients(
                 }
             }
             MatrixProduct::Subgroup8 => {
-                // Each segment sees only a part of the rows. Weight and bias lie in one arena, and are bound as the range that holds
-                // both; where it takes more than a binding, or the weights go in parts, the bias goes by itself.
+                // Each segment uses only a part of the rows. Weight and bias are in one arena, and bound as the range that covers
+                // both; if that exceeds a binding, or the weights are bound in parts, the bias is bound separately.
                 let fits = |all: &View| d.segments == 1 && all.len - (replicas - 1) * dw.stride <= d.part;
                 let all = db.and_then(|db| dw.view.cover(db.view)).filter(fits);
                 let fused = all.and_then(|all| Some((all, db.take()?)));
@@ -389,11 +389,11 @@ fn segmented(name: &str, x: [usize; 3], n: usize) -> Case {
 /// A frozen layer: one set of weights for all replicas, and no gradient for them.
 fn shared_weights(name: &str, x: [usize; 3], n: usize) -> Case {
     let mut case = segmented(name, x, n);
-    case.inputs[1..].iter_mut().for_each(|input| input.kind = Kind::Shared);
+    case.inputs[1..].iter_mut().for_each(|input| input.kind = InputRole::Shared);
     case
 }
 
-/// The same with `outputs` of the weights bound at once.
+/// The same with the weights of `outputs` bound at once.
 fn in_parts(case: Case, segments: usize, outputs: usize) -> Case {
     let config = Linear { segments, relu: true, part: outputs * case.inputs[1].spec.shape.last() };
     Case { op: Rc::new(config), ..case }
@@ -404,8 +404,8 @@ fn cases() -> Vec<Case> {
         case("one", &[1, 1], 1, true),
         case("ragged tiles", &[3, 11, 31], 33, true),
         case("no bias", &[33, 17], 31, false),
-        case("whole vec4, ragged rows", &[17, 36], 20, true),
-        case("narrow vec4", &[5, 4], 4, true),
+        case("multiple of 4, ragged rows", &[17, 36], 20, true),
+        case("4 columns", &[5, 4], 4, true),
         case("several slices", &[300, 8], 12, true),
         case("primes", &[131, 67], 37, true),
         segmented("segments, tiny", [1, 2, 3], 5),
@@ -434,7 +434,7 @@ fn cases() -> Vec<Case> {
 
 pub const OP: Entry = Entry {
     name: "linear",
-    about: "fully connected layer, also in segments, ReLU fused",
+    about: "fully connected layer, also grouped, ReLU fused",
     shaders: &[&SHADER, &SUBGROUP8, &relu_gradient::SHADER, &relu_gradient::VEC4],
     cases,
 };

@@ -1,8 +1,8 @@
 //! Binary cross-entropy over the labels that are known (Gururani, Sharma, Lerch, ISMIR 2019, Eq. 4).
 //!
-//! p (B, K) probabilities, target (B, K), observed (B, K) 0 or 1, lengths u32 (B); a clip of length 0 is padding and counts nowhere.
+//! p (B, K) probabilities, target (B, K), observed (B, K) 0 or 1, lengths u32 (B); a clip of length 0 is padding and ignored.
 //! bce(p, t) = -(t log p + (1 - t) log(1 - p)), logarithms clamped at -100, and
-//! slope (p - t) / max(p (1 - p), 1e-12), both as PyTorch's BCELoss. Targets may lie between 0 and 1 (mixed clips).
+//! slope (p - t) / max(p (1 - p), 1e-12), both as PyTorch's BCELoss. Targets may be between 0 and 1 (mixed clips).
 //! Focal (Lin, Goyal, Girshick, He, Dollar: "Focal loss for dense object detection", 2017, Eq. 5; Anhari: "Learning
 //! multi-instrument classification with partial labels", 2020, Eq. 1), for alpha (K) in \[0, 1\] and gamma >= 0:
 //! focal(p, t) = -(t alpha_k (1 - p)^gamma log p + (1 - t) (1 - alpha_k) p^gamma log(1 - p)), with the same clamps, 0^0 = 1, and
@@ -37,22 +37,22 @@ params! {
 pub enum Loss {
     /// Binary cross-entropy, as a [`LossMean`].
     Bce,
-    /// ISMIR 2019, Eq. 4: weighted per clip by the share of its observed labels.
+    /// ISMIR 2019, Eq. 4: weighted per clip by the fraction of observed labels.
     PartialBce,
-    /// The focal loss, in which what is already right counts less, as a [`LossMean`].
+    /// Focal loss, which down-weights well-classified labels, as a [`LossMean`].
     Focal,
-    /// Of models that name one class per clip, from the softmax of their logits.
+    /// Softmax cross-entropy, for single-label models.
     CrossEntropy,
 }
 
-/// Over what the cross-entropy or focal loss of a batch is the mean.
+/// What the cross-entropy or focal loss of a batch is averaged over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum LossMean {
     /// All known labels of the batch.
     #[default]
     Batch,
-    /// Each clip's own known labels, then the clips.
+    /// The known labels of each clip, then the clips.
     Clip,
 }
 
@@ -65,7 +65,7 @@ impl From<LossMean> for Normalisation {
     }
 }
 
-/// What the positive labels of a class weigh in the focal loss; its negative ones weigh 1 less that.
+/// Weight alpha of the positive labels of a class in the focal loss; the negative ones have 1 - alpha.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(
     rename_all = "kebab-case",
@@ -105,15 +105,15 @@ impl FromStr for FocalAlpha {
     }
 }
 
-/// Alpha of a class with so many known labels: (absent + 1) / (present + absent + 2). Without the additions, which keep it within (0, 1),
-/// this is the inverse frequency 1 / f of the positive labels, normalised to 1 together with that of the negative ones,
-/// 1 / (1 - f): then alpha and 1 - alpha give both the same weight in sum.
+/// Alpha of a class with so many known labels: (absent + 1) / (present + absent + 2). Without the smoothing, which keeps it within
+/// (0, 1), this is the inverse frequency 1 / f of the positive labels, normalised to sum 1 with that of the negative ones,
+/// 1 / (1 - f): alpha and 1 - alpha then give both the same total weight.
 pub fn inverse_frequency(present: u32, absent: u32) -> f64 {
     let [present, absent] = [present, absent].map(|n| f64::from(n) + 1.0);
     absent / (present + absent)
 }
 
-/// Alpha of each class, from its present and absent labels: 1 / f, normalised to 1 over the classes, for f the share of positives among
+/// Alpha of each class, from its present and absent labels: 1 / f, normalised to sum 1 over the classes, with f the fraction of positives among
 /// its known labels, (present + 1) / (present + absent + 2).
 pub fn inverse_class_frequencies(labels: &[[u32; 2]]) -> Vec<f64> {
     let inverse = |&[present, absent]: &[u32; 2]| 1.0 / (1.0 - inverse_frequency(present, absent));
@@ -121,15 +121,15 @@ pub fn inverse_class_frequencies(labels: &[[u32; 2]]) -> Vec<f64> {
     labels.iter().map(|labels| inverse(labels) / total).collect()
 }
 
-/// What the sum over known labels is divided by.
+/// Normalisation of the sum over known labels.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Normalisation {
     /// Mean over all known labels of the batch.
     Observed,
     /// Mean over a clip's own known labels, then over the clips that have any (Watcharasupat, Gururani, Lerch, 2020, Eq. 8).
     Clips,
-    /// Eq. 4: mean over the clips of g(q) / K times a clip's sum, where q is the share of its labels that are known and
-    /// g(q) = alpha q^gamma + beta. A clip without any adds 0 to the numerator and 1 to the denominator.
+    /// Eq. 4: mean over the clips of g(q) / K times a clip's sum, where q is the fraction of its labels that are known and
+    /// g(q) = alpha q^gamma + beta. A clip without known labels adds 0 to the numerator and 1 to the denominator.
     Partial { alpha: f64, beta: f64, gamma: f64 },
 }
 
@@ -158,12 +158,12 @@ pub fn masked_bce(
     Ok((y[0], y[1]))
 }
 
-/// What the focal loss is made of.
+/// Parameters of the focal loss.
 #[derive(Clone, Copy, Debug)]
 pub struct Focal {
-    /// (K): what positive labels weigh.
+    /// (K): weight of positive labels.
     pub alpha: Tensor,
-    /// How much less what is already right counts.
+    /// Focusing parameter gamma.
     pub gamma: f64,
 }
 
@@ -205,7 +205,7 @@ impl MaskedBce {
         [("FOCAL", f64::from(self.focusing.is_some()))]
     }
 
-    /// alpha; or, where nothing reads it, whatever is there.
+    /// alpha; or, if nothing reads it, any buffer.
     fn balance(&self, io: &Io) -> (&'static str, View) {
         ("balance", io.x(if self.focusing.is_some() { 4 } else { 0 }).view)
     }
@@ -243,7 +243,7 @@ impl Op for MaskedBce {
             ("saved_weight", io.saved(0).view),
             self.balance(io),
         ];
-        // A replica's loss is small: one workgroup adds it up, in one order.
+        // A replica's loss is small: one workgroup sums it, in a fixed order.
         let p = self.params(io);
         let rounds = p.batch.div_ceil(256) * (1 + p.classes) + 8;
         let launch = Grid::folded(1, io.replicas).rounds(rounds as usize);
@@ -313,16 +313,16 @@ impl Op for MaskedBce {
     }
 }
 
-/// ISMIR19's choice, which makes each clip's loss the mean over its known labels.
+/// ISMIR19's choice: each clip's loss is the mean over its known labels.
 const MEAN_OF_CLIPS: Normalisation = Normalisation::Partial { alpha: 1.0, beta: 0.0, gamma: -1.0 };
 const LINEAR: Normalisation = Normalisation::Partial { alpha: -4.45, beta: 5.45, gamma: 1.0 };
 
-/// Probabilities in [0.1, 0.9], a share `known` of labels.
+/// Probabilities in [0.1, 0.9], a fraction `known` of the labels known.
 fn case(name: &str, norm: Normalisation, shape: [usize; 2], known: f64, lengths: Fill) -> Case {
     let inputs = vec![
         Input::gradient(shape).filled(Fill::Uniform(0.1, 0.9)),
-        Input::data(shape).filled(Fill::Chance(0.4)),
-        Input::data(shape).filled(Fill::Chance(known)),
+        Input::data(shape).filled(Fill::Bernoulli(0.4)),
+        Input::data(shape).filled(Fill::Bernoulli(known)),
         Input::u32([shape[0]], lengths),
     ];
     Case::new(name, MaskedBce { norm, focusing: None }, inputs).seeded(&[0])
@@ -358,28 +358,28 @@ fn cases() -> Vec<Case> {
         case("padding", Normalisation::Observed, [7, 5], 0.4, Fill::Below(2)),
         case("padding, by clips", MEAN_OF_CLIPS, [7, 5], 0.3, Fill::Below(2)),
         case("linear g, by clips", LINEAR, [7, 5], 0.3, whole()),
-        case("more clips than workers", Normalisation::Observed, [259, 3], 0.3, Fill::Below(3)),
-        case("more clips than workers, by clips", MEAN_OF_CLIPS, [512, 3], 0.3, Fill::Below(3)),
+        case("more clips than invocations", Normalisation::Observed, [259, 3], 0.3, Fill::Below(3)),
+        case("more clips than invocations, by clips", MEAN_OF_CLIPS, [512, 3], 0.3, Fill::Below(3)),
         case("nothing known", Normalisation::Observed, [5, 4], 0.0, whole()),
         case("nothing known, by clips", MEAN_OF_CLIPS, [5, 4], 0.0, whole()),
-        case("nothing but padding", MEAN_OF_CLIPS, [5, 4], 0.5, Fill::Below(1)),
+        case("padding only", MEAN_OF_CLIPS, [5, 4], 0.5, Fill::Below(1)),
         focal("focal, one", 2.0, [1, 1], 1.0, whole()),
         focal("focal, gamma 0, padding", 0.0, [7, 5], 0.4, Fill::Below(2)),
         focal("focal, gamma 0.5, padding", 0.5, [7, 5], 0.4, Fill::Below(2)),
         focal("focal, gamma 2, padding", 2.0, [7, 5], 0.4, Fill::Below(2)),
-        focal("focal, more clips than workers", 2.0, [259, 3], 0.3, Fill::Below(3)),
+        focal("focal, more clips than invocations", 2.0, [259, 3], 0.3, Fill::Below(3)),
         focal("focal, nothing known", 2.0, [5, 4], 0.0, whole()),
-        focal("focal, nothing but padding", 2.0, [5, 4], 0.5, Fill::Below(1)),
+        focal("focal, padding only", 2.0, [5, 4], 0.5, Fill::Below(1)),
         saturated("focal, gamma 0, saturated", 0.0),
         saturated("focal, gamma 0.5, saturated", 0.5),
         saturated("focal, gamma 2, saturated", 2.0),
         case("real", Normalisation::Observed, [128, 20], 0.1, whole()).bench(),
         case("real, by clips", MEAN_OF_CLIPS, [128, 20], 0.1, whole()).bench(),
         case("by clips", Normalisation::Clips, [7, 5], 0.3, Fill::Below(2)),
-        case("by clips, more than workers", Normalisation::Clips, [259, 3], 0.3, Fill::Below(3)),
+        case("by clips, more clips than invocations", Normalisation::Clips, [259, 3], 0.3, Fill::Below(3)),
         case("by clips, nothing known", Normalisation::Clips, [5, 4], 0.0, whole()),
         by_clips(focal("focal by clips", 2.0, [7, 5], 0.4, Fill::Below(2)), 2.0),
-        by_clips(focal("focal by clips, more than workers", 0.5, [259, 3], 0.3, Fill::Below(3)), 0.5),
+        by_clips(focal("focal by clips, more clips than invocations", 0.5, [259, 3], 0.3, Fill::Below(3)), 0.5),
         focal("real, focal", 2.0, [128, 20], 0.1, whole()).bench(),
     ]
 }
@@ -400,11 +400,11 @@ mod tests {
         for (present, absent) in [(10, 990), (300, 300), (5000, 10)] {
             let alpha = inverse_frequency(present, absent);
             let [positive, negative] = [alpha * f64::from(present), (1.0 - alpha) * f64::from(absent)];
-            // The additions of one label each move the rarer side.
+            // Smoothing adds one label to each side, which changes the rarer one more.
             assert!((positive / negative - 1.0).abs() < 0.11, "{present} of {absent}: {positive} against {negative}");
         }
         assert_eq!(inverse_frequency(0, 0), 0.5);
-        // A class of half the frequency weighs twice as much.
+        // A class of half the frequency has twice the weight.
         let alpha = inverse_class_frequencies(&[[9, 89], [19, 79], [19, 79]]);
         assert!(alpha.iter().zip([0.5, 0.25, 0.25]).all(|(a, want)| (a - want).abs() < 1e-12), "{alpha:?}");
         assert!(inverse_frequency(0, u32::MAX) < 1.0 && inverse_frequency(u32::MAX, 0) > 0.0);

@@ -1,8 +1,8 @@
-//! The largest of each 2 x 2 window, stride 2, of images with channels last.
+//! 2 x 2 max pooling with stride 2, of images with channels last.
 //!
 //! x (B, H, W, C), y (B, H', W', C). H' and W' are H / 2 and W / 2, rounded down as PyTorch's default (a last odd row or column is
-//! left out; H and W are at least 2) or up as its `ceil_mode` (the last windows are smaller). The gradient goes to the first largest element
-//! of a window, row by row, as PyTorch's does; it is found anew, so nothing is kept from the forward pass.
+//! ignored; H and W are at least 2) or up as its `ceil_mode` (the last windows are smaller). The gradient goes to the first largest element
+//! of a window, row by row, as in PyTorch; it is recomputed, so nothing is saved by the forward pass.
 
 use super::{Entry, variants};
 use crate::check::{Case, Fill, Input};
@@ -20,7 +20,7 @@ params! {
     }
 }
 
-/// Where H / 2 and W / 2 go.
+/// Rounding of H / 2 and W / 2.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Rounding {
     Down,
@@ -47,7 +47,7 @@ pub fn max_pool2d(g: &mut Graph, x: Tensor, rounding: Rounding) -> Result<Tensor
     Ok(g.push(MaxPool2d { rounding }, &[x])?[0])
 }
 
-/// The kernels for this number of channels, and how many elements a Value of theirs holds.
+/// The kernel variant for this number of channels and its vector width.
 fn kernels(c: usize) -> (&'static Shader, usize) {
     variants::by_row(c, &SHADER, &VEC4)
 }
@@ -164,5 +164,4 @@ fn cases() -> Vec<Case> {
     ]
 }
 
-pub const OP: Entry =
-    Entry { name: "max_pool2d", about: "largest of 2 x 2 windows", shaders: &[&SHADER, &VEC4], cases };
+pub const OP: Entry = Entry { name: "max_pool2d", about: "2 x 2 max pooling", shaders: &[&SHADER, &VEC4], cases };

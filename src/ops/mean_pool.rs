@@ -1,7 +1,7 @@
 //! Mean over the valid instances of each clip.
 //!
 //! x (B, T, F), lengths (B) u32: instances t < lengths[b] are valid; y (B, F), 0 for a clip without instances.
-//! Padding gets the gradient 0.
+//! The gradient of padding is 0.
 
 use super::{Entry, variants};
 use crate::check::{Case, Fill, Input};
@@ -32,7 +32,7 @@ pub fn mean_pool(g: &mut Graph, x: Tensor, lengths: Tensor) -> Result<Tensor> {
     Ok(g.push(MeanPool, &[x, lengths])?[0])
 }
 
-/// The kernels for this F, and how many elements a Value of theirs holds.
+/// The kernel variant for F and its vector width.
 fn kernels(f: usize) -> (&'static Shader, usize) {
     variants::by_row(f, &SHADER, &VEC4)
 }
@@ -58,7 +58,7 @@ impl Op for MeanPool {
     fn infer(&self, x: &[Spec]) -> Result<Outputs> {
         match *x[0].shape.dims() {
             [b, t, f] if !x[0].shape.is_empty() && x[1] == Spec::u32([b]) => {
-                // What is not used takes no memory.
+                // Unused buffers take no memory.
                 let partial = Spec::f32([b, t.div_ceil(MANY_SLICE), f]);
                 Ok(Outputs { y: vec![Spec::f32([b, f])], scratch: vec![partial], ..Default::default() })
             }

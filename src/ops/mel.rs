@@ -19,7 +19,7 @@ params! {
 /// Frames that an invocation works on.
 const ROWS: usize = 4;
 
-/// What becomes of the sum v of a band.
+/// Output for the sum v of a band.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Scale {
     /// v
@@ -39,7 +39,7 @@ pub struct Mel {
 /// Adds the band sums. `x` (..., bins) -> (..., bands).
 ///
 /// # Errors
-/// `Shape` if the spectrogram has not as many bins as the bank.
+/// `Shape` if the number of bins differs from the bank's.
 pub fn mel(g: &mut Graph, x: Tensor, bank: &MelBank, scale: Scale) -> Result<Tensor> {
     if g.shape(x).last() != bank.bins() {
         return Err(Error::shape("mel", format!("x (..., {})", bank.bins()), g.shape(x).to_string()));

@@ -4,8 +4,8 @@
 //!
 //! clock u32 (4) = (seed low, seed high, step, 0); of the clips and of their partners x (B, T, F), lengths u32 (B): valid instances times
 //! positions, target (B, K), observed (B, K). Outputs: x, lengths, target and observed of the mix, lambda (B).
-//! lambda is drawn from Beta(alpha, alpha) for each pair and is the weight of the clip, 1 - lambda that of its partner; a clip of length 0
-//! weighs 0. Instances beyond a clip's length count as 0, and a mix is as long as the longer clip. A class that is known in both
+//! lambda is drawn from Beta(alpha, alpha) for each pair and is the weight of the clip, 1 - lambda that of its partner; a clip of length
+//! 0 has weight 0. Instances beyond a clip's length count as 0, and a mix is as long as the longer clip. A class that is known in both
 //! has the target lambda t + (1 - lambda) t2; known in one, it has that one's if its weight is above 1/2; else it is unknown.
 //! No gradients.
 //!
@@ -30,11 +30,11 @@ params! {
     struct Params { b: u32, t: u32, f: u32, classes: u32, positions: u32, clock_stride: u32, alpha: f32 }
 }
 
-/// Tells the words of lambda from those of other draws, as in the shader.
+/// Domain separation of the random stream of lambda, as in the shader.
 const STREAM: u32 = 0x313F;
 /// Angles in a full turn.
 const TURN: u32 = 1 << 19;
-/// Exponent that f32 still holds, with room: beyond it lambda is 0 or 1 in f32.
+/// Safe bound of exponents in f32: beyond it lambda rounds to 0 or 1.
 const LARGEST: f64 = 80.0;
 
 /// The op of [`mixup`]. Inputs: clock; x, lengths, target, observed of the clips; those of their partners.
@@ -42,11 +42,11 @@ const LARGEST: f64 = 80.0;
 pub struct Mixup {
     /// Of Beta(alpha, alpha), above 0.
     pub alpha: f64,
-    /// By which lengths are multiplied.
+    /// Factor of the lengths.
     pub positions: usize,
 }
 
-/// Adds the mix of each clip of `batch` with that of `partners` in the same place, by `clock`, u32 (4).
+/// Adds the mix of each clip of `batch` with the clip of `partners` with the same index, by `clock`, u32 (4).
 ///
 /// # Errors
 /// `Shape` for tensors that do not fit together.
@@ -66,7 +66,7 @@ fn lambda(b: usize, clock: [u32; 4], alpha: f64) -> f64 {
     if cos >= 0.0 { 1.0 - near } else { near }
 }
 
-/// The kernels for this F, and how many elements a Value of theirs holds.
+/// The kernel variant for F and its vector width.
 fn kernels(f: usize) -> (&'static Shader, usize) {
     variants::by_row(f, &SHADER, &VEC4)
 }
@@ -166,8 +166,8 @@ pub(super) fn clips([b, t, f]: [usize; 3], classes: usize, positions: usize, sal
     [
         Input::data([b, t, f]),
         Input::u32([b], Fill::Given(lengths)),
-        Input::data([b, classes]).filled(Fill::Chance(0.5)),
-        Input::data([b, classes]).filled(Fill::Chance(0.5)),
+        Input::data([b, classes]).filled(Fill::Bernoulli(0.5)),
+        Input::data([b, classes]).filled(Fill::Bernoulli(0.5)),
     ]
 }
 
@@ -184,12 +184,12 @@ fn cases() -> Vec<Case> {
         case("ragged, vec4", [67, 5, 8], 5, 0.2, 1),
         case("positions", [9, 3, 8], 5, 0.2, 24),
         case("uniform", [257, 2, 4], 3, 1.0, 1),
-        case("almost one of the two", [257, 2, 4], 3, 1e-3, 1),
+        case("alpha near 0", [257, 2, 4], 3, 1e-3, 1),
         case("real", [128, 10, 128], 20, 0.2, 1).bench(),
     ]
 }
 
-pub const OP: Entry = Entry { name: "mixup", about: "clips mixed with partners", shaders: &[&SHADER, &VEC4], cases };
+pub const OP: Entry = Entry { name: "mixup", about: "mixup (augmentation)", shaders: &[&SHADER, &VEC4], cases };
 
 #[cfg(test)]
 mod tests {
@@ -231,13 +231,16 @@ mod tests {
     fn lambda_has_the_tails_of_beta() {
         let draws = draws(0.2);
         let n = draws.len() as f64;
-        for (at, chance) in CDF {
-            for share in [
+        for (at, probability) in CDF {
+            for fraction in [
                 draws.iter().filter(|v| **v < at).count() as f64 / n,
                 draws.iter().filter(|v| **v > 1.0 - at).count() as f64 / n,
             ] {
-                let error = 4.0 * (chance * (1.0 - chance) / n).sqrt();
-                assert!((share - chance).abs() < error, "{share} lie within {at} of an end, not {chance}");
+                let error = 4.0 * (probability * (1.0 - probability) / n).sqrt();
+                assert!(
+                    (fraction - probability).abs() < error,
+                    "{fraction} are within {at} of an end, not {probability}"
+                );
             }
         }
     }

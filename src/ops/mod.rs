@@ -1,4 +1,4 @@
-//! L3: one entry per op. Adding an op is its file, its `.wgsl` and one line in [`OPS`].
+//! One entry per op. To add an op: its file, its `.wgsl` and one line in [`OPS`].
 
 pub mod activation;
 pub mod adagrad;
@@ -53,7 +53,7 @@ pub fn select(op: Option<&str>) -> Result<Vec<&'static Entry>> {
     match (ops.is_empty(), op) {
         (true, Some(op)) => {
             let names: Vec<&str> = OPS.iter().map(|entry| entry.name).collect();
-            Err(Error::Usage(format!("unknown op {op} (known are: {})", names.join(", "))))
+            Err(Error::Usage(format!("unknown op {op} (known ops: {})", names.join(", "))))
         }
         _ => Ok(ops),
     }

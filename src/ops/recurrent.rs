@@ -1,12 +1,12 @@
-//! A recurrent layer fused over time: plain, GRU or LSTM, one direction or both, each in one walk forward and one back.
+//! A recurrent layer fused over time: plain, GRU or LSTM, unidirectional or bidirectional, with one pass over time forward and one back.
 //!
-//! The input's share of the gates is a matrix product over all steps at once and comes ready: inputs (B, T, G H) = W_ih x + b_ih per
-//! direction. The walk adds W_hh h + b_hh and steps the cell ([`Cell`], PyTorch's gate orders). The reverse direction starts at the
-//! last step. A step beyond a clip's length leaves the state as it is and answers 0, as PyTorch's packed sequences do. Outputs:
-//! y (B, T, D H), both directions side by side; the state after the walk, h (B, D H) and for LSTM c (B, D H).
+//! The input's contribution to the gates is a matrix product over all steps, computed before: inputs (B, T, G H) = W_ih x + b_ih per
+//! direction. The time loop adds W_hh h + b_hh and steps the cell ([`Cell`], PyTorch's gate orders). The reverse direction starts at
+//! the last step. A step beyond a clip's length keeps the state and outputs 0, as PyTorch's packed sequences do. Outputs:
+//! y (B, T, D H), both directions concatenated; the final state, h (B, D H) and for LSTM c (B, D H).
 //!
-//! With a mask (B, D H) of factors the product sees h times the mask, the same in all steps (Gal and Ghahramani, "A theoretically
-//! grounded application of dropout in recurrent neural networks", 2016; Keras' `recurrent_dropout`). No gradient goes into it.
+//! With a mask (B, D H) of factors h is multiplied by the mask before the product, the same in all steps (Gal and Ghahramani, "A theoretically
+//! grounded application of dropout in recurrent neural networks", 2016; Keras' `recurrent_dropout`). It gets no gradient.
 
 use super::arena::PART;
 use super::linear::{self, parameter_gradients};
@@ -41,7 +41,7 @@ params! {
     }
 }
 
-/// Most units of a direction: their state lies in workgroup memory.
+/// Most units of a direction: their state is in workgroup memory.
 pub const MAX_HIDDEN: usize = 256;
 /// Clips of a workgroup.
 const CLIPS: usize = 4;
@@ -49,8 +49,8 @@ const CLIPS_SUBGROUP8: usize = 32;
 /// Columns of the weights that a workgroup packs, as in the shader.
 const COLUMNS: usize = 16;
 /// Most steps of a dispatch.
-const MAX_PIECE: usize = 1024;
-/// Sections of a tape begin where a binding may.
+const MAX_STEPS: usize = 1024;
+/// Alignment of the sections of a tape, as of bindings.
 const ALIGN: usize = 64;
 
 /// One direction's part of a layer.
@@ -64,7 +64,7 @@ pub struct Direction {
     pub bias: Tensor,
 }
 
-/// What a layer answers.
+/// Outputs of a layer.
 #[derive(Clone, Copy, Debug)]
 pub struct Sequence {
     /// (B, T, D H), 0 beyond a clip's length.
@@ -79,16 +79,16 @@ struct Recurrent {
     cell: Cell,
     directions: usize,
     masked: bool,
-    /// Begins with a given state instead of zeros.
+    /// Starts from a given state instead of zeros.
     started: bool,
-    /// Most rounds of loops in a dispatch; a longer walk goes in pieces.
+    /// Most loop iterations of a dispatch; a longer time loop is split into several.
     rounds: usize,
-    /// Nothing goes back: the tape holds no more than a piece's steps.
+    /// There is no backward pass: the tape holds the steps of one dispatch only.
     forward_only: bool,
 }
 
 /// Adds a layer. `directions`: forward, or forward and reverse. `lengths` u32 (B): valid steps. `mask` (B, D H): recurrent dropout's
-/// factors. `state` (B, D H): to begin with, else zeros.
+/// factors. `state` (B, D H): initial state, else zeros.
 ///
 /// # Errors
 /// `Shape` for tensors that do not fit together and for more than [`MAX_HIDDEN`] units.
@@ -120,7 +120,7 @@ struct Dims {
     gates: usize,
 }
 
-/// Where the sections of the tapes begin, all replicas together (see `shaders/shared/recurrent.wgsl`).
+/// Offsets of the sections of the tapes, over all replicas (see `shaders/shared/recurrent.wgsl`).
 struct Tape {
     state_slice: usize,
     h_at: usize,
@@ -139,7 +139,7 @@ impl Recurrent {
         Dims { b: input[0], t: input[1], h: gates / self.cell.gates(), gates }
     }
 
-    /// Places of the inputs after the parameters.
+    /// Indices of the inputs after the parameters.
     fn lengths_at(&self) -> usize {
         3 * self.directions
     }
@@ -149,7 +149,7 @@ impl Recurrent {
     }
 
     fn tape_steps(&self, d: &Dims) -> usize {
-        if self.forward_only { d.t.min(MAX_PIECE) } else { d.t }
+        if self.forward_only { d.t.min(MAX_STEPS) } else { d.t }
     }
 
     fn tape(&self, d: &Dims, replicas: usize) -> Tape {
@@ -204,11 +204,11 @@ impl Recurrent {
         }
     }
 
-    /// Records the walk, forward or back: as many dispatches as keep each invocation's loops short enough, one for all ordinary lengths.
-    /// Each but the first takes up the state that the one before has left in the tape.
-    fn walk(&self, r: &mut Recorder, io: &Io, d: &Dims, p: Params, back: bool, bindings: &[(&'static str, View)]) {
+    /// Records the time loop, forward or backward: as many dispatches as keep each invocation's loops short enough, one for all ordinary
+    /// lengths. Each but the first resumes from the state that the one before has left in the tape.
+    fn time_loop(&self, r: &mut Recorder, io: &Io, d: &Dims, p: Params, back: bool, bindings: &[(&'static str, View)]) {
         let (h, gates) = (d.h, self.cell.gates());
-        // Rounds before the first step, and of a step.
+        // Iterations before the first step, and of a step.
         let (shader, entries, clips, [start, step]) = match variants::matrix_product(r.target, h, h) {
             MatrixProduct::Tile => {
                 let units = h.div_ceil(64);
@@ -225,9 +225,9 @@ impl Recurrent {
             }
         };
         let grid = Grid::folded(d.b.div_ceil(clips), io.replicas * self.directions);
-        let piece = (self.rounds.saturating_sub(start) / step).clamp(1, MAX_PIECE);
-        for first in (0..d.t).step_by(piece) {
-            let end = d.t.min(first + piece);
+        let steps = (self.rounds.saturating_sub(start) / step).clamp(1, MAX_STEPS);
+        for first in (0..d.t).step_by(steps) {
+            let end = d.t.min(first + steps);
             let has_state = if first == 0 { p.has_state } else { u32::MAX };
             let p = Params { first: first as u32, end: end as u32, has_state, ..p };
             let launch = grid.rounds(start + step * (end - first));
@@ -283,7 +283,7 @@ impl Op for Recurrent {
         };
         let input = x[0].shape.dims();
         if !(1..=2).contains(&self.directions) || input.len() != 3 || x[0].shape.is_empty() {
-            return wrong("nothing empty");
+            return wrong("no empty tensor");
         }
         let d = self.dims(input);
         if d.h == 0 || d.h > MAX_HIDDEN {
@@ -300,7 +300,7 @@ impl Op for Recurrent {
         if x != expected {
             return wrong("of one B, T and H");
         }
-        // A replica's share of what all of them take together.
+        // The part of one replica.
         let tape = self.tape(&d, 1);
         let product = linear::Dims { m: d.b * d.t, n: d.gates, k: d.h, segments: 1, part: PART };
         let [partial, partial_bias] = product.gradient_scratch();
@@ -338,7 +338,7 @@ impl Op for Recurrent {
             ("tape", tape),
             ("y", io.y(0).view),
         ];
-        self.walk(r, io, &d, self.params(io, &d), false, &bindings);
+        self.time_loop(r, io, &d, self.params(io, &d), false, &bindings);
         for i in 0..self.cell.states() {
             move_state(r, self.state_view(tape, &d, io.replicas, i), io.y(1 + i).view, false);
         }
@@ -373,7 +373,7 @@ impl Op for Recurrent {
         ];
         let accumulate = dx.iter().enumerate().map(|(i, dx)| u32::from(dx.accumulate) << i).sum();
         let p = Params { accumulate, has_state, has_dy: io.dy(0).is_some().into(), ..self.params(io, &d) };
-        self.walk(r, io, &d, p, true, &bindings);
+        self.time_loop(r, io, &d, p, true, &bindings);
 
         let sections = self.tape(&d, io.replicas);
         let product = linear::Dims { m: d.b * d.t, n: d.gates, k: d.h, segments: 1, part: PART };
@@ -451,20 +451,20 @@ impl Op for Recurrent {
 /// Steps beyond what a software adapter loops through in one dispatch.
 const LONG: usize = 100_000;
 
-/// What of a case is not the usual.
+/// Options of a case.
 #[derive(Clone, Copy, Default)]
-struct Extra {
+struct Options {
     masked: bool,
     started: bool,
     rounds: Option<usize>,
     forward_only: bool,
 }
 
-fn case(name: &str, cell: Cell, directions: usize, [b, t, h]: [usize; 3], lengths: Fill, extra: Extra) -> Case {
-    let Extra { masked, started, .. } = extra;
+fn case(name: &str, cell: Cell, directions: usize, [b, t, h]: [usize; 3], lengths: Fill, options: Options) -> Case {
+    let Options { masked, started, .. } = options;
     let gates = cell.gates() * h;
     let mut inputs = vec![Input::gradient([b, t, gates]); directions];
-    // PyTorch's first values; much larger ones make the walk chaotic.
+    // PyTorch's initialisation; much larger values make the recurrence chaotic.
     let bound = 1.0 / (h as f64).sqrt();
     inputs.extend(vec![Input::param([gates, h]).filled(Fill::Uniform(-bound, bound)); directions]);
     inputs.extend(vec![Input::param([gates]); directions]);
@@ -476,39 +476,46 @@ fn case(name: &str, cell: Cell, directions: usize, [b, t, h]: [usize; 3], length
     if started {
         inputs.extend(vec![Input::gradient([b, directions * h]); cell.states()]);
     }
-    let rounds = extra.rounds.unwrap_or(MAX_ROUNDS);
-    Case::new(name, Recurrent { cell, directions, masked, started, rounds, forward_only: extra.forward_only }, inputs)
+    let rounds = options.rounds.unwrap_or(MAX_ROUNDS);
+    Case::new(name, Recurrent { cell, directions, masked, started, rounds, forward_only: options.forward_only }, inputs)
 }
 
 fn cases() -> Vec<Case> {
     let whole = |b: usize, t: usize| Fill::Given(vec![t as f64; b]);
     let ragged = |b: usize, t: usize| Fill::Given((0..b).map(|i| ((i * 3 + 1) % (t + 1)) as f64).collect());
-    let plain = Extra::default();
-    let started = Extra { started: true, ..plain };
-    let masked = Extra { masked: true, ..plain };
-    let both = Extra { masked: true, ..started };
-    let long = Extra { forward_only: true, ..both };
-    let pieces = Extra { rounds: Some(1), ..both };
+    let plain = Options::default();
+    let started = Options { started: true, ..plain };
+    let masked = Options { masked: true, ..plain };
+    let both = Options { masked: true, ..started };
+    let long = Options { forward_only: true, ..both };
+    let stepwise = Options { rounds: Some(1), ..both };
     vec![
         case("tanh, one", Cell::Tanh, 1, [1, 1, 1], whole(1, 1), plain),
         case("GRU, one", Cell::Gru, 1, [1, 1, 1], whole(1, 1), plain),
         case("LSTM, one", Cell::Lstm, 2, [1, 1, 1], whole(1, 1), plain),
-        case("tanh, both ways, ragged", Cell::Tanh, 2, [5, 4, 3], ragged(5, 4), started),
-        case("GRU, both ways, ragged", Cell::Gru, 2, [3, 5, 4], ragged(3, 5), started),
-        case("LSTM, both ways, ragged", Cell::Lstm, 2, [3, 4, 4], ragged(3, 4), started),
+        case("tanh, bidirectional, ragged", Cell::Tanh, 2, [5, 4, 3], ragged(5, 4), started),
+        case("GRU, bidirectional, ragged", Cell::Gru, 2, [3, 5, 4], ragged(3, 5), started),
+        case("LSTM, bidirectional, ragged", Cell::Lstm, 2, [3, 4, 4], ragged(3, 4), started),
         case("GRU, mask", Cell::Gru, 2, [3, 3, 5], ragged(3, 3), both),
         case("LSTM, mask", Cell::Lstm, 2, [3, 3, 4], ragged(3, 3), both),
         case("LSTM, mask, ragged units", Cell::Lstm, 2, [3, 3, 5], ragged(3, 3), masked),
-        case("GRU, only the state counts", Cell::Gru, 1, [3, 3, 4], ragged(3, 3), started).seeded(&[1]),
-        case("GRU, only y counts", Cell::Gru, 2, [3, 3, 4], ragged(3, 3), plain).seeded(&[0]),
-        case("LSTM, only y counts", Cell::Lstm, 2, [3, 3, 5], ragged(3, 3), started).seeded(&[0]),
-        case("GRU, more clips than a workgroup has", Cell::Gru, 2, [37, 3, 36], ragged(37, 3), plain),
+        case("GRU, gradient of the state only", Cell::Gru, 1, [3, 3, 4], ragged(3, 3), started).seeded(&[1]),
+        case("GRU, gradient of y only", Cell::Gru, 2, [3, 3, 4], ragged(3, 3), plain).seeded(&[0]),
+        case("LSTM, gradient of y only", Cell::Lstm, 2, [3, 3, 5], ragged(3, 3), started).seeded(&[0]),
+        case("GRU, more clips than a workgroup", Cell::Gru, 2, [37, 3, 36], ragged(37, 3), plain),
         case("GRU, more units than invocations", Cell::Gru, 1, [3, 2, 67], whole(3, 2), plain),
-        case("LSTM, as many units as can be", Cell::Lstm, 1, [2, 2, MAX_HIDDEN], whole(2, 2), plain),
-        case("tanh, a step at a time", Cell::Tanh, 2, [5, 4, 3], ragged(5, 4), Extra { rounds: Some(1), ..plain }),
-        case("GRU, a step at a time", Cell::Gru, 2, [3, 5, 4], ragged(3, 5), pieces),
-        case("LSTM, a step at a time", Cell::Lstm, 2, [3, 4, 4], ragged(3, 4), pieces),
-        case("LSTM, a step at a time, ragged units", Cell::Lstm, 2, [3, 3, 5], ragged(3, 3), pieces),
+        case("LSTM, maximum units", Cell::Lstm, 1, [2, 2, MAX_HIDDEN], whole(2, 2), plain),
+        case(
+            "tanh, one step per dispatch",
+            Cell::Tanh,
+            2,
+            [5, 4, 3],
+            ragged(5, 4),
+            Options { rounds: Some(1), ..plain },
+        ),
+        case("GRU, one step per dispatch", Cell::Gru, 2, [3, 5, 4], ragged(3, 5), stepwise),
+        case("LSTM, one step per dispatch", Cell::Lstm, 2, [3, 4, 4], ragged(3, 4), stepwise),
+        case("LSTM, one step per dispatch, ragged units", Cell::Lstm, 2, [3, 3, 5], ragged(3, 3), stepwise),
         case("LSTM, long", Cell::Lstm, 2, [1, LONG, 4], whole(1, LONG), long).seeded(&[]),
         case("rnn's first layer", Cell::Gru, 2, [128, 10, 64], whole(128, 10), plain).bench(),
         case("bilstm-att", Cell::Lstm, 2, [32, 10, 64], whole(32, 10), masked).bench(),

@@ -1,4 +1,4 @@
-//! A single step of a recurrent cell, for models that decide in each step what they look at next.
+//! A single step of a recurrent cell, for models that choose the next input in each step (recurrent attention).
 //!
 //! input (B, G H) = W_ih x + b_ih and hidden (B, G H) = W_hh h + b_hh come from [`linear`](super::linear), h (B, H) and, for LSTM,
 //! c (B, H) are the state before the step; the outputs are the state after it. Formulas at [`Cell`].
@@ -38,7 +38,7 @@ impl Cell {
         }
     }
 
-    /// Values per unit that a step keeps for backward.
+    /// Values per unit that a step saves for backward.
     pub(super) fn kept(self) -> usize {
         if self == Cell::Tanh { 1 } else { 4 }
     }
@@ -53,7 +53,7 @@ impl Cell {
         [("CELL", f64::from(self as u8)), ("GATES", self.gates() as f64), ("KEPT", self.kept() as f64)]
     }
 
-    /// A unit's step: (h', c') from the shares of its G gates and its state.
+    /// A unit's step: (h', c') from the contributions to its G gates and its state.
     pub(super) fn step(self, x: &[f64], g: &[f64], h: f64, c: f64) -> (f64, f64) {
         let sigmoid = |i: usize| 1.0 / (1.0 + (-x[i] - g[i]).exp());
         match self {
@@ -70,7 +70,7 @@ impl Cell {
     }
 }
 
-/// What a cell carries from step to step, (B, H) each.
+/// The state of a cell, (B, H) each.
 #[derive(Clone, Copy, Debug)]
 pub struct State {
     pub h: Tensor,
@@ -92,7 +92,7 @@ pub fn recurrent_cell(g: &mut Graph, cell: Cell, input: Tensor, hidden: Tensor, 
     Ok(State { h: y[0], c: y.get(1).copied() })
 }
 
-/// The kernels for H units, and how many a Value of theirs holds.
+/// The kernel variant for H units and its vector width.
 fn kernels(hidden: usize) -> (&'static Shader, usize) {
     variants::by_row(hidden, &SHADER, &VEC4)
 }
@@ -107,7 +107,7 @@ impl RecurrentCell {
         (shader, p, Grid::items(items, 64, 1).rounds(8))
     }
 
-    /// c, or where there is none any tensor that is only read.
+    /// c, or if there is none any read-only tensor.
     fn c(io: &Io) -> View {
         io.x(io.inputs() - 1).view
     }
@@ -210,8 +210,8 @@ fn cases() -> Vec<Case> {
         case("GRU, vec4", Cell::Gru, 3, 4),
         case("LSTM, vec4", Cell::Lstm, 2, 4),
         case("GRU, ragged", Cell::Gru, 5, 67),
-        case("LSTM, only h counts", Cell::Lstm, 3, 5).seeded(&[0]),
-        case("LSTM, only c counts", Cell::Lstm, 3, 4).seeded(&[1]),
+        case("LSTM, gradient of h only", Cell::Lstm, 3, 5).seeded(&[0]),
+        case("LSTM, gradient of c only", Cell::Lstm, 3, 4).seeded(&[1]),
         case("Sightreader's core", Cell::Gru, 32, 256).bench(),
     ]
 }

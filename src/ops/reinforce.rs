@@ -2,9 +2,9 @@
 //! Kavukcuoglu: "Recurrent models of visual attention", NIPS 2014, eq. 3 and 4).
 //!
 //! mu (B, 2), drawn (B, 2), fixed (B), baseline (B), reward (B), counts (B) 0 or 1.
-//! loss (1) = mean over the clips that count of -(reward - fixed) log pi(drawn) + (reward - baseline)^2, 0 if none does, where
-//! log pi(d) = -|d - mu|^2 / (2 std^2) - ln(2 pi std^2). `fixed` is the baseline once more, seen without its gradient: the policy learns
-//! by how much a draw did better than expected, and may not better that by expecting less. Only mu and baseline get gradients.
+//! loss (1) = mean over the clips that count of -(reward - fixed) log pi(drawn) + (reward - baseline)^2, 0 if there is none, where
+//! log pi(d) = -|d - mu|^2 / (2 std^2) - ln(2 pi std^2). `fixed` is the baseline without its gradient: the policy learns
+//! from how much better than expected a draw was, and must not improve that by lowering the baseline. Only mu and baseline get gradients.
 
 use super::Entry;
 use crate::check::{Case, Fill, Input};
@@ -76,7 +76,7 @@ impl Op for Reinforce {
         let inputs = names.iter().enumerate().map(|(i, name)| (*name, io.x(i).view));
         let outputs = [("y", io.y(0).view), ("saved_slopes", io.saved(0).view)];
         let bindings: Vec<_> = inputs.chain(outputs).collect();
-        // A replica's loss is small: one workgroup adds it up, in one order.
+        // A replica's loss is small: one workgroup sums it, in a fixed order.
         r.dispatch(
             &SHADER,
             "reinforce_forward",
@@ -132,15 +132,15 @@ fn cases() -> Vec<Case> {
             Input::data([batch]).filled(Fill::Uniform(0.0, 4.0)),
             Input::gradient([batch]).filled(Fill::Uniform(0.0, 4.0)),
             Input::data([batch]).filled(Fill::Uniform(0.0, 4.0)),
-            Input::data([batch]).filled(Fill::Chance(known)),
+            Input::data([batch]).filled(Fill::Bernoulli(known)),
         ];
         Case::new(name, Reinforce { std }, inputs)
     };
     vec![
         case("one", 1, 0.5, 1.0),
-        case("clips that do not count", 7, 0.5, 0.5),
-        case("none that counts", 5, 0.5, 0.0),
-        case("more clips than workers", 131, 0.17, 0.7),
+        case("some clips ignored", 7, 0.5, 0.5),
+        case("all clips ignored", 5, 0.5, 0.0),
+        case("more clips than invocations", 131, 0.17, 0.7),
         case("sr16", 32, 0.17, 0.9).bench(),
     ]
 }

@@ -2,11 +2,11 @@
 //! al., "FlashAttention", 2022): no logit is ever stored.
 //!
 //! Of N heads over an image of H W positions, head n has the channels n dk/N to (n + 1) dk/N of q and k, and n dv/N on of v. With
-//! q' = (dk/N)^-0.5 q a query at (y, x) says to a key at (y', x')
+//! q' = (dk/N)^-0.5 q the logit of the query at (y, x) and the key at (y', x') is
 //! s = q' (k + rel_h[y' - y + H - 1] + rel_w[x' - x + W - 1]); out = sum over all keys of softmax(s) v.
 //! The tables rel_h (2H - 1, dk/N) and rel_w (2W - 1, dk/N) are shared by all heads.
-//! Forward keeps a log-sum-exp per position and head; backward computes the weights p anew: with delta = dy out, ds = p (dy v - delta).
-//! The tables' gradients are sums of ds over the other axis, which groups of queries gather for themselves and a last kernel adds up.
+//! Forward saves a log-sum-exp per position and head; backward recomputes the weights p: with delta = dy out, ds = p (dy v - delta).
+//! The tables' gradients are sums of ds over the other axis, accumulated per group of queries and reduced by a last kernel.
 
 use super::{Entry, variants};
 use crate::check::{Case, Fill, Input};
@@ -38,19 +38,19 @@ pub const MAX_DEPTH: usize = 64;
 const LANES: usize = 32;
 /// Workgroup memory of a portable kernel, in vec4.
 const MEMORY: usize = 1024;
-/// Rows of keys whose share of the logits is kept at hand, and positions of a tile, at most.
+/// Most rows of keys whose logit terms are cached, and most positions of a tile.
 const MAX_ROWS: usize = 16;
 const MAX_TILE: usize = 32;
-/// Rounds of a workgroup that gathers sums on a software adapter, about.
+/// Approximate iterations of a workgroup that accumulates sums on a software adapter.
 const MAX_ROUNDS: usize = 50_000;
-/// Workgroups that gather sums for the tables' gradients, about. A workgroup's sums take 2 (H + W) rows.
+/// Approximate number of workgroups that accumulate the tables' gradients. A workgroup's sums take 2 (H + W) rows.
 const GROUPS: usize = 2048;
-/// The same where subgroups are 8 lanes of a CPU: each lane has its own sums.
+/// The same for subgroups of 8 CPU lanes: each lane has its own sums.
 const GROUPS_SUBGROUP8: usize = 64;
 /// Rows and columns of positions that a subgroup takes.
 const BLOCK: [usize; 2] = [4, 8];
 
-/// Heads, and channels of all of them together: dk of q and of k, dv of v; both in whole heads.
+/// Heads, and channels of all heads: dk of q and of k, dv of v; both multiples of the number of heads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RelativeAttention {
     pub heads: usize,
@@ -58,8 +58,8 @@ pub struct RelativeAttention {
     pub value_depth: usize,
 }
 
-/// Adds attention. `qkv` (B, H, W, 2 dk + dv): q, k and v side by side; `rel_h` (2H - 1, dk/N), `rel_w` (2W - 1, dk/N).
-/// Returns (B, H, W, dv), heads side by side.
+/// Adds attention. `qkv` (B, H, W, 2 dk + dv): q, k and v concatenated; `rel_h` (2H - 1, dk/N), `rel_w` (2W - 1, dk/N).
+/// Returns (B, H, W, dv), heads concatenated.
 ///
 /// # Errors
 /// `Shape` for tensors that do not fit together and for more than [`MAX_DEPTH`] channels in a head.
@@ -91,7 +91,7 @@ impl Dims {
         Grid::folded(self.batch * self.heads * blocks, replicas)
     }
 
-    /// Groups of queries of an image and head that gather sums for the tables.
+    /// Groups of queries of an image and head that accumulate sums for the tables.
     fn groups(&self, variant: Attention) -> usize {
         let (blocks, most) = match variant {
             Attention::Tile | Attention::TileSoftware => (self.height * self.width.div_ceil(LANES), GROUPS),
@@ -104,14 +104,14 @@ impl Dims {
         blocks.min(most.div_ceil(self.batch * self.heads).max(blocks.div_ceil(units)))
     }
 
-    /// Rounds of loops in which a query, or a key, meets all others: one for each, and where vec4 of its channels are gone through.
+    /// Loop iterations of a query, or a key, over all others, including those over its channels in vec4.
     fn rounds(&self, variant: Attention) -> usize {
         let [key, value] = [self.key, self.value].map(|n| n.div_ceil(4));
         let inner = if variant == Attention::Subgroup8 { 0 } else { 2 * key + value };
         self.height * self.width * (1 + inner)
     }
 
-    /// Rounds of a workgroup that gathers sums: its share of all units of queries.
+    /// Loop iterations of a workgroup that accumulates sums, for its part of the queries.
     fn gathering_rounds(&self, variant: Attention) -> usize {
         let (units, columns) = match variant {
             Attention::Tile | Attention::TileSoftware => (self.height * self.width.div_ceil(LANES), 1),
@@ -124,7 +124,7 @@ impl Dims {
         units.div_ceil(self.groups(variant)) * columns * of_unit
     }
 
-    /// Elements of a row of those sums, of which each channel has some.
+    /// Elements of a row of those sums.
     fn sums(&self, variant: Attention) -> [usize; 2] {
         match variant {
             Attention::Tile | Attention::TileSoftware => [self.key.next_multiple_of(4), 1],
@@ -158,7 +158,7 @@ impl Dims {
 }
 
 impl RelativeAttention {
-    /// `None` where the inputs do not fit.
+    /// `None` if the inputs do not fit together.
     fn dims(&self, x: &[Spec]) -> Option<Dims> {
         let (n, dk, dv) = (self.heads, self.key_depth, self.value_depth);
         let whole = n > 0 && dk > 0 && dv > 0 && dk.is_multiple_of(n) && dv.is_multiple_of(n);
@@ -206,14 +206,14 @@ impl Op for RelativeAttention {
         let Some(d) = self.dims(x) else {
             let RelativeAttention { heads, key_depth, value_depth } = self;
             let expected = format!(
-                "qkv (B, H, W, 2 x {key_depth} + {value_depth}) in {heads} whole heads of at most {MAX_DEPTH} channels, rel_h \
+                "qkv (B, H, W, 2 x {key_depth} + {value_depth}) in {heads} heads of at most {MAX_DEPTH} channels, rel_h \
                  (2H - 1, dk/N), rel_w (2W - 1, dk/N)"
             );
             let got: Vec<String> = x.iter().map(|s| s.shape.to_string()).collect();
             return Err(Error::shape(self.name(), expected, got.join(", ")));
         };
         let positions = Spec::f32([d.batch, d.heads, d.height * d.width]);
-        // Which of them is used only the target says; the others take no memory.
+        // The target decides which of them is used; the others take no memory.
         let variants = [Attention::Tile, Attention::Subgroup8, Attention::TileSoftware];
         let [tile, subgroup8, software] = variants.map(|v| Spec::f32([d.partial(v)]));
         Ok(Outputs {
@@ -343,12 +343,12 @@ impl Op for RelativeAttention {
         let pairs = (dims[0] * self.heads) as f64 * positions * positions;
         let depth = ((self.key_depth + self.value_depth) / self.heads) as f64;
         let elements = x.iter().map(|s| s.shape.len()).sum::<usize>() + dims[0] * dims[1] * dims[2] * self.value_depth;
-        // A product with k and v each, two sums for the places; softmax's exp, maximum and sum.
+        // A product with k and v each, two sums for the positions; softmax's exp, maximum and sum.
         Cost { flops: pairs * (2.0 * depth + 5.0), bytes: 4.0 * elements as f64 }
     }
 }
 
-/// Adds up the sums of all groups for `rows` rows of the tables, from row `first` on.
+/// Reduces the sums of all groups for `rows` rows of the tables, from row `first` on.
 fn add_parts(
     r: &mut Recorder,
     d: &Dims,
@@ -378,14 +378,14 @@ fn add_parts(
 /// An image of `size`; depths of one head.
 fn case(name: &str, batch: usize, [height, width]: [usize; 2], heads: usize, [key, value]: [usize; 2]) -> Case {
     let op = RelativeAttention { heads, key_depth: heads * key, value_depth: heads * value };
-    // Logits of about +-3 whatever the depth, so that some keys matter more than others.
+    // Logits of about +-3 for any depth, so that the weights of keys differ.
     let qkv = Input::gradient([batch, height, width, heads * (2 * key + value)]).filled(Fill::Uniform(-1.5, 1.5));
     let inputs = vec![qkv, Input::param([2 * height - 1, key]), Input::param([2 * width - 1, key])];
     Case::new(name, op, inputs)
 }
 
-/// Logits of several hundred: weights are about 0 or 1, and no exponential may overflow. Gradients are left out: where a weight changes
-/// that fast, central differences say little.
+/// Logits of several hundred: weights are about 0 or 1, and no exponential may overflow. Without gradients: where a weight changes
+/// that fast, central differences are inaccurate.
 fn far_apart(name: &str, size: [usize; 2], depth: [usize; 2], bound: f64) -> Case {
     let mut case = case(name, 1, size, 2, depth);
     case.inputs[0].fill = Fill::Uniform(-bound, bound);
@@ -405,9 +405,9 @@ fn cases() -> Vec<Case> {
         case("deep", 1, [3, 11], 1, [MAX_DEPTH, MAX_DEPTH]),
         case("deep keys", 1, [5, 33], 2, [17, 1]),
         case("deep values", 1, [5, 9], 2, [1, 23]),
-        far_apart("far apart", [5, 9], [3, 2], 30.0),
-        far_apart("far apart, deep", [5, 9], [12, 9], 8.0),
-        case("6 x 65, narrow", 1, [6, 65], 8, [1, 1]),
+        far_apart("large logits", [5, 9], [3, 2], 30.0),
+        far_apart("large logits, deep", [5, 9], [12, 9], 8.0),
+        case("6 x 65, 1 channel", 1, [6, 65], 8, [1, 1]),
         case("11 x 129, narrow", 1, [11, 129], 8, [1, 1]).bench(),
         case("11 x 129", 1, [11, 129], 2, [8, 8]).bench(),
     ]

@@ -1,4 +1,4 @@
-//! What the backward passes of layers with a fused ReLU begin with: g = dy where y > 0, else 0.
+//! First part of the backward passes of layers with a fused ReLU: g = dy where y > 0, else 0.
 
 use super::variants;
 use crate::gpu::{Grid, Recorder, Shader, View, params, shader};

@@ -1,8 +1,8 @@
-//! The reward of looking there: R_j = R_{j-1} + the share of a clip's known labels that the probabilities of step j get right
+//! The reward of a glimpse: R_j = R_{j-1} + the fraction of a clip's known labels that step j predicts correctly
 //! (Watcharasupat, Gururani, Lerch: "Visual attention for musical instrument recognition", 2020, section III.C).
 //!
-//! p (B, K) probabilities, present from 0.5 on; target (B, K), likewise; observed (B, K) 0 or 1; R_{j-1} (B), if there is one.
-//! Outputs: R_j (B), and counts (B), 1 for clips of which any label is known, else 0 (padding among them, which earns 0).
+//! p (B, K) probabilities, present if at least 0.5; target (B, K), likewise; observed (B, K) 0 or 1; R_{j-1} (B), if there is one.
+//! Outputs: R_j (B), and counts (B), 1 for clips of which any label is known, else 0 (including padding, with reward 0).
 //! Gradients end here.
 
 use super::Entry;
@@ -18,7 +18,7 @@ params! {
     struct Params { batch: u32, classes: u32, follows: u32 }
 }
 
-/// Inputs: p, target, observed, and the rewards so far if there are any.
+/// Inputs: p, target, observed, and R_{j-1} if there is one.
 #[derive(Clone, Copy, Debug)]
 struct Accuracy;
 
@@ -64,7 +64,7 @@ impl Op for Accuracy {
             ("x", io.x(0).view),
             ("targets", io.x(1).view),
             ("observed", io.x(2).view),
-            // Without rewards so far any buffer that is only read will do.
+            // In the first step any read-only buffer is bound in their place.
             ("before", io.x(io.inputs() - 1).view),
             ("y", io.y(0).view),
             ("counts", io.y(1).view),
@@ -98,7 +98,7 @@ fn cases() -> Vec<Case> {
         let mut inputs = vec![
             Input::data([batch, classes]).filled(Fill::Uniform(0.0, 1.0)),
             Input::data([batch, classes]).filled(Fill::Uniform(0.0, 1.0)),
-            Input::data([batch, classes]).filled(Fill::Chance(known)),
+            Input::data([batch, classes]).filled(Fill::Bernoulli(known)),
         ];
         inputs.extend(follows.then(|| Input::data([batch]).filled(Fill::Uniform(0.0, 9.0))));
         Case::new(name, Accuracy, inputs)

@@ -1,4 +1,4 @@
-//! Which clips a step trains on: a keyed permutation of a split per epoch, computed from the clock.
+//! Batches of shuffled clips: a keyed permutation of a split per epoch, computed from the clock.
 //!
 //! clock u32 (4) = (seed low, seed high, step, 0), pool u32 (n) = dataset rows of the split, y u32 (B) = dataset rows of the batch.
 //! An epoch has ceil(n / B) batches; batch step % batches holds positions i from batch B on, and i >= n gives [`PADDING`].
@@ -28,21 +28,21 @@ pub const PADDING: u32 = u32::MAX;
 
 /// Rounds of the Feistel network, as in the shader.
 const ROUNDS: u32 = 4;
-/// Tells the words of a shuffle from those of dropout and first weights.
+/// Domain separation of the random stream of shuffles.
 const STREAM: u32 = 0x5A_FF1E;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Order {
     /// Another order in each epoch.
     Shuffled,
-    /// As the pool lists them.
+    /// In the order of the pool.
     InOrder,
-    /// As shuffled, but by another permutation for each number: clips to be put together with those of a batch.
+    /// Shuffled, with another permutation for each number: the partners of a batch's clips.
     Partners(u32),
 }
 
 impl Order {
-    /// What the words of a shuffle are drawn from.
+    /// Random stream of a shuffle.
     fn stream(self) -> Option<u32> {
         match self {
             Order::Shuffled => Some(STREAM),
@@ -83,7 +83,7 @@ fn feistel(value: u32, n: usize, epoch: u32, stream: u32, key: [u32; 2]) -> u32 
     (high << low_bits) | low
 }
 
-/// Where position `i` of an epoch lies in a pool of `n`.
+/// Index in a pool of `n` of position `i` of an epoch.
 fn permuted(i: usize, n: usize, epoch: u32, stream: u32, key: [u32; 2]) -> usize {
     let mut at = feistel(i as u32, n, epoch, stream, key);
     while at as usize >= n {
@@ -92,7 +92,7 @@ fn permuted(i: usize, n: usize, epoch: u32, stream: u32, key: [u32; 2]) -> usize
     at as usize
 }
 
-/// What the kernel answers in step `step` of the replica of seed `key`, for those who must know before it runs.
+/// The kernel's output in step `step` of the replica of seed `key`, for callers that need it before the kernel runs.
 pub fn batch_rows(pool: &[u32], batch: usize, order: Order, key: [u32; 2], step: usize) -> Vec<u32> {
     let n = pool.len();
     let batches = n.div_ceil(batch);
@@ -105,7 +105,7 @@ pub fn batch_rows(pool: &[u32], batch: usize, order: Order, key: [u32; 2], step:
     (first..first + batch).map(row).collect()
 }
 
-/// A value that falls outside goes through the network again, with a chance of at most 1/2 each time: never so often.
+/// Bound of the rounds of cycle walking; each is needed with probability at most 1/2, so it is never reached.
 const MAX_WALK: usize = 1000;
 
 impl Op for Sample {
@@ -177,7 +177,7 @@ fn cases() -> Vec<Case> {
     ]
 }
 
-pub const OP: Entry = Entry { name: "sample", about: "rows of a shuffled batch", shaders: &[&SHADER], cases };
+pub const OP: Entry = Entry { name: "sample", about: "row indices of a shuffled batch", shaders: &[&SHADER], cases };
 
 #[cfg(test)]
 mod tests {

@@ -31,7 +31,7 @@ fn params(io: &Io) -> (Params, Launch) {
     let shape = &io.x(0).shape;
     let rows = shape.rows() * io.replicas;
     let p = Params { rows: rows as u32, k: shape.last() as u32, accumulate: 0 };
-    // Over a worker's values three times, and two sums over the workers.
+    // Three loops over an invocation's values, and two sums over the invocations.
     (p, Grid::folded(rows, 1).rounds(3 * shape.last().div_ceil(64) + 12))
 }
 
@@ -90,10 +90,10 @@ fn cases() -> Vec<Case> {
         case("one", &[1], 2.0),
         case("one class", &[3, 1], 2.0),
         case("ragged", &[2, 3, 7], 2.0),
-        case("a worker each", &[5, 64], 3.0),
-        case("more classes than workers", &[3, 131], 3.0),
+        case("one value per invocation", &[5, 64], 3.0),
+        case("more classes than invocations", &[3, 131], 3.0),
         // Their exponentials overflow.
-        case("far out", &[6, 9], 400.0),
+        case("large values", &[6, 9], 400.0),
         case("more rows than a grid is wide", &[65_537, 2], 2.0),
         case("real", &[128, 19], 3.0).bench(),
         case("real, long rows", &[256, 1430], 3.0).bench(),

@@ -1,4 +1,4 @@
-//! Logarithms of spectra with mean 0 and standard deviation 1 in each clip.
+//! Log magnitudes, standardised to mean 0 and standard deviation 1 in each clip.
 //!
 //! x (B, N), y (B, N) = (v - mean) / max(std, floor), v = ln(x + offset); mean and standard deviation (of N, not N - 1) over the N
 //! values of a clip. Silence gives zeros. Forward only.
@@ -88,7 +88,7 @@ fn cases() -> Vec<Case> {
         Case::new(name, Standardise { offset: 1e-3, floor: 1e-2 }, vec![Input::data(x).filled(fill)])
     };
     let spectrum = Fill::Uniform(0.0, 20.0);
-    // Silence, a constant, and a clip whose first value is far from all others.
+    // Silence, a constant, and a clip with a first value far from all others.
     let odd: Vec<f64> = [0.0; 301].into_iter().chain([2.5; 301]).chain([0.0]).chain([1.0; 300]).collect();
     vec![
         case("one value", [1, 1], spectrum.clone()),
@@ -101,5 +101,4 @@ fn cases() -> Vec<Case> {
     ]
 }
 
-pub const OP: Entry =
-    Entry { name: "standardise", about: "logarithms with mean 0 and deviation 1", shaders: &[&SHADER], cases };
+pub const OP: Entry = Entry { name: "standardise", about: "standardised log magnitudes", shaders: &[&SHADER], cases };

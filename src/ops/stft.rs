@@ -28,14 +28,14 @@ pub enum Hann {
     Symmetric,
 }
 
-/// Where frame t lies in the clip.
+/// Position of frame t in the clip.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Framing {
     /// The window starts at sample t hop; T = 1 + (S - win_length) / hop. As VGGish does.
     Window,
     /// A frame of n_fft samples starts at t hop, the window in its middle; T = 1 + (S - n_fft) / hop. librosa's `center=False`.
     Frame,
-    /// A frame of n_fft samples has its middle at t hop, silence around the clip; T = 1 + S / hop. librosa's default.
+    /// A frame of n_fft samples has its middle at t hop, zeros around the clip; T = 1 + S / hop. librosa's default.
     CentredZero,
     /// As `CentredZero`, with the clip reflected about its first and last sample; S > n_fft / 2.
     CentredReflect,
@@ -59,7 +59,7 @@ pub struct Stft {
     pub window: Hann,
     pub framing: Framing,
     pub spectrum: Spectrum,
-    /// Leaves out the frames beyond so many; none for all that fit.
+    /// At most this many frames; `None` for all that fit.
     pub max_frames: Option<usize>,
 }
 
@@ -234,10 +234,10 @@ fn cases() -> Vec<Case> {
         case("one frame, one sample", [1, 1], [256, 1, 1], Periodic, Window, Magnitude),
         case("256 points, symmetric", [2, 523], [256, 67, 256], Symmetric, Frame, Magnitude),
         case("512 points, odd window", [3, 1009], [512, 160, 399], Periodic, Window, Power),
-        case("1024 points, silence around", [2, 700], [1024, 331, 1000], Periodic, CentredZero, Power),
-        case("2048 points, reflected", [2, 1031], [2048, 512, 2048], Periodic, CentredReflect, Magnitude),
-        case("4096 points, reflected", [1, 2500], [4096, 1024, 3001], Symmetric, CentredReflect, Power),
-        case("4096 points, silence around", [1, 3], [4096, 2, 4096], Periodic, CentredZero, Magnitude),
+        case("1024 points, zero padding", [2, 700], [1024, 331, 1000], Periodic, CentredZero, Power),
+        case("2048 points, reflect padding", [2, 1031], [2048, 512, 2048], Periodic, CentredReflect, Magnitude),
+        case("4096 points, reflect padding", [1, 2500], [4096, 1024, 3001], Symmetric, CentredReflect, Power),
+        case("4096 points, zero padding", [1, 3], [4096, 2, 4096], Periodic, CentredZero, Magnitude),
         Case::new(
             "first frames only",
             Stft {

@@ -1,7 +1,7 @@
-//! Counts right and wrong decisions of known labels per class, over the batches of a validation epoch.
+//! Confusion counts of known labels per class, over the batches of a validation epoch.
 //!
 //! p (B, K) probabilities, target (B, K), observed (B, K) 0 or 1, clock u32 (4); counts u32 (K, 4) in place: true and false
-//! positives, false and true negatives, where a clip is called positive as [`Decision`] says and is positive at target >= 0.5.
+//! positives, false and true negatives, where [`Decision`] gives the predicted positives, and a clip is positive at target >= 0.5.
 //! In the first batch of an epoch (step % batches = 0) counts are set, later they are added to.
 
 use super::Entry;
@@ -14,18 +14,18 @@ use crate::graph::{Cost, Graph, Io, Op, Outputs, Spec, Tensor};
 static SHADER: Shader = shader!("tally.wgsl");
 
 /// Invocations of a workgroup, as in the shader.
-const WORKERS: usize = 256;
+const WORKGROUP_SIZE: usize = 256;
 
 params! {
     struct Params { batch: u32, classes: u32, batches: u32, clock_stride: u32 }
 }
 
-/// Which classes a clip is said to have.
+/// Predicted classes of a clip.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Decision {
     /// Every class with p >= 0.5.
     Threshold,
-    /// The class of the largest probability, the first of equals: for classes that exclude each other.
+    /// The class of the largest probability, the first of equals: for single-label models.
     Largest,
 }
 
@@ -37,7 +37,7 @@ pub struct Tally {
 }
 
 /// Adds the count of one batch's decisions to `counts`, u32 (K, 4) in place. `p`, `target`, `observed` (B, K); `clock`
-/// u32 (4) is read, so this comes before the clock moves on.
+/// u32 (4) is read, so this comes before the clock is advanced.
 ///
 /// # Errors
 /// `Shape` for tensors that do not fit together and for an epoch without batches.
@@ -89,7 +89,7 @@ impl Op for Tally {
             ("counts", io.y(0).view),
         ];
         let constants = [("LARGEST", f64::from(self.decision == Decision::Largest))];
-        let clips = shape.rows().div_ceil(WORKERS);
+        let clips = shape.rows().div_ceil(WORKGROUP_SIZE);
         let rounds = clips * if self.decision == Decision::Largest { 1 + shape.last() } else { 1 };
         let launch = Grid::folded(shape.last(), io.replicas).rounds(rounds);
         r.dispatch_with(&SHADER, "tally_forward", &constants, &bindings, p, launch);
@@ -128,8 +128,8 @@ impl Op for Tally {
 fn case(name: &str, decision: Decision, shape: [usize; 2], p: Fill, step: u32) -> Case {
     let inputs = vec![
         Input::data(shape).filled(p),
-        Input::data(shape).filled(Fill::Chance(0.4)),
-        Input::data(shape).filled(Fill::Chance(0.5)),
+        Input::data(shape).filled(Fill::Bernoulli(0.4)),
+        Input::data(shape).filled(Fill::Bernoulli(0.5)),
         Input::u32([4], Fill::Given(vec![1.0, 2.0, f64::from(step), 0.0])),
         Input::u32([shape[1], 4], Fill::Below(100)),
     ];
@@ -146,7 +146,7 @@ fn cases() -> Vec<Case> {
         case("on the threshold", Threshold, [64, 3], Fill::Given(vec![0.5; 192]), 2),
         case("largest, one", Largest, [1, 1], Fill::Given(vec![0.0]), 0),
         case("largest", Largest, [65, 7], some(), 7),
-        // 0, 1 and 2 among seven classes: most clips have several that are largest.
+        // 0, 1 and 2 among seven classes: most clips have several largest values.
         case("largest of equals", Largest, [63, 7], Fill::Below(3), 6),
         case("largest, all equal", Largest, [5, 4], Fill::Given(vec![0.25; 20]), 2),
         case("real", Threshold, [128, 20], some(), 1).bench(),
@@ -154,4 +154,4 @@ fn cases() -> Vec<Case> {
     ]
 }
 
-pub const OP: Entry = Entry { name: "tally", about: "counts of right and wrong decisions", shaders: &[&SHADER], cases };
+pub const OP: Entry = Entry { name: "tally", about: "confusion counts", shaders: &[&SHADER], cases };

@@ -1,4 +1,4 @@
-//! The end of a step: the loss goes into its epoch's totals and the clock moves on.
+//! The end of a step: the loss is added to the epoch's totals and the clock is advanced.
 //!
 //! parts (2) = numerator and denominator of the step's loss; in place: clock u32 (4) = (seed low, seed high, step, 0),
 //! totals (2), diverged u32 (1). In the first batch of an epoch (step % batches = 0) totals = parts, later totals += parts;
@@ -17,7 +17,7 @@ params! {
     struct Params { replicas: u32, batches: u32 }
 }
 
-/// What `diverged` holds as long as all losses are finite.
+/// Value of `diverged` as long as all losses are finite.
 pub const NEVER: u32 = u32::MAX;
 
 #[derive(Debug)]
@@ -103,4 +103,5 @@ fn cases() -> Vec<Case> {
     ]
 }
 
-pub const OP: Entry = Entry { name: "track", about: "an epoch's loss, and the clock", shaders: &[&SHADER], cases };
+pub const OP: Entry =
+    Entry { name: "track", about: "running loss of the epoch, step counter", shaders: &[&SHADER], cases };

@@ -1,4 +1,4 @@
-//! The one table that says which variant of a kernel runs where. Choices depend on the adapter and on shapes, never on R.
+//! Which variant of a kernel runs where. Choices depend on the adapter and on shapes, never on R.
 
 use crate::gpu::{AdapterKind, Shader, Target};
 
@@ -6,7 +6,7 @@ use crate::gpu::{AdapterKind, Shader, Target};
 pub(super) enum MatrixProduct {
     /// Tiles in workgroup memory: any GPU, any shape.
     Tile,
-    /// Registers and subgroup broadcasts: software adapters with 8 invocations per subgroup, row lengths in whole vec4.
+    /// Registers and subgroup broadcasts: software adapters with 8 invocations per subgroup, row lengths a multiple of 4.
     Subgroup8,
 }
 
@@ -19,13 +19,13 @@ pub(super) fn matrix_product(target: Target, n: usize, k: usize) -> MatrixProduc
     }
 }
 
-/// The scalar or the vec4 kernels for rows of `n`, and how many elements a Value of theirs holds.
+/// The scalar or the vec4 variant for rows of `n`, and its vector width.
 pub(super) fn by_row(n: usize, scalar: &'static Shader, vec4: &'static Shader) -> (&'static Shader, usize) {
     if n.is_multiple_of(4) { (vec4, 4) } else { (scalar, 1) }
 }
 
 /// Invocations that work on a frame of the Fourier transform: where a subgroup is 8 lanes of a CPU, a barrier between
-/// several of them costs more than they bring.
+/// several of them costs more than it gains.
 pub(super) fn fourier_lanes(target: Target) -> u32 {
     if target.kind == AdapterKind::Software { 8 } else { 64 }
 }
@@ -34,14 +34,14 @@ pub(super) fn fourier_lanes(target: Target) -> u32 {
 pub(super) enum Convolution {
     /// As for a matrix product.
     Tile,
-    /// As for a matrix product, channels in whole vec4.
+    /// As for a matrix product, channels a multiple of 4.
     Subgroup8,
-    /// The same for input channels that are not whole vec4 (a first layer's one or three). Gradients of the input go by tiles.
-    Subgroup8Narrow,
-    /// Invocations take runs of pixels, all with the same output channels: few of them, in whole vec4, kernels of up to 5 x 5.
+    /// The same for input channels that are not a multiple of 4 (a first layer's one or three). Input gradients use tiles.
+    Subgroup8Unaligned,
+    /// Each invocation computes a run of pixels: for few output channels, a multiple of 4, and kernels of up to 5 x 5.
     Runs,
-    /// The same for input channels that are not whole vec4. Gradients of the input go by tiles.
-    RunsNarrow,
+    /// The same for input channels that are not a multiple of 4. Input gradients use tiles.
+    RunsUnaligned,
 }
 
 /// For `c` channels in, `n` out and a square kernel of `size`.
@@ -50,8 +50,8 @@ pub(super) fn convolution(target: Target, n: usize, c: usize, size: usize) -> Co
     match (matrix_product(target, n, c), matrix_product(target, n, 4)) {
         (MatrixProduct::Subgroup8, _) if runs => Convolution::Runs,
         (MatrixProduct::Subgroup8, _) => Convolution::Subgroup8,
-        (_, MatrixProduct::Subgroup8) if runs => Convolution::RunsNarrow,
-        (_, MatrixProduct::Subgroup8) => Convolution::Subgroup8Narrow,
+        (_, MatrixProduct::Subgroup8) if runs => Convolution::RunsUnaligned,
+        (_, MatrixProduct::Subgroup8) => Convolution::Subgroup8Unaligned,
         _ => Convolution::Tile,
     }
 }
@@ -76,7 +76,8 @@ pub(super) fn filtering(target: Target) -> Filtering {
 pub(super) enum Attention {
     /// Tiles in workgroup memory: any GPU, any shape.
     Tile,
-    /// The same with more workgroups that gather sums, each in fewer rounds (see `Recorder::runs`): software adapters, at the cost of memory.
+    /// The same with more workgroups that accumulate sums, each in fewer iterations (see `Recorder::runs`): software adapters, at
+    /// the cost of memory.
     TileSoftware,
     /// Subgroup broadcasts: software adapters with 8 invocations per subgroup, heads of up to 8 channels, up to 128 rows of positions.
     Subgroup8,

@@ -2,7 +2,7 @@
 
 use crate::core::error::{Error, Result};
 use crate::data::Features;
-use crate::features::corpus::Corpus;
+use crate::features::device_dataset::DeviceDataset;
 use crate::gpu::Gpu;
 use crate::nn;
 use crate::predict::forest::{self, Forest};

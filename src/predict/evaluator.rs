@@ -3,7 +3,7 @@
 use crate::core::array::Array;
 use crate::core::error::{Error, Result};
 use crate::data::Dataset;
-use crate::features::corpus::Corpus;
+use crate::features::device_dataset::DeviceDataset;
 use crate::gpu::Gpu;
 use crate::metrics::evaluation::{Evaluation, SeedPredictions, Subject, evaluate};
 use crate::metrics::scores::{Scores, Task, score};
@@ -50,7 +50,12 @@ impl<'a> Evaluator<'a> {
     /// # Errors
     /// `Data` for a dataset of other classes, or of several classes per clip for a single-label model; as
     /// [`ClipPredictor::new`].
-    pub fn new(gpu: &Gpu, trained: &'a Trained, data: &'a Dataset, corpus: Option<&Corpus>) -> Result<Evaluator<'a>> {
+    pub fn new(
+        gpu: &Gpu,
+        trained: &'a Trained,
+        data: &'a Dataset,
+        corpus: Option<&DeviceDataset>,
+    ) -> Result<Evaluator<'a>> {
         let About { classes, .. } = &trained.about;
         if data.classes != *classes {
             let reason = format!("has other classes than the run was trained on ({})", classes.join(", "));

@@ -72,7 +72,7 @@ impl Excerpts {
     pub fn new(trained: &Trained, hop: f64, bands: usize) -> Excerpts {
         let model: &Model = nn::find(&trained.about.model).expect("a trained model is known");
         let steps = if model.trains_vggish() { MAP[0] } else { 1 };
-        let whole = model.is_of_notes();
+        let whole = model.is_single_note();
         let kind = trained.config.kind().expect("a trained model is known");
         let (window, frame) = (kind.window(), kind.spectrogram().hop);
         Excerpts {
@@ -180,7 +180,7 @@ impl Excerpts {
         self.covered.resize(end, false);
         self.activity.resize(end * self.classes, 0.0);
         self.attention.resize(end * self.classes, 0.0);
-        if self.attends && self.bands > 1 {
+        if self.has_attention && self.bands > 1 {
             self.attention_map.resize(end * self.classes * self.bands, 0.0);
         }
         self.counted.resize(end, 0.0);
@@ -258,8 +258,8 @@ impl Excerpts {
                 let most = drawn.iter().copied().fold(f32::MIN_POSITIVE, f32::max);
                 drawn.iter().map(|v| v / most).collect()
             };
-            let attention = self.attends.then(|| relative(curve(&self.attention, 1, class)));
-            let attention_map = (self.attends && self.bands > 1).then(|| {
+            let attention = self.has_attention.then(|| relative(curve(&self.attention, 1, class)));
+            let attention_map = (self.has_attention && self.bands > 1).then(|| {
                 let map = relative(curve(&self.attention_map, self.bands, class));
                 Array::new([cells, self.bands], map)
             });
@@ -285,7 +285,7 @@ impl Excerpts {
             cell: self.cell,
             instruments: trained.about.classes.iter().enumerate().map(instrument).collect(),
             paths: self.paths.clone(),
-            bands: if self.attends { band_edges(self.bands) } else { vec![] },
+            bands: if self.has_attention { band_edges(self.bands) } else { vec![] },
             patches: patches.iter().map(|[frames, bands]| [*frames as f64 * FRAME, *bands as f64]).collect(),
         }
     }

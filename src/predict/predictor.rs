@@ -3,7 +3,7 @@
 use crate::core::array::Array;
 use crate::core::error::{Error, Result};
 use crate::core::shape::Shape;
-use crate::features::corpus::Corpus;
+use crate::features::device_dataset::DeviceDataset;
 use crate::gpu::{Buffer, Gpu, Pace};
 use crate::graph::{Arenas, Draft, Graph, Layout, Mode, Plan, Spec, Tensor};
 use crate::nn::{self, Inputs, Prediction};
@@ -58,7 +58,7 @@ pub enum Detail {
 pub struct Predictor {
     gpu: Gpu,
     config: Config,
-    corpus: Corpus,
+    corpus: DeviceDataset,
     detail: Detail,
     replicas: usize,
     /// The weights by their names in graphs.
@@ -95,7 +95,7 @@ impl Predictor {
         gpu: &Gpu,
         config: &Config,
         blocks: &[Block],
-        corpus: &Corpus,
+        corpus: &DeviceDataset,
         frozen: &[(String, Buffer)],
         detail: Detail,
     ) -> Result<Predictor> {
@@ -139,7 +139,7 @@ impl Predictor {
                 rows[first..first + valid].iter().chain(padding).copied()
             });
             let taken: Vec<u32> = taken.collect();
-            self.corpus.bring(&self.gpu, taken.iter().copied())?;
+            self.corpus.upload(&self.gpu, taken.iter().copied())?;
             self.gpu.write(input, 0, &taken)?;
             pace.replay(&self.gpu, &[&plan.recording], 1, 1, &mut |_| Ok(()), &mut |_| true)?;
             for (output, collected) in outputs.iter().zip(&mut collected) {
@@ -164,7 +164,7 @@ impl Predictor {
 
     /// Builds the plan for batches of `size` clips.
     fn batch(&self, size: usize) -> Result<Batch> {
-        self.corpus.room(size * self.replicas)?;
+        self.corpus.max_steps(size * self.replicas)?;
         let Config { model, .. } = &self.config;
         let (model, dims) = (nn::find(model)?, self.corpus.dims);
         self.config.accepts(dims.width)?;

@@ -4,11 +4,11 @@
 use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
 
-use crate::audio::{Condition, Cut, Excerpt, Item, cut_samples, ingest};
+use crate::audio::{Condition, Excerpt, Item, Windowing, cut_samples, ingest};
 use crate::core::array::Array;
 use crate::core::error::{Error, Result};
 use crate::data::Features;
-use crate::features::corpus::Corpus;
+use crate::features::device_dataset::DeviceDataset;
 use crate::features::extraction::FrontEndRunner;
 use crate::features::extractor::Extract;
 use crate::gpu::Gpu;
@@ -170,8 +170,8 @@ impl Recogniser {
         pending.open.into_iter().try_for_each(|open| each(open.index, self.finish(open)))
     }
 
-    fn cut(&self) -> Cut {
-        Cut { window: self.kind.window(), hop: Some(self.hop), form: self.kind.form(), to_the_end: true }
+    fn cut(&self) -> Windowing {
+        Windowing { window: self.kind.window(), hop: Some(self.hop), format: self.kind.format(), align_last: true }
     }
 
     /// Takes the next item of a recording. Returns whether a batch was full, and all waiting excerpts were predicted.
@@ -253,12 +253,12 @@ impl Recogniser {
 
 impl Options {
     fn hop(&self, kind: Kind) -> f64 {
-        self.hop.unwrap_or(if kind.is_of_notes() { kind.window() } else { HOP })
+        self.hop.unwrap_or(if kind.is_single_note() { kind.window() } else { HOP })
     }
 
     fn check(&self, trained: &Trained) -> Result<()> {
         let model = nn::find(&trained.about.model)?;
-        let (attends, kind) = (model.attends, trained.config.kind()?);
+        let (attends, kind) = (model.has_attention, trained.config.kind()?);
         let (hop, longest) = (self.hop(kind), kind.window());
         // Seconds that overlap more add no information.
         let shortest = if kind.is_of_notes() { longest / 2.0 } else { MIN_HOP };

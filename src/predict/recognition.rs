@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use crate::audio::{Condition, is_sound};
+use crate::audio::{Condition, is_audio};
 use crate::core::array::Array;
 use crate::nn::front_ends::log_mel;
 
@@ -41,7 +41,7 @@ impl Recognition {
     /// folder and without the extension of an audio file. Other dots belong to the name.
     pub fn name(&self) -> String {
         let file = self.file.file_name().unwrap_or(self.file.as_os_str());
-        let file = if is_sound(&self.file) { self.file.file_stem().unwrap_or(file) } else { file };
+        let file = if is_audio(&self.file) { self.file.file_stem().unwrap_or(file) } else { file };
         file.to_string_lossy().into_owned()
     }
 

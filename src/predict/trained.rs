@@ -132,7 +132,7 @@ impl Trained {
 
     /// Multi-label or single-label classification.
     pub fn task(&self) -> Result<Task> {
-        Ok(Task::of(nn::find(&self.config.model)?.exclusive))
+        Ok(Task::of(nn::find(&self.config.model)?.single_label))
     }
 
     /// Replaces the run's thresholds.

@@ -14,8 +14,8 @@ use crate::metrics::thresholds::Level;
 use crate::nn::front_ends::kind::{self, Kind};
 use crate::nn::front_ends::spectrum::Scale;
 use crate::nn::front_ends::vggish::{TrainFrontEnd, Width};
-use crate::nn::models::aacnn::{FirstValues, Network};
-use crate::nn::{self, Settings};
+use crate::nn::models::aacnn::{Initialisation, Network};
+use crate::nn::{self, ModelConfig};
 pub use crate::nn::{Optimiser, Select};
 use crate::ops::attention_pool::Pooling;
 use crate::ops::masked_bce::{FocalAlpha, Loss, LossMean};
@@ -53,7 +53,7 @@ pub struct Notes {
     /// Width as a fraction of the published number of filters.
     pub width: Width,
     pub scale: Scale,
-    pub init: FirstValues,
+    pub init: Initialisation,
     pub split_by: SplitBy,
 }
 
@@ -64,7 +64,7 @@ impl Default for Notes {
             attention: 0,
             width: Width::default(),
             scale: Scale::default(),
-            init: FirstValues::default(),
+            init: Initialisation::default(),
             split_by: SplitBy::default(),
         }
     }
@@ -436,7 +436,7 @@ impl Config {
             features: None,
             feature_scale: None,
             cache: None,
-            notes: found.is_of_notes().then(Notes::default),
+            notes: found.is_single_note().then(Notes::default),
             init: None,
         })
     }
@@ -541,7 +541,7 @@ impl Config {
         let Config { dropout, pooling, train_front_end, .. } = *self;
         let Notes { attention, width: filters, init, .. } = self.notes.unwrap_or_default();
         let aacnn = Network { attention, width: filters, init };
-        Settings { classes, dropout, pooling, width, train_front_end, aacnn }
+        ModelConfig { classes, dropout, pooling, width, train_front_end, aacnn }
     }
 
     /// Input kind of the model.

@@ -1,7 +1,7 @@
 //! The graph of a run's model: the clips of a batch, augmented in training, and the model's outputs.
 
 use crate::core::error::Result;
-use crate::features::corpus::Dims;
+use crate::features::device_dataset::Dims;
 use crate::gpu::{Buffer, Gpu};
 use crate::graph::{Graph, Mode, Spec, Tensor};
 use crate::nn::front_ends::vggish::TrainFrontEnd;
@@ -42,7 +42,7 @@ pub(crate) fn push_model(
     }
     if joins {
         let partners = take(g, Augmentation::Concat.partners())?;
-        batch = concat(g, clock, batch, partners, Concat { chance: JOINED, positions })?;
+        batch = concat(g, clock, batch, partners, Concat { probability: JOINED, positions })?;
     }
     let labels = (g.mode() == Mode::Train).then_some(Labels { target: batch.target, observed: batch.observed });
     let inputs = Inputs { x: batch.x, lengths: batch.lengths, clock, labels };

@@ -80,7 +80,7 @@ impl Setting {
     /// Path of the setting in `run.toml`; two settings exist in two tables.
     pub(super) fn path(&self, model: &Model, value: Option<&Toml>) -> &'static str {
         match self.key {
-            "width" if model.exclusive => "notes.width",
+            "width" if model.single_label => "notes.width",
             "width" => "front_end.width",
             "init" if value.and_then(Toml::as_str).is_some_and(|v| v == "normal" || v == "he") => "notes.init",
             key => key,

@@ -96,15 +96,15 @@ impl Config {
         let nn::Model { name, exclusive, inputs, .. } = *nn::find(&self.model)?;
         let reject = |reason: &str| Err(Error::Usage(format!("{name} {reason}")));
         match self.notes {
-            Some(notes) if exclusive && !ATTENTION.contains(&notes.attention) => {
+            Some(notes) if single_label && !ATTENTION.contains(&notes.attention) => {
                 let known = "attention must be 0, 25, 50, 75 or 100 percent";
                 return Err(Error::Usage(format!("{known}, not {}", notes.attention)));
             }
-            Some(notes) if exclusive && !inputs.contains(&notes.input) => {
+            Some(notes) if single_label && !inputs.contains(&notes.input) => {
                 let known: Vec<&str> = inputs.iter().map(|kind| kind.name()).collect();
                 return reject(&format!("takes {}, not {}", known.join(" or "), notes.input));
             }
-            Some(_) if exclusive => {}
+            Some(_) if single_label => {}
             Some(_) => {
                 return reject("is not a single-note model: remove the table notes");
             }

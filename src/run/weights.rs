@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::core::array::Array;
 use crate::core::error::{Error, Result};
-use crate::core::tensors::{File, floats, refuse_extra, save, words};
+use crate::core::tensors::{File, floats, reject_extra, save, words};
 use crate::data::Dataset;
 use crate::graph::Layout;
 use crate::run::config::Config;
@@ -176,7 +176,7 @@ pub fn export(path: &Path, layout: &Layout, block: &Block, about: &About) -> Res
 pub fn import(path: &Path, layout: &Layout) -> Result<Block> {
     let file = File::read(path)?;
     let tensors = file.tensors();
-    refuse_extra(path, &tensors, &|name| layout.params.iter().any(|p| p.name == name))?;
+    reject_extra(path, &tensors, &|name| layout.params.iter().any(|p| p.name == name))?;
     let mut block = Block { trained: vec![0.0; layout.trained], stats: vec![0.0; layout.stats] };
     for p in &layout.params {
         let values = floats(path, &tensors, &p.name, p.shape.dims())?;

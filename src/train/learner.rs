@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use crate::core::array::Array;
 use crate::core::error::{Error, Result};
 use crate::core::random::key;
-use crate::features::corpus::{Corpus, Dims, Feed};
+use crate::features::device_dataset::{BatchSchedule, DeviceDataset, Dims};
 use crate::gpu::{Buffer, Gpu, Pace};
 use crate::graph::{Arenas, Draft, Graph, Layout, Mode, Plan, Spec, Tensor};
 use crate::metrics::scores::Counts;
@@ -66,8 +66,8 @@ pub struct Learner<'g> {
     step: Plan,
     update: Plan,
     validation: Plan,
-    feed: Feed,
-    val_feed: Feed,
+    feed: BatchSchedule,
+    val_feed: BatchSchedule,
     arenas: Arenas,
     best: [Buffer; 2],
     moments: [Buffer; 2],
@@ -131,8 +131,8 @@ impl Graphs {
         let mut step = Graph::new(Mode::Train);
         let (clock, batch, prediction) = push_model(&mut step, dims, config, train, order)?;
         let (loss, parts) = push_loss(&mut step, config, batch, &prediction)?;
-        let losses = [loss].into_iter().chain(prediction.own_losses).collect();
-        let exclusive = nn::find(&config.model)?.exclusive;
+        let losses = [loss].into_iter().chain(prediction.auxiliary_losses).collect();
+        let exclusive = nn::find(&config.model)?.single_label;
         let decision = if exclusive { Decision::Largest } else { Decision::Threshold };
         if exclusive {
             let counts = step.input("train_counts", Spec::u32([dims.classes, 4]));
@@ -189,7 +189,7 @@ impl<'g> Learner<'g> {
     pub fn new(
         gpu: &'g Gpu,
         config: &Config,
-        corpus: &Corpus,
+        corpus: &DeviceDataset,
         frozen: &[(String, Buffer)],
         splits: &[Split],
         order: Order,
@@ -208,7 +208,7 @@ impl<'g> Learner<'g> {
             Optimiser::Adagrad => {
                 // A replica's at a time: large models have large arenas.
                 let sums = arena("sums of squares", layout.trained)?;
-                let first = vec![adagrad::FIRST; layout.trained];
+                let first = vec![adagrad::INITIAL; layout.trained];
                 (0..replicas).try_for_each(|r| gpu.write(&sums, r * layout.trained, &first))?;
                 [sums, arena("none", 0)?]
             }
@@ -216,8 +216,10 @@ impl<'g> Learner<'g> {
         let (train_pools, val_pools): (Vec<_>, Vec<_>) = splits.iter().cloned().unzip();
         let train_pool = gpu.upload("training clips", &train_pools.concat())?;
         let val_pool = gpu.upload("validation clips", &val_pools.concat())?;
-        let feed = Feed::new(corpus, train_pools, &config.seeds, config.batch.min(train), orders(config, order))?;
-        let val_feed = Feed::new(corpus, val_pools, &config.seeds, config.batch.min(val), vec![Order::InOrder])?;
+        let feed =
+            BatchSchedule::new(corpus, train_pools, &config.seeds, config.batch.min(train), orders(config, order))?;
+        let val_feed =
+            BatchSchedule::new(corpus, val_pools, &config.seeds, config.batch.min(val), vec![Order::InOrder])?;
         let clocks: Vec<u32> = config.seeds.iter().flat_map(|&s| [key(s)[0], key(s)[1], 0, 0]).collect();
         let clock = gpu.upload("clock", &clocks)?;
         let val_clock = gpu.upload("validation clock", &clocks)?;
@@ -226,7 +228,7 @@ impl<'g> Learner<'g> {
         let diverged = gpu.upload("diverged", &vec![NEVER; replicas])?;
         let val_diverged = gpu.upload("validation diverged", &vec![NEVER; replicas])?;
         let counts = gpu.buffer("counts", 4 * corpus.dims.classes * replicas)?;
-        let exclusive = nn::find(&config.model)?.exclusive;
+        let exclusive = nn::find(&config.model)?.single_label;
         let count = || gpu.buffer("training counts", 4 * corpus.dims.classes * replicas);
         let train_counts = exclusive.then(count).transpose()?;
         let ones = gpu.upload("loss gradient", &vec![1.0f32; replicas])?;
@@ -336,9 +338,9 @@ impl<'g> Learner<'g> {
     /// Runs the validation split and reads back the epoch's sums.
     pub fn validate(&mut self) -> Result<EpochSums> {
         let Learner { gpu, val_feed, val_pace, validation, val_batches, .. } = self;
-        let mut bring = |steps: Range<usize>| val_feed.bring(gpu, steps.start, steps.len());
+        let mut upload = |steps: Range<usize>| val_feed.upload(gpu, steps.start, steps.len());
         let most = val_feed.most_steps();
-        val_pace.replay(gpu, &[&validation.recording], *val_batches, most, &mut bring, &mut |_| true)?;
+        val_pace.replay(gpu, &[&validation.recording], *val_batches, most, &mut upload, &mut |_| true)?;
         let read = self.gpu.read_many(&[&self.totals, &self.val_totals, &self.diverged, &self.counts])?;
         let loss = |words: &[u32]| -> Vec<f32> {
             // An epoch without any observed label has no loss; it is zero, as in the kernel.

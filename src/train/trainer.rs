@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use super::learner::{EpochSums, Learner};
 use crate::core::error::{Error, Result};
 use crate::data::{Dataset, FeatureValues};
-use crate::features::corpus::Corpus;
+use crate::features::device_dataset::DeviceDataset;
 use crate::gpu::Gpu;
 use crate::metrics::scores::{Counts, Task, mean};
 use crate::nn;
@@ -50,7 +50,7 @@ struct Best {
 pub struct Trainer<'a> {
     config: Config,
     about: About,
-    corpus: Corpus,
+    corpus: DeviceDataset,
     learner: Learner<'a>,
     progress: Progress,
     train_clips: usize,
@@ -66,7 +66,7 @@ impl<'a> Trainer<'a> {
         if nn::find(&config.model)?.exclusive {
             data.check_single_label(&config.model)?;
         }
-        let corpus = Corpus::of_dataset(gpu, data)?;
+        let corpus = DeviceDataset::of_dataset(gpu, data)?;
         let splits = splits(config, data)?;
         let frozen = network::frozen(gpu, config)?;
         let mut learner = Learner::new(gpu, config, &corpus, &frozen, &splits, Order::Shuffled)?;
@@ -117,7 +117,7 @@ impl<'a> Trainer<'a> {
     }
 
     /// The dataset on the GPU.
-    pub fn corpus(&self) -> &Corpus {
+    pub fn corpus(&self) -> &DeviceDataset {
         &self.corpus
     }
 
@@ -220,7 +220,7 @@ impl<'a> Trainer<'a> {
     /// Compares the epoch with the best of each active seed, saves better weights, and returns the history rows.
     fn update_best(&mut self, sums: &EpochSums) -> Result<Vec<EpochRow>> {
         let epoch = self.progress.epochs;
-        let task = Task::of(nn::find(&self.config.model)?.exclusive);
+        let task = Task::of(nn::find(&self.config.model)?.single_label);
         let mut better = vec![];
         let mut rows = vec![];
         for (r, &seed) in self.config.seeds.iter().enumerate() {

@@ -1,5 +1,5 @@
-//! Decoding of files whose headers are wrong, missing or cut off: the samples that are there, all of them, and a line
-//! that says what is odd; and of hostile ones: samples or one error.
+//! Decoding of files with wrong, missing or truncated headers: all available samples and a warning;
+//! and of malicious ones: samples or one error.
 
 use std::fs;
 use std::path::PathBuf;
@@ -16,7 +16,7 @@ const M4A: &[u8] = include_bytes!("../golden/tone.m4a");
 const OPUS: &[u8] = include_bytes!("../golden/tone.opus");
 const WEBM: &[u8] = include_bytes!("../golden/tone.webm");
 const MKA: &[u8] = include_bytes!("../golden/tone.mka");
-/// Samples of the files that are made here.
+/// Samples of the generated files.
 const LEN: usize = 3000;
 
 fn file(name: &str, bytes: &[u8]) -> (tempfile::TempDir, PathBuf) {
@@ -78,8 +78,8 @@ fn format(tag: u16, channels: u16, bits: u16) -> Vec<u8> {
     chunk(b"fmt ", body.len() as u32, &body)
 }
 
-/// A WAV file of one channel: what it says of its own size and of that of its sound, and chunks before and behind the
-/// sound.
+/// A mono WAV file: declared sizes of the file and of its audio data, and chunks before and after the
+/// audio data.
 fn wav(riff: u32, data: u32, before: &[u8], behind: &[u8]) -> Vec<u8> {
     let sound = chunk(b"data", data, &little(&tone()));
     [b"RIFF", &riff.to_le_bytes()[..], b"WAVE", &format(1, 1, 16), before, &sound, behind].concat()
@@ -122,7 +122,7 @@ fn untagged(mp3: &[u8]) -> &[u8] {
 #[test]
 fn sizes_that_are_wrong_or_unknown_cut_nothing() {
     let whole = 2 * LEN as u32;
-    let (unknown, no_length) = (u32::MAX, "does not say how long");
+    let (unknown, no_length) = (u32::MAX, "has no length");
     let list = chunk(b"LIST", 10, b"INFOISFTab");
     for (name, bytes, warning) in [
         ("as it should be", wav(36 + whole, whole, b"", b""), ""),
@@ -132,7 +132,7 @@ fn sizes_that_are_wrong_or_unknown_cut_nothing() {
         ("a crashed recorder", wav(36, 0, b"", b""), no_length),
         ("RIFF without its head", wav(28 + whole, whole, b"", b""), ""),
         ("too long", wav(36 + 2 * whole, 2 * whole, b"", b""), "6000 bytes (50 %)"),
-        ("too short", wav(36 + 500, 500, b"", b""), "promises 500 bytes"),
+        ("too short", wav(36 + 500, 500, b"", b""), "has 500 bytes of audio"),
         ("LIST without padding", wav(50 + whole, whole, &chunk(b"LIST", 5, b"INFOx"), b""), ""),
         (
             "LIST far too long",
@@ -185,7 +185,7 @@ fn an_mp3_is_as_long_as_its_frames() {
     }
     let tags = [&[0; 128][..], b"ID3\x04\0\0\0\0\0\x05hello"].concat();
     let tags = [b"TAG", &tags[3..]].concat();
-    expect("joined, with tags between", &[MP3, &tags, MP3].concat(), 3200, 16_000, "joined of several files");
+    expect("joined, with tags between", &[MP3, &tags, MP3].concat(), 3200, 16_000, "consists of several files");
 }
 
 #[test]
@@ -198,18 +198,18 @@ fn channels_and_rates_may_change_in_mid_file() {
 }
 
 #[test]
-fn streams_that_are_joined_are_heard_one_after_the_other() {
+fn concatenated_streams_are_decoded_in_sequence() {
     expect("ogg", OGG, 1600, 16_000, "");
-    expect("chained ogg", &[OGG, OGG].concat(), 3200, 16_000, "joined of several streams");
-    expect("chained opus", &[OPUS, OPUS, OPUS].concat(), 3 * 14_400, 48_000, "joined of several streams");
+    expect("chained ogg", &[OGG, OGG].concat(), 3200, 16_000, "consists of several streams");
+    expect("chained opus", &[OPUS, OPUS, OPUS].concat(), 3 * 14_400, 48_000, "consists of several streams");
 }
 
 #[test]
-fn delay_and_padding_of_encoders_are_taken_off() {
+fn delay_and_padding_of_encoders_are_removed() {
     expect("AAC in MP4", M4A, 6615, 22_050, "");
     expect("Opus in Ogg", OPUS, 14_400, 48_000, "");
     expect("Opus in WebM", WEBM, 14_400, 48_000, "");
-    // Vorbis has no delay; its last block is longer than the sound.
+    // Vorbis has no delay; its last block is longer than the audio.
     let len = decoded(MKA).0.len();
     assert!((6615..6615 + 128).contains(&len), "{len}");
     // The tone is where it was: its first zero crossing upwards is at the start of a period.
@@ -220,7 +220,7 @@ fn delay_and_padding_of_encoders_are_taken_off() {
         let at = (from..).find(|i| samples[*i] < 0.0 && samples[i + 1] >= 0.0).unwrap();
         let exact = at as f64 + f64::from(-samples[at] / (samples[at + 1] - samples[at]));
         let off = (exact / period).round() * period - exact;
-        // A sample and a bit at 22 050 Hz: Opus at so low a rate works at 16 kHz inside.
+        // Just over a sample at 22 050 Hz: Opus at so low a rate works at 16 kHz internally.
         assert!(off.abs() / f64::from(sr) < 6e-5, "{name}: {off} samples off");
     }
 }
@@ -234,7 +234,7 @@ fn flac_with_impossible_block_sizes_is_decoded() {
 }
 
 #[test]
-fn what_is_there_of_a_file_cut_off_is_kept() {
+fn the_available_part_of_a_truncated_file_is_decoded() {
     let bytes = wav(36 + 6000, 6000, b"", b"");
     expect("wav", &bytes[..bytes.len() - 2000], LEN - 1000, 8000, "2000 bytes (33 %)");
     for (name, bytes, full) in [("mp3", MP3, 1600), ("webm", WEBM, 14_400)] {
@@ -245,14 +245,14 @@ fn what_is_there_of_a_file_cut_off_is_kept() {
 }
 
 #[test]
-fn what_is_damaged_in_the_middle_is_silent_and_said() {
+fn damage_in_the_middle_is_replaced_by_silence_with_a_warning() {
     for (name, bytes, len) in [("m4a", M4A, 6615), ("mp3", STEREO_MP3, 0), ("wav", &wav(6036, 6000, b"", b""), LEN)] {
         let mut bytes = bytes.to_vec();
         let middle = bytes.len() / 3;
         bytes[middle..middle + 150].fill(0xff);
         let (samples, _, condition) = decoded(&bytes);
         assert!(len == 0 || samples.len() == len, "{name}: {} samples", samples.len());
-        // Nothing tells that samples of PCM are not what they were.
+        // Damaged samples of PCM cannot be detected.
         assert_eq!(condition.damaged, name != "wav", "{name}: {condition:?}");
     }
     for bad in [f32::NAN, f32::INFINITY] {
@@ -268,7 +268,7 @@ fn what_is_damaged_in_the_middle_is_silent_and_said() {
 }
 
 #[test]
-fn codecs_that_are_not_ours_are_named() {
+fn unsupported_codecs_are_named() {
     let of = |tag, bits| {
         let sound = chunk(b"data", 6000, &little(&tone()));
         let (_dir, path) = file("a.wav", &[b"RIFF\0\0\0\0WAVE", &format(tag, 1, bits)[..], &sound].concat());
@@ -302,7 +302,7 @@ fn an_mp3_or_adpcm_in_a_wav_is_decoded() {
         [b"RIFF\0\0\0\0WAVE", &about[..], &chunk(b"data", body.len() as u32, body)].concat()
     };
     expect("mp3", &inner(0x55, bare, 1), decoded(bare).0.len(), 16_000, "");
-    // Blocks of 64 bytes: 4 bytes of head for each channel, then two samples a byte.
+    // Blocks of 64 bytes: a header of 4 bytes for each channel, then two samples per byte.
     expect("IMA ADPCM", &inner(0x11, &[0; 640], 64), 10 * 57, 16_000, "");
     expect("MS ADPCM", &inner(2, &[0; 640], 64), 10 * 52, 16_000, "");
 }
@@ -318,7 +318,7 @@ fn opposite_channels_do_not_cancel_out() {
     expect("opposite", &opposite, LEN, 8000, "channels are opposite");
     let (samples, ..) = decoded(&opposite);
     assert!(samples.iter().zip(tone()).all(|(got, want)| got.abs() == f32::from(want).abs() / 32_768.0));
-    // 30 dB are heard well enough.
+    // 30 dB are loud enough.
     expect("nearly so", &stereo(&|v| (f32::from(v) * -0.93) as i16), LEN, 8000, "");
     expect("one silent", &stereo(&|_| 0), LEN, 8000, "");
 }
@@ -366,7 +366,7 @@ proptest! {
         ..Default::default()
     })]
     #[test]
-    fn damaged_files_are_sound_or_one_error(
+    fn damaged_files_give_samples_or_one_error(
         which in any::<prop::sample::Index>(),
         changes in prop::collection::vec((any::<u8>(), 0.0..1.0f64, any::<u8>()), 1..12),
         cut in prop::option::weighted(0.2, 0.0..1.0f64),

@@ -1,4 +1,4 @@
-//! Sound files in and out: real recordings against libsndfile's samples, round trips, files that are none.
+//! Reading and writing audio files: real recordings against libsndfile's samples, round trips, invalid files.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -8,7 +8,7 @@ use wmic::audio::{Clip, Depth, PASS_BAND, Resampler, decode, open, resample, wri
 
 const MINUTE: f64 = 60.0;
 
-/// Real recordings, where they are at hand.
+/// Real recordings, if available.
 fn data(what: &str) -> Option<PathBuf> {
     let found = std::env::var_os("WMIC_DATA").map(|dir| Path::new(&dir).join(what)).filter(|path| path.exists());
     if found.is_none() {
@@ -32,7 +32,7 @@ fn reason(result: Result<Clip, Error>) -> String {
             assert!(!reason.is_empty() && !reason.contains('\n'), "{reason:?}");
             reason
         }
-        other => panic!("{other:?} is no data error"),
+        other => panic!("{other:?} is not a data error"),
     }
 }
 
@@ -132,13 +132,13 @@ fn a_wrong_extension_does_not_matter() {
 }
 
 #[test]
-fn what_is_no_sound_is_one_clear_line() {
+fn files_without_audio_give_one_clear_line() {
     let text = "Dear archivist, this is not a recording.\n".repeat(500);
     let mut random = wmic::core::random::Stream::new(3, 0);
     let noise: Vec<u8> = (0..20_000).map(|_| (random.uniform(128.0) + 128.0) as u8).collect();
     for (name, bytes, why) in [
         ("empty.wav", &b""[..], "is empty"),
-        ("letter.mp3", text.as_bytes(), "no sound file"),
+        ("letter.mp3", text.as_bytes(), "not an audio file"),
         ("noise.bin", &noise, ""),
         ("noise.mp3", &noise, ""),
         ("header.wav", &b"RIFF\x24\0\0\0WAVE"[..], ""),
@@ -153,7 +153,7 @@ fn what_is_no_sound_is_one_clear_line() {
 }
 
 #[test]
-fn impossible_headers_are_refused() {
+fn impossible_headers_are_rejected() {
     for (sr, fine) in [(1, false), (0, false), (999, false), (1000, true), (768_000, true), (u32::MAX, false)] {
         let mut bytes = wav(1, 16_000, 16, false, &tone(16_000, 2000));
         bytes[24..28].copy_from_slice(&sr.to_le_bytes());
@@ -185,7 +185,7 @@ fn in_band_sines_survive_resampling() {
             let got = resample(&input, from, to).unwrap();
             assert_eq!(got.len(), to as usize);
             let want = sine(to, got.len());
-            // The sine starts and stops all at once, which no band-limited signal does.
+            // The sine starts and stops abruptly, unlike a band-limited signal.
             let inner = got.len() / 5..got.len() * 4 / 5;
             let error: f64 = inner.clone().map(|i| (f64::from(got[i]) - want[i]).powi(2)).sum::<f64>();
             let decibels = 10.0 * (error / inner.len() as f64 / 0.5).log10();
@@ -234,11 +234,11 @@ fn a_real_clip_has_libsndfiles_samples() {
     assert_eq!(samples.len(), clip.samples.len().div_ceil(step));
     for (i, want) in samples.iter().enumerate() {
         let (got, want) = (f64::from(clip.samples[i * step]), want.as_f64().unwrap());
-        assert!((got - want).abs() <= 3e-4, "sample {} is {got}, libsndfile says {want}", i * step);
+        assert!((got - want).abs() <= 3e-4, "sample {} is {got}, libsndfile has {want}", i * step);
     }
     let power: f64 = clip.samples.iter().map(|v| f64::from(*v).powi(2)).sum();
     let want = golden["power"].as_f64().unwrap();
-    assert!((power - want).abs() <= 1e-3 * want, "power {power}, libsndfile says {want}");
+    assert!((power - want).abs() <= 1e-3 * want, "power {power}, libsndfile has {want}");
     let at_16k = resample(&clip.samples, clip.sr, 16_000).unwrap();
     assert_eq!((at_16k.len(), wmic::nn::front_ends::log_mel::frames(at_16k.len())), (160_000, 998));
     assert_eq!(wmic::nn::front_ends::log_mel::patches(at_16k.len()), 10);
@@ -256,6 +256,6 @@ fn every_orchestra_sample_decodes() {
             seconds += clip.duration().floor();
         }
     }
-    // None has a tag that says how long it is: that is what their frames hold.
+    // None has a tag with its length, which is that of the frames.
     assert_eq!((decoded, seconds), (675, 1900.0));
 }

@@ -1,4 +1,4 @@
-//! Audio files: decoding, excerpts, and what is recognised in them.
+//! Audio files: decoding, excerpts, recognition.
 
 mod decode;
 mod files;

@@ -1,9 +1,9 @@
-//! A trained run as a library user has it: in memory, shared between threads, asked again and again.
+//! A trained run as a library user has it: in memory, shared between threads, used repeatedly.
 
 use std::path::Path;
 
 use wmic::audio::{Depth, decode, write_wav};
-use wmic::features::corpus::Corpus;
+use wmic::features::device_dataset::DeviceDataset;
 use wmic::features::extraction::{FrontEndRunner, Recipe};
 use wmic::features::front_end::{FrontEnd, Source};
 use wmic::gpu::Gpu;
@@ -44,7 +44,7 @@ fn trained(model: &str) -> Trained {
     Trained { config, about, model: TrainedModel::Network(Network { layout, blocks }) }
 }
 
-/// A glide with some noise, never the same.
+/// A glide with some noise, never repeating.
 fn sound(seconds: f64) -> Vec<f32> {
     let at = |i: usize| {
         let t = i as f64 / f64::from(SR);
@@ -94,7 +94,7 @@ fn samples_in_memory_are_recognised_as_their_file_is() {
     assert_eq!(recogniser.recognise(&samples, SR).unwrap().recognition.instruments, by_file.instruments, "as before");
 }
 
-/// Maps stay on the GPU, where what comes after a short excerpt must be as silent as in stored features: fc-tf takes it all in.
+/// Maps stay on the GPU, where the padding of a short excerpt must be zero as in stored features: fc-tf reads all of it.
 #[test]
 fn features_that_stay_on_the_gpu_are_those_that_are_read() {
     let gpu = Gpu::open(None).unwrap();
@@ -117,7 +117,7 @@ fn features_that_stay_on_the_gpu_are_those_that_are_read() {
     }
 }
 
-/// Whatever batch a clip is in, and whatever is beside it.
+/// Independent of the batch and of its other clips.
 #[test]
 fn clips_are_predicted_alike_in_batches_of_all_sizes() {
     let folder = tempfile::tempdir().unwrap();

@@ -1,4 +1,4 @@
-//! From a recognition to what users see: segments, formats, the table, the picture and the page.
+//! Output of a recognition: segments, formats, the table, the picture and the page.
 
 use std::io::{self, Write};
 use std::path::Path;
@@ -46,7 +46,7 @@ fn gaps_are_bridged_and_blips_dropped() {
     assert_eq!(spans(&on(&[(0, 5), (10, 15)], 20), 0.1, 2.0), [(0, 500), (1000, 1500)], "0.5 s of silence");
     assert_eq!(spans(&on(&[(2, 4), (10, 13)], 20), 0.1, 2.0), [(1000, 1300)], "0.2 s and 0.3 s");
     assert_eq!(spans(&on(&[(2, 4), (6, 8)], 20), 0.1, 2.0), [(200, 800)], "bridged before blips are dropped");
-    assert_eq!(spans(&on(&[(0, 2)], 2), 0.1, 0.2), [(0, 200)], "all of a recording that is no longer");
+    assert_eq!(spans(&on(&[(0, 2)], 2), 0.1, 0.2), [(0, 200)], "all of a recording");
     assert_eq!(spans(&on(&[(10, 11)], 11), 0.96, 9.7), [], "of the last cell only 0.1 s belongs to the recording");
     let bridged = segments(&[1.0, 0.25, 1.0], 0.4, 0.5, 2.0);
     assert_eq!((bridged.len(), bridged[0].confidence), (1, 0.75), "the mean includes the gap");
@@ -158,7 +158,7 @@ fn json_lists_the_paths_of_models_that_have_some() {
     assert_eq!(value["paths"], json!([{ "seed": 7, "start": 4.8, "glimpses": listed }]));
 }
 
-/// What a model says that names one instrument at a time.
+/// Result of a single-label model.
 fn one_at_a_time() -> Recognition {
     let mut r = recognition("solo.ogg");
     for i in &mut r.instruments {
@@ -168,7 +168,7 @@ fn one_at_a_time() -> Recognition {
 }
 
 #[test]
-fn models_that_name_one_at_a_time_have_no_thresholds() {
+fn single_label_models_have_no_thresholds() {
     let r = one_at_a_time();
     assert!(r.single_label() && !recognition("a.ogg").single_label());
     let value: Value = serde_json::from_str(&written(|out| json::write(out, &r, Detail::default()))).unwrap();
@@ -221,7 +221,7 @@ fn several_recordings_are_one_json_array() {
 
 /// Dots of keys are their own: `song.1` and `song.2` were both called `song`.
 #[test]
-fn only_the_extension_of_a_sound_file_is_none_of_its_name() {
+fn only_the_extension_of_an_audio_file_is_removed_from_its_name() {
     for (file, name) in [
         ("song.1", "song.1"),
         ("music/song.1.wav", "song.1"),
@@ -359,7 +359,7 @@ fn the_picture_is_drawn() {
     (r.instruments[0].probability, r.instruments[0].present) = (0.6, true);
     assert_eq!(draw(&r).height() - two.height(), 54, "a row per present instrument");
     r.instruments.iter_mut().for_each(|i| (i.probability, i.present) = (0.0, false));
-    assert!(count(&draw(&r), [110, 110, 110]) > 300, "says that there are none");
+    assert!(count(&draw(&r), [110, 110, 110]) > 300, "a note that there are none");
 
     let empty = Array::zeros([0, 64]);
     plot(&Picture { recognition: &r, spectrum: SPECTRUM, spectrogram: &empty, band_hz: &[] }, &path).unwrap();

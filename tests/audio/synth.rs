@@ -1,4 +1,4 @@
-//! The synthetic recordings: whole, consistent, the same everywhere, and true to their own answer.
+//! The synthetic recordings: complete, consistent, reproducible, and matching their labels.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ops::Range;
@@ -29,7 +29,7 @@ fn rows(path: impl AsRef<Path>, header: [&str; 4]) -> Vec<[String; 4]> {
     reader.deserialize().map(|row| row.unwrap()).collect()
 }
 
-/// Clip key to what sounds when: instrument, start and end in seconds.
+/// Clip key to its notes: instrument, start and end in seconds.
 fn activity(dir: &Path) -> BTreeMap<String, Vec<(String, Range<f64>)>> {
     let mut clips: BTreeMap<_, Vec<_>> = BTreeMap::new();
     for [key, instrument, start, end] in
@@ -117,7 +117,7 @@ fn every_recording_decodes() {
 }
 
 #[test]
-fn a_soloist_sounds_when_the_answer_says_so() {
+fn a_soloist_plays_when_its_labels_say_so() {
     let mut soloists = BTreeSet::new();
     for (key, stretches) in activity(&shared()) {
         let name = &stretches[0].0;
@@ -155,7 +155,7 @@ fn the_seed_decides_every_byte() {
     assert!(recordings(&first).is_disjoint(&recordings(&other)));
     assert_eq!(recordings(&first).len(), 20, "no recording twice");
 
-    // FNV-1a over all recordings. Another machine must find the same; whoever changes a voice puts the new number here.
+    // FNV-1a over all recordings. It must be the same on other machines; a changed voice needs the new number here.
     let hash = recordings(&first)
         .iter()
         .flatten()

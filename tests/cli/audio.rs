@@ -241,7 +241,7 @@ fn corrupt_files_are_listed_counted_and_left_out() {
     let bad = corrupt(folder.path());
     let out = folder.path().join("out.npz");
     let said = log_mel(&bad.iter().map(PathBuf::as_path).collect::<Vec<_>>(), &out);
-    said.code(2).stdout("").stderr(contains("none of 3 sound files can be used: ").and(contains("\n").count(1)));
+    said.code(2).stdout("").stderr(contains("none of 3 audio files can be used: ").and(contains("\n").count(1)));
     assert!(!out.exists() && !folder.path().join("out.npz.partial").exists());
 
     let good = wav(folder.path(), "good.wav", &tone(1.0, 16_000));
@@ -250,8 +250,8 @@ fn corrupt_files_are_listed_counted_and_left_out() {
             contains(format!("skipped: {}", text(&folder.path().join(name)))).and(contains(why.to_owned()))
         };
         said.code(1)
-            .stderr(left_out("cut.wav", "holds no sound"))
-            .stderr(left_out("letter.mp3", "is no sound file"))
+            .stderr(left_out("cut.wav", "contains no audio"))
+            .stderr(left_out("letter.mp3", "is not an audio file"))
             .stderr(left_out("codec.wav", "AC-3"));
     };
     listed(
@@ -288,7 +288,11 @@ fn audio_of_damaged_files_is_used() {
     let out = folder.path().join("out.npz");
     log_mel(&[folder.path()], &out)
         .success()
-        .stderr(contains("warning: ").and(contains("cut.wav: breaks off: ")).and(contains("passed over")))
+        .stderr(
+            contains("warning: ")
+                .and(contains("cut.wav: is truncated: "))
+                .and(contains("skipped, without the extension")),
+        )
         .stderr(contains("1 .jpg").and(contains("3 excerpts of 3 files")));
     let keys = load_features(&out, None).unwrap().0;
     assert_eq!(keys.iter().collect::<std::collections::BTreeSet<_>>().len(), 3, "{keys:?}");
@@ -389,7 +393,7 @@ fn invalid_inputs_and_outputs_are_rejected_before_the_work() {
         (&["--frontend", "vggish", "--weights", &sound], "a.wav: is no safetensors file"),
         (&["--frontend", "maps", "--weights", &at("no-such")], "no-such: "),
         (&["--frontend", "maps", "--weights", &format!("{run}/model.safetensors")], "which VGGish has not"),
-        (&["--frontend", "maps", "--init", "random", "--width", "1/3"], "no width is 1/3; 1, 1/2, 1/4 and 1/8 are"),
+        (&["--frontend", "maps", "--init", "random", "--width", "1/3"], "unknown width 1/3; use 1, 1/2, 1/4 or 1/8"),
     ] {
         rejected(&[&["features", &sound], options].concat(), why);
     }
@@ -409,7 +413,7 @@ fn invalid_inputs_and_outputs_are_rejected_before_the_work() {
         (&["--plot", &at("file")], "file: "),
         (&["--html", &at("folder")], "folder: "),
         (&["--html", &at("none/page.html")], "none/page.html: "),
-        (&[&at("folder")], "folder: holds no sound files"),
+        (&[&at("folder")], "folder: contains no audio files"),
         (&[&at("none.wav")], "none.wav: does not exist"),
         (&["--width", "1/8"], "required arguments were not provided"),
         (&["--frontend-weights", "random:1"], "holds other weights than the features or the run were made with"),

@@ -86,7 +86,7 @@ fn experiments_that_make_no_sense_are_one_line() {
         let entry = &experiment.entries[0];
         experiment.error(entry, &entry.config(Path::new("data")).unwrap_err()).to_string()
     };
-    assert!(of("model = 'lute'").starts_with("x.toml: entry A: unknown model lute; there are att"));
+    assert!(of("model = 'lute'").starts_with("x.toml: entry A: unknown model lute; known models: att"));
     assert!(of("model = 'att'\nlearning_rate = 1").contains("unknown field `learning_rate`"));
     let kind = of("model = 'att'\nepochs = 'ten'");
     assert!(kind.contains("invalid type") && kind.contains("epochs") && !kind.contains('\n'), "{kind}");

@@ -14,12 +14,12 @@ use tempfile::TempDir;
 use wmic::audio::{Depth, write_wav};
 use wmic::core::random::Stream;
 use wmic::data::{Dataset, FeatureValues, Features, SplitBy, load_features};
-use wmic::features::corpus::Corpus;
+use wmic::features::device_dataset::DeviceDataset;
 use wmic::gpu::Gpu;
 use wmic::nn::Kind;
 use wmic::nn::front_ends::spectrum::Scale;
 use wmic::nn::front_ends::vggish::Width;
-use wmic::nn::models::aacnn::FirstValues;
+use wmic::nn::models::aacnn::Initialisation;
 use wmic::ops::sample::Order;
 use wmic::run::config::{Config, Notes};
 use wmic::run::splits::Split;
@@ -436,13 +436,13 @@ fn noise(clips: usize) -> Dataset {
 fn replicas_and_resumed_runs_have_the_same_bits() {
     let gpu = Gpu::open(None).expect("an adapter (software Vulkan will do)");
     let data = noise(5);
-    let corpus = Corpus::of_dataset(&gpu, &data).unwrap();
+    let corpus = DeviceDataset::of_dataset(&gpu, &data).unwrap();
     let notes = Notes {
         input: Kind::Cqt,
         attention: 50,
         width: Width::Eighth,
         scale: Scale::Log,
-        init: FirstValues::He,
+        init: Initialisation::He,
         split_by: SplitBy::File,
     };
     let config = |seeds: &[u64]| Config {

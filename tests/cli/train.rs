@@ -529,7 +529,7 @@ fn a_loss_that_leaves_the_numbers_ends_the_run_of_every_model() {
         let out = folder.path().join(format!("{model}-diverges"));
         let mut train = wmic(&["train", &shared().data(), "--model", model, "--init", &huge, "--epochs", "3"]);
         train.args(["--out", out.to_str().unwrap()]);
-        let said = contains("wmic: the loss of seed 0 is no longer a number, in step 1 of epoch 1; try a lower --lr");
+        let said = contains("wmic: seed 0 diverged (NaN loss) in step 1 of epoch 1; try a lower --lr");
         train.assert().code(2).stdout("").stderr(said);
         assert!(!out.join("model.safetensors").exists(), "{model}: no epoch ended, so there are no best weights");
     }

@@ -1,11 +1,11 @@
-//! AACNN at 1/8 of its width against PyTorch: answers and a training step, for all shares of attention and both spectra; and the ten
+//! AACNN at 1/8 of its width against PyTorch: predictions and a training step, for all percentages of attention and both spectra; and the ten
 //! published parameter counts.
 
 use crate::formula::frac;
 use crate::support::Golden;
 use wmic::Array;
 use wmic::data::{Dataset, FeatureValues, Features};
-use wmic::features::corpus::{Corpus, Dims};
+use wmic::features::device_dataset::{DeviceDataset, Dims};
 use wmic::gpu::Gpu;
 use wmic::graph::{Arenas, Draft, Graph, Mode, Spec};
 use wmic::nn::Kind;
@@ -22,7 +22,7 @@ const CLASSES: usize = 19;
 const CLIPS: usize = 2;
 const FRAMES: usize = 87;
 /// Relative to the largest value of a tensor.
-const ANSWERS: f64 = 2e-5;
+const PREDICTIONS: f64 = 2e-5;
 const GRADIENTS: f64 = 1e-4;
 
 fn config(input: Kind, attention: u32, width: Width) -> Config {
@@ -42,7 +42,7 @@ fn the_ten_published_parameter_counts() {
     assert_eq!(counts(Kind::Cqt), [26_370_803, 23_712_243, 21_135_603, 18_640_883, 16_228_083]);
 }
 
-/// As in `tests/golden/aacnn.py`; a clip beyond them is there to leave its batch partial.
+/// As in `tests/golden/aacnn.py`; one more clip makes its batch partial.
 fn dataset(input: Kind, salt: u32) -> Dataset {
     let (width, clips) = (input.spectrogram().bands, CLIPS + 1);
     let value = |i: usize| (-1.5 + 3.0 * frac(i as u32, salt)) as f32;
@@ -66,7 +66,7 @@ fn dataset(input: Kind, salt: u32) -> Dataset {
     }
 }
 
-/// The error as a share of `allowed`, and where it is largest.
+/// The error as a fraction of `allowed`, and where it is largest.
 fn worst(got: &[f32], want: &Array<f64>, relative: f64, absolute: f64) -> (f64, usize) {
     assert_eq!(got.len(), want.data().len());
     let largest = want.data().iter().fold(0.0f64, |m, v| m.max(v.abs()));
@@ -80,7 +80,7 @@ fn assert_close(what: &str, got: &[f32], want: &Array<f64>, relative: f64, absol
     let (share, at) = worst(got, want, relative, absolute);
     assert!(
         share <= 1.0,
-        "{what}[{at}] is {}, PyTorch says {}: {share:.2} of what is allowed",
+        "{what}[{at}] is {}, PyTorch gives {}: {share:.2} of the tolerance",
         got[at],
         want.data()[at]
     );
@@ -92,14 +92,14 @@ fn case(gpu: &Gpu, golden: &Golden, input: Kind, attention: u32, tolerances: &mu
     let name = |what: &str| format!("{kind}.{attention}.{what}");
     let tensor = |what: &str| golden.tensor(&name(what));
     let config = config(input, attention, Width::Eighth);
-    // As there: where the usual inputs lie near kinks.
+    // As there: where the usual inputs are near kinks.
     let salt = match (kind, attention) {
         ("stft", 25 | 75) | ("cqt", 75) => 5001,
         _ => 5000,
     };
     let data = dataset(input, salt);
     assert_eq!(config.kind().unwrap() == Kind::Stft, input == Kind::Stft);
-    let corpus = Corpus::of_dataset(gpu, &data).unwrap();
+    let corpus = DeviceDataset::of_dataset(gpu, &data).unwrap();
     let layout = layout(&config, FRAMES, input.spectrogram().bands, CLASSES).unwrap();
     let tensors: Vec<_> = layout.params.iter().map(|p| (p.name.as_str(), p.shape.dims())).collect();
     let mut block = Block { trained: vec![0.0; layout.trained], stats: vec![0.0; layout.stats] };
@@ -108,26 +108,27 @@ fn case(gpu: &Gpu, golden: &Golden, input: Kind, attention: u32, tolerances: &mu
         into[p.offset..p.offset + values.len()].copy_from_slice(&values);
     }
 
-    // The third clip leaves the second batch partial.
+    // With the third clip the second batch is partial.
     let rows = vec![(0..data.keys.len() as u32).collect::<Vec<u32>>()];
     let blocks = std::slice::from_ref(&block);
-    let answer = Predictor::new(gpu, &config, blocks, &corpus, &[], Detail::Clips).unwrap().predict(&rows).unwrap();
-    assert_close(&name("p"), &answer.probabilities[0].data()[..CLIPS * CLASSES], &tensor("p"), ANSWERS, 0.0);
+    let predictions =
+        Predictor::new(gpu, &config, blocks, &corpus, &[], Detail::Clips).unwrap().predict(&rows).unwrap();
+    assert_close(&name("p"), &predictions.probabilities[0].data()[..CLIPS * CLASSES], &tensor("p"), PREDICTIONS, 0.0);
 
     let split = (data.train.clone(), data.train.clone());
     let mut learner = Learner::new(gpu, &config, &corpus, &[], &[split], Order::InOrder).unwrap();
     learner.set_weights(blocks).unwrap();
     learner.run_steps(1).unwrap();
-    assert_close(&name("loss"), &learner.latest_loss().unwrap(), &tensor("loss"), ANSWERS, 0.0);
+    assert_close(&name("loss"), &learner.latest_loss().unwrap(), &tensor("loss"), PREDICTIONS, 0.0);
     let gradients = learner.latest_gradients().unwrap().remove(0);
     let trained = |name: &str| layout.params.iter().any(|p| p.name == name && p.trainable);
     for (parameter, grad) in gradients.iter().filter(|(name, _)| trained(name)) {
         let (what, grad) = (format!("grad.{parameter}"), grad.data());
-        // Kinks of ReLU and max-pool near which f32 falls on the other side, and sums that cancel before the next batch norm: PyTorch's own
-        // f32 is off by so much.
+        // Near kinks of ReLU and max-pool f32 can be on the other side, and sums cancel before the next batch norm: PyTorch's own
+        // f32 differs by as much.
         let tolerance = GRADIENTS.max(3.0 * tensor(&format!("f32.{parameter}"))[0]);
-        // Batch norm takes out what a bias before it adds: its gradient is a true 0, here the rounding of a sum over all places, whose terms
-        // are those of the weights' gradient. Up to 4e-6 of that was seen.
+        // Batch norm removes a bias before it: its gradient is a true 0, here the rounding of a sum over all positions, whose terms
+        // are those of the weights' gradient. Up to 4e-6 of that was observed.
         let is_zero =
             parameter.ends_with(".conv.bias") || parameter.starts_with("block") && parameter.ends_with(".out.bias");
         let weights = gradients.iter().find(|(name, _)| is_zero && *name == parameter.replace("bias", "weight"));
@@ -148,19 +149,19 @@ fn case(gpu: &Gpu, golden: &Golden, input: Kind, attention: u32, tolerances: &mu
     }
     let state = learner.state().unwrap();
     for (statistic, value) in layout.unpack(&state.params, &state.stats).iter().filter(|(n, _)| n.contains("running")) {
-        assert_close(&name(statistic), value.data(), &tensor(&format!("after.{statistic}")), ANSWERS, 1e-9);
+        assert_close(&name(statistic), value.data(), &tensor(&format!("after.{statistic}")), PREDICTIONS, 1e-9);
     }
 }
 
 #[test]
-fn aacnn_answers_and_learns_as_pytorch_does() {
+fn aacnn_predicts_and_learns_as_pytorch() {
     let golden = Golden::open("aacnn.safetensors");
     let gpu = Gpu::open(None).expect("an adapter (software Vulkan will do)");
     let mut tolerances = vec![];
     for input in [Kind::Cqt, Kind::Stft] {
         ATTENTION.iter().for_each(|attention| case(&gpu, &golden, input, *attention, &mut tolerances));
     }
-    // A gradient of another network would be off by its own size. What the layers compute is held to 1e-4 one by one.
+    // A gradient of another network would be off by its own size. Single layers are compared to 1e-4.
     tolerances.sort_by(f64::total_cmp);
     let (median, largest) = (tolerances[tolerances.len() / 2], *tolerances.last().unwrap());
     assert!(median <= 1e-3 && largest <= 0.5, "tolerances of {median} in the median, {largest} at most, show little");
@@ -197,14 +198,14 @@ fn an_augmented_block_is_pytorchs() {
     bound.push(("clock", gpu.upload("clock", &[0u32; 4]).unwrap()));
     let plan = draft.realise(&gpu, &bound).unwrap();
     gpu.submit(|s| s.replay(&[&plan.recording], 1)).unwrap();
-    assert_close("y", &plan.read::<f32>(&gpu, y).unwrap(), &golden.tensor("block.y"), ANSWERS, 0.0);
+    assert_close("y", &plan.read::<f32>(&gpu, y).unwrap(), &golden.tensor("block.y"), PREDICTIONS, 0.0);
     let dx = plan.read_gradient(&gpu, x).unwrap();
     assert_close("dx", &dx, &golden.tensor("block.grad.x"), GRADIENTS, 0.0);
     let grads = gpu.read::<f32>(&arenas.grads).unwrap();
     for p in layout.params.iter().filter(|p| p.trainable) {
         let got = &grads[p.offset..p.offset + p.shape.len()];
         let name = &p.name;
-        // True zeros before batch norm, as above: sums over 396 places of terms of about 1.
+        // True zeros before batch norm, as above: sums over 396 positions of terms of about 1.
         let absolute = if matches!(name.as_str(), "layer.conv.bias" | "layer.out.bias") { 1e-4 } else { 0.0 };
         assert_close(name, got, &golden.tensor(&format!("block.grad.{name}")), GRADIENTS, absolute);
     }

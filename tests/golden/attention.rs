@@ -7,7 +7,7 @@ use wmic::ops::relative_attention::{RelativeAttention, relative_attention};
 
 const HEADS: usize = 8;
 const BATCH: usize = 2;
-/// f32 against PyTorch's f64, relative to a tensor's largest entry. The promise is 1e-4; 7.3e-6 was observed (dqkv, 11 x 129).
+/// f32 against PyTorch's f64, relative to a tensor's largest entry. The limit is 1e-4; 7.3e-6 was observed (dqkv, 11 x 129).
 const TOLERANCE: f64 = 2e-5;
 
 /// The op on formula inputs, and what a backward pass needs.
@@ -40,7 +40,7 @@ fn error(golden: &Golden, name: &str, got: &[f32]) -> f64 {
     let norm = got.iter().map(|v| v * v).sum::<f64>().sqrt();
     let sum: f64 = got.iter().sum();
     let largest = got.iter().fold(0.0f64, |m, v| m.max(v.abs()));
-    // A sum's error is held to the norm: errors of its terms that lean to one side would show.
+    // A sum's error is relative to the norm: biased errors of its terms would be visible.
     let whole = [(norm, about[0], about[0]), (sum, about[1], about[0]), (largest, about[2], about[2])];
     whole
         .iter()

@@ -1,4 +1,4 @@
-"""Mel spectrograms by librosa and VGGish's log-mel front end in numpy, on a generated signal; small sound files."""
+"""Mel spectrograms by librosa and VGGish's log-mel front end in numpy, on a generated signal; small audio files."""
 
 
 import subprocess
@@ -68,7 +68,7 @@ def audio() -> dict[str, torch.Tensor]:
     return tensors
 
 
-def sound_files(folder: Path) -> None:
+def audio_files(folder: Path) -> None:
     """A tenth of a second of a stereo tone in formats that libsndfile writes, for the tests of damaged files.
 
     Existing files stay: the serial number of an Ogg stream is random.

@@ -109,7 +109,7 @@ fn kernels_give_vggishs_log_mel_whole_and_in_patches() {
     assert_eq!(dims, [1, 98, 64]);
     assert_close("kernels", &got, &want);
 
-    // Two clips of one patch each, of which the second is the first one's sound turned upside down.
+    // Two clips of one patch each, of which the second is the first one negated.
     let both: Vec<f64> = x.data().iter().copied().chain(x.data().iter().map(|v| -v)).collect();
     let both = Array::new([2, 16_000], both);
     let (dims, got) = on_gpu(&both, |g, samples| log_mel::log_mel_patches(g, samples).unwrap());
@@ -120,7 +120,7 @@ fn kernels_give_vggishs_log_mel_whole_and_in_patches() {
 }
 
 #[test]
-fn clips_too_short_are_refused_while_building() {
+fn clips_too_short_are_rejected_while_building() {
     let mut g = Graph::new(Mode::Eval);
     let short = g.input("a", Spec::f32([1, 399]));
     let window = g.input("b", Spec::f32([1, 15_599]));
@@ -131,7 +131,7 @@ fn clips_too_short_are_refused_while_building() {
 }
 
 #[test]
-fn mel_banks_out_of_range_are_refused() {
+fn mel_banks_out_of_range_are_rejected() {
     let base = MelConfig::htk(16_000, 512);
     for bad in [
         MelConfig { fmax: 8001.0, ..base },
@@ -152,14 +152,14 @@ fn sines(sr: u32, hz: &[f64]) -> Vec<f64> {
     (0..sr).map(|i| sample(f64::from(i) / f64::from(sr))).collect()
 }
 
-/// A second from 40 to 4000 Hz, the same number of octaves in every stretch of time.
+/// A second from 40 to 4000 Hz, exponentially.
 fn sweep(sr: u32) -> Vec<f64> {
     let phase = |t: f64| TAU * 40.0 * (100f64.powf(t) - 1.0) / 100f64.ln();
     (0..sr).map(|i| 0.5 * phase(f64::from(i) / f64::from(sr)).sin()).collect()
 }
 
 const TONES: [f64; 5] = [55.0, 123.4, 440.0, 1000.3, 2793.8];
-/// Of AACNN21's frames, the golden files hold one in so many.
+/// Every so many of AACNN21's frames are in the golden files.
 const STFT_STEP: usize = 12;
 const CQT_STEP: usize = 6;
 
@@ -191,8 +191,8 @@ fn agreement(got: &[f64], want: &[f64], decibels: f64) -> (f64, f64) {
     (errors[errors.len() / 2], correlation)
 }
 
-/// Compares with librosa's result as it is by default, and with that of its whole filters, where more is asked: the default
-/// leaves values out that matter far below the largest magnitude.
+/// Compares with librosa's default result, and more strictly with that of its complete filters: the default
+/// drops values that matter far below the largest magnitude.
 #[track_caller]
 fn assert_librosas_cqt(golden: &Golden, name: &str, samples: Vec<f64>, config: &Cqt) {
     let (dims, got) = on_gpu(&Array::new([1, samples.len()], samples.clone()), |g, x| cqt(g, x, config).unwrap());
@@ -249,7 +249,7 @@ fn constant_q_magnitudes_of_notes_are_librosas() {
 
 #[test]
 fn the_gain_at_a_bins_frequency_is_that_of_its_filter() {
-    // Any shape of octaves: a sine of amplitude a gives a sqrt(L) / 2 at its own bin, whatever rate that bin is computed at.
+    // Any octaves: a sine of amplitude a gives a sqrt(L) / 2 at its own bin, at whatever rate that bin is computed.
     for (sr, hop_length, bins_per_octave, n_bins) in [(16_000, 96, 5, 23), (8000, 125, 7, 30), (44_100, 1024, 12, 1)] {
         let config = Cqt { sr, hop_length, fmin: 110.0, bins_per_octave, n_bins };
         let hz = config.bin_hz();
@@ -269,8 +269,8 @@ fn the_gain_at_a_bins_frequency_is_that_of_its_filter() {
 }
 
 #[test]
-fn halving_passes_and_stops_as_it_says() {
-    // The answers to an impulse on an even and on an odd sample are the even and the odd points of the filter.
+fn halving_has_its_documented_pass_and_stop_bands() {
+    // The responses to an impulse on an even and on an odd sample are the even and the odd points of the filter.
     const MIDDLE: usize = 64;
     let mut impulses = vec![0.0; 4 * MIDDLE];
     (impulses[MIDDLE], impulses[2 * MIDDLE + MIDDLE + 1]) = (1.0, 1.0);
@@ -278,7 +278,7 @@ fn halving_passes_and_stops_as_it_says() {
     assert_eq!(dims, [2, MIDDLE]);
     let points: Vec<(f64, f64)> =
         (0..MIDDLE).flat_map(|n| [(got[n], 2.0 * n as f64 - 64.0), (got[MIDDLE + n], 2.0 * n as f64 - 65.0)]).collect();
-    // At a frequency given as a share of the new Nyquist frequency.
+    // At a frequency relative to the new Nyquist frequency.
     let response = |share: f64| points.iter().map(|(v, d)| v * (FRAC_PI_2 * share * d).cos()).sum::<f64>();
     let worst = |low: f64, high: f64, want: f64| {
         (0..=1000).map(|i| (response(low + (high - low) * f64::from(i) / 1000.0) - want).abs()).fold(0.0, f64::max)
@@ -290,14 +290,14 @@ fn halving_passes_and_stops_as_it_says() {
 }
 
 #[test]
-fn constant_q_transforms_out_of_range_are_refused() {
+fn constant_q_transforms_out_of_range_are_rejected() {
     let base = spectrum::CQT;
-    let refused = |config: Cqt| {
+    let rejected = |config: Cqt| {
         let mut g = Graph::new(Mode::Eval);
         let samples = g.input("samples", Spec::f32([1, 44_100]));
         matches!(cqt(&mut g, samples, &config), Err(wmic::Error::Usage(_)))
     };
-    assert!(!refused(base) && !refused(Cqt { n_bins: 338, ..base }));
+    assert!(!rejected(base) && !rejected(Cqt { n_bins: 338, ..base }));
     for bad in [
         Cqt { n_bins: 339, ..base },
         Cqt { n_bins: 0, ..base },
@@ -312,7 +312,7 @@ fn constant_q_transforms_out_of_range_are_refused() {
         Cqt { fmin: 0.5, hop_length: 511, ..base },
         Cqt { sr: 0, ..base },
     ] {
-        assert!(refused(bad), "{bad:?}");
+        assert!(rejected(bad), "{bad:?}");
     }
     let mut g = Graph::new(Mode::Eval);
     let samples = g.input("samples", Spec::f32([1, 0]));

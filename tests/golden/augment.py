@@ -23,8 +23,8 @@ def weight(clip: int, alpha: float) -> float:
     return (1 + t / math.sqrt(2 * alpha + t * t)) / 2
 
 
-def is_joined(clip: int, chance: float) -> bool:
-    return philox([clip, 0, CLOCK[2], CONCAT_STREAM], CLOCK[:2])[0] / 2**32 < chance
+def is_joined(clip: int, probability: float) -> bool:
+    return philox([clip, 0, CLOCK[2], CONCAT_STREAM], CLOCK[:2])[0] / 2**32 < probability
 
 
 def labels(of_partner: bool) -> tuple[list, list]:
@@ -58,13 +58,13 @@ def mix(x, x2, t, o, t2, o2, weights):
     return {"y": y, "lengths": [POSITIONS * max(n, n2) for n, n2 in zip(LENGTHS, LENGTHS2)], "target": targets, "observed": known}
 
 
-def join(x, x2, t, o, t2, o2, chance: float):
+def join(x, x2, t, o, t2, o2, probability: float):
     y, lengths, targets, known = [], [], [], []
     for b in range(CLIPS):
         rows = x[b][: LENGTHS[b]]
         targets.append([v if seen else 0.0 for v, seen in zip(t[b], o[b])])
         known.append(list(o[b]))
-        if is_joined(b, chance) and LENGTHS2[b] > 0:
+        if is_joined(b, probability) and LENGTHS2[b] > 0:
             rows = rows + x2[b][: LENGTHS2[b]]
             for k in range(CLASSES):
                 present = o[b][k] and t[b][k] or o2[b][k] and t2[b][k]
@@ -83,10 +83,10 @@ def augment() -> dict[str, Tensor]:
     out |= {"lengths": [POSITIONS * n for n in LENGTHS], "lengths2": [POSITIONS * n for n in LENGTHS2], "clock": CLOCK}
     for name, alpha in {"mixup": 0.2, "mixup_uniform": 1.0}.items():
         weights = [weight(clip, alpha) for clip in range(CLIPS)]
-        # Padding weighs nothing.
+        # Padding has weight 0.
         weights[-1] = 0.0
         out |= {f"{name}.lambda": weights}
         out |= {f"{name}.{key}": value for key, value in mix(x, x2, t, o, t2, o2, weights).items()}
-    for name, chance in {"concat": 1.0, "concat_half": 0.5}.items():
-        out |= {f"{name}.{key}": value for key, value in join(x, x2, t, o, t2, o2, chance).items()}
+    for name, probability in {"concat": 1.0, "concat_half": 0.5}.items():
+        out |= {f"{name}.{key}": value for key, value in join(x, x2, t, o, t2, o2, probability).items()}
     return {name: torch.tensor(value, dtype=torch.float64) for name, value in out.items()}

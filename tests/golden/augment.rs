@@ -22,7 +22,7 @@ fn assert_same(g: &Golden, case: &str, names: &[&str], got: &[Array<f64>]) {
         let want = g.tensor(&format!("{case}.{name}"));
         assert_eq!(got.dims(), want.dims(), "{case} {name}");
         for (i, (got, want)) in got.data().iter().zip(want.data()).enumerate() {
-            assert!((got - want).abs() <= 1e-7, "{case} {name}[{i}] is {got}, Python says {want}");
+            assert!((got - want).abs() <= 1e-7, "{case} {name}[{i}] is {got}, Python gives {want}");
         }
     }
 }
@@ -41,8 +41,8 @@ fn mixup_is_pythons() {
 #[test]
 fn concatenation_is_pythons() {
     let g = Golden::open("augment.safetensors");
-    for (case, chance) in [("concat", 1.0), ("concat_half", 0.5)] {
-        let y = Concat { chance, positions: POSITIONS }.reference(&inputs(&g));
+    for (case, probability) in [("concat", 1.0), ("concat_half", 0.5)] {
+        let y = Concat { probability, positions: POSITIONS }.reference(&inputs(&g));
         assert_same(&g, case, &["y", "lengths", "target", "observed"], &y);
     }
 }

@@ -1,4 +1,4 @@
-//! Convolution and max pooling against PyTorch: the references, and a narrow VGGish stack on this machine's adapter.
+//! Convolution and max pooling against PyTorch: the references, and a reduced-width VGGish stack on this machine's adapter.
 
 use crate::formula::frac;
 use crate::support::{Golden, gradient};
@@ -17,7 +17,7 @@ const KERNEL_TOLERANCE: f64 = 1e-4;
 fn assert_close(name: &str, got: &[f64], want: &Array<f64>) {
     assert_eq!(got.len(), want.data().len(), "{name}");
     for (i, (got, want)) in got.iter().zip(want.data()).enumerate() {
-        assert!((got - want).abs() <= TOLERANCE * want.abs().max(1.0), "{name}[{i}] is {got}, PyTorch says {want}");
+        assert!((got - want).abs() <= TOLERANCE * want.abs().max(1.0), "{name}[{i}] is {got}, PyTorch gives {want}");
     }
 }
 
@@ -28,7 +28,7 @@ fn assert_kernels_close(name: &str, got: &[f32], want: &Array<f64>) {
     assert!(largest > 0.0, "{name} is all 0");
     for (i, (got, want)) in got.iter().zip(want.data()).enumerate() {
         let error = (f64::from(*got) - want).abs();
-        assert!(error <= KERNEL_TOLERANCE * largest, "{name}[{i}] is {got}, PyTorch says {want}");
+        assert!(error <= KERNEL_TOLERANCE * largest, "{name}[{i}] is {got}, PyTorch gives {want}");
     }
 }
 
@@ -65,7 +65,7 @@ fn f32s(values: &Array<f64>) -> Vec<f32> {
     values.data().iter().map(|v| *v as f32).collect()
 }
 
-/// On the adapter, because a window holds its largest value twice: central differences know no first one.
+/// On the adapter, because a window has its largest value twice: central differences cannot choose the first.
 #[test]
 fn max_pooling_is_pytorchs() {
     let golden = Golden::open("images.safetensors");
@@ -89,7 +89,7 @@ fn numbers(len: usize, salt: u32) -> Vec<f32> {
 }
 
 #[test]
-fn a_narrow_vggish_stack_is_pytorchs() {
+fn a_reduced_width_vggish_stack_is_pytorchs() {
     const CHANNELS: [usize; 6] = [4, 8, 16, 16, 32, 32];
     const POOLED: [usize; 4] = [0, 1, 3, 5];
     let golden = Golden::open("images.safetensors");

@@ -1,4 +1,4 @@
-"""What scikit-learn's random forests say on average, for forest.json (see README.md)."""
+"""Average predictions of scikit-learn's random forests, for forest.json (see README.md)."""
 
 import numpy as np
 from sklearn.ensemble import RandomForestClassifier

@@ -28,7 +28,7 @@ def frac(shape, salt: int) -> np.ndarray:
 
 
 def uniform(shape, salt: int, low: float = -1.0, high: float = 1.0) -> Tensor:
-    """Numbers in [low, high] that f32 holds exactly, as f64."""
+    """Numbers in [low, high] that are exact in f32, as f64."""
     return exact(low + (high - low) * frac(shape, salt))
 
 
@@ -38,7 +38,7 @@ def exact(values: np.ndarray) -> Tensor:
 
 
 def weight(name: str, shape: torch.Size, salt: int) -> Tensor:
-    """The value of one model tensor; `salt` is its place among the model's tensor names in byte order."""
+    """The value of one model tensor; `salt` is its index among the model's tensor names in byte order."""
     signed = 2 * frac(shape, salt) - 1
     layer, kind = name.rsplit(".", 1)
     if kind == "running_mean":

@@ -1,4 +1,4 @@
-"""Convolutions and max pooling of images, and a narrow VGGish stack of them, channels last: inputs, outputs and gradients in f64."""
+"""Convolutions and max pooling of images, and a reduced-width VGGish stack of them, channels last: inputs, outputs and gradients in f64."""
 
 import torch
 from torch import Tensor, nn
@@ -36,7 +36,7 @@ def conv2d(shape: tuple[int, int, int, int], n: int, size: int, salt: int, relu:
 
 
 def max_pool2d(shape: tuple[int, int, int, int], salt: int, up: bool) -> dict[str, Tensor]:
-    """2 x 2, stride 2. One window holds its largest value twice: the first gets the gradient."""
+    """2 x 2, stride 2. One window has its largest value twice: the first gets the gradient."""
     x = uniform(shape, salt)
     x[0, 0, 1, 0] = x[0, 1, 0, 0] = 2
     x.requires_grad_()

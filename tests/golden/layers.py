@@ -73,7 +73,7 @@ def masked_mean() -> dict[str, Tensor]:
 
 
 def attention() -> dict[str, Tensor]:
-    """Each clip pooled alone over its valid instances, so padding cannot take part. Some logits saturate."""
+    """Each clip pooled alone over its valid instances, so padding is excluded. Some logits saturate."""
     lengths, shape = [7, 4, 7, 1, 6, 0], (6, 7, 5)
     att, cla = uniform(shape, 40, -4, 4), uniform(shape, 41, -4, 4)
     att[0, 0, 0], att[0, 1, 0], att[0, 2, 1] = 20, -20, -20  # beyond the clamp: no gradient
@@ -111,7 +111,7 @@ def losses(saturated: bool) -> dict[str, Tensor]:
 
 
 def focal(p: Tensor, y: Tensor, mask: Tensor, alpha: Tensor, gamma: float) -> Tensor:
-    """Mean over observed entries; y may lie between 0 and 1. PyTorch's BCE brings the clamps of log and of its slope."""
+    """Mean over observed entries; y may be between 0 and 1. PyTorch's BCE brings the clamps of log and of its slope."""
     power = lambda v: v.clamp(min=1e-30) ** gamma if gamma > 0 else torch.ones_like(v)
     present = y * alpha * power(1 - p) * F.binary_cross_entropy(p, torch.ones_like(p), reduction="none")
     absent = (1 - y) * (1 - alpha) * power(p) * F.binary_cross_entropy(p, torch.zeros_like(p), reduction="none")
@@ -119,7 +119,7 @@ def focal(p: Tensor, y: Tensor, mask: Tensor, alpha: Tensor, gamma: float) -> Te
 
 
 def focal_losses(saturated: bool) -> dict[str, Tensor]:
-    """As `losses`, with soft targets but in clip 0, and alpha (5)."""
+    """As `losses`, with soft targets except in clip 0, and alpha (5)."""
     out = {name: value.detach() for name, value in losses(saturated).items() if name in ("p", "y", "mask")}
     out["y"][1:] = uniform(out["y"][1:].shape, 53, 0.0, 1.0)
     out["alpha"] = uniform((5,), 54, 0.05, 0.95)
@@ -132,7 +132,7 @@ def focal_losses(saturated: bool) -> dict[str, Tensor]:
 
 
 def adam() -> dict[str, Tensor]:
-    """Five steps on 37 parameters whose gradients span 1e-6 .. 1, so that the L2 decay shows in some of them."""
+    """Five steps on 37 parameters whose gradients span 1e-6 .. 1, so that the L2 decay is visible in some of them."""
     steps, n = 5, 37
     grads = (uniform((steps, n), 60) * torch.logspace(-6, 0, n, dtype=torch.float64)).float().double()
     p = uniform((n,), 61).requires_grad_()
@@ -149,7 +149,7 @@ def adam() -> dict[str, Tensor]:
 
 
 def softmax_losses() -> dict[str, Tensor]:
-    """Softmax of 7 rows of 5 logits, of which the last is far out, and cross-entropy of all rows but the padding row 3."""
+    """Softmax of 7 rows of 5 logits, the last with large values, and cross-entropy of all rows but the padding row 3."""
     x = uniform((7, 5), 70, -4.0, 4.0)
     x[6] *= 50
     x.requires_grad_()

@@ -1,4 +1,4 @@
-//! Losses and optimisers against PyTorch: values by the f64 references, what references cannot show on the GPU.
+//! Losses and optimisers against PyTorch: values by the f64 references, the rest on the GPU.
 
 use crate::support::Golden;
 use wmic::Array;
@@ -42,7 +42,7 @@ fn f64s(v: Vec<f32>) -> Vec<f64> {
 fn assert_close(what: &str, got: &[f64], want: &[f64], atol: f64, rtol: f64) {
     assert_eq!(got.len(), want.len(), "{what}: length");
     for (i, (g, w)) in got.iter().zip(want).enumerate() {
-        assert!((g - w).abs() <= atol + rtol * w.abs(), "{what}[{i}] is {g}, PyTorch says {w}");
+        assert!((g - w).abs() <= atol + rtol * w.abs(), "{what}[{i}] is {g}, PyTorch gives {w}");
     }
 }
 
@@ -84,7 +84,7 @@ fn means_over_clips_are_numpys() {
     }
 }
 
-/// On the GPU: at p = 0 and 1 the slope is a convention that no finite difference of the reference can show.
+/// On the GPU: at p = 0 and 1 the slope is a convention, not a finite difference of the reference.
 #[test]
 fn slopes_are_pytorchs() {
     let golden = Golden::open("layers.safetensors");
@@ -142,8 +142,8 @@ fn softmax_and_its_cross_entropy_are_pytorchs() {
     assert_close("loss", loss[0].data(), of("loss").data(), 1e-7, 1e-6);
 
     let gpu = Gpu::open(None).expect("an adapter");
-    let exclusive = Exclusive::new(&gpu);
-    let got = exclusive.run(&gpu, &f32s(&of("x")), &f32s(&of("dy")), &f32s(&of("target")), &f32s(&of("lengths")));
+    let single_label = SingleLabel::new(&gpu);
+    let got = single_label.run(&gpu, &f32s(&of("x")), &f32s(&of("dy")), &f32s(&of("target")), &f32s(&of("lengths")));
     assert_close("y", &got.y, of("y").data(), 1e-6, 1e-6);
     assert_close("dx", &got.dx, of("dx").data(), 1e-6, 1e-6);
     assert_close("loss", &got.loss, of("loss").data(), 1e-6, 1e-6);
@@ -151,16 +151,16 @@ fn softmax_and_its_cross_entropy_are_pytorchs() {
     assert_eq!(got.parts[1], 6.0, "valid rows");
 }
 
-/// Training ends when it notices a NaN; the losses must not lose it, be it a class's that is not asked for.
+/// Training stops at a NaN; the losses must propagate it, even of a class that is not observed.
 #[test]
-fn what_is_no_number_stays_none() {
+fn nan_is_propagated() {
     let gpu = Gpu::open(None).expect("an adapter");
-    let exclusive = Exclusive::new(&gpu);
+    let single_label = SingleLabel::new(&gpu);
     let target: Vec<f32> = (0..35).map(|i| if i % 5 == 2 { 1.0 } else { 0.0 }).collect();
     for bad in [f32::NAN, f32::INFINITY] {
         let mut x = vec![0.5; 35];
         x[8] = bad;
-        let got = exclusive.run(&gpu, &x, &[1.0; 35], &target, &[1.0; 7]);
+        let got = single_label.run(&gpu, &x, &[1.0; 35], &target, &[1.0; 7]);
         for row in 0..7 {
             let is_bad = row == 1;
             assert_eq!(
@@ -175,7 +175,7 @@ fn what_is_no_number_stays_none() {
 }
 
 /// Softmax, and cross-entropy, of 7 rows of 5 logits.
-struct Exclusive {
+struct SingleLabel {
     plan: Plan,
     bound: Vec<(&'static str, Buffer)>,
     logits: [Tensor; 2],
@@ -184,7 +184,7 @@ struct Exclusive {
     parts: Tensor,
 }
 
-struct Exclusives {
+struct SingleLabelResult {
     y: Vec<f64>,
     dx: Vec<f64>,
     loss: Vec<f64>,
@@ -192,8 +192,8 @@ struct Exclusives {
     dlogits: Vec<f64>,
 }
 
-impl Exclusive {
-    fn new(gpu: &Gpu) -> Exclusive {
+impl SingleLabel {
+    fn new(gpu: &Gpu) -> SingleLabel {
         let mut g = Graph::new(Mode::Train);
         let spec = Spec::f32([7, 5]);
         let logits = ["x", "logits"].map(|name| g.input_with_gradient(name, spec.clone()));
@@ -207,10 +207,10 @@ impl Exclusive {
             [("x", 35), ("logits", 35), ("target", 35), ("lengths", 7), ("dy", 35), ("dloss", 1)]
                 .map(|(name, len)| (name, gpu.buffer(name, len).unwrap()))
                 .into();
-        Exclusive { plan: draft.realise(gpu, &bound).unwrap(), bound, logits, y, loss, parts }
+        SingleLabel { plan: draft.realise(gpu, &bound).unwrap(), bound, logits, y, loss, parts }
     }
 
-    fn run(&self, gpu: &Gpu, x: &[f32], dy: &[f32], target: &[f32], lengths: &[f32]) -> Exclusives {
+    fn run(&self, gpu: &Gpu, x: &[f32], dy: &[f32], target: &[f32], lengths: &[f32]) -> SingleLabelResult {
         for (name, buffer) in &self.bound {
             match *name {
                 "lengths" => gpu.write(buffer, 0, &lengths.iter().map(|n| *n as u32).collect::<Vec<_>>()),
@@ -225,7 +225,7 @@ impl Exclusive {
         let read = |t: Tensor| f64s(self.plan.read(gpu, t).unwrap());
         let slope = |t: Tensor| f64s(self.plan.read_gradient(gpu, t).unwrap());
         let [dx, dlogits] = self.logits.map(slope);
-        Exclusives { y: read(self.y), dx, loss: read(self.loss), parts: read(self.parts), dlogits }
+        SingleLabelResult { y: read(self.y), dx, loss: read(self.loss), parts: read(self.parts), dlogits }
     }
 }
 
@@ -253,9 +253,9 @@ fn adagrad_is_pytorchs() {
     let golden = Golden::open("layers.safetensors");
     let of = |name: &str| golden.tensor(&format!("adagrad.{name}"));
     let (len, config) = (40, Adagrad::default());
-    let mut state = vec![of("p0"), Array::new([37], vec![f64::from(adagrad::FIRST); 37])];
+    let mut state = vec![of("p0"), Array::new([37], vec![f64::from(adagrad::INITIAL); 37])];
 
-    // In whole vec4, as arenas are.
+    // A multiple of 4, as arenas are.
     let padded = |v: &[f64]| -> Vec<f32> { v.iter().map(|v| *v as f32).chain([0.0; 3]).collect() };
     let gpu = Gpu::open(None).expect("an adapter");
     let mut g = Graph::new(Mode::Train);
@@ -264,7 +264,7 @@ fn adagrad_is_pytorchs() {
     let bound: [(&str, Buffer); 3] = [
         ("params", gpu.upload("params", &padded(of("p0").data())).unwrap()),
         ("grads", gpu.buffer("grads", len).unwrap()),
-        ("sum", gpu.upload("sum", &vec![adagrad::FIRST; len]).unwrap()),
+        ("sum", gpu.upload("sum", &vec![adagrad::INITIAL; len]).unwrap()),
     ];
     let plan = Draft::new(&g, gpu.adapter().target(), 1, &[], &[]).unwrap().realise(&gpu, &bound).unwrap();
 
@@ -283,12 +283,12 @@ fn adagrad_is_pytorchs() {
     }
 }
 
-/// The end of a training step as a plan without memory of its own: everything lies in the caller's buffers, in place.
+/// The end of a training step as a plan without memory of its own: everything is in the caller's buffers, in place.
 #[test]
 fn the_end_of_a_step_runs_in_place() {
     let golden = Golden::open("layers.safetensors");
     let of = |name: &str| golden.tensor(&format!("adam.{name}"));
-    // In whole vec4, as arenas are.
+    // A multiple of 4, as arenas are.
     let padded = |v: &[f64]| -> Vec<f32> { v.iter().map(|v| *v as f32).chain([0.0; 3]).collect() };
     let (len, batches) = (40, 2);
     let gpu = Gpu::open(None).expect("an adapter");
@@ -333,7 +333,7 @@ fn the_end_of_a_step_runs_in_place() {
         match step {
             1 => assert_eq!(sums, [1.0, 2.0]),
             3 => assert!(sums[0].is_nan()),
-            _ => assert_eq!(sums, [step as f32, 1.0], "the first batch of an epoch starts anew"),
+            _ => assert_eq!(sums, [step as f32, 1.0], "the first batch of an epoch resets the sums"),
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Results against PyTorch, librosa and plain Python, from files of theirs.
+//! Results against PyTorch, librosa and plain Python, from golden files.
 
 mod aacnn;
 mod attention;

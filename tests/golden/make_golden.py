@@ -18,7 +18,7 @@ sys.path += [str(HERE), str(HERE.parents[1] / "benches" / "peers")]
 
 from aacnn import aacnn  # noqa: E402
 from attention import attention  # noqa: E402
-from audio import audio, clip, sound_files  # noqa: E402
+from audio import audio, clip, audio_files  # noqa: E402
 from augment import augment  # noqa: E402
 from events import measures
 from forest import forest  # noqa: E402
@@ -66,7 +66,7 @@ def main() -> None:
     write_json("forest.json", forest())
     write_json("significance.json", significance())
     write_tensors("audio.safetensors", audio())
-    sound_files(HERE)
+    audio_files(HERE)
     write_tensors("spectra.safetensors", spectra())
     write_tensors("vggish.safetensors", vggish())
     for divisor in [4, 8]:

@@ -10,7 +10,7 @@ ONLY_NEGATIVE, ONLY_POSITIVE, UNOBSERVED = 2, 3, 4
 
 
 def case() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Probabilities in sixteenths (exact, with many ties), labels that lean on them, and the mask."""
+    """Probabilities in sixteenths (exact, with many ties), labels correlated with them, and the mask."""
     shape = (CLIPS, CLASSES)
     p = np.floor(frac(shape, 70) * 17) / 16
     y = (frac(shape, 71) < 0.2 + 0.6 * p).astype(int)

@@ -33,7 +33,7 @@ def data(clips: int) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def summary(grad: Tensor) -> dict[str, Tensor]:
-    """L2 norm and sum, and up to 64 entries at an odd stride, so that they lie in different columns."""
+    """L2 norm and sum, and up to 64 entries at an odd stride, so that they are in different columns."""
     flat = grad.flatten()
     return {"norm_sum": torch.stack([flat.norm(), flat.sum()]), "samples": flat[:: flat.numel() // SAMPLES | 1][:SAMPLES]}
 
@@ -73,7 +73,7 @@ def dropout_step(name: str) -> dict[str, Tensor]:
 
 
 def ragged(model: nn.Module) -> Tensor:
-    """What `rnn` says of packed clips: its output at the last valid instance of each, in both directions."""
+    """Predictions of `rnn` for packed clips: from its output at the last valid instance of each, in both directions."""
     lengths = torch.tensor(RAGGED)
     x = data(len(RAGGED))[0]
     packed = pack_padded_sequence(x, lengths, batch_first=True, enforce_sorted=False)

@@ -5,7 +5,7 @@ use std::path::Path;
 use crate::formula::frac;
 use safetensors::SafeTensors;
 use wmic::data::{Dataset, FeatureValues, Features};
-use wmic::features::corpus::Corpus;
+use wmic::features::device_dataset::DeviceDataset;
 use wmic::gpu::Gpu;
 use wmic::graph::Layout;
 use wmic::ops::masked_bce::Loss;
@@ -15,7 +15,7 @@ use wmic::run::config::Config;
 use wmic::run::weights::Block;
 use wmic::train::learner::Learner;
 
-/// As published, or as they follow from what is.
+/// As published, or derived from the publication.
 const PARAMETERS: [(&str, usize); 5] =
     [("att", 55_336), ("fc", 986_772), ("fc-t", 52_116), ("rnn", 226_068), ("bilstm-att", 104_488)];
 const CLASSES: usize = 20;
@@ -63,26 +63,26 @@ fn floats(file: &SafeTensors, name: &str) -> Vec<f64> {
     bytes.chunks(4).map(|b| f64::from(f32::from_le_bytes(b.try_into().unwrap()))).collect()
 }
 
-/// Errors relative to the largest entry, as the README of the golden files advises.
+/// Errors relative to the largest entry, see the README of the golden files.
 #[track_caller]
 fn assert_close(what: &str, got: &[f32], want: &[f64], relative: f64) {
     assert_eq!(got.len(), want.len(), "{what}");
     let largest = want.iter().fold(0.0f64, |m, v| m.max(v.abs()));
     for (i, (g, w)) in got.iter().zip(want).enumerate() {
         let error = (f64::from(*g) - w).abs();
-        assert!(error <= relative * largest + 1e-7, "{what}[{i}] is {g}, PyTorch says {w}");
+        assert!(error <= relative * largest + 1e-7, "{what}[{i}] is {g}, PyTorch gives {w}");
     }
 }
 
 fn config(model: &str, batch: usize) -> Config {
-    // The golden files' of all models, whatever their own.
+    // The settings of the golden files, for all models.
     let (loss, weight_decay) = (Loss::Bce, 1e-5);
     Config { dropout: 0.0, batch, loss, weight_decay, ..Config::of(model, "formula").unwrap() }
 }
 
 /// A learner on the whole dataset in its order, with the formula's weights.
 fn learner<'g>(gpu: &'g Gpu, config: &Config, data: &Dataset) -> Learner<'g> {
-    let corpus = Corpus::of_dataset(gpu, data).unwrap();
+    let corpus = DeviceDataset::of_dataset(gpu, data).unwrap();
     let split = (data.train.clone(), data.train.clone());
     let mut learner = Learner::new(gpu, config, &corpus, &[], &[split], Order::InOrder).unwrap();
     let block = weights(learner.layout());
@@ -128,7 +128,7 @@ fn the_formula_is_the_golden_files() {
 }
 
 #[test]
-fn models_answer_as_pytorch_does() {
+fn models_predict_as_pytorch() {
     let gpu = Gpu::open(None).unwrap();
     let data = dataset(9);
     for (model, _) in PARAMETERS {
@@ -141,8 +141,8 @@ fn models_answer_as_pytorch_does() {
             .unwrap()
             .predict(std::slice::from_ref(&data.train))
             .unwrap();
-        assert_close(&format!("{model} p"), answer.probabilities[0].data(), &floats(&file, "p"), 2e-6);
-        if let Some(instances) = answer.instances {
+        assert_close(&format!("{model} p"), predictions.probabilities[0].data(), &floats(&file, "p"), 2e-6);
+        if let Some(instances) = predictions.instances {
             assert_close("attention", instances.attention[0].data(), &floats(&file, "attention"), 2e-6);
         }
     }
@@ -150,7 +150,7 @@ fn models_answer_as_pytorch_does() {
 
 /// The padding holds other instances.
 #[test]
-fn rnn_answers_at_the_last_valid_instance_as_pytorch_does_of_packed_clips() {
+fn rnn_predicts_at_the_last_valid_instance_as_pytorch_of_packed_clips() {
     let gpu = Gpu::open(None).unwrap();
     let bytes = golden("rnn.safetensors");
     let file = SafeTensors::deserialize(&bytes).unwrap();
@@ -158,10 +158,11 @@ fn rnn_answers_at_the_last_valid_instance_as_pytorch_does_of_packed_clips() {
     data.features.lengths = vec![10, 4, 1, 7];
     let config = config("rnn", 4);
     let block = weights(&layout(&config, INSTANCES, WIDTH, CLASSES).unwrap());
-    let corpus = Corpus::of_dataset(&gpu, &data).unwrap();
+    let corpus = DeviceDataset::of_dataset(&gpu, &data).unwrap();
     let rows = std::slice::from_ref(&data.train);
-    let answer = Predictor::new(&gpu, &config, &[block], &corpus, &[], Detail::Clips).unwrap().predict(rows).unwrap();
-    assert_close("p", answer.probabilities[0].data(), &floats(&file, "ragged.p"), 2e-6);
+    let predictions =
+        Predictor::new(&gpu, &config, &[block], &corpus, &[], Detail::Clips).unwrap().predict(rows).unwrap();
+    assert_close("p", predictions.probabilities[0].data(), &floats(&file, "ragged.p"), 2e-6);
 }
 
 #[test]
@@ -204,7 +205,7 @@ fn ten_training_steps_follow_pytorch() {
         for (step, want) in t["f64"]["loss"].as_array().unwrap().iter().enumerate() {
             learner.run_steps(1).unwrap();
             let (got, want) = (f64::from(learner.latest_loss().unwrap()[0]), want.as_f64().unwrap());
-            // The promise is 1e-4; PyTorch's f32 is within 2e-7 of its f64.
+            // The limit is 1e-4; PyTorch's f32 is within 2e-7 of its f64.
             assert!((got - want).abs() <= 1e-5 * want, "{model} {loss:?} step {step}: loss {got}, PyTorch {want}");
         }
         let after = f64::from(learner.validate().unwrap().val_loss[0]);

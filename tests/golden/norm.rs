@@ -14,7 +14,7 @@ const TOLERANCE: f64 = 1e-6;
 fn assert_close(name: &str, got: &[f64], want: &Array<f64>) {
     assert_eq!(got.len(), want.data().len(), "{name}");
     for (i, (got, want)) in got.iter().zip(want.data()).enumerate() {
-        assert!((got - want).abs() <= TOLERANCE * want.abs().max(1.0), "{name}[{i}] is {got}, PyTorch says {want}");
+        assert!((got - want).abs() <= TOLERANCE * want.abs().max(1.0), "{name}[{i}] is {got}, PyTorch gives {want}");
     }
 }
 

@@ -1,11 +1,11 @@
-"""Recurrent layers on small shapes: both directions, ragged lengths, given first states, recurrent dropout; all in f64."""
+"""Recurrent layers on small shapes: both directions, ragged lengths, given initial states, recurrent dropout; all in f64."""
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from formula import uniform
-from partial20 import gru_cell, lstm_cell, walk
+from partial20 import gru_cell, lstm_cell, unroll
 
 MODULES = {"tanh": nn.RNN, "gru": nn.GRU, "lstm": nn.LSTM}
 BATCH, STEPS, FEATURES, HIDDEN = 5, 6, 7, 8
@@ -38,13 +38,13 @@ def layers(kind: str, count: int, lengths: list[int], given: bool) -> dict[str, 
 
 
 def masked(kind: str) -> dict[str, Tensor]:
-    """One direction with a recurrent mask: the products see the state times it, the state itself goes on unmasked."""
+    """One direction with a recurrent mask: the products use the masked state, the state itself is passed on unmasked."""
     gates, make = {"gru": (3, gru_cell), "lstm": (4, lstm_cell)}[kind]
     shapes = [(gates * HIDDEN, FEATURES), (gates * HIDDEN, HIDDEN), (gates * HIDDEN,), (gates * HIDDEN,)]
     parts = [uniform(shape, 3200 + i, -0.5, 0.5).requires_grad_() for i, shape in enumerate(shapes)]
     x = uniform((BATCH, STEPS, FEATURES), 3210).requires_grad_()
     mask = (uniform((BATCH, HIDDEN), 3211) > -0.4).double() * 1.25
-    y, dy = walk(make(*parts), x, mask, reverse=False), uniform((BATCH, STEPS, HIDDEN), 3212)
+    y, dy = unroll(make(*parts), x, mask, reverse=False), uniform((BATCH, STEPS, HIDDEN), 3212)
     inputs = {"x": x} | dict(zip(["weight_ih_l0", "weight_hh_l0", "bias_ih_l0", "bias_hh_l0"], parts))
     grads = torch.autograd.grad(y, list(inputs.values()), dy)
     return {"mask": mask, "y": y, "dy": dy} | inputs | {f"d{name}": g for name, g in zip(inputs, grads)}

@@ -1,4 +1,4 @@
-//! Recurrent layers against PyTorch: both directions, one and three layers, ragged lengths, given first states, recurrent dropout.
+//! Recurrent layers against PyTorch: both directions, one and three layers, ragged lengths, given initial states, recurrent dropout.
 
 use crate::support::Golden;
 use wmic::Array;
@@ -10,7 +10,7 @@ use wmic::ops::recurrent_cell::State;
 
 const BATCH: usize = 5;
 const HIDDEN: usize = 8;
-/// f32 against PyTorch's f64, relative to a tensor's largest entry. The promise is 1e-4.
+/// f32 against PyTorch's f64, relative to a tensor's largest entry. The limit is 1e-4.
 const TOLERANCE: f64 = 1e-5;
 
 #[track_caller]
@@ -18,7 +18,7 @@ fn assert_close(what: &str, got: &[f32], want: &[f64]) {
     assert_eq!(got.len(), want.len(), "{what}");
     let largest = want.iter().fold(0.0f64, |m, v| m.max(v.abs()));
     for (i, (g, w)) in got.iter().zip(want).enumerate() {
-        assert!((f64::from(*g) - w).abs() <= TOLERANCE * largest, "{what}[{i}] is {g}, PyTorch says {w}");
+        assert!((f64::from(*g) - w).abs() <= TOLERANCE * largest, "{what}[{i}] is {g}, PyTorch gives {w}");
     }
 }
 

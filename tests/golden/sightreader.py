@@ -1,4 +1,4 @@
-"""The models that look at one place after the other, with formula weights, on spectrograms of 40, 23 and 31 frames."""
+"""The recurrent attention models, with formula weights, on spectrograms of 40, 23 and 31 frames."""
 
 import numpy as np
 import torch
@@ -30,7 +30,7 @@ def case(name: str) -> dict[str, Tensor]:
     clips = len(LENGTHS)
     x = uniform((clips, FRAMES, BANDS), X_SALT, -4.5, 2.0)
     with torch.no_grad():
-        p, glimpses = model.answer(x, LENGTHS)
+        p, glimpses = model.predict(x, LENGTHS)
     assert glimpses.std(1).min() > 0.1, "the model looks around"
     y = torch.from_numpy((frac((clips, CLASSES), Y_SALT) < 0.4).astype(float))
     mask = torch.from_numpy((frac((clips, CLASSES), MASK_SALT) < 0.3).astype(float))

@@ -1,12 +1,11 @@
-//! Models that look at one place of a spectrogram after the other: against PyTorch, against theory, and on a task whose answer sits in
-//! a corner.
+//! Recurrent attention: against PyTorch, against theory, and on a task whose label is visible in one corner only.
 
 use crate::formula::frac;
 use crate::support::Golden;
 use wmic::Array;
 use wmic::core::random::Stream;
 use wmic::data::{Dataset, FeatureValues, Features};
-use wmic::features::corpus::Corpus;
+use wmic::features::device_dataset::DeviceDataset;
 use wmic::gpu::{Buffer, Gpu};
 use wmic::graph::{Arenas, Draft, Graph, Layout, Mode, Plan, Spec, Tensor};
 use wmic::nn::models::sightreader::Sightreader;
@@ -66,12 +65,12 @@ fn formula_block(layout: &Layout) -> Block {
 }
 
 #[test]
-fn answers_and_paths_are_those_of_pytorch() {
+fn predictions_and_paths_are_those_of_pytorch() {
     let (gpu, golden) = (Gpu::open(None).unwrap(), Golden::open("sightreader.safetensors"));
     let data = dataset(&[40, 23, 31], 40, 20);
-    let corpus = Corpus::of_dataset(&gpu, &data).unwrap();
+    let corpus = DeviceDataset::of_dataset(&gpu, &data).unwrap();
     for model in MODELS {
-        // Two at a time, so that batches follow one another; what is seen must not depend on the seed.
+        // Two at a time, for several batches; glimpses must not depend on the seed.
         let config = Config { batch: 2, seeds: vec![5], ..Config::of(model, "formula").unwrap() };
         let block = formula_block(&layout(&config, 40, BANDS, 20).unwrap());
         let rows = std::slice::from_ref(&data.train);
@@ -79,7 +78,7 @@ fn answers_and_paths_are_those_of_pytorch() {
             .unwrap()
             .predict(rows)
             .unwrap();
-        for (what, got) in [("p", &answer.probabilities[0]), ("glimpses", &answer.glimpses[0])] {
+        for (what, got) in [("p", &predictions.probabilities[0]), ("glimpses", &predictions.glimpses[0])] {
             let want = golden.tensor(&format!("{model}.{what}"));
             assert_eq!(got.dims(), want.dims(), "{model} {what}");
             // Errors pass through 16 steps.
@@ -88,14 +87,14 @@ fn answers_and_paths_are_those_of_pytorch() {
     }
 }
 
-/// Within a share of the largest value.
+/// Relative to the largest value.
 #[track_caller]
 fn assert_close(what: &str, got: &[f32], want: &Array<f64>, relative: f64) {
     assert_eq!(got.len(), want.data().len(), "{what}");
     let largest = want.data().iter().fold(0.0f64, |m, v| m.max(v.abs()));
     for (i, (g, w)) in got.iter().zip(want.data()).enumerate() {
         let error = (f64::from(*g) - w).abs();
-        assert!(error <= relative * largest, "{what}[{i}] is {g}, PyTorch says {w} (largest {largest})");
+        assert!(error <= relative * largest, "{what}[{i}] is {g}, PyTorch gives {w} (largest {largest})");
     }
 }
 
@@ -104,7 +103,7 @@ fn assert_close(what: &str, got: &[f32], want: &Array<f64>, relative: f64) {
 fn the_gradients_of_a_training_step_are_those_of_pytorch() {
     let (gpu, golden) = (Gpu::open(None).unwrap(), Golden::open("sightreader.safetensors"));
     let data = dataset(&[40, 23, 31], 40, 20);
-    let corpus = Corpus::of_dataset(&gpu, &data).unwrap();
+    let corpus = DeviceDataset::of_dataset(&gpu, &data).unwrap();
     let split = [(data.train.clone(), data.train.clone())];
     for model in MODELS {
         let loss_mean = LossMean::Batch;
@@ -131,7 +130,7 @@ fn the_gradients_of_a_training_step_are_those_of_pytorch() {
 }
 
 /// The parameters after `steps` steps of training on 20 clips, replicas one after the other.
-fn trained(gpu: &Gpu, model: &str, corpus: &Corpus, seeds: &[u64], steps: usize) -> Vec<f32> {
+fn trained(gpu: &Gpu, model: &str, corpus: &DeviceDataset, seeds: &[u64], steps: usize) -> Vec<f32> {
     let config = Config { batch: 8, seeds: seeds.to_vec(), ..Config::of(model, "formula").unwrap() };
     let clips: Vec<u32> = (0..20).collect();
     let splits = vec![(clips.clone(), clips); seeds.len()];
@@ -143,7 +142,7 @@ fn trained(gpu: &Gpu, model: &str, corpus: &Corpus, seeds: &[u64], steps: usize)
 #[test]
 fn a_replica_among_three_is_the_same_seed_alone() {
     let gpu = Gpu::open(None).unwrap();
-    let corpus = Corpus::of_dataset(&gpu, &dataset(&[30; 20], 30, 5)).unwrap();
+    let corpus = DeviceDataset::of_dataset(&gpu, &dataset(&[30; 20], 30, 5)).unwrap();
     let seeds = [3, 11, 1 << 40];
     for model in ["sr16", "ram16-rnn"] {
         let together = trained(&gpu, model, &corpus, &seeds, 4);
@@ -162,7 +161,7 @@ fn sr16_fl_trains_by_the_focal_loss() {
     assert_eq!(config.focal_alpha, FocalAlpha::InverseFrequency);
 
     let gpu = Gpu::open(None).unwrap();
-    let corpus = Corpus::of_dataset(&gpu, &dataset(&[30; 20], 30, 5)).unwrap();
+    let corpus = DeviceDataset::of_dataset(&gpu, &dataset(&[30; 20], 30, 5)).unwrap();
     let seeds = [3, 11];
     let together = trained(&gpu, "sr16-fl", &corpus, &seeds, 2);
     assert!(together.iter().all(|v| v.is_finite()));
@@ -172,11 +171,11 @@ fn sr16_fl_trains_by_the_focal_loss() {
     }
 }
 
-/// A NaN must reach the losses, or a run would go on with weights that mean nothing.
+/// A NaN must reach the losses, or a run would continue with invalid weights.
 #[test]
 fn a_nan_in_any_parameter_is_seen_in_the_losses() {
     let gpu = Gpu::open(None).unwrap();
-    let corpus = Corpus::of_dataset(&gpu, &dataset(&[30; 20], 30, 5)).unwrap();
+    let corpus = DeviceDataset::of_dataset(&gpu, &dataset(&[30; 20], 30, 5)).unwrap();
     let config = Config { batch: 10, ..Config::of("ram16-gru", "formula").unwrap() };
     let clips: Vec<u32> = (0..20).collect();
     let split = [(clips.clone(), clips)];
@@ -186,7 +185,7 @@ fn a_nan_in_any_parameter_is_seen_in_the_losses() {
         let mut poisoned = clean.clone();
         poisoned.params[p.offset] = f32::NAN;
         learner.restore(&poisoned).unwrap();
-        // The baseline's goes by way of the policy, which it spoils in the first of two steps.
+        // The baseline's reaches them through the policy, from the first of two steps.
         assert!(learner.train(&|| false, &mut |_| {}).unwrap());
         let sums = learner.validate().unwrap();
         let losses = [sums.train_loss[0], sums.val_loss[0]];
@@ -198,7 +197,7 @@ fn realise(gpu: &Gpu, g: &Graph, keep: &[Tensor], seeds: &[(Tensor, &str)], boun
     Draft::new(g, gpu.adapter().target(), 1, keep, seeds).unwrap().realise(gpu, bound).unwrap()
 }
 
-/// Two arms: a reward of 1 for a location in the later half, else 0. Its mean is Phi(mu / std), whose slope is known.
+/// A two-armed bandit: a reward of 1 for a location in the later half, else 0. Its mean is Phi(mu / std), with a known slope.
 #[test]
 fn the_policy_gradient_is_the_analytic_one() {
     const BATCH: usize = 4096;
@@ -213,7 +212,7 @@ fn the_policy_gradient_is_the_analytic_one() {
     let ones = g.input("ones", Spec::f32([BATCH, 1]));
     let baseline = g.input("baseline", Spec::f32([BATCH]));
     let drawn = draw_normal(&mut g, clock, means, STD, 1).unwrap();
-    // The later half is told from the earlier by a probability of at least one half.
+    // A probability of at least one half marks the later half.
     let side = linear(&mut g, drawn.location, arms, None).unwrap();
     let p = activation(&mut g, side, Activation::Sigmoid).unwrap();
     let earned = reward(&mut g, p, ones, ones, None).unwrap();
@@ -246,7 +245,7 @@ fn the_policy_gradient_is_the_analytic_one() {
             let n = draws.len() as f64;
             let mean = draws.iter().sum::<f64>() / n;
             let error = (draws.iter().map(|v| (v - mean).powi(2)).sum::<f64>() / n / n).sqrt();
-            assert!((mean - want).abs() < 3.0 * error, "slope {mean} +- {error}, theory says {want}");
+            assert!((mean - want).abs() < 3.0 * error, "slope {mean} +- {error}, theory gives {want}");
             errors.push(error);
         }
     }
@@ -254,8 +253,8 @@ fn the_policy_gradient_is_the_analytic_one() {
     assert!(with < 0.8 * without, "a baseline near the mean reward steadies the gradient: {with}, else {without}");
 }
 
-/// Pictures of noise with a square in the last corner, late and high, that is brighter or darker than the rest: which, is the question.
-/// A glimpse of the centre sees nothing of it.
+/// Pictures of noise with a square in the last corner, late and high, that is brighter or darker than the rest, which is the label.
+/// A glimpse of the centre does not contain it.
 mod corner {
     use super::*;
 
@@ -263,35 +262,35 @@ mod corner {
     const SQUARE: usize = 7;
     const BATCH: usize = 128;
 
-    /// `sr16` in small: one square patch for five musical ones, 4 glimpses for 16, layers of 32 for 128 and a GRU of 32 for 256; and wider
-    /// draws, 0.3 for 0.17. Losses and gradients are its own.
+    /// A small `sr16`: one square patch instead of five musical ones, 4 glimpses instead of 16, layers of 32 instead of 128, a GRU of 32
+    /// instead of 256, and wider draws, 0.3 instead of 0.17. Losses and gradients are the same.
     const NETWORK: Sightreader =
         Sightreader { patches: &[[9, 9]], cell: Cell::Gru, glimpses: 4, features: 32, hidden: 32, std: 0.3 };
 
-    /// What there is to be seen of a picture.
+    /// The visible part of a picture.
     #[derive(Clone, Copy, PartialEq)]
     pub enum View {
         Whole,
-        /// What a glimpse of the centre sees of it; all else is 0. Wherever the model looks, it knows no more than one that may not
-        /// look elsewhere.
+        /// The patch of a central glimpse; all else is 0. Wherever the model looks, it gets no more information than from
+        /// the centre.
         Centre,
     }
 
-    /// Pictures (n, SIDE, SIDE) and answers (n), the same ones in each view.
+    /// Pictures (n, SIDE, SIDE) and labels (n), the same ones in each view.
     fn pictures(noise: &mut Stream, n: usize, view: View) -> (Vec<f32>, Vec<f32>) {
-        let answers: Vec<f32> = (0..n).map(|_| f32::from(noise.uniform(1.0) > 0.0)).collect();
+        let labels: Vec<f32> = (0..n).map(|_| f32::from(noise.uniform(1.0) > 0.0)).collect();
         let [side, _] = NETWORK.patches[0];
         // As in `ops::glimpse`.
         let centre = (SIDE + 1 - side) / 2..(SIDE + 1 + side) / 2;
         let pixel = |i: usize, noise: &mut Stream| {
             let (t, f) = (i / SIDE % SIDE, i % SIDE);
             let square = t >= SIDE - SQUARE && f >= SIDE - SQUARE;
-            let level = if square { answers[i / SIDE / SIDE] - 0.5 } else { 0.0 };
+            let level = if square { labels[i / SIDE / SIDE] - 0.5 } else { 0.0 };
             let pixel = level + noise.uniform(1.0) as f32;
             let seen = view == View::Whole || centre.contains(&t) && centre.contains(&f);
             if seen { pixel } else { 0.0 }
         };
-        ((0..n * SIDE * SIDE).map(|i| pixel(i, noise)).collect(), answers)
+        ((0..n * SIDE * SIDE).map(|i| pixel(i, noise)).collect(), labels)
     }
 
     pub struct Task<'g> {
@@ -334,8 +333,8 @@ mod corner {
                 Normalisation::Observed,
             )
             .unwrap();
-            let losses: Vec<Tensor> = [loss].into_iter().chain(prediction.own_losses).collect();
-            assert_eq!(losses.len(), 1 + NETWORK.glimpses - 1, "the first location is no choice");
+            let losses: Vec<Tensor> = [loss].into_iter().chain(prediction.auxiliary_losses).collect();
+            assert_eq!(losses.len(), 1 + NETWORK.glimpses - 1, "the first location is not chosen");
 
             let arenas = Arenas::new(gpu, g.layout(), 1, true).unwrap();
             gpu.write(&arenas.params, 0, &g.layout().initial(1).0).unwrap();
@@ -384,14 +383,14 @@ mod corner {
             }
         }
 
-        /// From now on it looks at the centre only.
+        /// Restricts glimpses to the centre.
         pub fn hold(&self) {
             for p in self.layout.params.iter().filter(|p| p.name.starts_with("location.")) {
                 self.gpu.write(&self.params, p.offset, &vec![0.0f32; p.shape.len()]).unwrap();
             }
         }
 
-        /// The share of right answers on new pictures, and where the model has looked on average, step by step.
+        /// The accuracy on new pictures, and the mean glimpse location of each step.
         pub fn evaluate(&self, view: View) -> (f64, Vec<[f64; 2]>) {
             const BATCHES: usize = 8;
             let mut noise = Stream::new(2, 2);
@@ -415,28 +414,28 @@ mod corner {
 }
 
 #[test]
-fn four_glimpses_find_the_corner_that_has_the_answer() {
+fn four_glimpses_find_the_corner_with_the_label() {
     use corner::View;
     let gpu = Gpu::open(None).unwrap();
     let task = corner::Task::new(&gpu);
-    // Of 1024 pictures; chance is 0.5 with a standard error of 0.016.
+    // On 1024 pictures; chance level is 0.5 with a standard error of 0.016.
     let chance = |right: f64| (right - 0.5).abs() < 0.08;
     let corner = |path: &[[f64; 2]]| path.iter().any(|[time, frequency]| *time > 0.5 && *frequency > 0.5);
     let (right, path) = task.evaluate(View::Whole);
-    assert!(chance(right) && !corner(&path), "before training {right} are right, on the path {path:?}");
+    assert!(chance(right) && !corner(&path), "before training the accuracy is {right}, on the path {path:?}");
 
     task.train(200, View::Whole);
     let (right, path) = task.evaluate(View::Whole);
-    assert!(right >= 0.95, "{right} of the answers are right");
+    assert!(right >= 0.95, "the accuracy is {right}");
     assert!(corner(&path), "the path is {path:?}");
     task.hold();
     let (right, path) = task.evaluate(View::Whole);
     assert!(path.iter().flatten().all(|v| *v == 0.0), "held at the centre it goes {path:?}");
-    assert!(chance(right), "held at the centre, {right} of its answers are right");
+    assert!(chance(right), "restricted to the centre the accuracy is {right}");
 
-    // The same pictures, answers and steps.
+    // The same pictures, labels and steps.
     let blinkered = corner::Task::new(&gpu);
     blinkered.train(200, View::Centre);
     let (right, _) = blinkered.evaluate(View::Centre);
-    assert!(chance(right), "of the centre alone, {right} of the answers are right");
+    assert!(chance(right), "with the centre alone the accuracy is {right}");
 }

@@ -20,7 +20,7 @@ def t_test(a: np.ndarray) -> dict:
 
 
 def case() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Probabilities (runs, seeds, clips, classes) in sixteenths, of which the second run's lean on the labels less, labels and mask."""
+    """Probabilities (runs, seeds, clips, classes) in sixteenths, those of the second run less correlated with the labels, labels and mask."""
     y = (frac((CLIPS, CLASSES), 80) < 0.4).astype(int)
     y[:, ONLY_NEGATIVE] = 0
     mask = (frac((CLIPS, CLASSES), 81) < 0.6).astype(int)
@@ -56,7 +56,7 @@ def significance() -> dict:
 
     of_class = lambda r, s, k: scores(p[r, s, mask[:, k] == 1, k], y[mask[:, k] == 1, k], times[:, mask[:, k] == 1])
     each = [[[of_class(r, s, k) for k in range(CLASSES)] for s in range(SEEDS)] for r in range(RUNS)]
-    for s, k in [(0, 0), (1, 1), (0, 2)]:  # scikit-learn says the same
+    for s, k in [(0, 0), (1, 1), (0, 2)]:  # equal to scikit-learn's
         seen = mask[:, k] == 1
         for i in range(20):
             weight, got = times[i, seen], {name: v[i] for name, v in each[1][s][k].items()}

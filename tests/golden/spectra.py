@@ -1,4 +1,4 @@
-"""librosa's STFT and constant-Q magnitudes, of generated sounds and of three notes of $WMIC_DATA/orchestra."""
+"""librosa's STFT and constant-Q magnitudes, of generated signals and of three notes of $WMIC_DATA/orchestra."""
 
 import warnings
 from pathlib import Path
@@ -8,7 +8,7 @@ import numpy as np
 import soundfile
 import torch
 
-# Every so many frames are kept.
+# Every so many frames are stored.
 CQT_STEP, STFT_STEP = 6, 12
 AACNN21 = dict(sr=44100, hop_length=512, fmin=32.703, bins_per_octave=36, n_bins=252)
 # An odd hop: nothing can be computed at a lower rate.
@@ -29,12 +29,12 @@ def sines(sr: int, hz: list[float]) -> np.ndarray:
 
 
 def sweep(sr: int) -> np.ndarray:
-    """A second from 40 to 4000 Hz, the same number of octaves in every stretch of time."""
+    """A second from 40 to 4000 Hz, exponentially."""
     return 0.5 * np.sin(2 * np.pi * 40 * (100 ** (np.arange(sr) / sr) - 1) / np.log(100))
 
 
 def cqt(name: str, y: np.ndarray, settings: dict) -> dict[str, torch.Tensor]:
-    """As by default, with the filters' least values dropped, and with whole filters."""
+    """As by default, with the filters' smallest values dropped, and with complete filters."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # clips shorter than the filters of low octaves
         of = {"default": librosa.cqt(y, **settings), "whole": librosa.cqt(y, sparsity=0, **settings)}
@@ -50,7 +50,7 @@ def spectra() -> dict[str, torch.Tensor]:
 
 
 def notes(orchestra: Path) -> dict[str, torch.Tensor]:
-    """`<i>.samples`: every 441st, to tell whether two decoders agree on where a file begins."""
+    """`<i>.samples`: every 441st, to check that two decoders agree on the start of a file."""
     tensors = {}
     for i, name in enumerate(NOTES):
         samples, sr = soundfile.read(orchestra / name, dtype="float64", always_2d=True)

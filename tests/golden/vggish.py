@@ -1,4 +1,4 @@
-"""VGGish with formula weights: maps and embeddings, from sound as well; the PCA in 8 bits; headers of torchvggish's state dict."""
+"""VGGish with formula weights: maps and embeddings, from audio as well; the PCA in 8 bits; headers of torchvggish's state dict."""
 
 import json
 from pathlib import Path
@@ -48,7 +48,7 @@ def sound() -> np.ndarray:
 
 @torch.no_grad()
 def from_sound(divisor: int) -> dict[str, Tensor]:
-    """Whole patches of the sound's beginnings; one shorter than a patch ends in silence."""
+    """Complete patches of the first part of the signal; one shorter than a patch is zero-padded."""
     model, tensors = network(divisor), {}
     for seconds in SECONDS:
         samples = sound()[: round(seconds * SR)]
@@ -77,7 +77,7 @@ def pca(path: Path) -> dict[str, Tensor]:
 
 
 def state_dict(divisor: int) -> tuple[dict, dict[str, Tensor]]:
-    """The header of torchvggish's state dict as safetensors writes it, its PCA included, and the answer of such a network.
+    """The header of torchvggish's state dict as safetensors writes it, its PCA included, and the output of such a network.
 
     The tensors' values are the formula's: the weights numbered as always, the PCA's two after them.
     """

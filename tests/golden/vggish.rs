@@ -1,4 +1,4 @@
-//! VGGish against PyTorch: the network, from sound to embeddings, its weights as torchvggish stores them, and the PCA in 8 bits.
+//! VGGish against PyTorch: the network, from audio to embeddings, torchvggish's weights, and the PCA in 8 bits.
 
 use std::path::{Path, PathBuf};
 
@@ -26,7 +26,7 @@ fn assert_close(name: &str, got: &[f32], want: &Array<f64>) {
     assert!(largest > 0.0, "{name} is all 0");
     for (i, (got, want)) in got.iter().zip(want.data()).enumerate() {
         let error = (f64::from(*got) - want).abs();
-        assert!(error <= TOLERANCE * largest, "{name}[{i}] is {got}, PyTorch says {want}");
+        assert!(error <= TOLERANCE * largest, "{name}[{i}] is {got}, PyTorch gives {want}");
     }
 }
 
@@ -103,7 +103,7 @@ fn sound() -> Vec<f32> {
 }
 
 #[test]
-fn sound_becomes_the_embeddings_of_a_plain_chain() {
+fn audio_to_embeddings_equals_a_plain_chain() {
     let dir = tempfile::tempdir().unwrap();
     let golden = Golden::open("vggish.safetensors");
     let gpu = Gpu::open(None).unwrap();
@@ -125,7 +125,7 @@ fn sound_becomes_the_embeddings_of_a_plain_chain() {
         assert_close(name, valid, &golden.tensor(&format!("sound.{name}.embeddings")));
         assert!(padding.len() == (10 - instances) * EMBEDDING && padding.iter().all(|v| *v == 0.0), "{name}: padding");
     }
-    // The shortest sound step by step.
+    // The shortest clip step by step.
     for (kind, what) in [(Kind::LogMel, "logmel"), (Kind::Maps, "maps"), (Kind::Vggish, "embeddings")] {
         let extract = extractor(kind, 15_600).run(&[&sound[..8000]]).unwrap().remove(0);
         assert_eq!(extract.instances, 1);
@@ -155,24 +155,24 @@ fn a_state_dict_of_torchvggish_is_loaded() {
     let stored: Vec<u8> =
         embeddings.chunks(EMBEDDING).flat_map(|e| weights.post_process.as_ref().unwrap().quantise(e)).collect();
     for (i, (got, want)) in stored.iter().zip(golden.tensor("file.bytes").data()).enumerate() {
-        // The embeddings are f32 here: a value may fall on the other side of a boundary.
-        assert!((f64::from(*got) - want).abs() <= 1.0, "byte {i} is {got}, numpy says {want}");
+        // The embeddings are f32 here: a value may be on the other side of a boundary.
+        assert!((f64::from(*got) - want).abs() <= 1.0, "byte {i} is {got}, numpy gives {want}");
     }
 }
 
 #[test]
-fn damaged_state_dicts_are_refused_in_one_line() {
+fn damaged_state_dicts_are_rejected_in_one_line() {
     let dir = tempfile::tempdir().unwrap();
     let (header, data) = state_dict(8);
     let path = write(dir.path(), &header, &data);
     let load = |width| FrontEnd::new(Source::File(path.clone()), width).load();
-    let refused = |what: &str, width, said: &[&str]| {
+    let rejected = |what: &str, width, said: &[&str]| {
         let error = load(width).err().unwrap_or_else(|| panic!("{what}: is loaded")).to_string();
         assert!(!error.contains('\n') && error.contains("vggish.safetensors"), "{what}: {error}");
         assert!(said.iter().all(|part| error.contains(part)), "{what}: {error}");
     };
     let known = load(Width::Eighth).unwrap().fingerprint();
-    refused("another width", Width::Quarter, &["features.0.weight", "`width` 1/4"]);
+    rejected("another width", Width::Quarter, &["features.0.weight", "`width` 1/4"]);
 
     // A tensor under another name is missing under its own.
     for (name, new, said) in [
@@ -182,25 +182,25 @@ fn damaged_state_dicts_are_refused_in_one_line() {
     ] {
         let text = header.to_string().replace(&format!("\"{name}\""), &format!("\"{new}\""));
         write(dir.path(), &serde_json::from_str(&text).unwrap(), &data);
-        refused(new, Width::Eighth, &[said]);
+        rejected(new, Width::Eighth, &[said]);
     }
     for name in ["features.11.weight", "embeddings.2.bias", "pproc.pca_eigen_vectors", "pproc.pca_means"] {
         let mut damaged = data.clone();
         let at = header[name]["data_offsets"][0].as_u64().unwrap() as usize;
         damaged[at..at + 4].copy_from_slice(&f32::NAN.to_le_bytes());
         write(dir.path(), &header, &damaged);
-        refused(name, Width::Eighth, &[name, "NaN"]);
+        rejected(name, Width::Eighth, &[name, "NaN"]);
     }
     let mut halves = header.clone();
     halves["features.0.bias"]["dtype"] = "I32".into();
     write(dir.path(), &halves, &data);
-    refused("whole numbers", Width::Eighth, &["features.0.bias", "I32", "F32"]);
+    rejected("whole numbers", Width::Eighth, &["features.0.bias", "I32", "F32"]);
     write(dir.path(), &header, &data[..data.len() / 2]);
-    refused("half a file", Width::Eighth, &["safetensors"]);
+    rejected("half a file", Width::Eighth, &["safetensors"]);
     std::fs::write(&path, b"PK\x03\x04 a PyTorch archive").unwrap();
-    refused("a pickle in a zip", Width::Eighth, &["safetensors"]);
+    rejected("a pickle in a zip", Width::Eighth, &["safetensors"]);
 
-    // Weights that have changed since a run began with them.
+    // Weights that have changed since a run started with them.
     let mut other = data.clone();
     other[0] ^= 1;
     write(dir.path(), &header, &other);

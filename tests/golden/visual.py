@@ -11,7 +11,7 @@ from visual20 import BANDS, COLUMNS, FRAMES, ROWS, Visual
 DIVISOR, PATCHES, LENGTHS = 8, 3, [2, 1, 3, 2]
 X_SALT = 2400
 WHOLE = 600  # entries up to which a gradient is stored whole
-# The model, and what of VGGish is trained with it.
+# The model, and the part of VGGish trained with it.
 CASES = [
     ("att-tf", "none"), ("att-tf-id", "none"), ("att-t", "none"), ("fc-tf", "none"), ("att-tf", "dense"), ("att-t", "dense"), ("att-tf", "all"),
 ]
@@ -38,7 +38,7 @@ def case(name: str, trained: str) -> dict[str, Tensor]:
     mask = torch.from_numpy((frac((len(LENGTHS), CLASSES), MASK_SALT) < 0.3).astype(float))
     model.eval()
     with torch.no_grad():
-        p, attention = model.answer(x, lengths)
+        p, attention = model.predict(x, lengths)
     out = {"p": p} | ({"attention": attention} if attention is not None and trained == "none" else {})
     model.train()
     loss = bce(model(x, lengths), y, mask)

@@ -4,7 +4,7 @@ use crate::formula::frac;
 use crate::support::Golden;
 use wmic::Array;
 use wmic::data::{Dataset, FeatureValues, Features};
-use wmic::features::corpus::Corpus;
+use wmic::features::device_dataset::DeviceDataset;
 use wmic::features::front_end::{FrontEnd, Source};
 use wmic::gpu::{Buffer, Gpu};
 use wmic::graph::Layout;
@@ -23,8 +23,8 @@ const WIDTH: Width = Width::Eighth;
 const INSTANCES: usize = 3;
 const LENGTHS: [u32; 4] = [2, 1, 3, 2];
 
-/// Of f32 kernels, relative to the largest value of a tensor; gradients pass up to nine layers and sum over thousands of places.
-const ANSWERS: f64 = 1e-5;
+/// Of f32 kernels, relative to the largest value of a tensor; gradients pass up to nine layers and sum over thousands of positions.
+const PREDICTIONS: f64 = 1e-5;
 const GRADIENTS: f64 = 1e-4;
 
 #[track_caller]
@@ -33,7 +33,7 @@ fn assert_close(what: &str, got: &[f32], want: &Array<f64>, relative: f64) {
     let largest = want.data().iter().fold(0.0f64, |m, v| m.max(v.abs()));
     for (i, (g, w)) in got.iter().zip(want.data()).enumerate() {
         let error = (f64::from(*g) - w).abs();
-        assert!(error <= relative * largest + 1e-7, "{what}[{i}] is {g}, PyTorch says {w} (largest {largest})");
+        assert!(error <= relative * largest + 1e-7, "{what}[{i}] is {g}, PyTorch gives {w} (largest {largest})");
     }
 }
 
@@ -89,7 +89,7 @@ fn weights(gpu: &Gpu, layout: &Layout, frozen: bool) -> (Block, Vec<(String, Buf
 }
 
 #[test]
-fn visual_models_answer_and_learn_as_pytorch_does() {
+fn visual_models_predict_and_learn_as_pytorch() {
     let golden = Golden::open("visual.safetensors");
     let gpu = Gpu::open(None).expect("an adapter (software Vulkan will do)");
     for (model, trained, train_front_end) in [
@@ -114,27 +114,27 @@ fn visual_models_answer_and_learn_as_pytorch_does() {
         let data = dataset(train_front_end == TrainFrontEnd::All);
         let kind = wmic::nn::find(model).unwrap().input(train_front_end, Kind::Stft);
         assert_eq!(data.features.width, kind.instance_len(WIDTH));
-        let corpus = Corpus::of_dataset(&gpu, &data).unwrap();
+        let corpus = DeviceDataset::of_dataset(&gpu, &data).unwrap();
         let layout = layout(&config, INSTANCES, data.features.width, CLASSES).unwrap();
         let (block, frozen) = weights(&gpu, &layout, train_front_end == TrainFrontEnd::None);
 
-        // Two at a time, so that batches follow one another.
+        // Two at a time, for several batches.
         let by_two = Config { batch: 2, ..config.clone() };
         let rows = std::slice::from_ref(&data.train);
         let answer = Predictor::new(&gpu, &by_two, std::slice::from_ref(&block), &corpus, &frozen, Detail::Positions)
             .unwrap()
             .predict(rows)
             .unwrap();
-        assert_close(&name("p"), answer.probabilities[0].data(), &tensor("p"), ANSWERS);
-        if let (Some(instances), "none") = (answer.instances, trained) {
-            assert_close(&name("attention"), instances.attention[0].data(), &tensor("attention"), ANSWERS);
+        assert_close(&name("p"), predictions.probabilities[0].data(), &tensor("p"), PREDICTIONS);
+        if let (Some(instances), "none") = (predictions.instances, trained) {
+            assert_close(&name("attention"), instances.attention[0].data(), &tensor("attention"), PREDICTIONS);
         }
 
         let split = (data.train.clone(), data.train.clone());
         let mut learner = Learner::new(&gpu, &config, &corpus, &frozen, &[split], Order::InOrder).unwrap();
         learner.set_weights(&[block]).unwrap();
         learner.run_steps(1).unwrap();
-        assert_close(&name("loss"), &learner.latest_loss().unwrap(), &tensor("loss"), ANSWERS);
+        assert_close(&name("loss"), &learner.latest_loss().unwrap(), &tensor("loss"), PREDICTIONS);
         let state = learner.state().unwrap();
         for (parameter, grad) in &learner.latest_gradients().unwrap()[0] {
             let (what, grad) = (format!("grad.{parameter}"), grad.data());
@@ -159,7 +159,7 @@ fn visual_models_answer_and_learn_as_pytorch_does() {
         for (statistic, value) in
             layout.unpack(&state.params, &state.stats).iter().filter(|(n, _)| n.contains("running"))
         {
-            assert_close(&name(statistic), value.data(), &tensor(&format!("after.{statistic}")), ANSWERS);
+            assert_close(&name(statistic), value.data(), &tensor(&format!("after.{statistic}")), PREDICTIONS);
         }
     }
 }

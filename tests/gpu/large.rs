@@ -16,7 +16,7 @@ const SIZES: [usize; 3] = [50_688, 1024, 13_456];
 const TOLERANCE: f64 = 1e-4;
 const LEAST_BINDING: usize = 128 << 20;
 
-/// Numbers in (-bound, bound) that f32 holds exactly.
+/// Numbers in (-bound, bound) that are exact in f32.
 fn values(len: usize, salt: u32, bound: f64) -> Vec<f32> {
     (0..len).map(|i| (bound * (2.0 * frac(i as u32, salt) - 1.0)) as f32).collect()
 }
@@ -84,7 +84,7 @@ fn train_a_step(gpu: &Gpu, target: Target) {
     bound.extend([
         ("x", gpu.upload("x", &x_values).unwrap()),
         ("dy", gpu.upload("dy", &dy).unwrap()),
-        ("sum", gpu.upload("sum", &vec![adagrad::FIRST; len]).unwrap()),
+        ("sum", gpu.upload("sum", &vec![adagrad::INITIAL; len]).unwrap()),
     ]);
     let step = Draft::new(&g, target, 1, &[h, y], &[(y, "dy")]).unwrap().realise(gpu, &bound).unwrap();
     let update = Draft::new(&end, target, 1, &[], &[]).unwrap().realise(gpu, &bound).unwrap();
@@ -137,7 +137,7 @@ fn train_a_step(gpu: &Gpu, target: Target) {
     // Element `at` of parameter `p`, whose gradient is `slope`.
     let mut see_update = |p: usize, at: usize, slope: f64| {
         let place = offsets[p] + at;
-        let sum = f64::from(adagrad::FIRST) + slope * slope;
+        let sum = f64::from(adagrad::INITIAL) + slope * slope;
         errors.see("gradient", [p, at], after[1][place], slope);
         errors.see("accumulator", [p, at], after[2][place], sum);
         let want = f64::from(params[p][at]) - config.lr * slope / (sum.sqrt() + config.eps);
@@ -167,7 +167,7 @@ fn train_a_step(gpu: &Gpu, target: Target) {
 #[test]
 fn weights_and_arenas_beyond_a_binding_train() {
     let gpu = Gpu::open(None).expect("an adapter");
-    // Not the portable kernels on a software adapter: llvmpipe ends an invocation's loops after 65 535 rounds in all, which their
-    // sums over 50 688 inputs pass.
+    // Not the portable kernels on a software adapter: llvmpipe aborts an invocation's loops after 65 535 iterations in total, which
+    // their sums over 50 688 inputs exceed.
     train_a_step(&gpu, gpu.adapter().target());
 }

@@ -1,4 +1,4 @@
-//! Long clips and large batches: what goes beyond the loops and the grids of one dispatch is right, not cut off.
+//! Long clips and large batches: work beyond the loops and the grid of one dispatch is complete.
 
 use std::collections::HashMap;
 
@@ -57,7 +57,7 @@ fn error(gpu: &Gpu, target: Target, model: &str, instances: usize, width: usize)
 }
 
 #[test]
-fn models_answer_for_long_clips_as_their_references_do() {
+fn long_clips_match_the_references() {
     let gpu = Gpu::open(None).unwrap();
     let own = gpu.adapter().target();
     let long = [("bilstm-att", 3_000), ("rnn", 1_500), ("att", 100_000), ("fc-t", 100_000)];
@@ -69,10 +69,10 @@ fn models_answer_for_long_clips_as_their_references_do() {
     }
 }
 
-/// As many labels as take more workgroups than a grid is wide: 527 classes (AudioSet's) of 8192 clips.
+/// Labels that need more workgroups than a grid is wide: 527 classes (AudioSet's) of 8192 clips.
 const MANY: [usize; 2] = [8192, 527];
 
-/// What a loss of these inputs, and its gradient by the first of them, are on the GPU.
+/// A loss of these inputs, and its gradient by the first of them, on the GPU.
 fn loss_of(
     gpu: &Gpu,
     values: [&[f32]; 3],
@@ -114,7 +114,7 @@ fn losses_of_many_classes_and_clips_have_gradients_everywhere() {
         masked_bce(g, p, target, observed, lengths, Normalisation::Observed).unwrap()
     });
     let want = MaskedBce { norm: Normalisation::Observed, focusing: None }.reference(&inputs)[0][0];
-    assert!((loss - want).abs() < 1e-5 * want, "loss {loss}, the reference says {want}");
+    assert!((loss - want).abs() < 1e-5 * want, "loss {loss}, the reference gives {want}");
     for (i, slope) in slopes.iter().enumerate() {
         let (p, t) = (inputs[0][i], inputs[1][i]);
         let want = inputs[2][i] * (p - t) / (p * (1.0 - p)) / known;
@@ -125,7 +125,7 @@ fn losses_of_many_classes_and_clips_have_gradients_everywhere() {
         cross_entropy(g, p, target, lengths).unwrap()
     });
     let want = CrossEntropy.reference(&[inputs[0].clone(), inputs[1].clone(), inputs[3].clone()])[0][0];
-    assert!((loss - want).abs() < 1e-5 * want, "loss {loss}, the reference says {want}");
+    assert!((loss - want).abs() < 1e-5 * want, "loss {loss}, the reference gives {want}");
     for (row, slopes) in slopes.chunks(classes).enumerate() {
         let total: f64 = inputs[0].row(row).iter().map(|v| v.exp()).sum();
         for (k, slope) in slopes.iter().enumerate() {
@@ -135,9 +135,9 @@ fn losses_of_many_classes_and_clips_have_gradients_everywhere() {
     }
 }
 
-/// Without a guard such a plan would answer with sums of the first 65 535 terms or so.
+/// Without a check such a plan would return sums of about the first 65 535 terms.
 #[test]
-fn sums_that_a_software_adapter_cuts_off_are_refused() {
+fn sums_beyond_the_loop_limit_are_rejected() {
     let gpu = Gpu::open(None).unwrap();
     if gpu.adapter().kind != wmic::gpu::AdapterKind::Software {
         return;
@@ -147,6 +147,6 @@ fn sums_that_a_software_adapter_cuts_off_are_refused() {
     let w = g.input("w", Spec::f32([1, 300_001]));
     linear(&mut g, x, w, None).unwrap();
     let draft = Draft::new(&g, Target::PORTABLE, 1, &[], &[]).unwrap();
-    let refused = draft.fits(&gpu).unwrap_err().to_string();
-    assert!(refused.contains("linear") && refused.contains("rounds of a loop"), "{refused}");
+    let rejected = draft.fits(&gpu).unwrap_err().to_string();
+    assert!(rejected.contains("linear") && rejected.contains("loop iterations"), "{rejected}");
 }

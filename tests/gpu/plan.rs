@@ -1,4 +1,4 @@
-//! Plans: sharing memory between tensors changes no bit, and what cannot be planned is refused by name.
+//! Plans: results do not depend on memory sharing, and invalid plans are rejected with the op's name.
 
 use wmic::core::random::Stream;
 use wmic::gpu::{Buffer, Gpu, Target};
@@ -27,7 +27,8 @@ fn step(gpu: &Gpu, build: impl Fn(&mut Graph, Inputs) -> Prediction, guard: usiz
     let prediction = build(&mut g, Inputs { x, lengths, clock, labels: Some(Labels { target, observed }) });
     let p = prediction.probabilities;
     let (loss, _) = masked_bce(&mut g, p, target, observed, lengths, Normalisation::Observed).unwrap();
-    let seeds: Vec<(Tensor, &str)> = [loss].into_iter().chain(prediction.own_losses).map(|t| (t, "dloss")).collect();
+    let seeds: Vec<(Tensor, &str)> =
+        [loss].into_iter().chain(prediction.auxiliary_losses).map(|t| (t, "dloss")).collect();
     let draft = Draft::guarded(&g, Target::PORTABLE, 1, &[loss], &seeds, guard).unwrap();
     let arenas = Arenas::new(gpu, g.layout(), 1, true).unwrap();
     let (trained, stats) = g.layout().initial(3);
@@ -53,7 +54,7 @@ fn step(gpu: &Gpu, build: impl Fn(&mut Graph, Inputs) -> Prediction, guard: usiz
 #[test]
 fn models_give_the_same_bits_whether_their_tensors_share_memory_or_not() {
     let gpu = Gpu::open(None).unwrap();
-    // Those on maps want weights of VGGish bound besides.
+    // Those on feature maps also need VGGish's weights bound.
     for model in MODELS.iter().filter(|model| !model.trains_vggish() && !model.is_forest()) {
         let build = |g: &mut Graph, inputs: Inputs| {
             model
@@ -67,7 +68,7 @@ fn models_give_the_same_bits_whether_their_tensors_share_memory_or_not() {
 #[test]
 fn a_parameter_used_twice_gets_both_gradients() {
     let gpu = Gpu::open(None).unwrap();
-    // w (20, 20) stands twice in the chain; as two parameters of the same values its gradients must add up to the shared one's.
+    // w (20, 20) is used twice in the chain; as two parameters of the same values its gradients must add up to the shared one's.
     let chain = |g: &mut Graph, inputs: Inputs, names: [&str; 2]| {
         let h = g.reshape(inputs.x, [BATCH, 1280]);
         let first = g.param("first", [20, 1280], Init::Constant(0.01));
@@ -119,7 +120,7 @@ fn no_gradient_passes_through_a_detached_tensor() {
 }
 
 #[test]
-fn what_cannot_be_planned_is_refused_by_name() {
+fn invalid_plans_are_rejected_by_name() {
     let draft =
         |g: &Graph, seeds: &[(Tensor, &str)]| Draft::new(g, Target::PORTABLE, 1, &[], seeds).err().unwrap().to_string();
     let mut g = Graph::new(Mode::Train);

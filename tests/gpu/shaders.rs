@@ -1,4 +1,4 @@
-//! Every WGSL file: it translates to all backends, stays within WebGPU's default limits, and nothing in it is dead.
+//! Every WGSL file: it translates to all backends, stays within WebGPU's default limits, and has no dead code.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -17,7 +17,7 @@ const STORAGE_BUFFERS: usize = 8;
 const INVOCATIONS: u32 = 256;
 const WORKGROUP_BYTES: u32 = 16 << 10;
 
-/// All targets that a kernel variant could be made for.
+/// All targets with kernel variants.
 fn targets() -> Vec<Target> {
     use AdapterKind::{Discrete, Integrated, Other, Software, Virtual};
     let kinds = [Discrete, Integrated, Virtual, Software, Other];
@@ -39,14 +39,14 @@ fn dispatches() -> Vec<(&'static str, Dispatch)> {
     all
 }
 
-/// What tells a shader from others: its file and the defines.
+/// Identity of a shader: its file and the defines.
 type Name = (&'static str, &'static [&'static str]);
 
 fn name(shader: &Shader) -> Name {
     (shader.file, shader.defines)
 }
 
-/// Whether it says that it uses subgroup operations.
+/// Whether it enables subgroup operations.
 fn subgroups(shader: &Shader) -> bool {
     shader.text().unwrap().contains("enable subgroups;")
 }
@@ -181,13 +181,13 @@ fn every_file_is_used() {
 }
 
 #[test]
-fn params_lie_in_rust_as_in_wgsl() {
+fn params_have_the_same_layout_in_rust_and_wgsl() {
     for d in kernels() {
         let (module, info) = specialised(&d);
         let (_, globals) = entry(&module, &info, d.entry);
         let Some(uniform) = globals.iter().find(|g| g.space == AddressSpace::Uniform) else { continue };
         let TypeInner::Struct { members, span } = &module.types[uniform.ty].inner else {
-            panic!("the uniform of {} is no struct", d.entry)
+            panic!("the uniform of {} is not a struct", d.entry)
         };
         let wgsl: Vec<(&str, usize)> =
             members.iter().map(|m| (m.name.as_deref().unwrap_or(""), m.offset as usize)).collect();
@@ -203,7 +203,7 @@ fn reserved(functions: bool) -> BTreeSet<&'static str> {
     wanted.flat_map(|(_, words)| words.split_whitespace()).collect()
 }
 
-/// Every name that a module declares; first those of functions and of what stands at module scope.
+/// Every name that a module declares; first those at module scope.
 fn declared(module: &Module) -> [BTreeSet<&str>; 2] {
     let mut outer: Vec<&Option<String>> = module.global_variables.iter().map(|(_, g)| &g.name).collect();
     outer.extend(module.constants.iter().map(|(_, c)| &c.name));
@@ -245,8 +245,8 @@ fn no_identifier_is_reserved_in_another_shader_language() {
     }
 }
 
-/// Where `text`, without comments and with single blanks, has binary operators side by side that WGSL wants in parentheses; naga does
-/// not mind. Operators stand between blanks, as they do everywhere in these files.
+/// Where `text`, without comments and with single blanks, mixes binary operators that WGSL requires in parentheses, which naga does
+/// not check. Operators are between blanks, as everywhere in these files.
 fn mixed_operators(text: &str) -> Vec<String> {
     let mut faults = Vec::new();
     // The operators so far at each depth of brackets.
@@ -266,7 +266,7 @@ fn mixed_operators(text: &str) -> Vec<String> {
             _ => continue,
         }
         let Some(ops) = open.last() else { continue };
-        // Those that are operands of `&&` and `||` count for themselves.
+        // Operands of `&&` and `||` are separate.
         let logic: BTreeSet<&str> = ops.iter().copied().filter(|o| matches!(*o, "&&" | "||")).collect();
         let last: Vec<&str> = ops.rsplit(|o| matches!(*o, "&&" | "||")).next().unwrap_or_default().to_vec();
         let has = |set: &[&str]| last.iter().any(|o| set.contains(o));
@@ -322,7 +322,7 @@ fn operators_that_wgsl_wants_in_parentheses_have_them() {
     }
 }
 
-/// With naga's leniency left out: Tint is what Chromium compiles WGSL with. Adapters that are not software never see `software8/`, but
+/// Stricter than naga: Tint is Chromium's WGSL compiler. Only software adapters use `software8/`, but
 /// that is valid WGSL too.
 #[test]
 fn tint_accepts_every_kernel() {

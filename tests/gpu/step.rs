@@ -15,7 +15,7 @@ const WIDTH: usize = 8;
 const BATCH: usize = 16;
 const BATCHES: usize = CLIPS.div_ceil(BATCH);
 
-/// What a run leaves behind, replicas one after the other.
+/// The results of a run, all replicas concatenated.
 struct Trained {
     first_epoch: Vec<f32>,
     last_epoch: Vec<f32>,
@@ -117,7 +117,7 @@ fn replicas_learn_side_by_side_as_they_would_alone() {
 }
 
 #[test]
-fn a_loss_that_is_no_number_is_noted() {
+fn a_nan_loss_is_recorded() {
     let gpu = Gpu::open(None).expect("an adapter");
     assert_eq!(train(&gpu, &[1, 2], 3, true).diverged, [0, NEVER]);
 }

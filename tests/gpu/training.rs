@@ -1,9 +1,9 @@
-//! Training as a whole: what is learnt, and that the same settings always give the same bits.
+//! Training as a whole: models learn, and results are reproducible.
 
 use std::path::Path;
 
 use wmic::data::{Dataset, synth};
-use wmic::features::corpus::Corpus;
+use wmic::features::device_dataset::DeviceDataset;
 use wmic::gpu::Gpu;
 use wmic::ops::masked_bce::{FocalAlpha, Loss, inverse_frequency};
 use wmic::ops::sample::Order;
@@ -107,7 +107,7 @@ fn augmented_replicas_are_the_same_seeds_alone() {
     }
 }
 
-/// With a rate of zero a run's losses are those of its first weights.
+/// With a rate of zero a run's losses are those of its initial weights.
 #[test]
 fn validation_and_test_clips_are_never_augmented() {
     let dir = tempfile::tempdir().unwrap();
@@ -134,7 +134,7 @@ fn augmentation_costs_its_own_kernel_calls_and_no_others() {
     let dir = tempfile::tempdir().unwrap();
     let gpu = Gpu::open(None).unwrap();
     let data = small(dir.path());
-    let corpus = Corpus::of_dataset(&gpu, &data).unwrap();
+    let corpus = DeviceDataset::of_dataset(&gpu, &data).unwrap();
     let calls = |augment: Vec<Augmentation>, loss: Loss| {
         let config = Config { augment, loss, ..config("att", &data, &[0]) };
         let graphs = Graphs::new(&config, corpus.dims, 100, 20, Order::Shuffled).unwrap();
@@ -142,7 +142,7 @@ fn augmentation_costs_its_own_kernel_calls_and_no_others() {
     };
     let [step, update, validation] = calls(vec![], Loss::Bce);
     assert_eq!(calls(vec![], Loss::Focal), [step, update, validation]);
-    // The partners' rows, features and labels; and three calls that put them together with the clips.
+    // The partners' rows, features and labels; and three calls that combine them with the clips.
     let one = (step.0 + 6, step.1);
     assert_eq!(calls(vec![Augmentation::Mixup], Loss::Bce), [one, update, validation]);
     assert_eq!(calls(vec![Augmentation::Concat], Loss::Bce), [one, update, validation]);
@@ -150,7 +150,7 @@ fn augmentation_costs_its_own_kernel_calls_and_no_others() {
     assert_eq!(calls(both, Loss::Focal), [(step.0 + 12, step.1), update, validation]);
 }
 
-/// Against the definition, from the probabilities of the first weights and the labels as they are in the dataset.
+/// Against the definition, from the probabilities of the initial weights and the labels as they are in the dataset.
 #[test]
 fn the_focal_loss_weighs_classes_by_each_seeds_training_clips() {
     let dir = tempfile::tempdir().unwrap();
@@ -158,7 +158,7 @@ fn the_focal_loss_weighs_classes_by_each_seeds_training_clips() {
     let data = small(&dir.path().join("data"));
     let still = Config { lr: 0.0, weight_decay: 0.0, epochs: 1, ..augmented("fc-t", &data, &[2, 9]) };
     let (rows, blocks) = train(&gpu, &still, &data, &dir.path().join("run"));
-    let corpus = Corpus::of_dataset(&gpu, &data).unwrap();
+    let corpus = DeviceDataset::of_dataset(&gpu, &data).unwrap();
     let splits = splits(&still, &data).unwrap();
     let classes = data.classes.len();
     let known = |clip: u32, k: usize| {
@@ -166,7 +166,7 @@ fn the_focal_loss_weighs_classes_by_each_seeds_training_clips() {
         data.observed[at].then(|| data.targets[at] >= 0.5)
     };
     let validation: Vec<Vec<u32>> = splits.iter().map(|split| split.1.clone()).collect();
-    let answer =
+    let predictions =
         Predictor::new(&gpu, &still, &blocks, &corpus, &[], Detail::Clips).unwrap().predict(&validation).unwrap();
     let mut alphas = vec![];
     for (r, (train, val)) in splits.iter().enumerate() {
@@ -175,7 +175,7 @@ fn the_focal_loss_weighs_classes_by_each_seeds_training_clips() {
         let entries = val.iter().enumerate().flat_map(|(i, clip)| (0..classes).map(move |k| (i, *clip, k)));
         let losses: Vec<f64> = entries
             .filter_map(|(i, clip, k)| {
-                let p = f64::from(answer.probabilities[r].row(i)[k]);
+                let p = f64::from(predictions.probabilities[r].row(i)[k]);
                 Some(match known(clip, k)? {
                     true => -alpha[k] * (1.0 - p).powi(2) * p.ln(),
                     false => -(1.0 - alpha[k]) * p.powi(2) * (1.0 - p).ln(),
@@ -204,9 +204,9 @@ fn two_runs_write_the_same_bytes() {
     }
 }
 
-/// Stops after every few steps, in the middle of epochs, and starts again from what was saved.
+/// Stops after every few steps, in the middle of epochs, and resumes from the saved state.
 #[test]
-fn a_run_resumed_again_and_again_ends_in_the_same_bits() {
+fn a_run_resumed_repeatedly_is_bit_identical() {
     let dir = tempfile::tempdir().unwrap();
     let gpu = Gpu::open(None).unwrap();
     let data = small(&dir.path().join("data"));
@@ -236,7 +236,7 @@ fn a_run_resumed_again_and_again_ends_in_the_same_bits() {
 }
 
 #[test]
-fn a_seed_that_has_stopped_early_keeps_its_weights_while_others_go_on() {
+fn a_seed_that_has_stopped_early_keeps_its_weights_while_others_continue() {
     let dir = tempfile::tempdir().unwrap();
     let gpu = Gpu::open(None).unwrap();
     let data = small(&dir.path().join("data"));
@@ -269,7 +269,7 @@ fn every_model_learns_the_synthetic_task() {
     let gpu = Gpu::open(None).unwrap();
     synth(dir.path().join("data"), 1200, 0).unwrap();
     let data = Dataset::load(dir.path().join("data")).unwrap();
-    // Chance is 0.5, a linear model of the mean reaches 0.87; fc must learn every position of an instance anew.
+    // Chance is 0.5, a linear model of the mean reaches 0.87; fc must learn every position of an instance separately.
     for (model, least) in [("att", 0.88), ("fc-t", 0.85), ("fc", 0.62)] {
         let config = Config { epochs: 30, lr: 1e-3, ..Config::of(model, &data.path).unwrap() };
         train(&gpu, &config, &data, &dir.path().join(model));
@@ -282,7 +282,7 @@ fn every_model_learns_the_synthetic_task() {
 }
 
 #[test]
-fn exported_weights_start_a_run_and_another_models_are_refused() -> Result<()> {
+fn exported_weights_start_a_run_and_another_models_are_rejected() -> Result<()> {
     let dir = tempfile::tempdir().unwrap();
     let gpu = Gpu::open(None)?;
     let data = small(&dir.path().join("data"));
@@ -312,7 +312,7 @@ fn exported_weights_start_a_run_and_another_models_are_refused() -> Result<()> {
 }
 
 #[test]
-fn a_loss_that_leaves_the_numbers_stops_the_run_and_keeps_the_best_weights() {
+fn a_diverged_run_stops_and_keeps_the_best_weights() {
     let dir = tempfile::tempdir().unwrap();
     let gpu = Gpu::open(None).unwrap();
     let data = small(&dir.path().join("data"));
@@ -344,13 +344,13 @@ fn a_loss_that_leaves_the_numbers_stops_the_run_and_keeps_the_best_weights() {
     assert!(!run.model().exists(), "no epoch ended, so no weights are the best ones");
 }
 
-/// NaN must reach the loss through every kernel of every model, or a run would go on with weights that mean nothing.
+/// NaN must reach the loss through every kernel of every model, or a run would continue with invalid weights.
 #[test]
 fn a_nan_in_any_parameter_is_seen_in_the_losses() {
     let dir = tempfile::tempdir().unwrap();
     let gpu = Gpu::open(None).unwrap();
     let data = small(&dir.path().join("data"));
-    let corpus = Corpus::of_dataset(&gpu, &data).unwrap();
+    let corpus = DeviceDataset::of_dataset(&gpu, &data).unwrap();
     for model in ["att", "fc", "fc-t"] {
         let config = config(model, &data, &[1]);
         let splits = splits(&config, &data).unwrap();
@@ -380,12 +380,12 @@ fn a_nan_in_any_parameter_is_seen_in_the_losses() {
 }
 
 #[test]
-fn a_learner_that_goes_on_from_a_saved_state_remembers_when_it_diverged() {
+fn a_resumed_learner_keeps_the_step_of_divergence() {
     let dir = tempfile::tempdir().unwrap();
     let gpu = Gpu::open(None).unwrap();
     let data = small(&dir.path().join("data"));
     let config = config("fc-t", &data, &[4, 5]);
-    let corpus = Corpus::of_dataset(&gpu, &data).unwrap();
+    let corpus = DeviceDataset::of_dataset(&gpu, &data).unwrap();
     let splits = splits(&config, &data).unwrap();
     let learner = || Learner::new(&gpu, &config, &corpus, &[], &splits, Order::Shuffled).unwrap();
     let mut first = learner();
@@ -421,7 +421,7 @@ fn a_learner_that_goes_on_from_a_saved_state_remembers_when_it_diverged() {
 }
 
 #[test]
-fn patience_can_be_turned_off_and_says_so_in_run_toml() {
+fn patience_can_be_turned_off_and_is_recorded_in_run_toml() {
     let dir = tempfile::tempdir().unwrap();
     let aacnn = Config::of("aacnn", "x").unwrap();
     assert_eq!(aacnn.patience, Some(30));
@@ -433,7 +433,7 @@ fn patience_can_be_turned_off_and_says_so_in_run_toml() {
         let said = config.patience.map_or("patience = \"none\"".into(), |epochs| format!("patience = {epochs}"));
         assert!(text.lines().any(|line| line == said), "{text}");
         assert_eq!(run.record().unwrap().config, config);
-        // As runs without patience were written before there was a word for it.
+        // As runs without patience were written by earlier versions.
         let older: String = text.lines().filter(|line| *line != said).map(|line| line.to_owned() + "\n").collect();
         std::fs::write(run.path().join("run.toml"), older).unwrap();
         assert_eq!(run.record().unwrap().config.patience, None);

@@ -1,8 +1,8 @@
-//! Datasets of which only a window lies on the GPU train as those that lie there whole.
+//! Training is bit-identical whether all of a dataset is on the GPU or only a window.
 
 use wmic::Error;
 use wmic::data::{Dataset, FeatureValues, synth};
-use wmic::features::corpus::Corpus;
+use wmic::features::device_dataset::DeviceDataset;
 use wmic::gpu::Gpu;
 use wmic::ops::sample::Order;
 use wmic::run::config::{Augmentation, Config};
@@ -11,7 +11,7 @@ use wmic::run::state::State;
 use wmic::train::learner::{EpochSums, Learner};
 
 #[test]
-fn a_window_of_any_size_trains_to_the_same_bits() {
+fn training_is_bit_identical_for_any_window() {
     let dir = tempfile::tempdir().unwrap();
     let gpu = Gpu::open(None).unwrap();
     synth(dir.path(), 240, 5).unwrap();
@@ -26,9 +26,9 @@ fn a_window_of_any_size_trains_to_the_same_bits() {
     let both = Config { augment: vec![Augmentation::Mixup, Augmentation::Concat], ..plain.clone() };
 
     for (data, config, step) in [(&bytes, &plain, 60), (&floats, &plain, 60), (&bytes, &both, 180)] {
-        let whole = Corpus::of_dataset(&gpu, data).unwrap();
+        let whole = DeviceDataset::of_dataset(&gpu, data).unwrap();
         let train = |slots: usize| -> wmic::Result<(State, Vec<EpochSums>)> {
-            let corpus = Corpus::with_dims(&gpu, data, whole.dims.windowed(slots))?;
+            let corpus = DeviceDataset::with_dims(&gpu, data, whole.dims.windowed(slots))?;
             let splits = splits(config, data)?;
             let mut learner = Learner::new(&gpu, config, &corpus, &[], &splits, Order::Shuffled)?;
             let mut sums = vec![];

@@ -1,5 +1,5 @@
-//! Files made of chunks: WAV, RF64, BW64, Wave64, AIFF, AIFF-C, AU and uncompressed CAF. No size in them is trusted:
-//! they are wrong wherever a program wrote to a pipe, crashed, or passed four gigabytes.
+//! Files made of chunks: WAV, RF64, BW64, Wave64, AIFF, AIFF-C, AU and uncompressed CAF. Sizes in headers are not trusted:
+//! they are wrong if a program wrote to a pipe, crashed, or exceeded four gigabytes.
 
 use std::io::{self, Read, Seek, SeekFrom};
 
@@ -10,25 +10,25 @@ use symphonia::core::codecs::audio::{AudioCodecId, AudioCodecParameters};
 use super::source::Source;
 use super::stream::{Demux, End, Event, Notes, Span, Stream, Trim};
 
-/// Reads the coding of samples from a header.
+/// Reads the sample format from a header.
 type ReadCoding = fn(&[u8], &[u8]) -> Result<Coding, String>;
 
-/// Chunks that are looked at before the sound.
+/// Most chunks read before the audio data.
 const MAX_CHUNKS: usize = 10_000;
-/// Bytes in which a lost chunk of sound is searched for.
+/// Bytes searched for a displaced chunk of audio data.
 const SEARCHED: usize = 1 << 20;
-/// A 32-bit size from here on is what programs write that do not know it.
+/// 32-bit sizes from here on stand for an unknown size.
 const UNKNOWN: u64 = 0x7f00_0000;
-/// Bytes of a chunk that describes the sound, at most.
+/// Most bytes of a format chunk.
 const DESCRIPTION: u64 = 1 << 10;
 
-/// The sound in such a file.
+/// The audio data of such a file.
 pub(super) struct Sound {
     pub coding: Coding,
     /// Bytes of the file.
     pub start: u64,
     pub end: u64,
-    /// Frames that the file says it has, where bytes do not tell.
+    /// Frames by the header, if they do not follow from the bytes.
     pub frames: Option<u64>,
 }
 
@@ -38,25 +38,25 @@ pub(super) enum Coding {
     Mpeg,
 }
 
-/// PCM or ADPCM: blocks of so many bytes and frames.
+/// PCM or ADPCM: bytes and frames of a block.
 pub(super) struct Coded {
     params: AudioCodecParameters,
     bytes: u64,
     frames: u64,
 }
 
-/// How a family of files writes its chunks.
+/// Chunk layout of a family of formats.
 struct Layout {
     first: u64,
     big_endian: bool,
     /// Bytes of an identifier and of a size.
     id: usize,
     size: usize,
-    /// The size counts the chunk's head.
+    /// Whether the size includes the chunk's header.
     whole: bool,
-    /// What chunks begin at a multiple of.
+    /// Alignment of chunks.
     align: u64,
-    /// Identifiers of the chunks with the description and with the sound.
+    /// Identifiers of the chunks with the format and with the audio data.
     about: &'static [u8],
     sound: &'static [u8],
 }
@@ -67,7 +67,7 @@ const AIFF: Layout = Layout { big_endian: true, about: b"COMM", sound: b"SSND", 
 const WAVE64: Layout = Layout { first: 40, id: 16, size: 8, whole: true, align: 8, ..RIFF };
 const CAF: Layout = Layout { first: 8, size: 8, align: 1, big_endian: true, about: b"desc", ..RIFF };
 
-/// Finds the sound, or says why there is none that can be decoded; `None` for files of other kinds.
+/// Finds the audio data, or the reason why it cannot be decoded; `None` for other formats.
 pub(super) fn find(source: &mut Source, notes: &mut Notes) -> io::Result<Option<Result<Sound, String>>> {
     let head = source.peek(0, 64)?;
     let (layout, kind): (_, ReadCoding) = match (head.get(..4), head.get(8..12)) {
@@ -79,10 +79,10 @@ pub(super) fn find(source: &mut Source, notes: &mut Notes) -> io::Result<Option<
         _ => return Ok(None),
     };
     let found = walk(source, &layout, notes)?;
-    let Some((place, promised)) = found.sound else { return Ok(Some(Err("holds no sound".into()))) };
-    let Some(about) = found.about else { return Ok(Some(Err("does not say how its sound is coded".into()))) };
+    let Some((place, promised)) = found.sound else { return Ok(Some(Err("contains no audio".into()))) };
+    let Some(about) = found.about else { return Ok(Some(Err("has no description of its audio format".into()))) };
     let coding = match kind(&about, &head) {
-        // The demuxer for packets of other codings knows more than this one.
+        // The demuxer for compressed formats handles more than this one.
         Err(_) if layout.about == CAF.about => return Ok(None),
         Err(reason) => return Ok(Some(Err(reason))),
         Ok(coding) => coding,
@@ -100,8 +100,7 @@ pub(super) fn find(source: &mut Source, notes: &mut Notes) -> io::Result<Option<
     Ok(Some(Ok(Sound { coding, start: start.min(end), end, frames: found.frames })))
 }
 
-/// What a walk along the chunks finds: where the sound lies and what is said of its size, and the chunk that describes
-/// it.
+/// Chunks found in a file: position and declared size of the audio data, and the format chunk.
 #[derive(Default)]
 struct Found {
     sound: Option<(u64, u64)>,
@@ -131,7 +130,7 @@ fn walk(source: &mut Source, layout: &Layout, notes: &mut Notes) -> io::Result<F
         }
         match next(source, layout, &id, size, body)? {
             Some(next) => at = next,
-            // AIFF may describe its sound behind it, but not where that has no end.
+            // In AIFF the format may follow the audio data, but not if that has no end.
             None if found.sound.is_some() => break,
             None => match search(source, layout.sound, at + 1)? {
                 Some(place) => {
@@ -145,7 +144,7 @@ fn walk(source: &mut Source, layout: &Layout, notes: &mut Notes) -> io::Result<F
     Ok(found)
 }
 
-/// Identifier, size and place of the body of the chunk at `at`.
+/// Identifier, size and position of the body of the chunk at `at`.
 fn head(source: &mut Source, layout: &Layout, at: u64) -> io::Result<Option<(Vec<u8>, u64, u64)>> {
     let len = layout.id + layout.size;
     let bytes = source.peek(at, len)?;
@@ -162,11 +161,11 @@ fn head(source: &mut Source, layout: &Layout, at: u64) -> io::Result<Option<(Vec
         u64::from_le_bytes(size)
     };
     let head = if layout.whole { len as u64 } else { 0 };
-    // Of long identifiers the first four bytes tell what it is.
+    // The first four bytes of long identifiers are sufficient.
     Ok(Some((bytes[..4].to_vec(), size.saturating_sub(head), at + len as u64)))
 }
 
-/// Where the chunk after this one begins; `None` if it cannot be where the size says.
+/// Start of the next chunk; `None` if it contradicts the size.
 fn next(source: &mut Source, layout: &Layout, id: &[u8], size: u64, body: u64) -> io::Result<Option<u64>> {
     let end = body.saturating_add(size);
     if !id.iter().all(|c| (0x20..0x7f).contains(c)) || end > source.len() {
@@ -176,7 +175,7 @@ fn next(source: &mut Source, layout: &Layout, id: &[u8], size: u64, body: u64) -
     if padded >= source.len() {
         return Ok(Some(padded));
     }
-    // Some programs leave the padding out.
+    // Some programs omit the padding.
     if source.peek(end, 4)? == layout.sound {
         return Ok(Some(end));
     }
@@ -194,30 +193,30 @@ fn search(source: &mut Source, id: &[u8], from: u64) -> io::Result<Option<u64>> 
     Ok(bytes.windows(id.len()).position(|window| window == id).map(|at| from + at as u64))
 }
 
-/// Where the sound ends: where its size says, if that can be; else with the file.
+/// End of the audio data: by its size, if that is plausible; else the end of the file.
 fn extent(source: &mut Source, layout: &Layout, place: u64, promised: u64, notes: &mut Notes) -> io::Result<u64> {
     let (len, end) = (source.len(), place.saturating_add(promised));
     let unknown = promised >= if layout.size == 4 { UNKNOWN } else { 1 << 62 };
     if end > len {
         match unknown {
-            true => notes.odd("its header does not say how long it is; all of it was taken"),
+            true => notes.odd("its header has no length; all of it was decoded"),
             false => {
                 let (missing, percent) = (end - len, (end - len) as f64 / promised as f64 * 100.0);
                 notes.odd(format!(
-                    "breaks off: {missing} bytes ({percent:.0} %) of what its header promises are missing"
+                    "is truncated: {missing} bytes ({percent:.0} %) of the length in its header are missing"
                 ));
             }
         }
         return Ok(len);
     }
-    // What follows must be chunks up to the end of the file; or it is more sound.
+    // Only chunks may follow up to the end of the file; otherwise it is more audio.
     let mut at = end;
     if end.next_multiple_of(layout.align) >= len {
         return Ok(end);
     }
     for _ in 0..MAX_CHUNKS {
         at = at.next_multiple_of(layout.align);
-        // A few bytes at the end of the file are no chunk, and no sound.
+        // A few bytes at the end of the file are neither a chunk nor audio.
         if at + (layout.id + layout.size) as u64 > len {
             return Ok(end);
         }
@@ -228,18 +227,15 @@ fn extent(source: &mut Source, layout: &Layout, place: u64, promised: u64, notes
         at = body + size;
     }
     notes.odd(match promised {
-        0 => "its header does not say how long it is; all of it was taken".into(),
-        _ => format!(
-            "its header promises {promised} bytes of sound, of {} that it has; all of it was taken",
-            len - place
-        ),
+        0 => "its header has no length; all of it was decoded".into(),
+        _ => format!("its header has {promised} bytes of audio, the file {}; all of it was decoded", len - place),
     });
     Ok(len)
 }
 
 fn int<const N: usize>(bytes: &[u8], at: usize) -> Result<[u8; N], String> {
     let part = bytes.get(at..at + N).and_then(|part| part.try_into().ok());
-    part.ok_or_else(|| "has a description of its sound that is cut off".into())
+    part.ok_or_else(|| "has a truncated description of its audio format".into())
 }
 
 fn le16(bytes: &[u8], at: usize) -> Result<u64, String> {
@@ -254,15 +250,15 @@ fn be32(bytes: &[u8], at: usize) -> Result<u32, String> {
     Ok(u32::from_be_bytes(int(bytes, at)?))
 }
 
-/// `fmt ` of WAV and its kin.
+/// `fmt ` of WAV and related formats.
 fn wave(about: &[u8], _: &[u8]) -> Result<Coding, String> {
     let (channels, sr, block, bits) = (le16(about, 2)?, le32(about, 4)?, le16(about, 12)?, le16(about, 14)?);
     let tag = match le16(about, 0)? {
-        // The extensible one has the old tag within a longer identifier.
+        // The extensible format has the tag within a longer identifier.
         0xfffe if about.len() >= 26 => le16(about, 24)?,
         tag => tag,
     };
-    // Of odd numbers of bits, the block tells in how many bytes a sample lies.
+    // For unusual numbers of bits, the block size gives the bytes per sample.
     let bytes = if channels > 0 && block % channels == 0 { block / channels } else { bits.div_ceil(8) };
     let bytes = if bytes == 0 { bits.div_ceil(8) } else { bytes };
     let codec = match (tag, bytes) {
@@ -277,7 +273,7 @@ fn wave(about: &[u8], _: &[u8]) -> Result<Coding, String> {
         (2, _) => return adpcm(CODEC_ID_ADPCM_MS, sr, channels, block, 7, 2),
         (0x11, _) => return adpcm(CODEC_ID_ADPCM_IMA_WAV, sr, channels, block, 4, 1),
         (0x50 | 0x55, _) => return Ok(Coding::Mpeg),
-        (1 | 3 | 6 | 7, _) => return Err(format!("has samples of {bits} bits, which are not known")),
+        (1 | 3 | 6 | 7, _) => return Err(format!("has samples of {bits} bits, which are not supported")),
         (tag, _) => {
             let name = match tag {
                 0x31 => "GSM 6.10",
@@ -297,10 +293,10 @@ fn wave(about: &[u8], _: &[u8]) -> Result<Coding, String> {
     pcm(codec, sr, channels, bytes)
 }
 
-/// Frames of ADPCM blocks: of each channel a head of `head` bytes that holds `first` samples, then two samples a byte.
+/// Frames of ADPCM blocks: per channel a header of `head` bytes with `first` samples, then two samples per byte.
 fn adpcm(codec: AudioCodecId, sr: u32, channels: u64, block: u64, head: u64, first: u64) -> Result<Coding, String> {
     if !(1..=2).contains(&channels) || block <= head * channels {
-        return Err(format!("has ADPCM blocks of {block} bytes with {channels} channels, which cannot be"));
+        return Err(format!("has ADPCM blocks of {block} bytes with {channels} channels, which is impossible"));
     }
     let frames = (block - head * channels) * 2 / channels + first;
     let mut params = params(codec, sr, channels);
@@ -359,13 +355,13 @@ fn aiff(about: &[u8], head: &[u8]) -> Result<Coding, String> {
             params.with_max_frames_per_packet(64).with_frames_per_block(64);
             return Ok(Coding::Blocks(Box::new(Coded { params, bytes: 34 * channels, frames: 64 })));
         }
-        (b"NONE" | b"twos" | b"sowt", _) => return Err(format!("has samples of {bits} bits, which are not known")),
+        (b"NONE" | b"twos" | b"sowt", _) => return Err(format!("has samples of {bits} bits, which are not supported")),
         (kind, _) => return Err(super::source::cannot(&format!("{} in AIFF-C", kind.escape_ascii()))),
     };
     pcm(codec, sr, channels, bytes)
 }
 
-/// A float of 80 bits that is a sample rate; 0 if it is none.
+/// An 80-bit float as a sample rate; 0 if it is not valid.
 fn extended(bytes: [u8; 10]) -> u32 {
     let [e0, e1, mantissa @ ..] = bytes;
     let exponent = i32::from(u16::from_be_bytes([e0 & 0x7f, e1])) - 16_383 - 63;
@@ -373,7 +369,7 @@ fn extended(bytes: [u8; 10]) -> u32 {
     if e0 & 0x80 == 0 && value < f64::from(u32::MAX) { value.round() as u32 } else { 0 }
 }
 
-/// `desc` of CAF, if its sound is not compressed.
+/// `desc` of CAF, if it is not compressed.
 fn caf(about: &[u8], _: &[u8]) -> Result<Coding, String> {
     let sr = f64::from_be_bytes(int(about, 0)?);
     let sr = if (0.0..=f64::from(u32::MAX)).contains(&sr) { sr.round() as u32 } else { 0 };
@@ -400,7 +396,7 @@ fn caf(about: &[u8], _: &[u8]) -> Result<Coding, String> {
     pcm(codec, sr, channels, packet / channels)
 }
 
-/// AU: a head and then the sound.
+/// AU: a header and the audio data.
 fn au(source: &mut Source, head: &[u8], notes: &mut Notes) -> Result<Sound, String> {
     let (start, size, coding) = (u64::from(be32(head, 4)?), u64::from(be32(head, 8)?), be32(head, 12)?);
     let (sr, channels) = (be32(head, 16)?, u64::from(be32(head, 20)?));
@@ -418,11 +414,11 @@ fn au(source: &mut Source, head: &[u8], notes: &mut Notes) -> Result<Sound, Stri
     let (coding, len) = (pcm(codec, sr, channels, bytes)?, source.len());
     let end = start.saturating_add(size);
     if size >= UNKNOWN && end > len {
-        notes.odd("its header does not say how long it is; all of it was taken");
+        notes.odd("its header has no length; all of it was decoded");
     } else if end > len {
-        notes.odd(format!("breaks off: {} bytes of what its header promises are missing", end - len));
+        notes.odd(format!("is truncated: {} bytes of the length in its header are missing", end - len));
     } else if end < len {
-        notes.odd("is longer than its header promises; all of it was taken");
+        notes.odd("is longer than its header says; all of it was decoded");
     }
     Ok(Sound { coding, start: start.min(len), end: len, frames: None })
 }
@@ -439,7 +435,7 @@ pub(super) struct Blocks {
 }
 
 impl Blocks {
-    /// Frames of a packet, about.
+    /// Approximate frames of a packet.
     const PACKET: u64 = 1152;
 
     pub fn new(
@@ -455,7 +451,7 @@ impl Blocks {
             notes.odd("ends within a sample");
         }
         params.max_frames_per_packet = Some(frames.max(Self::PACKET / frames * frames));
-        // The last block of ADPCM is filled up.
+        // The last ADPCM block is padded.
         let keep = total.filter(|&total| frames > 1 && total <= blocks * frames && blocks * frames - total < frames);
         let trim = Trim { keep: keep.map(Span::Frames), ..Trim::NONE };
         let stream = Some(Box::new(Stream { params, trim, promise: None, timed: true, clock: None }));

@@ -26,8 +26,8 @@ impl Codec {
         })
     }
 
-    /// Puts the samples of a packet, channels interleaved, into `out`; returns their rate and number of channels. What
-    /// is to be trimmed is still there, but for Vorbis's first packet, which has no samples of its own.
+    /// Writes the samples of a packet, channels interleaved, to `out`; returns their rate and number of channels.
+    /// Nothing is trimmed, except Vorbis's first packet, which has no samples.
     pub fn decode(&mut self, mut packet: Packet, out: &mut Vec<f32>) -> Result<(u32, usize), String> {
         packet.dur = packet.block_dur();
         (packet.trim_start, packet.trim_end) = (Duration::ZERO, Duration::ZERO);

@@ -1,5 +1,5 @@
-//! Containers that symphonia reads: FLAC, Ogg, MP4 and QuickTime, Matroska and WebM, CAF, ADTS. What it does not tell
-//! of delays and edits is read beside it.
+//! Containers that symphonia reads: FLAC, Ogg, MP4 and QuickTime, Matroska and WebM, CAF, ADTS. Delays and edits that it
+//! does not report are read separately.
 
 use std::io::{self, ErrorKind};
 use std::path::Path;
@@ -17,24 +17,24 @@ use super::source::Source;
 use super::stream::{Clock, Demux, End, Event, Notes, Span, Stream, Trim};
 use super::{matroska, mp4, opus};
 
-/// Frames that containers may be off, where they are not exact.
+/// Tolerance in frames of containers with inexact lengths.
 const SLACK: u64 = 4096;
-/// Packets of other tracks in a row, at most.
+/// Most packets of other tracks in a row.
 const MAX_OTHERS: usize = 10_000_000;
 
 pub(super) struct Container {
     reader: Box<dyn FormatReader>,
-    /// For what is read beside.
+    /// For delays and edits, read separately.
     source: Source,
     track: u32,
     stream: Option<Box<Stream>>,
-    /// The first packet, read to see that there is one.
+    /// The first packet, read ahead to check that there is one.
     first: Option<Packet>,
 }
 
 impl Container {
     /// # Errors
-    /// The reason why it cannot be decoded; the outer ones of reading.
+    /// The reason why it cannot be decoded; the outer errors are of reading.
     pub fn open(
         mut source: Source,
         path: &Path,
@@ -46,7 +46,7 @@ impl Container {
         if matches!(&first, Ok(container) if container.first.is_some()) {
             return Ok(first);
         }
-        // Of a file that is cut off, what lies before the end may still be read from the beginning on.
+        // A truncated file may still be readable from the beginning.
         Ok(match Self::probe(source.as_pipe(), source, path, known, notes)? {
             Ok(second) if second.first.is_some() => Ok(second),
             _ => first,
@@ -72,11 +72,11 @@ impl Container {
                 return Err(e);
             }
             Err(_) if known => {
-                return Ok(Err("is damaged or cut off: what describes its sound cannot be read".into()));
+                return Ok(Err("is damaged or truncated: the description of its audio cannot be read".into()));
             }
             Err(_) => {
                 let kinds = "wav, w64, aiff, au, caf, flac, mp3, ogg, opus, m4a, mp4, mov, aac, mkv, webm";
-                return Ok(Err(format!("is no sound file of a known kind ({kinds})")));
+                return Ok(Err(format!("is not an audio file of a known format ({kinds})")));
             }
         };
         let mut container = Container { reader, source, track: 0, stream: None, first: None };
@@ -94,16 +94,16 @@ impl Container {
         self.reader.format_info().short_name == format
     }
 
-    /// The stream of the first sound track that can be decoded.
+    /// The stream of the first audio track that can be decoded.
     fn begin(&mut self, notes: &mut Notes) -> io::Result<Result<Box<Stream>, String>> {
         let params = |track: &Track| track.codec_params.as_ref().and_then(|p| p.audio()).cloned();
         let default = self.reader.default_track(TrackType::Audio).map(|track| track.id);
         let mut tracks: Vec<&Track> = self.reader.tracks().iter().filter(|track| params(track).is_some()).collect();
         tracks.sort_by_key(|track| Some(track.id) != default);
-        let mut reason = "has no sound track".to_string();
+        let mut reason = "has no audio track".to_string();
         let mut found = None;
         for track in tracks.iter().rev() {
-            let params = params(track).expect("others are left out");
+            let params = params(track).expect("others are skipped");
             match Codec::new(&params) {
                 Ok(_) => found = Some((params, (*track).clone())),
                 Err(why) => reason = why,
@@ -122,7 +122,7 @@ impl Container {
             notes
                 .odd("is HE-AAC, decoded without its spectral band replication: the upper half of its band is missing");
         }
-        // Of Opus, the head says it; other places where containers have it are not always right.
+        // For Opus the header is used; the containers' values are not always right.
         let pre_skip = if params.codec == CODEC_ID_OPUS { opus::delay(head) } else { 0 };
         let mut count = track.num_frames.filter(|&count| timed && count > 0);
         let mut trim = Trim { delay: Span::Frames(pre_skip), ..Trim::NONE };
@@ -131,7 +131,7 @@ impl Container {
             if let Some(edits) = mp4::edits(self.source.again(), self.track, notes)? {
                 trim = edits;
             }
-            // A shortened last packet is more exact than the edit list, whose clock may tick in milliseconds.
+            // A shortened last packet is more exact than the edit list, which may be in milliseconds.
             count = count.map(|count| count.saturating_sub(trim.delay.frames(sr)));
             count = match (count, trim.keep.map(|keep| keep.frames(sr))) {
                 (Some(count), Some(keep)) => Some(count.min(keep)),
@@ -148,7 +148,7 @@ impl Container {
             }
             count = None;
         } else if self.is("ogg") {
-            // Its packets say themselves what is trimmed, but not Opus's first ones.
+            // Its packets contain their trimming, except for the first ones of Opus.
             count = count.map(|count| count.saturating_sub(pre_skip));
             slack = 0;
         } else {
@@ -159,7 +159,7 @@ impl Container {
             count = count.filter(|_| !self.is("aac"));
         }
         let tick = track.time_base.map(|base| f64::from(base.numer.get()) / f64::from(base.denom.get()));
-        // MP4 has no times of its own, but adds up durations.
+        // MP4 has durations instead of times.
         let tick = tick.filter(|_| self.is("flac") || self.is("ogg") || self.is("matroska"));
         let clock = tick.map(|tick| Clock::new(tick, timed));
         Ok(Stream { params, trim, promise: count.map(|count| (count, slack)), timed, clock })
@@ -173,12 +173,12 @@ impl Container {
                 Ok(None) => Event::End(End::Whole),
                 Err(Fault::ResetRequired) => match self.begin(notes)? {
                     Ok(stream) => {
-                        notes.odd("is joined of several streams");
+                        notes.odd("consists of several streams");
                         Event::Stream(stream)
                     }
                     Err(reason) => Event::End(End::Damaged(reason)),
                 },
-                // Whether more was promised is known from its sizes.
+                // Truncation is detected from its sizes.
                 Err(Fault::IoError(e)) if e.kind() == ErrorKind::UnexpectedEof && self.is("matroska") => {
                     Event::End(End::Whole)
                 }
@@ -187,7 +187,7 @@ impl Container {
                 Err(fault) => Event::End(End::Damaged(fault.to_string())),
             });
         }
-        Ok(Event::End(End::Damaged("no packet of its sound track comes any more".into())))
+        Ok(Event::End(End::Damaged("no further packet of its audio track".into())))
     }
 }
 
@@ -204,25 +204,25 @@ impl Demux for Container {
     }
 }
 
-/// Lays a sane head over one that is not, but does no harm.
+/// Replaces an implausible but harmless header.
 fn repair(source: &mut Source, notes: &mut Notes) -> io::Result<()> {
     let head = source.peek(0, 12)?;
     let [b'f', b'L', b'a', b'C', _, _, _, _, a, b, c, d] = head[..] else { return Ok(()) };
     let (least, most) = (u16::from_be_bytes([a, b]), u16::from_be_bytes([c, d]));
     if least < 16 || most < least {
-        notes.odd(format!("its header says blocks of {least} to {most} samples, which cannot be"));
+        notes.odd(format!("its header has blocks of {least} to {most} samples, which is impossible"));
         let most = if most < 16 { u16::MAX } else { most };
         let [c, d] = most.to_be_bytes();
-        // Encoders that do not know have blocks of one size, but for the last.
+        // Blocks are then of one size, except for the last.
         source.lay_over(8, vec![c, d, c, d]);
     }
     Ok(())
 }
 
-/// Whether AAC's configuration says that there is spectral band replication, which is not decoded.
+/// Whether AAC's configuration signals spectral band replication, which is not decoded.
 fn is_he_aac(config: &[u8]) -> bool {
     let kind = config.first().map_or(0, |a| a >> 3);
-    // Named at the front, or behind what older decoders read.
+    // Signalled at the start, or after the part that older decoders read.
     let behind = config.windows(3).skip(2).any(|w| w[0] == 0x56 && w[1] == 0xe5 && w[2] & 0x80 != 0);
     kind == 5 || kind == 29 || kind == 2 && behind
 }

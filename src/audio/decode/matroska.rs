@@ -1,4 +1,4 @@
-//! The delay and padding that Matroska and WebM files name, and whether they are whole.
+//! Delay and padding of Matroska and WebM files, and whether they are complete.
 
 use std::io::{self, BufReader, Read};
 
@@ -16,22 +16,22 @@ const BLOCK: u64 = 0xa1;
 const SIMPLE_BLOCK: u64 = 0xa3;
 const PADDING: u64 = 0x75a2;
 const NANOSECONDS: u64 = 1_000_000_000;
-/// Elements that are looked at, at most.
+/// Most elements read.
 const MAX_ELEMENTS: u64 = 100_000_000;
 
-/// What is taken off a track. Children follow their parents' heads, so that one walk without levels meets all.
+/// Trimming of a track. Children follow their parents' headers, so a single pass without nesting visits all.
 pub(super) fn delays(source: Source, track: u32, notes: &mut Notes) -> io::Result<Trim> {
     let len = source.len();
     let mut walk = Walk { source: BufReader::new(source), at: 0 };
     let (mut number, mut delays) = (0, vec![]);
-    // Of the latest block of the track; it counts if no other follows.
+    // Of the latest block of the track; used if no other follows.
     let (mut group, mut padding, mut delay) = ((0, 0), 0, 0);
     for _ in 0..MAX_ELEMENTS {
         let (Some(id), Some(size)) = (walk.vint(false)?, walk.vint(true)?) else { break };
         let unknown = size == u64::MAX;
         if id == SEGMENT && !unknown && walk.at.saturating_add(size) > len {
             notes.odd(format!(
-                "breaks off: {} bytes of what its header promises are missing",
+                "is truncated: {} bytes of the length in its header are missing",
                 walk.at.saturating_add(size) - len
             ));
         }
@@ -58,7 +58,7 @@ pub(super) fn delays(source: Source, track: u32, notes: &mut Notes) -> io::Resul
                 group.0 = of;
             }
             PADDING => {
-                // A signed number; padding before the sound is negative.
+                // Signed; padding before the audio is negative.
                 let shift = 64 - 8 * size.min(8) as u32;
                 let value = (walk.int(size)? << (shift % 64)) as i64 >> (shift % 64);
                 group.1 = value.max(0) as u64;
@@ -93,7 +93,7 @@ impl Walk {
         Ok((count == 1).then_some(byte[0]))
     }
 
-    /// A number whose leading zeros tell its length; of sizes the marker is taken off, and all ones is the unknown one.
+    /// A variable-length integer; of sizes the marker is removed, and all ones means unknown.
     fn vint(&mut self, size: bool) -> io::Result<Option<u64>> {
         let Some(first) = self.byte()? else { return Ok(None) };
         let more = first.leading_zeros();
@@ -117,7 +117,7 @@ impl Walk {
         Ok(value)
     }
 
-    /// Goes on to a later byte; false if the file ends before.
+    /// Advances to a later byte; false if the file ends before.
     fn go(&mut self, to: u64, len: u64) -> io::Result<bool> {
         if to >= len {
             return Ok(false);

@@ -1,17 +1,17 @@
-//! Channels to one.
+//! Downmixing to mono.
 
-/// How far their mean may lie below the channels before it is not taken for them: 40 dB.
+/// Threshold of the mean's level below the channels' for opposite channels: 40 dB.
 const FAR: f64 = 1e4;
 
-/// Averages channels, as `librosa.to_mono` does; but of opposite ones, which cancel, takes the louder.
+/// Averages channels, as `librosa.to_mono`; of opposite ones, which cancel, takes the louder one.
 #[derive(Default)]
 pub(super) struct Mix {
     /// Sums of squares so far, of the mean and of each channel.
     mean: f64,
     each: Vec<f64>,
-    /// The channel that is taken.
+    /// The selected channel.
     only: Option<usize>,
-    /// Whether one ever was.
+    /// Whether a channel was ever selected.
     pub opposite: bool,
 }
 
@@ -33,7 +33,7 @@ impl Mix {
             self.each.iter_mut().zip(frame).for_each(|(sum, v)| *sum += square(v));
         }
         let loudest = (0..channels).max_by(|a, b| self.each[*a].total_cmp(&self.each[*b])).unwrap_or(0);
-        // Of the whole so far, and once taken the same one: a change from block to block would be heard as clicks.
+        // By the recording so far, and then always the same: changes between blocks would be audible as clicks.
         self.only = match self.mean * FAR < self.each[loudest] {
             true => self.only.or(Some(loudest)),
             false => None,

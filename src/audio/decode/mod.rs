@@ -1,7 +1,7 @@
-//! Sound files to mono samples, block by block.
+//! Decodes audio files to mono samples, block by block.
 //!
-//! Whatever the container and codec: what is there is decoded and kept, and what is missing or odd is said in a line.
-//! Only a file without a sample that can be decoded is an error.
+//! Damaged files are decoded as far as possible, with a warning line for everything missing or unusual.
+//! Only a file without any decodable sample is an error.
 //!
 //! WAV, RF64, BW64, Wave64, AIFF, AU and CAF with PCM or ADPCM; MPEG audio of all layers, also in WAV; FLAC; Ogg with
 //! Vorbis, Opus or FLAC; AAC, ALAC and Opus in MP4 and QuickTime; Matroska and WebM; ADTS.
@@ -37,15 +37,15 @@ use stream::{Demux, End, Event, Notes, Stream, Trimmer};
 
 pub(super) use source::STDIN;
 
-/// Sample rates (Hz) beyond which a file is taken for a broken one.
+/// Valid sample rates (Hz); others are rejected.
 const RATES: std::ops::RangeInclusive<u32> = 1_000..=1_000_000;
-/// No recording has more channels; a header that says so would make the decoder ask for memory without end.
+/// Most channels; a damaged header with more would exhaust the memory.
 const MAX_CHANNELS: usize = 64;
-/// Packets in a row that hold no sample or are damaged, before the rest of a file is given up.
+/// Empty or damaged packets in a row after which decoding stops.
 const MAX_BARREN: u64 = 10_000;
-/// Frames of silence that stand for a damaged packet, at most.
+/// Most frames of silence for a damaged packet.
 const MAX_SILENCE: u64 = 1 << 16;
-/// Frames of silence that stand for packets that are missing, beyond as many as were decoded.
+/// Most frames of silence for missing packets, beyond the number of decoded ones.
 const MAX_GAP: u64 = 1 << 22;
 
 /// A decoded recording.
@@ -63,7 +63,7 @@ impl Clip {
         self.samples.len() as f64 / f64::from(self.sr)
     }
 
-    /// Scales the samples so that the largest magnitude is 1. Silence stays as it is.
+    /// Scales the samples to a largest magnitude of 1. Silence is unchanged.
     pub fn normalise_peak(&mut self) {
         let peak = self.samples.iter().fold(0.0f32, |peak, v| peak.max(v.abs()));
         if peak > 0.0 {
@@ -73,45 +73,45 @@ impl Clip {
     }
 }
 
-/// Whether a file was whole.
+/// Whether a file is complete.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Condition {
-    /// What is missing or odd, a line each, without the file's name.
+    /// Warnings, a line each, without the file's name.
     pub warnings: Vec<String>,
     /// Something in its middle could not be decoded.
     pub damaged: bool,
 }
 
 impl Condition {
-    /// Nothing is missing or odd.
+    /// No warnings.
     pub fn is_whole(&self) -> bool {
         self.warnings.is_empty()
     }
 }
 
-/// A sound file being decoded. Memory does not grow with the length of the file.
+/// An audio file being decoded. Memory does not grow with the length of the file.
 pub struct Decoder {
     path: PathBuf,
     demux: Box<dyn Demux>,
     /// The stream being decoded.
     stream: Option<Playing>,
-    /// Of the first stream, and of all that is handed out.
+    /// Of the first stream, and of all output.
     sr: u32,
     /// For streams of other rates.
     resampler: Option<(u32, Resampler)>,
     mix: Mix,
     interleaved: Vec<f32>,
     mono: Vec<f32>,
-    /// The block in `mono` was decoded to learn the sample rate, and is still to be handed out.
+    /// The block in `mono` was decoded to learn the sample rate, and is still to be returned.
     pending: bool,
     ended: bool,
-    /// Frames handed out, those in `mono` included.
+    /// Frames returned, including those in `mono`.
     frames: u64,
-    /// Of these, silence that stands for what is missing.
+    /// Of these, silence in place of missing packets.
     filled: u64,
-    /// Packets that were decoded.
+    /// Decoded packets.
     good: u64,
-    /// Packets since then that were not, or held nothing.
+    /// Packets since then that failed, or were empty.
     barren: u64,
     notes: Notes,
 }
@@ -129,11 +129,11 @@ struct Playing {
     fault: String,
 }
 
-/// Opens a sound file; `-` is standard input. The kind is found from its contents; the extension only says what to try
-/// first.
+/// Opens an audio file; `-` is standard input. The format is detected from the contents; the extension only gives the
+/// first guess.
 ///
 /// # Errors
-/// `Io` if it cannot be read; `Data` if it is empty, no sound file of a known kind, holds no sound or none that can be
+/// `Io` if it cannot be read; `Data` if it is empty, not an audio file of a known format, contains no audio or none that can be
 /// decoded, or has an impossible sample rate or number of channels.
 pub fn open(path: impl AsRef<Path>) -> Result<Decoder> {
     let path = path.as_ref();
@@ -160,7 +160,7 @@ pub fn open(path: impl AsRef<Path>) -> Result<Decoder> {
     if !decoder.advance()? {
         return Err(decoder.fail(match decoder.condition().warnings.as_slice() {
             [] => "holds no sound".into(),
-            lines => format!("holds no sound: {}", lines.join("; ")),
+            lines => format!("contains no audio: {}", lines.join("; ")),
         }));
     }
     decoder.pending = true;
@@ -186,8 +186,8 @@ pub fn decode(path: impl AsRef<Path>, limit: f64) -> Result<Clip> {
     Ok(Clip { sr, samples })
 }
 
-/// Malformed files can make decoders panic. Whatever was being decoded is dropped afterwards, so that nothing of a
-/// half-changed state is seen again.
+/// Malformed files can make decoders panic. The decoder is dropped afterwards, so that no
+/// inconsistent state is used again.
 pub(super) fn guarded<T>(path: &Path, work: impl FnOnce() -> Result<T>) -> Result<T> {
     catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|_| Err(Error::data(path, "is damaged (its decoder gave up)")))
 }
@@ -201,7 +201,7 @@ fn demux(mut source: Source, path: &Path, notes: &mut Notes) -> Result<Box<dyn D
             Coding::Blocks(coded) => Ok(Box::new(Blocks::new(source, *coded, (start, end), frames, notes))),
             Coding::Mpeg => {
                 let mpeg = Mpeg::find(source, start, end).map_err(io)?;
-                Ok(Box::new(mpeg.ok_or_else(|| fail("holds no frame of MPEG audio".into()))?))
+                Ok(Box::new(mpeg.ok_or_else(|| fail("contains no frame of MPEG audio".into()))?))
             }
         };
     }
@@ -216,7 +216,7 @@ fn demux(mut source: Source, path: &Path, notes: &mut Notes) -> Result<Box<dyn D
     Ok(Box::new(container))
 }
 
-/// Whether a file begins as one of the containers: frames of MPEG audio are not to be searched for in them.
+/// Whether a file begins like one of the containers, which must not be searched for frames of MPEG audio.
 fn has_magic(source: &mut Source) -> io::Result<bool> {
     let head = source.peek(0, 12)?;
     let at = |place: usize, magic: &[u8]| head.get(place..).is_some_and(|rest| rest.starts_with(magic));
@@ -225,7 +225,7 @@ fn has_magic(source: &mut Source) -> io::Result<bool> {
     Ok(front.iter().any(|magic| at(0, magic)) || boxes.iter().any(|magic| at(4, magic)))
 }
 
-/// A packet of a demuxer of ours.
+/// A packet of a demuxer of this crate.
 fn packet(data: Vec<u8>, frames: u64) -> Packet {
     Packet::new(0, Timestamp::ZERO, Duration::new(frames), data)
 }
@@ -251,15 +251,15 @@ impl Decoder {
         self.sr
     }
 
-    /// Whether the file was whole, as far as it has been decoded.
+    /// Whether the file is complete, as far as it has been decoded.
     pub fn condition(&self) -> &Condition {
         self.notes.condition()
     }
 
-    /// The next mono samples (some thousand at a time, never none), or `None` at the end.
+    /// The next mono samples (some thousand at a time, never empty), or `None` at the end.
     ///
     /// # Errors
-    /// `Io` when the file cannot be read further. After an error the decoder is of no further use.
+    /// `Io` when the file cannot be read further. After an error the decoder cannot be used any more.
     pub fn next_block(&mut self) -> Result<Option<&[f32]>> {
         if std::mem::take(&mut self.pending) || self.advance()? {
             return Ok(Some(&self.mono));
@@ -320,7 +320,7 @@ impl Decoder {
         self.barren += 1;
         if self.barren > MAX_BARREN {
             self.end_stream(false);
-            self.end(End::Damaged("no packet can be decoded any more".into()));
+            self.end(End::Damaged("no further packet can be decoded".into()));
             return Ok(());
         }
         let decoded = playing.codec.decode(packet, &mut self.interleaved);
@@ -336,7 +336,7 @@ impl Decoder {
             Err(fault) => {
                 playing.failing += 1;
                 playing.fault = fault;
-                // Silence in its place, so that what follows stays where it is.
+                // Silence in its place, so that what follows keeps its time.
                 if timed && let Some(trimmer) = &mut playing.trimmer {
                     self.mono.resize(ticks.min(MAX_SILENCE) as usize, 0.0);
                     trim(&mut self.mono, early, late);
@@ -352,13 +352,13 @@ impl Decoder {
         }
         self.good += 1;
         self.barren = 0;
-        // What was damaged before the first good packet of a file is its beginning, not its middle.
+        // Damage before the first good packet of a file is at its beginning, not in its middle.
         let failing = std::mem::take(&mut playing.failing);
         playing.failed += if self.good > 1 { failing } else { 0 };
         self.check_numbers(channels);
         self.mix.push(&self.interleaved, channels, &mut self.mono);
         if self.mix.opposite {
-            self.notes.odd("its channels are opposite and cancel out when mixed; the louder one was taken");
+            self.notes.odd("its channels are opposite and cancel out when mixed; the louder one was used");
         }
         trim(&mut self.mono, early, late);
         if missing > 0.0 {
@@ -369,7 +369,7 @@ impl Decoder {
         self.change_rate(sr)
     }
 
-    /// Silence where packets are missing, so that what follows stays where it is.
+    /// Silence for missing packets, so that what follows keeps its time.
     fn fill(&mut self, seconds: f64, sr: u32) {
         let at = self.seconds();
         self.notes.lost(format!("{seconds:.2} s are missing before {at:.2} s"));
@@ -379,16 +379,16 @@ impl Decoder {
         self.mono.splice(0..0, std::iter::repeat_n(0.0, frames as usize));
     }
 
-    /// Takes samples that are no numbers for 0.
+    /// Replaces samples that are not finite by 0.
     fn check_numbers(&mut self, channels: usize) {
         let Some(at) = self.interleaved.iter().position(|v| !v.is_finite()) else { return };
         let (frame, channel) = (self.frames + (at / channels) as u64, at % channels + 1);
         let bad = self.interleaved[at];
-        self.notes.lost(format!("sample {frame} of channel {channel} is {bad}, among others; taken for 0"));
+        self.notes.lost(format!("sample {frame} of channel {channel} is {bad}, among others; replaced by 0"));
         self.interleaved.iter_mut().filter(|v| !v.is_finite()).for_each(|v| *v = 0.0);
     }
 
-    /// Brings what is in `mono` to the rate of the first stream.
+    /// Resamples `mono` to the rate of the first stream.
     fn change_rate(&mut self, sr: u32) -> Result<()> {
         if self.resampler.as_ref().map_or(self.sr, |(from, _)| *from) != sr {
             let mut rest = vec![];
@@ -411,7 +411,7 @@ impl Decoder {
         Ok(())
     }
 
-    /// What remains of a stream, and whether it held what it promised. `whole`: it ended as it should.
+    /// Ends a stream and checks its length. `whole`: it ended regularly.
     fn end_stream(&mut self, whole: bool) {
         let Some(playing) = self.stream.take() else { return };
         let Playing { stream, trimmer, failing, failed, packets, fault, .. } = playing;
@@ -425,7 +425,7 @@ impl Decoder {
             }
         }
         if failed > 0 {
-            self.notes.lost(format!("{failed} of {packets} packets are damaged and silent ({fault})"));
+            self.notes.lost(format!("{failed} of {packets} packets are damaged and replaced by silence ({fault})"));
         } else if failing > 0 {
             self.notes.odd(format!("the last {failing} of {packets} packets cannot be decoded ({fault})"));
         }
@@ -433,16 +433,12 @@ impl Decoder {
         let seconds = |frames: u64| format!("{:.2} s", frames as f64 / f64::from(sr));
         match stream.promise {
             Some((frames, slack)) if passed + slack < frames => {
-                self.notes.odd(format!(
-                    "holds {} of the {} that its header promises",
-                    seconds(passed),
-                    seconds(frames)
-                ));
+                self.notes.odd(format!("has {} of the {} in its header", seconds(passed), seconds(frames)));
             }
             Some((frames, slack)) if passed > frames + slack => {
-                self.notes.odd(format!("holds {}, more than the {} of its header", seconds(passed), seconds(frames)));
+                self.notes.odd(format!("has {}, more than the {} in its header", seconds(passed), seconds(frames)));
             }
-            None if !whole => self.notes.odd(format!("breaks off after {}", seconds(passed))),
+            None if !whole => self.notes.odd(format!("is truncated after {}", seconds(passed))),
             _ => {}
         }
     }

@@ -1,24 +1,24 @@
-//! The edit lists of MP4 and QuickTime files, which say where encoder delay ends and padding begins.
+//! The edit lists of MP4 and QuickTime files, which contain encoder delay and padding.
 
 use std::io::{self, BufReader, Read, Seek, SeekFrom};
 
 use super::source::Source;
 use super::stream::{Notes, Span, Trim};
 
-/// Boxes that are looked at, at most.
+/// Most boxes read.
 const MAX_BOXES: usize = 100_000;
-/// Bytes of a box that matter here.
+/// Bytes read of a box.
 const READ: u64 = 4096;
 
 #[derive(Default)]
 struct Track {
     id: u32,
     timescale: u64,
-    /// Duration, in the movie's time scale, and where it begins in the track, in its own.
+    /// Duration, in the movie's time scale, and start in the track, in the track's.
     edits: Vec<(u64, i64)>,
 }
 
-/// What the edit list of a track takes off, if there is one.
+/// Trimming by the edit list of a track, if there is one.
 pub(super) fn edits(source: Source, track: u32, notes: &mut Notes) -> io::Result<Option<Trim>> {
     let (movie, tracks) = walk(source)?;
     let Some(track) = tracks.into_iter().find(|t| t.id == track) else { return Ok(None) };
@@ -27,14 +27,14 @@ pub(super) fn edits(source: Source, track: u32, notes: &mut Notes) -> io::Result
     let &[(duration, from), ref more @ ..] = edits.as_slice() else { return Ok(None) };
     let delay = Span::Ticks { count: from as u64, per_second: track.timescale };
     if !more.is_empty() {
-        notes.odd(format!("has an edit list of {} parts; the sound was taken as it is stored", edits.len()));
+        notes.odd(format!("has an edit list of {} parts; it was ignored", edits.len()));
         return Ok(None);
     }
     let keep = Some(Span::Ticks { count: duration, per_second: movie }).filter(|_| duration > 0 && movie > 0);
     Ok(Some(Trim { delay, keep, padding: Span::Frames(0) }))
 }
 
-/// The movie's time scale and its tracks. Children follow their parents' heads, so that one walk without levels meets
+/// The movie's time scale and its tracks. Children follow their parents' headers, so a single pass without nesting visits
 /// all.
 fn walk(source: Source) -> io::Result<(u64, Vec<Track>)> {
     let len = source.len();

@@ -1,4 +1,4 @@
-//! Streams of MPEG audio, layers 1 to 3: the length is what the frames hold, whatever a tag in them says.
+//! Streams of MPEG audio, layers 1 to 3: the length is that of the frames; tags are not trusted.
 
 use std::io::{self, Read, Seek, SeekFrom};
 
@@ -9,13 +9,13 @@ use symphonia::core::codecs::audio::well_known::{CODEC_ID_MP1, CODEC_ID_MP2, COD
 use super::source::Source;
 use super::stream::{Demux, End, Event, Notes, Span, Stream, Trim};
 
-/// Bytes of something else before the first frame, at most.
+/// Most bytes before the first frame.
 const MAX_LEAD: usize = 1 << 16;
-/// Frames in a row that make a stream of MPEG audio, if it does not end before.
+/// Consecutive frames that identify a stream of MPEG audio, if it does not end before.
 const PROOF: usize = 3;
 /// Bytes that are read at a time.
 const PORTION: usize = 1 << 16;
-/// The delay of every layer 3 decoder, which encoders do not count.
+/// The delay of every layer 3 decoder, which is not included in the encoder's.
 const DECODER_DELAY: u64 = 528 + 1;
 
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -25,7 +25,7 @@ struct Header {
     low: bool,
     sr: u32,
     mono: bool,
-    /// Bytes of the frame, and those of its check sum.
+    /// Bytes of the frame, and of its checksum.
     bytes: usize,
     check: usize,
 }
@@ -72,7 +72,7 @@ impl Header {
         }
     }
 
-    /// Whether frames of both can be of one stream.
+    /// Whether both can be frames of one stream.
     fn continues(&self, other: &Header) -> bool {
         (self.layer, self.low, self.sr, self.mono) == (other.layer, other.low, other.sr, other.mono)
     }
@@ -89,14 +89,14 @@ impl Header {
 
 pub(super) struct Mpeg {
     source: Source,
-    /// Where the stream ends in the file.
+    /// End of the stream in the file.
     end: u64,
-    /// Bytes that were read and begin at `at`.
+    /// Buffered bytes, from `at` on.
     buffer: Vec<u8>,
     at: usize,
     /// The stream that the latest frame was of.
     current: Option<Header>,
-    /// A frame that begins another stream waits until that was said.
+    /// The first frame of the next stream, until that is announced.
     waiting: Option<Header>,
     begun: bool,
 }
@@ -111,7 +111,7 @@ impl Mpeg {
         Ok(lead.map(|_| mpeg))
     }
 
-    /// Makes `count` bytes available, or those that are left.
+    /// Buffers `count` bytes, or the remaining ones.
     fn fill(&mut self, count: usize) -> io::Result<&[u8]> {
         if self.buffer.len() - self.at < count {
             self.buffer.drain(..self.at);
@@ -123,7 +123,7 @@ impl Mpeg {
         Ok(&self.buffer[self.at..])
     }
 
-    /// Passes over tags, which stand before and behind streams and between joined ones.
+    /// Skips tags before, after and between streams.
     fn skip_tags(&mut self) -> io::Result<()> {
         loop {
             let bytes = self.fill(32)?;
@@ -135,7 +135,7 @@ impl Mpeg {
                 }
                 [b'A', b'P', b'E', b'T', b'A', b'G', b'E', b'X', ..] if bytes.len() >= 24 => {
                     let size = u32::from_le_bytes([bytes[12], bytes[13], bytes[14], bytes[15]]);
-                    // A header counts nothing of itself, a footer all of it but has nothing behind it.
+                    // A header's size excludes itself; a footer's includes the whole tag, which ends with it.
                     if bytes[23] & 0x20 != 0 { 32 + u64::from(size) } else { 32 }
                 }
                 _ => return Ok(()),
@@ -156,8 +156,8 @@ impl Mpeg {
         Ok(())
     }
 
-    /// Goes on to where `proof` frames of one stream follow each other, or what is left of it. Returns the bytes in
-    /// between.
+    /// Advances to `proof` consecutive frames of one stream, or to its remainder. Returns the number of skipped
+    /// bytes.
     fn seek(&mut self, proof: usize, most: usize) -> io::Result<Option<usize>> {
         for lead in 0..most {
             if self.fill(4)?.len() < 4 {
@@ -176,7 +176,7 @@ impl Mpeg {
         let mut offset = first.bytes;
         for _ in 1..proof {
             let bytes = self.fill(offset + 4)?;
-            // The stream may end with its tag, or break off.
+            // The stream may end with its tag, or be truncated.
             let Some(rest) = bytes.get(offset..).filter(|rest| rest.len() >= 4) else {
                 return Ok(bytes.len() >= first.bytes);
             };
@@ -188,7 +188,7 @@ impl Mpeg {
         Ok(true)
     }
 
-    /// The stream that begins with this frame, and whether that holds but a tag.
+    /// The stream that begins with this frame, and whether that is only a tag.
     fn stream(&mut self, header: Header) -> io::Result<(Stream, bool)> {
         let codec = [CODEC_ID_MP1, CODEC_ID_MP2, CODEC_ID_MP3][usize::from(header.layer) - 1];
         let mut params = AudioCodecParameters::new();
@@ -216,11 +216,11 @@ impl Demux for Mpeg {
             let header = Header::parse(bytes);
             let known = header.filter(|h| self.current.is_some_and(|c| c.continues(h)));
             let Some(header) = known.or(if self.proven(2)? { header } else { None }) else {
-                // Streams cut out of longer ones begin and end within a frame.
+                // Streams extracted from longer ones begin and end within a frame.
                 match self.seek(2, usize::MAX)? {
                     Some(0) => {}
                     Some(lost) if self.begun => {
-                        notes.lost(format!("has {lost} bytes between its frames that are no MPEG audio"));
+                        notes.lost(format!("has {lost} bytes between its frames that are not MPEG audio"));
                     }
                     Some(_) => {}
                     None => return Ok(Event::End(End::Whole)),
@@ -240,9 +240,9 @@ impl Demux for Mpeg {
             };
             if let Some(stream) = stream {
                 if self.begun && known.is_none() {
-                    notes.odd("is joined of streams of different kinds");
+                    notes.odd("consists of streams of different formats");
                 } else if self.begun {
-                    notes.odd("is joined of several files");
+                    notes.odd("consists of several files");
                 }
                 self.current = Some(header);
                 match tagged {
@@ -260,12 +260,12 @@ impl Demux for Mpeg {
     }
 }
 
-/// What encoders write into a first frame that holds no sound.
+/// The information that encoders write into a first frame without audio.
 #[derive(Clone, Debug)]
 struct Tag {
     /// Frames of the stream.
     count: Option<u64>,
-    /// Samples that are not the recording's, at its beginning and end.
+    /// Encoder delay and padding, in samples.
     delay: u64,
     padding: u64,
 }
@@ -274,7 +274,7 @@ fn tag(header: &Header, frame: &[u8]) -> Option<Tag> {
     let frame = frame.get(..header.bytes).filter(|_| header.layer == 3)?;
     let be32 = |at: usize| frame.get(at..at + 4).map(|b| u32::from_be_bytes([b[0], b[1], b[2], b[3]]));
     let silent = |to: usize| frame.get(4 + header.check..to).is_some_and(|side| side.iter().all(|b| *b == 0));
-    // Fraunhofer's, at a fixed place.
+    // Fraunhofer's, at a fixed offset.
     if frame.get(36..40) == Some(b"VBRI") && silent(36) {
         return Some(Tag { count: be32(50).map(u64::from), delay: 0, padding: 0 });
     }

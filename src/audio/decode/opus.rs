@@ -1,4 +1,4 @@
-//! Opus, which symphonia reads out of containers but does not decode.
+//! Opus, which symphonia demuxes but does not decode.
 
 use opus_decoder::OpusDecoder;
 use symphonia::core::codecs::audio::AudioCodecParameters;
@@ -10,7 +10,7 @@ const SR: u32 = 48_000;
 /// Frames of the longest packet, 120 ms.
 const MAX_FRAMES: usize = 5760;
 
-/// Opus after its head, which containers keep beside the packets (RFC 7845, section 5.1). Surround sound is several
+/// An Opus decoder, created from the header in the container (RFC 7845, section 5.1). Surround audio has several
 /// streams of one or two channels in a packet.
 pub(super) struct Opus {
     streams: Vec<(OpusDecoder, usize)>,
@@ -21,7 +21,7 @@ pub(super) struct Opus {
     decoded: Vec<Vec<f32>>,
 }
 
-/// Frames at 48 kHz that an Opus head says are before the sound.
+/// Pre-skip in an Opus header: frames at 48 kHz.
 pub(super) fn delay(head: &[u8]) -> u64 {
     head.get(10..12).map_or(0, |b| u16::from_le_bytes([b[0], b[1]]).into())
 }
@@ -29,7 +29,7 @@ pub(super) fn delay(head: &[u8]) -> u64 {
 impl Opus {
     pub fn new(params: &AudioCodecParameters) -> Result<Opus, String> {
         let head = params.extra_data.as_deref().filter(|head| head.starts_with(b"OpusHead") && head.len() >= 19);
-        let head = head.ok_or("holds Opus without its head")?;
+        let head = head.ok_or("contains Opus without its header")?;
         let count = usize::from(head[9]);
         super::check_channels(count)?;
         let (streams, coupled, mapping) = match (head[18], head.get(19..21), head.get(21..21 + count)) {
@@ -47,7 +47,7 @@ impl Opus {
         };
         let channels = mapping.into_iter().map(place).collect::<Option<Vec<_>>>();
         let channels = channels.filter(|_| coupled <= streams && streams <= super::MAX_CHANNELS && streams > 0);
-        let channels = channels.ok_or("holds Opus whose channels are not those of its streams")?;
+        let channels = channels.ok_or("contains Opus with channels that do not match its streams")?;
         let decoder = |stream| {
             let width = if stream < coupled { 2 } else { 1 };
             OpusDecoder::new(SR, width).map(|decoder| (decoder, width))
@@ -55,7 +55,7 @@ impl Opus {
         let decoders = (0..streams).map(decoder).collect::<Result<_, _>>();
         let gain = f32::from(i16::from_le_bytes([head[16], head[17]]));
         Ok(Opus {
-            streams: decoders.map_err(|fault| format!("holds Opus that cannot be decoded ({fault})"))?,
+            streams: decoders.map_err(|fault| format!("contains Opus that cannot be decoded ({fault})"))?,
             channels,
             gain: 10f32.powf(gain / (20.0 * 256.0)),
             decoded: vec![vec![]; streams],
@@ -69,7 +69,7 @@ impl Opus {
         let mut frames = MAX_FRAMES;
         for (i, ((decoder, width), samples)) in self.streams.iter_mut().zip(&mut self.decoded).enumerate() {
             let (part, rest) =
-                if i == last { (packet.to_vec(), &packet[..0]) } else { undelimited(packet).ok_or("cut off")? };
+                if i == last { (packet.to_vec(), &packet[..0]) } else { undelimited(packet).ok_or("truncated")? };
             if part.is_empty() {
                 return Err("empty packet".into());
             }
@@ -87,7 +87,7 @@ impl Opus {
     }
 }
 
-/// The first of several packets in one, as it is by itself, and what follows it: such ones also say the length of their
+/// The first of several packets in one, in its standard framing, and the rest: such packets also contain the length of their
 /// last frame (RFC 6716, appendix B).
 fn undelimited(packet: &[u8]) -> Option<(Vec<u8>, &[u8])> {
     let mut at = 1;

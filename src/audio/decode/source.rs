@@ -1,4 +1,4 @@
-//! Where the bytes of a sound file come from: a file, or standard input spooled to a temporary one.
+//! The bytes of an audio file: a file, or standard input spooled to a temporary one.
 
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom, Write};
@@ -11,29 +11,29 @@ use crate::core::error::{Error, Result};
 
 /// The path that stands for standard input.
 pub(in crate::audio) const STDIN: &str = "-";
-/// Bytes of standard input that are taken, at most.
+/// Most bytes of standard input.
 const MAX_SPOOL: u64 = 64 << 30;
 
-/// The reason for a codec that is not among ours.
+/// The reason for an unsupported codec.
 pub(super) fn cannot(what: &str) -> String {
-    format!("holds {what}, which cannot be decoded here; convert it: ffmpeg -i FILE OUT.wav")
+    format!("contains {what}, which is not supported; convert it: ffmpeg -i FILE OUT.wav")
 }
 
-/// The bytes of a sound file. Some of them may be overlaid by what a sane file would have there.
+/// The bytes of an audio file, with optional corrections.
 pub(super) struct Source {
     /// Shared, as standard input can be read from its pipe only once; each reader has its own position.
     file: Arc<Mutex<File>>,
     at: u64,
     len: u64,
     overlay: (u64, Vec<u8>),
-    /// Whether symphonia is to know that any byte can be gone to: then it looks for what is behind the end of a file
-    /// cut off.
+    /// Whether symphonia may seek: then it looks for data beyond the end of a truncated
+    /// file.
     seekable: bool,
 }
 
 impl Source {
     /// # Errors
-    /// `Io` if it cannot be read; `Data` if it is no file or empty, or standard input does not end.
+    /// `Io` if it cannot be read; `Data` if it is not a file or empty, or standard input does not end.
     pub fn open(path: &Path) -> Result<Source> {
         let (file, len) = if path == Path::new(STDIN) { spool(path)? } else { regular(path)? };
         if len == 0 {
@@ -56,12 +56,12 @@ impl Source {
         Source { seekable: false, ..self.again() }
     }
 
-    /// From now on `bytes` are read at `offset`, whatever is there.
+    /// Replaces the bytes at `offset` by `bytes`.
     pub fn lay_over(&mut self, offset: u64, bytes: Vec<u8>) {
         self.overlay = (offset, bytes);
     }
 
-    /// Up to `most` bytes at `offset`; fewer where the file ends.
+    /// Up to `most` bytes at `offset`; fewer at the end of the file.
     pub fn peek(&mut self, offset: u64, most: usize) -> io::Result<Vec<u8>> {
         self.at = offset;
         let mut bytes = vec![];
@@ -79,7 +79,7 @@ fn regular(path: &Path) -> Result<(Arc<Mutex<File>>, u64)> {
     Ok((Arc::new(Mutex::new(file)), about.len()))
 }
 
-/// Standard input, which is read to its end by whoever asks first. The file has no name and goes with the process.
+/// Standard input, spooled at the first use. The file has no name and is removed with the process.
 fn spool(path: &Path) -> Result<(Arc<Mutex<File>>, u64)> {
     type Spool = Option<(Arc<Mutex<File>>, u64)>;
     static SPOOL: Mutex<Spool> = Mutex::new(None);
@@ -91,7 +91,7 @@ fn spool(path: &Path) -> Result<(Arc<Mutex<File>>, u64)> {
     let len = io::copy(&mut io::stdin().lock().take(MAX_SPOOL + 1), &mut file).map_err(Error::io(path))?;
     file.flush().map_err(Error::io(path))?;
     if len > MAX_SPOOL {
-        return Err(Error::data(path, format!("gives more than {} GiB; save it as a file", MAX_SPOOL >> 30)));
+        return Err(Error::data(path, format!("is longer than {} GiB; save it as a file", MAX_SPOOL >> 30)));
     }
     Ok(spool.insert((Arc::new(Mutex::new(file)), len)).clone())
 }

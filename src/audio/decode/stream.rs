@@ -1,4 +1,4 @@
-//! What demuxers hand over: streams, their packets, and what is odd about them.
+//! The output of demuxers: streams, packets and warnings.
 
 use std::io;
 
@@ -7,31 +7,31 @@ use symphonia::core::packet::Packet;
 
 use super::Condition;
 
-/// Lines that are told about one file, at most.
+/// Most warnings per file.
 const MAX_LINES: usize = 8;
 
-/// What comes next in a file.
+/// Next event in a file.
 pub(super) enum Event {
-    /// A stream begins: the first one, or another one joined to it.
+    /// Start of a stream: the first one, or a further one.
     Stream(Box<Stream>),
     Packet(Packet),
     End(End),
 }
 
-/// How a file ends.
+/// End of a file.
 pub(super) enum End {
-    /// As it should.
+    /// Regular.
     Whole,
-    /// Before it should.
+    /// Truncated.
     BreaksOff,
-    /// Nothing can be read from here on.
+    /// Nothing further can be read.
     Damaged(String),
 }
 
 /// Reads packets out of a container.
 pub(super) trait Demux: Send {
     /// # Errors
-    /// Of reading; what is wrong with the file is its [`End`], or among `notes`.
+    /// Of reading; errors of the file are in its [`End`], or in `notes`.
     fn next(&mut self, notes: &mut Notes) -> io::Result<Event>;
 }
 
@@ -39,22 +39,22 @@ pub(super) trait Demux: Send {
 pub(super) struct Stream {
     pub params: AudioCodecParameters,
     pub trim: Trim,
-    /// Frames that the header promises, without delay and padding, and how far it may be off.
+    /// Frames by the header, without delay and padding, and its tolerance.
     pub promise: Option<(u64, u64)>,
-    /// The durations of packets are counted in frames.
+    /// Whether the durations of packets are in frames.
     pub timed: bool,
-    /// Where the times of packets tell that some are missing.
+    /// Detection of missing packets, if the container has times.
     pub clock: Option<Clock>,
 }
 
-/// Tells from the times of packets whether some are missing between them.
+/// Detects missing packets from the times of packets.
 #[derive(Clone, Debug)]
 pub(super) struct Clock {
     /// Seconds of a tick.
     tick: f64,
-    /// Ticks are samples; else they are too coarse to tell more than a long silence.
+    /// Ticks are samples; else they are too coarse for all but long gaps.
     exact: bool,
-    /// When the next packet should come, in seconds.
+    /// Expected time of the next packet, in seconds.
     due: Option<f64>,
 }
 
@@ -63,7 +63,7 @@ impl Clock {
         Clock { tick, exact, due: None }
     }
 
-    /// Seconds that are missing before a packet at `time` that lasts for `length`, both in ticks.
+    /// Seconds missing before a packet at `time` of duration `length`, both in ticks.
     pub fn missing(&mut self, time: i64, length: f64) -> f64 {
         let time = time as f64 * self.tick;
         let late = self.due.map_or(0.0, |due| time - due);
@@ -78,7 +78,7 @@ impl Clock {
     }
 }
 
-/// A stretch of time, in frames or in parts of a second.
+/// A duration, in frames or in parts of a second.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Span {
     Frames(u64),
@@ -97,11 +97,11 @@ impl Span {
     }
 }
 
-/// What encoders add before and behind the sound, and is to be taken off.
+/// Encoder delay and padding, to be removed.
 #[derive(Clone, Debug)]
 pub(super) struct Trim {
     pub delay: Span,
-    /// What is left after the delay is cut to this.
+    /// Length after the delay.
     pub keep: Option<Span>,
     pub padding: Span,
 }
@@ -110,20 +110,20 @@ impl Trim {
     pub const NONE: Trim = Trim { delay: Span::Frames(0), keep: None, padding: Span::Frames(0) };
 }
 
-/// Takes off what a [`Trim`] says, block by block.
+/// Applies a [`Trim`], block by block.
 #[derive(Default)]
 pub(super) struct Trimmer {
     delay: u64,
     keep: u64,
     padding: usize,
-    /// The latest samples, which are padding if no more come.
+    /// The latest samples, which are padding at the end of the stream.
     held: Vec<f32>,
-    /// Samples that were let through.
+    /// Samples passed on.
     pub passed: u64,
 }
 
 impl Trimmer {
-    /// Longer padding is not believed: it would have to be held in memory.
+    /// Longest padding, since it is buffered.
     const MAX_PADDING: u64 = 1 << 20;
 
     pub fn new(trim: &Trim, sr: u32) -> Trimmer {
@@ -145,7 +145,7 @@ impl Trimmer {
         self.pass(block);
     }
 
-    /// The end of the stream. Where frames are missing before the `promise`d end, what was held is sound.
+    /// The end of the stream. If frames are missing before the `promise`d end, the buffered samples are audio.
     pub fn finish(&mut self, promise: Option<u64>) -> Vec<f32> {
         let mut rest = std::mem::take(&mut self.held);
         if promise.is_none_or(|frames| self.passed + rest.len() as u64 > frames) {
@@ -162,7 +162,7 @@ impl Trimmer {
     }
 }
 
-/// Gathers what is missing or odd about a file.
+/// Collects the warnings of a file.
 #[derive(Debug, Default)]
 pub(super) struct Notes(Condition);
 
@@ -175,7 +175,7 @@ impl Notes {
         }
     }
 
-    /// Something in the middle is lost.
+    /// A part in the middle is missing.
     pub fn lost(&mut self, line: impl Into<String>) {
         self.0.damaged = true;
         self.odd(line);

@@ -1,4 +1,4 @@
-//! The constant-Q transform: magnitudes on a scale of equal steps per octave (see [`filters::wavelet`](crate::ops::filters::wavelet)).
+//! The constant-Q transform: magnitudes on a logarithmic frequency scale (see [`filters::wavelet`](crate::ops::filters::wavelet)).
 
 use crate::core::error::Result;
 use crate::graph::{Graph, Tensor};
@@ -11,7 +11,7 @@ use crate::ops::join_columns::join_columns;
 /// t hop_length.
 ///
 /// # Errors
-/// `Usage` for values out of range, a highest filter that passes the Nyquist frequency, or more filters than memory should hold;
+/// `Usage` for values out of range, a highest filter beyond the Nyquist frequency, or filters that need too much memory;
 /// `Shape` for clips without samples.
 pub fn cqt(g: &mut Graph, samples: Tensor, config: &Cqt) -> Result<Tensor> {
     config.check()?;

@@ -1,5 +1,5 @@
-//! The kinds of features that models take, a row of [`ROWS`] each. Everything else asks the row: how sound is cut, what an instance is,
-//! how it is computed, where it is kept.
+//! The kinds of features that models take, a row of [`ROWS`] each: audio format, windows, instances, computation and file
+//! name.
 
 use std::fmt;
 use std::sync::LazyLock;
@@ -9,51 +9,51 @@ use serde::{Deserialize, Serialize};
 use super::log_mel::{self, BANDS, PATCH_FRAMES, log_mel, log_mel_patches};
 use super::spectrum::{self, CQT, STFT, Scale};
 use super::vggish::{self, EMBEDDING, MAP, Weights, Width};
-use crate::audio::Form;
+use crate::audio::AudioFormat;
 use crate::core::error::Result;
 use crate::graph::{Graph, Tensor};
 use crate::ops::stft::stft;
 
-/// A kind of features. As text, in files and options, it has the name of its row.
+/// A kind of features. In files and options it has the name of its row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Kind {
-    /// VGGish's embedding: 128 values, the features that OpenMIC-2018 comes with.
+    /// VGGish's embedding: 128 values, as in OpenMIC-2018.
     Vggish,
-    /// The last maps of VGGish's convolutions, (6, 4, C).
+    /// VGGish's last feature maps, (6, 4, C).
     Maps,
     /// A log-mel patch, (96, 64).
     LogMel,
-    /// A frame of the whole log-mel spectrogram, 10 ms, (64).
+    /// Log-mel spectrogram, frames of 10 ms, (64).
     Spectrogram,
-    /// A frame of the STFT of one second of a note, 512 samples at 44.1 kHz, (1025).
+    /// STFT of one-second notes, hop 512 at 44.1 kHz, (1025).
     Stft,
-    /// A frame of the constant-Q transform of one second of a note, (252).
+    /// Constant-Q transform of one-second notes, hop 512 at 44.1 kHz, (252).
     Cqt,
 }
 
-/// What decides how features of a kind are computed.
+/// Options of the computation of features.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Options {
-    /// VGGish's.
+    /// VGGish's width.
     pub width: Width,
     /// Of spectra of notes.
     pub scale: Scale,
-    /// Whether VGGish's embeddings have a ReLU at their end.
+    /// Whether VGGish ends with a ReLU.
     pub last_relu: bool,
 }
 
-/// What a graph makes of the samples of B clips.
+/// Features of B clips in a graph.
 pub struct Output {
     /// B T instances, with the batch in front.
     pub features: Tensor,
-    /// (B, frames, bands) on the way there: the kind's [`Spectrogram`] before any logarithm, where there is one.
+    /// (B, frames, bands): the kind's [`Spectrogram`] before any logarithm, if there is one.
     pub spectrogram: Option<Tensor>,
 }
 
-/// What is shown of a clip.
+/// The spectrogram of a clip, for display.
 pub struct Spectrogram {
-    /// As one writes it.
+    /// Display name.
     pub name: &'static str,
     /// Values of a frame.
     pub bands: usize,
@@ -61,46 +61,46 @@ pub struct Spectrogram {
     pub hop: f64,
     /// Frames of a clip of so many samples.
     pub frames: fn(usize) -> usize,
-    /// Centre frequency of each band, Hz, rising.
+    /// Centre frequency of each band, Hz, ascending.
     pub band_hz: fn() -> Vec<f64>,
-    /// For magnitudes, of which the logarithm is shown: what is added to them before.
+    /// For magnitudes, whose logarithm is displayed: offset before the logarithm.
     pub offset: Option<f32>,
 }
 
-/// What there is to know of a kind.
+/// Properties of a kind.
 pub struct Row {
     pub kind: Kind,
     pub name: &'static str,
     /// One line for help texts.
     pub about: &'static str,
-    /// The file that `wmic features` writes into a dataset.
+    /// File name of `wmic features` in a dataset.
     pub file: &'static str,
     /// Seconds of a clip.
     pub window: f64,
-    /// The form of the sound that it is made of.
-    pub form: Form,
-    /// Whether a clip is a second of a single note, every one of a file; else it is an excerpt of a recording.
+    /// Audio format of its input.
+    pub format: AudioFormat,
+    /// Whether clips are all the seconds of single notes; else excerpts of recordings.
     pub note: bool,
     /// Shape of an instance.
     pub instance: fn(Width) -> Vec<usize>,
-    /// Whole instances of a clip of so many samples.
+    /// Complete instances of a clip of so many samples.
     pub instances: fn(usize) -> usize,
-    /// Which of VGGish's weights make it, by the start of their names; `None` if it needs none.
+    /// Prefix of the names of the VGGish weights that it needs; `None` if it needs none.
     pub weights: Option<&'static str>,
     /// Whether it is an embedding, which has a scaling (PCA and 8 bits, or minimum and maximum).
     pub embedding: bool,
-    /// Maps of the widest layer on the way, for each value of the spectrogram.
+    /// Channels of the widest layer, per value of the spectrogram.
     pub channels: fn(Width) -> usize,
     pub spectrogram: &'static Spectrogram,
-    /// Adds it to a graph, of samples (B, S) in the row's form.
+    /// Adds its computation from samples (B, S) in the row's format.
     pub graph: fn(&mut Graph, Tensor, Options) -> Result<Output>,
 }
 
 /// Seconds of a clip of OpenMIC-2018.
 const EXCERPT: f64 = 10.0;
-const LOG_MEL_FORM: Form = Form { sr: log_mel::SR, normalised: true, whole: false };
-/// As loud as they were recorded (Wise, Maida, Kumar 2021, section IV.A).
-const NOTE_FORM: Form = Form { sr: spectrum::SR, normalised: false, whole: true };
+const LOG_MEL_FORMAT: AudioFormat = AudioFormat { sr: log_mel::SR, normalised: true, whole: false };
+/// Not normalised (Wise, Maida, Kumar 2021, section IV.A).
+const NOTE_FORMAT: AudioFormat = AudioFormat { sr: spectrum::SR, normalised: false, whole: true };
 
 static LOG_MEL: Spectrogram = Spectrogram {
     name: "mel spectrogram",
@@ -127,14 +127,14 @@ static CQT_SHOWN: Spectrogram = Spectrogram {
     offset: Some(spectrum::OFFSET),
 };
 
-/// A kind on log-mel patches, of which it makes an instance each.
+/// A kind with one instance per log-mel patch.
 const PATCHES: Row = Row {
     kind: Kind::LogMel,
     name: "logmel",
-    about: "a log-mel patch of 0.96 s, (96, 64)",
+    about: "log-mel patches of 0.96 s, (96, 64)",
     file: "logmel.npz",
     window: EXCERPT,
-    form: LOG_MEL_FORM,
+    format: LOG_MEL_FORMAT,
     note: false,
     instance: |_| vec![PATCH_FRAMES, BANDS],
     instances: log_mel::patches,
@@ -150,7 +150,7 @@ pub static ROWS: [Row; 6] = [
     Row {
         kind: Kind::Vggish,
         name: "vggish",
-        about: "VGGish's embedding: 128 values, the features that OpenMIC-2018 comes with",
+        about: "VGGish's embedding: 128 values, as in OpenMIC-2018",
         file: "openmic-2018.npz",
         instance: |_| vec![EMBEDDING],
         weights: Some(""),
@@ -166,7 +166,7 @@ pub static ROWS: [Row; 6] = [
     Row {
         kind: Kind::Maps,
         name: "maps",
-        about: "the last maps of VGGish's convolutions, (6, 4, C)",
+        about: "VGGish's last feature maps, (6, 4, C)",
         file: "maps.npz",
         instance: |width| vec![MAP[0], MAP[1], width.map_channels()],
         weights: Some("features."),
@@ -178,7 +178,7 @@ pub static ROWS: [Row; 6] = [
     Row {
         kind: Kind::Spectrogram,
         name: "spectrogram",
-        about: "a frame of the whole log-mel spectrogram, 10 ms, (64)",
+        about: "log-mel spectrogram, frames of 10 ms, (64)",
         file: "spectrogram.npz",
         instance: |_| vec![BANDS],
         instances: log_mel::frames,
@@ -191,7 +191,7 @@ pub static ROWS: [Row; 6] = [
     Row {
         kind: Kind::Stft,
         name: "stft",
-        about: "a frame of the STFT of one second of a note, 512 samples at 44.1 kHz, (1025)",
+        about: "STFT of one-second notes, hop 512 at 44.1 kHz, (1025)",
         file: "stft.npz",
         instance: |_| vec![STFT_SHOWN.bands],
         instances: |samples| STFT.frames(samples).unwrap_or(0),
@@ -205,7 +205,7 @@ pub static ROWS: [Row; 6] = [
     Row {
         kind: Kind::Cqt,
         name: "cqt",
-        about: "a frame of the constant-Q transform of one second of a note, (252)",
+        about: "constant-Q transform of one-second notes, hop 512 at 44.1 kHz, (252)",
         file: "cqt.npz",
         instance: |_| vec![CQT_SHOWN.bands],
         instances: |samples| CQT.frames(samples),
@@ -218,8 +218,8 @@ pub static ROWS: [Row; 6] = [
     },
 ];
 
-/// What kinds of single notes share.
-const NOTE: Row = Row { window: 1.0, form: NOTE_FORM, note: true, ..PATCHES };
+/// Common to kinds of single notes.
+const NOTE: Row = Row { window: 1.0, format: NOTE_FORMAT, note: true, ..PATCHES };
 
 fn vggish_channels(width: Width) -> usize {
     width.map_channels() / 8
@@ -247,7 +247,7 @@ impl Kind {
     }
 
     /// A spectrum of single notes: every whole second of a file is a clip.
-    pub fn is_of_notes(self) -> bool {
+    pub fn is_single_note(self) -> bool {
         self.row().note
     }
 
@@ -256,14 +256,14 @@ impl Kind {
         self.row().window
     }
 
-    /// The form of the sound that it is made of.
-    pub fn form(self) -> Form {
-        self.row().form
+    /// Audio format of its input.
+    pub fn format(self) -> AudioFormat {
+        self.row().format
     }
 
     /// Samples of a clip.
     pub fn samples(self) -> usize {
-        (self.window() * f64::from(self.form().sr)) as usize
+        (self.window() * f64::from(self.format().sr)) as usize
     }
 
     /// Shape of an instance.
@@ -276,12 +276,12 @@ impl Kind {
         self.instance(width).iter().product()
     }
 
-    /// Whole instances of a clip of so many samples.
+    /// Complete instances of a clip of so many samples.
     pub fn instances(self, samples: usize) -> usize {
         (self.row().instances)(samples)
     }
 
-    /// What is shown of a clip.
+    /// The spectrogram of a clip, for display.
     pub fn spectrogram(self) -> &'static Spectrogram {
         self.row().spectrogram
     }

@@ -32,7 +32,7 @@ pub fn frames(samples: usize) -> usize {
     STFT.frames(samples).unwrap_or(0)
 }
 
-/// Whole patches of a clip of `samples` (10 for 10 s).
+/// Complete patches of a clip of `samples` (10 for 10 s).
 pub fn patches(samples: usize) -> usize {
     frames(samples) / PATCH_FRAMES
 }
@@ -50,7 +50,7 @@ pub fn log_mel(g: &mut Graph, samples: Tensor) -> Result<Tensor> {
     limited(g, samples, None)
 }
 
-/// Adds the log-mel spectrogram cut into patches; the frames beyond the last whole one are left out.
+/// Adds the log-mel spectrogram split into patches; the frames after the last complete one are dropped.
 /// `samples` (B, S) at 16 kHz -> (B, patches(S), 96, 64).
 ///
 /// # Errors

@@ -1,4 +1,4 @@
-//! What turns samples into the input of a model, as parts of its graph.
+//! Front ends: audio samples to model inputs, as parts of a graph.
 
 pub mod cqt;
 pub mod kind;

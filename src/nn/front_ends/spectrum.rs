@@ -1,5 +1,5 @@
 //! Spectra of single notes, one second each, as AACNN takes them (Wise, Maida, Kumar: "Attention augmented CNNs for musical instrument
-//! identification", 2021, section IV.A). Both have 87 frames and are librosa's, but for the names of their settings.
+//! identification", 2021, section IV.A). Both have 87 frames and equal librosa's.
 
 use serde::{Deserialize, Serialize};
 
@@ -23,17 +23,17 @@ pub const STFT: Stft = Stft {
     max_frames: None,
 };
 
-/// Seven octaves from C1 in steps of a sixth of a tone: 87 frames of 252 magnitudes for 1 s.
+/// Seven octaves from C1, 36 bins per octave: 87 frames of 252 magnitudes for 1 s.
 pub const CQT: Cqt = Cqt { sr: SR, hop_length: 512, fmin: 32.703, bins_per_octave: 36, n_bins: 252 };
 
-/// How magnitudes become inputs.
+/// Scaling of magnitudes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Scale {
-    /// As they are, as in the paper.
+    /// Linear magnitudes, as in the paper.
     #[default]
     Magnitude,
-    /// ln(magnitude + 1e-4), less its mean over the second, over its standard deviation: however loud a note is.
+    /// ln(magnitude + 1e-4), standardised over the second: independent of loudness.
     Log,
 }
 
@@ -43,11 +43,11 @@ impl Scale {
     }
 }
 
-/// What is added to magnitudes before the logarithm: -80 dB of a sine's peak in the STFT would be 0.05.
+/// Offset of magnitudes before the logarithm: -80 dB of a sine's peak in the STFT would be 0.05.
 pub const OFFSET: f32 = 1e-4;
 
 impl Scale {
-    /// Adds what makes inputs of magnitudes (B, frames, bins).
+    /// Adds the scaling of magnitudes (B, frames, bins).
     pub fn apply(self, g: &mut Graph, magnitudes: Tensor) -> Result<Tensor> {
         let shape = g.shape(magnitudes).clone();
         match self {

@@ -17,7 +17,7 @@ use crate::ops::conv2d::conv2d;
 use crate::ops::linear::{Linear, linear_with};
 use crate::ops::max_pool2d::{Rounding, max_pool2d};
 
-/// Time steps and frequency bands of the last maps of a patch.
+/// Time steps and frequency bands of the last feature maps of a patch.
 pub const MAP: [usize; 2] = [6, 4];
 /// Width of the embedding of a patch.
 pub const EMBEDDING: usize = 128;
@@ -26,7 +26,7 @@ pub const EMBEDDING: usize = 128;
 const BLOCKS: [&[(usize, usize)]; 4] = [&[(0, 64)], &[(3, 128)], &[(6, 256), (8, 256)], &[(11, 512), (13, 512)]];
 const DENSE: usize = 4096;
 
-/// Share of the published channels, for small machines: 1, 1/2, 1/4 or 1/8.
+/// Width as a fraction of the published channels: 1, 1/2, 1/4 or 1/8.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub enum Width {
@@ -50,7 +50,7 @@ impl Width {
         channels / self.entry().2
     }
 
-    /// Channels of the last maps, 512 at full width.
+    /// Channels of the last feature maps, 512 at full width.
     pub fn map_channels(self) -> usize {
         self.of(512)
     }
@@ -60,7 +60,7 @@ impl Width {
         self.of(DENSE)
     }
 
-    /// Values of the last maps of a patch.
+    /// Values of the last feature maps of a patch.
     pub fn map_len(self) -> usize {
         MAP[0] * MAP[1] * self.map_channels()
     }
@@ -79,7 +79,7 @@ impl FromStr for Width {
         let known = Width::NAMES.iter().find(|(_, name, _)| *name == text);
         known
             .map(|(width, ..)| *width)
-            .ok_or_else(|| Error::Usage(format!("no width is {text}; 1, 1/2, 1/4 and 1/8 are")))
+            .ok_or_else(|| Error::Usage(format!("unknown width {text}; use 1, 1/2, 1/4 or 1/8")))
     }
 }
 
@@ -97,20 +97,20 @@ impl From<Width> for String {
     }
 }
 
-/// Which part of VGGish is trained with a model on top of it.
+/// Part of VGGish trained with a model.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum TrainFrontEnd {
-    /// All of it stays as it is.
+    /// Frozen.
     #[default]
     None,
-    /// The first dense layer; the convolutions stay as they are.
+    /// The first dense layer; convolutions frozen.
     Dense,
     /// The convolutions and the first dense layer, from log-mel spectrograms.
     All,
 }
 
-/// Where a layer's parameters come from.
+/// Source of a layer's parameters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Weights {
     /// Parameters of the model, one set per replica.
@@ -127,8 +127,8 @@ impl Weights {
         }
     }
 
-    /// Weight and bias of a layer. Random weights are He's (normal, variance 2 / fan in), which keep the spread of the signal
-    /// through ReLUs: features of a random network are useful only if they reach its end.
+    /// Weight and bias of a layer. Random weights are He's (normal, variance 2 / fan in), which preserve the variance of the signal
+    /// through ReLUs, so that the features of a random network are useful.
     fn layer(self, g: &mut Graph, name: &str, shape: &[usize]) -> [Tensor; 2] {
         let fan_in: usize = shape[1..].iter().product();
         let weight = self.param(g, format!("{name}.weight"), shape, Init::Normal { std: (2.0 / fan_in as f64).sqrt() });
@@ -160,11 +160,11 @@ pub fn convolutions(g: &mut Graph, patches: Tensor, width: Width, weights: Weigh
     Ok(x)
 }
 
-/// Adds the first dense layer with ReLU, each place of the maps through its own segment of the weights.
+/// Adds the first dense layer with ReLU, each position of the maps through its own segment of the weights.
 /// `maps` (M, 6, 4, C) -> (M, 6, 4, D) with `per_band`; else the bands of a time step are summed before the ReLU: (M, 6, 1, D).
 pub fn segmented_dense(g: &mut Graph, maps: Tensor, width: Width, weights: Weights, per_band: bool) -> Result<Tensor> {
     let m = g.shape(maps).dims()[0];
-    // The bands of a time step lie side by side, in the maps and in the weights: their sum is one longer product.
+    // The bands of a time step are adjacent, in the maps and in the weights: their sum is one longer product.
     let bands = if per_band { MAP[1] } else { 1 };
     let segments = MAP[0] * bands;
     let x = g.reshape(maps, [m * segments, width.map_len() / segments]);
@@ -173,8 +173,8 @@ pub fn segmented_dense(g: &mut Graph, maps: Tensor, width: Width, weights: Weigh
     Ok(g.reshape(y, [m, MAP[0], bands, width.dense()]))
 }
 
-/// Adds the dense layers. `maps` (M, 6, 4, C) -> embeddings (M, 128). The release of 2017, which made OpenMIC's features, has a ReLU
-/// after the last layer (`last_relu`); later ones have not.
+/// Adds the dense layers. `maps` (M, 6, 4, C) -> embeddings (M, 128). The release of 2017, used for OpenMIC's features, has a ReLU
+/// after the last layer (`last_relu`); later ones do not.
 pub fn embeddings(g: &mut Graph, maps: Tensor, width: Width, weights: Weights, last_relu: bool) -> Result<Tensor> {
     let m = g.shape(maps).dims()[0];
     let mut x = g.reshape(maps, [m, width.map_len()]);

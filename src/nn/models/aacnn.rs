@@ -1,13 +1,13 @@
-//! AACNN: a convolutional network on the spectrum of one second of a note, whose last blocks are augmented by attention (Wise, Maida,
+//! AACNN: a convolutional network on the spectrum of one second of a note, with attention-augmented last blocks (Wise, Maida,
 //! Kumar: "Attention augmented CNNs for musical instrument identification", 2021, section III).
 //!
 //! Five blocks of two 5 x 5 convolutions, each with batch norm and ReLU, and a 2 x 2 max-pool (sizes round up); five dense layers with
-//! ReLU; softmax over the classes. In blocks 4 and 5 a share of the filters is 2D relative self-attention with 8 heads.
-//! Constants of batch norm and first values are those of Keras, in which the paper's networks were trained.
+//! ReLU; softmax over the classes. In blocks 4 and 5 a fraction of the filters is 2D relative self-attention with 8 heads.
+//! Batch norm constants and initialisation are those of Keras, which the paper used.
 
 use serde::{Deserialize, Serialize};
 
-use super::{Inputs, Model, Optimiser, Prediction, Protocol, Select, Settings};
+use super::{Inputs, Model, ModelConfig, Optimiser, Prediction, Protocol, Select};
 use crate::core::error::Result;
 use crate::graph::{Graph, Tensor};
 use crate::nn::front_ends::kind::Kind;
@@ -20,40 +20,40 @@ use crate::ops::max_pool2d::{Rounding, max_pool2d};
 use crate::ops::softmax::softmax;
 
 const FILTERS: [usize; 5] = [32, 64, 128, 256, 512];
-/// The first block that is augmented.
+/// The first augmented block.
 const AUGMENTED: usize = 3;
 const HEADS: usize = 8;
 const SIZE: usize = 5;
 const DENSE: [usize; 5] = [1024, 512, 256, 128, 64];
 const NORM: BatchNorm = BatchNorm { eps: 1e-3, momentum: 0.01, relu_dropout: Some(0.0) };
 
-/// Percent of the filters of the last two blocks that are attention's.
+/// Percentages of attention filters in the last two blocks.
 pub const ATTENTION: [u32; 5] = [0, 25, 50, 75, 100];
 
-/// How weights start.
+/// Weight initialisation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum FirstValues {
-    /// N(0, 0.05), biases as well: Keras' "random normal", as in the paper. Narrow networks do not learn from there.
+pub enum Initialisation {
+    /// N(0, 0.05), biases as well: Keras' "random normal", as in the paper. Networks of reduced width do not train from it.
     #[default]
     Normal,
     /// N(0, 2 / fan in), biases zero (He et al. 2015).
     He,
 }
 
-/// What is chosen of the network.
+/// Configuration of the network.
 #[derive(Clone, Copy, Debug, PartialEq, Default)]
 pub struct Network {
     /// One of [`ATTENTION`].
     pub attention: u32,
-    /// Share of the published filters. The dense layers keep their units: with fewer they learn little.
+    /// Fraction of the published filters. The dense layers are not scaled: with fewer units they learn little.
     pub width: Width,
-    pub init: FirstValues,
+    pub init: Initialisation,
 }
 
 pub const MODEL: Model = Model {
     name: "aacnn",
-    about: "attention-augmented convolutions on the spectrum of a note, one instrument a second (AACNN, 2021)",
+    about: "attention-augmented convolutions on one-second spectra, single-label (AACNN, 2021)",
     protocol: Protocol {
         lr: 1e-3,
         weight_decay: 0.0,
@@ -68,20 +68,20 @@ pub const MODEL: Model = Model {
         ..Protocol::COMMON
     },
     fixed_instances: true,
-    // Every bin of every frame is a place of the first maps; later maps have fewer, and no clip is valid in part.
+    // Every bin of every frame is a position of the first maps; later maps have fewer. Clips are never partly valid.
     positions: spectrum::STFT.n_fft / 2 + 1,
-    attends: false,
-    exclusive: true,
+    has_attention: false,
+    single_label: true,
     inputs: &[Kind::Stft, Kind::Cqt],
     patches: &[],
     build: Some(build),
 };
 
-fn build(g: &mut Graph, inputs: Inputs, settings: Settings) -> Result<Prediction> {
-    let Network { attention, width, init } = settings.aacnn;
+fn build(g: &mut Graph, inputs: Inputs, config: ModelConfig) -> Result<Prediction> {
+    let Network { attention, width, init } = config.aacnn;
     let init = match init {
-        FirstValues::Normal => WeightInit::Normal { std: 0.05 },
-        FirstValues::He => WeightInit::HeNormal,
+        Initialisation::Normal => WeightInit::Normal { std: 0.05 },
+        Initialisation::He => WeightInit::HeNormal,
     };
     let [batch, frames, bins] = *g.shape(inputs.x).dims() else { unreachable!("gather gives (B, T, F)") };
     let mut x = g.reshape(inputs.x, [batch, frames, bins, 1]);
@@ -101,15 +101,15 @@ fn build(g: &mut Graph, inputs: Inputs, settings: Settings) -> Result<Prediction
     for (i, units) in DENSE.into_iter().enumerate() {
         h = linear_relu(g, &format!("dense.{i}"), h, units, init)?;
     }
-    let logits = linear(g, "out", h, settings.classes, init, true)?;
+    let logits = linear(g, "out", h, config.classes, init, true)?;
     Ok(Prediction { logits: Some(logits), ..Prediction::new(softmax(g, logits)?) })
 }
 
-/// Batch norm of Keras' constants over all places of `x` (B, H, W, C), and ReLU. `lengths` u32 (B): 0 for padding, else at least H W.
+/// Batch norm with Keras' constants over all positions of `x` (B, H, W, C), and ReLU. `lengths` u32 (B): 0 for padding, else at least H W.
 pub fn normed(g: &mut Graph, name: &str, x: Tensor, lengths: Tensor, clock: Tensor) -> Result<Tensor> {
     let shape = g.shape(x).clone();
     let (batch, channels) = (shape.dims()[0], shape.last());
-    let places = g.reshape(x, [batch, shape.rows() / batch, channels]);
-    let y = batch_norm_with(g, name, places, lengths, clock, 0, NORM)?;
+    let positions = g.reshape(x, [batch, shape.rows() / batch, channels]);
+    let y = batch_norm_with(g, name, positions, lengths, clock, 0, NORM)?;
     Ok(g.reshape(y, shape))
 }

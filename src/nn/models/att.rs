@@ -4,7 +4,7 @@
 //! An embedding of three linear layers with batch norm, ReLU and dropout, and a skip connection from the input; then for each class
 //! an attention weight and a score per instance, pooled to one probability per clip.
 
-use super::{Inputs, Model, Places, Prediction, Protocol, Settings};
+use super::{Inputs, Model, ModelConfig, PositionScores, Prediction, Protocol};
 use crate::core::error::Result;
 use crate::graph::{Graph, Mode, Tensor};
 use crate::nn::front_ends::kind::Kind;
@@ -19,14 +19,14 @@ pub const MODEL: Model = Model {
     protocol: Protocol { epochs: 250, dropout: 0.6, ..Protocol::COMMON },
     fixed_instances: false,
     positions: 1,
-    attends: true,
-    exclusive: false,
+    has_attention: true,
+    single_label: false,
     inputs: &[Kind::Vggish],
     patches: &[],
-    build: Some(|g, inputs, settings| {
+    build: Some(|g, inputs, config| {
         let h = batch_norm(g, "bn_in", inputs.x, inputs.lengths, inputs.clock, 0, None)?;
-        let h = embedding(g, h, inputs.x, inputs, settings)?;
-        attention(g, h, inputs, settings)
+        let h = embedding(g, h, inputs.x, inputs, config)?;
+        attention(g, h, inputs, config)
     }),
 };
 
@@ -36,31 +36,31 @@ pub(super) fn embedding(
     mut h: Tensor,
     skip: Tensor,
     inputs: Inputs,
-    settings: Settings,
+    config: ModelConfig,
 ) -> Result<Tensor> {
     let width = g.shape(h).last();
     for i in 0..3 {
         h = linear(g, &format!("fc.{i}"), h, width, WeightInit::HeUniform, false)?;
-        h = batch_norm(g, &format!("bn.{i}"), h, inputs.lengths, inputs.clock, 1 + i, Some(settings.dropout))?;
+        h = batch_norm(g, &format!("bn.{i}"), h, inputs.lengths, inputs.clock, 1 + i, Some(config.dropout))?;
     }
     add(g, h, skip)
 }
 
 /// The classifier on embedded instances `h` (B, T, F).
-pub(super) fn attention(g: &mut Graph, h: Tensor, inputs: Inputs, settings: Settings) -> Result<Prediction> {
-    let att = linear(g, "att", h, settings.classes, WeightInit::HeUniform, true)?;
-    let cla = linear(g, "cla", h, settings.classes, WeightInit::HeUniform, true)?;
-    let (probabilities, weights) = attention_pool(g, att, cla, inputs.lengths, settings.pooling)?;
-    // Of no use in training.
-    let places = match g.mode() {
+pub(super) fn attention(g: &mut Graph, h: Tensor, inputs: Inputs, config: ModelConfig) -> Result<Prediction> {
+    let att = linear(g, "att", h, config.classes, WeightInit::HeUniform, true)?;
+    let cla = linear(g, "cla", h, config.classes, WeightInit::HeUniform, true)?;
+    let (probabilities, weights) = attention_pool(g, att, cla, inputs.lengths, config.pooling)?;
+    // Not needed in training.
+    let position_scores = match g.mode() {
         Mode::Train => None,
-        Mode::Eval => Some(Places {
+        Mode::Eval => Some(PositionScores {
             scores: activation(g, cla, Activation::Sigmoid)?,
-            gates: match settings.pooling {
+            attention: match config.pooling {
                 Pooling::Sigmoid => activation(g, att, Activation::Sigmoid)?,
                 Pooling::Softmax => weights,
             },
         }),
     };
-    Ok(Prediction { attention: Some(weights), places, ..Prediction::new(probabilities) })
+    Ok(Prediction { attention: Some(weights), position_scores, ..Prediction::new(probabilities) })
 }

@@ -27,16 +27,16 @@ pub const MODEL: Model = Model {
     },
     fixed_instances: false,
     positions: 1,
-    attends: true,
-    exclusive: false,
+    has_attention: true,
+    single_label: false,
     inputs: &[Kind::Vggish],
     patches: &[],
-    build: Some(|g, inputs, settings| {
+    build: Some(|g, inputs, config| {
         let Inputs { x, lengths, clock, .. } = inputs;
-        let dropout = |stream| Dropout { p: settings.dropout, clock, stream };
+        let dropout = |stream| Dropout { p: config.dropout, clock, stream };
         let x = clip_dropout(g, x, dropout(0))?;
         let lstm = Recurrent { name: "lstm", layer: 0, cell: Cell::Lstm, hidden: HIDDEN };
         let h = lstm.both_ways(g, x, lengths, Some(dropout(1)))?.y;
-        attention(g, h, inputs, settings)
+        attention(g, h, inputs, config)
     }),
 };

@@ -1,6 +1,6 @@
-//! FC: a fully connected network over the ten instances of a clip, laid side by side (ISMIR 2019, baseline).
+//! FC: a fully connected network over the concatenated ten instances of a clip (ISMIR 2019, baseline).
 
-use super::{Inputs, Model, Prediction, Protocol, Settings};
+use super::{Inputs, Model, ModelConfig, Prediction, Protocol};
 use crate::core::error::Result;
 use crate::graph::Graph;
 use crate::nn::front_ends::kind::Kind;
@@ -13,8 +13,8 @@ pub const MODEL: Model = Model {
     protocol: Protocol { lr: 1e-4, ..Protocol::COMMON },
     fixed_instances: true,
     positions: 1,
-    attends: false,
-    exclusive: false,
+    has_attention: false,
+    single_label: false,
     inputs: &[Kind::Vggish],
     patches: &[],
     build: Some(build),
@@ -22,15 +22,15 @@ pub const MODEL: Model = Model {
 
 const WIDTHS: [usize; 3] = [512, 512, 128];
 
-fn build(g: &mut Graph, inputs: Inputs, settings: Settings) -> Result<Prediction> {
+fn build(g: &mut Graph, inputs: Inputs, config: ModelConfig) -> Result<Prediction> {
     let [batch, instances, width] = *g.shape(inputs.x).dims() else { unreachable!("gather gives (B, T, F)") };
     let mut h = g.reshape(inputs.x, [batch, instances * width]);
     for (i, width) in WIDTHS.into_iter().enumerate() {
         h = linear(g, &format!("fc.{i}"), h, width, WeightInit::XavierNormal, true)?;
-        let dropout = Dropout { p: settings.dropout, clock: inputs.clock, stream: i as u32 };
+        let dropout = Dropout { p: config.dropout, clock: inputs.clock, stream: i as u32 };
         h = dropout_activation(g, h, Activation::LeakyRelu { slope: 0.01 }, dropout)?;
     }
-    let logits = linear(g, "out", h, settings.classes, WeightInit::XavierNormal, true)?;
+    let logits = linear(g, "out", h, config.classes, WeightInit::XavierNormal, true)?;
     let probabilities = activation(g, logits, Activation::Sigmoid)?;
     Ok(Prediction::new(probabilities))
 }

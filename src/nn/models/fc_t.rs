@@ -1,6 +1,6 @@
 //! FC_T: a fully connected network per instance with a skip connection, averaged over the instances (ISMIR 2019, baseline).
 
-use super::{Inputs, Model, Prediction, Protocol, Settings};
+use super::{Inputs, Model, ModelConfig, Prediction, Protocol};
 use crate::core::error::Result;
 use crate::graph::Graph;
 use crate::nn::front_ends::kind::Kind;
@@ -15,24 +15,24 @@ pub const MODEL: Model = Model {
     protocol: Protocol::COMMON,
     fixed_instances: false,
     positions: 1,
-    attends: false,
-    exclusive: false,
+    has_attention: false,
+    single_label: false,
     inputs: &[Kind::Vggish],
     patches: &[],
     build: Some(build),
 };
 
-fn build(g: &mut Graph, inputs: Inputs, settings: Settings) -> Result<Prediction> {
+fn build(g: &mut Graph, inputs: Inputs, config: ModelConfig) -> Result<Prediction> {
     let width = g.shape(inputs.x).last();
     let mut h = inputs.x;
     for i in 0..3 {
         h = linear(g, &format!("fc.{i}"), h, width, WeightInit::XavierNormal, true)?;
-        let dropout = Dropout { p: settings.dropout, clock: inputs.clock, stream: i };
+        let dropout = Dropout { p: config.dropout, clock: inputs.clock, stream: i };
         h = dropout_activation(g, h, Activation::LeakyRelu { slope: 0.01 }, dropout)?;
     }
     h = add(g, h, inputs.x)?;
     h = mean_pool(g, h, inputs.lengths)?;
-    let logits = linear(g, "out", h, settings.classes, WeightInit::XavierNormal, true)?;
+    let logits = linear(g, "out", h, config.classes, WeightInit::XavierNormal, true)?;
     let probabilities = activation(g, logits, Activation::Sigmoid)?;
     Ok(Prediction::new(probabilities))
 }

@@ -20,29 +20,29 @@ use crate::ops::attention_pool::Pooling;
 use crate::ops::glimpse::Patch;
 use crate::ops::masked_bce::{FocalAlpha, Loss, LossMean};
 
-/// What a model is given.
+/// Inputs of a model.
 #[derive(Clone, Copy, Debug)]
 pub struct Inputs {
-    /// (B, T, F), of the kind that [`Model::input`] says.
+    /// (B, T, F), of the kind [`Model::input`].
     pub x: Tensor,
     /// u32 (B): valid instances of each clip, times [`Model::positions`]; 0 for the padding rows of a partial batch.
     pub lengths: Tensor,
     /// u32 (4): seed low, seed high, step, 0.
     pub clock: Tensor,
-    /// Only in training, for models whose own losses look at the labels.
+    /// Only in training, for models with auxiliary losses on the labels.
     pub labels: Option<Labels>,
 }
 
-/// What is known of a batch's clips, (B, K) each.
+/// Labels of a batch, (B, K) each.
 #[derive(Clone, Copy, Debug)]
 pub struct Labels {
-    /// 1 where present, else 0; between them where clips were mixed.
+    /// 1 if present, else 0; in between for mixed clips.
     pub target: Tensor,
-    /// 1 where known, else 0.
+    /// 1 if known, else 0.
     pub observed: Tensor,
 }
 
-/// What a model answers.
+/// Outputs of a model.
 #[derive(Clone, Debug)]
 pub struct Prediction {
     /// (B, K)
@@ -50,69 +50,76 @@ pub struct Prediction {
     /// (B, T P, K) for P positions in an instance, sums to 1 over the valid ones; for models with attention.
     pub attention: Option<Tensor>,
     /// For models with attention, outside training.
-    pub places: Option<Places>,
-    /// For models that look at one place after the other: where, (B, 2) each, time and frequency in [-1, 1].
+    pub position_scores: Option<PositionScores>,
+    /// For recurrent attention: glimpse locations, (B, 2) each, time and frequency in [-1, 1].
     pub glimpses: Vec<Tensor>,
-    /// (B, K), of which the probabilities are the softmax; for models that name one class.
+    /// (B, K), before the softmax; for single-label models.
     pub logits: Option<Tensor>,
-    /// (1) each, minimised beside the loss of the probabilities; only in training.
-    pub own_losses: Vec<Tensor>,
+    /// (1) each, added to the loss of the probabilities; only in training.
+    pub auxiliary_losses: Vec<Tensor>,
 }
 
 impl Prediction {
-    /// Of a model without attention.
+    /// For a model without attention.
     pub fn new(probabilities: Tensor) -> Prediction {
-        Prediction { probabilities, attention: None, places: None, glimpses: vec![], logits: None, own_losses: vec![] }
+        Prediction {
+            probabilities,
+            attention: None,
+            position_scores: None,
+            glimpses: vec![],
+            logits: None,
+            auxiliary_losses: vec![],
+        }
     }
 }
 
-/// What each of the P positions of each instance has by itself, (B, T P, K).
+/// Scores and attention of each of the P positions of each instance, (B, T P, K).
 #[derive(Clone, Copy, Debug)]
-pub struct Places {
+pub struct PositionScores {
     /// The probability of each class.
     pub scores: Tensor,
-    /// The attention it asks for, 0 to 1, before all are weighed against each other; by softmax its share of all.
-    pub gates: Tensor,
+    /// Attention before normalisation, 0 to 1; with softmax the normalised weights.
+    pub attention: Tensor,
 }
 
-/// What of a model can be set.
+/// Configuration of a model.
 #[derive(Clone, Copy, Debug)]
-pub struct Settings {
+pub struct ModelConfig {
     /// K.
     pub classes: usize,
-    /// Dropout chance.
+    /// Dropout probability.
     pub dropout: f64,
-    /// Models without attention ignore it.
+    /// Ignored by models without attention.
     pub pooling: Pooling,
-    /// Of VGGish; models on its embeddings ignore it, and `train_front_end`.
+    /// Width of VGGish; like `train_front_end` ignored by models on its embeddings.
     pub width: Width,
     pub train_front_end: TrainFrontEnd,
-    /// Others than `aacnn` ignore it.
+    /// Only for `aacnn`.
     pub aacnn: aacnn::Network,
 }
 
-/// What makes an epoch the best one.
+/// Criterion for the best epoch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Select {
     /// Lowest validation loss.
     ValLoss,
-    /// Highest validation f1_pn (macro over classes); where clips have one class the highest accuracy, which is their micro F1.
+    /// Highest validation f1_pn (macro over classes); for single-label models highest accuracy.
     ValF1,
 }
 
-/// What turns gradients into steps.
+/// Optimiser.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Optimiser {
     #[default]
     Adam,
-    /// With Keras' constants.
+    /// Adagrad with Keras' defaults (initial accumulator 0.1, eps 1e-7).
     Adagrad,
 }
 
 impl Optimiser {
-    /// Values that it keeps for each parameter from step to step.
+    /// State values per parameter.
     pub fn moments(self) -> usize {
         match self {
             Optimiser::Adam => 2,
@@ -121,7 +128,7 @@ impl Optimiser {
     }
 }
 
-/// How a model is trained in its paper.
+/// Training protocol of the paper.
 #[derive(Clone, Copy, Debug)]
 pub struct Protocol {
     pub optimiser: Optimiser,
@@ -130,25 +137,25 @@ pub struct Protocol {
     pub epochs: usize,
     /// 0 for models without.
     pub dropout: f64,
-    /// Clips per step.
+    /// Batch size in clips.
     pub batch: usize,
     pub select: Select,
-    /// Stops after so many epochs without a better one.
+    /// Epochs without improvement before a seed stops.
     pub patience: Option<usize>,
-    /// Share of the training clips that are for validation.
+    /// Fraction of the training clips held out for validation.
     pub val_fraction: f64,
     pub loss: Loss,
     /// Of cross-entropy and focal loss.
     pub loss_mean: LossMean,
-    /// Where the loss is focal.
+    /// For the focal loss.
     pub focal_alpha: FocalAlpha,
 }
 
-/// Pushes a model onto a graph.
-pub type Build = fn(&mut Graph, Inputs, Settings) -> Result<Prediction>;
+/// Adds a model to a graph.
+pub type Build = fn(&mut Graph, Inputs, ModelConfig) -> Result<Prediction>;
 
 impl Protocol {
-    /// What most models share: ISMIR 2019's for its baselines.
+    /// Default: ISMIR 2019's for its baselines.
     const COMMON: Protocol = Protocol {
         optimiser: Optimiser::Adam,
         lr: 5e-4,
@@ -172,36 +179,38 @@ pub struct Model {
     pub protocol: Protocol,
     /// Whether T is part of the parameters' shapes.
     pub fixed_instances: bool,
-    /// P: places within an instance that are attended to one by one.
+    /// P: positions within an instance that are attended to separately.
     pub positions: usize,
-    /// Whether it weighs its instances.
-    pub attends: bool,
-    /// Whether it names one class per clip, by softmax; else it says of each class whether it is present.
-    pub exclusive: bool,
-    /// The kinds of features that it can be fed, the usual one first.
+    /// Whether it has attention over its instances.
+    pub has_attention: bool,
+    /// Whether it predicts one class per clip, by softmax; else it is multi-label.
+    pub single_label: bool,
+    /// Possible input kinds, the default first.
     pub inputs: &'static [Kind],
-    /// What it sees of a spectrogram in a glimpse; empty for models that take in everything at once.
+    /// Patch sizes of a glimpse; empty for models without glimpses.
     pub patches: &'static [Patch],
-    /// Pushes it onto a graph; `None` for the forest, which is no network and has none (see `train::forest`).
+    /// Adds it to a graph; `None` for the random forest (see `predict::forest`).
     pub build: Option<Build>,
 }
 
 impl Model {
-    /// Pushes it onto a graph.
+    /// Adds it to a graph.
     ///
     /// # Errors
-    /// `Usage` for the forest; whatever is wrong with the shapes.
-    pub fn push(&self, g: &mut Graph, inputs: Inputs, settings: Settings) -> Result<Prediction> {
-        let build = self.build.ok_or_else(|| Error::Usage(format!("{} is no network and has no graph", self.name)))?;
-        build(g, inputs, settings)
+    /// `Usage` for the forest; `Shape` for inputs that do not fit.
+    pub fn push(&self, g: &mut Graph, inputs: Inputs, config: ModelConfig) -> Result<Prediction> {
+        let build = self
+            .build
+            .ok_or_else(|| Error::Usage(format!("{} is not a neural network and has no graph", self.name)))?;
+        build(g, inputs, config)
     }
 
-    /// Grown of decision trees rather than trained by gradients.
+    /// Whether it is a random forest.
     pub fn is_forest(&self) -> bool {
         self.build.is_none()
     }
 
-    /// What it is fed: `chosen`, if it can be, else the usual kind; where all of VGGish is trained with it, the patches that VGGish takes.
+    /// Input kind: `chosen`, if possible, else the default; log-mel patches if all of VGGish is trained with it.
     pub fn input(&self, train_front_end: TrainFrontEnd, chosen: Kind) -> Kind {
         match train_front_end {
             TrainFrontEnd::All if self.trains_vggish() => Kind::LogMel,
@@ -210,19 +219,19 @@ impl Model {
         }
     }
 
-    /// Whether VGGish's weights make what it is fed.
+    /// Whether its input is computed by VGGish.
     pub fn needs_vggish(&self) -> bool {
         self.inputs[0].row().weights.is_some()
     }
 
-    /// Whether VGGish, or a part of it, can be trained with it.
+    /// Whether VGGish, or a part, can be trained with it.
     pub fn trains_vggish(&self) -> bool {
         self.inputs.contains(&Kind::Maps)
     }
 
-    /// Whether it is for single notes.
-    pub fn is_of_notes(&self) -> bool {
-        self.inputs[0].is_of_notes()
+    /// Whether it is a single-note model.
+    pub fn is_single_note(&self) -> bool {
+        self.inputs[0].is_single_note()
     }
 }
 
@@ -250,6 +259,6 @@ pub const MODELS: &[Model] = &[
 pub fn find(name: &str) -> Result<&'static Model> {
     MODELS.iter().find(|m| m.name == name).ok_or_else(|| {
         let known: Vec<&str> = MODELS.iter().map(|m| m.name).collect();
-        Error::Usage(format!("unknown model {name}; there are {}", known.join(", ")))
+        Error::Usage(format!("unknown model {name}; known models: {}", known.join(", ")))
     })
 }

@@ -1,7 +1,7 @@
-//! RNN: a bidirectional GRU of three layers over the instances of a clip (ISMIR 2019, baseline). The answer comes from the output at
+//! RNN: a bidirectional GRU of three layers over the instances of a clip (ISMIR 2019, baseline). The prediction is computed from the output at
 //! the clip's last instance.
 
-use super::{Inputs, Model, Prediction, Protocol, Settings};
+use super::{Inputs, Model, ModelConfig, Prediction, Protocol};
 use crate::core::error::Result;
 use crate::graph::Graph;
 use crate::nn::front_ends::kind::Kind;
@@ -17,8 +17,8 @@ pub const MODEL: Model = Model {
     protocol: Protocol::COMMON,
     fixed_instances: false,
     positions: 1,
-    attends: false,
-    exclusive: false,
+    has_attention: false,
+    single_label: false,
     inputs: &[Kind::Vggish],
     patches: &[],
     build: Some(build),
@@ -28,15 +28,15 @@ const LAYERS: usize = 3;
 /// Per direction.
 const HIDDEN: usize = 64;
 
-fn build(g: &mut Graph, inputs: Inputs, settings: Settings) -> Result<Prediction> {
+fn build(g: &mut Graph, inputs: Inputs, config: ModelConfig) -> Result<Prediction> {
     let of = |layer: usize| Recurrent { name: "rnn", layer, cell: Cell::Gru, hidden: HIDDEN };
     let mut h = inputs.x;
     for layer in 0..LAYERS - 1 {
         h = of(layer).both_ways(g, h, inputs.lengths, None)?.y;
-        let dropout = Dropout { p: settings.dropout, clock: inputs.clock, stream: layer as u32 };
+        let dropout = Dropout { p: config.dropout, clock: inputs.clock, stream: layer as u32 };
         h = dropout_activation(g, h, Activation::Identity, dropout)?;
     }
-    // At the last instance the reverse direction has made its first step only: no more of it is walked.
+    // At the last instance the reverse direction has made its first step only: no further steps are computed.
     let last = last_instance(g, h, inputs.lengths)?;
     let [batch, width] = *g.shape(last).dims() else { unreachable!("last_instance gives (B, F)") };
     let last = g.reshape(last, [batch, 1, width]);
@@ -47,6 +47,6 @@ fn build(g: &mut Graph, inputs: Inputs, settings: Settings) -> Result<Prediction
         ends.push(recurrent(g, Cell::Gru, &[direction], inputs.lengths, None, None)?.state.h);
     }
     let h = join_columns(g, &ends)?;
-    let logits = linear(g, "out", h, settings.classes, WeightInit::Torch, true)?;
+    let logits = linear(g, "out", h, config.classes, WeightInit::Torch, true)?;
     Ok(Prediction::new(activation(g, logits, Activation::Sigmoid)?))
 }

@@ -1,19 +1,19 @@
-//! Sightreader and RAM: a recurrent network that looks at 16 places of a spectrogram, one after the other, and decides itself where
+//! Sightreader and RAM: a recurrent network that extracts 16 glimpses of a spectrogram and chooses their locations (recurrent attention)
 //! (Watcharasupat, Gururani, Lerch: "Visual attention for musical instrument recognition", 2020, section III.B and C, after Mnih,
 //! Heess, Graves, Kavukcuoglu: "Recurrent models of visual attention", NIPS 2014).
 //!
 //! x (B, T, F) log-mel, location l_j (B, 2) = (time, frequency) in [-1, 1]^2, state h_j (B, H), h_0 = 0. Step j of J:
-//! glimpse q = FC(patches around l_j), rho = ReLU(FC(q + FC(l_j))); h_j = core(rho, h_{j-1}); probabilities p_j = sigmoid(FC(h_j)), of
-//! which the last are the answer; mu_j = tanh(FC(h_j)), from which l_{j+1} is drawn with standard deviation 0.17.
+//! glimpse q = FC(patches around l_j), rho = ReLU(FC(q + FC(l_j))); h_j = core(rho, h_{j-1}); probabilities p_j = sigmoid(FC(h_j)), the
+//! last of which are the prediction; mu_j = tanh(FC(h_j)), from which l_{j+1} is drawn with standard deviation 0.17.
 //!
-//! In training l_1 is uniform and later locations are draws, anew in each step. Otherwise l_1 is the centre and l_{j+1} = mu_j: answers
-//! must not depend on chance.
+//! In training l_1 is uniform and later locations are drawn in each step. Otherwise l_1 is the centre and l_{j+1} = mu_j: predictions
+//! are deterministic.
 //!
-//! Loss: that of p_J trains all but the policy and the baseline, through all steps. The policy is trained by REINFORCE on
+//! Loss: that of p_J trains everything except the policy and the baseline, through all steps. The policy is trained by REINFORCE on
 //! R_j = r_1 + ... + r_j, r_j the accuracy of p_j on the clip's known labels, with the baseline b_j = FC(h_{j-1}) fitted to R_j by its
-//! squared error; both for j >= 2, as l_1 is no choice. The baseline reads the state that chose l_j: one that had seen what was found
-//! there would know part of what it is to be compared with, and bias the gradient. Neither the policy's nor the baseline's gradient
-//! goes on into the core, which Mnih et al. train by the classification alone (section 3), as do the implementations in use.
+//! squared error; both for j >= 2, as l_1 is not chosen. The baseline reads the state that chose l_j: a baseline that depends on the
+//! glimpse would be correlated with the reward, and bias the gradient. Neither the policy's nor the baseline's gradient
+//! passes into the core, which Mnih et al. train by the classification alone (section 3), as do common implementations.
 
 use super::{Inputs, Model, Prediction, Protocol, Select};
 use crate::core::error::Result;
@@ -49,11 +49,11 @@ pub const SR16: Model = Model {
     protocol: PROTOCOL,
     fixed_instances: false,
     positions: 1,
-    attends: false,
-    exclusive: false,
+    has_attention: false,
+    single_label: false,
     inputs: &[Kind::Spectrogram],
     patches: MUSICAL,
-    build: Some(|g, inputs, settings| Sightreader::new(MUSICAL, Cell::Gru).build(g, inputs, settings.classes)),
+    build: Some(|g, inputs, config| Sightreader::new(MUSICAL, Cell::Gru).build(g, inputs, config.classes)),
 };
 
 pub const SR16_FL: Model = Model {
@@ -67,7 +67,7 @@ pub const RAM16_RNN: Model = Model {
     name: "ram16-rnn",
     about: "16 glimpses of 12 x 12, plain recurrent network (visual attention, 2020)",
     patches: SQUARE,
-    build: Some(|g, inputs, settings| Sightreader::new(SQUARE, Cell::Tanh).build(g, inputs, settings.classes)),
+    build: Some(|g, inputs, config| Sightreader::new(SQUARE, Cell::Tanh).build(g, inputs, config.classes)),
     ..SR16
 };
 
@@ -75,28 +75,28 @@ pub const RAM16_GRU: Model = Model {
     name: "ram16-gru",
     about: "16 glimpses of 12 x 12, GRU (visual attention, 2020)",
     patches: SQUARE,
-    build: Some(|g, inputs, settings| Sightreader::new(SQUARE, Cell::Gru).build(g, inputs, settings.classes)),
+    build: Some(|g, inputs, config| Sightreader::new(SQUARE, Cell::Gru).build(g, inputs, config.classes)),
     ..SR16
 };
 
-/// Sizes of such a network.
+/// Sizes of the network.
 #[derive(Clone, Copy, Debug)]
 pub struct Sightreader {
     pub patches: &'static [Patch],
     pub cell: Cell,
     /// J, at least 2.
     pub glimpses: usize,
-    /// Width of what becomes of a glimpse.
+    /// Width of the glimpse features.
     pub features: usize,
     /// H.
     pub hidden: usize,
-    /// Of the draws around mu.
+    /// Standard deviation of the draws around mu.
     pub std: f64,
 }
 
-/// A choice of a location, and what was expected of it.
+/// A drawn location, and its baseline.
 #[derive(Clone, Copy)]
-struct Choice {
+struct LocationDraw {
     mu: Tensor,
     drawn: Tensor,
     baseline: Tensor,
@@ -129,8 +129,8 @@ impl Sightreader {
         };
         let mut first = || g.zeros(Spec::f32([batch, self.hidden]));
         let mut state = State { h: first(), c: (self.cell == Cell::Lstm).then(first) };
-        let (mut glimpses, mut own_losses) = (vec![], vec![]);
-        let (mut choice, mut earned): (Option<Choice>, Option<Tensor>) = (None, None);
+        let (mut glimpses, mut auxiliary_losses) = (vec![], vec![]);
+        let (mut draw, mut rewards): (Option<LocationDraw>, Option<Tensor>) = (None, None);
         loop {
             glimpses.push(location);
             let patches = glimpse(g, inputs.x, location, inputs.lengths, self.patches)?;
@@ -144,14 +144,14 @@ impl Sightreader {
                 let probabilities = activation(g, logits, Activation::Sigmoid)?;
                 if training {
                     let labels = inputs.labels.expect("training graphs have labels");
-                    let reward = reward(g, probabilities, labels.target, labels.observed, earned)?;
-                    earned = Some(reward.sum);
-                    if let Some(Choice { mu, drawn, baseline }) = choice {
-                        own_losses.push(reinforce(g, mu, drawn, self.std, baseline, reward)?);
+                    let reward = reward(g, probabilities, labels.target, labels.observed, rewards)?;
+                    rewards = Some(reward.sum);
+                    if let Some(LocationDraw { mu, drawn, baseline }) = draw {
+                        auxiliary_losses.push(reinforce(g, mu, drawn, self.std, baseline, reward)?);
                     }
                 }
                 if last {
-                    return Ok(Prediction { glimpses, own_losses, ..Prediction::new(probabilities) });
+                    return Ok(Prediction { glimpses, auxiliary_losses, ..Prediction::new(probabilities) });
                 }
             }
             let h = g.detach(state.h);
@@ -162,7 +162,7 @@ impl Sightreader {
                 let drawn = draw_normal(g, inputs.clock, mu, self.std, glimpses.len() as u32)?;
                 let baseline = expected.apply(g, h)?;
                 let baseline = g.reshape(baseline, [batch]);
-                choice = Some(Choice { mu, drawn: drawn.uncut, baseline });
+                draw = Some(LocationDraw { mu, drawn: drawn.uncut, baseline });
                 location = drawn.location;
             }
         }

@@ -1,13 +1,13 @@
-//! Visual attention: attention over time and frequency of VGGish's last maps (Watcharasupat, Gururani, Lerch: "Visual attention for
+//! Visual attention: attention over time and frequency of VGGish's last feature maps (Watcharasupat, Gururani, Lerch: "Visual attention for
 //! musical instrument recognition", 2020, section III.A).
 //!
-//! Each of the 6 x 4 places of a patch's maps passes through its own segment of VGGish's first dense layer and ReLU, a trained linear
-//! layer to 128 values, and the embedding of ATT. `att-tf` weighs all places of a clip against each other; `att-tf-id` also tells the
+//! Each of the 6 x 4 positions of a patch's maps passes through its own segment of VGGish's first dense layer and ReLU, a trained linear
+//! layer to 128 values, and the embedding of ATT. `att-tf` attends to all positions of a clip; `att-tf-id` also gives the
 //! classifier the frequency band; `att-t` sums the bands of a time step before the ReLU; `fc-tf` replaces the attention by one
-//! linear layer over all places.
+//! linear layer over all positions.
 
 use super::att::{attention, embedding};
-use super::{Inputs, Model, Prediction, Protocol, Select, Settings};
+use super::{Inputs, Model, ModelConfig, Prediction, Protocol, Select};
 use crate::core::error::Result;
 use crate::graph::{Graph, Tensor};
 use crate::nn::front_ends::kind::Kind;
@@ -21,7 +21,7 @@ use crate::ops::masked_bce::LossMean;
 #[derive(Clone, Copy, PartialEq)]
 enum Variant {
     TimeFrequency,
-    /// With the frequency band as a one-hot code beside the embedding.
+    /// With a one-hot frequency band appended to the embedding.
     Identified,
     Time,
     FullyConnected,
@@ -43,17 +43,17 @@ pub const ATT_TF: Model = Model {
     protocol: PROTOCOL,
     fixed_instances: false,
     positions: MAP[0] * MAP[1],
-    attends: true,
-    exclusive: false,
+    has_attention: true,
+    single_label: false,
     inputs: &[Kind::Maps, Kind::LogMel],
     patches: &[],
-    build: Some(|g, inputs, settings| build(g, inputs, settings, Variant::TimeFrequency)),
+    build: Some(|g, inputs, config| build(g, inputs, config, Variant::TimeFrequency)),
 };
 
 pub const ATT_TF_ID: Model = Model {
     name: "att-tf-id",
-    about: "att-tf whose classifier knows the frequency band",
-    build: Some(|g, inputs, settings| build(g, inputs, settings, Variant::Identified)),
+    about: "att-tf with one-hot frequency bands",
+    build: Some(|g, inputs, config| build(g, inputs, config, Variant::Identified)),
     ..ATT_TF
 };
 
@@ -61,7 +61,7 @@ pub const ATT_T: Model = Model {
     name: "att-t",
     about: "att-tf with attention over time only",
     positions: MAP[0],
-    build: Some(|g, inputs, settings| build(g, inputs, settings, Variant::Time)),
+    build: Some(|g, inputs, config| build(g, inputs, config, Variant::Time)),
     ..ATT_TF
 };
 
@@ -69,46 +69,46 @@ pub const FC_TF: Model = Model {
     name: "fc-tf",
     about: "att-tf with a fully connected layer in place of attention",
     fixed_instances: true,
-    attends: false,
-    build: Some(|g, inputs, settings| build(g, inputs, settings, Variant::FullyConnected)),
+    has_attention: false,
+    build: Some(|g, inputs, config| build(g, inputs, config, Variant::FullyConnected)),
     ..ATT_TF
 };
 
-fn build(g: &mut Graph, inputs: Inputs, settings: Settings, variant: Variant) -> Result<Prediction> {
+fn build(g: &mut Graph, inputs: Inputs, config: ModelConfig, variant: Variant) -> Result<Prediction> {
     let (batch, patches) = (g.shape(inputs.x).dims()[0], g.shape(inputs.x).dims()[1]);
-    let maps = maps(g, inputs.x, settings)?;
-    let dense = if settings.train_front_end == TrainFrontEnd::None { Weights::Frozen } else { Weights::Trained };
-    let h = vggish::segmented_dense(g, maps, settings.width, dense, variant != Variant::Time)?;
+    let maps = maps(g, inputs.x, config)?;
+    let dense = if config.train_front_end == TrainFrontEnd::None { Weights::Frozen } else { Weights::Trained };
+    let h = vggish::segmented_dense(g, maps, config.width, dense, variant != Variant::Time)?;
     let [_, _, bands, width] = *g.shape(h).dims() else { unreachable!("maps have four axes") };
-    let places = patches * MAP[0] * bands;
-    let h = g.reshape(h, [batch, places, width]);
+    let positions = patches * MAP[0] * bands;
+    let h = g.reshape(h, [batch, positions, width]);
     let h = linear(g, "proj", h, EMBEDDING, WeightInit::HeUniform, false)?;
-    // Unlike ATT's input, these values have no scale of their own: the skip connection takes them normalised.
+    // Unlike ATT's input, these values have no fixed scale: the skip connection takes them normalised.
     let h = batch_norm(g, "bn_in", h, inputs.lengths, inputs.clock, 0, None)?;
-    let h = embedding(g, h, h, inputs, settings)?;
+    let h = embedding(g, h, h, inputs, config)?;
     match variant {
-        Variant::TimeFrequency | Variant::Time => attention(g, h, inputs, settings),
+        Variant::TimeFrequency | Variant::Time => attention(g, h, inputs, config),
         Variant::Identified => {
             let h = append_one_hot(g, h, bands)?;
-            attention(g, h, inputs, settings)
+            attention(g, h, inputs, config)
         }
         Variant::FullyConnected => {
-            let h = g.reshape(h, [batch, places * EMBEDDING]);
-            let logits = linear(g, "out", h, settings.classes, WeightInit::HeUniform, true)?;
+            let h = g.reshape(h, [batch, positions * EMBEDDING]);
+            let logits = linear(g, "out", h, config.classes, WeightInit::HeUniform, true)?;
             let probabilities = activation(g, logits, Activation::Sigmoid)?;
             Ok(Prediction::new(probabilities))
         }
     }
 }
 
-/// Maps (B T, 6, 4, C): the input itself, or from log-mel patches where the convolutions are trained as well.
-fn maps(g: &mut Graph, x: Tensor, settings: Settings) -> Result<Tensor> {
+/// Maps (B T, 6, 4, C): the input itself, or computed from log-mel patches if the convolutions are trained as well.
+fn maps(g: &mut Graph, x: Tensor, config: ModelConfig) -> Result<Tensor> {
     let m = g.shape(x).rows();
-    match settings.train_front_end {
+    match config.train_front_end {
         TrainFrontEnd::All => {
             let patches = g.reshape(x, [m, PATCH_FRAMES, BANDS]);
-            vggish::convolutions(g, patches, settings.width, Weights::Trained)
+            vggish::convolutions(g, patches, config.width, Weights::Trained)
         }
-        _ => Ok(g.reshape(x, [m, MAP[0], MAP[1], settings.width.map_channels()])),
+        _ => Ok(g.reshape(x, [m, MAP[0], MAP[1], config.width.map_channels()])),
     }
 }

@@ -108,7 +108,7 @@ impl MelConfig {
     }
 }
 
-/// The weights of every band, sparse: a band touches a run of neighbouring bins.
+/// The weights of every band, sparse: a band covers consecutive bins.
 #[derive(Clone, Debug, PartialEq)]
 pub struct MelBank {
     bins: usize,
@@ -128,7 +128,7 @@ impl MelBank {
             )));
         }
         if !(1..=1 << 16).contains(&n_mels) || !(2..=1 << 20).contains(&n_fft) {
-            return Err(Error::Usage(format!("no mel bank has {n_mels} bands over {n_fft} points")));
+            return Err(Error::Usage(format!("no mel filter bank has {n_mels} bands over {n_fft} points")));
         }
         let bins = n_fft / 2 + 1;
         let edges = config.edges();
@@ -160,7 +160,7 @@ impl MelBank {
         Ok(bank)
     }
 
-    /// Bins of the spectrograms that it fits.
+    /// Bins of the spectrograms.
     pub fn bins(&self) -> usize {
         self.bins
     }

@@ -1,8 +1,8 @@
-//! The filters of the constant-Q transform, in the sense of `librosa.cqt` (0.11): equal steps per octave.
+//! The filters of the constant-Q transform, as in `librosa.cqt` (0.11).
 //!
 //! Filter k at f_k = fmin 2^(k / bins_per_octave) is a Hann window of L_k = sr / (alpha f_k) samples times a complex sine, the
 //! sum of its magnitudes 1; alpha = (r^2 - 1) / (r^2 + 1), r = 2^(1 / bins_per_octave). C_k = sqrt(L_k) |filter k at the frame's
-//! centre|, silence around the clip. Low octaves are computed at lower sample rates (Schoerkhuber and Klapuri, "Constant-Q
+//! centre|, zeros around the clip. Low octaves are computed at lower sample rates (Schoerkhuber and Klapuri, "Constant-Q
 //! transform toolbox for music processing", SMC 2010). Unlike librosa by default (`sparsity=0.01`), no small values of the filters
 //! are dropped.
 
@@ -11,13 +11,13 @@ use std::ops::Range;
 
 use crate::core::error::{Error, Result};
 
-/// Hz by which a Hann window of one second spreads noise (its equivalent noise bandwidth).
+/// Equivalent noise bandwidth of a Hann window of one second, Hz.
 const BANDWIDTH: f64 = 1.5;
-/// Highest frequency of an octave as a share of the Nyquist frequency after halving. With it, librosa and wmic use the same rates for
-/// AACNN21. Up to 0.8 would fit through the filter of `halve` at half the work, but then bins 40 to 60 dB below a sine differ from
+/// Highest frequency of an octave as a fraction of the Nyquist frequency after halving. With it, librosa and wmic use the same rates for
+/// AACNN21. Up to 0.8 would pass the filter of `halve` at half the work, but then bins 40 to 60 dB below a sine differ from
 /// librosa's by some 5 % in the median, not 0.1 %.
 const HIGHEST_SHARE: f64 = 0.5;
-/// Taps of all filters of a transform (256 MiB as they lie on the GPU).
+/// Most taps of all filters of a transform (256 MiB on the GPU).
 const MAX_TAPS: f64 = (1u64 << 25) as f64;
 const MAX_BINS: usize = 1 << 16;
 
@@ -58,7 +58,7 @@ impl Cqt {
         self.fmin * 2f64.powf(k as f64 / self.bins_per_octave as f64)
     }
 
-    /// Bandwidth of a filter as a share of its frequency: 1 / Q.
+    /// Bandwidth of a filter relative to its frequency: 1 / Q.
     fn alpha(&self) -> f64 {
         let square = 2f64.powf(2.0 / self.bins_per_octave as f64);
         (square - 1.0) / (square + 1.0)
@@ -69,7 +69,7 @@ impl Cqt {
         sr / (self.alpha() * self.hz(k))
     }
 
-    /// Up to where filter k reaches, Hz.
+    /// Upper edge of filter k, Hz.
     fn reach(&self, k: usize) -> f64 {
         self.hz(k) * (1.0 + 0.5 * BANDWIDTH * self.alpha())
     }

@@ -1,4 +1,4 @@
-//! From sound files to features in an npz, and to datasets: made once, kept, and found again.
+//! Features of audio files as npz, and datasets with cached features.
 
 use std::collections::{HashMap, HashSet};
 use std::fs;
@@ -8,7 +8,7 @@ use std::time::UNIX_EPOCH;
 
 use serde::Serialize;
 
-use crate::audio::{Condition, Cut};
+use crate::audio::{Condition, Windowing};
 use crate::core::error::{Error, Result};
 use crate::core::files::distinct_names;
 use crate::data::{AudioSet, Dataset, FeatureScale, SplitConfig, load_features, write_npz};
@@ -17,53 +17,58 @@ use crate::features::front_end::Weights;
 use crate::gpu::Gpu;
 use crate::nn::front_ends::kind::Kind;
 
-/// Sound files whose features are wanted.
-pub struct SoundFiles {
+/// Audio files for feature extraction.
+pub struct AudioFiles {
     pub files: Vec<PathBuf>,
     /// A name for each.
     pub keys: Vec<String>,
-    /// Whole recordings, cut into excerpts; of the clips of a dataset only the first counts.
+    /// Whether whole recordings are split into excerpts; else only the first excerpt is used, as for the clips of a dataset.
     pub whole: bool,
-    /// Files of the training split, by which embeddings may be scaled; all, if there are none.
+    /// Files of the training split, for scaling by minimum and maximum; all, if there are none.
     pub train: Vec<u32>,
 }
 
-impl SoundFiles {
-    /// The clips of a dataset, for features of that kind: of notes every second counts.
-    pub fn of_set(set: &AudioSet, kind: Kind) -> SoundFiles {
-        SoundFiles {
+impl AudioFiles {
+    /// The clips of a dataset, for features of that kind: of notes every second is used.
+    pub fn of_set(set: &AudioSet, kind: Kind) -> AudioFiles {
+        AudioFiles {
             files: set.files.clone(),
             keys: set.keys.clone(),
-            whole: kind.is_of_notes(),
+            whole: kind.is_single_note(),
             train: set.train.clone(),
         }
     }
 
-    /// Files, named as they are; see [`distinct_names`].
-    pub fn of_files(files: Vec<PathBuf>) -> SoundFiles {
+    /// Files, named by their paths; see [`distinct_names`].
+    pub fn of_files(files: Vec<PathBuf>) -> AudioFiles {
         let keys = distinct_names(&files);
-        SoundFiles { files, keys, whole: true, train: vec![] }
+        AudioFiles { files, keys, whole: true, train: vec![] }
     }
 
-    fn cut(&self, kind: Kind) -> Cut {
-        Cut { window: kind.window(), hop: self.whole.then_some(kind.window()), form: kind.form(), to_the_end: false }
+    fn cut(&self, kind: Kind) -> Windowing {
+        Windowing {
+            window: kind.window(),
+            hop: self.whole.then_some(kind.window()),
+            format: kind.format(),
+            align_last: false,
+        }
     }
 
-    /// Names the excerpts, which come file by file: after their file, and where in it they begin if it has several, or may have.
+    /// Names of the excerpts, in the order of the files: the file's, with the start time if it has, or may have, several.
     fn names(&self, rows: &[Row], kind: Kind) -> Vec<String> {
         let of_file = |rows: &[Row]| -> Vec<String> {
             let key = &self.keys[rows[0].file];
             match rows {
-                [_] if !kind.is_of_notes() => vec![key.clone()],
+                [_] if !kind.is_single_note() => vec![key.clone()],
                 several => several.iter().map(|row| format!("{key}@{:.2}", row.start)).collect(),
             }
         };
         rows.chunk_by(|a, b| a.file == b.file).flat_map(of_file).collect()
     }
 
-    /// Tells these files, as they are now, from others.
+    /// Fingerprint of the files, by path, size and modification time.
     fn fingerprint(&self) -> u64 {
-        // Not for security: a miss only means that features are made anew.
+        // Not for security: a miss only means that features are extracted again.
         let mut hash = DefaultHasher::new();
         (self.whole, &self.keys).hash(&mut hash);
         for file in &self.files {
@@ -76,35 +81,35 @@ impl SoundFiles {
     }
 }
 
-/// How features are made, and who is told.
+/// An extraction of features, with its callbacks.
 pub struct ExtractionJob<'a> {
     pub gpu: &'a Gpu,
     /// With the fingerprint of its weights, see [`Recipe::load`].
     pub recipe: &'a Recipe,
     pub weights: Option<&'a Weights>,
     pub stop: &'a dyn Fn() -> bool,
-    /// Hears how many files are done.
-    pub tell: &'a mut dyn FnMut(usize),
+    /// Called with the number of files done.
+    pub progress: &'a mut dyn FnMut(usize),
 }
 
-/// What was made.
+/// Result of an extraction.
 pub struct JobResult {
     pub rows: Vec<Row>,
     /// Files that could not be decoded, and why.
     pub failures: Vec<(usize, String)>,
-    /// Files that were decoded but are not whole.
+    /// Files that were decoded but are damaged or incomplete.
     pub odd: Vec<(usize, Condition)>,
     /// Files that are too short for an excerpt.
     pub short: usize,
-    /// The recipe, with the minimum and maximum of the embeddings where they are scaled by them.
+    /// The recipe, with the minimum and maximum of the embeddings if they are scaled by them.
     pub recipe: Recipe,
 }
 
 impl JobResult {
-    /// What is missing or odd about the files that were decoded, a line each.
-    pub fn warnings(&self, sounds: &SoundFiles) -> Vec<String> {
+    /// Warnings of the decoded files, a line each.
+    pub fn warnings(&self, audio: &AudioFiles) -> Vec<String> {
         let lines = self.odd.iter().flat_map(|(file, condition)| condition.warnings.iter().map(move |w| (file, w)));
-        lines.map(|(file, warning)| format!("warning: {}: {warning}", sounds.files[*file].display())).collect()
+        lines.map(|(file, warning)| format!("warning: {}: {warning}", audio.files[*file].display())).collect()
     }
 
     /// Whether something in the middle of a file could not be decoded.
@@ -114,32 +119,32 @@ impl JobResult {
 }
 
 #[derive(Serialize)]
-struct Identity {
+struct JobKey {
     recipe: String,
     files: u64,
 }
 
 impl ExtractionJob<'_> {
-    /// Writes the features of `sounds` to `out`, with labels ((targets, observed), K for each file) if there are any. Beside it grows
-    /// a folder `OUT.partial`, from which an interrupted call goes on. `None` if `stop` said so.
+    /// Writes the features of `audio` to `out`, with labels ((targets, observed), K for each file) if there are any. An
+    /// interrupted call resumes from the folder `OUT.partial` beside it. `None` if `stop` returned true.
     ///
     /// # Errors
     /// `Data` if no file can be decoded, `Io` for a full disk, `Gpu` for a lost device.
     pub fn npz(
         &mut self,
-        sounds: &SoundFiles,
+        audio: &AudioFiles,
         labels: Option<(&[f32], &[bool])>,
         out: &Path,
     ) -> Result<Option<JobResult>> {
         let runner = FrontEndRunner::new(self.gpu, self.recipe, self.weights, false)?;
         let mut folder = out.as_os_str().to_owned();
         folder.push(".partial");
-        let identity = Identity { recipe: self.recipe.identity(), files: sounds.fingerprint() };
-        let extraction = Extraction::new(folder.into(), &runner, &identity)?;
+        let key = JobKey { recipe: self.recipe.key(), files: audio.fingerprint() };
+        let extraction = Extraction::new(folder.into(), &runner, &key)?;
         let kind = self.recipe.kind;
         let Extracted { rows, failures, odd, short, files } =
-            extraction.run(&runner, &sounds.files, sounds.cut(kind), self.stop, self.tell)?;
-        if files < sounds.files.len() {
+            extraction.run(&runner, &audio.files, audio.cut(kind), self.stop, self.progress)?;
+        if files < audio.files.len() {
             return Ok(None);
         }
         if rows.is_empty() {
@@ -149,11 +154,11 @@ impl ExtractionJob<'_> {
                 None if short > 0 => format!("all are shorter than {} s", kind.window()),
                 None => "there are none".into(),
             };
-            return Err(Error::Usage(format!("none of {} sound files can be used: {reason}", sounds.files.len())));
+            return Err(Error::Usage(format!("none of {} audio files can be used: {reason}", audio.files.len())));
         }
-        let keys = sounds.names(&rows, kind);
+        let keys = audio.names(&rows, kind);
         let labels = labels.map(|(targets, observed)| {
-            let k = targets.len() / sounds.files.len();
+            let k = targets.len() / audio.files.len();
             let of = |row: &Row| row.file * k..(row.file + 1) * k;
             let targets: Vec<f32> = rows.iter().flat_map(|row| targets[of(row)].to_vec()).collect();
             let observed: Vec<bool> = rows.iter().flat_map(|row| observed[of(row)].to_vec()).collect();
@@ -162,7 +167,7 @@ impl ExtractionJob<'_> {
         let labels = labels.as_ref().map(|(targets, observed)| (targets.as_slice(), observed.as_slice()));
         let (mut features, mut recipe) = (extraction.features(&runner, &rows)?, self.recipe.clone());
         if let Some(front_end) = recipe.front_end.as_mut().filter(|_| self.recipe.is_scaled()) {
-            let train: HashSet<usize> = sounds.train.iter().map(|&file| file as usize).collect();
+            let train: HashSet<usize> = audio.train.iter().map(|&file| file as usize).collect();
             let is_train = |row: usize| train.contains(&rows[row].file);
             let (scaled, range) = extraction.scaled(&features, front_end.range.take(), is_train)?;
             (features, front_end.range) = (scaled, Some(range));
@@ -173,9 +178,9 @@ impl ExtractionJob<'_> {
         Ok(Some(JobResult { rows, failures, odd, short, recipe }))
     }
 
-    /// A dataset of sound files: its features are taken from `cache`, where they are made if need be. With what was wrong with the files
-    /// that are not whole or had to be left out, a line each, if they were made now, and the recipe by which they were made. `None` if
-    /// `stop` said so. `notes`: see [`join`].
+    /// A dataset of audio files, with features from `cache`, extracted if necessary. Also returns warnings on damaged
+    /// and skipped files, a line each, if features were extracted now, and their recipe. `None` if
+    /// `stop` returned true. `notes`: see [`join`].
     ///
     /// # Errors
     /// As [`ExtractionJob::npz`] and [`join`].
@@ -185,16 +190,16 @@ impl ExtractionJob<'_> {
         cache: &Path,
         notes: Option<SplitConfig>,
     ) -> Result<Option<(Dataset, Vec<String>, Recipe)>> {
-        let sounds = SoundFiles::of_set(set, self.recipe.kind);
+        let audio = AudioFiles::of_set(set, self.recipe.kind);
         let name = |recipe: &Recipe| {
             let mut hash = DefaultHasher::new();
-            (sounds.fingerprint(), recipe.identity()).hash(&mut hash);
+            (audio.fingerprint(), recipe.key()).hash(&mut hash);
             if recipe.is_scaled() && recipe.range().is_none() {
-                sounds.train.hash(&mut hash);
+                audio.train.hash(&mut hash);
             }
             cache.join(format!("{}-{:016x}.npz", recipe.kind, hash.finish()))
         };
-        // A run that goes on knows by what its embeddings were scaled, which they were not when they were made for it.
+        // A resumed run knows the range of its embeddings, which was not known when they were extracted.
         let first = name(&self.recipe.without_range());
         let path = match self.recipe.range() {
             Some(range) if !first.is_file() || Recipe::of_npz(&first)?.range() != Some(range) => name(self.recipe),
@@ -203,13 +208,13 @@ impl ExtractionJob<'_> {
         let mut failures = vec![];
         if !path.is_file() {
             fs::create_dir_all(cache).map_err(Error::io(cache))?;
-            let Some(made) = self.npz(&sounds, None, &path)? else { return Ok(None) };
-            failures.extend(made.warnings(&sounds));
-            failures.extend(made.failures.into_iter().map(|(_, reason)| format!("left out: {reason}")));
+            let Some(extracted) = self.npz(&audio, None, &path)? else { return Ok(None) };
+            failures.extend(extracted.warnings(&audio));
+            failures.extend(extracted.failures.into_iter().map(|(_, reason)| format!("skipped: {reason}")));
         }
         let damaged = |e: Error| match e {
             Error::Data { path: of, reason, .. } if of == path => {
-                Error::data(of, format!("{reason}; it was made here: remove it, and it is made anew"))
+                Error::data(of, format!("{reason}; it is a cache file: remove it and it is extracted again"))
             }
             other => other,
         };
@@ -218,19 +223,19 @@ impl ExtractionJob<'_> {
     }
 }
 
-/// The clips of `set` with the features that `npz` has for them. `notes`: how segments of single notes are divided, whose names are
-/// those of their files with `@` and a time. `scale`: what floats stand for, see [`load_features`].
+/// The clips of `set` with the features that `npz` has for them. `notes`: how segments of single notes are split; their names are
+/// those of their files with `@` and a time. `scale`: see [`load_features`].
 ///
 /// # Errors
-/// `Data` if it has features of other clips, and for whatever is wrong with it; as [`AudioSet::with_features`] and
+/// `Data` if it has features of other clips, and for invalid files; as [`AudioSet::with_features`] and
 /// [`AudioSet::with_segments`].
 pub fn join(set: &AudioSet, npz: &Path, notes: Option<SplitConfig>, scale: Option<FeatureScale>) -> Result<Dataset> {
     let (keys, features, remark) = load_features(npz, scale)?;
     let at: HashMap<&str, u32> = set.keys.iter().map(String::as_str).zip(0..).collect();
     let row = |key: &String| {
-        let stranger = || Error::data(npz, format!("has a clip {key:?} that {} has not", set.path.display()));
+        let unknown = || Error::data(npz, format!("has a clip {key:?} that is not in {}", set.path.display()));
         let file = if notes.is_some() { key.rsplit_once('@').map_or(key.as_str(), |(file, _)| file) } else { key };
-        at.get(file).copied().ok_or_else(stranger)
+        at.get(file).copied().ok_or_else(unknown)
     };
     let rows = keys.iter().map(row).collect::<Result<Vec<u32>>>()?;
     let mut data = match notes {
@@ -241,7 +246,7 @@ pub fn join(set: &AudioSet, npz: &Path, notes: Option<SplitConfig>, scale: Optio
     Ok(data)
 }
 
-/// Where features are kept from run to run: `wmic` in the user's folder for caches.
+/// Cache of extracted features: `wmic` in the user's cache directory.
 pub fn cache_folder() -> PathBuf {
     dirs::cache_dir().unwrap_or_else(std::env::temp_dir).join("wmic")
 }

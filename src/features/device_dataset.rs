@@ -1,5 +1,5 @@
-//! A dataset in GPU memory: uploaded once as it is stored; every step gathers its batch from there. What does not fit is brought
-//! there clip by clip, a submission's worth at a time, while the one before still runs.
+//! A dataset in GPU memory: uploaded once as it is stored; every step gathers its batch from there. Larger datasets are streamed:
+//! the clips of a submission are uploaded while the previous one runs.
 
 use crate::core::error::{Error, Result};
 use crate::core::random::key;
@@ -14,12 +14,12 @@ use crate::ops::sample::{Order, PADDING, batch_rows};
 const UNKNOWN: u32 = 0;
 const ABSENT: u32 = 1;
 const PRESENT: u32 = 2;
-/// Features up to this many bytes (and up to what the adapter can bind) stay on the GPU.
+/// Features of up to this many bytes (and up to the largest binding) stay on the GPU.
 const RESIDENT: u64 = 2 << 30;
-/// Of larger ones about this many bytes are there at a time.
+/// Of larger ones about this many bytes are on the GPU at a time.
 const WINDOW: u64 = 256 << 20;
 
-/// Sizes of a dataset, all that a graph needs to know of it.
+/// Sizes of a dataset, as a graph needs them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Dims {
     /// N.
@@ -36,7 +36,7 @@ pub struct Dims {
 }
 
 impl Dims {
-    /// `binding`: bytes that the adapter can bind at once.
+    /// `binding`: largest binding of the adapter, bytes.
     pub fn new(features: &Features, classes: usize, binding: u64) -> Dims {
         let Features { instances, width, .. } = *features;
         let clips = features.lengths.len();
@@ -49,7 +49,7 @@ impl Dims {
         Dims { clips, instances, width, classes, encoding, slots: clips }.fitted(binding)
     }
 
-    /// With as many clips on the GPU at a time as suit an adapter that can bind so many bytes at once.
+    /// With as many clips on the GPU at a time as suit an adapter with bindings of this many bytes.
     pub fn fitted(self, binding: u64) -> Dims {
         let (dims, clips) = (self, self.clips);
         match clips as u64 * dims.clip_bytes() <= RESIDENT.min(binding) {
@@ -63,7 +63,7 @@ impl Dims {
         Dims { slots: slots.min(self.clips), ..self }
     }
 
-    /// Bytes that the features of a clip take on the GPU.
+    /// Bytes of the features of a clip on the GPU.
     pub fn clip_bytes(&self) -> u64 {
         self.encoding.spec(1, self.instances * self.width).shape.len() as u64 * 4
     }
@@ -83,7 +83,7 @@ impl Dims {
         }
     }
 
-    /// Adds the kernels that gather the clips `rows` (u32, (B)), for a model that attends to `positions` places of an instance.
+    /// Adds the kernels that gather the clips `rows` (u32, (B)), for a model that attends to `positions` positions of an instance.
     pub fn gather(&self, g: &mut Graph, clips: Clips, rows: Tensor, positions: usize) -> Result<Batch> {
         let Dims { instances, width, encoding, .. } = *self;
         gather(g, rows, clips, Gather { instances, width, encoding, positions })
@@ -92,9 +92,9 @@ impl Dims {
 
 /// N clips on the GPU, shared by all replicas.
 #[derive(Clone)]
-pub struct Corpus {
+pub struct DeviceDataset {
     pub dims: Dims,
-    /// Where clips are brought from, if not all of them are on the GPU.
+    /// Source of the clips, if they are streamed.
     source: Option<FeatureValues>,
     features: Buffer,
     lengths: Buffer,
@@ -102,35 +102,35 @@ pub struct Corpus {
     places: Buffer,
 }
 
-impl Corpus {
-    pub fn of_dataset(gpu: &Gpu, data: &Dataset) -> Result<Corpus> {
+impl DeviceDataset {
+    pub fn of_dataset(gpu: &Gpu, data: &Dataset) -> Result<DeviceDataset> {
         let dims = Dims::new(&data.features, data.classes.len(), gpu.max_binding());
-        Corpus::with_dims(gpu, data, dims)
+        DeviceDataset::with_dims(gpu, data, dims)
     }
 
-    /// As [`Corpus::of_dataset`], with a window of another size.
-    pub fn with_dims(gpu: &Gpu, data: &Dataset, dims: Dims) -> Result<Corpus> {
+    /// As [`DeviceDataset::of_dataset`], with a window of another size.
+    pub fn with_dims(gpu: &Gpu, data: &Dataset, dims: Dims) -> Result<DeviceDataset> {
         let code = |(observed, target): (&bool, &f32)| match (observed, *target >= 0.5) {
             (false, _) => UNKNOWN,
             (true, false) => ABSENT,
             (true, true) => PRESENT,
         };
         let labels: Vec<u32> = data.observed.iter().zip(&data.targets).map(code).collect();
-        Corpus::new(gpu, &data.features, dims, &labels)
+        DeviceDataset::new(gpu, &data.features, dims, &labels)
     }
 
     /// Clips without labels, for prediction.
-    pub fn unlabelled(gpu: &Gpu, features: &Features, classes: usize) -> Result<Corpus> {
+    pub fn unlabelled(gpu: &Gpu, features: &Features, classes: usize) -> Result<DeviceDataset> {
         let dims = Dims::new(features, classes, gpu.max_binding());
-        Corpus::new(gpu, features, dims, &vec![UNKNOWN; features.lengths.len() * classes])
+        DeviceDataset::new(gpu, features, dims, &vec![UNKNOWN; features.lengths.len() * classes])
     }
 
-    /// Room for clips without labels, each to be filled again and again: see [`Corpus::fill`]. `features` are theirs, where something
-    /// else writes them on the GPU.
-    pub(crate) fn refillable(gpu: &Gpu, dims: Dims, features: Option<Buffer>) -> Result<Corpus> {
+    /// Buffers for clips without labels, to be refilled: see [`DeviceDataset::fill`]. `features`: their buffer, if something
+    /// else writes it on the GPU.
+    pub(crate) fn refillable(gpu: &Gpu, dims: Dims, features: Option<Buffer>) -> Result<DeviceDataset> {
         assert!(!dims.is_windowed(), "all clips are on the GPU");
         let size = dims.clips * dims.clip_bytes() as usize / 4;
-        Ok(Corpus {
+        Ok(DeviceDataset {
             dims,
             source: None,
             features: features.map_or_else(|| gpu.buffer("features", size), Ok)?,
@@ -140,14 +140,14 @@ impl Corpus {
         })
     }
 
-    /// Replaces the first clips: their valid instances, and their features unless something else writes those.
+    /// Replaces the first clips: their valid instances, and their features unless something else writes them.
     pub(crate) fn fill(&self, gpu: &Gpu, lengths: &[u32], features: Option<&FeatureValues>) -> Result<()> {
         gpu.write(&self.lengths, 0, lengths)?;
         features.map_or(Ok(()), |values| self.write(gpu, values, 0..lengths.len() as u32))
     }
 
-    fn new(gpu: &Gpu, features: &Features, dims: Dims, labels: &[u32]) -> Result<Corpus> {
-        let corpus = Corpus {
+    fn new(gpu: &Gpu, features: &Features, dims: Dims, labels: &[u32]) -> Result<DeviceDataset> {
+        let data = DeviceDataset {
             dims,
             source: dims.is_windowed().then(|| features.values.clone()),
             features: gpu.buffer("features", dims.slots * dims.clip_bytes() as usize / 4)?,
@@ -156,9 +156,9 @@ impl Corpus {
             places: gpu.buffer("places", if dims.is_windowed() { dims.clips } else { 1 })?,
         };
         if !dims.is_windowed() {
-            corpus.write(gpu, &features.values, 0..dims.clips as u32)?;
+            data.write(gpu, &features.values, 0..dims.clips as u32)?;
         }
-        Ok(corpus)
+        Ok(data)
     }
 
     /// Its buffers under the names that [`Dims::clips`] uses.
@@ -197,11 +197,11 @@ impl Corpus {
         Ok(pools.flat_map(of_pool).collect())
     }
 
-    /// How many steps of `each` clips one submission may have.
+    /// Most steps of `each` clips in a submission.
     ///
     /// # Errors
-    /// `Limit` when not even one step's clips fit the window.
-    pub(crate) fn room(&self, each: usize) -> Result<usize> {
+    /// `Limit` if the clips of a single step exceed the window.
+    pub(crate) fn max_steps(&self, each: usize) -> Result<usize> {
         let dims = self.dims;
         let need = each.min(dims.clips);
         if need > dims.slots {
@@ -212,8 +212,8 @@ impl Corpus {
         Ok(if dims.is_windowed() { (dims.slots / each).max(1) } else { usize::MAX })
     }
 
-    /// Sees to it that the clips `rows` are on the GPU when the next submission runs; entries that are no clip do not count.
-    pub(crate) fn bring(&self, gpu: &Gpu, rows: impl Iterator<Item = u32>) -> Result<()> {
+    /// Uploads the clips `rows` for the next submission; padding is ignored.
+    pub(crate) fn upload(&self, gpu: &Gpu, rows: impl Iterator<Item = u32>) -> Result<()> {
         let Some(source) = &self.source else { return Ok(()) };
         let mut wanted: Vec<u32> = rows.filter(|row| *row != PADDING).collect();
         wanted.sort_unstable();
@@ -227,7 +227,7 @@ impl Corpus {
 
     /// Writes the features of some clips into the first slots.
     fn write(&self, gpu: &Gpu, values: &FeatureValues, clips: impl IntoIterator<Item = u32>) -> Result<()> {
-        /// Elements that are converted at once.
+        /// Elements converted at once.
         const PORTION: usize = 4 << 20;
         let len = self.dims.instances * self.dims.width;
         let (mut words, mut at) = (vec![], 0);
@@ -243,7 +243,7 @@ impl Corpus {
     }
 }
 
-/// Appends the words of `len` values from `start` on.
+/// Appends `len` values from `start` on, as 32-bit words.
 fn append_words(values: &FeatureValues, encoding: Encoding, start: usize, len: usize, words: &mut Vec<u32>) {
     let floats = |words: &mut Vec<u32>, values: &mut dyn Iterator<Item = f32>| words.extend(values.map(f32::to_bits));
     let range = start..start + len;
@@ -265,34 +265,40 @@ fn word(bytes: &[u8]) -> u32 {
     u32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]])
 }
 
-/// What a plan goes through: the clips of each replica, batch by batch.
-pub(crate) struct Feed {
-    corpus: Corpus,
+/// The batches of a plan: the clips of each replica in each step.
+pub(crate) struct BatchSchedule {
+    data: DeviceDataset,
     pools: Vec<Vec<u32>>,
     seeds: Vec<u64>,
     batch: usize,
     orders: Vec<Order>,
 }
 
-impl Feed {
+impl BatchSchedule {
     /// `pools` and `seeds`: an entry per replica. A step takes a batch in each of the `orders`.
     ///
     /// # Errors
-    /// `Limit` when not even one step's clips fit the window.
-    pub fn new(corpus: &Corpus, pools: Vec<Vec<u32>>, seeds: &[u64], batch: usize, orders: Vec<Order>) -> Result<Feed> {
-        corpus.room(pools.len() * batch * orders.len())?;
-        Ok(Feed { corpus: corpus.clone(), pools, seeds: seeds.to_vec(), batch, orders })
+    /// `Limit` if the clips of a single step exceed the window.
+    pub fn new(
+        data: &DeviceDataset,
+        pools: Vec<Vec<u32>>,
+        seeds: &[u64],
+        batch: usize,
+        orders: Vec<Order>,
+    ) -> Result<BatchSchedule> {
+        data.max_steps(pools.len() * batch * orders.len())?;
+        Ok(BatchSchedule { data: data.clone(), pools, seeds: seeds.to_vec(), batch, orders })
     }
 
-    /// How many steps one submission may have.
+    /// Most steps of a submission.
     pub fn most_steps(&self) -> usize {
         let each = self.pools.len() * self.batch * self.orders.len();
-        self.corpus.room(each).expect("checked when it was made")
+        self.data.max_steps(each).expect("checked by new")
     }
 
-    /// Sees to it that the clips of the steps `first` .. `first + n` are on the GPU when the next submission runs.
-    pub fn bring(&self, gpu: &Gpu, first: usize, n: usize) -> Result<()> {
-        if !self.corpus.dims.is_windowed() {
+    /// Uploads the clips of the steps `first` .. `first + n` for the next submission.
+    pub fn upload(&self, gpu: &Gpu, first: usize, n: usize) -> Result<()> {
+        if !self.data.dims.is_windowed() {
             return Ok(());
         }
         let replicas = || self.pools.iter().zip(&self.seeds);
@@ -301,6 +307,6 @@ impl Feed {
             .flat_map(|(step, replica)| self.orders.iter().map(move |order| (step, replica, *order)));
         let rows =
             batches.flat_map(|(step, (pool, seed), order)| batch_rows(pool, self.batch, order, key(*seed), step));
-        self.corpus.bring(gpu, rows)
+        self.data.upload(gpu, rows)
     }
 }

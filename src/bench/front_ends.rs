@@ -1,4 +1,4 @@
-//! The way from sound to features, of noise that lies on the GPU: log-mel and constant-Q spectrograms, and VGGish's
+//! Audio front ends, on noise in GPU memory: log-mel and constant-Q spectrograms, and VGGish's
 //! forward pass.
 
 use crate::bench::results::{StepResult, Work};
@@ -17,54 +17,54 @@ use crate::nn::front_ends::vggish::{self, Weights, Width};
 pub const SECONDS: usize = 10;
 const PATCHES: usize = 10;
 
-/// A part of that way.
+/// A part of a front end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Part {
+pub enum FrontEndPart {
     LogMel,
     /// With AACNN21's settings.
     ConstantQ,
-    /// From log-mel patches to maps.
+    /// From log-mel patches to feature maps.
     Convolutions(Width),
     /// From log-mel patches to embeddings.
     Vggish(Width),
 }
 
-/// What `wmic bench` times.
-pub const PARTS: [Part; 6] = [
-    Part::LogMel,
-    Part::ConstantQ,
-    Part::Convolutions(Width::Quarter),
-    Part::Vggish(Width::Quarter),
-    Part::Convolutions(Width::Full),
-    Part::Vggish(Width::Full),
+/// The parts timed by `wmic bench`.
+pub const FRONT_ENDS: [FrontEndPart; 6] = [
+    FrontEndPart::LogMel,
+    FrontEndPart::ConstantQ,
+    FrontEndPart::Convolutions(Width::Quarter),
+    FrontEndPart::Vggish(Width::Quarter),
+    FrontEndPart::Convolutions(Width::Full),
+    FrontEndPart::Vggish(Width::Full),
 ];
 
-impl Part {
-    /// As `benches/peers/audio.py` calls it.
+impl FrontEndPart {
+    /// Name, as in `benches/peers/audio.py`.
     pub fn name(self) -> String {
         match self {
-            Part::LogMel => "log-mel".into(),
-            Part::ConstantQ => "constant-Q".into(),
-            Part::Convolutions(width) => format!("VGGish convolutions {width}"),
-            Part::Vggish(width) => format!("VGGish {width}"),
+            FrontEndPart::LogMel => "log-mel".into(),
+            FrontEndPart::ConstantQ => "constant-Q".into(),
+            FrontEndPart::Convolutions(width) => format!("VGGish convolutions {width}"),
+            FrontEndPart::Vggish(width) => format!("VGGish {width}"),
         }
     }
 
-    /// Clips at once.
+    /// Clips of a batch.
     fn batch(self) -> usize {
-        if self == Part::LogMel { 100 } else { 4 }
+        if self == FrontEndPart::LogMel { 100 } else { 4 }
     }
 }
 
 /// Times one part.
 ///
 /// # Errors
-/// `Limit` where the adapter cannot bind the weights of the full width.
-pub fn sound(timer: &Timer, part: Part) -> Result<StepResult> {
+/// `Limit` if the adapter cannot bind the weights of the full width.
+pub fn front_end(timer: &Timer, part: FrontEndPart) -> Result<StepResult> {
     let (gpu, batch) = (timer.gpu, part.batch());
     let input = match part {
-        Part::LogMel => Spec::f32([batch, SECONDS * SR as usize]),
-        Part::ConstantQ => Spec::f32([batch, SECONDS * spectrum::SR as usize]),
+        FrontEndPart::LogMel => Spec::f32([batch, SECONDS * SR as usize]),
+        FrontEndPart::ConstantQ => Spec::f32([batch, SECONDS * spectrum::SR as usize]),
         _ => Spec::f32([batch * PATCHES, PATCH_FRAMES, BANDS]),
     };
     let mut noise = Stream::new(0, 0);
@@ -72,10 +72,10 @@ pub fn sound(timer: &Timer, part: Part) -> Result<StepResult> {
     let mut g = Graph::new(Mode::Eval);
     let x = g.input("input", input);
     let y = match part {
-        Part::LogMel => log_mel(&mut g, x)?,
-        Part::ConstantQ => cqt(&mut g, x, &spectrum::CQT)?,
-        Part::Convolutions(width) => vggish::convolutions(&mut g, x, width, Weights::Frozen)?,
-        Part::Vggish(width) => {
+        FrontEndPart::LogMel => log_mel(&mut g, x)?,
+        FrontEndPart::ConstantQ => cqt(&mut g, x, &spectrum::CQT)?,
+        FrontEndPart::Convolutions(width) => vggish::convolutions(&mut g, x, width, Weights::Frozen)?,
+        FrontEndPart::Vggish(width) => {
             let maps = vggish::convolutions(&mut g, x, width, Weights::Frozen)?;
             vggish::embeddings(&mut g, maps, width, Weights::Frozen, true)?
         }
@@ -83,9 +83,11 @@ pub fn sound(timer: &Timer, part: Part) -> Result<StepResult> {
     let draft = Draft::new(&g, gpu.adapter().target(), 1, &[y], &[])?;
     draft.fits(gpu)?;
     let mut bound = match part {
-        Part::LogMel | Part::ConstantQ => vec![],
-        Part::Convolutions(width) => FrontEnd::new(Source::Random(0), width).load()?.upload(gpu, "features.")?,
-        Part::Vggish(width) => FrontEnd::new(Source::Random(0), width).load()?.upload(gpu, "")?,
+        FrontEndPart::LogMel | FrontEndPart::ConstantQ => vec![],
+        FrontEndPart::Convolutions(width) => {
+            FrontEnd::new(Source::Random(0), width).load()?.upload(gpu, "features.")?
+        }
+        FrontEndPart::Vggish(width) => FrontEnd::new(Source::Random(0), width).load()?.upload(gpu, "")?,
     };
     bound.push(("input".into(), gpu.upload("input", &values)?));
     let bound: Vec<(&str, Buffer)> = bound.iter().map(|(name, buffer)| (name.as_str(), buffer.clone())).collect();
