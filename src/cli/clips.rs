@@ -154,7 +154,7 @@ pub fn check_features(config: &mut Config, npz: &Path) -> Result<()> {
             config.front_end = Some(front_end);
             Ok(())
         }
-        (None, None) if kind.is_of_notes() && recipe.scale != config.notes.unwrap_or_default().scale => {
+        (None, None) if kind.is_single_note() && recipe.scale != config.notes.unwrap_or_default().scale => {
             fail("was extracted with another `notes.scale`".into())
         }
         (None, None) if !nn::find(&config.model)?.needs_vggish() => Ok(()),

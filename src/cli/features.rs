@@ -159,7 +159,7 @@ impl Args {
         if self.scaling.is_some() && !self.frontend.row().embedding {
             return Err(Error::Usage("--scaling applies to VGGish embeddings only: remove it".into()));
         }
-        if !self.scale.is_magnitude() && !self.frontend.is_of_notes() {
+        if !self.scale.is_magnitude() && !self.frontend.is_single_note() {
             return Err(Error::Usage("--scale applies to stft and cqt only".into()));
         }
         Ok(Recipe { kind: self.frontend, front_end, scale: self.scale })

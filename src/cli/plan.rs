@@ -198,7 +198,7 @@ fn clips(gpu: &Gpu, config: &mut Config) -> Result<Option<(Dims, Split)>> {
         let narrow = if recipe.is_in_bytes() { Encoding::Bytes } else { Encoding::Halves };
         let encoding = narrow.of_clips(instances * width);
         let dims = Dims { clips, instances, width, classes, encoding, slots: clips };
-        if recipe.kind.is_of_notes() {
+        if recipe.kind.is_single_note() {
             note("one second per file is assumed; the true number is known after decoding");
         }
         let split = match config.val_fraction == 0.0 {

@@ -249,7 +249,7 @@ impl<'a> ResultWriter<'a> {
             wmic::core::files::writable(page)?;
         }
         let kind = trained.config.kind()?;
-        let (shown, pace) = (kind.spectrogram(), if kind.is_of_notes() { ", one-second frames" } else { "" });
+        let (shown, pace) = (kind.spectrogram(), if kind.is_single_note() { ", one-second frames" } else { "" });
         let (band_hz, spectrum) = ((shown.band_hz)(), format!("{}{pace}", shown.name));
         Ok(ResultWriter {
             args,

@@ -213,7 +213,7 @@ impl Entry {
             None => return Err(of("has no model".into())),
         };
         // An unknown model is reported later.
-        let known: Vec<&str> = model.iter().flat_map(|m| Task::of(m.exclusive).metrics()).map(|m| m.name).collect();
+        let known: Vec<&str> = model.iter().flat_map(|m| Task::of(m.single_label).metrics()).map(|m| m.name).collect();
         if let Some(name) = reported.keys().find(|name| model.is_some() && !known.contains(&name.as_str())) {
             return Err(of(format!("reported has unknown metric {name}; metrics are {}", known.join(", "))));
         }

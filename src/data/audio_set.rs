@@ -4,7 +4,7 @@ use super::labels::{Labels, Splits, by_key, check_any, check_splits, examples};
 use super::openmic::{LABELS, Layout, find_root};
 use super::split::{SegmentSplit, TEST_FRACTION};
 use super::{Dataset, Features, SplitConfig};
-use crate::audio::sound_files_in;
+use crate::audio::audio_files_in;
 use crate::core::error::{Error, Result};
 use crate::core::files::distinct_names;
 use rand::SeedableRng;

@@ -35,7 +35,8 @@ impl Calibration {
             true => (present as f64 + 1.0) / (present as f64 + 2.0),
             false => 1.0 / (absent as f64 + 2.0),
         };
-        let points: Vec<(f64, f64)> = labelled.iter().map(|(p, label)| (logit(f64::from(*p)), target(*label))).collect();
+        let points: Vec<(f64, f64)> =
+            labelled.iter().map(|(p, label)| (logit(f64::from(*p)), target(*label))).collect();
         let loss = |c: &Calibration| -> f64 {
             // -(t ln s(z) + (1 - t) ln(1 - s(z))) = ln(1 + e^z) - t z, without overflow.
             let term = |(x, t): &(f64, f64)| {

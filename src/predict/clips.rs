@@ -28,7 +28,7 @@ impl<'a> ClipPredictor<'a> {
         accept(&trained.about, features.instances, features.width)?;
         match &trained.model {
             TrainedModel::Network(_) => {
-                let corpus = Corpus::unlabelled(gpu, features, trained.about.classes.len())?;
+                let corpus = DeviceDataset::unlabelled(gpu, features, trained.about.classes.len())?;
                 Ok(ClipPredictor::Network(Box::new(trained.predictor(gpu, &corpus, detail)?)))
             }
             TrainedModel::Forest(forests) => Ok(ClipPredictor::Forest(forests, features)),
@@ -49,7 +49,7 @@ impl Trained {
     ///
     /// # Errors
     /// As [`ClipPredictor::new`]; `Usage` for a forest, which does not run on a GPU.
-    pub fn predictor(&self, gpu: &Gpu, corpus: &Corpus, detail: Detail) -> Result<Predictor> {
+    pub fn predictor(&self, gpu: &Gpu, corpus: &DeviceDataset, detail: Detail) -> Result<Predictor> {
         let TrainedModel::Network(network) = &self.model else {
             return Err(Error::Usage(format!("{} is not a neural network and runs on the CPU", self.about.model)));
         };

@@ -162,7 +162,7 @@ impl Trained {
                 TrainedModel::Forest(_) => forest::DEVICE.into(),
             },
             threshold: self.config.threshold,
-            single_label: nn::find(&self.config.model)?.exclusive,
+            single_label: nn::find(&self.config.model)?.single_label,
         };
         Ok(evaluate(subject, &data.classes, targets, &seeds))
     }

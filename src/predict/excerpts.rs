@@ -63,7 +63,7 @@ pub(super) struct Excerpts {
     covered: Vec<bool>,
     counted: Vec<f32>,
     paths: Vec<Path>,
-    attends: bool,
+    has_attention: bool,
     pub spectrogram: CondensedSpectrogram,
 }
 
@@ -81,7 +81,7 @@ impl Excerpts {
             cell: if whole { hop } else { INSTANCE / steps as f64 },
             whole,
             span: ((window / hop).round() as usize).max(1),
-            single_label: model.exclusive,
+            single_label: model.single_label,
             frames: kind == Kind::Spectrogram,
             steps,
             bands: model.positions / steps,
@@ -92,7 +92,7 @@ impl Excerpts {
             covered: vec![],
             counted: vec![],
             paths: vec![],
-            attends: model.attends,
+            has_attention: model.has_attention,
             spectrogram: CondensedSpectrogram::new(bands, frame),
         }
     }

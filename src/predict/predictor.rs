@@ -193,7 +193,7 @@ impl Predictor {
     fn predictions(&self, mut arrays: Vec<Vec<Array<f32>>>, clips: usize) -> Result<Predictions> {
         let mut rest = arrays.split_off(1);
         let probabilities = arrays.remove(0);
-        let per_position = if nn::find(&self.config.model)?.attends { rest.len().min(3) } else { 0 };
+        let per_position = if nn::find(&self.config.model)?.has_attention { rest.len().min(3) } else { 0 };
         let steps = rest.split_off(per_position);
         let instances = match <[_; 3]>::try_from(rest) {
             Ok([attention, scores, gates]) => Some(InstancePredictions { attention, scores, gates }),
@@ -212,7 +212,7 @@ fn outputs(prediction: &Prediction, detail: Detail) -> Vec<Tensor> {
     let mut outputs = vec![prediction.probabilities];
     if detail == Detail::Positions {
         outputs.extend(prediction.attention);
-        outputs.extend(prediction.places.into_iter().flat_map(|places| [places.scores, places.gates]));
+        outputs.extend(prediction.position_scores.into_iter().flat_map(|of| [of.scores, of.attention]));
         outputs.extend(&prediction.glimpses);
     }
     outputs

@@ -65,7 +65,7 @@ pub struct Recogniser {
     hop: f64,
     front_end: FrontEndRunner,
     /// The features on the GPU and the network; `None` for a forest.
-    network: Option<(Corpus, Predictor)>,
+    network: Option<(DeviceDataset, Predictor)>,
 }
 
 /// The recordings in progress.
@@ -183,7 +183,7 @@ impl Recogniser {
         let current = pending.open.back_mut().expect("just opened");
         match item {
             Item::Excerpt(excerpt) => pending.waiting.push((index, excerpt)),
-            Item::End { duration, .. } if self.kind.is_of_notes() && duration < self.kind.window() => {
+            Item::End { duration, .. } if self.kind.is_single_note() && duration < self.kind.window() => {
                 let reason = format!("is shorter than {} s, the model's window", self.kind.window());
                 current.end = Some(Err(Error::data(name, reason)));
             }
@@ -258,14 +258,14 @@ impl Options {
 
     fn check(&self, trained: &Trained) -> Result<()> {
         let model = nn::find(&trained.about.model)?;
-        let (attends, kind) = (model.has_attention, trained.config.kind()?);
+        let (has_attention, kind) = (model.has_attention, trained.config.kind()?);
         let (hop, longest) = (self.hop(kind), kind.window());
         // Seconds that overlap more add no information.
-        let shortest = if kind.is_of_notes() { longest / 2.0 } else { MIN_HOP };
+        let shortest = if kind.is_single_note() { longest / 2.0 } else { MIN_HOP };
         if !(shortest..=longest).contains(&hop) {
             return Err(Error::Usage(format!("hop {hop} s is out of range: {shortest} to {longest} s")));
         }
-        if self.aggregate == Some(Aggregate::Attention) && !attends {
+        if self.aggregate == Some(Aggregate::Attention) && !has_attention {
             return Err(Error::Usage(format!("{} has no attention; use mean or max", model.name)));
         }
         Ok(())

@@ -536,7 +536,7 @@ impl Config {
     }
 
     /// The configuration of the model, for `classes` classes.
-    pub fn settings(&self, classes: usize) -> Settings {
+    pub fn settings(&self, classes: usize) -> ModelConfig {
         let width = self.front_end.as_ref().map(|f| f.width).unwrap_or_default();
         let Config { dropout, pooling, train_front_end, .. } = *self;
         let Notes { attention, width: filters, init, .. } = self.notes.unwrap_or_default();

@@ -138,19 +138,19 @@ pub(crate) fn networks(model: &Model) -> Option<&'static str> {
 }
 
 pub(crate) fn with_thresholds(model: &Model) -> Option<&'static str> {
-    model.exclusive.then_some("is single-label and has no thresholds")
+    model.single_label.then_some("is single-label and has no thresholds")
 }
 
 pub(crate) fn with_known_labels(model: &Model) -> Option<&'static str> {
-    networks(model).or(model.exclusive.then_some("is single-label: its loss is the mean over clips"))
+    networks(model).or(model.single_label.then_some("is single-label: its loss is the mean over clips"))
 }
 
 pub(crate) fn with_mixed_clips(model: &Model) -> Option<&'static str> {
-    networks(model).or(model.exclusive.then_some("is single-label, so clips cannot be mixed"))
+    networks(model).or(model.single_label.then_some("is single-label, so clips cannot be mixed"))
 }
 
 pub(crate) fn with_attention(model: &Model) -> Option<&'static str> {
-    networks(model).or((!model.attends).then_some("has no attention pooling"))
+    networks(model).or((!model.has_attention).then_some("has no attention pooling"))
 }
 
 pub(crate) fn with_dropout(model: &Model) -> Option<&'static str> {
@@ -171,11 +171,11 @@ pub(crate) fn on_feature_maps(model: &Model) -> Option<&'static str> {
 }
 
 pub(crate) fn with_width(model: &Model) -> Option<&'static str> {
-    if model.exclusive { None } else { uses_vggish(model) }
+    if model.single_label { None } else { uses_vggish(model) }
 }
 
 pub(crate) fn single_note(model: &Model) -> Option<&'static str> {
-    (!model.exclusive).then_some("is not a single-note model")
+    (!model.single_label).then_some("is not a single-note model")
 }
 
 /// As stored in settings files.

@@ -93,7 +93,7 @@ impl Config {
 
     /// Settings of single notes, and settings that only they have.
     fn validate_notes(&self) -> Result<()> {
-        let nn::Model { name, exclusive, inputs, .. } = *nn::find(&self.model)?;
+        let nn::Model { name, single_label, inputs, .. } = *nn::find(&self.model)?;
         let reject = |reason: &str| Err(Error::Usage(format!("{name} {reason}")));
         match self.notes {
             Some(notes) if single_label && !ATTENTION.contains(&notes.attention) => {
@@ -108,10 +108,10 @@ impl Config {
             Some(_) => {
                 return reject("is not a single-note model: remove the table notes");
             }
-            None if exclusive => return reject("is a single-note model: the table notes is missing"),
+            None if single_label => return reject("is a single-note model: the table notes is missing"),
             None => {}
         }
-        match (exclusive, self.loss == Loss::CrossEntropy) {
+        match (single_label, self.loss == Loss::CrossEntropy) {
             (true, false) => return reject("is a single-label model: its loss is cross-entropy, remove `loss`"),
             (false, true) => {
                 return reject("is a multi-label model: cross-entropy is for single-label models");

@@ -143,7 +143,7 @@ impl ModelFile {
     /// # Errors
     /// `Checkpoint` for a tensor with an unknown name.
     pub(crate) fn reject_others(&self, is_known: &dyn Fn(&str) -> bool) -> Result<()> {
-        refuse_extra(&self.path, &self.file.tensors(), is_known)
+        reject_extra(&self.path, &self.file.tensors(), is_known)
     }
 
     /// The finite values of a tensor that must have `shape`.

@@ -66,8 +66,8 @@ pub struct Learner<'g> {
     step: Plan,
     update: Plan,
     validation: Plan,
-    feed: BatchSchedule,
-    val_feed: BatchSchedule,
+    schedule: BatchSchedule,
+    val_schedule: BatchSchedule,
     arenas: Arenas,
     best: [Buffer; 2],
     moments: [Buffer; 2],
@@ -132,9 +132,9 @@ impl Graphs {
         let (clock, batch, prediction) = push_model(&mut step, dims, config, train, order)?;
         let (loss, parts) = push_loss(&mut step, config, batch, &prediction)?;
         let losses = [loss].into_iter().chain(prediction.auxiliary_losses).collect();
-        let exclusive = nn::find(&config.model)?.single_label;
-        let decision = if exclusive { Decision::Largest } else { Decision::Threshold };
-        if exclusive {
+        let single_label = nn::find(&config.model)?.single_label;
+        let decision = if single_label { Decision::Largest } else { Decision::Threshold };
+        if single_label {
             let counts = step.input("train_counts", Spec::u32([dims.classes, 4]));
             let decisions = Tally { decision, batches: batches(config, train) };
             tally(&mut step, prediction.probabilities, batch.target, batch.observed, clock, counts, decisions)?;
@@ -216,9 +216,9 @@ impl<'g> Learner<'g> {
         let (train_pools, val_pools): (Vec<_>, Vec<_>) = splits.iter().cloned().unzip();
         let train_pool = gpu.upload("training clips", &train_pools.concat())?;
         let val_pool = gpu.upload("validation clips", &val_pools.concat())?;
-        let feed =
+        let schedule =
             BatchSchedule::new(corpus, train_pools, &config.seeds, config.batch.min(train), orders(config, order))?;
-        let val_feed =
+        let val_schedule =
             BatchSchedule::new(corpus, val_pools, &config.seeds, config.batch.min(val), vec![Order::InOrder])?;
         let clocks: Vec<u32> = config.seeds.iter().flat_map(|&s| [key(s)[0], key(s)[1], 0, 0]).collect();
         let clock = gpu.upload("clock", &clocks)?;
@@ -228,9 +228,9 @@ impl<'g> Learner<'g> {
         let diverged = gpu.upload("diverged", &vec![NEVER; replicas])?;
         let val_diverged = gpu.upload("validation diverged", &vec![NEVER; replicas])?;
         let counts = gpu.buffer("counts", 4 * corpus.dims.classes * replicas)?;
-        let exclusive = nn::find(&config.model)?.single_label;
+        let single_label = nn::find(&config.model)?.single_label;
         let count = || gpu.buffer("training counts", 4 * corpus.dims.classes * replicas);
-        let train_counts = exclusive.then(count).transpose()?;
+        let train_counts = single_label.then(count).transpose()?;
         let ones = gpu.upload("loss gradient", &vec![1.0f32; replicas])?;
         // Computed again on resuming, from the same clips.
         let alpha = match (config.loss, config.focal_alpha) {
@@ -273,8 +273,8 @@ impl<'g> Learner<'g> {
             step,
             update,
             validation,
-            feed,
-            val_feed,
+            schedule,
+            val_schedule,
             arenas,
             best,
             moments,
@@ -337,9 +337,9 @@ impl<'g> Learner<'g> {
 
     /// Runs the validation split and reads back the epoch's sums.
     pub fn validate(&mut self) -> Result<EpochSums> {
-        let Learner { gpu, val_feed, val_pace, validation, val_batches, .. } = self;
-        let mut upload = |steps: Range<usize>| val_feed.upload(gpu, steps.start, steps.len());
-        let most = val_feed.most_steps();
+        let Learner { gpu, val_schedule, val_pace, validation, val_batches, .. } = self;
+        let mut upload = |steps: Range<usize>| val_schedule.upload(gpu, steps.start, steps.len());
+        let most = val_schedule.most_steps();
         val_pace.replay(gpu, &[&validation.recording], *val_batches, most, &mut upload, &mut |_| true)?;
         let read = self.gpu.read_many(&[&self.totals, &self.val_totals, &self.diverged, &self.counts])?;
         let loss = |words: &[u32]| -> Vec<f32> {
@@ -460,15 +460,15 @@ impl<'g> Learner<'g> {
 
     /// Trains up to `steps` steps and returns how many were done; `progress` is called with the total.
     fn run(&mut self, steps: usize, stop: &dyn Fn() -> bool, progress: &mut dyn FnMut(usize)) -> Result<usize> {
-        let Learner { gpu, feed, pace, done: first, .. } = self;
+        let Learner { gpu, schedule, pace, done: first, .. } = self;
         let first = *first;
         let recordings = [&self.step.recording, &self.update.recording];
-        let mut bring = |steps: Range<usize>| feed.bring(gpu, first + steps.start, steps.len());
+        let mut upload = |steps: Range<usize>| schedule.upload(gpu, first + steps.start, steps.len());
         let mut on_progress = |n: usize| {
             progress(first + n);
             !stop()
         };
-        let done = pace.replay(gpu, &recordings, steps, feed.most_steps(), &mut bring, &mut on_progress)?;
+        let done = pace.replay(gpu, &recordings, steps, schedule.most_steps(), &mut upload, &mut on_progress)?;
         self.done += done;
         Ok(done)
     }

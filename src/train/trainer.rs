@@ -63,7 +63,7 @@ impl<'a> Trainer<'a> {
     /// `Limit` when the adapter does not have the memory, `Usage` for settings that do not fit the data, `Checkpoint`
     /// for initial weights of another model.
     pub fn new(gpu: &'a Gpu, config: &Config, data: &Dataset) -> Result<Trainer<'a>> {
-        if nn::find(&config.model)?.exclusive {
+        if nn::find(&config.model)?.single_label {
             data.check_single_label(&config.model)?;
         }
         let corpus = DeviceDataset::of_dataset(gpu, data)?;

@@ -127,7 +127,7 @@ fn clips_are_predicted_alike_in_batches_of_all_sizes() {
     let run = trained("att");
     let TrainedModel::Network(network) = &run.model else { unreachable!() };
     let config = Config { batch: 8, ..run.config.clone() };
-    let corpus = Corpus::of_dataset(&gpu, &data).unwrap();
+    let corpus = DeviceDataset::of_dataset(&gpu, &data).unwrap();
     let mut predictor = Predictor::new(&gpu, &config, &network.blocks, &corpus, &[], Detail::Positions).unwrap();
     let all: Vec<u32> = (0..21).collect();
     let whole = predictor.predict(&[all.clone(), all.clone()]).unwrap();

@@ -136,8 +136,8 @@ fn models_predict_as_pytorch() {
         let file = SafeTensors::deserialize(&bytes).unwrap();
         let config = config(model, 4);
         let block = weights(&layout(&config, INSTANCES, WIDTH, CLASSES).unwrap());
-        let corpus = Corpus::of_dataset(&gpu, &data).unwrap();
-        let answer = Predictor::new(&gpu, &config, &[block], &corpus, &[], Detail::Positions)
+        let corpus = DeviceDataset::of_dataset(&gpu, &data).unwrap();
+        let predictions = Predictor::new(&gpu, &config, &[block], &corpus, &[], Detail::Positions)
             .unwrap()
             .predict(std::slice::from_ref(&data.train))
             .unwrap();

@@ -74,7 +74,7 @@ fn predictions_and_paths_are_those_of_pytorch() {
         let config = Config { batch: 2, seeds: vec![5], ..Config::of(model, "formula").unwrap() };
         let block = formula_block(&layout(&config, 40, BANDS, 20).unwrap());
         let rows = std::slice::from_ref(&data.train);
-        let answer = Predictor::new(&gpu, &config, std::slice::from_ref(&block), &corpus, &[], Detail::Positions)
+        let predictions = Predictor::new(&gpu, &config, std::slice::from_ref(&block), &corpus, &[], Detail::Positions)
             .unwrap()
             .predict(rows)
             .unwrap();

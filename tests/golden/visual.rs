@@ -121,10 +121,11 @@ fn visual_models_predict_and_learn_as_pytorch() {
         // Two at a time, for several batches.
         let by_two = Config { batch: 2, ..config.clone() };
         let rows = std::slice::from_ref(&data.train);
-        let answer = Predictor::new(&gpu, &by_two, std::slice::from_ref(&block), &corpus, &frozen, Detail::Positions)
-            .unwrap()
-            .predict(rows)
-            .unwrap();
+        let predictions =
+            Predictor::new(&gpu, &by_two, std::slice::from_ref(&block), &corpus, &frozen, Detail::Positions)
+                .unwrap()
+                .predict(rows)
+                .unwrap();
         assert_close(&name("p"), predictions.probabilities[0].data(), &tensor("p"), PREDICTIONS);
         if let (Some(instances), "none") = (predictions.instances, trained) {
             assert_close(&name("attention"), instances.attention[0].data(), &tensor("attention"), PREDICTIONS);
