@@ -10,7 +10,7 @@ use super::clips::{Bar, check_features};
 use super::output::note;
 use super::settings::variant;
 use super::{Device, Status};
-use wmic::audio::sound_files;
+use wmic::audio::audio_files;
 use wmic::core::files::write_atomic;
 use wmic::data::{FeatureScale, features_npz, has_features, load_features};
 use wmic::features::front_end::{FrontEnd, Source};
@@ -159,7 +159,7 @@ impl Args {
         options: Options,
         results: &mut ResultWriter,
     ) -> anyhow::Result<usize> {
-        let found = sound_files(&self.inputs)?;
+        let found = audio_files(&self.inputs)?;
         found.note().iter().for_each(|line| note(line));
         let files = found.files;
         results.expect(files.len())?;
