@@ -9,6 +9,8 @@ for (const recording of document.querySelectorAll(".recording")) {
   const audio = recording.querySelector("audio");
   const lane = recording.querySelector(".lane");
   if (audio) follow(audio, lane, duration);
+  const attention = recording.querySelector("[data-attention]");
+  if (attention) attention.onchange = () => recording.querySelector(".picture").classList.toggle("attention", attention.checked);
 }
 
 // The cursor follows the sound, and the sound the cursor.

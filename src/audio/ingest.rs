@@ -15,7 +15,7 @@ const LOUDEST: f32 = 16.0;
 /// Most excerpts of a file in the queue.
 const WAITING: usize = 2;
 /// Fraction of a window that may be in no excerpt at the end of a recording.
-const SPARE: f64 = 0.02;
+pub const SPARE: f64 = 0.02;
 /// Samples of a block in memory.
 const BLOCK: usize = 1 << 16;
 /// Limits of the length of an excerpt and of the hop, in seconds.
@@ -53,6 +53,9 @@ pub struct Excerpt {
     pub start: f64,
     /// Mono, in the requested format, at most `window` long; normalised before resampling.
     pub samples: Vec<f32>,
+    /// Largest magnitude of the recording's own samples in it: what samples of a normalised excerpt are to be multiplied by for their
+    /// original level. 1 for formats that do not normalise, and for silence.
+    pub scale: f32,
 }
 
 /// Items of a file: its excerpts, then either `End` or `Failed`.
@@ -233,15 +236,16 @@ fn cut_windows(
     let step = |k: u64, start: u64| (((k + 1) as f64 * hop * rate).round() as u64 - start).min(window as u64);
     let excerpt = |start: f64, samples: &[f32]| -> Result<Excerpt> {
         let mut clip = Clip { sr, samples: samples.to_vec() };
+        let mut scale = 1.0;
         if windowing.format.normalised {
-            clip.normalise_peak();
+            scale = clip.normalise_peak();
         } else if let Some(loud) = clip.samples.iter().find(|v| v.abs() > LOUDEST) {
             let reason = format!("has samples of {loud:.3e} times full scale; rescale it to ±1");
             return Err(Error::data(path, reason));
         }
         let mut samples = resample(&clip.samples, sr, windowing.format.sr)?;
         samples.truncate((windowing.window * f64::from(windowing.format.sr)).round() as usize);
-        Ok(Excerpt { start, samples })
+        Ok(Excerpt { start, samples, scale })
     };
     let end = |samples: u64, condition| Item::End { duration: samples as f64 / rate, condition };
 

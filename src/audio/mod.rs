@@ -11,6 +11,6 @@ mod write;
 pub use decode::{Clip, Condition, Decoder, decode, open};
 pub(crate) use find::audio_files_in;
 pub use find::{Found, audio_files, is_audio};
-pub use ingest::{AudioFormat, Excerpt, Ingest, Item, Windowing, cut_samples, ingest};
+pub use ingest::{AudioFormat, Excerpt, Ingest, Item, SPARE, Windowing, cut_samples, ingest};
 pub use resample::{PASS_BAND, Resampler, resample};
 pub use write::{Depth, write_wav};

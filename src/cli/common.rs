@@ -3,7 +3,7 @@
 use super::output::{print, print_json};
 use wmic::core::files::read_limited;
 use wmic::metrics::evaluation::Evaluation;
-use wmic::report::tables::evaluation::{class_table, summary};
+use wmic::report::tables::evaluation::{calibration, class_table, summary};
 use wmic::report::tables::table::Style;
 use wmic::run::run_dir::RunDir;
 use wmic::{Error, Result};
@@ -16,7 +16,8 @@ pub fn print_evaluation(evaluation: &Evaluation, json: bool) -> anyhow::Result<(
     if json {
         return print_json(evaluation);
     }
-    print(&format!("{}\n{}\n", class_table(evaluation, Style::of_stdout()), summary(evaluation)))
+    let calibration = calibration(evaluation).map(|line| format!("{line}\n")).unwrap_or_default();
+    print(&format!("{}\n{}\n{calibration}", class_table(evaluation, Style::of_stdout()), summary(evaluation)))
 }
 
 /// Reads the run's `test.json`.

@@ -21,10 +21,10 @@ use wmic::nn::front_ends::vggish::Width;
 use wmic::nn::{self, Kind};
 use wmic::output::format::{Detail, Format, Series};
 use wmic::output::{self, FORMATS, json};
-use wmic::predict::recogniser::{Aggregate, Options, Recognised, Recogniser, recognise_clips};
+use wmic::predict::recogniser::{Aggregate, Options, Recognised, Recogniser, Segmentation, recognise_clips};
 use wmic::predict::recognition::Recognition;
-use wmic::predict::timeline::Truth;
 use wmic::predict::trained::Trained;
+use wmic::predict::truth::Truth;
 use wmic::report::plots::spectrogram::Picture;
 use wmic::report::tables::table::{Style, printable};
 use wmic::report::{pages, plots, tables};
@@ -45,12 +45,27 @@ pub struct Args {
     /// Hop between excerpts in seconds, at most their length [default: 4.8; for aacnn 1, at least 0.5]
     #[arg(long, value_name = "S")]
     hop: Option<f64>,
-    /// How the probabilities of the excerpts are combined [default: max; mean for aacnn]
+    /// How the probabilities of the excerpts are combined [default: power; mean for aacnn]
     #[arg(long, value_parser = variant::<Aggregate>())]
     aggregate: Option<Aggregate>,
     /// Decision threshold: a number, or tuned (per class, from the run) [default: the run's]
     #[arg(long, value_name = "P|tuned")]
     threshold: Option<Level>,
+    /// Lowest decision thresholds with this expected precision, 0.5 to 0.99, from the run's validation clips
+    #[arg(long, value_name = "P", conflicts_with = "threshold", value_parser = precision)]
+    precision: Option<Level>,
+    /// Whether probabilities are calibrated as the run's validation clips suggest
+    #[arg(long, value_name = "true|false", default_value_t = true, action = clap::ArgAction::Set)]
+    calibrate: bool,
+    /// Parts this many dB below the loudest one of a recording are silent, as are parts below -80 dB of full scale
+    #[arg(long, value_name = "DB", default_value_t = 60.0)]
+    gate: f32,
+    /// Shortest segment in seconds; the most active one of a present instrument stays
+    #[arg(long, value_name = "S", default_value_t = Segmentation::default().min_duration)]
+    min_duration: f64,
+    /// Median filter over the activity before segments are found, in seconds; 0 for none
+    #[arg(long, value_name = "S", default_value_t = Segmentation::default().median)]
+    median: f64,
     /// Instruments shown per recording in the table
     #[arg(long, value_name = "N", default_value_t = 5)]
     top: usize,
@@ -92,6 +107,10 @@ pub struct Args {
     device: Device,
 }
 
+fn precision(text: &str) -> Result<Level, String> {
+    format!("precision:{text}").parse().map_err(|_| "a number from 0.5 to 0.99 is expected".into())
+}
+
 /// The format for the terminal, which has no file.
 const TABLE: &str = "table";
 
@@ -113,9 +132,16 @@ impl Args {
     fn predict(&self, gpu: &Gpu, run: &RunDir) -> anyhow::Result<Status> {
         let mut trained = Trained::load(run)?;
         self.set_front_end(&mut trained)?;
-        self.threshold.map_or(Ok(()), |level| trained.set_threshold(level))?;
+        self.threshold.or(self.precision).map_or(Ok(()), |level| trained.set_threshold(level))?;
+        trained.calibrated = self.calibrate;
         let with_pictures = self.plot.is_some() || self.html.is_some();
-        let options = Options { hop: self.hop, aggregate: self.aggregate, spectrogram: with_pictures };
+        let options = Options {
+            hop: self.hop,
+            aggregate: self.aggregate,
+            spectrogram: with_pictures,
+            gate: Some(self.gate),
+            segmentation: Segmentation { min_duration: self.min_duration, median: self.median },
+        };
         let truth = self.truth.as_deref().map(Truth::read).transpose()?;
         let mut results = ResultWriter::new(self, &trained, truth)?;
         let faults = match self.features(&trained)? {
@@ -312,7 +338,14 @@ impl<'a> ResultWriter<'a> {
     }
 
     fn picture<'b>(&'b self, recognition: &'b Recognition, spectrogram: &'b Array<f32>) -> Picture<'b> {
-        Picture { recognition, spectrum: &self.spectrum, spectrogram, band_hz: &self.band_hz }
+        Picture {
+            recognition,
+            spectrum: &self.spectrum,
+            spectrogram,
+            band_hz: &self.band_hz,
+            attention: self.args.attention,
+            truth: self.truth.as_ref(),
+        }
     }
 
     fn end(&self) -> anyhow::Result<()> {
@@ -327,7 +360,11 @@ impl<'a> ResultWriter<'a> {
             note(&format!("page written to {}", page.display()));
         }
         if let Some(truth) = &self.truth {
-            note(&truth.summary());
+            if truth.agreement().recordings > 0 {
+                let table = tables::truth::table(truth.agreement(), Style::of_stdout());
+                table.lines().for_each(note);
+            }
+            truth.summary().lines().for_each(note);
         }
         Ok(())
     }
@@ -358,6 +395,11 @@ pub fn show(gpu: &Gpu, run: &RunDir, files: &[PathBuf], folder: &Path) -> anyhow
         hop: None,
         aggregate: None,
         threshold: Some(Level::Tuned),
+        precision: None,
+        calibrate: true,
+        gate: 60.0,
+        min_duration: Segmentation::default().min_duration,
+        median: Segmentation::default().median,
         top: 4,
         format: TABLE.into(),
         json: false,

@@ -10,6 +10,8 @@ const FEWEST: usize = 5;
 /// Log-odds beyond these, which f32 probabilities of 0 and 1 have, count as these.
 const LARGEST_LOGIT: f64 = 16.0;
 const ITERATIONS: usize = 50;
+/// Of a [`Reliability`].
+const BINS: usize = 10;
 
 /// p -> sigmoid(slope logit(p) + intercept), of one seed and class.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -73,12 +75,21 @@ impl Calibration {
                 break;
             }
         }
-        let usable = fit.slope > 0.0 && fit.slope.is_finite() && fit.intercept.is_finite();
-        if usable { fit } else { Calibration::IDENTITY }
+        if fit.is_valid() { fit } else { Calibration::IDENTITY }
     }
 
+    pub fn is_valid(&self) -> bool {
+        self.slope > 0.0 && self.slope.is_finite() && self.intercept.is_finite()
+    }
+
+    /// The calibrated probability.
     pub fn apply(&self, p: f64) -> f64 {
         if *self == Calibration::IDENTITY { p } else { sigmoid(self.slope * logit(p) + self.intercept) }
+    }
+
+    /// The probability whose calibrated one is `p`.
+    pub fn invert(&self, p: f64) -> f64 {
+        if *self == Calibration::IDENTITY { p } else { sigmoid((logit(p) - self.intercept) / self.slope) }
     }
 }
 
@@ -113,6 +124,31 @@ pub fn expected_error(bins: &[Bin]) -> f64 {
     let total: usize = bins.iter().map(|bin| bin.count).sum();
     let gap = |bin: &Bin| bin.count as f64 * (bin.present - bin.probability).abs();
     bins.iter().map(gap).sum::<f64>() / total.max(1) as f64
+}
+
+/// How well the probabilities of a split are calibrated, of all classes together.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Reliability {
+    /// Ten bins each.
+    pub before: Vec<Bin>,
+    pub after: Vec<Bin>,
+    /// Expected calibration errors.
+    pub error_before: f64,
+    pub error_after: f64,
+}
+
+impl Reliability {
+    /// From pairs of probability and label before and after calibration.
+    pub fn new(before: &[(f64, bool)], after: &[(f64, bool)]) -> Reliability {
+        let [before, after] = [before, after].map(|labelled| reliability(labelled, BINS));
+        let (error_before, error_after) = (expected_error(&before), expected_error(&after));
+        Reliability { before, after, error_before, error_after }
+    }
+}
+
+/// The precisions for which thresholds are stored with a run: 0.5, 0.51 ... 0.99.
+pub fn precisions() -> impl Iterator<Item = f64> {
+    (50..100).map(|percent| f64::from(percent) / 100.0)
 }
 
 /// The lowest threshold at which a class is expected to reach `precision`, from calibrated probabilities of validation clips:

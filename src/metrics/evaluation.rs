@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::Array;
+use crate::metrics::calibration::Reliability;
 use crate::metrics::scores::{ClassMetrics, Confusion, Scores, Task, mean, score_at, score_single_label, std_dev};
 use crate::metrics::thresholds::{Level, common};
 
@@ -68,6 +69,9 @@ pub struct Evaluation {
     /// Single-label: confusion matrix in class order, of the ensemble (of the seed if there is one).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub confusion: Option<Confusion>,
+    /// Of the ensemble, for runs with calibrations.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reliability: Option<Reliability>,
     /// In class order: each metric is the mean over the seeds in which it is defined, with the standard deviation of
     /// the task's F1; the clip counts are the split's.
     #[serde(with = "ordered_map")]
@@ -130,6 +134,7 @@ pub fn evaluate(subject: Subject, classes: &[String], targets: &Array<f32>, seed
         std: Scores::over(&all, |v| std_dev(v.iter().copied())),
         ensemble,
         confusion,
+        reliability: None,
         per_class: per_class.collect(),
         per_seed,
     }

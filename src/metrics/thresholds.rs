@@ -25,6 +25,8 @@ pub enum Level {
     Fixed(f64),
     /// Tuned per class.
     Tuned,
+    /// The lowest of each class with this expected precision, 0.5 to 0.99.
+    Precision(f64),
 }
 
 impl Default for Level {
@@ -49,11 +51,13 @@ impl fmt::Display for Level {
         match self {
             Level::Fixed(v) => write!(f, "{v}"),
             Level::Tuned => f.write_str(TUNED),
+            Level::Precision(v) => write!(f, "{PRECISION}{v}"),
         }
     }
 }
 
 const TUNED: &str = "tuned";
+const PRECISION: &str = "precision:";
 
 /// As stored in files: a number or a string.
 #[derive(Serialize, Deserialize)]
@@ -63,6 +67,8 @@ enum Spelled {
     Name(String),
 }
 
+const EXPECTED: &str = "a number from 0 to 1, tuned, or precision:P with P from 0.5 to 0.99 is expected";
+
 impl TryFrom<Spelled> for Level {
     type Error = String;
 
@@ -70,7 +76,11 @@ impl TryFrom<Spelled> for Level {
         match spelled {
             Spelled::Number(v) if (0.0..=1.0).contains(&v) => Ok(Level::Fixed(v)),
             Spelled::Name(name) if name == TUNED => Ok(Level::Tuned),
-            _ => Err("a number from 0 to 1, or tuned, is expected".into()),
+            Spelled::Name(name) => {
+                let wanted = name.strip_prefix(PRECISION).and_then(|text| text.parse().ok());
+                wanted.filter(|v| (0.5..=0.99).contains(v)).map(Level::Precision).ok_or(EXPECTED.into())
+            }
+            Spelled::Number(_) => Err(EXPECTED.into()),
         }
     }
 }
@@ -79,7 +89,7 @@ impl From<Level> for Spelled {
     fn from(level: Level) -> Spelled {
         match level {
             Level::Fixed(v) => Spelled::Number(v),
-            Level::Tuned => Spelled::Name(TUNED.into()),
+            Level::Tuned | Level::Precision(_) => Spelled::Name(level.to_string()),
         }
     }
 }

@@ -5,6 +5,7 @@ use crate::core::error::{Error, Result};
 use crate::data::Dataset;
 use crate::features::device_dataset::DeviceDataset;
 use crate::gpu::Gpu;
+use crate::metrics::calibration::{self, Calibration, Reliability};
 use crate::metrics::evaluation::{Evaluation, SeedPredictions, Subject, evaluate};
 use crate::metrics::scores::{Scores, Task, score};
 use crate::metrics::thresholds;
@@ -118,12 +119,50 @@ impl<'a> Evaluator<'a> {
 impl SplitPredictions {
     /// The best threshold of each seed and class (R, K), for predictions of the validation clips.
     pub fn best_thresholds(&self) -> Vec<Vec<f64>> {
+        self.per_class(|_, _, labelled| thresholds::tune(labelled))
+    }
+
+    /// Of each seed, the calibration of each class (R, K).
+    pub fn calibrations(&self) -> Vec<Vec<Calibration>> {
+        self.per_class(|_, _, labelled| Calibration::fit(labelled))
+    }
+
+    /// Of each seed, the thresholds of each class's calibrated probabilities for each of [`calibration::precisions`] (R, K, P).
+    pub fn precision_thresholds(&self, calibrations: &[Vec<Calibration>]) -> Vec<Vec<Vec<f64>>> {
+        self.per_class(|r, class, labelled| {
+            let calibrated: Vec<f64> =
+                labelled.iter().map(|(p, _)| calibrations[r][class].apply(f64::from(*p))).collect();
+            calibration::precisions().map(|wanted| calibration::threshold_for_precision(&calibrated, wanted)).collect()
+        })
+    }
+
+    /// The probabilities of the ensemble, the mean of the seeds that observe an entry, before and after calibration.
+    fn reliability(&self, calibrations: &[Vec<Calibration>]) -> Reliability {
         let k = self.targets.shape().last();
-        let of_class = |(probabilities, observed): &(Array<f32>, Array<bool>), class: usize| {
-            let known = (class..self.targets.data().len()).step_by(k).filter(|&i| observed[i]);
-            thresholds::tune(&known.map(|i| (probabilities[i], self.targets[i] >= 0.5)).collect::<Vec<_>>())
+        let entry = |i: usize| {
+            let of_seed = |(r, (p, observed)): (usize, &(Array<f32>, Array<bool>))| {
+                let p = f64::from(p[i]);
+                observed[i].then(|| (p, calibrations[r][i % k].apply(p)))
+            };
+            let known: Vec<(f64, f64)> = self.seeds.iter().enumerate().filter_map(of_seed).collect();
+            let n = known.len() as f64;
+            let sum = known.iter().fold((0.0, 0.0), |sum, p| (sum.0 + p.0, sum.1 + p.1));
+            let present = self.targets[i] >= 0.5;
+            (n > 0.0).then_some(((sum.0 / n, present), (sum.1 / n, present)))
         };
-        self.seeds.iter().map(|seed| (0..k).map(|class| of_class(seed, class)).collect()).collect()
+        let (before, after): (Vec<_>, Vec<_>) = (0..self.targets.data().len()).filter_map(entry).unzip();
+        Reliability::new(&before, &after)
+    }
+
+    /// `of` each seed, class and its pairs of probability and known label.
+    fn per_class<T>(&self, of: impl Fn(usize, usize, &[(f32, bool)]) -> T) -> Vec<Vec<T>> {
+        let k = self.targets.shape().last();
+        let of_class = |r: usize, class: usize| {
+            let (probabilities, observed) = &self.seeds[r];
+            let known = (class..self.targets.data().len()).step_by(k).filter(|&i| observed[i]);
+            of(r, class, &known.map(|i| (probabilities[i], self.targets[i] >= 0.5)).collect::<Vec<_>>())
+        };
+        (0..self.seeds.len()).map(|r| (0..k).map(|class| of_class(r, class)).collect()).collect()
     }
 
     fn scores(&self) -> Vec<Scores> {
@@ -164,13 +203,18 @@ impl Trained {
             threshold: self.config.threshold,
             single_label: nn::find(&self.config.model)?.single_label,
         };
-        Ok(evaluate(subject, &data.classes, targets, &seeds))
+        let mut evaluation = evaluate(subject, &data.classes, targets, &seeds);
+        evaluation.reliability = self.about.calibrations.as_ref().map(|of| predictions.reliability(of));
+        Ok(evaluation)
     }
 
-    /// Sets the thresholds of each seed to the best ones on its validation clips. Single-label models do not have
-    /// thresholds.
+    /// Sets the thresholds of each seed to the best ones on its validation clips, and its calibrations to those that fit
+    /// them. Single-label models have neither.
     pub fn tune(&mut self, validation: &SplitPredictions) {
+        let calibrations = validation.calibrations();
         self.about.thresholds = Some(validation.best_thresholds());
+        self.about.precision_thresholds = Some(validation.precision_thresholds(&calibrations));
+        self.about.calibrations = Some(calibrations);
     }
 
     /// The history of a forest: a row for each seed, as of a single epoch. `val` only if there are validation clips.

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::audio::Condition;
 use crate::core::array::Array;
 use crate::core::error::Result;
+use crate::metrics::calibration::Calibration;
 use crate::metrics::scores::{predicted_class, std_dev};
 use crate::nn::front_ends::log_mel::{BANDS, PATCH_FRAMES};
 use crate::nn::front_ends::vggish::MAP;
@@ -14,31 +15,59 @@ use crate::nn::{self, Kind, Model};
 use crate::ops::filters::mel::MelConfig;
 use crate::predict::condensed::CondensedSpectrogram;
 use crate::predict::predictor::Predictions;
+use crate::predict::recogniser::Options;
 use crate::predict::recognition::{Glimpse, Instrument, Path, Recognition};
-use crate::predict::timeline::segments;
+use crate::predict::silence::gate;
 use crate::predict::trained::Trained;
 
 /// Hop of a spectrogram in seconds.
 const FRAME: f64 = 0.01;
 /// Seconds of a patch of frames, an instance of models on VGGish.
-const INSTANCE: f64 = 0.96;
+pub(super) const INSTANCE: f64 = 0.96;
+/// Of [`Aggregate::Power`].
+const EXPONENT: f64 = 4.0;
 
 /// How the probabilities of the excerpts are combined.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Aggregate {
+    /// Power mean with exponent 4: near the maximum, but independent of the length of the recording.
+    Power,
     /// Mean over the excerpts.
     Mean,
-    /// Maximum over the excerpts: present in the recording if present in any.
+    /// Maximum over the excerpts: present if present in any, so false alarms grow with the length.
     Max,
     /// Mean weighted by each excerpt's attention, as if they were one bag.
     Attention,
+}
+
+/// Where an excerpt is in a recording, and which of its instances were analysed.
+pub(super) struct Placement<'a> {
+    /// Seconds.
+    pub start: f64,
+    /// The instances that are not silent, rising; of frames, the patches that they form.
+    pub instances: &'a [usize],
+    /// dB of full scale, of all its instances, the silent ones included.
+    pub levels: &'a [f32],
+}
+
+/// Probability and total attention (1 for models without attention), (R, K), of an excerpt.
+struct Weighted {
+    values: Vec<[f32; 2]>,
+    /// dB of full scale of its loudest instance.
+    loudest: f32,
 }
 
 /// The predictions for the excerpts of one recording so far.
 pub(super) struct Excerpts {
     classes: usize,
     seeds: Vec<u64>,
+    /// (R, K)
+    calibrations: Vec<Vec<Calibration>>,
+    /// dB below the loudest instance at which an instance is silent.
+    relative_gate: f32,
+    /// dB of full scale of the loudest instance so far.
+    loudest: f32,
     /// Seconds of a cell.
     cell: f64,
     /// Instances are frames, 96 per cell; else an instance has one or more cells.
@@ -52,8 +81,7 @@ pub(super) struct Excerpts {
     /// Cells, and frequency bands, of an instance that is not a frame.
     steps: usize,
     bands: usize,
-    /// Per excerpt, (R, K): probability and total attention (1 for models without attention).
-    excerpts: Vec<Vec<[f32; 2]>>,
+    excerpts: Vec<Weighted>,
     /// (cells, K): sums over the excerpts of the seeds' means.
     activity: Vec<f32>,
     attention: Vec<f32>,
@@ -62,14 +90,16 @@ pub(super) struct Excerpts {
     /// (cells): number of excerpts that cover a cell, and of those in which anything plays.
     covered: Vec<bool>,
     counted: Vec<f32>,
+    /// (cells): dB of full scale.
+    levels: Vec<f32>,
     paths: Vec<Path>,
     has_attention: bool,
     pub spectrogram: CondensedSpectrogram,
 }
 
 impl Excerpts {
-    /// `bands` of the spectrogram's frames.
-    pub fn new(trained: &Trained, hop: f64, bands: usize) -> Excerpts {
+    /// `bands` of the spectrogram's frames; `relative_gate` in dB.
+    pub fn new(trained: &Trained, hop: f64, bands: usize, relative_gate: f32) -> Excerpts {
         let model: &Model = nn::find(&trained.about.model).expect("a trained model is known");
         let steps = if model.trains_vggish() { MAP[0] } else { 1 };
         let whole = model.is_single_note();
@@ -78,6 +108,9 @@ impl Excerpts {
         Excerpts {
             classes: trained.about.classes.len(),
             seeds: trained.about.seeds.clone(),
+            calibrations: trained.calibrations(),
+            relative_gate,
+            loudest: f32::NEG_INFINITY,
             cell: if whole { hop } else { INSTANCE / steps as f64 },
             whole,
             span: ((window / hop).round() as usize).max(1),
@@ -91,6 +124,7 @@ impl Excerpts {
             attention_map: vec![],
             covered: vec![],
             counted: vec![],
+            levels: vec![],
             paths: vec![],
             has_attention: model.has_attention,
             spectrogram: CondensedSpectrogram::new(bands, frame),
@@ -106,41 +140,64 @@ impl Excerpts {
         })
     }
 
-    /// Adds clip `i` of the predictions, an excerpt that begins at `start` and has this many instances.
+    /// The level below which an instance is silent, with `loudest` the loudest of the next excerpt.
+    pub fn gate(&mut self, loudest: f32) -> f32 {
+        self.loudest = self.loudest.max(loudest);
+        gate(self.loudest, self.relative_gate)
+    }
+
+    /// Whether everything so far is silent.
+    pub fn is_silent(&self) -> bool {
+        self.loudest < gate(self.loudest, self.relative_gate)
+    }
+
+    /// What counts as the instances of a [`Placement`], of a clip with this many: notes are one, frames form patches.
+    pub fn instances(&self, instances: usize) -> usize {
+        match (self.whole, self.frames) {
+            (true, _) => 1,
+            (false, true) => (instances / PATCH_FRAMES).max(1),
+            (false, false) => instances,
+        }
+    }
+
+    /// Adds clip `i` of the predictions, of this many instances: the audible ones of an excerpt.
     ///
     /// The activity in a cell is the mean score of its positions, weighted by attention, times the probability of the
     /// excerpt: an instrument plays here if it plays in the excerpt at all, and here. Of the combinations of score,
     /// attention and probability that were tried on synthetic clips with known times, this one finds them best.
-    pub fn add(&mut self, p: &Predictions, i: usize, start: f64, instances: usize) {
+    pub fn add(&mut self, p: &Predictions, i: usize, instances: usize, at: &Placement) {
         let k = self.classes;
-        let cells = match (self.whole, self.frames) {
-            (true, _) => self.span,
-            (false, true) => (instances / PATCH_FRAMES).max(1),
-            (false, false) => instances * self.steps,
-        };
-        let first = self.cover(start, cells, 1.0);
+        let each = self.cells_each();
+        let cells = self.instances(instances) * each;
+        let first = self.cover(at);
+        // Which of the excerpt's cells each analysed one is.
+        let places: Vec<usize> =
+            (0..cells).map(|cell| first + at.instances[cell / each] * each + cell % each).collect();
+        for &cell in &places {
+            (self.covered[cell], self.counted[cell]) = (true, self.counted[cell] + 1.0);
+        }
         let weight = 1.0 / self.seeds.len() as f32;
         let mut of_excerpt = vec![];
         for r in 0..self.seeds.len() {
             for class in 0..k {
-                let probability = p.probabilities[r].row(i)[class];
+                let probability = self.calibrations[r][class].apply(f64::from(p.probabilities[r].row(i)[class])) as f32;
                 let Some(instance) = &p.instances else {
                     of_excerpt.push([probability, 1.0]);
-                    (first..first + cells).for_each(|cell| self.activity[cell * k + class] += weight * probability);
+                    places.iter().for_each(|cell| self.activity[cell * k + class] += weight * probability);
                     continue;
                 };
                 let positions = instance.gates[r].dims()[1];
-                let at = |table: &Array<f32>, cell: usize, band: usize| {
+                let value = |table: &Array<f32>, cell: usize, band: usize| {
                     table.row(i * positions + cell * self.bands + band)[class]
                 };
                 let mut drawn = 0.0;
-                for cell in 0..cells {
-                    let into = (first + cell) * k + class;
+                for (cell, place) in places.iter().enumerate() {
+                    let into = place * k + class;
                     let (mut gates, mut scores) = (0.0, 0.0);
                     for band in 0..self.bands {
-                        let gate = at(&instance.gates[r], cell, band);
+                        let gate = value(&instance.gates[r], cell, band);
                         gates += gate;
-                        scores += gate * at(&instance.scores[r], cell, band);
+                        scores += gate * value(&instance.scores[r], cell, band);
                         if self.bands > 1 {
                             self.attention_map[into * self.bands + band] += weight * gate;
                         }
@@ -152,31 +209,46 @@ impl Excerpts {
                 of_excerpt.push([probability, drawn]);
             }
         }
-        self.excerpts.push(of_excerpt);
+        let loudest = at.levels.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+        self.excerpts.push(Weighted { values: of_excerpt, loudest });
+        // The frame of the excerpt that an analysed frame is.
+        let frame_of = |frame: f64| {
+            let patch = (frame as usize / PATCH_FRAMES).min(at.instances.len() - 1);
+            frame + ((at.instances[patch] - patch) * PATCH_FRAMES) as f64
+        };
         for (seed, glimpses) in self.seeds.iter().zip(&p.glimpses) {
             let count = glimpses.dims()[1];
             // As in `ops::glimpse`: the first cell of an axis is at -1, the last at 1.
             let cell = |at: f32, cells: usize| 0.5 * (f64::from(at) + 1.0) * (cells - 1) as f64;
             let glimpse = |j: usize| {
                 let [time, band] = *glimpses.row(i * count + j) else { unreachable!("a location has two axes") };
-                Glimpse { time: start + (cell(time, instances) + 0.5) * FRAME, band: cell(band, BANDS) }
+                Glimpse { time: at.start + (frame_of(cell(time, instances)) + 0.5) * FRAME, band: cell(band, BANDS) }
             };
-            self.paths.push(Path { seed: *seed, start, glimpses: (0..count).map(glimpse).collect() });
+            self.paths.push(Path { seed: *seed, start: at.start, glimpses: (0..count).map(glimpse).collect() });
         }
     }
 
     /// Adds an excerpt in which nothing plays. It does not contribute to the recording's probabilities.
-    pub fn add_silence(&mut self, start: f64) {
-        self.cover(start, self.span, 0.0);
+    pub fn add_silence(&mut self, start: f64, levels: &[f32]) {
+        self.cover(&Placement { start, instances: &[], levels });
     }
 
-    /// Extends the timelines for an excerpt of `cells` cells; `weight` is 1 if anything plays, else 0. Returns its
-    /// first cell.
-    fn cover(&mut self, start: f64, cells: usize, weight: f32) -> usize {
-        let at = start / self.cell;
+    /// Cells of an instance of a [`Placement`].
+    fn cells_each(&self) -> usize {
+        match (self.whole, self.frames) {
+            (true, _) => self.span,
+            (false, true) => 1,
+            (false, false) => self.steps,
+        }
+    }
+
+    /// Extends the timelines for an excerpt, whose silent instances are covered by it. Returns its first cell.
+    fn cover(&mut self, excerpt: &Placement) -> usize {
+        let at = excerpt.start / self.cell;
         // The last excerpt of a recording may begin within a cell; it then starts at the next one.
         let first = if self.whole { (at - 1e-6).ceil() } else { at.round() } as usize;
-        let end = self.covered.len().max(first + cells);
+        let each = self.cells_each();
+        let end = self.covered.len().max(first + excerpt.levels.len() * each);
         self.covered.resize(end, false);
         self.activity.resize(end * self.classes, 0.0);
         self.attention.resize(end * self.classes, 0.0);
@@ -184,17 +256,28 @@ impl Excerpts {
             self.attention_map.resize(end * self.classes * self.bands, 0.0);
         }
         self.counted.resize(end, 0.0);
-        self.covered[first..first + cells].fill(true);
-        self.counted[first..first + cells].iter_mut().for_each(|c| *c += weight);
+        self.levels.resize(end, f32::NEG_INFINITY);
+        for (instance, level) in excerpt.levels.iter().enumerate() {
+            let silent = !excerpt.instances.contains(&instance);
+            for cell in first + instance * each..first + (instance + 1) * each {
+                self.covered[cell] |= silent;
+                self.levels[cell] = self.levels[cell].max(*level);
+            }
+        }
         first
     }
 
     /// The probability of a class from one seed; 0 if everything is silent.
     fn aggregate(&self, r: usize, class: usize, how: Aggregate) -> f64 {
-        let values = || self.excerpts.iter().map(|e| e[r * self.classes + class].map(f64::from));
+        // Excerpts that a louder part has made silent since do not count.
+        let gate = gate(self.loudest, self.relative_gate);
+        let audible = || self.excerpts.iter().filter(|excerpt| excerpt.loudest >= gate);
+        let values = || audible().map(|excerpt| excerpt.values[r * self.classes + class].map(f64::from));
+        let mean = |of: fn(f64) -> f64| values().map(|[p, _]| of(p)).sum::<f64>() / audible().count().max(1) as f64;
         match how {
+            Aggregate::Power => mean(|p| p.powf(EXPONENT)).powf(1.0 / EXPONENT),
             Aggregate::Max => values().map(|[p, _]| p).fold(0.0, f64::max),
-            Aggregate::Mean => values().fold(0.0, |sum, [p, _]| sum + p) / self.excerpts.len().max(1) as f64,
+            Aggregate::Mean => mean(|p| p),
             Aggregate::Attention => {
                 let drawn: f64 = values().map(|[_, drawn]| drawn).sum();
                 values().map(|[p, drawn]| p * drawn).sum::<f64>() / drawn.max(f64::MIN_POSITIVE)
@@ -209,16 +292,19 @@ impl Excerpts {
         duration: f64,
         trained: &Trained,
         thresholds: &[f64],
-        aggregate: Option<Aggregate>,
+        options: &Options,
     ) -> Recognition {
         let k = self.classes;
         // Time after the last complete instance of an excerpt, and in no other excerpt, belongs to that instance.
         let cells = ((duration / self.cell).ceil() as usize).max(1);
+        let gate = gate(self.loudest, self.relative_gate);
         // Values per cell: `width` for each class.
         let curve = |of: &[f32], width: usize, class: usize| -> Vec<f32> {
             let mut latest = vec![0.0; width];
             let values = |cell: usize| {
-                if self.covered.get(cell) == Some(&true) {
+                if self.covered.get(cell) == Some(&true) && self.levels[cell] < gate {
+                    latest.fill(0.0);
+                } else if self.covered.get(cell) == Some(&true) {
                     let sums = of[(cell * k + class) * width..].iter();
                     latest.iter_mut().zip(sums).for_each(|(v, sum)| *v = sum / self.counted[cell].max(1.0));
                 }
@@ -233,8 +319,8 @@ impl Excerpts {
             (curves[best][cell] > 0.0).then_some(best)
         };
         let winners: Vec<Option<usize>> = if self.single_label { (0..cells).map(winner).collect() } else { vec![] };
-        let default = if self.single_label { Aggregate::Mean } else { Aggregate::Max };
-        let aggregate = aggregate.unwrap_or(default);
+        let default = if self.single_label { Aggregate::Mean } else { Aggregate::Power };
+        let aggregate = options.aggregate.unwrap_or(default);
         let instrument = |(class, name): (usize, &String)| {
             let by_seed: Vec<f64> = (0..self.seeds.len()).map(|r| self.aggregate(r, class, aggregate)).collect();
             let probability = by_seed.iter().sum::<f64>() / self.seeds.len() as f64;
@@ -245,12 +331,14 @@ impl Excerpts {
                     .zip(&winners)
                     .filter(|(_, winner)| **winner != Some(class))
                     .for_each(|(v, _)| *v = -1.0);
-                let segments = segments(&wins, self.cell, 0.0, duration);
+                let segments = options.segmentation.above(&wins, self.cell, duration, [0.0, 0.0]);
                 (None, !segments.is_empty(), segments)
             } else {
                 let threshold = thresholds[class];
-                let present = probability >= threshold;
-                let segments = if present { segments(&activity, self.cell, threshold, duration) } else { vec![] };
+                // Silence does not play, whatever the threshold.
+                let present = probability >= threshold && activity.iter().any(|a| *a > 0.0);
+                let segments =
+                    if present { options.segmentation.of_present(&activity, self.cell, duration) } else { vec![] };
                 (Some(threshold), present, segments)
             };
             // Relative to the maximum.

@@ -8,5 +8,7 @@ pub mod forest;
 pub mod predictor;
 pub mod recogniser;
 pub mod recognition;
+mod silence;
 pub mod timeline;
 pub mod trained;
+pub mod truth;

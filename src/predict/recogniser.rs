@@ -4,7 +4,7 @@
 use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
 
-use crate::audio::{Condition, Excerpt, Item, Windowing, cut_samples, ingest};
+use crate::audio::{Condition, Excerpt, Item, SPARE, Windowing, cut_samples, ingest};
 use crate::core::array::Array;
 use crate::core::error::{Error, Result};
 use crate::data::Features;
@@ -12,24 +12,26 @@ use crate::features::device_dataset::DeviceDataset;
 use crate::features::extraction::FrontEndRunner;
 use crate::features::extractor::Extract;
 use crate::gpu::Gpu;
+use crate::nn::front_ends::log_mel::{self, PATCH_FRAMES};
 use crate::nn::{self, Kind};
 use crate::predict::clips::ClipPredictor;
-use crate::predict::excerpts::Excerpts;
+use crate::predict::excerpts::{Excerpts, INSTANCE, Placement};
 use crate::predict::forest;
 use crate::predict::predictor::{Detail, Predictions, Predictor};
 use crate::predict::recognition::Recognition;
+use crate::predict::silence::{Audible, Levels};
 use crate::predict::trained::{Trained, TrainedModel};
 
 pub use crate::predict::excerpts::Aggregate;
+pub use crate::predict::timeline::Segmentation;
 
 /// Default hop in seconds: five instances, so that each is analysed twice, in different contexts.
 const HOP: f64 = 4.8;
 /// Minimum hop in seconds.
 const MIN_HOP: f64 = 0.01;
 
-/// Amplitude below which an excerpt is silent for single-label models, which always predict a class: -80 dB of full
-/// scale, about three steps of 16 bits.
-const SILENCE: f32 = 1e-4;
+/// Default of [`Options::gate`].
+const GATE: f32 = 60.0;
 
 /// Clips predicted with outputs per position at a time.
 const PORTION: usize = 1024;
@@ -39,8 +41,13 @@ const PORTION: usize = 1024;
 pub struct Options {
     /// Hop between excerpts in seconds, from 0.01 (single notes: 0.5) to the length of an excerpt. `None`: 4.8 (1).
     pub hop: Option<f64>,
-    /// `None`: max, or mean for single-label models.
+    /// `None`: power, or mean for single-label models.
     pub aggregate: Option<Aggregate>,
+    /// dB below the loudest part of a recording at which its instances are silent, above 0. `None`: 60. Instances below -80 dB of full
+    /// scale are silent in any case.
+    pub gate: Option<f32>,
+    /// How activity becomes segments.
+    pub segmentation: Segmentation,
     /// Whether to return a spectrogram.
     pub spectrogram: bool,
 }
@@ -71,9 +78,25 @@ pub struct Recogniser {
 /// The recordings in progress.
 #[derive(Default)]
 struct PendingExcerpts {
-    /// Excerpts waiting for a full batch, with the index of their recording.
-    waiting: Vec<(usize, Excerpt)>,
+    /// Excerpts waiting for a full batch.
+    waiting: Vec<Waiting>,
+    /// Those of them that are not silent.
+    audible: usize,
     open: VecDeque<OpenRecording>,
+}
+
+/// An excerpt without its silent instances.
+struct Waiting {
+    /// Of the recording.
+    index: usize,
+    /// Seconds.
+    start: f64,
+    /// Samples of the excerpt.
+    len: usize,
+    /// dB of full scale of all its instances.
+    levels: Vec<f32>,
+    /// `None` if it has nothing to analyse.
+    audible: Option<Audible>,
 }
 
 /// A recording whose end has not been reached, or not been predicted.
@@ -81,6 +104,8 @@ struct OpenRecording {
     index: usize,
     name: PathBuf,
     excerpts: Excerpts,
+    /// Seconds up to which the excerpts cover its sound.
+    covered: f64,
     /// Its duration and condition, or an error.
     end: Option<Result<(f64, Condition)>>,
 }
@@ -177,49 +202,87 @@ impl Recogniser {
     /// Takes the next item of a recording. Returns whether a batch was full, and all waiting excerpts were predicted.
     fn take(&mut self, pending: &mut PendingExcerpts, index: usize, name: &Path, item: Item) -> Result<bool> {
         if pending.open.back().is_none_or(|last| last.index < index) {
-            let excerpts = Excerpts::new(&self.trained, self.hop, self.front_end.extractor.bands());
-            pending.open.push_back(OpenRecording { index, name: name.into(), excerpts, end: None });
+            let excerpts =
+                Excerpts::new(&self.trained, self.hop, self.front_end.extractor.bands(), self.options.gate());
+            pending.open.push_back(OpenRecording { index, name: name.into(), excerpts, covered: 0.0, end: None });
         }
         let current = pending.open.back_mut().expect("just opened");
         match item {
-            Item::Excerpt(excerpt) => pending.waiting.push((index, excerpt)),
+            Item::Excerpt(excerpt) => {
+                let waiting = self.without_silence(current, excerpt);
+                pending.audible += usize::from(waiting.audible.is_some());
+                pending.waiting.push(waiting);
+            }
             Item::End { duration, .. } if self.kind.is_single_note() && duration < self.kind.window() => {
                 let reason = format!("is shorter than {} s, the model's window", self.kind.window());
                 current.end = Some(Err(Error::data(name, reason)));
             }
             Item::End { duration, condition } => current.end = Some(Ok((duration, condition))),
             Item::Failed(error) => {
-                pending.waiting.retain(|(of, _)| *of != index);
+                pending.waiting.retain(|waiting| waiting.index != index);
+                pending.audible = pending.waiting.iter().filter(|waiting| waiting.audible.is_some()).count();
                 current.end = Some(Err(error));
             }
         }
-        let full = pending.waiting.len() == self.front_end.extractor.batch();
+        let full = pending.audible == self.front_end.extractor.batch();
         if full {
             self.predict_waiting(pending)?;
         }
         Ok(full)
     }
 
+    /// Cuts the silent instances out of the next excerpt of a recording.
+    fn without_silence(&self, recording: &mut OpenRecording, excerpt: Excerpt) -> Waiting {
+        let Excerpt { start, samples, scale } = excerpt;
+        let (kind, sr) = (self.kind, self.kind.format().sr);
+        let instance = if kind.is_single_note() { kind.window() } else { INSTANCE };
+        let levels = Levels::of(&samples, sr, instance, scale);
+        let audible = levels.audible(&samples, recording.excerpts.gate(levels.loudest()));
+        // As in `ingest`, where a recording ends: an excerpt with little sound, all of it in the one before, adds nothing.
+        let adds = |audible: &Audible| {
+            let seconds = audible.end as f64 / f64::from(sr);
+            let known = start + seconds <= recording.covered + SPARE * kind.window() && seconds < self.hop / 2.0;
+            recording.covered = recording.covered.max(start + seconds);
+            !known || start == 0.0
+        };
+        Waiting {
+            index: recording.index,
+            start,
+            len: samples.len(),
+            levels: levels.instances,
+            audible: audible.filter(adds),
+        }
+    }
+
     /// Predicts the waiting excerpts.
     fn predict_waiting(&mut self, pending: &mut PendingExcerpts) -> Result<()> {
-        if pending.waiting.is_empty() {
-            return Ok(());
+        let audible = || pending.waiting.iter().filter_map(|waiting| waiting.audible.as_ref());
+        let samples: Vec<&[f32]> = audible().map(|audible| audible.samples.as_slice()).collect();
+        let (mut extracts, mut predictions) = (vec![], None);
+        if !samples.is_empty() {
+            let read = self.network.is_none() || self.front_end.post_processes();
+            extracts = self.front_end.extractor.extract(&samples, read)?;
+            predictions = Some(self.predict(&extracts)?);
         }
-        let samples: Vec<&[f32]> = pending.waiting.iter().map(|(_, e)| e.samples.as_slice()).collect();
-        let read = self.network.is_none() || self.front_end.post_processes();
-        let extracts = self.front_end.extractor.extract(&samples, read)?;
-        let predictions = self.predict(&extracts)?;
-        for (i, ((index, excerpt), extract)) in pending.waiting.iter().zip(&extracts).enumerate() {
-            let open = pending.open.iter_mut().find(|open| open.index == *index);
+        let mut next = 0;
+        for Waiting { index, start, len, levels, audible } in pending.waiting.drain(..) {
+            let open = pending.open.iter_mut().find(|open| open.index == index);
             let excerpts = &mut open.expect("a recording stays open until it is predicted").excerpts;
-            let silent = excerpts.single_label && excerpt.samples.iter().all(|v| v.abs() < SILENCE);
-            match silent {
-                true => excerpts.add_silence(excerpt.start),
-                false => excerpts.add(&predictions, i, excerpt.start, extract.instances),
+            let mut spectrogram = Spectrogram::silent(self.kind, len);
+            match (audible, &predictions) {
+                (Some(audible), Some(predictions)) => {
+                    let at = Placement { start, instances: &audible.instances, levels: &levels };
+                    excerpts.add(predictions, next, extracts[next].instances, &at);
+                    spectrogram.place(&extracts[next].spectrogram, &audible.instances);
+                    next += 1;
+                }
+                _ => excerpts.add_silence(start, &levels),
             }
-            excerpts.spectrogram.add(excerpt.start, &extract.spectrogram);
+            if self.options.spectrogram {
+                excerpts.spectrogram.add(start, &spectrogram.values);
+            }
         }
-        pending.waiting.clear();
+        pending.audible = 0;
         Ok(())
     }
 
@@ -244,14 +307,52 @@ impl Recogniser {
     fn finish(&self, open: OpenRecording) -> Result<Recognised> {
         let (duration, condition) = open.end.expect("called when it has ended")?;
         let spectrogram = self.options.spectrogram.then(|| open.excerpts.spectrogram.array());
-        let (trained, aggregate) = (&self.trained, self.options.aggregate);
-        let mut recognition = open.excerpts.recognition(open.name, duration, trained, &self.thresholds, aggregate);
+        let silent = open.excerpts.is_silent();
+        let mut recognition =
+            open.excerpts.recognition(open.name, duration, &self.trained, &self.thresholds, &self.options);
         recognition.condition = condition;
+        if silent {
+            recognition.condition.warnings.push("is silent: nothing is louder than -80 dB of full scale".into());
+        }
         Ok(Recognised { recognition, spectrogram })
     }
 }
 
+/// The spectrogram of an excerpt whose silent instances were not analysed.
+struct Spectrogram {
+    bands: usize,
+    values: Vec<f32>,
+}
+
+impl Spectrogram {
+    /// Of an excerpt of so many samples, all of it silent.
+    fn silent(kind: Kind, samples: usize) -> Spectrogram {
+        let shown = kind.spectrogram();
+        let silence = shown.offset.unwrap_or(log_mel::OFFSET).ln();
+        Spectrogram { bands: shown.bands, values: vec![silence; (shown.frames)(samples).max(1) * shown.bands] }
+    }
+
+    /// Puts the frames of the analysed instances where these are in the excerpt.
+    fn place(&mut self, frames: &[f32], instances: &[usize]) {
+        // An excerpt whose instances were all analysed, or that has only one.
+        if instances.len() == instances.last().map_or(0, |last| last + 1) {
+            let known = frames.len().min(self.values.len());
+            return self.values[..known].copy_from_slice(&frames[..known]);
+        }
+        let patch = PATCH_FRAMES * self.bands;
+        for (frames, instance) in frames.chunks(patch).zip(instances) {
+            let into = self.values.get_mut(instance * patch..).unwrap_or_default();
+            let known = frames.len().min(into.len());
+            into[..known].copy_from_slice(&frames[..known]);
+        }
+    }
+}
+
 impl Options {
+    fn gate(&self) -> f32 {
+        self.gate.unwrap_or(GATE)
+    }
+
     fn hop(&self, kind: Kind) -> f64 {
         self.hop.unwrap_or(if kind.is_single_note() { kind.window() } else { HOP })
     }
@@ -265,8 +366,12 @@ impl Options {
         if !(shortest..=longest).contains(&hop) {
             return Err(Error::Usage(format!("hop {hop} s is out of range: {shortest} to {longest} s")));
         }
+        if !self.gate().is_finite() || self.gate() <= 0.0 {
+            return Err(Error::Usage(format!("gate {} dB is out of range: above 0", self.gate())));
+        }
+        self.segmentation.check()?;
         if self.aggregate == Some(Aggregate::Attention) && !has_attention {
-            return Err(Error::Usage(format!("{} has no attention; use mean or max", model.name)));
+            return Err(Error::Usage(format!("{} has no attention; use power, mean or max", model.name)));
         }
         Ok(())
     }
@@ -292,12 +397,16 @@ pub fn recognise_clips(
     for portion in clips.chunks(PORTION) {
         let predictions = predictor.predict(&vec![portion.to_vec(); trained.about.seeds.len()])?;
         for (i, clip) in portion.iter().map(|&clip| clip as usize).enumerate() {
-            let mut excerpts = Excerpts::new(trained, 1.0, 0);
+            let mut excerpts = Excerpts::new(trained, 1.0, 0, GATE);
             let instances = features.lengths[clip] as usize;
-            excerpts.add(&predictions, i, 0.0, instances);
+            // Nothing is known of their level.
+            let count = excerpts.instances(instances);
+            let (audible, levels) = ((0..count).collect::<Vec<_>>(), vec![0.0; count]);
+            excerpts.gate(0.0);
+            excerpts.add(&predictions, i, instances, &Placement { start: 0.0, instances: &audible, levels: &levels });
             let duration = excerpts.seconds(instances, trained)?;
             let name = PathBuf::from(&keys[clip]);
-            all.push(excerpts.recognition(name, duration, trained, &thresholds, options.aggregate));
+            all.push(excerpts.recognition(name, duration, trained, &thresholds, options));
         }
     }
     Ok(all)

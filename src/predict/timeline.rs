@@ -1,51 +1,105 @@
 //! Segments from activity curves, and their agreement with ground truth.
 
-use std::collections::{HashMap, HashSet};
-use std::path::Path;
-
-use serde::Deserialize;
-
 use crate::core::error::{Error, Result};
-use crate::core::files::read_limited;
 use crate::metrics::scores::Counts;
-use crate::predict::recognition::{Recognition, Segment};
+use crate::predict::recognition::Segment;
 
-/// Maximum size of a table of true times.
-const MAX_TRUTH: u64 = 256 << 20;
+/// How the activity of an instrument becomes segments.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Segmentation {
+    /// Seconds: shorter segments are dropped, but for the one with the largest total activity of a present instrument.
+    pub min_duration: f64,
+    /// Seconds of the median filter over the activity; 0 for none.
+    pub median: f64,
+}
 
-/// Seconds. Silence between notes and breaths of an instrument that still plays is shorter.
-const BRIDGED: f64 = 0.5;
-/// Seconds. Shorter segments are rather noise of the model or the tail of another instrument.
-const SHORTEST: f64 = 0.3;
-
-/// When an instrument plays: the runs of cells whose activity is at least `threshold`, in order and without overlaps.
-/// Gaps shorter than 0.5 s are bridged; then runs shorter than 0.3 s are dropped, unless the recording itself is that
-/// short.
-///
-/// `cell` and `duration` are in seconds, above 0; cells beyond the duration are ignored, one across its end is cut
-/// there. A segment's confidence is the mean activity of its cells.
-pub fn segments(activity: &[f32], cell: f64, threshold: f64, duration: f64) -> Vec<Segment> {
-    let inside = activity.len().min((duration / cell).ceil() as usize);
-    let mut runs: Vec<(usize, usize)> = vec![];
-    for i in (0..inside).filter(|&i| f64::from(activity[i]) >= threshold) {
-        match runs.last_mut() {
-            Some((_, end)) if *end == i || ((i - *end) as f64) * cell < BRIDGED => *end = i + 1,
-            _ => runs.push((i, i + 1)),
-        }
+impl Default for Segmentation {
+    fn default() -> Segmentation {
+        Segmentation { min_duration: 0.3, median: 0.0 }
     }
-    let shortest = if duration < SHORTEST { 0.0 } else { SHORTEST };
-    let segment = |(first, end): (usize, usize)| {
-        let start = first as f64 * cell;
-        // Not the difference of start and end, whose rounding would drop a run of exactly the shortest length.
-        let length = ((end - first) as f64 * cell).min(duration - start);
-        let confidence = activity[first..end].iter().map(|&a| f64::from(a)).sum::<f64>() / (end - first) as f64;
-        (length > 0.0 && length >= shortest).then(|| Segment {
-            start,
-            end: (end as f64 * cell).min(duration),
-            confidence,
-        })
-    };
-    runs.into_iter().filter_map(segment).collect()
+}
+
+/// Seconds. Pauses between notes and breaths of an instrument that still plays are shorter.
+const BRIDGED: f64 = 0.5;
+/// Fractions of an instrument's largest activity in a recording: a segment reaches the first, and lasts as long as the second.
+/// Found best on synthetic clips with known times.
+const ONSET: f32 = 0.6;
+const SUSTAIN: f32 = 0.4;
+/// Seconds: limits of the options.
+const LONGEST: f64 = 60.0;
+
+impl Segmentation {
+    /// # Errors
+    /// `Usage` for durations out of range.
+    pub fn check(&self) -> Result<()> {
+        for (what, seconds) in [("min_duration", self.min_duration), ("median", self.median)] {
+            if !(0.0..=LONGEST).contains(&seconds) {
+                return Err(Error::Usage(format!("{what} {seconds} s is out of range: 0 to {LONGEST}")));
+            }
+        }
+        Ok(())
+    }
+
+    /// When a present instrument plays: at least one segment. What counts is its activity relative to its own maximum in the
+    /// recording; that it is present at all is decided elsewhere. Units and rules as [`Segmentation::above`].
+    pub fn of_present(&self, activity: &[f32], cell: f64, duration: f64) -> Vec<Segment> {
+        let most = |of: &[f32]| of.iter().copied().fold(0.0, f32::max);
+        let filtered = self.filtered(activity, cell);
+        // What the filter removes altogether is all that there is of the instrument.
+        let activity = if most(&filtered) > 0.0 { &filtered } else { activity };
+        let most = most(activity);
+        self.above(activity, cell, duration, [SUSTAIN * most, ONSET * most])
+    }
+
+    /// The runs of cells whose activity is at least `thresholds[0]` and in one cell or more at least `thresholds[1]`, in order and
+    /// without overlaps. Gaps shorter than 0.5 s are bridged; then runs shorter than the minimum duration are dropped, but for the one
+    /// with the largest total activity.
+    ///
+    /// `cell` and `duration` are in seconds, above 0; cells beyond the duration are ignored, one across its end is cut there. A
+    /// segment's confidence is the mean activity of its cells.
+    pub fn above(&self, activity: &[f32], cell: f64, duration: f64, thresholds: [f32; 2]) -> Vec<Segment> {
+        let [low, high] = thresholds;
+        let inside = activity.len().min((duration / cell).ceil() as usize);
+        let mut runs: Vec<(usize, usize)> = vec![];
+        for i in (0..inside).filter(|&i| activity[i] >= low) {
+            match runs.last_mut() {
+                Some((_, end)) if *end == i => *end = i + 1,
+                _ => runs.push((i, i + 1)),
+            }
+        }
+        let peak = |&(first, end): &(usize, usize)| activity[first..end].iter().copied().fold(f32::MIN, f32::max);
+        runs.retain(|run| peak(run) >= high);
+        let mut bridged: Vec<(usize, usize)> = vec![];
+        for run in runs {
+            match bridged.last_mut() {
+                Some((_, end)) if ((run.0 - *end) as f64) * cell < BRIDGED => *end = run.1,
+                _ => bridged.push(run),
+            }
+        }
+        let total = |(first, end): (usize, usize)| activity[first..end].iter().map(|&a| f64::from(a)).sum::<f64>();
+        let main = bridged.iter().copied().reduce(|a, b| if total(b) > total(a) { b } else { a });
+        let segment = |run: (usize, usize)| {
+            let (first, end) = run;
+            let start = first as f64 * cell;
+            // Not the difference of start and end, whose rounding would drop a run of exactly the shortest length.
+            let length = ((end - first) as f64 * cell).min(duration - start);
+            let confidence = total(run) / (end - first) as f64;
+            let kept = length > 0.0 && (length >= self.min_duration || Some(run) == main);
+            kept.then(|| Segment { start, end: (end as f64 * cell).min(duration), confidence })
+        };
+        bridged.into_iter().filter_map(segment).collect()
+    }
+
+    /// The median of as many cells as the filter spans, an odd number, fewer at both ends.
+    fn filtered(&self, activity: &[f32], cell: f64) -> Vec<f32> {
+        let half = (self.median / cell / 2.0).floor() as usize;
+        let median = |i: usize| {
+            let mut around = activity[i.saturating_sub(half)..(i + half + 1).min(activity.len())].to_vec();
+            let middle = around.len() / 2;
+            *around.select_nth_unstable_by(middle, f32::total_cmp).1
+        };
+        if half == 0 { activity.to_vec() } else { (0..activity.len()).map(median).collect() }
+    }
 }
 
 /// `curve`, an entry per `cell` seconds, resampled to `columns` entries over `duration`: the mean of what each covers.
@@ -94,100 +148,4 @@ fn active_frames(intervals: &[(f64, f64)], duration: f64) -> Vec<bool> {
     let half = |i: usize| (duration - i as f64).min(1.0) / 2.0;
     // A frame half covered by decimal fractions of a second must not fail by their rounding.
     covered.iter().enumerate().map(|(i, &c)| c >= half(i) - 1e-9).collect()
-}
-
-/// Ground-truth times of instruments in recordings, and the agreement of results with them.
-pub struct Truth {
-    /// (start, end) in seconds, by recording (see [`Recognition::name`]) and instrument.
-    intervals: HashMap<(String, String), Vec<(f64, f64)>>,
-    recordings: HashSet<String>,
-    counts: Counts,
-    /// Recordings that were compared, by name.
-    compared: HashSet<String>,
-    unknown: usize,
-    /// Recordings with the name of another one, which the table cannot distinguish.
-    namesakes: usize,
-}
-
-impl Truth {
-    /// Reads a CSV with the columns sample_key, instrument, start_s and end_s.
-    ///
-    /// # Errors
-    /// `Io`, and `Data` for a table without these columns or with invalid times.
-    pub fn read(path: &Path) -> Result<Truth> {
-        let bytes = read_limited(path, MAX_TRUTH)?;
-        let mut reader = csv::ReaderBuilder::new().trim(csv::Trim::All).from_reader(&bytes[..]);
-        let mut truth = Truth {
-            intervals: HashMap::new(),
-            recordings: HashSet::new(),
-            counts: Counts { tp: 0, fp: 0, fn_: 0, tn: 0 },
-            compared: HashSet::new(),
-            unknown: 0,
-            namesakes: 0,
-        };
-        for row in reader.deserialize::<Interval>() {
-            let fail = |reason: String| Error::data(path, reason);
-            let row = row.map_err(|e| {
-                fail(format!(
-                    "is not a table with sample_key,instrument,start_s,end_s ({})",
-                    e.to_string().replace('\n', " ")
-                ))
-            })?;
-            if !(row.start_s >= 0.0 && row.start_s <= row.end_s && row.end_s.is_finite()) {
-                let Interval { sample_key, start_s, end_s, .. } = row;
-                return Err(fail(format!("{start_s} to {end_s} s is not an interval (in {sample_key})")));
-            }
-            truth.recordings.insert(row.sample_key.clone());
-            truth.intervals.entry((row.sample_key, row.instrument)).or_default().push((row.start_s, row.end_s));
-        }
-        Ok(truth)
-    }
-
-    /// Compares the result of a recording. Only the first of its name counts.
-    pub fn compare(&mut self, r: &Recognition) {
-        let key = r.name();
-        if !self.recordings.contains(&key) {
-            self.unknown += 1;
-            return;
-        }
-        if !self.compared.insert(key.clone()) {
-            self.namesakes += 1;
-            return;
-        }
-        for instrument in &r.instruments {
-            let truth = self.intervals.get(&(key.clone(), instrument.name.clone()));
-            let truth = truth.map_or(&[][..], Vec::as_slice);
-            let Counts { tp, fp, fn_, tn } = frame_counts(&instrument.segments, truth, r.duration);
-            self.counts.tp += tp;
-            self.counts.fp += fp;
-            self.counts.fn_ += fn_;
-            self.counts.tn += tn;
-        }
-    }
-
-    /// A line: the F1 of all frames of all instruments, and precision and recall.
-    pub fn summary(&self) -> String {
-        let Counts { tp, fp, fn_, .. } = self.counts;
-        if self.compared.is_empty() {
-            return format!("none of {} recordings is in the table of ground-truth times", self.unknown);
-        }
-        let ratio = |n: u64, of: u64| n as f64 / of.max(1) as f64;
-        let skipped = |n: usize, why: &str| if n > 0 { format!(", {n} {why} skipped") } else { String::new() };
-        let missing = skipped(self.unknown, "without ground truth") + &skipped(self.namesakes, "with a duplicate name");
-        format!(
-            "frames of 1 s: F1 {:.3} (precision {:.3}, recall {:.3}) over {} recordings{missing}",
-            ratio(2 * tp, 2 * tp + fp + fn_),
-            ratio(tp, tp + fp),
-            ratio(tp, tp + fn_),
-            self.compared.len()
-        )
-    }
-}
-
-#[derive(Deserialize)]
-struct Interval {
-    sample_key: String,
-    instrument: String,
-    start_s: f64,
-    end_s: f64,
 }

@@ -8,6 +8,7 @@ use crate::core::error::{Error, Result};
 use crate::features::extraction::Recipe;
 use crate::features::front_end::Source;
 use crate::graph::Layout;
+use crate::metrics::calibration::{self, Calibration};
 use crate::metrics::scores::Task;
 use crate::metrics::thresholds::{self, Level};
 use crate::nn;
@@ -34,6 +35,8 @@ pub enum Split {
 pub struct Trained {
     pub config: Config,
     pub about: About,
+    /// Whether probabilities of recordings are calibrated, where the run has calibrations.
+    pub calibrated: bool,
     pub model: TrainedModel,
 }
 
@@ -74,7 +77,7 @@ impl Trained {
                 TrainedModel::Network(Network { layout, blocks })
             }
         };
-        Ok(Trained { config, about: file.about, model })
+        Ok(Trained { config, about: file.about, calibrated: true, model })
     }
 
     /// Writes all seeds, as [`Trained::load`] reads them.
@@ -147,7 +150,7 @@ impl Trained {
         Ok(())
     }
 
-    /// (R, K): decision thresholds of each seed, by the setting `threshold`.
+    /// (R, K): decision thresholds of each seed's probabilities before calibration, by the setting `threshold`.
     ///
     /// # Errors
     /// `Usage` when tuned ones are requested, and the run has none yet.
@@ -155,7 +158,16 @@ impl Trained {
         match (self.config.threshold, &self.about.thresholds) {
             (Level::Fixed(v), _) => Ok(vec![vec![v; self.about.classes.len()]; self.about.seeds.len()]),
             (Level::Tuned, Some(tuned)) => Ok(tuned.clone()),
-            (Level::Tuned, None) => Err(Error::Usage(
+            (Level::Precision(wanted), _) if self.about.precision_thresholds.is_some() => {
+                let index = calibration::precisions().position(|p| p >= wanted - 1e-9).expect("within the range");
+                let table = self.about.precision_thresholds.iter().flatten();
+                let fitted = self.about.calibrations.iter().flatten();
+                let of_seed = |(row, fitted): (&Vec<Vec<f64>>, &Vec<Calibration>)| {
+                    row.iter().zip(fitted).map(|(t, fitted)| fitted.invert(t[index])).collect()
+                };
+                Ok(table.zip(fitted).map(of_seed).collect())
+            }
+            (Level::Tuned | Level::Precision(_), _) => Err(Error::Usage(
                 "the run has no tuned thresholds (training not finished, or without validation clips); \
                  give a number, `threshold` 0.5"
                     .into(),
@@ -163,11 +175,24 @@ impl Trained {
         }
     }
 
-    /// (K): decision thresholds of the ensemble.
+    /// (R, K): calibrations of the seeds' probabilities; the identity for runs without.
+    pub fn calibrations(&self) -> Vec<Vec<Calibration>> {
+        let none = || vec![vec![Calibration::IDENTITY; self.about.classes.len()]; self.about.seeds.len()];
+        self.about.calibrations.clone().filter(|_| self.calibrated).unwrap_or_else(none)
+    }
+
+    /// (K): decision thresholds of the ensemble's probabilities of recordings. A fixed one is of calibrated probabilities if these
+    /// are calibrated.
     ///
     /// # Errors
     /// As [`Trained::thresholds`].
     pub fn common_thresholds(&self) -> Result<Vec<f64>> {
-        Ok(thresholds::common(&self.thresholds()?))
+        let mut thresholds = self.thresholds()?;
+        if !matches!(self.config.threshold, Level::Fixed(_)) {
+            for (row, calibrations) in thresholds.iter_mut().zip(self.calibrations()) {
+                row.iter_mut().zip(calibrations).for_each(|(t, calibration)| *t = calibration.apply(*t));
+            }
+        }
+        Ok(thresholds::common(&thresholds))
     }
 }

@@ -33,6 +33,7 @@ pub const REPORT: &str = "report.html";
 pub const LEARNING_CURVES: &str = "learning_curves.png";
 pub const CLASSES: &str = "classes.png";
 pub const CONFUSION: &str = "confusion.png";
+pub const RELIABILITY: &str = "reliability.png";
 pub const EXAMPLES: &str = "examples.png";
 pub const SEEDS: &str = "seeds.png";
 
@@ -166,6 +167,7 @@ impl RunDir {
             CLASSES,
             SEEDS,
             CONFUSION,
+            RELIABILITY,
             EXAMPLES,
             CLASS_MAP,
             SPLITS,

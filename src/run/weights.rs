@@ -14,6 +14,7 @@ use crate::core::error::{Error, Result};
 use crate::core::tensors::{File, floats, reject_extra, save, words};
 use crate::data::Dataset;
 use crate::graph::Layout;
+use crate::metrics::calibration::{self, Calibration};
 use crate::run::config::Config;
 
 /// Maximum number of feature values of a clip.
@@ -38,6 +39,12 @@ pub struct About {
     /// (R, K): decision thresholds, tuned on each seed's validation clips after training.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub thresholds: Option<Vec<Vec<f64>>>,
+    /// (R, K): calibrations, fitted to the same clips.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub calibrations: Option<Vec<Vec<Calibration>>>,
+    /// (R, K, P): thresholds of calibrated probabilities for each of [`calibration::precisions`], from the same clips.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub precision_thresholds: Option<Vec<Vec<Vec<f64>>>>,
 }
 
 impl About {
@@ -53,6 +60,8 @@ impl About {
             seeds: config.seeds.clone(),
             best_epochs: vec![0; config.seeds.len()],
             thresholds: None,
+            calibrations: None,
+            precision_thresholds: None,
         }
     }
 
@@ -62,15 +71,25 @@ impl About {
             seeds: vec![self.seeds[r]],
             best_epochs: vec![self.best_epochs[r]],
             thresholds: self.thresholds.as_ref().map(|all| vec![all[r].clone()]),
+            calibrations: self.calibrations.as_ref().map(|all| vec![all[r].clone()]),
+            precision_thresholds: self.precision_thresholds.as_ref().map(|all| vec![all[r].clone()]),
             ..self.clone()
         }
     }
 
-    /// Whether thresholds, if there are any, exist for all seeds and classes.
-    fn has_valid_thresholds(&self) -> bool {
-        let valid =
-            |of_seed: &Vec<f64>| of_seed.len() == self.classes.len() && of_seed.iter().all(|t| (0.0..=1.0).contains(t));
-        self.thresholds.as_ref().is_none_or(|all| all.len() == self.seeds.len() && all.iter().all(valid))
+    /// Whether thresholds and calibrations, if there are any, exist for all seeds and classes, within their ranges.
+    fn is_valid(&self) -> bool {
+        fn all<T>(table: &Option<Vec<Vec<T>>>, [seeds, classes]: [usize; 2], valid: impl Fn(&T) -> bool) -> bool {
+            let of_seed = |row: &Vec<T>| row.len() == classes && row.iter().all(&valid);
+            table.as_ref().is_none_or(|table| table.len() == seeds && table.iter().all(of_seed))
+        }
+        let shape = [self.seeds.len(), self.classes.len()];
+        let threshold = |t: &f64| (0.0..=1.0).contains(t);
+        all(&self.thresholds, shape, threshold)
+            && all(&self.calibrations, shape, Calibration::is_valid)
+            && all(&self.precision_thresholds, shape, |each| {
+                each.len() == calibration::precisions().count() && each.iter().all(threshold)
+            })
     }
 }
 
@@ -114,7 +133,7 @@ impl ModelFile {
         if inputs.is_none() || about.classes.is_empty() {
             return Err(Error::checkpoint(path, "has metadata of clips without features or without classes"));
         }
-        if about.seeds.is_empty() || about.best_epochs.len() != about.seeds.len() || !about.has_valid_thresholds() {
+        if about.seeds.is_empty() || about.best_epochs.len() != about.seeds.len() || !about.is_valid() {
             return Err(Error::checkpoint(path, "has inconsistent metadata"));
         }
         Ok(ModelFile { path: path.into(), file, about })

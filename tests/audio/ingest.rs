@@ -91,7 +91,7 @@ fn every_second_is_covered_without_redundant_excerpts() {
     let (excerpts, duration) = whole(&seconds(4.0), windowing(10.0, None));
     assert_eq!((excerpts.len(), excerpts[0].samples.len(), duration), (1, 64_000, 4.0));
     let (silent, _) = whole(&wav(dir.path(), "b.wav", 8000, &[0.0; 4000]), windowing(10.0, 5.0));
-    assert_eq!(silent, [Excerpt { start: 0.0, samples: vec![0.0; 8000] }]);
+    assert_eq!(silent, [Excerpt { start: 0.0, samples: vec![0.0; 8000], scale: 1.0 }]);
 }
 
 #[test]

@@ -3,13 +3,16 @@
 use std::path::Path;
 
 use wmic::audio::{Depth, decode, write_wav};
+use wmic::core::random::Stream;
 use wmic::features::device_dataset::DeviceDataset;
 use wmic::features::extraction::{FrontEndRunner, Recipe};
 use wmic::features::front_end::{FrontEnd, Source};
 use wmic::gpu::Gpu;
+use wmic::metrics::thresholds::Level;
 use wmic::nn::front_ends::vggish::Width;
 use wmic::predict::predictor::{Detail, Predictor, layout};
-use wmic::predict::recogniser::{Options, Recogniser, recognise_clips};
+use wmic::predict::recogniser::{Aggregate, Options, Recognised, Recogniser, recognise_clips};
+use wmic::predict::recognition::Instrument;
 use wmic::predict::trained::{Network, Trained, TrainedModel};
 use wmic::run::config::Config;
 use wmic::run::weights::{About, Block};
@@ -40,8 +43,10 @@ fn trained(model: &str) -> Trained {
         seeds: SEEDS.into(),
         best_epochs: vec![0; 2],
         thresholds: None,
+        calibrations: None,
+        precision_thresholds: None,
     };
-    Trained { config, about, model: TrainedModel::Network(Network { layout, blocks }) }
+    Trained { config, about, calibrated: true, model: TrainedModel::Network(Network { layout, blocks }) }
 }
 
 /// A glide with some noise, never repeating.
@@ -83,7 +88,7 @@ fn samples_in_memory_are_recognised_as_their_file_is() {
     assert_eq!((by_file.bands[0][0], by_file.bands[3][1]), (125.0, 7500.0));
 
     for (samples, sr, why) in [
-        (&[][..], SR, "hold no sound"),
+        (&[][..], SR, "contain no audio"),
         (&[0.0, f32::NAN][..], SR, "number 1 is NaN"),
         (&[0.0][..], 0, "sample rate of 0 Hz"),
     ] {
@@ -92,6 +97,77 @@ fn samples_in_memory_are_recognised_as_their_file_is() {
     }
     assert!(recogniser.recognise_file("no-such.wav").is_err());
     assert_eq!(recogniser.recognise(&samples, SR).unwrap().recognition.instruments, by_file.instruments, "as before");
+}
+
+/// White noise of this RMS level in dB of full scale.
+fn hiss(seconds: f64, level: f64) -> Vec<f32> {
+    let mut stream = Stream::new(5, 0);
+    let scale = 10f64.powf(level / 20.0) * 3f64.sqrt();
+    (0..(seconds * f64::from(SR)) as usize).map(|_| (scale * stream.uniform(1.0)) as f32).collect()
+}
+
+#[test]
+fn what_is_much_quieter_than_the_rest_decides_nothing() {
+    let gpu = Gpu::open(None).unwrap();
+    for model in ["att-tf", "fc-t", "sr16"] {
+        let mut recogniser = Recogniser::new(&gpu, trained(model), Options::default()).unwrap();
+        let mut recognise = |parts: &[&[f32]]| recogniser.recognise(&parts.concat(), SR).unwrap().recognition;
+        let (clip, noise) = (sound(6.0), hiss(20.0, -70.0));
+        let (alone, before, after) = (recognise(&[&clip]), recognise(&[&noise, &clip]), recognise(&[&clip, &noise]));
+        assert!(alone.instruments.iter().any(|i| i.activity.iter().any(|a| *a > 0.0)));
+        for (with_hiss, alone) in after.instruments.iter().zip(&alone.instruments) {
+            assert_eq!(with_hiss.probability, alone.probability, "{model}");
+            assert!(with_hiss.segments.iter().all(|s| s.end <= 6.72), "{model}: {:?}", with_hiss.segments);
+            let end = (6.72 / after.cell).round() as usize;
+            assert!(with_hiss.activity[end..].iter().all(|a| *a == 0.0), "{model}");
+        }
+        let start = (19.2 / before.cell).round() as usize;
+        let silent = |i: &Instrument| i.activity[..start].iter().all(|a| *a == 0.0);
+        assert!(before.instruments.iter().all(silent), "{model}");
+        assert!(before.instruments.iter().any(|i| i.activity.iter().any(|a| *a > 0.0)), "{model}");
+        // A gate of its own: what is 80 dB below is louder than one at 90 dB, and -70 dB of full scale is no silence.
+        let mut all =
+            Recogniser::new(&gpu, trained(model), Options { gate: Some(90.0), ..Options::default() }).unwrap();
+        let loud = all.recognise(&[clip, noise].concat(), SR).unwrap().recognition;
+        assert!(loud.instruments.iter().any(|i| i.activity.last().is_some_and(|a| *a > 0.0)), "{model}");
+    }
+}
+
+#[test]
+fn in_silence_nothing_plays() {
+    let gpu = Gpu::open(None).unwrap();
+    let silences = [vec![0.0; 400_000], vec![0.25; 400_000], hiss(25.0, -85.0)];
+    for model in ["att", "fc-tf", "sr16"] {
+        let mut run = trained(model);
+        // At this threshold anything else would be present.
+        run.set_threshold(Level::Fixed(0.0)).unwrap();
+        let mut recogniser = Recogniser::new(&gpu, run, Options { spectrogram: true, ..Options::default() }).unwrap();
+        for silence in &silences {
+            let Recognised { recognition, spectrogram } = recogniser.recognise(silence, SR).unwrap();
+            for i in &recognition.instruments {
+                assert_eq!((i.probability, i.present, i.segments.len()), (0.0, false, 0), "{model}");
+                assert!(i.activity.iter().all(|a| *a == 0.0), "{model}");
+            }
+            assert!(recognition.condition.warnings.iter().any(|line| line.starts_with("is silent")), "{model}");
+            let spectrogram = spectrogram.unwrap();
+            assert!(spectrogram.dims()[0] > 2000 / 2 && spectrogram.data().iter().all(|v| *v == spectrogram[0]));
+        }
+    }
+}
+
+/// Excerpts in which an instrument surely plays, among many in which it may, do not make a long recording certain.
+#[test]
+fn probabilities_do_not_grow_with_the_length_of_a_recording() {
+    let gpu = Gpu::open(None).unwrap();
+    let probabilities = |aggregate, seconds: usize| -> Vec<f64> {
+        let options = Options { hop: Some(9.6), aggregate: Some(aggregate), ..Options::default() };
+        let mut recogniser = Recogniser::new(&gpu, trained("att-tf"), options).unwrap();
+        let once = sound(9.6);
+        let samples: Vec<f32> = once.iter().copied().cycle().take(once.len() * seconds / 10).collect();
+        recogniser.recognise(&samples, SR).unwrap().recognition.instruments.iter().map(|i| i.probability).collect()
+    };
+    let (short, long) = (probabilities(Aggregate::Power, 10), probabilities(Aggregate::Power, 120));
+    assert!(short.iter().zip(&long).all(|(a, b)| (a - b).abs() < 0.02), "{short:?} {long:?}");
 }
 
 /// Maps stay on the GPU, where the padding of a short excerpt must be zero as in stored features: fc-tf reads all of it.

@@ -10,12 +10,20 @@ use wmic::nn::front_ends::log_mel::band_hz;
 use wmic::output::format::{Detail, Series};
 use wmic::output::{FORMATS, audacity, csv, find, jams, json};
 use wmic::predict::recognition::{self, Glimpse, Instrument, Recognition, Segment};
-use wmic::predict::timeline::{Truth, frame_counts, resample, segments};
+use wmic::predict::timeline::{Segmentation, frame_counts, resample};
+use wmic::predict::truth::Truth;
 use wmic::report::pages::recording::write_page;
 use wmic::report::plots::recording::plot;
 use wmic::report::plots::spectrogram::Picture;
 use wmic::report::tables::recording::table;
 use wmic::report::tables::table::Style;
+
+const PLAIN: Segmentation = Segmentation { min_duration: 0.3, median: 0.0 };
+
+/// The segments at a threshold.
+fn segments(activity: &[f32], cell: f64, threshold: f32, duration: f64) -> Vec<Segment> {
+    PLAIN.above(activity, cell, duration, [threshold; 2])
+}
 
 /// Start and end of the segments at a threshold of 0.5, in milliseconds.
 fn spans(activity: &[f32], cell: f64, duration: f64) -> Vec<(i64, i64)> {
@@ -47,9 +55,31 @@ fn gaps_are_bridged_and_blips_dropped() {
     assert_eq!(spans(&on(&[(2, 4), (10, 13)], 20), 0.1, 2.0), [(1000, 1300)], "0.2 s and 0.3 s");
     assert_eq!(spans(&on(&[(2, 4), (6, 8)], 20), 0.1, 2.0), [(200, 800)], "bridged before blips are dropped");
     assert_eq!(spans(&on(&[(0, 2)], 2), 0.1, 0.2), [(0, 200)], "all of a recording");
-    assert_eq!(spans(&on(&[(10, 11)], 11), 0.96, 9.7), [], "of the last cell only 0.1 s belongs to the recording");
+    assert_eq!(spans(&on(&[(0, 1), (10, 11)], 11), 0.96, 9.7), [(0, 960)], "of the last cell the recording has 0.1 s");
+    assert_eq!(spans(&on(&[(10, 11)], 11), 0.96, 9.7), [(9600, 9700)], "all there is of an instrument");
     let bridged = segments(&[1.0, 0.25, 1.0], 0.4, 0.5, 2.0);
     assert_eq!((bridged.len(), bridged[0].confidence), (1, 0.75), "the mean includes the gap");
+}
+
+#[test]
+fn segments_start_at_the_upper_threshold_and_last_to_the_lower_one() {
+    let activity = [0.1, 0.5, 0.9, 0.4, 0.1, 0.1, 0.5, 0.5, 0.1];
+    let found = PLAIN.above(&activity, 1.0, 9.0, [0.4, 0.8]);
+    assert_eq!(found.iter().map(|s| (s.start, s.end)).collect::<Vec<_>>(), [(1.0, 4.0)]);
+}
+
+#[test]
+fn a_present_instrument_has_a_segment_however_low_its_activity() {
+    for scale in [1.0, 0.01] {
+        let activity: Vec<f32> = [0.1, 0.2, 1.0, 0.7, 0.1, 0.65, 0.3].iter().map(|a| a * scale).collect();
+        let found = PLAIN.of_present(&activity, 1.0, 7.0);
+        assert_eq!(found.iter().map(|s| (s.start, s.end)).collect::<Vec<_>>(), [(2.0, 4.0), (5.0, 6.0)]);
+        // The median removes lone cells, unless nothing else is left.
+        let smooth = Segmentation { median: 3.0, ..PLAIN };
+        assert_eq!(smooth.of_present(&activity, 1.0, 7.0).len(), 1);
+        let blip: Vec<f32> = [0.0, 0.0, 1.0, 0.0, 0.0].iter().map(|a| a * scale).collect();
+        assert_eq!(smooth.of_present(&blip, 1.0, 5.0).iter().map(|s| s.start).collect::<Vec<_>>(), [2.0]);
+    }
 }
 
 #[test]
@@ -237,12 +267,12 @@ fn only_the_extension_of_an_audio_file_is_removed_from_its_name() {
     std::fs::write(&table, "sample_key,instrument,start_s,end_s\nsong.1,piano,0,10\n").unwrap();
     let mut truth = Truth::read(&table).unwrap();
     truth.compare(&recognition("song.2"));
-    assert_eq!(truth.summary(), "none of 1 recordings is in the table of true times", "it is another one's");
+    assert_eq!(truth.summary(), "none of 1 recordings is in the table of ground-truth times", "it is another one's");
     truth.compare(&recognition("x/song.1"));
     truth.compare(&recognition("y/song.1.wav"));
     let summary = truth.summary();
     assert!(
-        summary.ends_with("over 1 recordings, 1 without ground truth skipped, 1 with a duplicate name skipped"),
+        summary.contains("over 1 recordings, 1 without ground truth skipped, 1 with a duplicate name skipped"),
         "{summary}"
     );
 }
@@ -262,7 +292,14 @@ fn attention_to_frequency_is_a_map() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("a.png");
     let (spectrogram, band_hz) = spectrogram();
-    let picture = Picture { recognition: &r, spectrum: SPECTRUM, spectrogram: &spectrogram, band_hz: &band_hz };
+    let picture = Picture {
+        recognition: &r,
+        spectrum: SPECTRUM,
+        spectrogram: &spectrogram,
+        band_hz: &band_hz,
+        attention: true,
+        truth: None,
+    };
     let bar = picture.bar(&r.instruments[0], 4);
     assert_eq!(bar, [[0.25, 0.25, 0.0, 0.0], [0.5, 0.5, 1.0, 1.0]], "the highest band on top");
     plot(&picture, &path).unwrap();
@@ -344,8 +381,18 @@ fn the_picture_is_drawn() {
     let path = folder.path().join("a.png");
     let (spectrogram, band_hz) = spectrogram();
     let draw = |r: &Recognition| {
-        plot(&Picture { recognition: r, spectrum: SPECTRUM, spectrogram: &spectrogram, band_hz: &band_hz }, &path)
-            .unwrap();
+        plot(
+            &Picture {
+                recognition: r,
+                spectrum: SPECTRUM,
+                spectrogram: &spectrogram,
+                band_hz: &band_hz,
+                attention: true,
+                truth: None,
+            },
+            &path,
+        )
+        .unwrap();
         image::open(&path).unwrap().into_rgb8()
     };
     let mut r = recognition("a.ogg");
@@ -362,9 +409,27 @@ fn the_picture_is_drawn() {
     assert!(count(&draw(&r), [110, 110, 110]) > 300, "a note that there are none");
 
     let empty = Array::zeros([0, 64]);
-    plot(&Picture { recognition: &r, spectrum: SPECTRUM, spectrogram: &empty, band_hz: &[] }, &path).unwrap();
+    plot(
+        &Picture {
+            recognition: &r,
+            spectrum: SPECTRUM,
+            spectrogram: &empty,
+            band_hz: &[],
+            attention: true,
+            truth: None,
+        },
+        &path,
+    )
+    .unwrap();
     let nan = Array::new([1, 1], vec![f32::NAN]);
-    let picture = Picture { recognition: &r, spectrum: SPECTRUM, spectrogram: &nan, band_hz: &[440.0] };
+    let picture = Picture {
+        recognition: &r,
+        spectrum: SPECTRUM,
+        spectrogram: &nan,
+        band_hz: &[440.0],
+        attention: true,
+        truth: None,
+    };
     plot(&picture, &path).unwrap();
     let error = plot(&picture, &folder.path().join("a.svg")).unwrap_err().to_string();
     assert!(error.ends_with("a picture of a recording is written as .png"), "{error}");
@@ -377,7 +442,14 @@ fn bands_that_are_smaller_than_pixels_are_averaged() {
     // Two bands for each of 520 rows, one of them silent.
     let stripes = Array::from_fn([50, 1040], |i| (i % 2) as f32);
     let r = one_at_a_time();
-    let picture = Picture { recognition: &r, spectrum: "STFT", spectrogram: &stripes, band_hz: &[] };
+    let picture = Picture {
+        recognition: &r,
+        spectrum: "STFT",
+        spectrogram: &stripes,
+        band_hz: &[],
+        attention: true,
+        truth: None,
+    };
     plot(&picture, &path).unwrap();
     let image = image::open(&path).unwrap().into_rgb8();
     let of = |rgb: [u8; 3]| image.pixels().filter(|p| p.0 == rgb).count();
@@ -396,8 +468,14 @@ fn frequencies_at_equal_distances_have_round_names() {
         let hz = (input.spectrogram().band_hz)();
         let quiet = Array::zeros([87, hz.len()]);
         let r = one_at_a_time();
-        let picture =
-            Picture { recognition: &r, spectrum: input.spectrogram().name, spectrogram: &quiet, band_hz: &hz };
+        let picture = Picture {
+            recognition: &r,
+            spectrum: input.spectrogram().name,
+            spectrogram: &quiet,
+            band_hz: &hz,
+            attention: true,
+            truth: None,
+        };
         write_page(&page, &[picture]).unwrap();
         let page = std::fs::read_to_string(&page).unwrap();
         let name = if input == Kind::Stft { "STFT" } else { "Constant-Q transform" };
@@ -428,7 +506,14 @@ fn the_page_holds_everything() {
     let (spectrogram, band_hz) = spectrogram();
     let pictures: Vec<Picture> = recordings
         .iter()
-        .map(|r| Picture { recognition: r, spectrum: SPECTRUM, spectrogram: &spectrogram, band_hz: &band_hz })
+        .map(|r| Picture {
+            recognition: r,
+            spectrum: SPECTRUM,
+            spectrogram: &spectrogram,
+            band_hz: &band_hz,
+            attention: true,
+            truth: None,
+        })
         .collect();
     let path = folder.path().join("page.html");
     write_page(&path, &pictures).unwrap();

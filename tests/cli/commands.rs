@@ -51,8 +51,8 @@ fn nonsense_is_rejected_with_code_2() {
     wmic(&["check", "--speed"]).assert().code(2);
     wmic(&["bench", "--csv", "a.csv"]).assert().code(2).stderr(contains("--compare"));
     wmic(&[]).assert().code(2);
-    rejected(&["check", "--op", "lineer"], "unknown op lineer (known are: ");
-    rejected(&["bench", "--op", "lineer"], "unknown op lineer (known are: ");
+    rejected(&["check", "--op", "lineer"], "unknown op lineer (known ops: ");
+    rejected(&["bench", "--op", "lineer"], "unknown op lineer (known ops: ");
     rejected(&["check", "--device", "Voodoo 2"], "no adapter matches --device Voodoo 2; there are: 0 ");
     rejected(&["check", "--device", "99"], "no adapter matches --device 99");
 }

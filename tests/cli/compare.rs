@@ -54,11 +54,14 @@ fn experiments_that_make_no_sense_are_one_line() {
             "x.toml:2: unknown variant `f1`, expected one of `f1_pn`, `f1_pos`, `accuracy`",
         ),
         ("title = 'x'\n[[entry]]\nmodel = 'att'", "x.toml: entry 1: has no label"),
-        ("title = 'x'\n[[entry]]\nlabel = 7", "entry 1: label must be text, not 7"),
+        ("title = 'x'\n[[entry]]\nlabel = 7", "entry 1: label must be a string, not 7"),
         ("title = 'x'\n[[entry]]\nlabel = '+'\nmodel = 'att'", "without a letter or a digit"),
         ("title = 'x'\n[[entry]]\nlabel = 'A'", "x.toml: entry 1: (A) names no model"),
         ("title = 'x'\n[[entry]]\nlabel = 'A'\nmodel = 'att'\nseeds = [1]", "(A) has a key seeds, which all"),
-        ("title = 'x'\n[[entry]]\nlabel = 'A'\nmodel = 'att'\nreported = { f1 = 1.0 }", "(A) reported names f1"),
+        (
+            "title = 'x'\n[[entry]]\nlabel = 'A'\nmodel = 'att'\nreported = { f1 = 1.0 }",
+            "(A) reported has unknown metric f1",
+        ),
         ("title = 'x'\nseeds = 0\n[[entry]]\nlabel = 'A'\nmodel = 'att'", "seeds must be at least 1"),
         (
             "title = 'x'\n[[entry]]\nlabel = 'A'\nmodel = 'att'\n[[entry]]\nlabel = '+ a'\nmodel = 'fc'",
@@ -68,7 +71,7 @@ fn experiments_that_make_no_sense_are_one_line() {
         ("title = 'x'\nmetric = 'f1_pn'\n[[entry]]\nlabel = 'A'\nmodel = 'aacnn'", "metric f1_pn is not one of"),
         (
             "title = 'x'\n[[entry]]\nlabel = 'A'\nmodel = 'aacnn'\nreported = { f1_pn = 1.0 }",
-            "(A) reported names f1_pn; metrics are accuracy, f1_macro",
+            "(A) reported has unknown metric f1_pn; metrics are accuracy, f1_macro",
         ),
         (
             "title = 'x'\n[[entry]]\nlabel = 'A'\nmodel = 'aacnn'\n[[entry]]\nlabel = 'B'\nmodel = 'fc'",
@@ -362,7 +365,10 @@ fn single_label_models_are_compared_by_accuracy() {
     ] {
         assert!(page.contains(words), "{words}");
     }
-    assert!(page.contains("accuracy: share of right answers;") && !page.contains("f1_pn:"), "what the scores mean");
+    assert!(
+        page.contains("accuracy: fraction of correct predictions;") && !page.contains("f1_pn:"),
+        "what the scores mean"
+    );
     assert!(read("scores.csv").contains("STFT 25 %,0,accuracy,") && !read("scores.csv").contains("f1_pn"));
     assert!(read("classes.csv").starts_with("entry,class,f1_pn,f1_pn_std,f1_pos,f1_pos_std,"));
     for name in ["scores.png", "classes.png"] {
@@ -603,7 +609,7 @@ fn what_diverges_is_left_out_and_named() {
     // Finished runs in `out` are reused.
     copy(shared.at("out"), &out);
     std::fs::remove_file(format!("{out}/report.html")).unwrap();
-    let named = contains("wmic: skipped: Huge: the loss of seed 0 is no longer a number, in step 1 of epoch 1");
+    let named = contains("wmic: skipped: Huge: seed 0 diverged (NaN loss) in step 1 of epoch 1");
     for round in ["started", "resumed"] {
         let args = ["compare", &data, "--experiment", &three, "--epochs", EPOCHS, "--out", &out];
         wmic(&args).assert().code(1).stderr(named.clone()).stdout(contains("f1_pn against "));
@@ -631,7 +637,7 @@ fn nothing_is_trained_before_all_is_known() {
     rejected(&with("model = 'lute'"), "bad.toml: entry third: unknown model lute");
     rejected(&with("model = 'att'\nlr = -1.0"), "bad.toml: entry third: --lr must be at least 0");
     rejected(&with("model = 'att-tf'"), "bad.toml: entry third: att-tf needs VGGish weights");
-    rejected(&["compare", &data, "--experiment", "ismir18"], "unknown experiment ismir18; there are aacnn21, ismir19");
+    rejected(&["compare", &data, "--experiment", "ismir18"], "unknown experiment ismir18; use aacnn21, ismir19");
     rejected(&["compare", &data, "--experiment", "no.toml"], "no.toml: ");
     // VGGish options apply to the entries that use it, and are rejected if none does.
     let options = ["--frontend-weights", "random", "--width", "1/8", "--train-frontend", "all"];

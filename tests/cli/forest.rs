@@ -164,7 +164,7 @@ fn forests_are_saved_and_loaded_and_damaged_files_rejected() {
         ("trees.left", far, "children"),
         ("trees.left", [0; 4], "children"),
         ("trees.right", 1u32.to_le_bytes(), "children"),
-        ("trees.value", 1.5f32.to_le_bytes(), "share of positives"),
+        ("trees.value", 1.5f32.to_le_bytes(), "leaf value outside 0..1"),
     ];
     for (name, word, why) in damages {
         let mut damaged = bytes.clone();
@@ -232,7 +232,7 @@ fn the_commands_take_a_forest_as_any_model() {
     assert_eq!(heard.as_array().unwrap().len(), 300);
     assert!((0.0..=1.0).contains(&first["probability"].as_f64().unwrap()) && first["spread"].is_number());
     assert!(stdout(&["predict", &run, &data, "--format", "csv"]).lines().count() > 300);
-    rejected(&["predict", &run, &data, "--aggregate", "attention"], "rf has no attention to aggregate by");
+    rejected(&["predict", &run, &data, "--aggregate", "attention"], "rf has no attention; use power, mean or max");
 
     let copied = Path::new(&run).join("run.toml");
     wmic(&["train", "--config", copied.to_str().unwrap(), "--out", &again]).assert().success();
@@ -274,7 +274,7 @@ fn the_commands_take_a_forest_as_any_model() {
     copy(&run, &cut);
     let bytes = read(&cut, "model.safetensors");
     std::fs::write(Path::new(&cut).join("model.safetensors"), &bytes[..bytes.len() - 100]).unwrap();
-    assert_rejected(wmic(&["predict", &cut, &data]), "it may be cut off");
+    assert_rejected(wmic(&["predict", &cut, &data]), "it may be truncated");
 }
 
 /// The metadata of a model file.
@@ -333,7 +333,7 @@ fn tuned_thresholds_are_stored_with_the_weights_and_used() {
         let page = std::fs::read_to_string(format!("{run}/report.html")).unwrap();
         assert!(page.contains("per-class thresholds tuned on the validation clips"));
     }
-    rejected(&["train", &data, "--threshold", "1.5"], "a number from 0 to 1, or tuned, is expected");
+    rejected(&["train", &data, "--threshold", "1.5"], "a number from 0 to 1, tuned, or precision:P");
     std::fs::write(at("odd.toml"), "threshold = \"best\"\n").unwrap();
-    rejected(&["train", &data, "--config", &at("odd.toml")], "a number from 0 to 1, or tuned, is expected");
+    rejected(&["train", &data, "--config", &at("odd.toml")], "a number from 0 to 1, tuned, or precision:P");
 }

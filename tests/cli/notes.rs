@@ -389,8 +389,8 @@ fn options_that_do_not_apply_are_rejected() {
     let train = |args: &[&str], why: &str| {
         rejected(&[&["train", data.as_str(), "--out", text(&out)], args].concat(), why);
     };
-    train(&["--model", "att", "--input", "cqt"], "att is not for single notes");
-    train(&["--model", "att", "--init", "he"], "att starts as its paper says");
+    train(&["--model", "att", "--input", "cqt"], "att is not a single-note model");
+    train(&["--model", "att", "--init", "he"], "att has a fixed initialisation");
     train(&["--model", "att", "--loss", "cross-entropy"], "cross-entropy is for single-label models");
     train(&["--model", "aacnn", "--loss", "bce"], "aacnn is a single-label model");
     train(&["--model", "aacnn", "--augment", "mixup"], "remove --augment");

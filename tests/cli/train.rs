@@ -258,12 +258,12 @@ fn invalid_settings_are_rejected_before_anything_is_written() {
         (&["--lr=-1"], "lr must be at least 0"),
         (&["--lr", "inf"], "lr must be at least 0"),
         (&["--dropout", "1"], "dropout must be at least 0 and below 1"),
-        (&["--val-fraction", "0"], "val-fraction must lie between 0 and 1"),
-        (&["--val-fraction", "1"], "val-fraction must lie between 0 and 1"),
+        (&["--val-fraction", "0"], "val-fraction must be between 0 and 1"),
+        (&["--val-fraction", "1"], "val-fraction must be between 0 and 1"),
         (&["--val-fraction", "0.999"], "leaves 0 for training"),
         (&["--loss", "focal", "--focal-gamma", "-1"], "see --help"),
-        (&["--loss", "focal", "--focal-alpha", "1.5"], "focal-alpha must lie between 0 and 1"),
-        (&["--loss", "focal", "--focal-alpha", "nan"], "focal-alpha must lie between 0 and 1"),
+        (&["--loss", "focal", "--focal-alpha", "1.5"], "focal-alpha must be between 0 and 1"),
+        (&["--loss", "focal", "--focal-alpha", "nan"], "focal-alpha must be between 0 and 1"),
         (&["--loss", "focal", "--focal-alpha", "rare"], "neither a number nor inverse-frequency"),
         (&["--loss", "focal", "--alpha", "0.5"], "--alpha, --beta and --gamma need --loss partial-bce"),
         (&["--focal-gamma", "1"], "need --loss focal"),
@@ -282,7 +282,7 @@ fn invalid_settings_are_rejected_before_anything_is_written() {
     for (text, why) in [
         ("bogus = 1", "c.toml: unknown field `bogus`"),
         ("lr = 'fast'", "c.toml: invalid type"),
-        ("model = 3", "c.toml: model must be text"),
+        ("model = 3", "c.toml: model must be a string"),
         ("lr = 1\n\nlr = 2", "c.toml:3: duplicate key"),
         ("seeds = []", "seeds must be at least 1"),
         ("patience = 'never'", "patience must be a number of epochs, or \"none\""),
@@ -547,8 +547,8 @@ fn an_interrupt_saves_and_reports_how_to_resume() {
         let child = start(&[&["train", &data, "--out", &out], &ENDLESS[..]].concat());
         wait_for(&run.join("run.toml"));
         // The second of two must not touch what the first is writing.
-        rejected(&["train", &data, "--out", &out, "--force"], "is in use: another training writes there");
-        rejected(&["train", "--resume", &out], "is in use: another training writes there");
+        rejected(&["train", &data, "--out", &out, "--force"], "is in use: another process is training there");
+        rejected(&["train", "--resume", &out], "is in use: another process is training there");
         send(signal, &child);
         let (code, stderr) = end(child);
         let last = stderr.lines().last().unwrap();

@@ -333,6 +333,8 @@ fn a_diverged_run_stops_and_keeps_the_best_weights() {
         seeds: vec![0],
         best_epochs: vec![0],
         thresholds: None,
+        calibrations: None,
+        precision_thresholds: None,
     };
     export(&file, &layout, &Block { trained, stats }, &about).unwrap();
     let config = Config { init: Some(file), ..config };

@@ -63,13 +63,15 @@ impl Clip {
         self.samples.len() as f64 / f64::from(self.sr)
     }
 
-    /// Scales the samples to a largest magnitude of 1. Silence is unchanged.
-    pub fn normalise_peak(&mut self) {
+    /// Scales the samples to a largest magnitude of 1. Silence is unchanged. Returns what it was before, 1 for silence.
+    pub fn normalise_peak(&mut self) -> f32 {
         let peak = self.samples.iter().fold(0.0f32, |peak, v| peak.max(v.abs()));
-        if peak > 0.0 {
-            // Not by the reciprocal, which overflows for subnormal peaks.
-            self.samples.iter_mut().for_each(|v| *v /= peak);
+        if peak == 0.0 {
+            return 1.0;
         }
+        // Not by the reciprocal, which overflows for subnormal peaks.
+        self.samples.iter_mut().for_each(|v| *v /= peak);
+        peak
     }
 }
 

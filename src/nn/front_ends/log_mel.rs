@@ -25,7 +25,9 @@ pub const STFT: Stft = Stft {
     spectrum: Spectrum::Magnitude,
     max_frames: None,
 };
-pub const SCALE: Scale = Scale::Log { offset: 0.01 };
+pub const SCALE: Scale = Scale::Log { offset: OFFSET };
+/// Added to mel magnitudes before the logarithm.
+pub const OFFSET: f32 = 0.01;
 
 /// Frames of a clip of `samples` (998 for 10 s), 0 if it is shorter than a window.
 pub fn frames(samples: usize) -> usize {

@@ -154,6 +154,7 @@ fn link(file: &Path, page: &Path) -> String {
 fn figure(out: &mut dyn Write, picture: &Picture) -> io::Result<()> {
     let r = picture.recognition;
     let bars = picture.bars();
+    let attention = if picture.attention { None } else { picture.with_attention() };
     let percent = |seconds: f64| 100.0 * seconds / r.duration;
     // The grid's rows: bars (or the sentence that there are none), spectrogram, axis, legend.
     writeln!(out, "<figure class=\"picture\" style=\"--rows: {}\">", bars.len().max(1) + 1)?;
@@ -164,15 +165,24 @@ fn figure(out: &mut dyn Write, picture: &Picture) -> io::Result<()> {
     let clear: Vec<u8> = (0..=255).collect();
     for (row, i) in bars.iter().enumerate() {
         let name = Escaped(&i.name);
-        let bar = picture.bar(i, STRIP);
-        let levels: Vec<u8> = bar.iter().flatten().map(|v| (v.clamp(0.0, 1.0) * 255.0).round() as u8).collect();
-        let image = png(STRIP, bar.len(), &levels, &[[BAR.0, BAR.1, BAR.2]; 256], Some(&clear))?;
+        let strip = |picture: &Picture| {
+            let bar = picture.bar(i, STRIP);
+            let levels: Vec<u8> = bar.iter().flatten().map(|v| (v.clamp(0.0, 1.0) * 255.0).round() as u8).collect();
+            png(STRIP, bar.len(), &levels, &[[BAR.0, BAR.1, BAR.2]; 256], Some(&clear))
+        };
         let row = format!("style=\"grid-row: {}\"", row + 1);
         writeln!(out, "<div class=\"name\" {row} title=\"{name}\">{name}</div>")?;
         let (shown, text) = (picture.shown(), segments_text(&i.segments, r.duration));
         let class = if picture.has_maps() { "track map" } else { "track" };
         write!(out, "<div class=\"{class}\" {row} role=\"img\" aria-label=\"{name}, {shown}; plays {text}\">")?;
-        write!(out, "<img alt=\"\" src=\"{}\">", Image(&image))?;
+        write!(out, "<img class=\"answer\" alt=\"\" src=\"{}\">", Image(&strip(picture)?))?;
+        if let Some(attention) = &attention {
+            write!(out, "<img class=\"attention\" alt=\"\" src=\"{}\">", Image(&strip(attention)?))?;
+        }
+        for (start, end) in picture.true_times(i) {
+            let (left, width) = (percent(start), percent(end - start));
+            write!(out, "<b style=\"left:{left:.3}%;width:{width:.3}%\"></b>")?;
+        }
         for s in &i.segments {
             write!(out, "<i style=\"left:{:.3}%;width:{:.3}%\"></i>", percent(s.start), percent(s.end - s.start))?;
         }
@@ -201,10 +211,15 @@ fn figure(out: &mut dyn Write, picture: &Picture) -> io::Result<()> {
     }
     writeln!(
         out,
-        "</div>\n<figcaption><span>{}: {none} <i class=\"ramp\"></i> {most}</span><span><i class=\"plays\"></i> plays</span>\
-         <span>{}: quiet <i class=\"loud\"></i> loud</span>{}</figcaption>\n</figure>",
+        "</div>\n<figcaption><span>{}: {none} <i class=\"ramp\"></i> {most}</span><span><i class=\"plays\"></i> plays</span>{}\
+         <span>{}: quiet <i class=\"loud\"></i> loud</span>{}{}</figcaption>\n</figure>",
         picture.shown(),
+        if picture.truth.is_some() { "<span><i class=\"truth\"></i> truth</span>" } else { "" },
         picture.spectrum,
+        match attention.is_some() && !bars.is_empty() {
+            true => "<label><input type=\"checkbox\" data-attention> attention</label>",
+            false => "",
+        },
         match picture.paths().is_empty() {
             true => String::new(),
             false => format!("<span><i class=\"path\"></i> glimpses, first to last{}</span>", picture.seed_label()),

@@ -17,10 +17,12 @@ use crate::report::plots::confusion::ConfusionMatrix;
 use crate::report::plots::examples::Examples;
 use crate::report::plots::figure;
 use crate::report::plots::learning_curves::LearningCurves;
+use crate::report::plots::reliability::ReliabilityDiagram;
 use crate::report::plots::seed_boxes::SeedBoxes;
 use crate::report::tables::table::printable;
 use crate::run::run_dir::{
-    CLASSES, CONFUSION, EXAMPLES, LEARNING_CURVES, METRICS, MODEL, REPORT, RUN, RunDir, RunRecord, SEEDS, TEST,
+    CLASSES, CONFUSION, EXAMPLES, LEARNING_CURVES, METRICS, MODEL, RELIABILITY, REPORT, RUN, RunDir, RunRecord, SEEDS,
+    TEST,
 };
 use crate::run::state::EpochRow;
 
@@ -29,6 +31,7 @@ const STYLE: &str = include_str!("../../../assets/page/training.css");
 const LONGEST: usize = 80;
 
 /// Writes `learning_curves.png` (not for a forest), `classes.png`, `seeds.png`, `confusion.png` (single-label models),
+/// `reliability.png` (runs with calibrations),
 /// `examples.png` (if there are any) and then `report.html` into `run_dir`, replacing older ones, each atomically.
 ///
 /// `rows` are the epochs of `metrics.jsonl`, in its order. The page is self-contained; it only links the files of the
@@ -75,6 +78,11 @@ pub fn write(
         let matrix = ConfusionMatrix::new(&format!("Confusion matrix, {split} split, {who}"), &names, confusion);
         matrix.save(&run_dir.join(CONFUSION))?;
         figures.push(("Confusion matrix", CONFUSION, figure::svg(&matrix)?));
+    }
+    if let Some(reliability) = &e.reliability {
+        let diagram = ReliabilityDiagram::new(&format!("Reliability on the {split} split"), reliability);
+        diagram.save(&run_dir.join(RELIABILITY))?;
+        figures.push(("Reliability diagram", RELIABILITY, figure::svg(&diagram)?));
     }
     if let Some(examples) = examples {
         examples.save(&run_dir.join(EXAMPLES))?;
@@ -141,6 +149,9 @@ fn head(out: &mut dyn Write, title: &str, record: &RunRecord, e: &Evaluation) ->
         (Task::SingleLabel, _) => "The prediction is the most probable class".into(),
         (_, Level::Fixed(v)) => format!("F1, precision and recall use a decision threshold of {v}"),
         (_, Level::Tuned) => "F1, precision and recall use per-class thresholds tuned on the validation clips".into(),
+        (_, Level::Precision(p)) => {
+            format!("F1, precision and recall use per-class thresholds for a precision of {p} on the validation clips")
+        }
     };
     writeln!(out, "</tbody></table></div>\n<p class=\"note\">{decided}.</p>")?;
     writeln!(out, "<p class=\"note\">Files of this run: ")?;

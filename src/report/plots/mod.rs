@@ -11,5 +11,6 @@ mod font;
 pub mod hidpi;
 pub mod learning_curves;
 pub mod recording;
+pub mod reliability;
 pub mod seed_boxes;
 pub mod spectrogram;

@@ -34,6 +34,8 @@ const SMALL: f64 = 11.0;
 /// Colour behind the bars, and of the lines below them.
 const TRACK: RGBColor = RGBColor(236, 239, 242);
 const PLAYS: RGBColor = PALETTE[5];
+/// Outline of true segments.
+const TRUE: RGBColor = INK;
 
 /// Writes the picture to `path`, a PNG.
 pub fn plot(picture: &Picture, path: &Path) -> Result<()> {
@@ -105,6 +107,10 @@ impl RecordingFigure<'_> {
             let bar = self.picture.bar(instrument, self.pixels());
             let rows: Vec<Vec<[u8; 3]>> = bar.iter().map(|row| row.iter().map(|&v| tint(v)).collect()).collect();
             area.draw(&bitmap((left, top), &rows, height))?;
+            for (start, end) in self.picture.true_times(instrument) {
+                let (start, end) = (self.x(start / r.duration), self.x(end / r.duration));
+                area.draw(&Rectangle::new([(start, top), ((end - 1).max(start), top + height - 1)], TRUE))?;
+            }
             for s in &instrument.segments {
                 let (start, end) = (self.x(s.start / r.duration), self.x(s.end / r.duration));
                 let line = [(start, top + height + 2), ((end - 1).max(start), top + height + 1 + LINE)];
@@ -232,6 +238,12 @@ impl RecordingFigure<'_> {
         area.draw(&Rectangle::new([(x, middle - 1), (x + 32, middle - 2 + LINE)], PLAYS.filled()))?;
         x += 40;
         draw_label("plays", &mut x)?;
+        if self.picture.truth.is_some() {
+            x += 36;
+            area.draw(&Rectangle::new([(x, middle - 5), (x + 32, middle + 5)], TRUE))?;
+            x += 40;
+            draw_label("truth", &mut x)?;
+        }
         x += 36;
         draw_label(&format!("{}: quiet", self.picture.spectrum), &mut x)?;
         let map = colour_map();

@@ -5,6 +5,7 @@ use plotters::style::RGBColor;
 use crate::Array;
 use crate::predict::recognition::{Glimpse, Instrument, Path, Recognition};
 use crate::predict::timeline::resample;
+use crate::predict::truth::Truth;
 use crate::report::numbers::{clock, three_digits};
 use crate::report::plots::axis::round_step;
 use crate::report::plots::figure::PALETTE;
@@ -20,6 +21,10 @@ pub struct Picture<'a> {
     pub spectrogram: &'a Array<f32>,
     /// Centre frequency of each band, Hz, rising.
     pub band_hz: &'a [f64],
+    /// Whether the bars show attention, if the model has it, rather than activity.
+    pub attention: bool,
+    /// Ground truth, if it is known.
+    pub truth: Option<&'a Truth>,
 }
 
 /// A glimpse in the picture.
@@ -50,16 +55,26 @@ pub const BAR: RGBColor = PALETTE[0];
 const MAX_BARS: usize = 40;
 
 impl<'a> Picture<'a> {
-    /// The present instruments, the most probable first.
+    /// The present instruments, the most probable first, then those that the ground truth has besides.
     pub fn bars(&self) -> Vec<&'a Instrument> {
-        self.recognition.ranked().into_iter().filter(|i| i.present).take(MAX_BARS).collect()
+        let ranked = self.recognition.ranked();
+        let present = ranked.iter().filter(|i| i.present);
+        let missed = ranked.iter().filter(|i| !i.present && !self.true_times(i).is_empty());
+        present.chain(missed).take(MAX_BARS).copied().collect()
     }
 
-    /// What the bars show: "attention" if the model has it, perhaps by frequency, else "activity"; for single-label
-    /// models "probability".
+    /// When an instrument really plays: (start, end) in seconds, within the recording.
+    pub fn true_times(&self, instrument: &Instrument) -> Vec<(f64, f64)> {
+        let duration = self.recognition.duration;
+        let times = self.truth.map_or(&[][..], |truth| truth.times(self.recognition, &instrument.name));
+        times.iter().filter(|(start, _)| *start < duration).map(|&(start, end)| (start, end.min(duration))).collect()
+    }
+
+    /// What the bars show: attention, perhaps by frequency, if asked for and the model has it; else the activity, and for
+    /// single-label models the probability.
     pub fn shown(&self) -> &'static str {
         let has = |i: &Instrument| i.attention.is_some();
-        match self.recognition.instruments.iter().any(has) {
+        match self.attention && self.recognition.instruments.iter().any(has) {
             true if self.has_maps() => "attention by frequency",
             true => "attention",
             false if self.recognition.single_label() => "probability",
@@ -69,7 +84,7 @@ impl<'a> Picture<'a> {
 
     /// Labels of the palest and the fullest colour of a bar.
     pub fn ends(&self) -> [&'static str; 2] {
-        if self.shown() == "probability" { ["0", "1"] } else { ["none", "most"] }
+        if self.attention { ["none", "most"] } else { ["0", "1"] }
     }
 
     /// Text instead of bars, if no instrument is present.
@@ -85,7 +100,13 @@ impl<'a> Picture<'a> {
 
     /// Whether the bars show frequency as well: the model attends to it.
     pub fn has_maps(&self) -> bool {
-        !self.recognition.bands.is_empty()
+        self.attention && !self.recognition.bands.is_empty()
+    }
+
+    /// The same with bars of attention; `None` for a model without.
+    pub fn with_attention(self) -> Option<Picture<'a>> {
+        let has = self.recognition.instruments.iter().any(|i| i.attention.is_some());
+        has.then_some(Picture { attention: true, ..self })
     }
 
     /// What the bar of `instrument` shows, 0 to 1, as `columns` values over the recording: one row, or one per
@@ -94,11 +115,14 @@ impl<'a> Picture<'a> {
         let r = self.recognition;
         let row = |curve: &[f32]| resample(curve, r.cell, r.duration, columns);
         match &instrument.attention_map {
-            Some(map) => {
+            Some(map) if self.attention => {
                 let band = |band: usize| (0..map.dims()[0]).map(|cell| map.row(cell)[band]).collect::<Vec<f32>>();
                 (0..map.dims()[1]).rev().map(|i| row(&band(i))).collect()
             }
-            None => vec![row(instrument.attention.as_ref().unwrap_or(&instrument.activity))],
+            _ => {
+                let attention = instrument.attention.as_ref().filter(|_| self.attention);
+                vec![row(attention.unwrap_or(&instrument.activity))]
+            }
         }
     }
 

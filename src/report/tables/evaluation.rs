@@ -61,6 +61,13 @@ pub fn class_table(e: &Evaluation, style: Style) -> String {
     table.render(style)
 }
 
+/// "calibration error .043, after calibration .021"; `None` for runs without calibrations.
+pub fn calibration(e: &Evaluation) -> Option<String> {
+    let r = e.reliability.as_ref()?;
+    let [before, after] = [r.error_before, r.error_after].map(|error| score(Some(error)));
+    Some(format!("calibration error {before}, after calibration {after}"))
+}
+
 /// "test: map .912 ± .003  f1_pn .868 ± .002  f1_pos .820 ± .004  over 3 seeds" (mean and sample deviation), and the
 /// threshold if it is not 0.5; "test: accuracy .951 ± .002  f1_macro .859 ± .004  P .850 ± .005  R .868 ± .004  over 3
 /// seeds" for single-label models.
@@ -88,6 +95,7 @@ pub fn summary(e: &Evaluation) -> String {
     match e.subject.threshold {
         _ if e.subject.single_label => line,
         Level::Tuned => format!("{line}, thresholds tuned"),
+        Level::Precision(p) => format!("{line}, thresholds for precision {p}"),
         Level::Fixed(0.5) => line,
         Level::Fixed(v) => format!("{line}, threshold {v}"),
     }

@@ -4,3 +4,4 @@ pub mod comparison;
 pub mod evaluation;
 pub mod recording;
 pub mod table;
+pub mod truth;

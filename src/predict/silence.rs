@@ -1,0 +1,71 @@
+//! Silence: instances of an excerpt that are too quiet to count are cut out before the model sees them.
+
+/// RMS level in dB of full scale below which an instance is silent whatever surrounds it: below 16 bits' dither, at -96 dB, by a
+/// margin that noisy converters need.
+const ABSOLUTE: f32 = -80.0;
+/// Seconds of the frames by which the end of an excerpt is found.
+const FRAME: f64 = 0.01;
+
+/// dB of full scale below which the instances of a recording are silent, if they are silent `relative` dB below its loudest one.
+pub fn gate(loudest: f32, relative: f32) -> f32 {
+    ABSOLUTE.max(loudest - relative)
+}
+
+/// Levels of the instances of an excerpt.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Levels {
+    /// Samples of an instance.
+    block: usize,
+    /// dB of full scale, of each instance; the last may be shorter than the others.
+    pub instances: Vec<f32>,
+    frame: usize,
+    frames: Vec<f32>,
+}
+
+/// An excerpt without its silent instances.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Audible {
+    pub samples: Vec<f32>,
+    /// Which of the excerpt's instances are left, rising.
+    pub instances: Vec<usize>,
+    /// Samples from the excerpt's start to the end of its last sound.
+    pub end: usize,
+}
+
+impl Levels {
+    /// Of samples at `sr` Hz with instances of `instance` seconds; times `scale` they are the recording's own.
+    pub fn of(samples: &[f32], sr: u32, instance: f64, scale: f32) -> Levels {
+        let block = ((instance * f64::from(sr)).round() as usize).max(1);
+        let frame = ((FRAME * f64::from(sr)).round() as usize).clamp(1, block);
+        let levels = |len: usize| samples.chunks(len).map(|part| level(part, scale)).collect();
+        Levels { block, instances: levels(block), frame, frames: levels(frame) }
+    }
+
+    /// dB of full scale; minus infinity without samples.
+    pub fn loudest(&self) -> f32 {
+        self.instances.iter().copied().fold(f32::NEG_INFINITY, f32::max)
+    }
+
+    /// What of the samples is at least as loud as `gate`: whole instances side by side, and after the last one nothing of the silence
+    /// that follows its sound. `None` if all is silent.
+    pub fn audible(&self, samples: &[f32], gate: f32) -> Option<Audible> {
+        let instances: Vec<usize> = (0..self.instances.len()).filter(|&i| self.instances[i] >= gate).collect();
+        let last = *instances.last()?;
+        let block_end = ((last + 1) * self.block).min(samples.len());
+        // An instance above the gate has a frame above it.
+        let frames = last * self.block / self.frame..block_end.div_ceil(self.frame).min(self.frames.len());
+        let sound = frames.rev().find(|&i| self.frames[i] >= gate);
+        let end = sound.map_or(block_end, |i| ((i + 1) * self.frame).min(block_end));
+        let part = |i: usize| &samples[i * self.block..((i + 1) * self.block).min(end)];
+        Some(Audible { samples: instances.iter().flat_map(|&i| part(i)).copied().collect(), instances, end })
+    }
+}
+
+/// RMS about the mean: a constant offset is silent.
+fn level(samples: &[f32], scale: f32) -> f32 {
+    let n = samples.len() as f64;
+    let (sum, squares) =
+        samples.iter().map(|v| f64::from(*v)).fold((0.0, 0.0), |(sum, squares), v| (sum + v, squares + v * v));
+    let variance = (squares / n - (sum / n).powi(2)).max(0.0);
+    (10.0 * variance.log10() + 20.0 * f64::from(scale).log10()) as f32
+}
