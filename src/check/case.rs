@@ -7,6 +7,9 @@ use crate::core::random::Stream;
 use crate::core::shape::Shape;
 use crate::graph::{Dtype, Op, Spec};
 
+/// Elements of all inputs together beyond which a case is large.
+const LARGE: usize = 100_000;
+
 /// The values of an input, drawn for each replica.
 #[derive(Clone, Debug)]
 pub enum Fill {
@@ -155,6 +158,11 @@ impl Case {
     /// Marks a case of real size, for `wmic bench`.
     pub fn bench(self) -> Self {
         Case { bench: true, ..self }
+    }
+
+    /// Whether it is checked for one replica and along few directions only.
+    pub(super) fn is_large(&self) -> bool {
+        self.bench || self.inputs.iter().map(|input| input.spec.shape.len()).sum::<usize>() > LARGE
     }
 
     /// Only these outputs get a gradient.

@@ -10,7 +10,7 @@ use crate::graph::Dtype;
 /// Up to this many elements of an input, every coordinate of its gradient is checked; beyond, random directions.
 const EVERY_COORDINATE: usize = 160;
 const DIRECTIONS: usize = 6;
-const BENCH_DIRECTIONS: usize = 2;
+const FEW_DIRECTIONS: usize = 2;
 
 /// Result of a check.
 #[derive(Clone, Debug)]
@@ -53,7 +53,7 @@ pub fn check(gpu: &Gpu, case: &Case, target: Target) -> Result<Outcome> {
         }
     }
 
-    if !case.bench {
+    if !case.is_large() {
         let together = Fixture::new(gpu, case, target, &[0, 1, 2], 1)?.run(gpu, &mut failures)?;
         for r in 0..3 {
             let single = Fixture::new(gpu, case, target, &[r], 1)?.run(gpu, &mut failures)?;
@@ -103,7 +103,7 @@ fn compare(case: &Case, fixture: &Fixture, run: &Run, failures: &mut Vec<String>
     for (i, dx) in run.dx.iter().enumerate() {
         let Some(dx) = dx else { continue };
         let dx: Vec<f64> = dx.iter().map(|v| f64::from(f32::from_bits(*v))).collect();
-        for (name, direction) in directions(dx.len(), case.bench) {
+        for (name, direction) in directions(dx.len(), case.is_large()) {
             let got: f64 = dx.iter().zip(&direction).map(|(g, d)| g * d).sum();
             let size: f64 = dx.iter().zip(&direction).map(|(g, d)| (g * d).abs()).sum();
             let want = slope(case, fixture, i, &direction);
@@ -121,12 +121,12 @@ fn compare(case: &Case, fixture: &Fixture, run: &Run, failures: &mut Vec<String>
 }
 
 /// Unit vectors for small inputs, a few random directions for large ones.
-fn directions(len: usize, bench: bool) -> Vec<(String, Vec<f64>)> {
-    if len <= EVERY_COORDINATE && !bench {
+fn directions(len: usize, few: bool) -> Vec<(String, Vec<f64>)> {
+    if len <= EVERY_COORDINATE && !few {
         let unit = |i: usize| (0..len).map(|j| f64::from(u8::from(i == j))).collect();
         return (0..len).map(|i| (format!("element {i}"), unit(i))).collect();
     }
-    let count = if bench { BENCH_DIRECTIONS } else { DIRECTIONS };
+    let count = if few { FEW_DIRECTIONS } else { DIRECTIONS };
     (0..count)
         .map(|d| {
             let mut stream = Stream::new(0xD1_2EC7, d as u32);

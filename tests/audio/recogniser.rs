@@ -89,7 +89,7 @@ fn samples_in_memory_are_recognised_as_their_file_is() {
 
     for (samples, sr, why) in [
         (&[][..], SR, "contain no audio"),
-        (&[0.0, f32::NAN][..], SR, "number 1 is NaN"),
+        (&[0.0, f32::NAN][..], SR, "sample 1 is NaN"),
         (&[0.0][..], 0, "sample rate of 0 Hz"),
     ] {
         let error = recogniser.recognise(samples, sr).unwrap_err().to_string();
@@ -109,7 +109,7 @@ fn hiss(seconds: f64, level: f64) -> Vec<f32> {
 #[test]
 fn what_is_much_quieter_than_the_rest_decides_nothing() {
     let gpu = Gpu::open(None).unwrap();
-    for model in ["att-tf", "fc-t", "sr16"] {
+    for model in ["att-tf", "fc-tf", "sr16"] {
         let mut recogniser = Recogniser::new(&gpu, trained(model), Options::default()).unwrap();
         let mut recognise = |parts: &[&[f32]]| recogniser.recognise(&parts.concat(), SR).unwrap().recognition;
         let (clip, noise) = (sound(6.0), hiss(20.0, -70.0));

@@ -556,10 +556,16 @@ fn recordings_of_any_length_are_analysed() {
                 let activity: Vec<f64> =
                     i["activity"].as_array().unwrap().iter().map(|v| v.as_f64().unwrap()).collect();
                 assert_eq!((activity.len(), i["attention"].as_array().unwrap().len()), (cells, cells));
+                let segments = i["segments"].as_array().unwrap();
+                if path.ends_with("silence.wav") || path.ends_with("dc.wav") {
+                    assert!(activity.iter().all(|v| *v == 0.0) && segments.is_empty() && i["present"] == false);
+                    continue;
+                }
                 // Excerpts of 10 s have 9.6 s of instances; activity has no gaps between them.
                 assert!(activity.iter().all(|v| *v > 0.0 && *v <= 1.0), "hop {hop}, {seconds} s: {activity:?}");
-                let whole = &i["segments"].as_array().unwrap()[..];
-                assert_eq!((whole.len(), whole[0]["end"].as_f64()), (1, Some(*seconds)), "at the threshold 0");
+                let time = |s: &Value, key: &str| s[key].as_f64().unwrap();
+                assert!(i["present"] == true && !segments.is_empty(), "at the threshold 0");
+                assert!(segments.iter().all(|s| time(s, "start") < time(s, "end") && time(s, "end") <= *seconds));
             }
         }
         assert_eq!(heard.as_array().unwrap().len(), files.len());

@@ -53,7 +53,7 @@ fn nonsense_is_rejected_with_code_2() {
     wmic(&[]).assert().code(2);
     rejected(&["check", "--op", "lineer"], "unknown op lineer (known ops: ");
     rejected(&["bench", "--op", "lineer"], "unknown op lineer (known ops: ");
-    rejected(&["check", "--device", "Voodoo 2"], "no adapter matches --device Voodoo 2; there are: 0 ");
+    rejected(&["check", "--device", "Voodoo 2"], "no adapter matches --device Voodoo 2; available: 0 ");
     rejected(&["check", "--device", "99"], "no adapter matches --device 99");
 }
 
@@ -87,11 +87,11 @@ fn drivers_do_not_complain_about_a_missing_runtime_dir() {
 
 #[test]
 fn check_passes_and_reports_it() {
-    let text = stdout(&["check", "--op", "linear"]);
-    let rows = text.lines().filter(|line| line.starts_with("linear ") && line.ends_with("  ok")).count();
+    let text = stdout(&["check", "--op", "activation"]);
+    let rows = text.lines().filter(|line| line.starts_with("activation ") && line.ends_with("  ok")).count();
     assert!(rows >= 10 && text.starts_with("op ") && text.contains(&format!("All {rows} checks passed on ")), "{text}");
 
-    let summary: Value = serde_json::from_str(&stdout(&["check", "--op", "linear", "--json"])).unwrap();
+    let summary: Value = serde_json::from_str(&stdout(&["check", "--op", "activation", "--json"])).unwrap();
     let checks = summary["checks"].as_array().unwrap();
     assert_eq!((summary["passed"].as_u64(), summary["failed"].as_u64()), (Some(rows as u64), Some(0)));
     assert_eq!(checks.len(), rows);
@@ -123,18 +123,18 @@ fn altered_shaders(file: &str, from: &str, to: &str) -> tempfile::TempDir {
 
 #[test]
 fn check_fails_with_code_1_on_a_wrong_or_broken_kernel() {
-    let wrong = altered_shaders("linear.wgsl", "var v = acc[i][j];", "var v = acc[i][j] + 1.0;");
-    let mut command = wmic(&["check", "--op", "linear"]);
+    let wrong = altered_shaders("activation.wgsl", "return safe_tanh(v);", "return safe_tanh(v) + 0.01;");
+    let mut command = wmic(&["check", "--op", "activation"]);
     let said = contains("FAILED\n  output 0[0] is ").and(contains("checks FAILED on "));
     command.env("WMIC_SHADERS", wrong.path()).assert().code(1).stdout(said);
 
-    let broken = altered_shaders("linear.wgsl", "var v = acc[i][j];", "var v = nothing;");
-    let mut command = wmic(&["check", "--op", "linear"]);
+    let broken = altered_shaders("activation.wgsl", "return safe_tanh(v);", "return nothing;");
+    let mut command = wmic(&["check", "--op", "activation"]);
     command
         .env("WMIC_SHADERS", broken.path())
         .assert()
         .code(1)
-        .stdout(contains("shader linear.wgsl: ").and(contains("nothing")));
+        .stdout(contains("shader activation.wgsl: ").and(contains("nothing")));
 }
 
 #[test]

@@ -56,7 +56,7 @@ fn experiments_that_make_no_sense_are_one_line() {
         ("title = 'x'\n[[entry]]\nmodel = 'att'", "x.toml: entry 1: has no label"),
         ("title = 'x'\n[[entry]]\nlabel = 7", "entry 1: label must be a string, not 7"),
         ("title = 'x'\n[[entry]]\nlabel = '+'\nmodel = 'att'", "without a letter or a digit"),
-        ("title = 'x'\n[[entry]]\nlabel = 'A'", "x.toml: entry 1: (A) names no model"),
+        ("title = 'x'\n[[entry]]\nlabel = 'A'", "x.toml: entry 1: (A) has no model"),
         ("title = 'x'\n[[entry]]\nlabel = 'A'\nmodel = 'att'\nseeds = [1]", "(A) has a key seeds, which all"),
         (
             "title = 'x'\n[[entry]]\nlabel = 'A'\nmodel = 'att'\nreported = { f1 = 1.0 }",
@@ -618,7 +618,7 @@ fn what_diverges_is_left_out_and_named() {
         assert_eq!((&all["entries"], &all["pairs"]), (&before["entries"], &before["pairs"]), "{round}");
         assert_eq!((all["left_out"].as_array().unwrap().len(), &before["left_out"]), (1, &Value::Array(vec![])));
         let page = std::fs::read_to_string(format!("{out}/report.html")).unwrap();
-        assert!(page.contains("Left out: Huge: the loss of seed 0"), "{round}");
+        assert!(page.contains("Huge: seed 0 diverged (NaN loss)"), "{round}");
     }
     std::fs::write(&two, format!("title = 'x'\n[[entry]]\nlabel = 'FC_T'\nmodel = 'fc-t'\n{bad}")).unwrap();
     let args = ["compare", &data, "--experiment", &two, "--epochs", "1", "--out", &alone];

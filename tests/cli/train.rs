@@ -73,6 +73,7 @@ fn is_evaluation(e: &Value, split: &str) {
             "mean",
             "std",
             "ensemble",
+            "reliability",
             "per_class",
         ],
     );
@@ -96,11 +97,12 @@ fn is_evaluation(e: &Value, split: &str) {
 }
 
 /// Of a finished run.
-const FILES: [&str; 10] = [
+const FILES: [&str; 11] = [
     "classes.png",
     "learning_curves.png",
     "metrics.jsonl",
     "model.safetensors",
+    "reliability.png",
     "report.html",
     "run.toml",
     "seeds.png",
@@ -553,7 +555,7 @@ fn an_interrupt_saves_and_reports_how_to_resume() {
         let (code, stderr) = end(child);
         let last = stderr.lines().last().unwrap();
         assert_eq!(code, Some(130), "{stderr}");
-        assert_eq!(last, format!("wmic: interrupted; the state is saved, continue with: wmic train --resume {out}"));
+        assert_eq!(last, format!("wmic: interrupted; the state is saved, resume with: wmic train --resume {out}"));
         assert!(run.join("state.safetensors").exists());
         if run.join("model.safetensors").exists() {
             wmic(&["eval", &out, &data]).assert().success();

@@ -9,39 +9,39 @@ static SHADER: Shader = Shader::new("square.wgsl", include_str!("../../examples/
 
 params! { struct Params { len: u32, accumulate: u32 } }
 
-/// y = x² of `len` elements at these offsets of one buffer.
-fn square(gpu: &Gpu, buffer: &Buffer, x: usize, y: usize, len: usize, launch: Launch) -> wmic::Result<Recording> {
+/// y = x² of `len` elements at these offsets of two buffers, which may be one.
+fn square(gpu: &Gpu, buffers: [&Buffer; 2], at: [usize; 2], len: usize, launch: Launch) -> wmic::Result<Recording> {
     let mut recorder = Recorder::new(gpu.adapter().target());
-    let view = |offset| View { slot: Slot(0), offset, len };
+    let view = |i: usize| View { slot: Slot(i as u32), offset: at[i], len };
     let params = Params { len: len as u32, accumulate: 0 };
-    recorder.dispatch(&SHADER, "square_forward", &[("x", view(x)), ("y", view(y))], params, launch);
-    Recording::new(gpu, &recorder.dispatches, &|_| buffer.clone())
+    recorder.dispatch(&SHADER, "square_forward", &[("x", view(0)), ("y", view(1))], params, launch);
+    Recording::new(gpu, &recorder.dispatches, &|slot| buffers[slot.0 as usize].clone())
 }
 
 #[test]
 fn writable_views_that_overlap_others_are_rejected() {
     let gpu = Gpu::open(None).unwrap();
     let values: Vec<f32> = (0..256).map(|i| i as f32).collect();
-    let buffer = gpu.upload("both", &values).unwrap();
+    let (buffer, other) = (gpu.upload("both", &values).unwrap(), gpu.buffer("other", 256).unwrap());
     let launch = Grid::items(128, 64, 1).no_loops();
     // Storage bindings start at multiples of 256 bytes: 64 elements.
     for y in [0, 64] {
-        let error = square(&gpu, &buffer, 0, y, 128, launch).err().expect("an overlap").to_string();
+        let error = square(&gpu, [&buffer; 2], [0, y], 128, launch).err().expect("an overlap").to_string();
         assert!(error.contains("bindings x and y overlap"), "{error}");
     }
-    let apart = square(&gpu, &buffer, 0, 128, 128, launch).unwrap();
+    let apart = square(&gpu, [&buffer, &other], [64, 64], 128, launch).unwrap();
     gpu.run(|s| s.replay(&[&apart], 1)).unwrap();
-    let got: Vec<f32> = gpu.read(&buffer).unwrap();
-    assert!(got[..128] == values[..128] && got[128..].iter().zip(&values).all(|(y, x)| *y == x * x));
+    let got: Vec<f32> = gpu.read_at(&other, 64, 128).unwrap();
+    assert!(got.iter().zip(&values[64..]).all(|(y, x)| *y == x * x));
 }
 
 #[test]
 fn loops_longer_than_a_software_adapter_runs_are_rejected_there() {
     let gpu = Gpu::open(None).unwrap();
-    let buffer = gpu.buffer("both", 256).unwrap();
+    let buffers = [&gpu.buffer("x", 64).unwrap(), &gpu.buffer("y", 64).unwrap()];
     let grid = Grid::items(64, 64, 1);
-    assert!(square(&gpu, &buffer, 0, 64, 64, grid.rounds(MAX_ROUNDS)).is_ok());
-    let beyond = square(&gpu, &buffer, 0, 64, 64, grid.rounds(MAX_ROUNDS + 1));
+    assert!(square(&gpu, buffers, [0, 0], 64, grid.rounds(MAX_ROUNDS)).is_ok());
+    let beyond = square(&gpu, buffers, [0, 0], 64, grid.rounds(MAX_ROUNDS + 1));
     assert_eq!(beyond.is_err(), gpu.adapter().kind == AdapterKind::Software);
 }
 
@@ -57,8 +57,8 @@ fn every_grid_is_within_the_limits_and_large_enough() {
 #[test]
 fn the_first_submission_is_one_measured_round() {
     let gpu = Gpu::open(None).unwrap();
-    let buffer = gpu.buffer("both", 256).unwrap();
-    let recording = square(&gpu, &buffer, 0, 64, 64, Grid::items(64, 64, 1).no_loops()).unwrap();
+    let buffers = [&gpu.buffer("x", 64).unwrap(), &gpu.buffer("y", 64).unwrap()];
+    let recording = square(&gpu, buffers, [0, 0], 64, Grid::items(64, 64, 1).no_loops()).unwrap();
     let mut pace = Pace::default();
     for first in [true, false] {
         let (mut submitted, mut reported) = (Vec::<Range<usize>>::new(), vec![]);
