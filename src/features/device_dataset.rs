@@ -147,6 +147,7 @@ impl DeviceDataset {
     }
 
     fn new(gpu: &Gpu, features: &Features, dims: Dims, labels: &[u32]) -> Result<DeviceDataset> {
+        tracing::debug!(clips = dims.clips, slots = dims.slots, "uploading dataset");
         let data = DeviceDataset {
             dims,
             source: dims.is_windowed().then(|| features.values.clone()),

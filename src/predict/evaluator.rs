@@ -94,6 +94,7 @@ impl<'a> Evaluator<'a> {
         if clips.is_empty() || rows[0].is_empty() {
             return Err(Error::data(&data.path, "has no clips in that split (`split` all includes all clips)"));
         }
+        tracing::debug!(?split, clips = clips.len(), "predicting split");
         let predictions = self.clips.predict(&rows)?;
 
         // Predictions of every seed in a common order of clips; clips that are not in its split do not count.

@@ -278,6 +278,33 @@ fn only_the_extension_of_an_audio_file_is_removed_from_its_name() {
 }
 
 #[test]
+fn agreement_with_the_truth_is_counted_by_instrument() {
+    let folder = tempfile::tempdir().unwrap();
+    let table = folder.path().join("times.csv");
+    let rows = "sample_key,instrument,start_s,end_s\na,piano,0,4\na,flute,1,3\na,theremin,0,9\n";
+    std::fs::write(&table, rows).unwrap();
+    let mut truth = Truth::read(&table).unwrap();
+    let r = recognition("a.ogg");
+    truth.compare(&r);
+    let agreement = truth.agreement();
+    let counts = |name: &str| {
+        let (_, c) = agreement.frames.iter().find(|(of, _)| of == name).unwrap();
+        [c.tp, c.fp, c.fn_, c.tn]
+    };
+    // Found: 0 to 3.84 s and 5 to 10 s; true: 0 to 4 s. The other instrument is found from 2 to 5.76 s.
+    assert_eq!((counts("piano"), counts("flute"), counts(HOSTILE)), ([4, 5, 0, 1], [0, 0, 2, 8], [0, 4, 0, 6]));
+    assert_eq!((agreement.segments.correct, agreement.segments.reference, agreement.segments.estimated), (4, 6, 13));
+    // The onset is exact, the offset within 0.2 s.
+    assert_eq!((agreement.events.correct, agreement.events.reference, agreement.events.estimated), (1, 2, 3));
+    assert_eq!(agreement.unknown_instruments.iter().collect::<Vec<_>>(), ["theremin"]);
+    let summary = truth.summary();
+    assert!(summary.contains("1 instruments of the ground truth are not classes of the model: theremin"), "{summary}");
+    let table = wmic::report::tables::truth::table(truth.agreement(), Style { width: Some(80), colour: false, borders: false });
+    assert!(table.contains("flute") && table.lines().count() == 4, "{table}");
+    assert_eq!(truth.times(&r, "flute"), [(1.0, 3.0)]);
+}
+
+#[test]
 fn attention_to_frequency_is_a_map() {
     let mut r = recognition("a.ogg");
     r.bands = vec![[125.0, 900.4], [900.4, 7500.0]];

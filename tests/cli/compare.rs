@@ -57,7 +57,7 @@ fn experiments_that_make_no_sense_are_one_line() {
         ("title = 'x'\n[[entry]]\nlabel = 7", "entry 1: label must be a string, not 7"),
         ("title = 'x'\n[[entry]]\nlabel = '+'\nmodel = 'att'", "without a letter or a digit"),
         ("title = 'x'\n[[entry]]\nlabel = 'A'", "x.toml: entry 1: (A) has no model"),
-        ("title = 'x'\n[[entry]]\nlabel = 'A'\nmodel = 'att'\nseeds = [1]", "(A) has a key seeds, which all"),
+        ("title = 'x'\n[[entry]]\nlabel = 'A'\nmodel = 'att'\nseeds = [1]", "(A) sets seeds, which must be the same"),
         (
             "title = 'x'\n[[entry]]\nlabel = 'A'\nmodel = 'att'\nreported = { f1 = 1.0 }",
             "(A) reported has unknown metric f1",
@@ -67,8 +67,8 @@ fn experiments_that_make_no_sense_are_one_line() {
             "title = 'x'\n[[entry]]\nlabel = 'A'\nmodel = 'att'\n[[entry]]\nlabel = '+ a'\nmodel = 'fc'",
             "same folder name",
         ),
-        ("title = 'x'\nmetric = 'accuracy'\n[[entry]]\nlabel = 'A'\nmodel = 'att'", "metric accuracy is not one of"),
-        ("title = 'x'\nmetric = 'f1_pn'\n[[entry]]\nlabel = 'A'\nmodel = 'aacnn'", "metric f1_pn is not one of"),
+        ("title = 'x'\nmetric = 'accuracy'\n[[entry]]\nlabel = 'A'\nmodel = 'att'", "metric accuracy does not apply"),
+        ("title = 'x'\nmetric = 'f1_pn'\n[[entry]]\nlabel = 'A'\nmodel = 'aacnn'", "metric f1_pn does not apply"),
         (
             "title = 'x'\n[[entry]]\nlabel = 'A'\nmodel = 'aacnn'\nreported = { f1_pn = 1.0 }",
             "(A) reported has unknown metric f1_pn; metrics are accuracy, f1_macro",

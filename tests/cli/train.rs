@@ -112,6 +112,17 @@ const FILES: [&str; 11] = [
 ];
 
 #[test]
+fn a_run_uploads_its_dataset_and_predicts_each_split_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = folder.path().join("run");
+    let mut train = wmic(&["train", &shared().data(), "--epochs", "2", "--out", run.to_str().unwrap()]);
+    let done = train.env("WMIC_LOG", "wmic=debug").assert().success();
+    let log = String::from_utf8(done.get_output().stderr.clone()).unwrap();
+    let count = |what: &str| log.matches(what).count();
+    assert_eq!((count("uploading dataset"), count("predicting split")), (1, 2), "validation and test:\n{log}");
+}
+
+#[test]
 fn a_run_directory_has_the_documented_files() {
     let run = PathBuf::from(shared().run());
     let mut names: Vec<_> = std::fs::read_dir(&run).unwrap().map(|e| e.unwrap().file_name()).collect();
