@@ -299,7 +299,8 @@ fn agreement_with_the_truth_is_counted_by_instrument() {
     assert_eq!(agreement.unknown_instruments.iter().collect::<Vec<_>>(), ["theremin"]);
     let summary = truth.summary();
     assert!(summary.contains("1 instruments of the ground truth are not classes of the model: theremin"), "{summary}");
-    let table = wmic::report::tables::truth::table(truth.agreement(), Style { width: Some(80), colour: false, borders: false });
+    let table =
+        wmic::report::tables::truth::table(truth.agreement(), Style { width: Some(80), colour: false, borders: false });
     assert!(table.contains("flute") && table.lines().count() == 4, "{table}");
     assert_eq!(truth.times(&r, "flute"), [(1.0, 3.0)]);
 }
