@@ -2,8 +2,6 @@
 
 use std::path::PathBuf;
 
-use serde::{Deserialize, Serialize};
-
 use crate::audio::Condition;
 use crate::core::array::Array;
 use crate::core::error::Result;
@@ -14,8 +12,8 @@ use crate::nn::front_ends::vggish::MAP;
 use crate::nn::{self, Kind, Model};
 use crate::ops::filters::mel::MelConfig;
 use crate::predict::condensed::CondensedSpectrogram;
+use crate::predict::options::{Aggregate, Options};
 use crate::predict::predictor::Predictions;
-use crate::predict::recogniser::Options;
 use crate::predict::recognition::{Glimpse, Instrument, Path, Recognition};
 use crate::predict::silence::gate;
 use crate::predict::trained::Trained;
@@ -26,20 +24,6 @@ const FRAME: f64 = 0.01;
 pub(super) const INSTANCE: f64 = 0.96;
 /// Of [`Aggregate::Power`].
 const EXPONENT: f64 = 4.0;
-
-/// How the probabilities of the excerpts are combined.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Aggregate {
-    /// Power mean with exponent 4: near the maximum, but independent of the length of the recording.
-    Power,
-    /// Mean over the excerpts.
-    Mean,
-    /// Maximum over the excerpts: present if present in any, so false alarms grow with the length.
-    Max,
-    /// Mean weighted by each excerpt's attention, as if they were one bag.
-    Attention,
-}
 
 /// Where an excerpt is in a recording, and which of its instances were analysed.
 pub(super) struct Placement<'a> {

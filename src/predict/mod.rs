@@ -5,6 +5,7 @@ mod condensed;
 pub mod evaluator;
 mod excerpts;
 pub mod forest;
+mod options;
 pub mod predictor;
 pub mod recogniser;
 pub mod recognition;

@@ -12,8 +12,8 @@ use crate::features::device_dataset::DeviceDataset;
 use crate::features::extraction::FrontEndRunner;
 use crate::features::extractor::Extract;
 use crate::gpu::Gpu;
+use crate::nn::Kind;
 use crate::nn::front_ends::log_mel::{self, PATCH_FRAMES};
-use crate::nn::{self, Kind};
 use crate::predict::clips::ClipPredictor;
 use crate::predict::excerpts::{Excerpts, INSTANCE, Placement};
 use crate::predict::forest;
@@ -22,35 +22,11 @@ use crate::predict::recognition::Recognition;
 use crate::predict::silence::{Audible, Levels};
 use crate::predict::trained::{Trained, TrainedModel};
 
-pub use crate::predict::excerpts::Aggregate;
+pub use crate::predict::options::{Aggregate, Options};
 pub use crate::predict::timeline::Segmentation;
-
-/// Default hop in seconds: five instances, so that each is analysed twice, in different contexts.
-const HOP: f64 = 4.8;
-/// Minimum hop in seconds.
-const MIN_HOP: f64 = 0.01;
-
-/// Default of [`Options::gate`].
-const GATE: f32 = 60.0;
 
 /// Clips predicted with outputs per position at a time.
 const PORTION: usize = 1024;
-
-/// Options of recognition.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Options {
-    /// Hop between excerpts in seconds, from 0.01 (single notes: 0.5) to the length of an excerpt. `None`: 4.8 (1).
-    pub hop: Option<f64>,
-    /// `None`: power, or mean for single-label models.
-    pub aggregate: Option<Aggregate>,
-    /// dB below the loudest part of a recording at which its instances are silent, above 0. `None`: 60. Instances below -80 dB of full
-    /// scale are silent in any case.
-    pub gate: Option<f32>,
-    /// How activity becomes segments.
-    pub segmentation: Segmentation,
-    /// Whether to return a spectrogram.
-    pub spectrogram: bool,
-}
 
 /// The result for a recording.
 #[derive(Debug)]
@@ -348,35 +324,6 @@ impl Spectrogram {
     }
 }
 
-impl Options {
-    fn gate(&self) -> f32 {
-        self.gate.unwrap_or(GATE)
-    }
-
-    fn hop(&self, kind: Kind) -> f64 {
-        self.hop.unwrap_or(if kind.is_single_note() { kind.window() } else { HOP })
-    }
-
-    fn check(&self, trained: &Trained) -> Result<()> {
-        let model = nn::find(&trained.about.model)?;
-        let (has_attention, kind) = (model.has_attention, trained.config.kind()?);
-        let (hop, longest) = (self.hop(kind), kind.window());
-        // Seconds that overlap more add no information.
-        let shortest = if kind.is_single_note() { longest / 2.0 } else { MIN_HOP };
-        if !(shortest..=longest).contains(&hop) {
-            return Err(Error::Usage(format!("hop {hop} s is out of range: {shortest} to {longest} s")));
-        }
-        if !self.gate().is_finite() || self.gate() <= 0.0 {
-            return Err(Error::Usage(format!("gate {} dB is out of range: above 0", self.gate())));
-        }
-        self.segmentation.check()?;
-        if self.aggregate == Some(Aggregate::Attention) && !has_attention {
-            return Err(Error::Usage(format!("{} has no attention; use power, mean or max", model.name)));
-        }
-        Ok(())
-    }
-}
-
 /// Recognises clips with known features: each as a recording, named by its key.
 ///
 /// # Errors
@@ -397,7 +344,7 @@ pub fn recognise_clips(
     for portion in clips.chunks(PORTION) {
         let predictions = predictor.predict(&vec![portion.to_vec(); trained.about.seeds.len()])?;
         for (i, clip) in portion.iter().map(|&clip| clip as usize).enumerate() {
-            let mut excerpts = Excerpts::new(trained, 1.0, 0, GATE);
+            let mut excerpts = Excerpts::new(trained, 1.0, 0, options.gate());
             let instances = features.lengths[clip] as usize;
             // Nothing is known of their level.
             let count = excerpts.instances(instances);

@@ -1,0 +1,74 @@
+//! How recordings are recognised.
+
+use serde::{Deserialize, Serialize};
+
+use crate::core::error::{Error, Result};
+use crate::nn::{self, Kind};
+use crate::predict::timeline::Segmentation;
+use crate::predict::trained::Trained;
+
+/// Default hop in seconds: five instances, so that each is analysed twice, in different contexts.
+const HOP: f64 = 4.8;
+/// Minimum hop in seconds.
+const MIN_HOP: f64 = 0.01;
+/// Default of [`Options::gate`].
+const GATE: f32 = 60.0;
+
+/// How the probabilities of the excerpts are combined.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Aggregate {
+    /// Power mean with exponent 4: near the maximum, but independent of the length of the recording.
+    Power,
+    /// Mean over the excerpts.
+    Mean,
+    /// Maximum over the excerpts: present if present in any, so false alarms grow with the length.
+    Max,
+    /// Mean weighted by each excerpt's attention, as if they were one bag.
+    Attention,
+}
+
+/// Options of recognition.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Options {
+    /// Hop between excerpts in seconds, from 0.01 (single notes: 0.5) to the length of an excerpt. `None`: 4.8 (1).
+    pub hop: Option<f64>,
+    /// `None`: power, or mean for single-label models.
+    pub aggregate: Option<Aggregate>,
+    /// dB below the loudest part of a recording at which its instances are silent, above 0. `None`: 60. Instances below -80 dB of full
+    /// scale are silent in any case.
+    pub gate: Option<f32>,
+    /// How activity becomes segments.
+    pub segmentation: Segmentation,
+    /// Whether to return a spectrogram.
+    pub spectrogram: bool,
+}
+
+impl Options {
+    pub(super) fn gate(&self) -> f32 {
+        self.gate.unwrap_or(GATE)
+    }
+
+    pub(super) fn hop(&self, kind: Kind) -> f64 {
+        self.hop.unwrap_or(if kind.is_single_note() { kind.window() } else { HOP })
+    }
+
+    pub(super) fn check(&self, trained: &Trained) -> Result<()> {
+        let model = nn::find(&trained.about.model)?;
+        let (has_attention, kind) = (model.has_attention, trained.config.kind()?);
+        let (hop, longest) = (self.hop(kind), kind.window());
+        // Seconds that overlap more add no information.
+        let shortest = if kind.is_single_note() { longest / 2.0 } else { MIN_HOP };
+        if !(shortest..=longest).contains(&hop) {
+            return Err(Error::Usage(format!("hop {hop} s is out of range: {shortest} to {longest} s")));
+        }
+        if !self.gate().is_finite() || self.gate() <= 0.0 {
+            return Err(Error::Usage(format!("gate {} dB is out of range: above 0", self.gate())));
+        }
+        self.segmentation.check()?;
+        if self.aggregate == Some(Aggregate::Attention) && !has_attention {
+            return Err(Error::Usage(format!("{} has no attention; use power, mean or max", model.name)));
+        }
+        Ok(())
+    }
+}
