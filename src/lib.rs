@@ -7,7 +7,7 @@
 //! ```no_run
 //! use wmic::{Config, Dataset, Event, Gpu, Session};
 //!
-//! let dataset = Dataset::load("openmic-2018".as_ref())?;
+//! let dataset = Dataset::load("openmic-2018")?;
 //! let gpu = Gpu::open(None)?;
 //! let config = Config { seeds: vec![0, 1, 2], ..Config::of("att", "openmic-2018")? };
 //! let mut session = Session::begin(&gpu, &config, &dataset, "runs/att".as_ref(), false)?;
