@@ -69,16 +69,28 @@ fn evaluation(seeds: &[u64], classes: &[&str], labelled: impl Fn(usize) -> bool)
         threshold: Level::default(),
         single_label: false,
     };
-    let thresholds = vec![0.5; k];
-    let of_seed = |(&seed, p)| SeedPredictions {
+    evaluated(subject, classes, &targets, &observed, seeds, &p)
+}
+
+/// The evaluation of these probabilities of each seed, at a threshold of 0.5.
+fn evaluated(
+    subject: Subject,
+    classes: &[&str],
+    targets: &Array<f32>,
+    observed: &Array<bool>,
+    seeds: &[u64],
+    p: &[Array<f32>],
+) -> Evaluation {
+    let thresholds = vec![0.5; classes.len()];
+    let of_seed = |(&seed, probabilities)| SeedPredictions {
         seed,
         best_epoch: 4,
-        probabilities: p,
-        observed: &observed,
+        probabilities,
+        observed,
         thresholds: &thresholds,
     };
-    let seeds: Vec<_> = seeds.iter().zip(&p).map(of_seed).collect();
-    evaluate(subject, &classes.iter().map(|c| c.to_string()).collect::<Vec<_>>(), &targets, &seeds)
+    let seeds: Vec<_> = seeds.iter().zip(p).map(of_seed).collect();
+    evaluate(subject, &classes.iter().map(|c| c.to_string()).collect::<Vec<_>>(), targets, &seeds)
 }
 
 fn picture(folder: &Path, name: &str) -> image::RgbImage {
@@ -220,16 +232,7 @@ fn single_label(seeds: &[u64], classes: &[&str]) -> Evaluation {
         threshold: Level::default(),
         single_label: true,
     };
-    let thresholds = vec![0.5; k];
-    let of_seed = |(&seed, p)| SeedPredictions {
-        seed,
-        best_epoch: 4,
-        probabilities: p,
-        observed: &observed,
-        thresholds: &thresholds,
-    };
-    let seeds: Vec<_> = seeds.iter().zip(&p).map(of_seed).collect();
-    evaluate(subject, &classes.iter().map(|c| c.to_string()).collect::<Vec<_>>(), &targets, &seeds)
+    evaluated(subject, classes, &targets, &observed, seeds, &p)
 }
 
 const ORCHESTRA: [&str; 19] = [

@@ -2,7 +2,7 @@
 //! published parameter counts.
 
 use crate::formula::frac;
-use crate::support::Golden;
+use crate::support::{Golden, formula_block};
 use wmic::Array;
 use wmic::data::{Dataset, FeatureValues, Features};
 use wmic::features::device_dataset::{DeviceDataset, Dims};
@@ -15,7 +15,6 @@ use wmic::nn::models::aacnn::{ATTENTION, normed};
 use wmic::ops::sample::Order;
 use wmic::predict::predictor::{Detail, Predictor, layout};
 use wmic::run::config::{Config, Notes};
-use wmic::run::weights::Block;
 use wmic::train::learner::{Graphs, Learner};
 
 const CLASSES: usize = 19;
@@ -101,12 +100,7 @@ fn case(gpu: &Gpu, golden: &Golden, input: Kind, attention: u32, tolerances: &mu
     assert_eq!(config.kind().unwrap() == Kind::Stft, input == Kind::Stft);
     let corpus = DeviceDataset::of_dataset(gpu, &data).unwrap();
     let layout = layout(&config, FRAMES, input.spectrogram().bands, CLASSES).unwrap();
-    let tensors: Vec<_> = layout.params.iter().map(|p| (p.name.as_str(), p.shape.dims())).collect();
-    let mut block = Block { trained: vec![0.0; layout.trained], stats: vec![0.0; layout.stats] };
-    for (p, values) in layout.params.iter().zip(crate::formula::weights(&tensors)) {
-        let into = if p.trainable { &mut block.trained } else { &mut block.stats };
-        into[p.offset..p.offset + values.len()].copy_from_slice(&values);
-    }
+    let block = formula_block(&layout);
 
     // With the third clip the second batch is partial.
     let rows = vec![(0..data.keys.len() as u32).collect::<Vec<u32>>()];

@@ -3,16 +3,15 @@
 use std::path::Path;
 
 use crate::formula::frac;
+use crate::support::formula_block;
 use safetensors::SafeTensors;
 use wmic::data::{Dataset, FeatureValues, Features};
 use wmic::features::device_dataset::DeviceDataset;
 use wmic::gpu::Gpu;
-use wmic::graph::Layout;
 use wmic::ops::masked_bce::Loss;
 use wmic::ops::sample::Order;
 use wmic::predict::predictor::{Detail, Predictor, layout};
 use wmic::run::config::Config;
-use wmic::run::weights::Block;
 use wmic::train::learner::Learner;
 
 /// As published, or derived from the publication.
@@ -22,36 +21,15 @@ const CLASSES: usize = 20;
 const INSTANCES: usize = 10;
 const WIDTH: usize = 128;
 
-fn weights(layout: &Layout) -> Block {
-    let tensors: Vec<_> = layout.params.iter().map(|p| (p.name.as_str(), p.shape.dims())).collect();
-    let mut block = Block { trained: vec![0.0; layout.trained], stats: vec![0.0; layout.stats] };
-    for (p, values) in layout.params.iter().zip(crate::formula::weights(&tensors)) {
-        let into = if p.trainable { &mut block.trained } else { &mut block.stats };
-        into[p.offset..p.offset + values.len()].copy_from_slice(&values);
-    }
-    block
-}
-
 fn dataset(clips: usize) -> Dataset {
     let bytes: Vec<u8> = (0..clips * INSTANCES * WIDTH).map(|i| (frac(i as u32, 1000) * 256.0) as u8).collect();
-    let entries = || (0..clips * CLASSES).map(|i| i as u32);
-    Dataset {
-        path: "formula".into(),
-        classes: (0..CLASSES).map(|k| format!("class {k}")).collect(),
-        keys: (0..clips).map(|i| i.to_string()).collect(),
-        features: Features {
-            values: FeatureValues::U8(bytes.into()),
-            instances: INSTANCES,
-            width: WIDTH,
-            lengths: vec![INSTANCES as u32; clips],
-        },
-        targets: entries().map(|i| f32::from(frac(i, 1001) < 0.4)).collect(),
-        observed: entries().map(|i| frac(i, 1002) < 0.3).collect(),
-        train: (0..clips as u32).collect(),
-        validation: None,
-        test: vec![],
-        warnings: vec![],
-    }
+    let features = Features {
+        values: FeatureValues::U8(bytes.into()),
+        instances: INSTANCES,
+        width: WIDTH,
+        lengths: vec![INSTANCES as u32; clips],
+    };
+    crate::support::dataset(features, CLASSES)
 }
 
 fn golden(name: &str) -> Vec<u8> {
@@ -85,7 +63,7 @@ fn learner<'g>(gpu: &'g Gpu, config: &Config, data: &Dataset) -> Learner<'g> {
     let corpus = DeviceDataset::of_dataset(gpu, data).unwrap();
     let split = (data.train.clone(), data.train.clone());
     let mut learner = Learner::new(gpu, config, &corpus, &[], &[split], Order::InOrder).unwrap();
-    let block = weights(learner.layout());
+    let block = formula_block(learner.layout());
     learner.set_weights(&[block]).unwrap();
     learner
 }
@@ -135,7 +113,7 @@ fn models_predict_as_pytorch() {
         let bytes = golden(&format!("{model}.safetensors"));
         let file = SafeTensors::deserialize(&bytes).unwrap();
         let config = config(model, 4);
-        let block = weights(&layout(&config, INSTANCES, WIDTH, CLASSES).unwrap());
+        let block = formula_block(&layout(&config, INSTANCES, WIDTH, CLASSES).unwrap());
         let corpus = DeviceDataset::of_dataset(&gpu, &data).unwrap();
         let predictions = Predictor::new(&gpu, &config, &[block], &corpus, &[], Detail::Positions)
             .unwrap()
@@ -157,7 +135,7 @@ fn rnn_predicts_at_the_last_valid_instance_as_pytorch_of_packed_clips() {
     let mut data = dataset(4);
     data.features.lengths = vec![10, 4, 1, 7];
     let config = config("rnn", 4);
-    let block = weights(&layout(&config, INSTANCES, WIDTH, CLASSES).unwrap());
+    let block = formula_block(&layout(&config, INSTANCES, WIDTH, CLASSES).unwrap());
     let corpus = DeviceDataset::of_dataset(&gpu, &data).unwrap();
     let rows = std::slice::from_ref(&data.train);
     let predictions =

@@ -1,7 +1,7 @@
 //! Recurrent attention: against PyTorch, against theory, and on a task whose label is visible in one corner only.
 
 use crate::formula::frac;
-use crate::support::Golden;
+use crate::support::{Golden, formula_block};
 use wmic::Array;
 use wmic::core::random::Stream;
 use wmic::data::{Dataset, FeatureValues, Features};
@@ -21,7 +21,6 @@ use wmic::ops::reward::reward;
 use wmic::ops::sample::Order;
 use wmic::predict::predictor::{Detail, Predictor, layout};
 use wmic::run::config::Config;
-use wmic::run::weights::Block;
 use wmic::train::learner::Learner;
 
 const MODELS: [&str; 3] = ["sr16", "ram16-rnn", "ram16-gru"];
@@ -30,38 +29,15 @@ const BANDS: usize = 64;
 /// Spectrograms of the formula, of up to `frames` frames.
 fn dataset(lengths: &[u32], frames: usize, classes: usize) -> Dataset {
     let clips = lengths.len();
-    let entries = || (0..clips * classes).map(|i| i as u32);
-    Dataset {
-        path: "formula".into(),
-        classes: (0..classes).map(|k| format!("class {k}")).collect(),
-        keys: (0..clips).map(|i| i.to_string()).collect(),
-        features: Features {
-            values: FeatureValues::F32(
-                (0..clips * frames * BANDS)
-                    .map(|i| (-4.5 + 6.5 * frac(i as u32, 2500)) as f32)
-                    .collect::<Vec<_>>()
-                    .into(),
-            ),
-            instances: frames,
-            width: BANDS,
-            lengths: lengths.to_vec(),
-        },
-        targets: entries().map(|i| f32::from(frac(i, 1001) < 0.4)).collect(),
-        observed: entries().map(|i| frac(i, 1002) < 0.3).collect(),
-        train: (0..clips as u32).collect(),
-        validation: None,
-        test: vec![],
-        warnings: vec![],
-    }
-}
-
-fn formula_block(layout: &Layout) -> Block {
-    let tensors: Vec<_> = layout.params.iter().map(|p| (p.name.as_str(), p.shape.dims())).collect();
-    let mut block = Block { trained: vec![0.0; layout.trained], stats: vec![] };
-    for (p, values) in layout.params.iter().zip(crate::formula::weights(&tensors)) {
-        block.trained[p.offset..p.offset + values.len()].copy_from_slice(&values);
-    }
-    block
+    let features = Features {
+        values: FeatureValues::F32(
+            (0..clips * frames * BANDS).map(|i| (-4.5 + 6.5 * frac(i as u32, 2500)) as f32).collect::<Vec<_>>().into(),
+        ),
+        instances: frames,
+        width: BANDS,
+        lengths: lengths.to_vec(),
+    };
+    crate::support::dataset(features, classes)
 }
 
 #[test]

@@ -4,7 +4,11 @@ use std::path::Path;
 
 use safetensors::{Dtype, SafeTensors};
 use wmic::Array;
-use wmic::graph::Op;
+use wmic::data::{Dataset, Features};
+use wmic::graph::{Layout, Op};
+use wmic::run::weights::Block;
+
+use crate::formula::{frac, weights};
 
 /// A file of `tests/golden/`.
 pub struct Golden(Vec<u8>);
@@ -34,4 +38,38 @@ pub fn gradient(op: &dyn Op, x: &[Array<f64>], i: usize, dy: &Array<f64>) -> Vec
         op.reference(&x)[0].data().iter().zip(dy.data()).map(|(y, dy)| y * dy).sum()
     };
     (0..x[i].data().len()).map(|at| (value(at, STEP) - value(at, -STEP)) / (2.0 * STEP)).collect()
+}
+
+/// A dataset of these features with the formula's labels of `classes` classes; all clips are for training.
+pub fn dataset(features: Features, classes: usize) -> Dataset {
+    let clips = features.lengths.len();
+    let entries = || (0..clips * classes).map(|i| i as u32);
+    Dataset {
+        path: "formula".into(),
+        classes: (0..classes).map(|k| format!("class {k}")).collect(),
+        keys: (0..clips).map(|i| i.to_string()).collect(),
+        features,
+        targets: entries().map(|i| f32::from(frac(i, 1001) < 0.4)).collect(),
+        observed: entries().map(|i| frac(i, 1002) < 0.3).collect(),
+        train: (0..clips as u32).collect(),
+        validation: None,
+        test: vec![],
+        warnings: vec![],
+    }
+}
+
+/// The formula's weights of a model.
+pub fn formula_block(layout: &Layout) -> Block {
+    let tensors: Vec<_> = layout.params.iter().map(|p| (p.name.as_str(), p.shape.dims())).collect();
+    block(layout, weights(&tensors))
+}
+
+/// The values of a model's parameters, in the order of its layout, as a block.
+pub fn block(layout: &Layout, values: Vec<Vec<f32>>) -> Block {
+    let mut block = Block { trained: vec![0.0; layout.trained], stats: vec![0.0; layout.stats] };
+    for (p, values) in layout.params.iter().zip(values) {
+        let into = if p.trainable { &mut block.trained } else { &mut block.stats };
+        into[p.offset..p.offset + values.len()].copy_from_slice(&values);
+    }
+    block
 }

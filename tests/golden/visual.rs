@@ -1,7 +1,7 @@
 //! The visual attention models against PyTorch, on clips of 2, 1, 3 and 2 patches: probabilities, attention, loss and gradients.
 
 use crate::formula::frac;
-use crate::support::Golden;
+use crate::support::{Golden, block};
 use wmic::Array;
 use wmic::data::{Dataset, FeatureValues, Features};
 use wmic::features::device_dataset::DeviceDataset;
@@ -50,24 +50,13 @@ fn dataset(all: bool) -> Dataset {
         }
     };
     let clips = LENGTHS.len();
-    let entries = || (0..clips * CLASSES).map(|i| i as u32);
-    Dataset {
-        path: "formula".into(),
-        classes: (0..CLASSES).map(|k| format!("class {k}")).collect(),
-        keys: (0..clips).map(|i| i.to_string()).collect(),
-        features: Features {
-            values: FeatureValues::F32((0..clips * INSTANCES * width).map(value).collect::<Vec<_>>().into()),
-            instances: INSTANCES,
-            width,
-            lengths: LENGTHS.to_vec(),
-        },
-        targets: entries().map(|i| f32::from(frac(i, 1001) < 0.4)).collect(),
-        observed: entries().map(|i| frac(i, 1002) < 0.3).collect(),
-        train: (0..clips as u32).collect(),
-        validation: None,
-        test: vec![],
-        warnings: vec![],
-    }
+    let features = Features {
+        values: FeatureValues::F32((0..clips * INSTANCES * width).map(value).collect::<Vec<_>>().into()),
+        instances: INSTANCES,
+        width,
+        lengths: LENGTHS.to_vec(),
+    };
+    crate::support::dataset(features, CLASSES)
 }
 
 /// The formula's weights, trained and frozen, numbered together.
@@ -78,11 +67,7 @@ fn weights(gpu: &Gpu, layout: &Layout, frozen: bool) -> (Block, Vec<(String, Buf
     let tensors: Vec<_> = all.iter().map(|p| (p.name.as_str(), p.shape.dims())).collect();
     let mut values = crate::formula::weights(&tensors);
     let frozen = values.split_off(layout.params.len());
-    let mut block = Block { trained: vec![0.0; layout.trained], stats: vec![0.0; layout.stats] };
-    for (p, values) in layout.params.iter().zip(values) {
-        let into = if p.trainable { &mut block.trained } else { &mut block.stats };
-        into[p.offset..p.offset + values.len()].copy_from_slice(&values);
-    }
+    let block = block(layout, values);
     let upload =
         |(p, values): (&&wmic::graph::Param, Vec<f32>)| (p.name.clone(), gpu.upload(&p.name, &values).unwrap());
     (block, all[layout.params.len()..].iter().zip(frozen).map(upload).collect())
