@@ -57,9 +57,9 @@ pub struct Args {
     /// Whether probabilities are calibrated as the run's validation clips suggest
     #[arg(long, value_name = "true|false", default_value_t = true, action = clap::ArgAction::Set)]
     calibrate: bool,
-    /// Parts this many dB below the loudest one of a recording are silent, as are parts below -80 dB of full scale
-    #[arg(long, value_name = "DB", default_value_t = 60.0)]
-    gate: f32,
+    /// Parts this many dB below the loudest one of a recording are silent, as are parts below -80 dB of full scale [default: 60]
+    #[arg(long, value_name = "DB")]
+    gate: Option<f32>,
     /// Shortest segment in seconds; the most active one of a present instrument stays
     #[arg(long, value_name = "S", default_value_t = Segmentation::default().min_duration)]
     min_duration: f64,
@@ -139,7 +139,7 @@ impl Args {
             hop: self.hop,
             aggregate: self.aggregate,
             spectrogram: with_pictures,
-            gate: Some(self.gate),
+            gate: self.gate,
             segmentation: Segmentation { min_duration: self.min_duration, median: self.median },
         };
         let truth = self.truth.as_deref().map(Truth::read).transpose()?;
@@ -397,7 +397,7 @@ pub fn show(gpu: &Gpu, run: &RunDir, files: &[PathBuf], folder: &Path) -> anyhow
         threshold: Some(Level::Tuned),
         precision: None,
         calibrate: true,
-        gate: 60.0,
+        gate: None,
         min_duration: Segmentation::default().min_duration,
         median: Segmentation::default().median,
         top: 4,

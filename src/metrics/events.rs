@@ -1,6 +1,8 @@
 //! Agreement of estimated and true events in time, by segments and by events, as `sed_eval` counts them (Mesaros, Heittola,
 //! Virtanen 2016, "Metrics for polyphonic sound event detection").
 
+use std::ops::AddAssign;
+
 /// Seconds of a segment.
 pub const SEGMENT: f64 = 1.0;
 /// Seconds by which the onset of a matching event may be off, and its offset unless half its length is more.
@@ -32,15 +34,6 @@ pub struct EventCounts {
 }
 
 impl EventCounts {
-    pub fn add(&mut self, other: EventCounts) {
-        self.reference += other.reference;
-        self.estimated += other.estimated;
-        self.correct += other.correct;
-        self.substituted += other.substituted;
-        self.deleted += other.deleted;
-        self.inserted += other.inserted;
-    }
-
     /// Fraction of the estimated ones that are correct; `None` if there are none.
     pub fn precision(&self) -> Option<f64> {
         (self.estimated > 0).then(|| self.correct as f64 / self.estimated as f64)
@@ -63,6 +56,17 @@ impl EventCounts {
     }
 }
 
+impl AddAssign for EventCounts {
+    fn add_assign(&mut self, other: EventCounts) {
+        self.reference += other.reference;
+        self.estimated += other.estimated;
+        self.correct += other.correct;
+        self.substituted += other.substituted;
+        self.deleted += other.deleted;
+        self.inserted += other.inserted;
+    }
+}
+
 /// Compares the segments of 1 s of a recording of `duration` seconds: a class is active in each that one of its events
 /// touches.
 pub fn by_segments(estimated: &[Event], truth: &[Event], classes: usize, duration: f64) -> EventCounts {
@@ -82,14 +86,14 @@ pub fn by_segments(estimated: &[Event], truth: &[Event], classes: usize, duratio
     for (e, t) in estimated.chunks(classes.max(1)).zip(truth.chunks(classes.max(1))) {
         let count = |of: fn(bool, bool) -> bool| e.iter().zip(t).filter(|(e, t)| of(**e, **t)).count() as u64;
         let (correct, missed, false_alarms) = (count(|e, t| e && t), count(|e, t| !e && t), count(|e, t| e && !t));
-        counts.add(EventCounts {
+        counts += EventCounts {
             reference: correct + missed,
             estimated: correct + false_alarms,
             correct,
             substituted: missed.min(false_alarms),
             deleted: missed.saturating_sub(false_alarms),
             inserted: false_alarms.saturating_sub(missed),
-        });
+        };
     }
     counts
 }

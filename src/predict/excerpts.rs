@@ -124,15 +124,19 @@ impl Excerpts {
         })
     }
 
-    /// The level below which an instance is silent, with `loudest` the loudest of the next excerpt.
-    pub fn gate(&mut self, loudest: f32) -> f32 {
-        self.loudest = self.loudest.max(loudest);
+    /// Takes the loudest level of the next excerpt into account.
+    pub fn raise_loudest(&mut self, level: f32) {
+        self.loudest = self.loudest.max(level);
+    }
+
+    /// dB of full scale below which an instance of the recording so far is silent.
+    pub fn gate(&self) -> f32 {
         gate(self.loudest, self.relative_gate)
     }
 
     /// Whether everything so far is silent.
     pub fn is_silent(&self) -> bool {
-        self.loudest < gate(self.loudest, self.relative_gate)
+        self.loudest < self.gate()
     }
 
     /// What counts as the instances of a [`Placement`], of a clip with this many: notes are one, frames form patches.
@@ -242,7 +246,7 @@ impl Excerpts {
         self.counted.resize(end, 0.0);
         self.levels.resize(end, f32::NEG_INFINITY);
         for (instance, level) in excerpt.levels.iter().enumerate() {
-            let silent = !excerpt.instances.contains(&instance);
+            let silent = excerpt.instances.binary_search(&instance).is_err();
             for cell in first + instance * each..first + (instance + 1) * each {
                 self.covered[cell] |= silent;
                 self.levels[cell] = self.levels[cell].max(*level);
@@ -254,7 +258,7 @@ impl Excerpts {
     /// The probability of a class from one seed; 0 if everything is silent.
     fn aggregate(&self, r: usize, class: usize, how: Aggregate) -> f64 {
         // Excerpts that a louder part has made silent since do not count.
-        let gate = gate(self.loudest, self.relative_gate);
+        let gate = self.gate();
         let audible = || self.excerpts.iter().filter(|excerpt| excerpt.loudest >= gate);
         let values = || audible().map(|excerpt| excerpt.values[r * self.classes + class].map(f64::from));
         let mean = |of: fn(f64) -> f64| values().map(|[p, _]| of(p)).sum::<f64>() / audible().count().max(1) as f64;
@@ -281,7 +285,7 @@ impl Excerpts {
         let k = self.classes;
         // Time after the last complete instance of an excerpt, and in no other excerpt, belongs to that instance.
         let cells = ((duration / self.cell).ceil() as usize).max(1);
-        let gate = gate(self.loudest, self.relative_gate);
+        let gate = self.gate();
         // Values per cell: `width` for each class.
         let curve = |of: &[f32], width: usize, class: usize| -> Vec<f32> {
             let mut latest = vec![0.0; width];

@@ -19,7 +19,7 @@ use crate::predict::excerpts::{Excerpts, INSTANCE, Placement};
 use crate::predict::forest;
 use crate::predict::predictor::{Detail, Predictions, Predictor};
 use crate::predict::recognition::Recognition;
-use crate::predict::silence::{Audible, Levels};
+use crate::predict::silence::{ABSOLUTE, Audible, Levels};
 use crate::predict::trained::{Trained, TrainedModel};
 
 pub use crate::predict::options::{Aggregate, Options};
@@ -213,7 +213,8 @@ impl Recogniser {
         let (kind, sr) = (self.kind, self.kind.format().sr);
         let instance = if kind.is_single_note() { kind.window() } else { INSTANCE };
         let levels = Levels::of(&samples, sr, instance, scale);
-        let audible = levels.audible(&samples, recording.excerpts.gate(levels.loudest()));
+        recording.excerpts.raise_loudest(levels.loudest());
+        let audible = levels.audible(&samples, recording.excerpts.gate());
         // As in `ingest`, where a recording ends: an excerpt with little sound, all of it in the one before, adds nothing.
         let adds = |audible: &Audible| {
             let seconds = audible.end as f64 / f64::from(sr);
@@ -244,17 +245,19 @@ impl Recogniser {
         for Waiting { index, start, len, levels, audible } in pending.waiting.drain(..) {
             let open = pending.open.iter_mut().find(|open| open.index == index);
             let excerpts = &mut open.expect("a recording stays open until it is predicted").excerpts;
-            let mut spectrogram = Spectrogram::silent(self.kind, len);
+            let mut spectrogram = self.options.spectrogram.then(|| Spectrogram::silent(self.kind, len));
             match (audible, &predictions) {
                 (Some(audible), Some(predictions)) => {
                     let at = Placement { start, instances: &audible.instances, levels: &levels };
                     excerpts.add(predictions, next, extracts[next].instances, &at);
-                    spectrogram.place(&extracts[next].spectrogram, &audible.instances);
+                    if let Some(spectrogram) = &mut spectrogram {
+                        spectrogram.place(&extracts[next].spectrogram, &audible.instances);
+                    }
                     next += 1;
                 }
                 _ => excerpts.add_silence(start, &levels),
             }
-            if self.options.spectrogram {
+            if let Some(spectrogram) = spectrogram {
                 excerpts.spectrogram.add(start, &spectrogram.values);
             }
         }
@@ -288,7 +291,8 @@ impl Recogniser {
             open.excerpts.recognition(open.name, duration, &self.trained, &self.thresholds, &self.options);
         recognition.condition = condition;
         if silent {
-            recognition.condition.warnings.push("is silent: nothing is louder than -80 dB of full scale".into());
+            let warning = format!("is silent: nothing is louder than {ABSOLUTE} dB of full scale");
+            recognition.condition.warnings.push(warning);
         }
         Ok(Recognised { recognition, spectrogram })
     }
@@ -349,7 +353,7 @@ pub fn recognise_clips(
             // Nothing is known of their level.
             let count = excerpts.instances(instances);
             let (audible, levels) = ((0..count).collect::<Vec<_>>(), vec![0.0; count]);
-            excerpts.gate(0.0);
+            excerpts.raise_loudest(0.0);
             excerpts.add(&predictions, i, instances, &Placement { start: 0.0, instances: &audible, levels: &levels });
             let duration = excerpts.seconds(instances, trained)?;
             let name = PathBuf::from(&keys[clip]);

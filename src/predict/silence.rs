@@ -2,7 +2,7 @@
 
 /// RMS level in dB of full scale below which an instance is silent whatever surrounds it: below 16 bits' dither, at -96 dB, by a
 /// margin that noisy converters need.
-const ABSOLUTE: f32 = -80.0;
+pub const ABSOLUTE: f32 = -80.0;
 /// Seconds of the frames by which the end of an excerpt is found.
 const FRAME: f64 = 0.01;
 
@@ -18,8 +18,9 @@ pub struct Levels {
     block: usize,
     /// dB of full scale, of each instance; the last may be shorter than the others.
     pub instances: Vec<f32>,
+    /// Samples of a frame.
     frame: usize,
-    frames: Vec<f32>,
+    scale: f32,
 }
 
 /// An excerpt without its silent instances.
@@ -37,8 +38,7 @@ impl Levels {
     pub fn of(samples: &[f32], sr: u32, instance: f64, scale: f32) -> Levels {
         let block = ((instance * f64::from(sr)).round() as usize).max(1);
         let frame = ((FRAME * f64::from(sr)).round() as usize).clamp(1, block);
-        let levels = |len: usize| samples.chunks(len).map(|part| level(part, scale)).collect();
-        Levels { block, instances: levels(block), frame, frames: levels(frame) }
+        Levels { block, instances: samples.chunks(block).map(|part| level(part, scale)).collect(), frame, scale }
     }
 
     /// dB of full scale; minus infinity without samples.
@@ -51,11 +51,11 @@ impl Levels {
     pub fn audible(&self, samples: &[f32], gate: f32) -> Option<Audible> {
         let instances: Vec<usize> = (0..self.instances.len()).filter(|&i| self.instances[i] >= gate).collect();
         let last = *instances.last()?;
-        let block_end = ((last + 1) * self.block).min(samples.len());
-        // An instance above the gate has a frame above it.
-        let frames = last * self.block / self.frame..block_end.div_ceil(self.frame).min(self.frames.len());
-        let sound = frames.rev().find(|&i| self.frames[i] >= gate);
-        let end = sound.map_or(block_end, |i| ((i + 1) * self.frame).min(block_end));
+        let start = last * self.block;
+        let block = &samples[start..(start + self.block).min(samples.len())];
+        let sound = block.chunks(self.frame).rposition(|frame| level(frame, self.scale) >= gate);
+        // A sound may be louder over the whole instance than in any frame, whose own mean is another.
+        let end = start + sound.map_or(block.len(), |i| ((i + 1) * self.frame).min(block.len()));
         let part = |i: usize| &samples[i * self.block..((i + 1) * self.block).min(end)];
         Some(Audible { samples: instances.iter().flat_map(|&i| part(i)).copied().collect(), instances, end })
     }

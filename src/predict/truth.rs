@@ -141,8 +141,8 @@ impl Agreement {
             estimated.extend(instrument.segments.iter().map(|&Segment { start, end, .. }| Event { class, start, end }));
             real.extend(times.iter().map(|&(start, end)| Event { class, start, end }));
         }
-        self.segments.add(by_segments(&estimated, &real, r.instruments.len(), r.duration));
-        self.events.add(by_events(&estimated, &real));
+        self.segments += by_segments(&estimated, &real, r.instruments.len(), r.duration);
+        self.events += by_events(&estimated, &real);
     }
 }
 
