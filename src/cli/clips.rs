@@ -9,10 +9,10 @@ use indicatif::{ProgressBar, ProgressStyle};
 use super::output::note;
 use wmic::data::{AudioSet, Dataset, features_npz, has_class_map, has_features, npz_note};
 use wmic::features::audio_files::{ExtractionJob, cache_folder, join};
-use wmic::features::extraction::Recipe;
+use wmic::features::feature_config::FeatureConfig;
 use wmic::features::front_end::FrontEnd;
 use wmic::gpu::Gpu;
-use wmic::nn::{self, Kind};
+use wmic::nn::{self, FeatureKind};
 use wmic::report::tables::table::printable;
 use wmic::run::config::Config;
 use wmic::{Error, Result};
@@ -59,23 +59,23 @@ pub fn load_clips(gpu: &Gpu, config: &mut Config, labels: Labels) -> Result<Opti
 }
 
 /// The archive of features to use: the one in the settings; else, for models on embeddings, the dataset's own.
-fn features_of(config: &Config, kind: Kind) -> Option<PathBuf> {
+fn features_of(config: &Config, kind: FeatureKind) -> Option<PathBuf> {
     let own = || {
         features_npz(&config.dataset)
             .or_else(|| Some(config.dataset.join("openmic-2018.npz")).filter(|npz| npz.is_file()))
     };
-    config.features.clone().or_else(|| own().filter(|_| kind == Kind::Vggish))
+    config.features.clone().or_else(|| own().filter(|_| kind == FeatureKind::Vggish))
 }
 
 /// The audio from which [`load_clips`] extracts features, and how; `None` if it reads them from a file.
-pub fn audio_of(config: &Config) -> Result<Option<(AudioSet, Recipe)>> {
+pub fn audio_of(config: &Config) -> Result<Option<(AudioSet, FeatureConfig)>> {
     let kind = config.kind()?;
-    if features_of(config, kind).is_some() || kind == Kind::Vggish && has_features(&config.dataset) {
+    if features_of(config, kind).is_some() || kind == FeatureKind::Vggish && has_features(&config.dataset) {
         return Ok(None);
     }
     if !nn::find(&config.model)?.needs_vggish() {
-        let recipe = Recipe { scale: config.notes.unwrap_or_default().scale, ..Recipe::of(kind) };
-        return Ok(Some((AudioSet::load(&config.dataset)?, recipe)));
+        let feature_config = FeatureConfig { scale: config.notes.unwrap_or_default().scale, ..FeatureConfig::of(kind) };
+        return Ok(Some((AudioSet::load(&config.dataset)?, feature_config)));
     }
     let Some(front_end) = &config.front_end else {
         let reason = "has audio, but no features; extract them with wmic features, or give VGGish weights \
@@ -87,7 +87,7 @@ pub fn audio_of(config: &Config) -> Result<Option<(AudioSet, Recipe)>> {
     };
     // Log-mel patches do not depend on VGGish's weights.
     let front_end = kind.row().weights.is_some().then(|| front_end.clone());
-    Ok(Some((AudioSet::load(&config.dataset)?, Recipe { front_end, ..Recipe::of(kind) })))
+    Ok(Some((AudioSet::load(&config.dataset)?, FeatureConfig { front_end, ..FeatureConfig::of(kind) })))
 }
 
 /// Rejects features without a recorded front end for a run with a known one.
@@ -108,20 +108,25 @@ pub fn check_features(config: &mut Config, npz: &Path) -> Result<()> {
         reject_unknown(config, npz)?;
         return match (kind, &mut config.front_end) {
             // The user gives the front end; its weights are recorded from now on.
-            (Kind::Vggish, Some(front_end)) => {
+            (FeatureKind::Vggish, Some(front_end)) => {
                 front_end.pin()?;
                 Ok(())
             }
-            (Kind::Vggish, None) => Ok(()),
+            (FeatureKind::Vggish, None) => Ok(()),
             _ => Err(Error::data(npz, "does not record its front end; extract them with wmic features")),
         };
     }
     let fail = |reason: String| Err(Error::data(npz, reason));
-    let recipe = Recipe::of_npz(npz)?;
-    if recipe.kind != kind {
-        return fail(format!("has {:?} features, but {} takes {:?}", recipe.kind.name(), config.model, kind.name()));
+    let feature_config = FeatureConfig::of_npz(npz)?;
+    if feature_config.kind != kind {
+        return fail(format!(
+            "has {:?} features, but {} takes {:?}",
+            feature_config.kind.name(),
+            config.model,
+            kind.name()
+        ));
     }
-    match (&config.front_end, &recipe.front_end) {
+    match (&config.front_end, &feature_config.front_end) {
         (Some(asked), Some(made)) if asked.width != made.width => {
             fail(format!("was extracted at `width` {}, not {}", made.width, asked.width))
         }
@@ -154,7 +159,7 @@ pub fn check_features(config: &mut Config, npz: &Path) -> Result<()> {
             config.front_end = Some(front_end);
             Ok(())
         }
-        (None, None) if kind.is_single_note() && recipe.scale != config.notes.unwrap_or_default().scale => {
+        (None, None) if kind.is_single_note() && feature_config.scale != config.notes.unwrap_or_default().scale => {
             fail("was extracted with another `notes.scale`".into())
         }
         (None, None) if !nn::find(&config.model)?.needs_vggish() => Ok(()),
@@ -171,9 +176,13 @@ fn is_scaled_otherwise(asked: &FrontEnd, made: &FrontEnd) -> bool {
     decided && asked.scaling() != made.scaling() || asked.range.is_some() && asked.range != made.range
 }
 
-fn from_audio(gpu: &Gpu, config: &mut Config, (set, mut recipe): (AudioSet, Recipe)) -> Result<Option<Dataset>> {
-    let weights = recipe.load()?;
-    match (&recipe.front_end, &mut config.front_end) {
+fn from_audio(
+    gpu: &Gpu,
+    config: &mut Config,
+    (set, mut feature_config): (AudioSet, FeatureConfig),
+) -> Result<Option<Dataset>> {
+    let weights = feature_config.load()?;
+    match (&feature_config.front_end, &mut config.front_end) {
         (Some(pinned), front_end) => *front_end = Some(pinned.clone()),
         // A run that trains its front end on log-mel patches does not need the initial weights any more.
         (None, Some(front_end)) if front_end.fingerprint.is_none() => drop(front_end.pin()?),
@@ -183,7 +192,7 @@ fn from_audio(gpu: &Gpu, config: &mut Config, (set, mut recipe): (AudioSet, Reci
     let bar = Bar::new(set.files.len(), "features of");
     let mut job = ExtractionJob {
         gpu,
-        recipe: &recipe,
+        feature_config: &feature_config,
         weights: weights.as_ref(),
         stop: &|| stop.load(Ordering::Relaxed),
         progress: &mut |done| bar.show(done),

@@ -18,7 +18,7 @@ use wmic::data::{Dataset, FeatureScale, SplitBy};
 use wmic::features::front_end::FrontEnd;
 use wmic::gpu::Gpu;
 use wmic::metrics::evaluation::Evaluation;
-use wmic::nn::Kind;
+use wmic::nn::FeatureKind;
 use wmic::nn::front_ends::spectrum::Scale;
 use wmic::nn::front_ends::vggish::TrainFrontEnd;
 use wmic::report::tables;
@@ -270,7 +270,7 @@ fn lock(out: &Path) -> Result<Option<File>> {
 /// What determines the dataset of an entry.
 #[derive(PartialEq)]
 struct DatasetKey {
-    kind: Kind,
+    kind: FeatureKind,
     /// The settings of single notes that affect features and splits.
     notes: Option<(Scale, SplitBy)>,
     val_fraction: Option<f64>,

@@ -192,13 +192,14 @@ impl Args {
 /// The sizes of the dataset and its training and validation clips. For audio without extracted features, the sizes that
 /// they will have; for single notes one second per file, since the true number is known only after decoding.
 fn clips(gpu: &Gpu, config: &mut Config) -> Result<Option<(Dims, Split)>> {
-    if let Some((set, recipe)) = audio_of(config)? {
+    if let Some((set, feature_config)) = audio_of(config)? {
         let (clips, classes) = (set.keys.len(), set.classes.len());
-        let (instances, width) = (recipe.kind.instances(recipe.kind.samples()), recipe.instance_len());
-        let narrow = if recipe.is_in_bytes() { Encoding::Bytes } else { Encoding::Halves };
+        let (instances, width) =
+            (feature_config.kind.instances(feature_config.kind.samples()), feature_config.instance_len());
+        let narrow = if feature_config.is_in_bytes() { Encoding::Bytes } else { Encoding::Halves };
         let encoding = narrow.of_clips(instances * width);
         let dims = Dims { clips, instances, width, classes, encoding, slots: clips };
-        if recipe.kind.is_single_note() {
+        if feature_config.kind.is_single_note() {
             note("one second per file is assumed; the true number is known after decoding");
         }
         let split = match config.val_fraction == 0.0 {

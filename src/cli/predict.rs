@@ -18,7 +18,7 @@ use wmic::features::scaling::Scaling;
 use wmic::gpu::Gpu;
 use wmic::metrics::thresholds::Level;
 use wmic::nn::front_ends::vggish::Width;
-use wmic::nn::{self, Kind};
+use wmic::nn::{self, FeatureKind};
 use wmic::output::format::{Detail, Format, Series};
 use wmic::output::{self, FORMATS, json};
 use wmic::predict::recogniser::{Aggregate, Options, Recognised, Recogniser, Segmentation, recognise_clips};
@@ -165,7 +165,7 @@ impl Args {
     fn features(&self, trained: &Trained) -> Result<Option<(Vec<String>, wmic::data::Features)>> {
         let [input] = self.inputs.as_slice() else { return Ok(None) };
         let npz = input.extension().is_some_and(|e| e == "npz");
-        if !npz && (!has_features(input) || trained.config.kind()? != Kind::Vggish) {
+        if !npz && (!has_features(input) || trained.config.kind()? != FeatureKind::Vggish) {
             return Ok(None);
         }
         let archive = if npz { Some(input.clone()) } else { features_npz(input) };
