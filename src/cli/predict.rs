@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 
-use super::clips::{Bar, check_features};
+use super::clips::Bar;
 use super::output::note;
 use super::settings::variant;
 use super::{Device, Status};
@@ -28,6 +28,7 @@ use wmic::predict::truth::Truth;
 use wmic::report::plots::spectrogram::Picture;
 use wmic::report::tables::table::{Style, printable};
 use wmic::report::{pages, plots, tables};
+use wmic::run::clips::check_features;
 use wmic::run::run_dir::RunDir;
 use wmic::{Array, Error, Result};
 

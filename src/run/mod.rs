@@ -1,6 +1,7 @@
 //! A run on disk and in memory: settings, directory, weights, state.
 
 pub mod augmentation;
+pub mod clips;
 pub mod config;
 pub mod given;
 pub mod network;

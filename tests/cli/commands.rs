@@ -195,3 +195,14 @@ fn completions_are_scripts_for_the_shell() {
     }
     wmic(&["completions", "cmd"]).assert().code(2);
 }
+
+#[test]
+fn a_missing_dataset_is_named_by_its_full_path() {
+    let folder = tempfile::tempdir().unwrap();
+    let missing = folder.path().canonicalize().unwrap().join("nowhere");
+    for command in ["train", "plan"] {
+        let mut command = wmic(&[command, "nowhere"]);
+        command.current_dir(&folder);
+        assert_rejected(command, missing.to_str().unwrap());
+    }
+}
