@@ -252,7 +252,7 @@ impl RunDir {
     /// # Errors
     /// `Checkpoint` for a damaged file.
     pub fn evaluation(&self) -> Result<Evaluation> {
-        let bytes = read_limited(&self.test(), TEST_LIMIT)?;
+        let bytes = read_limited(self.test(), TEST_LIMIT)?;
         serde_json::from_slice(&bytes).map_err(|e| Error::checkpoint(self.test(), format!("is damaged ({e})")))
     }
 
