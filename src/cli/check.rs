@@ -69,23 +69,25 @@ impl Args {
         if !self.json {
             progress.print(&columns.header())?;
         }
-        let mut rows = Vec::with_capacity(checks.len());
+        let mut rows = vec![];
         for check in &checks {
             progress.next(&format!("{}: {}", check.case.op.name(), check.case.name));
-            let row = Row::from(check.run(&gpu));
-            if !self.json {
-                progress.print(&columns.line(&row))?;
+            for outcome in check.run(&gpu) {
+                let row = Row::from(outcome);
+                if !self.json {
+                    progress.print(&columns.line(&row))?;
+                }
+                rows.push(row);
             }
-            rows.push(row);
         }
         drop(progress);
         let failed = rows.iter().filter(|row| !row.passed).count();
-        let (passed, device) = (rows.len() - failed, gpu.adapter().name.clone());
+        let (total, device) = (rows.len(), gpu.adapter().name.clone());
+        let passed = total - failed;
         if self.json {
             output::print_json(&Summary { device, checks: rows, passed, failed })?;
         } else {
             let took = duration(start.elapsed().as_secs_f64());
-            let total = rows.len();
             output::print(&match failed {
                 0 => format!("\nAll {total} checks passed on {device} in {took}.\n"),
                 _ => format!("\n{failed} of {total} checks FAILED on {device} in {took}.\n"),
@@ -106,7 +108,8 @@ struct Columns {
 impl Columns {
     fn of(checks: &[Check], style: Style) -> Columns {
         let widest = |text: fn(&Check) -> String| checks.iter().map(|c| text(c).chars().count()).max().unwrap_or(0);
-        let (op, variant) = (widest(|c| c.case.op.name().into()).max(2), widest(|c| c.target.to_string()).max(7));
+        let variants = checks.iter().flat_map(|c| &c.targets).map(|t| t.to_string().chars().count()).max().unwrap_or(0);
+        let (op, variant) = (widest(|c| c.case.op.name().into()).max(2), variants.max(7));
         // forward, gradient, result and the gaps between columns take 32.
         let room = style.width.map_or(usize::MAX, |w| usize::from(w).saturating_sub(op + variant + 32));
         Columns { style, op, case: widest(|c| c.case.name.clone()).max(4).min(room), variant }

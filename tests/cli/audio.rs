@@ -13,10 +13,15 @@ use tempfile::TempDir;
 use wmic::audio::{Depth, write_wav};
 use wmic::data::{Dataset, FeatureValues, load_features, npz_note, write_npz};
 
-/// 40 recordings, their maps, and an ATT-TF trained on them; shared by all tests, which do not change them.
+/// Recordings, their maps, and an ATT-TF trained on them; shared by all tests, which do not change them.
 struct Shared {
     folder: TempDir,
+    /// Whether the embeddings are extracted.
+    embeddings: OnceLock<()>,
 }
+
+/// Recordings of 10 s.
+const CLIPS: usize = 20;
 
 impl Shared {
     fn at(&self, name: &str) -> String {
@@ -33,6 +38,16 @@ impl Shared {
 
     fn maps(&self) -> String {
         self.at("maps.npz")
+    }
+
+    /// VGGish's embeddings of the recordings.
+    fn embeddings(&self) -> String {
+        let npz = self.at("embeddings.npz");
+        self.embeddings.get_or_init(|| {
+            let made = wmic(&[&["features", &self.data(), "--out", &npz], &RANDOM[..]].concat()).assert().success();
+            made.stderr(contains("scaled to 0 to 1 by the minimum and maximum of the training split"));
+        });
+        npz
     }
 
     /// Cache folder of training.
@@ -54,9 +69,9 @@ const RANDOM: [&str; 4] = ["--init", "random", "--width", "1/8"];
 fn shared() -> &'static Shared {
     static SHARED: OnceLock<Shared> = OnceLock::new();
     SHARED.get_or_init(|| {
-        let shared = Shared { folder: tempfile::tempdir().unwrap() };
+        let shared = Shared { folder: tempfile::tempdir().unwrap(), embeddings: OnceLock::new() };
         let (data, run, maps, cache) = (shared.data(), shared.run(), shared.maps(), shared.cache());
-        wmic(&["synth", &data, "--audio", "--clips", "40"]).assert().success();
+        wmic(&["synth", &data, "--audio", "--clips", &CLIPS.to_string()]).assert().success();
         wmic(&[&["features", &data, "--frontend", "maps", "--out", &maps], &RANDOM[..]].concat()).assert().success();
         let args = ["train", &data, "--model", "att-tf", "--seeds", "2", "--epochs", "2", "--cache", &cache];
         wmic(&[&args, &EIGHTH[..], &["--out", &run]].concat()).assert().success();
@@ -111,18 +126,24 @@ fn features_of_a_dataset_carry_its_labels() {
     let data = folder.path().join("data");
     copy(shared().data(), &data);
     let make = [&["features", text(&data)], &RANDOM[..]].concat();
-    wmic(&make).assert().success().stderr(contains("40 excerpts of 40 files written to "));
+    wmic(&make).assert().success().stderr(contains(format!("{CLIPS} excerpts of {CLIPS} files written to ")));
     let npz = data.join("openmic-2018.npz");
     let (keys, features, _) = load_features(&npz, None).unwrap();
-    assert_eq!((keys.len(), features.instances, features.width), (40, 10, 128));
+    assert_eq!((keys.len(), features.instances, features.width), (CLIPS, 10, 128));
     assert!(matches!(&features.values, FeatureValues::F16(_)), "random weights have no PCA");
     let note: Value = serde_json::from_str(&npz_note(&npz).unwrap().unwrap()).unwrap();
     assert_eq!((note["kind"].as_str(), note["front_end"]["width"].as_str()), (Some("vggish"), Some("1/8")));
-    assert_eq!(names(&data.join("..")), ["data"], "nothing half-made stays");
+    assert_eq!(names(folder.path()), ["data"], "nothing half-made stays");
     rejected(&make, "openmic-2018.npz exists; choose another --out, or --force to replace it");
-    let before = std::fs::read(&npz).unwrap();
-    wmic(&[&make[..], &["--force"]].concat()).assert().success();
-    assert!(std::fs::read(&npz).unwrap() == before, "the same sound gives the same bytes");
+    assert!(
+        std::fs::read(&npz).unwrap() == std::fs::read(shared().embeddings()).unwrap(),
+        "the same sound, the same bytes"
+    );
+    let (other, short) = (folder.path().join("other.npz"), wav(folder.path(), "short.wav", &tone(0.5, 16_000)));
+    std::fs::write(&other, "something else").unwrap();
+    let replace = ["features", text(&short), "--frontend", "logmel", "--out", text(&other), "--force"];
+    wmic(&replace).assert().success();
+    assert_eq!(load_features(&other, None).unwrap().0.len(), 1);
 
     // The folder is now a dataset of features as well.
     let run = folder.path().join("run");
@@ -136,7 +157,10 @@ fn features_of_a_dataset_carry_its_labels() {
     let python = std::env::var("WMIC_PYTHON").unwrap_or_else(|_| "python3".into());
     match std::process::Command::new(python).args(["-c", numpy, text(&npz)]).output() {
         Ok(said) if said.status.success() => {
-            assert_eq!(String::from_utf8_lossy(&said.stdout).trim(), "(40, 10, 128) float16 (40, 20) bool U");
+            assert_eq!(
+                String::from_utf8_lossy(&said.stdout).trim(),
+                format!("({CLIPS}, 10, 128) float16 ({CLIPS}, 20) bool U")
+            );
         }
         _ => eprintln!("skipped: no python3 with numpy"),
     }
@@ -146,9 +170,7 @@ fn features_of_a_dataset_carry_its_labels() {
 fn embeddings_without_a_pca_are_scaled_by_minimum_and_maximum() {
     let folder = tempfile::tempdir().unwrap();
     let at = |name: &str| text(&folder.path().join(name)).to_owned();
-    let (data, npz) = (shared().data(), at("minmax.npz"));
-    let made = wmic(&[&["features", &data, "--out", &npz], &RANDOM[..]].concat()).assert().success();
-    made.stderr(contains("scaled to 0 to 1 by the minimum and maximum of the training split"));
+    let (data, npz) = (shared().data(), shared().embeddings());
     let (keys, features, _) = load_features(&npz, None).unwrap();
     let train = Dataset::load_with(&data, &npz, None).unwrap().train;
     let (mut zeros, mut ones, mut all) = (0, 0, 0);
@@ -320,7 +342,7 @@ fn an_interrupted_extraction_ends_in_the_same_bytes() {
     let sounds = at("sounds");
     let lengths = [13.0, 7.0, 12.0, 25.0];
     let files = lengths.map(|seconds| wav(&sounds, &format!("{seconds}.wav"), &tone(seconds, 16_000)));
-    for i in 0..45 {
+    for i in 0..20 {
         std::fs::hard_link(&files[i % 4], sounds.join(format!("0{i}.wav"))).unwrap();
     }
     corrupt(&sounds);
@@ -503,7 +525,7 @@ fn a_killed_audio_run_resumes_bit_identically() {
     let at = |name: &str| text(&folder.path().join(name)).to_owned();
     let begin = |out: &str| {
         let (data, cache) = (shared().data(), shared().cache());
-        let args = ["train", &data, "--model", "att-tf", "--epochs", "8", "--cache", &cache, "--out", out];
+        let args = ["train", &data, "--model", "att-tf", "--epochs", "4", "--cache", &cache, "--out", out];
         [&args, &EIGHTH[..]].concat().join("\n")
     };
     wmic(&begin(&at("whole")).split('\n').collect::<Vec<_>>()).assert().success();
@@ -570,7 +592,7 @@ fn recordings_of_any_length_are_analysed() {
         }
         assert_eq!(heard.as_array().unwrap().len(), files.len());
     }
-    assert_eq!(json(&["predict", &run, &shared().data(), "--format", "json"]).as_array().unwrap().len(), 40);
+    assert_eq!(json(&["predict", &run, &shared().data(), "--format", "json"]).as_array().unwrap().len(), CLIPS);
 }
 
 #[test]
@@ -580,8 +602,7 @@ fn results_in_every_format() {
     let run = shared().run();
     // Two files of the same name, and a third with the name that the second would get.
     for name in ["x/take.wav", "y/take.wav", "z/take-2.wav"] {
-        std::fs::create_dir_all(at(name).parent().unwrap()).unwrap();
-        std::fs::copy(shared().recording(0), at(name)).unwrap();
+        wav(folder.path(), name, &tone(2.0, 16_000));
     }
     let sounds = ["x", "y", "z"].map(|name| text(&at(name)).to_owned());
     for (format, extension) in [("json", "json"), ("csv", "csv"), ("jams", "jams"), ("audacity", "txt")] {
@@ -664,9 +685,8 @@ fn keys_keep_their_dots_in_file_names() {
 #[test]
 fn a_model_without_attention_cannot_aggregate_by_it() {
     let folder = tempfile::tempdir().unwrap();
-    let (out, vggish) = (folder.path().join("run"), folder.path().join("vggish.npz"));
-    wmic(&[&["features", &shared().data(), "--out", text(&vggish)], &RANDOM[..]].concat()).assert().success();
-    let args = ["train", &shared().data(), "--features", text(&vggish), "--model", "fc", "--epochs", "1"];
+    let out = folder.path().join("run");
+    let args = ["train", &shared().data(), "--features", &shared().embeddings(), "--model", "fc", "--epochs", "1"];
     wmic(&[&args[..], &["--out", text(&out)]].concat()).assert().success();
     let sound = shared().recording(1);
     let predict = ["predict", text(&out), text(&sound)];
@@ -693,7 +713,7 @@ fn models_that_look_at_places_take_whole_spectrograms_and_show_their_paths() {
     let planned = json(&["plan", &data, "--model", "ram16-gru", "--json"]);
     wmic(&[&train[..], &["--cache", &cache]].concat()).assert().success();
     assert_eq!(planned["parameters_per_seed"], 337_815);
-    assert_eq!(planned["memory_data"], 40 * (998 * 64 / 2 + 1 + 20) * 4);
+    assert_eq!(planned["memory_data"], CLIPS * (998 * 64 / 2 + 1 + 20) * 4);
 
     let short = wav(folder.path(), "short.wav", &tone(0.02, 16_000));
     let sounds = [text(&shared().recording(0)).to_owned(), text(&short).to_owned()];
@@ -738,5 +758,5 @@ fn models_that_look_at_places_take_whole_spectrograms_and_show_their_paths() {
     let weights = |run: &str| std::fs::read(Path::new(run).join("model.safetensors")).unwrap();
     assert!(weights(&run) == weights(&again));
     let clips = json(&["predict", &run, &npz, "--format", "json"]);
-    assert_eq!((clips.as_array().unwrap().len(), clips[0]["duration"].as_f64()), (40, Some(9.98)));
+    assert_eq!((clips.as_array().unwrap().len(), clips[0]["duration"].as_f64()), (CLIPS, Some(9.98)));
 }

@@ -93,7 +93,7 @@ fn shared() -> &'static Shared {
         let (data, run, cache) = (shared.at("notes"), shared.at("run"), shared.at("cache"));
         notes(&data);
         let args =
-            ["train", text(&data), "--epochs", "6", "--scale", "log", "--cache", text(&cache), "--out", text(&run)];
+            ["train", text(&data), "--epochs", "2", "--scale", "log", "--cache", text(&cache), "--out", text(&run)];
         wmic(&[&args[..], &SMALL].concat()).assert().success();
         shared
     })
@@ -363,7 +363,7 @@ fn a_class_with_a_single_file_is_for_training_only() {
 fn a_run_that_was_interrupted_goes_on_to_the_same_bits() {
     let shared = shared();
     let (data, cache, run) = (shared.at("notes"), shared.at("cache"), shared.at("interrupted"));
-    let args = ["train", text(&data), "--epochs", "6", "--scale", "log", "--cache", text(&cache), "--out", text(&run)];
+    let args = ["train", text(&data), "--epochs", "2", "--scale", "log", "--cache", text(&cache), "--out", text(&run)];
     let training = start(&[&args[..], &SMALL].concat());
     wait_for(&run.join("splits.csv"));
     // Somewhere in an epoch.
