@@ -7,6 +7,7 @@ const clock = (t) => {
   const s = Math.round(t), two = (n) => String(n).padStart(2, "0");
   return s < 3600 ? `${Math.floor(s / 60)}:${two(s % 60)}` : `${Math.floor(s / 3600)}:${two(Math.floor(s / 60) % 60)}:${two(s % 60)}`;
 };
+const length = (t) => (t < 3600 ? `${Math.round(t / 60)} min` : `${Math.floor(t / 3600)} h ${Math.floor((t / 60) % 60)} min`);
 const make = (tag, text, properties) => Object.assign(document.createElement(tag), text === undefined ? {} : { textContent: text }, properties);
 const [form, list, rows, heads] = [".filters", ".list", ".rows", ".heads"].map((s) => document.querySelector(s));
 const conditions = form.querySelector(".conditions");
@@ -46,7 +47,7 @@ function update() {
   heads.querySelector(`[data-key="${sort.key}"]`).setAttribute("aria-sort", sort.up ? "ascending" : "descending");
   const number = (n) => n.toLocaleString("en").replaceAll(",", "\u202f");
   const of = shown.length === all.length ? "" : ` of ${number(all.length)}`;
-  form.querySelector(".count").textContent = `${number(shown.length)}${of} recordings, ${clock(shown.reduce((sum, r) => sum + r.duration, 0))}`;
+  form.querySelector(".count").textContent = `${number(shown.length)}${of} recordings, ${length(shown.reduce((sum, r) => sum + r.duration, 0))}`;
   draw();
 }
 
