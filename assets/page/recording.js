@@ -47,6 +47,7 @@ function ticks() {
       : duration < 3600 ? `${Math.floor(t / 60)}:${rest}`
       : `${Math.floor(t / 3600)}:${two((t / 60) % 60)}:${rest}`;
     label.style.left = (100 * t) / duration + "%";
+    label.className = t === 0 ? "first" : (1 - t / duration) * width < 20 ? "last" : "";
     labels.push(label);
   }
   time.replaceChildren(...labels);
