@@ -35,7 +35,7 @@ pub struct Args {
     #[arg(long, value_parser = variant::<FeatureKind>(), default_value = "vggish")]
     frontend: FeatureKind,
     /// VGGish weights: a safetensors file with torchvggish's names, or random (random:SEED)
-    #[arg(long, value_name = "FILE|random", aliases = ["weights", "init"])]
+    #[arg(long, value_name = "FILE|random")]
     frontend_weights: Option<Source>,
     /// Width of VGGish as a fraction of its channels: 1, 1/2, 1/4 or 1/8
     #[arg(long, value_name = "W", default_value = "1")]

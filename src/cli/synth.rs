@@ -27,7 +27,7 @@ impl Args {
         let clips = self.clips.unwrap_or(if self.audio { 300 } else { 1500 }) as usize;
         let options = if self.audio {
             synth_audio(&self.dir, clips, self.seed)?;
-            " --model att-tf"
+            " --frontend-weights random --width 1/4"
         } else {
             synth(&self.dir, clips, self.seed)?;
             ""

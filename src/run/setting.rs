@@ -162,12 +162,7 @@ pub(crate) fn uses_vggish(model: &Model) -> Option<&'static str> {
 }
 
 pub(crate) fn on_feature_maps(model: &Model) -> Option<&'static str> {
-    let reason = match (model.trains_vggish(), model.needs_vggish()) {
-        (true, _) => None,
-        (false, true) => Some("does not train a front end"),
-        (false, false) => Some("does not train a front end"),
-    };
-    networks(model).or(reason)
+    networks(model).or((!model.trains_vggish()).then_some("does not train a front end"))
 }
 
 pub(crate) fn with_width(model: &Model) -> Option<&'static str> {

@@ -125,9 +125,9 @@ impl RunDir {
         let step = words("step")?.first().map(|w| u32::from_le_bytes(*w));
         let step = step.ok_or_else(|| Error::checkpoint(&path, "has an empty step"))?;
         // Older states do not have it.
-        let integers = |name: &str, unsupported_error: Vec<u32>| match tensors.tensor(name).is_ok() {
+        let integers = |name: &str, default: Vec<u32>| match tensors.tensor(name).is_ok() {
             true => Ok(words(name)?.into_iter().map(u32::from_le_bytes).collect()),
-            false => Ok::<_, Error>(unsupported_error),
+            false => Ok::<_, Error>(default),
         };
         let state = State {
             params: floats("params")?,

@@ -178,7 +178,11 @@ fn the_command_names_the_next_one() {
     };
     let done = synth(&["--audio", "--clips", "40"]).success();
     let said = String::from_utf8(done.get_output().stderr.clone()).unwrap();
-    assert!(said.contains("40 clips written") && said.trim_end().ends_with("--model att-tf"), "{said}");
+    assert!(said.contains("40 clips written") && said.contains("wmic train "), "{said}");
+    // The command that it names is complete.
+    let named = said.trim_end().split("wmic train ").nth(1).unwrap().replace(data.to_str().unwrap(), ".");
+    let mut plan = Command::cargo_bin("wmic").unwrap();
+    plan.arg("plan").args(named.split(' ')).current_dir(&data).assert().success();
     assert_eq!(contents(&data.join("audio")).len(), 40);
     synth(&["--audio", "--clips", "39"]).code(2);
     synth(&["--audio", "--clips", "20001"]).code(2);

@@ -11,7 +11,7 @@ use predicates::str::contains;
 use serde_json::Value;
 use tempfile::TempDir;
 use wmic::audio::{Depth, write_wav};
-use wmic::data::{Dataset, FeatureValues, load_features, npz_note, write_npz};
+use wmic::data::{Dataset, FeatureValues, load_features, npz_note, synth_audio, write_npz};
 
 /// Recordings, their maps, and an ATT-TF trained on them; shared by all tests, which do not change them.
 struct Shared {
@@ -44,7 +44,7 @@ impl Shared {
     fn embeddings(&self) -> String {
         let npz = self.at("embeddings.npz");
         self.embeddings.get_or_init(|| {
-            let made = wmic(&[&["features", &self.data(), "--out", &npz], &RANDOM[..]].concat()).assert().success();
+            let made = wmic(&[&["features", &self.data(), "--out", &npz], &EIGHTH[..]].concat()).assert().success();
             made.stderr(contains("scaled to 0 to 1 by the minimum and maximum of the training split"));
         });
         npz
@@ -64,15 +64,14 @@ impl Shared {
 }
 
 const EIGHTH: [&str; 4] = ["--frontend-weights", "random", "--width", "1/8"];
-const RANDOM: [&str; 4] = ["--init", "random", "--width", "1/8"];
 
 fn shared() -> &'static Shared {
     static SHARED: OnceLock<Shared> = OnceLock::new();
     SHARED.get_or_init(|| {
         let shared = Shared { folder: tempfile::tempdir().unwrap(), embeddings: OnceLock::new() };
         let (data, run, maps, cache) = (shared.data(), shared.run(), shared.maps(), shared.cache());
-        wmic(&["synth", &data, "--audio", "--clips", &CLIPS.to_string()]).assert().success();
-        wmic(&[&["features", &data, "--frontend", "maps", "--out", &maps], &RANDOM[..]].concat()).assert().success();
+        synth_audio(Path::new(&data), CLIPS, 0).unwrap();
+        wmic(&[&["features", &data, "--frontend", "maps", "--out", &maps], &EIGHTH[..]].concat()).assert().success();
         let args = ["train", &data, "--model", "att-tf", "--seeds", "2", "--epochs", "2", "--cache", &cache];
         wmic(&[&args, &EIGHTH[..], &["--out", &run]].concat()).assert().success();
         shared
@@ -125,7 +124,7 @@ fn features_of_a_dataset_carry_its_labels() {
     let folder = tempfile::tempdir().unwrap();
     let data = folder.path().join("data");
     copy(shared().data(), &data);
-    let make = [&["features", text(&data)], &RANDOM[..]].concat();
+    let make = [&["features", text(&data)], &EIGHTH[..]].concat();
     wmic(&make).assert().success().stderr(contains(format!("{CLIPS} excerpts of {CLIPS} files written to ")));
     let npz = data.join("openmic-2018.npz");
     let (keys, features, _) = load_features(&npz, None).unwrap();
@@ -216,11 +215,11 @@ fn embeddings_without_a_pca_are_scaled_by_minimum_and_maximum() {
 
     // Another minimum and maximum give other features.
     let other = at("other.npz");
-    wmic(&[&["features", text(&recording), "--out", &other], &RANDOM[..]].concat()).assert().success();
+    wmic(&[&["features", text(&recording), "--out", &other], &EIGHTH[..]].concat()).assert().success();
     rejected(&["predict", &run, &other], "with another scaling");
     let pca8 = at("pca8.npz");
     let args = ["features", text(&recording), "--scaling", "pca8", "--out", &pca8];
-    wmic(&[&args, &RANDOM[..]].concat()).assert().success();
+    wmic(&[&args, &EIGHTH[..]].concat()).assert().success();
     rejected(&["predict", &run, &pca8], "with another scaling");
 }
 
@@ -416,16 +415,25 @@ fn invalid_inputs_and_outputs_are_rejected_before_the_work() {
         (&["--out", &(at("folder") + "/"), "--force"], "is a folder; --out takes a file"),
         (&["--frontend", "logmel", "--out", &at("file/x.npz")], "file/x.npz.partial: "),
         (&["--frontend", "vggish"], "VGGish needs weights"),
-        (&["--frontend", "vggish", "--weights", &sound], "a.wav: is not a valid safetensors file"),
-        (&["--frontend", "maps", "--weights", &at("no-such")], "no-such: "),
-        (&["--frontend", "maps", "--weights", &format!("{run}/model.safetensors")], "has an unexpected tensor"),
-        (&["--frontend", "maps", "--init", "random", "--width", "1/3"], "unknown width 1/3; use 1, 1/2, 1/4 or 1/8"),
+        (&["--frontend", "vggish", "--frontend-weights", &sound], "a.wav: is not a valid safetensors file"),
+        (&["--frontend", "maps", "--frontend-weights", &at("no-such")], "no-such: "),
+        (
+            &["--frontend", "maps", "--frontend-weights", &format!("{run}/model.safetensors")],
+            "has an unexpected tensor",
+        ),
+        (
+            &["--frontend", "maps", "--frontend-weights", "random", "--width", "1/3"],
+            "unknown width 1/3; use 1, 1/2, 1/4 or 1/8",
+        ),
     ] {
         rejected(&[&["features", &sound], options].concat(), why);
     }
     if cfg!(unix) {
-        rejected(&["features", &sound, "--weights", "/dev/zero"], "/dev/zero: is not a file");
-        rejected(&["features", "/dev/zero", "--init", "random"], "/dev/zero: is neither a file nor a folder");
+        rejected(&["features", &sound, "--frontend-weights", "/dev/zero"], "/dev/zero: is not a file");
+        rejected(
+            &["features", "/dev/zero", "--frontend-weights", "random"],
+            "/dev/zero: is neither a file nor a folder",
+        );
     }
     for (options, why) in [
         (&["--hop", "10.5"][..], "hop 10.5 s is out of range: 0.01 to 10 s"),
