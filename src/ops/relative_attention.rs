@@ -41,7 +41,7 @@ const MEMORY: usize = 1024;
 /// Most rows of keys whose logit terms are cached, and most positions of a tile.
 const MAX_ROWS: usize = 16;
 const MAX_TILE: usize = 32;
-/// Approximate iterations of a workgroup that accumulates sums on a software adapter.
+/// Iterations of a workgroup for its queries, where it accumulates sums on a software adapter.
 const MAX_ROUNDS: usize = 50_000;
 /// Approximate number of workgroups that accumulate the tables' gradients. A workgroup's sums take 2 (H + W) rows.
 const GROUPS: usize = 2048;
@@ -91,37 +91,92 @@ impl Dims {
         Grid::folded(self.batch * self.heads * blocks, replicas)
     }
 
-    /// Groups of queries of an image and head that accumulate sums for the tables.
+    /// Units of neighbouring queries of an image and head, and the workgroups that accumulate their sums for the tables.
+    fn units(&self, variant: Attention) -> usize {
+        match variant {
+            Attention::Tile | Attention::TileSoftware => self.height * self.width.div_ceil(LANES),
+            Attention::Subgroup8 => self.height.div_ceil(BLOCK[0]),
+        }
+    }
+
     fn groups(&self, variant: Attention) -> usize {
-        let (blocks, most) = match variant {
-            Attention::Tile | Attention::TileSoftware => (self.height * self.width.div_ceil(LANES), GROUPS),
-            Attention::Subgroup8 => (self.height.div_ceil(BLOCK[0]), GROUPS_SUBGROUP8),
+        let units = self.units(variant);
+        let (most, of_group) = match variant {
+            Attention::Tile => (GROUPS, units),
+            Attention::TileSoftware => (GROUPS, (MAX_ROUNDS / self.unit_rounds(variant)).max(1)),
+            Attention::Subgroup8 => (GROUPS_SUBGROUP8, units),
         };
-        let units = match variant {
-            Attention::TileSoftware => (MAX_ROUNDS / self.rounds(variant)).max(1),
-            _ => blocks,
-        };
-        blocks.min(most.div_ceil(self.batch * self.heads).max(blocks.div_ceil(units)))
+        units.min(most.div_ceil(self.batch * self.heads).max(units.div_ceil(of_group)))
     }
 
-    /// Loop iterations of a query, or a key, over all others, including those over its channels in vec4.
-    fn rounds(&self, variant: Attention) -> usize {
+    /// vec4 of a key and of a value, and the rows and positions of a tile.
+    fn tile(&self) -> [usize; 4] {
         let [key, value] = [self.key, self.value].map(|n| n.div_ceil(4));
-        let inner = if variant == Attention::Subgroup8 { 0 } else { 2 * key + value };
-        self.height * self.width * (1 + inner)
+        let rows = self.height.min(MAX_ROWS);
+        let tile = (MEMORY - LANES * key - (2 * rows * LANES).div_ceil(4)) / (key + value);
+        [key, value, rows, tile.min(MAX_TILE)]
     }
 
-    /// Loop iterations of a workgroup that accumulates sums, for its part of the queries.
+    /// Most loop iterations of the subgroup kernels for a block over all positions.
+    fn block_rounds(&self) -> usize {
+        self.width.div_ceil(BLOCK[1]) * (1 + self.height)
+    }
+
+    /// Most loop iterations of a query in the forward kernel, were every key's logit a new maximum.
+    fn forward_rounds(&self, variant: Attention) -> usize {
+        let [key, value, rows, tile] = self.tile();
+        if variant == Attention::Subgroup8 {
+            return self.block_rounds();
+        }
+        let of_position = 1 + key + 2 * value;
+        let of_tile = 1 + (tile * key).div_ceil(LANES) + (tile * value).div_ceil(LANES);
+        let of_rows = 1
+            + rows * (1 + key)
+            + (rows * self.width).div_ceil(tile) * of_tile
+            + rows * self.width * of_position
+            + self.width * key;
+        key + value + self.height.div_ceil(rows) * of_rows + self.value
+    }
+
+    /// Most loop iterations of a key in its backward kernel.
+    fn key_rounds(&self, variant: Attention) -> usize {
+        let [key, value, _, tile] = self.tile();
+        if variant == Attention::Subgroup8 {
+            return self.block_rounds();
+        }
+        let positions = self.height * self.width;
+        let of_tile =
+            1 + (tile * key).div_ceil(LANES) + (tile * value).div_ceil(LANES) + tile.div_ceil(LANES) * (1 + key);
+        let of_position = 1 + 2 * key + 2 * value;
+        6 * (key + value) + positions.div_ceil(tile) * of_tile + positions * of_position + self.width * key
+    }
+
+    /// Most loop iterations of a unit of queries in the backward kernel that accumulates sums.
+    fn unit_rounds(&self, variant: Attention) -> usize {
+        let [key, value, rows, tile] = self.tile();
+        if variant == Attention::Subgroup8 {
+            return self.width.div_ceil(BLOCK[1]) * (1 + 2 * self.height + self.block_rounds());
+        }
+        let of_position = 1 + 2 * key + value;
+        let of_column = 2 * key + key.div_ceil(LANES);
+        let of_tile = 1 + (tile * key).div_ceil(LANES) + (tile * value).div_ceil(LANES);
+        let of_rows = 1
+            + rows * (3 + 2 * key)
+            + (rows * self.width).div_ceil(tile) * of_tile
+            + rows * self.width * of_position
+            + self.width * of_column
+            + (LANES - 1) * (1 + key.div_ceil(LANES))
+            + (rows * key).div_ceil(LANES) * (1 + LANES);
+        1 + 6 * key + value + self.height.div_ceil(rows) * of_rows
+    }
+
+    /// Most loop iterations of a workgroup that accumulates sums: it clears them, and takes its part of the queries.
     fn gathering_rounds(&self, variant: Attention) -> usize {
-        let (units, columns) = match variant {
-            Attention::Tile | Attention::TileSoftware => (self.height * self.width.div_ceil(LANES), 1),
-            Attention::Subgroup8 => (self.height.div_ceil(BLOCK[0]), self.width.div_ceil(BLOCK[1])),
+        let clearing = match variant {
+            Attention::Subgroup8 => self.part(variant).div_ceil(BLOCK[1]),
+            _ => self.part(variant).div_ceil(4 * LANES) + self.key.div_ceil(4),
         };
-        let of_unit = match variant {
-            Attention::Tile | Attention::TileSoftware => self.rounds(variant),
-            Attention::Subgroup8 => 2 * self.height + columns * (1 + self.height),
-        };
-        units.div_ceil(self.groups(variant)) * columns * of_unit
+        clearing + self.units(variant).div_ceil(self.groups(variant)) * self.unit_rounds(variant)
     }
 
     /// Elements of a row of those sums.
@@ -146,10 +201,8 @@ impl Dims {
         let mut constants = vec![("KEY_DEPTH", self.key), ("VALUE_DEPTH", self.value)];
         match variant {
             Attention::Tile | Attention::TileSoftware => {
-                let [key, value] = [self.key, self.value].map(|n| n.div_ceil(4));
-                let rows = self.height.min(MAX_ROWS);
-                let tile = (MEMORY - LANES * key - (2 * rows * LANES).div_ceil(4)) / (key + value);
-                constants.extend([("ROWS", rows), ("TILE", tile.min(MAX_TILE))]);
+                let [.., rows, tile] = self.tile();
+                constants.extend([("ROWS", rows), ("TILE", tile)]);
             }
             Attention::Subgroup8 => constants.push(("ROWS", self.height)),
         }
@@ -247,7 +300,7 @@ impl Op for RelativeAttention {
             &d.constants(variant),
             &bindings,
             params(io, &d, 1),
-            grid.rounds(d.rounds(variant)),
+            grid.rounds(d.forward_rounds(variant)),
         );
         Ok(())
     }
@@ -289,7 +342,7 @@ impl Op for RelativeAttention {
             ("grad_qkv", dqkv.view),
         ];
         if io.dx(0).is_some() {
-            let launch = d.blocks(block, io.replicas).rounds(d.rounds(variant));
+            let launch = d.blocks(block, io.replicas).rounds(d.key_rounds(variant));
             r.dispatch_with(shader, key, &constants, &known, p, launch);
         }
         let bindings = [&known[..], &[("partial", partial)]].concat();

@@ -6,7 +6,10 @@ use std::path::Path;
 use naga::back::pipeline_constants::process_overrides;
 use naga::back::{PipelineConstants, hlsl, msl, spv};
 use naga::valid::ModuleInfo;
-use naga::{AddressSpace, EntryPoint, GlobalVariable, Module, ShaderStage, TypeInner};
+use naga::{
+    AddressSpace, BinaryOperator, EntryPoint, Expression, GlobalVariable, Literal, Module, ShaderStage, Statement,
+    TypeInner,
+};
 
 use wmic::bench::peak_dispatches;
 use wmic::gpu::{AdapterKind, Dispatch, Shader, Target, parse_wgsl};
@@ -154,6 +157,63 @@ fn every_kernel_is_dispatched_and_named_after_its_op() {
         let lists = |entry| listed.iter().any(|(r, s)| *r == entry && s.file == file);
         assert!(ops.iter().all(|entry| lists(*entry)), "{ops:?} use {file}, not all of them list it");
     }
+}
+
+/// The largest constant count of a loop that a launch need not count, see `Grid::rounds`.
+const SHORT: i64 = 4;
+
+/// Whether `block`, or a function called there, has a loop that is not `for (var i = ...; i < n; ...)` with a constant n of at most
+/// `SHORT`.
+fn has_long_loop(module: &Module, function: &naga::Function, block: &naga::Block) -> bool {
+    let literal = |e: &Expression| match *e {
+        Expression::Literal(Literal::U32(n)) => Some(i64::from(n)),
+        Expression::Literal(Literal::I32(n)) => Some(i64::from(n)),
+        _ => None,
+    };
+    let value = |at| match function.expressions[at] {
+        Expression::Constant(c) => literal(&module.global_expressions[module.constants[c].init]),
+        ref e => literal(e),
+    };
+    let is_short = |body: &naga::Block| {
+        let Some(Statement::If { condition, .. }) = body.iter().find(|s| matches!(s, Statement::If { .. })) else {
+            return false;
+        };
+        match function.expressions[*condition] {
+            Expression::Binary { op: BinaryOperator::Less, right, .. } => value(right).is_some_and(|n| n <= SHORT),
+            _ => false,
+        }
+    };
+    let within = |inner: &naga::Block| has_long_loop(module, function, inner);
+    block.iter().any(|statement| match statement {
+        Statement::Loop { body, continuing, .. } => !is_short(body) || within(body) || within(continuing),
+        Statement::Block(inner) => within(inner),
+        Statement::If { accept, reject, .. } => within(accept) || within(reject),
+        Statement::Switch { cases, .. } => cases.iter().any(|case| within(&case.body)),
+        Statement::Call { function, .. } => {
+            let called = &module.functions[*function];
+            has_long_loop(module, called, &called.body)
+        }
+        _ => false,
+    })
+}
+
+/// Software adapters end loops after a number of iterations, which the recorder compares with what a launch declares.
+#[test]
+fn kernels_with_loops_declare_their_iterations() {
+    let (mut undeclared, mut declared) = (BTreeSet::new(), BTreeSet::new());
+    let mut seen = BTreeSet::new();
+    for (_, d) in dispatches() {
+        let declares = d.launch.rounds() > 0;
+        if seen.insert(format!("{:?} {} {:?} {declares}", name(d.shader), d.entry, d.constants)) {
+            let (module, _) = specialised(&d);
+            let function = &module.entry_points[0].function;
+            if has_long_loop(&module, function, &function.body) {
+                if declares { &mut declared } else { &mut undeclared }.insert(d.entry);
+            }
+        }
+    }
+    assert!(declared.contains("linear_forward") && declared.contains("attention_pool_forward"), "{declared:?}");
+    assert!(undeclared.is_empty(), "{undeclared:?} have loops, but their launches declare none");
 }
 
 /// The shaders' files and, by their paths too, what they import.
