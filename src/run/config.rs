@@ -240,7 +240,7 @@ impl Config {
     }
 
     /// Whether this key of `run.toml` applies to the model; most do not apply to a forest.
-    pub fn has_setting(&self, key: &str) -> bool {
+    pub(crate) fn has_setting(&self, key: &str) -> bool {
         let mut mine = SETTINGS.iter().filter(|s| s.key.split('.').next() == Some(key)).peekable();
         let Ok(model) = self.model() else { return true };
         !model.is_forest() || mine.peek().is_none() || mine.any(|setting| (setting.unsupported)(model).is_none())
@@ -295,13 +295,13 @@ impl Config {
     }
 
     /// How segments of single notes are split; `None` for models on clips.
-    pub fn split_config(&self) -> Option<SplitConfig> {
+    pub(crate) fn split_config(&self) -> Option<SplitConfig> {
         self.notes.map(|notes| SplitConfig { by: notes.split_by, validation: self.val_fraction })
     }
 
     /// # Errors
     /// `Shape` if the model takes instances of another width.
-    pub fn accepts(&self, width: usize) -> Result<()> {
+    pub(crate) fn accepts(&self, width: usize) -> Result<()> {
         let model = nn::find(&self.model)?;
         let expected = self.kind()?.instance_len(self.settings(1).width);
         match width == expected {
