@@ -3,13 +3,12 @@
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
-use crate::support::{Shared, 
-    assert_rejected, copy, end, has_keys, json, rejected, send, start, stdout, unread, wait_for, wmic,
+use crate::support::{
+    Shared, assert_rejected, copy, end, has_keys, json, rejected, send, start, stdout, unread, wait_for, wmic,
 };
 use predicates::prelude::*;
 use predicates::str::contains;
 use serde_json::Value;
-use tempfile::TempDir;
 use wmic::audio::{Depth, write_wav};
 use wmic::data::{Dataset, FeatureValues, load_features, npz_note, write_npz};
 

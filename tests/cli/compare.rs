@@ -9,7 +9,6 @@ use crate::support::{Shared, copy, end, json, rejected, rewrite, send, start, st
 use predicates::prelude::*;
 use predicates::str::contains;
 use serde_json::Value;
-use tempfile::TempDir;
 use wmic::Array;
 use wmic::compare::comparison::{ComparedRun, Comparison};
 use wmic::compare::experiment::{BUILT_IN, Experiment};

@@ -3,12 +3,11 @@
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
-use crate::support::{Shared, 
-    assert_rejected, copy, end, has_keys, json, rejected, rewrite, send, start, stdout, unread, wait_for, wmic,
+use crate::support::{
+    Shared, assert_rejected, copy, end, has_keys, json, rejected, rewrite, send, start, stdout, unread, wait_for, wmic,
 };
 use predicates::str::contains;
 use serde_json::Value;
-use tempfile::TempDir;
 
 /// A dataset of 120 clips and a run of two seeds (ATT, 3 and 5, two epochs) on it, shared by all tests, which do not change them.
 fn shared() -> &'static Shared {
