@@ -2,5 +2,6 @@
 
 pub(crate) mod comparison;
 pub(crate) mod html;
+pub mod index;
 pub mod recording;
 pub mod training;

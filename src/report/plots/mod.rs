@@ -10,6 +10,7 @@ pub(crate) mod figure;
 mod font;
 pub(crate) mod hidpi;
 pub(crate) mod learning_curves;
+pub(crate) mod png;
 pub mod recording;
 pub(crate) mod reliability;
 pub(crate) mod seed_boxes;
