@@ -63,7 +63,7 @@ impl Step {
     /// embeddings.
     pub fn all(audio: bool) -> Vec<Step> {
         let on_embeddings = |m: &Model| m.inputs[0] == FeatureKind::Vggish;
-        let models = MODELS.iter().filter(|m| !m.is_forest() && !(audio && on_embeddings(m)));
+        let models = MODELS.iter().filter(|m| !m.is_forest()).filter(|m| !audio || !on_embeddings(m));
         let replicas = |m: &Model| if on_embeddings(m) { &REPLICAS[..] } else { &REPLICAS[..1] };
         let steps = models.flat_map(|m| replicas(m).iter().map(|r| Step::of(m, *r)));
         steps.chain([Step::with_front_end(find("att-tf").expect("a model"))]).collect()
