@@ -4,78 +4,50 @@ use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
 use crate::support::{
-    assert_rejected, copy, end, has_keys, json, rejected, send, start, stdout, unread, wait_for, wmic,
+    Shared, assert_rejected, copy, end, has_keys, json, rejected, send, start, stdout, unread, wait_for, wmic,
 };
 use predicates::prelude::*;
 use predicates::str::contains;
 use serde_json::Value;
-use tempfile::TempDir;
 use wmic::audio::{Depth, write_wav};
 use wmic::data::{Dataset, FeatureValues, load_features, npz_note, synth_audio, write_npz};
 
-/// Recordings, their maps, and an ATT-TF trained on them; shared by all tests, which do not change them.
-struct Shared {
-    folder: TempDir,
-    /// Whether the embeddings are extracted.
-    embeddings: OnceLock<()>,
-}
-
 /// Recordings of 10 s.
 const CLIPS: usize = 20;
-
-impl Shared {
-    fn at(&self, name: &str) -> String {
-        self.folder.path().join(name).to_str().unwrap().to_owned()
-    }
-
-    fn data(&self) -> String {
-        self.at("data")
-    }
-
-    fn run(&self) -> String {
-        self.at("run")
-    }
-
-    fn maps(&self) -> String {
-        self.at("maps.npz")
-    }
-
-    /// VGGish's embeddings of the recordings.
-    fn embeddings(&self) -> String {
-        let npz = self.at("embeddings.npz");
-        self.embeddings.get_or_init(|| {
-            let made = wmic(&[&["features", &self.data(), "--out", &npz], &EIGHTH[..]].concat()).assert().success();
-            made.stderr(contains("scaled to 0 to 1 by the minimum and maximum of the training split"));
-        });
-        npz
-    }
-
-    /// Cache folder of training.
-    fn cache(&self) -> String {
-        self.at("cache")
-    }
-
-    fn recording(&self, i: usize) -> PathBuf {
-        let mut files: Vec<_> =
-            std::fs::read_dir(Path::new(&self.data()).join("audio/000")).unwrap().map(|e| e.unwrap().path()).collect();
-        files.sort();
-        files[i].clone()
-    }
-}
-
 const EIGHTH: [&str; 4] = ["--frontend-weights", "random", "--width", "1/8"];
+
+/// Recordings, their maps, and an ATT-TF trained on them; shared by all tests, which do not change them.
+/// VGGish's embeddings of the shared recordings.
+fn embeddings() -> String {
+    static EMBEDDINGS: OnceLock<String> = OnceLock::new();
+    let extract = || {
+        let npz = shared().at("embeddings.npz");
+        let args = [&["features", &shared().data(), "--out", &npz], &EIGHTH[..]].concat();
+        let made = wmic(&args).assert().success();
+        made.stderr(contains("scaled to 0 to 1 by the minimum and maximum of the training split"));
+        npz
+    };
+    EMBEDDINGS.get_or_init(extract).clone()
+}
 
 fn shared() -> &'static Shared {
     static SHARED: OnceLock<Shared> = OnceLock::new();
     SHARED.get_or_init(|| {
-        let shared = Shared { folder: tempfile::tempdir().unwrap(), embeddings: OnceLock::new() };
-        let (data, run, maps, cache) = (shared.data(), shared.run(), shared.maps(), shared.cache());
+        let shared = Shared::new();
+        let (data, run, maps, cache) = (shared.data(), shared.run(), shared.at("maps.npz"), shared.at("cache"));
         synth_audio(Path::new(&data), CLIPS, 0).unwrap();
         wmic(&[&["features", &data, "--frontend", "maps", "--out", &maps], &EIGHTH[..]].concat()).assert().success();
         let args = ["train", &data, "--model", "att-tf", "--seeds", "2", "--epochs", "2", "--cache", &cache];
         wmic(&[&args, &EIGHTH[..], &["--out", &run]].concat()).assert().success();
         shared
     })
+}
+
+fn recording(i: usize) -> PathBuf {
+    let mut files: Vec<_> =
+        std::fs::read_dir(Path::new(&shared().data()).join("audio/000")).unwrap().map(|e| e.unwrap().path()).collect();
+    files.sort();
+    files[i].clone()
 }
 
 fn text(path: &Path) -> &str {
@@ -134,10 +106,7 @@ fn features_of_a_dataset_carry_its_labels() {
     assert_eq!((note["kind"].as_str(), note["front_end"]["width"].as_str()), (Some("vggish"), Some("1/8")));
     assert_eq!(names(folder.path()), ["data"], "nothing half-made stays");
     rejected(&make, "openmic-2018.npz exists; choose another --out, or --force to replace it");
-    assert!(
-        std::fs::read(&npz).unwrap() == std::fs::read(shared().embeddings()).unwrap(),
-        "the same sound, the same bytes"
-    );
+    assert!(std::fs::read(&npz).unwrap() == std::fs::read(embeddings()).unwrap(), "the same sound, the same bytes");
     let (other, short) = (folder.path().join("other.npz"), wav(folder.path(), "short.wav", &tone(0.5, 16_000)));
     std::fs::write(&other, "something else").unwrap();
     let replace = ["features", text(&short), "--frontend", "logmel", "--out", text(&other), "--force"];
@@ -169,7 +138,7 @@ fn features_of_a_dataset_carry_its_labels() {
 fn embeddings_without_a_pca_are_scaled_by_minimum_and_maximum() {
     let folder = tempfile::tempdir().unwrap();
     let at = |name: &str| text(&folder.path().join(name)).to_owned();
-    let (data, npz) = (shared().data(), shared().embeddings());
+    let (data, npz) = (shared().data(), embeddings());
     let (keys, features, _) = load_features(&npz, None).unwrap();
     let train = Dataset::load_with(&data, &npz, None).unwrap().train;
     let (mut zeros, mut ones, mut all) = (0, 0, 0);
@@ -199,7 +168,7 @@ fn embeddings_without_a_pca_are_scaled_by_minimum_and_maximum() {
     assert!(train(&at("sound"), &[&EIGHTH[..], &["--cache", &cache]].concat()) == first);
     wmic(&["train", "--resume", &at("sound")]).assert().success();
     assert_eq!(names(Path::new(&cache)).len(), 1, "nothing is made twice");
-    let recording = shared().recording(0);
+    let recording = recording(0);
     let from_sound = json(&["predict", &run, text(&recording), "--hop", "10", "--format", "json"]);
     let from_features = json(&["predict", &run, &npz, "--format", "json"]);
     let key = recording.file_stem().unwrap().to_str().unwrap();
@@ -455,15 +424,15 @@ fn invalid_inputs_and_outputs_are_rejected_before_the_work() {
     ] {
         rejected(&[&["predict", &run, &sound], options].concat(), why);
     }
-    rejected(&["predict", &run, &shared().maps(), "--plot", &at("plots")], "need audio, not features");
+    rejected(&["predict", &run, &shared().at("maps.npz"), "--plot", &at("plots")], "need audio, not features");
 }
 
 #[test]
 fn features_that_the_run_cannot_take_are_rejected() {
     let folder = tempfile::tempdir().unwrap();
     let (run, data) = (shared().run(), shared().data());
-    let (keys, features, _) = load_features(shared().maps(), None).unwrap();
-    let note = npz_note(shared().maps()).unwrap().unwrap();
+    let (keys, features, _) = load_features(shared().at("maps.npz"), None).unwrap();
+    let note = npz_note(shared().at("maps.npz")).unwrap().unwrap();
     let altered = |name: &str, note: &str| {
         let path = folder.path().join(name);
         write_npz(&path, &keys, &features, &[6, 4, 64], None, Some(note)).unwrap();
@@ -503,13 +472,13 @@ fn features_that_the_run_cannot_take_are_rejected() {
 #[test]
 fn every_part_of_the_front_end_can_be_trained() {
     let folder = tempfile::tempdir().unwrap();
-    let (data, cache) = (shared().data(), shared().cache());
+    let (data, cache) = (shared().data(), shared().at("cache"));
     for part in ["dense", "all"] {
         let out = folder.path().join(part);
         let train = ["train", &data, "--model", "att-tf", "--train-frontend", part, "--epochs", "1", "--cache", &cache];
         wmic(&[&train, &EIGHTH[..], &["--batch", "8", "--out", text(&out)]].concat()).assert().success();
         wmic(&["eval", text(&out), &data]).assert().success();
-        let heard = json(&["predict", text(&out), text(&shared().recording(0)), "--format", "json"]);
+        let heard = json(&["predict", text(&out), text(&recording(0)), "--format", "json"]);
         assert_eq!(heard.as_array().unwrap().len(), 1);
     }
     // Features from a file and those extracted during training give bit-identical results, and the cache is reused.
@@ -521,7 +490,7 @@ fn every_part_of_the_front_end_can_be_trained() {
         std::fs::read(out.join("model.safetensors")).unwrap()
     };
     let first = std::fs::read(Path::new(&shared().run()).join("model.safetensors")).unwrap();
-    assert!(train("file", &["--features", &shared().maps()]) == first);
+    assert!(train("file", &["--features", &shared().at("maps.npz")]) == first);
     assert!(train("cached", &[&EIGHTH[..], &["--cache", &cache]].concat()) == first);
     // Another test caches spectrograms there.
     let maps = |names: &[String]| names.iter().filter(|name| name.starts_with("maps-")).cloned().collect::<Vec<_>>();
@@ -537,7 +506,7 @@ fn a_killed_audio_run_resumes_bit_identically() {
     let folder = tempfile::tempdir().unwrap();
     let at = |name: &str| text(&folder.path().join(name)).to_owned();
     let begin = |out: &str| {
-        let (data, cache) = (shared().data(), shared().cache());
+        let (data, cache) = (shared().data(), shared().at("cache"));
         let args = ["train", &data, "--model", "att-tf", "--epochs", "4", "--cache", &cache, "--out", out];
         [&args, &EIGHTH[..]].concat().join("\n")
     };
@@ -646,7 +615,7 @@ fn results_in_every_format() {
             }
         }
     }
-    let (one, tuned) = (text(&shared().recording(0)).to_owned(), ["--threshold", "tuned", "--format", "json"]);
+    let (one, tuned) = (text(&recording(0)).to_owned(), ["--threshold", "tuned", "--format", "json"]);
     let heard = &json(&[&["predict", &run, &one], &tuned[..]].concat())[0];
     let thresholds = std::fs::read_to_string(Path::new(&run).join("thresholds.json")).unwrap();
     let thresholds: Value = serde_json::from_str(&thresholds).unwrap();
@@ -680,8 +649,8 @@ fn results_in_every_format() {
 fn keys_keep_their_dots_in_file_names() {
     let folder = tempfile::tempdir().unwrap();
     let (npz, out) = (folder.path().join("two.npz"), folder.path().join("out"));
-    let (_, features, _) = load_features(shared().maps(), None).unwrap();
-    let note = npz_note(shared().maps()).unwrap().unwrap();
+    let (_, features, _) = load_features(shared().at("maps.npz"), None).unwrap();
+    let note = npz_note(shared().at("maps.npz")).unwrap().unwrap();
     let keys: Vec<String> = (0..features.lengths.len()).map(|i| format!("song.{i}")).collect();
     write_npz(&npz, &keys, &features, &[6, 4, 64], None, Some(&note)).unwrap();
     let args = ["predict", &shared().run(), text(&npz), "--format", "json", "--out", text(&out)];
@@ -698,9 +667,9 @@ fn keys_keep_their_dots_in_file_names() {
 fn a_model_without_attention_cannot_aggregate_by_it() {
     let folder = tempfile::tempdir().unwrap();
     let out = folder.path().join("run");
-    let args = ["train", &shared().data(), "--features", &shared().embeddings(), "--model", "fc", "--epochs", "1"];
+    let args = ["train", &shared().data(), "--features", &embeddings(), "--model", "fc", "--epochs", "1"];
     wmic(&[&args[..], &["--out", text(&out)]].concat()).assert().success();
-    let sound = shared().recording(1);
+    let sound = recording(1);
     let predict = ["predict", text(&out), text(&sound)];
     rejected(&[&predict[..], &["--aggregate", "attention"]].concat(), "fc has no attention; use power, mean or max");
     let heard = &json(&[&predict[..], &["--format", "json", "--attention"]].concat())[0]["instruments"][0];
@@ -711,7 +680,7 @@ fn a_model_without_attention_cannot_aggregate_by_it() {
 fn models_that_look_at_places_take_whole_spectrograms_and_show_their_paths() {
     let folder = tempfile::tempdir().unwrap();
     let at = |name: &str| text(&folder.path().join(name)).to_owned();
-    let (data, run, cache) = (shared().data(), at("run"), shared().cache());
+    let (data, run, cache) = (shared().data(), at("run"), shared().at("cache"));
     let train = ["train", &data, "--model", "ram16-gru", "--seeds", "2", "--epochs", "1", "--out", &run];
     rejected(
         &[&train[..], &["--frontend-weights", "random"]].concat(),
@@ -728,7 +697,7 @@ fn models_that_look_at_places_take_whole_spectrograms_and_show_their_paths() {
     assert_eq!(planned["memory_data"], CLIPS * (998 * 64 / 2 + 1 + 20) * 4);
 
     let short = wav(folder.path(), "short.wav", &tone(0.02, 16_000));
-    let sounds = [text(&shared().recording(0)).to_owned(), text(&short).to_owned()];
+    let sounds = [text(&recording(0)).to_owned(), text(&short).to_owned()];
     let predict = ["predict", &run, &sounds[0], &sounds[1]];
     rejected(
         &[&predict[..], &["--frontend-weights", "random"]].concat(),
