@@ -16,20 +16,19 @@ use wmic::data::{Dataset, FeatureValues, load_features, npz_note, synth_audio, w
 const CLIPS: usize = 20;
 const EIGHTH: [&str; 4] = ["--frontend-weights", "random", "--width", "1/8"];
 
-/// Recordings, their maps, and an ATT-TF trained on them; shared by all tests, which do not change them.
 /// VGGish's embeddings of the shared recordings.
 fn embeddings() -> String {
     static EMBEDDINGS: OnceLock<String> = OnceLock::new();
     let extract = || {
         let npz = shared().at("embeddings.npz");
-        let args = [&["features", &shared().data(), "--out", &npz], &EIGHTH[..]].concat();
-        let made = wmic(&args).assert().success();
+        let made = wmic(&["features", &shared().data(), "--out", &npz]).args(EIGHTH).assert().success();
         made.stderr(contains("scaled to 0 to 1 by the minimum and maximum of the training split"));
         npz
     };
     EMBEDDINGS.get_or_init(extract).clone()
 }
 
+/// Recordings, their maps, and an ATT-TF trained on them; shared by all tests, which do not change them.
 fn shared() -> &'static Shared {
     static SHARED: OnceLock<Shared> = OnceLock::new();
     SHARED.get_or_init(|| {
