@@ -1,5 +1,6 @@
 //! Audio files: decoding, excerpts, recognition.
 
+mod archive;
 mod decode;
 mod files;
 mod ingest;

@@ -125,7 +125,7 @@ fn instrument(name: &str, probability: f64, spans: &[(f64, f64)]) -> Instrument 
     }
 }
 
-fn recognition(file: impl AsRef<Path>) -> Recognition {
+pub fn recognition(file: impl AsRef<Path>) -> Recognition {
     Recognition {
         file: file.as_ref().into(),
         duration: 10.0,
