@@ -8,7 +8,7 @@ use crate::core::error::{Error, Result};
 use crate::features::front_end::Weights;
 use crate::gpu::{Buffer, Gpu, Pace};
 use crate::graph::{Draft, Graph, Mode, Plan, Spec, Tensor};
-use crate::nn::front_ends::kind::{Kind, Options, Output};
+use crate::nn::front_ends::kind::{FeatureKind, Options, Output};
 use crate::nn::front_ends::log_mel::log_mel;
 
 /// Largest tensor of a batch, in elements: enough work for a GPU, and little memory on software adapters.
@@ -22,7 +22,7 @@ const SHORT: usize = 4;
 /// Computes features of excerpts of up to `samples` samples.
 pub struct Extractor {
     gpu: Gpu,
-    kind: Kind,
+    kind: FeatureKind,
     options: Options,
     with_spectrogram: bool,
     /// The weights by their names in graphs.
@@ -67,7 +67,7 @@ impl Extractor {
     /// `Limit` or `Gpu` if the adapter does not have enough memory.
     pub fn new(
         gpu: &Gpu,
-        kind: Kind,
+        kind: FeatureKind,
         options: Options,
         weights: Option<&Weights>,
         samples: usize,
@@ -180,7 +180,7 @@ impl Extractor {
 impl Stage {
     fn new(
         gpu: &Gpu,
-        kind: Kind,
+        kind: FeatureKind,
         options: Options,
         weights: &[(String, Buffer)],
         [batch, samples]: [usize; 2],

@@ -6,7 +6,7 @@ mod results;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 
-use super::clips::{Bar, check_features, stop_on_interrupt};
+use super::clips::{Bar, stop_on_interrupt};
 use super::output::note;
 use super::settings::variant;
 use super::{Device, Status};
@@ -18,12 +18,13 @@ use wmic::features::scaling::Scaling;
 use wmic::gpu::Gpu;
 use wmic::metrics::thresholds::Level;
 use wmic::nn::front_ends::vggish::Width;
-use wmic::nn::{self, Kind};
+use wmic::nn::{self, FeatureKind};
 use wmic::output::archive::Archive;
 use wmic::predict::recogniser::{Aggregate, Options, Recognised, Recogniser, Segmentation, recognise_clips};
 use wmic::predict::recognition::Recognition;
 use wmic::predict::trained::Trained;
 use wmic::report::tables::table::printable;
+use wmic::run::clips::check_features;
 use wmic::run::run_dir::RunDir;
 use wmic::{Array, Error, Result};
 
@@ -148,7 +149,7 @@ impl Args {
     fn features(&self, trained: &Trained) -> Result<Option<(Vec<String>, wmic::data::Features)>> {
         let [input] = self.inputs.as_slice() else { return Ok(None) };
         let npz = input.extension().is_some_and(|e| e == "npz");
-        if !npz && (!has_features(input) || trained.config.kind()? != Kind::Vggish) {
+        if !npz && (!has_features(input) || trained.config.kind()? != FeatureKind::Vggish) {
             return Ok(None);
         }
         let archive = if npz { Some(input.clone()) } else { features_npz(input) };
