@@ -63,7 +63,7 @@ impl Options {
         let Segmentation { min_duration, median } = self.segmentation;
         let settings = json!({
             "model": trained.about.model,
-            "features": trained.recipe().ok().map(|recipe| recipe.key()),
+            "features": trained.feature_config().ok().map(|config| config.key()),
             "hop": self.hop(trained.config.kind()?),
             "aggregate": self.aggregate,
             "gate": self.gate(),

@@ -60,7 +60,7 @@ impl Fixture {
         for (n, file) in waiting.iter().enumerate().take(most) {
             match file.ends_with("bad.wav") && fs::read(file).unwrap() == b"sound" {
                 true => archive.fail(n, &Error::data("bad.wav", "is damaged")).unwrap(),
-                false => archive.add(n, &recognition(&file.to_string_lossy())).unwrap(),
+                false => archive.add(n, &recognition(file)).unwrap(),
             }
         }
         (waiting.len() <= most).then(|| archive.finish().unwrap())
