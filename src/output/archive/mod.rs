@@ -102,12 +102,12 @@ impl<'a> Archive<'a> {
     pub fn open(job: Job<'a>, found: &Found, names: &[PathBuf]) -> Result<Archive<'a>> {
         fs::create_dir_all(job.folder).map_err(Error::io(job.folder))?;
         job.check_shards()?;
-        // Of a killed process.
-        remove(&job.scratch())?;
         let header = Header { settings: job.settings.clone(), shard: job.shard.map(|shard| shard.to_string()) };
         let mut lines = vec![];
         let mut take = |range: Range<u64>, entry: Entry| lines.push(Line::of(range, entry));
         let mut journal = Journal::open(job.file(JOURNAL, "jsonl"), &header, job.resume, &mut take)?;
+        // Of a killed process.
+        remove(&job.scratch())?;
         let mut collected = None;
         if job.format.collected {
             let records: Vec<Record> = lines.iter().filter_map(|line| line.record).collect();
