@@ -8,9 +8,9 @@ use wmic::bench::results::{BenchReport, KernelResult, Peak, PeerStep, StepResult
 use wmic::bench::{FRONT_ENDS, SECONDS, Step, Timer, front_end, kernels, peak, profile, report, step};
 use wmic::check::Case;
 use wmic::core::files::writable;
+use wmic::core::numbers::{duration, percent, si, three_digits};
 use wmic::nn::{FeatureKind, MODELS, Model, find};
 use wmic::ops::select;
-use wmic::report::numbers::{duration, percent, si, three_digits};
 use wmic::report::tables::table::{Align, Style, Table, bar};
 use wmic::{Error, Result};
 

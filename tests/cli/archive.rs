@@ -69,7 +69,7 @@ fn options_of_folders_belong_together() {
     for (options, why) in [
         (&["--resume"][..], "--out <DIR>"),
         (&["--retry", "--out", "x"], "--resume"),
-        (&["--resume", "--out", "x", "--html", "x.html"], "--html"),
+        (&["--resume", "--out", "x", "--truth", "x.csv"], "--truth"),
         (&["--shard", "3/2"], "i/n with i from 1 to n is expected, e.g. 2/4"),
         (&["--files-from", "list"], "--files-from <FILE>"),
         (&["--format", "csv", "--json"], "--json is a format of its own without --out: remove --format"),

@@ -25,7 +25,7 @@ pub struct ArchiveArgs {
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
     /// Continue in a folder with results: recordings are done once, unless their size or time has changed
-    #[arg(long, requires = "out", conflicts_with_all = ["html", "truth"])]
+    #[arg(long, requires = "out", conflicts_with = "truth")]
     resume: bool,
     /// Also try the recordings again that failed
     #[arg(long, requires = "resume")]

@@ -270,7 +270,7 @@ pub fn show(gpu: &Gpu, run: &RunDir, files: &[PathBuf], folder: &Path) -> anyhow
         results: ResultArgs {
             top: 4,
             plot: Some(folder.into()),
-            html: Some(folder.join("recordings.html")),
+            html: Some(folder.into()),
             ..ResultArgs::default()
         },
         archive: ArchiveArgs::default(),

@@ -13,6 +13,7 @@ use wmic::output::{self, FORMATS, json};
 use wmic::predict::recognition::Recognition;
 use wmic::predict::trained::Trained;
 use wmic::predict::truth::Truth;
+use wmic::report::pages::index::INDEX;
 use wmic::report::plots::spectrogram::Picture;
 use wmic::report::tables::table::Style;
 use wmic::report::{pages, plots, tables};
@@ -21,7 +22,7 @@ use wmic::{Array, Error, Result};
 /// What becomes of the results.
 #[derive(clap::Args, Default)]
 pub struct ResultArgs {
-    /// Instruments shown per recording in the table
+    /// Instruments shown per recording in the table, at least all that are present
     #[arg(long, value_name = "N", default_value_t = 5)]
     pub top: usize,
     /// Output format [default: table; with --out json]
@@ -36,8 +37,9 @@ pub struct ResultArgs {
     /// Write a picture per recording (PNG) into this folder
     #[arg(long, value_name = "DIR")]
     pub plot: Option<PathBuf>,
-    /// Write an HTML page with pictures and players
-    #[arg(long, value_name = "FILE.html")]
+    /// Write an HTML page with picture and player into FILE.html; or, for any number of recordings, a page each and an
+    /// index into DIR
+    #[arg(long, value_name = "FILE.html|DIR")]
     pub html: Option<PathBuf>,
     /// Ground-truth times, a CSV with sample_key, instrument, start_s and end_s; reports the F1 of 1 s frames
     #[arg(long, value_name = "FILE.csv")]
@@ -46,8 +48,11 @@ pub struct ResultArgs {
 
 /// The format for the terminal, which has no file.
 const TABLE: &str = "table";
-/// Most recordings on one page, each with its picture and audio.
-const MAX_ON_PAGE: usize = 100;
+
+/// Whether this is a single page, not a folder of pages.
+fn is_page(html: &Path) -> bool {
+    html.extension().is_some_and(|e| e == "html")
+}
 
 fn formats() -> impl TypedValueParser<Value = String> {
     let table = PossibleValue::new(TABLE).help("The most probable instruments of each recording, with a timeline");
@@ -100,7 +105,6 @@ pub struct ResultWriter<'a> {
     band_hz: Vec<f64>,
     /// Name of the spectrogram, for pictures.
     spectrum: String,
-    on_page: Vec<(Recognition, Array<f32>)>,
 }
 
 impl<'a> ResultWriter<'a> {
@@ -111,13 +115,15 @@ impl<'a> ResultWriter<'a> {
         if let Some(folder) = &args.plot {
             std::fs::create_dir_all(folder).map_err(Error::io(folder))?;
         }
-        if let Some(page) = &args.html {
-            writable(page)?;
+        match &args.html {
+            Some(page) if is_page(page) => writable(page)?,
+            Some(folder) => std::fs::create_dir_all(folder).map_err(Error::io(folder))?,
+            None => {}
         }
         let kind = trained.config.kind()?;
         let (shown, pace) = (kind.spectrogram(), if kind.is_single_note() { ", one-second frames" } else { "" });
         let (band_hz, spectrum) = ((shown.band_hz)(), format!("{}{pace}", shown.name));
-        Ok(ResultWriter { args, format, in_files, series, truth, taken: 0, band_hz, spectrum, on_page: vec![] })
+        Ok(ResultWriter { args, format, in_files, series, truth, taken: 0, band_hz, spectrum })
     }
 
     /// # Errors
@@ -127,8 +133,8 @@ impl<'a> ResultWriter<'a> {
         if !self.in_files && recordings > 1 && alone {
             return Err(Error::Usage(format!("{recordings} recordings need one file each: --out DIR")));
         }
-        if self.args.html.is_some() && recordings > MAX_ON_PAGE {
-            return Err(Error::Usage(format!("a page holds at most {MAX_ON_PAGE} recordings, not {recordings}")));
+        if self.args.html.as_deref().is_some_and(is_page) && recordings > 1 {
+            return Err(Error::Usage(format!("{recordings} recordings need a folder for their pages: --html DIR")));
         }
         Ok(())
     }
@@ -154,8 +160,12 @@ impl<'a> ResultWriter<'a> {
                 std::fs::create_dir_all(parent).map_err(Error::io(parent))?;
                 plots::recording::plot(&self.picture(r, &spectrogram), &path)?;
             }
-            if self.args.html.is_some() {
-                self.on_page.push((r.clone(), spectrogram));
+            match &self.args.html {
+                Some(page) if is_page(page) => {
+                    pages::recording::write_page(page, &self.picture(r, &spectrogram), true)?;
+                }
+                Some(folder) => pages::index::add(folder, name, &self.picture(r, &spectrogram))?,
+                None => {}
             }
         }
         self.taken += 1;
@@ -178,11 +188,13 @@ impl<'a> ResultWriter<'a> {
             let mut out = stdout().lock();
             series.end(&mut out).and_then(|()| out.flush()).map_err(Error::io("stdout"))?;
         }
-        if let Some(page) = &self.args.html {
-            let pictures: Vec<Picture> =
-                self.on_page.iter().map(|(r, spectrogram)| self.picture(r, spectrogram)).collect();
-            pages::recording::write_page(page, &pictures)?;
-            note(&format!("page written to {}", page.display()));
+        match &self.args.html {
+            Some(page) if is_page(page) => note(&format!("page written to {}", page.display())),
+            Some(folder) => {
+                let pages = pages::index::write(folder)?;
+                note(&format!("{pages} pages and their index written to {}", folder.join(INDEX).display()));
+            }
+            None => {}
         }
         if let Some(truth) = &self.truth {
             if truth.agreement().recordings > 0 {
