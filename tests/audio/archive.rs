@@ -122,7 +122,7 @@ fn results_mirror_the_tree() {
 fn a_killed_job_ends_in_the_same_bytes() {
     let fixture = Fixture::new();
     for (format, collected) in FORMATS {
-        let whole = fixture.finish(&fixture.at("whole"), format);
+        let whole = fixture.finish(&fixture.at(format.name), format);
         let out = fixture.at("out");
         for done in 0..fixture.found().files.len() {
             let _ = fs::remove_dir_all(&out);

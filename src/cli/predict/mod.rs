@@ -267,12 +267,7 @@ pub fn show(gpu: &Gpu, run: &RunDir, files: &[PathBuf], folder: &Path) -> anyhow
         gate: None,
         min_duration: Segmentation::default().min_duration,
         median: Segmentation::default().median,
-        results: ResultArgs {
-            top: 4,
-            plot: Some(folder.into()),
-            html: Some(folder.into()),
-            ..ResultArgs::default()
-        },
+        results: ResultArgs { top: 4, plot: Some(folder.into()), html: Some(folder.into()), ..ResultArgs::default() },
         archive: ArchiveArgs::default(),
         frontend_weights: None,
         width: None,
