@@ -1,7 +1,7 @@
 //! The instruments in many recordings.
 
+use crate::core::numbers::{count, duration, percent};
 use crate::output::archive::Summary;
-use crate::report::numbers::{count, duration, percent};
 use crate::report::tables::table::{Align, Style, Table};
 
 /// A row for each instrument that is present anywhere: in how many recordings, and how long it plays in all. Empty without any.
