@@ -42,7 +42,7 @@ impl Journal {
         }
         // Without any recording nothing has begun.
         let (mut before, mut begun) = (None, false);
-        let len = journal.read(&mut |number, range, line| {
+        let len = journal.read(|number, range, line| {
             let damaged = |e: serde_json::Error| {
                 let reason = format!("is damaged ({e}); choose another folder for the results");
                 Error::data_at(&journal.path, number, reason)
@@ -82,7 +82,7 @@ impl Journal {
     }
 
     /// Passes number (from 1), place and text of each complete line to `each`; returns their length.
-    fn read(&self, each: &mut dyn FnMut(u64, Range<u64>, &[u8]) -> Result<()>) -> Result<u64> {
+    fn read(&self, mut each: impl FnMut(u64, Range<u64>, &[u8]) -> Result<()>) -> Result<u64> {
         let io = |e| Error::io(&self.path)(e);
         let mut lines = BufReader::new(&self.file);
         lines.seek(SeekFrom::Start(0)).map_err(io)?;
@@ -104,15 +104,14 @@ impl Journal {
 
     /// Passes all recordings to `each`.
     pub fn entries(&self, each: &mut dyn FnMut(Entry)) -> Result<()> {
-        let parse = |number: u64, _: Range<u64>, line: &[u8]| {
+        let read = self.read(|number, _, line| {
             if number > 1 {
                 let entry = serde_json::from_slice(line);
                 each(entry.map_err(|e| Error::data_at(&self.path, number, e.to_string()))?);
             }
             Ok(())
-        };
-        let mut parse = parse;
-        self.read(&mut parse).map(drop)
+        });
+        read.map(drop)
     }
 
     /// Adds a line; returns its place.
