@@ -196,7 +196,7 @@ impl Experiment {
         let mut split_configs = configs.iter().map(Config::split_config);
         let first = split_configs.next().expect("an experiment has entries");
         if let Some(i) = split_configs.position(|split_config| split_config != first) {
-            let other = Error::Usage("has other splits than the first entry (split_by, val_fraction)".into());
+            let other = Error::Usage("has other splits than the first entry (`notes.split_by`, `val_fraction`)".into());
             return Err(self.error(&self.entries[i + 1], &other));
         }
         Ok(configs)

@@ -70,9 +70,8 @@ impl FeatureConfig {
     /// `Data` if it has none, or an unreadable one.
     pub(crate) fn of_npz(npz: &Path) -> Result<FeatureConfig> {
         let text = npz_note(npz)?.unwrap_or_default();
-        serde_json::from_str(&text).map_err(|_| {
-            Error::data(npz, "has an unreadable frontend.json; extract the features again with wmic features")
-        })
+        serde_json::from_str(&text)
+            .map_err(|_| Error::data(npz, "has an unreadable frontend.json; extract the features again"))
     }
 
     /// Independent of the paths of the weights, once they are fixed by their fingerprint. Includes the version, as another one may

@@ -91,7 +91,7 @@ pub fn audio_of(config: &Config) -> Result<Option<(AudioSet, FeatureConfig)>> {
         return Ok(Some((AudioSet::load(&config.dataset)?, feature_config)));
     }
     let Some(front_end) = &config.front_end else {
-        let reason = "has audio, but no features; extract them with wmic features, or give VGGish weights \
+        let reason = "has audio, but no features; extract them, or give VGGish weights \
                       (`front_end.weights` FILE or random)";
         return match AudioSet::load(&config.dataset) {
             Ok(_) => Err(Error::data(&config.dataset, reason)),
@@ -126,7 +126,7 @@ pub fn check_features(config: &mut Config, npz: &Path) -> Result<()> {
                 Ok(())
             }
             (FeatureKind::Vggish, None) => Ok(()),
-            _ => Err(Error::data(npz, "does not record its front end; extract them with wmic features")),
+            _ => Err(Error::data(npz, "does not record its front end; extract the features again")),
         };
     }
     let fail = |reason: String| Err(Error::data(npz, reason));
@@ -152,7 +152,7 @@ pub fn check_features(config: &mut Config, npz: &Path) -> Result<()> {
             fail(format!("was extracted {made} VGGish's last ReLU, but the run's features {asked} it"))
         }
         (Some(asked), Some(made)) if kind.row().embedding && is_scaled_otherwise(asked, made) => fail(
-            "has embeddings with another scaling (--scaling, or another minimum and maximum) than requested".into(),
+            "has embeddings with another `front_end.scaling`, or another minimum and maximum, than requested".into(),
         ),
         (Some(asked), Some(made)) if asked.fingerprint.is_none() => {
             // Given again: the same weights, possibly at another path.

@@ -152,7 +152,7 @@ pub const SETTINGS: &[Setting] = &[
         "val_fraction",
         Value::Number(None),
         all,
-        "Fraction of the training clips held out for validation, drawn per seed (for aacnn once, see --split-by); 0 for rf, \
+        "Fraction of the training clips held out for validation, drawn per seed (for aacnn once for all seeds); 0 for rf, \
                which trains on all",
     ),
     setting(
