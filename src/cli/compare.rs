@@ -14,7 +14,7 @@ use wmic::compare::entries::{self, Entries};
 use wmic::compare::experiment::{Entry, Experiment};
 use wmic::compare::test_predictions::TestPredictions;
 use wmic::core::files::{absolute, create_directories, is_leftover, try_lock_directory, write_atomic};
-use wmic::data::{Dataset, FeatureScale, SplitBy};
+use wmic::data::{Dataset, FeatureScale, SplitBy, Unlisted, has_class_map};
 use wmic::features::front_end::FrontEnd;
 use wmic::gpu::Gpu;
 use wmic::metrics::evaluation::Evaluation;
@@ -273,7 +273,10 @@ struct DatasetKey {
     kind: Kind,
     /// The settings of single notes that affect features and splits.
     notes: Option<(Scale, SplitBy)>,
+    /// Where validation clips are drawn on loading.
     val_fraction: Option<f64>,
+    unlisted: Option<Unlisted>,
+    times: Option<PathBuf>,
     front_end: Option<FrontEnd>,
     train_front_end: TrainFrontEnd,
     features: Option<PathBuf>,
@@ -294,7 +297,9 @@ impl LoadedDatasets {
         let key = DatasetKey {
             kind: config.kind()?,
             notes: config.notes.map(|notes| (notes.scale, notes.split_by)),
-            val_fraction: config.split_config().map(|split_config| split_config.validation),
+            val_fraction: (config.notes.is_some() || !has_class_map(&config.dataset)).then_some(config.val_fraction),
+            unlisted: config.unlisted,
+            times: config.times.clone(),
             front_end: config.front_end.clone(),
             train_front_end: config.train_front_end,
             features: config.features.clone(),

@@ -7,7 +7,8 @@ use serde::{Deserialize, Serialize};
 use crate::core::error::{Error, Result};
 use crate::core::names::names;
 use crate::core::toml::one_line;
-use crate::data::{FeatureScale, SplitBy, SplitConfig};
+use crate::data::{Excerpts, FeatureScale, SplitBy, SplitConfig, Unlisted};
+use crate::features::audio_files::Clips;
 use crate::features::front_end::{FrontEnd, Source};
 use crate::features::scaling::Scaling;
 use crate::metrics::thresholds::Level;
@@ -21,8 +22,8 @@ use crate::ops::attention_pool::Pooling;
 use crate::ops::masked_bce::{FocalAlpha, Loss, LossMean};
 use crate::ops::sample::Order;
 use crate::run::settings::{
-    self, Setting, Value, all, as_toml, merge, networks, on_feature_maps, setting, single_note, uses_vggish,
-    with_attention, with_dropout, with_known_labels, with_mixed_clips, with_thresholds, with_width,
+    self, Setting, Value, all, as_toml, merge, networks, on_feature_maps, on_instances, setting, single_note,
+    uses_vggish, with_attention, with_dropout, with_known_labels, with_mixed_clips, with_thresholds, with_width,
 };
 
 /// Augmentation of training clips. Validation and test clips are not augmented.
@@ -101,6 +102,9 @@ pub struct Config {
     /// Weight of positive labels in the focal loss.
     pub focal_alpha: FocalAlpha,
     pub augment: Vec<Augmentation>,
+    /// Weight of the loss of instances with known labels; `None`: [`STRONG_WEIGHT`] where there are any.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub strong_weight: Option<f64>,
     /// Of mixup's Beta(alpha, alpha).
     pub mixup_alpha: f64,
     pub select: Select,
@@ -122,6 +126,12 @@ pub struct Config {
     /// Features to use in place of those in the dataset's folder.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub features: Option<PathBuf>,
+    /// What holds for instruments that labels do not mention, in a folder with `labels.csv` or annotation files.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub unlisted: Option<Unlisted>,
+    /// A table of the times of the dataset's labels.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub times: Option<PathBuf>,
     /// Scale of features stored as floats, if the file does not record it.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub feature_scale: Option<FeatureScale>,
@@ -136,8 +146,10 @@ pub struct Config {
     pub init: Option<PathBuf>,
 }
 
+/// Default weight of the loss of instances.
+pub const STRONG_WEIGHT: f64 = 0.5;
 /// Keys of settings that are paths of data.
-const PLACES: [&str; 3] = ["dataset", "features", "cache"];
+const PLACES: [&str; 4] = ["dataset", "features", "cache", "times"];
 /// Maximum number of seeds of a run.
 pub const MAX_SEEDS: usize = 1000;
 
@@ -262,6 +274,13 @@ pub const SETTINGS: &[Setting] = &[
     )
     .needing("loss", "focal"),
     setting(
+        "strong_weight",
+        Value::Number(Some((0.0, 1e6))),
+        on_instances,
+        "Weight of the loss of instances whose labels are known from times, beside that of clips; 0: times are not used \
+               [default: 0.5 where there are times]",
+    ),
+    setting(
         "augment",
         Value::Names(names::<Augmentation>),
         with_mixed_clips,
@@ -346,6 +365,19 @@ pub const SETTINGS: &[Setting] = &[
                training split [default: pca8 if there is a PCA, else minmax]",
     ),
     setting(
+        "unlisted",
+        Value::Name(names::<Unlisted>),
+        all,
+        "Instruments that the labels of a recording do not mention, with labels.csv or annotation files: unknown, or absent \
+               [default: unknown with labels.csv, absent with JAMS and label tracks]",
+    ),
+    setting(
+        "times",
+        Value::Path("FILE.csv"),
+        on_instances,
+        "Times of the dataset's labels, for --strong-weight: a table of sample_key,instrument,start_s,end_s (seconds)",
+    ),
+    setting(
         "features",
         Value::Path("FILE.npz"),
         all,
@@ -366,12 +398,13 @@ pub const SETTINGS: &[Setting] = &[
     ),
     setting(
         "init",
-        Value::Text("WEIGHTS.safetensors|normal|he", |text| match text {
+        Value::Text("RUN|WEIGHTS.safetensors|normal|he", |text| match text {
             "normal" | "he" => Ok(text.into()),
             file => settings::path(file),
         }),
         networks,
-        "Initial weights (PyTorch names and shapes, as `wmic export` writes); for aacnn also an initialisation: normal, as \
+        "Initial weights: of a run of the same model, also on other classes (equal names keep their weights, others start anew), \
+               or a file (PyTorch names and shapes, as `wmic export` writes); for aacnn also an initialisation: normal, as \
                in the paper, or he (write ./he for a file of that name) [default: random]",
     ),
     setting(
@@ -425,6 +458,9 @@ impl Config {
             focal_gamma: 2.0,
             focal_alpha: protocol.focal_alpha,
             augment: vec![],
+            strong_weight: None,
+            unlisted: None,
+            times: None,
             mixup_alpha: 0.2,
             select: protocol.select,
             patience: protocol.patience,
@@ -544,9 +580,27 @@ impl Config {
         ModelConfig { classes, dropout, pooling, width, train_front_end, aacnn }
     }
 
+    /// Weight of the loss of instances on a dataset with labels of instances (`strong`) or without: 0 if they are not trained on.
+    pub fn weight_of_instances(&self, strong: bool) -> f64 {
+        let usable = strong && self.augment.is_empty() && self.model().is_ok_and(|model| on_instances(model).is_none());
+        if usable { self.strong_weight.unwrap_or(STRONG_WEIGHT) } else { 0.0 }
+    }
+
     /// Input kind of the model.
     pub fn kind(&self) -> Result<Kind> {
         Ok(nn::find(&self.model)?.input(self.train_front_end, self.notes.unwrap_or_default().input))
+    }
+
+    /// How recordings become clips.
+    pub fn clips(&self) -> Result<Clips> {
+        let kind = self.kind()?;
+        let excerpts = Excerpts {
+            window: kind.window(),
+            instance: kind.row().seconds,
+            strong: kind.has_patches(),
+            validation: self.val_fraction,
+        };
+        Ok(Clips { notes: self.split_config(), excerpts })
     }
 
     /// How segments of single notes are split; `None` for models on clips.

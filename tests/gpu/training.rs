@@ -45,6 +45,7 @@ fn run_dir(dir: &Path, config: &Config) -> RunDir {
         driver: "test".into(),
         parameters: 0,
         data: "test".into(),
+        strong: None,
         train_clips: 0,
         val_clips: 0,
         test_clips: 0,
