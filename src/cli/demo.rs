@@ -2,13 +2,14 @@
 
 use std::path::PathBuf;
 
-use super::clips::{Labels, load_clips};
+use super::clips::load_clips;
 use super::output::print;
 use super::{Device, Status, predict, train};
 use wmic::core::files::absolute;
 use wmic::data::synth_audio;
 use wmic::features::front_end::{FrontEnd, Source};
 use wmic::nn::front_ends::vggish::Width;
+use wmic::run::clips::Labels;
 use wmic::run::config::Config;
 use wmic::run::run_dir::RunDir;
 

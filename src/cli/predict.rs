@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 
-use super::clips::{Bar, check_features};
+use super::clips::Bar;
 use super::output::note;
 use super::settings::variant;
 use super::{Device, Status};
@@ -18,7 +18,7 @@ use wmic::features::scaling::Scaling;
 use wmic::gpu::Gpu;
 use wmic::metrics::thresholds::Level;
 use wmic::nn::front_ends::vggish::Width;
-use wmic::nn::{self, Kind};
+use wmic::nn::{self, FeatureKind};
 use wmic::output::format::{Detail, Format, Series};
 use wmic::output::{self, FORMATS, json};
 use wmic::predict::recogniser::{Aggregate, Options, Recognised, Recogniser, Segmentation, recognise_clips};
@@ -28,6 +28,7 @@ use wmic::predict::truth::Truth;
 use wmic::report::plots::spectrogram::Picture;
 use wmic::report::tables::table::{Style, printable};
 use wmic::report::{pages, plots, tables};
+use wmic::run::clips::check_features;
 use wmic::run::run_dir::RunDir;
 use wmic::{Array, Error, Result};
 
@@ -165,7 +166,7 @@ impl Args {
     fn features(&self, trained: &Trained) -> Result<Option<(Vec<String>, wmic::data::Features)>> {
         let [input] = self.inputs.as_slice() else { return Ok(None) };
         let npz = input.extension().is_some_and(|e| e == "npz");
-        if !npz && (!has_features(input) || trained.config.kind()? != Kind::Vggish) {
+        if !npz && (!has_features(input) || trained.config.kind()? != FeatureKind::Vggish) {
             return Ok(None);
         }
         let archive = if npz { Some(input.clone()) } else { features_npz(input) };

@@ -3,5 +3,6 @@
 pub mod forest;
 mod init;
 pub mod learner;
+pub mod outline;
 pub mod session;
 pub mod trainer;

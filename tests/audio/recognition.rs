@@ -5,7 +5,7 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 use wmic::Array;
-use wmic::nn::Kind;
+use wmic::nn::FeatureKind;
 use wmic::nn::front_ends::log_mel::band_hz;
 use wmic::output::format::{Detail, Series};
 use wmic::output::{FORMATS, audacity, csv, find, jams, json};
@@ -492,7 +492,7 @@ fn bands_that_are_smaller_than_pixels_are_averaged() {
 fn frequencies_at_equal_distances_have_round_names() {
     let folder = tempfile::tempdir().unwrap();
     let page = folder.path().join("page.html");
-    let ticks = |input: Kind| -> Vec<(f64, String)> {
+    let ticks = |input: FeatureKind| -> Vec<(f64, String)> {
         let hz = (input.spectrogram().band_hz)();
         let quiet = Array::zeros([87, hz.len()]);
         let r = one_at_a_time();
@@ -506,17 +506,17 @@ fn frequencies_at_equal_distances_have_round_names() {
         };
         write_page(&page, &[picture]).unwrap();
         let page = std::fs::read_to_string(&page).unwrap();
-        let name = if input == Kind::Stft { "STFT" } else { "Constant-Q transform" };
+        let name = if input == FeatureKind::Stft { "STFT" } else { "Constant-Q transform" };
         assert!(page.contains(&format!("<img alt=\"{name}\"")));
         let spans = page.split("<span style=\"bottom:").skip(1).map(|s| s.split_once("%\">").unwrap());
         spans.map(|(at, rest)| (at.parse().unwrap(), rest.split('<').next().unwrap().to_owned())).collect()
     };
-    let stft = ticks(Kind::Stft);
+    let stft = ticks(FeatureKind::Stft);
     assert_eq!(stft.iter().map(|(_, name)| name.as_str()).collect::<Vec<_>>(), ["0", "5k", "10k", "15k", "20k Hz"]);
     // Bin 0 is in the middle of the lowest of 1025 bands, 20 kHz at 20000 / 22050 of the way from there to the middle of the highest.
     let expected = 100.0 * (20_000.0 / 22_050.0 * 1024.0 + 0.5) / 1025.0;
     assert!(stft[0].0 < 0.1 && (stft[4].0 - expected).abs() < 0.01, "{stft:?}");
-    let cqt = ticks(Kind::Cqt);
+    let cqt = ticks(FeatureKind::Cqt);
     let octaves = ["31", "62", "125", "250", "500", "1k", "2k", "4k Hz"];
     assert_eq!(cqt.iter().map(|(_, name)| name.as_str()).collect::<Vec<_>>(), octaves);
     let steps: Vec<f64> = cqt[1..].windows(2).map(|w| w[1].0 - w[0].0).collect();

@@ -16,7 +16,7 @@ use wmic::core::random::Stream;
 use wmic::data::{Dataset, FeatureValues, Features, SplitBy, load_features};
 use wmic::features::device_dataset::DeviceDataset;
 use wmic::gpu::Gpu;
-use wmic::nn::Kind;
+use wmic::nn::FeatureKind;
 use wmic::nn::front_ends::spectrum::Scale;
 use wmic::nn::front_ends::vggish::Width;
 use wmic::nn::models::aacnn::Initialisation;
@@ -409,7 +409,7 @@ fn options_that_do_not_apply_are_rejected() {
 
 /// Random spectra, each of a class.
 fn noise(clips: usize) -> Dataset {
-    let (width, classes) = (Kind::Cqt.spectrogram().bands, 3);
+    let (width, classes) = (FeatureKind::Cqt.spectrogram().bands, 3);
     let mut random = Stream::new(1, 0);
     Dataset {
         path: "noise".into(),
@@ -440,7 +440,7 @@ fn replicas_and_resumed_runs_have_the_same_bits() {
     let data = noise(5);
     let corpus = DeviceDataset::of_dataset(&gpu, &data).unwrap();
     let notes = Notes {
-        input: Kind::Cqt,
+        input: FeatureKind::Cqt,
         attention: 50,
         width: Width::Eighth,
         scale: Scale::Log,

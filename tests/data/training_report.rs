@@ -6,7 +6,7 @@ use wmic::Array;
 use wmic::data::{Dataset, FeatureValues, Features};
 use wmic::metrics::evaluation::{Evaluation, SeedPredictions, Subject, evaluate};
 use wmic::metrics::thresholds::Level;
-use wmic::nn::Kind;
+use wmic::nn::FeatureKind;
 use wmic::nn::front_ends::spectrum::Scale;
 use wmic::predict::evaluator::SplitPredictions;
 use wmic::predict::trained::Split;
@@ -377,7 +377,7 @@ fn examples_are_a_typical_correct_and_the_most_confident_wrong_prediction() {
     // Banjo: three right, of which clip 2 is in the middle, and two wrong; cello: one wrong; flute: one right; tuba: none.
     let data = notes(&classes, &[0, 0, 0, 0, 0, 1, 2]);
     let answers = predictions(&data, &[(0, 0.5), (0, 0.9), (0, 0.7), (1, 0.6), (2, 0.8), (2, 0.9), (2, 1.0)]);
-    let settings = Notes { input: Kind::Cqt, scale: Scale::Log, ..Notes::default() };
+    let settings = Notes { input: FeatureKind::Cqt, scale: Scale::Log, ..Notes::default() };
     let examples = Examples::new(&data, &data.test, &answers, &settings);
     let e = single_label(&[0], &ORCHESTRA);
     write(at, &record(&[0]), &rows(&[0], |_| 2), &e, Some(&examples)).unwrap();
