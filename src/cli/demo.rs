@@ -66,7 +66,7 @@ impl Args {
         print("3. Instruments found in the first test recordings, and when they play\n")?;
         let first: Vec<PathBuf> = data.test.iter().take(SHOWN).map(|&clip| file(&recordings, &data, clip)).collect();
         predict::show(&gpu, &RunDir::open(&run)?, &first, &predictions)?;
-        let (report, page) = (run.join("report.html"), predictions.join("recordings.html"));
+        let (report, page) = (run.join("report.html"), predictions.join("index.html"));
         print(&format!("Training report: {}; predictions with players: {}\n", report.display(), page.display()))?;
         print(&format!("Try it on your own files: wmic predict {} song.mp3\n", run.display()))?;
         Ok(Status::Done)

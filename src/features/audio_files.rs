@@ -267,6 +267,6 @@ pub fn join(set: &AudioSet, npz: &Path, how: Clips, scale: Option<FeatureScale>)
 }
 
 /// Cache of extracted features: `wmic` in the user's cache directory.
-pub fn cache_folder() -> PathBuf {
+pub(crate) fn cache_folder() -> PathBuf {
     dirs::cache_dir().unwrap_or_else(std::env::temp_dir).join("wmic")
 }

@@ -1,6 +1,6 @@
 //! Predictions of trained models for clips and recordings.
 
-pub mod clips;
+pub(crate) mod clips;
 mod condensed;
 pub mod evaluator;
 mod excerpts;
@@ -10,6 +10,7 @@ pub mod predictor;
 pub mod recogniser;
 pub mod recognition;
 mod silence;
+mod summary;
 pub mod timeline;
 pub mod trained;
 pub mod truth;

@@ -194,7 +194,7 @@ impl<'a> Session<'a> {
 
 /// # Errors
 /// `Data` if the run was started with other data.
-pub fn same_data(run: &RunDir, started: &Environment, data: &Dataset) -> Result<()> {
+pub(crate) fn same_data(run: &RunDir, started: &Environment, data: &Dataset) -> Result<()> {
     let same = hex(data.fingerprint()) == started.data && data.strong_fingerprint().map(hex) == started.strong;
     match same {
         true => Ok(()),

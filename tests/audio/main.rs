@@ -1,8 +1,1 @@
-//! Audio files: decoding, excerpts, recognition.
 
-mod decode;
-mod files;
-mod ingest;
-mod recogniser;
-mod recognition;
-mod synth;

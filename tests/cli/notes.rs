@@ -303,13 +303,13 @@ fn a_run_predicts_one_class_per_second() {
     assert!(run.join("examples.png").is_file() && report.contains("href=\"examples.png\""));
     let shown = report.matches("alt=\"Spectrum of ").count();
     assert!((3..=6).contains(&shown), "one or two of each class: {shown}");
-    let page = shared.at("page.html");
-    stdout(&["predict", text(&run), text(&solo), text(&silence), "--html", text(&page)]);
-    let page = std::fs::read_to_string(page).unwrap();
-    for words in ["alt=\"Constant-Q transform, one-second frames\"", "<span>probability: 0 ", "No instrument detected<"]
-    {
-        assert!(page.contains(words), "{words}");
+    let site = shared.at("site");
+    stdout(&["predict", text(&run), text(&solo), text(&silence), "--html", text(&site)]);
+    let page = |name: &str| std::fs::read_to_string(site.join("recordings").join(name)).unwrap();
+    for words in ["alt=\"Constant-Q transform, one-second frames\"", ">probability: 0 "] {
+        assert!(page("solo.html").contains(words), "{words}");
     }
+    assert!(page("silence.html").contains("No instrument detected<"));
 
     let short = shared.at("short.wav");
     write_wav(&short, SR, &note(SR as usize - 1, SR, 300.0, 0.3), Depth::Float32).unwrap();

@@ -26,8 +26,14 @@ impl Style {
         }
         let set = |name| std::env::var_os(name).is_some_and(|v| !v.is_empty());
         let dumb = std::env::var_os("TERM").is_some_and(|t| t == "dumb");
-        Style { borders: true, colour: !set("NO_COLOR") && !dumb, width: comfy_table::Table::new().width() }
+        let width = comfy_table::Table::new().width().map(columns);
+        Style { borders: true, colour: !set("NO_COLOR") && !dumb, width }
     }
+}
+
+/// The width of a terminal that reports this one: some report 0, which means that they do not know.
+fn columns(reported: u16) -> u16 {
+    if reported == 0 { 80 } else { reported }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,7 +66,7 @@ impl Table {
     }
 
     /// Sets the cell in that column of the latest row in bold.
-    pub fn embolden(&mut self, column: usize) {
+    pub(crate) fn embolden(&mut self, column: usize) {
         self.bold.push((self.rows.len() - 1, column));
     }
 
@@ -140,7 +146,7 @@ pub fn bar(fraction: f64, width: usize) -> String {
 }
 
 /// A block per value of `curve`, as high as the value (0 to 1).
-pub fn sparkline(curve: &[f32]) -> String {
+pub(crate) fn sparkline(curve: &[f32]) -> String {
     const HEIGHTS: [char; 8] = ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
     curve.iter().map(|v| HEIGHTS[(v.clamp(0.0, 1.0) * 7.0).round() as usize]).collect()
 }
