@@ -183,7 +183,7 @@ impl Args {
 fn dataset(folder: &Path) -> wmic::Result<Option<AudioSet>> {
     match AudioSet::load(folder) {
         Ok(set) => Ok(Some(set)),
-        Err(error) if wmic::data::has_class_map(folder) => Err(error),
+        Err(error) if wmic::data::has_class_map(folder) || wmic::data::has_own_labels(folder) => Err(error),
         Err(_) => Ok(None),
     }
 }

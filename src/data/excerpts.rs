@@ -132,7 +132,7 @@ impl Dataset {
         let clips: HashMap<&str, u32> = self.keys.iter().map(String::as_str).zip(0..).collect();
         let classes: HashMap<&str, u32> = self.classes.iter().map(String::as_str).zip(0..).collect();
         let (mut times, mut unknown, mut others) = (Times::default(), BTreeSet::new(), BTreeSet::new());
-        for (clip, instrument, segment, _) in read_times(path)? {
+        for (clip, instrument, segment) in read_times(path)? {
             match (clips.get(clip.as_str()), classes.get(instrument.as_str())) {
                 (Some(&clip), Some(&class)) => times.add(clip, class, segment),
                 (None, _) => drop(unknown.insert(clip)),

@@ -235,6 +235,11 @@ pub fn has_class_map(path: impl AsRef<Path>) -> bool {
     openmic::find_root(path.as_ref()).is_ok()
 }
 
+/// Whether the folder has labels of the user's own: `labels.csv`, or annotation files beside recordings.
+pub fn has_own_labels(path: impl AsRef<Path>) -> bool {
+    own_labels::are_in(path.as_ref())
+}
+
 /// Loads features alone, for prediction: from an npz with `X` (N, T, 128) and, optionally, `sample_key` (else the keys
 /// are "0", "1", ...) and `lengths` (N, see [`write_npz`]), or from a dataset folder, whose labels and splits are then
 /// not needed. Returns the N keys and the features, and a remark on their scale if they are floats.

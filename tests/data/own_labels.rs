@@ -90,7 +90,10 @@ fn annotation_files_are_labels_of_all_instruments() {
         {"namespace": "tag_open", "data": [{"time": 0.0, "duration": 20.0, "value": "Oboe", "confidence": 0.9}]},
         {"namespace": "segment_open", "data": [{"time": 10.0, "duration": 5.0, "value": "flute", "confidence": null}]}]}"#;
     let track = "1,000000\t2.5\tFlute\r\n\\\t100.0\t200.0\r\n0\t20\tpiano 0.93\r\n";
-    let set = folder(&["a.wav", "b/a.ogg", "c.wav"], &[("a.jams", jams), ("b/a.txt", track), ("readme.txt", "hello")]);
+    let set = folder(
+        &["a.wav", "b/a.ogg", "c.wav"],
+        &[("a.jams", jams), ("b/a.txt", track), ("readme.txt", "hello"), ("c.txt", "words of a song\n")],
+    );
     let loaded = AudioSet::load(set.path()).unwrap();
     let present: Vec<_> = labels(&loaded).into_iter().filter(|l| l.2).map(|l| (l.0, l.1)).collect();
     assert_eq!(present, [("a.wav", "flute"), ("a.wav", "oboe"), ("b/a.ogg", "flute"), ("b/a.ogg", "piano")]);

@@ -52,6 +52,12 @@ pub(in crate::data) fn load(root: &Path, unlisted: Option<Unlisted>) -> Result<O
     collection.finish(unused).map(Some)
 }
 
+/// Whether the folder has a table of labels, or annotation files.
+pub(in crate::data) fn are_in(root: &Path) -> bool {
+    let annotated = || audio_files_in(root).is_ok_and(|files| files.iter().any(|file| tracks::beside(file).is_some()));
+    root.join(TABLE).is_file() || annotated()
+}
+
 /// Finds the files of a table.
 struct Finder {
     root: PathBuf,
@@ -97,6 +103,9 @@ impl Finder {
 /// A statement about a file and a class, or about a file, with its line.
 type Said<T> = (T, u64);
 
+/// What is said of an instrument: whether it is present, and its times, as bits.
+type Meaning = (Option<bool>, Option<[u64; 2]>);
+
 struct Collection {
     source: PathBuf,
     unlisted: Unlisted,
@@ -106,7 +115,7 @@ struct Collection {
     labels: BTreeMap<(u32, String), Said<Option<bool>>>,
     segments: Vec<(u32, String, [f64; 2])>,
     /// To find repeated lines.
-    known: HashSet<(u32, String, Option<bool>, Option<[u64; 2]>)>,
+    known: HashSet<(u32, String, Meaning)>,
     groups: HashMap<u32, Said<String>>,
     parts: HashMap<u32, Said<Part>>,
     /// Names of files that do not exist, with their lines.
@@ -159,7 +168,7 @@ impl Collection {
         }
         let Some(instrument) = s.instrument else { return Ok(()) };
         let times = s.times.map(|times| times.map(f64::to_bits));
-        if !self.known.insert((number, instrument.clone(), s.present, times)) {
+        if !self.known.insert((number, instrument.clone(), (s.present, times))) {
             self.repeated += 1;
             return Ok(());
         }

@@ -5,7 +5,7 @@ mod table;
 mod times;
 mod tracks;
 
-pub(super) use collect::load;
+pub(super) use collect::{are_in, load};
 pub(super) use table::read_times;
 pub use times::Times;
 

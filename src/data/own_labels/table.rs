@@ -195,10 +195,13 @@ pub(super) fn read(path: &Path) -> Result<Vec<Statement>> {
     Ok(statements)
 }
 
-/// Reads a table of times alone: name of the clip, instrument, start and end. Rows without times are left out.
-pub(in crate::data) fn read_times(path: &Path) -> Result<Vec<(String, String, [f64; 2], u64)>> {
+/// The name of a clip, an instrument, and start and end of a segment.
+type Timed = (String, String, [f64; 2]);
+
+/// Reads a table of times alone. Rows without times are left out.
+pub(in crate::data) fn read_times(path: &Path) -> Result<Vec<Timed>> {
     let statements = read(path)?.into_iter();
-    let rows: Vec<_> = statements.filter_map(|s| Some((s.name, s.instrument?, s.times?, s.line))).collect();
+    let rows: Vec<_> = statements.filter_map(|s| Some((s.name, s.instrument?, s.times?))).collect();
     match rows.is_empty() {
         true => Err(Error::data(path, "has no times: columns start and end, in seconds, are expected")),
         false => Ok(rows),

@@ -3,11 +3,29 @@
 use super::{Statement, normalised, read_text, segment, shorten};
 use crate::core::error::{Error, Result};
 use serde::Deserialize;
+use std::fs::File;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
 /// The annotation file of a recording, if there is one: `song.jams`, or a label track `song.txt`.
 pub(super) fn beside(recording: &Path) -> Option<PathBuf> {
-    ["jams", "txt"].iter().map(|extension| recording.with_extension(extension)).find(|path| path.is_file())
+    let [jams, track] = ["jams", "txt"].map(|extension| recording.with_extension(extension));
+    [jams].into_iter().find(|path| path.is_file()).or_else(|| Some(track).filter(|path| is_track(path)))
+}
+
+/// Whether a text file begins as a label track: with two times, and not with the words of a song.
+fn is_track(path: &Path) -> bool {
+    let mut start = vec![];
+    let read = File::open(path).and_then(|file| file.take(1 << 10).read_to_end(&mut start));
+    let text = String::from_utf8_lossy(&start);
+    let line = text.trim_start_matches('\u{feff}').lines().find(|line| !line.trim().is_empty()).unwrap_or_default();
+    let mut fields = line.split('\t').map(time);
+    path.is_file() && read.is_ok() && [fields.next(), fields.next()].iter().all(|field| matches!(field, Some(Some(_))))
+}
+
+/// Some languages of Audacity have a decimal comma.
+fn time(text: &str) -> Option<f64> {
+    text.trim().replace(',', ".").parse().ok()
 }
 
 /// Reads an annotation file. `name`: that of its recording.
@@ -36,8 +54,6 @@ fn read_track(path: &Path, text: &str, name: &str) -> Result<Vec<Statement>> {
         }
         let fail = |reason: String| Error::data_at(path, line, reason);
         let fields: Vec<&str> = text.splitn(3, '\t').collect();
-        // Some languages of Audacity have a decimal comma.
-        let time = |text: &str| text.trim().replace(',', ".").parse::<f64>().ok();
         let (Some(start), Some(end), Some(label)) =
             (fields.first().and_then(|f| time(f)), fields.get(1).and_then(|f| time(f)), fields.get(2))
         else {
