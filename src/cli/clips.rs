@@ -1,20 +1,20 @@
 //! The clips of a run, with the features that its model takes: read from an archive, or extracted from audio.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use indicatif::{ProgressBar, ProgressStyle};
 
 use super::output::note;
-use wmic::data::{AudioSet, Dataset, features_npz, has_class_map, has_features, npz_note};
+use wmic::data::{AudioSet, Dataset, features_npz, has_class_map, has_features};
 use wmic::features::audio_files::{ExtractionJob, cache_folder, join};
 use wmic::features::extraction::Recipe;
-use wmic::features::front_end::FrontEnd;
 use wmic::gpu::Gpu;
 use wmic::nn::{self, Kind};
 use wmic::report::tables::table::printable;
 use wmic::run::config::Config;
+use wmic::run::front_end::Use;
 use wmic::{Error, Result};
 
 /// Which labels a command needs.
@@ -27,12 +27,12 @@ pub enum Labels {
 }
 
 /// Loads the clips of `config`, and adds the front end of their features to it. `None` if the user interrupted.
-pub fn load_clips(gpu: &Gpu, config: &mut Config, labels: Labels) -> Result<Option<Dataset>> {
+pub fn load_clips(gpu: &Gpu, config: &mut Config, labels: Labels, purpose: Use) -> Result<Option<Dataset>> {
     let kind = config.kind()?;
     let data = match (audio_of(config)?, features_of(config, kind)) {
         (Some(sound), _) => from_audio(gpu, config, sound)?,
         (None, Some(npz)) => {
-            check_features(config, &npz)?;
+            config.check_features(&npz, purpose)?;
             Some(match (has_class_map(&config.dataset), config.features.is_some()) {
                 // The dataset's own archive has its labels, too.
                 (true, false) => Dataset::load_labelled(&config.dataset, config.feature_scale)?,
@@ -43,7 +43,8 @@ pub fn load_clips(gpu: &Gpu, config: &mut Config, labels: Labels) -> Result<Opti
             })
         }
         (None, None) => {
-            reject_unknown(config, &config.dataset)?;
+            let folder = config.dataset.clone();
+            config.check_features(&folder, purpose)?;
             Some(Dataset::load_labelled(&config.dataset, config.feature_scale)?)
         }
     };
@@ -88,87 +89,6 @@ pub fn audio_of(config: &Config) -> Result<Option<(AudioSet, Recipe)>> {
     // Log-mel patches do not depend on VGGish's weights.
     let front_end = kind.row().weights.is_some().then(|| front_end.clone());
     Ok(Some((AudioSet::load(&config.dataset)?, Recipe { front_end, ..Recipe::of(kind) })))
-}
-
-/// Rejects features without a recorded front end for a run with a known one.
-fn reject_unknown(config: &Config, features: &Path) -> Result<()> {
-    match config.front_end.as_ref().is_some_and(|f| f.fingerprint.is_some()) {
-        true => Err(Error::data(
-            features,
-            "does not record its front end; this run was trained on features with a known one",
-        )),
-        false => Ok(()),
-    }
-}
-
-/// Checks that the features in `npz` are those that the model of `config` takes, and adds their front end to `config`.
-pub fn check_features(config: &mut Config, npz: &Path) -> Result<()> {
-    let kind = config.kind()?;
-    if npz_note(npz)?.is_none() {
-        reject_unknown(config, npz)?;
-        return match (kind, &mut config.front_end) {
-            // The user gives the front end; its weights are recorded from now on.
-            (Kind::Vggish, Some(front_end)) => {
-                front_end.pin()?;
-                Ok(())
-            }
-            (Kind::Vggish, None) => Ok(()),
-            _ => Err(Error::data(npz, "does not record its front end; extract them with wmic features")),
-        };
-    }
-    let fail = |reason: String| Err(Error::data(npz, reason));
-    let recipe = Recipe::of_npz(npz)?;
-    if recipe.kind != kind {
-        return fail(format!("has {:?} features, but {} takes {:?}", recipe.kind.name(), config.model, kind.name()));
-    }
-    match (&config.front_end, &recipe.front_end) {
-        (Some(asked), Some(made)) if asked.width != made.width => {
-            fail(format!("was extracted at `width` {}, not {}", made.width, asked.width))
-        }
-        (Some(asked), Some(made)) if asked.fingerprint.is_some() && asked.fingerprint != made.fingerprint => {
-            fail("was extracted with VGGish weights other than the run's".into())
-        }
-        (Some(asked), Some(made)) if asked.fingerprint.is_some() && asked.last_relu != made.last_relu => {
-            let how = |relu: bool| if relu { "with" } else { "without" };
-            let (made, asked) = (how(made.last_relu), how(asked.last_relu));
-            fail(format!("was extracted {made} VGGish's last ReLU, but the run's features {asked} it"))
-        }
-        (Some(asked), Some(made)) if kind.row().embedding && is_scaled_otherwise(asked, made) => fail(
-            "has embeddings with another scaling (--scaling, or another minimum and maximum) than requested".into(),
-        ),
-        (Some(asked), Some(made)) if asked.fingerprint.is_none() => {
-            // Given again: the same weights, possibly at another path.
-            let front_end = FrontEnd { weights: asked.weights.clone(), ..made.clone() };
-            front_end.load()?;
-            config.front_end = Some(front_end);
-            Ok(())
-        }
-        (None, Some(made)) => {
-            config.front_end = Some(made.clone());
-            Ok(())
-        }
-        // Log-mel patches do not depend on VGGish's weights.
-        (Some(asked), None) if asked.fingerprint.is_none() => {
-            let mut front_end = asked.clone();
-            front_end.pin()?;
-            config.front_end = Some(front_end);
-            Ok(())
-        }
-        (None, None) if kind.is_single_note() && recipe.scale != config.notes.unwrap_or_default().scale => {
-            fail("was extracted with another `notes.scale`".into())
-        }
-        (None, None) if !nn::find(&config.model)?.needs_vggish() => Ok(()),
-        (None, None) => {
-            Err(Error::Usage(format!("{} needs VGGish weights: `front_end.weights` FILE or random", config.model)))
-        }
-        _ => Ok(()),
-    }
-}
-
-/// Whether features have another scaling than the front end of a run, or the options.
-fn is_scaled_otherwise(asked: &FrontEnd, made: &FrontEnd) -> bool {
-    let decided = asked.fingerprint.is_some() || asked.scaling.is_some();
-    decided && asked.scaling() != made.scaling() || asked.range.is_some() && asked.range != made.range
 }
 
 fn from_audio(gpu: &Gpu, config: &mut Config, (set, mut recipe): (AudioSet, Recipe)) -> Result<Option<Dataset>> {

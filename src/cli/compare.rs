@@ -25,6 +25,7 @@ use wmic::report::tables;
 use wmic::report::tables::evaluation::summary;
 use wmic::report::tables::table::{Style, printable};
 use wmic::run::config::Config;
+use wmic::run::front_end::Use;
 use wmic::run::run_dir::RunDir;
 use wmic::train::session::{Outcome, Session, same_data};
 use wmic::{Error, Result, report};
@@ -305,7 +306,7 @@ impl LoadedDatasets {
             config.front_end = self.sets[i].1.clone();
             return Ok(Some(i));
         }
-        let Some(data) = load_clips(gpu, config, Labels::Required)? else { return Ok(None) };
+        let Some(data) = load_clips(gpu, config, Labels::Required, Use::Training)? else { return Ok(None) };
         self.sets.push((key, config.front_end.clone(), data));
         Ok(Some(self.sets.len() - 1))
     }

@@ -10,6 +10,7 @@ use wmic::data::synth_audio;
 use wmic::features::front_end::{FrontEnd, Source};
 use wmic::nn::front_ends::vggish::Width;
 use wmic::run::config::Config;
+use wmic::run::front_end::Use;
 use wmic::run::run_dir::RunDir;
 
 /// Run the whole pipeline once: synthesise recordings, train, evaluate, predict, report (under three minutes without a
@@ -57,7 +58,9 @@ impl Args {
             cache: Some(self.out.join("features")),
             ..Config::of("att-tf", absolute(&recordings)?)?
         };
-        let Some(data) = load_clips(&gpu, &mut config, Labels::Required)? else { return Ok(Status::Interrupted) };
+        let Some(data) = load_clips(&gpu, &mut config, Labels::Required, Use::Training)? else {
+            return Ok(Status::Interrupted);
+        };
         let status = train::train(&gpu, &config, &data, &run, true, false)?;
         if status != Status::Done {
             return Ok(status);

@@ -14,6 +14,7 @@ use wmic::metrics::thresholds::Level;
 use wmic::predict::evaluator::overlap_with_training;
 use wmic::predict::trained::{Split, Trained};
 use wmic::run::config::Config;
+use wmic::run::front_end::Use;
 use wmic::run::run_dir::RunDir;
 
 /// Evaluate a run on a split of a dataset: every seed, their ensemble, each class
@@ -54,7 +55,7 @@ impl Args {
         let run = RunDir::open(&self.run)?;
         let mut trained = Trained::load(&run)?;
         if let Some(weights) = &self.frontend_weights {
-            trained.relocate_front_end(weights)?;
+            trained.config.locate_front_end(weights, None, None)?;
         }
         self.threshold.map_or(Ok(()), |level| trained.set_threshold(level))?;
         let gpu = self.device.open()?;
@@ -62,7 +63,9 @@ impl Args {
         let val_keys = trained.config.val_keys.clone().filter(|_| matches!(self.split, Split::Val | Split::Train));
         let mut config = Config { dataset: self.dataset, features: self.features, val_keys, ..trained.config.clone() };
         config.feature_scale = self.feature_scale.or(config.feature_scale);
-        let Some(mut data) = load_clips(&gpu, &mut config, Labels::Any)? else { return Ok(Status::Interrupted) };
+        let Some(mut data) = load_clips(&gpu, &mut config, Labels::Any, Use::Input)? else {
+            return Ok(Status::Interrupted);
+        };
         let fingerprint = format!("{:016x}", data.fingerprint());
         let has_splits = data.validation.is_some() && run.has_split_table();
         let unknown = run.restore_splits(&mut data)?;

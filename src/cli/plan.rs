@@ -17,6 +17,7 @@ use wmic::predict::forest;
 use wmic::report::numbers;
 use wmic::report::tables::table::{Align, Style, Table};
 use wmic::run::config::Config;
+use wmic::run::front_end::Use;
 use wmic::run::splits::Split;
 use wmic::run::splits::splits;
 use wmic::train::learner::Graphs;
@@ -207,7 +208,7 @@ fn clips(gpu: &Gpu, config: &mut Config) -> Result<Option<(Dims, Split)>> {
         };
         return Ok(Some((dims.fitted(gpu.max_binding()), split)));
     }
-    let Some(data) = load_clips(gpu, config, Labels::Required)? else { return Ok(None) };
+    let Some(data) = load_clips(gpu, config, Labels::Required, Use::Training)? else { return Ok(None) };
     let dims = Dims::new(&data.features, data.classes.len(), gpu.max_binding());
     Ok(Some((dims, splits(config, &data)?.swap_remove(0))))
 }

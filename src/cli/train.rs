@@ -21,6 +21,7 @@ use wmic::nn;
 use wmic::predict::forest;
 use wmic::report::{self, numbers};
 use wmic::run::config::Config;
+use wmic::run::front_end::Use;
 use wmic::run::run_dir::RunDir;
 use wmic::run::state::EpochRow;
 use wmic::train::session::{Outcome, Session};
@@ -114,7 +115,7 @@ impl Args {
                 let out = self.out(&config);
                 RunDir::vacant(&out, self.force)?;
                 let gpu = self.device.open()?;
-                match load_clips(&gpu, &mut config, Labels::Required)? {
+                match load_clips(&gpu, &mut config, Labels::Required, Use::Training)? {
                     Some(data) => train(&gpu, &config, &data, &out, self.force, self.json),
                     None => Ok(Status::Interrupted),
                 }
@@ -131,7 +132,9 @@ impl Args {
         }
         config = self.settings.given.relocate(&config)?;
         let gpu = self.device.open()?;
-        let Some(data) = load_clips(&gpu, &mut config, Labels::Required)? else { return Ok(Status::Interrupted) };
+        let Some(data) = load_clips(&gpu, &mut config, Labels::Required, Use::Input)? else {
+            return Ok(Status::Interrupted);
+        };
         let session = Session::resume(&gpu, &config, &data, run)?;
         conclude(conduct(session, &data, &Messages::single_run(dir))?, self.json)
     }

@@ -15,6 +15,9 @@ pub struct Recognition {
     pub duration: f64,
     /// Whether the file was complete.
     pub condition: Condition,
+    /// Distance from the training clips (see [`crate::metrics::domain`]), the median over the excerpts; the limit is 1. `None` if the
+    /// run does not know them, and for less than two instances of sound.
+    pub distance: Option<f64>,
     pub model: String,
     /// The replicas whose predictions were averaged.
     pub seeds: Vec<u64>,
@@ -32,6 +35,11 @@ pub struct Recognition {
 }
 
 impl Recognition {
+    /// Whether it is unlike the training clips, so that nothing is known of the model's answers.
+    pub fn is_unreliable(&self) -> bool {
+        self.distance.is_some_and(|distance| distance > 1.0)
+    }
+
     /// Whether the model is single-label.
     pub fn single_label(&self) -> bool {
         self.instruments.iter().all(|i| i.threshold.is_none())

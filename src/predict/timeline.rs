@@ -1,7 +1,7 @@
 //! Segments from activity curves, and their agreement with ground truth.
 
 use crate::core::error::{Error, Result};
-use crate::metrics::scores::Counts;
+use crate::metrics::counts::Counts;
 use crate::predict::recognition::Segment;
 
 /// How the activity of an instrument becomes segments.

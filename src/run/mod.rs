@@ -1,6 +1,7 @@
 //! A run on disk and in memory: settings, directory, weights, state.
 
 pub mod config;
+pub mod front_end;
 pub mod given;
 pub mod network;
 pub mod run_dir;

@@ -6,3 +6,4 @@ mod ingest;
 mod recogniser;
 mod recognition;
 mod synth;
+mod unreliable;

@@ -130,6 +130,7 @@ fn recognition(file: impl AsRef<Path>) -> Recognition {
         file: file.as_ref().into(),
         duration: 10.0,
         condition: wmic::audio::Condition::default(),
+        distance: None,
         model: "att".into(),
         seeds: vec![0, 7],
         cell: 5.0,

@@ -39,7 +39,7 @@ pub fn table(recognition: &Recognition, top: usize, style: Style) -> String {
             sparkline(&resample(&i.activity, r.cell, r.duration, width)),
         ]);
     }
-    let length = duration(r.duration);
+    let length = duration(r.duration) + if r.is_unreliable() { "  unreliable" } else { "" };
     let room = style.width.map_or(usize::MAX, |w| usize::from(w).saturating_sub(length.chars().count() + 2));
     format!("{}  {length}\n{}", shortened(&printable(&r.file.to_string_lossy()), room, true), table.render(style))
 }
