@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use super::clips::{Labels, load_clips};
+use super::clips::load_clips;
 use super::common::print_evaluation;
 use super::output::note;
 use super::settings::variant;
@@ -13,8 +13,8 @@ use wmic::features::front_end::Source;
 use wmic::metrics::thresholds::Level;
 use wmic::predict::evaluator::overlap_with_training;
 use wmic::predict::trained::{Split, Trained};
+use wmic::run::clips::Labels;
 use wmic::run::config::Config;
-use wmic::run::front_end::Use;
 use wmic::run::run_dir::RunDir;
 
 /// Evaluate a run on a split of a dataset: every seed, their ensemble, each class
@@ -63,9 +63,7 @@ impl Args {
         let val_keys = trained.config.val_keys.clone().filter(|_| matches!(self.split, Split::Val | Split::Train));
         let mut config = Config { dataset: self.dataset, features: self.features, val_keys, ..trained.config.clone() };
         config.feature_scale = self.feature_scale.or(config.feature_scale);
-        let Some(mut data) = load_clips(&gpu, &mut config, Labels::Any, Use::Input)? else {
-            return Ok(Status::Interrupted);
-        };
+        let Some(mut data) = load_clips(&gpu, &mut config, Labels::Any)? else { return Ok(Status::Interrupted) };
         let fingerprint = format!("{:016x}", data.fingerprint());
         let has_splits = data.validation.is_some() && run.has_split_table();
         let unknown = run.restore_splits(&mut data)?;

@@ -7,21 +7,22 @@ use std::time::Instant;
 
 use indicatif::{ProgressBar, ProgressStyle};
 
-use super::clips::{Labels, load_clips, stop_on_interrupt};
+use super::clips::{load_clips, stop_on_interrupt};
 use super::common::print_evaluation;
 use super::output::{note, print};
 use super::settings::{SeedArgs, SettingArgs, models};
 use super::{Device, Status};
 use wmic::core::files::absolute;
+use wmic::core::numbers;
 use wmic::core::toml::read_toml;
 use wmic::data::Dataset;
 use wmic::gpu::Gpu;
 use wmic::metrics::scores::mean;
 use wmic::nn;
 use wmic::predict::forest;
-use wmic::report::{self, numbers};
+use wmic::report;
+use wmic::run::clips::Labels;
 use wmic::run::config::Config;
-use wmic::run::front_end::Use;
 use wmic::run::run_dir::RunDir;
 use wmic::run::state::EpochRow;
 use wmic::train::session::{Outcome, Session};
@@ -115,7 +116,7 @@ impl Args {
                 let out = self.out(&config);
                 RunDir::vacant(&out, self.force)?;
                 let gpu = self.device.open()?;
-                match load_clips(&gpu, &mut config, Labels::Required, Use::Training)? {
+                match load_clips(&gpu, &mut config, Labels::Required)? {
                     Some(data) => train(&gpu, &config, &data, &out, self.force, self.json),
                     None => Ok(Status::Interrupted),
                 }
@@ -132,9 +133,7 @@ impl Args {
         }
         config = self.settings.given.relocate(&config)?;
         let gpu = self.device.open()?;
-        let Some(data) = load_clips(&gpu, &mut config, Labels::Required, Use::Input)? else {
-            return Ok(Status::Interrupted);
-        };
+        let Some(data) = load_clips(&gpu, &mut config, Labels::Required)? else { return Ok(Status::Interrupted) };
         let session = Session::resume(&gpu, &config, &data, run)?;
         conclude(conduct(session, &data, &Messages::single_run(dir))?, self.json)
     }

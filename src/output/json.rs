@@ -27,7 +27,8 @@ pub const LINES: Format = Format {
 };
 
 /// Writes an indented object and a newline: file, duration (s), warnings (problems of the file; omitted if there are
-/// none), distance from the training clips and unreliable (omitted where they are not known), model, seeds, and the instruments, the most probable first, each with name, probability, spread (null for one
+/// none), distance from the training clips and unreliable (omitted where they are not known), model, seeds, a summary in a
+/// sentence, and the instruments, the most probable first, each with name, probability, spread (null for one
 /// seed), threshold (null for single-label models), present, and segments (start, end, confidence). Recurrent attention
 /// models add their glimpse paths: seed, start of the excerpt, and glimpses (time, hz). With attention, models that
 /// attend to frequency add `bands` (Hz) and `attention_map` (cells, bands).
@@ -55,6 +56,8 @@ struct Object<'a> {
     unreliable: Option<bool>,
     model: &'a str,
     seeds: &'a [u64],
+    /// [`Recognition::summary`].
+    summary: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     cell: Option<f64>,
     /// Hz, both ends of each band of the attention maps, the lowest first.
@@ -112,6 +115,7 @@ fn object(r: &Recognition, detail: Detail) -> Object<'_> {
         unreliable: r.distance.map(|_| r.is_unreliable()),
         model: &r.model,
         seeds: &r.seeds,
+        summary: r.summary(),
         cell: (detail.activity || detail.attention).then_some(r.cell),
         bands: (detail.attention && !r.bands.is_empty())
             .then(|| r.bands.iter().map(|band| band.map(f64::round)).collect()),

@@ -5,7 +5,7 @@ use crate::core::error::Result;
 use crate::data::{Dataset, Features};
 use crate::metrics::domain::{Domain, FEWEST_OTHERS};
 use crate::metrics::scores::{mean, std_dev};
-use crate::nn::Kind;
+use crate::nn::FeatureKind;
 use crate::nn::front_ends::log_mel::PATCH_FRAMES;
 use crate::predict::trained::Trained;
 use crate::run::config::Config;
@@ -23,12 +23,12 @@ const BANDS: usize = 64;
 pub(super) fn describe(config: &Config, features: &Features, clip: usize) -> Result<Option<Array<f32>>> {
     let kind = config.kind()?;
     let rows = match kind {
-        Kind::Spectrogram => PATCH_FRAMES,
+        FeatureKind::Spectrogram => PATCH_FRAMES,
         kind if kind.is_single_note() => return Ok(None),
         kind => kind.instance(config.settings(1).width).iter().rev().skip(1).product(),
     };
     let values = features.clip(clip);
-    let instance = if kind == Kind::Spectrogram { rows * features.width } else { features.width };
+    let instance = if kind == FeatureKind::Spectrogram { rows * features.width } else { features.width };
     let bands = instance / rows;
     let described: Vec<f32> = values
         .data()

@@ -4,11 +4,11 @@ use std::path::{Path, PathBuf};
 
 use crate::core::error::{Error, Result};
 use crate::data::npz_note;
-use crate::features::extraction::Recipe;
+use crate::features::feature_config::FeatureConfig;
 use crate::features::front_end::{FrontEnd, Source};
 use crate::features::scaling::Scaling;
 use crate::nn::front_ends::vggish::Width;
-use crate::nn::{self, Kind};
+use crate::nn::{self, FeatureKind};
 use crate::run::config::Config;
 
 /// Whose features are checked.
@@ -31,7 +31,7 @@ impl Config {
         let kind = self.kind()?;
         let fail = |reason: String| Err(Error::data(features, reason));
         let recipe = match features.extension().is_some_and(|e| e == "npz") && npz_note(features)?.is_some() {
-            true => Recipe::of_npz(features)?,
+            true => FeatureConfig::of_npz(features)?,
             false => return self.check_unrecorded(features),
         };
         if recipe.kind != kind {
@@ -100,13 +100,13 @@ impl Config {
             return Err(Error::data(features, reason));
         }
         match (self.kind()?, &mut self.front_end) {
-            (Kind::Vggish, Some(FrontEnd { weights: random @ Source::Random(_), .. })) => Err(Error::data(
+            (FeatureKind::Vggish, Some(FrontEnd { weights: random @ Source::Random(_), .. })) => Err(Error::data(
                 features,
                 format!("does not record its front end, which was not {random}: remove `front_end.weights`"),
             )),
             // The user gives the front end; its weights are recorded from now on.
-            (Kind::Vggish, Some(front_end)) => front_end.pin().map(drop),
-            (Kind::Vggish, None) => Ok(()),
+            (FeatureKind::Vggish, Some(front_end)) => front_end.pin().map(drop),
+            (FeatureKind::Vggish, None) => Ok(()),
             _ => Err(Error::data(features, "does not record its front end; extract them with wmic features")),
         }
     }

@@ -16,6 +16,7 @@ use crate::core::error::{Error, Result};
 use crate::core::files::{create_directories, is_leftover, read_limited, try_lock_directory, write_atomic};
 use crate::core::toml::{one_line, read_toml};
 use crate::metrics::domain::Domain;
+use crate::metrics::evaluation::Evaluation;
 use crate::metrics::thresholds;
 use crate::nn;
 use crate::run::config::Config;
@@ -30,6 +31,8 @@ const DOMAIN: &str = "domain.json";
 const MAX_DOMAIN: u64 = 64 << 20;
 const THRESHOLDS: &str = "thresholds.json";
 pub const TEST: &str = "test.json";
+/// Maximum size of a test.json.
+const TEST_LIMIT: u64 = 64 << 20;
 pub(super) const CLASS_MAP: &str = "class-map.json";
 pub(super) const SPLITS: &str = "splits.csv";
 const PREDICTIONS: &str = "test_predictions.safetensors";
@@ -266,6 +269,20 @@ impl RunDir {
     pub fn write_domain(&self, domain: &Domain) -> Result<()> {
         let text = serde_json::to_string(domain).expect("numbers serialise");
         write_atomic(self.path.join(DOMAIN), |out| writeln!(out, "{text}"))
+    }
+
+    /// Reads `test.json`.
+    ///
+    /// # Errors
+    /// `Checkpoint` for a damaged file.
+    pub fn evaluation(&self) -> Result<Evaluation> {
+        let bytes = read_limited(self.test(), TEST_LIMIT)?;
+        serde_json::from_slice(&bytes).map_err(|e| Error::checkpoint(self.test(), format!("is damaged ({e})")))
+    }
+
+    pub fn write_evaluation(&self, evaluation: &Evaluation) -> Result<()> {
+        let text = serde_json::to_string_pretty(evaluation).expect("results serialise");
+        write_atomic(self.test(), |out| writeln!(out, "{text}"))
     }
 
     /// Writes the mean of the seeds' tuned thresholds, for people and other programs.

@@ -3,6 +3,7 @@
 mod decode;
 mod files;
 mod ingest;
+mod pages;
 mod recogniser;
 mod recognition;
 mod synth;

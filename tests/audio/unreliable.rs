@@ -2,10 +2,11 @@
 
 use wmic::core::random::Stream;
 use wmic::data::{Dataset, FeatureValues, Features};
-use wmic::features::extraction::{FrontEndRunner, Recipe};
+use wmic::features::feature_config::FeatureConfig;
+use wmic::features::runner::FrontEndRunner;
 use wmic::gpu::Gpu;
 use wmic::metrics::thresholds::Level;
-use wmic::nn::Kind;
+use wmic::nn::FeatureKind;
 use wmic::predict::recogniser::{Options, Recogniser};
 
 use crate::recogniser::{SR, hiss, trained};
@@ -38,7 +39,7 @@ fn nothing_plays_in_noise_hum_and_clicks() {
     let gpu = Gpu::open(None).unwrap();
     let mut run = trained("sr16");
     run.set_threshold(Level::Fixed(0.0)).unwrap();
-    let runner = FrontEndRunner::new(&gpu, &Recipe::of(Kind::Spectrogram), None, false).unwrap();
+    let runner = FrontEndRunner::new(&gpu, &FeatureConfig::of(FeatureKind::Spectrogram), None, false).unwrap();
     let sounds: Vec<Vec<f32>> = (0..64).map(melody).collect();
     let (mut values, mut lengths) = (vec![], vec![]);
     for batch in sounds.chunks(runner.extractor.batch()) {
