@@ -3,9 +3,9 @@
     wmic predict RUN openmic-gm/audio --format jsonl --attention > predictions.jsonl
     python benches/segments.py predictions.jsonl openmic-gm/ KEYS.txt
 
-Prints precision, recall and F1 of frames of 1 s over all recordings of the keys, and of the test clips, and instruments: first if it
-were known which instruments play, by which settings are chosen, one after the other; then as answered. KEYS.txt: clips whose times
-the model was not trained on.
+Prints precision, recall and F1 of frames of 1 s over all recordings of the keys, and of the test clips, and instruments:
+first if it were known which instruments play, by which settings are chosen, one after the other; then as answered.
+KEYS.txt: clips whose times the model was not trained on.
 """
 
 import csv
@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 BRIDGED = 0.5
-LEVELS = [(0.2, 0.4), (0.3, 0.5), (0.4, 0.4), (0.4, 0.6), (0.5, 0.5), (0.5, 0.7), (0.6, 0.6), (0.6, 0.8), (0.7, 0.7), (0.7, 0.9)]
+LEVELS = [(low / 10, high / 10) for low in range(2, 8) for high in (low, low + 2)]
 DURATIONS = [0.0, 0.3, 1.0, 2.0, 3.0]
 MEDIANS = [0.0, 3.0, 5.0]
 
@@ -59,7 +59,8 @@ class Clips:
             key = Path(r["file"]).stem
             for i in r["instruments"] if key in keys else []:
                 true = frames(truth.get((key, i["name"]), []), r["duration"])
-                self.cases.append((np.array(i["activity"]), i["present"], i["threshold"], r["cell"], r["duration"], true))
+                activity = np.array(i["activity"])
+                self.cases.append((activity, i["present"], i["threshold"], r["cell"], r["duration"], true))
 
     def known(self):
         """The same, with the truth for what is present."""
@@ -109,7 +110,8 @@ def main():
     dataset = Path(sys.argv[2])
     truth = {}
     for row in csv.DictReader(open(dataset / "activity.csv")):
-        truth.setdefault((row["sample_key"], row["instrument"]), []).append((float(row["start_s"]), float(row["end_s"])))
+        times = float(row["start_s"]), float(row["end_s"])
+        truth.setdefault((row["sample_key"], row["instrument"]), []).append(times)
     keys = [set(Path(p).read_text().split()) for p in (sys.argv[3], dataset / "partitions/split01_test.csv")]
     validation, test = (Clips(sys.argv[1], truth, k) for k in keys)
     known, best = validation.known(), ((0.4, 0.6), 0.3, 0.0)

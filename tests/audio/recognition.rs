@@ -225,13 +225,16 @@ fn csv_has_a_row_per_instrument() {
         series.end(out)
     });
     let mut reader = ::csv::Reader::from_reader(text.as_bytes());
-    let header = "file,instrument,probability,spread,threshold,present,segments";
+    let header = "file,instrument,probability,spread,threshold,present,segments,unreliable";
     assert_eq!(reader.headers().unwrap().iter().collect::<Vec<_>>().join(","), header);
     let rows: Vec<Vec<String>> = reader.records().map(|r| r.unwrap().iter().map(String::from).collect()).collect();
     assert_eq!(rows.len(), 6);
-    assert_eq!(rows[0], ["a,b.ogg", "piano", "0.9375", "0.0625", "0.5000", "true", "0.00-3.84;5.00-10.00"]);
+    assert_eq!(rows[0], ["a,b.ogg", "piano", "0.9375", "0.0625", "0.5000", "true", "0.00-3.84;5.00-10.00", ""]);
     assert_eq!(rows[1][1], HOSTILE);
-    assert_eq!(rows[2][1..], ["flute", "0.2500", "", "0.5000", "false", ""]);
+    r.distance = Some(1.25);
+    let marked = written(|out| csv::FORMAT.write_alone(out, &r, Detail::default()));
+    assert!(marked.lines().skip(1).all(|row| row.ends_with(",true")), "{marked}");
+    assert_eq!(rows[2][1..], ["flute", "0.2500", "", "0.5000", "false", "", ""]);
 }
 
 #[test]
