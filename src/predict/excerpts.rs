@@ -10,11 +10,10 @@ use crate::metrics::scores::{predicted_class, quantile, std_dev};
 use crate::nn::front_ends::log_mel::{BANDS, PATCH_FRAMES};
 use crate::nn::front_ends::vggish::MAP;
 use crate::nn::{self, FeatureKind, Model};
-use crate::ops::filters::mel::MelConfig;
 use crate::predict::condensed::CondensedSpectrogram;
 use crate::predict::options::{Aggregate, Options};
 use crate::predict::predictor::Predictions;
-use crate::predict::recognition::{Glimpse, Instrument, Path, Recognition};
+use crate::predict::recognition::{Glimpse, Instrument, Path, Recognition, band_edges};
 use crate::predict::silence::gate;
 use crate::predict::trained::Trained;
 
@@ -382,20 +381,4 @@ impl Excerpts {
             patches: patches.iter().map(|[frames, bands]| [*frames as f64 * FRAME, *bands as f64]).collect(),
         }
     }
-}
-
-/// Hz, both ends of each of `bands` equal groups of mel bands: half-way between the centres on either side. Empty for
-/// one.
-fn band_edges(bands: usize) -> Vec<[f64; 2]> {
-    if bands < 2 {
-        return vec![];
-    }
-    let (mel, each) = (MelConfig::vggish(), BANDS / bands);
-    let centres = mel.band_hz();
-    let edge = |at: usize| match (at.checked_sub(1), centres.get(at)) {
-        (Some(below), Some(above)) => (centres[below] + above) / 2.0,
-        (None, _) => mel.fmin,
-        (_, None) => mel.fmax,
-    };
-    (0..bands).map(|band| [edge(band * each), edge((band + 1) * each)]).collect()
 }

@@ -1,6 +1,6 @@
 //! Predictions of trained models for clips and recordings.
 
-pub mod clips;
+pub(crate) mod clips;
 mod condensed;
 mod domain;
 pub mod evaluator;

@@ -175,7 +175,7 @@ impl Trained {
     ///
     /// # Errors
     /// As [`Trained::thresholds`].
-    pub fn common_thresholds(&self) -> Result<Vec<f64>> {
+    pub(crate) fn common_thresholds(&self) -> Result<Vec<f64>> {
         let of_seeds = match self.config.threshold {
             Level::Precision(wanted) if self.calibrated => self.precision_thresholds(wanted)?,
             Level::Tuned => {
