@@ -233,7 +233,8 @@ fn csv_has_a_row_per_instrument() {
     assert_eq!(rows[1][1], HOSTILE);
     r.distance = Some(1.25);
     let marked = written(|out| csv::FORMAT.write_alone(out, &r, Detail::default()));
-    assert!(marked.lines().skip(1).all(|row| row.ends_with(",true")), "{marked}");
+    let mut marked = ::csv::Reader::from_reader(marked.as_bytes());
+    assert!(marked.records().all(|row| &row.unwrap()[7] == "true"));
     assert_eq!(rows[2][1..], ["flute", "0.2500", "", "0.5000", "false", "", ""]);
 }
 

@@ -11,19 +11,19 @@ use wmic::predict::recogniser::{Options, Recogniser};
 
 use crate::recogniser::{SR, hiss, trained};
 
-/// A random melody in harmonic tones of random timbre that decay, 10 s.
+/// A random melody in harmonic tones of random timbre that decay, 6 s.
 fn melody(seed: u64) -> Vec<f32> {
     let mut stream = Stream::new(seed, 3);
     let mut draw = |low: f64, high: f64| low + (high - low) * (stream.uniform(0.5) + 0.5);
-    let (mut samples, level, tilt) = (vec![0.0; 10 * SR as usize], draw(0.02, 0.3), draw(0.5, 2.0));
+    let (mut samples, level, tilt) = (vec![0.0; 6 * SR as usize], draw(0.02, 0.3), draw(0.5, 2.0));
     let (each, decay) = (draw(0.15, 1.0), draw(0.5, 5.0));
     let mut start = 0.0;
-    while start < 10.0 {
+    while start < 6.0 {
         let (pitch, length) = (110.0 * 2f64.powf((draw(0.0, 36.0)).floor() / 12.0), each * draw(0.5, 2.0));
         let first = (start * f64::from(SR)) as usize;
         for (i, sample) in samples.iter_mut().skip(first).take((length * f64::from(SR)) as usize).enumerate() {
             let t = i as f64 / f64::from(SR);
-            let partials = (1..20).take_while(|k| f64::from(*k) * pitch < 7500.0);
+            let partials = (1..8).take_while(|k| f64::from(*k) * pitch < 7500.0);
             let tone: f64 = partials
                 .map(|k| (std::f64::consts::TAU * f64::from(k) * pitch * t).sin() / f64::from(k).powf(tilt))
                 .sum();
@@ -69,20 +69,20 @@ fn nothing_plays_in_noise_hum_and_clicks() {
     let music: Vec<bool> = (100..106).map(|seed| recognise(&melody(seed)).is_unreliable()).collect();
     assert!(music.iter().filter(|unreliable| **unreliable).count() <= 1, "{music:?}");
 
-    let count = 12 * SR as usize;
+    let count = 8 * SR as usize;
     let at = |i: usize| std::f64::consts::TAU * i as f64 / f64::from(SR);
     let hum = (0..count)
         .map(|i| (1..9).map(|k| (50.0 * f64::from(k) * at(i)).sin() / f64::from(k)).sum::<f64>() as f32 / 10.0);
     let clicks = (0..count).map(|i| if i % 7001 < 3 { 0.8 } else { 0.0 });
     // A one-pole low-pass at 500 Hz.
     let mut low = 0.0;
-    let speech_shaped = hiss(12.0, -10.0).into_iter().map(|v| {
+    let speech_shaped = hiss(8.0, -10.0).into_iter().map(|v| {
         low += 0.18 * (v - low);
         low
     });
     let noises = [
         ("silence", vec![0.0; count]),
-        ("hiss", hiss(12.0, -30.0)),
+        ("hiss", hiss(8.0, -30.0)),
         ("hum", hum.collect()),
         ("clicks", clicks.collect()),
         ("speech-shaped noise", speech_shaped.collect()),

@@ -448,7 +448,7 @@ fn features_that_the_run_cannot_take_are_rejected() {
 fn features_of_an_unknown_front_end_are_not_taken_for_any() {
     let folder = tempfile::tempdir().unwrap();
     let at = |name: &str| text(&folder.path().join(name)).to_owned();
-    let (data, run, sound) = (at("data"), at("run"), text(&shared().recording(0)).to_owned());
+    let (data, run, sound) = (at("data"), at("run"), text(&recording(0)).to_owned());
     wmic(&["synth", &data, "--clips", "40"]).assert().success();
     wmic(&["train", &data, "--epochs", "1", "--out", &run]).assert().success();
     let random = ["features", &sound, "--init", "random", "--width", "1/8", "--out"];
@@ -476,7 +476,7 @@ fn features_of_an_unknown_front_end_are_not_taken_for_any() {
     write_npz(at("bare.npz"), &keys, &features, &[128], None, Some("{\"kind\":\"vggish\"}")).unwrap();
     let known = at("known");
     let train = ["train", &shared().data(), "--model", "att", "--epochs", "1", "--out", &known];
-    wmic(&[&train[..], &["--cache", &shared().cache()], &EIGHTH].concat()).assert().success();
+    wmic(&[&train[..], &["--cache", &shared().at("cache")], &EIGHTH].concat()).assert().success();
     rejected(&["predict", &known, &at("bare.npz")], "does not record its front end; this run was trained on features");
 }
 
