@@ -1,5 +1,6 @@
-//! Audio files: decoding, excerpts, recognition.
+//! Audio files: decoding, excerpts, recognition, pages.
 
+mod archive;
 mod decode;
 mod files;
 mod ingest;
