@@ -55,7 +55,7 @@ impl Args {
         let run = RunDir::open(&self.run)?;
         let mut trained = Trained::load(&run)?;
         if let Some(weights) = &self.frontend_weights {
-            trained.relocate_front_end(weights)?;
+            trained.config.locate_front_end(weights, None, None)?;
         }
         self.threshold.map_or(Ok(()), |level| trained.set_threshold(level))?;
         let gpu = self.device.open()?;

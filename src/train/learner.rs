@@ -13,7 +13,7 @@ use crate::core::random::key;
 use crate::features::device_dataset::{BatchSchedule, DeviceDataset, Dims};
 use crate::gpu::{Buffer, Gpu, Pace};
 use crate::graph::{Arenas, Draft, Graph, Layout, Mode, Plan, Spec, Tensor};
-use crate::metrics::scores::Counts;
+use crate::metrics::counts::Counts;
 use crate::nn::{self, Prediction};
 use crate::ops::adagrad::{self, Adagrad, adagrad};
 use crate::ops::adam::{Adam, adam};

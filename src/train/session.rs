@@ -180,6 +180,8 @@ impl<'a> Session<'a> {
             }
         };
         let predictions = evaluator.predict_split(Split::Test)?;
+        trained.fit_domain(data)?;
+        trained.domain.iter().try_for_each(|domain| run.write_domain(domain))?;
         if let Some(validation) = validation {
             trained.tune(&validation);
             trained.save(&run.model())?;

@@ -2,6 +2,7 @@
 
 mod calibration;
 mod datasets;
+mod domain;
 mod events;
 mod metrics;
 mod own_labels;
