@@ -287,3 +287,20 @@ fn crates_are_named_only_where_they_belong() {
     }
     check("crates that are named outside of their layer", &violations, ELSEWHERE);
 }
+
+/// The texts of the library name settings in backquotes; only the command line speaks of options.
+#[test]
+fn options_are_named_only_on_the_command_line() {
+    let named = |line: &str| {
+        let words = line.split(|c: char| c.is_whitespace() || "(\"'`".contains(c));
+        let is_option = |word: &str| word.strip_prefix("--").is_some_and(|w| w.starts_with(char::is_alphabetic));
+        !line.trim_start().starts_with("//") && line.contains('"') && words.filter(|w| is_option(w)).count() > 0
+    };
+    let mut found = vec![];
+    for (module, source) in sources().iter().filter(|(module, _)| !module.starts_with("cli")) {
+        let text = fs::read_to_string(&source.path).unwrap();
+        let lines = text.lines().zip(1..).filter(|(line, _)| named(line) && !line.contains("style=\\\"--"));
+        found.extend(lines.map(|(line, n)| format!("{module}:{n}: {}", line.trim())));
+    }
+    assert!(found.is_empty(), "{}", found.join("\n"));
+}

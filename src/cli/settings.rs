@@ -52,7 +52,8 @@ fn arg(setting: &'static Setting) -> Arg {
         }
     };
     let default = setting.default().filter(|_| !setting.help.contains("[default: "));
-    let help = setting.help.to_owned() + &default.map(|text| format!(" [default: {text}]")).unwrap_or_default();
+    let help =
+        in_options(setting.help.to_owned()) + &default.map(|text| format!(" [default: {text}]")).unwrap_or_default();
     // Leaked once: options live as long as the program.
     let (option, name): (&'static str, &'static str) = (option(setting.key).leak(), name.leak());
     let arg = Arg::new(setting.key).long(option).value_name(name).help(help).value_parser(parser);
@@ -123,9 +124,18 @@ pub fn message(error: &anyhow::Error) -> String {
     if text.contains("unknown field `") {
         return text;
     }
-    const ARGUMENTS: [&str; 7] = ["seeds", "out", "force", "resume", "device", "split", "dataset"];
     let in_run = matches!(error.downcast_ref(), Some(Error::Checkpoint { .. }));
     let name = |key: &str| if in_run { key.into() } else { format!("--{}", option(key)) };
+    rename(text, &name)
+}
+
+/// The settings that `text` names, as options.
+fn in_options(text: String) -> String {
+    rename(text, &|key| format!("--{}", option(key)))
+}
+
+fn rename(text: String, name: &dyn Fn(&str) -> String) -> String {
+    const ARGUMENTS: [&str; 7] = ["seeds", "out", "force", "resume", "device", "split", "dataset"];
     let keys = SETTINGS.iter().map(|setting| setting.key).chain(ARGUMENTS);
     keys.fold(text, |text, key| text.replace(&format!("`{key}`"), &name(key)))
 }
