@@ -1,7 +1,9 @@
 //! Audio files: decoding, excerpts, recognition.
 
+mod containers;
 mod decode;
 mod files;
+mod fuzz;
 mod ingest;
 mod recogniser;
 mod recognition;
