@@ -36,6 +36,10 @@ struct Params {
 
 const STREAM = 0xC0CA7u;
 
+// Valid lengths of clip `at` of either batch.
+fn valid(at: u32) -> u32 { return min(lengths[at], p.t * p.positions); }
+fn valid2(at: u32) -> u32 { return min(lengths2[at], p.t2 * p.positions); }
+
 @compute @workgroup_size(64)
 fn concat_forward_draw(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) count: vec3<u32>,
                        @builtin(local_invocation_index) local_index: u32) {
@@ -44,7 +48,7 @@ fn concat_forward_draw(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgr
     let now = clock[id.z * p.clock_stride];
     let at = id.z * p.b + b;
     let word = philox(vec4(b, 0u, now.z, STREAM), now.xy).x;
-    y_lengths[at] = lengths[at] + select(0u, lengths2[at], (word >> 8u) < p.threshold);
+    y_lengths[at] = valid(at) + select(0u, valid2(at), (word >> 8u) < p.threshold);
 }
 
 @compute @workgroup_size(64)
@@ -56,7 +60,7 @@ fn concat_forward_features(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_wo
     let clip = id.z * p.b + i / (instances * p.f);
     let t = i / p.f % instances;
     let c = i % p.f;
-    let first = lengths[clip] / p.positions;
+    let first = valid(clip) / p.positions;
     var v = Value(0.0);
     if t < first {
         v = x[(clip * p.t + t) * p.f + c];
@@ -75,7 +79,7 @@ fn concat_forward_labels(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_work
     let at = id.z * p.b * p.classes + i;
     let known = observed[at] != 0.0;
     var label = select(vec2(0.0), vec2(targets[at], 1.0), known); // target, observed
-    if joined[clip] > lengths[clip] {
+    if joined[clip] > valid(clip) {
         let known2 = observed2[at] != 0.0;
         let most = max(select(0.0, targets[at], known), select(0.0, targets2[at], known2));
         let certain = (known && known2) || most >= 0.5;

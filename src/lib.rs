@@ -23,7 +23,7 @@
 //! ```
 //! [`Session::resume`] continues a stopped run; [`Trained::load`] reads a trained model.
 //!
-//! Settings are fields; their names, values, defaults and which model has which are in one table ([`run::config::SETTINGS`]), which
+//! Settings are fields; their names, values, defaults and which model has which are in one table ([`run::settings::SETTINGS`]), which
 //! also defines the command line:
 //!
 //! ```

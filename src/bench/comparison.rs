@@ -5,7 +5,7 @@ use std::path::Path;
 
 use crate::bench::results::{BenchReport, PeerResult, StepResult, Work};
 use crate::core::files::write_atomic;
-use crate::report::numbers::{count, duration, percent, si, three_digits, times};
+use crate::core::numbers::{count, duration, percent, si, three_digits, times};
 use crate::report::tables::table::{Align, Style, Table};
 use crate::{Error, Result};
 

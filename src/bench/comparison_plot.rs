@@ -8,11 +8,12 @@ use plotters::style::text_anchor::{HPos, Pos, VPos};
 
 use crate::Result;
 use crate::bench::comparison::{Comparison, OpRow, StepRow};
-use crate::report::numbers::{duration, percent};
+use crate::core::numbers::{duration, percent};
 use crate::report::plots::axis::Axis;
-use crate::report::plots::figure::{self, Drawn, FAINT_INK, Figure, GRID, INK, PALETTE, fitted, text, text_width};
+use crate::report::plots::figure::{
+    self, Drawn, FAINT_INK, Figure, GRID, INK, PALETTE, WIDE, fitted, text, text_width,
+};
 
-const WIDTH: i32 = 960;
 const MARGIN: i32 = 28;
 /// Margin right of the axis for the values at the ends of the bars.
 const FIGURES: i32 = 84;
@@ -115,13 +116,13 @@ impl<'a> ComparisonFigure<'a> {
         let left = Pos::new(HPos::Left, VPos::Center);
         for (i, name) in self.adapters.iter().enumerate() {
             area.draw(&Rectangle::new([(MARGIN, y - 6), (MARGIN + 12, y + 6)], colour(i).filled()))?;
-            let name = fitted(name, LABEL, f64::from(WIDTH - 2 * MARGIN - 22));
+            let name = fitted(name, LABEL, f64::from(WIDE - 2 * MARGIN - 22));
             area.draw(&Text::new(name, (MARGIN + 22, y), text(LABEL, INK).pos(left)))?;
             y += LEGEND_LINE;
         }
         if let Some(name) = &self.peer {
             area.draw(&Rectangle::new([(MARGIN + 5, y - 7), (MARGIN + 7, y + 7)], INK.filled()))?;
-            let name = fitted(name, LABEL, f64::from(WIDTH - 2 * MARGIN - 22));
+            let name = fitted(name, LABEL, f64::from(WIDE - 2 * MARGIN - 22));
             area.draw(&Text::new(name, (MARGIN + 22, y), text(LABEL, INK).pos(left)))?;
         }
         Ok(())
@@ -129,7 +130,7 @@ impl<'a> ComparisonFigure<'a> {
 
     fn panel<DB: DrawingBackend>(&self, area: &DrawingArea<DB, Shift>, panel: &Panel, top: i32) -> Drawn<DB> {
         let left = MARGIN + self.labels;
-        let x = |value: f64| left + (panel.axis.at(value) * f64::from(WIDTH - MARGIN - FIGURES - left)).round() as i32;
+        let x = |value: f64| left + (panel.axis.at(value) * f64::from(WIDE - MARGIN - FIGURES - left)).round() as i32;
         let bars_top = top + HEADING;
         let bottom = top + panel.height() - AXIS;
         area.draw(&Text::new(panel.title.clone(), (MARGIN, top + 20), text(15.0, INK)))?;
@@ -173,14 +174,16 @@ fn colour(adapter: usize) -> RGBColor {
 }
 
 impl Figure for ComparisonFigure<'_> {
-    fn size(&self) -> (u32, u32) {
-        let panels: i32 = self.panels.iter().map(Panel::height).sum();
-        (WIDTH as u32, (2 * MARGIN + 30 + self.legend_height() + panels) as u32)
+    fn title(&self) -> &str {
+        "wmic benchmark"
     }
 
-    fn draw<DB: DrawingBackend>(&self, area: &DrawingArea<DB, Shift>) -> Drawn<DB> {
-        area.draw(&Text::new("wmic benchmark", (MARGIN, MARGIN - 6), text(20.0, INK)))?;
-        let mut y = MARGIN + 38;
+    fn height(&self, _: i32) -> i32 {
+        self.legend_height() + self.panels.iter().map(Panel::height).sum::<i32>() + MARGIN + 14
+    }
+
+    fn draw<DB: DrawingBackend>(&self, area: &DrawingArea<DB, Shift>, _: i32) -> Drawn<DB> {
+        let mut y = 22;
         self.legend(area, y)?;
         y += self.legend_height() - 8;
         for panel in &self.panels {

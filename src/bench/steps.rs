@@ -8,7 +8,7 @@ use crate::data::{Dataset, FeatureValues, Features, SplitBy};
 use crate::features::device_dataset::DeviceDataset;
 use crate::features::front_end::{FrontEnd, Source};
 use crate::gpu::Gpu;
-use crate::nn::front_ends::kind::Kind;
+use crate::nn::front_ends::kind::FeatureKind;
 use crate::nn::front_ends::spectrum::Scale;
 use crate::nn::front_ends::vggish::{TrainFrontEnd, Width};
 use crate::nn::models::Model;
@@ -27,7 +27,7 @@ const WIDTH: Width = Width::Quarter;
 
 /// Settings of single-note models.
 const NOTES: Notes = Notes {
-    input: Kind::Cqt,
+    input: FeatureKind::Cqt,
     attention: 25,
     width: Width::Eighth,
     scale: Scale::Magnitude,
@@ -128,7 +128,7 @@ fn learner(gpu: &Gpu, step: Step) -> Result<Learner<'_>> {
         keys: (0..clips).map(|i| i.to_string()).collect(),
         features: Features {
             values: match kind {
-                Kind::Vggish => FeatureValues::U8(
+                FeatureKind::Vggish => FeatureValues::U8(
                     (0..count).map(|_| (noise.uniform(127.0) + 128.0) as u8).collect::<Vec<_>>().into(),
                 ),
                 _ => FeatureValues::F32((0..count).map(|_| noise.uniform(1.0) as f32).collect::<Vec<_>>().into()),

@@ -8,9 +8,9 @@ use wmic::bench::results::{BenchReport, KernelResult, Peak, PeerStep, StepResult
 use wmic::bench::{FRONT_ENDS, SECONDS, Step, Timer, front_end, kernels, peak, profile, report, step};
 use wmic::check::Case;
 use wmic::core::files::writable;
-use wmic::nn::{Kind, MODELS, Model, find};
+use wmic::core::numbers::{duration, percent, si, three_digits};
+use wmic::nn::{FeatureKind, MODELS, Model, find};
 use wmic::ops::select;
-use wmic::report::numbers::{duration, percent, si, three_digits};
 use wmic::report::tables::table::{Align, Style, Table, bar};
 use wmic::{Error, Result};
 
@@ -156,8 +156,8 @@ impl Args {
     /// The training steps of a run.
     fn steps(&self) -> Result<Vec<Step>> {
         // Ten seeds of a model on feature maps or spectrograms do not fit on small adapters.
-        let replicas = |m: &Model| if m.inputs[0] == Kind::Vggish { &REPLICAS[..] } else { &REPLICAS[..1] };
-        let models = MODELS.iter().filter(|m| !m.is_forest() && (m.inputs[0] != Kind::Vggish || !self.audio));
+        let replicas = |m: &Model| if m.inputs[0] == FeatureKind::Vggish { &REPLICAS[..] } else { &REPLICAS[..1] };
+        let models = MODELS.iter().filter(|m| !m.is_forest() && (m.inputs[0] != FeatureKind::Vggish || !self.audio));
         let steps = models.flat_map(|m| replicas(m).iter().map(|r| Step::of(m, *r)));
         Ok(steps.chain([Step::with_front_end(find("att-tf")?)]).collect())
     }

@@ -4,8 +4,8 @@ use std::time::Instant;
 
 use serde::Serialize;
 use wmic::check::{Check, Outcome, list};
+use wmic::core::numbers::{duration, percent};
 use wmic::ops::select;
-use wmic::report::numbers::{duration, percent};
 use wmic::report::tables::table::Style;
 
 use super::output::{self, Progress, fit};

@@ -1,205 +1,35 @@
-//! The clips of a run, with the features that its model takes: read from an archive, or extracted from audio.
+//! The clips of a run, with a progress bar while their features are extracted; interruption by the user.
 
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use indicatif::{ProgressBar, ProgressStyle};
 
 use super::output::note;
-use wmic::data::{AudioSet, Dataset, features_npz, has_class_map, has_features, npz_note};
-use wmic::features::audio_files::{ExtractionJob, cache_folder, join};
-use wmic::features::extraction::Recipe;
-use wmic::features::front_end::FrontEnd;
+use wmic::Result;
+use wmic::data::Dataset;
 use wmic::gpu::Gpu;
-use wmic::nn::{self, Kind};
 use wmic::report::tables::table::printable;
+use wmic::run::clips::{self, Labels, Loading};
 use wmic::run::config::Config;
-use wmic::{Error, Result};
 
-/// Which labels a command needs.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub enum Labels {
-    /// The train and the test split must have labels.
-    Required,
-    /// Any labels will do.
-    Any,
-}
-
-/// Loads the clips of `config`, and adds the front end of their features to it. `None` if the user interrupted.
+/// As [`clips::load_clips`], with progress and warnings on stderr. `None` if the user interrupted.
 pub fn load_clips(gpu: &Gpu, config: &mut Config, labels: Labels) -> Result<Option<Dataset>> {
-    let kind = config.kind()?;
-    let data = match (audio_of(config)?, features_of(config, kind)) {
-        (Some(sound), _) => from_audio(gpu, config, sound)?,
-        (None, Some(npz)) => {
-            check_features(config, &npz)?;
-            Some(match (has_class_map(&config.dataset), config.features.is_some()) {
-                // The dataset's own archive has its labels, too.
-                (true, false) => Dataset::load_labelled(&config.dataset, config.feature_scale)?,
-                (true, true) if config.notes.is_none() => {
-                    Dataset::load_with(&config.dataset, &npz, config.feature_scale)?
-                }
-                _ => join(&AudioSet::load(&config.dataset)?, &npz, config.split_config(), config.feature_scale)?,
-            })
+    let stop = || stop_on_interrupt().load(Ordering::Relaxed);
+    let mut bar: Option<Bar> = None;
+    let data = clips::load_clips(gpu, config, labels, &stop, &mut |event| match event {
+        Loading::Files { done, of } => bar.get_or_insert_with(|| Bar::new(of, "features of")).show(done),
+        Loading::Fault(line) => {
+            bar.iter().for_each(Bar::finish);
+            note(&printable(line));
         }
-        (None, None) => {
-            reject_unknown(config, &config.dataset)?;
-            Some(Dataset::load_labelled(&config.dataset, config.feature_scale)?)
-        }
-    };
-    let Some(mut data) = data else { return Ok(None) };
-    if let Some(keys) = &config.val_keys {
-        data = data.with_validation_keys(keys)?;
+    })?;
+    bar.iter().for_each(Bar::finish);
+    match &data {
+        Some(data) => data.warnings.iter().for_each(|line| note(&printable(&format!("warning: {line}")))),
+        None => note("wmic: interrupted; the features extracted so far are saved, run the same command to continue"),
     }
-    if labels == Labels::Required {
-        data.check_splits()?;
-    }
-    data.warnings.iter().for_each(|warning| note(&printable(&format!("warning: {warning}"))));
-    Ok(Some(data))
-}
-
-/// The archive of features to use: the one in the settings; else, for models on embeddings, the dataset's own.
-fn features_of(config: &Config, kind: Kind) -> Option<PathBuf> {
-    let own = || {
-        features_npz(&config.dataset)
-            .or_else(|| Some(config.dataset.join("openmic-2018.npz")).filter(|npz| npz.is_file()))
-    };
-    config.features.clone().or_else(|| own().filter(|_| kind == Kind::Vggish))
-}
-
-/// The audio from which [`load_clips`] extracts features, and how; `None` if it reads them from a file.
-pub fn audio_of(config: &Config) -> Result<Option<(AudioSet, Recipe)>> {
-    let kind = config.kind()?;
-    if features_of(config, kind).is_some() || kind == Kind::Vggish && has_features(&config.dataset) {
-        return Ok(None);
-    }
-    if !nn::find(&config.model)?.needs_vggish() {
-        let recipe = Recipe { scale: config.notes.unwrap_or_default().scale, ..Recipe::of(kind) };
-        return Ok(Some((AudioSet::load(&config.dataset)?, recipe)));
-    }
-    let Some(front_end) = &config.front_end else {
-        let reason = "has audio, but no features; extract them with wmic features, or give VGGish weights \
-                      (`front_end.weights` FILE or random)";
-        return match AudioSet::load(&config.dataset) {
-            Ok(_) => Err(Error::data(&config.dataset, reason)),
-            Err(error) => Err(error),
-        };
-    };
-    // Log-mel patches do not depend on VGGish's weights.
-    let front_end = kind.row().weights.is_some().then(|| front_end.clone());
-    Ok(Some((AudioSet::load(&config.dataset)?, Recipe { front_end, ..Recipe::of(kind) })))
-}
-
-/// Rejects features without a recorded front end for a run with a known one.
-fn reject_unknown(config: &Config, features: &Path) -> Result<()> {
-    match config.front_end.as_ref().is_some_and(|f| f.fingerprint.is_some()) {
-        true => Err(Error::data(
-            features,
-            "does not record its front end; this run was trained on features with a known one",
-        )),
-        false => Ok(()),
-    }
-}
-
-/// Checks that the features in `npz` are those that the model of `config` takes, and adds their front end to `config`.
-pub fn check_features(config: &mut Config, npz: &Path) -> Result<()> {
-    let kind = config.kind()?;
-    if npz_note(npz)?.is_none() {
-        reject_unknown(config, npz)?;
-        return match (kind, &mut config.front_end) {
-            // The user gives the front end; its weights are recorded from now on.
-            (Kind::Vggish, Some(front_end)) => {
-                front_end.pin()?;
-                Ok(())
-            }
-            (Kind::Vggish, None) => Ok(()),
-            _ => Err(Error::data(npz, "does not record its front end; extract them with wmic features")),
-        };
-    }
-    let fail = |reason: String| Err(Error::data(npz, reason));
-    let recipe = Recipe::of_npz(npz)?;
-    if recipe.kind != kind {
-        return fail(format!("has {:?} features, but {} takes {:?}", recipe.kind.name(), config.model, kind.name()));
-    }
-    match (&config.front_end, &recipe.front_end) {
-        (Some(asked), Some(made)) if asked.width != made.width => {
-            fail(format!("was extracted at `width` {}, not {}", made.width, asked.width))
-        }
-        (Some(asked), Some(made)) if asked.fingerprint.is_some() && asked.fingerprint != made.fingerprint => {
-            fail("was extracted with VGGish weights other than the run's".into())
-        }
-        (Some(asked), Some(made)) if asked.fingerprint.is_some() && asked.last_relu != made.last_relu => {
-            let how = |relu: bool| if relu { "with" } else { "without" };
-            let (made, asked) = (how(made.last_relu), how(asked.last_relu));
-            fail(format!("was extracted {made} VGGish's last ReLU, but the run's features {asked} it"))
-        }
-        (Some(asked), Some(made)) if kind.row().embedding && is_scaled_otherwise(asked, made) => fail(
-            "has embeddings with another scaling (--scaling, or another minimum and maximum) than requested".into(),
-        ),
-        (Some(asked), Some(made)) if asked.fingerprint.is_none() => {
-            // Given again: the same weights, possibly at another path.
-            let front_end = FrontEnd { weights: asked.weights.clone(), ..made.clone() };
-            front_end.load()?;
-            config.front_end = Some(front_end);
-            Ok(())
-        }
-        (None, Some(made)) => {
-            config.front_end = Some(made.clone());
-            Ok(())
-        }
-        // Log-mel patches do not depend on VGGish's weights.
-        (Some(asked), None) if asked.fingerprint.is_none() => {
-            let mut front_end = asked.clone();
-            front_end.pin()?;
-            config.front_end = Some(front_end);
-            Ok(())
-        }
-        (None, None) if kind.is_single_note() && recipe.scale != config.notes.unwrap_or_default().scale => {
-            fail("was extracted with another `notes.scale`".into())
-        }
-        (None, None) if !nn::find(&config.model)?.needs_vggish() => Ok(()),
-        (None, None) => {
-            Err(Error::Usage(format!("{} needs VGGish weights: `front_end.weights` FILE or random", config.model)))
-        }
-        _ => Ok(()),
-    }
-}
-
-/// Whether features have another scaling than the front end of a run, or the options.
-fn is_scaled_otherwise(asked: &FrontEnd, made: &FrontEnd) -> bool {
-    let decided = asked.fingerprint.is_some() || asked.scaling.is_some();
-    decided && asked.scaling() != made.scaling() || asked.range.is_some() && asked.range != made.range
-}
-
-fn from_audio(gpu: &Gpu, config: &mut Config, (set, mut recipe): (AudioSet, Recipe)) -> Result<Option<Dataset>> {
-    let weights = recipe.load()?;
-    match (&recipe.front_end, &mut config.front_end) {
-        (Some(pinned), front_end) => *front_end = Some(pinned.clone()),
-        // A run that trains its front end on log-mel patches does not need the initial weights any more.
-        (None, Some(front_end)) if front_end.fingerprint.is_none() => drop(front_end.pin()?),
-        _ => {}
-    }
-    let stop = stop_on_interrupt();
-    let bar = Bar::new(set.files.len(), "features of");
-    let mut job = ExtractionJob {
-        gpu,
-        recipe: &recipe,
-        weights: weights.as_ref(),
-        stop: &|| stop.load(Ordering::Relaxed),
-        progress: &mut |done| bar.show(done),
-    };
-    let cache = config.cache.clone().unwrap_or_else(cache_folder);
-    let data = job.dataset(&set, &cache, config.split_config())?;
-    bar.finish();
-    let Some((data, failures, made)) = data else {
-        note("wmic: interrupted; the features extracted so far are saved, run the same command to continue");
-        return Ok(None);
-    };
-    failures.iter().for_each(|line| note(&printable(line)));
-    if let (Some(front_end), Some(made)) = (&mut config.front_end, made.front_end) {
-        front_end.range = made.range;
-    }
-    Ok(Some(data))
+    Ok(data)
 }
 
 /// Progress bar over files.

@@ -2,13 +2,14 @@
 
 use std::path::PathBuf;
 
-use super::clips::{Labels, load_clips};
+use super::clips::load_clips;
 use super::output::print;
 use super::{Device, Status, predict, train};
 use wmic::core::files::absolute;
 use wmic::data::synth_audio;
 use wmic::features::front_end::{FrontEnd, Source};
 use wmic::nn::front_ends::vggish::Width;
+use wmic::run::clips::Labels;
 use wmic::run::config::Config;
 use wmic::run::run_dir::RunDir;
 
@@ -65,7 +66,7 @@ impl Args {
         print("3. Instruments found in the first test recordings, and when they play\n")?;
         let first: Vec<PathBuf> = data.test.iter().take(SHOWN).map(|&clip| file(&recordings, &data, clip)).collect();
         predict::show(&gpu, &RunDir::open(&run)?, &first, &predictions)?;
-        let (report, page) = (run.join("report.html"), predictions.join("recordings.html"));
+        let (report, page) = (run.join("report.html"), predictions.join("index.html"));
         print(&format!("Training report: {}; predictions with players: {}\n", report.display(), page.display()))?;
         print(&format!("Try it on your own files: wmic predict {} song.mp3\n", run.display()))?;
         Ok(Status::Done)

@@ -1,8 +1,8 @@
 //! `wmic devices`: the adapters, and which one is used.
 
 use serde::Serialize;
+use wmic::core::numbers::bytes;
 use wmic::gpu::{Adapter, adapters, preferred};
-use wmic::report::numbers::bytes;
 
 use super::{Status, output};
 

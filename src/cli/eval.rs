@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use super::clips::{Labels, load_clips};
+use super::clips::load_clips;
 use super::common::print_evaluation;
 use super::output::note;
 use super::settings::variant;
@@ -13,6 +13,7 @@ use wmic::features::front_end::Source;
 use wmic::metrics::thresholds::Level;
 use wmic::predict::evaluator::overlap_with_training;
 use wmic::predict::trained::{Split, Trained};
+use wmic::run::clips::Labels;
 use wmic::run::config::Config;
 use wmic::run::run_dir::RunDir;
 

@@ -12,10 +12,10 @@ use wmic::audio::audio_files;
 use wmic::core::files::absolute;
 use wmic::data::AudioSet;
 use wmic::features::audio_files::{AudioFiles, ExtractionJob};
-use wmic::features::extraction::Recipe;
+use wmic::features::feature_config::FeatureConfig;
 use wmic::features::front_end::{FrontEnd, Source};
 use wmic::features::scaling::Scaling;
-use wmic::nn::Kind;
+use wmic::nn::FeatureKind;
 use wmic::nn::front_ends::spectrum::Scale;
 use wmic::nn::front_ends::vggish::Width;
 use wmic::report::tables::table::printable;
@@ -32,8 +32,8 @@ pub struct Args {
     #[arg(required = true, value_name = "DATASET|FILE")]
     sounds: Vec<PathBuf>,
     /// Features to extract
-    #[arg(long, value_parser = variant::<Kind>(), default_value = "vggish")]
-    frontend: Kind,
+    #[arg(long, value_parser = variant::<FeatureKind>(), default_value = "vggish")]
+    frontend: FeatureKind,
     /// VGGish weights: a safetensors file with torchvggish's names, or random (random:SEED)
     #[arg(long, value_name = "FILE|random", aliases = ["weights", "init"])]
     frontend_weights: Option<Source>,
@@ -94,14 +94,14 @@ impl Args {
             note(&format!("{folder} is a dataset of {classes} classes: {what} of each file, with its labels"));
             set.warnings.iter().for_each(|warning| note(&printable(&format!("warning: {warning}"))));
         }
-        let mut recipe = self.recipe()?;
-        let weights = recipe.load()?;
+        let mut feature_config = self.feature_config()?;
+        let weights = feature_config.load()?;
         let gpu = self.device.open()?;
         let stop = stop_on_interrupt();
         let bar = Bar::new(sounds.files.len(), "features of");
         let mut job = ExtractionJob {
             gpu: &gpu,
-            recipe: &recipe,
+            feature_config: &feature_config,
             weights: weights.as_ref(),
             stop: &|| stop.load(Ordering::Relaxed),
             progress: &mut |done| bar.show(done),
@@ -125,16 +125,18 @@ impl Args {
             skipped += &format!("; {} are shorter than {} s", extracted.short, self.frontend.window());
         }
         let used = files - failed - extracted.short;
-        if let Some(front_end) = extracted.recipe.front_end.as_ref().filter(|_| extracted.recipe.is_scaled()) {
+        if let Some(front_end) =
+            extracted.feature_config.front_end.as_ref().filter(|_| extracted.feature_config.is_scaled())
+        {
             let over = if sounds.train.is_empty() { "all files" } else { "the training split" };
-            let of = if front_end.range == recipe.range().cloned() { "the weights" } else { over };
+            let of = if front_end.range == feature_config.range().cloned() { "the weights" } else { over };
             note(&format!("embeddings are scaled to 0 to 1 by the minimum and maximum of {of}"));
         }
         note(&format!("{rows} excerpts of {used} files written to {}{skipped}", out.display()));
         Ok(if failed > 0 || extracted.damaged() { Status::Failed } else { Status::Done })
     }
 
-    fn recipe(&self) -> wmic::Result<Recipe> {
+    fn feature_config(&self) -> wmic::Result<FeatureConfig> {
         let weights = match &self.frontend_weights {
             Some(Source::File(path)) => Some(Source::File(absolute(path)?)),
             other => other.clone(),
@@ -162,7 +164,7 @@ impl Args {
         if !self.scale.is_magnitude() && !self.frontend.is_single_note() {
             return Err(Error::Usage("--scale applies to stft and cqt only".into()));
         }
-        Ok(Recipe { kind: self.frontend, front_end, scale: self.scale })
+        Ok(FeatureConfig { kind: self.frontend, front_end, scale: self.scale })
     }
 
     fn out(&self, set: Option<&AudioSet>) -> PathBuf {

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 
-use super::clips::{Bar, check_features};
+use super::clips::Bar;
 use super::output::note;
 use super::settings::variant;
 use super::{Device, Status};
@@ -18,16 +18,18 @@ use wmic::features::scaling::Scaling;
 use wmic::gpu::Gpu;
 use wmic::metrics::thresholds::Level;
 use wmic::nn::front_ends::vggish::Width;
-use wmic::nn::{self, Kind};
+use wmic::nn::{self, FeatureKind};
 use wmic::output::format::{Detail, Format, Series};
 use wmic::output::{self, FORMATS, json};
 use wmic::predict::recogniser::{Aggregate, Options, Recognised, Recogniser, Segmentation, recognise_clips};
 use wmic::predict::recognition::Recognition;
 use wmic::predict::trained::Trained;
 use wmic::predict::truth::Truth;
+use wmic::report::pages::index::INDEX;
 use wmic::report::plots::spectrogram::Picture;
 use wmic::report::tables::table::{Style, printable};
 use wmic::report::{pages, plots, tables};
+use wmic::run::clips::check_features;
 use wmic::run::run_dir::RunDir;
 use wmic::{Array, Error, Result};
 
@@ -66,7 +68,7 @@ pub struct Args {
     /// Median filter over the activity before segments are found, in seconds; 0 for none
     #[arg(long, value_name = "S", default_value_t = Segmentation::default().median)]
     median: f64,
-    /// Instruments shown per recording in the table
+    /// Instruments shown per recording in the table, at least all that are present
     #[arg(long, value_name = "N", default_value_t = 5)]
     top: usize,
     /// Output format
@@ -84,8 +86,9 @@ pub struct Args {
     /// Write a picture per recording (PNG) into this folder
     #[arg(long, value_name = "DIR")]
     plot: Option<PathBuf>,
-    /// Write an HTML page with pictures and players
-    #[arg(long, value_name = "FILE.html")]
+    /// Write an HTML page with picture and player into FILE.html; or, for any number of recordings, a page each and an index into
+    /// DIR
+    #[arg(long, value_name = "FILE.html|DIR")]
     html: Option<PathBuf>,
     /// Ground-truth times, a CSV with sample_key, instrument, start_s and end_s; reports the F1 of 1 s frames
     #[arg(long, value_name = "FILE.csv")]
@@ -120,8 +123,10 @@ fn formats() -> impl TypedValueParser<Value = String> {
     PossibleValuesParser::new([table].into_iter().chain(others))
 }
 
-/// Most recordings on one page, each with its picture and audio.
-const MAX_ON_PAGE: usize = 100;
+/// Whether this is a single page, not a folder of pages.
+fn is_page(html: &Path) -> bool {
+    html.extension().is_some_and(|e| e == "html")
+}
 
 impl Args {
     pub fn run(self) -> anyhow::Result<Status> {
@@ -165,7 +170,7 @@ impl Args {
     fn features(&self, trained: &Trained) -> Result<Option<(Vec<String>, wmic::data::Features)>> {
         let [input] = self.inputs.as_slice() else { return Ok(None) };
         let npz = input.extension().is_some_and(|e| e == "npz");
-        if !npz && (!has_features(input) || trained.config.kind()? != Kind::Vggish) {
+        if !npz && (!has_features(input) || trained.config.kind()? != FeatureKind::Vggish) {
             return Ok(None);
         }
         let archive = if npz { Some(input.clone()) } else { features_npz(input) };
@@ -256,7 +261,6 @@ struct ResultWriter<'a> {
     band_hz: Vec<f64>,
     /// Name of the spectrogram, for pictures.
     spectrum: String,
-    on_page: Vec<(Recognition, Array<f32>)>,
 }
 
 impl<'a> ResultWriter<'a> {
@@ -271,23 +275,15 @@ impl<'a> ResultWriter<'a> {
         for folder in [&args.out, &args.plot].into_iter().flatten() {
             std::fs::create_dir_all(folder).map_err(Error::io(folder))?;
         }
-        if let Some(page) = &args.html {
-            wmic::core::files::writable(page)?;
+        match &args.html {
+            Some(page) if is_page(page) => wmic::core::files::writable(page)?,
+            Some(folder) => std::fs::create_dir_all(folder).map_err(Error::io(folder))?,
+            None => {}
         }
         let kind = trained.config.kind()?;
         let (shown, pace) = (kind.spectrogram(), if kind.is_single_note() { ", one-second frames" } else { "" });
         let (band_hz, spectrum) = ((shown.band_hz)(), format!("{}{pace}", shown.name));
-        Ok(ResultWriter {
-            args,
-            format,
-            series,
-            truth,
-            taken: 0,
-            names: HashSet::new(),
-            band_hz,
-            spectrum,
-            on_page: vec![],
-        })
+        Ok(ResultWriter { args, format, series, truth, taken: 0, names: HashSet::new(), band_hz, spectrum })
     }
 
     /// # Errors
@@ -297,8 +293,8 @@ impl<'a> ResultWriter<'a> {
         if self.args.out.is_none() && recordings > 1 && alone {
             return Err(Error::Usage(format!("{recordings} recordings need one file each: --out DIR")));
         }
-        if self.args.html.is_some() && recordings > MAX_ON_PAGE {
-            return Err(Error::Usage(format!("a page holds at most {MAX_ON_PAGE} recordings, not {recordings}")));
+        if self.args.html.as_deref().is_some_and(is_page) && recordings > 1 {
+            return Err(Error::Usage(format!("{recordings} recordings need a folder for their pages: --html DIR")));
         }
         Ok(())
     }
@@ -329,8 +325,12 @@ impl<'a> ResultWriter<'a> {
                 let picture = self.picture(r, &spectrogram);
                 plots::recording::plot(&picture, &folder.join(format!("{name}.png")))?;
             }
-            if self.args.html.is_some() {
-                self.on_page.push((r.clone(), spectrogram));
+            match &self.args.html {
+                Some(page) if is_page(page) => {
+                    pages::recording::write_page(page, &self.picture(r, &spectrogram), true)?;
+                }
+                Some(folder) => pages::index::add(folder, name.as_ref(), &self.picture(r, &spectrogram))?,
+                None => {}
             }
         }
         self.taken += 1;
@@ -353,11 +353,13 @@ impl<'a> ResultWriter<'a> {
             let mut out = stdout().lock();
             series.end(&mut out).and_then(|()| out.flush()).map_err(Error::io("stdout"))?;
         }
-        if let Some(page) = &self.args.html {
-            let pictures: Vec<Picture> =
-                self.on_page.iter().map(|(r, spectrogram)| self.picture(r, spectrogram)).collect();
-            pages::recording::write_page(page, &pictures)?;
-            note(&format!("page written to {}", page.display()));
+        match &self.args.html {
+            Some(page) if is_page(page) => note(&format!("page written to {}", page.display())),
+            Some(folder) => {
+                let pages = pages::index::write(folder)?;
+                note(&format!("{pages} pages and their index written to {}", folder.join(INDEX).display()));
+            }
+            None => {}
         }
         if let Some(truth) = &self.truth {
             if truth.agreement().recordings > 0 {
@@ -406,7 +408,7 @@ pub fn show(gpu: &Gpu, run: &RunDir, files: &[PathBuf], folder: &Path) -> anyhow
         attention: false,
         out: None,
         plot: Some(folder.into()),
-        html: Some(folder.join("recordings.html")),
+        html: Some(folder.into()),
         truth: None,
         frontend_weights: None,
         width: None,

@@ -5,9 +5,10 @@ use clap::{Arg, ArgAction, ArgMatches, Command, FromArgMatches};
 use toml::Value as Toml;
 
 use wmic::core::names::{named, names};
-use wmic::run::config::{Config, MAX_SEEDS, SETTINGS};
+use wmic::run::config::{Config, MAX_SEEDS};
 use wmic::run::given::Given;
-use wmic::run::settings::{Setting, Value};
+use wmic::run::setting::{Setting, Value};
+use wmic::run::settings::SETTINGS;
 use wmic::{Error, nn};
 
 /// Options whose name is not the last key of the setting with dashes for underscores.

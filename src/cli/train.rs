@@ -7,19 +7,21 @@ use std::time::Instant;
 
 use indicatif::{ProgressBar, ProgressStyle};
 
-use super::clips::{Labels, load_clips, stop_on_interrupt};
+use super::clips::{load_clips, stop_on_interrupt};
 use super::common::print_evaluation;
 use super::output::{note, print};
 use super::settings::{SeedArgs, SettingArgs, models};
 use super::{Device, Status};
 use wmic::core::files::absolute;
+use wmic::core::numbers;
 use wmic::core::toml::read_toml;
 use wmic::data::Dataset;
 use wmic::gpu::Gpu;
 use wmic::metrics::scores::mean;
 use wmic::nn;
 use wmic::predict::forest;
-use wmic::report::{self, numbers};
+use wmic::report;
+use wmic::run::clips::Labels;
 use wmic::run::config::Config;
 use wmic::run::run_dir::RunDir;
 use wmic::run::state::EpochRow;

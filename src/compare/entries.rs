@@ -19,7 +19,7 @@ pub struct Entries<T> {
 /// # Errors
 /// The first other error of `work`, with the label of its entry.
 pub fn each<T>(
-    labels: &[String],
+    labels: &[&str],
     gpu: &Gpu,
     open: &dyn Fn() -> Result<Gpu>,
     work: &mut dyn FnMut(&Gpu, usize) -> Result<Option<T>>,

@@ -7,10 +7,12 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use crate::core::error::{Error, Result};
+use crate::core::files::absolute;
 use crate::core::toml::{one_line, parse_toml, read_toml_text};
 use crate::metrics::scores::{ClassMetrics, Task};
 use crate::nn;
 use crate::run::config::Config;
+use crate::run::given::Given;
 
 /// Built-in experiments, by name.
 pub const BUILT_IN: [(&str, &str); 5] = [
@@ -165,6 +167,39 @@ impl Experiment {
         let tidy = |text: Option<String>| text.map(|text| text.trim().to_owned());
         let (paper, found, source) = (tidy(paper), tidy(found), source.to_owned());
         Ok(Experiment { name, title, paper, found, metric, seeds, entries, text: text.to_owned(), source })
+    }
+
+    /// The settings of each entry, before its data are loaded: its own, overridden by those `given` that its model has.
+    /// `seeds`: in place of the experiment's number of them.
+    ///
+    /// # Errors
+    /// `Data`, naming the entry: settings that are wrong or contradict each other, missing initial weights, splits other
+    /// than the first entry's.
+    pub fn configs(&self, dataset: &Path, seeds: Option<&[u64]>, given: &Given) -> Result<Vec<Config>> {
+        let dataset = absolute(dataset)?;
+        let of_file = |entry: &Entry| entry.config(&dataset).map_err(|e| self.error(entry, &e));
+        let mut configs = self.entries.iter().map(of_file).collect::<Result<Vec<Config>>>()?;
+        let models = configs.iter().map(Config::model).collect::<Result<Vec<_>>>()?;
+        let complete = |config: &mut Config| {
+            *config = given.restrict_to(config.model()?, &models).apply_to(config)?;
+            config.seeds = seeds.map_or_else(|| (0..self.seeds as u64).collect(), <[u64]>::to_vec);
+            config.init = config.init.as_deref().map(absolute).transpose()?;
+            if let Some(missing) = config.init.as_ref().filter(|init| !init.is_file()) {
+                return Err(Error::data(missing, "is not a file: no initial weights"));
+            }
+            config.validate()
+        };
+        for (config, entry) in configs.iter_mut().zip(&self.entries) {
+            complete(config).map_err(|e| self.error(entry, &e))?;
+        }
+        // Otherwise one entry would be tested on another's training clips.
+        let mut split_configs = configs.iter().map(Config::split_config);
+        let first = split_configs.next().expect("an experiment has entries");
+        if let Some(i) = split_configs.position(|split_config| split_config != first) {
+            let other = Error::Usage("has other splits than the first entry (split_by, val_fraction)".into());
+            return Err(self.error(&self.entries[i + 1], &other));
+        }
+        Ok(configs)
     }
 
     /// An error of an entry's settings, naming the experiment and the entry.

@@ -3,4 +3,5 @@
 pub mod comparison;
 pub mod entries;
 pub mod experiment;
+pub mod runs;
 pub mod test_predictions;

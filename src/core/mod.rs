@@ -1,11 +1,13 @@
-//! Errors, shapes, arrays, random numbers, files, fingerprints.
+//! Errors, shapes, arrays, random numbers, files, fingerprints; numbers and names as text.
 
 pub mod array;
 pub mod error;
 pub mod files;
 pub mod hash;
 pub mod names;
+pub mod numbers;
 pub mod random;
 pub mod shape;
 pub(crate) mod tensors;
+pub mod text;
 pub mod toml;

@@ -12,10 +12,12 @@ use crate::audio::{Condition, Windowing};
 use crate::core::error::{Error, Result};
 use crate::core::files::distinct_names;
 use crate::data::{AudioSet, Dataset, FeatureScale, SplitConfig, load_features, write_npz};
-use crate::features::extraction::{Extracted, Extraction, FrontEndRunner, Recipe, Row};
+use crate::features::extraction::{Extracted, Extraction, Row};
+use crate::features::feature_config::FeatureConfig;
 use crate::features::front_end::Weights;
+use crate::features::runner::FrontEndRunner;
 use crate::gpu::Gpu;
-use crate::nn::front_ends::kind::Kind;
+use crate::nn::front_ends::kind::FeatureKind;
 
 /// Audio files for feature extraction.
 pub struct AudioFiles {
@@ -30,7 +32,7 @@ pub struct AudioFiles {
 
 impl AudioFiles {
     /// The clips of a dataset, for features of that kind: of notes every second is used.
-    pub fn of_set(set: &AudioSet, kind: Kind) -> AudioFiles {
+    pub fn of_set(set: &AudioSet, kind: FeatureKind) -> AudioFiles {
         AudioFiles {
             files: set.files.clone(),
             keys: set.keys.clone(),
@@ -45,7 +47,7 @@ impl AudioFiles {
         AudioFiles { files, keys, whole: true, train: vec![] }
     }
 
-    fn cut(&self, kind: Kind) -> Windowing {
+    fn cut(&self, kind: FeatureKind) -> Windowing {
         Windowing {
             window: kind.window(),
             hop: self.whole.then_some(kind.window()),
@@ -55,7 +57,7 @@ impl AudioFiles {
     }
 
     /// Names of the excerpts, in the order of the files: the file's, with the start time if it has, or may have, several.
-    fn names(&self, rows: &[Row], kind: Kind) -> Vec<String> {
+    fn names(&self, rows: &[Row], kind: FeatureKind) -> Vec<String> {
         let of_file = |rows: &[Row]| -> Vec<String> {
             let key = &self.keys[rows[0].file];
             match rows {
@@ -84,8 +86,8 @@ impl AudioFiles {
 /// An extraction of features, with its callbacks.
 pub struct ExtractionJob<'a> {
     pub gpu: &'a Gpu,
-    /// With the fingerprint of its weights, see [`Recipe::load`].
-    pub recipe: &'a Recipe,
+    /// With the fingerprint of its weights, see [`FeatureConfig::load`].
+    pub feature_config: &'a FeatureConfig,
     pub weights: Option<&'a Weights>,
     pub stop: &'a dyn Fn() -> bool,
     /// Called with the number of files done.
@@ -101,8 +103,8 @@ pub struct JobResult {
     pub odd: Vec<(usize, Condition)>,
     /// Files that are too short for an excerpt.
     pub short: usize,
-    /// The recipe, with the minimum and maximum of the embeddings if they are scaled by them.
-    pub recipe: Recipe,
+    /// The configuration, with the minimum and maximum of the embeddings if they are scaled by them.
+    pub feature_config: FeatureConfig,
 }
 
 impl JobResult {
@@ -120,7 +122,8 @@ impl JobResult {
 
 #[derive(Serialize)]
 struct JobKey {
-    recipe: String,
+    #[serde(rename = "recipe")]
+    feature_config: String,
     files: u64,
 }
 
@@ -136,12 +139,12 @@ impl ExtractionJob<'_> {
         labels: Option<(&[f32], &[bool])>,
         out: &Path,
     ) -> Result<Option<JobResult>> {
-        let runner = FrontEndRunner::new(self.gpu, self.recipe, self.weights, false)?;
+        let runner = FrontEndRunner::new(self.gpu, self.feature_config, self.weights, false)?;
         let mut folder = out.as_os_str().to_owned();
         folder.push(".partial");
-        let key = JobKey { recipe: self.recipe.key(), files: audio.fingerprint() };
+        let key = JobKey { feature_config: self.feature_config.key(), files: audio.fingerprint() };
         let extraction = Extraction::new(folder.into(), &runner, &key)?;
-        let kind = self.recipe.kind;
+        let kind = self.feature_config.kind;
         let Extracted { rows, failures, odd, short, files } =
             extraction.run(&runner, &audio.files, audio.cut(kind), self.stop, self.progress)?;
         if files < audio.files.len() {
@@ -165,21 +168,21 @@ impl ExtractionJob<'_> {
             (targets, observed)
         });
         let labels = labels.as_ref().map(|(targets, observed)| (targets.as_slice(), observed.as_slice()));
-        let (mut features, mut recipe) = (extraction.features(&runner, &rows)?, self.recipe.clone());
-        if let Some(front_end) = recipe.front_end.as_mut().filter(|_| self.recipe.is_scaled()) {
+        let (mut features, mut feature_config) = (extraction.features(&runner, &rows)?, self.feature_config.clone());
+        if let Some(front_end) = feature_config.front_end.as_mut().filter(|_| self.feature_config.is_scaled()) {
             let train: HashSet<usize> = audio.train.iter().map(|&file| file as usize).collect();
             let is_train = |row: usize| train.contains(&rows[row].file);
             let (scaled, range) = extraction.scaled(&features, front_end.range.take(), is_train)?;
             (features, front_end.range) = (scaled, Some(range));
         }
-        write_npz(out, &keys, &features, &recipe.instance(), labels, Some(&recipe.note()))?;
+        write_npz(out, &keys, &features, &feature_config.instance(), labels, Some(&feature_config.note()))?;
         drop(features);
         extraction.remove()?;
-        Ok(Some(JobResult { rows, failures, odd, short, recipe }))
+        Ok(Some(JobResult { rows, failures, odd, short, feature_config }))
     }
 
     /// A dataset of audio files, with features from `cache`, extracted if necessary. Also returns warnings on damaged
-    /// and skipped files, a line each, if features were extracted now, and their recipe. `None` if
+    /// and skipped files, a line each, if features were extracted now, and their configuration. `None` if
     /// `stop` returned true. `notes`: see [`join`].
     ///
     /// # Errors
@@ -189,20 +192,22 @@ impl ExtractionJob<'_> {
         set: &AudioSet,
         cache: &Path,
         notes: Option<SplitConfig>,
-    ) -> Result<Option<(Dataset, Vec<String>, Recipe)>> {
-        let audio = AudioFiles::of_set(set, self.recipe.kind);
-        let name = |recipe: &Recipe| {
+    ) -> Result<Option<(Dataset, Vec<String>, FeatureConfig)>> {
+        let audio = AudioFiles::of_set(set, self.feature_config.kind);
+        let name = |feature_config: &FeatureConfig| {
             let mut hash = DefaultHasher::new();
-            (audio.fingerprint(), recipe.key()).hash(&mut hash);
-            if recipe.is_scaled() && recipe.range().is_none() {
+            (audio.fingerprint(), feature_config.key()).hash(&mut hash);
+            if feature_config.is_scaled() && feature_config.range().is_none() {
                 audio.train.hash(&mut hash);
             }
-            cache.join(format!("{}-{:016x}.npz", recipe.kind, hash.finish()))
+            cache.join(format!("{}-{:016x}.npz", feature_config.kind, hash.finish()))
         };
         // A resumed run knows the range of its embeddings, which was not known when they were extracted.
-        let first = name(&self.recipe.without_range());
-        let path = match self.recipe.range() {
-            Some(range) if !first.is_file() || Recipe::of_npz(&first)?.range() != Some(range) => name(self.recipe),
+        let first = name(&self.feature_config.without_range());
+        let path = match self.feature_config.range() {
+            Some(range) if !first.is_file() || FeatureConfig::of_npz(&first)?.range() != Some(range) => {
+                name(self.feature_config)
+            }
             _ => first,
         };
         let mut failures = vec![];
@@ -219,7 +224,7 @@ impl ExtractionJob<'_> {
             other => other,
         };
         let data = join(set, &path, notes, None).map_err(damaged)?;
-        Ok(Some((data, failures, Recipe::of_npz(&path).map_err(damaged)?)))
+        Ok(Some((data, failures, FeatureConfig::of_npz(&path).map_err(damaged)?)))
     }
 }
 

@@ -11,16 +11,9 @@ use serde::{Deserialize, Serialize};
 use crate::audio::{Condition, Excerpt, Item, Windowing, ingest};
 use crate::core::error::{Error, Result};
 use crate::core::files::{is_leftover, read_limited, try_lock_directory, write_atomic};
-use crate::data::{FeatureValues, Features, Mapped, npz_note};
-use crate::features::device_dataset::{DeviceDataset, Dims};
-use crate::features::extractor::{Extract, Extractor};
-use crate::features::front_end::{FrontEnd, Source, Weights};
-use crate::features::scaling::{PostProcess, Range, Scaling};
-use crate::gpu::Gpu;
-use crate::nn::front_ends::kind::{Kind, Options};
-use crate::nn::front_ends::spectrum::Scale;
-use crate::nn::front_ends::vggish::Width;
-use crate::ops::gather::Encoding;
+use crate::data::{FeatureValues, Features, Mapped};
+use crate::features::runner::FrontEndRunner;
+use crate::features::scaling::Range;
 
 const JOB: &str = "job.json";
 const ROWS: &str = "rows.bin";
@@ -29,208 +22,6 @@ const LOG: &str = "done.jsonl";
 const SCALED: &str = "scaled.bin";
 /// Largest job file, bytes.
 const MAX_JOB: u64 = 1 << 20;
-
-/// Everything that determines the features of a file. Stored beside them, as JSON.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Recipe {
-    pub kind: Kind,
-    /// None for log-mel patches and spectrograms.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub front_end: Option<FrontEnd>,
-    /// Of spectra of notes; log-mel spectra have a fixed one.
-    #[serde(default, skip_serializing_if = "Scale::is_magnitude")]
-    pub scale: Scale,
-}
-
-impl Recipe {
-    /// Without VGGish's weights, with linear magnitudes.
-    pub fn of(kind: Kind) -> Recipe {
-        Recipe { kind, front_end: None, scale: Scale::Magnitude }
-    }
-
-    fn width(&self) -> Width {
-        self.front_end.as_ref().map(|f| f.width).unwrap_or_default()
-    }
-
-    /// Shape of an instance.
-    pub fn instance(&self) -> Vec<usize> {
-        self.kind.instance(self.width())
-    }
-
-    pub fn instance_len(&self) -> usize {
-        self.kind.instance_len(self.width())
-    }
-
-    /// Whether its features are stored in 8 bits rather than 16.
-    pub fn is_in_bytes(&self) -> bool {
-        self.kind.row().embedding && !self.is_scaled()
-    }
-
-    /// Whether its features are scaled by minimum and maximum.
-    pub fn is_scaled(&self) -> bool {
-        self.kind.row().embedding && self.front_end.as_ref().is_some_and(|f| f.scaling() == Scaling::Minmax)
-    }
-
-    /// The range by which embeddings are scaled, if it is known.
-    pub fn range(&self) -> Option<&Range> {
-        self.front_end.as_ref().and_then(|front_end| front_end.range.as_ref())
-    }
-
-    pub fn without_range(&self) -> Recipe {
-        let mut recipe = self.clone();
-        recipe.front_end.iter_mut().for_each(|front_end| front_end.range = None);
-        recipe
-    }
-
-    /// The recipe in the note of an archive of features.
-    ///
-    /// # Errors
-    /// `Data` if it has none, or an unreadable one.
-    pub fn of_npz(npz: &Path) -> Result<Recipe> {
-        let text = npz_note(npz)?.unwrap_or_default();
-        serde_json::from_str(&text).map_err(|_| {
-            Error::data(npz, "has an unreadable frontend.json; extract the features again with wmic features")
-        })
-    }
-
-    /// Independent of the paths of the weights, once they are fixed by their fingerprint. Includes the version, as another one may
-    /// decode or compute differently.
-    pub fn key(&self) -> String {
-        let mut recipe = self.clone();
-        if let Some(front_end) = recipe.front_end.as_mut().filter(|f| f.fingerprint.is_some()) {
-            (front_end.weights, front_end.pca) = (Source::Random(0), None);
-        }
-        format!("{} {}", env!("CARGO_PKG_VERSION"), recipe.note())
-    }
-
-    pub fn note(&self) -> String {
-        serde_json::to_string(self).expect("a recipe serialises")
-    }
-
-    /// Loads the weights and fixes them by their fingerprint.
-    pub fn load(&mut self) -> Result<Option<Weights>> {
-        let Some(front_end) = &mut self.front_end else { return Ok(None) };
-        let is_new = front_end.fingerprint.is_none();
-        let weights = front_end.pin()?;
-        if is_new && self.kind.row().embedding {
-            front_end.settle_scaling(&weights)?;
-        }
-        Ok(Some(weights))
-    }
-}
-
-/// An extractor with its pre- and post-processing: excerpts to stored features.
-pub struct FrontEndRunner {
-    pub extractor: Extractor,
-    /// For embeddings that are stored in 8 bits; all others are f16.
-    post_process: Option<PostProcess>,
-    /// Whether features are scaled by minimum and maximum, and the range, if it is known.
-    is_scaled: bool,
-    range: Option<Range>,
-}
-
-impl FrontEndRunner {
-    /// `weights`: from [`Recipe::load`].
-    pub fn new(
-        gpu: &Gpu,
-        recipe: &Recipe,
-        weights: Option<&Weights>,
-        with_spectrogram: bool,
-    ) -> Result<FrontEndRunner> {
-        let last_relu = recipe.front_end.as_ref().is_none_or(|f| f.last_relu);
-        let options = Options { width: recipe.width(), scale: recipe.scale, last_relu };
-        let extractor = Extractor::new(gpu, recipe.kind, options, weights, recipe.kind.samples(), with_spectrogram)?;
-        let post_process = match (recipe.is_in_bytes(), weights) {
-            (true, Some(weights)) => Some(weights.post_process.clone().ok_or_else(|| {
-                let reason = "the VGGish weights have no PCA (pproc.*), which embeddings need; \
-                              set `front_end.pca` to a FILE.npz, or `front_end.scaling` to minmax";
-                Error::Usage(reason.into())
-            })?),
-            _ => None,
-        };
-        let range = recipe.front_end.as_ref().and_then(|front_end| front_end.range.clone());
-        Ok(FrontEndRunner { extractor, post_process, is_scaled: recipe.is_scaled(), range })
-    }
-
-    /// T.
-    pub fn instances(&self) -> usize {
-        self.extractor.instances()
-    }
-
-    /// F.
-    pub fn instance_len(&self) -> usize {
-        self.extractor.instance_len()
-    }
-
-    /// Bytes of the stored features of an excerpt.
-    fn row_bytes(&self) -> usize {
-        self.instances() * self.instance_len() * if self.post_process.is_some() { 1 } else { 2 }
-    }
-
-    /// Features of an extract as stored: in 8 bits after the post-processing, or as f16.
-    fn store(&self, extract: &Extract, into: &mut Vec<u8>) {
-        match &self.post_process {
-            Some(post_process) => {
-                let valid = extract.features.chunks_exact(self.instance_len()).take(extract.instances);
-                let start = into.len();
-                into.extend(valid.flat_map(|embedding| post_process.quantise(embedding)));
-                into.resize(start + self.row_bytes(), 0);
-            }
-            None => into.extend(extract.features.iter().flat_map(|v| f16::from_f32(*v).to_le_bytes())),
-        }
-    }
-
-    /// Whether embeddings need post-processing on the CPU; else the extractor's features are model inputs.
-    pub(crate) fn post_processes(&self) -> bool {
-        self.post_process.is_some() || self.is_scaled
-    }
-
-    /// A device dataset for the features of a batch of excerpts and K = `classes`, sharing the extractor's buffer if its features are
-    /// model inputs.
-    pub(crate) fn corpus(&self, gpu: &Gpu, classes: usize) -> Result<DeviceDataset> {
-        let (clips, instances, width) = (self.extractor.batch(), self.instances(), self.instance_len());
-        let (encoding, features) = match self.post_processes() {
-            true if self.is_scaled => (Encoding::Floats, None),
-            true => (Encoding::Bytes, None),
-            false => (Encoding::Floats, Some(self.extractor.features().clone())),
-        };
-        let encoding = encoding.of_clips(instances * width);
-        DeviceDataset::refillable(gpu, Dims { clips, instances, width, classes, encoding, slots: clips }, features)
-    }
-
-    /// Extracts in memory, as model inputs: bytes after the post-processing, else floats.
-    ///
-    /// # Errors
-    /// `Usage` if they are to be scaled by an unknown range.
-    pub fn features(&self, extracts: &[Extract]) -> Result<Features> {
-        let values = match (&self.post_process, &self.range) {
-            (None, Some(range)) if self.is_scaled => {
-                let scaled = |extract: &Extract| -> Vec<f32> {
-                    let halves: Vec<f16> = extract.features.iter().map(|v| f16::from_f32(*v)).collect();
-                    let valid = halves.chunks_exact(self.instance_len()).take(extract.instances);
-                    let mut scaled: Vec<f32> = valid.flat_map(|e| range.scale(e)).map(f16::to_f32).collect();
-                    scaled.resize(halves.len(), 0.0);
-                    scaled
-                };
-                FeatureValues::F32(extracts.iter().flat_map(scaled).collect::<Vec<_>>().into())
-            }
-            (None, None) if self.is_scaled => {
-                let reason = "the minimum and maximum of the embeddings that the model was trained on are not known";
-                return Err(Error::Usage(reason.into()));
-            }
-            (Some(_), _) => {
-                let mut bytes = vec![];
-                extracts.iter().for_each(|extract| self.store(extract, &mut bytes));
-                FeatureValues::U8(bytes.into())
-            }
-            (None, _) => {
-                FeatureValues::F32(extracts.iter().flat_map(|e| e.features.iter().copied()).collect::<Vec<_>>().into())
-            }
-        };
-        let lengths = extracts.iter().map(|e| e.instances as u32).collect();
-        Ok(Features { values, instances: self.instances(), width: self.instance_len(), lengths })
-    }
-}
 
 /// An excerpt with stored features.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -309,7 +100,7 @@ pub struct Extraction {
 }
 
 impl Extraction {
-    /// `key` identifies the extraction: which files, by which recipe. Creates the folder.
+    /// `key` identifies the extraction: which files, and how. Creates the folder.
     ///
     /// # Errors
     /// `Io` if it cannot be created; `Usage` if another extraction is running there.
@@ -460,9 +251,9 @@ impl Extraction {
     /// The stored features of all rows.
     pub fn features(&self, runner: &FrontEndRunner, rows: &[Row]) -> Result<Features> {
         let mapped = Mapped::open(&self.file(ROWS), 0, rows.len() as u64 * self.bytes_per_row)?;
-        let values = match runner.post_process {
-            Some(_) => FeatureValues::U8(mapped.bytes().to_vec().into()),
-            None => FeatureValues::F16(mapped),
+        let values = match runner.is_in_bytes() {
+            true => FeatureValues::U8(mapped.bytes().to_vec().into()),
+            false => FeatureValues::F16(mapped),
         };
         let lengths = rows.iter().map(|r| r.instances).collect();
         Ok(Features { values, instances: runner.instances(), width: runner.instance_len(), lengths })

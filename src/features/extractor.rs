@@ -9,7 +9,7 @@ use crate::core::error::{Error, Result};
 use crate::features::front_end::Weights;
 use crate::gpu::{Buffer, Gpu, Pace};
 use crate::graph::{Draft, Graph, Mode, Plan, Spec, Tensor};
-use crate::nn::front_ends::kind::{Kind, Options, Output};
+use crate::nn::front_ends::kind::{FeatureKind, Options, Output};
 use crate::nn::front_ends::log_mel::log_mel;
 
 /// Largest tensor of a batch, in elements: enough work for a GPU, and little memory on software adapters.
@@ -20,7 +20,7 @@ const MAX_BATCH: usize = 32;
 /// Computes features of excerpts of up to `samples` samples.
 pub struct Extractor {
     gpu: Gpu,
-    kind: Kind,
+    kind: FeatureKind,
     plan: Plan,
     pace: Mutex<Pace>,
     input: Buffer,
@@ -52,7 +52,7 @@ impl Extractor {
     /// `Limit` or `Gpu` if the adapter does not have enough memory.
     pub fn new(
         gpu: &Gpu,
-        kind: Kind,
+        kind: FeatureKind,
         options: Options,
         weights: Option<&Weights>,
         samples: usize,

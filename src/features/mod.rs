@@ -4,5 +4,7 @@ pub mod audio_files;
 pub mod device_dataset;
 pub mod extraction;
 pub mod extractor;
+pub mod feature_config;
 pub mod front_end;
+pub mod runner;
 pub mod scaling;

@@ -7,5 +7,5 @@ pub mod front_ends;
 pub mod layers;
 pub mod models;
 
-pub use front_ends::kind::Kind;
+pub use front_ends::kind::FeatureKind;
 pub use models::{Inputs, Labels, MODELS, Model, ModelConfig, Optimiser, Prediction, Protocol, Select, find};

@@ -123,11 +123,13 @@ impl Op for Concat {
         let ([batch, t, f], t2) = (xs.dims().try_into().expect("three axes"), xs2.dims()[1]);
         let classes = target.shape().last();
         let now = [0, 1, 2, 3].map(|i| clock[i] as u32);
-        let chosen = |b: usize| self.chooses(b, now) && lengths2[b] > 0.0;
-        let joined = Array::from_fn([batch], |b| lengths[b] + if chosen(b) { lengths2[b] } else { 0.0 });
         let (mut y, positions) = (Array::zeros([batch, t + t2, f]), self.positions);
+        let valid = |lengths: &Array<f64>, t: usize, b: usize| lengths[b].min((t * positions) as f64);
+        let chosen = |b: usize| self.chooses(b, now) && lengths2[b] > 0.0;
+        let second = |b: usize| if chosen(b) { valid(lengths2, t2, b) } else { 0.0 };
+        let joined = Array::from_fn([batch], |b| valid(lengths, t, b) + second(b));
         for b in 0..batch {
-            let (first, all) = (lengths[b] as usize / positions, joined[b] as usize / positions);
+            let (first, all) = (valid(lengths, t, b) as usize / positions, joined[b] as usize / positions);
             for i in 0..all {
                 let row = if i < first { xs.row(b * t + i) } else { xs2.row(b * t2 + i - first) };
                 y.row_mut(b * (t + t2) + i).copy_from_slice(row);
@@ -170,12 +172,16 @@ fn case(name: &str, [b, t, t2, f]: [usize; 4], classes: usize, probability: f64,
 }
 
 fn cases() -> Vec<Case> {
+    let mut long = case("longer than the clips", [6, 3, 4, 2], 3, 1.0, 1);
+    long.inputs[2] = Input::u32([6], Fill::Given([9, 4, 3, 2, 1, 7].map(f64::from).into()));
+    long.inputs[6] = Input::u32([6], Fill::Given([5, 4, 9, 0, 1, 2].map(f64::from).into()));
     vec![
         case("one", [1, 1, 1, 1], 1, 1.0, 1),
         case("all clips", [13, 5, 5, 7], 3, 1.0, 1),
         case("no clip", [13, 5, 5, 7], 3, 0.0, 1),
         case("ragged, vec4", [67, 5, 3, 8], 5, 0.5, 1),
         case("positions", [9, 3, 4, 8], 5, 0.5, 24),
+        long,
         case("real", [128, 10, 10, 128], 20, 0.5, 1).bench(),
     ]
 }

@@ -1,7 +1,7 @@
 //! The last valid instance of each clip.
 //!
-//! x (B, T, F), lengths (B) u32, at most T; y (B, F) = x[b, lengths[b] - 1], 0 for a clip without instances. The gradient of all other
-//! instances is 0.
+//! x (B, T, F), lengths (B) u32, those above T count as T; y (B, F) = x[b, lengths[b] - 1], 0 for a clip without instances. The
+//! gradient of all other instances is 0.
 
 use super::{Entry, variants};
 use crate::check::{Case, Fill, Input};
@@ -74,7 +74,7 @@ impl Op for LastInstance {
         let (b, t, f) = (x[0].dims()[0], x[0].dims()[1], x[0].dims()[2]);
         let mut y = Array::zeros([b, f]);
         for clip in (0..b).filter(|&clip| x[1][clip] > 0.0) {
-            y.row_mut(clip).copy_from_slice(x[0].row(clip * t + x[1][clip] as usize - 1));
+            y.row_mut(clip).copy_from_slice(x[0].row(clip * t + (x[1][clip] as usize).min(t) - 1));
         }
         vec![y]
     }
@@ -93,6 +93,7 @@ fn cases() -> Vec<Case> {
         case("one", [1, 1, 1], &[1]),
         case("no instance", [1, 3, 2], &[0]),
         case("padding", [4, 5, 7], &[5, 0, 3, 1]),
+        case("longer than the clip", [3, 4, 5], &[9, 5, 2]),
         case("padding, vec4", [4, 5, 8], &[5, 0, 3, 1]),
         case("rnn", [128, 10, 128], &[10; 128]).bench(),
     ]

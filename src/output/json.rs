@@ -27,7 +27,7 @@ pub const LINES: Format = Format {
 };
 
 /// Writes an indented object and a newline: file, duration (s), warnings (problems of the file; omitted if there are
-/// none), model, seeds, and the instruments, the most probable first, each with name, probability, spread (null for one
+/// none), model, seeds, a summary in a sentence, and the instruments, the most probable first, each with name, probability, spread (null for one
 /// seed), threshold (null for single-label models), present, and segments (start, end, confidence). Recurrent attention
 /// models add their glimpse paths: seed, start of the excerpt, and glimpses (time, hz). With attention, models that
 /// attend to frequency add `bands` (Hz) and `attention_map` (cells, bands).
@@ -50,6 +50,8 @@ struct Object<'a> {
     warnings: &'a [String],
     model: &'a str,
     seeds: &'a [u64],
+    /// [`Recognition::summary`].
+    summary: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     cell: Option<f64>,
     /// Hz, both ends of each band of the attention maps, the lowest first.
@@ -105,6 +107,7 @@ fn object(r: &Recognition, detail: Detail) -> Object<'_> {
         warnings: &r.condition.warnings,
         model: &r.model,
         seeds: &r.seeds,
+        summary: r.summary(),
         cell: (detail.activity || detail.attention).then_some(r.cell),
         bands: (detail.attention && !r.bands.is_empty())
             .then(|| r.bands.iter().map(|band| band.map(f64::round)).collect()),

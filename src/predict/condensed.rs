@@ -25,7 +25,17 @@ impl CondensedSpectrogram {
         CondensedSpectrogram { bands, frame, ..CondensedSpectrogram::default() }
     }
 
-    const MAX_COLUMNS: usize = 2000;
+    /// Columns from which on neighbours are merged while they are short, and in any case.
+    const MANY: usize = 2000;
+    const MOST: usize = 16_384;
+    /// Seconds: columns shorter than this are short.
+    const SHORT: f64 = 0.15;
+
+    /// Number of columns that are too many.
+    fn limit(&self) -> usize {
+        let seconds = self.frame * (self.merged + 1) as f64;
+        if seconds < CondensedSpectrogram::SHORT { CondensedSpectrogram::MANY } else { CondensedSpectrogram::MOST }
+    }
 
     /// Adds the frames of an excerpt that are new.
     pub fn add(&mut self, start: f64, spectrogram: &[f32]) {
@@ -41,7 +51,7 @@ impl CondensedSpectrogram {
                 let n = self.pending as f32;
                 self.columns.extend(self.sum.drain(..).map(|v| v / n));
                 self.pending = 0;
-                if self.columns.len() == CondensedSpectrogram::MAX_COLUMNS * bands {
+                if self.columns.len() >= self.limit() * bands {
                     let pairs = self.columns.chunks_exact(2 * bands);
                     self.columns = pairs.flat_map(|p| (0..bands).map(|b| (p[b] + p[bands + b]) / 2.0)).collect();
                     self.merged = 2 * self.merged + 1;

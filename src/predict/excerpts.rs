@@ -9,7 +9,7 @@ use crate::metrics::calibration::Calibration;
 use crate::metrics::scores::{predicted_class, std_dev};
 use crate::nn::front_ends::log_mel::{BANDS, PATCH_FRAMES};
 use crate::nn::front_ends::vggish::MAP;
-use crate::nn::{self, Kind, Model};
+use crate::nn::{self, FeatureKind, Model};
 use crate::ops::filters::mel::MelConfig;
 use crate::predict::condensed::CondensedSpectrogram;
 use crate::predict::options::{Aggregate, Options};
@@ -99,7 +99,7 @@ impl Excerpts {
             whole,
             span: ((window / hop).round() as usize).max(1),
             single_label: model.single_label,
-            frames: kind == Kind::Spectrogram,
+            frames: kind == FeatureKind::Spectrogram,
             steps,
             bands: model.positions / steps,
             excerpts: vec![],

@@ -10,6 +10,7 @@ pub mod predictor;
 pub mod recogniser;
 pub mod recognition;
 mod silence;
+mod summary;
 pub mod timeline;
 pub mod trained;
 pub mod truth;

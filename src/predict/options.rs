@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::core::error::{Error, Result};
-use crate::nn::{self, Kind};
+use crate::nn::{self, FeatureKind};
 use crate::predict::timeline::Segmentation;
 use crate::predict::trained::Trained;
 
@@ -49,7 +49,7 @@ impl Options {
         self.gate.unwrap_or(GATE)
     }
 
-    pub(super) fn hop(&self, kind: Kind) -> f64 {
+    pub(super) fn hop(&self, kind: FeatureKind) -> f64 {
         self.hop.unwrap_or(if kind.is_single_note() { kind.window() } else { HOP })
     }
 

@@ -9,10 +9,10 @@ use crate::core::array::Array;
 use crate::core::error::{Error, Result};
 use crate::data::Features;
 use crate::features::device_dataset::DeviceDataset;
-use crate::features::extraction::FrontEndRunner;
 use crate::features::extractor::Extract;
+use crate::features::runner::FrontEndRunner;
 use crate::gpu::Gpu;
-use crate::nn::Kind;
+use crate::nn::FeatureKind;
 use crate::nn::front_ends::log_mel::{self, PATCH_FRAMES};
 use crate::predict::clips::ClipPredictor;
 use crate::predict::excerpts::{Excerpts, INSTANCE, Placement};
@@ -43,7 +43,7 @@ pub struct Recogniser {
     /// (K) decision thresholds.
     thresholds: Vec<f64>,
     options: Options,
-    kind: Kind,
+    kind: FeatureKind,
     /// Seconds.
     hop: f64,
     front_end: FrontEndRunner,
@@ -95,9 +95,9 @@ impl Recogniser {
     pub fn new(gpu: &Gpu, trained: Trained, options: Options) -> Result<Recogniser> {
         options.check(&trained)?;
         let thresholds = trained.common_thresholds()?;
-        let mut recipe = trained.recipe()?;
-        let weights = if recipe.kind.row().weights.is_none() { None } else { recipe.load()? };
-        let front_end = FrontEndRunner::new(gpu, &recipe, weights.as_ref(), options.spectrogram)?;
+        let mut feature_config = trained.feature_config()?;
+        let weights = if feature_config.kind.row().weights.is_none() { None } else { feature_config.load()? };
+        let front_end = FrontEndRunner::new(gpu, &feature_config, weights.as_ref(), options.spectrogram)?;
         let network = match &trained.model {
             TrainedModel::Network(_) => {
                 let corpus = front_end.corpus(gpu, trained.about.classes.len())?;
@@ -106,8 +106,8 @@ impl Recogniser {
             }
             TrainedModel::Forest(_) => None,
         };
-        let hop = options.hop(recipe.kind);
-        let (gpu, kind) = (gpu.clone(), recipe.kind);
+        let hop = options.hop(feature_config.kind);
+        let (gpu, kind) = (gpu.clone(), feature_config.kind);
         Ok(Recogniser { gpu, trained, thresholds, options, kind, hop, front_end, network })
     }
 
@@ -306,7 +306,7 @@ struct Spectrogram {
 
 impl Spectrogram {
     /// Of an excerpt of so many samples, all of it silent.
-    fn silent(kind: Kind, samples: usize) -> Spectrogram {
+    fn silent(kind: FeatureKind, samples: usize) -> Spectrogram {
         let shown = kind.spectrogram();
         let silence = shown.offset.unwrap_or(log_mel::OFFSET).ln();
         Spectrogram { bands: shown.bands, values: vec![silence; (shown.frames)(samples).max(1) * shown.bands] }

@@ -51,6 +51,13 @@ impl Recognition {
         ranked.sort_by(|a, b| b.probability.total_cmp(&a.probability));
         ranked
     }
+
+    /// The present instruments, then the others; each the most probable first.
+    pub fn present_first(&self) -> Vec<&Instrument> {
+        let mut ranked = self.ranked();
+        ranked.sort_by_key(|i| !i.present);
+        ranked
+    }
 }
 
 /// Glimpse path of a seed in an excerpt.
@@ -101,6 +108,18 @@ pub struct Instrument {
     pub attention_map: Option<Array<f32>>,
     /// When it plays, in order of time, without overlaps; empty when it is absent.
     pub segments: Vec<Segment>,
+}
+
+impl Instrument {
+    /// How sure it is that the instrument plays, in each cell from the start on, 0 to 1: its activity relative to its maximum in
+    /// the recording, times its probability. For single-label models the activity is that probability.
+    pub fn answer(&self) -> Vec<f32> {
+        let most = self.activity.iter().copied().fold(0.0, f32::max);
+        match self.threshold {
+            Some(_) if most > 0.0 => self.activity.iter().map(|a| a / most * self.probability as f32).collect(),
+            _ => self.activity.clone(),
+        }
+    }
 }
 
 /// A segment in which an instrument plays.

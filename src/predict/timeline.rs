@@ -1,5 +1,7 @@
 //! Segments from activity curves, and their agreement with ground truth.
 
+use std::ops::Range;
+
 use crate::core::error::{Error, Result};
 use crate::metrics::scores::Counts;
 use crate::predict::recognition::Segment;
@@ -102,12 +104,12 @@ impl Segmentation {
     }
 }
 
-/// `curve`, an entry per `cell` seconds, resampled to `columns` entries over `duration`: the mean of what each covers.
+/// `curve`, an entry per `cell` seconds, resampled to `columns` entries over `span` (seconds): the mean of what each covers.
 /// Beyond its end the curve is 0.
-pub fn resample(curve: &[f32], cell: f64, duration: f64, columns: usize) -> Vec<f32> {
-    let width = duration / cell / columns as f64;
+pub fn resample(curve: &[f32], cell: f64, span: Range<f64>, columns: usize) -> Vec<f32> {
+    let (first, width) = (span.start / cell, (span.end - span.start) / cell / columns as f64);
     let column = |i: usize| {
-        let (start, end) = (i as f64 * width, (i + 1) as f64 * width);
+        let (start, end) = (first + i as f64 * width, first + (i + 1) as f64 * width);
         let last = (end.ceil() as usize).min(curve.len());
         let covered = (start as usize..last).map(|j| {
             let share = (end.min(j as f64 + 1.0) - start.max(j as f64)).max(0.0);

@@ -5,7 +5,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use crate::core::error::{Error, Result};
-use crate::features::extraction::Recipe;
+use crate::features::feature_config::FeatureConfig;
 use crate::features::front_end::Source;
 use crate::graph::Layout;
 use crate::metrics::calibration::{self, Calibration};
@@ -123,14 +123,14 @@ impl Trained {
     ///
     /// # Errors
     /// `Usage` for a run that does not record its front end.
-    pub fn recipe(&self) -> Result<Recipe> {
+    pub fn feature_config(&self) -> Result<FeatureConfig> {
         let kind = self.config.kind()?;
         let front_end = self.config.front_end.clone();
         if front_end.is_none() && nn::find(&self.config.model)?.needs_vggish() {
             let reason = "the run does not record the front end of its features; give the VGGish weights";
             return Err(Error::Usage(reason.into()));
         }
-        Ok(Recipe { kind, front_end, scale: self.config.notes.unwrap_or_default().scale })
+        Ok(FeatureConfig { kind, front_end, scale: self.config.notes.unwrap_or_default().scale })
     }
 
     /// Multi-label or single-label classification.

@@ -9,6 +9,7 @@ use crate::compare::comparison::Comparison;
 use crate::core::files::write_atomic;
 use crate::metrics::scores::ClassMetrics;
 use crate::report::pages::comparison::{self, seeds};
+use crate::report::pages::html::PageFigure;
 use crate::report::plots::comparison::{InstrumentBars, ScoreBoxes};
 use crate::report::plots::figure;
 use crate::report::tables::table::printable;
@@ -33,7 +34,11 @@ pub fn write(folder: &Path, c: &Comparison) -> Result<()> {
         InstrumentBars::new(&format!("Classes, {} on the test split: {about}", c.experiment.metric.class_name()), c);
     figure::save(&boxes, &folder.join(SCORES_PLOT))?;
     figure::save(&bars, &folder.join(CLASSES_PLOT))?;
-    comparison::write(&folder.join(REPORT), c, [figure::svg(&boxes)?, figure::svg(&bars)?])
+    comparison::write(
+        &folder.join(REPORT),
+        c,
+        [PageFigure::new(&boxes, SCORES_PLOT)?, PageFigure::new(&bars, CLASSES_PLOT)?],
+    )
 }
 
 /// A line per entry, seed and metric; undefined ones are omitted.

@@ -1,7 +1,6 @@
 //! Reports: tables for the terminal, figures, and HTML pages.
 
 pub mod comparison;
-pub mod numbers;
 pub mod pages;
 pub mod plots;
 pub mod tables;

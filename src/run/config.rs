@@ -5,13 +5,11 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use crate::core::error::{Error, Result};
-use crate::core::names::names;
 use crate::core::toml::one_line;
 use crate::data::{FeatureScale, SplitBy, SplitConfig};
-use crate::features::front_end::{FrontEnd, Source};
-use crate::features::scaling::Scaling;
+use crate::features::front_end::FrontEnd;
 use crate::metrics::thresholds::Level;
-use crate::nn::front_ends::kind::{self, Kind};
+use crate::nn::front_ends::kind::FeatureKind;
 use crate::nn::front_ends::spectrum::Scale;
 use crate::nn::front_ends::vggish::{TrainFrontEnd, Width};
 use crate::nn::models::aacnn::{Initialisation, Network};
@@ -19,36 +17,17 @@ use crate::nn::{self, ModelConfig};
 pub use crate::nn::{Optimiser, Select};
 use crate::ops::attention_pool::Pooling;
 use crate::ops::masked_bce::{FocalAlpha, Loss, LossMean};
-use crate::ops::sample::Order;
-use crate::run::settings::{
-    self, Setting, Value, all, as_toml, merge, networks, on_feature_maps, setting, single_note, uses_vggish,
-    with_attention, with_dropout, with_known_labels, with_mixed_clips, with_thresholds, with_width,
-};
-
-/// Augmentation of training clips. Validation and test clips are not augmented.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Augmentation {
-    /// Each clip becomes a weighted sum with another clip.
-    Mixup,
-    /// Half of the clips get another clip appended; after mixup.
-    Concat,
-}
-
-impl Augmentation {
-    /// How its partners are drawn.
-    pub fn partners(self) -> Order {
-        Order::Partners(self as u32)
-    }
-}
+use crate::run::augmentation::Augmentation;
+use crate::run::setting::merge;
+use crate::run::settings::SETTINGS;
 
 /// Settings of models on single notes, and of their data.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Notes {
     /// Input spectrum.
-    pub input: Kind,
-    /// One of [`ATTENTION`].
+    pub input: FeatureKind,
+    /// Percentage of attention filters.
     pub attention: u32,
     /// Width as a fraction of the published number of filters.
     pub width: Width,
@@ -60,7 +39,7 @@ pub struct Notes {
 impl Default for Notes {
     fn default() -> Notes {
         Notes {
-            input: Kind::Stft,
+            input: FeatureKind::Stft,
             attention: 0,
             width: Width::default(),
             scale: Scale::default(),
@@ -166,240 +145,6 @@ enum Patience {
     #[serde(untagged)]
     Epochs(usize),
 }
-
-/// Every setting of training but the dataset, the model and the seeds, in the order of help texts.
-pub const SETTINGS: &[Setting] = &[
-    setting(
-        "epochs",
-        Value::Count("N"),
-        networks,
-        "Number of epochs",
-    ),
-    setting(
-        "batch",
-        Value::Count("CLIPS"),
-        networks,
-        "Batch size in clips",
-    ),
-    setting(
-        "lr",
-        Value::Number(Some((0.0, 1e6))),
-        networks,
-        "Learning rate",
-    ),
-    setting(
-        "optimiser",
-        Value::Name(names::<Optimiser>),
-        networks,
-        "Optimiser",
-    ),
-    setting(
-        "weight_decay",
-        Value::Number(Some((0.0, 1e6))),
-        networks,
-        "Weight decay (L2, added to the gradient); 0 with adagrad",
-    ),
-    setting(
-        "dropout",
-        Value::Number(Some((0.0, 1.0))),
-        with_dropout,
-        "Dropout probability, 0 to below 1",
-    ),
-    setting(
-        "pooling",
-        Value::Name(names::<Pooling>),
-        with_attention,
-        "How attention logits become weights: sigmoid, normalised to sum 1, or softmax",
-    ),
-    setting(
-        "loss",
-        Value::Name(names::<Loss>),
-        networks,
-        "bce: binary cross-entropy of known labels; partial-bce: weighted by clip (ISMIR 2019, Eq. 4); focal: \
-               down-weights well-classified labels; cross-entropy: for single-label models",
-    ),
-    setting(
-        "loss_mean",
-        Value::Name(names::<LossMean>),
-        with_known_labels,
-        "Reduction of bce and focal: mean over all known labels of a batch, or over those of each clip and then over clips",
-    ),
-    setting(
-        "alpha",
-        Value::Number(Some((-1e6, 1e6))),
-        networks,
-        "alpha of partial-bce's g(p) = alpha p^gamma + beta, p the fraction of known labels",
-    )
-    .needing("loss", "partial-bce"),
-    setting(
-        "beta",
-        Value::Number(Some((-1e6, 1e6))),
-        networks,
-        "beta of partial-bce",
-    )
-    .needing("loss", "partial-bce"),
-    setting(
-        "gamma",
-        Value::Number(Some((-1e6, 1e6))),
-        networks,
-        "gamma of partial-bce",
-    )
-    .needing("loss", "partial-bce"),
-    setting(
-        "focal_gamma",
-        Value::Number(Some((0.0, 100.0))),
-        networks,
-        "gamma of the focal loss, 0 to below 100: higher values down-weight well-classified labels more",
-    )
-    .needing("loss", "focal"),
-    setting(
-        "focal_alpha",
-        Value::Text("X|inverse-frequency|inverse-class-frequency", |text| text.parse::<FocalAlpha>().and_then(as_toml)),
-        networks,
-        "alpha of the focal loss, 0 to 1: weight of positive labels (negatives get 1 - alpha); inverse-frequency: \
-               per class, the fraction of negatives among its known training labels; inverse-class-frequency: 1 / fraction of \
-               positives, normalised to 1 over the classes",
-    )
-    .needing("loss", "focal"),
-    setting(
-        "augment",
-        Value::Names(names::<Augmentation>),
-        with_mixed_clips,
-        "Augmentation of training clips. mixup: weighted sum with another clip; concat: half of them get another clip \
-               appended; both: mixup first [default: none]",
-    ),
-    setting(
-        "mixup_alpha",
-        Value::Number(None),
-        networks,
-        "alpha of mixup, above 0 to 1: weights are drawn from Beta(alpha, alpha), near 0 and 1 for a small alpha",
-    )
-    .needing("augment", "mixup"),
-    setting(
-        "select",
-        Value::Name(names::<Select>),
-        networks,
-        "Which epoch's weights are saved: lowest validation loss, or highest validation F1 (accuracy for single-label \
-               models)",
-    ),
-    setting(
-        "patience",
-        Value::Text("EPOCHS|none", |text| match text {
-            "none" => Ok("none".into()),
-            text => text.parse::<u32>().map(|n| i64::from(n).into()).map_err(|_| "neither a number nor none".into()),
-        }),
-        networks,
-        "Stop a seed after this many epochs without improvement; none: never",
-    ),
-    setting(
-        "threshold",
-        Value::Text("P|tuned", |text| text.parse::<Level>().and_then(as_toml)),
-        with_thresholds,
-        "Decision threshold for the test, and later for eval and predict: a number, or tuned (per seed and class, on the \
-               validation clips). Epochs are always compared at 0.5",
-    ),
-    setting(
-        "val_fraction",
-        Value::Number(None),
-        all,
-        "Fraction of the training clips held out for validation, drawn per seed (for aacnn once, see --split-by); 0 for rf, \
-               which trains on all",
-    ),
-    setting(
-        "val_keys",
-        Value::Path("FILE"),
-        all,
-        "Validation clips of all seeds instead: a file with keys of the training split, one per line",
-    ),
-    setting(
-        "front_end.weights",
-        Value::Text("FILE|random", |text| match text.parse::<Source>().map_err(|e| e.to_string())? {
-            Source::File(_) => settings::path(text),
-            random => as_toml(random),
-        }),
-        uses_vggish,
-        "VGGish weights for audio models: a safetensors file with torchvggish's names, or random (random:SEED)",
-    ),
-    setting(
-        "width",
-        Value::Text("W", |text| text.parse::<Width>().map_err(|e| e.to_string()).and_then(as_toml)),
-        with_width,
-        "Width of VGGish or aacnn as a fraction of its channels: 1, 1/2, 1/4 or 1/8 [default: 1]",
-    ),
-    setting(
-        "train_front_end",
-        Value::Name(names::<TrainFrontEnd>),
-        on_feature_maps,
-        "Part of VGGish trained with the model (att-tf models)",
-    ),
-    setting(
-        "front_end.pca",
-        Value::Path("FILE.npz"),
-        uses_vggish,
-        "PCA of VGGish's embeddings, an npz with pca_eigen_vectors and pca_means [default: the PCA in the weights file]",
-    ),
-    setting(
-        "front_end.scaling",
-        Value::Name(names::<Scaling>),
-        uses_vggish,
-        "How VGGish's embeddings become inputs: their PCA in 8 bits, or each dimension from its minimum to its maximum over the \
-               training split [default: pca8 if there is a PCA, else minmax]",
-    ),
-    setting(
-        "features",
-        Value::Path("FILE.npz"),
-        all,
-        "Features to use with the dataset's labels, as `wmic features` writes them",
-    ),
-    setting(
-        "feature_scale",
-        Value::Name(names::<FeatureScale>),
-        all,
-        "Scale of features stored as floats: inputs of 0 to 1, or 8-bit codes of 0 to 255 [default: as recorded in the file, \
-               else codes if any is above 1]",
-    ),
-    setting(
-        "cache",
-        Value::Path("DIR"),
-        all,
-        "Cache folder for extracted features [default: wmic in the user's cache directory]",
-    ),
-    setting(
-        "init",
-        Value::Text("WEIGHTS.safetensors|normal|he", |text| match text {
-            "normal" | "he" => Ok(text.into()),
-            file => settings::path(file),
-        }),
-        networks,
-        "Initial weights (PyTorch names and shapes, as `wmic export` writes); for aacnn also an initialisation: normal, as \
-               in the paper, or he (write ./he for a file of that name) [default: random]",
-    ),
-    setting(
-        "notes.input",
-        Value::Name(kind::of_notes),
-        single_note,
-        "Input spectrum of aacnn",
-    ),
-    setting(
-        "notes.attention",
-        Value::Name(|| &["0", "25", "50", "75", "100"]),
-        single_note,
-        "Percentage of attention filters in the last two blocks of aacnn",
-    ),
-    setting(
-        "notes.scale",
-        Value::Name(names::<Scale>),
-        single_note,
-        "Magnitudes, or log magnitudes standardised per second (aacnn)",
-    ),
-    setting(
-        "notes.split_by",
-        Value::Name(names::<SplitBy>),
-        single_note,
-        "Unit of the split (aacnn): a file, so that no recording is in both training and test; or a one-second segment, as \
-               in the paper",
-    ),
-];
 
 impl Config {
     /// The training protocol of the model's paper.
@@ -545,7 +290,7 @@ impl Config {
     }
 
     /// Input kind of the model.
-    pub fn kind(&self) -> Result<Kind> {
+    pub fn kind(&self) -> Result<FeatureKind> {
         Ok(nn::find(&self.model)?.input(self.train_front_end, self.notes.unwrap_or_default().input))
     }
 

@@ -6,8 +6,9 @@ use toml::{Table, Value as Toml};
 
 use crate::core::error::{Error, Result};
 use crate::nn::{MODELS, Model};
-use crate::run::config::{Config, SETTINGS};
-use crate::run::settings::{Setting, Value, find, insert};
+use crate::run::config::Config;
+use crate::run::setting::{Setting, Value, find, insert};
+use crate::run::settings::SETTINGS;
 
 /// The settings of every model's paper.
 static PROTOCOLS: LazyLock<Vec<(&Model, Table)>> = LazyLock::new(|| {

@@ -1,9 +1,12 @@
 //! A run on disk and in memory: settings, directory, weights, state.
 
+pub mod augmentation;
+pub mod clips;
 pub mod config;
 pub mod given;
 pub mod network;
 pub mod run_dir;
+pub mod setting;
 pub mod settings;
 pub mod splits;
 pub mod state;

@@ -10,7 +10,8 @@ use crate::ops::concat::{Concat, concat};
 use crate::ops::gather::Batch;
 use crate::ops::mixup::{Mixup, mixup};
 use crate::ops::sample::{Order, sample};
-use crate::run::config::{Augmentation, Config};
+use crate::run::augmentation::Augmentation;
+use crate::run::config::Config;
 
 /// Probability that concat appends another clip: half of the clips stay as they are in prediction.
 const JOINED: f64 = 0.5;

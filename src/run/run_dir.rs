@@ -13,8 +13,9 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use crate::core::error::{Error, Result};
-use crate::core::files::{create_directories, is_leftover, try_lock_directory, write_atomic};
+use crate::core::files::{create_directories, is_leftover, read_limited, try_lock_directory, write_atomic};
 use crate::core::toml::{one_line, read_toml};
+use crate::metrics::evaluation::Evaluation;
 use crate::metrics::thresholds;
 use crate::nn;
 use crate::run::config::Config;
@@ -26,6 +27,8 @@ pub const MODEL: &str = "model.safetensors";
 const STATE: &str = "state.safetensors";
 const THRESHOLDS: &str = "thresholds.json";
 pub const TEST: &str = "test.json";
+/// Maximum size of a test.json.
+const TEST_LIMIT: u64 = 64 << 20;
 pub(super) const CLASS_MAP: &str = "class-map.json";
 pub(super) const SPLITS: &str = "splits.csv";
 const PREDICTIONS: &str = "test_predictions.safetensors";
@@ -242,6 +245,20 @@ impl RunDir {
         };
         record.config.validate().map_err(|e| Error::checkpoint(&path, e.to_string()))?;
         Ok(record)
+    }
+
+    /// Reads `test.json`.
+    ///
+    /// # Errors
+    /// `Checkpoint` for a damaged file.
+    pub fn evaluation(&self) -> Result<Evaluation> {
+        let bytes = read_limited(self.test(), TEST_LIMIT)?;
+        serde_json::from_slice(&bytes).map_err(|e| Error::checkpoint(self.test(), format!("is damaged ({e})")))
+    }
+
+    pub fn write_evaluation(&self, evaluation: &Evaluation) -> Result<()> {
+        let text = serde_json::to_string_pretty(evaluation).expect("results serialise");
+        write_atomic(self.test(), |out| writeln!(out, "{text}"))
     }
 
     /// Writes the mean of the seeds' tuned thresholds, for people and other programs.

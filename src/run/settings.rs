@@ -1,184 +1,252 @@
-//! A training setting: its key, values, help and the models that support it. [`SETTINGS`](crate::run::config::SETTINGS)
-//! lists them all; defaults and checks are in [`crate::run::given`], options in the command line.
+//! The table of settings of a training run.
 
-use std::path::Path;
+use crate::core::names::names;
+use crate::data::{FeatureScale, SplitBy};
+use crate::features::front_end::Source;
+use crate::features::scaling::Scaling;
+use crate::metrics::thresholds::Level;
+use crate::nn::front_ends::kind;
+use crate::nn::front_ends::spectrum::Scale;
+use crate::nn::front_ends::vggish::{TrainFrontEnd, Width};
+use crate::nn::{Optimiser, Select};
+use crate::ops::attention_pool::Pooling;
+use crate::ops::masked_bce::{FocalAlpha, Loss, LossMean};
+use crate::run::augmentation::Augmentation;
+use crate::run::setting::{
+    self, Setting, Value, all, as_toml, networks, on_feature_maps, setting, single_note, uses_vggish, with_attention,
+    with_dropout, with_known_labels, with_mixed_clips, with_thresholds, with_width,
+};
 
-use serde::Serialize;
-use toml::{Table, Value as Toml};
-
-use crate::core::error::{Error, Result};
-use crate::core::files::absolute;
-use crate::nn::Model;
-
-/// A training setting. Adding one takes an entry in `SETTINGS`, a field of `Config` and a default in `Config::of`;
-/// help, options and checks are derived.
-#[derive(Debug)]
-pub struct Setting {
-    /// Key in `run.toml`; tables and their keys are separated by a dot.
-    pub key: &'static str,
-    pub value: Value,
-    /// Help text; possible values and defaults are appended.
-    pub help: &'static str,
-    /// The reason if a model does not support it: "{model} {reason}: remove it".
-    pub unsupported: fn(&Model) -> Option<&'static str>,
-    /// Another setting and the value that this one requires.
-    pub needs: Option<(&'static str, &'static str)>,
-}
-
-/// A [`Setting`] that does not require another.
-pub(crate) const fn setting(
-    key: &'static str,
-    value: Value,
-    unsupported: fn(&Model) -> Option<&'static str>,
-    help: &'static str,
-) -> Setting {
-    Setting { key, value, help, unsupported, needs: None }
-}
-
-/// The type of a setting.
-#[derive(Debug)]
-pub enum Value {
-    /// An integer, at least 1, with its placeholder.
-    Count(&'static str),
-    /// A number in the half-open range, if there is one.
-    Number(Option<(f64, f64)>),
-    /// One of these; digits are parsed as integers.
-    Name(fn() -> &'static [&'static str]),
-    /// Any of these.
-    Names(fn() -> &'static [&'static str]),
-    /// A file or a folder.
-    Path(&'static str),
-    /// Anything else: its placeholder and parser.
-    Text(&'static str, fn(&str) -> Result<Toml, String>),
-}
-
-impl Setting {
-    pub(crate) const fn needing(mut self, key: &'static str, value: &'static str) -> Setting {
-        self.needs = Some((key, value));
-        self
-    }
-
-    /// Parses a command-line value; for lists, one item.
-    ///
-    /// # Errors
-    /// What is wrong with it. Ranges are checked by `Config::validate`.
-    pub fn parse(&self, text: &str) -> Result<Toml, String> {
-        match &self.value {
-            Value::Count(_) => {
-                let n: u64 = text.parse().map_err(|e: std::num::ParseIntError| e.to_string())?;
-                Ok(Toml::Integer(i64::try_from(n).unwrap_or(i64::MAX)))
-            }
-            Value::Number(_) => text.parse().map(Toml::Float).map_err(|e: std::num::ParseFloatError| e.to_string()),
-            Value::Name(_) | Value::Names(_) => {
-                Ok(text.parse().map_or_else(|_| Toml::String(text.into()), Toml::Integer))
-            }
-            Value::Path(_) => path(text),
-            Value::Text(_, parse) => parse(text),
-        }
-    }
-
-    /// Path of the setting in `run.toml`; two settings exist in two tables.
-    pub(super) fn path(&self, model: &Model, value: Option<&Toml>) -> &'static str {
-        match self.key {
-            "width" if model.single_label => "notes.width",
-            "width" => "front_end.width",
-            "init" if value.and_then(Toml::as_str).is_some_and(|v| v == "normal" || v == "he") => "notes.init",
-            key => key,
-        }
-    }
-
-    pub(crate) fn unsupported_error(&self, model: &Model, reason: &str) -> Error {
-        Error::Usage(format!("{} {reason}: remove `{}`", model.name, self.key))
-    }
-}
-
-/// A path as stored in settings files.
-pub(crate) fn path(text: &str) -> Result<Toml, String> {
-    let path = absolute(Path::new(text)).map_err(|e| e.to_string())?;
-    Ok(Toml::String(path.to_str().expect("absolute paths are text").into()))
-}
-
-/// The value at a dotted path of keys.
-pub(super) fn find<'a>(table: &'a Table, path: &str) -> Option<&'a Toml> {
-    match path.split_once('.') {
-        None => table.get(path),
-        Some((key, rest)) => find(table.get(key)?.as_table()?, rest),
-    }
-}
-
-pub(super) fn insert(table: &mut Table, path: &str, value: Toml) {
-    match path.split_once('.') {
-        None => drop(table.insert(path.into(), value)),
-        Some((key, rest)) => {
-            if let Toml::Table(inner) = table.entry(key).or_insert_with(|| Toml::Table(Table::new())) {
-                insert(inner, rest, value);
-            }
-        }
-    }
-}
-
-/// Merges `over` into `table`, recursively.
-pub(crate) fn merge(table: &mut Table, over: Table) {
-    for (key, value) in over {
-        match (table.get_mut(&key), value) {
-            (Some(Toml::Table(inner)), Toml::Table(value)) => merge(inner, value),
-            (_, value) => drop(table.insert(key, value)),
-        }
-    }
-}
-
-// The values of `unsupported`: which models support a setting.
-
-pub(crate) fn all(_: &Model) -> Option<&'static str> {
-    None
-}
-
-pub(crate) fn networks(model: &Model) -> Option<&'static str> {
-    model.is_forest().then_some("is not a neural network")
-}
-
-pub(crate) fn with_thresholds(model: &Model) -> Option<&'static str> {
-    model.single_label.then_some("is single-label and has no thresholds")
-}
-
-pub(crate) fn with_known_labels(model: &Model) -> Option<&'static str> {
-    networks(model).or(model.single_label.then_some("is single-label: its loss is the mean over clips"))
-}
-
-pub(crate) fn with_mixed_clips(model: &Model) -> Option<&'static str> {
-    networks(model).or(model.single_label.then_some("is single-label, so clips cannot be mixed"))
-}
-
-pub(crate) fn with_attention(model: &Model) -> Option<&'static str> {
-    networks(model).or((!model.has_attention).then_some("has no attention pooling"))
-}
-
-pub(crate) fn with_dropout(model: &Model) -> Option<&'static str> {
-    networks(model).or((model.protocol.dropout == 0.0).then_some("has no dropout"))
-}
-
-pub(crate) fn uses_vggish(model: &Model) -> Option<&'static str> {
-    (!model.needs_vggish()).then_some("does not use VGGish")
-}
-
-pub(crate) fn on_feature_maps(model: &Model) -> Option<&'static str> {
-    let reason = match (model.trains_vggish(), model.needs_vggish()) {
-        (true, _) => None,
-        (false, true) => Some("does not train a front end"),
-        (false, false) => Some("does not train a front end"),
-    };
-    networks(model).or(reason)
-}
-
-pub(crate) fn with_width(model: &Model) -> Option<&'static str> {
-    if model.single_label { None } else { uses_vggish(model) }
-}
-
-pub(crate) fn single_note(model: &Model) -> Option<&'static str> {
-    (!model.single_label).then_some("is not a single-note model")
-}
-
-/// As stored in settings files.
-pub(crate) fn as_toml(value: impl Serialize) -> Result<Toml, String> {
-    Toml::try_from(value).map_err(|e| e.to_string())
-}
+/// Every setting of training but the dataset, the model and the seeds, in the order of help texts.
+pub const SETTINGS: &[Setting] = &[
+    setting(
+        "epochs",
+        Value::Count("N"),
+        networks,
+        "Number of epochs",
+    ),
+    setting(
+        "batch",
+        Value::Count("CLIPS"),
+        networks,
+        "Batch size in clips",
+    ),
+    setting(
+        "lr",
+        Value::Number(Some((0.0, 1e6))),
+        networks,
+        "Learning rate",
+    ),
+    setting(
+        "optimiser",
+        Value::Name(names::<Optimiser>),
+        networks,
+        "Optimiser",
+    ),
+    setting(
+        "weight_decay",
+        Value::Number(Some((0.0, 1e6))),
+        networks,
+        "Weight decay (L2, added to the gradient); 0 with adagrad",
+    ),
+    setting(
+        "dropout",
+        Value::Number(Some((0.0, 1.0))),
+        with_dropout,
+        "Dropout probability, 0 to below 1",
+    ),
+    setting(
+        "pooling",
+        Value::Name(names::<Pooling>),
+        with_attention,
+        "How attention logits become weights: sigmoid, normalised to sum 1, or softmax",
+    ),
+    setting(
+        "loss",
+        Value::Name(names::<Loss>),
+        networks,
+        "bce: binary cross-entropy of known labels; partial-bce: weighted by clip (ISMIR 2019, Eq. 4); focal: \
+               down-weights well-classified labels; cross-entropy: for single-label models",
+    ),
+    setting(
+        "loss_mean",
+        Value::Name(names::<LossMean>),
+        with_known_labels,
+        "Reduction of bce and focal: mean over all known labels of a batch, or over those of each clip and then over clips",
+    ),
+    setting(
+        "alpha",
+        Value::Number(Some((-1e6, 1e6))),
+        networks,
+        "alpha of partial-bce's g(p) = alpha p^gamma + beta, p the fraction of known labels",
+    )
+    .needing("loss", "partial-bce"),
+    setting(
+        "beta",
+        Value::Number(Some((-1e6, 1e6))),
+        networks,
+        "beta of partial-bce",
+    )
+    .needing("loss", "partial-bce"),
+    setting(
+        "gamma",
+        Value::Number(Some((-1e6, 1e6))),
+        networks,
+        "gamma of partial-bce",
+    )
+    .needing("loss", "partial-bce"),
+    setting(
+        "focal_gamma",
+        Value::Number(Some((0.0, 100.0))),
+        networks,
+        "gamma of the focal loss, 0 to below 100: higher values down-weight well-classified labels more",
+    )
+    .needing("loss", "focal"),
+    setting(
+        "focal_alpha",
+        Value::Text("X|inverse-frequency|inverse-class-frequency", |text| text.parse::<FocalAlpha>().and_then(as_toml)),
+        networks,
+        "alpha of the focal loss, 0 to 1: weight of positive labels (negatives get 1 - alpha); inverse-frequency: \
+               per class, the fraction of negatives among its known training labels; inverse-class-frequency: 1 / fraction of \
+               positives, normalised to 1 over the classes",
+    )
+    .needing("loss", "focal"),
+    setting(
+        "augment",
+        Value::Names(names::<Augmentation>),
+        with_mixed_clips,
+        "Augmentation of training clips. mixup: weighted sum with another clip; concat: half of them get another clip \
+               appended; both: mixup first [default: none]",
+    ),
+    setting(
+        "mixup_alpha",
+        Value::Number(None),
+        networks,
+        "alpha of mixup, above 0 to 1: weights are drawn from Beta(alpha, alpha), near 0 and 1 for a small alpha",
+    )
+    .needing("augment", "mixup"),
+    setting(
+        "select",
+        Value::Name(names::<Select>),
+        networks,
+        "Which epoch's weights are saved: lowest validation loss, or highest validation F1 (accuracy for single-label \
+               models)",
+    ),
+    setting(
+        "patience",
+        Value::Text("EPOCHS|none", |text| match text {
+            "none" => Ok("none".into()),
+            text => text.parse::<u32>().map(|n| i64::from(n).into()).map_err(|_| "neither a number nor none".into()),
+        }),
+        networks,
+        "Stop a seed after this many epochs without improvement; none: never",
+    ),
+    setting(
+        "threshold",
+        Value::Text("P|tuned", |text| text.parse::<Level>().and_then(as_toml)),
+        with_thresholds,
+        "Decision threshold for the test, and later for eval and predict: a number, or tuned (per seed and class, on the \
+               validation clips). Epochs are always compared at 0.5",
+    ),
+    setting(
+        "val_fraction",
+        Value::Number(None),
+        all,
+        "Fraction of the training clips held out for validation, drawn per seed (for aacnn once, see --split-by); 0 for rf, \
+               which trains on all",
+    ),
+    setting(
+        "val_keys",
+        Value::Path("FILE"),
+        all,
+        "Validation clips of all seeds instead: a file with keys of the training split, one per line",
+    ),
+    setting(
+        "front_end.weights",
+        Value::Text("FILE|random", |text| match text.parse::<Source>().map_err(|e| e.to_string())? {
+            Source::File(_) => setting::path(text),
+            random => as_toml(random),
+        }),
+        uses_vggish,
+        "VGGish weights for audio models: a safetensors file with torchvggish's names, or random (random:SEED)",
+    ),
+    setting(
+        "width",
+        Value::Text("W", |text| text.parse::<Width>().map_err(|e| e.to_string()).and_then(as_toml)),
+        with_width,
+        "Width of VGGish or aacnn as a fraction of its channels: 1, 1/2, 1/4 or 1/8 [default: 1]",
+    ),
+    setting(
+        "train_front_end",
+        Value::Name(names::<TrainFrontEnd>),
+        on_feature_maps,
+        "Part of VGGish trained with the model (att-tf models)",
+    ),
+    setting(
+        "front_end.pca",
+        Value::Path("FILE.npz"),
+        uses_vggish,
+        "PCA of VGGish's embeddings, an npz with pca_eigen_vectors and pca_means [default: the PCA in the weights file]",
+    ),
+    setting(
+        "front_end.scaling",
+        Value::Name(names::<Scaling>),
+        uses_vggish,
+        "How VGGish's embeddings become inputs: their PCA in 8 bits, or each dimension from its minimum to its maximum over the \
+               training split [default: pca8 if there is a PCA, else minmax]",
+    ),
+    setting(
+        "features",
+        Value::Path("FILE.npz"),
+        all,
+        "Features to use with the dataset's labels, as `wmic features` writes them",
+    ),
+    setting(
+        "feature_scale",
+        Value::Name(names::<FeatureScale>),
+        all,
+        "Scale of features stored as floats: inputs of 0 to 1, or 8-bit codes of 0 to 255 [default: as recorded in the file, \
+               else codes if any is above 1]",
+    ),
+    setting(
+        "cache",
+        Value::Path("DIR"),
+        all,
+        "Cache folder for extracted features [default: wmic in the user's cache directory]",
+    ),
+    setting(
+        "init",
+        Value::Text("WEIGHTS.safetensors|normal|he", |text| match text {
+            "normal" | "he" => Ok(text.into()),
+            file => setting::path(file),
+        }),
+        networks,
+        "Initial weights (PyTorch names and shapes, as `wmic export` writes); for aacnn also an initialisation: normal, as \
+               in the paper, or he (write ./he for a file of that name) [default: random]",
+    ),
+    setting(
+        "notes.input",
+        Value::Name(kind::of_notes),
+        single_note,
+        "Input spectrum of aacnn",
+    ),
+    setting(
+        "notes.attention",
+        Value::Name(|| &["0", "25", "50", "75", "100"]),
+        single_note,
+        "Percentage of attention filters in the last two blocks of aacnn",
+    ),
+    setting(
+        "notes.scale",
+        Value::Name(names::<Scale>),
+        single_note,
+        "Magnitudes, or log magnitudes standardised per second (aacnn)",
+    ),
+    setting(
+        "notes.split_by",
+        Value::Name(names::<SplitBy>),
+        single_note,
+        "Unit of the split (aacnn): a file, so that no recording is in both training and test; or a one-second segment, as \
+               in the paper",
+    ),
+];

@@ -4,7 +4,8 @@ use crate::core::error::{Error, Result};
 use crate::nn::models::aacnn::ATTENTION;
 use crate::nn::{self, Optimiser};
 use crate::ops::masked_bce::{FocalAlpha, Loss};
-use crate::run::config::{Augmentation, Config, MAX_SEEDS};
+use crate::run::augmentation::Augmentation;
+use crate::run::config::{Config, MAX_SEEDS};
 use crate::run::given;
 
 /// Maximum batch size.

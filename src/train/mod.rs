@@ -2,5 +2,6 @@
 
 pub mod forest;
 pub mod learner;
+pub mod outline;
 pub mod session;
 pub mod trainer;

@@ -7,7 +7,6 @@
 use std::path::Path;
 
 use crate::core::error::{Error, Result};
-use crate::core::files::write_atomic;
 use crate::data::Dataset;
 use crate::gpu::Gpu;
 use crate::metrics::evaluation::Evaluation;
@@ -186,8 +185,7 @@ impl<'a> Session<'a> {
             run.write_thresholds(&trained.about)?;
         }
         let evaluation = trained.score(gpu, data, &predictions)?;
-        let text = serde_json::to_string_pretty(&evaluation).expect("results serialise");
-        write_atomic(run.test(), |out| writeln!(out, "{text}"))?;
+        run.write_evaluation(&evaluation)?;
         let (record, thresholds) = (run.record()?, trained.thresholds()?);
         Ok(Outcome { run, record, history, evaluation, predictions, thresholds })
     }

@@ -8,11 +8,11 @@ use std::time::{Duration, Instant};
 use proptest::prelude::*;
 use wmic::Error;
 use wmic::audio::{Depth, Excerpt, Item, Windowing, audio_files, decode, ingest, resample, write_wav};
-use wmic::nn::Kind;
+use wmic::nn::FeatureKind;
 use wmic::nn::front_ends::log_mel;
 
 fn windowing(window: f64, hop: impl Into<Option<f64>>) -> Windowing {
-    Windowing { window, hop: hop.into(), format: Kind::Vggish.format(), align_last: false }
+    Windowing { window, hop: hop.into(), format: FeatureKind::Vggish.format(), align_last: false }
 }
 
 /// Noise, so that no two parts are equal.
@@ -353,7 +353,7 @@ fn the_end_of_a_recording_is_covered_by_an_excerpt_of_its_last_window() {
     let samples: Vec<f32> = (0..sr * 23 / 10).map(|i| i as f32 / (4 * sr) as f32).collect();
     let starts = |samples: &[f32], hop: f64, align_last: bool| -> Vec<(f64, f32, usize)> {
         wmic::audio::write_wav(&path, sr as u32, samples, wmic::audio::Depth::Float32).unwrap();
-        let windowing = Windowing { window: 1.0, hop: Some(hop), format: Kind::Stft.format(), align_last };
+        let windowing = Windowing { window: 1.0, hop: Some(hop), format: FeatureKind::Stft.format(), align_last };
         let excerpts = ingest(vec![path.clone()], windowing).unwrap().filter_map(|(_, item)| match item {
             Item::Excerpt(e) => Some((e.start, e.samples[0], e.samples.len())),
             _ => None,

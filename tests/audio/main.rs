@@ -5,6 +5,7 @@ mod decode;
 mod files;
 mod fuzz;
 mod ingest;
+mod pages;
 mod recogniser;
 mod recognition;
 mod synth;

@@ -5,8 +5,9 @@ use std::path::Path;
 use wmic::audio::{Depth, decode, write_wav};
 use wmic::core::random::Stream;
 use wmic::features::device_dataset::DeviceDataset;
-use wmic::features::extraction::{FrontEndRunner, Recipe};
+use wmic::features::feature_config::FeatureConfig;
 use wmic::features::front_end::{FrontEnd, Source};
+use wmic::features::runner::FrontEndRunner;
 use wmic::gpu::Gpu;
 use wmic::metrics::thresholds::Level;
 use wmic::nn::front_ends::vggish::Width;
@@ -25,8 +26,9 @@ fn trained(model: &str) -> Trained {
     let front_end = FrontEnd::new(Source::Random(0), Width::Eighth);
     let config = Config { seeds: SEEDS.into(), front_end: Some(front_end), ..Config::of(model, "none").unwrap() };
     let classes: Vec<String> = (0..20).map(|k| format!("class {k}")).collect();
-    let recipe = Recipe { front_end: config.front_end.clone(), ..Recipe::of(config.kind().unwrap()) };
-    let (instances, width) = (10, recipe.instance_len());
+    let feature_config =
+        FeatureConfig { front_end: config.front_end.clone(), ..FeatureConfig::of(config.kind().unwrap()) };
+    let (instances, width) = (10, feature_config.instance_len());
     let layout = layout(&config, instances, width, classes.len()).unwrap();
     let block = |seed: u64| {
         let (trained, stats) = layout.initial(seed);
@@ -178,9 +180,9 @@ fn features_that_stay_on_the_gpu_are_those_that_are_read() {
     for seconds in [10.0, 3.3] {
         let samples = sound(seconds);
         let run = trained("fc-tf");
-        let mut recipe = run.recipe().unwrap();
-        let weights = recipe.load().unwrap();
-        let runner = FrontEndRunner::new(&gpu, &recipe, weights.as_ref(), false).unwrap();
+        let mut feature_config = run.feature_config().unwrap();
+        let weights = feature_config.load().unwrap();
+        let runner = FrontEndRunner::new(&gpu, &feature_config, weights.as_ref(), false).unwrap();
         let mut normalised = wmic::audio::Clip { sr: SR, samples: samples.clone() };
         normalised.normalise_peak();
         let features = runner.features(&runner.extractor.run(&[&normalised.samples]).unwrap()).unwrap();

@@ -216,12 +216,16 @@ fn features_of_files_and_of_a_folder_per_class() {
     let (set, run, cache) = (at("set"), at("run"), at("cache"));
     let train = ["train", text(&set), "--model", "att-tf", "--epochs", "1", "--cache", text(&cache)];
     wmic(&[&train, &EIGHTH[..], &["--out", text(&run), "--val-fraction", "0.4"]].concat()).assert().success();
-    let heard = json(&["predict", text(&run), text(&at("set")), "--format", "json", "--html", text(&at("page.html"))]);
+    let heard = json(&["predict", text(&run), text(&at("set")), "--format", "json", "--html", text(&at("site"))]);
     let classes: Vec<&str> =
         heard[0]["instruments"].as_array().unwrap().iter().map(|i| i["name"].as_str().unwrap()).collect();
     assert!(classes.contains(&"<b>harp") && classes.contains(&"oboe, \"d'amore\""), "{classes:?}");
-    let page = std::fs::read_to_string(at("page.html")).unwrap();
-    assert!(!page.contains("<b>harp") && page.contains("&lt;b&gt;harp"), "names are text");
+    let pages: Vec<String> = names(&at("site/recordings"))
+        .iter()
+        .map(|name| std::fs::read_to_string(at("site/recordings").join(name)).unwrap())
+        .collect();
+    assert_eq!(pages.len(), 6);
+    assert!(pages.iter().all(|page| !page.contains("<b>harp") && page.contains("&lt;b&gt;harp")), "names are text");
     let rows = stdout(&["predict", text(&run), text(&at("set")), "--format", "csv"]);
     let mut reader = csv::Reader::from_reader(rows.as_bytes());
     assert_eq!(reader.records().map(|row| row.unwrap().len()).collect::<Vec<_>>(), [7; 12]);
@@ -411,7 +415,8 @@ fn invalid_inputs_and_outputs_are_rejected_before_the_work() {
         (&["--format", "table", "--out", &at("answers")], "--out needs --format json, csv, jams or audacity"),
         (&["--format", "csv", "--out", &at("file")], "file: "),
         (&["--plot", &at("file")], "file: "),
-        (&["--html", &at("folder")], "folder: "),
+        (&["--html", &at("file")], "file: "),
+        (&["--html", &at("page.html"), &second], "2 recordings need a folder for their pages: --html DIR"),
         (&["--html", &at("none/page.html")], "none/page.html: "),
         (&[&at("folder")], "folder: contains no audio files"),
         (&[&at("none.wav")], "none.wav: does not exist"),
@@ -601,7 +606,7 @@ fn results_in_every_format() {
             match format {
                 "json" => has_keys(
                     &serde_json::from_str(&written).unwrap(),
-                    &["file", "duration", "model", "seeds", "instruments"],
+                    &["file", "duration", "model", "seeds", "summary", "instruments"],
                 ),
                 "csv" => assert_eq!(written.lines().count(), 21),
                 "jams" => {
@@ -622,14 +627,13 @@ fn results_in_every_format() {
         assert!((said - kept).abs() < 1e-6);
     }
     wmic(&["predict", &run, &one, "--aggregate", "attention"]).assert().success();
-    let (plots, page) = (at("plots"), at("page.html"));
-    let pictures = ["predict", &run, &sounds[0], &sounds[1], "--plot", text(&plots), "--html", text(&page)];
-    wmic(&pictures).assert().success().stderr(contains("page written to "));
+    let (plots, site) = (at("plots"), at("site"));
+    let pictures = ["predict", &run, &sounds[0], &sounds[1], "--plot", text(&plots), "--html", text(&site)];
+    wmic(&pictures).assert().success().stderr(contains("2 pages and their index written to "));
     assert_eq!(names(&plots), ["take-2.png", "take.png"]);
     assert!(names(&plots).iter().all(|name| std::fs::read(plots.join(name)).unwrap().starts_with(b"\x89PNG")));
-    let page = std::fs::read_to_string(page).unwrap();
-    assert!(page.starts_with("<!doctype html>") || page.starts_with("<!DOCTYPE html>"), "{:?}", &page[..40]);
-    assert_eq!(page.matches("data:audio/wav;base64,").count(), 2);
+    assert_eq!(names(&site.join("recordings")), ["take-2.html", "take.html"]);
+    assert!(std::fs::read_to_string(site.join("index.html")).unwrap().starts_with("<!doctype html>"));
 
     let truth = Path::new(&shared().data()).join("activity.csv");
     let compared = wmic(&["predict", &run, &one, "--truth", text(&truth)]).assert().success();
@@ -721,11 +725,12 @@ fn models_that_look_at_places_take_whole_spectrograms_and_show_their_paths() {
     assert!((first["glimpses"][0]["time"].as_f64().unwrap() - 4.99).abs() < 0.01, "it begins in the middle of 9.98 s");
 
     let (plots, page) = (at("plots"), at("page.html"));
-    wmic(&[&predict[..], &["--plot", &plots, "--html", &page]].concat()).assert().success();
-    assert_eq!(names(Path::new(&plots)).len(), 2);
+    let pictures = ["predict", &run, &sounds[0], "--plot", &plots, "--html", &page];
+    wmic(&pictures).assert().success().stderr(contains("page written to "));
+    assert_eq!(names(Path::new(&plots)).len(), 1);
     let page = std::fs::read_to_string(page).unwrap();
-    assert_eq!(page.matches("aria-label=\"Path of the glimpses\"").count(), 2);
-    assert_eq!(page.matches("<circle ").count(), 3 * 16, "of one seed, in three excerpts");
+    assert_eq!(page.matches("aria-label=\"Path of the glimpses\"").count(), 1);
+    assert_eq!(page.matches("<circle ").count(), 2 * 16, "of one seed, in two excerpts");
 
     // The same features from a file.
     let npz = at("spectrogram.npz");

@@ -2,28 +2,11 @@
 
 use std::path::Path;
 
-use assert_cmd::Command;
 use predicates::prelude::*;
 use predicates::str::contains;
 use serde_json::Value;
 
-fn wmic(args: &[&str]) -> Command {
-    let mut command = Command::cargo_bin("wmic").unwrap();
-    command.args(args);
-    command
-}
-
-/// Runs it, expects success and returns stdout.
-fn stdout(args: &[&str]) -> String {
-    let done = wmic(args).assert().success();
-    String::from_utf8(done.get_output().stdout.clone()).unwrap()
-}
-
-/// One line on stderr, exit code 2, nothing on stdout.
-fn rejected(args: &[&str], why: &str) {
-    let one_line = predicate::function(|text: &str| text.lines().count() == 1);
-    wmic(args).assert().code(2).stdout("").stderr(contains("wmic: ").and(contains(why)).and(one_line));
-}
+use crate::support::{assert_rejected, rejected, stdout, wmic};
 
 #[test]
 fn every_command_has_help_with_a_summary_for_every_option() {
@@ -194,4 +177,15 @@ fn completions_are_scripts_for_the_shell() {
         assert!(script.contains("wmic") && script.contains("devices") && script.contains("op"), "{shell}");
     }
     wmic(&["completions", "cmd"]).assert().code(2);
+}
+
+#[test]
+fn a_missing_dataset_is_named_by_its_full_path() {
+    let folder = tempfile::tempdir().unwrap();
+    let missing = folder.path().canonicalize().unwrap().join("nowhere");
+    for command in ["train", "plan"] {
+        let mut command = wmic(&[command, "nowhere"]);
+        command.current_dir(&folder);
+        assert_rejected(command, missing.to_str().unwrap());
+    }
 }

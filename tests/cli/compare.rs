@@ -676,8 +676,7 @@ fn an_entry_that_runs_out_of_memory_is_left_out_and_the_next_gets_a_new_device()
     use wmic::gpu::Gpu;
     let work = |fault: &'static str| {
         let open = || Gpu::open(None);
-        let labels = ["large", "small"].map(str::to_owned);
-        each(&labels, &open().unwrap(), &open, &mut |gpu, i| {
+        each(&["large", "small"], &open().unwrap(), &open, &mut |gpu, i| {
             if i == 0 {
                 gpu.fail(fault);
             }

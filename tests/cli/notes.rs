@@ -16,7 +16,7 @@ use wmic::core::random::Stream;
 use wmic::data::{Dataset, FeatureValues, Features, SplitBy, load_features};
 use wmic::features::device_dataset::DeviceDataset;
 use wmic::gpu::Gpu;
-use wmic::nn::Kind;
+use wmic::nn::FeatureKind;
 use wmic::nn::front_ends::spectrum::Scale;
 use wmic::nn::front_ends::vggish::Width;
 use wmic::nn::models::aacnn::Initialisation;
@@ -303,13 +303,13 @@ fn a_run_predicts_one_class_per_second() {
     assert!(run.join("examples.png").is_file() && report.contains("href=\"examples.png\""));
     let shown = report.matches("alt=\"Spectrum of ").count();
     assert!((3..=6).contains(&shown), "one or two of each class: {shown}");
-    let page = shared.at("page.html");
-    stdout(&["predict", text(&run), text(&solo), text(&silence), "--html", text(&page)]);
-    let page = std::fs::read_to_string(page).unwrap();
-    for words in ["alt=\"Constant-Q transform, one-second frames\"", "<span>probability: 0 ", "No instrument detected<"]
-    {
-        assert!(page.contains(words), "{words}");
+    let site = shared.at("site");
+    stdout(&["predict", text(&run), text(&solo), text(&silence), "--html", text(&site)]);
+    let page = |name: &str| std::fs::read_to_string(site.join("recordings").join(name)).unwrap();
+    for words in ["alt=\"Constant-Q transform, one-second frames\"", ">probability: 0 "] {
+        assert!(page("solo.html").contains(words), "{words}");
     }
+    assert!(page("silence.html").contains("No instrument detected<"));
 
     let short = shared.at("short.wav");
     write_wav(&short, SR, &note(SR as usize - 1, SR, 300.0, 0.3), Depth::Float32).unwrap();
@@ -409,7 +409,7 @@ fn options_that_do_not_apply_are_rejected() {
 
 /// Random spectra, each of a class.
 fn noise(clips: usize) -> Dataset {
-    let (width, classes) = (Kind::Cqt.spectrogram().bands, 3);
+    let (width, classes) = (FeatureKind::Cqt.spectrogram().bands, 3);
     let mut random = Stream::new(1, 0);
     Dataset {
         path: "noise".into(),
@@ -438,7 +438,7 @@ fn replicas_and_resumed_runs_have_the_same_bits() {
     let data = noise(5);
     let corpus = DeviceDataset::of_dataset(&gpu, &data).unwrap();
     let notes = Notes {
-        input: Kind::Cqt,
+        input: FeatureKind::Cqt,
         attention: 50,
         width: Width::Eighth,
         scale: Scale::Log,

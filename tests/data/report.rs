@@ -308,7 +308,7 @@ fn plots_are_drawn() {
     let png = folder.path().join("c.png");
     c.plot(&png).unwrap();
     let image = image::open(&png).unwrap().into_rgb8();
-    assert_eq!(image.width(), 1920, "twice the logical width");
+    assert_eq!(image.width(), 2160, "twice the logical width");
     let share = |rgb: [u8; 3]| image.pixels().filter(|p| p.0 == rgb).count() as f64 / image.pixels().len() as f64;
     assert!(share([255; 3]) > 0.5, "mostly paper");
     assert!(share([0, 114, 178]) > 0.01 && share([230, 159, 0]) > 0.01, "bars of both adapters");

@@ -6,7 +6,7 @@ use wmic::Array;
 use wmic::data::{Dataset, FeatureValues, Features};
 use wmic::metrics::evaluation::{Evaluation, SeedPredictions, Subject, evaluate};
 use wmic::metrics::thresholds::Level;
-use wmic::nn::Kind;
+use wmic::nn::FeatureKind;
 use wmic::nn::front_ends::spectrum::Scale;
 use wmic::predict::evaluator::SplitPredictions;
 use wmic::predict::trained::Split;
@@ -129,7 +129,7 @@ fn the_report_has_the_results() {
 
     let page = std::fs::read_to_string(folder.path().join("report.html")).unwrap();
     assert!(page.starts_with("<!doctype html>") && page.trim_end().ends_with("</html>"));
-    assert_eq!(page.matches("<svg ").count(), 3, "the pictures are in it");
+    assert_eq!(page.matches("<svg ").count(), 2 * 3, "the pictures are in it, wide and narrow");
     let percent = |v: Option<f64>| format!("{:.3}", v.unwrap()).replacen("0.", ".", 1);
     for (mean, std) in [(e.mean.map, e.std.map), (e.mean.f1_pn, e.std.f1_pn), (e.mean.f1_pos, e.std.f1_pos)] {
         assert!(page.contains(&format!("<b>{} <small>± {}</small></b>", percent(mean), percent(std))));
@@ -164,7 +164,7 @@ fn a_seed_a_class_or_a_score_may_be_alone_or_missing() {
     let mut unlabelled = rows(&[7, 8], |_| 3);
     unlabelled.iter_mut().for_each(|row| row.val_f1_pn = None);
     write(at, &record(&[7, 8]), &unlabelled, &evaluation(&[7, 8], &["piano", "flute"], |_| false), None).unwrap();
-    assert_eq!(page().matches("no labels").count(), 1 + 5 + 2, "of F1 over epochs, five scores, two classes");
+    assert_eq!(page().matches("no labels").count(), 2 * (1 + 5 + 2), "of F1 over epochs, five scores, two classes");
     // No row at all: a run whose metrics are gone.
     write(at, &record(&[7]), &[], &evaluation(&[7], &[], |_| true), None).unwrap();
     assert_eq!(names(at), FILES, "older reports are replaced");
@@ -278,7 +278,7 @@ fn single_label_models_are_reported_with_a_confusion_matrix() {
         assert!(matrix.pixels().filter(alike).count() > 3000, "{}: {cell:?}", ORCHESTRA[k]);
     }
     let page = std::fs::read_to_string(at.join("report.html")).unwrap();
-    assert_eq!(page.matches("<svg ").count(), 4, "the pictures are in it");
+    assert_eq!(page.matches("<svg ").count(), 2 * 4, "the pictures are in it, wide and narrow");
     for words in [
         "Confusion matrix, test split, ensemble of 3 seeds",
         "Accuracy",
@@ -294,8 +294,8 @@ fn single_label_models_are_reported_with_a_confusion_matrix() {
         assert!(!page.contains(words), "{words}");
     }
     // The SVG has every count as a text of its own.
-    let texts: Vec<&str> =
-        page[page.rfind("<svg ").unwrap()..].split("<text").filter_map(|t| t.split('>').nth(1)).collect();
+    let matrix = page.rfind("<div class=\"wide\"").unwrap()..page.rfind("<div class=\"narrow\"").unwrap();
+    let texts: Vec<&str> = page[matrix].split("<text").filter_map(|t| t.split('>').nth(1)).collect();
     let shown = |clips: u64| texts.iter().any(|t| t.trim_end_matches("</text").trim() == clips.to_string());
     assert!(confusion.iter().flatten().all(|&clips| clips == 0 || shown(clips)), "{texts:?}");
 }
@@ -374,7 +374,7 @@ fn examples_are_a_typical_correct_and_the_most_confident_wrong_prediction() {
     // Banjo: three right, of which clip 2 is in the middle, and two wrong; cello: one wrong; flute: one right; tuba: none.
     let data = notes(&classes, &[0, 0, 0, 0, 0, 1, 2]);
     let answers = predictions(&data, &[(0, 0.5), (0, 0.9), (0, 0.7), (1, 0.6), (2, 0.8), (2, 0.9), (2, 1.0)]);
-    let settings = Notes { input: Kind::Cqt, scale: Scale::Log, ..Notes::default() };
+    let settings = Notes { input: FeatureKind::Cqt, scale: Scale::Log, ..Notes::default() };
     let examples = Examples::new(&data, &data.test, &answers, &settings);
     let e = single_label(&[0], &ORCHESTRA);
     write(at, &record(&[0]), &rows(&[0], |_| 2), &e, Some(&examples)).unwrap();

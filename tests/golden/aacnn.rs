@@ -8,7 +8,7 @@ use wmic::data::{Dataset, FeatureValues, Features};
 use wmic::features::device_dataset::{DeviceDataset, Dims};
 use wmic::gpu::Gpu;
 use wmic::graph::{Arenas, Draft, Graph, Mode, Spec};
-use wmic::nn::Kind;
+use wmic::nn::FeatureKind;
 use wmic::nn::front_ends::vggish::Width;
 use wmic::nn::layers::{AugmentedConv2d, WeightInit};
 use wmic::nn::models::aacnn::{ATTENTION, normed};
@@ -24,25 +24,25 @@ const FRAMES: usize = 87;
 const PREDICTIONS: f64 = 2e-5;
 const GRADIENTS: f64 = 1e-4;
 
-fn config(input: Kind, attention: u32, width: Width) -> Config {
+fn config(input: FeatureKind, attention: u32, width: Width) -> Config {
     let notes = Notes { input, attention, width, ..Notes::default() };
     Config { notes: Some(notes), batch: CLIPS, ..Config::of("aacnn", "formula").unwrap() }
 }
 
 #[test]
 fn the_ten_published_parameter_counts() {
-    let counts = |input: Kind| {
+    let counts = |input: FeatureKind| {
         ATTENTION.map(|attention| {
             let config = config(input, attention, Width::Full);
             layout(&config, FRAMES, input.spectrogram().bands, CLASSES).unwrap().count()
         })
     };
-    assert_eq!(counts(Kind::Stft), [65_692_403, 63_040_083, 60_469_683, 57_981_203, 55_574_643]);
-    assert_eq!(counts(Kind::Cqt), [26_370_803, 23_712_243, 21_135_603, 18_640_883, 16_228_083]);
+    assert_eq!(counts(FeatureKind::Stft), [65_692_403, 63_040_083, 60_469_683, 57_981_203, 55_574_643]);
+    assert_eq!(counts(FeatureKind::Cqt), [26_370_803, 23_712_243, 21_135_603, 18_640_883, 16_228_083]);
 }
 
 /// As in `tests/golden/aacnn.py`; one more clip makes its batch partial.
-fn dataset(input: Kind, salt: u32) -> Dataset {
+fn dataset(input: FeatureKind, salt: u32) -> Dataset {
     let (width, clips) = (input.spectrogram().bands, CLIPS + 1);
     let value = |i: usize| (-1.5 + 3.0 * frac(i as u32, salt)) as f32;
     let target = |i: usize| f32::from(u8::from(i / CLASSES * 7 % CLASSES == i % CLASSES));
@@ -86,8 +86,8 @@ fn assert_close(what: &str, got: &[f32], want: &Array<f64>, relative: f64, absol
 }
 
 /// Adds the tolerances of the gradients to `tolerances`.
-fn case(gpu: &Gpu, golden: &Golden, input: Kind, attention: u32, tolerances: &mut Vec<f64>) {
-    let kind = if input == Kind::Stft { "stft" } else { "cqt" };
+fn case(gpu: &Gpu, golden: &Golden, input: FeatureKind, attention: u32, tolerances: &mut Vec<f64>) {
+    let kind = if input == FeatureKind::Stft { "stft" } else { "cqt" };
     let name = |what: &str| format!("{kind}.{attention}.{what}");
     let tensor = |what: &str| golden.tensor(&name(what));
     let config = config(input, attention, Width::Eighth);
@@ -97,7 +97,7 @@ fn case(gpu: &Gpu, golden: &Golden, input: Kind, attention: u32, tolerances: &mu
         _ => 5000,
     };
     let data = dataset(input, salt);
-    assert_eq!(config.kind().unwrap() == Kind::Stft, input == Kind::Stft);
+    assert_eq!(config.kind().unwrap() == FeatureKind::Stft, input == FeatureKind::Stft);
     let corpus = DeviceDataset::of_dataset(gpu, &data).unwrap();
     let layout = layout(&config, FRAMES, input.spectrogram().bands, CLASSES).unwrap();
     let block = formula_block(&layout);
@@ -152,7 +152,7 @@ fn aacnn_predicts_and_learns_as_pytorch() {
     let golden = Golden::open("aacnn.safetensors");
     let gpu = Gpu::open(None).expect("an adapter (software Vulkan will do)");
     let mut tolerances = vec![];
-    for input in [Kind::Cqt, Kind::Stft] {
+    for input in [FeatureKind::Cqt, FeatureKind::Stft] {
         ATTENTION.iter().for_each(|attention| case(&gpu, &golden, input, *attention, &mut tolerances));
     }
     // A gradient of another network would be off by its own size. Single layers are compared to 1e-4.
@@ -208,9 +208,9 @@ fn an_augmented_block_is_pytorchs() {
 #[test]
 fn the_full_network_fits_bindings_of_128_mib() {
     // Eight clips: of sixteen the first maps alone take 183 MB.
-    let config = Config { batch: 8, ..config(Kind::Stft, 25, Width::Full) };
+    let config = Config { batch: 8, ..config(FeatureKind::Stft, 25, Width::Full) };
     let gpu = Gpu::open(None).expect("an adapter (software Vulkan will do)");
-    let data = dataset(Kind::Stft, 5000);
+    let data = dataset(FeatureKind::Stft, 5000);
     let dims = Dims { clips: 64, slots: 64, ..Dims::new(&data.features, CLASSES, u64::MAX) };
     let graphs = Graphs::new(&config, dims.fitted(128 << 20), 56, 8, Order::Shuffled).unwrap();
     for draft in graphs.drafts(&gpu, 1).unwrap() {

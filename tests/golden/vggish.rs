@@ -11,7 +11,7 @@ use wmic::features::front_end::{FrontEnd, Source};
 use wmic::features::scaling::PostProcess;
 use wmic::gpu::{Buffer, Gpu};
 use wmic::graph::{Draft, Graph, Mode, Spec};
-use wmic::nn::front_ends::kind::{Kind, Options};
+use wmic::nn::front_ends::kind::{FeatureKind, Options};
 use wmic::nn::front_ends::log_mel::{BANDS, PATCH_FRAMES, SR};
 use wmic::nn::front_ends::spectrum::Scale;
 use wmic::nn::front_ends::vggish::{self, EMBEDDING, Weights, Width};
@@ -116,7 +116,7 @@ fn audio_to_embeddings_equals_a_plain_chain() {
         let options = Options { width: Width::Quarter, scale: Scale::Magnitude, last_relu: true };
         Extractor::new(&gpu, kind, options, Some(&weights), samples, false).unwrap()
     };
-    let whole = extractor(Kind::Vggish, sound.len());
+    let whole = extractor(FeatureKind::Vggish, sound.len());
     assert_eq!((whole.instances(), whole.instance_len()), (10, EMBEDDING));
     let extracts = whole.run(&beginnings.map(|(_, samples, _)| &sound[..samples])).unwrap();
     for ((name, _, instances), extract) in beginnings.into_iter().zip(extracts) {
@@ -126,7 +126,9 @@ fn audio_to_embeddings_equals_a_plain_chain() {
         assert!(padding.len() == (10 - instances) * EMBEDDING && padding.iter().all(|v| *v == 0.0), "{name}: padding");
     }
     // The shortest clip step by step.
-    for (kind, what) in [(Kind::LogMel, "logmel"), (Kind::Maps, "maps"), (Kind::Vggish, "embeddings")] {
+    for (kind, what) in
+        [(FeatureKind::LogMel, "logmel"), (FeatureKind::Maps, "maps"), (FeatureKind::Vggish, "embeddings")]
+    {
         let extract = extractor(kind, 15_600).run(&[&sound[..8000]]).unwrap().remove(0);
         assert_eq!(extract.instances, 1);
         assert_close(what, &extract.features, &golden.tensor(&format!("sound.0.5s.{what}")));

@@ -8,7 +8,7 @@ use wmic::features::device_dataset::DeviceDataset;
 use wmic::features::front_end::{FrontEnd, Source};
 use wmic::gpu::{Buffer, Gpu};
 use wmic::graph::Layout;
-use wmic::nn::Kind;
+use wmic::nn::FeatureKind;
 use wmic::nn::front_ends::log_mel::{BANDS, PATCH_FRAMES};
 use wmic::nn::front_ends::vggish::{self, TrainFrontEnd, Width};
 use wmic::ops::masked_bce::LossMean;
@@ -97,7 +97,7 @@ fn visual_models_predict_and_learn_as_pytorch() {
             ..Config::of(model, "formula").unwrap()
         };
         let data = dataset(train_front_end == TrainFrontEnd::All);
-        let kind = wmic::nn::find(model).unwrap().input(train_front_end, Kind::Stft);
+        let kind = wmic::nn::find(model).unwrap().input(train_front_end, FeatureKind::Stft);
         assert_eq!(data.features.width, kind.instance_len(WIDTH));
         let corpus = DeviceDataset::of_dataset(&gpu, &data).unwrap();
         let layout = layout(&config, INSTANCES, data.features.width, CLASSES).unwrap();

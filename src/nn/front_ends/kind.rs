@@ -17,7 +17,7 @@ use crate::ops::stft::stft;
 /// A kind of features. In files and options it has the name of its row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Kind {
+pub enum FeatureKind {
     /// VGGish's embedding: 128 values, as in OpenMIC-2018.
     Vggish,
     /// VGGish's last feature maps, (6, 4, C).
@@ -69,7 +69,7 @@ pub struct Spectrogram {
 
 /// Properties of a kind.
 pub struct Row {
-    pub kind: Kind,
+    pub kind: FeatureKind,
     pub name: &'static str,
     /// One line for help texts.
     pub about: &'static str,
@@ -129,7 +129,7 @@ static CQT_SHOWN: Spectrogram = Spectrogram {
 
 /// A kind with one instance per log-mel patch.
 const PATCHES: Row = Row {
-    kind: Kind::LogMel,
+    kind: FeatureKind::LogMel,
     name: "logmel",
     about: "log-mel patches of 0.96 s, (96, 64)",
     file: "logmel.npz",
@@ -148,7 +148,7 @@ const PATCHES: Row = Row {
 /// Every kind, in the order of [`Kind`].
 pub static ROWS: [Row; 6] = [
     Row {
-        kind: Kind::Vggish,
+        kind: FeatureKind::Vggish,
         name: "vggish",
         about: "VGGish's embedding: 128 values, as in OpenMIC-2018",
         file: "openmic-2018.npz",
@@ -164,7 +164,7 @@ pub static ROWS: [Row; 6] = [
         ..PATCHES
     },
     Row {
-        kind: Kind::Maps,
+        kind: FeatureKind::Maps,
         name: "maps",
         about: "VGGish's last feature maps, (6, 4, C)",
         file: "maps.npz",
@@ -176,7 +176,7 @@ pub static ROWS: [Row; 6] = [
     },
     PATCHES,
     Row {
-        kind: Kind::Spectrogram,
+        kind: FeatureKind::Spectrogram,
         name: "spectrogram",
         about: "log-mel spectrogram, frames of 10 ms, (64)",
         file: "spectrogram.npz",
@@ -189,7 +189,7 @@ pub static ROWS: [Row; 6] = [
         ..PATCHES
     },
     Row {
-        kind: Kind::Stft,
+        kind: FeatureKind::Stft,
         name: "stft",
         about: "STFT of one-second notes, hop 512 at 44.1 kHz, (1025)",
         file: "stft.npz",
@@ -203,7 +203,7 @@ pub static ROWS: [Row; 6] = [
         ..NOTE
     },
     Row {
-        kind: Kind::Cqt,
+        kind: FeatureKind::Cqt,
         name: "cqt",
         about: "constant-Q transform of one-second notes, hop 512 at 44.1 kHz, (252)",
         file: "cqt.npz",
@@ -237,7 +237,7 @@ fn maps(g: &mut Graph, samples: Tensor, options: Options) -> Result<Tensor> {
     vggish::convolutions(g, patches, options.width, Weights::Frozen)
 }
 
-impl Kind {
+impl FeatureKind {
     pub fn row(self) -> &'static Row {
         &ROWS[self as usize]
     }
@@ -287,7 +287,7 @@ impl Kind {
     }
 }
 
-impl fmt::Display for Kind {
+impl fmt::Display for FeatureKind {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
         f.write_str(self.name())
     }
@@ -311,6 +311,6 @@ mod tests {
             assert_eq!(row.kind.row().name, row.name);
             assert_eq!(named(row.name), Some(row.kind));
         }
-        assert_eq!(ROWS.len(), names::<Kind>().len());
+        assert_eq!(ROWS.len(), names::<FeatureKind>().len());
     }
 }

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::{Inputs, Model, ModelConfig, Optimiser, Prediction, Protocol, Select};
 use crate::core::error::Result;
 use crate::graph::{Graph, Tensor};
-use crate::nn::front_ends::kind::Kind;
+use crate::nn::front_ends::kind::FeatureKind;
 use crate::nn::front_ends::spectrum;
 use crate::nn::front_ends::vggish::Width;
 use crate::nn::layers::{AugmentedConv2d, WeightInit, batch_norm_with, linear, linear_relu};
@@ -72,7 +72,7 @@ pub const MODEL: Model = Model {
     positions: spectrum::STFT.n_fft / 2 + 1,
     has_attention: false,
     single_label: true,
-    inputs: &[Kind::Stft, Kind::Cqt],
+    inputs: &[FeatureKind::Stft, FeatureKind::Cqt],
     patches: &[],
     build: Some(build),
 };

@@ -7,7 +7,7 @@
 use super::{Inputs, Model, ModelConfig, PositionScores, Prediction, Protocol};
 use crate::core::error::Result;
 use crate::graph::{Graph, Mode, Tensor};
-use crate::nn::front_ends::kind::Kind;
+use crate::nn::front_ends::kind::FeatureKind;
 use crate::nn::layers::{WeightInit, batch_norm, linear};
 use crate::ops::activation::{Activation, activation};
 use crate::ops::add::add;
@@ -21,7 +21,7 @@ pub const MODEL: Model = Model {
     positions: 1,
     has_attention: true,
     single_label: false,
-    inputs: &[Kind::Vggish],
+    inputs: &[FeatureKind::Vggish],
     patches: &[],
     build: Some(|g, inputs, config| {
         let h = batch_norm(g, "bn_in", inputs.x, inputs.lengths, inputs.clock, 0, None)?;

@@ -3,7 +3,7 @@
 
 use super::att::attention;
 use super::{Inputs, Model, Protocol};
-use crate::nn::front_ends::kind::Kind;
+use crate::nn::front_ends::kind::FeatureKind;
 use crate::nn::layers::Recurrent;
 use crate::ops::activation::Dropout;
 use crate::ops::clip_dropout::clip_dropout;
@@ -29,7 +29,7 @@ pub const MODEL: Model = Model {
     positions: 1,
     has_attention: true,
     single_label: false,
-    inputs: &[Kind::Vggish],
+    inputs: &[FeatureKind::Vggish],
     patches: &[],
     build: Some(|g, inputs, config| {
         let Inputs { x, lengths, clock, .. } = inputs;

@@ -3,7 +3,7 @@
 use super::{Inputs, Model, ModelConfig, Prediction, Protocol};
 use crate::core::error::Result;
 use crate::graph::Graph;
-use crate::nn::front_ends::kind::Kind;
+use crate::nn::front_ends::kind::FeatureKind;
 use crate::nn::layers::{WeightInit, linear};
 use crate::ops::activation::{Activation, Dropout, activation, dropout_activation};
 use crate::ops::add::add;
@@ -17,7 +17,7 @@ pub const MODEL: Model = Model {
     positions: 1,
     has_attention: false,
     single_label: false,
-    inputs: &[Kind::Vggish],
+    inputs: &[FeatureKind::Vggish],
     patches: &[],
     build: Some(build),
 };

@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::core::error::{Error, Result};
 use crate::graph::{Graph, Tensor};
-use crate::nn::front_ends::kind::Kind;
+use crate::nn::front_ends::kind::FeatureKind;
 use crate::nn::front_ends::vggish::{TrainFrontEnd, Width};
 use crate::ops::attention_pool::Pooling;
 use crate::ops::glimpse::Patch;
@@ -186,7 +186,7 @@ pub struct Model {
     /// Whether it predicts one class per clip, by softmax; else it is multi-label.
     pub single_label: bool,
     /// Possible input kinds, the default first.
-    pub inputs: &'static [Kind],
+    pub inputs: &'static [FeatureKind],
     /// Patch sizes of a glimpse; empty for models without glimpses.
     pub patches: &'static [Patch],
     /// Adds it to a graph; `None` for the random forest (see `predict::forest`).
@@ -211,9 +211,9 @@ impl Model {
     }
 
     /// Input kind: `chosen`, if possible, else the default; log-mel patches if all of VGGish is trained with it.
-    pub fn input(&self, train_front_end: TrainFrontEnd, chosen: Kind) -> Kind {
+    pub fn input(&self, train_front_end: TrainFrontEnd, chosen: FeatureKind) -> FeatureKind {
         match train_front_end {
-            TrainFrontEnd::All if self.trains_vggish() => Kind::LogMel,
+            TrainFrontEnd::All if self.trains_vggish() => FeatureKind::LogMel,
             _ if self.inputs.contains(&chosen) => chosen,
             _ => self.inputs[0],
         }
@@ -226,7 +226,7 @@ impl Model {
 
     /// Whether VGGish, or a part, can be trained with it.
     pub fn trains_vggish(&self) -> bool {
-        self.inputs.contains(&Kind::Maps)
+        self.inputs.contains(&FeatureKind::Maps)
     }
 
     /// Whether it is a single-note model.

@@ -3,7 +3,7 @@
 //! It is trained on the CPU, by `train::forest`.
 
 use super::{Model, Protocol};
-use crate::nn::front_ends::kind::Kind;
+use crate::nn::front_ends::kind::FeatureKind;
 
 pub const MODEL: Model = Model {
     name: "rf",
@@ -14,7 +14,7 @@ pub const MODEL: Model = Model {
     positions: 1,
     has_attention: false,
     single_label: false,
-    inputs: &[Kind::Vggish],
+    inputs: &[FeatureKind::Vggish],
     patches: &[],
     build: None,
 };

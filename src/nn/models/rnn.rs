@@ -4,7 +4,7 @@
 use super::{Inputs, Model, ModelConfig, Prediction, Protocol};
 use crate::core::error::Result;
 use crate::graph::Graph;
-use crate::nn::front_ends::kind::Kind;
+use crate::nn::front_ends::kind::FeatureKind;
 use crate::nn::layers::{Recurrent, WeightInit, linear};
 use crate::ops::activation::{Activation, Dropout, activation, dropout_activation};
 use crate::ops::join_columns::join_columns;
@@ -19,7 +19,7 @@ pub const MODEL: Model = Model {
     positions: 1,
     has_attention: false,
     single_label: false,
-    inputs: &[Kind::Vggish],
+    inputs: &[FeatureKind::Vggish],
     patches: &[],
     build: Some(build),
 };

@@ -18,7 +18,7 @@
 use super::{Inputs, Model, Prediction, Protocol, Select};
 use crate::core::error::Result;
 use crate::graph::{Graph, Mode, Spec, Tensor};
-use crate::nn::front_ends::kind::Kind;
+use crate::nn::front_ends::kind::FeatureKind;
 use crate::nn::layers::{Core, Dense};
 use crate::ops::activation::{Activation, activation};
 use crate::ops::add::add;
@@ -51,7 +51,7 @@ pub const SR16: Model = Model {
     positions: 1,
     has_attention: false,
     single_label: false,
-    inputs: &[Kind::Spectrogram],
+    inputs: &[FeatureKind::Spectrogram],
     patches: MUSICAL,
     build: Some(|g, inputs, config| Sightreader::new(MUSICAL, Cell::Gru).build(g, inputs, config.classes)),
 };

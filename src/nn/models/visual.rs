@@ -10,7 +10,7 @@ use super::att::{attention, embedding};
 use super::{Inputs, Model, ModelConfig, Prediction, Protocol, Select};
 use crate::core::error::Result;
 use crate::graph::{Graph, Tensor};
-use crate::nn::front_ends::kind::Kind;
+use crate::nn::front_ends::kind::FeatureKind;
 use crate::nn::front_ends::log_mel::{BANDS, PATCH_FRAMES};
 use crate::nn::front_ends::vggish::{self, EMBEDDING, MAP, TrainFrontEnd, Weights};
 use crate::nn::layers::{WeightInit, batch_norm, linear};
@@ -45,7 +45,7 @@ pub const ATT_TF: Model = Model {
     positions: MAP[0] * MAP[1],
     has_attention: true,
     single_label: false,
-    inputs: &[Kind::Maps, Kind::LogMel],
+    inputs: &[FeatureKind::Maps, FeatureKind::LogMel],
     patches: &[],
     build: Some(|g, inputs, config| build(g, inputs, config, Variant::TimeFrequency)),
 };

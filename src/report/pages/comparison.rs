@@ -5,10 +5,11 @@ use std::path::Path;
 
 use crate::Result;
 use crate::compare::comparison::{ComparedRun, Comparison, Difference};
+use crate::core::numbers::{count, p_value, score, signed};
+use crate::core::text::in_words;
 use crate::metrics::significance::{Test, followed};
-use crate::report::numbers::{count, p_value, score, signed};
-use crate::report::pages::html::{self, Escaped};
-use crate::report::pages::training::{self, cell, figure, setting, with_std};
+use crate::report::pages::html::{self, Escaped, PageFigure};
+use crate::report::pages::training::{self, cell, setting, with_std};
 use crate::report::tables::table::printable;
 use crate::run::run_dir;
 
@@ -25,15 +26,12 @@ const STYLE: &str =
 /// Below this a difference is marked.
 const SURE: f64 = 0.05;
 
-/// Writes the page to `path`; `plots` are the SVGs of the scores and of the classes.
-pub fn write(path: &Path, c: &Comparison, plots: [String; 2]) -> Result<()> {
+/// Writes the page to `path`; `figures` are those of the scores and of the classes.
+pub fn write(path: &Path, c: &Comparison, figures: [PageFigure; 2]) -> Result<()> {
     let title = printable(&format!("{} on {}", c.experiment.name, c.dataset));
     html::write(path, &title, STYLE, "", |out| {
         head(out, c)?;
-        let labels = ["Box plots of the scores over the seeds", "Bars of the F1 of each class"];
-        for ((label, file), svg) in labels.into_iter().zip([SCORES_PLOT, CLASSES_PLOT]).zip(&plots) {
-            figure(out, label, file, svg)?;
-        }
+        figures.iter().try_for_each(|figure| figure.write(out))?;
         differences(out, c)?;
         class_table(out, c)?;
         settings(out, c)
@@ -199,7 +197,8 @@ fn class_table(out: &mut dyn Write, c: &Comparison) -> io::Result<()> {
     writeln!(out, "</tr></thead>\n<tbody>")?;
     for k in c.classes_best_first() {
         let (class, clips) = &c.entries[0].evaluation.per_class[k];
-        let class = Escaped(class);
+        let class = in_words(class);
+        let class = Escaped(&class);
         write!(out, "<tr><td title=\"{class}\">{class}</td>")?;
         let of = |entry: &ComparedRun| main.of_class(&entry.evaluation.per_class[k].1);
         let best = c.entries.iter().filter_map(|entry| of(entry).0).fold(f64::NEG_INFINITY, f64::max);

@@ -9,6 +9,7 @@ use base64::engine::general_purpose::STANDARD;
 
 use crate::Result;
 use crate::core::files::write_atomic;
+use crate::report::plots::figure::{self, Figure, NARROW, WIDE};
 use crate::report::tables::table::printable;
 
 const FRAME: &str = include_str!("../../../assets/page/page.html");
@@ -66,6 +67,30 @@ pub struct Image<'a>(pub &'a [u8]);
 impl Display for Image<'_> {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
         write!(f, "data:image/png;base64,{}", Base64Display::new(self.0, &STANDARD))
+    }
+}
+
+/// A figure of a page: as SVG for wide and for narrow screens, under its title, with a link to its file.
+pub struct PageFigure {
+    title: String,
+    file: &'static str,
+    wide: String,
+    narrow: String,
+}
+
+impl PageFigure {
+    pub fn new(figure: &impl Figure, file: &'static str) -> Result<PageFigure> {
+        let (wide, narrow) = (figure::svg(figure, WIDE)?, figure::svg(figure, NARROW)?);
+        Ok(PageFigure { title: figure.title().to_owned(), file, wide, narrow })
+    }
+
+    pub fn write(&self, out: &mut dyn Write) -> io::Result<()> {
+        let (title, file) = (Escaped(&self.title), self.file);
+        writeln!(out, "<figure class=\"card plot\"><h2>{title}</h2>")?;
+        for (class, svg) in [("wide", &self.wide), ("narrow", &self.narrow)] {
+            writeln!(out, "<div class=\"{class}\" role=\"img\" aria-label=\"{title}\">\n{svg}</div>")?;
+        }
+        writeln!(out, "<figcaption><a href=\"{file}\">{file}</a></figcaption></figure>")
     }
 }
 

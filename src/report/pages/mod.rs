@@ -2,5 +2,6 @@
 
 pub mod comparison;
 pub mod html;
+pub mod index;
 pub mod recording;
 pub mod training;

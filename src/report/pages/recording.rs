@@ -1,87 +1,69 @@
-//! Recordings as one self-contained HTML page: pictures with a cursor that follows the audio, and tables.
+//! A recording as one self-contained HTML page: a picture that zooms, with a cursor that follows the audio, and a table.
 
 use std::fs::File;
 use std::io::{self, Read, Write};
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path};
 
 use base64::engine::general_purpose::STANDARD;
 use base64::write::EncoderWriter;
 
 use crate::Result;
-use crate::predict::recognition::{Instrument, Recognition, Segment};
-use crate::report::numbers::{bytes, clock, duration};
+use crate::core::numbers::{bytes, clock, duration};
+use crate::core::text::{capitalised, in_words};
+use crate::predict::recognition::{Instrument, Recognition};
 use crate::report::pages::html::{self, Escaped, Image};
+use crate::report::plots::png::indexed;
 use crate::report::plots::spectrogram::{BAR, FEW_PATHS, Picture, colour_map, pixels};
 
-const STYLE: &str = include_str!("../../../assets/page/recordings.css");
-const SCRIPT: &str = include_str!("../../../assets/page/recordings.js");
+const STYLE: &str = include_str!("../../../assets/page/recording.css");
+const SCRIPT: &str = include_str!("../../../assets/page/recording.js");
 
-/// Largest audio file that is embedded, and largest total, in bytes: browsers get slow with larger pages.
+/// Largest audio file that is embedded, in bytes: browsers get slow with larger pages.
 const EMBEDDED: u64 = 24 << 20;
-const ALL_EMBEDDED: u64 = 240 << 20;
-/// Pixels of a bar, over any width.
-const STRIP: usize = 1600;
+/// Pixels of a bar, over any width: at least and at most.
+const STRIP: [usize; 2] = [1600, 8192];
 /// Rows of a spectrogram.
 const MAX_ROWS: usize = 520;
 
-/// Writes a self-contained page of the recordings to `path`, atomically.
+/// Writes a self-contained page of the recording to `path`, atomically.
 ///
-/// The audio is embedded if the file is at most 24 MiB (240 MiB in all) and of a format that browsers play, else it is
+/// With `embed` the audio is part of the page if the file is at most 24 MiB and of a format that browsers play; else it is
 /// linked. If it cannot be read, the page has a note instead. Memory does not grow with the audio.
-pub fn write_page(path: impl AsRef<Path>, pictures: &[Picture]) -> Result<()> {
+pub fn write_page(path: impl AsRef<Path>, picture: &Picture, embed: bool) -> Result<()> {
     let path = path.as_ref();
-    html::write(path, &title(pictures), STYLE, SCRIPT, |out| recordings(out, pictures, path))
+    let title = format!("Instruments in {}", name(picture.recognition));
+    html::write(path, &title, STYLE, SCRIPT, |out| recording(out, picture, path, embed, ""))
 }
 
-fn title(pictures: &[Picture]) -> String {
-    match pictures {
-        [one] => format!("Instruments in {}", name(one.recognition)),
-        _ => format!("Instruments in {} recordings", pictures.len()),
-    }
+/// As [`write_page`] with linked audio, as a page of an index: with a line `entry` for the index, and a link to `index`.
+pub(super) fn write_entry(path: &Path, picture: &Picture, entry: &str, index: &str) -> Result<()> {
+    let title = format!("Instruments in {}", name(picture.recognition));
+    html::write(path, &title, STYLE, SCRIPT, |out| {
+        writeln!(out, "{entry}")?;
+        let back = format!("<a class=\"back\" href=\"{}\">All recordings</a>", Escaped(index));
+        recording(out, picture, path, false, &back)
+    })
 }
 
 fn name(r: &Recognition) -> String {
     r.file.file_name().unwrap_or(r.file.as_os_str()).to_string_lossy().into_owned()
 }
 
-fn recordings(out: &mut dyn Write, pictures: &[Picture], page: &Path) -> io::Result<()> {
-    if let [one] = pictures {
-        return recording(out, one, 0, page, &mut 0, "h1");
-    }
-    writeln!(out, "<h1>{}</h1>\n<nav aria-label=\"Recordings\"><ul>", Escaped(&title(pictures)))?;
-    for (i, picture) in pictures.iter().enumerate() {
-        let present: Vec<&str> = picture.bars().iter().map(|i| i.name.as_str()).collect();
-        let present = if present.is_empty() { "nothing".into() } else { present.join(", ") };
-        let name = name(picture.recognition);
-        writeln!(out, "<li><a href=\"#r{i}\">{}<small>{}</small></a></li>", Escaped(&name), Escaped(&present))?;
-    }
-    writeln!(out, "</ul></nav>")?;
-    let mut embedded = 0;
-    pictures.iter().enumerate().try_for_each(|(i, picture)| recording(out, picture, i, page, &mut embedded, "h2"))
-}
-
-fn recording(
-    out: &mut dyn Write,
-    picture: &Picture,
-    number: usize,
-    page: &Path,
-    embedded: &mut u64,
-    heading: &str,
-) -> io::Result<()> {
+fn recording(out: &mut dyn Write, picture: &Picture, page: &Path, embed: bool, back: &str) -> io::Result<()> {
     let r = picture.recognition;
     let name = name(r);
-    let name = Escaped(&name);
     let seeds = if r.seeds.len() == 1 { "1 seed".into() } else { format!("{} seeds", r.seeds.len()) };
-    writeln!(out, "<article class=\"recording card\" id=\"r{number}\" data-duration=\"{}\">", r.duration)?;
-    writeln!(out, "<{heading}>{name}</{heading}>")?;
+    writeln!(out, "<article class=\"recording card\" data-duration=\"{}\">{back}", r.duration)?;
+    writeln!(out, "<h1>{}</h1>", Escaped(&name))?;
     writeln!(out, "<p class=\"meta\">{} · {}, {seeds}</p>", duration(r.duration), Escaped(&r.model))?;
-    audio(out, r, page, embedded)?;
+    for warning in &r.condition.warnings {
+        writeln!(out, "<p class=\"note\">Note: the recording {}</p>", Escaped(warning))?;
+    }
+    writeln!(out, "<p class=\"summary\">{}</p>", Escaped(&r.summary()))?;
+    audio(out, r, page, embed)?;
     figure(out, picture)?;
-    // With several recordings, tables are collapsed.
-    let open = if heading == "h1" { " open" } else { "" };
-    writeln!(out, "<details{open}><summary>All instruments</summary>")?;
     table(out, r)?;
-    writeln!(out, "</details>\n</article>")
+    writeln!(out, "</article>")
 }
 
 /// The MIME type of an audio file that browsers play, by its extension.
@@ -97,7 +79,7 @@ fn mime(file: &Path) -> Option<&'static str> {
     }
 }
 
-fn audio(out: &mut dyn Write, r: &Recognition, page: &Path, embedded: &mut u64) -> io::Result<()> {
+fn audio(out: &mut dyn Write, r: &Recognition, page: &Path, embed: bool) -> io::Result<()> {
     // Anything but a regular file might be readable only once, or be endless.
     let opened = std::fs::metadata(&r.file).and_then(|m| {
         if m.is_file() { Ok((File::open(&r.file)?, m.len())) } else { Err(io::ErrorKind::Unsupported.into()) }
@@ -107,11 +89,11 @@ fn audio(out: &mut dyn Write, r: &Recognition, page: &Path, embedded: &mut u64) 
     };
     let label = format!("aria-label=\"Audio of {}\"", Escaped(&name(r)));
     match mime(&r.file) {
-        Some(mime) if size <= EMBEDDED.min(ALL_EMBEDDED - *embedded) => {
+        Some(mime) if embed && size <= EMBEDDED => {
             write!(out, "<audio controls preload=\"metadata\" {label} src=\"data:{mime};base64,")?;
             let mut encoder = EncoderWriter::new(&mut *out, &STANDARD);
             let named = |e: io::Error| io::Error::new(e.kind(), format!("{}: {e}", r.file.display()));
-            *embedded += io::copy(&mut file.take(size), &mut encoder).map_err(named)?;
+            io::copy(&mut file.take(size), &mut encoder).map_err(named)?;
             encoder.finish()?;
             drop(encoder);
             writeln!(out, "\"></audio>")
@@ -123,108 +105,145 @@ fn audio(out: &mut dyn Write, r: &Recognition, page: &Path, embedded: &mut u64) 
             if playable.is_some() {
                 writeln!(out, "<audio controls preload=\"metadata\" {label} src=\"{link}\"></audio>")?;
             }
-            let why = if playable.is_some() {
-                "too large to be part of this page"
-            } else {
-                "of a format that browsers do not play"
+            let why = match playable {
+                Some(_) if embed => "too large to be part of this page: ",
+                Some(_) => "not part of this page: ",
+                None => "of a format that browsers do not play: ",
             };
-            writeln!(out, "<p class=\"note\">The audio ({}) is {why}: <a href=\"{link}\">{file}</a></p>", bytes(size))
+            writeln!(out, "<p class=\"note\">The audio ({}) is {why}<a href=\"{link}\">{file}</a></p>", bytes(size))
         }
     }
 }
 
-/// Link to `file` from `page`: relative if it is below the page's folder, else absolute.
+/// Link to `file`, which exists, from `page`: relative, or absolute if they have no folder in common.
 fn link(file: &Path, page: &Path) -> String {
-    let absolute = |p: &Path| std::path::absolute(p).unwrap_or_else(|_| p.to_owned());
-    let folder = page.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let absolute = |p: &Path| p.canonicalize().or_else(|_| std::path::absolute(p)).unwrap_or_else(|_| p.to_owned());
+    let folder = absolute(page.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new(".")));
     let file = absolute(file);
-    let (prefix, path): (&str, PathBuf) = match file.strip_prefix(absolute(folder)) {
-        Ok(below) => ("./", below.to_owned()),
-        Err(_) => ("file://", file),
-    };
-    let path = path.to_string_lossy().replace('\\', "/");
-    let root = if prefix == "file://" && !path.starts_with('/') { "/" } else { "" };
-    let encoded = path.bytes().map(|b| match b {
-        b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'/' | b'.' | b'-' | b'_' | b'~' | b':' => char::from(b).to_string(),
-        _ => format!("%{b:02X}"),
-    });
-    format!("{prefix}{root}{}", encoded.collect::<String>())
+    let (from, to): (Vec<Component>, Vec<Component>) = (folder.components().collect(), file.components().collect());
+    let common = from.iter().zip(&to).take_while(|(a, b)| a == b).count();
+    match common {
+        0 => format!("file:///{}", encoded(&file).trim_start_matches('/')),
+        _ => format!(
+            "{}{}",
+            "../".repeat(from.len() - common),
+            encoded(&to[common..].iter().collect::<std::path::PathBuf>())
+        ),
+    }
+}
+
+/// A path in a URL.
+pub(super) fn encoded(path: &Path) -> String {
+    let mut url = String::new();
+    for (i, part) in path.components().enumerate() {
+        url.push_str(if i > 0 && !url.ends_with('/') { "/" } else { "" });
+        for &b in part.as_os_str().as_encoded_bytes() {
+            match b {
+                b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'/' | b'.' | b'-' | b'_' | b'~' => url.push(char::from(b)),
+                // In the first part it would end the scheme.
+                b':' if i > 0 => url.push(':'),
+                b'\\' if cfg!(windows) => url.push('/'),
+                _ => url.push_str(&format!("%{b:02X}")),
+            }
+        }
+    }
+    url
 }
 
 fn figure(out: &mut dyn Write, picture: &Picture) -> io::Result<()> {
-    let r = picture.recognition;
     let bars = picture.bars();
-    let attention = if picture.attention { None } else { picture.with_attention() };
-    let percent = |seconds: f64| 100.0 * seconds / r.duration;
-    // The grid's rows: bars (or the sentence that there are none), spectrogram, axis, legend.
-    writeln!(out, "<figure class=\"picture\" style=\"--rows: {}\">", bars.len().max(1) + 1)?;
-    writeln!(out, "<div class=\"lane\"></div>")?;
+    let answer = Picture { attention: false, ..*picture };
+    let attention = picture.with_attention();
+    let maps = if attention.is_some_and(|picture| picture.has_maps()) { " maps" } else { "" };
+    let shows = if picture.attention && attention.is_some() { " attention" } else { "" };
+    writeln!(out, "<figure class=\"picture{maps}{shows}\">\n<div class=\"names\">")?;
+    for i in &bars {
+        let name = in_words(&i.name);
+        writeln!(out, "<div class=\"name\" title=\"{0}\">{0}</div>", Escaped(&name))?;
+    }
     if bars.is_empty() {
-        writeln!(out, "<p class=\"none\" style=\"grid-row: 1\">{}</p>", Escaped(&picture.none()))?;
+        writeln!(out, "<div class=\"name\"></div>")?;
     }
-    let clear: Vec<u8> = (0..=255).collect();
-    for (row, i) in bars.iter().enumerate() {
-        let name = Escaped(&i.name);
-        let strip = |picture: &Picture| {
-            let bar = picture.bar(i, STRIP);
-            let levels: Vec<u8> = bar.iter().flatten().map(|v| (v.clamp(0.0, 1.0) * 255.0).round() as u8).collect();
-            png(STRIP, bar.len(), &levels, &[[BAR.0, BAR.1, BAR.2]; 256], Some(&clear))
-        };
-        let row = format!("style=\"grid-row: {}\"", row + 1);
-        writeln!(out, "<div class=\"name\" {row} title=\"{name}\">{name}</div>")?;
-        let (shown, text) = (picture.shown(), segments_text(&i.segments, r.duration));
-        let class = if picture.has_maps() { "track map" } else { "track" };
-        write!(out, "<div class=\"{class}\" {row} role=\"img\" aria-label=\"{name}, {shown}; plays {text}\">")?;
-        write!(out, "<img class=\"answer\" alt=\"\" src=\"{}\">", Image(&strip(picture)?))?;
-        if let Some(attention) = &attention {
-            write!(out, "<img class=\"attention\" alt=\"\" src=\"{}\">", Image(&strip(attention)?))?;
-        }
-        for (start, end) in picture.true_times(i) {
-            let (left, width) = (percent(start), percent(end - start));
-            write!(out, "<b style=\"left:{left:.3}%;width:{width:.3}%\"></b>")?;
-        }
-        for s in &i.segments {
-            write!(out, "<i style=\"left:{:.3}%;width:{:.3}%\"></i>", percent(s.start), percent(s.end - s.start))?;
-        }
-        let spread = i.spread.map(|s| format!(" <small>± {s:.2}</small>")).unwrap_or_default();
-        writeln!(out, "</div>\n<div class=\"p\" {row}>{:.2}{spread}</div>", i.probability)?;
-    }
-    let row = bars.len().max(1) + 1;
-    write!(out, "<div class=\"hz\" style=\"grid-row: {row}\" aria-hidden=\"true\">")?;
+    write!(out, "<div class=\"hz\" aria-hidden=\"true\">")?;
     for (share, label) in picture.hz_ticks() {
         write!(out, "<span style=\"bottom:{:.2}%\">{label}</span>", 100.0 * share)?;
     }
-    write!(out, "</div>\n<div class=\"spectrogram\" style=\"grid-row: {row}\">")?;
+    writeln!(out, "</div></div>\n<div class=\"view\"><div class=\"inner\">")?;
+    if bars.is_empty() {
+        writeln!(out, "<p class=\"none\">{}</p>", Escaped(&picture.none()))?;
+    }
+    bars.iter().try_for_each(|i| track(out, &answer, attention.as_ref(), i))?;
+    write!(out, "<div class=\"spectrogram\">")?;
     let (columns, bands) = (picture.columns(), picture.bands());
     if columns > 0 && bands > 0 {
         // More rows than there will be pixels only make the page large.
         let rows = bands.min(MAX_ROWS);
-        let image = png(columns, rows, &pixels(&picture.levels(), columns, rows), &colour_map(), None)?;
+        let levels = pixels(&picture.levels(), 0.0..1.0, columns, rows);
+        let image = indexed(columns, rows, &levels, &colour_map(), None)?;
         write!(out, "<img alt=\"{}\" src=\"{}\">", capitalised(picture.spectrum), Image(&image))?;
     }
     paths(out, picture)?;
-    writeln!(out, "</div>")?;
-    let [none, most] = picture.ends();
-    write!(out, "<div class=\"time\" style=\"grid-row: {}\" aria-hidden=\"true\">", row + 1)?;
-    for (share, label) in picture.time_ticks(11) {
-        write!(out, "<span style=\"left:{:.3}%\">{label}</span>", 100.0 * share)?;
+    writeln!(out, "</div>\n<div class=\"time\" aria-hidden=\"true\"></div><div class=\"lane\"></div></div></div>")?;
+    writeln!(out, "<div class=\"figures\">")?;
+    for i in &bars {
+        let spread = i.spread.map(|s| format!(" <small>± {s:.2}</small>")).unwrap_or_default();
+        writeln!(out, "<div class=\"p\">{:.2}{spread}</div>", i.probability)?;
     }
-    writeln!(
-        out,
-        "</div>\n<figcaption><span>{}: {none} <i class=\"ramp\"></i> {most}</span><span><i class=\"plays\"></i> plays</span>{}\
-         <span>{}: quiet <i class=\"loud\"></i> loud</span>{}{}</figcaption>\n</figure>",
-        picture.shown(),
-        if picture.truth.is_some() { "<span><i class=\"truth\"></i> truth</span>" } else { "" },
-        picture.spectrum,
-        match attention.is_some() && !bars.is_empty() {
-            true => "<label><input type=\"checkbox\" data-attention> attention</label>",
-            false => "",
-        },
-        match picture.paths().is_empty() {
-            true => String::new(),
-            false => format!("<span><i class=\"path\"></i> glimpses, first to last{}</span>", picture.seed_label()),
-        }
-    )
+    writeln!(out, "</div>\n<figcaption>")?;
+    caption(out, &answer, attention.as_ref().filter(|_| !bars.is_empty()), picture.attention)?;
+    writeln!(out, "</figcaption>\n</figure>")
+}
+
+/// The bar of an instrument: the answer, the attention, when it really plays, and when it was found.
+fn track(out: &mut dyn Write, answer: &Picture, attention: Option<&Picture>, i: &Instrument) -> io::Result<()> {
+    let r = answer.recognition;
+    let clear: Vec<u8> = (0..=255).collect();
+    let columns = i.activity.len().clamp(STRIP[0], STRIP[1]);
+    let strip = |picture: &Picture| {
+        let bar = picture.bar(i, 0.0..r.duration, columns);
+        let levels: Vec<u8> = bar.iter().flatten().map(|v| (v.clamp(0.0, 1.0) * 255.0).round() as u8).collect();
+        indexed(columns, bar.len(), &levels, &[[BAR.0, BAR.1, BAR.2]; 256], Some(&clear))
+    };
+    let (name, times) = (in_words(&i.name), r.times(i));
+    let times = if times.is_empty() { "does not play".into() } else { format!("plays {times}") };
+    write!(out, "<div class=\"track\" role=\"img\" aria-label=\"{}: {times}\">", Escaped(&name))?;
+    write!(out, "<img class=\"answer\" alt=\"\" src=\"{}\">", Image(&strip(answer)?))?;
+    if let Some(attention) = attention {
+        write!(out, "<img class=\"attended\" alt=\"\" src=\"{}\">", Image(&strip(attention)?))?;
+    }
+    let percent = |seconds: f64| 100.0 * seconds / r.duration;
+    for (start, end) in answer.true_times(i) {
+        write!(out, "<b style=\"left:{:.3}%;width:{:.3}%\"></b>", percent(start), percent(end - start))?;
+    }
+    for s in &i.segments {
+        write!(out, "<i style=\"left:{:.3}%;width:{:.3}%\"></i>", percent(s.start), percent(s.end - s.start))?;
+    }
+    writeln!(out, "</div>")
+}
+
+/// What the colours mean, and the switch to attention.
+fn caption(out: &mut dyn Write, answer: &Picture, attention: Option<&Picture>, checked: bool) -> io::Result<()> {
+    for (class, picture) in
+        [Some(("answered", answer)), attention.map(|picture| ("attending", picture))].into_iter().flatten()
+    {
+        let [none, most] = picture.ends();
+        let shown = picture.shown();
+        writeln!(out, "<span class=\"{class}\">{shown}: {none} <i class=\"ramp\"></i> {most}</span>")?;
+    }
+    writeln!(out, "<span><i class=\"plays\"></i> plays</span>")?;
+    if answer.truth.is_some() {
+        writeln!(out, "<span><i class=\"truth\"></i> truth</span>")?;
+    }
+    writeln!(out, "<span>{}: quiet <i class=\"loud\"></i> loud</span>", answer.spectrum)?;
+    if attention.is_some() {
+        let checked = if checked { " checked" } else { "" };
+        writeln!(out, "<label><input type=\"checkbox\" data-attention{checked}> attention</label>")?;
+    }
+    if !answer.paths().is_empty() {
+        let seed = answer.seed_label();
+        writeln!(out, "<span><i class=\"path\"></i> glimpses, first to last{seed}</span>")?;
+    }
+    Ok(())
 }
 
 /// Glimpse paths of the model, as in the picture of [`crate::report::plots::recording`].
@@ -266,58 +285,20 @@ fn paths(out: &mut dyn Write, picture: &Picture) -> io::Result<()> {
     write!(out, "</svg>")
 }
 
-/// The first few segments as text.
-fn segments_text(segments: &[Segment], length: f64) -> String {
-    const FEW: usize = 6;
-    let at = |t| clock(t, length, 0.1);
-    let mut text: Vec<String> =
-        segments.iter().take(FEW).map(|s| format!("{} to {}", at(s.start), at(s.end))).collect();
-    if segments.len() > FEW {
-        text.push(format!("and {} more segments", segments.len() - FEW));
-    }
-    if text.is_empty() { "without a clear time".into() } else { text.join(", ") }
-}
-
-pub(crate) fn capitalised(text: &str) -> String {
-    let mut letters = text.chars();
-    letters.next().into_iter().flat_map(char::to_uppercase).chain(letters).collect()
-}
-
-/// `levels` (height, width) as PNG whose level i has the colour `palette[i]`, and the opacity `alpha[i]`.
-pub(crate) fn png(
-    width: usize,
-    height: usize,
-    levels: &[u8],
-    palette: &[[u8; 3]; 256],
-    alpha: Option<&[u8]>,
-) -> io::Result<Vec<u8>> {
-    let mut bytes = vec![];
-    let mut encoder = png::Encoder::new(&mut bytes, width as u32, height as u32);
-    encoder.set_color(png::ColorType::Indexed);
-    encoder.set_depth(png::BitDepth::Eight);
-    encoder.set_palette(palette.concat());
-    if let Some(alpha) = alpha {
-        encoder.set_trns(alpha);
-    }
-    let mut writer = encoder.write_header()?;
-    writer.write_image_data(levels)?;
-    writer.finish()?;
-    Ok(bytes)
-}
-
 fn table(out: &mut dyn Write, r: &Recognition) -> io::Result<()> {
     writeln!(out, "<div class=\"scroll\"><table>\n<caption>All instruments; the headers sort</caption>\n<thead><tr>")?;
     let up = ["instrument", "first onset"];
     for name in ["instrument", "probability", "± spread", "present", "first onset", "total"] {
-        html::header(out, name, up.contains(&name), name == "probability")?;
+        html::header(out, name, up.contains(&name), false)?;
     }
     writeln!(out, "</tr></thead>\n<tbody>")?;
-    r.ranked().into_iter().try_for_each(|i| row(out, i, r.duration))?;
+    r.present_first().into_iter().try_for_each(|i| row(out, i, r.duration))?;
     writeln!(out, "</tbody></table></div>")
 }
 
 fn row(out: &mut dyn Write, i: &Instrument, length: f64) -> io::Result<()> {
-    let (name, p) = (Escaped(&i.name), i.probability);
+    let (name, p) = (in_words(&i.name), i.probability);
+    let name = Escaped(&name);
     let present = i.present;
     write!(out, "<tr{}>", if present { " class=\"present\"" } else { "" })?;
     write!(out, "<td title=\"{name}\">{name}</td>")?;

@@ -7,15 +7,15 @@ use std::path::Path;
 use time::OffsetDateTime;
 
 use crate::Result;
+use crate::core::numbers::{count, score};
+use crate::core::text::in_words;
 use crate::metrics::evaluation::Evaluation;
 use crate::metrics::scores::{ClassMetrics, Metric, Task};
 use crate::metrics::thresholds::Level;
-use crate::report::numbers::{count, score};
-use crate::report::pages::html::{self, Escaped};
+use crate::report::pages::html::{self, Escaped, PageFigure};
 use crate::report::plots::class_bars::{ClassBar, ClassBars};
 use crate::report::plots::confusion::ConfusionMatrix;
 use crate::report::plots::examples::Examples;
-use crate::report::plots::figure;
 use crate::report::plots::learning_curves::LearningCurves;
 use crate::report::plots::reliability::ReliabilityDiagram;
 use crate::report::plots::seed_boxes::SeedBoxes;
@@ -64,25 +64,22 @@ pub fn write(
     let mut figures = vec![];
     if let Some(curves) = curves {
         curves.save(&run_dir.join(LEARNING_CURVES))?;
-        figures.push(("Learning curves", LEARNING_CURVES, figure::svg(&curves)?));
+        figures.push(PageFigure::new(&curves, LEARNING_CURVES)?);
     }
     classes.save(&run_dir.join(CLASSES))?;
     boxes.save(&run_dir.join(SEEDS))?;
-    figures.extend([
-        ("Box plots of the scores over the seeds", SEEDS, figure::svg(&boxes)?),
-        ("Bars of the F1 of each class", CLASSES, figure::svg(&classes)?),
-    ]);
+    figures.extend([PageFigure::new(&boxes, SEEDS)?, PageFigure::new(&classes, CLASSES)?]);
     if let Some(confusion) = &e.confusion {
         let who = if e.per_seed.len() > 1 { format!("ensemble of {seeds}") } else { seeds };
         let names: Vec<&str> = e.per_class.iter().map(|(name, _)| name.as_str()).collect();
         let matrix = ConfusionMatrix::new(&format!("Confusion matrix, {split} split, {who}"), &names, confusion);
         matrix.save(&run_dir.join(CONFUSION))?;
-        figures.push(("Confusion matrix", CONFUSION, figure::svg(&matrix)?));
+        figures.push(PageFigure::new(&matrix, CONFUSION)?);
     }
     if let Some(reliability) = &e.reliability {
         let diagram = ReliabilityDiagram::new(&format!("Reliability on the {split} split"), reliability);
         diagram.save(&run_dir.join(RELIABILITY))?;
-        figures.push(("Reliability diagram", RELIABILITY, figure::svg(&diagram)?));
+        figures.push(PageFigure::new(&diagram, RELIABILITY)?);
     }
     if let Some(examples) = examples {
         examples.save(&run_dir.join(EXAMPLES))?;
@@ -90,7 +87,7 @@ pub fn write(
     let clips = RunDir::at(run_dir).clips_per_class()?;
     html::write(&run_dir.join(REPORT), &title, STYLE, "", |out| {
         head(out, &title, record, e)?;
-        figures.iter().try_for_each(|(label, file, svg)| figure(out, label, file, svg))?;
+        figures.iter().try_for_each(|figure| figure.write(out))?;
         examples.map_or(Ok(()), |examples| examples.write(out, EXAMPLES))?;
         class_table(out, e)?;
         clip_table(out, &clips)?;
@@ -161,15 +158,6 @@ fn head(out: &mut dyn Write, title: &str, record: &RunRecord, e: &Evaluation) ->
     writeln!(out, "</p></section>")
 }
 
-/// A picture, with a link to its file.
-pub(crate) fn figure(out: &mut dyn Write, label: &str, file: &str, svg: &str) -> io::Result<()> {
-    writeln!(
-        out,
-        "<figure class=\"card plot\"><div class=\"scroll\" role=\"img\" aria-label=\"{label}\">\n{svg}</div>"
-    )?;
-    writeln!(out, "<figcaption><a href=\"{file}\">{file}</a></figcaption></figure>")
-}
-
 /// A cell that sorts by its value, optionally marked as the best; empty without a value.
 pub(crate) fn cell(out: &mut dyn Write, value: Option<f64>, text: &str, best: bool) -> io::Result<()> {
     let class = if best { " class=\"best\"" } else { "" };
@@ -207,7 +195,8 @@ fn class_table(out: &mut dyn Write, e: &Evaluation) -> io::Result<()> {
     let order = |m: &ClassMetrics| (f1.of)(m).0.unwrap_or(-1.0);
     classes.sort_by(|a, b| order(&b.1).total_cmp(&order(&a.1)));
     for (name, m) in classes {
-        let name = Escaped(name);
+        let name = in_words(name);
+        let name = Escaped(&name);
         write!(out, "<tr><td title=\"{name}\">{name}</td>")?;
         let (mean, std) = (f1.of)(m);
         cell(out, mean, &with_std(mean, std), false)?;
@@ -236,7 +225,7 @@ fn clip_table(out: &mut dyn Write, classes: &[(String, [usize; 3])]) -> io::Resu
     let sum = |of: usize| classes.iter().map(|(_, clips)| clips[of]).sum();
     let all = ("all".to_owned(), [sum(0), sum(1), sum(2)]);
     for (name, clips) in classes.iter().chain([&all]) {
-        write!(out, "<tr><td>{}</td>", Escaped(name))?;
+        write!(out, "<tr><td>{}</td>", Escaped(&in_words(name)))?;
         for n in clips.iter().copied().chain([clips.iter().sum()]) {
             cell(out, Some(n as f64), &count(n as u64), false)?;
         }

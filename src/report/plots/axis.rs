@@ -1,6 +1,6 @@
 //! A value axis: its ends, its labelled ticks, and the position of a value between them.
 
-use crate::report::numbers::{count, duration};
+use crate::core::numbers::{count, duration};
 
 pub struct Axis {
     low: f64,

@@ -58,25 +58,35 @@ impl BoxPlot<'_> {
     }
 }
 
-/// Draws the legend to the right of `at`, and returns where the next one may begin.
-pub fn legend<DB: DrawingBackend>(
+/// The entries of a legend.
+pub fn legend(seeds: usize) -> Vec<&'static str> {
+    let point = if seeds > MAX_POINTS { "a seed outside the whiskers" } else { "a seed" };
+    if seeds == 1 { vec![point] } else { vec![point, "quartiles and median; whiskers to 1.5 times the box"] }
+}
+
+/// Width of a mark of the legend, with the space after it, and of the space after an entry.
+pub const MARK: i32 = 25;
+const AFTER: i32 = 24;
+
+/// Width of an entry of a legend.
+pub fn entry_width(label: &str) -> i32 {
+    MARK + text_width(label, SMALL) as i32 + AFTER
+}
+
+/// Draws the entry `i` of the legend with its mark at `at`.
+pub fn draw_entry<DB: DrawingBackend>(
     area: &DrawingArea<DB, Shift>,
-    (mut x, y): (i32, i32),
-    seeds: usize,
+    (x, y): (i32, i32),
+    (i, label): (usize, &str),
     colour: RGBColor,
-) -> Result<i32, DrawingAreaErrorKind<DB::ErrorType>> {
-    let style = text(SMALL, FAINT_INK).pos(Pos::new(HPos::Left, VPos::Center));
-    let draw_label = |label: &str, x: i32| {
-        area.draw(&Text::new(label.to_owned(), (x, y), style.clone()))?;
-        Ok(x + text_width(label, SMALL) as i32 + 24)
-    };
-    area.draw(&Circle::new((x + 3, y), 3, INK.mix(0.75).filled()))?;
-    x = draw_label(if seeds > MAX_POINTS { "a seed outside the whiskers" } else { "a seed" }, x + 12)?;
-    if seeds == 1 {
-        return Ok(x);
+) -> Drawn<DB> {
+    if i == 0 {
+        area.draw(&Circle::new((x + MARK - 10, y), 3, INK.mix(0.75).filled()))?;
+    } else {
+        area.draw(&Rectangle::new([(x, y - 5), (x + 18, y + 5)], colour.mix(0.2).filled()))?;
+        area.draw(&Rectangle::new([(x, y - 5), (x + 18, y + 5)], colour.stroke_width(1)))?;
+        area.draw(&Rectangle::new([(x + 8, y - 5), (x + 10, y + 5)], colour.filled()))?;
     }
-    area.draw(&Rectangle::new([(x, y - 5), (x + 18, y + 5)], colour.mix(0.2).filled()))?;
-    area.draw(&Rectangle::new([(x, y - 5), (x + 18, y + 5)], colour.stroke_width(1)))?;
-    area.draw(&Rectangle::new([(x + 8, y - 5), (x + 10, y + 5)], colour.filled()))?;
-    draw_label("quartiles and median; whiskers to 1.5 times the box", x + 25)
+    let style = text(SMALL, FAINT_INK).pos(Pos::new(HPos::Left, VPos::Center));
+    area.draw(&Text::new(label.to_owned(), (x + MARK, y), style))
 }

@@ -7,17 +7,19 @@ use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 
 use crate::compare::comparison::Comparison;
+use crate::core::text::in_words;
 use crate::metrics::scores::{Metric, Task};
 use crate::report::plots::axis::Axis;
 use crate::report::plots::box_plot::{self, BoxPlot};
 use crate::report::plots::class_bars::error_bar;
-use crate::report::plots::figure::{Drawn, FAINT_INK, Figure, GRID, INK, PALETTE, fitted, text, text_width};
+use crate::report::plots::figure::{
+    Drawn, FAINT_INK, Figure, GRID, INK, PALETTE, fitted, flow, is_narrow, margin, text, text_width,
+};
 use crate::report::tables::table::printable;
 
-const WIDTH: i32 = 1080;
-const MARGIN: i32 = 30;
-const TITLE: i32 = 50;
-const LEGEND: i32 = 28;
+const TOP: i32 = 6;
+/// Height of a line of a legend.
+const LEGEND: i32 = 24;
 const AXIS: i32 = 34;
 const LABEL: f64 = 13.0;
 const SMALL: f64 = 11.0;
@@ -32,11 +34,6 @@ fn colour(i: usize) -> RGBColor {
 /// Margin for the widest of `names` at the left of a panel.
 fn label_width<'a>(names: impl Iterator<Item = &'a str>, most: f64) -> i32 {
     names.map(|name| text_width(&printable(name), LABEL)).fold(0.0, f64::max).min(most).ceil() as i32 + 14
-}
-
-fn title<DB: DrawingBackend>(area: &DrawingArea<DB, Shift>, title: &str) -> Drawn<DB> {
-    let title = fitted(title, 18.0, f64::from(WIDTH - 2 * MARGIN));
-    area.draw(&Text::new(title, (MARGIN, 18), text(18.0, INK)))
 }
 
 /// A name right-aligned at the left of a panel.
@@ -97,9 +94,14 @@ impl<'a> ScoreBoxes<'a> {
         ScoreBoxes { title: title.into(), comparison, labels, panels: panels(comparison.task()).map(panel).into() }
     }
 
-    fn panel<DB: DrawingBackend>(&self, area: &DrawingArea<DB, Shift>, panel: &ScorePanel, left: i32) -> Drawn<DB> {
-        let (top, bottom) = (TITLE + LEGEND + HEADING, self.bottom());
-        let right = left + self.panel_width();
+    fn panel<DB: DrawingBackend>(
+        &self,
+        area: &DrawingArea<DB, Shift>,
+        panel: &ScorePanel,
+        [left, right]: [i32; 2],
+        top: i32,
+    ) -> Drawn<DB> {
+        let bottom = top + self.comparison.entries.len() as i32 * BOX_ROW;
         let heading = text(LABEL, INK).pos(Pos::new(HPos::Left, VPos::Center));
         area.draw(&Text::new(panel.metric.name, (left, top - 15), heading))?;
         let Some(axis) = &panel.axis else {
@@ -113,47 +115,77 @@ impl<'a> ScoreBoxes<'a> {
             area.draw(&Text::new(name.clone(), (x(*value), bottom + 8), style))?;
         }
         for (i, values) in panel.values.iter().enumerate() {
-            BoxPlot { values, colour: colour(i), half: HALF }.draw(area, x, row(i))?;
+            BoxPlot { values, colour: colour(i), half: HALF }.draw(area, x, row(top, i))?;
         }
         Ok(())
     }
 
-    fn panel_width(&self) -> i32 {
-        let gaps = PANEL_GAP * (PANELS as i32 - 1);
-        (WIDTH - 2 * MARGIN - self.labels - gaps) / PANELS as i32
+    fn labels(&self, width: i32) -> i32 {
+        self.labels.min(if is_narrow(width) { 120 } else { 214 })
     }
 
-    fn bottom(&self) -> i32 {
-        TITLE + LEGEND + HEADING + self.comparison.entries.len() as i32 * BOX_ROW
+    /// Entries of the legend and their positions: x and the line.
+    fn legend(&self, width: i32) -> Vec<(&'static str, (i32, i32))> {
+        let labels = box_plot::legend(self.comparison.seeds());
+        let left = margin(width) + if is_narrow(width) { 0 } else { self.labels };
+        let places = flow(labels.iter().map(|label| box_plot::entry_width(label)), [left, width - margin(width)]);
+        labels.into_iter().zip(places).collect()
+    }
+
+    /// The first rows of the panels.
+    fn top(&self, width: i32) -> i32 {
+        TOP + (self.legend(width).last().map_or(0, |entry| entry.1.1) + 1) * LEGEND + HEADING
+    }
+
+    /// From the rows of a panel to those of the one below.
+    fn panel_height(&self) -> i32 {
+        self.comparison.entries.len() as i32 * BOX_ROW + AXIS + HEADING
     }
 }
 
 /// The middle of the i-th entry's boxes.
-fn row(i: usize) -> i32 {
-    TITLE + LEGEND + HEADING + i as i32 * BOX_ROW + BOX_ROW / 2
+fn row(top: i32, i: usize) -> i32 {
+    top + i as i32 * BOX_ROW + BOX_ROW / 2
 }
 
 impl Figure for ScoreBoxes<'_> {
-    fn size(&self) -> (u32, u32) {
-        (WIDTH as u32, (self.bottom() + AXIS + 8) as u32)
+    fn title(&self) -> &str {
+        &self.title
     }
 
-    fn draw<DB: DrawingBackend>(&self, area: &DrawingArea<DB, Shift>) -> Drawn<DB> {
-        title(area, &self.title)?;
-        let first = MARGIN + self.labels;
-        box_plot::legend(area, (first, TITLE + LEGEND / 2 - 6), self.comparison.seeds(), FAINT_INK)?;
-        for (i, entry) in self.comparison.entries.iter().enumerate() {
-            name(area, &entry.label, first - 14, row(i), self.labels - 14)?;
+    fn height(&self, width: i32) -> i32 {
+        let below = if is_narrow(width) { PANELS as i32 } else { 1 };
+        self.top(width) - HEADING + below * self.panel_height() + 8
+    }
+
+    fn draw<DB: DrawingBackend>(&self, area: &DrawingArea<DB, Shift>, width: i32) -> Drawn<DB> {
+        for (i, (label, (x, line))) in self.legend(width).into_iter().enumerate() {
+            box_plot::draw_entry(area, (x, TOP + line * LEGEND + LEGEND / 2), (i, label), FAINT_INK)?;
         }
-        let lefts = (0..).map(|i| first + i * (self.panel_width() + PANEL_GAP));
-        self.panels.iter().zip(lefts).try_for_each(|(panel, left)| self.panel(area, panel, left))
+        let labels = self.labels(width);
+        let first = margin(width) + labels;
+        let across = width - margin(width) - first;
+        let gaps = PANEL_GAP * (PANELS as i32 - 1);
+        let each = if is_narrow(width) { across - 12 } else { (across - gaps) / PANELS as i32 };
+        for (p, panel) in self.panels.iter().enumerate() {
+            let (column, line) = if is_narrow(width) { (0, p as i32) } else { (p as i32, 0) };
+            let top = self.top(width) + line * self.panel_height();
+            let left = first + column * (each + PANEL_GAP);
+            if column == 0 {
+                for (i, entry) in self.comparison.entries.iter().enumerate() {
+                    name(area, &entry.label, first - 14, row(top, i), labels - 14)?;
+                }
+            }
+            self.panel(area, panel, [left, left + each], top)?;
+        }
+        Ok(())
     }
 }
 
 const BAR: i32 = 8;
 const CLASS_GAP: i32 = 12;
 /// Number of classes from which on there are two columns.
-const WIDE: usize = 9;
+const WIDE_FROM: usize = 9;
 /// Maximum number of bars in a readable figure; the table has them all.
 const MAX_BARS: usize = 1200;
 
@@ -189,19 +221,19 @@ impl<'a> InstrumentBars<'a> {
         InstrumentBars {
             title: format!("{title}{cut}"),
             labels: entries.iter().map(|e| e.label.as_str()).collect(),
-            names: label_width(classes.iter().map(|c| c.name), 140.0),
+            names: label_width(classes.iter().map(|c| c.name), 130.0),
             classes,
             axis: Axis::between(0.0, 1.0, 6),
         }
     }
 
-    fn columns(&self) -> usize {
-        1 + usize::from(self.classes.len() >= WIDE)
+    fn columns(&self, width: i32) -> usize {
+        1 + usize::from(self.classes.len() >= WIDE_FROM && !is_narrow(width))
     }
 
     /// Classes in a column.
-    fn rows(&self) -> usize {
-        self.classes.len().div_ceil(self.columns())
+    fn rows(&self, width: i32) -> usize {
+        self.classes.len().div_ceil(self.columns(width))
     }
 
     fn group(&self) -> i32 {
@@ -209,35 +241,23 @@ impl<'a> InstrumentBars<'a> {
     }
 
     /// Layout of the legend: position and line of each entry.
-    fn legend(&self) -> Vec<(i32, i32)> {
-        let (mut x, mut line) = (MARGIN, 0);
-        self.labels
-            .iter()
-            .map(|label| {
-                let width = 18 + text_width(&printable(label), LABEL).ceil() as i32 + 26;
-                if x > MARGIN && x + width > WIDTH - MARGIN {
-                    (x, line) = (MARGIN, line + 1);
-                }
-                let at = (x, line);
-                x += width;
-                at
-            })
-            .collect()
+    fn legend(&self, width: i32) -> Vec<(i32, i32)> {
+        let widths = self.labels.iter().map(|label| 18 + text_width(&printable(label), LABEL).ceil() as i32 + 26);
+        flow(widths, [margin(width), width - margin(width)])
     }
 
-    fn top(&self) -> i32 {
-        TITLE + (self.legend().last().map_or(0, |at| at.1) + 1) * LEGEND
+    fn top(&self, width: i32) -> i32 {
+        TOP + (self.legend(width).last().map_or(0, |at| at.1) + 1) * LEGEND + 4
     }
 
     fn column<DB: DrawingBackend>(
         &self,
         area: &DrawingArea<DB, Shift>,
         classes: &[Instrument],
-        start: i32,
-        width: i32,
+        [start, width]: [i32; 2],
+        [top, bottom]: [i32; 2],
     ) -> Drawn<DB> {
-        let (top, left) = (self.top(), start + self.names);
-        let bottom = top + self.rows() as i32 * self.group();
+        let left = start + self.names;
         let x = |value: f64| left + (self.axis.at(value) * f64::from(width - self.names)).round() as i32;
         for (value, name) in &self.axis.ticks {
             area.draw(&PathElement::new(vec![(x(*value), top), (x(*value), bottom)], GRID))?;
@@ -246,7 +266,7 @@ impl<'a> InstrumentBars<'a> {
         }
         for (i, class) in classes.iter().enumerate() {
             let first = top + i as i32 * self.group() + CLASS_GAP / 2;
-            name(area, class.name, left - 10, first + self.labels.len() as i32 * BAR / 2, self.names - 14)?;
+            name(area, &in_words(class.name), left - 10, first + self.labels.len() as i32 * BAR / 2, self.names - 14)?;
             for (j, (mean, std)) in class.f1.iter().enumerate() {
                 let y = first + j as i32 * BAR;
                 let Some(mean) = mean else { continue };
@@ -262,22 +282,27 @@ impl<'a> InstrumentBars<'a> {
 }
 
 impl Figure for InstrumentBars<'_> {
-    fn size(&self) -> (u32, u32) {
-        (WIDTH as u32, (self.top() + self.rows() as i32 * self.group() + AXIS + 8) as u32)
+    fn title(&self) -> &str {
+        &self.title
     }
 
-    fn draw<DB: DrawingBackend>(&self, area: &DrawingArea<DB, Shift>) -> Drawn<DB> {
-        title(area, &self.title)?;
-        for (i, (label, (x, line))) in self.labels.iter().zip(self.legend()).enumerate() {
-            let y = TITLE + line * LEGEND + LEGEND / 2 - 6;
+    fn height(&self, width: i32) -> i32 {
+        self.top(width) + self.rows(width) as i32 * self.group() + AXIS + 8
+    }
+
+    fn draw<DB: DrawingBackend>(&self, area: &DrawingArea<DB, Shift>, width: i32) -> Drawn<DB> {
+        for (i, (label, (x, line))) in self.labels.iter().zip(self.legend(width)).enumerate() {
+            let y = TOP + line * LEGEND + LEGEND / 2;
             area.draw(&Rectangle::new([(x, y - 5), (x + 10, y + 5)], colour(i).filled()))?;
             let style = text(LABEL, INK).pos(Pos::new(HPos::Left, VPos::Center));
             area.draw(&Text::new(printable(label), (x + 18, y), style))?;
         }
-        let columns = self.columns() as i32;
-        let width = (WIDTH - 2 * MARGIN - (columns - 1) * PANEL_GAP) / columns;
-        let starts = (0..).map(|i| MARGIN + i * (width + PANEL_GAP));
-        let parts = self.classes.chunks(self.rows().max(1));
-        parts.zip(starts).try_for_each(|(classes, start)| self.column(area, classes, start, width))
+        let columns = self.columns(width) as i32;
+        let across = (width - 2 * margin(width) - (columns - 1) * PANEL_GAP) / columns;
+        let starts = (0..).map(|i| margin(width) + i * (across + PANEL_GAP));
+        let top = self.top(width);
+        let bottom = top + self.rows(width) as i32 * self.group();
+        let parts = self.classes.chunks(self.rows(width).max(1));
+        parts.zip(starts).try_for_each(|(classes, start)| self.column(area, classes, [start, across], [top, bottom]))
     }
 }

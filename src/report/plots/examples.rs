@@ -10,27 +10,27 @@ use plotters::style::text_anchor::{HPos, Pos, VPos};
 
 use crate::Result;
 use crate::core::array::Array;
+use crate::core::text::{capitalised, in_words};
 use crate::data::Dataset;
 use crate::metrics::scores::predicted_class;
 use crate::nn::front_ends::spectrum::{OFFSET, Scale};
 use crate::predict::evaluator::SplitPredictions;
 use crate::report::pages::html::{Escaped, Image};
-use crate::report::pages::recording::{capitalised, png};
-use crate::report::plots::figure::{self, Drawn, FAINT_INK, Figure, INK, PALETTE, fitted, text, text_width};
+use crate::report::plots::figure::{self, Drawn, FAINT_INK, Figure, INK, PALETTE, WIDE, fitted, text, text_width};
 use crate::report::plots::hidpi::SCALE;
+use crate::report::plots::png::indexed;
 use crate::report::plots::spectrogram::{colour_map, hz_ticks, levels, pixels};
 use crate::report::tables::table::printable;
 use crate::run::config::Notes;
 
-const WIDTH: i32 = 1080;
 const MARGIN: i32 = 30;
-const TITLE: i32 = 76;
+const TOP: i32 = 32;
 /// Margin for the frequencies left of the first column.
 const HZ: i32 = 40;
 const COLUMNS: i32 = 5;
 const GAP: i32 = 16;
 /// Width and height of a spectrum.
-const SPECTRUM: (i32, i32) = ((WIDTH - 2 * MARGIN - HZ - (COLUMNS - 1) * GAP) / COLUMNS, 118);
+const SPECTRUM: (i32, i32) = ((WIDE - 2 * MARGIN - HZ - (COLUMNS - 1) * GAP) / COLUMNS, 118);
 /// Distance between rows of tiles: a spectrum, the class above it, and prediction and clip below.
 const ROW: i32 = 20 + SPECTRUM.1 + 54;
 const LABEL: f64 = 13.0;
@@ -92,8 +92,8 @@ impl Examples {
             for &i in right.get(right.len() / 2).into_iter().chain(wrong.first()) {
                 let key = &data.keys[clips[i] as usize];
                 tiles.push(Tile {
-                    class: data.classes[*class].clone(),
-                    predicted: data.classes[predicted_class_of(i)].clone(),
+                    class: in_words(&data.classes[*class]),
+                    predicted: in_words(&data.classes[predicted_class_of(i)]),
                     probability: p(i),
                     right: predicted_class_of(i) == *class,
                     clip: named(key),
@@ -159,7 +159,8 @@ impl Examples {
             let caption = Escaped(&caption);
             // At its own resolution, since a page may be shown at any size, but without more rows than pixels.
             let (width, height) = (tile.levels.dims()[0], tile.levels.dims()[1].min(2 * SPECTRUM.1 as usize));
-            let image = png(width, height, &pixels(&tile.levels, width, height), &colour_map(), None)?;
+            let levels = pixels(&tile.levels, 0.0..1.0, width, height);
+            let image = indexed(width, height, &levels, &colour_map(), None)?;
             write!(out, "<li><b title=\"{name}\">{name}</b><div class=\"spectrum\">")?;
             write!(out, "<img alt=\"Spectrum of {clip}\" src=\"{}\">", Image(&image))?;
             for (share, hz) in &self.hz {
@@ -175,14 +176,15 @@ impl Examples {
 
     fn tile<DB: DrawingBackend>(&self, area: &DrawingArea<DB, Shift>, i: usize, tile: &Tile) -> Drawn<DB> {
         let (row, column) = (i as i32 / COLUMNS, i as i32 % COLUMNS);
-        let (left, top) = (MARGIN + HZ + column * (SPECTRUM.0 + GAP), TITLE + row * ROW);
+        let (left, top) = (MARGIN + HZ + column * (SPECTRUM.0 + GAP), TOP + row * ROW);
         let room = f64::from(SPECTRUM.0);
         let shortened = |text: &str, size| fitted(&printable(text), size, room);
         area.draw(&Text::new(shortened(&tile.class, LABEL), (left, top), text(LABEL, INK)))?;
         let top = top + 20;
         let (width, height) = ((SPECTRUM.0 * SCALE) as usize, (SPECTRUM.1 * SCALE) as usize);
         let map = colour_map();
-        let rgb = pixels(&tile.levels, width, height).into_iter().flat_map(|level| map[usize::from(level)]).collect();
+        let levels = pixels(&tile.levels, 0.0..1.0, width, height);
+        let rgb = levels.into_iter().flat_map(|level| map[usize::from(level)]).collect();
         let bitmap = BitMapElement::<_>::with_owned_buffer((left, top), (width as u32, height as u32), rgb);
         area.draw(&bitmap.expect("three bytes per pixel"))?;
         for (share, hz) in self.hz.iter().filter(|_| column == 0) {
@@ -202,15 +204,18 @@ impl Examples {
 }
 
 impl Figure for Examples {
-    fn size(&self) -> (u32, u32) {
-        let rows = self.tiles.len().div_ceil(COLUMNS as usize) as i32;
-        (WIDTH as u32, (TITLE + rows * ROW + MARGIN - 14) as u32)
+    fn title(&self) -> &str {
+        &self.title
     }
 
-    fn draw<DB: DrawingBackend>(&self, area: &DrawingArea<DB, Shift>) -> Drawn<DB> {
-        let room = f64::from(WIDTH - 2 * MARGIN);
-        area.draw(&Text::new(fitted(&self.title, 18.0, room), (MARGIN, 18), text(18.0, INK)))?;
-        area.draw(&Text::new(fitted(&self.about, SMALL, room), (MARGIN, 46), text(SMALL, FAINT_INK)))?;
+    fn height(&self, _: i32) -> i32 {
+        let rows = self.tiles.len().div_ceil(COLUMNS as usize) as i32;
+        TOP + rows * ROW + MARGIN - 14
+    }
+
+    fn draw<DB: DrawingBackend>(&self, area: &DrawingArea<DB, Shift>, width: i32) -> Drawn<DB> {
+        let about = fitted(&self.about, SMALL, f64::from(width - 2 * MARGIN));
+        area.draw(&Text::new(about, (MARGIN, 2), text(SMALL, FAINT_INK)))?;
         self.tiles.iter().enumerate().try_for_each(|(i, tile)| self.tile(area, i, tile))
     }
 }

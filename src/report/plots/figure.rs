@@ -1,5 +1,6 @@
 //! Common parts of all plots: the palette, and writing a figure as PNG (at twice the resolution) or SVG.
 
+use std::io;
 use std::path::Path;
 
 use plotters::coord::Shift;
@@ -8,6 +9,8 @@ use plotters::prelude::*;
 use crate::core::files::write_atomic;
 use crate::report::plots::font::{EM, FONT, register};
 use crate::report::plots::hidpi::{HiDpi, pixels};
+use crate::report::plots::png::{self, Colours};
+use crate::report::tables::table::printable;
 use crate::{Error, Result};
 
 pub use crate::report::plots::font::{fitted, text_width};
@@ -26,52 +29,114 @@ pub const INK: RGBColor = RGBColor(34, 34, 34);
 pub const FAINT_INK: RGBColor = RGBColor(110, 110, 110);
 pub const GRID: RGBColor = RGBColor(228, 228, 228);
 
-/// Something that can be drawn with any backend.
+/// Widths in logical pixels: of files and of pages, and of pages on a narrow screen.
+pub const WIDE: i32 = 1080;
+pub const NARROW: i32 = 360;
+/// Height of a title.
+const TITLE: i32 = 44;
+
+/// Something that can be drawn with any backend, as wide as requested.
 pub trait Figure {
-    /// Width and height in logical pixels.
-    fn size(&self) -> (u32, u32);
-    fn draw<DB: DrawingBackend>(&self, area: &DrawingArea<DB, Shift>) -> Drawn<DB>;
+    /// Drawn above the figure in files; pages have it as text. Empty for none.
+    fn title(&self) -> &str {
+        ""
+    }
+
+    /// Height in logical pixels at a width.
+    fn height(&self, width: i32) -> i32;
+
+    fn draw<DB: DrawingBackend>(&self, area: &DrawingArea<DB, Shift>, width: i32) -> Drawn<DB>;
 }
 
 pub type Drawn<DB> = std::result::Result<(), DrawingAreaErrorKind<<DB as DrawingBackend>::ErrorType>>;
 
+/// Margin on both sides.
+pub fn margin(width: i32) -> i32 {
+    if is_narrow(width) { 8 } else { 30 }
+}
+
+/// Whether panels are one below the other.
+pub fn is_narrow(width: i32) -> bool {
+    width < 600
+}
+
+/// Positions of labels of these widths from left to right, and on the next line where there is no room: x and the number of the
+/// line.
+pub fn flow(widths: impl IntoIterator<Item = i32>, [left, right]: [i32; 2]) -> Vec<(i32, i32)> {
+    let (mut x, mut line) = (left, 0);
+    let place = |width: i32| {
+        if x > left && x + width > right {
+            (x, line) = (left, line + 1);
+        }
+        let at = (x, line);
+        x += width;
+        at
+    };
+    widths.into_iter().map(place).collect()
+}
+
 /// Writes `figure` to `path`, atomically. The extension decides: `.png` or `.svg`.
 pub fn save(figure: &impl Figure, path: &Path) -> Result<()> {
-    register();
     match path.extension().and_then(|e| e.to_str()) {
-        Some("png") => {
-            let [width, height] = pixels(figure.size());
-            let mut rgb = vec![0; (width * height * 3) as usize];
-            paint(figure, HiDpi::new(&mut rgb, figure.size()), path)?;
-            write_atomic(path, |out| {
-                let mut encoder = png::Encoder::new(out, width, height);
-                encoder.set_color(png::ColorType::Rgb);
-                encoder.set_depth(png::BitDepth::Eight);
-                let mut writer = encoder.write_header()?;
-                writer.write_image_data(&rgb)?;
-                Ok(writer.finish()?)
-            })
-        }
+        Some("png") => save_png(std::slice::from_ref(figure), path),
         Some("svg") => {
-            let text = svg(figure)?;
+            let text = draw_svg(figure, WIDE, true)?;
             write_atomic(path, |out| out.write_all(text.as_bytes()))
         }
         _ => Err(Error::Usage(format!("{}: a plot is written as .png or .svg", path.display()))),
     }
 }
 
-/// `figure` as the text of an SVG element.
-pub fn svg(figure: &impl Figure) -> Result<String> {
+/// Writes figures, one below the other, as a PNG to `path`, atomically. Only one is in memory at a time.
+pub fn save_png<F: Figure>(figures: &[F], path: &Path) -> Result<()> {
+    register();
+    let height = figures.iter().map(|figure| full_height(figure, WIDE, true)).sum();
+    write_atomic(path, |out| {
+        png::write(out, pixels([WIDE, height]), &Colours::Rgb, |out| {
+            figures.iter().try_for_each(|figure| {
+                let size = [WIDE, full_height(figure, WIDE, true)];
+                let [width, height] = pixels(size);
+                let mut rgb = vec![0; (width * height * 3) as usize];
+                paint(figure, HiDpi::new(&mut rgb, size), WIDE, true)?;
+                out.write_all(&rgb)
+            })
+        })
+    })
+}
+
+/// `figure` without its title as the text of an SVG element, `width` logical pixels wide.
+pub fn svg(figure: &impl Figure, width: i32) -> Result<String> {
+    draw_svg(figure, width, false)
+}
+
+fn draw_svg(figure: &impl Figure, width: i32, titled: bool) -> Result<String> {
     register();
     let mut text = String::new();
-    paint(figure, SVGBackend::with_string(&mut text, figure.size()), Path::new("a figure"))?;
+    let size = (width as u32, full_height(figure, width, titled) as u32);
+    paint(figure, SVGBackend::with_string(&mut text, size), width, titled).map_err(Error::io("a figure"))?;
     Ok(text)
 }
 
-fn paint<DB: DrawingBackend>(figure: &impl Figure, backend: DB, path: &Path) -> Result<()> {
+fn full_height(figure: &impl Figure, width: i32, titled: bool) -> i32 {
+    let title = if titled && !figure.title().is_empty() { TITLE } else { 0 };
+    title + figure.height(width)
+}
+
+fn paint<DB: DrawingBackend>(figure: &impl Figure, backend: DB, width: i32, titled: bool) -> io::Result<()> {
     let area = backend.into_drawing_area();
-    let drawn = area.fill(&WHITE).and_then(|_| figure.draw(&area)).and_then(|_| area.present());
-    drawn.map_err(|e| Error::io(path)(std::io::Error::other(e.to_string())))
+    let draw = || {
+        area.fill(&WHITE)?;
+        if titled && !figure.title().is_empty() {
+            let title = fitted(&printable(figure.title()), 18.0, f64::from(width - 2 * margin(width)));
+            area.draw(&Text::new(title, (margin(width), 18), text(18.0, INK)))?;
+            let (_, below) = area.split_vertically(TITLE);
+            figure.draw(&below, width)?;
+        } else {
+            figure.draw(&area, width)?;
+        }
+        area.present()
+    };
+    draw().map_err(|e: DrawingAreaErrorKind<DB::ErrorType>| io::Error::other(e.to_string()))
 }
 
 /// A text style with an em of `size` logical pixels.

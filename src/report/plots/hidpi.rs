@@ -13,15 +13,15 @@ pub struct HiDpi<'a>(BitMapBackend<'a>);
 
 impl<'a> HiDpi<'a> {
     /// Draws into `rgb`, 3 bytes for each of [`pixels`]. `size` in logical pixels.
-    pub fn new(rgb: &'a mut [u8], size: (u32, u32)) -> Self {
+    pub fn new(rgb: &'a mut [u8], size: [i32; 2]) -> Self {
         let [width, height] = pixels(size);
         HiDpi(BitMapBackend::with_buffer(rgb, (width, height)))
     }
 }
 
 /// Width and height of the bitmap of a figure of `size` logical pixels.
-pub fn pixels(size: (u32, u32)) -> [u32; 2] {
-    [size.0 * SCALE as u32, size.1 * SCALE as u32]
+pub fn pixels(size: [i32; 2]) -> [u32; 2] {
+    size.map(|length| (length * SCALE) as u32)
 }
 
 type Drawn<'a> = Result<(), DrawingErrorKind<<BitMapBackend<'a> as DrawingBackend>::ErrorType>>;

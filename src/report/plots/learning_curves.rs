@@ -11,13 +11,15 @@ use plotters::style::text_anchor::{HPos, Pos, VPos};
 use crate::Result;
 use crate::metrics::scores::quantile;
 use crate::report::plots::axis::Axis;
-use crate::report::plots::figure::{self, Drawn, FAINT_INK, Figure, GRID, INK, PALETTE, fitted, text, text_width};
+use crate::report::plots::figure::{
+    self, Drawn, FAINT_INK, Figure, GRID, INK, PALETTE, is_narrow, margin, text, text_width,
+};
 use crate::run::state::EpochRow;
 
-const WIDTH: i32 = 1080;
-const MARGIN: i32 = 30;
-const TITLE: i32 = 52;
+const TOP: i32 = 8;
+/// Height of a panel's heading and legend; if they are one below the other.
 const HEADING: i32 = 34;
+const TALL_HEADING: i32 = 58;
 const PANEL: i32 = 300;
 const X_AXIS: i32 = 50;
 const Y_AXIS: i32 = 44;
@@ -95,13 +97,18 @@ impl LearningCurves {
         &self,
         area: &DrawingArea<DB, Shift>,
         panel: &Panel,
-        left: i32,
-        right: i32,
+        [left, right]: [i32; 2],
+        above: i32,
+        width: i32,
     ) -> Drawn<DB> {
-        let (top, bottom) = (TITLE + HEADING, TITLE + HEADING + PANEL);
+        let top = above + heading(width);
+        let bottom = top + PANEL;
         let small = |h, v| text(SMALL, FAINT_INK).pos(Pos::new(h, v));
-        area.draw(&Text::new(panel.name, (left, TITLE + 4), text(15.0, INK)))?;
-        self.legend(area, panel, left + text_width(panel.name, 15.0) as i32 + 26, TITLE + 11)?;
+        area.draw(&Text::new(panel.name, (left, above + 4), text(15.0, INK)))?;
+        match is_narrow(width) {
+            true => self.legend(area, panel, left, above + 36)?,
+            false => self.legend(area, panel, left + text_width(panel.name, 15.0) as i32 + 26, above + 11)?,
+        }
         let x = |epoch: f64| left + (self.epochs.at(epoch) * f64::from(right - left)).round() as i32;
         for (epoch, name) in self.epochs.ticks.iter().filter(|(epoch, _)| *epoch >= 1.0) {
             area.draw(&PathElement::new(vec![(x(*epoch), bottom), (x(*epoch), bottom + 4)], FAINT_INK))?;
@@ -262,18 +269,28 @@ fn thinned(line: &[Point]) -> Vec<Point> {
     line.chunks(line.len().div_ceil(COLUMNS)).flat_map(extremes).collect()
 }
 
+fn heading(width: i32) -> i32 {
+    if is_narrow(width) { TALL_HEADING } else { HEADING }
+}
+
 impl Figure for LearningCurves {
-    fn size(&self) -> (u32, u32) {
-        (WIDTH as u32, (TITLE + HEADING + PANEL + X_AXIS + 12) as u32)
+    fn title(&self) -> &str {
+        &self.title
     }
 
-    fn draw<DB: DrawingBackend>(&self, area: &DrawingArea<DB, Shift>) -> Drawn<DB> {
-        let title = fitted(&self.title, 18.0, f64::from(WIDTH - 2 * MARGIN));
-        area.draw(&Text::new(title, (MARGIN, 18), text(18.0, INK)))?;
-        let width = (WIDTH - 2 * MARGIN - GAP) / 2;
+    fn height(&self, width: i32) -> i32 {
+        let lines = if is_narrow(width) { self.panels.len() as i32 } else { 1 };
+        TOP + lines * (heading(width) + PANEL + X_AXIS) + 12
+    }
+
+    fn draw<DB: DrawingBackend>(&self, area: &DrawingArea<DB, Shift>, width: i32) -> Drawn<DB> {
+        let margin = margin(width);
+        let each = if is_narrow(width) { width - 2 * margin } else { (width - 2 * margin - GAP) / 2 };
         for (i, panel) in self.panels.iter().enumerate() {
-            let left = MARGIN + i as i32 * (width + GAP);
-            self.panel(area, panel, left + Y_AXIS, left + width)?;
+            let (column, line) = if is_narrow(width) { (0, i as i32) } else { (i as i32, 0) };
+            let left = margin + column * (each + GAP);
+            let top = TOP + line * (heading(width) + PANEL + X_AXIS);
+            self.panel(area, panel, [left + Y_AXIS, left + each], top, width)?;
         }
         Ok(())
     }

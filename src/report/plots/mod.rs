@@ -10,6 +10,7 @@ pub mod figure;
 mod font;
 pub mod hidpi;
 pub mod learning_curves;
+pub(crate) mod png;
 pub mod recording;
 pub mod reliability;
 pub mod seed_boxes;

@@ -1,6 +1,7 @@
 //! A recording as a picture: a bar per instrument that is present, over the spectrogram. As in fig. 4 of Gururani,
 //! Sharma and Lerch, "An attention mechanism for musical instrument recognition" (ISMIR 2019).
 
+use std::ops::Range;
 use std::path::Path;
 
 use plotters::coord::Shift;
@@ -8,25 +9,31 @@ use plotters::element::BitMapElement;
 use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 
-use crate::report::numbers::duration;
-use crate::report::plots::figure::{self, Drawn, FAINT_INK, Figure, INK, PALETTE, fitted, text, text_width};
+use crate::core::array::Array;
+use crate::core::numbers::duration;
+use crate::core::text::in_words;
+use crate::predict::recognition::Instrument;
+use crate::report::plots::figure::{self, Drawn, FAINT_INK, Figure, INK, PALETTE, WIDE, fitted, text, text_width};
 use crate::report::plots::hidpi::SCALE;
-use crate::report::plots::spectrogram::{BAR, FEW_PATHS, GlimpseMark, PATH, PATH_EDGE, Picture, colour_map, pixels};
+use crate::report::plots::spectrogram::{
+    BAR, FEW_PATHS, GlimpseMark, PATH, PATH_EDGE, Picture, colour_map, hz_ticks, pixels,
+};
 use crate::report::tables::table::printable;
 use crate::{Error, Result};
 
-const WIDTH: i32 = 1080;
 const MARGIN: i32 = 30;
-const TITLE: i32 = 66;
+const TITLE: i32 = 84;
 /// Height of an instrument's bar, of one with frequency bands, of the space below it, and of the line there that marks
 /// when it plays.
 const BAR_HEIGHT: i32 = 15;
 const MAP_HEIGHT: i32 = 28;
 const SPACE: i32 = 12;
 const LINE: i32 = 3;
+/// Height of the spectrogram, and of one of several rows.
 const SPECTROGRAM: i32 = 260;
+const LOW_SPECTROGRAM: i32 = 96;
 const TIME_AXIS: i32 = 34;
-const LEGEND: i32 = 26;
+const LEGEND: i32 = 42;
 /// Margin for the probability and its spread.
 const FIGURES: i32 = 92;
 const LABEL: f64 = 13.0;
@@ -36,83 +43,139 @@ const TRACK: RGBColor = RGBColor(236, 239, 242);
 const PLAYS: RGBColor = PALETTE[5];
 /// Outline of true segments.
 const TRUE: RGBColor = INK;
+/// Maximum number of rows.
+const MAX_ROWS: f64 = 30.0;
 
 /// Writes the picture to `path`, a PNG.
 pub fn plot(picture: &Picture, path: &Path) -> Result<()> {
     if path.extension().is_none_or(|e| e != "png") {
         return Err(Error::Usage(format!("{}: a picture of a recording is written as .png", path.display())));
     }
-    let widest = picture.bars().iter().map(|i| text_width(&printable(&i.name), LABEL)).fold(44.0, f64::max);
-    figure::save(&RecordingFigure { picture, labels: widest.min(220.0).ceil() as i32 + 14 }, path)
+    let names = picture.bars().into_iter().map(|i| text_width(&printable(&in_words(&i.name)), LABEL));
+    let labels = names.fold(44.0, f64::max).min(220.0).ceil() as i32 + 14;
+    let duration = picture.recognition.duration;
+    let (rows, levels) = (rows(duration), picture.levels());
+    let seconds = rows.first().map_or(duration, |row| row.end - row.start);
+    let part = |part| PartFigure { picture, levels: &levels, labels, seconds, several: rows.len() > 1, part };
+    let mut parts = vec![part(Part::Title)];
+    parts.extend(rows.iter().cloned().map(|row| part(Part::Row(row))));
+    parts.push(part(Part::Legend));
+    figure::save_png(&parts, path)
 }
 
-struct RecordingFigure<'a> {
+/// The rows of a picture of so many seconds: start and end. One row up to a minute; a minute each up to half an hour; beyond that 2, 5, 10, 15, 30,
+/// 60 minutes or twice that and so on, so that there are at most 30 rows. Only the last one is shorter.
+pub fn rows(duration: f64) -> Vec<Range<f64>> {
+    let minutes = [1.0, 2.0, 5.0, 10.0, 15.0, 30.0].into_iter().chain((0..30).map(|e| 60.0 * f64::from(1 << e)));
+    let each = minutes.map(|m| 60.0 * m).find(|each| duration <= MAX_ROWS * each).unwrap_or(duration);
+    let count = (duration / each).ceil().max(1.0) as usize;
+    (0..count).map(|i| i as f64 * each..((i + 1) as f64 * each).min(duration)).collect()
+}
+
+/// A part of the picture, as wide as all others; they are one below the other.
+struct PartFigure<'a> {
     picture: &'a Picture<'a>,
+    /// The spectrogram's.
+    levels: &'a Array<u8>,
     /// Width of the column of names.
     labels: i32,
+    /// A full row.
+    seconds: f64,
+    several: bool,
+    part: Part,
 }
 
-impl RecordingFigure<'_> {
+enum Part {
+    Title,
+    /// Start and end, seconds.
+    Row(Range<f64>),
+    Legend,
+}
+
+impl PartFigure<'_> {
     /// Both ends of the time axis.
     fn span(&self) -> (i32, i32) {
-        (MARGIN + self.labels, WIDTH - MARGIN - FIGURES)
+        (MARGIN + self.labels, WIDE - MARGIN - FIGURES)
     }
 
-    fn x(&self, share: f64) -> i32 {
+    /// Where a time is in its row.
+    fn x(&self, row: &Range<f64>, seconds: f64) -> i32 {
         let (left, right) = self.span();
-        left + (share.clamp(0.0, 1.0) * f64::from(right - left)).round() as i32
+        let share = (seconds.clamp(row.start, row.end) - row.start) / self.seconds;
+        left + (share * f64::from(right - left)).round() as i32
     }
 
-    /// Width of the time axis in pixels of the file.
-    fn pixels(&self) -> usize {
-        let (left, right) = self.span();
-        ((right - left) * SCALE) as usize
+    /// Width of a row in pixels of the file.
+    fn pixels(&self, row: &Range<f64>) -> usize {
+        ((self.x(row, row.end) - self.span().0).max(1) * SCALE) as usize
     }
 
     fn bar_height(&self) -> i32 {
         if self.picture.has_maps() { MAP_HEIGHT } else { BAR_HEIGHT }
     }
 
-    fn rows(&self) -> i32 {
-        self.picture.bars().len().max(1) as i32 * (self.bar_height() + SPACE)
+    /// The instruments with a bar in a row: those that play or should play there, if there are several rows.
+    fn bars(&self, row: &Range<f64>) -> Vec<&Instrument> {
+        let mut bars = self.picture.bars();
+        let inside = |start: f64, end: f64| start < row.end && end > row.start;
+        bars.retain(|i| {
+            !self.several
+                || i.segments.iter().any(|s| inside(s.start, s.end))
+                || self.picture.true_times(i).iter().any(|&(start, end)| inside(start, end))
+        });
+        bars
     }
 
-    fn title<DB: DrawingBackend>(&self, area: &DrawingArea<DB, Shift>) -> Drawn<DB> {
+    /// Height of the bars of a row.
+    fn bars_height(&self, row: &Range<f64>) -> i32 {
+        // Without any, a sentence says so; one is enough.
+        let count = self.bars(row).len().max(usize::from(!self.several));
+        count as i32 * (self.bar_height() + SPACE)
+    }
+
+    fn spectrogram_height(&self) -> i32 {
+        if self.several { LOW_SPECTROGRAM } else { SPECTROGRAM }
+    }
+
+    fn title_lines<DB: DrawingBackend>(&self, area: &DrawingArea<DB, Shift>) -> Drawn<DB> {
         let r = self.picture.recognition;
         let name = r.file.file_name().unwrap_or(r.file.as_os_str()).to_string_lossy();
         let seconds = duration(r.duration);
-        let room = f64::from(WIDTH - 2 * MARGIN) - text_width(&seconds, 15.0) - 14.0;
+        let room = f64::from(WIDE - 2 * MARGIN) - text_width(&seconds, 15.0) - 14.0;
         let name = fitted(&printable(&name), 20.0, room);
         let after = MARGIN + text_width(&name, 20.0) as i32 + 14;
         let seeds = if r.seeds.len() == 1 { "1 seed".into() } else { format!("{} seeds", r.seeds.len()) };
         area.draw(&Text::new(name, (MARGIN, 22), text(20.0, INK)))?;
         area.draw(&Text::new(seconds, (after, 26), text(15.0, FAINT_INK)))?;
         let model = format!("{}, {seeds}", fitted(&printable(&r.model), SMALL, 400.0));
-        area.draw(&Text::new(model, (MARGIN, 48), text(SMALL, FAINT_INK)))
+        area.draw(&Text::new(model, (MARGIN, 48), text(SMALL, FAINT_INK)))?;
+        let summary = fitted(&printable(&r.summary()), LABEL, f64::from(WIDE - 2 * MARGIN));
+        area.draw(&Text::new(summary, (MARGIN, 66), text(LABEL, INK)))
     }
 
-    fn bars<DB: DrawingBackend>(&self, area: &DrawingArea<DB, Shift>, mut top: i32) -> Drawn<DB> {
-        let r = self.picture.recognition;
+    fn row<DB: DrawingBackend>(&self, area: &DrawingArea<DB, Shift>, row: &Range<f64>) -> Drawn<DB> {
         let (left, right) = self.span();
-        let (bars, height) = (self.picture.bars(), self.bar_height());
-        if bars.is_empty() {
+        let (bars, height) = (self.bars(row), self.bar_height());
+        let mut top = SPACE;
+        if bars.is_empty() && !self.several {
             let none = fitted(&printable(&self.picture.none()), LABEL, f64::from(right - left));
             area.draw(&Text::new(none, (left, top + 2), text(LABEL, FAINT_INK)))?;
         }
         for instrument in bars {
             let middle = top + height / 2;
             let at = |h| Pos::new(h, VPos::Center);
-            let name = fitted(&printable(&instrument.name), LABEL, f64::from(self.labels - 14));
+            let name = fitted(&printable(&in_words(&instrument.name)), LABEL, f64::from(self.labels - 14));
             area.draw(&Text::new(name, (left - 12, middle), text(LABEL, INK).pos(at(HPos::Right))))?;
-            let bar = self.picture.bar(instrument, self.pixels());
+            let bar = self.picture.bar(instrument, row.clone(), self.pixels(row));
             let rows: Vec<Vec<[u8; 3]>> = bar.iter().map(|row| row.iter().map(|&v| tint(v)).collect()).collect();
             area.draw(&bitmap((left, top), &rows, height))?;
-            for (start, end) in self.picture.true_times(instrument) {
-                let (start, end) = (self.x(start / r.duration), self.x(end / r.duration));
+            let inside = |start: f64, end: f64| start < row.end && end > row.start;
+            for (start, end) in self.picture.true_times(instrument).into_iter().filter(|t| inside(t.0, t.1)) {
+                let (start, end) = (self.x(row, start), self.x(row, end));
                 area.draw(&Rectangle::new([(start, top), ((end - 1).max(start), top + height - 1)], TRUE))?;
             }
-            for s in &instrument.segments {
-                let (start, end) = (self.x(s.start / r.duration), self.x(s.end / r.duration));
+            for s in instrument.segments.iter().filter(|s| inside(s.start, s.end)) {
+                let (start, end) = (self.x(row, s.start), self.x(row, s.end));
                 let line = [(start, top + height + 2), ((end - 1).max(start), top + height + 1 + LINE)];
                 area.draw(&Rectangle::new(line, PLAYS.filled()))?;
             }
@@ -125,44 +188,48 @@ impl RecordingFigure<'_> {
             }
             top += height + SPACE;
         }
-        Ok(())
+        self.spectrogram(area, row, top)
     }
 
-    fn spectrogram<DB: DrawingBackend>(&self, area: &DrawingArea<DB, Shift>, top: i32) -> Drawn<DB> {
-        let (left, right) = self.span();
-        let size = (self.pixels(), (SPECTROGRAM * SCALE) as usize);
-        area.draw(
-            &BitMapElement::<_>::with_owned_buffer(
-                (left, top),
-                (size.0 as u32, size.1 as u32),
-                self.pixel_colours(size),
-            )
-            .expect("three bytes per pixel"),
-        )?;
-        self.paths(area, top)?;
+    fn spectrogram<DB: DrawingBackend>(&self, area: &DrawingArea<DB, Shift>, row: &Range<f64>, top: i32) -> Drawn<DB> {
+        let (left, duration, height) = (self.span().0, self.picture.recognition.duration, self.spectrogram_height());
+        let (wide, high) = (self.pixels(row), (height * SCALE) as usize);
+        let map = colour_map();
+        let levels = pixels(self.levels, row.start / duration..row.end / duration, wide, high);
+        let colours = levels.into_iter().flat_map(|level| map[usize::from(level)]).collect();
+        let bitmap = BitMapElement::<_>::with_owned_buffer((left, top), (wide as u32, high as u32), colours);
+        area.draw(&bitmap.expect("three bytes per pixel"))?;
+        self.paths(area, row, top)?;
         let small = |h, v| text(SMALL, FAINT_INK).pos(Pos::new(h, v));
-        for (share, name) in self.picture.hz_ticks() {
-            let y = top + SPECTROGRAM - (share * f64::from(SPECTROGRAM)).round() as i32;
+        let apart = f64::from(SPECTROGRAM) * 0.05 / f64::from(height);
+        for (share, name) in hz_ticks(self.picture.band_hz, apart) {
+            let y = top + height - (share * f64::from(height)).round() as i32;
             area.draw(&Rectangle::new([(left - 5, y), (left - 1, y)], FAINT_INK.filled()))?;
-            area.draw(&Text::new(name, (left - 9, y), small(HPos::Right, VPos::Center)))?;
+            area.draw(&Text::new(name, (left - 8, y), small(HPos::Right, VPos::Center)))?;
         }
-        let bottom = top + SPECTROGRAM;
-        for (share, name) in self.picture.time_ticks(11) {
-            let x = self.x(share).min(right - 1);
-            area.draw(&Rectangle::new([(x, bottom), (x, bottom + 4)], FAINT_INK.filled()))?;
-            area.draw(&Text::new(name, (x, bottom + 8), small(HPos::Center, VPos::Top)))?;
+        let bottom = top + height;
+        for (seconds, name) in self.picture.time_ticks(row.start..row.start + self.seconds, 11) {
+            if seconds <= row.end * 1.0001 {
+                let x = self.x(row, seconds).min(self.span().1 - 1);
+                area.draw(&Rectangle::new([(x, bottom), (x, bottom + 4)], FAINT_INK.filled()))?;
+                area.draw(&Text::new(name, (x, bottom + 8), small(HPos::Center, VPos::Top)))?;
+            }
         }
         Ok(())
     }
 
     /// Glimpse paths: lines between glimpses, with the patches of the first and the last outlined.
-    fn paths<DB: DrawingBackend>(&self, area: &DrawingArea<DB, Shift>, top: i32) -> Drawn<DB> {
+    fn paths<DB: DrawingBackend>(&self, area: &DrawingArea<DB, Shift>, row: &Range<f64>, top: i32) -> Drawn<DB> {
         let (left, right) = self.span();
+        let (duration, height) = (self.picture.recognition.duration, self.spectrogram_height());
         let place = |(x, y): (f64, f64)| {
-            let y = top + ((1.0 - y).clamp(0.0, 1.0) * f64::from(SPECTROGRAM - 1)).round() as i32;
-            (self.x(x).clamp(left, right - 1), y)
+            let y = top + ((1.0 - y).clamp(0.0, 1.0) * f64::from(height - 1)).round() as i32;
+            (self.x(row, x * duration).clamp(left, right - 1), y)
         };
-        let paths = self.picture.paths();
+        let mut paths = self.picture.paths();
+        // A path that goes on in the next row ends here, and begins there.
+        let here = |mark: &GlimpseMark| row.contains(&(mark.at.0 * duration).min(duration.next_down()));
+        paths.iter_mut().for_each(|path| path.retain(here));
         for path in &paths {
             let [first, .., last] = path.as_slice() else { continue };
             let few = paths.len() <= FEW_PATHS;
@@ -212,12 +279,6 @@ impl RecordingFigure<'_> {
         area.draw(&Text::new(name.to_owned(), at, text(LABEL, PATH).pos(pos)))
     }
 
-    /// The spectrogram in RGB.
-    fn pixel_colours(&self, (width, height): (usize, usize)) -> Vec<u8> {
-        let map = colour_map();
-        pixels(&self.picture.levels(), width, height).into_iter().flat_map(|level| map[usize::from(level)]).collect()
-    }
-
     fn legend<DB: DrawingBackend>(&self, area: &DrawingArea<DB, Shift>, top: i32) -> Drawn<DB> {
         const SWATCH: i32 = 72;
         let middle = top + 6;
@@ -265,17 +326,21 @@ impl RecordingFigure<'_> {
     }
 }
 
-impl Figure for RecordingFigure<'_> {
-    fn size(&self) -> (u32, u32) {
-        (WIDTH as u32, (TITLE + self.rows() + 6 + SPECTROGRAM + TIME_AXIS + LEGEND + 16) as u32)
+impl Figure for PartFigure<'_> {
+    fn height(&self, _: i32) -> i32 {
+        match &self.part {
+            Part::Title => TITLE,
+            Part::Row(row) => SPACE + self.bars_height(row) + self.spectrogram_height() + TIME_AXIS,
+            Part::Legend => LEGEND,
+        }
     }
 
-    fn draw<DB: DrawingBackend>(&self, area: &DrawingArea<DB, Shift>) -> Drawn<DB> {
-        self.title(area)?;
-        self.bars(area, TITLE + 8)?;
-        let top = TITLE + self.rows() + 12;
-        self.spectrogram(area, top)?;
-        self.legend(area, top + SPECTROGRAM + TIME_AXIS)
+    fn draw<DB: DrawingBackend>(&self, area: &DrawingArea<DB, Shift>, _: i32) -> Drawn<DB> {
+        match &self.part {
+            Part::Title => self.title_lines(area),
+            Part::Row(row) => self.row(area, row),
+            Part::Legend => self.legend(area, 2),
+        }
     }
 }
 

@@ -7,14 +7,14 @@ use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 
 use crate::Result;
+use crate::core::numbers::score;
 use crate::metrics::calibration::{Bin, Reliability};
-use crate::report::numbers::score;
 use crate::report::plots::axis::Axis;
-use crate::report::plots::figure::{self, Drawn, FAINT_INK, Figure, GRID, INK, PALETTE, text};
+use crate::report::plots::figure::{self, Drawn, FAINT_INK, Figure, GRID, PALETTE, flow, is_narrow, margin, text};
 
-const WIDTH: i32 = 1080;
-const MARGIN: i32 = 30;
-const TITLE: i32 = 78;
+const TOP: i32 = 6;
+/// Height of a line of the legend.
+const LEGEND: i32 = 20;
 const PANEL: i32 = 300;
 /// Bars of the numbers of clips below the diagram.
 const COUNTS: i32 = 60;
@@ -40,48 +40,74 @@ impl<'a> ReliabilityDiagram<'a> {
         figure::save(self, path)
     }
 
-    fn x(&self, value: f64) -> i32 {
-        let left = MARGIN + Y_AXIS;
-        left + (self.axis.at(value) * f64::from(WIDTH - MARGIN - left)).round() as i32
+    fn x(&self, value: f64, width: i32) -> i32 {
+        let left = margin(width) + Y_AXIS;
+        left + (self.axis.at(value) * f64::from(width - margin(width) - left)).round() as i32
     }
 
-    fn y(&self, value: f64) -> i32 {
-        TITLE + PANEL - (self.axis.at(value) * f64::from(PANEL)).round() as i32
+    fn y(&self, value: f64, width: i32) -> i32 {
+        self.top(width) + PANEL - (self.axis.at(value) * f64::from(PANEL)).round() as i32
+    }
+
+    /// Names, bins and errors of both curves.
+    fn series(&self) -> [(String, &'a [Bin]); 2] {
+        let r = self.reliability;
+        let label = |name: &str, error| format!("{name}, expected error {}", score(Some(error)));
+        [(label("before calibration", r.error_before), &r.before), (label("after", r.error_after), &r.after)]
+    }
+
+    fn legend(&self, width: i32) -> Vec<(i32, i32)> {
+        let widths = self.series().map(|(label, _)| figure::text_width(&label, SMALL) as i32 + 60);
+        flow(widths, [margin(width), width])
+    }
+
+    /// Above the diagram.
+    fn top(&self, width: i32) -> i32 {
+        TOP + (self.legend(width)[1].1 + 1) * LEGEND + 12
     }
 }
 
 impl Figure for ReliabilityDiagram<'_> {
-    fn size(&self) -> (u32, u32) {
-        (WIDTH as u32, (TITLE + PANEL + GAP + COUNTS + X_AXIS) as u32)
+    fn title(&self) -> &str {
+        &self.title
     }
 
-    fn draw<DB: DrawingBackend>(&self, area: &DrawingArea<DB, Shift>) -> Drawn<DB> {
+    fn height(&self, width: i32) -> i32 {
+        self.top(width) + PANEL + GAP + COUNTS + X_AXIS + if is_narrow(width) { 16 } else { 0 }
+    }
+
+    fn draw<DB: DrawingBackend>(&self, area: &DrawingArea<DB, Shift>, width: i32) -> Drawn<DB> {
+        let (x, y) = (|value| self.x(value, width), |value| self.y(value, width));
         let small = |h, v| text(SMALL, FAINT_INK).pos(Pos::new(h, v));
-        area.draw(&Text::new(self.title.as_str(), (MARGIN, 18), text(18.0, INK)))?;
-        let r = self.reliability;
-        let series = [("before calibration", &r.before, r.error_before), ("after", &r.after, r.error_after)];
-        let mut left = MARGIN;
-        for ((name, _, error), colour) in series.iter().zip(COLOURS) {
-            let label = format!("{name}, expected error {}", score(Some(*error)));
-            area.draw(&PathElement::new(vec![(left, 56), (left + 18, 56)], colour.stroke_width(2)))?;
-            area.draw(&Text::new(label.clone(), (left + 24, 56), small(HPos::Left, VPos::Center)))?;
-            left += figure::text_width(&label, SMALL) as i32 + 60;
+        let series = self.series();
+        for (((label, _), colour), (left, line)) in series.iter().zip(COLOURS).zip(self.legend(width)) {
+            let y = TOP + line * LEGEND + LEGEND / 2;
+            area.draw(&PathElement::new(vec![(left, y), (left + 18, y)], colour.stroke_width(2)))?;
+            area.draw(&Text::new(label.clone(), (left + 24, y), small(HPos::Left, VPos::Center)))?;
         }
-        let bottom = TITLE + PANEL + GAP + COUNTS;
+        let bottom = self.top(width) + PANEL + GAP + COUNTS;
         for (value, name) in &self.axis.ticks {
-            let (x, y) = (self.x(*value), self.y(*value));
-            area.draw(&PathElement::new(vec![(self.x(0.0), y), (self.x(1.0), y)], GRID))?;
-            area.draw(&Text::new(name.clone(), (self.x(0.0) - 8, y), small(HPos::Right, VPos::Center)))?;
-            area.draw(&Text::new(name.clone(), (x, bottom + 8), small(HPos::Center, VPos::Top)))?;
+            let y = y(*value);
+            area.draw(&PathElement::new(vec![(x(0.0), y), (x(1.0), y)], GRID))?;
+            area.draw(&Text::new(name.clone(), (x(0.0) - 8, y), small(HPos::Right, VPos::Center)))?;
+            area.draw(&Text::new(name.clone(), (x(*value), bottom + 8), small(HPos::Center, VPos::Top)))?;
         }
-        let label = "predicted probability; above: fraction of the labels that are present, below: number of labels";
-        area.draw(&Text::new(label, ((self.x(0.0) + self.x(1.0)) / 2, bottom + 26), small(HPos::Center, VPos::Top)))?;
-        let diagonal = vec![(self.x(0.0), self.y(0.0)), (self.x(1.0), self.y(1.0))];
+        let lines: &[&str] = match is_narrow(width) {
+            true => &["predicted probability", "above: fraction present, below: number of labels"],
+            false => {
+                &["predicted probability; above: fraction of the labels that are present, below: number of labels"]
+            }
+        };
+        for (label, y) in lines.iter().zip([26, 42]) {
+            let middle = ((x(0.0) + x(1.0)) / 2, bottom + y);
+            area.draw(&Text::new(*label, middle, small(HPos::Center, VPos::Top)))?;
+        }
+        let diagonal = vec![(x(0.0), y(0.0)), (x(1.0), y(1.0))];
         area.draw(&PathElement::new(diagonal, FAINT_INK))?;
-        let most = r.before.iter().chain(&r.after).map(|bin| bin.count).max().unwrap_or(0).max(1);
-        for (i, ((_, bins, _), colour)) in series.iter().zip(COLOURS).enumerate() {
+        let most = series.iter().flat_map(|(_, bins)| *bins).map(|bin| bin.count).max().unwrap_or(0).max(1);
+        for (i, ((_, bins), colour)) in series.iter().zip(COLOURS).enumerate() {
             let filled = || bins.iter().filter(|bin| bin.count > 0);
-            let point = |bin: &Bin| (self.x(bin.probability), self.y(bin.present));
+            let point = |bin: &Bin| (x(bin.probability), y(bin.present));
             area.draw(&PathElement::new(filled().map(point).collect::<Vec<_>>(), colour.stroke_width(2)))?;
             for bin in filled() {
                 area.draw(&Circle::new(point(bin), 4, colour.filled()))?;
@@ -91,10 +117,10 @@ impl Figure for ReliabilityDiagram<'_> {
             for (k, bin) in bins.iter().enumerate() {
                 let start = (k as f64 + 0.1) / bins.len() as f64 + i as f64 * half;
                 let height = (bin.count as f64 / most as f64 * f64::from(COUNTS)).round() as i32;
-                let bar = [(self.x(start), bottom - height), (self.x(start + half) - 1, bottom)];
+                let bar = [(x(start), bottom - height), (x(start + half) - 1, bottom)];
                 area.draw(&Rectangle::new(bar, colour.mix(0.6).filled()))?;
             }
         }
-        area.draw(&PathElement::new(vec![(self.x(0.0), bottom), (self.x(1.0), bottom)], FAINT_INK))
+        area.draw(&PathElement::new(vec![(x(0.0), bottom), (x(1.0), bottom)], FAINT_INK))
     }
 }

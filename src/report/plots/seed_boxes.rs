@@ -8,17 +8,18 @@ use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 
 use crate::Result;
+use crate::core::numbers::score;
 use crate::metrics::evaluation::Evaluation;
 use crate::metrics::scores::Metric;
-use crate::report::numbers::score;
 use crate::report::plots::axis::Axis;
 use crate::report::plots::box_plot::{self, BoxPlot};
-use crate::report::plots::figure::{self, Drawn, FAINT_INK, Figure, GRID, INK, PALETTE, fitted, text, text_width};
+use crate::report::plots::figure::{
+    self, Drawn, FAINT_INK, Figure, GRID, INK, PALETTE, flow, is_narrow, margin, text, text_width,
+};
 
-const WIDTH: i32 = 1080;
-const MARGIN: i32 = 30;
-const TITLE: i32 = 50;
-const LEGEND: i32 = 30;
+const TOP: i32 = 6;
+/// Height of a line of the legend.
+const LEGEND: i32 = 22;
 const ROW: i32 = 58;
 /// Half the height of a box.
 const HALF: i32 = 14;
@@ -71,8 +72,14 @@ impl SeedBoxes {
         figure::save(self, path)
     }
 
-    fn row<DB: DrawingBackend>(&self, area: &DrawingArea<DB, Shift>, row: &Row, axis: &Axis, y: i32) -> Drawn<DB> {
-        let (left, right) = span();
+    fn row<DB: DrawingBackend>(
+        &self,
+        area: &DrawingArea<DB, Shift>,
+        row: &Row,
+        axis: &Axis,
+        y: i32,
+        [left, right]: [i32; 2],
+    ) -> Drawn<DB> {
         let x = |value: f64| left + (axis.at(value) * f64::from(right - left)).round() as i32;
         BoxPlot { values: &row.values, colour: BOX, half: HALF }.draw(area, x, y)?;
         match row.ensemble.map(x) {
@@ -81,15 +88,18 @@ impl SeedBoxes {
         }
     }
 
-    fn legend<DB: DrawingBackend>(&self, area: &DrawingArea<DB, Shift>, y: i32) -> Drawn<DB> {
-        let style = text(SMALL, FAINT_INK).pos(Pos::new(HPos::Left, VPos::Center));
-        let mut x = box_plot::legend(area, (span().0, y), self.seeds, BOX)?;
-        if self.seeds == 1 {
-            return Ok(());
-        }
-        diamond(area, (x + 5, y))?;
-        x += 16;
-        area.draw(&Text::new("ensemble of all seeds", (x, y), style))
+    /// Entries of the legend and their positions: x and the line.
+    fn legend(&self, width: i32) -> Vec<(&'static str, (i32, i32))> {
+        let mut labels = box_plot::legend(self.seeds);
+        labels.extend((self.seeds > 1).then_some("ensemble of all seeds"));
+        let left = if is_narrow(width) { margin(width) } else { span(width)[0] };
+        let places = flow(labels.iter().map(|label| box_plot::entry_width(label)), [left, width - margin(width)]);
+        labels.into_iter().zip(places).collect()
+    }
+
+    /// Above the boxes.
+    fn top(&self, width: i32) -> i32 {
+        TOP + (self.legend(width).last().map_or(0, |entry| entry.1.1) + 1) * LEGEND + 8
     }
 }
 
@@ -100,22 +110,36 @@ fn diamond<DB: DrawingBackend>(area: &DrawingArea<DB, Shift>, (x, y): (i32, i32)
 }
 
 /// Both ends of the axis.
-fn span() -> (i32, i32) {
-    (MARGIN + LABELS, WIDTH - MARGIN - FIGURES)
+fn span(width: i32) -> [i32; 2] {
+    let (labels, figures) = if is_narrow(width) { (66, 92) } else { (LABELS, FIGURES) };
+    [margin(width) + labels, width - margin(width) - figures]
 }
 
 impl Figure for SeedBoxes {
-    fn size(&self) -> (u32, u32) {
-        (WIDTH as u32, (TITLE + LEGEND + self.rows.len() as i32 * ROW + AXIS + 10) as u32)
+    fn title(&self) -> &str {
+        &self.title
     }
 
-    fn draw<DB: DrawingBackend>(&self, area: &DrawingArea<DB, Shift>) -> Drawn<DB> {
-        let title = fitted(&self.title, 18.0, f64::from(WIDTH - 2 * MARGIN));
-        area.draw(&Text::new(title, (MARGIN, 18), text(18.0, INK)))?;
-        self.legend(area, TITLE + LEGEND / 2 - 4)?;
-        let (left, right) = span();
-        let (top, bottom) = (TITLE + LEGEND, TITLE + LEGEND + self.rows.len() as i32 * ROW);
-        for (value, name) in self.axis.iter().flat_map(|axis| &axis.ticks) {
+    fn height(&self, width: i32) -> i32 {
+        self.top(width) + self.rows.len() as i32 * ROW + AXIS + 10
+    }
+
+    fn draw<DB: DrawingBackend>(&self, area: &DrawingArea<DB, Shift>, width: i32) -> Drawn<DB> {
+        for (i, (label, (x, line))) in self.legend(width).into_iter().enumerate() {
+            let y = TOP + line * LEGEND + LEGEND / 2;
+            if i < 2 {
+                box_plot::draw_entry(area, (x, y), (i, label), BOX)?;
+            } else {
+                diamond(area, (x + box_plot::MARK - 12, y))?;
+                let style = text(SMALL, FAINT_INK).pos(Pos::new(HPos::Left, VPos::Center));
+                area.draw(&Text::new(label, (x + box_plot::MARK, y), style))?;
+            }
+        }
+        let [left, right] = span(width);
+        let top = self.top(width);
+        let bottom = top + self.rows.len() as i32 * ROW;
+        let every = if is_narrow(width) { 2 } else { 1 };
+        for (value, name) in self.axis.iter().flat_map(|axis| &axis.ticks).step_by(every) {
             let at = self.axis.as_ref().map_or(0.0, |axis| axis.at(*value));
             let x = left + (at * f64::from(right - left)).round() as i32;
             area.draw(&PathElement::new(vec![(x, top), (x, bottom)], GRID))?;
@@ -129,7 +153,7 @@ impl Figure for SeedBoxes {
             let faint = text(SMALL, FAINT_INK).pos(at(HPos::Left));
             let [mean, std] = row.figures;
             match &self.axis {
-                Some(axis) if mean.is_some() => self.row(area, row, axis, y)?,
+                Some(axis) if mean.is_some() => self.row(area, row, axis, y, [left, right])?,
                 _ => area.draw(&Text::new("no labels", (left + 6, y), faint.clone()))?,
             }
             area.draw(&Text::new(score(mean), (right + 16, y), text(LABEL, INK).pos(at(HPos::Left))))?;

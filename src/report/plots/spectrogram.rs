@@ -1,12 +1,15 @@
 //! Contents of the picture of a recording, shared by PNG and page.
 
+use std::ops::Range;
+
 use plotters::style::RGBColor;
 
 use crate::Array;
+use crate::core::numbers::{clock, three_digits};
+use crate::core::text::in_words;
 use crate::predict::recognition::{Glimpse, Instrument, Path, Recognition};
 use crate::predict::timeline::resample;
 use crate::predict::truth::Truth;
-use crate::report::numbers::{clock, three_digits};
 use crate::report::plots::axis::round_step;
 use crate::report::plots::figure::PALETTE;
 
@@ -16,12 +19,11 @@ pub struct Picture<'a> {
     pub recognition: &'a Recognition,
     /// Name of the spectrogram, as "mel spectrogram".
     pub spectrum: &'a str,
-    /// Logarithmic (columns, bands), louder is larger; column i covers duration / columns seconds. At most 2000 columns
-    /// are useful.
+    /// Logarithmic (columns, bands), louder is larger; column i covers duration / columns seconds.
     pub spectrogram: &'a Array<f32>,
     /// Centre frequency of each band, Hz, rising.
     pub band_hz: &'a [f64],
-    /// Whether the bars show attention, if the model has it, rather than activity.
+    /// Whether the bars show attention, if the model has it, rather than the answer.
     pub attention: bool,
     /// Ground truth, if it is known.
     pub truth: Option<&'a Truth>,
@@ -70,15 +72,14 @@ impl<'a> Picture<'a> {
         times.iter().filter(|(start, _)| *start < duration).map(|&(start, end)| (start, end.min(duration))).collect()
     }
 
-    /// What the bars show: attention, perhaps by frequency, if asked for and the model has it; else the activity, and for
-    /// single-label models the probability.
+    /// What the bars show: attention, perhaps by frequency, if asked for and the model has it; else [`Instrument::answer`].
     pub fn shown(&self) -> &'static str {
         let has = |i: &Instrument| i.attention.is_some();
         match self.attention && self.recognition.instruments.iter().any(has) {
             true if self.has_maps() => "attention by frequency",
             true => "attention",
             false if self.recognition.single_label() => "probability",
-            false => "activity",
+            false => "activity × probability",
         }
     }
 
@@ -94,7 +95,7 @@ impl<'a> Picture<'a> {
             false => "No instrument reaches its threshold",
         };
         let nearest = self.recognition.ranked().into_iter().find(|i| i.probability > 0.0);
-        let nearest = nearest.map(|i| format!(" (most probable: {} {:.2})", i.name, i.probability));
+        let nearest = nearest.map(|i| format!(" (most probable: {} {:.2})", in_words(&i.name), i.probability));
         why.to_owned() + &nearest.unwrap_or_default()
     }
 
@@ -109,11 +110,10 @@ impl<'a> Picture<'a> {
         has.then_some(Picture { attention: true, ..self })
     }
 
-    /// What the bar of `instrument` shows, 0 to 1, as `columns` values over the recording: one row, or one per
-    /// frequency band, the highest first.
-    pub fn bar(&self, instrument: &Instrument, columns: usize) -> Vec<Vec<f32>> {
-        let r = self.recognition;
-        let row = |curve: &[f32]| resample(curve, r.cell, r.duration, columns);
+    /// What the bar of `instrument` shows, 0 to 1, as `columns` values over `span` (seconds): one row, or one per frequency band,
+    /// the highest first.
+    pub fn bar(&self, instrument: &Instrument, span: Range<f64>, columns: usize) -> Vec<Vec<f32>> {
+        let row = |curve: &[f32]| resample(curve, self.recognition.cell, span.clone(), columns);
         match &instrument.attention_map {
             Some(map) if self.attention => {
                 let band = |band: usize| (0..map.dims()[0]).map(|cell| map.row(cell)[band]).collect::<Vec<f32>>();
@@ -121,7 +121,7 @@ impl<'a> Picture<'a> {
             }
             _ => {
                 let attention = instrument.attention.as_ref().filter(|_| self.attention);
-                vec![row(attention.unwrap_or(&instrument.activity))]
+                vec![attention.map_or_else(|| row(&instrument.answer()), |attention| row(attention))]
             }
         }
     }
@@ -165,17 +165,18 @@ impl<'a> Picture<'a> {
         self.recognition.patches.iter().map(share).collect()
     }
 
-    /// Positions on the time axis (0 to 1) and their names, at most `most`.
-    pub fn time_ticks(&self, most: usize) -> Vec<(f64, String)> {
-        let duration = self.recognition.duration;
+    /// Round times within `span`, seconds, and their names, at most `most`.
+    pub fn time_ticks(&self, span: Range<f64>, most: usize) -> Vec<(f64, String)> {
+        let length = span.end - span.start;
         let decades = (-3..2).flat_map(|e| [1.0, 2.0, 5.0].map(|s| s * 10f64.powi(e)));
         let minutes = [10.0, 15.0, 30.0, 60.0, 120.0, 300.0, 600.0, 900.0, 1800.0];
         let hours = (0..20).map(|e| 3600.0 * f64::from(1 << e));
         let steps = decades.filter(|&s| s < 10.0).chain(minutes).chain(hours);
-        let fits = |step: &f64| duration / step <= (most - 1) as f64;
-        let step = steps.into_iter().find(fits).unwrap_or(duration);
-        let ticks = (0..most).map(|i| i as f64 * step).take_while(|&t| t <= duration * 1.0001);
-        ticks.map(|t| ((t / duration).min(1.0), clock(t, duration, step))).collect()
+        let fits = |step: &f64| length / step <= (most - 1) as f64;
+        let step = steps.into_iter().find(fits).unwrap_or(length);
+        let first = (span.start / step - 1e-4).ceil();
+        let ticks = (0..most).map(|i| (first + i as f64) * step).take_while(|&t| t <= span.end * 1.0001);
+        ticks.map(|t| (t, clock(t, self.recognition.duration, step))).collect()
     }
 
     /// Positions on the frequency axis (0 at the bottom to 1) and their names.
@@ -187,42 +188,48 @@ impl<'a> Picture<'a> {
 /// A logarithmic spectrogram (columns, bands) as colours of [`colour_map`]. Outliers beyond the 5th and 99.8th
 /// percentile are clipped, so that neither a click nor digital silence reduces the contrast of everything else.
 pub fn levels(spectrogram: &Array<f32>) -> Array<u8> {
-    let mut sorted: Vec<f32> = spectrogram.data().iter().copied().filter(|v| v.is_finite()).collect();
-    sorted.sort_by(f32::total_cmp);
-    let percentile = |p: f64| sorted.get((p * sorted.len() as f64) as usize).copied().unwrap_or(0.0);
+    let mut finite: Vec<f32> = spectrogram.data().iter().copied().filter(|v| v.is_finite()).collect();
+    let mut percentile = |p: f64| match finite.len() {
+        0 => 0.0,
+        n => *finite.select_nth_unstable_by((p * n as f64) as usize, f32::total_cmp).1,
+    };
     let (low, high) = (percentile(0.05), percentile(0.998));
     // A nearly constant spectrogram is shown as constant, not as noise.
     let range = (high - low).max(1.0);
     spectrogram.map(|v| ((v - low) / range * 255.0).round() as u8)
 }
 
-/// `levels` (columns, bands) as a picture, row by row from the highest band down: interpolated between cells larger
-/// than a pixel, averaged over smaller ones.
-pub fn pixels(levels: &Array<u8>, width: usize, height: usize) -> Vec<u8> {
+/// The columns `part` (fractions of all) of `levels` (columns, bands) as a picture, row by row from the highest band down:
+/// interpolated between cells larger than a pixel, averaged over smaller ones.
+pub fn pixels(levels: &Array<u8>, part: Range<f64>, width: usize, height: usize) -> Vec<u8> {
     let (columns, bands) = (levels.dims()[0], levels.dims()[1]);
     if columns == 0 || bands == 0 {
         return vec![0; width * height];
     }
     let mean = |cells: &[(usize, f32)], at: &dyn Fn(usize) -> f32| cells.iter().map(|&(i, w)| w * at(i)).sum::<f32>();
-    let ys: Vec<_> = (0..height).rev().map(|y| weights(y, height, bands)).collect();
+    let ys: Vec<_> = (0..height).rev().map(|y| weights(y, height, 0.0..1.0, bands)).collect();
+    let xs: Vec<_> = (0..width).map(|x| weights(x, width, part.clone(), columns)).collect();
+    let covered = xs[0][0].0..xs.last().and_then(|cells| cells.last()).map_or(0, |cell| cell.0 + 1);
     let column = |c: usize| ys.iter().map(|cells| mean(cells, &|b| f32::from(levels.row(c)[b]))).collect();
-    let upright: Vec<Vec<f32>> = (0..columns).map(column).collect();
-    let xs: Vec<_> = (0..width).map(|x| weights(x, width, columns)).collect();
+    let upright: Vec<Vec<f32>> = covered.clone().map(column).collect();
     let row = |y: usize| xs.iter().map(move |cells| (y, cells));
-    (0..height).flat_map(row).map(|(y, cells)| mean(cells, &|c| upright[c][y]).round() as u8).collect()
+    let pixel = |(y, cells): (usize, &Vec<_>)| mean(cells, &|c| upright[c - covered.start][y]).round() as u8;
+    (0..height).flat_map(row).map(pixel).collect()
 }
 
-/// The cells under pixel `i` of `pixels`, with weights that sum to 1.
-fn weights(i: usize, pixels: usize, cells: usize) -> Vec<(usize, f32)> {
-    let per_pixel = cells as f32 / pixels as f32;
+/// The cells under pixel `i` of `pixels` that show the fraction `part` of `cells`, with weights that sum to 1.
+fn weights(i: usize, pixels: usize, part: Range<f64>, cells: usize) -> Vec<(usize, f32)> {
+    let first = part.start * cells as f64;
+    let per_pixel = (part.end - part.start) * cells as f64 / pixels as f64;
     if per_pixel <= 1.0 {
-        let at = ((i as f32 + 0.5) * per_pixel - 0.5).clamp(0.0, (cells - 1) as f32);
-        return vec![(at as usize, 1.0 - at.fract()), ((at as usize + 1).min(cells - 1), at.fract())];
+        let at = (first + (i as f64 + 0.5) * per_pixel - 0.5).clamp(0.0, (cells - 1) as f64);
+        let share = at.fract() as f32;
+        return vec![(at as usize, 1.0 - share), ((at as usize + 1).min(cells - 1), share)];
     }
-    let (start, end) = (i as f32 * per_pixel, ((i + 1) as f32 * per_pixel).min(cells as f32));
+    let (start, end) = (first + i as f64 * per_pixel, (first + (i + 1) as f64 * per_pixel).min(cells as f64));
     let covered = start as usize..(end.ceil() as usize).min(cells);
-    let share = |c: usize| (end.min((c + 1) as f32) - start.max(c as f32)).max(0.0) / (end - start);
-    covered.map(|c| (c, share(c))).collect()
+    let share = |c: usize| (end.min((c + 1) as f64) - start.max(c as f64)).max(0.0) / (end - start);
+    covered.map(|c| (c, share(c) as f32)).collect()
 }
 
 /// Positions on a frequency axis (0 at the bottom to 1) of bands with these centres, rising, and their names: the

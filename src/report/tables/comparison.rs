@@ -2,7 +2,7 @@
 
 use crate::compare::comparison::Comparison;
 use crate::compare::experiment::MainMetric;
-use crate::report::numbers::{p_value, score, signed};
+use crate::core::numbers::{p_value, score, signed};
 use crate::report::tables::table::{Align, Style, Table};
 
 /// The columns that fit a terminal of 80: the experiment's metric first, next to it the other F1; for single-label

@@ -1,9 +1,10 @@
 //! An evaluation as a per-class table and one summary line.
 
+use crate::core::numbers::score;
+use crate::core::text::in_words;
 use crate::metrics::evaluation::Evaluation;
 use crate::metrics::scores::{ClassMetrics, Scores, Task};
 use crate::metrics::thresholds::Level;
-use crate::report::numbers::score;
 use crate::report::tables::table::{Align, Style, Table, bar};
 
 /// A column: its name, the metric of a class, and the mean of it over the classes.
@@ -50,7 +51,7 @@ pub fn class_table(e: &Evaluation, style: Style) -> String {
     };
     for (name, m) in &e.per_class {
         let values = metrics.map(|(_, of_class, _)| of_class(m));
-        table.row(cells(name, values, format!("{}/{}", m.positives, m.observed)));
+        table.row(cells(&in_words(name), values, format!("{}/{}", m.positives, m.observed)));
     }
     let sum = |field: fn(&ClassMetrics) -> u64| e.per_class.iter().map(|(_, m)| field(m)).sum::<u64>();
     let clips = format!("{}/{}", sum(|m| m.positives), sum(|m| m.observed));

@@ -26,8 +26,14 @@ impl Style {
         }
         let set = |name| std::env::var_os(name).is_some_and(|v| !v.is_empty());
         let dumb = std::env::var_os("TERM").is_some_and(|t| t == "dumb");
-        Style { borders: true, colour: !set("NO_COLOR") && !dumb, width: comfy_table::Table::new().width() }
+        let width = comfy_table::Table::new().width().map(columns);
+        Style { borders: true, colour: !set("NO_COLOR") && !dumb, width }
     }
+}
+
+/// The width of a terminal that reports this one: some report 0, which means that they do not know.
+fn columns(reported: u16) -> u16 {
+    if reported == 0 { 80 } else { reported }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,8 +1,9 @@
 //! Agreement of results with ground-truth times as text.
 
+use crate::core::numbers::score;
+use crate::core::text::in_words;
 use crate::predict::truth::Agreement;
-use crate::report::numbers::score;
-use crate::report::tables::table::{Align, Style, Table, printable};
+use crate::report::tables::table::{Align, Style, Table};
 
 /// A row for each instrument that is in the ground truth or was found, by frames of 1 s.
 pub fn table(agreement: &Agreement, style: Style) -> String {
@@ -14,7 +15,7 @@ pub fn table(agreement: &Agreement, style: Style) -> String {
         if real + found > 0 {
             let scores = [counts.precision_pos(), counts.recall_pos(), counts.f1_pos()].map(score);
             let [p, r, f1] = scores;
-            table.row([printable(name), p, r, f1, real.to_string(), found.to_string()]);
+            table.row([in_words(name), p, r, f1, real.to_string(), found.to_string()]);
         }
     }
     table.render(style)

@@ -1,0 +1,286 @@
+//! The runs of an experiment, one per entry: checked, begun or resumed, trained one after the other, and compared.
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+
+use crate::compare::comparison::{ComparedRun, Comparison};
+use crate::compare::entries::{self, Entries};
+use crate::compare::experiment::{Entry, Experiment};
+use crate::compare::test_predictions::TestPredictions;
+use crate::core::error::{Error, Result};
+use crate::core::files::{create_directories, is_leftover, try_lock_directory, write_atomic};
+use crate::data::{Dataset, FeatureScale, SplitBy};
+use crate::features::front_end::FrontEnd;
+use crate::gpu::Gpu;
+use crate::metrics::evaluation::Evaluation;
+use crate::nn::FeatureKind;
+use crate::nn::front_ends::spectrum::Scale;
+use crate::nn::front_ends::vggish::TrainFrontEnd;
+use crate::run::config::Config;
+use crate::run::run_dir::RunDir;
+use crate::train::session::{Outcome, Session, same_data};
+
+/// Copy of the experiment's file; it marks the directory as a comparison.
+const EXPERIMENT: &str = "experiment.toml";
+
+/// The runs of an experiment in a directory, which is locked until this is dropped.
+pub struct Runs {
+    experiment: Experiment,
+    runs: Vec<PendingRun>,
+    datasets: Datasets,
+    /// Whether runs are replaced.
+    force: bool,
+    _lock: Option<File>,
+}
+
+/// An entry of the experiment and the state of its run.
+struct PendingRun {
+    entry: Entry,
+    /// Complete, with the front end of its features.
+    config: Config,
+    path: PathBuf,
+    state: RunState,
+    /// Index into the loaded datasets.
+    data: usize,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum RunState {
+    New,
+    /// Interrupted.
+    Begun,
+    Ended,
+}
+
+/// What happens to an entry, by its index.
+#[derive(Clone, Copy, Debug)]
+pub enum Progress<'a> {
+    Starts {
+        entry: usize,
+    },
+    Resumes {
+        entry: usize,
+    },
+    /// Trained and evaluated, now or by an earlier call.
+    Ended {
+        entry: usize,
+        evaluation: &'a Evaluation,
+    },
+}
+
+/// Loads the clips of a run and completes its settings; `None` to stop.
+pub type Load<'a> = dyn FnMut(&Gpu, &mut Config) -> Result<Option<Dataset>> + 'a;
+
+/// Trains the run of an entry to its end, and writes its report; `None` to stop.
+pub type Train<'a> = dyn FnMut(usize, Session, &Dataset) -> Result<Option<Outcome>> + 'a;
+
+impl Runs {
+    /// Checks all settings and data of the `experiment`, before anything is trained. `configs`: of its entries, see
+    /// [`Experiment::configs`]. Runs are in folders of `out`; those of an earlier call with the same settings are
+    /// continued, or with `force` replaced. `None` if `load` stopped.
+    ///
+    /// # Errors
+    /// `Usage` if `out` has anything but this comparison, or runs of other settings; `Data`, naming the entry, if its
+    /// data are damaged or of another kind, or have changed since.
+    pub fn prepare(
+        gpu: &Gpu,
+        experiment: Experiment,
+        configs: Vec<Config>,
+        out: &Path,
+        force: bool,
+        load: &mut Load,
+    ) -> Result<Option<Runs>> {
+        create_directories(out, || {
+            let lock = lock(out)?;
+            if !force {
+                same_experiment(&experiment, out)?;
+            }
+            let mut datasets = Datasets::default();
+            let mut runs = vec![];
+            for (entry, mut config) in experiment.entries.iter().zip(configs) {
+                let wrong = |e: Error| experiment.error(entry, &e);
+                let Some(data) = datasets.load(gpu, &mut config, load).map_err(wrong)? else { return Ok(None) };
+                let clips = datasets.of(data);
+                config.accepts(clips.features.width).map_err(wrong)?;
+                let path = out.join(entry.folder());
+                let state = if force { RunState::New } else { state(&path, &config, clips)? };
+                if state == RunState::New {
+                    RunDir::vacant(&path, force)?;
+                }
+                runs.push(PendingRun { entry: entry.clone(), config, path, state, data });
+            }
+            write_atomic(out.join(EXPERIMENT), |file| file.write_all(experiment.text.as_bytes()))?;
+            Ok(Some(Runs { experiment, runs, datasets, force, _lock: lock }))
+        })
+    }
+
+    /// Labels of the entries.
+    pub fn labels(&self) -> Vec<&str> {
+        self.runs.iter().map(|run| run.entry.label.as_str()).collect()
+    }
+
+    /// Epochs of the entries. A forest has none; it counts as one.
+    pub fn epochs(&self) -> Vec<usize> {
+        let epochs = |config: &Config| if config.has_setting("epochs") { config.epochs } else { 1 };
+        self.runs.iter().map(|run| epochs(&run.config)).collect()
+    }
+
+    /// Trains the entries that have not ended, in order, see [`entries::each`]; `None` if `train` stopped.
+    ///
+    /// # Errors
+    /// The first error that is not of one entry alone, with its label.
+    pub fn train(
+        &self,
+        gpu: &Gpu,
+        open: &dyn Fn() -> Result<Gpu>,
+        train: &mut Train,
+        progress: &mut dyn FnMut(Progress),
+    ) -> Result<Option<Entries<Evaluation>>> {
+        entries::each(&self.labels(), gpu, open, &mut |gpu, i| self.train_entry(gpu, i, train, progress))
+    }
+
+    fn train_entry(
+        &self,
+        gpu: &Gpu,
+        i: usize,
+        train: &mut Train,
+        progress: &mut dyn FnMut(Progress),
+    ) -> Result<Option<Evaluation>> {
+        let PendingRun { config, path, state, data, .. } = &self.runs[i];
+        let data = self.datasets.of(*data);
+        let session = match state {
+            RunState::Ended => {
+                let run = RunDir::open(path)?;
+                let evaluation = run.evaluation()?;
+                // Saved now, so that they survive an interruption as the run does.
+                TestPredictions::of(gpu, &run, data, &evaluation)?;
+                progress(Progress::Ended { entry: i, evaluation: &evaluation });
+                return Ok(Some(evaluation));
+            }
+            RunState::New => {
+                progress(Progress::Starts { entry: i });
+                Session::begin(gpu, config, data, path, self.force)?
+            }
+            RunState::Begun => {
+                progress(Progress::Resumes { entry: i });
+                Session::resume(gpu, config, data, RunDir::reopen(path)?)?
+            }
+        };
+        let Some(outcome) = train(i, session, data)? else { return Ok(None) };
+        let Outcome { run, record, predictions, thresholds, evaluation, .. } = outcome;
+        TestPredictions::store(&run, data, &record.config.seeds, &predictions, &thresholds)?;
+        progress(Progress::Ended { entry: i, evaluation: &evaluation });
+        Ok(Some(evaluation))
+    }
+
+    /// Compares the entries that have ended; `None` if some were skipped and less than two are left.
+    ///
+    /// # Errors
+    /// As [`Comparison::new`]; `Checkpoint` for damaged files of a run.
+    pub fn compare(self, gpu: &Gpu, entries: Entries<Evaluation>) -> Result<Option<Comparison>> {
+        let Entries { ended, left_out } = entries;
+        if !left_out.is_empty() && ended.len() < 2 {
+            return Ok(None);
+        }
+        let (mut runs, mut predictions) = (vec![], vec![]);
+        let first = self.datasets.of(self.runs[ended[0].0].data);
+        for (i, evaluation) in ended {
+            let PendingRun { entry, config, path, data, .. } = &self.runs[i];
+            predictions.push(TestPredictions::of(gpu, &RunDir::open(path)?, self.datasets.of(*data), &evaluation)?);
+            let (folder, Entry { label, reported, .. }) = (entry.folder(), entry.clone());
+            runs.push(ComparedRun { label, folder, reported, settings: config.clone(), evaluation });
+        }
+        Comparison::new(self.experiment, runs, left_out, &predictions, first).map(Some)
+    }
+}
+
+/// Locks the directory, which must be empty or a comparison.
+fn lock(out: &Path) -> Result<Option<File>> {
+    let lock = try_lock_directory(out, "another process is writing a comparison there")?;
+    let foreign = std::fs::read_dir(out).map_err(Error::io(out))?.flatten().any(|e| !is_leftover(&e.path()));
+    match foreign && !out.join(EXPERIMENT).is_file() {
+        false => Ok(lock),
+        true => {
+            let out = out.display();
+            Err(Error::Usage(format!("{out} is not empty and not a comparison; choose another `out`")))
+        }
+    }
+}
+
+/// An edited experiment may be resumed; another one would overwrite the report of the first.
+fn same_experiment(experiment: &Experiment, out: &Path) -> Result<()> {
+    let path = out.join(EXPERIMENT);
+    if !path.is_file() {
+        return Ok(());
+    }
+    match Experiment::find(&path.to_string_lossy()) {
+        Ok(before) if before.title == experiment.title => Ok(()),
+        _ => {
+            let out = out.display();
+            Err(Error::Usage(format!(
+                "{out} contains another experiment; choose another `out`, or replace it with `force`"
+            )))
+        }
+    }
+}
+
+/// The state of the run of an entry.
+///
+/// # Errors
+/// `Usage` if it has other settings, `Data` if it was begun with other data.
+fn state(path: &Path, config: &Config, data: &Dataset) -> Result<RunState> {
+    let Ok(run) = RunDir::open(path) else { return Ok(RunState::New) };
+    let record = run.record()?;
+    let choices = "another `out`, or `force` to train everything again";
+    if let Some((key, of_run, asked)) = record.config.differs(config)? {
+        let path = path.display();
+        return Err(Error::Usage(format!("{path} was started with {key} {of_run}, not {asked}; choose {choices}")));
+    }
+    same_data(&run, &record.run, data)?;
+    Ok(if run.has_ended() { RunState::Ended } else { RunState::Begun })
+}
+
+/// What determines the dataset of an entry.
+#[derive(PartialEq)]
+struct DatasetKey {
+    kind: FeatureKind,
+    /// The settings of single notes that affect features and splits.
+    notes: Option<(Scale, SplitBy)>,
+    val_fraction: Option<f64>,
+    front_end: Option<FrontEnd>,
+    train_front_end: TrainFrontEnd,
+    features: Option<PathBuf>,
+    feature_scale: Option<FeatureScale>,
+    cache: Option<PathBuf>,
+}
+
+/// Datasets, each with its key and the front end of its features.
+#[derive(Default)]
+struct Datasets(Vec<(DatasetKey, Option<FrontEnd>, Dataset)>);
+
+impl Datasets {
+    fn of(&self, index: usize) -> &Dataset {
+        &self.0[index].2
+    }
+
+    /// Loads the clips of `config`, unless an entry before had the same ones, and completes it. `None` if `load` stopped.
+    fn load(&mut self, gpu: &Gpu, config: &mut Config, load: &mut Load) -> Result<Option<usize>> {
+        let key = DatasetKey {
+            kind: config.kind()?,
+            notes: config.notes.map(|notes| (notes.scale, notes.split_by)),
+            val_fraction: config.split_config().map(|split_config| split_config.validation),
+            front_end: config.front_end.clone(),
+            train_front_end: config.train_front_end,
+            features: config.features.clone(),
+            feature_scale: config.feature_scale,
+            cache: config.cache.clone(),
+        };
+        if let Some(i) = self.0.iter().position(|set| set.0 == key) {
+            config.front_end = self.0[i].1.clone();
+            return Ok(Some(i));
+        }
+        let Some(data) = load(gpu, config)? else { return Ok(None) };
+        self.0.push((key, config.front_end.clone(), data));
+        Ok(Some(self.0.len() - 1))
+    }
+}

@@ -1,0 +1,102 @@
+//! What determines the features of a file; stored beside them.
+
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+
+use crate::core::error::{Error, Result};
+use crate::data::npz_note;
+use crate::features::front_end::{FrontEnd, Source, Weights};
+use crate::features::scaling::{Range, Scaling};
+use crate::nn::front_ends::kind::FeatureKind;
+use crate::nn::front_ends::spectrum::Scale;
+use crate::nn::front_ends::vggish::Width;
+
+/// Everything that determines the features of a file. Stored beside them, as JSON.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct FeatureConfig {
+    pub kind: FeatureKind,
+    /// None for log-mel patches and spectrograms.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub front_end: Option<FrontEnd>,
+    /// Of spectra of notes; log-mel spectra have a fixed one.
+    #[serde(default, skip_serializing_if = "Scale::is_magnitude")]
+    pub scale: Scale,
+}
+
+impl FeatureConfig {
+    /// Without VGGish's weights, with linear magnitudes.
+    pub fn of(kind: FeatureKind) -> FeatureConfig {
+        FeatureConfig { kind, front_end: None, scale: Scale::Magnitude }
+    }
+
+    pub(super) fn width(&self) -> Width {
+        self.front_end.as_ref().map(|f| f.width).unwrap_or_default()
+    }
+
+    /// Shape of an instance.
+    pub fn instance(&self) -> Vec<usize> {
+        self.kind.instance(self.width())
+    }
+
+    pub fn instance_len(&self) -> usize {
+        self.kind.instance_len(self.width())
+    }
+
+    /// Whether its features are stored in 8 bits rather than 16.
+    pub fn is_in_bytes(&self) -> bool {
+        self.kind.row().embedding && !self.is_scaled()
+    }
+
+    /// Whether its features are scaled by minimum and maximum.
+    pub fn is_scaled(&self) -> bool {
+        self.kind.row().embedding && self.front_end.as_ref().is_some_and(|f| f.scaling() == Scaling::Minmax)
+    }
+
+    /// The range by which embeddings are scaled, if it is known.
+    pub fn range(&self) -> Option<&Range> {
+        self.front_end.as_ref().and_then(|front_end| front_end.range.as_ref())
+    }
+
+    pub fn without_range(&self) -> FeatureConfig {
+        let mut config = self.clone();
+        config.front_end.iter_mut().for_each(|front_end| front_end.range = None);
+        config
+    }
+
+    /// The configuration in the note of an archive of features.
+    ///
+    /// # Errors
+    /// `Data` if it has none, or an unreadable one.
+    pub fn of_npz(npz: &Path) -> Result<FeatureConfig> {
+        let text = npz_note(npz)?.unwrap_or_default();
+        serde_json::from_str(&text).map_err(|_| {
+            Error::data(npz, "has an unreadable frontend.json; extract the features again with wmic features")
+        })
+    }
+
+    /// Independent of the paths of the weights, once they are fixed by their fingerprint. Includes the version, as another one may
+    /// decode or compute differently.
+    pub fn key(&self) -> String {
+        let mut config = self.clone();
+        if let Some(front_end) = config.front_end.as_mut().filter(|f| f.fingerprint.is_some()) {
+            (front_end.weights, front_end.pca) = (Source::Random(0), None);
+        }
+        format!("{} {}", env!("CARGO_PKG_VERSION"), config.note())
+    }
+
+    pub fn note(&self) -> String {
+        serde_json::to_string(self).expect("a configuration serialises")
+    }
+
+    /// Loads the weights and fixes them by their fingerprint.
+    pub fn load(&mut self) -> Result<Option<Weights>> {
+        let Some(front_end) = &mut self.front_end else { return Ok(None) };
+        let is_new = front_end.fingerprint.is_none();
+        let weights = front_end.pin()?;
+        if is_new && self.kind.row().embedding {
+            front_end.settle_scaling(&weights)?;
+        }
+        Ok(Some(weights))
+    }
+}

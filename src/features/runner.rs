@@ -1,0 +1,132 @@
+//! Features of excerpts: an extractor on the GPU with its post-processing.
+
+use half::f16;
+
+use crate::core::error::{Error, Result};
+use crate::data::{FeatureValues, Features};
+use crate::features::device_dataset::{DeviceDataset, Dims};
+use crate::features::extractor::{Extract, Extractor};
+use crate::features::feature_config::FeatureConfig;
+use crate::features::front_end::Weights;
+use crate::features::scaling::{PostProcess, Range};
+use crate::gpu::Gpu;
+use crate::nn::front_ends::kind::Options;
+use crate::ops::gather::Encoding;
+
+/// An extractor with its pre- and post-processing: excerpts to stored features.
+pub struct FrontEndRunner {
+    pub extractor: Extractor,
+    /// For embeddings that are stored in 8 bits; all others are f16.
+    post_process: Option<PostProcess>,
+    /// Whether features are scaled by minimum and maximum, and the range, if it is known.
+    is_scaled: bool,
+    range: Option<Range>,
+}
+
+impl FrontEndRunner {
+    /// `weights`: from [`FeatureConfig::load`].
+    pub fn new(
+        gpu: &Gpu,
+        config: &FeatureConfig,
+        weights: Option<&Weights>,
+        with_spectrogram: bool,
+    ) -> Result<FrontEndRunner> {
+        let last_relu = config.front_end.as_ref().is_none_or(|f| f.last_relu);
+        let options = Options { width: config.width(), scale: config.scale, last_relu };
+        let extractor = Extractor::new(gpu, config.kind, options, weights, config.kind.samples(), with_spectrogram)?;
+        let post_process = match (config.is_in_bytes(), weights) {
+            (true, Some(weights)) => Some(weights.post_process.clone().ok_or_else(|| {
+                let reason = "the VGGish weights have no PCA (pproc.*), which embeddings need; \
+                              set `front_end.pca` to a FILE.npz, or `front_end.scaling` to minmax";
+                Error::Usage(reason.into())
+            })?),
+            _ => None,
+        };
+        let range = config.front_end.as_ref().and_then(|front_end| front_end.range.clone());
+        Ok(FrontEndRunner { extractor, post_process, is_scaled: config.is_scaled(), range })
+    }
+
+    /// T.
+    pub fn instances(&self) -> usize {
+        self.extractor.instances()
+    }
+
+    /// F.
+    pub fn instance_len(&self) -> usize {
+        self.extractor.instance_len()
+    }
+
+    /// Whether features are stored in 8 bits; else as f16.
+    pub(super) fn is_in_bytes(&self) -> bool {
+        self.post_process.is_some()
+    }
+
+    /// Bytes of the stored features of an excerpt.
+    pub(super) fn row_bytes(&self) -> usize {
+        self.instances() * self.instance_len() * if self.is_in_bytes() { 1 } else { 2 }
+    }
+
+    /// Features of an extract as stored: in 8 bits after the post-processing, or as f16.
+    pub(super) fn store(&self, extract: &Extract, into: &mut Vec<u8>) {
+        match &self.post_process {
+            Some(post_process) => {
+                let valid = extract.features.chunks_exact(self.instance_len()).take(extract.instances);
+                let start = into.len();
+                into.extend(valid.flat_map(|embedding| post_process.quantise(embedding)));
+                into.resize(start + self.row_bytes(), 0);
+            }
+            None => into.extend(extract.features.iter().flat_map(|v| f16::from_f32(*v).to_le_bytes())),
+        }
+    }
+
+    /// Whether embeddings need post-processing on the CPU; else the extractor's features are model inputs.
+    pub(crate) fn post_processes(&self) -> bool {
+        self.post_process.is_some() || self.is_scaled
+    }
+
+    /// A device dataset for the features of a batch of excerpts and K = `classes`, sharing the extractor's buffer if its features are
+    /// model inputs.
+    pub(crate) fn corpus(&self, gpu: &Gpu, classes: usize) -> Result<DeviceDataset> {
+        let (clips, instances, width) = (self.extractor.batch(), self.instances(), self.instance_len());
+        let (encoding, features) = match self.post_processes() {
+            true if self.is_scaled => (Encoding::Floats, None),
+            true => (Encoding::Bytes, None),
+            false => (Encoding::Floats, Some(self.extractor.features().clone())),
+        };
+        let encoding = encoding.of_clips(instances * width);
+        DeviceDataset::refillable(gpu, Dims { clips, instances, width, classes, encoding, slots: clips }, features)
+    }
+
+    /// Extracts in memory, as model inputs: bytes after the post-processing, else floats.
+    ///
+    /// # Errors
+    /// `Usage` if they are to be scaled by an unknown range.
+    pub fn features(&self, extracts: &[Extract]) -> Result<Features> {
+        let values = match (&self.post_process, &self.range) {
+            (None, Some(range)) if self.is_scaled => {
+                let scaled = |extract: &Extract| -> Vec<f32> {
+                    let halves: Vec<f16> = extract.features.iter().map(|v| f16::from_f32(*v)).collect();
+                    let valid = halves.chunks_exact(self.instance_len()).take(extract.instances);
+                    let mut scaled: Vec<f32> = valid.flat_map(|e| range.scale(e)).map(f16::to_f32).collect();
+                    scaled.resize(halves.len(), 0.0);
+                    scaled
+                };
+                FeatureValues::F32(extracts.iter().flat_map(scaled).collect::<Vec<_>>().into())
+            }
+            (None, None) if self.is_scaled => {
+                let reason = "the minimum and maximum of the embeddings that the model was trained on are not known";
+                return Err(Error::Usage(reason.into()));
+            }
+            (Some(_), _) => {
+                let mut bytes = vec![];
+                extracts.iter().for_each(|extract| self.store(extract, &mut bytes));
+                FeatureValues::U8(bytes.into())
+            }
+            (None, _) => {
+                FeatureValues::F32(extracts.iter().flat_map(|e| e.features.iter().copied()).collect::<Vec<_>>().into())
+            }
+        };
+        let lengths = extracts.iter().map(|e| e.instances as u32).collect();
+        Ok(Features { values, instances: self.instances(), width: self.instance_len(), lengths })
+    }
+}

@@ -1,0 +1,184 @@
+//! A training setting: its key, values, help and the models that support it. [`SETTINGS`](crate::run::settings::SETTINGS)
+//! lists them all; defaults and checks are in [`crate::run::given`], options in the command line.
+
+use std::path::Path;
+
+use serde::Serialize;
+use toml::{Table, Value as Toml};
+
+use crate::core::error::{Error, Result};
+use crate::core::files::absolute;
+use crate::nn::Model;
+
+/// A training setting. Adding one takes an entry in `SETTINGS`, a field of `Config` and a default in `Config::of`;
+/// help, options and checks are derived.
+#[derive(Debug)]
+pub struct Setting {
+    /// Key in `run.toml`; tables and their keys are separated by a dot.
+    pub key: &'static str,
+    pub value: Value,
+    /// Help text; possible values and defaults are appended.
+    pub help: &'static str,
+    /// The reason if a model does not support it: "{model} {reason}: remove it".
+    pub unsupported: fn(&Model) -> Option<&'static str>,
+    /// Another setting and the value that this one requires.
+    pub needs: Option<(&'static str, &'static str)>,
+}
+
+/// A [`Setting`] that does not require another.
+pub(crate) const fn setting(
+    key: &'static str,
+    value: Value,
+    unsupported: fn(&Model) -> Option<&'static str>,
+    help: &'static str,
+) -> Setting {
+    Setting { key, value, help, unsupported, needs: None }
+}
+
+/// The type of a setting.
+#[derive(Debug)]
+pub enum Value {
+    /// An integer, at least 1, with its placeholder.
+    Count(&'static str),
+    /// A number in the half-open range, if there is one.
+    Number(Option<(f64, f64)>),
+    /// One of these; digits are parsed as integers.
+    Name(fn() -> &'static [&'static str]),
+    /// Any of these.
+    Names(fn() -> &'static [&'static str]),
+    /// A file or a folder.
+    Path(&'static str),
+    /// Anything else: its placeholder and parser.
+    Text(&'static str, fn(&str) -> Result<Toml, String>),
+}
+
+impl Setting {
+    pub(crate) const fn needing(mut self, key: &'static str, value: &'static str) -> Setting {
+        self.needs = Some((key, value));
+        self
+    }
+
+    /// Parses a command-line value; for lists, one item.
+    ///
+    /// # Errors
+    /// What is wrong with it. Ranges are checked by `Config::validate`.
+    pub fn parse(&self, text: &str) -> Result<Toml, String> {
+        match &self.value {
+            Value::Count(_) => {
+                let n: u64 = text.parse().map_err(|e: std::num::ParseIntError| e.to_string())?;
+                Ok(Toml::Integer(i64::try_from(n).unwrap_or(i64::MAX)))
+            }
+            Value::Number(_) => text.parse().map(Toml::Float).map_err(|e: std::num::ParseFloatError| e.to_string()),
+            Value::Name(_) | Value::Names(_) => {
+                Ok(text.parse().map_or_else(|_| Toml::String(text.into()), Toml::Integer))
+            }
+            Value::Path(_) => path(text),
+            Value::Text(_, parse) => parse(text),
+        }
+    }
+
+    /// Path of the setting in `run.toml`; two settings exist in two tables.
+    pub(super) fn path(&self, model: &Model, value: Option<&Toml>) -> &'static str {
+        match self.key {
+            "width" if model.single_label => "notes.width",
+            "width" => "front_end.width",
+            "init" if value.and_then(Toml::as_str).is_some_and(|v| v == "normal" || v == "he") => "notes.init",
+            key => key,
+        }
+    }
+
+    pub(crate) fn unsupported_error(&self, model: &Model, reason: &str) -> Error {
+        Error::Usage(format!("{} {reason}: remove `{}`", model.name, self.key))
+    }
+}
+
+/// A path as stored in settings files.
+pub(crate) fn path(text: &str) -> Result<Toml, String> {
+    let path = absolute(Path::new(text)).map_err(|e| e.to_string())?;
+    Ok(Toml::String(path.to_str().expect("absolute paths are text").into()))
+}
+
+/// The value at a dotted path of keys.
+pub(super) fn find<'a>(table: &'a Table, path: &str) -> Option<&'a Toml> {
+    match path.split_once('.') {
+        None => table.get(path),
+        Some((key, rest)) => find(table.get(key)?.as_table()?, rest),
+    }
+}
+
+pub(super) fn insert(table: &mut Table, path: &str, value: Toml) {
+    match path.split_once('.') {
+        None => drop(table.insert(path.into(), value)),
+        Some((key, rest)) => {
+            if let Toml::Table(inner) = table.entry(key).or_insert_with(|| Toml::Table(Table::new())) {
+                insert(inner, rest, value);
+            }
+        }
+    }
+}
+
+/// Merges `over` into `table`, recursively.
+pub(crate) fn merge(table: &mut Table, over: Table) {
+    for (key, value) in over {
+        match (table.get_mut(&key), value) {
+            (Some(Toml::Table(inner)), Toml::Table(value)) => merge(inner, value),
+            (_, value) => drop(table.insert(key, value)),
+        }
+    }
+}
+
+// The values of `unsupported`: which models support a setting.
+
+pub(crate) fn all(_: &Model) -> Option<&'static str> {
+    None
+}
+
+pub(crate) fn networks(model: &Model) -> Option<&'static str> {
+    model.is_forest().then_some("is not a neural network")
+}
+
+pub(crate) fn with_thresholds(model: &Model) -> Option<&'static str> {
+    model.single_label.then_some("is single-label and has no thresholds")
+}
+
+pub(crate) fn with_known_labels(model: &Model) -> Option<&'static str> {
+    networks(model).or(model.single_label.then_some("is single-label: its loss is the mean over clips"))
+}
+
+pub(crate) fn with_mixed_clips(model: &Model) -> Option<&'static str> {
+    networks(model).or(model.single_label.then_some("is single-label, so clips cannot be mixed"))
+}
+
+pub(crate) fn with_attention(model: &Model) -> Option<&'static str> {
+    networks(model).or((!model.has_attention).then_some("has no attention pooling"))
+}
+
+pub(crate) fn with_dropout(model: &Model) -> Option<&'static str> {
+    networks(model).or((model.protocol.dropout == 0.0).then_some("has no dropout"))
+}
+
+pub(crate) fn uses_vggish(model: &Model) -> Option<&'static str> {
+    (!model.needs_vggish()).then_some("does not use VGGish")
+}
+
+pub(crate) fn on_feature_maps(model: &Model) -> Option<&'static str> {
+    let reason = match (model.trains_vggish(), model.needs_vggish()) {
+        (true, _) => None,
+        (false, true) => Some("does not train a front end"),
+        (false, false) => Some("does not train a front end"),
+    };
+    networks(model).or(reason)
+}
+
+pub(crate) fn with_width(model: &Model) -> Option<&'static str> {
+    if model.single_label { None } else { uses_vggish(model) }
+}
+
+pub(crate) fn single_note(model: &Model) -> Option<&'static str> {
+    (!model.single_label).then_some("is not a single-note model")
+}
+
+/// As stored in settings files.
+pub(crate) fn as_toml(value: impl Serialize) -> Result<Toml, String> {
+    Toml::try_from(value).map_err(|e| e.to_string())
+}

@@ -1,0 +1,101 @@
+//! What a training run takes: dispatches, memory and work, without running it.
+
+use serde::Serialize;
+
+use crate::core::error::Result;
+use crate::features::device_dataset::Dims;
+use crate::gpu::Gpu;
+use crate::ops::sample::Order;
+use crate::predict::forest;
+use crate::run::config::Config;
+use crate::train::learner::Graphs;
+
+/// Sizes in bytes, work in floating-point operations, summed over all seeds.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Outline {
+    pub model: String,
+    pub seeds: usize,
+    pub batch: usize,
+    pub steps_per_epoch: usize,
+    pub parameters_per_seed: usize,
+    pub dispatches_forward: usize,
+    pub dispatches_backward: usize,
+    pub dispatches_update: usize,
+    pub dispatches_validation: usize,
+    pub memory_data: u64,
+    pub memory_parameters: u64,
+    pub memory_activations: u64,
+    pub memory_activations_unshared: u64,
+    pub forward_flops: f64,
+    /// (kernel, calls per step)
+    pub kernels: Vec<(&'static str, usize)>,
+}
+
+impl Outline {
+    /// Of a network, for splits of `train` and `val` clips.
+    ///
+    /// # Errors
+    /// Those of building the plans: `Shape`, `Limit`.
+    pub fn of(gpu: &Gpu, config: &Config, dims: Dims, train: usize, val: usize) -> Result<Outline> {
+        let graphs = Graphs::new(config, dims, train, val, Order::Shuffled)?;
+        let replicas = config.seeds.len();
+        let [step, update, validation] = graphs.drafts(gpu, replicas)?;
+        let layout = graphs.step.layout();
+        let (dispatches_forward, dispatches_backward) = step.dispatches();
+        let (own, unshared) = step.memory();
+        let floats = |n: usize| n as u64 * 4;
+        let mut kernels: Vec<(&'static str, usize)> = vec![];
+        for d in step.steps().iter().chain(update.steps()) {
+            match kernels.iter_mut().find(|(name, _)| *name == d.entry) {
+                Some((_, calls)) => *calls += 1,
+                None => kernels.push((d.entry, 1)),
+            }
+        }
+        Ok(Outline {
+            model: config.model.clone(),
+            seeds: replicas,
+            batch: config.batch.min(train),
+            steps_per_epoch: train.div_ceil(config.batch.min(train)),
+            parameters_per_seed: layout.count(),
+            dispatches_forward,
+            dispatches_backward,
+            dispatches_update: update.dispatches().0,
+            dispatches_validation: validation.dispatches().0,
+            memory_data: dims.slots as u64 * dims.clip_bytes() + floats(dims.clips * (1 + dims.classes)),
+            // Values, gradients, moments and the best so far; statistics and their best.
+            memory_parameters: floats(
+                replicas * ((3 + config.optimiser.moments()) * layout.trained + 2 * layout.stats),
+            ),
+            memory_activations: own + validation.memory().0,
+            memory_activations_unshared: unshared + validation.memory().1,
+            forward_flops: graphs.step.forward_cost().flops * replicas as f64,
+            kernels,
+        })
+    }
+}
+
+/// Of a forest, which is trained on the CPU.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct ForestOutline {
+    pub model: String,
+    pub seeds: usize,
+    pub forests_per_seed: usize,
+    pub trees_per_forest: usize,
+    pub splits_to_a_leaf: usize,
+    pub features_per_split: usize,
+    pub threads: usize,
+}
+
+impl ForestOutline {
+    pub fn of(config: &Config, dims: Dims) -> ForestOutline {
+        ForestOutline {
+            model: config.model.clone(),
+            seeds: config.seeds.len(),
+            forests_per_seed: dims.classes,
+            trees_per_forest: forest::TREES,
+            splits_to_a_leaf: forest::DEPTH,
+            features_per_split: forest::features_per_split(dims.width),
+            threads: forest::threads(),
+        }
+    }
+}
