@@ -7,13 +7,13 @@ alias Value = vec4<f32>;
 @group(0) @binding(3) var<storage, read> x_reverse: array<f32>;     // the other
 @group(0) @binding(4) var<storage, read> packed_weights: array<f32>;
 @group(0) @binding(5) var<storage, read> mask: array<f32>;          // (R, B, D H)
-@group(0) @binding(6) var<storage, read_write> tape: array<f32>;
+@group(0) @binding(6) var<storage, read_write> activations: array<f32>;
 @group(0) @binding(7) var<storage, read_write> y: array<f32>;       // (R, B, T, D H), 0 beyond a clip's length
-@group(0) @binding(8) var<storage, read> saved_tape: array<f32>;    // the tape, on the way back
+@group(0) @binding(8) var<storage, read> saved_activations: array<f32>; // the activations, in the backward pass
 @group(0) @binding(9) var<storage, read> grad_y: array<f32>;        // (R, B, T, D H)
 @group(0) @binding(10) var<storage, read_write> grad_x: array<f32>; // (R, B, T, G H)
 @group(0) @binding(11) var<storage, read_write> grad_x_reverse: array<f32>;
-@group(0) @binding(12) var<storage, read_write> grad_tape: array<f32>;
+@group(0) @binding(12) var<storage, read_write> grad_activations: array<f32>;
 
 const LANES = 64u;
 const CLIPS = 4u;
@@ -42,9 +42,9 @@ fn block(id: vec3<u32>, group: u32) -> Block {
     return Block(id.z % p.directions, replica, clips, min(CLIPS, p.batch - first), valid);
 }
 
-fn from_tape(at: vec4<u32>) -> vec4<f32> { return vec4(tape[at.x], tape[at.y], tape[at.z], tape[at.w]); }
-fn from_saved(at: vec4<u32>) -> vec4<f32> { return vec4(saved_tape[at.x], saved_tape[at.y], saved_tape[at.z], saved_tape[at.w]); }
-fn from_grad_tape(at: vec4<u32>) -> vec4<f32> { return vec4(grad_tape[at.x], grad_tape[at.y], grad_tape[at.z], grad_tape[at.w]); }
+fn from_activations(at: vec4<u32>) -> vec4<f32> { return vec4(activations[at.x], activations[at.y], activations[at.z], activations[at.w]); }
+fn from_saved(at: vec4<u32>) -> vec4<f32> { return vec4(saved_activations[at.x], saved_activations[at.y], saved_activations[at.z], saved_activations[at.w]); }
+fn from_gradients(at: vec4<u32>) -> vec4<f32> { return vec4(grad_activations[at.x], grad_activations[at.y], grad_activations[at.z], grad_activations[at.w]); }
 fn from_grad_y(at: vec4<u32>) -> vec4<f32> { return vec4(grad_y[at.x], grad_y[at.y], grad_y[at.z], grad_y[at.w]); }
 
 fn from_x(direction: u32, at: vec4<u32>) -> vec4<f32> {
@@ -57,12 +57,12 @@ fn masks(at: vec4<u32>) -> vec4<f32> {
     return vec4(mask[at.x], mask[at.y], mask[at.z], mask[at.w]);
 }
 
-fn to_tape(b: Block, at: vec4<u32>, v: vec4<f32>) {
-    for (var i = 0u; i < b.count; i++) { tape[at[i]] = v[i]; }
+fn to_activations(b: Block, at: vec4<u32>, v: vec4<f32>) {
+    for (var i = 0u; i < b.count; i++) { activations[at[i]] = v[i]; }
 }
 
-fn to_grad_tape(b: Block, at: vec4<u32>, v: vec4<f32>) {
-    for (var i = 0u; i < b.count; i++) { grad_tape[at[i]] = v[i]; }
+fn to_gradients(b: Block, at: vec4<u32>, v: vec4<f32>) {
+    for (var i = 0u; i < b.count; i++) { grad_activations[at[i]] = v[i]; }
 }
 
 fn to_grad_x(b: Block, at: vec4<u32>, v: vec4<f32>) {
@@ -80,16 +80,16 @@ fn to_grad_x(b: Block, at: vec4<u32>, v: vec4<f32>) {
 }
 
 // Offsets of the four clips' rows, all for unit 0.
-fn rows_of_tape(b: Block, section: u32, slice: u32, width: u32, t: u32) -> vec4<u32> {
-    return vec4(tape_at(section, slice, width, b.direction, b.replica, 0u, t)) + b.clips * width;
+fn rows_of_section(b: Block, section: u32, slice: u32, width: u32, t: u32) -> vec4<u32> {
+    return vec4(section_at(section, slice, width, b.direction, b.replica, 0u, t)) + b.clips * width;
 }
 
 fn rows_of_states(b: Block, section: u32, t: u32) -> vec4<u32> {
-    return rows_of_tape(b, section, p.h_slice, p.hidden, t);
+    return rows_of_section(b, section, p.h_slice, p.hidden, t);
 }
 
-fn rows_of_kept(b: Block, k: u32, t: u32) -> vec4<u32> {
-    return vec4(kept_at(b.direction, b.replica, 0u, t) + k * p.batch * p.hidden) + b.clips * p.hidden;
+fn rows_of_gates(b: Block, k: u32, t: u32) -> vec4<u32> {
+    return vec4(gates_at(b.direction, b.replica, 0u, t) + k * p.batch * p.hidden) + b.clips * p.hidden;
 }
 
 fn rows_of_y(b: Block, t: u32) -> vec4<u32> {
@@ -114,8 +114,8 @@ fn recurrent_forward(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgrou
     for (var u = lane; u < p.hidden; u += LANES) {
         h[u] = vec4(0.0);
         c[u] = vec4(0.0);
-        if (p.has_state & 1u) != 0u { h[u] = from_tape(states + u); }
-        if CELL == LSTM && (p.has_state & 2u) != 0u { c[u] = from_tape(states + p.state_slice + u); }
+        if (p.has_state & 1u) != 0u { h[u] = from_activations(states + u); }
+        if CELL == LSTM && (p.has_state & 2u) != 0u { c[u] = from_activations(states + p.state_slice + u); }
         masked_h[p.first % 2u * MOST + u] = h[u] * masks(states + u);
     }
     workgroupBarrier();
@@ -141,14 +141,14 @@ fn recurrent_forward(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgrou
                 }
             }
             let step = cell_forward(inputs, g, h[u], c[u]);
-            to_tape(b, rows_of_states(b, p.h_at, t) + u, h[u]);
+            to_activations(b, rows_of_states(b, p.h_at, t) + u, h[u]);
             if p.has_mask == 1u {
-                to_tape(b, rows_of_states(b, p.masked_at, t) + u, masked_h[now + u]);
+                to_activations(b, rows_of_states(b, p.masked_at, t) + u, masked_h[now + u]);
             }
-            for (var k = 0u; k < KEPT; k++) {
-                to_tape(b, rows_of_kept(b, k, t) + u, step.kept[k]);
+            for (var k = 0u; k < SAVED_GATES; k++) {
+                to_activations(b, rows_of_gates(b, k, t) + u, step.gates[k]);
             }
-            if CELL == LSTM { to_tape(b, rows_of_states(b, p.c_at, t) + u, c[u]); }
+            if CELL == LSTM { to_activations(b, rows_of_states(b, p.c_at, t) + u, c[u]); }
             let new_h = select(vec4(0.0), step.h, live);
             let at_y = rows_of_y(b, t) + u;
             for (var i = 0u; i < b.count; i++) { y[at_y[i]] = new_h[i]; }
@@ -159,8 +159,8 @@ fn recurrent_forward(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgrou
         workgroupBarrier();
     }
     for (var u = lane; u < p.hidden; u += LANES) {
-        to_tape(b, states + u, h[u]);
-        if CELL == LSTM { to_tape(b, states + p.state_slice + u, c[u]); }
+        to_activations(b, states + u, h[u]);
+        if CELL == LSTM { to_activations(b, states + p.state_slice + u, c[u]); }
     }
 }
 
@@ -172,8 +172,8 @@ fn recurrent_backward_input(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_w
     let b = block(id, group);
     let states = rows_of_state(b);
     for (var u = lane; u < p.hidden; u += LANES) {
-        if (p.has_state & 1u) == 0u { to_grad_tape(b, states + u, vec4(0.0)); }
-        if CELL == LSTM && (p.has_state & 2u) == 0u { to_grad_tape(b, states + p.state_slice + u, vec4(0.0)); }
+        if (p.has_state & 1u) == 0u { to_gradients(b, states + u, vec4(0.0)); }
+        if CELL == LSTM && (p.has_state & 2u) == 0u { to_gradients(b, states + p.state_slice + u, vec4(0.0)); }
     }
     let weights = packed_at(b.direction, b.replica);
     let rows = GATES * p.hidden;
@@ -181,34 +181,34 @@ fn recurrent_backward_input(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_w
         let t = step_of(p.steps - 1u - s, b.direction);
         let live = vec4(t) < b.lengths;
         for (var u = lane; u < p.hidden; u += LANES) {
-            var kept: Gates;
-            for (var k = 0u; k < KEPT; k++) {
-                kept[k] = from_saved(rows_of_kept(b, k, t) + u);
+            var gates: Gates;
+            for (var k = 0u; k < SAVED_GATES; k++) {
+                gates[k] = from_saved(rows_of_gates(b, k, t) + u);
             }
             let before = from_saved(rows_of_states(b, p.h_at, t) + u);
-            var dh = from_grad_tape(states + u);
+            var dh = from_gradients(states + u);
             if p.has_dy == 1u { dh += select(vec4(0.0), from_grad_y(rows_of_y(b, t) + u), live); }
             var cell = vec4(0.0);
             var dc = vec4(0.0);
             if CELL == LSTM {
                 cell = from_saved(rows_of_states(b, p.c_at, t) + u);
-                dc = from_grad_tape(states + p.state_slice + u);
+                dc = from_gradients(states + p.state_slice + u);
             }
-            let d = cell_backward(kept, before, cell, dh, dc);
+            let d = cell_backward(gates, before, cell, dh, dc);
             for (var gate = 0u; gate < GATES; gate++) {
                 let own = select(vec4(0.0), d.g[gate], live);
                 dg[gate * p.hidden + u] = own;
-                to_grad_tape(b, rows_of_tape(b, p.g_at, p.g_slice, rows, t) + gate * p.hidden + u, own);
+                to_gradients(b, rows_of_section(b, p.g_at, p.g_slice, rows, t) + gate * p.hidden + u, own);
                 to_grad_x(b, rows_of_x(b, t) + gate * p.hidden + u, select(vec4(0.0), d.x[gate], live));
             }
-            to_grad_tape(b, states + u, select(dh, d.h, live));
-            if CELL == LSTM { to_grad_tape(b, states + p.state_slice + u, select(dc, d.c, live)); }
+            to_gradients(b, states + u, select(dh, d.h, live));
+            if CELL == LSTM { to_gradients(b, states + p.state_slice + u, select(dc, d.c, live)); }
         }
         workgroupBarrier();
         for (var u = lane; u < p.hidden; u += LANES) {
             var sum = vec4(0.0);
             for (var row = 0u; row < rows; row++) { sum += packed_weights[weights + row * p.hidden + u] * dg[row]; }
-            to_grad_tape(b, states + u, from_grad_tape(states + u) + sum * masks(states + u));
+            to_gradients(b, states + u, from_gradients(states + u) + sum * masks(states + u));
         }
         workgroupBarrier();
     }

@@ -19,8 +19,8 @@ struct Params {
 @group(0) @binding(4) var<storage, read> c: array<Value>;                 // (R, B, H), LSTM only
 @group(0) @binding(5) var<storage, read_write> y: array<Value>;           // (R, B, H)
 @group(0) @binding(6) var<storage, read_write> y_c: array<Value>;         // (R, B, H), LSTM only
-@group(0) @binding(7) var<storage, read_write> kept: array<Value>;        // (R, B, KEPT, H)
-@group(0) @binding(8) var<storage, read> saved_kept: array<Value>;        // the same
+@group(0) @binding(7) var<storage, read_write> gates: array<Value>;        // (R, B, SAVED_GATES, H)
+@group(0) @binding(8) var<storage, read> saved_gates: array<Value>;        // the same
 @group(0) @binding(9) var<storage, read> grad_y: array<Value>;            // (R, B, H)
 @group(0) @binding(10) var<storage, read> grad_y_c: array<Value>;         // (R, B, H), LSTM only
 @group(0) @binding(11) var<storage, read_write> grad_gates: array<Value>; // (R, B, G, H), of x or g
@@ -49,14 +49,14 @@ fn recurrent_cell_forward(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_wor
     let step = cell_forward(from_x, from_h, h[i], before);
     y[i] = step.h;
     if CELL == LSTM { y_c[i] = step.c; }
-    for (var k = 0u; k < KEPT; k++) { kept[(row * KEPT + k) * p.hidden + unit] = step.kept[k]; }
+    for (var k = 0u; k < SAVED_GATES; k++) { gates[(row * SAVED_GATES + k) * p.hidden + unit] = step.gates[k]; }
 }
 
 fn slopes(i: u32) -> Slopes {
     let row = i / p.hidden;
     let unit = i % p.hidden;
     var values: Gates;
-    for (var k = 0u; k < KEPT; k++) { values[k] = saved_kept[(row * KEPT + k) * p.hidden + unit]; }
+    for (var k = 0u; k < SAVED_GATES; k++) { values[k] = saved_gates[(row * SAVED_GATES + k) * p.hidden + unit]; }
     var before = Value(0.0);
     var dh = Value(0.0);
     var dc = Value(0.0);

@@ -1,4 +1,4 @@
-// Packs the parameters of a recurrent layer, and copies states into and out of its tape.
+// Packs the parameters of a recurrent layer, and copies states into and out of its saved activations.
 #import grid
 
 struct Params {

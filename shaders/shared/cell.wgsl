@@ -7,7 +7,7 @@
 #import tanh
 override CELL: u32 = 1u;  // TANH, GRU or LSTM
 override GATES: u32 = 3u; // 1, 3 or 4
-override KEPT: u32 = 4u;  // values saved for backward: tanh h'; GRU r z n g; LSTM i f n o
+override SAVED_GATES: u32 = 4u;  // values saved for backward: tanh h'; GRU r z n g; LSTM i f n o
 
 const TANH = 0u;
 const GRU = 1u;
@@ -18,7 +18,7 @@ alias Gates = array<Value, 4>;
 struct Step {
     h: Value,
     c: Value,
-    kept: Gates,
+    gates: Gates,
 }
 
 // Gradients of a step for each of the cell's inputs.
@@ -51,25 +51,25 @@ fn cell_forward(x: Gates, g: Gates, h: Value, c: Value) -> Step {
 }
 
 // dh and dc: gradients of h' and c'. h and c: the state before the step.
-fn cell_backward(kept: Gates, h: Value, c: Value, dh: Value, dc: Value) -> Slopes {
+fn cell_backward(gates: Gates, h: Value, c: Value, dh: Value, dc: Value) -> Slopes {
     if CELL == TANH {
-        let d = dh * (1.0 - kept[0] * kept[0]);
+        let d = dh * (1.0 - gates[0] * gates[0]);
         let all = Gates(d, Value(0.0), Value(0.0), Value(0.0));
         return Slopes(all, all, Value(0.0), Value(0.0));
     }
     if CELL == GRU {
-        let r = kept[0];
-        let z = kept[1];
-        let n = kept[2];
+        let r = gates[0];
+        let z = gates[1];
+        let n = gates[2];
         let dn = dh * (1.0 - z) * (1.0 - n * n);
-        let dr = dn * kept[3] * r * (1.0 - r);
+        let dr = dn * gates[3] * r * (1.0 - r);
         let dz = dh * (h - n) * z * (1.0 - z);
         return Slopes(Gates(dr, dz, dn, Value(0.0)), Gates(dr, dz, dn * r, Value(0.0)), dh * z, Value(0.0));
     }
-    let i = kept[0];
-    let f = kept[1];
-    let n = kept[2];
-    let o = kept[3];
+    let i = gates[0];
+    let f = gates[1];
+    let n = gates[2];
+    let o = gates[3];
     let squashed = safe_tanh(f * c + i * n);
     let inner = dc + dh * o * (1.0 - squashed * squashed);
     let all = Gates(inner * n * i * (1.0 - i), inner * c * f * (1.0 - f), inner * i * (1.0 - n * n), dh * squashed * o * (1.0 - o));

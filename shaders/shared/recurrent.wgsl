@@ -1,10 +1,10 @@
 // Shared by the kernels of a recurrent layer: the loop over time, the packed parameters, states in and out.
 //
-// The tape holds the values saved for the backward pass, in sections that begin at p.*_at (all offsets in f32):
+// The activations are the values saved for the backward pass, in sections that begin at p.*_at (all offsets in f32):
 //   state   (S, R, B, D H)   the initial state, then the final one; S = 1, with c 2; a section every state_slice
 //   h       (D, R, T, B, H)  the state before each step; a direction every h_slice
 //   masked  (D, R, T, B, H)  the same times the recurrent mask, where there is one
-//   kept    (D, R, T, KEPT, B, H)
+//   gates   (D, R, T, SAVED_GATES, B, H)
 //   c       (D, R, T, B, H)  LSTM only
 // and of the backward pass:
 //   state   as above, gradients: of the final state, then of the initial one
@@ -21,21 +21,21 @@ struct Params {
     directions: u32,    // D
     lengths_stride: u32,
     has_mask: u32,
-    has_state: u32,     // bits: which of h and c have an initial state in the tape; the others start at 0
+    has_state: u32,     // bits: which of h and c have an initial state in the activations; the others start at 0
     has_dy: u32,
     wants_start: u32,   // the gradient of the initial state is needed
     state_slice: u32,
     h_at: u32,
     h_slice: u32,
     masked_at: u32,     // h_at where there is no mask
-    kept_at: u32,
+    gates_at: u32,
     c_at: u32,
     g_at: u32,
     g_slice: u32,
     accumulate: u32,    // bit d: into the gradient of direction d
-    first: u32,         // the steps of this dispatch, in order of time; it reads the state from the tape and writes it back
+    first: u32,         // the steps of this dispatch, in order of time; it reads the state from the activations and writes it back
     end: u32,
-    tape_steps: u32,    // of the tape: T, or fewer without a backward pass, where later steps overwrite earlier ones
+    saved_steps: u32,   // of the activations: T, or fewer without a backward pass, where later steps overwrite earlier ones
 }
 
 @group(0) @binding(0) var<uniform> p: Params;
@@ -47,13 +47,13 @@ fn step_of(s: u32, direction: u32) -> u32 {
 
 // Offset of a clip's step in a section with rows of `width`. The clips of a step are adjacent: the time loop processes them
 // together, and at large strides they would compete for the same cache lines.
-fn tape_at(section: u32, slice: u32, width: u32, direction: u32, replica: u32, clip: u32, t: u32) -> u32 {
-    return section + direction * slice + ((replica * p.tape_steps + t % p.tape_steps) * p.batch + clip) * width;
+fn section_at(section: u32, slice: u32, width: u32, direction: u32, replica: u32, clip: u32, t: u32) -> u32 {
+    return section + direction * slice + ((replica * p.saved_steps + t % p.saved_steps) * p.batch + clip) * width;
 }
 
-fn kept_at(direction: u32, replica: u32, clip: u32, t: u32) -> u32 {
-    let step = (direction * p.replicas + replica) * p.tape_steps + t % p.tape_steps;
-    return p.kept_at + (step * KEPT * p.batch + clip) * p.hidden;
+fn gates_at(direction: u32, replica: u32, clip: u32, t: u32) -> u32 {
+    let step = (direction * p.replicas + replica) * p.saved_steps + t % p.saved_steps;
+    return p.gates_at + (step * SAVED_GATES * p.batch + clip) * p.hidden;
 }
 
 // Also the offset of a clip's first unit in the mask.

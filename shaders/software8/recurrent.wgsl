@@ -11,13 +11,13 @@ alias Value = vec4<f32>;
 @group(0) @binding(3) var<storage, read> x_reverse: array<vec4<f32>>;     // the other
 @group(0) @binding(4) var<storage, read> packed_weights: array<vec4<f32>>;
 @group(0) @binding(5) var<storage, read> mask: array<vec4<f32>>;          // (R, B, D H)
-@group(0) @binding(6) var<storage, read_write> tape: array<vec4<f32>>;
+@group(0) @binding(6) var<storage, read_write> activations: array<vec4<f32>>;
 @group(0) @binding(7) var<storage, read_write> y: array<vec4<f32>>;       // (R, B, T, D H), 0 beyond a clip's length
-@group(0) @binding(8) var<storage, read> saved_tape: array<vec4<f32>>;    // the tape, in the backward pass
+@group(0) @binding(8) var<storage, read> saved_activations: array<vec4<f32>>; // the activations, in the backward pass
 @group(0) @binding(9) var<storage, read> grad_y: array<vec4<f32>>;        // (R, B, T, D H)
 @group(0) @binding(10) var<storage, read_write> grad_x: array<vec4<f32>>; // (R, B, T, G H)
 @group(0) @binding(11) var<storage, read_write> grad_x_reverse: array<vec4<f32>>;
-@group(0) @binding(12) var<storage, read_write> grad_tape: array<vec4<f32>>;
+@group(0) @binding(12) var<storage, read_write> grad_activations: array<vec4<f32>>;
 
 struct Block {
     direction: u32,
@@ -35,16 +35,16 @@ fn x_at(b: Block, clip: u32, t: u32) -> u32 {
 
 fn state_of(b: Block, clip: u32) -> u32 { return state_at(b.direction, b.replica, clip) / 4u; }
 
-fn row_of_tape(b: Block, section: u32, slice: u32, width: u32, clip: u32, t: u32) -> u32 {
-    return tape_at(section, slice, width, b.direction, b.replica, clip, t) / 4u;
+fn row_of_section(b: Block, section: u32, slice: u32, width: u32, clip: u32, t: u32) -> u32 {
+    return section_at(section, slice, width, b.direction, b.replica, clip, t) / 4u;
 }
 
 fn row_of_states(b: Block, section: u32, clip: u32, t: u32) -> u32 {
-    return row_of_tape(b, section, p.h_slice, p.hidden, clip, t);
+    return row_of_section(b, section, p.h_slice, p.hidden, clip, t);
 }
 
 // Offset of the first saved value; the others follow every B H.
-fn kept_row(b: Block, clip: u32, t: u32) -> u32 { return kept_at(b.direction, b.replica, clip, t) / 4u; }
+fn gates_row(b: Block, clip: u32, t: u32) -> u32 { return gates_at(b.direction, b.replica, clip, t) / 4u; }
 
 fn masked(b: Block, clip: u32, unit: u32, v: vec4<f32>) -> vec4<f32> {
     if p.has_mask == 0u { return v; }
@@ -57,7 +57,7 @@ fn loaded(b: Block, lane: u32) -> vec4<u32> {
 }
 
 fn put_gate(b: Block, row: u32, into: u32, v: vec4<f32>) {
-    if b.first + row < p.batch { tape[into + row * (p.hidden / 4u)] = v; }
+    if b.first + row < p.batch { activations[into + row * (p.hidden / 4u)] = v; }
 }
 
 fn put_gates(b: Block, row: u32, into: u32, bias: vec4<f32>, r: Rows) {
@@ -84,7 +84,7 @@ fn multiply_gates(b: Block, lane: u32, t: u32, depth: u32) {
         for (var first = 0u; first < units; first += 8u) {
             let unit = first + lane;
             let column = gate * units + min(unit, units - 1u);
-            let into = kept_row(b, b.first, t) + slot(gate) * p.batch * units + unit;
+            let into = gates_row(b, b.first, t) + slot(gate) * p.batch * units + unit;
             var a = rows;
             var step = weights + column;
             var t0: Rows;
@@ -94,10 +94,10 @@ fn multiply_gates(b: Block, lane: u32, t: u32, depth: u32) {
             for (var d = 0u; d < depth; d++) {
                 let next = GATES * units;
                 let w = mat4x4(packed_weights[step], packed_weights[step + next], packed_weights[step + 2u * next], packed_weights[step + 3u * next]);
-                update(&t0, tape[a.x], w);
-                update(&t1, tape[a.y], w);
-                update(&t2, tape[a.z], w);
-                update(&t3, tape[a.w], w);
+                update(&t0, activations[a.x], w);
+                update(&t1, activations[a.y], w);
+                update(&t2, activations[a.z], w);
+                update(&t3, activations[a.w], w);
                 a += 1u;
                 step += 4u * next;
             }
@@ -113,9 +113,9 @@ fn multiply_gates(b: Block, lane: u32, t: u32, depth: u32) {
 }
 
 fn start_from(b: Block, clip: u32, unit: u32, t: u32, h: vec4<f32>, c: vec4<f32>) {
-    tape[row_of_states(b, p.h_at, clip, t) + unit] = h;
-    if p.has_mask == 1u { tape[row_of_states(b, p.masked_at, clip, t) + unit] = masked(b, clip, unit, h); }
-    if CELL == LSTM { tape[row_of_states(b, p.c_at, clip, t) + unit] = c; }
+    activations[row_of_states(b, p.h_at, clip, t) + unit] = h;
+    if p.has_mask == 1u { activations[row_of_states(b, p.masked_at, clip, t) + unit] = masked(b, clip, unit, h); }
+    if CELL == LSTM { activations[row_of_states(b, p.c_at, clip, t) + unit] = c; }
 }
 
 fn input_gate(b: Block, at: u32) -> vec4<f32> {
@@ -136,8 +136,8 @@ fn recurrent_forward(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgrou
             var h = vec4(0.0);
             var c = vec4(0.0);
             let state = state_of(b, clip) + unit;
-            if (p.has_state & 1u) != 0u { h = tape[state]; }
-            if CELL == LSTM && (p.has_state & 2u) != 0u { c = tape[p.state_slice / 4u + state]; }
+            if (p.has_state & 1u) != 0u { h = activations[state]; }
+            if CELL == LSTM && (p.has_state & 2u) != 0u { c = activations[p.state_slice / 4u + state]; }
             start_from(b, clip, unit, step_of(p.first, b.direction), h, c);
         }
     }
@@ -148,31 +148,31 @@ fn recurrent_forward(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgrou
         for (var clip = b.first; clip < end; clip++) {
             let live = t < lengths[b.replica * p.lengths_stride + clip];
             let from_x = x_at(b, clip, t);
-            let kept = kept_row(b, clip, t);
+            let gates = gates_row(b, clip, t);
             let before = row_of_states(b, p.h_at, clip, t);
             let to_y = y_at(b.direction, b.replica, clip, t) / 4u;
             for (var unit = lane; unit < units; unit += 8u) {
                 var xs = Gates(input_gate(b, from_x + unit), vec4(0.0), vec4(0.0), vec4(0.0));
-                var gs = Gates(tape[kept + unit], vec4(0.0), vec4(0.0), vec4(0.0));
+                var gs = Gates(activations[gates + unit], vec4(0.0), vec4(0.0), vec4(0.0));
                 if GATES > 1u {
                     xs[1] = input_gate(b, from_x + units + unit);
                     xs[2] = input_gate(b, from_x + 2u * units + unit);
-                    gs[1] = tape[kept + apart + unit];
-                    gs[2] = tape[kept + slot(2u) * apart + unit];
+                    gs[1] = activations[gates + apart + unit];
+                    gs[2] = activations[gates + slot(2u) * apart + unit];
                 }
                 if GATES > 3u {
                     xs[3] = input_gate(b, from_x + 3u * units + unit);
-                    gs[3] = tape[kept + 3u * apart + unit];
+                    gs[3] = activations[gates + 3u * apart + unit];
                 }
-                let h = tape[before + unit];
+                let h = activations[before + unit];
                 var c = vec4(0.0);
-                if CELL == LSTM { c = tape[row_of_states(b, p.c_at, clip, t) + unit]; }
+                if CELL == LSTM { c = activations[row_of_states(b, p.c_at, clip, t) + unit]; }
                 let step = cell_forward(xs, gs, h, c);
-                tape[kept + unit] = step.kept[0];
-                if KEPT > 1u {
-                    tape[kept + apart + unit] = step.kept[1];
-                    tape[kept + 2u * apart + unit] = step.kept[2];
-                    if CELL != GRU { tape[kept + 3u * apart + unit] = step.kept[3]; }
+                activations[gates + unit] = step.gates[0];
+                if SAVED_GATES > 1u {
+                    activations[gates + apart + unit] = step.gates[1];
+                    activations[gates + 2u * apart + unit] = step.gates[2];
+                    if CELL != GRU { activations[gates + 3u * apart + unit] = step.gates[3]; }
                 }
                 let next_h = select(h, step.h, live);
                 let next_c = select(c, step.c, live);
@@ -180,8 +180,8 @@ fn recurrent_forward(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgrou
                 if s + 1u < p.end {
                     start_from(b, clip, unit, step_of(s + 1u, b.direction), next_h, next_c);
                 } else {
-                    tape[state_of(b, clip) + unit] = next_h;
-                    if CELL == LSTM { tape[p.state_slice / 4u + state_of(b, clip) + unit] = next_c; }
+                    activations[state_of(b, clip) + unit] = next_h;
+                    if CELL == LSTM { activations[p.state_slice / 4u + state_of(b, clip) + unit] = next_c; }
                 }
             }
         }
@@ -190,7 +190,7 @@ fn recurrent_forward(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgrou
 
 fn add_state(b: Block, row: u32, unit: u32, v: vec4<f32>) {
     let clip = b.first + row;
-    if clip < p.batch { grad_tape[state_of(b, clip) + unit] += masked(b, clip, unit, v); }
+    if clip < p.batch { grad_activations[state_of(b, clip) + unit] += masked(b, clip, unit, v); }
 }
 
 fn add_states(b: Block, row: u32, unit: u32, r: Rows) {
@@ -209,7 +209,7 @@ fn multiply_state(b: Block, lane: u32, t: u32) {
     let units = p.hidden / 4u;
     let width = GATES * units;
     let weights = packed_at(b.direction, b.replica) / 4u;
-    let rows = vec4(row_of_tape(b, p.g_at, p.g_slice, GATES * p.hidden, 0u, t)) + loaded(b, lane) * width;
+    let rows = vec4(row_of_section(b, p.g_at, p.g_slice, GATES * p.hidden, 0u, t)) + loaded(b, lane) * width;
     for (var first = 0u; first < units; first += 8u) {
         let unit = first + lane;
         var a = rows;
@@ -220,10 +220,10 @@ fn multiply_state(b: Block, lane: u32, t: u32) {
         var t3: Rows;
         for (var d = 0u; d < width; d++) {
             let w = mat4x4(packed_weights[step], packed_weights[step + units], packed_weights[step + 2u * units], packed_weights[step + 3u * units]);
-            update(&t0, grad_tape[a.x], w);
-            update(&t1, grad_tape[a.y], w);
-            update(&t2, grad_tape[a.z], w);
-            update(&t3, grad_tape[a.w], w);
+            update(&t0, grad_activations[a.x], w);
+            update(&t1, grad_activations[a.y], w);
+            update(&t2, grad_activations[a.z], w);
+            update(&t3, grad_activations[a.w], w);
             a += 1u;
             step += 4u * units;
         }
@@ -256,50 +256,50 @@ fn recurrent_backward_input(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_w
     for (var clip = b.first; clip < end; clip++) {
         for (var unit = lane; unit < units; unit += 8u) {
             let state = state_of(b, clip) + unit;
-            if (p.has_state & 1u) == 0u { grad_tape[state] = vec4(0.0); }
-            if CELL == LSTM && (p.has_state & 2u) == 0u { grad_tape[p.state_slice / 4u + state] = vec4(0.0); }
+            if (p.has_state & 1u) == 0u { grad_activations[state] = vec4(0.0); }
+            if CELL == LSTM && (p.has_state & 2u) == 0u { grad_activations[p.state_slice / 4u + state] = vec4(0.0); }
         }
     }
     for (var s = p.first; s < p.end; s++) {
         let t = step_of(p.steps - 1u - s, b.direction);
         for (var clip = b.first; clip < end; clip++) {
             let live = t < lengths[b.replica * p.lengths_stride + clip];
-            let kept = kept_row(b, clip, t);
+            let gates = gates_row(b, clip, t);
             let before = row_of_states(b, p.h_at, clip, t);
             let from_y = y_at(b.direction, b.replica, clip, t) / 4u;
-            let own = row_of_tape(b, p.g_at, p.g_slice, GATES * p.hidden, clip, t);
+            let own = row_of_section(b, p.g_at, p.g_slice, GATES * p.hidden, clip, t);
             let from_x = x_at(b, clip, t);
             for (var unit = lane; unit < units; unit += 8u) {
-                var values = Gates(saved_tape[kept + unit], vec4(0.0), vec4(0.0), vec4(0.0));
-                if KEPT > 1u {
-                    values[1] = saved_tape[kept + apart + unit];
-                    values[2] = saved_tape[kept + 2u * apart + unit];
-                    values[3] = saved_tape[kept + 3u * apart + unit];
+                var values = Gates(saved_activations[gates + unit], vec4(0.0), vec4(0.0), vec4(0.0));
+                if SAVED_GATES > 1u {
+                    values[1] = saved_activations[gates + apart + unit];
+                    values[2] = saved_activations[gates + 2u * apart + unit];
+                    values[3] = saved_activations[gates + 3u * apart + unit];
                 }
                 let state = state_of(b, clip) + unit;
-                var dh = grad_tape[state];
+                var dh = grad_activations[state];
                 if p.has_dy == 1u && live { dh += grad_y[from_y + unit]; }
                 var c = vec4(0.0);
                 var dc = vec4(0.0);
                 if CELL == LSTM {
-                    c = saved_tape[row_of_states(b, p.c_at, clip, t) + unit];
-                    dc = grad_tape[p.state_slice / 4u + state];
+                    c = saved_activations[row_of_states(b, p.c_at, clip, t) + unit];
+                    dc = grad_activations[p.state_slice / 4u + state];
                 }
-                let d = cell_backward(values, saved_tape[before + unit], c, dh, dc);
-                grad_tape[own + unit] = select(vec4(0.0), d.g[0], live);
+                let d = cell_backward(values, saved_activations[before + unit], c, dh, dc);
+                grad_activations[own + unit] = select(vec4(0.0), d.g[0], live);
                 put_grad_x(b, from_x + unit, select(vec4(0.0), d.x[0], live));
                 if GATES > 1u {
-                    grad_tape[own + units + unit] = select(vec4(0.0), d.g[1], live);
-                    grad_tape[own + 2u * units + unit] = select(vec4(0.0), d.g[2], live);
+                    grad_activations[own + units + unit] = select(vec4(0.0), d.g[1], live);
+                    grad_activations[own + 2u * units + unit] = select(vec4(0.0), d.g[2], live);
                     put_grad_x(b, from_x + units + unit, select(vec4(0.0), d.x[1], live));
                     put_grad_x(b, from_x + 2u * units + unit, select(vec4(0.0), d.x[2], live));
                 }
                 if GATES > 3u {
-                    grad_tape[own + 3u * units + unit] = select(vec4(0.0), d.g[3], live);
+                    grad_activations[own + 3u * units + unit] = select(vec4(0.0), d.g[3], live);
                     put_grad_x(b, from_x + 3u * units + unit, select(vec4(0.0), d.x[3], live));
                 }
-                grad_tape[state] = select(dh, d.h, live);
-                if CELL == LSTM { grad_tape[p.state_slice / 4u + state] = select(dc, d.c, live); }
+                grad_activations[state] = select(dh, d.h, live);
+                if CELL == LSTM { grad_activations[p.state_slice / 4u + state] = select(dc, d.c, live); }
             }
         }
         if s + 1u == p.steps && p.wants_start == 0u { break; }

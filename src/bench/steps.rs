@@ -11,8 +11,8 @@ use crate::gpu::Gpu;
 use crate::nn::front_ends::kind::FeatureKind;
 use crate::nn::front_ends::spectrum::Scale;
 use crate::nn::front_ends::vggish::{TrainFrontEnd, Width};
-use crate::nn::models::Model;
 use crate::nn::models::aacnn::Initialisation;
+use crate::nn::models::{MODELS, Model, find};
 use crate::ops::sample::Order;
 use crate::run::config::{Config, Notes};
 use crate::run::network::frozen;
@@ -20,6 +20,8 @@ use crate::train::learner::Learner;
 
 /// Of OpenMIC-2018.
 const CLASSES: usize = 20;
+/// Numbers of seeds side by side.
+const REPLICAS: [usize; 2] = [1, 10];
 /// Batches in the dataset of noise: enough to exceed caches, as in real training.
 const BATCHES: usize = 16;
 /// Width of VGGish for the models that use it.
@@ -55,6 +57,16 @@ impl Step {
     /// A visual model with all of VGGish trained, on 4 clips of 10 patches.
     pub fn with_front_end(model: &'static Model) -> Step {
         Step { train_front_end: TrainFrontEnd::All, batch: 4, ..Step::of(model, 1) }
+    }
+
+    /// Of every network, with one seed and with ten, as far as they fit on small adapters; `audio`: of those that do not take
+    /// embeddings.
+    pub fn all(audio: bool) -> Vec<Step> {
+        let on_embeddings = |m: &Model| m.inputs[0] == FeatureKind::Vggish;
+        let models = MODELS.iter().filter(|m| !m.is_forest()).filter(|m| !audio || !on_embeddings(m));
+        let replicas = |m: &Model| if on_embeddings(m) { &REPLICAS[..] } else { &REPLICAS[..1] };
+        let steps = models.flat_map(|m| replicas(m).iter().map(|r| Step::of(m, *r)));
+        steps.chain([Step::with_front_end(find("att-tf").expect("a model"))]).collect()
     }
 
     /// Name, as in `benches/peers`.

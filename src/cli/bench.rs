@@ -9,7 +9,7 @@ use wmic::bench::{FRONT_ENDS, SECONDS, Step, Timer, front_end, kernels, peak, pr
 use wmic::check::Case;
 use wmic::core::files::writable;
 use wmic::core::numbers::{duration, percent, si, three_digits};
-use wmic::nn::{FeatureKind, MODELS, Model, find};
+use wmic::nn::{MODELS, find};
 use wmic::ops::select;
 use wmic::report::tables::table::{Align, Style, Table, bar};
 use wmic::{Error, Result};
@@ -103,7 +103,7 @@ impl Args {
         let timer = if self.quick { Timer::quick(&gpu) } else { Timer::new(&gpu) };
         let (steps, parts) = match self.op {
             Some(_) => (vec![], &FRONT_ENDS[..0]),
-            None => (self.steps()?, &FRONT_ENDS[..]),
+            None => (Step::all(self.audio), &FRONT_ENDS[..]),
         };
         let progress = Progress::new(cases.len() + steps.len() + parts.len() + 1);
         let show = |text: &str| if self.json { Ok(()) } else { progress.print(text) };
@@ -153,15 +153,6 @@ impl Args {
         Ok(())
     }
 
-    /// The training steps of a run.
-    fn steps(&self) -> Result<Vec<Step>> {
-        // Ten seeds of a model on feature maps or spectrograms do not fit on small adapters.
-        let replicas = |m: &Model| if m.inputs[0] == FeatureKind::Vggish { &REPLICAS[..] } else { &REPLICAS[..1] };
-        let models = MODELS.iter().filter(|m| !m.is_forest() && (m.inputs[0] != FeatureKind::Vggish || !self.audio));
-        let steps = models.flat_map(|m| replicas(m).iter().map(|r| Step::of(m, *r)));
-        Ok(steps.chain([Step::with_front_end(find("att-tf")?)]).collect())
-    }
-
     fn profile(&self, model: &str) -> anyhow::Result<()> {
         let gpu = self.device.open()?;
         let timer = if self.quick { Timer::quick(&gpu) } else { Timer::new(&gpu) };
@@ -199,9 +190,6 @@ fn passes(case: &Case, results: &[KernelResult], peers: &[PeerStep]) -> String {
     }
     lines
 }
-
-/// Numbers of seeds side by side.
-const REPLICAS: [usize; 2] = [1, 10];
 
 fn step_line(s: &StepResult) -> String {
     let what = match s.work {

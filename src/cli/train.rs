@@ -14,11 +14,9 @@ use super::settings::{SeedArgs, SettingArgs, models};
 use super::{Device, Status};
 use wmic::core::files::absolute;
 use wmic::core::numbers;
-use wmic::core::toml::read_toml;
 use wmic::data::Dataset;
 use wmic::gpu::Gpu;
 use wmic::metrics::scores::mean;
-use wmic::nn;
 use wmic::predict::forest;
 use wmic::report;
 use wmic::run::clips::Labels;
@@ -66,7 +64,7 @@ impl Args {
     /// Settings of a new run: the paper's protocol, overlaid by --config, overlaid by options.
     fn settings(&self) -> Result<Config> {
         let mut c = match &self.config {
-            Some(path) => read_config(path, self.model.as_deref(), self.dataset.as_deref())?,
+            Some(path) => Config::read(path, self.model.as_deref(), self.dataset.as_deref())?,
             None => {
                 let dataset = self.dataset.as_deref().expect("clap requires it");
                 Config::of(self.model.as_deref().unwrap_or("att"), absolute(dataset)?)?
@@ -84,27 +82,6 @@ impl Args {
         let dataset = config.dataset.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
         self.out.clone().unwrap_or_else(|| PathBuf::from("runs").join(format!("{}-{dataset}", config.model)))
     }
-}
-
-/// Settings from a TOML file, which may have any of them; the others have the defaults of the model. `model` and
-/// `dataset` of the command line take precedence over the file's.
-fn read_config(path: &Path, model: Option<&str>, dataset: Option<&Path>) -> Result<Config> {
-    let mut given: toml::Table = read_toml(path)?;
-    // A run.toml also records its environment.
-    given.remove("run");
-    let named = |key: &str| match given.get(key) {
-        None => Ok(None),
-        Some(toml::Value::String(text)) => Ok(Some(text.clone())),
-        Some(other) => Err(Error::data(path, format!("{key} must be a string, not {other}"))),
-    };
-    let (named_model, named_dataset) = (named("model")?, named("dataset")?);
-    let model = model.map(str::to_owned).or(named_model).unwrap_or_else(|| "att".into());
-    let dataset = dataset.map(Path::to_owned).or(named_dataset.map(PathBuf::from));
-    let dataset = dataset.ok_or_else(|| Error::data(path, "has no dataset, and neither does the command line"))?;
-    Config::of_table(&model, &absolute(&dataset)?, given).map_err(|e| match e {
-        Error::Usage(reason) if nn::find(&model).is_ok() => Error::data(path, reason),
-        other => other,
-    })
 }
 
 impl Args {

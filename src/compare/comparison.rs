@@ -170,7 +170,7 @@ impl Comparison {
     }
 
     /// Indices into `per_class`, by the experiment's metric averaged over the entries, best first.
-    pub fn classes_best_first(&self) -> Vec<usize> {
+    pub(crate) fn classes_best_first(&self) -> Vec<usize> {
         let of = |class: usize| {
             let scores =
                 self.entries.iter().map(|e| self.experiment.metric.of_class(&e.evaluation.per_class[class].1).0);

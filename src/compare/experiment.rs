@@ -61,7 +61,7 @@ impl MainMetric {
     }
 
     /// [`MainMetric::class_name`] of a class: mean over the seeds, and standard deviation if `test.json` has it.
-    pub fn of_class(self, class: &ClassMetrics) -> (Option<f64>, Option<f64>) {
+    pub(crate) fn of_class(self, class: &ClassMetrics) -> (Option<f64>, Option<f64>) {
         match self {
             MainMetric::F1Pn => (class.f1_pn, class.f1_pn_std),
             MainMetric::F1Pos | MainMetric::Accuracy => (class.f1_pos, class.f1_pos_std),

@@ -58,7 +58,7 @@ impl TestPredictions {
     }
 
     /// Stores predictions for the test clips.
-    pub fn store(
+    pub(crate) fn store(
         run: &RunDir,
         data: &Dataset,
         seeds: &[u64],

@@ -27,7 +27,7 @@ pub fn write_atomic(path: impl AsRef<Path>, write: impl FnOnce(&mut dyn Write) -
 }
 
 /// As [`write_atomic`], for writers that open the file themselves: `write` gets the temporary file's path, of the same extension.
-pub fn write_path_atomic(path: impl AsRef<Path>, write: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
+pub(crate) fn write_path_atomic(path: impl AsRef<Path>, write: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
     let path = path.as_ref();
     let part = temporary_file(path).map_err(Error::io(path))?.into_temp_path();
     write(&part)?;
@@ -69,7 +69,7 @@ pub fn write_dir_atomic(path: impl AsRef<Path>, fill: impl FnOnce(&Path) -> Resu
 }
 
 /// Creates `path` and its missing parents, then does `work`; if that fails, removes the created directories that are still empty.
-pub fn create_directories<T>(path: &Path, work: impl FnOnce() -> Result<T>) -> Result<T> {
+pub(crate) fn create_directories<T>(path: &Path, work: impl FnOnce() -> Result<T>) -> Result<T> {
     let missing: Vec<&Path> = path.ancestors().take_while(|p| !p.as_os_str().is_empty() && !p.exists()).collect();
     let mut made = vec![];
     let make = || -> io::Result<()> {
@@ -95,7 +95,7 @@ pub fn create_directories<T>(path: &Path, work: impl FnOnce() -> Result<T>) -> R
 ///
 /// # Errors
 /// `Usage` if another process has it locked, `Io` if it cannot be opened.
-pub fn try_lock_directory(path: &Path, user: &str) -> Result<Option<File>> {
+pub(crate) fn try_lock_directory(path: &Path, user: &str) -> Result<Option<File>> {
     if cfg!(not(unix)) {
         return Ok(None);
     }
@@ -107,12 +107,12 @@ pub fn try_lock_directory(path: &Path, user: &str) -> Result<Option<File>> {
 }
 
 /// Whether a file is the unfinished output of a killed process.
-pub fn is_leftover(path: &Path) -> bool {
+pub(crate) fn is_leftover(path: &Path) -> bool {
     path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(TEMPORARY.as_bytes())) && path.is_file()
 }
 
 /// Reads a whole file, rejecting one of more than `limit` bytes.
-pub fn read_limited(path: impl AsRef<Path>, limit: u64) -> Result<Vec<u8>> {
+pub(crate) fn read_limited(path: impl AsRef<Path>, limit: u64) -> Result<Vec<u8>> {
     let path = path.as_ref();
     let mut bytes = Vec::new();
     let read = File::open(path).and_then(|file| file.take(limit + 1).read_to_end(&mut bytes));
@@ -174,7 +174,7 @@ fn sync_directory(directory: &Path) -> io::Result<()> {
 }
 
 /// Names of paths as text. Paths that are not UTF-8 and read the same are numbered.
-pub fn distinct_names(paths: &[impl AsRef<Path>]) -> Vec<String> {
+pub(crate) fn distinct_names(paths: &[impl AsRef<Path>]) -> Vec<String> {
     let mut seen = HashSet::new();
     let mut distinct = |path: &Path| {
         let name = path.to_string_lossy().into_owned();

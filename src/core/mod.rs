@@ -3,7 +3,7 @@
 pub mod array;
 pub mod error;
 pub mod files;
-pub mod hash;
+pub(crate) mod hash;
 pub mod names;
 pub mod numbers;
 pub mod random;

@@ -4,10 +4,10 @@
 //! of (seed, counter) alone, never of the order in which threads or replicas run.
 
 /// Rounds of mixing for each four words.
-pub const PHILOX_ROUNDS: usize = 10;
+pub(crate) const PHILOX_ROUNDS: usize = 10;
 
 /// Four random words for a counter under a key.
-pub fn philox(counter: [u32; 4], key: [u32; 2]) -> [u32; 4] {
+pub(crate) fn philox(counter: [u32; 4], key: [u32; 2]) -> [u32; 4] {
     let (mut c, mut k) = (counter, key);
     for _ in 0..PHILOX_ROUNDS {
         let a = u64::from(c[0]) * 0xD251_1F53;
@@ -24,12 +24,12 @@ pub fn key(seed: u64) -> [u32; 2] {
 }
 
 /// Dropout probability p as a u32 threshold: random words below it drop, other values are scaled by 1 / (1 - p).
-pub fn dropout_threshold(p: f64) -> (u32, f32) {
+pub(crate) fn dropout_threshold(p: f64) -> (u32, f32) {
     ((p * 4_294_967_296.0) as u32, (1.0 / (1.0 - p)) as f32)
 }
 
 /// The factor of element `i` of a tensor, as in `shaders/shared/dropout.wgsl`. `clock` = [seed low, seed high, step, 0].
-pub fn dropout_factor(i: usize, stream: u32, clock: [u32; 4], p: f64) -> f64 {
+pub(crate) fn dropout_factor(i: usize, stream: u32, clock: [u32; 4], p: f64) -> f64 {
     let (threshold, scale) = dropout_threshold(p);
     let words = philox([(i / 4) as u32, stream, clock[2], 0xD20], [clock[0], clock[1]]);
     if words[i % 4] < threshold { 0.0 } else { f64::from(scale) }

@@ -18,7 +18,7 @@ pub fn read_toml<T: serde::de::DeserializeOwned>(path: &Path) -> Result<T> {
 
 /// # Errors
 /// `Io`, and `Data` for a file that is too large or not text.
-pub fn read_toml_text(path: &Path) -> Result<String> {
+pub(crate) fn read_toml_text(path: &Path) -> Result<String> {
     let bytes = read_limited(path, LIMIT)?;
     String::from_utf8(bytes).map_err(|_| Error::data(path, "is not UTF-8 text"))
 }
@@ -27,7 +27,7 @@ pub fn read_toml_text(path: &Path) -> Result<String> {
 ///
 /// # Errors
 /// `Data` with the line of the error.
-pub fn parse_toml<T: serde::de::DeserializeOwned>(path: &Path, text: &str) -> Result<T> {
+pub(crate) fn parse_toml<T: serde::de::DeserializeOwned>(path: &Path, text: &str) -> Result<T> {
     toml::from_str(text).map_err(|e| toml_error(path, text, &e))
 }
 

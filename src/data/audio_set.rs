@@ -117,7 +117,7 @@ impl AudioSet {
     /// # Errors
     /// `Data` if a file does not have exactly one class, fewer than two classes have segments, or none is left for
     /// validation or test; `Usage` if the numbers of rows, keys and files differ, or files are unknown.
-    pub fn with_segments(
+    pub(crate) fn with_segments(
         &self,
         features: Features,
         keys: Vec<String>,

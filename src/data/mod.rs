@@ -224,7 +224,7 @@ pub fn load_features(
 ///
 /// # Errors
 /// `Data` if there is none, or of another size.
-pub fn read_array(path: &Path, name: &str, len: usize) -> Result<Vec<f64>> {
+pub(crate) fn read_array(path: &Path, name: &str, len: usize) -> Result<Vec<f64>> {
     let mut npz = npz::Npz::open(path)?;
     let member = npz.member(name)?;
     if member.shape().iter().product::<usize>() != len {

@@ -252,6 +252,6 @@ pub fn join(set: &AudioSet, npz: &Path, notes: Option<SplitConfig>, scale: Optio
 }
 
 /// Cache of extracted features: `wmic` in the user's cache directory.
-pub fn cache_folder() -> PathBuf {
+pub(crate) fn cache_folder() -> PathBuf {
     dirs::cache_dir().unwrap_or_else(std::env::temp_dir).join("wmic")
 }

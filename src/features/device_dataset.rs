@@ -64,7 +64,7 @@ impl Dims {
     }
 
     /// Bytes of the features of a clip on the GPU.
-    pub fn clip_bytes(&self) -> u64 {
+    pub(crate) fn clip_bytes(&self) -> u64 {
         self.encoding.spec(1, self.instances * self.width).shape.len() as u64 * 4
     }
 
@@ -292,7 +292,7 @@ impl BatchSchedule {
     }
 
     /// Most steps of a submission.
-    pub fn most_steps(&self) -> usize {
+    pub(crate) fn most_steps(&self) -> usize {
         let each = self.pools.len() * self.batch * self.orders.len();
         self.data.max_steps(each).expect("checked by new")
     }

@@ -58,7 +58,7 @@ impl FeatureConfig {
         self.front_end.as_ref().and_then(|front_end| front_end.range.as_ref())
     }
 
-    pub fn without_range(&self) -> FeatureConfig {
+    pub(crate) fn without_range(&self) -> FeatureConfig {
         let mut config = self.clone();
         config.front_end.iter_mut().for_each(|front_end| front_end.range = None);
         config
@@ -68,7 +68,7 @@ impl FeatureConfig {
     ///
     /// # Errors
     /// `Data` if it has none, or an unreadable one.
-    pub fn of_npz(npz: &Path) -> Result<FeatureConfig> {
+    pub(crate) fn of_npz(npz: &Path) -> Result<FeatureConfig> {
         let text = npz_note(npz)?.unwrap_or_default();
         serde_json::from_str(&text).map_err(|_| {
             Error::data(npz, "has an unreadable frontend.json; extract the features again with wmic features")

@@ -129,7 +129,7 @@ impl FrontEnd {
     ///
     /// # Errors
     /// `Usage` for an unused or a missing PCA.
-    pub fn settle_scaling(&mut self, weights: &Weights) -> Result<()> {
+    pub(crate) fn settle_scaling(&mut self, weights: &Weights) -> Result<()> {
         if self.scaling.is_none() && !weights.has_pca {
             self.scaling = Some(Scaling::Minmax);
         }
@@ -146,7 +146,7 @@ impl FrontEnd {
     ///
     /// # Errors
     /// As [`FrontEnd::load`].
-    pub fn pin(&mut self) -> Result<Weights> {
+    pub(crate) fn pin(&mut self) -> Result<Weights> {
         let weights = self.load()?;
         self.fingerprint = Some(weights.fingerprint());
         Ok(weights)

@@ -2,7 +2,7 @@
 
 pub mod audio_files;
 pub mod device_dataset;
-pub mod extraction;
+pub(crate) mod extraction;
 pub mod extractor;
 pub mod feature_config;
 pub mod front_end;

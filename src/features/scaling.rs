@@ -67,7 +67,7 @@ impl Range {
     }
 
     /// The union of both.
-    pub fn union(self, other: Range) -> Range {
+    pub(crate) fn union(self, other: Range) -> Range {
         let merged = |one: Vec<f32>, two: Vec<f32>, of: fn(f32, f32) -> f32| {
             one.into_iter().zip(two).map(|(a, b)| of(a, b)).collect()
         };
@@ -98,7 +98,7 @@ const CLIP: f64 = 2.0;
 
 impl PostProcess {
     /// For random weights, which have no PCA: only rounding to 8 bits.
-    pub fn identity() -> PostProcess {
+    pub(crate) fn identity() -> PostProcess {
         let matrix = (0..EMBEDDING * EMBEDDING).map(|i| f64::from(i / EMBEDDING == i % EMBEDDING)).collect();
         PostProcess { matrix, mean: vec![0.0; EMBEDDING] }
     }

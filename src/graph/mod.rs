@@ -1,5 +1,6 @@
 //! A model is described once as a `Graph` of ops, which a `Plan` turns into dispatches.
 
+mod builder;
 mod memory;
 mod op;
 mod params;

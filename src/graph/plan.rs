@@ -2,16 +2,11 @@
 
 use std::collections::HashMap;
 
+use super::builder::{Builder, GRADS, PARAMS, STATS};
 use super::memory::{Assignment, Lifetime, SlotInfo, assign};
-use super::op::{Bound, Io, Op, Sink, Spec};
-use super::{Graph, Layout, Storage, StorageKind, Tensor};
+use super::{Graph, Layout, Tensor};
 use crate::core::error::{Error, Result};
 use crate::gpu::{Buffer, Dispatch, Element, Gpu, Recorder, Recording, Slot, Target, View};
-
-/// Names under which the arenas of a model are bound.
-const PARAMS: &str = "params";
-const GRADS: &str = "grads";
-const STATS: &str = "stats";
 
 /// The dispatches of a graph and the memory they need, before any of it exists on a device.
 pub struct Draft {
@@ -55,194 +50,6 @@ impl Arenas {
     }
 }
 
-struct Builder<'g> {
-    graph: &'g Graph,
-    replicas: usize,
-    slots: Vec<SlotInfo>,
-    storage_view: HashMap<Storage, View>,
-    gradients: HashMap<Storage, View>,
-    /// Guard-zone elements before and after each of the plan's own tensors.
-    guard: usize,
-    arena_slot: HashMap<&'static str, Slot>,
-    kept: Vec<Storage>,
-}
-
-impl Builder<'_> {
-    fn slot(&mut self, label: impl Into<String>, len: usize, lifetime: Lifetime) -> Slot {
-        self.slots.push(SlotInfo { label: label.into(), len, lifetime });
-        Slot(self.slots.len() as u32 - 1)
-    }
-
-    /// A slot of the plan itself, between guard zones.
-    fn own(&mut self, label: impl Into<String>, len: usize, lifetime: Lifetime) -> View {
-        let lifetime = if self.guard > 0 { Lifetime::Kept } else { lifetime };
-        let slot = self.slot(label, len + 2 * self.guard, lifetime);
-        View { slot, offset: self.guard, len }
-    }
-
-    fn arena(&mut self, name: &'static str, block: usize) -> Slot {
-        if let Some(slot) = self.arena_slot.get(name) {
-            return *slot;
-        }
-        let slot = self.slot(name, block * self.replicas, Lifetime::External(name.into()));
-        self.arena_slot.insert(name, slot);
-        slot
-    }
-
-    /// View of parameter `index` in the arena of values, or of gradients.
-    fn param(&mut self, index: usize, gradient: bool) -> (View, usize) {
-        let p = &self.graph.layout.params[index];
-        let (name, block) = match (p.trainable, gradient) {
-            (true, false) => (PARAMS, self.graph.layout.trained),
-            (true, true) => (GRADS, self.graph.layout.trained),
-            (false, _) => (STATS, self.graph.layout.stats),
-        };
-        let (offset, len) = (p.offset, p.shape.len());
-        let slot = self.arena(name, block);
-        (View { slot, offset, len: block * (self.replicas - 1) + len }, block)
-    }
-
-    fn bound(&mut self, t: Tensor) -> Bound {
-        let (spec, storage) = self.graph.tensors[t.0].clone();
-        let shape = spec.shape;
-        let info = &self.graph.storages[storage.0];
-        let len = info.len;
-        let (view, stride) = match &info.kind {
-            StorageKind::Param(index) => self.param(*index, false),
-            StorageKind::Detached(of) => {
-                let Bound { view, stride, .. } = self.bound(*of);
-                (view, stride)
-            }
-            kind => {
-                let shared = matches!(kind, StorageKind::Input { shared: true, .. } | StorageKind::Constant(_));
-                let total = if shared { len } else { len * self.replicas };
-                let view = match (self.storage_view.get(&storage), kind) {
-                    (Some(view), _) => *view,
-                    (None, StorageKind::Input { name, .. }) => {
-                        let slot = self.slot(name, total, Lifetime::External(name.clone()));
-                        View { slot, offset: 0, len: total }
-                    }
-                    (None, StorageKind::Constant(words)) => {
-                        let slot = self.slot(format!("table {}", t.0), total, Lifetime::Constant(words.clone()));
-                        View { slot, offset: 0, len: total }
-                    }
-                    (None, StorageKind::Zeros) => {
-                        let slot =
-                            self.slot(format!("zeros {}", t.0), total, Lifetime::Constant(vec![0; total].into()));
-                        View { slot, offset: 0, len: total }
-                    }
-                    (None, _) => {
-                        let lifetime = if self.kept.contains(&storage) { Lifetime::Kept } else { Lifetime::Transient };
-                        self.own(format!("tensor {}", t.0), total, lifetime)
-                    }
-                };
-                self.storage_view.insert(storage, view);
-                (view, if shared { 0 } else { len })
-            }
-        };
-        Bound { view, shape, stride }
-    }
-
-    fn temporary(&mut self, op: &dyn Op, spec: &Spec) -> Bound {
-        let len = spec.shape.len();
-        let view = self.own(op.name(), self.replicas * len, Lifetime::Transient);
-        Bound { view, shape: spec.shape.clone(), stride: len }
-    }
-
-    /// The gradient of a tensor that is not a parameter.
-    fn gradient(&self, t: Tensor) -> Option<View> {
-        self.gradients.get(&self.graph.tensors[t.0].1).copied()
-    }
-
-    /// A sink for one more contribution to the gradient of `t`.
-    fn sink(&mut self, t: Tensor, contributed: &mut Vec<Storage>) -> Option<Sink> {
-        let storage = self.graph.tensors[t.0].1;
-        let info = &self.graph.storages[storage.0];
-        if !info.wants_gradient {
-            return None;
-        }
-        let len = info.len;
-        let accumulate = contributed.contains(&storage);
-        if !accumulate {
-            contributed.push(storage);
-        }
-        let (view, stride) = match info.kind {
-            StorageKind::Param(index) => self.param(index, true),
-            _ => {
-                let known = self.gradients.get(&storage).copied();
-                let view = known.unwrap_or_else(|| {
-                    // The caller reads the gradients of inputs; those between ops may share memory.
-                    let lifetime = if matches!(info.kind, StorageKind::Input { .. }) {
-                        Lifetime::Kept
-                    } else {
-                        Lifetime::Transient
-                    };
-                    self.own(format!("gradient of tensor {}", t.0), len * self.replicas, lifetime)
-                });
-                self.gradients.insert(storage, view);
-                (view, len)
-            }
-        };
-        Some(Sink { view, stride, accumulate })
-    }
-
-    fn forward(&mut self, r: &mut Recorder) -> Result<Vec<Io>> {
-        let mut ios = Vec::with_capacity(self.graph.nodes.len());
-        for node in &self.graph.nodes {
-            let io = Io {
-                replicas: self.replicas,
-                x: node.x.iter().map(|&t| self.bound(t)).collect(),
-                y: node.y.iter().map(|&t| self.bound(t)).collect(),
-                saved: node.saved.iter().map(|s| self.temporary(&*node.op, s)).collect(),
-                scratch: node.scratch.iter().map(|s| self.temporary(&*node.op, s)).collect(),
-                dy: vec![],
-                dx: vec![],
-            };
-            r.op = node.op.name();
-            node.op.forward(&io, r)?;
-            ios.push(io);
-        }
-        Ok(ios)
-    }
-
-    /// Iterates over the ops in reverse; each turns the gradients of its outputs into contributions to those of its inputs.
-    fn backward(&mut self, ios: Vec<Io>, seeds: &[(Tensor, &str)], r: &mut Recorder) -> Result<()> {
-        for (t, name) in seeds {
-            let storage = self.graph.tensors[t.0].1;
-            let consumed = self.graph.nodes.iter().any(|n| n.x.iter().any(|x| self.graph.tensors[x.0].1 == storage));
-            if consumed || self.gradients.contains_key(&storage) {
-                // Its gradient would be the caller's buffer and a sum of contributions at once.
-                return Err(Error::Usage(format!("{name} is the gradient of a tensor that has another one")));
-            }
-            let len = self.graph.storages[storage.0].len * self.replicas;
-            let slot = self.slot(*name, len, Lifetime::External((*name).into()));
-            self.gradients.insert(storage, View { slot, offset: 0, len });
-        }
-        let mut contributed = vec![];
-        for (node, mut io) in self.graph.nodes.iter().zip(ios).rev() {
-            io.dy = node.y.iter().map(|&t| self.gradient(t)).collect();
-            if io.dy.iter().all(Option::is_none) {
-                continue;
-            }
-            io.dx = node.x.iter().map(|&t| self.sink(t, &mut contributed)).collect();
-            if io.dx.iter().any(Option::is_some) {
-                // Backward has its own working memory: that of forward may be reused already.
-                io.scratch = node.scratch.iter().map(|s| self.temporary(&*node.op, s)).collect();
-                r.op = node.op.name();
-                node.op.backward(&io, r)?;
-            }
-        }
-        let unreached = self.graph.storages.iter().enumerate().find_map(|(i, s)| match s.kind {
-            StorageKind::Param(p) if s.wants_gradient && !contributed.contains(&Storage(i)) => Some(p),
-            _ => None,
-        });
-        match unreached {
-            Some(p) => Err(Error::Usage(format!("parameter {} gets no gradient", self.graph.layout.params[p].name))),
-            None => Ok(()),
-        }
-    }
-}
-
 impl Draft {
     /// Records forward; then, if `seeds` names tensors whose gradients the caller binds (as inputs of those names), backward.
     ///
@@ -270,16 +77,8 @@ impl Draft {
         seeds: &[(Tensor, &str)],
         guard: usize,
     ) -> Result<Draft> {
-        let mut b = Builder {
-            graph,
-            replicas,
-            slots: vec![],
-            storage_view: HashMap::new(),
-            gradients: HashMap::new(),
-            guard,
-            arena_slot: HashMap::new(),
-            kept: keep.iter().map(|t| graph.memory_of(*t)).collect(),
-        };
+        let keep = keep.iter().map(|t| graph.memory_of(*t)).collect();
+        let mut b = Builder::new(graph, replicas, keep, guard);
         let mut r = Recorder::new(target);
         let ios = b.forward(&mut r)?;
         let forward = r.dispatches.len();

@@ -78,7 +78,7 @@ impl Calibration {
         if fit.is_valid() { fit } else { Calibration::IDENTITY }
     }
 
-    pub fn is_valid(&self) -> bool {
+    pub(crate) fn is_valid(&self) -> bool {
         self.slope > 0.0 && self.slope.is_finite() && self.intercept.is_finite()
     }
 
@@ -88,7 +88,7 @@ impl Calibration {
     }
 
     /// The probability whose calibrated one is `p`.
-    pub fn invert(&self, p: f64) -> f64 {
+    pub(crate) fn invert(&self, p: f64) -> f64 {
         if *self == Calibration::IDENTITY { p } else { sigmoid((logit(p) - self.intercept) / self.slope) }
     }
 }
@@ -147,7 +147,7 @@ impl Reliability {
 }
 
 /// The precisions for which thresholds are stored with a run: 0.5, 0.51 ... 0.99.
-pub fn precisions() -> impl Iterator<Item = f64> {
+pub(crate) fn precisions() -> impl Iterator<Item = f64> {
     (50..100).map(|percent| f64::from(percent) / 100.0)
 }
 

@@ -347,12 +347,12 @@ pub fn score_at(
 pub type Confusion = Vec<Vec<u64>>;
 
 /// The most probable class, the first among equals. 0 for no classes.
-pub fn predicted_class<P: PartialOrd>(probabilities: &[P]) -> usize {
+pub(crate) fn predicted_class<P: PartialOrd>(probabilities: &[P]) -> usize {
     (1..probabilities.len()).fold(0, |best, k| if probabilities[k] > probabilities[best] { k } else { best })
 }
 
 /// Each class's counts in a confusion matrix, that class against the rest.
-pub fn counts_of(confusion: &Confusion) -> Vec<Counts> {
+pub(crate) fn counts_of(confusion: &Confusion) -> Vec<Counts> {
     let total: u64 = confusion.iter().flatten().sum();
     let of_class = |(k, row): (usize, &Vec<u64>)| {
         let (tp, truths) = (row[k], row.iter().sum::<u64>());
@@ -427,7 +427,7 @@ pub fn score_single_label(
 }
 
 /// The class of each clip, by (N, K) targets: the first positive one, if all of its entries are `observed`.
-pub fn truths(targets: &Array<f32>, observed: &Array<bool>) -> Vec<Option<usize>> {
+pub(crate) fn truths(targets: &Array<f32>, observed: &Array<bool>) -> Vec<Option<usize>> {
     let truth = |clip: usize| {
         let known = observed.row(clip).iter().all(|&seen| seen);
         targets.row(clip).iter().position(|&y| y >= 0.5).filter(|_| known)

@@ -99,14 +99,14 @@ impl Dims {
         self.terms().next_multiple_of(4)
     }
 
-    /// Rows of four output channels in the weights as packed for runs of pixels: positions (row, channel) of a kernel column, padded to vec4.
-    fn places(&self) -> usize {
+    /// Rows of a kernel column in the weights as packed for runs of pixels: (row, channel), padded to vec4.
+    fn column_depth(&self) -> usize {
         (self.size * self.c).next_multiple_of(4)
     }
 
     /// Elements of the packed weights, whatever the variant.
     fn packed(&self) -> usize {
-        self.n * self.depth().max(self.places() * self.size)
+        self.n * self.depth().max(self.column_depth() * self.size)
     }
 
     fn slices(&self) -> usize {
@@ -118,8 +118,8 @@ impl Dims {
     fn rounds(&self, variant: Convolution) -> usize {
         match variant {
             Convolution::Tile => tile_product_rounds(self.depth()),
-            Convolution::Subgroup8 | Convolution::Subgroup8Unaligned => self.size * self.size + self.depth() / 4,
-            Convolution::Runs | Convolution::RunsUnaligned => self.places() / 4,
+            Convolution::Subgroup8 { .. } => self.size * self.size + self.depth() / 4,
+            Convolution::Runs { .. } => self.column_depth() / 4,
         }
     }
 
@@ -128,10 +128,8 @@ impl Dims {
         let (slices, rows) = (self.slices(), self.images * self.height);
         match variant {
             Convolution::Tile => tile_product_rounds(rows.div_ceil(slices) * self.width),
-            Convolution::Subgroup8 | Convolution::Subgroup8Unaligned => {
-                rows.div_ceil(slices) * (1 + self.width.div_ceil(4))
-            }
-            Convolution::Runs | Convolution::RunsUnaligned => {
+            Convolution::Subgroup8 { .. } => rows.div_ceil(slices) * (1 + self.width.div_ceil(4)),
+            Convolution::Runs { .. } => {
                 let runs = self.width.div_ceil(RUN);
                 (rows * runs).div_ceil(LANES).div_ceil(slices) * (1 + LANES.div_ceil(runs))
             }
@@ -168,26 +166,50 @@ impl Dims {
     }
 }
 
+fn shader(variant: Convolution) -> &'static Shader {
+    match variant {
+        Convolution::Tile => &SHADER,
+        Convolution::Subgroup8 { aligned: true } => &SUBGROUP8,
+        Convolution::Subgroup8 { aligned: false } => &UNALIGNED,
+        Convolution::Runs { aligned: true } => &RUNS,
+        Convolution::Runs { aligned: false } => &RUNS_UNALIGNED,
+    }
+}
+
+/// The shader's constants.
+fn constants(variant: Convolution, d: Dims) -> Vec<(&'static str, f64)> {
+    if matches!(variant, Convolution::Runs { .. }) { vec![("SIZE", d.size as f64)] } else { vec![] }
+}
+
 /// Workgroups for a (rows, cols) result in tiles.
 fn tiles(rows: usize, cols: usize, z: usize) -> Grid {
     Grid::folded(rows.div_ceil(TILE) * cols.div_ceil(TILE), z)
 }
 
-/// Workgroups for the results of runs of pixels.
-fn runs(d: Dims, replicas: usize) -> Grid {
-    let tiles = (d.images * d.height * d.width.div_ceil(RUN)).div_ceil(LANES);
-    Grid::folded(tiles * (d.n / 4), replicas)
-}
-
-/// The shaders' constants for runs of pixels.
-fn constants(d: Dims) -> [(&'static str, f64); 1] {
-    [("SIZE", d.size as f64)]
+/// Records the convolution with the sizes `d`, forward or for the input's gradient.
+fn convolve(
+    r: &mut Recorder,
+    (variant, entry): (Convolution, &'static str),
+    d: Dims,
+    bindings: &[(&'static str, View)],
+    p: Params,
+    replicas: usize,
+) {
+    let grid = match variant {
+        Convolution::Runs { .. } => {
+            let runs = (d.images * d.height * d.width.div_ceil(RUN)).div_ceil(LANES);
+            Grid::folded(runs * (d.n / 4), replicas)
+        }
+        _ => tiles(d.pixels(), d.n, replicas),
+    };
+    let launch = grid.rounds(d.rounds(variant));
+    r.dispatch_with(shader(variant), entry, &constants(variant, d), bindings, p, launch);
 }
 
 /// Packs the weights for a product with the sizes `d`.
 fn pack(r: &mut Recorder, variant: Convolution, w: View, packed: View, d: Dims, p: Params, replicas: usize) {
     let entry = match variant {
-        Convolution::Runs | Convolution::RunsUnaligned => "conv2d_runs_pack",
+        Convolution::Runs { .. } => "conv2d_runs_pack",
         _ => "conv2d_pack",
     };
     let launch = Grid::items(d.c * d.n, 64, replicas).rounds((d.size + 4) * (d.size + 4));
@@ -229,19 +251,7 @@ impl Op for Conv2d {
         pack(r, variant, io.x(1).view, packed, d, p, io.replicas);
         let p = Params { has_bias: (io.inputs() == 3).into(), b_stride: b_stride as u32, relu: self.relu.into(), ..p };
         let bindings = [("x", io.x(0).view), ("weights", packed), ("b", bias), ("y", io.y(0).view)];
-        let tiles = tiles(d.pixels(), d.n, io.replicas).rounds(d.rounds(variant));
-        let runs = runs(d, io.replicas).rounds(d.rounds(variant));
-        match variant {
-            Convolution::Tile => r.dispatch(&SHADER, "conv2d_forward", &bindings, p, tiles),
-            Convolution::Subgroup8 => r.dispatch(&SUBGROUP8, "conv2d_forward", &bindings, p, tiles),
-            Convolution::Subgroup8Unaligned => r.dispatch(&UNALIGNED, "conv2d_forward", &bindings, p, tiles),
-            Convolution::Runs => {
-                r.dispatch_with(&RUNS, "conv2d_forward", &constants(d), &bindings, p, runs);
-            }
-            Convolution::RunsUnaligned => {
-                r.dispatch_with(&RUNS_UNALIGNED, "conv2d_forward", &constants(d), &bindings, p, runs);
-            }
-        }
+        convolve(r, (variant, "conv2d_forward"), d, &bindings, p, io.replicas);
         Ok(())
     }
 
@@ -258,22 +268,10 @@ impl Op for Conv2d {
             let packed = io.scratch(0).view;
             let x_stride = (d.pixels() * d.n) as u32;
             let p = Params { transposed: 1, accumulate: dx.accumulate.into(), x_stride, ..t.params(io) };
-            let variant = match variants::convolution(r.target, t.n, t.c, t.size) {
-                Convolution::Subgroup8Unaligned | Convolution::RunsUnaligned => Convolution::Tile,
-                variant => variant,
-            };
+            let variant = variants::convolution_gradient(r.target, t.n, t.c, t.size);
             pack(r, variant, io.x(1).view, packed, t, p, io.replicas);
             let bindings = [("x", g), ("weights", packed), ("b", packed), ("y", dx.view)];
-            let tiles = tiles(t.pixels(), t.n, io.replicas).rounds(t.rounds(variant));
-            match variant {
-                Convolution::Subgroup8 => r.dispatch(&SUBGROUP8, "conv2d_backward_input", &bindings, p, tiles),
-                Convolution::Runs => {
-                    let launch = runs(t, io.replicas).rounds(t.rounds(variant));
-                    let entry = "conv2d_backward_input";
-                    r.dispatch_with(&RUNS, entry, &constants(t), &bindings, p, launch);
-                }
-                _ => r.dispatch(&SHADER, "conv2d_backward_input", &bindings, p, tiles),
-            }
+            convolve(r, (variant, "conv2d_backward_input"), t, &bindings, p, io.replicas);
         }
         if let Some(dw) = io.dx(1) {
             let slices = d.slices();
@@ -281,23 +279,12 @@ impl Op for Conv2d {
             let p = Params { slices: slices as u32, accumulate: dw.accumulate.into(), w_stride: dw.stride as u32, ..p };
             let bindings = [("x", io.x(0).view), ("grad_y", g), ("partial", partial)];
             let variant = variants::convolution(r.target, d.n, d.c, d.size);
-            let rounds = d.slice_rounds(variant);
-            let tiles = tiles(d.n, d.terms(), io.replicas * slices).rounds(rounds);
-            let columns = Grid::folded(d.places() / 4 * (d.n / 4), io.replicas * slices).rounds(rounds);
-            match variant {
-                Convolution::Tile => r.dispatch(&SHADER, "conv2d_backward_weight", &bindings, p, tiles),
-                Convolution::Subgroup8 => r.dispatch(&SUBGROUP8, "conv2d_backward_weight", &bindings, p, tiles),
-                Convolution::Subgroup8Unaligned => {
-                    r.dispatch(&UNALIGNED, "conv2d_backward_weight", &bindings, p, tiles);
-                }
-                Convolution::Runs => {
-                    r.dispatch_with(&RUNS, "conv2d_backward_weight", &constants(d), &bindings, p, columns);
-                }
-                Convolution::RunsUnaligned => {
-                    let entry = "conv2d_backward_weight";
-                    r.dispatch_with(&RUNS_UNALIGNED, entry, &constants(d), &bindings, p, columns);
-                }
-            }
+            let grid = match variant {
+                Convolution::Runs { .. } => Grid::folded(d.column_depth() / 4 * (d.n / 4), io.replicas * slices),
+                _ => tiles(d.n, d.terms(), io.replicas * slices),
+            };
+            let (constants, launch) = (constants(variant, d), grid.rounds(d.slice_rounds(variant)));
+            r.dispatch_with(shader(variant), "conv2d_backward_weight", &constants, &bindings, p, launch);
             let launch = Grid::items(d.n * d.c, 64, io.replicas).rounds(d.size * d.size * (1 + slices));
             r.dispatch(&SHADER, "conv2d_backward_slices", &[("partial", partial), ("grad_w", dw.view)], p, launch);
         }

@@ -4,7 +4,8 @@
 //! of four, zero-padded to the longest: groups u32 (K / 4 rounded up, 3) = first, taps and index of the first
 //! tap, taps a multiple of 4; h (taps of all groups, 8) = four real parts, four imaginary parts. Forward only.
 
-use super::{Entry, variants};
+use super::Entry;
+use super::variants::{self, Variant};
 use crate::check::{Case, Fill, Input};
 use crate::core::array::Array;
 use crate::core::error::{Error, Result};
@@ -77,15 +78,15 @@ impl Op for Wavelets {
             x_stride: x.stride as u32,
         };
         // Rows of frames and groups of filters that a workgroup works on.
-        let (shader, entry, rows, side_by_side) = match variants::filtering(r.target) {
-            variants::Filtering::Tile => (&SHADER, "cqt_forward", 64, 4),
-            variants::Filtering::Subgroup8 => (&SUBGROUP8, "cqt_forward", 32, 1),
+        let (shader, rows, side_by_side) = match variants::filters(r.target) {
+            Variant::Tile => (&SHADER, 64, 4),
+            Variant::Subgroup8 => (&SUBGROUP8, 32, 1),
         };
         let bindings = [("x", x.view), ("groups", io.x(1).view), ("h", io.x(2).view), ("y", io.y(0).view)];
         let tiles = (b * self.frames).div_ceil(rows) * groups.div_ceil(side_by_side);
         // The longest filter is centred, and takes up to two iterations for each of its taps.
         let rounds = 33 * (2 * self.centre + 8).div_ceil(16) + 16;
-        r.dispatch(shader, entry, &bindings, p, Grid::folded(tiles, io.replicas).rounds(rounds));
+        r.dispatch(shader, "cqt_forward", &bindings, p, Grid::folded(tiles, io.replicas).rounds(rounds));
         Ok(())
     }
 

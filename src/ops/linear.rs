@@ -22,7 +22,7 @@ use crate::core::error::{Error, Result};
 use crate::core::shape::Shape;
 use crate::gpu::{Grid, Launch, MAX_ROUNDS, Recorder, Shader, View, params, shader};
 use crate::graph::{Cost, Graph, Io, Op, Outputs, Sink, Spec, Tensor};
-use variants::MatrixProduct;
+use variants::Variant;
 
 pub(super) static SHADER: Shader = shader!("linear.wgsl");
 pub(super) static SUBGROUP8: Shader = shader!("software8/linear.wgsl");
@@ -154,11 +154,18 @@ impl Dims {
     }
 }
 
+fn shader(variant: Variant) -> &'static Shader {
+    match variant {
+        Variant::Tile => &SHADER,
+        Variant::Subgroup8 => &SUBGROUP8,
+    }
+}
+
 /// A workgroup per tile of a (rows, cols) result with sums of `depth` terms.
-fn tiles([rows, cols, depth]: [usize; 3], z: usize, product: MatrixProduct) -> Launch {
-    let rounds = match product {
-        MatrixProduct::Tile => tile_product_rounds(depth),
-        MatrixProduct::Subgroup8 => depth.div_ceil(4),
+fn tiles([rows, cols, depth]: [usize; 3], z: usize, variant: Variant) -> Launch {
+    let rounds = match variant {
+        Variant::Tile => tile_product_rounds(depth),
+        Variant::Subgroup8 => depth.div_ceil(4),
     };
     Grid::folded(rows.div_ceil(TILE) * cols.div_ceil(TILE), z).rounds(rounds)
 }
@@ -203,11 +210,7 @@ impl Op for Linear {
     fn forward(&self, io: &Io, r: &mut Recorder) -> Result<()> {
         let d = Dims::of(io, self);
         let (w, bias) = (io.x(1).view, io.x(io.inputs() - 1).view);
-        let product = variants::matrix_product(r.target, d.n, d.k);
-        let (shader, entry) = match product {
-            MatrixProduct::Tile => (&SHADER, "linear_forward"),
-            MatrixProduct::Subgroup8 => (&SUBGROUP8, "linear_forward"),
-        };
+        let variant = variants::matrix_product(r.target, d.n, d.k);
         for part in d.parts(1) {
             let (first, n) = (part.start, part.len());
             let w = d.part_of(w, &part);
@@ -222,8 +225,8 @@ impl Op for Linear {
                 relu: self.relu.into(),
                 ..d.params()
             };
-            let launch = tiles([d.m, n, d.k], io.replicas * d.segments, product);
-            r.dispatch(shader, entry, &bindings, p, launch);
+            let launch = tiles([d.m, n, d.k], io.replicas * d.segments, variant);
+            r.dispatch(shader(variant), "linear_forward", &bindings, p, launch);
         }
         Ok(())
     }
@@ -237,11 +240,7 @@ impl Op for Linear {
             dy = g;
         }
         if let Some(dx) = io.dx(0) {
-            let product = variants::matrix_product(r.target, d.n, d.k);
-            let (shader, entry) = match product {
-                MatrixProduct::Tile => (&SHADER, "linear_backward_input"),
-                MatrixProduct::Subgroup8 => (&SUBGROUP8, "linear_backward_input"),
-            };
+            let variant = variants::matrix_product(r.target, d.n, d.k);
             // A sum over the outputs, to which every part adds. If it is added to an earlier contribution, it is complete before.
             let joins = dx.accumulate && d.parts(1).nth(1).is_some();
             let into = if joins { io.scratch(3).view } else { dx.view };
@@ -254,8 +253,8 @@ impl Op for Linear {
                     accumulate: (part.start > 0 || dx.accumulate && !joins).into(),
                     ..d.params()
                 };
-                let launch = tiles([d.m, d.k, part.len()], io.replicas * d.segments, product);
-                r.dispatch(shader, entry, &bindings, p, launch);
+                let launch = tiles([d.m, d.k, part.len()], io.replicas * d.segments, variant);
+                r.dispatch(shader(variant), "linear_backward_input", &bindings, p, launch);
             }
             if joins {
                 let p = Params { n: d.rows() as u32, accumulate: 1, w_stride: dx.stride as u32, ..d.params() };
@@ -299,13 +298,13 @@ pub(super) fn parameter_gradients(
 ) {
     if let Some(dw) = dw {
         let p = Params { accumulate: dw.accumulate.into(), w_stride: dw.stride as u32, ..d.params() };
-        let product = match variants::matrix_product(r.target, d.n, d.k) {
+        let variant = match variants::matrix_product(r.target, d.n, d.k) {
             // Its sums over M are not sliced.
-            MatrixProduct::Subgroup8 if d.m.div_ceil(4) > MAX_ROUNDS => MatrixProduct::Tile,
-            product => product,
+            Variant::Subgroup8 if d.m.div_ceil(4) > MAX_ROUNDS => Variant::Tile,
+            variant => variant,
         };
-        match product {
-            MatrixProduct::Tile => {
+        match variant {
+            Variant::Tile => {
                 let slices = d.slices();
                 for part in d.parts(slices) {
                     let total = d.part_of(dw.view, &part);
@@ -316,7 +315,7 @@ pub(super) fn parameter_gradients(
                         _ => (partial, Params { w_stride: weights as u32, accumulate: 0, ..p }),
                     };
                     let terms = d.m.div_ceil(slices);
-                    let launch = tiles([part.len(), d.k, terms], replicas * d.segments * slices, product);
+                    let launch = tiles([part.len(), d.k, terms], replicas * d.segments * slices, variant);
                     let bindings = [("grad_y", dy), ("x", x), ("partial", partial)];
                     r.dispatch(&SHADER, "linear_backward_weight", &bindings, sums, launch);
                     if slices > 1 {
@@ -325,7 +324,7 @@ pub(super) fn parameter_gradients(
                     }
                 }
             }
-            MatrixProduct::Subgroup8 => {
+            Variant::Subgroup8 => {
                 // Each segment uses only a part of the rows. Weight and bias are in one arena, and bound as the range that covers
                 // both; if that exceeds a binding, or the weights are bound in parts, the bias is bound separately.
                 let fits = |all: &View| d.segments == 1 && all.len - (replicas - 1) * dw.stride <= d.part;
@@ -346,7 +345,7 @@ pub(super) fn parameter_gradients(
                     let p = Params { n: part.len() as u32, first: part.start as u32, ..p };
                     let into = fused.as_ref().map_or_else(|| d.part_of(dw.view, &part), |(all, _)| *all);
                     let bindings = [("grad_y", dy), ("x", x), ("grad_w", into)];
-                    let launch = tiles([part.len(), d.k, d.m], replicas * d.segments, product);
+                    let launch = tiles([part.len(), d.k, d.m], replicas * d.segments, variant);
                     r.dispatch(&SUBGROUP8, "linear_backward_weight", &bindings, p, launch);
                 }
             }

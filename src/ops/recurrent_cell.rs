@@ -39,7 +39,7 @@ impl Cell {
     }
 
     /// Values per unit that a step saves for backward.
-    pub(super) fn kept(self) -> usize {
+    pub(super) fn saved_gates(self) -> usize {
         if self == Cell::Tanh { 1 } else { 4 }
     }
 
@@ -50,7 +50,7 @@ impl Cell {
 
     /// Values of the `override` constants of `shaders/shared/cell.wgsl`.
     pub(super) fn constants(self) -> [(&'static str, f64); 3] {
-        [("CELL", f64::from(self as u8)), ("GATES", self.gates() as f64), ("KEPT", self.kept() as f64)]
+        [("CELL", f64::from(self as u8)), ("GATES", self.gates() as f64), ("SAVED_GATES", self.saved_gates() as f64)]
     }
 
     /// A unit's step: (h', c') from the contributions to its G gates and its state.
@@ -129,7 +129,7 @@ impl Op for RecurrentCell {
         }
         Ok(Outputs {
             y: vec![state.clone(); self.0.states()],
-            saved: vec![Spec::f32([state.shape.rows(), self.0.kept(), state.shape.last()])],
+            saved: vec![Spec::f32([state.shape.rows(), self.0.saved_gates(), state.shape.last()])],
             scratch: vec![Spec::f32([4])],
             ..Default::default()
         })
@@ -145,7 +145,7 @@ impl Op for RecurrentCell {
             ("c", Self::c(io)),
             ("y", io.y(0).view),
             ("y_c", y_c),
-            ("kept", io.saved(0).view),
+            ("gates", io.saved(0).view),
         ];
         r.dispatch_with(shader, "recurrent_cell_forward", &self.0.constants(), &bindings, p, grid);
         Ok(())
@@ -153,7 +153,7 @@ impl Op for RecurrentCell {
 
     fn backward(&self, io: &Io, r: &mut Recorder) -> Result<()> {
         let (shader, p, grid) = Self::params(io);
-        let kept = io.saved(0).view;
+        let gates = io.saved(0).view;
         let dy_c = if self.0 == Cell::Lstm { io.dy(1) } else { None };
         let p = Params { has_dh: io.dy(0).is_some().into(), has_dc: dy_c.is_some().into(), ..p };
         for i in 0..io.inputs() {
@@ -165,9 +165,9 @@ impl Op for RecurrentCell {
             let bindings = [
                 ("h", io.x(2).view),
                 ("c", Self::c(io)),
-                ("saved_kept", kept),
-                ("grad_y", io.dy(0).unwrap_or(kept)),
-                ("grad_y_c", dy_c.unwrap_or(kept)),
+                ("saved_gates", gates),
+                ("grad_y", io.dy(0).unwrap_or(gates)),
+                ("grad_y_c", dy_c.unwrap_or(gates)),
                 (sink, dx.view),
             ];
             let p = Params { second: i as u32 % 2, accumulate: dx.accumulate.into(), ..p };

@@ -1,22 +1,35 @@
-//! Which variant of a kernel runs where. Choices depend on the adapter and on shapes, never on R.
+//! Which variant of a kernel runs where: the only place that looks at the adapter. Choices depend on it and on shapes, never on R.
+//!
+//! A variant is a file with its defines; entry points have the same name in all. An op turns it into its shader, the tiles of a
+//! workgroup and the rounds of its loops in one place, beside the parameters of these kernels, because these numbers describe how
+//! the kernel is written: here they would be far from it, and would make this file and every op import each other.
 
 use crate::gpu::{AdapterKind, Shader, Target};
 
+/// Variants of matrix products, and of filters at frame centres.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum MatrixProduct {
+pub(super) enum Variant {
     /// Tiles in workgroup memory: any GPU, any shape.
     Tile,
-    /// Registers and subgroup broadcasts: software adapters with 8 invocations per subgroup, row lengths a multiple of 4.
+    /// Registers and subgroup broadcasts: software adapters with 8 invocations per subgroup.
     Subgroup8,
 }
 
-pub(super) fn matrix_product(target: Target, n: usize, k: usize) -> MatrixProduct {
-    match target {
-        Target { kind: AdapterKind::Software, subgroup: Some(8) } if n.is_multiple_of(4) && k.is_multiple_of(4) => {
-            MatrixProduct::Subgroup8
-        }
-        _ => MatrixProduct::Tile,
+fn has_subgroup8(target: Target) -> bool {
+    matches!(target, Target { kind: AdapterKind::Software, subgroup: Some(8) })
+}
+
+/// For rows of `n` and of `k`, which must be multiples of 4 for subgroups of 8.
+pub(super) fn matrix_product(target: Target, n: usize, k: usize) -> Variant {
+    match n.is_multiple_of(4) && k.is_multiple_of(4) {
+        true => filters(target),
+        false => Variant::Tile,
     }
+}
+
+/// For complex filters at frame centres.
+pub(super) fn filters(target: Target) -> Variant {
+    if has_subgroup8(target) { Variant::Subgroup8 } else { Variant::Tile }
 }
 
 /// The scalar or the vec4 variant for rows of `n`, and its vector width.
@@ -34,41 +47,27 @@ pub(super) fn fourier_lanes(target: Target) -> u32 {
 pub(super) enum Convolution {
     /// As for a matrix product.
     Tile,
-    /// As for a matrix product, channels a multiple of 4.
-    Subgroup8,
-    /// The same for input channels that are not a multiple of 4 (a first layer's one or three). Input gradients use tiles.
-    Subgroup8Unaligned,
+    /// As for a matrix product. Not `aligned`: input channels that are not a multiple of 4 (a first layer's one or three).
+    Subgroup8 { aligned: bool },
     /// Each invocation computes a run of pixels: for few output channels, a multiple of 4, and kernels of up to 5 x 5.
-    Runs,
-    /// The same for input channels that are not a multiple of 4. Input gradients use tiles.
-    RunsUnaligned,
+    Runs { aligned: bool },
 }
 
 /// For `c` channels in, `n` out and a square kernel of `size`.
 pub(super) fn convolution(target: Target, n: usize, c: usize, size: usize) -> Convolution {
-    let runs = n <= 16 && size <= 5;
-    match (matrix_product(target, n, c), matrix_product(target, n, 4)) {
-        (MatrixProduct::Subgroup8, _) if runs => Convolution::Runs,
-        (MatrixProduct::Subgroup8, _) => Convolution::Subgroup8,
-        (_, MatrixProduct::Subgroup8) if runs => Convolution::RunsUnaligned,
-        (_, MatrixProduct::Subgroup8) => Convolution::Subgroup8Unaligned,
-        _ => Convolution::Tile,
+    let aligned = c.is_multiple_of(4);
+    match matrix_product(target, n, 4) {
+        Variant::Tile => Convolution::Tile,
+        Variant::Subgroup8 if n <= 16 && size <= 5 => Convolution::Runs { aligned },
+        Variant::Subgroup8 => Convolution::Subgroup8 { aligned },
     }
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Filtering {
-    /// Samples of frames in workgroup memory: any GPU.
-    Tile,
-    /// Registers and subgroup broadcasts: software adapters with 8 invocations per subgroup.
-    Subgroup8,
-}
-
-/// For complex filters at frame centres.
-pub(super) fn filtering(target: Target) -> Filtering {
-    match target {
-        Target { kind: AdapterKind::Software, subgroup: Some(8) } => Filtering::Subgroup8,
-        _ => Filtering::Tile,
+/// As [`convolution`], for the gradient of the input, which has no variant for channels that are not aligned.
+pub(super) fn convolution_gradient(target: Target, n: usize, c: usize, size: usize) -> Convolution {
+    match convolution(target, n, c, size) {
+        Convolution::Subgroup8 { aligned: false } | Convolution::Runs { aligned: false } => Convolution::Tile,
+        variant => variant,
     }
 }
 
@@ -85,8 +84,8 @@ pub(super) enum Attention {
 
 /// For images of `height` rows and heads of up to `depth` channels.
 pub(super) fn attention(target: Target, height: usize, depth: usize) -> Attention {
-    match matrix_product(target, 4, 4) {
-        MatrixProduct::Subgroup8 if height <= 128 && depth <= 8 => Attention::Subgroup8,
+    match has_subgroup8(target) {
+        true if height <= 128 && depth <= 8 => Attention::Subgroup8,
         _ if target.kind == AdapterKind::Software => Attention::TileSoftware,
         _ => Attention::Tile,
     }

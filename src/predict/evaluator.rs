@@ -78,7 +78,7 @@ impl<'a> Evaluator<'a> {
     ///
     /// # Errors
     /// `Data` for a dataset without clips in that split.
-    pub fn predict_split(&mut self, split: Split) -> Result<SplitPredictions> {
+    pub(crate) fn predict_split(&mut self, split: Split) -> Result<SplitPredictions> {
         let (trained, data) = (self.trained, self.data);
         let replicas = trained.about.seeds.len();
         let rows: Vec<Vec<u32>> = match split {
@@ -119,7 +119,7 @@ impl<'a> Evaluator<'a> {
 
 impl SplitPredictions {
     /// The best threshold of each seed and class (R, K), for predictions of the validation clips.
-    pub fn best_thresholds(&self) -> Vec<Vec<f64>> {
+    pub(crate) fn best_thresholds(&self) -> Vec<Vec<f64>> {
         self.per_class(|_, _, labelled| thresholds::tune(labelled))
     }
 
@@ -211,7 +211,7 @@ impl Trained {
 
     /// Sets the thresholds of each seed to the best ones on its validation clips, and its calibrations to those that fit
     /// them. Single-label models have neither.
-    pub fn tune(&mut self, validation: &SplitPredictions) {
+    pub(crate) fn tune(&mut self, validation: &SplitPredictions) {
         let calibrations = validation.calibrations();
         self.about.thresholds = Some(validation.best_thresholds());
         self.about.precision_thresholds = Some(validation.precision_thresholds(&calibrations));
@@ -219,7 +219,7 @@ impl Trained {
     }
 
     /// The history of a forest: a row for each seed, as of a single epoch. `val` only if there are validation clips.
-    pub fn only_epoch(&self, train: &SplitPredictions, val: Option<&SplitPredictions>) -> Vec<EpochRow> {
+    pub(crate) fn only_epoch(&self, train: &SplitPredictions, val: Option<&SplitPredictions>) -> Vec<EpochRow> {
         let (train, val) = (train.scores(), val.map(SplitPredictions::scores));
         // As in an epoch: without known labels the loss is zero.
         let loss = |scores: &Scores| scores.loss.unwrap_or(0.0) as f32;

@@ -24,10 +24,10 @@ pub const TREES: usize = 100;
 pub const DEPTH: usize = 8;
 
 /// Input of a forest, for the metadata of model files.
-pub const INPUT: &str = "mean of x over the valid instances, 0 to 255";
+pub(crate) const INPUT: &str = "mean of x over the valid instances, 0 to 255";
 
 /// Device in results.
-pub const DEVICE: &str = "CPU";
+pub(crate) const DEVICE: &str = "CPU";
 
 const NODES: &str = "trees.nodes";
 const FEATURE: &str = "trees.feature";

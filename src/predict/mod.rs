@@ -1,6 +1,6 @@
 //! Predictions of trained models for clips and recordings.
 
-pub mod clips;
+pub(crate) mod clips;
 mod condensed;
 pub mod evaluator;
 mod excerpts;

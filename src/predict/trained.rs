@@ -186,7 +186,7 @@ impl Trained {
     ///
     /// # Errors
     /// As [`Trained::thresholds`].
-    pub fn common_thresholds(&self) -> Result<Vec<f64>> {
+    pub(crate) fn common_thresholds(&self) -> Result<Vec<f64>> {
         let mut thresholds = self.thresholds()?;
         if !matches!(self.config.threshold, Level::Fixed(_)) {
             for (row, calibrations) in thresholds.iter_mut().zip(self.calibrations()) {

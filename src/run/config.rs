@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use crate::core::error::{Error, Result};
-use crate::core::toml::one_line;
+use crate::core::files::absolute;
+use crate::core::toml::{one_line, read_toml};
 use crate::data::{FeatureScale, SplitBy, SplitConfig};
 use crate::features::front_end::FrontEnd;
 use crate::metrics::thresholds::Level;
@@ -196,6 +197,30 @@ impl Config {
         Config::of(model, dataset)?.with(given)
     }
 
+    /// Settings from a TOML file, which may have any of them, e.g. the `run.toml` of a run; the others have the defaults of the
+    /// model. `model` and `dataset` take precedence over the file's; without either, the model is att.
+    ///
+    /// # Errors
+    /// `Data` for a file that is not TOML, has unknown settings or values of another type, and if there is no dataset.
+    pub fn read(path: &Path, model: Option<&str>, dataset: Option<&Path>) -> Result<Config> {
+        let mut given: toml::Table = read_toml(path)?;
+        // A run.toml also records its environment.
+        given.remove("run");
+        let named = |key: &str| match given.get(key) {
+            None => Ok(None),
+            Some(toml::Value::String(text)) => Ok(Some(text.clone())),
+            Some(other) => Err(Error::data(path, format!("{key} must be a string, not {other}"))),
+        };
+        let (named_model, named_dataset) = (named("model")?, named("dataset")?);
+        let model = model.map(str::to_owned).or(named_model).unwrap_or_else(|| "att".into());
+        let dataset = dataset.map(Path::to_owned).or(named_dataset.map(PathBuf::from));
+        let dataset = dataset.ok_or_else(|| Error::data(path, "has no dataset, and none is given"))?;
+        Config::of_table(&model, &absolute(&dataset)?, given).map_err(|e| match e {
+            Error::Usage(reason) if nn::find(&model).is_ok() => Error::data(path, reason),
+            other => other,
+        })
+    }
+
     /// These settings, overridden by those in `given`, with the keys of `run.toml`. Adagrad sets the weight decay to 0
     /// unless that is given, too; new weights of the front end, or a new width, discard the recorded properties of the
     /// former ones.
@@ -240,7 +265,7 @@ impl Config {
     }
 
     /// Whether this key of `run.toml` applies to the model; most do not apply to a forest.
-    pub fn has_setting(&self, key: &str) -> bool {
+    pub(crate) fn has_setting(&self, key: &str) -> bool {
         let mut mine = SETTINGS.iter().filter(|s| s.key.split('.').next() == Some(key)).peekable();
         let Ok(model) = self.model() else { return true };
         !model.is_forest() || mine.peek().is_none() || mine.any(|setting| (setting.unsupported)(model).is_none())
@@ -295,13 +320,13 @@ impl Config {
     }
 
     /// How segments of single notes are split; `None` for models on clips.
-    pub fn split_config(&self) -> Option<SplitConfig> {
+    pub(crate) fn split_config(&self) -> Option<SplitConfig> {
         self.notes.map(|notes| SplitConfig { by: notes.split_by, validation: self.val_fraction })
     }
 
     /// # Errors
     /// `Shape` if the model takes instances of another width.
-    pub fn accepts(&self, width: usize) -> Result<()> {
+    pub(crate) fn accepts(&self, width: usize) -> Result<()> {
         let model = nn::find(&self.model)?;
         let expected = self.kind()?.instance_len(self.settings(1).width);
         match width == expected {

@@ -49,7 +49,7 @@ impl Given {
 
     /// Drops the settings that this model does not support but others among `all` do. Those that none supports stay, to
     /// be rejected.
-    pub fn restrict_to(&self, model: &Model, all: &[&Model]) -> Given {
+    pub(crate) fn restrict_to(&self, model: &Model, all: &[&Model]) -> Given {
         let has = |setting: &Setting, model: &Model| (setting.unsupported)(model).is_none();
         let keep =
             |(setting, _): &&(&Setting, Toml)| has(setting, model) || !all.iter().any(|other| has(setting, other));

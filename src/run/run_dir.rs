@@ -22,22 +22,22 @@ use crate::run::config::Config;
 use crate::run::weights::About;
 
 pub const RUN: &str = "run.toml";
-pub const METRICS: &str = "metrics.jsonl";
+pub(crate) const METRICS: &str = "metrics.jsonl";
 pub const MODEL: &str = "model.safetensors";
 const STATE: &str = "state.safetensors";
 const THRESHOLDS: &str = "thresholds.json";
-pub const TEST: &str = "test.json";
+pub(crate) const TEST: &str = "test.json";
 /// Maximum size of a test.json.
 const TEST_LIMIT: u64 = 64 << 20;
 pub(super) const CLASS_MAP: &str = "class-map.json";
 pub(super) const SPLITS: &str = "splits.csv";
 const PREDICTIONS: &str = "test_predictions.safetensors";
 pub const REPORT: &str = "report.html";
-pub const LEARNING_CURVES: &str = "learning_curves.png";
+pub(crate) const LEARNING_CURVES: &str = "learning_curves.png";
 pub const CLASSES: &str = "classes.png";
-pub const CONFUSION: &str = "confusion.png";
-pub const RELIABILITY: &str = "reliability.png";
-pub const EXAMPLES: &str = "examples.png";
+pub(crate) const CONFUSION: &str = "confusion.png";
+pub(crate) const RELIABILITY: &str = "reliability.png";
+pub(crate) const EXAMPLES: &str = "examples.png";
 pub const SEEDS: &str = "seeds.png";
 
 /// The content of `run.toml`: the settings (with the keys of `Config`) and the environment.
@@ -220,7 +220,7 @@ impl RunDir {
     }
 
     /// Whether it was trained to the end, evaluated and reported.
-    pub fn has_ended(&self) -> bool {
+    pub(crate) fn has_ended(&self) -> bool {
         self.report().is_file() && self.test().is_file() && self.model().is_file()
     }
 
@@ -256,13 +256,13 @@ impl RunDir {
         serde_json::from_slice(&bytes).map_err(|e| Error::checkpoint(self.test(), format!("is damaged ({e})")))
     }
 
-    pub fn write_evaluation(&self, evaluation: &Evaluation) -> Result<()> {
+    pub(crate) fn write_evaluation(&self, evaluation: &Evaluation) -> Result<()> {
         let text = serde_json::to_string_pretty(evaluation).expect("results serialise");
         write_atomic(self.test(), |out| writeln!(out, "{text}"))
     }
 
     /// Writes the mean of the seeds' tuned thresholds, for people and other programs.
-    pub fn write_thresholds(&self, about: &About) -> Result<()> {
+    pub(crate) fn write_thresholds(&self, about: &About) -> Result<()> {
         let tuned = about.thresholds.as_deref().map(thresholds::common).unwrap_or_default();
         let table: BTreeMap<&str, f64> = about.classes.iter().map(String::as_str).zip(tuned).collect();
         let text = serde_json::to_string_pretty(&table).expect("a table serialises");

@@ -28,7 +28,7 @@ pub fn splits(config: &Config, data: &Dataset) -> Result<Vec<Split>> {
 impl RunDir {
     /// Writes the splits, if they were drawn here: `splits.csv` with the columns sample_key, class and split, and
     /// `class-map.json`.
-    pub fn write_splits(&self, config: &Config, data: &Dataset) -> Result<()> {
+    pub(crate) fn write_splits(&self, config: &Config, data: &Dataset) -> Result<()> {
         let Some(validation) = data.validation.as_ref().filter(|_| config.split_config().is_some()) else {
             return Ok(());
         };
@@ -55,7 +55,7 @@ impl RunDir {
     ///
     /// # Errors
     /// `Data` for a damaged table.
-    pub fn clips_per_class(&self) -> Result<Vec<(String, [usize; 3])>> {
+    pub(crate) fn clips_per_class(&self) -> Result<Vec<(String, [usize; 3])>> {
         let mut classes: BTreeMap<String, [usize; 3]> = BTreeMap::new();
         for [_, class, split] in self.split_table()? {
             let of = ["train", "validation", "test"].iter().position(|name| *name == split);

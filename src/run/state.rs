@@ -80,7 +80,7 @@ impl Progress {
 
 impl RunDir {
     /// Writes `metrics.jsonl`.
-    pub fn write_metrics(&self, rows: &[EpochRow]) -> Result<()> {
+    pub(crate) fn write_metrics(&self, rows: &[EpochRow]) -> Result<()> {
         write_atomic(self.path().join(METRICS), |out| {
             for row in rows {
                 serde_json::to_writer(&mut *out, row)?;

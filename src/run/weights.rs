@@ -101,7 +101,7 @@ pub struct Block {
 }
 
 /// Writes the weights of all seeds, each tensor (R, ...).
-pub fn save_model(path: &Path, layout: &Layout, blocks: &[Block], about: &About) -> Result<()> {
+pub(crate) fn save_model(path: &Path, layout: &Layout, blocks: &[Block], about: &About) -> Result<()> {
     let each: Vec<Vec<(String, Array<f32>)>> = blocks.iter().map(|b| layout.unpack(&b.trained, &b.stats)).collect();
     let tensors: Vec<_> = layout
         .params

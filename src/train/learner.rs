@@ -311,7 +311,7 @@ impl<'g> Learner<'g> {
     }
 
     /// Training steps done so far.
-    pub fn steps_done(&self) -> usize {
+    pub(crate) fn steps_done(&self) -> usize {
         self.done
     }
 
@@ -361,7 +361,7 @@ impl<'g> Learner<'g> {
     }
 
     /// Copies the current weights of these replicas to their best, on the GPU.
-    pub fn save_best(&self, replicas: &[usize]) -> Result<()> {
+    pub(crate) fn save_best(&self, replicas: &[usize]) -> Result<()> {
         self.gpu.submit(|s| {
             for &r in replicas {
                 let (p, q) = (self.layout.trained, self.layout.stats);
@@ -434,7 +434,7 @@ impl<'g> Learner<'g> {
     }
 
     /// The plans of a training step: model and update. For benchmarks; replaying them trains without counting steps.
-    pub fn step_plans(&self) -> [&Plan; 2] {
+    pub(crate) fn step_plans(&self) -> [&Plan; 2] {
         [&self.step, &self.update]
     }
 

@@ -193,7 +193,7 @@ impl<'a> Session<'a> {
 
 /// # Errors
 /// `Data` if the run was started with other data.
-pub fn same_data(run: &RunDir, started: &Environment, data: &Dataset) -> Result<()> {
+pub(crate) fn same_data(run: &RunDir, started: &Environment, data: &Dataset) -> Result<()> {
     match fingerprint(data) == started.data {
         true => Ok(()),
         false => {

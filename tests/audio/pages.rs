@@ -83,14 +83,14 @@ fn pictures_of_long_recordings_have_rows() {
         plot(&picture(r, &drawn), &path).unwrap();
         image::open(&path).unwrap().into_rgb8()
     };
-    let of = |duration| image(&long("a", duration, &[("flute", 0.9, &[(0.0, duration)])]));
+    let of = |duration| image(&long("a", duration, &[("flute", 1.0, &[(0.0, duration)])]));
     let (two, three, four) = (of(100.0), of(150.0), of(185.0));
     assert_eq!(four.height() - three.height(), three.height() - two.height(), "a row for each minute");
     // What plays only in the second minute has no bar in the others.
     let some = long("a", 185.0, &[("flute", 0.9, &[(0.0, 185.0)]), ("ud", 0.8, &[(70.0, 75.0)])]);
     assert_eq!(image(&some).height() - four.height(), 54);
     // 5 of 60 seconds in the last row.
-    let blue = |image: &image::RgbImage| image.pixels().filter(|p| p.0 == [23, 125, 183]).count();
+    let blue = |image: &image::RgbImage| image.pixels().filter(|p| p.0 == [0, 114, 178]).count();
     let share = blue(&four) as f64 / blue(&three) as f64;
     assert!((share - 185.0 / 150.0).abs() < 0.01, "bars as long as the recording: {share}");
 }

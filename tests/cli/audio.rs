@@ -4,64 +4,36 @@ use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
 use crate::support::{
-    assert_rejected, copy, end, has_keys, json, rejected, send, start, stdout, unread, wait_for, wmic,
+    Shared, assert_rejected, copy, end, has_keys, json, rejected, send, start, stdout, unread, wait_for, wmic,
 };
 use predicates::prelude::*;
 use predicates::str::contains;
 use serde_json::Value;
-use tempfile::TempDir;
 use wmic::audio::{Depth, write_wav};
 use wmic::data::{Dataset, FeatureValues, load_features, npz_note, write_npz};
-
-/// 40 recordings, their maps, and an ATT-TF trained on them; shared by all tests, which do not change them.
-struct Shared {
-    folder: TempDir,
-}
-
-impl Shared {
-    fn at(&self, name: &str) -> String {
-        self.folder.path().join(name).to_str().unwrap().to_owned()
-    }
-
-    fn data(&self) -> String {
-        self.at("data")
-    }
-
-    fn run(&self) -> String {
-        self.at("run")
-    }
-
-    fn maps(&self) -> String {
-        self.at("maps.npz")
-    }
-
-    /// Cache folder of training.
-    fn cache(&self) -> String {
-        self.at("cache")
-    }
-
-    fn recording(&self, i: usize) -> PathBuf {
-        let mut files: Vec<_> =
-            std::fs::read_dir(Path::new(&self.data()).join("audio/000")).unwrap().map(|e| e.unwrap().path()).collect();
-        files.sort();
-        files[i].clone()
-    }
-}
 
 const EIGHTH: [&str; 4] = ["--frontend-weights", "random", "--width", "1/8"];
 const RANDOM: [&str; 4] = ["--init", "random", "--width", "1/8"];
 
+/// 40 recordings, their maps, and an ATT-TF trained on them; shared by all tests, which do not change them.
 fn shared() -> &'static Shared {
     static SHARED: OnceLock<Shared> = OnceLock::new();
     SHARED.get_or_init(|| {
-        let shared = Shared { folder: tempfile::tempdir().unwrap() };
-        let (data, run, maps, cache) = (shared.data(), shared.run(), shared.maps(), shared.cache());
+        let shared = Shared::new();
+        let (data, run, maps, cache) = (shared.data(), shared.run(), shared.at("maps.npz"), shared.at("cache"));
         wmic(&["synth", &data, "--audio", "--clips", "40"]).assert().success();
         wmic(&[&["features", &data, "--frontend", "maps", "--out", &maps], &RANDOM[..]].concat()).assert().success();
         let args = ["train", &data, "--model", "att-tf", "--seeds", "2", "--epochs", "2", "--cache", &cache];
         wmic(&[&args, &EIGHTH[..], &["--out", &run]].concat()).assert().success();
         shared
     })
+}
+
+fn recording(i: usize) -> PathBuf {
+    let mut files: Vec<_> =
+        std::fs::read_dir(Path::new(&shared().data()).join("audio/000")).unwrap().map(|e| e.unwrap().path()).collect();
+    files.sort();
+    files[i].clone()
 }
 
 fn text(path: &Path) -> &str {
@@ -178,7 +150,7 @@ fn embeddings_without_a_pca_are_scaled_by_minimum_and_maximum() {
     assert!(train(&at("sound"), &[&EIGHTH[..], &["--cache", &cache]].concat()) == first);
     wmic(&["train", "--resume", &at("sound")]).assert().success();
     assert_eq!(names(Path::new(&cache)).len(), 1, "nothing is made twice");
-    let recording = shared().recording(0);
+    let recording = recording(0);
     let from_sound = json(&["predict", &run, text(&recording), "--hop", "10", "--format", "json"]);
     let from_features = json(&["predict", &run, &npz, "--format", "json"]);
     let key = recording.file_stem().unwrap().to_str().unwrap();
@@ -425,15 +397,15 @@ fn invalid_inputs_and_outputs_are_rejected_before_the_work() {
     ] {
         rejected(&[&["predict", &run, &sound], options].concat(), why);
     }
-    rejected(&["predict", &run, &shared().maps(), "--plot", &at("plots")], "need audio, not features");
+    rejected(&["predict", &run, &shared().at("maps.npz"), "--plot", &at("plots")], "need audio, not features");
 }
 
 #[test]
 fn features_that_the_run_cannot_take_are_rejected() {
     let folder = tempfile::tempdir().unwrap();
     let (run, data) = (shared().run(), shared().data());
-    let (keys, features, _) = load_features(shared().maps(), None).unwrap();
-    let note = npz_note(shared().maps()).unwrap().unwrap();
+    let (keys, features, _) = load_features(shared().at("maps.npz"), None).unwrap();
+    let note = npz_note(shared().at("maps.npz")).unwrap().unwrap();
     let altered = |name: &str, note: &str| {
         let path = folder.path().join(name);
         write_npz(&path, &keys, &features, &[6, 4, 64], None, Some(note)).unwrap();
@@ -473,13 +445,13 @@ fn features_that_the_run_cannot_take_are_rejected() {
 #[test]
 fn every_part_of_the_front_end_can_be_trained() {
     let folder = tempfile::tempdir().unwrap();
-    let (data, cache) = (shared().data(), shared().cache());
+    let (data, cache) = (shared().data(), shared().at("cache"));
     for part in ["dense", "all"] {
         let out = folder.path().join(part);
         let train = ["train", &data, "--model", "att-tf", "--train-frontend", part, "--epochs", "1", "--cache", &cache];
         wmic(&[&train, &EIGHTH[..], &["--batch", "8", "--out", text(&out)]].concat()).assert().success();
         wmic(&["eval", text(&out), &data]).assert().success();
-        let heard = json(&["predict", text(&out), text(&shared().recording(0)), "--format", "json"]);
+        let heard = json(&["predict", text(&out), text(&recording(0)), "--format", "json"]);
         assert_eq!(heard.as_array().unwrap().len(), 1);
     }
     // Features from a file and those extracted during training give bit-identical results, and the cache is reused.
@@ -491,7 +463,7 @@ fn every_part_of_the_front_end_can_be_trained() {
         std::fs::read(out.join("model.safetensors")).unwrap()
     };
     let first = std::fs::read(Path::new(&shared().run()).join("model.safetensors")).unwrap();
-    assert!(train("file", &["--features", &shared().maps()]) == first);
+    assert!(train("file", &["--features", &shared().at("maps.npz")]) == first);
     assert!(train("cached", &[&EIGHTH[..], &["--cache", &cache]].concat()) == first);
     // Another test caches spectrograms there.
     let maps = |names: &[String]| names.iter().filter(|name| name.starts_with("maps-")).cloned().collect::<Vec<_>>();
@@ -507,7 +479,7 @@ fn a_killed_audio_run_resumes_bit_identically() {
     let folder = tempfile::tempdir().unwrap();
     let at = |name: &str| text(&folder.path().join(name)).to_owned();
     let begin = |out: &str| {
-        let (data, cache) = (shared().data(), shared().cache());
+        let (data, cache) = (shared().data(), shared().at("cache"));
         let args = ["train", &data, "--model", "att-tf", "--epochs", "8", "--cache", &cache, "--out", out];
         [&args, &EIGHTH[..]].concat().join("\n")
     };
@@ -586,7 +558,7 @@ fn results_in_every_format() {
     // Two files of the same name, and a third with the name that the second would get.
     for name in ["x/take.wav", "y/take.wav", "z/take-2.wav"] {
         std::fs::create_dir_all(at(name).parent().unwrap()).unwrap();
-        std::fs::copy(shared().recording(0), at(name)).unwrap();
+        std::fs::copy(recording(0), at(name)).unwrap();
     }
     let sounds = ["x", "y", "z"].map(|name| text(&at(name)).to_owned());
     for (format, extension) in [("json", "json"), ("csv", "csv"), ("jams", "jams"), ("audacity", "txt")] {
@@ -617,7 +589,7 @@ fn results_in_every_format() {
             }
         }
     }
-    let (one, tuned) = (text(&shared().recording(0)).to_owned(), ["--threshold", "tuned", "--format", "json"]);
+    let (one, tuned) = (text(&recording(0)).to_owned(), ["--threshold", "tuned", "--format", "json"]);
     let heard = &json(&[&["predict", &run, &one], &tuned[..]].concat())[0];
     let thresholds = std::fs::read_to_string(Path::new(&run).join("thresholds.json")).unwrap();
     let thresholds: Value = serde_json::from_str(&thresholds).unwrap();
@@ -651,8 +623,8 @@ fn results_in_every_format() {
 fn keys_keep_their_dots_in_file_names() {
     let folder = tempfile::tempdir().unwrap();
     let (npz, out) = (folder.path().join("two.npz"), folder.path().join("out"));
-    let (_, features, _) = load_features(shared().maps(), None).unwrap();
-    let note = npz_note(shared().maps()).unwrap().unwrap();
+    let (_, features, _) = load_features(shared().at("maps.npz"), None).unwrap();
+    let note = npz_note(shared().at("maps.npz")).unwrap().unwrap();
     let keys: Vec<String> = (0..features.lengths.len()).map(|i| format!("song.{i}")).collect();
     write_npz(&npz, &keys, &features, &[6, 4, 64], None, Some(&note)).unwrap();
     let args = ["predict", &shared().run(), text(&npz), "--format", "json", "--out", text(&out)];
@@ -672,7 +644,7 @@ fn a_model_without_attention_cannot_aggregate_by_it() {
     wmic(&[&["features", &shared().data(), "--out", text(&vggish)], &RANDOM[..]].concat()).assert().success();
     let args = ["train", &shared().data(), "--features", text(&vggish), "--model", "fc", "--epochs", "1"];
     wmic(&[&args[..], &["--out", text(&out)]].concat()).assert().success();
-    let sound = shared().recording(1);
+    let sound = recording(1);
     let predict = ["predict", text(&out), text(&sound)];
     rejected(&[&predict[..], &["--aggregate", "attention"]].concat(), "fc has no attention; use power, mean or max");
     let heard = &json(&[&predict[..], &["--format", "json", "--attention"]].concat())[0]["instruments"][0];
@@ -683,7 +655,7 @@ fn a_model_without_attention_cannot_aggregate_by_it() {
 fn models_that_look_at_places_take_whole_spectrograms_and_show_their_paths() {
     let folder = tempfile::tempdir().unwrap();
     let at = |name: &str| text(&folder.path().join(name)).to_owned();
-    let (data, run, cache) = (shared().data(), at("run"), shared().cache());
+    let (data, run, cache) = (shared().data(), at("run"), shared().at("cache"));
     let train = ["train", &data, "--model", "ram16-gru", "--seeds", "2", "--epochs", "1", "--out", &run];
     rejected(
         &[&train[..], &["--frontend-weights", "random"]].concat(),
@@ -700,7 +672,7 @@ fn models_that_look_at_places_take_whole_spectrograms_and_show_their_paths() {
     assert_eq!(planned["memory_data"], 40 * (998 * 64 / 2 + 1 + 20) * 4);
 
     let short = wav(folder.path(), "short.wav", &tone(0.02, 16_000));
-    let sounds = [text(&shared().recording(0)).to_owned(), text(&short).to_owned()];
+    let sounds = [text(&recording(0)).to_owned(), text(&short).to_owned()];
     let predict = ["predict", &run, &sounds[0], &sounds[1]];
     rejected(
         &[&predict[..], &["--frontend-weights", "random"]].concat(),

@@ -5,11 +5,10 @@ use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
-use crate::support::{copy, end, json, rejected, rewrite, send, start, stdout, wait_for, wmic};
+use crate::support::{Shared, copy, end, json, rejected, rewrite, send, start, stdout, wait_for, wmic};
 use predicates::prelude::*;
 use predicates::str::contains;
 use serde_json::Value;
-use tempfile::TempDir;
 use wmic::Array;
 use wmic::compare::comparison::{ComparedRun, Comparison};
 use wmic::compare::experiment::{BUILT_IN, Experiment};
@@ -382,31 +381,21 @@ const EXPERIMENT: &str = "title = 'Two small models'\nfound = 'FC_T <is> below.'
 const FOLDERS: [&str; 2] = ["fc-t", "att-partial-bce"];
 const EPOCHS: &str = "60";
 
+fn args<'a>(shared: &Shared, words: &'a mut Vec<String>, out: &str, more: &[&str]) -> Vec<&'a str> {
+    let (data, experiment) = (shared.at("data"), shared.at("two.toml"));
+    let given = ["compare", &data, "--experiment", &experiment, "--epochs", EPOCHS, "--out", out];
+    *words = given.iter().chain(more).map(|word| word.to_string()).collect();
+    words.iter().map(String::as_str).collect()
+}
+
 /// A dataset, an experiment, and its comparison, which the tests do not change.
-struct Shared {
-    folder: TempDir,
-}
-
-impl Shared {
-    fn at(&self, name: &str) -> String {
-        self.folder.path().join(name).to_str().unwrap().to_owned()
-    }
-
-    fn args<'a>(&self, words: &'a mut Vec<String>, out: &str, more: &[&str]) -> Vec<&'a str> {
-        let (data, experiment) = (self.at("data"), self.at("two.toml"));
-        let given = ["compare", &data, "--experiment", &experiment, "--epochs", EPOCHS, "--out", out];
-        *words = given.iter().chain(more).map(|word| word.to_string()).collect();
-        words.iter().map(String::as_str).collect()
-    }
-}
-
 fn shared() -> &'static Shared {
     static SHARED: OnceLock<Shared> = OnceLock::new();
     SHARED.get_or_init(|| {
-        let shared = Shared { folder: tempfile::tempdir().unwrap() };
+        let shared = Shared::new();
         wmic(&["synth", &shared.at("data"), "--clips", "80"]).assert().success();
         std::fs::write(shared.at("two.toml"), EXPERIMENT).unwrap();
-        wmic(&shared.args(&mut vec![], &shared.at("out"), &[])).assert().success();
+        wmic(&args(&shared, &mut vec![], &shared.at("out"), &[])).assert().success();
         shared
     })
 }
@@ -441,7 +430,7 @@ fn a_comparison_killed_and_interrupted_ends_in_the_same_bytes() {
     let shared = shared();
     let out = shared.at("killed");
     let (second, mut words) = (Path::new(&out).join(FOLDERS[1]), vec![]);
-    let args = shared.args(&mut words, &out, &[]);
+    let args = args(shared, &mut words, &out, &[]);
     let mut child = start(&args);
     wait_for(&second.join("run.toml"));
     child.kill().unwrap();
@@ -533,17 +522,17 @@ fn finished_comparisons_are_reported_again_and_others_rejected() {
     let shared = shared();
     let (out, mut words) = (shared.at("out"), vec![]);
     let before = files(Path::new(&out));
-    let again = stdout(&shared.args(&mut words, &out, &[]));
+    let again = stdout(&args(shared, &mut words, &out, &[]));
     assert!(again.contains("f1_pn against ") && again.contains("map against "), "{again}");
     assert!(!again.contains("One seed each"), "{again}");
     let written: Value = serde_json::from_slice(&before[Path::new("compare.json")]).unwrap();
-    assert_eq!(json(&shared.args(&mut words, &out, &["--json"])), written);
+    assert_eq!(json(&args(shared, &mut words, &out, &["--json"])), written);
     assert!(before == files(Path::new(&out)), "the same bytes");
 
     let fc_t = format!("{out}/fc-t was started with seeds [0, 1], not [0, 1, 2]");
-    rejected(&shared.args(&mut words, &out, &["--seeds", "3"]), &fc_t);
+    rejected(&args(shared, &mut words, &out, &["--seeds", "3"]), &fc_t);
     rejected(
-        &shared.args(&mut words, &out, &["--frontend-weights", "random", "--width", "1/8"]),
+        &args(shared, &mut words, &out, &["--frontend-weights", "random", "--width", "1/8"]),
         "was started with front end none, not",
     );
     let data = shared.at("other-data");
@@ -551,7 +540,7 @@ fn finished_comparisons_are_reported_again_and_others_rejected() {
     let experiment = shared.at("two.toml");
     let other = ["compare", &data, "--experiment", &experiment, "--epochs", EPOCHS, "--out", &out];
     rejected(&other, "is not the dataset that");
-    rejected(&shared.args(&mut words, &shared.at("data"), &[]), "is not empty and not a comparison");
+    rejected(&args(shared, &mut words, &shared.at("data"), &[]), "is not empty and not a comparison");
     assert!(before == files(Path::new(&out)), "nothing was written");
 
     let damaged = shared.at("damaged");
@@ -559,7 +548,7 @@ fn finished_comparisons_are_reported_again_and_others_rejected() {
     copy(format!("{out}/fc-t"), format!("{damaged}/keep"));
     let predictions = "test_predictions.safetensors";
     std::fs::copy(format!("{out}/{}/{predictions}", FOLDERS[1]), format!("{damaged}/fc-t/{predictions}")).unwrap();
-    let args = shared.args(&mut words, &damaged, &[]);
+    let args = args(shared, &mut words, &damaged, &[]);
     wmic(&args).assert().code(2).stderr(contains("does not belong to the test.json beside it; remove it"));
     std::fs::remove_file(format!("{damaged}/fc-t/{predictions}")).unwrap();
     wmic(&args).assert().success();
@@ -655,7 +644,7 @@ fn one_seed_and_force() {
     let (out, mut words) = (shared.at("forced"), vec![]);
     let one = ["--seeds", "1", "--epochs", "1"];
     let run = |words: &mut Vec<String>, more: &[&str]| {
-        let mut args = shared.args(words, &out, &[]);
+        let mut args = args(shared, words, &out, &[]);
         args.retain(|word| *word != "--epochs" && *word != EPOCHS);
         args.extend(more);
         let done = wmic(&args).assert().success();

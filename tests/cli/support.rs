@@ -7,6 +7,28 @@ use assert_cmd::Command;
 use predicates::prelude::*;
 use predicates::str::contains;
 use serde_json::Value;
+use tempfile::TempDir;
+
+/// A folder that tests share and do not change.
+pub struct Shared(TempDir);
+
+impl Shared {
+    pub fn new() -> Shared {
+        Shared(tempfile::tempdir().unwrap())
+    }
+
+    pub fn at(&self, name: &str) -> String {
+        self.0.path().join(name).to_str().unwrap().to_owned()
+    }
+
+    pub fn data(&self) -> String {
+        self.at("data")
+    }
+
+    pub fn run(&self) -> String {
+        self.at("run")
+    }
+}
 
 pub fn wmic(args: &[&str]) -> Command {
     let mut command = Command::cargo_bin("wmic").unwrap();

@@ -4,36 +4,16 @@ use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
 use crate::support::{
-    assert_rejected, copy, end, has_keys, json, rejected, rewrite, send, start, stdout, unread, wait_for, wmic,
+    Shared, assert_rejected, copy, end, has_keys, json, rejected, rewrite, send, start, stdout, unread, wait_for, wmic,
 };
 use predicates::str::contains;
 use serde_json::Value;
-use tempfile::TempDir;
 
-/// A dataset of 120 clips and a run of two seeds on it, shared by all tests, which do not change them.
-struct Shared {
-    folder: TempDir,
-}
-
-impl Shared {
-    fn at(&self, name: &str) -> String {
-        self.folder.path().join(name).to_str().unwrap().to_owned()
-    }
-
-    fn data(&self) -> String {
-        self.at("data")
-    }
-
-    /// ATT, seeds 3 and 5, two epochs.
-    fn run(&self) -> String {
-        self.at("run")
-    }
-}
-
+/// A dataset of 120 clips and a run of two seeds (ATT, 3 and 5, two epochs) on it, shared by all tests, which do not change them.
 fn shared() -> &'static Shared {
     static SHARED: OnceLock<Shared> = OnceLock::new();
     SHARED.get_or_init(|| {
-        let shared = Shared { folder: tempfile::tempdir().unwrap() };
+        let shared = Shared::new();
         wmic(&["synth", &shared.data(), "--clips", "120"]).assert().success();
         let (data, run) = (shared.data(), shared.run());
         wmic(&["train", &data, "--seed-list", "3,5", "--epochs", "2", "--out", &run]).assert().success();

@@ -1,7 +1,7 @@
 //! Self-contained HTML pages.
 
-pub mod comparison;
-pub mod html;
+pub(crate) mod comparison;
+pub(crate) mod html;
 pub mod index;
 pub mod recording;
 pub mod training;

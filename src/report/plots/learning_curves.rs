@@ -71,6 +71,8 @@ impl LearningCurves {
         let last = rows.iter().map(|row| row.epoch + 1).max().unwrap_or(1);
         // A single epoch is centred.
         let (low, high) = if last > 1 { (1.0, last as f64) } else { (0.0, 2.0) };
+        // Epochs are whole.
+        let most = ((high - low) as usize + 1).min(8);
         let train_loss = |row: &EpochRow| Some(f64::from(row.train_loss));
         let val_loss = |row: &EpochRow| Some(f64::from(row.val_loss));
         let loss = [
@@ -85,7 +87,7 @@ impl LearningCurves {
         let validation = Curves::new("validation", VALIDATION, rows, &score, true);
         let scores = training.into_iter().chain([validation]).collect();
         let panels = [Panel::new("Loss", loss.into(), true), Panel::new(name, scores, false)];
-        LearningCurves { title: title.into(), epochs: Axis::between(low, high, 8), panels }
+        LearningCurves { title: title.into(), epochs: Axis::between(low, high, most), panels }
     }
 
     /// Writes a PNG, atomically.

@@ -1,17 +1,17 @@
 //! Figures.
 
-pub mod axis;
-pub mod box_plot;
-pub mod class_bars;
-pub mod comparison;
-pub mod confusion;
+pub(crate) mod axis;
+pub(crate) mod box_plot;
+pub(crate) mod class_bars;
+pub(crate) mod comparison;
+pub(crate) mod confusion;
 pub mod examples;
-pub mod figure;
+pub(crate) mod figure;
 mod font;
-pub mod hidpi;
-pub mod learning_curves;
+pub(crate) mod hidpi;
+pub(crate) mod learning_curves;
 pub(crate) mod png;
 pub mod recording;
-pub mod reliability;
-pub mod seed_boxes;
+pub(crate) mod reliability;
+pub(crate) mod seed_boxes;
 pub mod spectrogram;

@@ -111,7 +111,7 @@ fn diamond<DB: DrawingBackend>(area: &DrawingArea<DB, Shift>, (x, y): (i32, i32)
 
 /// Both ends of the axis.
 fn span(width: i32) -> [i32; 2] {
-    let (labels, figures) = if is_narrow(width) { (66, 92) } else { (LABELS, FIGURES) };
+    let (labels, figures) = if is_narrow(width) { (78, 92) } else { (LABELS, FIGURES) };
     [margin(width) + labels, width - margin(width) - figures]
 }
 

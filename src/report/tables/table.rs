@@ -66,7 +66,7 @@ impl Table {
     }
 
     /// Sets the cell in that column of the latest row in bold.
-    pub fn embolden(&mut self, column: usize) {
+    pub(crate) fn embolden(&mut self, column: usize) {
         self.bold.push((self.rows.len() - 1, column));
     }
 
@@ -146,7 +146,7 @@ pub fn bar(fraction: f64, width: usize) -> String {
 }
 
 /// A block per value of `curve`, as high as the value (0 to 1).
-pub fn sparkline(curve: &[f32]) -> String {
+pub(crate) fn sparkline(curve: &[f32]) -> String {
     const HEIGHTS: [char; 8] = ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
     curve.iter().map(|v| HEIGHTS[(v.clamp(0.0, 1.0) * 7.0).round() as usize]).collect()
 }
