@@ -36,7 +36,10 @@ fn a_sentence_says_what_plays_when() {
     assert_eq!(of(200.0, &[(0.0, 198.0)]), "Mallet percussion throughout; flute 0:10-0:35");
     assert_eq!(of(40.0, &[(0.25, 1.0), (2.0, 3.0)]), "Mallet percussion 0.2-1.0, 2.0-3.0 s; flute 10.0-35.0 s");
     let many: Vec<(f64, f64)> = (0..9).map(|i| (f64::from(i) * 10.0, f64::from(i) * 10.0 + 2.0)).collect();
-    assert_eq!(of(4000.0, &many).split(';').next(), Some("Mallet percussion 0:00:00-0:00:02, 0:00:10-0:00:12, 0:00:20-0:00:22 and 6 more"));
+    assert_eq!(
+        of(4000.0, &many).split(';').next(),
+        Some("Mallet percussion 0:00:00-0:00:02, 0:00:10-0:00:12, 0:00:20-0:00:22 and 6 more")
+    );
     assert_eq!(long("a", 9.0, &[("flute", 0.1, &[])]).summary(), "No instrument");
 }
 
@@ -58,7 +61,8 @@ fn present_instruments_are_never_hidden() {
 #[test]
 fn tables_of_recordings_fit_their_terminal() {
     let names: [&str; 3] = ["mallet_percussion", "a_very_long_name_of_an_instrument", "ud"];
-    let r = long("a folder of recordings/with a long name.wav", 5000.0, &names.map(|name| (name, 0.9, &[(0.0, 1.0)][..])));
+    let r =
+        long("a folder of recordings/with a long name.wav", 5000.0, &names.map(|name| (name, 0.9, &[(0.0, 1.0)][..])));
     for width in [36, 40, 48, 60, 64, 80, 120, 300] {
         let shown = table(&r, 1, Style { width: Some(width), borders: true, colour: false });
         let widest = shown.lines().skip(2).map(|line| line.chars().count()).max().unwrap();
@@ -72,7 +76,11 @@ fn tables_of_recordings_fit_their_terminal() {
 fn pictures_of_long_recordings_have_rows() {
     let count = |seconds| rows(seconds).len();
     assert_eq!([count(0.5), count(60.0), count(61.0), count(185.0), count(1800.0)], [1, 1, 2, 4, 30]);
-    assert_eq!([count(1801.0), count(3600.0), count(36_000.0), count(1e6)], [16, 30, 20, 18], "of 2, 2, 30 minutes and 16 hours");
+    assert_eq!(
+        [count(1801.0), count(3600.0), count(36_000.0), count(1e6)],
+        [16, 30, 20, 18],
+        "of 2, 2, 30 minutes and 16 hours"
+    );
     let last = &rows(185.0)[3];
     assert_eq!((last.start, last.end), (180.0, 185.0));
 
@@ -137,7 +145,8 @@ fn an_index_has_every_recording_and_what_filters_need() {
     add("a/x", &two).unwrap();
     assert!(add("../x", &two).is_err() && add("", &two).is_err() && add("/x", &two).is_err());
     std::fs::write(site.join("recordings/own.html"), "<p>not ours").unwrap();
-    std::fs::write(site.join("recordings/cut.html"), "<script type=\"application/json\" id=\"entry\">{\"file\":").unwrap();
+    std::fs::write(site.join("recordings/cut.html"), "<script type=\"application/json\" id=\"entry\">{\"file\":")
+        .unwrap();
     let listed = || -> Value {
         let page = read_to_string(site.join("index.html")).unwrap();
         assert!(!page.contains("<script>alert"), "names do not end the data");
@@ -146,7 +155,10 @@ fn an_index_has_every_recording_and_what_filters_need() {
     };
     assert_eq!(index::write(&site).unwrap(), 2);
     let rows = listed();
-    assert_eq!(rows[0], serde_json::json!(["recordings/a/x.html", "a/x.wav", 90.0, [["mallet percussion", 0.75, 35.5]]]));
+    assert_eq!(
+        rows[0],
+        serde_json::json!(["recordings/a/x.html", "a/x.wav", 90.0, [["mallet percussion", 0.75, 35.5]]])
+    );
     assert_eq!(rows[1][0], "recordings/b/%3Cscript%3E%20%231.html");
     assert_eq!(rows[1][1], "</script><script>alert(1)//.wav");
     assert!(site.join("recordings/b/<script> #1.html").is_file() || cfg!(windows));

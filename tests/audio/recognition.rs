@@ -339,7 +339,10 @@ fn attention_to_frequency_is_a_map() {
     write_page(folder.path().join("a.html"), &picture, true).unwrap();
     let page = std::fs::read_to_string(folder.path().join("a.html")).unwrap();
     assert!(page.contains("<figure class=\"picture maps attention\">") && page.contains("data-attention checked"));
-    assert!(page.contains("attention by frequency: none") && page.contains("activity × probability: 0"), "both are there");
+    assert!(
+        page.contains("attention by frequency: none") && page.contains("activity × probability: 0"),
+        "both are there"
+    );
 }
 
 #[test]

@@ -1,5 +1,5 @@
-//! Containers that symphonia reads: FLAC, Ogg, MP4 and QuickTime, and the header of Matroska and WebM. Delays and edits that it
-//! does not report are read separately.
+//! Containers that symphonia reads: FLAC, Ogg, MP4 and QuickTime, and the header of Matroska and WebM. Delays and edits
+//! that it does not report are read separately.
 
 use std::io::{self, ErrorKind};
 use std::path::Path;

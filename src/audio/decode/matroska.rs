@@ -1,5 +1,5 @@
-//! Packets of Matroska and WebM files. symphonia reads the header; the clusters are read here, as damage must cost only what is
-//! damaged.
+//! Packets of Matroska and WebM files. symphonia reads the header; the clusters are read here, as damage must cost only
+//! what is damaged.
 
 use std::collections::VecDeque;
 use std::io;
@@ -119,7 +119,7 @@ impl Matroska {
         nanoseconds(self.about.delay)
     }
 
-    /// Reads up to the first cluster. Children follow their parents' headers, so a single pass without nesting visits all.
+    /// Reads up to the first cluster. Children follow their parents' headers, so a single pass visits all.
     fn header(&mut self, notes: &mut Notes) -> io::Result<()> {
         let mut tracks: Vec<(u64, About)> = vec![];
         let mut at = self.at;

@@ -95,8 +95,8 @@ impl Opus {
     }
 }
 
-/// The first of several packets in one, in its standard framing, and the rest: such packets also contain the length of their
-/// last frame (RFC 6716, appendix B).
+/// The first of several packets in one, in its standard framing, and the rest: such packets also contain the length of
+/// their last frame (RFC 6716, appendix B).
 fn undelimited(packet: &[u8]) -> Option<(Vec<u8>, &[u8])> {
     let mut at = 1;
     // Lengths take one or two bytes.
