@@ -27,6 +27,8 @@ const MATCH: MatchOptions =
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Found {
     pub files: Vec<PathBuf>,
+    /// The place of each file in a tree that mirrors the folders: relative, without `.` and `..`. See [`audio_files`].
+    pub places: Vec<PathBuf>,
     /// Other files in folders, counted by extension in lower case; under "" those without one.
     pub passed_over: BTreeMap<String, usize>,
 }
@@ -60,34 +62,50 @@ const NAMED: usize = 8;
 /// Hidden files and folders (`.name`) are skipped unless named. Links are followed, but no folder is searched
 /// twice.
 ///
+/// The place of a file is its path below the folder, or below the last folder of a pattern without wildcards; with several
+/// `paths` it begins with that folder's name. The place of a named file is its name.
+///
 /// # Errors
 /// `Data` for a path or pattern that stands for nothing, and for one with more than two million files to look at;
 /// `Usage` for an invalid pattern; `Io` for a folder that cannot be read.
 pub fn audio_files(paths: &[PathBuf]) -> Result<Found> {
     let mut found = Found::default();
+    let mut seen = HashSet::new();
     for path in paths {
-        let meant = match fs::metadata(path) {
-            _ if path.as_os_str() == STDIN => vec![path.clone()],
+        let (meant, root) = match fs::metadata(path) {
+            _ if path.as_os_str() == STDIN => (vec![path.clone()], None),
             Ok(about) if about.is_dir() => {
-                let Found { files, passed_over } = search(path)?;
+                let Found { files, passed_over, .. } = search(path)?;
                 for (extension, count) in passed_over {
                     *found.passed_over.entry(extension).or_default() += count;
                 }
-                files
+                (files, Some(path.clone()))
             }
-            Ok(about) if about.is_file() => vec![path.clone()],
+            Ok(about) if about.is_file() => (vec![path.clone()], None),
             Ok(_) => return Err(Error::data(path, "is neither a file nor a folder")),
             Err(e) if e.kind() == ErrorKind::PermissionDenied => return Err(Error::io(path)(e)),
-            Err(_) => matches(path)?,
+            Err(_) => matches(path).map(|(files, root)| (files, Some(root)))?,
         };
         if meant.is_empty() {
             return Err(Error::data(path, format!("contains no audio files ({})", EXTENSIONS.join(", "))));
         }
-        found.files.extend(meant);
+        let root = root.as_deref();
+        let own_name = root.and_then(Path::file_name).filter(|_| paths.len() > 1).map(Path::new);
+        for file in meant.into_iter().filter(|file| seen.insert(file.clone())) {
+            let below = match root {
+                Some(root) => file.strip_prefix(root).unwrap_or(&file),
+                None => file.file_name().map_or(file.as_path(), Path::new),
+            };
+            found.places.push(own_name.unwrap_or(Path::new("")).join(place(below)));
+            found.files.push(file);
+        }
     }
-    let mut seen = HashSet::new();
-    found.files.retain(|file| seen.insert(file.clone()));
     Ok(found)
+}
+
+/// The place of a file that is given by its path: its named parts, without its root, `.` and `..`.
+pub fn place(path: &Path) -> PathBuf {
+    path.components().filter(|part| matches!(part, Component::Normal(_))).collect()
 }
 
 /// The audio files in `folder` and its subfolders, sorted, possibly none. Errors as [`audio_files`].
@@ -102,7 +120,8 @@ fn search(folder: &Path) -> Result<Found> {
     Ok(search.found)
 }
 
-fn matches(path: &Path) -> Result<Vec<PathBuf>> {
+/// The files that match a pattern, and the folder before its first wildcard.
+fn matches(path: &Path) -> Result<(Vec<PathBuf>, PathBuf)> {
     let missing = || Error::data(path, "does not exist");
     let is_pattern = |part: &Component| part.as_os_str().as_encoded_bytes().iter().any(|b| b"*?[".contains(b));
     // Without `.` and repeated separators, as in the paths found.
@@ -124,7 +143,7 @@ fn matches(path: &Path) -> Result<Vec<PathBuf>> {
         return Err(Error::data(path, format!("matches no audio file ({})", EXTENSIONS.join(", "))));
     }
     files.sort();
-    Ok(files)
+    Ok((files, within))
 }
 
 struct Search<'a> {

@@ -1,6 +1,7 @@
 //! Atomic file output; size-limited input.
 
 use crate::core::error::{Error, Result};
+use crate::core::hash::Fingerprint;
 use std::collections::HashSet;
 use std::fs::{self, File};
 use std::io::{self, BufWriter, Read, Write};
@@ -15,15 +16,32 @@ pub fn write_atomic(path: impl AsRef<Path>, write: impl FnOnce(&mut dyn Write) -
     let path = path.as_ref();
     let replace = || -> io::Result<()> {
         let mut file = temporary_file(path)?;
-        let mut buffered = BufWriter::with_capacity(1 << 16, file.as_file_mut());
-        write(&mut buffered)?;
-        buffered.flush()?;
-        drop(buffered);
-        file.as_file().sync_all()?;
+        write_durably(file.as_file_mut(), write)?;
         file.persist(path)?;
         sync_directory(parent(path))
     };
     replace().map_err(Error::io(path))
+}
+
+/// As [`write_atomic`] through the temporary file `part`, on the same file system, so that a killed process leaves nothing but that.
+pub fn write_atomic_via(part: &Path, path: &Path, write: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> Result<()> {
+    let make = || -> io::Result<()> {
+        write_durably(&mut File::create(part)?, write)?;
+        fs::rename(part, path)?;
+        sync_directory(parent(path))
+    };
+    make().map_err(|e| {
+        drop(fs::remove_file(part));
+        Error::io(path)(e)
+    })
+}
+
+fn write_durably(file: &mut File, write: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> io::Result<()> {
+    let mut buffered = BufWriter::with_capacity(1 << 16, &mut *file);
+    write(&mut buffered)?;
+    buffered.flush()?;
+    drop(buffered);
+    file.sync_all()
 }
 
 /// As [`write_atomic`], for writers that open the file themselves: `write` gets the temporary file's path, of the same extension.
@@ -121,6 +139,17 @@ pub(crate) fn read_limited(path: impl AsRef<Path>, limit: u64) -> Result<Vec<u8>
         return Err(Error::data(path, format!("is larger than the {limit} bytes allowed for such a file")));
     }
     Ok(bytes)
+}
+
+/// Fingerprint of a file's bytes, in hexadecimal.
+pub fn fingerprint(path: impl AsRef<Path>) -> Result<String> {
+    let (path, mut fingerprint, mut block) = (path.as_ref(), Fingerprint::default(), vec![]);
+    let mut file = File::open(path).map_err(Error::io(path))?;
+    while (&mut file).take(1 << 20).read_to_end(&mut block).map_err(Error::io(path))? > 0 {
+        fingerprint.mix_bytes(&block);
+        block.clear();
+    }
+    Ok(format!("{:016x}", fingerprint.finish()))
 }
 
 /// A path as files of settings hold it: as text, and good from any working directory. Whether it exists is seen by whoever reads it.

@@ -13,6 +13,15 @@ impl Fingerprint {
         self.0 = (self.0 ^ word).wrapping_mul(0x0100_0000_01b3);
     }
 
+    pub fn mix_bytes(&mut self, bytes: &[u8]) {
+        for chunk in bytes.chunks(8) {
+            let mut word = [0; 8];
+            word[..chunk.len()].copy_from_slice(chunk);
+            self.mix(u64::from_le_bytes(word));
+        }
+        self.mix(bytes.len() as u64);
+    }
+
     pub fn finish(self) -> u64 {
         self.0
     }

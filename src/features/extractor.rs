@@ -1,6 +1,5 @@
 //! Audio to features on the GPU: spectrograms, and VGGish's feature maps or embeddings.
 
-use std::ops::Range;
 use std::sync::Mutex;
 
 use half::f16;
@@ -17,20 +16,36 @@ const BATCH_ELEMENTS: usize = 16 << 20;
 /// Most clips of a batch, since their samples are in memory.
 const MAX_BATCH: usize = 32;
 
+/// Excerpts of at most this fraction of the longest have a plan of their own, if a batch has no longer ones.
+const SHORT: usize = 4;
+
 /// Computes features of excerpts of up to `samples` samples.
 pub struct Extractor {
     gpu: Gpu,
     kind: FeatureKind,
-    plan: Plan,
-    pace: Mutex<Pace>,
-    input: Buffer,
-    features: Tensor,
-    spectrogram: Option<Tensor>,
+    options: Options,
+    with_spectrogram: bool,
+    /// The weights by their names in graphs.
+    weights: Vec<(String, Buffer)>,
+    /// For excerpts of any length; its features are the extractor's.
+    long: Stage,
+    /// For short excerpts only, built when it is first used.
+    short: Mutex<Option<Stage>>,
     batch: usize,
     samples: usize,
     instances: usize,
     /// F.
     width: usize,
+}
+
+/// A plan for excerpts of at most `samples` samples.
+struct Stage {
+    plan: Plan,
+    pace: Mutex<Pace>,
+    input: Buffer,
+    features: Tensor,
+    spectrogram: Option<Tensor>,
+    samples: usize,
 }
 
 /// Features of an excerpt.
@@ -64,38 +79,13 @@ impl Extractor {
         let frames = (row.spectrogram.frames)(samples);
         let largest = (frames * row.spectrogram.bands * (row.channels)(options.width)).max(samples);
         let batch = (BATCH_ELEMENTS / largest).clamp(1, MAX_BATCH);
-
-        let mut g = Graph::new(Mode::Eval);
-        let sound = g.input("samples", Spec::f32([batch, samples]));
-        let Output { features, spectrogram } = (row.graph)(&mut g, sound, options)?;
-        let spectrogram = match (with_spectrogram, spectrogram) {
-            (false, _) => None,
-            (true, Some(tensor)) => Some(tensor),
-            (true, None) => Some(log_mel(&mut g, sound)?),
+        let weights = match (weights, row.weights) {
+            (Some(weights), Some(prefix)) => weights.upload(gpu, prefix)?,
+            _ => vec![],
         };
-        let keep: Vec<Tensor> = [features].into_iter().chain(spectrogram).collect();
-        let draft = Draft::new(&g, gpu.adapter().target(), 1, &keep, &[])?;
-        draft.fits(gpu)?;
-        let input = gpu.buffer("samples", batch * samples)?;
-        let mut bound = vec![("samples".to_owned(), input.clone())];
-        if let (Some(weights), Some(prefix)) = (weights, row.weights) {
-            bound.extend(weights.upload(gpu, prefix)?);
-        }
-        let bound: Vec<(&str, Buffer)> = bound.iter().map(|(name, buffer)| (name.as_str(), buffer.clone())).collect();
-        let plan = draft.realise(gpu, &bound)?;
-        Ok(Extractor {
-            gpu: gpu.clone(),
-            kind,
-            plan,
-            pace: Mutex::default(),
-            input,
-            features,
-            spectrogram,
-            batch,
-            samples,
-            instances,
-            width,
-        })
+        let long = Stage::new(gpu, kind, options, &weights, [batch, samples], with_spectrogram)?;
+        let (gpu, short) = (gpu.clone(), Mutex::default());
+        Ok(Extractor { gpu, kind, options, with_spectrogram, weights, long, short, batch, samples, instances, width })
     }
 
     /// Excerpts of a batch.
@@ -120,7 +110,7 @@ impl Extractor {
 
     /// Buffer with the features of the latest excerpts, (batch, T, F).
     pub(crate) fn features(&self) -> &Buffer {
-        self.plan.buffer(self.features).0
+        self.long.plan.buffer(self.long.features).0
     }
 
     /// Processes at most [`Extractor::batch`] excerpts, zero-padded to the same length.
@@ -134,23 +124,33 @@ impl Extractor {
     /// As [`Extractor::run`]; without `read` the features stay on the GPU, see [`Extractor::features`].
     pub(crate) fn extract(&self, excerpts: &[&[f32]], read: bool) -> Result<Vec<Extract>> {
         assert!(excerpts.len() <= self.batch, "more excerpts than the extractor's batch");
-        let mut samples = vec![0.0; excerpts.len() * self.samples];
-        for (into, excerpt) in samples.chunks_exact_mut(self.samples).zip(excerpts) {
-            into[..excerpt.len()].copy_from_slice(excerpt);
+        let mut short = self.short.lock().expect("nothing panics while it is held");
+        let limit = self.samples / SHORT;
+        let is_short = excerpts.iter().all(|excerpt| excerpt.len() <= limit) && self.kind.instances(limit) > 0;
+        if is_short && short.is_none() {
+            let Extractor { gpu, kind, options, weights, batch, with_spectrogram, .. } = self;
+            *short = Some(Stage::new(gpu, *kind, *options, weights, [*batch, limit], *with_spectrogram)?);
         }
-        self.gpu.write(&self.input, 0, &samples)?;
-        let mut pace = self.pace.lock().expect("nothing panics while it is held");
-        pace.replay(&self.gpu, &[&self.plan.recording], 1, 1, &mut |_| Ok(()), &mut |_| true)?;
-        drop(pace);
+        let stage = short.as_ref().filter(|_| is_short).unwrap_or(&self.long);
+        stage.run(&self.gpu, excerpts)?;
         // Features of the padding after a short excerpt are ignored.
         let (len, valid) = (self.width, |excerpt: &[f32]| self.kind.instances(excerpt.len()).max(1));
-        for (i, excerpt) in excerpts.iter().enumerate() {
+        let features = if read || is_short { stage.plan.read::<f32>(&self.gpu, stage.features)? } else { vec![] };
+        let each = features.len() / self.batch;
+        let mut rows = vec![];
+        for (i, excerpt) in excerpts.iter().enumerate().filter(|_| !features.is_empty()) {
+            rows.extend_from_slice(&features[i * each..i * each + valid(excerpt) * len]);
+            rows.resize((i + 1) * self.instances * len, 0.0);
+        }
+        if is_short && !read {
+            self.gpu.write(self.features(), 0, &rows)?;
+        }
+        for (i, excerpt) in excerpts.iter().enumerate().filter(|_| !read && !is_short) {
             let rest = (self.instances - valid(excerpt)) * len;
             self.gpu.write(self.features(), (i + 1) * self.instances * len - rest, &vec![0.0f32; rest])?;
         }
-        let features = if read { self.plan.read::<f32>(&self.gpu, self.features)? } else { vec![] };
-        let mut spectrogram = match self.spectrogram {
-            Some(tensor) => self.plan.read::<f32>(&self.gpu, tensor)?,
+        let mut spectrogram = match stage.spectrogram {
+            Some(tensor) => stage.plan.read::<f32>(&self.gpu, tensor)?,
             None => vec![],
         };
         let shown = self.kind.spectrogram();
@@ -158,22 +158,61 @@ impl Extractor {
             spectrogram.iter_mut().for_each(|v| *v = (*v + offset).ln());
         }
         // Features are stored as f16.
-        if features.iter().any(|v| !v.is_finite() || v.abs() > f32::from(f16::MAX)) {
+        if rows.iter().any(|v| !v.is_finite() || v.abs() > f32::from(f16::MAX)) {
             return Err(Error::Gpu(
                 "the front end returned a value outside f16; its weights or an audio file are damaged".into(),
             ));
         }
-        let of = |values: &[f32], i: usize, rows: usize| -> Vec<f32> {
-            let each = values.len() / self.batch;
-            let range: Range<usize> = i * each..i * each + rows;
-            values[range].to_vec()
-        };
         let extract = |(i, excerpt): (usize, &&[f32])| {
-            let features = of(&features, i, if read { self.instances * len } else { 0 });
-            let frames = if self.spectrogram.is_some() { (shown.frames)(excerpt.len()).max(1) } else { 0 };
-            let spectrogram = of(&spectrogram, i, frames * shown.bands);
-            Extract { features, instances: valid(excerpt), spectrogram }
+            let each = if read { self.instances * len } else { 0 };
+            let frames = if stage.spectrogram.is_some() { (shown.frames)(excerpt.len()).max(1) } else { 0 };
+            let first = i * (spectrogram.len() / self.batch);
+            Extract {
+                features: rows[i * each..(i + 1) * each].to_vec(),
+                instances: valid(excerpt),
+                spectrogram: spectrogram[first..first + frames * shown.bands].to_vec(),
+            }
         };
         Ok(excerpts.iter().enumerate().map(extract).collect())
+    }
+}
+
+impl Stage {
+    fn new(
+        gpu: &Gpu,
+        kind: FeatureKind,
+        options: Options,
+        weights: &[(String, Buffer)],
+        [batch, samples]: [usize; 2],
+        with_spectrogram: bool,
+    ) -> Result<Stage> {
+        let mut g = Graph::new(Mode::Eval);
+        let sound = g.input("samples", Spec::f32([batch, samples]));
+        let Output { features, spectrogram } = (kind.row().graph)(&mut g, sound, options)?;
+        let spectrogram = match (with_spectrogram, spectrogram) {
+            (false, _) => None,
+            (true, Some(tensor)) => Some(tensor),
+            (true, None) => Some(log_mel(&mut g, sound)?),
+        };
+        let keep: Vec<Tensor> = [features].into_iter().chain(spectrogram).collect();
+        let draft = Draft::new(&g, gpu.adapter().target(), 1, &keep, &[])?;
+        draft.fits(gpu)?;
+        let input = gpu.buffer("samples", batch * samples)?;
+        let mut bound: Vec<(&str, Buffer)> =
+            weights.iter().map(|(name, buffer)| (name.as_str(), buffer.clone())).collect();
+        bound.push(("samples", input.clone()));
+        let plan = draft.realise(gpu, &bound)?;
+        Ok(Stage { plan, pace: Mutex::default(), input, features, spectrogram, samples })
+    }
+
+    /// Processes excerpts, zero-padded to the same length.
+    fn run(&self, gpu: &Gpu, excerpts: &[&[f32]]) -> Result<()> {
+        let mut samples = vec![0.0; excerpts.len() * self.samples];
+        for (into, excerpt) in samples.chunks_exact_mut(self.samples).zip(excerpts) {
+            into[..excerpt.len()].copy_from_slice(excerpt);
+        }
+        gpu.write(&self.input, 0, &samples)?;
+        let mut pace = self.pace.lock().expect("nothing panics while it is held");
+        pace.replay(gpu, &[&self.plan.recording], 1, 1, &mut |_| Ok(()), &mut |_| true).map(drop)
     }
 }

@@ -9,7 +9,8 @@ use crate::predict::recognition::Recognition;
 pub const FORMAT: Format = Format {
     name: "audacity",
     about: "An Audacity label track, for a single recording or a file each",
-    extension: Some("txt"),
+    extension: "txt",
+    collected: false,
     head: "",
     several: None,
     write: |out, recognition, _| write(out, recognition),

@@ -8,7 +8,8 @@ use crate::predict::recognition::Recognition;
 pub const FORMAT: Format = Format {
     name: "csv",
     about: "A row per recording and instrument",
-    extension: Some("csv"),
+    extension: "csv",
+    collected: true,
     head: "file,instrument,probability,spread,threshold,present,segments\n",
     several: Some(Frame { before: "", between: "", after: "" }),
     write: |out, recognition, _| rows(out, recognition),

@@ -10,8 +10,10 @@ pub struct Format {
     pub name: &'static str,
     /// One line for help texts.
     pub about: &'static str,
-    /// Extension of a file with one recording; `None` if there is never a file per recording.
-    pub extension: Option<&'static str>,
+    /// Extension of its files.
+    pub extension: &'static str,
+    /// In a folder of results all recordings share a file, to which they are appended; else each has its own.
+    pub collected: bool,
     /// Written before the first recording, also in a file with a single one.
     pub head: &'static str,
     /// How several recordings share an output; `None` if each needs its own file.

@@ -11,7 +11,8 @@ use crate::predict::recognition::{Instrument, Recognition};
 pub const FORMAT: Format = Format {
     name: "jams",
     about: "JAMS annotations (tag_open), for a single recording or a file each",
-    extension: Some("jams"),
+    extension: "jams",
+    collected: false,
     head: "",
     several: None,
     write: |out, recognition, _| write(out, recognition),

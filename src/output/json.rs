@@ -11,7 +11,8 @@ use crate::predict::recognition::{self, Recognition};
 pub const FORMAT: Format = Format {
     name: "json",
     about: "An array with an object per recording",
-    extension: Some("json"),
+    extension: "json",
+    collected: false,
     head: "",
     several: Some(Frame { before: "[\n", between: ",\n", after: "]\n" }),
     write,
@@ -20,7 +21,8 @@ pub const FORMAT: Format = Format {
 pub const LINES: Format = Format {
     name: "jsonl",
     about: "An object per line, as soon as the recording is done",
-    extension: None,
+    extension: "jsonl",
+    collected: true,
     head: "",
     several: Some(Frame { before: "", between: "", after: "" }),
     write: write_line,

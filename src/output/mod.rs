@@ -1,10 +1,12 @@
-//! Output formats of recognition results: a module each, and an entry in the table.
+//! Recognition results in files: formats, a module each and an entry in the table; and folders of many results.
 
+pub mod archive;
 pub mod audacity;
 pub mod csv;
 pub mod format;
 pub mod jams;
 pub mod json;
+pub mod names;
 
 use format::Format;
 

@@ -1,6 +1,7 @@
 //! How recordings are recognised.
 
 use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value, json};
 
 use crate::core::error::{Error, Result};
 use crate::nn::{self, FeatureKind};
@@ -51,6 +52,28 @@ impl Options {
 
     pub(super) fn hop(&self, kind: FeatureKind) -> f64 {
         self.hop.unwrap_or(if kind.is_single_note() { kind.window() } else { HOP })
+    }
+
+    /// All that determines the recognition of a recording, apart from the weights: these options and what the run says about its
+    /// features and thresholds.
+    ///
+    /// # Errors
+    /// `Usage` for an unknown model.
+    pub fn settings(&self, trained: &Trained) -> Result<Map<String, Value>> {
+        let Segmentation { min_duration, median } = self.segmentation;
+        let settings = json!({
+            "model": trained.about.model,
+            "features": trained.feature_config().ok().map(|config| config.key()),
+            "hop": self.hop(trained.config.kind()?),
+            "aggregate": self.aggregate,
+            "gate": self.gate(),
+            "threshold": trained.config.threshold,
+            "calibrate": trained.calibrated,
+            "min_duration": min_duration,
+            "median": median,
+        });
+        let Value::Object(settings) = settings else { unreachable!("an object") };
+        Ok(settings)
     }
 
     pub(super) fn check(&self, trained: &Trained) -> Result<()> {

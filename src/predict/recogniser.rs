@@ -328,22 +328,22 @@ impl Spectrogram {
     }
 }
 
-/// Recognises clips with known features: each as a recording, named by its key.
+/// Recognises clips with known features, each as a recording named by its key, and calls `each` in order with the result.
 ///
 /// # Errors
-/// As [`Recogniser::new`] and [`ClipPredictor::new`].
+/// As [`Recogniser::new`] and [`ClipPredictor::new`], and errors of `each`.
 pub fn recognise_clips(
     gpu: &Gpu,
     trained: &Trained,
     keys: &[String],
     features: &Features,
     options: &Options,
-) -> Result<Vec<Recognition>> {
+    each: &mut dyn FnMut(Recognition) -> Result<()>,
+) -> Result<()> {
     options.check(trained)?;
     let thresholds = trained.common_thresholds()?;
     let mut predictor = ClipPredictor::new(gpu, trained, features, Detail::Positions)?;
     let clips: Vec<u32> = (0..keys.len() as u32).collect();
-    let mut all = Vec::with_capacity(keys.len());
     // The outputs per position of a whole dataset do not fit in memory.
     for portion in clips.chunks(PORTION) {
         let predictions = predictor.predict(&vec![portion.to_vec(); trained.about.seeds.len()])?;
@@ -357,8 +357,8 @@ pub fn recognise_clips(
             excerpts.add(&predictions, i, instances, &Placement { start: 0.0, instances: &audible, levels: &levels });
             let duration = excerpts.seconds(instances, trained)?;
             let name = PathBuf::from(&keys[clip]);
-            all.push(excerpts.recognition(name, duration, trained, &thresholds, options));
+            each(excerpts.recognition(name, duration, trained, &thresholds, options))?;
         }
     }
-    Ok(all)
+    Ok(())
 }

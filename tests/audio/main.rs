@@ -1,5 +1,6 @@
-//! Audio files: decoding, excerpts, recognition.
+//! Audio files: decoding, excerpts, recognition, pages.
 
+mod archive;
 mod containers;
 mod decode;
 mod files;

@@ -20,7 +20,10 @@ fn picture<'a>(r: &'a Recognition, (spectrogram, band_hz): &'a (Array<f32>, Vec<
 }
 
 /// A recording of so many seconds with these instruments: name, probability, segments.
-fn long(file: &str, duration: f64, instruments: &[(&str, f64, &[(f64, f64)])]) -> Recognition {
+/// Name, probability and segments of an instrument.
+type Playing<'a> = (&'a str, f64, &'a [(f64, f64)]);
+
+fn long(file: &str, duration: f64, instruments: &[Playing]) -> Recognition {
     let instruments = instruments.iter().map(|&(name, p, spans)| instrument(name, p, spans)).collect();
     let mut r = Recognition { duration, cell: 1.0, instruments, ..recognition(file) };
     r.instruments.iter_mut().for_each(|i| i.activity = vec![0.5; duration.ceil() as usize]);

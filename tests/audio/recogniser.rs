@@ -186,7 +186,13 @@ fn features_that_stay_on_the_gpu_are_those_that_are_read() {
         let mut normalised = wmic::audio::Clip { sr: SR, samples: samples.clone() };
         normalised.normalise_peak();
         let features = runner.features(&runner.extractor.run(&[&normalised.samples]).unwrap()).unwrap();
-        let read = recognise_clips(&gpu, &run, &["a".into()], &features, &options).unwrap().remove(0);
+        let mut read = vec![];
+        let mut each = |recognition| {
+            read.push(recognition);
+            Ok(())
+        };
+        recognise_clips(&gpu, &run, &["a".into()], &features, &options, &mut each).unwrap();
+        let read = read.remove(0);
         let stayed = Recogniser::new(&gpu, run, options).unwrap().recognise(&samples, SR).unwrap();
         let probabilities = |r: &wmic::predict::recognition::Recognition| -> Vec<f64> {
             r.instruments.iter().map(|i| i.probability).collect()

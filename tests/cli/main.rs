@@ -1,5 +1,6 @@
 //! The command line: output, files, errors.
 
+mod archive;
 mod audio;
 mod commands;
 mod compare;

@@ -1,5 +1,6 @@
 //! Tables for the terminal.
 
+pub mod archive;
 pub mod comparison;
 pub mod evaluation;
 pub mod recording;

@@ -1,0 +1,280 @@
+//! `wmic predict`
+
+mod archive;
+mod results;
+
+use std::path::{Path, PathBuf};
+use std::sync::atomic::Ordering;
+
+use super::clips::{Bar, stop_on_interrupt};
+use super::output::note;
+use super::settings::variant;
+use super::{Device, Status};
+use archive::ArchiveArgs;
+use results::{ResultArgs, ResultWriter};
+use wmic::data::{FeatureScale, features_npz, has_features, load_features};
+use wmic::features::front_end::{FrontEnd, Source};
+use wmic::features::scaling::Scaling;
+use wmic::gpu::Gpu;
+use wmic::metrics::thresholds::Level;
+use wmic::nn::front_ends::vggish::Width;
+use wmic::nn::{self, FeatureKind};
+use wmic::output::archive::Archive;
+use wmic::predict::recogniser::{Aggregate, Options, Recognised, Recogniser, Segmentation, recognise_clips};
+use wmic::predict::recognition::Recognition;
+use wmic::predict::trained::Trained;
+use wmic::report::tables::table::printable;
+use wmic::run::clips::check_features;
+use wmic::run::run_dir::RunDir;
+use wmic::{Array, Error, Result};
+
+/// Recognise the instruments in recordings, and when they play
+///
+/// Recordings of any length are analysed in overlapping excerpts of 10 s (aacnn: 1 s). Files that cannot be decoded are
+/// listed and skipped; the exit status is then 1.
+#[derive(clap::Args)]
+pub struct Args {
+    /// Run directory of `wmic train`
+    run: PathBuf,
+    /// Audio files, folders or patterns; or features: a dataset with features, or an .npz with X (N, T, 128)
+    #[arg(value_name = "AUDIO|FEATURES", required_unless_present = "files_from")]
+    inputs: Vec<PathBuf>,
+    /// Hop between excerpts in seconds, at most their length [default: 4.8; for aacnn 1, at least 0.5]
+    #[arg(long, value_name = "S")]
+    hop: Option<f64>,
+    /// How the probabilities of the excerpts are combined [default: power; mean for aacnn]
+    #[arg(long, value_parser = variant::<Aggregate>())]
+    aggregate: Option<Aggregate>,
+    /// Decision threshold: a number, or tuned (per class, from the run) [default: the run's]
+    #[arg(long, value_name = "P|tuned")]
+    threshold: Option<Level>,
+    /// Lowest decision thresholds with this expected precision, 0.5 to 0.99, from the run's validation clips
+    #[arg(long, value_name = "P", conflicts_with = "threshold", value_parser = precision)]
+    precision: Option<Level>,
+    /// Whether probabilities are calibrated as the run's validation clips suggest
+    #[arg(long, value_name = "true|false", default_value_t = true, action = clap::ArgAction::Set)]
+    calibrate: bool,
+    /// Parts this many dB below the loudest one of a recording are silent, as are parts below -80 dB of full scale [default: 60]
+    #[arg(long, value_name = "DB")]
+    gate: Option<f32>,
+    /// Shortest segment in seconds; the most active one of a present instrument stays
+    #[arg(long, value_name = "S", default_value_t = Segmentation::default().min_duration)]
+    min_duration: f64,
+    /// Median filter over the activity before segments are found, in seconds; 0 for none
+    #[arg(long, value_name = "S", default_value_t = Segmentation::default().median)]
+    median: f64,
+    #[command(flatten)]
+    results: ResultArgs,
+    #[command(flatten)]
+    archive: ArchiveArgs,
+    /// VGGish weights, a safetensors file or random: for runs that do not record their front end, or if the file has
+    /// moved
+    #[arg(long, value_name = "FILE|random")]
+    frontend_weights: Option<Source>,
+    /// Width of VGGish as a fraction of its channels, with --frontend-weights
+    #[arg(long, value_name = "W", requires = "frontend_weights")]
+    width: Option<Width>,
+    /// PCA of its embeddings, with --frontend-weights [default: the PCA in the weights file]
+    #[arg(long, value_name = "FILE.npz", requires = "frontend_weights")]
+    pca: Option<PathBuf>,
+    /// Scale of features stored as floats: unit, inputs of 0 to 1, or byte, codes of 0 to 255 [default: as in the run]
+    #[arg(long, value_name = "unit|byte", value_parser = variant::<FeatureScale>())]
+    feature_scale: Option<FeatureScale>,
+    #[command(flatten)]
+    device: Device,
+}
+
+fn precision(text: &str) -> Result<Level, String> {
+    format!("precision:{text}").parse().map_err(|_| "a number from 0.5 to 0.99 is expected".into())
+}
+
+impl Args {
+    pub fn run(self) -> anyhow::Result<Status> {
+        let run = RunDir::open(&self.run)?;
+        self.predict(&self.device.open()?, &run)
+    }
+
+    fn predict(&self, gpu: &Gpu, run: &RunDir) -> anyhow::Result<Status> {
+        let mut trained = Trained::load(run)?;
+        self.set_front_end(&mut trained)?;
+        self.threshold.or(self.precision).map_or(Ok(()), |level| trained.set_threshold(level))?;
+        trained.calibrated = self.calibrate;
+        let options = Options {
+            hop: self.hop,
+            aggregate: self.aggregate,
+            spectrogram: self.results.with_pictures(),
+            gate: self.gate,
+            segmentation: Segmentation { min_duration: self.min_duration, median: self.median },
+        };
+        let results = ResultWriter::new(&self.results, &trained, self.archive.in_files())?;
+        let known = self.features(&trained)?;
+        let mut recordings = match &known {
+            Some(_) if options.spectrogram => {
+                let reason = "--plot and --html need audio, not features, e.g. DATASET/audio";
+                return Err(Error::Usage(reason.into()).into());
+            }
+            Some((keys, _)) => self.archive.clips(keys)?,
+            None => self.archive.recordings(&self.inputs)?,
+        };
+        results.expect(recordings.names.len())?;
+        let output = (self.results.format(self.archive.in_files())?, self.results.detail());
+        let archive = self.archive.open(run, &trained, &options, output, &mut recordings)?;
+        let files = recordings.found.files;
+        let done = archive.as_ref().map_or(0, |archive| archive.recordings() - files.len());
+        let mut outputs = Outputs { results, archive, names: recordings.names, done, faults: 0 };
+        let ended = match known {
+            _ if files.is_empty() => true,
+            Some((keys, features)) => {
+                let mut n = 0..;
+                let each = &mut |recognition| outputs.take(n.next().expect("endless"), &recognition, None);
+                recognise_clips(gpu, &trained, &keys, &features, &options, each)?;
+                true
+            }
+            None => self.recognise(gpu, trained, options, &files, &mut outputs)?,
+        };
+        let Outputs { results, archive, mut faults, .. } = outputs;
+        match archive {
+            Some(archive) if !ended => {
+                self.archive.interrupted(archive)?;
+                return Ok(Status::Interrupted);
+            }
+            Some(archive) => faults = self.archive.end(archive, self.results.json)?,
+            None => {}
+        }
+        results.end()?;
+        Ok(if faults > 0 { Status::Failed } else { Status::Done })
+    }
+
+    /// The features given as input; `None` for audio.
+    fn features(&self, trained: &Trained) -> Result<Option<(Vec<String>, wmic::data::Features)>> {
+        let [input] = self.inputs.as_slice() else { return Ok(None) };
+        let npz = input.extension().is_some_and(|e| e == "npz");
+        if !npz && (!has_features(input) || trained.config.kind()? != FeatureKind::Vggish) {
+            return Ok(None);
+        }
+        let archive = if npz { Some(input.clone()) } else { features_npz(input) };
+        if let Some(archive) = archive {
+            check_features(&mut trained.config.clone(), &archive)?;
+        }
+        let (keys, features, remark) = load_features(input, self.feature_scale.or(trained.config.feature_scale))?;
+        remark.iter().for_each(|remark| note(&printable(remark)));
+        Ok(Some((keys, features)))
+    }
+
+    /// Recognises the files; returns whether the user has not interrupted it.
+    fn recognise(
+        &self,
+        gpu: &Gpu,
+        trained: Trained,
+        options: Options,
+        files: &[PathBuf],
+        outputs: &mut Outputs,
+    ) -> anyhow::Result<bool> {
+        let needs_vggish = nn::find(&trained.config.model)?.needs_vggish();
+        if trained.config.front_end.is_none() && needs_vggish {
+            let reason = "the run does not record the front end of its features; give the VGGish weights: \
+                          --frontend-weights FILE";
+            return Err(Error::Usage(reason.into()).into());
+        }
+        let mut recogniser = Recogniser::new(gpu, trained, options)?;
+        // Without a folder of results, nothing is left to be saved.
+        let stop = self.archive.in_files().then(stop_on_interrupt);
+        let is_stopped = || stop.as_ref().is_some_and(|stop| stop.load(Ordering::Relaxed));
+        let bar = Bar::new(outputs.done + files.len(), "recognising");
+        bar.show(outputs.done);
+        let ended = recogniser.recognise_files(files, &mut |n, recognised| {
+            match recognised {
+                Ok(Recognised { recognition, spectrogram }) => {
+                    for warning in &recognition.condition.warnings {
+                        bar.note(&format!("warning: {}: {warning}", files[n].display()));
+                    }
+                    bar.suspend(|| outputs.take(n, &recognition, spectrogram))?;
+                }
+                Err(error @ (Error::Data { .. } | Error::Io { .. })) => {
+                    bar.note(&format!("skipped: {error}"));
+                    outputs.fail(n, &error)?;
+                }
+                Err(error) => return Err(error),
+            }
+            bar.show(outputs.done + n + 1);
+            if is_stopped() { Err(Error::Usage("interrupted".into())) } else { Ok(()) }
+        });
+        bar.finish();
+        match ended {
+            Err(_) if is_stopped() => Ok(false),
+            ended => Ok(ended.map(|()| true)?),
+        }
+    }
+
+    /// Applies the options to the run's front end: its new path, or, if the run does not record one, what it is.
+    fn set_front_end(&self, trained: &mut Trained) -> Result<()> {
+        let Some(weights) = &self.frontend_weights else { return Ok(()) };
+        if !nn::find(&trained.config.model)?.needs_vggish() {
+            let reason = "does not use VGGish: remove --frontend-weights";
+            return Err(Error::Usage(format!("{} {reason}", trained.config.model)));
+        }
+        if trained.config.front_end.is_some() {
+            if self.width.is_some() || self.pca.is_some() {
+                return Err(Error::Usage(
+                    "the run records the width and PCA of its front end: remove --width and --pca".into(),
+                ));
+            }
+            return trained.relocate_front_end(weights);
+        }
+        let front_end = FrontEnd::new(weights.clone(), self.width.unwrap_or_default());
+        trained.config.front_end = Some(FrontEnd { pca: self.pca.clone(), scaling: Some(Scaling::Pca8), ..front_end });
+        Ok(())
+    }
+}
+
+/// Where the results go.
+struct Outputs<'a> {
+    results: ResultWriter<'a>,
+    archive: Option<Archive<'a>>,
+    /// Names of the recordings' outputs.
+    names: Vec<PathBuf>,
+    /// Recordings done before.
+    done: usize,
+    /// Recordings that failed or are damaged.
+    faults: usize,
+}
+
+impl Outputs<'_> {
+    fn take(&mut self, n: usize, r: &Recognition, spectrogram: Option<Array<f32>>) -> Result<()> {
+        self.faults += usize::from(r.condition.damaged);
+        if let Some(archive) = &mut self.archive {
+            archive.add(n, r)?;
+        }
+        self.results.take(r, spectrogram, &self.names[n])
+    }
+
+    fn fail(&mut self, n: usize, error: &Error) -> Result<()> {
+        self.faults += 1;
+        self.archive.as_mut().map_or(Ok(()), |archive| archive.fail(n, error))
+    }
+}
+
+/// Recognises recordings as with `--plot` and `--html`, into `folder`. For `wmic demo`.
+pub fn show(gpu: &Gpu, run: &RunDir, files: &[PathBuf], folder: &Path) -> anyhow::Result<()> {
+    let args = Args {
+        run: run.path().into(),
+        inputs: files.to_vec(),
+        hop: None,
+        aggregate: None,
+        threshold: Some(Level::Tuned),
+        precision: None,
+        calibrate: true,
+        gate: None,
+        min_duration: Segmentation::default().min_duration,
+        median: Segmentation::default().median,
+        results: ResultArgs { top: 4, plot: Some(folder.into()), html: Some(folder.into()), ..ResultArgs::default() },
+        archive: ArchiveArgs::default(),
+        frontend_weights: None,
+        width: None,
+        pca: None,
+        feature_scale: None,
+        device: Device { device: None },
+    };
+    args.predict(gpu, run)?;
+    Ok(())
+}
