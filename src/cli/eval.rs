@@ -62,6 +62,8 @@ impl Args {
         // They do not apply to other splits or datasets.
         let val_keys = trained.config.val_keys.clone().filter(|_| matches!(self.split, Split::Val | Split::Train));
         let mut config = Config { dataset: self.dataset, features: self.features, val_keys, ..trained.config.clone() };
+        // Only training uses them.
+        config.times = None;
         config.feature_scale = self.feature_scale.or(config.feature_scale);
         let Some(mut data) = load_clips(&gpu, &mut config, Labels::Any)? else { return Ok(Status::Interrupted) };
         let fingerprint = format!("{:016x}", data.fingerprint());

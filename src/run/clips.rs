@@ -54,7 +54,7 @@ pub fn load_clips(
                 (true, true) if config.notes.is_none() => {
                     Dataset::load_with(&config.dataset, &npz, config.feature_scale)?
                 }
-                _ => join(&AudioSet::load(&config.dataset)?, &npz, config.split_config(), config.feature_scale)?,
+                _ => join(&audio_set(config)?, &npz, config.clips()?, config.feature_scale)?,
             })
         }
         (None, None) => {
@@ -64,11 +64,15 @@ pub fn load_clips(
         }
     };
     let Some(mut data) = data else { return Ok(None) };
+    if let Some(times) = &config.times {
+        data = data.with_times(times, kind.row().seconds)?;
+    }
     if let Some(keys) = &config.val_keys {
         data = data.with_validation_keys(keys)?;
     }
     if labels == Labels::Required {
         data.check_splits()?;
+        data.warnings.extend(unused_times(config, &data));
     }
     Ok(Some(data))
 }
@@ -90,19 +94,33 @@ pub fn audio_of(config: &Config) -> Result<Option<(AudioSet, FeatureConfig)>> {
     }
     if !nn::find(&config.model)?.needs_vggish() {
         let feature_config = FeatureConfig { scale: config.notes.unwrap_or_default().scale, ..FeatureConfig::of(kind) };
-        return Ok(Some((AudioSet::load(&config.dataset)?, feature_config)));
+        return Ok(Some((audio_set(config)?, feature_config)));
     }
     let Some(front_end) = &config.front_end else {
         let reason = "has audio, but no features; extract them with wmic features, or give VGGish weights \
                       (`front_end.weights` FILE or random)";
-        return match AudioSet::load(&config.dataset) {
+        return match audio_set(config) {
             Ok(_) => Err(Error::data(&config.dataset, reason)),
             Err(error) => Err(error),
         };
     };
     // Log-mel patches do not depend on VGGish's weights.
     let front_end = kind.row().weights.is_some().then(|| front_end.clone());
-    Ok(Some((AudioSet::load(&config.dataset)?, FeatureConfig { front_end, ..FeatureConfig::of(kind) })))
+    Ok(Some((audio_set(config)?, FeatureConfig { front_end, ..FeatureConfig::of(kind) })))
+}
+
+/// Why the times of a dataset are not used in training, if that was not asked for.
+fn unused_times(config: &Config, data: &Dataset) -> Option<String> {
+    let is_used = config.weight_of_instances(true) > 0.0 || config.strong_weight == Some(0.0);
+    let why = match config.augment.is_empty() {
+        true => format!("{} has no probabilities of instances", config.model),
+        false => "mixed clips have none".into(),
+    };
+    (data.strong.is_some() && !is_used).then(|| format!("times only tell in which clips an instrument plays ({why})"))
+}
+
+fn audio_set(config: &Config) -> Result<AudioSet> {
+    AudioSet::load_with(&config.dataset, config.unlisted)
 }
 
 fn from_audio(
@@ -127,7 +145,7 @@ fn from_audio(
         progress: &mut |done| progress(Loading::Files { done, of: set.files.len() }),
     };
     let cache = config.cache.clone().unwrap_or_else(cache_folder);
-    let Some((data, faults, made)) = job.dataset(&set, &cache, config.split_config())? else { return Ok(None) };
+    let Some((data, faults, made)) = job.dataset(&set, &cache, config.clips()?)? else { return Ok(None) };
     faults.iter().for_each(|line| progress(Loading::Fault(line)));
     if let (Some(front_end), Some(made)) = (&mut config.front_end, made.front_end) {
         front_end.range = made.range;

@@ -2,7 +2,7 @@
 //!
 //! `run.toml` every setting, the adapter, the version; `metrics.jsonl` a line per epoch and seed; `model.safetensors`
 //! the best weights of all seeds; `state.safetensors` the state for a bit-identical resume; `test.json` the test
-//! scores; `report.html` and pictures the same as figures ([`crate::report::pages::training`]). For single notes,
+//! scores; `report.html` and pictures the same as figures ([`crate::report::pages::training`]). Where they are drawn,
 //! `class-map.json` and `splits.csv` record the splits. Each file is written atomically.
 
 use std::collections::BTreeMap;
@@ -62,6 +62,9 @@ pub struct Environment {
     pub parameters: usize,
     /// [`crate::data::Dataset::fingerprint`], in hex: a run resumes only with the same data.
     pub data: String,
+    /// [`crate::data::Dataset::strong_fingerprint`], in hex.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub strong: Option<String>,
     /// Clips per seed.
     pub train_clips: usize,
     pub val_clips: usize,

@@ -57,9 +57,11 @@ fn nothing_plays_in_noise_hum_and_clicks() {
         features: Features { values: FeatureValues::F32(values.into()), instances, width, lengths },
         targets: vec![0.0; 64 * 20],
         observed: vec![false; 64 * 20],
+        strong: None,
         train: (0..52).collect(),
         validation: Some((52..64).collect()),
         test: vec![],
+        drawn: None,
         warnings: vec![],
     };
     run.fit_domain(&data).unwrap();

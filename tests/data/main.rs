@@ -5,5 +5,6 @@ mod datasets;
 mod domain;
 mod events;
 mod metrics;
+mod own_labels;
 mod report;
 mod training_report;
