@@ -10,3 +10,4 @@ mod pages;
 mod recogniser;
 mod recognition;
 mod synth;
+mod unreliable;
