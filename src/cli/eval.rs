@@ -55,13 +55,15 @@ impl Args {
         let run = RunDir::open(&self.run)?;
         let mut trained = Trained::load(&run)?;
         if let Some(weights) = &self.frontend_weights {
-            trained.relocate_front_end(weights)?;
+            trained.config.locate_front_end(weights, None, None)?;
         }
         self.threshold.map_or(Ok(()), |level| trained.set_threshold(level))?;
         let gpu = self.device.open()?;
         // They do not apply to other splits or datasets.
         let val_keys = trained.config.val_keys.clone().filter(|_| matches!(self.split, Split::Val | Split::Train));
         let mut config = Config { dataset: self.dataset, features: self.features, val_keys, ..trained.config.clone() };
+        // Only training uses them.
+        config.times = None;
         config.feature_scale = self.feature_scale.or(config.feature_scale);
         let Some(mut data) = load_clips(&gpu, &mut config, Labels::Any)? else { return Ok(Status::Interrupted) };
         let fingerprint = format!("{:016x}", data.fingerprint());

@@ -90,7 +90,11 @@ impl Args {
         }
         if let Some(set) = &set {
             let (classes, folder) = (set.classes.len(), set.path.display());
-            let what = if self.frontend.is_single_note() { "every whole second" } else { "the first 10 s" };
+            let what = match (self.frontend.is_single_note(), &set.own) {
+                (true, _) => "every whole second",
+                (false, Some(_)) => "every 10 s",
+                (false, None) => "the first 10 s",
+            };
             note(&format!("{folder} is a dataset of {classes} classes: {what} of each file, with its labels"));
             set.warnings.iter().for_each(|warning| note(&printable(&format!("warning: {warning}"))));
         }
@@ -179,7 +183,7 @@ impl Args {
 fn dataset(folder: &Path) -> wmic::Result<Option<AudioSet>> {
     match AudioSet::load(folder) {
         Ok(set) => Ok(Some(set)),
-        Err(error) if wmic::data::has_class_map(folder) => Err(error),
+        Err(error) if wmic::data::has_class_map(folder) || wmic::data::has_own_labels(folder) => Err(error),
         Err(_) => Ok(None),
     }
 }

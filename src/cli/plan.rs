@@ -112,7 +112,7 @@ fn clips(gpu: &Gpu, config: &mut Config) -> Result<Option<(Dims, Split)>> {
             (feature_config.kind.instances(feature_config.kind.samples()), feature_config.instance_len());
         let narrow = if feature_config.is_in_bytes() { Encoding::Bytes } else { Encoding::Halves };
         let encoding = narrow.of_clips(instances * width);
-        let dims = Dims { clips, instances, width, classes, encoding, slots: clips };
+        let dims = Dims { clips, instances, width, classes, encoding, slots: clips, strong: false };
         if feature_config.kind.is_single_note() {
             note("one second per file is assumed; the true number is known after decoding");
         }
@@ -124,5 +124,6 @@ fn clips(gpu: &Gpu, config: &mut Config) -> Result<Option<(Dims, Split)>> {
     }
     let Some(data) = load_clips(gpu, config, Labels::Required)? else { return Ok(None) };
     let dims = Dims::new(&data.features, data.classes.len(), gpu.max_binding());
+    let dims = Dims { strong: data.strong.is_some(), ..dims };
     Ok(Some((dims, splits(config, &data)?.swap_remove(0))))
 }

@@ -30,8 +30,9 @@ use wmic::{Error, Result};
 /// Train a recogniser, several seeds side by side, and evaluate it on the test split
 #[derive(clap::Args)]
 pub struct Args {
-    /// Folder in OpenMIC-2018's layout with features or audio/ (see `wmic synth`), or a folder of audio files per
-    /// class; with --config or --resume the dataset recorded there
+    /// Folder in OpenMIC-2018's layout with features or audio/ (see `wmic synth`), recordings with labels.csv or
+    /// annotation files (JAMS, Audacity), or a folder of audio files per class; with --config or --resume the dataset
+    /// recorded there
     #[arg(required_unless_present_any = ["config", "resume"])]
     dataset: Option<PathBuf>,
     /// Architecture [default: att]

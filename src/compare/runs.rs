@@ -9,7 +9,7 @@ use crate::compare::experiment::{Entry, Experiment};
 use crate::compare::test_predictions::TestPredictions;
 use crate::core::error::{Error, Result};
 use crate::core::files::{create_directories, is_leftover, try_lock_directory, write_atomic};
-use crate::data::{Dataset, FeatureScale, SplitBy};
+use crate::data::{Dataset, FeatureScale, SplitBy, Unlisted, has_class_map};
 use crate::features::front_end::FrontEnd;
 use crate::gpu::Gpu;
 use crate::metrics::evaluation::Evaluation;
@@ -246,7 +246,10 @@ struct DatasetKey {
     kind: FeatureKind,
     /// The settings of single notes that affect features and splits.
     notes: Option<(Scale, SplitBy)>,
+    /// Where validation clips are drawn on loading.
     val_fraction: Option<f64>,
+    unlisted: Option<Unlisted>,
+    times: Option<PathBuf>,
     front_end: Option<FrontEnd>,
     train_front_end: TrainFrontEnd,
     features: Option<PathBuf>,
@@ -268,7 +271,9 @@ impl Datasets {
         let key = DatasetKey {
             kind: config.kind()?,
             notes: config.notes.map(|notes| (notes.scale, notes.split_by)),
-            val_fraction: config.split_config().map(|split_config| split_config.validation),
+            val_fraction: (config.notes.is_some() || !has_class_map(&config.dataset)).then_some(config.val_fraction),
+            unlisted: config.unlisted,
+            times: config.times.clone(),
             front_end: config.front_end.clone(),
             train_front_end: config.train_front_end,
             features: config.features.clone(),

@@ -2,8 +2,9 @@
 
 use super::labels::{Labels, Splits, by_key, check_any, check_splits, examples};
 use super::openmic::{LABELS, Layout, find_root};
+use super::own_labels::{self, OwnLabels, Part};
 use super::split::{SegmentSplit, TEST_FRACTION};
-use super::{Dataset, Features, SplitConfig};
+use super::{Dataset, Drawn, Features, SplitConfig, Unlisted};
 use crate::audio::audio_files_in;
 use crate::core::error::{Error, Result};
 use crate::core::files::distinct_names;
@@ -35,27 +36,55 @@ pub struct AudioSet {
     pub test: Vec<u32>,
     /// Warnings about files, labels and splits, one line each, with counts.
     pub warnings: Vec<String>,
+    /// The user's own labels, from which the others are; of whole recordings, which may be longer than a clip.
+    pub own: Option<OwnLabels>,
 }
 
 impl AudioSet {
+    /// As [`AudioSet::load_with`].
+    ///
+    /// # Errors
+    /// As [`AudioSet::load_with`].
+    pub fn load(path: impl AsRef<Path>) -> Result<AudioSet> {
+        AudioSet::load_with(path, None)
+    }
+
     /// Finds the clips and labels of the folder `path`, which is one of
+    /// - recordings with a table `labels.csv`: columns file, instrument, present (1, 0 or empty), and optionally start and end
+    ///   (seconds), group, split (train, validation, test); or columns file and one for each instrument;
     /// - OpenMIC-2018's layout (also in the subfolder `openmic-2018`): `audio/**/KEY.ogg`, or any other audio format,
     ///   with `class-map.json`, `openmic-2018-aggregated-labels.csv` and `partitions/`, which may be missing;
     /// - a folder per class: its name is the class, and the audio files in it (and below) have that class and no other.
     ///   Of each class's n sorted files a tenth, rounded, but at least one if there are two, is drawn for the test,
     ///   always the same ones. Excerpts of one recording may be in both splits: store such data in the other layout,
-    ///   with its own splits.
+    ///   with its own splits;
+    /// - recordings with annotation files beside them: `song.jams` (`tag_open`, `segment_open`), or a label track of Audacity,
+    ///   `song.txt`.
+    ///
+    /// Of recordings with a table or annotation files a tenth is drawn for the test by group, always the same ones, unless the
+    /// table says which. `unlisted`: what holds for an instrument that the labels of a recording do not mention; by default it is
+    /// unknown with a table, absent with annotation files.
     ///
     /// # Errors
-    /// `Data` for a folder that is neither; a key twice; labels of other classes than the class map's; no audio file or
+    /// `Data` for a folder that is none of them; damaged or contradictory labels; a key twice; labels of other classes than the class map's; no audio file or
     /// no label at all; fewer than two classes with audio files. `Io` for what cannot be read. Empty splits are not an
     /// error: see [`AudioSet::check_splits`].
-    pub fn load(path: impl AsRef<Path>) -> Result<AudioSet> {
+    pub fn load_with(path: impl AsRef<Path>, unlisted: Option<Unlisted>) -> Result<AudioSet> {
         let path = path.as_ref();
-        match find_root(path) {
-            Ok(_) => of_layout(path),
-            Err(_) if path.is_dir() => of_folders(path),
-            Err(neither) => Err(neither),
+        let has_layout = find_root(path);
+        let own = match path.is_dir() && (has_layout.is_err() || own_labels::has_table(path)) {
+            true => own_labels::load(path, unlisted)?,
+            false => None,
+        };
+        match (own, has_layout) {
+            (Some(own), _) => Ok(of_own(path, own)),
+            (None, _) if unlisted.is_some() => {
+                let reason = "has neither labels.csv nor annotation files: remove `unlisted`";
+                Err(Error::data(path, reason))
+            }
+            (None, Ok(_)) => of_layout(path),
+            (None, Err(_)) if path.is_dir() => of_folders(path),
+            (None, Err(neither)) => Err(neither),
         }
     }
 
@@ -83,7 +112,7 @@ impl AudioSet {
             return Err(Error::Usage(format!("{count} rows of features need as many distinct clips of the {n}")));
         }
         let kept = |split: &[u32]| split.iter().filter_map(|&clip| place[clip as usize]).collect();
-        let splits = Splits { train: kept(&self.train), test: kept(&self.test) };
+        let splits = Splits { train: kept(&self.train), validation: None, test: kept(&self.test) };
         let AudioSet { path, classes, keys, targets, observed, warnings, .. } = self.clone();
         let kept = rows.iter().map(|&clip| keys[clip as usize].clone()).collect();
         let labels = Labels { keys, targets, observed, warnings }.join(kept, k);
@@ -124,6 +153,10 @@ impl AudioSet {
         files: &[u32],
         how: SplitConfig,
     ) -> Result<Dataset> {
+        if let Some(own) = &self.own {
+            let reason = "has labels of recordings; single-label models need a folder per class";
+            return Err(Error::data(&own.source, reason));
+        }
         let of_file = self.only_classes()?;
         if keys.len() != files.len()
             || features.lengths.len() != files.len()
@@ -179,9 +212,11 @@ impl AudioSet {
             features,
             targets,
             observed,
+            strong: None,
             train,
             validation: Some(validation),
             test,
+            drawn: Some(Drawn::Notes),
             warnings,
         })
     }
@@ -199,8 +234,8 @@ fn of_layout(path: &Path) -> Result<AudioSet> {
     }
     let Labels { keys, targets, observed, mut warnings } = Labels::of_table(&table, &classes, keys, "audio")?;
     check_any(&root, &observed)?;
-    let Splits { train, test } = Splits::locate(&partitions, &keys, "audio", false, &mut warnings)?;
-    Ok(AudioSet { path: root, classes, keys, files, targets, observed, train, test, warnings })
+    let Splits { train, test, .. } = Splits::locate(&partitions, &keys, "audio", false, &mut warnings)?;
+    Ok(AudioSet { path: root, classes, keys, files, targets, observed, train, test, warnings, own: None })
 }
 
 fn of_folders(root: &Path) -> Result<AudioSet> {
@@ -234,14 +269,39 @@ fn of_folders(root: &Path) -> Result<AudioSet> {
     if stray > 0 {
         warnings.push(format!("{stray} audio files are in no class folder and are unused"));
     }
-    let within: Vec<&Path> = clips.iter().map(|(_, file)| file.strip_prefix(root).unwrap_or(file)).collect();
-    let keys = distinct_names(&within).into_iter().map(|name| name.replace(std::path::MAIN_SEPARATOR, "/")).collect();
+    let keys = keys_within(root, clips.iter().map(|(_, file)| file));
     let k = classes.len();
     let targets =
         clips.iter().flat_map(|&(own, _)| (0..k).map(move |class| f32::from(u8::from(class == own)))).collect();
     let observed = vec![true; clips.len() * k];
     let files = clips.into_iter().map(|(_, file)| file).collect();
-    Ok(AudioSet { path: root.into(), classes, keys, files, targets, observed, train, test, warnings })
+    Ok(AudioSet { path: root.into(), classes, keys, files, targets, observed, train, test, warnings, own: None })
+}
+
+/// Paths within the folder, with slashes.
+fn keys_within<'a>(root: &Path, files: impl Iterator<Item = &'a PathBuf>) -> Vec<String> {
+    let within: Vec<&Path> = files.map(|file| file.strip_prefix(root).unwrap_or(file)).collect();
+    distinct_names(&within).into_iter().map(|name| name.replace(std::path::MAIN_SEPARATOR, "/")).collect()
+}
+
+fn of_own(root: &Path, own: OwnLabels) -> AudioSet {
+    let parts = own.parts(0.0);
+    let files = |test: bool| {
+        let is = |part: &Option<Part>| part.is_some_and(|part| (part == Part::Test) == test);
+        parts.iter().zip(0..).filter(|(part, _)| is(part)).map(|(_, file)| file).collect()
+    };
+    AudioSet {
+        path: root.into(),
+        classes: own.classes.clone(),
+        keys: keys_within(root, own.files.iter()),
+        files: own.files.clone(),
+        targets: own.targets.clone(),
+        observed: own.observed.clone(),
+        train: files(false),
+        test: files(true),
+        warnings: own.warnings.clone(),
+        own: Some(own),
+    }
 }
 
 /// The names of the folders in `root`, sorted, without hidden ones.

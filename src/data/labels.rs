@@ -20,9 +20,11 @@ pub(super) struct Labels {
     pub warnings: Vec<String>,
 }
 
-/// Clip indices of the two splits.
+/// Clip indices of the splits.
 pub(super) struct Splits {
     pub train: Vec<u32>,
+    /// `None`: each seed draws its own from `train`.
+    pub validation: Option<Vec<u32>>,
     pub test: Vec<u32>,
 }
 
@@ -169,9 +171,9 @@ impl Labels {
     ) -> Result<Dataset> {
         let Labels { keys, targets, observed, mut warnings } = self;
         check_any(&path, &observed)?;
-        let Splits { train, test } = splits;
+        let Splits { train, validation, test } = splits;
         let mut unsplit = vec![true; keys.len()];
-        train.iter().chain(&test).for_each(|&row| unsplit[row as usize] = false);
+        train.iter().chain(validation.iter().flatten()).chain(&test).for_each(|&row| unsplit[row as usize] = false);
         let unsplit: Vec<&str> = keys.iter().zip(&unsplit).filter(|&(_, &u)| u).map(|(key, _)| key.as_str()).collect();
         if !unsplit.is_empty() {
             warnings.push(format!("{} clips are in no split and are unused ({})", unsplit.len(), examples(&unsplit)));
@@ -193,7 +195,20 @@ impl Labels {
                 }
             }
         }
-        Ok(Dataset { path, classes, keys, features, targets, observed, train, validation: None, test, warnings })
+        Ok(Dataset {
+            path,
+            classes,
+            keys,
+            features,
+            targets,
+            observed,
+            strong: None,
+            train,
+            validation,
+            test,
+            drawn: None,
+            warnings,
+        })
     }
 }
 
@@ -231,7 +246,7 @@ impl Splits {
             }
             Ok(found)
         };
-        Ok(Splits { train: locate(&partitions[0])?, test: locate(&partitions[1])? })
+        Ok(Splits { train: locate(&partitions[0])?, validation: None, test: locate(&partitions[1])? })
     }
 }
 

@@ -5,6 +5,7 @@
 //! file.
 
 mod audio_set;
+mod excerpts;
 mod features;
 mod features_npz;
 mod json_features;
@@ -13,15 +14,18 @@ mod layout;
 mod mapped;
 mod npz;
 mod openmic;
+mod own_labels;
 mod pickle;
 mod split;
 mod synth;
 mod synth_audio;
 
 pub use audio_set::AudioSet;
+pub use excerpts::Excerpts;
 pub use features::FeatureScale;
 pub use features_npz::{npz_note, write_npz};
 pub use mapped::Mapped;
+pub use own_labels::Unlisted;
 pub use split::{SplitBy, SplitConfig, validation_split};
 pub use synth::synth;
 pub use synth_audio::synth_audio;
@@ -49,14 +53,34 @@ pub struct Dataset {
     pub targets: Vec<f32>,
     /// (N, K) row-major: whether the label is known.
     pub observed: Vec<bool>,
+    /// (N, T, K) row-major: labels of the instances (strong labels), if any are known; each one of [`instance`].
+    pub strong: Option<Arc<Vec<u8>>>,
     /// Clip indices in the order of the split file.
     pub train: Vec<u32>,
     /// Validation clips, none of them in `train`; `None`: each seed draws its own from `train`.
     pub validation: Option<Vec<u32>>,
     /// Clip indices in the order of the split file.
     pub test: Vec<u32>,
+    /// Of what the splits were drawn on loading, if they are not files of the dataset: a run records them.
+    pub drawn: Option<Drawn>,
     /// Warnings, one line each, with counts.
     pub warnings: Vec<String>,
+}
+
+/// Units that splits are drawn of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Drawn {
+    /// Seconds of single notes.
+    Notes,
+    /// Recordings with the user's own labels, which may say themselves to which split they belong.
+    Recordings,
+}
+
+/// Labels of an instance.
+pub mod instance {
+    pub const UNKNOWN: u8 = 0;
+    pub const ABSENT: u8 = 1;
+    pub const PRESENT: u8 = 2;
 }
 
 /// The model inputs of N clips of up to T instances of F values.
@@ -158,7 +182,14 @@ impl Dataset {
         Ok(())
     }
 
-    /// Fingerprint of the dataset: FNV-1a over everything that affects training and evaluation.
+    /// Fingerprint of the labels of instances, which affect only training; `None` if there are none.
+    pub fn strong_fingerprint(&self) -> Option<u64> {
+        let mut fingerprint = Fingerprint::default();
+        self.strong.as_ref()?.iter().for_each(|&code| fingerprint.mix(code.into()));
+        Some(fingerprint.finish())
+    }
+
+    /// Fingerprint of the dataset: FNV-1a over everything that affects training and evaluation, but for the labels of instances.
     pub fn fingerprint(&self) -> u64 {
         let mut fingerprint = Fingerprint::default();
         let mut mix = |word: u64| fingerprint.mix(word);
@@ -202,6 +233,11 @@ pub fn features_npz(path: impl AsRef<Path>) -> Option<PathBuf> {
 /// Whether the folder is meant as a dataset in OpenMIC-2018's layout.
 pub fn has_class_map(path: impl AsRef<Path>) -> bool {
     openmic::find_root(path.as_ref()).is_ok()
+}
+
+/// Whether the folder has labels of the user's own: `labels.csv`, or annotation files beside recordings.
+pub fn has_own_labels(path: impl AsRef<Path>) -> bool {
+    own_labels::are_in(path.as_ref())
 }
 
 /// Loads features alone, for prediction: from an npz with `X` (N, T, 128) and, optionally, `sample_key` (else the keys

@@ -1,6 +1,6 @@
 //! Splits into training, validation and test clips.
 
-use super::Dataset;
+use super::{Dataset, Drawn};
 use crate::core::error::{Error, Result};
 use crate::core::files::read_limited;
 use rand::SeedableRng;
@@ -85,8 +85,13 @@ impl Dataset {
     /// `Data` for a key that is not in the training split, one that occurs twice, a file without keys, or one that
     /// leaves no training clip; `Usage` if the dataset already has a validation split.
     pub fn with_validation_keys(mut self, path: &Path) -> Result<Dataset> {
-        if self.validation.is_some() {
-            return Err(Error::Usage("the segments of single notes are split by `notes.split_by`, not by keys".into()));
+        if let Some(own) = self.validation.take() {
+            if self.drawn == Some(Drawn::Notes) {
+                let reason = "the segments of single notes are split by `notes.split_by`, not by keys";
+                return Err(Error::Usage(reason.into()));
+            }
+            self.train.extend(own);
+            self.train.sort_unstable();
         }
         const TRAIN: u8 = 0;
         const TEST: u8 = 1;
@@ -162,6 +167,36 @@ pub struct SplitConfig {
 
 /// Fraction of the units of each class for the test.
 pub(super) const TEST_FRACTION: f64 = 0.1;
+
+/// Draws units for a split, always in the same way, so that it has about a fraction of each class's units: of n of them the
+/// fraction, rounded, but at least one if there are two, and never all. `classes`: those of each unit. The rarest classes come first:
+/// they have the least choice.
+pub(super) fn draw(classes: &[Vec<usize>], fraction: f64) -> Vec<bool> {
+    let mut drawn: Vec<Option<bool>> = vec![None; classes.len()];
+    let mut order: Vec<usize> = (0..classes.len()).collect();
+    order.shuffle(&mut Pcg64::seed_from_u64(0));
+    let count = classes.iter().flatten().max().map_or(0, |most| most + 1);
+    let with = |class: usize| order.iter().copied().filter(move |&unit| classes[unit].contains(&class));
+    let mut rarest: Vec<usize> = (0..count).collect();
+    rarest.sort_by_key(|&class| with(class).count());
+    let mut draw_from = |units: Vec<usize>| {
+        let n = units.len();
+        let wanted = match n < 2 || fraction == 0.0 {
+            true => 0,
+            false => ((n as f64 * fraction).round() as usize).clamp(1, n - 1),
+        };
+        let mut lacking = wanted.saturating_sub(units.iter().filter(|&&unit| drawn[unit] == Some(true)).count());
+        for unit in units {
+            if drawn[unit].is_none() {
+                drawn[unit] = Some(lacking > 0);
+                lacking = lacking.saturating_sub(1);
+            }
+        }
+    };
+    rarest.into_iter().for_each(|class| draw_from(with(class).collect()));
+    draw_from(order.iter().copied().filter(|&unit| classes[unit].is_empty()).collect());
+    drawn.into_iter().map(|drawn| drawn == Some(true)).collect()
+}
 
 /// Clip indices of three splits.
 pub(super) struct SegmentSplit {

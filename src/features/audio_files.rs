@@ -11,7 +11,7 @@ use serde::Serialize;
 use crate::audio::{Condition, Windowing};
 use crate::core::error::{Error, Result};
 use crate::core::files::distinct_names;
-use crate::data::{AudioSet, Dataset, FeatureScale, SplitConfig, load_features, write_npz};
+use crate::data::{AudioSet, Dataset, Excerpts, FeatureScale, SplitConfig, load_features, write_npz};
 use crate::features::extraction::{Extracted, Extraction, Row};
 use crate::features::feature_config::FeatureConfig;
 use crate::features::front_end::Weights;
@@ -36,7 +36,7 @@ impl AudioFiles {
         AudioFiles {
             files: set.files.clone(),
             keys: set.keys.clone(),
-            whole: kind.is_single_note(),
+            whole: kind.is_single_note() || set.own.is_some(),
             train: set.train.clone(),
         }
     }
@@ -183,7 +183,7 @@ impl ExtractionJob<'_> {
 
     /// A dataset of audio files, with features from `cache`, extracted if necessary. Also returns warnings on damaged
     /// and skipped files, a line each, if features were extracted now, and their configuration. `None` if
-    /// `stop` returned true. `notes`: see [`join`].
+    /// `stop` returned true. `how`: see [`join`].
     ///
     /// # Errors
     /// As [`ExtractionJob::npz`] and [`join`].
@@ -191,7 +191,7 @@ impl ExtractionJob<'_> {
         &mut self,
         set: &AudioSet,
         cache: &Path,
-        notes: Option<SplitConfig>,
+        how: Clips,
     ) -> Result<Option<(Dataset, Vec<String>, FeatureConfig)>> {
         let audio = AudioFiles::of_set(set, self.feature_config.kind);
         let name = |feature_config: &FeatureConfig| {
@@ -223,29 +223,44 @@ impl ExtractionJob<'_> {
             }
             other => other,
         };
-        let data = join(set, &path, notes, None).map_err(damaged)?;
+        let data = join(set, &path, how, None).map_err(damaged)?;
         Ok(Some((data, failures, FeatureConfig::of_npz(&path).map_err(damaged)?)))
     }
 }
 
-/// The clips of `set` with the features that `npz` has for them. `notes`: how segments of single notes are split; their names are
-/// those of their files with `@` and a time. `scale`: see [`load_features`].
+/// How the recordings of a set become clips.
+#[derive(Clone, Copy, Debug)]
+pub struct Clips {
+    /// How segments of single notes are split; `None` for other clips.
+    pub notes: Option<SplitConfig>,
+    /// For labels of one's own.
+    pub excerpts: Excerpts,
+}
+
+/// The clips of `set` with the features that `npz` has for them. Segments of single notes, and excerpts of recordings with several, are named
+/// after their files, with `@` and a time. `scale`: see [`load_features`].
 ///
 /// # Errors
-/// `Data` if it has features of other clips, and for invalid files; as [`AudioSet::with_features`] and
-/// [`AudioSet::with_segments`].
-pub fn join(set: &AudioSet, npz: &Path, notes: Option<SplitConfig>, scale: Option<FeatureScale>) -> Result<Dataset> {
+/// `Data` if it has features of other clips, and for invalid files; as [`AudioSet::with_features`], [`AudioSet::with_segments`]
+/// and [`AudioSet::with_excerpts`].
+pub fn join(set: &AudioSet, npz: &Path, how: Clips, scale: Option<FeatureScale>) -> Result<Dataset> {
     let (keys, features, remark) = load_features(npz, scale)?;
     let at: HashMap<&str, u32> = set.keys.iter().map(String::as_str).zip(0..).collect();
+    let parts = how.notes.is_some() || set.own.is_some();
     let row = |key: &String| {
         let unknown = || Error::data(npz, format!("has a clip {key:?} that is not in {}", set.path.display()));
-        let file = if notes.is_some() { key.rsplit_once('@').map_or(key.as_str(), |(file, _)| file) } else { key };
-        at.get(file).copied().ok_or_else(unknown)
+        let part = || {
+            let (file, start) = key.rsplit_once('@').filter(|_| parts)?;
+            Some((*at.get(file)?, start.parse().ok()?))
+        };
+        at.get(key.as_str()).map(|file| (*file, 0.0)).or_else(part).ok_or_else(unknown)
     };
-    let rows = keys.iter().map(row).collect::<Result<Vec<u32>>>()?;
-    let mut data = match notes {
-        Some(split_config) => set.with_segments(features, keys, &rows, split_config),
-        None => set.with_features(features, &rows),
+    let rows = keys.iter().map(row).collect::<Result<Vec<(u32, f64)>>>()?;
+    let files: Vec<u32> = rows.iter().map(|row| row.0).collect();
+    let mut data = match (how.notes, &set.own) {
+        (Some(split_config), _) => set.with_segments(features, keys, &files, split_config),
+        (None, Some(_)) => set.with_excerpts(features, keys, &rows, how.excerpts),
+        (None, None) => set.with_features(features, &files),
     }?;
     data.warnings.extend(remark);
     Ok(data)

@@ -7,6 +7,7 @@ use crate::data::{Dataset, FeatureValues, Features};
 use crate::gpu::{Buffer, Gpu};
 use crate::graph::{Graph, Spec, Tensor};
 use crate::ops::gather::{Batch, Clips, Encoding, Gather, gather};
+use crate::ops::instance_labels::{self, InstanceLabels, TakeInstanceLabels, instance_labels};
 use crate::ops::masked_bce::{FocalAlpha, inverse_class_frequencies, inverse_frequency};
 use crate::ops::sample::{Order, PADDING, batch_rows};
 
@@ -33,6 +34,8 @@ pub struct Dims {
     pub encoding: Encoding,
     /// Clips whose features are on the GPU at a time, at most N.
     pub slots: usize,
+    /// Whether there are labels of instances.
+    pub strong: bool,
 }
 
 impl Dims {
@@ -46,7 +49,7 @@ impl Dims {
             FeatureValues::F32(_) => Encoding::Floats,
         }
         .of_clips(instances * width);
-        Dims { clips, instances, width, classes, encoding, slots: clips }.fitted(binding)
+        Dims { clips, instances, width, classes, encoding, slots: clips, strong: false }.fitted(binding)
     }
 
     /// With as many clips on the GPU at a time as suit an adapter with bindings of this many bytes.
@@ -74,7 +77,7 @@ impl Dims {
 
     /// The dataset as inputs of a graph.
     pub fn clips(&self, g: &mut Graph) -> Clips {
-        let Dims { clips, instances, width, classes, encoding, slots } = *self;
+        let Dims { clips, instances, width, classes, encoding, slots, .. } = *self;
         Clips {
             features: g.shared_input("features", encoding.spec(slots, instances * width)),
             lengths: g.shared_input("lengths", Spec::u32([clips])),
@@ -88,6 +91,20 @@ impl Dims {
         let Dims { instances, width, encoding, .. } = *self;
         gather(g, rows, clips, Gather { instances, width, encoding, positions })
     }
+
+    /// Adds the labels of the instances of the clips `rows`.
+    pub fn instance_labels(
+        &self,
+        g: &mut Graph,
+        clips: Clips,
+        rows: Tensor,
+        positions: usize,
+    ) -> Result<InstanceLabels> {
+        let Dims { instances, classes, .. } = *self;
+        let codes = Spec::u32([self.clips, instance_labels::words(instances, classes)]);
+        let codes = g.shared_input("instance_labels", codes);
+        instance_labels(g, rows, clips.lengths, codes, TakeInstanceLabels { instances, classes, positions })
+    }
 }
 
 /// N clips on the GPU, shared by all replicas.
@@ -100,11 +117,13 @@ pub struct DeviceDataset {
     lengths: Buffer,
     labels: Buffer,
     places: Buffer,
+    instance_labels: Buffer,
 }
 
 impl DeviceDataset {
     pub fn of_dataset(gpu: &Gpu, data: &Dataset) -> Result<DeviceDataset> {
         let dims = Dims::new(&data.features, data.classes.len(), gpu.max_binding());
+        let dims = Dims { strong: data.strong.is_some(), ..dims };
         DeviceDataset::with_dims(gpu, data, dims)
     }
 
@@ -116,7 +135,13 @@ impl DeviceDataset {
             (true, true) => PRESENT,
         };
         let labels: Vec<u32> = data.observed.iter().zip(&data.targets).map(code).collect();
-        DeviceDataset::new(gpu, &data.features, dims, &labels)
+        let mut on_device = DeviceDataset::new(gpu, &data.features, dims, &labels)?;
+        if let Some(codes) = &data.strong {
+            let clip = data.features.instances * data.classes.len();
+            let words: Vec<u32> = codes.chunks(clip).flat_map(instance_labels::pack).collect();
+            on_device.instance_labels = gpu.upload("instance labels", &words)?;
+        }
+        Ok(on_device)
     }
 
     /// Clips without labels, for prediction.
@@ -137,6 +162,7 @@ impl DeviceDataset {
             lengths: gpu.buffer("lengths", dims.clips)?,
             labels: gpu.upload("labels", &vec![UNKNOWN; dims.clips * dims.classes])?,
             places: gpu.buffer("places", 1)?,
+            instance_labels: gpu.buffer("instance labels", 1)?,
         })
     }
 
@@ -155,6 +181,7 @@ impl DeviceDataset {
             lengths: gpu.upload("lengths", &features.lengths)?,
             labels: gpu.upload("labels", labels)?,
             places: gpu.buffer("places", if dims.is_windowed() { dims.clips } else { 1 })?,
+            instance_labels: gpu.buffer("instance labels", 1)?,
         };
         if !dims.is_windowed() {
             data.write(gpu, &features.values, 0..dims.clips as u32)?;
@@ -163,12 +190,13 @@ impl DeviceDataset {
     }
 
     /// Its buffers under the names that [`Dims::clips`] uses.
-    pub fn named(&self) -> [(&'static str, Buffer); 4] {
+    pub fn named(&self) -> [(&'static str, Buffer); 5] {
         [
             ("features", self.features.clone()),
             ("lengths", self.lengths.clone()),
             ("labels", self.labels.clone()),
             ("places", self.places.clone()),
+            ("instance_labels", self.instance_labels.clone()),
         ]
     }
 

@@ -94,7 +94,11 @@ impl FrontEndRunner {
             false => (Encoding::Floats, Some(self.extractor.features().clone())),
         };
         let encoding = encoding.of_clips(instances * width);
-        DeviceDataset::refillable(gpu, Dims { clips, instances, width, classes, encoding, slots: clips }, features)
+        DeviceDataset::refillable(
+            gpu,
+            Dims { clips, instances, width, classes, encoding, slots: clips, strong: false },
+            features,
+        )
     }
 
     /// Extracts in memory, as model inputs: bytes after the post-processing, else floats.

@@ -1,12 +1,13 @@
 //! Calibration of probabilities on validation clips, and how well calibrated they are.
 //!
-//! Each seed and class has a logistic curve of its own (Platt 1999), fitted to the validation labels. It keeps the order of
-//! the clips, so ranking metrics do not change.
+//! Each seed and class has a logistic curve of its own (Platt 1999), fitted to the validation labels. A class often has only tens of
+//! them, so its curve is drawn towards the one that is common to all classes of the seed, and that one towards the identity. The
+//! order of the clips stays the same, so ranking metrics do not change.
 
 use serde::{Deserialize, Serialize};
 
-/// Labels of either kind below which a class keeps its probabilities: two parameters cannot be fitted to fewer.
-const FEWEST: usize = 5;
+/// Precision (inverse variance) of the Gaussian priors of slope and intercept.
+const PRIOR: f64 = 10.0;
 /// Log-odds beyond these, which f32 probabilities of 0 and 1 have, count as these.
 const LARGEST_LOGIT: f64 = 16.0;
 const ITERATIONS: usize = 50;
@@ -24,35 +25,30 @@ pub struct Calibration {
 impl Calibration {
     pub const IDENTITY: Calibration = Calibration { slope: 1.0, intercept: 0.0 };
 
-    /// Fits pairs of probability and label by maximum likelihood with Platt's smoothed targets, (n + 1) / (n + 2) for the n
-    /// present ones and 1 / (n + 2) for the n absent ones. The identity where fewer than 5 are present or absent, or where
-    /// higher probabilities do not mean more labels.
-    pub fn fit(labelled: &[(f32, bool)]) -> Calibration {
-        let present = labelled.iter().filter(|l| l.1).count();
-        let absent = labelled.len() - present;
-        if present.min(absent) < FEWEST {
-            return Calibration::IDENTITY;
-        }
-        let target = |present_label: bool| match present_label {
-            true => (present as f64 + 1.0) / (present as f64 + 2.0),
-            false => 1.0 / (absent as f64 + 2.0),
-        };
+    /// Fits the pairs of probability and label of each class of a seed.
+    pub fn of_classes(labelled: &[Vec<(f32, bool)>]) -> Vec<Calibration> {
+        let common = Calibration::fit(&labelled.concat(), Calibration::IDENTITY);
+        labelled.iter().map(|class| Calibration::fit(class, common)).collect()
+    }
+
+    /// The most probable curve, given pairs of probability and label, with Gaussian priors around those of `prior`; `prior` itself
+    /// where higher probabilities do not mean more labels.
+    pub fn fit(labelled: &[(f32, bool)], prior: Calibration) -> Calibration {
         let points: Vec<(f64, f64)> =
-            labelled.iter().map(|(p, label)| (logit(f64::from(*p)), target(*label))).collect();
+            labelled.iter().map(|(p, label)| (logit(f64::from(*p)), f64::from(u8::from(*label)))).collect();
+        let off = |c: &Calibration| [c.slope - prior.slope, c.intercept - prior.intercept];
         let loss = |c: &Calibration| -> f64 {
             // -(t ln s(z) + (1 - t) ln(1 - s(z))) = ln(1 + e^z) - t z, without overflow.
             let term = |(x, t): &(f64, f64)| {
                 let z = c.slope * x + c.intercept;
                 z.max(0.0) + (-z.abs()).exp().ln_1p() - t * z
             };
-            points.iter().map(term).sum()
+            points.iter().map(term).sum::<f64>() + PRIOR / 2.0 * off(c).iter().map(|v| v * v).sum::<f64>()
         };
-        let prior = ((present as f64 + 1.0) / (absent as f64 + 1.0)).ln();
-        let mut fit = Calibration { slope: 0.0, intercept: prior };
-        let mut current = loss(&fit);
+        let (mut fit, mut current) = (prior, loss(&prior));
         for _ in 0..ITERATIONS {
             // Newton's step for the convex loss, halved until it descends.
-            let (mut g, mut h) = ([0.0; 2], [1e-9, 0.0, 1e-9]);
+            let (mut g, mut h) = (off(&fit).map(|v| PRIOR * v), [PRIOR, 0.0, PRIOR]);
             for (x, t) in &points {
                 let s = sigmoid(fit.slope * x + fit.intercept);
                 let (d, w) = (s - t, s * (1.0 - s));
@@ -60,9 +56,6 @@ impl Calibration {
                 (h[0], h[1], h[2]) = (h[0] + w * x * x, h[1] + w * x, h[2] + w);
             }
             let determinant = h[0] * h[2] - h[1] * h[1];
-            if determinant <= 0.0 {
-                break;
-            }
             let step = [(h[2] * g[0] - h[1] * g[1]) / determinant, (h[0] * g[1] - h[1] * g[0]) / determinant];
             let next = (0..30).map(|halvings| {
                 let scale = 0.5f64.powi(halvings);
@@ -75,7 +68,7 @@ impl Calibration {
                 break;
             }
         }
-        if fit.is_valid() { fit } else { Calibration::IDENTITY }
+        if fit.is_valid() { fit } else { prior }
     }
 
     pub(crate) fn is_valid(&self) -> bool {
@@ -151,26 +144,26 @@ pub(crate) fn precisions() -> impl Iterator<Item = f64> {
     (50..100).map(|percent| f64::from(percent) / 100.0)
 }
 
-/// The lowest threshold at which a class is expected to reach `precision`, from calibrated probabilities of validation clips:
-/// the mean of those at or above a threshold is the expected fraction that is right. 1 where none reaches it, so that nothing
-/// below certainty counts as present.
-pub fn threshold_for_precision(calibrated: &[f64], precision: f64) -> f64 {
+/// For each of [`precisions`], the lowest threshold at which a class is expected to reach it, from calibrated probabilities of
+/// validation clips: the mean of those at or above a threshold is the expected fraction that is right. 1 where none reaches it, so
+/// that nothing below certainty counts as present.
+pub fn precision_thresholds(calibrated: &[f64]) -> Vec<f64> {
     let mut sorted = calibrated.to_vec();
     sorted.sort_by(|a, b| b.total_cmp(a));
-    let (mut sum, mut threshold) = (0.0, 1.0);
-    for (i, p) in sorted.iter().enumerate() {
-        sum += p;
-        // Equal ones count together.
-        if sorted.get(i + 1) == Some(p) {
-            continue;
-        }
-        // The mean of falling numbers falls: the last one that holds is the lowest.
-        if sum / ((i + 1) as f64) < precision {
-            break;
-        }
-        threshold = *p;
+    // The mean of falling numbers falls. Equal ones count together.
+    let (mut sum, mut count) = (0.0, 0.0);
+    let mut reached = vec![];
+    for equal in sorted.chunk_by(|a, b| a == b) {
+        (sum, count) = (sum + equal.iter().sum::<f64>(), count + equal.len() as f64);
+        reached.push((sum / count, equal[0]));
     }
-    threshold
+    let lowest = |wanted: f64| {
+        while reached.last().is_some_and(|(precision, _)| *precision < wanted) {
+            reached.pop();
+        }
+        reached.last().map_or(1.0, |(_, threshold)| *threshold)
+    };
+    precisions().map(lowest).collect()
 }
 
 fn logit(p: f64) -> f64 {

@@ -11,7 +11,8 @@ use serde::Serialize;
 use statrs::distribution::{ContinuousCDF, StudentsT};
 
 use crate::core::array::Array;
-use crate::metrics::scores::{self, Counts, Scores, Task, mean, quantile, std_dev};
+use crate::metrics::counts::Counts;
+use crate::metrics::scores::{self, Scores, Task, mean, quantile, std_dev};
 
 /// Resamples of the clips.
 pub const RESAMPLES: usize = 2000;

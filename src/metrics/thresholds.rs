@@ -12,7 +12,7 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 
 use crate::core::error::Result;
-use crate::metrics::scores::Counts;
+use crate::metrics::counts::Counts;
 
 /// Threshold of a class that cannot be tuned.
 const DEFAULT: f64 = 0.5;

@@ -8,6 +8,7 @@
 use half::f16;
 
 use super::Entry;
+use super::instance_labels::InstanceLabels;
 use super::sample::PADDING;
 use crate::check::{Case, Fill, Input};
 use crate::core::array::Array;
@@ -81,6 +82,8 @@ pub struct Batch {
     pub target: Tensor,
     /// (B, K), 1 if the label is known, else 0.
     pub observed: Tensor,
+    /// Labels of the instances, for training on them; not of mixed clips.
+    pub instances: Option<InstanceLabels>,
 }
 
 impl Batch {
@@ -97,7 +100,7 @@ impl Batch {
         partners: Batch,
     ) -> Result<Batch> {
         let y = g.push(op, &[[clock].as_slice(), &batch.tensors(), &partners.tensors()].concat())?;
-        Ok(Batch { x: y[0], lengths: y[1], target: y[2], observed: y[3] })
+        Ok(Batch { x: y[0], lengths: y[1], target: y[2], observed: y[3], instances: None })
     }
 
     /// Whether these are the tensors of a batch: x (B, T, F), lengths u32 (B), target and observed (B, K), none of them empty.
@@ -133,7 +136,7 @@ pub fn gather(g: &mut Graph, rows: Tensor, clips: Clips, how: Gather) -> Result<
     let inputs: Vec<Tensor> =
         [rows, clips.features, clips.lengths, clips.labels].into_iter().chain(clips.places).collect();
     let y = g.push(how, &inputs)?;
-    Ok(Batch { x: y[0], lengths: y[1], target: y[2], observed: y[3] })
+    Ok(Batch { x: y[0], lengths: y[1], target: y[2], observed: y[3], instances: None })
 }
 
 impl Gather {

@@ -18,6 +18,7 @@ pub mod filters;
 pub mod gather;
 pub mod glimpse;
 pub mod halve;
+pub mod instance_labels;
 pub mod join_columns;
 pub mod last_instance;
 pub mod linear;
@@ -64,6 +65,7 @@ pub fn select(op: Option<&str>) -> Result<Vec<&'static Entry>> {
 pub const OPS: &[Entry] = &[
     sample::OP,
     gather::OP,
+    instance_labels::OP,
     mixup::OP,
     concat::OP,
     linear::OP,

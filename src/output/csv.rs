@@ -10,13 +10,13 @@ pub const FORMAT: Format = Format {
     about: "A row per recording and instrument",
     extension: "csv",
     collected: true,
-    head: "file,instrument,probability,spread,threshold,present,segments\n",
+    head: "file,instrument,probability,spread,threshold,present,segments,unreliable\n",
     several: Some(Frame { before: "", between: "", after: "" }),
     write: |out, recognition, _| rows(out, recognition),
 };
 
 /// The rows of a recording. `spread` is empty for one seed, `threshold` for single-label models;
-/// `segments` are seconds, as in "0.00-3.84;5.76-10.00".
+/// `segments` are seconds, as in "0.00-3.84;5.76-10.00"; `unreliable` is empty where it is not known.
 fn rows(out: &mut dyn Write, recognition: &Recognition) -> io::Result<()> {
     let mut out = ::csv::Writer::from_writer(out);
     let file = recognition.file.to_string_lossy();
@@ -30,6 +30,7 @@ fn rows(out: &mut dyn Write, recognition: &Recognition) -> io::Result<()> {
             &i.threshold.map(|t| format!("{t:.4}")).unwrap_or_default(),
             &i.present.to_string(),
             &segments.join(";"),
+            &recognition.distance.map(|_| recognition.is_unreliable().to_string()).unwrap_or_default(),
         ])?;
     }
     out.flush()

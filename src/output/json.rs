@@ -29,7 +29,8 @@ pub const LINES: Format = Format {
 };
 
 /// Writes an indented object and a newline: file, duration (s), warnings (problems of the file; omitted if there are
-/// none), model, seeds, a summary in a sentence, and the instruments, the most probable first, each with name, probability, spread (null for one
+/// none), distance from the training clips and unreliable (omitted where they are not known), model, seeds, a summary in a
+/// sentence, and the instruments, the most probable first, each with name, probability, spread (null for one
 /// seed), threshold (null for single-label models), present, and segments (start, end, confidence). Recurrent attention
 /// models add their glimpse paths: seed, start of the excerpt, and glimpses (time, hz). With attention, models that
 /// attend to frequency add `bands` (Hz) and `attention_map` (cells, bands).
@@ -50,6 +51,11 @@ struct Object<'a> {
     duration: f64,
     #[serde(skip_serializing_if = "<[String]>::is_empty")]
     warnings: &'a [String],
+    /// From the training clips, where it is known; above 1 the recording is unreliable.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    distance: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    unreliable: Option<bool>,
     model: &'a str,
     seeds: &'a [u64],
     /// [`Recognition::summary`].
@@ -107,6 +113,8 @@ fn object(r: &Recognition, detail: Detail) -> Object<'_> {
         file: r.file.to_string_lossy(),
         duration: micro(r.duration),
         warnings: &r.condition.warnings,
+        distance: r.distance.map(micro),
+        unreliable: r.distance.map(|_| r.is_unreliable()),
         model: &r.model,
         seeds: &r.seeds,
         summary: r.summary(),

@@ -125,15 +125,15 @@ impl SplitPredictions {
 
     /// Of each seed, the calibration of each class (R, K).
     pub fn calibrations(&self) -> Vec<Vec<Calibration>> {
-        self.per_class(|_, _, labelled| Calibration::fit(labelled))
+        let of_seeds = self.per_class(|_, _, labelled| labelled.to_vec());
+        of_seeds.iter().map(|classes| Calibration::of_classes(classes)).collect()
     }
 
     /// Of each seed, the thresholds of each class's calibrated probabilities for each of [`calibration::precisions`] (R, K, P).
     pub fn precision_thresholds(&self, calibrations: &[Vec<Calibration>]) -> Vec<Vec<Vec<f64>>> {
         self.per_class(|r, class, labelled| {
-            let calibrated: Vec<f64> =
-                labelled.iter().map(|(p, _)| calibrations[r][class].apply(f64::from(*p))).collect();
-            calibration::precisions().map(|wanted| calibration::threshold_for_precision(&calibrated, wanted)).collect()
+            let apply = |(p, _): &(f32, bool)| calibrations[r][class].apply(f64::from(*p));
+            calibration::precision_thresholds(&labelled.iter().map(apply).collect::<Vec<f64>>())
         })
     }
 

@@ -6,15 +6,14 @@ use crate::audio::Condition;
 use crate::core::array::Array;
 use crate::core::error::Result;
 use crate::metrics::calibration::Calibration;
-use crate::metrics::scores::{predicted_class, std_dev};
+use crate::metrics::scores::{predicted_class, quantile, std_dev};
 use crate::nn::front_ends::log_mel::{BANDS, PATCH_FRAMES};
 use crate::nn::front_ends::vggish::MAP;
 use crate::nn::{self, FeatureKind, Model};
-use crate::ops::filters::mel::MelConfig;
 use crate::predict::condensed::CondensedSpectrogram;
 use crate::predict::options::{Aggregate, Options};
 use crate::predict::predictor::Predictions;
-use crate::predict::recognition::{Glimpse, Instrument, Path, Recognition};
+use crate::predict::recognition::{Glimpse, Instrument, Path, Recognition, band_edges};
 use crate::predict::silence::gate;
 use crate::predict::trained::Trained;
 
@@ -33,6 +32,8 @@ pub(super) struct Placement<'a> {
     pub instances: &'a [usize],
     /// dB of full scale, of all its instances, the silent ones included.
     pub levels: &'a [f32],
+    /// From the training clips, if it is known.
+    pub distance: Option<f64>,
 }
 
 /// Probability and total attention (1 for models without attention), (R, K), of an excerpt.
@@ -40,6 +41,8 @@ struct Weighted {
     values: Vec<[f32; 2]>,
     /// dB of full scale of its loudest instance.
     loudest: f32,
+    /// From the training clips, if it is known.
+    distance: Option<f64>,
 }
 
 /// The predictions for the excerpts of one recording so far.
@@ -198,7 +201,7 @@ impl Excerpts {
             }
         }
         let loudest = at.levels.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-        self.excerpts.push(Weighted { values: of_excerpt, loudest });
+        self.excerpts.push(Weighted { values: of_excerpt, loudest, distance: at.distance });
         // The frame of the excerpt that an analysed frame is.
         let frame_of = |frame: f64| {
             let patch = (frame as usize / PATCH_FRAMES).min(at.instances.len() - 1);
@@ -218,7 +221,7 @@ impl Excerpts {
 
     /// Adds an excerpt in which nothing plays. It does not contribute to the recording's probabilities.
     pub fn add_silence(&mut self, start: f64, levels: &[f32]) {
-        self.cover(&Placement { start, instances: &[], levels });
+        self.cover(&Placement { start, instances: &[], levels, distance: None });
     }
 
     /// Cells of an instance of a [`Placement`].
@@ -255,13 +258,24 @@ impl Excerpts {
         first
     }
 
+    /// The excerpts that no louder part has made silent since.
+    fn audible(&self) -> impl Iterator<Item = &Weighted> {
+        let gate = self.gate();
+        self.excerpts.iter().filter(move |excerpt| excerpt.loudest >= gate)
+    }
+
+    /// The median distance of the excerpts from the training clips.
+    fn distance(&self) -> Option<f64> {
+        let mut distances: Vec<f64> = self.audible().filter_map(|excerpt| excerpt.distance).collect();
+        distances.sort_by(f64::total_cmp);
+        (!distances.is_empty()).then(|| quantile(&distances, 0.5))
+    }
+
     /// The probability of a class from one seed; 0 if everything is silent.
     fn aggregate(&self, r: usize, class: usize, how: Aggregate) -> f64 {
-        // Excerpts that a louder part has made silent since do not count.
-        let gate = self.gate();
-        let audible = || self.excerpts.iter().filter(|excerpt| excerpt.loudest >= gate);
-        let values = || audible().map(|excerpt| excerpt.values[r * self.classes + class].map(f64::from));
-        let mean = |of: fn(f64) -> f64| values().map(|[p, _]| of(p)).sum::<f64>() / audible().count().max(1) as f64;
+        let values = || self.audible().map(|excerpt| excerpt.values[r * self.classes + class].map(f64::from));
+        let mean =
+            |of: fn(f64) -> f64| values().map(|[p, _]| of(p)).sum::<f64>() / self.audible().count().max(1) as f64;
         match how {
             Aggregate::Power => mean(|p| p.powf(EXPONENT)).powf(1.0 / EXPONENT),
             Aggregate::Max => values().map(|[p, _]| p).fold(0.0, f64::max),
@@ -285,7 +299,7 @@ impl Excerpts {
         let k = self.classes;
         // Time after the last complete instance of an excerpt, and in no other excerpt, belongs to that instance.
         let cells = ((duration / self.cell).ceil() as usize).max(1);
-        let gate = self.gate();
+        let (gate, distance) = (self.gate(), self.distance());
         // Values per cell: `width` for each class.
         let curve = |of: &[f32], width: usize, class: usize| -> Vec<f32> {
             let mut latest = vec![0.0; width];
@@ -323,8 +337,9 @@ impl Excerpts {
                 (None, !segments.is_empty(), segments)
             } else {
                 let threshold = thresholds[class];
-                // Silence does not play, whatever the threshold.
-                let present = probability >= threshold && activity.iter().any(|a| *a > 0.0);
+                // Silence does not play, whatever the threshold; nor does what is unlike the training clips.
+                let reliable = options.keep_unreliable || distance.is_none_or(|distance| distance <= 1.0);
+                let present = reliable && probability >= threshold && activity.iter().any(|a| *a > 0.0);
                 let segments =
                     if present { options.segmentation.of_present(&activity, self.cell, duration) } else { vec![] };
                 (Some(threshold), present, segments)
@@ -356,6 +371,7 @@ impl Excerpts {
             file,
             duration,
             condition: Condition::default(),
+            distance,
             model: trained.about.model.clone(),
             seeds: self.seeds.clone(),
             cell: self.cell,
@@ -365,20 +381,4 @@ impl Excerpts {
             patches: patches.iter().map(|[frames, bands]| [*frames as f64 * FRAME, *bands as f64]).collect(),
         }
     }
-}
-
-/// Hz, both ends of each of `bands` equal groups of mel bands: half-way between the centres on either side. Empty for
-/// one.
-fn band_edges(bands: usize) -> Vec<[f64; 2]> {
-    if bands < 2 {
-        return vec![];
-    }
-    let (mel, each) = (MelConfig::vggish(), BANDS / bands);
-    let centres = mel.band_hz();
-    let edge = |at: usize| match (at.checked_sub(1), centres.get(at)) {
-        (Some(below), Some(above)) => (centres[below] + above) / 2.0,
-        (None, _) => mel.fmin,
-        (_, None) => mel.fmax,
-    };
-    (0..bands).map(|band| [edge(band * each), edge((band + 1) * each)]).collect()
 }

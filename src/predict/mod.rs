@@ -2,6 +2,7 @@
 
 pub(crate) mod clips;
 mod condensed;
+mod domain;
 pub mod evaluator;
 mod excerpts;
 pub mod forest;

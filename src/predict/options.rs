@@ -39,6 +39,10 @@ pub struct Options {
     /// dB below the loudest part of a recording at which its instances are silent, above 0. `None`: 60. Instances below -80 dB of full
     /// scale are silent in any case.
     pub gate: Option<f32>,
+    /// Whether instruments of recordings that are unlike the training clips (see [`Recognition::is_unreliable`]) can be present.
+    ///
+    /// [`Recognition::is_unreliable`]: crate::predict::recognition::Recognition::is_unreliable
+    pub keep_unreliable: bool,
     /// How activity becomes segments.
     pub segmentation: Segmentation,
     /// Whether to return a spectrogram.

@@ -40,7 +40,11 @@ pub fn layout(config: &Config, instances: usize, width: usize, classes: usize) -
     let x = g.input("x", Spec::f32([1, instances, width]));
     let lengths = g.input("lengths", Spec::u32([1]));
     let clock = g.input("clock", Spec::u32([4]));
-    nn::find(&config.model)?.push(&mut g, Inputs { x, lengths, clock, labels: None }, config.settings(classes))?;
+    nn::find(&config.model)?.push(
+        &mut g,
+        Inputs { x, lengths, clock, labels: None, instances: None },
+        config.settings(classes),
+    )?;
     Ok(g.layout().clone())
 }
 
@@ -173,7 +177,7 @@ impl Predictor {
         let rows = g.input("rows", Spec::u32([size]));
         let clips = dims.clips(&mut g);
         let taken = dims.gather(&mut g, clips, rows, model.positions)?;
-        let inputs = Inputs { x: taken.x, lengths: taken.lengths, clock, labels: None };
+        let inputs = Inputs { x: taken.x, lengths: taken.lengths, clock, labels: None, instances: None };
         let prediction = model.push(&mut g, inputs, self.config.settings(dims.classes))?;
         let tensors = outputs(&prediction, self.detail);
 

@@ -235,11 +235,13 @@ impl Recogniser {
     fn predict_waiting(&mut self, pending: &mut PendingExcerpts) -> Result<()> {
         let audible = || pending.waiting.iter().filter_map(|waiting| waiting.audible.as_ref());
         let samples: Vec<&[f32]> = audible().map(|audible| audible.samples.as_slice()).collect();
-        let (mut extracts, mut predictions) = (vec![], None);
+        let (mut extracts, mut features, mut predictions) = (vec![], None, None);
         if !samples.is_empty() {
-            let read = self.network.is_none() || self.front_end.post_processes();
+            let judged = self.trained.domain.is_some();
+            let read = self.network.is_none() || self.front_end.post_processes() || judged;
             extracts = self.front_end.extractor.extract(&samples, read)?;
-            predictions = Some(self.predict(&extracts)?);
+            features = read.then(|| self.front_end.features(&extracts)).transpose()?;
+            predictions = Some(self.predict(&extracts, features.as_ref())?);
         }
         let mut next = 0;
         for Waiting { index, start, len, levels, audible } in pending.waiting.drain(..) {
@@ -248,7 +250,10 @@ impl Recogniser {
             let mut spectrogram = self.options.spectrogram.then(|| Spectrogram::silent(self.kind, len));
             match (audible, &predictions) {
                 (Some(audible), Some(predictions)) => {
-                    let at = Placement { start, instances: &audible.instances, levels: &levels };
+                    let distance =
+                        features.as_ref().map(|features| self.trained.distance(features, next)).transpose()?;
+                    let (instances, distance) = (&audible.instances[..], distance.flatten());
+                    let at = Placement { start, instances, levels: &levels, distance };
                     excerpts.add(predictions, next, extracts[next].instances, &at);
                     if let Some(spectrogram) = &mut spectrogram {
                         spectrogram.place(&extracts[next].spectrogram, &audible.instances);
@@ -265,19 +270,19 @@ impl Recogniser {
         Ok(())
     }
 
-    /// Embeddings are post-processed on the CPU; other features are already in the network's input.
-    fn predict(&mut self, extracts: &[Extract]) -> Result<Predictions> {
+    /// `features`: of the extracts, if they were read. Embeddings are post-processed on the CPU; other features are already in the
+    /// network's input.
+    fn predict(&mut self, extracts: &[Extract], features: Option<&Features>) -> Result<Predictions> {
         let rows = vec![(0..extracts.len() as u32).collect(); self.trained.about.seeds.len()];
         match (&mut self.network, &self.trained.model) {
             (Some((corpus, predictor)), _) => {
                 let lengths: Vec<u32> = extracts.iter().map(|extract| extract.instances as u32).collect();
-                let post_processed = self.front_end.post_processes().then(|| self.front_end.features(extracts));
-                let stored = post_processed.transpose()?.map(|features| features.values);
-                corpus.fill(&self.gpu, &lengths, stored.as_ref())?;
+                let stored = features.filter(|_| self.front_end.post_processes()).map(|features| &features.values);
+                corpus.fill(&self.gpu, &lengths, stored)?;
                 predictor.predict(&rows)
             }
             (None, TrainedModel::Forest(forests)) => {
-                Ok(forest::predict(forests, &self.front_end.features(extracts)?, &rows))
+                Ok(forest::predict(forests, features.expect("read for a forest"), &rows))
             }
             (None, TrainedModel::Network(_)) => unreachable!("networks have a predictor"),
         }
@@ -294,8 +299,16 @@ impl Recogniser {
             let warning = format!("is silent: nothing is louder than {ABSOLUTE} dB of full scale");
             recognition.condition.warnings.push(warning);
         }
+        recognition.condition.warnings.extend(unreliable(&recognition, &self.options));
         Ok(Recognised { recognition, spectrogram })
     }
+}
+
+/// The warning for a recording that is unlike the training clips.
+fn unreliable(recognition: &Recognition, options: &Options) -> Option<String> {
+    let distance = recognition.distance.filter(|_| recognition.is_unreliable())?;
+    let rest = if options.keep_unreliable { "" } else { "; no instrument counts as present" };
+    Some(format!("is unreliable: unlike the training clips (distance {distance:.1}, the limit is 1){rest}"))
 }
 
 /// The spectrogram of an excerpt whose silent instances were not analysed.
@@ -354,10 +367,14 @@ pub fn recognise_clips(
             let count = excerpts.instances(instances);
             let (audible, levels) = ((0..count).collect::<Vec<_>>(), vec![0.0; count]);
             excerpts.raise_loudest(0.0);
-            excerpts.add(&predictions, i, instances, &Placement { start: 0.0, instances: &audible, levels: &levels });
+            let distance = trained.distance(features, clip)?;
+            let at = Placement { start: 0.0, instances: &audible, levels: &levels, distance };
+            excerpts.add(&predictions, i, instances, &at);
             let duration = excerpts.seconds(instances, trained)?;
             let name = PathBuf::from(&keys[clip]);
-            each(excerpts.recognition(name, duration, trained, &thresholds, options))?;
+            let mut recognition = excerpts.recognition(name, duration, trained, &thresholds, options);
+            recognition.condition.warnings.extend(unreliable(&recognition, options));
+            each(recognition)?;
         }
     }
     Ok(())

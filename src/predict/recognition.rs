@@ -4,7 +4,8 @@ use std::path::PathBuf;
 
 use crate::audio::{Condition, is_audio};
 use crate::core::array::Array;
-use crate::nn::front_ends::log_mel;
+use crate::nn::front_ends::log_mel::{self, BANDS};
+use crate::ops::filters::mel::MelConfig;
 
 /// The result for a recording.
 #[derive(Clone, Debug, PartialEq)]
@@ -15,6 +16,9 @@ pub struct Recognition {
     pub duration: f64,
     /// Whether the file was complete.
     pub condition: Condition,
+    /// Distance from the training clips (see [`crate::metrics::domain`]), the median over the excerpts; the limit is 1. `None` if the
+    /// run does not know them, and for less than two instances of sound.
+    pub distance: Option<f64>,
     pub model: String,
     /// The replicas whose predictions were averaged.
     pub seeds: Vec<u64>,
@@ -32,6 +36,11 @@ pub struct Recognition {
 }
 
 impl Recognition {
+    /// Whether it is unlike the training clips, so that nothing is known of the model's answers.
+    pub fn is_unreliable(&self) -> bool {
+        self.distance.is_some_and(|distance| distance > 1.0)
+    }
+
     /// Whether the model is single-label.
     pub fn single_label(&self) -> bool {
         self.instruments.iter().all(|i| i.threshold.is_none())
@@ -130,4 +139,20 @@ pub struct Segment {
     pub end: f64,
     /// Mean activity within it, 0 to 1.
     pub confidence: f64,
+}
+
+/// Hz, both ends of each of `bands` equal groups of mel bands: half-way between the centres on either side. Empty for
+/// one.
+pub(super) fn band_edges(bands: usize) -> Vec<[f64; 2]> {
+    if bands < 2 {
+        return vec![];
+    }
+    let (mel, each) = (MelConfig::vggish(), BANDS / bands);
+    let centres = mel.band_hz();
+    let edge = |at: usize| match (at.checked_sub(1), centres.get(at)) {
+        (Some(below), Some(above)) => (centres[below] + above) / 2.0,
+        (None, _) => mel.fmin,
+        (_, None) => mel.fmax,
+    };
+    (0..bands).map(|band| [edge(band * each), edge((band + 1) * each)]).collect()
 }

@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use crate::core::error::{Error, Result};
-use crate::metrics::scores::Counts;
+use crate::metrics::counts::Counts;
 use crate::predict::recognition::Segment;
 
 /// How the activity of an instrument becomes segments.

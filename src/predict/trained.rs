@@ -6,9 +6,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::core::error::{Error, Result};
 use crate::features::feature_config::FeatureConfig;
-use crate::features::front_end::Source;
 use crate::graph::Layout;
 use crate::metrics::calibration::{self, Calibration};
+use crate::metrics::domain::Domain;
 use crate::metrics::scores::Task;
 use crate::metrics::thresholds::{self, Level};
 use crate::nn;
@@ -38,6 +38,8 @@ pub struct Trained {
     /// Whether probabilities of recordings are calibrated, where the run has calibrations.
     pub calibrated: bool,
     pub model: TrainedModel,
+    /// What its training clips are like, if the run has recorded it.
+    pub domain: Option<Domain>,
 }
 
 /// The weights of all seeds.
@@ -77,7 +79,7 @@ impl Trained {
                 TrainedModel::Network(Network { layout, blocks })
             }
         };
-        Ok(Trained { config, about: file.about, calibrated: true, model })
+        Ok(Trained { config, about: file.about, calibrated: true, model, domain: run.domain()? })
     }
 
     /// Writes all seeds, as [`Trained::load`] reads them.
@@ -102,20 +104,6 @@ impl Trained {
         match &self.model {
             TrainedModel::Network(network) => network.layout.count(),
             TrainedModel::Forest(_) => 0,
-        }
-    }
-
-    /// Sets a new path of the front end's weights; that they are the same is checked when they are loaded.
-    ///
-    /// # Errors
-    /// `Usage` if the run has no front end.
-    pub fn relocate_front_end(&mut self, weights: &Source) -> Result<()> {
-        match &mut self.config.front_end {
-            Some(front_end) => {
-                front_end.weights = weights.clone();
-                Ok(())
-            }
-            None => Err(Error::Usage("the run has no front end".into())),
         }
     }
 
@@ -158,21 +146,22 @@ impl Trained {
         match (self.config.threshold, &self.about.thresholds) {
             (Level::Fixed(v), _) => Ok(vec![vec![v; self.about.classes.len()]; self.about.seeds.len()]),
             (Level::Tuned, Some(tuned)) => Ok(tuned.clone()),
-            (Level::Precision(wanted), _) if self.about.precision_thresholds.is_some() => {
-                let index = calibration::precisions().position(|p| p >= wanted - 1e-9).expect("within the range");
-                let table = self.about.precision_thresholds.iter().flatten();
+            (Level::Precision(wanted), _) => {
                 let fitted = self.about.calibrations.iter().flatten();
-                let of_seed = |(row, fitted): (&Vec<Vec<f64>>, &Vec<Calibration>)| {
-                    row.iter().zip(fitted).map(|(t, fitted)| fitted.invert(t[index])).collect()
+                let of_seed = |(row, fitted): (Vec<f64>, &Vec<Calibration>)| {
+                    row.into_iter().zip(fitted).map(|(t, fitted)| fitted.invert(t)).collect()
                 };
-                Ok(table.zip(fitted).map(of_seed).collect())
+                Ok(self.precision_thresholds(wanted)?.into_iter().zip(fitted).map(of_seed).collect())
             }
-            (Level::Tuned | Level::Precision(_), _) => Err(Error::Usage(
-                "the run has no tuned thresholds (training not finished, or without validation clips); \
-                 give a number, `threshold` 0.5"
-                    .into(),
-            )),
+            (Level::Tuned, None) => Err(not_tuned()),
         }
+    }
+
+    /// (R, K): the lowest thresholds of each seed's calibrated probabilities with this expected precision.
+    fn precision_thresholds(&self, wanted: f64) -> Result<Vec<Vec<f64>>> {
+        let index = calibration::precisions().position(|p| p >= wanted - 1e-9).expect("within the range");
+        let table = self.about.precision_thresholds.as_ref().ok_or_else(not_tuned)?;
+        Ok(table.iter().map(|row| row.iter().map(|of_class| of_class[index]).collect()).collect())
     }
 
     /// (R, K): calibrations of the seeds' probabilities; the identity for runs without.
@@ -187,12 +176,24 @@ impl Trained {
     /// # Errors
     /// As [`Trained::thresholds`].
     pub(crate) fn common_thresholds(&self) -> Result<Vec<f64>> {
-        let mut thresholds = self.thresholds()?;
-        if !matches!(self.config.threshold, Level::Fixed(_)) {
-            for (row, calibrations) in thresholds.iter_mut().zip(self.calibrations()) {
-                row.iter_mut().zip(calibrations).for_each(|(t, calibration)| *t = calibration.apply(*t));
+        let of_seeds = match self.config.threshold {
+            Level::Precision(wanted) if self.calibrated => self.precision_thresholds(wanted)?,
+            Level::Tuned => {
+                let calibrated = |(row, fitted): (Vec<f64>, Vec<Calibration>)| {
+                    row.into_iter().zip(fitted).map(|(t, fitted)| fitted.apply(t)).collect()
+                };
+                self.thresholds()?.into_iter().zip(self.calibrations()).map(calibrated).collect()
             }
-        }
-        Ok(thresholds::common(&thresholds))
+            Level::Fixed(_) | Level::Precision(_) => self.thresholds()?,
+        };
+        Ok(thresholds::common(&of_seeds))
     }
+}
+
+fn not_tuned() -> Error {
+    Error::Usage(
+        "the run has no tuned thresholds (training not finished, or without validation clips); \
+         give a number, `threshold` 0.5"
+            .into(),
+    )
 }

@@ -7,8 +7,8 @@ use serde::Deserialize;
 
 use crate::core::error::{Error, Result};
 use crate::core::files::read_limited;
+use crate::metrics::counts::Counts;
 use crate::metrics::events::{Event, EventCounts, by_events, by_segments};
-use crate::metrics::scores::Counts;
 use crate::predict::recognition::{Recognition, Segment};
 use crate::predict::timeline::frame_counts;
 

@@ -1,22 +1,22 @@
 //! The clips of a run, with the features that its model takes: read from an archive, or extracted from audio.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use crate::core::error::{Error, Result};
-use crate::data::{AudioSet, Dataset, features_npz, has_class_map, has_features, npz_note};
+use crate::data::{AudioSet, Dataset, features_npz, has_class_map, has_features};
 use crate::features::audio_files::{ExtractionJob, cache_folder, join};
 use crate::features::feature_config::FeatureConfig;
-use crate::features::front_end::FrontEnd;
 use crate::gpu::Gpu;
 use crate::nn::{self, FeatureKind};
 use crate::run::config::Config;
+use crate::run::front_end::Use;
 
-/// Which labels are needed.
+/// Which labels are needed, and for what.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Labels {
-    /// The train and the test split must have labels.
+    /// For training: the train and the test split must have labels.
     Required,
-    /// Any labels will do.
+    /// For a trained run: any labels will do.
     Any,
 }
 
@@ -43,30 +43,36 @@ pub fn load_clips(
     progress: &mut dyn FnMut(Loading),
 ) -> Result<Option<Dataset>> {
     let kind = config.kind()?;
+    let purpose = if labels == Labels::Any { Use::Input } else { Use::Training };
     let data = match (audio_of(config)?, features_of(config, kind)) {
         (Some(audio), _) => from_audio(gpu, config, audio, stop, progress)?,
         (None, Some(npz)) => {
-            check_features(config, &npz)?;
+            config.check_features(&npz, purpose)?;
             Some(match (has_class_map(&config.dataset), config.features.is_some()) {
                 // The dataset's own archive has its labels, too.
                 (true, false) => Dataset::load_labelled(&config.dataset, config.feature_scale)?,
                 (true, true) if config.notes.is_none() => {
                     Dataset::load_with(&config.dataset, &npz, config.feature_scale)?
                 }
-                _ => join(&AudioSet::load(&config.dataset)?, &npz, config.split_config(), config.feature_scale)?,
+                _ => join(&audio_set(config)?, &npz, config.clips()?, config.feature_scale)?,
             })
         }
         (None, None) => {
-            reject_unknown(config, &config.dataset)?;
+            let folder = config.dataset.clone();
+            config.check_features(&folder, purpose)?;
             Some(Dataset::load_labelled(&config.dataset, config.feature_scale)?)
         }
     };
     let Some(mut data) = data else { return Ok(None) };
+    if let Some(times) = &config.times {
+        data = data.with_times(times, kind.row().seconds)?;
+    }
     if let Some(keys) = &config.val_keys {
         data = data.with_validation_keys(keys)?;
     }
     if labels == Labels::Required {
         data.check_splits()?;
+        data.warnings.extend(unused_times(config, &data));
     }
     Ok(Some(data))
 }
@@ -88,105 +94,33 @@ pub fn audio_of(config: &Config) -> Result<Option<(AudioSet, FeatureConfig)>> {
     }
     if !nn::find(&config.model)?.needs_vggish() {
         let feature_config = FeatureConfig { scale: config.notes.unwrap_or_default().scale, ..FeatureConfig::of(kind) };
-        return Ok(Some((AudioSet::load(&config.dataset)?, feature_config)));
+        return Ok(Some((audio_set(config)?, feature_config)));
     }
     let Some(front_end) = &config.front_end else {
         let reason = "has audio, but no features; extract them with wmic features, or give VGGish weights \
                       (`front_end.weights` FILE or random)";
-        return match AudioSet::load(&config.dataset) {
+        return match audio_set(config) {
             Ok(_) => Err(Error::data(&config.dataset, reason)),
             Err(error) => Err(error),
         };
     };
     // Log-mel patches do not depend on VGGish's weights.
     let front_end = kind.row().weights.is_some().then(|| front_end.clone());
-    Ok(Some((AudioSet::load(&config.dataset)?, FeatureConfig { front_end, ..FeatureConfig::of(kind) })))
+    Ok(Some((audio_set(config)?, FeatureConfig { front_end, ..FeatureConfig::of(kind) })))
 }
 
-/// Rejects features without a recorded front end for a run with a known one.
-fn reject_unknown(config: &Config, features: &Path) -> Result<()> {
-    match config.front_end.as_ref().is_some_and(|f| f.fingerprint.is_some()) {
-        true => Err(Error::data(
-            features,
-            "does not record its front end; this run was trained on features with a known one",
-        )),
-        false => Ok(()),
-    }
+/// Why the times of a dataset are not used in training, if that was not asked for.
+fn unused_times(config: &Config, data: &Dataset) -> Option<String> {
+    let is_used = config.weight_of_instances(true) > 0.0 || config.strong_weight == Some(0.0);
+    let why = match config.augment.is_empty() {
+        true => format!("{} has no probabilities of instances", config.model),
+        false => "mixed clips have none".into(),
+    };
+    (data.strong.is_some() && !is_used).then(|| format!("times only tell in which clips an instrument plays ({why})"))
 }
 
-/// Checks that the features in `npz` are those that the model of `config` takes, and adds their front end to `config`.
-pub fn check_features(config: &mut Config, npz: &Path) -> Result<()> {
-    let kind = config.kind()?;
-    if npz_note(npz)?.is_none() {
-        reject_unknown(config, npz)?;
-        return match (kind, &mut config.front_end) {
-            // The user gives the front end; its weights are recorded from now on.
-            (FeatureKind::Vggish, Some(front_end)) => {
-                front_end.pin()?;
-                Ok(())
-            }
-            (FeatureKind::Vggish, None) => Ok(()),
-            _ => Err(Error::data(npz, "does not record its front end; extract them with wmic features")),
-        };
-    }
-    let fail = |reason: String| Err(Error::data(npz, reason));
-    let feature_config = FeatureConfig::of_npz(npz)?;
-    if feature_config.kind != kind {
-        return fail(format!(
-            "has {:?} features, but {} takes {:?}",
-            feature_config.kind.name(),
-            config.model,
-            kind.name()
-        ));
-    }
-    match (&config.front_end, &feature_config.front_end) {
-        (Some(asked), Some(made)) if asked.width != made.width => {
-            fail(format!("was extracted at `width` {}, not {}", made.width, asked.width))
-        }
-        (Some(asked), Some(made)) if asked.fingerprint.is_some() && asked.fingerprint != made.fingerprint => {
-            fail("was extracted with VGGish weights other than the run's".into())
-        }
-        (Some(asked), Some(made)) if asked.fingerprint.is_some() && asked.last_relu != made.last_relu => {
-            let how = |relu: bool| if relu { "with" } else { "without" };
-            let (made, asked) = (how(made.last_relu), how(asked.last_relu));
-            fail(format!("was extracted {made} VGGish's last ReLU, but the run's features {asked} it"))
-        }
-        (Some(asked), Some(made)) if kind.row().embedding && is_scaled_otherwise(asked, made) => fail(
-            "has embeddings with another scaling (--scaling, or another minimum and maximum) than requested".into(),
-        ),
-        (Some(asked), Some(made)) if asked.fingerprint.is_none() => {
-            // Given again: the same weights, possibly at another path.
-            let front_end = FrontEnd { weights: asked.weights.clone(), ..made.clone() };
-            front_end.load()?;
-            config.front_end = Some(front_end);
-            Ok(())
-        }
-        (None, Some(made)) => {
-            config.front_end = Some(made.clone());
-            Ok(())
-        }
-        // Log-mel patches do not depend on VGGish's weights.
-        (Some(asked), None) if asked.fingerprint.is_none() => {
-            let mut front_end = asked.clone();
-            front_end.pin()?;
-            config.front_end = Some(front_end);
-            Ok(())
-        }
-        (None, None) if kind.is_single_note() && feature_config.scale != config.notes.unwrap_or_default().scale => {
-            fail("was extracted with another `notes.scale`".into())
-        }
-        (None, None) if !nn::find(&config.model)?.needs_vggish() => Ok(()),
-        (None, None) => {
-            Err(Error::Usage(format!("{} needs VGGish weights: `front_end.weights` FILE or random", config.model)))
-        }
-        _ => Ok(()),
-    }
-}
-
-/// Whether features have another scaling than the front end of a run, or the options.
-fn is_scaled_otherwise(asked: &FrontEnd, made: &FrontEnd) -> bool {
-    let decided = asked.fingerprint.is_some() || asked.scaling.is_some();
-    decided && asked.scaling() != made.scaling() || asked.range.is_some() && asked.range != made.range
+fn audio_set(config: &Config) -> Result<AudioSet> {
+    AudioSet::load_with(&config.dataset, config.unlisted)
 }
 
 fn from_audio(
@@ -211,7 +145,7 @@ fn from_audio(
         progress: &mut |done| progress(Loading::Files { done, of: set.files.len() }),
     };
     let cache = config.cache.clone().unwrap_or_else(cache_folder);
-    let Some((data, faults, made)) = job.dataset(&set, &cache, config.split_config())? else { return Ok(None) };
+    let Some((data, faults, made)) = job.dataset(&set, &cache, config.clips()?)? else { return Ok(None) };
     faults.iter().for_each(|line| progress(Loading::Fault(line)));
     if let (Some(front_end), Some(made)) = (&mut config.front_end, made.front_end) {
         front_end.range = made.range;

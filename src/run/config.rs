@@ -7,7 +7,8 @@ use serde::{Deserialize, Serialize};
 use crate::core::error::{Error, Result};
 use crate::core::files::absolute;
 use crate::core::toml::{one_line, read_toml};
-use crate::data::{FeatureScale, SplitBy, SplitConfig};
+use crate::data::{Excerpts, FeatureScale, SplitBy, SplitConfig, Unlisted};
+use crate::features::audio_files::Clips;
 use crate::features::front_end::FrontEnd;
 use crate::metrics::thresholds::Level;
 use crate::nn::front_ends::kind::FeatureKind;
@@ -19,7 +20,7 @@ pub use crate::nn::{Optimiser, Select};
 use crate::ops::attention_pool::Pooling;
 use crate::ops::masked_bce::{FocalAlpha, Loss, LossMean};
 use crate::run::augmentation::Augmentation;
-use crate::run::setting::merge;
+use crate::run::setting::{merge, on_instances};
 use crate::run::settings::SETTINGS;
 
 /// Settings of models on single notes, and of their data.
@@ -81,6 +82,9 @@ pub struct Config {
     /// Weight of positive labels in the focal loss.
     pub focal_alpha: FocalAlpha,
     pub augment: Vec<Augmentation>,
+    /// Weight of the loss of instances with known labels; `None`: [`STRONG_WEIGHT`] where there are any.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub strong_weight: Option<f64>,
     /// Of mixup's Beta(alpha, alpha).
     pub mixup_alpha: f64,
     pub select: Select,
@@ -102,6 +106,12 @@ pub struct Config {
     /// Features to use in place of those in the dataset's folder.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub features: Option<PathBuf>,
+    /// What holds for instruments that labels do not mention, in a folder with `labels.csv` or annotation files.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub unlisted: Option<Unlisted>,
+    /// A table of the times of the dataset's labels.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub times: Option<PathBuf>,
     /// Scale of features stored as floats, if the file does not record it.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub feature_scale: Option<FeatureScale>,
@@ -116,8 +126,10 @@ pub struct Config {
     pub init: Option<PathBuf>,
 }
 
+/// Default weight of the loss of instances.
+pub const STRONG_WEIGHT: f64 = 0.5;
 /// Keys of settings that are paths of data.
-const PLACES: [&str; 3] = ["dataset", "features", "cache"];
+const PLACES: [&str; 4] = ["dataset", "features", "cache", "times"];
 /// Maximum number of seeds of a run.
 pub const MAX_SEEDS: usize = 1000;
 
@@ -171,6 +183,9 @@ impl Config {
             focal_gamma: 2.0,
             focal_alpha: protocol.focal_alpha,
             augment: vec![],
+            strong_weight: None,
+            unlisted: None,
+            times: None,
             mixup_alpha: 0.2,
             select: protocol.select,
             patience: protocol.patience,
@@ -314,9 +329,27 @@ impl Config {
         ModelConfig { classes, dropout, pooling, width, train_front_end, aacnn }
     }
 
+    /// Weight of the loss of instances on a dataset with labels of instances (`strong`) or without: 0 if they are not trained on.
+    pub fn weight_of_instances(&self, strong: bool) -> f64 {
+        let usable = strong && self.augment.is_empty() && self.model().is_ok_and(|model| on_instances(model).is_none());
+        if usable { self.strong_weight.unwrap_or(STRONG_WEIGHT) } else { 0.0 }
+    }
+
     /// Input kind of the model.
     pub fn kind(&self) -> Result<FeatureKind> {
         Ok(nn::find(&self.model)?.input(self.train_front_end, self.notes.unwrap_or_default().input))
+    }
+
+    /// How recordings become clips.
+    pub fn clips(&self) -> Result<Clips> {
+        let kind = self.kind()?;
+        let excerpts = Excerpts {
+            window: kind.window(),
+            instance: kind.row().seconds,
+            strong: kind.has_patches(),
+            validation: self.val_fraction,
+        };
+        Ok(Clips { notes: self.split_config(), excerpts })
     }
 
     /// How segments of single notes are split; `None` for models on clips.

@@ -3,6 +3,7 @@
 pub mod augmentation;
 pub mod clips;
 pub mod config;
+pub mod front_end;
 pub mod given;
 pub mod network;
 pub mod run_dir;

@@ -30,23 +30,28 @@ pub(crate) fn push_model(
     let model = nn::find(&config.model)?;
     config.accepts(dims.width)?;
     let (size, positions, all) = (config.batch.min(clips), model.positions, dims.clips(g));
-    let take = |g: &mut Graph, order: Order| -> Result<Batch> {
-        let rows = sample(g, clock, pool, size, order)?;
+    let rows = sample(g, clock, pool, size, order)?;
+    let mut batch = dims.gather(g, all, rows, positions)?;
+    if g.mode() == Mode::Train && config.weight_of_instances(dims.strong) > 0.0 {
+        batch.instances = Some(dims.instance_labels(g, all, rows, positions)?);
+    }
+    let partners = |g: &mut Graph, of: Augmentation| -> Result<Batch> {
+        let rows = sample(g, clock, pool, size, of.partners())?;
         dims.gather(g, all, rows, positions)
     };
-    let mut batch = take(g, order)?;
     let asked = |a: Augmentation| g.mode() == Mode::Train && config.augment.contains(&a);
     let (mixes, joins) = (asked(Augmentation::Mixup), asked(Augmentation::Concat));
     if mixes {
-        let partners = take(g, Augmentation::Mixup.partners())?;
+        let partners = partners(g, Augmentation::Mixup)?;
         batch = mixup(g, clock, batch, partners, Mixup { alpha: config.mixup_alpha, positions })?;
     }
     if joins {
-        let partners = take(g, Augmentation::Concat.partners())?;
+        let partners = partners(g, Augmentation::Concat)?;
         batch = concat(g, clock, batch, partners, Concat { probability: JOINED, positions })?;
     }
     let labels = (g.mode() == Mode::Train).then_some(Labels { target: batch.target, observed: batch.observed });
-    let inputs = Inputs { x: batch.x, lengths: batch.lengths, clock, labels };
+    let instances = batch.instances.map(|of| of.lengths);
+    let inputs = Inputs { x: batch.x, lengths: batch.lengths, clock, labels, instances };
     let prediction = model.push(g, inputs, config.settings(dims.classes))?;
     Ok((clock, batch, prediction))
 }

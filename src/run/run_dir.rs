@@ -2,7 +2,7 @@
 //!
 //! `run.toml` every setting, the adapter, the version; `metrics.jsonl` a line per epoch and seed; `model.safetensors`
 //! the best weights of all seeds; `state.safetensors` the state for a bit-identical resume; `test.json` the test
-//! scores; `report.html` and pictures the same as figures ([`crate::report::pages::training`]). For single notes,
+//! scores; `report.html` and pictures the same as figures ([`crate::report::pages::training`]). Where they are drawn,
 //! `class-map.json` and `splits.csv` record the splits. Each file is written atomically.
 
 use std::collections::BTreeMap;
@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 use crate::core::error::{Error, Result};
 use crate::core::files::{create_directories, is_leftover, read_limited, try_lock_directory, write_atomic};
 use crate::core::toml::{one_line, read_toml};
+use crate::metrics::domain::Domain;
 use crate::metrics::evaluation::Evaluation;
 use crate::metrics::thresholds;
 use crate::nn;
@@ -25,6 +26,9 @@ pub const RUN: &str = "run.toml";
 pub(crate) const METRICS: &str = "metrics.jsonl";
 pub const MODEL: &str = "model.safetensors";
 const STATE: &str = "state.safetensors";
+const DOMAIN: &str = "domain.json";
+/// Maximum size of that file.
+const MAX_DOMAIN: u64 = 64 << 20;
 const THRESHOLDS: &str = "thresholds.json";
 pub(crate) const TEST: &str = "test.json";
 /// Maximum size of a test.json.
@@ -58,6 +62,9 @@ pub struct Environment {
     pub parameters: usize,
     /// [`crate::data::Dataset::fingerprint`], in hex: a run resumes only with the same data.
     pub data: String,
+    /// [`crate::data::Dataset::strong_fingerprint`], in hex.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub strong: Option<String>,
     /// Clips per seed.
     pub train_clips: usize,
     pub val_clips: usize,
@@ -166,6 +173,7 @@ impl RunDir {
             TEST,
             PREDICTIONS,
             THRESHOLDS,
+            DOMAIN,
             LEARNING_CURVES,
             CLASSES,
             SEEDS,
@@ -245,6 +253,25 @@ impl RunDir {
         };
         record.config.validate().map_err(|e| Error::checkpoint(&path, e.to_string()))?;
         Ok(record)
+    }
+
+    /// What the training clips are like; `None` for runs that have not recorded it.
+    ///
+    /// # Errors
+    /// `Checkpoint` for a damaged file.
+    pub fn domain(&self) -> Result<Option<Domain>> {
+        let path = self.path.join(DOMAIN);
+        if !path.exists() {
+            return Ok(None);
+        }
+        let read = serde_json::from_slice::<Domain>(&read_limited(&path, MAX_DOMAIN)?);
+        let damaged = || Error::checkpoint(&path, "is damaged; without it, recordings are not marked as unreliable");
+        read.ok().filter(Domain::is_valid).map(Some).ok_or_else(damaged)
+    }
+
+    pub fn write_domain(&self, domain: &Domain) -> Result<()> {
+        let text = serde_json::to_string(domain).expect("numbers serialise");
+        write_atomic(self.path.join(DOMAIN), |out| writeln!(out, "{text}"))
     }
 
     /// Reads `test.json`.

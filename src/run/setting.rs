@@ -153,6 +153,10 @@ pub(crate) fn with_attention(model: &Model) -> Option<&'static str> {
     networks(model).or((!model.has_attention).then_some("has no attention pooling"))
 }
 
+pub(crate) fn on_instances(model: &Model) -> Option<&'static str> {
+    networks(model).or((!model.has_attention).then_some("has no probabilities of instances, so it cannot use times"))
+}
+
 pub(crate) fn with_dropout(model: &Model) -> Option<&'static str> {
     networks(model).or((model.protocol.dropout == 0.0).then_some("has no dropout"))
 }

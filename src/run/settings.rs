@@ -1,7 +1,7 @@
 //! The table of settings of a training run.
 
 use crate::core::names::names;
-use crate::data::{FeatureScale, SplitBy};
+use crate::data::{FeatureScale, SplitBy, Unlisted};
 use crate::features::front_end::Source;
 use crate::features::scaling::Scaling;
 use crate::metrics::thresholds::Level;
@@ -13,8 +13,8 @@ use crate::ops::attention_pool::Pooling;
 use crate::ops::masked_bce::{FocalAlpha, Loss, LossMean};
 use crate::run::augmentation::Augmentation;
 use crate::run::setting::{
-    self, Setting, Value, all, as_toml, networks, on_feature_maps, setting, single_note, uses_vggish, with_attention,
-    with_dropout, with_known_labels, with_mixed_clips, with_thresholds, with_width,
+    self, Setting, Value, all, as_toml, networks, on_feature_maps, on_instances, setting, single_note, uses_vggish,
+    with_attention, with_dropout, with_known_labels, with_mixed_clips, with_thresholds, with_width,
 };
 
 /// Every setting of training but the dataset, the model and the seeds, in the order of help texts.
@@ -112,6 +112,13 @@ pub const SETTINGS: &[Setting] = &[
     )
     .needing("loss", "focal"),
     setting(
+        "strong_weight",
+        Value::Number(Some((0.0, 1e6))),
+        on_instances,
+        "Weight of the loss of instances whose labels are known from times, beside that of clips; 0: times are not used \
+               [default: 0.5 where there are times]",
+    ),
+    setting(
         "augment",
         Value::Names(names::<Augmentation>),
         with_mixed_clips,
@@ -196,6 +203,19 @@ pub const SETTINGS: &[Setting] = &[
                training split [default: pca8 if there is a PCA, else minmax]",
     ),
     setting(
+        "unlisted",
+        Value::Name(names::<Unlisted>),
+        all,
+        "Instruments that the labels of a recording do not mention, with labels.csv or annotation files: unknown, or absent \
+               [default: unknown with labels.csv, absent with JAMS and label tracks]",
+    ),
+    setting(
+        "times",
+        Value::Path("FILE.csv"),
+        on_instances,
+        "Times of the dataset's labels, for --strong-weight: a table of sample_key,instrument,start_s,end_s (seconds)",
+    ),
+    setting(
         "features",
         Value::Path("FILE.npz"),
         all,
@@ -216,12 +236,13 @@ pub const SETTINGS: &[Setting] = &[
     ),
     setting(
         "init",
-        Value::Text("WEIGHTS.safetensors|normal|he", |text| match text {
+        Value::Text("RUN|WEIGHTS.safetensors|normal|he", |text| match text {
             "normal" | "he" => Ok(text.into()),
             file => setting::path(file),
         }),
         networks,
-        "Initial weights (PyTorch names and shapes, as `wmic export` writes); for aacnn also an initialisation: normal, as \
+        "Initial weights: of a run of the same model, also on other classes (equal names keep their weights, others start anew), \
+               or a file (PyTorch names and shapes, as `wmic export` writes); for aacnn also an initialisation: normal, as \
                in the paper, or he (write ./he for a file of that name) [default: random]",
     ),
     setting(

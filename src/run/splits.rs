@@ -26,10 +26,10 @@ pub fn splits(config: &Config, data: &Dataset) -> Result<Vec<Split>> {
 }
 
 impl RunDir {
-    /// Writes the splits, if they were drawn here: `splits.csv` with the columns sample_key, class and split, and
-    /// `class-map.json`.
-    pub(crate) fn write_splits(&self, config: &Config, data: &Dataset) -> Result<()> {
-        let Some(validation) = data.validation.as_ref().filter(|_| config.split_config().is_some()) else {
+    /// Writes the splits, if they were drawn on loading: `splits.csv` with the columns sample_key, class (those that are present,
+    /// between semicolons) and split, and `class-map.json`.
+    pub(crate) fn write_splits(&self, data: &Dataset) -> Result<()> {
+        let Some(validation) = data.validation.as_ref().filter(|_| data.drawn.is_some()) else {
             return Ok(());
         };
         let numbers: serde_json::Map<_, _> = data.classes.iter().cloned().zip((0..).map(|k: u64| k.into())).collect();
@@ -42,9 +42,11 @@ impl RunDir {
         for (split, clips) in [("train", &data.train), ("validation", validation), ("test", &data.test)] {
             for &clip in clips {
                 let k = data.classes.len();
-                let targets = &data.targets[clip as usize * k..][..k];
-                let class = targets.iter().position(|t| *t >= 0.5).map_or("", |class| &data.classes[class]);
-                row([&data.keys[clip as usize], class, split]);
+                let entries = clip as usize * k..(clip as usize + 1) * k;
+                let labels = data.targets[entries.clone()].iter().zip(&data.observed[entries]).zip(&data.classes);
+                let present =
+                    labels.filter(|((target, seen), _)| **target >= 0.5 && **seen).map(|(_, class)| class.as_str());
+                row([&data.keys[clip as usize], &present.collect::<Vec<&str>>().join(";"), split]);
             }
         }
         let bytes = table.into_inner().expect("flushed to a vector");
@@ -60,7 +62,8 @@ impl RunDir {
         for [_, class, split] in self.split_table()? {
             let of = ["train", "validation", "test"].iter().position(|name| *name == split);
             if let Some(of) = of {
-                classes.entry(class).or_default()[of] += 1;
+                let present = class.split(';').filter(|class| !class.is_empty());
+                present.for_each(|class| classes.entry(class.into()).or_default()[of] += 1);
             }
         }
         Ok(classes.into_iter().collect())

@@ -81,6 +81,9 @@ impl Config {
                 self.mixup_alpha
             )));
         }
+        if self.strong_weight.is_some_and(|weight| weight > 0.0) && !self.augment.is_empty() {
+            return Err(Error::Usage("mixed clips have no times: remove `augment` or `strong_weight`".into()));
+        }
         let mut augment = self.augment.clone();
         augment.sort_unstable();
         if augment.windows(2).any(|w| w[0] == w[1]) {

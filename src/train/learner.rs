@@ -13,7 +13,7 @@ use crate::core::random::key;
 use crate::features::device_dataset::{BatchSchedule, DeviceDataset, Dims};
 use crate::gpu::{Buffer, Gpu, Pace};
 use crate::graph::{Arenas, Draft, Graph, Layout, Mode, Plan, Spec, Tensor};
-use crate::metrics::scores::Counts;
+use crate::metrics::counts::Counts;
 use crate::nn::{self, Prediction};
 use crate::ops::adagrad::{self, Adagrad, adagrad};
 use crate::ops::adam::{Adam, adam};
@@ -32,8 +32,9 @@ use crate::run::weights::Block;
 /// The graphs of a training run, before any device is involved.
 pub struct Graphs {
     pub step: Graph,
-    /// (1) each: the loss of the probabilities, and the model's auxiliary losses.
-    losses: Vec<Tensor>,
+    /// (1) each: the loss of the probabilities, the model's auxiliary losses and the loss of instances, with the name of the buffer of
+    /// its weight.
+    losses: Vec<(Tensor, &'static str)>,
     parts: Tensor,
     pub update: Graph,
     pub validation: Graph,
@@ -90,34 +91,54 @@ fn orders(config: &Config, order: Order) -> Vec<Order> {
     [order].into_iter().chain(config.augment.iter().map(|a| a.partners())).collect()
 }
 
-/// The loss (1) of the settings, and its parts (2).
-fn push_loss(g: &mut Graph, config: &Config, batch: Batch, prediction: &Prediction) -> Result<(Tensor, Tensor)> {
+/// The loss of a batch.
+struct BatchLoss {
+    /// (1)
+    loss: Tensor,
+    /// (2)
+    parts: Tensor,
+    /// (1): that of the instances, if they are trained on.
+    of_instances: Option<Tensor>,
+}
+
+/// The loss of the settings.
+fn push_loss(g: &mut Graph, config: &Config, batch: Batch, prediction: &Prediction) -> Result<BatchLoss> {
     let Batch { target, observed, lengths, .. } = batch;
     let p = prediction.probabilities;
     let norm = match config.loss {
         Loss::CrossEntropy => {
             let logits = prediction.logits.ok_or_else(|| Error::Usage(format!("{} has no logits", config.model)))?;
-            return cross_entropy(g, logits, target, lengths);
+            let (loss, parts) = cross_entropy(g, logits, target, lengths)?;
+            return Ok(BatchLoss { loss, parts, of_instances: None });
         }
-        Loss::Bce => config.loss_mean.into(),
+        Loss::Bce | Loss::Focal => config.loss_mean.into(),
         Loss::PartialBce => {
             let Config { alpha, beta, gamma, .. } = *config;
             Normalisation::Partial { alpha, beta, gamma }
         }
-        Loss::Focal => {
-            let classes = Spec::f32([g.shape(p).last()]);
-            let alpha = match config.focal_alpha {
-                FocalAlpha::Same(alpha) => {
-                    let words = vec![(alpha as f32).to_bits(); classes.shape.len()];
-                    g.constant(classes, words)
-                }
-                FocalAlpha::InverseFrequency | FocalAlpha::InverseClassFrequency => g.input("alpha", classes),
-            };
-            let focal = Focal { alpha, gamma: config.focal_gamma };
-            return focal_loss(g, p, target, observed, lengths, config.loss_mean.into(), focal);
-        }
     };
-    masked_bce(g, p, target, observed, lengths, norm)
+    let focal = (config.loss == Loss::Focal).then(|| {
+        let classes = Spec::f32([g.shape(p).last()]);
+        let alpha = match config.focal_alpha {
+            FocalAlpha::Same(alpha) => {
+                let words = vec![(alpha as f32).to_bits(); classes.shape.len()];
+                g.constant(classes, words)
+            }
+            FocalAlpha::InverseFrequency | FocalAlpha::InverseClassFrequency => g.input("alpha", classes),
+        };
+        Focal { alpha, gamma: config.focal_gamma }
+    });
+    let mut known = |p, target, observed, lengths, norm| match focal {
+        Some(focal) => focal_loss(g, p, target, observed, lengths, norm, focal),
+        None => masked_bce(g, p, target, observed, lengths, norm),
+    };
+    let (loss, parts) = known(p, target, observed, lengths, norm)?;
+    let of_instances = match (prediction.instance_probabilities, batch.instances) {
+        // Which labels of an instance are known says nothing of its clip: there are no partial weights.
+        (Some(p), Some(of)) => Some(known(p, of.target, of.observed, of.lengths, config.loss_mean.into())?.0),
+        _ => None,
+    };
+    Ok(BatchLoss { loss, parts, of_instances })
 }
 
 /// Batches of a split of `clips`.
@@ -130,8 +151,9 @@ impl Graphs {
     pub fn new(config: &Config, dims: Dims, train: usize, val: usize, order: Order) -> Result<Graphs> {
         let mut step = Graph::new(Mode::Train);
         let (clock, batch, prediction) = push_model(&mut step, dims, config, train, order)?;
-        let (loss, parts) = push_loss(&mut step, config, batch, &prediction)?;
-        let losses = [loss].into_iter().chain(prediction.auxiliary_losses).collect();
+        let BatchLoss { loss, parts, of_instances } = push_loss(&mut step, config, batch, &prediction)?;
+        let summed = [loss].into_iter().chain(prediction.auxiliary_losses).map(|loss| (loss, "dloss"));
+        let losses = summed.chain(of_instances.map(|loss| (loss, "dloss_instances"))).collect();
         let single_label = nn::find(&config.model)?.single_label;
         let decision = if single_label { Decision::Largest } else { Decision::Threshold };
         if single_label {
@@ -160,7 +182,7 @@ impl Graphs {
         let mut validation = Graph::new(Mode::Eval);
         let g = &mut validation;
         let (clock, batch, prediction) = push_model(g, dims, config, val, Order::InOrder)?;
-        let (_, val_parts) = push_loss(g, config, batch, &prediction)?;
+        let val_parts = push_loss(g, config, batch, &prediction)?.parts;
         let counts = g.input("counts", Spec::u32([dims.classes, 4]));
         let totals = g.input("totals", Spec::f32([2]));
         let diverged = g.input("diverged", Spec::u32([1]));
@@ -174,9 +196,8 @@ impl Graphs {
     /// The three dispatch lists: step, update, validation.
     pub fn drafts(&self, gpu: &Gpu, replicas: usize) -> Result<[Draft; 3]> {
         let target = gpu.adapter().target();
-        let seeds: Vec<(Tensor, &str)> = self.losses.iter().map(|loss| (*loss, "dloss")).collect();
         Ok([
-            Draft::new(&self.step, target, replicas, &[self.parts], &seeds)?,
+            Draft::new(&self.step, target, replicas, &[self.parts], &self.losses)?,
             Draft::new(&self.update, target, replicas, &[], &[])?,
             Draft::new(&self.validation, target, replicas, &[], &[])?,
         ])
@@ -232,6 +253,8 @@ impl<'g> Learner<'g> {
         let count = || gpu.buffer("training counts", 4 * corpus.dims.classes * replicas);
         let train_counts = single_label.then(count).transpose()?;
         let ones = gpu.upload("loss gradient", &vec![1.0f32; replicas])?;
+        let weight = config.weight_of_instances(corpus.dims.strong) as f32;
+        let of_instances = gpu.upload("instance loss gradient", &vec![weight; replicas])?;
         // Computed again on resuming, from the same clips.
         let alpha = match (config.loss, config.focal_alpha) {
             (Loss::Focal, FocalAlpha::InverseFrequency | FocalAlpha::InverseClassFrequency) => {
@@ -246,6 +269,7 @@ impl<'g> Learner<'g> {
         bound.extend(corpus.named());
         bound.extend(frozen.iter().map(|(name, buffer)| (name.as_str(), buffer.clone())));
         bound.extend([("clock", clock.clone()), ("pool", train_pool), ("dloss", ones)]);
+        bound.push(("dloss_instances", of_instances));
         bound.extend(alpha.clone());
         bound.extend(train_counts.iter().map(|counts| ("train_counts", counts.clone())));
         let step = step.realise(gpu, &bound)?;

@@ -75,13 +75,14 @@ impl<'a> Session<'a> {
             backend,
             driver,
             parameters: trainer.as_ref().map_or(0, Trainer::parameters),
-            data: fingerprint(data),
+            data: hex(data.fingerprint()),
+            strong: data.strong_fingerprint().map(hex),
             train_clips: train.len(),
             val_clips: val.len(),
             test_clips: data.test.len(),
         };
         let run = RunDir::create(out, force, &RunRecord { config: config.clone(), run: environment })?;
-        run.write_splits(config, data)?;
+        run.write_splits(data)?;
         Ok(Session { gpu, config: config.clone(), data, run, adapter, trainer })
     }
 
@@ -93,7 +94,7 @@ impl<'a> Session<'a> {
         let started = run.record()?.run;
         same_data(&run, &started, data)?;
         // Killed during the start.
-        run.write_splits(config, data)?;
+        run.write_splits(data)?;
         let mut config = config.clone();
         let trainer = match config.model()?.is_forest() {
             true => None,
@@ -179,6 +180,8 @@ impl<'a> Session<'a> {
             }
         };
         let predictions = evaluator.predict_split(Split::Test)?;
+        trained.fit_domain(data)?;
+        trained.domain.iter().try_for_each(|domain| run.write_domain(domain))?;
         if let Some(validation) = validation {
             trained.tune(&validation);
             trained.save(&run.model())?;
@@ -194,7 +197,8 @@ impl<'a> Session<'a> {
 /// # Errors
 /// `Data` if the run was started with other data.
 pub(crate) fn same_data(run: &RunDir, started: &Environment, data: &Dataset) -> Result<()> {
-    match fingerprint(data) == started.data {
+    let same = hex(data.fingerprint()) == started.data && data.strong_fingerprint().map(hex) == started.strong;
+    match same {
         true => Ok(()),
         false => {
             let run = run.path().display();
@@ -206,8 +210,8 @@ pub(crate) fn same_data(run: &RunDir, started: &Environment, data: &Dataset) -> 
     }
 }
 
-fn fingerprint(data: &Dataset) -> String {
-    format!("{:016x}", data.fingerprint())
+fn hex(fingerprint: u64) -> String {
+    format!("{fingerprint:016x}")
 }
 
 /// # Errors

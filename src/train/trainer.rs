@@ -2,12 +2,14 @@
 
 use std::time::{Duration, Instant};
 
+use super::init;
 use super::learner::{EpochSums, Learner};
 use crate::core::error::{Error, Result};
 use crate::data::{Dataset, FeatureValues};
 use crate::features::device_dataset::DeviceDataset;
 use crate::gpu::Gpu;
-use crate::metrics::scores::{Counts, Task, mean};
+use crate::metrics::counts::Counts;
+use crate::metrics::scores::{Task, mean};
 use crate::nn;
 use crate::nn::front_ends::vggish::TrainFrontEnd;
 use crate::ops::sample::Order;
@@ -66,6 +68,9 @@ impl<'a> Trainer<'a> {
         if nn::find(&config.model)?.single_label {
             data.check_single_label(&config.model)?;
         }
+        if config.strong_weight.is_some_and(|weight| weight > 0.0) && data.strong.is_none() {
+            return Err(Error::data(&data.path, "has no labels with times, which `strong_weight` needs (see `times`)"));
+        }
         let corpus = DeviceDataset::of_dataset(gpu, data)?;
         let splits = splits(config, data)?;
         let frozen = network::frozen(gpu, config)?;
@@ -77,8 +82,11 @@ impl<'a> Trainer<'a> {
             learner.set_weights(&blocks)?;
         }
         if let Some(path) = &config.init {
-            let block = weights::import(path, learner.layout())?;
-            learner.set_weights(&vec![block; config.seeds.len()])?;
+            let blocks = match path.is_dir() {
+                true => init::of_run(path, config, data, learner.layout(), learner.best_weights()?)?,
+                false => vec![weights::import(path, learner.layout())?; config.seeds.len()],
+            };
+            learner.set_weights(&blocks)?;
         }
         let steps = config.epochs.checked_mul(learner.steps_per_epoch());
         if steps.is_none_or(|steps| steps > u32::MAX as usize) {

@@ -8,3 +8,4 @@ mod pages;
 mod recogniser;
 mod recognition;
 mod synth;
+mod unreliable;

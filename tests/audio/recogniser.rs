@@ -18,11 +18,11 @@ use wmic::predict::trained::{Network, Trained, TrainedModel};
 use wmic::run::config::Config;
 use wmic::run::weights::{About, Block};
 
-const SR: u32 = 16_000;
+pub const SR: u32 = 16_000;
 const SEEDS: [u64; 2] = [1, 2];
 
 /// Untrained, on a VGGish of an eighth of the channels.
-fn trained(model: &str) -> Trained {
+pub fn trained(model: &str) -> Trained {
     let front_end = FrontEnd::new(Source::Random(0), Width::Eighth);
     let config = Config { seeds: SEEDS.into(), front_end: Some(front_end), ..Config::of(model, "none").unwrap() };
     let classes: Vec<String> = (0..20).map(|k| format!("class {k}")).collect();
@@ -48,7 +48,7 @@ fn trained(model: &str) -> Trained {
         calibrations: None,
         precision_thresholds: None,
     };
-    Trained { config, about, calibrated: true, model: TrainedModel::Network(Network { layout, blocks }) }
+    Trained { config, about, calibrated: true, model: TrainedModel::Network(Network { layout, blocks }), domain: None }
 }
 
 /// A glide with some noise, never repeating.
@@ -102,7 +102,7 @@ fn samples_in_memory_are_recognised_as_their_file_is() {
 }
 
 /// White noise of this RMS level in dB of full scale.
-fn hiss(seconds: f64, level: f64) -> Vec<f32> {
+pub fn hiss(seconds: f64, level: f64) -> Vec<f32> {
     let mut stream = Stream::new(5, 0);
     let scale = 10f64.powf(level / 20.0) * 3f64.sqrt();
     (0..(seconds * f64::from(SR)) as usize).map(|_| (scale * stream.uniform(1.0)) as f32).collect()

@@ -131,6 +131,7 @@ pub fn recognition(file: impl AsRef<Path>) -> Recognition {
         file: file.as_ref().into(),
         duration: 10.0,
         condition: wmic::audio::Condition::default(),
+        distance: None,
         model: "att".into(),
         seeds: vec![0, 7],
         cell: 5.0,
@@ -224,13 +225,17 @@ fn csv_has_a_row_per_instrument() {
         series.end(out)
     });
     let mut reader = ::csv::Reader::from_reader(text.as_bytes());
-    let header = "file,instrument,probability,spread,threshold,present,segments";
+    let header = "file,instrument,probability,spread,threshold,present,segments,unreliable";
     assert_eq!(reader.headers().unwrap().iter().collect::<Vec<_>>().join(","), header);
     let rows: Vec<Vec<String>> = reader.records().map(|r| r.unwrap().iter().map(String::from).collect()).collect();
     assert_eq!(rows.len(), 6);
-    assert_eq!(rows[0], ["a,b.ogg", "piano", "0.9375", "0.0625", "0.5000", "true", "0.00-3.84;5.00-10.00"]);
+    assert_eq!(rows[0], ["a,b.ogg", "piano", "0.9375", "0.0625", "0.5000", "true", "0.00-3.84;5.00-10.00", ""]);
     assert_eq!(rows[1][1], HOSTILE);
-    assert_eq!(rows[2][1..], ["flute", "0.2500", "", "0.5000", "false", ""]);
+    r.distance = Some(1.25);
+    let marked = written(|out| csv::FORMAT.write_alone(out, &r, Detail::default()));
+    let mut marked = ::csv::Reader::from_reader(marked.as_bytes());
+    assert!(marked.records().all(|row| &row.unwrap()[7] == "true"));
+    assert_eq!(rows[2][1..], ["flute", "0.2500", "", "0.5000", "false", "", ""]);
 }
 
 #[test]

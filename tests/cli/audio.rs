@@ -441,6 +441,44 @@ fn features_that_the_run_cannot_take_are_rejected() {
     }
 }
 
+/// Embeddings that do not record what they were made with, as OpenMIC's own: what is said of them must be possible, and features
+/// that record it are another front end's until the user says otherwise.
+#[test]
+fn features_of_an_unknown_front_end_are_not_taken_for_any() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| text(&folder.path().join(name)).to_owned();
+    let (data, run, sound) = (at("data"), at("run"), text(&recording(0)).to_owned());
+    wmic(&["synth", &data, "--clips", "40"]).assert().success();
+    wmic(&["train", &data, "--epochs", "1", "--out", &run]).assert().success();
+    let random = ["features", &sound, "--init", "random", "--width", "1/8", "--out"];
+    wmic(&[&random[..], &[&at("made.npz")]].concat()).assert().success();
+    let made = "was extracted with random VGGish weights, which did not make the run's features";
+    let weights = ["--frontend-weights", "random"];
+    for (args, why) in [
+        (&["predict", &run, &sound][..], "does not record the front end of its features; give the VGGish weights"),
+        (&["predict", &run, &sound, weights[0], weights[1]], "the front end of its features, which was not random"),
+        (&["predict", &run, &at("made.npz")], made),
+        (&["predict", &run, &at("made.npz"), weights[0], weights[1]], "which was not random"),
+        (&["eval", &run, &data, "--features", &at("made.npz")], made),
+        (&["eval", &run, &data, weights[0], weights[1]], "which was not random"),
+        (
+            &["train", &data, "--out", &at("new"), weights[0], weights[1]],
+            "does not record its front end, which was not",
+        ),
+        (&["eval", &shared().run(), &shared().data(), weights[0], "random:1"], "has weights other than those"),
+        (&["predict", &run, &data, weights[0], &at("none.safetensors")], "none.safetensors"),
+    ] {
+        rejected(args, why);
+    }
+    // A note without a front end records nothing.
+    let (keys, features, _) = load_features(at("made.npz"), None).unwrap();
+    write_npz(at("bare.npz"), &keys, &features, &[128], None, Some("{\"kind\":\"vggish\"}")).unwrap();
+    let known = at("known");
+    let train = ["train", &shared().data(), "--model", "att", "--epochs", "1", "--out", &known];
+    wmic(&[&train[..], &["--cache", &shared().at("cache")], &EIGHTH].concat()).assert().success();
+    rejected(&["predict", &known, &at("bare.npz")], "does not record its front end; this run was trained on features");
+}
+
 #[test]
 fn every_part_of_the_front_end_can_be_trained() {
     let folder = tempfile::tempdir().unwrap();

@@ -283,9 +283,11 @@ fn single_label() -> Comparison {
         },
         targets: targets.data().to_vec(),
         observed: observed.data().to_vec(),
+        strong: None,
         train: vec![],
         validation: None,
         test: (0..n as u32).collect(),
+        drawn: None,
         warnings: vec![],
     };
     let experiment = Experiment::find("aacnn21").unwrap();

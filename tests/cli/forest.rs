@@ -29,9 +29,11 @@ fn dataset(x: Vec<u8>, targets: Vec<bool>, observed: Vec<bool>, classes: usize, 
         features: Features { values: FeatureValues::U8(x.into()), instances: 2, width: 128, lengths: vec![2; clips] },
         targets: targets.into_iter().map(|y| f32::from(u8::from(y))).collect(),
         observed,
+        strong: None,
         train: (0..train as u32).collect(),
         validation: None,
         test: (train as u32..clips as u32).collect(),
+        drawn: None,
         warnings: vec![],
     }
 }

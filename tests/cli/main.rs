@@ -7,6 +7,7 @@ mod compare;
 mod docs;
 mod forest;
 mod notes;
+mod own_labels;
 mod train;
 
 #[path = "../golden/formula.rs"]

@@ -77,8 +77,9 @@ fn is_evaluation(e: &Value, split: &str) {
 }
 
 /// Of a finished run.
-const FILES: [&str; 11] = [
+const FILES: [&str; 12] = [
     "classes.png",
+    "domain.json",
     "learning_curves.png",
     "metrics.jsonl",
     "model.safetensors",
@@ -162,7 +163,10 @@ fn json_outputs_have_the_promised_schema() {
     let recordings = answer.as_array().unwrap();
     assert_eq!(recordings.len(), 120, "each clip is a recording");
     for r in recordings {
-        has_keys(r, &["file", "duration", "model", "seeds", "cell", "instruments"]);
+        has_keys(
+            r,
+            &["file", "duration", "distance", "unreliable", "model", "seeds", "summary", "cell", "instruments"],
+        );
         assert_eq!((r["model"].as_str(), r["cell"].as_f64()), (Some("att"), Some(0.96)));
         assert_eq!(r["seeds"], Value::from(vec![3, 5]));
         let instruments = r["instruments"].as_array().unwrap();
@@ -173,7 +177,7 @@ fn json_outputs_have_the_promised_schema() {
             has_keys(i, &[&INSTRUMENT[..], &["activity", "attention"]].concat());
             assert!(i["spread"].as_f64().unwrap() >= 0.0);
             let present = i["probability"].as_f64().unwrap() >= i["threshold"].as_f64().unwrap();
-            assert_eq!(i["present"].as_bool(), Some(present));
+            assert_eq!(i["present"].as_bool(), Some(present && r["unreliable"] == false));
             assert!(present || i["segments"].as_array().unwrap().is_empty(), "only what is present plays");
             let curve =
                 |name: &str| -> Vec<f64> { i[name].as_array().unwrap().iter().map(|v| v.as_f64().unwrap()).collect() };
@@ -184,10 +188,10 @@ fn json_outputs_have_the_promised_schema() {
         }
     }
     let plain = &json(&["predict", &run, &data, "--format", "json"])[0];
-    has_keys(plain, &["file", "duration", "model", "seeds", "instruments"]);
+    has_keys(plain, &["file", "duration", "distance", "unreliable", "model", "seeds", "summary", "instruments"]);
     has_keys(&plain["instruments"][0], &INSTRUMENT);
     let rows = stdout(&["predict", &run, &data, "--format", "csv"]);
-    let header = "file,instrument,probability,spread,threshold,present,segments";
+    let header = "file,instrument,probability,spread,threshold,present,segments,unreliable";
     assert_eq!((rows.lines().next(), rows.lines().count()), (Some(header), 1 + 120 * 20));
     assert_eq!(stdout(&["predict", &run, &data, "--format", "jsonl"]).lines().count(), 120);
     has_keys(

@@ -2,7 +2,7 @@
 
 use proptest::prelude::*;
 use wmic::core::random::Stream;
-use wmic::metrics::calibration::{Calibration, expected_error, reliability, threshold_for_precision};
+use wmic::metrics::calibration::{Calibration, expected_error, precision_thresholds, reliability};
 
 fn sigmoid(z: f64) -> f64 {
     1.0 / (1.0 + (-z).exp())
@@ -22,7 +22,7 @@ fn overconfident(n: usize) -> (Vec<(f32, bool)>, Vec<f64>) {
 #[test]
 fn distorted_probabilities_are_restored() {
     let (labelled, truth) = overconfident(20_000);
-    let fit = Calibration::fit(&labelled);
+    let fit = Calibration::fit(&labelled, Calibration::IDENTITY);
     // The inverse of 3 z + 1 is (z - 1) / 3.
     assert!((fit.slope - 1.0 / 3.0).abs() < 0.02 && (fit.intercept + 1.0 / 3.0).abs() < 0.05, "{fit:?}");
     let worst = labelled.iter().zip(&truth).map(|((p, _), t)| (fit.apply(f64::from(*p)) - t).abs());
@@ -36,22 +36,35 @@ fn distorted_probabilities_are_restored() {
 }
 
 #[test]
-fn classes_with_too_few_labels_or_the_wrong_order_keep_their_probabilities() {
-    let four = [(0.9, true); 4].into_iter().chain([(0.1, false); 100]).collect::<Vec<_>>();
-    assert_eq!(Calibration::fit(&four), Calibration::IDENTITY);
+fn a_class_with_few_labels_takes_the_curve_of_all() {
+    let (labelled, truth) = overconfident(2_000);
+    let few: Vec<(f32, bool)> = labelled[..20].to_vec();
+    let classes = [vec![], few, labelled.clone()];
+    let [none, few, many] = Calibration::of_classes(&classes)[..] else { panic!("a curve for each class") };
+    let off = |a: Calibration, b: Calibration| (a.slope - b.slope).abs().max((a.intercept - b.intercept).abs());
+    assert_eq!(none, Calibration::fit(&classes.concat(), Calibration::IDENTITY));
+    assert!(off(none, many) < 0.03 && off(none, few) < 0.3, "{none:?} {few:?} {many:?}");
+    // On its own, a class of 20 labels is off by far more.
+    let error = |fit: Calibration| {
+        let each = labelled.iter().zip(&truth).map(|((p, _), t)| (fit.apply(f64::from(*p)) - t).abs());
+        each.sum::<f64>() / truth.len() as f64
+    };
+    assert!(error(few) < 0.05, "{}", error(few));
     let reversed = [(0.1, true); 50].into_iter().chain([(0.9, false); 50]).collect::<Vec<_>>();
-    assert_eq!(Calibration::fit(&reversed), Calibration::IDENTITY);
-    assert_eq!(Calibration::IDENTITY.apply(0.3), 0.3);
+    assert_eq!(Calibration::fit(&reversed, many), many);
+    assert_eq!(Calibration::fit(&[], Calibration::IDENTITY).apply(0.3), 0.3);
 }
 
 #[test]
 fn a_wished_precision_is_reached_on_calibrated_probabilities() {
     // 0.9 0.9 0.6 0.6 0.1: the running means are .9 .9 .8 .75 .62.
-    let p = [0.6, 0.1, 0.9, 0.6, 0.9];
-    for (wished, threshold) in [(0.95, 1.0), (0.85, 0.9), (0.8, 0.9), (0.75, 0.6), (0.6, 0.1), (0.0, 0.1)] {
-        assert_eq!(threshold_for_precision(&p, wished), threshold, "{wished}");
+    let thresholds = precision_thresholds(&[0.6, 0.1, 0.9, 0.6, 0.9]);
+    // For 0.5, 0.51 ... 0.99.
+    assert_eq!(thresholds.len(), 50);
+    for (wished, threshold) in [(0.95, 1.0), (0.85, 0.9), (0.8, 0.9), (0.75, 0.6), (0.6, 0.1), (0.5, 0.1)] {
+        assert_eq!(thresholds[(wished * 100.0_f64).round() as usize - 50], threshold, "{wished}");
     }
-    assert_eq!(threshold_for_precision(&[], 0.5), 1.0);
+    assert!(precision_thresholds(&[]).iter().all(|threshold| *threshold == 1.0));
 }
 
 #[test]
@@ -68,7 +81,7 @@ proptest! {
     /// Whatever the labels: probabilities stay probabilities, in the same order.
     #[test]
     fn the_order_is_kept(labelled in prop::collection::vec((0.0..=1.0f32, any::<bool>()), 0..200)) {
-        let fit = Calibration::fit(&labelled);
+        let fit = Calibration::fit(&labelled, Calibration::IDENTITY);
         let grid: Vec<f64> = (0..=100).map(|i| fit.apply(f64::from(i) / 100.0)).collect();
         prop_assert!(grid.iter().all(|p| (0.0..=1.0).contains(p)), "{:?}", fit);
         prop_assert!(grid.is_sorted(), "{:?}", fit);

@@ -1299,9 +1299,11 @@ fn single_label_models_take_only_single_label_data() {
         },
         targets: vec![1.0, 0.0, 0.0, 1.0],
         observed: vec![true; 4],
+        strong: None,
         train: vec![0],
         validation: None,
         test: vec![1],
+        drawn: None,
         warnings: vec![],
     };
     data.check_single_label("aacnn").unwrap();

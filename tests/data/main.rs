@@ -2,7 +2,9 @@
 
 mod calibration;
 mod datasets;
+mod domain;
 mod events;
 mod metrics;
+mod own_labels;
 mod report;
 mod training_report;

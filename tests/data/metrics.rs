@@ -4,10 +4,9 @@ use std::f64::consts::LN_2;
 
 use proptest::prelude::*;
 use wmic::Array;
+use wmic::metrics::counts::Counts;
 use wmic::metrics::evaluation::{Evaluation, SeedPredictions, Subject, evaluate};
-use wmic::metrics::scores::{
-    ClassMetrics, Counts, Scores, Task, mean, ranking, score, score_single_label, scores_of, std_dev,
-};
+use wmic::metrics::scores::{ClassMetrics, Scores, Task, mean, ranking, score, score_single_label, scores_of, std_dev};
 use wmic::metrics::thresholds::Level;
 
 fn close(got: Option<f64>, want: Option<f64>) -> bool {

@@ -63,7 +63,7 @@ fn an_evaluation_fits_80_columns() {
     assert!(table.lines().all(|l| l.chars().count() <= 80), "{table}");
     let unobserved =
         class_table(&e, Style::PLAIN).lines().nth(1).unwrap().split_whitespace().collect::<Vec<_>>().join(" ");
-    assert_eq!(unobserved, "mallet_percuss_00 - - - - - 0/0");
+    assert_eq!(unobserved, "mallet percuss 00 - - - - - 0/0");
     let line = summary(&e);
     assert!(line.starts_with("test: map .") && line.ends_with("over 3 seeds") && line.contains(" ± .000"), "{line}");
     assert!(summary(&evaluate(subject, &classes, &y, &[seed(4)])).ends_with("with seed 4"));
@@ -72,7 +72,7 @@ fn an_evaluation_fits_80_columns() {
 #[test]
 fn a_single_label_evaluation_reports_accuracy() {
     let n = 19;
-    let classes: Vec<String> = (0..n).map(|k| format!("double_bassoon_{k:02}")).collect();
+    let classes: Vec<String> = (0..n).map(|k| format!("double-bassoon-{k:02}")).collect();
     let y = Array::from_fn([400, n], |i| f32::from((i / n) % (n - 1) == i % n));
     let observed = Array::from_fn([400, n], |_| true);
     // Some clips are predicted as the last class, which has no clips.

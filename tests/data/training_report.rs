@@ -28,6 +28,7 @@ fn record(seeds: &[u64]) -> RunRecord {
             driver: "1.2".into(),
             parameters: 55_336,
             data: "00ff".into(),
+            strong: None,
             train_clips: 90,
             val_clips: 10,
             test_clips: 20,
@@ -346,9 +347,11 @@ fn notes(classes: &[&str], of_clip: &[usize]) -> Dataset {
         },
         targets: (0..n * k).map(|i| f32::from(of_clip[i / k] == i % k)).collect(),
         observed: vec![true; n * k],
+        strong: None,
         train: vec![],
         validation: None,
         test: (0..n as u32).collect(),
+        drawn: None,
         warnings: vec![],
     }
 }

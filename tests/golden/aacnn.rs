@@ -58,9 +58,11 @@ fn dataset(input: FeatureKind, salt: u32) -> Dataset {
         },
         targets: (0..clips * CLASSES).map(target).collect(),
         observed: vec![true; clips * CLASSES],
+        strong: None,
         train: (0..CLIPS as u32).collect(),
         validation: None,
         test: vec![],
+        drawn: None,
         warnings: vec![],
     }
 }

@@ -51,9 +51,11 @@ pub fn dataset(features: Features, classes: usize) -> Dataset {
         features,
         targets: entries().map(|i| f32::from(frac(i, 1001) < 0.4)).collect(),
         observed: entries().map(|i| frac(i, 1002) < 0.3).collect(),
+        strong: None,
         train: (0..clips as u32).collect(),
         validation: None,
         test: vec![],
+        drawn: None,
         warnings: vec![],
     }
 }

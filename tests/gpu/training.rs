@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use wmic::data::{Dataset, synth};
+use wmic::data::{Dataset, instance, synth};
 use wmic::features::device_dataset::DeviceDataset;
 use wmic::gpu::Gpu;
 use wmic::ops::masked_bce::{FocalAlpha, Loss, inverse_frequency};
@@ -46,6 +46,7 @@ fn run_dir(dir: &Path, config: &Config) -> RunDir {
         driver: "test".into(),
         parameters: 0,
         data: "test".into(),
+        strong: None,
         train_clips: 0,
         val_clips: 0,
         test_clips: 0,
@@ -85,6 +86,84 @@ fn a_replica_among_three_is_the_same_seed_alone() {
             }
             assert_ne!(together[0], together[1], "{model}: seeds differ");
         }
+    }
+}
+
+/// The synthetic dataset with times: the instances of a present instrument that its ground truth names.
+fn timed(dir: &Path) -> Dataset {
+    let mut data = small(dir);
+    let (k, t) = (data.classes.len(), data.features.instances);
+    let codes = (0..data.keys.len() * t * k).map(|i| {
+        let entry = i / (t * k) * k + i % k;
+        match (data.observed[entry], data.targets[entry] >= 0.5) {
+            (false, _) => instance::UNKNOWN,
+            (true, false) => instance::ABSENT,
+            (true, true) => [instance::PRESENT, instance::ABSENT, instance::UNKNOWN][i / k % 3],
+        }
+    });
+    data.strong = Some(std::sync::Arc::new(codes.collect()));
+    data
+}
+
+#[test]
+fn labels_of_instances_are_trained_on_bit_equal_over_replicas_and_not_with_weight_0() {
+    let dir = tempfile::tempdir().unwrap();
+    let gpu = Gpu::open(None).unwrap();
+    let data = timed(&dir.path().join("data"));
+    let weak = Dataset { strong: None, ..data.clone() };
+    let train = |name: &str, seeds: &[u64], strong_weight: Option<f64>, data: &Dataset| {
+        let config = Config { strong_weight, epochs: 2, ..config("bilstm-att", data, seeds) };
+        train(&gpu, &config, data, &dir.path().join(name))
+    };
+    let (_, together) = train("together", &[3, 1 << 40], None, &data);
+    let (_, alone) = train("alone", &[1 << 40], Some(0.5), &data);
+    assert_eq!(alone[0], together[1]);
+    let (without_rows, without) = train("weak", &[3], None, &weak);
+    assert_ne!(without[0], together[0]);
+    assert_eq!(train("zero", &[3], Some(0.0), &data), (without_rows, without));
+    let asked = Config { strong_weight: Some(0.5), ..config("att", &weak, &[3]) };
+    let refused = Trainer::new(&gpu, &asked, &weak).err().unwrap().to_string();
+    assert!(refused.contains("has no labels with times, which `strong_weight` needs"), "{refused}");
+}
+
+/// Of the loss that a step minimises: the slope by one bias of the classifier is that of the clips plus the weighted one of the instances,
+/// which for a class is (p - y) averaged over all known labels.
+#[test]
+fn the_gradient_is_that_of_clips_plus_that_of_instances() {
+    let dir = tempfile::tempdir().unwrap();
+    let gpu = Gpu::open(None).unwrap();
+    let data = timed(&dir.path().join("data"));
+    let corpus = DeviceDataset::of_dataset(&gpu, &data).unwrap();
+    let (k, t, clips) = (data.classes.len(), data.features.instances, 12);
+    let split = [((0..clips as u32).collect::<Vec<u32>>(), vec![clips as u32])];
+    let step = |weight: f64| {
+        let config = Config {
+            strong_weight: Some(weight),
+            loss: Loss::Bce,
+            dropout: 0.0,
+            lr: 0.0,
+            batch: clips,
+            ..config("bilstm-att", &data, &[7])
+        };
+        let mut learner = Learner::new(&gpu, &config, &corpus, &[], &split, Order::InOrder).unwrap();
+        learner.run_steps(1).unwrap();
+        let gradient = learner.latest_gradients().unwrap().swap_remove(0);
+        let bias = gradient.into_iter().find(|(name, _)| name == "cla.bias").unwrap().1;
+        (bias, learner.best_weights().unwrap(), config)
+    };
+    let ((none, blocks, config), (with, ..)) = (step(0.0), step(2.0));
+    let mut predictor = Predictor::new(&gpu, &config, &blocks, &corpus, &[], Detail::Positions).unwrap();
+    let scores = predictor.predict(&[split[0].0.clone()]).unwrap().instances.unwrap().scores.swap_remove(0);
+    let codes = &data.strong.as_ref().unwrap()[..clips * t * k];
+    let known = codes.iter().filter(|code| **code != instance::UNKNOWN).count() as f64;
+    for class in 0..k {
+        let slope = |i: usize| match codes[i] {
+            instance::UNKNOWN => 0.0,
+            code => f64::from(scores.data()[i]) - f64::from(u8::from(code == instance::PRESENT)),
+        };
+        let want: f64 = (0..clips * t).map(|row| slope(row * k + class)).sum::<f64>() * 2.0 / known;
+        let got = f64::from(with[class] - none[class]);
+        assert!((got - want).abs() < 1e-5, "class {class}: {got}, not {want}");
     }
 }
 

@@ -13,8 +13,7 @@ use super::{Device, Status};
 use archive::ArchiveArgs;
 use results::{ResultArgs, ResultWriter};
 use wmic::data::{FeatureScale, features_npz, has_features, load_features};
-use wmic::features::front_end::{FrontEnd, Source};
-use wmic::features::scaling::Scaling;
+use wmic::features::front_end::Source;
 use wmic::gpu::Gpu;
 use wmic::metrics::thresholds::Level;
 use wmic::nn::front_ends::vggish::Width;
@@ -24,7 +23,7 @@ use wmic::predict::recogniser::{Aggregate, Options, Recognised, Recogniser, Segm
 use wmic::predict::recognition::Recognition;
 use wmic::predict::trained::Trained;
 use wmic::report::tables::table::printable;
-use wmic::run::clips::check_features;
+use wmic::run::front_end::Use;
 use wmic::run::run_dir::RunDir;
 use wmic::{Array, Error, Result};
 
@@ -57,6 +56,9 @@ pub struct Args {
     /// Parts this many dB below the loudest one of a recording are silent, as are parts below -80 dB of full scale [default: 60]
     #[arg(long, value_name = "DB")]
     gate: Option<f32>,
+    /// Instruments can be present even in recordings that are unlike the run's training clips, which are marked as unreliable
+    #[arg(long)]
+    keep_unreliable: bool,
     /// Shortest segment in seconds; the most active one of a present instrument stays
     #[arg(long, value_name = "S", default_value_t = Segmentation::default().min_duration)]
     min_duration: f64,
@@ -96,7 +98,9 @@ impl Args {
 
     fn predict(&self, gpu: &Gpu, run: &RunDir) -> anyhow::Result<Status> {
         let mut trained = Trained::load(run)?;
-        self.set_front_end(&mut trained)?;
+        if let Some(weights) = &self.frontend_weights {
+            trained.config.locate_front_end(weights, self.width, self.pca.as_ref())?;
+        }
         self.threshold.or(self.precision).map_or(Ok(()), |level| trained.set_threshold(level))?;
         trained.calibrated = self.calibrate;
         let options = Options {
@@ -104,6 +108,7 @@ impl Args {
             aggregate: self.aggregate,
             spectrogram: self.results.with_pictures(),
             gate: self.gate,
+            keep_unreliable: self.keep_unreliable,
             segmentation: Segmentation { min_duration: self.min_duration, median: self.median },
         };
         let results = ResultWriter::new(&self.results, &trained, self.archive.in_files())?;
@@ -126,7 +131,12 @@ impl Args {
             _ if files.is_empty() => true,
             Some((keys, features)) => {
                 let mut n = 0..;
-                let each = &mut |recognition| outputs.take(n.next().expect("endless"), &recognition, None);
+                let each = &mut |recognition: Recognition| {
+                    for warning in &recognition.condition.warnings {
+                        note(&printable(&format!("warning: {}: {warning}", recognition.file.display())));
+                    }
+                    outputs.take(n.next().expect("endless"), &recognition, None)
+                };
                 recognise_clips(gpu, &trained, &keys, &features, &options, each)?;
                 true
             }
@@ -152,10 +162,8 @@ impl Args {
         if !npz && (!has_features(input) || trained.config.kind()? != FeatureKind::Vggish) {
             return Ok(None);
         }
-        let archive = if npz { Some(input.clone()) } else { features_npz(input) };
-        if let Some(archive) = archive {
-            check_features(&mut trained.config.clone(), &archive)?;
-        }
+        let archive = if npz { None } else { features_npz(input) };
+        trained.config.clone().check_features(archive.as_ref().unwrap_or(input), Use::Input)?;
         let (keys, features, remark) = load_features(input, self.feature_scale.or(trained.config.feature_scale))?;
         remark.iter().for_each(|remark| note(&printable(remark)));
         Ok(Some((keys, features)))
@@ -205,26 +213,6 @@ impl Args {
             ended => Ok(ended.map(|()| true)?),
         }
     }
-
-    /// Applies the options to the run's front end: its new path, or, if the run does not record one, what it is.
-    fn set_front_end(&self, trained: &mut Trained) -> Result<()> {
-        let Some(weights) = &self.frontend_weights else { return Ok(()) };
-        if !nn::find(&trained.config.model)?.needs_vggish() {
-            let reason = "does not use VGGish: remove --frontend-weights";
-            return Err(Error::Usage(format!("{} {reason}", trained.config.model)));
-        }
-        if trained.config.front_end.is_some() {
-            if self.width.is_some() || self.pca.is_some() {
-                return Err(Error::Usage(
-                    "the run records the width and PCA of its front end: remove --width and --pca".into(),
-                ));
-            }
-            return trained.relocate_front_end(weights);
-        }
-        let front_end = FrontEnd::new(weights.clone(), self.width.unwrap_or_default());
-        trained.config.front_end = Some(FrontEnd { pca: self.pca.clone(), scaling: Some(Scaling::Pca8), ..front_end });
-        Ok(())
-    }
 }
 
 /// Where the results go.
@@ -265,6 +253,7 @@ pub fn show(gpu: &Gpu, run: &RunDir, files: &[PathBuf], folder: &Path) -> anyhow
         precision: None,
         calibrate: true,
         gate: None,
+        keep_unreliable: false,
         min_duration: Segmentation::default().min_duration,
         median: Segmentation::default().median,
         results: ResultArgs { top: 4, plot: Some(folder.into()), html: Some(folder.into()), ..ResultArgs::default() },

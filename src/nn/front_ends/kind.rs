@@ -85,6 +85,8 @@ pub struct Row {
     pub instance: fn(Width) -> Vec<usize>,
     /// Complete instances of a clip of so many samples.
     pub instances: fn(usize) -> usize,
+    /// Seconds from one instance to the next.
+    pub seconds: f64,
     /// Prefix of the names of the VGGish weights that it needs; `None` if it needs none.
     pub weights: Option<&'static str>,
     /// Whether it is an embedding, which has a scaling (PCA and 8 bits, or minimum and maximum).
@@ -99,13 +101,15 @@ pub struct Row {
 /// Seconds of a clip of OpenMIC-2018.
 const EXCERPT: f64 = 10.0;
 const LOG_MEL_FORMAT: AudioFormat = AudioFormat { sr: log_mel::SR, normalised: true, whole: false };
+/// Seconds from one frame of a log-mel spectrogram to the next.
+const LOG_MEL_HOP: f64 = 0.01;
 /// Not normalised (Wise, Maida, Kumar 2021, section IV.A).
 const NOTE_FORMAT: AudioFormat = AudioFormat { sr: spectrum::SR, normalised: false, whole: true };
 
 static LOG_MEL: Spectrogram = Spectrogram {
     name: "mel spectrogram",
     bands: BANDS,
-    hop: 0.01,
+    hop: LOG_MEL_HOP,
     frames: log_mel::frames,
     band_hz: log_mel::band_hz,
     offset: None,
@@ -138,6 +142,7 @@ const PATCHES: Row = Row {
     note: false,
     instance: |_| vec![PATCH_FRAMES, BANDS],
     instances: log_mel::patches,
+    seconds: PATCH_FRAMES as f64 * LOG_MEL_HOP,
     weights: None,
     embedding: false,
     channels: |_| 1,
@@ -182,6 +187,7 @@ pub static ROWS: [Row; 6] = [
         file: "spectrogram.npz",
         instance: |_| vec![BANDS],
         instances: log_mel::frames,
+        seconds: LOG_MEL_HOP,
         graph: |g, samples, _| {
             let features = log_mel(g, samples)?;
             Ok(Output { features, spectrogram: Some(features) })
@@ -195,6 +201,7 @@ pub static ROWS: [Row; 6] = [
         file: "stft.npz",
         instance: |_| vec![STFT_SHOWN.bands],
         instances: |samples| STFT.frames(samples).unwrap_or(0),
+        seconds: STFT_SHOWN.hop,
         spectrogram: &STFT_SHOWN,
         graph: |g, samples, options| {
             let magnitudes = stft(g, samples, STFT)?;
@@ -209,6 +216,7 @@ pub static ROWS: [Row; 6] = [
         file: "cqt.npz",
         instance: |_| vec![CQT_SHOWN.bands],
         instances: |samples| CQT.frames(samples),
+        seconds: CQT_SHOWN.hop,
         spectrogram: &CQT_SHOWN,
         graph: |g, samples, options| {
             let magnitudes = super::cqt::cqt(g, samples, &CQT)?;
@@ -249,6 +257,11 @@ impl FeatureKind {
     /// A spectrum of single notes: every whole second of a file is a clip.
     pub fn is_single_note(self) -> bool {
         self.row().note
+    }
+
+    /// Whether an instance is a log-mel patch, or what a network makes of it; else it is a frame.
+    pub fn has_patches(self) -> bool {
+        self.row().seconds == PATCHES.seconds
     }
 
     /// Seconds of a clip: OpenMIC-2018's 10, or one of a note.

@@ -62,5 +62,20 @@ pub(super) fn attention(g: &mut Graph, h: Tensor, inputs: Inputs, config: ModelC
             },
         }),
     };
-    Ok(Prediction { attention: Some(weights), position_scores, ..Prediction::new(probabilities) })
+    let instance_probabilities = inputs.instances.map(|lengths| instances(g, att, cla, lengths, config)).transpose()?;
+    Ok(Prediction {
+        attention: Some(weights),
+        position_scores,
+        instance_probabilities,
+        ..Prediction::new(probabilities)
+    })
+}
+
+/// The probabilities (B T, K) of each instance: its positions are pooled as those of a clip are. `lengths`, u32 (B T): valid
+/// positions.
+fn instances(g: &mut Graph, att: Tensor, cla: Tensor, lengths: Tensor, config: ModelConfig) -> Result<Tensor> {
+    let rows = g.shape(lengths).len();
+    let each = [rows, g.shape(cla).rows() / rows, config.classes];
+    let [att, cla] = [att, cla].map(|logits| g.reshape(logits, each));
+    Ok(attention_pool(g, att, cla, lengths, config.pooling)?.0)
 }

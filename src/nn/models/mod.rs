@@ -31,6 +31,8 @@ pub struct Inputs {
     pub clock: Tensor,
     /// Only in training, for models with auxiliary losses on the labels.
     pub labels: Option<Labels>,
+    /// Only in training on labels of instances: u32 (B T), valid positions of each instance.
+    pub instances: Option<Tensor>,
 }
 
 /// Labels of a batch, (B, K) each.
@@ -55,6 +57,8 @@ pub struct Prediction {
     pub glimpses: Vec<Tensor>,
     /// (B, K), before the softmax; for single-label models.
     pub logits: Option<Tensor>,
+    /// (B T, K): the probabilities of each instance, if [`Inputs::instances`] is given; for models with attention.
+    pub instance_probabilities: Option<Tensor>,
     /// (1) each, added to the loss of the probabilities; only in training.
     pub auxiliary_losses: Vec<Tensor>,
 }
@@ -68,6 +72,7 @@ impl Prediction {
             position_scores: None,
             glimpses: vec![],
             logits: None,
+            instance_probabilities: None,
             auxiliary_losses: vec![],
         }
     }

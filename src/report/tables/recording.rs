@@ -59,7 +59,7 @@ pub fn table(recognition: &Recognition, top: usize, style: Style) -> String {
         ];
         table.row(columns.iter().zip(cells).filter(|(column, _)| column.0).map(|(_, cell)| cell));
     }
-    let length = duration(r.duration);
+    let length = duration(r.duration) + if r.is_unreliable() { "  unreliable" } else { "" };
     let room = style.width.map_or(usize::MAX, |w| usize::from(w).saturating_sub(length.chars().count() + 2));
     let name = shortened(&printable(&r.file.to_string_lossy()), room, true);
     format!("{name}  {length}\n{}\n{}", printable(&r.summary()), table.render(style))

@@ -1,0 +1,99 @@
+//! Sounds that are no music: nothing is present in them.
+
+use wmic::core::random::Stream;
+use wmic::data::{Dataset, FeatureValues, Features};
+use wmic::features::feature_config::FeatureConfig;
+use wmic::features::runner::FrontEndRunner;
+use wmic::gpu::Gpu;
+use wmic::metrics::thresholds::Level;
+use wmic::nn::FeatureKind;
+use wmic::predict::recogniser::{Options, Recogniser};
+
+use crate::recogniser::{SR, hiss, trained};
+
+/// A random melody in harmonic tones of random timbre that decay, 6 s.
+fn melody(seed: u64) -> Vec<f32> {
+    let mut stream = Stream::new(seed, 3);
+    let mut draw = |low: f64, high: f64| low + (high - low) * (stream.uniform(0.5) + 0.5);
+    let (mut samples, level, tilt) = (vec![0.0; 6 * SR as usize], draw(0.02, 0.3), draw(0.5, 2.0));
+    let (each, decay) = (draw(0.15, 1.0), draw(0.5, 5.0));
+    let mut start = 0.0;
+    while start < 6.0 {
+        let (pitch, length) = (110.0 * 2f64.powf((draw(0.0, 36.0)).floor() / 12.0), each * draw(0.5, 2.0));
+        let first = (start * f64::from(SR)) as usize;
+        for (i, sample) in samples.iter_mut().skip(first).take((length * f64::from(SR)) as usize).enumerate() {
+            let t = i as f64 / f64::from(SR);
+            let partials = (1..8).take_while(|k| f64::from(*k) * pitch < 7500.0);
+            let tone: f64 = partials
+                .map(|k| (std::f64::consts::TAU * f64::from(k) * pitch * t).sin() / f64::from(k).powf(tilt))
+                .sum();
+            *sample += (level * (-decay * t).exp() * tone) as f32;
+        }
+        start += length;
+    }
+    samples
+}
+
+#[test]
+fn nothing_plays_in_noise_hum_and_clicks() {
+    let gpu = Gpu::open(None).unwrap();
+    let mut run = trained("sr16");
+    run.set_threshold(Level::Fixed(0.0)).unwrap();
+    let runner = FrontEndRunner::new(&gpu, &FeatureConfig::of(FeatureKind::Spectrogram), None, false).unwrap();
+    let sounds: Vec<Vec<f32>> = (0..64).map(melody).collect();
+    let (mut values, mut lengths) = (vec![], vec![]);
+    for batch in sounds.chunks(runner.extractor.batch()) {
+        let samples: Vec<&[f32]> = batch.iter().map(Vec::as_slice).collect();
+        let features = runner.features(&runner.extractor.run(&samples).unwrap()).unwrap();
+        let FeatureValues::F32(of_batch) = features.values else { panic!("spectrograms are floats") };
+        values.extend_from_slice(&of_batch);
+        lengths.extend(features.lengths);
+    }
+    let (instances, width) = (runner.instances(), runner.instance_len());
+    let data = Dataset {
+        path: "none".into(),
+        classes: run.about.classes.clone(),
+        keys: (0..64).map(|i| i.to_string()).collect(),
+        features: Features { values: FeatureValues::F32(values.into()), instances, width, lengths },
+        targets: vec![0.0; 64 * 20],
+        observed: vec![false; 64 * 20],
+        strong: None,
+        train: (0..52).collect(),
+        validation: Some((52..64).collect()),
+        test: vec![],
+        drawn: None,
+        warnings: vec![],
+    };
+    run.fit_domain(&data).unwrap();
+    assert!(run.domain.is_some());
+    let mut recogniser = Recogniser::new(&gpu, run, Options::default()).unwrap();
+    let mut recognise = |samples: &[f32]| recogniser.recognise(samples, SR).unwrap().recognition;
+    let music: Vec<bool> = (100..106).map(|seed| recognise(&melody(seed)).is_unreliable()).collect();
+    assert!(music.iter().filter(|unreliable| **unreliable).count() <= 1, "{music:?}");
+
+    let count = 8 * SR as usize;
+    let at = |i: usize| std::f64::consts::TAU * i as f64 / f64::from(SR);
+    let hum = (0..count)
+        .map(|i| (1..9).map(|k| (50.0 * f64::from(k) * at(i)).sin() / f64::from(k)).sum::<f64>() as f32 / 10.0);
+    let clicks = (0..count).map(|i| if i % 7001 < 3 { 0.8 } else { 0.0 });
+    // A one-pole low-pass at 500 Hz.
+    let mut low = 0.0;
+    let speech_shaped = hiss(8.0, -10.0).into_iter().map(|v| {
+        low += 0.18 * (v - low);
+        low
+    });
+    let noises = [
+        ("silence", vec![0.0; count]),
+        ("hiss", hiss(8.0, -30.0)),
+        ("hum", hum.collect()),
+        ("clicks", clicks.collect()),
+        ("speech-shaped noise", speech_shaped.collect()),
+    ];
+    for (name, noise) in noises {
+        let recognition = recognise(&noise);
+        assert_eq!(recognition.is_unreliable(), name != "silence", "{name}: {:?}", recognition.distance);
+        assert!(recognition.instruments.iter().all(|i| !i.present && i.segments.is_empty()), "{name}");
+        let warned = recognition.condition.warnings.iter().any(|line| line.starts_with("is unreliable"));
+        assert_eq!(warned, name != "silence", "{name}");
+    }
+}
