@@ -1,8 +1,10 @@
 //! Audio files: decoding, excerpts, recognition, pages.
 
 mod archive;
+mod containers;
 mod decode;
 mod files;
+mod fuzz;
 mod ingest;
 mod pages;
 mod recogniser;

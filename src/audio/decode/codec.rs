@@ -8,6 +8,10 @@ use symphonia::core::units::Duration;
 use super::opus::Opus;
 use super::source::cannot;
 
+/// The warning of [`is_he_aac`].
+pub(super) const HE_AAC: &str =
+    "is HE-AAC, decoded without its spectral band replication: the upper half of its band is missing";
+
 pub(super) enum Codec {
     Known(Box<dyn AudioDecoder>),
     Opus(Box<Opus>),
@@ -59,4 +63,13 @@ fn name(params: &AudioCodecParameters) -> String {
         codec => return format!("an unknown codec ({codec})"),
     }
     .into()
+}
+
+/// Whether AAC's configuration signals spectral band replication, which is not decoded.
+pub(super) fn is_he_aac(params: &AudioCodecParameters) -> bool {
+    let config = params.extra_data.as_deref().filter(|_| params.codec == CODEC_ID_AAC).unwrap_or(&[]);
+    let kind = config.first().map_or(0, |a| a >> 3);
+    // Signalled at the start, or after the part that older decoders read.
+    let behind = config.windows(3).skip(2).any(|w| w[0] == 0x56 && w[1] == 0xe5 && w[2] & 0x80 != 0);
+    kind == 5 || kind == 29 || kind == 2 && behind
 }

@@ -1,31 +1,37 @@
-//! Containers that symphonia reads: FLAC, Ogg, MP4 and QuickTime, Matroska and WebM, CAF, ADTS. Delays and edits that it
-//! does not report are read separately.
+//! Containers that symphonia reads: FLAC, Ogg, MP4 and QuickTime, and the header of Matroska and WebM. Delays and edits
+//! that it does not report are read separately.
 
 use std::io::{self, ErrorKind};
 use std::path::Path;
 
 use symphonia::core::codecs::audio::AudioCodecParameters;
-use symphonia::core::codecs::audio::well_known::{CODEC_ID_AAC, CODEC_ID_OPUS};
+use symphonia::core::codecs::audio::well_known::CODEC_ID_OPUS;
 use symphonia::core::errors::Error as Fault;
 use symphonia::core::formats::probe::Hint;
 use symphonia::core::formats::{FormatReader, Track, TrackType};
 use symphonia::core::io::MediaSourceStream;
 use symphonia::core::packet::Packet;
 
-use super::codec::Codec;
-use super::source::Source;
+use super::codec::{Codec, HE_AAC, is_he_aac};
+use super::matroska::Matroska;
+use super::source::{Source, cannot};
 use super::stream::{Clock, Demux, End, Event, Notes, Span, Stream, Trim};
-use super::{matroska, mp4, opus};
+use super::{flac, mp4, opus};
 
 /// Tolerance in frames of containers with inexact lengths.
 const SLACK: u64 = 4096;
 /// Most packets of other tracks in a row.
 const MAX_OTHERS: usize = 10_000_000;
 
+/// Codecs of tracks without audio, in MP4.
+const VIDEO: [&str; 12] =
+    ["avc1", "avc3", "hev1", "hvc1", "av01", "vp09", "mp4v", "jpeg", "tx3g", "text", "tmcd", "mp4s"];
 pub(super) struct Container {
     reader: Box<dyn FormatReader>,
     /// For delays and edits, read separately.
     source: Source,
+    /// Reads the packets instead of symphonia.
+    matroska: Option<Matroska>,
     track: u32,
     stream: Option<Box<Stream>>,
     /// The first packet, read ahead to check that there is one.
@@ -41,7 +47,10 @@ impl Container {
         known: bool,
         notes: &mut Notes,
     ) -> io::Result<Result<Container, String>> {
-        repair(&mut source, notes)?;
+        flac::repair(&mut source, notes)?;
+        if source.peek(4, 4)?.eq_ignore_ascii_case(b"ftyp") {
+            mp4::repair(&mut source, notes)?;
+        }
         let first = Self::probe(source.again(), source.again(), path, known, notes)?;
         if matches!(&first, Ok(container) if container.first.is_some()) {
             return Ok(first);
@@ -72,6 +81,9 @@ impl Container {
                 return Err(e);
             }
             Err(_) if known => {
+                if source.again().peek(0, 64)?.windows(8).any(|part| part == b"Speex   ") {
+                    return Ok(Err(cannot("Speex")));
+                }
                 return Ok(Err("is damaged or truncated: the description of its audio cannot be read".into()));
             }
             Err(_) => {
@@ -79,13 +91,18 @@ impl Container {
                 return Ok(Err(format!("is not an audio file of a known format ({kinds})")));
             }
         };
-        let mut container = Container { reader, source, track: 0, stream: None, first: None };
+        let mut container = Container { reader, source, matroska: None, track: 0, stream: None, first: None };
         match container.begin(notes)? {
             Ok(stream) => container.stream = Some(stream),
             Err(reason) => return Ok(Err(reason)),
         }
-        if let Event::Packet(packet) = container.packet(notes)? {
-            container.first = Some(packet);
+        loop {
+            match container.packet(notes)? {
+                Event::Packet(packet) => container.first = Some(packet),
+                Event::Damage(_) => continue,
+                Event::Stream(_) | Event::End(_) => {}
+            }
+            break;
         }
         Ok(Ok(container))
     }
@@ -109,8 +126,23 @@ impl Container {
                 Err(why) => reason = why,
             }
         }
-        let Some((params, track)) = found else { return Ok(Err(reason)) };
+        let Some((params, track)) = found else {
+            if self.is("isomp4") && tracks.is_empty() {
+                let codecs = mp4::codecs(self.source.again())?;
+                let named = codecs.iter().find(|codec| !VIDEO.contains(&codec.as_str()));
+                return Ok(Err(named.map_or(reason, |codec| cannot(&format!("`{codec}` in MP4 or QuickTime")))));
+            }
+            return Ok(Err(reason));
+        };
         self.track = track.id;
+        if self.is("matroska") {
+            // Of Opus, the header may have the rate of the source.
+            let sr = if params.codec == CODEC_ID_OPUS { opus::SR } else { params.sample_rate.unwrap_or(0) };
+            match Matroska::open(self.source.again(), track.id, sr, notes)? {
+                Ok(matroska) => self.matroska = Some(matroska),
+                Err(reason) => return Ok(Err(reason)),
+            }
+        }
         self.stream(params, &track, notes).map(|stream| Ok(Box::new(stream)))
     }
 
@@ -118,45 +150,46 @@ impl Container {
         let sr = params.sample_rate.unwrap_or(0);
         let timed = track.time_base.is_some_and(|base| base.numer.get() == 1 && base.denom.get() == sr);
         let head = params.extra_data.as_deref().unwrap_or(&[]);
-        if params.codec == CODEC_ID_AAC && is_he_aac(head) {
-            notes
-                .odd("is HE-AAC, decoded without its spectral band replication: the upper half of its band is missing");
+        if is_he_aac(&params) {
+            notes.odd(HE_AAC);
         }
         // For Opus the header is used; the containers' values are not always right.
         let pre_skip = if params.codec == CODEC_ID_OPUS { opus::delay(head) } else { 0 };
         let mut count = track.num_frames.filter(|&count| timed && count > 0);
-        let mut trim = Trim { delay: Span::Frames(pre_skip), ..Trim::NONE };
+        let mut trim = Trim::delay(Span::Frames(pre_skip));
         let mut slack = SLACK;
-        if self.is("isomp4") {
+        if let Some(matroska) = &self.matroska {
+            if pre_skip == 0 {
+                trim = Trim::delay(matroska.delay());
+            }
+            count = None;
+        } else if self.is("isomp4") {
             if let Some(edits) = mp4::edits(self.source.again(), self.track, notes)? {
                 trim = edits;
             }
-            // A shortened last packet is more exact than the edit list, which may be in milliseconds.
-            count = count.map(|count| count.saturating_sub(trim.delay.frames(sr)));
-            count = match (count, trim.keep.map(|keep| keep.frames(sr))) {
-                (Some(count), Some(keep)) => Some(count.min(keep)),
-                (count, keep) => count.or(keep.filter(|_| timed)),
-            };
-            if let Some(count) = count {
-                trim.keep = Some(Span::Frames(count));
+            match &mut trim.parts[..] {
+                // A shortened last packet is more exact than the edit list, which may be in milliseconds.
+                [(delay, keep)] => {
+                    count = count.map(|count| count.saturating_sub(delay.frames(sr)));
+                    count = match (count, keep.map(|keep| keep.frames(sr))) {
+                        (Some(count), Some(keep)) => Some(count.min(keep)),
+                        (count, keep) => count.or(keep.filter(|_| timed)),
+                    };
+                    *keep = count.map_or(*keep, |count| Some(Span::Frames(count)));
+                }
+                parts => {
+                    let kept = parts.iter().map(|(_, keep)| keep.map(|keep| keep.frames(sr))).sum::<Option<u64>>();
+                    count = kept.filter(|_| timed);
+                }
             }
-        } else if self.is("matroska") {
-            let named = matroska::delays(self.source.again(), self.track, notes)?;
-            trim.padding = named.padding;
-            if pre_skip == 0 {
-                trim.delay = named.delay;
-            }
-            count = None;
         } else if self.is("ogg") {
             // Its packets contain their trimming, except for the first ones of Opus.
             count = count.map(|count| count.saturating_sub(pre_skip));
             slack = 0;
         } else {
-            trim.delay = Span::Frames(track.delay.unwrap_or(0).into());
-            trim.padding = Span::Frames(track.padding.unwrap_or(0).into());
-            slack = if self.is("flac") { 0 } else { SLACK };
-            // An estimate from the first frames.
-            count = count.filter(|_| !self.is("aac"));
+            trim = Trim::delay(Span::Frames(track.delay.unwrap_or(0).into()));
+            trim.padding = track.padding.map(|padding| Span::Frames(padding.into()));
+            slack = 0;
         }
         let tick = track.time_base.map(|base| f64::from(base.numer.get()) / f64::from(base.denom.get()));
         // MP4 has durations instead of times.
@@ -166,6 +199,9 @@ impl Container {
     }
 
     fn packet(&mut self, notes: &mut Notes) -> io::Result<Event> {
+        if let Some(matroska) = &mut self.matroska {
+            return matroska.next(notes);
+        }
         for _ in 0..MAX_OTHERS {
             return Ok(match self.reader.next_packet() {
                 Ok(Some(packet)) if packet.track_id == self.track => Event::Packet(packet),
@@ -178,10 +214,6 @@ impl Container {
                     }
                     Err(reason) => Event::End(End::Damaged(reason)),
                 },
-                // Truncation is detected from its sizes.
-                Err(Fault::IoError(e)) if e.kind() == ErrorKind::UnexpectedEof && self.is("matroska") => {
-                    Event::End(End::Whole)
-                }
                 Err(Fault::IoError(e)) if e.kind() == ErrorKind::UnexpectedEof => Event::End(End::BreaksOff),
                 Err(Fault::IoError(e)) if e.kind() != ErrorKind::Other => return Err(e),
                 Err(fault) => Event::End(End::Damaged(fault.to_string())),
@@ -202,27 +234,4 @@ impl Demux for Container {
             (None, None) => self.packet(notes),
         }
     }
-}
-
-/// Replaces an implausible but harmless header.
-fn repair(source: &mut Source, notes: &mut Notes) -> io::Result<()> {
-    let head = source.peek(0, 12)?;
-    let [b'f', b'L', b'a', b'C', _, _, _, _, a, b, c, d] = head[..] else { return Ok(()) };
-    let (least, most) = (u16::from_be_bytes([a, b]), u16::from_be_bytes([c, d]));
-    if least < 16 || most < least {
-        notes.odd(format!("its header has blocks of {least} to {most} samples, which is impossible"));
-        let most = if most < 16 { u16::MAX } else { most };
-        let [c, d] = most.to_be_bytes();
-        // Blocks are then of one size, except for the last.
-        source.lay_over(8, vec![c, d, c, d]);
-    }
-    Ok(())
-}
-
-/// Whether AAC's configuration signals spectral band replication, which is not decoded.
-fn is_he_aac(config: &[u8]) -> bool {
-    let kind = config.first().map_or(0, |a| a >> 3);
-    // Signalled at the start, or after the part that older decoders read.
-    let behind = config.windows(3).skip(2).any(|w| w[0] == 0x56 && w[1] == 0xe5 && w[2] & 0x80 != 0);
-    kind == 5 || kind == 29 || kind == 2 && behind
 }

@@ -6,47 +6,51 @@
 //! WAV, RF64, BW64, Wave64, AIFF, AU and CAF with PCM or ADPCM; MPEG audio of all layers, also in WAV; FLAC; Ogg with
 //! Vorbis, Opus or FLAC; AAC, ALAC and Opus in MP4 and QuickTime; Matroska and WebM; ADTS.
 
+mod blocks;
+mod caf;
 mod chunks;
 mod codec;
+mod coding;
 mod container;
+mod decoder;
+mod flac;
+mod frames;
+mod gapless;
+mod header;
 mod matroska;
 mod mix;
 mod mp4;
 mod mpeg;
 mod opus;
+mod packets;
 mod source;
 mod stream;
+mod window;
 
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 use symphonia::core::packet::Packet;
 use symphonia::core::units::{Duration, Timestamp};
 
-use super::resample::Resampler;
 use crate::core::error::{Error, Result};
-use chunks::{Blocks, Coding, Sound};
-use codec::Codec;
+use blocks::Blocks;
+use chunks::Sound;
+use coding::Coding;
 use container::Container;
-use mix::Mix;
-use mpeg::Mpeg;
+use frames::Frames;
 use source::Source;
-use stream::{Demux, End, Event, Notes, Stream, Trimmer};
+use stream::{Demux, Notes};
 
+pub use decoder::Decoder;
 pub(super) use source::STDIN;
 
 /// Valid sample rates (Hz); others are rejected.
 const RATES: std::ops::RangeInclusive<u32> = 1_000..=1_000_000;
 /// Most channels; a damaged header with more would exhaust the memory.
 const MAX_CHANNELS: usize = 64;
-/// Empty or damaged packets in a row after which decoding stops.
-const MAX_BARREN: u64 = 10_000;
-/// Most frames of silence for a damaged packet.
-const MAX_SILENCE: u64 = 1 << 16;
-/// Most frames of silence for missing packets, beyond the number of decoded ones.
-const MAX_GAP: u64 = 1 << 22;
 
 /// A decoded recording.
 #[derive(Clone, Debug, PartialEq)]
@@ -91,82 +95,18 @@ impl Condition {
     }
 }
 
-/// An audio file being decoded. Memory does not grow with the length of the file.
-pub struct Decoder {
-    path: PathBuf,
-    demux: Box<dyn Demux>,
-    /// The stream being decoded.
-    stream: Option<Playing>,
-    /// Of the first stream, and of all output.
-    sr: u32,
-    /// For streams of other rates.
-    resampler: Option<(u32, Resampler)>,
-    mix: Mix,
-    interleaved: Vec<f32>,
-    mono: Vec<f32>,
-    /// The block in `mono` was decoded to learn the sample rate, and is still to be returned.
-    pending: bool,
-    ended: bool,
-    /// Frames returned, including those in `mono`.
-    frames: u64,
-    /// Of these, silence in place of missing packets.
-    filled: u64,
-    /// Decoded packets.
-    good: u64,
-    /// Packets since then that failed, or were empty.
-    barren: u64,
-    notes: Notes,
-}
-
-/// A stream and its codec.
-struct Playing {
-    stream: Box<Stream>,
-    codec: Codec,
-    /// Once the sample rate is known.
-    trimmer: Option<Trimmer>,
-    /// Damaged packets: those since the latest good one, which may be the last, and those before, and what was wrong.
-    failing: u64,
-    failed: u64,
-    packets: u64,
-    fault: String,
-}
-
 /// Opens an audio file; `-` is standard input. The format is detected from the contents; the extension only gives the
 /// first guess.
 ///
 /// # Errors
-/// `Io` if it cannot be read; `Data` if it is empty, not an audio file of a known format, contains no audio or none that can be
-/// decoded, or has an impossible sample rate or number of channels.
+/// `Io` if it cannot be read; `Data` if it is empty, not an audio file of a known format, contains no audio or none that
+/// can be decoded, or has an impossible sample rate or number of channels.
 pub fn open(path: impl AsRef<Path>) -> Result<Decoder> {
     let path = path.as_ref();
     let source = Source::open(path)?;
     let mut notes = Notes::default();
     let demux = guarded(path, || demux(source, path, &mut notes))?;
-    let mut decoder = Decoder {
-        path: path.into(),
-        demux,
-        stream: None,
-        sr: 0,
-        resampler: None,
-        mix: Mix::default(),
-        interleaved: vec![],
-        mono: vec![],
-        pending: false,
-        ended: false,
-        frames: 0,
-        filled: 0,
-        good: 0,
-        barren: 0,
-        notes,
-    };
-    if !decoder.advance()? {
-        return Err(decoder.fail(match decoder.condition().warnings.as_slice() {
-            [] => "holds no sound".into(),
-            lines => format!("contains no audio: {}", lines.join("; ")),
-        }));
-    }
-    decoder.pending = true;
-    Ok(decoder)
+    Decoder::begin(path, demux, notes)
 }
 
 /// Decodes a whole file of at most `limit` seconds.
@@ -201,8 +141,9 @@ fn demux(mut source: Source, path: &Path, notes: &mut Notes) -> Result<Box<dyn D
         let Sound { coding, start, end, frames } = sound.map_err(fail)?;
         return match coding {
             Coding::Blocks(coded) => Ok(Box::new(Blocks::new(source, *coded, (start, end), frames, notes))),
+            Coding::Packets(packets) => Ok(Box::new(packets.of(source, (start, end)))),
             Coding::Mpeg => {
-                let mpeg = Mpeg::find(source, start, end).map_err(io)?;
+                let mpeg = Frames::find(source, start, end).map_err(io)?;
                 Ok(Box::new(mpeg.ok_or_else(|| fail("contains no frame of MPEG audio".into()))?))
             }
         };
@@ -210,8 +151,8 @@ fn demux(mut source: Source, path: &Path, notes: &mut Notes) -> Result<Box<dyn D
     let known = has_magic(&mut source).map_err(io)?;
     if !known {
         let len = source.len();
-        if let Some(mpeg) = Mpeg::find(source.again(), 0, len).map_err(io)? {
-            return Ok(Box::new(mpeg));
+        if let Some(frames) = Frames::find(source.again(), 0, len).map_err(io)? {
+            return Ok(Box::new(frames));
         }
     }
     let container = Container::open(source, path, known, notes).map_err(io)?.map_err(fail)?;
@@ -222,7 +163,7 @@ fn demux(mut source: Source, path: &Path, notes: &mut Notes) -> Result<Box<dyn D
 fn has_magic(source: &mut Source) -> io::Result<bool> {
     let head = source.peek(0, 12)?;
     let at = |place: usize, magic: &[u8]| head.get(place..).is_some_and(|rest| rest.starts_with(magic));
-    let front: [&[u8]; 6] = [b"fLaC", b"OggS", b"\x1a\x45\xdf\xa3", b"caff", b"\xff\xf1", b"\xff\xf9"];
+    let front: [&[u8]; 3] = [b"fLaC", b"OggS", b"\x1a\x45\xdf\xa3"];
     let boxes: [&[u8]; 5] = [b"ftyp", b"moov", b"mdat", b"wide", b"free"];
     Ok(front.iter().any(|magic| at(0, magic)) || boxes.iter().any(|magic| at(4, magic)))
 }
@@ -245,228 +186,4 @@ fn check_channels(channels: usize) -> std::result::Result<(), String> {
         1..=MAX_CHANNELS => Ok(()),
         n => Err(format!("has {n} channels, which is outside 1 to {MAX_CHANNELS}")),
     }
-}
-
-impl Decoder {
-    /// Sample rate, Hz.
-    pub fn sr(&self) -> u32 {
-        self.sr
-    }
-
-    /// Whether the file is complete, as far as it has been decoded.
-    pub fn condition(&self) -> &Condition {
-        self.notes.condition()
-    }
-
-    /// The next mono samples (some thousand at a time, never empty), or `None` at the end.
-    ///
-    /// # Errors
-    /// `Io` when the file cannot be read further. After an error the decoder cannot be used any more.
-    pub fn next_block(&mut self) -> Result<Option<&[f32]>> {
-        if std::mem::take(&mut self.pending) || self.advance()? {
-            return Ok(Some(&self.mono));
-        }
-        Ok(None)
-    }
-
-    /// Decodes up to the next samples; false at the end.
-    fn advance(&mut self) -> Result<bool> {
-        self.mono.clear();
-        while self.mono.is_empty() && !self.ended {
-            let step = catch_unwind(AssertUnwindSafe(|| self.step()));
-            step.unwrap_or_else(|_| {
-                self.end_stream(false);
-                self.end(End::Damaged("its decoder gave up".into()));
-                Ok(())
-            })?;
-        }
-        self.frames += self.mono.len() as u64;
-        Ok(!self.mono.is_empty())
-    }
-
-    fn step(&mut self) -> Result<()> {
-        match self.demux.next(&mut self.notes).map_err(Error::io(&self.path))? {
-            Event::Stream(stream) => self.begin_stream(stream),
-            Event::Packet(packet) => self.packet(packet),
-            Event::End(end) => {
-                self.end_stream(matches!(end, End::Whole));
-                self.end(end);
-                Ok(())
-            }
-        }
-    }
-
-    fn begin_stream(&mut self, stream: Box<Stream>) -> Result<()> {
-        self.end_stream(true);
-        match (Codec::new(&stream.params), &stream.params.channels) {
-            (Ok(codec), channels) => {
-                let channels = channels.as_ref().map_or(1, |c| c.count());
-                check_channels(channels).map_err(|reason| self.fail(reason))?;
-                let (trimmer, fault) = (None, String::new());
-                self.stream = Some(Playing { stream, codec, trimmer, failing: 0, failed: 0, packets: 0, fault });
-                Ok(())
-            }
-            (Err(reason), _) if self.good == 0 => Err(self.fail(reason)),
-            (Err(reason), _) => {
-                self.end(End::Damaged(reason));
-                Ok(())
-            }
-        }
-    }
-
-    fn packet(&mut self, packet: Packet) -> Result<()> {
-        let Some(playing) = &mut self.stream else { return Ok(()) };
-        let (early, late) = (packet.trim_start.get() as usize, packet.trim_end.get() as usize);
-        let (time, ticks) = (packet.pts.get(), packet.block_dur().get());
-        playing.packets += 1;
-        self.barren += 1;
-        if self.barren > MAX_BARREN {
-            self.end_stream(false);
-            self.end(End::Damaged("no further packet can be decoded".into()));
-            return Ok(());
-        }
-        let decoded = playing.codec.decode(packet, &mut self.interleaved);
-        let timed = playing.stream.timed;
-        let missing = playing.stream.clock.as_mut().map_or(0.0, |clock| {
-            let frames =
-                decoded.as_ref().map_or(0.0, |(sr, width)| clock.ticks(self.interleaved.len() / width.max(&1), *sr));
-            clock.missing(time, if timed { ticks as f64 } else { frames })
-        });
-        let (sr, channels) = match decoded {
-            Ok(_) if self.interleaved.is_empty() => return Ok(()),
-            Ok(spec) => spec,
-            Err(fault) => {
-                playing.failing += 1;
-                playing.fault = fault;
-                // Silence in its place, so that what follows keeps its time.
-                if timed && let Some(trimmer) = &mut playing.trimmer {
-                    self.mono.resize(ticks.min(MAX_SILENCE) as usize, 0.0);
-                    trim(&mut self.mono, early, late);
-                    trimmer.apply(&mut self.mono);
-                }
-                return Ok(());
-            }
-        };
-        check_channels(channels).map_err(|reason| Error::data(&self.path, reason))?;
-        if self.sr == 0 {
-            check_rate(&self.path, sr)?;
-            self.sr = sr;
-        }
-        self.good += 1;
-        self.barren = 0;
-        // Damage before the first good packet of a file is at its beginning, not in its middle.
-        let failing = std::mem::take(&mut playing.failing);
-        playing.failed += if self.good > 1 { failing } else { 0 };
-        self.check_numbers(channels);
-        self.mix.push(&self.interleaved, channels, &mut self.mono);
-        if self.mix.opposite {
-            self.notes.odd("its channels are opposite and cancel out when mixed; the louder one was used");
-        }
-        trim(&mut self.mono, early, late);
-        if missing > 0.0 {
-            self.fill(missing, sr);
-        }
-        let playing = self.stream.as_mut().expect("it was just decoded");
-        playing.trimmer.get_or_insert_with(|| Trimmer::new(&playing.stream.trim, sr)).apply(&mut self.mono);
-        self.change_rate(sr)
-    }
-
-    /// Silence for missing packets, so that what follows keeps its time.
-    fn fill(&mut self, seconds: f64, sr: u32) {
-        let at = self.seconds();
-        self.notes.lost(format!("{seconds:.2} s are missing before {at:.2} s"));
-        let room = (self.frames + MAX_GAP).saturating_sub(self.filled);
-        let frames = ((seconds * f64::from(sr)).round() as u64).min(MAX_GAP).min(room);
-        self.filled += frames;
-        self.mono.splice(0..0, std::iter::repeat_n(0.0, frames as usize));
-    }
-
-    /// Replaces samples that are not finite by 0.
-    fn check_numbers(&mut self, channels: usize) {
-        let Some(at) = self.interleaved.iter().position(|v| !v.is_finite()) else { return };
-        let (frame, channel) = (self.frames + (at / channels) as u64, at % channels + 1);
-        let bad = self.interleaved[at];
-        self.notes.lost(format!("sample {frame} of channel {channel} is {bad}, among others; replaced by 0"));
-        self.interleaved.iter_mut().filter(|v| !v.is_finite()).for_each(|v| *v = 0.0);
-    }
-
-    /// Resamples `mono` to the rate of the first stream.
-    fn change_rate(&mut self, sr: u32) -> Result<()> {
-        if self.resampler.as_ref().map_or(self.sr, |(from, _)| *from) != sr {
-            let mut rest = vec![];
-            if let Some((_, resampler)) = self.resampler.take() {
-                resampler.finish(&mut rest);
-            }
-            if sr != self.sr {
-                check_rate(&self.path, sr)?;
-                self.resampler = Some((sr, Resampler::new(sr, self.sr)?));
-                let (at, from) = (self.seconds(), self.sr);
-                self.notes.odd(format!("changes its sample rate from {from} to {sr} Hz at {at:.2} s; resampled"));
-            }
-            rest.append(&mut self.mono);
-            self.mono = rest;
-        }
-        if let Some((_, resampler)) = &mut self.resampler {
-            let block = std::mem::take(&mut self.mono);
-            resampler.push(&block, &mut self.mono);
-        }
-        Ok(())
-    }
-
-    /// Ends a stream and checks its length. `whole`: it ended regularly.
-    fn end_stream(&mut self, whole: bool) {
-        let Some(playing) = self.stream.take() else { return };
-        let Playing { stream, trimmer, failing, failed, packets, fault, .. } = playing;
-        let mut passed = 0;
-        if let Some(mut trimmer) = trimmer {
-            let mut rest = trimmer.finish(stream.promise.map(|(frames, _)| frames));
-            passed = trimmer.passed;
-            match &mut self.resampler {
-                Some((_, resampler)) => resampler.push(&rest, &mut self.mono),
-                None => self.mono.append(&mut rest),
-            }
-        }
-        if failed > 0 {
-            self.notes.lost(format!("{failed} of {packets} packets are damaged and replaced by silence ({fault})"));
-        } else if failing > 0 {
-            self.notes.odd(format!("the last {failing} of {packets} packets cannot be decoded ({fault})"));
-        }
-        let sr = if self.sr > 0 { self.sr } else { stream.params.sample_rate.unwrap_or(1).max(1) };
-        let seconds = |frames: u64| format!("{:.2} s", frames as f64 / f64::from(sr));
-        match stream.promise {
-            Some((frames, slack)) if passed + slack < frames => {
-                self.notes.odd(format!("has {} of the {} in its header", seconds(passed), seconds(frames)));
-            }
-            Some((frames, slack)) if passed > frames + slack => {
-                self.notes.odd(format!("has {}, more than the {} in its header", seconds(passed), seconds(frames)));
-            }
-            None if !whole => self.notes.odd(format!("is truncated after {}", seconds(passed))),
-            _ => {}
-        }
-    }
-
-    fn end(&mut self, end: End) {
-        self.ended = true;
-        if let Some((_, resampler)) = self.resampler.take() {
-            resampler.finish(&mut self.mono);
-        }
-        if let End::Damaged(reason) = end {
-            let at = self.seconds();
-            self.notes.lost(format!("is damaged after {at:.2} s ({reason}); the rest is missing"));
-        }
-    }
-
-    /// Seconds decoded so far.
-    fn seconds(&self) -> f64 {
-        (self.frames + self.mono.len() as u64) as f64 / f64::from(self.sr.max(1))
-    }
-
-    fn fail(&self, reason: String) -> Error {
-        Error::data(&self.path, reason)
-    }
-}
-
-fn trim(block: &mut Vec<f32>, early: usize, late: usize) {
-    block.truncate(block.len().saturating_sub(late));
-    block.drain(..early.min(block.len()));
 }

@@ -1,14 +1,22 @@
-//! The edit lists of MP4 and QuickTime files, which contain encoder delay and padding.
+//! MP4 and QuickTime: repair of the outer structure, and edit lists, which contain encoder delay and padding.
 
-use std::io::{self, BufReader, Read, Seek, SeekFrom};
+use std::io;
 
+use super::gapless::Gapless;
 use super::source::Source;
 use super::stream::{Notes, Span, Trim};
+use super::window::Window;
 
+/// Boxes at the top of a file.
+const TOP: [&[u8; 4]; 17] = [
+    b"ftyp", b"moov", b"moof", b"mdat", b"free", b"skip", b"wide", b"pdin", b"mfra", b"uuid", b"meta", b"styp",
+    b"sidx", b"ssix", b"prft", b"emsg", b"pnot",
+];
 /// Most boxes read.
 const MAX_BOXES: usize = 100_000;
-/// Bytes read of a box.
+/// Bytes read of a box, and of metadata.
 const READ: u64 = 4096;
+const METADATA: u64 = 1 << 20;
 
 #[derive(Default)]
 struct Track {
@@ -16,67 +24,168 @@ struct Track {
     timescale: u64,
     /// Duration, in the movie's time scale, and start in the track, in the track's.
     edits: Vec<(u64, i64)>,
+    /// Of its first kind of samples.
+    codec: [u8; 4],
 }
 
-/// Trimming by the edit list of a track, if there is one.
+/// What a file says of its tracks.
+#[derive(Default)]
+struct Movie {
+    timescale: u64,
+    tracks: Vec<Track>,
+    gapless: Option<Gapless>,
+}
+
+/// Trimming of a track by its edit list, or else by the metadata, if there is either.
 pub(super) fn edits(source: Source, track: u32, notes: &mut Notes) -> io::Result<Option<Trim>> {
-    let (movie, tracks) = walk(source)?;
-    let Some(track) = tracks.into_iter().find(|t| t.id == track) else { return Ok(None) };
+    let movie = walk(source)?;
+    let Some(track) = movie.tracks.into_iter().find(|t| t.id == track) else { return Ok(None) };
+    let ticks = |count, per_second| Span::Ticks { count, per_second };
     // Empty edits delay a track against others.
     let edits: Vec<(u64, i64)> = track.edits.into_iter().filter(|(_, from)| *from >= 0).collect();
-    let &[(duration, from), ref more @ ..] = edits.as_slice() else { return Ok(None) };
-    let delay = Span::Ticks { count: from as u64, per_second: track.timescale };
-    if !more.is_empty() {
-        notes.odd(format!("has an edit list of {} parts; it was ignored", edits.len()));
-        return Ok(None);
+    if let ([] | [(_, 0)], Some(Gapless { delay, count, .. })) = (&edits[..], movie.gapless) {
+        let part = (ticks(delay, track.timescale), Some(ticks(count, track.timescale)));
+        return Ok(Some(Trim { parts: vec![part], padding: None }));
     }
-    let keep = Some(Span::Ticks { count: duration, per_second: movie }).filter(|_| duration > 0 && movie > 0);
-    Ok(Some(Trim { delay, keep, padding: Span::Frames(0) }))
+    let part = |&(duration, from): &(u64, i64)| {
+        let keep = Some(ticks(duration, movie.timescale)).filter(|_| duration > 0 && movie.timescale > 0);
+        (ticks(from as u64, track.timescale), keep)
+    };
+    let parts: Vec<(Span, Option<Span>)> = edits.iter().map(part).collect();
+    let end = |(from, keep): &(Span, Option<Span>)| keep.map(|keep| from.frames(ORDER) + keep.frames(ORDER));
+    let in_order = parts.windows(2).all(|p| end(&p[0]).is_some_and(|end| end <= p[1].0.frames(ORDER) + 1));
+    if !in_order {
+        notes.odd("its edit list repeats or reorders parts of the audio; it was ignored");
+    }
+    Ok((in_order && !parts.is_empty()).then_some(Trim { parts, padding: None }))
 }
 
-/// The movie's time scale and its tracks. Children follow their parents' headers, so a single pass without nesting visits
-/// all.
-fn walk(source: Source) -> io::Result<(u64, Vec<Track>)> {
-    let len = source.len();
-    let mut source = BufReader::new(source);
-    let (mut movie, mut tracks, mut at) = (0, Vec::<Track>::new(), 0u64);
+/// Rate at which edits are compared, Hz.
+const ORDER: u32 = 1000;
+
+/// The codecs of all tracks, by their four characters.
+pub(super) fn codecs(source: Source) -> io::Result<Vec<String>> {
+    let tracks = walk(source)?.tracks.into_iter();
+    Ok(tracks.map(|track| track.codec.escape_ascii().to_string()).collect())
+}
+
+/// Makes the boxes at the top follow each other again where bytes are missing, or were added, within one.
+pub(super) fn repair(source: &mut Source, notes: &mut Notes) -> io::Result<()> {
+    let mut file = Window::new(source.again());
+    let len = file.len();
+    let mut at = 0;
     for _ in 0..MAX_BOXES {
-        if at.saturating_add(8) > len {
+        if at >= len {
             break;
         }
-        source.seek(SeekFrom::Start(at))?;
-        let mut head = [0; 16];
-        source.read_exact(&mut head[..8])?;
-        let kind = [head[4], head[5], head[6], head[7]];
-        let size = u64::from(u32::from_be_bytes([head[0], head[1], head[2], head[3]]));
-        let (size, body) = match size {
-            0 => (len - at, 8),
-            1 if at.saturating_add(16) <= len => {
-                source.read_exact(&mut head[8..])?;
-                (u64::from_be_bytes(head[8..].try_into().expect("eight bytes")), 16)
-            }
-            size => (size, 8),
+        let head = head(&mut file, at)?.filter(|head| head.is_plausible());
+        let end = head.as_ref().map_or(at, |head| at.saturating_add(head.size));
+        let follows = end >= len || head_at(&mut file, end)?;
+        if end > at && end <= len && follows {
+            at = end;
+            continue;
+        }
+        // Within the audio data, or after it.
+        let next = match &head {
+            Some(head) if &head.kind != b"mdat" => None,
+            _ => part(&mut file, at + 8)?,
         };
-        if size < body {
-            break;
+        match (next, head) {
+            (Some(next), head) => {
+                notes.lost("bytes are missing, or were added, within its audio data");
+                source.lay_over(
+                    at,
+                    match head {
+                        Some(Head { body: 16, .. }) => {
+                            [&1u32.to_be_bytes()[..], b"mdat", &(next - at).to_be_bytes()].concat()
+                        }
+                        head => {
+                            let kind = head.map_or(*b"free", |head| head.kind);
+                            [u32::try_from(next - at).unwrap_or(0).to_be_bytes(), kind].concat()
+                        }
+                    },
+                );
+                at = next;
+            }
+            (None, Some(_)) if end > len => {
+                notes.truncated(end - len);
+                break;
+            }
+            (None, _) => break,
         }
+    }
+    Ok(())
+}
+
+/// The next movie or fragment from `from` on, each of which begins with its header.
+fn part(file: &mut Window, from: u64) -> io::Result<Option<u64>> {
+    let mut at = from;
+    while let Some(place) = file.find(&[b"moov", b"moof"], at)? {
+        if matches!(file.get(place + 8, 4)?, b"mvhd" | b"mfhd") {
+            return Ok(Some(place - 4));
+        }
+        at = place + 4;
+    }
+    Ok(None)
+}
+
+/// The header of a box.
+struct Head {
+    kind: [u8; 4],
+    /// With the header, and the size of that.
+    size: u64,
+    body: u64,
+}
+
+impl Head {
+    fn is_plausible(&self) -> bool {
+        self.size >= self.body && TOP.contains(&&self.kind)
+    }
+}
+
+fn head_at(file: &mut Window, at: u64) -> io::Result<bool> {
+    Ok(head(file, at)?.is_some_and(|head| head.is_plausible()))
+}
+
+fn head(file: &mut Window, at: u64) -> io::Result<Option<Head>> {
+    let Some([a, b, c, d, kind @ ..]) = file.array::<8>(at)? else { return Ok(None) };
+    let (size, body) = match u64::from(u32::from_be_bytes([a, b, c, d])) {
+        0 => (file.len() - at, 8),
+        1 => match file.array(at + 8)? {
+            Some(size) => (u64::from_be_bytes(size), 16),
+            None => return Ok(None),
+        },
+        size => (size, 8),
+    };
+    Ok(Some(Head { kind, size, body }))
+}
+
+/// Reads the tracks. Children follow their parents' headers, so a single pass without nesting visits all.
+fn walk(source: Source) -> io::Result<Movie> {
+    let mut file = Window::new(source);
+    let (mut movie, mut at) = (Movie::default(), 0u64);
+    for _ in 0..MAX_BOXES {
+        let Some(Head { kind, size, body }) = head(&mut file, at)?.filter(|head| head.size >= head.body) else { break };
         if kind == *b"trak" {
-            tracks.push(Track::default());
+            movie.tracks.push(Track::default());
         }
-        if matches!(&kind, b"moov" | b"trak" | b"edts" | b"mdia") {
+        if matches!(&kind, b"moov" | b"trak" | b"edts" | b"mdia" | b"minf" | b"stbl") {
             at += body;
             continue;
         }
-        if matches!(&kind, b"mvhd" | b"tkhd" | b"mdhd" | b"elst") {
-            let mut bytes = vec![];
-            (&mut source).take((size - body).min(READ)).read_to_end(&mut bytes)?;
+        if kind == *b"udta" && movie.gapless.is_none() {
+            movie.gapless = Gapless::find(file.get(at + body, (size - body).min(METADATA) as usize)?);
+        }
+        if matches!(&kind, b"mvhd" | b"tkhd" | b"mdhd" | b"elst" | b"stsd") {
+            let bytes = file.get(at + body, (size - body).min(READ) as usize)?;
             let wide = bytes.first() == Some(&1);
             let be32 = |at: usize| bytes.get(at..at + 4).map_or(0, |b| u32::from_be_bytes([b[0], b[1], b[2], b[3]]));
             let timescale = be32(if wide { 20 } else { 12 });
-            match (&kind, tracks.last_mut()) {
-                (b"mvhd", _) => movie = timescale.into(),
+            match (&kind, movie.tracks.last_mut()) {
+                (b"mvhd", _) => movie.timescale = timescale.into(),
                 (b"tkhd", Some(track)) => track.id = timescale,
                 (b"mdhd", Some(track)) => track.timescale = timescale.into(),
+                (b"stsd", Some(track)) => track.codec = be32(12).to_be_bytes(),
                 (b"elst", Some(track)) => {
                     let (count, long) = (be32(4) as usize, |at| u64::from(be32(at)) << 32 | u64::from(be32(at + 4)));
                     let entry = if wide { 20 } else { 12 };
@@ -92,5 +201,5 @@ fn walk(source: Source) -> io::Result<(u64, Vec<Track>)> {
         }
         at = at.saturating_add(size);
     }
-    Ok((movie, tracks))
+    Ok(movie)
 }

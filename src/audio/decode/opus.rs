@@ -6,7 +6,7 @@ use symphonia::core::codecs::audio::AudioCodecParameters;
 use super::source::cannot;
 
 /// The rate of Opus, whatever was encoded.
-const SR: u32 = 48_000;
+pub(super) const SR: u32 = 48_000;
 /// Frames of the longest packet, 120 ms.
 const MAX_FRAMES: usize = 5760;
 
@@ -24,6 +24,14 @@ pub(super) struct Opus {
 /// Pre-skip in an Opus header: frames at 48 kHz.
 pub(super) fn delay(head: &[u8]) -> u64 {
     head.get(10..12).map_or(0, |b| u16::from_le_bytes([b[0], b[1]]).into())
+}
+
+/// The header of one stream of one or two channels, where a container has none.
+pub(super) fn header(channels: u64) -> Result<Vec<u8>, String> {
+    let channels = u8::try_from(channels).ok().filter(|channels| (1..=2).contains(channels));
+    let channels = channels.ok_or_else(|| cannot("Opus of several streams without their description"))?;
+    // Version, channels, no delay, rate, no gain, mapping family 0.
+    Ok([b"OpusHead\x01", &[channels][..], &[0; 2], &SR.to_le_bytes(), &[0; 3]].concat())
 }
 
 impl Opus {
@@ -87,8 +95,8 @@ impl Opus {
     }
 }
 
-/// The first of several packets in one, in its standard framing, and the rest: such packets also contain the length of their
-/// last frame (RFC 6716, appendix B).
+/// The first of several packets in one, in its standard framing, and the rest: such packets also contain the length of
+/// their last frame (RFC 6716, appendix B).
 fn undelimited(packet: &[u8]) -> Option<(Vec<u8>, &[u8])> {
     let mut at = 1;
     // Lengths take one or two bytes.

@@ -25,7 +25,7 @@ pub(super) struct Source {
     file: Arc<Mutex<File>>,
     at: u64,
     len: u64,
-    overlay: (u64, Vec<u8>),
+    overlays: Vec<(u64, Vec<u8>)>,
     /// Whether symphonia may seek: then it looks for data beyond the end of a truncated
     /// file.
     seekable: bool,
@@ -39,7 +39,7 @@ impl Source {
         if len == 0 {
             return Err(Error::data(path, "is empty"));
         }
-        Ok(Source { file, at: 0, len, overlay: (0, vec![]), seekable: true })
+        Ok(Source { file, at: 0, len, overlays: vec![], seekable: true })
     }
 
     pub fn len(&self) -> u64 {
@@ -48,7 +48,13 @@ impl Source {
 
     /// Another reader of the same bytes, at their beginning.
     pub fn again(&self) -> Source {
-        Source { file: self.file.clone(), at: 0, len: self.len, overlay: self.overlay.clone(), seekable: self.seekable }
+        Source {
+            file: self.file.clone(),
+            at: 0,
+            len: self.len,
+            overlays: self.overlays.clone(),
+            seekable: self.seekable,
+        }
     }
 
     /// The same, read as if it came out of a pipe.
@@ -58,7 +64,12 @@ impl Source {
 
     /// Replaces the bytes at `offset` by `bytes`.
     pub fn lay_over(&mut self, offset: u64, bytes: Vec<u8>) {
-        self.overlay = (offset, bytes);
+        self.overlays.push((offset, bytes));
+    }
+
+    /// Ends the file after `len` bytes.
+    pub fn truncate(&mut self, len: u64) {
+        self.len = self.len.min(len);
     }
 
     /// Up to `most` bytes at `offset`; fewer at the end of the file.
@@ -98,15 +109,17 @@ fn spool(path: &Path) -> Result<(Arc<Mutex<File>>, u64)> {
 
 impl Read for Source {
     fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        let most = usize::try_from(self.len.saturating_sub(self.at)).unwrap_or(usize::MAX).min(into.len());
         let count = {
             let mut file = self.file.lock().unwrap_or_else(|e| e.into_inner());
             file.seek(SeekFrom::Start(self.at))?;
-            file.read(into)?
+            file.read(&mut into[..most])?
         };
-        let (offset, bytes) = &self.overlay;
-        for (place, byte) in (*offset..).zip(bytes) {
-            if (self.at..self.at + count as u64).contains(&place) {
-                into[(place - self.at) as usize] = *byte;
+        for (offset, bytes) in &self.overlays {
+            for (place, byte) in (*offset..).zip(bytes) {
+                if (self.at..self.at + count as u64).contains(&place) {
+                    into[(place - self.at) as usize] = *byte;
+                }
             }
         }
         self.at += count as u64;

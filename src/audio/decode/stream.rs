@@ -15,6 +15,8 @@ pub(super) enum Event {
     /// Start of a stream: the first one, or a further one.
     Stream(Box<Stream>),
     Packet(Packet),
+    /// Something before the next packet could not be read.
+    Damage(String),
     End(End),
 }
 
@@ -63,11 +65,17 @@ impl Clock {
         Clock { tick, exact, due: None }
     }
 
-    /// Seconds missing before a packet at `time` of duration `length`, both in ticks.
-    pub fn missing(&mut self, time: i64, length: f64) -> f64 {
+    /// Seconds missing before a packet at `time` of duration `length`, both in ticks. `damaged`: something before it could
+    /// not be read, so that short gaps are real too.
+    pub fn missing(&mut self, time: i64, length: f64, damaged: bool) -> f64 {
         let time = time as f64 * self.tick;
         let late = self.due.map_or(0.0, |due| time - due);
-        let missing = if late > if self.exact { 0.001 } else { 0.5 } { late } else { 0.0 };
+        let least = match (self.exact, damaged) {
+            (true, _) => 0.001,
+            (false, true) => 0.003,
+            (false, false) => 0.5,
+        };
+        let missing = if late > least { late } else { 0.0 };
         let begin = self.due.filter(|_| !self.exact && missing == 0.0).unwrap_or(time);
         self.due = Some(begin + length * self.tick);
         missing
@@ -97,27 +105,32 @@ impl Span {
     }
 }
 
-/// Encoder delay and padding, to be removed.
-#[derive(Clone, Debug)]
+/// What of a stream is audio, without the delay and padding of its encoder.
+#[derive(Clone, Debug, Default)]
 pub(super) struct Trim {
-    pub delay: Span,
-    /// Length after the delay.
-    pub keep: Option<Span>,
-    pub padding: Span,
+    /// Parts to keep, in ascending order: start, and length unless to the end. None: everything.
+    pub parts: Vec<(Span, Option<Span>)>,
+    /// To be removed at the end.
+    pub padding: Option<Span>,
 }
 
 impl Trim {
-    pub const NONE: Trim = Trim { delay: Span::Frames(0), keep: None, padding: Span::Frames(0) };
+    /// Everything after a delay.
+    pub fn delay(delay: Span) -> Trim {
+        Trim { parts: vec![(delay, None)], padding: None }
+    }
 }
 
 /// Applies a [`Trim`], block by block.
 #[derive(Default)]
 pub(super) struct Trimmer {
-    delay: u64,
-    keep: u64,
+    /// First frames and ends.
+    parts: Vec<(u64, u64)>,
     padding: usize,
     /// The latest samples, which are padding at the end of the stream.
     held: Vec<f32>,
+    /// Position in the stream.
+    at: u64,
     /// Samples passed on.
     pub passed: u64,
 }
@@ -127,16 +140,20 @@ impl Trimmer {
     const MAX_PADDING: u64 = 1 << 20;
 
     pub fn new(trim: &Trim, sr: u32) -> Trimmer {
-        let padding = trim.padding.frames(sr);
+        let padding = trim.padding.map_or(0, |padding| padding.frames(sr));
         let padding = if padding > Self::MAX_PADDING { 0 } else { padding as usize };
-        let keep = trim.keep.map_or(u64::MAX, |keep| keep.frames(sr));
-        Trimmer { delay: trim.delay.frames(sr), keep, padding, held: vec![], passed: 0 }
+        let part = |(from, len): &(Span, Option<Span>)| {
+            let from = from.frames(sr);
+            (from, len.map_or(u64::MAX, |len| from.saturating_add(len.frames(sr))))
+        };
+        let mut parts: Vec<_> = trim.parts.iter().map(part).collect();
+        if parts.is_empty() {
+            parts.push((0, u64::MAX));
+        }
+        Trimmer { parts, padding, ..Trimmer::default() }
     }
 
     pub fn apply(&mut self, block: &mut Vec<f32>) {
-        let early = self.delay.min(block.len() as u64);
-        self.delay -= early;
-        block.drain(..early as usize);
         if self.padding > 0 {
             self.held.append(block);
             let sure = self.held.len().saturating_sub(self.padding);
@@ -156,32 +173,98 @@ impl Trimmer {
     }
 
     fn pass(&mut self, block: &mut Vec<f32>) {
-        block.truncate(usize::try_from(self.keep).unwrap_or(usize::MAX));
-        self.keep -= block.len() as u64;
-        self.passed += block.len() as u64;
+        let (begin, end) = (self.at, self.at + block.len() as u64);
+        let mut kept = 0;
+        for (from, until) in &self.parts {
+            let (from, until) = ((*from).clamp(begin, end), (*until).clamp(begin, end));
+            if from < until {
+                block.copy_within((from - begin) as usize..(until - begin) as usize, kept);
+                kept += (until - from) as usize;
+            }
+        }
+        block.truncate(kept);
+        self.at = end;
+        self.passed += kept as u64;
     }
 }
 
 /// Collects the warnings of a file.
 #[derive(Debug, Default)]
-pub(super) struct Notes(Condition);
+pub(super) struct Notes {
+    condition: Condition,
+    gaps: Option<Gaps>,
+    /// The file was found to end early.
+    is_cut: bool,
+}
+
+/// Places in which something is missing.
+#[derive(Debug)]
+struct Gaps {
+    /// Their line in the warnings, if there is one.
+    line: Option<usize>,
+    count: u64,
+    /// Position of the first, and length of all, in seconds.
+    first: f64,
+    missing: f64,
+}
 
 impl Notes {
     pub fn odd(&mut self, line: impl Into<String>) {
         let line = line.into();
-        let lines = &mut self.0.warnings;
+        let lines = &mut self.condition.warnings;
         if lines.len() < MAX_LINES && !lines.contains(&line) {
             lines.push(line);
         }
     }
 
+    /// The file ends early; only the first reason is a warning.
+    pub fn cut(&mut self, line: impl Into<String>) {
+        if !std::mem::replace(&mut self.is_cut, true) {
+            self.odd(line);
+        }
+    }
+
+    pub fn truncated(&mut self, bytes: u64) {
+        self.cut(format!("is truncated: {bytes} bytes of the length in its header are missing"));
+    }
+
     /// A part in the middle is missing.
     pub fn lost(&mut self, line: impl Into<String>) {
-        self.0.damaged = true;
+        self.condition.damaged = true;
         self.odd(line);
     }
 
+    /// `missing` seconds (0 if unknown) could not be read at `at` seconds. All of them share a line.
+    pub fn gap(&mut self, at: f64, missing: f64, what: Option<String>) {
+        let Condition { warnings, damaged } = &mut self.condition;
+        *damaged = true;
+        let gaps = self.gaps.get_or_insert_with(|| {
+            let line = (warnings.len() < MAX_LINES).then_some(warnings.len());
+            warnings.extend(line.map(|_| String::new()));
+            Gaps { line, count: 0, first: at, missing: 0.0 }
+        });
+        gaps.count += 1;
+        gaps.missing += missing;
+        let place = match gaps.count {
+            1 => format!("at {:.2} s", gaps.first),
+            n => format!("in {n} places from {:.2} s on", gaps.first),
+        };
+        let lost = match (gaps.count, what) {
+            _ if gaps.missing > 0.0 => format!(": {:.2} s are missing", gaps.missing),
+            (1, Some(what)) => format!(": {what}"),
+            _ => String::new(),
+        };
+        if let Some(line) = gaps.line {
+            warnings[line] = format!("is damaged {place}{lost}");
+        }
+    }
+
+    /// Number of gaps so far.
+    pub fn gaps(&self) -> u64 {
+        self.gaps.as_ref().map_or(0, |gaps| gaps.count)
+    }
+
     pub fn condition(&self) -> &Condition {
-        &self.0
+        &self.condition
     }
 }
