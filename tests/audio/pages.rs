@@ -19,10 +19,10 @@ fn picture<'a>(r: &'a Recognition, (spectrogram, band_hz): &'a (Array<f32>, Vec<
     Picture { recognition: r, spectrum: SPECTRUM, spectrogram, band_hz, attention: false, truth: None }
 }
 
-/// A recording of so many seconds with these instruments: name, probability, segments.
 /// Name, probability and segments of an instrument.
 type Playing<'a> = (&'a str, f64, &'a [(f64, f64)]);
 
+/// A recording of so many seconds with these instruments.
 fn long(file: &str, duration: f64, instruments: &[Playing]) -> Recognition {
     let instruments = instruments.iter().map(|&(name, p, spans)| instrument(name, p, spans)).collect();
     let mut r = Recognition { duration, cell: 1.0, instruments, ..recognition(file) };

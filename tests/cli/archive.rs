@@ -43,10 +43,13 @@ fn a_folder_of_recordings_is_killed_and_resumed() {
     rejected(&arguments, "results of an earlier run are there; --resume continues it");
     let resume = [&arguments[..], &["--resume"]].concat();
     rejected(&[&resume[..], &["--hop", "2"]].concat(), "was begun with hop 4.8, not 2.0");
-    // Interrupted, or done by then.
-    let child = start(&resume);
-    std::thread::sleep(std::time::Duration::from_millis(500));
+    let length = || std::fs::metadata(pieces.join("journal.jsonl")).unwrap().len();
+    let (before, mut child) = (length(), start(&resume));
+    while length() <= before && child.try_wait().unwrap().is_none() {
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
     send("-INT", &child);
+    // Interrupted, or done by then.
     assert!([Some(130), Some(1)].contains(&end(child).0));
     let done = wmic(&resume).arg("--json").assert().code(1);
     let summary: Value = serde_json::from_slice(&done.get_output().stdout).unwrap();
