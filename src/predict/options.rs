@@ -71,6 +71,7 @@ impl Options {
             "hop": self.hop(trained.config.kind()?),
             "aggregate": self.aggregate,
             "gate": self.gate(),
+            "keep_unreliable": self.keep_unreliable,
             "threshold": trained.config.threshold,
             "calibrate": trained.calibrated,
             "min_duration": min_duration,
