@@ -535,7 +535,7 @@ fn finished_comparisons_are_reported_again_and_others_rejected() {
     rejected(&args(shared, &mut words, &out, &["--seeds", "3"]), &fc_t);
     rejected(
         &args(shared, &mut words, &out, &["--frontend-weights", "random", "--width", "1/8"]),
-        "was started with front end none, not",
+        "does not record its front end, which was not random",
     );
     let data = shared.at("other-data");
     wmic(&["synth", &data, "--clips", "80", "--seed", "1"]).assert().success();
@@ -579,7 +579,7 @@ fn an_experiment_sets_its_f1() {
     let classes: Vec<&String> = tests[0]["per_class"].as_object().unwrap().keys().collect();
     for a in &classes {
         for b in &classes {
-            let place = |class: &str| table.find(&format!("<td title=\"{class}\">")).unwrap();
+            let place = |class: &str| table.find(&format!("<td title=\"{}\">", class.replace('_', " "))).unwrap();
             assert!(mean(a) <= mean(b) || place(a) < place(b), "{a} before {b}");
         }
     }
@@ -632,7 +632,9 @@ fn nothing_is_trained_before_all_is_known() {
     rejected(&["compare", &data, "--experiment", "no.toml"], "no.toml: ");
     // VGGish options apply to the entries that use it, and are rejected if none does.
     let options = ["--frontend-weights", "random", "--width", "1/8", "--train-frontend", "all"];
-    let both = with("model = 'sr16'\n[[entry]]\nlabel = 'fourth'\nmodel = 'att-tf'");
+    let both = with("");
+    let entries = "title = 'x'\n[[entry]]\nlabel = 'third'\nmodel = 'sr16'\n[[entry]]\nlabel = 'fourth'\nmodel = 'att-tf'";
+    std::fs::write(&bad, entries).unwrap();
     rejected(&[&both[..], &options].concat(), "has no audio/");
     std::fs::write(&bad, "title = 'x'\n[[entry]]\nlabel = 'third'\nmodel = 'sr16'").unwrap();
     let vggish = "entry third: sr16 does not use VGGish: remove --frontend-weights";
