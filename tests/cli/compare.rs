@@ -633,7 +633,8 @@ fn nothing_is_trained_before_all_is_known() {
     // VGGish options apply to the entries that use it, and are rejected if none does.
     let options = ["--frontend-weights", "random", "--width", "1/8", "--train-frontend", "all"];
     let both = with("");
-    let entries = "title = 'x'\n[[entry]]\nlabel = 'third'\nmodel = 'sr16'\n[[entry]]\nlabel = 'fourth'\nmodel = 'att-tf'";
+    let entries =
+        "title = 'x'\n[[entry]]\nlabel = 'third'\nmodel = 'sr16'\n[[entry]]\nlabel = 'fourth'\nmodel = 'att-tf'";
     std::fs::write(&bad, entries).unwrap();
     rejected(&[&both[..], &options].concat(), "has no audio/");
     std::fs::write(&bad, "title = 'x'\n[[entry]]\nlabel = 'third'\nmodel = 'sr16'").unwrap();
