@@ -30,7 +30,7 @@ impl Config {
     pub fn check_features(&mut self, features: &Path, purpose: Use) -> Result<()> {
         let kind = self.kind()?;
         let fail = |reason: String| Err(Error::data(features, reason));
-        let recipe = match features.extension().is_some_and(|e| e == "npz") && npz_note(features)?.is_some() {
+        let recipe = match features.is_file() && npz_note(features)?.is_some() {
             true => FeatureConfig::of_npz(features)?,
             false => return self.check_unrecorded(features),
         };

@@ -216,7 +216,7 @@ fn features_of_files_and_of_a_folder_per_class() {
     assert!(pages.iter().all(|page| !page.contains("<b>harp") && page.contains("&lt;b&gt;harp")), "names are text");
     let rows = stdout(&["predict", text(&run), text(&at("set")), "--format", "csv"]);
     let mut reader = csv::Reader::from_reader(rows.as_bytes());
-    assert_eq!(reader.records().map(|row| row.unwrap().len()).collect::<Vec<_>>(), [7; 12]);
+    assert_eq!(reader.records().map(|row| row.unwrap().len()).collect::<Vec<_>>(), [8; 12]);
 
     // 31 s in four excerpts of 10 s, the last one shorter, and a file in one.
     let (long, short) = (wav(folder.path(), "long.wav", &tone(31.0, 16_000)), wav(folder.path(), "s.wav", &[0.5]));
@@ -476,7 +476,7 @@ fn features_of_an_unknown_front_end_are_not_taken_for_any() {
     let (data, run, sound) = (at("data"), at("run"), text(&recording(0)).to_owned());
     wmic(&["synth", &data, "--clips", "40"]).assert().success();
     wmic(&["train", &data, "--epochs", "1", "--out", &run]).assert().success();
-    let random = ["features", &sound, "--init", "random", "--width", "1/8", "--out"];
+    let random = ["features", &sound, "--frontend-weights", "random", "--width", "1/8", "--out"];
     wmic(&[&random[..], &[&at("made.npz")]].concat()).assert().success();
     let made = "was extracted with random VGGish weights, which did not make the run's features";
     let weights = ["--frontend-weights", "random"];
@@ -622,7 +622,7 @@ fn results_in_every_format() {
     for name in ["x/take.wav", "y/take.wav", "z/take-2.wav"] {
         wav(folder.path(), name, &tone(2.0, 16_000));
     }
-    let sounds = ["x", "y", "z"].map(|name| text(&at(name)).to_owned());
+    let sounds = ["x/take.wav", "y/take.wav", "z/take-2.wav"].map(|name| text(&at(name)).to_owned());
     for (format, extension) in [("json", "json"), ("jams", "jams"), ("audacity", "txt")] {
         let out = at(format);
         let args = ["predict", &run, "--format", format, "--threshold", "0", "--out", text(&out)];

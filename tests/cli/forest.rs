@@ -207,7 +207,7 @@ fn the_commands_take_a_forest_as_any_model() {
     assert!(said["std"]["map"].is_number() && said["ensemble"]["f1_pn"].is_number());
     let mut files: Vec<_> = std::fs::read_dir(&run).unwrap().map(|e| e.unwrap().file_name()).collect();
     files.sort();
-    let pictures = ["classes.png"];
+    let pictures = ["classes.png", "domain.json"];
     let rest = ["metrics.jsonl", "model.safetensors", "report.html", "run.toml", "seeds.png", "test.json"];
     assert_eq!(files, [&pictures[..], &rest].concat());
     let read = |run: &str, name: &str| std::fs::read(Path::new(run).join(name)).unwrap();
@@ -295,8 +295,10 @@ fn tuned_thresholds_are_stored_with_the_weights_and_used() {
     for model in [&["--model", "rf", "--val-fraction", "0.15"][..], &["--model", "att", "--epochs", "1"]] {
         let (run, alone, plain) = (at("run"), at("alone"), at("plain"));
         let train = |seeds: &str, out: &str, threshold: &[&str]| {
-            let given = ["train", &data, "--seed-list", seeds, "--out", out, "--force", "--json"];
-            json(&[&given, model, threshold].concat())
+            // Calibrated, predictions have thresholds on the scale of their probabilities.
+            let uncalibrated = ["--calibrate", "false", "--force", "--json"];
+            let given = [&["train", &data, "--seed-list", seeds, "--out", out], &uncalibrated[..]].concat();
+            json(&[&given[..], model, threshold].concat())
         };
         let said = train("3,5", &run, &["--threshold", "tuned"]);
         assert_eq!(said["threshold"], "tuned");
