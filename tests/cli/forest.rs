@@ -295,10 +295,8 @@ fn tuned_thresholds_are_stored_with_the_weights_and_used() {
     for model in [&["--model", "rf", "--val-fraction", "0.15"][..], &["--model", "att", "--epochs", "1"]] {
         let (run, alone, plain) = (at("run"), at("alone"), at("plain"));
         let train = |seeds: &str, out: &str, threshold: &[&str]| {
-            // Calibrated, predictions have thresholds on the scale of their probabilities.
-            let uncalibrated = ["--calibrate", "false", "--force", "--json"];
-            let given = [&["train", &data, "--seed-list", seeds, "--out", out], &uncalibrated[..]].concat();
-            json(&[&given[..], model, threshold].concat())
+            let given = ["train", &data, "--seed-list", seeds, "--out", out, "--force", "--json"];
+            json(&[&given, model, threshold].concat())
         };
         let said = train("3,5", &run, &["--threshold", "tuned"]);
         assert_eq!(said["threshold"], "tuned");
@@ -324,7 +322,8 @@ fn tuned_thresholds_are_stored_with_the_weights_and_used() {
         wmic(&["export", &run, "--seed", "5", &exported]).assert().success();
         assert_eq!(about(&exported)["thresholds"], Value::from(vec![stored[1].clone()]));
 
-        let heard = json(&["predict", &run, &data, "--format", "json"]);
+        // Those of calibrated probabilities are on the calibrated scale.
+        let heard = json(&["predict", &run, &data, "--format", "json", "--calibrate", "false"]);
         let copy: Value = serde_json::from_slice(&std::fs::read(format!("{run}/thresholds.json")).unwrap()).unwrap();
         for i in heard[0]["instruments"].as_array().unwrap() {
             let k = classes.iter().position(|name| *name == i["name"]).unwrap();
