@@ -632,7 +632,7 @@ fn nothing_is_trained_before_all_is_known() {
     rejected(&["compare", &data, "--experiment", "no.toml"], "no.toml: ");
     // VGGish options apply to the entries that use it, and are rejected if none does.
     let options = ["--frontend-weights", "random", "--width", "1/8", "--train-frontend", "all"];
-    let both = with("");
+    let both = ["compare", &data, "--experiment", &bad, "--out", &out];
     let entries =
         "title = 'x'\n[[entry]]\nlabel = 'third'\nmodel = 'sr16'\n[[entry]]\nlabel = 'fourth'\nmodel = 'att-tf'";
     std::fs::write(&bad, entries).unwrap();
