@@ -14,7 +14,7 @@ use crate::metrics::thresholds::Level;
 use crate::nn::front_ends::kind::FeatureKind;
 use crate::nn::front_ends::spectrum::Scale;
 use crate::nn::front_ends::vggish::{TrainFrontEnd, Width};
-use crate::nn::models::aacnn::{Initialisation, Network};
+use crate::nn::model::{AacnnConfig, Initialisation};
 use crate::nn::{self, ModelConfig};
 pub use crate::nn::{Optimiser, Select};
 use crate::ops::attention_pool::Pooling;
@@ -325,7 +325,7 @@ impl Config {
         let width = self.front_end.as_ref().map(|f| f.width).unwrap_or_default();
         let Config { dropout, pooling, train_front_end, .. } = *self;
         let Notes { attention, width: filters, init, .. } = self.notes.unwrap_or_default();
-        let aacnn = Network { attention, width: filters, init };
+        let aacnn = AacnnConfig { attention, width: filters, init };
         ModelConfig { classes, dropout, pooling, width, train_front_end, aacnn }
     }
 
