@@ -104,12 +104,15 @@ fn read(path: &Path, module: &str) -> Source {
             }
             at = end;
         } else if at + 1 < words.len() && words[at + 1].1 == "::" && (at == 0 || words[at - 1].1 != "::") {
-            let mut path = vec![word.to_owned()];
+            let (first, mut path) = (at, vec![word.to_owned()]);
             while at + 2 < words.len() && words[at + 1].1 == "::" && is_name(words[at + 2].1) {
                 at += 2;
                 path.push(words[at].1.to_owned());
             }
-            names.push((line, absolute(&path, module)));
+            // `pub(in path)` says who may import, and is no import.
+            if first < 2 || words[first - 1].1 != "in" || words[first - 2].1 != "(" {
+                names.push((line, absolute(&path, module)));
+            }
         }
         at += 1;
     }

@@ -159,14 +159,14 @@ fn a_run_with_validation_keys_is_evaluated_planned_and_resumed() {
     let set = Dataset::load(&data).unwrap();
     let chosen: Vec<&str> = set.train[..7].iter().map(|&clip| set.keys[clip as usize].as_str()).collect();
     std::fs::write(&keys, chosen.join("\n")).unwrap();
-    let train = ["train", &data, "--model", "fc", "--epochs", "1", "--val-keys", &keys, "--out", &run];
+    let train = ["train", &data, "--model", "att", "--epochs", "1", "--val-keys", &keys, "--out", &run];
     rejected(&[&train[..], &["--val-fraction", "0.3"]].concat(), "--val-fraction and --val-keys both choose");
     wmic(&train).assert().success();
     for split in ["test", "val", "train"] {
         is_evaluation(&json(&["eval", &run, &data, "--split", split, "--json"]), split);
     }
     rejected(&["eval", &run, &data, "--split", "all"], "most of these clips are training clips");
-    let steps = |more: &[&str]| json(&[&["plan", &data, "--model", "fc", "--batch", "1", "--json"], more].concat());
+    let steps = |more: &[&str]| json(&[&["plan", &data, "--model", "att", "--batch", "1", "--json"], more].concat());
     let planned = steps(&["--val-keys", &keys])["steps_per_epoch"].as_u64().unwrap() as usize;
     assert_eq!(planned, set.train.len() - 7);
 
