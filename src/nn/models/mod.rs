@@ -2,6 +2,7 @@
 
 pub mod aacnn;
 mod att;
+pub mod att_gn;
 mod bilstm_att;
 mod fc;
 mod fc_t;
@@ -99,6 +100,8 @@ pub struct ModelConfig {
     /// Width of VGGish; like `train_front_end` ignored by models on its embeddings.
     pub width: Width,
     pub train_front_end: TrainFrontEnd,
+    /// Only for `att-gn`.
+    pub norm: att_gn::Norm,
     /// Only for `aacnn`.
     pub aacnn: aacnn::Network,
 }
@@ -154,6 +157,8 @@ pub struct Protocol {
     pub loss_mean: LossMean,
     /// For the focal loss.
     pub focal_alpha: FocalAlpha,
+    /// `None` for models without the choice.
+    pub norm: Option<att_gn::Norm>,
 }
 
 /// Adds a model to a graph.
@@ -174,6 +179,7 @@ impl Protocol {
         loss: Loss::Bce,
         loss_mean: LossMean::Batch,
         focal_alpha: FocalAlpha::PUBLISHED,
+        norm: None,
     };
 }
 
@@ -248,6 +254,7 @@ pub const MODELS: &[Model] = &[
     rnn::MODEL,
     rf::MODEL,
     bilstm_att::MODEL,
+    att_gn::MODEL,
     visual::ATT_TF,
     visual::ATT_TF_ID,
     visual::ATT_T,
