@@ -241,9 +241,9 @@ fn state(path: &Path, config: &Config, data: &Dataset) -> Result<RunState> {
 
 /// Settings that affect neither the clips of a run nor their splits.
 #[rustfmt::skip]
-const OF_TRAINING: [&str; 26] = [
+const OF_TRAINING: [&str; 27] = [
     "model", "seeds", "epochs", "batch", "lr", "optimiser", "weight_decay", "dropout", "loss", "loss_mean", "pooling", "alpha", "beta",
-    "gamma", "focal_gamma", "focal_alpha", "augment", "strong_weight", "mixup_alpha", "select", "patience", "threshold", "init",
+    "gamma", "focal_gamma", "focal_alpha", "augment", "strong_weight", "mixup_alpha", "select", "patience", "threshold", "init", "norm",
     "notes.attention", "notes.width", "notes.init",
 ];
 

@@ -101,6 +101,17 @@ pub struct AacnnConfig {
     pub init: Initialisation,
 }
 
+/// Normalisation of embedded instances.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Norm {
+    /// Of each clip: removes its level.
+    #[default]
+    Group,
+    /// Of the batch.
+    Batch,
+}
+
 /// Configuration of a model.
 #[derive(Clone, Copy, Debug)]
 pub struct ModelConfig {
@@ -113,6 +124,8 @@ pub struct ModelConfig {
     /// Width of VGGish; like `train_front_end` ignored by models on its embeddings.
     pub width: Width,
     pub train_front_end: TrainFrontEnd,
+    /// Only for `att-gn`.
+    pub norm: Norm,
     /// Only for `aacnn`.
     pub aacnn: AacnnConfig,
 }
@@ -168,6 +181,8 @@ pub struct Protocol {
     pub loss_mean: LossMean,
     /// For the focal loss.
     pub focal_alpha: FocalAlpha,
+    /// `None` for models without the choice.
+    pub norm: Option<Norm>,
 }
 
 /// Adds a model to a graph.
@@ -188,6 +203,7 @@ impl Protocol {
         loss: Loss::Bce,
         loss_mean: LossMean::Batch,
         focal_alpha: FocalAlpha::PUBLISHED,
+        norm: None,
     };
 }
 

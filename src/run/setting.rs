@@ -173,6 +173,10 @@ pub(crate) fn with_dropout(model: &Model) -> Option<&'static str> {
     networks(model).or((model.protocol.dropout == 0.0).then_some("has no dropout"))
 }
 
+pub(crate) fn with_norm(model: &Model) -> Option<&'static str> {
+    model.protocol.norm.is_none().then_some("has no choice of normalisation")
+}
+
 pub(crate) fn uses_vggish(model: &Model) -> Option<&'static str> {
     (!model.needs_vggish()).then_some("does not use VGGish")
 }

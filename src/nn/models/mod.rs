@@ -2,6 +2,7 @@
 
 pub mod aacnn;
 mod att;
+mod att_gn;
 mod bilstm_att;
 mod fc;
 mod fc_t;
@@ -21,6 +22,7 @@ pub const MODELS: &[Model] = &[
     rnn::MODEL,
     rf::MODEL,
     bilstm_att::MODEL,
+    att_gn::MODEL,
     visual::ATT_TF,
     visual::ATT_TF_ID,
     visual::ATT_T,

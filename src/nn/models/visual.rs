@@ -77,7 +77,8 @@ pub const FC_TF: Model = Model {
 fn build(g: &mut Graph, inputs: Inputs, config: ModelConfig, variant: Variant) -> Result<Prediction> {
     let (batch, patches) = (g.shape(inputs.x).dims()[0], g.shape(inputs.x).dims()[1]);
     let maps = maps(g, inputs.x, config)?;
-    let dense = if config.train_front_end == TrainFrontEnd::None { Weights::Frozen } else { Weights::Trained };
+    let dense =
+        if config.train_front_end == TrainFrontEnd::None { Weights::Frozen } else { Weights::Trained(vggish::INIT) };
     let h = vggish::segmented_dense(g, maps, config.width, dense, variant != Variant::Time)?;
     let [_, _, bands, width] = *g.shape(h).dims() else { unreachable!("maps have four axes") };
     let positions = patches * MAP[0] * bands;
@@ -107,7 +108,7 @@ fn maps(g: &mut Graph, x: Tensor, config: ModelConfig) -> Result<Tensor> {
     match config.train_front_end {
         TrainFrontEnd::All => {
             let patches = g.reshape(x, [m, PATCH_FRAMES, BANDS]);
-            vggish::convolutions(g, patches, config.width, Weights::Trained)
+            vggish::convolutions(g, patches, config.width, Weights::Trained(vggish::INIT))
         }
         _ => Ok(g.reshape(x, [m, MAP[0], MAP[1], config.width.map_channels()])),
     }
