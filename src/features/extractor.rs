@@ -27,10 +27,10 @@ pub struct Extractor {
     with_spectrogram: bool,
     /// The weights by their names in graphs.
     weights: Vec<(String, Buffer)>,
-    /// For excerpts of any length; its features are the extractor's.
-    long: Stage,
-    /// For short excerpts only, built when it is first used.
-    short: Mutex<Option<Stage>>,
+    /// For batches of excerpts of any length; its features are the extractor's.
+    full: Stage,
+    /// For the latest smaller batch, or one of short excerpts only.
+    smaller: Mutex<Option<Stage>>,
     batch: usize,
     samples: usize,
     instances: usize,
@@ -38,13 +38,14 @@ pub struct Extractor {
     width: usize,
 }
 
-/// A plan for excerpts of at most `samples` samples.
+/// A plan for `batch` excerpts of at most `samples` samples.
 struct Stage {
     plan: Plan,
     pace: Mutex<Pace>,
     input: Buffer,
     features: Tensor,
     spectrogram: Option<Tensor>,
+    batch: usize,
     samples: usize,
 }
 
@@ -83,9 +84,9 @@ impl Extractor {
             (Some(weights), Some(prefix)) => weights.upload(gpu, prefix)?,
             _ => vec![],
         };
-        let long = Stage::new(gpu, kind, options, &weights, [batch, samples], with_spectrogram)?;
-        let (gpu, short) = (gpu.clone(), Mutex::default());
-        Ok(Extractor { gpu, kind, options, with_spectrogram, weights, long, short, batch, samples, instances, width })
+        let full = Stage::new(gpu, kind, options, &weights, [batch, samples], with_spectrogram)?;
+        let (gpu, smaller) = (gpu.clone(), Mutex::default());
+        Ok(Extractor { gpu, kind, options, with_spectrogram, weights, full, smaller, batch, samples, instances, width })
     }
 
     /// Excerpts of a batch.
@@ -110,7 +111,7 @@ impl Extractor {
 
     /// Buffer with the features of the latest excerpts, (batch, T, F).
     pub(crate) fn features(&self) -> &Buffer {
-        self.long.plan.buffer(self.long.features).0
+        self.full.plan.buffer(self.full.features).0
     }
 
     /// Processes at most [`Extractor::batch`] excerpts, zero-padded to the same length.
@@ -124,28 +125,35 @@ impl Extractor {
     /// As [`Extractor::run`]; without `read` the features stay on the GPU, see [`Extractor::features`].
     pub(crate) fn extract(&self, excerpts: &[&[f32]], read: bool) -> Result<Vec<Extract>> {
         assert!(excerpts.len() <= self.batch, "more excerpts than the extractor's batch");
-        let mut short = self.short.lock().expect("nothing panics while it is held");
         let limit = self.samples / SHORT;
         let is_short = excerpts.iter().all(|excerpt| excerpt.len() <= limit) && self.kind.instances(limit) > 0;
-        if is_short && short.is_none() {
-            let Extractor { gpu, kind, options, weights, batch, with_spectrogram, .. } = self;
-            *short = Some(Stage::new(gpu, *kind, *options, weights, [*batch, limit], *with_spectrogram)?);
+        // Few sizes, each at most a fifth larger than needed.
+        let step = (excerpts.len().next_power_of_two() / 8).max(1);
+        let size = excerpts.len().next_multiple_of(step).clamp(1, self.batch);
+        let sizes = [size, if is_short { limit } else { self.samples }];
+        let is_full = sizes == [self.full.batch, self.full.samples];
+        let mut smaller = self.smaller.lock().expect("nothing panics while it is held");
+        if !is_full && smaller.as_ref().is_none_or(|stage| [stage.batch, stage.samples] != sizes) {
+            // The memory of the last one is free for the next.
+            *smaller = None;
+            let Extractor { gpu, kind, options, weights, with_spectrogram, .. } = self;
+            *smaller = Some(Stage::new(gpu, *kind, *options, weights, sizes, *with_spectrogram)?);
         }
-        let stage = short.as_ref().filter(|_| is_short).unwrap_or(&self.long);
+        let stage = smaller.as_ref().filter(|_| !is_full).unwrap_or(&self.full);
         stage.run(&self.gpu, excerpts)?;
         // Features of the padding after a short excerpt are ignored.
         let (len, valid) = (self.width, |excerpt: &[f32]| self.kind.instances(excerpt.len()).max(1));
-        let features = if read || is_short { stage.plan.read::<f32>(&self.gpu, stage.features)? } else { vec![] };
-        let each = features.len() / self.batch;
+        let features = if read || !is_full { stage.plan.read::<f32>(&self.gpu, stage.features)? } else { vec![] };
+        let each = features.len() / stage.batch;
         let mut rows = vec![];
         for (i, excerpt) in excerpts.iter().enumerate().filter(|_| !features.is_empty()) {
             rows.extend_from_slice(&features[i * each..i * each + valid(excerpt) * len]);
             rows.resize((i + 1) * self.instances * len, 0.0);
         }
-        if is_short && !read {
+        if !is_full && !read {
             self.gpu.write(self.features(), 0, &rows)?;
         }
-        for (i, excerpt) in excerpts.iter().enumerate().filter(|_| !read && !is_short) {
+        for (i, excerpt) in excerpts.iter().enumerate().filter(|_| !read && is_full) {
             let rest = (self.instances - valid(excerpt)) * len;
             self.gpu.write(self.features(), (i + 1) * self.instances * len - rest, &vec![0.0f32; rest])?;
         }
@@ -166,7 +174,7 @@ impl Extractor {
         let extract = |(i, excerpt): (usize, &&[f32])| {
             let each = if read { self.instances * len } else { 0 };
             let frames = if stage.spectrogram.is_some() { (shown.frames)(excerpt.len()).max(1) } else { 0 };
-            let first = i * (spectrogram.len() / self.batch);
+            let first = i * (spectrogram.len() / stage.batch);
             Extract {
                 features: rows[i * each..(i + 1) * each].to_vec(),
                 instances: valid(excerpt),
@@ -202,7 +210,7 @@ impl Stage {
             weights.iter().map(|(name, buffer)| (name.as_str(), buffer.clone())).collect();
         bound.push(("samples", input.clone()));
         let plan = draft.realise(gpu, &bound)?;
-        Ok(Stage { plan, pace: Mutex::default(), input, features, spectrogram, samples })
+        Ok(Stage { plan, pace: Mutex::default(), input, features, spectrogram, batch, samples })
     }
 
     /// Processes excerpts, zero-padded to the same length.
