@@ -305,6 +305,9 @@ impl Op for Conv2d {
         let d = Dims::new(x[0].dims(), x[1].dims()).expect("inferred before");
         let (input, w) = (&x[0], &x[1]);
         let half = d.size / 2;
+        // (taps, C, N): the innermost loop is over neighbours.
+        let taps = d.size * d.size;
+        let packed = Array::from_fn([taps * d.c, d.n], |i| w[(i % d.n * d.c + i / d.n % d.c) * taps + i / d.n / d.c]);
         let mut y = Array::zeros(input.shape().with_last(d.n));
         for m in 0..d.pixels() {
             let (row, col) = (m / d.width, m % d.width);
@@ -313,7 +316,8 @@ impl Op for Conv2d {
             if let Some(b) = x.get(2) {
                 out.copy_from_slice(b.data());
             }
-            for (i, j) in (0..d.size * d.size).map(|tap| (tap / d.size, tap % d.size)) {
+            for tap in 0..taps {
+                let (i, j) = (tap / d.size, tap % d.size);
                 // The pixel (h + i - half, col + j - half), where the image has it.
                 let vertical = (half..d.height + half).contains(&(h + i));
                 let horizontal = (half..d.width + half).contains(&(col + j));
@@ -321,9 +325,8 @@ impl Op for Conv2d {
                     continue;
                 }
                 let pixel = input.row((row + i - half) * d.width + col + j - half);
-                for (n, out) in out.iter_mut().enumerate() {
-                    let weight = |c: usize| w[((n * d.c + c) * d.size + i) * d.size + j];
-                    *out += pixel.iter().enumerate().map(|(c, v)| weight(c) * v).sum::<f64>();
+                for (c, v) in pixel.iter().enumerate() {
+                    out.iter_mut().zip(packed.row(tap * d.c + c)).for_each(|(out, weight)| *out += weight * v);
                 }
             }
             if self.relu {

@@ -170,10 +170,11 @@ impl Op for Stft {
         let window: Vec<f64> = (0..self.win_length).map(hann).collect();
         let angle = |k: usize| -std::f64::consts::TAU * k as f64 / self.n_fft as f64;
         let turns: Vec<(f64, f64)> = (0..self.n_fft / 2).map(|k| (angle(k).cos(), angle(k).sin())).collect();
+        let mut spectrum = vec![(0.0, 0.0); self.n_fft];
         for row in 0..clips * frames {
             let (clip, start) =
                 (x[0].row(row / frames), (row % frames * self.hop_length) as i64 + i64::from(self.first()));
-            let mut frame = vec![(0.0, 0.0); self.n_fft];
+            let mut frame = vec![0.0; self.n_fft];
             for (j, w) in window.iter().enumerate() {
                 let at = start + j as i64;
                 let at = match self.framing {
@@ -181,9 +182,10 @@ impl Op for Stft {
                     Framing::CentredReflect if at >= samples => 2 * (samples - 1) - at,
                     _ => at,
                 };
-                frame[j].0 = if (0..samples).contains(&at) { w * clip[at as usize] } else { 0.0 };
+                frame[j] = if (0..samples).contains(&at) { w * clip[at as usize] } else { 0.0 };
             }
-            for (y, (re, im)) in y.row_mut(row).iter_mut().zip(fourier(&frame, &turns)) {
+            fourier(&frame, 1, &turns, &mut spectrum);
+            for (y, (re, im)) in y.row_mut(row).iter_mut().zip(&spectrum) {
                 let power = re * re + im * im;
                 *y = if self.spectrum == Spectrum::Power { power } else { power.sqrt() };
             }
@@ -200,23 +202,21 @@ impl Op for Stft {
     }
 }
 
-/// The discrete Fourier transform of a power of two of complex points, by halves. `turns` holds e^(-2 pi i k / n) for k < n / 2,
-/// n a multiple of the number of points.
-fn fourier(x: &[(f64, f64)], turns: &[(f64, f64)]) -> Vec<(f64, f64)> {
-    if x.len() == 1 {
-        return x.to_vec();
+/// y: the discrete Fourier transform of every `step`th point of x, a power of two of them, by halves. `turns` holds
+/// e^(-2 pi i k / n) for k < n / 2, n = `step` y.len().
+fn fourier(x: &[f64], step: usize, turns: &[(f64, f64)], y: &mut [(f64, f64)]) {
+    if y.len() == 1 {
+        y[0] = (x[0], 0.0);
+        return;
     }
-    let part = |from: usize| fourier(&x.iter().copied().skip(from).step_by(2).collect::<Vec<_>>(), turns);
-    let (even, odd) = (part(0), part(1));
-    let half = even.len();
-    let mut y = vec![(0.0, 0.0); x.len()];
-    for k in 0..half {
-        let (cos, sin) = turns[k * turns.len() / half];
-        let turned = (cos * odd[k].0 - sin * odd[k].1, cos * odd[k].1 + sin * odd[k].0);
-        y[k] = (even[k].0 + turned.0, even[k].1 + turned.1);
-        y[k + half] = (even[k].0 - turned.0, even[k].1 - turned.1);
+    let (even, odd) = y.split_at_mut(y.len() / 2);
+    fourier(x, 2 * step, turns, even);
+    fourier(&x[step..], 2 * step, turns, odd);
+    for ((even, odd), (cos, sin)) in even.iter_mut().zip(odd).zip(turns.iter().step_by(step)) {
+        let turned = (cos * odd.0 - sin * odd.1, cos * odd.1 + sin * odd.0);
+        *odd = (even.0 - turned.0, even.1 - turned.1);
+        *even = (even.0 + turned.0, even.1 + turned.1);
     }
-    y
 }
 
 fn cases() -> Vec<Case> {
