@@ -381,7 +381,7 @@ const EXPERIMENT: &str = "title = 'Two small models'\nfound = 'FC_T <is> below.'
     [[entry]]\nlabel = 'FC_T'\nmodel = 'fc-t'\nlr = 2e-3\nreported = { f1_pn = 0.797 }\n\
     [[entry]]\nlabel = 'ATT, partial BCE'\nmodel = 'att'\nloss = 'partial-bce'\n";
 const FOLDERS: [&str; 2] = ["fc-t", "att-partial-bce"];
-const EPOCHS: &str = "60";
+const EPOCHS: &str = "20";
 
 fn args<'a>(shared: &Shared, words: &'a mut Vec<String>, out: &str, more: &[&str]) -> Vec<&'a str> {
     let (data, experiment) = (shared.at("data"), shared.at("two.toml"));
@@ -472,7 +472,7 @@ fn the_report_agrees_with_the_runs() {
     assert_eq!(all["entries"].as_array().unwrap().len(), 2);
     for ((entry, test), label) in all["entries"].as_array().unwrap().iter().zip(&tests).zip(labels) {
         assert_eq!((&entry["evaluation"], entry["label"].as_str()), (test, Some(label)));
-        assert_eq!(entry["settings"]["epochs"], 60);
+        assert_eq!(entry["settings"]["epochs"].to_string(), EPOCHS);
     }
     assert_eq!(all["entries"][0]["reported"]["f1_pn"], 0.797);
 

@@ -44,10 +44,10 @@ fn write(folder: &Path, name: &str, sr: u32, samples: &[f32]) {
 
 const CLASSES: [(&str, f64); 3] = [("bright", 0.3), ("dull", 2.0), ("middling", 1.0)];
 
-/// Three classes of eight files of two seconds.
-fn notes(folder: &Path) {
+/// Three classes of `files` files of two seconds.
+fn notes(folder: &Path, files: u32) {
     for (class, slope) in CLASSES {
-        for i in 0..8 {
+        for i in 0..files {
             let hz = 220.0 * 2f64.powf(f64::from(i) / 8.0);
             write(folder, &format!("{class}/{i}.wav"), SR, &note(2 * SR as usize, SR, hz, slope));
         }
@@ -91,7 +91,7 @@ fn shared() -> &'static Shared {
     SHARED.get_or_init(|| {
         let shared = Shared { folder: tempfile::tempdir().unwrap() };
         let (data, run, cache) = (shared.at("notes"), shared.at("run"), shared.at("cache"));
-        notes(&data);
+        notes(&data, 8);
         let args =
             ["train", text(&data), "--epochs", "2", "--scale", "log", "--cache", text(&cache), "--out", text(&run)];
         wmic(&[&args[..], &SMALL].concat()).assert().success();
@@ -349,7 +349,7 @@ fn folders_that_cannot_be_trained_on_are_rejected() {
 fn a_class_with_a_single_file_is_for_training_only() {
     let folder = tempfile::tempdir().unwrap();
     let (data, out, cache) = (folder.path().join("data"), folder.path().join("run"), folder.path().join("cache"));
-    notes(&data);
+    notes(&data, 4);
     write(&data, "rare/only.wav", SR, &note(SR as usize, SR, 330.0, 1.5));
     let args = ["train", text(&data), "--epochs", "1", "--cache", text(&cache), "--out", text(&out)];
     let warned = contains("1 classes have no segment in the test split (rare)");
