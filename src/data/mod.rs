@@ -19,6 +19,7 @@ mod pickle;
 mod split;
 mod synth;
 mod synth_audio;
+mod tagged;
 
 pub use audio_set::AudioSet;
 pub use excerpts::Excerpts;
@@ -29,6 +30,7 @@ pub use own_labels::Unlisted;
 pub use split::{SplitBy, SplitConfig, validation_split};
 pub use synth::synth;
 pub use synth_audio::synth_audio;
+pub use tagged::{Tagged, read_tags, word_vectors};
 
 use crate::core::array::Array;
 use crate::core::error::Result;

@@ -16,6 +16,7 @@ use crate::nn::front_ends::spectrum::Scale;
 use crate::nn::front_ends::vggish::{TrainFrontEnd, Width};
 use crate::nn::models::aacnn::{Initialisation, Network};
 use crate::nn::models::att_gn::Norm;
+use crate::nn::models::pretraining::Head;
 use crate::nn::{self, ModelConfig};
 pub use crate::nn::{Optimiser, Select};
 use crate::ops::attention_pool::Pooling;
@@ -50,6 +51,23 @@ impl Default for Notes {
             split_by: SplitBy::default(),
         }
     }
+}
+
+/// Settings of pre-training VGGish, and of its data.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Pretraining {
+    /// Audio files, folders and patterns.
+    pub sounds: Vec<PathBuf>,
+    /// A table of the words and tags of the sounds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub labels: Option<PathBuf>,
+    /// Vectors of the words; `None`: wmic's own, of ten qualities.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub words: Option<PathBuf>,
+    /// Of VGGish.
+    pub width: Width,
+    pub head: Head,
 }
 
 /// A training run. Units: epochs count from 0, batch in clips, probabilities in [0, 1).
@@ -125,6 +143,9 @@ pub struct Config {
     /// Of models on single notes.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub notes: Option<Notes>,
+    /// Of objectives of pre-training.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub pretrain: Option<Pretraining>,
     /// Initial weights instead of random ones.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub init: Option<PathBuf>,
@@ -203,6 +224,7 @@ impl Config {
             feature_scale: None,
             cache: None,
             notes: found.is_single_note().then(Notes::default),
+            pretrain: found.is_objective().then(Pretraining::default),
             init: None,
         })
     }
@@ -327,12 +349,16 @@ impl Config {
 
     /// The configuration of the model, for `classes` classes.
     pub fn settings(&self, classes: usize) -> ModelConfig {
-        let width = self.front_end.as_ref().map(|f| f.width).unwrap_or_default();
+        let width = match &self.pretrain {
+            Some(pretrain) => pretrain.width,
+            None => self.front_end.as_ref().map(|f| f.width).unwrap_or_default(),
+        };
+        let head = self.pretrain.as_ref().map(|pretrain| pretrain.head).unwrap_or_default();
         let Config { dropout, pooling, train_front_end, .. } = *self;
         let Notes { attention, width: filters, init, .. } = self.notes.unwrap_or_default();
         let aacnn = Network { attention, width: filters, init };
         let norm = self.norm.unwrap_or_default();
-        ModelConfig { classes, dropout, pooling, width, train_front_end, norm, aacnn }
+        ModelConfig { classes, dropout, pooling, width, train_front_end, norm, head, aacnn }
     }
 
     /// Weight of the loss of instances on a dataset with labels of instances (`strong`) or without: 0 if they are not trained on.

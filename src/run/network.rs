@@ -49,9 +49,17 @@ pub(crate) fn push_model(
         let partners = partners(g, Augmentation::Concat)?;
         batch = concat(g, clock, batch, partners, Concat { probability: JOINED, positions })?;
     }
-    let labels = (g.mode() == Mode::Train).then_some(Labels { target: batch.target, observed: batch.observed });
+    let partners = match &config.pretrain {
+        Some(pretrain) if pretrain.head.negatives => {
+            let rows = sample(g, clock, pool, size, Order::Partners(0))?;
+            Some(dims.gather(g, all, rows, positions)?.target)
+        }
+        _ => None,
+    };
+    let labels = (g.mode() == Mode::Train || model.is_objective())
+        .then_some(Labels { target: batch.target, observed: batch.observed });
     let instances = batch.instances.map(|of| of.lengths);
-    let inputs = Inputs { x: batch.x, lengths: batch.lengths, clock, labels, instances };
+    let inputs = Inputs { x: batch.x, lengths: batch.lengths, clock, labels, partners, instances };
     let prediction = model.push(g, inputs, config.settings(dims.classes))?;
     Ok((clock, batch, prediction))
 }

@@ -6,6 +6,7 @@ pub mod att_gn;
 mod bilstm_att;
 mod fc;
 mod fc_t;
+pub mod pretraining;
 mod rf;
 mod rnn;
 pub mod sightreader;
@@ -20,6 +21,7 @@ use crate::nn::front_ends::vggish::{TrainFrontEnd, Width};
 use crate::ops::attention_pool::Pooling;
 use crate::ops::glimpse::Patch;
 use crate::ops::masked_bce::{FocalAlpha, Loss, LossMean};
+use pretraining::OBJECTIVES;
 
 /// Inputs of a model.
 #[derive(Clone, Copy, Debug)]
@@ -30,8 +32,10 @@ pub struct Inputs {
     pub lengths: Tensor,
     /// u32 (4): seed low, seed high, step, 0.
     pub clock: Tensor,
-    /// Only in training, for models with auxiliary losses on the labels.
+    /// Only in training, for models with auxiliary losses on the labels; always for objectives of pre-training.
     pub labels: Option<Labels>,
+    /// For objectives with pairs that should differ: targets (B, K) of other clips.
+    pub partners: Option<Tensor>,
     /// Only in training on labels of instances: u32 (B T), valid positions of each instance.
     pub instances: Option<Tensor>,
 }
@@ -60,6 +64,8 @@ pub struct Prediction {
     pub logits: Option<Tensor>,
     /// (B T, K): the probabilities of each instance, if [`Inputs::instances`] is given; for models with attention.
     pub instance_probabilities: Option<Tensor>,
+    /// Loss (1) and parts (2) instead of the loss of the probabilities, which are then not used.
+    pub own_loss: Option<(Tensor, Tensor)>,
     /// (1) each, added to the loss of the probabilities; only in training.
     pub auxiliary_losses: Vec<Tensor>,
 }
@@ -74,6 +80,7 @@ impl Prediction {
             glimpses: vec![],
             logits: None,
             instance_probabilities: None,
+            own_loss: None,
             auxiliary_losses: vec![],
         }
     }
@@ -102,6 +109,8 @@ pub struct ModelConfig {
     pub train_front_end: TrainFrontEnd,
     /// Only for `att-gn`.
     pub norm: att_gn::Norm,
+    /// Only for objectives of pre-training.
+    pub head: pretraining::Head,
     /// Only for `aacnn`.
     pub aacnn: aacnn::Network,
 }
@@ -124,6 +133,8 @@ pub enum Optimiser {
     Adam,
     /// Adagrad with Keras' defaults (initial accumulator 0.1, eps 1e-7).
     Adagrad,
+    /// Gradient descent without momentum.
+    Sgd,
 }
 
 impl Optimiser {
@@ -132,6 +143,7 @@ impl Optimiser {
         match self {
             Optimiser::Adam => 2,
             Optimiser::Adagrad => 1,
+            Optimiser::Sgd => 0,
         }
     }
 }
@@ -240,6 +252,11 @@ impl Model {
         self.inputs.contains(&FeatureKind::Maps)
     }
 
+    /// Whether it is an objective of pre-training.
+    pub fn is_objective(&self) -> bool {
+        OBJECTIVES.iter().any(|objective| objective.name == self.name)
+    }
+
     /// Whether it is a single-note model.
     pub fn is_single_note(&self) -> bool {
         self.inputs[0].is_single_note()
@@ -266,10 +283,12 @@ pub const MODELS: &[Model] = &[
     aacnn::MODEL,
 ];
 
+/// A model, or an objective of pre-training.
+///
 /// # Errors
-/// `Usage` for an unknown name, with the known ones.
+/// `Usage` for an unknown name, with the known models.
 pub fn find(name: &str) -> Result<&'static Model> {
-    MODELS.iter().find(|m| m.name == name).ok_or_else(|| {
+    MODELS.iter().chain(OBJECTIVES).find(|m| m.name == name).ok_or_else(|| {
         let known: Vec<&str> = MODELS.iter().map(|m| m.name).collect();
         Error::Usage(format!("unknown model {name}; known models: {}", known.join(", ")))
     })
