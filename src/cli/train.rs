@@ -9,9 +9,9 @@ use indicatif::{ProgressBar, ProgressStyle};
 
 use super::clips::{load_clips, stop_on_interrupt};
 use super::common::print_evaluation;
+use super::common::{Device, Status};
 use super::output::{note, print};
 use super::settings::{SeedArgs, SettingArgs, models};
-use super::{Device, Status};
 use wmic::core::files::absolute;
 use wmic::core::numbers;
 use wmic::data::Dataset;
@@ -174,7 +174,7 @@ pub fn conduct(mut session: Session, data: &Dataset, messages: &Messages) -> Res
 /// Trains a run to the end. False if the user interrupted.
 pub fn carry_out(session: &mut Session, data: &Dataset, messages: &Messages) -> Result<bool> {
     if let Some(adapter) = session.begun_elsewhere() {
-        note(&format!("warning: the run was begun on {adapter}; on another adapter results are not bit-identical"));
+        note(&format!("warning: the run was started on {adapter}; on another adapter results are not bit-identical"));
     }
     let (config, resume) = (session.config().clone(), &messages.resume);
     let is_forest = config.model()?.is_forest();

@@ -14,13 +14,12 @@ use crate::metrics::thresholds::Level;
 use crate::nn::front_ends::kind::FeatureKind;
 use crate::nn::front_ends::spectrum::Scale;
 use crate::nn::front_ends::vggish::{TrainFrontEnd, Width};
-use crate::nn::models::aacnn::{Initialisation, Network};
-use crate::nn::models::att_gn::Norm;
-use crate::nn::models::pretraining::Head;
+use crate::nn::model::{AacnnConfig, Head, Initialisation, Norm};
 use crate::nn::{self, ModelConfig};
 pub use crate::nn::{Optimiser, Select};
 use crate::ops::attention_pool::Pooling;
 use crate::ops::masked_bce::{FocalAlpha, Loss, LossMean};
+use crate::ops::sample::Order;
 use crate::run::augmentation::Augmentation;
 use crate::run::setting::{merge, on_instances};
 use crate::run::settings::SETTINGS;
@@ -224,7 +223,7 @@ impl Config {
             feature_scale: None,
             cache: None,
             notes: found.is_single_note().then(Notes::default),
-            pretrain: found.is_objective().then(Pretraining::default),
+            pretrain: nn::is_objective(found).then(Pretraining::default),
             init: None,
         })
     }
@@ -356,9 +355,14 @@ impl Config {
         let head = self.pretrain.as_ref().map(|pretrain| pretrain.head).unwrap_or_default();
         let Config { dropout, pooling, train_front_end, .. } = *self;
         let Notes { attention, width: filters, init, .. } = self.notes.unwrap_or_default();
-        let aacnn = Network { attention, width: filters, init };
+        let aacnn = AacnnConfig { attention, width: filters, init };
         let norm = self.norm.unwrap_or_default();
         ModelConfig { classes, dropout, pooling, width, train_front_end, norm, head, aacnn }
+    }
+
+    /// The order of the other patches of pairs that should differ, in pre-training with negatives.
+    pub(crate) fn negatives(&self) -> Option<Order> {
+        self.pretrain.as_ref().filter(|pretrain| pretrain.head.negatives).map(|_| Order::Partners(0))
     }
 
     /// Weight of the loss of instances on a dataset with labels of instances (`strong`) or without: 0 if they are not trained on.

@@ -93,7 +93,7 @@ pub fn load_patches(
     let cache = config.cache.clone().unwrap_or_else(cache_folder);
     let Some((npz, faults)) = job.cached(&audio, &cache)? else { return Ok(None) };
     faults.iter().for_each(|line| progress(Loading::Fault(line)));
-    let (keys, features, _) = load_features(&npz, None)?;
+    let (keys, features, _) = load_features(&npz, &mut None)?;
     let at: HashMap<&str, usize> = audio.keys.iter().map(String::as_str).zip(0..).collect();
     let file_of = |key: &str| at.get(key).or_else(|| at.get(key.rsplit_once('@')?.0)).copied();
     let mut excerpts: BTreeMap<usize, Vec<usize>> = BTreeMap::new();

@@ -8,7 +8,7 @@ use crate::metrics::thresholds::Level;
 use crate::nn::front_ends::kind;
 use crate::nn::front_ends::spectrum::Scale;
 use crate::nn::front_ends::vggish::{TrainFrontEnd, Width};
-use crate::nn::models::att_gn::Norm;
+use crate::nn::model::Norm;
 use crate::nn::{Optimiser, Select};
 use crate::ops::attention_pool::Pooling;
 use crate::ops::masked_bce::{FocalAlpha, Loss, LossMean};

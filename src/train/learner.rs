@@ -87,9 +87,9 @@ pub struct Learner<'g> {
     val_pace: Pace,
 }
 
-/// The orders of the clips of a training step: its own, and those of the partners in augmentation.
+/// The orders of the clips of a training step: its own, and those of the partners in augmentation, or in pairs that should differ.
 fn orders(config: &Config, order: Order) -> Vec<Order> {
-    [order].into_iter().chain(config.augment.iter().map(|a| a.partners())).collect()
+    [order].into_iter().chain(config.augment.iter().map(|a| a.partners())).chain(config.negatives()).collect()
 }
 
 /// The loss of a batch.
@@ -251,7 +251,7 @@ impl<'g> Learner<'g> {
         let schedule =
             BatchSchedule::new(corpus, train_pools, &config.seeds, config.batch.min(train), orders(config, order))?;
         let val_schedule =
-            BatchSchedule::new(corpus, val_pools, &config.seeds, config.batch.min(val), vec![Order::InOrder])?;
+            BatchSchedule::new(corpus, val_pools, &config.seeds, config.batch.min(val), [Order::InOrder].into_iter().chain(config.negatives()).collect())?;
         let clocks: Vec<u32> = config.seeds.iter().flat_map(|&s| [key(s)[0], key(s)[1], 0, 0]).collect();
         let clock = gpu.upload("clock", &clocks)?;
         let val_clock = gpu.upload("validation clock", &clocks)?;

@@ -12,12 +12,13 @@ use crate::gpu::Gpu;
 use crate::metrics::evaluation::Evaluation;
 use crate::metrics::scores::Task;
 use crate::metrics::thresholds::Level;
+use crate::nn::is_objective;
 use crate::predict::evaluator::{Evaluator, SplitPredictions};
 use crate::predict::forest;
 use crate::predict::trained::{Split, Trained};
 use crate::run::config::Config;
 use crate::run::pretraining::constant_loss;
-use crate::run::run_dir::{Environment, RunDir, RunRecord};
+use crate::run::run_dir::{Environment, RunDir, RunRecord, hex};
 use crate::run::splits::splits;
 use crate::run::state::EpochRow;
 use crate::run::weights::About;
@@ -88,6 +89,7 @@ impl<'a> Session<'a> {
             driver,
             parameters: trainer.as_ref().map_or(0, Trainer::parameters),
             data: hex(data.fingerprint()),
+            splits: hex(data.splits_fingerprint()),
             strong: data.strong_fingerprint().map(hex),
             train_clips: train.len(),
             val_clips: val.len(),
@@ -174,7 +176,7 @@ impl<'a> Session<'a> {
     /// `Usage` for a run of another model.
     pub fn finish_front_ends(self) -> Result<FrontEnds> {
         match self.trainer {
-            Some(trainer) if self.config.model()?.is_objective() => {
+            Some(trainer) if is_objective(self.config.model()?) => {
                 let (best, constant) = (trainer.save_front_ends(&self.run)?, constant_loss(&self.config, self.data)?);
                 Ok(FrontEnds { history: trainer.history().to_vec(), best, constant, run: self.run })
             }
@@ -187,7 +189,7 @@ impl<'a> Session<'a> {
     /// # Errors
     /// `Checkpoint` for a run without weights; those of prediction.
     pub fn finish(self) -> Result<Outcome> {
-        if self.config.model()?.is_objective() {
+        if is_objective(self.config.model()?) {
             return Err(Error::Usage(format!(
                 "{} has no test split: it is an objective of pre-training",
                 self.config.model
@@ -229,8 +231,7 @@ impl<'a> Session<'a> {
 /// # Errors
 /// `Data` if the run was started with other data.
 pub(crate) fn same_data(run: &RunDir, started: &Environment, data: &Dataset) -> Result<()> {
-    let same = hex(data.fingerprint()) == started.data && data.strong_fingerprint().map(hex) == started.strong;
-    match same {
+    match started.is_of(data) {
         true => Ok(()),
         false => {
             let run = run.path().display();
@@ -240,10 +241,6 @@ pub(crate) fn same_data(run: &RunDir, started: &Environment, data: &Dataset) -> 
             ))
         }
     }
-}
-
-fn hex(fingerprint: u64) -> String {
-    format!("{fingerprint:016x}")
 }
 
 /// # Errors

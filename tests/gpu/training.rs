@@ -46,6 +46,7 @@ fn run_dir(dir: &Path, config: &Config) -> RunDir {
         driver: "test".into(),
         parameters: 0,
         data: "test".into(),
+        splits: String::new(),
         strong: None,
         train_clips: 0,
         val_clips: 0,

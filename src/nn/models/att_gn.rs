@@ -5,25 +5,12 @@
 //! the attention of ATT. Instances of another width than 128 are first projected to 128 by a 1x1 convolution without bias.
 //! The paper does not say where ReLUs are, nor the number of groups: ReLU after each convolution, and 32.
 
-use serde::{Deserialize, Serialize};
-
-use super::att::attention;
-use super::{Model, Protocol, Select};
 use crate::nn::front_ends::kind::FeatureKind;
 use crate::nn::front_ends::vggish::EMBEDDING;
 use crate::nn::layers::{WeightInit, batch_norm, group_norm, linear, linear_relu};
+use crate::nn::model::{Model, Norm, Protocol, Select};
+use crate::nn::models::att::attention;
 use crate::ops::add::add;
-
-/// Normalisation of embedded instances.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Norm {
-    /// Of each clip: removes its level.
-    #[default]
-    Group,
-    /// Of the batch.
-    Batch,
-}
 
 pub const MODEL: Model = Model {
     name: "att-gn",

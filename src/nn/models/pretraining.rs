@@ -2,15 +2,13 @@
 //! feature representations", CMMR 2021): VGGish on log-mel patches, and a head with a loss on its embedding. The head is dropped
 //! afterwards.
 
-use serde::{Deserialize, Serialize};
-
-use super::{Inputs, Labels, Model, ModelConfig, Prediction, Protocol};
 use crate::core::error::{Error, Result};
 use crate::core::shape::Shape;
 use crate::graph::{Graph, Init, Spec, Tensor};
 use crate::nn::front_ends::kind::FeatureKind;
 use crate::nn::front_ends::log_mel::{BANDS, PATCH_FRAMES};
 use crate::nn::front_ends::vggish::{self, Weights};
+use crate::nn::model::{Build, Inputs, Labels, Model, ModelConfig, Prediction, Protocol};
 use crate::nn::layers::{WeightInit, batch_norm, linear};
 use crate::ops::activation::{Activation, Dropout, activation, dropout_activation};
 use crate::ops::add::add;
@@ -26,26 +24,6 @@ pub const WORDS: &str = "words";
 /// Of cosines of pairs that should differ.
 pub const MARGIN: f64 = 0.5;
 const INIT: WeightInit = WeightInit::XavierUniform;
-
-/// Options of the objectives.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Head {
-    /// Whether VGGish ends with a ReLU, as in the paper; it can die.
-    pub last_relu: bool,
-    /// Textual: each patch also against the words of another one, which it should not resemble.
-    pub negatives: bool,
-    /// Denoising: mean absolute error instead of squared.
-    pub absolute: bool,
-    /// D: values of a word vector.
-    pub vector: usize,
-}
-
-impl Default for Head {
-    fn default() -> Head {
-        Head { last_relu: true, negatives: false, absolute: false, vector: 300 }
-    }
-}
 
 pub const TEXTUAL: &str = "textual";
 pub const DENOISE_ADD: &str = "denoise-add";
@@ -66,7 +44,7 @@ pub const OBJECTIVES: &[Model] = &[
     objective(TAGS, "predict a sound's tags", tags),
 ];
 
-const fn objective(name: &'static str, about: &'static str, build: super::Build) -> Model {
+const fn objective(name: &'static str, about: &'static str, build: Build) -> Model {
     let protocol = Protocol {
         lr: 1e-4,
         weight_decay: 0.0,

@@ -6,14 +6,14 @@
 //! classifier the frequency band; `att-t` sums the bands of a time step before the ReLU; `fc-tf` replaces the attention by one
 //! linear layer over all positions.
 
-use super::att::{attention, embedding};
-use super::{Inputs, Model, ModelConfig, Prediction, Protocol, Select};
 use crate::core::error::Result;
 use crate::graph::{Graph, Tensor};
 use crate::nn::front_ends::kind::FeatureKind;
 use crate::nn::front_ends::log_mel::{BANDS, PATCH_FRAMES};
 use crate::nn::front_ends::vggish::{self, EMBEDDING, MAP, TrainFrontEnd, Weights};
 use crate::nn::layers::{WeightInit, batch_norm, linear};
+use crate::nn::model::{Inputs, Model, ModelConfig, Prediction, Protocol, Select};
+use crate::nn::models::att::{attention, embedding};
 use crate::ops::activation::{Activation, activation};
 use crate::ops::append_one_hot::append_one_hot;
 use crate::ops::masked_bce::LossMean;
