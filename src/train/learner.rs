@@ -250,8 +250,13 @@ impl<'g> Learner<'g> {
         let val_pool = gpu.upload("validation clips", &val_pools.concat())?;
         let schedule =
             BatchSchedule::new(corpus, train_pools, &config.seeds, config.batch.min(train), orders(config, order))?;
-        let val_schedule =
-            BatchSchedule::new(corpus, val_pools, &config.seeds, config.batch.min(val), [Order::InOrder].into_iter().chain(config.negatives()).collect())?;
+        let val_schedule = BatchSchedule::new(
+            corpus,
+            val_pools,
+            &config.seeds,
+            config.batch.min(val),
+            [Order::InOrder].into_iter().chain(config.negatives()).collect(),
+        )?;
         let clocks: Vec<u32> = config.seeds.iter().flat_map(|&s| [key(s)[0], key(s)[1], 0, 0]).collect();
         let clock = gpu.upload("clock", &clocks)?;
         let val_clock = gpu.upload("validation clock", &clocks)?;
