@@ -159,7 +159,7 @@ impl Op for CosineLoss {
 fn case(name: &str, shape: [usize; 2], margin: Option<f64>, lengths: Fill) -> Case {
     let value = |i: usize| (i * 37 % 101) as f64 / 50.0 - 0.9;
     let values = |own: bool| {
-        let row = |i: usize| if own && i / shape[1] % 3 > 0 { value(i + 1) } else { value(i) };
+        let row = |i: usize| if own && !(i / shape[1]).is_multiple_of(3) { value(i + 1) } else { value(i) };
         Input::data(shape).filled(Fill::Given((0..shape[0] * shape[1]).map(row).collect()))
     };
     let mut inputs = vec![Input::gradient(shape), values(false), Input::u32([shape[0]], lengths)];

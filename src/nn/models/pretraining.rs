@@ -116,7 +116,9 @@ fn textual(g: &mut Graph, inputs: Inputs, config: ModelConfig) -> Result<Predict
         let spec = Spec::f32(Shape::new(shape));
         g.constant(spec, values.map(f32::to_bits).to_vec())
     });
-    let loss = g.reshape(both, [1, 1]);
+    // Not a part of the loss.
+    let loss = g.detach(both);
+    let loss = g.reshape(loss, [1, 1]);
     let parts = product::linear(g, loss, column, Some(one))?;
     let parts = g.reshape(parts, [2]);
     Ok(with_loss(z, (both, parts)))
