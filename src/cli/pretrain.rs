@@ -6,10 +6,10 @@ use std::sync::atomic::Ordering;
 use clap::builder::PossibleValuesParser;
 
 use super::clips::{Bar, stop_on_interrupt};
+use super::common::{Device, Status};
 use super::output::{note, print};
 use super::settings::{SeedArgs, variant};
 use super::train::{Messages, carry_out};
-use super::{Device, Status};
 use wmic::core::files::absolute;
 use wmic::data::Dataset;
 use wmic::gpu::Gpu;
