@@ -108,7 +108,10 @@ fn faulty_labels_and_words_are_errors() {
     ] {
         rejected(&[&pretrain("tags")[..], &["--labels", &file("bad.csv", text)]].concat(), why);
     }
-    let one = file("one.csv", &(0..10).map(|i| format!("\n{i}.wav,a")).fold("file,tags".into(), |all, row| all + &row));
+    let one = file(
+        "one.csv",
+        &(0..10).map(|i| format!("\n{i}.wav,a")).fold(String::from("file,tags"), |all, row| all + &row),
+    );
     rejected(&[&pretrain("align")[..], &["--labels", &one]].concat(), "align needs at least two different tags, got 1");
     for (text, why) in [
         ("bright 1 0\ndark 0 1\n", "has no vector for decay"),
