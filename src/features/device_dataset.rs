@@ -82,7 +82,7 @@ impl Dims {
             features: g.shared_input("features", encoding.spec(slots, instances * width)),
             lengths: g.shared_input("lengths", Spec::u32([clips])),
             labels: g.shared_input("labels", Spec::u32([clips, classes])),
-            slot_of: self.is_windowed().then(|| g.shared_input("slot_of", Spec::u32([clips]))),
+            clip_slots: self.is_windowed().then(|| g.shared_input("clip_slots", Spec::u32([clips]))),
         }
     }
 
@@ -116,7 +116,7 @@ pub struct DeviceDataset {
     features: Buffer,
     lengths: Buffer,
     labels: Buffer,
-    slot_of: Buffer,
+    clip_slots: Buffer,
     instance_labels: Buffer,
 }
 
@@ -161,7 +161,7 @@ impl DeviceDataset {
             features: features.map_or_else(|| gpu.buffer("features", size), Ok)?,
             lengths: gpu.buffer("lengths", dims.clips)?,
             labels: gpu.upload("labels", &vec![UNKNOWN; dims.clips * dims.classes])?,
-            slot_of: gpu.buffer("slot_of", 1)?,
+            clip_slots: gpu.buffer("clip_slots", 1)?,
             instance_labels: gpu.buffer("instance labels", 1)?,
         })
     }
@@ -180,7 +180,7 @@ impl DeviceDataset {
             features: gpu.buffer("features", dims.slots * dims.clip_bytes() as usize / 4)?,
             lengths: gpu.upload("lengths", &features.lengths)?,
             labels: gpu.upload("labels", labels)?,
-            slot_of: gpu.buffer("slot_of", if dims.is_windowed() { dims.clips } else { 1 })?,
+            clip_slots: gpu.buffer("clip_slots", if dims.is_windowed() { dims.clips } else { 1 })?,
             instance_labels: gpu.buffer("instance labels", 1)?,
         };
         if !dims.is_windowed() {
@@ -195,7 +195,7 @@ impl DeviceDataset {
             ("features", self.features.clone()),
             ("lengths", self.lengths.clone()),
             ("labels", self.labels.clone()),
-            ("slot_of", self.slot_of.clone()),
+            ("clip_slots", self.clip_slots.clone()),
             ("instance_labels", self.instance_labels.clone()),
         ]
     }
@@ -248,9 +248,9 @@ impl DeviceDataset {
         wanted.sort_unstable();
         wanted.dedup();
         assert!(wanted.len() <= self.dims.slots, "a submission needs more clips than the window holds");
-        let mut slot_of = vec![PADDING; self.dims.clips];
-        wanted.iter().zip(0..).for_each(|(&clip, slot)| slot_of[clip as usize] = slot);
-        gpu.write(&self.slot_of, 0, &slot_of)?;
+        let mut clip_slots = vec![PADDING; self.dims.clips];
+        wanted.iter().zip(0..).for_each(|(&clip, slot)| clip_slots[clip as usize] = slot);
+        gpu.write(&self.clip_slots, 0, &clip_slots)?;
         self.write(gpu, source, wanted)
     }
 

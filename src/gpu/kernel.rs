@@ -167,6 +167,8 @@ const SHARED: &[File] = &[
     ("shared/nan.wgsl", include_str!("../../shaders/shared/nan.wgsl")),
     ("shared/philox.wgsl", include_str!("../../shaders/shared/philox.wgsl")),
     ("shared/tanh.wgsl", include_str!("../../shaders/shared/tanh.wgsl")),
+    ("shared/lanes.wgsl", include_str!("../../shaders/shared/lanes.wgsl")),
+    ("shared/normal.wgsl", include_str!("../../shaders/shared/normal.wgsl")),
     ("shared/tile_product.wgsl", include_str!("../../shaders/shared/tile_product.wgsl")),
     ("shared/value.wgsl", include_str!("../../shaders/shared/value.wgsl")),
 ];
@@ -175,6 +177,7 @@ const SHARED: &[File] = &[
 const SUBGROUPS: &str = "enable subgroups;";
 
 /// Parses and validates a shader; beyond WebGPU's core only subgroups, and only if the shader enables them.
+#[doc(hidden)]
 pub fn parse_wgsl(shader: &Shader) -> Result<(naga::Module, naga::valid::ModuleInfo)> {
     let (file, text) = (shader.file, shader.text()?);
     // WebGPU's core has pack2x16float and unpack2x16float; naga requires a capability because OpenGL does not.
