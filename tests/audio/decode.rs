@@ -13,6 +13,9 @@ pub(super) const M4A: &[u8] = include_bytes!("../golden/tone.m4a");
 pub(super) const OPUS: &[u8] = include_bytes!("../golden/tone.opus");
 pub(super) const WEBM: &[u8] = include_bytes!("../golden/tone.webm");
 pub(super) const MKA: &[u8] = include_bytes!("../golden/tone.mka");
+pub(super) const FRAGMENTS: &[u8] = include_bytes!("../golden/tone_fragments.m4a");
+pub(super) const ALAC: &[u8] = include_bytes!("../golden/tone_alac.m4a");
+pub(super) const OGG_FLAC: &[u8] = include_bytes!("../golden/tone_flac.oga");
 /// Samples of the generated files.
 pub(super) const LEN: usize = 3000;
 
@@ -208,6 +211,9 @@ fn concatenated_streams_are_decoded_in_sequence() {
 #[test]
 fn delay_and_padding_of_encoders_are_removed() {
     expect("AAC in MP4", M4A, 6615, 22_050, "");
+    expect("AAC in fragments", FRAGMENTS, 8192, 22_050, "");
+    expect("ALAC in MP4", ALAC, 4800, 16_000, "");
+    expect("FLAC in Ogg", OGG_FLAC, 4800, 16_000, "");
     expect("Opus in Ogg", OPUS, 14_400, 48_000, "");
     expect("Opus in WebM", WEBM, 14_400, 48_000, "");
     // Vorbis has no delay; its last block is longer than the audio.
@@ -238,7 +244,19 @@ fn flac_with_impossible_block_sizes_is_decoded() {
 fn the_available_part_of_a_truncated_file_is_decoded() {
     let bytes = wav(36 + 6000, 6000, b"", b"");
     expect("wav", &bytes[..bytes.len() - 2000], LEN - 1000, 8000, "2000 bytes (33 %)");
-    for (name, bytes, full) in [("mp3", MP3, 1600), ("webm", WEBM, 14_400)] {
+    for (name, bytes, full) in [
+        ("mp3", MP3, 1600),
+        ("webm", WEBM, 14_400),
+        ("fragments", FRAGMENTS, 8192),
+        ("ogg", OGG, 1600),
+        ("opus", OPUS, 14_400),
+        ("mka", MKA, 6615),
+        ("aiff", &aiff(46 + 6000, 8 + 6000)[..], LEN),
+        ("caf", &caf(6004)[..], LEN),
+        ("w64", &wave64(6024)[..], LEN),
+        ("rf64", &rf64(b"RF64")[..], LEN),
+        ("au", &au(6000)[..], LEN),
+    ] {
         let (samples, _, condition) = decoded(&bytes[..bytes.len() * 9 / 10]);
         assert!((1..full).contains(&samples.len()), "{name}: {} samples", samples.len());
         assert!(!condition.damaged && !condition.warnings.is_empty(), "{name}: {condition:?}");
