@@ -54,7 +54,7 @@ fn nothing_plays_in_noise_hum_and_clicks() {
         path: "none".into(),
         classes: run.about.classes.clone(),
         keys: (0..64).map(|i| i.to_string()).collect(),
-        features: Features { values: FeatureValues::F32(values.into()), instances, width, lengths },
+        features: Features { values: FeatureValues::F32(values.into()), instances, width, lengths, spectrum: None },
         targets: vec![0.0; 64 * 20],
         observed: vec![false; 64 * 20],
         strong: None,

@@ -648,8 +648,7 @@ fn results_in_every_format() {
             }
         }
     }
-    let (one, tuned) =
-        (text(&recording(0)).to_owned(), ["--threshold", "tuned", "--calibrate", "false", "--format", "json"]);
+    let (one, tuned) = (text(&recording(0)).to_owned(), ["--threshold", "tuned", "--format", "json"]);
     let heard = &json(&[&["predict", &run, &one], &tuned[..]].concat())[0];
     let thresholds = std::fs::read_to_string(Path::new(&run).join("thresholds.json")).unwrap();
     let thresholds: Value = serde_json::from_str(&thresholds).unwrap();

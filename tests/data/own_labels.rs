@@ -115,7 +115,7 @@ fn annotation_files_are_labels_of_all_instruments() {
 /// `rows` excerpts of up to ten instances, with features of no interest.
 fn features(lengths: &[u32]) -> Features {
     let values = FeatureValues::U8(vec![0; lengths.len() * 10].into());
-    Features { values, instances: 10, width: 1, lengths: lengths.into() }
+    Features { values, instances: 10, width: 1, lengths: lengths.into(), spectrum: None }
 }
 
 const HOW: Excerpts = Excerpts { window: 10.0, instance: 0.96, strong: true, validation: 0.15 };
