@@ -89,7 +89,7 @@ fn annotation_files_are_labels_of_all_instruments() {
         {"namespace": "beat", "data": []},
         {"namespace": "tag_open", "data": [{"time": 0.0, "duration": 20.0, "value": "Oboe", "confidence": 0.9}]},
         {"namespace": "segment_open", "data": [{"time": 10.0, "duration": 5.0, "value": "flute", "confidence": null}]}]}"#;
-    let track = "1,000000\t2.5\tFlute\r\n\\\t100.0\t200.0\r\n0\t20\tpiano 0.93\r\n";
+    let track = "1,000000\t2.5\tFlute\r\n\\\t100.0\t200.0\r\n0\t20\tpiano 0.93\r\n0\t20\t(unreliable: a remark)\n";
     let set = folder(
         &["a.wav", "b/a.ogg", "c.wav"],
         &[("a.jams", jams), ("b/a.txt", track), ("readme.txt", "hello"), ("c.txt", "words of a song\n")],
