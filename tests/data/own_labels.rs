@@ -54,6 +54,8 @@ fn what_is_wrong_with_a_table_is_told_with_its_line() {
         ("file,instrument,present\na.wav,flute,maybe\n", ":2: present is \"maybe\""),
         ("file,instrument,start,end\na.wav,flute,2,1\n", ":2: 2 to 1 s: the end is before the start"),
         ("file,instrument,start,end\na.wav,flute,-1,1\n", ":2: -1 to 1 s: a time is negative"),
+        ("file,instrument,start,end\na.wav,flute,nan,1\n", ":2: NaN to 1 s are not times"),
+        ("file,instrument,start,end\na.wav,flute,0,1e300\n", ":2: 0e0 to 1e300 s are longer than a year"),
         ("file,instrument,start,end\na.wav,flute,1,\n", ":2: \"1\" to \"\" are not times"),
         ("file,instrument,present,start,end\na.wav,flute,0,1,2\n", ":2: says that the instrument is absent"),
         ("file,instrument\na.wav\n", ":2: has 1 fields, but the first line has 2"),
@@ -73,6 +75,9 @@ fn what_is_wrong_with_a_table_is_told_with_its_line() {
         let message = AudioSet::load(folder.path()).unwrap_err().to_string();
         assert!(message.contains(words) && message.contains("labels.csv"), "{words:?} is not in: {message}");
     }
+    // A folder in its place was ignored.
+    let no_file = folder(&["a.wav"], &[("labels.csv/b.csv", "")]);
+    assert!(AudioSet::load(no_file.path()).unwrap_err().to_string().contains("labels.csv: "));
     let latin = folder(&["a.wav"], &[]);
     fs::write(latin.path().join("labels.csv"), b"file,instrument\na.wav,fl\xfbte\n").unwrap();
     let message = AudioSet::load(latin.path()).unwrap_err().to_string();

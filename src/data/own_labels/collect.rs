@@ -1,6 +1,6 @@
 //! Collects what labels say of each recording.
 
-use super::{OwnLabels, Part, Statement, TABLE, Times, Unlisted, shorten, table, tracks};
+use super::{OwnLabels, Part, Statement, TABLE, Times, Unlisted, has_table, shorten, table, tracks};
 use crate::audio::{audio_files_in, is_audio};
 use crate::core::error::{Error, Result};
 use crate::data::labels::examples;
@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 /// `Data`, with the line, for damaged and contradictory labels, and if none of the files exists.
 pub(in crate::data) fn load(root: &Path, unlisted: Option<Unlisted>) -> Result<Option<OwnLabels>> {
     let source = root.join(TABLE);
-    if source.is_file() {
+    if has_table(root) {
         let statements = table::read(&source)?;
         let mut collection = Collection::new(source, unlisted.unwrap_or(Unlisted::Unknown));
         let mut finder = Finder::new(root)?;
@@ -55,7 +55,7 @@ pub(in crate::data) fn load(root: &Path, unlisted: Option<Unlisted>) -> Result<O
 /// Whether the folder has a table of labels, or annotation files.
 pub(in crate::data) fn are_in(root: &Path) -> bool {
     let annotated = || audio_files_in(root).is_ok_and(|files| files.iter().any(|file| tracks::beside(file).is_some()));
-    root.join(TABLE).is_file() || annotated()
+    has_table(root) || annotated()
 }
 
 /// Finds the files of a table.
