@@ -14,8 +14,8 @@ use wmic::ops::select;
 use wmic::report::tables::table::{Align, Style, Table, bar};
 use wmic::{Error, Result};
 
+use super::common::{Device, Status};
 use super::output::{self, Progress, fit};
-use super::{Device, Status};
 
 /// Time every kernel on this adapter, or compare the results of several adapters
 ///

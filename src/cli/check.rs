@@ -8,8 +8,8 @@ use wmic::core::numbers::{duration, percent};
 use wmic::ops::select;
 use wmic::report::tables::table::Style;
 
+use super::common::{Device, Status};
 use super::output::{self, Progress, fit};
-use super::{Device, Status};
 
 /// Check every kernel, forward and gradient, against its reference on this adapter
 ///

@@ -1,9 +1,35 @@
 //! What several commands share.
 
 use super::output::{print, print_json};
+use wmic::gpu::Gpu;
 use wmic::metrics::evaluation::Evaluation;
 use wmic::report::tables::evaluation::{calibration, class_table, summary};
 use wmic::report::tables::table::Style;
+
+/// How a command without an error ends.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Status {
+    Done,
+    /// A check or a gate failed.
+    Failed,
+    /// By Ctrl-C; the state is saved.
+    Interrupted,
+}
+
+/// Option for commands that run kernels.
+#[derive(clap::Args, Default)]
+pub struct Device {
+    /// Adapter to use: its index in `wmic devices`, or a part of its name [default: the first discrete GPU, else
+    /// integrated, virtual, software]
+    #[arg(long, value_name = "NAME|INDEX")]
+    device: Option<String>,
+}
+
+impl Device {
+    pub fn open(&self) -> wmic::Result<Gpu> {
+        Gpu::open(self.device.as_deref())
+    }
+}
 
 /// The per-class table and the summary line, or the JSON object.
 pub fn print_evaluation(evaluation: &Evaluation, json: bool) -> anyhow::Result<()> {

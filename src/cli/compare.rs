@@ -3,10 +3,10 @@
 use std::path::{Path, PathBuf};
 
 use super::clips::load_clips;
+use super::common::{Device, Status};
 use super::output::{note, one_line, print, print_json};
 use super::settings::{SeedArgs, SettingArgs};
 use super::train::{self, Messages};
-use super::{Device, Status};
 use wmic::compare::comparison::Comparison;
 use wmic::compare::experiment::Experiment;
 use wmic::compare::runs::{Progress, Runs};

@@ -1,9 +1,10 @@
 //! `wmic completions`: scripts for shells.
 
-use clap::CommandFactory;
+use clap::Command;
 use clap_complete::Shell;
 
-use super::{Cli, Status, output};
+use super::common::Status;
+use super::output;
 
 /// Print a completion script for a shell
 ///
@@ -15,9 +16,10 @@ pub struct Args {
 }
 
 impl Args {
-    pub fn run(self) -> anyhow::Result<Status> {
+    /// `command`: the whole command line.
+    pub fn run(self, mut command: Command) -> anyhow::Result<Status> {
         let mut script = vec![];
-        clap_complete::generate(self.shell, &mut Cli::command(), "wmic", &mut script);
+        clap_complete::generate(self.shell, &mut command, "wmic", &mut script);
         output::print(&String::from_utf8(script)?)?;
         Ok(Status::Done)
     }

@@ -3,8 +3,9 @@
 use std::path::PathBuf;
 
 use super::clips::load_clips;
+use super::common::{Device, Status};
 use super::output::print;
-use super::{Device, Status, predict, train};
+use super::{predict, train};
 use wmic::core::files::absolute;
 use wmic::data::synth_audio;
 use wmic::features::front_end::{FrontEnd, Source};

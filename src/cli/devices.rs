@@ -4,7 +4,8 @@ use serde::Serialize;
 use wmic::core::numbers::bytes;
 use wmic::gpu::{Adapter, adapters, preferred};
 
-use super::{Status, output};
+use super::common::Status;
+use super::output;
 
 /// List the adapters of this machine, and which one is used
 #[derive(clap::Args)]

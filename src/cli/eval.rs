@@ -4,9 +4,9 @@ use std::path::PathBuf;
 
 use super::clips::load_clips;
 use super::common::print_evaluation;
+use super::common::{Device, Status};
 use super::output::note;
 use super::settings::variant;
-use super::{Device, Status};
 use wmic::Error;
 use wmic::data::FeatureScale;
 use wmic::features::front_end::Source;
@@ -59,21 +59,20 @@ impl Args {
         }
         self.threshold.map_or(Ok(()), |level| trained.set_threshold(level))?;
         let gpu = self.device.open()?;
-        // They do not apply to other splits or datasets.
+        // Test clips do not depend on them.
         let val_keys = trained.config.val_keys.clone().filter(|_| matches!(self.split, Split::Val | Split::Train));
         let mut config = Config { dataset: self.dataset, features: self.features, val_keys, ..trained.config.clone() };
         // Only training uses them.
         config.times = None;
         config.feature_scale = self.feature_scale.or(config.feature_scale);
         let Some(mut data) = load_clips(&gpu, &mut config, Labels::Any)? else { return Ok(Status::Interrupted) };
-        let fingerprint = format!("{:016x}", data.fingerprint());
-        let has_splits = data.validation.is_some() && run.has_split_table();
+        let trained_on = run.record()?.run;
+        let restores = data.validation.is_some() && run.has_split_table();
         let unknown = run.restore_splits(&mut data)?;
         if unknown > 0 {
             note(&format!("warning: {unknown} clips are not in the run's splits.csv; only --split all includes them"));
         }
-        let trained_on = run.record()?.run.data;
-        match overlap_with_training(&trained_on, &fingerprint, has_splits, self.split) {
+        match overlap_with_training(&trained_on, &data, restores, self.split) {
             Some(why) if !self.force => {
                 let why = format!("{why}, and the scores would be too high; --force scores them anyway");
                 return Err(Error::data(&data.path, why).into());

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use serde_json::json;
 
-use super::Status;
+use super::common::Status;
 use super::output::{note, print_json};
 use wmic::Error;
 use wmic::predict::trained::Trained;

@@ -4,9 +4,9 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 
 use super::clips::{Bar, stop_on_interrupt};
+use super::common::{Device, Status};
 use super::output::note;
 use super::settings::variant;
-use super::{Device, Status};
 use wmic::Error;
 use wmic::audio::audio_files;
 use wmic::core::files::absolute;

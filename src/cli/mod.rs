@@ -21,11 +21,11 @@ mod train;
 use std::process::ExitCode;
 
 use clap::error::ErrorKind;
-use clap::{ArgAction, Parser, Subcommand};
+use clap::{ArgAction, CommandFactory, Parser, Subcommand};
+use common::Status;
 use tracing_subscriber::filter::Targets;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
-use wmic::gpu::Gpu;
 
 /// Recognise musical instruments from weak labels, on any GPU.
 #[derive(Parser)]
@@ -56,31 +56,6 @@ enum Command {
     Check(check::Args),
     Bench(bench::Args),
     Completions(completions::Args),
-}
-
-/// How a command without an error ends.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Status {
-    Done,
-    /// A check or a gate failed.
-    Failed,
-    /// By Ctrl-C; the state is saved.
-    Interrupted,
-}
-
-/// Option for commands that run kernels.
-#[derive(clap::Args)]
-struct Device {
-    /// Adapter to use: its index in `wmic devices`, or a part of its name [default: the first discrete GPU, else
-    /// integrated, virtual, software]
-    #[arg(long, value_name = "NAME|INDEX")]
-    device: Option<String>,
-}
-
-impl Device {
-    fn open(&self) -> wmic::Result<Gpu> {
-        Gpu::open(self.device.as_deref())
-    }
 }
 
 /// Parses the command line, runs the command and reports an error as one line.
@@ -115,7 +90,7 @@ pub fn run() -> ExitCode {
         Command::Devices(args) => args.run(),
         Command::Check(args) => args.run(),
         Command::Bench(args) => args.run(),
-        Command::Completions(args) => args.run(),
+        Command::Completions(args) => args.run(Cli::command()),
     };
     match status {
         Ok(Status::Done) => ExitCode::SUCCESS,

@@ -2,22 +2,14 @@
 
 use std::path::PathBuf;
 
-use super::clips::load_clips;
+use super::common::{Device, Status};
 use super::output::{note, print, print_json};
 use super::settings::{SeedArgs, SettingArgs, models};
-use super::{Device, Status};
-use wmic::Result;
 use wmic::core::files::absolute;
 use wmic::core::numbers;
-use wmic::data::validation_split;
-use wmic::features::device_dataset::Dims;
-use wmic::gpu::Gpu;
-use wmic::ops::gather::Encoding;
-use wmic::report::tables::table::{Align, Style, Table};
-use wmic::run::clips::{Labels, audio_of};
+use wmic::report::tables::table::{Align, Style, Table, printable};
 use wmic::run::config::Config;
-use wmic::run::splits::{Split, splits};
-use wmic::train::outline::{ForestOutline, Outline};
+use wmic::train::outline::{Extent, ForestOutline, Outline};
 
 /// Show the dispatches, memory and work of a training run without running it
 #[derive(clap::Args)]
@@ -48,13 +40,14 @@ impl Args {
         self.seeds.overlay(&mut config);
         config.validate()?;
         let gpu = self.device.open()?;
-        let Some((mut dims, (train, val))) = clips(&gpu, &mut config)? else { return Ok(Status::Interrupted) };
-        dims.classes = self.classes.map_or(dims.classes, |k| k as usize);
+        let mut extent = Extent::of(&gpu, &mut config)?;
+        extent.warnings.iter().for_each(|line| note(&printable(&format!("warning: {line}"))));
+        extent.dims.classes = self.classes.map_or(extent.dims.classes, |k| k as usize);
         if config.model()?.is_forest() {
-            let outline = ForestOutline::of(&config, dims);
+            let outline = ForestOutline::of(&config, extent.dims);
             if self.json { print_json(&outline)? } else { print(&forest_table(outline))? }
         } else {
-            let outline = Outline::of(&gpu, &config, dims, train.len(), val.len())?;
+            let outline = Outline::of(&gpu, &config, &extent)?;
             if self.json { print_json(&outline)? } else { print(&tables(outline))? }
         }
         Ok(Status::Done)
@@ -101,29 +94,4 @@ fn tables(o: Outline) -> String {
         kernels.row([name.to_owned(), calls.to_string()]);
     }
     table.render(Style::of_stdout()) + &kernels.render(Style::of_stdout())
-}
-
-/// The sizes of the dataset and its training and validation clips. For audio without extracted features, the sizes that
-/// they will have; for single notes one second per file, since the true number is known only after decoding.
-fn clips(gpu: &Gpu, config: &mut Config) -> Result<Option<(Dims, Split)>> {
-    if let Some((set, feature_config)) = audio_of(config)? {
-        let (clips, classes) = (set.keys.len(), set.classes.len());
-        let (instances, width) =
-            (feature_config.kind.instances(feature_config.kind.samples()), feature_config.instance_len());
-        let narrow = if feature_config.is_in_bytes() { Encoding::Bytes } else { Encoding::Halves };
-        let encoding = narrow.of_clips(instances * width);
-        let dims = Dims { clips, instances, width, classes, encoding, slots: clips, strong: false };
-        if feature_config.kind.is_single_note() {
-            note("one second per file is assumed; the true number is known after decoding");
-        }
-        let split = match config.val_fraction == 0.0 {
-            true => (set.train.clone(), vec![]),
-            false => validation_split(&set.train, config.val_fraction, 0)?,
-        };
-        return Ok(Some((dims.fitted(gpu.max_binding()), split)));
-    }
-    let Some(data) = load_clips(gpu, config, Labels::Required)? else { return Ok(None) };
-    let dims = Dims::new(&data.features, data.classes.len(), gpu.max_binding());
-    let dims = Dims { strong: data.strong.is_some(), ..dims };
-    Ok(Some((dims, splits(config, &data)?.swap_remove(0))))
 }

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use super::Status;
+use super::common::Status;
 use super::output::note;
 use wmic::data::{synth, synth_audio};
 

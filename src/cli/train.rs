@@ -9,9 +9,9 @@ use indicatif::{ProgressBar, ProgressStyle};
 
 use super::clips::{load_clips, stop_on_interrupt};
 use super::common::print_evaluation;
+use super::common::{Device, Status};
 use super::output::{note, print};
 use super::settings::{SeedArgs, SettingArgs, models};
-use super::{Device, Status};
 use wmic::core::files::absolute;
 use wmic::core::numbers;
 use wmic::data::Dataset;

@@ -17,7 +17,7 @@ pub struct Entries<T> {
 /// interrupted, i.e. `work` returned `None`.
 ///
 /// # Errors
-/// The first other error of `work`, with the label of its entry.
+/// `Entry` with the first other error of `work`.
 pub fn each<T>(
     labels: &[&str],
     gpu: &Gpu,
@@ -37,7 +37,7 @@ pub fn each<T>(
                 entries.left_out.push(format!("{label}: {error}"));
                 gpu = open()?;
             }
-            Err(error) => return Err(Error::Usage(format!("{label}: {error}"))),
+            Err(error) => return Err(Error::Entry { label: (*label).into(), error: Box::new(error) }),
         }
     }
     Ok(Some(entries))

@@ -9,15 +9,14 @@ use crate::compare::experiment::{Entry, Experiment};
 use crate::compare::test_predictions::TestPredictions;
 use crate::core::error::{Error, Result};
 use crate::core::files::{create_directories, is_leftover, try_lock_directory, write_atomic};
-use crate::data::{Dataset, FeatureScale, SplitBy, Unlisted, has_class_map};
+use crate::data::{Dataset, FeatureScale, has_class_map};
 use crate::features::front_end::FrontEnd;
 use crate::gpu::Gpu;
 use crate::metrics::evaluation::Evaluation;
 use crate::nn::FeatureKind;
-use crate::nn::front_ends::spectrum::Scale;
-use crate::nn::front_ends::vggish::TrainFrontEnd;
 use crate::run::config::Config;
 use crate::run::run_dir::RunDir;
+use crate::run::setting::remove;
 use crate::train::session::{Outcome, Session, same_data};
 
 /// Copy of the experiment's file; it marks the directory as a comparison.
@@ -240,52 +239,56 @@ fn state(path: &Path, config: &Config, data: &Dataset) -> Result<RunState> {
     Ok(if run.has_ended() { RunState::Ended } else { RunState::Begun })
 }
 
-/// What determines the dataset of an entry.
+/// Settings that affect neither the clips of a run nor their splits.
+#[rustfmt::skip]
+const OF_TRAINING: [&str; 27] = [
+    "model", "seeds", "epochs", "batch", "lr", "optimiser", "weight_decay", "dropout", "loss", "loss_mean", "pooling", "alpha", "beta",
+    "gamma", "focal_gamma", "focal_alpha", "augment", "strong_weight", "mixup_alpha", "select", "patience", "threshold", "init", "norm",
+    "notes.attention", "notes.width", "notes.init",
+];
+
+/// What determines the dataset of an entry: the kind of its features, and its settings but for those of training.
 #[derive(PartialEq)]
-struct DatasetKey {
-    kind: FeatureKind,
-    /// The settings of single notes that affect features and splits.
-    notes: Option<(Scale, SplitBy)>,
-    /// Where validation clips are drawn on loading.
-    val_fraction: Option<f64>,
-    unlisted: Option<Unlisted>,
-    times: Option<PathBuf>,
-    front_end: Option<FrontEnd>,
-    train_front_end: TrainFrontEnd,
-    features: Option<PathBuf>,
-    feature_scale: Option<FeatureScale>,
-    cache: Option<PathBuf>,
+struct DatasetKey(FeatureKind, toml::Table);
+
+impl DatasetKey {
+    fn of(config: &Config) -> Result<DatasetKey> {
+        let mut table = config.table()?;
+        OF_TRAINING.iter().for_each(|path| remove(&mut table, path));
+        if config.notes.is_none() && has_class_map(&config.dataset) {
+            // Each seed draws its own.
+            remove(&mut table, "val_fraction");
+        }
+        Ok(DatasetKey(config.kind()?, table))
+    }
 }
 
-/// Datasets, each with its key and the front end of its features.
+/// A loaded dataset, and the settings that loading it has completed.
+struct Loaded {
+    key: DatasetKey,
+    front_end: Option<FrontEnd>,
+    feature_scale: Option<FeatureScale>,
+    data: Dataset,
+}
+
 #[derive(Default)]
-struct Datasets(Vec<(DatasetKey, Option<FrontEnd>, Dataset)>);
+struct Datasets(Vec<Loaded>);
 
 impl Datasets {
     fn of(&self, index: usize) -> &Dataset {
-        &self.0[index].2
+        &self.0[index].data
     }
 
     /// Loads the clips of `config`, unless an entry before had the same ones, and completes it. `None` if `load` stopped.
     fn load(&mut self, gpu: &Gpu, config: &mut Config, load: &mut Load) -> Result<Option<usize>> {
-        let key = DatasetKey {
-            kind: config.kind()?,
-            notes: config.notes.map(|notes| (notes.scale, notes.split_by)),
-            val_fraction: (config.notes.is_some() || !has_class_map(&config.dataset)).then_some(config.val_fraction),
-            unlisted: config.unlisted,
-            times: config.times.clone(),
-            front_end: config.front_end.clone(),
-            train_front_end: config.train_front_end,
-            features: config.features.clone(),
-            feature_scale: config.feature_scale,
-            cache: config.cache.clone(),
-        };
-        if let Some(i) = self.0.iter().position(|set| set.0 == key) {
-            config.front_end = self.0[i].1.clone();
+        let key = DatasetKey::of(config)?;
+        if let Some(i) = self.0.iter().position(|set| set.key == key) {
+            (config.front_end, config.feature_scale) = (self.0[i].front_end.clone(), self.0[i].feature_scale);
             return Ok(Some(i));
         }
         let Some(data) = load(gpu, config)? else { return Ok(None) };
-        self.0.push((key, config.front_end.clone(), data));
+        let (front_end, feature_scale) = (config.front_end.clone(), config.feature_scale);
+        self.0.push(Loaded { key, front_end, feature_scale, data });
         Ok(Some(self.0.len() - 1))
     }
 }

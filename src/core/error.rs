@@ -51,6 +51,10 @@ pub enum Error {
     /// `epoch` and `step` (of the epoch) count from 0; the message counts from 1.
     Diverged { seed: u64, epoch: usize, step: usize },
 
+    /// The error of one entry of a comparison.
+    #[error("{label}: {error}")]
+    Entry { label: String, error: Box<Error> },
+
     /// A file could not be read or written.
     #[error("{}: {source}", path.display())]
     Io { path: PathBuf, source: std::io::Error },

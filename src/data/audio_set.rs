@@ -1,10 +1,10 @@
 //! Datasets of audio files, before feature extraction.
 
-use super::labels::{Labels, Splits, by_key, check_any, check_splits, examples};
+use super::dataset::{Dataset, Drawn, Features, check_splits};
+use super::labels::{Labels, Splits, by_key, check_any, examples};
 use super::openmic::{LABELS, Layout, find_root};
-use super::own_labels::{self, OwnLabels, Part};
-use super::split::{SegmentSplit, TEST_FRACTION};
-use super::{Dataset, Drawn, Features, SplitConfig, Unlisted};
+use super::own_labels::{self, OwnLabels, Part, Unlisted};
+use super::split::{SegmentSplit, SplitConfig, TEST_FRACTION, validation_by_keys, validation_split};
 use crate::audio::audio_files_in;
 use crate::core::error::{Error, Result};
 use crate::core::files::distinct_names;
@@ -92,6 +92,29 @@ impl AudioSet {
     /// `Data` if the train or the test split has no clips or no observed label.
     pub fn check_splits(&self) -> Result<()> {
         check_splits(&self.path, &self.observed, self.classes.len(), &self.train, &self.test)
+    }
+
+    /// Training and validation files, as far as they are known before decoding: those whose keys are in the file `val_keys`, else
+    /// a fraction.
+    ///
+    /// # Errors
+    /// As [`Dataset::with_validation_keys`] and [`validation_split`].
+    pub fn splits(&self, val_fraction: f64, val_keys: Option<&Path>) -> Result<(Vec<u32>, Vec<u32>)> {
+        match (&self.own, val_keys) {
+            (_, Some(path)) => validation_by_keys(path, &self.keys, &self.train, &self.test),
+            (Some(own), None) => {
+                let parts = own.parts(val_fraction);
+                let of = |wanted| (0..self.files.len() as u32).filter(|&i| parts[i as usize] == Some(wanted)).collect();
+                Ok((of(Part::Train), of(Part::Validation)))
+            }
+            (None, None) if val_fraction == 0.0 => Ok((self.train.clone(), vec![])),
+            (None, None) => validation_split(&self.train, val_fraction, 0),
+        }
+    }
+
+    /// Whether there are times of labels.
+    pub fn has_times(&self) -> bool {
+        self.own.as_ref().is_some_and(|own| !own.times.is_empty())
     }
 
     /// Joins features to the labels. `rows[i]`: the clip that row i of `features` belongs to. Clips without features

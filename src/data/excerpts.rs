@@ -1,8 +1,9 @@
 //! Clips of recordings with known times: excerpts, and labels of their instances.
 
+use super::audio_set::AudioSet;
+use super::dataset::{Dataset, Drawn, Features, instance};
 use super::labels::{Labels, Splits, examples};
 use super::own_labels::{Part, Times, read_times};
-use super::{AudioSet, Dataset, Drawn, Features, instance};
 use crate::core::error::{Error, Result};
 use std::collections::{BTreeSet, HashMap};
 use std::path::Path;

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
-use super::{FeatureValues, Features, WIDTH};
+use super::dataset::{FeatureValues, Features, WIDTH};
 
 /// Maximum number of values of a dataset: 40 times OpenMIC-2018, 1 GiB as bytes.
 pub(super) const MAX_VALUES: usize = 1 << 30;
@@ -16,6 +16,21 @@ pub enum FeatureScale {
     Unit,
     /// 8-bit codes, 0 to 255: the model input is code / 255.
     Byte,
+}
+
+impl FeatureScale {
+    fn values(self) -> &'static str {
+        match self {
+            FeatureScale::Unit => "inputs of 0 to 1",
+            FeatureScale::Byte => "8-bit codes of 0 to 255",
+        }
+    }
+}
+
+/// A remark if the scale that is `given` is not the one that is known.
+pub(super) fn unused(known: FeatureScale, given: Option<FeatureScale>) -> Option<String> {
+    let given = given.filter(|given| *given != known)?;
+    Some(format!("{}, by their type or their record: they are not taken as {}", known.values(), given.values()))
 }
 
 enum Values {
@@ -54,30 +69,39 @@ impl FeatureBuilder {
         Ok(())
     }
 
-    /// The scale of the values, and a remark about it if they are floats. The scale of a clip must not depend on the
-    /// other clips: floats of at most 1 are rejected unless their scale is `given`.
-    pub fn scale(&self, is_float: bool, given: Option<FeatureScale>) -> Result<(FeatureScale, Option<String>), String> {
-        match (is_float, given) {
-            (false, _) => Ok((FeatureScale::Byte, None)),
-            (true, Some(FeatureScale::Unit)) if self.max > 1.0 => {
-                Err(format!("has {}, but features of `feature_scale` unit are at most 1", self.max))
+    /// The scale of the values, and a remark on it if they are floats, or `given` is of no use. The scale of a clip must not
+    /// depend on the other clips: floats of at most 1 are rejected unless their scale is `noted` with them, or `given`. A
+    /// scale that is inferred becomes the given one.
+    pub fn scale(
+        &self,
+        is_float: bool,
+        noted: Option<FeatureScale>,
+        given: &mut Option<FeatureScale>,
+    ) -> Result<(FeatureScale, Option<String>), String> {
+        let known = if is_float { noted } else { Some(FeatureScale::Byte) };
+        let scale = match known.or(*given) {
+            Some(FeatureScale::Unit) if self.max > 1.0 => {
+                return Err(format!("has {}, but features of `feature_scale` unit are at most 1", self.max));
             }
-            (true, Some(FeatureScale::Unit)) => {
-                Ok((FeatureScale::Unit, Some("floats, taken as inputs of 0 to 1".into())))
+            Some(scale) => scale,
+            None if self.max > 1.0 => FeatureScale::Byte,
+            None => {
+                return Err(
+                    "has floats of at most 1, which may be inputs of 0 to 1 or quiet 8-bit codes of 0 to 255; \
+                            give `feature_scale` unit or byte"
+                        .into(),
+                );
             }
-            (true, Some(FeatureScale::Byte)) => {
-                Ok((FeatureScale::Byte, Some("floats, taken as 8-bit codes of 0 to 255".into())))
-            }
-            (true, None) if self.max > 1.0 => {
-                let remark = format!("floats of up to {}, taken as 8-bit codes of 0 to 255", self.max);
-                Ok((FeatureScale::Byte, Some(remark)))
-            }
-            (true, None) => {
-                Err("has floats of at most 1, which may be inputs of 0 to 1 or quiet 8-bit codes of 0 to 255; \
-                     give `feature_scale` unit or byte"
-                    .into())
-            }
+        };
+        let remark = match known {
+            Some(known) => unused(known, *given),
+            None if given.is_none() => Some(format!("floats of up to {}, taken as {}", self.max, scale.values())),
+            None => Some(format!("floats, taken as {}", scale.values())),
+        };
+        if known.is_none() {
+            *given = Some(scale);
         }
+        Ok((scale, remark))
     }
 
     /// Returns the features. `lengths` holds the instances of each clip, at most `instances`; shorter clips are padded

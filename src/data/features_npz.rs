@@ -1,9 +1,9 @@
 //! Features as an npz with the arrays of `openmic-2018.npz`, and a note on their front end.
 
-use super::features::{FeatureBuilder, FeatureScale, MAX_VALUES};
+use super::dataset::{FeatureValues, Features, WIDTH};
+use super::features::{FeatureBuilder, FeatureScale, MAX_VALUES, unused};
 use super::labels::distinct;
 use super::npz::{Member, Npz, NpzWriter};
-use super::{FeatureValues, Features, WIDTH};
 use crate::core::error::{Error, Result};
 use crate::core::files::write_path_atomic;
 use std::fs::File;
@@ -21,11 +21,11 @@ const MAX_NOTE: usize = 1 << 20;
 /// Maximum length of a key in characters.
 const MAX_KEY: usize = 1024;
 
-/// Keys and features, and a remark if their scale was inferred.
+/// Keys and features, and a remark on their scale.
 pub(super) fn read(
     npz: &mut Npz,
     path: &Path,
-    scale: Option<FeatureScale>,
+    scale: &mut Option<FeatureScale>,
 ) -> Result<(Vec<String>, Features, Option<String>)> {
     let keys = match npz.contains("sample_key") {
         true => Some(distinct(path, npz.member("sample_key")?.strings()?)?),
@@ -37,12 +37,12 @@ pub(super) fn read(
 }
 
 /// Streams `X` (N, T, 128); of f16, (N, T, ...), with a note it is mapped instead. `keys`, when known, fix N and name
-/// the clips in messages. `scale`: scale of floats if the archive does not record it.
+/// the clips in messages. `scale`: see [`FeatureBuilder::scale`].
 pub(super) fn read_x(
     npz: &mut Npz,
     path: &Path,
     keys: Option<&[String]>,
-    scale: Option<FeatureScale>,
+    scale: &mut Option<FeatureScale>,
 ) -> Result<(Features, Option<String>)> {
     let member = npz.member("X")?;
     let half = member.is_half();
@@ -79,8 +79,9 @@ pub(super) fn read_x(
         false => None,
     };
     if mapped {
+        let remark = unused(FeatureScale::Unit, *scale).map(|what| format!("X of {} has {what}", path.display()));
         let values = FeatureValues::F16(npz.member("X")?.mapped()?);
-        return Ok((Features { values, instances, width, lengths, spectrum }, None));
+        return Ok((Features { values, instances, width, lengths, spectrum }, remark));
     }
     let mut builder = FeatureBuilder::with_capacity(count);
     npz.member("X")?.numbers(|index, value| {
@@ -93,7 +94,7 @@ pub(super) fn read_x(
             Error::data(path, format!("X.npy of {clip}, instance {instance}, value {band}: {reason}"))
         })
     })?;
-    let (scale, remark) = builder.scale(is_float, noted.or(scale)).map_err(|reason| npz.error("X", reason))?;
+    let (scale, remark) = builder.scale(is_float, noted, scale).map_err(|reason| npz.error("X", reason))?;
     let remark = remark.map(|what| format!("X of {} has {what}", path.display()));
     Ok((Features { spectrum, ..builder.finish(lengths, instances, scale) }, remark))
 }

@@ -1,8 +1,8 @@
 //! Features as one JSON file a clip: `vggish/000/KEY.json` = `{"time": [...], "features": [[128 numbers], ...]}`.
 
-use super::features::{FeatureBuilder, MAX_VALUES};
+use super::dataset::{Features, WIDTH};
+use super::features::{FeatureBuilder, FeatureScale, MAX_VALUES};
 use super::labels::by_key;
-use super::{FeatureScale, Features, WIDTH};
 use crate::core::error::{Error, Result};
 use crate::core::files::read_limited;
 use serde::Deserialize;
@@ -22,7 +22,7 @@ struct Clip {
 
 /// Loads every `KEY.json` below `folder`, sorted by key. Returns the N keys and the features, and a remark if their
 /// scale was inferred. `scale`: scale of numbers with a decimal point.
-pub(super) fn load(folder: &Path, scale: Option<FeatureScale>) -> Result<(Vec<String>, Features, Option<String>)> {
+pub(super) fn load(folder: &Path, scale: &mut Option<FeatureScale>) -> Result<(Vec<String>, Features, Option<String>)> {
     let mut files = vec![];
     find(folder, MAX_DEPTH, &mut files)?;
     let files = by_key(files)?;
@@ -68,7 +68,7 @@ pub(super) fn load(folder: &Path, scale: Option<FeatureScale>) -> Result<(Vec<St
         lengths.push(clip.features.len() as u32);
     }
     let instances = lengths.iter().copied().max().unwrap_or(0) as usize;
-    let (scale, remark) = builder.scale(is_float, scale).map_err(|reason| Error::data(folder, reason))?;
+    let (scale, remark) = builder.scale(is_float, None, scale).map_err(|reason| Error::data(folder, reason))?;
     let remark = remark.map(|what| format!("{} has {what}", folder.display()));
     Ok((files.into_keys().collect(), builder.finish(lengths, instances, scale), remark))
 }

@@ -1,8 +1,8 @@
 //! Labels and splits, common to all datasets.
 
+use super::dataset::{Dataset, Features};
 use super::npz::Npz;
 use super::split::Partition;
-use super::{Dataset, Features};
 use crate::core::error::{Error, Result};
 use crate::core::files::read_limited;
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -256,19 +256,6 @@ pub(super) fn check_any(path: &Path, observed: &[bool]) -> Result<()> {
         return Ok(());
     }
     Err(Error::data(path, "has no known label; it cannot be used for training or evaluation"))
-}
-
-/// Fails if a split has no clip, or no known label. `observed` is (N, K).
-pub(super) fn check_splits(path: &Path, observed: &[bool], classes: usize, train: &[u32], test: &[u32]) -> Result<()> {
-    for (split, rows) in [("train", train), ("test", test)] {
-        let any = |&row: &u32| observed[row as usize * classes..][..classes].contains(&true);
-        if !rows.iter().any(any) {
-            let lack = if rows.is_empty() { "clip" } else { "known label" };
-            let reason = format!("the {split} split has no {lack}; it cannot be used for training or evaluation");
-            return Err(Error::data(path, reason));
-        }
-    }
-    Ok(())
 }
 
 /// Maps the key of each file, its name without the extension, to its path. Fails on a key that occurs twice.

@@ -1,6 +1,7 @@
 //! Reads and writes `.npz` archives (zips of `.npy` arrays) as streams, without trusting their declarations.
 
-use super::{Mapped, pickle};
+use super::mapped::Mapped;
+use super::pickle;
 use crate::core::error::{Error, Result};
 use npyz::{DType, Endianness, NpyHeader, Order, TypeChar, TypeStr, WriterBuilder};
 use std::fs::File;
@@ -310,4 +311,22 @@ impl<W: Write + Seek> NpzWriter<W> {
     pub fn finish(self) -> io::Result<W> {
         Ok(self.0.finish()?)
     }
+}
+
+/// Reads the array `name` of an npz, which must have `len` elements, in any shape.
+///
+/// # Errors
+/// `Data` if there is none, or of another size.
+pub(crate) fn read_array(path: &Path, name: &str, len: usize) -> Result<Vec<f64>> {
+    let mut npz = Npz::open(path)?;
+    let member = npz.member(name)?;
+    if member.shape().iter().product::<usize>() != len {
+        return Err(member.error(format!("has shape {:?}; {len} elements are expected", member.shape())));
+    }
+    let mut values = Vec::with_capacity(len);
+    member.numbers(|_, value| {
+        values.push(value);
+        Ok(())
+    })?;
+    Ok(values)
 }

@@ -1,6 +1,6 @@
 //! Splits into training, validation and test clips.
 
-use super::{Dataset, Drawn};
+use super::dataset::{Dataset, Drawn};
 use crate::core::error::{Error, Result};
 use crate::core::files::read_limited;
 use rand::SeedableRng;
@@ -44,6 +44,9 @@ fn read_partition(
         return Err(Error::data(root, format!("has no {split} split; {expected}")));
     };
     let keys = read_keys(&path, |key| match seen.insert(key.into(), split) {
+        _ if key.contains(|c: char| c == ',' || c.is_whitespace()) => {
+            Err(format!("one clip key per line is expected, not {:?}", key.chars().take(80).collect::<String>()))
+        }
         Some(other) if other != split => {
             Err(format!("key {key} is in the {other} split as well; remove it from one of them"))
         }
@@ -63,11 +66,8 @@ fn read_keys(path: &Path, mut is_new: impl FnMut(&str) -> Result<bool, String>) 
         if key.is_empty() || index == 0 && key == "sample_key" {
             continue;
         }
-        if key.contains(|c: char| c == ',' || c.is_whitespace() || c.is_control()) {
-            return Err(fail(format!(
-                "one clip key per line is expected, not {:?}",
-                key.chars().take(80).collect::<String>()
-            )));
+        if key.contains(char::is_control) {
+            return Err(fail("has control characters; one clip key per line is expected".into()));
         }
         match is_new(key).map_err(fail)? {
             true => keys.push(key.to_string()),
@@ -79,7 +79,7 @@ fn read_keys(path: &Path, mut is_new: impl FnMut(&str) -> Result<bool, String>) 
 
 impl Dataset {
     /// Uses the clips whose keys are in the file `path`, one per line, for validation, for all seeds; they must be in
-    /// the training split.
+    /// the training split. Excerpts are also named by the keys of their recordings.
     ///
     /// # Errors
     /// `Data` for a key that is not in the training split, one that occurs twice, a file without keys, or one that
@@ -93,32 +93,59 @@ impl Dataset {
             self.train.extend(own);
             self.train.sort_unstable();
         }
-        const TRAIN: u8 = 0;
-        const TEST: u8 = 1;
-        const NONE: u8 = 2;
-        let mut splits = vec![NONE; self.keys.len()];
-        self.train.iter().for_each(|&clip| splits[clip as usize] = TRAIN);
-        self.test.iter().for_each(|&clip| splits[clip as usize] = TEST);
-        let clips: HashMap<&str, usize> = self.keys.iter().map(String::as_str).zip(0..).collect();
-        let mut chosen = vec![false; self.keys.len()];
-        read_keys(path, |key| match clips.get(key).map(|&clip| (clip, splits[clip])) {
-            Some((clip, TRAIN)) => Ok(!std::mem::replace(&mut chosen[clip], true)),
-            Some((_, TEST)) => {
-                Err(format!("key {key} is in the test split; validation clips must be in the train split"))
-            }
-            Some(_) => Err(format!("key {key} is in no split; validation clips must be in the train split")),
-            None => Err(format!("key {key} is not one of the dataset's clips with features")),
-        })?;
-        let (validation, train): (Vec<u32>, Vec<u32>) = self.train.iter().partition(|&&clip| chosen[clip as usize]);
-        match (validation.is_empty(), train.is_empty()) {
-            (true, _) => Err(Error::data(path, "has no validation clip; one key per line is expected")),
-            (_, true) => Err(Error::data(path, "has every clip of the train split and leaves none for training")),
-            _ => {
-                (self.train, self.validation) = (train, Some(validation));
-                Ok(self)
+        let (train, validation) = validation_by_keys(path, &self.keys, &self.train, &self.test)?;
+        (self.train, self.validation) = (train, Some(validation));
+        Ok(self)
+    }
+}
+
+/// Splits the clips of `train` into those for training and those whose keys are in the file `path`. An excerpt is also named by the
+/// key of its recording.
+pub(super) fn validation_by_keys(
+    path: &Path,
+    keys: &[String],
+    train: &[u32],
+    test: &[u32],
+) -> Result<(Vec<u32>, Vec<u32>)> {
+    const TRAIN: u8 = 0;
+    const TEST: u8 = 1;
+    const NONE: u8 = 2;
+    let mut splits = vec![NONE; keys.len()];
+    train.iter().for_each(|&clip| splits[clip as usize] = TRAIN);
+    test.iter().for_each(|&clip| splits[clip as usize] = TEST);
+    let mut named: HashMap<&str, Vec<usize>> = HashMap::new();
+    for (key, clip) in keys.iter().zip(0..) {
+        named.entry(key).or_default().push(clip);
+        named.entry(recording_of(key).unwrap_or(key)).or_default().push(clip);
+    }
+    let mut chosen = vec![false; keys.len()];
+    read_keys(path, |key| {
+        let unknown =
+            || format!("key {key} is not one of the dataset's clips with features; one key per line is expected");
+        let mut is_new = false;
+        for &clip in named.get(key).ok_or_else(unknown)? {
+            match splits[clip] {
+                TRAIN => is_new |= !std::mem::replace(&mut chosen[clip], true),
+                TEST => {
+                    let reason = "is in the test split; validation clips must be in the train split";
+                    return Err(format!("key {key} {reason}"));
+                }
+                _ => return Err(format!("key {key} is in no split; validation clips must be in the train split")),
             }
         }
+        Ok(is_new)
+    })?;
+    let (validation, train): (Vec<u32>, Vec<u32>) = train.iter().partition(|&&clip| chosen[clip as usize]);
+    match (validation.is_empty(), train.is_empty()) {
+        (true, _) => Err(Error::data(path, "has no validation clip; one key per line is expected")),
+        (_, true) => Err(Error::data(path, "has every clip of the train split and leaves none for training")),
+        _ => Ok((train, validation)),
     }
+}
+
+/// The key of the recording of which a key names an excerpt: `song.wav` of `song.wav@9.6`.
+fn recording_of(key: &str) -> Option<&str> {
+    key.rsplit_once('@').filter(|(_, start)| start.parse::<f64>().is_ok()).map(|(recording, _)| recording)
 }
 
 /// Draws a random fraction of the training clips for validation: `(train, validation)`, each in the order of `train`.

@@ -6,9 +6,10 @@
 //! about 15 % of the labels are known. All arithmetic is on integers: the same seed gives the same bytes on every
 //! machine.
 
+use super::dataset::WIDTH;
 use super::layout::{CLASSES, Label, check_clips, draw_key, draw_split, write_file, write_tables};
 use super::npz::NpzWriter;
-use super::{WIDTH, pickle};
+use super::pickle;
 use crate::core::error::Result;
 use crate::core::files::write_dir_atomic;
 use rand::SeedableRng;

@@ -224,7 +224,7 @@ impl ExtractionJob<'_> {
             }
             other => other,
         };
-        let data = join(set, &path, how, None).map_err(damaged)?;
+        let data = join(set, &path, how, &mut None).map_err(damaged)?;
         Ok(Some((data, failures, FeatureConfig::of_npz(&path).map_err(damaged)?)))
     }
 }
@@ -244,7 +244,7 @@ pub struct Clips {
 /// # Errors
 /// `Data` if it has features of other clips, and for invalid files; as [`AudioSet::with_features`], [`AudioSet::with_segments`]
 /// and [`AudioSet::with_excerpts`].
-pub fn join(set: &AudioSet, npz: &Path, how: Clips, scale: Option<FeatureScale>) -> Result<Dataset> {
+pub fn join(set: &AudioSet, npz: &Path, how: Clips, scale: &mut Option<FeatureScale>) -> Result<Dataset> {
     let (keys, features, remark) = load_features(npz, scale)?;
     let at: HashMap<&str, u32> = set.keys.iter().map(String::as_str).zip(0..).collect();
     let parts = how.notes.is_some() || set.own.is_some();

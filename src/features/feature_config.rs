@@ -12,6 +12,10 @@ use crate::nn::front_ends::kind::FeatureKind;
 use crate::nn::front_ends::spectrum::Scale;
 use crate::nn::front_ends::vggish::Width;
 
+/// Number of the way in which sound becomes features. It increases with each change of decoding, resampling or computing that
+/// changes features, so that cached ones are made anew.
+const VERSION: u32 = 2;
+
 /// Everything that determines the features of a file. Stored beside them, as JSON.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct FeatureConfig {
@@ -80,13 +84,13 @@ impl FeatureConfig {
     }
 
     /// Independent of the paths of the weights, once they are fixed by their fingerprint. Includes the version, as another one may
-    /// decode or compute differently.
+    /// decode or compute differently, see [`VERSION`].
     pub fn key(&self) -> String {
         let mut config = self.clone();
         if let Some(front_end) = config.front_end.as_mut().filter(|f| f.fingerprint.is_some()) {
             (front_end.weights, front_end.pca) = (Source::Random(0), None);
         }
-        format!("{} {}", env!("CARGO_PKG_VERSION"), config.note())
+        format!("{} {VERSION} {}", env!("CARGO_PKG_VERSION"), config.note())
     }
 
     pub fn note(&self) -> String {

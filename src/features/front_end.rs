@@ -14,13 +14,16 @@ use crate::features::scaling::{PostProcess, Range, Scaling};
 use crate::gpu::{Buffer, Gpu};
 use crate::graph::Layout;
 use crate::nn::front_ends::vggish::{self, EMBEDDING, Width};
+use crate::nn::layers::WeightInit;
 
-/// Source of VGGish's weights. As text: a path, `random`, or `random:SEED`.
+/// Source of VGGish's weights. As text: a path, or `random` or `random-glorot`, both also with `:SEED`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub enum Source {
-    /// Drawn with this seed; the same for all replicas.
+    /// He's, drawn with this seed; the same for all replicas.
     Random(u64),
+    /// As `Random`, but Glorot's (uniform).
+    RandomGlorot(u64),
     /// A safetensors file with the names of torchvggish's state dict.
     File(PathBuf),
 }
@@ -31,9 +34,9 @@ impl FromStr for Source {
     fn from_str(text: &str) -> Result<Source> {
         let seed =
             |seed: &str| seed.parse().map_err(|_| Error::Usage(format!("{text} needs a whole number as its seed")));
-        match text.strip_prefix("random") {
-            Some("") => Ok(Source::Random(0)),
-            Some(rest) if rest.starts_with(':') => Ok(Source::Random(seed(&rest[1..])?)),
+        match text.split_once(':').unwrap_or((text, "0")) {
+            ("random", of) => Ok(Source::Random(seed(of)?)),
+            ("random-glorot", of) => Ok(Source::RandomGlorot(seed(of)?)),
             _ => Ok(Source::File(text.into())),
         }
     }
@@ -52,6 +55,8 @@ impl fmt::Display for Source {
         match self {
             Source::Random(0) => f.write_str("random"),
             Source::Random(seed) => write!(f, "random:{seed}"),
+            Source::RandomGlorot(0) => f.write_str("random-glorot"),
+            Source::RandomGlorot(seed) => write!(f, "random-glorot:{seed}"),
             Source::File(path) => write!(f, "{}", path.display()),
         }
     }
@@ -102,10 +107,11 @@ impl FrontEnd {
     /// `Checkpoint` for a file that is damaged, of another width or of another network, and for one that has changed since
     /// the fingerprint was taken.
     pub fn load(&self) -> Result<Weights> {
-        let layout = vggish::layout(self.width);
+        let layout = |init| vggish::layout(self.width, init);
         let mut weights = match &self.weights {
-            Source::Random(seed) => Weights::random(&layout, *seed),
-            Source::File(path) => Weights::read(path, &layout, self.width)?,
+            Source::Random(seed) => Weights::random(&layout(vggish::INIT), *seed),
+            Source::RandomGlorot(seed) => Weights::random(&layout(WeightInit::XavierUniform), *seed),
+            Source::File(path) => Weights::read(path, &layout(vggish::INIT), self.width)?,
         };
         if let Some(pca) = &self.pca {
             weights.post_process = Some(PostProcess::read(pca)?);

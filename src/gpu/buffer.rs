@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::Gpu;
+use super::device::Gpu;
 use crate::core::error::{Error, Result};
 
 /// A 4-byte element that WGSL storage can hold: `f32` or `u32`.

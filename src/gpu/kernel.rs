@@ -9,9 +9,11 @@ use std::hash::Hash;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
-use super::Gpu;
 use super::preprocess::preprocess;
 use crate::core::error::{Error, Result};
+
+/// Path of a WGSL file under `shaders/`, and its text.
+pub(crate) type File = (&'static str, &'static str);
 
 /// A WGSL file, the forward kernels of an op and below them its backward kernels, in one of its variants.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -21,6 +23,8 @@ pub struct Shader {
     /// Names that are defined for `#ifdef`.
     pub defines: &'static [&'static str],
     source: &'static str,
+    /// Files that it may import beside the shared ones.
+    imports: &'static [File],
     built_in: bool,
 }
 
@@ -28,12 +32,12 @@ impl Shader {
     /// WGSL of an op outside this crate. It may `#import` this crate's shared files. Unlike theirs, its kernels run with
     /// bounds checks.
     pub const fn new(file: &'static str, source: &'static str) -> Self {
-        Shader { file, defines: &[], source, built_in: false }
+        Shader { file, defines: &[], source, imports: &[], built_in: false }
     }
 
     /// One of the files under `shaders/`. Use `shader!`.
-    pub(crate) const fn built_in(file: &'static str, source: &'static str) -> Self {
-        Shader { file, defines: &[], source, built_in: true }
+    pub(crate) const fn built_in((file, source): File, imports: &'static [File]) -> Self {
+        Shader { file, defines: &[], source, imports, built_in: true }
     }
 
     /// The variant with these defines.
@@ -47,17 +51,24 @@ impl Shader {
             Some(dir) => read(&dir, self.file)?,
             None => self.source.to_owned(),
         };
-        preprocess(self.file, &text, self.defines, &|path| match IMPORTS.iter().find(|(p, _)| *p == path) {
+        preprocess(self.file, &text, self.defines, &|path| match SHARED
+            .iter()
+            .chain(self.imports)
+            .find(|(p, _)| *p == path)
+        {
             Some((_, text)) => folder().map_or_else(|| Ok((*text).to_owned()), |dir| read(&dir, path)).map(Some),
             None => Ok(None),
         })
     }
 }
 
-/// The shader `shaders/$file`, built in.
+/// The shader `shaders/$file`, built in, and what it imports beside the shared files.
 macro_rules! shader {
-    ($file:literal) => {
-        $crate::gpu::Shader::built_in($file, include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/shaders/", $file)))
+    ($file:literal $(, $import:literal)*) => {
+        $crate::gpu::Shader::built_in($crate::gpu::shader!(file $file), &[$($crate::gpu::shader!(file $import)),*])
+    };
+    (file $file:literal) => {
+        ($file, include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/shaders/", $file)))
     };
 }
 pub(crate) use shader;
@@ -147,24 +158,17 @@ pub(super) struct Kernels {
     kernels: Mutex<HashMap<Key, Arc<Kernel>>>,
 }
 
-/// The shared files, by their paths under `shaders/`.
-const IMPORTS: &[(&str, &str)] = &[
-    ("shared/cell.wgsl", include_str!("../../shaders/shared/cell.wgsl")),
+/// The files that any shader may import, by their paths under `shaders/`.
+const SHARED: &[File] = &[
     ("shared/cis.wgsl", include_str!("../../shaders/shared/cis.wgsl")),
-    ("shared/conv2d.wgsl", include_str!("../../shaders/shared/conv2d.wgsl")),
-    ("shared/cqt.wgsl", include_str!("../../shaders/shared/cqt.wgsl")),
     ("shared/dropout.wgsl", include_str!("../../shaders/shared/dropout.wgsl")),
     ("shared/grid.wgsl", include_str!("../../shaders/shared/grid.wgsl")),
-    ("shared/linear.wgsl", include_str!("../../shaders/shared/linear.wgsl")),
     ("shared/log_ratio.wgsl", include_str!("../../shaders/shared/log_ratio.wgsl")),
     ("shared/nan.wgsl", include_str!("../../shaders/shared/nan.wgsl")),
     ("shared/philox.wgsl", include_str!("../../shaders/shared/philox.wgsl")),
-    ("shared/recurrent.wgsl", include_str!("../../shaders/shared/recurrent.wgsl")),
-    ("shared/relative_attention.wgsl", include_str!("../../shaders/shared/relative_attention.wgsl")),
     ("shared/tanh.wgsl", include_str!("../../shaders/shared/tanh.wgsl")),
     ("shared/tile_product.wgsl", include_str!("../../shaders/shared/tile_product.wgsl")),
     ("shared/value.wgsl", include_str!("../../shaders/shared/value.wgsl")),
-    ("software8/product.wgsl", include_str!("../../shaders/software8/product.wgsl")),
 ];
 
 /// The directive that WGSL requires for subgroups; naga supports the operations, but not yet the directive.
@@ -207,41 +211,45 @@ fn reflect(module: &naga::Module, info: &naga::valid::ModuleInfo) -> HashMap<Str
     module.entry_points.iter().enumerate().map(|(at, point)| (point.name.clone(), bindings(at))).collect()
 }
 
-impl Gpu {
+impl Kernels {
     /// The kernels of these keys. Missing ones are compiled, on all cores.
-    pub(super) fn kernels(&self, keys: &[Key]) -> Result<Vec<Arc<Kernel>>> {
-        compile(&self.kernels.modules, keys.iter().map(|key| key.shader), |shader| self.module(shader))?;
-        let modules = self.kernels.modules.lock().unwrap().clone();
-        compile(&self.kernels.kernels, keys.iter().cloned(), |key| self.kernel(key, &modules[&key.shader]))?;
-        let kernels = self.kernels.kernels.lock().unwrap();
+    pub(super) fn get(&self, device: &wgpu::Device, keys: &[Key]) -> Result<Vec<Arc<Kernel>>> {
+        compile(&self.modules, keys.iter().map(|key| key.shader), |shader| Module::new(device, shader))?;
+        let modules = self.modules.lock().unwrap().clone();
+        compile(&self.kernels, keys.iter().cloned(), |key| Kernel::new(device, key, &modules[&key.shader]))?;
+        let kernels = self.kernels.lock().unwrap();
         Ok(keys.iter().map(|key| kernels[key].clone()).collect())
     }
+}
 
-    fn module(&self, shader: &Shader) -> Result<Module> {
+impl Module {
+    fn new(device: &wgpu::Device, shader: &Shader) -> Result<Module> {
         let (module, info) = parse_wgsl(shader)?;
         let bindings = reflect(&module, &info);
         let source = wgpu::ShaderSource::Naga(Cow::Owned(module));
         let descriptor = wgpu::ShaderModuleDescriptor { label: Some(shader.file), source };
         let checks = runtime_checks(shader.built_in, folder().is_some());
-        let scope = self.device.push_error_scope(wgpu::ErrorFilter::Validation);
+        let scope = device.push_error_scope(wgpu::ErrorFilter::Validation);
         // SAFETY: kernels run without checks only if they are built in: every index is bounded by the
         // shapes a plan was built from, and the op checks run each of them between guard zones. This omits clamps on
         // every access, which cost up to half of a kernel's time on software adapters.
-        let raw = unsafe { self.device.create_shader_module_trusted(descriptor, checks) };
+        let raw = unsafe { device.create_shader_module_trusted(descriptor, checks) };
         match pollster::block_on(scope.pop()) {
             Some(error) => Err(Error::Shader { file: shader.file.into(), reason: error.to_string() }),
             None => Ok(Module { raw, bindings }),
         }
     }
+}
 
-    fn kernel(&self, key: &Key, module: &Module) -> Result<Kernel> {
+impl Kernel {
+    fn new(device: &wgpu::Device, key: &Key, module: &Module) -> Result<Kernel> {
         let Key { shader, entry, constants } = key;
         let fail = |reason: String| Error::Shader { file: shader.file.into(), reason };
         let bindings = module.bindings.get(*entry).ok_or_else(|| fail(format!("no entry point named {entry}")))?;
         tracing::debug!(entry, file = shader.file, defines = ?shader.defines, ?constants, "compiling kernel");
         let constants: Vec<(&str, f64)> = constants.iter().map(|(name, bits)| (*name, f64::from_bits(*bits))).collect();
-        let scope = self.device.push_error_scope(wgpu::ErrorFilter::Validation);
-        let pipeline = self.device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
+        let scope = device.push_error_scope(wgpu::ErrorFilter::Validation);
+        let pipeline = device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
             label: Some(entry),
             layout: None,
             module: &module.raw,

@@ -4,7 +4,9 @@
 use std::ops::Range;
 use std::time::{Duration, Instant};
 
-use super::{Gpu, Recording, Ticket};
+use super::device::Gpu;
+use super::recording::Recording;
+use super::submission::Ticket;
 use crate::core::error::Result;
 
 /// Target duration of a submission.

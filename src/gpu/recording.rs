@@ -4,8 +4,9 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use super::adapter::{AdapterKind, Target};
+use super::buffer::Buffer;
+use super::device::Gpu;
 use super::kernel::{Kernel, Key, Params, Shader, UniformField};
-use super::{Buffer, Gpu};
 use crate::core::error::{Error, Result};
 
 /// A buffer of a plan before memory is laid out. Slots become buffers when a `Recording` is created.
@@ -214,7 +215,7 @@ impl Recording {
         let mut at = 0u64;
         dispatches.iter().try_for_each(|d| d.fits(gpu))?;
         let keys: Vec<Key> = dispatches.iter().map(|d| Key::new(*d.shader, d.entry, &d.constants)).collect();
-        for (d, kernel) in dispatches.iter().zip(gpu.kernels(&keys)?) {
+        for (d, kernel) in dispatches.iter().zip(gpu.kernels.get(&gpu.device, &keys)?) {
             let bind_group = bind(gpu, d, &kernel, &uniform, at, buffer)?;
             steps.push(Step { kernel, bind_group, groups: d.launch.groups() });
             at += stride(d) as u64;

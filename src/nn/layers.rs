@@ -6,6 +6,7 @@ use crate::graph::{Graph, Init, Tensor};
 use crate::ops::activation::Dropout;
 use crate::ops::batch_norm::{self, BatchNorm, Norm};
 use crate::ops::clip_dropout::clip_dropout_factors;
+use crate::ops::group_norm::{self, GroupNorm};
 use crate::ops::join_columns::join_columns;
 use crate::ops::recurrent::{self, Direction, Sequence};
 use crate::ops::recurrent_cell::{Cell, State, recurrent_cell};
@@ -19,6 +20,8 @@ pub enum WeightInit {
     HeUniform,
     /// Normal with variance 2 / (fan_in + fan_out) (Glorot and Bengio 2010).
     XavierNormal,
+    /// Uniform with the same variance: within +-sqrt(6 / (fan_in + fan_out)).
+    XavierUniform,
     /// Uniform within +-1/sqrt(fan_in), biases as well: the default of PyTorch's Linear.
     Torch,
     /// Normal with variance 2 / fan_in (He et al. 2015).
@@ -29,11 +32,12 @@ pub enum WeightInit {
 
 impl WeightInit {
     /// Initial weights from `fan_in` to `fan_out` units, and biases.
-    fn first(self, fan_in: usize, fan_out: usize) -> [Init; 2] {
+    pub(super) fn first(self, fan_in: usize, fan_out: usize) -> [Init; 2] {
         let zero = Init::Constant(0.0);
         match self {
             WeightInit::HeUniform => [Init::Uniform { bound: (6.0 / fan_in as f64).sqrt() }, zero],
             WeightInit::XavierNormal => [Init::Normal { std: (2.0 / (fan_in + fan_out) as f64).sqrt() }, zero],
+            WeightInit::XavierUniform => [Init::Uniform { bound: (6.0 / (fan_in + fan_out) as f64).sqrt() }, zero],
             WeightInit::Torch => [Init::Uniform { bound: 1.0 / (fan_in as f64).sqrt() }; 2],
             WeightInit::HeNormal => [Init::Normal { std: (2.0 / fan_in as f64).sqrt() }, zero],
             WeightInit::Normal { std } => [Init::Normal { std }; 2],
@@ -184,6 +188,14 @@ pub fn batch_norm(
 ) -> Result<Tensor> {
     // PyTorch's.
     batch_norm_with(g, name, x, lengths, clock, stream, BatchNorm { eps: 1e-5, momentum: 0.1, relu_dropout })
+}
+
+/// Group norm of each clip's valid instances and 32 groups of columns, as is usual (Wu and He 2018).
+pub fn group_norm(g: &mut Graph, name: &str, x: Tensor, lengths: Tensor) -> Result<Tensor> {
+    let width = g.shape(x).last();
+    let gamma = g.param(&format!("{name}.weight"), [width], Init::Constant(1.0));
+    let beta = g.param(&format!("{name}.bias"), [width], Init::Constant(0.0));
+    group_norm::group_norm(g, x, lengths, gamma, beta, GroupNorm { groups: 32, eps: 1e-5 })
 }
 
 /// As [`batch_norm`], with explicit eps and momentum.

@@ -5,7 +5,9 @@
 
 pub mod front_ends;
 pub mod layers;
+pub mod model;
 pub mod models;
 
 pub use front_ends::kind::FeatureKind;
-pub use models::{Inputs, Labels, MODELS, Model, ModelConfig, Optimiser, Prediction, Protocol, Select, find};
+pub use model::{Inputs, Labels, Model, ModelConfig, Optimiser, Prediction, Protocol, Select};
+pub use models::{MODELS, find};

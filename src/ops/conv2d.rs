@@ -16,10 +16,10 @@ use crate::gpu::{Grid, Recorder, Shader, View, params, shader};
 use crate::graph::{Cost, Graph, Io, Op, Outputs, Spec, Tensor};
 use variants::Convolution;
 
-static SHADER: Shader = shader!("conv2d.wgsl");
-static SUBGROUP8: Shader = shader!("software8/conv2d.wgsl");
+static SHADER: Shader = shader!("conv2d.wgsl", "shared/conv2d.wgsl");
+static SUBGROUP8: Shader = shader!("software8/conv2d.wgsl", "shared/conv2d.wgsl", "software8/product.wgsl");
 static UNALIGNED: Shader = SUBGROUP8.with(&["SCALAR_INPUT"]);
-static RUNS: Shader = shader!("software8/conv2d_runs.wgsl");
+static RUNS: Shader = shader!("software8/conv2d_runs.wgsl", "shared/conv2d.wgsl");
 static RUNS_UNALIGNED: Shader = RUNS.with(&["SCALAR_INPUT"]);
 
 params! {

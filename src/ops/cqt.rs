@@ -13,8 +13,8 @@ use crate::gpu::{Grid, Recorder, Shader, params, shader};
 use crate::graph::{Cost, Graph, Io, Op, Outputs, Spec, Tensor};
 use crate::ops::filters::wavelet::{Cqt, WaveletBank};
 
-static SHADER: Shader = shader!("cqt.wgsl");
-static SUBGROUP8: Shader = shader!("software8/cqt.wgsl");
+static SHADER: Shader = shader!("cqt.wgsl", "shared/cqt.wgsl");
+static SUBGROUP8: Shader = shader!("software8/cqt.wgsl", "shared/cqt.wgsl");
 
 params! {
     struct Params { b: u32, s: u32, t: u32, k: u32, groups: u32, hop: u32, centre: i32, x_stride: u32 }

@@ -24,8 +24,8 @@ use crate::gpu::{Grid, Launch, MAX_ROUNDS, Recorder, Shader, View, params, shade
 use crate::graph::{Cost, Graph, Io, Op, Outputs, Sink, Spec, Tensor};
 use variants::Variant;
 
-pub(super) static SHADER: Shader = shader!("linear.wgsl");
-pub(super) static SUBGROUP8: Shader = shader!("software8/linear.wgsl");
+pub(super) static SHADER: Shader = shader!("linear.wgsl", "shared/linear.wgsl");
+pub(super) static SUBGROUP8: Shader = shader!("software8/linear.wgsl", "shared/linear.wgsl", "software8/product.wgsl");
 
 params! {
     struct Params {

@@ -17,6 +17,7 @@ pub mod draw_location;
 pub mod filters;
 pub mod gather;
 pub mod glimpse;
+pub mod group_norm;
 pub mod halve;
 pub mod instance_labels;
 pub mod join_columns;
@@ -72,6 +73,7 @@ pub const OPS: &[Entry] = &[
     conv2d::OP,
     max_pool2d::OP,
     batch_norm::OP,
+    group_norm::OP,
     activation::OP,
     add::OP,
     append_one_hot::OP,

@@ -10,7 +10,7 @@ use crate::core::error::{Error, Result};
 use crate::gpu::{Grid, Launch, Recorder, Shader, View, params, shader};
 use crate::graph::{Cost, Graph, Io, Op, Outputs, Spec, Tensor};
 
-static SHADER: Shader = shader!("recurrent_cell.wgsl");
+static SHADER: Shader = shader!("recurrent_cell.wgsl", "shared/cell.wgsl");
 static VEC4: Shader = SHADER.with(&["VEC4"]);
 
 params! {

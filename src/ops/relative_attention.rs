@@ -16,8 +16,8 @@ use crate::gpu::{Grid, Recorder, Shader, View, params, shader};
 use crate::graph::{Cost, Graph, Io, Op, Outputs, Sink, Spec, Tensor};
 use variants::Attention;
 
-static SHADER: Shader = shader!("relative_attention.wgsl");
-static SUBGROUP8: Shader = shader!("software8/relative_attention.wgsl");
+static SHADER: Shader = shader!("relative_attention.wgsl", "shared/relative_attention.wgsl");
+static SUBGROUP8: Shader = shader!("software8/relative_attention.wgsl", "shared/relative_attention.wgsl");
 static TABLES: Shader = shader!("relative_attention_tables.wgsl");
 
 params! {

@@ -14,6 +14,7 @@ use crate::predict::clips::ClipPredictor;
 use crate::predict::forest;
 use crate::predict::predictor::Detail;
 use crate::predict::trained::{Split, Trained, TrainedModel};
+use crate::run::run_dir::Environment;
 use crate::run::splits::splits;
 use crate::run::state::EpochRow;
 use crate::run::weights::About;
@@ -34,13 +35,20 @@ pub struct SplitPredictions {
 }
 
 /// Why a run's scores on a split of a dataset may be those of clips that it was trained on; `None` if they are not.
-/// `trained_on` is the fingerprint of the data that the run was trained on, `data` that of the dataset; `has_splits`:
-/// whether the run's own table of splits is used.
-pub fn overlap_with_training(trained_on: &str, data: &str, has_splits: bool, split: Split) -> Option<&'static str> {
+/// `trained_on`: what the run was trained on; `restored`: whether the splits of the dataset are those of the run's own table.
+pub fn overlap_with_training(
+    trained_on: &Environment,
+    data: &Dataset,
+    restored: bool,
+    split: Split,
+) -> Option<&'static str> {
+    let same = trained_on.has_clips_of(data);
     match split {
-        Split::All if trained_on == data || has_splits => Some("most of these clips are training clips of the run"),
-        _ if trained_on == data => None,
-        Split::Test | Split::Val if has_splits => None,
+        Split::All if same || restored => Some("most of these clips are training clips of the run"),
+        Split::Test | Split::Val if restored => None,
+        Split::Test if same => None,
+        Split::Val | Split::Train if trained_on.has_splits_of(data) => None,
+        Split::Val | Split::Train if same => Some("the splits are not those of the run"),
         _ => Some("this is not the data that the run was trained on, which may share clips with it"),
     }
 }

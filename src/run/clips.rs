@@ -50,17 +50,17 @@ pub fn load_clips(
             config.check_features(&npz, purpose)?;
             Some(match (has_class_map(&config.dataset), config.features.is_some()) {
                 // The dataset's own archive has its labels, too.
-                (true, false) => Dataset::load_labelled(&config.dataset, config.feature_scale)?,
+                (true, false) => Dataset::load_labelled(&config.dataset, &mut config.feature_scale)?,
                 (true, true) if config.notes.is_none() => {
-                    Dataset::load_with(&config.dataset, &npz, config.feature_scale)?
+                    Dataset::load_with(&config.dataset, &npz, &mut config.feature_scale)?
                 }
-                _ => join(&audio_set(config)?, &npz, config.clips()?, config.feature_scale)?,
+                _ => join(&audio_set(config)?, &npz, config.clips()?, &mut config.feature_scale)?,
             })
         }
         (None, None) => {
             let folder = config.dataset.clone();
             config.check_features(&folder, purpose)?;
-            Some(Dataset::load_labelled(&config.dataset, config.feature_scale)?)
+            Some(Dataset::load_labelled(&config.dataset, &mut config.feature_scale)?)
         }
     };
     let Some(mut data) = data else { return Ok(None) };

@@ -14,7 +14,7 @@ use crate::metrics::thresholds::Level;
 use crate::nn::front_ends::kind::FeatureKind;
 use crate::nn::front_ends::spectrum::Scale;
 use crate::nn::front_ends::vggish::{TrainFrontEnd, Width};
-use crate::nn::models::aacnn::{Initialisation, Network};
+use crate::nn::model::{AacnnConfig, Initialisation, Norm};
 use crate::nn::{self, ModelConfig};
 pub use crate::nn::{Optimiser, Select};
 use crate::ops::attention_pool::Pooling;
@@ -73,6 +73,9 @@ pub struct Config {
     pub loss_mean: LossMean,
     /// How attention logits become weights.
     pub pooling: Pooling,
+    /// Normalisation, of models with a choice.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub norm: Option<Norm>,
     /// Of the partial BCE's g(p) = alpha p^gamma + beta.
     pub alpha: f64,
     pub beta: f64,
@@ -177,6 +180,7 @@ impl Config {
             loss: protocol.loss,
             loss_mean: protocol.loss_mean,
             pooling: Pooling::Sigmoid,
+            norm: protocol.norm,
             alpha: 1.0,
             beta: 0.0,
             gamma: -1.0,
@@ -325,8 +329,9 @@ impl Config {
         let width = self.front_end.as_ref().map(|f| f.width).unwrap_or_default();
         let Config { dropout, pooling, train_front_end, .. } = *self;
         let Notes { attention, width: filters, init, .. } = self.notes.unwrap_or_default();
-        let aacnn = Network { attention, width: filters, init };
-        ModelConfig { classes, dropout, pooling, width, train_front_end, aacnn }
+        let aacnn = AacnnConfig { attention, width: filters, init };
+        let norm = self.norm.unwrap_or_default();
+        ModelConfig { classes, dropout, pooling, width, train_front_end, norm, aacnn }
     }
 
     /// Weight of the loss of instances on a dataset with labels of instances (`strong`) or without: 0 if they are not trained on.

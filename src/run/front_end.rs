@@ -63,7 +63,7 @@ impl Config {
                 Ok(())
             }
             (None, Some(made)) if purpose == Use::Input && needs_weights => match &made.weights {
-                random @ Source::Random(_) => {
+                random @ (Source::Random(_) | Source::RandomGlorot(_)) => {
                     fail(format!("was extracted with {random} VGGish weights, which did not make the run's features"))
                 }
                 Source::File(weights) => fail(format!(
@@ -101,7 +101,10 @@ impl Config {
             return Err(Error::data(features, reason));
         }
         match (self.kind()?, &mut self.front_end) {
-            (FeatureKind::Vggish, Some(FrontEnd { weights: random @ Source::Random(_), .. })) => Err(Error::data(
+            (
+                FeatureKind::Vggish,
+                Some(FrontEnd { weights: random @ (Source::Random(_) | Source::RandomGlorot(_)), .. }),
+            ) => Err(Error::data(
                 features,
                 format!("does not record its front end, which was not {random}: remove `front_end.weights`"),
             )),
@@ -130,7 +133,7 @@ impl Config {
                 front_end.weights = weights.clone();
                 front_end.load().map(drop)
             }
-            None if matches!(weights, Source::Random(_)) => Err(Error::Usage(format!(
+            None if !matches!(weights, Source::File(_)) => Err(Error::Usage(format!(
                 "the run does not record the front end of its features, which was not {weights}: give the VGGish weights that \
                  they were made with, `front_end.weights` FILE"
             ))),

@@ -73,7 +73,11 @@ impl Given {
             match (setting.key, &mut config.front_end) {
                 ("cache", _) => config.cache = Some(path.into()),
                 (_, Some(front_end)) => front_end.weights = path.parse()?,
-                (_, None) => {}
+                (key, None) => {
+                    return Err(Error::Usage(format!(
+                        "the run has no front end that could have moved: remove `{key}`"
+                    )));
+                }
             }
         }
         Ok(config)

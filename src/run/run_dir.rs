@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 use crate::core::error::{Error, Result};
 use crate::core::files::{create_directories, is_leftover, read_limited, try_lock_directory, write_atomic};
 use crate::core::toml::{one_line, read_toml};
+use crate::data::Dataset;
 use crate::metrics::domain::Domain;
 use crate::metrics::evaluation::Evaluation;
 use crate::nn;
@@ -58,8 +59,11 @@ pub struct Environment {
     pub driver: String,
     /// Trainable parameters of one replica.
     pub parameters: usize,
-    /// [`crate::data::Dataset::fingerprint`], in hex: a run resumes only with the same data.
+    /// [`crate::data::Dataset::fingerprint`], in hex: a run resumes only with the same data, splits and strong labels.
     pub data: String,
+    /// [`crate::data::Dataset::splits_fingerprint`], in hex.
+    #[serde(default)]
+    pub splits: String,
     /// [`crate::data::Dataset::strong_fingerprint`], in hex.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub strong: Option<String>,
@@ -78,6 +82,28 @@ impl RunRecord {
         table.insert("run".into(), run.into());
         Ok(table)
     }
+}
+
+impl Environment {
+    /// Whether these are the clips that the run was started with.
+    pub fn has_clips_of(&self, data: &Dataset) -> bool {
+        self.data == hex(data.fingerprint())
+    }
+
+    /// Whether these are also the splits that it was started with.
+    pub fn has_splits_of(&self, data: &Dataset) -> bool {
+        self.has_clips_of(data) && self.splits == hex(data.splits_fingerprint())
+    }
+
+    /// Whether a run can go on with these data.
+    pub fn is_of(&self, data: &Dataset) -> bool {
+        self.has_splits_of(data) && self.strong == data.strong_fingerprint().map(hex)
+    }
+}
+
+/// A fingerprint as `run.toml` has it.
+pub(crate) fn hex(fingerprint: u64) -> String {
+    format!("{fingerprint:016x}")
 }
 
 /// Clones share the lock.

@@ -117,6 +117,18 @@ pub(super) fn insert(table: &mut Table, path: &str, value: Toml) {
     }
 }
 
+/// Removes the value at a dotted path of keys, if there is one.
+pub(crate) fn remove(table: &mut Table, path: &str) {
+    match path.split_once('.') {
+        None => drop(table.remove(path)),
+        Some((key, rest)) => {
+            if let Some(Toml::Table(inner)) = table.get_mut(key) {
+                remove(inner, rest);
+            }
+        }
+    }
+}
+
 /// Merges `over` into `table`, recursively.
 pub(crate) fn merge(table: &mut Table, over: Table) {
     for (key, value) in over {
@@ -159,6 +171,10 @@ pub(crate) fn on_instances(model: &Model) -> Option<&'static str> {
 
 pub(crate) fn with_dropout(model: &Model) -> Option<&'static str> {
     networks(model).or((model.protocol.dropout == 0.0).then_some("has no dropout"))
+}
+
+pub(crate) fn with_norm(model: &Model) -> Option<&'static str> {
+    model.protocol.norm.is_none().then_some("has no choice of normalisation")
 }
 
 pub(crate) fn uses_vggish(model: &Model) -> Option<&'static str> {

@@ -8,13 +8,14 @@ use crate::metrics::thresholds::Level;
 use crate::nn::front_ends::kind;
 use crate::nn::front_ends::spectrum::Scale;
 use crate::nn::front_ends::vggish::{TrainFrontEnd, Width};
+use crate::nn::model::Norm;
 use crate::nn::{Optimiser, Select};
 use crate::ops::attention_pool::Pooling;
 use crate::ops::masked_bce::{FocalAlpha, Loss, LossMean};
 use crate::run::augmentation::Augmentation;
 use crate::run::setting::{
     self, Setting, Value, all, as_toml, networks, on_feature_maps, on_instances, setting, single_note, uses_vggish,
-    with_attention, with_dropout, with_known_labels, with_mixed_clips, with_thresholds, with_width,
+    with_attention, with_dropout, with_known_labels, with_mixed_clips, with_norm, with_thresholds, with_width,
 };
 
 /// Every setting of training but the dataset, the model and the seeds, in the order of help texts.
@@ -60,6 +61,12 @@ pub const SETTINGS: &[Setting] = &[
         Value::Name(names::<Pooling>),
         with_attention,
         "How attention logits become weights: sigmoid, normalised to sum 1, or softmax",
+    ),
+    setting(
+        "norm",
+        Value::Name(names::<Norm>),
+        with_norm,
+        "Normalisation of embedded instances: group, per clip and group of columns; or batch",
     ),
     setting(
         "loss",
@@ -170,12 +177,13 @@ pub const SETTINGS: &[Setting] = &[
     ),
     setting(
         "front_end.weights",
-        Value::Text("FILE|random", |text| match text.parse::<Source>().map_err(|e| e.to_string())? {
+        Value::Text("FILE|random|random-glorot", |text| match text.parse::<Source>().map_err(|e| e.to_string())? {
             Source::File(_) => setting::path(text),
             random => as_toml(random),
         }),
         uses_vggish,
-        "VGGish weights for audio models: a safetensors file with torchvggish's names, or random (random:SEED)",
+        "VGGish weights for audio models: a safetensors file with torchvggish's names, or random (He's; \
+               random:SEED) or random-glorot",
     ),
     setting(
         "width",

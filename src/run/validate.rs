@@ -1,7 +1,7 @@
 //! Validation of settings, individually and together.
 
 use crate::core::error::{Error, Result};
-use crate::nn::models::aacnn::ATTENTION;
+use crate::nn::model::ATTENTION;
 use crate::nn::{self, Optimiser};
 use crate::ops::masked_bce::{FocalAlpha, Loss};
 use crate::run::augmentation::Augmentation;
@@ -65,6 +65,11 @@ impl Config {
         let between = self.val_fraction > 0.0 && self.val_fraction < 1.0;
         if !none && !between {
             return Err(Error::Usage(format!("`val_fraction` must be between 0 and 1, got {}", self.val_fraction)));
+        }
+        if self.val_keys.is_some() && self.val_fraction != model.protocol.val_fraction {
+            return Err(Error::Usage(
+                "`val_fraction` and `val_keys` both choose the validation clips: remove one of them".into(),
+            ));
         }
         let of_labels = matches!(self.loss, Loss::Bce | Loss::Focal);
         if !of_labels && self.loss_mean != model.protocol.loss_mean {

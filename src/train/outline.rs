@@ -5,10 +5,60 @@ use serde::Serialize;
 use crate::core::error::Result;
 use crate::features::device_dataset::Dims;
 use crate::gpu::Gpu;
+use crate::ops::gather::Encoding;
 use crate::ops::sample::Order;
 use crate::predict::forest;
+use crate::run::clips::{Labels, audio_of, load_clips};
 use crate::run::config::Config;
+use crate::run::splits::splits;
 use crate::train::learner::Graphs;
+
+/// The sizes of a run's clips.
+#[derive(Clone, Debug)]
+pub struct Extent {
+    pub dims: Dims,
+    /// Clips of a seed.
+    pub train: usize,
+    pub val: usize,
+    /// A line each.
+    pub warnings: Vec<String>,
+}
+
+impl Extent {
+    /// Of the run with these settings. Audio is not decoded for it: there is one clip per file.
+    ///
+    /// # Errors
+    /// As [`load_clips`] and [`AudioSet::splits`](crate::data::AudioSet::splits).
+    pub fn of(gpu: &Gpu, config: &mut Config) -> Result<Extent> {
+        let Some((set, feature_config)) = audio_of(config)? else {
+            let data = load_clips(gpu, config, Labels::Required, &|| false, &mut |_| {})?;
+            let data = data.expect("only an extraction is stopped");
+            let dims = Dims::new(&data.features, data.classes.len(), gpu.max_binding());
+            let (train, val) = splits(config, &data)?.swap_remove(0);
+            let dims = Dims { strong: data.strong.is_some(), ..dims };
+            return Ok(Extent { dims, train: train.len(), val: val.len(), warnings: data.warnings });
+        };
+        let kind = feature_config.kind;
+        let (train, val) = set.splits(config.val_fraction, config.val_keys.as_deref())?;
+        let (clips, instances, width) = (set.keys.len(), kind.instances(kind.samples()), feature_config.instance_len());
+        let scalar = if feature_config.is_in_bytes() { Encoding::Bytes } else { Encoding::Halves };
+        let dims = Dims {
+            clips,
+            instances,
+            width,
+            classes: set.classes.len(),
+            encoding: scalar.of_clips(instances * width),
+            slots: clips,
+            strong: kind.has_patches() && (set.has_times() || config.times.is_some()),
+        };
+        let mut warnings = set.warnings;
+        if config.notes.is_some() || set.own.is_some() {
+            warnings.push("one clip per file is assumed; the true number is known after decoding".into());
+        }
+        let dims = dims.fitted(gpu.max_binding());
+        Ok(Extent { dims, train: train.len(), val: val.len(), warnings })
+    }
+}
 
 /// Sizes in bytes, work in floating-point operations, summed over all seeds.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -32,11 +82,12 @@ pub struct Outline {
 }
 
 impl Outline {
-    /// Of a network, for splits of `train` and `val` clips.
+    /// Of a network.
     ///
     /// # Errors
     /// Those of building the plans: `Shape`, `Limit`.
-    pub fn of(gpu: &Gpu, config: &Config, dims: Dims, train: usize, val: usize) -> Result<Outline> {
+    pub fn of(gpu: &Gpu, config: &Config, extent: &Extent) -> Result<Outline> {
+        let Extent { dims, train, val, .. } = *extent;
         let graphs = Graphs::new(config, dims, train, val, Order::Shuffled)?;
         let replicas = config.seeds.len();
         let [step, update, validation] = graphs.drafts(gpu, replicas)?;

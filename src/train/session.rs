@@ -16,7 +16,7 @@ use crate::predict::evaluator::{Evaluator, SplitPredictions};
 use crate::predict::forest;
 use crate::predict::trained::{Split, Trained};
 use crate::run::config::Config;
-use crate::run::run_dir::{Environment, RunDir, RunRecord};
+use crate::run::run_dir::{Environment, RunDir, RunRecord, hex};
 use crate::run::splits::splits;
 use crate::run::state::EpochRow;
 use crate::run::weights::About;
@@ -76,6 +76,7 @@ impl<'a> Session<'a> {
             driver,
             parameters: trainer.as_ref().map_or(0, Trainer::parameters),
             data: hex(data.fingerprint()),
+            splits: hex(data.splits_fingerprint()),
             strong: data.strong_fingerprint().map(hex),
             train_clips: train.len(),
             val_clips: val.len(),
@@ -197,8 +198,7 @@ impl<'a> Session<'a> {
 /// # Errors
 /// `Data` if the run was started with other data.
 pub(crate) fn same_data(run: &RunDir, started: &Environment, data: &Dataset) -> Result<()> {
-    let same = hex(data.fingerprint()) == started.data && data.strong_fingerprint().map(hex) == started.strong;
-    match same {
+    match started.is_of(data) {
         true => Ok(()),
         false => {
             let run = run.path().display();
@@ -208,10 +208,6 @@ pub(crate) fn same_data(run: &RunDir, started: &Environment, data: &Dataset) -> 
             ))
         }
     }
-}
-
-fn hex(fingerprint: u64) -> String {
-    format!("{fingerprint:016x}")
 }
 
 /// # Errors

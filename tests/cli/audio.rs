@@ -98,7 +98,7 @@ fn features_of_a_dataset_carry_its_labels() {
     let make = [&["features", text(&data)], &EIGHTH[..]].concat();
     wmic(&make).assert().success().stderr(contains(format!("{CLIPS} excerpts of {CLIPS} files written to ")));
     let npz = data.join("openmic-2018.npz");
-    let (keys, features, _) = load_features(&npz, None).unwrap();
+    let (keys, features, _) = load_features(&npz, &mut None).unwrap();
     assert_eq!((keys.len(), features.instances, features.width), (CLIPS, 10, 128));
     assert!(matches!(&features.values, FeatureValues::F16(_)), "random weights have no PCA");
     let note: Value = serde_json::from_str(&npz_note(&npz).unwrap().unwrap()).unwrap();
@@ -110,7 +110,7 @@ fn features_of_a_dataset_carry_its_labels() {
     std::fs::write(&other, "something else").unwrap();
     let replace = ["features", text(&short), "--frontend", "logmel", "--out", text(&other), "--force"];
     wmic(&replace).assert().success();
-    assert_eq!(load_features(&other, None).unwrap().0.len(), 1);
+    assert_eq!(load_features(&other, &mut None).unwrap().0.len(), 1);
 
     // The folder is now a dataset of features as well.
     let run = folder.path().join("run");
@@ -138,8 +138,8 @@ fn embeddings_without_a_pca_are_scaled_by_minimum_and_maximum() {
     let folder = tempfile::tempdir().unwrap();
     let at = |name: &str| text(&folder.path().join(name)).to_owned();
     let (data, npz) = (shared().data(), embeddings());
-    let (keys, features, _) = load_features(&npz, None).unwrap();
-    let train = Dataset::load_with(&data, &npz, None).unwrap().train;
+    let (keys, features, _) = load_features(&npz, &mut None).unwrap();
+    let train = Dataset::load_with(&data, &npz, &mut None).unwrap().train;
     let (mut zeros, mut ones, mut all) = (0, 0, 0);
     for dimension in 0..128 {
         let of = |clip: usize| features.clip(clip).data().chunks(128).map(|e| e[dimension]).collect::<Vec<f32>>();
@@ -199,7 +199,7 @@ fn features_of_files_and_of_a_folder_per_class() {
         (0..3).for_each(|i| drop(wav(&at("set").join(class), &format!("{i}.wav"), &tone(1.0 + f64::from(i), 16_000))));
     }
     log_mel(&[&at("set")], &at("set.npz")).success().stderr(contains("6 excerpts of 6 files"));
-    let (keys, features, _) = load_features(at("set.npz"), None).unwrap();
+    let (keys, features, _) = load_features(at("set.npz"), &mut None).unwrap();
     assert_eq!((keys[0].as_str(), features.instances), ("<b>harp/0.wav", 10));
     assert_eq!(features.lengths, [1, 2, 3, 1, 2, 3]);
     let (set, run, cache) = (at("set"), at("run"), at("cache"));
@@ -221,7 +221,7 @@ fn features_of_files_and_of_a_folder_per_class() {
     // 31 s in four excerpts of 10 s, the last one shorter, and a file in one.
     let (long, short) = (wav(folder.path(), "long.wav", &tone(31.0, 16_000)), wav(folder.path(), "s.wav", &[0.5]));
     log_mel(&[&long, &short, &long], &at("files.npz")).success().stderr(contains("5 excerpts of 2 files"));
-    let (keys, features, _) = load_features(at("files.npz"), None).unwrap();
+    let (keys, features, _) = load_features(at("files.npz"), &mut None).unwrap();
     let starts: Vec<&str> = keys.iter().map(|key| key.strip_prefix(text(&long)).unwrap_or(key)).collect();
     assert_eq!(starts, ["@0.00", "@10.00", "@20.00", "@30.00", text(&short)]);
     assert_eq!(features.lengths, [10, 10, 10, 1, 1]);
@@ -250,7 +250,7 @@ fn corrupt_files_are_listed_counted_and_left_out() {
         log_mel(&[folder.path()], &out)
             .stderr(contains("1 excerpts of 1 files").and(contains("; 3 could not be decoded"))),
     );
-    assert_eq!(load_features(&out, None).unwrap().0, [text(&good)]);
+    assert_eq!(load_features(&out, &mut None).unwrap().0, [text(&good)]);
     let heard = wmic(&["predict", &shared().run(), text(folder.path()), "--format", "jsonl"]).assert();
     assert_eq!(heard.get_output().stdout.iter().filter(|b| **b == b'\n').count(), 1);
     listed(heard);
@@ -286,7 +286,7 @@ fn audio_of_damaged_files_is_used() {
                 .and(contains("skipped, without the extension")),
         )
         .stderr(contains("1 .jpg").and(contains("3 excerpts of 3 files")));
-    let keys = load_features(&out, None).unwrap().0;
+    let keys = load_features(&out, &mut None).unwrap().0;
     assert_eq!(keys.iter().collect::<std::collections::BTreeSet<_>>().len(), 3, "{keys:?}");
 
     let nan = wav(folder.path(), "nan.wav", &[&[f32::NAN], &tone(1.0, 16_000)[..]].concat());
@@ -429,7 +429,7 @@ fn invalid_inputs_and_outputs_are_rejected_before_the_work() {
 fn features_that_the_run_cannot_take_are_rejected() {
     let folder = tempfile::tempdir().unwrap();
     let (run, data) = (shared().run(), shared().data());
-    let (keys, features, _) = load_features(shared().at("maps.npz"), None).unwrap();
+    let (keys, features, _) = load_features(shared().at("maps.npz"), &mut None).unwrap();
     let note = npz_note(shared().at("maps.npz")).unwrap().unwrap();
     let altered = |name: &str, note: &str| {
         let path = folder.path().join(name);
@@ -497,7 +497,7 @@ fn features_of_an_unknown_front_end_are_not_taken_for_any() {
         rejected(args, why);
     }
     // A note without a front end records nothing.
-    let (keys, features, _) = load_features(at("made.npz"), None).unwrap();
+    let (keys, features, _) = load_features(at("made.npz"), &mut None).unwrap();
     write_npz(at("bare.npz"), &keys, &features, &[128], None, Some("{\"kind\":\"vggish\"}")).unwrap();
     let known = at("known");
     let train = ["train", &shared().data(), "--model", "att", "--epochs", "1", "--out", &known];
@@ -682,7 +682,7 @@ fn results_in_every_format() {
 fn keys_keep_their_dots_in_file_names() {
     let folder = tempfile::tempdir().unwrap();
     let (npz, out) = (folder.path().join("two.npz"), folder.path().join("out"));
-    let (_, features, _) = load_features(shared().at("maps.npz"), None).unwrap();
+    let (_, features, _) = load_features(shared().at("maps.npz"), &mut None).unwrap();
     let note = npz_note(shared().at("maps.npz")).unwrap().unwrap();
     let keys: Vec<String> = (0..features.lengths.len()).map(|i| format!("song.{i}")).collect();
     write_npz(&npz, &keys, &features, &[6, 4, 64], None, Some(&note)).unwrap();
@@ -768,7 +768,7 @@ fn models_that_look_at_places_take_whole_spectrograms_and_show_their_paths() {
     // The same features from a file.
     let npz = at("spectrogram.npz");
     wmic(&["features", &data, "--frontend", "spectrogram", "--out", &npz]).assert().success();
-    let (_, features, _) = load_features(&npz, None).unwrap();
+    let (_, features, _) = load_features(&npz, &mut None).unwrap();
     assert_eq!((features.instances, features.width), (998, 64));
     let again = at("again");
     let args = ["train", &data, "--model", "ram16-gru", "--seeds", "2", "--epochs", "1", "--features", &npz];

@@ -19,7 +19,7 @@ use wmic::gpu::Gpu;
 use wmic::nn::FeatureKind;
 use wmic::nn::front_ends::spectrum::Scale;
 use wmic::nn::front_ends::vggish::Width;
-use wmic::nn::models::aacnn::Initialisation;
+use wmic::nn::model::Initialisation;
 use wmic::ops::sample::Order;
 use wmic::run::config::{Config, Notes};
 use wmic::run::splits::Split;
@@ -135,7 +135,7 @@ fn files_are_cut_into_whole_seconds_and_shorter_ones_counted() {
             .code(1)
             .stderr(contains("loud.wav").and(contains("times full scale")))
             .stderr(contains("9 excerpts of 6 files").and(contains("1 are shorter than 1 s")));
-        let (keys, features, _) = load_features(&npz, None).unwrap();
+        let (keys, features, _) = load_features(&npz, &mut None).unwrap();
         let expected = [
             "a/exact.wav@0.00",
             "a/two-and-a-half.wav@0.00",

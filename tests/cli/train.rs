@@ -8,6 +8,7 @@ use crate::support::{
 };
 use predicates::str::contains;
 use serde_json::Value;
+use wmic::data::Dataset;
 
 /// A dataset of 120 clips and a run of two seeds (ATT, 3 and 5, two epochs) on it, shared by all tests, which do not change them.
 fn shared() -> &'static Shared {
@@ -147,6 +148,34 @@ fn eval_asks_before_it_scores_clips_that_the_run_may_have_learnt_from() {
     wmic(&["eval", &run, &data, "--split", "all", "--force"]).assert().success();
     let train = wmic(&["eval", &run, &data, "--split", "train"]).assert().success();
     train.stderr(contains("the clips that the run was trained on"));
+}
+
+/// Validation clips given by their keys are the run's own in every command.
+#[test]
+fn a_run_with_validation_keys_is_evaluated_planned_and_resumed() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    let (run, keys, data) = (at("run"), at("keys.txt"), shared().data());
+    let set = Dataset::load(&data).unwrap();
+    let chosen: Vec<&str> = set.train[..7].iter().map(|&clip| set.keys[clip as usize].as_str()).collect();
+    std::fs::write(&keys, chosen.join("\n")).unwrap();
+    let train = ["train", &data, "--model", "att", "--epochs", "1", "--val-keys", &keys, "--out", &run];
+    rejected(&[&train[..], &["--val-fraction", "0.3"]].concat(), "--val-fraction and --val-keys both choose");
+    wmic(&train).assert().success();
+    for split in ["test", "val", "train"] {
+        is_evaluation(&json(&["eval", &run, &data, "--split", split, "--json"]), split);
+    }
+    rejected(&["eval", &run, &data, "--split", "all"], "most of these clips are training clips");
+    let steps = |more: &[&str]| json(&[&["plan", &data, "--model", "att", "--batch", "1", "--json"], more].concat());
+    let planned = steps(&["--val-keys", &keys])["steps_per_epoch"].as_u64().unwrap() as usize;
+    assert_eq!(planned, set.train.len() - 7);
+
+    rejected(&["train", "--resume", &run, "--frontend-weights", "random"], "no front end that could have moved");
+    wmic(&["train", "--resume", &run]).assert().success();
+    std::fs::write(&keys, chosen[1..].join("\n")).unwrap();
+    rejected(&["train", "--resume", &run], "is not the dataset that");
+    rejected(&["eval", &run, &data, "--split", "val"], "the splits are not those of the run");
+    is_evaluation(&json(&["eval", &run, &data, "--json"]), "test");
 }
 
 #[test]

@@ -302,11 +302,20 @@ fn every_number_type_gives_the_same_features_compressed_or_not() {
 
 /// The features of `values`, (1 or 4 clips, 2, 128), of a dtype.
 fn features_of(dtype: &str, values: &[f64], scale: Option<FeatureScale>) -> wmic::Result<(Features, Option<String>)> {
+    features_and_scale(dtype, values, scale).0
+}
+
+/// And the scale that is known then.
+fn features_and_scale(
+    dtype: &str,
+    values: &[f64],
+    mut scale: Option<FeatureScale>,
+) -> (wmic::Result<(Features, Option<String>)>, Option<FeatureScale>) {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("x.npz");
     let x = npy(dtype, &[values.len() / (2 * WIDTH), 2, WIDTH], &encode(dtype, values));
     fs::write(&path, zipped(&[("X", x)], CompressionMethod::Stored)).unwrap();
-    load_features(&path, scale).map(|(_, features, remark)| (features, remark))
+    (load_features(&path, &mut scale).map(|(_, features, remark)| (features, remark)), scale)
 }
 
 #[test]
@@ -325,6 +334,12 @@ fn a_clip_has_the_same_features_alone_and_beside_loud_ones() {
     let alone = features_of("<f4", &quiet, Some(FeatureScale::Unit)).unwrap();
     assert_eq!(first(alone.0).data(), quiet.iter().map(|v| *v as f32).collect::<Vec<_>>());
     assert!(alone.1.unwrap().contains("taken as inputs of 0 to 1"));
+
+    // An inferred scale holds from then on; one that does not apply is not ignored silently.
+    assert_eq!(features_and_scale("<f4", &beside(255.0), None).1, Some(FeatureScale::Byte));
+    assert_eq!(features_and_scale("<i8", &beside(255.0), None).1, None);
+    let remark = features_of("<i8", &quiet, Some(FeatureScale::Unit)).unwrap().1.unwrap();
+    assert!(remark.contains("8-bit codes") && remark.contains("not taken as inputs"), "{remark}");
 
     // Ambiguous floats are rejected.
     let message = features_of("<f4", &quiet, None).unwrap_err().to_string();
@@ -407,7 +422,7 @@ fn the_parent_of_the_dataset_folder_is_found_too() {
     let folder = tempfile::tempdir().unwrap();
     Fixture::new().write(&folder.path().join("openmic-2018"));
     assert_eq!(Dataset::load(folder.path()).unwrap().path, folder.path().join("openmic-2018"));
-    assert_eq!(load_features(folder.path(), None).unwrap().0, KEYS);
+    assert_eq!(load_features(folder.path(), &mut None).unwrap().0, KEYS);
 }
 
 #[test]
@@ -428,16 +443,16 @@ fn features_load_without_labels_or_keys() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("features.npz");
     fs::write(&path, zipped(&Fixture::new().members[..1], CompressionMethod::Deflated)).unwrap();
-    let (keys, features, _) = load_features(&path, None).unwrap();
+    let (keys, features, _) = load_features(&path, &mut None).unwrap();
     assert_eq!(keys, ["0", "1", "2", "3"]);
     assert_eq!(features, Fixture::new().load().unwrap().features);
 
     fs::write(&path, Fixture::new().npz()).unwrap();
-    assert_eq!(load_features(&path, None).unwrap().0, KEYS);
+    assert_eq!(load_features(&path, &mut None).unwrap().0, KEYS);
 
     Fixture::json().write(&folder.path().join("set"));
-    assert_eq!(load_features(folder.path().join("set"), None).unwrap().0, KEYS[..3]);
-    let message = load_features(folder.path().join("none"), None).unwrap_err().to_string();
+    assert_eq!(load_features(folder.path().join("set"), &mut None).unwrap().0, KEYS[..3]);
+    let message = load_features(folder.path().join("none"), &mut None).unwrap_err().to_string();
     assert!(
         message.contains("does not exist; an npz file, or a folder with openmic-2018.npz or vggish/ is expected"),
         "{message}"
@@ -699,7 +714,7 @@ fn splits_may_be_empty_where_nothing_is_trained() {
     let lenient = |fixture: &Fixture| {
         let folder = tempfile::tempdir().unwrap();
         fixture.write(folder.path());
-        Dataset::load_labelled(folder.path(), None)
+        Dataset::load_labelled(folder.path(), &mut None)
     };
     let data = lenient(&fixture).unwrap();
     assert_eq!((&data.train[..], &data.test[..]), (&[1, 0][..], &[][..]));
@@ -731,7 +746,7 @@ fn features_of_another_file_are_joined_by_key() {
     // In another order, one clip missing, one that nobody labelled.
     let keys = strings(&["000003_7680", "new", "000001_0"]);
     write_npz(&npz, &keys, &numbered(&[3, 9, 1]), &[128], None, None).unwrap();
-    let data = Dataset::load_with(&set, &npz, None).unwrap();
+    let data = Dataset::load_with(&set, &npz, &mut None).unwrap();
     assert_eq!((&data.keys, &data.features), (&keys, &numbered(&[3, 9, 1])));
     assert_eq!(data.targets, [0., 0., 1., 0., 0., 0., 0., 1., 0.]);
     assert_eq!(data.observed, [false, false, true, false, false, false, false, true, true]);
@@ -748,22 +763,22 @@ fn features_of_another_file_are_joined_by_key() {
     // Labels of the folder's own npz.
     let set = folder.path().join("official");
     Fixture::new().write(&set);
-    let data = Dataset::load_with(&set, &npz, None).unwrap();
+    let data = Dataset::load_with(&set, &npz, &mut None).unwrap();
     assert_eq!(data.targets, [1., 0., 1., 0., 0., 0., 1., 0., 1.]);
     assert_eq!(data.observed, [true, true, true, false, false, false, true, true, true]);
     assert_eq!(data.warnings[0], "2 clips have no features and are skipped (000002_3840, 000004_0)");
 
     // Labels of the given npz, where the folder has none.
     fs::remove_file(set.join("openmic-2018.npz")).unwrap();
-    let message = Dataset::load_with(&set, &npz, None).unwrap_err().to_string();
+    let message = Dataset::load_with(&set, &npz, &mut None).unwrap_err().to_string();
     assert!(message.contains("features.npz: has no array Y_mask"), "{message}");
     let (targets, observed) = (vec![0., 1., 0., 0., 0., 0., 1., 0., 0.], vec![true; 9]);
     write_npz(&npz, &keys, &numbered(&[3, 9, 1]), &[128], Some((&targets, &observed)), None).unwrap();
-    let data = Dataset::load_with(&set, &npz, None).unwrap();
+    let data = Dataset::load_with(&set, &npz, &mut None).unwrap();
     assert_eq!((data.targets, data.observed), (targets, observed));
 
     fs::write(&npz, zipped(&Fixture::new().members[..1], CompressionMethod::Stored)).unwrap();
-    let message = Dataset::load_with(&set, &npz, None).unwrap_err().to_string();
+    let message = Dataset::load_with(&set, &npz, &mut None).unwrap_err().to_string();
     assert!(message.contains("has no array sample_key, so its features cannot be joined"), "{message}");
 }
 
@@ -784,7 +799,7 @@ fn written_archives_come_back_and_are_numpys() {
     let (targets, observed) = ([1., 0., 0., 1.], [true, true, false, true]);
     let note = "{\"front\": \"end \u{266b}\"}";
     write_npz(&path, &keys, &features, &[128], Some((&targets, &observed)), Some(note)).unwrap();
-    assert_eq!(load_features(&path, None).unwrap(), (keys.clone(), features.clone(), None), "lengths included");
+    assert_eq!(load_features(&path, &mut None).unwrap(), (keys.clone(), features.clone(), None), "lengths included");
     assert_eq!(npz_note(&path).unwrap().as_deref(), Some(note));
     let first = fs::read(&path).unwrap();
     write_npz(&path, &keys, &features, &[128], Some((&targets, &observed)), Some(note)).unwrap();
@@ -820,7 +835,7 @@ fn written_archives_come_back_and_are_numpys() {
         spectrum: None,
     };
     write_npz(&path, &keys, &features, &[128], None, None).unwrap();
-    let (known, read, remark) = load_features(&path, Some(FeatureScale::Unit)).unwrap();
+    let (known, read, remark) = load_features(&path, &mut Some(FeatureScale::Unit)).unwrap();
     assert_eq!((known, read, remark.is_some()), (keys.clone(), features.clone(), true));
     assert_eq!(npz_note(&path).unwrap(), None);
     let long = "x".repeat(1025);
@@ -1015,7 +1030,7 @@ fn zip_bombs_and_absurd_shapes_cost_no_memory() {
     for (bytes, words) in bombs {
         let path = folder.path().join("bomb.npz");
         fs::write(&path, bytes).unwrap();
-        let (result, peak) = peak_of(|| load_features(&path, None));
+        let (result, peak) = peak_of(|| load_features(&path, &mut None));
         let message = result.unwrap_err().to_string();
         assert!(message.contains(words), "{words:?} is not in: {message}");
         assert!(peak < 4 << 20, "{peak} bytes for: {message}");
@@ -1083,7 +1098,7 @@ fn a_file_of_keys_names_the_validation_split() {
         ("000009_0\n", ":1: key 000009_0 is not one of the dataset's clips"),
         ("000001_0\n000004_0\n", ":2: key 000004_0 is in the test split"),
         ("000001_0\n000001_0\n", ":2: key 000001_0 occurs twice"),
-        ("000001_0 000002_3840\n", "one clip key per line"),
+        ("000001_0 000002_3840\n", "one key per line"),
         ("", "has no validation clip"),
         ("000001_0\n000002_3840\n", "leaves none for training"),
     ] {
@@ -1271,7 +1286,7 @@ fn real_datasets_load() {
 
     // One clip with features: it can be predicted on, but there is nothing to test.
     let one = root.join("openmic-one");
-    let (keys, features, _) = load_features(&one, None).unwrap();
+    let (keys, features, _) = load_features(&one, &mut None).unwrap();
     assert_eq!((keys, features.lengths.clone()), (vec!["000046_3840".to_string()], vec![10]));
     let FeatureValues::U8(values) = &features.values else { panic!("bytes expected") };
     assert_eq!(values[..6], [173, 16, 162, 107, 197, 53]);

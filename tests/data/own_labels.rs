@@ -163,6 +163,15 @@ fn splits_have_whole_groups_and_every_class() {
         true => assert!(fixed.is_err()),
         false => assert_eq!(fixed.unwrap().validation, Some(vec![0])),
     }
+    // A recording's key names its excerpts.
+    let long = excerpts(&set, &vec![&[10u32, 10][..]; 60], HOW).unwrap();
+    let learnt = long.train.iter().find(|clip| **clip % 2 == 0).unwrap();
+    let recording = long.keys[*learnt as usize].rsplit_once('@').unwrap().0;
+    fs::write(&keys, recording).unwrap();
+    let fixed = long.clone().with_validation_keys(&keys).unwrap();
+    assert_eq!(fixed.validation, Some(vec![*learnt, learnt + 1]), "{recording}");
+    assert_eq!(fixed.fingerprint(), long.fingerprint(), "the clips are the same");
+    assert_ne!(fixed.splits_fingerprint(), long.splits_fingerprint());
     // Splits of the table are kept.
     let given = "file,instrument,split\n00.wav,harp,train\n01.wav,harp,val\n02.wav,harp,test\n03.wav,harp,\n";
     fs::write(folder.path().join("labels.csv"), given).unwrap();

@@ -28,6 +28,7 @@ fn record(seeds: &[u64]) -> RunRecord {
             driver: "1.2".into(),
             parameters: 55_336,
             data: "00ff".into(),
+            splits: "00ff".into(),
             strong: None,
             train_clips: 90,
             val_clips: 10,

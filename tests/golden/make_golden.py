@@ -57,7 +57,7 @@ def main() -> None:
     write_tensors("images.safetensors", images())
     write_tensors("recurrent.safetensors", recurrent())
     write_tensors("attention.safetensors", attention())
-    for model in ["att", "fc", "fc-t", "rnn", "bilstm-att"]:
+    for model in ["att", "fc", "fc-t", "rnn", "bilstm-att", "att-gn"]:
         write_tensors(f"{model}.safetensors", case(model))
     runs = trajectories()
     for run in runs:

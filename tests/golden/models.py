@@ -7,10 +7,11 @@ from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 from formula import dataset, philox, set_weights
 from ismir19 import BANDS, CLASSES, INSTANCES, LOSSES, attention_weights, bce
 from ismir19 import MODELS as ISMIR19
+from learned21 import MODELS as LEARNED21
 from partial20 import HIDDEN, MODELS as PARTIAL20
 
-MODELS = ISMIR19 | PARTIAL20
-PARAMETERS = {"att": 55_336, "fc": 986_772, "fc-t": 52_116, "rnn": 226_068, "bilstm-att": 104_488}
+MODELS = ISMIR19 | PARTIAL20 | LEARNED21
+PARAMETERS = {"att": 55_336, "fc": 986_772, "fc-t": 52_116, "rnn": 226_068, "bilstm-att": 104_488, "att-gn": 54_952}
 CASE_CLIPS, TRAJECTORY_CLIPS, BATCH, STEPS = 9, 40, 16, 10
 WEIGHT_DECAY = 1e-5
 FULL_GRADIENTS = 100_000  # parameters up to which a model's gradients are stored whole
@@ -121,7 +122,7 @@ def trajectories() -> list[dict]:
     """The content of `trajectory.json`."""
     out = []
     for name, loss_name in [("att", "bce"), ("att", "partial-bce"), ("fc", "bce"), ("fc-t", "bce"),
-                             ("rnn", "bce"), ("bilstm-att", "bce")]:
+                             ("rnn", "bce"), ("bilstm-att", "bce"), ("att-gn", "bce")]:
         f64, f32 = train(name, loss_name, torch.float64), train(name, loss_name, torch.float32)
         gap = max(abs(a - b) / b for a, b in zip(f32["loss"], f64["loss"]))
         out.append({"model": name, "loss": loss_name, "lr": MODELS[name].default_lr, "weight_decay": WEIGHT_DECAY,

@@ -15,8 +15,8 @@ use wmic::run::config::Config;
 use wmic::train::learner::Learner;
 
 /// As published, or derived from the publication.
-const PARAMETERS: [(&str, usize); 5] =
-    [("att", 55_336), ("fc", 986_772), ("fc-t", 52_116), ("rnn", 226_068), ("bilstm-att", 104_488)];
+const PARAMETERS: [(&str, usize); 6] =
+    [("att", 55_336), ("fc", 986_772), ("fc-t", 52_116), ("rnn", 226_068), ("bilstm-att", 104_488), ("att-gn", 54_952)];
 const CLASSES: usize = 20;
 const INSTANCES: usize = 10;
 const WIDTH: usize = 128;

@@ -44,7 +44,7 @@ fn maps_and_embeddings_are_pytorchs_at_a_quarter_and_at_full_width() {
         let input = g.input("patches", Spec::f32([count, PATCH_FRAMES, BANDS]));
         let maps = vggish::convolutions(&mut g, input, width, Weights::Frozen).unwrap();
         let mut kept = vec![("maps", maps)];
-        let layout = vggish::layout(width);
+        let layout = vggish::layout(width, vggish::INIT);
         for (what, last_relu) in [("linear", false), ("embeddings", true)] {
             let y = vggish::embeddings(&mut g, maps, width, Weights::Frozen, last_relu).unwrap();
             kept.push((what, y));

@@ -62,7 +62,7 @@ fn dataset(all: bool) -> Dataset {
 
 /// The formula's weights, trained and frozen, numbered together.
 fn weights(gpu: &Gpu, layout: &Layout, frozen: bool) -> (Block, Vec<(String, Buffer)>) {
-    let front_end = vggish::layout(WIDTH);
+    let front_end = vggish::layout(WIDTH, vggish::INIT);
     let dense = front_end.params.iter().filter(|p| frozen && p.name.starts_with("embeddings.0."));
     let all: Vec<_> = layout.params.iter().chain(dense).collect();
     let tensors: Vec<_> = all.iter().map(|p| (p.name.as_str(), p.shape.dims())).collect();

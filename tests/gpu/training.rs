@@ -46,6 +46,7 @@ fn run_dir(dir: &Path, config: &Config) -> RunDir {
         driver: "test".into(),
         parameters: 0,
         data: "test".into(),
+        splits: String::new(),
         strong: None,
         train_clips: 0,
         val_clips: 0,
@@ -73,7 +74,7 @@ fn a_replica_among_three_is_the_same_seed_alone() {
     let dir = tempfile::tempdir().unwrap();
     let gpu = Gpu::open(None).unwrap();
     let data = small(&dir.path().join("data"));
-    for model in ["att", "fc", "fc-t", "rnn", "bilstm-att"] {
+    for model in ["att", "fc", "fc-t", "rnn", "bilstm-att", "att-gn"] {
         for loss in [Loss::Bce, Loss::PartialBce] {
             let of = |seeds: &[u64]| Config { loss, ..config(model, &data, seeds) };
             let at = |name: &str| dir.path().join(format!("{model}-{loss:?}-{name}"));

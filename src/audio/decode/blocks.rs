@@ -64,6 +64,6 @@ impl Demux for Blocks {
         self.source.seek(SeekFrom::Start(self.at))?;
         self.source.read_exact(&mut data)?;
         self.at += blocks * self.bytes;
-        Ok(Event::Packet(super::packet(data, blocks * self.frames)))
+        Ok(Event::packet(data, blocks * self.frames))
     }
 }

@@ -4,6 +4,7 @@ use symphonia::core::audio::Channels;
 use symphonia::core::codecs::audio::AudioCodecParameters;
 use symphonia::core::codecs::audio::well_known::*;
 
+use super::clip::check_channels;
 use super::coding::{Coding, Description, be32, ima4, int, pcm};
 use super::opus;
 use super::packets::Packets;
@@ -16,7 +17,7 @@ pub(super) fn caf(description: &Description) -> Result<Coding, String> {
     let sr = if (0.0..=f64::from(u32::MAX)).contains(&sr) { sr.round() as u32 } else { 0 };
     let (kind, flags): ([u8; 4], u32) = (int(about, 8)?, be32(about, 12)?);
     let (packet, channels) = (u64::from(be32(about, 16)?), u64::from(be32(about, 24)?));
-    super::check_channels(channels as usize)?;
+    check_channels(channels as usize)?;
     let per_packet = u64::from(be32(about, 20)?);
     let (float, little) = (flags & 1 == 1, flags & 2 == 2);
     let codec = match (&kind, float, little, packet / channels) {

@@ -5,6 +5,7 @@ use symphonia::core::codecs::audio::well_known::*;
 use symphonia::core::codecs::audio::{AudioCodecId, AudioCodecParameters};
 
 use super::blocks::Coded;
+use super::clip::check_channels;
 use super::packets::Packets;
 use super::source::cannot;
 
@@ -111,7 +112,7 @@ pub(super) fn ima4(sr: u32, channels: u64) -> Result<Coding, String> {
 }
 
 pub(super) fn pcm(codec: AudioCodecId, sr: u32, channels: u64, bytes: u64) -> Result<Coding, String> {
-    super::check_channels(channels as usize)?;
+    check_channels(channels as usize)?;
     Ok(Coding::Blocks(Box::new(Coded { params: params(codec, sr, channels), bytes: bytes * channels, frames: 1 })))
 }
 

@@ -6,10 +6,10 @@ use std::path::{Path, PathBuf};
 use symphonia::core::codecs::audio::well_known::CODEC_ID_MP3;
 use symphonia::core::packet::Packet;
 
+use super::clip::{Condition, check_channels, check_rate};
 use super::codec::Codec;
 use super::mix::Mix;
 use super::stream::{Demux, End, Event, Notes, Stream, Trimmer};
-use super::{Condition, check_channels, check_rate};
 use crate::audio::resample::Resampler;
 use crate::core::error::{Error, Result};
 

@@ -196,7 +196,7 @@ impl Demux for Frames {
             self.fill(header.bytes)?;
             let data = self.buffer[self.at + header.before..self.at + header.bytes].to_vec();
             self.at += header.bytes;
-            return Ok(Event::Packet(super::packet(data, header.frames)));
+            return Ok(Event::packet(data, header.frames));
         }
     }
 }

@@ -3,6 +3,7 @@
 use opus_decoder::OpusDecoder;
 use symphonia::core::codecs::audio::AudioCodecParameters;
 
+use super::clip::{MAX_CHANNELS, check_channels};
 use super::source::cannot;
 
 /// The rate of Opus, whatever was encoded.
@@ -39,7 +40,7 @@ impl Opus {
         let head = params.extra_data.as_deref().filter(|head| head.starts_with(b"OpusHead") && head.len() >= 19);
         let head = head.ok_or("contains Opus without its header")?;
         let count = usize::from(head[9]);
-        super::check_channels(count)?;
+        check_channels(count)?;
         let (streams, coupled, mapping) = match (head[18], head.get(19..21), head.get(21..21 + count)) {
             (0, ..) if count <= 2 => (1, count - 1, (0..count as u8).collect()),
             (1 | 2 | 255, Some(&[streams, coupled]), Some(mapping)) => {
@@ -54,7 +55,7 @@ impl Opus {
             _ => None,
         };
         let channels = mapping.into_iter().map(place).collect::<Option<Vec<_>>>();
-        let channels = channels.filter(|_| coupled <= streams && streams <= super::MAX_CHANNELS && streams > 0);
+        let channels = channels.filter(|_| coupled <= streams && streams <= MAX_CHANNELS && streams > 0);
         let channels = channels.ok_or("contains Opus with channels that do not match its streams")?;
         let decoder = |stream| {
             let width = if stream < coupled { 2 } else { 1 };

@@ -99,6 +99,6 @@ impl Demux for Packets {
             _ => return Ok(Event::End(if self.at < self.end { End::BreaksOff } else { End::Whole })),
         };
         self.at += bytes;
-        Ok(Event::Packet(super::packet(data, frames)))
+        Ok(Event::packet(data, frames))
     }
 }

@@ -4,8 +4,9 @@ use std::io;
 
 use symphonia::core::codecs::audio::AudioCodecParameters;
 use symphonia::core::packet::Packet;
+use symphonia::core::units::{Duration, Timestamp};
 
-use super::Condition;
+use super::clip::Condition;
 
 /// Most warnings per file.
 const MAX_LINES: usize = 8;
@@ -18,6 +19,13 @@ pub(super) enum Event {
     /// Something before the next packet could not be read.
     Damage(String),
     End(End),
+}
+
+impl Event {
+    /// A packet of a demuxer of this crate.
+    pub fn packet(data: Vec<u8>, frames: u64) -> Event {
+        Event::Packet(Packet::new(0, Timestamp::ZERO, Duration::new(frames), data))
+    }
 }
 
 /// End of a file.

@@ -7,9 +7,9 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 
 use super::clips::{Bar, stop_on_interrupt};
+use super::common::{Device, Status};
 use super::output::note;
 use super::settings::variant;
-use super::{Device, Status};
 use archive::ArchiveArgs;
 use results::{ResultArgs, ResultWriter};
 use wmic::data::{FeatureScale, features_npz, has_features, load_features};
@@ -164,7 +164,7 @@ impl Args {
         }
         let archive = if npz { None } else { features_npz(input) };
         trained.config.clone().check_features(archive.as_ref().unwrap_or(input), Use::Input)?;
-        let (keys, features, remark) = load_features(input, self.feature_scale.or(trained.config.feature_scale))?;
+        let (keys, features, remark) = load_features(input, &mut self.feature_scale.or(trained.config.feature_scale))?;
         remark.iter().for_each(|remark| note(&printable(remark)));
         Ok(Some((keys, features)))
     }
@@ -262,7 +262,7 @@ pub fn show(gpu: &Gpu, run: &RunDir, files: &[PathBuf], folder: &Path) -> anyhow
         width: None,
         pca: None,
         feature_scale: None,
-        device: Device { device: None },
+        device: Device::default(),
     };
     args.predict(gpu, run)?;
     Ok(())

@@ -1,6 +1,8 @@
 //! Collects what labels say of each recording.
 
-use super::{OwnLabels, Part, Statement, TABLE, Times, Unlisted, has_table, shorten, table, tracks};
+use super::labels::{OwnLabels, Part, Statement, TABLE, Unlisted, has_table, shorten};
+use super::times::Times;
+use super::{table, tracks};
 use crate::audio::{audio_files_in, is_audio};
 use crate::core::error::{Error, Result};
 use crate::data::labels::examples;
@@ -52,8 +54,9 @@ pub(in crate::data) fn load(root: &Path, unlisted: Option<Unlisted>) -> Result<O
     collection.finish(unused).map(Some)
 }
 
-/// Whether the folder has a table of labels, or annotation files.
-pub(in crate::data) fn are_in(root: &Path) -> bool {
+/// Whether the folder has labels of the user's own: `labels.csv`, or annotation files beside recordings.
+pub fn has_own_labels(root: impl AsRef<Path>) -> bool {
+    let root = root.as_ref();
     let annotated = || audio_files_in(root).is_ok_and(|files| files.iter().any(|file| tracks::beside(file).is_some()));
     has_table(root) || annotated()
 }

@@ -1,6 +1,6 @@
 //! Labels in a table, `labels.csv`: a row per statement, or a row per file and a column per instrument.
 
-use super::{Part, Statement, normalised, read_text, segment, shorten};
+use super::labels::{Part, Statement, normalised, read_text, segment, shorten};
 use crate::core::error::{Error, Result};
 use std::path::Path;
 

@@ -1,6 +1,6 @@
 //! The times at which instruments play, and what follows from them for parts of a recording.
 
-use crate::data::instance;
+use crate::data::dataset::instance;
 use std::collections::BTreeMap;
 
 /// An instrument that is heard for so many seconds of a part of a recording is present in it: half an instance. A shorter one

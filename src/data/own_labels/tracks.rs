@@ -1,6 +1,6 @@
 //! Annotation files beside recordings: JAMS, and label tracks of Audacity.
 
-use super::{Statement, normalised, read_text, segment, shorten};
+use super::labels::{Statement, normalised, read_text, segment, shorten};
 use crate::core::error::{Error, Result};
 use serde::Deserialize;
 use std::fs::File;

@@ -13,6 +13,7 @@ use crate::core::error::{Error, Result};
 use crate::core::shape::Shape;
 use crate::graph::{Graph, Init, Layout, Mode, Spec, Tensor};
 use crate::nn::front_ends::log_mel::{BANDS, PATCH_FRAMES};
+use crate::nn::layers::WeightInit;
 use crate::ops::conv2d::conv2d;
 use crate::ops::linear::{Linear, linear_with};
 use crate::ops::max_pool2d::{Rounding, max_pool2d};
@@ -110,11 +111,15 @@ pub enum TrainFrontEnd {
     All,
 }
 
+/// Default initialisation: He's weights preserve the variance of the signal through ReLUs, so that the features of a random network
+/// are useful.
+pub const INIT: WeightInit = WeightInit::HeNormal;
+
 /// Source of a layer's parameters.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug)]
 pub enum Weights {
-    /// Parameters of the model, one set per replica.
-    Trained,
+    /// Parameters of the model, one set per replica, with these initial values.
+    Trained(WeightInit),
     /// Bound by the caller under their names, one set for all replicas.
     Frozen,
 }
@@ -122,17 +127,18 @@ pub enum Weights {
 impl Weights {
     fn param(self, g: &mut Graph, name: String, shape: &[usize], init: Init) -> Tensor {
         match self {
-            Weights::Trained => g.param(&name, Shape::new(shape), init),
+            Weights::Trained(_) => g.param(&name, Shape::new(shape), init),
             Weights::Frozen => g.shared_input(&name, Spec::f32(Shape::new(shape))),
         }
     }
 
-    /// Weight and bias of a layer. Random weights are He's (normal, variance 2 / fan in), which preserve the variance of the signal
-    /// through ReLUs, so that the features of a random network are useful.
+    /// Weight and bias of a layer.
     fn layer(self, g: &mut Graph, name: &str, shape: &[usize]) -> [Tensor; 2] {
-        let fan_in: usize = shape[1..].iter().product();
-        let weight = self.param(g, format!("{name}.weight"), shape, Init::Normal { std: (2.0 / fan_in as f64).sqrt() });
-        [weight, self.param(g, format!("{name}.bias"), &shape[..1], Init::Constant(0.0))]
+        let area: usize = shape[2..].iter().product();
+        let init = if let Weights::Trained(init) = self { init } else { INIT };
+        let [weight, bias] = init.first(area * shape[1], area * shape[0]);
+        let weight = self.param(g, format!("{name}.weight"), shape, weight);
+        [weight, self.param(g, format!("{name}.bias"), &shape[..1], bias)]
     }
 }
 
@@ -187,10 +193,10 @@ pub fn embeddings(g: &mut Graph, maps: Tensor, width: Width, weights: Weights, l
 }
 
 /// All parameters, convolutions first.
-pub fn layout(width: Width) -> Layout {
+pub fn layout(width: Width, init: WeightInit) -> Layout {
     let mut g = Graph::new(Mode::Eval);
     let patches = g.input("patches", Spec::f32([1, PATCH_FRAMES, BANDS]));
-    let maps = convolutions(&mut g, patches, width, Weights::Trained).expect("patches of the right size");
-    embeddings(&mut g, maps, width, Weights::Trained, true).expect("maps of the right size");
+    let maps = convolutions(&mut g, patches, width, Weights::Trained(init)).expect("patches of the right size");
+    embeddings(&mut g, maps, width, Weights::Trained(init), true).expect("maps of the right size");
     g.layout().clone()
 }

@@ -5,15 +5,14 @@
 //! ReLU; softmax over the classes. In blocks 4 and 5 a fraction of the filters is 2D relative self-attention with 8 heads.
 //! Batch norm constants and initialisation are those of Keras, which the paper used.
 
-use serde::{Deserialize, Serialize};
-
-use super::{Inputs, Model, ModelConfig, Optimiser, Prediction, Protocol, Select};
 use crate::core::error::Result;
 use crate::graph::{Graph, Tensor};
 use crate::nn::front_ends::kind::FeatureKind;
 use crate::nn::front_ends::spectrum;
-use crate::nn::front_ends::vggish::Width;
 use crate::nn::layers::{AugmentedConv2d, WeightInit, batch_norm_with, linear, linear_relu};
+use crate::nn::model::{
+    AacnnConfig, Initialisation, Inputs, Model, ModelConfig, Optimiser, Prediction, Protocol, Select,
+};
 use crate::ops::batch_norm::BatchNorm;
 use crate::ops::masked_bce::Loss;
 use crate::ops::max_pool2d::{Rounding, max_pool2d};
@@ -26,30 +25,6 @@ const HEADS: usize = 8;
 const SIZE: usize = 5;
 const DENSE: [usize; 5] = [1024, 512, 256, 128, 64];
 const NORM: BatchNorm = BatchNorm { eps: 1e-3, momentum: 0.01, relu_dropout: Some(0.0) };
-
-/// Percentages of attention filters in the last two blocks.
-pub const ATTENTION: [u32; 5] = [0, 25, 50, 75, 100];
-
-/// Weight initialisation.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Initialisation {
-    /// N(0, 0.05), biases as well: Keras' "random normal", as in the paper. Networks of reduced width do not train from it.
-    #[default]
-    Normal,
-    /// N(0, 2 / fan in), biases zero (He et al. 2015).
-    He,
-}
-
-/// Configuration of the network.
-#[derive(Clone, Copy, Debug, PartialEq, Default)]
-pub struct Network {
-    /// One of [`ATTENTION`].
-    pub attention: u32,
-    /// Fraction of the published filters. The dense layers are not scaled: with fewer units they learn little.
-    pub width: Width,
-    pub init: Initialisation,
-}
 
 pub const MODEL: Model = Model {
     name: "aacnn",
@@ -78,7 +53,7 @@ pub const MODEL: Model = Model {
 };
 
 fn build(g: &mut Graph, inputs: Inputs, config: ModelConfig) -> Result<Prediction> {
-    let Network { attention, width, init } = config.aacnn;
+    let AacnnConfig { attention, width, init } = config.aacnn;
     let init = match init {
         Initialisation::Normal => WeightInit::Normal { std: 0.05 },
         Initialisation::He => WeightInit::HeNormal,

@@ -4,11 +4,11 @@
 //! An embedding of three linear layers with batch norm, ReLU and dropout, and a skip connection from the input; then for each class
 //! an attention weight and a score per instance, pooled to one probability per clip.
 
-use super::{Inputs, Model, ModelConfig, PositionScores, Prediction, Protocol};
 use crate::core::error::Result;
 use crate::graph::{Graph, Mode, Tensor};
 use crate::nn::front_ends::kind::FeatureKind;
 use crate::nn::layers::{WeightInit, batch_norm, linear};
+use crate::nn::model::{Inputs, Model, ModelConfig, PositionScores, Prediction, Protocol};
 use crate::ops::activation::{Activation, activation};
 use crate::ops::add::add;
 use crate::ops::attention_pool::{Pooling, attention_pool};

@@ -1,10 +1,10 @@
 //! BiLSTM-ATT: a bidirectional LSTM over the instances of a clip, then attention as in ATT (Anhari, "Learning multi-instrument
 //! classification with partial labels", 2020, section II.A). Its dropout draws once per clip, on the input and on the state.
 
-use super::att::attention;
-use super::{Inputs, Model, Protocol};
 use crate::nn::front_ends::kind::FeatureKind;
 use crate::nn::layers::Recurrent;
+use crate::nn::model::{Inputs, Model, Protocol};
+use crate::nn::models::att::attention;
 use crate::ops::activation::Dropout;
 use crate::ops::clip_dropout::clip_dropout;
 use crate::ops::masked_bce::Loss;

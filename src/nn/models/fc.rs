@@ -1,10 +1,10 @@
 //! FC: a fully connected network over the concatenated ten instances of a clip (ISMIR 2019, baseline).
 
-use super::{Inputs, Model, ModelConfig, Prediction, Protocol};
 use crate::core::error::Result;
 use crate::graph::Graph;
 use crate::nn::front_ends::kind::FeatureKind;
 use crate::nn::layers::{WeightInit, linear};
+use crate::nn::model::{Inputs, Model, ModelConfig, Prediction, Protocol};
 use crate::ops::activation::{Activation, Dropout, activation, dropout_activation};
 
 pub const MODEL: Model = Model {

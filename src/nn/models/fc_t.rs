@@ -1,10 +1,10 @@
 //! FC_T: a fully connected network per instance with a skip connection, averaged over the instances (ISMIR 2019, baseline).
 
-use super::{Inputs, Model, ModelConfig, Prediction, Protocol};
 use crate::core::error::Result;
 use crate::graph::Graph;
 use crate::nn::front_ends::kind::FeatureKind;
 use crate::nn::layers::{WeightInit, linear};
+use crate::nn::model::{Inputs, Model, ModelConfig, Prediction, Protocol};
 use crate::ops::activation::{Activation, Dropout, activation, dropout_activation};
 use crate::ops::add::add;
 use crate::ops::mean_pool::mean_pool;

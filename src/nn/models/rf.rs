@@ -2,8 +2,8 @@
 //!
 //! It is trained on the CPU, by `train::forest`.
 
-use super::{Model, Protocol};
 use crate::nn::front_ends::kind::FeatureKind;
+use crate::nn::model::{Model, Protocol};
 
 pub const MODEL: Model = Model {
     name: "rf",

@@ -1,11 +1,11 @@
 //! RNN: a bidirectional GRU of three layers over the instances of a clip (ISMIR 2019, baseline). The prediction is computed from the output at
 //! the clip's last instance.
 
-use super::{Inputs, Model, ModelConfig, Prediction, Protocol};
 use crate::core::error::Result;
 use crate::graph::Graph;
 use crate::nn::front_ends::kind::FeatureKind;
 use crate::nn::layers::{Recurrent, WeightInit, linear};
+use crate::nn::model::{Inputs, Model, ModelConfig, Prediction, Protocol};
 use crate::ops::activation::{Activation, Dropout, activation, dropout_activation};
 use crate::ops::join_columns::join_columns;
 use crate::ops::last_instance::last_instance;

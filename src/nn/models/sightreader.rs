@@ -15,11 +15,11 @@
 //! glimpse would be correlated with the reward, and bias the gradient. Neither the policy's nor the baseline's gradient
 //! passes into the core, which Mnih et al. train by the classification alone (section 3), as do common implementations.
 
-use super::{Inputs, Model, Prediction, Protocol, Select};
 use crate::core::error::Result;
 use crate::graph::{Graph, Mode, Spec, Tensor};
 use crate::nn::front_ends::kind::FeatureKind;
 use crate::nn::layers::{Core, Dense};
+use crate::nn::model::{Inputs, Model, Prediction, Protocol, Select};
 use crate::ops::activation::{Activation, activation};
 use crate::ops::add::add;
 use crate::ops::draw_location::{draw_normal, draw_uniform};

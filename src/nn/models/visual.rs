@@ -6,14 +6,14 @@
 //! classifier the frequency band; `att-t` sums the bands of a time step before the ReLU; `fc-tf` replaces the attention by one
 //! linear layer over all positions.
 
-use super::att::{attention, embedding};
-use super::{Inputs, Model, ModelConfig, Prediction, Protocol, Select};
 use crate::core::error::Result;
 use crate::graph::{Graph, Tensor};
 use crate::nn::front_ends::kind::FeatureKind;
 use crate::nn::front_ends::log_mel::{BANDS, PATCH_FRAMES};
 use crate::nn::front_ends::vggish::{self, EMBEDDING, MAP, TrainFrontEnd, Weights};
 use crate::nn::layers::{WeightInit, batch_norm, linear};
+use crate::nn::model::{Inputs, Model, ModelConfig, Prediction, Protocol, Select};
+use crate::nn::models::att::{attention, embedding};
 use crate::ops::activation::{Activation, activation};
 use crate::ops::append_one_hot::append_one_hot;
 use crate::ops::masked_bce::LossMean;
@@ -77,7 +77,8 @@ pub const FC_TF: Model = Model {
 fn build(g: &mut Graph, inputs: Inputs, config: ModelConfig, variant: Variant) -> Result<Prediction> {
     let (batch, patches) = (g.shape(inputs.x).dims()[0], g.shape(inputs.x).dims()[1]);
     let maps = maps(g, inputs.x, config)?;
-    let dense = if config.train_front_end == TrainFrontEnd::None { Weights::Frozen } else { Weights::Trained };
+    let dense =
+        if config.train_front_end == TrainFrontEnd::None { Weights::Frozen } else { Weights::Trained(vggish::INIT) };
     let h = vggish::segmented_dense(g, maps, config.width, dense, variant != Variant::Time)?;
     let [_, _, bands, width] = *g.shape(h).dims() else { unreachable!("maps have four axes") };
     let positions = patches * MAP[0] * bands;
@@ -107,7 +108,7 @@ fn maps(g: &mut Graph, x: Tensor, config: ModelConfig) -> Result<Tensor> {
     match config.train_front_end {
         TrainFrontEnd::All => {
             let patches = g.reshape(x, [m, PATCH_FRAMES, BANDS]);
-            vggish::convolutions(g, patches, config.width, Weights::Trained)
+            vggish::convolutions(g, patches, config.width, Weights::Trained(vggish::INIT))
         }
         _ => Ok(g.reshape(x, [m, MAP[0], MAP[1], config.width.map_channels()])),
     }

@@ -1,8 +1,9 @@
 //! Cases of the recurrent layer.
 
-use super::{Cell, MAX_HIDDEN, Recurrent};
+use super::kernels::{MAX_HIDDEN, Recurrent};
 use crate::check::{Case, Fill, Input};
 use crate::gpu::MAX_ROUNDS;
+use crate::ops::recurrent_cell::Cell;
 
 /// Steps beyond what a software adapter loops through in one dispatch.
 const LONG: usize = 100_000;

@@ -1,13 +1,17 @@
 //! The kernels of a recurrent layer, their parameters and the layout of the activations saved for the backward pass.
 
-use super::Recurrent;
 use crate::gpu::{Grid, Recorder, Shader, View, params, shader};
 use crate::graph::Io;
+use crate::ops::recurrent_cell::Cell;
 use crate::ops::variants::{self, Variant};
 
-pub(super) static SHADER: Shader = shader!("recurrent.wgsl");
-pub(super) static SUBGROUP8: Shader = shader!("software8/recurrent.wgsl");
+pub(super) static SHADER: Shader = shader!("recurrent.wgsl", "shared/recurrent.wgsl", "shared/cell.wgsl");
+pub(super) static SUBGROUP8: Shader =
+    shader!("software8/recurrent.wgsl", "shared/recurrent.wgsl", "shared/cell.wgsl", "software8/product.wgsl");
 pub(super) static STATES: Shader = shader!("recurrent_states.wgsl");
+
+/// Most units of a direction: their state is in workgroup memory.
+pub const MAX_HIDDEN: usize = 256;
 
 params! {
     pub(super) struct Params {
@@ -61,6 +65,20 @@ pub(super) struct SavedLayout {
     pub len: usize,
     pub g_slice: usize,
     pub back_len: usize,
+}
+
+/// Inputs: per direction input; per direction weight; per direction bias; lengths; the mask; h and c.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Recurrent {
+    pub cell: Cell,
+    pub directions: usize,
+    pub masked: bool,
+    /// Starts from a given state instead of zeros.
+    pub started: bool,
+    /// Most loop iterations of a dispatch; a longer time loop is split into several.
+    pub rounds: usize,
+    /// There is no backward pass: the activations hold the steps of one dispatch only.
+    pub forward_only: bool,
 }
 
 impl Recurrent {

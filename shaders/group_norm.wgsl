@@ -1,0 +1,176 @@
+// Group norm of each clip over its valid instances and the columns of a group, see src/ops/group_norm.rs.
+#import grid
+#import value
+
+struct Params {
+    clips: u32,
+    t: u32,
+    f: u32,      // Values of a row
+    groups: u32,
+    columns: u32, // Values of a row in a group
+    x_stride: u32,
+    lengths_stride: u32,
+    gamma_stride: u32,
+    beta_stride: u32,
+    eps: f32,
+    accumulate: u32,
+    accumulate_beta: u32,
+    first_at: u32,
+    second_at: u32,
+    wants_gamma: u32,
+    wants_beta: u32,
+}
+
+@group(0) @binding(0) var<uniform> p: Params;
+@group(0) @binding(1) var<storage, read> x: array<Value>;                        // (B, T, F) every x_stride
+@group(0) @binding(2) var<storage, read> lengths: array<u32>;                    // (B) every lengths_stride
+@group(0) @binding(3) var<storage, read> gamma: array<Value>;                    // (F) every gamma_stride
+@group(0) @binding(4) var<storage, read> beta: array<Value>;                     // (F) every beta_stride
+@group(0) @binding(5) var<storage, read_write> y: array<Value>;                  // (R, B, T, F)
+@group(0) @binding(6) var<storage, read_write> saved_moments: array<vec2<f32>>;  // (R, B, G): mean, rstd
+@group(0) @binding(7) var<storage, read> grad_y: array<Value>;                   // (R, B, T, F)
+@group(0) @binding(8) var<storage, read_write> grad_x: array<Value>;             // (R, B, T, F)
+@group(0) @binding(9) var<storage, read_write> partial: array<Value>;            // (R, B, 2, F): sums over t of grad_y, of grad_y xhat
+@group(0) @binding(10) var<storage, read_write> grad_affine: array<Value>;       // of gamma (F) every gamma_stride from first_at on, of beta every beta_stride from second_at on
+
+const LANES = 64u;
+
+// The sum of a Value's elements, and their number.
+#ifdef VEC4
+fn total(v: Value) -> f32 { return (v.x + v.y) + (v.z + v.w); }
+const SIZE = 4.0;
+#else
+fn total(v: Value) -> f32 { return v; }
+const SIZE = 1.0;
+#endif
+
+var<workgroup> lane_sums: array<vec2<f32>, 64>;
+
+// The sum over the lanes, in all of them.
+fn sum_of_lanes(lane: u32, v: vec2<f32>) -> vec2<f32> {
+    lane_sums[lane] = v;
+    workgroupBarrier();
+    for (var half = LANES / 2u; half > 0u; half /= 2u) {
+        if lane < half { lane_sums[lane] += lane_sums[lane + half]; }
+        workgroupBarrier();
+    }
+    let sum = lane_sums[0];
+    workgroupBarrier();
+    return sum;
+}
+
+// Position in a replica's clip of Value `i` of a group.
+fn place(group: u32, i: u32) -> u32 { return i / p.columns * p.f + group * p.columns + i % p.columns; }
+
+// A workgroup per clip and group: mean, then deviation, then y.
+@compute @workgroup_size(64)
+fn group_norm_forward(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) count: vec3<u32>,
+                      @builtin(local_invocation_index) lane: u32) {
+    let index = group_index(id, count);
+    if index >= p.clips * p.groups { return; }
+    let b = index / p.groups;
+    let group = index % p.groups;
+    let x_at = id.z * p.x_stride + b * p.t * p.f;
+    let to = (id.z * p.clips + b) * p.t * p.f;
+    let values = min(lengths[id.z * p.lengths_stride + b], p.t) * p.columns;
+    let inverse_n = 1.0 / max(f32(values) * SIZE, 1.0);
+    // Shifted by the first value, so that a mean far from zero is not rounded again and again.
+    var pivot = 0.0;
+    if values > 0u { pivot = total(x[x_at + place(group, 0u)]) / SIZE; }
+    var sum = 0.0;
+    for (var i = lane; i < values; i += LANES) { sum += total(x[x_at + place(group, i)] - pivot); }
+    let mean = pivot + sum_of_lanes(lane, vec2(sum, 0.0)).x * inverse_n;
+    var square = 0.0;
+    for (var i = lane; i < values; i += LANES) {
+        let d = x[x_at + place(group, i)] - mean;
+        square += total(d * d);
+    }
+    let rstd = 1.0 / sqrt(sum_of_lanes(lane, vec2(square, 0.0)).x * inverse_n + p.eps);
+    if lane == 0u { saved_moments[id.z * p.clips * p.groups + index] = vec2(mean, rstd); }
+    for (var i = lane; i < p.t * p.columns; i += LANES) {
+        let at = place(group, i);
+        var v = Value(0.0);
+        if i < values {
+            let c = group * p.columns + i % p.columns;
+            v = (x[x_at + at] - mean) * rstd * gamma[id.z * p.gamma_stride + c] + beta[id.z * p.beta_stride + c];
+        }
+        y[to + at] = v;
+    }
+}
+
+// An invocation per clip and Value of a row: sums over its valid instances.
+@compute @workgroup_size(64)
+fn group_norm_backward_sums(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) count: vec3<u32>,
+                            @builtin(local_invocation_index) lane: u32) {
+    let i = group_index(id, count) * LANES + lane;
+    if i >= p.clips * p.f { return; }
+    let b = i / p.f;
+    let c = i % p.f;
+    let moments = saved_moments[(id.z * p.clips + b) * p.groups + c / p.columns];
+    let end = min(lengths[id.z * p.lengths_stride + b], p.t);
+    var sum = Value(0.0);
+    var sum_x = Value(0.0);
+    for (var t = 0u; t < end; t++) {
+        let at = (b * p.t + t) * p.f + c;
+        let g = grad_y[id.z * p.clips * p.t * p.f + at];
+        sum += g;
+        sum_x += g * (x[id.z * p.x_stride + at] - moments.x);
+    }
+    let at = (id.z * p.clips + b) * 2u * p.f + c;
+    partial[at] = sum;
+    partial[at + p.f] = sum_x * moments.y;
+}
+
+// An invocation per Value of a row: sums over the clips.
+@compute @workgroup_size(64)
+fn group_norm_backward_affine(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) count: vec3<u32>,
+                              @builtin(local_invocation_index) lane: u32) {
+    let c = group_index(id, count) * LANES + lane;
+    if c >= p.f { return; }
+    var sum = Value(0.0);
+    var sum_x = Value(0.0);
+    for (var b = 0u; b < p.clips; b++) {
+        let at = (id.z * p.clips + b) * 2u * p.f + c;
+        sum += partial[at];
+        sum_x += partial[at + p.f];
+    }
+    let gamma_at = p.first_at + id.z * p.gamma_stride + c;
+    let beta_at = p.second_at + id.z * p.beta_stride + c;
+    if p.wants_beta == 1u {
+        if p.accumulate_beta == 1u { grad_affine[beta_at] += sum; } else { grad_affine[beta_at] = sum; }
+    }
+    if p.wants_gamma == 1u {
+        if p.accumulate == 1u { grad_affine[gamma_at] += sum_x; } else { grad_affine[gamma_at] = sum_x; }
+    }
+}
+
+// A workgroup per clip and group.
+@compute @workgroup_size(64)
+fn group_norm_backward_input(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) count: vec3<u32>,
+                             @builtin(local_invocation_index) lane: u32) {
+    let index = group_index(id, count);
+    if index >= p.clips * p.groups { return; }
+    let b = index / p.groups;
+    let group = index % p.groups;
+    let x_at = id.z * p.x_stride + b * p.t * p.f;
+    let to = (id.z * p.clips + b) * p.t * p.f;
+    let values = min(lengths[id.z * p.lengths_stride + b], p.t) * p.columns;
+    let moments = saved_moments[id.z * p.clips * p.groups + index];
+    var sums = vec2(0.0);
+    for (var i = lane; i < p.columns; i += LANES) {
+        let c = group * p.columns + i;
+        let at = (id.z * p.clips + b) * 2u * p.f + c;
+        let scale = gamma[id.z * p.gamma_stride + c];
+        sums += vec2(total(partial[at] * scale), total(partial[at + p.f] * scale));
+    }
+    let means = sum_of_lanes(lane, sums) / max(f32(values) * SIZE, 1.0);
+    for (var i = lane; i < p.t * p.columns; i += LANES) {
+        let at = place(group, i);
+        var v = Value(0.0);
+        if i < values {
+            let g = grad_y[to + at] * gamma[id.z * p.gamma_stride + group * p.columns + i % p.columns];
+            v = (g - means.x - (x[x_at + at] - moments.x) * (moments.y * means.y)) * moments.y;
+        }
+        if p.accumulate == 1u { grad_x[to + at] += v; } else { grad_x[to + at] = v; }
+    }
+}

@@ -1,0 +1,259 @@
+//! Group norm of each clip, over its valid instances and the columns of a group (Wu and He: "Group normalization", ECCV 2018).
+//!
+//! y = gamma (x - mean) / sqrt(var + eps) + beta, with mean and biased variance of each clip and group: columns are split into G
+//! groups of F / G neighbours. As PyTorch's `GroupNorm` of (B, F, T).
+//! x (B, T, F), lengths (B) u32: instances t < lengths[b] are valid, the rest is padding, where y and dx are 0. gamma, beta (F); y as x.
+//! The same in training and evaluation.
+
+use super::{Entry, variants};
+use crate::check::{Case, Fill, Input, InputRole};
+use crate::core::array::Array;
+use crate::core::error::{Error, Result};
+use crate::gpu::{Grid, Launch, Recorder, Shader, View, params, shader};
+use crate::graph::{Bound, Cost, Graph, Io, Op, Outputs, Sink, Spec, Tensor};
+
+static SHADER: Shader = shader!("group_norm.wgsl");
+static VEC4: Shader = SHADER.with(&["VEC4"]);
+
+params! {
+    struct Params {
+        clips: u32, t: u32, f: u32, groups: u32, columns: u32,
+        x_stride: u32, lengths_stride: u32, gamma_stride: u32, beta_stride: u32,
+        eps: f32, accumulate: u32, accumulate_beta: u32,
+        first_at: u32, second_at: u32, wants_gamma: u32, wants_beta: u32,
+    }
+}
+
+const LANES: usize = 64;
+/// Iterations that sum over the lanes.
+const LANE_ROUNDS: usize = 6;
+
+/// Inputs: x, lengths, gamma, beta. Output: y.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct GroupNorm {
+    /// G, a divisor of F.
+    pub groups: usize,
+    /// Added to the variance. 1e-5 in PyTorch.
+    pub eps: f64,
+}
+
+/// Adds group norm. `x` (B, T, F), `lengths` u32 (B), `gamma` and `beta` (F).
+///
+/// # Errors
+/// `Shape` for tensors that do not fit together, and for a number of groups that does not divide F.
+pub fn group_norm(
+    g: &mut Graph,
+    x: Tensor,
+    lengths: Tensor,
+    gamma: Tensor,
+    beta: Tensor,
+    config: GroupNorm,
+) -> Result<Tensor> {
+    Ok(g.push(config, &[x, lengths, gamma, beta])?[0])
+}
+
+/// B, T and F of x.
+fn dims(x: &Bound) -> [usize; 3] {
+    x.shape.dims().try_into().expect("infer lets only three axes pass")
+}
+
+impl GroupNorm {
+    /// The kernel variant for F columns, and its vector width.
+    fn kernels(&self, f: usize) -> (&'static Shader, usize) {
+        variants::by_row(f / self.groups, &SHADER, &VEC4)
+    }
+
+    fn params(&self, io: &Io) -> Params {
+        let [b, t, f] = dims(io.x(0));
+        let (_, width) = self.kernels(f);
+        let stride = |i: usize| (io.x(i).stride / width) as u32;
+        Params {
+            clips: b as u32,
+            t: t as u32,
+            f: (f / width) as u32,
+            groups: self.groups as u32,
+            columns: (f / self.groups / width) as u32,
+            x_stride: stride(0),
+            lengths_stride: io.x(1).stride as u32,
+            gamma_stride: stride(2),
+            beta_stride: stride(3),
+            eps: self.eps as f32,
+            accumulate: 0,
+            accumulate_beta: 0,
+            first_at: 0,
+            second_at: 0,
+            wants_gamma: 0,
+            wants_beta: 0,
+        }
+    }
+
+    /// A workgroup per clip and group, which goes over the group `times` times.
+    fn per_group(p: Params, replicas: usize, times: usize) -> Launch {
+        let values = (p.t * p.columns) as usize;
+        let rounds = times * values.div_ceil(LANES) + 2 * LANE_ROUNDS + (p.columns as usize).div_ceil(LANES);
+        Grid::folded((p.clips * p.groups) as usize, replicas).rounds(rounds)
+    }
+
+    /// The gradients of gamma and beta from each clip's sums, if they are trained.
+    fn backward_affine(&self, io: &Io, r: &mut Recorder, partial: View) -> Result<()> {
+        let (gamma, beta) = (io.dx(2), io.dx(3));
+        let Some((some, other)) = gamma.or(beta).map(|s| s.view).zip(beta.or(gamma).map(|s| s.view)) else {
+            return Ok(());
+        };
+        let affine = some
+            .cover(other)
+            .ok_or(Error::NoGradient { op: "group_norm with gamma and beta that are not parameters" })?;
+        let (shader, width) = self.kernels(io.x(0).shape.last());
+        let at = |sink: Option<&Sink>| sink.map_or(0, |s| ((s.view.offset - affine.offset) / width) as u32);
+        let stride = |sink: Option<&Sink>| sink.map_or(0, |s| (s.stride / width) as u32);
+        let adds = |sink: Option<&Sink>| sink.is_some_and(|s| s.accumulate).into();
+        let p = Params {
+            gamma_stride: stride(gamma),
+            beta_stride: stride(beta),
+            accumulate: adds(gamma),
+            accumulate_beta: adds(beta),
+            first_at: at(gamma),
+            second_at: at(beta),
+            wants_gamma: gamma.is_some().into(),
+            wants_beta: beta.is_some().into(),
+            ..self.params(io)
+        };
+        let launch = Grid::items(p.f as usize, LANES, io.replicas).rounds(p.clips as usize);
+        let bindings = [("partial", partial), ("grad_affine", affine)];
+        r.dispatch(shader, "group_norm_backward_affine", &bindings, p, launch);
+        Ok(())
+    }
+}
+
+impl Op for GroupNorm {
+    fn name(&self) -> &'static str {
+        "group_norm"
+    }
+
+    fn infer(&self, x: &[Spec]) -> Result<Outputs> {
+        let (input, f) = (&x[0].shape, x[0].shape.last());
+        let fits = input.rank() == 3
+            && !input.is_empty()
+            && self.groups > 0
+            && f.is_multiple_of(self.groups)
+            && x[1] == Spec::u32([input.dims()[0]])
+            && x[2..].iter().all(|s| *s == Spec::f32([f]));
+        if !fits {
+            let got: Vec<String> = x.iter().map(|s| s.shape.to_string()).collect();
+            let expected =
+                format!("x (B, T, F) with F a multiple of {} groups, u32 lengths (B), gamma and beta (F)", self.groups);
+            return Err(Error::shape("group_norm", expected, got.join(", ")));
+        }
+        let b = input.dims()[0];
+        Ok(Outputs {
+            saved: vec![Spec::f32([b, self.groups, 2])],
+            scratch: vec![Spec::f32([b, 2, f])],
+            ..Outputs::one(x[0].clone())
+        })
+    }
+
+    fn forward(&self, io: &Io, r: &mut Recorder) -> Result<()> {
+        let (shader, _) = self.kernels(io.x(0).shape.last());
+        let p = self.params(io);
+        let bindings = [
+            ("x", io.x(0).view),
+            ("lengths", io.x(1).view),
+            ("gamma", io.x(2).view),
+            ("beta", io.x(3).view),
+            ("y", io.y(0).view),
+            ("saved_moments", io.saved(0).view),
+        ];
+        r.dispatch(shader, "group_norm_forward", &bindings, p, GroupNorm::per_group(p, io.replicas, 3));
+        Ok(())
+    }
+
+    fn backward(&self, io: &Io, r: &mut Recorder) -> Result<()> {
+        let (shader, _) = self.kernels(io.x(0).shape.last());
+        let Some(dy) = io.dy(0) else { return Ok(()) };
+        let (p, partial) = (self.params(io), io.scratch(0).view);
+        let inputs = [
+            ("x", io.x(0).view),
+            ("lengths", io.x(1).view),
+            ("saved_moments", io.saved(0).view),
+            ("grad_y", dy),
+            ("partial", partial),
+        ];
+        let launch = Grid::items((p.clips * p.f) as usize, LANES, io.replicas).rounds(p.t as usize);
+        r.dispatch(shader, "group_norm_backward_sums", &inputs, p, launch);
+        self.backward_affine(io, r, partial)?;
+        if let Some(dx) = io.dx(0) {
+            let p = Params { accumulate: dx.accumulate.into(), ..p };
+            let bindings = [&inputs[..], &[("gamma", io.x(2).view), ("grad_x", dx.view)]].concat();
+            let launch = GroupNorm::per_group(p, io.replicas, 1);
+            r.dispatch(shader, "group_norm_backward_input", &bindings, p, launch);
+        }
+        Ok(())
+    }
+
+    fn reference(&self, x: &[Array<f64>]) -> Vec<Array<f64>> {
+        let [x, lengths, gamma, beta] = x else { unreachable!("group_norm takes four tensors") };
+        let [b, t, f] = *x.shape().dims() else { unreachable!("x has three axes") };
+        let columns = f / self.groups;
+        let mut y = Array::zeros(x.shape().clone());
+        for clip in 0..b {
+            let valid = (lengths[clip] as usize).min(t);
+            for group in 0..self.groups {
+                let places: Vec<usize> = (0..valid)
+                    .flat_map(|i| (0..columns).map(move |c| (clip * t + i) * f + group * columns + c))
+                    .collect();
+                let n = places.len().max(1) as f64;
+                let mean = places.iter().map(|&at| x[at]).sum::<f64>() / n;
+                let var = places.iter().map(|&at| (x[at] - mean).powi(2)).sum::<f64>() / n;
+                for &at in &places {
+                    y[at] = gamma[at % f] * (x[at] - mean) / (var + self.eps).sqrt() + beta[at % f];
+                }
+            }
+        }
+        vec![y]
+    }
+
+    fn cost(&self, x: &[Spec]) -> Cost {
+        let len = x[0].shape.len() as f64;
+        Cost { flops: 8.0 * len, bytes: 4.0 * 2.0 * len }
+    }
+}
+
+fn case(name: &str, shape: [usize; 3], groups: usize, lengths: &[u32]) -> Case {
+    let f = [shape[2]];
+    let lengths = Input::u32([lengths.len()], Fill::Given(lengths.iter().map(|&n| n.into()).collect()));
+    let gamma = Input::param(f).filled(Fill::AwayFromZero(0.5));
+    Case::new(name, GroupNorm { groups, eps: 1e-5 }, vec![Input::gradient(shape), lengths, gamma, Input::param(f)])
+}
+
+/// With another `x`.
+fn on(mut case: Case, x: Input) -> Case {
+    case.inputs[0] = x;
+    case
+}
+
+fn cases() -> Vec<Case> {
+    let mut frozen = case("gamma and beta without gradient", [3, 4, 8], 2, &[4, 1, 3]);
+    (frozen.inputs[2].kind, frozen.inputs[3].kind) = (InputRole::Data, InputRole::Data);
+    // Means are rounded to multiples of 8e-6; observed errors: 1.1e-5 forward, 4.6e-5 gradient.
+    let far = Input::gradient([4, 5, 8]).filled(Fill::Uniform(100.0, 101.0));
+    vec![
+        case("one group", [3, 5, 7], 1, &[5, 2, 4]),
+        case("a group per column", [3, 5, 7], 7, &[5, 2, 4]),
+        case("one instance", [3, 1, 12], 3, &[1, 1, 1]),
+        case("padding, and a clip without instances", [4, 5, 6], 2, &[5, 0, 3, 1]),
+        case("padding, vec4", [4, 5, 16], 2, &[5, 0, 3, 1]),
+        case("groups of more values than lanes", [2, 67, 12], 2, &[67, 33]),
+        case("groups of more columns than lanes", [2, 3, 520], 2, &[3, 2]),
+        on(case("far from zero", [4, 5, 8], 2, &[5, 4, 3, 2]), far)
+            .forward_tolerance(2e-5, 1e-5)
+            .gradient_tolerance(4e-5, 4e-5),
+        on(case("shared by the replicas", [3, 2, 8], 4, &[2, 1, 2]), Input::data([3, 2, 8]).shared()),
+        on(case("input without gradient", [3, 4, 6], 3, &[4, 2, 1]), Input::data([3, 4, 6])),
+        frozen,
+        case("att-gn", [128, 10, 128], 32, &[10; 128]).bench(),
+        case("att-gn on frames", [4, 960, 128], 32, &[960, 960, 480, 960]).bench(),
+    ]
+}
+
+pub const OP: Entry =
+    Entry { name: "group_norm", about: "group norm of each clip's valid instances", shaders: &[&SHADER, &VEC4], cases };

@@ -1,0 +1,237 @@
+//! The layer, forward and backward.
+
+use super::kernels::{MAX_HIDDEN, Recurrent, move_state};
+use crate::core::array::Array;
+use crate::core::error::{Error, Result};
+use crate::gpu::{MAX_ROUNDS, Recorder, View};
+use crate::graph::{Cost, Graph, Io, Mode, Op, Outputs, Spec, Tensor};
+use crate::ops::arena::PART;
+use crate::ops::linear::{self, parameter_gradients};
+use crate::ops::recurrent_cell::{Cell, State};
+
+/// One direction's part of a layer.
+#[derive(Clone, Copy, Debug)]
+pub struct Direction {
+    /// (B, T, G H): W_ih x + b_ih.
+    pub input: Tensor,
+    /// W_hh (G H, H).
+    pub weight: Tensor,
+    /// b_hh (G H).
+    pub bias: Tensor,
+}
+
+/// Outputs of a layer.
+#[derive(Clone, Copy, Debug)]
+pub struct Sequence {
+    /// (B, T, D H), 0 beyond a clip's length.
+    pub y: Tensor,
+    /// (B, D H): after each clip's last step (the first, in reverse).
+    pub state: State,
+}
+
+/// Adds a layer. `directions`: forward, or forward and reverse. `lengths` u32 (B): valid steps. `mask` (B, D H): recurrent dropout's
+/// factors. `state` (B, D H): initial state, else zeros.
+///
+/// # Errors
+/// `Shape` for tensors that do not fit together and for more than [`MAX_HIDDEN`] units.
+pub fn recurrent(
+    g: &mut Graph,
+    cell: Cell,
+    directions: &[Direction],
+    lengths: Tensor,
+    mask: Option<Tensor>,
+    state: Option<State>,
+) -> Result<Sequence> {
+    let (masked, started, forward_only) = (mask.is_some(), state.is_some(), g.mode() == Mode::Eval);
+    let op = Recurrent { cell, directions: directions.len(), masked, started, rounds: MAX_ROUNDS, forward_only };
+    let mut inputs: Vec<Tensor> = directions.iter().map(|d| d.input).collect();
+    inputs.extend(directions.iter().map(|d| d.weight));
+    inputs.extend(directions.iter().map(|d| d.bias));
+    inputs.push(lengths);
+    inputs.extend(mask);
+    inputs.extend(state.into_iter().flat_map(|s| [Some(s.h), s.c]).flatten());
+    let y = g.push(op, &inputs)?;
+    Ok(Sequence { y: y[0], state: State { h: y[1], c: y.get(2).copied() } })
+}
+
+impl Op for Recurrent {
+    fn name(&self) -> &'static str {
+        "recurrent"
+    }
+
+    fn infer(&self, x: &[Spec]) -> Result<Outputs> {
+        let wrong = |what: &str| {
+            let got: Vec<String> = x.iter().map(|s| s.shape.to_string()).collect();
+            let gates = self.cell.gates();
+            let expected = format!(
+                "per direction (1 or 2) input (B, T, {gates} H), weight ({gates} H, H), bias ({gates} H); u32 lengths (B); mask and state \
+                 (B, D H); {what}"
+            );
+            Err(Error::shape("recurrent", expected, got.join(", ")))
+        };
+        let input = x[0].shape.dims();
+        if !(1..=2).contains(&self.directions) || input.len() != 3 || x[0].shape.is_empty() {
+            return wrong("no empty tensor");
+        }
+        let d = self.dims(input);
+        if d.h == 0 || d.h > MAX_HIDDEN {
+            return wrong(&format!("H from 1 to {MAX_HIDDEN}"));
+        }
+        let n = self.directions;
+        let state = Spec::f32([d.b, n * d.h]);
+        let mut expected = vec![Spec::f32([d.b, d.t, self.cell.gates() * d.h]); n];
+        expected.extend(vec![Spec::f32([self.cell.gates() * d.h, d.h]); n]);
+        expected.extend(vec![Spec::f32([self.cell.gates() * d.h]); n]);
+        expected.push(Spec::u32([d.b]));
+        let more = usize::from(self.masked) + if self.started { self.cell.states() } else { 0 };
+        expected.extend(vec![state.clone(); more]);
+        if x != expected {
+            return wrong("of one B, T and H");
+        }
+        // The part of one replica.
+        let saved = self.saved_layout(&d, 1);
+        let product = linear::Dims { m: d.b * d.t, n: d.gates, k: d.h, segments: 1, part: PART };
+        let [partial, partial_bias] = product.gradient_scratch();
+        let mut y = vec![Spec::f32([d.b, d.t, n * d.h])];
+        y.extend(vec![state; self.cell.states()]);
+        Ok(Outputs {
+            y,
+            saved: vec![Spec::f32([saved.len])],
+            scratch: vec![
+                Spec::f32([n * d.gates * (d.h + 1)]),
+                Spec::f32([saved.back_len]),
+                partial,
+                partial_bias,
+                Spec::f32([4]),
+            ],
+            ..Default::default()
+        })
+    }
+
+    fn forward(&self, io: &Io, r: &mut Recorder) -> Result<()> {
+        let d = self.dims(io.x(0).shape.dims());
+        self.pack(r, io, &d, true);
+        let saved = io.saved(0).view;
+        for i in 0..self.cell.states() * usize::from(self.started) {
+            let into = self.state_view(saved, &d, io.replicas, i);
+            move_state(r, io.x(self.state_at() + i).view, into, false);
+        }
+        let lengths = io.x(self.lengths_at()).view;
+        let bindings = [
+            ("lengths", lengths),
+            ("x", io.x(0).view),
+            ("x_reverse", io.x(self.directions - 1).view),
+            ("packed_weights", io.scratch(0).view),
+            ("mask", if self.masked { io.x(self.lengths_at() + 1).view } else { io.x(0).view }),
+            ("activations", saved),
+            ("y", io.y(0).view),
+        ];
+        self.time_loop(r, io, &d, self.params(io, &d), false, &bindings);
+        for i in 0..self.cell.states() {
+            move_state(r, self.state_view(saved, &d, io.replicas, i), io.y(1 + i).view, false);
+        }
+        Ok(())
+    }
+
+    fn backward(&self, io: &Io, r: &mut Recorder) -> Result<()> {
+        let d = self.dims(io.x(0).shape.dims());
+        let n = self.directions;
+        let sinks: Option<Vec<_>> = (0..n).map(|i| io.dx(i)).collect();
+        let (Some(dx), false) = (sinks, self.forward_only || self.masked && io.dx(self.lengths_at() + 1).is_some())
+        else {
+            return Err(Error::NoGradient { op: "recurrent" });
+        };
+        self.pack(r, io, &d, false);
+        let (saved, back) = (io.saved(0).view, io.scratch(1).view);
+        let mut has_state = 0;
+        for (i, given) in (0..self.cell.states()).filter_map(|i| Some((i, io.dy(1 + i)?))) {
+            has_state |= 1 << i;
+            move_state(r, given, self.state_view(back, &d, io.replicas, i), false);
+        }
+        let dx_reverse = if n == 2 { dx[1].view } else { io.scratch(4).view };
+        let bindings = [
+            ("lengths", io.x(self.lengths_at()).view),
+            ("packed_weights", io.scratch(0).view),
+            ("mask", if self.masked { io.x(self.lengths_at() + 1).view } else { saved }),
+            ("saved_activations", saved),
+            ("grad_y", io.dy(0).unwrap_or(saved)),
+            ("grad_x", dx[0].view),
+            ("grad_x_reverse", dx_reverse),
+            ("grad_activations", back),
+        ];
+        let accumulate = dx.iter().enumerate().map(|(i, dx)| u32::from(dx.accumulate) << i).sum();
+        let p = self.params(io, &d).of_backward(accumulate, has_state, io.dy(0).is_some());
+        self.time_loop(r, io, &d, p, true, &bindings);
+
+        let sections = self.saved_layout(&d, io.replicas);
+        let product = linear::Dims { m: d.b * d.t, n: d.gates, k: d.h, segments: 1, part: PART };
+        for i in 0..n {
+            let rows = io.replicas * d.b * d.t;
+            let part = |saved: View, at: usize, len: usize| View { offset: saved.offset + at, len, ..saved };
+            let dg = part(back, sections.h_at + i * sections.g_slice, rows * d.gates);
+            let seen = part(saved, sections.masked_at + i * sections.h_slice, rows * d.h);
+            let partial = [io.scratch(2).view, io.scratch(3).view];
+            parameter_gradients(r, &product, io.replicas, [dg, seen], [io.dx(n + i), io.dx(2 * n + i)], partial);
+        }
+        for i in 0..self.cell.states() * usize::from(self.started) {
+            if let Some(dx) = io.dx(self.state_at() + i) {
+                move_state(r, self.state_view(back, &d, io.replicas, i), dx.view, dx.accumulate);
+            }
+        }
+        Ok(())
+    }
+
+    fn reference(&self, x: &[Array<f64>]) -> Vec<Array<f64>> {
+        let d = self.dims(x[0].dims());
+        let (n, gates) = (self.directions, self.cell.gates());
+        let lengths = &x[self.lengths_at()];
+        let mut y = Array::zeros([d.b, d.t, n * d.h]);
+        let mut states = vec![Array::zeros([d.b, n * d.h]); self.cell.states()];
+        for b in 0..d.b {
+            for direction in 0..n {
+                let [input, w, bias] = [0, 1, 2].map(|i| &x[i * n + direction]);
+                let own = direction * d.h..(direction + 1) * d.h;
+                let start = |i: usize| match self.started {
+                    true => x[self.state_at() + i].row(b)[own.clone()].to_vec(),
+                    false => vec![0.0; d.h],
+                };
+                let mut h = start(0);
+                let mut c = if self.cell.states() == 2 { start(1) } else { vec![0.0; d.h] };
+                let valid = 0..(lengths[b] as usize).min(d.t);
+                let steps: Vec<usize> = if direction == 0 { valid.collect() } else { valid.rev().collect() };
+                for t in steps {
+                    let seen: Vec<f64> = match self.masked {
+                        true => {
+                            let mask = &x[self.lengths_at() + 1].row(b)[own.clone()];
+                            h.iter().zip(mask).map(|(h, m)| h * m).collect()
+                        }
+                        false => h.clone(),
+                    };
+                    let share = |row: usize| -> f64 {
+                        bias[row] + w.row(row).iter().zip(&seen).map(|(w, h)| w * h).sum::<f64>()
+                    };
+                    let next: Vec<(f64, f64)> = (0..d.h)
+                        .map(|u| {
+                            let from_x: Vec<f64> = (0..gates).map(|g| input.row(b * d.t + t)[g * d.h + u]).collect();
+                            let from_h: Vec<f64> = (0..gates).map(|g| share(g * d.h + u)).collect();
+                            self.cell.step(&from_x, &from_h, h[u], c[u])
+                        })
+                        .collect();
+                    (h, c) = next.into_iter().unzip();
+                    y.row_mut(b * d.t + t)[own.clone()].copy_from_slice(&h);
+                }
+                for (state, values) in states.iter_mut().zip([&h, &c]) {
+                    state.row_mut(b)[own.clone()].copy_from_slice(values);
+                }
+            }
+        }
+        [y].into_iter().chain(states).collect()
+    }
+
+    fn cost(&self, x: &[Spec]) -> Cost {
+        let d = self.dims(x[0].shape.dims());
+        let rows = (self.directions * d.b * d.t) as f64;
+        let (gates, h) = (d.gates as f64, d.h as f64);
+        Cost { flops: rows * gates * (2.0 * h + 8.0), bytes: 4.0 * (rows * (gates + h) + gates * h) }
+    }
+}
