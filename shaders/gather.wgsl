@@ -10,7 +10,7 @@ struct Params {
     instances: u32,   // T
     positions: u32,   // factor of the lengths
     slots: u32,       // clips in the features
-    placed: u32,      // 1: clip i is in slot places[i], else in slot i
+    windowed: u32,    // 1: clip i is in slot clip_slots[i], else in slot i
     rows_stride: u32,
 }
 
@@ -27,13 +27,13 @@ struct Params {
 @group(0) @binding(10) var<storage, read_write> targets: array<f32>;  // (R, B, K)
 @group(0) @binding(11) var<storage, read_write> observed: array<f32>; // (R, B, K)
 @group(0) @binding(12) var<storage, read> halves: array<vec2<u32>>;   // (slots, words), four f16 each
-@group(0) @binding(13) var<storage, read> places: array<u32>;         // (N)
+@group(0) @binding(13) var<storage, read> clip_slots: array<u32>;    // (N)
 
 // Slot of the features of the clip for batch entry b; p.slots or beyond for none.
 fn slot_of(replica: u32, b: u32) -> u32 {
     let row = rows[replica * p.rows_stride + b];
     if row >= p.clips { return p.slots; }
-    if p.placed == 1u { return places[row]; }
+    if p.windowed == 1u { return clip_slots[row]; }
     return row;
 }
 

@@ -43,11 +43,11 @@ fn linear_forward(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups)
     let col = local_index % 8u * 4u;
     let w0 = id.z / p.segments * p.w_stride;
     var acc: array<vec4<f32>, 4>;
-    for (var d0 = 0u; d0 < p.k; d0 += DEPTH) {
+    for (var d0 = p.k_from; d0 < p.k_to; d0 += DEPTH) {
         for (var i = local_index; i < TILE * DEPTH; i += WORKGROUP_SIZE) {
             let d = i % DEPTH;
             let tile_row = i / DEPTH;
-            let inside = d0 + d < p.k;
+            let inside = d0 + d < p.k_to;
             var a = 0.0;
             var bb = 0.0;
             if inside && row0 + tile_row < p.m { a = x[row_of(id.z, row0 + tile_row) * p.k + d0 + d]; }
@@ -64,10 +64,12 @@ fn linear_forward(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups)
             let r = row0 + row + i;
             let c = col0 + col + j;
             if r < p.m && c < p.n {
+                let at = row_of(id.z, r) * p.columns + p.first + c;
                 var v = acc[i][j];
+                if p.accumulate == 1u { v += y[at]; }
                 if p.has_bias == 1u { v += b[id.z / p.segments * p.b_stride + p.first + c]; }
                 if p.relu == 1u { v = keep_nan(v, max(v, 0.0)); }
-                y[row_of(id.z, r) * p.columns + p.first + c] = v;
+                y[at] = v;
             }
         }
     }

@@ -60,6 +60,10 @@
 //! [`bench`]. A training step is two plans replayed in turn (model and optimiser, see [`train::learner`]), and the clock (seeds and
 //! steps) is a tensor like any other.
 //!
+//! [`predict`] comes before [`train`], because a run ends with its own test: a [`Session`] evaluates with the predictor that later
+//! recognises recordings. The kinds of features ([`nn::FeatureKind`]) are in [`nn`], because a model names the kinds that it takes;
+//! [`features`] computes them.
+//!
 //! Errors ([`Error`]) name settings and function arguments in backquotes, which the command line replaces by its options.
 
 pub mod audio;

@@ -21,7 +21,9 @@ alias Bits = vec4<u32>;
 fn put_y(at: u32, row: u32, v: vec4<f32>) {
     if row >= p.m { return; }
     let i = at + row * p.segments * (p.columns / 4u);
-    if p.relu == 1u { y[i] = keep_nan(v, max(v, vec4(0.0))); } else { y[i] = v; }
+    var sum = v;
+    if p.accumulate == 1u { sum += y[i]; }
+    if p.relu == 1u { y[i] = keep_nan(sum, max(sum, vec4(0.0))); } else { y[i] = sum; }
 }
 
 fn put_grad_x(at: u32, row: u32, v: vec4<f32>) {
@@ -82,14 +84,15 @@ fn linear_forward(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups)
     let replica = id.z / p.segments;
     let segment = id.z % p.segments;
     let lines = min(vec4(row + lane) + vec4(0u, 8u, 16u, 24u), vec4(p.m - 1u));
-    var rows = ((replica * p.m + lines) * p.segments + segment) * depth;
+    let start = p.k_from / 4u;
+    var rows = ((replica * p.m + lines) * p.segments + segment) * depth + start;
     let next = p.segments * depth;
-    var cols = replica * p.w_stride / 4u + min(col, p.n - 4u) * next + segment * depth;
+    var cols = replica * p.w_stride / 4u + min(col, p.n - 4u) * next + segment * depth + start;
     var t0: Rows;
     var t1: Rows;
     var t2: Rows;
     var t3: Rows;
-    for (var d = 0u; d < depth; d++) {
+    for (var d = start; d < p.k_to / 4u; d++) {
         let b = transpose(mat4x4(w[cols], w[cols + next], w[cols + 2u * next], w[cols + 3u * next]));
         update(&t0, x[rows.x], b);
         update(&t1, x[rows.y], b);

@@ -12,7 +12,9 @@ mod timer;
 
 pub use front_ends::{FRONT_ENDS, FrontEndPart, SECONDS, front_end};
 pub use kernels::kernels;
-pub use peak::{SHADER as PEAK_SHADER, dispatches as peak_dispatches, peak};
+pub use peak::peak;
+#[doc(hidden)]
+pub use peak::{SHADER as PEAK_SHADER, dispatches as peak_dispatches};
 pub use steps::{Share, Step, profile, step};
 pub use timer::Timer;
 

@@ -164,7 +164,7 @@ fn seeds(config: &Config) -> String {
 /// Trains a run to the end, evaluates it and writes its report. `None` if the user interrupted.
 pub fn conduct(mut session: Session, data: &Dataset, messages: &Messages) -> Result<Option<Outcome>> {
     if let Some(adapter) = session.begun_elsewhere() {
-        note(&format!("warning: the run was begun on {adapter}; on another adapter results are not bit-identical"));
+        note(&format!("warning: the run was started on {adapter}; on another adapter results are not bit-identical"));
     }
     let (config, resume) = (session.config().clone(), &messages.resume);
     let is_forest = config.model()?.is_forest();

@@ -2,6 +2,15 @@
 
 use crate::core::shape::Shape;
 
+/// Elements in the order of memory: the last axis is the innermost.
+///
+/// ```
+/// use wmic::Array;
+///
+/// let x = Array::from_fn([2, 3], |i| i as f32);
+/// assert_eq!((x.dims(), x.row(1)), (&[2, 3][..], &[3.0, 4.0, 5.0][..]));
+/// assert_eq!(x.reshape([3, 2]).row(2), [4.0, 5.0]);
+/// ```
 #[derive(Clone, Debug, PartialEq)]
 pub struct Array<T> {
     shape: Shape,

@@ -190,10 +190,15 @@ impl AudioSet {
         let k = self.classes.len();
         let classes: Vec<usize> = files.iter().map(|&file| of_file[file as usize]).collect();
         let mut warnings = self.warnings.clone();
-        let mut heard = vec![false; of_file.len()];
-        files.iter().for_each(|&file| heard[file as usize] = true);
-        let silent: Vec<&str> =
-            self.keys.iter().zip(&heard).filter(|(_, heard)| !**heard).map(|(key, _)| key.as_str()).collect();
+        let mut extracted = vec![false; of_file.len()];
+        files.iter().for_each(|&file| extracted[file as usize] = true);
+        let silent: Vec<&str> = self
+            .keys
+            .iter()
+            .zip(&extracted)
+            .filter(|(_, extracted)| !**extracted)
+            .map(|(key, _)| key.as_str())
+            .collect();
         if !silent.is_empty() {
             let (n, all) = (silent.len(), of_file.len());
             warnings.push(format!(

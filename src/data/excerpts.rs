@@ -24,7 +24,7 @@ pub struct Excerpts {
 
 impl AudioSet {
     /// The clips of recordings with labels of one's own. `keys[i]` and `rows[i]`: the name, the file and the start (seconds) of row i of
-    /// `features`. What times tell of an excerpt is its label; labels without times hold for all excerpts of a recording.
+    /// `features`. The times that overlap an excerpt give its labels; labels without times hold for all excerpts of a recording.
     ///
     /// # Errors
     /// `Usage` if the numbers of rows and keys differ, or for other sets; `Data` if no label is left.
@@ -87,7 +87,7 @@ impl AudioSet {
             }
         }
         if !how.strong && !own.times.is_empty() {
-            warnings.push("times only tell in which clips an instrument plays (the model has no instances)".into());
+            warnings.push("times only say in which clips an instrument plays (the model has no instances)".into());
         }
         if spread > 0 {
             warnings.push(format!(

@@ -82,7 +82,7 @@ impl Dims {
             features: g.shared_input("features", encoding.spec(slots, instances * width)),
             lengths: g.shared_input("lengths", Spec::u32([clips])),
             labels: g.shared_input("labels", Spec::u32([clips, classes])),
-            places: self.is_windowed().then(|| g.shared_input("places", Spec::u32([clips]))),
+            clip_slots: self.is_windowed().then(|| g.shared_input("clip_slots", Spec::u32([clips]))),
         }
     }
 
@@ -116,7 +116,7 @@ pub struct DeviceDataset {
     features: Buffer,
     lengths: Buffer,
     labels: Buffer,
-    places: Buffer,
+    clip_slots: Buffer,
     instance_labels: Buffer,
 }
 
@@ -161,7 +161,7 @@ impl DeviceDataset {
             features: features.map_or_else(|| gpu.buffer("features", size), Ok)?,
             lengths: gpu.buffer("lengths", dims.clips)?,
             labels: gpu.upload("labels", &vec![UNKNOWN; dims.clips * dims.classes])?,
-            places: gpu.buffer("places", 1)?,
+            clip_slots: gpu.buffer("clip_slots", 1)?,
             instance_labels: gpu.buffer("instance labels", 1)?,
         })
     }
@@ -180,7 +180,7 @@ impl DeviceDataset {
             features: gpu.buffer("features", dims.slots * dims.clip_bytes() as usize / 4)?,
             lengths: gpu.upload("lengths", &features.lengths)?,
             labels: gpu.upload("labels", labels)?,
-            places: gpu.buffer("places", if dims.is_windowed() { dims.clips } else { 1 })?,
+            clip_slots: gpu.buffer("clip_slots", if dims.is_windowed() { dims.clips } else { 1 })?,
             instance_labels: gpu.buffer("instance labels", 1)?,
         };
         if !dims.is_windowed() {
@@ -195,7 +195,7 @@ impl DeviceDataset {
             ("features", self.features.clone()),
             ("lengths", self.lengths.clone()),
             ("labels", self.labels.clone()),
-            ("places", self.places.clone()),
+            ("clip_slots", self.clip_slots.clone()),
             ("instance_labels", self.instance_labels.clone()),
         ]
     }
@@ -248,9 +248,9 @@ impl DeviceDataset {
         wanted.sort_unstable();
         wanted.dedup();
         assert!(wanted.len() <= self.dims.slots, "a submission needs more clips than the window holds");
-        let mut places = vec![PADDING; self.dims.clips];
-        wanted.iter().zip(0..).for_each(|(&clip, slot)| places[clip as usize] = slot);
-        gpu.write(&self.places, 0, &places)?;
+        let mut clip_slots = vec![PADDING; self.dims.clips];
+        wanted.iter().zip(0..).for_each(|(&clip, slot)| clip_slots[clip as usize] = slot);
+        gpu.write(&self.clip_slots, 0, &clip_slots)?;
         self.write(gpu, source, wanted)
     }
 

@@ -76,6 +76,7 @@ impl Gpu {
     }
 
     /// Makes the device fail from now on, like a driver error; for tests.
+    #[doc(hidden)]
     pub fn fail(&self, fault: &str) {
         self.fault.lock().unwrap().get_or_insert_with(|| fault.to_owned());
     }

@@ -175,6 +175,7 @@ const SHARED: &[File] = &[
 const SUBGROUPS: &str = "enable subgroups;";
 
 /// Parses and validates a shader; beyond WebGPU's core only subgroups, and only if the shader enables them.
+#[doc(hidden)]
 pub fn parse_wgsl(shader: &Shader) -> Result<(naga::Module, naga::valid::ModuleInfo)> {
     let (file, text) = (shader.file, shader.text()?);
     // WebGPU's core has pack2x16float and unpack2x16float; naga requires a capability because OpenGL does not.

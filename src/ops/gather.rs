@@ -2,7 +2,7 @@
 //!
 //! rows u32 (B) chooses clips among N; a row that is not a clip ([`PADDING`](super::sample::PADDING)) gives 0 everywhere, lengths included.
 //! features (S, T F) in one of the encodings of [`Encoding`]. Clip i is in slot i of them; or, if only a window of the dataset is on
-//! the GPU, in slot places[i], u32 (N). lengths u32 (N): valid instances, at most T; labels u32 (N, K): 0 unknown, 1 absent, 2 present.
+//! the GPU, in slot clip_slots[i], u32 (N). lengths u32 (N): valid instances, at most T; labels u32 (N, K): 0 unknown, 1 absent, 2 present.
 //! No gradients.
 
 use half::f16;
@@ -21,7 +21,7 @@ static SHADER: Shader = shader!("gather.wgsl");
 params! {
     struct Params {
         batch: u32, words: u32, classes: u32, clips: u32, instances: u32, positions: u32,
-        slots: u32, placed: u32, rows_stride: u32,
+        slots: u32, windowed: u32, rows_stride: u32,
     }
 }
 
@@ -68,7 +68,7 @@ pub struct Clips {
     /// u32 (N, K).
     pub labels: Tensor,
     /// u32 (N); none if features has all N clips in order.
-    pub places: Option<Tensor>,
+    pub clip_slots: Option<Tensor>,
 }
 
 /// What a step trains or validates on.
@@ -134,7 +134,7 @@ pub struct Gather {
 /// `Shape` for tensors that do not fit together.
 pub fn gather(g: &mut Graph, rows: Tensor, clips: Clips, how: Gather) -> Result<Batch> {
     let inputs: Vec<Tensor> =
-        [rows, clips.features, clips.lengths, clips.labels].into_iter().chain(clips.places).collect();
+        [rows, clips.features, clips.lengths, clips.labels].into_iter().chain(clips.clip_slots).collect();
     let y = g.push(how, &inputs)?;
     Ok(Batch { x: y[0], lengths: y[1], target: y[2], observed: y[3], instances: None })
 }
@@ -162,7 +162,7 @@ impl Op for Gather {
             && *features == self.encoding.spec(slots, self.len())
             && *lengths == Spec::u32([clips])
             && *labels == Spec::u32([clips, labels.shape.last()])
-            && x.get(4).map_or(slots == clips, |places| *places == Spec::u32([clips]));
+            && x.get(4).map_or(slots == clips, |clip_slots| *clip_slots == Spec::u32([clips]));
         if !fits {
             let got: Vec<String> = x.iter().map(|s| s.shape.to_string()).collect();
             let (len, per_word) = (self.len(), self.encoding.per_word());
@@ -191,7 +191,7 @@ impl Op for Gather {
             }
             Encoding::Floats => ("gather_forward_scalar", "values", "x", self.len()),
         };
-        let placed = io.inputs() == 5;
+        let windowed = io.inputs() == 5;
         let p = Params {
             batch: batch as u32,
             words: words as u32,
@@ -200,12 +200,12 @@ impl Op for Gather {
             instances: self.instances as u32,
             positions: self.positions as u32,
             slots: io.x(1).shape.rows() as u32,
-            placed: placed.into(),
+            windowed: windowed.into(),
             rows_stride: io.x(0).stride as u32,
         };
         let rows = ("rows", io.x(0).view);
-        let places = ("places", if placed { io.x(4).view } else { io.x(2).view });
-        let bindings = [rows, places, (features, io.x(1).view), (x, io.y(0).view)];
+        let clip_slots = ("clip_slots", if windowed { io.x(4).view } else { io.x(2).view });
+        let bindings = [rows, clip_slots, (features, io.x(1).view), (x, io.y(0).view)];
         r.dispatch(&SHADER, entry, &bindings, p, Grid::items(batch * words, 64, io.replicas).no_loops());
         let bindings = [
             rows,
@@ -230,7 +230,7 @@ impl Op for Gather {
         let (batch, classes) = (rows.shape().len(), labels.shape().last());
         let clip = |b: usize| Some(rows[b] as usize).filter(|row| *row < lengths.shape().len());
         let feature = |row: usize, i: usize| {
-            let slot = features.row(x.get(4).map_or(row, |places| places[row] as usize));
+            let slot = features.row(x.get(4).map_or(row, |clip_slots| clip_slots[row] as usize));
             let word = |n: usize| (slot[i / n] as u32).to_le_bytes();
             match self.encoding {
                 Encoding::Bytes => f64::from(word(4)[i % 4]) / 255.0,
@@ -286,9 +286,9 @@ fn two_halves(i: usize) -> f64 {
 }
 
 /// With clips of several positions, of which a window is on the GPU in another order.
-fn windowed(name: &str, rows: &[f64], places: &[f64], encoding: Encoding) -> Case {
-    let clips = places.len();
-    let slots = 1 + places.iter().filter(|p| **p < clips as f64).fold(0.0f64, |most, p| most.max(*p)) as usize;
+fn windowed(name: &str, rows: &[f64], clip_slots: &[f64], encoding: Encoding) -> Case {
+    let clips = clip_slots.len();
+    let slots = 1 + clip_slots.iter().filter(|p| **p < clips as f64).fold(0.0f64, |most, p| most.max(*p)) as usize;
     let rows = Input::u32([rows.len()], Fill::Given(rows.to_vec()));
     let Case { inputs, .. } = case(name, rows, slots, [3, 8, 5], encoding);
     let [rows, features, ..] = <[Input; 4]>::try_from(inputs).expect("gather has four inputs");
@@ -297,7 +297,7 @@ fn windowed(name: &str, rows: &[f64], places: &[f64], encoding: Encoding) -> Cas
         features,
         Input::u32([clips], Fill::Below(4)).shared(),
         Input::u32([clips, 5], Fill::Below(3)).shared(),
-        Input::u32([clips], Fill::Given(places.to_vec())).shared(),
+        Input::u32([clips], Fill::Given(clip_slots.to_vec())).shared(),
     ];
     Case::new(name, Gather { instances: 3, width: 8, encoding, positions: 24 }, inputs)
 }

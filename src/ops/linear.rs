@@ -31,7 +31,7 @@ params! {
     struct Params {
         m: u32, n: u32, k: u32, first: u32, columns: u32, segments: u32,
         w_stride: u32, b_stride: u32,
-        has_bias: u32, relu: u32, accumulate: u32, slices: u32, w_at: u32, b_at: u32,
+        has_bias: u32, relu: u32, accumulate: u32, slices: u32, w_at: u32, b_at: u32, k_from: u32, k_to: u32,
     }
 }
 
@@ -40,8 +40,8 @@ const TILE: usize = 32;
 /// The tile kernel sums dw over M in slices of about this many rows, so that large GPUs are fully used.
 const SLICE: usize = 128;
 const MAX_SLICES: usize = 16;
-/// Most rows of a slice: an invocation loops over all of them (see `MAX_ROUNDS`).
-const MAX_SLICE: usize = 1 << 14;
+/// Most terms of a sum in one dispatch: an invocation loops over all of them (see `MAX_ROUNDS`).
+const MAX_TERMS: usize = 1 << 14;
 
 /// Inputs: x, w and, optionally, b.
 #[derive(Clone, Copy, Debug)]
@@ -104,12 +104,20 @@ impl Dims {
     /// At most what a binding can hold for the least number of outputs.
     fn slices(&self) -> usize {
         let most = (self.part / (ALIGN * self.weights())).max(1);
-        self.m.div_ceil(SLICE).min(MAX_SLICES.max(self.m.div_ceil(MAX_SLICE))).min(most)
+        self.m.div_ceil(SLICE).min(MAX_SLICES.max(self.m.div_ceil(MAX_TERMS))).min(most)
     }
 
     /// The outputs in parts, `copies` of whose weights an adapter can bind.
     fn parts(&self, copies: usize) -> impl Iterator<Item = Range<usize>> {
-        let most = (self.part / (copies * self.weights()) / ALIGN * ALIGN).max(ALIGN);
+        self.ranges((self.part / (copies * self.weights()) / ALIGN * ALIGN).max(ALIGN))
+    }
+
+    /// The same, of as many as a dispatch sums at most: the gradient of x is a sum over the outputs.
+    fn terms(&self) -> impl Iterator<Item = Range<usize>> {
+        self.ranges((self.part / self.weights() / ALIGN * ALIGN).clamp(ALIGN, MAX_TERMS))
+    }
+
+    fn ranges(&self, most: usize) -> impl Iterator<Item = Range<usize>> + use<> {
         let n = self.n;
         (0..n).step_by(most).map(move |first| first..n.min(first + most))
     }
@@ -150,6 +158,8 @@ impl Dims {
             slices: 1,
             w_at: 0,
             b_at: 0,
+            k_from: 0,
+            k_to: self.k as u32,
         }
     }
 }
@@ -199,7 +209,7 @@ impl Op for Linear {
         let dims = Dims::new(input, w, self);
         let [partial, partial_bias] = dims.gradient_scratch();
         let g = Spec::f32([if self.relu { dims.rows() * dims.n } else { 1 }]);
-        let dx = Spec::f32([if dims.parts(1).nth(1).is_some() { input.len() } else { 1 }]);
+        let dx = Spec::f32([if dims.terms().nth(1).is_some() { input.len() } else { 1 }]);
         Ok(Outputs {
             y: vec![Spec::f32(input.with_last(w.rows()))],
             scratch: vec![partial, partial_bias, g, dx],
@@ -216,17 +226,24 @@ impl Op for Linear {
             let w = d.part_of(w, &part);
             let bias = if io.inputs() == 3 { bias } else { w };
             let bindings = [("x", io.x(0).view), ("w", w), ("b", bias), ("y", io.y(0).view)];
-            let p = Params {
-                n: n as u32,
-                first: first as u32,
-                w_stride: io.x(1).stride as u32,
-                b_stride: if io.inputs() == 3 { io.x(2).stride as u32 } else { 0 },
-                has_bias: (io.inputs() == 3).into(),
-                relu: self.relu.into(),
-                ..d.params()
-            };
-            let launch = tiles([d.m, n, d.k], io.replicas * d.segments, variant);
-            r.dispatch(shader(variant), "linear_forward", &bindings, p, launch);
+            for from in (0..d.k).step_by(MAX_TERMS) {
+                let to = d.k.min(from + MAX_TERMS);
+                let is_last = to == d.k;
+                let p = Params {
+                    n: n as u32,
+                    first: first as u32,
+                    w_stride: io.x(1).stride as u32,
+                    b_stride: if io.inputs() == 3 { io.x(2).stride as u32 } else { 0 },
+                    has_bias: (io.inputs() == 3 && is_last).into(),
+                    relu: (self.relu && is_last).into(),
+                    accumulate: (from > 0).into(),
+                    k_from: from as u32,
+                    k_to: to as u32,
+                    ..d.params()
+                };
+                let launch = tiles([d.m, n, to - from], io.replicas * d.segments, variant);
+                r.dispatch(shader(variant), "linear_forward", &bindings, p, launch);
+            }
         }
         Ok(())
     }
@@ -242,9 +259,9 @@ impl Op for Linear {
         if let Some(dx) = io.dx(0) {
             let variant = variants::matrix_product(r.target, d.n, d.k);
             // A sum over the outputs, to which every part adds. If it is added to an earlier contribution, it is complete before.
-            let joins = dx.accumulate && d.parts(1).nth(1).is_some();
+            let joins = dx.accumulate && d.terms().nth(1).is_some();
             let into = if joins { io.scratch(3).view } else { dx.view };
-            for part in d.parts(1) {
+            for part in d.terms() {
                 let bindings = [("grad_y", dy), ("w", d.part_of(io.x(1).view, &part)), ("grad_x", into)];
                 let p = Params {
                     n: part.len() as u32,
@@ -421,6 +438,10 @@ fn cases() -> Vec<Case> {
         in_parts(segmented("in parts, several slices", [150, 2, 8], 200), 2, 2 * ALIGN),
         // More rows than the kernels for 8 lanes sum in one loop. Sums of 240 000 terms of both signs: 8.4e-4 was observed.
         case("many rows, vec4", &[240_004, 4], 4, true).gradient_tolerance(3e-3, 1e-4),
+        // More terms than one dispatch sums, forward and in the gradient of x. Sums of 40 004 terms: 1.6e-4 was observed forward.
+        case("many inputs", &[3, 40_004], 8, true).forward_tolerance(4e-4, 1e-5),
+        case("many inputs, ragged", &[2, 33_001], 3, true).forward_tolerance(4e-4, 1e-5),
+        case("many outputs", &[2, 4], 40_004, true),
         segmented("att-tf, width 1/8", [40, 24, 64], 512).bench(),
     ];
     for (name, x, n) in [("att layer", [1280, 128], 128), ("att head", [1280, 128], 20), ("fc first", [128, 1280], 512)]

@@ -106,7 +106,7 @@ pub fn batch_rows(pool: &[u32], batch: usize, order: Order, key: [u32; 2], step:
 }
 
 /// Bound of the rounds of cycle walking; each is needed with probability at most 1/2, so it is never reached.
-const MAX_WALK: usize = 1000;
+const MAX_CYCLES: usize = 1000;
 
 impl Op for Sample {
     fn name(&self) -> &'static str {
@@ -138,7 +138,7 @@ impl Op for Sample {
             stream: self.order.stream().unwrap_or(0),
         };
         let bindings = [("clock", io.x(0).view), ("pool", io.x(1).view), ("y", io.y(0).view)];
-        let grid = Grid::items(self.batch, 64, io.replicas).rounds(MAX_WALK * 4 * (1 + PHILOX_ROUNDS));
+        let grid = Grid::items(self.batch, 64, io.replicas).rounds(MAX_CYCLES * 4 * (1 + PHILOX_ROUNDS));
         r.dispatch(&SHADER, "sample_forward", &bindings, p, grid);
         Ok(())
     }

@@ -37,6 +37,18 @@ pub struct Recognised {
 }
 
 /// A trained model with its front end on a GPU, for any number of recordings.
+///
+/// ```no_run
+/// use wmic::predict::recogniser::Options;
+/// use wmic::{Gpu, Recogniser, RunDir, Trained};
+///
+/// let trained = Trained::load(&RunDir::open("runs/att".as_ref())?)?;
+/// let mut recogniser = Recogniser::new(&Gpu::open(None)?, trained, Options::default())?;
+/// // One second of silence at 44.1 kHz; files: `recognise_file`.
+/// let recognised = recogniser.recognise(&[0.0; 44_100], 44_100)?;
+/// assert!(recognised.recognition.ranked().iter().all(|instrument| !instrument.present));
+/// # Ok::<(), wmic::Error>(())
+/// ```
 pub struct Recogniser {
     gpu: Gpu,
     trained: Trained,

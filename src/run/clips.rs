@@ -116,7 +116,7 @@ fn unused_times(config: &Config, data: &Dataset) -> Option<String> {
         true => format!("{} has no probabilities of instances", config.model),
         false => "mixed clips have none".into(),
     };
-    (data.strong.is_some() && !is_used).then(|| format!("times only tell in which clips an instrument plays ({why})"))
+    (data.strong.is_some() && !is_used).then(|| format!("times only say in which clips an instrument plays ({why})"))
 }
 
 fn audio_set(config: &Config) -> Result<AudioSet> {

@@ -31,7 +31,7 @@ pub fn grow(
     config: &Config,
     data: &Dataset,
     stop: &(dyn Fn() -> bool + Sync),
-    tell: &mut dyn FnMut(usize),
+    progress: &mut dyn FnMut(usize),
 ) -> Result<Option<Vec<Forest>>> {
     let k = data.classes.len();
     let all: Vec<u32> = (0..data.keys.len() as u32).collect();
@@ -63,7 +63,7 @@ pub fn grow(
         drop(send);
         for (done, (r, class, trees)) in receive.iter().enumerate() {
             grown[r][class] = Some(trees);
-            tell(done + 1);
+            progress(done + 1);
         }
     });
     let forest = |classes: Vec<Option<Vec<Tree>>>| {

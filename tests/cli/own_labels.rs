@@ -111,6 +111,6 @@ fn own_labels_are_trained_on_and_a_run_keeps_its_splits_and_gives_its_weights() 
     let unused = [&train[..], &["--model", "fc-t", "--epochs", "1", "--batch", "8"]].concat();
     let done = wmic(&unused).assert().success();
     let notes = String::from_utf8(done.get_output().stderr.clone()).unwrap();
-    assert!(notes.contains("times only tell in which clips an instrument plays (fc-t has no"), "{notes}");
+    assert!(notes.contains("times only say in which clips an instrument plays (fc-t has no"), "{notes}");
     assert!(!stdout(&["plan", &at(""), "--features", &at("features.npz"), "--model", "att"]).is_empty());
 }

@@ -267,8 +267,14 @@ fn single_label_models_are_reported_with_a_confusion_matrix() {
     let e = single_label(&seeds, &ORCHESTRA);
     let mut rows = rows(&seeds, |s| 10 + s as usize);
     rows.iter_mut().for_each(|row| row.val_accuracy = row.val_f1_pn.take());
+    rows.iter_mut().for_each(|row| row.train_accuracy = row.val_accuracy.map(|accuracy| accuracy + 0.125));
+    let splits = "sample_key,class,split\na@0,<violin>,train\nb@0,<violin>,train\nc@0,tuba,test\nd@0,tuba,validation\n";
+    std::fs::write(at.join("splits.csv"), splits).unwrap();
     write(at, &record(&seeds), &rows, &e, None).unwrap();
-    assert_eq!(names(at), ["classes.png", "confusion.png", "learning_curves.png", "report.html", "seeds.png"]);
+    assert_eq!(
+        names(at),
+        ["classes.png", "confusion.png", "learning_curves.png", "report.html", "seeds.png", "splits.csv"]
+    );
     let matrix = picture(at, "confusion.png");
     assert_eq!(matrix.width(), 2160);
     let confusion = e.confusion.as_ref().unwrap();
@@ -295,6 +301,14 @@ fn single_label_models_are_reported_with_a_confusion_matrix() {
     for words in ["f1_pn", "threshold of", "<violin>"] {
         assert!(!page.contains(words), "{words}");
     }
+    // AACNN's Table I: clips of each class in training, validation and test.
+    for cells in [["&lt;violin&gt;", "2", "0", "0"], ["tuba", "0", "1", "1"]] {
+        let row = |line: &str| cells.iter().all(|cell| line.contains(&format!(">{cell}</")));
+        assert!(page.lines().any(row), "{cells:?}");
+    }
+    // Its Fig. 2: accuracy on training clips beside that on validation clips.
+    let curves = page.split("<svg ").nth(1).unwrap();
+    assert_eq!(curves.matches("training").count(), 2, "the loss and the accuracy");
     // The SVG has every count as a text of its own.
     let matrix = page.rfind("<div class=\"wide\"").unwrap()..page.rfind("<div class=\"narrow\"").unwrap();
     let texts: Vec<&str> = page[matrix].split("<text").filter_map(|t| t.split('>').nth(1)).collect();

@@ -34,7 +34,7 @@ fn train(gpu: &Gpu, seeds: &[u32], epochs: usize, poison: bool) -> Trained {
     let lengths = g.shared_input("lengths", Spec::u32([CLIPS]));
     let labels = g.shared_input("labels", Spec::u32([CLIPS, 1]));
     let rows = sample(&mut g, clock, pool, BATCH, Order::Shuffled).unwrap();
-    let clips = Clips { features, lengths, labels, places: None };
+    let clips = Clips { features, lengths, labels, clip_slots: None };
     let how = Gather { instances: 1, width: WIDTH, encoding: Encoding::Bytes, positions: 1 };
     let batch = gather(&mut g, rows, clips, how).unwrap();
     let x = g.reshape(batch.x, [BATCH, WIDTH]);

@@ -1,5 +1,7 @@
 //! Training is bit-identical whether all of a dataset is on the GPU or only a window.
 
+use std::sync::Arc;
+
 use wmic::Error;
 use wmic::data::{Dataset, FeatureValues, synth};
 use wmic::features::device_dataset::DeviceDataset;
@@ -28,6 +30,16 @@ fn training_is_bit_identical_for_any_window() {
 
     for (data, config, step) in [(&bytes, &plain, 60), (&floats, &plain, 60), (&bytes, &both, 180)] {
         let whole = DeviceDataset::of_dataset(&gpu, data).unwrap();
+        // A window streams from the dataset in memory, not from a copy.
+        let users = || match &data.features.values {
+            FeatureValues::U8(values) => Arc::strong_count(values),
+            FeatureValues::F32(values) => Arc::strong_count(values),
+            FeatureValues::F16(_) => unreachable!("made above"),
+        };
+        let alone = users();
+        let window = DeviceDataset::with_dims(&gpu, data, whole.dims.windowed(step)).unwrap();
+        assert_eq!(users(), alone + 1);
+        drop(window);
         let train = |slots: usize| -> wmic::Result<(State, Vec<EpochSums>)> {
             let corpus = DeviceDataset::with_dims(&gpu, data, whole.dims.windowed(slots))?;
             let splits = splits(config, data)?;

@@ -3,8 +3,8 @@
 use crate::data::dataset::instance;
 use std::collections::BTreeMap;
 
-/// An instrument that is heard for so many seconds of a part of a recording is present in it: half an instance. A shorter one
-/// is too, if it is heard as a whole; what only reaches into the part is unknown.
+/// An instrument that plays for so many seconds in a part of a recording is present in it: half an instance. A shorter one
+/// is too, if all of it is in the part; what only reaches into the part is unknown.
 const ENOUGH: f64 = 0.48;
 
 /// The segments in which instruments play, of some files and classes; all of those of each.
@@ -33,15 +33,15 @@ impl Times {
         let segments = self.segments.get(&(file, class))?;
         let overlaps = |[from, to]: &&[f64; 2]| *from < end && *to > start || within(*from, *to, start, end);
         let overlapping = || segments.iter().filter(overlaps);
-        // Segments may overlap, too: what is heard counts once.
+        // Segments may overlap, too: what plays twice counts once.
         let mut spans: Vec<[f64; 2]> = overlapping().map(|[from, to]| [from.max(start), to.min(end)]).collect();
         spans.sort_by(|a, b| a[0].total_cmp(&b[0]));
-        let (mut heard, mut done) = (0.0, start);
+        let (mut played, mut done) = (0.0, start);
         for [from, to] in spans {
-            heard += (to - from.max(done)).max(0.0);
+            played += (to - from.max(done)).max(0.0);
             done = done.max(to);
         }
-        match heard >= ENOUGH - 1e-9 || overlapping().any(|[from, to]| within(*from, *to, start, end)) {
+        match played >= ENOUGH - 1e-9 || overlapping().any(|[from, to]| within(*from, *to, start, end)) {
             true => Some(true),
             false => (overlapping().next().is_none()).then_some(false),
         }
@@ -83,7 +83,7 @@ impl Times {
     }
 }
 
-/// Whether all of a segment is heard between two times. One on a border belongs to what follows.
+/// Whether all of a segment is between two times. One on a border belongs to what follows.
 fn within(from: f64, to: f64, start: f64, end: f64) -> bool {
     from >= start && to <= end && from < end
 }
