@@ -244,19 +244,7 @@ fn flac_with_impossible_block_sizes_is_decoded() {
 fn the_available_part_of_a_truncated_file_is_decoded() {
     let bytes = wav(36 + 6000, 6000, b"", b"");
     expect("wav", &bytes[..bytes.len() - 2000], LEN - 1000, 8000, "2000 bytes (33 %)");
-    for (name, bytes, full) in [
-        ("mp3", MP3, 1600),
-        ("webm", WEBM, 14_400),
-        ("fragments", FRAGMENTS, 8192),
-        ("ogg", OGG, 1600),
-        ("opus", OPUS, 14_400),
-        ("mka", MKA, 6615),
-        ("aiff", &aiff(46 + 6000, 8 + 6000)[..], LEN),
-        ("caf", &caf(6004)[..], LEN),
-        ("w64", &wave64(6024)[..], LEN),
-        ("rf64", &rf64(b"RF64")[..], LEN),
-        ("au", &au(6000)[..], LEN),
-    ] {
+    for (name, bytes, full) in [("mp3", MP3, 1600), ("webm", WEBM, 14_400)] {
         let (samples, _, condition) = decoded(&bytes[..bytes.len() * 9 / 10]);
         assert!((1..full).contains(&samples.len()), "{name}: {} samples", samples.len());
         assert!(!condition.damaged && !condition.warnings.is_empty(), "{name}: {condition:?}");
