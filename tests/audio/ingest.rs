@@ -327,7 +327,7 @@ fn a_closed_folder_is_one_failure() {
     let closed = dir.path().join("closed");
     fs::create_dir(&closed).unwrap();
     fs::write(dir.path().join("1.wav"), "").unwrap();
-    fs::set_permissions(&closed, fs::Permissions::from_mode(0)).unwrap();
+    fs::set_permissions(&closed, fs::Permissions::from_mode(0o000)).unwrap();
     if fs::read_dir(&closed).is_ok() {
         println!("skipped: this user may read every folder");
         return;
