@@ -1,6 +1,6 @@
 // Glimpse locations: the first uniform, later ones normal around a mean. Random numbers are a function of (seed, step, stream, clip).
 #import philox
-#import cis
+#import normal
 #import grid
 
 struct Params {
@@ -18,25 +18,10 @@ struct Params {
 
 // Domain separation of the random stream of locations.
 const DRAW = 0x10CA7Eu;
-const ANGLES = 524288u;
 
 fn words(replica: u32, b: u32) -> vec2<u32> {
     let now = clock[replica * p.clock_stride];
     return philox(vec4(b, p.stream, now.z, DRAW), now.xy).xy;
-}
-
-// In (0, 1), in steps that f32 holds exactly.
-fn unit(word: vec2<u32>) -> vec2<f32> {
-    return (vec2<f32>(word >> vec2(9u)) + 0.5) / 8388608.0;
-}
-
-// -ln(u). Near 1, where the built-in is off by up to 2^-21, by its series in 1 - u, which is exact.
-fn minus_log(u: f32) -> f32 {
-    let d = 1.0 - u;
-    if d >= 0.125 { return -log(u); }
-    var series = 0.0;
-    for (var n = 8.0; n > 0.0; n -= 1.0) { series = 1.0 / n + d * series; }
-    return d * series;
 }
 
 @compute @workgroup_size(64)
@@ -54,9 +39,7 @@ fn draw_location_normal(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workg
     if b >= p.batch { return; }
     let clip = id.z * p.batch + b;
     let word = words(id.z, b);
-    // Box-Muller, with the angle in 19 bits.
-    let radius = sqrt(2.0 * minus_log(unit(word).x));
-    let v = mu[clip] + p.sigma * radius * cis(word.y >> 13u, ANGLES);
+    let v = mu[clip] + p.sigma * normal_radius(word) * normal_direction(word);
     drawn[clip] = v;
     // Comparisons are false for a NaN, which thus propagates.
     y[clip] = select(select(v, vec2(1.0), v > vec2(1.0)), vec2(-1.0), v < vec2(-1.0));

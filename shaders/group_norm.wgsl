@@ -1,5 +1,6 @@
 // Group norm of each clip over its valid instances and the columns of a group, see src/ops/group_norm.rs.
 #import grid
+#import lanes
 #import value
 
 struct Params {
@@ -33,8 +34,6 @@ struct Params {
 @group(0) @binding(9) var<storage, read_write> partial: array<Value>;            // (R, B, 2, F): sums over t of grad_y, of grad_y xhat
 @group(0) @binding(10) var<storage, read_write> grad_affine: array<Value>;       // of gamma (F) every gamma_stride from first_at on, of beta every beta_stride from second_at on
 
-const LANES = 64u;
-
 // The sum of a Value's elements, and their number.
 #ifdef VEC4
 fn total(v: Value) -> f32 { return (v.x + v.y) + (v.z + v.w); }
@@ -43,21 +42,6 @@ const SIZE = 4.0;
 fn total(v: Value) -> f32 { return v; }
 const SIZE = 1.0;
 #endif
-
-var<workgroup> lane_sums: array<vec2<f32>, 64>;
-
-// The sum over the lanes, in all of them.
-fn sum_of_lanes(lane: u32, v: vec2<f32>) -> vec2<f32> {
-    lane_sums[lane] = v;
-    workgroupBarrier();
-    for (var half = LANES / 2u; half > 0u; half /= 2u) {
-        if lane < half { lane_sums[lane] += lane_sums[lane + half]; }
-        workgroupBarrier();
-    }
-    let sum = lane_sums[0];
-    workgroupBarrier();
-    return sum;
-}
 
 // Position in a replica's clip of Value `i` of a group.
 fn place(group: u32, i: u32) -> u32 { return i / p.columns * p.f + group * p.columns + i % p.columns; }

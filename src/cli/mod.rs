@@ -14,6 +14,7 @@ mod features;
 mod output;
 mod plan;
 mod predict;
+mod pretrain;
 mod settings;
 mod synth;
 mod train;
@@ -45,6 +46,7 @@ const AFTER_HELP: &str = "Exit status: 0 success, 1 a check failed, 2 error, 130
 enum Command {
     Demo(demo::Args),
     Train(Box<train::Args>),
+    Pretrain(Box<pretrain::Args>),
     Compare(Box<compare::Args>),
     Eval(eval::Args),
     Predict(predict::Args),
@@ -80,6 +82,7 @@ pub fn run() -> ExitCode {
     let status = match cli.command {
         Command::Demo(args) => args.run(),
         Command::Train(args) => args.run(),
+        Command::Pretrain(args) => args.run(),
         Command::Compare(args) => args.run(),
         Command::Eval(args) => args.run(),
         Command::Predict(args) => args.run(),

@@ -135,7 +135,8 @@ fn in_options(text: String) -> String {
 }
 
 fn rename(text: String, name: &dyn Fn(&str) -> String) -> String {
-    const ARGUMENTS: [&str; 7] = ["seeds", "out", "force", "resume", "device", "split", "dataset"];
+    const ARGUMENTS: [&str; 11] =
+        ["seeds", "out", "force", "resume", "device", "split", "dataset", "labels", "words", "negatives", "absolute"];
     let keys = SETTINGS.iter().map(|setting| setting.key).chain(ARGUMENTS);
     keys.fold(text, |text, key| text.replace(&format!("`{key}`"), &name(key)))
 }

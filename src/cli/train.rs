@@ -163,6 +163,16 @@ fn seeds(config: &Config) -> String {
 
 /// Trains a run to the end, evaluates it and writes its report. `None` if the user interrupted.
 pub fn conduct(mut session: Session, data: &Dataset, messages: &Messages) -> Result<Option<Outcome>> {
+    if !carry_out(&mut session, data, messages)? {
+        return Ok(None);
+    }
+    let outcome = session.finish()?;
+    report::write(&outcome, data)?;
+    Ok(Some(outcome))
+}
+
+/// Trains a run to the end. False if the user interrupted.
+pub fn carry_out(session: &mut Session, data: &Dataset, messages: &Messages) -> Result<bool> {
     if let Some(adapter) = session.begun_elsewhere() {
         note(&format!("warning: the run was started on {adapter}; on another adapter results are not bit-identical"));
     }
@@ -195,18 +205,18 @@ pub fn conduct(mut session: Session, data: &Dataset, messages: &Messages) -> Res
     match (end, is_forest) {
         (End::Interrupted, true) => {
             note(&format!("wmic: interrupted; trees are not saved midway; start again with: {resume}"));
-            return Ok(None);
+            Ok(false)
         }
         (End::Interrupted, false) => {
             note(&format!("wmic: interrupted; the state is saved, resume with: {resume}"));
-            return Ok(None);
+            Ok(false)
         }
-        (End::Finished, true) => note(&format!("trained in {:.1} s", start.elapsed().as_secs_f64())),
-        (End::Finished, false) => {}
+        (End::Finished, true) => {
+            note(&format!("trained in {:.1} s", start.elapsed().as_secs_f64()));
+            Ok(true)
+        }
+        (End::Finished, false) => Ok(true),
     }
-    let outcome = session.finish()?;
-    report::write(&outcome, data)?;
-    Ok(Some(outcome))
 }
 
 /// Progress on stderr: a bar on a terminal, occasional lines otherwise.
@@ -284,6 +294,7 @@ fn epoch_line(rows: &[EpochRow], epoch: usize, epochs: usize, clips_per_s: f64) 
     let val = over(&|r| f64::from(r.val_loss));
     let score = match mean(rows.iter().map(|r| r.val_accuracy)) {
         Some(accuracy) => format!("acc {accuracy:.3}"),
+        None if rows.iter().all(|row| row.val_f1_pn.is_none()) => String::new(),
         None => format!("f1 {:.3}", over(&|r| r.val_f1_pn.unwrap_or(0.0))),
     };
     format!(

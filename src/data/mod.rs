@@ -20,6 +20,7 @@ mod pickle;
 mod split;
 mod synth;
 mod synth_audio;
+mod tagged;
 
 pub use audio_set::AudioSet;
 pub use dataset::{Dataset, Drawn, FeatureValues, Features, instance};
@@ -33,3 +34,4 @@ pub use own_labels::{Unlisted, has_own_labels};
 pub use split::{SplitBy, SplitConfig, validation_split};
 pub use synth::synth;
 pub use synth_audio::synth_audio;
+pub use tagged::{Tagged, read_tags, word_vectors};

@@ -195,6 +195,23 @@ impl ExtractionJob<'_> {
         how: Clips,
     ) -> Result<Option<(Dataset, Vec<String>, FeatureConfig)>> {
         let audio = AudioFiles::of_set(set, self.feature_config.kind);
+        let Some((path, failures)) = self.cached(&audio, cache)? else { return Ok(None) };
+        let damaged = |e: Error| match e {
+            Error::Data { path: of, reason, .. } if of == path => {
+                Error::data(of, format!("{reason}; it is a cache file: remove it and it is extracted again"))
+            }
+            other => other,
+        };
+        let data = join(set, &path, how, &mut None).map_err(damaged)?;
+        Ok(Some((data, failures, FeatureConfig::of_npz(&path).map_err(damaged)?)))
+    }
+
+    /// The archive in `cache` with the features of `audio`, extracted if necessary, and warnings on damaged and skipped files, a line
+    /// each, if they were extracted now. `None` if `stop` returned true.
+    ///
+    /// # Errors
+    /// As [`ExtractionJob::npz`].
+    pub(crate) fn cached(&mut self, audio: &AudioFiles, cache: &Path) -> Result<Option<(PathBuf, Vec<String>)>> {
         let name = |feature_config: &FeatureConfig| {
             let mut hash = DefaultHasher::new();
             (audio.fingerprint(), feature_config.key()).hash(&mut hash);
@@ -214,18 +231,11 @@ impl ExtractionJob<'_> {
         let mut failures = vec![];
         if !path.is_file() {
             fs::create_dir_all(cache).map_err(Error::io(cache))?;
-            let Some(extracted) = self.npz(&audio, None, &path)? else { return Ok(None) };
-            failures.extend(extracted.warnings(&audio));
+            let Some(extracted) = self.npz(audio, None, &path)? else { return Ok(None) };
+            failures.extend(extracted.warnings(audio));
             failures.extend(extracted.failures.into_iter().map(|(_, reason)| format!("skipped: {reason}")));
         }
-        let damaged = |e: Error| match e {
-            Error::Data { path: of, reason, .. } if of == path => {
-                Error::data(of, format!("{reason}; it is a cache file: remove it and it is extracted again"))
-            }
-            other => other,
-        };
-        let data = join(set, &path, how, &mut None).map_err(damaged)?;
-        Ok(Some((data, failures, FeatureConfig::of_npz(&path).map_err(damaged)?)))
+        Ok(Some((path, failures)))
     }
 }
 

@@ -10,4 +10,4 @@ pub mod models;
 
 pub use front_ends::kind::FeatureKind;
 pub use model::{Inputs, Labels, Model, ModelConfig, Optimiser, Prediction, Protocol, Select};
-pub use models::{MODELS, find};
+pub use models::{MODELS, find, is_objective};

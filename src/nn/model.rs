@@ -19,8 +19,10 @@ pub struct Inputs {
     pub lengths: Tensor,
     /// u32 (4): seed low, seed high, step, 0.
     pub clock: Tensor,
-    /// Only in training, for models with auxiliary losses on the labels.
+    /// Only in training, for models with auxiliary losses on the labels; always for objectives of pre-training.
     pub labels: Option<Labels>,
+    /// For objectives with pairs that should differ: targets (B, K) of other clips.
+    pub partners: Option<Tensor>,
     /// Only in training on labels of instances: u32 (B T), valid positions of each instance.
     pub instances: Option<Tensor>,
 }
@@ -49,6 +51,8 @@ pub struct Prediction {
     pub logits: Option<Tensor>,
     /// (B T, K): the probabilities of each instance, if [`Inputs::instances`] is given; for models with attention.
     pub instance_probabilities: Option<Tensor>,
+    /// Loss (1) and parts (2) instead of the loss of the probabilities, which are then not used.
+    pub own_loss: Option<(Tensor, Tensor)>,
     /// (1) each, added to the loss of the probabilities; only in training.
     pub auxiliary_losses: Vec<Tensor>,
 }
@@ -63,6 +67,7 @@ impl Prediction {
             glimpses: vec![],
             logits: None,
             instance_probabilities: None,
+            own_loss: None,
             auxiliary_losses: vec![],
         }
     }
@@ -112,6 +117,26 @@ pub enum Norm {
     Batch,
 }
 
+/// Options of the objectives.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Head {
+    /// Whether VGGish ends with a ReLU, as in the paper; it can die.
+    pub last_relu: bool,
+    /// Textual: each patch also against the words of another one, which it should not resemble.
+    pub negatives: bool,
+    /// Denoising: mean absolute error instead of squared.
+    pub absolute: bool,
+    /// D: values of a word vector.
+    pub vector: usize,
+}
+
+impl Default for Head {
+    fn default() -> Head {
+        Head { last_relu: true, negatives: false, absolute: false, vector: 300 }
+    }
+}
+
 /// Configuration of a model.
 #[derive(Clone, Copy, Debug)]
 pub struct ModelConfig {
@@ -126,6 +151,8 @@ pub struct ModelConfig {
     pub train_front_end: TrainFrontEnd,
     /// Only for `att-gn`.
     pub norm: Norm,
+    /// Only for objectives of pre-training.
+    pub head: Head,
     /// Only for `aacnn`.
     pub aacnn: AacnnConfig,
 }
@@ -148,6 +175,8 @@ pub enum Optimiser {
     Adam,
     /// Adagrad with Keras' defaults (initial accumulator 0.1, eps 1e-7).
     Adagrad,
+    /// Gradient descent without momentum.
+    Sgd,
 }
 
 impl Optimiser {
@@ -156,6 +185,7 @@ impl Optimiser {
         match self {
             Optimiser::Adam => 2,
             Optimiser::Adagrad => 1,
+            Optimiser::Sgd => 0,
         }
     }
 }

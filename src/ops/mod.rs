@@ -10,7 +10,10 @@ pub mod attention_pool;
 pub mod batch_norm;
 pub mod clip_dropout;
 pub mod concat;
+pub mod contrastive;
 pub mod conv2d;
+pub mod corrupt;
+pub mod cosine_loss;
 pub mod cqt;
 pub mod cross_entropy;
 pub mod draw_location;
@@ -28,6 +31,7 @@ pub mod max_pool2d;
 pub mod mean_pool;
 pub mod mel;
 pub mod mixup;
+pub mod overlap_add;
 pub mod recurrent;
 pub mod recurrent_cell;
 pub mod reinforce;
@@ -35,7 +39,9 @@ pub mod relative_attention;
 mod relu_gradient;
 pub mod reward;
 pub mod sample;
+pub mod sgd;
 pub mod softmax;
+pub mod squared_error;
 pub mod standardise;
 pub mod stft;
 pub mod tally;
@@ -72,6 +78,7 @@ pub const OPS: &[Entry] = &[
     linear::OP,
     conv2d::OP,
     max_pool2d::OP,
+    overlap_add::OP,
     batch_norm::OP,
     group_norm::OP,
     activation::OP,
@@ -87,13 +94,18 @@ pub const OPS: &[Entry] = &[
     relative_attention::OP,
     glimpse::OP,
     draw_location::OP,
+    corrupt::OP,
     reward::OP,
     reinforce::OP,
     masked_bce::OP,
     softmax::OP,
     cross_entropy::OP,
+    squared_error::OP,
+    cosine_loss::OP,
+    contrastive::OP,
     adam::OP,
     adagrad::OP,
+    sgd::OP,
     track::OP,
     tally::OP,
     stft::OP,

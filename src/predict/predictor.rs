@@ -42,7 +42,7 @@ pub fn layout(config: &Config, instances: usize, width: usize, classes: usize) -
     let clock = g.input("clock", Spec::u32([4]));
     nn::find(&config.model)?.push(
         &mut g,
-        Inputs { x, lengths, clock, labels: None, instances: None },
+        Inputs { x, lengths, clock, labels: None, partners: None, instances: None },
         config.settings(classes),
     )?;
     Ok(g.layout().clone())
@@ -177,7 +177,8 @@ impl Predictor {
         let rows = g.input("rows", Spec::u32([size]));
         let clips = dims.clips(&mut g);
         let taken = dims.gather(&mut g, clips, rows, model.positions)?;
-        let inputs = Inputs { x: taken.x, lengths: taken.lengths, clock, labels: None, instances: None };
+        let (x, lengths) = (taken.x, taken.lengths);
+        let inputs = Inputs { x, lengths, clock, labels: None, partners: None, instances: None };
         let prediction = model.push(&mut g, inputs, self.config.settings(dims.classes))?;
         let tensors = outputs(&prediction, self.detail);
 

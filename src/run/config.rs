@@ -14,11 +14,12 @@ use crate::metrics::thresholds::Level;
 use crate::nn::front_ends::kind::FeatureKind;
 use crate::nn::front_ends::spectrum::Scale;
 use crate::nn::front_ends::vggish::{TrainFrontEnd, Width};
-use crate::nn::model::{AacnnConfig, Initialisation, Norm};
+use crate::nn::model::{AacnnConfig, Head, Initialisation, Norm};
 use crate::nn::{self, ModelConfig};
 pub use crate::nn::{Optimiser, Select};
 use crate::ops::attention_pool::Pooling;
 use crate::ops::masked_bce::{FocalAlpha, Loss, LossMean};
+use crate::ops::sample::Order;
 use crate::run::augmentation::Augmentation;
 use crate::run::setting::{merge, on_instances};
 use crate::run::settings::SETTINGS;
@@ -49,6 +50,23 @@ impl Default for Notes {
             split_by: SplitBy::default(),
         }
     }
+}
+
+/// Settings of pre-training VGGish, and of its data.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Pretraining {
+    /// Audio files, folders and patterns.
+    pub sounds: Vec<PathBuf>,
+    /// A table of the words and tags of the sounds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub labels: Option<PathBuf>,
+    /// Vectors of the words; `None`: wmic's own, of ten qualities.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub words: Option<PathBuf>,
+    /// Of VGGish.
+    pub width: Width,
+    pub head: Head,
 }
 
 /// A training run. Units: epochs count from 0, batch in clips, probabilities in [0, 1).
@@ -124,6 +142,9 @@ pub struct Config {
     /// Of models on single notes.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub notes: Option<Notes>,
+    /// Of objectives of pre-training.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub pretrain: Option<Pretraining>,
     /// Initial weights instead of random ones.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub init: Option<PathBuf>,
@@ -202,6 +223,7 @@ impl Config {
             feature_scale: None,
             cache: None,
             notes: found.is_single_note().then(Notes::default),
+            pretrain: nn::is_objective(found).then(Pretraining::default),
             init: None,
         })
     }
@@ -326,12 +348,21 @@ impl Config {
 
     /// The configuration of the model, for `classes` classes.
     pub fn settings(&self, classes: usize) -> ModelConfig {
-        let width = self.front_end.as_ref().map(|f| f.width).unwrap_or_default();
+        let width = match &self.pretrain {
+            Some(pretrain) => pretrain.width,
+            None => self.front_end.as_ref().map(|f| f.width).unwrap_or_default(),
+        };
+        let head = self.pretrain.as_ref().map(|pretrain| pretrain.head).unwrap_or_default();
         let Config { dropout, pooling, train_front_end, .. } = *self;
         let Notes { attention, width: filters, init, .. } = self.notes.unwrap_or_default();
         let aacnn = AacnnConfig { attention, width: filters, init };
         let norm = self.norm.unwrap_or_default();
-        ModelConfig { classes, dropout, pooling, width, train_front_end, norm, aacnn }
+        ModelConfig { classes, dropout, pooling, width, train_front_end, norm, head, aacnn }
+    }
+
+    /// The order of the other patches of pairs that should differ, in pre-training with negatives.
+    pub(crate) fn negatives(&self) -> Option<Order> {
+        self.pretrain.as_ref().filter(|pretrain| pretrain.head.negatives).map(|_| Order::Partners(0))
     }
 
     /// Weight of the loss of instances on a dataset with labels of instances (`strong`) or without: 0 if they are not trained on.

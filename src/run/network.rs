@@ -1,6 +1,6 @@
 //! The graph of a run's model: the clips of a batch, augmented in training, and the model's outputs.
 
-use crate::core::error::Result;
+use crate::core::error::{Error, Result};
 use crate::features::device_dataset::Dims;
 use crate::gpu::{Buffer, Gpu};
 use crate::graph::{Graph, Mode, Spec, Tensor};
@@ -49,9 +49,15 @@ pub(crate) fn push_model(
         let partners = partners(g, Augmentation::Concat)?;
         batch = concat(g, clock, batch, partners, Concat { probability: JOINED, positions })?;
     }
-    let labels = (g.mode() == Mode::Train).then_some(Labels { target: batch.target, observed: batch.observed });
+    let others = config.negatives().map(|order| {
+        let rows = sample(g, clock, pool, size, order)?;
+        Ok::<_, Error>(dims.gather(g, all, rows, positions)?.target)
+    });
+    let partners = others.transpose()?;
+    let labels = (g.mode() == Mode::Train || nn::is_objective(model))
+        .then_some(Labels { target: batch.target, observed: batch.observed });
     let instances = batch.instances.map(|of| of.lengths);
-    let inputs = Inputs { x: batch.x, lengths: batch.lengths, clock, labels, instances };
+    let inputs = Inputs { x: batch.x, lengths: batch.lengths, clock, labels, partners, instances };
     let prediction = model.push(g, inputs, config.settings(dims.classes))?;
     Ok((clock, batch, prediction))
 }

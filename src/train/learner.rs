@@ -21,6 +21,7 @@ use crate::ops::cross_entropy::cross_entropy;
 use crate::ops::gather::Batch;
 use crate::ops::masked_bce::{Focal, FocalAlpha, Loss, Normalisation, focal_loss, masked_bce};
 use crate::ops::sample::Order;
+use crate::ops::sgd::{Sgd, sgd};
 use crate::ops::tally::{Decision, Tally, tally};
 use crate::ops::track::{NEVER, track};
 use crate::run::config::{Config, Optimiser};
@@ -86,9 +87,9 @@ pub struct Learner<'g> {
     val_pace: Pace,
 }
 
-/// The orders of the clips of a training step: its own, and those of the partners in augmentation.
+/// The orders of the clips of a training step: its own, and those of the partners in augmentation, or in pairs that should differ.
 fn orders(config: &Config, order: Order) -> Vec<Order> {
-    [order].into_iter().chain(config.augment.iter().map(|a| a.partners())).collect()
+    [order].into_iter().chain(config.augment.iter().map(|a| a.partners())).chain(config.negatives()).collect()
 }
 
 /// The loss of a batch.
@@ -104,6 +105,9 @@ struct BatchLoss {
 /// The loss of the settings.
 fn push_loss(g: &mut Graph, config: &Config, batch: Batch, prediction: &Prediction) -> Result<BatchLoss> {
     let Batch { target, observed, lengths, .. } = batch;
+    if let Some((loss, parts)) = prediction.own_loss {
+        return Ok(BatchLoss { loss, parts, of_instances: None });
+    }
     let p = prediction.probabilities;
     let norm = match config.loss {
         Loss::CrossEntropy => {
@@ -164,18 +168,22 @@ impl Graphs {
 
         let mut update = Graph::new(Mode::Train);
         let arena = Spec::f32([step.layout().trained]);
-        let [w, grad, m] = ["params", "grads", "m"].map(|name| update.input(name, arena.clone()));
+        let [w, grad] = ["params", "grads"].map(|name| update.input(name, arena.clone()));
         let clock = update.input("clock", Spec::u32([4]));
         let sums = update.input("parts", Spec::f32([2]));
         let totals = update.input("totals", Spec::f32([2]));
         let diverged = update.input("diverged", Spec::u32([1]));
         match config.optimiser {
             Optimiser::Adam => {
-                let v = update.input("v", arena);
+                let [m, v] = ["m", "v"].map(|name| update.input(name, arena.clone()));
                 let settings = Adam { lr: config.lr, weight_decay: config.weight_decay, ..Adam::default() };
                 adam(&mut update, w, grad, m, v, clock, settings)?;
             }
-            Optimiser::Adagrad => adagrad(&mut update, w, grad, m, Adagrad { lr: config.lr, ..Adagrad::default() })?,
+            Optimiser::Adagrad => {
+                let sums = update.input("m", arena);
+                adagrad(&mut update, w, grad, sums, Adagrad { lr: config.lr, ..Adagrad::default() })?;
+            }
+            Optimiser::Sgd => sgd(&mut update, w, grad, Sgd { lr: config.lr, weight_decay: config.weight_decay })?,
         }
         track(&mut update, sums, clock, totals, diverged, batches(config, train))?;
 
@@ -188,7 +196,9 @@ impl Graphs {
         let diverged = g.input("diverged", Spec::u32([1]));
         let val_batches = batches(config, val);
         let decisions = Tally { decision, batches: val_batches };
-        tally(g, prediction.probabilities, batch.target, batch.observed, clock, counts, decisions)?;
+        if prediction.own_loss.is_none() {
+            tally(g, prediction.probabilities, batch.target, batch.observed, clock, counts, decisions)?;
+        }
         track(g, val_parts, clock, totals, diverged, val_batches)?;
         Ok(Graphs { step, losses, parts, update, validation })
     }
@@ -233,14 +243,20 @@ impl<'g> Learner<'g> {
                 (0..replicas).try_for_each(|r| gpu.write(&sums, r * layout.trained, &first))?;
                 [sums, arena("none", 0)?]
             }
+            Optimiser::Sgd => [arena("none", 0)?, arena("none", 0)?],
         };
         let (train_pools, val_pools): (Vec<_>, Vec<_>) = splits.iter().cloned().unzip();
         let train_pool = gpu.upload("training clips", &train_pools.concat())?;
         let val_pool = gpu.upload("validation clips", &val_pools.concat())?;
         let schedule =
             BatchSchedule::new(corpus, train_pools, &config.seeds, config.batch.min(train), orders(config, order))?;
-        let val_schedule =
-            BatchSchedule::new(corpus, val_pools, &config.seeds, config.batch.min(val), vec![Order::InOrder])?;
+        let val_schedule = BatchSchedule::new(
+            corpus,
+            val_pools,
+            &config.seeds,
+            config.batch.min(val),
+            [Order::InOrder].into_iter().chain(config.negatives()).collect(),
+        )?;
         let clocks: Vec<u32> = config.seeds.iter().flat_map(|&s| [key(s)[0], key(s)[1], 0, 0]).collect();
         let clock = gpu.upload("clock", &clocks)?;
         let val_clock = gpu.upload("validation clock", &clocks)?;

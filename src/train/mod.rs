@@ -1,6 +1,7 @@
 //! Training: the learner (steps on the GPU), the trainer (epochs), the session (a run), and forests.
 
 pub mod forest;
+mod front_ends;
 mod init;
 pub mod learner;
 pub mod outline;

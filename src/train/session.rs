@@ -4,7 +4,7 @@
 //! finished: thresholds are tuned and the test split is evaluated. [`crate::report::write`] writes figures and the page
 //! of the [`Outcome`].
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use crate::core::error::{Error, Result};
 use crate::data::Dataset;
@@ -12,10 +12,12 @@ use crate::gpu::Gpu;
 use crate::metrics::evaluation::Evaluation;
 use crate::metrics::scores::Task;
 use crate::metrics::thresholds::Level;
+use crate::nn::is_objective;
 use crate::predict::evaluator::{Evaluator, SplitPredictions};
 use crate::predict::forest;
 use crate::predict::trained::{Split, Trained};
 use crate::run::config::Config;
+use crate::run::pretraining::constant_loss;
 use crate::run::run_dir::{Environment, RunDir, RunRecord, hex};
 use crate::run::splits::splits;
 use crate::run::state::EpochRow;
@@ -47,6 +49,17 @@ pub struct Outcome {
     pub predictions: SplitPredictions,
     /// (R, K): decision thresholds; unused by single-label models.
     pub thresholds: Vec<Vec<f64>>,
+}
+
+/// A finished run of pre-training.
+pub struct FrontEnds {
+    pub run: RunDir,
+    /// A row per epoch and seed.
+    pub history: Vec<EpochRow>,
+    /// Each seed's best epoch, and the file with its weights.
+    pub best: Vec<(EpochRow, PathBuf)>,
+    /// The validation loss of the best constant output.
+    pub constant: f64,
 }
 
 impl<'a> Session<'a> {
@@ -157,11 +170,31 @@ impl<'a> Session<'a> {
         Ok(End::Finished)
     }
 
+    /// Writes the front ends of a trained objective of pre-training.
+    ///
+    /// # Errors
+    /// `Usage` for a run of another model.
+    pub fn finish_front_ends(self) -> Result<FrontEnds> {
+        match self.trainer {
+            Some(trainer) if is_objective(self.config.model()?) => {
+                let (best, constant) = (trainer.save_front_ends(&self.run)?, constant_loss(&self.config, self.data)?);
+                Ok(FrontEnds { history: trainer.history().to_vec(), best, constant, run: self.run })
+            }
+            _ => Err(Error::Usage(format!("{} is not an objective of pre-training", self.config.model))),
+        }
+    }
+
     /// Tunes the thresholds of a trained run, if it has any and validation clips, and evaluates the test split.
     ///
     /// # Errors
     /// `Checkpoint` for a run without weights; those of prediction.
     pub fn finish(self) -> Result<Outcome> {
+        if is_objective(self.config.model()?) {
+            return Err(Error::Usage(format!(
+                "{} has no test split: it is an objective of pre-training",
+                self.config.model
+            )));
+        }
         let Session { gpu, data, run, trainer, .. } = self;
         // The dataset stays on the GPU; the rest of the training memory is freed for the evaluation.
         let (corpus, history) = match trainer {

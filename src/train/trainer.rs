@@ -1,9 +1,10 @@
 //! The epoch loop: train, validate, save the best, stop.
 
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use super::init;
 use super::learner::{EpochSums, Learner};
+use super::{front_ends, init};
 use crate::core::error::{Error, Result};
 use crate::data::{Dataset, FeatureValues};
 use crate::features::device_dataset::DeviceDataset;
@@ -15,6 +16,7 @@ use crate::nn::front_ends::vggish::TrainFrontEnd;
 use crate::ops::sample::Order;
 use crate::run::config::{Config, Select};
 use crate::run::network;
+use crate::run::pretraining;
 use crate::run::run_dir::RunDir;
 use crate::run::splits::splits;
 use crate::run::state::{EpochRow, Progress};
@@ -73,7 +75,8 @@ impl<'a> Trainer<'a> {
         }
         let corpus = DeviceDataset::of_dataset(gpu, data)?;
         let splits = splits(config, data)?;
-        let frozen = network::frozen(gpu, config)?;
+        let mut frozen = network::frozen(gpu, config)?;
+        frozen.extend(pretraining::words(gpu, config, data)?);
         let mut learner = Learner::new(gpu, config, &corpus, &frozen, &splits, Order::Shuffled)?;
         if let Some(front_end) = config.front_end.as_ref().filter(|_| config.train_front_end != TrainFrontEnd::None) {
             let weights = front_end.load()?;
@@ -191,6 +194,13 @@ impl<'a> Trainer<'a> {
     /// The best weights of each replica.
     pub fn best_weights(&self) -> Result<Vec<Block>> {
         self.learner.best_weights()
+    }
+
+    /// Writes the front ends of a pre-training run; gives each seed's best epoch and its file.
+    pub(super) fn save_front_ends(&self, run: &RunDir) -> Result<Vec<(EpochRow, PathBuf)>> {
+        let files = front_ends::save(run, &self.config, self.learner.layout(), &self.best_weights()?)?;
+        let best = |seed: u64| self.progress.history.iter().rev().find(|row| row.best && row.seed == seed).cloned();
+        Ok(self.config.seeds.iter().zip(files).filter_map(|(&seed, file)| Some((best(seed)?, file))).collect())
     }
 
     /// The epoch that each replica's best weights are of.

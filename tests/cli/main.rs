@@ -8,6 +8,7 @@ mod docs;
 mod forest;
 mod notes;
 mod own_labels;
+mod pretrain;
 mod train;
 
 #[path = "../golden/formula.rs"]

@@ -8,6 +8,7 @@ mod conv;
 mod loss;
 mod models;
 mod norm;
+mod pretraining;
 mod recurrent;
 mod sightreader;
 mod vggish;

@@ -292,7 +292,7 @@ mod corner {
             target: g.input("target", Spec::f32([BATCH, 1])),
             observed: g.input("observed", Spec::f32([BATCH, 1])),
         });
-        Inputs { x, lengths, clock, labels, instances: None }
+        Inputs { x, lengths, clock, labels, partners: None, instances: None }
     }
 
     impl Task<'_> {

@@ -31,7 +31,7 @@ fn error(gpu: &Gpu, target: Target, model: &str, instances: usize, width: usize)
     let lengths = g.input("lengths", Spec::u32([1]));
     let clock = g.input("clock", Spec::u32([4]));
     let settings = Config::of(model, "x").unwrap().settings(CLASSES);
-    let inputs = Inputs { x, lengths, clock, labels: None, instances: None };
+    let inputs = Inputs { x, lengths, clock, labels: None, partners: None, instances: None };
     let p = find(model).unwrap().push(&mut g, inputs, settings).unwrap().probabilities;
 
     let arenas = Arenas::new(gpu, g.layout(), 1, false).unwrap();

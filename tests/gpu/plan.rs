@@ -24,8 +24,10 @@ fn step(gpu: &Gpu, build: impl Fn(&mut Graph, Inputs) -> Prediction, guard: usiz
     let clock = g.input("clock", Spec::u32([4]));
     let target = g.input("target", Spec::f32([BATCH, CLASSES]));
     let observed = g.input("observed", Spec::f32([BATCH, CLASSES]));
-    let prediction =
-        build(&mut g, Inputs { x, lengths, clock, labels: Some(Labels { target, observed }), instances: None });
+    let prediction = build(
+        &mut g,
+        Inputs { x, lengths, clock, labels: Some(Labels { target, observed }), partners: None, instances: None },
+    );
     let p = prediction.probabilities;
     let (loss, _) = masked_bce(&mut g, p, target, observed, lengths, Normalisation::Observed).unwrap();
     let seeds: Vec<(Tensor, &str)> =

@@ -6,6 +6,7 @@ mod att_gn;
 mod bilstm_att;
 mod fc;
 mod fc_t;
+pub mod pretraining;
 mod rf;
 mod rnn;
 pub mod sightreader;
@@ -13,6 +14,7 @@ mod visual;
 
 use crate::core::error::{Error, Result};
 use crate::nn::model::Model;
+use pretraining::OBJECTIVES;
 
 /// Every model of wmic.
 pub const MODELS: &[Model] = &[
@@ -34,10 +36,17 @@ pub const MODELS: &[Model] = &[
     aacnn::MODEL,
 ];
 
+/// Whether a model is an objective of pre-training.
+pub fn is_objective(model: &Model) -> bool {
+    OBJECTIVES.iter().any(|objective| objective.name == model.name)
+}
+
+/// A model, or an objective of pre-training.
+///
 /// # Errors
-/// `Usage` for an unknown name, with the known ones.
+/// `Usage` for an unknown name, with the known models.
 pub fn find(name: &str) -> Result<&'static Model> {
-    MODELS.iter().find(|m| m.name == name).ok_or_else(|| {
+    MODELS.iter().chain(OBJECTIVES).find(|m| m.name == name).ok_or_else(|| {
         let known: Vec<&str> = MODELS.iter().map(|m| m.name).collect();
         Error::Usage(format!("unknown model {name}; known models: {}", known.join(", ")))
     })

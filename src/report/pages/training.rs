@@ -269,7 +269,7 @@ fn seed_table(out: &mut dyn Write, e: &Evaluation, rows: &[EpochRow]) -> io::Res
 }
 
 /// All settings of `run.toml`.
-fn settings(out: &mut dyn Write, record: &RunRecord) -> io::Result<()> {
+pub(crate) fn settings(out: &mut dyn Write, record: &RunRecord) -> io::Result<()> {
     let all = record.table().map_err(io::Error::other)?;
     writeln!(out, "<section class=\"card\"><h2>Settings</h2>\n<dl>")?;
     let mut tables = vec![];

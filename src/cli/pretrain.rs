@@ -1,0 +1,191 @@
+//! `wmic pretrain`
+
+use std::path::{Path, PathBuf};
+use std::sync::atomic::Ordering;
+
+use clap::builder::PossibleValuesParser;
+
+use super::clips::{Bar, stop_on_interrupt};
+use super::common::{Device, Status};
+use super::output::{note, print};
+use super::settings::{SeedArgs, variant};
+use super::train::{Messages, carry_out};
+use wmic::core::files::absolute;
+use wmic::data::Dataset;
+use wmic::gpu::Gpu;
+use wmic::nn::front_ends::vggish::Width;
+use wmic::nn::models::pretraining::OBJECTIVES;
+use wmic::report::tables::table::printable;
+use wmic::run::clips::Loading;
+use wmic::run::config::{Config, Optimiser};
+use wmic::run::pretraining::load_patches;
+use wmic::run::run_dir::RunDir;
+use wmic::train::session::{FrontEnds, Session};
+use wmic::{Error, Result, report};
+
+/// Pre-train VGGish on sounds, for `wmic train --frontend-weights`
+///
+/// Sounds are cut into log-mel patches of 0.96 s, without silence. A tenth of the files is for validation; the weights of the epoch with
+/// the lowest validation loss are written to vggish.safetensors (with several seeds vggish-SEED.safetensors).
+#[derive(clap::Args)]
+pub struct Args {
+    /// Audio files, folders and patterns
+    #[arg(required_unless_present = "resume")]
+    sounds: Vec<PathBuf>,
+    /// textual: word vector of a sound's qualities; denoise-add, denoise-mul: log-mel restored from added noise, or from half of it;
+    /// align: sounds against their tags; tags: predict the tags
+    #[arg(long, value_parser = objectives(), required_unless_present = "resume")]
+    objective: Option<String>,
+    /// Table with the columns file, words and tags of the sounds, words and tags between spaces (textual, align, tags)
+    #[arg(long, value_name = "FILE.csv")]
+    labels: Option<PathBuf>,
+    /// Vectors of words, as GloVe's or word2vec's text files [default: ten qualities: bright, dark, decay, distortion, modulation,
+    /// multiphonic, percussive, presence, reverb, rhythmic]
+    #[arg(long, value_name = "FILE")]
+    words: Option<PathBuf>,
+    /// Width of VGGish as a fraction of its channels: 1, 1/2, 1/4 or 1/8
+    #[arg(long, value_name = "W", default_value = "1")]
+    width: Width,
+    /// Number of epochs
+    #[arg(long, value_name = "N", default_value = "50")]
+    epochs: usize,
+    /// Batch size in patches
+    #[arg(long, value_name = "PATCHES", default_value = "64")]
+    batch: usize,
+    /// Learning rate
+    #[arg(long, default_value = "1e-4")]
+    lr: f64,
+    /// Stop a seed after this many epochs without improvement
+    #[arg(long, value_name = "EPOCHS", default_value = "5")]
+    patience: usize,
+    /// Optimiser; sgd is gradient descent without momentum
+    #[arg(long, value_parser = variant::<Optimiser>(), default_value = "adam")]
+    optimiser: Optimiser,
+    /// textual: also train against the words of other sounds
+    #[arg(long)]
+    negatives: bool,
+    /// denoise-add, denoise-mul: mean absolute error instead of squared
+    #[arg(long)]
+    absolute: bool,
+    /// No ReLU after VGGish's last layer, where it can die
+    #[arg(long)]
+    no_last_relu: bool,
+    #[command(flatten)]
+    seeds: SeedArgs,
+    /// Cache folder for log-mel patches [default: wmic in the user's cache directory]
+    #[arg(long, value_name = "DIR")]
+    cache: Option<PathBuf>,
+    /// Run directory to write [default: runs/OBJECTIVE-SOUNDS]
+    #[arg(long, value_name = "DIR")]
+    out: Option<PathBuf>,
+    /// Replace the run in --out
+    #[arg(long)]
+    force: bool,
+    /// Resume the run in DIR; the result is bit-identical to an uninterrupted run
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["sounds", "objective", "out", "force"])]
+    resume: Option<PathBuf>,
+    #[command(flatten)]
+    device: Device,
+}
+
+fn objectives() -> PossibleValuesParser {
+    PossibleValuesParser::new(OBJECTIVES.iter().map(|objective| objective.name))
+}
+
+impl Args {
+    pub fn run(self) -> anyhow::Result<Status> {
+        match &self.resume {
+            Some(dir) => {
+                let run = RunDir::reopen(dir)?;
+                let mut config = run.record()?.config;
+                let gpu = self.device.open()?;
+                let Some(data) = load(&gpu, &mut config)? else { return Ok(Status::Interrupted) };
+                conclude(Session::resume(&gpu, &config, &data, run)?, &data, dir)
+            }
+            None => {
+                let mut config = self.config()?;
+                config.validate()?;
+                let sounds = config.dataset.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
+                let default = || PathBuf::from("runs").join(format!("{}-{sounds}", config.model));
+                let out = self.out.clone().unwrap_or_else(default);
+                RunDir::vacant(&out, self.force)?;
+                let gpu = self.device.open()?;
+                let Some(data) = load(&gpu, &mut config)? else { return Ok(Status::Interrupted) };
+                conclude(Session::begin(&gpu, &config, &data, &out, self.force)?, &data, &out)
+            }
+        }
+    }
+
+    fn config(&self) -> Result<Config> {
+        let objective = self.objective.as_deref().expect("clap requires it");
+        let sounds = self.sounds.iter().map(|path| absolute(path)).collect::<Result<Vec<PathBuf>>>()?;
+        let mut config = Config::of(objective, &sounds[0])?;
+        let Args { epochs, batch, lr, patience, optimiser, .. } = *self;
+        (config.epochs, config.batch, config.lr, config.optimiser) = (epochs, batch, lr, optimiser);
+        (config.patience, config.cache) = (Some(patience), self.cache.as_deref().map(absolute).transpose()?);
+        self.seeds.overlay(&mut config);
+        let unused = |option: &str| Err(Error::Usage(format!("{objective} does not use `{option}`: remove it")));
+        if self.negatives && objective != "textual" {
+            return unused("negatives");
+        }
+        if self.absolute && !objective.starts_with("denoise") {
+            return unused("absolute");
+        }
+        if self.words.is_some() && objective != "textual" {
+            return unused("words");
+        }
+        if self.labels.is_some() && objective.starts_with("denoise") {
+            return unused("labels");
+        }
+        if let Some(pretrain) = &mut config.pretrain {
+            pretrain.sounds = sounds;
+            pretrain.labels = self.labels.as_deref().map(absolute).transpose()?;
+            pretrain.words = self.words.as_deref().map(absolute).transpose()?;
+            pretrain.width = self.width;
+            let head = &mut pretrain.head;
+            (head.negatives, head.absolute, head.last_relu) = (self.negatives, self.absolute, !self.no_last_relu);
+        }
+        Ok(config)
+    }
+}
+
+/// As [`load_patches`], with progress and warnings on stderr. `None` if the user interrupted.
+fn load(gpu: &Gpu, config: &mut Config) -> Result<Option<Dataset>> {
+    let stop = || stop_on_interrupt().load(Ordering::Relaxed);
+    let mut bar: Option<Bar> = None;
+    let data = load_patches(gpu, config, &stop, &mut |event| match event {
+        Loading::Files { done, of } => bar.get_or_insert_with(|| Bar::new(of, "log-mel patches of")).show(done),
+        Loading::Fault(line) => {
+            bar.iter().for_each(Bar::finish);
+            note(&printable(line));
+        }
+    })?;
+    bar.iter().for_each(Bar::finish);
+    match &data {
+        Some(data) => data.warnings.iter().for_each(|line| note(&printable(&format!("warning: {line}")))),
+        None => note("wmic: interrupted; the patches extracted so far are saved, run the same command to continue"),
+    }
+    Ok(data)
+}
+
+/// Trains to the end and writes the front ends.
+fn conclude(mut session: Session, data: &Dataset, out: &Path) -> anyhow::Result<Status> {
+    let (train, validation) = (data.train.len(), data.validation.as_ref().map_or(0, Vec::len));
+    note(&format!("{train} patches to train on, {validation} for validation"));
+    let messages =
+        Messages { resume: format!("wmic pretrain --resume {}", out.display()), overall: &|_| String::new() };
+    if !carry_out(&mut session, data, &messages)? {
+        return Ok(Status::Interrupted);
+    }
+    let FrontEnds { run, history, best, constant } = session.finish_front_ends()?;
+    report::pages::pretraining::write(&run, &history, &best, constant)?;
+    for (row, file) in best {
+        let (seed, epoch, loss) = (row.seed, row.epoch + 1, row.val_loss);
+        let file = file.display();
+        print(&format!(
+            "seed {seed}: validation loss {loss:.4} (epoch {epoch}; best constant {constant:.4}): {file}\n"
+        ))?;
+    }
+    print(&format!("report: {}\n", run.report().display()))?;
+    Ok(Status::Done)
+}

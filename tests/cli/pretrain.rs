@@ -1,0 +1,128 @@
+//! Pre-training of VGGish: front ends that `features` takes, resumption, several seeds, and faulty labels and words.
+
+use std::fs;
+use std::path::Path;
+
+use crate::audio::{text, tone, wav};
+use crate::support::{rejected, stdout, wmic};
+use predicates::prelude::*;
+use predicates::str::contains;
+use safetensors::SafeTensors;
+
+const SMALL: [&str; 6] = ["--width", "1/8", "--batch", "8", "--epochs", "2"];
+
+/// Ten short tones, and a table of their words and tags.
+fn sounds(folder: &Path) -> [String; 2] {
+    let mut table = "file,words,tags\n".to_owned();
+    for i in 0..10 {
+        wav(folder, &format!("sounds/{i}.wav"), &tone(1.2, 8_000 + 800 * i));
+        let (word, tag) = [("bright", "high"), ("dark decay", "low")][i as usize % 2];
+        table += &format!("sounds/{i}.wav,{word},{tag} any\n");
+    }
+    fs::write(folder.join("labels.csv"), table).unwrap();
+    ["sounds", "labels.csv"].map(|name| text(&folder.join(name)).to_owned())
+}
+
+/// The bytes of the tensors of a front end, by name.
+fn tensors(run: &str, file: &str) -> Vec<(String, Vec<u8>)> {
+    let bytes = fs::read(Path::new(run).join(file)).unwrap();
+    let tensors = SafeTensors::deserialize(&bytes).unwrap();
+    let mut all: Vec<_> = tensors.tensors().into_iter().map(|(name, t)| (name, t.data().to_vec())).collect();
+    all.sort();
+    all
+}
+
+#[test]
+fn every_objective_writes_front_ends_that_features_takes() {
+    let folder = tempfile::tempdir().unwrap();
+    let [sounds, labels] = sounds(folder.path());
+    let at = |name: &str| text(&folder.path().join(name)).to_owned();
+    let cache = at("cache");
+    let table = ["--labels", &labels];
+    let objectives: [(&str, &[&str]); 5] = [
+        ("tags", &table),
+        ("align", &[&table[..], &["--optimiser", "sgd"]].concat()),
+        ("textual", &[&table[..], &["--negatives"]].concat()),
+        ("denoise-add", &["--no-last-relu"]),
+        ("denoise-mul", &["--absolute"]),
+    ];
+    for (objective, options) in objectives {
+        let run = at(objective);
+        let args = ["pretrain", &sounds, "--objective", objective, "--cache", &cache, "--out", &run];
+        let said = stdout(&[&args[..], &SMALL, options].concat());
+        assert!(said.contains("best constant"), "{said}");
+        let names: Vec<String> = tensors(&run, "vggish.safetensors").into_iter().map(|(name, _)| name).collect();
+        assert_eq!((names.len(), names[0].as_str()), (18, "embeddings.0.bias"));
+        assert!(Path::new(&run).join("report.html").is_file());
+    }
+    let (weights, out) = (format!("{}/vggish.safetensors", at("tags")), at("features.npz"));
+    let features = ["features", &sounds, "--frontend-weights", &weights, "--width", "1/8", "--out", &out];
+    wmic(&features).assert().success();
+}
+
+#[test]
+fn seeds_train_side_by_side_as_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    let [sounds, _] = sounds(folder.path());
+    let at = |name: &str| text(&folder.path().join(name)).to_owned();
+    let cache = at("cache");
+    let args = |out: &str| {
+        let args = ["pretrain", &sounds, "--objective", "denoise-add", "--cache", &cache, "--out", out];
+        args.iter().chain(&SMALL).map(|arg| (*arg).to_owned()).collect::<Vec<_>>()
+    };
+    let run = |out: &str, seeds: [&str; 2]| {
+        let args = args(out);
+        wmic(&args.iter().map(String::as_str).chain(seeds).collect::<Vec<_>>()).assert().success();
+    };
+    let (both, alone) = (at("both"), at("alone"));
+    run(&both, ["--seeds", "2"]);
+    run(&alone, ["--seed-list", "1"]);
+    assert!(tensors(&both, "vggish-1.safetensors") == tensors(&alone, "vggish.safetensors"));
+    assert!(tensors(&both, "vggish-0.safetensors") != tensors(&alone, "vggish.safetensors"));
+    // Finished: nothing is left to do, and the result is the same.
+    wmic(&["pretrain", "--resume", &both]).assert().success();
+    assert!(tensors(&both, "vggish-1.safetensors") == tensors(&alone, "vggish.safetensors"));
+}
+
+#[test]
+fn faulty_labels_and_words_are_errors() {
+    let folder = tempfile::tempdir().unwrap();
+    let [sounds, labels] = sounds(folder.path());
+    let at = |name: &str| text(&folder.path().join(name)).to_owned();
+    let file = |name: &str, text: &str| {
+        fs::write(folder.path().join(name), text).unwrap();
+        at(name)
+    };
+    let (cache, out) = (at("cache"), at("run"));
+    let pretrain = |objective: &'static str| {
+        ["pretrain", &sounds, "--objective", objective, "--cache", &cache, "--out", &out, "--width", "1/8"]
+    };
+    rejected(&pretrain("tags"), "tags needs --labels");
+    rejected(&[&pretrain("denoise-add")[..], &["--negatives"]].concat(), "denoise-add does not use --negatives");
+    for (text, why) in [
+        ("name,tags\n0.wav,a\n", "needs the columns file, and words or tags"),
+        ("file,tags\n0.wav,a\n0.wav,b\n", "line 3: 0.wav is listed twice"),
+        ("file,tags\nother.wav,a\n", "has no labels for any of the sounds"),
+        ("file,tags\n", "has no rows"),
+        ("file,tags\n0.wav,a,b\n", "found record with 3 fields"),
+    ] {
+        rejected(&[&pretrain("tags")[..], &["--labels", &file("bad.csv", text)]].concat(), why);
+    }
+    let one = file(
+        "one.csv",
+        &(0..10).map(|i| format!("\n{i}.wav,a")).fold(String::from("file,tags"), |all, row| all + &row),
+    );
+    rejected(&[&pretrain("align")[..], &["--labels", &one]].concat(), "align needs at least two different tags, got 1");
+    for (text, why) in [
+        ("bright 1 0\ndark 0 1\n", "has no vector for decay"),
+        ("bright 1 0\ndark 0 1 1\ndecay 1 1\n", "line 2: dark has 3 values, the lines before 2"),
+        ("bright 1 nan\ndark 0 1\ndecay 1 1\n", "line 1: the vector of bright is not of finite numbers"),
+        ("bright 0 0\ndark 0 1\ndecay 1 1\n", "line 1: the vector of bright has no direction"),
+    ] {
+        let words = file("words.txt", text);
+        rejected(&[&pretrain("textual")[..], &["--labels", &labels, "--words", &words]].concat(), why);
+    }
+    let some = file("some.csv", "file,tags\n0.wav,a\n1.wav,b\n2.wav,a\n3.wav,b\n4.wav,a\nlost.wav,b\n");
+    let done = wmic(&[&pretrain("tags")[..], &["--labels", &some, "--epochs", "1"]].concat()).assert().success();
+    done.stderr(contains("5 of 10 sounds have no labels").and(contains("1 files are not among the sounds")));
+}

@@ -1,0 +1,92 @@
+//! The references of pre-training's layers and losses against PyTorch, gradients by central differences.
+
+use crate::support::{Golden, gradient};
+use wmic::Array;
+use wmic::graph::Op;
+use wmic::ops::contrastive::Contrastive;
+use wmic::ops::cosine_loss::CosineLoss;
+use wmic::ops::group_norm::GroupNorm;
+use wmic::ops::linear::Linear;
+use wmic::ops::overlap_add::OverlapAdd;
+use wmic::ops::sgd::Sgd;
+use wmic::ops::squared_error::SquaredError;
+
+/// f32 rounding of the stored values, relative to numbers of this size.
+const TOLERANCE: f64 = 1e-6;
+
+#[track_caller]
+fn assert_close(name: &str, got: &[f64], want: &Array<f64>) {
+    assert_eq!(got.len(), want.data().len(), "{name}");
+    for (i, (got, want)) in got.iter().zip(want.data()).enumerate() {
+        assert!((got - want).abs() <= TOLERANCE * want.abs().max(1.0), "{name}[{i}] is {got}, PyTorch gives {want}");
+    }
+}
+
+/// The first output of `op`, and its gradients by these inputs for the output gradient `dy`.
+#[track_caller]
+fn assert_op(op: &dyn Op, x: &[Array<f64>], y: (&str, &Array<f64>), dy: &Array<f64>, dx: &[(usize, &str, Array<f64>)]) {
+    assert_close(y.0, op.reference(x)[0].data(), y.1);
+    for (i, name, want) in dx {
+        assert_close(name, &gradient(op, x, *i, dy), want);
+    }
+}
+
+#[test]
+fn group_norm_is_pytorchs() {
+    let golden = Golden::open("pretraining.safetensors");
+    let tensor = |name: &str| golden.tensor(&format!("group_norm.{name}"));
+    let x = ["x", "lengths", "gamma", "beta"].map(tensor);
+    let op = GroupNorm { groups: 3, eps: 1e-5 };
+    let dx = [(0, "dx"), (2, "dgamma"), (3, "dbeta")].map(|(i, name)| (i, name, tensor(name)));
+    assert_op(&op, &x, ("y", &tensor("y")), &tensor("dy"), &dx);
+}
+
+#[test]
+fn a_linear_layer_and_overlap_add_are_pytorchs_transposed_convolution() {
+    let golden = Golden::open("pretraining.safetensors");
+    let tensor = |name: &str| golden.tensor(&format!("conv_transpose1d.{name}"));
+    let (linear, op) = (Linear::default(), OverlapAdd { size: 3 });
+    let [x, w, b, dy] = ["x", "w", "b", "dy"].map(tensor);
+    let frames = linear.reference(&[x.clone(), w.clone()])[0].clone();
+    let inputs = [frames, b];
+    assert_op(&op, &inputs, ("y", &tensor("y")), &dy, &[(1, "db", tensor("db"))]);
+    let d_frames = Array::new(inputs[0].shape().clone(), gradient(&op, &inputs, 0, &dy));
+    for (i, name) in [(0, "dx"), (1, "dw")] {
+        assert_close(name, &gradient(&linear, &[x.clone(), w.clone()], i, &d_frames), &tensor(name));
+    }
+}
+
+#[test]
+fn losses_are_pytorchs() {
+    let golden = Golden::open("pretraining.safetensors");
+    let tensor = |name: &str| golden.tensor(name);
+    let one = Array::new([1], vec![1.0]);
+    for (margin, name, target) in [(None, "alike", "t"), (Some(0.5), "differ", "other")] {
+        let mut x = vec![tensor("cosine.x"), tensor(&format!("cosine.{target}")), tensor("cosine.lengths")];
+        x.extend(margin.map(|_| tensor("cosine.own")));
+        let loss = tensor(&format!("cosine.{name}"));
+        assert_op(&CosineLoss { margin }, &x, (name, &loss), &one, &[(0, name, tensor(&format!("cosine.{name}_dx")))]);
+    }
+    let x = ["a", "g", "lengths"].map(|name| tensor(&format!("contrastive.{name}")));
+    let dx = [(0, "da"), (1, "dg")].map(|(i, name)| (i, name, tensor(&format!("contrastive.{name}"))));
+    assert_op(&Contrastive { tau: 0.1 }, &x, ("loss", &tensor("contrastive.loss")), &one, &dx);
+    let x = ["x", "t", "lengths"].map(|name| tensor(&format!("error.{name}")));
+    for (absolute, name) in [(false, "squared"), (true, "absolute")] {
+        let loss = tensor(&format!("error.{name}"));
+        assert_op(
+            &SquaredError { absolute },
+            &x,
+            (name, &loss),
+            &one,
+            &[(0, name, tensor(&format!("error.{name}_dx")))],
+        );
+    }
+}
+
+#[test]
+fn sgd_is_pytorchs() {
+    let golden = Golden::open("pretraining.safetensors");
+    let [w, grad, after] = ["p0", "grad", "p"].map(|name| golden.tensor(&format!("sgd.{name}")));
+    let op = Sgd { lr: 0.3, weight_decay: 0.1 };
+    assert_close("p", op.reference(&[w, grad])[0].data(), &after);
+}
