@@ -687,7 +687,7 @@ fn keys_keep_their_dots_in_file_names() {
     let keys: Vec<String> = (0..features.lengths.len()).map(|i| format!("song.{i}")).collect();
     write_npz(&npz, &keys, &features, &[6, 4, 64], None, Some(&note)).unwrap();
     assert_eq!(features.spectrum.as_ref().unwrap().len(), keys.len() * features.instances * 128);
-    assert_eq!(load_features(&npz, None).unwrap().1, features, "with its spectrum");
+    assert_eq!(load_features(&npz, &mut None).unwrap().1, features, "with its spectrum");
     let args = ["predict", &shared().run(), text(&npz), "--format", "json", "--out", text(&out)];
     wmic(&args).assert().success().stdout("").stderr(contains(format!("{} recordings, ", keys.len())));
     let mut expected: Vec<String> = keys.iter().map(|key| format!("{key}.json")).collect();
