@@ -340,7 +340,7 @@ fn tuned_thresholds_are_stored_with_the_weights_and_used() {
         let heard = json(&["predict", &run, &data, "--format", "json"]);
         for i in heard[0]["instruments"].as_array().unwrap() {
             assert!(
-                (&i["threshold"].as_f64().unwrap() - copy[i["name"].as_str().unwrap()].as_f64().unwrap()).abs() < 1e-6
+                (i["threshold"].as_f64().unwrap() - copy[i["name"].as_str().unwrap()].as_f64().unwrap()).abs() < 1e-6
             );
         }
         let heard = json(&["predict", &run, &data, "--format", "json", "--threshold", "0.25"]);
