@@ -20,6 +20,8 @@ struct Params {
     second_at: u32,
     wants_gamma: u32,
     wants_beta: u32,
+    first: u32,   // backward sums and affine: a sum over the instances, or the clips, from first to stop;
+    stop: u32,    //   a longer one is a sum of several
 }
 
 @group(0) @binding(0) var<uniform> p: Params;
@@ -91,18 +93,22 @@ fn group_norm_backward_sums(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_w
     let b = i / p.f;
     let c = i % p.f;
     let moments = saved_moments[(id.z * p.clips + b) * p.groups + c / p.columns];
-    let end = min(lengths[id.z * p.lengths_stride + b], p.t);
+    let end = min(lengths[id.z * p.lengths_stride + b], p.stop);
+    let at_sums = (id.z * p.clips + b) * 2u * p.f + c;
     var sum = Value(0.0);
     var sum_x = Value(0.0);
-    for (var t = 0u; t < end; t++) {
+    if p.first > 0u {
+        sum = partial[at_sums];
+        sum_x = partial[at_sums + p.f];
+    }
+    for (var t = p.first; t < end; t++) {
         let at = (b * p.t + t) * p.f + c;
         let g = grad_y[id.z * p.clips * p.t * p.f + at];
         sum += g;
-        sum_x += g * (x[id.z * p.x_stride + at] - moments.x);
+        sum_x += g * (x[id.z * p.x_stride + at] - moments.x) * moments.y;
     }
-    let at = (id.z * p.clips + b) * 2u * p.f + c;
-    partial[at] = sum;
-    partial[at + p.f] = sum_x * moments.y;
+    partial[at_sums] = sum;
+    partial[at_sums + p.f] = sum_x;
 }
 
 // An invocation per Value of a row: sums over the clips.
@@ -113,7 +119,7 @@ fn group_norm_backward_affine(@builtin(workgroup_id) id: vec3<u32>, @builtin(num
     if c >= p.f { return; }
     var sum = Value(0.0);
     var sum_x = Value(0.0);
-    for (var b = 0u; b < p.clips; b++) {
+    for (var b = p.first; b < p.stop; b++) {
         let at = (id.z * p.clips + b) * 2u * p.f + c;
         sum += partial[at];
         sum_x += partial[at + p.f];
@@ -121,10 +127,10 @@ fn group_norm_backward_affine(@builtin(workgroup_id) id: vec3<u32>, @builtin(num
     let gamma_at = p.first_at + id.z * p.gamma_stride + c;
     let beta_at = p.second_at + id.z * p.beta_stride + c;
     if p.wants_beta == 1u {
-        if p.accumulate_beta == 1u { grad_affine[beta_at] += sum; } else { grad_affine[beta_at] = sum; }
+        if p.accumulate_beta == 1u || p.first > 0u { grad_affine[beta_at] += sum; } else { grad_affine[beta_at] = sum; }
     }
     if p.wants_gamma == 1u {
-        if p.accumulate == 1u { grad_affine[gamma_at] += sum_x; } else { grad_affine[gamma_at] = sum_x; }
+        if p.accumulate == 1u || p.first > 0u { grad_affine[gamma_at] += sum_x; } else { grad_affine[gamma_at] = sum_x; }
     }
 }
 

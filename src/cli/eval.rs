@@ -41,7 +41,7 @@ pub struct Args {
     #[arg(long)]
     force: bool,
     /// Decision threshold: a number, or tuned (per seed and class) [default: the run's]
-    #[arg(long, value_name = "P|tuned")]
+    #[arg(long, value_name = "P|tuned|precision:P")]
     threshold: Option<Level>,
     #[command(flatten)]
     device: Device,

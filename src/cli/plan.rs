@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use super::common::{Device, Status};
 use super::output::{note, print, print_json};
-use super::settings::{SeedArgs, SettingArgs, models};
+use super::settings::{SeedArgs, SettingArgs, in_options, models};
 use wmic::core::files::absolute;
 use wmic::core::numbers;
 use wmic::report::tables::table::{Align, Style, Table, printable};
@@ -48,6 +48,9 @@ impl Args {
             if self.json { print_json(&outline)? } else { print(&forest_table(outline))? }
         } else {
             let outline = Outline::of(&gpu, &config, &extent)?;
+            if let Some(limit) = &outline.limit {
+                note(&in_options(format!("warning: {} cannot run it: {limit}", gpu.adapter().name)));
+            }
             if self.json { print_json(&outline)? } else { print(&tables(outline))? }
         }
         Ok(Status::Done)

@@ -130,7 +130,7 @@ pub fn message(error: &anyhow::Error) -> String {
 }
 
 /// The settings that `text` names, as options.
-fn in_options(text: String) -> String {
+pub fn in_options(text: String) -> String {
     rename(text, &|key| format!("--{}", option(key)))
 }
 

@@ -74,7 +74,6 @@ impl Args {
         c = self.settings.given.apply_to(&c)?;
         self.seeds.overlay(&mut c);
         c.dataset = absolute(&c.dataset)?;
-        c.init = c.init.as_deref().map(absolute).transpose()?;
         c.validate()?;
         Ok(c)
     }

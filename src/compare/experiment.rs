@@ -183,9 +183,8 @@ impl Experiment {
         let complete = |config: &mut Config| {
             *config = given.restrict_to(config.model()?, &models).apply_to(config)?;
             config.seeds = seeds.map_or_else(|| (0..self.seeds as u64).collect(), <[u64]>::to_vec);
-            config.init = config.init.as_deref().map(absolute).transpose()?;
-            if let Some(missing) = config.init.as_ref().filter(|init| !init.is_file()) {
-                return Err(Error::data(missing, "is not a file: no initial weights"));
+            if let Some(missing) = config.init.as_ref().filter(|init| !init.exists()) {
+                return Err(Error::data(missing, "does not exist: no initial weights"));
             }
             config.validate()
         };

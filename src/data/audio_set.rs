@@ -101,7 +101,7 @@ impl AudioSet {
     /// As [`Dataset::with_validation_keys`] and [`validation_split`].
     pub fn splits(&self, val_fraction: f64, val_keys: Option<&Path>) -> Result<(Vec<u32>, Vec<u32>)> {
         match (&self.own, val_keys) {
-            (_, Some(path)) => validation_by_keys(path, &self.keys, &self.train, &self.test),
+            (_, Some(path)) => validation_by_keys(path, &self.keys, &self.train, &self.test, true),
             (Some(own), None) => {
                 let parts = own.parts(val_fraction);
                 let of = |wanted| (0..self.files.len() as u32).filter(|&i| parts[i as usize] == Some(wanted)).collect();

@@ -70,8 +70,8 @@ impl FeatureBuilder {
     }
 
     /// The scale of the values, and a remark on it if they are floats, or `given` is of no use. The scale of a clip must not
-    /// depend on the other clips: floats of at most 1 are rejected unless their scale is `noted` with them, or `given`. A
-    /// scale that is inferred becomes the given one.
+    /// depend on the other clips: floats of at most 1 are rejected unless their scale is `noted` with them, or `given`. The
+    /// given scale becomes the one that was used, if that was inferred or contradicts it.
     pub fn scale(
         &self,
         is_float: bool,
@@ -98,7 +98,7 @@ impl FeatureBuilder {
             None if given.is_none() => Some(format!("floats of up to {}, taken as {}", self.max, scale.values())),
             None => Some(format!("floats, taken as {}", scale.values())),
         };
-        if known.is_none() {
+        if known.is_none() || given.is_some() {
             *given = Some(scale);
         }
         Ok((scale, remark))

@@ -80,6 +80,7 @@ pub(super) fn read_x(
     };
     if mapped {
         let remark = unused(FeatureScale::Unit, *scale).map(|what| format!("X of {} has {what}", path.display()));
+        *scale = scale.map(|_| FeatureScale::Unit);
         let values = FeatureValues::F16(npz.member("X")?.mapped()?);
         return Ok((Features { values, instances, width, lengths, spectrum }, remark));
     }

@@ -93,19 +93,20 @@ impl Dataset {
             self.train.extend(own);
             self.train.sort_unstable();
         }
-        let (train, validation) = validation_by_keys(path, &self.keys, &self.train, &self.test)?;
+        let (train, validation) = validation_by_keys(path, &self.keys, &self.train, &self.test, false)?;
         (self.train, self.validation) = (train, Some(validation));
         Ok(self)
     }
 }
 
 /// Splits the clips of `train` into those for training and those whose keys are in the file `path`. An excerpt is also named by the
-/// key of its recording.
+/// key of its recording; with `whole`, before decoding, a recording also by that of an excerpt.
 pub(super) fn validation_by_keys(
     path: &Path,
     keys: &[String],
     train: &[u32],
     test: &[u32],
+    whole: bool,
 ) -> Result<(Vec<u32>, Vec<u32>)> {
     const TRAIN: u8 = 0;
     const TEST: u8 = 1;
@@ -122,8 +123,9 @@ pub(super) fn validation_by_keys(
     read_keys(path, |key| {
         let unknown =
             || format!("key {key} is not one of the dataset's clips with features; one key per line is expected");
-        let mut is_new = false;
-        for &clip in named.get(key).ok_or_else(unknown)? {
+        let recording = || recording_of(key).filter(|_| whole).and_then(|recording| named.get(recording));
+        let (clips, mut is_new) = (named.get(key).or_else(recording).ok_or_else(unknown)?, whole);
+        for &clip in clips {
             match splits[clip] {
                 TRAIN => is_new |= !std::mem::replace(&mut chosen[clip], true),
                 TEST => {

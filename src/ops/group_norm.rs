@@ -20,13 +20,21 @@ params! {
         clips: u32, t: u32, f: u32, groups: u32, columns: u32,
         x_stride: u32, lengths_stride: u32, gamma_stride: u32, beta_stride: u32,
         eps: f32, accumulate: u32, accumulate_beta: u32,
-        first_at: u32, second_at: u32, wants_gamma: u32, wants_beta: u32,
+        first_at: u32, second_at: u32, wants_gamma: u32, wants_beta: u32, first: u32, stop: u32,
     }
 }
 
 const LANES: usize = 64;
 /// Iterations that sum over the lanes.
 const LANE_ROUNDS: usize = 6;
+
+/// Most terms of a sum in one dispatch (see `MAX_ROUNDS`).
+const PIECE: u32 = 1 << 14;
+
+/// Sums of `terms` terms, in pieces.
+fn pieces(p: Params, terms: u32) -> impl Iterator<Item = Params> {
+    (0..terms).step_by(PIECE as usize).map(move |first| Params { first, stop: terms.min(first + PIECE), ..p })
+}
 
 /// Inputs: x, lengths, gamma, beta. Output: y.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -84,6 +92,8 @@ impl GroupNorm {
             second_at: 0,
             wants_gamma: 0,
             wants_beta: 0,
+            first: 0,
+            stop: 0,
         }
     }
 
@@ -118,9 +128,11 @@ impl GroupNorm {
             wants_beta: beta.is_some().into(),
             ..self.params(io)
         };
-        let launch = Grid::items(p.f as usize, LANES, io.replicas).rounds(p.clips as usize);
         let bindings = [("partial", partial), ("grad_affine", affine)];
-        r.dispatch(shader, "group_norm_backward_affine", &bindings, p, launch);
+        for p in pieces(p, p.clips) {
+            let launch = Grid::items(p.f as usize, LANES, io.replicas).rounds(PIECE as usize);
+            r.dispatch(shader, "group_norm_backward_affine", &bindings, p, launch);
+        }
         Ok(())
     }
 }
@@ -178,8 +190,10 @@ impl Op for GroupNorm {
             ("grad_y", dy),
             ("partial", partial),
         ];
-        let launch = Grid::items((p.clips * p.f) as usize, LANES, io.replicas).rounds(p.t as usize);
-        r.dispatch(shader, "group_norm_backward_sums", &inputs, p, launch);
+        for p in pieces(p, p.t) {
+            let launch = Grid::items((p.clips * p.f) as usize, LANES, io.replicas).rounds(PIECE as usize);
+            r.dispatch(shader, "group_norm_backward_sums", &inputs, p, launch);
+        }
         self.backward_affine(io, r, partial)?;
         if let Some(dx) = io.dx(0) {
             let p = Params { accumulate: dx.accumulate.into(), ..p };
@@ -243,6 +257,8 @@ fn cases() -> Vec<Case> {
         case("padding, and a clip without instances", [4, 5, 6], 2, &[5, 0, 3, 1]),
         case("padding, vec4", [4, 5, 16], 2, &[5, 0, 3, 1]),
         case("groups of more values than lanes", [2, 67, 12], 2, &[67, 33]),
+        case("more instances than a dispatch sums", [1, 16_400, 2], 1, &[16_400]),
+        case("more clips than a dispatch sums", [16_400, 1, 2], 1, &[1; 16_400]),
         case("groups of more columns than lanes", [2, 3, 520], 2, &[3, 2]),
         on(case("far from zero", [4, 5, 8], 2, &[5, 4, 3, 2]), far)
             .forward_tolerance(2e-5, 1e-5)

@@ -130,6 +130,10 @@ fn from_audio(
     stop: &dyn Fn() -> bool,
     progress: &mut dyn FnMut(Loading),
 ) -> Result<Option<Dataset>> {
+    if let Some(keys) = config.val_keys.as_ref().filter(|_| config.notes.is_none()) {
+        // What is wrong with them is said before the extraction.
+        set.splits(config.val_fraction, Some(keys))?;
+    }
     let weights = feature_config.load()?;
     match (&feature_config.front_end, &mut config.front_end) {
         (Some(pinned), front_end) => *front_end = Some(pinned.clone()),

@@ -9,7 +9,7 @@ use crate::core::files::absolute;
 use crate::core::toml::{one_line, read_toml};
 use crate::data::{Excerpts, FeatureScale, SplitBy, SplitConfig, Unlisted};
 use crate::features::audio_files::Clips;
-use crate::features::front_end::FrontEnd;
+use crate::features::front_end::{FrontEnd, Source};
 use crate::metrics::thresholds::Level;
 use crate::nn::front_ends::kind::FeatureKind;
 use crate::nn::front_ends::spectrum::Scale;
@@ -153,7 +153,7 @@ pub struct Config {
 /// Default weight of the loss of instances.
 pub const STRONG_WEIGHT: f64 = 0.5;
 /// Keys of settings that are paths of data.
-const PLACES: [&str; 4] = ["dataset", "features", "cache", "times"];
+const PLACES: [&str; 5] = ["dataset", "features", "cache", "times", "val_keys"];
 /// Maximum number of seeds of a run.
 pub const MAX_SEEDS: usize = 1000;
 
@@ -288,7 +288,22 @@ impl Config {
                 "`width`, `pca` and `scaling` need `front_end.weights`: a file, or random".into(),
             ));
         }
-        table.try_into().map_err(|e: toml::de::Error| Error::Usage(one_line(&e.to_string())))
+        let config: Config = table.try_into().map_err(|e: toml::de::Error| Error::Usage(one_line(&e.to_string())))?;
+        config.with_absolute_paths()
+    }
+
+    /// A run is resumed and evaluated in other folders than it was started in.
+    fn with_absolute_paths(mut self) -> Result<Config> {
+        let Config { features, cache, times, val_keys, init, front_end, .. } = &mut self;
+        let mut paths: Vec<&mut PathBuf> = [features, cache, times, val_keys, init].into_iter().flatten().collect();
+        if let Some(FrontEnd { weights, pca, .. }) = front_end {
+            paths.extend(pca);
+            if let Source::File(path) = weights {
+                paths.push(path);
+            }
+        }
+        paths.into_iter().try_for_each(|path| absolute(path).map(|absolute| *path = absolute))?;
+        Ok(self)
     }
 
     /// The entry of the model.

@@ -56,29 +56,38 @@ impl Given {
         Given(self.0.iter().filter(keep).cloned().collect())
     }
 
-    /// `config` of a resumed run whose front end or cache has moved.
+    /// `config` of a resumed run whose files have moved.
     ///
     /// # Errors
     /// `Usage` for anything else: a run keeps its settings.
     pub fn relocate(&self, config: &Config) -> Result<Config> {
-        if let Some((other, _)) = self.0.iter().find(|(s, _)| !["front_end.weights", "cache"].contains(&s.key)) {
-            return Err(Error::Usage(format!(
-                "`{}` cannot be used with `resume`: a run keeps its settings",
-                other.key
-            )));
-        }
         let mut config = config.clone();
         for (setting, value) in &self.0 {
-            let path = value.as_str().unwrap_or_default();
-            match (setting.key, &mut config.front_end) {
-                ("cache", _) => config.cache = Some(path.into()),
-                (_, Some(front_end)) => front_end.weights = path.parse()?,
-                (key, None) => {
-                    return Err(Error::Usage(format!(
-                        "the run has no front end that could have moved: remove `{key}`"
-                    )));
+            let path = || value.as_str().unwrap_or_default();
+            let moved = match setting.key {
+                "cache" => &mut config.cache,
+                "features" => &mut config.features,
+                "times" => &mut config.times,
+                "val_keys" => &mut config.val_keys,
+                "front_end.weights" => {
+                    let none = || {
+                        Error::Usage(
+                            "the run has no front end that could have moved: remove `front_end.weights`".into(),
+                        )
+                    };
+                    config.front_end.as_mut().ok_or_else(none)?.weights = path().parse()?;
+                    continue;
                 }
+                key => {
+                    let reason = format!("`{key}` cannot be used with `resume`: a run keeps its settings");
+                    return Err(Error::Usage(reason));
+                }
+            };
+            if moved.is_none() && setting.key != "cache" {
+                let reason = format!("the run was started without `{}`: a run keeps its settings", setting.key);
+                return Err(Error::Usage(reason));
             }
+            *moved = Some(path().into());
         }
         Ok(config)
     }

@@ -157,10 +157,10 @@ pub const SETTINGS: &[Setting] = &[
     ),
     setting(
         "threshold",
-        Value::Text("P|tuned", |text| text.parse::<Level>().and_then(as_toml)),
+        Value::Text("P|tuned|precision:P", |text| text.parse::<Level>().and_then(as_toml)),
         with_thresholds,
-        "Decision threshold for the test, and later for eval and predict: a number, or tuned (per seed and class, on the \
-               validation clips). Epochs are always compared at 0.5",
+        "Decision threshold for the test, and later for eval and predict: a number, tuned (per seed and class, on the \
+               validation clips), or the lowest with this precision there. Epochs are always compared at 0.5",
     ),
     setting(
         "val_fraction",

@@ -77,6 +77,8 @@ pub struct Outline {
     pub memory_activations: u64,
     pub memory_activations_unshared: u64,
     pub forward_flops: f64,
+    /// Why this adapter cannot run it, if it cannot.
+    pub limit: Option<String>,
     /// (kernel, calls per step)
     pub kernels: Vec<(&'static str, usize)>,
 }
@@ -85,12 +87,14 @@ impl Outline {
     /// Of a network.
     ///
     /// # Errors
-    /// Those of building the plans: `Shape`, `Limit`.
+    /// `Shape` of building the plans.
     pub fn of(gpu: &Gpu, config: &Config, extent: &Extent) -> Result<Outline> {
         let Extent { dims, train, val, .. } = *extent;
         let graphs = Graphs::new(config, dims, train, val, Order::Shuffled)?;
         let replicas = config.seeds.len();
-        let [step, update, validation] = graphs.drafts(gpu, replicas)?;
+        let drafts = graphs.drafts(gpu, replicas)?;
+        let drafts_fit = drafts.iter().try_for_each(|draft| draft.fits(gpu));
+        let [step, update, validation] = drafts;
         let layout = graphs.step.layout();
         let (dispatches_forward, dispatches_backward) = step.dispatches();
         let (own, unshared) = step.memory();
@@ -119,6 +123,7 @@ impl Outline {
             ),
             memory_activations: own + validation.memory().0,
             memory_activations_unshared: unshared + validation.memory().1,
+            limit: drafts_fit.err().map(|error| error.to_string()),
             forward_flops: graphs.step.forward_cost().flops * replicas as f64,
             kernels,
         })

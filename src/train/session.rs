@@ -244,11 +244,11 @@ pub(crate) fn same_data(run: &RunDir, started: &Environment, data: &Dataset) -> 
 }
 
 /// # Errors
-/// `Usage` if thresholds are to be tuned without validation clips.
+/// `Usage` if thresholds are to be found without validation clips.
 fn can_tune(config: &Config, data: &Dataset) -> Result<()> {
-    match config.threshold == Level::Tuned && splits(config, data)?[0].1.is_empty() {
+    match !matches!(config.threshold, Level::Fixed(_)) && splits(config, data)?[0].1.is_empty() {
         true => Err(Error::Usage(
-            "tuned thresholds need validation clips: give `val_fraction`, e.g. 0.15, or `val_keys`".into(),
+            "thresholds from validation clips need some: give `val_fraction`, e.g. 0.15, or `val_keys`".into(),
         )),
         false => Ok(()),
     }

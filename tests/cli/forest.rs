@@ -228,7 +228,7 @@ fn the_commands_take_a_forest_as_any_model() {
     let clips = |key: &str| settings["run"][key].as_integer().unwrap();
     assert_eq!((clips("train_clips") + clips("test_clips"), clips("val_clips")), (300, 0));
     let tuned = ["train", &data, "--model", "rf", "--threshold", "tuned", "--out", &at("rejected")];
-    rejected(&tuned, "tuned thresholds need validation clips: give --val-fraction");
+    rejected(&tuned, "thresholds from validation clips need some: give --val-fraction");
     rejected(&["eval", &run, &data, "--split", "val"], "has no clips in that split");
     let rows = String::from_utf8(read(&run, "metrics.jsonl")).unwrap();
     assert_eq!(rows.lines().count(), 2, "a row for each seed");

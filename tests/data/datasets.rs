@@ -338,7 +338,9 @@ fn a_clip_has_the_same_features_alone_and_beside_loud_ones() {
     // An inferred scale holds from then on; one that does not apply is not ignored silently.
     assert_eq!(features_and_scale("<f4", &beside(255.0), None).1, Some(FeatureScale::Byte));
     assert_eq!(features_and_scale("<i8", &beside(255.0), None).1, None);
-    let remark = features_of("<i8", &quiet, Some(FeatureScale::Unit)).unwrap().1.unwrap();
+    let (contradicted, used) = features_and_scale("<i8", &quiet, Some(FeatureScale::Unit));
+    assert_eq!(used, Some(FeatureScale::Byte), "what was used is recorded, not what was asked for");
+    let remark = contradicted.unwrap().1.unwrap();
     assert!(remark.contains("8-bit codes") && remark.contains("not taken as inputs"), "{remark}");
 
     // Ambiguous floats are rejected.

@@ -45,7 +45,7 @@ pub struct Args {
     #[arg(long, value_parser = variant::<Aggregate>())]
     aggregate: Option<Aggregate>,
     /// Decision threshold: a number, or tuned (per class, from the run) [default: the run's]
-    #[arg(long, value_name = "P|tuned")]
+    #[arg(long, value_name = "P|tuned|precision:P")]
     threshold: Option<Level>,
     /// Lowest decision thresholds with this expected precision, 0.5 to 0.99, from the run's validation clips
     #[arg(long, value_name = "P", conflicts_with = "threshold", value_parser = precision)]
