@@ -35,7 +35,8 @@ function focus() {
 // Labels at round times, within the view and a little beyond.
 const steps = [0.1, 0.2, 0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, ...Array.from({ length: 20 }, (_, i) => 3600 * 2 ** i)];
 function ticks() {
-  const width = inner.offsetWidth, step = steps.find((s) => (s / duration) * width >= 64) ?? duration;
+  const width = inner.offsetWidth, apart = duration < 3600 ? 64 : 96;
+  const step = steps.find((s) => (s / duration) * width >= apart) ?? duration;
   const [from, to] = [view.scrollLeft - 100, view.scrollLeft + view.clientWidth + 100].map((x) => (x / width) * duration);
   const labels = [];
   for (let i = Math.max(0, Math.ceil(from / step)); i * step <= Math.min(to, duration); i++) {

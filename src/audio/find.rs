@@ -59,6 +59,7 @@ const NAMED: usize = 8;
 /// - Anything else is a pattern with `*`, `?`, `[...]` or `**` (any number of folders), and stands for the matching files with
 ///   such an extension, sorted. An existing file or folder of that exact name takes precedence.
 ///
+/// Subfolders of a folder that must not be read are returned like files: reading them fails, as that of files without permission.
 /// Hidden files and folders (`.name`) are skipped unless named. Links are followed, but no folder is searched
 /// twice.
 ///
@@ -67,7 +68,7 @@ const NAMED: usize = 8;
 ///
 /// # Errors
 /// `Data` for a path or pattern that stands for nothing, and for one with more than two million files to look at;
-/// `Usage` for an invalid pattern; `Io` for a folder that cannot be read.
+/// `Usage` for an invalid pattern; `Io` for a path that cannot be read.
 pub fn audio_files(paths: &[PathBuf]) -> Result<Found> {
     let mut found = Found::default();
     let mut seen = HashSet::new();
@@ -75,7 +76,7 @@ pub fn audio_files(paths: &[PathBuf]) -> Result<Found> {
         let (meant, root) = match fs::metadata(path) {
             _ if path.as_os_str() == STDIN => (vec![path.clone()], None),
             Ok(about) if about.is_dir() => {
-                let Found { files, passed_over, .. } = search(path)?;
+                let Found { files, passed_over, .. } = search(path, true)?;
                 for (extension, count) in passed_over {
                     *found.passed_over.entry(extension).or_default() += count;
                 }
@@ -110,11 +111,11 @@ pub fn place(path: &Path) -> PathBuf {
 
 /// The audio files in `folder` and its subfolders, sorted, possibly none. Errors as [`audio_files`].
 pub(crate) fn audio_files_in(folder: &Path) -> Result<Vec<PathBuf>> {
-    search(folder).map(|found| found.files)
+    search(folder, false).map(|found| found.files)
 }
 
-fn search(folder: &Path) -> Result<Found> {
-    let mut search = Search { root: folder, seen: HashSet::new(), entries: 0, found: Found::default() };
+fn search(folder: &Path, keeps_closed: bool) -> Result<Found> {
+    let mut search = Search { root: folder, keeps_closed, seen: HashSet::new(), entries: 0, found: Found::default() };
     search.folder(folder, MAX_DEPTH)?;
     search.found.files.sort();
     Ok(search.found)
@@ -133,7 +134,8 @@ fn matches(path: &Path) -> Result<(Vec<PathBuf>, PathBuf)> {
     let within = parts[..first].iter().collect::<PathBuf>();
     let any_depth = parts.iter().any(|part| part.as_os_str() == "**");
     let depth = if any_depth { MAX_DEPTH } else { parts.len() - first - 1 };
-    let mut search = Search { root: path, seen: HashSet::new(), entries: 0, found: Found::default() };
+    let mut search =
+        Search { root: path, keeps_closed: false, seen: HashSet::new(), entries: 0, found: Found::default() };
     if within.as_os_str().is_empty() || within.is_dir() {
         search.folder(&within, depth)?;
     }
@@ -149,6 +151,8 @@ fn matches(path: &Path) -> Result<(Vec<PathBuf>, PathBuf)> {
 struct Search<'a> {
     /// The path searched, for messages.
     root: &'a Path,
+    /// Whether subfolders that must not be read are among the files, whose reading then fails, rather than an error.
+    keeps_closed: bool,
     /// Folders already visited, by their canonical paths: links may form cycles.
     seen: HashSet<PathBuf>,
     entries: usize,
@@ -178,7 +182,14 @@ impl Search<'_> {
             let path = folder.join(name);
             // Broken links are not files.
             match fs::metadata(&path) {
-                Ok(about) if about.is_dir() && depth > 0 => self.folder(&path, depth - 1)?,
+                Ok(about) if about.is_dir() && depth > 0 => match self.folder(&path, depth - 1) {
+                    Err(Error::Io { source, .. })
+                        if self.keeps_closed && source.kind() == ErrorKind::PermissionDenied =>
+                    {
+                        self.found.files.push(path);
+                    }
+                    searched => searched?,
+                },
                 Ok(about) if about.is_file() => self.file(path),
                 _ => {}
             }

@@ -148,6 +148,7 @@ fn learner(gpu: &Gpu, step: Step) -> Result<Learner<'_>> {
             instances,
             width,
             lengths: vec![instances as u32; clips],
+            spectrum: None,
         },
         targets: (0..clips * CLASSES).map(|_| f32::from(noise.uniform(1.0) > 0.0)).collect(),
         observed: (0..clips * CLASSES).map(|_| noise.uniform(1.0) > 0.7).collect(),

@@ -290,7 +290,8 @@ fn of_folders(root: &Path) -> Result<AudioSet> {
     }
     if classes.len() < 2 {
         let found = if classes.is_empty() { "none".into() } else { format!("only {}", examples(&[&classes[0]])) };
-        let expected = "a folder for each of two or more classes, or class-map.json and audio/ as in OpenMIC-2018";
+        let expected = "a folder for each of two or more classes, or class-map.json and audio/ as in OpenMIC-2018, or \
+                        labels.csv or annotation files beside the recordings";
         return Err(Error::data(root, format!("has {found} with audio files; {expected} is expected")));
     }
     let stray = audio_files_in(root)?.len().saturating_sub(clips.len());

@@ -65,6 +65,9 @@ pub struct Features {
     pub width: usize,
     /// (N) valid instances of each clip, in 1..=T.
     pub lengths: Vec<u32>,
+    /// (N, T, S), of embeddings and feature maps of known sound: mean and standard deviation over each instance of the bands of its
+    /// log-mel spectrum, by which clips unlike the training clips are found. No model input.
+    pub spectrum: Option<FeatureValues>,
 }
 
 /// Features as they are stored and uploaded. Clones share the values.
@@ -78,12 +81,37 @@ pub enum FeatureValues {
     F16(Mapped),
 }
 
+impl FeatureValues {
+    /// Number of values.
+    pub fn len(&self) -> usize {
+        match self {
+            FeatureValues::U8(bytes) => bytes.len(),
+            FeatureValues::F32(values) => values.len(),
+            FeatureValues::F16(map) => map.bytes().len() / 2,
+        }
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
 impl Features {
     /// The model input of a clip, (its length, F). Panics if there is no such clip.
     pub fn clip(&self, clip: usize) -> Array<f32> {
-        let (each, rows) = (self.instances * self.width, self.lengths[clip] as usize);
-        let range = clip * each..clip * each + rows * self.width;
-        let values = match &self.values {
+        self.rows(&self.values, clip)
+    }
+
+    /// [`Features::spectrum`] of a clip, (its length, S).
+    pub fn spectrum_of(&self, clip: usize) -> Option<Array<f32>> {
+        self.spectrum.as_ref().map(|values| self.rows(values, clip))
+    }
+
+    fn rows(&self, values: &FeatureValues, clip: usize) -> Array<f32> {
+        let width = values.len() / (self.lengths.len() * self.instances);
+        let (each, rows) = (self.instances * width, self.lengths[clip] as usize);
+        let range = clip * each..clip * each + rows * width;
+        let values = match values {
             FeatureValues::U8(bytes) => bytes[range].iter().map(|v| f32::from(*v) / 255.0).collect(),
             FeatureValues::F32(values) => values[range].to_vec(),
             FeatureValues::F16(map) => {
@@ -91,7 +119,7 @@ impl Features {
                 halves.map(|b| half::f16::from_le_bytes([b[0], b[1]]).to_f32()).collect()
             }
         };
-        Array::new([rows, self.width], values)
+        Array::new([rows, width], values)
     }
 }
 

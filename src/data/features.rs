@@ -120,7 +120,7 @@ impl FeatureBuilder {
                 FeatureValues::F32(Arc::new(pad(floats, &lengths, instances)))
             }
         };
-        Features { values, instances, width: WIDTH, lengths }
+        Features { values, instances, width: WIDTH, lengths, spectrum: None }
     }
 }
 

@@ -10,6 +10,8 @@ use std::fs::File;
 use std::io::{self, BufWriter, Write};
 use std::path::Path;
 
+/// Moments of the sound's spectrum, see [`Features::spectrum`]: an additional array.
+const SPECTRUM: &str = "spectrum";
 /// Instances of each clip (N): an additional array, for clips shorter than the others. Without it all are of full
 /// length.
 const LENGTHS: &str = "lengths";
@@ -72,10 +74,14 @@ pub(super) fn read_x(
         true => read_lengths(npz.member(LENGTHS)?, clips, instances)?,
         false => vec![instances as u32; clips],
     };
+    let spectrum = match npz.contains(SPECTRUM) {
+        true => Some(read_spectrum(npz.member(SPECTRUM)?, clips, instances)?),
+        false => None,
+    };
     if mapped {
         let remark = unused(FeatureScale::Unit, *scale).map(|what| format!("X of {} has {what}", path.display()));
         let values = FeatureValues::F16(npz.member("X")?.mapped()?);
-        return Ok((Features { values, instances, width, lengths }, remark));
+        return Ok((Features { values, instances, width, lengths, spectrum }, remark));
     }
     let mut builder = FeatureBuilder::with_capacity(count);
     npz.member("X")?.numbers(|index, value| {
@@ -90,7 +96,20 @@ pub(super) fn read_x(
     })?;
     let (scale, remark) = builder.scale(is_float, noted, scale).map_err(|reason| npz.error("X", reason))?;
     let remark = remark.map(|what| format!("X of {} has {what}", path.display()));
-    Ok((builder.finish(lengths, instances, scale), remark))
+    Ok((Features { spectrum, ..builder.finish(lengths, instances, scale) }, remark))
+}
+
+fn read_spectrum(member: Member, clips: usize, instances: usize) -> Result<FeatureValues> {
+    match *member.shape() {
+        [n, t, s] if n == clips && t == instances && s > 0 && member.is_half() => {
+            Ok(FeatureValues::F16(member.mapped()?))
+        }
+        _ => {
+            let reason =
+                format!("has shape {:?}; ({clips}, {instances}, values) of float16 is expected", member.shape());
+            Err(member.error(reason))
+        }
+    }
 }
 
 /// Scale of `X` by its note: VGGish embeddings after PCA are codes, everything else model inputs. `None` without a
@@ -133,7 +152,7 @@ fn read_lengths(member: Member, clips: usize, instances: usize) -> Result<Vec<u3
 /// Writes features, in one piece, as an npz with the arrays and dtypes of OpenMIC-2018: `X` (N, T, 128), int64 (float32
 /// or float16 if they are that); `instance`, the shape of an instance, takes the place of the 128; `sample_key` (N),
 /// unicode; with labels also `Y_true` (N, K), float64, 0.5 where unknown, and `Y_mask` (N, K), bool. Where clips differ
-/// in length, `lengths` (N), int64, is added; with a `note` on the front end, `frontend.json`, its UTF-8 as uint8. All
+/// in length, `lengths` (N), int64, is added; where their spectrum is known, `spectrum` (N, T, S), float16; with a `note` on the front end, `frontend.json`, its UTF-8 as uint8. All
 /// opens with numpy's `allow_pickle=False`, and the same input gives the same bytes.
 ///
 /// `labels`: targets and observed, (N, K) row-major as in [`super::Dataset`].
@@ -148,16 +167,11 @@ pub fn write_npz(
     labels: Option<(&[f32], &[bool])>,
     note: Option<&str>,
 ) -> Result<()> {
-    let (path, n, Features { values, instances, width, lengths }) = (path.as_ref(), keys.len(), features);
-    let count = match values {
-        FeatureValues::U8(bytes) => bytes.len(),
-        FeatureValues::F32(floats) => floats.len(),
-        FeatureValues::F16(map) => map.bytes().len() / 2,
-    };
+    let (path, n, Features { values, instances, width, lengths, spectrum }) = (path.as_ref(), keys.len(), features);
     let k = labels.map_or(0, |(targets, _)| targets.len() / n.max(1));
     let labels_fit = labels.is_none_or(|(targets, observed)| targets.len() == n * k && observed.len() == n * k);
     if lengths.len() != n
-        || count != n * instances * width
+        || values.len() != n * instances * width
         || instance.iter().product::<usize>() != *width
         || !labels_fit
     {
@@ -176,6 +190,10 @@ pub fn write_npz(
             FeatureValues::U8(bytes) => npz.array("X", "<i8", &shape, int64(bytes.iter().map(|&v| v.into())))?,
             FeatureValues::F16(map) => npz.array("X", "<f2", &shape, map.pieces().flatten().copied())?,
             FeatureValues::F32(floats) => npz.array("X", "<f4", &shape, floats.iter().flat_map(|v| v.to_le_bytes()))?,
+        }
+        if let Some(FeatureValues::F16(map)) = spectrum {
+            let shape = [rows, *instances as u64, (map.bytes().len() / 2 / (n * instances)) as u64];
+            npz.array(SPECTRUM, "<f2", &shape, map.pieces().flatten().copied())?;
         }
         if let Some((targets, observed)) = labels {
             let shape = [rows, k as u64];

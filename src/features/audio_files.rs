@@ -139,7 +139,8 @@ impl ExtractionJob<'_> {
         labels: Option<(&[f32], &[bool])>,
         out: &Path,
     ) -> Result<Option<JobResult>> {
-        let runner = FrontEndRunner::new(self.gpu, self.feature_config, self.weights, false)?;
+        let with_spectrum = self.feature_config.has_spectrum();
+        let runner = FrontEndRunner::new(self.gpu, self.feature_config, self.weights, with_spectrum)?;
         let mut folder = out.as_os_str().to_owned();
         folder.push(".partial");
         let key = JobKey { feature_config: self.feature_config.key(), files: audio.fingerprint() };

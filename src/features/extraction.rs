@@ -3,7 +3,7 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{BufRead, BufReader, BufWriter, ErrorKind, Write};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use half::f16;
 use serde::{Deserialize, Serialize};
@@ -17,6 +17,7 @@ use crate::features::scaling::Range;
 
 const JOB: &str = "job.json";
 const ROWS: &str = "rows.bin";
+const SPECTRA: &str = "spectra.bin";
 const LOG: &str = "done.jsonl";
 /// Embeddings after their scaling, on the way to their archive.
 const SCALED: &str = "scaled.bin";
@@ -89,12 +90,13 @@ impl Extracted {
     }
 }
 
-/// An extraction in progress, in a folder of its own: `job.json` identifies it, `rows.bin` has the features, `done.jsonl` a line
-/// for each file done. The folder is locked until this is dropped.
+/// An extraction in progress, in a folder of its own: `job.json` identifies it, `rows.bin` has the features, `spectra.bin` the
+/// spectra beside them, `done.jsonl` a line for each file done. The folder is locked until this is dropped.
 pub struct Extraction {
     folder: PathBuf,
     job: String,
-    bytes_per_row: u64,
+    /// Of the features and the spectra.
+    bytes_per_row: [u64; 2],
     instances: usize,
     _lock: Option<File>,
 }
@@ -108,7 +110,8 @@ impl Extraction {
         let job = serde_json::to_string(key).expect("a key serialises");
         fs::create_dir_all(&folder).map_err(Error::io(&folder))?;
         let lock = try_lock_directory(&folder, "another process is extracting these features")?;
-        let (bytes_per_row, instances) = (runner.row_bytes() as u64, runner.instances());
+        let bytes_per_row = [runner.row_bytes() as u64, runner.spectrum_bytes() as u64];
+        let instances = runner.instances();
         Ok(Extraction { folder, job, bytes_per_row, instances, _lock: lock })
     }
 
@@ -119,17 +122,20 @@ impl Extraction {
     /// Resumes from an earlier run; data of another extraction is removed. Only complete rows of finished files are used.
     fn resume(&self, files: usize) -> Result<Extracted> {
         let io = |e| Error::io(&self.folder)(e);
-        let [job, rows, log] = [JOB, ROWS, LOG].map(|name| self.file(name));
+        let [job, rows, spectra, log] = [JOB, ROWS, SPECTRA, LOG].map(|name| self.file(name));
         let begun = read_limited(&job, MAX_JOB).is_ok_and(|text| text == self.job.as_bytes());
-        if !(begun && rows.is_file() && log.is_file()) {
+        if !(begun && rows.is_file() && spectra.is_file() && log.is_file()) {
             self.clear()?;
-            for name in [rows, log] {
+            for name in [rows, spectra, log] {
                 File::create(name).map_err(io)?;
             }
             write_atomic(&job, |out| out.write_all(self.job.as_bytes()))?;
             return Ok(Extracted::default());
         }
-        let stored = fs::metadata(&rows).map_err(io)?.len() / self.bytes_per_row;
+        let mut stored = u64::MAX;
+        for (path, bytes) in [&rows, &spectra].into_iter().zip(self.bytes_per_row) {
+            stored = fs::metadata(path).map_err(io)?.len().checked_div(bytes).unwrap_or(stored).min(stored);
+        }
         let mut done = Extracted::default();
         let (mut lines, mut line, mut good) = (BufReader::new(File::open(&log).map_err(io)?), vec![], 0);
         while done.files < files && lines.read_until(b'\n', &mut line).map_err(io)? > 0 {
@@ -143,16 +149,15 @@ impl Extraction {
             good += line.len() as u64;
             line.clear();
         }
-        let cut = |path: &Path, len: u64| OpenOptions::new().write(true).open(path).and_then(|f| f.set_len(len));
-        cut(&log, good).map_err(io)?;
-        cut(&rows, done.rows.len() as u64 * self.bytes_per_row).map_err(io)?;
+        self.truncate(LOG, good)?;
+        self.keep(done.rows.len() as u64)?;
         Ok(done)
     }
 
     /// Removes its own files, the job first, which invalidates the others.
     fn clear(&self) -> Result<()> {
         let leftovers = fs::read_dir(&self.folder).map_err(Error::io(&self.folder))?.flatten().map(|e| e.path());
-        let own = [JOB, ROWS, LOG, SCALED].map(|name| self.file(name)).into_iter();
+        let own = [JOB, ROWS, SPECTRA, LOG, SCALED].map(|name| self.file(name)).into_iter();
         for path in own.chain(leftovers.filter(|path| is_leftover(path))) {
             match fs::remove_file(&path) {
                 Err(e) if e.kind() != ErrorKind::NotFound => return Err(Error::io(&path)(e)),
@@ -180,7 +185,8 @@ impl Extraction {
         progress(first);
         let io = |e| Error::io(&self.folder)(e);
         let append = |name: &str| OpenOptions::new().append(true).open(self.file(name)).map_err(io);
-        let (mut rows, mut log) = (BufWriter::new(append(ROWS)?), append(LOG)?);
+        let [mut rows, mut spectra] = [BufWriter::new(append(ROWS)?), BufWriter::new(append(SPECTRA)?)];
+        let mut log = append(LOG)?;
 
         // Excerpts of an incomplete batch, and their files.
         let mut waiting: Vec<(usize, Excerpt)> = vec![];
@@ -189,10 +195,11 @@ impl Extraction {
         let mut flush =
             |waiting: &mut Vec<(usize, Excerpt)>, open: &mut Vec<Done>, current: &mut Done, done: &mut Extracted| {
                 let samples: Vec<&[f32]> = waiting.iter().map(|(_, e)| e.samples.as_slice()).collect();
-                let mut bytes = vec![];
+                let [mut bytes, mut beside] = [vec![], vec![]];
                 if !samples.is_empty() {
                     for ((file, excerpt), extract) in waiting.iter().zip(runner.extractor.run(&samples)?) {
                         runner.store(&extract, &mut bytes);
+                        runner.store_spectrum(&extract, &mut beside);
                         let row = Row { file: *file, start: excerpt.start, instances: extract.instances as u32 };
                         let of =
                             open.iter_mut().chain([&mut *current]).find(|d| d.file == *file).expect("an open file");
@@ -201,6 +208,7 @@ impl Extraction {
                 }
                 waiting.clear();
                 rows.write_all(&bytes).and_then(|()| rows.flush()).map_err(io)?;
+                spectra.write_all(&beside).and_then(|()| spectra.flush()).map_err(io)?;
                 let mut lines = vec![];
                 for entry in open.drain(..) {
                     serde_json::to_writer(&mut lines, &entry).expect("a log entry serialises");
@@ -225,7 +233,7 @@ impl Extraction {
                     waiting.retain(|(of, _)| *of != file);
                     if !current.rows.is_empty() {
                         flush(&mut waiting, &mut open, &mut current, &mut done)?;
-                        self.truncate(done.rows.len() as u64)?;
+                        self.keep(done.rows.len() as u64)?;
                     }
                     current = Done::new(file + 1);
                     open.push(Done { failed: Some(error.to_string()), ..Done::new(file) });
@@ -243,20 +251,34 @@ impl Extraction {
         Ok(done)
     }
 
-    fn truncate(&self, rows: u64) -> Result<()> {
-        let file = OpenOptions::new().write(true).open(self.file(ROWS)).map_err(Error::io(&self.folder))?;
-        file.set_len(rows * self.bytes_per_row).map_err(Error::io(&self.folder))
+    /// Keeps the first `rows` rows.
+    fn keep(&self, rows: u64) -> Result<()> {
+        let mut parts = [ROWS, SPECTRA].into_iter().zip(self.bytes_per_row);
+        parts.try_for_each(|(name, bytes)| self.truncate(name, rows * bytes))
+    }
+
+    fn truncate(&self, name: &str, len: u64) -> Result<()> {
+        let file = OpenOptions::new().write(true).open(self.file(name));
+        file.and_then(|file| file.set_len(len)).map_err(Error::io(&self.folder))
+    }
+
+    /// The first `rows` rows of a part.
+    fn mapped(&self, name: &str, bytes_per_row: u64, rows: usize) -> Result<Mapped> {
+        Mapped::open(&self.file(name), 0, rows as u64 * bytes_per_row)
     }
 
     /// The stored features of all rows.
     pub fn features(&self, runner: &FrontEndRunner, rows: &[Row]) -> Result<Features> {
-        let mapped = Mapped::open(&self.file(ROWS), 0, rows.len() as u64 * self.bytes_per_row)?;
+        let [of_features, of_spectrum] = self.bytes_per_row;
+        let mapped = self.mapped(ROWS, of_features, rows.len())?;
+        let spectrum = (of_spectrum > 0).then(|| self.mapped(SPECTRA, of_spectrum, rows.len())).transpose()?;
+        let spectrum = spectrum.map(FeatureValues::F16);
         let values = match runner.is_in_bytes() {
             true => FeatureValues::U8(mapped.bytes().to_vec().into()),
             false => FeatureValues::F16(mapped),
         };
         let lengths = rows.iter().map(|r| r.instances).collect();
-        Ok(Features { values, instances: runner.instances(), width: runner.instance_len(), lengths })
+        Ok(Features { values, instances: runner.instances(), width: runner.instance_len(), lengths, spectrum })
     }
 
     /// Unscaled embeddings, scaled by `range`, or else by the minimum and the maximum of the rows that are
@@ -272,7 +294,7 @@ impl Extraction {
         };
         let (width, io) = (features.width, |e| Error::io(&self.folder)(e));
         let row = |index: usize| -> Vec<f16> {
-            let bytes = self.bytes_per_row as usize;
+            let bytes = self.bytes_per_row[0] as usize;
             let halves = map.bytes()[index * bytes..][..bytes].chunks_exact(2);
             halves.map(|b| f16::from_le_bytes([b[0], b[1]])).take(features.lengths[index] as usize * width).collect()
         };
@@ -289,11 +311,11 @@ impl Extraction {
             let halves = row(index);
             let scaled = halves.chunks_exact(width).flat_map(|e| range.scale(e)).flat_map(f16::to_le_bytes);
             let mut bytes: Vec<u8> = scaled.collect();
-            bytes.resize(self.bytes_per_row as usize, 0);
+            bytes.resize(self.bytes_per_row[0] as usize, 0);
             out.write_all(&bytes).map_err(io)?;
         }
         out.flush().map_err(io)?;
-        let values = FeatureValues::F16(Mapped::open(&path, 0, features.lengths.len() as u64 * self.bytes_per_row)?);
+        let values = FeatureValues::F16(self.mapped(SCALED, self.bytes_per_row[0], features.lengths.len())?);
         Ok((Features { values, ..features.clone() }, range))
     }
 

@@ -52,6 +52,11 @@ impl FeatureConfig {
         self.kind.row().embedding && !self.is_scaled()
     }
 
+    /// Whether the spectrum of the sound is recorded beside its features, which do not contain it: those of networks.
+    pub fn has_spectrum(&self) -> bool {
+        self.kind.row().weights.is_some()
+    }
+
     /// Whether its features are scaled by minimum and maximum.
     pub fn is_scaled(&self) -> bool {
         self.kind.row().embedding && self.front_end.as_ref().is_some_and(|f| f.scaling() == Scaling::Minmax)

@@ -8,3 +8,4 @@ pub mod feature_config;
 pub mod front_end;
 pub mod runner;
 pub mod scaling;
+pub(crate) mod spectrum;

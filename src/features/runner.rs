@@ -9,8 +9,10 @@ use crate::features::extractor::{Extract, Extractor};
 use crate::features::feature_config::FeatureConfig;
 use crate::features::front_end::Weights;
 use crate::features::scaling::{PostProcess, Range};
+use crate::features::spectrum;
 use crate::gpu::Gpu;
 use crate::nn::front_ends::kind::Options;
+use crate::nn::front_ends::log_mel::PATCH_FRAMES;
 use crate::ops::gather::Encoding;
 
 /// An extractor with its pre- and post-processing: excerpts to stored features.
@@ -21,6 +23,8 @@ pub struct FrontEndRunner {
     /// Whether features are scaled by minimum and maximum, and the range, if it is known.
     is_scaled: bool,
     range: Option<Range>,
+    /// Whether the spectrum is returned beside features that do not contain it.
+    has_spectrum: bool,
 }
 
 impl FrontEndRunner {
@@ -43,7 +47,8 @@ impl FrontEndRunner {
             _ => None,
         };
         let range = config.front_end.as_ref().and_then(|front_end| front_end.range.clone());
-        Ok(FrontEndRunner { extractor, post_process, is_scaled: config.is_scaled(), range })
+        let has_spectrum = with_spectrogram && config.has_spectrum();
+        Ok(FrontEndRunner { extractor, post_process, is_scaled: config.is_scaled(), range, has_spectrum })
     }
 
     /// T.
@@ -64,6 +69,26 @@ impl FrontEndRunner {
     /// Bytes of the stored features of an excerpt.
     pub(super) fn row_bytes(&self) -> usize {
         self.instances() * self.instance_len() * if self.is_in_bytes() { 1 } else { 2 }
+    }
+
+    /// Bytes of the stored spectrum of an excerpt.
+    pub(super) fn spectrum_bytes(&self) -> usize {
+        if self.has_spectrum { 2 * self.instances() * spectrum::width(self.extractor.bands()) } else { 0 }
+    }
+
+    /// [`Features::spectrum`] of an extract as stored: f16.
+    pub(super) fn store_spectrum(&self, extract: &Extract, into: &mut Vec<u8>) {
+        let values = self.spectrum(extract).into_iter().flatten();
+        into.extend(values.flat_map(|v| f16::from_f32(v).to_le_bytes()));
+    }
+
+    /// (T, S), zeros beyond the instances.
+    fn spectrum(&self, extract: &Extract) -> Option<Vec<f32>> {
+        let bands = self.extractor.bands();
+        let instances = extract.spectrogram.chunks(PATCH_FRAMES * bands).take(extract.instances);
+        let mut values: Vec<f32> = instances.flat_map(|instance| spectrum::moments(instance, bands)).collect();
+        values.resize(self.instances() * spectrum::width(bands), 0.0);
+        self.has_spectrum.then_some(values)
     }
 
     /// Features of an extract as stored: in 8 bits after the post-processing, or as f16.
@@ -131,6 +156,8 @@ impl FrontEndRunner {
             }
         };
         let lengths = extracts.iter().map(|e| e.instances as u32).collect();
-        Ok(Features { values, instances: self.instances(), width: self.instance_len(), lengths })
+        let spectrum: Option<Vec<Vec<f32>>> = extracts.iter().map(|extract| self.spectrum(extract)).collect();
+        let spectrum = spectrum.map(|values| FeatureValues::F32(values.concat().into()));
+        Ok(Features { values, instances: self.instances(), width: self.instance_len(), lengths, spectrum })
     }
 }

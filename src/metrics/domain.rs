@@ -35,6 +35,9 @@ pub struct Domain {
     clips: Axes,
     /// Of clips of 2, 3 ... instances, as many as the longest training clips have.
     limits: Vec<f64>,
+    /// Whether instances are the moments of the sound's log-mel spectrum, which the model does not see.
+    #[serde(default)]
+    pub of_spectrum: bool,
 }
 
 /// Principal axes of D values, scaled to unit variance.
@@ -93,7 +96,8 @@ impl Domain {
     pub fn fit(training: &[Array<f32>], others: &[Array<f32>]) -> Option<Domain> {
         let rows = training.iter().flat_map(|clip| clip.data().chunks_exact(clip.dims()[1]));
         let instances = Axes::fit(rows)?;
-        let mut domain = Domain { instances, clips: Axes { mean: vec![], axes: vec![] }, limits: vec![] };
+        let clips = Axes { mean: vec![], axes: vec![] };
+        let mut domain = Domain { instances, clips, limits: vec![], of_spectrum: false };
         let of_clips: Vec<_> = training.iter().filter_map(|clip| domain.energies(&domain.projected(clip))).collect();
         if of_clips.len() < FEWEST {
             return None;

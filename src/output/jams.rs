@@ -22,7 +22,8 @@ pub const FORMAT: Format = Format {
 const SPECIFICATION: &str = "0.3.4";
 
 /// Writes a JAMS file with two annotations in the namespace `tag_open`: each present instrument over the whole
-/// recording, with its probability as confidence; and the segments in order of time, with theirs.
+/// recording, with its probability as confidence; and the segments in order of time, with theirs. `validation` says whether
+/// the recording is unreliable, the sandbox of the file also why.
 pub fn write(out: &mut dyn Write, recognition: &Recognition) -> io::Result<()> {
     let r = recognition;
     let present: Vec<&Instrument> = r.ranked().into_iter().filter(|i| i.present).collect();
@@ -51,7 +52,12 @@ pub fn write(out: &mut dyn Write, recognition: &Recognition) -> io::Result<()> {
             "jams_version": SPECIFICATION,
         },
         "annotations": [annotation(r, rules, clip), annotation(r, segment_rules, segments)],
-        "sandbox": { "file": r.file.to_string_lossy() },
+        "sandbox": {
+            "file": r.file.to_string_lossy(),
+            "warnings": r.condition.warnings,
+            "distance": r.distance,
+            "unreliable": r.distance.map(|_| r.is_unreliable()),
+        },
     });
     serde_json::to_writer_pretty(&mut *out, &jams)?;
     writeln!(out)
@@ -71,7 +77,7 @@ fn annotation(r: &Recognition, rules: &str, data: Vec<Value>) -> Value {
             "corpus": "",
             "annotation_tools": tool,
             "annotation_rules": rules,
-            "validation": "",
+            "validation": if r.is_unreliable() { "unreliable: unlike the training clips" } else { "" },
             "data_source": "program",
         },
         "sandbox": {},

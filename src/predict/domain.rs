@@ -3,8 +3,8 @@
 use crate::core::array::Array;
 use crate::core::error::Result;
 use crate::data::{Dataset, Features};
+use crate::features::spectrum;
 use crate::metrics::domain::{Domain, FEWEST_OTHERS};
-use crate::metrics::scores::{mean, std_dev};
 use crate::nn::FeatureKind;
 use crate::nn::front_ends::log_mel::PATCH_FRAMES;
 use crate::predict::trained::Trained;
@@ -15,12 +15,13 @@ use crate::run::splits::splits;
 const MAX_CLIPS: usize = 1000;
 /// Instances of a clip that count, its first ones.
 const MAX_INSTANCES: usize = 32;
-/// Values of a row; of more, neighbours are averaged.
-const BANDS: usize = 64;
-
-/// (instances, D) of a clip: an embedding itself; of a patch, and of the 96 frames of one in a spectrogram, the mean and the
-/// standard deviation of each band over the frames; of feature maps, of each channel over the positions. `None` for single notes.
-pub(super) fn describe(config: &Config, features: &Features, clip: usize) -> Result<Option<Array<f32>>> {
+/// (instances, D) of a clip: of a patch, and of the 96 frames of one in a spectrogram, the mean and the standard deviation of each
+/// band over the frames; of embeddings and feature maps the same of the sound's log-mel spectrum, or without `of_spectrum` an
+/// embedding itself, and the moments of each channel over the positions. `None` for single notes, and without a spectrum.
+fn describe(config: &Config, features: &Features, clip: usize, of_spectrum: bool) -> Result<Option<Array<f32>>> {
+    if of_spectrum {
+        return Ok(features.spectrum_of(clip).map(first_instances));
+    }
     let kind = config.kind()?;
     let rows = match kind {
         FeatureKind::Spectrogram => PATCH_FRAMES,
@@ -30,26 +31,18 @@ pub(super) fn describe(config: &Config, features: &Features, clip: usize) -> Res
     let values = features.clip(clip);
     let instance = if kind == FeatureKind::Spectrogram { rows * features.width } else { features.width };
     let bands = instance / rows;
-    let described: Vec<f32> = values
-        .data()
-        .chunks_exact(instance)
-        .take(MAX_INSTANCES)
-        .flat_map(|instance| if rows == 1 { instance.to_vec() } else { moments(instance, bands) })
-        .collect();
-    let width = if rows == 1 { bands } else { 2 * bands.div_ceil(bands.div_ceil(BANDS)) };
+    if rows == 1 {
+        return Ok(Some(first_instances(values)));
+    }
+    let instances = values.data().chunks_exact(instance).take(MAX_INSTANCES);
+    let described: Vec<f32> = instances.flat_map(|instance| spectrum::moments(instance, bands)).collect();
+    let width = spectrum::width(bands);
     Ok(Some(Array::new([described.len() / width, width], described)))
 }
 
-/// Means, then standard deviations, over rows of `bands` values.
-fn moments(instance: &[f32], bands: usize) -> Vec<f32> {
-    let group = bands.div_ceil(BANDS);
-    let of = |of_row: fn(Vec<Option<f64>>) -> Option<f64>| {
-        (0..bands).step_by(group).map(move |first| {
-            let row = |row: &[f32]| mean(row[first..(first + group).min(bands)].iter().map(|v| Some(f64::from(*v))));
-            of_row(instance.chunks_exact(bands).map(row).collect()).unwrap_or(0.0) as f32
-        })
-    };
-    of(mean).chain(of(std_dev)).collect()
+fn first_instances(clip: Array<f32>) -> Array<f32> {
+    let [instances, width] = [clip.dims()[0].min(MAX_INSTANCES), clip.dims()[1]];
+    Array::new([instances, width], clip.data()[..instances * width].to_vec())
 }
 
 impl Trained {
@@ -59,22 +52,24 @@ impl Trained {
     /// # Errors
     /// As [`splits`].
     pub fn fit_domain(&mut self, data: &Dataset) -> Result<()> {
+        let of_spectrum = data.features.spectrum.is_some();
         let (train, validation) = splits(&self.config, data)?.swap_remove(0);
         let described = |clips: &[u32]| -> Result<Vec<Array<f32>>> {
             let spaced = clips.iter().step_by(clips.len().div_ceil(MAX_CLIPS).max(1));
-            let all = spaced.map(|clip| describe(&self.config, &data.features, *clip as usize));
+            let all = spaced.map(|clip| describe(&self.config, &data.features, *clip as usize, of_spectrum));
             Ok(all.collect::<Result<Vec<_>>>()?.into_iter().flatten().collect())
         };
         let fitted = described(&train)?;
         let others = if validation.len() < FEWEST_OTHERS { None } else { Some(described(&validation)?) };
         self.domain = Domain::fit(&fitted, others.as_ref().unwrap_or(&fitted));
+        self.domain.iter_mut().for_each(|domain| domain.of_spectrum = of_spectrum);
         Ok(())
     }
 
     /// The distance of a clip from the training clips, above 1 out of their domain; `None` if it is not known.
     pub(super) fn distance(&self, features: &Features, clip: usize) -> Result<Option<f64>> {
         let Some(domain) = &self.domain else { return Ok(None) };
-        let described = describe(&self.config, features, clip)?;
+        let described = describe(&self.config, features, clip, domain.of_spectrum)?;
         Ok(described.filter(|of| of.dims()[1] == domain.width()).and_then(|of| domain.distance(&of)))
     }
 }

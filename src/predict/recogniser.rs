@@ -109,7 +109,8 @@ impl Recogniser {
         let thresholds = trained.common_thresholds()?;
         let mut feature_config = trained.feature_config()?;
         let weights = if feature_config.kind.row().weights.is_none() { None } else { feature_config.load()? };
-        let front_end = FrontEndRunner::new(gpu, &feature_config, weights.as_ref(), options.spectrogram)?;
+        let judged = trained.domain.as_ref().is_some_and(|domain| domain.of_spectrum);
+        let front_end = FrontEndRunner::new(gpu, &feature_config, weights.as_ref(), options.spectrogram || judged)?;
         let network = match &trained.model {
             TrainedModel::Network(_) => {
                 let corpus = front_end.corpus(gpu, trained.about.classes.len())?;

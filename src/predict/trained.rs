@@ -143,7 +143,11 @@ impl Trained {
     /// # Errors
     /// `Usage` when tuned ones are requested, and the run has none yet.
     pub fn thresholds(&self) -> Result<Vec<Vec<f64>>> {
-        match (self.config.threshold, &self.about.thresholds) {
+        self.thresholds_at(self.config.threshold)
+    }
+
+    fn thresholds_at(&self, level: Level) -> Result<Vec<Vec<f64>>> {
+        match (level, &self.about.thresholds) {
             (Level::Fixed(v), _) => Ok(vec![vec![v; self.about.classes.len()]; self.about.seeds.len()]),
             (Level::Tuned, Some(tuned)) => Ok(tuned.clone()),
             (Level::Precision(wanted), _) => {
@@ -176,15 +180,20 @@ impl Trained {
     /// # Errors
     /// As [`Trained::thresholds`].
     pub(crate) fn common_thresholds(&self) -> Result<Vec<f64>> {
-        let of_seeds = match self.config.threshold {
+        self.common_at(self.config.threshold)
+    }
+
+    /// As [`Trained::common_thresholds`], at another level.
+    pub(crate) fn common_at(&self, level: Level) -> Result<Vec<f64>> {
+        let of_seeds = match level {
             Level::Precision(wanted) if self.calibrated => self.precision_thresholds(wanted)?,
             Level::Tuned => {
                 let calibrated = |(row, fitted): (Vec<f64>, Vec<Calibration>)| {
                     row.into_iter().zip(fitted).map(|(t, fitted)| fitted.apply(t)).collect()
                 };
-                self.thresholds()?.into_iter().zip(self.calibrations()).map(calibrated).collect()
+                self.thresholds_at(level)?.into_iter().zip(self.calibrations()).map(calibrated).collect()
             }
-            Level::Fixed(_) | Level::Precision(_) => self.thresholds()?,
+            Level::Fixed(_) | Level::Precision(_) => self.thresholds_at(level)?,
         };
         Ok(thresholds::common(&of_seeds))
     }

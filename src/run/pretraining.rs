@@ -148,6 +148,7 @@ pub fn load_patches(
         instances: 1,
         width: features.width,
         lengths: vec![1; patches.len()],
+        spectrum: None,
     };
     Ok(Some(Dataset {
         path: config.dataset.clone(),

@@ -18,10 +18,8 @@ use crate::core::toml::{one_line, read_toml};
 use crate::data::Dataset;
 use crate::metrics::domain::Domain;
 use crate::metrics::evaluation::Evaluation;
-use crate::metrics::thresholds;
 use crate::nn;
 use crate::run::config::Config;
-use crate::run::weights::About;
 
 pub const RUN: &str = "run.toml";
 pub(crate) const METRICS: &str = "metrics.jsonl";
@@ -314,10 +312,9 @@ impl RunDir {
         write_atomic(self.test(), |out| writeln!(out, "{text}"))
     }
 
-    /// Writes the mean of the seeds' tuned thresholds, for people and other programs.
-    pub(crate) fn write_thresholds(&self, about: &About) -> Result<()> {
-        let tuned = about.thresholds.as_deref().map(thresholds::common).unwrap_or_default();
-        let table: BTreeMap<&str, f64> = about.classes.iter().map(String::as_str).zip(tuned).collect();
+    /// Writes a threshold for each class, for people and other programs.
+    pub(crate) fn write_thresholds(&self, classes: &[String], thresholds: &[f64]) -> Result<()> {
+        let table: BTreeMap<&str, f64> = classes.iter().map(String::as_str).zip(thresholds.iter().copied()).collect();
         let text = serde_json::to_string_pretty(&table).expect("a table serialises");
         write_atomic(self.path.join(THRESHOLDS), |out| writeln!(out, "{text}"))
     }

@@ -219,7 +219,7 @@ impl<'a> Session<'a> {
         if let Some(validation) = validation {
             trained.tune(&validation);
             trained.save(&run.model())?;
-            run.write_thresholds(&trained.about)?;
+            run.write_thresholds(&trained.about.classes, &trained.common_at(Level::Tuned)?)?;
         }
         let evaluation = trained.score(gpu, data, &predictions)?;
         run.write_evaluation(&evaluation)?;

@@ -13,6 +13,9 @@ pub(super) const M4A: &[u8] = include_bytes!("../golden/tone.m4a");
 pub(super) const OPUS: &[u8] = include_bytes!("../golden/tone.opus");
 pub(super) const WEBM: &[u8] = include_bytes!("../golden/tone.webm");
 pub(super) const MKA: &[u8] = include_bytes!("../golden/tone.mka");
+pub(super) const FRAGMENTS: &[u8] = include_bytes!("../golden/tone_fragments.m4a");
+pub(super) const ALAC: &[u8] = include_bytes!("../golden/tone_alac.m4a");
+pub(super) const OGG_FLAC: &[u8] = include_bytes!("../golden/tone_flac.oga");
 /// Samples of the generated files.
 pub(super) const LEN: usize = 3000;
 
@@ -208,6 +211,9 @@ fn concatenated_streams_are_decoded_in_sequence() {
 #[test]
 fn delay_and_padding_of_encoders_are_removed() {
     expect("AAC in MP4", M4A, 6615, 22_050, "");
+    expect("AAC in fragments", FRAGMENTS, 8192, 22_050, "");
+    expect("ALAC in MP4", ALAC, 4800, 16_000, "");
+    expect("FLAC in Ogg", OGG_FLAC, 4800, 16_000, "");
     expect("Opus in Ogg", OPUS, 14_400, 48_000, "");
     expect("Opus in WebM", WEBM, 14_400, 48_000, "");
     // Vorbis has no delay; its last block is longer than the audio.

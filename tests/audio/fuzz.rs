@@ -11,7 +11,9 @@ use super::decode::*;
 fn seeds() -> Vec<Vec<u8>> {
     let aiff_golden: &[u8] = include_bytes!("../golden/tone.aiff");
     let mut seeds = vec![wav(6036, 6000, b"", b""), wave64(6024), aiff(6046, 6008), au(6000), caf(6004)];
-    seeds.extend([FLAC, OGG, MP3, STEREO_MP3, M4A, OPUS, WEBM, MKA, aiff_golden].map(<[u8]>::to_vec));
+    seeds.extend(
+        [FLAC, OGG, MP3, STEREO_MP3, M4A, OPUS, WEBM, MKA, FRAGMENTS, ALAC, OGG_FLAC, aiff_golden].map(<[u8]>::to_vec),
+    );
     seeds.push([&wav(36, 0, b"", b"")[..20], &[0x55, 0], &wav(36, 0, b"", b"")[22..44], MP3].concat());
     seeds.push([&wav(36, 0, b"", b"")[..20], &[0x11, 0], &wav(36, 0, b"", b"")[22..32], &[64, 0], &[7; 2000]].concat());
     seeds.push([OGG, OPUS].concat());

@@ -318,6 +318,26 @@ fn links_may_form_cycles() {
     }
 }
 
+/// One locked folder stopped the work on a whole archive.
+#[cfg(unix)]
+#[test]
+fn a_closed_folder_is_one_failure() {
+    use std::os::unix::fs::PermissionsExt;
+    let dir = tempfile::tempdir().unwrap();
+    let closed = dir.path().join("closed");
+    fs::create_dir(&closed).unwrap();
+    fs::write(dir.path().join("1.wav"), "").unwrap();
+    fs::set_permissions(&closed, fs::Permissions::from_mode(0o000)).unwrap();
+    if fs::read_dir(&closed).is_ok() {
+        println!("skipped: this user may read every folder");
+        return;
+    }
+    let found = audio_files(&[dir.path().into()]).unwrap();
+    assert_eq!(found.files, [dir.path().join("1.wav"), closed.clone()]);
+    assert!(decode(&closed, 1.0).unwrap_err().to_string().contains("closed: Permission denied"));
+    assert!(audio_files(&[closed]).is_err());
+}
+
 #[test]
 fn real_recordings_give_what_decoding_them_whole_gives() {
     let Some(root) = std::env::var_os("WMIC_DATA") else {

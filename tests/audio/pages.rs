@@ -38,11 +38,22 @@ fn a_sentence_says_what_plays_when() {
     assert_eq!(of(200.0, &[(40.0, 80.0)]), "Mallet percussion 0:40-1:20; flute 0:10-0:35");
     assert_eq!(of(200.0, &[(0.0, 198.0)]), "Mallet percussion throughout; flute 0:10-0:35");
     assert_eq!(of(40.0, &[(0.25, 1.0), (2.0, 3.0)]), "Mallet percussion 0.2-1.0, 2.0-3.0 s; flute 10.0-35.0 s");
-    let many: Vec<(f64, f64)> = (0..9).map(|i| (f64::from(i) * 10.0, f64::from(i) * 10.0 + 2.0)).collect();
-    assert_eq!(
-        of(4000.0, &many).split(';').next(),
-        Some("Mallet percussion 0:00:00-0:00:02, 0:00:10-0:00:12, 0:00:20-0:00:22 and 6 more")
+    // Three of many segments were listed, of every instrument.
+    let every = |seconds: f64| -> Vec<(f64, f64)> {
+        (0..30).map(|i| (f64::from(i) * seconds, f64::from(i) * seconds + 9.0)).collect()
+    };
+    let first = |duration, spans: &[(f64, f64)]| of(duration, spans).split(';').next().unwrap().to_owned();
+    assert_eq!(first(4000.0, &every(100.0)), "Mallet percussion on and off 0:00:00-0:48:29, 4 min 30 s in all");
+    assert_eq!(first(4000.0, &every(60.0)), "Mallet percussion 0:00:00-0:29:09", "pauses of less than 2 %");
+    assert_eq!(first(305.0, &every(10.0)), "Mallet percussion throughout");
+    let (spans, names) = (every(100.0), ["a", "b", "c", "d", "e", "f", "g"]);
+    let all = names.map(|name| (name, 0.9, &spans[..]));
+    assert!(
+        long("a", 4000.0, &all)
+            .summary()
+            .ends_with("; d on and off 0:00:00-0:48:29, 4 min 30 s in all; also e, f and g")
     );
+    assert!(long("a", 4000.0, &all[..5]).summary().ends_with(" in all; also e"));
     assert_eq!(long("a", 9.0, &[("flute", 0.1, &[])]).summary(), "No instrument");
 }
 

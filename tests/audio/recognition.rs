@@ -360,6 +360,28 @@ fn audacity_gets_labels_in_order() {
     assert_eq!(text, expected);
 }
 
+/// Only JSON and CSV said so.
+#[test]
+fn every_format_marks_what_is_unreliable() {
+    let mut r = recognition("a.ogg");
+    let marked = |r: &Recognition| -> Vec<String> {
+        FORMATS.iter().map(|f| written(|out| f.write_alone(out, r, Detail::default()))).collect()
+    };
+    let unmarked = marked(&r);
+    r.distance = Some(0.5);
+    let reliable = marked(&r);
+    r.distance = Some(1.5);
+    for ((format, before), (reliable, now)) in FORMATS.iter().zip(unmarked).zip(reliable.into_iter().zip(marked(&r))) {
+        let is_marked = |text: &str| {
+            text.contains("unreliable: unlike")
+                || text.contains("\"unreliable\":true")
+                || text.contains("\"unreliable\": true")
+                || text.contains(",true\n")
+        };
+        assert!(is_marked(&now) && !is_marked(&reliable) && !is_marked(&before), "{}: {now}", format.name);
+    }
+}
+
 #[test]
 fn jams_is_complete() {
     let r = recognition("music/a.ogg");

@@ -2,11 +2,9 @@
 
 use wmic::core::random::Stream;
 use wmic::data::{Dataset, FeatureValues, Features};
-use wmic::features::feature_config::FeatureConfig;
 use wmic::features::runner::FrontEndRunner;
 use wmic::gpu::Gpu;
 use wmic::metrics::thresholds::Level;
-use wmic::nn::FeatureKind;
 use wmic::predict::recogniser::{Options, Recogniser};
 
 use crate::recogniser::{SR, hiss, trained};
@@ -34,27 +32,43 @@ fn melody(seed: u64) -> Vec<f32> {
     samples
 }
 
+/// On log-mel spectrograms, and on feature maps of a random VGGish, which do not show what a sound is like: these have its spectrum
+/// beside them.
 #[test]
 fn nothing_plays_in_noise_hum_and_clicks() {
     let gpu = Gpu::open(None).unwrap();
-    let mut run = trained("sr16");
+    for model in ["sr16", "att-tf"] {
+        nothing_plays(&gpu, model);
+    }
+}
+
+fn nothing_plays(gpu: &Gpu, model: &str) {
+    let mut run = trained(model);
     run.set_threshold(Level::Fixed(0.0)).unwrap();
-    let runner = FrontEndRunner::new(&gpu, &FeatureConfig::of(FeatureKind::Spectrogram), None, false).unwrap();
+    let mut feature_config = run.feature_config().unwrap();
+    let weights = feature_config.load().unwrap();
+    let runner = FrontEndRunner::new(gpu, &feature_config, weights.as_ref(), feature_config.has_spectrum()).unwrap();
     let sounds: Vec<Vec<f32>> = (0..64).map(melody).collect();
-    let (mut values, mut lengths) = (vec![], vec![]);
+    let (mut values, mut spectrum, mut lengths) = (vec![], vec![], vec![]);
     for batch in sounds.chunks(runner.extractor.batch()) {
         let samples: Vec<&[f32]> = batch.iter().map(Vec::as_slice).collect();
         let features = runner.features(&runner.extractor.run(&samples).unwrap()).unwrap();
-        let FeatureValues::F32(of_batch) = features.values else { panic!("spectrograms are floats") };
-        values.extend_from_slice(&of_batch);
+        let add = |of_batch, all: &mut Vec<f32>| {
+            let FeatureValues::F32(of_batch) = of_batch else { panic!("features are floats") };
+            all.extend_from_slice(&of_batch);
+        };
+        add(features.values, &mut values);
+        features.spectrum.into_iter().for_each(|of_batch| add(of_batch, &mut spectrum));
         lengths.extend(features.lengths);
     }
+    assert_eq!(!spectrum.is_empty(), model == "att-tf");
+    let spectrum = (!spectrum.is_empty()).then(|| FeatureValues::F32(spectrum.into()));
     let (instances, width) = (runner.instances(), runner.instance_len());
     let data = Dataset {
         path: "none".into(),
         classes: run.about.classes.clone(),
         keys: (0..64).map(|i| i.to_string()).collect(),
-        features: Features { values: FeatureValues::F32(values.into()), instances, width, lengths },
+        features: Features { values: FeatureValues::F32(values.into()), instances, width, lengths, spectrum },
         targets: vec![0.0; 64 * 20],
         observed: vec![false; 64 * 20],
         strong: None,
@@ -66,7 +80,7 @@ fn nothing_plays_in_noise_hum_and_clicks() {
     };
     run.fit_domain(&data).unwrap();
     assert!(run.domain.is_some());
-    let mut recogniser = Recogniser::new(&gpu, run, Options::default()).unwrap();
+    let mut recogniser = Recogniser::new(gpu, run, Options::default()).unwrap();
     let mut recognise = |samples: &[f32]| recogniser.recognise(samples, SR).unwrap().recognition;
     let music: Vec<bool> = (100..106).map(|seed| recognise(&melody(seed)).is_unreliable()).collect();
     assert!(music.iter().filter(|unreliable| **unreliable).count() <= 1, "{music:?}");
@@ -82,16 +96,22 @@ fn nothing_plays_in_noise_hum_and_clicks() {
         low += 0.18 * (v - low);
         low
     });
+    let mut stream = Stream::new(8, 0);
+    let mut irregular = vec![0.0; count];
+    (0..24).for_each(|_| irregular[(stream.uniform(0.5) * count as f64 + count as f64 / 2.0) as usize] = 0.7);
+    let swelling = hiss(8.0, -20.0).into_iter().enumerate().map(|(i, v)| v * (1.0 + (4.0 * at(i)).sin() as f32));
     let noises = [
         ("silence", vec![0.0; count]),
         ("hiss", hiss(8.0, -30.0)),
         ("hum", hum.collect()),
         ("clicks", clicks.collect()),
+        ("irregular clicks", irregular),
+        ("noise at 4 Hz", swelling.collect()),
         ("speech-shaped noise", speech_shaped.collect()),
     ];
     for (name, noise) in noises {
         let recognition = recognise(&noise);
-        assert_eq!(recognition.is_unreliable(), name != "silence", "{name}: {:?}", recognition.distance);
+        assert_eq!(recognition.is_unreliable(), name != "silence", "{model}, {name}: {:?}", recognition.distance);
         assert!(recognition.instruments.iter().all(|i| !i.present && i.segments.is_empty()), "{name}");
         let warned = recognition.condition.warnings.iter().any(|line| line.starts_with("is unreliable"));
         assert_eq!(warned, name != "silence", "{name}");

@@ -648,8 +648,7 @@ fn results_in_every_format() {
             }
         }
     }
-    let (one, tuned) =
-        (text(&recording(0)).to_owned(), ["--threshold", "tuned", "--calibrate", "false", "--format", "json"]);
+    let (one, tuned) = (text(&recording(0)).to_owned(), ["--threshold", "tuned", "--format", "json"]);
     let heard = &json(&[&["predict", &run, &one], &tuned[..]].concat())[0];
     let thresholds = std::fs::read_to_string(Path::new(&run).join("thresholds.json")).unwrap();
     let thresholds: Value = serde_json::from_str(&thresholds).unwrap();
@@ -687,6 +686,8 @@ fn keys_keep_their_dots_in_file_names() {
     let note = npz_note(shared().at("maps.npz")).unwrap().unwrap();
     let keys: Vec<String> = (0..features.lengths.len()).map(|i| format!("song.{i}")).collect();
     write_npz(&npz, &keys, &features, &[6, 4, 64], None, Some(&note)).unwrap();
+    assert_eq!(features.spectrum.as_ref().unwrap().len(), keys.len() * features.instances * 128);
+    assert_eq!(load_features(&npz, &mut None).unwrap().1, features, "with its spectrum");
     let args = ["predict", &shared().run(), text(&npz), "--format", "json", "--out", text(&out)];
     wmic(&args).assert().success().stdout("").stderr(contains(format!("{} recordings, ", keys.len())));
     let mut expected: Vec<String> = keys.iter().map(|key| format!("{key}.json")).collect();

@@ -280,6 +280,7 @@ fn single_label() -> Comparison {
             instances: 1,
             width: 1,
             lengths: vec![1; n],
+            spectrum: None,
         },
         targets: targets.data().to_vec(),
         observed: observed.data().to_vec(),

@@ -422,6 +422,7 @@ fn noise(clips: usize) -> Dataset {
             instances: 87,
             width,
             lengths: vec![87; clips],
+            spectrum: None,
         },
         targets: (0..clips * classes).map(|i| f32::from(u8::from(i / classes % classes == i % classes))).collect(),
         observed: vec![true; clips * classes],

@@ -25,7 +25,7 @@ fn recordings(instruments: [&str; 3]) -> TempDir {
     fs::write(folder.path().join("labels.csv"), table).unwrap();
     let values: Vec<u8> = (0..CLIPS * 10 * 128).map(|i| (i * 7919 % 251) as u8).collect();
     let values = FeatureValues::U8(values.into());
-    let features = Features { values, instances: 10, width: 128, lengths: vec![10; CLIPS] };
+    let features = Features { values, instances: 10, width: 128, lengths: vec![10; CLIPS], spectrum: None };
     write_npz(folder.path().join("features.npz"), &names, &features, &[128], None, None).unwrap();
     folder
 }

@@ -694,7 +694,13 @@ fn malformed_json_and_csv_are_rejected_with_their_line() {
 /// Features of one instance with the number of each clip.
 fn numbered(numbers: &[u8]) -> Features {
     let values: Vec<u8> = numbers.iter().flat_map(|&n| [n; WIDTH]).collect();
-    Features { values: FeatureValues::U8(values.into()), instances: 1, width: WIDTH, lengths: vec![1; numbers.len()] }
+    Features {
+        values: FeatureValues::U8(values.into()),
+        instances: 1,
+        width: WIDTH,
+        lengths: vec![1; numbers.len()],
+        spectrum: None,
+    }
 }
 
 fn strings(keys: &[&str]) -> Vec<String> {
@@ -783,8 +789,13 @@ fn written_archives_come_back_and_are_numpys() {
     let keys = strings(&["violin/\u{e9}tude 1.wav", "b"]);
     let bytes: Vec<u8> =
         (0..6 * WIDTH).map(|i| if (1..3).contains(&(i / WIDTH)) { 0 } else { (i % 251) as u8 }).collect();
-    let features =
-        Features { values: FeatureValues::U8(bytes.into()), instances: 3, width: WIDTH, lengths: vec![1, 3] };
+    let features = Features {
+        values: FeatureValues::U8(bytes.into()),
+        instances: 3,
+        width: WIDTH,
+        lengths: vec![1, 3],
+        spectrum: None,
+    };
     let (targets, observed) = ([1., 0., 0., 1.], [true, true, false, true]);
     let note = "{\"front\": \"end \u{266b}\"}";
     write_npz(&path, &keys, &features, &[128], Some((&targets, &observed)), Some(note)).unwrap();
@@ -816,8 +827,13 @@ fn written_archives_come_back_and_are_numpys() {
     }
 
     let floats: Vec<f32> = (0..2 * WIDTH).map(|i| i as f32 / 256.0).collect();
-    let features =
-        Features { values: FeatureValues::F32(floats.into()), instances: 1, width: WIDTH, lengths: vec![1; 2] };
+    let features = Features {
+        values: FeatureValues::F32(floats.into()),
+        instances: 1,
+        width: WIDTH,
+        lengths: vec![1; 2],
+        spectrum: None,
+    };
     write_npz(&path, &keys, &features, &[128], None, None).unwrap();
     let (known, read, remark) = load_features(&path, &mut Some(FeatureScale::Unit)).unwrap();
     assert_eq!((known, read, remark.is_some()), (keys.clone(), features.clone(), true));
@@ -1311,6 +1327,7 @@ fn single_label_models_take_only_single_label_data() {
             instances: 1,
             width: 1,
             lengths: vec![1; 2],
+            spectrum: None,
         },
         targets: vec![1.0, 0.0, 0.0, 1.0],
         observed: vec![true; 4],

@@ -54,6 +54,8 @@ fn what_is_wrong_with_a_table_is_told_with_its_line() {
         ("file,instrument,present\na.wav,flute,maybe\n", ":2: present is \"maybe\""),
         ("file,instrument,start,end\na.wav,flute,2,1\n", ":2: 2 to 1 s: the end is before the start"),
         ("file,instrument,start,end\na.wav,flute,-1,1\n", ":2: -1 to 1 s: a time is negative"),
+        ("file,instrument,start,end\na.wav,flute,nan,1\n", ":2: NaN to 1 s are not times"),
+        ("file,instrument,start,end\na.wav,flute,0,1e300\n", ":2: 0e0 to 1e300 s are longer than a year"),
         ("file,instrument,start,end\na.wav,flute,1,\n", ":2: \"1\" to \"\" are not times"),
         ("file,instrument,present,start,end\na.wav,flute,0,1,2\n", ":2: says that the instrument is absent"),
         ("file,instrument\na.wav\n", ":2: has 1 fields, but the first line has 2"),
@@ -73,6 +75,9 @@ fn what_is_wrong_with_a_table_is_told_with_its_line() {
         let message = AudioSet::load(folder.path()).unwrap_err().to_string();
         assert!(message.contains(words) && message.contains("labels.csv"), "{words:?} is not in: {message}");
     }
+    // A folder in its place was ignored.
+    let no_file = folder(&["a.wav"], &[("labels.csv/b.csv", "")]);
+    assert!(AudioSet::load(no_file.path()).unwrap_err().to_string().contains("labels.csv: "));
     let latin = folder(&["a.wav"], &[]);
     fs::write(latin.path().join("labels.csv"), b"file,instrument\na.wav,fl\xfbte\n").unwrap();
     let message = AudioSet::load(latin.path()).unwrap_err().to_string();
@@ -89,7 +94,7 @@ fn annotation_files_are_labels_of_all_instruments() {
         {"namespace": "beat", "data": []},
         {"namespace": "tag_open", "data": [{"time": 0.0, "duration": 20.0, "value": "Oboe", "confidence": 0.9}]},
         {"namespace": "segment_open", "data": [{"time": 10.0, "duration": 5.0, "value": "flute", "confidence": null}]}]}"#;
-    let track = "1,000000\t2.5\tFlute\r\n\\\t100.0\t200.0\r\n0\t20\tpiano 0.93\r\n";
+    let track = "1,000000\t2.5\tFlute\r\n\\\t100.0\t200.0\r\n0\t20\tpiano 0.93\r\n0\t20\t(unreliable: a remark)\n";
     let set = folder(
         &["a.wav", "b/a.ogg", "c.wav"],
         &[("a.jams", jams), ("b/a.txt", track), ("readme.txt", "hello"), ("c.txt", "words of a song\n")],
@@ -115,7 +120,7 @@ fn annotation_files_are_labels_of_all_instruments() {
 /// `rows` excerpts of up to ten instances, with features of no interest.
 fn features(lengths: &[u32]) -> Features {
     let values = FeatureValues::U8(vec![0; lengths.len() * 10].into());
-    Features { values, instances: 10, width: 1, lengths: lengths.into() }
+    Features { values, instances: 10, width: 1, lengths: lengths.into(), spectrum: None }
 }
 
 const HOW: Excerpts = Excerpts { window: 10.0, instance: 0.96, strong: true, validation: 0.15 };

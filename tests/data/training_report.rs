@@ -359,6 +359,7 @@ fn notes(classes: &[&str], of_clip: &[usize]) -> Dataset {
             instances: 87,
             width: 252,
             lengths: vec![87; n],
+            spectrum: None,
         },
         targets: (0..n * k).map(|i| f32::from(of_clip[i / k] == i % k)).collect(),
         observed: vec![true; n * k],

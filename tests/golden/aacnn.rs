@@ -56,6 +56,7 @@ fn dataset(input: FeatureKind, salt: u32) -> Dataset {
             instances: FRAMES,
             width,
             lengths: vec![FRAMES as u32; clips],
+            spectrum: None,
         },
         targets: (0..clips * CLASSES).map(target).collect(),
         observed: vec![true; clips * CLASSES],

@@ -80,12 +80,15 @@ def audio_files(folder: Path) -> None:
         path = folder / f"tone.{ending}"
         if not path.exists():
             soundfile.write(path, stereo, 16000, subtype=subtype)
-    # Three tenths of a second, mono, with delays and edits that libsndfile does not write; the last has no tag and two channels.
+    # Three tenths of a second, mono, with delays, edits and fragments that libsndfile does not write; one has no tag and two channels.
     for name, options in [
         ("tone.m4a", "-ar 22050 -c:a aac -b:a 32k"),
         ("tone.opus", "-ar 48000 -c:a libopus -b:a 16k"),
         ("tone.webm", "-ar 48000 -c:a libopus -b:a 16k"),
         ("tone.mka", "-ar 22050 -c:a libvorbis -q:a 0"),
+        ("tone_fragments.m4a", "-ar 22050 -c:a aac -b:a 32k -movflags empty_moov+default_base_moof -frag_duration 60000"),
+        ("tone_alac.m4a", "-ar 16000 -c:a alac"),
+        ("tone_flac.oga", "-ar 16000 -c:a flac"),
         ("tone_stereo.mp3", "-ar 22050 -c:a libmp3lame -b:a 24k -ac 2 -write_xing 0 -id3v2_version 0"),
     ]:
         path = folder / name

@@ -7,6 +7,7 @@ use wmic::graph::{Draft, Graph, Mode, Op, Plan, Spec, Tensor};
 use wmic::ops::adagrad::{self, Adagrad};
 use wmic::ops::adam::{self, Adam};
 use wmic::ops::cross_entropy::{CrossEntropy, cross_entropy};
+use wmic::ops::instance_labels::{InstanceLabels, TakeInstanceLabels, instance_labels, pack};
 use wmic::ops::masked_bce::{Focal, MaskedBce, Normalisation, focal_loss, masked_bce};
 use wmic::ops::softmax::{Softmax, softmax};
 use wmic::ops::track::{NEVER, track};
@@ -130,6 +131,46 @@ fn loss_and_slopes(gpu: &Gpu, golden: &Golden, case: &str, loss: MaskedBce) -> (
     let plan = draft.realise(gpu, &bound).unwrap();
     gpu.run(|s| s.replay(&[&plan.recording], 1)).unwrap();
     (f64s(plan.read(gpu, loss).unwrap()), f64s(plan.read_gradient(gpu, p).unwrap()))
+}
+
+/// The loss of instances with known labels: which clips, which of their instances, and its slopes.
+#[test]
+fn labels_of_instances_are_pytorchs() {
+    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/strong.json");
+    let golden: serde_json::Value = serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap();
+    let of =
+        |name: &str| -> Vec<f64> { golden[name].as_array().unwrap().iter().map(|v| v.as_f64().unwrap()).collect() };
+    let [clips, instances, classes, positions] = std::array::from_fn(|i| of("sizes")[i] as usize);
+    let of_clips: Vec<u8> = of("codes").into_iter().map(|code| code as u8).collect();
+    let codes: Vec<u32> = of_clips.chunks(instances * classes).flat_map(pack).collect();
+    let u32s = |name: &str| of(name).into_iter().map(|v| v as u32).collect::<Vec<u32>>();
+    let (rows, how) = (u32s("rows"), TakeInstanceLabels { instances, classes, positions });
+
+    let gpu = Gpu::open(None).expect("an adapter");
+    let mut g = Graph::new(Mode::Train);
+    let chosen = g.input("rows", Spec::u32([rows.len()]));
+    let lengths = g.input("lengths", Spec::u32([clips]));
+    let packed = g.input("codes", Spec::u32([clips, codes.len() / clips]));
+    let p = g.input_with_gradient("p", Spec::f32([rows.len() * instances, classes]));
+    let labels = instance_labels(&mut g, chosen, lengths, packed, how).unwrap();
+    let InstanceLabels { target, observed, lengths: valid } = labels;
+    let (loss, _) = masked_bce(&mut g, p, target, observed, valid, Normalisation::Observed).unwrap();
+    let probabilities: Vec<f32> = of("p").into_iter().map(|v| v as f32).collect();
+    let bound = [
+        ("rows", gpu.upload("rows", &rows).unwrap()),
+        ("lengths", gpu.upload("lengths", &u32s("lengths")).unwrap()),
+        ("codes", gpu.upload("codes", &codes).unwrap()),
+        ("p", gpu.upload("p", &probabilities).unwrap()),
+        ("dy", gpu.upload("dy", &[1f32]).unwrap()),
+    ];
+    let draft = Draft::new(&g, gpu.adapter().target(), 1, &[loss, target, observed, valid], &[(loss, "dy")]).unwrap();
+    let plan = draft.realise(&gpu, &bound).unwrap();
+    gpu.run(|s| s.replay(&[&plan.recording], 1)).unwrap();
+    assert_eq!(f64s(plan.read(&gpu, target).unwrap()), of("target"));
+    assert_eq!(f64s(plan.read(&gpu, observed).unwrap()), of("observed"));
+    assert_eq!(plan.read::<u32>(&gpu, valid).unwrap(), u32s("valid"));
+    assert_close("loss", &f64s(plan.read(&gpu, loss).unwrap()), &[golden["loss"].as_f64().unwrap()], 1e-6, 1e-6);
+    assert_close("dp", &f64s(plan.read_gradient(&gpu, p).unwrap()), &of("dp"), 1e-6, 2e-6);
 }
 
 #[test]

@@ -32,6 +32,7 @@ from recurrent import recurrent  # noqa: E402
 from significance import significance  # noqa: E402
 from sightreader import sightreader  # noqa: E402
 from spectra import notes, spectra  # noqa: E402
+from strong import strong  # noqa: E402
 from vggish import pca, state_dict, vggish  # noqa: E402
 from visual import visual  # noqa: E402
 
@@ -52,6 +53,7 @@ def main() -> None:
     torch.set_num_threads(1)  # one summation order
     write_tensors("layers.safetensors", layers())
     write_json("loss_mean.json", loss_mean(HERE / "layers.safetensors"))
+    write_json("strong.json", strong())
     write_tensors("augment.safetensors", augment())
     write_tensors("images.safetensors", images())
     write_tensors("recurrent.safetensors", recurrent())

@@ -28,6 +28,7 @@ fn dataset(clips: usize) -> Dataset {
         instances: INSTANCES,
         width: WIDTH,
         lengths: vec![INSTANCES as u32; clips],
+        spectrum: None,
     };
     crate::support::dataset(features, CLASSES)
 }

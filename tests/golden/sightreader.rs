@@ -36,6 +36,7 @@ fn dataset(lengths: &[u32], frames: usize, classes: usize) -> Dataset {
         instances: frames,
         width: BANDS,
         lengths: lengths.to_vec(),
+        spectrum: None,
     };
     crate::support::dataset(features, classes)
 }

@@ -55,6 +55,7 @@ fn dataset(all: bool) -> Dataset {
         instances: INSTANCES,
         width,
         lengths: LENGTHS.to_vec(),
+        spectrum: None,
     };
     crate::support::dataset(features, CLASSES)
 }

@@ -99,7 +99,10 @@ impl Container {
         loop {
             match container.packet(notes)? {
                 Event::Packet(packet) => container.first = Some(packet),
-                Event::Damage(_) => continue,
+                Event::Damage(what) => {
+                    notes.odd(format!("is damaged at its beginning: {what}"));
+                    continue;
+                }
                 Event::Stream(_) | Event::End(_) => {}
             }
             break;

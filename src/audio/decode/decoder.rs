@@ -3,6 +3,7 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 
+use symphonia::core::codecs::audio::well_known::CODEC_ID_MP3;
 use symphonia::core::packet::Packet;
 
 use super::clip::{Condition, check_channels, check_rate};
@@ -208,9 +209,13 @@ impl Decoder {
         }
         self.good += 1;
         self.barren = 0;
-        // Damage before the first good packet of a file is at its beginning, not in its middle.
         let failing = std::mem::take(&mut playing.failing);
-        playing.failed += if self.good > 1 { failing } else { 0 };
+        if self.good > 1 {
+            playing.failed += failing;
+        } else if failing > 0 && playing.stream.params.codec != CODEC_ID_MP3 {
+            // The beginning is not the middle. Of MP3, the first frames may need others that were before the recording.
+            self.notes.odd(format!("its first {failing} packets cannot be decoded ({})", playing.fault));
+        }
         self.check_numbers(channels);
         self.mix.push(&self.interleaved, channels, &mut self.mono);
         if self.mix.opposite {
@@ -218,8 +223,8 @@ impl Decoder {
         }
         trim(&mut self.mono, early, late);
         match self.gap.take() {
-            // Damage before the first good packet is not in the middle either.
-            _ if self.good == 1 => {}
+            Some(what) if self.good == 1 => self.notes.odd(format!("is damaged at its beginning: {what}")),
+            None if self.good == 1 => {}
             None if failing > 0 && missing > 0.0 => self.fill(missing, sr),
             None if missing == 0.0 => {}
             gap => {
@@ -290,7 +295,7 @@ impl Decoder {
         if failed > 0 && gaps == self.notes.gaps() {
             self.notes.lost(format!("{failed} of {packets} packets are damaged and replaced by silence ({fault})"));
         } else if failing > 0 {
-            self.notes.odd(format!("the last {failing} of {packets} packets cannot be decoded ({fault})"));
+            self.notes.cut(format!("the last {failing} of {packets} packets cannot be decoded ({fault})"));
         }
         let sr = if self.sr > 0 { self.sr } else { stream.params.sample_rate.unwrap_or(1).max(1) };
         let seconds = |frames: u64| format!("{:.2} s", frames as f64 / f64::from(sr));

@@ -66,26 +66,35 @@ pub(super) struct Clock {
     exact: bool,
     /// Expected time of the next packet, in seconds.
     due: Option<f64>,
+    /// Of the latest packet.
+    latest: Option<f64>,
+    /// Packets may be missing since an earlier time.
+    damaged: bool,
 }
 
 impl Clock {
     pub fn new(tick: f64, exact: bool) -> Clock {
-        Clock { tick, exact, due: None }
+        Clock { tick, exact, due: None, latest: None, damaged: false }
     }
 
     /// Seconds missing before a packet at `time` of duration `length`, both in ticks. `damaged`: something before it could
     /// not be read, so that short gaps are real too.
     pub fn missing(&mut self, time: i64, length: f64, damaged: bool) -> f64 {
         let time = time as f64 * self.tick;
-        let late = self.due.map_or(0.0, |due| time - due);
-        let least = match (self.exact, damaged) {
+        self.damaged |= damaged;
+        // Packets of one block have its time.
+        let laced = !self.exact && self.latest == Some(time);
+        let late = self.due.filter(|_| !laced).map_or(0.0, |due| time - due);
+        let least = match (self.exact, self.damaged) {
             (true, _) => 0.001,
-            (false, true) => 0.003,
+            (false, true) => 0.006,
             (false, false) => 0.5,
         };
         let missing = if late > least { late } else { 0.0 };
         let begin = self.due.filter(|_| !self.exact && missing == 0.0).unwrap_or(time);
         self.due = Some(begin + length * self.tick);
+        self.damaged &= laced;
+        self.latest = Some(time);
         missing
     }
 

@@ -1,6 +1,6 @@
 //! Collects what labels say of each recording.
 
-use super::labels::{OwnLabels, Part, Statement, TABLE, Unlisted, shorten};
+use super::labels::{OwnLabels, Part, Statement, TABLE, Unlisted, has_table, shorten};
 use super::times::Times;
 use super::{table, tracks};
 use crate::audio::{audio_files_in, is_audio};
@@ -18,7 +18,7 @@ use std::path::{Path, PathBuf};
 /// `Data`, with the line, for damaged and contradictory labels, and if none of the files exists.
 pub(in crate::data) fn load(root: &Path, unlisted: Option<Unlisted>) -> Result<Option<OwnLabels>> {
     let source = root.join(TABLE);
-    if source.is_file() {
+    if has_table(root) {
         let statements = table::read(&source)?;
         let mut collection = Collection::new(source, unlisted.unwrap_or(Unlisted::Unknown));
         let mut finder = Finder::new(root)?;
@@ -58,7 +58,7 @@ pub(in crate::data) fn load(root: &Path, unlisted: Option<Unlisted>) -> Result<O
 pub fn has_own_labels(root: impl AsRef<Path>) -> bool {
     let root = root.as_ref();
     let annotated = || audio_files_in(root).is_ok_and(|files| files.iter().any(|file| tracks::beside(file).is_some()));
-    root.join(TABLE).is_file() || annotated()
+    has_table(root) || annotated()
 }
 
 /// Finds the files of a table.

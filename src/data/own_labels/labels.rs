@@ -83,7 +83,7 @@ impl OwnLabels {
 
 /// Whether the folder has a table of labels.
 pub(in crate::data) fn has_table(root: &Path) -> bool {
-    root.join(TABLE).is_file()
+    root.join(TABLE).exists()
 }
 
 /// A split.
@@ -127,9 +127,8 @@ pub(super) fn normalised(name: &str) -> Result<String, String> {
 /// Checks the times of a segment, in seconds.
 pub(super) fn segment(start: f64, end: f64) -> Result<[f64; 2], String> {
     match () {
-        _ if !start.is_finite() || !end.is_finite() || start > MAX_TIME || end > MAX_TIME => {
-            Err(format!("{start} to {end} s are not times in seconds"))
-        }
+        _ if !start.is_finite() || !end.is_finite() => Err(format!("{start} to {end} s are not times in seconds")),
+        _ if start > MAX_TIME || end > MAX_TIME => Err(format!("{start:e} to {end:e} s are longer than a year")),
         _ if start < 0.0 || end < 0.0 => Err(format!("{start} to {end} s: a time is negative")),
         _ if end < start => Err(format!("{start} to {end} s: the end is before the start")),
         _ => Ok([start, end]),

@@ -45,7 +45,8 @@ fn statement(name: &str, instrument: &str, times: Option<[f64; 2]>, line: u64) -
     Ok(Statement { name: name.into(), instrument, present: Some(true), times, group: None, part: None, line })
 }
 
-/// Lines of start, end and label, between tabs; lines that begin with a backslash have frequencies.
+/// Lines of start, end and label, between tabs; lines that begin with a backslash have frequencies. Labels in parentheses are
+/// remarks.
 fn read_track(path: &Path, text: &str, name: &str) -> Result<Vec<Statement>> {
     let mut statements = vec![];
     for (line, text) in (1..).zip(text.lines()) {
@@ -61,7 +62,9 @@ fn read_track(path: &Path, text: &str, name: &str) -> Result<Vec<Statement>> {
             return Err(fail(format!("{text:?} is not a label: start, end (seconds) and instrument between tabs")));
         };
         let times = segment(start, end).map_err(fail)?;
-        statements.push(statement(name, without_score(label), Some(times), line).map_err(fail)?);
+        if !(label.starts_with('(') && label.trim_end().ends_with(')')) {
+            statements.push(statement(name, without_score(label), Some(times), line).map_err(fail)?);
+        }
     }
     Ok(statements)
 }

@@ -195,8 +195,12 @@ impl PartFigure<'_> {
         let (left, duration, height) = (self.span().0, self.picture.recognition.duration, self.spectrogram_height());
         let (wide, high) = (self.pixels(row), (height * SCALE) as usize);
         let map = colour_map();
-        let levels = pixels(self.levels, row.start / duration..row.end / duration, wide, high);
-        let colours = levels.into_iter().flat_map(|level| map[usize::from(level)]).collect();
+        // Of several rows in logical pixels, a quarter of the file's: an hour is a tenth of the size.
+        let coarse = if self.several { SCALE as usize } else { 1 };
+        let levels = pixels(self.levels, row.start / duration..row.end / duration, wide / coarse, high / coarse);
+        let line = |levels: &[u8]| levels.iter().flat_map(|level| map[usize::from(*level)].repeat(coarse)).collect();
+        let lines = levels.chunks_exact(wide / coarse).map(line).map(|line: Vec<u8>| line.repeat(coarse));
+        let colours = lines.collect::<Vec<_>>().concat();
         let bitmap = BitMapElement::<_>::with_owned_buffer((left, top), (wide as u32, high as u32), colours);
         area.draw(&bitmap.expect("three bytes per pixel"))?;
         self.paths(area, row, top)?;
