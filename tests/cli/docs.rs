@@ -137,7 +137,8 @@ fn commands_in_code_blocks_parse() {
 
 #[test]
 fn commands_and_options_in_the_text_exist() {
-    let subcommands = ["train", "compare", "eval", "predict", "features", "export", "plan", "synth", "demo"];
+    let subcommands =
+        ["train", "pretrain", "compare", "eval", "predict", "features", "export", "plan", "synth", "demo"];
     let subcommands = subcommands.iter().chain(&["devices", "check", "bench", "completions"]);
     let help: BTreeMap<&str, String> = subcommands.map(|name| (*name, run(&[name, "--help"]).1)).collect();
     let has = |help: &str, option: &str| help.split_whitespace().any(|word| word.trim_end_matches(',') == option);

@@ -9,7 +9,7 @@ use predicates::prelude::*;
 use predicates::str::contains;
 use safetensors::SafeTensors;
 
-const SMALL: [&str; 6] = ["--width", "1/8", "--batch", "8", "--epochs", "2"];
+const SMALL: [&str; 6] = ["--width", "1/8", "--batch", "8", "--epochs", "1"];
 
 /// Ten short tones, and a table of their words and tags.
 fn sounds(folder: &Path) -> [String; 2] {
