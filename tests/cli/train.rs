@@ -159,7 +159,8 @@ fn a_run_with_validation_keys_is_evaluated_planned_and_resumed() {
     let set = Dataset::load(&data).unwrap();
     let chosen: Vec<&str> = set.train[..7].iter().map(|&clip| set.keys[clip as usize].as_str()).collect();
     std::fs::write(&keys, chosen.join("\n")).unwrap();
-    let train = ["train", &data, "--model", "att", "--epochs", "1", "--val-keys", &keys, "--out", &run];
+    let train = ["train", &data, "--model", "att", "--epochs", "1", "--seed-list", "3,5"];
+    let train = [&train[..], &["--val-keys", &keys, "--out", &run]].concat();
     rejected(&[&train[..], &["--val-fraction", "0.3"]].concat(), "--val-fraction and --val-keys both choose");
     wmic(&train).assert().success();
     for split in ["test", "val", "train"] {
@@ -240,6 +241,7 @@ fn json_outputs_have_the_promised_schema() {
             "memory_activations",
             "memory_activations_unshared",
             "forward_flops",
+            "limit",
             "kernels",
         ],
     );
