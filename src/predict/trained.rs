@@ -58,9 +58,9 @@ pub struct Network {
 
 impl Trained {
     /// # Errors
-    /// `Checkpoint` when the run has no weights yet, or damaged ones.
+    /// `Checkpoint` when the run has no weights yet, or damaged ones, and for a pre-training run.
     pub fn load(run: &RunDir) -> Result<Trained> {
-        let config = run.record()?.config;
+        let config = run.recogniser_record()?.config;
         let path = run.model();
         if !path.exists() {
             let reason = "does not exist: the run has not saved any weights yet; continue it with `resume`";

@@ -34,7 +34,8 @@ pub enum Loading<'a> {
 /// it was stopped; the next call continues there.
 ///
 /// # Errors
-/// `Data` for a damaged dataset, and for features that the model does not take; those of [`ExtractionJob::dataset`].
+/// `Data` for a damaged dataset, and for features that the model does not take; `Usage` for an objective of pre-training, whose data
+/// are [patches](crate::run::pretraining::load_patches); those of [`ExtractionJob::dataset`].
 pub fn load_clips(
     gpu: &Gpu,
     config: &mut Config,
@@ -42,6 +43,7 @@ pub fn load_clips(
     stop: &dyn Fn() -> bool,
     progress: &mut dyn FnMut(Loading),
 ) -> Result<Option<Dataset>> {
+    config.check_recogniser()?;
     let kind = config.kind()?;
     let purpose = if labels == Labels::Any { Use::Input } else { Use::Training };
     let data = match (audio_of(config)?, features_of(config, kind)) {

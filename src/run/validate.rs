@@ -53,6 +53,7 @@ impl Config {
             return Err(Error::Usage("`patience` must be at least 1, or none".into()));
         }
         self.validate_notes()?;
+        self.validate_pretraining()?;
         given::check(self)?;
         if model.trains_vggish() && self.front_end.is_none() && self.features.is_none() {
             return Err(Error::Usage(format!(
@@ -98,6 +99,33 @@ impl Config {
             return Err(Error::Usage(format!("{} takes clips of one length: remove `augment` concat", model.name)));
         }
         Ok(())
+    }
+
+    /// # Errors
+    /// `Usage` for an objective of pre-training, which is no model of instruments.
+    pub fn check_recogniser(&self) -> Result<()> {
+        match nn::is_objective(self.model()?) {
+            true => Err(Error::Usage(format!(
+                "{} is an objective of pre-training, not a model that recognises instruments",
+                self.model
+            ))),
+            false => Ok(()),
+        }
+    }
+
+    /// Settings that only objectives of pre-training have.
+    fn validate_pretraining(&self) -> Result<()> {
+        match (&self.pretrain, nn::is_objective(self.model()?)) {
+            (Some(_), false) => {
+                let reason = "is not an objective of pre-training: remove the table pretrain";
+                Err(Error::Usage(format!("{} {reason}", self.model)))
+            }
+            (None, true) => {
+                let reason = "is an objective of pre-training: the table pretrain is missing";
+                Err(Error::Usage(format!("{} {reason}", self.model)))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Settings of single notes, and settings that only they have.
