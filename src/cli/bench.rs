@@ -122,8 +122,8 @@ impl Args {
         let mut add = |name: String, result: Result<StepResult>| -> anyhow::Result<()> {
             let mut result = match result {
                 // Buffers may be too large for the adapter.
-                Err(Error::Limit { what, need, have }) => {
-                    let why = format!("{what} needs {need} bytes, this adapter allows {have}");
+                Err(Error::Limit { what, unit, need, have }) => {
+                    let why = format!("{what} needs {need} {unit}, this adapter allows {have}");
                     return show(&format!("{name}: skipped ({why})\n"));
                 }
                 result => result?,

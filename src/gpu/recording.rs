@@ -165,27 +165,23 @@ impl Dispatch {
     /// Checks that the adapter supports this dispatch.
     ///
     /// # Errors
-    /// `Limit` for a view larger than the adapter can bind, `Gpu` for more workgroups or more loop iterations than it supports.
+    /// `Limit` for a view larger than the adapter can bind, and for more workgroups or more loop iterations than it supports.
     pub fn fits(&self, gpu: &Gpu) -> Result<()> {
-        let (groups, rounds) = (self.launch.groups(), self.launch.rounds());
-        if groups.iter().any(|n| *n as usize > MAX_GROUPS) {
-            let reason =
-                format!("{} of this size takes {groups:?} workgroups; {MAX_GROUPS} are allowed per dimension", self.op);
-            return Err(Error::Gpu(reason));
+        let fits = |what: &dyn Fn() -> String, unit, need: u64, have: u64| match need > have {
+            true => Err(Error::Limit { what: what(), unit, need, have }),
+            false => Ok(()),
+        };
+        let op = || self.op.to_string();
+        for groups in self.launch.groups() {
+            fits(&op, "workgroups in a dimension", groups.into(), MAX_GROUPS as u64)?;
         }
-        if gpu.adapter().kind == AdapterKind::Software && rounds > MAX_ROUNDS {
-            return Err(Error::Gpu(format!(
-                "{} of this size takes {rounds} loop iterations; this software driver aborts loops after {MAX_ROUNDS}",
-                self.op
-            )));
+        // Software drivers abort longer loops.
+        if gpu.adapter().kind == AdapterKind::Software {
+            fits(&op, "loop iterations", self.launch.rounds() as u64, MAX_ROUNDS as u64)?;
         }
-        match self.bindings.iter().find(|(_, view)| view.len as u64 * 4 > gpu.max_binding()) {
-            Some((name, view)) => {
-                let what = format!("{name} of {}", self.entry);
-                Err(Error::Limit { what, need: view.len as u64 * 4, have: gpu.max_binding() })
-            }
-            None => Ok(()),
-        }
+        self.bindings.iter().try_for_each(|(name, view)| {
+            fits(&|| format!("{name} of {}", self.entry), "bytes", view.len as u64 * 4, gpu.max_binding())
+        })
     }
 }
 

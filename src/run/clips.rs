@@ -122,7 +122,13 @@ fn unused_times(config: &Config, data: &Dataset) -> Option<String> {
 }
 
 fn audio_set(config: &Config) -> Result<AudioSet> {
-    AudioSet::load_with(&config.dataset, config.unlisted)
+    AudioSet::load_with(&config.dataset, config.unlisted).map_err(|error| match config.notes {
+        Some(_) if has_class_map(&config.dataset) => {
+            let reason = "takes single notes: a folder of audio files for each class is expected";
+            Error::data(&config.dataset, format!("is a dataset of longer clips, but {} {reason}", config.model))
+        }
+        _ => error,
+    })
 }
 
 fn from_audio(

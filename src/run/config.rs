@@ -133,7 +133,7 @@ pub struct Config {
     /// A table of the times of the dataset's labels.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub times: Option<PathBuf>,
-    /// Scale of features stored as floats, if the file does not record it.
+    /// Scale of features stored as floats, if their file does not record it; `None` for integers.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub feature_scale: Option<FeatureScale>,
     /// Cache folder for extracted features.

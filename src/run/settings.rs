@@ -233,8 +233,8 @@ pub const SETTINGS: &[Setting] = &[
         "feature_scale",
         Value::Name(names::<FeatureScale>),
         all,
-        "Scale of features stored as floats: inputs of 0 to 1, or 8-bit codes of 0 to 255 [default: as recorded in the file, \
-               else codes if any is above 1]",
+        "Scale of features stored as floats, where their file does not record it: unit, inputs of 0 to 1, or byte, 8-bit codes \
+               of 0 to 255",
     ),
     setting(
         "cache",

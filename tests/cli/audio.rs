@@ -707,7 +707,7 @@ fn a_model_without_attention_cannot_aggregate_by_it() {
     wmic(&[&args[..], &["--out", text(&out)]].concat()).assert().success();
     let sound = recording(1);
     let predict = ["predict", text(&out), text(&sound)];
-    rejected(&[&predict[..], &["--aggregate", "attention"]].concat(), "fc has no attention; use power, mean or max");
+    rejected(&[&predict[..], &["--aggregate", "attention"]].concat(), "fc has no attention: --aggregate power, mean or max");
     let heard = &json(&[&predict[..], &["--format", "json", "--attention"]].concat())[0]["instruments"][0];
     assert!(heard["attention"].is_null() && heard["activity"].is_array());
 }
