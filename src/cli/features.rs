@@ -153,7 +153,8 @@ impl Args {
             (_, Some(weights)) => {
                 let pca = self.pca.as_deref().map(absolute).transpose()?;
                 let scaling = self.scaling.filter(|_| self.frontend.row().embedding);
-                Some(FrontEnd { last_relu: !self.no_last_relu, pca, scaling, ..FrontEnd::new(weights, self.width) })
+                let last_relu = self.no_last_relu.then_some(false);
+                Some(FrontEnd { last_relu, pca, scaling, ..FrontEnd::new(weights, self.width) })
             }
             (_, None) => {
                 return Err(Error::Usage(

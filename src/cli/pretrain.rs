@@ -18,7 +18,7 @@ use wmic::nn::models::pretraining::OBJECTIVES;
 use wmic::report::tables::table::printable;
 use wmic::run::clips::Loading;
 use wmic::run::config::{Config, Optimiser};
-use wmic::run::pretraining::load_patches;
+use wmic::run::pretraining::{front_end_file, load_patches, name};
 use wmic::run::run_dir::RunDir;
 use wmic::train::session::{FrontEnds, Session};
 use wmic::{Error, Result, report};
@@ -168,17 +168,40 @@ fn load(gpu: &Gpu, config: &mut Config) -> Result<Option<Dataset>> {
     Ok(data)
 }
 
-/// Trains to the end and writes the front ends.
-fn conclude(mut session: Session, data: &Dataset, out: &Path) -> anyhow::Result<Status> {
+/// The front ends of `config`, of a run in a folder of `within` that is named after what determines them: trained, unless they are
+/// there. `None` if the user interrupted.
+pub fn front_ends(gpu: &Gpu, config: &Config, within: &Path) -> Result<Option<Vec<PathBuf>>> {
+    let mut config = config.clone();
+    let Some(data) = load(gpu, &mut config)? else { return Ok(None) };
+    let out = within.join(name(&config, &data)?);
+    let files: Vec<PathBuf> = config.seeds.iter().map(|&seed| out.join(front_end_file(&config.seeds, seed))).collect();
+    if files.iter().all(|file| file.is_file()) {
+        return Ok(Some(files));
+    }
+    let session = match RunDir::open(&out) {
+        Ok(_) => Session::resume(gpu, &config, &data, RunDir::reopen(&out)?)?,
+        Err(_) => Session::begin(gpu, &config, &data, &out, false)?,
+    };
+    Ok(finish(session, &data, "the same command".into())?.map(|_| files))
+}
+
+/// Trains to the end, and writes the front ends and the report. `None` if the user interrupted.
+fn finish(mut session: Session, data: &Dataset, resume: String) -> Result<Option<FrontEnds>> {
     let (train, validation) = (data.train.len(), data.validation.as_ref().map_or(0, Vec::len));
     note(&format!("{train} patches to train on, {validation} for validation"));
-    let messages =
-        Messages { resume: format!("wmic pretrain --resume {}", out.display()), overall: &|_| String::new() };
-    if !carry_out(&mut session, data, &messages)? {
-        return Ok(Status::Interrupted);
+    if !carry_out(&mut session, data, &Messages { resume, overall: &|_| String::new() })? {
+        return Ok(None);
     }
-    let FrontEnds { run, history, best, constant } = session.finish_front_ends()?;
-    report::pages::pretraining::write(&run, &history, &best, constant)?;
+    let done = session.finish_front_ends()?;
+    report::pages::pretraining::write(&done)?;
+    Ok(Some(done))
+}
+
+/// Trains to the end and says where the front ends are.
+fn conclude(session: Session, data: &Dataset, out: &Path) -> anyhow::Result<Status> {
+    let resume = format!("wmic pretrain --resume {}", out.display());
+    let Some(done) = finish(session, data, resume)? else { return Ok(Status::Interrupted) };
+    let FrontEnds { run, best, constant, .. } = done;
     for (row, file) in best {
         let (seed, epoch, loss) = (row.seed, row.epoch + 1, row.val_loss);
         let file = file.display();

@@ -11,20 +11,24 @@ use crate::core::files::absolute;
 use crate::core::toml::{one_line, parse_toml, read_toml_text};
 use crate::metrics::scores::{ClassMetrics, Task};
 use crate::nn;
-use crate::run::config::Config;
+use crate::run::config::{Config, Pretraining};
 use crate::run::given::Given;
+use crate::run::pretraining::needs_labels;
 
 /// Built-in experiments, by name.
-pub const BUILT_IN: [(&str, &str); 5] = [
+pub const BUILT_IN: [(&str, &str); 6] = [
     ("aacnn21", include_str!("../../assets/experiments/aacnn21.toml")),
     ("ismir19", include_str!("../../assets/experiments/ismir19.toml")),
     ("partial20", include_str!("../../assets/experiments/partial20.toml")),
+    ("repr21", include_str!("../../assets/experiments/repr21.toml")),
     ("visual20-det", include_str!("../../assets/experiments/visual20-det.toml")),
     ("visual20-sto", include_str!("../../assets/experiments/visual20-sto.toml")),
 ];
 
 /// Settings that all entries of a comparison share, so that an entry cannot set them.
 const COMMON: [&str; 2] = ["dataset", "seeds"];
+
+const WEIGHTS: &str = "front_end.weights";
 
 /// The main score of an experiment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -102,6 +106,21 @@ pub struct Entry {
     pub reported: BTreeMap<String, f64>,
     /// Keys of [`Config`], `model` among them.
     settings: toml::Table,
+    /// Of the pre-training of its front end: `objective`, and keys of [`Config`] and [`Pretraining`].
+    pretrain: Option<toml::Table>,
+    /// Which of the pre-trained front ends it is on.
+    pub front_end: usize,
+}
+
+/// What the entries that pre-train their front ends share.
+#[derive(Clone, Debug)]
+pub struct Sounds {
+    /// Audio files, folders and patterns, for entries without their own.
+    pub sounds: Vec<PathBuf>,
+    /// A table of their words and tags.
+    pub labels: Option<PathBuf>,
+    /// Front ends of each entry.
+    pub front_ends: usize,
 }
 
 #[derive(Deserialize)]
@@ -169,6 +188,33 @@ impl Experiment {
         Ok(Experiment { name, title, paper, found, metric, seeds, entries, text: text.to_owned(), source })
     }
 
+    /// With `n` entries for each that pre-trains its front end, on one of so many.
+    pub fn with_front_ends(mut self, n: usize) -> Experiment {
+        let copy = |entry: &Entry, i: usize| Entry {
+            label: if n > 1 { format!("{}, front end {}", entry.label, i + 1) } else { entry.label.clone() },
+            front_end: i,
+            ..entry.clone()
+        };
+        let each = |entry: &Entry| -> Vec<Entry> {
+            let copies = if entry.pretrain.is_some() { n } else { 1 };
+            if copies == 1 { vec![entry.clone()] } else { (0..n).map(|i| copy(entry, i)).collect() }
+        };
+        self.entries = self.entries.iter().flat_map(each).collect();
+        self
+    }
+
+    /// The settings of the pre-training of each entry's front end, for its own settings `configs`; `None` for entries without.
+    ///
+    /// # Errors
+    /// `Data`, naming the entry: settings that are wrong, no sounds.
+    pub fn pretrainings(&self, configs: &[Config], given: &Sounds) -> Result<Vec<Option<Config>>> {
+        let each = |(entry, config): (&Entry, &Config)| {
+            let Some(table) = &entry.pretrain else { return Ok(None) };
+            pretraining(table, config, given).map(Some).map_err(|e| self.error(entry, &e))
+        };
+        self.entries.iter().zip(configs).map(each).collect()
+    }
+
     /// The settings of each entry, before its data are loaded: its own, overridden by those `given` that its model has.
     /// `seeds`: in place of the experiment's number of them.
     ///
@@ -180,8 +226,17 @@ impl Experiment {
         let of_file = |entry: &Entry| entry.config(&dataset).map_err(|e| self.error(entry, &e));
         let mut configs = self.entries.iter().map(of_file).collect::<Result<Vec<Config>>>()?;
         let models = configs.iter().map(Config::model).collect::<Result<Vec<_>>>()?;
-        let complete = |config: &mut Config| {
-            *config = given.restrict_to(config.model()?, &models).apply_to(config)?;
+        let takes_weights = |(entry, model): (&Entry, &&nn::Model)| model.needs_vggish() && !entry.has_weights();
+        let own = self.entries.iter().any(Entry::has_weights);
+        if given.has(WEIGHTS) && own && !self.entries.iter().zip(&models).any(takes_weights) {
+            return Err(Error::Usage(format!("the entries have their own front ends: remove `{WEIGHTS}`")));
+        }
+        let complete = |config: &mut Config, own_weights: bool| {
+            let mut given = given.restrict_to(config.model()?, &models);
+            if own_weights {
+                given = given.without(WEIGHTS);
+            }
+            *config = given.apply_to(config)?;
             config.seeds = seeds.map_or_else(|| (0..self.seeds as u64).collect(), <[u64]>::to_vec);
             if let Some(missing) = config.init.as_ref().filter(|init| !init.exists()) {
                 return Err(Error::data(missing, "does not exist: no initial weights"));
@@ -189,7 +244,7 @@ impl Experiment {
             config.validate()
         };
         for (config, entry) in configs.iter_mut().zip(&self.entries) {
-            complete(config).map_err(|e| self.error(entry, &e))?;
+            complete(config, entry.has_weights()).map_err(|e| self.error(entry, &e))?;
         }
         // Otherwise one entry would be tested on another's training clips.
         let mut split_configs = configs.iter().map(Config::split_config);
@@ -205,6 +260,41 @@ impl Experiment {
     pub fn error(&self, entry: &Entry, error: &Error) -> Error {
         Error::data(&self.source, format!("entry {}: {error}", entry.label))
     }
+}
+
+/// The settings of a pre-training by its `table`, for the front end of `config`.
+fn pretraining(table: &toml::Table, config: &Config, given: &Sounds) -> Result<Config> {
+    let mut table = table.clone();
+    let objective = match table.remove("objective") {
+        Some(toml::Value::String(name)) if nn::find(&name).is_ok_and(nn::is_objective) => name,
+        other => {
+            let got = other.map_or("none".into(), |other| other.to_string());
+            return Err(Error::Usage(format!("pretrain needs an objective, as wmic pretrain has them, got {got}")));
+        }
+    };
+    let of_sounds = ["sounds", "labels", "words", "head"].into_iter();
+    let of_sounds: toml::Table = of_sounds.filter_map(|key| Some((key.into(), table.remove(key)?))).collect();
+    table.insert("pretrain".into(), of_sounds.into());
+    let mut of = Config::of_table(&objective, Path::new(""), table)?;
+    let mut pretrain = of.pretrain.take().unwrap_or_default();
+    if pretrain.sounds.is_empty() {
+        pretrain.sounds = given.sounds.clone();
+        if needs_labels(&objective) {
+            pretrain.labels = pretrain.labels.or(given.labels.clone());
+        }
+    }
+    let Pretraining { sounds, labels, words, .. } = &mut pretrain;
+    let mut paths = sounds.iter_mut().chain(labels).chain(words);
+    paths.try_for_each(|path| absolute(path).map(|absolute| *path = absolute))?;
+    of.dataset = match pretrain.sounds.first() {
+        Some(first) => first.clone(),
+        None => return Err(Error::Usage("pre-trains its front end: give `pretrain_sounds`".into())),
+    };
+    pretrain.width = config.front_end.as_ref().map(|front_end| front_end.width).unwrap_or_default();
+    (of.pretrain, of.cache) = (Some(pretrain), config.cache.clone());
+    of.seeds = (0..given.front_ends as u64).collect();
+    of.validate()?;
+    Ok(of)
 }
 
 /// The `given` metric, if it applies to the entries' task; without one, the task's default. Unknown models are ignored
@@ -251,10 +341,24 @@ impl Entry {
         if let Some(name) = reported.keys().find(|name| model.is_some() && !known.contains(&name.as_str())) {
             return Err(of(format!("reported has unknown metric {name}; metrics are {}", known.join(", "))));
         }
+        let pretrain = match table.remove("pretrain") {
+            None => None,
+            Some(toml::Value::Table(of)) => {
+                // Until they are there.
+                let front_end = table.entry("front_end").or_insert_with(|| toml::Table::new().into());
+                if let toml::Value::Table(front_end) = front_end
+                    && front_end.insert("weights".into(), "random".into()).is_some()
+                {
+                    return Err(format!("({label}) has a table pretrain, so front_end has no weights"));
+                }
+                Some(of)
+            }
+            Some(other) => return Err(format!("({label}) pretrain must be a table, not {other}")),
+        };
         if let Some(key) = COMMON.iter().find(|key| table.contains_key(**key)) {
             return Err(of(format!("sets {key}, which must be the same for all entries")));
         }
-        let entry = Entry { label: label.clone(), reported, settings: table };
+        let entry = Entry { label: label.clone(), reported, settings: table, pretrain, front_end: 0 };
         match entry.folder().is_empty() {
             true => Err(of("has a label without a letter or a digit".into())),
             false => Ok(entry),
@@ -273,6 +377,12 @@ impl Entry {
     /// `Usage`: an unknown model or key, a value of another type.
     pub fn config(&self, dataset: &Path) -> Result<Config> {
         Config::of_table(self.model(), dataset, self.settings.clone())
+    }
+
+    /// Whether it names the weights of its front end.
+    fn has_weights(&self) -> bool {
+        let front_end = self.settings.get("front_end").and_then(toml::Value::as_table);
+        front_end.is_some_and(|front_end| front_end.contains_key("weights"))
     }
 
     fn model(&self) -> &str {

@@ -75,9 +75,10 @@ pub struct FrontEnd {
     pub weights: Source,
     #[serde(default)]
     pub width: Width,
-    /// ReLU after the last dense layer, as in the release of 2017, used for OpenMIC's features.
-    #[serde(default = "yes")]
-    pub last_relu: bool,
+    /// ReLU after the last dense layer, as in the release of 2017, used for OpenMIC's features. `None`: as the weights were trained,
+    /// and with it if they do not say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_relu: Option<bool>,
     /// An npz with the PCA of the embeddings, instead of the one in the weights.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pca: Option<PathBuf>,
@@ -92,20 +93,16 @@ pub struct FrontEnd {
     pub fingerprint: Option<String>,
 }
 
-fn yes() -> bool {
-    true
-}
-
 impl FrontEnd {
     pub fn new(weights: Source, width: Width) -> FrontEnd {
-        FrontEnd { weights, width, last_relu: true, pca: None, scaling: None, range: None, fingerprint: None }
+        FrontEnd { weights, width, last_relu: None, pca: None, scaling: None, range: None, fingerprint: None }
     }
 
     /// Reads or draws the weights.
     ///
     /// # Errors
-    /// `Checkpoint` for a file that is damaged, of another width or of another network, and for one that has changed since
-    /// the fingerprint was taken.
+    /// `Checkpoint` for a file that is damaged, of another width or of another network, one that was trained with another end, and
+    /// one that has changed since the fingerprint was taken.
     pub fn load(&self) -> Result<Weights> {
         let layout = |init| vggish::layout(self.width, init);
         let mut weights = match &self.weights {
@@ -117,13 +114,23 @@ impl FrontEnd {
             weights.post_process = Some(PostProcess::read(pca)?);
             weights.has_pca = true;
         }
+        let wrong = |reason: &str| Err(Error::checkpoint(Path::new(&self.weights.to_string()), reason));
+        match (self.last_relu, weights.last_relu) {
+            (Some(true), Some(false)) => return wrong("was trained without VGGish's last ReLU"),
+            (Some(false), Some(true)) => return wrong("was trained with VGGish's last ReLU"),
+            _ => {}
+        }
         match &self.fingerprint {
-            Some(known) if *known != weights.fingerprint() => Err(Error::checkpoint(
-                Path::new(&self.weights.to_string()),
-                "has weights other than those of the features or the run",
-            )),
+            Some(known) if *known != weights.fingerprint() => {
+                wrong("has weights other than those of the features or the run")
+            }
             _ => Ok(weights),
         }
+    }
+
+    /// Whether VGGish ends with a ReLU, once the weights have been loaded.
+    pub fn has_last_relu(&self) -> bool {
+        self.last_relu.unwrap_or(true)
     }
 
     pub fn scaling(&self) -> Scaling {
@@ -148,13 +155,14 @@ impl FrontEnd {
         Ok(())
     }
 
-    /// Loads the weights and fixes them by their fingerprint.
+    /// Loads the weights, and fixes them by their fingerprint and the network's end.
     ///
     /// # Errors
     /// As [`FrontEnd::load`].
     pub(crate) fn pin(&mut self) -> Result<Weights> {
         let weights = self.load()?;
         self.fingerprint = Some(weights.fingerprint());
+        self.last_relu = self.last_relu.or(weights.last_relu).or(Some(true));
         Ok(weights)
     }
 }
@@ -168,6 +176,17 @@ pub struct Weights {
     has_pca: bool,
     /// Minimum and maximum of each dimension, if the weights contain them.
     range: Option<Range>,
+    /// Whether they were trained with a ReLU after the last dense layer, if the file says.
+    last_relu: Option<bool>,
+}
+
+/// Of pre-training, stored with the weights.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct About {
+    pub objective: String,
+    pub width: Width,
+    pub last_relu: bool,
+    pub seed: u64,
 }
 
 impl Weights {
@@ -178,6 +197,7 @@ impl Weights {
             post_process: Some(PostProcess::identity()),
             has_pca: false,
             range: None,
+            last_relu: None,
         }
     }
 
@@ -226,7 +246,9 @@ impl Weights {
                 Some(Range::new(min?, max?).map_err(|reason| Error::checkpoint(path, format!("pproc.min {reason}")))?)
             }
         };
-        Ok(Weights { arrays, has_pca: post_process.is_some(), post_process, range })
+        // Files of others have no metadata of ours.
+        let last_relu = file.has_about().then(|| file.about::<About>(path)).transpose()?.map(|about| about.last_relu);
+        Ok(Weights { arrays, has_pca: post_process.is_some(), post_process, range, last_relu })
     }
 
     pub fn get(&self, name: &str) -> Option<&Array<f32>> {

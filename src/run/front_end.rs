@@ -46,9 +46,8 @@ impl Config {
             (Some(asked), Some(made)) if asked.fingerprint.is_some() && asked.fingerprint != made.fingerprint => {
                 fail("was extracted with VGGish weights other than the run's".into())
             }
-            (Some(asked), Some(made)) if asked.fingerprint.is_some() && asked.last_relu != made.last_relu => {
-                let how = |relu: bool| if relu { "with" } else { "without" };
-                let (made, asked) = (how(made.last_relu), how(asked.last_relu));
+            (Some(asked), Some(made)) if asked.last_relu.is_some_and(|relu| relu != made.has_last_relu()) => {
+                let (made, asked) = if made.has_last_relu() { ("with", "without") } else { ("without", "with") };
                 fail(format!("was extracted {made} VGGish's last ReLU, but the run's features {asked} it"))
             }
             (Some(asked), Some(made)) if kind.row().embedding && is_scaled_otherwise(asked, made) => fail(

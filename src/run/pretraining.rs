@@ -1,9 +1,11 @@
 //! The data of a pre-training run: log-mel patches of sounds, with the words or tags of their files.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::path::PathBuf;
 
 use crate::audio::audio_files;
 use crate::core::error::{Error, Result};
+use crate::core::hash::Fingerprint;
 use crate::data::{Dataset, FeatureValues, Features, Tagged, load_features, read_tags, validation_split, word_vectors};
 use crate::features::audio_files::{AudioFiles, ExtractionJob, cache_folder};
 use crate::features::feature_config::FeatureConfig;
@@ -24,6 +26,36 @@ fn settings(config: &Config) -> Result<&Pretraining> {
         .pretrain
         .as_ref()
         .ok_or_else(|| Error::Usage(format!("{} is not an objective of pre-training", config.model)))
+}
+
+/// Whether an objective needs labels of its sounds.
+pub fn needs_labels(objective: &str) -> bool {
+    needed(objective).is_some()
+}
+
+/// File name of the front end of a seed, of a run of `seeds`.
+pub fn front_end_file(seeds: &[u64], seed: u64) -> String {
+    match seeds.len() {
+        1 => "vggish.safetensors".to_owned(),
+        _ => format!("vggish-{seed}.safetensors"),
+    }
+}
+
+/// A name for a run of `config` on `data`, by what determines its front ends.
+///
+/// # Errors
+/// As [`word_vectors`].
+pub fn name(config: &Config, data: &Dataset) -> Result<String> {
+    let mut fingerprint = Fingerprint::default();
+    if config.model == TEXTUAL {
+        vectors(config, data)?.iter().for_each(|vector| fingerprint.mix_bytes(bytemuck::cast_slice(vector)));
+    }
+    let mut config = config.clone();
+    (config.dataset, config.cache) = (PathBuf::new(), None);
+    config.pretrain.iter_mut().for_each(|of| (of.sounds, of.labels, of.words) = (vec![], None, None));
+    fingerprint.mix_bytes(config.table()?.to_string().as_bytes());
+    fingerprint.mix(data.fingerprint());
+    Ok(format!("{}-{:016x}", config.model, fingerprint.finish()))
 }
 
 /// The labels that an objective needs of each sound; `None`: none.
@@ -166,12 +198,20 @@ pub fn load_patches(
     }))
 }
 
+/// The word vectors of the classes of `data`.
+///
+/// # Errors
+/// As [`word_vectors`].
+pub fn vectors(config: &Config, data: &Dataset) -> Result<Vec<Vec<f32>>> {
+    word_vectors(settings(config)?.words.as_deref(), &data.classes)
+}
+
 /// The word vectors of the classes of `data`, (D, K), by the name under which a graph binds them; none for other objectives.
 pub(crate) fn words(gpu: &Gpu, config: &Config, data: &Dataset) -> Result<Vec<(String, Buffer)>> {
     if config.model != TEXTUAL {
         return Ok(vec![]);
     }
-    let vectors = word_vectors(settings(config)?.words.as_deref(), &data.classes)?;
+    let vectors = vectors(config, data)?;
     let width = vectors[0].len();
     let columns: Vec<f32> = (0..width).flat_map(|d| vectors.iter().map(move |vector| vector[d])).collect();
     Ok(vec![(WORDS.into(), gpu.upload(WORDS, &columns)?)])
@@ -198,7 +238,7 @@ pub fn constant_loss(config: &Config, data: &Dataset) -> Result<f64> {
             mean(validation.iter().flat_map(|p| targets(p).zip(&rate).map(loss).collect::<Vec<_>>()).collect())
         }
         TEXTUAL => {
-            let vectors = word_vectors(pretrain.words.as_deref(), &data.classes)?;
+            let vectors = vectors(config, data)?;
             let unit = |p: &u32| -> Vec<f64> {
                 let mut sum = vec![0.0; vectors[0].len()];
                 for (t, vector) in targets(p).zip(&vectors) {

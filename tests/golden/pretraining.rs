@@ -2,7 +2,9 @@
 
 use crate::support::{Golden, gradient};
 use wmic::Array;
-use wmic::graph::Op;
+use wmic::graph::{Graph, Mode, Op, Spec};
+use wmic::nn::front_ends::vggish::Width;
+use wmic::nn::{Inputs, Labels, find};
 use wmic::ops::contrastive::Contrastive;
 use wmic::ops::cosine_loss::CosineLoss;
 use wmic::ops::group_norm::GroupNorm;
@@ -10,6 +12,8 @@ use wmic::ops::linear::Linear;
 use wmic::ops::overlap_add::OverlapAdd;
 use wmic::ops::sgd::Sgd;
 use wmic::ops::squared_error::SquaredError;
+use wmic::predict::predictor::layout;
+use wmic::run::config::Config;
 
 /// f32 rounding of the stored values, relative to numbers of this size.
 const TOLERANCE: f64 = 1e-6;
@@ -89,4 +93,37 @@ fn sgd_is_pytorchs() {
     let [w, grad, after] = ["p0", "grad", "p"].map(|name| golden.tensor(&format!("sgd.{name}")));
     let op = Sgd { lr: 0.3, weight_decay: 0.1 };
     assert_close("p", op.reference(&[w, grad])[0].data(), &after);
+}
+
+#[test]
+fn the_classifier_on_log_mel_frames_has_the_parameters_of_its_paper() {
+    let config = Config::of("att-gn-logmel", "sounds").unwrap();
+    assert_eq!(layout(&config, 10, 96 * 64, 20).unwrap().count(), 63_144);
+}
+
+/// Trained parameters of the objective's VGGish and of its head, for so many classes.
+fn parameters(objective: &str, width: Width, classes: usize) -> [usize; 2] {
+    let mut config = Config::of(objective, "sounds").unwrap();
+    config.pretrain.as_mut().unwrap().width = width;
+    let mut g = Graph::new(Mode::Train);
+    let x = g.input("x", Spec::f32([2, 1, 96 * 64]));
+    let [lengths, clock] = [("lengths", 2), ("clock", 4)].map(|(name, n)| g.input(name, Spec::u32([n])));
+    let [target, observed] = ["target", "observed"].map(|name| g.input(name, Spec::f32([2, classes])));
+    let labels = Some(Labels { target, observed });
+    let inputs = Inputs { x, lengths, clock, labels, partners: None, instances: None };
+    find(objective).unwrap().push(&mut g, inputs, config.settings(classes)).unwrap();
+    let vggish = |name: &str| name.starts_with("features.") || name.starts_with("embeddings.");
+    let trained = || g.layout().params.iter().filter(|p| p.trainable);
+    [true, false].map(|of| trained().filter(|p| vggish(&p.name) == of).map(|p| p.shape.len()).sum())
+}
+
+#[test]
+fn objectives_have_the_parameters_of_their_papers() {
+    let eighth = 1_185_824;
+    assert_eq!(parameters("tags", Width::Full, 1000), [72_141_184, 129_000]);
+    assert_eq!(parameters("textual", Width::Eighth, 10), [eighth, 129_256]);
+    assert_eq!(parameters("denoise-add", Width::Eighth, 1), [eighth, 614_720]);
+    assert_eq!(parameters("denoise-mul", Width::Eighth, 1), [eighth, 614_720]);
+    // The affine transformation of the sound, and the encoder of 1000 tags.
+    assert_eq!(parameters("align", Width::Eighth, 1000), [eighth, 148_608 + 2_697_600]);
 }
