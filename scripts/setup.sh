@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Builds wmic and makes sure that a GPU adapter is found. On Debian and Ubuntu it installs software Vulkan if there is none; for
+# Builds wmic, with cargo's profile $cargo_profile (release by default), and makes sure that a GPU adapter is found. On Debian and
+# Ubuntu it installs software Vulkan if there is none; for
 # anything else that is missing it prints what to install. Sourced by scripts/demo and scripts/test.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -14,9 +15,10 @@ command -v cargo >/dev/null || fail "Rust is missing. Install it from https://ru
 command -v cc >/dev/null || command -v gcc >/dev/null || command -v clang >/dev/null || [ "$(uname -s)" != Linux ] ||
     fail "A C linker is missing. Install one (Debian/Ubuntu: apt install build-essential), then run this again."
 
-cargo build --release --locked
+cargo_profile=${cargo_profile:-release}
+cargo build --profile "$cargo_profile" --locked
 
-if ! target/release/wmic devices >/dev/null 2>&1; then
+if ! "target/$cargo_profile/wmic" devices >/dev/null 2>&1; then
     if [ "$(uname -s)" = Linux ] && command -v apt-get >/dev/null; then
         echo "No Vulkan adapter found: installing software Vulkan (libvulkan1, mesa-vulkan-drivers) ..." >&2
         root=()
@@ -29,5 +31,5 @@ if ! target/release/wmic devices >/dev/null 2>&1; then
             apt-get install -y -qq --no-install-recommends libvulkan1 mesa-vulkan-drivers >/dev/null
     fi
     # It prints what to install itself.
-    target/release/wmic devices >/dev/null || exit 2
+    "target/$cargo_profile/wmic" devices >/dev/null || exit 2
 fi
