@@ -15,10 +15,20 @@ use wmic::run::config::Config;
 
 /// As [`clips::load_clips`], with progress and warnings on stderr. `None` if the user interrupted.
 pub fn load_clips(gpu: &Gpu, config: &mut Config, labels: Labels) -> Result<Option<Dataset>> {
+    with_progress("features of", "features", |stop, progress| clips::load_clips(gpu, config, labels, stop, progress))
+}
+
+/// Loads a dataset with progress and warnings on stderr: `what` is shown beside the files, and `extracted` is kept of an
+/// interrupted extraction. `None` if the user interrupted.
+pub fn with_progress(
+    what: &'static str,
+    extracted: &str,
+    load: impl FnOnce(&dyn Fn() -> bool, &mut dyn FnMut(Loading)) -> Result<Option<Dataset>>,
+) -> Result<Option<Dataset>> {
     let stop = || stop_on_interrupt().load(Ordering::Relaxed);
     let mut bar: Option<Bar> = None;
-    let data = clips::load_clips(gpu, config, labels, &stop, &mut |event| match event {
-        Loading::Files { done, of } => bar.get_or_insert_with(|| Bar::new(of, "features of")).show(done),
+    let data = load(&stop, &mut |event| match event {
+        Loading::Files { done, of } => bar.get_or_insert_with(|| Bar::new(of, what)).show(done),
         Loading::Fault(line) => {
             bar.iter().for_each(Bar::finish);
             note(&printable(line));
@@ -27,7 +37,9 @@ pub fn load_clips(gpu: &Gpu, config: &mut Config, labels: Labels) -> Result<Opti
     bar.iter().for_each(Bar::finish);
     match &data {
         Some(data) => data.warnings.iter().for_each(|line| note(&printable(&format!("warning: {line}")))),
-        None => note("wmic: interrupted; the features extracted so far are saved, run the same command to continue"),
+        None => note(&format!(
+            "wmic: interrupted; the {extracted} extracted so far are saved, run the same command to continue"
+        )),
     }
     Ok(data)
 }

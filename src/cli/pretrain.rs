@@ -1,11 +1,10 @@
 //! `wmic pretrain`
 
 use std::path::{Path, PathBuf};
-use std::sync::atomic::Ordering;
 
 use clap::builder::PossibleValuesParser;
 
-use super::clips::{Bar, stop_on_interrupt};
+use super::clips::with_progress;
 use super::common::{Device, Status};
 use super::output::{note, print};
 use super::settings::{SeedArgs, variant};
@@ -15,8 +14,6 @@ use wmic::data::Dataset;
 use wmic::gpu::Gpu;
 use wmic::nn::front_ends::vggish::Width;
 use wmic::nn::models::pretraining::OBJECTIVES;
-use wmic::report::tables::table::printable;
-use wmic::run::clips::Loading;
 use wmic::run::config::{Config, Optimiser};
 use wmic::run::pretraining::{front_end_file, load_patches, name};
 use wmic::run::run_dir::RunDir;
@@ -151,21 +148,7 @@ impl Args {
 
 /// As [`load_patches`], with progress and warnings on stderr. `None` if the user interrupted.
 fn load(gpu: &Gpu, config: &mut Config) -> Result<Option<Dataset>> {
-    let stop = || stop_on_interrupt().load(Ordering::Relaxed);
-    let mut bar: Option<Bar> = None;
-    let data = load_patches(gpu, config, &stop, &mut |event| match event {
-        Loading::Files { done, of } => bar.get_or_insert_with(|| Bar::new(of, "log-mel patches of")).show(done),
-        Loading::Fault(line) => {
-            bar.iter().for_each(Bar::finish);
-            note(&printable(line));
-        }
-    })?;
-    bar.iter().for_each(Bar::finish);
-    match &data {
-        Some(data) => data.warnings.iter().for_each(|line| note(&printable(&format!("warning: {line}")))),
-        None => note("wmic: interrupted; the patches extracted so far are saved, run the same command to continue"),
-    }
-    Ok(data)
+    with_progress("log-mel patches of", "patches", |stop, progress| load_patches(gpu, config, stop, progress))
 }
 
 /// The front ends of `config`, of a run in a folder of `within` that is named after what determines them: trained, unless they are
