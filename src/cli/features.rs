@@ -37,9 +37,9 @@ pub struct Args {
     /// VGGish weights: a safetensors file with torchvggish's names, or random (random:SEED)
     #[arg(long, value_name = "FILE|random")]
     frontend_weights: Option<Source>,
-    /// Width of VGGish as a fraction of its channels: 1, 1/2, 1/4 or 1/8
-    #[arg(long, value_name = "W", default_value = "1")]
-    width: Width,
+    /// Width of VGGish as a fraction of its channels: 1, 1/2, 1/4 or 1/8 [default: that of the weights, else 1]
+    #[arg(long, value_name = "W")]
+    width: Option<Width>,
     /// PCA of the embeddings, an npz with pca_eigen_vectors and pca_means [default: the PCA in the weights file, else
     /// none]
     #[arg(long, value_name = "FILE.npz")]

@@ -1,19 +1,18 @@
 //! Experiments: the models of a paper's figure, each with its own settings, as a readable TOML file
 //! (`assets/experiments`).
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use crate::compare::entry::{Entry, Sounds};
 use crate::core::error::{Error, Result};
 use crate::core::files::absolute;
-use crate::core::toml::{one_line, parse_toml, read_toml_text};
+use crate::core::toml::{parse_toml, read_toml_text};
 use crate::metrics::scores::{ClassMetrics, Task};
 use crate::nn;
-use crate::run::config::{Config, Pretraining};
+use crate::run::config::Config;
 use crate::run::given::Given;
-use crate::run::pretraining::needs_labels;
 
 /// Built-in experiments, by name.
 pub const BUILT_IN: [(&str, &str); 6] = [
@@ -24,9 +23,6 @@ pub const BUILT_IN: [(&str, &str); 6] = [
     ("visual20-det", include_str!("../../assets/experiments/visual20-det.toml")),
     ("visual20-sto", include_str!("../../assets/experiments/visual20-sto.toml")),
 ];
-
-/// Settings that all entries of a comparison share, so that an entry cannot set them.
-const COMMON: [&str; 2] = ["dataset", "seeds"];
 
 const WEIGHTS: &str = "front_end.weights";
 
@@ -97,32 +93,6 @@ pub struct Experiment {
     source: PathBuf,
 }
 
-/// One of the models that are compared.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Entry {
-    /// Distinct within its experiment.
-    pub label: String,
-    /// Scores reported in its paper, by metric.
-    pub reported: BTreeMap<String, f64>,
-    /// Keys of [`Config`], `model` among them.
-    settings: toml::Table,
-    /// Of the pre-training of its front end: `objective`, and keys of [`Config`] and [`Pretraining`].
-    pretrain: Option<toml::Table>,
-    /// Which of the pre-trained front ends it is on.
-    pub front_end: usize,
-}
-
-/// What the entries that pre-train their front ends share.
-#[derive(Clone, Debug)]
-pub struct Sounds {
-    /// Audio files, folders and patterns, for entries without their own.
-    pub sounds: Vec<PathBuf>,
-    /// A table of their words and tags.
-    pub labels: Option<PathBuf>,
-    /// Front ends of each entry.
-    pub front_ends: usize,
-}
-
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct File {
@@ -190,16 +160,7 @@ impl Experiment {
 
     /// With `n` entries for each that pre-trains its front end, on one of so many.
     pub fn with_front_ends(mut self, n: usize) -> Experiment {
-        let copy = |entry: &Entry, i: usize| Entry {
-            label: if n > 1 { format!("{}, front end {}", entry.label, i + 1) } else { entry.label.clone() },
-            front_end: i,
-            ..entry.clone()
-        };
-        let each = |entry: &Entry| -> Vec<Entry> {
-            let copies = if entry.pretrain.is_some() { n } else { 1 };
-            if copies == 1 { vec![entry.clone()] } else { (0..n).map(|i| copy(entry, i)).collect() }
-        };
-        self.entries = self.entries.iter().flat_map(each).collect();
+        self.entries = self.entries.iter().flat_map(|entry| entry.on_front_ends(n)).collect();
         self
     }
 
@@ -208,10 +169,8 @@ impl Experiment {
     /// # Errors
     /// `Data`, naming the entry: settings that are wrong, no sounds.
     pub fn pretrainings(&self, configs: &[Config], given: &Sounds) -> Result<Vec<Option<Config>>> {
-        let each = |(entry, config): (&Entry, &Config)| {
-            let Some(table) = &entry.pretrain else { return Ok(None) };
-            pretraining(table, config, given).map(Some).map_err(|e| self.error(entry, &e))
-        };
+        let each =
+            |(entry, config): (&Entry, &Config)| entry.pretraining(config, given).map_err(|e| self.error(entry, &e));
         self.entries.iter().zip(configs).map(each).collect()
     }
 
@@ -262,41 +221,6 @@ impl Experiment {
     }
 }
 
-/// The settings of a pre-training by its `table`, for the front end of `config`.
-fn pretraining(table: &toml::Table, config: &Config, given: &Sounds) -> Result<Config> {
-    let mut table = table.clone();
-    let objective = match table.remove("objective") {
-        Some(toml::Value::String(name)) if nn::find(&name).is_ok_and(nn::is_objective) => name,
-        other => {
-            let got = other.map_or("none".into(), |other| other.to_string());
-            return Err(Error::Usage(format!("pretrain needs an objective, as wmic pretrain has them, got {got}")));
-        }
-    };
-    let of_sounds = ["sounds", "labels", "words", "head"].into_iter();
-    let of_sounds: toml::Table = of_sounds.filter_map(|key| Some((key.into(), table.remove(key)?))).collect();
-    table.insert("pretrain".into(), of_sounds.into());
-    let mut of = Config::of_table(&objective, Path::new(""), table)?;
-    let mut pretrain = of.pretrain.take().unwrap_or_default();
-    if pretrain.sounds.is_empty() {
-        pretrain.sounds = given.sounds.clone();
-        if needs_labels(&objective) {
-            pretrain.labels = pretrain.labels.or(given.labels.clone());
-        }
-    }
-    let Pretraining { sounds, labels, words, .. } = &mut pretrain;
-    let mut paths = sounds.iter_mut().chain(labels).chain(words);
-    paths.try_for_each(|path| absolute(path).map(|absolute| *path = absolute))?;
-    of.dataset = match pretrain.sounds.first() {
-        Some(first) => first.clone(),
-        None => return Err(Error::Usage("pre-trains its front end: give `pretrain_sounds`".into())),
-    };
-    pretrain.width = config.front_end.as_ref().map(|front_end| front_end.width).unwrap_or_default();
-    (of.pretrain, of.cache) = (Some(pretrain), config.cache.clone());
-    of.seeds = (0..given.front_ends as u64).collect();
-    of.validate()?;
-    Ok(of)
-}
-
 /// The `given` metric, if it applies to the entries' task; without one, the task's default. Unknown models are ignored
 /// here and reported later.
 fn main_metric(given: Option<MainMetric>, entries: &[Entry]) -> Result<MainMetric, String> {
@@ -314,78 +238,5 @@ fn main_metric(given: Option<MainMetric>, entries: &[Entry]) -> Result<MainMetri
         (Some(metric), _) => Ok(metric),
         (None, [(_, Task::SingleLabel)]) => Ok(MainMetric::Accuracy),
         (None, _) => Ok(MainMetric::F1Pn),
-    }
-}
-
-impl Entry {
-    fn new(mut table: toml::Table) -> Result<Entry, String> {
-        let label = match table.remove("label") {
-            Some(toml::Value::String(label)) => label,
-            Some(other) => return Err(format!("label must be a string, not {other}")),
-            None => return Err("has no label".into()),
-        };
-        let of = |reason: String| format!("({label}) {reason}");
-        let reported: BTreeMap<String, f64> = match table.remove("reported") {
-            Some(value) => {
-                value.try_into().map_err(|e: toml::de::Error| of(format!("reported: {}", one_line(&e.to_string()))))?
-            }
-            None => BTreeMap::new(),
-        };
-        let model = match table.get("model") {
-            Some(toml::Value::String(name)) => nn::find(name).ok(),
-            Some(other) => return Err(of(format!("model must be a string, not {other}"))),
-            None => return Err(of("has no model".into())),
-        };
-        // An unknown model is reported later.
-        let known: Vec<&str> = model.iter().flat_map(|m| Task::of(m.single_label).metrics()).map(|m| m.name).collect();
-        if let Some(name) = reported.keys().find(|name| model.is_some() && !known.contains(&name.as_str())) {
-            return Err(of(format!("reported has unknown metric {name}; metrics are {}", known.join(", "))));
-        }
-        let pretrain = match table.remove("pretrain") {
-            None => None,
-            Some(toml::Value::Table(of)) => {
-                // Until they are there.
-                let front_end = table.entry("front_end").or_insert_with(|| toml::Table::new().into());
-                if let toml::Value::Table(front_end) = front_end
-                    && front_end.insert("weights".into(), "random".into()).is_some()
-                {
-                    return Err(format!("({label}) has a table pretrain, so front_end has no weights"));
-                }
-                Some(of)
-            }
-            Some(other) => return Err(format!("({label}) pretrain must be a table, not {other}")),
-        };
-        if let Some(key) = COMMON.iter().find(|key| table.contains_key(**key)) {
-            return Err(of(format!("sets {key}, which must be the same for all entries")));
-        }
-        let entry = Entry { label: label.clone(), reported, settings: table, pretrain, front_end: 0 };
-        match entry.folder().is_empty() {
-            true => Err(of("has a label without a letter or a digit".into())),
-            false => Ok(entry),
-        }
-    }
-
-    /// The name of its run's directory: "+ mixup" is `mixup`, "FC_T" is `fc-t`.
-    pub fn folder(&self) -> String {
-        let words = self.label.split(|c: char| !c.is_alphanumeric()).filter(|word| !word.is_empty());
-        words.map(str::to_lowercase).collect::<Vec<_>>().join("-")
-    }
-
-    /// The protocol of its model's paper, overridden by its own settings.
-    ///
-    /// # Errors
-    /// `Usage`: an unknown model or key, a value of another type.
-    pub fn config(&self, dataset: &Path) -> Result<Config> {
-        Config::of_table(self.model(), dataset, self.settings.clone())
-    }
-
-    /// Whether it names the weights of its front end.
-    fn has_weights(&self) -> bool {
-        let front_end = self.settings.get("front_end").and_then(toml::Value::as_table);
-        front_end.is_some_and(|front_end| front_end.contains_key("weights"))
-    }
-
-    fn model(&self) -> &str {
-        self.settings["model"].as_str().expect("checked when it was read")
     }
 }

@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 
 use crate::compare::comparison::{ComparedRun, Comparison};
 use crate::compare::entries::{self, Entries};
-use crate::compare::experiment::{Entry, Experiment};
+use crate::compare::entry::Entry;
+use crate::compare::experiment::Experiment;
 use crate::compare::test_predictions::TestPredictions;
 use crate::core::error::{Error, Result};
 use crate::core::files::{create_directories, is_leftover, try_lock_directory, write_atomic};

@@ -73,8 +73,9 @@ impl From<Source> for String {
 #[serde(deny_unknown_fields)]
 pub struct FrontEnd {
     pub weights: Source,
-    #[serde(default)]
-    pub width: Width,
+    /// Of VGGish. `None`: as the weights were trained, and full if they do not say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub width: Option<Width>,
     /// ReLU after the last dense layer, as in the release of 2017, used for OpenMIC's features. `None`: as the weights were trained,
     /// and with it if they do not say.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -94,8 +95,16 @@ pub struct FrontEnd {
 }
 
 impl FrontEnd {
-    pub fn new(weights: Source, width: Width) -> FrontEnd {
-        FrontEnd { weights, width, last_relu: None, pca: None, scaling: None, range: None, fingerprint: None }
+    pub fn new(weights: Source, width: impl Into<Option<Width>>) -> FrontEnd {
+        FrontEnd {
+            weights,
+            width: width.into(),
+            last_relu: None,
+            pca: None,
+            scaling: None,
+            range: None,
+            fingerprint: None,
+        }
     }
 
     /// Reads or draws the weights.
@@ -104,11 +113,10 @@ impl FrontEnd {
     /// `Checkpoint` for a file that is damaged, of another width or of another network, one that was trained with another end, and
     /// one that has changed since the fingerprint was taken.
     pub fn load(&self) -> Result<Weights> {
-        let layout = |init| vggish::layout(self.width, init);
         let mut weights = match &self.weights {
-            Source::Random(seed) => Weights::random(&layout(vggish::INIT), *seed),
-            Source::RandomGlorot(seed) => Weights::random(&layout(WeightInit::XavierUniform), *seed),
-            Source::File(path) => Weights::read(path, &layout(vggish::INIT), self.width)?,
+            Source::Random(seed) => Weights::random(self.width(), vggish::INIT, *seed),
+            Source::RandomGlorot(seed) => Weights::random(self.width(), WeightInit::XavierUniform, *seed),
+            Source::File(path) => Weights::read(path, self.width)?,
         };
         if let Some(pca) = &self.pca {
             weights.post_process = Some(PostProcess::read(pca)?);
@@ -126,6 +134,11 @@ impl FrontEnd {
             }
             _ => Ok(weights),
         }
+    }
+
+    /// Once the weights have been loaded.
+    pub fn width(&self) -> Width {
+        self.width.unwrap_or_default()
     }
 
     /// Whether VGGish ends with a ReLU, once the weights have been loaded.
@@ -155,13 +168,25 @@ impl FrontEnd {
         Ok(())
     }
 
-    /// Loads the weights, and fixes them by their fingerprint and the network's end.
+    /// Reads the width from the weights, for a plan that does not load them.
+    ///
+    /// # Errors
+    /// As [`FrontEnd::load`], of a file.
+    pub(crate) fn settle_width(&mut self) -> Result<()> {
+        if let (None, Source::File(_)) = (self.width, &self.weights) {
+            self.width = Some(self.load()?.width);
+        }
+        Ok(())
+    }
+
+    /// Loads the weights, and fixes them by their fingerprint, their width and the network's end.
     ///
     /// # Errors
     /// As [`FrontEnd::load`].
     pub(crate) fn pin(&mut self) -> Result<Weights> {
         let weights = self.load()?;
         self.fingerprint = Some(weights.fingerprint());
+        self.width = Some(weights.width);
         self.last_relu = self.last_relu.or(weights.last_relu).or(Some(true));
         Ok(weights)
     }
@@ -170,6 +195,7 @@ impl FrontEnd {
 /// VGGish's parameters, by torchvggish's names.
 pub struct Weights {
     arrays: Vec<(String, Array<f32>)>,
+    width: Width,
     /// If the weights contain one. For random weights it only rounds to 8 bits.
     pub post_process: Option<PostProcess>,
     /// Whether that is a PCA.
@@ -190,10 +216,12 @@ pub(crate) struct About {
 }
 
 impl Weights {
-    fn random(layout: &Layout, seed: u64) -> Weights {
+    fn random(width: Width, init: WeightInit, seed: u64) -> Weights {
+        let layout = vggish::layout(width, init);
         let (trained, stats) = layout.initial(seed);
         Weights {
             arrays: layout.unpack(&trained, &stats),
+            width,
             post_process: Some(PostProcess::identity()),
             has_pca: false,
             range: None,
@@ -201,16 +229,28 @@ impl Weights {
         }
     }
 
-    fn read(path: &Path, layout: &Layout, width: Width) -> Result<Weights> {
+    /// `width`: that of the file, if it is known.
+    fn read(path: &Path, width: Option<Width>) -> Result<Weights> {
         let file = File::read(path)?;
         let tensors = file.tensors();
-        let known = |name: &str| layout.params.iter().any(|p| p.name == name) || name.starts_with("pproc.");
+        // Of every width.
+        let known = vggish::layout(width.unwrap_or_default(), vggish::INIT);
+        let known = |name: &str| known.params.iter().any(|p| p.name == name) || name.starts_with("pproc.");
         if let Some(extra) = tensors.names().iter().find(|name| !known(name)) {
             return Err(Error::checkpoint(
                 path,
                 format!("has an unexpected tensor {extra} (torchvggish's names are expected)"),
             ));
         }
+        // Files of others have no metadata of ours.
+        let about = file.has_about().then(|| file.about::<About>(path)).transpose()?;
+        let width = match (width, about.as_ref().map(|about| about.width)) {
+            (Some(asked), Some(made)) if asked != made => {
+                return Err(Error::checkpoint(path, format!("is a VGGish of `width` {made}, not {asked}")));
+            }
+            (asked, made) => asked.or(made).unwrap_or_default(),
+        };
+        let layout = vggish::layout(width, vggish::INIT);
         let read = |name: &str, shape: &[usize]| floats(path, &tensors, name, shape);
         let hint = |e: Error| match e {
             Error::Checkpoint { reason, .. } => Error::checkpoint(
@@ -246,9 +286,8 @@ impl Weights {
                 Some(Range::new(min?, max?).map_err(|reason| Error::checkpoint(path, format!("pproc.min {reason}")))?)
             }
         };
-        // Files of others have no metadata of ours.
-        let last_relu = file.has_about().then(|| file.about::<About>(path)).transpose()?.map(|about| about.last_relu);
-        Ok(Weights { arrays, has_pca: post_process.is_some(), post_process, range, last_relu })
+        let last_relu = about.map(|about| about.last_relu);
+        Ok(Weights { arrays, width, has_pca: post_process.is_some(), post_process, range, last_relu })
     }
 
     pub fn get(&self, name: &str) -> Option<&Array<f32>> {

@@ -11,7 +11,7 @@ use crate::nn::front_ends::log_mel::{BANDS, PATCH_FRAMES};
 use crate::nn::models::pretraining::{ALIGN, TAGS, TEXTUAL};
 use crate::predict::predictor::{Detail, Predictor};
 use crate::run::config::Config;
-use crate::run::pretraining::{vectors, words};
+use crate::run::pretraining::words;
 use crate::run::weights::Block;
 
 /// Most validation patches that are looked at; of more, every so many.
@@ -37,8 +37,8 @@ pub struct Findings {
     pub restored: Vec<[Array<f32>; 3]>,
     /// Textual: for each word the words nearest to the mean output for sounds with it, with their cosines, the nearest first.
     pub nearest: NearestWords,
-    /// Align: the share of patches whose own set of tags is among the nearest 1, 5 and 10 different ones (see [`RANKS`]), and the
-    /// number of these sets.
+    /// Align, textual: the share of patches whose own set of tags or words is among the nearest 1, 5 and 10 different ones (see
+    /// [`RANKS`]), and the number of these sets.
     pub recall: Option<([f64; 3], usize)>,
 }
 
@@ -50,7 +50,7 @@ pub(super) fn findings(
     corpus: &DeviceDataset,
     blocks: &[Block],
 ) -> Result<Vec<Findings>> {
-    let frozen = words(gpu, config, data)?;
+    let frozen = words(gpu, data)?;
     let mut predictor = Predictor::new(gpu, config, blocks, corpus, &frozen, Detail::Positions)?;
     let validation = data.validation.as_deref().unwrap_or_default();
     let step = validation.len().div_ceil(MAX_PATCHES).max(1);
@@ -62,14 +62,17 @@ pub(super) fn findings(
         let mut found = embeddings(&embedding[r]);
         match (config.model.as_str(), &made[..]) {
             (TAGS, _) => {}
-            (TEXTUAL, [output]) => found.nearest = nearest(config, data, &rows, output)?,
-            (ALIGN, [sounds, tags]) => found.recall = Some(recall(data, &rows, sounds, tags)),
+            (TEXTUAL, [output]) => {
+                found.nearest = nearest(data, &rows, output);
+                found.recall = Some(recall(data, &rows, output, &|i| mean_word(data, rows[i])));
+            }
+            (ALIGN, [sounds, tags]) => found.recall = Some(recall(data, &rows, sounds, &|i| unit(tags.row(i)))),
             (_, [corrupted, restored]) => found.restored = restored_patches(data, &rows, corrupted, restored),
             _ => unreachable!("{} has other outputs", config.model),
         }
-        Ok(found)
+        found
     };
-    (0..blocks.len()).map(of_replica).collect()
+    Ok((0..blocks.len()).map(of_replica).collect())
 }
 
 fn embeddings(embedding: &Array<f32>) -> Findings {
@@ -111,8 +114,8 @@ fn targets(data: &Dataset, row: u32) -> &[f32] {
     &data.targets[row as usize * k..][..k]
 }
 
-fn nearest(config: &Config, data: &Dataset, rows: &[u32], output: &Array<f32>) -> Result<NearestWords> {
-    let vectors: Vec<Vec<f64>> = vectors(config, data)?.iter().map(|vector| unit(vector)).collect();
+fn nearest(data: &Dataset, rows: &[u32], output: &Array<f32>) -> NearestWords {
+    let vectors: Vec<Vec<f64>> = data.word_vectors.iter().map(|vector| unit(vector)).collect();
     let of_word = |k: usize| {
         let mut sum = vec![0.0; vectors[k].len()];
         let mut any = false;
@@ -127,18 +130,28 @@ fn nearest(config: &Config, data: &Dataset, rows: &[u32], output: &Array<f32>) -
         words.truncate(NEAREST);
         any.then(|| (data.classes[k].clone(), words))
     };
-    Ok((0..data.classes.len()).filter_map(of_word).collect())
+    (0..data.classes.len()).filter_map(of_word).collect()
 }
 
-fn recall(data: &Dataset, rows: &[u32], sounds: &Array<f32>, tags: &Array<f32>) -> ([f64; 3], usize) {
-    // Patches with the same tags have the same encoding of them.
+/// The mean of the vectors of a patch's words, scaled to norm 1: the target.
+fn mean_word(data: &Dataset, row: u32) -> Vec<f64> {
+    let mut sum = vec![0.0; data.word_vectors[0].len()];
+    for (target, vector) in targets(data, row).iter().zip(&data.word_vectors) {
+        sum.iter_mut().zip(vector).for_each(|(sum, v)| *sum += target * v);
+    }
+    unit(&sum)
+}
+
+/// `encode`: of the labels of the patch `rows[i]`, of norm 1.
+fn recall(data: &Dataset, rows: &[u32], sounds: &Array<f32>, encode: &dyn Fn(usize) -> Vec<f64>) -> ([f64; 3], usize) {
+    // Patches with the same labels have the same encoding of them.
     let mut sets: Vec<Vec<f64>> = vec![];
     let mut known: HashMap<Vec<u32>, usize> = HashMap::new();
     let set_of: Vec<usize> = (0..rows.len())
         .map(|i| {
             let key = targets(data, rows[i]).iter().map(|v| v.to_bits()).collect();
             *known.entry(key).or_insert_with(|| {
-                sets.push(unit(tags.row(i)));
+                sets.push(encode(i));
                 sets.len() - 1
             })
         })

@@ -59,20 +59,26 @@ fn every_objective_writes_front_ends_that_features_takes() {
         assert!(report.contains(" of 128 (") && report.contains(learned), "{objective}");
         assert_eq!(report.contains("f1_pn"), objective == "tags", "{objective}");
     }
+    let plan = ["pretrain", &sounds, "--objective", "denoise-add", "--cache", &cache, "--plan"];
+    let plan = stdout(&[&plan[..], &SMALL].concat());
+    assert!(plan.contains("corrupt_forward_normal") && plan.contains("1 800 544"), "{plan}");
     let weights = |objective: &str| format!("{}/vggish.safetensors", at(objective));
     let (with_relu, without) = (weights("tags"), weights("denoise-add"));
     let out = at("features.npz");
-    let features = ["features", &sounds, "--width", "1/8", "--out", &out, "--frontend-weights"];
+    let features = ["features", &sounds, "--out", &out, "--frontend-weights"];
+    // The file says what its width is.
     wmic(&[&features[..], &[&with_relu]].concat()).assert().success();
+    fs::remove_file(&out).unwrap();
+    rejected(&[&features[..], &[&with_relu, "--width", "1/4"]].concat(), "is a VGGish of --width 1/8, not 1/4");
     rejected(&[&features[..], &[&with_relu, "--no-last-relu"]].concat(), "was trained with VGGish's last ReLU");
 
     // The file says whether the last ReLU is there: from sound a run predicts what it predicts from its features.
     let (run, cache) = (at("run"), at("cache-of-run"));
     let (data, of_run) = (shared().data(), ["--cache", &cache, "--out", &run]);
-    let train =
-        ["train", &data, "--model", "att-gn", "--epochs", "1", "--width", "1/8", "--frontend-weights", &without];
+    let train = ["train", &data, "--model", "att-gn", "--epochs", "1", "--frontend-weights", &without];
     wmic(&[&train[..], &of_run].concat()).assert().success();
-    assert!(fs::read_to_string(at("run/run.toml")).unwrap().contains("last_relu = false"));
+    let record = fs::read_to_string(at("run/run.toml")).unwrap();
+    assert!(record.contains("last_relu = false") && record.contains("width = \"1/8\""), "{record}");
     let recording = recording(0);
     let from_sound = json(&["predict", &run, text(&recording), "--hop", "10", "--format", "json"]);
     let features = names(Path::new(&cache)).into_iter().find(|name| name.ends_with(".npz")).unwrap();
@@ -100,11 +106,17 @@ fn a_killed_run_resumes_bit_identically() {
     wait_for(&folder.path().join("pieces/run.toml"));
     send("-INT", &child);
     assert_eq!(end(child).0, Some(130));
-    wmic(&["pretrain", "--resume", &pieces]).assert().success();
-    for file in names(Path::new(&whole)) {
-        let read = |run: &str| fs::read(Path::new(run).join(&file)).unwrap();
-        assert!(read(&whole) == read(&pieces), "{file} differs");
-    }
+    let resumes = || {
+        wmic(&["pretrain", "--resume", &pieces]).assert().success();
+        for file in names(Path::new(&whole)) {
+            let read = |run: &str| fs::read(Path::new(run).join(&file)).unwrap();
+            assert!(read(&whole) == read(&pieces), "{file} differs");
+        }
+    };
+    resumes();
+    // Killed before the report was written.
+    fs::remove_file(at("pieces/report.html")).unwrap();
+    resumes();
 }
 
 #[test]
@@ -160,6 +172,10 @@ fn faulty_labels_and_words_are_errors() {
         &(0..10).map(|i| format!("\n{i}.wav,a")).fold(String::from("file,tags"), |all, row| all + &row),
     );
     rejected(&[&pretrain("align")[..], &["--labels", &one]].concat(), "align needs at least two different tags, got 1");
+    // Batches of equal tags are no error.
+    let (equal, tagged) = (at("equal"), fs::read_to_string(&one).unwrap().replace("9.wav,a", "9.wav,b"));
+    let of = ["pretrain", &sounds, "--objective", "align", "--cache", &cache, "--out", &equal];
+    wmic(&[&of[..], &SMALL, &["--labels", &file("equal.csv", &tagged)]].concat()).assert().success();
     for (text, why) in [
         ("bright 1 0\ndark 0 1\n", "has no vector for decay"),
         ("bright 1 0\ndark 0 1 1\ndecay 1 1\n", "line 2: dark has 3 values, the lines before 2"),
@@ -194,4 +210,9 @@ fn a_comparison_pretrains_its_front_ends_once() {
     let run = fs::read_to_string(at("out/tags/run.toml")).unwrap();
     assert!(run.contains(&format!("pretrained/{pretrained}/vggish.safetensors")), "{run}");
     wmic(&compare).assert().success().stderr(contains("patches to train on").count(0));
+    // Killed before its report was written.
+    let report = folder.path().join("out/pretrained").join(pretrained).join("report.html");
+    fs::remove_file(&report).unwrap();
+    wmic(&compare).assert().success();
+    assert!(report.is_file());
 }

@@ -105,8 +105,8 @@ fn learned(out: &mut dyn Write, found: &Findings, of_seed: &str) -> io::Result<(
     if let Some((shares, sets)) = recall {
         writeln!(
             out,
-            "<section class=\"card\"><h2>From sound to tags{of_seed}</h2>\n<p class=\"note\">How many validation patches have their \
-             own tags among the nearest of {sets} different sets of tags.</p>\n<div class=\"scroll\"><table>\n<tbody>"
+            "<section class=\"card\"><h2>From sound to labels{of_seed}</h2>\n<p class=\"note\">How many validation patches have their \
+             own tags or words among the nearest of {sets} different sets.</p>\n<div class=\"scroll\"><table>\n<tbody>"
         )?;
         for (rank, share) in RANKS.iter().zip(shares) {
             writeln!(out, "<tr><th scope=\"row\">recall at {rank}</th><td>{:.1} %</td></tr>", 100.0 * share)?;
