@@ -136,8 +136,9 @@ pub fn in_options(text: String) -> String {
 
 fn rename(text: String, name: &dyn Fn(&str) -> String) -> String {
     #[rustfmt::skip]
-    const ARGUMENTS: [&str; 14] = [
-        "seeds", "out", "force", "resume", "device", "split", "dataset", "labels", "words", "negatives", "absolute", "hop", "gate", "aggregate",
+    const ARGUMENTS: [&str; 15] = [
+        "seeds", "out", "force", "resume", "device", "split", "dataset", "labels", "words", "negatives", "absolute",
+        "pretrain_sounds", "hop", "gate", "aggregate",
     ];
     let keys = SETTINGS.iter().map(|setting| setting.key).chain(ARGUMENTS);
     keys.fold(text, |text, key| text.replace(&format!("`{key}`"), &name(key)))

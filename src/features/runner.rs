@@ -7,7 +7,7 @@ use crate::data::{FeatureValues, Features};
 use crate::features::device_dataset::{DeviceDataset, Dims};
 use crate::features::extractor::{Extract, Extractor};
 use crate::features::feature_config::FeatureConfig;
-use crate::features::front_end::Weights;
+use crate::features::front_end::{FrontEnd, Weights};
 use crate::features::scaling::{PostProcess, Range};
 use crate::features::spectrum;
 use crate::gpu::Gpu;
@@ -35,7 +35,7 @@ impl FrontEndRunner {
         weights: Option<&Weights>,
         with_spectrogram: bool,
     ) -> Result<FrontEndRunner> {
-        let last_relu = config.front_end.as_ref().is_none_or(|f| f.last_relu);
+        let last_relu = config.front_end.as_ref().is_none_or(FrontEnd::has_last_relu);
         let options = Options { width: config.width(), scale: config.scale, last_relu };
         let extractor = Extractor::new(gpu, config.kind, options, weights, config.kind.samples(), with_spectrogram)?;
         let post_process = match (config.is_in_bytes(), weights) {

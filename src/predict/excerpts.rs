@@ -88,7 +88,8 @@ impl Excerpts {
     /// `bands` of the spectrogram's frames; `relative_gate` in dB.
     pub fn new(trained: &Trained, hop: f64, bands: usize, relative_gate: f32) -> Excerpts {
         let model: &Model = nn::find(&trained.about.model).expect("a trained model is known");
-        let steps = if model.trains_vggish() { MAP[0] } else { 1 };
+        // The positions of all others are times.
+        let steps = if model.trains_vggish() { MAP[0] } else { model.positions };
         let whole = model.is_single_note();
         let kind = trained.config.kind().expect("a trained model is known");
         let (window, frame) = (kind.window(), kind.spectrogram().hop);

@@ -74,6 +74,7 @@ pub struct Learner<'g> {
     best: [Buffer; 2],
     moments: [Buffer; 2],
     clock: Buffer,
+    val_clock: Buffer,
     totals: Buffer,
     diverged: Buffer,
     parts: Buffer,
@@ -298,7 +299,7 @@ impl<'g> Learner<'g> {
         let mut bound = arenas.named().to_vec();
         bound.extend(corpus.named());
         bound.extend(frozen.iter().map(|(name, buffer)| (name.as_str(), buffer.clone())));
-        bound.extend([("clock", val_clock), ("pool", val_pool), ("counts", counts.clone())]);
+        bound.extend([("clock", val_clock.clone()), ("pool", val_pool), ("counts", counts.clone())]);
         bound.extend([("totals", val_totals.clone()), ("diverged", val_diverged)]);
         bound.extend(alpha);
         let validation = validation.realise(gpu, &bound)?;
@@ -319,6 +320,7 @@ impl<'g> Learner<'g> {
             best,
             moments,
             clock,
+            val_clock,
             totals,
             diverged,
             parts,
@@ -378,6 +380,8 @@ impl<'g> Learner<'g> {
     /// Runs the validation split and reads back the epoch's sums.
     pub fn validate(&mut self) -> Result<EpochSums> {
         let Learner { gpu, val_schedule, val_pace, validation, val_batches, .. } = self;
+        // Every epoch has the same pairs that should differ, also in a resumed run.
+        (0..self.seeds.len()).try_for_each(|r| gpu.write(&self.val_clock, 4 * r + 2, &[0u32]))?;
         let mut upload = |steps: Range<usize>| val_schedule.upload(gpu, steps.start, steps.len());
         let most = val_schedule.most_steps();
         val_pace.replay(gpu, &[&validation.recording], *val_batches, most, &mut upload, &mut |_| true)?;

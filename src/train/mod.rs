@@ -1,5 +1,6 @@
 //! Training: the learner (steps on the GPU), the trainer (epochs), the session (a run), and forests.
 
+pub mod findings;
 pub mod forest;
 mod front_ends;
 mod init;

@@ -1344,6 +1344,7 @@ fn single_label_models_take_only_single_label_data() {
         validation: None,
         test: vec![1],
         drawn: None,
+        word_vectors: vec![],
         warnings: vec![],
     };
     data.check_single_label("aacnn").unwrap();

@@ -65,6 +65,7 @@ fn dataset(input: FeatureKind, salt: u32) -> Dataset {
         validation: None,
         test: vec![],
         drawn: None,
+        word_vectors: vec![],
         warnings: vec![],
     }
 }
