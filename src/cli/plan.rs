@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use super::common::{Device, Status};
 use super::output::{note, print, print_json};
-use super::settings::{SeedArgs, SettingArgs, in_options, models};
+use super::settings::{SeedArgs, SettingArgs, in_options, models, of_run};
 use wmic::core::files::absolute;
 use wmic::core::numbers;
 use wmic::gpu::Gpu;
@@ -13,7 +13,11 @@ use wmic::run::config::Config;
 use wmic::train::outline::{Extent, ForestOutline, Outline};
 
 /// Show the dispatches, memory and work of a training run without running it
+///
+/// It takes every option of `wmic train`, so that a command line can be planned as it is, also those that change nothing
+/// here.
 #[derive(clap::Args)]
+#[command(mut_args(of_run))]
 pub struct Args {
     /// Dataset, as for `wmic train`
     dataset: PathBuf,

@@ -11,7 +11,7 @@ use super::clips::{load_clips, stop_on_interrupt};
 use super::common::print_evaluation;
 use super::common::{Device, Status};
 use super::output::{note, print};
-use super::settings::{SeedArgs, SettingArgs, models};
+use super::settings::{SeedArgs, SettingArgs, models, of_run};
 use wmic::core::files::absolute;
 use wmic::core::numbers;
 use wmic::data::Dataset;
@@ -29,6 +29,7 @@ use wmic::{Error, Result, nn};
 
 /// Train a recogniser, several seeds side by side, and evaluate it on the test split
 #[derive(clap::Args)]
+#[command(mut_args(of_run))]
 pub struct Args {
     /// Folder in OpenMIC-2018's layout with features or audio/ (see `wmic synth`), recordings with labels.csv or
     /// annotation files (JAMS, Audacity), or a folder of audio files per class; with --config or --resume the dataset

@@ -171,7 +171,7 @@ fn a_run_with_validation_keys_is_evaluated_planned_and_resumed() {
     let planned = steps(&["--val-keys", &keys])["steps_per_epoch"].as_u64().unwrap() as usize;
     assert_eq!(planned, set.train.len() - 7);
 
-    rejected(&["train", "--resume", &run, "--frontend-weights", "random"], "no front end that could have moved");
+    rejected(&["train", "--resume", &run, "--frontend-weights", "random"], "the run was started without --frontend-weights");
     wmic(&["train", "--resume", &run]).assert().success();
     std::fs::write(&keys, chosen[1..].join("\n")).unwrap();
     rejected(&["train", "--resume", &run], "is not the dataset that");
@@ -279,7 +279,7 @@ fn invalid_settings_are_rejected_before_anything_is_written() {
         (&["--seed-list", "-1"], "see --help"),
         (&["--epochs", "0"], "epochs must be at least 1"),
         (&["--epochs", "18446744073709551615"], "epochs must be at most 500000"),
-        (&["--batch", "0"], "batch must be at least 1"),
+        (&["--batch", "0"], "batch must be between 1 and 65536"),
         (&["--patience", "0"], "patience must be at least 1"),
         (&["--patience", "never"], "neither a number nor none"),
         (&["--lr", "nan"], "lr must be above 0"),
@@ -290,7 +290,7 @@ fn invalid_settings_are_rejected_before_anything_is_written() {
         (&["--val-fraction", "0"], "val-fraction must be above 0"),
         (&["--val-fraction", "1"], "val-fraction must be at least 0 and below 1"),
         (&["--val-fraction", "0.999"], "leaves 0 for training"),
-        (&["--loss", "focal", "--focal-gamma", "-1"], "see --help"),
+        (&["--loss", "focal", "--focal-gamma=-1"], "focal-gamma must be at least 0 and below 100"),
         (&["--loss", "focal", "--focal-alpha", "1.5"], "focal-alpha must be between 0 and 1"),
         (&["--loss", "focal", "--focal-alpha", "nan"], "focal-alpha must be between 0 and 1"),
         (&["--loss", "focal", "--focal-alpha", "rare"], "neither a number nor inverse-frequency"),
