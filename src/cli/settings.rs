@@ -89,6 +89,14 @@ pub fn help_of(key: &str) -> String {
     help(SETTINGS.iter().find(|setting| setting.key == key).expect("a setting"))
 }
 
+/// As [`help_of`], of an option that stands for a setting of the run.
+pub fn help_of_run(key: &str) -> String {
+    format!("{} [default: the run's]", help_of(key))
+}
+
+/// The placeholder of VGGish's weights.
+pub const WEIGHTS: &str = "FILE|random|random-glorot";
+
 /// The option of a setting in `wmic compare`, whose default is the experiment's.
 pub fn of_experiment(arg: Arg) -> Arg {
     let is_setting = arg.get_id() == "seeds" || SETTINGS.iter().any(|setting| setting.key == arg.get_id().as_str());
@@ -96,6 +104,25 @@ pub fn of_experiment(arg: Arg) -> Arg {
     match help.split_once(" [default: ") {
         Some((help, _)) if is_setting => arg.help(help.to_owned()),
         _ => arg,
+    }
+}
+
+/// An option that does nothing for some inputs `I` of a command with the arguments `A`.
+pub struct Limited<A, I> {
+    pub option: &'static str,
+    pub is_given: fn(&A) -> bool,
+    /// The reason if an input does not support it: "--{option} {reason}: remove it".
+    pub unsupported: fn(&I) -> Option<&'static str>,
+}
+
+/// # Errors
+/// `Usage`, naming the first option that is given and does nothing for the input.
+pub fn check_options<A, I>(options: &[Limited<A, I>], args: &A, input: &I) -> Result<(), Error> {
+    let given = options.iter().filter(|of| (of.is_given)(args));
+    let refused = given.filter_map(|of| Some((of.option, (of.unsupported)(input)?))).next();
+    match refused {
+        Some((option, reason)) => Err(Error::Usage(format!("--{option} {reason}: remove it"))),
+        None => Ok(()),
     }
 }
 

@@ -9,7 +9,7 @@ use crate::core::files::absolute;
 use crate::core::toml::{read_toml, value_error};
 use crate::data::{Excerpts, FeatureScale, SplitBy, SplitConfig, Unlisted};
 use crate::features::audio_files::Clips;
-use crate::features::front_end::{FrontEnd, Source};
+use crate::features::front_end::FrontEnd;
 use crate::metrics::thresholds::Level;
 use crate::nn::front_ends::kind::FeatureKind;
 use crate::nn::front_ends::spectrum::Scale;

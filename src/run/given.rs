@@ -1,5 +1,6 @@
 //! Defaults of the settings, user-provided settings, and checks of individual settings.
 
+use std::ops::RangeBounds;
 use std::sync::LazyLock;
 
 use toml::{Table, Value as Toml};

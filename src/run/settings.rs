@@ -198,8 +198,8 @@ pub const SETTINGS: &[Setting] = &[
         Group::Optimisation,
         Value::Text("P|tuned|precision:P", |text| text.parse::<Level>().and_then(as_toml)),
         with_thresholds,
-        "Decision threshold for the test, and later for eval and predict: a number, tuned (per seed and class, on the \
-               validation clips), or the lowest with this precision there. Epochs are always compared at 0.5",
+        "Decision threshold for tests and predictions: a number, tuned (per seed and class, on the validation clips), or the \
+               lowest with this precision there; epochs are always compared at 0.5",
     ),
     setting(
         "val_fraction",
@@ -256,8 +256,8 @@ pub const SETTINGS: &[Setting] = &[
         Group::FrontEnd,
         Value::Name(names::<Scaling>),
         uses_vggish,
-        "How VGGish's embeddings become inputs: their PCA in 8 bits, or each dimension from its minimum to its maximum over the \
-               training split [default: pca8 if there is a PCA, else minmax]",
+        "How VGGish's embeddings become inputs: their PCA in 8 bits as in OpenMIC-2018, or each dimension from its minimum to its \
+               maximum over the training split (over all files without one) [default: pca8 if there is a PCA, else minmax]",
     ),
     setting(
         "unlisted",
@@ -331,7 +331,7 @@ pub const SETTINGS: &[Setting] = &[
         Group::Notes,
         Value::Name(names::<Scale>),
         single_note,
-        "Magnitudes, or log magnitudes standardised per second (aacnn)",
+        "Scale of spectra of notes: magnitudes, or log magnitudes standardised per second",
     ),
     setting(
         "notes.split_by",
