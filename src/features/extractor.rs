@@ -9,7 +9,6 @@ use crate::features::front_end::Weights;
 use crate::gpu::{Buffer, Gpu, Pace};
 use crate::graph::{Draft, Graph, Mode, Plan, Spec, Tensor};
 use crate::nn::front_ends::kind::{FeatureKind, Options, Output};
-use crate::nn::front_ends::log_mel::log_mel;
 
 /// Largest tensor of a batch, in elements: enough work for a GPU, and little memory on software adapters.
 const BATCH_ELEMENTS: usize = 16 << 20;
@@ -24,7 +23,6 @@ pub struct Extractor {
     gpu: Gpu,
     kind: FeatureKind,
     options: Options,
-    with_spectrogram: bool,
     /// The weights by their names in graphs.
     weights: Vec<(String, Buffer)>,
     /// For batches of excerpts of any length; its features are the extractor's.
@@ -62,7 +60,6 @@ pub struct Extract {
 
 impl Extractor {
     /// For excerpts of at most `samples` samples, enough for one instance. `weights`: VGGish's, ignored by kinds without VGGish.
-    /// `with_spectrogram`: also return the whole spectrogram.
     ///
     /// # Errors
     /// `Limit` or `Gpu` if the adapter does not have enough memory.
@@ -72,7 +69,6 @@ impl Extractor {
         options: Options,
         weights: Option<&Weights>,
         samples: usize,
-        with_spectrogram: bool,
     ) -> Result<Extractor> {
         let row = kind.row();
         let (instances, width) = (kind.instances(samples), kind.instance_len(options.width));
@@ -84,9 +80,9 @@ impl Extractor {
             (Some(weights), Some(prefix)) => weights.upload(gpu, prefix)?,
             _ => vec![],
         };
-        let full = Stage::new(gpu, kind, options, &weights, [batch, samples], with_spectrogram)?;
+        let full = Stage::new(gpu, kind, options, &weights, [batch, samples])?;
         let (gpu, smaller) = (gpu.clone(), Mutex::default());
-        Ok(Extractor { gpu, kind, options, with_spectrogram, weights, full, smaller, batch, samples, instances, width })
+        Ok(Extractor { gpu, kind, options, weights, full, smaller, batch, samples, instances, width })
     }
 
     /// Excerpts of a batch.
@@ -136,8 +132,8 @@ impl Extractor {
         if !is_full && smaller.as_ref().is_none_or(|stage| [stage.batch, stage.samples] != sizes) {
             // The memory of the last one is free for the next.
             *smaller = None;
-            let Extractor { gpu, kind, options, weights, with_spectrogram, .. } = self;
-            *smaller = Some(Stage::new(gpu, *kind, *options, weights, sizes, *with_spectrogram)?);
+            let Extractor { gpu, kind, options, weights, .. } = self;
+            *smaller = Some(Stage::new(gpu, *kind, *options, weights, sizes)?);
         }
         let stage = smaller.as_ref().filter(|_| !is_full).unwrap_or(&self.full);
         stage.run(&self.gpu, excerpts)?;
@@ -192,16 +188,11 @@ impl Stage {
         options: Options,
         weights: &[(String, Buffer)],
         [batch, samples]: [usize; 2],
-        with_spectrogram: bool,
     ) -> Result<Stage> {
         let mut g = Graph::new(Mode::Eval);
         let sound = g.input("samples", Spec::f32([batch, samples]));
         let Output { features, spectrogram } = (kind.row().graph)(&mut g, sound, options)?;
-        let spectrogram = match (with_spectrogram, spectrogram) {
-            (false, _) => None,
-            (true, Some(tensor)) => Some(tensor),
-            (true, None) => Some(log_mel(&mut g, sound)?),
-        };
+        let spectrogram = spectrogram.filter(|_| options.spectrogram);
         let keep: Vec<Tensor> = [features].into_iter().chain(spectrogram).collect();
         let draft = Draft::new(&g, gpu.adapter().target(), 1, &keep, &[])?;
         draft.fits(gpu)?;

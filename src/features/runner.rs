@@ -36,8 +36,8 @@ impl FrontEndRunner {
         with_spectrogram: bool,
     ) -> Result<FrontEndRunner> {
         let last_relu = config.front_end.as_ref().is_none_or(|f| f.last_relu);
-        let options = Options { width: config.width(), scale: config.scale, last_relu };
-        let extractor = Extractor::new(gpu, config.kind, options, weights, config.kind.samples(), with_spectrogram)?;
+        let options = Options { width: config.width(), scale: config.scale, last_relu, spectrogram: with_spectrogram };
+        let extractor = Extractor::new(gpu, config.kind, options, weights, config.kind.samples())?;
         let post_process = match (config.is_in_bytes(), weights) {
             (true, Some(weights)) => Some(weights.post_process.clone().ok_or_else(|| {
                 let reason = "the VGGish weights have no PCA (pproc.*), which embeddings need; \
