@@ -241,6 +241,6 @@ fn cases() -> Vec<Case> {
 }
 
 /// Clips of 10 s in the benchmark.
-const BENCH_CLIPS: usize = 100;
+const BENCH_CLIPS: usize = 20;
 
 pub const OP: Entry = Entry { name: "stft", about: "magnitude or power spectrogram", shaders: &[&SHADER], cases };

@@ -41,15 +41,23 @@ pub struct Options {
     pub scale: Scale,
     /// Whether VGGish ends with a ReLU.
     pub last_relu: bool,
-    /// Whether to compute the spectrogram also where the features do not need all of it.
-    pub spectrogram: bool,
+    pub spectrogram: SpectrogramFrames,
+}
+
+/// Which frames of the spectrogram are returned beside features that are made of its patches.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SpectrogramFrames {
+    None,
+    /// Those of complete patches, which are there in any case.
+    Patches,
+    All,
 }
 
 /// Features of B clips in a graph.
 pub struct Output {
     /// B T instances, with the batch in front.
     pub features: Tensor,
-    /// (B, frames, bands): the kind's [`Spectrogram`] before any logarithm; of kinds on patches only with [`Options::spectrogram`].
+    /// (B, frames, bands): the kind's [`Spectrogram`] before any logarithm; of kinds on patches as [`Options::spectrogram`] says.
     pub spectrogram: Option<Tensor>,
 }
 
@@ -240,8 +248,12 @@ fn vggish_channels(width: Width) -> usize {
 
 /// Log-mel patches (B T, 96, 64), and the spectrogram.
 fn patches(g: &mut Graph, samples: Tensor, options: Options) -> Result<(Tensor, Option<Tensor>)> {
-    let (patches, spectrogram) = log_mel_patches(g, samples, options.spectrogram)?;
+    let (patches, all) = log_mel_patches(g, samples, options.spectrogram == SpectrogramFrames::All)?;
     let [b, t, ..] = *g.shape(patches).dims() else { unreachable!("patches have four dimensions") };
+    let spectrogram = match options.spectrogram {
+        SpectrogramFrames::Patches => Some(g.reshape(patches, [b, t * PATCH_FRAMES, BANDS])),
+        SpectrogramFrames::None | SpectrogramFrames::All => all,
+    };
     Ok((g.reshape(patches, [b * t, PATCH_FRAMES, BANDS]), spectrogram))
 }
 
