@@ -27,7 +27,9 @@ pub enum Error {
     NoGradient { op: &'static str },
 
     /// More than this adapter supports, e.g. in a single allocation or dispatch. Raised before the start.
-    #[error("{what} needs {need} {unit}, this adapter allows {have}; try fewer `seeds`, a smaller `batch` or shorter clips")]
+    #[error(
+        "{what} needs {need} {unit}, this adapter allows {have}; try fewer `seeds`, a smaller `batch` or shorter clips"
+    )]
     Limit { what: String, unit: &'static str, need: u64, have: u64 },
 
     /// A weights or run-state file that does not fit its use.

@@ -16,8 +16,9 @@ use crate::ops::attention_pool::Pooling;
 use crate::ops::masked_bce::{FocalAlpha, Loss, LossMean};
 use crate::run::augmentation::Augmentation;
 use crate::run::setting::{
-    self, Group, OnResume, Setting, Value, all, as_toml, networks, on_feature_maps, on_instances, setting, single_note, uses_vggish,
-    with_attention, with_dropout, with_known_labels, with_mixed_clips, with_norm, with_thresholds, with_width,
+    self, Group, OnResume, Setting, Value, all, as_toml, networks, on_feature_maps, on_instances, setting, single_note,
+    uses_vggish, with_attention, with_dropout, with_known_labels, with_mixed_clips, with_norm, with_thresholds,
+    with_width,
 };
 
 /// Maximum batch size.

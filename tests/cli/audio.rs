@@ -433,8 +433,14 @@ fn invalid_inputs_and_outputs_are_rejected_before_the_work() {
         let why = format!("{} needs audio, not features: remove it", option[0]);
         rejected(&["predict", &run, &shared().at("maps.npz"), option[0], option[1]], &why);
     }
-    rejected(&["predict", &run, &sound, "--feature-scale", "unit"], "--feature-scale needs features, not audio: remove it");
-    rejected(&["predict", &run, &shared().at("maps.npz"), &sound], "maps.npz: has features, which are recognised alone");
+    rejected(
+        &["predict", &run, &sound, "--feature-scale", "unit"],
+        "--feature-scale needs features, not audio: remove it",
+    );
+    rejected(
+        &["predict", &run, &shared().at("maps.npz"), &sound],
+        "maps.npz: has features, which are recognised alone",
+    );
 }
 
 #[test]
@@ -719,7 +725,10 @@ fn a_model_without_attention_cannot_aggregate_by_it() {
     wmic(&[&args[..], &["--out", text(&out)]].concat()).assert().success();
     let sound = recording(1);
     let predict = ["predict", text(&out), text(&sound)];
-    rejected(&[&predict[..], &["--aggregate", "attention"]].concat(), "fc has no attention: --aggregate power, mean or max");
+    rejected(
+        &[&predict[..], &["--aggregate", "attention"]].concat(),
+        "fc has no attention: --aggregate power, mean or max",
+    );
     let heard = &json(&[&predict[..], &["--format", "json", "--attention"]].concat())[0]["instruments"][0];
     assert!(heard["attention"].is_null() && heard["activity"].is_array());
 }

@@ -171,7 +171,10 @@ fn a_run_with_validation_keys_is_evaluated_planned_and_resumed() {
     let planned = steps(&["--val-keys", &keys])["steps_per_epoch"].as_u64().unwrap() as usize;
     assert_eq!(planned, set.train.len() - 7);
 
-    rejected(&["train", "--resume", &run, "--frontend-weights", "random"], "the run was started without --frontend-weights");
+    rejected(
+        &["train", "--resume", &run, "--frontend-weights", "random"],
+        "the run was started without --frontend-weights",
+    );
     wmic(&["train", "--resume", &run]).assert().success();
     std::fs::write(&keys, chosen[1..].join("\n")).unwrap();
     rejected(&["train", "--resume", &run], "is not the dataset that");
