@@ -116,7 +116,7 @@ fn usage(error: &clap::Error) -> String {
     let is_usage = |line: &&str| line.starts_with("Usage:") || line.starts_with("For more information");
     let lines: Vec<&str> =
         text.lines().take_while(|line| !is_usage(line)).map(str::trim).filter(|line| !line.is_empty()).collect();
-    format!("{}; see --help", lines.join(" ").trim_start_matches("error: "))
+    format!("{}; see --help", lines.join(" ").replace("..=", " to ").trim_start_matches("error: "))
 }
 
 /// Mesa prints "error: XDG_RUNTIME_DIR is invalid or not set" on machines without a desktop, which is not an error

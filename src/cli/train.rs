@@ -283,6 +283,7 @@ impl<'a> Display<'a> {
                     None => {}
                 }
             }
+            _ => {}
         }
     }
 

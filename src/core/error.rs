@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum Error {
     /// An op was given tensors that do not fit together. Raised while a graph is built, never during a step.
     #[error("{op}: expected {expected}, got {got}")]

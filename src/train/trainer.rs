@@ -26,6 +26,7 @@ use crate::run::weights::{self, About, Block};
 const SAVE_EVERY: Duration = Duration::from_secs(10);
 
 /// Progress events.
+#[non_exhaustive]
 pub enum Event<'a> {
     /// Some steps of an epoch are done.
     Step { done: usize, of: usize },

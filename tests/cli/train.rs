@@ -277,7 +277,7 @@ fn invalid_settings_are_rejected_before_anything_is_written() {
     let data = shared().data();
     for (options, why) in [
         (&["--model", "cnn"][..], "invalid value 'cnn' for '--model <MODEL>' [possible values: att, fc, fc-t,"),
-        (&["--seeds", "0"], "0 is not in 1..=1000"),
+        (&["--seeds", "0"], "0 is not in 1 to 1000"),
         (&["--seed-list", "7,1,7"], "seed 7 is listed twice"),
         (&["--seed-list", "-1"], "see --help"),
         (&["--epochs", "0"], "epochs must be at least 1"),

@@ -27,6 +27,8 @@ use wmic::run::front_end::Use;
 use wmic::run::run_dir::RunDir;
 use wmic::{Array, Error, Result};
 
+const FRONT_END: &str = "Front end and features";
+
 /// Recognise the instruments in recordings, and when they play
 ///
 /// Recordings of any length are analysed in overlapping excerpts of 10 s (aacnn: 1 s). Files that cannot be decoded are
@@ -64,17 +66,17 @@ pub struct Args {
     /// Median filter over the activity before segments are found, in seconds; 0 for none
     #[arg(long, value_name = "S", default_value_t = Segmentation::default().median)]
     median: f64,
-    #[command(flatten)]
+    #[command(flatten, next_help_heading = "Output")]
     results: ResultArgs,
-    #[command(flatten)]
+    #[command(flatten, next_help_heading = "Many recordings")]
     archive: ArchiveArgs,
-    #[arg(long, value_name = WEIGHTS, help = help_of_run("front_end.weights"))]
+    #[arg(long, value_name = WEIGHTS, help_heading = FRONT_END, help = help_of_run("front_end.weights"))]
     frontend_weights: Option<Source>,
-    #[arg(long, value_name = "W", requires = "frontend_weights", help = help_of("width"))]
+    #[arg(long, value_name = "W", requires = "frontend_weights", help_heading = FRONT_END, help = help_of("width"))]
     width: Option<Width>,
-    #[arg(long, value_name = "FILE.npz", requires = "frontend_weights", help = help_of("front_end.pca"))]
+    #[arg(long, value_name = "FILE.npz", requires = "frontend_weights", help_heading = FRONT_END, help = help_of("front_end.pca"))]
     pca: Option<PathBuf>,
-    #[arg(long, value_parser = variant::<FeatureScale>(), help = help_of_run("feature_scale"))]
+    #[arg(long, value_parser = variant::<FeatureScale>(), help_heading = FRONT_END, help = help_of_run("feature_scale"))]
     feature_scale: Option<FeatureScale>,
     #[command(flatten)]
     device: Device,
