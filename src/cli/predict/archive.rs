@@ -15,7 +15,7 @@ use wmic::predict::trained::Trained;
 use wmic::report::tables;
 use wmic::report::tables::table::{Style, printable};
 use wmic::run::run_dir::RunDir;
-use wmic::{Error, Result, output};
+use wmic::{Result, output};
 
 /// Which recordings, and where their results are kept.
 #[derive(clap::Args, Default)]
