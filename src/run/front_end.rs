@@ -35,7 +35,12 @@ impl Config {
             false => return self.check_unrecorded(features),
         };
         if made_with.kind != kind {
-            return fail(format!("has {:?} features, but {} takes {:?}", made_with.kind.name(), self.model, kind.name()));
+            return fail(format!(
+                "has {:?} features, but {} takes {:?}",
+                made_with.kind.name(),
+                self.model,
+                kind.name()
+            ));
         }
         let needs_weights = kind.row().weights.is_some();
         match (&self.front_end, &made_with.front_end) {

@@ -22,18 +22,25 @@ fn every_command_has_help_with_a_summary_for_every_option() {
         // An option is indented; its summary is in the same line, or in the next ones, which are indented further.
         let indent = |line: &str| line.len() - line.trim_start().len();
         let lines: Vec<&str> = short.lines().skip_while(|line| !line.ends_with(':')).collect();
-        for (i, line) in lines.iter().enumerate().filter(|(_, line)| indent(line) <= 6 && line.trim_start().starts_with('-')) {
+        for (i, line) in
+            lines.iter().enumerate().filter(|(_, line)| indent(line) <= 6 && line.trim_start().starts_with('-'))
+        {
             let after = lines.get(i + 1).is_some_and(|next| indent(next) > 8 && next.trim().len() > 5);
             let beside = line.trim_start().split_once("  ").is_some_and(|(_, summary)| summary.trim().len() > 3);
             assert!(beside || after, "{name}: no summary of {line}");
         }
     }
     let train = stdout(&["train", "-h"]);
-    for heading in ["Arguments:", "Model:", "Loss:", "Optimisation:", "Data:", "Front end:", "Single notes:", "Run and output:"] {
+    for heading in
+        ["Arguments:", "Model:", "Loss:", "Optimisation:", "Data:", "Front end:", "Single notes:", "Run and output:"]
+    {
         assert!(train.lines().any(|line| line == heading), "{heading} is not in {train}");
     }
     let compare = stdout(&["compare", "-h"]);
-    assert!(compare.contains("Number of epochs\n") && compare.contains("repr21"), "its defaults are the experiment's: {compare}");
+    assert!(
+        compare.contains("Number of epochs\n") && compare.contains("repr21"),
+        "its defaults are the experiment's: {compare}"
+    );
 }
 
 #[test]

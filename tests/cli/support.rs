@@ -46,7 +46,8 @@ pub fn stdout(args: &[&str]) -> String {
 pub fn subcommands() -> Vec<String> {
     let top = stdout(&["--help"]);
     let listed = top.lines().skip_while(|line| *line != "Commands:").skip(1).take_while(|line| !line.is_empty());
-    let names = listed.filter_map(|line| line.strip_prefix("  ").filter(|l| !l.starts_with(' '))?.split_whitespace().next());
+    let names =
+        listed.filter_map(|line| line.strip_prefix("  ").filter(|l| !l.starts_with(' '))?.split_whitespace().next());
     names.filter(|name| *name != "help").map(str::to_owned).collect()
 }
 
