@@ -22,7 +22,7 @@ pub struct Args {
     /// Dataset, as for `wmic train`
     dataset: PathBuf,
     /// Architecture
-    #[arg(long, default_value = "att", value_parser = models())]
+    #[arg(long, default_value = "att", value_parser = models(), help_heading = "Model")]
     model: String,
     #[command(flatten)]
     seeds: SeedArgs,

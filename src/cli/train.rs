@@ -37,7 +37,7 @@ pub struct Args {
     #[arg(required_unless_present_any = ["config", "resume"])]
     dataset: Option<PathBuf>,
     /// Architecture [default: att]
-    #[arg(long, value_parser = models())]
+    #[arg(long, value_parser = models(), help_heading = "Model")]
     model: Option<String>,
     #[command(flatten)]
     seeds: SeedArgs,

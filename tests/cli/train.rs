@@ -305,6 +305,7 @@ fn invalid_settings_are_rejected_before_anything_is_written() {
         (&["--augment", "mixup", "--mixup-alpha", "0"], "mixup-alpha must be above 0 and at most 1"),
         (&["--model", "fc", "--augment", "concat"], "fc takes clips of one length: remove --augment concat"),
         (&["--init", "no-such.safetensors"], "no-such.safetensors: "),
+        (&["--model", "aacnn"], "is a dataset of longer clips, but aacnn takes single notes"),
         (&["--device", "Voodoo 2"], "no adapter matches --device Voodoo 2"),
         (&["--resume", "there"], "cannot be used with"),
     ] {

@@ -12,6 +12,9 @@ use wmic::data::{
     AudioSet, Dataset, FeatureScale, FeatureValues, Features, load_features, npz_note, synth, validation_split,
     write_npz,
 };
+use wmic::run::config::Config;
+use wmic::run::given::Given;
+use wmic::run::settings::SETTINGS;
 use zip::CompressionMethod;
 use zip::write::SimpleFileOptions;
 
@@ -368,6 +371,21 @@ fn a_clip_has_the_same_features_alone_and_beside_loud_ones() {
     };
     assert_eq!(json("1").unwrap().features.clip(0).data(), [1.0 / 255.0; WIDTH]);
     assert!(json("1.0").unwrap_err().to_string().contains("`feature_scale`"));
+}
+
+#[test]
+fn a_resumed_run_takes_moved_files_and_a_scale_that_it_does_not_record() {
+    let config = Config { features: Some("old.npz".into()), ..Config::of("att", "data").unwrap() };
+    let moved = |key: &str, value: &str| {
+        let mut given = Given::default();
+        given.push(SETTINGS.iter().find(|setting| setting.key == key).unwrap(), value.into());
+        given.relocate(&config).map_err(|e| e.to_string())
+    };
+    assert_eq!(moved("feature_scale", "unit").unwrap().feature_scale, Some(FeatureScale::Unit));
+    assert_eq!(moved("features", "/new.npz").unwrap().features, Some("/new.npz".into()));
+    assert_eq!(moved("cache", "/cache").unwrap().cache, Some("/cache".into()));
+    assert!(moved("times", "/times.csv").unwrap_err().starts_with("the run was started without `times`"));
+    assert!(moved("loss", "focal").unwrap_err().starts_with("`loss` cannot be used with `resume`"));
 }
 
 #[test]
@@ -754,6 +772,10 @@ fn features_of_another_file_are_joined_by_key() {
     // In another order, one clip missing, one that nobody labelled.
     let keys = strings(&["000003_7680", "new", "000001_0"]);
     write_npz(&npz, &keys, &numbered(&[3, 9, 1]), &[128], None, None).unwrap();
+    let other = folder.path().join("other.npz");
+    write_npz(&other, &strings(&["a", "b", "c"]), &numbered(&[3, 9, 1]), &[128], None, None).unwrap();
+    let message = Dataset::load_with(&set, &other, &mut None).unwrap_err().to_string();
+    assert!(message.contains("other.npz: has features of other clips: none has a label in "), "{message}");
     let data = Dataset::load_with(&set, &npz, &mut None).unwrap();
     assert_eq!((&data.keys, &data.features), (&keys, &numbered(&[3, 9, 1])));
     assert_eq!(data.targets, [0., 0., 1., 0., 0., 0., 0., 1., 0.]);
