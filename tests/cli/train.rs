@@ -365,7 +365,7 @@ fn datasets_that_cannot_be_used_are_rejected_in_one_line() {
         ("no-such-folder".to_owned(), "no-such-folder: does not exist"),
         (
             at("empty").to_str().unwrap().to_owned(),
-            "with audio files; a folder for each of two or more classes, or class-map.json and audio/",
+            "a folder for each of two or more classes, or class-map.json and audio/",
         ),
         (altered("text", &|root| std::fs::write(npz(root), "hello").unwrap()), "is not a valid npz archive"),
         (
