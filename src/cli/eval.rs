@@ -10,7 +10,7 @@ use super::settings::{WEIGHTS, help_of, help_of_run, variant};
 use wmic::Error;
 use wmic::data::FeatureScale;
 use wmic::features::front_end::Source;
-use wmic::metrics::thresholds::Level;
+use wmic::metrics::thresholds::Threshold;
 use wmic::predict::evaluator::overlap_with_training;
 use wmic::predict::trained::{Split, Trained};
 use wmic::run::clips::Labels;
@@ -38,7 +38,7 @@ pub struct Args {
     #[arg(long)]
     force: bool,
     #[arg(long, value_name = "P|tuned|precision:P", help = help_of_run("threshold"))]
-    threshold: Option<Level>,
+    threshold: Option<Threshold>,
     #[command(flatten)]
     device: Device,
     /// Print one JSON object instead of tables

@@ -37,7 +37,7 @@ pub struct Grid([u32; 3]);
 
 /// Loop iterations of an invocation, over all its loops, that every adapter supports: llvmpipe silently ends loops after 65 535.
 /// Kernels that may need more work in slices of so many.
-pub const MAX_ROUNDS: usize = 60_000;
+pub const MAX_ITERATIONS: usize = 60_000;
 
 /// WebGPU's default limit of workgroups per dimension.
 const MAX_GROUPS: usize = 65_535;
@@ -55,15 +55,15 @@ impl Grid {
         Grid::folded(items.div_ceil(size), z)
     }
 
-    /// For a kernel with at most `rounds` loop iterations per invocation, over all its loops. Loops of a constant count of up to four
+    /// For a kernel with at most `iterations` loop iterations per invocation, over all its loops. Loops of a constant count of up to four
     /// need not be counted: compilers unroll them.
-    pub fn rounds(self, rounds: usize) -> Launch {
-        Launch { grid: self, rounds }
+    pub fn iterations(self, iterations: usize) -> Launch {
+        Launch { grid: self, iterations }
     }
 
     /// For a kernel without loops.
     pub fn no_loops(self) -> Launch {
-        self.rounds(0)
+        self.iterations(0)
     }
 }
 
@@ -71,7 +71,7 @@ impl Grid {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Launch {
     grid: Grid,
-    rounds: usize,
+    iterations: usize,
 }
 
 impl Launch {
@@ -81,8 +81,8 @@ impl Launch {
     }
 
     /// Most loop iterations of an invocation, over all its loops.
-    pub fn rounds(&self) -> usize {
-        self.rounds
+    pub fn iterations(&self) -> usize {
+        self.iterations
     }
 }
 
@@ -177,7 +177,7 @@ impl Dispatch {
         }
         // Software drivers abort longer loops.
         if gpu.adapter().kind == AdapterKind::Software {
-            fits(&op, "loop iterations", self.launch.rounds() as u64, MAX_ROUNDS as u64)?;
+            fits(&op, "loop iterations", self.launch.iterations() as u64, MAX_ITERATIONS as u64)?;
         }
         self.bindings.iter().try_for_each(|(name, view)| {
             fits(&|| format!("{name} of {}", self.entry), "bytes", view.len as u64 * 4, gpu.max_binding())

@@ -118,9 +118,9 @@ impl Recogniser {
         let front_end = FrontEndRunner::new(gpu, &feature_config, weights.as_ref(), frames)?;
         let network = match &trained.model {
             TrainedModel::Network(_) => {
-                let corpus = front_end.corpus(gpu, trained.about.classes.len())?;
-                let predictor = trained.predictor(gpu, &corpus, Detail::Positions)?;
-                Some((corpus, predictor))
+                let dataset = front_end.dataset(gpu, trained.about.classes.len())?;
+                let predictor = trained.predictor(gpu, &dataset, Detail::Positions)?;
+                Some((dataset, predictor))
             }
             TrainedModel::Forest(_) => None,
         };
@@ -297,10 +297,10 @@ impl Recogniser {
     fn predict(&mut self, extracts: &[Extract], features: Option<&Features>) -> Result<Predictions> {
         let rows = vec![(0..extracts.len() as u32).collect(); self.trained.about.seeds.len()];
         match (&mut self.network, &self.trained.model) {
-            (Some((corpus, predictor)), _) => {
+            (Some((dataset, predictor)), _) => {
                 let lengths: Vec<u32> = extracts.iter().map(|extract| extract.instances as u32).collect();
                 let stored = features.filter(|_| self.front_end.post_processes()).map(|features| &features.values);
-                corpus.fill(&self.gpu, &lengths, stored)?;
+                dataset.fill(&self.gpu, &lengths, stored)?;
                 predictor.predict(&rows)
             }
             (None, TrainedModel::Forest(forests)) => {

@@ -10,7 +10,7 @@ use crate::core::toml::{read_toml, value_error};
 use crate::data::{Excerpts, FeatureScale, SplitBy, SplitConfig, Unlisted};
 use crate::features::audio_files::Clips;
 use crate::features::front_end::FrontEnd;
-use crate::metrics::thresholds::Level;
+use crate::metrics::thresholds::Threshold;
 use crate::nn::front_ends::kind::FeatureKind;
 use crate::nn::front_ends::spectrum::Scale;
 use crate::nn::front_ends::vggish::{TrainFrontEnd, Width};
@@ -113,7 +113,7 @@ pub struct Config {
     #[serde(with = "patience")]
     pub patience: Option<usize>,
     /// Decision threshold for tests and predictions; epochs are compared at 0.5.
-    pub threshold: Level,
+    pub threshold: Threshold,
     /// Fraction of the training split held out for validation, drawn per seed.
     pub val_fraction: f64,
     /// Alternatively, a file with the keys of the validation clips of all seeds.
@@ -217,7 +217,7 @@ impl Config {
             mixup_alpha: 0.2,
             select: protocol.select,
             patience: protocol.patience,
-            threshold: Level::default(),
+            threshold: Threshold::default(),
             val_fraction: protocol.val_fraction,
             val_keys: None,
             front_end: None,

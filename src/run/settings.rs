@@ -6,7 +6,7 @@ use crate::core::names::names;
 use crate::data::{FeatureScale, SplitBy, Unlisted};
 use crate::features::front_end::Source;
 use crate::features::scaling::Scaling;
-use crate::metrics::thresholds::Level;
+use crate::metrics::thresholds::Threshold;
 use crate::nn::front_ends::kind;
 use crate::nn::front_ends::spectrum::Scale;
 use crate::nn::front_ends::vggish::{TrainFrontEnd, Width};
@@ -197,7 +197,7 @@ pub const SETTINGS: &[Setting] = &[
     setting(
         "threshold",
         Group::Optimisation,
-        Value::Text("P|tuned|precision:P", |text| text.parse::<Level>().and_then(as_toml)),
+        Value::Text("P|tuned|precision:P", |text| text.parse::<Threshold>().and_then(as_toml)),
         with_thresholds,
         "Decision threshold for tests and predictions: a number, tuned (per seed and class, on the validation clips), or the \
                lowest with this precision there; epochs are always compared at 0.5",

@@ -9,7 +9,7 @@ use wmic::features::feature_config::FeatureConfig;
 use wmic::features::front_end::{FrontEnd, Source};
 use wmic::features::runner::FrontEndRunner;
 use wmic::gpu::Gpu;
-use wmic::metrics::thresholds::Level;
+use wmic::metrics::thresholds::Threshold;
 use wmic::nn::front_ends::kind::SpectrogramFrames;
 use wmic::nn::front_ends::vggish::Width;
 use wmic::predict::predictor::{Detail, Predictor, layout};
@@ -143,7 +143,7 @@ fn in_silence_nothing_plays() {
     for model in ["att", "fc-tf", "sr16"] {
         let mut run = trained(model);
         // At this threshold anything else would be present.
-        run.set_threshold(Level::Fixed(0.0)).unwrap();
+        run.set_threshold(Threshold::Fixed(0.0)).unwrap();
         let mut recogniser = Recogniser::new(&gpu, run, Options { spectrogram: true, ..Options::default() }).unwrap();
         for silence in &silences {
             let Recognised { recognition, spectrogram } = recogniser.recognise(silence, SR).unwrap();

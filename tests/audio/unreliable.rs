@@ -4,7 +4,7 @@ use wmic::core::random::Stream;
 use wmic::data::{Dataset, FeatureValues, Features};
 use wmic::features::runner::FrontEndRunner;
 use wmic::gpu::Gpu;
-use wmic::metrics::thresholds::Level;
+use wmic::metrics::thresholds::Threshold;
 use wmic::nn::front_ends::kind::SpectrogramFrames;
 use wmic::predict::recogniser::{Options, Recogniser, recognise_clips};
 use wmic::predict::recognition::Recognition;
@@ -38,7 +38,7 @@ fn melody(seed: u64) -> Vec<f32> {
 /// A run whose training clips are melodies, and its front end.
 fn fitted(gpu: &Gpu, model: &str) -> (Trained, FrontEndRunner) {
     let mut run = trained(model);
-    run.set_threshold(Level::Fixed(0.0)).unwrap();
+    run.set_threshold(Threshold::Fixed(0.0)).unwrap();
     let mut feature_config = run.feature_config().unwrap();
     let weights = feature_config.load().unwrap();
     let runner = FrontEndRunner::new(gpu, &feature_config, weights.as_ref(), SpectrogramFrames::Patches).unwrap();

@@ -17,7 +17,7 @@ use wmic::data::{Dataset, FeatureValues, Features};
 use wmic::metrics::evaluation::{SeedPredictions, Subject, evaluate};
 use wmic::metrics::scores::Task;
 use wmic::metrics::significance::{Bootstrap, RESAMPLES, SeedPrediction, followed, holm, paired_t};
-use wmic::metrics::thresholds::Level;
+use wmic::metrics::thresholds::Threshold;
 use wmic::report::tables::table::Style;
 
 #[test]
@@ -307,7 +307,7 @@ fn single_label() -> Comparison {
             dataset: "orchestra".into(),
             split: "test".into(),
             device: "llvmpipe".into(),
-            threshold: Level::default(),
+            threshold: Threshold::default(),
             single_label: true,
         };
         let thresholds = vec![0.5; k];

@@ -15,7 +15,7 @@ use results::{ResultArgs, ResultWriter};
 use wmic::data::{FeatureScale, features_npz, has_features, load_features};
 use wmic::features::front_end::Source;
 use wmic::gpu::Gpu;
-use wmic::metrics::thresholds::Level;
+use wmic::metrics::thresholds::Threshold;
 use wmic::nn::front_ends::vggish::Width;
 use wmic::nn::{self, FeatureKind};
 use wmic::output::archive::Archive;
@@ -47,10 +47,10 @@ pub struct Args {
     #[arg(long, value_parser = variant::<Aggregate>())]
     aggregate: Option<Aggregate>,
     #[arg(long, value_name = "P|tuned|precision:P", help = help_of_run("threshold"))]
-    threshold: Option<Level>,
+    threshold: Option<Threshold>,
     /// Lowest decision thresholds with this expected precision, 0.5 to 0.99, from the run's validation clips
     #[arg(long, value_name = "P", conflicts_with = "threshold", value_parser = precision)]
-    precision: Option<Level>,
+    precision: Option<Threshold>,
     /// Whether probabilities are calibrated as the run's validation clips suggest
     #[arg(long, value_name = "true|false", default_value_t = true, action = clap::ArgAction::Set)]
     calibrate: bool,
@@ -109,7 +109,7 @@ const LIMITED: &[Limited<Args, Input>] = &[
     Limited { option: "feature-scale", is_given: |args| args.feature_scale.is_some(), unsupported: of_features },
 ];
 
-fn precision(text: &str) -> Result<Level, String> {
+fn precision(text: &str) -> Result<Threshold, String> {
     format!("precision:{text}").parse().map_err(|_| "a number from 0.5 to 0.99 is expected".into())
 }
 
@@ -286,7 +286,7 @@ pub fn show(gpu: &Gpu, run: &RunDir, files: &[PathBuf], folder: &Path) -> anyhow
         inputs: files.to_vec(),
         hop: None,
         aggregate: None,
-        threshold: Some(Level::Tuned),
+        threshold: Some(Threshold::Tuned),
         precision: None,
         calibrate: true,
         gate: None,
