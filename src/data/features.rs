@@ -69,9 +69,9 @@ impl FeatureBuilder {
         Ok(())
     }
 
-    /// The scale of the values, and a remark on it if it is `given` or does not apply. A clip's features must not depend on
-    /// other clips, so it is never guessed from the values: integers are codes, floats have the scale `noted` with them, else
-    /// the `given` one. This becomes what is to be recorded: the scale of the floats, nothing for integers.
+    /// The scale of the values, and a remark on it if it is `given` or does not apply. A clip's features must not
+    /// depend on other clips, so it is never guessed from the values: integers are codes, floats have the scale `noted`
+    /// with them, else the `given` one. This becomes what is to be recorded: the scale of the floats, nothing for integers.
     pub fn scale(
         &self,
         is_float: bool,
@@ -80,7 +80,8 @@ impl FeatureBuilder {
     ) -> Result<(FeatureScale, Option<String>), String> {
         let known = if is_float { noted } else { Some(FeatureScale::Byte) };
         let Some(scale) = known.or(*given) else {
-            let reason = "has floats, which may be inputs of 0 to 1 or 8-bit codes of 0 to 255: give `feature_scale` unit or byte";
+            let reason = "has floats, which may be inputs of 0 to 1 or 8-bit codes of 0 to 255: \
+                          give `feature_scale` unit or byte";
             return Err(reason.into());
         };
         if scale == FeatureScale::Unit && self.max > 1.0 {

@@ -48,7 +48,8 @@ impl Dataset {
     ///
     /// # Errors
     /// Anything missing, damaged or contradictory, with the file and what to do about it: features that are not (N, T,
-    /// 128), not finite or outside 0..=255, or floats whose scale the archive does not note; labels of other classes than the class map's; a key twice or in both
+    /// 128), not finite or outside 0..=255, or floats whose scale the archive does not note; labels of other classes
+    /// than the class map's; a key twice or in both
     /// splits; an empty split, or one without any observed label.
     pub fn load(path: impl AsRef<Path>) -> Result<Dataset> {
         load(path.as_ref(), true, &mut None)

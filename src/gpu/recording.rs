@@ -55,8 +55,8 @@ impl Grid {
         Grid::folded(items.div_ceil(size), z)
     }
 
-    /// For a kernel with at most `iterations` loop iterations per invocation, over all its loops. Loops of a constant count of up to four
-    /// need not be counted: compilers unroll them.
+    /// For a kernel with at most `iterations` loop iterations per invocation, over all its loops. Loops of a constant
+    /// count of up to four need not be counted: compilers unroll them.
     pub fn iterations(self, iterations: usize) -> Launch {
         Launch { grid: self, iterations }
     }
@@ -165,7 +165,7 @@ impl Dispatch {
     /// Checks that the adapter supports this dispatch.
     ///
     /// # Errors
-    /// `Limit` for a view larger than the adapter can bind, and for more workgroups or more loop iterations than it supports.
+    /// `Limit` for a view larger than the adapter can bind, and for more workgroups or loop iterations than it supports.
     pub fn fits(&self, gpu: &Gpu) -> Result<()> {
         let fits = |what: &dyn Fn() -> String, unit, need: u64, have: u64| match need > have {
             true => Err(Error::Limit { what: what(), unit, need, have }),

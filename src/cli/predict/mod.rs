@@ -72,11 +72,14 @@ pub struct Args {
     archive: ArchiveArgs,
     #[arg(long, value_name = WEIGHTS, help_heading = FRONT_END, help = help_of_run("front_end.weights"))]
     frontend_weights: Option<Source>,
-    #[arg(long, value_name = "W", requires = "frontend_weights", help_heading = FRONT_END, help = help_of("width"))]
+    #[arg(long, value_name = "W", requires = "frontend_weights")]
+    #[arg(help_heading = FRONT_END, help = help_of("width"))]
     width: Option<Width>,
-    #[arg(long, value_name = "FILE.npz", requires = "frontend_weights", help_heading = FRONT_END, help = help_of("front_end.pca"))]
+    #[arg(long, value_name = "FILE.npz", requires = "frontend_weights")]
+    #[arg(help_heading = FRONT_END, help = help_of("front_end.pca"))]
     pca: Option<PathBuf>,
-    #[arg(long, value_parser = variant::<FeatureScale>(), help_heading = FRONT_END, help = help_of_run("feature_scale"))]
+    #[arg(long, value_parser = variant::<FeatureScale>())]
+    #[arg(help_heading = FRONT_END, help = help_of_run("feature_scale"))]
     feature_scale: Option<FeatureScale>,
     #[command(flatten)]
     device: Device,
