@@ -69,7 +69,7 @@ fn every_objective_writes_front_ends_that_features_takes() {
     // The file says what its width is.
     wmic(&[&features[..], &[&with_relu]].concat()).assert().success();
     fs::remove_file(&out).unwrap();
-    rejected(&[&features[..], &[&with_relu, "--width", "1/4"]].concat(), "is a VGGish of --width 1/8, not 1/4");
+    rejected(&[&features[..], &[&with_relu, "--width", "1/4"]].concat(), "is a VGGish of width 1/8, not 1/4");
     rejected(&[&features[..], &[&with_relu, "--no-last-relu"]].concat(), "was trained with VGGish's last ReLU");
 
     // The file says whether the last ReLU is there: from sound a run predicts what it predicts from its features.

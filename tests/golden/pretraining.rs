@@ -139,7 +139,7 @@ fn objectives_have_the_parameters_of_their_papers() {
     assert_eq!(parameters("align", Width::Eighth, 1000), [eighth, 148_608 + 2_697_600]);
 }
 
-/// PyTorch's own f32 losses are within 4e-7 of its f64 ones.
+/// PyTorch's own f32 losses are within 3e-6 of its f64 ones.
 const TRAJECTORY: f64 = 1e-5;
 
 #[test]
@@ -153,7 +153,8 @@ fn ten_steps_of_every_objective_follow_pytorch() {
         let [batch, patches] = ["batch", "patches"].map(|name| of[name].as_u64().unwrap() as usize);
         let objective = of["objective"].as_str().unwrap();
         let (lr, optimiser) = (of["lr"].as_f64().unwrap(), Optimiser::Sgd);
-        let mut config = Config { batch, lr, optimiser, seeds: vec![5], ..Config::of(objective, "formula").unwrap() };
+        let seeds = vec![of["seed"].as_u64().unwrap()];
+        let mut config = Config { batch, lr, optimiser, seeds, ..Config::of(objective, "formula").unwrap() };
         config.pretrain.as_mut().unwrap().width = Width::Eighth;
         let len = PATCH_FRAMES * BANDS;
         let values = (0..patches * len).map(|i| (-4.5 + 6.5 * frac(i as u32, 2100)) as f32).collect::<Vec<_>>();
@@ -169,12 +170,12 @@ fn ten_steps_of_every_objective_follow_pytorch() {
         let split = (data.train.clone(), data.train.clone());
         let mut learner = Learner::new(&gpu, &config, &corpus, &frozen, &[split], Order::InOrder).unwrap();
         learner.set_weights(&[formula_block(learner.layout())]).unwrap();
-        for (step, want) in of["loss"].as_array().unwrap().iter().enumerate() {
+        let mut errors = vec![];
+        for want in of["loss"].as_array().unwrap().iter().map(|loss| loss.as_f64().unwrap()) {
             learner.run_steps(1).unwrap();
-            let (got, want) = (f64::from(learner.latest_loss().unwrap()[0]), want.as_f64().unwrap());
-            let error = (got - want).abs() / want;
-            assert!(error <= TRAJECTORY, "{objective} step {step}: loss {got}, PyTorch {want} ({error:.1e})");
+            errors.push((f64::from(learner.latest_loss().unwrap()[0]) - want).abs() / want);
         }
+        assert!(errors.iter().all(|error| *error <= TRAJECTORY), "{objective}: relative errors {errors:?}");
     }
 }
 
