@@ -3,6 +3,7 @@
 pub mod findings;
 pub mod forest;
 mod front_ends;
+pub mod graphs;
 mod init;
 pub mod learner;
 pub mod outline;

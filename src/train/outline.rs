@@ -13,7 +13,7 @@ use crate::predict::forest;
 use crate::run::clips::{Labels, audio_of, load_clips};
 use crate::run::config::Config;
 use crate::run::splits::splits;
-use crate::train::learner::Graphs;
+use crate::train::graphs::Graphs;
 
 /// The sizes of a run's clips.
 #[derive(Clone, Debug)]
