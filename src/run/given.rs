@@ -120,7 +120,7 @@ pub(crate) fn check(config: &Config) -> Result<()> {
     config.check_supported()?;
     let model = config.model()?;
     let (table, defaults) = (config.table()?, Config::of(model.name, &config.dataset)?.table()?);
-    for setting in SETTINGS {
+    for setting in SETTINGS.iter().filter(|setting| (setting.unsupported)(model).is_none()) {
         let number = match find(&table, setting.path(model, None)) {
             Some(Toml::Integer(n)) => *n as f64,
             Some(Toml::Float(v)) => *v,
