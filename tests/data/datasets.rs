@@ -998,7 +998,10 @@ fn a_folder_per_class_is_a_set() {
     assert_eq!(fewer.test, set.test);
     fs::remove_dir_all(root.join("flute")).unwrap();
     let message = AudioSet::load(root).unwrap_err().to_string();
-    assert!(message.contains("has audio files in one folder only (cello); a folder for each of two or more"), "{message}");
+    assert!(
+        message.contains("has audio files in one folder only (cello); a folder for each of two or more"),
+        "{message}"
+    );
     fs::remove_dir_all(root.join("cello")).unwrap();
     assert!(AudioSet::load(root).unwrap_err().to_string().contains("has no folder with audio files"));
 }
