@@ -115,7 +115,7 @@ impl Dims {
     }
 
     /// Rounds for all terms of a result.
-    fn rounds(&self, variant: Convolution) -> usize {
+    fn iterations(&self, variant: Convolution) -> usize {
         match variant {
             Convolution::Tile => tile_product_rounds(self.depth()),
             Convolution::Subgroup8 { .. } => self.size * self.size + self.depth() / 4,
