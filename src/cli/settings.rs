@@ -57,8 +57,7 @@ fn arg(setting: &'static Setting) -> Arg {
     // Leaked once: options live as long as the program.
     let (option, name): (&'static str, &'static str) = (option(setting.key).leak(), name.leak());
     let arg = Arg::new(setting.key).long(option).value_name(name).help(help).value_parser(parser);
-    let arg =
-        arg.action(action).allow_negative_numbers(matches!(setting.value, Value::Number(Some((low, _))) if low < 0.0));
+    let arg = arg.action(action);
     if matches!(setting.value, Value::Names(_)) { arg.value_delimiter(',') } else { arg }
 }
 
