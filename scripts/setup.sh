@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Builds wmic, with cargo's profile $cargo_profile (release by default), and makes sure that a GPU adapter is found. On Debian and
-# Ubuntu it installs software Vulkan if there is none; for
-# anything else that is missing it prints what to install. Sourced by scripts/demo and scripts/test.
+# Builds wmic, with cargo's profile $cargo_profile (release by default) and its option $cargo_targets, and makes sure that a GPU adapter
+# is found. On Debian and Ubuntu it installs software Vulkan if there is none; for anything else that is missing it prints what to
+# install. Sourced by scripts/demo and scripts/test.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
@@ -16,7 +16,7 @@ command -v cc >/dev/null || command -v gcc >/dev/null || command -v clang >/dev/
     fail "A C linker is missing. Install one (Debian/Ubuntu: apt install build-essential), then run this again."
 
 cargo_profile=${cargo_profile:-release}
-cargo build --profile "$cargo_profile" --locked
+cargo build --profile "$cargo_profile" --locked ${cargo_targets:-}
 
 if ! "target/$cargo_profile/wmic" devices >/dev/null 2>&1; then
     if [ "$(uname -s)" = Linux ] && command -v apt-get >/dev/null; then

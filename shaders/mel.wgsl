@@ -6,7 +6,9 @@
 #import grid
 
 struct Params {
-    rows: u32,           // frames of one replica
+    rows: u32,           // of y, of one replica
+    frames: u32,         // rows of a clip in y
+    x_frames: u32,       // and in x, of which the first are used
     bins: u32,
     bands: u32,
     x_stride: u32,       // elements between replicas
@@ -22,7 +24,7 @@ struct Band {
 }
 
 @group(0) @binding(0) var<uniform> p: Params;
-@group(0) @binding(1) var<storage, read> x: array<f32>;       // (rows, bins) every x_stride
+@group(0) @binding(1) var<storage, read> x: array<f32>;       // (clips, x_frames, bins) every x_stride
 @group(0) @binding(2) var<storage, read> bands: array<Band>;  // (bands)
 @group(0) @binding(3) var<storage, read> weights: array<f32>; // all bands, one after the other
 @group(0) @binding(4) var<storage, read_write> y: array<f32>; // (R, rows, bands)
@@ -47,8 +49,8 @@ fn mel_forward(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) co
     let band = bands[m];
     let last = p.rows - 1u;
     // Rows beyond the last read it again and are not written.
-    let at = vec4(row, min(row + 1u, last), min(row + 2u, last), min(row + 3u, last)) * p.bins
-        + vec4(id.z * p.x_stride + band.first);
+    let rows = vec4(row, min(row + 1u, last), min(row + 2u, last), min(row + 3u, last));
+    let at = (rows + rows / p.frames * (p.x_frames - p.frames)) * p.bins + vec4(id.z * p.x_stride + band.first);
     var sum = vec4(0.0);
     for (var k = 0u; k < band.count; k++) {
         sum += weights[band.at + k] * vec4(x[at.x + k], x[at.y + k], x[at.z + k], x[at.w + k]);

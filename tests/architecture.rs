@@ -1,5 +1,5 @@
-//! The law of the layers: a folder of `src/` imports only from folders before it, no two files import each other (what a file hands on
-//! with `pub use`, as `mod.rs` does, is no import of its own), and the crates of one layer are named in no other.
+//! The law of the layers: a folder of `src/` imports only from folders before it, no two files import each other (a file that hands on
+//! what its own submodules have, as `mod.rs` does with `pub use`, does not import it), and the crates of one layer are named in no other.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -30,8 +30,8 @@ struct Source {
     path: String,
     /// Paths that it names, but for those that it hands on, with their lines.
     names: Vec<(usize, Vec<String>)>,
-    /// Names that it hands on (`pub use`), and where they are from.
-    exports: BTreeMap<String, Vec<String>>,
+    /// Names that it hands on (`pub use`), with their lines, and where they are from.
+    exports: BTreeMap<String, (usize, Vec<String>)>,
 }
 
 /// The modules of the crate, and of the program on top of it.
@@ -79,7 +79,7 @@ fn read(path: &Path, module: &str) -> Source {
                     path.pop();
                 }
                 match handed_on {
-                    true => drop(exports.insert(prefix.last().unwrap().clone(), path)),
+                    true => drop(exports.insert(prefix.last().unwrap().clone(), (line, path))),
                     false => names.push((line, path)),
                 }
             };
@@ -119,7 +119,7 @@ fn read(path: &Path, module: &str) -> Source {
     // A file that hands a name on may also use it itself.
     let used = |name: &str| words.iter().filter(|(_, word)| *word == name).count() > 1;
     let line = |name: &str| words.iter().rev().find(|(_, word)| *word == name).map_or(0, |(line, _)| *line);
-    names.extend(exports.iter().filter(|(name, _)| used(name)).map(|(name, path)| (line(name), path.clone())));
+    names.extend(exports.iter().filter(|(name, _)| used(name)).map(|(name, (_, path))| (line(name), path.clone())));
     let path = path.strip_prefix(env!("CARGO_MANIFEST_DIR")).unwrap().display().to_string();
     Source { path, names, exports }
 }
@@ -148,8 +148,12 @@ fn absolute(path: &[String], module: &str) -> Vec<String> {
 /// The text without comments, literals and tests, line by line.
 fn code_of(text: &str) -> String {
     let mut code = String::new();
-    for line in text.lines() {
+    for (i, line) in text.lines().enumerate() {
         if line.starts_with("#[cfg(test)]") {
+            // Nothing may hide behind the tests.
+            let mut after = text.lines().skip(i + 1);
+            assert_eq!(after.next(), Some("mod tests {"), "tests are the last module of a file");
+            assert!(after.all(|line| line.is_empty() || line == "}" || line.starts_with(' ')), "code after the tests");
             break;
         }
         let (mut quoted, mut last) = (false, ' ');
@@ -205,7 +209,7 @@ fn module_of(path: &[String], from: &str, sources: &BTreeMap<String, Source>) ->
         None => (String::new(), &path[..]),
     };
     match rest.first().and_then(|name| sources[&module].exports.get(name)) {
-        Some(origin) if origin[1..] != path => module_of(origin, &module, sources),
+        Some((_, origin)) if origin[1..] != path => module_of(origin, &module, sources),
         _ => Some(module),
     }
 }
@@ -220,12 +224,16 @@ fn layer(module: &str) -> usize {
 fn imports(sources: &BTreeMap<String, Source>) -> Vec<(String, String, String)> {
     let mut found = vec![];
     for (module, source) in sources.iter().filter(|(module, _)| !["", "main"].contains(&module.as_str())) {
+        let mut add = |line: usize, path: &[String], target: String| {
+            found.push((module.clone(), target, format!("{}:{line}: {}", source.path, path.join("::"))));
+        };
+        let other = |path: &[String]| module_of(path, module, sources).filter(|to| to != module && !to.is_empty());
         for (line, path) in &source.names {
-            if let Some(target) =
-                module_of(path, module, sources).filter(|target| target != module && !target.is_empty())
-            {
-                found.push((module.clone(), target, format!("{}:{line}: {}", source.path, path.join("::"))));
-            }
+            other(path).into_iter().for_each(|target| add(*line, path, target));
+        }
+        let own = format!("{module}::");
+        for (line, path) in source.exports.values() {
+            other(path).filter(|to| !to.starts_with(&own)).into_iter().for_each(|target| add(*line, path, target));
         }
     }
     found
@@ -278,7 +286,8 @@ fn no_two_files_import_each_other() {
 fn crates_are_named_only_where_they_belong() {
     let mut violations = vec![];
     for (module, source) in sources() {
-        for (line, path) in &source.names {
+        let exports = source.exports.values().map(|(line, path)| (line, path));
+        for (line, path) in source.names.iter().map(|(line, path)| (line, path)).chain(exports) {
             let Some((name, homes)) = CRATES.iter().find(|(name, _)| path[0] == *name) else { continue };
             if !homes.iter().any(|home| module == *home || module.starts_with(&format!("{home}::"))) && module != "main"
             {

@@ -17,7 +17,7 @@ use crate::features::feature_config::FeatureConfig;
 use crate::features::front_end::Weights;
 use crate::features::runner::FrontEndRunner;
 use crate::gpu::Gpu;
-use crate::nn::front_ends::kind::FeatureKind;
+use crate::nn::front_ends::kind::{FeatureKind, SpectrogramFrames};
 
 /// Audio files for feature extraction.
 pub struct AudioFiles {
@@ -139,8 +139,9 @@ impl ExtractionJob<'_> {
         labels: Option<(&[f32], &[bool])>,
         out: &Path,
     ) -> Result<Option<JobResult>> {
-        let with_spectrum = self.feature_config.has_spectrum();
-        let runner = FrontEndRunner::new(self.gpu, self.feature_config, self.weights, with_spectrum)?;
+        let frames =
+            if self.feature_config.has_spectrum() { SpectrogramFrames::Patches } else { SpectrogramFrames::None };
+        let runner = FrontEndRunner::new(self.gpu, self.feature_config, self.weights, frames)?;
         let mut folder = out.as_os_str().to_owned();
         folder.push(".partial");
         let key = JobKey { feature_config: self.feature_config.key(), files: audio.fingerprint() };

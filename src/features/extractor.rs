@@ -8,8 +8,7 @@ use crate::core::error::{Error, Result};
 use crate::features::front_end::Weights;
 use crate::gpu::{Buffer, Gpu, Pace};
 use crate::graph::{Draft, Graph, Mode, Plan, Spec, Tensor};
-use crate::nn::front_ends::kind::{FeatureKind, Options, Output};
-use crate::nn::front_ends::log_mel::log_mel;
+use crate::nn::front_ends::kind::{FeatureKind, Options, Output, SpectrogramFrames};
 
 /// Largest tensor of a batch, in elements: enough work for a GPU, and little memory on software adapters.
 const BATCH_ELEMENTS: usize = 16 << 20;
@@ -19,18 +18,20 @@ const MAX_BATCH: usize = 32;
 /// Excerpts of at most this fraction of the longest have a plan of their own, if a batch has no longer ones.
 const SHORT: usize = 4;
 
+/// Plans that are kept for smaller batches.
+const SMALLER: usize = 2;
+
 /// Computes features of excerpts of up to `samples` samples.
 pub struct Extractor {
     gpu: Gpu,
     kind: FeatureKind,
     options: Options,
-    with_spectrogram: bool,
     /// The weights by their names in graphs.
     weights: Vec<(String, Buffer)>,
     /// For batches of excerpts of any length; its features are the extractor's.
     full: Stage,
-    /// For the latest smaller batch, or one of short excerpts only.
-    smaller: Mutex<Option<Stage>>,
+    /// For the latest sizes of smaller batches, or of short excerpts only, the last one used at the end.
+    smaller: Mutex<Vec<Stage>>,
     batch: usize,
     samples: usize,
     instances: usize,
@@ -56,13 +57,12 @@ pub struct Extract {
     pub features: Vec<f32>,
     /// Valid instances, at least 1: whole patches of 0.96 s, or frames; shorter excerpts are padded with zeros.
     pub instances: usize,
-    /// (frames, bands), log magnitudes, on request: log-mel, or the spectrum of notes.
+    /// (frames, bands), log magnitudes, as [`Options::spectrogram`] asks for: log-mel, or the spectrum of notes.
     pub spectrogram: Vec<f32>,
 }
 
 impl Extractor {
     /// For excerpts of at most `samples` samples, enough for one instance. `weights`: VGGish's, ignored by kinds without VGGish.
-    /// `with_spectrogram`: also return the whole spectrogram.
     ///
     /// # Errors
     /// `Limit` or `Gpu` if the adapter does not have enough memory.
@@ -72,7 +72,6 @@ impl Extractor {
         options: Options,
         weights: Option<&Weights>,
         samples: usize,
-        with_spectrogram: bool,
     ) -> Result<Extractor> {
         let row = kind.row();
         let (instances, width) = (kind.instances(samples), kind.instance_len(options.width));
@@ -84,9 +83,9 @@ impl Extractor {
             (Some(weights), Some(prefix)) => weights.upload(gpu, prefix)?,
             _ => vec![],
         };
-        let full = Stage::new(gpu, kind, options, &weights, [batch, samples], with_spectrogram)?;
+        let full = Stage::new(gpu, kind, options, &weights, [batch, samples])?;
         let (gpu, smaller) = (gpu.clone(), Mutex::default());
-        Ok(Extractor { gpu, kind, options, with_spectrogram, weights, full, smaller, batch, samples, instances, width })
+        Ok(Extractor { gpu, kind, options, weights, full, smaller, batch, samples, instances, width })
     }
 
     /// Excerpts of a batch.
@@ -133,13 +132,21 @@ impl Extractor {
         let sizes = [size, if is_short { limit } else { self.samples }];
         let is_full = sizes == [self.full.batch, self.full.samples];
         let mut smaller = self.smaller.lock().expect("nothing panics while it is held");
-        if !is_full && smaller.as_ref().is_none_or(|stage| [stage.batch, stage.samples] != sizes) {
-            // The memory of the last one is free for the next.
-            *smaller = None;
-            let Extractor { gpu, kind, options, weights, with_spectrogram, .. } = self;
-            *smaller = Some(Stage::new(gpu, *kind, *options, weights, sizes, *with_spectrogram)?);
+        if !is_full {
+            let known = smaller.iter().position(|stage| [stage.batch, stage.samples] == sizes);
+            let stage = match known {
+                Some(known) => smaller.remove(known),
+                None => {
+                    // The memory of the least recently used one is free for the next.
+                    let extra = (smaller.len() + 1).saturating_sub(SMALLER);
+                    smaller.drain(..extra);
+                    let Extractor { gpu, kind, options, weights, .. } = self;
+                    Stage::new(gpu, *kind, *options, weights, sizes)?
+                }
+            };
+            smaller.push(stage);
         }
-        let stage = smaller.as_ref().filter(|_| !is_full).unwrap_or(&self.full);
+        let stage = smaller.last().filter(|_| !is_full).unwrap_or(&self.full);
         stage.run(&self.gpu, excerpts)?;
         // Features of the padding after a short excerpt are ignored.
         let (len, valid) = (self.width, |excerpt: &[f32]| self.kind.instances(excerpt.len()).max(1));
@@ -173,8 +180,9 @@ impl Extractor {
         }
         let extract = |(i, excerpt): (usize, &&[f32])| {
             let each = if read { self.instances * len } else { 0 };
-            let frames = if stage.spectrogram.is_some() { (shown.frames)(excerpt.len()).max(1) } else { 0 };
-            let first = i * (spectrogram.len() / stage.batch);
+            let of_each = spectrogram.len() / stage.batch;
+            let frames = (shown.frames)(excerpt.len()).max(1).min(of_each / shown.bands);
+            let first = i * of_each;
             Extract {
                 features: rows[i * each..(i + 1) * each].to_vec(),
                 instances: valid(excerpt),
@@ -192,16 +200,11 @@ impl Stage {
         options: Options,
         weights: &[(String, Buffer)],
         [batch, samples]: [usize; 2],
-        with_spectrogram: bool,
     ) -> Result<Stage> {
         let mut g = Graph::new(Mode::Eval);
         let sound = g.input("samples", Spec::f32([batch, samples]));
         let Output { features, spectrogram } = (kind.row().graph)(&mut g, sound, options)?;
-        let spectrogram = match (with_spectrogram, spectrogram) {
-            (false, _) => None,
-            (true, Some(tensor)) => Some(tensor),
-            (true, None) => Some(log_mel(&mut g, sound)?),
-        };
+        let spectrogram = spectrogram.filter(|_| options.spectrogram != SpectrogramFrames::None);
         let keep: Vec<Tensor> = [features].into_iter().chain(spectrogram).collect();
         let draft = Draft::new(&g, gpu.adapter().target(), 1, &keep, &[])?;
         draft.fits(gpu)?;

@@ -2,6 +2,7 @@
 
 use half::f16;
 
+use crate::core::array::Array;
 use crate::core::error::{Error, Result};
 use crate::data::{FeatureValues, Features};
 use crate::features::device_dataset::{DeviceDataset, Dims};
@@ -11,7 +12,7 @@ use crate::features::front_end::Weights;
 use crate::features::scaling::{PostProcess, Range};
 use crate::features::spectrum;
 use crate::gpu::Gpu;
-use crate::nn::front_ends::kind::Options;
+use crate::nn::front_ends::kind::{Options, SpectrogramFrames};
 use crate::nn::front_ends::log_mel::PATCH_FRAMES;
 use crate::ops::gather::Encoding;
 
@@ -33,11 +34,11 @@ impl FrontEndRunner {
         gpu: &Gpu,
         config: &FeatureConfig,
         weights: Option<&Weights>,
-        with_spectrogram: bool,
+        spectrogram: SpectrogramFrames,
     ) -> Result<FrontEndRunner> {
         let last_relu = config.front_end.as_ref().is_none_or(|f| f.last_relu);
-        let options = Options { width: config.width(), scale: config.scale, last_relu };
-        let extractor = Extractor::new(gpu, config.kind, options, weights, config.kind.samples(), with_spectrogram)?;
+        let options = Options { width: config.width(), scale: config.scale, last_relu, spectrogram };
+        let extractor = Extractor::new(gpu, config.kind, options, weights, config.kind.samples())?;
         let post_process = match (config.is_in_bytes(), weights) {
             (true, Some(weights)) => Some(weights.post_process.clone().ok_or_else(|| {
                 let reason = "the VGGish weights have no PCA (pproc.*), which embeddings need; \
@@ -47,7 +48,7 @@ impl FrontEndRunner {
             _ => None,
         };
         let range = config.front_end.as_ref().and_then(|front_end| front_end.range.clone());
-        let has_spectrum = with_spectrogram && config.has_spectrum();
+        let has_spectrum = spectrogram != SpectrogramFrames::None && config.has_spectrum();
         Ok(FrontEndRunner { extractor, post_process, is_scaled: config.is_scaled(), range, has_spectrum })
     }
 
@@ -84,11 +85,18 @@ impl FrontEndRunner {
 
     /// (T, S), zeros beyond the instances.
     fn spectrum(&self, extract: &Extract) -> Option<Vec<f32>> {
+        let mut values = self.spectrum_moments(extract)?.into_data();
+        values.resize(self.instances() * spectrum::width(self.extractor.bands()), 0.0);
+        Some(values)
+    }
+
+    /// The moments of the spectrum of each instance, (instances, S), if they are returned beside the features.
+    pub(crate) fn spectrum_moments(&self, extract: &Extract) -> Option<Array<f32>> {
         let bands = self.extractor.bands();
         let instances = extract.spectrogram.chunks(PATCH_FRAMES * bands).take(extract.instances);
-        let mut values: Vec<f32> = instances.flat_map(|instance| spectrum::moments(instance, bands)).collect();
-        values.resize(self.instances() * spectrum::width(bands), 0.0);
-        self.has_spectrum.then_some(values)
+        let moments: Vec<f32> = instances.flat_map(|instance| spectrum::moments(instance, bands)).collect();
+        let width = spectrum::width(bands);
+        self.has_spectrum.then(|| Array::new([moments.len() / width, width], moments))
     }
 
     /// Features of an extract as stored: in 8 bits after the post-processing, or as f16.

@@ -1,11 +1,13 @@
 //! Sums the bins of a spectrogram into bands, on a linear, logarithmic or decibel scale.
 //!
-//! x (..., bins), bands u32 (M, 3) = first bin, bins and first weight of each band, weights (W), y (..., M). Forward only.
+//! x (..., N, bins), bands u32 (M, 3) = first bin, bins and first weight of each band, weights (W), y (..., N, M), or of the first frames
+//! only. Forward only.
 
 use super::Entry;
 use crate::check::{Case, Fill, Input};
 use crate::core::array::Array;
 use crate::core::error::{Error, Result};
+use crate::core::shape::Shape;
 use crate::gpu::{Grid, Recorder, Shader, params, shader};
 use crate::graph::{Cost, Graph, Io, Op, Outputs, Spec, Tensor};
 use crate::ops::filters::mel::{MelBank, MelConfig};
@@ -13,7 +15,9 @@ use crate::ops::filters::mel::{MelBank, MelConfig};
 static SHADER: Shader = shader!("mel.wgsl");
 
 params! {
-    struct Params { rows: u32, bins: u32, bands: u32, x_stride: u32, scale: u32, offset: f32, level: f32 }
+    struct Params {
+        rows: u32, frames: u32, x_frames: u32, bins: u32, bands: u32, x_stride: u32, scale: u32, offset: f32, level: f32,
+    }
 }
 
 /// Frames that an invocation works on.
@@ -34,20 +38,33 @@ pub enum Scale {
 #[derive(Clone, Copy, Debug)]
 pub struct Mel {
     pub scale: Scale,
+    /// At most this many frames of each clip, its first; `None` for all.
+    pub max_frames: Option<usize>,
 }
 
-/// Adds the band sums. `x` (..., bins) -> (..., bands).
+/// Adds the band sums. `x` (..., frames, bins) -> (..., frames, bands).
 ///
 /// # Errors
 /// `Shape` if the number of bins differs from the bank's.
-pub fn mel(g: &mut Graph, x: Tensor, bank: &MelBank, scale: Scale) -> Result<Tensor> {
+pub fn mel(g: &mut Graph, x: Tensor, bank: &MelBank, config: Mel) -> Result<Tensor> {
     if g.shape(x).last() != bank.bins() {
         return Err(Error::shape("mel", format!("x (..., {})", bank.bins()), g.shape(x).to_string()));
     }
     let bands = g.constant(Spec::u32([bank.bands().len(), 3]), bank.bands().as_flattened().to_vec());
     let words = bank.weights().iter().map(|w| w.to_bits()).collect();
     let weights = g.constant(Spec::f32([bank.weights().len()]), words);
-    Ok(g.push(Mel { scale }, &[x, bands, weights])?[0])
+    Ok(g.push(config, &[x, bands, weights])?[0])
+}
+
+impl Mel {
+    /// Shape of the output for x (..., frames, bins).
+    fn output(&self, x: &Shape, bands: usize) -> Shape {
+        let mut dims = x.with_last(bands).dims().to_vec();
+        if let ([.., frames, _], Some(max)) = (&mut dims[..], self.max_frames) {
+            *frames = max.min(*frames);
+        }
+        Shape::new(dims)
+    }
 }
 
 impl Op for Mel {
@@ -57,7 +74,9 @@ impl Op for Mel {
 
     fn infer(&self, x: &[Spec]) -> Result<Outputs> {
         match (x[0].shape.is_empty(), x[1].shape.dims(), x[2].shape.dims()) {
-            (false, &[bands, 3], &[_]) if bands > 0 => Ok(Outputs::one(Spec::f32(x[0].shape.with_last(bands)))),
+            (false, &[bands, 3], &[_]) if bands > 0 && self.max_frames != Some(0) => {
+                Ok(Outputs::one(Spec::f32(self.output(&x[0].shape, bands))))
+            }
             _ => {
                 let got: Vec<String> = x.iter().map(|s| s.shape.to_string()).collect();
                 Err(Error::shape("mel", "x (..., bins), bands (M, 3), weights (W)", got.join(", ")))
@@ -66,16 +85,18 @@ impl Op for Mel {
     }
 
     fn forward(&self, io: &Io, r: &mut Recorder) -> Result<()> {
-        let (x, bands) = (io.x(0), io.x(1).shape.rows());
-        let rows = x.shape.rows();
+        let (x, y, bands) = (io.x(0), io.y(0), io.x(1).shape.rows());
+        let rows = y.shape.rows();
+        let [frames, x_frames] = [&y.shape, &x.shape].map(|shape| frames(shape) as u32);
         let (scale, offset, level) = match self.scale {
             Scale::Linear => (0, 0.0, 0.0),
             Scale::Log { offset } => (1, offset, 0.0),
             Scale::Decibels { reference, amin } => (2, amin, decibels(reference, amin) as f32),
         };
         let (bins, x_stride) = (x.shape.last() as u32, x.stride as u32);
-        let p = Params { rows: rows as u32, bins, bands: bands as u32, x_stride, scale, offset, level };
-        let bindings = [("x", x.view), ("bands", io.x(1).view), ("weights", io.x(2).view), ("y", io.y(0).view)];
+        let (rows_u32, bands_u32) = (rows as u32, bands as u32);
+        let p = Params { rows: rows_u32, frames, x_frames, bins, bands: bands_u32, x_stride, scale, offset, level };
+        let bindings = [("x", x.view), ("bands", io.x(1).view), ("weights", io.x(2).view), ("y", y.view)];
         r.dispatch(
             &SHADER,
             "mel_forward",
@@ -88,11 +109,13 @@ impl Op for Mel {
 
     fn reference(&self, x: &[Array<f64>]) -> Vec<Array<f64>> {
         let (input, bands, weights) = (&x[0], &x[1], &x[2]);
-        let mut y = Array::zeros(input.shape().with_last(bands.shape().rows()));
-        for row in 0..input.shape().rows() {
+        let mut y = Array::zeros(self.output(input.shape(), bands.shape().rows()));
+        let [each, x_each] = [y.shape(), input.shape()].map(frames);
+        for row in 0..y.shape().rows() {
+            let from = input.row(row / each * x_each + row % each);
             for m in 0..bands.shape().rows() {
                 let [first, count, at] = [0, 1, 2].map(|i| bands.row(m)[i] as usize);
-                let v: f64 = (0..count).map(|k| weights[at + k] * input.row(row)[first + k]).sum();
+                let v: f64 = (0..count).map(|k| weights[at + k] * from[first + k]).sum();
                 y.row_mut(row)[m] = match self.scale {
                     Scale::Linear => v,
                     Scale::Log { offset } => (v + f64::from(offset)).ln(),
@@ -106,10 +129,16 @@ impl Op for Mel {
     }
 
     fn cost(&self, x: &[Spec]) -> Cost {
-        let (rows, bins) = (x[0].shape.rows() as f64, x[0].shape.last() as f64);
         let (bands, weights) = (x[1].shape.rows() as f64, x[2].shape.len() as f64);
+        let rows = self.output(&x[0].shape, x[1].shape.rows()).rows() as f64;
+        let bins = x[0].shape.last() as f64;
         Cost { flops: 2.0 * rows * weights, bytes: 4.0 * (rows * (bins + bands) + 3.0 * bands + weights) }
     }
+}
+
+/// Frames of a clip.
+fn frames(shape: &Shape) -> usize {
+    shape.dims().iter().rev().nth(1).copied().unwrap_or(1)
 }
 
 /// The level of the reference.
@@ -117,7 +146,7 @@ fn decibels(reference: f32, amin: f32) -> f64 {
     10.0 * f64::from(reference.max(amin)).log10()
 }
 
-fn case(name: &str, rows: &[usize], config: MelConfig, scale: Scale) -> Case {
+fn case(name: &str, rows: &[usize], config: MelConfig, scale: Scale, max_frames: Option<usize>) -> Case {
     let bank = MelBank::new(&config).expect("a valid bank");
     let given = |values: &mut dyn Iterator<Item = f64>| Fill::Given(values.collect());
     let bands = given(&mut bank.bands().as_flattened().iter().map(|&v| v.into()));
@@ -128,7 +157,7 @@ fn case(name: &str, rows: &[usize], config: MelConfig, scale: Scale) -> Case {
         Input::u32([bank.bands().len(), 3], bands).shared(),
         Input::data([bank.weights().len()]).filled(weights).shared(),
     ];
-    Case::new(name, Mel { scale }, inputs)
+    Case::new(name, Mel { scale, max_frames }, inputs)
 }
 
 fn cases() -> Vec<Case> {
@@ -137,12 +166,13 @@ fn cases() -> Vec<Case> {
     let tiny = MelConfig { n_mels: 1, ..MelConfig::htk(8000, 256) };
     let narrow = MelConfig { n_mels: 67, fmin: 300.0, fmax: 900.0, ..MelConfig::slaney(16_000, 256) };
     vec![
-        case("one band", &[1], tiny, Scale::Linear),
-        case("empty bands", &[2, 3], narrow, decibels),
-        case("slaney, 128 bands", &[5], MelConfig::slaney(22_050, 2048), decibels),
-        case("htk, 40 bands", &[13], MelConfig { n_mels: 40, ..MelConfig::htk(44_100, 1024) }, log),
-        case("vggish, ragged", &[2, 31], MelConfig::vggish(), log),
-        case("vggish", &[100, 998], MelConfig::vggish(), log).bench(),
+        case("one band", &[1], tiny, Scale::Linear, None),
+        case("empty bands", &[2, 3], narrow, decibels, None),
+        case("slaney, 128 bands", &[5], MelConfig::slaney(22_050, 2048), decibels, None),
+        case("htk, 40 bands", &[13], MelConfig { n_mels: 40, ..MelConfig::htk(44_100, 1024) }, log, None),
+        case("vggish, ragged", &[2, 31], MelConfig::vggish(), log, None),
+        case("vggish, first frames only", &[3, 7], MelConfig::vggish(), log, Some(5)),
+        case("vggish", &[20, 998], MelConfig::vggish(), log, None).bench(),
     ]
 }
 

@@ -1,7 +1,7 @@
 //! Clips as their distance from the training clips is measured, and its fit to the clips of a run.
 
 use crate::core::array::Array;
-use crate::core::error::Result;
+use crate::core::error::{Error, Result};
 use crate::core::numbers::clock;
 use crate::data::{Dataset, Features};
 use crate::features::spectrum;
@@ -73,7 +73,13 @@ impl Trained {
     pub(super) fn distance(&self, features: &Features, clip: usize) -> Result<Option<f64>> {
         let Some(domain) = &self.domain else { return Ok(None) };
         let described = describe(&self.config, features, clip, domain.of_spectrum)?;
-        Ok(described.filter(|of| of.dims()[1] == domain.width()).and_then(|of| domain.distance(&of)))
+        described.map_or(Ok(None), |of| checked_distance(domain, &of))
+    }
+
+    /// As [`Trained::distance`], of the moments of a spectrum, (instances, D), computed if they are needed.
+    pub(super) fn distance_of_spectrum(&self, moments: impl FnOnce() -> Option<Array<f32>>) -> Result<Option<f64>> {
+        let Some(domain) = self.domain.as_ref().filter(|domain| domain.of_spectrum) else { return Ok(None) };
+        moments().map_or(Ok(None), |moments| checked_distance(domain, &first_instances(moments)))
     }
 }
 
@@ -95,4 +101,15 @@ pub(super) fn unreliable(recognition: &Recognition, outlying: &[(f64, f64)], opt
     let listed = parts.join(", ") + &more;
     (!parts.is_empty())
         .then(|| format!("has parts unlike the training clips, in which nothing counts as present: {listed}"))
+}
+
+/// The distance of a clip, (instances, D).
+fn checked_distance(domain: &Domain, described: &Array<f32>) -> Result<Option<f64>> {
+    let (width, known) = (described.dims()[1], domain.width());
+    if width != known {
+        let reason =
+            format!("is of {known} values per instance, but these features have {width}; train again, or delete it");
+        return Err(Error::data("domain.json", reason));
+    }
+    Ok(domain.distance(described))
 }

@@ -13,6 +13,7 @@ use crate::features::extractor::Extract;
 use crate::features::runner::FrontEndRunner;
 use crate::gpu::Gpu;
 use crate::nn::FeatureKind;
+use crate::nn::front_ends::kind::SpectrogramFrames;
 use crate::nn::front_ends::log_mel::{self, PATCH_FRAMES};
 use crate::predict::clips::ClipPredictor;
 use crate::predict::domain::unreliable;
@@ -110,8 +111,12 @@ impl Recogniser {
         let thresholds = trained.common_thresholds()?;
         let mut feature_config = trained.feature_config()?;
         let weights = if feature_config.kind.row().weights.is_none() { None } else { feature_config.load()? };
-        let judged = trained.domain.as_ref().is_some_and(|domain| domain.of_spectrum);
-        let front_end = FrontEndRunner::new(gpu, &feature_config, weights.as_ref(), options.spectrogram || judged)?;
+        let frames = match (&trained.domain, options.spectrogram) {
+            (_, true) => SpectrogramFrames::All,
+            (Some(domain), false) if domain.of_spectrum => SpectrogramFrames::Patches,
+            (_, false) => SpectrogramFrames::None,
+        };
+        let front_end = FrontEndRunner::new(gpu, &feature_config, weights.as_ref(), frames)?;
         let network = match &trained.model {
             TrainedModel::Network(_) => {
                 let corpus = front_end.corpus(gpu, trained.about.classes.len())?;
@@ -250,7 +255,7 @@ impl Recogniser {
         let samples: Vec<&[f32]> = audible().map(|audible| audible.samples.as_slice()).collect();
         let (mut extracts, mut features, mut predictions) = (vec![], None, None);
         if !samples.is_empty() {
-            let judged = self.trained.domain.is_some();
+            let judged = self.trained.domain.as_ref().is_some_and(|domain| !domain.of_spectrum);
             let read = self.network.is_none() || self.front_end.post_processes() || judged;
             extracts = self.front_end.extractor.extract(&samples, read)?;
             features = read.then(|| self.front_end.features(&extracts)).transpose()?;
@@ -263,9 +268,13 @@ impl Recogniser {
             let mut spectrogram = self.options.spectrogram.then(|| Spectrogram::silent(self.kind, len));
             match (audible, &predictions) {
                 (Some(audible), Some(predictions)) => {
-                    let distance =
-                        features.as_ref().map(|features| self.trained.distance(features, next)).transpose()?;
-                    let (instances, distance) = (&audible.instances[..], distance.flatten());
+                    let distance = match &features {
+                        Some(features) => self.trained.distance(features, next)?,
+                        None => {
+                            self.trained.distance_of_spectrum(|| self.front_end.spectrum_moments(&extracts[next]))?
+                        }
+                    };
+                    let instances = &audible.instances[..];
                     let at = Placement { start, instances, levels: &levels, distance };
                     excerpts.add(predictions, next, extracts[next].instances, &at);
                     if let Some(spectrogram) = &mut spectrogram {

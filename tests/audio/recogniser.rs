@@ -10,6 +10,7 @@ use wmic::features::front_end::{FrontEnd, Source};
 use wmic::features::runner::FrontEndRunner;
 use wmic::gpu::Gpu;
 use wmic::metrics::thresholds::Level;
+use wmic::nn::front_ends::kind::SpectrogramFrames;
 use wmic::nn::front_ends::vggish::Width;
 use wmic::predict::predictor::{Detail, Predictor, layout};
 use wmic::predict::recogniser::{Aggregate, Options, Recognised, Recogniser, recognise_clips};
@@ -189,7 +190,7 @@ fn features_that_stay_on_the_gpu_are_those_that_are_read() {
         let run = trained("fc-tf");
         let mut feature_config = run.feature_config().unwrap();
         let weights = feature_config.load().unwrap();
-        let runner = FrontEndRunner::new(&gpu, &feature_config, weights.as_ref(), false).unwrap();
+        let runner = FrontEndRunner::new(&gpu, &feature_config, weights.as_ref(), SpectrogramFrames::None).unwrap();
         let mut normalised = wmic::audio::Clip { sr: SR, samples: samples.clone() };
         normalised.normalise_peak();
         let features = runner.features(&runner.extractor.run(&[&normalised.samples]).unwrap()).unwrap();

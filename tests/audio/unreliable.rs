@@ -5,6 +5,7 @@ use wmic::data::{Dataset, FeatureValues, Features};
 use wmic::features::runner::FrontEndRunner;
 use wmic::gpu::Gpu;
 use wmic::metrics::thresholds::Level;
+use wmic::nn::front_ends::kind::SpectrogramFrames;
 use wmic::predict::recogniser::{Options, Recogniser, recognise_clips};
 use wmic::predict::recognition::Recognition;
 use wmic::predict::trained::Trained;
@@ -40,7 +41,7 @@ fn fitted(gpu: &Gpu, model: &str) -> (Trained, FrontEndRunner) {
     run.set_threshold(Level::Fixed(0.0)).unwrap();
     let mut feature_config = run.feature_config().unwrap();
     let weights = feature_config.load().unwrap();
-    let runner = FrontEndRunner::new(gpu, &feature_config, weights.as_ref(), feature_config.has_spectrum()).unwrap();
+    let runner = FrontEndRunner::new(gpu, &feature_config, weights.as_ref(), SpectrogramFrames::Patches).unwrap();
     let sounds: Vec<Vec<f32>> = (0..64).map(melody).collect();
     let (mut values, mut spectrum, mut lengths) = (vec![], vec![], vec![]);
     for batch in sounds.chunks(runner.extractor.batch()) {
@@ -110,6 +111,11 @@ fn nothing_plays_in_feature_maps_of_noise() {
     assert_eq!(marked(&features), [false, false, true, true, true].map(Some));
     features.spectrum = None;
     assert_eq!(marked(&features), [None; 5], "their sound is not known");
+
+    // From sound the spectrum comes from the front end, whose feature maps stay on the GPU.
+    let mut recogniser = Recogniser::new(&gpu, run, Options::default()).unwrap();
+    let mut is_marked = |samples| recogniser.recognise(samples, SR).unwrap().recognition.is_unreliable();
+    assert_eq!([is_marked(samples[0]), is_marked(samples[2])], [false, true]);
 }
 
 #[test]

@@ -32,7 +32,7 @@ fn reference(x: &Array<f64>, stft: Stft, config: &MelConfig, scale: Scale) -> Ar
     let bands = table(bank.bands().as_flattened().iter().map(|v| f64::from(*v)).collect(), &[bank.bands().len(), 3]);
     let weights = table(bank.weights().iter().map(|v| f64::from(*v)).collect(), &[bank.weights().len()]);
     let spectrogram = stft.reference(std::slice::from_ref(x)).remove(0);
-    Mel { scale }.reference(&[spectrogram, bands, weights]).remove(0)
+    Mel { scale, max_frames: None }.reference(&[spectrogram, bands, weights]).remove(0)
 }
 
 #[test]
@@ -45,7 +45,6 @@ fn mel_spectrograms_are_librosas() {
         window: Hann::Periodic,
         framing,
         spectrum,
-        max_frames: None,
     };
     use Framing::{CentredReflect, Frame};
     use Spectrum::{Magnitude, Power};
@@ -112,11 +111,14 @@ fn kernels_give_vggishs_log_mel_whole_and_in_patches() {
     // Two clips of one patch each, of which the second is the first one negated.
     let both: Vec<f64> = x.data().iter().copied().chain(x.data().iter().map(|v| -v)).collect();
     let both = Array::new([2, 16_000], both);
-    let (dims, got) = on_gpu(&both, |g, samples| log_mel::log_mel_patches(g, samples).unwrap());
+    let (dims, got) = on_gpu(&both, |g, samples| log_mel::log_mel_patches(g, samples, true).unwrap().0);
     assert_eq!(dims, [2, 1, 96, 64]);
     let patch = Array::new([96, 64], want.data()[..96 * 64].to_vec());
     assert_close("first clip", &got[..96 * 64], &patch);
     assert_close("second clip", &got[96 * 64..], &patch);
+    let (dims, got) = on_gpu(&both, |g, samples| log_mel::log_mel_patches(g, samples, true).unwrap().1.unwrap());
+    assert_eq!(dims, [2, 98, 64]);
+    assert_close("beside patches", &got[98 * 64..], &want);
 }
 
 #[test]
@@ -124,7 +126,7 @@ fn clips_too_short_are_rejected_while_building() {
     let mut g = Graph::new(Mode::Eval);
     let short = g.input("a", Spec::f32([1, 399]));
     let window = g.input("b", Spec::f32([1, 15_599]));
-    assert!(log_mel::log_mel(&mut g, short).is_err() && log_mel::log_mel_patches(&mut g, window).is_err());
+    assert!(log_mel::log_mel(&mut g, short).is_err() && log_mel::log_mel_patches(&mut g, window, false).is_err());
     let y = log_mel::log_mel(&mut g, window).unwrap();
     assert_eq!(g.shape(y).dims(), [1, 95, 64]);
     assert_eq!((log_mel::frames(160_000), log_mel::patches(160_000), log_mel::frames(399)), (998, 10, 0));

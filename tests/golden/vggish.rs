@@ -11,7 +11,7 @@ use wmic::features::front_end::{FrontEnd, Source};
 use wmic::features::scaling::PostProcess;
 use wmic::gpu::{Buffer, Gpu};
 use wmic::graph::{Draft, Graph, Mode, Spec};
-use wmic::nn::front_ends::kind::{FeatureKind, Options};
+use wmic::nn::front_ends::kind::{FeatureKind, Options, SpectrogramFrames};
 use wmic::nn::front_ends::log_mel::{BANDS, PATCH_FRAMES, SR};
 use wmic::nn::front_ends::spectrum::Scale;
 use wmic::nn::front_ends::vggish::{self, EMBEDDING, Weights, Width};
@@ -113,8 +113,13 @@ fn audio_to_embeddings_equals_a_plain_chain() {
     let beginnings = [("10s", 160_000, 10), ("3.3s", 52_800, 3), ("0.5s", 8000, 1)];
 
     let extractor = |kind, samples| {
-        let options = Options { width: Width::Quarter, scale: Scale::Magnitude, last_relu: true };
-        Extractor::new(&gpu, kind, options, Some(&weights), samples, false).unwrap()
+        let options = Options {
+            width: Width::Quarter,
+            scale: Scale::Magnitude,
+            last_relu: true,
+            spectrogram: SpectrogramFrames::None,
+        };
+        Extractor::new(&gpu, kind, options, Some(&weights), samples).unwrap()
     };
     let whole = extractor(FeatureKind::Vggish, sound.len());
     assert_eq!((whole.instances(), whole.instance_len()), (10, EMBEDDING));

@@ -41,13 +41,23 @@ pub struct Options {
     pub scale: Scale,
     /// Whether VGGish ends with a ReLU.
     pub last_relu: bool,
+    pub spectrogram: SpectrogramFrames,
+}
+
+/// Which frames of the spectrogram are returned beside features that are made of its patches.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SpectrogramFrames {
+    None,
+    /// Those of complete patches, which are there in any case.
+    Patches,
+    All,
 }
 
 /// Features of B clips in a graph.
 pub struct Output {
     /// B T instances, with the batch in front.
     pub features: Tensor,
-    /// (B, frames, bands): the kind's [`Spectrogram`] before any logarithm, if there is one.
+    /// (B, frames, bands): the kind's [`Spectrogram`] before any logarithm; of kinds on patches as [`Options::spectrogram`] says.
     pub spectrogram: Option<Tensor>,
 }
 
@@ -147,7 +157,10 @@ const PATCHES: Row = Row {
     embedding: false,
     channels: |_| 1,
     spectrogram: &LOG_MEL,
-    graph: |g, samples, _| Ok(Output { features: patches(g, samples)?, spectrogram: None }),
+    graph: |g, samples, options| {
+        let (features, spectrogram) = patches(g, samples, options)?;
+        Ok(Output { features, spectrogram })
+    },
 };
 
 /// Every kind, in the order of [`Kind`].
@@ -162,9 +175,9 @@ pub static ROWS: [Row; 6] = [
         embedding: true,
         channels: vggish_channels,
         graph: |g, samples, options| {
-            let maps = maps(g, samples, options)?;
+            let Output { features: maps, spectrogram } = maps(g, samples, options)?;
             let features = vggish::embeddings(g, maps, options.width, Weights::Frozen, options.last_relu)?;
-            Ok(Output { features, spectrogram: None })
+            Ok(Output { features, spectrogram })
         },
         ..PATCHES
     },
@@ -176,7 +189,7 @@ pub static ROWS: [Row; 6] = [
         instance: |width| vec![MAP[0], MAP[1], width.map_channels()],
         weights: Some("features."),
         channels: vggish_channels,
-        graph: |g, samples, options| Ok(Output { features: maps(g, samples, options)?, spectrogram: None }),
+        graph: maps,
         ..PATCHES
     },
     PATCHES,
@@ -233,16 +246,20 @@ fn vggish_channels(width: Width) -> usize {
     width.map_channels() / 8
 }
 
-/// Log-mel patches (B T, 96, 64).
-fn patches(g: &mut Graph, samples: Tensor) -> Result<Tensor> {
-    let patches = log_mel_patches(g, samples)?;
+/// Log-mel patches (B T, 96, 64), and the spectrogram.
+fn patches(g: &mut Graph, samples: Tensor, options: Options) -> Result<(Tensor, Option<Tensor>)> {
+    let (patches, all) = log_mel_patches(g, samples, options.spectrogram == SpectrogramFrames::All)?;
     let [b, t, ..] = *g.shape(patches).dims() else { unreachable!("patches have four dimensions") };
-    Ok(g.reshape(patches, [b * t, PATCH_FRAMES, BANDS]))
+    let spectrogram = match options.spectrogram {
+        SpectrogramFrames::Patches => Some(g.reshape(patches, [b, t * PATCH_FRAMES, BANDS])),
+        SpectrogramFrames::None | SpectrogramFrames::All => all,
+    };
+    Ok((g.reshape(patches, [b * t, PATCH_FRAMES, BANDS]), spectrogram))
 }
 
-fn maps(g: &mut Graph, samples: Tensor, options: Options) -> Result<Tensor> {
-    let patches = patches(g, samples)?;
-    vggish::convolutions(g, patches, options.width, Weights::Frozen)
+fn maps(g: &mut Graph, samples: Tensor, options: Options) -> Result<Output> {
+    let (patches, spectrogram) = patches(g, samples, options)?;
+    Ok(Output { features: vggish::convolutions(g, patches, options.width, Weights::Frozen)?, spectrogram })
 }
 
 impl FeatureKind {

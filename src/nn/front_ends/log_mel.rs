@@ -4,7 +4,7 @@
 
 use crate::core::error::Result;
 use crate::graph::{Graph, Tensor};
-use crate::ops::mel::{Scale, mel};
+use crate::ops::mel::{Mel, Scale, mel};
 use crate::ops::stft::{Framing, Hann, Spectrum, Stft, stft};
 
 use crate::ops::filters::mel::{MelBank, MelConfig};
@@ -23,7 +23,6 @@ pub const STFT: Stft = Stft {
     window: Hann::Periodic,
     framing: Framing::Window,
     spectrum: Spectrum::Magnitude,
-    max_frames: None,
 };
 pub const SCALE: Scale = Scale::Log { offset: OFFSET };
 /// Added to mel magnitudes before the logarithm.
@@ -49,21 +48,23 @@ pub fn band_hz() -> Vec<f64> {
 /// # Errors
 /// `Shape` if S is shorter than a window of 400 samples.
 pub fn log_mel(g: &mut Graph, samples: Tensor) -> Result<Tensor> {
-    limited(g, samples, None)
+    let magnitudes = stft(g, samples, STFT)?;
+    bands(g, magnitudes, None)
 }
 
-/// Adds the log-mel spectrogram split into patches; the frames after the last complete one are dropped.
-/// `samples` (B, S) at 16 kHz -> (B, patches(S), 96, 64).
+/// Adds the log-mel spectrogram split into patches, without the frames after the last complete one, and with `whole` the
+/// spectrogram with them: one transform for both. `samples` (B, S) at 16 kHz -> (B, patches(S), 96, 64) and (B, frames(S), 64).
 ///
 /// # Errors
 /// `Shape` if S is too short for one patch (15 600 samples).
-pub fn log_mel_patches(g: &mut Graph, samples: Tensor) -> Result<Tensor> {
+pub fn log_mel_patches(g: &mut Graph, samples: Tensor, whole: bool) -> Result<(Tensor, Option<Tensor>)> {
     let (b, patches) = (g.shape(samples).rows(), patches(g.shape(samples).last()));
-    let bands = limited(g, samples, Some(patches * PATCH_FRAMES))?;
-    Ok(g.reshape(bands, [b, patches, PATCH_FRAMES, BANDS]))
+    let magnitudes = stft(g, samples, STFT)?;
+    let in_patches = bands(g, magnitudes, Some(patches * PATCH_FRAMES))?;
+    let spectrogram = whole.then(|| bands(g, magnitudes, None)).transpose()?;
+    Ok((g.reshape(in_patches, [b, patches, PATCH_FRAMES, BANDS]), spectrogram))
 }
 
-fn limited(g: &mut Graph, samples: Tensor, max_frames: Option<usize>) -> Result<Tensor> {
-    let spectrogram = stft(g, samples, Stft { max_frames, ..STFT })?;
-    mel(g, spectrogram, &MelBank::new(&MelConfig::vggish())?, SCALE)
+fn bands(g: &mut Graph, magnitudes: Tensor, max_frames: Option<usize>) -> Result<Tensor> {
+    mel(g, magnitudes, &MelBank::new(&MelConfig::vggish())?, Mel { scale: SCALE, max_frames })
 }

@@ -20,7 +20,6 @@ pub const STFT: Stft = Stft {
     window: Hann::Periodic,
     framing: Framing::CentredZero,
     spectrum: Spectrum::Magnitude,
-    max_frames: None,
 };
 
 /// Seven octaves from C1, 36 bins per octave: 87 frames of 252 magnitudes for 1 s.
