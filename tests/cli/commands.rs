@@ -51,14 +51,14 @@ fn a_negative_number_is_the_value_of_its_option() {
         ("plan", "--batch"),
         ("predict", "--top"),
     ] {
-        rejected(&[command, "x", "y", option, "-1"], &format!("invalid value '-1' for '{option} "));
+        rejected(&[command, option, "-1"], &format!("invalid value '-1' for '{option} "));
     }
     rejected(&["predict", "x", "y", "--top", "-1"], "a whole number, 0 or above, is expected");
     // Numbers that are checked later.
     for option in ["--min-duration", "--median", "--hop", "--gate"] {
         rejected(&["predict", "no-run", "y", option, "-1"], "no-run");
     }
-    rejected(&["train", "no-data", "--lr", "-1"], "lr -1");
+    rejected(&["train", "no-data", "--lr", "-1"], "--lr must be at least 0");
 }
 
 #[test]

@@ -219,6 +219,8 @@ impl Container {
                     }
                     Err(reason) => Event::End(End::Damaged(reason)),
                 },
+                // Of the head of a further stream, as `ogg::check` says; others may follow.
+                Err(Fault::DecodeError(_)) if self.is("ogg") => continue,
                 Err(Fault::IoError(e)) if e.kind() == ErrorKind::UnexpectedEof => Event::End(End::BreaksOff),
                 Err(Fault::IoError(e)) if e.kind() != ErrorKind::Other => return Err(e),
                 Err(fault) => Event::End(End::Damaged(fault.to_string())),

@@ -83,8 +83,8 @@ pub(super) fn repair(source: &mut Source, notes: &mut Notes) -> io::Result<()> {
         let head = head(&mut file, at)?.filter(|head| head.is_plausible());
         let end = head.as_ref().map_or(at, |head| at.saturating_add(head.size));
         let follows = end >= len || head_at(&mut file, end)?;
+        is_open = head.as_ref().map_or(is_open, |head| head.kind == *b"moof");
         if end > at && end <= len && follows {
-            is_open = head.is_some_and(|head| head.kind == *b"moof");
             at = end;
             continue;
         }

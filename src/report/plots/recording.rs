@@ -355,9 +355,9 @@ fn palette() -> [[u8; 3]; 256] {
     let map = colour_map();
     let mut colours: Vec<[u8; 3]> = (0..144).map(|i| map[(share(i, 144) * 255.0).round() as usize]).collect();
     colours.extend((0..48).map(|i| tint(share(i, 48))));
-    colours.extend((0..48).map(|i| [(share(i, 48) * 255.0).round() as u8; 3]));
+    colours.extend((0..46).map(|i| [(share(i, 46) * 255.0).round() as u8; 3]));
     colours.extend((0..15).map(|i| blend(PATH_EDGE, PATH, share(i, 15))));
-    colours.push([PLAYS.0, PLAYS.1, PLAYS.2]);
+    colours.extend([INK, FAINT_INK, PLAYS].map(|c| [c.0, c.1, c.2]));
     colours.try_into().expect("256 colours")
 }
 
