@@ -17,11 +17,10 @@ struct Params {
 @group(0) @binding(4) var<storage, read_write> inverse_norms: array<f32>;      // (R, 2 B)
 @group(0) @binding(5) var<storage, read_write> softmax: array<f32>;            // (R, 2 B, 2 B), 0 on the diagonal and in padding
 @group(0) @binding(6) var<storage, read_write> rows: array<vec2<f32>>;         // (R, 2 B), loss and 1 for a valid row
-@group(0) @binding(7) var<storage, read_write> y: array<f32>;                  // (R)
-@group(0) @binding(8) var<storage, read_write> parts: array<vec2<f32>>;        // (R), numerator and denominator of y
-@group(0) @binding(9) var<storage, read> grad_y: array<f32>;                   // (R)
-@group(0) @binding(10) var<storage, read_write> grad_unit: array<f32>;         // (R, B, D)
-@group(0) @binding(11) var<storage, read_write> grad_x: array<f32>;            // (R, B, D)
+@group(0) @binding(7) var<storage, read> parts: array<vec2<f32>>;              // (R), sum and count of the mean
+@group(0) @binding(8) var<storage, read> grad_y: array<f32>;                   // (R)
+@group(0) @binding(9) var<storage, read_write> grad_unit: array<f32>;         // (R, B, D)
+@group(0) @binding(10) var<storage, read_write> grad_x: array<f32>;            // (R, B, D)
 
 const LOWEST = -3.40282346e38;
 const LEAST_NORM = 1e-8;
@@ -82,17 +81,6 @@ fn contrastive_forward_rows(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_w
         softmax[row * all + j] = select(0.0, exp(score - top) / sums.x, score > LOWEST);
     }
     if lane == 0u { rows[row] = select(vec2(0.0), vec2(log(sums.x) - sums.y, 1.0), is_valid(id.z, i)); }
-}
-
-@compute @workgroup_size(64)
-fn contrastive_forward(@builtin(workgroup_id) id: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
-    var sum = vec2(0.0);
-    for (var i = lane; i < 2u * p.batch; i += LANES) { sum += rows[id.z * 2u * p.batch + i]; }
-    let all = sum_of_lanes(lane, sum);
-    if lane == 0u {
-        parts[id.z] = all;
-        y[id.z] = all.x / max(all.y, 1.0);
-    }
 }
 
 // A workgroup per row of a side.

@@ -1,7 +1,6 @@
 // Cosine embedding loss of the rows of a batch.
 //
 //   forward rows     cos of each pair, and its loss: 1 - cos, or max(0, cos - margin) of pairs that should differ
-//   forward          y = mean over the pairs
 //   backward input   grad_x by the slope of cos
 //
 // A row of length 0 is padding and ignored, and so is a pair that should differ but whose target is the row's own.
@@ -23,10 +22,9 @@ struct Params {
 @group(0) @binding(4) var<storage, read> own: array<f32>;                // (R, B, D)
 @group(0) @binding(5) var<storage, read_write> rows: array<vec2<f32>>;   // (R, B), loss and 1 for a pair that counts
 @group(0) @binding(6) var<storage, read_write> saved: array<vec4<f32>>;  // (R, B): cos, 1 / |x|, 1 / |target|, slope of the loss by cos
-@group(0) @binding(7) var<storage, read_write> y: array<f32>;            // (R)
-@group(0) @binding(8) var<storage, read_write> parts: array<vec2<f32>>;  // (R), numerator and denominator of y
-@group(0) @binding(9) var<storage, read> grad_y: array<f32>;             // (R)
-@group(0) @binding(10) var<storage, read_write> grad_x: array<f32>;      // (R, B, D)
+@group(0) @binding(7) var<storage, read> parts: array<vec2<f32>>;        // (R), sum and count of the mean
+@group(0) @binding(8) var<storage, read> grad_y: array<f32>;             // (R)
+@group(0) @binding(9) var<storage, read_write> grad_x: array<f32>;      // (R, B, D)
 
 // Added to squared norms, as in PyTorch.
 const EPS = 1e-12;
@@ -66,17 +64,6 @@ fn cosine_loss_forward_rows(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_w
     let counts = lengths[row] > 0u && others.y > 0.0;
     rows[row] = select(vec2(0.0), vec2(loss, 1.0), counts);
     saved[row] = vec4(cosine, inverse, select(0.0, slope, counts));
-}
-
-@compute @workgroup_size(64)
-fn cosine_loss_forward(@builtin(workgroup_id) id: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
-    var sum = vec2(0.0);
-    for (var b = lane; b < p.batch; b += LANES) { sum += rows[id.z * p.batch + b]; }
-    let all = sum_of_lanes(lane, sum);
-    if lane == 0u {
-        parts[id.z] = all;
-        y[id.z] = all.x / max(all.y, 1.0);
-    }
 }
 
 @compute @workgroup_size(64)

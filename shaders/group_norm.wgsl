@@ -45,8 +45,25 @@ fn total(v: Value) -> f32 { return v; }
 const SIZE = 1.0;
 #endif
 
-// Position in a replica's clip of Value `i` of a group.
-fn place(group: u32, i: u32) -> u32 { return i / p.columns * p.f + group * p.columns + i % p.columns; }
+// A group of columns of a clip.
+struct Group {
+    clip: u32,
+    column: u32, // its first
+    x_at: u32,   // where the clip begins in x,
+    to: u32,     //   and in tensors with an axis of replicas
+    values: u32, // Values of its valid instances
+}
+
+fn clip_group(replica: u32, index: u32) -> Group {
+    let clip = index / p.groups;
+    let size = p.t * p.f;
+    let valid = min(lengths[replica * p.lengths_stride + clip], p.t);
+    return Group(clip, index % p.groups * p.columns, replica * p.x_stride + clip * size, (replica * p.clips + clip) * size,
+                 valid * p.columns);
+}
+
+// Position in a clip of Value `i` of a group.
+fn place(g: Group, i: u32) -> u32 { return i / p.columns * p.f + g.column + i % p.columns; }
 
 // A workgroup per clip and group: mean, then deviation, then y.
 @compute @workgroup_size(64)
@@ -54,33 +71,29 @@ fn group_norm_forward(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgro
                       @builtin(local_invocation_index) lane: u32) {
     let index = group_index(id, count);
     if index >= p.clips * p.groups { return; }
-    let b = index / p.groups;
-    let group = index % p.groups;
-    let x_at = id.z * p.x_stride + b * p.t * p.f;
-    let to = (id.z * p.clips + b) * p.t * p.f;
-    let values = min(lengths[id.z * p.lengths_stride + b], p.t) * p.columns;
-    let inverse_n = 1.0 / max(f32(values) * SIZE, 1.0);
+    let g = clip_group(id.z, index);
+    let inverse_n = 1.0 / max(f32(g.values) * SIZE, 1.0);
     // Shifted by the first value, so that a mean far from zero is not rounded again and again.
     var pivot = 0.0;
-    if values > 0u { pivot = total(x[x_at + place(group, 0u)]) / SIZE; }
+    if g.values > 0u { pivot = total(x[g.x_at + place(g, 0u)]) / SIZE; }
     var sum = 0.0;
-    for (var i = lane; i < values; i += LANES) { sum += total(x[x_at + place(group, i)] - pivot); }
+    for (var i = lane; i < g.values; i += LANES) { sum += total(x[g.x_at + place(g, i)] - pivot); }
     let mean = pivot + sum_of_lanes(lane, vec2(sum, 0.0)).x * inverse_n;
     var square = 0.0;
-    for (var i = lane; i < values; i += LANES) {
-        let d = x[x_at + place(group, i)] - mean;
+    for (var i = lane; i < g.values; i += LANES) {
+        let d = x[g.x_at + place(g, i)] - mean;
         square += total(d * d);
     }
     let rstd = 1.0 / sqrt(sum_of_lanes(lane, vec2(square, 0.0)).x * inverse_n + p.eps);
     if lane == 0u { saved_moments[id.z * p.clips * p.groups + index] = vec2(mean, rstd); }
     for (var i = lane; i < p.t * p.columns; i += LANES) {
-        let at = place(group, i);
+        let at = place(g, i);
         var v = Value(0.0);
-        if i < values {
-            let c = group * p.columns + i % p.columns;
-            v = (x[x_at + at] - mean) * rstd * gamma[id.z * p.gamma_stride + c] + beta[id.z * p.beta_stride + c];
+        if i < g.values {
+            let c = g.column + i % p.columns;
+            v = (x[g.x_at + at] - mean) * rstd * gamma[id.z * p.gamma_stride + c] + beta[id.z * p.beta_stride + c];
         }
-        y[to + at] = v;
+        y[g.to + at] = v;
     }
 }
 
@@ -140,27 +153,23 @@ fn group_norm_backward_input(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_
                              @builtin(local_invocation_index) lane: u32) {
     let index = group_index(id, count);
     if index >= p.clips * p.groups { return; }
-    let b = index / p.groups;
-    let group = index % p.groups;
-    let x_at = id.z * p.x_stride + b * p.t * p.f;
-    let to = (id.z * p.clips + b) * p.t * p.f;
-    let values = min(lengths[id.z * p.lengths_stride + b], p.t) * p.columns;
+    let g = clip_group(id.z, index);
     let moments = saved_moments[id.z * p.clips * p.groups + index];
     var sums = vec2(0.0);
     for (var i = lane; i < p.columns; i += LANES) {
-        let c = group * p.columns + i;
-        let at = (id.z * p.clips + b) * 2u * p.f + c;
+        let c = g.column + i;
+        let at = (id.z * p.clips + g.clip) * 2u * p.f + c;
         let scale = gamma[id.z * p.gamma_stride + c];
         sums += vec2(total(partial[at] * scale), total(partial[at + p.f] * scale));
     }
-    let means = sum_of_lanes(lane, sums) / max(f32(values) * SIZE, 1.0);
+    let means = sum_of_lanes(lane, sums) / max(f32(g.values) * SIZE, 1.0);
     for (var i = lane; i < p.t * p.columns; i += LANES) {
-        let at = place(group, i);
+        let at = place(g, i);
         var v = Value(0.0);
-        if i < values {
-            let g = grad_y[to + at] * gamma[id.z * p.gamma_stride + group * p.columns + i % p.columns];
-            v = (g - means.x - (x[x_at + at] - moments.x) * (moments.y * means.y)) * moments.y;
+        if i < g.values {
+            let slope = grad_y[g.to + at] * gamma[id.z * p.gamma_stride + g.column + i % p.columns];
+            v = (slope - means.x - (x[g.x_at + at] - moments.x) * (moments.y * means.y)) * moments.y;
         }
-        if p.accumulate == 1u { grad_x[to + at] += v; } else { grad_x[to + at] = v; }
+        if p.accumulate == 1u { grad_x[g.to + at] += v; } else { grad_x[g.to + at] = v; }
     }
 }

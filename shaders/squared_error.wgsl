@@ -1,7 +1,6 @@
 // Mean squared or absolute error over the rows of a batch.
 //
 //   forward rows     rows_b = sum_i e(x_bi - target_bi), and the elements of the row; 0 in padding
-//   forward          y = sum of the rows / elements
 //   backward input   grad_x = grad_y e'(x - target) / elements; 0 in padding
 #import grid
 #import lanes
@@ -18,10 +17,9 @@ struct Params {
 @group(0) @binding(2) var<storage, read> targets: array<f32>;                // (R, B, D)
 @group(0) @binding(3) var<storage, read> lengths: array<u32>;                // (R, B)
 @group(0) @binding(4) var<storage, read_write> rows: array<vec2<f32>>;       // (R, B), error and elements
-@group(0) @binding(5) var<storage, read_write> y: array<f32>;                // (R)
-@group(0) @binding(6) var<storage, read_write> parts: array<vec2<f32>>;      // (R), numerator and denominator of y
-@group(0) @binding(7) var<storage, read> grad_y: array<f32>;                 // (R)
-@group(0) @binding(8) var<storage, read_write> grad_x: array<f32>;           // (R, B, D)
+@group(0) @binding(5) var<storage, read> parts: array<vec2<f32>>;            // (R), sum and count of the mean
+@group(0) @binding(6) var<storage, read> grad_y: array<f32>;                 // (R)
+@group(0) @binding(7) var<storage, read_write> grad_x: array<f32>;           // (R, B, D)
 
 @compute @workgroup_size(64)
 fn squared_error_forward_rows(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) count: vec3<u32>,
@@ -39,17 +37,6 @@ fn squared_error_forward_rows(@builtin(workgroup_id) id: vec3<u32>, @builtin(num
     }
     let all = sum_of_lanes(lane, vec2(sum, 0.0)).x;
     if lane == 0u { rows[row] = vec2(all, select(0.0, f32(p.width), valid)); }
-}
-
-@compute @workgroup_size(64)
-fn squared_error_forward(@builtin(workgroup_id) id: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
-    var sum = vec2(0.0);
-    for (var b = lane; b < p.batch; b += LANES) { sum += rows[id.z * p.batch + b]; }
-    let all = sum_of_lanes(lane, sum);
-    if lane == 0u {
-        parts[id.z] = all;
-        y[id.z] = all.x / max(all.y, 1.0);
-    }
 }
 
 @compute @workgroup_size(64)

@@ -157,6 +157,7 @@ fn learner(gpu: &Gpu, step: Step) -> Result<Learner<'_>> {
         validation: None,
         test: vec![],
         drawn: None,
+        word_vectors: vec![],
         warnings: vec![],
     };
     let config = Config {

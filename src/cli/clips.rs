@@ -25,7 +25,9 @@ pub fn with_progress(
     extracted: &str,
     load: impl FnOnce(&dyn Fn() -> bool, &mut dyn FnMut(Loading)) -> Result<Option<Dataset>>,
 ) -> Result<Option<Dataset>> {
-    let stop = || stop_on_interrupt().load(Ordering::Relaxed);
+    // Also where nothing is extracted: a run that has begun is to save its state.
+    let interrupted = stop_on_interrupt();
+    let stop = || interrupted.load(Ordering::Relaxed);
     let mut bar: Option<Bar> = None;
     let data = load(&stop, &mut |event| match event {
         Loading::Files { done, of } => bar.get_or_insert_with(|| Bar::new(of, what)).show(done),

@@ -5,9 +5,11 @@ use std::path::{Path, PathBuf};
 use super::clips::load_clips;
 use super::common::{Device, Status};
 use super::output::{note, one_line, print, print_json};
+use super::pretrain;
 use super::settings::{SeedArgs, SettingArgs};
 use super::train::{self, Messages};
 use wmic::compare::comparison::Comparison;
+use wmic::compare::entry::Sounds;
 use wmic::compare::experiment::Experiment;
 use wmic::compare::runs::{Progress, Runs};
 use wmic::core::files::absolute;
@@ -27,11 +29,20 @@ use wmic::{Dataset, Result, Session, report};
 pub struct Args {
     /// Dataset, as for `wmic train`
     dataset: PathBuf,
-    /// aacnn21, ismir19, partial20, visual20-det, visual20-sto, or a file like those in assets/experiments
+    /// aacnn21, ismir19, partial20, repr21, visual20-det, visual20-sto, or a file like those in assets/experiments
     #[arg(long, value_name = "NAME|FILE.toml")]
     experiment: String,
     #[command(flatten)]
     seeds: SeedArgs,
+    /// Audio file, folder or pattern to pre-train front ends on, for the entries that do (repr21); may be repeated
+    #[arg(long, value_name = "PATH")]
+    pretrain_sounds: Vec<PathBuf>,
+    /// Table of the words and tags of these sounds, as for `wmic pretrain`
+    #[arg(long, value_name = "FILE.csv", requires = "pretrain_sounds")]
+    pretrain_labels: Option<PathBuf>,
+    /// Pre-trained front ends of each such entry, each of which becomes an entry of its own
+    #[arg(long, value_name = "N", default_value = "1", value_parser = clap::value_parser!(u64).range(1..=100))]
+    pretrain_seeds: u64,
     #[command(flatten)]
     settings: SettingArgs,
     /// Directory to write [default: runs/compare-EXPERIMENT-DATASET]
@@ -49,12 +60,21 @@ pub struct Args {
 
 impl Args {
     pub fn run(self) -> anyhow::Result<Status> {
-        let experiment = Experiment::find(&self.experiment)?;
+        let (sounds, labels, front_ends) =
+            (self.pretrain_sounds.clone(), self.pretrain_labels.clone(), self.pretrain_seeds as usize);
+        let experiment = Experiment::find(&self.experiment)?.with_front_ends(front_ends);
         let configs = experiment.configs(&self.dataset, self.seeds.given().as_deref(), &self.settings.given)?;
+        let pretrainings = experiment.pretrainings(&configs, &Sounds { sounds, labels, front_ends })?;
+        if pretrainings.iter().all(Option::is_none) && !self.pretrain_sounds.is_empty() {
+            return Err(wmic::Error::Usage("no entry pre-trains its front end: remove `pretrain_sounds`".into()).into());
+        }
+        let configs = configs.into_iter().zip(pretrainings).collect();
         let out = self.out(&experiment)?;
         let gpu = self.device.open()?;
         let mut load = |gpu: &_, config: &mut _| load_clips(gpu, config, Labels::Required);
-        let Some(runs) = Runs::prepare(&gpu, experiment, configs, &out, self.force, &mut load)? else {
+        let Some(runs) =
+            Runs::prepare(&gpu, experiment, configs, &out, self.force, &mut pretrain::front_ends, &mut load)?
+        else {
             return Ok(Status::Interrupted);
         };
         let open = || self.device.open();

@@ -37,9 +37,9 @@ pub struct Args {
     /// VGGish weights: a safetensors file with torchvggish's names, or random (random:SEED)
     #[arg(long, value_name = "FILE|random")]
     frontend_weights: Option<Source>,
-    /// Width of VGGish as a fraction of its channels: 1, 1/2, 1/4 or 1/8
-    #[arg(long, value_name = "W", default_value = "1")]
-    width: Width,
+    /// Width of VGGish as a fraction of its channels: 1, 1/2, 1/4 or 1/8 [default: that of the weights, else 1]
+    #[arg(long, value_name = "W")]
+    width: Option<Width>,
     /// PCA of the embeddings, an npz with pca_eigen_vectors and pca_means [default: the PCA in the weights file, else
     /// none]
     #[arg(long, value_name = "FILE.npz")]
@@ -153,7 +153,8 @@ impl Args {
             (_, Some(weights)) => {
                 let pca = self.pca.as_deref().map(absolute).transpose()?;
                 let scaling = self.scaling.filter(|_| self.frontend.row().embedding);
-                Some(FrontEnd { last_relu: !self.no_last_relu, pca, scaling, ..FrontEnd::new(weights, self.width) })
+                let last_relu = self.no_last_relu.then_some(false);
+                Some(FrontEnd { last_relu, pca, scaling, ..FrontEnd::new(weights, self.width) })
             }
             (_, None) => {
                 return Err(Error::Usage(

@@ -7,6 +7,7 @@ use super::output::{note, print, print_json};
 use super::settings::{SeedArgs, SettingArgs, in_options, models};
 use wmic::core::files::absolute;
 use wmic::core::numbers;
+use wmic::gpu::Gpu;
 use wmic::report::tables::table::{Align, Style, Table, printable};
 use wmic::run::config::Config;
 use wmic::train::outline::{Extent, ForestOutline, Outline};
@@ -47,14 +48,24 @@ impl Args {
             let outline = ForestOutline::of(&config, extent.dims);
             if self.json { print_json(&outline)? } else { print(&forest_table(outline))? }
         } else {
-            let outline = Outline::of(&gpu, &config, &extent)?;
-            if let Some(limit) = &outline.limit {
-                note(&in_options(format!("warning: {} cannot run it: {limit}", gpu.adapter().name)));
-            }
-            if self.json { print_json(&outline)? } else { print(&tables(outline))? }
+            show(&gpu, &config, &extent, self.json)?;
         }
         Ok(Status::Done)
     }
+}
+
+/// Prints what a run of a network takes.
+pub fn show(gpu: &Gpu, config: &Config, extent: &Extent, json: bool) -> anyhow::Result<()> {
+    let outline = Outline::of(gpu, config, extent)?;
+    if let Some(limit) = &outline.limit {
+        note(&in_options(format!("warning: {} cannot run it: {limit}", gpu.adapter().name)));
+    }
+    if json {
+        print_json(&outline)?
+    } else {
+        print(&tables(outline))?
+    }
+    Ok(())
 }
 
 fn forest_table(o: ForestOutline) -> String {

@@ -7,6 +7,7 @@ use clap::builder::PossibleValuesParser;
 use super::clips::with_progress;
 use super::common::{Device, Status};
 use super::output::{note, print};
+use super::plan;
 use super::settings::{SeedArgs, variant};
 use super::train::{Messages, carry_out};
 use wmic::core::files::absolute;
@@ -15,8 +16,10 @@ use wmic::gpu::Gpu;
 use wmic::nn::front_ends::vggish::Width;
 use wmic::nn::models::pretraining::OBJECTIVES;
 use wmic::run::config::{Config, Optimiser};
-use wmic::run::pretraining::load_patches;
+use wmic::run::patches::load_patches;
+use wmic::run::pretraining::{front_end_file, name};
 use wmic::run::run_dir::RunDir;
+use wmic::train::outline::Extent;
 use wmic::train::session::{FrontEnds, Session};
 use wmic::{Error, Result, report};
 
@@ -78,8 +81,11 @@ pub struct Args {
     /// Replace the run in --out
     #[arg(long)]
     force: bool,
+    /// Show the dispatches, memory and work instead of training
+    #[arg(long)]
+    plan: bool,
     /// Resume the run in DIR; the result is bit-identical to an uninterrupted run
-    #[arg(long, value_name = "DIR", conflicts_with_all = ["sounds", "objective", "out", "force"])]
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["sounds", "objective", "out", "force", "plan"])]
     resume: Option<PathBuf>,
     #[command(flatten)]
     device: Device,
@@ -105,9 +111,15 @@ impl Args {
                 let sounds = config.dataset.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
                 let default = || PathBuf::from("runs").join(format!("{}-{sounds}", config.model));
                 let out = self.out.clone().unwrap_or_else(default);
-                RunDir::vacant(&out, self.force)?;
+                if !self.plan {
+                    RunDir::vacant(&out, self.force)?;
+                }
                 let gpu = self.device.open()?;
                 let Some(data) = load(&gpu, &mut config)? else { return Ok(Status::Interrupted) };
+                if self.plan {
+                    plan::show(&gpu, &config, &Extent::of_clips(&gpu, &config, &data)?, false)?;
+                    return Ok(Status::Done);
+                }
                 conclude(Session::begin(&gpu, &config, &data, &out, self.force)?, &data, &out)
             }
         }
@@ -151,17 +163,39 @@ fn load(gpu: &Gpu, config: &mut Config) -> Result<Option<Dataset>> {
     with_progress("log-mel patches of", "patches", |stop, progress| load_patches(gpu, config, stop, progress))
 }
 
-/// Trains to the end and writes the front ends.
-fn conclude(mut session: Session, data: &Dataset, out: &Path) -> anyhow::Result<Status> {
+/// The front ends of `config`, of a run in a folder of `within` that is named after what determines them: trained, unless they are
+/// there. `None` if the user interrupted.
+pub fn front_ends(gpu: &Gpu, config: &Config, within: &Path) -> Result<Option<Vec<PathBuf>>> {
+    let mut config = config.clone();
+    let Some(data) = load(gpu, &mut config)? else { return Ok(None) };
+    let out = within.join(name(&config, &data)?);
+    let files: Vec<PathBuf> = config.seeds.iter().map(|&seed| out.join(front_end_file(&config.seeds, seed))).collect();
+    let session = match RunDir::open(&out) {
+        // The report is written last.
+        Ok(run) if run.report().is_file() && files.iter().all(|file| file.is_file()) => return Ok(Some(files)),
+        Ok(_) => Session::resume(gpu, &config, &data, RunDir::reopen(&out)?)?,
+        Err(_) => Session::begin(gpu, &config, &data, &out, false)?,
+    };
+    Ok(finish(session, &data, "the same command".into())?.map(|_| files))
+}
+
+/// Trains to the end, and writes the front ends and the report. `None` if the user interrupted.
+fn finish(mut session: Session, data: &Dataset, resume: String) -> Result<Option<FrontEnds>> {
     let (train, validation) = (data.train.len(), data.validation.as_ref().map_or(0, Vec::len));
     note(&format!("{train} patches to train on, {validation} for validation"));
-    let messages =
-        Messages { resume: format!("wmic pretrain --resume {}", out.display()), overall: &|_| String::new() };
-    if !carry_out(&mut session, data, &messages)? {
-        return Ok(Status::Interrupted);
+    if !carry_out(&mut session, data, &Messages { resume, overall: &|_| String::new() })? {
+        return Ok(None);
     }
-    let FrontEnds { run, history, best, constant } = session.finish_front_ends()?;
-    report::pages::pretraining::write(&run, &history, &best, constant)?;
+    let done = session.finish_front_ends()?;
+    report::pages::pretraining::write(&done)?;
+    Ok(Some(done))
+}
+
+/// Trains to the end and says where the front ends are.
+fn conclude(session: Session, data: &Dataset, out: &Path) -> anyhow::Result<Status> {
+    let resume = format!("wmic pretrain --resume {}", out.display());
+    let Some(done) = finish(session, data, resume)? else { return Ok(Status::Interrupted) };
+    let FrontEnds { run, best, constant, .. } = done;
     for (row, file) in best {
         let (seed, epoch, loss) = (row.seed, row.epoch + 1, row.val_loss);
         let file = file.display();

@@ -134,8 +134,11 @@ pub fn in_options(text: String) -> String {
 }
 
 fn rename(text: String, name: &dyn Fn(&str) -> String) -> String {
-    const ARGUMENTS: [&str; 11] =
-        ["seeds", "out", "force", "resume", "device", "split", "dataset", "labels", "words", "negatives", "absolute"];
+    #[rustfmt::skip]
+    const ARGUMENTS: [&str; 12] = [
+        "seeds", "out", "force", "resume", "device", "split", "dataset", "labels", "words", "negatives", "absolute",
+        "pretrain_sounds",
+    ];
     let keys = SETTINGS.iter().map(|setting| setting.key).chain(ARGUMENTS);
     keys.fold(text, |text, key| text.replace(&format!("`{key}`"), &name(key)))
 }

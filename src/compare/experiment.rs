@@ -1,30 +1,30 @@
 //! Experiments: the models of a paper's figure, each with its own settings, as a readable TOML file
 //! (`assets/experiments`).
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use crate::compare::entry::{Entry, Sounds};
 use crate::core::error::{Error, Result};
 use crate::core::files::absolute;
-use crate::core::toml::{one_line, parse_toml, read_toml_text};
+use crate::core::toml::{parse_toml, read_toml_text};
 use crate::metrics::scores::{ClassMetrics, Task};
 use crate::nn;
 use crate::run::config::Config;
 use crate::run::given::Given;
 
 /// Built-in experiments, by name.
-pub const BUILT_IN: [(&str, &str); 5] = [
+pub const BUILT_IN: [(&str, &str); 6] = [
     ("aacnn21", include_str!("../../assets/experiments/aacnn21.toml")),
     ("ismir19", include_str!("../../assets/experiments/ismir19.toml")),
     ("partial20", include_str!("../../assets/experiments/partial20.toml")),
+    ("repr21", include_str!("../../assets/experiments/repr21.toml")),
     ("visual20-det", include_str!("../../assets/experiments/visual20-det.toml")),
     ("visual20-sto", include_str!("../../assets/experiments/visual20-sto.toml")),
 ];
 
-/// Settings that all entries of a comparison share, so that an entry cannot set them.
-const COMMON: [&str; 2] = ["dataset", "seeds"];
+const WEIGHTS: &str = "front_end.weights";
 
 /// The main score of an experiment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -93,17 +93,6 @@ pub struct Experiment {
     source: PathBuf,
 }
 
-/// One of the models that are compared.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Entry {
-    /// Distinct within its experiment.
-    pub label: String,
-    /// Scores reported in its paper, by metric.
-    pub reported: BTreeMap<String, f64>,
-    /// Keys of [`Config`], `model` among them.
-    settings: toml::Table,
-}
-
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct File {
@@ -169,6 +158,22 @@ impl Experiment {
         Ok(Experiment { name, title, paper, found, metric, seeds, entries, text: text.to_owned(), source })
     }
 
+    /// With `n` entries for each that pre-trains its front end, on one of so many.
+    pub fn with_front_ends(mut self, n: usize) -> Experiment {
+        self.entries = self.entries.iter().flat_map(|entry| entry.on_front_ends(n)).collect();
+        self
+    }
+
+    /// The settings of the pre-training of each entry's front end, for its own settings `configs`; `None` for entries without.
+    ///
+    /// # Errors
+    /// `Data`, naming the entry: settings that are wrong, no sounds.
+    pub fn pretrainings(&self, configs: &[Config], given: &Sounds) -> Result<Vec<Option<Config>>> {
+        let each =
+            |(entry, config): (&Entry, &Config)| entry.pretraining(config, given).map_err(|e| self.error(entry, &e));
+        self.entries.iter().zip(configs).map(each).collect()
+    }
+
     /// The settings of each entry, before its data are loaded: its own, overridden by those `given` that its model has.
     /// `seeds`: in place of the experiment's number of them.
     ///
@@ -180,8 +185,17 @@ impl Experiment {
         let of_file = |entry: &Entry| entry.config(&dataset).map_err(|e| self.error(entry, &e));
         let mut configs = self.entries.iter().map(of_file).collect::<Result<Vec<Config>>>()?;
         let models = configs.iter().map(Config::model).collect::<Result<Vec<_>>>()?;
-        let complete = |config: &mut Config| {
-            *config = given.restrict_to(config.model()?, &models).apply_to(config)?;
+        let takes_weights = |(entry, model): (&Entry, &&nn::Model)| model.needs_vggish() && !entry.has_weights();
+        let own = self.entries.iter().any(Entry::has_weights);
+        if given.has(WEIGHTS) && own && !self.entries.iter().zip(&models).any(takes_weights) {
+            return Err(Error::Usage(format!("the entries have their own front ends: remove `{WEIGHTS}`")));
+        }
+        let complete = |config: &mut Config, own_weights: bool| {
+            let mut given = given.restrict_to(config.model()?, &models);
+            if own_weights {
+                given = given.without(WEIGHTS);
+            }
+            *config = given.apply_to(config)?;
             config.seeds = seeds.map_or_else(|| (0..self.seeds as u64).collect(), <[u64]>::to_vec);
             if let Some(missing) = config.init.as_ref().filter(|init| !init.exists()) {
                 return Err(Error::data(missing, "does not exist: no initial weights"));
@@ -189,7 +203,7 @@ impl Experiment {
             config.validate()
         };
         for (config, entry) in configs.iter_mut().zip(&self.entries) {
-            complete(config).map_err(|e| self.error(entry, &e))?;
+            complete(config, entry.has_weights()).map_err(|e| self.error(entry, &e))?;
         }
         // Otherwise one entry would be tested on another's training clips.
         let mut split_configs = configs.iter().map(Config::split_config);
@@ -224,58 +238,5 @@ fn main_metric(given: Option<MainMetric>, entries: &[Entry]) -> Result<MainMetri
         (Some(metric), _) => Ok(metric),
         (None, [(_, Task::SingleLabel)]) => Ok(MainMetric::Accuracy),
         (None, _) => Ok(MainMetric::F1Pn),
-    }
-}
-
-impl Entry {
-    fn new(mut table: toml::Table) -> Result<Entry, String> {
-        let label = match table.remove("label") {
-            Some(toml::Value::String(label)) => label,
-            Some(other) => return Err(format!("label must be a string, not {other}")),
-            None => return Err("has no label".into()),
-        };
-        let of = |reason: String| format!("({label}) {reason}");
-        let reported: BTreeMap<String, f64> = match table.remove("reported") {
-            Some(value) => {
-                value.try_into().map_err(|e: toml::de::Error| of(format!("reported: {}", one_line(&e.to_string()))))?
-            }
-            None => BTreeMap::new(),
-        };
-        let model = match table.get("model") {
-            Some(toml::Value::String(name)) => nn::find(name).ok(),
-            Some(other) => return Err(of(format!("model must be a string, not {other}"))),
-            None => return Err(of("has no model".into())),
-        };
-        // An unknown model is reported later.
-        let known: Vec<&str> = model.iter().flat_map(|m| Task::of(m.single_label).metrics()).map(|m| m.name).collect();
-        if let Some(name) = reported.keys().find(|name| model.is_some() && !known.contains(&name.as_str())) {
-            return Err(of(format!("reported has unknown metric {name}; metrics are {}", known.join(", "))));
-        }
-        if let Some(key) = COMMON.iter().find(|key| table.contains_key(**key)) {
-            return Err(of(format!("sets {key}, which must be the same for all entries")));
-        }
-        let entry = Entry { label: label.clone(), reported, settings: table };
-        match entry.folder().is_empty() {
-            true => Err(of("has a label without a letter or a digit".into())),
-            false => Ok(entry),
-        }
-    }
-
-    /// The name of its run's directory: "+ mixup" is `mixup`, "FC_T" is `fc-t`.
-    pub fn folder(&self) -> String {
-        let words = self.label.split(|c: char| !c.is_alphanumeric()).filter(|word| !word.is_empty());
-        words.map(str::to_lowercase).collect::<Vec<_>>().join("-")
-    }
-
-    /// The protocol of its model's paper, overridden by its own settings.
-    ///
-    /// # Errors
-    /// `Usage`: an unknown model or key, a value of another type.
-    pub fn config(&self, dataset: &Path) -> Result<Config> {
-        Config::of_table(self.model(), dataset, self.settings.clone())
-    }
-
-    fn model(&self) -> &str {
-        self.settings["model"].as_str().expect("checked when it was read")
     }
 }

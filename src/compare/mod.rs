@@ -2,6 +2,7 @@
 
 pub mod comparison;
 pub mod entries;
+pub mod entry;
 pub mod experiment;
 pub mod runs;
 pub mod test_predictions;

@@ -5,12 +5,13 @@ use std::path::{Path, PathBuf};
 
 use crate::compare::comparison::{ComparedRun, Comparison};
 use crate::compare::entries::{self, Entries};
-use crate::compare::experiment::{Entry, Experiment};
+use crate::compare::entry::Entry;
+use crate::compare::experiment::Experiment;
 use crate::compare::test_predictions::TestPredictions;
 use crate::core::error::{Error, Result};
 use crate::core::files::{create_directories, is_leftover, try_lock_directory, write_atomic};
 use crate::data::{Dataset, FeatureScale, has_class_map};
-use crate::features::front_end::FrontEnd;
+use crate::features::front_end::{FrontEnd, Source};
 use crate::gpu::Gpu;
 use crate::metrics::evaluation::Evaluation;
 use crate::nn::FeatureKind;
@@ -21,6 +22,8 @@ use crate::train::session::{Outcome, Session, same_data};
 
 /// Copy of the experiment's file; it marks the directory as a comparison.
 const EXPERIMENT: &str = "experiment.toml";
+/// Folder of the runs of pre-training.
+const PRETRAINED: &str = "pretrained";
 
 /// The runs of an experiment in a directory, which is locked until this is dropped.
 pub struct Runs {
@@ -67,6 +70,9 @@ pub enum Progress<'a> {
     },
 }
 
+/// Pre-trains with these settings in a folder of the given one, if that is not done; gives each seed's front end, `None` to stop.
+pub type Pretrain<'a> = dyn FnMut(&Gpu, &Config, &Path) -> Result<Option<Vec<PathBuf>>> + 'a;
+
 /// Loads the clips of a run and completes its settings; `None` to stop.
 pub type Load<'a> = dyn FnMut(&Gpu, &mut Config) -> Result<Option<Dataset>> + 'a;
 
@@ -74,9 +80,10 @@ pub type Load<'a> = dyn FnMut(&Gpu, &mut Config) -> Result<Option<Dataset>> + 'a
 pub type Train<'a> = dyn FnMut(usize, Session, &Dataset) -> Result<Option<Outcome>> + 'a;
 
 impl Runs {
-    /// Checks all settings and data of the `experiment`, before anything is trained. `configs`: of its entries, see
-    /// [`Experiment::configs`]. Runs are in folders of `out`; those of an earlier call with the same settings are
-    /// continued, or with `force` replaced. `None` if `load` stopped.
+    /// Checks all settings and data of the `experiment`, before anything is trained but the front ends of its entries. `configs`:
+    /// of its entries and of their pre-training, see [`Experiment::configs`] and [`Experiment::pretrainings`]. Runs are in folders of
+    /// `out`; those of an earlier call with the same settings are continued, or with `force` replaced; pre-trained front ends are
+    /// reused. `None` if `pretrain` or `load` stopped.
     ///
     /// # Errors
     /// `Usage` if `out` has anything but this comparison, or runs of other settings; `Data`, naming the entry, if its
@@ -84,9 +91,10 @@ impl Runs {
     pub fn prepare(
         gpu: &Gpu,
         experiment: Experiment,
-        configs: Vec<Config>,
+        configs: Vec<(Config, Option<Config>)>,
         out: &Path,
         force: bool,
+        pretrain: &mut Pretrain,
         load: &mut Load,
     ) -> Result<Option<Runs>> {
         create_directories(out, || {
@@ -96,7 +104,12 @@ impl Runs {
             }
             let mut datasets = Datasets::default();
             let mut runs = vec![];
-            for (entry, mut config) in experiment.entries.iter().zip(configs) {
+            for (entry, (mut config, pretraining)) in experiment.entries.iter().zip(configs) {
+                if let Some(pretraining) = pretraining {
+                    let Some(files) = pretrain(gpu, &pretraining, &out.join(PRETRAINED))? else { return Ok(None) };
+                    let front_end = config.front_end.as_mut().expect("an entry that pre-trains has a front end");
+                    front_end.weights = Source::File(files[entry.front_end].clone());
+                }
                 let wrong = |e: Error| experiment.error(entry, &e);
                 let Some(data) = datasets.load(gpu, &mut config, load).map_err(wrong)? else { return Ok(None) };
                 let clips = datasets.of(data);
@@ -196,7 +209,10 @@ impl Runs {
 /// Locks the directory, which must be empty or a comparison.
 fn lock(out: &Path) -> Result<Option<File>> {
     let lock = try_lock_directory(out, "another process is writing a comparison there")?;
-    let foreign = std::fs::read_dir(out).map_err(Error::io(out))?.flatten().any(|e| !is_leftover(&e.path()));
+    let foreign = std::fs::read_dir(out)
+        .map_err(Error::io(out))?
+        .flatten()
+        .any(|e| !is_leftover(&e.path()) && e.file_name() != PRETRAINED);
     match foreign && !out.join(EXPERIMENT).is_file() {
         false => Ok(lock),
         true => {

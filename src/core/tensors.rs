@@ -56,6 +56,11 @@ impl File {
         SafeTensors::deserialize(&self.bytes).expect("deserialised when it was read")
     }
 
+    /// Whether it was written by wmic.
+    pub fn has_about(&self) -> bool {
+        self.about.is_some()
+    }
+
     pub fn about<M: DeserializeOwned>(&self, path: &Path) -> Result<M> {
         let text = self.about.as_ref().ok_or_else(|| Error::checkpoint(path, "was not written by wmic train"))?;
         serde_json::from_str(text).map_err(|e| Error::checkpoint(path, format!("has unreadable metadata: {e}")))

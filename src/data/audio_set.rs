@@ -245,6 +245,7 @@ impl AudioSet {
             validation: Some(validation),
             test,
             drawn: Some(Drawn::Notes),
+            word_vectors: vec![],
             warnings,
         })
     }

@@ -17,6 +17,8 @@ pub struct Dataset {
     pub path: PathBuf,
     /// K names, in the order of the class map.
     pub classes: Vec<String>,
+    /// A vector of norm 1 for each class, in pre-training on words; else none.
+    pub word_vectors: Vec<Vec<f32>>,
     /// N distinct clip keys.
     pub keys: Vec<String>,
     pub features: Features,
@@ -159,6 +161,7 @@ impl Dataset {
         }
         self.features.lengths.iter().for_each(|&n| fingerprint.mix(n.into()));
         self.classes.iter().chain(&self.keys).for_each(|name| fingerprint.mix_bytes(name.as_bytes()));
+        self.word_vectors.iter().for_each(|vector| fingerprint.mix_bytes(bytemuck::cast_slice(vector)));
         for (&target, &observed) in self.targets.iter().zip(&self.observed) {
             fingerprint.mix(if observed { 1 + u64::from(target.to_bits()) } else { 0 });
         }

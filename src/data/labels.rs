@@ -207,6 +207,7 @@ impl Labels {
             validation,
             test,
             drawn: None,
+            word_vectors: vec![],
             warnings,
         })
     }

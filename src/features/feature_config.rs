@@ -35,7 +35,7 @@ impl FeatureConfig {
     }
 
     pub(super) fn width(&self) -> Width {
-        self.front_end.as_ref().map(|f| f.width).unwrap_or_default()
+        self.front_end.as_ref().map(FrontEnd::width).unwrap_or_default()
     }
 
     /// Shape of an instance.

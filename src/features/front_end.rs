@@ -73,11 +73,13 @@ impl From<Source> for String {
 #[serde(deny_unknown_fields)]
 pub struct FrontEnd {
     pub weights: Source,
-    #[serde(default)]
-    pub width: Width,
-    /// ReLU after the last dense layer, as in the release of 2017, used for OpenMIC's features.
-    #[serde(default = "yes")]
-    pub last_relu: bool,
+    /// Of VGGish. `None`: as the weights were trained, and full if they do not say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub width: Option<Width>,
+    /// ReLU after the last dense layer, as in the release of 2017, used for OpenMIC's features. `None`: as the weights were trained,
+    /// and with it if they do not say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_relu: Option<bool>,
     /// An npz with the PCA of the embeddings, instead of the one in the weights.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pca: Option<PathBuf>,
@@ -92,38 +94,56 @@ pub struct FrontEnd {
     pub fingerprint: Option<String>,
 }
 
-fn yes() -> bool {
-    true
-}
-
 impl FrontEnd {
-    pub fn new(weights: Source, width: Width) -> FrontEnd {
-        FrontEnd { weights, width, last_relu: true, pca: None, scaling: None, range: None, fingerprint: None }
+    pub fn new(weights: Source, width: impl Into<Option<Width>>) -> FrontEnd {
+        FrontEnd {
+            weights,
+            width: width.into(),
+            last_relu: None,
+            pca: None,
+            scaling: None,
+            range: None,
+            fingerprint: None,
+        }
     }
 
     /// Reads or draws the weights.
     ///
     /// # Errors
-    /// `Checkpoint` for a file that is damaged, of another width or of another network, and for one that has changed since
-    /// the fingerprint was taken.
+    /// `Checkpoint` for a file that is damaged, of another width or of another network, one that was trained with another end, and
+    /// one that has changed since the fingerprint was taken.
     pub fn load(&self) -> Result<Weights> {
-        let layout = |init| vggish::layout(self.width, init);
         let mut weights = match &self.weights {
-            Source::Random(seed) => Weights::random(&layout(vggish::INIT), *seed),
-            Source::RandomGlorot(seed) => Weights::random(&layout(WeightInit::XavierUniform), *seed),
-            Source::File(path) => Weights::read(path, &layout(vggish::INIT), self.width)?,
+            Source::Random(seed) => Weights::random(self.width(), vggish::INIT, *seed),
+            Source::RandomGlorot(seed) => Weights::random(self.width(), WeightInit::XavierUniform, *seed),
+            Source::File(path) => Weights::read(path, self.width)?,
         };
         if let Some(pca) = &self.pca {
             weights.post_process = Some(PostProcess::read(pca)?);
             weights.has_pca = true;
         }
+        let wrong = |reason: &str| Err(Error::checkpoint(Path::new(&self.weights.to_string()), reason));
+        match (self.last_relu, weights.last_relu) {
+            (Some(true), Some(false)) => return wrong("was trained without VGGish's last ReLU"),
+            (Some(false), Some(true)) => return wrong("was trained with VGGish's last ReLU"),
+            _ => {}
+        }
         match &self.fingerprint {
-            Some(known) if *known != weights.fingerprint() => Err(Error::checkpoint(
-                Path::new(&self.weights.to_string()),
-                "has weights other than those of the features or the run",
-            )),
+            Some(known) if *known != weights.fingerprint() => {
+                wrong("has weights other than those of the features or the run")
+            }
             _ => Ok(weights),
         }
+    }
+
+    /// Once the weights have been loaded.
+    pub fn width(&self) -> Width {
+        self.width.unwrap_or_default()
+    }
+
+    /// Whether VGGish ends with a ReLU, once the weights have been loaded.
+    pub fn has_last_relu(&self) -> bool {
+        self.last_relu.unwrap_or(true)
     }
 
     pub fn scaling(&self) -> Scaling {
@@ -148,13 +168,26 @@ impl FrontEnd {
         Ok(())
     }
 
-    /// Loads the weights and fixes them by their fingerprint.
+    /// Reads the width from the weights, for a plan that does not load them.
+    ///
+    /// # Errors
+    /// As [`FrontEnd::load`], of a file.
+    pub(crate) fn settle_width(&mut self) -> Result<()> {
+        if let (None, Source::File(_)) = (self.width, &self.weights) {
+            self.width = Some(self.load()?.width);
+        }
+        Ok(())
+    }
+
+    /// Loads the weights, and fixes them by their fingerprint, their width and the network's end.
     ///
     /// # Errors
     /// As [`FrontEnd::load`].
     pub(crate) fn pin(&mut self) -> Result<Weights> {
         let weights = self.load()?;
         self.fingerprint = Some(weights.fingerprint());
+        self.width = Some(weights.width);
+        self.last_relu = self.last_relu.or(weights.last_relu).or(Some(true));
         Ok(weights)
     }
 }
@@ -162,35 +195,62 @@ impl FrontEnd {
 /// VGGish's parameters, by torchvggish's names.
 pub struct Weights {
     arrays: Vec<(String, Array<f32>)>,
+    width: Width,
     /// If the weights contain one. For random weights it only rounds to 8 bits.
     pub post_process: Option<PostProcess>,
     /// Whether that is a PCA.
     has_pca: bool,
     /// Minimum and maximum of each dimension, if the weights contain them.
     range: Option<Range>,
+    /// Whether they were trained with a ReLU after the last dense layer, if the file says.
+    last_relu: Option<bool>,
+}
+
+/// Of pre-training, stored with the weights.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct About {
+    pub objective: String,
+    pub width: Width,
+    pub last_relu: bool,
+    pub seed: u64,
 }
 
 impl Weights {
-    fn random(layout: &Layout, seed: u64) -> Weights {
+    fn random(width: Width, init: WeightInit, seed: u64) -> Weights {
+        let layout = vggish::layout(width, init);
         let (trained, stats) = layout.initial(seed);
         Weights {
             arrays: layout.unpack(&trained, &stats),
+            width,
             post_process: Some(PostProcess::identity()),
             has_pca: false,
             range: None,
+            last_relu: None,
         }
     }
 
-    fn read(path: &Path, layout: &Layout, width: Width) -> Result<Weights> {
+    /// `width`: that of the file, if it is known.
+    fn read(path: &Path, width: Option<Width>) -> Result<Weights> {
         let file = File::read(path)?;
         let tensors = file.tensors();
-        let known = |name: &str| layout.params.iter().any(|p| p.name == name) || name.starts_with("pproc.");
+        // Of every width.
+        let known = vggish::layout(width.unwrap_or_default(), vggish::INIT);
+        let known = |name: &str| known.params.iter().any(|p| p.name == name) || name.starts_with("pproc.");
         if let Some(extra) = tensors.names().iter().find(|name| !known(name)) {
             return Err(Error::checkpoint(
                 path,
                 format!("has an unexpected tensor {extra} (torchvggish's names are expected)"),
             ));
         }
+        // Files of others have no metadata of ours.
+        let about = file.has_about().then(|| file.about::<About>(path)).transpose()?;
+        let width = match (width, about.as_ref().map(|about| about.width)) {
+            (Some(asked), Some(made)) if asked != made => {
+                return Err(Error::checkpoint(path, format!("is a VGGish of `width` {made}, not {asked}")));
+            }
+            (asked, made) => asked.or(made).unwrap_or_default(),
+        };
+        let layout = vggish::layout(width, vggish::INIT);
         let read = |name: &str, shape: &[usize]| floats(path, &tensors, name, shape);
         let hint = |e: Error| match e {
             Error::Checkpoint { reason, .. } => Error::checkpoint(
@@ -226,7 +286,8 @@ impl Weights {
                 Some(Range::new(min?, max?).map_err(|reason| Error::checkpoint(path, format!("pproc.min {reason}")))?)
             }
         };
-        Ok(Weights { arrays, has_pca: post_process.is_some(), post_process, range })
+        let last_relu = about.map(|about| about.last_relu);
+        Ok(Weights { arrays, width, has_pca: post_process.is_some(), post_process, range, last_relu })
     }
 
     pub fn get(&self, name: &str) -> Option<&Array<f32>> {

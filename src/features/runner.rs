@@ -8,7 +8,7 @@ use crate::data::{FeatureValues, Features};
 use crate::features::device_dataset::{DeviceDataset, Dims};
 use crate::features::extractor::{Extract, Extractor};
 use crate::features::feature_config::FeatureConfig;
-use crate::features::front_end::Weights;
+use crate::features::front_end::{FrontEnd, Weights};
 use crate::features::scaling::{PostProcess, Range};
 use crate::features::spectrum;
 use crate::gpu::Gpu;
@@ -36,7 +36,7 @@ impl FrontEndRunner {
         weights: Option<&Weights>,
         spectrogram: SpectrogramFrames,
     ) -> Result<FrontEndRunner> {
-        let last_relu = config.front_end.as_ref().is_none_or(|f| f.last_relu);
+        let last_relu = config.front_end.as_ref().is_none_or(FrontEnd::has_last_relu);
         let options = Options { width: config.width(), scale: config.scale, last_relu, spectrogram };
         let extractor = Extractor::new(gpu, config.kind, options, weights, config.kind.samples())?;
         let post_process = match (config.is_in_bytes(), weights) {

@@ -55,6 +55,9 @@ pub struct Prediction {
     pub own_loss: Option<(Tensor, Tensor)>,
     /// (1) each, added to the loss of the probabilities; only in training.
     pub auxiliary_losses: Vec<Tensor>,
+    /// For objectives of pre-training: VGGish's embedding (B, 128), then what the head makes of it. Denoising: the corrupted and the
+    /// restored patches, (B, 96, 64). textual: word vectors (B, D). align: the encodings of the sound and of its tags, (B, E).
+    pub learned: Vec<Tensor>,
 }
 
 impl Prediction {
@@ -69,6 +72,7 @@ impl Prediction {
             instance_probabilities: None,
             own_loss: None,
             auxiliary_losses: vec![],
+            learned: vec![],
         }
     }
 }

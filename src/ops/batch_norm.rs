@@ -8,14 +8,14 @@
 //! running = (1 - momentum) running + momentum new, with the unbiased variance (of one instance: 0; of none: no change).
 //! For evaluation the running statistics are used, dropout is off, and there is no gradient.
 
-use super::{Entry, variants};
+use super::{Entry, affine, variants};
 use crate::check::{Case, Fill, Input, InputRole};
 use crate::core::array::Array;
 use crate::core::error::{Error, Result};
 use crate::core::random::{PHILOX_ROUNDS, dropout_factor, dropout_threshold};
 use crate::core::shape::Shape;
 use crate::gpu::{Grid, Launch, Recorder, Shader, View, params, shader};
-use crate::graph::{Bound, Cost, Graph, Io, Mode, Op, Outputs, Sink, Spec, Tensor};
+use crate::graph::{Bound, Cost, Graph, Io, Mode, Op, Outputs, Spec, Tensor};
 
 static SHADER: Shader = shader!("batch_norm.wgsl");
 static VEC4: Shader = SHADER.with(&["VEC4"]);
@@ -272,27 +272,22 @@ impl Op for Train {
         let bindings = [&inputs[..], &[("partial", partial)]].concat();
         r.dispatch(shader, "batch_norm_backward_slices", &bindings, p, per_slice(p, io.replicas));
 
-        let (gamma, beta) = (io.dx(2), io.dx(3));
-        let (some, other) = (gamma.or(beta).map(|s| s.view), beta.or(gamma).map(|s| s.view));
-        // Parameters are in one arena. Without trained ones only the sums are needed.
-        let affine = some.zip(other).map_or(Some(io.scratch(3).view), |(a, b)| a.cover(b));
-        let affine =
-            affine.ok_or(Error::NoGradient { op: "batch_norm with gamma and beta that are not parameters" })?;
-        let at = |sink: Option<&Sink>| sink.map_or(0, |s| ((s.view.offset - affine.offset) / width) as u32);
-        let stride = |sink: Option<&Sink>| sink.map_or(0, |s| (s.stride / width) as u32);
-        let adds = |sink: Option<&Sink>| sink.is_some_and(|s| s.accumulate).into();
+        let op = "batch_norm with gamma and beta that are not parameters";
+        let (gradients, [gamma, beta]) = affine::gradients(io, width, op)?;
         let p = Params {
-            gamma_stride: stride(gamma),
-            beta_stride: stride(beta),
-            accumulate: adds(gamma),
-            accumulate_beta: adds(beta),
-            first_at: at(gamma),
-            second_at: at(beta),
-            wants_gamma: gamma.is_some().into(),
-            wants_beta: beta.is_some().into(),
+            gamma_stride: gamma.stride,
+            beta_stride: beta.stride,
+            accumulate: gamma.accumulate,
+            accumulate_beta: beta.accumulate,
+            first_at: gamma.at,
+            second_at: beta.at,
+            wants_gamma: gamma.wanted,
+            wants_beta: beta.wanted,
             ..p
         };
-        let bindings = [("partial", partial), ("sums", sums), ("grad_affine", affine)];
+        // Without trained ones only the sums are needed.
+        let gradients = gradients.unwrap_or(io.scratch(3).view);
+        let bindings = [("partial", partial), ("sums", sums), ("grad_affine", gradients)];
         r.dispatch(shader, "batch_norm_backward_sums", &bindings, p, per_value(p, io.replicas));
 
         if let Some(dx) = io.dx(0) {

@@ -6,6 +6,7 @@
 //! number of pairs. Slope of cos by x: (t / |t| - cos x / |x|) / |x|.
 
 use super::Entry;
+use super::mean_of_rows::{self, mean_of_rows};
 use crate::check::{Case, Fill, Input};
 use crate::core::array::Array;
 use crate::core::error::{Error, Result};
@@ -107,9 +108,7 @@ impl Op for CosineLoss {
         let rounds = (p.width as usize).div_ceil(LANES) + 2 * LANE_ROUNDS;
         let launch = Grid::folded(p.batch as usize, io.replicas).rounds(rounds);
         r.dispatch(self.shader(), "cosine_loss_forward_rows", &bindings, p, launch);
-        let bindings = [("rows", rows), ("y", io.y(0).view), ("parts", io.y(1).view)];
-        let launch = Grid::folded(1, io.replicas).rounds((p.batch as usize).div_ceil(LANES) + LANE_ROUNDS);
-        r.dispatch(self.shader(), "cosine_loss_forward", &bindings, p, launch);
+        mean_of_rows(r, rows, io.y(0).view, io.y(1).view, p.batch as usize, io.replicas);
         Ok(())
     }
 
@@ -182,5 +181,9 @@ fn cases() -> Vec<Case> {
     ]
 }
 
-pub const OP: Entry =
-    Entry { name: "cosine_loss", about: "cosine embedding loss of pairs", shaders: &[&SHADER, &DIFFER], cases };
+pub const OP: Entry = Entry {
+    name: "cosine_loss",
+    about: "cosine embedding loss of pairs",
+    shaders: &[&SHADER, &DIFFER, &mean_of_rows::SHADER],
+    cases,
+};

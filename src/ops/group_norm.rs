@@ -5,12 +5,12 @@
 //! x (B, T, F), lengths (B) u32: instances t < lengths[b] are valid, the rest is padding, where y and dx are 0. gamma, beta (F); y as x.
 //! The same in training and evaluation.
 
-use super::{Entry, variants};
+use super::{Entry, affine, variants};
 use crate::check::{Case, Fill, Input, InputRole};
 use crate::core::array::Array;
 use crate::core::error::{Error, Result};
 use crate::gpu::{Grid, Launch, Recorder, Shader, View, params, shader};
-use crate::graph::{Bound, Cost, Graph, Io, Op, Outputs, Sink, Spec, Tensor};
+use crate::graph::{Bound, Cost, Graph, Io, Op, Outputs, Spec, Tensor};
 
 static SHADER: Shader = shader!("group_norm.wgsl");
 static VEC4: Shader = SHADER.with(&["VEC4"]);
@@ -106,29 +106,21 @@ impl GroupNorm {
 
     /// The gradients of gamma and beta from each clip's sums, if they are trained.
     fn backward_affine(&self, io: &Io, r: &mut Recorder, partial: View) -> Result<()> {
-        let (gamma, beta) = (io.dx(2), io.dx(3));
-        let Some((some, other)) = gamma.or(beta).map(|s| s.view).zip(beta.or(gamma).map(|s| s.view)) else {
-            return Ok(());
-        };
-        let affine = some
-            .cover(other)
-            .ok_or(Error::NoGradient { op: "group_norm with gamma and beta that are not parameters" })?;
         let (shader, width) = self.kernels(io.x(0).shape.last());
-        let at = |sink: Option<&Sink>| sink.map_or(0, |s| ((s.view.offset - affine.offset) / width) as u32);
-        let stride = |sink: Option<&Sink>| sink.map_or(0, |s| (s.stride / width) as u32);
-        let adds = |sink: Option<&Sink>| sink.is_some_and(|s| s.accumulate).into();
+        let op = "group_norm with gamma and beta that are not parameters";
+        let (Some(gradients), [gamma, beta]) = affine::gradients(io, width, op)? else { return Ok(()) };
         let p = Params {
-            gamma_stride: stride(gamma),
-            beta_stride: stride(beta),
-            accumulate: adds(gamma),
-            accumulate_beta: adds(beta),
-            first_at: at(gamma),
-            second_at: at(beta),
-            wants_gamma: gamma.is_some().into(),
-            wants_beta: beta.is_some().into(),
+            gamma_stride: gamma.stride,
+            beta_stride: beta.stride,
+            accumulate: gamma.accumulate,
+            accumulate_beta: beta.accumulate,
+            first_at: gamma.at,
+            second_at: beta.at,
+            wants_gamma: gamma.wanted,
+            wants_beta: beta.wanted,
             ..self.params(io)
         };
-        let bindings = [("partial", partial), ("grad_affine", affine)];
+        let bindings = [("partial", partial), ("grad_affine", gradients)];
         for p in pieces(p, p.clips) {
             let launch = Grid::items(p.f as usize, LANES, io.replicas).rounds(PIECE as usize);
             r.dispatch(shader, "group_norm_backward_affine", &bindings, p, launch);

@@ -5,6 +5,7 @@
 //! epoch give the loss of the epoch. Slope: 2 d / elements, or sign(d) / elements.
 
 use super::Entry;
+use super::mean_of_rows::{self, mean_of_rows};
 use crate::check::{Case, Fill, Input};
 use crate::core::array::Array;
 use crate::core::error::{Error, Result};
@@ -78,9 +79,7 @@ impl Op for SquaredError {
         let bindings = [("x", io.x(0).view), ("targets", io.x(1).view), ("lengths", io.x(2).view), ("rows", rows)];
         let launch = Grid::folded(batch, io.replicas).rounds(width.div_ceil(LANES) + LANE_ROUNDS);
         r.dispatch(&SHADER, "squared_error_forward_rows", &bindings, p, launch);
-        let bindings = [("rows", rows), ("y", io.y(0).view), ("parts", io.y(1).view)];
-        let launch = Grid::folded(1, io.replicas).rounds(batch.div_ceil(LANES) + LANE_ROUNDS);
-        r.dispatch(&SHADER, "squared_error_forward", &bindings, p, launch);
+        mean_of_rows(r, rows, io.y(0).view, io.y(1).view, batch, io.replicas);
         Ok(())
     }
 
@@ -138,5 +137,9 @@ fn cases() -> Vec<Case> {
     ]
 }
 
-pub const OP: Entry =
-    Entry { name: "squared_error", about: "mean squared or absolute error", shaders: &[&SHADER], cases };
+pub const OP: Entry = Entry {
+    name: "squared_error",
+    about: "mean squared or absolute error",
+    shaders: &[&SHADER, &mean_of_rows::SHADER],
+    cases,
+};

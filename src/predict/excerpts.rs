@@ -99,7 +99,8 @@ impl Excerpts {
     /// `bands` of the spectrogram's frames.
     pub fn new(trained: &Trained, hop: f64, bands: usize, options: &Options) -> Excerpts {
         let model: &Model = nn::find(&trained.about.model).expect("a trained model is known");
-        let steps = if model.trains_vggish() { MAP[0] } else { 1 };
+        // The positions of all others are times.
+        let steps = if model.trains_vggish() { MAP[0] } else { model.positions };
         let whole = model.is_single_note();
         let kind = trained.config.kind().expect("a trained model is known");
         let (window, frame) = (kind.window(), kind.spectrogram().hop);

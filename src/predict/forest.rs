@@ -182,7 +182,7 @@ pub fn time_means(features: &Features, rows: &[u32]) -> Array<f32> {
 pub(crate) fn predict(forests: &[Forest], features: &Features, rows: &[Vec<u32>]) -> Predictions {
     let of_seed = |(forest, rows): (&Forest, &Vec<u32>)| forest.predict(&time_means(features, rows));
     let probabilities = forests.iter().zip(rows).map(of_seed).collect();
-    Predictions { probabilities, instances: None, glimpses: vec![] }
+    Predictions { probabilities, instances: None, glimpses: vec![], learned: vec![] }
 }
 
 /// Writes the forests of some seeds.

@@ -6,7 +6,7 @@ use crate::core::shape::Shape;
 use crate::features::device_dataset::DeviceDataset;
 use crate::gpu::{Buffer, Gpu, Pace};
 use crate::graph::{Arenas, Draft, Graph, Layout, Mode, Plan, Spec, Tensor};
-use crate::nn::{self, Inputs, Prediction};
+use crate::nn::{self, Inputs, Labels, Prediction};
 use crate::ops::sample::PADDING;
 use crate::run::config::Config;
 use crate::run::weights::Block;
@@ -21,6 +21,8 @@ pub struct Predictions {
     /// Per replica, (N, J, 2): glimpse locations of recurrent attention models, time and frequency in
     /// [-1, 1]; empty for others.
     pub glimpses: Vec<Array<f32>>,
+    /// For objectives of pre-training, see [`Prediction::learned`]: each tensor, per replica.
+    pub learned: Vec<Vec<Array<f32>>>,
 }
 
 /// Outputs of attention models for each of the T P positions of a clip (P in each of its T instances).
@@ -178,7 +180,9 @@ impl Predictor {
         let clips = dims.clips(&mut g);
         let taken = dims.gather(&mut g, clips, rows, model.positions)?;
         let (x, lengths) = (taken.x, taken.lengths);
-        let inputs = Inputs { x, lengths, clock, labels: None, partners: None, instances: None };
+        let labels = Labels { target: taken.target, observed: taken.observed };
+        let labels = nn::is_objective(model).then_some(labels);
+        let inputs = Inputs { x, lengths, clock, labels, partners: None, instances: None };
         let prediction = model.push(&mut g, inputs, self.config.settings(dims.classes))?;
         let tensors = outputs(&prediction, self.detail);
 
@@ -198,7 +202,9 @@ impl Predictor {
     fn predictions(&self, mut arrays: Vec<Vec<Array<f32>>>, clips: usize) -> Result<Predictions> {
         let mut rest = arrays.split_off(1);
         let probabilities = arrays.remove(0);
-        let per_position = if nn::find(&self.config.model)?.has_attention { rest.len().min(3) } else { 0 };
+        let model = nn::find(&self.config.model)?;
+        let learned = if nn::is_objective(model) { std::mem::take(&mut rest) } else { vec![] };
+        let per_position = if model.has_attention { rest.len().min(3) } else { 0 };
         let steps = rest.split_off(per_position);
         let instances = match <[_; 3]>::try_from(rest) {
             Ok([attention, scores, gates]) => Some(InstancePredictions { attention, scores, gates }),
@@ -207,18 +213,18 @@ impl Predictor {
         let count = steps.len();
         let path = |r: usize| Array::from_fn([clips, count, 2], |i| steps[i / 2 % count][r].row(i / 2 / count)[i % 2]);
         let glimpses = if count > 0 { (0..self.replicas).map(path).collect() } else { vec![] };
-        Ok(Predictions { probabilities, instances, glimpses })
+        Ok(Predictions { probabilities, instances, glimpses, learned })
     }
 }
 
 /// Outputs that are read back, in order: probabilities; attention, scores and gates of attention models; glimpses of
-/// others.
+/// others; what objectives of pre-training have learned.
 fn outputs(prediction: &Prediction, detail: Detail) -> Vec<Tensor> {
     let mut outputs = vec![prediction.probabilities];
     if detail == Detail::Positions {
         outputs.extend(prediction.attention);
         outputs.extend(prediction.position_scores.into_iter().flat_map(|of| [of.scores, of.attention]));
-        outputs.extend(&prediction.glimpses);
+        outputs.extend(prediction.glimpses.iter().chain(&prediction.learned));
     }
     outputs
 }

@@ -365,7 +365,7 @@ impl Config {
     pub fn settings(&self, classes: usize) -> ModelConfig {
         let width = match &self.pretrain {
             Some(pretrain) => pretrain.width,
-            None => self.front_end.as_ref().map(|f| f.width).unwrap_or_default(),
+            None => self.front_end.as_ref().map(FrontEnd::width).unwrap_or_default(),
         };
         let head = self.pretrain.as_ref().map(|pretrain| pretrain.head).unwrap_or_default();
         let Config { dropout, pooling, train_front_end, .. } = *self;

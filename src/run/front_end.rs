@@ -40,15 +40,14 @@ impl Config {
         let needs_weights = kind.row().weights.is_some();
         match (&self.front_end, &recipe.front_end) {
             (Some(_), None) if needs_weights => self.check_unrecorded(features),
-            (Some(asked), Some(made)) if asked.width != made.width => {
-                fail(format!("was extracted at `width` {}, not {}", made.width, asked.width))
+            (Some(FrontEnd { width: Some(asked), .. }), Some(made)) if *asked != made.width() => {
+                fail(format!("was extracted at `width` {}, not {asked}", made.width()))
             }
             (Some(asked), Some(made)) if asked.fingerprint.is_some() && asked.fingerprint != made.fingerprint => {
                 fail("was extracted with VGGish weights other than the run's".into())
             }
-            (Some(asked), Some(made)) if asked.fingerprint.is_some() && asked.last_relu != made.last_relu => {
-                let how = |relu: bool| if relu { "with" } else { "without" };
-                let (made, asked) = (how(made.last_relu), how(asked.last_relu));
+            (Some(asked), Some(made)) if asked.last_relu.is_some_and(|relu| relu != made.has_last_relu()) => {
+                let (made, asked) = if made.has_last_relu() { ("with", "without") } else { ("without", "with") };
                 fail(format!("was extracted {made} VGGish's last ReLU, but the run's features {asked} it"))
             }
             (Some(asked), Some(made)) if kind.row().embedding && is_scaled_otherwise(asked, made) => fail(
@@ -138,7 +137,7 @@ impl Config {
                  they were made with, `front_end.weights` FILE"
             ))),
             none => {
-                let front_end = FrontEnd::new(weights.clone(), width.unwrap_or_default());
+                let front_end = FrontEnd::new(weights.clone(), width);
                 *none = Some(FrontEnd { pca: pca.cloned(), scaling: Some(Scaling::Pca8), ..front_end });
                 Ok(())
             }

@@ -56,6 +56,16 @@ impl Given {
         Given(self.0.iter().filter(keep).cloned().collect())
     }
 
+    /// Whether the setting is among them.
+    pub(crate) fn has(&self, key: &str) -> bool {
+        self.0.iter().any(|(setting, _)| setting.key == key)
+    }
+
+    pub(crate) fn without(mut self, key: &str) -> Given {
+        self.0.retain(|(setting, _)| setting.key != key);
+        self
+    }
+
     /// `config` of a resumed run whose files have moved.
     ///
     /// # Errors

@@ -6,6 +6,7 @@ pub mod config;
 pub mod front_end;
 pub mod given;
 pub mod network;
+pub mod patches;
 pub mod pretraining;
 pub mod run_dir;
 pub mod setting;

@@ -189,7 +189,7 @@ pub const SETTINGS: &[Setting] = &[
         "width",
         Value::Text("W", |text| text.parse::<Width>().map_err(|e| e.to_string()).and_then(as_toml)),
         with_width,
-        "Width of VGGish or aacnn as a fraction of its channels: 1, 1/2, 1/4 or 1/8 [default: 1]",
+        "Width of VGGish or aacnn as a fraction of its channels: 1, 1/2, 1/4 or 1/8 [default: that of the weights, else 1]",
     ),
     setting(
         "train_front_end",

@@ -10,36 +10,20 @@ use std::time::{Duration, Instant};
 use crate::core::array::Array;
 use crate::core::error::{Error, Result};
 use crate::core::random::key;
-use crate::features::device_dataset::{BatchSchedule, DeviceDataset, Dims};
+use crate::features::device_dataset::{BatchSchedule, DeviceDataset};
 use crate::gpu::{Buffer, Gpu, Pace};
-use crate::graph::{Arenas, Draft, Graph, Layout, Mode, Plan, Spec, Tensor};
+use crate::graph::{Arenas, Layout, Plan};
 use crate::metrics::counts::Counts;
-use crate::nn::{self, Prediction};
-use crate::ops::adagrad::{self, Adagrad, adagrad};
-use crate::ops::adam::{Adam, adam};
-use crate::ops::cross_entropy::cross_entropy;
-use crate::ops::gather::Batch;
-use crate::ops::masked_bce::{Focal, FocalAlpha, Loss, Normalisation, focal_loss, masked_bce};
+use crate::nn;
+use crate::ops::adagrad;
+use crate::ops::masked_bce::{FocalAlpha, Loss};
 use crate::ops::sample::Order;
-use crate::ops::sgd::{Sgd, sgd};
-use crate::ops::tally::{Decision, Tally, tally};
-use crate::ops::track::{NEVER, track};
+use crate::ops::track::NEVER;
 use crate::run::config::{Config, Optimiser};
-use crate::run::network::push_model;
 use crate::run::splits::Split;
 use crate::run::state::State;
 use crate::run::weights::Block;
-
-/// The graphs of a training run, before any device is involved.
-pub struct Graphs {
-    pub step: Graph,
-    /// (1) each: the loss of the probabilities, the model's auxiliary losses and the loss of instances, with the name of the buffer of
-    /// its weight.
-    losses: Vec<(Tensor, &'static str)>,
-    parts: Tensor,
-    pub update: Graph,
-    pub validation: Graph,
-}
+use crate::train::graphs::{Graphs, batches};
 
 /// What is read back after an epoch, one entry per replica.
 #[derive(Clone, Debug, PartialEq)]
@@ -74,6 +58,7 @@ pub struct Learner<'g> {
     best: [Buffer; 2],
     moments: [Buffer; 2],
     clock: Buffer,
+    val_clock: Buffer,
     totals: Buffer,
     diverged: Buffer,
     parts: Buffer,
@@ -90,128 +75,6 @@ pub struct Learner<'g> {
 /// The orders of the clips of a training step: its own, and those of the partners in augmentation, or in pairs that should differ.
 fn orders(config: &Config, order: Order) -> Vec<Order> {
     [order].into_iter().chain(config.augment.iter().map(|a| a.partners())).chain(config.negatives()).collect()
-}
-
-/// The loss of a batch.
-struct BatchLoss {
-    /// (1)
-    loss: Tensor,
-    /// (2)
-    parts: Tensor,
-    /// (1): that of the instances, if they are trained on.
-    of_instances: Option<Tensor>,
-}
-
-/// The loss of the settings.
-fn push_loss(g: &mut Graph, config: &Config, batch: Batch, prediction: &Prediction) -> Result<BatchLoss> {
-    let Batch { target, observed, lengths, .. } = batch;
-    if let Some((loss, parts)) = prediction.own_loss {
-        return Ok(BatchLoss { loss, parts, of_instances: None });
-    }
-    let p = prediction.probabilities;
-    let norm = match config.loss {
-        Loss::CrossEntropy => {
-            let logits = prediction.logits.ok_or_else(|| Error::Usage(format!("{} has no logits", config.model)))?;
-            let (loss, parts) = cross_entropy(g, logits, target, lengths)?;
-            return Ok(BatchLoss { loss, parts, of_instances: None });
-        }
-        Loss::Bce | Loss::Focal => config.loss_mean.into(),
-        Loss::PartialBce => {
-            let Config { alpha, beta, gamma, .. } = *config;
-            Normalisation::Partial { alpha, beta, gamma }
-        }
-    };
-    let focal = (config.loss == Loss::Focal).then(|| {
-        let classes = Spec::f32([g.shape(p).last()]);
-        let alpha = match config.focal_alpha {
-            FocalAlpha::Same(alpha) => {
-                let words = vec![(alpha as f32).to_bits(); classes.shape.len()];
-                g.constant(classes, words)
-            }
-            FocalAlpha::InverseFrequency | FocalAlpha::InverseClassFrequency => g.input("alpha", classes),
-        };
-        Focal { alpha, gamma: config.focal_gamma }
-    });
-    let mut known = |p, target, observed, lengths, norm| match focal {
-        Some(focal) => focal_loss(g, p, target, observed, lengths, norm, focal),
-        None => masked_bce(g, p, target, observed, lengths, norm),
-    };
-    let (loss, parts) = known(p, target, observed, lengths, norm)?;
-    let of_instances = match (prediction.instance_probabilities, batch.instances) {
-        // Which labels of an instance are known says nothing of its clip: there are no partial weights.
-        (Some(p), Some(of)) => Some(known(p, of.target, of.observed, of.lengths, config.loss_mean.into())?.0),
-        _ => None,
-    };
-    Ok(BatchLoss { loss, parts, of_instances })
-}
-
-/// Batches of a split of `clips`.
-fn batches(config: &Config, clips: usize) -> usize {
-    clips.div_ceil(config.batch.min(clips))
-}
-
-impl Graphs {
-    /// The graphs for training on splits of `train` and `val` clips, taken in `order`.
-    pub fn new(config: &Config, dims: Dims, train: usize, val: usize, order: Order) -> Result<Graphs> {
-        let mut step = Graph::new(Mode::Train);
-        let (clock, batch, prediction) = push_model(&mut step, dims, config, train, order)?;
-        let BatchLoss { loss, parts, of_instances } = push_loss(&mut step, config, batch, &prediction)?;
-        let summed = [loss].into_iter().chain(prediction.auxiliary_losses).map(|loss| (loss, "dloss"));
-        let losses = summed.chain(of_instances.map(|loss| (loss, "dloss_instances"))).collect();
-        let single_label = nn::find(&config.model)?.single_label;
-        let decision = if single_label { Decision::Largest } else { Decision::Threshold };
-        if single_label {
-            let counts = step.input("train_counts", Spec::u32([dims.classes, 4]));
-            let decisions = Tally { decision, batches: batches(config, train) };
-            tally(&mut step, prediction.probabilities, batch.target, batch.observed, clock, counts, decisions)?;
-        }
-
-        let mut update = Graph::new(Mode::Train);
-        let arena = Spec::f32([step.layout().trained]);
-        let [w, grad] = ["params", "grads"].map(|name| update.input(name, arena.clone()));
-        let clock = update.input("clock", Spec::u32([4]));
-        let sums = update.input("parts", Spec::f32([2]));
-        let totals = update.input("totals", Spec::f32([2]));
-        let diverged = update.input("diverged", Spec::u32([1]));
-        match config.optimiser {
-            Optimiser::Adam => {
-                let [m, v] = ["m", "v"].map(|name| update.input(name, arena.clone()));
-                let settings = Adam { lr: config.lr, weight_decay: config.weight_decay, ..Adam::default() };
-                adam(&mut update, w, grad, m, v, clock, settings)?;
-            }
-            Optimiser::Adagrad => {
-                let sums = update.input("m", arena);
-                adagrad(&mut update, w, grad, sums, Adagrad { lr: config.lr, ..Adagrad::default() })?;
-            }
-            Optimiser::Sgd => sgd(&mut update, w, grad, Sgd { lr: config.lr, weight_decay: config.weight_decay })?,
-        }
-        track(&mut update, sums, clock, totals, diverged, batches(config, train))?;
-
-        let mut validation = Graph::new(Mode::Eval);
-        let g = &mut validation;
-        let (clock, batch, prediction) = push_model(g, dims, config, val, Order::InOrder)?;
-        let val_parts = push_loss(g, config, batch, &prediction)?.parts;
-        let counts = g.input("counts", Spec::u32([dims.classes, 4]));
-        let totals = g.input("totals", Spec::f32([2]));
-        let diverged = g.input("diverged", Spec::u32([1]));
-        let val_batches = batches(config, val);
-        let decisions = Tally { decision, batches: val_batches };
-        if prediction.own_loss.is_none() {
-            tally(g, prediction.probabilities, batch.target, batch.observed, clock, counts, decisions)?;
-        }
-        track(g, val_parts, clock, totals, diverged, val_batches)?;
-        Ok(Graphs { step, losses, parts, update, validation })
-    }
-
-    /// The three dispatch lists: step, update, validation.
-    pub fn drafts(&self, gpu: &Gpu, replicas: usize) -> Result<[Draft; 3]> {
-        let target = gpu.adapter().target();
-        Ok([
-            Draft::new(&self.step, target, replicas, &[self.parts], &self.losses)?,
-            Draft::new(&self.update, target, replicas, &[], &[])?,
-            Draft::new(&self.validation, target, replicas, &[], &[])?,
-        ])
-    }
 }
 
 impl<'g> Learner<'g> {
@@ -298,7 +161,7 @@ impl<'g> Learner<'g> {
         let mut bound = arenas.named().to_vec();
         bound.extend(corpus.named());
         bound.extend(frozen.iter().map(|(name, buffer)| (name.as_str(), buffer.clone())));
-        bound.extend([("clock", val_clock), ("pool", val_pool), ("counts", counts.clone())]);
+        bound.extend([("clock", val_clock.clone()), ("pool", val_pool), ("counts", counts.clone())]);
         bound.extend([("totals", val_totals.clone()), ("diverged", val_diverged)]);
         bound.extend(alpha);
         let validation = validation.realise(gpu, &bound)?;
@@ -319,6 +182,7 @@ impl<'g> Learner<'g> {
             best,
             moments,
             clock,
+            val_clock,
             totals,
             diverged,
             parts,
@@ -378,6 +242,8 @@ impl<'g> Learner<'g> {
     /// Runs the validation split and reads back the epoch's sums.
     pub fn validate(&mut self) -> Result<EpochSums> {
         let Learner { gpu, val_schedule, val_pace, validation, val_batches, .. } = self;
+        // Every epoch has the same pairs that should differ, also in a resumed run.
+        (0..self.seeds.len()).try_for_each(|r| gpu.write(&self.val_clock, 4 * r + 2, &[0u32]))?;
         let mut upload = |steps: Range<usize>| val_schedule.upload(gpu, steps.start, steps.len());
         let most = val_schedule.most_steps();
         val_pace.replay(gpu, &[&validation.recording], *val_batches, most, &mut upload, &mut |_| true)?;
@@ -463,7 +329,10 @@ impl<'g> Learner<'g> {
             return Err(Error::Usage("the saved state is of another number of seeds".into()));
         }
         self.gpu.write(&self.diverged, 0, &state.diverged)?;
-        if let Some(counts) = self.train_counts.as_ref().filter(|counts| counts.len() == state.counts.len()) {
+        if self.train_counts.as_ref().map_or(0, Buffer::len) != state.counts.len() {
+            return Err(Error::Usage("the saved state is of another number of classes".into()));
+        }
+        if let Some(counts) = &self.train_counts {
             self.gpu.write(counts, 0, &state.counts)?;
         }
         for r in 0..self.seeds.len() {

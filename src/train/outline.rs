@@ -3,7 +3,9 @@
 use serde::Serialize;
 
 use crate::core::error::Result;
+use crate::data::Dataset;
 use crate::features::device_dataset::Dims;
+use crate::features::front_end::FrontEnd;
 use crate::gpu::Gpu;
 use crate::ops::gather::Encoding;
 use crate::ops::sample::Order;
@@ -11,7 +13,7 @@ use crate::predict::forest;
 use crate::run::clips::{Labels, audio_of, load_clips};
 use crate::run::config::Config;
 use crate::run::splits::splits;
-use crate::train::learner::Graphs;
+use crate::train::graphs::Graphs;
 
 /// The sizes of a run's clips.
 #[derive(Clone, Debug)]
@@ -30,13 +32,10 @@ impl Extent {
     /// # Errors
     /// As [`load_clips`] and [`AudioSet::splits`](crate::data::AudioSet::splits).
     pub fn of(gpu: &Gpu, config: &mut Config) -> Result<Extent> {
+        config.front_end.iter_mut().try_for_each(FrontEnd::settle_width)?;
         let Some((set, feature_config)) = audio_of(config)? else {
             let data = load_clips(gpu, config, Labels::Required, &|| false, &mut |_| {})?;
-            let data = data.expect("only an extraction is stopped");
-            let dims = Dims::new(&data.features, data.classes.len(), gpu.max_binding());
-            let (train, val) = splits(config, &data)?.swap_remove(0);
-            let dims = Dims { strong: data.strong.is_some(), ..dims };
-            return Ok(Extent { dims, train: train.len(), val: val.len(), warnings: data.warnings });
+            return Extent::of_clips(gpu, config, &data.expect("only an extraction is stopped"));
         };
         let kind = feature_config.kind;
         let (train, val) = set.splits(config.val_fraction, config.val_keys.as_deref())?;
@@ -57,6 +56,17 @@ impl Extent {
         }
         let dims = dims.fitted(gpu.max_binding());
         Ok(Extent { dims, train: train.len(), val: val.len(), warnings })
+    }
+
+    /// Of the run with these settings on clips that are loaded.
+    ///
+    /// # Errors
+    /// As [`splits`].
+    pub fn of_clips(gpu: &Gpu, config: &Config, data: &Dataset) -> Result<Extent> {
+        let dims = Dims::new(&data.features, data.classes.len(), gpu.max_binding());
+        let (train, val) = splits(config, data)?.swap_remove(0);
+        let dims = Dims { strong: data.strong.is_some(), ..dims };
+        Ok(Extent { dims, train: train.len(), val: val.len(), warnings: data.warnings.clone() })
     }
 }
 

@@ -22,6 +22,7 @@ use crate::run::run_dir::{Environment, RunDir, RunRecord, hex};
 use crate::run::splits::splits;
 use crate::run::state::EpochRow;
 use crate::run::weights::About;
+use crate::train::findings::{Findings, findings};
 use crate::train::forest::grow;
 use crate::train::trainer::{End, Event, Trainer};
 
@@ -60,6 +61,8 @@ pub struct FrontEnds {
     pub best: Vec<(EpochRow, PathBuf)>,
     /// The validation loss of the best constant output.
     pub constant: f64,
+    /// What each has learned.
+    pub findings: Vec<Findings>,
 }
 
 impl<'a> Session<'a> {
@@ -177,8 +180,10 @@ impl<'a> Session<'a> {
     pub fn finish_front_ends(self) -> Result<FrontEnds> {
         match self.trainer {
             Some(trainer) if is_objective(self.config.model()?) => {
-                let (best, constant) = (trainer.save_front_ends(&self.run)?, constant_loss(&self.config, self.data)?);
-                Ok(FrontEnds { history: trainer.history().to_vec(), best, constant, run: self.run })
+                let (config, data) = (&self.config, self.data);
+                let findings = findings(self.gpu, config, data, trainer.corpus(), &trainer.best_weights()?)?;
+                let (best, constant) = (trainer.save_front_ends(&self.run)?, constant_loss(config, data)?);
+                Ok(FrontEnds { history: trainer.history().to_vec(), best, constant, findings, run: self.run })
             }
             _ => Err(Error::Usage(format!("{} is not an objective of pre-training", self.config.model))),
         }

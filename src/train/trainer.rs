@@ -76,7 +76,7 @@ impl<'a> Trainer<'a> {
         let corpus = DeviceDataset::of_dataset(gpu, data)?;
         let splits = splits(config, data)?;
         let mut frozen = network::frozen(gpu, config)?;
-        frozen.extend(pretraining::words(gpu, config, data)?);
+        frozen.extend(pretraining::words(gpu, data)?);
         let mut learner = Learner::new(gpu, config, &corpus, &frozen, &splits, Order::Shuffled)?;
         if let Some(front_end) = config.front_end.as_ref().filter(|_| config.train_front_end != TrainFrontEnd::None) {
             let weights = front_end.load()?;

@@ -70,6 +70,7 @@ fn fitted(gpu: &Gpu, model: &str) -> (Trained, FrontEndRunner) {
         validation: Some((52..64).collect()),
         test: vec![],
         drawn: None,
+        word_vectors: vec![],
         warnings: vec![],
     };
     run.fit_domain(&data).unwrap();

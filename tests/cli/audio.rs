@@ -42,7 +42,7 @@ pub fn shared() -> &'static Shared {
     })
 }
 
-fn recording(i: usize) -> PathBuf {
+pub fn recording(i: usize) -> PathBuf {
     let mut files: Vec<_> =
         std::fs::read_dir(Path::new(&shared().data()).join("audio/000")).unwrap().map(|e| e.unwrap().path()).collect();
     files.sort();

@@ -289,6 +289,7 @@ fn single_label() -> Comparison {
         validation: None,
         test: (0..n as u32).collect(),
         drawn: None,
+        word_vectors: vec![],
         warnings: vec![],
     };
     let experiment = Experiment::find("aacnn21").unwrap();

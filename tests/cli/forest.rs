@@ -40,6 +40,7 @@ fn dataset(x: Vec<u8>, targets: Vec<bool>, observed: Vec<bool>, classes: usize, 
         validation: None,
         test: (train as u32..clips as u32).collect(),
         drawn: None,
+        word_vectors: vec![],
         warnings: vec![],
     }
 }

@@ -431,6 +431,7 @@ fn noise(clips: usize) -> Dataset {
         validation: None,
         test: vec![],
         drawn: None,
+        word_vectors: vec![],
         warnings: vec![],
     }
 }

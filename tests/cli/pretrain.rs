@@ -3,11 +3,13 @@
 use std::fs;
 use std::path::Path;
 
-use crate::audio::{text, tone, wav};
-use crate::support::{rejected, stdout, wmic};
+use crate::audio::{names, recording, shared, text, tone, wav};
+use crate::support::{end, json, rejected, send, start, stdout, wait_for, wmic};
 use predicates::prelude::*;
 use predicates::str::contains;
 use safetensors::SafeTensors;
+use serde_json::Value;
+use wmic::data::load_features;
 
 const SMALL: [&str; 6] = ["--width", "1/8", "--batch", "8", "--epochs", "1"];
 
@@ -39,25 +41,82 @@ fn every_objective_writes_front_ends_that_features_takes() {
     let at = |name: &str| text(&folder.path().join(name)).to_owned();
     let cache = at("cache");
     let table = ["--labels", &labels];
-    let objectives: [(&str, &[&str]); 5] = [
-        ("tags", &table),
-        ("align", &[&table[..], &["--optimiser", "sgd"]].concat()),
-        ("textual", &[&table[..], &["--negatives"]].concat()),
-        ("denoise-add", &["--no-last-relu"]),
-        ("denoise-mul", &["--absolute"]),
+    let objectives: [(&str, &[&str], &str); 5] = [
+        ("tags", &table, "f1_pn"),
+        ("align", &[&table[..], &["--optimiser", "sgd"]].concat(), "recall at 10"),
+        ("textual", &[&table[..], &["--negatives"]].concat(), "Nearest words"),
+        ("denoise-add", &["--no-last-relu"], "alt=\"log-mel patch\""),
+        ("denoise-mul", &["--absolute"], "alt=\"log-mel patch\""),
     ];
-    for (objective, options) in objectives {
+    for (objective, options, learned) in objectives {
         let run = at(objective);
         let args = ["pretrain", &sounds, "--objective", objective, "--cache", &cache, "--out", &run];
         let said = stdout(&[&args[..], &SMALL, options].concat());
         assert!(said.contains("best constant"), "{said}");
         let names: Vec<String> = tensors(&run, "vggish.safetensors").into_iter().map(|(name, _)| name).collect();
         assert_eq!((names.len(), names[0].as_str()), (18, "embeddings.0.bias"));
-        assert!(Path::new(&run).join("report.html").is_file());
+        let report = fs::read_to_string(Path::new(&run).join("report.html")).unwrap();
+        assert!(report.contains(" of 128 (") && report.contains(learned), "{objective}");
+        assert_eq!(report.contains("f1_pn"), objective == "tags", "{objective}");
     }
-    let (weights, out) = (format!("{}/vggish.safetensors", at("tags")), at("features.npz"));
-    let features = ["features", &sounds, "--frontend-weights", &weights, "--width", "1/8", "--out", &out];
-    wmic(&features).assert().success();
+    let plan = ["pretrain", &sounds, "--objective", "denoise-add", "--cache", &cache, "--plan"];
+    let plan = stdout(&[&plan[..], &SMALL].concat());
+    assert!(plan.contains("corrupt_forward_normal") && plan.contains("1 800 544"), "{plan}");
+    let weights = |objective: &str| format!("{}/vggish.safetensors", at(objective));
+    let (with_relu, without) = (weights("tags"), weights("denoise-add"));
+    let out = at("features.npz");
+    let features = ["features", &sounds, "--out", &out, "--frontend-weights"];
+    // The file says what its width is.
+    wmic(&[&features[..], &[&with_relu]].concat()).assert().success();
+    fs::remove_file(&out).unwrap();
+    rejected(&[&features[..], &[&with_relu, "--width", "1/4"]].concat(), "is a VGGish of width 1/8, not 1/4");
+    rejected(&[&features[..], &[&with_relu, "--no-last-relu"]].concat(), "was trained with VGGish's last ReLU");
+
+    // The file says whether the last ReLU is there: from sound a run predicts what it predicts from its features.
+    let (run, cache) = (at("run"), at("cache-of-run"));
+    let (data, of_run) = (shared().data(), ["--cache", &cache, "--out", &run]);
+    let train = ["train", &data, "--model", "att-gn", "--epochs", "1", "--frontend-weights", &without];
+    wmic(&[&train[..], &of_run].concat()).assert().success();
+    let record = fs::read_to_string(at("run/run.toml")).unwrap();
+    assert!(record.contains("last_relu = false") && record.contains("width = \"1/8\""), "{record}");
+    let recording = recording(0);
+    let from_sound = json(&["predict", &run, text(&recording), "--hop", "10", "--format", "json"]);
+    let features = names(Path::new(&cache)).into_iter().find(|name| name.ends_with(".npz")).unwrap();
+    let npz = format!("{cache}/{features}");
+    let from_features = json(&["predict", &run, &npz, "--format", "json"]);
+    let (keys, ..) = load_features(&npz, &mut None).unwrap();
+    let clip = keys.iter().position(|key| key == recording.file_stem().unwrap().to_str().unwrap()).unwrap();
+    let of = |instrument: &Value| (instrument["name"].clone(), instrument["probability"].clone());
+    let [one, two] = [&from_sound[0], &from_features[clip]]
+        .map(|clip| clip["instruments"].as_array().unwrap().iter().map(of).collect::<Vec<_>>());
+    assert_eq!(one, two);
+}
+
+#[test]
+fn a_killed_run_resumes_bit_identically() {
+    let folder = tempfile::tempdir().unwrap();
+    let [sounds, labels] = sounds(folder.path());
+    let at = |name: &str| text(&folder.path().join(name)).to_owned();
+    let cache = at("cache");
+    let of = ["pretrain", &sounds, "--objective", "textual", "--negatives", "--labels", &labels, "--cache", &cache];
+    let (whole, pieces) = (at("whole"), at("pieces"));
+    let begin = |out| [&of[..], &SMALL[..4], &["--epochs", "4", "--out", out]].concat();
+    wmic(&begin(&whole)).assert().success();
+    let child = start(&begin(&pieces));
+    wait_for(&folder.path().join("pieces/run.toml"));
+    send("-INT", &child);
+    assert_eq!(end(child).0, Some(130));
+    let resumes = || {
+        wmic(&["pretrain", "--resume", &pieces]).assert().success();
+        for file in names(Path::new(&whole)) {
+            let read = |run: &str| fs::read(Path::new(run).join(&file)).unwrap();
+            assert!(read(&whole) == read(&pieces), "{file} differs");
+        }
+    };
+    resumes();
+    // Killed before the report was written.
+    fs::remove_file(at("pieces/report.html")).unwrap();
+    resumes();
 }
 
 #[test]
@@ -113,6 +172,10 @@ fn faulty_labels_and_words_are_errors() {
         &(0..10).map(|i| format!("\n{i}.wav,a")).fold(String::from("file,tags"), |all, row| all + &row),
     );
     rejected(&[&pretrain("align")[..], &["--labels", &one]].concat(), "align needs at least two different tags, got 1");
+    // Batches of equal tags are no error.
+    let (equal, tagged) = (at("equal"), fs::read_to_string(&one).unwrap().replace("9.wav,a", "9.wav,b"));
+    let of = ["pretrain", &sounds, "--objective", "align", "--cache", &cache, "--out", &equal];
+    wmic(&[&of[..], &SMALL, &["--labels", &file("equal.csv", &tagged)]].concat()).assert().success();
     for (text, why) in [
         ("bright 1 0\ndark 0 1\n", "has no vector for decay"),
         ("bright 1 0\ndark 0 1 1\ndecay 1 1\n", "line 2: dark has 3 values, the lines before 2"),
@@ -125,4 +188,31 @@ fn faulty_labels_and_words_are_errors() {
     let some = file("some.csv", "file,tags\n0.wav,a\n1.wav,b\n2.wav,a\n3.wav,b\n4.wav,a\nlost.wav,b\n");
     let done = wmic(&[&pretrain("tags")[..], &["--labels", &some, "--epochs", "1"]].concat()).assert().success();
     done.stderr(contains("5 of 10 sounds have no labels").and(contains("1 files are not among the sounds")));
+}
+
+#[test]
+fn a_comparison_pretrains_its_front_ends_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let [sounds, labels] = sounds(folder.path());
+    let at = |name: &str| text(&folder.path().join(name)).to_owned();
+    let (experiment, out, cache, data) = (at("x.toml"), at("out"), at("cache"), shared().data());
+    let entries = "title = 'x'\n\
+        [[entry]]\nlabel = 'random'\nmodel = 'att-gn'\nfront_end = { weights = 'random' }\n\
+        [[entry]]\nlabel = 'tags'\nmodel = 'att-gn'\npretrain = { objective = 'tags', epochs = 1, batch = 8 }\n";
+    fs::write(&experiment, entries).unwrap();
+    let of = ["--width", "1/8", "--epochs", "1", "--cache", &cache, "--out", &out];
+    let compare = [&["compare", &data, "--experiment", &experiment][..], &of].concat();
+    rejected(&compare, "entry tags: pre-trains its front end: give --pretrain-sounds");
+    let compare = [&compare[..], &["--pretrain-sounds", &sounds, "--pretrain-labels", &labels]].concat();
+    rejected(&[&compare[..], &["--frontend-weights", "random"]].concat(), "remove --frontend-weights");
+    wmic(&compare).assert().success().stderr(contains("patches to train on").count(1));
+    let [pretrained] = &names(&folder.path().join("out/pretrained"))[..] else { panic!("one front end") };
+    let run = fs::read_to_string(at("out/tags/run.toml")).unwrap();
+    assert!(run.contains(&format!("pretrained/{pretrained}/vggish.safetensors")), "{run}");
+    wmic(&compare).assert().success().stderr(contains("patches to train on").count(0));
+    // Killed before its report was written.
+    let report = folder.path().join("out/pretrained").join(pretrained).join("report.html");
+    fs::remove_file(&report).unwrap();
+    wmic(&compare).assert().success();
+    assert!(report.is_file());
 }

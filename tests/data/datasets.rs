@@ -1338,6 +1338,7 @@ fn single_label_models_take_only_single_label_data() {
         validation: None,
         test: vec![1],
         drawn: None,
+        word_vectors: vec![],
         warnings: vec![],
     };
     data.check_single_label("aacnn").unwrap();

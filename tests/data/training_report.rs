@@ -368,6 +368,7 @@ fn notes(classes: &[&str], of_clip: &[usize]) -> Dataset {
         validation: None,
         test: (0..n as u32).collect(),
         drawn: None,
+        word_vectors: vec![],
         warnings: vec![],
     }
 }

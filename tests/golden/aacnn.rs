@@ -16,7 +16,8 @@ use wmic::nn::models::aacnn::normed;
 use wmic::ops::sample::Order;
 use wmic::predict::predictor::{Detail, Predictor, layout};
 use wmic::run::config::{Config, Notes};
-use wmic::train::learner::{Graphs, Learner};
+use wmic::train::graphs::Graphs;
+use wmic::train::learner::Learner;
 
 const CLASSES: usize = 19;
 const CLIPS: usize = 2;
@@ -65,6 +66,7 @@ fn dataset(input: FeatureKind, salt: u32) -> Dataset {
         validation: None,
         test: vec![],
         drawn: None,
+        word_vectors: vec![],
         warnings: vec![],
     }
 }

@@ -27,7 +27,7 @@ from layers import layers  # noqa: E402
 from loss_mean import loss_mean  # noqa: E402
 from metrics import metrics  # noqa: E402
 from models import case, trajectories  # noqa: E402
-from pretraining import pretraining  # noqa: E402
+from pretraining import objectives, pretraining  # noqa: E402
 from recurrent import recurrent  # noqa: E402
 from significance import significance  # noqa: E402
 from sightreader import sightreader  # noqa: E402
@@ -58,6 +58,7 @@ def main() -> None:
     write_tensors("images.safetensors", images())
     write_tensors("recurrent.safetensors", recurrent())
     write_tensors("pretraining.safetensors", pretraining())
+    write_json("objectives.json", objectives())
     write_tensors("attention.safetensors", attention())
     for model in ["att", "fc", "fc-t", "rnn", "bilstm-att", "att-gn"]:
         write_tensors(f"{model}.safetensors", case(model))

@@ -56,6 +56,7 @@ pub fn dataset(features: Features, classes: usize) -> Dataset {
         validation: None,
         test: vec![],
         drawn: None,
+        word_vectors: vec![],
         warnings: vec![],
     }
 }

@@ -15,7 +15,8 @@ use wmic::run::run_dir::{Environment, RunDir, RunRecord};
 use wmic::run::splits::splits;
 use wmic::run::state::{EpochRow, Progress};
 use wmic::run::weights::{Block, ModelFile, export, import};
-use wmic::train::learner::{Graphs, Learner};
+use wmic::train::graphs::Graphs;
+use wmic::train::learner::Learner;
 use wmic::train::trainer::{End, Event, Trainer};
 use wmic::{Error, Result};
 

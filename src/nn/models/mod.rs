@@ -25,6 +25,7 @@ pub const MODELS: &[Model] = &[
     rf::MODEL,
     bilstm_att::MODEL,
     att_gn::MODEL,
+    att_gn::ON_FRAMES,
     visual::ATT_TF,
     visual::ATT_TF_ID,
     visual::ATT_T,

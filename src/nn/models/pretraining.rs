@@ -3,7 +3,6 @@
 //! afterwards.
 
 use crate::core::error::{Error, Result};
-use crate::core::shape::Shape;
 use crate::graph::{Graph, Init, Spec, Tensor};
 use crate::nn::front_ends::kind::FeatureKind;
 use crate::nn::front_ends::log_mel::{BANDS, PATCH_FRAMES};
@@ -85,15 +84,16 @@ fn labels(inputs: Inputs) -> Result<Labels> {
     inputs.labels.ok_or_else(|| Error::Usage("an objective of pre-training is not for prediction".into()))
 }
 
-fn with_loss(z: Tensor, own_loss: (Tensor, Tensor)) -> Prediction {
-    Prediction { own_loss: Some(own_loss), ..Prediction::new(z) }
+/// Of an embedding `z`, and what the head makes of it.
+fn with_loss(z: Tensor, own_loss: (Tensor, Tensor), made: &[Tensor]) -> Prediction {
+    Prediction { own_loss: Some(own_loss), learned: [&[z][..], made].concat(), ..Prediction::new(z) }
 }
 
 fn tags(g: &mut Graph, inputs: Inputs, config: ModelConfig) -> Result<Prediction> {
     let patches = patches(g, inputs);
     let z = embedding(g, patches, config)?;
     let logits = linear(g, "head.out", z, config.classes, INIT, true)?;
-    Ok(Prediction::new(activation(g, logits, Activation::Sigmoid)?))
+    Ok(Prediction { learned: vec![z], ..Prediction::new(activation(g, logits, Activation::Sigmoid)?) })
 }
 
 fn textual(g: &mut Graph, inputs: Inputs, config: ModelConfig) -> Result<Prediction> {
@@ -107,21 +107,32 @@ fn textual(g: &mut Graph, inputs: Inputs, config: ModelConfig) -> Result<Predict
     // The sum of the vectors; only its direction counts.
     let own = product::linear(g, labels(inputs)?.target, words, None)?;
     let alike = cosine_loss(g, o, own, lengths)?;
-    let Some(partners) = inputs.partners else { return Ok(with_loss(z, alike)) };
+    let Some(partners) = inputs.partners else { return Ok(with_loss(z, alike, &[o])) };
     let other = product::linear(g, partners, words, None)?;
     let (differ, _) = cosine_margin_loss(g, o, other, lengths, own, MARGIN)?;
     let both = add(g, alike.0, differ)?;
-    // As parts: the sum of both means, and 1 batch.
-    let [column, one] = [([2, 1].to_vec(), [1.0f32, 0.0]), (vec![2], [0.0, 1.0])].map(|(shape, values)| {
-        let spec = Spec::f32(Shape::new(shape));
+    let parts = weighted(g, both, alike.1)?;
+    Ok(with_loss(z, (both, parts), &[o]))
+}
+
+/// The parts (2) of a `loss` (1) of a batch, which counts as often as it has rows: the loss times their number, and their number.
+/// `counted`: parts with this number.
+fn weighted(g: &mut Graph, loss: Tensor, counted: Tensor) -> Result<Tensor> {
+    let [first, last] = [[1.0f32, 0.0], [0.0, 1.0]].map(|values| {
+        let spec = Spec::f32([2]);
         g.constant(spec, values.map(f32::to_bits).to_vec())
     });
-    // Not a part of the loss.
-    let loss = g.detach(both);
-    let loss = g.reshape(loss, [1, 1]);
-    let parts = product::linear(g, loss, column, Some(one))?;
-    let parts = g.reshape(parts, [2]);
-    Ok(with_loss(z, (both, parts)))
+    // Parts are not of the loss.
+    let [loss, counted] = [(loss, [1, 1]), (counted, [1, 2])].map(|(x, shape)| {
+        let x = g.detach(x);
+        g.reshape(x, shape)
+    });
+    let [column, row] = [(first, [2, 1]), (last, [1, 2])].map(|(x, shape)| g.reshape(x, shape));
+    let loss_and_one = product::linear(g, loss, column, Some(last))?;
+    let loss_and_one = g.reshape(loss_and_one, [2, 1]);
+    let rows = product::linear(g, counted, row, None)?;
+    let parts = product::linear(g, rows, loss_and_one, None)?;
+    Ok(g.reshape(parts, [2]))
 }
 
 /// Channels, steps of the kernel, and slope of the leaky ReLU of the decoder's transposed convolutions: 96 frames of 64 bands.
@@ -151,7 +162,8 @@ fn denoise(g: &mut Graph, inputs: Inputs, config: ModelConfig, noise: Noise) -> 
     let z = embedding(g, corrupted, config)?;
     let restored = decode(g, z)?;
     let error = SquaredError { absolute: config.head.absolute };
-    Ok(with_loss(z, squared_error(g, restored, clean, inputs.lengths, error)?))
+    let loss = squared_error(g, restored, clean, inputs.lengths, error)?;
+    Ok(with_loss(z, loss, &[corrupted, restored]))
 }
 
 /// Units of the tag encoder's layers (Favory, Drossos, Virtanen, Serra: "COALA", 2020).
@@ -171,5 +183,5 @@ fn align(g: &mut Graph, inputs: Inputs, config: ModelConfig) -> Result<Predictio
     }
     h = linear(g, "tags.out", h, ENCODING, INIT, false)?;
     let tags = dropout_activation(g, h, Activation::Identity, Dropout { p: TAG_DROPOUT, clock, stream: 3 })?;
-    Ok(with_loss(z, contrastive(g, sound, tags, lengths, TAU)?))
+    Ok(with_loss(z, contrastive(g, sound, tags, lengths, TAU)?, &[sound, tags]))
 }

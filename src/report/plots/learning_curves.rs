@@ -42,7 +42,7 @@ type Point = (f64, f64);
 pub struct LearningCurves {
     title: String,
     epochs: Axis,
-    panels: [Panel; 2],
+    panels: Vec<Panel>,
 }
 
 struct Panel {
@@ -86,8 +86,14 @@ impl LearningCurves {
         let training = trained.then(|| Curves::new("training", TRAINING, rows, &|row| row.train_accuracy, false));
         let validation = Curves::new("validation", VALIDATION, rows, &score, true);
         let scores = training.into_iter().chain([validation]).collect();
-        let panels = [Panel::new("Loss", loss.into(), true), Panel::new(name, scores, false)];
+        let panels = vec![Panel::new("Loss", loss.into(), true), Panel::new(name, scores, false)];
         LearningCurves { title: title.into(), epochs: Axis::between(low, high, most), panels }
+    }
+
+    /// The losses alone.
+    pub fn without_scores(mut self) -> LearningCurves {
+        self.panels.truncate(1);
+        self
     }
 
     /// Writes a PNG, atomically.
@@ -287,7 +293,8 @@ impl Figure for LearningCurves {
 
     fn draw<DB: DrawingBackend>(&self, area: &DrawingArea<DB, Shift>, width: i32) -> Drawn<DB> {
         let margin = margin(width);
-        let each = if is_narrow(width) { width - 2 * margin } else { (width - 2 * margin - GAP) / 2 };
+        let columns = if is_narrow(width) { 1 } else { self.panels.len() as i32 };
+        let each = (width - 2 * margin - GAP * (columns - 1)) / columns;
         for (i, panel) in self.panels.iter().enumerate() {
             let (column, line) = if is_narrow(width) { (0, i as i32) } else { (i as i32, 0) };
             let left = margin + column * (each + GAP);

@@ -1,0 +1,21 @@
+//! Last part of losses: the mean over the rows of a batch, in a fixed order.
+
+use crate::gpu::{Grid, Recorder, Shader, View, params, shader};
+
+pub(super) static SHADER: Shader = shader!("mean_of_rows.wgsl");
+
+params! {
+    struct Params { rows: u32 }
+}
+
+const LANES: usize = 64;
+/// Iterations that sum over the lanes.
+const LANE_ROUNDS: usize = 6;
+
+/// Records it: `values` (R, rows, 2), each row's sum and what it counts, to `y` (R), 0 where nothing counts, and `parts` (R, 2), its
+/// numerator and denominator.
+pub(super) fn mean_of_rows(r: &mut Recorder, values: View, y: View, parts: View, rows: usize, replicas: usize) {
+    let bindings = [("values", values), ("y", y), ("parts", parts)];
+    let launch = Grid::folded(1, replicas).rounds(rows.div_ceil(LANES) + LANE_ROUNDS);
+    r.dispatch(&SHADER, "mean_of_rows", &bindings, Params { rows: rows as u32 }, launch);
+}
