@@ -11,11 +11,14 @@ use crate::metrics::events::{Event, EventCounts, by_events, by_segments};
 use crate::predict::recognition::{Recognition, Segment};
 use crate::predict::timeline::frame_counts;
 
+/// When each instrument of a recording plays: (start, end) in seconds.
+type Times = BTreeMap<String, Vec<(f64, f64)>>;
+
 /// The true times of instruments in recordings, and the agreement of the results compared so far.
 #[derive(Debug)]
 pub struct Truth {
-    /// (start, end) in seconds, by recording, without its extension, and instrument, as in the class map of own labels.
-    intervals: HashMap<PathBuf, BTreeMap<String, Vec<(f64, f64)>>>,
+    /// By recording, without its extension; instruments as in the class map of own labels.
+    intervals: HashMap<PathBuf, Times>,
     agreement: Agreement,
     /// Recordings that were compared, by their names in the table.
     compared: HashSet<PathBuf>,
@@ -45,7 +48,7 @@ impl Truth {
     /// # Errors
     /// `Io`, and `Data`, with the line, for a table without these columns or with invalid times.
     pub fn read(path: &Path) -> Result<Truth> {
-        let mut intervals: HashMap<PathBuf, BTreeMap<String, Vec<(f64, f64)>>> = HashMap::new();
+        let mut intervals: HashMap<PathBuf, Times> = HashMap::new();
         for (file, instrument, [start, end]) in read_times(path)? {
             let of_recording = intervals.entry(plain(Path::new(&file.replace('\\', "/")))).or_default();
             of_recording.entry(instrument).or_default().push((start, end));
@@ -54,7 +57,7 @@ impl Truth {
     }
 
     /// The name of a recording in the table, the longest that its path ends with, and its times.
-    fn find(&self, r: &Recognition) -> Option<(&PathBuf, &BTreeMap<String, Vec<(f64, f64)>>)> {
+    fn find(&self, r: &Recognition) -> Option<(&PathBuf, &Times)> {
         let path = plain(&r.file);
         let parts: Vec<Component> = path.components().collect();
         (0..parts.len()).find_map(|first| self.intervals.get_key_value(&parts[first..].iter().collect::<PathBuf>()))
@@ -123,7 +126,7 @@ impl Truth {
 }
 
 impl Agreement {
-    fn add(&mut self, r: &Recognition, truth: &BTreeMap<String, Vec<(f64, f64)>>) {
+    fn add(&mut self, r: &Recognition, truth: &Times) {
         self.recordings += 1;
         if self.frames.is_empty() {
             self.frames = r.instruments.iter().map(|i| (i.name.clone(), Counts::default())).collect();
@@ -146,7 +149,7 @@ fn plain(file: &Path) -> PathBuf {
     if is_audio(&file) { file.with_extension("") } else { file }
 }
 
-fn times<'a>(of_recording: &'a BTreeMap<String, Vec<(f64, f64)>>, instrument: &str) -> &'a [(f64, f64)] {
+fn times<'a>(of_recording: &'a Times, instrument: &str) -> &'a [(f64, f64)] {
     let known = normalised(instrument).ok().and_then(|name| of_recording.get(&name));
     known.map_or(&[], Vec::as_slice)
 }
