@@ -36,8 +36,8 @@ pub struct Options {
     pub hop: Option<f64>,
     /// `None`: power, or mean for single-label models.
     pub aggregate: Option<Aggregate>,
-    /// dB below the loudest part of a recording at which its instances are silent, above 0. `None`: 60. Instances below -80 dB of full
-    /// scale are silent in any case.
+    /// dB below the peak of a recording (its largest sample) at which its instances are silent, above 0. `None`: 60. Instances below -80
+    /// dB of full scale are silent in any case.
     pub gate: Option<f32>,
     /// Whether instruments of recordings that are unlike the training clips (see [`Recognition::is_unreliable`]) can be present.
     ///

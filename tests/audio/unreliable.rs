@@ -128,6 +128,17 @@ fn nothing_plays_in_noise_hum_and_clicks() {
     let music: Vec<bool> = (100..106).map(|seed| recognise(&melody(seed)).is_unreliable()).collect();
     assert!(music.iter().filter(|unreliable| **unreliable).count() <= 1, "{music:?}");
 
+    // Noise after music, as applause.
+    let parts: Vec<Vec<f32>> = (100..105).map(melody).chain([hiss(14.4, -30.0)]).collect();
+    let mixed = recognise(&parts.concat());
+    // After the last excerpt with any of the music.
+    let noise = ((mixed.duration - 14.4 + 10.0) / mixed.cell).ceil() as usize;
+    assert!(!mixed.is_unreliable() && mixed.instruments.iter().any(|i| i.present), "{:?}", mixed.distance);
+    assert!(mixed.instruments.iter().all(|i| i.activity[noise..].iter().all(|a| *a == 0.0)));
+    let end = format!(" to {:.0} s", mixed.duration);
+    let said = |line: &String| line.starts_with("has parts unlike the training clips") && line.ends_with(&end);
+    assert!(mixed.condition.warnings.iter().any(said), "{:?}", mixed.condition.warnings);
+
     let count = 8 * SR as usize;
     let at = |i: usize| std::f64::consts::TAU * i as f64 / f64::from(SR);
     let hum = (0..count)

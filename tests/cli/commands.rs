@@ -55,6 +55,27 @@ fn nonsense_is_rejected_with_code_2() {
     rejected(&["check", "--device", "99"], "no adapter matches --device 99");
 }
 
+/// It was taken for an option that does not exist.
+#[test]
+fn a_negative_number_is_the_value_of_its_option() {
+    for (command, option) in [
+        ("train", "--epochs"),
+        ("train", "--seeds"),
+        ("pretrain", "--epochs"),
+        ("compare", "--seed-list"),
+        ("plan", "--batch"),
+        ("predict", "--top"),
+    ] {
+        rejected(&[command, option, "-1"], &format!("invalid value '-1' for '{option} "));
+    }
+    rejected(&["predict", "x", "y", "--top", "-1"], "a whole number, 0 or above, is expected");
+    // Numbers that are checked later.
+    for option in ["--min-duration", "--median", "--hop", "--gate"] {
+        rejected(&["predict", "no-run", "y", option, "-1"], "no-run");
+    }
+    rejected(&["train", "no-data", "--lr", "-1"], "--lr must be at least 0");
+}
+
 #[test]
 #[cfg(target_os = "linux")]
 fn without_an_adapter_the_error_explains_what_to_install() {

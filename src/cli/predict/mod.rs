@@ -54,7 +54,7 @@ pub struct Args {
     /// Whether probabilities are calibrated as the run's validation clips suggest
     #[arg(long, value_name = "true|false", default_value_t = true, action = clap::ArgAction::Set)]
     calibrate: bool,
-    /// Parts this many dB below the loudest one of a recording are silent, as are parts below -80 dB of full scale [default: 60]
+    /// Parts this many dB below the peak of a recording are silent, as are parts below -80 dB of full scale [default: 60]
     #[arg(long, value_name = "DB")]
     gate: Option<f32>,
     /// Instruments can be present even in recordings that are unlike the run's training clips, which are marked as unreliable
@@ -270,10 +270,14 @@ struct Outputs<'a> {
 impl Outputs<'_> {
     fn take(&mut self, n: usize, r: &Recognition, spectrogram: Option<Array<f32>>) -> Result<()> {
         self.faults += usize::from(r.condition.damaged);
-        if let Some(archive) = &mut self.archive {
-            archive.add(n, r)?;
+        // Pictures and pages first: what the journal has is not done again.
+        self.results.take(r, spectrogram, &self.names[n])?;
+        if let Some(archive) = &mut self.archive
+            && let Some(error) = archive.add(n, r)?
+        {
+            note(&printable(&format!("skipped: {error}")));
         }
-        self.results.take(r, spectrogram, &self.names[n])
+        Ok(())
     }
 
     fn fail(&mut self, n: usize, error: &Error) -> Result<()> {
