@@ -66,6 +66,8 @@ pub struct Args {
     /// Median filter over the activity before segments are found, in seconds; 0 for none
     #[arg(long, value_name = "S", default_value_t = Segmentation::default().median)]
     median: f64,
+    #[command(flatten)]
+    device: Device,
     #[command(flatten, next_help_heading = "Output")]
     results: ResultArgs,
     #[command(flatten, next_help_heading = "Many recordings")]
@@ -81,8 +83,6 @@ pub struct Args {
     #[arg(long, value_parser = variant::<FeatureScale>())]
     #[arg(help_heading = FRONT_END, help = help_of_run("feature_scale"))]
     feature_scale: Option<FeatureScale>,
-    #[command(flatten)]
-    device: Device,
 }
 
 /// What is recognised.
