@@ -66,6 +66,9 @@
 //!
 //! Errors ([`Error`]) name settings and function arguments in backquotes, which the command line replaces by its options.
 
+// The structs of `params!` name this crate, also within it.
+extern crate self as wmic;
+
 pub mod audio;
 pub mod bench;
 pub mod check;
@@ -83,6 +86,9 @@ pub mod predict;
 pub mod report;
 pub mod run;
 pub mod train;
+
+#[doc(hidden)]
+pub use bytemuck as __bytemuck;
 
 pub use self::core::array::Array;
 pub use self::core::error::{Error, Result};

@@ -11,13 +11,13 @@ use super::decode::STDIN;
 use crate::core::error::{Error, Result};
 
 /// Extensions of audio files, videos included: all formats that can be decoded.
-const EXTENSIONS: [&str; 39] = [
+const EXTENSIONS: [&str; 43] = [
     "wav", "wave", "bwf", "rf64", "bw64", "w64", "aif", "aiff", "aifc", "afc", "au", "snd", "caf", "flac", "mp3",
     "mp2", "mp1", "mpa", "mpga", "ogg", "oga", "ogv", "ogx", "opus", "m4a", "m4b", "m4p", "m4r", "m4v", "mp4", "mov",
-    "qt", "3gp", "aac", "adts", "alac", "mka", "mkv", "webm",
+    "qt", "3gp", "3g2", "f4a", "f4v", "aac", "adts", "alac", "mka", "mkv", "webm", "weba",
 ];
 /// Depth of the search.
-const MAX_DEPTH: usize = 32;
+const MAX_DEPTH: usize = 200;
 /// Most files and folders of a search.
 const MAX_ENTRIES: usize = 2_000_000;
 const MATCH: MatchOptions =
@@ -31,10 +31,12 @@ pub struct Found {
     pub places: Vec<PathBuf>,
     /// Other files in folders, counted by extension in lower case; under "" those without one.
     pub passed_over: BTreeMap<String, usize>,
+    /// What else in folders was skipped: hidden files and folders, broken links and the like.
+    pub unread: BTreeMap<&'static str, usize>,
 }
 
 impl Found {
-    /// A line on the skipped files, the most frequent first; `None` if there are none.
+    /// A line on what was skipped, of files the most frequent extensions first; `None` if nothing was.
     pub fn note(&self) -> Option<String> {
         let mut counts: Vec<_> = self.passed_over.iter().collect();
         counts.sort_by_key(|(_, count)| std::cmp::Reverse(**count));
@@ -44,7 +46,16 @@ impl Found {
         if let Some(rest) = counts.get(NAMED..).filter(|rest| !rest.is_empty()) {
             parts.push(format!("{} others", rest.iter().map(|(_, count)| **count).sum::<usize>()));
         }
-        (!parts.is_empty()).then(|| format!("skipped, without the extension of an audio file: {}", parts.join(", ")))
+        let unread: Vec<String> = self.unread.iter().map(|(what, count)| format!("{count} {what}")).collect();
+        let others = (!parts.is_empty())
+            .then(|| format!("skipped, without the extension of an audio file: {}", parts.join(", ")));
+        let unread = (!unread.is_empty()).then(|| format!("skipped: {}", unread.join(", ")));
+        let lines: Vec<String> = others.into_iter().chain(unread).collect();
+        (!lines.is_empty()).then(|| lines.join("; "))
+    }
+
+    fn skip(&mut self, what: &'static str) {
+        *self.unread.entry(what).or_default() += 1;
     }
 }
 
@@ -76,10 +87,11 @@ pub fn audio_files(paths: &[PathBuf]) -> Result<Found> {
         let (meant, root) = match fs::metadata(path) {
             _ if path.as_os_str() == STDIN => (vec![path.clone()], None),
             Ok(about) if about.is_dir() => {
-                let Found { files, passed_over, .. } = search(path, true)?;
+                let Found { files, passed_over, unread, .. } = search(path, true)?;
                 for (extension, count) in passed_over {
                     *found.passed_over.entry(extension).or_default() += count;
                 }
+                unread.into_iter().for_each(|(what, count)| *found.unread.entry(what).or_default() += count);
                 (files, Some(path.clone()))
             }
             Ok(about) if about.is_file() => (vec![path.clone()], None),
@@ -178,11 +190,12 @@ impl Search<'_> {
                 format!("contains more than {MAX_ENTRIES} files; choose a smaller folder"),
             ));
         }
-        for name in names.into_iter().filter(|name| !name.as_encoded_bytes().starts_with(b".")) {
-            let path = folder.join(name);
-            // Broken links are not files.
+        for name in names {
+            let path = folder.join(&name);
             match fs::metadata(&path) {
-                Ok(about) if about.is_dir() && depth > 0 => match self.folder(&path, depth - 1) {
+                _ if name.as_encoded_bytes().starts_with(b".") => self.found.skip("hidden"),
+                Ok(about) if about.is_dir() && depth == 0 => self.found.skip("folders that are too deep"),
+                Ok(about) if about.is_dir() => match self.folder(&path, depth - 1) {
                     Err(Error::Io { source, .. })
                         if self.keeps_closed && source.kind() == ErrorKind::PermissionDenied =>
                     {
@@ -191,7 +204,8 @@ impl Search<'_> {
                     searched => searched?,
                 },
                 Ok(about) if about.is_file() => self.file(path),
-                _ => {}
+                Ok(_) => self.found.skip("neither files nor folders"),
+                Err(_) => self.found.skip("broken links"),
             }
         }
         Ok(())

@@ -30,7 +30,7 @@ pub fn dispatches() -> Vec<Dispatch> {
     let p = Params { rounds: ROUNDS as u32, factor: 0.999, summand: 0.001 };
     let mut r = Recorder::new(Target::PORTABLE);
     r.op = "peak";
-    r.dispatch(&SHADER, "peak_arithmetic", &[("y", view(1))], p, Grid::folded(ARITHMETIC_GROUPS, 1).rounds(ROUNDS));
+    r.dispatch(&SHADER, "peak_arithmetic", &[("y", view(1))], p, Grid::folded(ARITHMETIC_GROUPS, 1).iterations(ROUNDS));
     let both = [("x", view(0)), ("y", view(1))];
     r.dispatch(&SHADER, "peak_copy", &both, p, Grid::folded(COPY_GROUPS, 1).no_loops());
     r.dispatches

@@ -168,7 +168,7 @@ fn learner(gpu: &Gpu, step: Step) -> Result<Learner<'_>> {
         notes: model.is_single_note().then_some(NOTES),
         ..Config::of(model.name, "noise")?
     };
-    let corpus = DeviceDataset::of_dataset(gpu, &data)?;
+    let dataset = DeviceDataset::of_dataset(gpu, &data)?;
     let splits = vec![(data.train.clone(), data.train.clone()); replicas];
-    Learner::new(gpu, &config, &corpus, &frozen(gpu, &config)?, &splits, Order::Shuffled)
+    Learner::new(gpu, &config, &dataset, &frozen(gpu, &config)?, &splits, Order::Shuffled)
 }

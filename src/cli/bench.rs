@@ -8,7 +8,7 @@ use wmic::bench::results::{BenchReport, KernelResult, Peak, PeerStep, StepResult
 use wmic::bench::{FRONT_ENDS, SECONDS, Step, Timer, front_end, kernels, peak, profile, report, step};
 use wmic::check::Case;
 use wmic::core::files::writable;
-use wmic::core::numbers::{duration, percent, si, three_digits};
+use wmic::core::numbers::{duration, percent, rate, si, three_digits};
 use wmic::nn::{MODELS, find};
 use wmic::ops::select;
 use wmic::report::tables::table::{Align, Style, Table, bar};
@@ -122,8 +122,8 @@ impl Args {
         let mut add = |name: String, result: Result<StepResult>| -> anyhow::Result<()> {
             let mut result = match result {
                 // Buffers may be too large for the adapter.
-                Err(Error::Limit { what, need, have }) => {
-                    let why = format!("{what} needs {need} bytes, this adapter allows {have}");
+                Err(Error::Limit { what, unit, need, have }) => {
+                    let why = format!("{what} needs {need} {unit}, this adapter allows {have}");
                     return show(&format!("{name}: skipped ({why})\n"));
                 }
                 result => result?,
@@ -207,7 +207,7 @@ fn step_line(s: &StepResult) -> String {
         .as_ref()
         .map_or_else(String::new, |p| format!("  {} of {}", three_digits(s.ms_per_step / p.ms_per_step), p.name));
     let time = duration(s.ms_per_step / 1e3);
-    format!("{what:<36}{time:>9}  {}{real_time}{peer}\n", si(s.clips_per_s, "clips/s"))
+    format!("{what:<36}{time:>9}  {}{real_time}{peer}\n", rate(s.clips_per_s, "clips"))
 }
 
 /// What is measured, and the columns of `line`.

@@ -6,11 +6,11 @@ use super::clips::load_clips;
 use super::common::{Device, Status};
 use super::output::{note, one_line, print, print_json};
 use super::pretrain;
-use super::settings::{SeedArgs, SettingArgs};
+use super::settings::{SeedArgs, SettingArgs, of_experiment, of_run};
 use super::train::{self, Messages};
 use wmic::compare::comparison::Comparison;
 use wmic::compare::entry::Sounds;
-use wmic::compare::experiment::Experiment;
+use wmic::compare::experiment::{BUILT_IN, Experiment};
 use wmic::compare::runs::{Progress, Runs};
 use wmic::core::files::absolute;
 use wmic::report::tables;
@@ -24,13 +24,14 @@ use wmic::{Dataset, Result, Session, report};
 /// Each model is trained in its own run directory below --out, as by `wmic train`. Called again with the same arguments
 /// after an interruption, it reuses finished runs and resumes the others, with bit-identical results. A report then
 /// shows scores, spreads and which differences are significant. A model that cannot be trained (it diverges, or needs
-/// more memory than available) is skipped and listed, and the exit status is 1.
+/// more memory than available) is skipped and listed, and the exit status is 1. Settings given as options replace those
+/// of the entries.
 #[derive(clap::Args)]
+#[command(mut_args(|arg| of_run(of_experiment(arg))))]
 pub struct Args {
     /// Dataset, as for `wmic train`
     dataset: PathBuf,
-    /// aacnn21, ismir19, partial20, repr21, visual20-det, visual20-sto, or a file like those in assets/experiments
-    #[arg(long, value_name = "NAME|FILE.toml")]
+    #[arg(long, value_name = "NAME|FILE.toml", help = experiments())]
     experiment: String,
     #[command(flatten)]
     seeds: SeedArgs,
@@ -56,6 +57,11 @@ pub struct Args {
     /// Print compare.json to stdout instead of tables
     #[arg(long)]
     json: bool,
+}
+
+fn experiments() -> String {
+    let names: Vec<&str> = BUILT_IN.iter().map(|(name, _)| *name).collect();
+    format!("{}, or a file like those in assets/experiments", names.join(", "))
 }
 
 impl Args {

@@ -6,11 +6,11 @@ use super::clips::load_clips;
 use super::common::print_evaluation;
 use super::common::{Device, Status};
 use super::output::note;
-use super::settings::variant;
+use super::settings::{WEIGHTS, help_of, help_of_run, variant};
 use wmic::Error;
 use wmic::data::FeatureScale;
 use wmic::features::front_end::Source;
-use wmic::metrics::thresholds::Level;
+use wmic::metrics::thresholds::Threshold;
 use wmic::predict::evaluator::overlap_with_training;
 use wmic::predict::trained::{Split, Trained};
 use wmic::run::clips::Labels;
@@ -24,14 +24,11 @@ pub struct Args {
     run: PathBuf,
     /// Dataset with the classes the run was trained on, as for `wmic train`
     dataset: PathBuf,
-    /// Features to use with the dataset's labels, as `wmic features` writes them
-    #[arg(long, value_name = "FILE.npz")]
+    #[arg(long, value_name = "FILE.npz", help = help_of("features"))]
     features: Option<PathBuf>,
-    /// Scale of features stored as floats: unit, inputs of 0 to 1, or byte, codes of 0 to 255 [default: as in the run]
-    #[arg(long, value_name = "unit|byte", value_parser = variant::<FeatureScale>())]
+    #[arg(long, value_parser = variant::<FeatureScale>(), help = help_of_run("feature_scale"))]
     feature_scale: Option<FeatureScale>,
-    /// VGGish weights of the run, if the file has moved
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = WEIGHTS, help = help_of_run("front_end.weights"))]
     frontend_weights: Option<Source>,
     /// Split to score: test, val and train (each seed's own), or all clips
     #[arg(long, value_parser = variant::<Split>(), default_value = "test")]
@@ -40,9 +37,8 @@ pub struct Args {
     /// own
     #[arg(long)]
     force: bool,
-    /// Decision threshold: a number, or tuned (per seed and class) [default: the run's]
-    #[arg(long, value_name = "P|tuned|precision:P")]
-    threshold: Option<Level>,
+    #[arg(long, value_name = "P|tuned|precision:P", help = help_of_run("threshold"))]
+    threshold: Option<Threshold>,
     #[command(flatten)]
     device: Device,
     /// Print one JSON object instead of tables

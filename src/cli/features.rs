@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 use super::clips::{Bar, stop_on_interrupt};
 use super::common::{Device, Status};
 use super::output::note;
-use super::settings::variant;
+use super::settings::{Limited, WEIGHTS, check_options, help_of, variant};
 use wmic::Error;
 use wmic::audio::audio_files;
 use wmic::core::files::absolute;
@@ -34,27 +34,19 @@ pub struct Args {
     /// Features to extract
     #[arg(long, value_parser = variant::<FeatureKind>(), default_value = "vggish")]
     frontend: FeatureKind,
-    /// VGGish weights: a safetensors file with torchvggish's names, or random (random:SEED)
-    #[arg(long, value_name = "FILE|random")]
+    #[arg(long, value_name = WEIGHTS, help = help_of("front_end.weights"))]
     frontend_weights: Option<Source>,
-    /// Width of VGGish as a fraction of its channels: 1, 1/2, 1/4 or 1/8 [default: that of the weights, else 1]
-    #[arg(long, value_name = "W")]
+    #[arg(long, value_name = "W", help = help_of("width"))]
     width: Option<Width>,
-    /// PCA of the embeddings, an npz with pca_eigen_vectors and pca_means [default: the PCA in the weights file, else
-    /// none]
-    #[arg(long, value_name = "FILE.npz")]
+    #[arg(long, value_name = "FILE.npz", help = help_of("front_end.pca"))]
     pca: Option<PathBuf>,
-    /// How VGGish's embeddings are stored: pca8, their PCA in 8 bits as in OpenMIC-2018, or minmax, each dimension from
-    /// its minimum to its maximum over the training split (over all files, if there are no splits) [default: pca8 if
-    /// there is a PCA, else minmax]
-    #[arg(long, value_name = "pca8|minmax", value_parser = variant::<Scaling>())]
+    #[arg(long, value_parser = variant::<Scaling>(), help = help_of("front_end.scaling"))]
     scaling: Option<Scaling>,
     /// No ReLU after the last layer, as in VGGish's later releases
     #[arg(long)]
     no_last_relu: bool,
-    /// Scale of stft and cqt: magnitudes, or log magnitudes standardised per second
-    #[arg(long, value_parser = variant::<Scale>(), default_value = "magnitude")]
-    scale: Scale,
+    #[arg(long, value_parser = variant::<Scale>(), help = help_of("notes.scale"))]
+    scale: Option<Scale>,
     /// File to write [default: in the dataset, openmic-2018.npz, maps.npz, logmel.npz, spectrogram.npz, stft.npz or
     /// cqt.npz; else features.npz]
     #[arg(long, value_name = "FILE.npz")]
@@ -65,6 +57,28 @@ pub struct Args {
     #[command(flatten)]
     device: Device,
 }
+
+fn of_vggish(kind: &FeatureKind) -> Option<&'static str> {
+    kind.row().weights.is_none().then_some("applies to features by VGGish only")
+}
+
+fn of_embeddings(kind: &FeatureKind) -> Option<&'static str> {
+    (!kind.row().embedding).then_some("applies to VGGish embeddings only")
+}
+
+fn of_notes(kind: &FeatureKind) -> Option<&'static str> {
+    (!kind.is_single_note()).then_some("applies to stft and cqt only")
+}
+
+#[rustfmt::skip]
+const LIMITED: &[Limited<Args, FeatureKind>] = &[
+    Limited { option: "frontend-weights", is_given: |args| args.frontend_weights.is_some(), unsupported: of_vggish },
+    Limited { option: "width", is_given: |args| args.width.is_some(), unsupported: of_vggish },
+    Limited { option: "pca", is_given: |args| args.pca.is_some(), unsupported: of_embeddings },
+    Limited { option: "scaling", is_given: |args| args.scaling.is_some(), unsupported: of_embeddings },
+    Limited { option: "no-last-relu", is_given: |args| args.no_last_relu, unsupported: of_embeddings },
+    Limited { option: "scale", is_given: |args| args.scale.is_some(), unsupported: of_notes },
+];
 
 impl Args {
     pub fn run(self) -> anyhow::Result<Status> {
@@ -145,31 +159,22 @@ impl Args {
             Some(Source::File(path)) => Some(Source::File(absolute(path)?)),
             other => other.clone(),
         };
-        let front_end = match (self.frontend.row().weights, weights) {
-            (None, None) => None,
-            (None, Some(_)) => {
-                return Err(Error::Usage("spectra need no weights: remove --frontend-weights".into()));
-            }
-            (_, Some(weights)) => {
+        check_options(LIMITED, self, &self.frontend)?;
+        let front_end = match weights {
+            Some(weights) => {
                 let pca = self.pca.as_deref().map(absolute).transpose()?;
-                let scaling = self.scaling.filter(|_| self.frontend.row().embedding);
                 let last_relu = self.no_last_relu.then_some(false);
-                Some(FrontEnd { last_relu, pca, scaling, ..FrontEnd::new(weights, self.width) })
+                Some(FrontEnd { last_relu, pca, scaling: self.scaling, ..FrontEnd::new(weights, self.width) })
             }
-            (_, None) => {
+            None if self.frontend.row().weights.is_some() => {
                 return Err(Error::Usage(
                     "VGGish needs weights: --frontend-weights FILE (see docs/models.md for where to get them) or random"
                         .into(),
                 ));
             }
+            None => None,
         };
-        if self.scaling.is_some() && !self.frontend.row().embedding {
-            return Err(Error::Usage("--scaling applies to VGGish embeddings only: remove it".into()));
-        }
-        if !self.scale.is_magnitude() && !self.frontend.is_single_note() {
-            return Err(Error::Usage("--scale applies to stft and cqt only".into()));
-        }
-        Ok(FeatureConfig { kind: self.frontend, front_end, scale: self.scale })
+        Ok(FeatureConfig { kind: self.frontend, front_end, scale: self.scale.unwrap_or_default() })
     }
 
     fn out(&self, set: Option<&AudioSet>) -> PathBuf {

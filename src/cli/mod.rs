@@ -22,7 +22,7 @@ mod train;
 use std::process::ExitCode;
 
 use clap::error::ErrorKind;
-use clap::{ArgAction, CommandFactory, Parser, Subcommand};
+use clap::{Arg, ArgAction, CommandFactory, FromArgMatches, Parser, Subcommand};
 use common::Status;
 use tracing_subscriber::filter::Targets;
 use tracing_subscriber::layer::SubscriberExt;
@@ -63,7 +63,8 @@ enum Command {
 /// Parses the command line, runs the command and reports an error as one line.
 pub fn run() -> ExitCode {
     silence_driver_warnings();
-    let cli = match Cli::try_parse() {
+    let parsed = command().try_get_matches().and_then(|mut matches| Cli::from_arg_matches_mut(&mut matches));
+    let cli = match parsed {
         Ok(cli) => cli,
         Err(error) if error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand || !error.use_stderr() => {
             // stdout may be closed.
@@ -93,7 +94,7 @@ pub fn run() -> ExitCode {
         Command::Devices(args) => args.run(),
         Command::Check(args) => args.run(),
         Command::Bench(args) => args.run(),
-        Command::Completions(args) => args.run(Cli::command()),
+        Command::Completions(args) => args.run(command()),
     };
     match status {
         Ok(Status::Done) => ExitCode::SUCCESS,
@@ -102,6 +103,15 @@ pub fn run() -> ExitCode {
         Err(error) if output::is_closed_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => report_error(&settings::message(&error)),
     }
+}
+
+/// The commands and options. A negative number after an option is its value, so that the error names the values that are allowed.
+fn command() -> clap::Command {
+    let negative = |arg: Arg| {
+        let takes_value = !arg.is_positional() && arg.get_action().takes_values();
+        arg.allow_negative_numbers(takes_value)
+    };
+    Cli::command().mut_subcommands(|command| command.mut_args(negative))
 }
 
 /// Prints an error on one line, even if it quotes untrusted names with line breaks.
@@ -116,7 +126,9 @@ fn usage(error: &clap::Error) -> String {
     let is_usage = |line: &&str| line.starts_with("Usage:") || line.starts_with("For more information");
     let lines: Vec<&str> =
         text.lines().take_while(|line| !is_usage(line)).map(str::trim).filter(|line| !line.is_empty()).collect();
-    format!("{}; see --help", lines.join(" ").trim_start_matches("error: "))
+    let what = lines.join(" ").replace("invalid digit found in string", "a whole number, 0 or above, is expected");
+    let what = what.replace("invalid float literal", "a number is expected").replace("..=", " to ");
+    format!("{}; see --help", what.trim_start_matches("error: "))
 }
 
 /// Mesa prints "error: XDG_RUNTIME_DIR is invalid or not set" on machines without a desktop, which is not an error

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use super::common::{Device, Status};
 use super::output::{note, print, print_json};
-use super::settings::{SeedArgs, SettingArgs, in_options, models};
+use super::settings::{SeedArgs, SettingArgs, in_options, models, of_run};
 use wmic::core::files::absolute;
 use wmic::core::numbers;
 use wmic::gpu::Gpu;
@@ -13,12 +13,16 @@ use wmic::run::config::Config;
 use wmic::train::outline::{Extent, ForestOutline, Outline};
 
 /// Show the dispatches, memory and work of a training run without running it
+///
+/// It takes every option of `wmic train`, also those that change nothing here, so that its command line can be planned as
+/// it is.
 #[derive(clap::Args)]
+#[command(mut_args(of_run))]
 pub struct Args {
     /// Dataset, as for `wmic train`
     dataset: PathBuf,
     /// Architecture
-    #[arg(long, default_value = "att", value_parser = models())]
+    #[arg(long, default_value = "att", value_parser = models(), help_heading = "Model")]
     model: String,
     #[command(flatten)]
     seeds: SeedArgs,

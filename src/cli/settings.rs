@@ -46,19 +46,17 @@ fn arg(setting: &'static Setting) -> Arg {
     let (parser, name, action) = match setting.value {
         Value::Name(names) => (possible(names()), option(setting.key).to_uppercase(), ArgAction::Set),
         Value::Names(names) => (possible(names()), names().join(","), ArgAction::Append),
-        Value::Number(_) => (ValueParser::new(parse), "X".into(), ArgAction::Set),
-        Value::Count(name) | Value::Path(name) | Value::Text(name, _) => {
+        Value::Number => (ValueParser::new(parse), "X".into(), ArgAction::Set),
+        Value::Count(name) | Value::Path(name) | Value::PathOr(name, _) | Value::Text(name, _) => {
             (ValueParser::new(parse), name.into(), ArgAction::Set)
         }
     };
     let default = setting.default().filter(|_| !setting.help.contains("[default: "));
-    let help =
-        in_options(setting.help.to_owned()) + &default.map(|text| format!(" [default: {text}]")).unwrap_or_default();
+    let help = help(setting) + &default.map(|text| format!(" [default: {text}]")).unwrap_or_default();
     // Leaked once: options live as long as the program.
     let (option, name): (&'static str, &'static str) = (option(setting.key).leak(), name.leak());
     let arg = Arg::new(setting.key).long(option).value_name(name).help(help).value_parser(parser);
-    let arg =
-        arg.action(action).allow_negative_numbers(matches!(setting.value, Value::Number(Some((low, _))) if low < 0.0));
+    let arg = arg.action(action).help_heading(setting.group.title());
     if matches!(setting.value, Value::Names(_)) { arg.value_delimiter(',') } else { arg }
 }
 
@@ -82,10 +80,64 @@ impl FromArgMatches for SettingArgs {
     }
 }
 
+fn help(setting: &Setting) -> String {
+    in_options(setting.help.to_owned())
+}
+
+/// The help of a training setting, for the same option of another command.
+pub fn help_of(key: &str) -> String {
+    help(SETTINGS.iter().find(|setting| setting.key == key).expect("a setting"))
+}
+
+/// As [`help_of`], of an option that stands for a setting of the run.
+pub fn help_of_run(key: &str) -> String {
+    format!("{} [default: the run's]", help_of(key))
+}
+
+/// The placeholder of VGGish's weights.
+pub const WEIGHTS: &str = "FILE|random|random-glorot";
+
+/// The option of a setting in `wmic compare`, whose default is the experiment's.
+pub fn of_experiment(arg: Arg) -> Arg {
+    let is_setting = arg.get_id() == "seeds" || SETTINGS.iter().any(|setting| setting.key == arg.get_id().as_str());
+    let help = arg.get_help().map(ToString::to_string).unwrap_or_default();
+    match help.split_once(" [default: ") {
+        Some((help, _)) if is_setting => arg.help(help.to_owned()),
+        _ => arg,
+    }
+}
+
+/// An option that does nothing for some inputs `I` of a command with the arguments `A`.
+pub struct Limited<A, I> {
+    pub option: &'static str,
+    pub is_given: fn(&A) -> bool,
+    /// The reason if an input does not support it: "--{option} {reason}: remove it".
+    pub unsupported: fn(&I) -> Option<&'static str>,
+}
+
+/// # Errors
+/// `Usage`, naming the first option that is given and does nothing for the input.
+pub fn check_options<A, I>(options: &[Limited<A, I>], args: &A, input: &I) -> Result<(), Error> {
+    let given = options.iter().filter(|of| (of.is_given)(args));
+    let refused = given.filter_map(|of| Some((of.option, (of.unsupported)(input)?))).next();
+    match refused {
+        Some((option, reason)) => Err(Error::Usage(format!("--{option} {reason}: remove it"))),
+        None => Ok(()),
+    }
+}
+
+/// Puts an option without a heading, as the settings have them, under one of the run as a whole.
+pub fn of_run(arg: Arg) -> Arg {
+    match arg.is_positional() || arg.get_help_heading().is_some() {
+        true => arg,
+        false => arg.help_heading("Run and output"),
+    }
+}
+
 /// Which seeds are trained side by side.
 #[derive(Clone, clap::Args)]
 pub struct SeedArgs {
-    /// Number of seeds, 0 to N - 1, trained side by side [default: 1; in compare the experiment's]
+    /// Number of seeds, 0 to N - 1, trained side by side [default: 1]
     #[arg(long, value_name = "N", conflicts_with = "seed_list", value_parser = clap::value_parser!(u64).range(1..=MAX_SEEDS as u64))]
     seeds: Option<u64>,
     /// The seeds themselves, e.g. 0,7,42
@@ -136,9 +188,9 @@ pub fn in_options(text: String) -> String {
 
 fn rename(text: String, name: &dyn Fn(&str) -> String) -> String {
     #[rustfmt::skip]
-    const ARGUMENTS: [&str; 12] = [
+    const ARGUMENTS: [&str; 15] = [
         "seeds", "out", "force", "resume", "device", "split", "dataset", "labels", "words", "negatives", "absolute",
-        "pretrain_sounds",
+        "pretrain_sounds", "hop", "gate", "aggregate",
     ];
     let keys = SETTINGS.iter().map(|setting| setting.key).chain(ARGUMENTS);
     keys.fold(text, |text, key| text.replace(&format!("`{key}`"), &name(key)))

@@ -11,7 +11,7 @@ use super::clips::{load_clips, stop_on_interrupt};
 use super::common::print_evaluation;
 use super::common::{Device, Status};
 use super::output::{note, print};
-use super::settings::{SeedArgs, SettingArgs, models};
+use super::settings::{SeedArgs, SettingArgs, models, of_run};
 use wmic::core::files::absolute;
 use wmic::core::numbers;
 use wmic::data::Dataset;
@@ -25,10 +25,11 @@ use wmic::run::run_dir::RunDir;
 use wmic::run::state::EpochRow;
 use wmic::train::session::{Outcome, Session};
 use wmic::train::trainer::{End, Event};
-use wmic::{Error, Result};
+use wmic::{Error, Result, nn};
 
 /// Train a recogniser, several seeds side by side, and evaluate it on the test split
 #[derive(clap::Args)]
+#[command(mut_args(of_run))]
 pub struct Args {
     /// Folder in OpenMIC-2018's layout with features or audio/ (see `wmic synth`), recordings with labels.csv or
     /// annotation files (JAMS, Audacity), or a folder of audio files per class; with --config or --resume the dataset
@@ -36,7 +37,7 @@ pub struct Args {
     #[arg(required_unless_present_any = ["config", "resume"])]
     dataset: Option<PathBuf>,
     /// Architecture [default: att]
-    #[arg(long, value_parser = models())]
+    #[arg(long, value_parser = models(), help_heading = "Model")]
     model: Option<String>,
     #[command(flatten)]
     seeds: SeedArgs,
@@ -75,6 +76,7 @@ impl Args {
         self.seeds.overlay(&mut c);
         c.dataset = absolute(&c.dataset)?;
         c.validate()?;
+        c.check_recogniser()?;
         Ok(c)
     }
 
@@ -104,7 +106,7 @@ impl Args {
     /// --resume
     fn resume(&self, dir: &Path) -> anyhow::Result<Status> {
         let run = RunDir::reopen(dir)?;
-        let mut config = run.record()?.config;
+        let mut config = run.recogniser_record()?.config;
         if let Some(dataset) = &self.dataset {
             config.dataset = dataset.clone();
         }
@@ -191,7 +193,10 @@ pub fn carry_out(session: &mut Session, data: &Dataset, messages: &Messages) -> 
     let (stop, start) = (stop_on_interrupt(), Instant::now());
     let mut display = match is_forest {
         true => Display::of_forests(config.seeds.len() * data.classes.len(), messages),
-        false => Display::new(config.epochs, session.steps_per_epoch(), session.epochs_done(), messages),
+        false => Display {
+            unit: if nn::is_objective(config.model()?) { "patches" } else { "clips" },
+            ..Display::new(config.epochs, session.steps_per_epoch(), session.epochs_done(), messages)
+        },
     };
     let end = session.train(&|| stop.load(Ordering::Relaxed), &mut |event| display.show(event));
     display.finish();
@@ -224,6 +229,8 @@ struct Display<'a> {
     bar: Option<ProgressBar>,
     epochs: usize,
     epoch: usize,
+    /// What an epoch consists of.
+    unit: &'static str,
     steps: usize,
     /// Without a terminal, every so many epochs are printed; 0 for forests, which have none.
     every: usize,
@@ -243,7 +250,7 @@ impl<'a> Display<'a> {
             bar.reset_eta();
             bar
         });
-        Display { messages, bar, epochs, epoch: done, steps, every: epochs.div_ceil(20) }
+        Display { messages, bar, epochs, epoch: done, unit: "clips", steps, every: epochs.div_ceil(20) }
     }
 
     /// For forests, which train in seconds.
@@ -251,7 +258,7 @@ impl<'a> Display<'a> {
         let style = ProgressStyle::with_template("forest {pos}/{len} {wide_bar:.cyan/238} {eta} left");
         let style = style.expect("a valid template").progress_chars("━━━");
         let bar = Some(ProgressBar::new(all as u64).with_style(style));
-        Display { messages, bar, epochs: 1, epoch: 0, steps: all, every: 0 }
+        Display { messages, bar, epochs: 1, epoch: 0, unit: "clips", steps: all, every: 0 }
     }
 
     fn show(&mut self, event: Event) {
@@ -261,7 +268,8 @@ impl<'a> Display<'a> {
             (Event::Step { .. }, None) => {}
             (Event::Epoch { rows, clips_per_s }, bar) => {
                 self.epoch = rows[0].epoch + 1;
-                let text = epoch_line(rows, self.epoch, self.epochs, clips_per_s);
+                let speed = numbers::rate(clips_per_s, self.unit);
+                let text = epoch_line(rows, self.epoch, self.epochs, &speed);
                 match bar {
                     Some(bar) => {
                         bar.set_position((self.epoch * self.steps) as u64);
@@ -275,6 +283,7 @@ impl<'a> Display<'a> {
                     None => {}
                 }
             }
+            _ => {}
         }
     }
 
@@ -287,7 +296,7 @@ impl<'a> Display<'a> {
 }
 
 /// Means over the seeds.
-fn epoch_line(rows: &[EpochRow], epoch: usize, epochs: usize, clips_per_s: f64) -> String {
+fn epoch_line(rows: &[EpochRow], epoch: usize, epochs: usize, speed: &str) -> String {
     let over = |value: &dyn Fn(&EpochRow) -> f64| rows.iter().map(value).sum::<f64>() / rows.len() as f64;
     let train = over(&|r| f64::from(r.train_loss));
     let val = over(&|r| f64::from(r.val_loss));
@@ -296,8 +305,5 @@ fn epoch_line(rows: &[EpochRow], epoch: usize, epochs: usize, clips_per_s: f64) 
         None if rows.iter().all(|row| row.val_f1_pn.is_none()) => String::new(),
         None => format!("f1 {:.3}", over(&|r| r.val_f1_pn.unwrap_or(0.0))),
     };
-    format!(
-        "epoch {epoch}/{epochs}  loss {train:.3} val {val:.3} {score}  {} clips/s",
-        numbers::si(clips_per_s, "").trim()
-    )
+    format!("epoch {epoch}/{epochs}  loss {train:.3} val {val:.3} {score}  {speed}")
 }

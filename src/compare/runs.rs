@@ -18,6 +18,7 @@ use crate::nn::FeatureKind;
 use crate::run::config::Config;
 use crate::run::run_dir::RunDir;
 use crate::run::setting::remove;
+use crate::run::settings::SETTINGS;
 use crate::train::session::{Outcome, Session, same_data};
 
 /// Copy of the experiment's file; it marks the directory as a comparison.
@@ -255,14 +256,6 @@ fn state(path: &Path, config: &Config, data: &Dataset) -> Result<RunState> {
     Ok(if run.has_ended() { RunState::Ended } else { RunState::Begun })
 }
 
-/// Settings that affect neither the clips of a run nor their splits.
-#[rustfmt::skip]
-const OF_TRAINING: [&str; 27] = [
-    "model", "seeds", "epochs", "batch", "lr", "optimiser", "weight_decay", "dropout", "loss", "loss_mean", "pooling", "alpha", "beta",
-    "gamma", "focal_gamma", "focal_alpha", "augment", "strong_weight", "mixup_alpha", "select", "patience", "threshold", "init", "norm",
-    "notes.attention", "notes.width", "notes.init",
-];
-
 /// What determines the dataset of an entry: the kind of its features, and its settings but for those of training.
 #[derive(PartialEq)]
 struct DatasetKey(FeatureKind, toml::Table);
@@ -270,7 +263,11 @@ struct DatasetKey(FeatureKind, toml::Table);
 impl DatasetKey {
     fn of(config: &Config) -> Result<DatasetKey> {
         let mut table = config.table()?;
-        OF_TRAINING.iter().for_each(|path| remove(&mut table, path));
+        let model = config.model()?;
+        // The last is the `init` of single notes.
+        ["model", "seeds", "notes.init"].iter().for_each(|path| remove(&mut table, path));
+        let of_training = SETTINGS.iter().filter(|setting| !setting.changes_clips(model));
+        of_training.for_each(|setting| remove(&mut table, setting.path(model, None)));
         if config.notes.is_none() && has_class_map(&config.dataset) {
             // Each seed draws its own.
             remove(&mut table, "val_fraction");

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum Error {
     /// An op was given tensors that do not fit together. Raised while a graph is built, never during a step.
     #[error("{op}: expected {expected}, got {got}")]
@@ -26,9 +27,11 @@ pub enum Error {
     #[error("{op} has no gradient, but one is needed by a trainable parameter below it")]
     NoGradient { op: &'static str },
 
-    /// A single allocation larger than this adapter supports, in bytes. Raised before the start.
-    #[error("{what} needs {need} bytes, this adapter allows {have}; try fewer `seeds` or a smaller `batch`")]
-    Limit { what: String, need: u64, have: u64 },
+    /// More than this adapter supports, e.g. in a single allocation or dispatch. Raised before the start.
+    #[error(
+        "{what} needs {need} {unit}, this adapter allows {have}; try fewer `seeds`, a smaller `batch` or shorter clips"
+    )]
+    Limit { what: String, unit: &'static str, need: u64, have: u64 },
 
     /// A weights or run-state file that does not fit its use.
     #[error("{}: {reason}", path.display())]

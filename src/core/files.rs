@@ -170,8 +170,14 @@ fn parent(path: &Path) -> &Path {
 /// A new file beside `path`, removed when dropped.
 fn temporary_file(path: &Path) -> io::Result<tempfile::NamedTempFile> {
     let extension = path.extension().map(|e| format!(".{}", e.to_string_lossy())).unwrap_or_default();
-    // The error's own text would name the temporary file, which tells the user nothing.
-    temporary(0o666).suffix(&extension).tempfile_in(parent(path)).map_err(|e| e.kind().into())
+    let folder = parent(path);
+    temporary(0o666).suffix(&extension).tempfile_in(folder).map_err(|e| match e.kind() {
+        kind @ io::ErrorKind::NotFound => {
+            io::Error::new(kind, format!("the folder {} does not exist", folder.display()))
+        }
+        // The error's own text would name the temporary file, which tells the user nothing.
+        kind => kind.into(),
+    })
 }
 
 /// Temporary files are private by default; ours become outputs, so they get the usual `mode` (less the umask).

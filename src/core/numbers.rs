@@ -13,6 +13,14 @@ pub fn si(value: f64, unit: &str) -> String {
     format!("{} {prefix}{unit}", three_digits(value / scale))
 }
 
+/// So many things per second: "12.3 k clips/s", "0.51 clips/s".
+pub fn rate(per_second: f64, things: &str) -> String {
+    match per_second < 1.0 {
+        true => format!("{} {things}/s", three_digits(per_second)),
+        false => format!("{} {things}/s", si(per_second, "").trim_end()),
+    }
+}
+
 /// A duration in seconds: "12.3 µs", "1.20 ms", "3.40 s", "2 min 05 s", "1 h 02 min".
 pub fn duration(seconds: f64) -> String {
     if seconds < 60.0 {
@@ -109,6 +117,7 @@ mod tests {
     fn numbers_are_formatted() {
         assert_eq!([si(1.234e12, "FLOP/s"), si(999.6e9, "B/s")], ["1.23 TFLOP/s", "1.00 TB/s"]);
         assert_eq!([si(0.0, "s"), si(5e-12, "s"), si(-2e3, "B")], ["0 s", "0.0000 s", "-2.00 kB"]);
+        assert_eq!([rate(12_345.0, "clips"), rate(0.51, "patches")], ["12.3 k clips/s", "0.51 patches/s"]);
         assert_eq!([duration(12.34e-6), duration(0.0012), duration(59.96)], ["12.3 µs", "1.20 ms", "60.0 s"]);
         assert_eq!([duration(125.0), duration(3725.0)], ["2 min 05 s", "1 h 02 min"]);
         assert_eq!([clock(2.0, 10.0, 1.0), clock(0.25, 0.5, 0.05)], ["2 s", "0.25 s"]);

@@ -62,7 +62,10 @@ impl File {
     }
 
     pub fn about<M: DeserializeOwned>(&self, path: &Path) -> Result<M> {
-        let text = self.about.as_ref().ok_or_else(|| Error::checkpoint(path, "was not written by wmic train"))?;
+        let text = self
+            .about
+            .as_ref()
+            .ok_or_else(|| Error::checkpoint(path, "has no record of a run: it is not its model"))?;
         serde_json::from_str(text).map_err(|e| Error::checkpoint(path, format!("has unreadable metadata: {e}")))
     }
 }

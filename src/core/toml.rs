@@ -39,6 +39,18 @@ fn toml_error(path: &Path, text: &str, error: &toml::de::Error) -> Error {
     Error::Data { path: path.into(), line, reason: one_line(error.message()) }
 }
 
+/// What is wrong with a value, for people: its key as the file has it, and types in words.
+pub(crate) fn value_error(error: &toml::de::Error) -> String {
+    let text = one_line(&error.to_string());
+    let text = ["expected f64", "expected f32"].iter().fold(text, |text, of| text.replace(of, "expected a number"));
+    let whole = ["expected usize", "expected u64", "expected u32"];
+    let text = whole.iter().fold(text, |text, of| text.replace(of, "expected a whole number, 0 or above"));
+    match text.rsplit_once(" in `") {
+        Some((what, key)) => format!("{what} in {}", key.trim_end_matches('`')),
+        None => text,
+    }
+}
+
 /// `text` on one line.
 pub fn one_line(text: &str) -> String {
     text.lines().collect::<Vec<_>>().join(" ")

@@ -290,10 +290,13 @@ fn of_folders(root: &Path) -> Result<AudioSet> {
         classes.push(name);
     }
     if classes.len() < 2 {
-        let found = if classes.is_empty() { "none".into() } else { format!("only {}", examples(&[&classes[0]])) };
+        let found = match classes.first() {
+            None => "no folder with audio files".into(),
+            Some(only) => format!("audio files in one folder only ({})", examples(&[only])),
+        };
         let expected = "a folder for each of two or more classes, or class-map.json and audio/ as in OpenMIC-2018, or \
                         labels.csv or annotation files beside the recordings";
-        return Err(Error::data(root, format!("has {found} with audio files; {expected} is expected")));
+        return Err(Error::data(root, format!("has {found}; {expected}, is expected")));
     }
     let stray = audio_files_in(root)?.len().saturating_sub(clips.len());
     if stray > 0 {

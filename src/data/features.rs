@@ -69,9 +69,9 @@ impl FeatureBuilder {
         Ok(())
     }
 
-    /// The scale of the values, and a remark on it if they are floats, or `given` is of no use. The scale of a clip must not
-    /// depend on the other clips: floats of at most 1 are rejected unless their scale is `noted` with them, or `given`. The
-    /// given scale becomes the one that was used, if that was inferred or contradicts it.
+    /// The scale of the values, and a remark on it if it is `given` or does not apply. A clip's features must not
+    /// depend on other clips, so it is never guessed from the values: integers are codes, floats have the scale `noted`
+    /// with them, else the `given` one. This becomes what is to be recorded: the scale of the floats, nothing for integers.
     pub fn scale(
         &self,
         is_float: bool,
@@ -79,28 +79,19 @@ impl FeatureBuilder {
         given: &mut Option<FeatureScale>,
     ) -> Result<(FeatureScale, Option<String>), String> {
         let known = if is_float { noted } else { Some(FeatureScale::Byte) };
-        let scale = match known.or(*given) {
-            Some(FeatureScale::Unit) if self.max > 1.0 => {
-                return Err(format!("has {}, but features of `feature_scale` unit are at most 1", self.max));
-            }
-            Some(scale) => scale,
-            None if self.max > 1.0 => FeatureScale::Byte,
-            None => {
-                return Err(
-                    "has floats of at most 1, which may be inputs of 0 to 1 or quiet 8-bit codes of 0 to 255; \
-                            give `feature_scale` unit or byte"
-                        .into(),
-                );
-            }
+        let Some(scale) = known.or(*given) else {
+            let reason = "has floats, which may be inputs of 0 to 1 or 8-bit codes of 0 to 255: \
+                          give `feature_scale` unit or byte";
+            return Err(reason.into());
         };
+        if scale == FeatureScale::Unit && self.max > 1.0 {
+            return Err(format!("has {}, but features of `feature_scale` unit are at most 1", self.max));
+        }
         let remark = match known {
             Some(known) => unused(known, *given),
-            None if given.is_none() => Some(format!("floats of up to {}, taken as {}", self.max, scale.values())),
             None => Some(format!("floats, taken as {}", scale.values())),
         };
-        if known.is_none() || given.is_some() {
-            *given = Some(scale);
-        }
+        *given = given.filter(|_| is_float).map(|_| scale);
         Ok((scale, remark))
     }
 

@@ -20,8 +20,8 @@ struct Clip {
     features: Vec<Vec<Number>>,
 }
 
-/// Loads every `KEY.json` below `folder`, sorted by key. Returns the N keys and the features, and a remark if their
-/// scale was inferred. `scale`: scale of numbers with a decimal point.
+/// Loads every `KEY.json` below `folder`, sorted by key. Returns the N keys and the features, and a remark on
+/// their scale. `scale`: scale of numbers with a decimal point.
 pub(super) fn load(folder: &Path, scale: &mut Option<FeatureScale>) -> Result<(Vec<String>, Features, Option<String>)> {
     let mut files = vec![];
     find(folder, MAX_DEPTH, &mut files)?;

@@ -31,6 +31,7 @@ pub use mapped::Mapped;
 pub(crate) use npz::read_array;
 pub use openmic::{features_npz, has_class_map, has_features, load_features};
 pub use own_labels::{Unlisted, has_own_labels};
+pub(crate) use own_labels::{normalised, read_times};
 pub use split::{SplitBy, SplitConfig, validation_split};
 pub use synth::synth;
 pub use synth_audio::synth_audio;

@@ -48,7 +48,8 @@ impl Dataset {
     ///
     /// # Errors
     /// Anything missing, damaged or contradictory, with the file and what to do about it: features that are not (N, T,
-    /// 128), not finite or outside 0..=255; labels of other classes than the class map's; a key twice or in both
+    /// 128), not finite or outside 0..=255, or floats whose scale the archive does not note; labels of other classes
+    /// than the class map's; a key twice or in both
     /// splits; an empty split, or one without any observed label.
     pub fn load(path: impl AsRef<Path>) -> Result<Dataset> {
         load(path.as_ref(), true, &mut None)
@@ -104,26 +105,30 @@ fn load_with(path: &Path, npz: &Path, scale: &mut Option<FeatureScale>) -> Resul
     }
     let (keys, features, remark) = npz_features::read(&mut archive, npz, scale)?;
     let (table, own) = (layout.root.join(LABELS), layout.root.join(NPZ));
-    let mut labels = if table.is_file() {
-        Labels::of_table(&table, &layout.classes, keys, "features")?
+    let (mut labels, source) = if table.is_file() {
+        (Labels::of_table(&table, &layout.classes, keys, "features")?, table.as_path())
     } else if own.is_file() {
-        Labels::of_npz(&mut Npz::open(&own)?, &own, layout.classes.len())?.join(keys, layout.classes.len())
+        let labels = Labels::of_npz(&mut Npz::open(&own)?, &own, layout.classes.len())?;
+        (labels.join(keys, layout.classes.len()), own.as_path())
     } else {
-        Labels::of_npz(&mut archive, npz, layout.classes.len())?
+        (Labels::of_npz(&mut archive, npz, layout.classes.len())?, npz)
     };
+    if source != npz && !labels.observed.contains(&true) {
+        return Err(Error::data(npz, format!("has features of other clips: none has a label in {}", source.display())));
+    }
     labels.warnings.extend(remark);
     layout.dataset(labels, features, false)
 }
 
 /// Loads features alone, for prediction: from an npz with `X` (N, T, 128) and, optionally, `sample_key` (else the keys
 /// are "0", "1", ...) and `lengths` (N, see [`write_npz`]), or from a dataset folder, whose labels and splits are then
-/// not needed. Returns the N keys and the features, and a remark on their scale if they are floats.
+/// not needed. Returns the N keys and the features, and a remark on their scale if it was given.
 ///
-/// Integers are 8-bit codes, whatever their values; floats have the scale in the archive's note, else `scale`, else are
-/// codes if any is above 1, which `scale` then says.
+/// Integers are 8-bit codes, whatever their values, and `scale` is then `None` afterwards; floats have the scale in the
+/// archive's note, else `scale`.
 ///
 /// # Errors
-/// As [`Dataset::load`]; `Data` for floats of at most 1 of unknown scale.
+/// As [`Dataset::load`]; `Data` for floats of unknown scale.
 pub fn load_features(
     path: impl AsRef<Path>,
     scale: &mut Option<FeatureScale>,

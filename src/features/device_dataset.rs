@@ -235,8 +235,8 @@ impl DeviceDataset {
         let need = each.min(dims.clips);
         if need > dims.slots {
             let bytes = |clips: usize| clips as u64 * dims.clip_bytes();
-            let what = "the clips of a step (try fewer `seeds` or a smaller `batch`)".into();
-            return Err(Error::Limit { what, need: bytes(need), have: bytes(dims.slots) });
+            let what = "a step, for its clips,".into();
+            return Err(Error::Limit { what, unit: "bytes", need: bytes(need), have: bytes(dims.slots) });
         }
         Ok(if dims.is_windowed() { (dims.slots / each).max(1) } else { usize::MAX })
     }

@@ -119,7 +119,7 @@ impl FrontEndRunner {
 
     /// A device dataset for the features of a batch of excerpts and K = `classes`, sharing the extractor's buffer if its features are
     /// model inputs.
-    pub(crate) fn corpus(&self, gpu: &Gpu, classes: usize) -> Result<DeviceDataset> {
+    pub(crate) fn dataset(&self, gpu: &Gpu, classes: usize) -> Result<DeviceDataset> {
         let (clips, instances, width) = (self.extractor.batch(), self.instances(), self.instance_len());
         let (encoding, features) = match self.post_processes() {
             true if self.is_scaled => (Encoding::Floats, None),

@@ -44,7 +44,7 @@ impl Gpu {
         let bytes = len.max(1) as u64 * 4;
         let have = self.device.limits().max_buffer_size;
         if bytes > have {
-            return Err(Error::Limit { what: format!("the buffer of {label}"), need: bytes, have });
+            return Err(Error::Limit { what: format!("the buffer of {label}"), unit: "bytes", need: bytes, have });
         }
         let raw = self.device.create_buffer(&wgpu::BufferDescriptor {
             label: Some(label),

@@ -96,13 +96,14 @@ pub trait Params: bytemuck::Pod {
 /// Name and byte offset of a member of a uniform struct.
 pub type UniformField = (&'static str, usize);
 
-/// Declares a `#[repr(C)]` uniform struct of 4-byte scalars together with its field offsets. Needs the crate `bytemuck`.
+/// Declares a `#[repr(C)]` uniform struct of 4-byte scalars together with its field offsets.
 #[macro_export]
 macro_rules! params {
     ($(#[$doc:meta])* $vis:vis struct $name:ident { $($field:ident : $ty:ty),* $(,)? }) => {
         $(#[$doc])*
         #[repr(C)]
-        #[derive(Clone, Copy, Debug, bytemuck::Pod, bytemuck::Zeroable)]
+        #[derive(Clone, Copy, Debug, $crate::__bytemuck::Pod, $crate::__bytemuck::Zeroable)]
+        #[bytemuck(crate = "::wmic::__bytemuck")]
         $vis struct $name { $($field: $ty),* }
         impl $crate::gpu::Params for $name {
             const FIELDS: &'static [$crate::gpu::UniformField] =

@@ -14,7 +14,7 @@ pub use buffer::{Buffer, Element};
 pub use device::Gpu;
 pub use kernel::{Binding, Params, Shader, UniformField, parse_wgsl};
 pub use pace::Pace;
-pub use recording::{Dispatch, Grid, Launch, MAX_ROUNDS, Recorder, Recording, Slot, View};
+pub use recording::{Dispatch, Grid, Launch, MAX_ITERATIONS, Recorder, Recording, Slot, View};
 pub use submission::{Submission, Ticket};
 
 pub(crate) use kernel::{params, shader};

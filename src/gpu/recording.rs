@@ -37,7 +37,7 @@ pub struct Grid([u32; 3]);
 
 /// Loop iterations of an invocation, over all its loops, that every adapter supports: llvmpipe silently ends loops after 65 535.
 /// Kernels that may need more work in slices of so many.
-pub const MAX_ROUNDS: usize = 60_000;
+pub const MAX_ITERATIONS: usize = 60_000;
 
 /// WebGPU's default limit of workgroups per dimension.
 const MAX_GROUPS: usize = 65_535;
@@ -55,15 +55,15 @@ impl Grid {
         Grid::folded(items.div_ceil(size), z)
     }
 
-    /// For a kernel with at most `rounds` loop iterations per invocation, over all its loops. Loops of a constant count of up to four
-    /// need not be counted: compilers unroll them.
-    pub fn rounds(self, rounds: usize) -> Launch {
-        Launch { grid: self, rounds }
+    /// For a kernel with at most `iterations` loop iterations per invocation, over all its loops. Loops of a constant
+    /// count of up to four need not be counted: compilers unroll them.
+    pub fn iterations(self, iterations: usize) -> Launch {
+        Launch { grid: self, iterations }
     }
 
     /// For a kernel without loops.
     pub fn no_loops(self) -> Launch {
-        self.rounds(0)
+        self.iterations(0)
     }
 }
 
@@ -71,7 +71,7 @@ impl Grid {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Launch {
     grid: Grid,
-    rounds: usize,
+    iterations: usize,
 }
 
 impl Launch {
@@ -81,8 +81,8 @@ impl Launch {
     }
 
     /// Most loop iterations of an invocation, over all its loops.
-    pub fn rounds(&self) -> usize {
-        self.rounds
+    pub fn iterations(&self) -> usize {
+        self.iterations
     }
 }
 
@@ -165,27 +165,23 @@ impl Dispatch {
     /// Checks that the adapter supports this dispatch.
     ///
     /// # Errors
-    /// `Limit` for a view larger than the adapter can bind, `Gpu` for more workgroups or more loop iterations than it supports.
+    /// `Limit` for a view larger than the adapter can bind, and for more workgroups or loop iterations than it supports.
     pub fn fits(&self, gpu: &Gpu) -> Result<()> {
-        let (groups, rounds) = (self.launch.groups(), self.launch.rounds());
-        if groups.iter().any(|n| *n as usize > MAX_GROUPS) {
-            let reason =
-                format!("{} of this size takes {groups:?} workgroups; {MAX_GROUPS} are allowed per dimension", self.op);
-            return Err(Error::Gpu(reason));
+        let fits = |what: &dyn Fn() -> String, unit, need: u64, have: u64| match need > have {
+            true => Err(Error::Limit { what: what(), unit, need, have }),
+            false => Ok(()),
+        };
+        let op = || self.op.to_string();
+        for groups in self.launch.groups() {
+            fits(&op, "workgroups in a dimension", groups.into(), MAX_GROUPS as u64)?;
         }
-        if gpu.adapter().kind == AdapterKind::Software && rounds > MAX_ROUNDS {
-            return Err(Error::Gpu(format!(
-                "{} of this size takes {rounds} loop iterations; this software driver aborts loops after {MAX_ROUNDS}",
-                self.op
-            )));
+        // Software drivers abort longer loops.
+        if gpu.adapter().kind == AdapterKind::Software {
+            fits(&op, "loop iterations", self.launch.iterations() as u64, MAX_ITERATIONS as u64)?;
         }
-        match self.bindings.iter().find(|(_, view)| view.len as u64 * 4 > gpu.max_binding()) {
-            Some((name, view)) => {
-                let what = format!("{name} of {}", self.entry);
-                Err(Error::Limit { what, need: view.len as u64 * 4, have: gpu.max_binding() })
-            }
-            None => Ok(()),
-        }
+        self.bindings.iter().try_for_each(|(name, view)| {
+            fits(&|| format!("{name} of {}", self.entry), "bytes", view.len as u64 * 4, gpu.max_binding())
+        })
     }
 }
 

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use crate::Array;
 use crate::metrics::calibration::Reliability;
 use crate::metrics::scores::{ClassMetrics, Confusion, Scores, Task, mean, score_at, score_single_label, std_dev};
-use crate::metrics::thresholds::{Level, common};
+use crate::metrics::thresholds::{Threshold, common};
 
 /// The model, data and device of an evaluation.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -18,7 +18,7 @@ pub struct Subject {
     pub device: String,
     /// Decision thresholds of F1, precision and recall.
     #[serde(default)]
-    pub threshold: Level,
+    pub threshold: Threshold,
     /// Whether each clip has one class, and the prediction is the most probable one.
     #[serde(default, rename = "exclusive", skip_serializing_if = "std::ops::Not::not")]
     pub single_label: bool,

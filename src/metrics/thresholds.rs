@@ -20,7 +20,7 @@ const DEFAULT: f64 = 0.5;
 /// Kind of threshold.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(try_from = "Spelled", into = "Spelled")]
-pub enum Level {
+pub enum Threshold {
     /// This probability, for all classes.
     Fixed(f64),
     /// Tuned per class.
@@ -29,16 +29,16 @@ pub enum Level {
     Precision(f64),
 }
 
-impl Default for Level {
-    fn default() -> Level {
-        Level::Fixed(DEFAULT)
+impl Default for Threshold {
+    fn default() -> Threshold {
+        Threshold::Fixed(DEFAULT)
     }
 }
 
-impl FromStr for Level {
+impl FromStr for Threshold {
     type Err = String;
 
-    fn from_str(text: &str) -> Result<Level, String> {
+    fn from_str(text: &str) -> Result<Threshold, String> {
         match text.parse() {
             Ok(v) => Spelled::Number(v).try_into(),
             Err(_) => Spelled::Name(text.into()).try_into(),
@@ -46,12 +46,12 @@ impl FromStr for Level {
     }
 }
 
-impl fmt::Display for Level {
+impl fmt::Display for Threshold {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
         match self {
-            Level::Fixed(v) => write!(f, "{v}"),
-            Level::Tuned => f.write_str(TUNED),
-            Level::Precision(v) => write!(f, "{PRECISION}{v}"),
+            Threshold::Fixed(v) => write!(f, "{v}"),
+            Threshold::Tuned => f.write_str(TUNED),
+            Threshold::Precision(v) => write!(f, "{PRECISION}{v}"),
         }
     }
 }
@@ -69,27 +69,27 @@ enum Spelled {
 
 const EXPECTED: &str = "a number from 0 to 1, tuned, or precision:P with P from 0.5 to 0.99 is expected";
 
-impl TryFrom<Spelled> for Level {
+impl TryFrom<Spelled> for Threshold {
     type Error = String;
 
-    fn try_from(spelled: Spelled) -> Result<Level, String> {
+    fn try_from(spelled: Spelled) -> Result<Threshold, String> {
         match spelled {
-            Spelled::Number(v) if (0.0..=1.0).contains(&v) => Ok(Level::Fixed(v)),
-            Spelled::Name(name) if name == TUNED => Ok(Level::Tuned),
+            Spelled::Number(v) if (0.0..=1.0).contains(&v) => Ok(Threshold::Fixed(v)),
+            Spelled::Name(name) if name == TUNED => Ok(Threshold::Tuned),
             Spelled::Name(name) => {
                 let wanted = name.strip_prefix(PRECISION).and_then(|text| text.parse().ok());
-                wanted.filter(|v| (0.5..=0.99).contains(v)).map(Level::Precision).ok_or(EXPECTED.into())
+                wanted.filter(|v| (0.5..=0.99).contains(v)).map(Threshold::Precision).ok_or(EXPECTED.into())
             }
             Spelled::Number(_) => Err(EXPECTED.into()),
         }
     }
 }
 
-impl From<Level> for Spelled {
-    fn from(level: Level) -> Spelled {
+impl From<Threshold> for Spelled {
+    fn from(level: Threshold) -> Spelled {
         match level {
-            Level::Fixed(v) => Spelled::Number(v),
-            Level::Tuned | Level::Precision(_) => Spelled::Name(level.to_string()),
+            Threshold::Fixed(v) => Spelled::Number(v),
+            Threshold::Tuned | Threshold::Precision(_) => Spelled::Name(level.to_string()),
         }
     }
 }

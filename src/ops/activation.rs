@@ -114,7 +114,7 @@ impl Activate {
 
 /// An invocation per Value of all replicas.
 fn items(p: &Params) -> Launch {
-    Grid::items((p.len * p.replicas) as usize, 64, 1).rounds(PHILOX_ROUNDS)
+    Grid::items((p.len * p.replicas) as usize, 64, 1).iterations(PHILOX_ROUNDS)
 }
 
 impl Op for Activate {

@@ -127,7 +127,7 @@ impl Elementwise for Adam {
             ("m", slice.view(io.y(1))),
             ("v", slice.view(io.y(2))),
         ];
-        r.dispatch(&SHADER, "adam_forward", &bindings, p, Grid::items(quads, 64, slice.replicas).rounds(24));
+        r.dispatch(&SHADER, "adam_forward", &bindings, p, Grid::items(quads, 64, slice.replicas).iterations(24));
     }
 }
 

@@ -109,15 +109,15 @@ impl Op for AttentionPool {
         let clips = Grid::items((p.b * p.k) as usize, 64, io.replicas);
         if p.t as usize <= MANY {
             let bindings = [&inputs[..], &[y, weights, total]].concat();
-            r.dispatch(shader, "attention_pool_forward", &bindings, p, clips.rounds(3 * p.t as usize));
+            r.dispatch(shader, "attention_pool_forward", &bindings, p, clips.iterations(3 * p.t as usize));
             return Ok(());
         }
         let partial = ("partial", io.scratch(1).view);
         let p = Params { slice: MANY_SLICE as u32, ..p };
         let slices = p.t.div_ceil(p.slice);
-        let launch = Grid::items((p.b * slices * p.k) as usize, 64, io.replicas).rounds(2 * MANY_SLICE);
+        let launch = Grid::items((p.b * slices * p.k) as usize, 64, io.replicas).iterations(2 * MANY_SLICE);
         r.dispatch(shader, "attention_pool_forward_slices", &[&inputs[..], &[partial]].concat(), p, launch);
-        let launch = clips.rounds(2 * slices as usize);
+        let launch = clips.iterations(2 * slices as usize);
         r.dispatch(shader, "attention_pool_forward_join", &[inputs[2], partial, y, total], p, launch);
         let launch = Grid::items((p.b * p.t * p.k) as usize, 64, io.replicas).no_loops();
         r.dispatch(shader, "attention_pool_forward_weights", &[inputs[0], inputs[2], total, weights], p, launch);
@@ -145,7 +145,7 @@ impl Op for AttentionPool {
             ("grad_cla", dcla.view),
         ];
         let (shader, _) = kernels(io.x(0).shape.last());
-        let grid = Grid::items((p.b * p.t.div_ceil(p.slice) * p.k) as usize, 64, io.replicas).rounds(SLICE);
+        let grid = Grid::items((p.b * p.t.div_ceil(p.slice) * p.k) as usize, 64, io.replicas).iterations(SLICE);
         r.dispatch(shader, "attention_pool_backward", &bindings, p, grid);
         Ok(())
     }

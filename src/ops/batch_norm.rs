@@ -203,12 +203,12 @@ fn per_slice(p: Params, replicas: usize) -> Launch {
     let draws = if p.threshold > 0 { PHILOX_ROUNDS } else { 0 };
     // As many iterations again to find the rows' clips.
     let rounds = p.slice_rows as usize * (2 + draws);
-    Grid::items(p.slices as usize * p.f as usize, 64, replicas).rounds(rounds)
+    Grid::items(p.slices as usize * p.f as usize, 64, replicas).iterations(rounds)
 }
 
 /// A workgroup per Value, which joins its slices.
 fn per_value(p: Params, replicas: usize) -> Launch {
-    Grid::folded(p.f as usize, replicas).rounds(p.slices as usize / 8 + 9)
+    Grid::folded(p.f as usize, replicas).iterations(p.slices as usize / 8 + 9)
 }
 
 impl Op for Train {

@@ -88,7 +88,7 @@ impl Op for ClipDropout {
     fn forward(&self, io: &Io, r: &mut Recorder) -> Result<()> {
         let p = self.params(io.replicas, &io.y(0).shape);
         let (clock, y) = (("clock", io.x(0).view), io.y(0).view);
-        let grid = Grid::items(y.len, 64, 1).rounds(PHILOX_ROUNDS);
+        let grid = Grid::items(y.len, 64, 1).iterations(PHILOX_ROUNDS);
         match self.factors {
             Some(_) => r.dispatch(&SHADER, "clip_dropout_factors", &[clock, ("y", y)], p, grid),
             None => r.dispatch(&SHADER, "clip_dropout_forward", &[clock, ("x", io.x(1).view), ("y", y)], p, grid),
@@ -100,7 +100,7 @@ impl Op for ClipDropout {
         let (Some(dy), Some(dx)) = (io.dy(0), io.dx(1)) else { return Ok(()) };
         let p = Params { accumulate: dx.accumulate.into(), ..self.params(io.replicas, &io.y(0).shape) };
         let bindings = [("clock", io.x(0).view), ("x", dy), ("y", dx.view)];
-        r.dispatch(&SHADER, "clip_dropout_forward", &bindings, p, Grid::items(dy.len, 64, 1).rounds(PHILOX_ROUNDS));
+        r.dispatch(&SHADER, "clip_dropout_forward", &bindings, p, Grid::items(dy.len, 64, 1).iterations(PHILOX_ROUNDS));
         Ok(())
     }
 

@@ -95,7 +95,7 @@ impl Op for Concat {
             clock_stride: io.x(0).stride as u32 / 4,
             threshold: self.threshold(),
         };
-        let grid = |items: usize| Grid::items(items, 64, io.replicas).rounds(PHILOX_ROUNDS);
+        let grid = |items: usize| Grid::items(items, 64, io.replicas).iterations(PHILOX_ROUNDS);
         let lengths = ("lengths", io.x(2).view);
         let drawn = [lengths, ("clock", io.x(0).view), ("lengths2", io.x(6).view), ("y_lengths", io.y(1).view)];
         r.dispatch(shader, "concat_forward_draw", &drawn, p, grid(b));

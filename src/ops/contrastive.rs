@@ -83,12 +83,12 @@ impl Op for Contrastive {
         let (batch, width) = (p.batch as usize, p.width as usize);
         for side in [0, 1] {
             let bindings = [("x", io.x(side).view), ("unit_rows", units), ("inverse_norms", norms)];
-            let launch = Grid::folded(batch, io.replicas).rounds(2 * width.div_ceil(LANES) + LANE_ROUNDS);
+            let launch = Grid::folded(batch, io.replicas).iterations(2 * width.div_ceil(LANES) + LANE_ROUNDS);
             r.dispatch(&SHADER, "contrastive_forward_units", &bindings, self.params(io, side), launch);
         }
         let bindings = [("lengths", lengths), ("unit_rows", units), ("softmax", softmax), ("rows", rows)];
         let columns = (2 * batch).div_ceil(LANES);
-        let launch = Grid::folded(2 * batch, io.replicas).rounds(columns * (width + 3) + LANES + LANE_ROUNDS);
+        let launch = Grid::folded(2 * batch, io.replicas).iterations(columns * (width + 3) + LANES + LANE_ROUNDS);
         r.dispatch(&SHADER, "contrastive_forward_rows", &bindings, p, launch);
         mean_of_rows(r, rows, io.y(0).view, io.y(1).view, 2 * batch, io.replicas);
         Ok(())
@@ -110,7 +110,7 @@ impl Op for Contrastive {
                 ("grad_x", dx.view),
             ];
             let (batch, columns) = (p.batch as usize, (p.width as usize).div_ceil(LANES));
-            let launch = Grid::folded(batch, io.replicas).rounds(columns * (2 * batch + 2) + LANE_ROUNDS);
+            let launch = Grid::folded(batch, io.replicas).iterations(columns * (2 * batch + 2) + LANE_ROUNDS);
             r.dispatch(&SHADER, "contrastive_backward_input", &bindings, p, launch);
         }
         Ok(())

@@ -115,7 +115,7 @@ impl Dims {
     }
 
     /// Rounds for all terms of a result.
-    fn rounds(&self, variant: Convolution) -> usize {
+    fn iterations(&self, variant: Convolution) -> usize {
         match variant {
             Convolution::Tile => tile_product_rounds(self.depth()),
             Convolution::Subgroup8 { .. } => self.size * self.size + self.depth() / 4,
@@ -202,7 +202,7 @@ fn convolve(
         }
         _ => tiles(d.pixels(), d.n, replicas),
     };
-    let launch = grid.rounds(d.rounds(variant));
+    let launch = grid.iterations(d.iterations(variant));
     r.dispatch_with(shader(variant), entry, &constants(variant, d), bindings, p, launch);
 }
 
@@ -212,7 +212,7 @@ fn pack(r: &mut Recorder, variant: Convolution, w: View, packed: View, d: Dims, 
         Convolution::Runs { .. } => "conv2d_runs_pack",
         _ => "conv2d_pack",
     };
-    let launch = Grid::items(d.c * d.n, 64, replicas).rounds((d.size + 4) * (d.size + 4));
+    let launch = Grid::items(d.c * d.n, 64, replicas).iterations((d.size + 4) * (d.size + 4));
     r.dispatch(&SHADER, entry, &[("w", w), ("packed_weights", packed)], p, launch);
 }
 
@@ -283,9 +283,9 @@ impl Op for Conv2d {
                 Convolution::Runs { .. } => Grid::folded(d.column_depth() / 4 * (d.n / 4), io.replicas * slices),
                 _ => tiles(d.n, d.terms(), io.replicas * slices),
             };
-            let (constants, launch) = (constants(variant, d), grid.rounds(d.slice_rounds(variant)));
+            let (constants, launch) = (constants(variant, d), grid.iterations(d.slice_rounds(variant)));
             r.dispatch_with(shader(variant), "conv2d_backward_weight", &constants, &bindings, p, launch);
-            let launch = Grid::items(d.n * d.c, 64, io.replicas).rounds(d.size * d.size * (1 + slices));
+            let launch = Grid::items(d.n * d.c, 64, io.replicas).iterations(d.size * d.size * (1 + slices));
             r.dispatch(&SHADER, "conv2d_backward_slices", &[("partial", partial), ("grad_w", dw.view)], p, launch);
         }
         if let Some(db) = io.dx(2) {
@@ -293,9 +293,9 @@ impl Op for Conv2d {
             let partial = io.scratch(3).view;
             let p = Params { slices: slices as u32, accumulate: db.accumulate.into(), b_stride: db.stride as u32, ..p };
             let rounds = ((d.images * d.height).div_ceil(slices) * d.width).div_ceil(d.bias_pixels());
-            let launch = Grid::items(d.n, 64, io.replicas * slices).rounds(rounds);
+            let launch = Grid::items(d.n, 64, io.replicas * slices).iterations(rounds);
             r.dispatch(&SHADER, "conv2d_backward_bias", &[("grad_y", g), ("partial", partial)], p, launch);
-            let launch = Grid::items(d.n, 64, io.replicas).rounds(slices * d.bias_pixels());
+            let launch = Grid::items(d.n, 64, io.replicas).iterations(slices * d.bias_pixels());
             r.dispatch(&SHADER, "conv2d_backward_bias_slices", &[("partial", partial), ("grad_b", db.view)], p, launch);
         }
         Ok(())

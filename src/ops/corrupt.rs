@@ -103,7 +103,7 @@ impl Op for Corrupt {
             clock_stride: io.x(1).stride as u32 / 4,
         };
         let bindings = [("x", io.x(0).view), ("clock", io.x(1).view), ("y", io.y(0).view)];
-        let launch = Grid::items(len.div_ceil(4), 64, io.replicas).rounds(PHILOX_ROUNDS + 2 * 16);
+        let launch = Grid::items(len.div_ceil(4), 64, io.replicas).iterations(PHILOX_ROUNDS + 2 * 16);
         r.dispatch(&SHADER, entry, &bindings, p, launch);
         Ok(())
     }

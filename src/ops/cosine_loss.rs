@@ -106,7 +106,7 @@ impl Op for CosineLoss {
             bindings.push(("own", io.x(3).view));
         }
         let rounds = (p.width as usize).div_ceil(LANES) + 2 * LANE_ROUNDS;
-        let launch = Grid::folded(p.batch as usize, io.replicas).rounds(rounds);
+        let launch = Grid::folded(p.batch as usize, io.replicas).iterations(rounds);
         r.dispatch(self.shader(), "cosine_loss_forward_rows", &bindings, p, launch);
         mean_of_rows(r, rows, io.y(0).view, io.y(1).view, p.batch as usize, io.replicas);
         Ok(())

@@ -86,7 +86,7 @@ impl Op for Wavelets {
         let tiles = (b * self.frames).div_ceil(rows) * groups.div_ceil(side_by_side);
         // The longest filter is centred, and takes up to two iterations for each of its taps.
         let rounds = 33 * (2 * self.centre + 8).div_ceil(16) + 16;
-        r.dispatch(shader, "cqt_forward", &bindings, p, Grid::folded(tiles, io.replicas).rounds(rounds));
+        r.dispatch(shader, "cqt_forward", &bindings, p, Grid::folded(tiles, io.replicas).iterations(rounds));
         Ok(())
     }
 

@@ -70,7 +70,7 @@ impl Op for CrossEntropy {
         // A replica's loss is small: one workgroup sums it, in a fixed order.
         let p = params(io);
         let rounds = p.batch.div_ceil(256) * (1 + 3 * p.classes) + 8;
-        let launch = Grid::folded(1, io.replicas).rounds(rounds as usize);
+        let launch = Grid::folded(1, io.replicas).iterations(rounds as usize);
         r.dispatch(&SHADER, "cross_entropy_forward", &bindings, p, launch);
         Ok(())
     }

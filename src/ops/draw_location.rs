@@ -87,7 +87,7 @@ impl Op for Uniform {
 
     fn forward(&self, io: &Io, r: &mut Recorder) -> Result<()> {
         let bindings = [("clock", io.x(0).view), ("y", io.y(0).view)];
-        let grid = Grid::items(self.batch, 64, io.replicas).rounds(PHILOX_ROUNDS);
+        let grid = Grid::items(self.batch, 64, io.replicas).iterations(PHILOX_ROUNDS);
         r.dispatch(&SHADER, "draw_location_uniform", &bindings, params(io, self.stream, 0.0), grid);
         Ok(())
     }
@@ -120,7 +120,7 @@ impl Op for Normal {
 
     fn forward(&self, io: &Io, r: &mut Recorder) -> Result<()> {
         let bindings = [("clock", io.x(0).view), ("mu", io.x(1).view), ("y", io.y(0).view), ("drawn", io.y(1).view)];
-        let grid = Grid::items(io.x(1).shape.rows(), 64, io.replicas).rounds(PHILOX_ROUNDS + 16);
+        let grid = Grid::items(io.x(1).shape.rows(), 64, io.replicas).iterations(PHILOX_ROUNDS + 16);
         r.dispatch(&SHADER, "draw_location_normal", &bindings, params(io, self.stream, self.std), grid);
         Ok(())
     }

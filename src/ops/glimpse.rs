@@ -86,7 +86,7 @@ impl Op for Glimpse {
             "glimpse_forward",
             &bindings,
             p,
-            Grid::items(batch * len, 64, io.replicas).rounds(self.0.len()),
+            Grid::items(batch * len, 64, io.replicas).iterations(self.0.len()),
         );
         Ok(())
     }

@@ -28,7 +28,7 @@ const LANES: usize = 64;
 /// Iterations that sum over the lanes.
 const LANE_ROUNDS: usize = 6;
 
-/// Most terms of a sum in one dispatch (see `MAX_ROUNDS`).
+/// Most terms of a sum in one dispatch (see `MAX_ITERATIONS`).
 const PIECE: u32 = 1 << 14;
 
 /// Sums of `terms` terms, in pieces.
@@ -101,7 +101,7 @@ impl GroupNorm {
     fn per_group(p: Params, replicas: usize, times: usize) -> Launch {
         let values = (p.t * p.columns) as usize;
         let rounds = times * values.div_ceil(LANES) + 2 * LANE_ROUNDS + (p.columns as usize).div_ceil(LANES);
-        Grid::folded((p.clips * p.groups) as usize, replicas).rounds(rounds)
+        Grid::folded((p.clips * p.groups) as usize, replicas).iterations(rounds)
     }
 
     /// The gradients of gamma and beta from each clip's sums, if they are trained.
@@ -122,7 +122,7 @@ impl GroupNorm {
         };
         let bindings = [("partial", partial), ("grad_affine", gradients)];
         for p in pieces(p, p.clips) {
-            let launch = Grid::items(p.f as usize, LANES, io.replicas).rounds(PIECE as usize);
+            let launch = Grid::items(p.f as usize, LANES, io.replicas).iterations(PIECE as usize);
             r.dispatch(shader, "group_norm_backward_affine", &bindings, p, launch);
         }
         Ok(())
@@ -183,7 +183,7 @@ impl Op for GroupNorm {
             ("partial", partial),
         ];
         for p in pieces(p, p.t) {
-            let launch = Grid::items((p.clips * p.f) as usize, LANES, io.replicas).rounds(PIECE as usize);
+            let launch = Grid::items((p.clips * p.f) as usize, LANES, io.replicas).iterations(PIECE as usize);
             r.dispatch(shader, "group_norm_backward_sums", &inputs, p, launch);
         }
         self.backward_affine(io, r, partial)?;

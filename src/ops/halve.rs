@@ -85,7 +85,7 @@ impl Op for Halve {
             "halve_forward",
             &bindings,
             p,
-            Grid::items(b * half.div_ceil(OUTPUTS), 64, io.replicas).rounds(taps as usize + OUTPUTS),
+            Grid::items(b * half.div_ceil(OUTPUTS), 64, io.replicas).iterations(taps as usize + OUTPUTS),
         );
         Ok(())
     }

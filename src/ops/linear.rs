@@ -20,7 +20,7 @@ use crate::check::{Case, Fill, Input, InputRole};
 use crate::core::array::Array;
 use crate::core::error::{Error, Result};
 use crate::core::shape::Shape;
-use crate::gpu::{Grid, Launch, MAX_ROUNDS, Recorder, Shader, View, params, shader};
+use crate::gpu::{Grid, Launch, MAX_ITERATIONS, Recorder, Shader, View, params, shader};
 use crate::graph::{Cost, Graph, Io, Op, Outputs, Sink, Spec, Tensor};
 use variants::Variant;
 
@@ -40,7 +40,7 @@ const TILE: usize = 32;
 /// The tile kernel sums dw over M in slices of about this many rows, so that large GPUs are fully used.
 const SLICE: usize = 128;
 const MAX_SLICES: usize = 16;
-/// Most terms of a sum in one dispatch: an invocation loops over all of them (see `MAX_ROUNDS`).
+/// Most terms of a sum in one dispatch: an invocation loops over all of them (see `MAX_ITERATIONS`).
 const MAX_TERMS: usize = 1 << 14;
 
 /// Inputs: x, w and, optionally, b.
@@ -177,7 +177,7 @@ fn tiles([rows, cols, depth]: [usize; 3], z: usize, variant: Variant) -> Launch 
         Variant::Tile => tile_product_rounds(depth),
         Variant::Subgroup8 => depth.div_ceil(4),
     };
-    Grid::folded(rows.div_ceil(TILE) * cols.div_ceil(TILE), z).rounds(rounds)
+    Grid::folded(rows.div_ceil(TILE) * cols.div_ceil(TILE), z).iterations(rounds)
 }
 
 /// Rounds of a kernel of `shared/tile_product.wgsl`: for 16 terms one to fetch them, up to 16 to load and 16 to multiply.
@@ -317,7 +317,7 @@ pub(super) fn parameter_gradients(
         let p = Params { accumulate: dw.accumulate.into(), w_stride: dw.stride as u32, ..d.params() };
         let variant = match variants::matrix_product(r.target, d.n, d.k) {
             // Its sums over M are not sliced.
-            Variant::Subgroup8 if d.m.div_ceil(4) > MAX_ROUNDS => Variant::Tile,
+            Variant::Subgroup8 if d.m.div_ceil(4) > MAX_ITERATIONS => Variant::Tile,
             variant => variant,
         };
         match variant {
@@ -370,7 +370,7 @@ pub(super) fn parameter_gradients(
     }
     if let Some(db) = db {
         let p = Params { m: d.rows() as u32, slices: d.slices() as u32, ..d.params() };
-        let launch = Grid::items(d.n, 64, replicas * d.slices()).rounds(d.rows().div_ceil(d.slices()));
+        let launch = Grid::items(d.n, 64, replicas * d.slices()).iterations(d.rows().div_ceil(d.slices()));
         r.dispatch(&SHADER, "linear_backward_bias", &[("grad_y", dy), ("partial", partial_bias)], p, launch);
         let p = Params { k: 1, accumulate: db.accumulate.into(), w_stride: db.stride as u32, ..p };
         add_slices(r, partial_bias, db.view, p, d.n, replicas);
@@ -379,7 +379,7 @@ pub(super) fn parameter_gradients(
 
 /// Sums the slices of `partial` into `total`, in order.
 fn add_slices(r: &mut Recorder, partial: View, total: View, p: Params, len: usize, replicas: usize) {
-    let launch = Grid::items(len, 64, replicas).rounds(p.slices as usize);
+    let launch = Grid::items(len, 64, replicas).iterations(p.slices as usize);
     r.dispatch(&SHADER, "linear_backward_slices", &[("partial", partial), ("total", total)], p, launch);
 }
 

@@ -246,7 +246,7 @@ impl Op for MaskedBce {
         // A replica's loss is small: one workgroup sums it, in a fixed order.
         let p = self.params(io);
         let rounds = p.batch.div_ceil(256) * (1 + p.classes) + 8;
-        let launch = Grid::folded(1, io.replicas).rounds(rounds as usize);
+        let launch = Grid::folded(1, io.replicas).iterations(rounds as usize);
         r.dispatch_with(&SHADER, "masked_bce_forward", &self.constants(), &bindings, p, launch);
         Ok(())
     }

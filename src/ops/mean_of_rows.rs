@@ -16,6 +16,6 @@ const LANE_ROUNDS: usize = 6;
 /// numerator and denominator.
 pub(super) fn mean_of_rows(r: &mut Recorder, values: View, y: View, parts: View, rows: usize, replicas: usize) {
     let bindings = [("values", values), ("y", y), ("parts", parts)];
-    let launch = Grid::folded(1, replicas).rounds(rows.div_ceil(LANES) + LANE_ROUNDS);
+    let launch = Grid::folded(1, replicas).iterations(rows.div_ceil(LANES) + LANE_ROUNDS);
     r.dispatch(&SHADER, "mean_of_rows", &bindings, Params { rows: rows as u32 }, launch);
 }

@@ -76,16 +76,16 @@ impl Op for MeanPool {
         let means = Grid::items((p.b * p.f) as usize, 64, io.replicas);
         if p.t as usize <= MANY {
             let bindings = [("x", x), ("lengths", lengths), ("y", y)];
-            r.dispatch(shader, "mean_pool_forward", &bindings, p, means.rounds(p.t as usize));
+            r.dispatch(shader, "mean_pool_forward", &bindings, p, means.iterations(p.t as usize));
             return Ok(());
         }
         let p = Params { slice: MANY_SLICE as u32, ..p };
         let slices = p.t.div_ceil(p.slice);
         let bindings = [("x", x), ("lengths", lengths), ("partial", partial)];
-        let launch = Grid::items((p.b * slices * p.f) as usize, 64, io.replicas).rounds(MANY_SLICE);
+        let launch = Grid::items((p.b * slices * p.f) as usize, 64, io.replicas).iterations(MANY_SLICE);
         r.dispatch(shader, "mean_pool_forward_slices", &bindings, p, launch);
         let bindings = [("lengths", lengths), ("partial", partial), ("y", y)];
-        r.dispatch(shader, "mean_pool_forward_join", &bindings, p, means.rounds(slices as usize));
+        r.dispatch(shader, "mean_pool_forward_join", &bindings, p, means.iterations(slices as usize));
         Ok(())
     }
 
@@ -93,7 +93,7 @@ impl Op for MeanPool {
         let (Some(dy), Some(dx)) = (io.dy(0), io.dx(0)) else { return Ok(()) };
         let p = Params { accumulate: dx.accumulate.into(), ..params(io) };
         let (shader, _) = kernels(io.x(0).shape.last());
-        let grid = Grid::items((p.b * p.t.div_ceil(p.slice) * p.f) as usize, 64, io.replicas).rounds(SLICE);
+        let grid = Grid::items((p.b * p.t.div_ceil(p.slice) * p.f) as usize, 64, io.replicas).iterations(SLICE);
         let bindings = [("lengths", io.x(1).view), ("grad_y", dy), ("grad_x", dx.view)];
         r.dispatch(shader, "mean_pool_backward_input", &bindings, p, grid);
         Ok(())

@@ -102,7 +102,7 @@ impl Op for Mel {
             "mel_forward",
             &bindings,
             p,
-            Grid::items(rows.div_ceil(ROWS) * bands, 64, io.replicas).rounds(x.shape.last() + ROWS),
+            Grid::items(rows.div_ceil(ROWS) * bands, 64, io.replicas).iterations(x.shape.last() + ROWS),
         );
         Ok(())
     }

@@ -101,7 +101,7 @@ impl Op for Mixup {
         };
         let lengths = [("lengths", io.x(2).view), ("lengths2", io.x(6).view)];
         let drawn = [("clock", io.x(0).view), ("y_lengths", io.y(1).view), ("y_lambda", io.y(4).view)];
-        let grid = |items: usize| Grid::items(items, 64, io.replicas).rounds(PHILOX_ROUNDS);
+        let grid = |items: usize| Grid::items(items, 64, io.replicas).iterations(PHILOX_ROUNDS);
         r.dispatch(shader, "mixup_forward_draw", &[lengths.as_slice(), &drawn].concat(), p, grid(b));
         let features = [("lambda", io.y(4).view), ("x", io.x(1).view), ("x2", io.x(5).view), ("y", io.y(0).view)];
         let items = b * t * f / width;

@@ -75,7 +75,7 @@ impl Op for OverlapAdd {
         let p = self.params(io);
         let bindings = [("x", io.x(0).view), ("bias", io.x(1).view), ("y", io.y(0).view)];
         let rounds = self.size.min(p.t as usize);
-        let launch = Grid::items(io.y(0).shape.len(), 64, io.replicas).rounds(rounds);
+        let launch = Grid::items(io.y(0).shape.len(), 64, io.replicas).iterations(rounds);
         r.dispatch(&SHADER, "overlap_add_forward", &bindings, p, launch);
         Ok(())
     }
@@ -91,11 +91,11 @@ impl Op for OverlapAdd {
         }
         if let Some(db) = io.dx(1) {
             let (partial, steps) = (io.scratch(0).view, p.t as usize + self.size - 1);
-            let launch = Grid::items((p.batch * p.width) as usize, 64, io.replicas).rounds(steps);
+            let launch = Grid::items((p.batch * p.width) as usize, 64, io.replicas).iterations(steps);
             let bindings = [("grad_y", dy), ("partial", partial)];
             r.dispatch(&SHADER, "overlap_add_backward_sums", &bindings, p, launch);
             let p = Params { b_stride: db.stride as u32, accumulate: db.accumulate.into(), ..p };
-            let launch = Grid::items(p.width as usize, 64, io.replicas).rounds(p.batch as usize);
+            let launch = Grid::items(p.width as usize, 64, io.replicas).iterations(p.batch as usize);
             let bindings = [("partial", partial), ("grad_b", db.view)];
             r.dispatch(&SHADER, "overlap_add_backward_bias", &bindings, p, launch);
         }

@@ -104,7 +104,7 @@ impl RecurrentCell {
         let items = io.replicas * shape.len() / width;
         let hidden = (shape.last() / width) as u32;
         let p = Params { items: items as u32, hidden, has_dh: 0, has_dc: 0, second: 0, accumulate: 0 };
-        (shader, p, Grid::items(items, 64, 1).rounds(8))
+        (shader, p, Grid::items(items, 64, 1).iterations(8))
     }
 
     /// c, or if there is none any read-only tensor.

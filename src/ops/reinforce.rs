@@ -82,7 +82,7 @@ impl Op for Reinforce {
             "reinforce_forward",
             &bindings,
             self.params(io),
-            Grid::folded(1, io.replicas).rounds(2 * io.x(0).shape.rows().div_ceil(64) + 6),
+            Grid::folded(1, io.replicas).iterations(2 * io.x(0).shape.rows().div_ceil(64) + 6),
         );
         Ok(())
     }

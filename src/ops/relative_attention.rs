@@ -42,7 +42,7 @@ const MEMORY: usize = 1024;
 const MAX_ROWS: usize = 16;
 const MAX_TILE: usize = 32;
 /// Iterations of a workgroup for its queries, where it accumulates sums on a software adapter.
-const MAX_ROUNDS: usize = 50_000;
+const MAX_ITERATIONS: usize = 50_000;
 /// Approximate number of workgroups that accumulate the tables' gradients. A workgroup's sums take 2 (H + W) rows.
 const GROUPS: usize = 2048;
 /// The same for subgroups of 8 CPU lanes: each lane has its own sums.
@@ -103,7 +103,7 @@ impl Dims {
         let units = self.units(variant);
         let (most, of_group) = match variant {
             Attention::Tile => (GROUPS, units),
-            Attention::TileSoftware => (GROUPS, (MAX_ROUNDS / self.unit_rounds(variant)).max(1)),
+            Attention::TileSoftware => (GROUPS, (MAX_ITERATIONS / self.unit_rounds(variant)).max(1)),
             Attention::Subgroup8 => (GROUPS_SUBGROUP8, units),
         };
         units.min(most.div_ceil(self.batch * self.heads).max(units.div_ceil(of_group)))
@@ -300,7 +300,7 @@ impl Op for RelativeAttention {
             &d.constants(variant),
             &bindings,
             params(io, &d, 1),
-            grid.rounds(d.forward_rounds(variant)),
+            grid.iterations(d.forward_rounds(variant)),
         );
         Ok(())
     }
@@ -329,7 +329,7 @@ impl Op for RelativeAttention {
         let p = Params { accumulate: dqkv.accumulate.into(), ..params(io, &d, groups) };
 
         let bindings = [("grad_y", dy), ("y", io.y(0).view), ("delta", delta)];
-        let launch = Grid::items(d.batch * d.heads * d.height * d.width, 64, io.replicas).rounds(d.value);
+        let launch = Grid::items(d.batch * d.heads * d.height * d.width, 64, io.replicas).iterations(d.value);
         let portable = d.constants(Attention::Tile);
         r.dispatch_with(&SHADER, "relative_attention_backward_delta", &portable, &bindings, p, launch);
         let known = [
@@ -342,11 +342,11 @@ impl Op for RelativeAttention {
             ("grad_qkv", dqkv.view),
         ];
         if io.dx(0).is_some() {
-            let launch = d.blocks(block, io.replicas).rounds(d.key_rounds(variant));
+            let launch = d.blocks(block, io.replicas).iterations(d.key_rounds(variant));
             r.dispatch_with(shader, key, &constants, &known, p, launch);
         }
         let bindings = [&known[..], &[("partial", partial)]].concat();
-        let launch = Grid::folded(d.batch * d.heads * groups, io.replicas).rounds(d.gathering_rounds(variant));
+        let launch = Grid::folded(d.batch * d.heads * groups, io.replicas).iterations(d.gathering_rounds(variant));
         r.dispatch_with(shader, input, &constants, &bindings, p, launch);
         for (table, first, rows) in [(1, 0, 2 * d.height - 1), (2, 2 * d.height - 1, 2 * d.width - 1)] {
             if let Some(sink) = io.dx(table) {
@@ -424,7 +424,7 @@ fn add_parts(
         accumulate: sink.accumulate.into(),
     };
     let bindings = [("sums", partial), ("grad_table", sink.view)];
-    let launch = Grid::items(rows * d.key, 64, replicas).rounds((p.parts * (1 + p.lanes)) as usize);
+    let launch = Grid::items(rows * d.key, 64, replicas).iterations((p.parts * (1 + p.lanes)) as usize);
     r.dispatch(&TABLES, "relative_attention_backward_table", &bindings, p, launch);
 }
 

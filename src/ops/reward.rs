@@ -74,7 +74,7 @@ impl Op for Accuracy {
             "reward_forward",
             &bindings,
             p,
-            Grid::items(shape.rows(), 64, io.replicas).rounds(shape.last()),
+            Grid::items(shape.rows(), 64, io.replicas).iterations(shape.last()),
         );
         Ok(())
     }

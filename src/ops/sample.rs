@@ -138,7 +138,7 @@ impl Op for Sample {
             stream: self.order.stream().unwrap_or(0),
         };
         let bindings = [("clock", io.x(0).view), ("pool", io.x(1).view), ("y", io.y(0).view)];
-        let grid = Grid::items(self.batch, 64, io.replicas).rounds(MAX_CYCLES * 4 * (1 + PHILOX_ROUNDS));
+        let grid = Grid::items(self.batch, 64, io.replicas).iterations(MAX_CYCLES * 4 * (1 + PHILOX_ROUNDS));
         r.dispatch(&SHADER, "sample_forward", &bindings, p, grid);
         Ok(())
     }

@@ -32,7 +32,7 @@ fn params(io: &Io) -> (Params, Launch) {
     let rows = shape.rows() * io.replicas;
     let p = Params { rows: rows as u32, k: shape.last() as u32, accumulate: 0 };
     // Three loops over an invocation's values, and two sums over the invocations.
-    (p, Grid::folded(rows, 1).rounds(3 * shape.last().div_ceil(64) + 12))
+    (p, Grid::folded(rows, 1).iterations(3 * shape.last().div_ceil(64) + 12))
 }
 
 impl Op for Softmax {

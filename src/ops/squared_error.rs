@@ -77,7 +77,7 @@ impl Op for SquaredError {
         let (p, rows) = (self.params(io), io.scratch(0).view);
         let (batch, width) = (p.batch as usize, p.width as usize);
         let bindings = [("x", io.x(0).view), ("targets", io.x(1).view), ("lengths", io.x(2).view), ("rows", rows)];
-        let launch = Grid::folded(batch, io.replicas).rounds(width.div_ceil(LANES) + LANE_ROUNDS);
+        let launch = Grid::folded(batch, io.replicas).iterations(width.div_ceil(LANES) + LANE_ROUNDS);
         r.dispatch(&SHADER, "squared_error_forward_rows", &bindings, p, launch);
         mean_of_rows(r, rows, io.y(0).view, io.y(1).view, batch, io.replicas);
         Ok(())

@@ -58,7 +58,7 @@ impl Op for Standardise {
             "standardise_forward",
             &bindings,
             p,
-            Grid::folded(b, io.replicas).rounds(3 * (n as usize).div_ceil(256) + 16),
+            Grid::folded(b, io.replicas).iterations(3 * (n as usize).div_ceil(256) + 16),
         );
         Ok(())
     }

@@ -152,7 +152,7 @@ impl Op for Stft {
         let bindings = [("x", x.view), ("y", io.y(0).view)];
         // Loading, splitting, and a pass over a lane's points in each stage.
         let rounds = (n / lanes as usize + 2) * (3 + n.ilog2() as usize);
-        let launch = Grid::folded(b * t, io.replicas).rounds(rounds);
+        let launch = Grid::folded(b * t, io.replicas).iterations(rounds);
         r.dispatch_with(&SHADER, "stft_forward", &constants, &bindings, p, launch);
         Ok(())
     }

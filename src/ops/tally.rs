@@ -91,7 +91,7 @@ impl Op for Tally {
         let constants = [("LARGEST", f64::from(self.decision == Decision::Largest))];
         let clips = shape.rows().div_ceil(WORKGROUP_SIZE);
         let rounds = clips * if self.decision == Decision::Largest { 1 + shape.last() } else { 1 };
-        let launch = Grid::folded(shape.last(), io.replicas).rounds(rounds);
+        let launch = Grid::folded(shape.last(), io.replicas).iterations(rounds);
         r.dispatch_with(&SHADER, "tally_forward", &constants, &bindings, p, launch);
         Ok(())
     }

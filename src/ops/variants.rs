@@ -75,7 +75,7 @@ pub(super) fn convolution_gradient(target: Target, n: usize, c: usize, size: usi
 pub(super) enum Attention {
     /// Tiles in workgroup memory: any GPU, any shape.
     Tile,
-    /// The same with more workgroups that accumulate sums, each in fewer iterations (see `Recorder::runs`): software adapters, at
+    /// The same with more workgroups that accumulate sums, each in fewer iterations (see [`MAX_ITERATIONS`](crate::gpu::MAX_ITERATIONS)): software adapters, at
     /// the cost of memory.
     TileSoftware,
     /// Subgroup broadcasts: software adapters with 8 invocations per subgroup, heads of up to 8 channels, up to 128 rows of positions.

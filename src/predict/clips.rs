@@ -28,8 +28,8 @@ impl<'a> ClipPredictor<'a> {
         accept(&trained.about, features.instances, features.width)?;
         match &trained.model {
             TrainedModel::Network(_) => {
-                let corpus = DeviceDataset::unlabelled(gpu, features, trained.about.classes.len())?;
-                Ok(ClipPredictor::Network(Box::new(trained.predictor(gpu, &corpus, detail)?)))
+                let dataset = DeviceDataset::unlabelled(gpu, features, trained.about.classes.len())?;
+                Ok(ClipPredictor::Network(Box::new(trained.predictor(gpu, &dataset, detail)?)))
             }
             TrainedModel::Forest(forests) => Ok(ClipPredictor::Forest(forests, features)),
         }
@@ -45,17 +45,17 @@ impl<'a> ClipPredictor<'a> {
 }
 
 impl Trained {
-    /// Prepares a network to predict the clips of `corpus`, which is shared, not copied.
+    /// Prepares a network to predict the clips of `dataset`, which is shared, not copied.
     ///
     /// # Errors
     /// As [`ClipPredictor::new`]; `Usage` for a forest, which does not run on a GPU.
-    pub fn predictor(&self, gpu: &Gpu, corpus: &DeviceDataset, detail: Detail) -> Result<Predictor> {
+    pub fn predictor(&self, gpu: &Gpu, dataset: &DeviceDataset, detail: Detail) -> Result<Predictor> {
         let TrainedModel::Network(network) = &self.model else {
             return Err(Error::Usage(format!("{} is not a neural network and runs on the CPU", self.about.model)));
         };
-        accept(&self.about, corpus.dims.instances, corpus.dims.width)?;
+        accept(&self.about, dataset.dims.instances, dataset.dims.width)?;
         let frozen = network::frozen(gpu, &self.config)?;
-        Predictor::new(gpu, &self.config, &network.blocks, corpus, &frozen, detail)
+        Predictor::new(gpu, &self.config, &network.blocks, dataset, &frozen, detail)
     }
 }
 

@@ -2,11 +2,14 @@
 
 use crate::core::array::Array;
 use crate::core::error::{Error, Result};
+use crate::core::numbers::clock;
 use crate::data::{Dataset, Features};
 use crate::features::spectrum;
 use crate::metrics::domain::{Domain, FEWEST_OTHERS};
 use crate::nn::FeatureKind;
 use crate::nn::front_ends::log_mel::PATCH_FRAMES;
+use crate::predict::options::Options;
+use crate::predict::recognition::Recognition;
 use crate::predict::trained::Trained;
 use crate::run::config::Config;
 use crate::run::splits::splits;
@@ -78,6 +81,26 @@ impl Trained {
         let Some(domain) = self.domain.as_ref().filter(|domain| domain.of_spectrum) else { return Ok(None) };
         moments().map_or(Ok(None), |moments| checked_distance(domain, &first_instances(moments)))
     }
+}
+
+/// Most parts that a warning lists.
+const LISTED: usize = 3;
+
+/// The warning for a recording that is unlike the training clips, or has such parts, from and to seconds.
+pub(super) fn unreliable(recognition: &Recognition, outlying: &[(f64, f64)], options: &Options) -> Option<String> {
+    if let Some(distance) = recognition.distance.filter(|_| recognition.is_unreliable()) {
+        let rest = if options.keep_unreliable { "" } else { "; no instrument counts as present" };
+        return Some(format!(
+            "is unreliable: unlike the training clips (distance {distance:.1}, the limit is 1){rest}"
+        ));
+    }
+    let at = |seconds: f64| clock(seconds.min(recognition.duration), recognition.duration, 1.0);
+    let parts: Vec<String> =
+        outlying.iter().take(LISTED).map(|&(start, end)| format!("{} to {}", at(start), at(end))).collect();
+    let more = if outlying.len() > LISTED { format!(" and {} more", outlying.len() - LISTED) } else { String::new() };
+    let listed = parts.join(", ") + &more;
+    (!parts.is_empty())
+        .then(|| format!("has parts unlike the training clips, in which nothing counts as present: {listed}"))
 }
 
 /// The distance of a clip, (instances, D).

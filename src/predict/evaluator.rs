@@ -54,7 +54,7 @@ pub fn overlap_with_training(
 }
 
 impl<'a> Evaluator<'a> {
-    /// Uploads the dataset, or uses `corpus`, the dataset on the GPU.
+    /// Uploads the dataset, or uses `uploaded`, the dataset on the GPU.
     ///
     /// # Errors
     /// `Data` for a dataset of other classes, or of several classes per clip for a single-label model; as
@@ -63,7 +63,7 @@ impl<'a> Evaluator<'a> {
         gpu: &Gpu,
         trained: &'a Trained,
         data: &'a Dataset,
-        corpus: Option<&DeviceDataset>,
+        uploaded: Option<&DeviceDataset>,
     ) -> Result<Evaluator<'a>> {
         let About { classes, .. } = &trained.about;
         if data.classes != *classes {
@@ -73,9 +73,9 @@ impl<'a> Evaluator<'a> {
         if trained.task()? == Task::SingleLabel {
             data.check_single_label(&trained.config.model)?;
         }
-        let clips = match (&trained.model, corpus) {
-            (TrainedModel::Network(_), Some(corpus)) => {
-                ClipPredictor::Network(Box::new(trained.predictor(gpu, corpus, Detail::Clips)?))
+        let clips = match (&trained.model, uploaded) {
+            (TrainedModel::Network(_), Some(dataset)) => {
+                ClipPredictor::Network(Box::new(trained.predictor(gpu, dataset, Detail::Clips)?))
             }
             _ => ClipPredictor::new(gpu, trained, &data.features, Detail::Clips)?,
         };

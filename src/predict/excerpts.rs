@@ -1,5 +1,6 @@
 //! Combines the predictions for the excerpts of a recording.
 
+use std::ops::Range;
 use std::path::PathBuf;
 
 use crate::audio::Condition;
@@ -14,7 +15,7 @@ use crate::predict::condensed::CondensedSpectrogram;
 use crate::predict::options::{Aggregate, Options};
 use crate::predict::predictor::Predictions;
 use crate::predict::recognition::{Glimpse, Instrument, Path, Recognition, band_edges};
-use crate::predict::silence::gate;
+use crate::predict::silence::Loudest;
 use crate::predict::trained::Trained;
 
 /// Hop of a spectrogram in seconds.
@@ -41,8 +42,16 @@ struct Weighted {
     values: Vec<[f32; 2]>,
     /// dB of full scale of its loudest instance.
     loudest: f32,
+    /// Its cells.
+    cells: Range<usize>,
     /// From the training clips, if it is known.
     distance: Option<f64>,
+}
+
+impl Weighted {
+    fn is_outlier(&self) -> bool {
+        self.distance.is_some_and(|distance| distance > 1.0)
+    }
 }
 
 /// The predictions for the excerpts of one recording so far.
@@ -51,10 +60,12 @@ pub(super) struct Excerpts {
     seeds: Vec<u64>,
     /// (R, K)
     calibrations: Vec<Vec<Calibration>>,
-    /// dB below the loudest instance at which an instance is silent.
+    /// dB below the peak at which an instance is silent.
     relative_gate: f32,
-    /// dB of full scale of the loudest instance so far.
-    loudest: f32,
+    /// Whether instruments can be present in excerpts that are unlike the training clips.
+    keeps_outliers: bool,
+    /// So far.
+    loudest: Loudest,
     /// Seconds of a cell.
     cell: f64,
     /// Instances are frames, 96 per cell; else an instance has one or more cells.
@@ -85,8 +96,8 @@ pub(super) struct Excerpts {
 }
 
 impl Excerpts {
-    /// `bands` of the spectrogram's frames; `relative_gate` in dB.
-    pub fn new(trained: &Trained, hop: f64, bands: usize, relative_gate: f32) -> Excerpts {
+    /// `bands` of the spectrogram's frames.
+    pub fn new(trained: &Trained, hop: f64, bands: usize, options: &Options) -> Excerpts {
         let model: &Model = nn::find(&trained.about.model).expect("a trained model is known");
         // The positions of all others are times.
         let steps = if model.trains_vggish() { MAP[0] } else { model.positions };
@@ -97,8 +108,9 @@ impl Excerpts {
             classes: trained.about.classes.len(),
             seeds: trained.about.seeds.clone(),
             calibrations: trained.calibrations(),
-            relative_gate,
-            loudest: f32::NEG_INFINITY,
+            relative_gate: options.gate(),
+            keeps_outliers: options.keep_unreliable,
+            loudest: Loudest::NOTHING,
             cell: if whole { hop } else { INSTANCE / steps as f64 },
             whole,
             span: ((window / hop).round() as usize).max(1),
@@ -129,18 +141,18 @@ impl Excerpts {
     }
 
     /// Takes the loudest level of the next excerpt into account.
-    pub fn raise_loudest(&mut self, level: f32) {
-        self.loudest = self.loudest.max(level);
+    pub fn raise_loudest(&mut self, loudest: Loudest) {
+        self.loudest = self.loudest.max(loudest);
     }
 
     /// dB of full scale below which an instance of the recording so far is silent.
     pub fn gate(&self) -> f32 {
-        gate(self.loudest, self.relative_gate)
+        self.loudest.gate(self.relative_gate)
     }
 
     /// Whether everything so far is silent.
     pub fn is_silent(&self) -> bool {
-        self.loudest < self.gate()
+        self.loudest.instance < self.gate()
     }
 
     /// What counts as the instances of a [`Placement`], of a clip with this many: notes are one, frames form patches.
@@ -165,10 +177,13 @@ impl Excerpts {
         // Which of the excerpt's cells each analysed one is.
         let places: Vec<usize> =
             (0..cells).map(|cell| first + at.instances[cell / each] * each + cell % each).collect();
+        // Nothing is known of what plays in an excerpt that is unlike the training clips.
+        let known = self.keeps_outliers || at.distance.is_none_or(|distance| distance <= 1.0);
+        let counted = f32::from(u8::from(known));
         for &cell in &places {
-            (self.covered[cell], self.counted[cell]) = (true, self.counted[cell] + 1.0);
+            (self.covered[cell], self.counted[cell]) = (true, self.counted[cell] + counted);
         }
-        let weight = 1.0 / self.seeds.len() as f32;
+        let weight = counted / self.seeds.len() as f32;
         let mut of_excerpt = vec![];
         for r in 0..self.seeds.len() {
             for class in 0..k {
@@ -202,7 +217,8 @@ impl Excerpts {
             }
         }
         let loudest = at.levels.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-        self.excerpts.push(Weighted { values: of_excerpt, loudest, distance: at.distance });
+        let cells = first..first + at.levels.len() * each;
+        self.excerpts.push(Weighted { values: of_excerpt, loudest, cells, distance: at.distance });
         // The frame of the excerpt that an analysed frame is.
         let frame_of = |frame: f64| {
             let patch = (frame as usize / PATCH_FRAMES).min(at.instances.len() - 1);
@@ -272,11 +288,29 @@ impl Excerpts {
         (!distances.is_empty()).then(|| quantile(&distances, 0.5))
     }
 
-    /// The probability of a class from one seed; 0 if everything is silent.
-    fn aggregate(&self, r: usize, class: usize, how: Aggregate) -> f64 {
-        let values = || self.audible().map(|excerpt| excerpt.values[r * self.classes + class].map(f64::from));
-        let mean =
-            |of: fn(f64) -> f64| values().map(|[p, _]| of(p)).sum::<f64>() / self.audible().count().max(1) as f64;
+    /// Seconds of the parts that are unlike the training clips, if others are not: of these excerpts, without what others cover too.
+    pub fn outlying(&self) -> Vec<(f64, f64)> {
+        let mut of_others = vec![false; self.covered.len()];
+        let (outliers, others): (Vec<_>, Vec<_>) = self.audible().partition(|excerpt| excerpt.is_outlier());
+        others.iter().for_each(|excerpt| of_others[excerpt.cells.clone()].fill(true));
+        let mut spans: Vec<(f64, f64)> = vec![];
+        for cell in outliers.iter().flat_map(|excerpt| excerpt.cells.clone()).filter(|cell| !of_others[*cell]) {
+            let (start, end) = (cell as f64 * self.cell, (cell + 1) as f64 * self.cell);
+            match spans.last_mut() {
+                Some((_, latest)) if start <= *latest + 1e-6 => *latest = latest.max(end),
+                _ => spans.push((start, end)),
+            }
+        }
+        if others.is_empty() || self.keeps_outliers { vec![] } else { spans }
+    }
+
+    /// The probability of a class from one seed; 0 if everything is silent. Of a reliable recording only the excerpts count that are like
+    /// the training clips.
+    fn aggregate(&self, r: usize, class: usize, how: Aggregate, reliable: bool) -> f64 {
+        let counts = |excerpt: &&Weighted| !reliable || self.keeps_outliers || !excerpt.is_outlier();
+        let excerpts: Vec<&Weighted> = self.audible().filter(counts).collect();
+        let values = || excerpts.iter().map(|excerpt| excerpt.values[r * self.classes + class].map(f64::from));
+        let mean = |of: fn(f64) -> f64| values().map(|[p, _]| of(p)).sum::<f64>() / excerpts.len().max(1) as f64;
         match how {
             Aggregate::Power => mean(|p| p.powf(EXPONENT)).powf(1.0 / EXPONENT),
             Aggregate::Max => values().map(|[p, _]| p).fold(0.0, f64::max),
@@ -301,6 +335,7 @@ impl Excerpts {
         // Time after the last complete instance of an excerpt, and in no other excerpt, belongs to that instance.
         let cells = ((duration / self.cell).ceil() as usize).max(1);
         let (gate, distance) = (self.gate(), self.distance());
+        let reliable = distance.is_none_or(|distance| distance <= 1.0);
         // Values per cell: `width` for each class.
         let curve = |of: &[f32], width: usize, class: usize| -> Vec<f32> {
             let mut latest = vec![0.0; width];
@@ -325,7 +360,8 @@ impl Excerpts {
         let default = if self.single_label { Aggregate::Mean } else { Aggregate::Power };
         let aggregate = options.aggregate.unwrap_or(default);
         let instrument = |(class, name): (usize, &String)| {
-            let by_seed: Vec<f64> = (0..self.seeds.len()).map(|r| self.aggregate(r, class, aggregate)).collect();
+            let of_seed = |r| self.aggregate(r, class, aggregate, reliable);
+            let by_seed: Vec<f64> = (0..self.seeds.len()).map(of_seed).collect();
             let probability = by_seed.iter().sum::<f64>() / self.seeds.len() as f64;
             let activity = curves[class].clone();
             let (threshold, present, segments) = if self.single_label {
@@ -339,8 +375,9 @@ impl Excerpts {
             } else {
                 let threshold = thresholds[class];
                 // Silence does not play, whatever the threshold; nor does what is unlike the training clips.
-                let reliable = options.keep_unreliable || distance.is_none_or(|distance| distance <= 1.0);
-                let present = reliable && probability >= threshold && activity.iter().any(|a| *a > 0.0);
+                let present = (reliable || options.keep_unreliable)
+                    && probability >= threshold
+                    && activity.iter().any(|a| *a > 0.0);
                 let segments =
                     if present { options.segmentation.of_present(&activity, self.cell, duration) } else { vec![] };
                 (Some(threshold), present, segments)

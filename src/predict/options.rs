@@ -36,8 +36,8 @@ pub struct Options {
     pub hop: Option<f64>,
     /// `None`: power, or mean for single-label models.
     pub aggregate: Option<Aggregate>,
-    /// dB below the loudest part of a recording at which its instances are silent, above 0. `None`: 60. Instances below -80 dB of full
-    /// scale are silent in any case.
+    /// dB below the peak of a recording (its largest sample) at which its instances are silent, above 0. `None`: 60. Instances below -80
+    /// dB of full scale are silent in any case.
     pub gate: Option<f32>,
     /// Whether instruments of recordings that are unlike the training clips (see [`Recognition::is_unreliable`]) can be present.
     ///
@@ -88,14 +88,14 @@ impl Options {
         // Seconds that overlap more add no information.
         let shortest = if kind.is_single_note() { longest / 2.0 } else { MIN_HOP };
         if !(shortest..=longest).contains(&hop) {
-            return Err(Error::Usage(format!("hop {hop} s is out of range: {shortest} to {longest} s")));
+            return Err(Error::Usage(format!("`hop` {hop} s is out of range: {shortest} to {longest} s")));
         }
         if !self.gate().is_finite() || self.gate() <= 0.0 {
-            return Err(Error::Usage(format!("gate {} dB is out of range: above 0", self.gate())));
+            return Err(Error::Usage(format!("`gate` {} dB is out of range: above 0", self.gate())));
         }
         self.segmentation.check()?;
         if self.aggregate == Some(Aggregate::Attention) && !has_attention {
-            return Err(Error::Usage(format!("{} has no attention; use power, mean or max", model.name)));
+            return Err(Error::Usage(format!("{} has no attention: `aggregate` power, mean or max", model.name)));
         }
         Ok(())
     }

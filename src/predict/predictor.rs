@@ -59,12 +59,12 @@ pub enum Detail {
     Positions,
 }
 
-/// A network on a GPU that predicts clips of one corpus: its weights are uploaded once, and a plan is replayed for each
+/// A network on a GPU that predicts clips of one dataset: its weights are uploaded once, and a plan is replayed for each
 /// batch.
 pub struct Predictor {
     gpu: Gpu,
     config: Config,
-    corpus: DeviceDataset,
+    dataset: DeviceDataset,
     detail: Detail,
     replicas: usize,
     /// The weights by their names in graphs.
@@ -93,7 +93,7 @@ struct Output {
 
 impl Predictor {
     /// Uploads the weights `blocks`, one for each replica; `frozen` are those that the model's graph uses by name.
-    /// `corpus` is shared, not copied: clips written to it later are predicted then.
+    /// `dataset` is shared, not copied: clips written to it later are predicted then.
     ///
     /// # Errors
     /// `Limit` or `Gpu` for too little memory.
@@ -101,7 +101,7 @@ impl Predictor {
         gpu: &Gpu,
         config: &Config,
         blocks: &[Block],
-        corpus: &DeviceDataset,
+        dataset: &DeviceDataset,
         frozen: &[(String, Buffer)],
         detail: Detail,
     ) -> Result<Predictor> {
@@ -116,11 +116,11 @@ impl Predictor {
         weights.extend(arenas.named().map(|(name, buffer)| (name.to_owned(), buffer)));
         // Prediction draws no random numbers.
         weights.push(("clock".into(), gpu.buffer("clock", 4 * replicas)?));
-        let (gpu, config, corpus) = (gpu.clone(), config.clone(), corpus.clone());
-        Ok(Predictor { gpu, config, corpus, detail, replicas, weights, batches: vec![] })
+        let (gpu, config, dataset) = (gpu.clone(), config.clone(), dataset.clone());
+        Ok(Predictor { gpu, config, dataset, detail, replicas, weights, batches: vec![] })
     }
 
-    /// Predicts the clips `rows[r]` of the corpus with replica r; the same number for all replicas.
+    /// Predicts the clips `rows[r]` of the dataset with replica r; the same number for all replicas.
     ///
     /// # Errors
     /// `Limit` when a batch does not fit; `Gpu` if the device fails, or a model returns NaN.
@@ -145,7 +145,7 @@ impl Predictor {
                 rows[first..first + valid].iter().chain(padding).copied()
             });
             let taken: Vec<u32> = taken.collect();
-            self.corpus.upload(&self.gpu, taken.iter().copied())?;
+            self.dataset.upload(&self.gpu, taken.iter().copied())?;
             self.gpu.write(input, 0, &taken)?;
             pace.replay(&self.gpu, &[&plan.recording], 1, 1, &mut |_| Ok(()), &mut |_| true)?;
             for (output, collected) in outputs.iter().zip(&mut collected) {
@@ -170,9 +170,9 @@ impl Predictor {
 
     /// Builds the plan for batches of `size` clips.
     fn batch(&self, size: usize) -> Result<Batch> {
-        self.corpus.max_steps(size * self.replicas)?;
+        self.dataset.max_steps(size * self.replicas)?;
         let Config { model, .. } = &self.config;
-        let (model, dims) = (nn::find(model)?, self.corpus.dims);
+        let (model, dims) = (nn::find(model)?, self.dataset.dims);
         self.config.accepts(dims.width)?;
         let mut g = Graph::new(Mode::Eval);
         let clock = g.input("clock", Spec::u32([4]));
@@ -191,7 +191,7 @@ impl Predictor {
         let rows = self.gpu.buffer("rows", size * self.replicas)?;
         let mut bound: Vec<(&str, Buffer)> =
             self.weights.iter().map(|(name, buffer)| (name.as_str(), buffer.clone())).collect();
-        bound.extend(self.corpus.named());
+        bound.extend(self.dataset.named());
         bound.push(("rows", rows.clone()));
         let plan = draft.realise(&self.gpu, &bound)?;
         let output = |tensor: Tensor| Output { tensor, dims: g.shape(tensor).dims()[1..].to_vec() };

@@ -16,11 +16,12 @@ use crate::nn::FeatureKind;
 use crate::nn::front_ends::kind::SpectrogramFrames;
 use crate::nn::front_ends::log_mel::{self, PATCH_FRAMES};
 use crate::predict::clips::ClipPredictor;
+use crate::predict::domain::unreliable;
 use crate::predict::excerpts::{Excerpts, INSTANCE, Placement};
 use crate::predict::forest;
 use crate::predict::predictor::{Detail, Predictions, Predictor};
 use crate::predict::recognition::Recognition;
-use crate::predict::silence::{ABSOLUTE, Audible, Levels};
+use crate::predict::silence::{ABSOLUTE, Audible, Levels, Loudest};
 use crate::predict::trained::{Trained, TrainedModel};
 
 pub use crate::predict::options::{Aggregate, Options};
@@ -118,9 +119,9 @@ impl Recogniser {
         let front_end = FrontEndRunner::new(gpu, &feature_config, weights.as_ref(), frames)?;
         let network = match &trained.model {
             TrainedModel::Network(_) => {
-                let corpus = front_end.corpus(gpu, trained.about.classes.len())?;
-                let predictor = trained.predictor(gpu, &corpus, Detail::Positions)?;
-                Some((corpus, predictor))
+                let dataset = front_end.dataset(gpu, trained.about.classes.len())?;
+                let predictor = trained.predictor(gpu, &dataset, Detail::Positions)?;
+                Some((dataset, predictor))
             }
             TrainedModel::Forest(_) => None,
         };
@@ -196,8 +197,7 @@ impl Recogniser {
     /// Takes the next item of a recording. Returns whether a batch was full, and all waiting excerpts were predicted.
     fn take(&mut self, pending: &mut PendingExcerpts, index: usize, name: &Path, item: Item) -> Result<bool> {
         if pending.open.back().is_none_or(|last| last.index < index) {
-            let excerpts =
-                Excerpts::new(&self.trained, self.hop, self.front_end.extractor.bands(), self.options.gate());
+            let excerpts = Excerpts::new(&self.trained, self.hop, self.front_end.extractor.bands(), &self.options);
             pending.open.push_back(OpenRecording { index, name: name.into(), excerpts, covered: 0.0, end: None });
         }
         let current = pending.open.back_mut().expect("just opened");
@@ -297,10 +297,10 @@ impl Recogniser {
     fn predict(&mut self, extracts: &[Extract], features: Option<&Features>) -> Result<Predictions> {
         let rows = vec![(0..extracts.len() as u32).collect(); self.trained.about.seeds.len()];
         match (&mut self.network, &self.trained.model) {
-            (Some((corpus, predictor)), _) => {
+            (Some((dataset, predictor)), _) => {
                 let lengths: Vec<u32> = extracts.iter().map(|extract| extract.instances as u32).collect();
                 let stored = features.filter(|_| self.front_end.post_processes()).map(|features| &features.values);
-                corpus.fill(&self.gpu, &lengths, stored)?;
+                dataset.fill(&self.gpu, &lengths, stored)?;
                 predictor.predict(&rows)
             }
             (None, TrainedModel::Forest(forests)) => {
@@ -313,7 +313,7 @@ impl Recogniser {
     fn finish(&self, open: OpenRecording) -> Result<Recognised> {
         let (duration, condition) = open.end.expect("called when it has ended")?;
         let spectrogram = self.options.spectrogram.then(|| open.excerpts.spectrogram.array());
-        let silent = open.excerpts.is_silent();
+        let (silent, outlying) = (open.excerpts.is_silent(), open.excerpts.outlying());
         let mut recognition =
             open.excerpts.recognition(open.name, duration, &self.trained, &self.thresholds, &self.options);
         recognition.condition = condition;
@@ -321,16 +321,9 @@ impl Recogniser {
             let warning = format!("is silent: nothing is louder than {ABSOLUTE} dB of full scale");
             recognition.condition.warnings.push(warning);
         }
-        recognition.condition.warnings.extend(unreliable(&recognition, &self.options));
+        recognition.condition.warnings.extend(unreliable(&recognition, &outlying, &self.options));
         Ok(Recognised { recognition, spectrogram })
     }
-}
-
-/// The warning for a recording that is unlike the training clips.
-fn unreliable(recognition: &Recognition, options: &Options) -> Option<String> {
-    let distance = recognition.distance.filter(|_| recognition.is_unreliable())?;
-    let rest = if options.keep_unreliable { "" } else { "; no instrument counts as present" };
-    Some(format!("is unreliable: unlike the training clips (distance {distance:.1}, the limit is 1){rest}"))
 }
 
 /// The spectrogram of an excerpt whose silent instances were not analysed.
@@ -383,19 +376,19 @@ pub fn recognise_clips(
     for portion in clips.chunks(PORTION) {
         let predictions = predictor.predict(&vec![portion.to_vec(); trained.about.seeds.len()])?;
         for (i, clip) in portion.iter().map(|&clip| clip as usize).enumerate() {
-            let mut excerpts = Excerpts::new(trained, 1.0, 0, options.gate());
+            let mut excerpts = Excerpts::new(trained, 1.0, 0, options);
             let instances = features.lengths[clip] as usize;
             // Nothing is known of their level.
             let count = excerpts.instances(instances);
             let (audible, levels) = ((0..count).collect::<Vec<_>>(), vec![0.0; count]);
-            excerpts.raise_loudest(0.0);
+            excerpts.raise_loudest(Loudest::FULL_SCALE);
             let distance = trained.distance(features, clip)?;
             let at = Placement { start: 0.0, instances: &audible, levels: &levels, distance };
             excerpts.add(&predictions, i, instances, &at);
             let duration = excerpts.seconds(instances, trained)?;
             let name = PathBuf::from(&keys[clip]);
             let mut recognition = excerpts.recognition(name, duration, trained, &thresholds, options);
-            recognition.condition.warnings.extend(unreliable(&recognition, options));
+            recognition.condition.warnings.extend(unreliable(&recognition, &[], options));
             each(recognition)?;
         }
     }

@@ -6,9 +6,28 @@ pub const ABSOLUTE: f32 = -80.0;
 /// Seconds of the frames by which the end of an excerpt is found.
 const FRAME: f64 = 0.01;
 
-/// dB of full scale below which the instances of a recording are silent, if they are silent `relative` dB below its loudest one.
-pub fn gate(loudest: f32, relative: f32) -> f32 {
-    ABSOLUTE.max(loudest - relative)
+/// The loudest of a recording, in dB of full scale.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Loudest {
+    /// RMS of an instance.
+    pub instance: f32,
+    /// A single sample.
+    pub sample: f32,
+}
+
+impl Loudest {
+    pub const NOTHING: Loudest = Loudest { instance: f32::NEG_INFINITY, sample: f32::NEG_INFINITY };
+    pub const FULL_SCALE: Loudest = Loudest { instance: 0.0, sample: 0.0 };
+
+    pub fn max(self, other: Loudest) -> Loudest {
+        Loudest { instance: self.instance.max(other.instance), sample: self.sample.max(other.sample) }
+    }
+
+    /// dB of full scale below which instances are silent, if those `relative` dB below the peak are; the loudest one only by the
+    /// absolute limit.
+    pub fn gate(self, relative: f32) -> f32 {
+        ABSOLUTE.max((self.sample - relative).min(self.instance))
+    }
 }
 
 /// Levels of the instances of an excerpt.
@@ -18,6 +37,8 @@ pub struct Levels {
     block: usize,
     /// dB of full scale, of each instance; the last may be shorter than the others.
     pub instances: Vec<f32>,
+    /// dB of full scale of the largest sample, about the mean of its instance.
+    peak: f32,
     /// Samples of a frame.
     frame: usize,
     scale: f32,
@@ -38,12 +59,14 @@ impl Levels {
     pub fn of(samples: &[f32], sr: u32, instance: f64, scale: f32) -> Levels {
         let block = ((instance * f64::from(sr)).round() as usize).max(1);
         let frame = ((FRAME * f64::from(sr)).round() as usize).clamp(1, block);
-        Levels { block, instances: samples.chunks(block).map(|part| level(part, scale)).collect(), frame, scale }
+        let instances = samples.chunks(block).map(|part| level(part, scale)).collect();
+        let peak = samples.chunks(block).map(largest).fold(0.0, f32::max);
+        Levels { block, instances, peak: 20.0 * (peak * scale).log10(), frame, scale }
     }
 
-    /// dB of full scale; minus infinity without samples.
-    pub fn loudest(&self) -> f32 {
-        self.instances.iter().copied().fold(f32::NEG_INFINITY, f32::max)
+    /// Nothing without samples.
+    pub fn loudest(&self) -> Loudest {
+        Loudest { instance: self.instances.iter().copied().fold(f32::NEG_INFINITY, f32::max), sample: self.peak }
     }
 
     /// What of the samples is at least as loud as `gate`: whole instances side by side, and after the last one nothing of the silence
@@ -68,4 +91,10 @@ fn level(samples: &[f32], scale: f32) -> f32 {
         samples.iter().map(|v| f64::from(*v)).fold((0.0, 0.0), |(sum, squares), v| (sum + v, squares + v * v));
     let variance = (squares / n - (sum / n).powi(2)).max(0.0);
     (10.0 * variance.log10() + 20.0 * f64::from(scale).log10()) as f32
+}
+
+/// The largest magnitude about the mean.
+fn largest(samples: &[f32]) -> f32 {
+    let mean = (samples.iter().map(|v| f64::from(*v)).sum::<f64>() / samples.len() as f64) as f32;
+    samples.iter().map(|v| (v - mean).abs()).fold(0.0, f32::max)
 }

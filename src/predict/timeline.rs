@@ -34,9 +34,9 @@ impl Segmentation {
     /// # Errors
     /// `Usage` for durations out of range.
     pub fn check(&self) -> Result<()> {
-        for (what, seconds) in [("min_duration", self.min_duration), ("median", self.median)] {
+        for (what, seconds) in [("minimum duration", self.min_duration), ("median filter", self.median)] {
             if !(0.0..=LONGEST).contains(&seconds) {
-                return Err(Error::Usage(format!("{what} {seconds} s is out of range: 0 to {LONGEST}")));
+                return Err(Error::Usage(format!("{what} {seconds} s is out of range: 0 to {LONGEST} s")));
             }
         }
         Ok(())

@@ -10,7 +10,7 @@ use crate::graph::Layout;
 use crate::metrics::calibration::{self, Calibration};
 use crate::metrics::domain::Domain;
 use crate::metrics::scores::Task;
-use crate::metrics::thresholds::{self, Level};
+use crate::metrics::thresholds::{self, Threshold};
 use crate::nn;
 use crate::predict::forest::{self, Forest};
 use crate::predict::predictor::layout;
@@ -58,9 +58,9 @@ pub struct Network {
 
 impl Trained {
     /// # Errors
-    /// `Checkpoint` when the run has no weights yet, or damaged ones.
+    /// `Checkpoint` when the run has no weights yet, or damaged ones, and for a pre-training run.
     pub fn load(run: &RunDir) -> Result<Trained> {
-        let config = run.record()?.config;
+        let config = run.recogniser_record()?.config;
         let path = run.model();
         if !path.exists() {
             let reason = "does not exist: the run has not saved any weights yet; continue it with `resume`";
@@ -130,7 +130,7 @@ impl Trained {
     ///
     /// # Errors
     /// `Usage` for a single-label model.
-    pub fn set_threshold(&mut self, level: Level) -> Result<()> {
+    pub fn set_threshold(&mut self, level: Threshold) -> Result<()> {
         if let Some(error) = self.config.unsupported("threshold") {
             return Err(error);
         }
@@ -146,18 +146,18 @@ impl Trained {
         self.thresholds_at(self.config.threshold)
     }
 
-    fn thresholds_at(&self, level: Level) -> Result<Vec<Vec<f64>>> {
+    fn thresholds_at(&self, level: Threshold) -> Result<Vec<Vec<f64>>> {
         match (level, &self.about.thresholds) {
-            (Level::Fixed(v), _) => Ok(vec![vec![v; self.about.classes.len()]; self.about.seeds.len()]),
-            (Level::Tuned, Some(tuned)) => Ok(tuned.clone()),
-            (Level::Precision(wanted), _) => {
+            (Threshold::Fixed(v), _) => Ok(vec![vec![v; self.about.classes.len()]; self.about.seeds.len()]),
+            (Threshold::Tuned, Some(tuned)) => Ok(tuned.clone()),
+            (Threshold::Precision(wanted), _) => {
                 let fitted = self.about.calibrations.iter().flatten();
                 let of_seed = |(row, fitted): (Vec<f64>, &Vec<Calibration>)| {
                     row.into_iter().zip(fitted).map(|(t, fitted)| fitted.invert(t)).collect()
                 };
                 Ok(self.precision_thresholds(wanted)?.into_iter().zip(fitted).map(of_seed).collect())
             }
-            (Level::Tuned, None) => Err(not_tuned()),
+            (Threshold::Tuned, None) => Err(not_tuned()),
         }
     }
 
@@ -184,16 +184,16 @@ impl Trained {
     }
 
     /// As [`Trained::common_thresholds`], at another level.
-    pub(crate) fn common_at(&self, level: Level) -> Result<Vec<f64>> {
+    pub(crate) fn common_at(&self, level: Threshold) -> Result<Vec<f64>> {
         let of_seeds = match level {
-            Level::Precision(wanted) if self.calibrated => self.precision_thresholds(wanted)?,
-            Level::Tuned => {
+            Threshold::Precision(wanted) if self.calibrated => self.precision_thresholds(wanted)?,
+            Threshold::Tuned => {
                 let calibrated = |(row, fitted): (Vec<f64>, Vec<Calibration>)| {
                     row.into_iter().zip(fitted).map(|(t, fitted)| fitted.apply(t)).collect()
                 };
                 self.thresholds_at(level)?.into_iter().zip(self.calibrations()).map(calibrated).collect()
             }
-            Level::Fixed(_) | Level::Precision(_) => self.thresholds_at(level)?,
+            Threshold::Fixed(_) | Threshold::Precision(_) => self.thresholds_at(level)?,
         };
         Ok(thresholds::common(&of_seeds))
     }

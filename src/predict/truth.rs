@@ -1,28 +1,27 @@
 //! Ground-truth times of instruments in recordings, and how well results agree with them.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
-use std::path::Path;
+use std::path::{Component, Path, PathBuf};
 
-use serde::Deserialize;
-
-use crate::core::error::{Error, Result};
-use crate::core::files::read_limited;
+use crate::audio::is_audio;
+use crate::core::error::Result;
+use crate::data::{normalised, read_times};
 use crate::metrics::counts::Counts;
 use crate::metrics::events::{Event, EventCounts, by_events, by_segments};
 use crate::predict::recognition::{Recognition, Segment};
 use crate::predict::timeline::frame_counts;
 
-/// Maximum size of a table of true times.
-const MAX_TRUTH: u64 = 256 << 20;
+/// When each instrument of a recording plays: (start, end) in seconds.
+type Times = BTreeMap<String, Vec<(f64, f64)>>;
 
 /// The true times of instruments in recordings, and the agreement of the results compared so far.
 #[derive(Debug)]
 pub struct Truth {
-    /// (start, end) in seconds, by recording (see [`Recognition::name`]) and instrument.
-    intervals: HashMap<String, BTreeMap<String, Vec<(f64, f64)>>>,
+    /// By recording, without its extension; instruments as in the class map of own labels.
+    intervals: HashMap<PathBuf, Times>,
     agreement: Agreement,
-    /// Recordings that were compared, by name.
-    compared: HashSet<String>,
+    /// Recordings that were compared, by their names in the table.
+    compared: HashSet<PathBuf>,
     /// Recordings without ground truth, and those whose name another one has.
     unknown: usize,
     duplicates: usize,
@@ -43,49 +42,47 @@ pub struct Agreement {
 }
 
 impl Truth {
-    /// Reads a CSV with the columns sample_key, instrument, start_s and end_s.
+    /// Reads a table of labels with times, with the columns of the user's own labels: file, instrument, start and end, or
+    /// sample_key, instrument, start_s and end_s. Rows without times are left out.
     ///
     /// # Errors
-    /// `Io`, and `Data` for a table without these columns or with invalid times.
+    /// `Io`, and `Data`, with the line, for a table without these columns or with invalid times.
     pub fn read(path: &Path) -> Result<Truth> {
-        let bytes = read_limited(path, MAX_TRUTH)?;
-        let mut reader = csv::ReaderBuilder::new().trim(csv::Trim::All).from_reader(&bytes[..]);
-        let mut intervals: HashMap<String, BTreeMap<String, Vec<(f64, f64)>>> = HashMap::new();
-        for row in reader.deserialize::<Interval>() {
-            let fail = |reason: String| Error::data(path, reason);
-            let row = row.map_err(|e| {
-                let reason = e.to_string().replace('\n', " ");
-                fail(format!("is not a table of sample_key,instrument,start_s,end_s ({reason})"))
-            })?;
-            if !(row.start_s >= 0.0 && row.start_s <= row.end_s && row.end_s.is_finite()) {
-                let Interval { sample_key, start_s, end_s, .. } = row;
-                return Err(fail(format!("{start_s} to {end_s} s is not a valid interval (in {sample_key})")));
-            }
-            let of_recording = intervals.entry(row.sample_key).or_default();
-            of_recording.entry(row.instrument).or_default().push((row.start_s, row.end_s));
+        let mut intervals: HashMap<PathBuf, Times> = HashMap::new();
+        for (file, instrument, [start, end]) in read_times(path)? {
+            let of_recording = intervals.entry(plain(Path::new(&file.replace('\\', "/")))).or_default();
+            of_recording.entry(instrument).or_default().push((start, end));
         }
         Ok(Truth { intervals, agreement: Agreement::default(), compared: HashSet::new(), unknown: 0, duplicates: 0 })
     }
 
+    /// The name of a recording in the table, the longest that its path ends with, and its times.
+    fn find(&self, r: &Recognition) -> Option<(&PathBuf, &Times)> {
+        let path = plain(&r.file);
+        let parts: Vec<Component> = path.components().collect();
+        (0..parts.len()).find_map(|first| self.intervals.get_key_value(&parts[first..].iter().collect::<PathBuf>()))
+    }
+
     /// The true (start, end) times of an instrument in a recording, in seconds; empty if it has none.
     pub fn times(&self, r: &Recognition, instrument: &str) -> &[(f64, f64)] {
-        self.intervals.get(&r.name()).and_then(|of| of.get(instrument)).map_or(&[], Vec::as_slice)
+        self.find(r).map_or(&[], |(_, of_recording)| times(of_recording, instrument))
     }
 
     /// Compares the result for a recording. Only the first of its name counts.
     pub fn compare(&mut self, r: &Recognition) {
-        let key = r.name();
-        let Some(of_recording) = self.intervals.get(&key) else {
+        let Some((key, of_recording)) = self.find(r) else {
             self.unknown += 1;
             return;
         };
+        let (key, of_recording) = (key.clone(), of_recording.clone());
         if !self.compared.insert(key) {
             self.duplicates += 1;
             return;
         }
-        let known = |name: &String| r.instruments.iter().any(|i| i.name == *name);
-        self.agreement.unknown_instruments.extend(of_recording.keys().filter(|name| !known(name)).cloned());
-        self.agreement.add(r, of_recording);
+        let classes: HashSet<String> = r.instruments.iter().filter_map(|i| normalised(&i.name).ok()).collect();
+        let unknown = of_recording.keys().filter(|name| !classes.contains(*name));
+        self.agreement.unknown_instruments.extend(unknown.cloned());
+        self.agreement.add(r, &of_recording);
     }
 
     pub fn agreement(&self) -> &Agreement {
@@ -129,14 +126,14 @@ impl Truth {
 }
 
 impl Agreement {
-    fn add(&mut self, r: &Recognition, truth: &BTreeMap<String, Vec<(f64, f64)>>) {
+    fn add(&mut self, r: &Recognition, truth: &Times) {
         self.recordings += 1;
         if self.frames.is_empty() {
             self.frames = r.instruments.iter().map(|i| (i.name.clone(), Counts::default())).collect();
         }
         let (mut estimated, mut real) = (vec![], vec![]);
         for (class, instrument) in r.instruments.iter().enumerate() {
-            let times = truth.get(&instrument.name).map_or(&[][..], Vec::as_slice);
+            let times = times(truth, &instrument.name);
             self.frames[class].1 += frame_counts(&instrument.segments, times, r.duration);
             estimated.extend(instrument.segments.iter().map(|&Segment { start, end, .. }| Event { class, start, end }));
             real.extend(times.iter().map(|&(start, end)| Event { class, start, end }));
@@ -146,10 +143,13 @@ impl Agreement {
     }
 }
 
-#[derive(Deserialize)]
-struct Interval {
-    sample_key: String,
-    instrument: String,
-    start_s: f64,
-    end_s: f64,
+/// A file as recordings are named: without the extension of an audio file.
+fn plain(file: &Path) -> PathBuf {
+    let file: PathBuf = file.components().filter(|part| *part != Component::CurDir).collect();
+    if is_audio(&file) { file.with_extension("") } else { file }
+}
+
+fn times<'a>(of_recording: &'a Times, instrument: &str) -> &'a [(f64, f64)] {
+    let known = normalised(instrument).ok().and_then(|name| of_recording.get(&name));
+    known.map_or(&[], Vec::as_slice)
 }

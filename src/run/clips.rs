@@ -34,7 +34,8 @@ pub enum Loading<'a> {
 /// it was stopped; the next call continues there.
 ///
 /// # Errors
-/// `Data` for a damaged dataset, and for features that the model does not take; those of [`ExtractionJob::dataset`].
+/// `Data` for a damaged dataset, and for features that the model does not take; `Usage` for an objective of pre-training, whose data
+/// are [patches](crate::run::pretraining::load_patches); those of [`ExtractionJob::dataset`].
 pub fn load_clips(
     gpu: &Gpu,
     config: &mut Config,
@@ -42,6 +43,7 @@ pub fn load_clips(
     stop: &dyn Fn() -> bool,
     progress: &mut dyn FnMut(Loading),
 ) -> Result<Option<Dataset>> {
+    config.check_recogniser()?;
     let kind = config.kind()?;
     let purpose = if labels == Labels::Any { Use::Input } else { Use::Training };
     let data = match (audio_of(config)?, features_of(config, kind)) {
@@ -120,7 +122,13 @@ fn unused_times(config: &Config, data: &Dataset) -> Option<String> {
 }
 
 fn audio_set(config: &Config) -> Result<AudioSet> {
-    AudioSet::load_with(&config.dataset, config.unlisted)
+    AudioSet::load_with(&config.dataset, config.unlisted).map_err(|error| match config.notes {
+        Some(_) if has_class_map(&config.dataset) => {
+            let reason = "takes single notes: a folder of audio files for each class is expected";
+            Error::data(&config.dataset, format!("is a dataset of longer clips, but {} {reason}", config.model))
+        }
+        _ => error,
+    })
 }
 
 fn from_audio(

@@ -6,11 +6,11 @@ use serde::{Deserialize, Serialize};
 
 use crate::core::error::{Error, Result};
 use crate::core::files::absolute;
-use crate::core::toml::{one_line, read_toml};
+use crate::core::toml::{read_toml, value_error};
 use crate::data::{Excerpts, FeatureScale, SplitBy, SplitConfig, Unlisted};
 use crate::features::audio_files::Clips;
-use crate::features::front_end::{FrontEnd, Source};
-use crate::metrics::thresholds::Level;
+use crate::features::front_end::FrontEnd;
+use crate::metrics::thresholds::Threshold;
 use crate::nn::front_ends::kind::FeatureKind;
 use crate::nn::front_ends::spectrum::Scale;
 use crate::nn::front_ends::vggish::{TrainFrontEnd, Width};
@@ -21,7 +21,7 @@ use crate::ops::attention_pool::Pooling;
 use crate::ops::masked_bce::{FocalAlpha, Loss, LossMean};
 use crate::ops::sample::Order;
 use crate::run::augmentation::Augmentation;
-use crate::run::setting::{merge, on_instances};
+use crate::run::setting::{Setting, find, insert, merge, on_instances, remove};
 use crate::run::settings::SETTINGS;
 
 /// Settings of models on single notes, and of their data.
@@ -113,7 +113,7 @@ pub struct Config {
     #[serde(with = "patience")]
     pub patience: Option<usize>,
     /// Decision threshold for tests and predictions; epochs are compared at 0.5.
-    pub threshold: Level,
+    pub threshold: Threshold,
     /// Fraction of the training split held out for validation, drawn per seed.
     pub val_fraction: f64,
     /// Alternatively, a file with the keys of the validation clips of all seeds.
@@ -133,7 +133,7 @@ pub struct Config {
     /// A table of the times of the dataset's labels.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub times: Option<PathBuf>,
-    /// Scale of features stored as floats, if the file does not record it.
+    /// Scale of features stored as floats, if their file does not record it; `None` for integers.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub feature_scale: Option<FeatureScale>,
     /// Cache folder for extracted features.
@@ -152,8 +152,6 @@ pub struct Config {
 
 /// Default weight of the loss of instances.
 pub const STRONG_WEIGHT: f64 = 0.5;
-/// Keys of settings that are paths of data.
-const PLACES: [&str; 5] = ["dataset", "features", "cache", "times", "val_keys"];
 /// Maximum number of seeds of a run.
 pub const MAX_SEEDS: usize = 1000;
 
@@ -181,6 +179,11 @@ enum Patience {
     None,
     #[serde(untagged)]
     Epochs(usize),
+}
+
+/// `text` on a settings file, which has the keys themselves: the backquotes of those that the user gave stand for options.
+fn unquoted(text: String) -> String {
+    SETTINGS.iter().fold(text, |text, Setting { key, .. }| text.replace(&format!("`{key}`"), key))
 }
 
 impl Config {
@@ -214,7 +217,7 @@ impl Config {
             mixup_alpha: 0.2,
             select: protocol.select,
             patience: protocol.patience,
-            threshold: Level::default(),
+            threshold: Threshold::default(),
             val_fraction: protocol.val_fraction,
             val_keys: None,
             front_end: None,
@@ -256,8 +259,9 @@ impl Config {
         let model = model.map(str::to_owned).or(named_model).unwrap_or_else(|| "att".into());
         let dataset = dataset.map(Path::to_owned).or(named_dataset.map(PathBuf::from));
         let dataset = dataset.ok_or_else(|| Error::data(path, "has no dataset, and none is given"))?;
-        Config::of_table(&model, &absolute(&dataset)?, given).map_err(|e| match e {
-            Error::Usage(reason) if nn::find(&model).is_ok() => Error::data(path, reason),
+        let config = Config::of_table(&model, &absolute(&dataset)?, given);
+        config.and_then(|config| config.check_supported().map(|()| config)).map_err(|e| match e {
+            Error::Usage(reason) if nn::find(&model).is_ok() => Error::data(path, unquoted(reason)),
             other => other,
         })
     }
@@ -285,25 +289,17 @@ impl Config {
         let front_end = table.get("front_end").and_then(toml::Value::as_table);
         if front_end.is_some_and(|front_end| !front_end.contains_key("weights")) {
             return Err(Error::Usage(
-                "`width`, `pca` and `scaling` need `front_end.weights`: a file, or random".into(),
+                "`width`, `front_end.pca` and `front_end.scaling` need `front_end.weights`: a file, or random".into(),
             ));
         }
-        let config: Config = table.try_into().map_err(|e: toml::de::Error| Error::Usage(one_line(&e.to_string())))?;
-        config.with_absolute_paths()
-    }
-
-    /// A run is resumed and evaluated in other folders than it was started in.
-    fn with_absolute_paths(mut self) -> Result<Config> {
-        let Config { features, cache, times, val_keys, init, front_end, .. } = &mut self;
-        let mut paths: Vec<&mut PathBuf> = [features, cache, times, val_keys, init].into_iter().flatten().collect();
-        if let Some(FrontEnd { weights, pca, .. }) = front_end {
-            paths.extend(pca);
-            if let Source::File(path) = weights {
-                paths.push(path);
+        // A run is resumed and evaluated in other folders than it was started in.
+        for setting @ Setting { key, .. } in SETTINGS.iter().filter(|setting| setting.is_path()) {
+            if let Some(toml::Value::String(path)) = find(&table, key) {
+                let absolute = setting.parse(path).map_err(|e| Error::Usage(format!("`{key}`: {e}")))?;
+                insert(&mut table, key, absolute);
             }
         }
-        paths.into_iter().try_for_each(|path| absolute(path).map(|absolute| *path = absolute))?;
-        Ok(self)
+        table.try_into().map_err(|e: toml::de::Error| Error::Usage(value_error(&e)))
     }
 
     /// The entry of the model.
@@ -318,6 +314,15 @@ impl Config {
     pub fn unsupported(&self, key: &str) -> Option<Error> {
         let (model, setting) = (self.model().ok()?, SETTINGS.iter().find(|setting| setting.key == key)?);
         (setting.unsupported)(model).map(|reason| setting.unsupported_error(model, reason))
+    }
+
+    /// # Errors
+    /// `Usage`, naming the first setting that the model does not support.
+    pub(super) fn check_supported(&self) -> Result<()> {
+        let model = self.model()?;
+        let (table, defaults) = (self.table()?, Config::of(model.name, &self.dataset)?.table()?);
+        let error = |setting: &Setting| Some(setting.unsupported_error(model, (setting.unsupported)(model)?));
+        SETTINGS.iter().filter(|setting| setting.is_set(model, &table, &defaults)).find_map(error).map_or(Ok(()), Err)
     }
 
     /// Whether this key of `run.toml` applies to the model; most do not apply to a forest.
@@ -345,7 +350,8 @@ impl Config {
     pub fn differs(&self, other: &Config) -> Result<Option<(String, String, String)>> {
         let table = |config: &Config| {
             let mut table = config.table()?;
-            PLACES.iter().for_each(|key| drop(table.remove(*key)));
+            table.remove("dataset");
+            SETTINGS.iter().filter(|setting| setting.is_place()).for_each(|setting| remove(&mut table, setting.key));
             if let Some(toml::Value::Table(front_end)) = table.get_mut("front_end")
                 && front_end.contains_key("fingerprint")
             {

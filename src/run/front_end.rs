@@ -30,15 +30,20 @@ impl Config {
     pub fn check_features(&mut self, features: &Path, purpose: Use) -> Result<()> {
         let kind = self.kind()?;
         let fail = |reason: String| Err(Error::data(features, reason));
-        let recipe = match features.is_file() && npz_note(features)?.is_some() {
+        let made_with = match features.is_file() && npz_note(features)?.is_some() {
             true => FeatureConfig::of_npz(features)?,
             false => return self.check_unrecorded(features),
         };
-        if recipe.kind != kind {
-            return fail(format!("has {:?} features, but {} takes {:?}", recipe.kind.name(), self.model, kind.name()));
+        if made_with.kind != kind {
+            return fail(format!(
+                "has {:?} features, but {} takes {:?}",
+                made_with.kind.name(),
+                self.model,
+                kind.name()
+            ));
         }
         let needs_weights = kind.row().weights.is_some();
-        match (&self.front_end, &recipe.front_end) {
+        match (&self.front_end, &made_with.front_end) {
             (Some(_), None) if needs_weights => self.check_unrecorded(features),
             (Some(FrontEnd { width: Some(asked), .. }), Some(made)) if *asked != made.width() => {
                 fail(format!("was extracted at `width` {}, not {asked}", made.width()))
@@ -82,7 +87,7 @@ impl Config {
                 self.front_end = Some(front_end);
                 Ok(())
             }
-            (None, None) if kind.is_single_note() && recipe.scale != self.notes.unwrap_or_default().scale => {
+            (None, None) if kind.is_single_note() && made_with.scale != self.notes.unwrap_or_default().scale => {
                 fail("was extracted with another `notes.scale`".into())
             }
             (None, None) if !nn::find(&self.model)?.needs_vggish() => Ok(()),

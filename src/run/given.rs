@@ -1,13 +1,15 @@
 //! Defaults of the settings, user-provided settings, and checks of individual settings.
 
+use std::ops::RangeBounds;
 use std::sync::LazyLock;
 
 use toml::{Table, Value as Toml};
 
 use crate::core::error::{Error, Result};
+use crate::core::toml::value_error;
 use crate::nn::{MODELS, Model};
 use crate::run::config::Config;
-use crate::run::setting::{Setting, Value, find, insert};
+use crate::run::setting::{OnResume, Setting, find, insert, words};
 use crate::run::settings::SETTINGS;
 
 /// The settings of every model's paper.
@@ -24,6 +26,8 @@ impl Setting {
             let shown = match find(table, self.path(model, None))? {
                 Toml::Array(items) if items.is_empty() => return None,
                 Toml::String(text) => text.clone(),
+                // Without a decimal point where none is needed.
+                Toml::Float(v) => v.to_string(),
                 other => other.to_string(),
             };
             match defaults.iter_mut().find(|(known, _)| *known == shown) {
@@ -71,35 +75,19 @@ impl Given {
     /// # Errors
     /// `Usage` for anything else: a run keeps its settings.
     pub fn relocate(&self, config: &Config) -> Result<Config> {
-        let mut config = config.clone();
-        for (setting, value) in &self.0 {
-            let path = || value.as_str().unwrap_or_default();
-            let moved = match setting.key {
-                "cache" => &mut config.cache,
-                "features" => &mut config.features,
-                "times" => &mut config.times,
-                "val_keys" => &mut config.val_keys,
-                "front_end.weights" => {
-                    let none = || {
-                        Error::Usage(
-                            "the run has no front end that could have moved: remove `front_end.weights`".into(),
-                        )
-                    };
-                    config.front_end.as_mut().ok_or_else(none)?.weights = path().parse()?;
+        let mut table = config.table()?;
+        for (Setting { key, on_resume, .. }, value) in &self.0 {
+            let reason = match on_resume {
+                OnResume::Keeps => format!("`{key}` cannot be used with `resume`"),
+                OnResume::Moves if find(&table, key).is_none() => format!("the run was started without `{key}`"),
+                OnResume::Moves | OnResume::Free => {
+                    insert(&mut table, key, value.clone());
                     continue;
                 }
-                key => {
-                    let reason = format!("`{key}` cannot be used with `resume`: a run keeps its settings");
-                    return Err(Error::Usage(reason));
-                }
             };
-            if moved.is_none() && setting.key != "cache" {
-                let reason = format!("the run was started without `{}`: a run keeps its settings", setting.key);
-                return Err(Error::Usage(reason));
-            }
-            *moved = Some(path().into());
+            return Err(Error::Usage(format!("{reason}: a run keeps its settings")));
         }
-        Ok(config)
+        table.try_into().map_err(|e: toml::de::Error| Error::Usage(value_error(&e)))
     }
 
     /// `config` with these settings.
@@ -129,26 +117,17 @@ impl Given {
 /// # Errors
 /// `Usage`, naming the first that is wrong.
 pub(crate) fn check(config: &Config) -> Result<()> {
+    config.check_supported()?;
     let model = config.model()?;
     let (table, defaults) = (config.table()?, Config::of(model.name, &config.dataset)?.table()?);
-    let set = |setting: &Setting| {
-        let at = setting.path(model, None);
-        find(&table, at).filter(|value| Some(*value) != find(&defaults, at))
-    };
-    for setting in SETTINGS {
-        if let (Some(_), Some(reason)) = (set(setting), (setting.unsupported)(model)) {
-            return Err(setting.unsupported_error(model, reason));
-        }
-    }
-    for Setting { key, value, .. } in SETTINGS {
-        match (value, find(&table, key)) {
-            (Value::Count(_), Some(Toml::Integer(0))) => {
-                return Err(Error::Usage(format!("`{key}` must be at least 1")));
-            }
-            (Value::Number(Some((low, high))), Some(Toml::Float(v))) if !(low <= v && v < high) => {
-                return Err(Error::Usage(format!("`{key}` must be at least {low} and below {high}, got {v:?}")));
-            }
-            _ => {}
+    for setting in SETTINGS.iter().filter(|setting| (setting.unsupported)(model).is_none()) {
+        let number = match find(&table, setting.path(model, None)) {
+            Some(Toml::Integer(n)) => *n as f64,
+            Some(Toml::Float(v)) => *v,
+            _ => continue,
+        };
+        if let Some(range) = setting.range.filter(|range| !range.contains(&number)) {
+            return Err(Error::Usage(format!("`{}` must be {}, got {number}", setting.key, words(range))));
         }
     }
     let unmet = |needs: &(&str, &str)| match find(&table, needs.0) {
@@ -156,7 +135,7 @@ pub(crate) fn check(config: &Config) -> Result<()> {
         value => value.and_then(Toml::as_str) != Some(needs.1),
     };
     for setting in SETTINGS {
-        if let Some(needs) = setting.needs.filter(|needs| set(setting).is_some() && unmet(needs)) {
+        if let Some(needs) = setting.needs.filter(|needs| setting.is_set(model, &table, &defaults) && unmet(needs)) {
             let alike: Vec<String> =
                 SETTINGS.iter().filter(|s| s.needs == Some(needs)).map(|s| format!("`{}`", s.key)).collect();
             let (last, first) = alike.split_last().expect("the setting itself");

@@ -29,6 +29,9 @@ pub(crate) fn push_model(
     let pool = g.input("pool", Spec::u32([clips]));
     let model = nn::find(&config.model)?;
     config.accepts(dims.width)?;
+    if nn::is_objective(model) && dims.instances != 1 {
+        return Err(Error::shape(model.name, "clips of one patch", format!("{} instances", dims.instances)));
+    }
     let (size, positions, all) = (config.batch.min(clips), model.positions, dims.clips(g));
     let rows = sample(g, clock, pool, size, order)?;
     let mut batch = dims.gather(g, all, rows, positions)?;

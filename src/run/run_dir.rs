@@ -279,6 +279,21 @@ impl RunDir {
         Ok(record)
     }
 
+    /// As [`RunDir::record`], of a run that trains a model of instruments.
+    ///
+    /// # Errors
+    /// `Checkpoint` for a pre-training run, which has front ends.
+    pub fn recogniser_record(&self) -> Result<RunRecord> {
+        let record = self.record()?;
+        match nn::is_objective(record.config.model()?) {
+            true => Err(Error::checkpoint(
+                &self.path,
+                "is a pre-training run: it has front ends, on which models can be trained, but no model of instruments",
+            )),
+            false => Ok(record),
+        }
+    }
+
     /// What the training clips are like; `None` for runs that have not recorded it.
     ///
     /// # Errors

@@ -1,6 +1,7 @@
 //! A training setting: its key, values, help and the models that support it. [`SETTINGS`](crate::run::settings::SETTINGS)
 //! lists them all; defaults and checks are in [`crate::run::given`], options in the command line.
 
+use std::ops::Bound::{self, Excluded, Included, Unbounded};
 use std::path::Path;
 
 use serde::Serialize;
@@ -11,11 +12,12 @@ use crate::core::files::absolute;
 use crate::nn::Model;
 
 /// A training setting. Adding one takes an entry in `SETTINGS`, a field of `Config` and a default in `Config::of`;
-/// help, options and checks are derived.
+/// help, options, checks, and what it means for a resumed run or the dataset of a comparison are derived.
 #[derive(Debug)]
 pub struct Setting {
     /// Key in `run.toml`; tables and their keys are separated by a dot.
     pub key: &'static str,
+    pub group: Group,
     pub value: Value,
     /// Help text; possible values and defaults are appended.
     pub help: &'static str,
@@ -23,31 +25,74 @@ pub struct Setting {
     pub unsupported: fn(&Model) -> Option<&'static str>,
     /// Another setting and the value that this one requires.
     pub needs: Option<(&'static str, &'static str)>,
+    /// Of a number.
+    pub range: Option<Range>,
+    pub on_resume: OnResume,
 }
 
-/// A [`Setting`] that does not require another.
+/// Allowed numbers.
+pub type Range = (Bound<f64>, Bound<f64>);
+
+/// What a setting is about: the heading of its option, and whether it changes the clips.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Group {
+    Model,
+    Loss,
+    Optimisation,
+    Data,
+    FrontEnd,
+    Notes,
+}
+
+impl Group {
+    pub fn title(self) -> &'static str {
+        match self {
+            Group::Model => "Model",
+            Group::Loss => "Loss",
+            Group::Optimisation => "Optimisation",
+            Group::Data => "Data",
+            Group::FrontEnd => "Front end",
+            Group::Notes => "Single notes",
+        }
+    }
+}
+
+/// Whether a setting can be given when a run is resumed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OnResume {
+    /// No: a run keeps it.
+    Keeps,
+    /// Yes, if the run has it: a file that has moved.
+    Moves,
+    /// Yes.
+    Free,
+}
+
+/// A [`Setting`] that does not require another, which runs keep.
 pub(crate) const fn setting(
     key: &'static str,
+    group: Group,
     value: Value,
     unsupported: fn(&Model) -> Option<&'static str>,
     help: &'static str,
 ) -> Setting {
-    Setting { key, value, help, unsupported, needs: None }
+    Setting { key, group, value, help, unsupported, needs: None, range: None, on_resume: OnResume::Keeps }
 }
 
 /// The type of a setting.
 #[derive(Debug)]
 pub enum Value {
-    /// An integer, at least 1, with its placeholder.
+    /// An integer, with its placeholder.
     Count(&'static str),
-    /// A number in the half-open range, if there is one.
-    Number(Option<(f64, f64)>),
+    Number,
     /// One of these; digits are parsed as integers.
     Name(fn() -> &'static [&'static str]),
     /// Any of these.
     Names(fn() -> &'static [&'static str]),
     /// A file or a folder.
     Path(&'static str),
+    /// A file, a folder or certain words: its placeholder and parser.
+    PathOr(&'static str, fn(&str) -> Result<Toml, String>),
     /// Anything else: its placeholder and parser.
     Text(&'static str, fn(&str) -> Result<Toml, String>),
 }
@@ -55,6 +100,16 @@ pub enum Value {
 impl Setting {
     pub(crate) const fn needing(mut self, key: &'static str, value: &'static str) -> Setting {
         self.needs = Some((key, value));
+        self
+    }
+
+    pub(crate) const fn within(mut self, low: Bound<f64>, high: Bound<f64>) -> Setting {
+        self.range = Some((low, high));
+        self
+    }
+
+    pub(crate) const fn on_resume(mut self, on_resume: OnResume) -> Setting {
+        self.on_resume = on_resume;
         self
     }
 
@@ -68,17 +123,17 @@ impl Setting {
                 let n: u64 = text.parse().map_err(|e: std::num::ParseIntError| e.to_string())?;
                 Ok(Toml::Integer(i64::try_from(n).unwrap_or(i64::MAX)))
             }
-            Value::Number(_) => text.parse().map(Toml::Float).map_err(|e: std::num::ParseFloatError| e.to_string()),
+            Value::Number => text.parse().map(Toml::Float).map_err(|e: std::num::ParseFloatError| e.to_string()),
             Value::Name(_) | Value::Names(_) => {
                 Ok(text.parse().map_or_else(|_| Toml::String(text.into()), Toml::Integer))
             }
             Value::Path(_) => path(text),
-            Value::Text(_, parse) => parse(text),
+            Value::PathOr(_, parse) | Value::Text(_, parse) => parse(text),
         }
     }
 
     /// Path of the setting in `run.toml`; two settings exist in two tables.
-    pub(super) fn path(&self, model: &Model, value: Option<&Toml>) -> &'static str {
+    pub(crate) fn path(&self, model: &Model, value: Option<&Toml>) -> &'static str {
         match self.key {
             "width" if model.single_label => "notes.width",
             "width" => "front_end.width",
@@ -87,9 +142,47 @@ impl Setting {
         }
     }
 
+    /// Whether it changes the clips of a model or their splits, and not the training alone.
+    pub(crate) fn changes_clips(&self, model: &Model) -> bool {
+        matches!(self.group, Group::Data | Group::FrontEnd | Group::Notes) && self.path(model, None) != "notes.width"
+    }
+
+    /// Whether it is set in the settings `table` of a model, to another value than among its `defaults`.
+    pub(super) fn is_set(&self, model: &Model, table: &Table, defaults: &Table) -> bool {
+        let at = self.path(model, None);
+        find(table, at).is_some_and(|value| Some(value) != find(defaults, at))
+    }
+
+    /// Whether it is a path of data, which may differ between runs of the same data.
+    pub(crate) fn is_place(&self) -> bool {
+        matches!(self.value, Value::Path(_)) && self.on_resume != OnResume::Keeps
+    }
+
+    /// Whether its value is a path, or may be.
+    pub(crate) fn is_path(&self) -> bool {
+        matches!(self.value, Value::Path(_) | Value::PathOr(..))
+    }
+
     pub(crate) fn unsupported_error(&self, model: &Model, reason: &str) -> Error {
         Error::Usage(format!("{} {reason}: remove `{}`", model.name, self.key))
     }
+}
+
+/// "at least 0 and below 1".
+pub(super) fn words((low, high): Range) -> String {
+    let low = match (low, high) {
+        (Included(low), Included(high)) => return format!("between {low} and {high}"),
+        (Included(low), _) => format!("at least {low}"),
+        (Excluded(low), _) => format!("above {low}"),
+        (Unbounded, _) => String::new(),
+    };
+    let high = match high {
+        Included(high) => format!("at most {high}"),
+        Excluded(high) => format!("below {high}"),
+        Unbounded => String::new(),
+    };
+    let both: Vec<String> = [low, high].into_iter().filter(|part| !part.is_empty()).collect();
+    both.join(" and ")
 }
 
 /// A path as stored in settings files.

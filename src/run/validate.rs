@@ -3,13 +3,11 @@
 use crate::core::error::{Error, Result};
 use crate::nn::model::ATTENTION;
 use crate::nn::{self, Optimiser};
-use crate::ops::masked_bce::{FocalAlpha, Loss};
+use crate::ops::masked_bce::Loss;
 use crate::run::augmentation::Augmentation;
 use crate::run::config::{Config, MAX_SEEDS};
 use crate::run::given;
 
-/// Maximum batch size.
-const MAX_BATCH: usize = 65_536;
 /// Maximum of epochs times seeds.
 const MAX_ROWS: usize = 500_000;
 
@@ -46,13 +44,8 @@ impl Config {
                 self.epochs
             )));
         }
-        if self.batch > MAX_BATCH {
-            return Err(Error::Usage(format!("`batch` must be at most {MAX_BATCH} clips, got {}", self.batch)));
-        }
-        if self.patience == Some(0) {
-            return Err(Error::Usage("`patience` must be at least 1, or none".into()));
-        }
         self.validate_notes()?;
+        self.validate_pretraining()?;
         given::check(self)?;
         if model.trains_vggish() && self.front_end.is_none() && self.features.is_none() {
             return Err(Error::Usage(format!(
@@ -60,11 +53,8 @@ impl Config {
                 model.name
             )));
         }
-        // A forest needs no validation.
-        let none = model.is_forest() && self.val_fraction == 0.0;
-        let between = self.val_fraction > 0.0 && self.val_fraction < 1.0;
-        if !none && !between {
-            return Err(Error::Usage(format!("`val_fraction` must be between 0 and 1, got {}", self.val_fraction)));
+        if self.val_fraction == 0.0 && !model.is_forest() {
+            return Err(Error::Usage(format!("`val_fraction` must be above 0: {} needs validation clips", model.name)));
         }
         if self.val_keys.is_some() && self.val_fraction != model.protocol.val_fraction {
             return Err(Error::Usage(
@@ -74,17 +64,6 @@ impl Config {
         let of_labels = matches!(self.loss, Loss::Bce | Loss::Focal);
         if !of_labels && self.loss_mean != model.protocol.loss_mean {
             return Err(Error::Usage("`loss_mean` needs `loss` bce or focal".into()));
-        }
-        if let FocalAlpha::Same(alpha) = self.focal_alpha
-            && !(0.0..=1.0).contains(&alpha)
-        {
-            return Err(Error::Usage(format!("`focal_alpha` must be between 0 and 1, got {alpha:?}")));
-        }
-        if !(self.mixup_alpha > 0.0 && self.mixup_alpha <= 1.0) {
-            return Err(Error::Usage(format!(
-                "`mixup_alpha` must be above 0 and at most 1, got {:?}",
-                self.mixup_alpha
-            )));
         }
         if self.strong_weight.is_some_and(|weight| weight > 0.0) && !self.augment.is_empty() {
             return Err(Error::Usage("mixed clips have no times: remove `augment` or `strong_weight`".into()));
@@ -98,6 +77,33 @@ impl Config {
             return Err(Error::Usage(format!("{} takes clips of one length: remove `augment` concat", model.name)));
         }
         Ok(())
+    }
+
+    /// # Errors
+    /// `Usage` for an objective of pre-training, which is no model of instruments.
+    pub fn check_recogniser(&self) -> Result<()> {
+        match nn::is_objective(self.model()?) {
+            true => Err(Error::Usage(format!(
+                "{} is an objective of pre-training, not a model that recognises instruments",
+                self.model
+            ))),
+            false => Ok(()),
+        }
+    }
+
+    /// Settings that only objectives of pre-training have.
+    fn validate_pretraining(&self) -> Result<()> {
+        match (&self.pretrain, nn::is_objective(self.model()?)) {
+            (Some(_), false) => {
+                let reason = "is not an objective of pre-training: remove the table pretrain";
+                Err(Error::Usage(format!("{} {reason}", self.model)))
+            }
+            (None, true) => {
+                let reason = "is an objective of pre-training: the table pretrain is missing";
+                Err(Error::Usage(format!("{} {reason}", self.model)))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Settings of single notes, and settings that only they have.

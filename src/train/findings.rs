@@ -47,11 +47,11 @@ pub(super) fn findings(
     gpu: &Gpu,
     config: &Config,
     data: &Dataset,
-    corpus: &DeviceDataset,
+    dataset: &DeviceDataset,
     blocks: &[Block],
 ) -> Result<Vec<Findings>> {
     let frozen = words(gpu, data)?;
-    let mut predictor = Predictor::new(gpu, config, blocks, corpus, &frozen, Detail::Positions)?;
+    let mut predictor = Predictor::new(gpu, config, blocks, dataset, &frozen, Detail::Positions)?;
     let validation = data.validation.as_deref().unwrap_or_default();
     let step = validation.len().div_ceil(MAX_PATCHES).max(1);
     let rows: Vec<u32> = validation.iter().copied().step_by(step).collect();

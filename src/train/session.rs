@@ -11,7 +11,7 @@ use crate::data::Dataset;
 use crate::gpu::Gpu;
 use crate::metrics::evaluation::Evaluation;
 use crate::metrics::scores::Task;
-use crate::metrics::thresholds::Level;
+use crate::metrics::thresholds::Threshold;
 use crate::nn::is_objective;
 use crate::predict::evaluator::{Evaluator, SplitPredictions};
 use crate::predict::forest;
@@ -181,7 +181,7 @@ impl<'a> Session<'a> {
         match self.trainer {
             Some(trainer) if is_objective(self.config.model()?) => {
                 let (config, data) = (&self.config, self.data);
-                let findings = findings(self.gpu, config, data, trainer.corpus(), &trainer.best_weights()?)?;
+                let findings = findings(self.gpu, config, data, trainer.dataset(), &trainer.best_weights()?)?;
                 let (best, constant) = (trainer.save_front_ends(&self.run)?, constant_loss(config, data)?);
                 Ok(FrontEnds { history: trainer.history().to_vec(), best, constant, findings, run: self.run })
             }
@@ -202,12 +202,12 @@ impl<'a> Session<'a> {
         }
         let Session { gpu, data, run, trainer, .. } = self;
         // The dataset stays on the GPU; the rest of the training memory is freed for the evaluation.
-        let (corpus, history) = match trainer {
-            Some(trainer) => (Some(trainer.corpus().clone()), Some(trainer.history().to_vec())),
+        let (dataset, history) = match trainer {
+            Some(trainer) => (Some(trainer.dataset().clone()), Some(trainer.history().to_vec())),
             None => (None, None),
         };
         let mut trained = Trained::load(&run)?;
-        let mut evaluator = Evaluator::new(gpu, &trained, data, corpus.as_ref())?;
+        let mut evaluator = Evaluator::new(gpu, &trained, data, dataset.as_ref())?;
         let validated = trained.task()? == Task::MultiLabel && !splits(&trained.config, data)?[0].1.is_empty();
         let validation = validated.then(|| evaluator.predict_split(Split::Val)).transpose()?;
         let history = match history {
@@ -224,7 +224,7 @@ impl<'a> Session<'a> {
         if let Some(validation) = validation {
             trained.tune(&validation);
             trained.save(&run.model())?;
-            run.write_thresholds(&trained.about.classes, &trained.common_at(Level::Tuned)?)?;
+            run.write_thresholds(&trained.about.classes, &trained.common_at(Threshold::Tuned)?)?;
         }
         let evaluation = trained.score(gpu, data, &predictions)?;
         run.write_evaluation(&evaluation)?;
@@ -251,7 +251,7 @@ pub(crate) fn same_data(run: &RunDir, started: &Environment, data: &Dataset) -> 
 /// # Errors
 /// `Usage` if thresholds are to be found without validation clips.
 fn can_tune(config: &Config, data: &Dataset) -> Result<()> {
-    match !matches!(config.threshold, Level::Fixed(_)) && splits(config, data)?[0].1.is_empty() {
+    match !matches!(config.threshold, Threshold::Fixed(_)) && splits(config, data)?[0].1.is_empty() {
         true => Err(Error::Usage(
             "thresholds from validation clips need some: give `val_fraction`, e.g. 0.15, or `val_keys`".into(),
         )),

@@ -26,6 +26,7 @@ use crate::run::weights::{self, About, Block};
 const SAVE_EVERY: Duration = Duration::from_secs(10);
 
 /// Progress events.
+#[non_exhaustive]
 pub enum Event<'a> {
     /// Some steps of an epoch are done.
     Step { done: usize, of: usize },
@@ -54,7 +55,7 @@ struct Best {
 pub struct Trainer<'a> {
     config: Config,
     about: About,
-    corpus: DeviceDataset,
+    dataset: DeviceDataset,
     learner: Learner<'a>,
     progress: Progress,
     train_clips: usize,
@@ -73,11 +74,11 @@ impl<'a> Trainer<'a> {
         if config.strong_weight.is_some_and(|weight| weight > 0.0) && data.strong.is_none() {
             return Err(Error::data(&data.path, "has no labels with times, which `strong_weight` needs (see `times`)"));
         }
-        let corpus = DeviceDataset::of_dataset(gpu, data)?;
+        let dataset = DeviceDataset::of_dataset(gpu, data)?;
         let splits = splits(config, data)?;
         let mut frozen = network::frozen(gpu, config)?;
         frozen.extend(pretraining::words(gpu, data)?);
-        let mut learner = Learner::new(gpu, config, &corpus, &frozen, &splits, Order::Shuffled)?;
+        let mut learner = Learner::new(gpu, config, &dataset, &frozen, &splits, Order::Shuffled)?;
         if let Some(front_end) = config.front_end.as_ref().filter(|_| config.train_front_end != TrainFrontEnd::None) {
             let weights = front_end.load()?;
             let mut blocks = learner.best_weights()?;
@@ -108,7 +109,7 @@ impl<'a> Trainer<'a> {
         Ok(Trainer {
             config: config.clone(),
             about,
-            corpus,
+            dataset,
             learner,
             progress: Progress::default(),
             train_clips: splits[0].0.len(),
@@ -128,8 +129,8 @@ impl<'a> Trainer<'a> {
     }
 
     /// The dataset on the GPU.
-    pub fn corpus(&self) -> &DeviceDataset {
-        &self.corpus
+    pub fn dataset(&self) -> &DeviceDataset {
+        &self.dataset
     }
 
     /// Trainable parameters of one replica.

@@ -60,7 +60,7 @@ impl Fixture {
         for (n, file) in waiting.iter().enumerate().take(most) {
             match file.ends_with("bad.wav") && fs::read(file).unwrap() == b"sound" {
                 true => archive.fail(n, &Error::data("bad.wav", "is damaged")).unwrap(),
-                false => archive.add(n, &recognition(file)).unwrap(),
+                false => drop(archive.add(n, &recognition(file)).unwrap()),
             }
         }
         (waiting.len() <= most).then(|| archive.finish().unwrap())
@@ -99,6 +99,25 @@ fn write(folder: &Path, files: &BTreeMap<PathBuf, Vec<u8>>) {
 const JOURNAL: &str = "journal.jsonl";
 const FORMATS: [(&Format, Option<&str>); 3] =
     [(&json::FORMAT, None), (&json::LINES, Some("predictions.jsonl")), (&csv::FORMAT, Some("predictions.csv"))];
+
+/// Such a result was the end of the job, and of each that was to continue it.
+#[test]
+fn a_result_that_cannot_have_its_name_is_one_failure() {
+    let fixture = Fixture::new();
+    for name in ["song.wav".to_owned(), "song.json/x.wav".into(), "z".repeat(251) + ".wav"] {
+        let path = fixture.at("in").join(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, "sound").unwrap();
+    }
+    let out = fixture.at("out");
+    let summary = fixture.work(fixture.job(&out, &json::FORMAT), usize::MAX).unwrap();
+    assert_eq!((summary.recordings, summary.failed), (5 + usize::from(cfg!(unix)), 3));
+    assert!(out.join("song.json/x.json").is_file() != out.join("song.json").is_file());
+    assert!(
+        fixture.open(fixture.job(&out, &json::FORMAT)).unwrap().waiting().is_empty(),
+        "failures are not tried again"
+    );
+}
 
 #[test]
 fn results_mirror_the_tree() {

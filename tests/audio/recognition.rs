@@ -312,6 +312,27 @@ fn agreement_with_the_truth_is_counted_by_instrument() {
 }
 
 #[test]
+fn a_table_of_own_labels_is_a_ground_truth() {
+    let folder = tempfile::tempdir().unwrap();
+    let table = folder.path().join("labels.csv");
+    let write = |text: &str| std::fs::write(&table, text).unwrap();
+    write("file;instrument;present;start;end\nlive/a.wav;Piano;1;0;4\nb\\a;flute;1;1,5;3\nc.wav;piano;0;;\n");
+    let truth = Truth::read(&table).unwrap();
+    let times = |file: &str, instrument: &str| truth.times(&recognition(file), instrument).to_vec();
+    assert_eq!(times("./in/live/a.flac", "piano"), [(0.0, 4.0)]);
+    assert_eq!(times("b/a.ogg", "flute"), [(1.5, 3.0)]);
+    assert!(times("b/a.ogg", "piano").is_empty() && times("other/a.wav", "piano").is_empty(), "other recordings'");
+    for (text, words) in [
+        ("file,start,end\na,0,1\n", "labels.csv:1: has no column instrument"),
+        ("file,instrument,start,end\na,piano,3,1\n", "labels.csv:2: "),
+    ] {
+        write(text);
+        let error = Truth::read(&table).unwrap_err().to_string();
+        assert!(error.contains(words), "{error}");
+    }
+}
+
+#[test]
 fn attention_to_frequency_is_a_map() {
     let mut r = recognition("a.ogg");
     r.bands = vec![[125.0, 900.4], [900.4, 7500.0]];

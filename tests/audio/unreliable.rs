@@ -4,7 +4,7 @@ use wmic::core::random::Stream;
 use wmic::data::{Dataset, FeatureValues, Features};
 use wmic::features::runner::FrontEndRunner;
 use wmic::gpu::Gpu;
-use wmic::metrics::thresholds::Level;
+use wmic::metrics::thresholds::Threshold;
 use wmic::nn::front_ends::kind::SpectrogramFrames;
 use wmic::predict::recogniser::{Options, Recogniser, recognise_clips};
 use wmic::predict::recognition::Recognition;
@@ -38,7 +38,7 @@ fn melody(seed: u64) -> Vec<f32> {
 /// A run whose training clips are melodies, and its front end.
 fn fitted(gpu: &Gpu, model: &str) -> (Trained, FrontEndRunner) {
     let mut run = trained(model);
-    run.set_threshold(Level::Fixed(0.0)).unwrap();
+    run.set_threshold(Threshold::Fixed(0.0)).unwrap();
     let mut feature_config = run.feature_config().unwrap();
     let weights = feature_config.load().unwrap();
     let runner = FrontEndRunner::new(gpu, &feature_config, weights.as_ref(), SpectrogramFrames::Patches).unwrap();
@@ -127,6 +127,17 @@ fn nothing_plays_in_noise_hum_and_clicks() {
     let mut recognise = |samples: &[f32]| recogniser.recognise(samples, SR).unwrap().recognition;
     let music: Vec<bool> = (100..106).map(|seed| recognise(&melody(seed)).is_unreliable()).collect();
     assert!(music.iter().filter(|unreliable| **unreliable).count() <= 1, "{music:?}");
+
+    // Noise after music, as applause.
+    let parts: Vec<Vec<f32>> = (100..105).map(melody).chain([hiss(14.4, -30.0)]).collect();
+    let mixed = recognise(&parts.concat());
+    // After the last excerpt with any of the music.
+    let noise = ((mixed.duration - 14.4 + 10.0) / mixed.cell).ceil() as usize;
+    assert!(!mixed.is_unreliable() && mixed.instruments.iter().any(|i| i.present), "{:?}", mixed.distance);
+    assert!(mixed.instruments.iter().all(|i| i.activity[noise..].iter().all(|a| *a == 0.0)));
+    let end = format!(" to {:.0} s", mixed.duration);
+    let said = |line: &String| line.starts_with("has parts unlike the training clips") && line.ends_with(&end);
+    assert!(mixed.condition.warnings.iter().any(said), "{:?}", mixed.condition.warnings);
 
     let count = 8 * SR as usize;
     let at = |i: usize| std::f64::consts::TAU * i as f64 / f64::from(SR);

@@ -392,6 +392,12 @@ fn invalid_inputs_and_outputs_are_rejected_before_the_work() {
             &["--frontend", "maps", "--frontend-weights", "random", "--width", "1/3"],
             "unknown width 1/3; use 1, 1/2, 1/4 or 1/8",
         ),
+        (&["--frontend", "logmel", "--width", "1/4"], "--width applies to features by VGGish only: remove it"),
+        (&["--frontend", "logmel", "--frontend-weights", "random"], "--frontend-weights applies to features by VGGish"),
+        (&["--frontend", "maps", "--pca", "none.npz"], "--pca applies to VGGish embeddings only: remove it"),
+        (&["--frontend", "maps", "--no-last-relu"], "--no-last-relu applies to VGGish embeddings only"),
+        (&["--frontend", "logmel", "--scaling", "minmax"], "--scaling applies to VGGish embeddings only"),
+        (&["--frontend", "maps", "--scale", "log"], "--scale applies to stft and cqt only"),
     ] {
         rejected(&[&["features", &sound], options].concat(), why);
     }
@@ -422,7 +428,19 @@ fn invalid_inputs_and_outputs_are_rejected_before_the_work() {
     ] {
         rejected(&[&["predict", &run, &sound], options].concat(), why);
     }
-    rejected(&["predict", &run, &shared().at("maps.npz"), "--plot", &at("plots")], "need audio, not features");
+    rejected(&["predict", &run, &shared().at("maps.npz"), "--plot", &at("plots")], "--plot needs audio, not features");
+    for option in [["--hop", "2"], ["--aggregate", "max"], ["--gate", "5"], ["--shard", "1/2"]] {
+        let why = format!("{} needs audio, not features: remove it", option[0]);
+        rejected(&["predict", &run, &shared().at("maps.npz"), option[0], option[1]], &why);
+    }
+    rejected(
+        &["predict", &run, &sound, "--feature-scale", "unit"],
+        "--feature-scale needs features, not audio: remove it",
+    );
+    rejected(
+        &["predict", &run, &shared().at("maps.npz"), &sound],
+        "maps.npz: has features, which are recognised alone",
+    );
 }
 
 #[test]
@@ -707,7 +725,10 @@ fn a_model_without_attention_cannot_aggregate_by_it() {
     wmic(&[&args[..], &["--out", text(&out)]].concat()).assert().success();
     let sound = recording(1);
     let predict = ["predict", text(&out), text(&sound)];
-    rejected(&[&predict[..], &["--aggregate", "attention"]].concat(), "fc has no attention; use power, mean or max");
+    rejected(
+        &[&predict[..], &["--aggregate", "attention"]].concat(),
+        "fc has no attention: --aggregate power, mean or max",
+    );
     let heard = &json(&[&predict[..], &["--format", "json", "--attention"]].concat())[0]["instruments"][0];
     assert!(heard["attention"].is_null() && heard["activity"].is_array());
 }

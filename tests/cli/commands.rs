@@ -6,26 +6,41 @@ use predicates::prelude::*;
 use predicates::str::contains;
 use serde_json::Value;
 
-use crate::support::{assert_rejected, rejected, stdout, wmic};
+use crate::support::{assert_rejected, rejected, stdout, subcommands, wmic};
 
 #[test]
 fn every_command_has_help_with_a_summary_for_every_option() {
     let top = stdout(&["--help"]);
     assert!(top.contains("Exit status: 0 success, 1 a check failed, 2 error"), "{top}");
-    let commands: Vec<&str> = top
-        .lines()
-        .skip_while(|line| *line != "Commands:")
-        .skip(1)
-        .take_while(|line| !line.is_empty())
-        .filter_map(|line| line.strip_prefix("  ").filter(|l| !l.starts_with(' '))?.split_whitespace().next())
-        .collect();
+    let commands = subcommands();
     for name in ["devices", "check", "bench", "completions"] {
-        assert!(commands.contains(&name), "{name} is not among {commands:?}");
+        assert!(commands.iter().any(|command| command == name), "{name} is not among {commands:?}");
     }
-    for name in commands.into_iter().filter(|name| *name != "help") {
-        let short = stdout(&[name, "-h"]);
+    for name in commands {
+        let short = stdout(&[&name, "-h"]);
         assert!(short.lines().next().is_some_and(|summary| summary.len() > 10), "{short}");
+        // An option is indented; its summary is in the same line, or in the next ones, which are indented further.
+        let indent = |line: &str| line.len() - line.trim_start().len();
+        let lines: Vec<&str> = short.lines().skip_while(|line| !line.ends_with(':')).collect();
+        for (i, line) in
+            lines.iter().enumerate().filter(|(_, line)| indent(line) <= 6 && line.trim_start().starts_with('-'))
+        {
+            let after = lines.get(i + 1).is_some_and(|next| indent(next) > 8 && next.trim().len() > 5);
+            let beside = line.trim_start().split_once("  ").is_some_and(|(_, summary)| summary.trim().len() > 3);
+            assert!(beside || after, "{name}: no summary of {line}");
+        }
     }
+    let train = stdout(&["train", "-h"]);
+    for heading in
+        ["Arguments:", "Model:", "Loss:", "Optimisation:", "Data:", "Front end:", "Single notes:", "Run and output:"]
+    {
+        assert!(train.lines().any(|line| line == heading), "{heading} is not in {train}");
+    }
+    let compare = stdout(&["compare", "-h"]);
+    assert!(
+        compare.contains("Number of epochs\n") && compare.contains("repr21"),
+        "its defaults are the experiment's: {compare}"
+    );
 }
 
 #[test]
@@ -38,6 +53,27 @@ fn nonsense_is_rejected_with_code_2() {
     rejected(&["bench", "--op", "lineer"], "unknown op lineer (known ops: ");
     rejected(&["check", "--device", "Voodoo 2"], "no adapter matches --device Voodoo 2; available: 0 ");
     rejected(&["check", "--device", "99"], "no adapter matches --device 99");
+}
+
+/// It was taken for an option that does not exist.
+#[test]
+fn a_negative_number_is_the_value_of_its_option() {
+    for (command, option) in [
+        ("train", "--epochs"),
+        ("train", "--seeds"),
+        ("pretrain", "--epochs"),
+        ("compare", "--seed-list"),
+        ("plan", "--batch"),
+        ("predict", "--top"),
+    ] {
+        rejected(&[command, option, "-1"], &format!("invalid value '-1' for '{option} "));
+    }
+    rejected(&["predict", "x", "y", "--top", "-1"], "a whole number, 0 or above, is expected");
+    // Numbers that are checked later.
+    for option in ["--min-duration", "--median", "--hop", "--gate"] {
+        rejected(&["predict", "no-run", "y", option, "-1"], "no-run");
+    }
+    rejected(&["train", "no-data", "--lr", "-1"], "--lr must be above 0");
 }
 
 #[test]

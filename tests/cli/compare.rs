@@ -17,7 +17,7 @@ use wmic::data::{Dataset, FeatureValues, Features};
 use wmic::metrics::evaluation::{SeedPredictions, Subject, evaluate};
 use wmic::metrics::scores::Task;
 use wmic::metrics::significance::{Bootstrap, RESAMPLES, SeedPrediction, followed, holm, paired_t};
-use wmic::metrics::thresholds::Level;
+use wmic::metrics::thresholds::Threshold;
 use wmic::report::tables::table::Style;
 
 #[test]
@@ -307,7 +307,7 @@ fn single_label() -> Comparison {
             dataset: "orchestra".into(),
             split: "test".into(),
             device: "llvmpipe".into(),
-            threshold: Level::default(),
+            threshold: Threshold::default(),
             single_label: true,
         };
         let thresholds = vec![0.5; k];
@@ -628,7 +628,7 @@ fn nothing_is_trained_before_all_is_known() {
         ["compare", &data, "--experiment", &bad, "--out", &out]
     };
     rejected(&with("model = 'lute'"), "bad.toml: entry third: unknown model lute");
-    rejected(&with("model = 'att'\nlr = -1.0"), "bad.toml: entry third: --lr must be at least 0");
+    rejected(&with("model = 'att'\nlr = -1.0"), "bad.toml: entry third: --lr must be above 0");
     rejected(&with("model = 'att-tf'"), "bad.toml: entry third: att-tf needs VGGish weights");
     rejected(&["compare", &data, "--experiment", "ismir18"], "unknown experiment ismir18; use aacnn21, ismir19");
     rejected(&["compare", &data, "--experiment", "no.toml"], "no.toml: ");

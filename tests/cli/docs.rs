@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 use assert_cmd::Command;
 use wmic::ops::OPS;
 
+use crate::support::subcommands;
+
 /// The README, everything in `docs/`, and the other pages of the root, with their texts.
 fn pages() -> Vec<(PathBuf, String)> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
@@ -136,11 +138,18 @@ fn commands_in_code_blocks_parse() {
 }
 
 #[test]
+fn every_command_is_in_the_table_of_commands() {
+    let page = docs("docs/using.md");
+    let rows: Vec<&str> = page.lines().filter(|line| line.starts_with("| `wmic ")).collect();
+    for name in subcommands() {
+        assert!(rows.iter().any(|row| row.contains(&format!("`wmic {name}`"))), "docs/using.md lacks wmic {name}");
+    }
+}
+
+#[test]
 fn commands_and_options_in_the_text_exist() {
-    let subcommands =
-        ["train", "pretrain", "compare", "eval", "predict", "features", "export", "plan", "synth", "demo"];
-    let subcommands = subcommands.iter().chain(&["devices", "check", "bench", "completions"]);
-    let help: BTreeMap<&str, String> = subcommands.map(|name| (*name, run(&[name, "--help"]).1)).collect();
+    let help: BTreeMap<String, String> =
+        subcommands().into_iter().map(|name| (name.clone(), run(&[&name, "--help"]).1)).collect();
     let has = |help: &str, option: &str| help.split_whitespace().any(|word| word.trim_end_matches(',') == option);
     for (path, text) in pages() {
         for span in spans(&blocks(&text).1) {

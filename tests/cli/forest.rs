@@ -241,7 +241,7 @@ fn the_commands_take_a_forest_as_any_model() {
     assert_eq!(heard.as_array().unwrap().len(), 300);
     assert!((0.0..=1.0).contains(&first["probability"].as_f64().unwrap()) && first["spread"].is_number());
     assert!(stdout(&["predict", &run, &data, "--format", "csv"]).lines().count() > 300);
-    rejected(&["predict", &run, &data, "--aggregate", "attention"], "rf has no attention; use power, mean or max");
+    rejected(&["predict", &run, &data, "--aggregate", "attention"], "--aggregate needs audio, not features: remove it");
 
     let copied = Path::new(&run).join("run.toml");
     wmic(&["train", "--config", copied.to_str().unwrap(), "--out", &again]).assert().success();

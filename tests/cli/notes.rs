@@ -330,10 +330,10 @@ fn folders_that_cannot_be_trained_on_are_rejected() {
     let second = note(SR as usize, SR, 220.0, 1.0);
     std::fs::create_dir_all(at("empty/a")).unwrap();
     std::fs::create_dir_all(at("empty/b")).unwrap();
-    train("empty", "has none with audio files");
+    train("empty", "has no folder with audio files");
     write(&at("one"), "a/1.wav", SR, &second);
     std::fs::create_dir_all(at("one/b")).unwrap();
-    train("one", "has only a with audio files");
+    train("one", "has audio files in one folder only (a)");
     ["a/1.wav", "b/1.wav"].iter().for_each(|name| write(&at("single"), name, SR, &second));
     train("single", "leaves no segment for the");
     ["a/1.wav", "b/1.wav"].iter().for_each(|name| write(&at("short"), name, SR, &second[1..]));

@@ -90,6 +90,28 @@ fn every_objective_writes_front_ends_that_features_takes() {
     let [one, two] = [&from_sound[0], &from_features[clip]]
         .map(|clip| clip["instruments"].as_array().unwrap().iter().map(of).collect::<Vec<_>>());
     assert_eq!(one, two);
+    a_pretraining_run_is_no_model(&at("tags"), &at("data"), &sounds);
+}
+
+/// Every command that takes a run or its settings says so; it was a panic.
+fn a_pretraining_run_is_no_model(run: &str, data: &str, sounds: &str) {
+    wmic(&["synth", data, "--clips", "40"]).assert().success();
+    let (is_run, is_objective) = ("tags: is a pre-training run", "tags is an objective of pre-training, not a model");
+    let (settings, experiment) = (format!("{run}/run.toml"), format!("{data}/e.toml"));
+    rejected(&["train", data, "--config", &settings, "--out", &format!("{data}/run")], is_objective);
+    rejected(&["train", data, "--resume", run], is_run);
+    rejected(&["predict", run, sounds], is_run);
+    rejected(&["eval", run, data], is_run);
+    rejected(&["export", run, "--seed", "0", "x.safetensors"], is_run);
+    let entry = |label: &str, settings: &str| format!("[[entry]]\nlabel = \"{label}\"\n{settings}\n");
+    let entries = entry("a", "model = \"att\"") + &entry("b", "model = \"tags\"");
+    fs::write(&experiment, format!("title = \"t\"\nseeds = 1\n{entries}")).unwrap();
+    rejected(&["compare", data, "--experiment", &experiment, "--out", &format!("{data}/c")], is_objective);
+    fs::write(&settings, "model = \"att\"\n[pretrain]\nwidth = \"1/8\"\n").unwrap();
+    rejected(
+        &["train", data, "--config", &settings],
+        "att is not an objective of pre-training: remove the table pretrain",
+    );
 }
 
 #[test]

@@ -12,6 +12,9 @@ use wmic::data::{
     AudioSet, Dataset, FeatureScale, FeatureValues, Features, load_features, npz_note, synth, validation_split,
     write_npz,
 };
+use wmic::run::config::Config;
+use wmic::run::given::Given;
+use wmic::run::settings::SETTINGS;
 use zip::CompressionMethod;
 use zip::write::SimpleFileOptions;
 
@@ -250,6 +253,13 @@ impl Fixture {
         self.write(folder.path());
         Dataset::load(folder.path())
     }
+
+    /// Of which floats are 8-bit codes.
+    fn load_codes(&self) -> wmic::Result<Dataset> {
+        let folder = tempfile::tempdir().unwrap();
+        self.write(folder.path());
+        Dataset::load_labelled(folder.path(), &mut Some(FeatureScale::Byte))
+    }
 }
 
 /// Loads a dataset after `change` and checks that the error is one line with all of `words`.
@@ -287,7 +297,7 @@ fn every_number_type_gives_the_same_features_compressed_or_not() {
         for compression in [CompressionMethod::Stored, CompressionMethod::Deflated] {
             let mut fixture = Fixture { compression, ..Fixture::new() };
             fixture.member("X", npy(dtype, &[4, 2, WIDTH], &encode(dtype, &x_values())));
-            assert_eq!(fixture.load().unwrap().features, expected.features, "{dtype} {compression}");
+            assert_eq!(fixture.load_codes().unwrap().features, expected.features, "{dtype} {compression}");
         }
     }
     for dtype in ["<i8", "<f4", "|u1"] {
@@ -335,18 +345,19 @@ fn a_clip_has_the_same_features_alone_and_beside_loud_ones() {
     assert_eq!(first(alone.0).data(), quiet.iter().map(|v| *v as f32).collect::<Vec<_>>());
     assert!(alone.1.unwrap().contains("taken as inputs of 0 to 1"));
 
-    // An inferred scale holds from then on; one that does not apply is not ignored silently.
-    assert_eq!(features_and_scale("<f4", &beside(255.0), None).1, Some(FeatureScale::Byte));
+    // What is recorded is the scale of floats; one that does not apply is not ignored silently.
+    assert_eq!(features_and_scale("<f4", &beside(255.0), Some(FeatureScale::Byte)).1, Some(FeatureScale::Byte));
     assert_eq!(features_and_scale("<i8", &beside(255.0), None).1, None);
     let (contradicted, used) = features_and_scale("<i8", &quiet, Some(FeatureScale::Unit));
-    assert_eq!(used, Some(FeatureScale::Byte), "what was used is recorded, not what was asked for");
+    assert_eq!(used, None, "integers say nothing about the scale of floats");
     let remark = contradicted.unwrap().1.unwrap();
     assert!(remark.contains("8-bit codes") && remark.contains("not taken as inputs"), "{remark}");
 
-    // Ambiguous floats are rejected.
-    let message = features_of("<f4", &quiet, None).unwrap_err().to_string();
-    assert!(message.contains("`feature_scale` unit or byte"), "{message}");
-    assert!(features_of("<f4", &beside(255.0), None).unwrap().1.unwrap().contains("floats of up to 255"));
+    // Floats of unknown scale are rejected, whatever their values.
+    for values in [quiet.clone(), beside(1.01), beside(255.0)] {
+        let message = features_of("<f4", &values, None).unwrap_err().to_string();
+        assert!(message.contains("has floats") && message.contains("`feature_scale` unit or byte"), "{message}");
+    }
     let message = features_of("<f4", &beside(1.5), Some(FeatureScale::Unit)).unwrap_err().to_string();
     assert!(message.contains("has 1.5"), "{message}");
     let json = |text: &str| {
@@ -363,6 +374,21 @@ fn a_clip_has_the_same_features_alone_and_beside_loud_ones() {
 }
 
 #[test]
+fn a_resumed_run_takes_moved_files_and_a_scale_that_it_does_not_record() {
+    let config = Config { features: Some("old.npz".into()), ..Config::of("att", "data").unwrap() };
+    let moved = |key: &str, value: &str| {
+        let mut given = Given::default();
+        given.push(SETTINGS.iter().find(|setting| setting.key == key).unwrap(), value.into());
+        given.relocate(&config).map_err(|e| e.to_string())
+    };
+    assert_eq!(moved("feature_scale", "unit").unwrap().feature_scale, Some(FeatureScale::Unit));
+    assert_eq!(moved("features", "/new.npz").unwrap().features, Some("/new.npz".into()));
+    assert_eq!(moved("cache", "/cache").unwrap().cache, Some("/cache".into()));
+    assert!(moved("times", "/times.csv").unwrap_err().starts_with("the run was started without `times`"));
+    assert!(moved("loss", "focal").unwrap_err().starts_with("`loss` cannot be used with `resume`"));
+}
+
+#[test]
 fn float_features_have_the_given_scale() {
     let float = |values: &[f64], scale| match features_of("<f8", values, scale).unwrap().0.values {
         FeatureValues::F32(values) => values.to_vec(),
@@ -375,10 +401,8 @@ fn float_features_have_the_given_scale() {
         "0..1 stays"
     );
     let fractional: Vec<f64> = x_values().iter().map(|v| (v - 0.5).max(0.0)).collect();
-    for scale in [None, Some(FeatureScale::Byte)] {
-        for (got, want) in float(&fractional, scale).iter().zip(&fractional) {
-            assert!((f64::from(*got) - want / 255.0).abs() < 1e-7, "{got} is not {want} / 255");
-        }
+    for (got, want) in float(&fractional, Some(FeatureScale::Byte)).iter().zip(&fractional) {
+        assert!((f64::from(*got) - want / 255.0).abs() < 1e-7, "{got} is not {want} / 255");
     }
 }
 
@@ -748,6 +772,10 @@ fn features_of_another_file_are_joined_by_key() {
     // In another order, one clip missing, one that nobody labelled.
     let keys = strings(&["000003_7680", "new", "000001_0"]);
     write_npz(&npz, &keys, &numbered(&[3, 9, 1]), &[128], None, None).unwrap();
+    let other = folder.path().join("other.npz");
+    write_npz(&other, &strings(&["a", "b", "c"]), &numbered(&[3, 9, 1]), &[128], None, None).unwrap();
+    let message = Dataset::load_with(&set, &other, &mut None).unwrap_err().to_string();
+    assert!(message.contains("other.npz: has features of other clips: none has a label in "), "{message}");
     let data = Dataset::load_with(&set, &npz, &mut None).unwrap();
     assert_eq!((&data.keys, &data.features), (&keys, &numbered(&[3, 9, 1])));
     assert_eq!(data.targets, [0., 0., 1., 0., 0., 0., 0., 1., 0.]);
@@ -970,9 +998,12 @@ fn a_folder_per_class_is_a_set() {
     assert_eq!(fewer.test, set.test);
     fs::remove_dir_all(root.join("flute")).unwrap();
     let message = AudioSet::load(root).unwrap_err().to_string();
-    assert!(message.contains("has only cello with audio files; a folder for each of two or more classes"), "{message}");
+    assert!(
+        message.contains("has audio files in one folder only (cello); a folder for each of two or more"),
+        "{message}"
+    );
     fs::remove_dir_all(root.join("cello")).unwrap();
-    assert!(AudioSet::load(root).unwrap_err().to_string().contains("has none with audio files"));
+    assert!(AudioSet::load(root).unwrap_err().to_string().contains("has no folder with audio files"));
 }
 
 #[test]

@@ -7,7 +7,7 @@ use wmic::Array;
 use wmic::metrics::counts::Counts;
 use wmic::metrics::evaluation::{Evaluation, SeedPredictions, Subject, evaluate};
 use wmic::metrics::scores::{ClassMetrics, Scores, Task, mean, ranking, score, score_single_label, scores_of, std_dev};
-use wmic::metrics::thresholds::Level;
+use wmic::metrics::thresholds::Threshold;
 
 fn close(got: Option<f64>, want: Option<f64>) -> bool {
     match (got, want) {
@@ -78,7 +78,7 @@ fn subject() -> Subject {
         dataset: text("d"),
         split: text("test"),
         device: text("g"),
-        threshold: Level::default(),
+        threshold: Threshold::default(),
         single_label: false,
     }
 }

@@ -68,6 +68,7 @@ fn what_is_wrong_with_a_table_is_told_with_its_line() {
             "file,instrument,group,split\na.wav,flute,X,train\nb.wav,oboe,X,test\n",
             ":3: group X is in another split than in line 2",
         ),
+        ("file,instrument,presnt\na.wav,flute,1\nb.wav,flute,0\n", ":1: has no column present; if presnt, of 1 and 0,"),
         ("file,instrument\nz.wav,flute\n", "names no file that exists (z.wav, line 2)"),
         ("file,instrument\n", "has no labels"),
     ] {

@@ -8,7 +8,7 @@ use wmic::bench::results::{
     AdapterInfo, BenchReport, Host, KernelResult, Peak, PeerResult, PeerStep, StepResult, Work,
 };
 use wmic::metrics::evaluation::{SeedPredictions, Subject, evaluate};
-use wmic::metrics::thresholds::Level;
+use wmic::metrics::thresholds::Threshold;
 use wmic::report::tables::evaluation::{class_table, summary};
 use wmic::report::tables::table::{Align, Style, Table, bar};
 
@@ -51,7 +51,7 @@ fn an_evaluation_fits_80_columns() {
         dataset: "openmic".into(),
         split: "test".into(),
         device: "llvmpipe".into(),
-        threshold: Level::default(),
+        threshold: Threshold::default(),
         single_label: false,
     };
     let thresholds = [0.5; 20];
@@ -87,7 +87,7 @@ fn a_single_label_evaluation_reports_accuracy() {
         dataset: "orchestra".into(),
         split: "test".into(),
         device: "llvmpipe".into(),
-        threshold: Level::default(),
+        threshold: Threshold::default(),
         single_label: true,
     };
     let thresholds = [0.5; 19];

@@ -5,7 +5,7 @@ use std::path::Path;
 use wmic::Array;
 use wmic::data::{Dataset, FeatureValues, Features};
 use wmic::metrics::evaluation::{Evaluation, SeedPredictions, Subject, evaluate};
-use wmic::metrics::thresholds::Level;
+use wmic::metrics::thresholds::Threshold;
 use wmic::nn::FeatureKind;
 use wmic::nn::front_ends::spectrum::Scale;
 use wmic::predict::evaluator::SplitPredictions;
@@ -68,7 +68,7 @@ fn evaluation(seeds: &[u64], classes: &[&str], labelled: impl Fn(usize) -> bool)
         dataset: "<b>set</b>".into(),
         split: "test".into(),
         device: "llvmpipe".into(),
-        threshold: Level::default(),
+        threshold: Threshold::default(),
         single_label: false,
     };
     evaluated(subject, classes, &targets, &observed, seeds, &p)
@@ -231,7 +231,7 @@ fn single_label(seeds: &[u64], classes: &[&str]) -> Evaluation {
         dataset: "orchestra".into(),
         split: "test".into(),
         device: "llvmpipe".into(),
-        threshold: Level::default(),
+        threshold: Threshold::default(),
         single_label: true,
     };
     evaluated(subject, classes, &targets, &observed, seeds, &p)

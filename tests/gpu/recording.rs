@@ -2,7 +2,9 @@
 
 use std::ops::Range;
 
-use wmic::gpu::{AdapterKind, Buffer, Gpu, Grid, Launch, MAX_ROUNDS, Pace, Recorder, Recording, Shader, Slot, View};
+use wmic::gpu::{
+    AdapterKind, Buffer, Gpu, Grid, Launch, MAX_ITERATIONS, Pace, Recorder, Recording, Shader, Slot, View,
+};
 use wmic::params;
 
 static SHADER: Shader = Shader::new("square.wgsl", include_str!("../../examples/square.wgsl"));
@@ -40,8 +42,8 @@ fn loops_longer_than_a_software_adapter_runs_are_rejected_there() {
     let gpu = Gpu::open(None).unwrap();
     let buffers = [&gpu.buffer("x", 64).unwrap(), &gpu.buffer("y", 64).unwrap()];
     let grid = Grid::items(64, 64, 1);
-    assert!(square(&gpu, buffers, [0, 0], 64, grid.rounds(MAX_ROUNDS)).is_ok());
-    let beyond = square(&gpu, buffers, [0, 0], 64, grid.rounds(MAX_ROUNDS + 1));
+    assert!(square(&gpu, buffers, [0, 0], 64, grid.iterations(MAX_ITERATIONS)).is_ok());
+    let beyond = square(&gpu, buffers, [0, 0], 64, grid.iterations(MAX_ITERATIONS + 1));
     assert_eq!(beyond.is_err(), gpu.adapter().kind == AdapterKind::Software);
 }
 

@@ -159,7 +159,7 @@ fn every_kernel_is_dispatched_and_named_after_its_op() {
     }
 }
 
-/// The largest constant count of a loop that a launch need not count, see `Grid::rounds`.
+/// The largest constant count of a loop that a launch need not count, see `Grid::iterations`.
 const SHORT: i64 = 4;
 
 /// Whether `block`, or a function called there, has a loop that is not `for (var i = ...; i < n; ...)` with a constant n of at most
@@ -203,7 +203,7 @@ fn kernels_with_loops_declare_their_iterations() {
     let (mut undeclared, mut declared) = (BTreeSet::new(), BTreeSet::new());
     let mut seen = BTreeSet::new();
     for (_, d) in dispatches() {
-        let declares = d.launch.rounds() > 0;
+        let declares = d.launch.iterations() > 0;
         if seen.insert(format!("{:?} {} {:?} {declares}", name(d.shader), d.entry, d.constants)) {
             let (module, _) = specialised(&d);
             let function = &module.entry_points[0].function;

@@ -16,7 +16,7 @@ use super::codec::{Codec, HE_AAC, is_he_aac};
 use super::matroska::Matroska;
 use super::source::{Source, cannot};
 use super::stream::{Clock, Demux, End, Event, Notes, Span, Stream, Trim};
-use super::{flac, mp4, opus};
+use super::{flac, mp4, ogg, opus};
 
 /// Tolerance in frames of containers with inexact lengths.
 const SLACK: u64 = 4096;
@@ -50,6 +50,8 @@ impl Container {
         flac::repair(&mut source, notes)?;
         if source.peek(4, 4)?.eq_ignore_ascii_case(b"ftyp") {
             mp4::repair(&mut source, notes)?;
+        } else if source.peek(0, 4)? == b"OggS" {
+            ogg::check(source.again(), notes)?;
         }
         let first = Self::probe(source.again(), source.again(), path, known, notes)?;
         if matches!(&first, Ok(container) if container.first.is_some()) {
@@ -217,6 +219,8 @@ impl Container {
                     }
                     Err(reason) => Event::End(End::Damaged(reason)),
                 },
+                // Of the head of a further stream, as `ogg::check` says; others may follow.
+                Err(Fault::DecodeError(_)) if self.is("ogg") => continue,
                 Err(Fault::IoError(e)) if e.kind() == ErrorKind::UnexpectedEof => Event::End(End::BreaksOff),
                 Err(Fault::IoError(e)) if e.kind() != ErrorKind::Other => return Err(e),
                 Err(fault) => Event::End(End::Damaged(fault.to_string())),

@@ -120,11 +120,15 @@ impl Decoder {
         self.mono.clear();
         while self.mono.is_empty() && !self.ended {
             let step = catch_unwind(AssertUnwindSafe(|| self.step()));
-            step.unwrap_or_else(|_| {
-                self.end_stream(false);
-                self.end(End::Damaged("its decoder gave up".into()));
-                Ok(())
-            })?;
+            let fault = match step {
+                Ok(Ok(())) => continue,
+                // What was decoded stays.
+                Ok(Err(Error::Data { reason, .. })) if self.good > 0 => reason,
+                Ok(Err(error)) => return Err(error),
+                Err(_) => "its decoder gave up".into(),
+            };
+            self.end_stream(false);
+            self.end(End::Damaged(fault));
         }
         self.frames += self.mono.len() as u64;
         Ok(!self.mono.is_empty())
@@ -219,7 +223,7 @@ impl Decoder {
         self.check_numbers(channels);
         self.mix.push(&self.interleaved, channels, &mut self.mono);
         if self.mix.opposite {
-            self.notes.odd("its channels are opposite and cancel out when mixed; the louder one was used");
+            self.notes.odd("has opposite channels, which cancel out when mixed; where they do, the louder one is used");
         }
         trim(&mut self.mono, early, late);
         match self.gap.take() {

@@ -22,6 +22,7 @@ mod matroska;
 mod mix;
 mod mp4;
 mod mpeg;
+mod ogg;
 mod open;
 mod opus;
 mod packets;

@@ -74,6 +74,8 @@ pub(super) fn repair(source: &mut Source, notes: &mut Notes) -> io::Result<()> {
     let mut file = Window::new(source.again());
     let len = file.len();
     let mut at = 0;
+    // The latest box describes audio data that must follow.
+    let mut is_open = false;
     for _ in 0..MAX_BOXES {
         if at >= len {
             break;
@@ -81,6 +83,7 @@ pub(super) fn repair(source: &mut Source, notes: &mut Notes) -> io::Result<()> {
         let head = head(&mut file, at)?.filter(|head| head.is_plausible());
         let end = head.as_ref().map_or(at, |head| at.saturating_add(head.size));
         let follows = end >= len || head_at(&mut file, end)?;
+        is_open = head.as_ref().map_or(is_open, |head| head.kind == *b"moof");
         if end > at && end <= len && follows {
             at = end;
             continue;
@@ -93,26 +96,23 @@ pub(super) fn repair(source: &mut Source, notes: &mut Notes) -> io::Result<()> {
         match (next, head) {
             (Some(next), head) => {
                 notes.lost("bytes are missing, or were added, within its audio data");
-                source.lay_over(
-                    at,
-                    match head {
-                        Some(Head { body: 16, .. }) => {
-                            [&1u32.to_be_bytes()[..], b"mdat", &(next - at).to_be_bytes()].concat()
-                        }
-                        head => {
-                            let kind = head.map_or(*b"free", |head| head.kind);
-                            [u32::try_from(next - at).unwrap_or(0).to_be_bytes(), kind].concat()
-                        }
-                    },
-                );
+                let head = head.unwrap_or(Head { kind: *b"free", size: 0, body: 8 });
+                source.lay_over(at, head.resized(next - at));
                 at = next;
             }
-            (None, Some(_)) if end > len => {
+            (None, Some(head)) if end > len => {
                 notes.truncated(end - len);
+                // What there is of the audio data can be read, but only of a box that ends with the file.
+                if head.kind == *b"mdat" {
+                    source.lay_over(at, head.resized(len - at));
+                }
                 break;
             }
             (None, _) => break,
         }
+    }
+    if is_open {
+        notes.cut("is truncated: the audio data of its last fragment is missing");
     }
     Ok(())
 }
@@ -140,6 +140,16 @@ struct Head {
 impl Head {
     fn is_plausible(&self) -> bool {
         self.size >= self.body && TOP.contains(&&self.kind)
+    }
+
+    /// The bytes of the header for another size.
+    fn resized(&self, size: u64) -> Vec<u8> {
+        match (self.body, u32::try_from(size)) {
+            (8, Ok(size)) => [size.to_be_bytes(), self.kind].concat(),
+            // 0: to the end of the file.
+            (8, Err(_)) => [[0; 4], self.kind].concat(),
+            _ => [&1u32.to_be_bytes()[..], &self.kind, &size.to_be_bytes()].concat(),
+        }
     }
 }
 

@@ -15,7 +15,7 @@ use wmic::predict::trained::Trained;
 use wmic::report::tables;
 use wmic::report::tables::table::{Style, printable};
 use wmic::run::run_dir::RunDir;
-use wmic::{Error, Result, output};
+use wmic::{Result, output};
 
 /// Which recordings, and where their results are kept.
 #[derive(clap::Args, Default)]
@@ -26,7 +26,7 @@ pub struct ArchiveArgs {
     out: Option<PathBuf>,
     /// Continue in a folder with results: recordings are done once, unless their size or time has changed
     #[arg(long, requires = "out", conflicts_with = "truth")]
-    resume: bool,
+    pub resume: bool,
     /// Also try the recordings again that failed
     #[arg(long, requires = "resume")]
     retry: bool,
@@ -38,7 +38,7 @@ pub struct ArchiveArgs {
     null: bool,
     /// Only part I of N of the recordings, for one of N processes or machines
     #[arg(long, value_name = "I/N")]
-    shard: Option<Shard>,
+    pub shard: Option<Shard>,
 }
 
 /// The recordings of a command, and the names of their outputs.
@@ -62,13 +62,10 @@ impl ArchiveArgs {
     }
 
     /// Clips with known features, which are all predicted.
-    pub fn clips(&self, keys: &[String]) -> Result<Recordings> {
-        if self.resume || self.shard.is_some() {
-            return Err(Error::Usage("--resume and --shard need audio, not features".into()));
-        }
+    pub fn clips(&self, keys: &[String]) -> Recordings {
         let files: Vec<PathBuf> = keys.iter().map(PathBuf::from).collect();
         let places = files.iter().map(|file| wmic::audio::place(file)).collect();
-        Ok(Recordings::of(Found { files, places, ..Found::default() }))
+        Recordings::of(Found { files, places, ..Found::default() })
     }
 
     /// The folder of results, if there is one; else the recordings are reduced to those of the shard.

@@ -9,13 +9,13 @@ use std::sync::atomic::Ordering;
 use super::clips::{Bar, stop_on_interrupt};
 use super::common::{Device, Status};
 use super::output::note;
-use super::settings::variant;
+use super::settings::{Limited, WEIGHTS, check_options, help_of, help_of_run, variant};
 use archive::ArchiveArgs;
 use results::{ResultArgs, ResultWriter};
 use wmic::data::{FeatureScale, features_npz, has_features, load_features};
 use wmic::features::front_end::Source;
 use wmic::gpu::Gpu;
-use wmic::metrics::thresholds::Level;
+use wmic::metrics::thresholds::Threshold;
 use wmic::nn::front_ends::vggish::Width;
 use wmic::nn::{self, FeatureKind};
 use wmic::output::archive::Archive;
@@ -26,6 +26,8 @@ use wmic::report::tables::table::printable;
 use wmic::run::front_end::Use;
 use wmic::run::run_dir::RunDir;
 use wmic::{Array, Error, Result};
+
+const FRONT_END: &str = "Front end and features";
 
 /// Recognise the instruments in recordings, and when they play
 ///
@@ -44,16 +46,15 @@ pub struct Args {
     /// How the probabilities of the excerpts are combined [default: power; mean for aacnn]
     #[arg(long, value_parser = variant::<Aggregate>())]
     aggregate: Option<Aggregate>,
-    /// Decision threshold: a number, or tuned (per class, from the run) [default: the run's]
-    #[arg(long, value_name = "P|tuned|precision:P")]
-    threshold: Option<Level>,
+    #[arg(long, value_name = "P|tuned|precision:P", help = help_of_run("threshold"))]
+    threshold: Option<Threshold>,
     /// Lowest decision thresholds with this expected precision, 0.5 to 0.99, from the run's validation clips
     #[arg(long, value_name = "P", conflicts_with = "threshold", value_parser = precision)]
-    precision: Option<Level>,
+    precision: Option<Threshold>,
     /// Whether probabilities are calibrated as the run's validation clips suggest
     #[arg(long, value_name = "true|false", default_value_t = true, action = clap::ArgAction::Set)]
     calibrate: bool,
-    /// Parts this many dB below the loudest one of a recording are silent, as are parts below -80 dB of full scale [default: 60]
+    /// Parts this many dB below the peak of a recording are silent, as are parts below -80 dB of full scale [default: 60]
     #[arg(long, value_name = "DB")]
     gate: Option<f32>,
     /// Instruments can be present even in recordings that are unlike the run's training clips, which are marked as unreliable
@@ -66,27 +67,52 @@ pub struct Args {
     #[arg(long, value_name = "S", default_value_t = Segmentation::default().median)]
     median: f64,
     #[command(flatten)]
-    results: ResultArgs,
-    #[command(flatten)]
-    archive: ArchiveArgs,
-    /// VGGish weights, a safetensors file or random: for runs that do not record their front end, or if the file has
-    /// moved
-    #[arg(long, value_name = "FILE|random")]
-    frontend_weights: Option<Source>,
-    /// Width of VGGish as a fraction of its channels, with --frontend-weights
-    #[arg(long, value_name = "W", requires = "frontend_weights")]
-    width: Option<Width>,
-    /// PCA of its embeddings, with --frontend-weights [default: the PCA in the weights file]
-    #[arg(long, value_name = "FILE.npz", requires = "frontend_weights")]
-    pca: Option<PathBuf>,
-    /// Scale of features stored as floats: unit, inputs of 0 to 1, or byte, codes of 0 to 255 [default: as in the run]
-    #[arg(long, value_name = "unit|byte", value_parser = variant::<FeatureScale>())]
-    feature_scale: Option<FeatureScale>,
-    #[command(flatten)]
     device: Device,
+    #[command(flatten, next_help_heading = "Output")]
+    results: ResultArgs,
+    #[command(flatten, next_help_heading = "Many recordings")]
+    archive: ArchiveArgs,
+    #[arg(long, value_name = WEIGHTS, help_heading = FRONT_END, help = help_of_run("front_end.weights"))]
+    frontend_weights: Option<Source>,
+    #[arg(long, value_name = "W", requires = "frontend_weights")]
+    #[arg(help_heading = FRONT_END, help = help_of("width"))]
+    width: Option<Width>,
+    #[arg(long, value_name = "FILE.npz", requires = "frontend_weights")]
+    #[arg(help_heading = FRONT_END, help = help_of("front_end.pca"))]
+    pca: Option<PathBuf>,
+    #[arg(long, value_parser = variant::<FeatureScale>())]
+    #[arg(help_heading = FRONT_END, help = help_of_run("feature_scale"))]
+    feature_scale: Option<FeatureScale>,
 }
 
-fn precision(text: &str) -> Result<Level, String> {
+/// What is recognised.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Input {
+    Audio,
+    Features,
+}
+
+fn of_audio(input: &Input) -> Option<&'static str> {
+    (*input == Input::Features).then_some("needs audio, not features")
+}
+
+fn of_features(input: &Input) -> Option<&'static str> {
+    (*input == Input::Audio).then_some("needs features, not audio")
+}
+
+#[rustfmt::skip]
+const LIMITED: &[Limited<Args, Input>] = &[
+    Limited { option: "hop", is_given: |args| args.hop.is_some(), unsupported: of_audio },
+    Limited { option: "aggregate", is_given: |args| args.aggregate.is_some(), unsupported: of_audio },
+    Limited { option: "gate", is_given: |args| args.gate.is_some(), unsupported: of_audio },
+    Limited { option: "plot", is_given: |args| args.results.plot.is_some(), unsupported: of_audio },
+    Limited { option: "html", is_given: |args| args.results.html.is_some(), unsupported: of_audio },
+    Limited { option: "resume", is_given: |args| args.archive.resume, unsupported: of_audio },
+    Limited { option: "shard", is_given: |args| args.archive.shard.is_some(), unsupported: of_audio },
+    Limited { option: "feature-scale", is_given: |args| args.feature_scale.is_some(), unsupported: of_features },
+];
+
+fn precision(text: &str) -> Result<Threshold, String> {
     format!("precision:{text}").parse().map_err(|_| "a number from 0.5 to 0.99 is expected".into())
 }
 
@@ -111,14 +137,15 @@ impl Args {
             keep_unreliable: self.keep_unreliable,
             segmentation: Segmentation { min_duration: self.min_duration, median: self.median },
         };
+        let input = self.input(&trained)?;
+        check_options(LIMITED, self, &input)?;
         let results = ResultWriter::new(&self.results, &trained, self.archive.in_files())?;
-        let known = self.features(&trained)?;
+        let known = match input {
+            Input::Features => Some(self.features(&trained)?),
+            Input::Audio => None,
+        };
         let mut recordings = match &known {
-            Some(_) if options.spectrogram => {
-                let reason = "--plot and --html need audio, not features, e.g. DATASET/audio";
-                return Err(Error::Usage(reason.into()).into());
-            }
-            Some((keys, _)) => self.archive.clips(keys)?,
+            Some((keys, _)) => self.archive.clips(keys),
             None => self.archive.recordings(&self.inputs)?,
         };
         results.expect(recordings.names.len())?;
@@ -155,18 +182,27 @@ impl Args {
         Ok(if faults > 0 { Status::Failed } else { Status::Done })
     }
 
-    /// The features given as input; `None` for audio.
-    fn features(&self, trained: &Trained) -> Result<Option<(Vec<String>, wmic::data::Features)>> {
-        let [input] = self.inputs.as_slice() else { return Ok(None) };
-        let npz = input.extension().is_some_and(|e| e == "npz");
-        if !npz && (!has_features(input) || trained.config.kind()? != FeatureKind::Vggish) {
-            return Ok(None);
+    fn input(&self, trained: &Trained) -> Result<Input> {
+        let embeddings = trained.config.kind()? == FeatureKind::Vggish;
+        match self.inputs.as_slice() {
+            [one] if is_archive(one) || embeddings && has_features(one) => Ok(Input::Features),
+            more => match more.iter().find(|path| is_archive(path)) {
+                Some(npz) => {
+                    let reason = "has features, which are recognised alone: give one archive at a time";
+                    Err(Error::data(npz, reason))
+                }
+                None => Ok(Input::Audio),
+            },
         }
-        let archive = if npz { None } else { features_npz(input) };
+    }
+
+    fn features(&self, trained: &Trained) -> Result<(Vec<String>, wmic::data::Features)> {
+        let input = &self.inputs[0];
+        let archive = if is_archive(input) { None } else { features_npz(input) };
         trained.config.clone().check_features(archive.as_ref().unwrap_or(input), Use::Input)?;
         let (keys, features, remark) = load_features(input, &mut self.feature_scale.or(trained.config.feature_scale))?;
         remark.iter().for_each(|remark| note(&printable(remark)));
-        Ok(Some((keys, features)))
+        Ok((keys, features))
     }
 
     /// Recognises the files; returns whether the user has not interrupted it.
@@ -215,6 +251,10 @@ impl Args {
     }
 }
 
+fn is_archive(path: &Path) -> bool {
+    path.extension().is_some_and(|e| e == "npz")
+}
+
 /// Where the results go.
 struct Outputs<'a> {
     results: ResultWriter<'a>,
@@ -230,10 +270,14 @@ struct Outputs<'a> {
 impl Outputs<'_> {
     fn take(&mut self, n: usize, r: &Recognition, spectrogram: Option<Array<f32>>) -> Result<()> {
         self.faults += usize::from(r.condition.damaged);
-        if let Some(archive) = &mut self.archive {
-            archive.add(n, r)?;
+        // Pictures and pages first: what the journal has is not done again.
+        self.results.take(r, spectrogram, &self.names[n])?;
+        if let Some(archive) = &mut self.archive
+            && let Some(error) = archive.add(n, r)?
+        {
+            note(&printable(&format!("skipped: {error}")));
         }
-        self.results.take(r, spectrogram, &self.names[n])
+        Ok(())
     }
 
     fn fail(&mut self, n: usize, error: &Error) -> Result<()> {
@@ -249,7 +293,7 @@ pub fn show(gpu: &Gpu, run: &RunDir, files: &[PathBuf], folder: &Path) -> anyhow
         inputs: files.to_vec(),
         hop: None,
         aggregate: None,
-        threshold: Some(Level::Tuned),
+        threshold: Some(Threshold::Tuned),
         precision: None,
         calibrate: true,
         gate: None,

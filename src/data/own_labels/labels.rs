@@ -111,7 +111,7 @@ pub(super) struct Statement {
 }
 
 /// The names of instruments in lower case, with underscores for spaces and hyphens, as in OpenMIC-2018.
-pub(super) fn normalised(name: &str) -> Result<String, String> {
+pub(crate) fn normalised(name: &str) -> Result<String, String> {
     let words = name.split(|c: char| c.is_whitespace() || c == '-' || c == '_').filter(|word| !word.is_empty());
     let name = words.map(str::to_lowercase).collect::<Vec<String>>().join("_");
     match () {

@@ -9,6 +9,7 @@ mod tracks;
 pub use collect::has_own_labels;
 pub(super) use collect::load;
 pub(super) use labels::has_table;
+pub(crate) use labels::normalised;
 pub use labels::{OwnLabels, Part, Unlisted};
-pub(super) use table::read_times;
+pub(crate) use table::read_times;
 pub use times::Times;

@@ -8,7 +8,7 @@ use std::path::Path;
 const COLUMNS: [(&str, &[&str]); 7] = [
     ("file", &["filename", "path", "sample_key"]),
     ("instrument", &["label", "class"]),
-    ("present", &[]),
+    ("present", &["y_true", "relevance"]),
     ("start", &["start_s", "onset"]),
     ("end", &["end_s", "offset"]),
     ("group", &["artist", "album"]),
@@ -117,12 +117,25 @@ pub(super) fn read(path: &Path) -> Result<Vec<Statement>> {
     let others: Vec<usize> = (0..table.header.len()).filter(|i| !table.columns.contains(&Some(*i))).collect();
     let long = ["instrument", "present", "start", "end"].iter().any(|name| table.column(name).is_some());
     // With a column per instrument; else this one is missing.
-    let instruments = if long || others.is_empty() { vec![] } else { others };
+    let instruments = if long || others.is_empty() { vec![] } else { others.clone() };
     let instrument = if instruments.is_empty() { Some(table.needed("instrument")?) } else { None };
     let [group, split] = ["group", "split"].map(|name| table.column(name));
     let mut statements = vec![];
     let records: Vec<csv::StringRecord> =
         table.reader.records().collect::<Result<_, _>>().map_err(|e| damaged(path, &e))?;
+    if long && table.column("present").is_none() {
+        // Its 0 would be taken for 1.
+        let is_zero = |cell: &str| presence(cell) == Some(Some(false));
+        let says_presence = |column: &&usize| {
+            let cells = || records.iter().map(|record| &record[**column]);
+            cells().all(|cell| presence(cell).is_some()) && cells().any(is_zero)
+        };
+        if let Some(column) = others.iter().find(says_presence) {
+            let header = shorten(&table.header[*column]);
+            let reason = format!("has no column present; if {header}, of 1 and 0, says it, call it so, else remove it");
+            return Err(Error::data_at(path, 1, reason));
+        }
+    }
     for record in &records {
         let line = record.position().map_or(0, |p| p.line());
         let fail = |reason: String| Error::data_at(path, line, reason);
@@ -199,7 +212,7 @@ pub(super) fn read(path: &Path) -> Result<Vec<Statement>> {
 type Timed = (String, String, [f64; 2]);
 
 /// Reads a table of times alone. Rows without times are left out.
-pub(in crate::data) fn read_times(path: &Path) -> Result<Vec<Timed>> {
+pub(crate) fn read_times(path: &Path) -> Result<Vec<Timed>> {
     let statements = read(path)?.into_iter();
     let rows: Vec<_> = statements.filter_map(|s| Some((s.name, s.instrument?, s.times?))).collect();
     match rows.is_empty() {

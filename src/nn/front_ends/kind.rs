@@ -163,7 +163,7 @@ const PATCHES: Row = Row {
     },
 };
 
-/// Every kind, in the order of [`Kind`].
+/// Every kind, in the order of [`FeatureKind`].
 pub static ROWS: [Row; 6] = [
     Row {
         kind: FeatureKind::Vggish,

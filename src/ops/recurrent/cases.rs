@@ -2,7 +2,7 @@
 
 use super::kernels::{MAX_HIDDEN, Recurrent};
 use crate::check::{Case, Fill, Input};
-use crate::gpu::MAX_ROUNDS;
+use crate::gpu::MAX_ITERATIONS;
 use crate::ops::recurrent_cell::Cell;
 
 /// Steps beyond what a software adapter loops through in one dispatch.
@@ -33,7 +33,7 @@ fn case(name: &str, cell: Cell, directions: usize, [b, t, h]: [usize; 3], length
     if started {
         inputs.extend(vec![Input::gradient([b, directions * h]); cell.states()]);
     }
-    let rounds = options.rounds.unwrap_or(MAX_ROUNDS);
+    let rounds = options.rounds.unwrap_or(MAX_ITERATIONS);
     Case::new(name, Recurrent { cell, directions, masked, started, rounds, forward_only: options.forward_only }, inputs)
 }
 

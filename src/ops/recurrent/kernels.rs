@@ -185,7 +185,7 @@ impl Recurrent {
             let end = d.t.min(first + steps);
             let has_state = if first == 0 { p.has_state } else { u32::MAX };
             let p = Params { first: first as u32, end: end as u32, has_state, ..p };
-            let launch = grid.rounds(start + step * (end - first));
+            let launch = grid.iterations(start + step * (end - first));
             r.dispatch_with(shader, entry, &self.cell.constants(), bindings, p, launch);
         }
     }
@@ -204,7 +204,8 @@ impl Recurrent {
                 accumulate: 0,
             };
             let bindings = [("w", w.view), ("b", b.view), ("packed_weights", io.scratch(0).view)];
-            let launch = Grid::folded(d.gates.div_ceil(64) * (d.h + 1).div_ceil(COLUMNS), io.replicas).rounds(COLUMNS);
+            let launch =
+                Grid::folded(d.gates.div_ceil(64) * (d.h + 1).div_ceil(COLUMNS), io.replicas).iterations(COLUMNS);
             r.dispatch(&STATES, "recurrent_pack", &bindings, p, launch);
         }
     }

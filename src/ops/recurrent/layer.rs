@@ -3,7 +3,7 @@
 use super::kernels::{MAX_HIDDEN, Recurrent, move_state};
 use crate::core::array::Array;
 use crate::core::error::{Error, Result};
-use crate::gpu::{MAX_ROUNDS, Recorder, View};
+use crate::gpu::{MAX_ITERATIONS, Recorder, View};
 use crate::graph::{Cost, Graph, Io, Mode, Op, Outputs, Spec, Tensor};
 use crate::ops::arena::PART;
 use crate::ops::linear::{self, parameter_gradients};
@@ -43,7 +43,7 @@ pub fn recurrent(
     state: Option<State>,
 ) -> Result<Sequence> {
     let (masked, started, forward_only) = (mask.is_some(), state.is_some(), g.mode() == Mode::Eval);
-    let op = Recurrent { cell, directions: directions.len(), masked, started, rounds: MAX_ROUNDS, forward_only };
+    let op = Recurrent { cell, directions: directions.len(), masked, started, rounds: MAX_ITERATIONS, forward_only };
     let mut inputs: Vec<Tensor> = directions.iter().map(|d| d.input).collect();
     inputs.extend(directions.iter().map(|d| d.weight));
     inputs.extend(directions.iter().map(|d| d.bias));

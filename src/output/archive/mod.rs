@@ -183,11 +183,12 @@ impl<'a> Archive<'a> {
         self.recordings[self.waiting[n]].output.with_extension("")
     }
 
-    /// Adds the result for waiting file `n`.
+    /// Adds the result for waiting file `n`. Returns why it cannot have the recording's name, e.g. because that is too long or a folder's:
+    /// the recording has then failed.
     ///
     /// # Errors
     /// `Io`, e.g. for a full disk; results added before are kept.
-    pub fn add(&mut self, n: usize, r: &Recognition) -> Result<()> {
+    pub fn add(&mut self, n: usize, r: &Recognition) -> Result<Option<Error>> {
         let (index, Job { folder, format, detail, .. }) = (self.waiting[n], &self.job);
         let (mut bytes, mut output) = (vec![], None);
         match &mut self.collected {
@@ -198,11 +199,15 @@ impl<'a> Archive<'a> {
             None => {
                 let path = &self.recordings[index].output;
                 format.write_alone(&mut bytes, r, *detail).map_err(Error::io(folder))?;
-                replace(&self.job.scratch(), &folder.join(path), &bytes)?;
+                match replace(&self.job.scratch(), &folder.join(path), &bytes) {
+                    Err(error) if is_about_name(&error) => return self.fail(n, &error).map(|()| Some(error)),
+                    replaced => replaced?,
+                }
                 output = Some(path.as_path().into());
             }
         }
-        self.log(index, Outcome::Done { output, record: Record::of(&bytes), result: Findings::of(r) })
+        self.log(index, Outcome::Done { output, record: Record::of(&bytes), result: Findings::of(r) })?;
+        Ok(None)
     }
 
     /// Records that waiting file `n` cannot be recognised.
@@ -344,6 +349,13 @@ fn replace(scratch: &Path, path: &Path, bytes: &[u8]) -> Result<()> {
         drop(fs::remove_file(scratch));
         Error::io(path)(e)
     })
+}
+
+/// Whether a file cannot be written for its name alone, and others can.
+fn is_about_name(error: &Error) -> bool {
+    use ErrorKind::{AlreadyExists, InvalidFilename, IsADirectory, NotADirectory};
+    let kinds = [AlreadyExists, InvalidFilename, IsADirectory, NotADirectory];
+    matches!(error, Error::Io { source, .. } if kinds.contains(&source.kind()))
 }
 
 /// Removes a file, if it exists.

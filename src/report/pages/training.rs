@@ -11,7 +11,7 @@ use crate::core::numbers::{count, score};
 use crate::core::text::in_words;
 use crate::metrics::evaluation::Evaluation;
 use crate::metrics::scores::{ClassMetrics, Metric, Task};
-use crate::metrics::thresholds::Level;
+use crate::metrics::thresholds::Threshold;
 use crate::report::pages::html::{self, Escaped, PageFigure};
 use crate::report::plots::class_bars::{ClassBar, ClassBars};
 use crate::report::plots::confusion::ConfusionMatrix;
@@ -144,9 +144,11 @@ fn head(out: &mut dyn Write, title: &str, record: &RunRecord, e: &Evaluation) ->
     }
     let decided: String = match (e.subject.task(), e.subject.threshold) {
         (Task::SingleLabel, _) => "The prediction is the most probable class".into(),
-        (_, Level::Fixed(v)) => format!("F1, precision and recall use a decision threshold of {v}"),
-        (_, Level::Tuned) => "F1, precision and recall use per-class thresholds tuned on the validation clips".into(),
-        (_, Level::Precision(p)) => {
+        (_, Threshold::Fixed(v)) => format!("F1, precision and recall use a decision threshold of {v}"),
+        (_, Threshold::Tuned) => {
+            "F1, precision and recall use per-class thresholds tuned on the validation clips".into()
+        }
+        (_, Threshold::Precision(p)) => {
             format!("F1, precision and recall use per-class thresholds for a precision of {p} on the validation clips")
         }
     };

@@ -1,5 +1,6 @@
 //! Common parts of all plots: the palette, and writing a figure as PNG (at twice the resolution) or SVG.
 
+use std::collections::HashMap;
 use std::io;
 use std::path::Path;
 
@@ -78,7 +79,7 @@ pub fn flow(widths: impl IntoIterator<Item = i32>, [left, right]: [i32; 2]) -> V
 /// Writes `figure` to `path`, atomically. The extension decides: `.png` or `.svg`.
 pub fn save(figure: &impl Figure, path: &Path) -> Result<()> {
     match path.extension().and_then(|e| e.to_str()) {
-        Some("png") => save_png(std::slice::from_ref(figure), path),
+        Some("png") => save_png(std::slice::from_ref(figure), None, path),
         Some("svg") => {
             let text = draw_svg(figure, WIDE, true)?;
             write_atomic(path, |out| out.write_all(text.as_bytes()))
@@ -87,21 +88,42 @@ pub fn save(figure: &impl Figure, path: &Path) -> Result<()> {
     }
 }
 
-/// Writes figures, one below the other, as a PNG to `path`, atomically. Only one is in memory at a time.
-pub fn save_png<F: Figure>(figures: &[F], path: &Path) -> Result<()> {
+/// Writes figures, one below the other, as a PNG to `path`, atomically: in the nearest colours of a palette, if one is given. Only one
+/// figure is in memory at a time.
+pub fn save_png<F: Figure>(figures: &[F], palette: Option<&[[u8; 3]; 256]>, path: &Path) -> Result<()> {
     register();
     let height = figures.iter().map(|figure| full_height(figure, WIDE, true)).sum();
+    let colours = palette.map_or(Colours::Rgb, |palette| Colours::Indexed { palette, alpha: None });
+    let mut known = HashMap::new();
     write_atomic(path, |out| {
-        png::write(out, pixels([WIDE, height]), &Colours::Rgb, |out| {
+        png::write(out, pixels([WIDE, height]), &colours, |out| {
             figures.iter().try_for_each(|figure| {
                 let size = [WIDE, full_height(figure, WIDE, true)];
                 let [width, height] = pixels(size);
                 let mut rgb = vec![0; (width * height * 3) as usize];
                 paint(figure, HiDpi::new(&mut rgb, size), WIDE, true)?;
-                out.write_all(&rgb)
+                match palette {
+                    Some(palette) => out.write_all(&nearest(&rgb, palette, &mut known)),
+                    None => out.write_all(&rgb),
+                }
             })
         })
     })
+}
+
+/// The nearest colour of the palette for each pixel; the first of equals. `known`: for the colours seen so far.
+fn nearest(rgb: &[u8], palette: &[[u8; 3]; 256], known: &mut HashMap<[u8; 3], u8>) -> Vec<u8> {
+    let (pixels, _) = rgb.as_chunks::<3>();
+    let distance = |a: &[u8; 3], b: &[u8; 3]| (0..3).map(|c| i32::from(a[c].abs_diff(b[c])).pow(2)).sum::<i32>();
+    let find = |pixel: &[u8; 3]| (0..=255).min_by_key(|&i: &u8| distance(pixel, &palette[usize::from(i)])).unwrap_or(0);
+    let mut latest = ([0; 3], find(&[0; 3]));
+    let index = |pixel: &[u8; 3]| {
+        if latest.0 != *pixel {
+            latest = (*pixel, *known.entry(*pixel).or_insert_with(|| find(pixel)));
+        }
+        latest.1
+    };
+    pixels.iter().map(index).collect()
 }
 
 /// `figure` without its title as the text of an SVG element, `width` logical pixels wide.

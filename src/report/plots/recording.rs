@@ -60,7 +60,7 @@ pub fn plot(picture: &Picture, path: &Path) -> Result<()> {
     let mut parts = vec![part(Part::Title)];
     parts.extend(rows.iter().cloned().map(|row| part(Part::Row(row))));
     parts.push(part(Part::Legend));
-    figure::save_png(&parts, path)
+    figure::save_png(&parts, Some(&palette()), path)
 }
 
 /// The rows of a picture of so many seconds: start and end. One row up to a minute; a minute each up to half an hour; beyond that 2, 5, 10, 15, 30,
@@ -348,11 +348,27 @@ impl Figure for PartFigure<'_> {
     }
 }
 
+/// The colours of the picture: of the spectrogram, the bars, text and lines, the segments and the glimpses. An hour is a quarter of the
+/// size that it has in all colours.
+fn palette() -> [[u8; 3]; 256] {
+    let share = |i: usize, n: usize| i as f32 / (n - 1) as f32;
+    let map = colour_map();
+    let mut colours: Vec<[u8; 3]> = (0..144).map(|i| map[(share(i, 144) * 255.0).round() as usize]).collect();
+    colours.extend((0..48).map(|i| tint(share(i, 48))));
+    colours.extend((0..46).map(|i| [(share(i, 46) * 255.0).round() as u8; 3]));
+    colours.extend((0..15).map(|i| blend(PATH_EDGE, PATH, share(i, 15))));
+    colours.extend([INK, FAINT_INK, PLAYS].map(|c| [c.0, c.1, c.2]));
+    colours.try_into().expect("256 colours")
+}
+
 /// The bars' colour at a value, blended with the track.
 fn tint(value: f32) -> [u8; 3] {
-    let v = value.clamp(0.0, 1.0);
-    let mixed = |track: u8, bar: u8| (f32::from(track) * (1.0 - v) + f32::from(bar) * v).round() as u8;
-    [mixed(TRACK.0, BAR.0), mixed(TRACK.1, BAR.1), mixed(TRACK.2, BAR.2)]
+    blend(TRACK, BAR, value.clamp(0.0, 1.0))
+}
+
+fn blend(from: RGBColor, to: RGBColor, share: f32) -> [u8; 3] {
+    let mixed = |from: u8, to: u8| (f32::from(from) * (1.0 - share) + f32::from(to) * share).round() as u8;
+    [mixed(from.0, to.0), mixed(from.1, to.1), mixed(from.2, to.2)]
 }
 
 /// A bitmap at `at` of rows of colours, in pixels of the file, scaled to a height of `height` logical pixels, a

@@ -4,7 +4,7 @@ use crate::core::numbers::score;
 use crate::core::text::in_words;
 use crate::metrics::evaluation::Evaluation;
 use crate::metrics::scores::{ClassMetrics, Scores, Task};
-use crate::metrics::thresholds::Level;
+use crate::metrics::thresholds::Threshold;
 use crate::report::tables::table::{Align, Style, Table, bar};
 
 /// A column: its name, the metric of a class, and the mean of it over the classes.
@@ -95,9 +95,9 @@ pub fn summary(e: &Evaluation) -> String {
     };
     match e.subject.threshold {
         _ if e.subject.single_label => line,
-        Level::Tuned => format!("{line}, thresholds tuned"),
-        Level::Precision(p) => format!("{line}, thresholds for precision {p}"),
-        Level::Fixed(0.5) => line,
-        Level::Fixed(v) => format!("{line}, threshold {v}"),
+        Threshold::Tuned => format!("{line}, thresholds tuned"),
+        Threshold::Precision(p) => format!("{line}, thresholds for precision {p}"),
+        Threshold::Fixed(0.5) => line,
+        Threshold::Fixed(v) => format!("{line}, threshold {v}"),
     }
 }
