@@ -14,14 +14,14 @@ use wmic::core::files::absolute;
 use wmic::data::Dataset;
 use wmic::gpu::Gpu;
 use wmic::nn::front_ends::vggish::Width;
-use wmic::nn::models::pretraining::OBJECTIVES;
+use wmic::nn::models::pretraining::{OBJECTIVES, PROTOCOL};
 use wmic::run::config::{Config, Optimiser};
 use wmic::run::patches::load_patches;
 use wmic::run::pretraining::{front_end_file, name};
 use wmic::run::run_dir::RunDir;
 use wmic::train::outline::Extent;
 use wmic::train::session::{FrontEnds, Session};
-use wmic::{Error, Result, report};
+use wmic::{Result, report};
 
 /// Pre-train VGGish on sounds, for `wmic train --frontend-weights`
 ///
@@ -47,17 +47,17 @@ pub struct Args {
     #[arg(long, value_name = "W", default_value = "1")]
     width: Width,
     /// Number of epochs
-    #[arg(long, value_name = "N", default_value = "50")]
+    #[arg(long, value_name = "N", default_value_t = PROTOCOL.epochs)]
     epochs: usize,
     /// Batch size in patches
-    #[arg(long, value_name = "PATCHES", default_value = "64")]
+    #[arg(long, value_name = "PATCHES", default_value_t = PROTOCOL.batch)]
     batch: usize,
     /// Learning rate
-    #[arg(long, default_value = "1e-4")]
+    #[arg(long, default_value_t = PROTOCOL.lr)]
     lr: f64,
-    /// Stop a seed after this many epochs without improvement
-    #[arg(long, value_name = "EPOCHS", default_value = "5")]
-    patience: usize,
+    /// Stop a seed after this many epochs without improvement; none: never [default: 5]
+    #[arg(long, value_name = "EPOCHS|none", value_parser = patience)]
+    patience: Option<Patience>,
     /// Optimiser; sgd is gradient descent without momentum
     #[arg(long, value_parser = variant::<Optimiser>(), default_value = "adam")]
     optimiser: Optimiser,
@@ -89,6 +89,17 @@ pub struct Args {
     resume: Option<PathBuf>,
     #[command(flatten)]
     device: Device,
+}
+
+/// Epochs without improvement after which a seed stops.
+#[derive(Clone, Copy)]
+struct Patience(Option<usize>);
+
+fn patience(text: &str) -> Result<Patience, String> {
+    match text {
+        "none" => Ok(Patience(None)),
+        text => text.parse().map(|n| Patience(Some(n))).map_err(|_| "neither a number nor none".into()),
+    }
 }
 
 fn objectives() -> PossibleValuesParser {
@@ -131,21 +142,9 @@ impl Args {
         let mut config = Config::of(objective, &sounds[0])?;
         let Args { epochs, batch, lr, patience, optimiser, .. } = *self;
         (config.epochs, config.batch, config.lr, config.optimiser) = (epochs, batch, lr, optimiser);
-        (config.patience, config.cache) = (Some(patience), self.cache.as_deref().map(absolute).transpose()?);
+        config.patience = patience.map_or(config.patience, |Patience(epochs)| epochs);
+        config.cache = self.cache.as_deref().map(absolute).transpose()?;
         self.seeds.overlay(&mut config);
-        let unused = |option: &str| Err(Error::Usage(format!("{objective} does not use `{option}`: remove it")));
-        if self.negatives && objective != "textual" {
-            return unused("negatives");
-        }
-        if self.absolute && !objective.starts_with("denoise") {
-            return unused("absolute");
-        }
-        if self.words.is_some() && objective != "textual" {
-            return unused("words");
-        }
-        if self.labels.is_some() && objective.starts_with("denoise") {
-            return unused("labels");
-        }
         if let Some(pretrain) = &mut config.pretrain {
             pretrain.sounds = sounds;
             pretrain.labels = self.labels.as_deref().map(absolute).transpose()?;

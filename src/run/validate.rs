@@ -2,10 +2,11 @@
 
 use crate::core::error::{Error, Result};
 use crate::nn::model::ATTENTION;
+use crate::nn::models::pretraining::{DENOISE_ADD, DENOISE_MUL, TEXTUAL};
 use crate::nn::{self, Optimiser};
 use crate::ops::masked_bce::Loss;
 use crate::run::augmentation::Augmentation;
-use crate::run::config::{Config, MAX_SEEDS};
+use crate::run::config::{Config, MAX_SEEDS, Pretraining};
 use crate::run::given;
 
 /// Maximum of epochs times seeds.
@@ -102,7 +103,21 @@ impl Config {
                 let reason = "is an objective of pre-training: the table pretrain is missing";
                 Err(Error::Usage(format!("{} {reason}", self.model)))
             }
-            _ => Ok(()),
+            (Some(Pretraining { labels, words, head, .. }), true) => {
+                let textual = self.model == TEXTUAL;
+                let denoises = [DENOISE_ADD, DENOISE_MUL].contains(&self.model.as_str());
+                let unused = [
+                    ("negatives", head.negatives && !textual),
+                    ("absolute", head.absolute && !denoises),
+                    ("words", words.is_some() && !textual),
+                    ("labels", labels.is_some() && denoises),
+                ];
+                match unused.iter().find(|(_, given)| *given) {
+                    Some((key, _)) => Err(Error::Usage(format!("{} does not use `{key}`: remove it", self.model))),
+                    None => Ok(()),
+                }
+            }
+            (None, false) => Ok(()),
         }
     }
 

@@ -180,6 +180,8 @@ fn faulty_labels_and_words_are_errors() {
     };
     rejected(&pretrain("tags"), "tags needs --labels");
     rejected(&[&pretrain("denoise-add")[..], &["--negatives"]].concat(), "denoise-add does not use --negatives");
+    rejected(&[&pretrain("denoise-mul")[..], &["--patience", "no"]].concat(), "neither a number nor none");
+    rejected(&[&pretrain("tags")[..], &["--patience", "none"]].concat(), "tags needs --labels");
     for (text, why) in [
         ("name,tags\n0.wav,a\n", "needs the columns file, and words or tags"),
         ("file,tags\n0.wav,a\n0.wav,b\n", "line 3: 0.wav is listed twice"),

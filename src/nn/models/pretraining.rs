@@ -43,21 +43,23 @@ pub const OBJECTIVES: &[Model] = &[
     objective(TAGS, "predict a sound's tags", tags),
 ];
 
+/// How every objective is trained.
+pub const PROTOCOL: Protocol = Protocol {
+    lr: 1e-4,
+    weight_decay: 0.0,
+    epochs: 50,
+    dropout: 0.0,
+    batch: 64,
+    patience: Some(5),
+    val_fraction: 0.1,
+    ..Protocol::COMMON
+};
+
 const fn objective(name: &'static str, about: &'static str, build: Build) -> Model {
-    let protocol = Protocol {
-        lr: 1e-4,
-        weight_decay: 0.0,
-        epochs: 50,
-        dropout: 0.0,
-        batch: 64,
-        patience: Some(5),
-        val_fraction: 0.1,
-        ..Protocol::COMMON
-    };
     Model {
         name,
         about,
-        protocol,
+        protocol: PROTOCOL,
         fixed_instances: true,
         positions: 1,
         has_attention: false,

@@ -348,8 +348,8 @@ impl Figure for PartFigure<'_> {
     }
 }
 
-/// The colours of the picture: of the spectrogram, the bars, text and lines, the segments and the glimpses. An hour is a quarter of the
-/// size that it has in all colours.
+/// The colours of the picture: of the spectrogram, the bars, text and lines, the segments and the glimpses. An hour is less than half of
+/// the size that it has in all colours.
 fn palette() -> [[u8; 3]; 256] {
     let share = |i: usize, n: usize| i as f32 / (n - 1) as f32;
     let map = colour_map();
