@@ -49,7 +49,7 @@ pub const SETTINGS: &[Setting] = &[
         networks,
         "Learning rate",
     )
-    .within(Excluded(0.0), Excluded(1e6)),
+    .within(Included(0.0), Excluded(1e6)),
     setting(
         "optimiser",
         Group::Optimisation,

@@ -73,7 +73,7 @@ fn a_negative_number_is_the_value_of_its_option() {
     for option in ["--min-duration", "--median", "--hop", "--gate"] {
         rejected(&["predict", "no-run", "y", option, "-1"], "no-run");
     }
-    rejected(&["train", "no-data", "--lr", "-1"], "--lr must be above 0");
+    rejected(&["train", "no-data", "--lr", "-1"], "--lr must be at least 0");
 }
 
 #[test]

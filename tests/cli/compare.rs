@@ -628,7 +628,7 @@ fn nothing_is_trained_before_all_is_known() {
         ["compare", &data, "--experiment", &bad, "--out", &out]
     };
     rejected(&with("model = 'lute'"), "bad.toml: entry third: unknown model lute");
-    rejected(&with("model = 'att'\nlr = -1.0"), "bad.toml: entry third: --lr must be above 0");
+    rejected(&with("model = 'att'\nlr = -1.0"), "bad.toml: entry third: --lr must be at least 0");
     rejected(&with("model = 'att-tf'"), "bad.toml: entry third: att-tf needs VGGish weights");
     rejected(&["compare", &data, "--experiment", "ismir18"], "unknown experiment ismir18; use aacnn21, ismir19");
     rejected(&["compare", &data, "--experiment", "no.toml"], "no.toml: ");
