@@ -1,7 +1,7 @@
-// Recordings: link, file, seconds, and the present instruments (name, probability, seconds).
-const all = JSON.parse(document.getElementById("data").textContent).map(([href, file, duration, present], order) => {
+// Recordings: link, file, seconds, the present instruments (name, probability, seconds), and warnings.
+const all = JSON.parse(document.getElementById("data").textContent).map(([href, file, duration, present, warnings], order) => {
   const cut = Math.max(file.lastIndexOf("/"), file.lastIndexOf("\\")) + 1;
-  return { href, order, duration, present, folder: file.slice(0, cut), name: file.slice(cut), lower: file.toLowerCase() };
+  return { href, order, duration, present, warnings, folder: file.slice(0, cut), name: file.slice(cut), lower: file.toLowerCase() };
 });
 const clock = (t) => {
   const s = Math.round(t), two = (n) => String(n).padStart(2, "0");
@@ -64,9 +64,11 @@ function draw() {
     const row = make("a", undefined, { className: "row", href: r.href });
     const name = make("span", r.name, { className: "name", title: r.folder + r.name });
     if (r.folder) name.append(make("small", r.folder));
-    const present = make("span", r.present.length ? undefined : "none", { className: "present" });
+    const none = r.warnings.some((line) => line.startsWith("is unreliable")) ? "unreliable" : "none";
+    const present = make("span", r.present.length ? undefined : none, { className: "present" });
     r.present.forEach(([instrument, , t], i) => present.append(i ? ", " : "", make(names.has(instrument) ? "b" : "span", instrument), " ", make("small", clock(t))));
     present.title = present.textContent;
+    if (r.warnings.length) name.prepend(make("b", "!", { className: "warning", title: r.warnings.join("\n") }), " ");
     row.append(name, make("span", clock(r.duration), { className: "length" }), present);
     return row;
   }));

@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use crate::core::error::Result;
+use crate::core::error::{Error, Result};
 use crate::data::Dataset;
 use crate::features::device_dataset::Dims;
 use crate::features::front_end::FrontEnd;
@@ -97,9 +97,12 @@ impl Outline {
     /// Of a network.
     ///
     /// # Errors
-    /// `Shape` of building the plans.
+    /// `Data` without training or validation clips, `Shape` of building the plans.
     pub fn of(gpu: &Gpu, config: &Config, extent: &Extent) -> Result<Outline> {
         let Extent { dims, train, val, .. } = *extent;
+        if let Some((split, _)) = [("training", train), ("validation", val)].iter().find(|(_, clips)| *clips == 0) {
+            return Err(Error::data(&config.dataset, format!("has no {split} clips")));
+        }
         let graphs = Graphs::new(config, dims, train, val, Order::Shuffled)?;
         let replicas = config.seeds.len();
         let drafts = graphs.drafts(gpu, replicas)?;

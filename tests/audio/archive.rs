@@ -41,7 +41,16 @@ impl Fixture {
 
     fn job<'a>(&self, folder: &'a Path, format: &'static Format) -> Job<'a> {
         let settings = Map::from_iter([("hop".to_owned(), json!(4.8))]);
-        Job { folder, format, detail: Detail::default(), settings, shard: None, resume: true, retry: false }
+        Job {
+            folder,
+            format,
+            detail: Detail::default(),
+            settings,
+            shard: None,
+            resume: true,
+            retry: false,
+            is_complete: &|_| true,
+        }
     }
 
     fn found(&self) -> Found {
@@ -187,6 +196,12 @@ fn changed_recordings_are_done_again_and_failed_ones_on_request() {
         let retry = || Job { retry: true, ..fixture.job(&out, format) };
         assert_eq!(fixture.open(retry()).unwrap().waiting(), [bad.as_path()]);
         fixture.work(retry(), usize::MAX);
+        assert!(tree(&out) == first);
+        // A recording whose picture or page is missing is recognised again.
+        let lacking = |name: &Path| name != Path::new("x/b");
+        let pages = Job { is_complete: &lacking, ..fixture.job(&out, format) };
+        assert_eq!(fixture.open(pages).unwrap().waiting(), [fixture.at("in/x/b.wav")]);
+        fixture.work(Job { is_complete: &lacking, ..fixture.job(&out, format) }, usize::MAX);
         assert!(tree(&out) == first);
 
         fs::write(&changing, "another sound").unwrap();

@@ -155,7 +155,8 @@ fn an_index_has_every_recording_and_what_filters_need() {
     let hostile = recognition("</script><script>alert(1)//.wav");
     add("b/<script> #1", &hostile).unwrap();
     let spans = [(0.0, 20.0), (50.0, 65.5)];
-    let two = long("a/x.wav", 90.0, &[("mallet_percussion", 0.75, &spans), ("ud", 0.25, &[])]);
+    let mut two = long("a/x.wav", 90.0, &[("mallet_percussion", 0.75, &spans), ("ud", 0.25, &[])]);
+    two.condition.warnings = vec!["is truncated after 90.00 s".into()];
     add("a/x", &two).unwrap();
     assert!(add("../x", &two).is_err() && add("", &two).is_err() && add("/x", &two).is_err());
     std::fs::write(site.join("recordings/own.html"), "<p>not ours").unwrap();
@@ -171,7 +172,13 @@ fn an_index_has_every_recording_and_what_filters_need() {
     let rows = listed();
     assert_eq!(
         rows[0],
-        serde_json::json!(["recordings/a/x.html", "a/x.wav", 90.0, [["mallet percussion", 0.75, 35.5]]])
+        serde_json::json!([
+            "recordings/a/x.html",
+            "a/x.wav",
+            90.0,
+            [["mallet percussion", 0.75, 35.5]],
+            ["is truncated after 90.00 s"]
+        ])
     );
     assert_eq!(rows[1][0], "recordings/b/%3Cscript%3E%20%231.html");
     assert_eq!(rows[1][1], "</script><script>alert(1)//.wav");

@@ -277,7 +277,7 @@ fn the_commands_take_a_forest_as_any_model() {
     rejected(&["plan", &data, "--model", "rf", "--batch", "7"], "rf is not a neural network: remove --batch");
     assert!(!Path::new(&at("rejected")).exists());
     std::fs::write(at("rf.toml"), "model = \"rf\"\nlr = 0.1\n").unwrap();
-    rejected(&["train", &data, "--config", &at("rf.toml")], "rf is not a neural network: remove --lr");
+    rejected(&["train", &data, "--config", &at("rf.toml")], "rf is not a neural network: remove lr");
 
     let cut = at("cut");
     copy(&run, &cut);

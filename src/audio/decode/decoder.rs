@@ -187,6 +187,9 @@ impl Decoder {
                 decoded.as_ref().map_or(0.0, |(sr, width)| clock.ticks(self.interleaved.len() / width.max(&1), *sr));
             clock.missing(time, if timed { ticks as f64 } else { frames }, damaged)
         });
+        // A damaged packet may also give nothing; of a stream's first packets that is regular.
+        let nothing = self.interleaved.is_empty() && timed && ticks > 0 && playing.trimmer.is_some();
+        let decoded = decoded.and_then(|spec| if nothing { Err("it has no samples".into()) } else { Ok(spec) });
         let (sr, channels) = match decoded {
             Ok(_) if self.interleaved.is_empty() => return Ok(()),
             Ok(spec) => spec,

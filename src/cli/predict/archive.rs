@@ -69,14 +69,15 @@ impl ArchiveArgs {
     }
 
     /// The folder of results, if there is one; else the recordings are reduced to those of the shard.
-    pub fn open(
-        &self,
+    pub fn open<'a>(
+        &'a self,
         run: &RunDir,
         trained: &Trained,
         options: &Options,
         (format, detail): (Option<&'static Format>, Detail),
+        is_complete: &'a dyn Fn(&Path) -> bool,
         recordings: &mut Recordings,
-    ) -> Result<Option<Archive<'_>>> {
+    ) -> Result<Option<Archive<'a>>> {
         let (Some(folder), Some(format)) = (&self.out, format) else {
             if let Some(shard) = self.shard {
                 recordings.keep(|place| shard.takes(place));
@@ -102,7 +103,8 @@ impl ArchiveArgs {
             )));
         }
         let (shard, resume, retry) = (self.shard, self.resume, self.retry);
-        let archive = Archive::open(Job { folder, format, detail, settings, shard, resume, retry }, found, names)?;
+        let job = Job { folder, format, detail, settings, shard, resume, retry, is_complete };
+        let archive = Archive::open(job, found, names)?;
         let files = archive.waiting();
         let done = archive.recordings() - files.len();
         if self.resume {

@@ -150,7 +150,8 @@ impl Args {
         };
         results.expect(recordings.names.len())?;
         let output = (self.results.format(self.archive.in_files())?, self.results.detail());
-        let archive = self.archive.open(run, &trained, &options, output, &mut recordings)?;
+        let is_complete = |name: &Path| self.results.files(name).iter().all(|file| file.is_file());
+        let archive = self.archive.open(run, &trained, &options, output, &is_complete, &mut recordings)?;
         let files = recordings.found.files;
         let done = archive.as_ref().map_or(0, |archive| archive.recordings() - files.len());
         let mut outputs = Outputs { results, archive, names: recordings.names, done, faults: 0 };

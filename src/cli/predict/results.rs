@@ -41,7 +41,8 @@ pub struct ResultArgs {
     /// index into DIR
     #[arg(long, value_name = "FILE.html|DIR")]
     pub html: Option<PathBuf>,
-    /// Ground-truth times, a CSV with sample_key, instrument, start_s and end_s; reports the F1 of 1 s frames
+    /// Ground-truth times, a table with file, instrument, start and end as in labels.csv, or with sample_key, instrument, start_s and
+    /// end_s; reports precision, recall and F1 by instrument
     #[arg(long, value_name = "FILE.csv")]
     pub truth: Option<PathBuf>,
 }
@@ -83,6 +84,13 @@ impl ResultArgs {
 
     pub fn detail(&self) -> Detail {
         Detail { activity: self.attention, attention: self.attention }
+    }
+
+    /// The picture and the page of a recording in folders, by the path of its outputs without extension.
+    pub fn files(&self, name: &Path) -> Vec<PathBuf> {
+        let picture = self.plot.as_ref().map(|folder| folder.join(with_suffix(name, ".png")));
+        let page = self.html.as_ref().filter(|html| !is_page(html)).map(|folder| pages::index::page(folder, name));
+        picture.into_iter().chain(page).collect()
     }
 
     pub fn with_pictures(&self) -> bool {

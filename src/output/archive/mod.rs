@@ -49,6 +49,9 @@ pub struct Job<'a> {
     pub resume: bool,
     /// Also try the recordings again that failed.
     pub retry: bool,
+    /// Whether what else is written of a recording, e.g. its picture, is there: given the path of its output below the folder, without
+    /// the extension. A recording without it is recognised again.
+    pub is_complete: &'a dyn Fn(&Path) -> bool,
 }
 
 /// Results of many recordings in a folder.
@@ -153,7 +156,10 @@ impl<'a> Archive<'a> {
                 let same_output = line.output.as_ref().is_none_or(|output| *output == recording.output);
                 match &line.record {
                     None => unchanged && !self.job.retry,
-                    Some(record) => unchanged && line.source.is_file() && same_output && written(record),
+                    Some(record) => {
+                        let complete = || (self.job.is_complete)(&recording.output.with_extension(""));
+                        unchanged && line.source.is_file() && same_output && written(record) && complete()
+                    }
                 }
             });
             if !is_done {

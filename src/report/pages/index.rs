@@ -10,6 +10,7 @@ use std::path::{Component, Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use crate::core::text::in_words;
+use crate::output::names::with_suffix;
 use crate::predict::recognition::{Instrument, Recognition};
 use crate::report::pages::html;
 use crate::report::pages::recording::{encoded, write_entry};
@@ -36,6 +37,9 @@ struct Entry {
     duration: f64,
     /// The present instruments in words, the most probable first: probability, and seconds in which it plays.
     present: Vec<(String, f64, f64)>,
+    /// What is odd about the file, or about what can be said of it.
+    #[serde(default)]
+    warnings: Vec<String>,
 }
 
 impl Entry {
@@ -44,8 +48,18 @@ impl Entry {
         let seconds = |i: &Instrument| i.segments.iter().map(|s| s.end - s.start).sum::<f64>();
         let present = r.present_first().into_iter().filter(|i| i.present);
         let present = present.map(|i| (in_words(&i.name), rounded(i.probability), rounded(seconds(i))));
-        Entry { file: r.file.to_string_lossy().into_owned(), duration: rounded(r.duration), present: present.collect() }
+        Entry {
+            file: r.file.to_string_lossy().into_owned(),
+            duration: rounded(r.duration),
+            present: present.collect(),
+            warnings: r.condition.warnings.clone(),
+        }
     }
+}
+
+/// The page of a recording; `name` is a relative path without an extension.
+pub fn page(folder: &Path, name: &Path) -> PathBuf {
+    folder.join(PAGES).join(with_suffix(name, ".html"))
 }
 
 /// Writes the page of a recording, `folder`/recordings/`name`.html, atomically. `name` is a relative path without an extension.
@@ -57,9 +71,7 @@ pub fn add(folder: &Path, name: &Path, picture: &Picture) -> Result<()> {
     if depth == 0 || !name.components().all(|part| matches!(part, Component::Normal(_))) {
         return Err(Error::Usage(format!("{}: is not a relative path", name.display())));
     }
-    let mut path = folder.join(PAGES).join(name).into_os_string();
-    path.push(".html");
-    let path = PathBuf::from(path);
+    let path = page(folder, name);
     let parent = path.parent().expect("below the folder");
     fs::create_dir_all(parent).map_err(Error::io(parent))?;
     let entry = format!("{OPEN}{}{CLOSE}", script_json(&Entry::new(picture.recognition)));
@@ -83,7 +95,7 @@ pub fn write(folder: &Path) -> Result<usize> {
             let href = encoded(page.strip_prefix(folder).expect("below the folder"));
             let comma = if count > 0 { "," } else { "" };
             count += 1;
-            write!(out, "{comma}\n{}", script_json(&(href, entry.file, entry.duration, entry.present)))
+            write!(out, "{comma}\n{}", script_json(&(href, entry.file, entry.duration, entry.present, entry.warnings)))
         };
         walk(&pages, &mut add)?;
         writeln!(out, "]</script>")
