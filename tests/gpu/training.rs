@@ -80,19 +80,18 @@ fn a_replica_among_three_is_the_same_seed_alone() {
     let gpu = Gpu::open(None).unwrap();
     // Two steps an epoch, the second of a partial batch.
     let data = of_clips(120, &dir.path().join("data"));
-    for model in ["att", "fc", "fc-t", "rnn", "bilstm-att", "att-gn"] {
-        for loss in [Loss::Bce, Loss::PartialBce] {
-            let of = |seeds: &[u64]| Config { loss, epochs: 2, ..config(model, &data, seeds) };
-            let at = |name: &str| dir.path().join(format!("{model}-{loss:?}-{name}"));
-            let (rows, together) = train(&gpu, &of(&[3, 11, 1 << 40]), &data, &at("together"));
-            for (r, seed) in [3, 11, 1 << 40].into_iter().enumerate() {
-                let (alone_rows, alone) = train(&gpu, &of(&[seed]), &data, &at(&seed.to_string()));
-                assert_eq!(alone[0], together[r], "{model} {loss:?}: weights of seed {seed}");
-                let mine: Vec<_> = rows.iter().filter(|row| row.seed == seed).cloned().collect();
-                assert_eq!(alone_rows, mine, "{model} {loss:?}: losses of seed {seed}");
-            }
-            assert_ne!(together[0], together[1], "{model}: seeds differ");
+    let models = ["att", "fc", "fc-t", "rnn", "bilstm-att", "att-gn"];
+    for (model, loss) in models.into_iter().zip([Loss::Bce, Loss::PartialBce].into_iter().cycle()) {
+        let of = |seeds: &[u64]| Config { loss, epochs: 2, ..config(model, &data, seeds) };
+        let at = |name: &str| dir.path().join(format!("{model}-{name}"));
+        let (rows, together) = train(&gpu, &of(&[3, 11, 1 << 40]), &data, &at("together"));
+        for (r, seed) in [3, 11, 1 << 40].into_iter().enumerate() {
+            let (alone_rows, alone) = train(&gpu, &of(&[seed]), &data, &at(&seed.to_string()));
+            assert_eq!(alone[0], together[r], "{model} {loss:?}: weights of seed {seed}");
+            let mine: Vec<_> = rows.iter().filter(|row| row.seed == seed).cloned().collect();
+            assert_eq!(alone_rows, mine, "{model} {loss:?}: losses of seed {seed}");
         }
+        assert_ne!(together[0], together[1], "{model}: seeds differ");
     }
 }
 
