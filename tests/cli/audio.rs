@@ -531,10 +531,10 @@ fn every_part_of_the_front_end_can_be_trained() {
         let out = folder.path().join(part);
         let train = ["train", &data, "--model", "att-tf", "--train-frontend", part, "--epochs", "1", "--cache", &cache];
         wmic(&[&train, &EIGHTH[..], &["--batch", "8", "--out", text(&out)]].concat()).assert().success();
-        wmic(&["eval", text(&out), &data]).assert().success();
         let heard = json(&["predict", text(&out), text(&recording(0)), "--format", "json"]);
         assert_eq!(heard.as_array().unwrap().len(), 1);
     }
+    wmic(&["eval", text(&folder.path().join("all")), &data]).assert().success();
     // Features from a file and those extracted during training give bit-identical results, and the cache is reused.
     let cached = names(Path::new(&cache));
     let train = |name: &str, with: &[&str]| {
