@@ -11,6 +11,8 @@ const MAGIC: &[u8; 4] = b"OggS";
 /// Bytes of a header, and of the longest table of segments behind it.
 const HEADER: usize = 27;
 const TABLE: usize = 255;
+/// Streams whose pages are counted at a time.
+const MAX_STREAMS: usize = 1024;
 /// Bit of the flags: the first page of a stream.
 const FIRST: u8 = 2;
 
@@ -35,6 +37,9 @@ pub(super) fn check(source: Source, notes: &mut Notes) -> io::Result<()> {
             }
             continue;
         };
+        if next.len() >= MAX_STREAMS {
+            next.clear();
+        }
         let expected = next.insert(stream, number.wrapping_add(1));
         let missing = flags & FIRST == 0 && expected.is_some_and(|expected| expected != number);
         places += u64::from(is_wrong || is_strange || beyond > 0 || missing);
