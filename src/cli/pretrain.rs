@@ -19,6 +19,7 @@ use wmic::run::config::{Config, Optimiser};
 use wmic::run::patches::load_patches;
 use wmic::run::pretraining::{front_end_file, name};
 use wmic::run::run_dir::RunDir;
+use wmic::run::settings::SETTINGS;
 use wmic::train::outline::Extent;
 use wmic::train::session::{FrontEnds, Session};
 use wmic::{Result, report};
@@ -96,10 +97,8 @@ pub struct Args {
 struct Patience(Option<usize>);
 
 fn patience(text: &str) -> Result<Patience, String> {
-    match text {
-        "none" => Ok(Patience(None)),
-        text => text.parse().map(|n| Patience(Some(n))).map_err(|_| "neither a number nor none".into()),
-    }
+    let setting = SETTINGS.iter().find(|setting| setting.key == "patience").expect("a setting");
+    Ok(Patience(setting.parse(text)?.as_integer().map(|epochs| epochs as usize)))
 }
 
 fn objectives() -> PossibleValuesParser {

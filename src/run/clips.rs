@@ -35,7 +35,7 @@ pub enum Loading<'a> {
 ///
 /// # Errors
 /// `Data` for a damaged dataset, and for features that the model does not take; `Usage` for an objective of pre-training, whose data
-/// are [patches](crate::run::pretraining::load_patches); those of [`ExtractionJob::dataset`].
+/// are [patches](crate::run::patches::load_patches); those of [`ExtractionJob::dataset`].
 pub fn load_clips(
     gpu: &Gpu,
     config: &mut Config,

@@ -8,6 +8,7 @@ use crate::ops::masked_bce::Loss;
 use crate::run::augmentation::Augmentation;
 use crate::run::config::{Config, MAX_SEEDS, Pretraining};
 use crate::run::given;
+use crate::run::pretraining::needs_labels;
 
 /// Maximum of epochs times seeds.
 const MAX_ROWS: usize = 500_000;
@@ -110,7 +111,7 @@ impl Config {
                     ("negatives", head.negatives && !textual),
                     ("absolute", head.absolute && !denoises),
                     ("words", words.is_some() && !textual),
-                    ("labels", labels.is_some() && denoises),
+                    ("labels", labels.is_some() && !needs_labels(&self.model)),
                 ];
                 match unused.iter().find(|(_, given)| *given) {
                     Some((key, _)) => Err(Error::Usage(format!("{} does not use `{key}`: remove it", self.model))),
