@@ -67,9 +67,9 @@ fn tiles_of_row() -> u32 { return (p.width + COLUMNS - 1u) / COLUMNS; }
 fn tiles_of_column() -> u32 { return (p.height + ROWS - 1u) / ROWS; }
 
 fn tile_at(i: u32) -> Tile {
-    let line = i / tiles_of_row();
-    let image = line / tiles_of_column();
-    return Tile(image * p.height * p.width, (line - image * tiles_of_column()) * ROWS, (i - line * tiles_of_row()) * COLUMNS);
+    let strip = i / tiles_of_row();
+    let image = strip / tiles_of_column();
+    return Tile(image * p.height * p.width, (strip - image * tiles_of_column()) * ROWS, (i - strip * tiles_of_row()) * COLUMNS);
 }
 
 // The first tile of a slice.
@@ -368,53 +368,68 @@ fn put_taps(at: u32, d: Taps) {
 #endif
 #endif
 
+// Adds the products of a row of g and the window's top rows to a chunk's gradient, a row of the kernel each.
+fn add_outer(d0: ptr<function, Taps>, d1: ptr<function, Taps>, d2: ptr<function, Taps>, g: ptr<function, Pixels>, v: Window) {
+    outer_row(d0, g, v.row0, subgroupBroadcast(v.left, 0u), subgroupBroadcast(v.right, 0u));
+    outer_row(d1, g, v.row1, subgroupBroadcast(v.left, 1u), subgroupBroadcast(v.right, 1u));
+    outer_row(d2, g, v.row2, subgroupBroadcast(v.left, 2u), subgroupBroadcast(v.right, 2u));
+}
+
+fn put_chunk(at: u32, d0: Taps, d1: Taps, d2: Taps) {
+    put_taps(at, d0);
+    put_taps(at + 3u * p.c / CHUNK, d1);
+    put_taps(at + 6u * p.c / CHUNK, d2);
+}
+
+// Two chunks of the input channels for each workgroup, which share their loads of g.
 @compute @workgroup_size(8)
 fn conv2d_backward_weight(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) count: vec3<u32>,
                           @builtin(local_invocation_index) lane: u32) {
     let chunks = p.c / CHUNK;
+    let pairs = (chunks + 1u) / 2u;
     let panels = (p.n + CHANNELS - 1u) / CHANNELS;
     let group = group_index(id, count);
-    let chunk = group % chunks;
-    let slice = group / chunks / panels;
+    let slice = group / pairs / panels;
     if slice >= p.slices { return; } // beyond the end of a folded grid
-    let col = (group / chunks - slice * panels) * CHANNELS + WIDTH * lane;
+    let chunk = 2u * (group % pairs);
+    let col = (group / pairs - slice * panels) * CHANNELS + WIDTH * lane;
     let live = col < p.n;
     let at = (id.z * p.m * p.n + col) / WIDTH;
     var d0: Taps;
     var d1: Taps;
     var d2: Taps;
+#ifndef SCALAR_INPUT
+    var e0: Taps;
+    var e1: Taps;
+    var e2: Taps;
+#endif
     var sum = Value(0.0);
     for (var i = first_tile(slice); i < first_tile(slice + 1u); i++) {
         let t = tile_at(i);
-        let v = window(id.z, t, chunk, lane);
-        var g = gradient_row(at, t, 0u, live);
-        sum += total(g);
-        outer_row(&d0, &g, v.row0, subgroupBroadcast(v.left, 0u), subgroupBroadcast(v.right, 0u));
-        outer_row(&d1, &g, v.row1, subgroupBroadcast(v.left, 1u), subgroupBroadcast(v.right, 1u));
-        outer_row(&d2, &g, v.row2, subgroupBroadcast(v.left, 2u), subgroupBroadcast(v.right, 2u));
-        g = gradient_row(at, t, 1u, live);
-        sum += total(g);
-        outer_row(&d0, &g, v.row1, subgroupBroadcast(v.left, 1u), subgroupBroadcast(v.right, 1u));
-        outer_row(&d1, &g, v.row2, subgroupBroadcast(v.left, 2u), subgroupBroadcast(v.right, 2u));
-        outer_row(&d2, &g, v.row3, subgroupBroadcast(v.left, 3u), subgroupBroadcast(v.right, 3u));
-        g = gradient_row(at, t, 2u, live);
-        sum += total(g);
-        outer_row(&d0, &g, v.row2, subgroupBroadcast(v.left, 2u), subgroupBroadcast(v.right, 2u));
-        outer_row(&d1, &g, v.row3, subgroupBroadcast(v.left, 3u), subgroupBroadcast(v.right, 3u));
-        outer_row(&d2, &g, v.row4, subgroupBroadcast(v.left, 4u), subgroupBroadcast(v.right, 4u));
-        g = gradient_row(at, t, 3u, live);
-        sum += total(g);
-        outer_row(&d0, &g, v.row3, subgroupBroadcast(v.left, 3u), subgroupBroadcast(v.right, 3u));
-        outer_row(&d1, &g, v.row4, subgroupBroadcast(v.left, 4u), subgroupBroadcast(v.right, 4u));
-        outer_row(&d2, &g, v.row5, subgroupBroadcast(v.left, 5u), subgroupBroadcast(v.right, 5u));
+        var v = window(id.z, t, chunk, lane);
+#ifndef SCALAR_INPUT
+        var u = window(id.z, t, min(chunk + 1u, chunks - 1u), lane);
+#endif
+        let rows = min(ROWS, p.height - t.row);
+        for (var row = 0u; row < rows; row++) {
+            var g = gradient_row(at, t, row, live);
+            sum += total(g);
+            add_outer(&d0, &d1, &d2, &g, v);
+            v = below(v, lane);
+#ifndef SCALAR_INPUT
+            add_outer(&e0, &e1, &e2, &g, u);
+            u = below(u, lane);
+#endif
+        }
     }
     if !live { return; }
     let part = id.z * p.slices + slice;
     if chunk == 0u { sums[(part * p.n + col) / WIDTH] = sum; }
-    let to = ((part * p.n + col) * p.depth) / CHUNK + chunk;
-    put_taps(to, d0);
-    put_taps(to + 3u * p.c / CHUNK, d1);
-    put_taps(to + 6u * p.c / CHUNK, d2);
+    let to = (part * p.n + col) * p.depth / CHUNK + chunk;
+    put_chunk(to, d0, d1, d2);
+#ifndef SCALAR_INPUT
+    if chunk + 1u < chunks { put_chunk(to + 1u, e0, e1, e2); }
+#endif
 }
 
 // Packs the weights into panels, one invocation for each pair of channels.

@@ -158,7 +158,7 @@ impl Dims {
         match variant {
             Convolution::Tile => tile_product_rounds(rows.div_ceil(slices) * self.width),
             Convolution::Subgroup8 { .. } => rows.div_ceil(slices) * (1 + self.width.div_ceil(4)),
-            Convolution::Square3 { .. } => self.pixel_tiles().div_ceil(slices),
+            Convolution::Square3 { .. } => self.pixel_tiles().div_ceil(slices) * 5,
             Convolution::Runs { .. } => {
                 let runs = self.width.div_ceil(RUN);
                 (rows * runs).div_ceil(LANES).div_ceil(slices) * (1 + LANES.div_ceil(runs))
@@ -331,7 +331,7 @@ impl Op for Conv2d {
             let grid = match variant {
                 Convolution::Runs { .. } => Grid::folded(d.column_depth() / 4 * (d.n / 4), io.replicas * slices),
                 Convolution::Square3 { width, .. } => {
-                    Grid::folded(d.n.div_ceil(LANES * width) * d.chunks() * slices, io.replicas)
+                    Grid::folded(d.n.div_ceil(LANES * width) * d.chunks().div_ceil(2) * slices, io.replicas)
                 }
                 _ => tiles(d.n, d.terms(), io.replicas * slices),
             };
@@ -435,6 +435,7 @@ fn cases() -> Vec<Case> {
         case("one column", [3, 9, 1, 4], 8, 3),
         case("one column, primes", [2, 13, 1, 3], 5, 5),
         case("one channel", [2, 9, 7, 1], 20, 3),
+        case("one channel to few", [2, 5, 11, 1], 8, 3),
         case("three channels", [2, 6, 8, 3], 12, 5),
         case("three channels to many", [2, 5, 6, 3], 20, 3),
         case("many channels", [2, 5, 9, 60], 20, 3),
