@@ -10,7 +10,8 @@ use crate::core::random::Stream;
 use crate::gpu::{Gpu, Target};
 use crate::graph::Dtype;
 
-/// Up to this many elements of an input, every coordinate of its gradient is checked; beyond, random directions, of large cases one.
+/// Up to this many elements of an input, every coordinate of its gradient is checked; beyond, random directions, of
+/// large cases one.
 const EVERY_COORDINATE: usize = 160;
 const DIRECTIONS: usize = 6;
 const FEW_DIRECTIONS: usize = 1;
