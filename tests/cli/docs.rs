@@ -86,7 +86,9 @@ fn lines_of_code_and_comments_are_short() {
             }
         }
     }
-    ["src", "tests", "examples", "shaders", "scripts"].map(|folder| check(&Path::new(ROOT).join(folder)));
+    for folder in ["src", "tests", "examples", "shaders", "scripts"] {
+        check(&Path::new(ROOT).join(folder));
+    }
 }
 
 #[test]
