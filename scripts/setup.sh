@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Builds wmic, with cargo's profile $cargo_profile (release by default) and its options cargo_targets, and makes sure that a GPU adapter
-# is found. On Debian and Ubuntu it installs software Vulkan if there is none; for anything else that is missing it prints what to
-# install. Sourced by scripts/demo and scripts/test.
+# Builds wmic, with cargo's profile $cargo_profile (release by default) and its options cargo_targets, and makes sure
+# that a GPU adapter is found. On Debian and Ubuntu it installs software Vulkan if there is none; for anything else that
+# is missing it prints what to install. Sourced by scripts/demo and scripts/test.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 

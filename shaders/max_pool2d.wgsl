@@ -1,5 +1,5 @@
-// 2 x 2 max pooling with stride 2 of x (B, H, W, C). Sizes round down (a last odd row or column is ignored) or up (its windows have one
-// row or column). The gradient goes to the first largest element of a window, row by row.
+// 2 x 2 max pooling with stride 2 of x (B, H, W, C). Sizes round down (a last odd row or column is ignored) or up (its
+// windows have one row or column). The gradient goes to the first largest element of a window, row by row.
 #import value
 #import grid
 

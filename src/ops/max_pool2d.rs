@@ -1,8 +1,9 @@
 //! 2 x 2 max pooling with stride 2, of images with channels last.
 //!
-//! x (B, H, W, C), y (B, H', W', C). H' and W' are H / 2 and W / 2, rounded down as PyTorch's default (a last odd row or column is
-//! ignored; H and W are at least 2) or up as its `ceil_mode` (the last windows are smaller). The gradient goes to the first largest element
-//! of a window, row by row, as in PyTorch; it is recomputed, so nothing is saved by the forward pass.
+//! x (B, H, W, C), y (B, H', W', C). H' and W' are H / 2 and W / 2, rounded down as PyTorch's default (a last odd row
+//! or column is ignored; H and W are at least 2) or up as its `ceil_mode` (the last windows are smaller). The gradient
+//! goes to the first largest element of a window, row by row, as in PyTorch; it is recomputed, so nothing is saved by
+//! the forward pass.
 
 use super::{Entry, variants};
 use crate::check::{Case, Fill, Input};

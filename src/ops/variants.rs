@@ -1,8 +1,10 @@
-//! Which variant of a kernel runs where: the only place that looks at the adapter. Choices depend on it and on shapes, never on R.
+//! Which variant of a kernel runs where: the only place that looks at the adapter. Choices depend on it and on shapes,
+//! never on R.
 //!
-//! A variant is a file with its defines; entry points have the same name in all. An op turns it into its shader, the tiles of a
-//! workgroup and the rounds of its loops in one place, beside the parameters of these kernels, because these numbers describe how
-//! the kernel is written: here they would be far from it, and would make this file and every op import each other.
+//! A variant is a file with its defines; entry points have the same name in all. An op turns it into its shader, the
+//! tiles of a workgroup and the rounds of its loops in one place, beside the parameters of these kernels, because these
+//! numbers describe how the kernel is written: here they would be far from it, and would make this file and every op
+//! import each other.
 
 use crate::gpu::{AdapterKind, Shader, Target};
 
@@ -47,7 +49,8 @@ pub(super) fn fourier_lanes(target: Target) -> u32 {
 pub(super) enum Convolution {
     /// As for a matrix product.
     Tile,
-    /// As for a matrix product. Not `aligned`: input channels that are not a multiple of 4 (a first layer's one or three).
+    /// As for a matrix product. Not `aligned`: input channels that are not a multiple of 4 (a first layer's one or
+    /// three).
     Subgroup8 { aligned: bool },
     /// Each invocation computes a run of pixels: for few output channels, a multiple of 4, and kernels of up to 5 x 5.
     Runs { aligned: bool },
@@ -75,10 +78,11 @@ pub(super) fn convolution_gradient(target: Target, n: usize, c: usize, size: usi
 pub(super) enum Attention {
     /// Tiles in workgroup memory: any GPU, any shape.
     Tile,
-    /// The same with more workgroups that accumulate sums, each in fewer iterations (see [`MAX_ITERATIONS`](crate::gpu::MAX_ITERATIONS)): software adapters, at
-    /// the cost of memory.
+    /// The same with more workgroups that accumulate sums, each in fewer iterations (see
+    /// [`MAX_ITERATIONS`](crate::gpu::MAX_ITERATIONS)): software adapters, at the cost of memory.
     TileSoftware,
-    /// Subgroup broadcasts: software adapters with 8 invocations per subgroup, heads of up to 8 channels, up to 128 rows of positions.
+    /// Subgroup broadcasts: software adapters with 8 invocations per subgroup, heads of up to 8 channels, up to 128
+    /// rows of positions.
     Subgroup8,
 }
 

@@ -1,4 +1,5 @@
-//! 2D relative self-attention against PyTorch by its definition, and that its memory grows with the positions and not with their square.
+//! 2D relative self-attention against PyTorch by its definition, and that its memory grows with the positions and not
+//! with their square.
 
 use crate::support::Golden;
 use wmic::gpu::{Buffer, Gpu, Target};
@@ -7,7 +8,8 @@ use wmic::ops::relative_attention::{RelativeAttention, relative_attention};
 
 const HEADS: usize = 2;
 const BATCH: usize = 2;
-/// f32 against PyTorch's f64, relative to a tensor's largest entry. The limit is 1e-4; 7.3e-6 was observed (dqkv, 11 x 129).
+/// f32 against PyTorch's f64, relative to a tensor's largest entry. The limit is 1e-4; 7.3e-6 was observed (dqkv, 11 x
+/// 129).
 const TOLERANCE: f64 = 2e-5;
 
 /// The op on formula inputs, and what a backward pass needs.

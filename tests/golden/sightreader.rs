@@ -170,7 +170,8 @@ fn realise(gpu: &Gpu, g: &Graph, keep: &[Tensor], seeds: &[(Tensor, &str)], boun
     Draft::new(g, gpu.adapter().target(), 1, keep, seeds).unwrap().realise(gpu, bound).unwrap()
 }
 
-/// A two-armed bandit: a reward of 1 for a location in the later half, else 0. Its mean is Phi(mu / std), with a known slope.
+/// A two-armed bandit: a reward of 1 for a location in the later half, else 0. Its mean is Phi(mu / std), with a known
+/// slope.
 #[test]
 fn the_policy_gradient_is_the_analytic_one() {
     const BATCH: usize = 4096;
@@ -226,8 +227,8 @@ fn the_policy_gradient_is_the_analytic_one() {
     assert!(with < 0.8 * without, "a baseline near the mean reward steadies the gradient: {with}, else {without}");
 }
 
-/// Pictures of noise with a square in the last corner, late and high, that is brighter or darker than the rest, which is the label.
-/// A glimpse of the centre does not contain it.
+/// Pictures of noise with a square in the last corner, late and high, that is brighter or darker than the rest, which
+/// is the label. A glimpse of the centre does not contain it.
 mod corner {
     use super::*;
 
@@ -235,8 +236,8 @@ mod corner {
     const SQUARE: usize = 7;
     const BATCH: usize = 128;
 
-    /// A small `sr16`: one square patch instead of five musical ones, 4 glimpses instead of 16, layers of 32 instead of 128, a GRU of 32
-    /// instead of 256, and wider draws, 0.3 instead of 0.17. Losses and gradients are the same.
+    /// A small `sr16`: one square patch instead of five musical ones, 4 glimpses instead of 16, layers of 32 instead of
+    /// 128, a GRU of 32 instead of 256, and wider draws, 0.3 instead of 0.17. Losses and gradients are the same.
     const NETWORK: Sightreader =
         Sightreader { patches: &[[9, 9]], cell: Cell::Gru, glimpses: 4, features: 32, hidden: 32, std: 0.3 };
 
@@ -244,8 +245,8 @@ mod corner {
     #[derive(Clone, Copy, PartialEq)]
     pub enum View {
         Whole,
-        /// The patch of a central glimpse; all else is 0. Wherever the model looks, it gets no more information than from
-        /// the centre.
+        /// The patch of a central glimpse; all else is 0. Wherever the model looks, it gets no more information than
+        /// from the centre.
         Centre,
     }
 

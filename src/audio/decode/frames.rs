@@ -189,7 +189,8 @@ impl Demux for Frames {
                 }
                 if matches!(header.kind, Kind::Adts(_)) && header.sr <= HE_AAC_CORE {
                     notes.odd(format!(
-                        "is AAC of {} Hz in ADTS, which may be HE-AAC without saying so: then the upper half of its band is missing",
+                        "is AAC of {} Hz in ADTS and may be HE-AAC, which ADTS does not tell: then its upper half band \
+                         is missing",
                         header.sr
                     ));
                 }
