@@ -1,4 +1,5 @@
-//! A custom op, y = x^2: checked against its reference, then used in training. `cargo run --release --example custom_op`
+//! A custom op, y = x^2: checked against its reference, then used in training.
+//! `cargo run --release --example custom_op`
 
 use wmic::check::{Case, Input, check};
 use wmic::gpu::{Gpu, Grid, Recorder, Shader};

@@ -1,4 +1,5 @@
-//! Predicts the instruments in audio files: `cargo run --release --example predict RUN FILE`, RUN being a directory of `wmic train`.
+//! Predicts the instruments in audio files, RUN being a directory of `wmic train`:
+//! `cargo run --release --example predict RUN FILE`
 
 use std::path::Path;
 

@@ -1,4 +1,5 @@
-//! Trains two seeds of ATT side by side on a synthetic dataset and evaluates them: `cargo run --release --example train`.
+//! Trains two seeds of ATT side by side on a synthetic dataset and evaluates them:
+//! `cargo run --release --example train`.
 
 use wmic::{Config, Dataset, Event, Gpu, Result, Session};
 

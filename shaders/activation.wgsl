@@ -1,6 +1,8 @@
-// Element-wise activations with dropout before them: y = f(factor x), f = leaky ReLU (slope 0: ReLU, slope 1: none), sigmoid or tanh.
+// Element-wise activations with dropout before them: y = f(factor x), f = leaky ReLU (slope 0: ReLU, slope 1: none),
+// sigmoid or tanh.
 //
-//   backward   grad_x = grad_y f'(.) factor, with f' from y: leaky ReLU y > 0 ? 1 : slope; sigmoid y (1 - y); tanh 1 - y^2.
+//   backward   grad_x = grad_y f'(.) factor, with f' from y: leaky ReLU y > 0 ? 1 : slope; sigmoid y (1 - y); tanh 1 -
+//   y^2.
 //
 // One invocation per Value; VEC4 for tensors whose length is a multiple of 4.
 #import grid

@@ -25,7 +25,8 @@ struct Params {
 @group(0) @binding(4) var<storage, read_write> m: array<vec4<f32>>; // (P) every m_stride
 @group(0) @binding(5) var<storage, read_write> v: array<vec4<f32>>; // (P) every v_stride
 
-// 1 - e^x for x < 0. Near 0 the difference cancels, so the series of e^x - 1 is summed there, to beyond f32's precision.
+// 1 - e^x for x < 0. Near 0 the difference cancels, so the series of e^x - 1 is summed there, to beyond f32's
+// precision.
 fn one_minus_exp(x: f32) -> f32 {
     if x < -1.0 { return 1.0 - exp(x); }
     var sum = 1.0;

@@ -1,4 +1,5 @@
-// y = a + b, and for the gradients copies of grad_y. One invocation per Value; VEC4 for tensors whose length is a multiple of 4.
+// y = a + b, and for the gradients copies of grad_y. One invocation per Value; VEC4 for tensors whose length is a
+// multiple of 4.
 #import grid
 #import value
 

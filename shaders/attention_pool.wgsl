@@ -1,7 +1,8 @@
 // Attention pooling of instance probabilities over the valid instances t < lengths[b], for logits att, cla (B, T, K):
 //
 //   a = clamp(sigmoid(att), 1e-7, 1 - 1e-7)   w = a / sum_t a   c = sigmoid(cla)   s = sum_t w c   y = clamp(s, 0, 1)
-//   backward   ds = grad_y where 0 < s < 1, else 0;  grad_cla = ds w c (1 - c);  grad_att = ds (c - s) w (1 - a), 0 where a is clamped
+//   backward   ds = grad_y where 0 < s < 1, else 0;  grad_cla = ds w c (1 - c);  grad_att = ds (c - s) w (1 - a), 0
+//   where a is clamped
 //
 // Or by softmax: a = exp(att - max_t att), no clamp;  grad_att = ds (c - s) w.
 #import value
@@ -25,11 +26,13 @@ struct Params {
 @group(0) @binding(3) var<storage, read> lengths: array<u32>;             // (B) every lengths_stride
 @group(0) @binding(4) var<storage, read_write> y: array<Value>;           // (R, B, K)
 @group(0) @binding(5) var<storage, read_write> weights: array<Value>;     // (R, B, T, K)
-@group(0) @binding(6) var<storage, read_write> saved_total: array<Value>; // (R, B, K): sum of a, 1 for no instances; by softmax max_t att + ln(sum of a)
+// (R, B, K): sum of a, 1 for no instances; by softmax max_t att + ln(sum of a)
+@group(0) @binding(6) var<storage, read_write> saved_total: array<Value>;
 @group(0) @binding(7) var<storage, read> grad_y: array<Value>;            // (R, B, K)
 @group(0) @binding(8) var<storage, read_write> grad_att: array<Value>;    // (R, B, T, K)
 @group(0) @binding(9) var<storage, read_write> grad_cla: array<Value>;    // (R, B, T, K)
-@group(0) @binding(10) var<storage, read_write> partial: array<Value>;       // (R, B, slices, 3, K): level, total and sum of slices of T
+// (R, B, slices, 3, K): level, total and sum of slices of T
+@group(0) @binding(10) var<storage, read_write> partial: array<Value>;
 
 const WORKGROUP_SIZE = 64u;
 const LOW = 1e-7;
@@ -78,7 +81,8 @@ fn pool(first: u32, begin: u32, end: u32) -> Pool {
     return Pool(level, total, sum);
 }
 
-// Stores the probability for clip and Value `at`, counted over all replicas, and the sums for the weights. Returns the sum of a.
+// Stores the probability for clip and Value `at`, counted over all replicas, and the sums for the weights. Returns the
+// sum of a.
 fn store(at: u32, all: Pool, n: u32) -> Value {
     let total = select(all.total, Value(1.0), n == 0u);
     let mean = all.sum / total;

@@ -1,53 +1,53 @@
 // Batch norm over the valid rows (b, t), t < lengths[b], of x (B, T, F):
 //
 //   forward    y = f(gamma (x - mean) rstd + beta), f nothing, or dropout of ReLU; 0 in padding
-//   backward   g = grad_y f'; grad_beta = sum g; grad_gamma = sum g xhat; grad_x = gamma rstd (g - (grad_beta + xhat grad_gamma) / n); 0 in padding
+//   backward   g = grad_y f'; grad_beta = sum g; grad_gamma = sum g xhat; grad_x = gamma rstd (g - (grad_beta + xhat
+//   grad_gamma) / n); 0 in padding
 //
 // An invocation owns one Value (one or four columns) of a slice of rows. Slices are reduced in a fixed order.
 #import value
+#import place
 #import grid
 #import nan
 #import dropout
 
 struct Params {
+    // For a gradient of gamma or beta its place, else theirs.
+    gamma: Place,
+    beta: Place,
+    // Running statistics.
+    mean: Place,
+    variance: Place,
     rows: u32,       // B T
     t: u32,          // T
     f: u32,          // F in Values
     slice_rows: u32, // rows of a slice
     slices: u32,     // slices that cover all rows
-    // From one replica to the next; all but lengths' in Values. 0 for a tensor that all replicas share.
+    // From one replica to the next, in Values and in lengths. 0 for a tensor that all replicas share.
     x_stride: u32,
     lengths_stride: u32,
-    gamma_stride: u32,
-    beta_stride: u32,
-    mean_stride: u32,
-    var_stride: u32,
     eps: f32,
     momentum: f32,
     relu: u32,       // 1: ReLU, then dropout
     threshold: u32,  // of dropout; 0: none
     scale: f32,      // 1 / (1 - p)
     stream: u32,
-    accumulate: u32, // add to grad_x, or to grad_gamma
-    accumulate_beta: u32,
-    // Offsets in the output of the running mean, or gamma's gradient, and of the running variance, or beta's gradient.
-    first_at: u32,
-    second_at: u32,
-    wants_gamma: u32, // which of the two gradients are needed
-    wants_beta: u32,
+    accumulate: u32, // add to grad_x
 }
 
 @group(0) @binding(0) var<uniform> p: Params;
 @group(0) @binding(1) var<storage, read> x: array<Value>;                    // (B, T, F) every x_stride
 @group(0) @binding(2) var<storage, read> lengths: array<u32>;                // (B) every lengths_stride
-@group(0) @binding(3) var<storage, read> gamma: array<Value>;                // (F) every gamma_stride
-@group(0) @binding(4) var<storage, read> beta: array<Value>;                 // (F) every beta_stride
-@group(0) @binding(5) var<storage, read_write> running: array<Value>;        // (F) every mean_stride from first_at on, and every var_stride from second_at on
+@group(0) @binding(3) var<storage, read> gamma: array<Value>;                // (F)
+@group(0) @binding(4) var<storage, read> beta: array<Value>;                 // (F)
+// mean and variance, (F) each
+@group(0) @binding(5) var<storage, read_write> running: array<Value>;
 @group(0) @binding(7) var<storage, read> clock: array<vec4<u32>>;            // (R): seed low, seed high, step, 0
 @group(0) @binding(8) var<storage, read_write> y: array<Value>;              // (R, B, T, F)
 @group(0) @binding(9) var<storage, read> grad_y: array<Value>;               // (R, B, T, F)
 @group(0) @binding(10) var<storage, read_write> grad_x: array<Value>;        // (R, B, T, F)
-@group(0) @binding(11) var<storage, read_write> grad_affine: array<Value>;   // of gamma (F) every gamma_stride from first_at on, of beta every beta_stride from second_at on
+// of gamma and beta, (F) each
+@group(0) @binding(11) var<storage, read_write> grad_affine: array<Value>;
 @group(0) @binding(13) var<storage, read_write> saved_moments: array<Value>; // (R, 3, F): mean, rstd, 1 / n
 @group(0) @binding(14) var<storage, read_write> partial: array<Value>;       // (R, slices, 2, F)
 @group(0) @binding(15) var<storage, read_write> counts: array<f32>;          // (R, slices): valid rows
@@ -80,7 +80,8 @@ fn join(a: Moments, b: Moments) -> Moments {
     return Moments(n, a.mean + delta * fraction, a.square + b.square + delta * delta * (a.n * fraction));
 }
 
-// Mean and squared deviations of each slice in one pass, shifted by the slice's first valid row so that nothing cancels.
+// Mean and squared deviations of each slice in one pass, shifted by the slice's first valid row so that nothing
+// cancels.
 @compute @workgroup_size(64)
 fn batch_norm_forward_slices(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) count: vec3<u32>,
                              @builtin(local_invocation_index) local_index: u32) {
@@ -138,8 +139,8 @@ fn batch_norm_forward_moments(@builtin(workgroup_id) id: vec3<u32>, @builtin(num
     saved_moments[at + p.f] = 1.0 / sqrt(m.square * inverse_n + p.eps);
     saved_moments[at + 2u * p.f] = Value(inverse_n);
     if m.n > 0.0 {
-        let mean_at = p.first_at + id.z * p.mean_stride + c;
-        let var_at = p.second_at + id.z * p.var_stride + c;
+        let mean_at = at_place(p.mean, id.z, c);
+        let var_at = at_place(p.variance, id.z, c);
         running[mean_at] = (1.0 - p.momentum) * running[mean_at] + p.momentum * m.mean;
         running[var_at] = (1.0 - p.momentum) * running[var_at] + p.momentum * m.square / max(m.n - 1.0, 1.0);
     }
@@ -169,8 +170,8 @@ fn batch_norm_forward(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgro
     if i >= p.slices * p.f { return; }
     let c = i % p.f;
     let at = id.z * 3u * p.f + c;
-    let scale = gamma[id.z * p.gamma_stride + c] * saved_moments[at + p.f];
-    normalise(id.z, i, saved_moments[at], scale, beta[id.z * p.beta_stride + c], clock[id.z]);
+    let scale = gamma[at_place(p.gamma, id.z, c)] * saved_moments[at + p.f];
+    normalise(id.z, i, saved_moments[at], scale, beta[at_place(p.beta, id.z, c)], clock[id.z]);
 }
 
 // As above with the running statistics.
@@ -180,9 +181,9 @@ fn batch_norm_forward_eval(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_wo
     let i = group_index(id, count) * WORKGROUP_SIZE + local_index;
     if i >= p.slices * p.f { return; }
     let c = i % p.f;
-    let rstd = 1.0 / sqrt(running[p.second_at + id.z * p.var_stride + c] + p.eps);
-    let scale = gamma[id.z * p.gamma_stride + c] * rstd;
-    normalise(id.z, i, running[p.first_at + id.z * p.mean_stride + c], scale, beta[id.z * p.beta_stride + c], vec4(0u));
+    let rstd = 1.0 / sqrt(running[at_place(p.variance, id.z, c)] + p.eps);
+    let scale = gamma[at_place(p.gamma, id.z, c)] * rstd;
+    normalise(id.z, i, running[at_place(p.mean, id.z, c)], scale, beta[at_place(p.beta, id.z, c)], vec4(0u));
 }
 
 // The gradient before ReLU and dropout. Where y > 0 a value was neither clipped nor dropped.
@@ -246,13 +247,13 @@ fn batch_norm_backward_sums(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_w
     }
     sums[id.z * 2u * p.f + c] = sum;
     sums[(id.z * 2u + 1u) * p.f + c] = sum_x;
-    let gamma_at = p.first_at + id.z * p.gamma_stride + c;
-    let beta_at = p.second_at + id.z * p.beta_stride + c;
-    if p.wants_beta == 1u {
-        if p.accumulate_beta == 1u { grad_affine[beta_at] += sum; } else { grad_affine[beta_at] = sum; }
+    let gamma_at = at_place(p.gamma, id.z, c);
+    let beta_at = at_place(p.beta, id.z, c);
+    if p.beta.wanted == 1u {
+        if p.beta.accumulate == 1u { grad_affine[beta_at] += sum; } else { grad_affine[beta_at] = sum; }
     }
-    if p.wants_gamma == 1u {
-        if p.accumulate == 1u { grad_affine[gamma_at] += sum_x; } else { grad_affine[gamma_at] = sum_x; }
+    if p.gamma.wanted == 1u {
+        if p.gamma.accumulate == 1u { grad_affine[gamma_at] += sum_x; } else { grad_affine[gamma_at] = sum_x; }
     }
 }
 
@@ -266,7 +267,7 @@ fn batch_norm_backward_input(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_
     let mean = saved_moments[moments];
     let rstd = saved_moments[moments + p.f];
     let inverse_n = saved_moments[moments + 2u * p.f];
-    let scale = gamma[id.z * p.gamma_stride + c] * rstd;
+    let scale = gamma[at_place(p.gamma, id.z, c)] * rstd;
     let offset = sums[id.z * 2u * p.f + c] * inverse_n;
     let slope = sums[(id.z * 2u + 1u) * p.f + c] * inverse_n * rstd;
     var row = i / p.f * p.slice_rows;

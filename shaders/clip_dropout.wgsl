@@ -1,5 +1,5 @@
-// Dropout with one mask per clip, shared by all its instances: y (B, T, F) = x times a factor of (b, f), grad_x = grad_y times it; and
-// the factors alone.
+// Dropout with one mask per clip, shared by all its instances: y (B, T, F) = x times a factor of (b, f), grad_x =
+// grad_y times it; and the factors alone.
 #import grid
 #import dropout
 

@@ -2,7 +2,8 @@
 //
 //   draw       y_lengths = lengths, for the chosen ones + lengths2
 //   features   y (B, T + T2, F): the valid instances of x, then for the chosen ones those of x2, then 0
-//   labels     of the chosen ones: known in both: max(t, t2); in one: that one's if at least 1/2; else unknown. Others are unchanged
+//   labels     of the chosen ones: known in both: max(t, t2); in one: that one's if at least 1/2; else unknown. Others
+//   are unchanged
 #import value
 #import philox
 #import grid
@@ -19,7 +20,8 @@ struct Params {
 }
 
 @group(0) @binding(0) var<uniform> p: Params;
-@group(0) @binding(1) var<storage, read> clock: array<vec4<u32>>;       // (seed low, seed high, step, 0) every clock_stride
+// (seed low, seed high, step, 0) every clock_stride
+@group(0) @binding(1) var<storage, read> clock: array<vec4<u32>>;
 @group(0) @binding(2) var<storage, read> lengths: array<u32>;           // (R, B)
 @group(0) @binding(3) var<storage, read> lengths2: array<u32>;          // (R, B)
 @group(0) @binding(4) var<storage, read_write> y_lengths: array<u32>;   // (R, B)

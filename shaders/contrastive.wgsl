@@ -1,4 +1,5 @@
-// NT-Xent of the rows of two batches, see src/ops/contrastive.rs. Rows 0 .. B - 1 are those of a, B .. 2 B - 1 those of g.
+// NT-Xent of the rows of two batches, see src/ops/contrastive.rs. Rows 0 .. B - 1 are those of a, B .. 2 B - 1 those of
+// g.
 #import grid
 #import lanes
 
@@ -15,7 +16,8 @@ struct Params {
 @group(0) @binding(2) var<storage, read> lengths: array<u32>;                  // (R, B)
 @group(0) @binding(3) var<storage, read_write> unit_rows: array<f32>;          // (R, 2 B, D)
 @group(0) @binding(4) var<storage, read_write> inverse_norms: array<f32>;      // (R, 2 B)
-@group(0) @binding(5) var<storage, read_write> softmax: array<f32>;            // (R, 2 B, 2 B), 0 on the diagonal and in padding
+// (R, 2 B, 2 B), 0 on the diagonal and in padding
+@group(0) @binding(5) var<storage, read_write> softmax: array<f32>;
 @group(0) @binding(6) var<storage, read_write> rows: array<vec2<f32>>;         // (R, 2 B), loss and 1 for a valid row
 @group(0) @binding(7) var<storage, read> parts: array<vec2<f32>>;              // (R), sum and count of the mean
 @group(0) @binding(8) var<storage, read> grad_y: array<f32>;                   // (R)

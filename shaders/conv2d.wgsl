@@ -2,12 +2,13 @@
 //
 //   forward          y (M, N) = f(patches(x) (M, K) packed_weights (K, N) + b), f nothing or ReLU
 //   backward relu    g (M, N) = grad_y where y > 0, else 0
-//   backward input   grad_x = the same product of g with the weights rotated by 180 degrees and their channels exchanged
+//   backward input   grad_x = the same product of g with the weights rotated by 180 degrees and their channels
+//   exchanged
 //   backward weight  grad_w (N, K) = g (M, N)^T patches(x) (M, K)
 //   backward bias    grad_b (N) = sum over M of g
 //
-// M = B H W pixels, K = size^2 C kernel positions and channels, the channel innermost. patches(x) is never stored: a tile
-// loads its elements from x.
+// M = B H W pixels, K = size^2 C kernel positions and channels, the channel innermost. patches(x) is never stored: a
+// tile loads its elements from x.
 #import grid
 #import tile_product
 #import conv2d
@@ -15,14 +16,18 @@
 #import nan
 
 @group(0) @binding(0) var<uniform> p: Params;
-@group(0) @binding(1) var<storage, read> x: array<f32>;                    // (B, H, W, C) every x_stride; g for the backward input
+// (B, H, W, C) every x_stride; g for the backward input
+@group(0) @binding(1) var<storage, read> x: array<f32>;
 @group(0) @binding(2) var<storage, read> w: array<f32>;                    // (N, C, size, size) every w_stride
 @group(0) @binding(3) var<storage, read> b: array<f32>;                    // (N) every b_stride
-@group(0) @binding(4) var<storage, read_write> packed_weights: array<f32>; // (R, depth, N) in panels, rows from K on are 0
+// (R, depth, N) in panels, rows from K on are 0
+@group(0) @binding(4) var<storage, read_write> packed_weights: array<f32>;
 @group(0) @binding(5) var<storage, read> weights: array<f32>;              // the same, to read
-@group(0) @binding(6) var<storage, read_write> y: array<f32>;              // (R, B, H, W, N); grad_x for the backward input
+// (R, B, H, W, N); grad_x for the backward input
+@group(0) @binding(6) var<storage, read_write> y: array<f32>;
 @group(0) @binding(8) var<storage, read> grad_y: array<f32>;               // (R, M, N)
-@group(0) @binding(10) var<storage, read_write> partial: array<f32>;       // (R, slices, N, depth) or (R, slices, pixels_at_once, N)
+// (R, slices, N, depth) or (R, slices, pixels_at_once, N)
+@group(0) @binding(10) var<storage, read_write> partial: array<f32>;
 @group(0) @binding(11) var<storage, read_write> grad_w: array<f32>;        // (N, C, size, size) every w_stride
 @group(0) @binding(12) var<storage, read_write> grad_b: array<f32>;        // (N) every b_stride
 
@@ -56,8 +61,8 @@ fn conv2d_pack(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) co
     }
 }
 
-// The same for the kernels that work on runs of pixels: (R, N / 4, chunks, size, 4) of four output channels each, where a chunk is four
-// neighbouring positions (row, channel) of a kernel column; positions past the end are 0.
+// The same for the kernels that work on runs of pixels: (R, N / 4, chunks, size, 4) of four output channels each, where
+// a chunk is four neighbouring positions (row, channel) of a kernel column; positions past the end are 0.
 @compute @workgroup_size(64)
 fn conv2d_runs_pack(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) count: vec3<u32>,
                     @builtin(local_invocation_index) local_index: u32) {
@@ -75,7 +80,9 @@ fn conv2d_runs_pack(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroup
             packed_weights[first + run_at(row * p.c + c, column)] = w[id.z * p.w_stride + source];
         }
         if c == 0u {
-            for (var position = p.size * p.c; position < positions; position++) { packed_weights[first + run_at(position, column)] = 0.0; }
+            for (var position = p.size * p.c; position < positions; position++) {
+                packed_weights[first + run_at(position, column)] = 0.0;
+            }
         }
     }
 }

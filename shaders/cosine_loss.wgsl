@@ -21,7 +21,8 @@ struct Params {
 @group(0) @binding(3) var<storage, read> lengths: array<u32>;            // (R, B)
 @group(0) @binding(4) var<storage, read> own: array<f32>;                // (R, B, D)
 @group(0) @binding(5) var<storage, read_write> rows: array<vec2<f32>>;   // (R, B), loss and 1 for a pair that counts
-@group(0) @binding(6) var<storage, read_write> saved: array<vec4<f32>>;  // (R, B): cos, 1 / |x|, 1 / |target|, slope of the loss by cos
+// (R, B): cos, 1 / |x|, 1 / |target|, slope of the loss by cos
+@group(0) @binding(6) var<storage, read_write> saved: array<vec4<f32>>;
 @group(0) @binding(7) var<storage, read> parts: array<vec2<f32>>;        // (R), sum and count of the mean
 @group(0) @binding(8) var<storage, read> grad_y: array<f32>;             // (R)
 @group(0) @binding(9) var<storage, read_write> grad_x: array<f32>;      // (R, B, D)

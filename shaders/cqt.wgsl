@@ -2,8 +2,8 @@
 //
 //   forward    y (B, T, K) = |sum over j of h_k[j] x[t hop + first_k + j - centre]|
 //
-// 64 invocations work on 64 rows (frames of any clips) and 4 groups of filters, each on 4 rows and one group. They load the rows'
-// samples together, a slice at a time, up to the end of their longest filter.
+// 64 invocations work on 64 rows (frames of any clips) and 4 groups of filters, each on 4 rows and one group. They load
+// the rows' samples together, a slice at a time, up to the end of their longest filter.
 #import grid
 #import cqt
 

@@ -20,7 +20,8 @@ struct Params {
 @group(0) @binding(3) var<storage, read> lengths: array<u32>;                // (R, B)
 @group(0) @binding(4) var<storage, read_write> y: array<f32>;                // (R)
 @group(0) @binding(5) var<storage, read_write> parts: array<vec2<f32>>;      // (R), numerator and denominator of y
-@group(0) @binding(6) var<storage, read_write> saved_rows: array<vec2<f32>>; // (R, B), max x and sum target / sum exp(x - max)
+// (R, B), max x and sum target / sum exp(x - max)
+@group(0) @binding(6) var<storage, read_write> saved_rows: array<vec2<f32>>;
 @group(0) @binding(7) var<storage, read> grad_y: array<f32>;                 // (R)
 @group(0) @binding(8) var<storage, read_write> grad_x: array<f32>;           // (R, B, K)
 

@@ -1,4 +1,5 @@
-// Glimpse locations: the first uniform, later ones normal around a mean. Random numbers are a function of (seed, step, stream, clip).
+// Glimpse locations: the first uniform, later ones normal around a mean. Random numbers are a function of (seed, step,
+// stream, clip).
 #import philox
 #import normal
 #import grid
@@ -11,7 +12,8 @@ struct Params {
 }
 
 @group(0) @binding(0) var<uniform> p: Params;
-@group(0) @binding(1) var<storage, read> clock: array<vec4<u32>>;       // (seed low, seed high, step, 0) every clock_stride
+// (seed low, seed high, step, 0) every clock_stride
+@group(0) @binding(1) var<storage, read> clock: array<vec4<u32>>;
 @group(0) @binding(2) var<storage, read> mu: array<vec2<f32>>;          // (R, B)
 @group(0) @binding(3) var<storage, read_write> y: array<vec2<f32>>;     // (R, B)
 @group(0) @binding(4) var<storage, read_write> drawn: array<vec2<f32>>; // (R, B), y before it was cut

@@ -16,7 +16,8 @@ struct Params {
 
 @group(0) @binding(0) var<uniform> p: Params;
 @group(0) @binding(1) var<storage, read> rows: array<u32>;            // (B) every rows_stride
-@group(0) @binding(2) var<storage, read> bytes: array<u32>;           // (slots, words), four uint8 each, the first lowest
+// (slots, words), four uint8 each, the first lowest
+@group(0) @binding(2) var<storage, read> bytes: array<u32>;
 @group(0) @binding(3) var<storage, read> values4: array<vec4<f32>>;   // (slots, words)
 @group(0) @binding(4) var<storage, read> values: array<f32>;          // (slots, words)
 @group(0) @binding(5) var<storage, read_write> x4: array<vec4<f32>>;  // (R, B, words)

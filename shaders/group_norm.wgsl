@@ -2,24 +2,21 @@
 #import grid
 #import lanes
 #import value
+#import place
 
 struct Params {
+    // For a gradient of gamma or beta its place, else theirs.
+    gamma: Place,
+    beta: Place,
     clips: u32,
     t: u32,
-    f: u32,      // Values of a row
+    f: u32,       // Values of a row
     groups: u32,
     columns: u32, // Values of a row in a group
     x_stride: u32,
     lengths_stride: u32,
-    gamma_stride: u32,
-    beta_stride: u32,
     eps: f32,
     accumulate: u32,
-    accumulate_beta: u32,
-    first_at: u32,
-    second_at: u32,
-    wants_gamma: u32,
-    wants_beta: u32,
     first: u32,   // backward sums and affine: a sum over the instances, or the clips, from first to stop;
     stop: u32,    //   a longer one is a sum of several
 }
@@ -27,14 +24,16 @@ struct Params {
 @group(0) @binding(0) var<uniform> p: Params;
 @group(0) @binding(1) var<storage, read> x: array<Value>;                        // (B, T, F) every x_stride
 @group(0) @binding(2) var<storage, read> lengths: array<u32>;                    // (B) every lengths_stride
-@group(0) @binding(3) var<storage, read> gamma: array<Value>;                    // (F) every gamma_stride
-@group(0) @binding(4) var<storage, read> beta: array<Value>;                     // (F) every beta_stride
+@group(0) @binding(3) var<storage, read> gamma: array<Value>;                    // (F)
+@group(0) @binding(4) var<storage, read> beta: array<Value>;                     // (F)
 @group(0) @binding(5) var<storage, read_write> y: array<Value>;                  // (R, B, T, F)
 @group(0) @binding(6) var<storage, read_write> saved_moments: array<vec2<f32>>;  // (R, B, G): mean, rstd
 @group(0) @binding(7) var<storage, read> grad_y: array<Value>;                   // (R, B, T, F)
 @group(0) @binding(8) var<storage, read_write> grad_x: array<Value>;             // (R, B, T, F)
-@group(0) @binding(9) var<storage, read_write> partial: array<Value>;            // (R, B, 2, F): sums over t of grad_y, of grad_y xhat
-@group(0) @binding(10) var<storage, read_write> grad_affine: array<Value>;       // of gamma (F) every gamma_stride from first_at on, of beta every beta_stride from second_at on
+// (R, B, 2, F): sums over t of grad_y, of grad_y xhat
+@group(0) @binding(9) var<storage, read_write> partial: array<Value>;
+// of gamma and beta, (F) each
+@group(0) @binding(10) var<storage, read_write> grad_affine: array<Value>;
 
 // The sum of a Value's elements, and their number.
 #ifdef VEC4
@@ -58,8 +57,9 @@ fn clip_group(replica: u32, index: u32) -> Group {
     let clip = index / p.groups;
     let size = p.t * p.f;
     let valid = min(lengths[replica * p.lengths_stride + clip], p.t);
-    return Group(clip, index % p.groups * p.columns, replica * p.x_stride + clip * size, (replica * p.clips + clip) * size,
-                 valid * p.columns);
+    let column = index % p.groups * p.columns;
+    let to = (replica * p.clips + clip) * size;
+    return Group(clip, column, replica * p.x_stride + clip * size, to, valid * p.columns);
 }
 
 // Position in a clip of Value `i` of a group.
@@ -91,7 +91,7 @@ fn group_norm_forward(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgro
         var v = Value(0.0);
         if i < g.values {
             let c = g.column + i % p.columns;
-            v = (x[g.x_at + at] - mean) * rstd * gamma[id.z * p.gamma_stride + c] + beta[id.z * p.beta_stride + c];
+            v = (x[g.x_at + at] - mean) * rstd * gamma[at_place(p.gamma, id.z, c)] + beta[at_place(p.beta, id.z, c)];
         }
         y[g.to + at] = v;
     }
@@ -137,13 +137,15 @@ fn group_norm_backward_affine(@builtin(workgroup_id) id: vec3<u32>, @builtin(num
         sum += partial[at];
         sum_x += partial[at + p.f];
     }
-    let gamma_at = p.first_at + id.z * p.gamma_stride + c;
-    let beta_at = p.second_at + id.z * p.beta_stride + c;
-    if p.wants_beta == 1u {
-        if p.accumulate_beta == 1u || p.first > 0u { grad_affine[beta_at] += sum; } else { grad_affine[beta_at] = sum; }
+    let gamma_at = at_place(p.gamma, id.z, c);
+    let beta_at = at_place(p.beta, id.z, c);
+    if p.beta.wanted == 1u {
+        let add = p.beta.accumulate == 1u || p.first > 0u;
+        if add { grad_affine[beta_at] += sum; } else { grad_affine[beta_at] = sum; }
     }
-    if p.wants_gamma == 1u {
-        if p.accumulate == 1u || p.first > 0u { grad_affine[gamma_at] += sum_x; } else { grad_affine[gamma_at] = sum_x; }
+    if p.gamma.wanted == 1u {
+        let add = p.gamma.accumulate == 1u || p.first > 0u;
+        if add { grad_affine[gamma_at] += sum_x; } else { grad_affine[gamma_at] = sum_x; }
     }
 }
 
@@ -159,7 +161,7 @@ fn group_norm_backward_input(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_
     for (var i = lane; i < p.columns; i += LANES) {
         let c = g.column + i;
         let at = (id.z * p.clips + g.clip) * 2u * p.f + c;
-        let scale = gamma[id.z * p.gamma_stride + c];
+        let scale = gamma[at_place(p.gamma, id.z, c)];
         sums += vec2(total(partial[at] * scale), total(partial[at + p.f] * scale));
     }
     let means = sum_of_lanes(lane, sums) / max(f32(g.values) * SIZE, 1.0);
@@ -167,7 +169,7 @@ fn group_norm_backward_input(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_
         let at = place(g, i);
         var v = Value(0.0);
         if i < g.values {
-            let slope = grad_y[g.to + at] * gamma[id.z * p.gamma_stride + g.column + i % p.columns];
+            let slope = grad_y[g.to + at] * gamma[at_place(p.gamma, id.z, g.column + i % p.columns)];
             v = (slope - means.x - (x[g.x_at + at] - moments.x) * (moments.y * means.y)) * moments.y;
         }
         if p.accumulate == 1u { grad_x[g.to + at] += v; } else { grad_x[g.to + at] = v; }

@@ -2,8 +2,8 @@
 //
 //   forward    y[n] = x[2n] / 2 + sum over q of taps[q] (x[2n - 2q - 1] + x[2n + 2q + 1])
 //
-// Only the odd samples o[m] = x[2m + 1] are filtered: y[n] takes o[n - q - 1] and o[n + q]. One invocation computes four
-// neighbouring outputs, for which each step of q loads one new sample on either side.
+// Only the odd samples o[m] = x[2m + 1] are filtered: y[n] takes o[n - q - 1] and o[n + q]. One invocation computes
+// four neighbouring outputs, for which each step of q loads one new sample on either side.
 #import grid
 
 struct Params {
@@ -43,7 +43,9 @@ fn halve_forward(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) 
     let clip = id.z * p.x_stride + b * p.s;
     let n = i32(first);
 
-    var sum = 0.5 * vec4(sample_at(clip, 2 * n), sample_at(clip, 2 * n + 2), sample_at(clip, 2 * n + 4), sample_at(clip, 2 * n + 6));
+    let here = vec4(sample_at(clip, 2 * n), sample_at(clip, 2 * n + 2),
+                    sample_at(clip, 2 * n + 4), sample_at(clip, 2 * n + 6));
+    var sum = 0.5 * here;
     var right = vec4(odd(clip, n), odd(clip, n + 1), odd(clip, n + 2), odd(clip, n + 3));
     var left = vec4(odd(clip, n - 1), right.xyz);
     for (var q = 0; q < i32(p.taps); q++) {

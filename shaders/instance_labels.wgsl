@@ -15,7 +15,8 @@ struct Params {
 @group(0) @binding(0) var<uniform> p: Params;
 @group(0) @binding(1) var<storage, read> rows: array<u32>;            // (B) every rows_stride
 @group(0) @binding(2) var<storage, read> clip_lengths: array<u32>;    // (N)
-@group(0) @binding(3) var<storage, read> codes: array<u32>;           // (N, words), 16 of two bits each, the first lowest
+// (N, words), 16 of two bits each, the first lowest
+@group(0) @binding(3) var<storage, read> codes: array<u32>;
 @group(0) @binding(4) var<storage, read_write> targets: array<f32>;   // (R, B T, K)
 @group(0) @binding(5) var<storage, read_write> observed: array<f32>;  // (R, B T, K)
 @group(0) @binding(6) var<storage, read_write> y_lengths: array<u32>; // (R, B T)

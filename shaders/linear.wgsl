@@ -6,7 +6,8 @@
 //   backward bias    grad_b (N)    = sum over M of grad_y
 //
 // All three products are C (rows, cols) = A (rows, depth) B (depth, cols); only the loads into the tiles differ.
-// With S segments there is a product for each: segment s has the rows s, s + S, ... of x and y, and its own columns of w (N, S, K).
+// With S segments there is a product for each: segment s has the rows s, s + S, ... of x and y, and its own columns of
+// w (N, S, K).
 #import grid
 #import tile_product
 #import linear
@@ -19,7 +20,8 @@
 @group(0) @binding(4) var<storage, read_write> y: array<f32>;       // (R, M, S, N)
 @group(0) @binding(5) var<storage, read> grad_y: array<f32>;        // (R, M, S, N)
 @group(0) @binding(6) var<storage, read_write> grad_x: array<f32>;  // (R, M, S, K)
-@group(0) @binding(7) var<storage, read_write> partial: array<f32>; // (N, S, K) every w_stride for R and slices, or (R, slices, N)
+// (N, S, K) every w_stride for R and slices, or (R, slices, N)
+@group(0) @binding(7) var<storage, read_write> partial: array<f32>;
 @group(0) @binding(8) var<storage, read_write> total: array<f32>;   // grad_w, grad_b or grad_x, every w_stride
 
 // Row m of a product, among the rows of x or y.
@@ -177,8 +179,8 @@ fn linear_backward_bias(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workg
     partial[id.z * p.n + c] = sum;
 }
 
-// Reduces the slices, in order. Here n * k is the number of weights (k = 1 for a bias), in one segment; or of the elements of grad_x,
-// in a single slice.
+// Reduces the slices, in order. Here n * k is the number of weights (k = 1 for a bias), in one segment; or of the
+// elements of grad_x, in a single slice.
 @compute @workgroup_size(64)
 fn linear_backward_slices(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) count: vec3<u32>,
                           @builtin(local_invocation_index) local_index: u32) {

@@ -6,8 +6,8 @@
 // Focal: bce and its slope become
 //   -(t a (1 - x)^c log x + (1 - t) (1 - a) x^c log(1 - x)), for a = balance_k, c = focusing.
 //
-// By observed entries: weight_b = 1, denominator_b = known labels of clip b. By clips: weight_b = 1 / known labels, denominator_b = 1,
-// both 0 where nothing is known. Partial: weight_b = g(q) / K, denominator_b = 1.
+// By observed entries: weight_b = 1, denominator_b = known labels of clip b. By clips: weight_b = 1 / known labels,
+// denominator_b = 1, both 0 where nothing is known. Partial: weight_b = g(q) / K, denominator_b = 1.
 // A clip of length 0 (padding) has weight 0 and denominator 0.
 #import grid
 #import log_ratio

@@ -1,6 +1,7 @@
-// 2 x 2 max pooling with stride 2 of x (B, H, W, C). Sizes round down (a last odd row or column is ignored) or up (its windows have one
-// row or column). With relu, y is at least 0. The gradient goes to the first largest element of a window, row by row, which the forward
-// pass saves: 0 to 3, or 4 where relu makes it 0; with VEC4 in a byte for each channel.
+// 2 x 2 max pooling with stride 2 of x (B, H, W, C). Sizes round down (a last odd row or column is ignored) or up (its
+// windows have one row or column). With relu, y is at least 0. The gradient goes to the first largest element of a
+// window, row by row, which the forward pass saves: 0 to 3, or 4 where relu makes it 0; with VEC4 in a byte for each
+// channel.
 #import value
 #import nan
 #import grid

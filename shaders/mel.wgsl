@@ -1,6 +1,7 @@
 // Sums a spectrogram into bands, on a linear or logarithmic scale.
 //
-//   forward    v = sum over bins k of band m of weights x;  y (..., M) = v, ln(v + offset), or 10 log10(max(v, offset)) - level
+//   forward    v = sum over bins k of band m of weights x;  y (..., M) = v, ln(v + offset), or 10 log10(max(v, offset))
+//   - level
 //
 // A band covers consecutive bins; the weights are packed one band after the other.
 #import grid

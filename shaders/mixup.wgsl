@@ -20,7 +20,8 @@ struct Params {
 }
 
 @group(0) @binding(0) var<uniform> p: Params;
-@group(0) @binding(1) var<storage, read> clock: array<vec4<u32>>;       // (seed low, seed high, step, 0) every clock_stride
+// (seed low, seed high, step, 0) every clock_stride
+@group(0) @binding(1) var<storage, read> clock: array<vec4<u32>>;
 @group(0) @binding(2) var<storage, read> lengths: array<u32>;           // (R, B)
 @group(0) @binding(3) var<storage, read> lengths2: array<u32>;          // (R, B)
 @group(0) @binding(4) var<storage, read_write> y_lengths: array<u32>;   // (R, B)
@@ -40,7 +41,8 @@ const STREAM = 0x313Fu;
 const TURN = 524288u; // angles in a full turn
 const LARGEST = 80.0; // safe bound of exponents in f32
 
-// From two uniform words: Student's t with 2 alpha degrees of freedom by Bailey's polar method, transformed to Beta(alpha, alpha).
+// From two uniform words: Student's t with 2 alpha degrees of freedom by Bailey's polar method, transformed to
+// Beta(alpha, alpha).
 fn beta(words: vec2<u32>) -> f32 {
     let v = (f32(words.x >> 9u) + 0.5) / 8388608.0; // 1 - u, all bits of which f32 holds
     let e = min(-v * log_ratio(v) / p.alpha, LARGEST);

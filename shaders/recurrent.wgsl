@@ -1,5 +1,5 @@
-// A recurrent layer: a workgroup loops over the steps of four clips of a replica and direction. An invocation computes units `lane`,
-// `lane` + 64 and so on, with the four clips of a unit in a vec4; the state stays in workgroup memory.
+// A recurrent layer: a workgroup loops over the steps of four clips of a replica and direction. An invocation computes
+// units `lane`, `lane` + 64 and so on, with the four clips of a unit in a vec4; the state stays in workgroup memory.
 alias Value = vec4<f32>;
 #import recurrent
 
@@ -42,9 +42,15 @@ fn block(id: vec3<u32>, group: u32) -> Block {
     return Block(id.z % p.directions, replica, clips, min(CLIPS, p.batch - first), valid);
 }
 
-fn from_activations(at: vec4<u32>) -> vec4<f32> { return vec4(activations[at.x], activations[at.y], activations[at.z], activations[at.w]); }
-fn from_saved(at: vec4<u32>) -> vec4<f32> { return vec4(saved_activations[at.x], saved_activations[at.y], saved_activations[at.z], saved_activations[at.w]); }
-fn from_gradients(at: vec4<u32>) -> vec4<f32> { return vec4(grad_activations[at.x], grad_activations[at.y], grad_activations[at.z], grad_activations[at.w]); }
+fn from_activations(at: vec4<u32>) -> vec4<f32> {
+    return vec4(activations[at.x], activations[at.y], activations[at.z], activations[at.w]);
+}
+fn from_saved(at: vec4<u32>) -> vec4<f32> {
+    return vec4(saved_activations[at.x], saved_activations[at.y], saved_activations[at.z], saved_activations[at.w]);
+}
+fn from_gradients(at: vec4<u32>) -> vec4<f32> {
+    return vec4(grad_activations[at.x], grad_activations[at.y], grad_activations[at.z], grad_activations[at.w]);
+}
 fn from_grad_y(at: vec4<u32>) -> vec4<f32> { return vec4(grad_y[at.x], grad_y[at.y], grad_y[at.z], grad_y[at.w]); }
 
 fn from_x(direction: u32, at: vec4<u32>) -> vec4<f32> {

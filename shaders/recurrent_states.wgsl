@@ -21,7 +21,8 @@ struct Params {
 
 const COLUMNS = 16u;
 
-// W_hh, transposed if asked for, and b_hh of a direction. A workgroup takes 64 rows and 16 columns; the last column is the bias.
+// W_hh, transposed if asked for, and b_hh of a direction. A workgroup takes 64 rows and 16 columns; the last column is
+// the bias.
 @compute @workgroup_size(64)
 fn recurrent_pack(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) count: vec3<u32>,
                   @builtin(local_invocation_index) local_index: u32) {

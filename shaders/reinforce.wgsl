@@ -1,7 +1,8 @@
 // Policy gradient of a normal policy, and the fit of its baseline, over the clips that count.
 //
 //   forward    y = mean of -(reward - fixed) log pi(drawn) + (reward - baseline)^2
-//   backward   slopes by mu: -(reward - fixed) (drawn - mu) / sigma^2, by baseline: -2 (reward - baseline), over the number of clips
+//   backward   slopes by mu: -(reward - fixed) (drawn - mu) / sigma^2, by baseline: -2 (reward - baseline), over the
+//   number of clips
 #import grid
 
 struct Params {

@@ -1,6 +1,6 @@
-// 2D relative self-attention in the flash style: an invocation keeps a query (or, for the gradients of keys and values, a key) and
-// its sums in registers, and loops over the others in tiles, column by column. The logit term of a column's position is computed
-// once per column; those of the positions of ROWS rows are in workgroup memory.
+// 2D relative self-attention in the flash style: an invocation keeps a query (or, for the gradients of keys and values,
+// a key) and its sums in registers, and loops over the others in tiles, column by column. The logit term of a column's
+// position is computed once per column; those of the positions of ROWS rows are in workgroup memory.
 #import grid
 #import relative_attention
 
@@ -37,7 +37,9 @@ var<workgroup> row_sums: array<f32, ROW_TILE>;       // ds, summed over the colu
 var<workgroup> ring: array<vec4<f32>, RING>;         // sums for LANES neighbouring rows of rel_w
 
 // Four channels of `count`; those past the last repeat it, times 0.
-fn channel_indices(i: u32, count: u32) -> vec4<u32> { return min(vec4(4u * i) + vec4(0u, 1u, 2u, 3u), vec4(count - 1u)); }
+fn channel_indices(i: u32, count: u32) -> vec4<u32> {
+    return min(vec4(4u * i) + vec4(0u, 1u, 2u, 3u), vec4(count - 1u));
+}
 
 fn live(i: u32, count: u32) -> vec4<f32> {
     return vec4<f32>(vec4(4u * i) + vec4(0u, 1u, 2u, 3u) < vec4(count));
@@ -168,7 +170,8 @@ fn relative_attention_backward_delta(@builtin(workgroup_id) id: vec3<u32>, @buil
     delta[saved_at(image, head, i % positions())] = sum;
 }
 
-// Adds the ring's sums of one invocation to the sums of rel_w, and clears them. A channel is always added by the same invocation.
+// Adds the ring's sums of one invocation to the sums of rel_w, and clears them. A channel is always added by the same
+// invocation.
 fn flush(part: u32, column: u32, x: u32, other: u32, lane: u32) {
     let row = i32(column + p.width - 1u) - i32(x + other);
     let slot = (column + p.width + LANES - 1u - x - other) % LANES;
@@ -178,8 +181,9 @@ fn flush(part: u32, column: u32, x: u32, other: u32, lane: u32) {
     }
 }
 
-// dq, and sums for the gradients of the tables. A workgroup takes a group of queries, LANES neighbours of a row at a time. At a column of
-// keys each of them adds to another row of rel_w, and such a row passes from neighbour to neighbour as the columns advance.
+// dq, and sums for the gradients of the tables. A workgroup takes a group of queries, LANES neighbours of a row at a
+// time. At a column of keys each of them adds to another row of rel_w, and such a row passes from neighbour to
+// neighbour as the columns advance.
 @compute @workgroup_size(LANES)
 fn relative_attention_backward_input(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) count: vec3<u32>,
                                      @builtin(local_invocation_index) lane: u32) {

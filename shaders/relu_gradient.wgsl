@@ -1,4 +1,5 @@
-// The gradient of y = max(0, v) with respect to v: g = grad_y where y > 0, else 0. VEC4 where the length is a multiple of 4.
+// The gradient of y = max(0, v) with respect to v: g = grad_y where y > 0, else 0. VEC4 where the length is a multiple
+// of 4.
 #import grid
 #import value
 

@@ -1,8 +1,8 @@
 // The dataset rows of a step's batch, from the clock alone.
 //
-// A shuffled position is found by a Feistel network over the next power of two, whose round function is Philox under the
-// replica's seed; a value outside 0 .. n - 1 goes through the network again until it is inside (cycle walking), which
-// makes the network a permutation of 0 .. n - 1.
+// A shuffled position is found by a Feistel network over the next power of two, whose round function is Philox under
+// the replica's seed; a value outside 0 .. n - 1 goes through the network again until it is inside (cycle walking),
+// which makes the network a permutation of 0 .. n - 1.
 #import grid
 #import philox
 

@@ -2,8 +2,8 @@
 //
 //   forward    y (B, T, N + 1) = |sum over j of w[j] x[t hop + first + j] e^(-2 pi i k j / 2N)|^(1 or 2), k = 0 .. N
 //
-// A real frame of 2N samples is N complex points z[j] = (even sample, odd sample); their transform in workgroup memory gives
-// the spectrum by splitting it into the parts of the even and the odd samples.
+// A real frame of 2N samples is N complex points z[j] = (even sample, odd sample); their transform in workgroup memory
+// gives the spectrum by splitting it into the parts of the even and the odd samples.
 #import grid
 #import cis
 

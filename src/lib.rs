@@ -23,8 +23,8 @@
 //! ```
 //! [`Session::resume`] continues a stopped run; [`Trained::load`] reads a trained model.
 //!
-//! Settings are fields; their names, values, defaults and which model has which are in one table ([`run::settings::SETTINGS`]), which
-//! also defines the command line:
+//! Settings are fields; their names, values, defaults and which model has which are in one table
+//! ([`run::settings::SETTINGS`]), which also defines the command line:
 //!
 //! ```
 //! use wmic::Config;
@@ -36,9 +36,9 @@
 //! # Ok::<(), wmic::Error>(())
 //! ```
 //!
-//! A model is a function from a graph's inputs to probabilities ([`nn::models`]), of layers ([`nn`]) built from ops ([`ops`]). An
-//! [`Op`](graph::Op) has WGSL kernels, forward and backward, and an f64 reference that [`check`] compares it with; ops can be
-//! defined outside this crate, as in the example `custom_op`. Building a graph:
+//! A model is a function from a graph's inputs to probabilities ([`nn::models`]), of layers ([`nn`]) built from ops
+//! ([`ops`]). An [`Op`](graph::Op) has WGSL kernels, forward and backward, and an f64 reference that [`check`] compares
+//! it with; ops can be defined outside this crate, as in the example `custom_op`. Building a graph:
 //!
 //! ```
 //! use wmic::graph::{Graph, Init, Mode, Spec};
@@ -56,15 +56,16 @@
 //! # Layers
 //! Modules are layered: each imports only from lower layers and its own, and no two files import each other, which
 //! a test enforces. From below: [`core`], [`gpu`], [`graph`], [`check`], [`ops`],
-//! [`audio`], [`metrics`], [`data`], [`nn`], [`features`], [`run`], [`predict`], [`train`], [`compare`], [`output`], [`report`],
-//! [`bench`]. A training step is two plans replayed in turn (model and optimiser, see [`train::learner`]), and the clock (seeds and
-//! steps) is a tensor like any other.
+//! [`audio`], [`metrics`], [`data`], [`nn`], [`features`], [`run`], [`predict`], [`train`], [`compare`], [`output`],
+//! [`report`], [`bench`]. A training step is two plans replayed in turn (model and optimiser, see [`train::learner`]),
+//! and the clock (seeds and steps) is a tensor like any other.
 //!
-//! [`predict`] comes before [`train`], because a run ends with its own test: a [`Session`] evaluates with the predictor that later
-//! recognises recordings. The kinds of features ([`nn::FeatureKind`]) are in [`nn`], because a model names the kinds that it takes;
-//! [`features`] computes them.
+//! [`predict`] comes before [`train`], because a run ends with its own test: a [`Session`] evaluates with the predictor
+//! that later recognises recordings. The kinds of features ([`nn::FeatureKind`]) are in [`nn`], because a model names
+//! the kinds that it takes; [`features`] computes them.
 //!
-//! Errors ([`Error`]) name settings and function arguments in backquotes, which the command line replaces by its options.
+//! Errors ([`Error`]) name settings and function arguments in backquotes, which the command line replaces by its
+//! options.
 
 // The structs of `params!` name this crate, also within it.
 extern crate self as wmic;

@@ -1,5 +1,6 @@
-//! The law of the layers: a folder of `src/` imports only from folders before it, no two files import each other (a file that hands on
-//! what its own submodules have, as `mod.rs` does with `pub use`, does not import it), and the crates of one layer are named in no other.
+//! The law of the layers: a folder of `src/` imports only from folders before it, no two files import each other (a
+//! file that hands on what its own submodules have, as `mod.rs` does with `pub use`, does not import it), and the
+//! crates of one layer are named in no other.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -128,7 +129,8 @@ fn is_name(word: &str) -> bool {
     word.starts_with(|c: char| c.is_alphabetic() || c == '_')
 }
 
-/// A path from the root of the crate, `crate` in front; the program's own view of the crate is the same. Others stay as they are.
+/// A path from the root of the crate, `crate` in front; the program's own view of the crate is the same. Others stay as
+/// they are.
 fn absolute(path: &[String], module: &str) -> Vec<String> {
     let root = || std::iter::once("crate".to_owned());
     let own = || module.split("::").filter(|part| !part.is_empty()).map(str::to_owned);

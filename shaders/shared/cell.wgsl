@@ -1,6 +1,8 @@
-// One step of a recurrent cell, forward and backward. `Value` is f32 or a vector of them: several units, or several clips.
+// One step of a recurrent cell, forward and backward. `Value` is f32 or a vector of them: several units, or several
+// clips.
 //
-// x and g are the contributions to the gates of the input (W_ih x + b_ih) and of the previous state (W_hh h + b_hh), in PyTorch's order.
+// x and g are the contributions to the gates of the input (W_ih x + b_ih) and of the previous state (W_hh h + b_hh), in
+// PyTorch's order.
 //   tanh   h' = tanh(x + g)
 //   GRU    r, z = sigmoid(x + g); n = tanh(x + r g); h' = (1 - z) n + z h
 //   LSTM   i, f, o = sigmoid(x + g); n = tanh(x + g) (the third gate); c' = f c + i n; h' = o tanh(c')
@@ -72,6 +74,7 @@ fn cell_backward(gates: Gates, h: Value, c: Value, dh: Value, dc: Value) -> Slop
     let o = gates[3];
     let squashed = safe_tanh(f * c + i * n);
     let inner = dc + dh * o * (1.0 - squashed * squashed);
-    let all = Gates(inner * n * i * (1.0 - i), inner * c * f * (1.0 - f), inner * i * (1.0 - n * n), dh * squashed * o * (1.0 - o));
+    let all = Gates(inner * n * i * (1.0 - i), inner * c * f * (1.0 - f), inner * i * (1.0 - n * n),
+                    dh * squashed * o * (1.0 - o));
     return Slopes(all, all, Value(0.0), inner * f);
 }

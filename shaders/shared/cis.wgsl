@@ -1,6 +1,7 @@
 // (cos, sin) of 2 pi k / n for k <= n < 2^20, to f32 rounding: built-in sines may be off by 2^-11.
 // The angle is reduced to an eighth of a turn exactly, where a Taylor series suffices. All in f32, since integer
-// division is expensive; if a division rounds to the neighbouring octant, the reduced angle is 0 or 45 degrees all the same.
+// division is expensive; if a division rounds to the neighbouring octant, the reduced angle is 0 or 45 degrees all the
+// same.
 fn cis(k: u32, n: u32) -> vec2<f32> {
     let eighths = f32(8u * k);
     let size = f32(n);

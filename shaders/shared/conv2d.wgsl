@@ -1,4 +1,5 @@
-// Shared by the kernels of the convolution. n, c: output and input channels of the current product, exchanged for the backward input.
+// Shared by the kernels of the convolution. n, c: output and input channels of the current product, exchanged for the
+// backward input.
 struct Params {
     m: u32,          // pixels of a replica: B H W
     height: u32,
@@ -42,7 +43,8 @@ fn kernel_tap(k: u32) -> Tap {
 // The first image row of a slice.
 fn slice_start(slice: u32) -> u32 { return p.m / p.width * slice / p.slices; }
 
-// The packed weights (depth, N) are in panels of 32 columns, the last one of the remainder, so that a tile reads contiguous memory.
+// The packed weights (depth, N) are in panels of 32 columns, the last one of the remainder, so that a tile reads
+// contiguous memory.
 const PANEL = 32u;
 
 fn packed_at(k: u32, n: u32) -> u32 {

@@ -33,9 +33,11 @@ struct Params {
     g_at: u32,
     g_slice: u32,
     accumulate: u32,    // bit d: into the gradient of direction d
-    first: u32,         // the steps of this dispatch, in order of time; it reads the state from the activations and writes it back
+    // the steps of this dispatch, in order of time; it reads the state from the activations and writes it back
+    first: u32,
     end: u32,
-    saved_steps: u32,   // of the activations: T, or fewer without a backward pass, where later steps overwrite earlier ones
+    // of the activations: T, or fewer without a backward pass, where later steps overwrite earlier ones
+    saved_steps: u32,
 }
 
 @group(0) @binding(0) var<uniform> p: Params;
@@ -45,8 +47,8 @@ fn step_of(s: u32, direction: u32) -> u32 {
     return select(s, p.steps - 1u - s, direction == 1u);
 }
 
-// Offset of a clip's step in a section with rows of `width`. The clips of a step are adjacent: the time loop processes them
-// together, and at large strides they would compete for the same cache lines.
+// Offset of a clip's step in a section with rows of `width`. The clips of a step are adjacent: the time loop processes
+// them together, and at large strides they would compete for the same cache lines.
 fn section_at(section: u32, slice: u32, width: u32, direction: u32, replica: u32, clip: u32, t: u32) -> u32 {
     return section + direction * slice + ((replica * p.saved_steps + t % p.saved_steps) * p.batch + clip) * width;
 }

@@ -1,5 +1,5 @@
-// A product of matrices in tiles: 64 invocations compute 32 x 32 results, 4 x 4 each. The invocations of a workgroup fill a_tile and
-// b_tile with a slice of the depth, multiply after a barrier, and wait at another.
+// A product of matrices in tiles: 64 invocations compute 32 x 32 results, 4 x 4 each. The invocations of a workgroup
+// fill a_tile and b_tile with a slice of the depth, multiply after a barrier, and wait at another.
 const TILE = 32u;  // rows and columns of a workgroup's result
 const DEPTH = 16u; // of the tiles of A and B
 const WORKGROUP_SIZE = 64u;

@@ -1,7 +1,8 @@
-// 3 x 3 convolution for subgroups of 8 invocations: a subgroup computes 4 x 8 pixels of 8, 16 or 32 output channels, in registers.
-// Storage loads decide: the pixels of a tile are loaded once, four input channels at a time, by different invocations, and broadcast to
-// all nine taps; weights come from a uniform buffer, where a load costs a tenth. A dispatch computes the output channels whose weights
-// fit there, a panel, of one replica. Shapes and the other kernels as in ../conv2d.wgsl; C is a multiple of 4, or 1 with SCALAR_INPUT.
+// 3 x 3 convolution for subgroups of 8 invocations: a subgroup computes 4 x 8 pixels of 8, 16 or 32 output channels,
+// in registers. Storage loads decide: the pixels of a tile are loaded once, four input channels at a time, by different
+// invocations, and broadcast to all nine taps; weights come from a uniform buffer, where a load costs a tenth. A
+// dispatch computes the output channels whose weights fit there, a panel, of one replica. Shapes and the other kernels
+// as in ../conv2d.wgsl; C is a multiple of 4, or 1 with SCALAR_INPUT.
 enable subgroups;
 #import grid
 #import conv2d
@@ -42,14 +43,14 @@ const STEPS = 3u * CHUNK;
 const PANEL_SIZE = 16384u;
 
 @group(0) @binding(0) var<uniform> p: Params;
-@group(0) @binding(1) var<storage, read> x: array<Input>;               // (B, H, W, C) every x_stride; g for the backward input
-@group(0) @binding(2) var<uniform> weights: array<vec4<f32>, 4096>;      // (C / CHUNK, 9, CHUNK, CHANNELS), the panel's
-@group(0) @binding(3) var<storage, read> b: array<Value>;               // (N) every b_stride
-@group(0) @binding(4) var<storage, read_write> y: array<Value>;         // (R, B, H, W, N); grad_x for the backward input
-@group(0) @binding(5) var<storage, read> grad_y: array<Value>;          // (R, M, N)
-@group(0) @binding(6) var<storage, read_write> partial: array<Input>;   // (R, slices, N, depth)
-@group(0) @binding(7) var<storage, read_write> sums: array<Value>;      // (R, slices, N)
-@group(0) @binding(8) var<storage, read> w: array<f32>;                  // (N, C, 3, 3) every w_stride
+@group(0) @binding(1) var<storage, read> x: array<Input>;                  // (B, H, W, C) every x_stride; g for grad_x
+@group(0) @binding(2) var<uniform> weights: array<vec4<f32>, 4096>;        // (C / CHUNK, 9, CHUNK, CHANNELS), the panel's
+@group(0) @binding(3) var<storage, read> b: array<Value>;                  // (N) every b_stride
+@group(0) @binding(4) var<storage, read_write> y: array<Value>;            // (R, B, H, W, N), or grad_x
+@group(0) @binding(5) var<storage, read> grad_y: array<Value>;             // (R, M, N)
+@group(0) @binding(6) var<storage, read_write> partial: array<Input>;      // (R, slices, N, depth)
+@group(0) @binding(7) var<storage, read_write> sums: array<Value>;         // (R, slices, N)
+@group(0) @binding(8) var<storage, read> w: array<f32>;                    // (N, C, 3, 3) every w_stride
 @group(0) @binding(9) var<storage, read_write> packed_weights: array<f32>; // (R, panels, PANEL_SIZE), as in weights
 
 alias Pixels = array<Value, 8>;
@@ -69,7 +70,8 @@ fn tiles_of_column() -> u32 { return (p.height + ROWS - 1u) / ROWS; }
 fn tile_at(i: u32) -> Tile {
     let strip = i / tiles_of_row();
     let image = strip / tiles_of_column();
-    return Tile(image * p.height * p.width, (strip - image * tiles_of_column()) * ROWS, (i - strip * tiles_of_row()) * COLUMNS);
+    let row = (strip - image * tiles_of_column()) * ROWS;
+    return Tile(image * p.height * p.width, row, (i - strip * tiles_of_row()) * COLUMNS);
 }
 
 // The first tile of a slice.
@@ -245,7 +247,7 @@ fn conv2d_backward_input(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_work
 }
 #endif
 
-// The gradients of g for a row of a tile; 0 outside the image.
+// An element of g, a row of them; 0 outside the image.
 fn gradient(at: u32, live: bool) -> Value {
     var v = Value(0.0);
     if live { v = grad_y[at]; }
@@ -256,8 +258,9 @@ fn gradient_row(at: u32, t: Tile, row: u32, live: bool) -> Pixels {
     let stride = p.n / WIDTH;
     let i = at + (t.first + (t.row + row) * p.width + t.column) * stride;
     let count = select(0u, p.width - t.column, live && t.row + row < p.height);
-    return Pixels(gradient(i, 0u < count), gradient(i + stride, 1u < count), gradient(i + 2u * stride, 2u < count),
-                  gradient(i + 3u * stride, 3u < count), gradient(i + 4u * stride, 4u < count), gradient(i + 5u * stride, 5u < count),
+    return Pixels(gradient(i, 0u < count), gradient(i + stride, 1u < count),
+                  gradient(i + 2u * stride, 2u < count), gradient(i + 3u * stride, 3u < count),
+                  gradient(i + 4u * stride, 4u < count), gradient(i + 5u * stride, 5u < count),
                   gradient(i + 6u * stride, 6u < count), gradient(i + 7u * stride, 7u < count));
 }
 
@@ -265,13 +268,14 @@ fn total(g: Pixels) -> Value { return g[0] + g[1] + g[2] + g[3] + g[4] + g[5] + 
 
 // A tap's gradient from a row of pixels.
 #ifdef SCALAR_INPUT
-fn outer(t: ptr<function, Taps>, tap: u32, g: ptr<function, Pixels>, x0: Input, x1: Input, x2: Input, x3: Input, x4: Input, x5: Input,
-         x6: Input, x7: Input) {
-    (*t)[tap] += x0 * (*g)[0] + x1 * (*g)[1] + x2 * (*g)[2] + x3 * (*g)[3] + x4 * (*g)[4] + x5 * (*g)[5] + x6 * (*g)[6] + x7 * (*g)[7];
+fn outer(t: ptr<function, Taps>, tap: u32, g: ptr<function, Pixels>,
+         x0: Input, x1: Input, x2: Input, x3: Input, x4: Input, x5: Input, x6: Input, x7: Input) {
+    (*t)[tap] += x0 * (*g)[0] + x1 * (*g)[1] + x2 * (*g)[2] + x3 * (*g)[3]
+               + x4 * (*g)[4] + x5 * (*g)[5] + x6 * (*g)[6] + x7 * (*g)[7];
 }
 #else
-fn outer(t: ptr<function, Taps>, tap: u32, g: ptr<function, Pixels>, x0: Input, x1: Input, x2: Input, x3: Input, x4: Input, x5: Input,
-         x6: Input, x7: Input) {
+fn outer(t: ptr<function, Taps>, tap: u32, g: ptr<function, Pixels>,
+         x0: Input, x1: Input, x2: Input, x3: Input, x4: Input, x5: Input, x6: Input, x7: Input) {
     (*t)[4u * tap] += x0.x * (*g)[0] + x1.x * (*g)[1] + x2.x * (*g)[2] + x3.x * (*g)[3]
                     + x4.x * (*g)[4] + x5.x * (*g)[5] + x6.x * (*g)[6] + x7.x * (*g)[7];
     (*t)[4u * tap + 1u] += x0.y * (*g)[0] + x1.y * (*g)[1] + x2.y * (*g)[2] + x3.y * (*g)[3]
@@ -297,79 +301,32 @@ fn outer_row(t: ptr<function, Taps>, g: ptr<function, Pixels>, v: Input, left: I
     outer(t, 2u, g, x1, x2, x3, x4, x5, x6, x7, right);
 }
 
-// Stores the gradient of a kernel row for an invocation's channels.
-#ifdef SCALAR_INPUT
 #ifdef SCALAR_OUTPUT
-fn put_taps(at: u32, d: Taps) {
-    partial[at] = d[0];
-    partial[at + p.c / CHUNK] = d[1];
-    partial[at + 2u * p.c / CHUNK] = d[2];
-}
+fn channel(v: Value, i: u32) -> f32 { return v; }
 #else
-#ifdef VEC2_OUTPUT
-fn put_taps(at: u32, d: Taps) {
-    partial[at] = d[0].x;
-    partial[at + p.c / CHUNK] = d[1].x;
-    partial[at + 2u * p.c / CHUNK] = d[2].x;
-    partial[at + 1u * p.depth] = d[0].y;
-    partial[at + 1u * p.depth + p.c / CHUNK] = d[1].y;
-    partial[at + 1u * p.depth + 2u * p.c / CHUNK] = d[2].y;
-}
-#else
-fn put_taps(at: u32, d: Taps) {
-    partial[at] = d[0].x;
-    partial[at + p.c / CHUNK] = d[1].x;
-    partial[at + 2u * p.c / CHUNK] = d[2].x;
-    partial[at + 1u * p.depth] = d[0].y;
-    partial[at + 1u * p.depth + p.c / CHUNK] = d[1].y;
-    partial[at + 1u * p.depth + 2u * p.c / CHUNK] = d[2].y;
-    partial[at + 2u * p.depth] = d[0].z;
-    partial[at + 2u * p.depth + p.c / CHUNK] = d[1].z;
-    partial[at + 2u * p.depth + 2u * p.c / CHUNK] = d[2].z;
-    partial[at + 3u * p.depth] = d[0].w;
-    partial[at + 3u * p.depth + p.c / CHUNK] = d[1].w;
-    partial[at + 3u * p.depth + 2u * p.c / CHUNK] = d[2].w;
-}
-#endif
-#endif
-#else
-#ifdef SCALAR_OUTPUT
-fn put_taps(at: u32, d: Taps) {
-    partial[at] = vec4(d[0], d[1], d[2], d[3]);
-    partial[at + p.c / CHUNK] = vec4(d[4], d[5], d[6], d[7]);
-    partial[at + 2u * p.c / CHUNK] = vec4(d[8], d[9], d[10], d[11]);
-}
-#else
-#ifdef VEC2_OUTPUT
-fn put_taps(at: u32, d: Taps) {
-    partial[at] = vec4(d[0].x, d[1].x, d[2].x, d[3].x);
-    partial[at + p.c / CHUNK] = vec4(d[4].x, d[5].x, d[6].x, d[7].x);
-    partial[at + 2u * p.c / CHUNK] = vec4(d[8].x, d[9].x, d[10].x, d[11].x);
-    partial[at + 1u * (p.depth / 4u)] = vec4(d[0].y, d[1].y, d[2].y, d[3].y);
-    partial[at + 1u * (p.depth / 4u) + p.c / CHUNK] = vec4(d[4].y, d[5].y, d[6].y, d[7].y);
-    partial[at + 1u * (p.depth / 4u) + 2u * p.c / CHUNK] = vec4(d[8].y, d[9].y, d[10].y, d[11].y);
-}
-#else
-fn put_taps(at: u32, d: Taps) {
-    partial[at] = vec4(d[0].x, d[1].x, d[2].x, d[3].x);
-    partial[at + p.c / CHUNK] = vec4(d[4].x, d[5].x, d[6].x, d[7].x);
-    partial[at + 2u * p.c / CHUNK] = vec4(d[8].x, d[9].x, d[10].x, d[11].x);
-    partial[at + 1u * (p.depth / 4u)] = vec4(d[0].y, d[1].y, d[2].y, d[3].y);
-    partial[at + 1u * (p.depth / 4u) + p.c / CHUNK] = vec4(d[4].y, d[5].y, d[6].y, d[7].y);
-    partial[at + 1u * (p.depth / 4u) + 2u * p.c / CHUNK] = vec4(d[8].y, d[9].y, d[10].y, d[11].y);
-    partial[at + 2u * (p.depth / 4u)] = vec4(d[0].z, d[1].z, d[2].z, d[3].z);
-    partial[at + 2u * (p.depth / 4u) + p.c / CHUNK] = vec4(d[4].z, d[5].z, d[6].z, d[7].z);
-    partial[at + 2u * (p.depth / 4u) + 2u * p.c / CHUNK] = vec4(d[8].z, d[9].z, d[10].z, d[11].z);
-    partial[at + 3u * (p.depth / 4u)] = vec4(d[0].w, d[1].w, d[2].w, d[3].w);
-    partial[at + 3u * (p.depth / 4u) + p.c / CHUNK] = vec4(d[4].w, d[5].w, d[6].w, d[7].w);
-    partial[at + 3u * (p.depth / 4u) + 2u * p.c / CHUNK] = vec4(d[8].w, d[9].w, d[10].w, d[11].w);
-}
-#endif
-#endif
+fn channel(v: Value, i: u32) -> f32 { return v[i]; }
 #endif
 
+// Stores the gradient of a kernel row for an invocation's channels.
+fn put_taps(at: u32, d: Taps) {
+    let tap = p.c / CHUNK;
+    for (var i = 0u; i < WIDTH; i++) {
+        let to = at + i * (p.depth / CHUNK);
+#ifdef SCALAR_INPUT
+        partial[to] = channel(d[0], i);
+        partial[to + tap] = channel(d[1], i);
+        partial[to + 2u * tap] = channel(d[2], i);
+#else
+        partial[to] = vec4(channel(d[0], i), channel(d[1], i), channel(d[2], i), channel(d[3], i));
+        partial[to + tap] = vec4(channel(d[4], i), channel(d[5], i), channel(d[6], i), channel(d[7], i));
+        partial[to + 2u * tap] = vec4(channel(d[8], i), channel(d[9], i), channel(d[10], i), channel(d[11], i));
+#endif
+    }
+}
+
 // Adds the products of a row of g and the window's top rows to a chunk's gradient, a row of the kernel each.
-fn add_outer(d0: ptr<function, Taps>, d1: ptr<function, Taps>, d2: ptr<function, Taps>, g: ptr<function, Pixels>, v: Window) {
+fn add_outer(d0: ptr<function, Taps>, d1: ptr<function, Taps>, d2: ptr<function, Taps>, g: ptr<function, Pixels>,
+             v: Window) {
     outer_row(d0, g, v.row0, subgroupBroadcast(v.left, 0u), subgroupBroadcast(v.right, 0u));
     outer_row(d1, g, v.row1, subgroupBroadcast(v.left, 1u), subgroupBroadcast(v.right, 1u));
     outer_row(d2, g, v.row2, subgroupBroadcast(v.left, 2u), subgroupBroadcast(v.right, 2u));
@@ -443,7 +400,8 @@ fn conv2d_3x3_pack(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups
     let panel = n / CHANNELS;
     let panels = (p.n + CHANNELS - 1u) / CHANNELS;
     let chunk = c / CHUNK;
-    let first = (id.z * panels + panel) * PANEL_SIZE + (chunk * 9u * CHUNK + c - chunk * CHUNK) * CHANNELS + n - panel * CHANNELS;
+    let first = (id.z * panels + panel) * PANEL_SIZE
+              + (chunk * 9u * CHUNK + c - chunk * CHUNK) * CHANNELS + n - panel * CHANNELS;
     for (var tap = 0u; tap < 9u; tap++) {
         var source = (n * p.c + c) * 9u + tap;
         if p.transposed == 1u { source = i * 9u + 8u - tap; }

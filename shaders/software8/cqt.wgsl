@@ -1,6 +1,6 @@
-// cqt for adapters with subgroups of 8 invocations, such as software Vulkan on AVX2: a subgroup works on 32 rows (frames of any
-// clips) and one group of filters, each invocation on 4 rows. Of every four taps each invocation loads one vec4 and
-// broadcasts it; samples are used by one invocation only. No barriers, no workgroup memory.
+// cqt for adapters with subgroups of 8 invocations, such as software Vulkan on AVX2: a subgroup works on 32 rows
+// (frames of any clips) and one group of filters, each invocation on 4 rows. Of every four taps each invocation loads
+// one vec4 and broadcasts it; samples are used by one invocation only. No barriers, no workgroup memory.
 enable subgroups;
 #import grid
 #import cqt
@@ -42,8 +42,10 @@ fn cqt_forward(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) co
     var im3 = vec4(0.0);
     for (var d = 0u; d < own.count; d += 4u) {
         let v = h[2u * (own.at + d) + lane];
-        let re = mat4x4(subgroupBroadcast(v, 0u), subgroupBroadcast(v, 2u), subgroupBroadcast(v, 4u), subgroupBroadcast(v, 6u));
-        let im = mat4x4(subgroupBroadcast(v, 1u), subgroupBroadcast(v, 3u), subgroupBroadcast(v, 5u), subgroupBroadcast(v, 7u));
+        let re = mat4x4(subgroupBroadcast(v, 0u), subgroupBroadcast(v, 2u),
+                        subgroupBroadcast(v, 4u), subgroupBroadcast(v, 6u));
+        let im = mat4x4(subgroupBroadcast(v, 1u), subgroupBroadcast(v, 3u),
+                        subgroupBroadcast(v, 5u), subgroupBroadcast(v, 7u));
         let j = own.first + d;
         let x0 = samples(row0, j);
         re0 = multiply_add(re0, x0, re);

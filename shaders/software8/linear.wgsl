@@ -1,7 +1,7 @@
-// Fully connected layer for adapters with subgroups of 8 invocations, such as software Vulkan on AVX2: a subgroup computes 32 x 32
-// results. There a storage load costs about 25 multiply-adds, whatever its pattern, and a broadcast next to nothing:
-// a tile loads each element once, four steps of the depth at a time, and broadcasts it. No barriers, no workgroup
-// memory. Shapes as in ../linear.wgsl; N and K are multiples of 4.
+// Fully connected layer for adapters with subgroups of 8 invocations, such as software Vulkan on AVX2: a subgroup
+// computes 32 x 32 results. There a storage load costs about 25 multiply-adds, whatever its pattern, and a broadcast
+// next to nothing: a tile loads each element once, four steps of the depth at a time, and broadcasts it. No barriers,
+// no workgroup memory. Shapes as in ../linear.wgsl; N and K are multiples of 4.
 enable subgroups;
 #import grid
 #import software8/product
@@ -16,7 +16,8 @@ alias Bits = vec4<u32>;
 @group(0) @binding(4) var<storage, read_write> y: array<vec4<f32>>;      // (R, M, S, N)
 @group(0) @binding(5) var<storage, read> grad_y: array<vec4<f32>>;       // (R, M, S, N)
 @group(0) @binding(6) var<storage, read_write> grad_x: array<vec4<f32>>; // (R, M, S, K)
-@group(0) @binding(7) var<storage, read_write> grad_w: array<vec4<f32>>; // (N, S, K) every w_stride; and grad_b (N) every b_stride
+// (N, S, K) every w_stride; and grad_b (N) every b_stride
+@group(0) @binding(7) var<storage, read_write> grad_w: array<vec4<f32>>;
 
 fn put_y(at: u32, row: u32, v: vec4<f32>) {
     if row >= p.m { return; }
@@ -147,8 +148,8 @@ fn linear_backward_input(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_work
     put_rows_grad_x(at, row + 24u, t3);
 }
 
-// Here the rows of a tile are outputs n, and the depth is M. Invocation i loads outputs 4 i to 4 i + 3 of the tile, so t0 to t3
-// hold every fourth row. Their sums over M are grad_b, for which one tile of each row is enough.
+// Here the rows of a tile are outputs n, and the depth is M. Invocation i loads outputs 4 i to 4 i + 3 of the tile, so
+// t0 to t3 hold every fourth row. Their sums over M are grad_b, for which one tile of each row is enough.
 @compute @workgroup_size(8)
 fn linear_backward_weight(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) count: vec3<u32>,
                                     @builtin(local_invocation_index) lane: u32) {

@@ -4,9 +4,9 @@ const TILE = 32u;
 // Eight rows of a tile. An invocation holds 4 neighbouring columns of each.
 alias Rows = array<vec4<f32>, 8>;
 
-// t += a b for four steps of the depth. a: invocation i holds the elements of row i. b: its columns are the steps, for this
-// invocation's columns of the tile. A row takes all four steps at once: when registers run out, it is moved once instead of four times.
-// Constant indices only: an array indexed by a loop variable would be in memory.
+// t += a b for four steps of the depth. a: invocation i holds the elements of row i. b: its columns are the steps, for
+// this invocation's columns of the tile. A row takes all four steps at once: when registers run out, it is moved once
+// instead of four times. Constant indices only: an array indexed by a loop variable would be in memory.
 fn update(t: ptr<function, Rows>, a: vec4<f32>, b: mat4x4<f32>) {
     (*t)[0] = multiply_add((*t)[0], subgroupBroadcast(a, 0u), b);
     (*t)[1] = multiply_add((*t)[1], subgroupBroadcast(a, 1u), b);

@@ -1,7 +1,7 @@
 // The time loop of recurrent.wgsl for adapters with subgroups of 8 invocations, such as software Vulkan on AVX2 (see
-// linear.wgsl): a subgroup loops over the steps of 32 clips, its products are tiles of 32 clips x 32 columns, and a Value
-// is four neighbouring units. An invocation always works on the same columns, so only the products read values of other invocations.
-// H is a multiple of 4; offsets are in vec4 here.
+// linear.wgsl): a subgroup loops over the steps of 32 clips, its products are tiles of 32 clips x 32 columns, and a
+// Value is four neighbouring units. An invocation always works on the same columns, so only the products read values of
+// other invocations. H is a multiple of 4; offsets are in vec4 here.
 enable subgroups;
 #import software8/product
 alias Value = vec4<f32>;
@@ -93,7 +93,8 @@ fn multiply_gates(b: Block, lane: u32, t: u32, depth: u32) {
             var t3: Rows;
             for (var d = 0u; d < depth; d++) {
                 let next = GATES * units;
-                let w = mat4x4(packed_weights[step], packed_weights[step + next], packed_weights[step + 2u * next], packed_weights[step + 3u * next]);
+                let w = mat4x4(packed_weights[step], packed_weights[step + next],
+                               packed_weights[step + 2u * next], packed_weights[step + 3u * next]);
                 update(&t0, activations[a.x], w);
                 update(&t1, activations[a.y], w);
                 update(&t2, activations[a.z], w);
@@ -219,7 +220,8 @@ fn multiply_state(b: Block, lane: u32, t: u32) {
         var t2: Rows;
         var t3: Rows;
         for (var d = 0u; d < width; d++) {
-            let w = mat4x4(packed_weights[step], packed_weights[step + units], packed_weights[step + 2u * units], packed_weights[step + 3u * units]);
+            let w = mat4x4(packed_weights[step], packed_weights[step + units],
+                           packed_weights[step + 2u * units], packed_weights[step + 3u * units]);
             update(&t0, grad_activations[a.x], w);
             update(&t1, grad_activations[a.y], w);
             update(&t2, grad_activations[a.z], w);

@@ -1,8 +1,8 @@
-// The kernels of relative_attention.wgsl for adapters with subgroups of 8 invocations, such as software Vulkan on AVX2 (see
-// linear.wgsl), and heads of up to 8 channels: no barriers, and an element loaded by one invocation reaches the others by a
-// broadcast. Lanes are 8 neighbouring columns; a vec4 is four adjacent rows, which share the terms of rel_w. The loop over
-// the others goes in chunks of 8 columns, row after row: rel_w is loaded once per chunk, and one new line of rel_h per row.
-// Constant indices only: an array indexed by a loop variable would be in memory.
+// The kernels of relative_attention.wgsl for adapters with subgroups of 8 invocations, such as software Vulkan on AVX2
+// (see linear.wgsl), and heads of up to 8 channels: no barriers, and an element loaded by one invocation reaches the
+// others by a broadcast. Lanes are 8 neighbouring columns; a vec4 is four adjacent rows, which share the terms of
+// rel_w. The loop over the others goes in chunks of 8 columns, row after row: rel_w is loaded once per chunk, and one
+// new line of rel_h per row. Constant indices only: an array indexed by a loop variable would be in memory.
 enable subgroups;
 #import grid
 #import relative_attention
@@ -176,8 +176,9 @@ fn broadcast_all(v: Channels, depth: u32) -> Chunk {
 }
 
 fn broadcast_one(v: f32) -> Channels {
-    return Channels(subgroupBroadcast(v, 0u), subgroupBroadcast(v, 1u), subgroupBroadcast(v, 2u), subgroupBroadcast(v, 3u),
-                    subgroupBroadcast(v, 4u), subgroupBroadcast(v, 5u), subgroupBroadcast(v, 6u), subgroupBroadcast(v, 7u));
+    return Channels(subgroupBroadcast(v, 0u), subgroupBroadcast(v, 1u), subgroupBroadcast(v, 2u),
+                    subgroupBroadcast(v, 3u), subgroupBroadcast(v, 4u), subgroupBroadcast(v, 5u),
+                    subgroupBroadcast(v, 6u), subgroupBroadcast(v, 7u));
 }
 
 // Products over a head's channels.
@@ -332,7 +333,8 @@ fn blocks() -> vec2<u32> { return vec2((p.width + 7u) / 8u, (p.height + 3u) / 4u
 fn block_of(id: vec3<u32>, group: u32, lane: u32) -> Block {
     let n = blocks();
     let head = group / (n.x * n.y);
-    return block_at(id.z * p.batch + head / p.heads, id.z, head % p.heads, group / n.x % n.y * 4u, group % n.x * 8u + lane);
+    return block_at(id.z * p.batch + head / p.heads, id.z, head % p.heads, group / n.x % n.y * 4u,
+                    group % n.x * 8u + lane);
 }
 
 fn q_rows(b: Block) -> vec4<u32> {
@@ -471,28 +473,36 @@ fn relative_attention_backward_input(@builtin(workgroup_id) id: vec3<u32>, @buil
                 var v = broadcast_all(x_channels(v_at(b.image, b.head, key), VALUE_DEPTH), VALUE_DEPTH);
                 let level = product_rows(&q, &h) - lse;
                 var sum = vec4(0.0);
-                let d0 = exp2(terms[0] + product(&q, &k, 0u, KEY_DEPTH) + level) * (product(&g, &v, 0u, VALUE_DEPTH) - mean);
+                let d0 = exp2(terms[0] + product(&q, &k, 0u, KEY_DEPTH) + level)
+                    * (product(&g, &v, 0u, VALUE_DEPTH) - mean);
                 columns[0] += d0;
                 add(&dq, d0, &k, 0u, KEY_DEPTH);
-                let d1 = exp2(terms[1] + product(&q, &k, 1u, KEY_DEPTH) + level) * (product(&g, &v, 1u, VALUE_DEPTH) - mean);
+                let d1 = exp2(terms[1] + product(&q, &k, 1u, KEY_DEPTH) + level)
+                    * (product(&g, &v, 1u, VALUE_DEPTH) - mean);
                 columns[1] += d1;
                 add(&dq, d1, &k, 1u, KEY_DEPTH);
-                let d2 = exp2(terms[2] + product(&q, &k, 2u, KEY_DEPTH) + level) * (product(&g, &v, 2u, VALUE_DEPTH) - mean);
+                let d2 = exp2(terms[2] + product(&q, &k, 2u, KEY_DEPTH) + level)
+                    * (product(&g, &v, 2u, VALUE_DEPTH) - mean);
                 columns[2] += d2;
                 add(&dq, d2, &k, 2u, KEY_DEPTH);
-                let d3 = exp2(terms[3] + product(&q, &k, 3u, KEY_DEPTH) + level) * (product(&g, &v, 3u, VALUE_DEPTH) - mean);
+                let d3 = exp2(terms[3] + product(&q, &k, 3u, KEY_DEPTH) + level)
+                    * (product(&g, &v, 3u, VALUE_DEPTH) - mean);
                 columns[3] += d3;
                 add(&dq, d3, &k, 3u, KEY_DEPTH);
-                let d4 = exp2(terms[4] + product(&q, &k, 4u, KEY_DEPTH) + level) * (product(&g, &v, 4u, VALUE_DEPTH) - mean);
+                let d4 = exp2(terms[4] + product(&q, &k, 4u, KEY_DEPTH) + level)
+                    * (product(&g, &v, 4u, VALUE_DEPTH) - mean);
                 columns[4] += d4;
                 add(&dq, d4, &k, 4u, KEY_DEPTH);
-                let d5 = exp2(terms[5] + product(&q, &k, 5u, KEY_DEPTH) + level) * (product(&g, &v, 5u, VALUE_DEPTH) - mean);
+                let d5 = exp2(terms[5] + product(&q, &k, 5u, KEY_DEPTH) + level)
+                    * (product(&g, &v, 5u, VALUE_DEPTH) - mean);
                 columns[5] += d5;
                 add(&dq, d5, &k, 5u, KEY_DEPTH);
-                let d6 = exp2(terms[6] + product(&q, &k, 6u, KEY_DEPTH) + level) * (product(&g, &v, 6u, VALUE_DEPTH) - mean);
+                let d6 = exp2(terms[6] + product(&q, &k, 6u, KEY_DEPTH) + level)
+                    * (product(&g, &v, 6u, VALUE_DEPTH) - mean);
                 columns[6] += d6;
                 add(&dq, d6, &k, 6u, KEY_DEPTH);
-                let d7 = exp2(terms[7] + product(&q, &k, 7u, KEY_DEPTH) + level) * (product(&g, &v, 7u, VALUE_DEPTH) - mean);
+                let d7 = exp2(terms[7] + product(&q, &k, 7u, KEY_DEPTH) + level)
+                    * (product(&g, &v, 7u, VALUE_DEPTH) - mean);
                 columns[7] += d7;
                 add(&dq, d7, &k, 7u, KEY_DEPTH);
                 sum = d0 + d1 + d2 + d3 + d4 + d5 + d6 + d7;

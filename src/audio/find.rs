@@ -67,15 +67,15 @@ const NAMED: usize = 8;
 /// - `-` stands for standard input.
 /// - A file stands for itself, whatever its extension.
 /// - A folder stands for all files in it and in its subfolders with the extension of an audio file, sorted.
-/// - Anything else is a pattern with `*`, `?`, `[...]` or `**` (any number of folders), and stands for the matching files with
-///   such an extension, sorted. An existing file or folder of that exact name takes precedence.
+/// - Anything else is a pattern with `*`, `?`, `[...]` or `**` (any number of folders), and stands for the matching
+///   files with such an extension, sorted. An existing file or folder of that exact name takes precedence.
 ///
-/// Subfolders of a folder that must not be read are returned like files: reading them fails, as that of files without permission.
-/// Hidden files and folders (`.name`) are skipped unless named. Links are followed, but no folder is searched
-/// twice.
+/// Subfolders of a folder that must not be read are returned like files: reading them fails, as that of files without
+/// permission. Hidden files and folders (`.name`) are skipped unless named. Links are followed, but no folder is
+/// searched twice.
 ///
-/// The place of a file is its path below the folder, or below the last folder of a pattern without wildcards; with several
-/// `paths` it begins with that folder's name. The place of a named file is its name.
+/// The place of a file is its path below the folder, or below the last folder of a pattern without wildcards; with
+/// several `paths` it begins with that folder's name. The place of a named file is its name.
 ///
 /// # Errors
 /// `Data` for a path or pattern that stands for nothing, and for one with more than two million files to look at;

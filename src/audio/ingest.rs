@@ -27,11 +27,12 @@ const MIN_HOP: f64 = 0.01;
 pub struct Windowing {
     /// Seconds of an excerpt, 0.01 to 120.
     pub window: f64,
-    /// Seconds from one excerpt's start to the next, 0.01 to `window`. `None`: only the first excerpt, as for the clips of a
-    /// dataset; the rest is not decoded.
+    /// Seconds from one excerpt's start to the next, 0.01 to `window`. `None`: only the first excerpt, as for the clips
+    /// of a dataset; the rest is not decoded.
     pub hop: Option<f64>,
     pub format: AudioFormat,
-    /// If only complete excerpts are extracted and the last one ends before the recording: one more, of its last `window` seconds.
+    /// If only complete excerpts are extracted and the last one ends before the recording: one more, of its last
+    /// `window` seconds.
     pub align_last: bool,
 }
 
@@ -53,8 +54,8 @@ pub struct Excerpt {
     pub start: f64,
     /// Mono, in the requested format, at most `window` long; normalised before resampling.
     pub samples: Vec<f32>,
-    /// Largest magnitude of the recording's own samples in it: what samples of a normalised excerpt are to be multiplied by for their
-    /// original level. 1 for formats that do not normalise, and for silence.
+    /// Largest magnitude of the recording's own samples in it: what samples of a normalised excerpt are to be
+    /// multiplied by for their original level. 1 for formats that do not normalise, and for silence.
     pub scale: f32,
 }
 
@@ -89,11 +90,11 @@ struct Queue {
 
 /// Decodes `files` on as many threads as there are cores, a few files and excerpts ahead of the consumer.
 ///
-/// Excerpt k begins at k hops, as long as that is within the recording, but none begins within the last half hop if the excerpts
-/// before cover all but 2 % of a window; every other sample is in some excerpt. The last ones may be shorter than a window, unless
-/// only complete ones are extracted; then the rest at the end is covered only with [`Windowing::align_last`].
-/// Each is normalised at the recording's own rate and then resampled as a whole, so it equals the result of the same seconds stored
-/// as a file.
+/// Excerpt k begins at k hops, as long as that is within the recording, but none begins within the last half hop if the
+/// excerpts before cover all but 2 % of a window; every other sample is in some excerpt. The last ones may be shorter
+/// than a window, unless only complete ones are extracted; then the rest at the end is covered only with
+/// [`Windowing::align_last`]. Each is normalised at the recording's own rate and then resampled as a whole, so it
+/// equals the result of the same seconds stored as a file.
 ///
 /// # Errors
 /// `Usage` if `windowing` is out of range or no thread can be started. Errors of a file are its [`Item::Failed`].
@@ -199,8 +200,8 @@ impl Blocks for std::slice::Chunks<'_, f32> {
     }
 }
 
-/// Passes the excerpts of samples in memory to `emit` until it returns false, as [`ingest`] does those of files: mono, at `sr` Hz.
-/// `name` is for messages. Returns their `End`.
+/// Passes the excerpts of samples in memory to `emit` until it returns false, as [`ingest`] does those of files: mono,
+/// at `sr` Hz. `name` is for messages. Returns their `End`.
 ///
 /// # Errors
 /// `Data` if there are none, or some that are not finite, or an impossible sample rate.
@@ -232,7 +233,8 @@ fn cut_windows(
     let rate = f64::from(sr);
     let window = ((windowing.window * rate).round() as usize).max(1);
     let hop = windowing.hop.unwrap_or(windowing.window);
-    // Computed from the start of the recording, or rounding errors would accumulate. Never beyond the end of the previous window.
+    // Computed from the start of the recording, or rounding errors would accumulate. Never beyond the end of the
+    // previous window.
     let step = |k: u64, start: u64| (((k + 1) as f64 * hop * rate).round() as u64 - start).min(window as u64);
     let excerpt = |start: f64, samples: &[f32]| -> Result<Excerpt> {
         let mut clip = Clip { sr, samples: samples.to_vec() };
@@ -249,7 +251,8 @@ fn cut_windows(
     };
     let end = |samples: u64, condition| Item::End { duration: samples as f64 / rate, condition };
 
-    // The next excerpt is number `k`, from sample `start` on; `waiting` are its samples so far. Everything before `covered` is in an excerpt.
+    // The next excerpt is number `k`, from sample `start` on; `waiting` are its samples so far. Everything before
+    // `covered` is in an excerpt.
     let (mut k, mut start, mut covered, mut waiting) = (0u64, 0u64, 0u64, Vec::<f32>::new());
     // The last complete excerpt, which may be needed again.
     let mut last = vec![];

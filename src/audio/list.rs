@@ -12,9 +12,10 @@ use crate::core::error::{Error, Result};
 /// Largest list, bytes.
 const MAX_LIST: u64 = 1 << 30;
 
-/// The files named in `list` (`-`: standard input), in its order, each once: a path per line, or with `null` paths that each end
-/// with a NUL byte, as `find -print0` writes them. Empty lines are skipped. Whether the files exist is seen when they are decoded.
-/// Paths are any bytes on Unix, and UTF-8 elsewhere. The place of a file is its path without the root, `.` and `..`.
+/// The files named in `list` (`-`: standard input), in its order, each once: a path per line, or with `null` paths that
+/// each end with a NUL byte, as `find -print0` writes them. Empty lines are skipped. Whether the files exist is seen
+/// when they are decoded. Paths are any bytes on Unix, and UTF-8 elsewhere. The place of a file is its path without the
+/// root, `.` and `..`.
 ///
 /// # Errors
 /// `Io`; `Data` for a list without paths, one of more than 1 GiB, and paths that are not possible.

@@ -1,7 +1,7 @@
 //! Band-limited resampling by a fixed ratio, of whole clips or block by block.
 //!
-//! Windowed-sinc filters applied by FFT overlap-add (rubato's synchronous resampler). The filter is long enough for the pass band
-//! to reach [`PASS_BAND`] of the lower of the two Nyquist frequencies.
+//! Windowed-sinc filters applied by FFT overlap-add (rubato's synchronous resampler). The filter is long enough for the
+//! pass band to reach [`PASS_BAND`] of the lower of the two Nyquist frequencies.
 
 use rubato::audioadapter_buffers::direct::InterleavedSlice;
 use rubato::{Fft, FixedSync, Indexing, Resampler as _, WindowFunction};
@@ -51,8 +51,9 @@ impl Resampler {
             return Err(Error::Usage(format!("cannot resample from {from} to {to} Hz")));
         }
         let fft = (from != to).then(|| {
-            // A chunk has the length of the filter: an even multiple of the shortest duration that is a whole number of samples at
-            // both rates. With an odd one the centre of the filter would fall between two samples, and so would the output.
+            // A chunk has the length of the filter: an even multiple of the shortest duration that is a whole number of
+            // samples at both rates. With an odd one the centre of the filter would fall between two samples, and so
+            // would the output.
             let span = FILTER as f64 * f64::from(from) / f64::from(from.min(to));
             let stretch = (from / gcd(from, to)) as usize;
             let chunk = stretch * (span as usize).div_ceil(stretch).next_multiple_of(2);

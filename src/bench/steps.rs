@@ -6,16 +6,19 @@ use crate::core::error::Result;
 use crate::core::random::Stream;
 use crate::data::{Dataset, FeatureValues, Features, SplitBy};
 use crate::features::device_dataset::DeviceDataset;
+use crate::features::feature_config::FeatureConfig;
 use crate::features::front_end::{FrontEnd, Source};
 use crate::gpu::Gpu;
 use crate::nn::front_ends::kind::FeatureKind;
 use crate::nn::front_ends::spectrum::Scale;
 use crate::nn::front_ends::vggish::{TrainFrontEnd, Width};
-use crate::nn::model::{Initialisation, Model};
-use crate::nn::models::{MODELS, find};
+use crate::nn::model::{Head, Initialisation, Model};
+use crate::nn::models::pretraining::TEXTUAL;
+use crate::nn::models::{MODELS, find, is_objective};
 use crate::ops::sample::Order;
-use crate::run::config::{Config, Notes};
+use crate::run::config::{Config, Notes, Pretraining};
 use crate::run::network::frozen;
+use crate::run::pretraining::words;
 use crate::train::learner::Learner;
 
 /// Of OpenMIC-2018.
@@ -48,8 +51,8 @@ pub struct Step {
 }
 
 impl Step {
-    /// As in the model's paper; visual models with a frozen VGGish of 1/4 width, single-note models at
-    /// 1/8 width.
+    /// As in the model's paper; visual models with a frozen VGGish of 1/4 width, objectives of pre-training at this
+    /// width, single-note models at 1/8 width.
     pub fn of(model: &'static Model, replicas: usize) -> Step {
         Step { model, train_front_end: TrainFrontEnd::None, batch: model.protocol.batch, replicas }
     }
@@ -59,10 +62,10 @@ impl Step {
         Step { train_front_end: TrainFrontEnd::All, batch: 4, ..Step::of(model, 1) }
     }
 
-    /// Of every network, with one seed and with ten, as far as they fit on small adapters; `audio`: of those that do not take
-    /// embeddings.
+    /// Of every network, with one seed and with ten, as far as they fit on small adapters; `audio`: of those that do
+    /// not take embeddings.
     pub fn all(audio: bool) -> Vec<Step> {
-        let on_embeddings = |m: &Model| m.inputs[0] == FeatureKind::Vggish;
+        let on_embeddings = |m: &Model| m.inputs[0].row().embedding;
         let models = MODELS.iter().filter(|m| !m.is_forest()).filter(|m| !audio || !on_embeddings(m));
         let replicas = |m: &Model| if on_embeddings(m) { &REPLICAS[..] } else { &REPLICAS[..1] };
         let steps = models.flat_map(|m| replicas(m).iter().map(|r| Step::of(m, *r)));
@@ -75,6 +78,7 @@ impl Step {
             TrainFrontEnd::None if self.model.is_single_note() => {
                 format!("{} {}, CQT, {} %", self.model.name, NOTES.width, NOTES.attention)
             }
+            TrainFrontEnd::None if is_objective(self.model) => format!("{} {WIDTH}", self.model.name),
             TrainFrontEnd::None => self.model.name.into(),
             TrainFrontEnd::Dense => format!("{} + dense layer {WIDTH}", self.model.name),
             TrainFrontEnd::All => format!("{} + VGGish {WIDTH}", self.model.name),
@@ -132,18 +136,19 @@ fn learner(gpu: &Gpu, step: Step) -> Result<Learner<'_>> {
     let kind = model.input(train_front_end, NOTES.input);
     let width = kind.instance_len(WIDTH);
     let mut noise = Stream::new(0, 0);
-    let instances = kind.instances(kind.samples());
+    let objective = is_objective(model);
+    let instances = if objective { 1 } else { kind.instances(kind.samples()) };
     let count = clips * instances * width;
     let data = Dataset {
         path: "noise".into(),
         classes: (0..CLASSES).map(|k| k.to_string()).collect(),
         keys: (0..clips).map(|i| i.to_string()).collect(),
         features: Features {
-            values: match kind {
-                FeatureKind::Vggish => FeatureValues::U8(
+            values: match FeatureConfig::of(kind).is_in_bytes() {
+                true => FeatureValues::U8(
                     (0..count).map(|_| (noise.uniform(127.0) + 128.0) as u8).collect::<Vec<_>>().into(),
                 ),
-                _ => FeatureValues::F32((0..count).map(|_| noise.uniform(1.0) as f32).collect::<Vec<_>>().into()),
+                false => FeatureValues::F32((0..count).map(|_| noise.uniform(1.0) as f32).collect::<Vec<_>>().into()),
             },
             instances,
             width,
@@ -157,7 +162,7 @@ fn learner(gpu: &Gpu, step: Step) -> Result<Learner<'_>> {
         validation: None,
         test: vec![],
         drawn: None,
-        word_vectors: vec![],
+        word_vectors: if model.name == TEXTUAL { vec![vec![0.1; Head::default().vector]; CLASSES] } else { vec![] },
         warnings: vec![],
     };
     let config = Config {
@@ -166,9 +171,11 @@ fn learner(gpu: &Gpu, step: Step) -> Result<Learner<'_>> {
         front_end: model.trains_vggish().then(|| FrontEnd::new(Source::Random(0), WIDTH)),
         train_front_end,
         notes: model.is_single_note().then_some(NOTES),
+        pretrain: objective.then(|| Pretraining { width: WIDTH, ..Default::default() }),
         ..Config::of(model.name, "noise")?
     };
     let dataset = DeviceDataset::of_dataset(gpu, &data)?;
     let splits = vec![(data.train.clone(), data.train.clone()); replicas];
-    Learner::new(gpu, &config, &dataset, &frozen(gpu, &config)?, &splits, Order::Shuffled)
+    let frozen = [frozen(gpu, &config)?, words(gpu, &data)?].concat();
+    Learner::new(gpu, &config, &dataset, &frozen, &splits, Order::Shuffled)
 }

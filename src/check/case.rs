@@ -108,7 +108,8 @@ impl Input {
     }
 }
 
-/// An error e against a reference v passes when e <= atol + rtol |v|. A value above the default names the observed error.
+/// An error e against a reference v passes when e <= atol + rtol |v|. A value above the default names the observed
+/// error.
 #[derive(Clone, Copy, Debug)]
 pub struct Tolerance {
     pub atol: f64,

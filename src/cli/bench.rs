@@ -9,7 +9,8 @@ use wmic::bench::{FRONT_ENDS, SECONDS, Step, Timer, front_end, kernels, peak, pr
 use wmic::check::Case;
 use wmic::core::files::writable;
 use wmic::core::numbers::{duration, percent, rate, si, three_digits};
-use wmic::nn::{MODELS, find};
+use wmic::nn::models::pretraining::OBJECTIVES;
+use wmic::nn::{MODELS, find, is_objective};
 use wmic::ops::select;
 use wmic::report::tables::table::{Align, Style, Table, bar};
 use wmic::{Error, Result};
@@ -31,9 +32,9 @@ pub struct Args {
     #[arg(long, conflicts_with_all = ["op", "model", "compare"])]
     audio: bool,
 
-    /// Show where this model's training step spends its time, kernel by kernel
+    /// Show where the training step of a model, or of an objective of pre-training, spends its time, kernel by kernel
     #[arg(long, value_name = "NAME", conflicts_with_all = ["op", "json", "out", "compare"])]
-    #[arg(value_parser = PossibleValuesParser::new(MODELS.iter().filter(|m| !m.is_forest()).map(|m| m.name)))]
+    #[arg(value_parser = PossibleValuesParser::new(networks()))]
     model: Option<String>,
 
     /// Show times of another program, as printed by the scripts in `benches/peers` on this machine
@@ -66,6 +67,11 @@ pub struct Args {
     /// Plot the comparison as PNG or SVG, by the file's extension
     #[arg(long, value_name = "FILE", requires = "compare")]
     plot: Option<PathBuf>,
+}
+
+/// The names of what is trained by steps.
+fn networks() -> impl Iterator<Item = &'static str> {
+    MODELS.iter().chain(OBJECTIVES).filter(|m| !m.is_forest()).map(|m| m.name)
 }
 
 impl Args {
@@ -170,7 +176,8 @@ impl Args {
         }
         let calls: usize = parts.iter().map(|p| p.calls).sum();
         table.total(["sum".into(), calls.to_string(), duration(sum), String::new(), String::new()]);
-        let step = format!("a whole step of {model}, one seed, {} clips: {}", which.batch, duration(whole));
+        let unit = if is_objective(which.model) { "patches" } else { "clips" };
+        let step = format!("a whole step of {model}, one seed, {} {unit}: {}", which.batch, duration(whole));
         output::print(&format!("{}\n{step}\n", table.render(Style::of_stdout())))
     }
 }

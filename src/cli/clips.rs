@@ -18,8 +18,8 @@ pub fn load_clips(gpu: &Gpu, config: &mut Config, labels: Labels) -> Result<Opti
     with_progress("features of", "features", |stop, progress| clips::load_clips(gpu, config, labels, stop, progress))
 }
 
-/// Loads a dataset with progress and warnings on stderr: `what` is shown beside the files, and `extracted` is kept of an
-/// interrupted extraction. `None` if the user interrupted.
+/// Loads a dataset with progress and warnings on stderr: `what` is shown beside the files, and `extracted` is kept of
+/// an interrupted extraction. `None` if the user interrupted.
 pub fn with_progress(
     what: &'static str,
     extracted: &str,

@@ -35,7 +35,7 @@ pub struct Args {
     experiment: String,
     #[command(flatten)]
     seeds: SeedArgs,
-    /// Audio file, folder or pattern to pre-train front ends on, for the entries that do (repr21); may be repeated
+    /// Audio file, folder or pattern to pre-train front ends on, for the entries that do; may be repeated
     #[arg(long, value_name = "PATH")]
     pretrain_sounds: Vec<PathBuf>,
     /// Table of the words and tags of these sounds, as for `wmic pretrain`

@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 use super::clips::{Bar, stop_on_interrupt};
 use super::common::{Device, Status};
 use super::output::note;
-use super::settings::{Limited, WEIGHTS, check_options, help_of, variant};
+use super::settings::{Limited, WEIGHTS, check_options, help_of, of_run, variant};
 use wmic::Error;
 use wmic::audio::audio_files;
 use wmic::core::files::absolute;
@@ -16,46 +16,55 @@ use wmic::features::feature_config::FeatureConfig;
 use wmic::features::front_end::{FrontEnd, Source};
 use wmic::features::scaling::Scaling;
 use wmic::nn::FeatureKind;
+use wmic::nn::front_ends::kind::ROWS;
 use wmic::nn::front_ends::spectrum::Scale;
 use wmic::nn::front_ends::vggish::Width;
 use wmic::report::tables::table::printable;
+use wmic::run::setting::Group;
+
+const FRONT_END: &str = Group::FrontEnd.title();
 
 /// Extract features from audio: VGGish embeddings as in OpenMIC-2018, VGGish feature maps, log-mel spectrograms, or
 /// spectra of notes
 ///
 /// A dataset is a folder in OpenMIC-2018's layout with audio/, or a folder per class; its labels are written to the
-/// file. Other files and folders are cut into excerpts of 10 s; for stft and cqt, all into seconds. An interrupted
-/// extraction resumes where it stopped. Files that cannot be decoded are listed and skipped; the exit status is then 1.
+/// file. Other files and folders are cut into excerpts of 10 s; for spectra of single notes, all into seconds. An
+/// interrupted extraction resumes where it stopped. Files that cannot be decoded are listed and skipped; the exit
+/// status is then 1.
 #[derive(clap::Args)]
+#[command(mut_args(of_run))]
 pub struct Args {
     /// A dataset; or audio files, folders and patterns
     #[arg(required = true, value_name = "DATASET|FILE")]
     sounds: Vec<PathBuf>,
     /// Features to extract
-    #[arg(long, value_parser = variant::<FeatureKind>(), default_value = "vggish")]
+    #[arg(long, value_parser = variant::<FeatureKind>(), default_value = "vggish", help_heading = FRONT_END)]
     frontend: FeatureKind,
-    #[arg(long, value_name = WEIGHTS, help = help_of("front_end.weights"))]
+    #[arg(long, value_name = WEIGHTS, help = help_of("front_end.weights"), help_heading = FRONT_END)]
     frontend_weights: Option<Source>,
-    #[arg(long, value_name = "W", help = help_of("width"))]
+    #[arg(long, value_name = "W", help = help_of("width"), help_heading = FRONT_END)]
     width: Option<Width>,
-    #[arg(long, value_name = "FILE.npz", help = help_of("front_end.pca"))]
+    #[arg(long, value_name = "FILE.npz", help = help_of("front_end.pca"), help_heading = FRONT_END)]
     pca: Option<PathBuf>,
-    #[arg(long, value_parser = variant::<Scaling>(), help = help_of("front_end.scaling"))]
+    #[arg(long, value_parser = variant::<Scaling>(), help = help_of("front_end.scaling"), help_heading = FRONT_END)]
     scaling: Option<Scaling>,
     /// No ReLU after the last layer, as in VGGish's later releases
-    #[arg(long)]
+    #[arg(long, help_heading = FRONT_END)]
     no_last_relu: bool,
-    #[arg(long, value_parser = variant::<Scale>(), help = help_of("notes.scale"))]
+    #[arg(long, value_parser = variant::<Scale>(), help = help_of("notes.scale"), help_heading = Group::Notes.title())]
     scale: Option<Scale>,
-    /// File to write [default: in the dataset, openmic-2018.npz, maps.npz, logmel.npz, spectrogram.npz, stft.npz or
-    /// cqt.npz; else features.npz]
-    #[arg(long, value_name = "FILE.npz")]
+    #[arg(long, value_name = "FILE.npz", help = out_help())]
     out: Option<PathBuf>,
     /// Replace the file
     #[arg(long)]
     force: bool,
     #[command(flatten)]
     device: Device,
+}
+
+fn out_help() -> String {
+    let [files @ .., last] = &ROWS.each_ref().map(|row| row.file);
+    format!("File to write [default: in the dataset, {} or {last}; else features.npz]", files.join(", "))
 }
 
 fn of_vggish(kind: &FeatureKind) -> Option<&'static str> {
@@ -67,7 +76,7 @@ fn of_embeddings(kind: &FeatureKind) -> Option<&'static str> {
 }
 
 fn of_notes(kind: &FeatureKind) -> Option<&'static str> {
-    (!kind.is_single_note()).then_some("applies to stft and cqt only")
+    (!kind.is_single_note()).then_some("applies to spectra of single notes only")
 }
 
 #[rustfmt::skip]

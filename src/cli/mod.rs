@@ -105,7 +105,8 @@ pub fn run() -> ExitCode {
     }
 }
 
-/// The commands and options. A negative number after an option is its value, so that the error names the values that are allowed.
+/// The commands and options. A negative number after an option is its value, so that the error names the values that
+/// are allowed.
 fn command() -> clap::Command {
     let negative = |arg: Arg| {
         let takes_value = !arg.is_positional() && arg.get_action().takes_values();

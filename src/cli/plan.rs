@@ -14,8 +14,8 @@ use wmic::train::outline::{Extent, ForestOutline, Outline};
 
 /// Show the dispatches, memory and work of a training run without running it
 ///
-/// It takes every option of `wmic train`, also those that change nothing here, so that its command line can be planned as
-/// it is.
+/// It takes every option of `wmic train`, also those that change nothing here, so that its command line can be planned
+/// as it is.
 #[derive(clap::Args)]
 #[command(mut_args(of_run))]
 pub struct Args {

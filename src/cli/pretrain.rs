@@ -1,5 +1,6 @@
 //! `wmic pretrain`
 
+use std::fmt::{self, Display, Formatter};
 use std::path::{Path, PathBuf};
 
 use clap::builder::PossibleValuesParser;
@@ -8,7 +9,7 @@ use super::clips::with_progress;
 use super::common::{Device, Status};
 use super::output::{note, print};
 use super::plan;
-use super::settings::{SeedArgs, variant};
+use super::settings::{SeedArgs, help_of, of_run, variant};
 use super::train::{Messages, carry_out};
 use wmic::core::files::absolute;
 use wmic::data::Dataset;
@@ -17,64 +18,72 @@ use wmic::nn::front_ends::vggish::Width;
 use wmic::nn::models::pretraining::{OBJECTIVES, PROTOCOL};
 use wmic::run::config::{Config, Optimiser};
 use wmic::run::patches::load_patches;
-use wmic::run::pretraining::{front_end_file, name};
-use wmic::run::run_dir::RunDir;
+use wmic::run::pretraining::name;
+use wmic::run::run_dir::{RunDir, front_end_file};
+use wmic::run::setting::Group;
 use wmic::run::settings::SETTINGS;
 use wmic::train::outline::Extent;
 use wmic::train::session::{FrontEnds, Session};
 use wmic::{Result, report};
 
+const MODEL: &str = Group::Model.title();
+const LOSS: &str = Group::Loss.title();
+const OPTIMISATION: &str = Group::Optimisation.title();
+const DATA: &str = Group::Data.title();
+
 /// Pre-train VGGish on sounds, for `wmic train --frontend-weights`
 ///
-/// Sounds are cut into log-mel patches of 0.96 s, without silence. A tenth of the files is for validation; the weights of the epoch with
-/// the lowest validation loss are written to vggish.safetensors (with several seeds vggish-SEED.safetensors).
+/// Sounds are cut into log-mel patches of 0.96 s, without silence. A tenth of the files is for validation; the weights
+/// of the epoch with the lowest validation loss are written to vggish.safetensors (with several seeds
+/// vggish-SEED.safetensors).
 #[derive(clap::Args)]
+#[command(mut_args(of_run))]
 pub struct Args {
     /// Audio files, folders and patterns
     #[arg(required_unless_present = "resume")]
     sounds: Vec<PathBuf>,
-    /// textual: word vector of a sound's qualities; denoise-add, denoise-mul: log-mel restored from added noise, or from half of it;
-    /// align: sounds against their tags; tags: predict the tags
-    #[arg(long, value_parser = objectives(), required_unless_present = "resume")]
+    /// textual: word vector of a sound's qualities; denoise-add, denoise-mul: log-mel restored from added noise, or
+    /// from half of it; align: sounds against their tags; tags: predict the tags
+    #[arg(long, value_parser = objectives(), required_unless_present = "resume", help_heading = MODEL)]
     objective: Option<String>,
     /// Table with the columns file, words and tags of the sounds, words and tags between spaces (textual, align, tags)
-    #[arg(long, value_name = "FILE.csv")]
+    #[arg(long, value_name = "FILE.csv", help_heading = DATA)]
     labels: Option<PathBuf>,
-    /// Vectors of words, as GloVe's or word2vec's text files [default: ten qualities: bright, dark, decay, distortion, modulation,
-    /// multiphonic, percussive, presence, reverb, rhythmic]
-    #[arg(long, value_name = "FILE")]
+    /// Vectors of words, as GloVe's or word2vec's text files [default: ten qualities: bright, dark, decay, distortion,
+    /// modulation, multiphonic, percussive, presence, reverb, rhythmic]
+    #[arg(long, value_name = "FILE", help_heading = DATA)]
     words: Option<PathBuf>,
     /// Width of VGGish as a fraction of its channels: 1, 1/2, 1/4 or 1/8
-    #[arg(long, value_name = "W", default_value = "1")]
+    #[arg(long, value_name = "W", default_value = "1", help_heading = MODEL)]
     width: Width,
     /// Number of epochs
-    #[arg(long, value_name = "N", default_value_t = PROTOCOL.epochs)]
+    #[arg(long, value_name = "N", default_value_t = PROTOCOL.epochs, help_heading = OPTIMISATION)]
     epochs: usize,
     /// Batch size in patches
-    #[arg(long, value_name = "PATCHES", default_value_t = PROTOCOL.batch)]
+    #[arg(long, value_name = "PATCHES", default_value_t = PROTOCOL.batch, help_heading = OPTIMISATION)]
     batch: usize,
     /// Learning rate
-    #[arg(long, default_value_t = PROTOCOL.lr)]
+    #[arg(long, default_value_t = PROTOCOL.lr, help_heading = OPTIMISATION)]
     lr: f64,
-    /// Stop a seed after this many epochs without improvement; none: never [default: 5]
-    #[arg(long, value_name = "EPOCHS|none", value_parser = patience)]
-    patience: Option<Patience>,
+    #[arg(long, value_name = "EPOCHS|none", value_parser = patience, default_value_t = Patience(PROTOCOL.patience))]
+    #[arg(help = help_of("patience"), help_heading = OPTIMISATION)]
+    patience: Patience,
     /// Optimiser; sgd is gradient descent without momentum
-    #[arg(long, value_parser = variant::<Optimiser>(), default_value = "adam")]
+    #[arg(long, value_parser = variant::<Optimiser>(), default_value = "adam", help_heading = OPTIMISATION)]
     optimiser: Optimiser,
     /// textual: also train against the words of other sounds
-    #[arg(long)]
+    #[arg(long, help_heading = LOSS)]
     negatives: bool,
     /// denoise-add, denoise-mul: mean absolute error instead of squared
-    #[arg(long)]
+    #[arg(long, help_heading = LOSS)]
     absolute: bool,
     /// No ReLU after VGGish's last layer, where it can die
-    #[arg(long)]
+    #[arg(long, help_heading = MODEL)]
     no_last_relu: bool,
     #[command(flatten)]
     seeds: SeedArgs,
     /// Cache folder for log-mel patches [default: wmic in the user's cache directory]
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, value_name = "DIR", help_heading = DATA)]
     cache: Option<PathBuf>,
     /// Run directory to write [default: runs/OBJECTIVE-SOUNDS]
     #[arg(long, value_name = "DIR")]
@@ -95,6 +104,15 @@ pub struct Args {
 /// Epochs without improvement after which a seed stops.
 #[derive(Clone, Copy)]
 struct Patience(Option<usize>);
+
+impl Display for Patience {
+    fn fmt(&self, f: &mut Formatter) -> fmt::Result {
+        match self.0 {
+            Some(epochs) => epochs.fmt(f),
+            None => f.write_str("none"),
+        }
+    }
+}
 
 fn patience(text: &str) -> Result<Patience, String> {
     let setting = SETTINGS.iter().find(|setting| setting.key == "patience").expect("a setting");
@@ -139,9 +157,9 @@ impl Args {
         let objective = self.objective.as_deref().expect("clap requires it");
         let sounds = self.sounds.iter().map(|path| absolute(path)).collect::<Result<Vec<PathBuf>>>()?;
         let mut config = Config::of(objective, &sounds[0])?;
-        let Args { epochs, batch, lr, patience, optimiser, .. } = *self;
+        let Args { epochs, batch, lr, patience: Patience(patience), optimiser, .. } = *self;
         (config.epochs, config.batch, config.lr, config.optimiser) = (epochs, batch, lr, optimiser);
-        config.patience = patience.map_or(config.patience, |Patience(epochs)| epochs);
+        config.patience = patience;
         config.cache = self.cache.as_deref().map(absolute).transpose()?;
         self.seeds.overlay(&mut config);
         if let Some(pretrain) = &mut config.pretrain {
@@ -161,8 +179,8 @@ fn load(gpu: &Gpu, config: &mut Config) -> Result<Option<Dataset>> {
     with_progress("log-mel patches of", "patches", |stop, progress| load_patches(gpu, config, stop, progress))
 }
 
-/// The front ends of `config`, of a run in a folder of `within` that is named after what determines them: trained, unless they are
-/// there. `None` if the user interrupted.
+/// The front ends of `config`, of a run in a folder of `within` that is named after what determines them: trained,
+/// unless they are there. `None` if the user interrupted.
 pub fn front_ends(gpu: &Gpu, config: &Config, within: &Path) -> Result<Option<Vec<PathBuf>>> {
     let mut config = config.clone();
     let Some(data) = load(gpu, &mut config)? else { return Ok(None) };

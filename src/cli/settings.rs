@@ -138,7 +138,8 @@ pub fn of_run(arg: Arg) -> Arg {
 #[derive(Clone, clap::Args)]
 pub struct SeedArgs {
     /// Number of seeds, 0 to N - 1, trained side by side [default: 1]
-    #[arg(long, value_name = "N", conflicts_with = "seed_list", value_parser = clap::value_parser!(u64).range(1..=MAX_SEEDS as u64))]
+    #[arg(long, value_name = "N", conflicts_with = "seed_list")]
+    #[arg(value_parser = clap::value_parser!(u64).range(1..=MAX_SEEDS as u64))]
     seeds: Option<u64>,
     /// The seeds themselves, e.g. 0,7,42
     #[arg(long, value_name = "SEED,...", value_delimiter = ',')]

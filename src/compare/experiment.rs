@@ -164,7 +164,8 @@ impl Experiment {
         self
     }
 
-    /// The settings of the pre-training of each entry's front end, for its own settings `configs`; `None` for entries without.
+    /// The settings of the pre-training of each entry's front end, for its own settings `configs`; `None` for entries
+    /// without.
     ///
     /// # Errors
     /// `Data`, naming the entry: settings that are wrong, no sounds.
@@ -178,8 +179,8 @@ impl Experiment {
     /// `seeds`: in place of the experiment's number of them.
     ///
     /// # Errors
-    /// `Data`, naming the entry: settings that are wrong or contradict each other, missing initial weights, splits other
-    /// than the first entry's.
+    /// `Data`, naming the entry: settings that are wrong or contradict each other, missing initial weights, splits
+    /// other than the first entry's.
     pub fn configs(&self, dataset: &Path, seeds: Option<&[u64]>, given: &Given) -> Result<Vec<Config>> {
         let dataset = absolute(dataset)?;
         let of_file = |entry: &Entry| entry.config(&dataset).map_err(|e| self.error(entry, &e));

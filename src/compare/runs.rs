@@ -71,7 +71,8 @@ pub enum Progress<'a> {
     },
 }
 
-/// Pre-trains with these settings in a folder of the given one, if that is not done; gives each seed's front end, `None` to stop.
+/// Pre-trains with these settings in a folder of the given one, if that is not done; gives each seed's front end,
+/// `None` to stop.
 pub type Pretrain<'a> = dyn FnMut(&Gpu, &Config, &Path) -> Result<Option<Vec<PathBuf>>> + 'a;
 
 /// Loads the clips of a run and completes its settings; `None` to stop.
@@ -81,10 +82,10 @@ pub type Load<'a> = dyn FnMut(&Gpu, &mut Config) -> Result<Option<Dataset>> + 'a
 pub type Train<'a> = dyn FnMut(usize, Session, &Dataset) -> Result<Option<Outcome>> + 'a;
 
 impl Runs {
-    /// Checks all settings and data of the `experiment`, before anything is trained but the front ends of its entries. `configs`:
-    /// of its entries and of their pre-training, see [`Experiment::configs`] and [`Experiment::pretrainings`]. Runs are in folders of
-    /// `out`; those of an earlier call with the same settings are continued, or with `force` replaced; pre-trained front ends are
-    /// reused. `None` if `pretrain` or `load` stopped.
+    /// Checks all settings and data of the `experiment`, before anything is trained but the front ends of its entries.
+    /// `configs`: of its entries and of their pre-training, see [`Experiment::configs`] and
+    /// [`Experiment::pretrainings`]. Runs are in folders of `out`; those of an earlier call with the same settings are
+    /// continued, or with `force` replaced; pre-trained front ends are reused. `None` if `pretrain` or `load` stopped.
     ///
     /// # Errors
     /// `Usage` if `out` has anything but this comparison, or runs of other settings; `Data`, naming the entry, if its
@@ -292,7 +293,8 @@ impl Datasets {
         &self.0[index].data
     }
 
-    /// Loads the clips of `config`, unless an entry before had the same ones, and completes it. `None` if `load` stopped.
+    /// Loads the clips of `config`, unless an entry before had the same ones, and completes it. `None` if `load`
+    /// stopped.
     fn load(&mut self, gpu: &Gpu, config: &mut Config, load: &mut Load) -> Result<Option<usize>> {
         let key = DatasetKey::of(config)?;
         if let Some(i) = self.0.iter().position(|set| set.key == key) {

@@ -23,7 +23,8 @@ pub fn write_atomic(path: impl AsRef<Path>, write: impl FnOnce(&mut dyn Write) -
     replace().map_err(Error::io(path))
 }
 
-/// As [`write_atomic`] through the temporary file `part`, on the same file system, so that a killed process leaves nothing but that.
+/// As [`write_atomic`] through the temporary file `part`, on the same file system, so that a killed process leaves
+/// nothing but that.
 pub fn write_atomic_via(part: &Path, path: &Path, write: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> Result<()> {
     let make = || -> io::Result<()> {
         write_durably(&mut File::create(part)?, write)?;
@@ -44,7 +45,8 @@ fn write_durably(file: &mut File, write: impl FnOnce(&mut dyn Write) -> io::Resu
     file.sync_all()
 }
 
-/// As [`write_atomic`], for writers that open the file themselves: `write` gets the temporary file's path, of the same extension.
+/// As [`write_atomic`], for writers that open the file themselves: `write` gets the temporary file's path, of the same
+/// extension.
 pub(crate) fn write_path_atomic(path: impl AsRef<Path>, write: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
     let path = path.as_ref();
     let part = temporary_file(path).map_err(Error::io(path))?.into_temp_path();
@@ -86,7 +88,8 @@ pub fn write_dir_atomic(path: impl AsRef<Path>, fill: impl FnOnce(&Path) -> Resu
     publish().map_err(Error::io(path))
 }
 
-/// Creates `path` and its missing parents, then does `work`; if that fails, removes the created directories that are still empty.
+/// Creates `path` and its missing parents, then does `work`; if that fails, removes the created directories that are
+/// still empty.
 pub(crate) fn create_directories<T>(path: &Path, work: impl FnOnce() -> Result<T>) -> Result<T> {
     let missing: Vec<&Path> = path.ancestors().take_while(|p| !p.as_os_str().is_empty() && !p.exists()).collect();
     let mut made = vec![];
@@ -152,7 +155,8 @@ pub fn fingerprint(path: impl AsRef<Path>) -> Result<String> {
     Ok(format!("{:016x}", fingerprint.finish()))
 }
 
-/// A path as files of settings hold it: as text, and good from any working directory. Whether it exists is seen by whoever reads it.
+/// A path as files of settings hold it: as text, and good from any working directory. Whether it exists is seen by
+/// whoever reads it.
 ///
 /// # Errors
 /// `Data` for a path that is not UTF-8, `Io` without a working directory.

@@ -1,7 +1,7 @@
 //! The counter-based generator on the CPU: the same numbers as `shaders/shared/philox.wgsl`.
 //!
-//! Philox4x32-10 (Salmon, Moraes, Dror, Shaw: "Parallel random numbers: as easy as 1, 2, 3", SC 2011). A word is a function
-//! of (seed, counter) alone, never of the order in which threads or replicas run.
+//! Philox4x32-10 (Salmon, Moraes, Dror, Shaw: "Parallel random numbers: as easy as 1, 2, 3", SC 2011). A word is a
+//! function of (seed, counter) alone, never of the order in which threads or replicas run.
 
 /// Rounds of mixing for each four words.
 pub(crate) const PHILOX_ROUNDS: usize = 10;
@@ -28,7 +28,8 @@ pub(crate) fn dropout_threshold(p: f64) -> (u32, f32) {
     ((p * 4_294_967_296.0) as u32, (1.0 / (1.0 - p)) as f32)
 }
 
-/// The factor of element `i` of a tensor, as in `shaders/shared/dropout.wgsl`. `clock` = [seed low, seed high, step, 0].
+/// The factor of element `i` of a tensor, as in `shaders/shared/dropout.wgsl`. `clock` = [seed low, seed high, step,
+/// 0].
 pub(crate) fn dropout_factor(i: usize, stream: u32, clock: [u32; 4], p: f64) -> f64 {
     let (threshold, scale) = dropout_threshold(p);
     let words = philox([(i / 4) as u32, stream, clock[2], 0xD20], [clock[0], clock[1]]);

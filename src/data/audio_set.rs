@@ -50,25 +50,25 @@ impl AudioSet {
     }
 
     /// Finds the clips and labels of the folder `path`, which is one of
-    /// - recordings with a table `labels.csv`: columns file, instrument, present (1, 0 or empty), and optionally start and end
-    ///   (seconds), group, split (train, validation, test); or columns file and one for each instrument;
+    /// - recordings with a table `labels.csv`: columns file, instrument, present (1, 0 or empty), and optionally start
+    ///   and end (seconds), group, split (train, validation, test); or columns file and one for each instrument;
     /// - OpenMIC-2018's layout (also in the subfolder `openmic-2018`): `audio/**/KEY.ogg`, or any other audio format,
     ///   with `class-map.json`, `openmic-2018-aggregated-labels.csv` and `partitions/`, which may be missing;
     /// - a folder per class: its name is the class, and the audio files in it (and below) have that class and no other.
     ///   Of each class's n sorted files a tenth, rounded, but at least one if there are two, is drawn for the test,
     ///   always the same ones. Excerpts of one recording may be in both splits: store such data in the other layout,
     ///   with its own splits;
-    /// - recordings with annotation files beside them: `song.jams` (`tag_open`, `segment_open`), or a label track of Audacity,
-    ///   `song.txt`.
+    /// - recordings with annotation files beside them: `song.jams` (`tag_open`, `segment_open`), or a label track of
+    ///   Audacity, `song.txt`.
     ///
-    /// Of recordings with a table or annotation files a tenth is drawn for the test by group, always the same ones, unless the
-    /// table says which. `unlisted`: what holds for an instrument that the labels of a recording do not mention; by default it is
-    /// unknown with a table, absent with annotation files.
+    /// Of recordings with a table or annotation files a tenth is drawn for the test by group, always the same ones,
+    /// unless the table says which. `unlisted`: what holds for an instrument that the labels of a recording do not
+    /// mention; by default it is unknown with a table, absent with annotation files.
     ///
     /// # Errors
-    /// `Data` for a folder that is none of them; damaged or contradictory labels; a key twice; labels of other classes than the class map's; no audio file or
-    /// no label at all; fewer than two classes with audio files. `Io` for what cannot be read. Empty splits are not an
-    /// error: see [`AudioSet::check_splits`].
+    /// `Data` for a folder that is none of them; damaged or contradictory labels; a key twice; labels of other classes
+    /// than the class map's; no audio file or no label at all; fewer than two classes with audio files. `Io` for what
+    /// cannot be read. Empty splits are not an error: see [`AudioSet::check_splits`].
     pub fn load_with(path: impl AsRef<Path>, unlisted: Option<Unlisted>) -> Result<AudioSet> {
         let path = path.as_ref();
         let has_layout = find_root(path);
@@ -94,8 +94,8 @@ impl AudioSet {
         check_splits(&self.path, &self.observed, self.classes.len(), &self.train, &self.test)
     }
 
-    /// Training and validation files, as far as they are known before decoding: those whose keys are in the file `val_keys`, else
-    /// a fraction.
+    /// Training and validation files, as far as they are known before decoding: those whose keys are in the file
+    /// `val_keys`, else a fraction.
     ///
     /// # Errors
     /// As [`Dataset::with_validation_keys`] and [`validation_split`].

@@ -67,8 +67,8 @@ pub struct Features {
     pub width: usize,
     /// (N) valid instances of each clip, in 1..=T.
     pub lengths: Vec<u32>,
-    /// (N, T, S), of embeddings and feature maps of known sound: mean and standard deviation over each instance of the bands of its
-    /// log-mel spectrum, by which clips unlike the training clips are found. No model input.
+    /// (N, T, S), of embeddings and feature maps of known sound: mean and standard deviation over each instance of the
+    /// bands of its log-mel spectrum, by which clips unlike the training clips are found. No model input.
     pub spectrum: Option<FeatureValues>,
 }
 
@@ -150,8 +150,8 @@ impl Dataset {
         Ok(())
     }
 
-    /// Fingerprint of the clips: their keys, features and labels, and which of them are for the test. It does not depend on
-    /// how the others are split into training and validation.
+    /// Fingerprint of the clips: their keys, features and labels, and which of them are for the test. It does not
+    /// depend on how the others are split into training and validation.
     pub fn fingerprint(&self) -> u64 {
         let mut fingerprint = Fingerprint::default();
         match &self.features.values {

@@ -23,8 +23,9 @@ pub struct Excerpts {
 }
 
 impl AudioSet {
-    /// The clips of recordings with labels of one's own. `keys[i]` and `rows[i]`: the name, the file and the start (seconds) of row i of
-    /// `features`. The times that overlap an excerpt give its labels; labels without times hold for all excerpts of a recording.
+    /// The clips of recordings with labels of one's own. `keys[i]` and `rows[i]`: the name, the file and the start
+    /// (seconds) of row i of `features`. The times that overlap an excerpt give its labels; labels without times hold
+    /// for all excerpts of a recording.
     ///
     /// # Errors
     /// `Usage` if the numbers of rows and keys differ, or for other sets; `Data` if no label is left.
@@ -122,9 +123,10 @@ impl AudioSet {
 }
 
 impl Dataset {
-    /// Adds labels of instances of `seconds` each, from a table of times: columns file (or sample_key), instrument, start and end, in
-    /// seconds. The times of an instrument in a clip are all of its times there; one that is absent from a clip is absent from its
-    /// instances. Where the two contradict each other, the clip's label holds and the instances are unknown.
+    /// Adds labels of instances of `seconds` each, from a table of times: columns file (or sample_key), instrument,
+    /// start and end, in seconds. The times of an instrument in a clip are all of its times there; one that is absent
+    /// from a clip is absent from its instances. Where the two contradict each other, the clip's label holds and the
+    /// instances are unknown.
     ///
     /// # Errors
     /// `Data` for a damaged table, and one of other clips or instruments.

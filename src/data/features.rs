@@ -71,7 +71,8 @@ impl FeatureBuilder {
 
     /// The scale of the values, and a remark on it if it is `given` or does not apply. A clip's features must not
     /// depend on other clips, so it is never guessed from the values: integers are codes, floats have the scale `noted`
-    /// with them, else the `given` one. This becomes what is to be recorded: the scale of the floats, nothing for integers.
+    /// with them, else the `given` one. This becomes what is to be recorded: the scale of the floats, nothing for
+    /// integers.
     pub fn scale(
         &self,
         is_float: bool,

@@ -47,9 +47,9 @@ pub(super) fn read_x(
     let member = npz.member("X")?;
     let half = member.is_half();
     drop(member);
-    let noted = noted_scale(npz)?;
-    // Features written by wmic; others have OpenMIC's scale, or do not record it.
-    let mapped = half && noted == Some(FeatureScale::Unit);
+    // `write_npz` stores codes as integers, and model inputs as floats. Others' floats do not tell which they are.
+    let noted = npz.contains(NOTE).then_some(FeatureScale::Unit);
+    let mapped = half && noted.is_some();
     let member = npz.member("X")?;
     let (clips, instances, width) = match *member.shape() {
         [clips, instances, WIDTH] => (clips, instances, WIDTH),
@@ -113,27 +113,6 @@ fn read_spectrum(member: Member, clips: usize, instances: usize) -> Result<Featu
     }
 }
 
-/// Scale of `X` by its note: VGGish embeddings after PCA are codes, everything else model inputs. `None` without a
-/// note.
-fn noted_scale(npz: &mut Npz) -> Result<Option<FeatureScale>> {
-    #[derive(serde::Deserialize)]
-    struct Note {
-        kind: String,
-        front_end: Option<FrontEnd>,
-    }
-    #[derive(serde::Deserialize)]
-    struct FrontEnd {
-        scaling: Option<String>,
-    }
-    let Some(note) = read_note(npz)? else { return Ok(None) };
-    let noted = serde_json::from_str::<Note>(&note).ok();
-    Ok(noted.map(|noted| {
-        let scaling = noted.front_end.and_then(|front_end| front_end.scaling);
-        let codes = noted.kind == "vggish" && scaling.is_none_or(|scaling| scaling == "pca8");
-        if codes { FeatureScale::Byte } else { FeatureScale::Unit }
-    }))
-}
-
 fn read_lengths(member: Member, clips: usize, instances: usize) -> Result<Vec<u32>> {
     if member.shape() != [clips] {
         return Err(member.error(format!("has shape {:?}, but X has {clips} clips", member.shape())));
@@ -153,8 +132,9 @@ fn read_lengths(member: Member, clips: usize, instances: usize) -> Result<Vec<u3
 /// Writes features, in one piece, as an npz with the arrays and dtypes of OpenMIC-2018: `X` (N, T, 128), int64 (float32
 /// or float16 if they are that); `instance`, the shape of an instance, takes the place of the 128; `sample_key` (N),
 /// unicode; with labels also `Y_true` (N, K), float64, 0.5 where unknown, and `Y_mask` (N, K), bool. Where clips differ
-/// in length, `lengths` (N), int64, is added; where their spectrum is known, `spectrum` (N, T, S), float16; with a `note` on the front end, `frontend.json`, its UTF-8 as uint8. All
-/// opens with numpy's `allow_pickle=False`, and the same input gives the same bytes.
+/// in length, `lengths` (N), int64, is added; where their spectrum is known, `spectrum` (N, T, S), float16; with a
+/// `note` on the front end, `frontend.json`, its UTF-8 as uint8. All opens with numpy's `allow_pickle=False`, and the
+/// same input gives the same bytes.
 ///
 /// `labels`: targets and observed, (N, K) row-major as in [`super::Dataset`].
 ///

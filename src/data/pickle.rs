@@ -79,12 +79,13 @@ impl<'a> Machine<'a> {
                     let items = self.pop_to_mark()?; // TUPLE
                     self.stack.push(list_among(items)?)
                 }
-                b'R' | b'b' => self.combine(2)?, // REDUCE: callable, arguments. BUILD: object, state. Nothing is called.
-                b'q' => self.memoise(1)?,        // BINPUT
-                b'r' => self.memoise(4)?,        // LONG_BINPUT
-                0x94 => self.memoise(0)?,        // MEMOIZE
-                b'h' => self.recall(1)?,         // BINGET
-                b'j' => self.recall(4)?,         // LONG_BINGET
+                // REDUCE: callable, arguments. BUILD: object, state. Nothing is called.
+                b'R' | b'b' => self.combine(2)?,
+                b'q' => self.memoise(1)?, // BINPUT
+                b'r' => self.memoise(4)?, // LONG_BINPUT
+                0x94 => self.memoise(0)?, // MEMOIZE
+                b'h' => self.recall(1)?,  // BINGET
+                b'j' => self.recall(4)?,  // LONG_BINGET
                 b'c' => {
                     let (module, name) = (self.line()?, self.line()?); // GLOBAL
                     self.global(&module, &name)?
@@ -208,7 +209,10 @@ fn list_among(items: Vec<Item>) -> Result<Item, String> {
 /// which every numpy reads and which OpenMIC-2018 was published in. The strings must be distinct.
 pub(super) fn write_strings(strings: &[String]) -> Vec<u8> {
     let mut out = Vec::with_capacity(256 + 32 * strings.len());
-    out.extend(b"\x80\x03cnumpy.core.multiarray\n_reconstruct\nq\x00cnumpy\nndarray\nq\x01K\x00\x85q\x02C\x01bq\x03\x87q\x04Rq\x05(K\x01");
+    out.extend(
+        b"\x80\x03cnumpy.core.multiarray\n_reconstruct\nq\x00cnumpy\nndarray\nq\x01K\x00\x85q\x02C\x01bq\x03\x87q\
+          \x04Rq\x05(K\x01",
+    );
     match strings.len() {
         n @ 0..=0xff => out.extend([b'K', n as u8]),
         n @ 0x100..=0xffff => out.extend([b'M', n as u8, (n >> 8) as u8]),
@@ -217,7 +221,10 @@ pub(super) fn write_strings(strings: &[String]) -> Vec<u8> {
             out.extend((n as u32).to_le_bytes());
         }
     }
-    out.extend(b"\x85q\x06cnumpy\ndtype\nq\x07X\x02\0\0\0O8q\x08\x89\x88\x87q\x09Rq\x0a(K\x03X\x01\0\0\0|q\x0bNNNJ\xff\xff\xff\xffJ\xff\xff\xff\xffK?tq\x0cb\x89]q\x0d");
+    out.extend(
+        b"\x85q\x06cnumpy\ndtype\nq\x07X\x02\0\0\0O8q\x08\x89\x88\x87q\x09Rq\x0a(K\x03X\x01\0\0\0|q\x0bNNNJ\
+          \xff\xff\xff\xffJ\xff\xff\xff\xffK?tq\x0cb\x89]q\x0d",
+    );
     let mut memo = 14u32;
     let mut memoise = |out: &mut Vec<u8>| {
         match u8::try_from(memo) {

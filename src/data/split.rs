@@ -99,8 +99,8 @@ impl Dataset {
     }
 }
 
-/// Splits the clips of `train` into those for training and those whose keys are in the file `path`. An excerpt is also named by the
-/// key of its recording; with `whole`, before decoding, a recording also by that of an excerpt.
+/// Splits the clips of `train` into those for training and those whose keys are in the file `path`. An excerpt is also
+/// named by the key of its recording; with `whole`, before decoding, a recording also by that of an excerpt.
 pub(super) fn validation_by_keys(
     path: &Path,
     keys: &[String],
@@ -197,9 +197,9 @@ pub struct SplitConfig {
 /// Fraction of the units of each class for the test.
 pub(super) const TEST_FRACTION: f64 = 0.1;
 
-/// Draws units for a split, always in the same way, so that it has about a fraction of each class's units: of n of them the
-/// fraction, rounded, but at least one if there are two, and never all. `classes`: those of each unit. The rarest classes come first:
-/// they have the least choice.
+/// Draws units for a split, always in the same way, so that it has about a fraction of each class's units: of n of them
+/// the fraction, rounded, but at least one if there are two, and never all. `classes`: those of each unit. The rarest
+/// classes come first: they have the least choice.
 pub(super) fn draw(classes: &[Vec<usize>], fraction: f64) -> Vec<bool> {
     let mut drawn: Vec<Option<bool>> = vec![None; classes.len()];
     let mut order: Vec<usize> = (0..classes.len()).collect();

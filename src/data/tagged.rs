@@ -13,8 +13,8 @@ const MAX_TABLE: u64 = 256 << 20;
 /// Longest line of a file of vectors, bytes.
 const MAX_LINE: u64 = 1 << 20;
 
-/// Vectors of the ten qualities of the paper's data: of spaCy's en_core_web_md 3.8 ("Explosion Vectors", CC0). It has no
-/// "multiphonic", whose vector is that of "polyphonic".
+/// Vectors of the ten qualities of the paper's data: of spaCy's en_core_web_md 3.8 ("Explosion Vectors", CC0). It has
+/// no "multiphonic", whose vector is that of "polyphonic".
 static QUALITIES: &str = include_str!("../../assets/pretraining/word-vectors.txt");
 
 /// Words and tags of a sound.
@@ -24,7 +24,8 @@ pub struct Tagged {
     pub tags: Vec<String>,
 }
 
-/// Reads a table with the columns file, words and tags, or one of these two; words and tags are separated by spaces. Gives them by file.
+/// Reads a table with the columns file, words and tags, or one of these two; words and tags are separated by spaces.
+/// Gives them by file.
 ///
 /// # Errors
 /// `Data` with the line for a file that is listed twice, and for a table without these columns.
@@ -57,8 +58,8 @@ pub fn read_tags(path: &Path) -> Result<BTreeMap<String, Tagged>> {
     }
 }
 
-/// The vectors, scaled to norm 1, of `words`, in this order: of a text file with a line `word v1 ... vD` each, as GloVe's and word2vec's,
-/// or wmic's own.
+/// The vectors, scaled to norm 1, of `words`, in this order: of a text file with a line `word v1 ... vD` each, as
+/// GloVe's and word2vec's, or wmic's own.
 ///
 /// # Errors
 /// `Data` for words without a vector, and with the line for vectors of unequal length, that are not finite, or zero.

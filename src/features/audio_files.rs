@@ -24,7 +24,8 @@ pub struct AudioFiles {
     pub files: Vec<PathBuf>,
     /// A name for each.
     pub keys: Vec<String>,
-    /// Whether whole recordings are split into excerpts; else only the first excerpt is used, as for the clips of a dataset.
+    /// Whether whole recordings are split into excerpts; else only the first excerpt is used, as for the clips of a
+    /// dataset.
     pub whole: bool,
     /// Files of the training split, for scaling by minimum and maximum; all, if there are none.
     pub train: Vec<u32>,
@@ -56,7 +57,8 @@ impl AudioFiles {
         }
     }
 
-    /// Names of the excerpts, in the order of the files: the file's, with the start time if it has, or may have, several.
+    /// Names of the excerpts, in the order of the files: the file's, with the start time if it has, or may have,
+    /// several.
     fn names(&self, rows: &[Row], kind: FeatureKind) -> Vec<String> {
         let of_file = |rows: &[Row]| -> Vec<String> {
             let key = &self.keys[rows[0].file];
@@ -207,8 +209,8 @@ impl ExtractionJob<'_> {
         Ok(Some((data, failures, FeatureConfig::of_npz(&path).map_err(damaged)?)))
     }
 
-    /// The archive in `cache` with the features of `audio`, extracted if necessary, and warnings on damaged and skipped files, a line
-    /// each, if they were extracted now. `None` if `stop` returned true.
+    /// The archive in `cache` with the features of `audio`, extracted if necessary, and warnings on damaged and skipped
+    /// files, a line each, if they were extracted now. `None` if `stop` returned true.
     ///
     /// # Errors
     /// As [`ExtractionJob::npz`].
@@ -249,12 +251,12 @@ pub struct Clips {
     pub excerpts: Excerpts,
 }
 
-/// The clips of `set` with the features that `npz` has for them. Segments of single notes, and excerpts of recordings with several, are named
-/// after their files, with `@` and a time. `scale`: see [`load_features`].
+/// The clips of `set` with the features that `npz` has for them. Segments of single notes, and excerpts of recordings
+/// with several, are named after their files, with `@` and a time. `scale`: see [`load_features`].
 ///
 /// # Errors
-/// `Data` if it has features of other clips, and for invalid files; as [`AudioSet::with_features`], [`AudioSet::with_segments`]
-/// and [`AudioSet::with_excerpts`].
+/// `Data` if it has features of other clips, and for invalid files; as [`AudioSet::with_features`],
+/// [`AudioSet::with_segments`] and [`AudioSet::with_excerpts`].
 pub fn join(set: &AudioSet, npz: &Path, how: Clips, scale: &mut Option<FeatureScale>) -> Result<Dataset> {
     let (keys, features, remark) = load_features(npz, scale)?;
     let at: HashMap<&str, u32> = set.keys.iter().map(String::as_str).zip(0..).collect();

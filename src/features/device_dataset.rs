@@ -1,5 +1,5 @@
-//! A dataset in GPU memory: uploaded once as it is stored; every step gathers its batch from there. Larger datasets are streamed:
-//! the clips of a submission are uploaded while the previous one runs.
+//! A dataset in GPU memory: uploaded once as it is stored; every step gathers its batch from there. Larger datasets are
+//! streamed: the clips of a submission are uploaded while the previous one runs.
 
 use crate::core::error::{Error, Result};
 use crate::core::random::key;
@@ -86,7 +86,8 @@ impl Dims {
         }
     }
 
-    /// Adds the kernels that gather the clips `rows` (u32, (B)), for a model that attends to `positions` positions of an instance.
+    /// Adds the kernels that gather the clips `rows` (u32, (B)), for a model that attends to `positions` positions of
+    /// an instance.
     pub fn gather(&self, g: &mut Graph, clips: Clips, rows: Tensor, positions: usize) -> Result<Batch> {
         let Dims { instances, width, encoding, .. } = *self;
         gather(g, rows, clips, Gather { instances, width, encoding, positions })
@@ -150,8 +151,8 @@ impl DeviceDataset {
         DeviceDataset::new(gpu, features, dims, &vec![UNKNOWN; features.lengths.len() * classes])
     }
 
-    /// Buffers for clips without labels, to be refilled: see [`DeviceDataset::fill`]. `features`: their buffer, if something
-    /// else writes it on the GPU.
+    /// Buffers for clips without labels, to be refilled: see [`DeviceDataset::fill`]. `features`: their buffer, if
+    /// something else writes it on the GPU.
     pub(crate) fn refillable(gpu: &Gpu, dims: Dims, features: Option<Buffer>) -> Result<DeviceDataset> {
         assert!(!dims.is_windowed(), "all clips are on the GPU");
         let size = dims.clips * dims.clip_bytes() as usize / 4;

@@ -1,5 +1,5 @@
-//! Features of many files, computed on the GPU while all cores decode and written to disk as they are computed; an interrupted
-//! extraction resumes.
+//! Features of many files, computed on the GPU while all cores decode and written to disk as they are computed; an
+//! interrupted extraction resumes.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{BufRead, BufReader, BufWriter, ErrorKind, Write};
@@ -90,8 +90,9 @@ impl Extracted {
     }
 }
 
-/// An extraction in progress, in a folder of its own: `job.json` identifies it, `rows.bin` has the features, `spectra.bin` the
-/// spectra beside them, `done.jsonl` a line for each file done. The folder is locked until this is dropped.
+/// An extraction in progress, in a folder of its own: `job.json` identifies it, `rows.bin` has the features,
+/// `spectra.bin` the spectra beside them, `done.jsonl` a line for each file done. The folder is locked until this is
+/// dropped.
 pub struct Extraction {
     folder: PathBuf,
     job: String,
@@ -119,7 +120,8 @@ impl Extraction {
         self.folder.join(name)
     }
 
-    /// Resumes from an earlier run; data of another extraction is removed. Only complete rows of finished files are used.
+    /// Resumes from an earlier run; data of another extraction is removed. Only complete rows of finished files are
+    /// used.
     fn resume(&self, files: usize) -> Result<Extracted> {
         let io = |e| Error::io(&self.folder)(e);
         let [job, rows, spectra, log] = [JOB, ROWS, SPECTRA, LOG].map(|name| self.file(name));
@@ -167,11 +169,12 @@ impl Extraction {
         Ok(())
     }
 
-    /// Processes `files` until all are done or `stop` returns true. `windowing`: how files are split. `progress` is called after each
-    /// file with the number done.
+    /// Processes `files` until all are done or `stop` returns true. `windowing`: how files are split. `progress` is
+    /// called after each file with the number done.
     ///
     /// # Errors
-    /// `Io` for a full disk and `Gpu` for a lost device; finished files are saved. Files that cannot be decoded are not errors.
+    /// `Io` for a full disk and `Gpu` for a lost device; finished files are saved. Files that cannot be decoded are not
+    /// errors.
     pub fn run(
         &self,
         runner: &FrontEndRunner,

@@ -62,7 +62,8 @@ pub struct Extract {
 }
 
 impl Extractor {
-    /// For excerpts of at most `samples` samples, enough for one instance. `weights`: VGGish's, ignored by kinds without VGGish.
+    /// For excerpts of at most `samples` samples, enough for one instance. `weights`: VGGish's, ignored by kinds
+    /// without VGGish.
     ///
     /// # Errors
     /// `Limit` or `Gpu` if the adapter does not have enough memory.

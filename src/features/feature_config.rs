@@ -12,8 +12,8 @@ use crate::nn::front_ends::kind::FeatureKind;
 use crate::nn::front_ends::spectrum::Scale;
 use crate::nn::front_ends::vggish::Width;
 
-/// Number of the way in which sound becomes features. It increases with each change of decoding, resampling or computing that
-/// changes features, so that cached ones are made anew.
+/// Number of the way in which sound becomes features. It increases with each change of decoding, resampling or
+/// computing that changes features, so that cached ones are made anew.
 const VERSION: u32 = 2;
 
 /// Everything that determines the features of a file. Stored beside them, as JSON.
@@ -83,8 +83,8 @@ impl FeatureConfig {
             .map_err(|_| Error::data(npz, "has an unreadable frontend.json; extract the features again"))
     }
 
-    /// Independent of the paths of the weights, once they are fixed by their fingerprint. Includes the version, as another one may
-    /// decode or compute differently, see [`VERSION`].
+    /// Independent of the paths of the weights, once they are fixed by their fingerprint. Includes the version, as
+    /// another one may decode or compute differently, see [`VERSION`].
     pub fn key(&self) -> String {
         let mut config = self.clone();
         if let Some(front_end) = config.front_end.as_mut().filter(|f| f.fingerprint.is_some()) {

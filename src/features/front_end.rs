@@ -76,8 +76,8 @@ pub struct FrontEnd {
     /// Of VGGish. `None`: as the weights were trained, and full if they do not say.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub width: Option<Width>,
-    /// ReLU after the last dense layer, as in the release of 2017, used for OpenMIC's features. `None`: as the weights were trained,
-    /// and with it if they do not say.
+    /// ReLU after the last dense layer, as in the release of 2017, used for OpenMIC's features. `None`: as the weights
+    /// were trained, and with it if they do not say.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_relu: Option<bool>,
     /// An npz with the PCA of the embeddings, instead of the one in the weights.
@@ -110,8 +110,8 @@ impl FrontEnd {
     /// Reads or draws the weights.
     ///
     /// # Errors
-    /// `Checkpoint` for a file that is damaged, of another width or of another network, one that was trained with another end, and
-    /// one that has changed since the fingerprint was taken.
+    /// `Checkpoint` for a file that is damaged, of another width or of another network, one that was trained with
+    /// another end, and one that has changed since the fingerprint was taken.
     pub fn load(&self) -> Result<Weights> {
         let mut weights = match &self.weights {
             Source::Random(seed) => Weights::random(self.width(), vggish::INIT, *seed),
@@ -150,8 +150,8 @@ impl FrontEnd {
         self.scaling.unwrap_or_default()
     }
 
-    /// Chooses the scaling before the first embeddings are computed with these weights: as requested, else by the PCA, and without
-    /// one by minimum and maximum, which the weights may contain.
+    /// Chooses the scaling before the first embeddings are computed with these weights: as requested, else by the PCA,
+    /// and without one by minimum and maximum, which the weights may contain.
     ///
     /// # Errors
     /// `Usage` for an unused or a missing PCA.

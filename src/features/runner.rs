@@ -117,8 +117,8 @@ impl FrontEndRunner {
         self.post_process.is_some() || self.is_scaled
     }
 
-    /// A device dataset for the features of a batch of excerpts and K = `classes`, sharing the extractor's buffer if its features are
-    /// model inputs.
+    /// A device dataset for the features of a batch of excerpts and K = `classes`, sharing the extractor's buffer if
+    /// its features are model inputs.
     pub(crate) fn dataset(&self, gpu: &Gpu, classes: usize) -> Result<DeviceDataset> {
         let (clips, instances, width) = (self.extractor.batch(), self.instances(), self.instance_len());
         let (encoding, features) = match self.post_processes() {

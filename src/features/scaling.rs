@@ -1,4 +1,5 @@
-//! Post-processing of VGGish's embeddings: PCA in 8 bits, or scaling of each dimension by its minimum and maximum in 16 bits.
+//! Post-processing of VGGish's embeddings: PCA in 8 bits, or scaling of each dimension by its minimum and maximum in 16
+//! bits.
 
 use std::path::Path;
 
@@ -46,7 +47,8 @@ impl TryFrom<Bounds> for Range {
 
 impl Range {
     /// # Errors
-    /// A line if the number of values is not that of an embedding, a value is not finite, or a maximum is below its minimum.
+    /// A line if the number of values is not that of an embedding, a value is not finite, or a maximum is below its
+    /// minimum.
     pub fn new(min: Vec<f32>, max: Vec<f32>) -> Result<Range, String> {
         let fits = min.len() == EMBEDDING && max.len() == EMBEDDING;
         match fits && min.iter().zip(&max).all(|(low, high)| low.is_finite() && high.is_finite() && low <= high) {
@@ -74,7 +76,8 @@ impl Range {
         Range { min: merged(self.min, other.min, f32::min), max: merged(self.max, other.max, f32::max) }
     }
 
-    /// An embedding, rounded to f16, in [0, 1]: values outside of the range are clipped, a dimension with an empty range gives 0.
+    /// An embedding, rounded to f16, in [0, 1]: values outside of the range are clipped, a dimension with an empty
+    /// range gives 0.
     pub fn scale<'a>(&'a self, embedding: &'a [f16]) -> impl Iterator<Item = f16> + 'a {
         self.min.iter().zip(&self.max).zip(embedding).map(|((low, high), value)| {
             let share = if high > low { (value.to_f32() - low) / (high - low) } else { 0.0 };
@@ -83,8 +86,8 @@ impl Range {
     }
 }
 
-/// Post-processing of AudioSet's (and OpenMIC's) embeddings: PCA, whitened, in 8 bits. In double precision, so that rounding
-/// does not depend on the order of sums.
+/// Post-processing of AudioSet's (and OpenMIC's) embeddings: PCA, whitened, in 8 bits. In double precision, so that
+/// rounding does not depend on the order of sums.
 #[derive(Clone, Debug, PartialEq)]
 pub struct PostProcess {
     /// (128, 128), E.

@@ -66,7 +66,8 @@ impl Gpu {
         Ok(buffer)
     }
 
-    /// Overwrites elements from `at` on, before the next submission runs. Waits for the device if they are too many for one transfer.
+    /// Overwrites elements from `at` on, before the next submission runs. Waits for the device if they are too many for
+    /// one transfer.
     pub fn write<T: Element>(&self, buffer: &Buffer, at: usize, data: &[T]) -> Result<()> {
         assert!(at + data.len() <= buffer.len, "write past the end of a buffer");
         for (i, part) in data.chunks(STAGING).enumerate() {

@@ -1,5 +1,6 @@
 //! An open device.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use super::adapter::{Adapter, choose};
@@ -16,6 +17,8 @@ pub struct Gpu {
     pub(super) queue: wgpu::Queue,
     adapter: Adapter,
     pub(super) kernels: Arc<Kernels>,
+    /// Submissions so far.
+    pub(super) submissions: Arc<AtomicUsize>,
     /// The first error the driver reported outside a scope, or why the device was lost.
     fault: Arc<Mutex<Option<String>>>,
 }
@@ -55,7 +58,7 @@ impl Gpu {
             }
         });
         tracing::info!(name = adapter.name, backend = adapter.backend, driver = adapter.driver, "opened adapter");
-        Ok(Gpu { device, queue, adapter, kernels: Arc::default(), fault })
+        Ok(Gpu { device, queue, adapter, kernels: Arc::default(), submissions: Arc::default(), fault })
     }
 
     pub fn adapter(&self) -> &Adapter {
@@ -79,6 +82,11 @@ impl Gpu {
     #[doc(hidden)]
     pub fn fail(&self, fault: &str) {
         self.fault.lock().unwrap().get_or_insert_with(|| fault.to_owned());
+    }
+
+    /// Submissions so far, for tests and measurements of how work is divided into them.
+    pub fn submissions(&self) -> usize {
+        self.submissions.load(Ordering::Relaxed)
     }
 
     /// Waits until all submissions are done.

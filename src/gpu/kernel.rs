@@ -1,7 +1,8 @@
-//! Compiles WGSL files to kernels: directives are resolved, bindings are reflected by name, compiled kernels are cached.
+//! Compiles WGSL files to kernels: directives are resolved, bindings are reflected by name, compiled kernels are
+//! cached.
 //!
-//! WGSL is the only source of bindings: Rust refers to them by name, and a name that is missing, extra or of another layout
-//! is an error while a plan is built, never a wrong result.
+//! WGSL is the only source of bindings: Rust refers to them by name, and a name that is missing, extra or of another
+//! layout is an error while a plan is built, never a wrong result.
 
 use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
@@ -29,8 +30,8 @@ pub struct Shader {
 }
 
 impl Shader {
-    /// WGSL of an op outside this crate. It may `#import` this crate's shared files. Unlike theirs, its kernels run with
-    /// bounds checks.
+    /// WGSL of an op outside this crate. It may `#import` this crate's shared files. Unlike theirs, its kernels run
+    /// with bounds checks.
     pub const fn new(file: &'static str, source: &'static str) -> Self {
         Shader { file, defines: &[], source, imports: &[], built_in: false }
     }
@@ -88,7 +89,8 @@ fn runtime_checks(built_in: bool, from_disk: bool) -> wgpu::ShaderRuntimeChecks 
     if built_in && !from_disk { wgpu::ShaderRuntimeChecks::unchecked() } else { wgpu::ShaderRuntimeChecks::checked() }
 }
 
-/// A uniform struct `Params` on the Rust side. Defined by the `params!` macro so that offsets can be compared with WGSL's.
+/// A uniform struct `Params` on the Rust side. Defined by the `params!` macro so that offsets can be compared with
+/// WGSL's.
 pub trait Params: bytemuck::Pod {
     const FIELDS: &'static [UniformField];
 }
@@ -207,7 +209,8 @@ fn reflect(module: &naga::Module, info: &naga::valid::ModuleInfo) -> HashMap<Str
                 _ => Vec::new(),
             };
             let index = global.binding.as_ref()?.binding;
-            let written = matches!(global.space, naga::AddressSpace::Storage { access } if access.contains(naga::StorageAccess::STORE));
+            let store = naga::StorageAccess::STORE;
+            let written = matches!(global.space, naga::AddressSpace::Storage { access } if access.contains(store));
             Some(Binding { name: global.name.clone().unwrap_or_default(), index, uniform, written })
         })
         .collect()

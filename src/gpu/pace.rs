@@ -1,5 +1,5 @@
-//! How much work goes into one submission: about 80 ms of it, long enough to keep the GPU busy, short enough for desktop drivers, which
-//! abort submissions of seconds.
+//! How much work goes into one submission: about 80 ms of it, long enough to keep the GPU busy, short enough for
+//! desktop drivers, which abort submissions of seconds.
 
 use std::ops::Range;
 use std::time::{Duration, Instant};
@@ -33,9 +33,10 @@ struct Running {
 }
 
 impl Pace {
-    /// Replays `recordings`, always the same ones, `rounds` times. Short rounds share a submission, at most `most` of them; long ones are
-    /// split between dispatches; one submission is queued behind the running one. `before` prepares the rounds that are submitted
-    /// next; `go_on` is called with the number of rounds done, and stops by returning false. Returns the number of rounds done.
+    /// Replays `recordings`, always the same ones, `rounds` times. Short rounds share a submission, at most `most` of
+    /// them; long ones are split between dispatches; one submission is queued behind the running one. `before` prepares
+    /// the rounds that are submitted next; `go_on` is called with the number of rounds done, and stops by returning
+    /// false. Returns the number of rounds done.
     ///
     /// # Errors
     /// Those of `before`; `Gpu` if the device fails.

@@ -1,7 +1,7 @@
 //! The directives of WGSL files, each on a line of its own:
 //!
-//! - `#import name` is replaced by `shaders/shared/name.wgsl`, or `shaders/name.wgsl` for a name with a slash; a file is imported
-//!   only once.
+//! - `#import name` is replaced by `shaders/shared/name.wgsl`, or `shaders/name.wgsl` for a name with a slash; a file
+//!   is imported only once.
 //! - `#ifdef NAME`, `#ifndef NAME`, `#else`, `#endif` select lines by the shader's defines. They nest.
 
 use crate::core::error::{Error, Result};

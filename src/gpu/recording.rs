@@ -22,8 +22,8 @@ pub struct View {
 }
 
 impl View {
-    /// The range from the first to the last element of both, of one slot. Two interleaved views that a kernel writes, as those of
-    /// parameters of several replicas, must be bound as one: WebGPU forbids overlapping writable bindings.
+    /// The range from the first to the last element of both, of one slot. Two interleaved views that a kernel writes,
+    /// as those of parameters of several replicas, must be bound as one: WebGPU forbids overlapping writable bindings.
     pub fn cover(self, other: View) -> Option<View> {
         let offset = self.offset.min(other.offset);
         let end = (self.offset + self.len).max(other.offset + other.len);
@@ -35,8 +35,8 @@ impl View {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Grid([u32; 3]);
 
-/// Loop iterations of an invocation, over all its loops, that every adapter supports: llvmpipe silently ends loops after 65 535.
-/// Kernels that may need more work in slices of so many.
+/// Loop iterations of an invocation, over all its loops, that every adapter supports: llvmpipe silently ends loops
+/// after 65 535. Kernels that may need more work in slices of so many.
 pub const MAX_ITERATIONS: usize = 60_000;
 
 /// WebGPU's default limit of workgroups per dimension.
@@ -165,7 +165,8 @@ impl Dispatch {
     /// Checks that the adapter supports this dispatch.
     ///
     /// # Errors
-    /// `Limit` for a view larger than the adapter can bind, and for more workgroups or loop iterations than it supports.
+    /// `Limit` for a view larger than the adapter can bind, and for more workgroups or loop iterations than it
+    /// supports.
     pub fn fits(&self, gpu: &Gpu) -> Result<()> {
         let fits = |what: &dyn Fn() -> String, unit, need: u64, have: u64| match need > have {
             true => Err(Error::Limit { what: what(), unit, need, have }),

@@ -1,6 +1,7 @@
 //! Submissions: recordings and copies in one command buffer.
 
 use std::ops::Range;
+use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use super::buffer::Buffer;
@@ -25,6 +26,7 @@ impl Gpu {
         let mut submission = self.submission();
         work(&mut submission);
         let ticket = Ticket(self.queue.submit([submission.encoder.finish()]));
+        self.submissions.fetch_add(1, Ordering::Relaxed);
         self.check()?;
         Ok(ticket)
     }

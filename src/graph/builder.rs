@@ -170,7 +170,8 @@ impl<'g> Builder<'g> {
         Ok(ios)
     }
 
-    /// Iterates over the ops in reverse; each turns the gradients of its outputs into contributions to those of its inputs.
+    /// Iterates over the ops in reverse; each turns the gradients of its outputs into contributions to those of its
+    /// inputs.
     pub fn backward(&mut self, ios: Vec<Io>, seeds: &[(Tensor, &str)], r: &mut Recorder) -> Result<()> {
         for (t, name) in seeds {
             let storage = self.graph.tensors[t.0].1;

@@ -25,15 +25,16 @@ pub(super) enum Lifetime {
     Transient,
 }
 
-/// Buffer of each slot: an index into the plan's own buffers (`None` for external slots and constants), and those buffers' lengths.
+/// Buffer of each slot: an index into the plan's own buffers (`None` for external slots and constants), and those
+/// buffers' lengths.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Assignment {
     pub buffer: Vec<Option<usize>>,
     pub lens: Vec<usize>,
 }
 
-/// Iterates over the dispatches in order; a transient slot takes the smallest fitting buffer that is free when it is first used,
-/// and frees it after its last use. Slots that no dispatch uses get no memory.
+/// Iterates over the dispatches in order; a transient slot takes the smallest fitting buffer that is free when it is
+/// first used, and frees it after its last use. Slots that no dispatch uses get no memory.
 pub(super) fn assign(slots: &[SlotInfo], dispatches: &[Dispatch]) -> Assignment {
     let mut first = vec![usize::MAX; slots.len()];
     let mut last = vec![0; slots.len()];

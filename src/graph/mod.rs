@@ -16,7 +16,8 @@ use std::rc::Rc;
 use crate::core::error::Result;
 use crate::core::shape::Shape;
 
-/// What a graph is built for. Layers that behave differently in training (dropout, batch norm) depend on it when they are added.
+/// What a graph is built for. Layers that behave differently in training (dropout, batch norm) depend on it when they
+/// are added.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mode {
     Train,
@@ -123,8 +124,8 @@ impl Graph {
         self.add_tensor(spec, storage)
     }
 
-    /// A table that is part of the model's definition (a filter bank): uploaded with the plan, one copy for all replicas.
-    /// `bits` are the elements' raw bits. Panics if their number is not that of `spec` (a bug of the caller).
+    /// A table that is part of the model's definition (a filter bank): uploaded with the plan, one copy for all
+    /// replicas. `bits` are the elements' raw bits. Panics if their number is not that of `spec` (a bug of the caller).
     pub fn constant(&mut self, spec: Spec, bits: Vec<u32>) -> Tensor {
         assert_eq!(spec.shape.len(), bits.len(), "a constant of shape {}", spec.shape);
         let storage = self.add_storage(StorageKind::Constant(bits.into()), spec.shape.len(), false);

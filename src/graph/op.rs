@@ -63,7 +63,8 @@ pub struct Bound {
     pub stride: usize,
 }
 
-/// Destination of a gradient. A backward kernel writes every element: `=` for the first contribution, `+=` for later ones.
+/// Destination of a gradient. A backward kernel writes every element: `=` for the first contribution, `+=` for later
+/// ones.
 #[derive(Clone, Debug)]
 pub struct Sink {
     pub view: View,

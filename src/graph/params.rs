@@ -1,7 +1,8 @@
 //! Parameters of a model and their memory layout.
 //!
-//! The parameters of replica r are one contiguous block of an arena (R, P); gradients and optimiser moments have arenas of the
-//! same layout, so one dispatch updates everything. Running statistics (R, S) are an arena of their own: saved, not trained.
+//! The parameters of replica r are one contiguous block of an arena (R, P); gradients and optimiser moments have arenas
+//! of the same layout, so one dispatch updates everything. Running statistics (R, S) are an arena of their own: saved,
+//! not trained.
 
 use crate::core::array::Array;
 use crate::core::random::Stream;

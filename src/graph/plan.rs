@@ -51,7 +51,8 @@ impl Arenas {
 }
 
 impl Draft {
-    /// Records forward; then, if `seeds` names tensors whose gradients the caller binds (as inputs of those names), backward.
+    /// Records forward; then, if `seeds` names tensors whose gradients the caller binds (as inputs of those names),
+    /// backward.
     ///
     /// `keep` lists computed tensors that the caller will read.
     ///

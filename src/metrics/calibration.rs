@@ -1,8 +1,8 @@
 //! Calibration of probabilities on validation clips, and how well calibrated they are.
 //!
-//! Each seed and class has a logistic curve of its own (Platt 1999), fitted to the validation labels. A class often has only tens of
-//! them, so its curve is drawn towards the one that is common to all classes of the seed, and that one towards the identity. The
-//! order of the clips stays the same, so ranking metrics do not change.
+//! Each seed and class has a logistic curve of its own (Platt 1999), fitted to the validation labels. A class often has
+//! only tens of them, so its curve is drawn towards the one that is common to all classes of the seed, and that one
+//! towards the identity. The order of the clips stays the same, so ranking metrics do not change.
 
 use serde::{Deserialize, Serialize};
 
@@ -31,8 +31,8 @@ impl Calibration {
         labelled.iter().map(|class| Calibration::fit(class, common)).collect()
     }
 
-    /// The most probable curve, given pairs of probability and label, with Gaussian priors around those of `prior`; `prior` itself
-    /// where higher probabilities do not mean more labels.
+    /// The most probable curve, given pairs of probability and label, with Gaussian priors around those of `prior`;
+    /// `prior` itself where higher probabilities do not mean more labels.
     pub fn fit(labelled: &[(f32, bool)], prior: Calibration) -> Calibration {
         let points: Vec<(f64, f64)> =
             labelled.iter().map(|(p, label)| (logit(f64::from(*p)), f64::from(u8::from(*label)))).collect();
@@ -112,7 +112,8 @@ pub fn reliability(labelled: &[(f64, bool)], bins: usize) -> Vec<Bin> {
     sums.into_iter().map(mean).collect()
 }
 
-/// Expected calibration error: the mean over the clips of |fraction present - mean probability| of their bin; 0 without clips.
+/// Expected calibration error: the mean over the clips of |fraction present - mean probability| of their bin; 0 without
+/// clips.
 pub fn expected_error(bins: &[Bin]) -> f64 {
     let total: usize = bins.iter().map(|bin| bin.count).sum();
     let gap = |bin: &Bin| bin.count as f64 * (bin.present - bin.probability).abs();
@@ -144,9 +145,9 @@ pub(crate) fn precisions() -> impl Iterator<Item = f64> {
     (50..100).map(|percent| f64::from(percent) / 100.0)
 }
 
-/// For each of [`precisions`], the lowest threshold at which a class is expected to reach it, from calibrated probabilities of
-/// validation clips: the mean of those at or above a threshold is the expected fraction that is right. 1 where none reaches it, so
-/// that nothing below certainty counts as present.
+/// For each of [`precisions`], the lowest threshold at which a class is expected to reach it, from calibrated
+/// probabilities of validation clips: the mean of those at or above a threshold is the expected fraction that is right.
+/// 1 where none reaches it, so that nothing below certainty counts as present.
 pub fn precision_thresholds(calibrated: &[f64]) -> Vec<f64> {
     let mut sorted = calibrated.to_vec();
     sorted.sort_by(|a, b| b.total_cmp(a));

@@ -1,10 +1,10 @@
 //! Whether clips resemble those that a model was trained on.
 //!
-//! Noise lies between the training clips rather than beyond them, so a distance from their mean does not tell it from music. What
-//! does is how much of its energy lies along which directions: each instance is projected onto the principal axes of the training
-//! instances, all scaled to unit variance there, and a clip has four numbers: the log energies along the leading and along the
-//! trailing half of the axes, of its instances and of the differences between one instance and the next. Their Mahalanobis
-//! distance from those of the training clips is the statistic.
+//! Noise lies between the training clips rather than beyond them, so a distance from their mean does not tell it from
+//! music. What does is how much of its energy lies along which directions: each instance is projected onto the
+//! principal axes of the training instances, all scaled to unit variance there, and a clip has four numbers: the log
+//! energies along the leading and along the trailing half of the axes, of its instances and of the differences between
+//! one instance and the next. Their Mahalanobis distance from those of the training clips is the statistic.
 
 use serde::{Deserialize, Serialize};
 use smartcore::linalg::basic::arrays::Array as _;
@@ -91,8 +91,8 @@ impl Axes {
 }
 
 impl Domain {
-    /// Fits `training` clips, (instances, D) each, and sets the limits by other clips of the same kind. `None` if there are too few of
-    /// two or more instances, or if all are the same.
+    /// Fits `training` clips, (instances, D) each, and sets the limits by other clips of the same kind. `None` if there
+    /// are too few of two or more instances, or if all are the same.
     pub fn fit(training: &[Array<f32>], others: &[Array<f32>]) -> Option<Domain> {
         let rows = training.iter().flat_map(|clip| clip.data().chunks_exact(clip.dims()[1]));
         let instances = Axes::fit(rows)?;
@@ -129,8 +129,8 @@ impl Domain {
         self.instances.mean.len()
     }
 
-    /// How far a clip of (instances, D) is from the training clips, relative to the limit for so many instances: above 1 it is out of
-    /// the domain. `None` for a single instance. Panics for another D.
+    /// How far a clip of (instances, D) is from the training clips, relative to the limit for so many instances: above
+    /// 1 it is out of the domain. `None` for a single instance. Panics for another D.
     pub fn distance(&self, clip: &Array<f32>) -> Option<f64> {
         assert_eq!(clip.dims()[1], self.width(), "values of an instance");
         let count = clip.dims()[0].min(self.limits.len() + 1);

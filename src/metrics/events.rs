@@ -1,5 +1,5 @@
-//! Agreement of estimated and true events in time, by segments and by events, as `sed_eval` counts them (Mesaros, Heittola,
-//! Virtanen 2016, "Metrics for polyphonic sound event detection").
+//! Agreement of estimated and true events in time, by segments and by events, as `sed_eval` counts them (Mesaros,
+//! Heittola, Virtanen 2016, "Metrics for polyphonic sound event detection").
 
 use std::ops::AddAssign;
 
@@ -98,9 +98,9 @@ pub fn by_segments(estimated: &[Event], truth: &[Event], classes: usize, duratio
     counts
 }
 
-/// Compares events: one is correct if a true one of its class begins within 0.2 s of it and ends within 0.2 s, or half the
-/// true one's length. Each matches at most one other; as many as possible match. Only `reference`, `estimated` and `correct`
-/// are counted.
+/// Compares events: one is correct if a true one of its class begins within 0.2 s of it and ends within 0.2 s, or half
+/// the true one's length. Each matches at most one other; as many as possible match. Only `reference`, `estimated` and
+/// `correct` are counted.
 pub fn by_events(estimated: &[Event], truth: &[Event]) -> EventCounts {
     let fits = |t: &Event, e: &Event| {
         let offset = COLLAR.max(LENGTH_FRACTION * (t.end - t.start));

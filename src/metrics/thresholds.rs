@@ -4,7 +4,8 @@
 //! In an ensemble, the mean of the probabilities is compared with the mean of the thresholds: the mean margin decides.
 //!
 //! The thresholds are stored in the metadata of the weights of every finished run, even if it uses a fixed one.
-//! `thresholds.json` is for people and other programs, and is not read: the ensemble's tuned ones, of calibrated probabilities.
+//! `thresholds.json` is for people and other programs, and is not read: the ensemble's tuned ones, of calibrated
+//! probabilities.
 
 use std::fmt;
 use std::str::FromStr;

@@ -82,12 +82,13 @@ pub fn conv2d(g: &mut Graph, name: &str, x: Tensor, filters: usize, size: usize,
     conv2d::conv2d(g, x, w, Some(b), false)
 }
 
-/// Shape of an attention-augmented convolution (Bello, Zoph, Vaswani, Shlens, Le: "Attention augmented convolutional networks", 2019,
-/// section 3.2).
+/// Shape of an attention-augmented convolution (Bello, Zoph, Vaswani, Shlens, Le: "Attention augmented convolutional
+/// networks", 2019, section 3.2).
 #[derive(Clone, Copy, Debug)]
 pub struct AugmentedConv2d {
     pub filters: usize,
-    /// Attention filters among them: dv and dk over all heads, a multiple of `heads`. 0: a plain convolution; all: no convolution.
+    /// Attention filters among them: dv and dk over all heads, a multiple of `heads`. 0: a plain convolution; all: no
+    /// convolution.
     pub attention: usize,
     pub heads: usize,
     /// Of the convolution's kernel; odd.
@@ -95,8 +96,9 @@ pub struct AugmentedConv2d {
 }
 
 impl AugmentedConv2d {
-    /// Adds it. `x` (B, H, W, C) -> (B, H, W, `filters`), the convolution's filters first. Parameters: NAME.conv; NAME.qkv, a linear
-    /// layer at each position; NAME.rel_h (2 H - 1, dk / N) and NAME.rel_w (2 W - 1, dk / N); NAME.out, another linear layer.
+    /// Adds it. `x` (B, H, W, C) -> (B, H, W, `filters`), the convolution's filters first. Parameters: NAME.conv;
+    /// NAME.qkv, a linear layer at each position; NAME.rel_h (2 H - 1, dk / N) and NAME.rel_w (2 W - 1, dk / N);
+    /// NAME.out, another linear layer.
     pub fn push(&self, g: &mut Graph, name: &str, x: Tensor, init: WeightInit) -> Result<Tensor> {
         let AugmentedConv2d { filters, attention: depth, heads, size } = *self;
         let mut branches = vec![];
@@ -123,7 +125,8 @@ impl AugmentedConv2d {
     }
 }
 
-/// A linear layer whose parameters are used several times. Initialised as in PyTorch, uniform within +-1 / sqrt(fan_in).
+/// A linear layer whose parameters are used several times. Initialised as in PyTorch, uniform within +-1 /
+/// sqrt(fan_in).
 #[derive(Clone, Copy, Debug)]
 pub struct Dense {
     w: Tensor,
@@ -150,7 +153,8 @@ impl Dense {
     }
 }
 
-/// A recurrent cell whose parameters are used in every step, named and initialised as in PyTorch: uniform within +-1 / sqrt(H).
+/// A recurrent cell whose parameters are used in every step, named and initialised as in PyTorch: uniform within +-1 /
+/// sqrt(H).
 #[derive(Clone, Copy, Debug)]
 pub struct Core {
     cell: Cell,
@@ -176,7 +180,8 @@ impl Core {
     }
 }
 
-/// Batch norm over all axes but the innermost, valid instances only. `relu_dropout`: followed by ReLU and dropout of that probability.
+/// Batch norm over all axes but the innermost, valid instances only. `relu_dropout`: followed by ReLU and dropout of
+/// that probability.
 pub fn batch_norm(
     g: &mut Graph,
     name: &str,
@@ -230,8 +235,8 @@ pub struct Recurrent<'a> {
 }
 
 impl Recurrent<'_> {
-    /// The contribution of `x` (B, T, F) to the gates, and the parameters of a direction. Initialised as in PyTorch: uniform within
-    /// +-1/sqrt(H).
+    /// The contribution of `x` (B, T, F) to the gates, and the parameters of a direction. Initialised as in PyTorch:
+    /// uniform within +-1/sqrt(H).
     pub fn direction(&self, g: &mut Graph, x: Tensor, reverse: bool) -> Result<Direction> {
         let init = Init::Uniform { bound: 1.0 / (self.hidden as f64).sqrt() };
         let gates = self.cell.gates() * self.hidden;
@@ -247,8 +252,8 @@ impl Recurrent<'_> {
         Ok(Direction { input: linear::linear(g, x, w, Some(b))?, weight, bias })
     }
 
-    /// The layer in both directions on `x` (B, T, F): (B, T, 2 H). `recurrent_dropout`: of the state within the layer, one mask per
-    /// clip.
+    /// The layer in both directions on `x` (B, T, F): (B, T, 2 H). `recurrent_dropout`: of the state within the layer,
+    /// one mask per clip.
     pub fn both_ways(
         &self,
         g: &mut Graph,

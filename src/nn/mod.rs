@@ -1,7 +1,7 @@
 //! Layers and models, as functions that add ops and declare parameters.
 //!
-//! Parameter names are PyTorch's: a linear layer named `out` has `out.weight` (N, K) and `out.bias` (N), a batch norm `bn_in` has
-//! `weight`, `bias`, `running_mean` and `running_var`.
+//! Parameter names are PyTorch's: a linear layer named `out` has `out.weight` (N, K) and `out.bias` (N), a batch norm
+//! `bn_in` has `weight`, `bias`, `running_mean` and `running_var`.
 
 pub mod front_ends;
 pub mod layers;

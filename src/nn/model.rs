@@ -55,8 +55,9 @@ pub struct Prediction {
     pub own_loss: Option<(Tensor, Tensor)>,
     /// (1) each, added to the loss of the probabilities; only in training.
     pub auxiliary_losses: Vec<Tensor>,
-    /// For objectives of pre-training: VGGish's embedding (B, 128), then what the head makes of it. Denoising: the corrupted and the
-    /// restored patches, (B, 96, 64). textual: word vectors (B, D). align: the encodings of the sound and of its tags, (B, E).
+    /// For objectives of pre-training: VGGish's embedding (B, 128), then what the head makes of it. Denoising: the
+    /// corrupted and the restored patches, (B, 96, 64). textual: word vectors (B, D). align: the encodings of the sound
+    /// and of its tags, (B, E).
     pub learned: Vec<Tensor>,
 }
 
@@ -93,7 +94,8 @@ pub const ATTENTION: [u32; 5] = [0, 25, 50, 75, 100];
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Initialisation {
-    /// N(0, 0.05), biases as well: Keras' "random normal", as in the paper. Networks of reduced width do not train from it.
+    /// N(0, 0.05), biases as well: Keras' "random normal", as in the paper. Networks of reduced width do not train from
+    /// it.
     #[default]
     Normal,
     /// N(0, 2 / fan in), biases zero (He et al. 2015).
@@ -248,8 +250,8 @@ pub struct Model {
     pub protocol: Protocol,
     /// Whether T is part of the parameters' shapes.
     pub fixed_instances: bool,
-    /// P: positions within an instance that are attended to separately.
-    pub positions: usize,
+    /// Time steps and frequency bands of an instance that are attended to separately, each a position.
+    pub positions: [usize; 2],
     /// Whether it has attention over its instances.
     pub has_attention: bool,
     /// Whether it predicts one class per clip, by softmax; else it is multi-label.
@@ -272,6 +274,11 @@ impl Model {
             .build
             .ok_or_else(|| Error::Usage(format!("{} is not a neural network and has no graph", self.name)))?;
         build(g, inputs, config)
+    }
+
+    /// P: positions of an instance.
+    pub fn positions(&self) -> usize {
+        self.positions[0] * self.positions[1]
     }
 
     /// Whether it is a random forest.

@@ -1,8 +1,8 @@
 //! Element-wise activations, with dropout before them: y = f(factor x).
 //!
-//! f is ReLU, leaky ReLU, sigmoid, tanh or the identity; factor is 1 without dropout, else 0 with probability p and 1 / (1 - p) otherwise,
-//! as a function of (seed, step, stream, element), so that backward draws the same mask again instead of storing it.
-//! Any shape; y has the shape of x.
+//! f is ReLU, leaky ReLU, sigmoid, tanh or the identity; factor is 1 without dropout, else 0 with probability p and 1 /
+//! (1 - p) otherwise, as a function of (seed, step, stream, element), so that backward draws the same mask again
+//! instead of storing it. Any shape; y has the shape of x.
 
 use super::{Entry, variants};
 use crate::check::{Case, Fill, Input};

@@ -2,8 +2,8 @@
 //! as many as the size of storage bindings requires.
 //!
 //! w, grad, accumulator (P): accumulator <- accumulator + grad^2; w <- w - lr grad / (sqrt(accumulator) + eps).
-//! The accumulator's initial value is the caller's, [`INITIAL`] in Keras and AACNN21. Elements with w = grad = 0 (padding of an
-//! arena) stay 0.
+//! The accumulator's initial value is the caller's, [`INITIAL`] in Keras and AACNN21. Elements with w = grad = 0
+//! (padding of an arena) stay 0.
 
 use std::rc::Rc;
 
@@ -42,8 +42,8 @@ impl Default for Adagrad {
     }
 }
 
-/// Adds the update of `w` by `grad` with the sum of squares `accumulator`, all (P) with P a multiple of 4, as arenas have.
-/// `w` and `accumulator` change in place.
+/// Adds the update of `w` by `grad` with the sum of squares `accumulator`, all (P) with P a multiple of 4, as arenas
+/// have. `w` and `accumulator` change in place.
 ///
 /// # Errors
 /// `Shape` for tensors that do not fit together.

@@ -3,7 +3,8 @@
 //!
 //! w, grad, m, v (P), clock u32 (4) with step counting finished steps. With g = grad + weight_decay w and t = step + 1:
 //! m <- beta1 m + (1 - beta1) g;  v <- beta2 v + (1 - beta2) g^2;
-//! w <- w - lr / (1 - beta1^t) m / (sqrt(v / (1 - beta2^t)) + eps). Elements with w = grad = m = v = 0 (padding of an arena) stay 0.
+//! w <- w - lr / (1 - beta1^t) m / (sqrt(v / (1 - beta2^t)) + eps). Elements with w = grad = m = v = 0 (padding of an
+//! arena) stay 0.
 
 use std::rc::Rc;
 

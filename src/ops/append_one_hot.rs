@@ -1,7 +1,8 @@
-//! Appends to each row the one-hot index within its group of n: y (..., W + n) = (x, e(row mod n)), e(i) the i-th unit vector.
+//! Appends to each row the one-hot index within its group of n: y (..., W + n) = (x, e(row mod n)), e(i) the i-th unit
+//! vector.
 //!
-//! The frequency identifier of Watcharasupat, Gururani and Lerch ("Visual attention for musical instrument recognition", 2020).
-//! x (..., n, W) has n rows per group. dx is the first W columns of dy.
+//! The frequency identifier of Watcharasupat, Gururani and Lerch ("Visual attention for musical instrument
+//! recognition", 2020). x (..., n, W) has n rows per group. dx is the first W columns of dy.
 
 use super::Entry;
 use crate::check::{Case, Input};

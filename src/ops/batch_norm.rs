@@ -1,14 +1,15 @@
 //! Batch norm over the valid instances of a batch, optionally followed by ReLU and dropout in the same kernel.
 //!
 //! y = gamma (x - mean) / sqrt(var + eps) + beta per column (Ioffe and Szegedy: "Batch normalization", ICML 2015).
-//! x (B, T, F) or (B, F), lengths (B) u32: instances t < lengths[b] are valid, the rest is padding, where y and dx are 0.
-//! gamma, beta, running mean and running variance (F); y as x.
+//! x (B, T, F) or (B, F), lengths (B) u32: instances t < lengths[b] are valid, the rest is padding, where y and dx are
+//! 0. gamma, beta, running mean and running variance (F); y as x.
 //!
 //! In training, mean and var (biased) are those of the valid instances, and the running statistics follow by
-//! running = (1 - momentum) running + momentum new, with the unbiased variance (of one instance: 0; of none: no change).
-//! For evaluation the running statistics are used, dropout is off, and there is no gradient.
+//! running = (1 - momentum) running + momentum new, with the unbiased variance (of one instance: 0; of none: no
+//! change). For evaluation the running statistics are used, dropout is off, and there is no gradient.
 
-use super::{Entry, affine, variants};
+use super::affine::{self, Place};
+use super::{Entry, variants};
 use crate::check::{Case, Fill, Input, InputRole};
 use crate::core::array::Array;
 use crate::core::error::{Error, Result};
@@ -17,24 +18,22 @@ use crate::core::shape::Shape;
 use crate::gpu::{Grid, Launch, Recorder, Shader, View, params, shader};
 use crate::graph::{Bound, Cost, Graph, Io, Mode, Op, Outputs, Spec, Tensor};
 
-static SHADER: Shader = shader!("batch_norm.wgsl");
+static SHADER: Shader = shader!("batch_norm.wgsl", "shared/place.wgsl");
 static VEC4: Shader = SHADER.with(&["VEC4"]);
 
 params! {
     struct Params {
-        rows: u32, t: u32, f: u32, slice_rows: u32, slices: u32,
-        x_stride: u32, lengths_stride: u32, gamma_stride: u32, beta_stride: u32, mean_stride: u32, var_stride: u32,
-        eps: f32, momentum: f32,
-        relu: u32, threshold: u32, scale: f32, stream: u32,
-        accumulate: u32, accumulate_beta: u32,
-        first_at: u32, second_at: u32, wants_gamma: u32, wants_beta: u32,
+        gamma: Place, beta: Place, mean: Place, variance: Place,
+        rows: u32, t: u32, f: u32, slice_rows: u32, slices: u32, x_stride: u32, lengths_stride: u32,
+        eps: f32, momentum: f32, relu: u32, threshold: u32, scale: f32, stream: u32, accumulate: u32,
     }
 }
 
 /// Reductions split the rows into slices of at least this many rows, at most `MAX_SLICES` slices.
 const SLICE: usize = 32;
 const MAX_SLICES: usize = 1024;
-/// Rows that an invocation of an element-wise kernel works on, so that it loads its column's moments once for all of them.
+/// Rows that an invocation of an element-wise kernel works on, so that it loads its column's moments once for all of
+/// them.
 const ROWS: usize = 16;
 
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -135,19 +134,19 @@ impl BatchNorm {
     fn params(&self, io: &Io, slice_rows: usize) -> Params {
         let (b, t, f) = dims(&io.x(0).shape);
         let (_, width) = kernels(f);
-        let stride = |x: &Bound| (x.stride / width) as u32;
+        let place = |x: &Bound| Place::new(0, x.stride / width);
         Params {
+            gamma: place(io.x(2)),
+            beta: place(io.x(3)),
+            mean: place(io.x(4)),
+            variance: place(io.x(5)),
             rows: (b * t) as u32,
             t: t as u32,
             f: (f / width) as u32,
             slice_rows: slice_rows as u32,
             slices: (b * t).div_ceil(slice_rows) as u32,
-            x_stride: stride(io.x(0)),
+            x_stride: (io.x(0).stride / width) as u32,
             lengths_stride: io.x(1).stride as u32,
-            gamma_stride: stride(io.x(2)),
-            beta_stride: stride(io.x(3)),
-            mean_stride: stride(io.x(4)),
-            var_stride: stride(io.x(5)),
             eps: self.eps as f32,
             momentum: self.momentum as f32,
             relu: self.relu_dropout.is_some().into(),
@@ -155,11 +154,6 @@ impl BatchNorm {
             scale: 1.0,
             stream: 0,
             accumulate: 0,
-            accumulate_beta: 0,
-            first_at: 0,
-            second_at: 0,
-            wants_gamma: 0,
-            wants_beta: 0,
         }
     }
 
@@ -168,8 +162,8 @@ impl BatchNorm {
         let reason = "running statistics must come from Graph::statistic".into();
         let all = mean.cover(var).ok_or(Error::Binding { kernel: "batch_norm".into(), reason })?;
         let (_, width) = kernels(io.x(0).shape.last());
-        let at = |view: View| ((view.offset - all.offset) / width) as u32;
-        Ok((all, Params { first_at: at(mean), second_at: at(var), ..p }))
+        let place = |view: View, x: &Bound| Place::new((view.offset - all.offset) / width, x.stride / width);
+        Ok((all, Params { mean: place(mean, io.x(4)), variance: place(var, io.x(5)), ..p }))
     }
 
     /// y for these moments per column.
@@ -274,17 +268,7 @@ impl Op for Train {
 
         let op = "batch_norm with gamma and beta that are not parameters";
         let (gradients, [gamma, beta]) = affine::gradients(io, width, op)?;
-        let p = Params {
-            gamma_stride: gamma.stride,
-            beta_stride: beta.stride,
-            accumulate: gamma.accumulate,
-            accumulate_beta: beta.accumulate,
-            first_at: gamma.at,
-            second_at: beta.at,
-            wants_gamma: gamma.wanted,
-            wants_beta: beta.wanted,
-            ..p
-        };
+        let p = Params { gamma, beta, ..p };
         // Without trained ones only the sums are needed.
         let gradients = gradients.unwrap_or(io.scratch(3).view);
         let bindings = [("partial", partial), ("sums", sums), ("grad_affine", gradients)];
@@ -368,7 +352,8 @@ impl Op for Eval {
 
 const PLAIN: BatchNorm = BatchNorm { eps: 1e-5, momentum: 0.1, relu_dropout: None };
 
-/// x, lengths, gamma (some negative), beta, running mean and variance. Far enough from ReLU's kink when x is far from its mean.
+/// x, lengths, gamma (some negative), beta, running mean and variance. Far enough from ReLU's kink when x is far from
+/// its mean.
 fn inputs(x: Input, lengths: &[u32]) -> Vec<Input> {
     let f = [x.spec.shape.last()];
     let lengths = Input::u32([lengths.len()], Fill::Given(lengths.iter().map(|&n| n.into()).collect()));

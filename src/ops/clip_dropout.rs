@@ -1,8 +1,9 @@
-//! Dropout with one draw per clip and feature shared by all instances of the clip (Gal and Ghahramani, "A theoretically grounded
-//! application of dropout in recurrent neural networks", 2016): for the inputs and the states of recurrent layers.
+//! Dropout with one draw per clip and feature shared by all instances of the clip (Gal and Ghahramani, "A theoretically
+//! grounded application of dropout in recurrent neural networks", 2016): for the inputs and the states of recurrent
+//! layers.
 //!
-//! y (B, T, F) = x times a factor of (b, f), 0 with probability p and 1 / (1 - p) otherwise, as a function of (seed, step, stream, b F + f);
-//! backward draws again. Or the factors (B, F) themselves, for [`recurrent`](super::recurrent).
+//! y (B, T, F) = x times a factor of (b, f), 0 with probability p and 1 / (1 - p) otherwise, as a function of (seed,
+//! step, stream, b F + f); backward draws again. Or the factors (B, F) themselves, for [`recurrent`](super::recurrent).
 
 use super::Entry;
 use super::activation::Dropout;

@@ -1,11 +1,12 @@
-//! Concatenation: some clips of a batch get a partner appended in time (Anhari: "Learning multi-instrument classification with
-//! partial labels", 2020, section II.C).
+//! Concatenation: some clips of a batch get a partner appended in time (Anhari: "Learning multi-instrument
+//! classification with partial labels", 2020, section II.C).
 //!
-//! clock u32 (4) = (seed low, seed high, step, 0); of the clips x (B, T, F), lengths u32 (B): valid instances times positions, target
-//! (B, K), observed (B, K); of their partners the same with T2 instances. Outputs: x (B, T + T2, F), lengths, target, observed.
-//! Each clip gets its partner with the same probability, independently: the partner's instances then follow the clip's last valid one, and
-//! lengths add. A label is the OR of both: present if known to be present in either, absent if known to be absent in both, else
-//! unknown. Of soft targets (mixed clips), the OR is the larger one, and present is from 1/2 on. No gradients.
+//! clock u32 (4) = (seed low, seed high, step, 0); of the clips x (B, T, F), lengths u32 (B): valid instances times
+//! positions, target (B, K), observed (B, K); of their partners the same with T2 instances. Outputs: x (B, T + T2, F),
+//! lengths, target, observed. Each clip gets its partner with the same probability, independently: the partner's
+//! instances then follow the clip's last valid one, and lengths add. A label is the OR of both: present if known to be
+//! present in either, absent if known to be absent in both, else unknown. Of soft targets (mixed clips), the OR is the
+//! larger one, and present is from 1/2 on. No gradients.
 
 use super::gather::Batch;
 use super::mixup::clips;

@@ -1,10 +1,10 @@
-//! Contrastive loss of two encodings of the same clips, NT-Xent (Chen, Kornblith, Norouzi, Hinton: "A simple framework for
-//! contrastive learning of visual representations", ICML 2020).
+//! Contrastive loss of two encodings of the same clips, NT-Xent (Chen, Kornblith, Norouzi, Hinton: "A simple framework
+//! for contrastive learning of visual representations", ICML 2020).
 //!
-//! a, g (B, D), lengths u32 (B); a clip of length 0 is padding and ignored. The rows of a and g, scaled to norm 1, are stacked to 2 B
-//! rows u; s = u u^T / tau without its diagonal. A row's loss is -log softmax(s) at its partner, the other encoding of its clip, as log
-//! sum exp(s - max s) - (s_partner - max s). Outputs: loss (1), the mean over the valid rows, 0 where there is none, and its parts (2):
-//! sum and number of rows.
+//! a, g (B, D), lengths u32 (B); a clip of length 0 is padding and ignored. The rows of a and g, scaled to norm 1, are
+//! stacked to 2 B rows u; s = u u^T / tau without its diagonal. A row's loss is -log softmax(s) at its partner, the
+//! other encoding of its clip, as log sum exp(s - max s) - (s_partner - max s). Outputs: loss (1), the mean over the
+//! valid rows, 0 where there is none, and its parts (2): sum and number of rows.
 
 use super::Entry;
 use super::mean_of_rows::{self, mean_of_rows};
@@ -33,8 +33,8 @@ pub struct Contrastive {
     pub tau: f64,
 }
 
-/// Adds the loss (1) and its parts (2) of the encodings `a` and `g` (B, D), for `lengths` u32 (B). Both get a gradient, only from the
-/// loss.
+/// Adds the loss (1) and its parts (2) of the encodings `a` and `g` (B, D), for `lengths` u32 (B). Both get a gradient,
+/// only from the loss.
 ///
 /// # Errors
 /// `Shape` for tensors that do not fit together.

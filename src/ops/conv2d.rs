@@ -2,9 +2,10 @@
 //!
 //! x (B, H, W, C), w (N, C, S, S) with S odd, b (N) or none, y (B, H, W, N):
 //! y[b, h, w, n] = f(b[n] + sum over i, j, c of w[n, c, i, j] x[b, h + i - S/2, w + j - S/2, c]), f nothing or ReLU.
-//! The weights are PyTorch's, in memory as on disk; every pass packs them for its product, which costs one pass over them
-//! where the product takes B H W. Gradients, with g = dy where y > 0 (all of dy without ReLU): dx is the same convolution
-//! of g with the weights rotated by 180 degrees and their channels exchanged, dw = g^T patches(x), db = the sum of g over pixels.
+//! The weights are PyTorch's, in memory as on disk; every pass packs them for its product, which costs one pass over
+//! them where the product takes B H W. Gradients, with g = dy where y > 0 (all of dy without ReLU): dx is the same
+//! convolution of g with the weights rotated by 180 degrees and their channels exchanged, dw = g^T patches(x), db = the
+//! sum of g over pixels.
 
 use super::linear::tile_product_rounds;
 use super::relu_gradient::{self, relu_gradient};
@@ -459,11 +460,13 @@ fn cases() -> Vec<Case> {
             vec![Input::data([2, 5, 6, 4]).shared(), weights(4, 8, 3), Input::param([8])],
         ),
     ];
-    // Runs of 8 pixels, 8 of them next to each other: rows of one pixel less than a run, of a run, of one more, of several subgroups ...
+    // Runs of 8 pixels, 8 of them next to each other: rows of one pixel less than a run, of a run, of one more, of
+    // several subgroups ...
     for (width, c, n) in [(1, 4, 4), (7, 4, 8), (8, 1, 4), (9, 8, 4), (31, 3, 8), (67, 4, 12), (131, 6, 4)] {
         cases.push(case(&format!("5x5, {width} columns, {c} to {n}"), [2, 4, width, c], n, 5));
     }
-    // ... of one subgroup and its neighbours' ends, kernels of other sizes, and channels at the borders between the variants.
+    // ... of one subgroup and its neighbours' ends, kernels of other sizes, and channels at the borders between the
+    // variants.
     for (x, n, size) in [
         ([1, 3, 64, 4], 16, 5),
         ([2, 2, 65, 4], 4, 1),

@@ -1,9 +1,9 @@
 //! Cosine embedding loss, as PyTorch's `CosineEmbeddingLoss`: pairs that should be alike, or pairs that should differ.
 //!
-//! x, t (B, D), lengths u32 (B); a row of length 0 is padding and ignored. cos = x t / (|x| |t|), with 1e-12 added to squared norms.
-//! A pair's loss is 1 - cos, or max(0, cos - margin) if it should differ; then `own` (B, D) are the rows' own targets, and a pair
-//! whose t equals its own is left out. Outputs: loss (1), the mean over the pairs, 0 where there is none, and its parts (2): sum and
-//! number of pairs. Slope of cos by x: (t / |t| - cos x / |x|) / |x|.
+//! x, t (B, D), lengths u32 (B); a row of length 0 is padding and ignored. cos = x t / (|x| |t|), with 1e-12 added to
+//! squared norms. A pair's loss is 1 - cos, or max(0, cos - margin) if it should differ; then `own` (B, D) are the
+//! rows' own targets, and a pair whose t equals its own is left out. Outputs: loss (1), the mean over the pairs, 0
+//! where there is none, and its parts (2): sum and number of pairs. Slope of cos by x: (t / |t| - cos x / |x|) / |x|.
 
 use super::Entry;
 use super::mean_of_rows::{self, mean_of_rows};
@@ -32,8 +32,8 @@ pub struct CosineLoss {
     pub margin: Option<f64>,
 }
 
-/// Adds the loss (1) and its parts (2) of `x` (B, D) and `t` (B, D), which should be alike, for `lengths` u32 (B). Only `x` gets a
-/// gradient, and only from the loss.
+/// Adds the loss (1) and its parts (2) of `x` (B, D) and `t` (B, D), which should be alike, for `lengths` u32 (B). Only
+/// `x` gets a gradient, and only from the loss.
 ///
 /// # Errors
 /// `Shape` for tensors that do not fit together.

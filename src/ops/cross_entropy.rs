@@ -3,8 +3,9 @@
 //! logits x (B, K), target t (B, K) with one 1 in a row, lengths u32 (B); a clip of length 0 is padding and ignored.
 //! A clip's loss is -sum_k t_k log softmax(x)_k, with the logarithm as x_k - max x - log sum_j exp(x_j - max x).
 //! Its slope is (softmax(x)_k sum_j t_j - t_k) / valid clips, right for any t, so that clips may be mixed.
-//! Outputs: loss (1), the mean over valid clips, 0 where there is none, and its parts (2): sum and number of valid clips. The
-//! sums of both over the batches of an epoch give the loss of the epoch. A NaN among the logits, or an infinity, makes the loss NaN.
+//! Outputs: loss (1), the mean over valid clips, 0 where there is none, and its parts (2): sum and number of valid
+//! clips. The sums of both over the batches of an epoch give the loss of the epoch. A NaN among the logits, or an
+//! infinity, makes the loss NaN.
 
 use super::Entry;
 use crate::check::{Case, Fill, Input};
@@ -23,8 +24,8 @@ params! {
 #[derive(Clone, Copy, Debug)]
 pub struct CrossEntropy;
 
-/// Adds the loss (1) and its parts (2) of `logits` (B, K) against `target` (B, K), for `lengths` u32 (B); see the module.
-/// Only `logits` gets a gradient, and only from the loss.
+/// Adds the loss (1) and its parts (2) of `logits` (B, K) against `target` (B, K), for `lengths` u32 (B); see the
+/// module. Only `logits` gets a gradient, and only from the loss.
 ///
 /// # Errors
 /// `Shape` for tensors that do not fit together.

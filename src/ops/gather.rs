@@ -1,9 +1,9 @@
 //! Copies a batch out of the dataset, which is on the GPU once for all replicas.
 //!
-//! rows u32 (B) chooses clips among N; a row that is not a clip ([`PADDING`](super::sample::PADDING)) gives 0 everywhere, lengths included.
-//! features (S, T F) in one of the encodings of [`Encoding`]. Clip i is in slot i of them; or, if only a window of the dataset is on
-//! the GPU, in slot clip_slots[i], u32 (N). lengths u32 (N): valid instances, at most T; labels u32 (N, K): 0 unknown, 1 absent, 2 present.
-//! No gradients.
+//! rows u32 (B) chooses clips among N; a row that is not a clip ([`PADDING`](super::sample::PADDING)) gives 0
+//! everywhere, lengths included. features (S, T F) in one of the encodings of [`Encoding`]. Clip i is in slot i of
+//! them; or, if only a window of the dataset is on the GPU, in slot clip_slots[i], u32 (N). lengths u32 (N): valid
+//! instances, at most T; labels u32 (N, K): 0 unknown, 1 absent, 2 present. No gradients.
 
 use half::f16;
 
@@ -103,7 +103,8 @@ impl Batch {
         Ok(Batch { x: y[0], lengths: y[1], target: y[2], observed: y[3], instances: None })
     }
 
-    /// Whether these are the tensors of a batch: x (B, T, F), lengths u32 (B), target and observed (B, K), none of them empty.
+    /// Whether these are the tensors of a batch: x (B, T, F), lengths u32 (B), target and observed (B, K), none of them
+    /// empty.
     pub(super) fn fits(x: &[Spec]) -> bool {
         let [clips, lengths, target, observed] = x else { return false };
         let batch = lengths.shape.len();

@@ -1,12 +1,13 @@
-//! Glimpses: K patches of a spectrogram around one location, one after the other, flat (Mnih, Heess, Graves, Kavukcuoglu:
-//! "Recurrent models of visual attention", NIPS 2014; several shapes as in Watcharasupat, Gururani and Lerch, "Visual attention for
-//! musical instrument recognition", 2020).
+//! Glimpses: K patches of a spectrogram around one location, one after the other, flat (Mnih, Heess, Graves,
+//! Kavukcuoglu: "Recurrent models of visual attention", NIPS 2014; several shapes as in Watcharasupat, Gururani and
+//! Lerch, "Visual attention for musical instrument recognition", 2020).
 //!
-//! x (B, T, F), location (B, 2) = (time, frequency), lengths u32 (B) = n valid frames, y (B, N), N the sum of the patches' sizes.
-//! On an axis of n cells, numbered from 0, location l is at (l + 1) / 2 (n - 1): -1 is the first cell and 1 the last; in time only
-//! the valid frames count. A patch of s cells has its centre as near as possible, the later or higher one of two: it begins
-//! at floor((l + 1) / 2 (n - 1) + 1 - s / 2). So an odd patch is centred on the nearest cell, an even one between two.
-//! Cells outside the valid frames and the bands are 0. A patch is stored frame by frame. There is no gradient.
+//! x (B, T, F), location (B, 2) = (time, frequency), lengths u32 (B) = n valid frames, y (B, N), N the sum of the
+//! patches' sizes. On an axis of n cells, numbered from 0, location l is at (l + 1) / 2 (n - 1): -1 is the first cell
+//! and 1 the last; in time only the valid frames count. A patch of s cells has its centre as near as possible, the
+//! later or higher one of two: it begins at floor((l + 1) / 2 (n - 1) + 1 - s / 2). So an odd patch is centred on the
+//! nearest cell, an even one between two. Cells outside the valid frames and the bands are 0. A patch is stored frame
+//! by frame. There is no gradient.
 
 use super::Entry;
 use crate::check::{Case, Fill, Input};

@@ -1,26 +1,27 @@
-//! Group norm of each clip, over its valid instances and the columns of a group (Wu and He: "Group normalization", ECCV 2018).
+//! Group norm of each clip, over its valid instances and the columns of a group (Wu and He: "Group normalization", ECCV
+//! 2018).
 //!
-//! y = gamma (x - mean) / sqrt(var + eps) + beta, with mean and biased variance of each clip and group: columns are split into G
-//! groups of F / G neighbours. As PyTorch's `GroupNorm` of (B, F, T).
-//! x (B, T, F), lengths (B) u32: instances t < lengths[b] are valid, the rest is padding, where y and dx are 0. gamma, beta (F); y as x.
-//! The same in training and evaluation.
+//! y = gamma (x - mean) / sqrt(var + eps) + beta, with mean and biased variance of each clip and group: columns are
+//! split into G groups of F / G neighbours. As PyTorch's `GroupNorm` of (B, F, T).
+//! x (B, T, F), lengths (B) u32: instances t < lengths[b] are valid, the rest is padding, where y and dx are 0. gamma,
+//! beta (F); y as x. The same in training and evaluation.
 
-use super::{Entry, affine, variants};
+use super::affine::{self, Place};
+use super::{Entry, variants};
 use crate::check::{Case, Fill, Input, InputRole};
 use crate::core::array::Array;
 use crate::core::error::{Error, Result};
 use crate::gpu::{Grid, Launch, Recorder, Shader, View, params, shader};
 use crate::graph::{Bound, Cost, Graph, Io, Op, Outputs, Spec, Tensor};
 
-static SHADER: Shader = shader!("group_norm.wgsl");
+static SHADER: Shader = shader!("group_norm.wgsl", "shared/place.wgsl");
 static VEC4: Shader = SHADER.with(&["VEC4"]);
 
 params! {
     struct Params {
-        clips: u32, t: u32, f: u32, groups: u32, columns: u32,
-        x_stride: u32, lengths_stride: u32, gamma_stride: u32, beta_stride: u32,
-        eps: f32, accumulate: u32, accumulate_beta: u32,
-        first_at: u32, second_at: u32, wants_gamma: u32, wants_beta: u32, first: u32, stop: u32,
+        gamma: Place, beta: Place,
+        clips: u32, t: u32, f: u32, groups: u32, columns: u32, x_stride: u32, lengths_stride: u32,
+        eps: f32, accumulate: u32, first: u32, stop: u32,
     }
 }
 
@@ -74,24 +75,19 @@ impl GroupNorm {
     fn params(&self, io: &Io) -> Params {
         let [b, t, f] = dims(io.x(0));
         let (_, width) = self.kernels(f);
-        let stride = |i: usize| (io.x(i).stride / width) as u32;
+        let place = |i: usize| Place::new(0, io.x(i).stride / width);
         Params {
+            gamma: place(2),
+            beta: place(3),
             clips: b as u32,
             t: t as u32,
             f: (f / width) as u32,
             groups: self.groups as u32,
             columns: (f / self.groups / width) as u32,
-            x_stride: stride(0),
+            x_stride: (io.x(0).stride / width) as u32,
             lengths_stride: io.x(1).stride as u32,
-            gamma_stride: stride(2),
-            beta_stride: stride(3),
             eps: self.eps as f32,
             accumulate: 0,
-            accumulate_beta: 0,
-            first_at: 0,
-            second_at: 0,
-            wants_gamma: 0,
-            wants_beta: 0,
             first: 0,
             stop: 0,
         }
@@ -109,17 +105,7 @@ impl GroupNorm {
         let (shader, width) = self.kernels(io.x(0).shape.last());
         let op = "group_norm with gamma and beta that are not parameters";
         let (Some(gradients), [gamma, beta]) = affine::gradients(io, width, op)? else { return Ok(()) };
-        let p = Params {
-            gamma_stride: gamma.stride,
-            beta_stride: beta.stride,
-            accumulate: gamma.accumulate,
-            accumulate_beta: beta.accumulate,
-            first_at: gamma.at,
-            second_at: beta.at,
-            wants_gamma: gamma.wanted,
-            wants_beta: beta.wanted,
-            ..self.params(io)
-        };
+        let p = Params { gamma, beta, ..self.params(io) };
         let bindings = [("partial", partial), ("grad_affine", gradients)];
         for p in pieces(p, p.clips) {
             let launch = Grid::items(p.f as usize, LANES, io.replicas).iterations(PIECE as usize);

@@ -1,7 +1,7 @@
 //! Downsamples mono clips by 2, without delay.
 //!
-//! x (B, S), taps (Q), y (B, ceil(S / 2)) = x[2n] / 2 + sum over q of taps[q] (x[2n - 2q - 1] + x[2n + 2q + 1]), zeros around the
-//! clip: a half-band filter of 4 Q - 1 points, of which every second is 0. Forward only.
+//! x (B, S), taps (Q), y (B, ceil(S / 2)) = x[2n] / 2 + sum over q of taps[q] (x[2n - 2q - 1] + x[2n + 2q + 1]), zeros
+//! around the clip: a half-band filter of 4 Q - 1 points, of which every second is 0. Forward only.
 
 use std::f64::consts::PI;
 
@@ -40,8 +40,9 @@ pub fn halve(g: &mut Graph, x: Tensor) -> Result<Tensor> {
     Ok(g.push(Halve, &[x, taps])?[0])
 }
 
-/// The ideal half-band filter under Kaiser's window (Kaiser, "Nonrecursive digital filter design using the I0-sinh window
-/// function", 1974), at distances 1, 3, 5 and so on from its middle; with 1/2 in the middle the gain at 0 Hz is 1.
+/// The ideal half-band filter under Kaiser's window (Kaiser, "Nonrecursive digital filter design using the I0-sinh
+/// window function", 1974), at distances 1, 3, 5 and so on from its middle; with 1/2 in the middle the gain at 0 Hz is
+/// 1.
 fn taps() -> Vec<f64> {
     let beta = 0.1102 * (ATTENUATION - 8.7);
     let tap = |q: usize| {

@@ -3,12 +3,13 @@
 //! x (..., K), w (N, K) as PyTorch stores it, b (N) or none, y (..., N). The outer axes fold into M rows.
 //! Gradients, with g = dy where y > 0 (all of dy without ReLU): dx = g w; dw = g^T x; db = sum of g over the rows.
 //!
-//! Segmented: w (N, S K), and row i of x is multiplied by the columns of segment i mod S only. This is how Watcharasupat, Gururani and Lerch
-//! ("Visual attention for musical instrument recognition", 2020) pass each time-frequency position of VGGish's last feature maps through
-//! its own part of the dense layer that follows.
+//! Segmented: w (N, S K), and row i of x is multiplied by the columns of segment i mod S only. This is how
+//! Watcharasupat, Gururani and Lerch ("Visual attention for musical instrument recognition", 2020) pass each
+//! time-frequency position of VGGish's last feature maps through its own part of the dense layer that follows.
 //!
-//! Weights beyond a storage binding are bound in parts of outputs, forward and backward; how many there are depends on the shapes
-//! alone, never on R. Replicas whose weights are further apart than the size of a binding are a `Limit` error.
+//! Weights beyond a storage binding are bound in parts of outputs, forward and backward; how many there are depends on
+//! the shapes alone, never on R. Replicas whose weights are further apart than the size of a binding are a `Limit`
+//! error.
 
 use std::ops::Range;
 use std::rc::Rc;
@@ -180,7 +181,8 @@ fn tiles([rows, cols, depth]: [usize; 3], z: usize, variant: Variant) -> Launch 
     Grid::folded(rows.div_ceil(TILE) * cols.div_ceil(TILE), z).iterations(rounds)
 }
 
-/// Rounds of a kernel of `shared/tile_product.wgsl`: for 16 terms one to fetch them, up to 16 to load and 16 to multiply.
+/// Rounds of a kernel of `shared/tile_product.wgsl`: for 16 terms one to fetch them, up to 16 to load and 16 to
+/// multiply.
 pub(super) fn tile_product_rounds(depth: usize) -> usize {
     33 * depth.div_ceil(16) + 16
 }
@@ -258,7 +260,8 @@ impl Op for Linear {
         }
         if let Some(dx) = io.dx(0) {
             let variant = variants::matrix_product(r.target, d.n, d.k);
-            // A sum over the outputs, to which every part adds. If it is added to an earlier contribution, it is complete before.
+            // A sum over the outputs, to which every part adds. If it is added to an earlier contribution, it is
+            // complete before.
             let joins = dx.accumulate && d.terms().nth(1).is_some();
             let into = if joins { io.scratch(3).view } else { dx.view };
             for part in d.terms() {
@@ -342,8 +345,9 @@ pub(super) fn parameter_gradients(
                 }
             }
             Variant::Subgroup8 => {
-                // Each segment uses only a part of the rows. Weight and bias are in one arena, and bound as the range that covers
-                // both; if that exceeds a binding, or the weights are bound in parts, the bias is bound separately.
+                // Each segment uses only a part of the rows. Weight and bias are in one arena, and bound as the range
+                // that covers both; if that exceeds a binding, or the weights are bound in parts, the bias is bound
+                // separately.
                 let fits = |all: &View| d.segments == 1 && all.len - (replicas - 1) * dw.stride <= d.part;
                 let all = db.and_then(|db| dw.view.cover(db.view)).filter(fits);
                 let fused = all.and_then(|all| Some((all, db.take()?)));
@@ -436,9 +440,11 @@ fn cases() -> Vec<Case> {
         in_parts(segmented("in parts, one segment", [7, 1, 20], 132), 1, ALIGN),
         // Gradients of the weights by tiles: two slices in parts of half as many outputs.
         in_parts(segmented("in parts, several slices", [150, 2, 8], 200), 2, 2 * ALIGN),
-        // More rows than the kernels for 8 lanes sum in one loop. Sums of 240 000 terms of both signs: 8.4e-4 was observed.
+        // More rows than the kernels for 8 lanes sum in one loop. Sums of 240 000 terms of both signs: 8.4e-4 was
+        // observed.
         case("many rows, vec4", &[240_004, 4], 4, true).gradient_tolerance(3e-3, 1e-4),
-        // More terms than one dispatch sums, forward and in the gradient of x. Sums of 40 004 terms: 1.6e-4 was observed forward.
+        // More terms than one dispatch sums, forward and in the gradient of x. Sums of 40 004 terms: 1.6e-4 was
+        // observed forward.
         case("many inputs", &[3, 40_004], 8, true).forward_tolerance(4e-4, 1e-5),
         case("many inputs, ragged", &[2, 33_001], 3, true).forward_tolerance(4e-4, 1e-5),
         case("many outputs", &[2, 4], 40_004, true),

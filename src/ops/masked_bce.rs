@@ -1,14 +1,14 @@
 //! Binary cross-entropy over the labels that are known (Gururani, Sharma, Lerch, ISMIR 2019, Eq. 4).
 //!
-//! p (B, K) probabilities, target (B, K), observed (B, K) 0 or 1, lengths u32 (B); a clip of length 0 is padding and ignored.
-//! bce(p, t) = -(t log p + (1 - t) log(1 - p)), logarithms clamped at -100, and
+//! p (B, K) probabilities, target (B, K), observed (B, K) 0 or 1, lengths u32 (B); a clip of length 0 is padding and
+//! ignored. bce(p, t) = -(t log p + (1 - t) log(1 - p)), logarithms clamped at -100, and
 //! slope (p - t) / max(p (1 - p), 1e-12), both as PyTorch's BCELoss. Targets may be between 0 and 1 (mixed clips).
 //! Focal (Lin, Goyal, Girshick, He, Dollar: "Focal loss for dense object detection", 2017, Eq. 5; Anhari: "Learning
 //! multi-instrument classification with partial labels", 2020, Eq. 1), for alpha (K) in \[0, 1\] and gamma >= 0:
-//! focal(p, t) = -(t alpha_k (1 - p)^gamma log p + (1 - t) (1 - alpha_k) p^gamma log(1 - p)), with the same clamps, 0^0 = 1, and
-//! in its slope 1 / p and 1 / (1 - p) as (1 - p) / max(p (1 - p), 1e-12) and p / max(p (1 - p), 1e-12).
-//! Outputs: loss (1), which is 0 when nothing is known, and its parts (2): numerator and denominator. The sums of both over the
-//! batches of an epoch give the loss of the epoch.
+//! focal(p, t) = -(t alpha_k (1 - p)^gamma log p + (1 - t) (1 - alpha_k) p^gamma log(1 - p)), with the same clamps, 0^0
+//! = 1, and in its slope 1 / p and 1 / (1 - p) as (1 - p) / max(p (1 - p), 1e-12) and p / max(p (1 - p), 1e-12).
+//! Outputs: loss (1), which is 0 when nothing is known, and its parts (2): numerator and denominator. The sums of both
+//! over the batches of an epoch give the loss of the epoch.
 
 use std::rc::Rc;
 use std::str::FromStr;
@@ -105,16 +105,16 @@ impl FromStr for FocalAlpha {
     }
 }
 
-/// Alpha of a class with so many known labels: (absent + 1) / (present + absent + 2). Without the smoothing, which keeps it within
-/// (0, 1), this is the inverse frequency 1 / f of the positive labels, normalised to sum 1 with that of the negative ones,
-/// 1 / (1 - f): alpha and 1 - alpha then give both the same total weight.
+/// Alpha of a class with so many known labels: (absent + 1) / (present + absent + 2). Without the smoothing, which
+/// keeps it within (0, 1), this is the inverse frequency 1 / f of the positive labels, normalised to sum 1 with that of
+/// the negative ones, 1 / (1 - f): alpha and 1 - alpha then give both the same total weight.
 pub fn inverse_frequency(present: u32, absent: u32) -> f64 {
     let [present, absent] = [present, absent].map(|n| f64::from(n) + 1.0);
     absent / (present + absent)
 }
 
-/// Alpha of each class, from its present and absent labels: 1 / f, normalised to sum 1 over the classes, with f the fraction of positives among
-/// its known labels, (present + 1) / (present + absent + 2).
+/// Alpha of each class, from its present and absent labels: 1 / f, normalised to sum 1 over the classes, with f the
+/// fraction of positives among its known labels, (present + 1) / (present + absent + 2).
 pub fn inverse_class_frequencies(labels: &[[u32; 2]]) -> Vec<f64> {
     let inverse = |&[present, absent]: &[u32; 2]| 1.0 / (1.0 - inverse_frequency(present, absent));
     let total: f64 = labels.iter().map(inverse).sum();
@@ -126,10 +126,11 @@ pub fn inverse_class_frequencies(labels: &[[u32; 2]]) -> Vec<f64> {
 pub enum Normalisation {
     /// Mean over all known labels of the batch.
     Observed,
-    /// Mean over a clip's own known labels, then over the clips that have any (Watcharasupat, Gururani, Lerch, 2020, Eq. 8).
+    /// Mean over a clip's own known labels, then over the clips that have any (Watcharasupat, Gururani, Lerch, 2020,
+    /// Eq. 8).
     Clips,
-    /// Eq. 4: mean over the clips of g(q) / K times a clip's sum, where q is the fraction of its labels that are known and
-    /// g(q) = alpha q^gamma + beta. A clip without known labels adds 0 to the numerator and 1 to the denominator.
+    /// Eq. 4: mean over the clips of g(q) / K times a clip's sum, where q is the fraction of its labels that are known
+    /// and g(q) = alpha q^gamma + beta. A clip without known labels adds 0 to the numerator and 1 to the denominator.
     Partial { alpha: f64, beta: f64, gamma: f64 },
 }
 
@@ -341,8 +342,8 @@ fn by_clips(case: Case, gamma: f64) -> Case {
     Case { op: Rc::new(MaskedBce { norm: Normalisation::Clips, focusing: Some(gamma) }), ..case }
 }
 
-/// Probabilities of exactly 0 and 1 against targets that agree and that do not. Without a gradient: the slope there is a
-/// convention that no finite difference of the reference can show.
+/// Probabilities of exactly 0 and 1 against targets that agree and that do not. Without a gradient: the slope there is
+/// a convention that no finite difference of the reference can show.
 fn saturated(name: &str, gamma: f64) -> Case {
     let Case { mut inputs, .. } = focal(name, gamma, [3, 4], 1.0, Fill::Given(vec![1.0; 3]));
     inputs[0] = Input::data([3, 4]).filled(Fill::Given([0.0, 0.0, 1.0, 1.0].repeat(3)));

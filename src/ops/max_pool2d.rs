@@ -1,9 +1,9 @@
 //! 2 x 2 max pooling with stride 2, of images with channels last, ReLU fused.
 //!
-//! x (B, H, W, C), y (B, H', W', C). H' and W' are H / 2 and W / 2, rounded down as PyTorch's default (a last odd row or column is
-//! ignored; H and W are at least 2) or up as its `ceil_mode` (the last windows are smaller). ReLU of the result is that of x, at a quarter
-//! of the work. The gradient goes to the first largest element of a window, row by row, as in PyTorch; which one that is, is saved, so
-//! that x need not be kept.
+//! x (B, H, W, C), y (B, H', W', C). H' and W' are H / 2 and W / 2, rounded down as PyTorch's default (a last odd row
+//! or column is ignored; H and W are at least 2) or up as its `ceil_mode` (the last windows are smaller). ReLU of the
+//! result is that of x, at a quarter of the work. The gradient goes to the first largest element of a window, row by
+//! row, as in PyTorch; which one that is, is saved, so that x need not be kept.
 
 use super::{Entry, variants};
 use crate::check::{Case, Fill, Input};

@@ -12,8 +12,8 @@ const LANES: usize = 64;
 /// Iterations that sum over the lanes.
 const LANE_ROUNDS: usize = 6;
 
-/// Records it: `values` (R, rows, 2), each row's sum and what it counts, to `y` (R), 0 where nothing counts, and `parts` (R, 2), its
-/// numerator and denominator.
+/// Records it: `values` (R, rows, 2), each row's sum and what it counts, to `y` (R), 0 where nothing counts, and
+/// `parts` (R, 2), its numerator and denominator.
 pub(super) fn mean_of_rows(r: &mut Recorder, values: View, y: View, parts: View, rows: usize, replicas: usize) {
     let bindings = [("values", values), ("y", y), ("parts", parts)];
     let launch = Grid::folded(1, replicas).iterations(rows.div_ceil(LANES) + LANE_ROUNDS);

@@ -1,7 +1,7 @@
 //! Sums the bins of a spectrogram into bands, on a linear, logarithmic or decibel scale.
 //!
-//! x (..., N, bins), bands u32 (M, 3) = first bin, bins and first weight of each band, weights (W), y (..., N, M), or of the first frames
-//! only. Forward only.
+//! x (..., N, bins), bands u32 (M, 3) = first bin, bins and first weight of each band, weights (W), y (..., N, M), or
+//! of the first frames only. Forward only.
 
 use super::Entry;
 use crate::check::{Case, Fill, Input};
@@ -16,7 +16,8 @@ static SHADER: Shader = shader!("mel.wgsl");
 
 params! {
     struct Params {
-        rows: u32, frames: u32, x_frames: u32, bins: u32, bands: u32, x_stride: u32, scale: u32, offset: f32, level: f32,
+        rows: u32, frames: u32, x_frames: u32, bins: u32, bands: u32, x_stride: u32,
+        scale: u32, offset: f32, level: f32,
     }
 }
 
@@ -30,7 +31,8 @@ pub enum Scale {
     Linear,
     /// ln(v + offset)
     Log { offset: f32 },
-    /// 10 log10(max(v, amin) / max(reference, amin)), as `librosa.power_to_db(v, ref=reference, amin=amin, top_db=None)`.
+    /// 10 log10(max(v, amin) / max(reference, amin)), as `librosa.power_to_db(v, ref=reference, amin=amin,
+    /// top_db=None)`.
     Decibels { reference: f32, amin: f32 },
 }
 

@@ -1,18 +1,18 @@
-//! Mixup: each clip of a batch becomes a weighted sum of itself and a partner (Zhang, Cisse, Dauphin, Lopez-Paz: "mixup: Beyond
-//! empirical risk minimization", 2018; for partial labels Anhari: "Learning multi-instrument classification with partial
-//! labels", 2020, Eq. 3).
+//! Mixup: each clip of a batch becomes a weighted sum of itself and a partner (Zhang, Cisse, Dauphin, Lopez-Paz:
+//! "mixup: Beyond empirical risk minimization", 2018; for partial labels Anhari: "Learning multi-instrument
+//! classification with partial labels", 2020, Eq. 3).
 //!
-//! clock u32 (4) = (seed low, seed high, step, 0); of the clips and of their partners x (B, T, F), lengths u32 (B): valid instances times
-//! positions, target (B, K), observed (B, K). Outputs: x, lengths, target and observed of the mix, lambda (B).
-//! lambda is drawn from Beta(alpha, alpha) for each pair and is the weight of the clip, 1 - lambda that of its partner; a clip of length
-//! 0 has weight 0. Instances beyond a clip's length count as 0, and a mix is as long as the longer clip. A class that is known in both
-//! has the target lambda t + (1 - lambda) t2; known in one, it has that one's if its weight is above 1/2; else it is unknown.
-//! No gradients.
+//! clock u32 (4) = (seed low, seed high, step, 0); of the clips and of their partners x (B, T, F), lengths u32 (B):
+//! valid instances times positions, target (B, K), observed (B, K). Outputs: x, lengths, target and observed of the
+//! mix, lambda (B). lambda is drawn from Beta(alpha, alpha) for each pair and is the weight of the clip, 1 - lambda
+//! that of its partner; a clip of length 0 has weight 0. Instances beyond a clip's length count as 0, and a mix is as
+//! long as the longer clip. A class that is known in both has the target lambda t + (1 - lambda) t2; known in one, it
+//! has that one's if its weight is above 1/2; else it is unknown. No gradients.
 //!
-//! The draw is exact and needs no rejection: t = sqrt(2 alpha (u^(-1/alpha) - 1)) cos(2 pi v) has Student's t distribution with
-//! 2 alpha degrees of freedom for uniform u and v (Bailey: "Polar generation of random variates with the t-distribution",
-//! Mathematics of Computation 62, 1994), and (1 + t / sqrt(2 alpha + t^2)) / 2 is then Beta(alpha, alpha) (Devroye: "Random
-//! variate generation in one line of code", Winter Simulation Conference 1996).
+//! The draw is exact and needs no rejection: t = sqrt(2 alpha (u^(-1/alpha) - 1)) cos(2 pi v) has Student's t
+//! distribution with 2 alpha degrees of freedom for uniform u and v (Bailey: "Polar generation of random variates with
+//! the t-distribution", Mathematics of Computation 62, 1994), and (1 + t / sqrt(2 alpha + t^2)) / 2 is then Beta(alpha,
+//! alpha) (Devroye: "Random variate generation in one line of code", Winter Simulation Conference 1996).
 
 use super::gather::Batch;
 use super::{Entry, variants};

@@ -1,5 +1,5 @@
-//! Sums shifted frames and adds a bias. After a linear layer to k N columns it is a transposed convolution along time, stride 1, without
-//! padding, as PyTorch's `ConvTranspose1d`.
+//! Sums shifted frames and adds a bias. After a linear layer to k N columns it is a transposed convolution along time,
+//! stride 1, without padding, as PyTorch's `ConvTranspose1d`.
 //!
 //! x (B, T, k N), columns (j, n) of a frame its contribution to channel n j steps later; b (N); y (B, T + k - 1, N):
 //! y[s, n] = b[n] + sum of x[t, (s - t, n)] over the frames t with 0 <= s - t < k.

@@ -1,7 +1,7 @@
 //! A single step of a recurrent cell, for models that choose the next input in each step (recurrent attention).
 //!
-//! input (B, G H) = W_ih x + b_ih and hidden (B, G H) = W_hh h + b_hh come from [`linear`](super::linear), h (B, H) and, for LSTM,
-//! c (B, H) are the state before the step; the outputs are the state after it. Formulas at [`Cell`].
+//! input (B, G H) = W_ih x + b_ih and hidden (B, G H) = W_hh h + b_hh come from [`linear`](super::linear), h (B, H)
+//! and, for LSTM, c (B, H) are the state before the step; the outputs are the state after it. Formulas at [`Cell`].
 
 use super::{Entry, variants};
 use crate::check::{Case, Input};
@@ -22,9 +22,11 @@ params! {
 pub enum Cell {
     /// h' = tanh(x + g).
     Tanh,
-    /// r, z = sigmoid(x + g); n = tanh(x + r g); h' = (1 - z) n + z h (Cho et al. 2014, the reset gate after the product).
+    /// r, z = sigmoid(x + g); n = tanh(x + r g); h' = (1 - z) n + z h (Cho et al. 2014, the reset gate after the
+    /// product).
     Gru,
-    /// i, f, o = sigmoid(x + g); n = tanh(x + g), third in order; c' = f c + i n; h' = o tanh(c') (Hochreiter and Schmidhuber 1997).
+    /// i, f, o = sigmoid(x + g); n = tanh(x + g), third in order; c' = f c + i n; h' = o tanh(c') (Hochreiter and
+    /// Schmidhuber 1997).
     Lstm,
 }
 

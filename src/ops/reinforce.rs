@@ -1,10 +1,11 @@
-//! REINFORCE with a learned baseline, for a policy that draws locations from N(mu, std^2 I) (Williams, 1992; Mnih, Heess, Graves,
-//! Kavukcuoglu: "Recurrent models of visual attention", NIPS 2014, eq. 3 and 4).
+//! REINFORCE with a learned baseline, for a policy that draws locations from N(mu, std^2 I) (Williams, 1992; Mnih,
+//! Heess, Graves, Kavukcuoglu: "Recurrent models of visual attention", NIPS 2014, eq. 3 and 4).
 //!
 //! mu (B, 2), drawn (B, 2), fixed (B), baseline (B), reward (B), counts (B) 0 or 1.
-//! loss (1) = mean over the clips that count of -(reward - fixed) log pi(drawn) + (reward - baseline)^2, 0 if there is none, where
-//! log pi(d) = -|d - mu|^2 / (2 std^2) - ln(2 pi std^2). `fixed` is the baseline without its gradient: the policy learns
-//! from how much better than expected a draw was, and must not improve that by lowering the baseline. Only mu and baseline get gradients.
+//! loss (1) = mean over the clips that count of -(reward - fixed) log pi(drawn) + (reward - baseline)^2, 0 if there is
+//! none, where log pi(d) = -|d - mu|^2 / (2 std^2) - ln(2 pi std^2). `fixed` is the baseline without its gradient: the
+//! policy learns from how much better than expected a draw was, and must not improve that by lowering the baseline.
+//! Only mu and baseline get gradients.
 
 use super::Entry;
 use crate::check::{Case, Fill, Input};
@@ -26,7 +27,8 @@ struct Reinforce {
     std: f64,
 }
 
-/// Adds the loss (1) of a policy that has drawn `drawn` (B, 2) from N(`mu`, std^2 I), and of the `baseline` (B) of its reward.
+/// Adds the loss (1) of a policy that has drawn `drawn` (B, 2) from N(`mu`, std^2 I), and of the `baseline` (B) of its
+/// reward.
 ///
 /// # Errors
 /// `Shape` for tensors that do not fit together.

@@ -1,12 +1,13 @@
-//! 2D relative self-attention (Bello et al., "Attention augmented convolutional networks", ICCV 2019), fused in the flash style (Dao et
-//! al., "FlashAttention", 2022): no logit is ever stored.
+//! 2D relative self-attention (Bello et al., "Attention augmented convolutional networks", ICCV 2019), fused in the
+//! flash style (Dao et al., "FlashAttention", 2022): no logit is ever stored.
 //!
-//! Of N heads over an image of H W positions, head n has the channels n dk/N to (n + 1) dk/N of q and k, and n dv/N on of v. With
-//! q' = (dk/N)^-0.5 q the logit of the query at (y, x) and the key at (y', x') is
+//! Of N heads over an image of H W positions, head n has the channels n dk/N to (n + 1) dk/N of q and k, and n dv/N on
+//! of v. With q' = (dk/N)^-0.5 q the logit of the query at (y, x) and the key at (y', x') is
 //! s = q' (k + rel_h[y' - y + H - 1] + rel_w[x' - x + W - 1]); out = sum over all keys of softmax(s) v.
 //! The tables rel_h (2H - 1, dk/N) and rel_w (2W - 1, dk/N) are shared by all heads.
-//! Forward saves a log-sum-exp per position and head; backward recomputes the weights p: with delta = dy out, ds = p (dy v - delta).
-//! The tables' gradients are sums of ds over the other axis, accumulated per group of queries and reduced by a last kernel.
+//! Forward saves a log-sum-exp per position and head; backward recomputes the weights p: with delta = dy out, ds = p
+//! (dy v - delta). The tables' gradients are sums of ds over the other axis, accumulated per group of queries and
+//! reduced by a last kernel.
 
 use super::{Entry, variants};
 use crate::check::{Case, Fill, Input};
@@ -22,7 +23,8 @@ static TABLES: Shader = shader!("relative_attention_tables.wgsl");
 
 params! {
     struct Params {
-        batch: u32, height: u32, width: u32, heads: u32, h_stride: u32, w_stride: u32, groups: u32, accumulate: u32, scale: f32,
+        batch: u32, height: u32, width: u32, heads: u32, h_stride: u32, w_stride: u32, groups: u32,
+        accumulate: u32, scale: f32,
     }
 }
 
@@ -91,7 +93,8 @@ impl Dims {
         Grid::folded(self.batch * self.heads * blocks, replicas)
     }
 
-    /// Units of neighbouring queries of an image and head, and the workgroups that accumulate their sums for the tables.
+    /// Units of neighbouring queries of an image and head, and the workgroups that accumulate their sums for the
+    /// tables.
     fn units(&self, variant: Attention) -> usize {
         match variant {
             Attention::Tile | Attention::TileSoftware => self.height * self.width.div_ceil(LANES),
@@ -259,8 +262,8 @@ impl Op for RelativeAttention {
         let Some(d) = self.dims(x) else {
             let RelativeAttention { heads, key_depth, value_depth } = self;
             let expected = format!(
-                "qkv (B, H, W, 2 x {key_depth} + {value_depth}) in {heads} heads of at most {MAX_DEPTH} channels, rel_h \
-                 (2H - 1, dk/N), rel_w (2W - 1, dk/N)"
+                "qkv (B, H, W, 2 x {key_depth} + {value_depth}) in {heads} heads of at most {MAX_DEPTH} channels, \
+                 rel_h (2H - 1, dk/N), rel_w (2W - 1, dk/N)"
             );
             let got: Vec<String> = x.iter().map(|s| s.shape.to_string()).collect();
             return Err(Error::shape(self.name(), expected, got.join(", ")));
@@ -437,8 +440,8 @@ fn case(name: &str, batch: usize, [height, width]: [usize; 2], heads: usize, [ke
     Case::new(name, op, inputs)
 }
 
-/// Logits of several hundred: weights are about 0 or 1, and no exponential may overflow. Without gradients: where a weight changes
-/// that fast, central differences are inaccurate.
+/// Logits of several hundred: weights are about 0 or 1, and no exponential may overflow. Without gradients: where a
+/// weight changes that fast, central differences are inaccurate.
 fn far_apart(name: &str, size: [usize; 2], depth: [usize; 2], bound: f64) -> Case {
     let mut case = case(name, 1, size, 2, depth);
     case.inputs[0].fill = Fill::Uniform(-bound, bound);

@@ -1,9 +1,9 @@
 //! The reward of a glimpse: R_j = R_{j-1} + the fraction of a clip's known labels that step j predicts correctly
 //! (Watcharasupat, Gururani, Lerch: "Visual attention for musical instrument recognition", 2020, section III.C).
 //!
-//! p (B, K) probabilities, present if at least 0.5; target (B, K), likewise; observed (B, K) 0 or 1; R_{j-1} (B), if there is one.
-//! Outputs: R_j (B), and counts (B), 1 for clips of which any label is known, else 0 (including padding, with reward 0).
-//! Gradients end here.
+//! p (B, K) probabilities, present if at least 0.5; target (B, K), likewise; observed (B, K) 0 or 1; R_{j-1} (B), if
+//! there is one. Outputs: R_j (B), and counts (B), 1 for clips of which any label is known, else 0 (including padding,
+//! with reward 0). Gradients end here.
 
 use super::Entry;
 use crate::check::{Case, Fill, Input};

@@ -1,10 +1,11 @@
 //! Batches of shuffled clips: a keyed permutation of a split per epoch, computed from the clock.
 //!
-//! clock u32 (4) = (seed low, seed high, step, 0), pool u32 (n) = dataset rows of the split, y u32 (B) = dataset rows of the batch.
-//! An epoch has ceil(n / B) batches; batch step % batches holds positions i from batch B on, and i >= n gives [`PADDING`].
-//! Shuffled, position i is clip perm(i) of the pool, where perm depends on (seed, epoch) alone: a Feistel network with
-//! Philox as round function (Luby and Rackoff, "How to construct pseudorandom permutations from pseudorandom functions", 1988)
-//! over the next power of two, with cycle walking (Black and Rogaway, "Ciphers with arbitrary finite domains", 2002).
+//! clock u32 (4) = (seed low, seed high, step, 0), pool u32 (n) = dataset rows of the split, y u32 (B) = dataset rows
+//! of the batch. An epoch has ceil(n / B) batches; batch step % batches holds positions i from batch B on, and i >= n
+//! gives [`PADDING`]. Shuffled, position i is clip perm(i) of the pool, where perm depends on (seed, epoch) alone: a
+//! Feistel network with Philox as round function (Luby and Rackoff, "How to construct pseudorandom permutations from
+//! pseudorandom functions", 1988) over the next power of two, with cycle walking (Black and Rogaway, "Ciphers with
+//! arbitrary finite domains", 2002).
 
 use super::Entry;
 use crate::check::{Case, Fill, Input};
@@ -217,7 +218,8 @@ mod tests {
                 counts[permuted(0, n, epoch as u32, STREAM, key(3))] += 1.0;
             }
             let chi_square: f64 = counts.iter().map(|c| (c - 200.0_f64).powi(2) / 200.0).sum();
-            // n - 1 degrees of freedom: mean n - 1, variance 2 (n - 1); four standard deviations, and room for the tail of few degrees.
+            // n - 1 degrees of freedom: mean n - 1, variance 2 (n - 1); four standard deviations, and room for the tail
+            // of few degrees.
             let df = (n - 1) as f64;
             assert!(chi_square < df + 4.0 * (2.0 * df).sqrt() + 6.0, "n = {n}: {chi_square}");
         }

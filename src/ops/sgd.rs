@@ -1,5 +1,5 @@
-//! Gradient descent without momentum, as PyTorch's `SGD`: all parameters of all replicas in one dispatch, or in as many as the size of
-//! storage bindings requires.
+//! Gradient descent without momentum, as PyTorch's `SGD`: all parameters of all replicas in one dispatch, or in as many
+//! as the size of storage bindings requires.
 //!
 //! w, grad (P): w <- w - lr (grad + weight_decay w). Elements with w = grad = 0 (padding of an arena) stay 0.
 

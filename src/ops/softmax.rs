@@ -1,7 +1,7 @@
 //! Softmax over the innermost axis: y_k = exp(x_k - max x) / sum_j exp(x_j - max x).
 //!
-//! x (..., K), y of the same shape. dx_k = y_k (dy_k - sum_j y_j dy_j). A row with a NaN or +inf is NaN throughout; -inf beside
-//! finite values is 0.
+//! x (..., K), y of the same shape. dx_k = y_k (dy_k - sum_j y_j dy_j). A row with a NaN or +inf is NaN throughout;
+//! -inf beside finite values is 0.
 
 use super::Entry;
 use crate::check::{Case, Fill, Input};

@@ -1,8 +1,8 @@
 //! Mean squared or absolute error, over all elements of the valid rows of a batch.
 //!
-//! x, t (B, ...), lengths u32 (B); a row of length 0 is padding and ignored. Outputs: loss (1) = sum of e(x - t) / elements, with
-//! e(d) = d^2 or |d|, 0 where no row is valid; and its parts (2): sum and number of elements. The sums of both over the batches of an
-//! epoch give the loss of the epoch. Slope: 2 d / elements, or sign(d) / elements.
+//! x, t (B, ...), lengths u32 (B); a row of length 0 is padding and ignored. Outputs: loss (1) = sum of e(x - t) /
+//! elements, with e(d) = d^2 or |d|, 0 where no row is valid; and its parts (2): sum and number of elements. The sums
+//! of both over the batches of an epoch give the loss of the epoch. Slope: 2 d / elements, or sign(d) / elements.
 
 use super::Entry;
 use super::mean_of_rows::{self, mean_of_rows};
@@ -29,8 +29,8 @@ pub struct SquaredError {
     pub absolute: bool,
 }
 
-/// Adds the loss (1) and its parts (2) of `x` (B, ...) against `t` of the same shape, for `lengths` u32 (B); see the module. Only `x`
-/// gets a gradient, and only from the loss.
+/// Adds the loss (1) and its parts (2) of `x` (B, ...) against `t` of the same shape, for `lengths` u32 (B); see the
+/// module. Only `x` gets a gradient, and only from the loss.
 ///
 /// # Errors
 /// `Shape` for tensors that do not fit together.

@@ -1,7 +1,7 @@
 //! Log magnitudes, standardised to mean 0 and standard deviation 1 in each clip.
 //!
-//! x (B, N), y (B, N) = (v - mean) / max(std, floor), v = ln(x + offset); mean and standard deviation (of N, not N - 1) over the N
-//! values of a clip. Silence gives zeros. Forward only.
+//! x (B, N), y (B, N) = (v - mean) / max(std, floor), v = ln(x + offset); mean and standard deviation (of N, not N - 1)
+//! over the N values of a clip. Silence gives zeros. Forward only.
 
 use super::Entry;
 use crate::check::{Case, Fill, Input};

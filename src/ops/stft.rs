@@ -1,7 +1,8 @@
 //! Short-time Fourier transform of mono clips: magnitude or power.
 //!
-//! x (B, S) samples, y (B, T, n_fft / 2 + 1) = |sum over j of w[j] x[t hop + first + j] e^(-2 pi i k j / n_fft)|^(1 or 2).
-//! The window w is Hann's of win_length samples; zeros fill it up to n_fft, where they cannot change a magnitude. Forward only.
+//! x (B, S) samples, y (B, T, n_fft / 2 + 1) = |sum over j of w[j] x[t hop + first + j] e^(-2 pi i k j / n_fft)|^(1 or
+//! 2). The window w is Hann's of win_length samples; zeros fill it up to n_fft, where they cannot change a magnitude.
+//! Forward only.
 
 use super::{Entry, variants};
 use crate::check::{Case, Input};
@@ -33,7 +34,8 @@ pub enum Hann {
 pub enum Framing {
     /// The window starts at sample t hop; T = 1 + (S - win_length) / hop. As VGGish does.
     Window,
-    /// A frame of n_fft samples starts at t hop, the window in its middle; T = 1 + (S - n_fft) / hop. librosa's `center=False`.
+    /// A frame of n_fft samples starts at t hop, the window in its middle; T = 1 + (S - n_fft) / hop. librosa's
+    /// `center=False`.
     Frame,
     /// A frame of n_fft samples has its middle at t hop, zeros around the clip; T = 1 + S / hop. librosa's default.
     CentredZero,

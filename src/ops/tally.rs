@@ -1,8 +1,8 @@
 //! Confusion counts of known labels per class, over the batches of a validation epoch.
 //!
-//! p (B, K) probabilities, target (B, K), observed (B, K) 0 or 1, clock u32 (4); counts u32 (K, 4) in place: true and false
-//! positives, false and true negatives, where [`Decision`] gives the predicted positives, and a clip is positive at target >= 0.5.
-//! In the first batch of an epoch (step % batches = 0) counts are set, later they are added to.
+//! p (B, K) probabilities, target (B, K), observed (B, K) 0 or 1, clock u32 (4); counts u32 (K, 4) in place: true and
+//! false positives, false and true negatives, where [`Decision`] gives the predicted positives, and a clip is positive
+//! at target >= 0.5. In the first batch of an epoch (step % batches = 0) counts are set, later they are added to.
 
 use super::Entry;
 use crate::check::{Case, Fill, Input};

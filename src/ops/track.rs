@@ -1,8 +1,8 @@
 //! The end of a step: the loss is added to the epoch's totals and the clock is advanced.
 //!
 //! parts (2) = numerator and denominator of the step's loss; in place: clock u32 (4) = (seed low, seed high, step, 0),
-//! totals (2), diverged u32 (1). In the first batch of an epoch (step % batches = 0) totals = parts, later totals += parts;
-//! diverged, while it is [`NEVER`], becomes the step if a part is not finite; step becomes step + 1.
+//! totals (2), diverged u32 (1). In the first batch of an epoch (step % batches = 0) totals = parts, later totals +=
+//! parts; diverged, while it is [`NEVER`], becomes the step if a part is not finite; step becomes step + 1.
 
 use super::Entry;
 use crate::check::{Case, Fill, Input};

@@ -1,8 +1,10 @@
-//! Which variant of a kernel runs where: the only place that looks at the adapter. Choices depend on it and on shapes, never on R.
+//! Which variant of a kernel runs where: the only place that looks at the adapter. Choices depend on it and on shapes,
+//! never on R.
 //!
-//! A variant is a file with its defines; entry points have the same name in all. An op turns it into its shader, the tiles of a
-//! workgroup and the rounds of its loops in one place, beside the parameters of these kernels, because these numbers describe how
-//! the kernel is written: here they would be far from it, and would make this file and every op import each other.
+//! A variant is a file with its defines; entry points have the same name in all. An op turns it into its shader, the
+//! tiles of a workgroup and the rounds of its loops in one place, beside the parameters of these kernels, because these
+//! numbers describe how the kernel is written: here they would be far from it, and would make this file and every op
+//! import each other.
 
 use crate::gpu::{AdapterKind, Shader, Target};
 
@@ -47,10 +49,11 @@ pub(super) fn fourier_lanes(target: Target) -> u32 {
 pub(super) enum Convolution {
     /// As for a matrix product.
     Tile,
-    /// As for a matrix product. Not `aligned`: input channels that are not a multiple of 4 (a first layer's one or three).
+    /// As for a matrix product. Not `aligned`: input channels that are not a multiple of 4 (a first layer's one or
+    /// three).
     Subgroup8 { aligned: bool },
-    /// Tiles of pixels with all taps of a 3 x 3 kernel, `width` output channels for an invocation: for inputs of one channel (`single`)
-    /// or a multiple of 4, if the weights of 8 `width` outputs fit in a uniform buffer.
+    /// Tiles of pixels with all taps of a 3 x 3 kernel, `width` output channels for an invocation: for inputs of one
+    /// channel (`single`) or a multiple of 4, if the weights of 8 `width` outputs fit in a uniform buffer.
     Square3 { single: bool, width: usize },
     /// Each invocation computes a run of pixels: for few output channels, a multiple of 4, and kernels of up to 5 x 5.
     Runs { aligned: bool },
@@ -61,16 +64,15 @@ pub(super) fn convolution(target: Target, n: usize, c: usize, size: usize) -> Co
     let aligned = c.is_multiple_of(4);
     match matrix_product(target, n, 4) {
         Variant::Tile => Convolution::Tile,
-        Variant::Subgroup8 if size == 3 && (c == 1 || aligned) && c <= 112 => Convolution::Square3 {
-            single: c == 1,
-            width: if n <= 8 {
-                1
-            } else if n <= 16 || c > 56 {
-                2
-            } else {
-                4
-            },
-        },
+        Variant::Subgroup8 if size == 3 && (c == 1 || aligned) && c <= 112 => {
+            let width = match n {
+                0..=8 => 1,
+                9..=16 => 2,
+                _ if c > 56 => 2,
+                _ => 4,
+            };
+            Convolution::Square3 { single: c == 1, width }
+        }
         Variant::Subgroup8 if n <= 16 && size <= 5 => Convolution::Runs { aligned },
         Variant::Subgroup8 => Convolution::Subgroup8 { aligned },
     }
@@ -90,10 +92,11 @@ pub(super) fn convolution_gradient(target: Target, n: usize, c: usize, size: usi
 pub(super) enum Attention {
     /// Tiles in workgroup memory: any GPU, any shape.
     Tile,
-    /// The same with more workgroups that accumulate sums, each in fewer iterations (see [`MAX_ITERATIONS`](crate::gpu::MAX_ITERATIONS)): software adapters, at
-    /// the cost of memory.
+    /// The same with more workgroups that accumulate sums, each in fewer iterations (see
+    /// [`MAX_ITERATIONS`](crate::gpu::MAX_ITERATIONS)): software adapters, at the cost of memory.
     TileSoftware,
-    /// Subgroup broadcasts: software adapters with 8 invocations per subgroup, heads of up to 8 channels, up to 128 rows of positions.
+    /// Subgroup broadcasts: software adapters with 8 invocations per subgroup, heads of up to 8 channels, up to 128
+    /// rows of positions.
     Subgroup8,
 }
 

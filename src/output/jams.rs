@@ -22,8 +22,8 @@ pub const FORMAT: Format = Format {
 const SPECIFICATION: &str = "0.3.4";
 
 /// Writes a JAMS file with two annotations in the namespace `tag_open`: each present instrument over the whole
-/// recording, with its probability as confidence; and the segments in order of time, with theirs. `validation` says whether
-/// the recording is unreliable, the sandbox of the file also why.
+/// recording, with its probability as confidence; and the segments in order of time, with theirs. `validation` says
+/// whether the recording is unreliable, the sandbox of the file also why.
 pub fn write(out: &mut dyn Write, recognition: &Recognition) -> io::Result<()> {
     let r = recognition;
     let present: Vec<&Instrument> = r.ranked().into_iter().filter(|i| i.present).collect();
@@ -38,7 +38,8 @@ pub fn write(out: &mut dyn Write, recognition: &Recognition) -> io::Result<()> {
             "Segments in which an instrument plays; confidence is the mean activity.",
         ),
         true => (
-            "An instrument is present if it is the most probable anywhere; confidence is its probability in the whole recording.",
+            "An instrument is present if it is the most probable anywhere; confidence is its probability in the whole \
+             recording.",
             "Segments in which an instrument is the most probable; confidence is its mean probability there.",
         ),
     };

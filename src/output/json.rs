@@ -29,8 +29,8 @@ pub const LINES: Format = Format {
 };
 
 /// Writes an indented object and a newline: file, duration (s), warnings (problems of the file; omitted if there are
-/// none), distance from the training clips and unreliable (omitted where they are not known), model, seeds, a summary in a
-/// sentence, and the instruments, the most probable first, each with name, probability, spread (null for one
+/// none), distance from the training clips and unreliable (omitted where they are not known), model, seeds, a summary
+/// in a sentence, and the instruments, the most probable first, each with name, probability, spread (null for one
 /// seed), threshold (null for single-label models), present, and segments (start, end, confidence). Recurrent attention
 /// models add their glimpse paths: seed, start of the excerpt, and glimpses (time, hz). With attention, models that
 /// attend to frequency add `bands` (Hz) and `attention_map` (cells, bands).

@@ -6,11 +6,12 @@ use std::path::{Path, PathBuf};
 
 use crate::audio::is_audio;
 
-/// Paths of the outputs of recordings, without an extension, from the recordings' places (relative paths): distinct, also where case is
-/// ignored. That of `album/song.wav` is `album/song`. If there is an `album/song.mp3` as well, the two are `album/song.wav` and
-/// `album/song.mp3`; if there is another `album/song.wav`, the second is `album/song-2`.
+/// Paths of the outputs of recordings, without an extension, from the recordings' places (relative paths): distinct,
+/// also where case is ignored. That of `album/song.wav` is `album/song`. If there is an `album/song.mp3` as well, the
+/// two are `album/song.wav` and `album/song.mp3`; if there is another `album/song.wav`, the second is `album/song-2`.
 ///
-/// A name depends only on the recordings with an equal one, not on their results, so it is the same for every part of them.
+/// A name depends only on the recordings with an equal one, not on their results, so it is the same for every part of
+/// them.
 pub fn output_names(places: &[PathBuf]) -> Vec<PathBuf> {
     let stems: Vec<PathBuf> = places.iter().map(|place| stem(place)).collect();
     let count = |paths: &[PathBuf]| {

@@ -6,8 +6,6 @@ use crate::core::numbers::clock;
 use crate::data::{Dataset, Features};
 use crate::features::spectrum;
 use crate::metrics::domain::{Domain, FEWEST_OTHERS};
-use crate::nn::FeatureKind;
-use crate::nn::front_ends::log_mel::PATCH_FRAMES;
 use crate::predict::options::Options;
 use crate::predict::recognition::Recognition;
 use crate::predict::trained::Trained;
@@ -18,21 +16,20 @@ use crate::run::splits::splits;
 const MAX_CLIPS: usize = 1000;
 /// Instances of a clip that count, its first ones.
 const MAX_INSTANCES: usize = 32;
-/// (instances, D) of a clip: of a patch, and of the 96 frames of one in a spectrogram, the mean and the standard deviation of each
-/// band over the frames; of embeddings and feature maps the same of the sound's log-mel spectrum, or without `of_spectrum` an
-/// embedding itself, and the moments of each channel over the positions. `None` for single notes, and without a spectrum.
+/// (instances, D) of a clip: of a patch, and of the 96 frames of one in a spectrogram, the mean and the standard
+/// deviation of each band over the frames; of embeddings and feature maps the same of the sound's log-mel spectrum, or
+/// without `of_spectrum` an embedding itself, and the moments of each channel over the positions. `None` for single
+/// notes, and without a spectrum.
 fn describe(config: &Config, features: &Features, clip: usize, of_spectrum: bool) -> Result<Option<Array<f32>>> {
     if of_spectrum {
         return Ok(features.spectrum_of(clip).map(first_instances));
     }
     let kind = config.kind()?;
-    let rows = match kind {
-        FeatureKind::Spectrogram => PATCH_FRAMES,
-        kind if kind.is_single_note() => return Ok(None),
-        kind => kind.instance(config.settings(1).width).iter().rev().skip(1).product(),
-    };
+    let Some(part) = kind.row().part else { return Ok(None) };
+    let instance = kind.instance(config.settings(1).width);
+    let rows = part * instance.iter().rev().skip(1).product::<usize>();
     let values = features.clip(clip);
-    let instance = if kind == FeatureKind::Spectrogram { rows * features.width } else { features.width };
+    let instance = part * features.width;
     let bands = instance / rows;
     if rows == 1 {
         return Ok(Some(first_instances(values)));
@@ -49,8 +46,8 @@ fn first_instances(clip: Array<f32>) -> Array<f32> {
 }
 
 impl Trained {
-    /// Fits the domain to the clips of the first seed: the training clips, and for the limit the validation clips, or with fewer than
-    /// ten of these the training clips again.
+    /// Fits the domain to the clips of the first seed: the training clips, and for the limit the validation clips, or
+    /// with fewer than ten of these the training clips again.
     ///
     /// # Errors
     /// As [`splits`].

@@ -35,7 +35,8 @@ pub struct SplitPredictions {
 }
 
 /// Why a run's scores on a split of a dataset may be those of clips that it was trained on; `None` if they are not.
-/// `trained_on`: what the run was trained on; `restored`: whether the splits of the dataset are those of the run's own table.
+/// `trained_on`: what the run was trained on; `restored`: whether the splits of the dataset are those of the run's own
+/// table.
 pub fn overlap_with_training(
     trained_on: &Environment,
     data: &Dataset,
@@ -137,7 +138,8 @@ impl SplitPredictions {
         of_seeds.iter().map(|classes| Calibration::of_classes(classes)).collect()
     }
 
-    /// Of each seed, the thresholds of each class's calibrated probabilities for each of [`calibration::precisions`] (R, K, P).
+    /// Of each seed, the thresholds of each class's calibrated probabilities for each of [`calibration::precisions`]
+    /// (R, K, P).
     pub fn precision_thresholds(&self, calibrations: &[Vec<Calibration>]) -> Vec<Vec<Vec<f64>>> {
         self.per_class(|r, class, labelled| {
             let apply = |(p, _): &(f32, bool)| calibrations[r][class].apply(f64::from(*p));
@@ -217,8 +219,8 @@ impl Trained {
         Ok(evaluation)
     }
 
-    /// Sets the thresholds of each seed to the best ones on its validation clips, and its calibrations to those that fit
-    /// them. Single-label models have neither.
+    /// Sets the thresholds of each seed to the best ones on its validation clips, and its calibrations to those that
+    /// fit them. Single-label models have neither.
     pub(crate) fn tune(&mut self, validation: &SplitPredictions) {
         let calibrations = validation.calibrations();
         self.about.thresholds = Some(validation.best_thresholds());

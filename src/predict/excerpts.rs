@@ -5,11 +5,8 @@ use std::path::PathBuf;
 
 use crate::audio::Condition;
 use crate::core::array::Array;
-use crate::core::error::Result;
 use crate::metrics::calibration::Calibration;
 use crate::metrics::scores::{predicted_class, quantile, std_dev};
-use crate::nn::front_ends::log_mel::{BANDS, PATCH_FRAMES};
-use crate::nn::front_ends::vggish::MAP;
 use crate::nn::{self, FeatureKind, Model};
 use crate::predict::condensed::CondensedSpectrogram;
 use crate::predict::options::{Aggregate, Options};
@@ -18,10 +15,6 @@ use crate::predict::recognition::{Glimpse, Instrument, Path, Recognition, band_e
 use crate::predict::silence::Loudest;
 use crate::predict::trained::Trained;
 
-/// Hop of a spectrogram in seconds.
-const FRAME: f64 = 0.01;
-/// Seconds of a patch of frames, an instance of models on VGGish.
-pub(super) const INSTANCE: f64 = 0.96;
 /// Of [`Aggregate::Power`].
 const EXPONENT: f64 = 4.0;
 
@@ -29,9 +22,9 @@ const EXPONENT: f64 = 4.0;
 pub(super) struct Placement<'a> {
     /// Seconds.
     pub start: f64,
-    /// The instances that are not silent, rising; of frames, the patches that they form.
-    pub instances: &'a [usize],
-    /// dB of full scale, of all its instances, the silent ones included.
+    /// The [parts](crate::nn::front_ends::kind::Row::part) that are not silent, rising.
+    pub parts: &'a [usize],
+    /// dB of full scale, of all its parts, the silent ones included.
     pub levels: &'a [f32],
     /// From the training clips, if it is known.
     pub distance: Option<f64>,
@@ -40,7 +33,7 @@ pub(super) struct Placement<'a> {
 /// Probability and total attention (1 for models without attention), (R, K), of an excerpt.
 struct Weighted {
     values: Vec<[f32; 2]>,
-    /// dB of full scale of its loudest instance.
+    /// dB of full scale of its loudest part.
     loudest: f32,
     /// Its cells.
     cells: Range<usize>,
@@ -60,7 +53,7 @@ pub(super) struct Excerpts {
     seeds: Vec<u64>,
     /// (R, K)
     calibrations: Vec<Vec<Calibration>>,
-    /// dB below the peak at which an instance is silent.
+    /// dB below the peak at which a part is silent.
     relative_gate: f32,
     /// Whether instruments can be present in excerpts that are unlike the training clips.
     keeps_outliers: bool,
@@ -68,16 +61,12 @@ pub(super) struct Excerpts {
     loudest: Loudest,
     /// Seconds of a cell.
     cell: f64,
-    /// Instances are frames, 96 per cell; else an instance has one or more cells.
-    frames: bool,
-    /// An excerpt is a single instance, which covers as many cells as hops.
-    whole: bool,
-    /// Cells of such an excerpt.
-    span: usize,
+    kind: FeatureKind,
     /// Only the most probable class of a cell plays in it; in a silent cell none.
     pub single_label: bool,
-    /// Cells, and frequency bands, of an instance that is not a frame.
+    /// Cells of a part: of an excerpt that is one, as many as it has hops.
     steps: usize,
+    /// Frequency bands of a cell.
     bands: usize,
     excerpts: Vec<Weighted>,
     /// (cells, K): sums over the excerpts of the seeds' means.
@@ -99,11 +88,12 @@ impl Excerpts {
     /// `bands` of the spectrogram's frames.
     pub fn new(trained: &Trained, hop: f64, bands: usize, options: &Options) -> Excerpts {
         let model: &Model = nn::find(&trained.about.model).expect("a trained model is known");
-        // The positions of all others are times.
-        let steps = if model.trains_vggish() { MAP[0] } else { model.positions };
-        let whole = model.is_single_note();
         let kind = trained.config.kind().expect("a trained model is known");
-        let (window, frame) = (kind.window(), kind.spectrogram().hop);
+        let [steps, frequencies] = model.positions;
+        let (steps, cell) = match kind.row().part {
+            None => (((kind.window() / hop).round() as usize).max(1), hop),
+            Some(_) => (steps, kind.part_seconds() / steps as f64),
+        };
         Excerpts {
             classes: trained.about.classes.len(),
             seeds: trained.about.seeds.clone(),
@@ -111,13 +101,11 @@ impl Excerpts {
             relative_gate: options.gate(),
             keeps_outliers: options.keep_unreliable,
             loudest: Loudest::NOTHING,
-            cell: if whole { hop } else { INSTANCE / steps as f64 },
-            whole,
-            span: ((window / hop).round() as usize).max(1),
+            cell,
+            kind,
             single_label: model.single_label,
-            frames: kind == FeatureKind::Spectrogram,
             steps,
-            bands: model.positions / steps,
+            bands: frequencies,
             excerpts: vec![],
             activity: vec![],
             attention: vec![],
@@ -127,17 +115,13 @@ impl Excerpts {
             levels: vec![],
             paths: vec![],
             has_attention: model.has_attention,
-            spectrogram: CondensedSpectrogram::new(bands, frame),
+            spectrogram: CondensedSpectrogram::new(bands, kind.spectrogram().hop),
         }
     }
 
     /// Seconds of an excerpt of this many instances.
-    pub fn seconds(&self, instances: usize, trained: &Trained) -> Result<f64> {
-        Ok(match (self.whole, self.frames) {
-            (true, _) => trained.config.kind()?.window(),
-            (false, true) => instances as f64 * FRAME,
-            (false, false) => instances as f64 * INSTANCE,
-        })
+    pub fn seconds(&self, instances: usize) -> f64 {
+        self.kind.row().part.map_or(self.kind.window(), |_| instances as f64 * self.kind.row().seconds)
     }
 
     /// Takes the loudest level of the next excerpt into account.
@@ -145,7 +129,7 @@ impl Excerpts {
         self.loudest = self.loudest.max(loudest);
     }
 
-    /// dB of full scale below which an instance of the recording so far is silent.
+    /// dB of full scale below which a part of the recording so far is silent.
     pub fn gate(&self) -> f32 {
         self.loudest.gate(self.relative_gate)
     }
@@ -155,15 +139,6 @@ impl Excerpts {
         self.loudest.instance < self.gate()
     }
 
-    /// What counts as the instances of a [`Placement`], of a clip with this many: notes are one, frames form patches.
-    pub fn instances(&self, instances: usize) -> usize {
-        match (self.whole, self.frames) {
-            (true, _) => 1,
-            (false, true) => (instances / PATCH_FRAMES).max(1),
-            (false, false) => instances,
-        }
-    }
-
     /// Adds clip `i` of the predictions, of this many instances: the audible ones of an excerpt.
     ///
     /// The activity in a cell is the mean score of its positions, weighted by attention, times the probability of the
@@ -171,12 +146,11 @@ impl Excerpts {
     /// attention and probability that were tried on synthetic clips with known times, this one finds them best.
     pub fn add(&mut self, p: &Predictions, i: usize, instances: usize, at: &Placement) {
         let k = self.classes;
-        let each = self.cells_each();
-        let cells = self.instances(instances) * each;
+        let each = self.steps;
+        let cells = self.kind.parts(instances) * each;
         let first = self.cover(at);
         // Which of the excerpt's cells each analysed one is.
-        let places: Vec<usize> =
-            (0..cells).map(|cell| first + at.instances[cell / each] * each + cell % each).collect();
+        let places: Vec<usize> = (0..cells).map(|cell| first + at.parts[cell / each] * each + cell % each).collect();
         // Nothing is known of what plays in an excerpt that is unlike the training clips.
         let known = self.keeps_outliers || at.distance.is_none_or(|distance| distance <= 1.0);
         let counted = f32::from(u8::from(known));
@@ -220,9 +194,11 @@ impl Excerpts {
         let cells = first..first + at.levels.len() * each;
         self.excerpts.push(Weighted { values: of_excerpt, loudest, cells, distance: at.distance });
         // The frame of the excerpt that an analysed frame is.
+        let row = self.kind.row();
         let frame_of = |frame: f64| {
-            let patch = (frame as usize / PATCH_FRAMES).min(at.instances.len() - 1);
-            frame + ((at.instances[patch] - patch) * PATCH_FRAMES) as f64
+            let size = row.part.unwrap_or(instances);
+            let part = (frame as usize / size).min(at.parts.len() - 1);
+            frame + ((at.parts[part] - part) * size) as f64
         };
         for (seed, glimpses) in self.seeds.iter().zip(&p.glimpses) {
             let count = glimpses.dims()[1];
@@ -230,7 +206,8 @@ impl Excerpts {
             let cell = |at: f32, cells: usize| 0.5 * (f64::from(at) + 1.0) * (cells - 1) as f64;
             let glimpse = |j: usize| {
                 let [time, band] = *glimpses.row(i * count + j) else { unreachable!("a location has two axes") };
-                Glimpse { time: at.start + (frame_of(cell(time, instances)) + 0.5) * FRAME, band: cell(band, BANDS) }
+                let frame = frame_of(cell(time, instances));
+                Glimpse { time: at.start + (frame + 0.5) * row.seconds, band: cell(band, row.spectrogram.bands) }
             };
             self.paths.push(Path { seed: *seed, start: at.start, glimpses: (0..count).map(glimpse).collect() });
         }
@@ -238,24 +215,15 @@ impl Excerpts {
 
     /// Adds an excerpt in which nothing plays. It does not contribute to the recording's probabilities.
     pub fn add_silence(&mut self, start: f64, levels: &[f32]) {
-        self.cover(&Placement { start, instances: &[], levels, distance: None });
+        self.cover(&Placement { start, parts: &[], levels, distance: None });
     }
 
-    /// Cells of an instance of a [`Placement`].
-    fn cells_each(&self) -> usize {
-        match (self.whole, self.frames) {
-            (true, _) => self.span,
-            (false, true) => 1,
-            (false, false) => self.steps,
-        }
-    }
-
-    /// Extends the timelines for an excerpt, whose silent instances are covered by it. Returns its first cell.
+    /// Extends the timelines for an excerpt, whose silent parts are covered by it. Returns its first cell.
     fn cover(&mut self, excerpt: &Placement) -> usize {
         let at = excerpt.start / self.cell;
         // The last excerpt of a recording may begin within a cell; it then starts at the next one.
-        let first = if self.whole { (at - 1e-6).ceil() } else { at.round() } as usize;
-        let each = self.cells_each();
+        let first = if self.kind.row().part.is_none() { (at - 1e-6).ceil() } else { at.round() } as usize;
+        let each = self.steps;
         let end = self.covered.len().max(first + excerpt.levels.len() * each);
         self.covered.resize(end, false);
         self.activity.resize(end * self.classes, 0.0);
@@ -265,9 +233,9 @@ impl Excerpts {
         }
         self.counted.resize(end, 0.0);
         self.levels.resize(end, f32::NEG_INFINITY);
-        for (instance, level) in excerpt.levels.iter().enumerate() {
-            let silent = excerpt.instances.binary_search(&instance).is_err();
-            for cell in first + instance * each..first + (instance + 1) * each {
+        for (part, level) in excerpt.levels.iter().enumerate() {
+            let silent = excerpt.parts.binary_search(&part).is_err();
+            for cell in first + part * each..first + (part + 1) * each {
                 self.covered[cell] |= silent;
                 self.levels[cell] = self.levels[cell].max(*level);
             }
@@ -288,7 +256,8 @@ impl Excerpts {
         (!distances.is_empty()).then(|| quantile(&distances, 0.5))
     }
 
-    /// Seconds of the parts that are unlike the training clips, if others are not: of these excerpts, without what others cover too.
+    /// Seconds of the parts that are unlike the training clips, if others are not: of these excerpts, without what
+    /// others cover too.
     pub fn outlying(&self) -> Vec<(f64, f64)> {
         let mut of_others = vec![false; self.covered.len()];
         let (outliers, others): (Vec<_>, Vec<_>) = self.audible().partition(|excerpt| excerpt.is_outlier());
@@ -304,8 +273,8 @@ impl Excerpts {
         if others.is_empty() || self.keeps_outliers { vec![] } else { spans }
     }
 
-    /// The probability of a class from one seed; 0 if everything is silent. Of a reliable recording only the excerpts count that are like
-    /// the training clips.
+    /// The probability of a class from one seed; 0 if everything is silent. Of a reliable recording only the excerpts
+    /// count that are like the training clips.
     fn aggregate(&self, r: usize, class: usize, how: Aggregate, reliable: bool) -> f64 {
         let counts = |excerpt: &&Weighted| !reliable || self.keeps_outliers || !excerpt.is_outlier();
         let excerpts: Vec<&Weighted> = self.audible().filter(counts).collect();
@@ -332,7 +301,7 @@ impl Excerpts {
         options: &Options,
     ) -> Recognition {
         let k = self.classes;
-        // Time after the last complete instance of an excerpt, and in no other excerpt, belongs to that instance.
+        // Time after the last complete part of an excerpt, and in no other excerpt, belongs to that part.
         let cells = ((duration / self.cell).ceil() as usize).max(1);
         let (gate, distance) = (self.gate(), self.distance());
         let reliable = distance.is_none_or(|distance| distance <= 1.0);
@@ -405,6 +374,7 @@ impl Excerpts {
             }
         };
         let patches = nn::find(&trained.about.model).expect("a trained model is known").patches;
+        let frame = self.kind.row().seconds;
         Recognition {
             file,
             duration,
@@ -416,7 +386,7 @@ impl Excerpts {
             instruments: trained.about.classes.iter().enumerate().map(instrument).collect(),
             paths: self.paths.clone(),
             bands: if self.has_attention { band_edges(self.bands) } else { vec![] },
-            patches: patches.iter().map(|[frames, bands]| [*frames as f64 * FRAME, *bands as f64]).collect(),
+            patches: patches.iter().map(|[frames, bands]| [*frames as f64 * frame, *bands as f64]).collect(),
         }
     }
 }

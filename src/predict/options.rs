@@ -8,8 +8,6 @@ use crate::nn::{self, FeatureKind};
 use crate::predict::timeline::Segmentation;
 use crate::predict::trained::Trained;
 
-/// Default hop in seconds: five instances, so that each is analysed twice, in different contexts.
-const HOP: f64 = 4.8;
 /// Minimum hop in seconds.
 const MIN_HOP: f64 = 0.01;
 /// Default of [`Options::gate`].
@@ -36,10 +34,11 @@ pub struct Options {
     pub hop: Option<f64>,
     /// `None`: power, or mean for single-label models.
     pub aggregate: Option<Aggregate>,
-    /// dB below the peak of a recording (its largest sample) at which its instances are silent, above 0. `None`: 60. Instances below -80
-    /// dB of full scale are silent in any case.
+    /// dB below the peak of a recording (its largest sample) at which its instances are silent, above 0. `None`: 60.
+    /// Instances below -80 dB of full scale are silent in any case.
     pub gate: Option<f32>,
-    /// Whether instruments of recordings that are unlike the training clips (see [`Recognition::is_unreliable`]) can be present.
+    /// Whether instruments of recordings that are unlike the training clips (see [`Recognition::is_unreliable`]) can be
+    /// present.
     ///
     /// [`Recognition::is_unreliable`]: crate::predict::recognition::Recognition::is_unreliable
     pub keep_unreliable: bool,
@@ -55,11 +54,11 @@ impl Options {
     }
 
     pub(super) fn hop(&self, kind: FeatureKind) -> f64 {
-        self.hop.unwrap_or(if kind.is_single_note() { kind.window() } else { HOP })
+        self.hop.unwrap_or(kind.row().hop)
     }
 
-    /// All that determines the recognition of a recording, apart from the weights: these options and what the run says about its
-    /// features and thresholds.
+    /// All that determines the recognition of a recording, apart from the weights: these options and what the run says
+    /// about its features and thresholds.
     ///
     /// # Errors
     /// `Usage` for an unknown model.

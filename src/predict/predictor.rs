@@ -59,8 +59,8 @@ pub enum Detail {
     Positions,
 }
 
-/// A network on a GPU that predicts clips of one dataset: its weights are uploaded once, and a plan is replayed for each
-/// batch.
+/// A network on a GPU that predicts clips of one dataset: its weights are uploaded once, and a plan is replayed for
+/// each batch.
 pub struct Predictor {
     gpu: Gpu,
     config: Config,
@@ -178,7 +178,7 @@ impl Predictor {
         let clock = g.input("clock", Spec::u32([4]));
         let rows = g.input("rows", Spec::u32([size]));
         let clips = dims.clips(&mut g);
-        let taken = dims.gather(&mut g, clips, rows, model.positions)?;
+        let taken = dims.gather(&mut g, clips, rows, model.positions())?;
         let (x, lengths) = (taken.x, taken.lengths);
         let labels = Labels { target: taken.target, observed: taken.observed };
         let labels = nn::is_objective(model).then_some(labels);

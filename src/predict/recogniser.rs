@@ -14,10 +14,10 @@ use crate::features::runner::FrontEndRunner;
 use crate::gpu::Gpu;
 use crate::nn::FeatureKind;
 use crate::nn::front_ends::kind::SpectrogramFrames;
-use crate::nn::front_ends::log_mel::{self, PATCH_FRAMES};
+use crate::nn::front_ends::log_mel;
 use crate::predict::clips::ClipPredictor;
 use crate::predict::domain::unreliable;
-use crate::predict::excerpts::{Excerpts, INSTANCE, Placement};
+use crate::predict::excerpts::{Excerpts, Placement};
 use crate::predict::forest;
 use crate::predict::predictor::{Detail, Predictions, Predictor};
 use crate::predict::recognition::Recognition;
@@ -229,11 +229,11 @@ impl Recogniser {
     fn without_silence(&self, recording: &mut OpenRecording, excerpt: Excerpt) -> Waiting {
         let Excerpt { start, samples, scale } = excerpt;
         let (kind, sr) = (self.kind, self.kind.format().sr);
-        let instance = if kind.is_single_note() { kind.window() } else { INSTANCE };
-        let levels = Levels::of(&samples, sr, instance, scale);
+        let levels = Levels::of(&samples, sr, kind.part_seconds(), scale);
         recording.excerpts.raise_loudest(levels.loudest());
         let audible = levels.audible(&samples, recording.excerpts.gate());
-        // As in `ingest`, where a recording ends: an excerpt with little sound, all of it in the one before, adds nothing.
+        // As in `ingest`, where a recording ends: an excerpt with little sound, all of it in the one before, adds
+        // nothing.
         let adds = |audible: &Audible| {
             let seconds = audible.end as f64 / f64::from(sr);
             let known = start + seconds <= recording.covered + SPARE * kind.window() && seconds < self.hop / 2.0;
@@ -274,8 +274,7 @@ impl Recogniser {
                             self.trained.distance_of_spectrum(|| self.front_end.spectrum_moments(&extracts[next]))?
                         }
                     };
-                    let instances = &audible.instances[..];
-                    let at = Placement { start, instances, levels: &levels, distance };
+                    let at = Placement { start, parts: &audible.instances, levels: &levels, distance };
                     excerpts.add(predictions, next, extracts[next].instances, &at);
                     if let Some(spectrogram) = &mut spectrogram {
                         spectrogram.place(&extracts[next].spectrogram, &audible.instances);
@@ -292,8 +291,8 @@ impl Recogniser {
         Ok(())
     }
 
-    /// `features`: of the extracts, if they were read. Embeddings are post-processed on the CPU; other features are already in the
-    /// network's input.
+    /// `features`: of the extracts, if they were read. Embeddings are post-processed on the CPU; other features are
+    /// already in the network's input.
     fn predict(&mut self, extracts: &[Extract], features: Option<&Features>) -> Result<Predictions> {
         let rows = vec![(0..extracts.len() as u32).collect(); self.trained.about.seeds.len()];
         match (&mut self.network, &self.trained.model) {
@@ -328,7 +327,8 @@ impl Recogniser {
 
 /// The spectrogram of an excerpt whose silent instances were not analysed.
 struct Spectrogram {
-    bands: usize,
+    /// Values of a part.
+    part: usize,
     values: Vec<f32>,
 }
 
@@ -337,7 +337,8 @@ impl Spectrogram {
     fn silent(kind: FeatureKind, samples: usize) -> Spectrogram {
         let shown = kind.spectrogram();
         let silence = shown.offset.unwrap_or(log_mel::OFFSET).ln();
-        Spectrogram { bands: shown.bands, values: vec![silence; (shown.frames)(samples).max(1) * shown.bands] }
+        let part = (kind.part_seconds() / shown.hop).round() as usize * shown.bands;
+        Spectrogram { part, values: vec![silence; (shown.frames)(samples).max(1) * shown.bands] }
     }
 
     /// Puts the frames of the analysed instances where these are in the excerpt.
@@ -347,16 +348,16 @@ impl Spectrogram {
             let known = frames.len().min(self.values.len());
             return self.values[..known].copy_from_slice(&frames[..known]);
         }
-        let patch = PATCH_FRAMES * self.bands;
-        for (frames, instance) in frames.chunks(patch).zip(instances) {
-            let into = self.values.get_mut(instance * patch..).unwrap_or_default();
+        for (frames, instance) in frames.chunks(self.part).zip(instances) {
+            let into = self.values.get_mut(instance * self.part..).unwrap_or_default();
             let known = frames.len().min(into.len());
             into[..known].copy_from_slice(&frames[..known]);
         }
     }
 }
 
-/// Recognises clips with known features, each as a recording named by its key, and calls `each` in order with the result.
+/// Recognises clips with known features, each as a recording named by its key, and calls `each` in order with the
+/// result.
 ///
 /// # Errors
 /// As [`Recogniser::new`] and [`ClipPredictor::new`], and errors of `each`.
@@ -379,13 +380,13 @@ pub fn recognise_clips(
             let mut excerpts = Excerpts::new(trained, 1.0, 0, options);
             let instances = features.lengths[clip] as usize;
             // Nothing is known of their level.
-            let count = excerpts.instances(instances);
+            let count = trained.config.kind()?.parts(instances);
             let (audible, levels) = ((0..count).collect::<Vec<_>>(), vec![0.0; count]);
             excerpts.raise_loudest(Loudest::FULL_SCALE);
             let distance = trained.distance(features, clip)?;
-            let at = Placement { start: 0.0, instances: &audible, levels: &levels, distance };
+            let at = Placement { start: 0.0, parts: &audible, levels: &levels, distance };
             excerpts.add(&predictions, i, instances, &at);
-            let duration = excerpts.seconds(instances, trained)?;
+            let duration = excerpts.seconds(instances);
             let name = PathBuf::from(&keys[clip]);
             let mut recognition = excerpts.recognition(name, duration, trained, &thresholds, options);
             recognition.condition.warnings.extend(unreliable(&recognition, &[], options));

@@ -16,8 +16,8 @@ pub struct Recognition {
     pub duration: f64,
     /// Whether the file was complete.
     pub condition: Condition,
-    /// Distance from the training clips (see [`crate::metrics::domain`]), the median over the excerpts; the limit is 1. `None` if the
-    /// run does not know them, and for less than two instances of sound.
+    /// Distance from the training clips (see [`crate::metrics::domain`]), the median over the excerpts; the limit is 1.
+    /// `None` if the run does not know them, and for less than two instances of sound.
     pub distance: Option<f64>,
     pub model: String,
     /// The replicas whose predictions were averaged.
@@ -120,8 +120,8 @@ pub struct Instrument {
 }
 
 impl Instrument {
-    /// How sure it is that the instrument plays, in each cell from the start on, 0 to 1: its activity relative to its maximum in
-    /// the recording, times its probability. For single-label models the activity is that probability.
+    /// How sure it is that the instrument plays, in each cell from the start on, 0 to 1: its activity relative to its
+    /// maximum in the recording, times its probability. For single-label models the activity is that probability.
     pub fn answer(&self) -> Vec<f32> {
         let most = self.activity.iter().copied().fold(0.0, f32::max);
         match self.threshold {

@@ -1,7 +1,7 @@
 //! Silence: instances of an excerpt that are too quiet to count are cut out before the model sees them.
 
-/// RMS level in dB of full scale below which an instance is silent whatever surrounds it: below 16 bits' dither, at -96 dB, by a
-/// margin that noisy converters need.
+/// RMS level in dB of full scale below which an instance is silent whatever surrounds it: below 16 bits' dither, at -96
+/// dB, by a margin that noisy converters need.
 pub const ABSOLUTE: f32 = -80.0;
 /// Seconds of the frames by which the end of an excerpt is found.
 const FRAME: f64 = 0.01;
@@ -23,8 +23,8 @@ impl Loudest {
         Loudest { instance: self.instance.max(other.instance), sample: self.sample.max(other.sample) }
     }
 
-    /// dB of full scale below which instances are silent, if those `relative` dB below the peak are; the loudest one only by the
-    /// absolute limit.
+    /// dB of full scale below which instances are silent, if those `relative` dB below the peak are; the loudest one
+    /// only by the absolute limit.
     pub fn gate(self, relative: f32) -> f32 {
         ABSOLUTE.max((self.sample - relative).min(self.instance))
     }
@@ -69,8 +69,8 @@ impl Levels {
         Loudest { instance: self.instances.iter().copied().fold(f32::NEG_INFINITY, f32::max), sample: self.peak }
     }
 
-    /// What of the samples is at least as loud as `gate`: whole instances side by side, and after the last one nothing of the silence
-    /// that follows its sound. `None` if all is silent.
+    /// What of the samples is at least as loud as `gate`: whole instances side by side, and after the last one nothing
+    /// of the silence that follows its sound. `None` if all is silent.
     pub fn audible(&self, samples: &[f32], gate: f32) -> Option<Audible> {
         let instances: Vec<usize> = (0..self.instances.len()).filter(|&i| self.instances[i] >= gate).collect();
         let last = *instances.last()?;

@@ -14,8 +14,8 @@ const PAUSE: f64 = 0.02;
 const WHOLE: f64 = 0.95;
 
 impl Recognition {
-    /// Which instruments play when, the most probable first: "Guitar 0:40-1:20; flute 0:10-0:35, 1:02-1:30; also bass and drums". "No
-    /// instrument" if none is present.
+    /// Which instruments play when, the most probable first: "Guitar 0:40-1:20; flute 0:10-0:35, 1:02-1:30; also bass
+    /// and drums". "No instrument" if none is present.
     pub fn summary(&self) -> String {
         let present: Vec<&Instrument> = self.present_first().into_iter().filter(|i| i.present).collect();
         let (timed, others) = present.split_at(present.len().min(TIMED));
@@ -29,8 +29,8 @@ impl Recognition {
         if parts.is_empty() { "No instrument".into() } else { capitalised(&parts.join("; ")) }
     }
 
-    /// When an instrument plays, without short pauses: "0:40-1:20, 2:05-2:10", "throughout"; of many segments "on and off
-    /// 0:02:00-0:58:10, 12 min 30 s in all"; "1.2-3.0 s" in a recording below a minute; empty if it does not.
+    /// When an instrument plays, without short pauses: "0:40-1:20, 2:05-2:10", "throughout"; of many segments "on and
+    /// off 0:02:00-0:58:10, 12 min 30 s in all"; "1.2-3.0 s" in a recording below a minute; empty if it does not.
     pub fn times(&self, instrument: &Instrument) -> String {
         let mut spans: Vec<(f64, f64)> = vec![];
         for s in &instrument.segments {

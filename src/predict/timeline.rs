@@ -23,8 +23,8 @@ impl Default for Segmentation {
 
 /// Seconds. Pauses between notes and breaths of an instrument that still plays are shorter.
 const BRIDGED: f64 = 0.5;
-/// Fractions of an instrument's largest activity in a recording: a segment reaches the first, and lasts as long as the second.
-/// Found best on synthetic clips with known times.
+/// Fractions of an instrument's largest activity in a recording: a segment reaches the first, and lasts as long as the
+/// second. Found best on synthetic clips with known times.
 const ONSET: f32 = 0.6;
 const SUSTAIN: f32 = 0.4;
 /// Seconds: limits of the options.
@@ -42,8 +42,8 @@ impl Segmentation {
         Ok(())
     }
 
-    /// When a present instrument plays: at least one segment. What counts is its activity relative to its own maximum in the
-    /// recording; that it is present at all is decided elsewhere. Units and rules as [`Segmentation::above`].
+    /// When a present instrument plays: at least one segment. What counts is its activity relative to its own maximum
+    /// in the recording; that it is present at all is decided elsewhere. Units and rules as [`Segmentation::above`].
     pub fn of_present(&self, activity: &[f32], cell: f64, duration: f64) -> Vec<Segment> {
         let most = |of: &[f32]| of.iter().copied().fold(0.0, f32::max);
         let filtered = self.filtered(activity, cell);
@@ -53,12 +53,12 @@ impl Segmentation {
         self.above(activity, cell, duration, [SUSTAIN * most, ONSET * most])
     }
 
-    /// The runs of cells whose activity is at least `thresholds[0]` and in one cell or more at least `thresholds[1]`, in order and
-    /// without overlaps. Gaps shorter than 0.5 s are bridged; then runs shorter than the minimum duration are dropped, but for the one
-    /// with the largest total activity.
+    /// The runs of cells whose activity is at least `thresholds[0]` and in one cell or more at least `thresholds[1]`,
+    /// in order and without overlaps. Gaps shorter than 0.5 s are bridged; then runs shorter than the minimum duration
+    /// are dropped, but for the one with the largest total activity.
     ///
-    /// `cell` and `duration` are in seconds, above 0; cells beyond the duration are ignored, one across its end is cut there. A
-    /// segment's confidence is the mean activity of its cells.
+    /// `cell` and `duration` are in seconds, above 0; cells beyond the duration are ignored, one across its end is cut
+    /// there. A segment's confidence is the mean activity of its cells.
     pub fn above(&self, activity: &[f32], cell: f64, duration: f64, thresholds: [f32; 2]) -> Vec<Segment> {
         let [low, high] = thresholds;
         let inside = activity.len().min((duration / cell).ceil() as usize);
@@ -104,8 +104,8 @@ impl Segmentation {
     }
 }
 
-/// `curve`, an entry per `cell` seconds, resampled to `columns` entries over `span` (seconds): the mean of what each covers.
-/// Beyond its end the curve is 0.
+/// `curve`, an entry per `cell` seconds, resampled to `columns` entries over `span` (seconds): the mean of what each
+/// covers. Beyond its end the curve is 0.
 pub fn resample(curve: &[f32], cell: f64, span: Range<f64>, columns: usize) -> Vec<f32> {
     let (first, width) = (span.start / cell, (span.end - span.start) / cell / columns as f64);
     let column = |i: usize| {

@@ -174,8 +174,8 @@ impl Trained {
         self.about.calibrations.clone().filter(|_| self.calibrated).unwrap_or_else(none)
     }
 
-    /// (K): decision thresholds of the ensemble's probabilities of recordings. A fixed one is of calibrated probabilities if these
-    /// are calibrated.
+    /// (K): decision thresholds of the ensemble's probabilities of recordings. A fixed one is of calibrated
+    /// probabilities if these are calibrated.
     ///
     /// # Errors
     /// As [`Trained::thresholds`].

@@ -42,8 +42,8 @@ pub struct Agreement {
 }
 
 impl Truth {
-    /// Reads a table of labels with times, with the columns of the user's own labels: file, instrument, start and end, or
-    /// sample_key, instrument, start_s and end_s. Rows without times are left out.
+    /// Reads a table of labels with times, with the columns of the user's own labels: file, instrument, start and end,
+    /// or sample_key, instrument, start_s and end_s. Rows without times are left out.
     ///
     /// # Errors
     /// `Io`, and `Data`, with the line, for a table without these columns or with invalid times.
@@ -89,7 +89,8 @@ impl Truth {
         &self.agreement
     }
 
-    /// The F1, precision and recall of all frames of all instruments and what `sed_eval` reports; what could not be compared.
+    /// The F1, precision and recall of all frames of all instruments and what `sed_eval` reports; what could not be
+    /// compared.
     pub fn summary(&self) -> String {
         if self.compared.is_empty() {
             return format!("none of {} recordings is in the table of ground-truth times", self.unknown);

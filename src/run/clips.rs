@@ -29,13 +29,13 @@ pub enum Loading<'a> {
     Fault(&'a str),
 }
 
-/// Loads the clips of `config`, and adds the front end of their features to it. Features of audio are extracted into the
-/// cache, where they are not in it yet: until all are done or `stop` returns true, with `progress` called for each file. `None` if
-/// it was stopped; the next call continues there.
+/// Loads the clips of `config`, and adds the front end of their features to it. Features of audio are extracted into
+/// the cache, where they are not in it yet: until all are done or `stop` returns true, with `progress` called for each
+/// file. `None` if it was stopped; the next call continues there.
 ///
 /// # Errors
-/// `Data` for a damaged dataset, and for features that the model does not take; `Usage` for an objective of pre-training, whose data
-/// are [patches](crate::run::patches::load_patches); those of [`ExtractionJob::dataset`].
+/// `Data` for a damaged dataset, and for features that the model does not take; `Usage` for an objective of
+/// pre-training, whose data are [patches](crate::run::patches::load_patches); those of [`ExtractionJob::dataset`].
 pub fn load_clips(
     gpu: &Gpu,
     config: &mut Config,
@@ -83,15 +83,16 @@ pub fn load_clips(
 fn features_of(config: &Config, kind: FeatureKind) -> Option<PathBuf> {
     let own = || {
         features_npz(&config.dataset)
-            .or_else(|| Some(config.dataset.join("openmic-2018.npz")).filter(|npz| npz.is_file()))
+            .or_else(|| Some(config.dataset.join(kind.row().file)).filter(|npz| npz.is_file()))
+            .filter(|_| kind.row().published)
     };
-    config.features.clone().or_else(|| own().filter(|_| kind == FeatureKind::Vggish))
+    config.features.clone().or_else(own)
 }
 
 /// The audio from which [`load_clips`] extracts features, and how; `None` if it reads them from a file.
 pub fn audio_of(config: &Config) -> Result<Option<(AudioSet, FeatureConfig)>> {
     let kind = config.kind()?;
-    if features_of(config, kind).is_some() || kind == FeatureKind::Vggish && has_features(&config.dataset) {
+    if features_of(config, kind).is_some() || kind.row().published && has_features(&config.dataset) {
         return Ok(None);
     }
     if !nn::find(&config.model)?.needs_vggish() {

@@ -181,7 +181,8 @@ enum Patience {
     Epochs(usize),
 }
 
-/// `text` on a settings file, which has the keys themselves: the backquotes of those that the user gave stand for options.
+/// `text` on a settings file, which has the keys themselves: the backquotes of those that the user gave stand for
+/// options.
 fn unquoted(text: String) -> String {
     SETTINGS.iter().fold(text, |text, Setting { key, .. }| text.replace(&format!("`{key}`"), key))
 }
@@ -241,8 +242,8 @@ impl Config {
         Config::of(model, dataset)?.with(given)
     }
 
-    /// Settings from a TOML file, which may have any of them, e.g. the `run.toml` of a run; the others have the defaults of the
-    /// model. `model` and `dataset` take precedence over the file's; without either, the model is att.
+    /// Settings from a TOML file, which may have any of them, e.g. the `run.toml` of a run; the others have the
+    /// defaults of the model. `model` and `dataset` take precedence over the file's; without either, the model is att.
     ///
     /// # Errors
     /// `Data` for a file that is not TOML, has unknown settings or values of another type, and if there is no dataset.
@@ -386,7 +387,8 @@ impl Config {
         self.pretrain.as_ref().filter(|pretrain| pretrain.head.negatives).map(|_| Order::Partners(0))
     }
 
-    /// Weight of the loss of instances on a dataset with labels of instances (`strong`) or without: 0 if they are not trained on.
+    /// Weight of the loss of instances on a dataset with labels of instances (`strong`) or without: 0 if they are not
+    /// trained on.
     pub fn weight_of_instances(&self, strong: bool) -> f64 {
         let usable = strong && self.augment.is_empty() && self.model().is_ok_and(|model| on_instances(model).is_none());
         if usable { self.strong_weight.unwrap_or(STRONG_WEIGHT) } else { 0.0 }

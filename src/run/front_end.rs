@@ -7,8 +7,8 @@ use crate::data::npz_note;
 use crate::features::feature_config::FeatureConfig;
 use crate::features::front_end::{FrontEnd, Source};
 use crate::features::scaling::Scaling;
+use crate::nn;
 use crate::nn::front_ends::vggish::Width;
-use crate::nn::{self, FeatureKind};
 use crate::run::config::Config;
 
 /// Whose features are checked.
@@ -21,12 +21,13 @@ pub enum Use {
 }
 
 impl Config {
-    /// Checks that the features in the file or folder `features` are those that the model takes, of the front end in the settings,
-    /// and adds their front end to these. What features were made with is recorded in the archives that `wmic features` writes.
+    /// Checks that the features in the file or folder `features` are those that the model takes, of the front end in
+    /// the settings, and adds their front end to these. What features were made with is recorded in the archives that
+    /// `wmic features` writes.
     ///
     /// # Errors
-    /// `Data` for features of another kind or front end, or of an unknown one if the settings' is known; `Usage` and `Checkpoint`
-    /// for weights that are missing or cannot have made them.
+    /// `Data` for features of another kind or front end, or of an unknown one if the settings' is known; `Usage` and
+    /// `Checkpoint` for weights that are missing or cannot have made them.
     pub fn check_features(&mut self, features: &Path, purpose: Use) -> Result<()> {
         let kind = self.kind()?;
         let fail = |reason: String| Err(Error::data(features, reason));
@@ -71,8 +72,8 @@ impl Config {
                     fail(format!("was extracted with {random} VGGish weights, which did not make the run's features"))
                 }
                 Source::File(weights) => fail(format!(
-                    "was extracted with {}, but the run does not record what its features were made with; if they were made \
-                     with the same weights, give these: `front_end.weights` FILE",
+                    "was extracted with {}, but the run does not record what its features were made with; if they were \
+                     made with the same weights, give these: `front_end.weights` FILE",
                     weights.display()
                 )),
             },
@@ -104,27 +105,26 @@ impl Config {
             let reason = "does not record its front end; this run was trained on features with a known one";
             return Err(Error::data(features, reason));
         }
-        match (self.kind()?, &mut self.front_end) {
-            (
-                FeatureKind::Vggish,
-                Some(FrontEnd { weights: random @ (Source::Random(_) | Source::RandomGlorot(_)), .. }),
-            ) => Err(Error::data(
+        if !self.kind()?.row().published {
+            return Err(Error::data(features, "does not record its front end; extract the features again"));
+        }
+        match &mut self.front_end {
+            Some(FrontEnd { weights: random @ (Source::Random(_) | Source::RandomGlorot(_)), .. }) => Err(Error::data(
                 features,
                 format!("does not record its front end, which was not {random}: remove `front_end.weights`"),
             )),
             // The user gives the front end; its weights are recorded from now on.
-            (FeatureKind::Vggish, Some(front_end)) => front_end.pin().map(drop),
-            (FeatureKind::Vggish, None) => Ok(()),
-            _ => Err(Error::data(features, "does not record its front end; extract the features again")),
+            Some(front_end) => front_end.pin().map(drop),
+            None => Ok(()),
         }
     }
 
-    /// Says where the weights of a trained run's front end are now; or what they are, with `width` and `pca`, if the run does not
-    /// record its front end.
+    /// Says where the weights of a trained run's front end are now; or what they are, with `width` and `pca`, if the
+    /// run does not record its front end.
     ///
     /// # Errors
-    /// `Usage` for a run without VGGish, random weights for features that do not record their front end, and a `width` or `pca` for
-    /// those that do; `Checkpoint` for other weights than the run's.
+    /// `Usage` for a run without VGGish, random weights for features that do not record their front end, and a `width`
+    /// or `pca` for those that do; `Checkpoint` for other weights than the run's.
     pub fn locate_front_end(&mut self, weights: &Source, width: Option<Width>, pca: Option<&PathBuf>) -> Result<()> {
         if !nn::find(&self.model)?.needs_vggish() {
             return Err(Error::Usage(format!("{} does not use VGGish: remove `front_end.weights`", self.model)));
@@ -138,8 +138,8 @@ impl Config {
                 front_end.load().map(drop)
             }
             None if !matches!(weights, Source::File(_)) => Err(Error::Usage(format!(
-                "the run does not record the front end of its features, which was not {weights}: give the VGGish weights that \
-                 they were made with, `front_end.weights` FILE"
+                "the run does not record the front end of its features, which was not {weights}: give the VGGish \
+                 weights that they were made with, `front_end.weights` FILE"
             ))),
             none => {
                 let front_end = FrontEnd::new(weights.clone(), width);

@@ -99,7 +99,7 @@ impl Given {
         let mut table = Table::new();
         for (setting, value) in &self.0 {
             let at = setting.path(model, Some(value));
-            if at == "notes.init" && !model.single_label {
+            if at == "notes.init" && !model.is_single_note() {
                 let reason = "has a fixed initialisation: `init` takes a weights file";
                 return Err(Error::Usage(format!("{} {reason}", model.name)));
             }

@@ -32,7 +32,7 @@ pub(crate) fn push_model(
     if nn::is_objective(model) && dims.instances != 1 {
         return Err(Error::shape(model.name, "clips of one patch", format!("{} instances", dims.instances)));
     }
-    let (size, positions, all) = (config.batch.min(clips), model.positions, dims.clips(g));
+    let (size, positions, all) = (config.batch.min(clips), model.positions(), dims.clips(g));
     let rows = sample(g, clock, pool, size, order)?;
     let mut batch = dims.gather(g, all, rows, positions)?;
     if g.mode() == Mode::Train && config.weight_of_instances(dims.strong) > 0.0 {

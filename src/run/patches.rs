@@ -21,11 +21,13 @@ const SILENCE: f32 = 1e-3;
 /// The same validation files for all seeds.
 const SPLIT_SEED: u64 = 0;
 
-/// Loads the patches of the sounds of `config`, one clip each, and their labels: of 0.96 s, not silent. Their features are cached as
-/// those of [`crate::run::clips::load_clips`]. A tenth of the files is for validation. `None` if `stop` returned true.
+/// Loads the patches of the sounds of `config`, one clip each, and their labels: of 0.96 s, not silent. Their features
+/// are cached as those of [`crate::run::clips::load_clips`]. A tenth of the files is for validation. `None` if `stop`
+/// returned true.
 ///
 /// # Errors
-/// `Data` for a damaged table of labels, words without vectors, and sounds of which none has labels; those of extraction.
+/// `Data` for a damaged table of labels, words without vectors, and sounds of which none has labels; those of
+/// extraction.
 pub fn load_patches(
     gpu: &Gpu,
     config: &mut Config,

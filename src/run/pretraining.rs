@@ -22,14 +22,6 @@ pub fn needs_labels(objective: &str) -> bool {
     needed(objective).is_some()
 }
 
-/// File name of the front end of a seed, of a run of `seeds`.
-pub fn front_end_file(seeds: &[u64], seed: u64) -> String {
-    match seeds.len() {
-        1 => "vggish.safetensors".to_owned(),
-        _ => format!("vggish-{seed}.safetensors"),
-    }
-}
-
 /// A name for a run of `config` on `data`, by what determines its front ends.
 ///
 /// # Errors
@@ -53,7 +45,8 @@ pub(super) fn needed(objective: &str) -> Option<fn(&Tagged) -> &Vec<String>> {
     }
 }
 
-/// The word vectors of the classes of `data`, (D, K), by the name under which a graph binds them; none for other objectives.
+/// The word vectors of the classes of `data`, (D, K), by the name under which a graph binds them; none for other
+/// objectives.
 pub(crate) fn words(gpu: &Gpu, data: &Dataset) -> Result<Vec<(String, Buffer)>> {
     let Some(first) = data.word_vectors.first() else { return Ok(vec![]) };
     let columns: Vec<f32> =
@@ -61,7 +54,8 @@ pub(crate) fn words(gpu: &Gpu, data: &Dataset) -> Result<Vec<(String, Buffer)>> 
     Ok(vec![(WORDS.into(), gpu.upload(WORDS, &columns)?)])
 }
 
-/// The validation loss of the best constant output for the training patches: what a model must beat. For `align` that of chance.
+/// The validation loss of the best constant output for the training patches: what a model must beat. For `align` that
+/// of chance.
 ///
 /// # Errors
 /// `Usage` for a model that is not an objective.

@@ -106,6 +106,20 @@ pub(crate) fn hex(fingerprint: u64) -> String {
     format!("{fingerprint:016x}")
 }
 
+/// File name of the front end of a seed, of a pre-training run of `seeds`.
+pub fn front_end_file(seeds: &[u64], seed: u64) -> String {
+    match seeds.len() {
+        1 => "vggish.safetensors".to_owned(),
+        _ => format!("vggish-{seed}.safetensors"),
+    }
+}
+
+/// Whether this is the name of a front end.
+fn is_front_end(name: &str) -> bool {
+    let seed = name.strip_prefix("vggish").and_then(|rest| rest.strip_suffix(".safetensors"));
+    seed.is_some_and(|seed| seed.is_empty() || seed.strip_prefix('-').is_some_and(|seed| seed.parse::<u64>().is_ok()))
+}
+
 /// Clones share the lock.
 #[derive(Clone, Debug)]
 pub struct RunDir {
@@ -127,7 +141,8 @@ impl RunDir {
         };
         match path.join(RUN).is_file() {
             true if !force => Err(Error::Usage(format!(
-                "{} already contains a run; choose another `out`, continue it with `resume`, or replace it with `force`",
+                "{} already contains a run; choose another `out`, continue it with `resume`, or replace it with \
+                 `force`",
                 path.display()
             ))),
             false if foreign => Err(Error::Usage(format!(
@@ -213,13 +228,17 @@ impl RunDir {
                 _ => {}
             }
         }
-        Ok(())
+        self.remove(|path| path.file_name().and_then(|name| name.to_str()).is_some_and(is_front_end))
     }
 
     /// Removes partial files of a killed process.
     fn sweep(&self) -> Result<()> {
+        self.remove(is_leftover)
+    }
+
+    fn remove(&self, which: impl Fn(&Path) -> bool) -> Result<()> {
         for entry in fs::read_dir(&self.path).map_err(Error::io(&self.path))?.flatten() {
-            if is_leftover(&entry.path()) {
+            if which(&entry.path()) {
                 fs::remove_file(entry.path()).map_err(Error::io(entry.path()))?;
             }
         }

@@ -1,5 +1,6 @@
-//! A training setting: its key, values, help and the models that support it. [`SETTINGS`](crate::run::settings::SETTINGS)
-//! lists them all; defaults and checks are in [`crate::run::given`], options in the command line.
+//! A training setting: its key, values, help and the models that support it.
+//! [`SETTINGS`](crate::run::settings::SETTINGS) lists them all; defaults and checks are in [`crate::run::given`],
+//! options in the command line.
 
 use std::ops::Bound::{self, Excluded, Included, Unbounded};
 use std::path::Path;
@@ -45,7 +46,7 @@ pub enum Group {
 }
 
 impl Group {
-    pub fn title(self) -> &'static str {
+    pub const fn title(self) -> &'static str {
         match self {
             Group::Model => "Model",
             Group::Loss => "Loss",
@@ -135,7 +136,7 @@ impl Setting {
     /// Path of the setting in `run.toml`; two settings exist in two tables.
     pub(crate) fn path(&self, model: &Model, value: Option<&Toml>) -> &'static str {
         match self.key {
-            "width" if model.single_label => "notes.width",
+            "width" if model.is_single_note() => "notes.width",
             "width" => "front_end.width",
             "init" if value.and_then(Toml::as_str).is_some_and(|v| v == "normal" || v == "he") => "notes.init",
             key => key,
@@ -279,11 +280,11 @@ pub(crate) fn on_feature_maps(model: &Model) -> Option<&'static str> {
 }
 
 pub(crate) fn with_width(model: &Model) -> Option<&'static str> {
-    if model.single_label { None } else { uses_vggish(model) }
+    if model.is_single_note() { None } else { uses_vggish(model) }
 }
 
 pub(crate) fn single_note(model: &Model) -> Option<&'static str> {
-    (!model.single_label).then_some("is not a single-note model")
+    (!model.is_single_note()).then_some("is not a single-note model")
 }
 
 /// As stored in settings files.

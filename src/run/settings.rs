@@ -26,37 +26,12 @@ const MAX_BATCH: f64 = 65_536.0;
 
 /// Every setting of training but the dataset, the model and the seeds, in the order of help texts.
 pub const SETTINGS: &[Setting] = &[
-    setting(
-        "epochs",
-        Group::Optimisation,
-        Value::Count("N"),
-        networks,
-        "Number of epochs",
-    )
-    .within(Included(1.0), Unbounded),
-    setting(
-        "batch",
-        Group::Optimisation,
-        Value::Count("CLIPS"),
-        networks,
-        "Batch size in clips",
-    )
-    .within(Included(1.0), Included(MAX_BATCH)),
-    setting(
-        "lr",
-        Group::Optimisation,
-        Value::Number,
-        networks,
-        "Learning rate",
-    )
-    .within(Included(0.0), Excluded(1e6)),
-    setting(
-        "optimiser",
-        Group::Optimisation,
-        Value::Name(names::<Optimiser>),
-        networks,
-        "Optimiser",
-    ),
+    setting("epochs", Group::Optimisation, Value::Count("N"), networks, "Number of epochs")
+        .within(Included(1.0), Unbounded),
+    setting("batch", Group::Optimisation, Value::Count("CLIPS"), networks, "Batch size in clips")
+        .within(Included(1.0), Included(MAX_BATCH)),
+    setting("lr", Group::Optimisation, Value::Number, networks, "Learning rate").within(Included(0.0), Excluded(1e6)),
+    setting("optimiser", Group::Optimisation, Value::Name(names::<Optimiser>), networks, "Optimiser"),
     setting(
         "weight_decay",
         Group::Optimisation,
@@ -65,14 +40,8 @@ pub const SETTINGS: &[Setting] = &[
         "Weight decay (L2, added to the gradient); 0 with adagrad",
     )
     .within(Included(0.0), Excluded(1e6)),
-    setting(
-        "dropout",
-        Group::Model,
-        Value::Number,
-        with_dropout,
-        "Dropout probability, 0 to below 1",
-    )
-    .within(Included(0.0), Excluded(1.0)),
+    setting("dropout", Group::Model, Value::Number, with_dropout, "Dropout probability, 0 to below 1")
+        .within(Included(0.0), Excluded(1.0)),
     setting(
         "pooling",
         Group::Model,
@@ -100,7 +69,8 @@ pub const SETTINGS: &[Setting] = &[
         Group::Loss,
         Value::Name(names::<LossMean>),
         with_known_labels,
-        "Reduction of bce and focal: mean over all known labels of a batch, or over those of each clip and then over clips",
+        "Reduction of bce and focal: mean over all known labels of a batch, or over those of each clip and then over \
+         clips",
     ),
     setting(
         "alpha",
@@ -111,24 +81,12 @@ pub const SETTINGS: &[Setting] = &[
     )
     .within(Excluded(-1e6), Excluded(1e6))
     .needing("loss", "partial-bce"),
-    setting(
-        "beta",
-        Group::Loss,
-        Value::Number,
-        networks,
-        "beta of partial-bce",
-    )
-    .within(Excluded(-1e6), Excluded(1e6))
-    .needing("loss", "partial-bce"),
-    setting(
-        "gamma",
-        Group::Loss,
-        Value::Number,
-        networks,
-        "gamma of partial-bce",
-    )
-    .within(Excluded(-1e6), Excluded(1e6))
-    .needing("loss", "partial-bce"),
+    setting("beta", Group::Loss, Value::Number, networks, "beta of partial-bce")
+        .within(Excluded(-1e6), Excluded(1e6))
+        .needing("loss", "partial-bce"),
+    setting("gamma", Group::Loss, Value::Number, networks, "gamma of partial-bce")
+        .within(Excluded(-1e6), Excluded(1e6))
+        .needing("loss", "partial-bce"),
     setting(
         "focal_gamma",
         Group::Loss,
@@ -144,8 +102,8 @@ pub const SETTINGS: &[Setting] = &[
         Value::Text("X|inverse-frequency|inverse-class-frequency", |text| text.parse::<FocalAlpha>().and_then(as_toml)),
         networks,
         "alpha of the focal loss, 0 to 1: weight of positive labels (negatives get 1 - alpha); inverse-frequency: \
-               per class, the fraction of negatives among its known training labels; inverse-class-frequency: 1 / fraction of \
-               positives, normalised to 1 over the classes",
+               per class, the fraction of negatives among its known training labels; inverse-class-frequency: 1 / \
+               fraction of positives, normalised to 1 over the classes",
     )
     .within(Included(0.0), Included(1.0))
     .needing("loss", "focal"),
@@ -154,8 +112,8 @@ pub const SETTINGS: &[Setting] = &[
         Group::Loss,
         Value::Number,
         on_instances,
-        "Weight of the loss of instances whose labels are known from times, beside that of clips; 0: times are not used \
-               [default: 0.5 where there are times]",
+        "Weight of the loss of instances whose labels are known from times, beside that of clips; 0: times are not \
+         used [default: 0.5 where there are times]",
     )
     .within(Included(0.0), Excluded(1e6)),
     setting(
@@ -199,16 +157,16 @@ pub const SETTINGS: &[Setting] = &[
         Group::Optimisation,
         Value::Text("P|tuned|precision:P", |text| text.parse::<Threshold>().and_then(as_toml)),
         with_thresholds,
-        "Decision threshold for tests and predictions: a number, tuned (per seed and class, on the validation clips), or the \
-               lowest with this precision there; epochs are always compared at 0.5",
+        "Decision threshold for tests and predictions: a number, tuned (per seed and class, on the validation clips), \
+         or the lowest with this precision there; epochs are always compared at 0.5",
     ),
     setting(
         "val_fraction",
         Group::Data,
         Value::Number,
         all,
-        "Fraction of the training clips held out for validation, drawn per seed (for aacnn once for all seeds); 0 for rf, \
-               which trains on all",
+        "Fraction of the training clips held out for validation, drawn per seed (for aacnn once for all seeds); 0 for \
+         rf, which trains on all",
     )
     .within(Included(0.0), Excluded(1.0)),
     setting(
@@ -236,7 +194,8 @@ pub const SETTINGS: &[Setting] = &[
         Group::FrontEnd,
         Value::Text("W", |text| text.parse::<Width>().map_err(|e| e.to_string()).and_then(as_toml)),
         with_width,
-        "Width of VGGish or aacnn as a fraction of its channels: 1, 1/2, 1/4 or 1/8 [default: that of the weights, else 1]",
+        "Width of VGGish or aacnn as a fraction of its channels: 1, 1/2, 1/4 or 1/8 [default: that of the weights, \
+         else 1]",
     ),
     setting(
         "train_front_end",
@@ -250,23 +209,25 @@ pub const SETTINGS: &[Setting] = &[
         Group::FrontEnd,
         Value::Path("FILE.npz"),
         uses_vggish,
-        "PCA of VGGish's embeddings, an npz with pca_eigen_vectors and pca_means [default: the PCA in the weights file]",
+        "PCA of VGGish's embeddings, an npz with pca_eigen_vectors and pca_means [default: the PCA in the weights \
+         file]",
     ),
     setting(
         "front_end.scaling",
         Group::FrontEnd,
         Value::Name(names::<Scaling>),
         uses_vggish,
-        "How VGGish's embeddings become inputs: their PCA in 8 bits as in OpenMIC-2018, or each dimension from its minimum to its \
-               maximum over the training split (over all files without one) [default: pca8 if there is a PCA, else minmax]",
+        "How VGGish's embeddings become inputs: their PCA in 8 bits as in OpenMIC-2018, or each dimension from its \
+         minimum to its maximum over the training split (over all files without one) [default: pca8 if there is a PCA, \
+         else minmax]",
     ),
     setting(
         "unlisted",
         Group::Data,
         Value::Name(names::<Unlisted>),
         all,
-        "Instruments that the labels of a recording do not mention, with labels.csv or annotation files: unknown, or absent \
-               [default: unknown with labels.csv, absent with JAMS and label tracks]",
+        "Instruments that the labels of a recording do not mention, with labels.csv or annotation files: unknown, or \
+         absent [default: unknown with labels.csv, absent with JAMS and label tracks]",
     ),
     setting(
         "times",
@@ -289,8 +250,8 @@ pub const SETTINGS: &[Setting] = &[
         Group::Data,
         Value::Name(names::<FeatureScale>),
         all,
-        "Scale of features stored as floats, where their file does not record it: unit, inputs of 0 to 1, or byte, 8-bit codes \
-               of 0 to 255",
+        "Scale of features stored as floats, where their file does not record it: unit, inputs of 0 to 1, or byte, \
+         8-bit codes of 0 to 255",
     )
     .on_resume(OnResume::Free),
     setting(
@@ -309,17 +270,11 @@ pub const SETTINGS: &[Setting] = &[
             file => setting::path(file),
         }),
         networks,
-        "Initial weights: of a run of the same model, also on other classes (equal names keep their weights, others start anew), \
-               or a file (PyTorch names and shapes, as exported); for aacnn also an initialisation: normal, as \
+        "Initial weights: of a run of the same model, also on other classes (equal names keep their weights, others \
+         start anew), or a file (PyTorch names and shapes, as exported); for aacnn also an initialisation: normal, as \
                in the paper, or he (write ./he for a file of that name) [default: random]",
     ),
-    setting(
-        "notes.input",
-        Group::Notes,
-        Value::Name(kind::of_notes),
-        single_note,
-        "Input spectrum of aacnn",
-    ),
+    setting("notes.input", Group::Notes, Value::Name(kind::of_notes), single_note, "Input spectrum of aacnn"),
     setting(
         "notes.attention",
         Group::Model,
@@ -339,7 +294,7 @@ pub const SETTINGS: &[Setting] = &[
         Group::Notes,
         Value::Name(names::<SplitBy>),
         single_note,
-        "Unit of the split (aacnn): a file, so that no recording is in both training and test; or a one-second segment, as \
-               in the paper",
+        "Unit of the split (aacnn): a file, so that no recording is in both training and test; or a one-second \
+         segment, as in the paper",
     ),
 ];

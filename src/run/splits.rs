@@ -26,8 +26,8 @@ pub fn splits(config: &Config, data: &Dataset) -> Result<Vec<Split>> {
 }
 
 impl RunDir {
-    /// Writes the splits, if they were drawn on loading: `splits.csv` with the columns sample_key, class (those that are present,
-    /// between semicolons) and split, and `class-map.json`.
+    /// Writes the splits, if they were drawn on loading: `splits.csv` with the columns sample_key, class (those that
+    /// are present, between semicolons) and split, and `class-map.json`.
     pub(crate) fn write_splits(&self, data: &Dataset) -> Result<()> {
         let Some(validation) = data.validation.as_ref().filter(|_| data.drawn.is_some()) else {
             return Ok(());

@@ -47,6 +47,7 @@ impl Config {
             )));
         }
         self.validate_notes()?;
+        self.validate_loss()?;
         self.validate_pretraining()?;
         given::check(self)?;
         if model.trains_vggish() && self.front_end.is_none() && self.features.is_none() {
@@ -124,29 +125,29 @@ impl Config {
 
     /// Settings of single notes, and settings that only they have.
     fn validate_notes(&self) -> Result<()> {
-        let nn::Model { name, single_label, inputs, .. } = *nn::find(&self.model)?;
-        let reject = |reason: &str| Err(Error::Usage(format!("{name} {reason}")));
-        match self.notes {
-            Some(notes) if single_label && !ATTENTION.contains(&notes.attention) => {
+        let model = self.model()?;
+        let reject = |reason: &str| Err(Error::Usage(format!("{} {reason}", self.model)));
+        match (self.notes, model.is_single_note()) {
+            (Some(notes), true) if !ATTENTION.contains(&notes.attention) => {
                 let known = "attention must be 0, 25, 50, 75 or 100 percent";
-                return Err(Error::Usage(format!("{known}, not {}", notes.attention)));
+                Err(Error::Usage(format!("{known}, not {}", notes.attention)))
             }
-            Some(notes) if single_label && !inputs.contains(&notes.input) => {
-                let known: Vec<&str> = inputs.iter().map(|kind| kind.name()).collect();
-                return reject(&format!("takes {}, not {}", known.join(" or "), notes.input));
+            (Some(notes), true) if !model.inputs.contains(&notes.input) => {
+                let known: Vec<&str> = model.inputs.iter().map(|kind| kind.name()).collect();
+                reject(&format!("takes {}, not {}", known.join(" or "), notes.input))
             }
-            Some(_) if single_label => {}
-            Some(_) => {
-                return reject("is not a single-note model: remove the table notes");
-            }
-            None if single_label => return reject("is a single-note model: the table notes is missing"),
-            None => {}
+            (Some(_), false) => reject("is not a single-note model: remove the table notes"),
+            (None, true) => reject("is a single-note model: the table notes is missing"),
+            (Some(_), true) | (None, false) => Ok(()),
         }
-        match (single_label, self.loss == Loss::CrossEntropy) {
+    }
+
+    /// The loss is that of the model's labels, and the optimiser has what is asked of it.
+    fn validate_loss(&self) -> Result<()> {
+        let reject = |reason: &str| Err(Error::Usage(format!("{} {reason}", self.model)));
+        match (self.model()?.single_label, self.loss == Loss::CrossEntropy) {
             (true, false) => return reject("is a single-label model: its loss is cross-entropy, remove `loss`"),
-            (false, true) => {
-                return reject("is a multi-label model: cross-entropy is for single-label models");
-            }
+            (false, true) => return reject("is a multi-label model: cross-entropy is for single-label models"),
             _ => {}
         }
         if self.optimiser == Optimiser::Adagrad && self.weight_decay != 0.0 {

@@ -35,10 +35,11 @@ pub struct Findings {
     pub dimensions: usize,
     /// Denoising: some patches clean, corrupted and restored, (96, 64) each.
     pub restored: Vec<[Array<f32>; 3]>,
-    /// Textual: for each word the words nearest to the mean output for sounds with it, with their cosines, the nearest first.
+    /// Textual: for each word the words nearest to the mean output for sounds with it, with their cosines, the nearest
+    /// first.
     pub nearest: NearestWords,
-    /// Align, textual: the share of patches whose own set of tags or words is among the nearest 1, 5 and 10 different ones (see
-    /// [`RANKS`]), and the number of these sets.
+    /// Align, textual: the share of patches whose own set of tags or words is among the nearest 1, 5 and 10 different
+    /// ones (see [`RANKS`]), and the number of these sets.
     pub recall: Option<([f64; 3], usize)>,
 }
 

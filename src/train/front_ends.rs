@@ -1,4 +1,5 @@
-//! The front ends of a pre-training run: VGGish's weights alone, with torchvggish's names, as `front_end.weights` takes them.
+//! The front ends of a pre-training run: VGGish's weights alone, with torchvggish's names, as `front_end.weights` takes
+//! them.
 
 use std::path::PathBuf;
 
@@ -7,13 +8,12 @@ use crate::core::tensors;
 use crate::features::front_end::About;
 use crate::graph::Layout;
 use crate::run::config::Config;
-use crate::run::pretraining::front_end_file;
-use crate::run::run_dir::RunDir;
+use crate::run::run_dir::{RunDir, front_end_file};
 use crate::run::weights::Block;
 use safetensors::tensor::Dtype;
 
-/// Writes the front end of each seed, of the weights in `blocks`: `vggish.safetensors`, or `vggish-SEED.safetensors` if there are several
-/// seeds.
+/// Writes the front end of each seed, of the weights in `blocks`: `vggish.safetensors`, or `vggish-SEED.safetensors` if
+/// there are several seeds.
 pub(super) fn save(run: &RunDir, config: &Config, layout: &Layout, blocks: &[Block]) -> Result<Vec<PathBuf>> {
     let pretrain = config.pretrain.clone().unwrap_or_default();
     let save = |(&seed, block): (&u64, &Block)| {

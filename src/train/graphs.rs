@@ -20,8 +20,8 @@ use crate::run::network::push_model;
 /// The graphs of a training run, before any device is involved.
 pub struct Graphs {
     pub step: Graph,
-    /// (1) each: the loss of the probabilities, the model's auxiliary losses and the loss of instances, with the name of the buffer of
-    /// its weight.
+    /// (1) each: the loss of the probabilities, the model's auxiliary losses and the loss of instances, with the name
+    /// of the buffer of its weight.
     losses: Vec<(Tensor, &'static str)>,
     pub(super) parts: Tensor,
     pub update: Graph,

@@ -12,8 +12,8 @@ use crate::run::config::Config;
 use crate::run::run_dir::RunDir;
 use crate::run::weights::{Block, ModelFile};
 
-/// `fresh`, the initial weights of each seed, with those of the run at `path`: all but the rows of classes that it does not have. Seed i
-/// begins with the weights of the run's seed i; beyond the last one with those of the first again.
+/// `fresh`, the initial weights of each seed, with those of the run at `path`: all but the rows of classes that it does
+/// not have. Seed i begins with the weights of the run's seed i; beyond the last one with those of the first again.
 ///
 /// # Errors
 /// `Checkpoint` for a run of another model, or one whose weights do not fit.

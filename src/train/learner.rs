@@ -72,7 +72,8 @@ pub struct Learner<'g> {
     val_pace: Pace,
 }
 
-/// The orders of the clips of a training step: its own, and those of the partners in augmentation, or in pairs that should differ.
+/// The orders of the clips of a training step: its own, and those of the partners in augmentation, or in pairs that
+/// should differ.
 fn orders(config: &Config, order: Order) -> Vec<Order> {
     [order].into_iter().chain(config.augment.iter().map(|a| a.partners())).chain(config.negatives()).collect()
 }

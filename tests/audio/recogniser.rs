@@ -180,7 +180,8 @@ fn probabilities_do_not_grow_with_the_length_of_a_recording() {
     assert!(short.iter().zip(&long).all(|(a, b)| (a - b).abs() < 0.02), "{short:?} {long:?}");
 }
 
-/// Maps stay on the GPU, where the padding of a short excerpt must be zero as in stored features: fc-tf reads all of it.
+/// Maps stay on the GPU, where the padding of a short excerpt must be zero as in stored features: fc-tf reads all of
+/// it.
 #[test]
 fn features_that_stay_on_the_gpu_are_those_that_are_read() {
     let gpu = Gpu::open(None).unwrap();

@@ -410,7 +410,7 @@ fn jams_is_complete() {
     assert_eq!((&jams["file_metadata"]["duration"], &jams["file_metadata"]["title"]), (&json!(10.0), &json!("a")));
     assert_eq!(jams["sandbox"]["file"], "music/a.ogg");
     let [clip, playing] = jams["annotations"].as_array().unwrap().as_slice() else { panic!("two annotations") };
-    let tag = |value: &str, time, duration, confidence| json!({ "time": time, "duration": duration, "value": value, "confidence": confidence });
+    let tag = |value: &str, t, d, p| json!({ "time": t, "duration": d, "value": value, "confidence": p });
     assert_eq!(clip["data"], json!([tag("piano", 0.0, 10.0, 0.9375), tag(HOSTILE, 0.0, 10.0, 0.75)]));
     let segments = [tag("piano", 0.0, 3.84, 0.875), tag(HOSTILE, 2.0, 3.76, 0.875), tag("piano", 5.0, 5.0, 0.875)];
     assert_eq!(playing["data"], json!(segments));
@@ -565,7 +565,8 @@ fn frequencies_at_equal_distances_have_round_names() {
     };
     let stft = ticks(FeatureKind::Stft);
     assert_eq!(stft.iter().map(|(_, name)| name.as_str()).collect::<Vec<_>>(), ["0", "5k", "10k", "15k", "20k Hz"]);
-    // Bin 0 is in the middle of the lowest of 1025 bands, 20 kHz at 20000 / 22050 of the way from there to the middle of the highest.
+    // Bin 0 is in the middle of the lowest of 1025 bands, 20 kHz at 20000 / 22050 of the way from there to the middle
+    // of the highest.
     let expected = 100.0 * (20_000.0 / 22_050.0 * 1024.0 + 0.5) / 1025.0;
     assert!(stft[0].0 < 0.1 && (stft[4].0 - expected).abs() < 0.01, "{stft:?}");
     let cqt = ticks(FeatureKind::Cqt);

@@ -265,7 +265,8 @@ fn corrupt_files_are_listed_counted_and_left_out() {
     );
 }
 
-/// Warnings report missing or damaged parts, in JSON too; only loss in the middle of a file is a fault. Names need not be UTF-8.
+/// Warnings report missing or damaged parts, in JSON too; only loss in the middle of a file is a fault. Names need not
+/// be UTF-8.
 #[test]
 #[cfg(unix)]
 fn audio_of_damaged_files_is_used() {
@@ -397,7 +398,7 @@ fn invalid_inputs_and_outputs_are_rejected_before_the_work() {
         (&["--frontend", "maps", "--pca", "none.npz"], "--pca applies to VGGish embeddings only: remove it"),
         (&["--frontend", "maps", "--no-last-relu"], "--no-last-relu applies to VGGish embeddings only"),
         (&["--frontend", "logmel", "--scaling", "minmax"], "--scaling applies to VGGish embeddings only"),
-        (&["--frontend", "maps", "--scale", "log"], "--scale applies to stft and cqt only"),
+        (&["--frontend", "maps", "--scale", "log"], "--scale applies to spectra of single notes only"),
     ] {
         rejected(&[&["features", &sound], options].concat(), why);
     }
@@ -485,8 +486,8 @@ fn features_that_the_run_cannot_take_are_rejected() {
     }
 }
 
-/// Embeddings that do not record what they were made with, as OpenMIC's own: what is said of them must be possible, and features
-/// that record it are another front end's until the user says otherwise.
+/// Embeddings that do not record what they were made with, as OpenMIC's own: what is said of them must be possible, and
+/// features that record it are another front end's until the user says otherwise.
 #[test]
 fn features_of_an_unknown_front_end_are_not_taken_for_any() {
     let folder = tempfile::tempdir().unwrap();

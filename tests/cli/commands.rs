@@ -36,6 +36,13 @@ fn every_command_has_help_with_a_summary_for_every_option() {
     {
         assert!(train.lines().any(|line| line == heading), "{heading} is not in {train}");
     }
+    for (command, headings) in [
+        ("features", &["Front end:", "Single notes:", "Run and output:"][..]),
+        ("pretrain", &["Model:", "Loss:", "Optimisation:", "Data:", "Run and output:"]),
+    ] {
+        let help = stdout(&[command, "-h"]);
+        headings.iter().for_each(|heading| assert!(help.lines().any(|line| line == *heading), "{heading}: {help}"));
+    }
     let compare = stdout(&["compare", "-h"]);
     assert!(
         compare.contains("Number of epochs\n") && compare.contains("repr21"),

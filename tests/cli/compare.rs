@@ -1,4 +1,5 @@
-//! Comparisons: experiments as files, the statistics against scipy and numpy, and `wmic compare` from a dataset to its report.
+//! Comparisons: experiments as files, the statistics against scipy and numpy, and `wmic compare` from a dataset to its
+//! report.
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Read};
@@ -210,7 +211,8 @@ fn a_known_difference_is_found_and_none_is_not() {
     assert_eq!((nothing.test(0, 1, 0), nothing.scores(0, 0)), (None, &[None; 3][..]));
 }
 
-/// Predictions for 14 clips of 5 classes, and their classes. No clip is of the last two, of which the first is predicted once.
+/// Predictions for 14 clips of 5 classes, and their classes. No clip is of the last two, of which the first is
+/// predicted once.
 const ANSWERED: [(usize, usize); 14] =
     [(0, 0), (0, 0), (2, 0), (3, 0), (2, 1), (2, 1), (1, 1), (2, 2), (2, 2), (2, 2), (2, 2), (2, 2), (2, 0), (1, 1)];
 const TIMES: [u32; 14] = [2, 0, 1, 1, 0, 0, 0, 3, 1, 0, 2, 1, 2, 1];

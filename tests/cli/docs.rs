@@ -8,9 +8,11 @@ use wmic::ops::OPS;
 
 use crate::support::subcommands;
 
+const ROOT: &str = env!("CARGO_MANIFEST_DIR");
+
 /// The README, everything in `docs/`, and the other pages of the root, with their texts.
 fn pages() -> Vec<(PathBuf, String)> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let root = Path::new(ROOT);
     let mut paths: Vec<PathBuf> =
         ["README.md", "CONTRIBUTING.md", "CHANGELOG.md"].iter().map(|name| root.join(name)).collect();
     let docs = std::fs::read_dir(root.join("docs")).unwrap().map(|entry| entry.unwrap().path());
@@ -61,6 +63,31 @@ fn the_readme_is_short_and_lines_are_too() {
             let width = line.chars().count();
             assert!(width <= 120 || registry, "{}:{} is {width} wide", path.display(), i + 1);
         }
+    }
+}
+
+/// Files with longer lines, none in the end.
+const UNWRAPPED: [&str; 2] = ["software8/conv2d.wgsl", "software8/conv2d_runs.wgsl"];
+
+/// rustfmt breaks code alone, and not all of it.
+#[test]
+fn lines_of_code_and_comments_are_short() {
+    fn check(folder: &Path) {
+        for path in std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()) {
+            if UNWRAPPED.iter().any(|name| path.ends_with(name)) {
+                continue;
+            } else if path.is_dir() {
+                check(&path);
+            } else if path.extension().is_some_and(|e| ["rs", "wgsl", "sh"].iter().any(|known| e == *known)) {
+                for (i, line) in std::fs::read_to_string(&path).unwrap().lines().enumerate() {
+                    let width = line.chars().count();
+                    assert!(width <= 120, "{}:{} is {width} wide", path.display(), i + 1);
+                }
+            }
+        }
+    }
+    for folder in ["src", "tests", "examples", "shaders", "scripts"] {
+        check(&Path::new(ROOT).join(folder));
     }
 }
 

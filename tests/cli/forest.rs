@@ -1,5 +1,5 @@
-//! Random forests: agreement with scikit-learn, reproducibility, files, errors for damaged files, and commands with `rf`. Tuned
-//! thresholds, which are the same for all models.
+//! Random forests: agreement with scikit-learn, reproducibility, files, errors for damaged files, and commands with
+//! `rf`. Tuned thresholds, which are the same for all models.
 
 use std::path::Path;
 
@@ -190,7 +190,8 @@ fn no_damage_makes_a_forest_panic_or_walk_for_ever() {
     let (path, _, x) = saved(folder.path());
     let bytes = std::fs::read(&path).unwrap();
     let damage = proptest::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..4);
-    proptest!(ProptestConfig::with_cases(100), |(damage in damage, cut in proptest::option::weighted(0.2, any::<prop::sample::Index>()))| {
+    let cut = proptest::option::weighted(0.2, any::<prop::sample::Index>());
+    proptest!(ProptestConfig::with_cases(100), |(damage in damage, cut in cut)| {
         let mut damaged = bytes.clone();
         damage.iter().for_each(|(at, byte)| damaged[at.index(bytes.len())] = *byte);
         damaged.truncate(cut.map_or(bytes.len(), |at| at.index(bytes.len())));

@@ -155,7 +155,8 @@ fn files_are_cut_into_whole_seconds_and_shorter_ones_counted() {
         assert!(values.iter().all(|v| v.is_finite()));
         let clip = |i: usize| &values[i * 87 * features.width..][..87 * features.width];
         assert!(clip(7).iter().all(|v| *v == 0.0), "silence has no spectrum, and no scale");
-        // The same note, whatever the rate and the number of channels; the middle frames, where the end of the file is far.
+        // The same note, whatever the rate and the number of channels; the middle frames, where the end of the file is
+        // far.
         let middle = |i: usize| &clip(i)[30 * features.width..60 * features.width];
         let largest = middle(0).iter().copied().fold(0.0, f32::max);
         let differs =

@@ -57,7 +57,8 @@ fn peak_of<T>(f: impl FnOnce() -> T) -> (T, usize) {
     (result, (PEAK.get() - before) as usize)
 }
 
-// ---- fixtures ---------------------------------------------------------------------------------------------------------------
+// ---- fixtures
+// ---------------------------------------------------------------------------------------------------------------
 
 const WIDTH: usize = 128;
 const KEYS: [&str; 4] = ["000001_0", "000002_3840", "000003_7680", "000004_0"];
@@ -100,7 +101,8 @@ fn unicode(keys: &[&str]) -> Vec<u8> {
     npy(&format!("<U{width}"), &[keys.len()], &units.flat_map(|c| (c as u32).to_le_bytes()).collect::<Vec<_>>())
 }
 
-/// An object array of strings in the opcodes of numpy's pickles: protocols 2 and 3 name globals in lines, 4 and 5 by the stack.
+/// An object array of strings in the opcodes of numpy's pickles: protocols 2 and 3 name globals in lines, 4 and 5 by
+/// the stack.
 fn pickled(protocol: u8, module: &str, keys: &[&str]) -> Vec<u8> {
     let mut out = vec![0x80, protocol];
     let framed = protocol >= 4;
@@ -273,7 +275,8 @@ fn rejected(mut fixture: Fixture, change: impl FnOnce(&mut Fixture), words: &[&s
     }
 }
 
-// ---- valid datasets -------------------------------------------------------------------------------------------------------------
+// ---- valid datasets
+// -------------------------------------------------------------------------------------------------------------
 
 #[test]
 fn the_official_layout_loads() {
@@ -715,7 +718,8 @@ fn malformed_json_and_csv_are_rejected_with_their_line() {
     );
 }
 
-// ---- labels and features from different sources ---------------------------------------------------------------------------------
+// ---- labels and features from different sources
+// ---------------------------------------------------------------------------------
 
 /// Features of one instance with the number of each clip.
 fn numbered(numbers: &[u8]) -> Features {
@@ -882,7 +886,8 @@ fn written_archives_come_back_and_are_numpys() {
     }
 }
 
-// ---- audio files ----------------------------------------------------------------------------------------------------------------
+// ---- audio files
+// ----------------------------------------------------------------------------------------------------------------
 
 fn touch(root: &Path, names: &[&str]) {
     for path in names.iter().map(|name| root.join(name)) {
@@ -1025,7 +1030,8 @@ fn real_audio_files_are_datasets() {
     }
 }
 
-// ---- limits -----------------------------------------------------------------------------------------------------------------
+// ---- limits
+// -----------------------------------------------------------------------------------------------------------------
 
 #[test]
 fn zip_bombs_and_absurd_shapes_cost_no_memory() {
@@ -1084,7 +1090,8 @@ fn twenty_thousand_clips_of_int64_load_within_seconds_and_little_memory() {
     assert!(peak < 100_000_000, "{peak} bytes; X alone takes 25.6 MB as bytes and 204.8 MB in the file");
 }
 
-// ---- splits, synthetic data, files --------------------------------------------------------------------------------------------
+// ---- splits, synthetic data, files
+// --------------------------------------------------------------------------------------------
 
 #[test]
 fn validation_splits_are_deterministic_and_of_one_size() {
@@ -1237,7 +1244,8 @@ fn a_failed_write_leaves_everything_as_it_was() {
     assert_eq!(fs::read(new.join("whole")).unwrap(), b"y", "an empty directory may be replaced");
 }
 
-// ---- mutated files ------------------------------------------------------------------------------------------------------------
+// ---- mutated files
+// ------------------------------------------------------------------------------------------------------------
 
 /// Overwrites, removes or duplicates ranges of `bytes`.
 fn mutate(mut bytes: Vec<u8>, edits: &[(usize, u8, u8)]) -> Vec<u8> {
@@ -1303,7 +1311,8 @@ proptest! {
     }
 }
 
-// ---- real data ----------------------------------------------------------------------------------------------------------------
+// ---- real data
+// ----------------------------------------------------------------------------------------------------------------
 
 #[test]
 fn real_datasets_load() {

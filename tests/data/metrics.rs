@@ -100,7 +100,8 @@ fn seeds_ensemble_and_json() {
     assert_close(e.ensemble.map, Some(1.0), "ensemble ranks right");
 
     let json = serde_json::to_string(&e).unwrap();
-    assert!(json.starts_with(r#"{"model":"att","parameters":55336,"dataset":"d","split":"test","device":"g","threshold":0.5,"per_seed":[{"seed":3,"best_epoch":7,"loss":"#), "{json}");
+    let start = r#"{"model":"att","parameters":55336,"dataset":"d","split":"test","device":"g","threshold":0.5,"#;
+    assert!(json.starts_with(&format!(r#"{start}"per_seed":[{{"seed":3,"best_epoch":7,"loss":"#)), "{json}");
     assert!(json.find("violin") < json.find("cello"), "class order is kept: {json}");
     assert_eq!(serde_json::from_str::<Evaluation>(&json).unwrap(), e);
     assert_eq!(evaluate(subject(), &classes, &y, &[seed(3, &right, &all)]).std.f1_pn, None);
@@ -231,8 +232,8 @@ proptest! {
     }
 }
 
-/// 14 clips of 5 classes. No clip is of the last two, of which the first is predicted once; two classes tie for a clip, and one clip
-/// has probability 0 for its class.
+/// 14 clips of 5 classes. No clip is of the last two, of which the first is predicted once; two classes tie for a clip,
+/// and one clip has probability 0 for its class.
 const ONE_CLASS: [([f64; 5], usize); 14] = [
     ([0.65, 0.29, 0.04, 0.0, 0.02], 0),
     ([0.4, 0.06, 0.4, 0.14, 0.0], 0),
@@ -255,8 +256,8 @@ fn single_label() -> (Array<f64>, Array<f32>) {
     (p, Array::from_fn([14, 5], |i| f32::from(ONE_CLASS[i / 5].1 == i % 5)))
 }
 
-/// As `accuracy_score`, `precision_score`, `recall_score`, `f1_score`, `average_precision_score` and `roc_auc_score` of scikit-learn.
-/// Precision and F1 are over the labels that occur or are predicted, recall over those that occur.
+/// As `accuracy_score`, `precision_score`, `recall_score`, `f1_score`, `average_precision_score` and `roc_auc_score` of
+/// scikit-learn. Precision and F1 are over the labels that occur or are predicted, recall over those that occur.
 #[test]
 fn single_label_as_scikit_learn() {
     let (p, y) = single_label();

@@ -27,9 +27,12 @@ fn labels(set: &AudioSet) -> Vec<(&str, &str, bool)> {
 fn a_table_is_read_however_it_was_saved() {
     let expected = vec![("a.wav", "flute", true), ("b/c.ogg", "flute", false), ("b/c.ogg", "mallet_percussion", true)];
     for table in [
-        "file,instrument,present\na.wav,flute,1\nb/c.ogg,Flute,0\nb/c.ogg,Mallet Percussion,1\na.wav,mallet-percussion,\n",
-        "\u{feff}FILE;Instrument;Present\r\n\"a.wav\";\"flute\";1\r\nb\\c.ogg;FLUTE;0\r\n\r\nb\\c.ogg;mallet percussion;1\r\n",
-        "sample_key\tlabel\tpresent\tnotes\na\tflute\ttrue\tnice\nb/c\tflute\t0.0\t\n./b/c.ogg\tmallet_percussion\t1.0\t\n",
+        "file,instrument,present\na.wav,flute,1\nb/c.ogg,Flute,0\nb/c.ogg,Mallet \
+         Percussion,1\na.wav,mallet-percussion,\n",
+        "\u{feff}FILE;Instrument;Present\r\n\"a.wav\";\"flute\";1\r\nb\\c.ogg;FLUTE;0\r\n\r\nb\\c.ogg;mallet \
+         percussion;1\r\n",
+        "sample_key\tlabel\tpresent\tnotes\na\tflute\ttrue\tnice\nb/c\tflute\t0.0\t\n\
+         ./b/c.ogg\tmallet_percussion\t1.0\t\n",
         // A column per instrument.
         "file,flute,mallet percussion\na.wav,1,\nb/c.ogg,0,1\n",
     ] {
@@ -94,7 +97,8 @@ fn annotation_files_are_labels_of_all_instruments() {
     let jams = r#"{"file_metadata": {"duration": 20.0}, "annotations": [
         {"namespace": "beat", "data": []},
         {"namespace": "tag_open", "data": [{"time": 0.0, "duration": 20.0, "value": "Oboe", "confidence": 0.9}]},
-        {"namespace": "segment_open", "data": [{"time": 10.0, "duration": 5.0, "value": "flute", "confidence": null}]}]}"#;
+        {"namespace": "segment_open", "data": [{"time": 10.0, "duration": 5.0, "value": "flute",
+            "confidence": null}]}]}"#;
     let track = "1,000000\t2.5\tFlute\r\n\\\t100.0\t200.0\r\n0\t20\tpiano 0.93\r\n0\t20\t(unreliable: a remark)\n";
     let set = folder(
         &["a.wav", "b/a.ogg", "c.wav"],

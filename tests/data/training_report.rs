@@ -391,7 +391,8 @@ fn examples_are_a_typical_correct_and_the_most_confident_wrong_prediction() {
     let folder = tempfile::tempdir().unwrap();
     let at = folder.path();
     let classes = ["<banjo>", "cello", "flute", "tuba"];
-    // Banjo: three right, of which clip 2 is in the middle, and two wrong; cello: one wrong; flute: one right; tuba: none.
+    // Banjo: three right, of which clip 2 is in the middle, and two wrong; cello: one wrong; flute: one right; tuba:
+    // none.
     let data = notes(&classes, &[0, 0, 0, 0, 0, 1, 2]);
     let answers = predictions(&data, &[(0, 0.5), (0, 0.9), (0, 0.7), (1, 0.6), (2, 0.8), (2, 0.9), (2, 1.0)]);
     let settings = Notes { input: FeatureKind::Cqt, scale: Scale::Log, ..Notes::default() };

@@ -1,5 +1,5 @@
-//! AACNN at 1/8 of its width against PyTorch: predictions and a training step, for all percentages of attention and both spectra; and the ten
-//! published parameter counts.
+//! AACNN at 1/8 of its width against PyTorch: predictions and a training step, for all percentages of attention and
+//! both spectra; and the ten published parameter counts.
 
 use crate::formula::frac;
 use crate::support::{Golden, formula_block};
@@ -124,11 +124,11 @@ fn case(gpu: &Gpu, golden: &Golden, input: FeatureKind, attention: u32, toleranc
     let trained = |name: &str| layout.params.iter().any(|p| p.name == name && p.trainable);
     for (parameter, grad) in gradients.iter().filter(|(name, _)| trained(name)) {
         let (what, grad) = (format!("grad.{parameter}"), grad.data());
-        // Near kinks of ReLU and max-pool f32 can be on the other side, and sums cancel before the next batch norm: PyTorch's own
-        // f32 differs by as much.
+        // Near kinks of ReLU and max-pool f32 can be on the other side, and sums cancel before the next batch norm:
+        // PyTorch's own f32 differs by as much.
         let tolerance = GRADIENTS.max(3.0 * tensor(&format!("f32.{parameter}"))[0]);
-        // Batch norm removes a bias before it: its gradient is a true 0, here the rounding of a sum over all positions, whose terms
-        // are those of the weights' gradient. Up to 4e-6 of that was observed.
+        // Batch norm removes a bias before it: its gradient is a true 0, here the rounding of a sum over all positions,
+        // whose terms are those of the weights' gradient. Up to 4e-6 of that was observed.
         let is_zero =
             parameter.ends_with(".conv.bias") || parameter.starts_with("block") && parameter.ends_with(".out.bias");
         let weights = gradients.iter().find(|(name, _)| is_zero && *name == parameter.replace("bias", "weight"));

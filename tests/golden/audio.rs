@@ -1,5 +1,5 @@
-//! The spectrogram, mel and log-mel references and the constant-Q kernels against librosa, and VGGish's front end (reference and
-//! kernels) against numpy.
+//! The spectrogram, mel and log-mel references and the constant-Q kernels against librosa, and VGGish's front end
+//! (reference and kernels) against numpy.
 
 use std::f64::consts::{FRAC_PI_2, TAU};
 

@@ -1,4 +1,5 @@
-//! Convolution and max pooling against PyTorch: the references, and a reduced-width VGGish stack on this machine's adapter.
+//! Convolution and max pooling against PyTorch: the references, and a reduced-width VGGish stack on this machine's
+//! adapter.
 
 use crate::formula::frac;
 use crate::support::{Golden, gradient};

@@ -11,7 +11,8 @@ pub fn frac(i: u32, salt: u32) -> f64 {
     f64::from(h) / 4_294_967_296.0
 }
 
-/// The values of a model's tensors, given by name and shape. The number of a tensor is its index among the names in byte order.
+/// The values of a model's tensors, given by name and shape. The number of a tensor is its index among the names in
+/// byte order.
 #[allow(dead_code, reason = "not every test has a model")]
 pub fn weights(tensors: &[(&str, &[usize])]) -> Vec<Vec<f32>> {
     let mut names: Vec<&str> = tensors.iter().map(|(name, _)| *name).collect();

@@ -1,4 +1,5 @@
-//! Recurrent layers against PyTorch: both directions, one and three layers, ragged lengths, given initial states, recurrent dropout.
+//! Recurrent layers against PyTorch: both directions, one and three layers, ragged lengths, given initial states,
+//! recurrent dropout.
 
 use crate::support::Golden;
 use wmic::Array;

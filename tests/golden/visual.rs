@@ -1,4 +1,5 @@
-//! The visual attention models against PyTorch, on clips of 2, 1, 3 and 2 patches: probabilities, attention, loss and gradients.
+//! The visual attention models against PyTorch, on clips of 2, 1, 3 and 2 patches: probabilities, attention, loss and
+//! gradients.
 
 use crate::formula::frac;
 use crate::support::{Golden, block};
@@ -23,7 +24,8 @@ const WIDTH: Width = Width::Eighth;
 const INSTANCES: usize = 3;
 const LENGTHS: [u32; 4] = [2, 1, 3, 2];
 
-/// Of f32 kernels, relative to the largest value of a tensor; gradients pass up to nine layers and sum over thousands of positions.
+/// Of f32 kernels, relative to the largest value of a tensor; gradients pass up to nine layers and sum over thousands
+/// of positions.
 const PREDICTIONS: f64 = 1e-5;
 const GRADIENTS: f64 = 1e-4;
 

@@ -145,7 +145,8 @@ fn train_a_step(gpu: &Gpu, target: Target) {
     };
     let over_rows = |f: &dyn Fn(usize) -> f64| (0..BATCH).map(f).sum::<f64>();
     for i in 0..n {
-        // Some of every row, and more where parts of w meet: 640 outputs fit a binding, and 33 554 432 elements of an arena.
+        // Some of every row, and more where parts of w meet: 640 outputs fit a binding, and 33 554 432 elements of an
+        // arena.
         let seam = [0, 639, 640, 661, 662, n - 1].contains(&i);
         for j in (i % 7..k).step_by(if seam { 7 } else { 4999 }).chain([0, k - 1]) {
             see_update(0, i * k + j, over_rows(&|b| dh[b * n + i] * f64::from(x_values[b * k + j])));
@@ -167,7 +168,7 @@ fn train_a_step(gpu: &Gpu, target: Target) {
 #[test]
 fn weights_and_arenas_beyond_a_binding_train() {
     let gpu = Gpu::open(None).expect("an adapter");
-    // Not the portable kernels on a software adapter: llvmpipe aborts an invocation's loops after 65 535 iterations in total, which
-    // their sums over 50 688 inputs exceed.
+    // Not the portable kernels on a software adapter: llvmpipe aborts an invocation's loops after 65 535 iterations in
+    // total, which their sums over 50 688 inputs exceed.
     train_a_step(&gpu, gpu.adapter().target());
 }

@@ -6,11 +6,13 @@ use wmic::Array;
 use wmic::core::random::Stream;
 use wmic::gpu::{Buffer, Gpu, Target};
 use wmic::graph::{Arenas, Draft, Graph, Mode, Op, Spec, Tensor};
+use wmic::nn::layers::Recurrent;
 use wmic::nn::{Inputs, find};
 use wmic::ops::conv2d::conv2d;
 use wmic::ops::cross_entropy::{CrossEntropy, cross_entropy};
 
 use wmic::ops::masked_bce::{MaskedBce, Normalisation, masked_bce};
+use wmic::ops::recurrent::Cell;
 use wmic::run::config::Config;
 
 const CLASSES: usize = 4;
@@ -24,15 +26,18 @@ fn f64s(v: &[f32]) -> Vec<f64> {
     v.iter().map(|v| f64::from(*v)).collect()
 }
 
-/// The largest difference between a model's probabilities for a clip of `instances` and those of its ops' f64 references.
-fn error(gpu: &Gpu, target: Target, model: &str, instances: usize, width: usize) -> f64 {
+/// The largest difference between what a graph makes of a clip of `instances` and what its ops' f64 references do.
+fn error(
+    gpu: &Gpu,
+    target: Target,
+    [instances, width]: [usize; 2],
+    build: impl FnOnce(&mut Graph, Inputs) -> Tensor,
+) -> f64 {
     let mut g = Graph::new(Mode::Eval);
     let x = g.input("x", Spec::f32([1, instances, width]));
     let lengths = g.input("lengths", Spec::u32([1]));
     let clock = g.input("clock", Spec::u32([4]));
-    let settings = Config::of(model, "x").unwrap().settings(CLASSES);
-    let inputs = Inputs { x, lengths, clock, labels: None, partners: None, instances: None };
-    let p = find(model).unwrap().push(&mut g, inputs, settings).unwrap().probabilities;
+    let p = build(&mut g, Inputs { x, lengths, clock, labels: None, partners: None, instances: None });
 
     let arenas = Arenas::new(gpu, g.layout(), 1, false).unwrap();
     let (trained, stats) = g.layout().initial(3);
@@ -64,9 +69,26 @@ fn long_clips_match_the_references() {
     let long = [("bilstm-att", 3_000), ("rnn", 1_500), ("att", 100_000), ("fc-t", 100_000), ("fc", 5_000)];
     for (model, instances) in long {
         for target in [Target::PORTABLE, own] {
-            let error = error(&gpu, target, model, instances, 8);
-            assert!(error < 2e-5, "{model}, {instances} instances, {target}: off by {error:e}");
+            let settings = Config::of(model, "x").unwrap().settings(CLASSES);
+            let model = find(model).unwrap();
+            let error =
+                error(&gpu, target, [instances, 8], |g, inputs| model.push(g, inputs, settings).unwrap().probabilities);
+            assert!(error < 2e-5, "{}, {instances} instances, {target}: off by {error:e}", model.name);
         }
+    }
+}
+
+/// The walk over time of `rnn` and `bilstm-att`, in pieces, with few units.
+#[test]
+fn recurrent_layers_are_right_at_a_hundred_thousand_steps() {
+    let gpu = Gpu::open(None).unwrap();
+    let own = gpu.adapter().target();
+    for (cell, hidden, target) in [(Cell::Gru, 3, Target::PORTABLE), (Cell::Lstm, 4, own)] {
+        let layer = Recurrent { name: "rnn", layer: 0, cell, hidden };
+        let error = error(&gpu, target, [100_000, 2], |g, inputs| {
+            layer.both_ways(g, inputs.x, inputs.lengths, None).unwrap().y
+        });
+        assert!(error < 2e-5, "{cell:?}, {target}: off by {error:e}");
     }
 }
 

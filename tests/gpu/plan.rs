@@ -71,7 +71,8 @@ fn models_give_the_same_bits_whether_their_tensors_share_memory_or_not() {
 #[test]
 fn a_parameter_used_twice_gets_both_gradients() {
     let gpu = Gpu::open(None).unwrap();
-    // w (20, 20) is used twice in the chain; as two parameters of the same values its gradients must add up to the shared one's.
+    // w (20, 20) is used twice in the chain; as two parameters of the same values its gradients must add up to the
+    // shared one's.
     let chain = |g: &mut Graph, inputs: Inputs, names: [&str; 2]| {
         let h = g.reshape(inputs.x, [BATCH, 1280]);
         let first = g.param("first", [20, 1280], Init::Constant(0.01));

@@ -2,9 +2,14 @@
 
 use std::ops::Range;
 
+use wmic::features::extractor::Extractor;
 use wmic::gpu::{
     AdapterKind, Buffer, Gpu, Grid, Launch, MAX_ITERATIONS, Pace, Recorder, Recording, Shader, Slot, View,
 };
+use wmic::nn::FeatureKind;
+use wmic::nn::front_ends::kind::{Options, SpectrogramFrames};
+use wmic::nn::front_ends::spectrum::Scale;
+use wmic::nn::front_ends::vggish::Width;
 use wmic::params;
 
 static SHADER: Shader = Shader::new("square.wgsl", include_str!("../../examples/square.wgsl"));
@@ -78,4 +83,23 @@ fn the_first_submission_is_one_measured_round() {
         assert!(submitted.iter().all(|rounds| rounds.len() <= 50) && submitted.last().unwrap().end == 200);
         assert!(reported.is_sorted() && reported.last() == Some(&200), "{reported:?}");
     }
+}
+
+/// As training is: dispatches that are slow together must not be in one submission.
+#[test]
+fn extraction_is_submitted_at_a_measured_pace() {
+    let gpu = Gpu::open(None).unwrap();
+    let options = Options {
+        width: Width::Eighth,
+        scale: Scale::Magnitude,
+        last_relu: true,
+        spectrogram: SpectrogramFrames::None,
+    };
+    let extractor = Extractor::new(&gpu, FeatureKind::LogMel, options, None, 16_000).unwrap();
+    let submissions = [(); 2].map(|()| {
+        let before = gpu.submissions();
+        extractor.run(&[&vec![0.1; 16_000]]).unwrap();
+        gpu.submissions() - before
+    });
+    assert!(submissions[0] > submissions[1], "each dispatch is measured, then all are submitted: {submissions:?}");
 }

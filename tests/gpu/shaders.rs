@@ -162,8 +162,8 @@ fn every_kernel_is_dispatched_and_named_after_its_op() {
 /// The largest constant count of a loop that a launch need not count, see `Grid::iterations`.
 const SHORT: i64 = 4;
 
-/// Whether `block`, or a function called there, has a loop that is not `for (var i = ...; i < n; ...)` with a constant n of at most
-/// `SHORT`.
+/// Whether `block`, or a function called there, has a loop that is not `for (var i = ...; i < n; ...)` with a constant
+/// n of at most `SHORT`.
 fn has_long_loop(module: &Module, function: &naga::Function, block: &naga::Block) -> bool {
     let literal = |e: &Expression| match *e {
         Expression::Literal(Literal::U32(n)) => Some(i64::from(n)),
@@ -305,8 +305,8 @@ fn no_identifier_is_reserved_in_another_shader_language() {
     }
 }
 
-/// Where `text`, without comments and with single blanks, mixes binary operators that WGSL requires in parentheses, which naga does
-/// not check. Operators are between blanks, as everywhere in these files.
+/// Where `text`, without comments and with single blanks, mixes binary operators that WGSL requires in parentheses,
+/// which naga does not check. Operators are between blanks, as everywhere in these files.
 fn mixed_operators(text: &str) -> Vec<String> {
     let mut faults = Vec::new();
     // The operators so far at each depth of brackets.

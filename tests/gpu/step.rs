@@ -1,4 +1,5 @@
-//! Whole training steps as the trainer replays them: draw a batch, model, loss, backward; then update and advance the clock.
+//! Whole training steps as the trainer replays them: draw a batch, model, loss, backward; then update and advance the
+//! clock.
 
 use wmic::gpu::{Buffer, Gpu};
 use wmic::graph::{Arenas, Draft, Graph, Init, Mode, Spec};

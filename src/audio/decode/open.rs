@@ -19,8 +19,8 @@ use crate::core::error::{Error, Result};
 /// first guess.
 ///
 /// # Errors
-/// `Io` if it cannot be read; `Data` if it is empty, not an audio file of a known format, contains no audio or none that
-/// can be decoded, or has an impossible sample rate or number of channels.
+/// `Io` if it cannot be read; `Data` if it is empty, not an audio file of a known format, contains no audio or none
+/// that can be decoded, or has an impossible sample rate or number of channels.
 pub fn open(path: impl AsRef<Path>) -> Result<Decoder> {
     let path = path.as_ref();
     let source = Source::open(path)?;

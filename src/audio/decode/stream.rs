@@ -77,8 +77,8 @@ impl Clock {
         Clock { tick, exact, due: None, latest: None, damaged: false }
     }
 
-    /// Seconds missing before a packet at `time` of duration `length`, both in ticks. `damaged`: something before it could
-    /// not be read, so that short gaps are real too.
+    /// Seconds missing before a packet at `time` of duration `length`, both in ticks. `damaged`: something before it
+    /// could not be read, so that short gaps are real too.
     pub fn missing(&mut self, time: i64, length: f64, damaged: bool) -> f64 {
         let time = time as f64 * self.tick;
         self.damaged |= damaged;

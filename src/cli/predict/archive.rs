@@ -115,7 +115,8 @@ impl ArchiveArgs {
         Ok(Some(archive))
     }
 
-    /// Ends the results, with a summary of all that are in the folder. Returns how many recordings failed or are damaged.
+    /// Ends the results, with a summary of all that are in the folder. Returns how many recordings failed or are
+    /// damaged.
     pub fn end(&self, archive: Archive, json: bool) -> anyhow::Result<usize> {
         let journal = archive.journal();
         let summary = archive.finish()?;

@@ -16,8 +16,8 @@ use wmic::data::{FeatureScale, features_npz, has_features, load_features};
 use wmic::features::front_end::Source;
 use wmic::gpu::Gpu;
 use wmic::metrics::thresholds::Threshold;
+use wmic::nn;
 use wmic::nn::front_ends::vggish::Width;
-use wmic::nn::{self, FeatureKind};
 use wmic::output::archive::Archive;
 use wmic::predict::recogniser::{Aggregate, Options, Recognised, Recogniser, Segmentation, recognise_clips};
 use wmic::predict::recognition::Recognition;
@@ -54,10 +54,12 @@ pub struct Args {
     /// Whether probabilities are calibrated as the run's validation clips suggest
     #[arg(long, value_name = "true|false", default_value_t = true, action = clap::ArgAction::Set)]
     calibrate: bool,
-    /// Parts this many dB below the peak of a recording are silent, as are parts below -80 dB of full scale [default: 60]
+    /// Parts this many dB below the peak of a recording are silent, as are parts below -80 dB of full scale [default:
+    /// 60]
     #[arg(long, value_name = "DB")]
     gate: Option<f32>,
-    /// Instruments can be present even in recordings that are unlike the run's training clips, which are marked as unreliable
+    /// Instruments can be present even in recordings that are unlike the run's training clips, which are marked as
+    /// unreliable
     #[arg(long)]
     keep_unreliable: bool,
     /// Shortest segment in seconds; the most active one of a present instrument stays
@@ -184,9 +186,9 @@ impl Args {
     }
 
     fn input(&self, trained: &Trained) -> Result<Input> {
-        let embeddings = trained.config.kind()? == FeatureKind::Vggish;
+        let published = trained.config.kind()?.row().published;
         match self.inputs.as_slice() {
-            [one] if is_archive(one) || embeddings && has_features(one) => Ok(Input::Features),
+            [one] if is_archive(one) || published && has_features(one) => Ok(Input::Features),
             more => match more.iter().find(|path| is_archive(path)) {
                 Some(npz) => {
                     let reason = "has features, which are recognised alone: give one archive at a time";

@@ -41,8 +41,8 @@ pub struct ResultArgs {
     /// index into DIR
     #[arg(long, value_name = "FILE.html|DIR")]
     pub html: Option<PathBuf>,
-    /// Ground-truth times, a table with file, instrument, start and end as in labels.csv, or with sample_key, instrument, start_s and
-    /// end_s; reports precision, recall and F1 by instrument
+    /// Ground-truth times, a table with file, instrument, start and end as in labels.csv, or with sample_key,
+    /// instrument, start_s and end_s; reports precision, recall and F1 by instrument
     #[arg(long, value_name = "FILE.csv")]
     pub truth: Option<PathBuf>,
 }

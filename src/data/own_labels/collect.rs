@@ -10,9 +10,9 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// The labels of the folder `root`: of its `labels.csv`, else of annotation files beside its recordings; `None` if it has
-/// neither. `unlisted`: of instruments that are not mentioned; by default they are unknown in a table, which can say that an
-/// instrument is absent, and absent in annotation files, which cannot.
+/// The labels of the folder `root`: of its `labels.csv`, else of annotation files beside its recordings; `None` if it
+/// has neither. `unlisted`: of instruments that are not mentioned; by default they are unknown in a table, which can
+/// say that an instrument is absent, and absent in annotation files, which cannot.
 ///
 /// # Errors
 /// `Data`, with the line, for damaged and contradictory labels, and if none of the files exists.

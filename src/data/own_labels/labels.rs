@@ -48,8 +48,8 @@ pub struct OwnLabels {
 }
 
 impl OwnLabels {
-    /// The split of each file: as the labels say, else a tenth drawn for the test. If they do not say which files are for
-    /// validation, a fraction of those that are not for the test is.
+    /// The split of each file: as the labels say, else a tenth drawn for the test. If they do not say which files are
+    /// for validation, a fraction of those that are not for the test is.
     pub(in crate::data) fn parts(&self, validation: f64) -> Vec<Option<Part>> {
         let mut parts = self.given.clone().unwrap_or_else(|| {
             let tested = self.draw(&vec![true; self.files.len()], TEST_FRACTION);

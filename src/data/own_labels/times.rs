@@ -3,8 +3,8 @@
 use crate::data::dataset::instance;
 use std::collections::BTreeMap;
 
-/// An instrument that plays for so many seconds in a part of a recording is present in it: half an instance. A shorter one
-/// is too, if all of it is in the part; what only reaches into the part is unknown.
+/// An instrument that plays for so many seconds in a part of a recording is present in it: half an instance. A shorter
+/// one is too, if all of it is in the part; what only reaches into the part is unknown.
 const ENOUGH: f64 = 0.48;
 
 /// The segments in which instruments play, of some files and classes; all of those of each.
@@ -47,8 +47,8 @@ impl Times {
         }
     }
 
-    /// The labels of the instances of an excerpt, (T, K) codes of [`instance`]: `length` valid ones of `seconds` each, from `start`
-    /// on. `absent[k]`: whether a class is known not to play anywhere in the file.
+    /// The labels of the instances of an excerpt, (T, K) codes of [`instance`]: `length` valid ones of `seconds` each,
+    /// from `start` on. `absent[k]`: whether a class is known not to play anywhere in the file.
     pub(crate) fn codes(
         &self,
         file: u32,
@@ -67,8 +67,8 @@ impl Times {
         codes
     }
 
-    /// The files with a time more than a second after their ends, and the latest such time. `ends`: of each file, in seconds, if
-    /// it is known.
+    /// The files with a time more than a second after their ends, and the latest such time. `ends`: of each file, in
+    /// seconds, if it is known.
     pub(crate) fn beyond(&self, ends: &[Option<f64>]) -> BTreeMap<u32, f64> {
         let mut late: BTreeMap<u32, f64> = BTreeMap::new();
         for ((file, _), segments) in &self.segments {

@@ -45,8 +45,8 @@ fn statement(name: &str, instrument: &str, times: Option<[f64; 2]>, line: u64) -
     Ok(Statement { name: name.into(), instrument, present: Some(true), times, group: None, part: None, line })
 }
 
-/// Lines of start, end and label, between tabs; lines that begin with a backslash have frequencies. Labels in parentheses are
-/// remarks.
+/// Lines of start, end and label, between tabs; lines that begin with a backslash have frequencies. Labels in
+/// parentheses are remarks.
 fn read_track(path: &Path, text: &str, name: &str) -> Result<Vec<Statement>> {
     let mut statements = vec![];
     for (line, text) in (1..).zip(text.lines()) {
@@ -106,7 +106,8 @@ struct Observation {
 /// Namespaces whose values are names of instruments.
 const NAMESPACES: [&str; 2] = ["tag_open", "segment_open"];
 
-/// Observations of the namespaces `tag_open` and `segment_open`. One over the whole recording tells nothing about times.
+/// Observations of the namespaces `tag_open` and `segment_open`. One over the whole recording tells nothing about
+/// times.
 fn read_jams(path: &Path, text: &str, name: &str) -> Result<Vec<Statement>> {
     let fail = |reason: String| Error::data(path, reason);
     let jams: Jams = serde_json::from_str(text)

@@ -1,5 +1,5 @@
-//! The kinds of features that models take, a row of [`ROWS`] each: audio format, windows, instances, computation and file
-//! name.
+//! The kinds of features that models take, a row of [`ROWS`] each: audio format, windows, instances, computation and
+//! file name.
 
 use std::fmt;
 use std::sync::LazyLock;
@@ -57,7 +57,8 @@ pub enum SpectrogramFrames {
 pub struct Output {
     /// B T instances, with the batch in front.
     pub features: Tensor,
-    /// (B, frames, bands): the kind's [`Spectrogram`] before any logarithm; of kinds on patches as [`Options::spectrogram`] says.
+    /// (B, frames, bands): the kind's [`Spectrogram`] before any logarithm; of kinds on patches as
+    /// [`Options::spectrogram`] says.
     pub spectrogram: Option<Tensor>,
 }
 
@@ -91,12 +92,20 @@ pub struct Row {
     pub format: AudioFormat,
     /// Whether clips are all the seconds of single notes; else excerpts of recordings.
     pub note: bool,
+    /// Seconds from one excerpt of a recording to the next, by default.
+    pub hop: f64,
+    /// Whether published datasets have features of this kind, whose front end they do not record: OpenMIC-2018's
+    /// embeddings.
+    pub published: bool,
     /// Shape of an instance.
     pub instance: fn(Width) -> Vec<usize>,
     /// Complete instances of a clip of so many samples.
     pub instances: fn(usize) -> usize,
     /// Seconds from one instance to the next.
     pub seconds: f64,
+    /// Instances of a part of a clip that is silent or not, and has an activity, as a whole: a patch, or the frames of
+    /// one. `None`: the clip itself.
+    pub part: Option<usize>,
     /// Prefix of the names of the VGGish weights that it needs; `None` if it needs none.
     pub weights: Option<&'static str>,
     /// Whether it is an embedding, which has a scaling (PCA and 8 bits, or minimum and maximum).
@@ -110,6 +119,8 @@ pub struct Row {
 
 /// Seconds of a clip of OpenMIC-2018.
 const EXCERPT: f64 = 10.0;
+/// Five instances, so that each is analysed twice, in different contexts.
+const HOP: f64 = 4.8;
 const LOG_MEL_FORMAT: AudioFormat = AudioFormat { sr: log_mel::SR, normalised: true, whole: false };
 /// Seconds from one frame of a log-mel spectrogram to the next.
 const LOG_MEL_HOP: f64 = 0.01;
@@ -150,9 +161,12 @@ const PATCHES: Row = Row {
     window: EXCERPT,
     format: LOG_MEL_FORMAT,
     note: false,
+    hop: HOP,
+    published: false,
     instance: |_| vec![PATCH_FRAMES, BANDS],
     instances: log_mel::patches,
     seconds: PATCH_FRAMES as f64 * LOG_MEL_HOP,
+    part: Some(1),
     weights: None,
     embedding: false,
     channels: |_| 1,
@@ -170,6 +184,7 @@ pub static ROWS: [Row; 6] = [
         name: "vggish",
         about: "VGGish's embedding: 128 values, as in OpenMIC-2018",
         file: "openmic-2018.npz",
+        published: true,
         instance: |_| vec![EMBEDDING],
         weights: Some(""),
         embedding: true,
@@ -201,6 +216,7 @@ pub static ROWS: [Row; 6] = [
         instance: |_| vec![BANDS],
         instances: log_mel::frames,
         seconds: LOG_MEL_HOP,
+        part: Some(PATCH_FRAMES),
         graph: |g, samples, _| {
             let features = log_mel(g, samples)?;
             Ok(Output { features, spectrogram: Some(features) })
@@ -240,7 +256,7 @@ pub static ROWS: [Row; 6] = [
 ];
 
 /// Common to kinds of single notes.
-const NOTE: Row = Row { window: 1.0, format: NOTE_FORMAT, note: true, ..PATCHES };
+const NOTE: Row = Row { window: 1.0, format: NOTE_FORMAT, note: true, hop: 1.0, part: None, ..PATCHES };
 
 fn vggish_channels(width: Width) -> usize {
     width.map_channels() / 8
@@ -278,7 +294,17 @@ impl FeatureKind {
 
     /// Whether an instance is a log-mel patch, or what a network makes of it; else it is a frame.
     pub fn has_patches(self) -> bool {
-        self.row().seconds == PATCHES.seconds
+        self.row().part == Some(1)
+    }
+
+    /// Seconds of a [part](Row::part).
+    pub fn part_seconds(self) -> f64 {
+        self.row().part.map_or(self.window(), |instances| instances as f64 * self.row().seconds)
+    }
+
+    /// Parts of a clip of so many instances.
+    pub fn parts(self, instances: usize) -> usize {
+        self.row().part.map_or(1, |part| (instances / part).max(1))
     }
 
     /// Seconds of a clip: OpenMIC-2018's 10, or one of a note.

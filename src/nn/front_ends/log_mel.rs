@@ -1,4 +1,5 @@
-//! The log-mel front end of VGGish (Hershey et al., "CNN architectures for large-scale audio classification", ICASSP 2017).
+//! The log-mel front end of VGGish (Hershey et al., "CNN architectures for large-scale audio classification", ICASSP
+//! 2017).
 //!
 //! Mono at 16 kHz; windows of 25 ms every 10 ms; magnitudes of 512 points; 64 mel bands; ln(mel + 0.01).
 
@@ -52,8 +53,9 @@ pub fn log_mel(g: &mut Graph, samples: Tensor) -> Result<Tensor> {
     bands(g, magnitudes, None)
 }
 
-/// Adds the log-mel spectrogram split into patches, without the frames after the last complete one, and with `whole` the
-/// spectrogram with them: one transform for both. `samples` (B, S) at 16 kHz -> (B, patches(S), 96, 64) and (B, frames(S), 64).
+/// Adds the log-mel spectrogram split into patches, without the frames after the last complete one, and with `whole`
+/// the spectrogram with them: one transform for both. `samples` (B, S) at 16 kHz -> (B, patches(S), 96, 64) and (B,
+/// frames(S), 64).
 ///
 /// # Errors
 /// `Shape` if S is too short for one patch (15 600 samples).

@@ -1,5 +1,5 @@
-//! Spectra of single notes, one second each, as AACNN takes them (Wise, Maida, Kumar: "Attention augmented CNNs for musical instrument
-//! identification", 2021, section IV.A). Both have 87 frames and equal librosa's.
+//! Spectra of single notes, one second each, as AACNN takes them (Wise, Maida, Kumar: "Attention augmented CNNs for
+//! musical instrument identification", 2021, section IV.A). Both have 87 frames and equal librosa's.
 
 use serde::{Deserialize, Serialize};
 

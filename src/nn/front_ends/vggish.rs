@@ -1,8 +1,9 @@
-//! VGGish, the network (Hershey et al., "CNN architectures for large-scale audio classification", ICASSP 2017, as released).
+//! VGGish, the network (Hershey et al., "CNN architectures for large-scale audio classification", ICASSP 2017, as
+//! released).
 //!
-//! Log-mel patches of 96 frames x 64 bands -> conv 3x3 and ReLU: 64, pool 2; 128, pool 2; 256, 256, pool 2; 512, 512, pool 2 -> maps
-//! 6 x 4 x 512 -> dense 4096, 4096, 128, ReLU after each. Parameters are named and shaped as in torchvggish's state dict
-//! (`features.N.*`, `embeddings.N.*`).
+//! Log-mel patches of 96 frames x 64 bands -> conv 3x3 and ReLU: 64, pool 2; 128, pool 2; 256, 256, pool 2; 512, 512,
+//! pool 2 -> maps 6 x 4 x 512 -> dense 4096, 4096, 128, ReLU after each. Parameters are named and shaped as in
+//! torchvggish's state dict (`features.N.*`, `embeddings.N.*`).
 
 use std::fmt;
 use std::str::FromStr;
@@ -111,8 +112,8 @@ pub enum TrainFrontEnd {
     All,
 }
 
-/// Default initialisation: He's weights preserve the variance of the signal through ReLUs, so that the features of a random network
-/// are useful.
+/// Default initialisation: He's weights preserve the variance of the signal through ReLUs, so that the features of a
+/// random network are useful.
 pub const INIT: WeightInit = WeightInit::HeNormal;
 
 /// Source of a layer's parameters.
@@ -168,7 +169,8 @@ pub fn convolutions(g: &mut Graph, patches: Tensor, width: Width, weights: Weigh
 }
 
 /// Adds the first dense layer with ReLU, each position of the maps through its own segment of the weights.
-/// `maps` (M, 6, 4, C) -> (M, 6, 4, D) with `per_band`; else the bands of a time step are summed before the ReLU: (M, 6, 1, D).
+/// `maps` (M, 6, 4, C) -> (M, 6, 4, D) with `per_band`; else the bands of a time step are summed before the ReLU: (M,
+/// 6, 1, D).
 pub fn segmented_dense(g: &mut Graph, maps: Tensor, width: Width, weights: Weights, per_band: bool) -> Result<Tensor> {
     let m = g.shape(maps).dims()[0];
     // The bands of a time step are adjacent, in the maps and in the weights: their sum is one longer product.
@@ -180,8 +182,8 @@ pub fn segmented_dense(g: &mut Graph, maps: Tensor, width: Width, weights: Weigh
     Ok(g.reshape(y, [m, MAP[0], bands, width.dense()]))
 }
 
-/// Adds the dense layers. `maps` (M, 6, 4, C) -> embeddings (M, 128). The release of 2017, used for OpenMIC's features, has a ReLU
-/// after the last layer (`last_relu`); later ones do not.
+/// Adds the dense layers. `maps` (M, 6, 4, C) -> embeddings (M, 128). The release of 2017, used for OpenMIC's features,
+/// has a ReLU after the last layer (`last_relu`); later ones do not.
 pub fn embeddings(g: &mut Graph, maps: Tensor, width: Width, weights: Weights, last_relu: bool) -> Result<Tensor> {
     let m = g.shape(maps).dims()[0];
     let mut x = g.reshape(maps, [m, width.map_len()]);

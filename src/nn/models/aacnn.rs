@@ -1,9 +1,9 @@
-//! AACNN: a convolutional network on the spectrum of one second of a note, with attention-augmented last blocks (Wise, Maida,
-//! Kumar: "Attention augmented CNNs for musical instrument identification", 2021, section III).
+//! AACNN: a convolutional network on the spectrum of one second of a note, with attention-augmented last blocks (Wise,
+//! Maida, Kumar: "Attention augmented CNNs for musical instrument identification", 2021, section III).
 //!
-//! Five blocks of two 5 x 5 convolutions, each with batch norm and ReLU, and a 2 x 2 max-pool (sizes round up); five dense layers with
-//! ReLU; softmax over the classes. In blocks 4 and 5 a fraction of the filters is 2D relative self-attention with 8 heads.
-//! Batch norm constants and initialisation are those of Keras, which the paper used.
+//! Five blocks of two 5 x 5 convolutions, each with batch norm and ReLU, and a 2 x 2 max-pool (sizes round up); five
+//! dense layers with ReLU; softmax over the classes. In blocks 4 and 5 a fraction of the filters is 2D relative
+//! self-attention with 8 heads. Batch norm constants and initialisation are those of Keras, which the paper used.
 
 use crate::core::error::Result;
 use crate::graph::{Graph, Tensor};
@@ -44,7 +44,7 @@ pub const MODEL: Model = Model {
     },
     fixed_instances: true,
     // Every bin of every frame is a position of the first maps; later maps have fewer. Clips are never partly valid.
-    positions: spectrum::STFT.n_fft / 2 + 1,
+    positions: [1, spectrum::STFT.n_fft / 2 + 1],
     has_attention: false,
     single_label: true,
     inputs: &[FeatureKind::Stft, FeatureKind::Cqt],
@@ -80,7 +80,8 @@ fn build(g: &mut Graph, inputs: Inputs, config: ModelConfig) -> Result<Predictio
     Ok(Prediction { logits: Some(logits), ..Prediction::new(softmax(g, logits)?) })
 }
 
-/// Batch norm with Keras' constants over all positions of `x` (B, H, W, C), and ReLU. `lengths` u32 (B): 0 for padding, else at least H W.
+/// Batch norm with Keras' constants over all positions of `x` (B, H, W, C), and ReLU. `lengths` u32 (B): 0 for padding,
+/// else at least H W.
 pub fn normed(g: &mut Graph, name: &str, x: Tensor, lengths: Tensor, clock: Tensor) -> Result<Tensor> {
     let shape = g.shape(x).clone();
     let (batch, channels) = (shape.dims()[0], shape.last());

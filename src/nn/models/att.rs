@@ -1,8 +1,8 @@
 //! ATT: attention over the instances of a bag (Gururani, Sharma, Lerch: "An attention mechanism for musical instrument
 //! recognition", ISMIR 2019, Eqs. 1-3).
 //!
-//! An embedding of three linear layers with batch norm, ReLU and dropout, and a skip connection from the input; then for each class
-//! an attention weight and a score per instance, pooled to one probability per clip.
+//! An embedding of three linear layers with batch norm, ReLU and dropout, and a skip connection from the input; then
+//! for each class an attention weight and a score per instance, pooled to one probability per clip.
 
 use crate::core::error::Result;
 use crate::graph::{Graph, Mode, Tensor};
@@ -18,7 +18,7 @@ pub const MODEL: Model = Model {
     about: "attention over the 10 instances of a clip (ISMIR 2019)",
     protocol: Protocol { epochs: 250, dropout: 0.6, ..Protocol::COMMON },
     fixed_instances: false,
-    positions: 1,
+    positions: [1, 1],
     has_attention: true,
     single_label: false,
     inputs: &[FeatureKind::Vggish],
@@ -71,8 +71,8 @@ pub(super) fn attention(g: &mut Graph, h: Tensor, inputs: Inputs, config: ModelC
     })
 }
 
-/// The probabilities (B T, K) of each instance: its positions are pooled as those of a clip are. `lengths`, u32 (B T): valid
-/// positions.
+/// The probabilities (B T, K) of each instance: its positions are pooled as those of a clip are. `lengths`, u32 (B T):
+/// valid positions.
 fn instances(g: &mut Graph, att: Tensor, cla: Tensor, lengths: Tensor, config: ModelConfig) -> Result<Tensor> {
     let rows = g.shape(lengths).len();
     let each = [rows, g.shape(cla).rows() / rows, config.classes];

@@ -1,9 +1,9 @@
-//! ATT with group norm, on raw embeddings or on log-mel frames (Taenzer, Mimilakis, Abesser: "Deep learning-based music instrument
-//! recognition: Exploring learned feature representations", CMMR 2021).
+//! ATT with group norm, on raw embeddings or on log-mel frames (Taenzer, Mimilakis, Abesser: "Deep learning-based music
+//! instrument recognition: Exploring learned feature representations", CMMR 2021).
 //!
-//! Three 1x1 convolutions over each instance with ReLU, one group norm over the clip, and a skip connection from the input; then
-//! the attention of ATT. Log-mel frames are first projected to 128 values by a 1x1 convolution without bias.
-//! The paper does not say where ReLUs are, nor the number of groups: ReLU after each convolution, and 32.
+//! Three 1x1 convolutions over each instance with ReLU, one group norm over the clip, and a skip connection from the
+//! input; then the attention of ATT. Log-mel frames are first projected to 128 values by a 1x1 convolution without
+//! bias. The paper does not say where ReLUs are, nor the number of groups: ReLU after each convolution, and 32.
 
 use crate::core::error::Result;
 use crate::graph::{Graph, Spec, Tensor};
@@ -27,7 +27,7 @@ pub const MODEL: Model = Model {
         ..Protocol::COMMON
     },
     fixed_instances: false,
-    positions: 1,
+    positions: [1, 1],
     has_attention: true,
     single_label: false,
     inputs: &[FeatureKind::Vggish],
@@ -38,7 +38,7 @@ pub const MODEL: Model = Model {
 pub const ON_FRAMES: Model = Model {
     name: "att-gn-logmel",
     about: "att-gn on the log-mel frames of a clip",
-    positions: PATCH_FRAMES,
+    positions: [PATCH_FRAMES, 1],
     inputs: &[FeatureKind::LogMel],
     build: Some(|g, inputs, config| {
         let frames = scaled_frames(g, inputs.x)?;
@@ -62,8 +62,8 @@ fn build(g: &mut Graph, x: Tensor, inputs: Inputs, config: ModelConfig) -> Resul
     attention(g, h, inputs, config)
 }
 
-/// Mel magnitude that no sound reaches: of samples within -1 and 1 the widest band has at most 490, by the Cauchy-Schwarz
-/// inequality.
+/// Mel magnitude that no sound reaches: of samples within -1 and 1 the widest band has at most 490, by the
+/// Cauchy-Schwarz inequality.
 const LOUDEST: f32 = 512.0;
 
 /// Log-mel patches `x` (B, T, 96 * 64) as frames (B, 96 T, 64) from 0, silence, to 1, [`LOUDEST`].

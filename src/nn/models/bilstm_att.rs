@@ -1,5 +1,6 @@
-//! BiLSTM-ATT: a bidirectional LSTM over the instances of a clip, then attention as in ATT (Anhari, "Learning multi-instrument
-//! classification with partial labels", 2020, section II.A). Its dropout draws once per clip, on the input and on the state.
+//! BiLSTM-ATT: a bidirectional LSTM over the instances of a clip, then attention as in ATT (Anhari, "Learning
+//! multi-instrument classification with partial labels", 2020, section II.A). Its dropout draws once per clip, on the
+//! input and on the state.
 
 use crate::nn::front_ends::kind::FeatureKind;
 use crate::nn::layers::Recurrent;
@@ -26,7 +27,7 @@ pub const MODEL: Model = Model {
         ..Protocol::COMMON
     },
     fixed_instances: false,
-    positions: 1,
+    positions: [1, 1],
     has_attention: true,
     single_label: false,
     inputs: &[FeatureKind::Vggish],

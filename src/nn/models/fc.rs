@@ -12,7 +12,7 @@ pub const MODEL: Model = Model {
     about: "fully connected network over all instances at once (ISMIR 2019)",
     protocol: Protocol { lr: 1e-4, ..Protocol::COMMON },
     fixed_instances: true,
-    positions: 1,
+    positions: [1, 1],
     has_attention: false,
     single_label: false,
     inputs: &[FeatureKind::Vggish],

@@ -1,4 +1,5 @@
-//! FC_T: a fully connected network per instance with a skip connection, averaged over the instances (ISMIR 2019, baseline).
+//! FC_T: a fully connected network per instance with a skip connection, averaged over the instances (ISMIR 2019,
+//! baseline).
 
 use crate::core::error::Result;
 use crate::graph::Graph;
@@ -14,7 +15,7 @@ pub const MODEL: Model = Model {
     about: "fully connected network per instance, averaged over time (ISMIR 2019)",
     protocol: Protocol::COMMON,
     fixed_instances: false,
-    positions: 1,
+    positions: [1, 1],
     has_attention: false,
     single_label: false,
     inputs: &[FeatureKind::Vggish],

@@ -1,6 +1,6 @@
-//! Objectives of pre-training VGGish (Taenzer, Mimilakis, Abesser: "Deep learning-based music instrument recognition: Exploring learned
-//! feature representations", CMMR 2021): VGGish on log-mel patches, and a head with a loss on its embedding. The head is dropped
-//! afterwards.
+//! Objectives of pre-training VGGish (Taenzer, Mimilakis, Abesser: "Deep learning-based music instrument recognition:
+//! Exploring learned feature representations", CMMR 2021): VGGish on log-mel patches, and a head with a loss on its
+//! embedding. The head is dropped afterwards.
 
 use crate::core::error::{Error, Result};
 use crate::graph::{Graph, Init, Spec, Tensor};
@@ -61,7 +61,7 @@ const fn objective(name: &'static str, about: &'static str, build: Build) -> Mod
         about,
         protocol: PROTOCOL,
         fixed_instances: true,
-        positions: 1,
+        positions: [1, 1],
         has_attention: false,
         single_label: false,
         inputs: &[FeatureKind::LogMel],
@@ -113,31 +113,26 @@ fn textual(g: &mut Graph, inputs: Inputs, config: ModelConfig) -> Result<Predict
     let other = product::linear(g, partners, words, None)?;
     let (differ, _) = cosine_margin_loss(g, o, other, lengths, own, MARGIN)?;
     let both = add(g, alike.0, differ)?;
-    let parts = weighted(g, both, alike.1)?;
+    let parts = with_more(g, alike.1, differ)?;
     Ok(with_loss(z, (both, parts), &[o]))
 }
 
-/// The parts (2) of a `loss` (1) of a batch, which counts as often as it has rows: the loss times their number, and their number.
-/// `counted`: parts with this number.
-fn weighted(g: &mut Graph, loss: Tensor, counted: Tensor) -> Result<Tensor> {
-    let [first, last] = [[1.0f32, 0.0], [0.0, 1.0]].map(|values| {
-        let spec = Spec::f32([2]);
-        g.constant(spec, values.map(f32::to_bits).to_vec())
-    });
+/// The `parts` (2) of a loss, to which another `loss` (1) of the same rows was added: its value times their number.
+fn with_more(g: &mut Graph, parts: Tensor, loss: Tensor) -> Result<Tensor> {
     // Parts are not of the loss.
-    let [loss, counted] = [(loss, [1, 1]), (counted, [1, 2])].map(|(x, shape)| {
-        let x = g.detach(x);
-        g.reshape(x, shape)
-    });
-    let [column, row] = [(first, [2, 1]), (last, [1, 2])].map(|(x, shape)| g.reshape(x, shape));
-    let loss_and_one = product::linear(g, loss, column, Some(last))?;
-    let loss_and_one = g.reshape(loss_and_one, [2, 1]);
-    let rows = product::linear(g, counted, row, None)?;
-    let parts = product::linear(g, rows, loss_and_one, None)?;
-    Ok(g.reshape(parts, [2]))
+    let [parts, loss] = [parts, loss].map(|x| g.detach(x));
+    // [sum, n] becomes [n, 0].
+    let number = g.constant(Spec::f32([2, 2]), [0.0f32, 1.0, 0.0, 0.0].map(f32::to_bits).to_vec());
+    let row = g.reshape(parts, [1, 2]);
+    let number = product::linear(g, row, number, None)?;
+    let (number, loss) = (g.reshape(number, [2, 1]), g.reshape(loss, [1, 1]));
+    let more = product::linear(g, loss, number, None)?;
+    let more = g.reshape(more, [2]);
+    add(g, parts, more)
 }
 
-/// Channels, steps of the kernel, and slope of the leaky ReLU of the decoder's transposed convolutions: 96 frames of 64 bands.
+/// Channels, steps of the kernel, and slope of the leaky ReLU of the decoder's transposed convolutions: 96 frames of 64
+/// bands.
 const DECODER: [(usize, usize, f64); 4] = [(128, 10, 0.1), (64, 21, 0.25), (64, 31, 0.5), (BANDS, 37, 1.0)];
 
 /// The decoder of an embedding (B, 128): (B, 96, 64).

@@ -1,5 +1,5 @@
-//! RNN: a bidirectional GRU of three layers over the instances of a clip (ISMIR 2019, baseline). The prediction is computed from the output at
-//! the clip's last instance.
+//! RNN: a bidirectional GRU of three layers over the instances of a clip (ISMIR 2019, baseline). The prediction is
+//! computed from the output at the clip's last instance.
 
 use crate::core::error::Result;
 use crate::graph::Graph;
@@ -16,7 +16,7 @@ pub const MODEL: Model = Model {
     about: "three bidirectional GRU layers (ISMIR 2019)",
     protocol: Protocol::COMMON,
     fixed_instances: false,
-    positions: 1,
+    positions: [1, 1],
     has_attention: false,
     single_label: false,
     inputs: &[FeatureKind::Vggish],

@@ -1,19 +1,21 @@
-//! Sightreader and RAM: a recurrent network that extracts 16 glimpses of a spectrogram and chooses their locations (recurrent attention)
-//! (Watcharasupat, Gururani, Lerch: "Visual attention for musical instrument recognition", 2020, section III.B and C, after Mnih,
-//! Heess, Graves, Kavukcuoglu: "Recurrent models of visual attention", NIPS 2014).
+//! Sightreader and RAM: a recurrent network that extracts 16 glimpses of a spectrogram and chooses their locations
+//! (recurrent attention) (Watcharasupat, Gururani, Lerch: "Visual attention for musical instrument recognition", 2020,
+//! section III.B and C, after Mnih, Heess, Graves, Kavukcuoglu: "Recurrent models of visual attention", NIPS 2014).
 //!
 //! x (B, T, F) log-mel, location l_j (B, 2) = (time, frequency) in [-1, 1]^2, state h_j (B, H), h_0 = 0. Step j of J:
-//! glimpse q = FC(patches around l_j), rho = ReLU(FC(q + FC(l_j))); h_j = core(rho, h_{j-1}); probabilities p_j = sigmoid(FC(h_j)), the
-//! last of which are the prediction; mu_j = tanh(FC(h_j)), from which l_{j+1} is drawn with standard deviation 0.17.
+//! glimpse q = FC(patches around l_j), rho = ReLU(FC(q + FC(l_j))); h_j = core(rho, h_{j-1}); probabilities p_j =
+//! sigmoid(FC(h_j)), the last of which are the prediction; mu_j = tanh(FC(h_j)), from which l_{j+1} is drawn with
+//! standard deviation 0.17.
 //!
-//! In training l_1 is uniform and later locations are drawn in each step. Otherwise l_1 is the centre and l_{j+1} = mu_j: predictions
-//! are deterministic.
+//! In training l_1 is uniform and later locations are drawn in each step. Otherwise l_1 is the centre and l_{j+1} =
+//! mu_j: predictions are deterministic.
 //!
-//! Loss: that of p_J trains everything except the policy and the baseline, through all steps. The policy is trained by REINFORCE on
-//! R_j = r_1 + ... + r_j, r_j the accuracy of p_j on the clip's known labels, with the baseline b_j = FC(h_{j-1}) fitted to R_j by its
-//! squared error; both for j >= 2, as l_1 is not chosen. The baseline reads the state that chose l_j: a baseline that depends on the
-//! glimpse would be correlated with the reward, and bias the gradient. Neither the policy's nor the baseline's gradient
-//! passes into the core, which Mnih et al. train by the classification alone (section 3), as do common implementations.
+//! Loss: that of p_J trains everything except the policy and the baseline, through all steps. The policy is trained by
+//! REINFORCE on R_j = r_1 + ... + r_j, r_j the accuracy of p_j on the clip's known labels, with the baseline b_j =
+//! FC(h_{j-1}) fitted to R_j by its squared error; both for j >= 2, as l_1 is not chosen. The baseline reads the state
+//! that chose l_j: a baseline that depends on the glimpse would be correlated with the reward, and bias the gradient.
+//! Neither the policy's nor the baseline's gradient passes into the core, which Mnih et al. train by the classification
+//! alone (section 3), as do common implementations.
 
 use crate::core::error::Result;
 use crate::graph::{Graph, Mode, Spec, Tensor};
@@ -48,7 +50,7 @@ pub const SR16: Model = Model {
     about: "Sightreader: 16 glimpses of a spectrogram with musically shaped patches, GRU (visual attention, 2020)",
     protocol: PROTOCOL,
     fixed_instances: false,
-    positions: 1,
+    positions: [1, 1],
     has_attention: false,
     single_label: false,
     inputs: &[FeatureKind::Spectrogram],

@@ -1,10 +1,10 @@
-//! Visual attention: attention over time and frequency of VGGish's last feature maps (Watcharasupat, Gururani, Lerch: "Visual attention for
-//! musical instrument recognition", 2020, section III.A).
+//! Visual attention: attention over time and frequency of VGGish's last feature maps (Watcharasupat, Gururani, Lerch:
+//! "Visual attention for musical instrument recognition", 2020, section III.A).
 //!
-//! Each of the 6 x 4 positions of a patch's maps passes through its own segment of VGGish's first dense layer and ReLU, a trained linear
-//! layer to 128 values, and the embedding of ATT. `att-tf` attends to all positions of a clip; `att-tf-id` also gives the
-//! classifier the frequency band; `att-t` sums the bands of a time step before the ReLU; `fc-tf` replaces the attention by one
-//! linear layer over all positions.
+//! Each of the 6 x 4 positions of a patch's maps passes through its own segment of VGGish's first dense layer and ReLU,
+//! a trained linear layer to 128 values, and the embedding of ATT. `att-tf` attends to all positions of a clip;
+//! `att-tf-id` also gives the classifier the frequency band; `att-t` sums the bands of a time step before the ReLU;
+//! `fc-tf` replaces the attention by one linear layer over all positions.
 
 use crate::core::error::Result;
 use crate::graph::{Graph, Tensor};
@@ -42,7 +42,7 @@ pub const ATT_TF: Model = Model {
     about: "attention over time and frequency of VGGish's maps (visual attention, 2020)",
     protocol: PROTOCOL,
     fixed_instances: false,
-    positions: MAP[0] * MAP[1],
+    positions: MAP,
     has_attention: true,
     single_label: false,
     inputs: &[FeatureKind::Maps, FeatureKind::LogMel],
@@ -60,7 +60,7 @@ pub const ATT_TF_ID: Model = Model {
 pub const ATT_T: Model = Model {
     name: "att-t",
     about: "att-tf with attention over time only",
-    positions: MAP[0],
+    positions: [MAP[0], 1],
     build: Some(|g, inputs, config| build(g, inputs, config, Variant::Time)),
     ..ATT_TF
 };

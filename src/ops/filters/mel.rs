@@ -1,7 +1,7 @@
 //! Mel filter banks, as librosa's and as VGGish's.
 //!
-//! Scales: HTK, m = 2595 log10(1 + f / 700) (Young et al., "The HTK Book"); Slaney, linear below 1 kHz and logarithmic above
-//! (Slaney, "Auditory Toolbox", 1998).
+//! Scales: HTK, m = 2595 log10(1 + f / 700) (Young et al., "The HTK Book"); Slaney, linear below 1 kHz and logarithmic
+//! above (Slaney, "Auditory Toolbox", 1998).
 
 use crate::core::error::{Error, Result};
 
@@ -88,7 +88,8 @@ impl MelConfig {
         MelConfig { scale: MelScale::Htk, normalised: false, ..MelConfig::slaney(sr, n_fft) }
     }
 
-    /// Hershey et al., "CNN architectures for large-scale audio classification" (2017): 64 HTK bands, 125 to 7500 Hz, at 16 kHz.
+    /// Hershey et al., "CNN architectures for large-scale audio classification" (2017): 64 HTK bands, 125 to 7500 Hz,
+    /// at 16 kHz.
     pub fn vggish() -> Self {
         let (fmin, fmax, triangles) = (125.0, 7500.0, Triangles::LinearInMel);
         MelConfig { n_mels: 64, fmin, fmax, triangles, ..MelConfig::htk(16_000, 512) }

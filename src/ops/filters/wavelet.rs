@@ -1,10 +1,11 @@
 //! The filters of the constant-Q transform, as in `librosa.cqt` (0.11).
 //!
-//! Filter k at f_k = fmin 2^(k / bins_per_octave) is a Hann window of L_k = sr / (alpha f_k) samples times a complex sine, the
-//! sum of its magnitudes 1; alpha = (r^2 - 1) / (r^2 + 1), r = 2^(1 / bins_per_octave). C_k = sqrt(L_k) |filter k at the frame's
-//! centre|, zeros around the clip. Low octaves are computed at lower sample rates (Schoerkhuber and Klapuri, "Constant-Q
-//! transform toolbox for music processing", SMC 2010). Unlike librosa by default (`sparsity=0.01`), no small values of the filters
-//! are dropped.
+//! Filter k at f_k = fmin 2^(k / bins_per_octave) is a Hann window of L_k = sr / (alpha f_k) samples times a complex
+//! sine, the sum of its magnitudes 1; alpha = (r^2 - 1) / (r^2 + 1), r = 2^(1 / bins_per_octave). C_k = sqrt(L_k)
+//! |filter k at the frame's centre|, zeros around the clip. Low octaves are computed at lower sample rates
+//! (Schoerkhuber and Klapuri, "Constant-Q
+//! transform toolbox for music processing", SMC 2010). Unlike librosa by default (`sparsity=0.01`), no small values of
+//! the filters are dropped.
 
 use std::f64::consts::TAU;
 use std::ops::Range;
@@ -13,9 +14,9 @@ use crate::core::error::{Error, Result};
 
 /// Equivalent noise bandwidth of a Hann window of one second, Hz.
 const BANDWIDTH: f64 = 1.5;
-/// Highest frequency of an octave as a fraction of the Nyquist frequency after halving. With it, librosa and wmic use the same rates for
-/// AACNN21. Up to 0.8 would pass the filter of `halve` at half the work, but then bins 40 to 60 dB below a sine differ from
-/// librosa's by some 5 % in the median, not 0.1 %.
+/// Highest frequency of an octave as a fraction of the Nyquist frequency after halving. With it, librosa and wmic use
+/// the same rates for AACNN21. Up to 0.8 would pass the filter of `halve` at half the work, but then bins 40 to 60 dB
+/// below a sine differ from librosa's by some 5 % in the median, not 0.1 %.
 const HIGHEST_SHARE: f64 = 0.5;
 /// Most taps of all filters of a transform (256 MiB on the GPU).
 const MAX_TAPS: f64 = (1u64 << 25) as f64;
@@ -101,15 +102,15 @@ impl Cqt {
         let taps: f64 = bins.map(|(k, halvings)| self.length(k, self.rate(halvings))).sum();
         if taps > MAX_TAPS {
             return usage(format!(
-                "constant-Q filters from {fmin} Hz on take {taps:.1e} values, more than the {MAX_TAPS:.1e} allowed: raise fmin, \
-                 lower the bins per octave, or take a hop with more factors of 2 than {hop_length}"
+                "constant-Q filters from {fmin} Hz on take {taps:.1e} values, more than the {MAX_TAPS:.1e} allowed: \
+                 raise fmin, lower the bins per octave, or take a hop with more factors of 2 than {hop_length}"
             ));
         }
         Ok(())
     }
 
-    /// Bins by sample rate, from the highest down. Octaves count from the top; each halves the rate as often as leaves its highest
-    /// filter below [`HIGHEST_SHARE`] and frame centres on samples.
+    /// Bins by sample rate, from the highest down. Octaves count from the top; each halves the rate as often as leaves
+    /// its highest filter below [`HIGHEST_SHARE`] and frame centres on samples.
     pub(crate) fn stages(&self) -> Vec<Stage> {
         let mut stages: Vec<Stage> = vec![];
         let mut top = self.n_bins;
@@ -153,7 +154,8 @@ impl WaveletBank {
             bank.taps.resize(at + count, [0.0; 8]);
             for k in start..(start + 4).min(bins.end) {
                 let (own, end) = reach(k);
-                // librosa's window of n samples begins with a 0, ceil(L / 2) after the centre (its filters run backwards).
+                // librosa's window of n samples begins with a 0, ceil(L / 2) after the centre (its filters run
+                // backwards).
                 let n = (config.length(k, sr) / 2.0).floor() + end as f64;
                 let window = |i: usize| 0.5 - 0.5 * (TAU * (i + 1) as f64 / n).cos();
                 let taps = own + end;
@@ -180,7 +182,8 @@ impl WaveletBank {
         self.centre
     }
 
-    /// First sample (counted from `centre` before the frame's), taps (a multiple of 4), and index of the first tap of each group.
+    /// First sample (counted from `centre` before the frame's), taps (a multiple of 4), and index of the first tap of
+    /// each group.
     pub fn groups(&self) -> &[[u32; 3]] {
         &self.groups
     }

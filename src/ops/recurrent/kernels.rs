@@ -30,7 +30,8 @@ params! {
 }
 
 impl Params {
-    /// The same for the backward pass. `accumulate`: a bit per direction; `has_state`: a bit for each gradient of the final state.
+    /// The same for the backward pass. `accumulate`: a bit per direction; `has_state`: a bit for each gradient of the
+    /// final state.
     pub fn of_backward(self, accumulate: u32, has_state: u32, has_dy: bool) -> Params {
         Params { accumulate, has_state, has_dy: has_dy.into(), ..self }
     }
@@ -152,8 +153,8 @@ impl Recurrent {
         }
     }
 
-    /// Records the time loop, forward or backward: as many dispatches as keep each invocation's loops short enough, one for all ordinary
-    /// lengths. Each but the first resumes from the state that the one before has saved.
+    /// Records the time loop, forward or backward: as many dispatches as keep each invocation's loops short enough, one
+    /// for all ordinary lengths. Each but the first resumes from the state that the one before has saved.
     pub fn time_loop(
         &self,
         r: &mut Recorder,

@@ -29,8 +29,8 @@ pub struct Sequence {
     pub state: State,
 }
 
-/// Adds a layer. `directions`: forward, or forward and reverse. `lengths` u32 (B): valid steps. `mask` (B, D H): recurrent dropout's
-/// factors. `state` (B, D H): initial state, else zeros.
+/// Adds a layer. `directions`: forward, or forward and reverse. `lengths` u32 (B): valid steps. `mask` (B, D H):
+/// recurrent dropout's factors. `state` (B, D H): initial state, else zeros.
 ///
 /// # Errors
 /// `Shape` for tensors that do not fit together and for more than [`MAX_HIDDEN`] units.
@@ -64,8 +64,8 @@ impl Op for Recurrent {
             let got: Vec<String> = x.iter().map(|s| s.shape.to_string()).collect();
             let gates = self.cell.gates();
             let expected = format!(
-                "per direction (1 or 2) input (B, T, {gates} H), weight ({gates} H, H), bias ({gates} H); u32 lengths (B); mask and state \
-                 (B, D H); {what}"
+                "per direction (1 or 2) input (B, T, {gates} H), weight ({gates} H, H), bias ({gates} H); u32 lengths \
+                 (B); mask and state (B, D H); {what}"
             );
             Err(Error::shape("recurrent", expected, got.join(", ")))
         };

@@ -1,12 +1,15 @@
-//! A recurrent layer fused over time: plain, GRU or LSTM, unidirectional or bidirectional, with one pass over time forward and one back.
+//! A recurrent layer fused over time: plain, GRU or LSTM, unidirectional or bidirectional, with one pass over time
+//! forward and one back.
 //!
-//! The input's contribution to the gates is a matrix product over all steps, computed before: inputs (B, T, G H) = W_ih x + b_ih per
-//! direction. The time loop adds W_hh h + b_hh and steps the cell ([`Cell`], PyTorch's gate orders). The reverse direction starts at
-//! the last step. A step beyond a clip's length keeps the state and outputs 0, as PyTorch's packed sequences do. Outputs:
-//! y (B, T, D H), both directions concatenated; the final state, h (B, D H) and for LSTM c (B, D H).
+//! The input's contribution to the gates is a matrix product over all steps, computed before: inputs (B, T, G H) = W_ih
+//! x + b_ih per direction. The time loop adds W_hh h + b_hh and steps the cell ([`Cell`], PyTorch's gate orders). The
+//! reverse direction starts at the last step. A step beyond a clip's length keeps the state and outputs 0, as PyTorch's
+//! packed sequences do. Outputs: y (B, T, D H), both directions concatenated; the final state, h (B, D H) and for LSTM
+//! c (B, D H).
 //!
-//! With a mask (B, D H) of factors h is multiplied by the mask before the product, the same in all steps (Gal and Ghahramani, "A theoretically
-//! grounded application of dropout in recurrent neural networks", 2016; Keras' `recurrent_dropout`). It gets no gradient.
+//! With a mask (B, D H) of factors h is multiplied by the mask before the product, the same in all steps (Gal and
+//! Ghahramani, "A theoretically grounded application of dropout in recurrent neural networks", 2016; Keras'
+//! `recurrent_dropout`). It gets no gradient.
 
 mod cases;
 mod kernels;

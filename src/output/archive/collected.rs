@@ -21,8 +21,8 @@ pub(super) struct Collected {
 }
 
 impl Collected {
-    /// Opens or begins the file that holds `records`, in this order; returns how many of them it holds. What follows them is cut off: it
-    /// is not in the journal.
+    /// Opens or begins the file that holds `records`, in this order; returns how many of them it holds. What follows
+    /// them is cut off: it is not in the journal.
     ///
     /// `sorted` is a complete new version, if the process was killed after it had replaced the journal.
     pub fn open(
@@ -56,8 +56,8 @@ impl Collected {
         self.file.sync_data().map_err(Error::io(&self.path))
     }
 
-    /// Writes a version with these records (bytes after the head), in this order; `replace` then makes it known, before it takes the
-    /// place of the old one.
+    /// Writes a version with these records (bytes after the head), in this order; `replace` then makes it known, before
+    /// it takes the place of the old one.
     pub fn rewrite(
         mut self,
         records: &[Range<u64>],

@@ -1,4 +1,5 @@
-//! The journal of a folder of results: a line for each recording that was recognised or failed, in the order in which they were.
+//! The journal of a folder of results: a line for each recording that was recognised or failed, in the order in which
+//! they were.
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{BufRead, BufReader, Read, Seek, SeekFrom, Write};
@@ -23,8 +24,8 @@ pub(super) struct Journal {
 }
 
 impl Journal {
-    /// Opens or begins the journal of results with the settings in `header`, and passes its lines with their places in the file to
-    /// `each`. A last line that was not completed is cut off.
+    /// Opens or begins the journal of results with the settings in `header`, and passes its lines with their places in
+    /// the file to `each`. A last line that was not completed is cut off.
     ///
     /// # Errors
     /// `Io`; `Usage` if it is in use, has other settings, or exists without `resume`; `Data` if it is damaged.

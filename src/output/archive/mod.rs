@@ -1,7 +1,8 @@
-//! A folder with the results of many recordings, written as they are recognised. It can be continued after any interruption, and then
-//! ends in the same bytes.
+//! A folder with the results of many recordings, written as they are recognised. It can be continued after any
+//! interruption, and then ends in the same bytes.
 //!
-//! Beside the results there is `journal.jsonl`: a line with the settings, and a line for each recording that was recognised or failed.
+//! Beside the results there is `journal.jsonl`: a line with the settings, and a line for each recording that was
+//! recognised or failed.
 
 mod collected;
 mod entry;
@@ -49,8 +50,8 @@ pub struct Job<'a> {
     pub resume: bool,
     /// Also try the recordings again that failed.
     pub retry: bool,
-    /// Whether what else is written of a recording, e.g. its picture, is there: given the path of its output below the folder, without
-    /// the extension. A recording without it is recognised again.
+    /// Whether what else is written of a recording, e.g. its picture, is there: given the path of its output below the
+    /// folder, without the extension. A recording without it is recognised again.
     pub is_complete: &'a dyn Fn(&Path) -> bool,
 }
 
@@ -101,7 +102,8 @@ impl<'a> Archive<'a> {
     /// Begins or continues a job with the recordings in `found`; `names`: see [`crate::output::names::output_names`].
     ///
     /// # Errors
-    /// `Io`; `Usage` for a folder in use, one of another job, or of this one without `resume`; `Data` for a damaged journal.
+    /// `Io`; `Usage` for a folder in use, one of another job, or of this one without `resume`; `Data` for a damaged
+    /// journal.
     pub fn open(job: Job<'a>, found: &Found, names: &[PathBuf]) -> Result<Archive<'a>> {
         fs::create_dir_all(job.folder).map_err(Error::io(job.folder))?;
         job.check_shards()?;
@@ -189,8 +191,8 @@ impl<'a> Archive<'a> {
         self.recordings[self.waiting[n]].output.with_extension("")
     }
 
-    /// Adds the result for waiting file `n`. Returns why it cannot have the recording's name, e.g. because that is too long or a folder's:
-    /// the recording has then failed.
+    /// Adds the result for waiting file `n`. Returns why it cannot have the recording's name, e.g. because that is too
+    /// long or a folder's: the recording has then failed.
     ///
     /// # Errors
     /// `Io`, e.g. for a full disk; results added before are kept.
@@ -292,8 +294,8 @@ impl<'a> Archive<'a> {
         Ok(counter.summary())
     }
 
-    /// The lines that an undisturbed job would have written: those of recordings that are not in this job, then those of its own in
-    /// their order.
+    /// The lines that an undisturbed job would have written: those of recordings that are not in this job, then those
+    /// of its own in their order.
     fn order(&self) -> Vec<usize> {
         let mut latest = self.latest();
         let own: Vec<usize> = self.recordings.iter().filter_map(|r| latest.remove(&r.source.file)).collect();
@@ -342,8 +344,8 @@ impl Job<'_> {
     }
 }
 
-/// Writes a file through a temporary one. It is not flushed to the disk, which would take longer than the recognition of a short
-/// recording; the journal has its length, by which one that was lost with the power is found.
+/// Writes a file through a temporary one. It is not flushed to the disk, which would take longer than the recognition
+/// of a short recording; the journal has its length, by which one that was lost with the power is found.
 fn replace(scratch: &Path, path: &Path, bytes: &[u8]) -> Result<()> {
     let parent = path.parent().expect("below the folder");
     let write = || {

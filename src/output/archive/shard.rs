@@ -6,8 +6,8 @@ use std::str::FromStr;
 use crate::core::hash::Fingerprint;
 use crate::core::random::philox;
 
-/// Part `index` of `count`, from 1. A recording belongs to one of them by a hash of its place (see [`crate::audio::Found`]), so neither
-/// other recordings nor where the folder is mounted matter.
+/// Part `index` of `count`, from 1. A recording belongs to one of them by a hash of its place (see
+/// [`crate::audio::Found`]), so neither other recordings nor where the folder is mounted matter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Shard {
     index: u32,

@@ -114,8 +114,8 @@ fn differences(out: &mut dyn Write, c: &Comparison) -> io::Result<()> {
     };
     writeln!(
         out,
-        "<p class=\"note\">Row minus column. {over_seeds} Both are corrected for all pairs (Holm); a difference is marked if \
-         neither exceeds {}. {} resamples of the {} test clips.</p>",
+        "<p class=\"note\">Row minus column. {over_seeds} Both are corrected for all pairs (Holm); a difference is \
+         marked if neither exceeds {}. {} resamples of the {} test clips.</p>",
         score(Some(SURE)),
         count(c.resamples as u64),
         count(c.clips as u64)

@@ -1,7 +1,7 @@
 //! Any number of recordings as a folder of HTML pages: one for each, and an index that sorts and filters.
 //!
-//! A page holds the recording's entry for the index, so that an index can be written again from the pages, whoever wrote them:
-//! memory does not grow with the number of recordings, and an interrupted run loses nothing.
+//! A page holds the recording's entry for the index, so that an index can be written again from the pages, whoever
+//! wrote them: memory does not grow with the number of recordings, and an interrupted run loses nothing.
 
 use std::fs;
 use std::io::{self, BufRead, BufReader, Read};
@@ -62,7 +62,8 @@ pub fn page(folder: &Path, name: &Path) -> PathBuf {
     folder.join(PAGES).join(with_suffix(name, ".html"))
 }
 
-/// Writes the page of a recording, `folder`/recordings/`name`.html, atomically. `name` is a relative path without an extension.
+/// Writes the page of a recording, `folder`/recordings/`name`.html, atomically. `name` is a relative path without an
+/// extension.
 ///
 /// # Errors
 /// `Usage` for a name that is not below the folder, and `Io`.
@@ -78,8 +79,8 @@ pub fn add(folder: &Path, name: &Path, picture: &Picture) -> Result<()> {
     write_entry(&path, picture, &entry, &format!("{}{INDEX}", "../".repeat(depth)))
 }
 
-/// Writes `folder`/index.html from the pages in `folder`/recordings, sorted by path, atomically; returns how many there are.
-/// Other files there are passed over.
+/// Writes `folder`/index.html from the pages in `folder`/recordings, sorted by path, atomically; returns how many there
+/// are. Other files there are passed over.
 ///
 /// # Errors
 /// `Io`, naming the file or folder that cannot be read or written.

@@ -1,4 +1,5 @@
-//! Report of a pre-training run: learning curves beside the best constant's loss, and what was learned, on one HTML page.
+//! Report of a pre-training run: learning curves beside the best constant's loss, and what was learned, on one HTML
+//! page.
 
 use std::io::{self, Write};
 
@@ -54,16 +55,16 @@ pub fn write(front_ends: &FrontEnds) -> Result<()> {
             let share = 100.0 * *constant as f64 / *dimensions as f64;
             writeln!(
                 out,
-                "<tr><td>{seed}</td><td>{}</td><td>{train_loss:.4}</td><td>{val_loss:.4}</td><td>{constant} of {dimensions} \
-                 ({share:.0} %)</td><td><a href=\"{file}\">{file}</a></td></tr>",
+                "<tr><td>{seed}</td><td>{}</td><td>{train_loss:.4}</td><td>{val_loss:.4}</td><td>{constant} of \
+                 {dimensions} ({share:.0} %)</td><td><a href=\"{file}\">{file}</a></td></tr>",
                 epoch + 1
             )?;
         }
         writeln!(out, "</tbody></table></div>")?;
         writeln!(
             out,
-            "<p class=\"note\">Constant dimensions of the embedding are the same for all validation patches: behind the last ReLU, \
-             dead units.</p></section>"
+            "<p class=\"note\">Constant dimensions of the embedding are the same for all validation patches: behind \
+             the last ReLU, dead units.</p></section>"
         )?;
         figure.write(out)?;
         let of_seed = match best.len() {
@@ -93,8 +94,8 @@ fn learned(out: &mut dyn Write, found: &Findings, of_seed: &str) -> io::Result<(
     if !nearest.is_empty() {
         writeln!(
             out,
-            "<section class=\"card\"><h2>Nearest words{of_seed}</h2>\n<p class=\"note\">To the mean output for the validation \
-             patches with a word, by cosine.</p>\n<div class=\"scroll\"><table>\n<tbody>"
+            "<section class=\"card\"><h2>Nearest words{of_seed}</h2>\n<p class=\"note\">To the mean output for the \
+             validation patches with a word, by cosine.</p>\n<div class=\"scroll\"><table>\n<tbody>"
         )?;
         for (word, words) in nearest {
             let near: Vec<String> = words.iter().map(|(word, cosine)| format!("{word} {cosine:.2}")).collect();
@@ -105,8 +106,9 @@ fn learned(out: &mut dyn Write, found: &Findings, of_seed: &str) -> io::Result<(
     if let Some((shares, sets)) = recall {
         writeln!(
             out,
-            "<section class=\"card\"><h2>From sound to labels{of_seed}</h2>\n<p class=\"note\">How many validation patches have their \
-             own tags or words among the nearest of {sets} different sets.</p>\n<div class=\"scroll\"><table>\n<tbody>"
+            "<section class=\"card\"><h2>From sound to labels{of_seed}</h2>\n<p class=\"note\">How many validation \
+             patches have their own tags or words among the nearest of {sets} different sets.</p>\n<div \
+             class=\"scroll\"><table>\n<tbody>"
         )?;
         for (rank, share) in RANKS.iter().zip(shares) {
             writeln!(out, "<tr><th scope=\"row\">recall at {rank}</th><td>{:.1} %</td></tr>", 100.0 * share)?;

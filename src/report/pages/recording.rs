@@ -1,4 +1,5 @@
-//! A recording as one self-contained HTML page: a picture that zooms, with a cursor that follows the audio, and a table.
+//! A recording as one self-contained HTML page: a picture that zooms, with a cursor that follows the audio, and a
+//! table.
 
 use std::fs::File;
 use std::io::{self, Read, Write};
@@ -27,15 +28,16 @@ const MAX_ROWS: usize = 520;
 
 /// Writes a self-contained page of the recording to `path`, atomically.
 ///
-/// With `embed` the audio is part of the page if the file is at most 24 MiB and of a format that browsers play; else it is
-/// linked. If it cannot be read, the page has a note instead. Memory does not grow with the audio.
+/// With `embed` the audio is part of the page if the file is at most 24 MiB and of a format that browsers play; else it
+/// is linked. If it cannot be read, the page has a note instead. Memory does not grow with the audio.
 pub fn write_page(path: impl AsRef<Path>, picture: &Picture, embed: bool) -> Result<()> {
     let path = path.as_ref();
     let title = format!("Instruments in {}", name(picture.recognition));
     html::write(path, &title, STYLE, SCRIPT, |out| recording(out, picture, path, embed, ""))
 }
 
-/// As [`write_page`] with linked audio, as a page of an index: with a line `entry` for the index, and a link to `index`.
+/// As [`write_page`] with linked audio, as a page of an index: with a line `entry` for the index, and a link to
+/// `index`.
 pub(super) fn write_entry(path: &Path, picture: &Picture, entry: &str, index: &str) -> Result<()> {
     let title = format!("Instruments in {}", name(picture.recognition));
     html::write(path, &title, STYLE, SCRIPT, |out| {

@@ -134,7 +134,8 @@ fn head(out: &mut dyn Write, title: &str, record: &RunRecord, e: &Evaluation) ->
     let mean = if several { "mean ± deviation" } else { "score" };
     writeln!(
         out,
-        "<thead><tr><th scope=\"col\">{} split</th><th scope=\"col\">{mean}</th>{ensemble}<th></th></tr></thead>\n<tbody>",
+        "<thead><tr><th scope=\"col\">{} split</th><th \
+         scope=\"col\">{mean}</th>{ensemble}<th></th></tr></thead>\n<tbody>",
         Escaped(&e.subject.split)
     )?;
     for Metric { name, meaning, of } in e.subject.task().metrics() {

@@ -108,7 +108,8 @@ impl Examples {
         Examples {
             title: format!("Examples: one-second test clips as model input{cut}"),
             about: format!(
-                "{}, each scaled to its own range; per class a typical correct prediction and the most confident wrong one",
+                "{}, each scaled to its own range; per class a typical correct prediction and the most confident wrong \
+                 one",
                 capitalised(notes.input.spectrogram().name)
             ),
             tiles,
@@ -168,7 +169,8 @@ impl Examples {
             }
             writeln!(
                 out,
-                "</div><span class=\"{class}\" title=\"{caption}\">{caption}</span><small title=\"{clip}\">{clip}</small></li>"
+                "</div><span class=\"{class}\" title=\"{caption}\">{caption}</span><small \
+                 title=\"{clip}\">{clip}</small></li>"
             )?;
         }
         writeln!(out, "</ul>\n<p class=\"note\"><a href=\"{file}\">{file}</a></p></section>")

@@ -61,8 +61,8 @@ pub fn is_narrow(width: i32) -> bool {
     width < 600
 }
 
-/// Positions of labels of these widths from left to right, and on the next line where there is no room: x and the number of the
-/// line.
+/// Positions of labels of these widths from left to right, and on the next line where there is no room: x and the
+/// number of the line.
 pub fn flow(widths: impl IntoIterator<Item = i32>, [left, right]: [i32; 2]) -> Vec<(i32, i32)> {
     let (mut x, mut line) = (left, 0);
     let place = |width: i32| {
@@ -88,8 +88,8 @@ pub fn save(figure: &impl Figure, path: &Path) -> Result<()> {
     }
 }
 
-/// Writes figures, one below the other, as a PNG to `path`, atomically: in the nearest colours of a palette, if one is given. Only one
-/// figure is in memory at a time.
+/// Writes figures, one below the other, as a PNG to `path`, atomically: in the nearest colours of a palette, if one is
+/// given. Only one figure is in memory at a time.
 pub fn save_png<F: Figure>(figures: &[F], palette: Option<&[[u8; 3]; 256]>, path: &Path) -> Result<()> {
     register();
     let height = figures.iter().map(|figure| full_height(figure, WIDE, true)).sum();

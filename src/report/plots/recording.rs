@@ -63,8 +63,9 @@ pub fn plot(picture: &Picture, path: &Path) -> Result<()> {
     figure::save_png(&parts, Some(&palette()), path)
 }
 
-/// The rows of a picture of so many seconds: start and end. One row up to a minute; a minute each up to half an hour; beyond that 2, 5, 10, 15, 30,
-/// 60 minutes or twice that and so on, so that there are at most 30 rows. Only the last one is shorter.
+/// The rows of a picture of so many seconds: start and end. One row up to a minute; a minute each up to half an hour;
+/// beyond that 2, 5, 10, 15, 30, 60 minutes or twice that and so on, so that there are at most 30 rows. Only the last
+/// one is shorter.
 pub fn rows(duration: f64) -> Vec<Range<f64>> {
     let minutes = [1.0, 2.0, 5.0, 10.0, 15.0, 30.0].into_iter().chain((0..30).map(|e| 60.0 * f64::from(1 << e)));
     let each = minutes.map(|m| 60.0 * m).find(|each| duration <= MAX_ROWS * each).unwrap_or(duration);
@@ -348,8 +349,8 @@ impl Figure for PartFigure<'_> {
     }
 }
 
-/// The colours of the picture: of the spectrogram, the bars, text and lines, the segments and the glimpses. An hour is less than half of
-/// the size that it has in all colours.
+/// The colours of the picture: of the spectrogram, the bars, text and lines, the segments and the glimpses. An hour is
+/// less than half of the size that it has in all colours.
 fn palette() -> [[u8; 3]; 256] {
     let share = |i: usize, n: usize| i as f32 / (n - 1) as f32;
     let map = colour_map();

@@ -72,7 +72,8 @@ impl<'a> Picture<'a> {
         times.iter().filter(|(start, _)| *start < duration).map(|&(start, end)| (start, end.min(duration))).collect()
     }
 
-    /// What the bars show: attention, perhaps by frequency, if asked for and the model has it; else [`Instrument::answer`].
+    /// What the bars show: attention, perhaps by frequency, if asked for and the model has it; else
+    /// [`Instrument::answer`].
     pub fn shown(&self) -> &'static str {
         let has = |i: &Instrument| i.attention.is_some();
         match self.attention && self.recognition.instruments.iter().any(has) {
@@ -110,8 +111,8 @@ impl<'a> Picture<'a> {
         has.then_some(Picture { attention: true, ..self })
     }
 
-    /// What the bar of `instrument` shows, 0 to 1, as `columns` values over `span` (seconds): one row, or one per frequency band,
-    /// the highest first.
+    /// What the bar of `instrument` shows, 0 to 1, as `columns` values over `span` (seconds): one row, or one per
+    /// frequency band, the highest first.
     pub fn bar(&self, instrument: &Instrument, span: Range<f64>, columns: usize) -> Vec<Vec<f32>> {
         let row = |curve: &[f32]| resample(curve, self.recognition.cell, span.clone(), columns);
         match &instrument.attention_map {
@@ -199,8 +200,8 @@ pub fn levels(spectrogram: &Array<f32>) -> Array<u8> {
     spectrogram.map(|v| ((v - low) / range * 255.0).round() as u8)
 }
 
-/// The columns `part` (fractions of all) of `levels` (columns, bands) as a picture, row by row from the highest band down:
-/// interpolated between cells larger than a pixel, averaged over smaller ones.
+/// The columns `part` (fractions of all) of `levels` (columns, bands) as a picture, row by row from the highest band
+/// down: interpolated between cells larger than a pixel, averaged over smaller ones.
 pub fn pixels(levels: &Array<u8>, part: Range<f64>, width: usize, height: usize) -> Vec<u8> {
     let (columns, bands) = (levels.dims()[0], levels.dims()[1]);
     if columns == 0 || bands == 0 {

@@ -4,7 +4,8 @@ use crate::core::numbers::{count, duration, percent};
 use crate::output::archive::Summary;
 use crate::report::tables::table::{Align, Style, Table};
 
-/// A row for each instrument that is present anywhere: in how many recordings, and how long it plays in all. Empty without any.
+/// A row for each instrument that is present anywhere: in how many recordings, and how long it plays in all. Empty
+/// without any.
 pub fn table(summary: &Summary, style: Style) -> String {
     let columns =
         [("instrument", Align::Left), ("recordings", Align::Right), ("", Align::Right), ("plays", Align::Right)];

@@ -18,9 +18,9 @@ const ENOUGH: usize = 16;
 const LONGEST: usize = 60;
 const SHORTEST: usize = 8;
 
-/// A line with the recording's name, a sentence about it, and a table of the present instruments, and then the most probable of
-/// the others until there are `top`: probability, ± spread over the seeds, a mark if it is present, and a timeline (see
-/// [`crate::predict::recognition::Instrument::answer`]).
+/// A line with the recording's name, a sentence about it, and a table of the present instruments, and then the most
+/// probable of the others until there are `top`: probability, ± spread over the seeds, a mark if it is present, and a
+/// timeline (see [`crate::predict::recognition::Instrument::answer`]).
 pub fn table(recognition: &Recognition, top: usize, style: Style) -> String {
     let r = recognition;
     let present = r.instruments.iter().filter(|i| i.present).count();
