@@ -450,7 +450,7 @@ fn cases() -> Vec<Case> {
     cases
 }
 
-pub const OP: Entry = Entry {
+pub(crate) const OP: Entry = Entry {
     name: "conv2d",
     about: "convolution of images, 'same' padding, ReLU fused",
     shaders: &[&SHADER, &SUBGROUP8, &UNALIGNED, &RUNS, &RUNS_UNALIGNED, &relu_gradient::SHADER, &relu_gradient::VEC4],

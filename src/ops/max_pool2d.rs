@@ -39,7 +39,7 @@ impl Rounding {
 
 /// Input: x.
 #[derive(Clone, Copy, Debug)]
-pub struct MaxPool2d {
+pub(crate) struct MaxPool2d {
     pub rounding: Rounding,
 }
 
@@ -165,4 +165,5 @@ fn cases() -> Vec<Case> {
     ]
 }
 
-pub const OP: Entry = Entry { name: "max_pool2d", about: "2 x 2 max pooling", shaders: &[&SHADER, &VEC4], cases };
+pub(crate) const OP: Entry =
+    Entry { name: "max_pool2d", about: "2 x 2 max pooling", shaders: &[&SHADER, &VEC4], cases };
