@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Builds wmic, with cargo's profile $cargo_profile (release by default) and its option $cargo_targets, and makes sure
+# Builds wmic, with cargo's profile $cargo_profile (release by default) and its options cargo_targets, and makes sure
 # that a GPU adapter is found. On Debian and Ubuntu it installs software Vulkan if there is none; for anything else that
 # is missing it prints what to install. Sourced by scripts/demo and scripts/test.
 set -euo pipefail
@@ -10,13 +10,13 @@ fail() {
     exit 2
 }
 
-if ! command -v cargo >/dev/null && [ -x "$HOME/.cargo/bin/cargo" ]; then export PATH="$HOME/.cargo/bin:$PATH"; fi
+export PATH="$PATH:$HOME/.cargo/bin"
 command -v cargo >/dev/null || fail "Rust is missing. Install it from https://rustup.rs, then run this again."
 command -v cc >/dev/null || command -v gcc >/dev/null || command -v clang >/dev/null || [ "$(uname -s)" != Linux ] ||
     fail "A C linker is missing. Install one (Debian/Ubuntu: apt install build-essential), then run this again."
 
 cargo_profile=${cargo_profile:-release}
-cargo build --profile "$cargo_profile" --locked ${cargo_targets:-}
+cargo build --profile "$cargo_profile" --locked ${cargo_targets[@]+"${cargo_targets[@]}"}
 
 if ! "target/$cargo_profile/wmic" devices >/dev/null 2>&1; then
     if [ "$(uname -s)" = Linux ] && command -v apt-get >/dev/null; then

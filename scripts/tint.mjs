@@ -1,8 +1,8 @@
 // Compiles WGSL with Tint, the compiler of Chromium's WebGPU, on a null device:
 //   node scripts/tint.mjs FOLDER
-// FOLDER contains resolved shaders, and index.json: [{ file, entryPoint, constants }, ...]. Needs the npm package `webgpu` in target/node
-// (scripts/test installs it). Prints each shader or kernel that is rejected, then the counts. Exit status: 0, 1 for rejected ones, 3
-// if the package is missing.
+// FOLDER contains resolved shaders, and index.json: [{ file, entryPoint, constants }, ...]. Needs the npm package
+// `webgpu` in target/node (scripts/test installs it). Prints each shader or kernel that is rejected, then the counts.
+// Exit status: 0, 1 for rejected ones, 3 if the package is missing.
 import fs from 'node:fs';
 
 let dawn;

@@ -235,9 +235,8 @@ fn conv2d_backward_bias_slices(@builtin(workgroup_id) id: vec3<u32>, @builtin(nu
                                @builtin(local_invocation_index) local_index: u32) {
     let c = group_index(id, count) * WORKGROUP_SIZE + local_index;
     if c >= p.n { return; }
-    let slices = p.slices * pixels_at_once();
     var sum = 0.0;
-    for (var s = 0u; s < slices; s++) { sum += partial[(id.z * slices + s) * p.n + c]; }
+    for (var s = 0u; s < p.slices; s++) { sum += partial[(id.z * p.slices + s) * p.n + c]; }
     let at = id.z * p.b_stride + c;
     if p.accumulate == 1u { grad_b[at] += sum; } else { grad_b[at] = sum; }
 }

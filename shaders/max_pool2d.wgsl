@@ -1,6 +1,9 @@
 // 2 x 2 max pooling with stride 2 of x (B, H, W, C). Sizes round down (a last odd row or column is ignored) or up (its
-// windows have one row or column). The gradient goes to the first largest element of a window, row by row.
+// windows have one row or column). With relu, y is at least 0. The gradient goes to the first largest element of a
+// window, row by row, which the forward pass saves: 0 to 3, or 4 where relu makes it 0; with VEC4 in a byte for each
+// channel.
 #import value
+#import nan
 #import grid
 
 struct Params {
@@ -10,6 +13,7 @@ struct Params {
     c: u32,          // in Values
     out_height: u32,
     out_width: u32,
+    relu: u32,
     accumulate: u32, // add to grad_x
 }
 
@@ -18,6 +22,8 @@ struct Params {
 @group(0) @binding(2) var<storage, read_write> y: array<Value>;      // (R, B, H', W', C)
 @group(0) @binding(3) var<storage, read> grad_y: array<Value>;       // (R, B, H', W', C)
 @group(0) @binding(4) var<storage, read_write> grad_x: array<Value>; // (R, B, H, W, C)
+@group(0) @binding(5) var<storage, read_write> largest: array<u32>;  // (outputs)
+@group(0) @binding(6) var<storage, read> saved_largest: array<u32>;  // (outputs)
 
 const WORKGROUP_SIZE = 64u;
 
@@ -53,7 +59,18 @@ fn max_pool2d_forward(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgro
     let i = group_index(id, count) * WORKGROUP_SIZE + local_index;
     if i >= p.outputs { return; }
     let e = elements(window(i));
-    y[i] = max(max(e[0], e[1]), max(e[2], e[3]));
+    var v = max(max(e[0], e[1]), max(e[2], e[3]));
+    var which = select(select(select(Bits(3u), Bits(2u), e[2] == v), Bits(1u), e[1] == v), Bits(0u), e[0] == v);
+    if p.relu == 1u {
+        which = select(Bits(4u), which, v > Value(0.0));
+        v = keep_nan(v, max(v, Value(0.0)));
+    }
+    y[i] = v;
+#ifdef VEC4
+    largest[i] = dot(which, vec4(1u, 0x100u, 0x10000u, 0x1000000u));
+#else
+    largest[i] = which;
+#endif
 }
 
 fn put_grad_x(at: u32, v: Value) {
@@ -67,19 +84,18 @@ fn max_pool2d_backward_input(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_
     let i = group_index(id, count) * WORKGROUP_SIZE + local_index;
     if i >= p.outputs { return; }
     let v = window(i);
-    let e = elements(v);
-    let largest = max(max(e[0], e[1]), max(e[2], e[3]));
+#ifdef VEC4
+    let which = (vec4(saved_largest[i]) >> vec4(0u, 8u, 16u, 24u)) & vec4(0xffu);
+#else
+    let which = saved_largest[i];
+#endif
     let zero = Value(0.0);
-    let first = e[0] == largest;
-    let second = !first & (e[1] == largest);
-    let third = !(first | second) & (e[2] == largest);
-    let fourth = !(first | second | third);
     let g = grad_y[i];
     let row_len = p.width * p.c;
-    put_grad_x(v.at, select(zero, g, first));
-    if v.wide { put_grad_x(v.at + p.c, select(zero, g, second)); }
-    if v.high { put_grad_x(v.at + row_len, select(zero, g, third)); }
-    if v.wide && v.high { put_grad_x(v.at + row_len + p.c, select(zero, g, fourth)); }
+    put_grad_x(v.at, select(zero, g, which == Bits(0u)));
+    if v.wide { put_grad_x(v.at + p.c, select(zero, g, which == Bits(1u))); }
+    if v.high { put_grad_x(v.at + row_len, select(zero, g, which == Bits(2u))); }
+    if v.wide && v.high { put_grad_x(v.at + row_len + p.c, select(zero, g, which == Bits(3u))); }
     let beside = v.w + 3u == p.width && 2u * p.out_width < p.width;
     let under = v.h + 3u == p.height && 2u * p.out_height < p.height;
     if beside {

@@ -7,7 +7,7 @@ use super::fixture::{Fixture, Run};
 use crate::core::array::Array;
 use crate::core::error::Result;
 use crate::core::random::Stream;
-use crate::gpu::{Gpu, Target};
+use crate::gpu::{AdapterKind, Gpu, Target};
 use crate::graph::Dtype;
 
 /// Up to this many elements of an input, every coordinate of its gradient is checked; beyond, random directions, of
@@ -67,7 +67,10 @@ pub(super) fn check_against(gpu: &Gpu, case: &Case, target: Target, expected: &O
     let mut failures = Vec::new();
     let one = Fixture::new(gpu, case, target, &[0], 1)?;
     let alone = one.run(gpu, &mut failures)?;
-    if one.run(gpu, &mut failures)? != alone {
+    // On a software adapter the large cases take most of the time, and what runs side by side there does so in the
+    // small ones as well.
+    let replayed = gpu.adapter().kind != AdapterKind::Software || !case.is_large();
+    if replayed && one.run(gpu, &mut failures)? != alone {
         failures.push("a replay is not bit-identical".into());
     }
     let expected = expected.get_or_init(|| Expected::new(case, &one));

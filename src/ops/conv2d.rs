@@ -20,6 +20,14 @@ use variants::Convolution;
 static SHADER: Shader = shader!("conv2d.wgsl", "shared/conv2d.wgsl");
 static SUBGROUP8: Shader = shader!("software8/conv2d.wgsl", "shared/conv2d.wgsl", "software8/product.wgsl");
 static UNALIGNED: Shader = SUBGROUP8.with(&["SCALAR_INPUT"]);
+static SQUARE3: Shader = shader!("software8/conv2d_3x3.wgsl", "shared/conv2d.wgsl");
+/// By the width of the output: 1, 2, 4.
+static SQUARE3_ALIGNED: [Shader; 3] = [SQUARE3.with(&["SCALAR_OUTPUT"]), SQUARE3.with(&["VEC2_OUTPUT"]), SQUARE3];
+static SQUARE3_SINGLE: [Shader; 3] = [
+    SQUARE3.with(&["SCALAR_INPUT", "SCALAR_OUTPUT"]),
+    SQUARE3.with(&["SCALAR_INPUT", "VEC2_OUTPUT"]),
+    SQUARE3.with(&["SCALAR_INPUT"]),
+];
 static RUNS: Shader = shader!("software8/conv2d_runs.wgsl", "shared/conv2d.wgsl");
 static RUNS_UNALIGNED: Shader = RUNS.with(&["SCALAR_INPUT"]);
 
@@ -27,7 +35,7 @@ params! {
     struct Params {
         m: u32, height: u32, width: u32, c: u32, n: u32, size: u32, depth: u32,
         x_stride: u32, w_stride: u32, b_stride: u32,
-        has_bias: u32, relu: u32, transposed: u32, accumulate: u32, slices: u32,
+        has_bias: u32, relu: u32, transposed: u32, accumulate: u32, slices: u32, replica: u32, panel: u32,
     }
 }
 
@@ -37,6 +45,10 @@ const TILE: usize = 32;
 const LANES: usize = 8;
 /// ... of 8 neighbours in an image row.
 const RUN: usize = 8;
+/// Tiles of pixels for a workgroup of the kernels of 3 x 3.
+const TILES: usize = 16;
+/// Elements of a panel of weights in a uniform buffer (see `software8/conv2d_3x3.wgsl`), 64 KiB.
+const PANEL: usize = 16_384;
 /// The weight gradient is summed over the rows of all images in as many slices as give about this many workgroups ...
 const GROUPS: usize = 256;
 /// ... and at most this many.
@@ -107,12 +119,28 @@ impl Dims {
 
     /// Elements of the packed weights, whatever the variant.
     fn packed(&self) -> usize {
-        self.n * self.depth().max(self.column_depth() * self.size)
+        let panels = if self.size == 3 { self.n.div_ceil(16) } else { 0 };
+        (self.n * self.depth().max(self.column_depth() * self.size)).max(panels * PANEL)
     }
 
     fn slices(&self) -> usize {
         let tiles = self.n.div_ceil(TILE) * self.terms().div_ceil(TILE);
         (GROUPS / tiles).clamp(1, MAX_SLICES).min(self.images * self.height)
+    }
+
+    /// Tiles of pixels for kernels of 3 x 3.
+    fn pixel_tiles(&self) -> usize {
+        self.images * self.height.div_ceil(4) * self.width.div_ceil(8)
+    }
+
+    /// Workgroups that share them.
+    fn pixel_parts(&self) -> usize {
+        self.pixel_tiles().div_ceil(TILES)
+    }
+
+    /// Chunks of the input channels for kernels of 3 x 3.
+    fn chunks(&self) -> usize {
+        self.c.div_ceil(4)
     }
 
     /// Rounds for all terms of a result.
@@ -121,6 +149,7 @@ impl Dims {
             Convolution::Tile => tile_product_rounds(self.depth()),
             Convolution::Subgroup8 { .. } => self.size * self.size + self.depth() / 4,
             Convolution::Runs { .. } => self.column_depth() / 4,
+            Convolution::Square3 { .. } => (TILES + 1) * (1 + self.chunks() * 4),
         }
     }
 
@@ -130,6 +159,7 @@ impl Dims {
         match variant {
             Convolution::Tile => tile_product_rounds(rows.div_ceil(slices) * self.width),
             Convolution::Subgroup8 { .. } => rows.div_ceil(slices) * (1 + self.width.div_ceil(4)),
+            Convolution::Square3 { .. } => self.pixel_tiles().div_ceil(slices) * 5,
             Convolution::Runs { .. } => {
                 let runs = self.width.div_ceil(RUN);
                 (rows * runs).div_ceil(LANES).div_ceil(slices) * (1 + LANES.div_ceil(runs))
@@ -163,6 +193,8 @@ impl Dims {
             transposed: 0,
             accumulate: 0,
             slices: 1,
+            replica: 0,
+            panel: 0,
         }
     }
 }
@@ -172,6 +204,10 @@ fn shader(variant: Convolution) -> &'static Shader {
         Convolution::Tile => &SHADER,
         Convolution::Subgroup8 { aligned: true } => &SUBGROUP8,
         Convolution::Subgroup8 { aligned: false } => &UNALIGNED,
+        Convolution::Square3 { single, width } => {
+            let shaders = if single { &SQUARE3_SINGLE } else { &SQUARE3_ALIGNED };
+            &shaders[width.ilog2() as usize]
+        }
         Convolution::Runs { aligned: true } => &RUNS,
         Convolution::Runs { aligned: false } => &RUNS_UNALIGNED,
     }
@@ -192,29 +228,42 @@ fn convolve(
     r: &mut Recorder,
     (variant, entry): (Convolution, &'static str),
     d: Dims,
-    bindings: &[(&'static str, View)],
+    bindings: [(&'static str, View); 4],
     p: Params,
     replicas: usize,
 ) {
-    let grid = match variant {
+    let iterations = d.iterations(variant);
+    let mut dispatch = |bindings: &[(&'static str, View)], p, grid: Grid| {
+        r.dispatch_with(shader(variant), entry, &constants(variant, d), bindings, p, grid.iterations(iterations));
+    };
+    match variant {
         Convolution::Runs { .. } => {
             let runs = (d.images * d.height * d.width.div_ceil(RUN)).div_ceil(LANES);
-            Grid::folded(runs * (d.n / 4), replicas)
+            dispatch(&bindings, p, Grid::folded(runs * (d.n / 4), replicas));
         }
-        _ => tiles(d.pixels(), d.n, replicas),
-    };
-    let launch = grid.iterations(d.iterations(variant));
-    r.dispatch_with(shader(variant), entry, &constants(variant, d), bindings, p, launch);
+        Convolution::Square3 { width, .. } => {
+            let panels = d.n.div_ceil(LANES * width);
+            for i in 0..replicas * panels {
+                let (replica, panel, slices) = ((i / panels) as u32, (i % panels) as u32, d.pixel_parts() as u32);
+                let mut bindings = bindings;
+                bindings[1].1.offset += i * PANEL;
+                bindings[1].1.len = PANEL;
+                dispatch(&bindings, Params { replica, panel, slices, ..p }, Grid::folded(d.pixel_parts(), 1));
+            }
+        }
+        _ => dispatch(&bindings, p, tiles(d.pixels(), d.n, replicas)),
+    }
 }
 
 /// Packs the weights for a product with the sizes `d`.
 fn pack(r: &mut Recorder, variant: Convolution, w: View, packed: View, d: Dims, p: Params, replicas: usize) {
-    let entry = match variant {
-        Convolution::Runs { .. } => "conv2d_runs_pack",
-        _ => "conv2d_pack",
+    let (shader, entry) = match variant {
+        Convolution::Runs { .. } => (&SHADER, "conv2d_runs_pack"),
+        Convolution::Square3 { .. } => (shader(variant), "conv2d_3x3_pack"),
+        _ => (&SHADER, "conv2d_pack"),
     };
     let launch = Grid::items(d.c * d.n, 64, replicas).iterations((d.size + 4) * (d.size + 4));
-    r.dispatch(&SHADER, entry, &[("w", w), ("packed_weights", packed)], p, launch);
+    r.dispatch(shader, entry, &[("w", w), ("packed_weights", packed)], p, launch);
 }
 
 impl Op for Conv2d {
@@ -252,13 +301,14 @@ impl Op for Conv2d {
         pack(r, variant, io.x(1).view, packed, d, p, io.replicas);
         let p = Params { has_bias: (io.inputs() == 3).into(), b_stride: b_stride as u32, relu: self.relu.into(), ..p };
         let bindings = [("x", io.x(0).view), ("weights", packed), ("b", bias), ("y", io.y(0).view)];
-        convolve(r, (variant, "conv2d_forward"), d, &bindings, p, io.replicas);
+        convolve(r, (variant, "conv2d_forward"), d, bindings, p, io.replicas);
         Ok(())
     }
 
     fn backward(&self, io: &Io, r: &mut Recorder) -> Result<()> {
         let d = Dims::of(io);
         let p = d.params(io);
+        let variant = variants::convolution(r.target, d.n, d.c, d.size);
         let mut g = io.dy(0).expect("backward runs only with a gradient");
         if self.relu {
             relu_gradient(r, io.y(0).view, g, io.scratch(1).view, io.replicas * d.pixels() * d.n);
@@ -272,31 +322,42 @@ impl Op for Conv2d {
             let variant = variants::convolution_gradient(r.target, t.n, t.c, t.size);
             pack(r, variant, io.x(1).view, packed, t, p, io.replicas);
             let bindings = [("x", g), ("weights", packed), ("b", packed), ("y", dx.view)];
-            convolve(r, (variant, "conv2d_backward_input"), t, &bindings, p, io.replicas);
+            convolve(r, (variant, "conv2d_backward_input"), t, bindings, p, io.replicas);
         }
         if let Some(dw) = io.dx(1) {
             let slices = d.slices();
             let partial = io.scratch(2).view;
             let p = Params { slices: slices as u32, accumulate: dw.accumulate.into(), w_stride: dw.stride as u32, ..p };
-            let bindings = [("x", io.x(0).view), ("grad_y", g), ("partial", partial)];
-            let variant = variants::convolution(r.target, d.n, d.c, d.size);
+            let mut bindings = vec![("x", io.x(0).view), ("grad_y", g), ("partial", partial)];
             let grid = match variant {
                 Convolution::Runs { .. } => Grid::folded(d.column_depth() / 4 * (d.n / 4), io.replicas * slices),
+                Convolution::Square3 { width, .. } => {
+                    Grid::folded(d.n.div_ceil(LANES * width) * d.chunks().div_ceil(2) * slices, io.replicas)
+                }
                 _ => tiles(d.n, d.terms(), io.replicas * slices),
             };
+            if matches!(variant, Convolution::Square3 { .. }) {
+                bindings.push(("sums", io.scratch(3).view));
+            }
             let (constants, launch) = (constants(variant, d), grid.iterations(d.slice_rounds(variant)));
             r.dispatch_with(shader(variant), "conv2d_backward_weight", &constants, &bindings, p, launch);
             let launch = Grid::items(d.n * d.c, 64, io.replicas).iterations(d.size * d.size * (1 + slices));
             r.dispatch(&SHADER, "conv2d_backward_slices", &[("partial", partial), ("grad_w", dw.view)], p, launch);
         }
         if let Some(db) = io.dx(2) {
-            let slices = d.bias_slices();
+            let p = Params { accumulate: db.accumulate.into(), b_stride: db.stride as u32, ..p };
             let partial = io.scratch(3).view;
-            let p = Params { slices: slices as u32, accumulate: db.accumulate.into(), b_stride: db.stride as u32, ..p };
-            let rounds = ((d.images * d.height).div_ceil(slices) * d.width).div_ceil(d.bias_pixels());
-            let launch = Grid::items(d.n, 64, io.replicas * slices).iterations(rounds);
-            r.dispatch(&SHADER, "conv2d_backward_bias", &[("grad_y", g), ("partial", partial)], p, launch);
-            let launch = Grid::items(d.n, 64, io.replicas).iterations(slices * d.bias_pixels());
+            let mut sums = d.slices();
+            if !(io.dx(1).is_some() && matches!(variant, Convolution::Square3 { .. })) {
+                let slices = d.bias_slices();
+                let p = Params { slices: slices as u32, ..p };
+                let rounds = ((d.images * d.height).div_ceil(slices) * d.width).div_ceil(d.bias_pixels());
+                let launch = Grid::items(d.n, 64, io.replicas * slices).iterations(rounds);
+                r.dispatch(&SHADER, "conv2d_backward_bias", &[("grad_y", g), ("partial", partial)], p, launch);
+                sums = slices * d.bias_pixels();
+            }
+            let p = Params { slices: sums as u32, ..p };
+            let launch = Grid::items(d.n, 64, io.replicas).iterations(sums);
             r.dispatch(&SHADER, "conv2d_backward_bias_slices", &[("partial", partial), ("grad_b", db.view)], p, launch);
         }
         Ok(())
@@ -375,7 +436,10 @@ fn cases() -> Vec<Case> {
         case("one column", [3, 9, 1, 4], 8, 3),
         case("one column, primes", [2, 13, 1, 3], 5, 5),
         case("one channel", [2, 9, 7, 1], 20, 3),
+        case("one channel to few", [2, 5, 11, 1], 8, 3),
         case("three channels", [2, 6, 8, 3], 12, 5),
+        case("three channels to many", [2, 5, 6, 3], 20, 3),
+        case("many channels", [2, 5, 9, 60], 20, 3),
         case("ragged channels", [2, 7, 5, 17], 33, 3),
         case("ragged vec4", [3, 7, 5, 36], 44, 3),
         case("primes", [3, 11, 13, 7], 5, 3),
@@ -453,6 +517,20 @@ fn cases() -> Vec<Case> {
 pub(crate) const OP: Entry = Entry {
     name: "conv2d",
     about: "convolution of images, 'same' padding, ReLU fused",
-    shaders: &[&SHADER, &SUBGROUP8, &UNALIGNED, &RUNS, &RUNS_UNALIGNED, &relu_gradient::SHADER, &relu_gradient::VEC4],
+    shaders: &[
+        &SHADER,
+        &SUBGROUP8,
+        &UNALIGNED,
+        &RUNS,
+        &RUNS_UNALIGNED,
+        &SQUARE3_ALIGNED[0],
+        &SQUARE3_ALIGNED[1],
+        &SQUARE3_ALIGNED[2],
+        &SQUARE3_SINGLE[0],
+        &SQUARE3_SINGLE[1],
+        &SQUARE3_SINGLE[2],
+        &relu_gradient::SHADER,
+        &relu_gradient::VEC4,
+    ],
     cases,
 };

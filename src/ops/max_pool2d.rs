@@ -1,9 +1,9 @@
-//! 2 x 2 max pooling with stride 2, of images with channels last.
+//! 2 x 2 max pooling with stride 2, of images with channels last, ReLU fused.
 //!
 //! x (B, H, W, C), y (B, H', W', C). H' and W' are H / 2 and W / 2, rounded down as PyTorch's default (a last odd row
-//! or column is ignored; H and W are at least 2) or up as its `ceil_mode` (the last windows are smaller). The gradient
-//! goes to the first largest element of a window, row by row, as in PyTorch; it is recomputed, so nothing is saved by
-//! the forward pass.
+//! or column is ignored; H and W are at least 2) or up as its `ceil_mode` (the last windows are smaller). ReLU of the
+//! result is that of x, at a quarter of the work. The gradient goes to the first largest element of a window, row by
+//! row, as in PyTorch; which one that is, is saved, so that x need not be kept.
 
 use super::{Entry, variants};
 use crate::check::{Case, Fill, Input};
@@ -17,7 +17,7 @@ static VEC4: Shader = SHADER.with(&["VEC4"]);
 
 params! {
     struct Params {
-        outputs: u32, height: u32, width: u32, c: u32, out_height: u32, out_width: u32, accumulate: u32,
+        outputs: u32, height: u32, width: u32, c: u32, out_height: u32, out_width: u32, relu: u32, accumulate: u32,
     }
 }
 
@@ -41,11 +41,13 @@ impl Rounding {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct MaxPool2d {
     pub rounding: Rounding,
+    /// y = max(0, pooled x).
+    pub relu: bool,
 }
 
 /// Adds the pooling of `x` (B, H, W, C); gives (B, H', W', C).
-pub fn max_pool2d(g: &mut Graph, x: Tensor, rounding: Rounding) -> Result<Tensor> {
-    Ok(g.push(MaxPool2d { rounding }, &[x])?[0])
+pub fn max_pool2d(g: &mut Graph, x: Tensor, rounding: Rounding, relu: bool) -> Result<Tensor> {
+    Ok(g.push(MaxPool2d { rounding, relu }, &[x])?[0])
 }
 
 /// The kernel variant for this number of channels and its vector width.
@@ -53,7 +55,7 @@ fn kernels(c: usize) -> (&'static Shader, usize) {
     variants::by_row(c, &SHADER, &VEC4)
 }
 
-fn params(io: &Io) -> Params {
+fn params(io: &Io, relu: bool) -> Params {
     let (x, y) = (io.x(0).shape.dims(), io.y(0).shape.dims());
     let (_, value) = kernels(x[3]);
     Params {
@@ -63,6 +65,7 @@ fn params(io: &Io) -> Params {
         c: (x[3] / value) as u32,
         out_height: y[1] as u32,
         out_width: y[2] as u32,
+        relu: relu.into(),
         accumulate: 0,
     }
 }
@@ -76,7 +79,9 @@ impl Op for MaxPool2d {
         if let [b, h, w, c] = *x[0].shape.dims() {
             let y = Spec::f32([b, self.rounding.half(h), self.rounding.half(w), c]);
             if !y.shape.is_empty() {
-                return Ok(Outputs::one(y));
+                let (_, value) = kernels(c);
+                let largest = Spec::u32([y.shape.len() / value]);
+                return Ok(Outputs { y: vec![y], saved: vec![largest], ..Default::default() });
             }
         }
         let wanted = match self.rounding {
@@ -87,18 +92,18 @@ impl Op for MaxPool2d {
     }
 
     fn forward(&self, io: &Io, r: &mut Recorder) -> Result<()> {
-        let p = params(io);
+        let p = params(io, self.relu);
         let (shader, _) = kernels(io.x(0).shape.last());
-        let bindings = [("x", io.x(0).view), ("y", io.y(0).view)];
+        let bindings = [("x", io.x(0).view), ("y", io.y(0).view), ("largest", io.saved(0).view)];
         r.dispatch(shader, "max_pool2d_forward", &bindings, p, Grid::items(p.outputs as usize, 64, 1).no_loops());
         Ok(())
     }
 
     fn backward(&self, io: &Io, r: &mut Recorder) -> Result<()> {
         let (Some(dy), Some(dx)) = (io.dy(0), io.dx(0)) else { return Ok(()) };
-        let p = Params { accumulate: dx.accumulate.into(), ..params(io) };
+        let p = Params { accumulate: dx.accumulate.into(), ..params(io, self.relu) };
         let (shader, _) = kernels(io.x(0).shape.last());
-        let bindings = [("x", io.x(0).view), ("grad_y", dy), ("grad_x", dx.view)];
+        let bindings = [("saved_largest", io.saved(0).view), ("grad_y", dy), ("grad_x", dx.view)];
         r.dispatch(
             shader,
             "max_pool2d_backward_input",
@@ -117,7 +122,7 @@ impl Op for MaxPool2d {
             let (row, w) = (i / out_width, i % out_width * 2);
             let (image, h) = (row / out_height, row % out_height * 2);
             for channel in 0..c {
-                let mut largest = f64::NEG_INFINITY;
+                let mut largest = if self.relu { 0.0 } else { f64::NEG_INFINITY };
                 for h in h..(h + 2).min(height) {
                     for w in w..(w + 2).min(width) {
                         largest = largest.max(x[0].row((image * height + h) * width + w)[channel]);
@@ -135,12 +140,16 @@ impl Op for MaxPool2d {
     }
 }
 
-/// Values that differ by at least 2 / n between any two elements, and by far more between neighbours.
 fn case(name: &str, x: [usize; 4], rounding: Rounding) -> Case {
+    case_with(name, x, rounding, false)
+}
+
+/// Values that differ by at least 2 / n between any two elements, and by far more between neighbours; 1 / n from 0.
+fn case_with(name: &str, x: [usize; 4], rounding: Rounding, relu: bool) -> Case {
     let n: usize = x.iter().product();
     let step = (n * 618 / 1000 + 1..).find(|s| gcd(*s, n) == 1).expect("a multiple of n, plus 1, is one");
-    let values = (0..n).map(|i| (i * step % n) as f64 * 2.0 / n as f64 - 1.0).collect();
-    Case::new(name, MaxPool2d { rounding }, vec![Input::gradient(x).filled(Fill::Given(values))])
+    let values = (0..n).map(|i| ((i * step % n) as f64 + 0.5) * 2.0 / n as f64 - 1.0).collect();
+    Case::new(name, MaxPool2d { rounding, relu }, vec![Input::gradient(x).filled(Fill::Given(values))])
 }
 
 fn gcd(a: usize, b: usize) -> usize {
@@ -160,10 +169,12 @@ fn cases() -> Vec<Case> {
         case("one row", [3, 1, 9, 5], Up),
         case("one column", [3, 8, 1, 4], Up),
         case("three columns, two rows", [2, 2, 3, 7], Down),
+        case_with("ReLU", [2, 5, 7, 3], Down, true),
+        case_with("ReLU, vec4", [3, 5, 4, 8], Up, true),
         case("first, width 1", [4, 96, 64, 64], Down).bench(),
         case("third, width 1/4", [4, 24, 16, 64], Down).bench(),
     ]
 }
 
 pub(crate) const OP: Entry =
-    Entry { name: "max_pool2d", about: "2 x 2 max pooling", shaders: &[&SHADER, &VEC4], cases };
+    Entry { name: "max_pool2d", about: "2 x 2 max pooling, ReLU fused", shaders: &[&SHADER, &VEC4], cases };

@@ -52,6 +52,9 @@ pub(super) enum Convolution {
     /// As for a matrix product. Not `aligned`: input channels that are not a multiple of 4 (a first layer's one or
     /// three).
     Subgroup8 { aligned: bool },
+    /// Tiles of pixels with all taps of a 3 x 3 kernel, `width` output channels for an invocation: for inputs of one
+    /// channel (`single`) or a multiple of 4, if the weights of 8 `width` outputs fit in a uniform buffer.
+    Square3 { single: bool, width: usize },
     /// Each invocation computes a run of pixels: for few output channels, a multiple of 4, and kernels of up to 5 x 5.
     Runs { aligned: bool },
 }
@@ -61,6 +64,15 @@ pub(super) fn convolution(target: Target, n: usize, c: usize, size: usize) -> Co
     let aligned = c.is_multiple_of(4);
     match matrix_product(target, n, 4) {
         Variant::Tile => Convolution::Tile,
+        Variant::Subgroup8 if size == 3 && (c == 1 || aligned) && c <= 112 => {
+            let width = match n {
+                0..=8 => 1,
+                9..=16 => 2,
+                _ if c > 56 => 2,
+                _ => 4,
+            };
+            Convolution::Square3 { single: c == 1, width }
+        }
         Variant::Subgroup8 if n <= 16 && size <= 5 => Convolution::Runs { aligned },
         Variant::Subgroup8 => Convolution::Subgroup8 { aligned },
     }
@@ -69,7 +81,9 @@ pub(super) fn convolution(target: Target, n: usize, c: usize, size: usize) -> Co
 /// As [`convolution`], for the gradient of the input, which has no variant for channels that are not aligned.
 pub(super) fn convolution_gradient(target: Target, n: usize, c: usize, size: usize) -> Convolution {
     match convolution(target, n, c, size) {
-        Convolution::Subgroup8 { aligned: false } | Convolution::Runs { aligned: false } => Convolution::Tile,
+        Convolution::Subgroup8 { aligned: false }
+        | Convolution::Runs { aligned: false }
+        | Convolution::Square3 { single: true, .. } => Convolution::Tile,
         variant => variant,
     }
 }

@@ -75,7 +75,7 @@ fn max_pooling_is_pytorchs() {
         let tensor = |name: &str| golden.tensor(&format!("{case}.{name}"));
         let mut g = Graph::new(Mode::Train);
         let x = g.input_with_gradient("x", Spec::f32(tensor("x").shape().clone()));
-        let y = max_pool2d(&mut g, x, rounding).unwrap();
+        let y = max_pool2d(&mut g, x, rounding, false).unwrap();
         assert_eq!(g.shape(y), tensor("y").shape(), "{case}");
         let arenas = Arenas::new(&gpu, g.layout(), 1, true).unwrap();
         let plan = replayed(&gpu, &g, &arenas, &f32s(&tensor("x")), y, &f32s(&tensor("dy")));
@@ -102,9 +102,10 @@ fn a_reduced_width_vggish_stack_is_pytorchs() {
         let c = g.shape(y).last();
         let w = g.param(&format!("{i}.weight"), [n, c, 3, 3], Init::Constant(0.0));
         let b = g.param(&format!("{i}.bias"), [n], Init::Constant(0.0));
-        y = conv2d(&mut g, y, w, Some(b), true).unwrap();
-        if POOLED.contains(&i) {
-            y = max_pool2d(&mut g, y, Rounding::Down).unwrap();
+        let pooled = POOLED.contains(&i);
+        y = conv2d(&mut g, y, w, Some(b), !pooled).unwrap();
+        if pooled {
+            y = max_pool2d(&mut g, y, Rounding::Down, true).unwrap();
         }
     }
     assert_eq!(g.shape(y).dims(), [2, 6, 4, 32]);

@@ -157,12 +157,13 @@ pub fn convolutions(g: &mut Graph, patches: Tensor, width: Width, weights: Weigh
     };
     let mut x = g.reshape(patches, [m, PATCH_FRAMES, BANDS, 1]);
     for block in BLOCKS {
-        for (index, filters) in block {
+        for (i, (index, filters)) in block.iter().enumerate() {
             let shape = [width.of(*filters), g.shape(x).last(), 3, 3];
             let [w, b] = weights.layer(g, &format!("features.{index}"), &shape);
-            x = conv2d(g, x, w, Some(b), true)?;
+            // The pool has the ReLU of the last one.
+            x = conv2d(g, x, w, Some(b), i + 1 < block.len())?;
         }
-        x = max_pool2d(g, x, Rounding::Down)?;
+        x = max_pool2d(g, x, Rounding::Down, true)?;
     }
     Ok(x)
 }

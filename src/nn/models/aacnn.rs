@@ -69,7 +69,7 @@ fn build(g: &mut Graph, inputs: Inputs, config: ModelConfig) -> Result<Predictio
             x = conv.push(g, &name, x, init)?;
             x = normed(g, &format!("{name}.bn"), x, inputs.lengths, inputs.clock)?;
         }
-        x = max_pool2d(g, x, Rounding::Up)?;
+        x = max_pool2d(g, x, Rounding::Up, false)?;
     }
     let len = g.shape(x).len() / batch;
     let mut h = g.reshape(x, [batch, len]);
