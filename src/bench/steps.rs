@@ -58,7 +58,7 @@ impl Step {
     }
 
     /// A visual model with all of VGGish trained, on 4 clips of 10 patches.
-    pub fn with_front_end(model: &'static Model) -> Step {
+    pub(crate) fn with_front_end(model: &'static Model) -> Step {
         Step { train_front_end: TrainFrontEnd::All, batch: 4, ..Step::of(model, 1) }
     }
 

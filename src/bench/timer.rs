@@ -32,7 +32,7 @@ impl<'a> Timer<'a> {
     }
 
     /// Seconds of the fastest replay: the adapter's speed when idle.
-    pub fn fastest(&self, recordings: &[&Recording]) -> Result<f64> {
+    pub(crate) fn fastest(&self, recordings: &[&Recording]) -> Result<f64> {
         Ok(self.samples(recordings)?[0])
     }
 

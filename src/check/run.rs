@@ -67,8 +67,8 @@ pub(super) fn check_against(gpu: &Gpu, case: &Case, target: Target, expected: &O
     let mut failures = Vec::new();
     let one = Fixture::new(gpu, case, target, &[0], 1)?;
     let alone = one.run(gpu, &mut failures)?;
-    // On a software adapter the large cases take most of the time, and what runs side by side there does so in the small
-    // ones as well.
+    // On a software adapter the large cases take most of the time, and what runs side by side there does so in the
+    // small ones as well.
     let replayed = gpu.adapter().kind != AdapterKind::Software || !case.is_large();
     if replayed && one.run(gpu, &mut failures)? != alone {
         failures.push("a replay is not bit-identical".into());

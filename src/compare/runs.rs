@@ -76,7 +76,7 @@ pub enum Progress<'a> {
 pub type Pretrain<'a> = dyn FnMut(&Gpu, &Config, &Path) -> Result<Option<Vec<PathBuf>>> + 'a;
 
 /// Loads the clips of a run and completes its settings; `None` to stop.
-pub type Load<'a> = dyn FnMut(&Gpu, &mut Config) -> Result<Option<Dataset>> + 'a;
+pub(crate) type Load<'a> = dyn FnMut(&Gpu, &mut Config) -> Result<Option<Dataset>> + 'a;
 
 /// Trains the run of an entry to its end, and writes its report; `None` to stop.
 pub type Train<'a> = dyn FnMut(usize, Session, &Dataset) -> Result<Option<Outcome>> + 'a;

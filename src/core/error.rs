@@ -64,7 +64,7 @@ pub enum Error {
 }
 
 /// Prefix of GPU errors for a lack of memory.
-pub const OUT_OF_MEMORY: &str = "out of memory";
+pub(crate) const OUT_OF_MEMORY: &str = "out of memory";
 
 impl Error {
     /// Whether the GPU ran out of memory. The device must then be opened again; smaller jobs may still run.
@@ -76,11 +76,11 @@ impl Error {
         Error::Data { path: path.as_ref().into(), line: None, reason: reason.into() }
     }
 
-    pub fn data_at(path: impl AsRef<Path>, line: u64, reason: impl Into<String>) -> Self {
+    pub(crate) fn data_at(path: impl AsRef<Path>, line: u64, reason: impl Into<String>) -> Self {
         Error::Data { path: path.as_ref().into(), line: Some(line), reason: reason.into() }
     }
 
-    pub fn checkpoint(path: impl AsRef<Path>, reason: impl Into<String>) -> Self {
+    pub(crate) fn checkpoint(path: impl AsRef<Path>, reason: impl Into<String>) -> Self {
         Error::Checkpoint { path: path.as_ref().into(), reason: reason.into() }
     }
 

@@ -25,7 +25,11 @@ pub fn write_atomic(path: impl AsRef<Path>, write: impl FnOnce(&mut dyn Write) -
 
 /// As [`write_atomic`] through the temporary file `part`, on the same file system, so that a killed process leaves
 /// nothing but that.
-pub fn write_atomic_via(part: &Path, path: &Path, write: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> Result<()> {
+pub(crate) fn write_atomic_via(
+    part: &Path,
+    path: &Path,
+    write: impl FnOnce(&mut dyn Write) -> io::Result<()>,
+) -> Result<()> {
     let make = || -> io::Result<()> {
         write_durably(&mut File::create(part)?, write)?;
         fs::rename(part, path)?;

@@ -1,6 +1,6 @@
 //! Non-cryptographic fingerprint: FNV-1a (Fowler, Noll and Vo) over 64-bit words.
 
-pub struct Fingerprint(u64);
+pub(crate) struct Fingerprint(u64);
 
 impl Default for Fingerprint {
     fn default() -> Fingerprint {
@@ -9,11 +9,11 @@ impl Default for Fingerprint {
 }
 
 impl Fingerprint {
-    pub fn mix(&mut self, word: u64) {
+    pub(crate) fn mix(&mut self, word: u64) {
         self.0 = (self.0 ^ word).wrapping_mul(0x0100_0000_01b3);
     }
 
-    pub fn mix_bytes(&mut self, bytes: &[u8]) {
+    pub(crate) fn mix_bytes(&mut self, bytes: &[u8]) {
         for chunk in bytes.chunks(8) {
             let mut word = [0; 8];
             word[..chunk.len()].copy_from_slice(chunk);

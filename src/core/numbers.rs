@@ -94,7 +94,7 @@ pub fn signed(value: Option<f64>) -> String {
 }
 
 /// The p-value of a test: ".023", "< .001".
-pub fn p_value(p: f64) -> String {
+pub(crate) fn p_value(p: f64) -> String {
     if p < 0.0005 { "< .001".into() } else { score(Some(p)) }
 }
 

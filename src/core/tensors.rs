@@ -57,7 +57,7 @@ impl File {
     }
 
     /// Whether it was written by wmic.
-    pub fn has_about(&self) -> bool {
+    pub(crate) fn has_about(&self) -> bool {
         self.about.is_some()
     }
 

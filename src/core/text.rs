@@ -1,12 +1,12 @@
 //! Names as text for people.
 
 /// A class name in words: "mallet percussion" for `mallet_percussion`.
-pub fn in_words(name: &str) -> String {
+pub(crate) fn in_words(name: &str) -> String {
     name.replace('_', " ").trim().to_owned()
 }
 
 /// `text` with a capital first letter.
-pub fn capitalised(text: &str) -> String {
+pub(crate) fn capitalised(text: &str) -> String {
     let mut letters = text.chars();
     letters.next().into_iter().flat_map(char::to_uppercase).chain(letters).collect()
 }

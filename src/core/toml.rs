@@ -12,7 +12,7 @@ const LIMIT: u64 = 1 << 20;
 ///
 /// # Errors
 /// `Data` with the line of the error.
-pub fn read_toml<T: serde::de::DeserializeOwned>(path: &Path) -> Result<T> {
+pub(crate) fn read_toml<T: serde::de::DeserializeOwned>(path: &Path) -> Result<T> {
     parse_toml(path, &read_toml_text(path)?)
 }
 

@@ -113,7 +113,7 @@ impl AudioSet {
     }
 
     /// Whether there are times of labels.
-    pub fn has_times(&self) -> bool {
+    pub(crate) fn has_times(&self) -> bool {
         self.own.as_ref().is_some_and(|own| !own.times.is_empty())
     }
 

@@ -105,7 +105,7 @@ impl Features {
     }
 
     /// [`Features::spectrum`] of a clip, (its length, S).
-    pub fn spectrum_of(&self, clip: usize) -> Option<Array<f32>> {
+    pub(crate) fn spectrum_of(&self, clip: usize) -> Option<Array<f32>> {
         self.spectrum.as_ref().map(|values| self.rows(values, clip))
     }
 

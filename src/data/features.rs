@@ -45,7 +45,7 @@ pub(super) struct FeatureBuilder {
 }
 
 impl FeatureBuilder {
-    pub fn with_capacity(values: usize) -> Self {
+    pub(crate) fn with_capacity(values: usize) -> Self {
         FeatureBuilder { values: Values::U8(Vec::with_capacity(values)), max: 0.0 }
     }
 

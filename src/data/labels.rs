@@ -109,7 +109,7 @@ impl Labels {
     }
 
     /// Reads `sample_key`, `Y_true` and `Y_mask` of an archive.
-    pub fn of_npz(npz: &mut Npz, path: &Path, classes: usize) -> Result<Labels> {
+    pub(crate) fn of_npz(npz: &mut Npz, path: &Path, classes: usize) -> Result<Labels> {
         let keys = distinct(path, npz.member("sample_key")?.strings()?)?;
         let clips = keys.len();
         let entries = |npz: &mut Npz, name: &str, allowed: fn(f64) -> bool, range: &str| -> Result<Vec<f64>> {
@@ -217,7 +217,7 @@ impl Splits {
     /// Finds the clips of the two partitions among `keys`, which have `what`. Warns of missing keys.
     ///
     /// A split without any clip is an error if it is `needed`, else a warning.
-    pub fn locate(
+    pub(crate) fn locate(
         partitions: &[Partition; 2],
         keys: &[String],
         what: &str,

@@ -109,12 +109,12 @@ impl Member<'_> {
     }
 
     /// Whether the elements are floating-point numbers.
-    pub fn is_float(&self) -> bool {
+    pub(crate) fn is_float(&self) -> bool {
         self.dtype.type_char() == TypeChar::Float
     }
 
     /// Whether the elements are 16-bit floating-point numbers as this machine's files have them, little-endian.
-    pub fn is_half(&self) -> bool {
+    pub(crate) fn is_half(&self) -> bool {
         self.is_float() && self.dtype.num_bytes() == Some(2) && self.dtype.endianness() == Endianness::Little
     }
 

@@ -93,7 +93,7 @@ impl Extracted {
 /// An extraction in progress, in a folder of its own: `job.json` identifies it, `rows.bin` has the features,
 /// `spectra.bin` the spectra beside them, `done.jsonl` a line for each file done. The folder is locked until this is
 /// dropped.
-pub struct Extraction {
+pub(crate) struct Extraction {
     folder: PathBuf,
     job: String,
     /// Of the features and the spectra.

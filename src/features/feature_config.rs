@@ -48,12 +48,12 @@ impl FeatureConfig {
     }
 
     /// Whether its features are stored in 8 bits rather than 16.
-    pub fn is_in_bytes(&self) -> bool {
+    pub(crate) fn is_in_bytes(&self) -> bool {
         self.kind.row().embedding && !self.is_scaled()
     }
 
     /// Whether the spectrum of the sound is recorded beside its features, which do not contain it: those of networks.
-    pub fn has_spectrum(&self) -> bool {
+    pub(crate) fn has_spectrum(&self) -> bool {
         self.kind.row().weights.is_some()
     }
 

@@ -142,7 +142,7 @@ impl FrontEnd {
     }
 
     /// Whether VGGish ends with a ReLU, once the weights have been loaded.
-    pub fn has_last_relu(&self) -> bool {
+    pub(crate) fn has_last_relu(&self) -> bool {
         self.last_relu.unwrap_or(true)
     }
 

@@ -78,7 +78,7 @@ pub struct Adapter {
 
 impl Adapter {
     /// Name of the vendor with the adapter's PCI or Khronos number.
-    pub fn vendor_name(&self) -> String {
+    pub(crate) fn vendor_name(&self) -> String {
         match self.vendor {
             0x10de => "NVIDIA",
             0x1002 | 0x1022 => "AMD",

@@ -92,7 +92,7 @@ impl Gpu {
     }
 
     /// Waits for the device and copies several buffers back at once, as raw bits.
-    pub fn read_many(&self, buffers: &[&Buffer]) -> Result<Vec<Vec<u32>>> {
+    pub(crate) fn read_many(&self, buffers: &[&Buffer]) -> Result<Vec<Vec<u32>>> {
         let ranges: Vec<_> = buffers.iter().map(|b| (*b, 0, b.len)).collect();
         let words = self.read_words(&ranges)?;
         let mut rest = words.as_slice();

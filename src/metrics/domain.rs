@@ -23,7 +23,7 @@ const DEVIATIONS: f64 = 3.0;
 /// Clips below which nothing is fitted.
 const FEWEST: usize = 50;
 /// Clips below which no limit is set for a length.
-pub const FEWEST_OTHERS: usize = 10;
+pub(crate) const FEWEST_OTHERS: usize = 10;
 
 /// Log energies of a clip.
 const ENERGIES: usize = 4;
@@ -118,7 +118,7 @@ impl Domain {
     }
 
     /// Whether its parts fit together, as in one that was fitted.
-    pub fn is_valid(&self) -> bool {
+    pub(crate) fn is_valid(&self) -> bool {
         let positive = |limit: &f64| limit.is_finite() && *limit > 0.0;
         let sized = self.instances.is_valid() && self.clips.is_valid() && self.clips.mean.len() == ENERGIES;
         sized && !self.limits.is_empty() && self.limits.iter().all(positive)

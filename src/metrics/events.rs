@@ -4,9 +4,9 @@
 use std::ops::AddAssign;
 
 /// Seconds of a segment.
-pub const SEGMENT: f64 = 1.0;
+pub(crate) const SEGMENT: f64 = 1.0;
 /// Seconds by which the onset of a matching event may be off, and its offset unless half its length is more.
-pub const COLLAR: f64 = 0.2;
+pub(crate) const COLLAR: f64 = 0.2;
 /// Fraction of a true event's length by which the offset of a matching one may be off.
 const LENGTH_FRACTION: f64 = 0.5;
 

@@ -111,7 +111,7 @@ pub struct Metric {
 
 /// The F1 of a class.
 #[derive(Clone, Copy, Debug)]
-pub struct ClassF1 {
+pub(crate) struct ClassF1 {
     /// Its key in `test.json`.
     pub name: &'static str,
     /// Mean over the seeds, and standard deviation.
@@ -167,7 +167,7 @@ impl Task {
     }
 
     /// The F1 of a class, by which classes are ordered.
-    pub fn class_f1(self) -> ClassF1 {
+    pub(crate) fn class_f1(self) -> ClassF1 {
         match self {
             Task::MultiLabel => ClassF1 { name: "f1_pn", of: |c| (c.f1_pn, c.f1_pn_std), mean: |s| s.f1_pn },
             Task::SingleLabel => ClassF1 { name: "f1_pos", of: |c| (c.f1_pos, c.f1_pos_std), mean: |s| s.f1_pos },
@@ -206,7 +206,7 @@ pub fn score(p: &Array<f64>, targets: &Array<f32>, observed: &Array<bool>) -> (S
 }
 
 /// As [`score`], with a threshold for each class.
-pub fn score_at(
+pub(crate) fn score_at(
     p: &Array<f64>,
     targets: &Array<f32>,
     observed: &Array<bool>,

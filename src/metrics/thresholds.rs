@@ -97,7 +97,7 @@ impl From<Threshold> for Spelled {
 
 /// The threshold with the best f1_pn of a class, from pairs of probability and label: half-way between two neighbouring
 /// probabilities, and among equals the one nearest to 0.5. 0.5 unless both labels occur.
-pub fn tune(pairs: &[(f32, bool)]) -> f64 {
+pub(crate) fn tune(pairs: &[(f32, bool)]) -> f64 {
     let present = pairs.iter().filter(|a| a.1).count() as u64;
     let absent = pairs.len() as u64 - present;
     if present == 0 || absent == 0 {

@@ -197,7 +197,7 @@ fn cases() -> Vec<Case> {
     ]
 }
 
-pub const OP: Entry = Entry {
+pub(crate) const OP: Entry = Entry {
     name: "activation",
     about: "ReLU, leaky ReLU, sigmoid, tanh, each with dropout fused in",
     shaders: &[&SHADER, &VEC4],

@@ -128,4 +128,4 @@ fn cases() -> Vec<Case> {
     ]
 }
 
-pub const OP: Entry = Entry { name: "adagrad", about: "Adagrad's update in place", shaders: &[&SHADER], cases };
+pub(crate) const OP: Entry = Entry { name: "adagrad", about: "Adagrad's update in place", shaders: &[&SHADER], cases };

@@ -161,4 +161,4 @@ fn cases() -> Vec<Case> {
     cases
 }
 
-pub const OP: Entry = Entry { name: "adam", about: "Adam's update in place", shaders: &[&SHADER], cases };
+pub(crate) const OP: Entry = Entry { name: "adam", about: "Adam's update in place", shaders: &[&SHADER], cases };

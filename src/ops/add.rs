@@ -75,4 +75,4 @@ fn cases() -> Vec<Case> {
     ]
 }
 
-pub const OP: Entry = Entry { name: "add", about: "residual sum", shaders: &[&SHADER, &VEC4], cases };
+pub(crate) const OP: Entry = Entry { name: "add", about: "residual sum", shaders: &[&SHADER, &VEC4], cases };

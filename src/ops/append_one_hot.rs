@@ -19,7 +19,7 @@ params! {
 
 /// Inputs: x.
 #[derive(Clone, Copy, Debug)]
-pub struct AppendOneHot {
+pub(crate) struct AppendOneHot {
     pub n: usize,
 }
 
@@ -99,5 +99,5 @@ fn cases() -> Vec<Case> {
     ]
 }
 
-pub const OP: Entry =
+pub(crate) const OP: Entry =
     Entry { name: "append_one_hot", about: "one-hot frequency band appended", shaders: &[&SHADER], cases };

@@ -226,5 +226,5 @@ fn cases() -> Vec<Case> {
     ]
 }
 
-pub const OP: Entry =
+pub(crate) const OP: Entry =
     Entry { name: "attention_pool", about: "attention over valid instances", shaders: &[&SHADER, &VEC4], cases };

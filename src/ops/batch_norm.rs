@@ -414,7 +414,7 @@ fn cases() -> Vec<Case> {
     ]
 }
 
-pub const OP: Entry = Entry {
+pub(crate) const OP: Entry = Entry {
     name: "batch_norm",
     about: "batch norm of valid instances, ReLU and dropout",
     shaders: &[&SHADER, &VEC4],

@@ -141,4 +141,5 @@ fn cases() -> Vec<Case> {
     ]
 }
 
-pub const OP: Entry = Entry { name: "clip_dropout", about: "dropout, one mask per clip", shaders: &[&SHADER], cases };
+pub(crate) const OP: Entry =
+    Entry { name: "clip_dropout", about: "dropout, one mask per clip", shaders: &[&SHADER], cases };

@@ -187,7 +187,7 @@ fn cases() -> Vec<Case> {
     ]
 }
 
-pub const OP: Entry =
+pub(crate) const OP: Entry =
     Entry { name: "concat", about: "clips concatenated in time (augmentation)", shaders: &[&SHADER, &VEC4], cases };
 
 #[cfg(test)]

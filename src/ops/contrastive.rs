@@ -159,7 +159,7 @@ fn cases() -> Vec<Case> {
     ]
 }
 
-pub const OP: Entry = Entry {
+pub(crate) const OP: Entry = Entry {
     name: "contrastive",
     about: "contrastive loss of two encodings",
     shaders: &[&SHADER, &mean_of_rows::SHADER],

@@ -514,7 +514,7 @@ fn cases() -> Vec<Case> {
     cases
 }
 
-pub const OP: Entry = Entry {
+pub(crate) const OP: Entry = Entry {
     name: "conv2d",
     about: "convolution of images, 'same' padding, ReLU fused",
     shaders: &[

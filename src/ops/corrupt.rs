@@ -33,7 +33,7 @@ pub enum Noise {
 
 /// Inputs: x, clock. Output: y.
 #[derive(Clone, Copy, Debug)]
-pub struct Corrupt {
+pub(crate) struct Corrupt {
     pub noise: Noise,
     /// Distinguishes the draws of a model.
     pub stream: u32,
@@ -142,7 +142,8 @@ fn cases() -> Vec<Case> {
     ]
 }
 
-pub const OP: Entry = Entry { name: "corrupt", about: "normal noise, or random zeros", shaders: &[&SHADER], cases };
+pub(crate) const OP: Entry =
+    Entry { name: "corrupt", about: "normal noise, or random zeros", shaders: &[&SHADER], cases };
 
 #[cfg(test)]
 mod tests {

@@ -181,7 +181,7 @@ fn cases() -> Vec<Case> {
     ]
 }
 
-pub const OP: Entry = Entry {
+pub(crate) const OP: Entry = Entry {
     name: "cosine_loss",
     about: "cosine embedding loss of pairs",
     shaders: &[&SHADER, &DIFFER, &mean_of_rows::SHADER],

@@ -24,7 +24,7 @@ params! {
 
 /// Inputs: x, groups, h.
 #[derive(Clone, Copy, Debug)]
-pub struct Wavelets {
+pub(crate) struct Wavelets {
     /// Samples from one frame to the next, at least 1.
     pub hop_length: usize,
     /// T.
@@ -39,7 +39,13 @@ pub struct Wavelets {
 ///
 /// # Errors
 /// `Shape` for a hop of 0, no frames or no samples.
-pub fn wavelets(g: &mut Graph, x: Tensor, bank: &WaveletBank, hop_length: usize, frames: usize) -> Result<Tensor> {
+pub(crate) fn wavelets(
+    g: &mut Graph,
+    x: Tensor,
+    bank: &WaveletBank,
+    hop_length: usize,
+    frames: usize,
+) -> Result<Tensor> {
     let groups = g.constant(Spec::u32([bank.groups().len(), 3]), bank.groups().as_flattened().to_vec());
     let taps = bank.taps().as_flattened().iter().map(|v| v.to_bits()).collect();
     let taps = g.constant(Spec::f32([bank.taps().len(), 8]), taps);
@@ -149,5 +155,5 @@ fn cases() -> Vec<Case> {
     ]
 }
 
-pub const OP: Entry =
+pub(crate) const OP: Entry =
     Entry { name: "cqt", about: "magnitudes of constant-Q filters", shaders: &[&SHADER, &SUBGROUP8], cases };

@@ -151,5 +151,5 @@ fn cases() -> Vec<Case> {
     ]
 }
 
-pub const OP: Entry =
+pub(crate) const OP: Entry =
     Entry { name: "cross_entropy", about: "softmax cross-entropy, single-label", shaders: &[&SHADER], cases };

@@ -36,7 +36,7 @@ struct Normal {
 }
 
 /// Adds locations (B, 2) that are uniform in [-1, 1]^2. `clock` u32 (4); `stream` distinguishes the draws of a model.
-pub fn draw_uniform(g: &mut Graph, clock: Tensor, batch: usize, stream: u32) -> Result<Tensor> {
+pub(crate) fn draw_uniform(g: &mut Graph, clock: Tensor, batch: usize, stream: u32) -> Result<Tensor> {
     Ok(g.push(Uniform { batch, stream }, &[clock])?[0])
 }
 
@@ -158,7 +158,7 @@ fn cases() -> Vec<Case> {
     ]
 }
 
-pub const OP: Entry = Entry {
+pub(crate) const OP: Entry = Entry {
     name: "draw_location",
     about: "glimpse location drawn from a normal distribution",
     shaders: &[&SHADER],

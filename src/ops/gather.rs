@@ -322,4 +322,5 @@ fn cases() -> Vec<Case> {
     ]
 }
 
-pub const OP: Entry = Entry { name: "gather", about: "batch gather and dequantisation", shaders: &[&SHADER], cases };
+pub(crate) const OP: Entry =
+    Entry { name: "gather", about: "batch gather and dequantisation", shaders: &[&SHADER], cases };

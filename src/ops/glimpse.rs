@@ -30,7 +30,7 @@ pub type Patch = [usize; 2];
 struct Glimpse(Vec<Patch>);
 
 /// Values of a glimpse.
-pub fn glimpse_len(patches: &[Patch]) -> usize {
+pub(crate) fn glimpse_len(patches: &[Patch]) -> usize {
     patches.iter().map(|[frames, bands]| frames * bands).sum()
 }
 
@@ -166,5 +166,5 @@ fn cases() -> Vec<Case> {
     ]
 }
 
-pub const OP: Entry =
+pub(crate) const OP: Entry =
     Entry { name: "glimpse", about: "patches of a spectrogram around a location", shaders: &[&SHADER], cases };

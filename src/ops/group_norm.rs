@@ -249,5 +249,5 @@ fn cases() -> Vec<Case> {
     ]
 }
 
-pub const OP: Entry =
+pub(crate) const OP: Entry =
     Entry { name: "group_norm", about: "group norm of each clip's valid instances", shaders: &[&SHADER, &VEC4], cases };

@@ -28,7 +28,7 @@ const ATTENUATION: f64 = 96.0;
 
 /// Inputs: x, taps.
 #[derive(Clone, Copy, Debug)]
-pub struct Halve;
+pub(crate) struct Halve;
 
 /// Adds it. `x` (B, S) -> (B, ceil(S / 2)). Up to 0.8 of the new Nyquist frequency amplitudes are kept to within 2e-5;
 /// beyond 1.2 of it they are 94 dB down, and between them aliases fall between 0.8 and 1.
@@ -125,4 +125,4 @@ fn cases() -> Vec<Case> {
     ]
 }
 
-pub const OP: Entry = Entry { name: "halve", about: "downsampling by 2", shaders: &[&SHADER], cases };
+pub(crate) const OP: Entry = Entry { name: "halve", about: "downsampling by 2", shaders: &[&SHADER], cases };

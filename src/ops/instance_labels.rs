@@ -157,7 +157,7 @@ fn cases() -> Vec<Case> {
     ]
 }
 
-pub const OP: Entry =
+pub(crate) const OP: Entry =
     Entry { name: "instance_labels", about: "labels of the instances of a batch", shaders: &[&SHADER], cases };
 
 #[cfg(test)]

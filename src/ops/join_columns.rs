@@ -94,5 +94,5 @@ fn cases() -> Vec<Case> {
     ]
 }
 
-pub const OP: Entry =
+pub(crate) const OP: Entry =
     Entry { name: "join_columns", about: "concatenation along the innermost axis", shaders: &[&SHADER], cases };

@@ -99,5 +99,5 @@ fn cases() -> Vec<Case> {
     ]
 }
 
-pub const OP: Entry =
+pub(crate) const OP: Entry =
     Entry { name: "last_instance", about: "the last valid instance of a clip", shaders: &[&SHADER, &VEC4], cases };

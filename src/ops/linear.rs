@@ -458,7 +458,7 @@ fn cases() -> Vec<Case> {
     cases
 }
 
-pub const OP: Entry = Entry {
+pub(crate) const OP: Entry = Entry {
     name: "linear",
     about: "fully connected layer, also grouped, ReLU fused",
     shaders: &[&SHADER, &SUBGROUP8, &relu_gradient::SHADER, &relu_gradient::VEC4],

@@ -385,7 +385,7 @@ fn cases() -> Vec<Case> {
     ]
 }
 
-pub const OP: Entry = Entry {
+pub(crate) const OP: Entry = Entry {
     name: "masked_bce",
     about: "binary cross-entropy of known labels, plain or focal",
     shaders: &[&SHADER],

@@ -39,7 +39,7 @@ impl Rounding {
 
 /// Input: x.
 #[derive(Clone, Copy, Debug)]
-pub struct MaxPool2d {
+pub(crate) struct MaxPool2d {
     pub rounding: Rounding,
     /// y = max(0, pooled x).
     pub relu: bool,
@@ -176,5 +176,5 @@ fn cases() -> Vec<Case> {
     ]
 }
 
-pub const OP: Entry =
+pub(crate) const OP: Entry =
     Entry { name: "max_pool2d", about: "2 x 2 max pooling, ReLU fused", shaders: &[&SHADER, &VEC4], cases };

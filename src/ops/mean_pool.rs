@@ -138,5 +138,5 @@ fn cases() -> Vec<Case> {
     ]
 }
 
-pub const OP: Entry =
+pub(crate) const OP: Entry =
     Entry { name: "mean_pool", about: "mean over valid instances", shaders: &[&SHADER, &VEC4], cases };

@@ -178,4 +178,4 @@ fn cases() -> Vec<Case> {
     ]
 }
 
-pub const OP: Entry = Entry { name: "mel", about: "mel bands, linear, log or dB", shaders: &[&SHADER], cases };
+pub(crate) const OP: Entry = Entry { name: "mel", about: "mel bands, linear, log or dB", shaders: &[&SHADER], cases };

@@ -189,7 +189,7 @@ fn cases() -> Vec<Case> {
     ]
 }
 
-pub const OP: Entry = Entry { name: "mixup", about: "mixup (augmentation)", shaders: &[&SHADER, &VEC4], cases };
+pub(crate) const OP: Entry = Entry { name: "mixup", about: "mixup (augmentation)", shaders: &[&SHADER, &VEC4], cases };
 
 #[cfg(test)]
 mod tests {

@@ -137,7 +137,7 @@ fn cases() -> Vec<Case> {
     ]
 }
 
-pub const OP: Entry = Entry {
+pub(crate) const OP: Entry = Entry {
     name: "overlap_add",
     about: "sum of shifted frames, as of a transposed convolution",
     shaders: &[&SHADER],

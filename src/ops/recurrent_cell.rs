@@ -218,5 +218,5 @@ fn cases() -> Vec<Case> {
     ]
 }
 
-pub const OP: Entry =
+pub(crate) const OP: Entry =
     Entry { name: "recurrent_cell", about: "a single step of a recurrent cell", shaders: &[&SHADER, &VEC4], cases };

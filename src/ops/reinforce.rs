@@ -147,5 +147,5 @@ fn cases() -> Vec<Case> {
     ]
 }
 
-pub const OP: Entry =
+pub(crate) const OP: Entry =
     Entry { name: "reinforce", about: "policy gradient with a learned baseline", shaders: &[&SHADER], cases };

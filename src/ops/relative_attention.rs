@@ -469,7 +469,7 @@ fn cases() -> Vec<Case> {
     ]
 }
 
-pub const OP: Entry = Entry {
+pub(crate) const OP: Entry = Entry {
     name: "relative_attention",
     about: "2D relative self-attention, fused, flash style",
     shaders: &[&SHADER, &SUBGROUP8, &TABLES],

@@ -116,4 +116,4 @@ fn cases() -> Vec<Case> {
     ]
 }
 
-pub const OP: Entry = Entry { name: "reward", about: "accuracy summed over steps", shaders: &[&SHADER], cases };
+pub(crate) const OP: Entry = Entry { name: "reward", about: "accuracy summed over steps", shaders: &[&SHADER], cases };

@@ -94,7 +94,7 @@ fn permuted(i: usize, n: usize, epoch: u32, stream: u32, key: [u32; 2]) -> usize
 }
 
 /// The kernel's output in step `step` of the replica of seed `key`, for callers that need it before the kernel runs.
-pub fn batch_rows(pool: &[u32], batch: usize, order: Order, key: [u32; 2], step: usize) -> Vec<u32> {
+pub(crate) fn batch_rows(pool: &[u32], batch: usize, order: Order, key: [u32; 2], step: usize) -> Vec<u32> {
     let n = pool.len();
     let batches = n.div_ceil(batch);
     let (epoch, first) = ((step / batches) as u32, step % batches * batch);
@@ -178,7 +178,8 @@ fn cases() -> Vec<Case> {
     ]
 }
 
-pub const OP: Entry = Entry { name: "sample", about: "row indices of a shuffled batch", shaders: &[&SHADER], cases };
+pub(crate) const OP: Entry =
+    Entry { name: "sample", about: "row indices of a shuffled batch", shaders: &[&SHADER], cases };
 
 #[cfg(test)]
 mod tests {

@@ -96,4 +96,5 @@ fn cases() -> Vec<Case> {
     ]
 }
 
-pub const OP: Entry = Entry { name: "sgd", about: "gradient descent's update in place", shaders: &[&SHADER], cases };
+pub(crate) const OP: Entry =
+    Entry { name: "sgd", about: "gradient descent's update in place", shaders: &[&SHADER], cases };

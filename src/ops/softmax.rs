@@ -100,4 +100,5 @@ fn cases() -> Vec<Case> {
     ]
 }
 
-pub const OP: Entry = Entry { name: "softmax", about: "softmax of the innermost axis", shaders: &[&SHADER], cases };
+pub(crate) const OP: Entry =
+    Entry { name: "softmax", about: "softmax of the innermost axis", shaders: &[&SHADER], cases };

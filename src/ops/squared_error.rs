@@ -137,7 +137,7 @@ fn cases() -> Vec<Case> {
     ]
 }
 
-pub const OP: Entry = Entry {
+pub(crate) const OP: Entry = Entry {
     name: "squared_error",
     about: "mean squared or absolute error",
     shaders: &[&SHADER, &mean_of_rows::SHADER],

@@ -101,4 +101,5 @@ fn cases() -> Vec<Case> {
     ]
 }
 
-pub const OP: Entry = Entry { name: "standardise", about: "standardised log magnitudes", shaders: &[&SHADER], cases };
+pub(crate) const OP: Entry =
+    Entry { name: "standardise", about: "standardised log magnitudes", shaders: &[&SHADER], cases };

@@ -245,4 +245,5 @@ fn cases() -> Vec<Case> {
 /// Clips of 10 s in the benchmark.
 const BENCH_CLIPS: usize = 20;
 
-pub const OP: Entry = Entry { name: "stft", about: "magnitude or power spectrogram", shaders: &[&SHADER], cases };
+pub(crate) const OP: Entry =
+    Entry { name: "stft", about: "magnitude or power spectrogram", shaders: &[&SHADER], cases };

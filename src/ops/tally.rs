@@ -154,4 +154,4 @@ fn cases() -> Vec<Case> {
     ]
 }
 
-pub const OP: Entry = Entry { name: "tally", about: "confusion counts", shaders: &[&SHADER], cases };
+pub(crate) const OP: Entry = Entry { name: "tally", about: "confusion counts", shaders: &[&SHADER], cases };

@@ -103,5 +103,5 @@ fn cases() -> Vec<Case> {
     ]
 }
 
-pub const OP: Entry =
+pub(crate) const OP: Entry =
     Entry { name: "track", about: "running loss of the epoch, step counter", shaders: &[&SHADER], cases };

@@ -12,7 +12,7 @@ use crate::run::network;
 use crate::run::weights::About;
 
 /// A trained model and clips to predict. Clips and weights are uploaded once.
-pub enum ClipPredictor<'a> {
+pub(crate) enum ClipPredictor<'a> {
     Network(Box<Predictor>),
     /// The forests of all seeds, which run on the CPU.
     Forest(&'a [Forest], &'a Features),

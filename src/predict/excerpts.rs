@@ -125,7 +125,7 @@ impl Excerpts {
     }
 
     /// Takes the loudest level of the next excerpt into account.
-    pub fn raise_loudest(&mut self, loudest: Loudest) {
+    pub(crate) fn raise_loudest(&mut self, loudest: Loudest) {
         self.loudest = self.loudest.max(loudest);
     }
 
@@ -135,7 +135,7 @@ impl Excerpts {
     }
 
     /// Whether everything so far is silent.
-    pub fn is_silent(&self) -> bool {
+    pub(crate) fn is_silent(&self) -> bool {
         self.loudest.instance < self.gate()
     }
 
@@ -214,7 +214,7 @@ impl Excerpts {
     }
 
     /// Adds an excerpt in which nothing plays. It does not contribute to the recording's probabilities.
-    pub fn add_silence(&mut self, start: f64, levels: &[f32]) {
+    pub(crate) fn add_silence(&mut self, start: f64, levels: &[f32]) {
         self.cover(&Placement { start, parts: &[], levels, distance: None });
     }
 
@@ -258,7 +258,7 @@ impl Excerpts {
 
     /// Seconds of the parts that are unlike the training clips, if others are not: of these excerpts, without what
     /// others cover too.
-    pub fn outlying(&self) -> Vec<(f64, f64)> {
+    pub(crate) fn outlying(&self) -> Vec<(f64, f64)> {
         let mut of_others = vec![false; self.covered.len()];
         let (outliers, others): (Vec<_>, Vec<_>) = self.audible().partition(|excerpt| excerpt.is_outlier());
         others.iter().for_each(|excerpt| of_others[excerpt.cells.clone()].fill(true));

@@ -62,7 +62,7 @@ impl Recognition {
     }
 
     /// The present instruments, then the others; each the most probable first.
-    pub fn present_first(&self) -> Vec<&Instrument> {
+    pub(crate) fn present_first(&self) -> Vec<&Instrument> {
         let mut ranked = self.ranked();
         ranked.sort_by_key(|i| !i.present);
         ranked

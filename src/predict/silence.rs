@@ -2,13 +2,13 @@
 
 /// RMS level in dB of full scale below which an instance is silent whatever surrounds it: below 16 bits' dither, at -96
 /// dB, by a margin that noisy converters need.
-pub const ABSOLUTE: f32 = -80.0;
+pub(crate) const ABSOLUTE: f32 = -80.0;
 /// Seconds of the frames by which the end of an excerpt is found.
 const FRAME: f64 = 0.01;
 
 /// The loudest of a recording, in dB of full scale.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Loudest {
+pub(crate) struct Loudest {
     /// RMS of an instance.
     pub instance: f32,
     /// A single sample.
@@ -16,8 +16,8 @@ pub struct Loudest {
 }
 
 impl Loudest {
-    pub const NOTHING: Loudest = Loudest { instance: f32::NEG_INFINITY, sample: f32::NEG_INFINITY };
-    pub const FULL_SCALE: Loudest = Loudest { instance: 0.0, sample: 0.0 };
+    pub(crate) const NOTHING: Loudest = Loudest { instance: f32::NEG_INFINITY, sample: f32::NEG_INFINITY };
+    pub(crate) const FULL_SCALE: Loudest = Loudest { instance: 0.0, sample: 0.0 };
 
     pub fn max(self, other: Loudest) -> Loudest {
         Loudest { instance: self.instance.max(other.instance), sample: self.sample.max(other.sample) }
@@ -32,7 +32,7 @@ impl Loudest {
 
 /// Levels of the instances of an excerpt.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Levels {
+pub(crate) struct Levels {
     /// Samples of an instance.
     block: usize,
     /// dB of full scale, of each instance; the last may be shorter than the others.
@@ -46,7 +46,7 @@ pub struct Levels {
 
 /// An excerpt without its silent instances.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Audible {
+pub(crate) struct Audible {
     pub samples: Vec<f32>,
     /// Which of the excerpt's instances are left, rising.
     pub instances: Vec<usize>,
@@ -71,7 +71,7 @@ impl Levels {
 
     /// What of the samples is at least as loud as `gate`: whole instances side by side, and after the last one nothing
     /// of the silence that follows its sound. `None` if all is silent.
-    pub fn audible(&self, samples: &[f32], gate: f32) -> Option<Audible> {
+    pub(crate) fn audible(&self, samples: &[f32], gate: f32) -> Option<Audible> {
         let instances: Vec<usize> = (0..self.instances.len()).filter(|&i| self.instances[i] >= gate).collect();
         let last = *instances.last()?;
         let start = last * self.block;

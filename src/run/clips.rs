@@ -90,7 +90,7 @@ fn features_of(config: &Config, kind: FeatureKind) -> Option<PathBuf> {
 }
 
 /// The audio from which [`load_clips`] extracts features, and how; `None` if it reads them from a file.
-pub fn audio_of(config: &Config) -> Result<Option<(AudioSet, FeatureConfig)>> {
+pub(crate) fn audio_of(config: &Config) -> Result<Option<(AudioSet, FeatureConfig)>> {
     let kind = config.kind()?;
     if features_of(config, kind).is_some() || kind.row().published && has_features(&config.dataset) {
         return Ok(None);

@@ -389,7 +389,7 @@ impl Config {
 
     /// Weight of the loss of instances on a dataset with labels of instances (`strong`) or without: 0 if they are not
     /// trained on.
-    pub fn weight_of_instances(&self, strong: bool) -> f64 {
+    pub(crate) fn weight_of_instances(&self, strong: bool) -> f64 {
         let usable = strong && self.augment.is_empty() && self.model().is_ok_and(|model| on_instances(model).is_none());
         if usable { self.strong_weight.unwrap_or(STRONG_WEIGHT) } else { 0.0 }
     }

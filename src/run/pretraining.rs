@@ -18,7 +18,7 @@ pub(super) fn settings(config: &Config) -> Result<&Pretraining> {
 }
 
 /// Whether an objective needs labels of its sounds.
-pub fn needs_labels(objective: &str) -> bool {
+pub(crate) fn needs_labels(objective: &str) -> bool {
     needed(objective).is_some()
 }
 
@@ -59,7 +59,7 @@ pub(crate) fn words(gpu: &Gpu, data: &Dataset) -> Result<Vec<(String, Buffer)>> 
 ///
 /// # Errors
 /// `Usage` for a model that is not an objective.
-pub fn constant_loss(config: &Config, data: &Dataset) -> Result<f64> {
+pub(crate) fn constant_loss(config: &Config, data: &Dataset) -> Result<f64> {
     let (pretrain, k) = (settings(config)?, data.classes.len());
     let validation = data.validation.as_deref().unwrap_or_default();
     let targets = |patch: &u32| data.targets[*patch as usize * k..][..k].iter().map(|v| f64::from(*v));

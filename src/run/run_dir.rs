@@ -86,12 +86,12 @@ impl RunRecord {
 
 impl Environment {
     /// Whether these are the clips that the run was started with.
-    pub fn has_clips_of(&self, data: &Dataset) -> bool {
+    pub(crate) fn has_clips_of(&self, data: &Dataset) -> bool {
         self.data == hex(data.fingerprint())
     }
 
     /// Whether these are also the splits that it was started with.
-    pub fn has_splits_of(&self, data: &Dataset) -> bool {
+    pub(crate) fn has_splits_of(&self, data: &Dataset) -> bool {
         self.has_clips_of(data) && self.splits == hex(data.splits_fingerprint())
     }
 
@@ -327,7 +327,7 @@ impl RunDir {
         read.ok().filter(Domain::is_valid).map(Some).ok_or_else(damaged)
     }
 
-    pub fn write_domain(&self, domain: &Domain) -> Result<()> {
+    pub(crate) fn write_domain(&self, domain: &Domain) -> Result<()> {
         let text = serde_json::to_string(domain).expect("numbers serialise");
         write_atomic(self.path.join(DOMAIN), |out| writeln!(out, "{text}"))
     }

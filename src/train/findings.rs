@@ -24,7 +24,7 @@ const NEAREST: usize = 3;
 pub const RANKS: [usize; 3] = [1, 5, 10];
 
 /// Words, each with those nearest to it and their cosines.
-pub type NearestWords = Vec<(String, Vec<(String, f64)>)>;
+pub(crate) type NearestWords = Vec<(String, Vec<(String, f64)>)>;
 
 /// What a front end has learned.
 #[derive(Clone, Debug, Default)]

@@ -39,7 +39,7 @@ pub struct EpochSums {
 }
 
 /// Parameters by name.
-pub type NamedArrays = Vec<(String, Array<f32>)>;
+pub(crate) type NamedArrays = Vec<(String, Array<f32>)>;
 
 pub struct Learner<'g> {
     gpu: &'g Gpu,

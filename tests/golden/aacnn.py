@@ -1,4 +1,5 @@
-"""AACNN at 1/8 of its width with formula weights: predictions, a training step, for all percentages of attention and both spectra."""
+"""AACNN at 1/8 of its width with formula weights: predictions, a training step, for all percentages of attention and
+both spectra."""
 
 import torch
 from torch import Tensor, nn
@@ -8,7 +9,8 @@ from formula import set_weights, uniform
 from models import NOISE, summary
 
 CLIPS, CLASSES = 2, 19
-# Of the inputs. Where another is named, the usual ones are so near to kinks of ReLU and max-pool that f32 is on the other side.
+# Of the inputs. Where another is named, the usual ones are so near to kinks of ReLU and max-pool that f32 is on the
+# other side.
 X_SALT, SALTS = 5000, {("stft", 25): 5001, ("stft", 75): 5001, ("cqt", 75): 5001}
 WHOLE = 40  # entries up to which a gradient is stored whole
 
@@ -45,11 +47,13 @@ def case(kind: str, attention: int) -> dict[str, Tensor]:
 
 def aacnn() -> dict[str, Tensor]:
     """All tensors of `aacnn.safetensors`, named `<spectrum>.<attention>.<tensor>`."""
-    return {f"{kind}.{a}.{tensor}": value for kind in BINS for a in ATTENTION for tensor, value in case(kind, a).items()} | block()
+    cases = {(kind, a): case(kind, a) for kind in BINS for a in ATTENTION}
+    return {f"{kind}.{a}.{tensor}": v for (kind, a), of in cases.items() for tensor, v in of.items()} | block()
 
 
 def block() -> dict[str, Tensor]:
-    """An augmented convolution with its batch norm and ReLU, 16 to 32 channels, half of them attention's, on 6 x 33 positions: `block.<tensor>`."""
+    """An augmented convolution with its batch norm and ReLU, 16 to 32 channels, half of them attention's, on 6 x 33
+    positions: `block.<tensor>`."""
     layer = nn.ModuleDict({"layer": AugmentedConv2d(16, 32, 16, 6, 33)}).double()
     set_weights(layer)
     x = uniform((CLIPS, 6, 33, 16), 5100, -1.5, 1.5).requires_grad_()

@@ -25,7 +25,9 @@ def attention() -> dict[str, Tensor]:
     out = {}
     for i, (name, (h, w, key, value)) in enumerate(CASES.items()):
         shapes = {"qkv": (BATCH, h, w, HEADS * (2 * key + value)), "rel_h": (2 * h - 1, key), "rel_w": (2 * w - 1, key)}
-        inputs = {n: uniform(s, 4000 + 10 * i + j, -1.5, 1.5).requires_grad_() for j, (n, s) in enumerate(shapes.items())}
+        inputs = {
+            n: uniform(s, 4000 + 10 * i + j, -1.5, 1.5).requires_grad_() for j, (n, s) in enumerate(shapes.items())
+        }
         y = eager(*inputs.values(), HEADS, key, value)
         dy = uniform(y.shape, 4003 + 10 * i, -1.5, 1.5)
         tensors = {"y": y} | {f"d{n}": g for n, g in zip(inputs, torch.autograd.grad(y, list(inputs.values()), dy))}

@@ -13,7 +13,8 @@ from formula import frac
 
 SIGNAL_SALT = 2000
 
-# librosa's settings beside sr: name -> (sr, samples, n_fft, hop_length, win_length, n_mels, fmin, fmax, htk, norm, centred, power)
+# librosa's settings beside sr: name -> (sr, samples, n_fft, hop_length, win_length, n_mels, fmin, fmax, htk, norm,
+# centred, power)
 SETS = {
     "slaney": (22050, 11025, 2048, 512, 2048, 128, 0.0, 11025.0, False, "slaney", True, 2.0),
     "htk": (16000, 9000, 1024, 256, 800, 40, 50.0, 7000.0, True, None, False, 1.0),
@@ -54,14 +55,16 @@ def audio() -> dict[str, torch.Tensor]:
     for i, (name, settings) in enumerate(SETS.items()):
         sr, samples, n_fft, hop, win, n_mels, fmin, fmax, htk, norm, centred, power = settings
         y = signal(sr, samples, i)
-        stft = librosa.stft(y, n_fft=n_fft, hop_length=hop, win_length=win, center=centred, pad_mode="reflect", dtype=np.complex128)
+        how = {"n_fft": n_fft, "hop_length": hop, "win_length": win, "center": centred, "pad_mode": "reflect"}
+        stft = librosa.stft(y, dtype=np.complex128, **how)
         bank = librosa.filters.mel(
             sr=sr, n_fft=n_fft, n_mels=n_mels, fmin=fmin, fmax=fmax, htk=htk, norm=norm, dtype=np.float64
         )
         mel = bank @ np.abs(stft) ** power
         tensors[f"{name}.x"] = torch.from_numpy(y[None])
         tensors[f"{name}.mel"] = torch.from_numpy(mel.T[None].copy())
-        tensors[f"{name}.db"] = torch.from_numpy(librosa.power_to_db(mel, ref=1.0, amin=1e-10, top_db=None).T[None].copy())
+        db = librosa.power_to_db(mel, ref=1.0, amin=1e-10, top_db=None)
+        tensors[f"{name}.db"] = torch.from_numpy(db.T[None].copy())
     y = signal(16000, 16000, len(SETS))
     tensors["vggish.x"] = torch.from_numpy(y[None])
     tensors["vggish.log_mel"] = torch.from_numpy(vggish(y)[None])
@@ -80,13 +83,17 @@ def audio_files(folder: Path) -> None:
         path = folder / f"tone.{ending}"
         if not path.exists():
             soundfile.write(path, stereo, 16000, subtype=subtype)
-    # Three tenths of a second, mono, with delays, edits and fragments that libsndfile does not write; one has no tag and two channels.
+    # Three tenths of a second, mono, with delays, edits and fragments that libsndfile does not write; one has no tag
+    # and two channels.
     for name, options in [
         ("tone.m4a", "-ar 22050 -c:a aac -b:a 32k"),
         ("tone.opus", "-ar 48000 -c:a libopus -b:a 16k"),
         ("tone.webm", "-ar 48000 -c:a libopus -b:a 16k"),
         ("tone.mka", "-ar 22050 -c:a libvorbis -q:a 0"),
-        ("tone_fragments.m4a", "-ar 22050 -c:a aac -b:a 32k -movflags empty_moov+default_base_moof -frag_duration 60000"),
+        (
+            "tone_fragments.m4a",
+            "-ar 22050 -c:a aac -b:a 32k -movflags empty_moov+default_base_moof -frag_duration 60000",
+        ),
         ("tone_alac.m4a", "-ar 16000 -c:a alac"),
         ("tone_flac.oga", "-ar 16000 -c:a flac"),
         ("tone_stereo.mp3", "-ar 22050 -c:a libmp3lame -b:a 24k -ac 2 -write_xing 0 -id3v2_version 0"),
@@ -103,4 +110,5 @@ def clip(path: Path) -> dict:
     samples, sr = soundfile.read(path, dtype="float64", always_2d=True)
     mono = samples.mean(1)
     step = 4410
-    return {"sr": sr, "len": len(mono), "step": step, "power": float((mono**2).sum()), "samples": [round(v, 7) for v in mono[::step].tolist()]}
+    samples = [round(v, 7) for v in mono[::step].tolist()]
+    return {"sr": sr, "len": len(mono), "step": step, "power": float((mono**2).sum()), "samples": samples}

@@ -28,7 +28,8 @@ def is_joined(clip: int, probability: float) -> bool:
 
 
 def labels(of_partner: bool) -> tuple[list, list]:
-    """(target, observed): class k of every clip has one of the nine pairs of absent, unknown, present, beginning at k."""
+    """(target, observed): class k of every clip has one of the nine pairs of absent, unknown, present, beginning at
+    k."""
     target, observed = [], []
     for clip in range(CLIPS):
         pairs = [(clip + k) % 9 for k in range(CLASSES)]
@@ -55,7 +56,8 @@ def mix(x, x2, t, o, t2, o2, weights):
                 targets[b][k], known[b][k] = t[b][k], 1.0
             elif o2[b][k] and w < 0.5:
                 targets[b][k], known[b][k] = t2[b][k], 1.0
-    return {"y": y, "lengths": [POSITIONS * max(n, n2) for n, n2 in zip(LENGTHS, LENGTHS2)], "target": targets, "observed": known}
+    lengths = [POSITIONS * max(n, n2) for n, n2 in zip(LENGTHS, LENGTHS2)]
+    return {"y": y, "lengths": lengths, "target": targets, "observed": known}
 
 
 def join(x, x2, t, o, t2, o2, probability: float):

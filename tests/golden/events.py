@@ -37,6 +37,9 @@ def measures() -> dict:
     plain = lambda of: [[int(x["event_label"][1:]), x["event_onset"], x["event_offset"]] for x in of]
     return {
         "classes": CLASSES, "duration": DURATION, "truth": plain(truth), "estimated": plain(estimated),
-        "segments": {**{k: float(v) for k, v in s["f_measure"].items()}, "error_rate": float(s["error_rate"]["error_rate"])},
+        "segments": {
+            **{k: float(v) for k, v in s["f_measure"].items()},
+            "error_rate": float(s["error_rate"]["error_rate"]),
+        },
         "events": {k: float(v) for k, v in e["f_measure"].items()},
     }

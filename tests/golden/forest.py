@@ -14,7 +14,8 @@ def integers(shape, salt: int) -> np.ndarray:
 
 
 def dataset() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """X (N, T, F), labels and known (N, 2): an exclusive or and a sum of latent numbers, a tenth of the labels wrong."""
+    """X (N, T, F), labels and known (N, 2): an exclusive or and a sum of latent numbers, a tenth of the labels
+    wrong."""
     latent = integers((CLIPS, LATENT), 3002)
     x = integers((CLIPS, INSTANCES, BANDS), 3000) + latent[:, None, np.arange(BANDS) % LATENT]
     high = latent >= 64

@@ -1,4 +1,5 @@
-"""Convolutions and max pooling of images, and a reduced-width VGGish stack of them, channels last: inputs, outputs and gradients in f64."""
+"""Convolutions and max pooling of images, and a reduced-width VGGish stack of them, channels last: inputs, outputs and
+gradients in f64."""
 
 import torch
 from torch import Tensor, nn
@@ -20,7 +21,9 @@ def channels_last(x: Tensor) -> Tensor:
     return x.permute(0, 2, 3, 1)
 
 
-def conv2d(shape: tuple[int, int, int, int], n: int, size: int, salt: int, relu: bool, bias: bool = True) -> dict[str, Tensor]:
+def conv2d(
+    shape: tuple[int, int, int, int], n: int, size: int, salt: int, relu: bool, bias: bool = True
+) -> dict[str, Tensor]:
     """x (B, H, W, C) to n channels, 'same' padding; no argument of the ReLU is within 1e-4 of its kink."""
     c = shape[3]
     x = uniform(shape, salt).requires_grad_()
@@ -46,7 +49,8 @@ def max_pool2d(shape: tuple[int, int, int, int], salt: int, up: bool) -> dict[st
 
 
 def stack() -> dict[str, Tensor]:
-    """Two patches of 96 x 64 through VGGish's convolutions at 1/16 of its width, formula weights (names 0.weight, 0.bias, ...)."""
+    """Two patches of 96 x 64 through VGGish's convolutions at 1/16 of its width, formula weights (names 0.weight,
+    0.bias, ...)."""
     sizes = zip([1, *CHANNELS], CHANNELS)
     layers = nn.ModuleList(nn.Conv2d(c, n, 3, padding="same") for c, n in sizes).double()
     set_weights(layers)

@@ -87,7 +87,8 @@ def attention() -> dict[str, Tensor]:
             y[b] = attention_pool(att[b : b + 1, :n], cla[b : b + 1, :n])[0]
             weights[b, :n] = attention_weights(att[b : b + 1, :n])[0]
     inputs = {"att": att, "cla": cla}
-    return inputs | {"lengths": torch.tensor(lengths), "weights": weights, "y": y, "dy": dy} | gradients(y, dy, **inputs)
+    outputs = {"lengths": torch.tensor(lengths), "weights": weights, "y": y, "dy": dy}
+    return inputs | outputs | gradients(y, dy, **inputs)
 
 
 def losses(saturated: bool) -> dict[str, Tensor]:
@@ -149,7 +150,8 @@ def adam() -> dict[str, Tensor]:
 
 
 def softmax_losses() -> dict[str, Tensor]:
-    """Softmax of 7 rows of 5 logits, the last with large values, and cross-entropy of all rows but the padding row 3."""
+    """Softmax of 7 rows of 5 logits, the last with large values, and cross-entropy of all rows but the padding row
+    3."""
     x = uniform((7, 5), 70, -4.0, 4.0)
     x[6] *= 50
     x.requires_grad_()

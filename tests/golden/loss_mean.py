@@ -1,6 +1,6 @@
-"""Losses as the mean over each clip's own known labels, then over the clips that have any (Watcharasupat, Gururani, Lerch, 2020, Eq. 8),
-of the inputs of `losses` and `focal_losses` in layers.py as `layers.safetensors` holds them. Plain numpy; gradients are central
-differences."""
+"""Losses as the mean over each clip's own known labels, then over the clips that have any (Watcharasupat, Gururani,
+Lerch, 2020, Eq. 8), of the inputs of `losses` and `focal_losses` in layers.py as `layers.safetensors` holds them. Plain
+numpy; gradients are central differences."""
 
 import json
 import struct

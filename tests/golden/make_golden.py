@@ -2,7 +2,8 @@
 
     python tests/golden/make_golden.py        needs torch, numpy, scipy, scikit-learn, safetensors, librosa, soundfile
 
-`clip.json`, `notes.safetensors` and `pca.safetensors` are written only where $WMIC_DATA holds the recordings and the PCA.
+`clip.json`, `notes.safetensors` and `pca.safetensors` are written only where $WMIC_DATA holds the recordings and the
+PCA.
 """
 
 import json

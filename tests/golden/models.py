@@ -36,7 +36,8 @@ def data(clips: int) -> tuple[Tensor, Tensor, Tensor]:
 def summary(grad: Tensor) -> dict[str, Tensor]:
     """L2 norm and sum, and up to 64 entries at an odd stride, so that they are in different columns."""
     flat = grad.flatten()
-    return {"norm_sum": torch.stack([flat.norm(), flat.sum()]), "samples": flat[:: flat.numel() // SAMPLES | 1][:SAMPLES]}
+    samples = flat[:: flat.numel() // SAMPLES | 1][:SAMPLES]
+    return {"norm_sum": torch.stack([flat.norm(), flat.sum()]), "samples": samples}
 
 
 def step(name: str, model: nn.Module) -> dict[str, Tensor]:
@@ -64,8 +65,8 @@ def factors(rows: int, width: int, p: float, stream: int) -> Tensor:
 
 
 def dropout_step(name: str) -> dict[str, Tensor]:
-    """A training step of `bilstm-att` with its own dropout and the masks of seed 5 in step 0: the input's are stream 0, the
-    states' (B, 2 H) are stream 1."""
+    """A training step of `bilstm-att` with its own dropout and the masks of seed 5 in step 0: the input's are stream 0,
+    the states' (B, 2 H) are stream 1."""
     p = MODELS[name]().dropout
     model = build(name, torch.float64, p)
     states = factors(CASE_CLIPS, 2 * HIDDEN, p, 1).reshape(CASE_CLIPS, 2, HIDDEN).transpose(0, 1)

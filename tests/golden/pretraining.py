@@ -1,4 +1,5 @@
-"""Pre-training: layers and losses on small ragged shapes (inputs, outputs and gradients, in f64); ten steps of every objective."""
+"""Pre-training: layers and losses on small ragged shapes (inputs, outputs and gradients, in f64); ten steps of every
+objective."""
 
 import numpy as np
 import torch
@@ -140,5 +141,6 @@ def objectives() -> list[dict]:
     for objective in OBJECTIVES:
         f64, f32 = train(objective, torch.float64), train(objective, torch.float32)
         gap = max(abs(a - b) / b for a, b in zip(f32, f64))
-        out.append({"objective": objective, "seed": SEED, "batch": BATCH, "patches": CLIPS, "lr": LR.get(objective, 1e-3), "max_relative_gap": gap, "loss": f64})
+        settings = {"objective": objective, "seed": SEED, "batch": BATCH, "patches": CLIPS}
+        out.append(settings | {"lr": LR.get(objective, 1e-3), "max_relative_gap": gap, "loss": f64})
     return out

@@ -1,4 +1,5 @@
-"""Recurrent layers on small shapes: both directions, ragged lengths, given initial states, recurrent dropout; all in f64."""
+"""Recurrent layers on small shapes: both directions, ragged lengths, given initial states, recurrent dropout; all in
+f64."""
 
 import torch
 from torch import Tensor, nn
@@ -13,7 +14,8 @@ WHOLE, RAGGED = [STEPS] * BATCH, [6, 3, 1, 5, 6]
 
 
 def layers(kind: str, count: int, lengths: list[int], given: bool) -> dict[str, Tensor]:
-    """A PyTorch module of `count` bidirectional layers: y, the states after it, and all gradients of sum(dy y) + sum(dh h) + ..."""
+    """A PyTorch module of `count` bidirectional layers: y, the states after it, and all gradients of sum(dy y) + sum(dh
+    h) + ..."""
     module = MODULES[kind](FEATURES, HIDDEN, count, batch_first=True, bidirectional=True).double()
     names = [name for name, _ in module.named_parameters()]
     for salt, (_, parameter) in enumerate(module.named_parameters()):
@@ -38,7 +40,8 @@ def layers(kind: str, count: int, lengths: list[int], given: bool) -> dict[str, 
 
 
 def masked(kind: str) -> dict[str, Tensor]:
-    """One direction with a recurrent mask: the products use the masked state, the state itself is passed on unmasked."""
+    """One direction with a recurrent mask: the products use the masked state, the state itself is passed on
+    unmasked."""
     gates, make = {"gru": (3, gru_cell), "lstm": (4, lstm_cell)}[kind]
     shapes = [(gates * HIDDEN, FEATURES), (gates * HIDDEN, HIDDEN), (gates * HIDDEN,), (gates * HIDDEN,)]
     parts = [uniform(shape, 3200 + i, -0.5, 0.5).requires_grad_() for i, shape in enumerate(shapes)]

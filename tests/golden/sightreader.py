@@ -16,7 +16,8 @@ SEED, STEP, DRAW = 5, 0, 0x10CA7E
 
 
 def draws(clips: int, stream: int) -> tuple[Tensor, Tensor]:
-    """The uniform location that a stream of `src/ops/draw_location.rs` gives each clip, and its standard normal noise, (B, 2) each."""
+    """The uniform location that a stream of `src/ops/draw_location.rs` gives each clip, and its standard normal noise,
+    (B, 2) each."""
     words = np.array([philox([b, stream, STEP, DRAW], [SEED, 0])[:2] for b in range(clips)])
     unit = ((words >> 9) + 0.5) / 2**23
     angle = 2 * np.pi * (words[:, 1] >> 13) / 2**19

@@ -16,11 +16,13 @@ def t_test(a: np.ndarray) -> dict:
     """Of one sample of differences."""
     result = stats.ttest_1samp(a, 0.0)
     interval = result.confidence_interval(0.95)
-    return {"differences": a.tolist(), "low": float(interval.low), "high": float(interval.high), "p": float(result.pvalue)}
+    low, high = float(interval.low), float(interval.high)
+    return {"differences": a.tolist(), "low": low, "high": high, "p": float(result.pvalue)}
 
 
 def case() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Probabilities (runs, seeds, clips, classes) in sixteenths, those of the second run less correlated with the labels, labels and mask."""
+    """Probabilities (runs, seeds, clips, classes) in sixteenths, those of the second run less correlated with the
+    labels, labels and mask."""
     y = (frac((CLIPS, CLASSES), 80) < 0.4).astype(int)
     y[:, ONLY_NEGATIVE] = 0
     mask = (frac((CLIPS, CLASSES), 81) < 0.6).astype(int)
@@ -72,5 +74,6 @@ def significance() -> dict:
         bootstrap[name] = {"low": low, "high": high, "deviation": float((a - b)[1:].std()),
                            "scores": [[float(v[i]) for v in (a, b)] for i in range(SHOWN)]}
     samples = [[0.012, 0.007], [0.01, -0.02, 0.005], (frac((10,), 83) * 0.1 - 0.02).tolist()]
-    return {"t": [t_test(np.array(sample)) for sample in samples], "p": p.tolist(), "y": y.tolist(), "mask": mask.tolist(),
+    return {"t": [t_test(np.array(sample)) for sample in samples],
+            "p": p.tolist(), "y": y.tolist(), "mask": mask.tolist(),
             "times": times[:SHOWN].astype(int).tolist(), "bootstrap": bootstrap}

@@ -10,7 +10,8 @@ PADDING = 2**32 - 1
 
 
 def strong() -> dict:
-    """Codes (6, 4, 5): 0 unknown, 1 absent, 2 present. The second row chooses no clip; instances beyond a clip's length are unknown."""
+    """Codes (6, 4, 5): 0 unknown, 1 absent, 2 present. The second row chooses no clip; instances beyond a clip's length
+    are unknown."""
     codes = uniform((CLIPS, INSTANCES, CLASSES), 60, 0.0, 3.0).floor().long()
     lengths, rows = torch.tensor([4, 1, 3, 4, 2, 4]), torch.tensor([4, PADDING, 0, 2])
     p = uniform((len(rows), INSTANCES, CLASSES), 61, 0.01, 0.99).requires_grad_()

@@ -1,4 +1,5 @@
-"""VGGish with formula weights: maps and embeddings, from audio as well; the PCA in 8 bits; headers of torchvggish's state dict."""
+"""VGGish with formula weights: maps and embeddings, from audio as well; the PCA in 8 bits; headers of torchvggish's
+state dict."""
 
 import json
 from pathlib import Path
@@ -77,13 +78,15 @@ def pca(path: Path) -> dict[str, Tensor]:
 
 
 def state_dict(divisor: int) -> tuple[dict, dict[str, Tensor]]:
-    """The header of torchvggish's state dict as safetensors writes it, its PCA included, and the output of such a network.
+    """The header of torchvggish's state dict as safetensors writes it, its PCA included, and the output of such a
+    network.
 
     The tensors' values are the formula's: the weights numbered as always, the PCA's two after them.
     """
     model = network(divisor)
     state = model.state_dict()
-    for salt, (name, shape) in enumerate([("pproc.pca_eigen_vectors", (EMBEDDING, EMBEDDING)), ("pproc.pca_means", (EMBEDDING, 1))]):
+    pca = [("pproc.pca_eigen_vectors", (EMBEDDING, EMBEDDING)), ("pproc.pca_means", (EMBEDDING, 1))]
+    for salt, (name, shape) in enumerate(pca):
         state[name] = weight(name, torch.Size(shape), len(model.state_dict()) + salt)
     file = save({name: value.float() for name, value in state.items()})
     length = int.from_bytes(file[:8], "little")

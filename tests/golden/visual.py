@@ -13,12 +13,14 @@ X_SALT = 2400
 WHOLE = 600  # entries up to which a gradient is stored whole
 # The model, and the part of VGGish trained with it.
 CASES = [
-    ("att-tf", "none"), ("att-tf-id", "none"), ("att-t", "none"), ("fc-tf", "none"), ("att-tf", "dense"), ("att-t", "dense"), ("att-tf", "all"),
+    ("att-tf", "none"), ("att-tf-id", "none"), ("att-t", "none"), ("fc-tf", "none"),
+    ("att-tf", "dense"), ("att-t", "dense"), ("att-tf", "all"),
 ]
 
 
 def clips(convolve: bool) -> Tensor:
-    """Maps (B, T, 6, 4, C), half of them 0 as after a ReLU, or log-mel patches (B, T, 96, 64); 0 beyond a clip's length."""
+    """Maps (B, T, 6, 4, C), half of them 0 as after a ReLU, or log-mel patches (B, T, 96, 64); 0 beyond a clip's
+    length."""
     inner = (FRAMES, BANDS) if convolve else (ROWS, COLUMNS, 512 // DIVISOR)
     x = uniform((len(LENGTHS), PATCHES, *inner), X_SALT, *((-4.5, 2.0) if convolve else (-1.0, 1.0)))
     if not convolve:
@@ -57,4 +59,5 @@ def case(name: str, trained: str) -> dict[str, Tensor]:
 
 def visual() -> dict[str, Tensor]:
     """All tensors of `visual.safetensors`, named `<model>.<trained>.<tensor>`."""
-    return {f"{name}.{trained}.{tensor}": value for name, trained in CASES for tensor, value in case(name, trained).items()}
+    cases = {f"{name}.{trained}": case(name, trained) for name, trained in CASES}
+    return {f"{name}.{tensor}": value for name, of in cases.items() for tensor, value in of.items()}

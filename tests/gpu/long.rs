@@ -78,16 +78,15 @@ fn long_clips_match_the_references() {
     }
 }
 
-/// The walk over time of `rnn` and `bilstm-att`, in pieces, with few units.
+/// The walk over time of `rnn` and `bilstm-att`, in pieces, with few units. More steps would only take longer.
 #[test]
-fn recurrent_layers_are_right_at_a_hundred_thousand_steps() {
+fn recurrent_layers_are_right_after_twenty_thousand_steps() {
     let gpu = Gpu::open(None).unwrap();
     let own = gpu.adapter().target();
     for (cell, hidden, target) in [(Cell::Gru, 3, Target::PORTABLE), (Cell::Lstm, 4, own)] {
         let layer = Recurrent { name: "rnn", layer: 0, cell, hidden };
-        let error = error(&gpu, target, [100_000, 2], |g, inputs| {
-            layer.both_ways(g, inputs.x, inputs.lengths, None).unwrap().y
-        });
+        let error =
+            error(&gpu, target, [20_000, 2], |g, inputs| layer.both_ways(g, inputs.x, inputs.lengths, None).unwrap().y);
         assert!(error < 2e-5, "{cell:?}, {target}: off by {error:e}");
     }
 }

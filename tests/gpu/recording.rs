@@ -3,6 +3,7 @@
 use std::ops::Range;
 
 use wmic::features::extractor::Extractor;
+use wmic::features::front_end::{FrontEnd, Source};
 use wmic::gpu::{
     AdapterKind, Buffer, Gpu, Grid, Launch, MAX_ITERATIONS, Pace, Recorder, Recording, Shader, Slot, View,
 };
@@ -89,13 +90,10 @@ fn the_first_submission_is_one_measured_round() {
 #[test]
 fn extraction_is_submitted_at_a_measured_pace() {
     let gpu = Gpu::open(None).unwrap();
-    let options = Options {
-        width: Width::Eighth,
-        scale: Scale::Magnitude,
-        last_relu: true,
-        spectrogram: SpectrogramFrames::None,
-    };
-    let extractor = Extractor::new(&gpu, FeatureKind::LogMel, options, None, 16_000).unwrap();
+    let width = Width::Eighth;
+    let options = Options { width, scale: Scale::Magnitude, last_relu: true, spectrogram: SpectrogramFrames::None };
+    let weights = FrontEnd::new(Source::Random(0), width).load().unwrap();
+    let extractor = Extractor::new(&gpu, FeatureKind::Maps, options, Some(&weights), 16_000).unwrap();
     let submissions = [(); 2].map(|()| {
         let before = gpu.submissions();
         extractor.run(&[&vec![0.1; 16_000]]).unwrap();

@@ -58,12 +58,12 @@ impl Source {
     }
 
     /// The same, read as if it came out of a pipe.
-    pub fn as_pipe(&self) -> Source {
+    pub(crate) fn as_pipe(&self) -> Source {
         Source { seekable: false, ..self.again() }
     }
 
     /// Replaces the bytes at `offset` by `bytes`.
-    pub fn lay_over(&mut self, offset: u64, bytes: Vec<u8>) {
+    pub(crate) fn lay_over(&mut self, offset: u64, bytes: Vec<u8>) {
         self.overlays.push((offset, bytes));
     }
 

@@ -4,7 +4,7 @@ use super::waveform::{PLAIN, Plucked, SR, Struck, Sustained, cymbal, drum, midi_
 use rand::{Rng, RngExt};
 
 /// How an instrument sounds and what it plays.
-pub struct Voice {
+pub(crate) struct Voice {
     sound: Sound,
     /// MIDI notes: lowest and highest.
     range: (i32, i32),
@@ -27,7 +27,7 @@ enum Sound {
 }
 
 /// Tempo, key and so on, shared by the instruments of a clip.
-pub struct Music {
+pub(crate) struct Music {
     /// Seconds.
     pub beat: f64,
     /// Semitones above C.

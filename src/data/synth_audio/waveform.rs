@@ -16,7 +16,7 @@ const BLOCK: usize = 32;
 
 /// A wind or string instrument, reed, pipe or voice that sounds as long as it is driven: a sum of harmonics.
 #[derive(Clone, Copy)]
-pub struct Sustained {
+pub(crate) struct Sustained {
     /// Amplitudes of the harmonics, from the fundamental on.
     pub partials: &'static [f64],
     /// Resonances, one set drawn for each note: centre (Hz), half width (Hz), gain. Without any, harmonics are
@@ -177,7 +177,7 @@ impl Plucked {
 
 /// A struck bar or piano string: modes that decay on their own.
 #[derive(Clone, Copy)]
-pub struct Struck {
+pub(crate) struct Struck {
     /// Frequency relative to the fundamental, amplitude, half-life (s) at middle C.
     pub modes: &'static [(f64, f64, f64)],
     /// Amplitude of the hammer's or mallet's knock.
@@ -214,7 +214,7 @@ pub fn drum(rng: &mut impl Rng, out: &mut [f64]) {
 }
 
 /// A crash or a ride: hiss without low frequencies, and the inharmonic ring of a plate.
-pub fn cymbal(rng: &mut impl Rng, out: &mut [f64]) {
+pub(crate) fn cymbal(rng: &mut impl Rng, out: &mut [f64]) {
     let (half_life, ring) = if rng.random_bool(0.3) { (0.45, 0.02) } else { (0.12, 0.12) };
     burst(1.0, 1.0, half_life, rng, out);
     for frequency in [2_630.0, 3_410.0, 4_170.0, 5_290.0, 6_130.0, 7_010.0] {
@@ -270,7 +270,7 @@ fn resonance(formants: &[(f64, f64, f64)], frequency: f64) -> f64 {
 }
 
 /// Frequency (Hz) of a MIDI note.
-pub fn midi_to_hz(note: i32) -> f64 {
+pub(crate) fn midi_to_hz(note: i32) -> f64 {
     440.0 * exp2(f64::from(note - 69) / 12.0)
 }
 

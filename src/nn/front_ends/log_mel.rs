@@ -27,7 +27,7 @@ pub const STFT: Stft = Stft {
 };
 pub const SCALE: Scale = Scale::Log { offset: OFFSET };
 /// Added to mel magnitudes before the logarithm.
-pub const OFFSET: f32 = 0.01;
+pub(crate) const OFFSET: f32 = 0.01;
 
 /// Frames of a clip of `samples` (998 for 10 s), 0 if it is shorter than a window.
 pub fn frames(samples: usize) -> usize {

@@ -37,13 +37,13 @@ pub enum Scale {
 }
 
 impl Scale {
-    pub fn is_magnitude(&self) -> bool {
+    pub(crate) fn is_magnitude(&self) -> bool {
         *self == Scale::Magnitude
     }
 }
 
 /// Offset of magnitudes before the logarithm: -80 dB of a sine's peak in the STFT would be 0.05.
-pub const OFFSET: f32 = 1e-4;
+pub(crate) const OFFSET: f32 = 1e-4;
 
 impl Scale {
     /// Adds the scaling of magnitudes (B, frames, bins).

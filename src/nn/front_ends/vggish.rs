@@ -20,7 +20,7 @@ use crate::ops::linear::{Linear, linear_with};
 use crate::ops::max_pool2d::{Rounding, max_pool2d};
 
 /// Time steps and frequency bands of the last feature maps of a patch.
-pub const MAP: [usize; 2] = [6, 4];
+pub(crate) const MAP: [usize; 2] = [6, 4];
 /// Width of the embedding of a patch.
 pub const EMBEDDING: usize = 128;
 
@@ -53,7 +53,7 @@ impl Width {
     }
 
     /// Channels of the last feature maps, 512 at full width.
-    pub fn map_channels(self) -> usize {
+    pub(crate) fn map_channels(self) -> usize {
         self.of(512)
     }
 
@@ -171,7 +171,13 @@ pub fn convolutions(g: &mut Graph, patches: Tensor, width: Width, weights: Weigh
 /// Adds the first dense layer with ReLU, each position of the maps through its own segment of the weights.
 /// `maps` (M, 6, 4, C) -> (M, 6, 4, D) with `per_band`; else the bands of a time step are summed before the ReLU: (M,
 /// 6, 1, D).
-pub fn segmented_dense(g: &mut Graph, maps: Tensor, width: Width, weights: Weights, per_band: bool) -> Result<Tensor> {
+pub(crate) fn segmented_dense(
+    g: &mut Graph,
+    maps: Tensor,
+    width: Width,
+    weights: Weights,
+    per_band: bool,
+) -> Result<Tensor> {
     let m = g.shape(maps).dims()[0];
     // The bands of a time step are adjacent, in the maps and in the weights: their sum is one longer product.
     let bands = if per_band { MAP[1] } else { 1 };

@@ -35,7 +35,7 @@ pub const MODEL: Model = Model {
     build: Some(|g, inputs, config| build(g, inputs.x, inputs, config)),
 };
 
-pub const ON_FRAMES: Model = Model {
+pub(crate) const ON_FRAMES: Model = Model {
     name: "att-gn-logmel",
     about: "att-gn on the log-mel frames of a clip",
     positions: [PATCH_FRAMES, 1],

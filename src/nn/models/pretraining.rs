@@ -21,14 +21,14 @@ use crate::ops::squared_error::{SquaredError, squared_error};
 /// Name under which word vectors are bound, (D, K), of norm 1.
 pub const WORDS: &str = "words";
 /// Of cosines of pairs that should differ.
-pub const MARGIN: f64 = 0.5;
+pub(crate) const MARGIN: f64 = 0.5;
 const INIT: WeightInit = WeightInit::XavierUniform;
 
 pub const TEXTUAL: &str = "textual";
-pub const DENOISE_ADD: &str = "denoise-add";
-pub const DENOISE_MUL: &str = "denoise-mul";
-pub const ALIGN: &str = "align";
-pub const TAGS: &str = "tags";
+pub(crate) const DENOISE_ADD: &str = "denoise-add";
+pub(crate) const DENOISE_MUL: &str = "denoise-mul";
+pub(crate) const ALIGN: &str = "align";
+pub(crate) const TAGS: &str = "tags";
 
 /// Every objective, as a model of log-mel patches.
 pub const OBJECTIVES: &[Model] = &[

@@ -45,7 +45,7 @@ const PROTOCOL: Protocol = Protocol {
     ..Protocol::COMMON
 };
 
-pub const SR16: Model = Model {
+pub(crate) const SR16: Model = Model {
     name: "sr16",
     about: "Sightreader: 16 glimpses of a spectrogram with musically shaped patches, GRU (visual attention, 2020)",
     protocol: PROTOCOL,
@@ -58,14 +58,14 @@ pub const SR16: Model = Model {
     build: Some(|g, inputs, config| Sightreader::new(MUSICAL, Cell::Gru).build(g, inputs, config.classes)),
 };
 
-pub const SR16_FL: Model = Model {
+pub(crate) const SR16_FL: Model = Model {
     name: "sr16-fl",
     about: "sr16 trained with the focal loss (visual attention, 2020)",
     protocol: Protocol { loss: Loss::Focal, focal_alpha: FocalAlpha::InverseFrequency, ..PROTOCOL },
     ..SR16
 };
 
-pub const RAM16_RNN: Model = Model {
+pub(crate) const RAM16_RNN: Model = Model {
     name: "ram16-rnn",
     about: "16 glimpses of 12 x 12, plain recurrent network (visual attention, 2020)",
     patches: SQUARE,
@@ -73,7 +73,7 @@ pub const RAM16_RNN: Model = Model {
     ..SR16
 };
 
-pub const RAM16_GRU: Model = Model {
+pub(crate) const RAM16_GRU: Model = Model {
     name: "ram16-gru",
     about: "16 glimpses of 12 x 12, GRU (visual attention, 2020)",
     patches: SQUARE,

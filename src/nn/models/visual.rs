@@ -37,7 +37,7 @@ const PROTOCOL: Protocol = Protocol {
     ..Protocol::COMMON
 };
 
-pub const ATT_TF: Model = Model {
+pub(crate) const ATT_TF: Model = Model {
     name: "att-tf",
     about: "attention over time and frequency of VGGish's maps (visual attention, 2020)",
     protocol: PROTOCOL,
@@ -50,14 +50,14 @@ pub const ATT_TF: Model = Model {
     build: Some(|g, inputs, config| build(g, inputs, config, Variant::TimeFrequency)),
 };
 
-pub const ATT_TF_ID: Model = Model {
+pub(crate) const ATT_TF_ID: Model = Model {
     name: "att-tf-id",
     about: "att-tf with one-hot frequency bands",
     build: Some(|g, inputs, config| build(g, inputs, config, Variant::Identified)),
     ..ATT_TF
 };
 
-pub const ATT_T: Model = Model {
+pub(crate) const ATT_T: Model = Model {
     name: "att-t",
     about: "att-tf with attention over time only",
     positions: [MAP[0], 1],
@@ -65,7 +65,7 @@ pub const ATT_T: Model = Model {
     ..ATT_TF
 };
 
-pub const FC_TF: Model = Model {
+pub(crate) const FC_TF: Model = Model {
     name: "fc-tf",
     about: "att-tf with a fully connected layer in place of attention",
     fixed_instances: true,

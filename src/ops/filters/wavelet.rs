@@ -130,7 +130,7 @@ impl Cqt {
 
 /// Filters of neighbouring bins at one sample rate, in groups of four.
 #[derive(Clone, Debug, PartialEq)]
-pub struct WaveletBank {
+pub(crate) struct WaveletBank {
     filters: usize,
     centre: usize,
     groups: Vec<[u32; 3]>,
@@ -189,7 +189,7 @@ impl WaveletBank {
     }
 
     /// Four real and four imaginary parts per tap, of all groups, one after the other.
-    pub fn taps(&self) -> &[[f32; 8]] {
+    pub(crate) fn taps(&self) -> &[[f32; 8]] {
         &self.taps
     }
 }

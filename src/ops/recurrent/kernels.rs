@@ -11,7 +11,7 @@ pub(super) static SUBGROUP8: Shader =
 pub(super) static STATES: Shader = shader!("recurrent_states.wgsl");
 
 /// Most units of a direction: their state is in workgroup memory.
-pub const MAX_HIDDEN: usize = 256;
+pub(crate) const MAX_HIDDEN: usize = 256;
 
 params! {
     pub(super) struct Params {
@@ -32,7 +32,7 @@ params! {
 impl Params {
     /// The same for the backward pass. `accumulate`: a bit per direction; `has_state`: a bit for each gradient of the
     /// final state.
-    pub fn of_backward(self, accumulate: u32, has_state: u32, has_dy: bool) -> Params {
+    pub(crate) fn of_backward(self, accumulate: u32, has_state: u32, has_dy: bool) -> Params {
         Params { accumulate, has_state, has_dy: has_dy.into(), ..self }
     }
 }
@@ -89,11 +89,11 @@ impl Recurrent {
     }
 
     /// Indices of the inputs after the parameters.
-    pub fn lengths_at(&self) -> usize {
+    pub(crate) fn lengths_at(&self) -> usize {
         3 * self.directions
     }
 
-    pub fn state_at(&self) -> usize {
+    pub(crate) fn state_at(&self) -> usize {
         self.lengths_at() + 1 + usize::from(self.masked)
     }
 
@@ -101,7 +101,7 @@ impl Recurrent {
         if self.forward_only { d.t.min(MAX_STEPS) } else { d.t }
     }
 
-    pub fn saved_layout(&self, d: &Dims, replicas: usize) -> SavedLayout {
+    pub(crate) fn saved_layout(&self, d: &Dims, replicas: usize) -> SavedLayout {
         let aligned = |len: usize| len.next_multiple_of(ALIGN);
         let rows = replicas * d.b * self.saved_steps(d);
         let state_slice = aligned(replicas * d.b * self.directions * d.h);
@@ -155,7 +155,7 @@ impl Recurrent {
 
     /// Records the time loop, forward or backward: as many dispatches as keep each invocation's loops short enough, one
     /// for all ordinary lengths. Each but the first resumes from the state that the one before has saved.
-    pub fn time_loop(
+    pub(crate) fn time_loop(
         &self,
         r: &mut Recorder,
         io: &Io,
@@ -212,7 +212,7 @@ impl Recurrent {
     }
 
     /// The part of the saved activations that holds tensor `i` of the state.
-    pub fn state_view(&self, saved: View, d: &Dims, replicas: usize, i: usize) -> View {
+    pub(crate) fn state_view(&self, saved: View, d: &Dims, replicas: usize, i: usize) -> View {
         let offset = saved.offset + i * self.saved_layout(d, replicas).state_slice;
         View { offset, len: replicas * d.b * self.directions * d.h, ..saved }
     }

@@ -21,7 +21,7 @@ use kernels::{SHADER, STATES, SUBGROUP8};
 pub use super::recurrent_cell::Cell;
 pub use layer::{Direction, Sequence, recurrent};
 
-pub const OP: Entry = Entry {
+pub(crate) const OP: Entry = Entry {
     name: "recurrent",
     about: "plain, GRU and LSTM layers, fused over time",
     shaders: &[&SHADER, &SUBGROUP8, &STATES, &linear::SHADER, &linear::SUBGROUP8],

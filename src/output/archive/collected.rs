@@ -48,7 +48,7 @@ impl Collected {
         Ok((Collected { path, file, format }, held))
     }
 
-    pub fn append(&mut self, bytes: &[u8]) -> Result<()> {
+    pub(crate) fn append(&mut self, bytes: &[u8]) -> Result<()> {
         self.file.write_all(bytes).map_err(Error::io(&self.path))
     }
 

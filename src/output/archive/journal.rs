@@ -116,7 +116,7 @@ impl Journal {
     }
 
     /// Adds a line; returns its place.
-    pub fn append(&mut self, entry: &Entry) -> Result<Range<u64>> {
+    pub(crate) fn append(&mut self, entry: &Entry) -> Result<Range<u64>> {
         self.write(entry)
     }
 

@@ -46,7 +46,7 @@ pub fn write(
 }
 
 /// Untrusted text, escaped for content and quoted attributes.
-pub struct Escaped<'a>(pub &'a str);
+pub(crate) struct Escaped<'a>(pub &'a str);
 
 impl Display for Escaped<'_> {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
@@ -62,7 +62,7 @@ impl Display for Escaped<'_> {
 }
 
 /// A PNG as data URI.
-pub struct Image<'a>(pub &'a [u8]);
+pub(crate) struct Image<'a>(pub &'a [u8]);
 
 impl Display for Image<'_> {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
@@ -71,7 +71,7 @@ impl Display for Image<'_> {
 }
 
 /// A figure of a page: as SVG for wide and for narrow screens, under its title, with a link to its file.
-pub struct PageFigure {
+pub(crate) struct PageFigure {
     title: String,
     file: &'static str,
     wide: String,

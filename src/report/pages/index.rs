@@ -22,7 +22,7 @@ const SCRIPT: &str = include_str!("../../../assets/page/index.js");
 const BODY: &str = include_str!("../../../assets/page/index.html");
 /// The index, and the folder of the pages.
 pub const INDEX: &str = "index.html";
-pub const PAGES: &str = "recordings";
+pub(crate) const PAGES: &str = "recordings";
 /// Begin and end of the line of a page with its entry.
 const OPEN: &str = "<script type=\"application/json\" id=\"entry\">";
 const CLOSE: &str = "</script>";

@@ -2,7 +2,7 @@
 
 use crate::core::numbers::{count, duration};
 
-pub struct Axis {
+pub(crate) struct Axis {
     low: f64,
     high: f64,
     log: bool,
@@ -33,7 +33,7 @@ impl Axis {
     }
 
     /// Around scores between 0 and 1, with up to `most` ticks; `None` for no scores.
-    pub fn of_scores(scores: impl Iterator<Item = f64>, most: usize) -> Option<Axis> {
+    pub(crate) fn of_scores(scores: impl Iterator<Item = f64>, most: usize) -> Option<Axis> {
         let (low, high) = scores.fold((f64::MAX, f64::MIN), |(low, high), v| (low.min(v), high.max(v)));
         // With a minimum length, so that a negligible spread does not look like one.
         let pad = (0.05 - (high - low)).max(0.0) / 2.0;
@@ -52,7 +52,7 @@ impl Axis {
     }
 
     /// Powers of ten around all of `values` (seconds); with 2 and 5 between them if there are few.
-    pub fn log_seconds(values: &[f64]) -> Axis {
+    pub(crate) fn log_seconds(values: &[f64]) -> Axis {
         let min = values.iter().copied().fold(f64::INFINITY, f64::min);
         let max = values.iter().copied().fold(0.0, f64::max);
         let first = (min * 0.8).log10().floor() as i32;

@@ -12,7 +12,7 @@ use crate::report::plots::figure::{Drawn, FAINT_INK, INK, text, text_width};
 const MAX_POINTS: usize = 100;
 const SMALL: f64 = 11.0;
 
-pub struct BoxPlot<'a> {
+pub(crate) struct BoxPlot<'a> {
     /// Ascending.
     pub values: &'a [f64],
     pub colour: RGBColor,
@@ -65,16 +65,16 @@ pub fn legend(seeds: usize) -> Vec<&'static str> {
 }
 
 /// Width of a mark of the legend, with the space after it, and of the space after an entry.
-pub const MARK: i32 = 25;
+pub(crate) const MARK: i32 = 25;
 const AFTER: i32 = 24;
 
 /// Width of an entry of a legend.
-pub fn entry_width(label: &str) -> i32 {
+pub(crate) fn entry_width(label: &str) -> i32 {
     MARK + text_width(label, SMALL) as i32 + AFTER
 }
 
 /// Draws the entry `i` of the legend with its mark at `at`.
-pub fn draw_entry<DB: DrawingBackend>(
+pub(crate) fn draw_entry<DB: DrawingBackend>(
     area: &DrawingArea<DB, Shift>,
     (x, y): (i32, i32),
     (i, label): (usize, &str),

@@ -29,7 +29,7 @@ const SMALL: f64 = 11.0;
 const MAX_CLASSES: usize = 400;
 
 /// A class with its mean F1 over the seeds.
-pub struct ClassBar<'a> {
+pub(crate) struct ClassBar<'a> {
     pub name: &'a str,
     /// `None` without labelled clips.
     pub f1: Option<f64>,
@@ -39,7 +39,7 @@ pub struct ClassBar<'a> {
     pub observed: u64,
 }
 
-pub struct ClassBars<'a> {
+pub(crate) struct ClassBars<'a> {
     title: String,
     classes: Vec<ClassBar<'a>>,
     /// Name of the F1.
@@ -114,7 +114,12 @@ impl<'a> ClassBars<'a> {
 }
 
 /// A horizontal error bar at `y`, with ends of half height `half`.
-pub fn error_bar<DB: DrawingBackend>(area: &DrawingArea<DB, Shift>, ends: [i32; 2], y: i32, half: i32) -> Drawn<DB> {
+pub(crate) fn error_bar<DB: DrawingBackend>(
+    area: &DrawingArea<DB, Shift>,
+    ends: [i32; 2],
+    y: i32,
+    half: i32,
+) -> Drawn<DB> {
     area.draw(&PathElement::new(ends.map(|x| (x, y)).to_vec(), INK))?;
     ends.iter().try_for_each(|&x| area.draw(&PathElement::new(vec![(x, y - half), (x, y + half)], INK)))
 }

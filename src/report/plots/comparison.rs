@@ -59,7 +59,7 @@ fn panels(task: Task) -> [&'static str; PANELS] {
 }
 
 /// A panel per metric, with a box per entry over its seeds.
-pub struct ScoreBoxes<'a> {
+pub(crate) struct ScoreBoxes<'a> {
     title: String,
     comparison: &'a Comparison,
     labels: i32,
@@ -190,7 +190,7 @@ const WIDE_FROM: usize = 9;
 const MAX_BARS: usize = 1200;
 
 /// The experiment's F1 of each class, a bar per entry with the standard deviation over its seeds; the best class first.
-pub struct InstrumentBars<'a> {
+pub(crate) struct InstrumentBars<'a> {
     title: String,
     labels: Vec<&'a str>,
     classes: Vec<Instrument<'a>>,

@@ -41,7 +41,7 @@ const DARK: f64 = 0.75;
 /// Minimum opacity of non-zero cells.
 const FAINTEST: f64 = 0.08;
 
-pub struct ConfusionMatrix {
+pub(crate) struct ConfusionMatrix {
     title: String,
     /// Names of rows and columns.
     names: Vec<String>,

@@ -18,7 +18,7 @@ pub use crate::report::plots::font::{fitted, text_width};
 
 /// Colours that are distinguishable under all common colour-vision deficiencies (Okabe and Ito, 2008), without its
 /// yellow and black, which are poor for bars and lines on white.
-pub const PALETTE: [RGBColor; 6] = [
+pub(crate) const PALETTE: [RGBColor; 6] = [
     RGBColor(0, 114, 178),
     RGBColor(230, 159, 0),
     RGBColor(0, 158, 115),
@@ -26,18 +26,18 @@ pub const PALETTE: [RGBColor; 6] = [
     RGBColor(86, 180, 233),
     RGBColor(213, 94, 0),
 ];
-pub const INK: RGBColor = RGBColor(34, 34, 34);
-pub const FAINT_INK: RGBColor = RGBColor(110, 110, 110);
-pub const GRID: RGBColor = RGBColor(228, 228, 228);
+pub(crate) const INK: RGBColor = RGBColor(34, 34, 34);
+pub(crate) const FAINT_INK: RGBColor = RGBColor(110, 110, 110);
+pub(crate) const GRID: RGBColor = RGBColor(228, 228, 228);
 
 /// Widths in logical pixels: of files and of pages, and of pages on a narrow screen.
-pub const WIDE: i32 = 1080;
+pub(crate) const WIDE: i32 = 1080;
 pub const NARROW: i32 = 360;
 /// Height of a title.
 const TITLE: i32 = 44;
 
 /// Something that can be drawn with any backend, as wide as requested.
-pub trait Figure {
+pub(crate) trait Figure {
     /// Drawn above the figure in files; pages have it as text. Empty for none.
     fn title(&self) -> &str {
         ""
@@ -57,13 +57,13 @@ pub fn margin(width: i32) -> i32 {
 }
 
 /// Whether panels are one below the other.
-pub fn is_narrow(width: i32) -> bool {
+pub(crate) fn is_narrow(width: i32) -> bool {
     width < 600
 }
 
 /// Positions of labels of these widths from left to right, and on the next line where there is no room: x and the
 /// number of the line.
-pub fn flow(widths: impl IntoIterator<Item = i32>, [left, right]: [i32; 2]) -> Vec<(i32, i32)> {
+pub(crate) fn flow(widths: impl IntoIterator<Item = i32>, [left, right]: [i32; 2]) -> Vec<(i32, i32)> {
     let (mut x, mut line) = (left, 0);
     let place = |width: i32| {
         if x > left && x + width > right {
@@ -90,7 +90,7 @@ pub fn save(figure: &impl Figure, path: &Path) -> Result<()> {
 
 /// Writes figures, one below the other, as a PNG to `path`, atomically: in the nearest colours of a palette, if one is
 /// given. Only one figure is in memory at a time.
-pub fn save_png<F: Figure>(figures: &[F], palette: Option<&[[u8; 3]; 256]>, path: &Path) -> Result<()> {
+pub(crate) fn save_png<F: Figure>(figures: &[F], palette: Option<&[[u8; 3]; 256]>, path: &Path) -> Result<()> {
     register();
     let height = figures.iter().map(|figure| full_height(figure, WIDE, true)).sum();
     let colours = palette.map_or(Colours::Rgb, |palette| Colours::Indexed { palette, alpha: None });

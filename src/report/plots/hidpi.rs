@@ -9,7 +9,7 @@ use crate::report::plots::font::{EM, rasterise, text_width};
 
 pub(crate) const SCALE: i32 = 2;
 
-pub struct HiDpi<'a>(BitMapBackend<'a>);
+pub(crate) struct HiDpi<'a>(BitMapBackend<'a>);
 
 impl<'a> HiDpi<'a> {
     /// Draws into `rgb`, 3 bytes for each of [`pixels`]. `size` in logical pixels.

@@ -39,7 +39,7 @@ const LOG_FROM: f64 = 20.0;
 /// An epoch (from 1) and a value.
 type Point = (f64, f64);
 
-pub struct LearningCurves {
+pub(crate) struct LearningCurves {
     title: String,
     epochs: Axis,
     panels: Vec<Panel>,
@@ -91,7 +91,7 @@ impl LearningCurves {
     }
 
     /// The losses alone.
-    pub fn without_scores(mut self) -> LearningCurves {
+    pub(crate) fn without_scores(mut self) -> LearningCurves {
         self.panels.truncate(1);
         self
     }

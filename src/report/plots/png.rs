@@ -3,7 +3,7 @@
 use std::io::{self, Write};
 
 /// How a byte or three are a pixel.
-pub enum Colours<'a> {
+pub(crate) enum Colours<'a> {
     Rgb,
     /// A byte is an index into the palette, and its opacity into `alpha`, if given.
     Indexed {
@@ -41,7 +41,7 @@ pub fn write(
 }
 
 /// `levels` (height, width) as a PNG whose level i has the colour `palette[i]`, and the opacity `alpha[i]`.
-pub fn indexed(
+pub(crate) fn indexed(
     width: usize,
     height: usize,
     levels: &[u8],

@@ -24,7 +24,7 @@ const Y_AXIS: i32 = 44;
 const SMALL: f64 = 11.0;
 const COLOURS: [RGBColor; 2] = [PALETTE[5], PALETTE[0]];
 
-pub struct ReliabilityDiagram<'a> {
+pub(crate) struct ReliabilityDiagram<'a> {
     title: String,
     reliability: &'a Reliability,
     axis: Axis,

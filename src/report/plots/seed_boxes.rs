@@ -33,7 +33,7 @@ const SHOWN: usize = 5;
 const BOX: RGBColor = PALETTE[0];
 const ENSEMBLE: RGBColor = PALETTE[5];
 
-pub struct SeedBoxes {
+pub(crate) struct SeedBoxes {
     title: String,
     seeds: usize,
     rows: Vec<Row>,

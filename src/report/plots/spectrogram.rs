@@ -47,12 +47,12 @@ impl GlimpseMark {
 
 /// The colour of paths, which does not occur in the colour map, and of their outline.
 pub const PATH: RGBColor = RGBColor(120, 235, 255);
-pub const PATH_EDGE: RGBColor = RGBColor(0, 0, 4);
+pub(crate) const PATH_EDGE: RGBColor = RGBColor(0, 0, 4);
 /// Maximum number of paths with numbers and outlined patches.
-pub const FEW_PATHS: usize = 2;
+pub(crate) const FEW_PATHS: usize = 2;
 
 /// The bars' colour where attention or activity is 1; the value is its opacity.
-pub const BAR: RGBColor = PALETTE[0];
+pub(crate) const BAR: RGBColor = PALETTE[0];
 /// Maximum number of instruments in a readable picture; tables have them all.
 const MAX_BARS: usize = 40;
 
@@ -66,7 +66,7 @@ impl<'a> Picture<'a> {
     }
 
     /// When an instrument really plays: (start, end) in seconds, within the recording.
-    pub fn true_times(&self, instrument: &Instrument) -> Vec<(f64, f64)> {
+    pub(crate) fn true_times(&self, instrument: &Instrument) -> Vec<(f64, f64)> {
         let duration = self.recognition.duration;
         let times = self.truth.map_or(&[][..], |truth| truth.times(self.recognition, &instrument.name));
         times.iter().filter(|(start, _)| *start < duration).map(|&(start, end)| (start, end.min(duration))).collect()
@@ -101,12 +101,12 @@ impl<'a> Picture<'a> {
     }
 
     /// Whether the bars show frequency as well: the model attends to it.
-    pub fn has_maps(&self) -> bool {
+    pub(crate) fn has_maps(&self) -> bool {
         self.attention && !self.recognition.bands.is_empty()
     }
 
     /// The same with bars of attention; `None` for a model without.
-    pub fn with_attention(self) -> Option<Picture<'a>> {
+    pub(crate) fn with_attention(self) -> Option<Picture<'a>> {
         let has = self.recognition.instruments.iter().any(|i| i.attention.is_some());
         has.then_some(Picture { attention: true, ..self })
     }
@@ -135,7 +135,7 @@ impl<'a> Picture<'a> {
         self.spectrogram.dims()[1]
     }
 
-    /// The spectrogram as colours of [`colour_map`], (columns, bands).
+    /// The spectrogram as colours of `colour_map`, (columns, bands).
     pub fn levels(&self) -> Array<u8> {
         levels(self.spectrogram)
     }
@@ -153,7 +153,7 @@ impl<'a> Picture<'a> {
     }
 
     /// For several seeds, the label of the seed whose paths are shown.
-    pub fn seed_label(&self) -> String {
+    pub(crate) fn seed_label(&self) -> String {
         match *self.recognition.seeds {
             [first, _, ..] => format!(" (seed {first})"),
             _ => String::new(),
@@ -167,7 +167,7 @@ impl<'a> Picture<'a> {
     }
 
     /// Round times within `span`, seconds, and their names, at most `most`.
-    pub fn time_ticks(&self, span: Range<f64>, most: usize) -> Vec<(f64, String)> {
+    pub(crate) fn time_ticks(&self, span: Range<f64>, most: usize) -> Vec<(f64, String)> {
         let length = span.end - span.start;
         let decades = (-3..2).flat_map(|e| [1.0, 2.0, 5.0].map(|s| s * 10f64.powi(e)));
         let minutes = [10.0, 15.0, 30.0, 60.0, 120.0, 300.0, 600.0, 900.0, 1800.0];
@@ -181,12 +181,12 @@ impl<'a> Picture<'a> {
     }
 
     /// Positions on the frequency axis (0 at the bottom to 1) and their names.
-    pub fn hz_ticks(&self) -> Vec<(f64, String)> {
+    pub(crate) fn hz_ticks(&self) -> Vec<(f64, String)> {
         hz_ticks(self.band_hz, 0.05)
     }
 }
 
-/// A logarithmic spectrogram (columns, bands) as colours of [`colour_map`]. Outliers beyond the 5th and 99.8th
+/// A logarithmic spectrogram (columns, bands) as colours of `colour_map`. Outliers beyond the 5th and 99.8th
 /// percentile are clipped, so that neither a click nor digital silence reduces the contrast of everything else.
 pub fn levels(spectrogram: &Array<f32>) -> Array<u8> {
     let mut finite: Vec<f32> = spectrogram.data().iter().copied().filter(|v| v.is_finite()).collect();
@@ -235,7 +235,7 @@ fn weights(i: usize, pixels: usize, part: Range<f64>, cells: usize) -> Vec<(usiz
 
 /// Positions on a frequency axis (0 at the bottom to 1) of bands with these centres, rising, and their names: the
 /// octaves of 125 Hz, and the upper end; round numbers for equally spaced bands. No two are closer than `apart`.
-pub fn hz_ticks(hz: &[f64], apart: f64) -> Vec<(f64, String)> {
+pub(crate) fn hz_ticks(hz: &[f64], apart: f64) -> Vec<(f64, String)> {
     let [first, second, .., before, last] = *hz else { return vec![] };
     // Triangles of a mel bank reach to the next band's centre, so the outer ones end one band further out.
     let (bottom, top) = (2.0 * first - second, 2.0 * last - before);
@@ -273,7 +273,7 @@ pub fn hz_ticks(hz: &[f64], apart: f64) -> Vec<(f64, String)> {
 }
 
 /// Magma, a colour map whose lightness rises evenly (van der Walt and Smith, 2015; CC0), between 17 of its colours.
-pub fn colour_map() -> [[u8; 3]; 256] {
+pub(crate) fn colour_map() -> [[u8; 3]; 256] {
     const MAGMA: [u32; 17] = [
         0x000004, 0x0a0822, 0x1d1147, 0x36106b, 0x51127c, 0x6a1c81, 0x832681, 0x9c2e7f, 0xb73779, 0xd0416f, 0xe75263,
         0xf56b5c, 0xfc8961, 0xfea772, 0xfec488, 0xfde2a3, 0xfcfdbf,
