@@ -1,6 +1,6 @@
-// Convolution for adapters with subgroups of 8 invocations, such as software Vulkan on AVX2 (see linear.wgsl): a subgroup computes
-// 32 x 32 results, in registers. Shapes and the other kernels as in ../conv2d.wgsl; N is a multiple of 4, and so is C, except with
-// SCALAR_INPUT, where the elements of x are loaded one by one, as a first layer needs.
+// Convolution for adapters with subgroups of 8 invocations, such as software Vulkan on AVX2 (see linear.wgsl): a
+// subgroup computes 32 x 32 results, in registers. Shapes and the other kernels as in ../conv2d.wgsl; N is a multiple
+// of 4, and so is C, except with SCALAR_INPUT, where the elements of x are loaded one by one, as a first layer needs.
 enable subgroups;
 #import grid
 #import software8/product
@@ -13,11 +13,11 @@ alias Bits = vec4<u32>;
 #ifdef SCALAR_INPUT
 @group(0) @binding(1) var<storage, read> x: array<f32>;                   // (B, H, W, C) every x_stride
 #else
-@group(0) @binding(1) var<storage, read> x: array<vec4<f32>>;             // (B, H, W, C) every x_stride; g for the backward input
+@group(0) @binding(1) var<storage, read> x: array<vec4<f32>>;             // (B, H, W, C) every x_stride; g for grad_x
 #endif
 @group(0) @binding(2) var<storage, read> weights: array<vec4<f32>>;       // (R, depth, N) in panels
 @group(0) @binding(3) var<storage, read> b: array<vec4<f32>>;             // (N) every b_stride
-@group(0) @binding(4) var<storage, read_write> y: array<vec4<f32>>;       // (R, B, H, W, N); grad_x for the backward input
+@group(0) @binding(4) var<storage, read_write> y: array<vec4<f32>>;       // (R, B, H, W, N), or grad_x
 @group(0) @binding(5) var<storage, read> grad_y: array<vec4<f32>>;        // (R, M, N)
 @group(0) @binding(6) var<storage, read_write> partial: array<vec4<f32>>; // (R, slices, N, depth)
 
@@ -73,8 +73,9 @@ fn put_tile(replica: u32, row: u32, col: u32, t0: Rows, t1: Rows, t2: Rows, t3: 
     put_rows_y(at, row + 24u, bias, t3);
 }
 
-// The rows of a tile are output channels, its columns positions in the kernel, four for each invocation, and the depth is pixels, four
-// neighbours of an image row at a time. Invocation i loads channels 4 i to 4 i + 3 of g, so t0 to t3 hold every fourth row.
+// The rows of a tile are output channels, its columns positions in the kernel, four for each invocation, and the depth
+// is pixels, four neighbours of an image row at a time. Invocation i loads channels 4 i to 4 i + 3 of g, so t0 to t3
+// hold every fourth row.
 fn weight_tile(id: vec3<u32>, group: u32, lane: u32) {
     let tiles = (p.depth + TILE - 1u) / TILE;
     let replica = id.z / p.slices;
@@ -97,7 +98,8 @@ fn weight_tile(id: vec3<u32>, group: u32, lane: u32) {
             let live = vec4<f32>(vec4(w) + vec4(0u, 1u, 2u, 3u) < vec4(p.width));
             let m = first + ws;
             let g = rows + m * height;
-            let a = transpose(mat4x4(grad_y[g.x] * live.x, grad_y[g.y] * live.y, grad_y[g.z] * live.z, grad_y[g.w] * live.w));
+            let a = transpose(mat4x4(grad_y[g.x] * live.x, grad_y[g.y] * live.y,
+                                     grad_y[g.z] * live.z, grad_y[g.w] * live.w));
             let b = mat4x4(pick(columns, m.x, vec2(h, ws.x)), pick(columns, m.y, vec2(h, ws.y)),
                            pick(columns, m.z, vec2(h, ws.z)), pick(columns, m.w, vec2(h, ws.w)));
             update(&t0, a[0], b);
@@ -114,8 +116,8 @@ fn weight_tile(id: vec3<u32>, group: u32, lane: u32) {
     put_rows_partial(at, row + 3u, t3);
 }
 
-// Sources of an invocation's four columns of patches(x): `spot` for columns k to k + 3, `pick` their elements for a pixel, 0 outside
-// the image.
+// Sources of an invocation's four columns of patches(x): `spot` for columns k to k + 3, `pick` their elements for a
+// pixel, 0 outside the image.
 #ifdef SCALAR_INPUT
 fn element(at: u32, m: u32, position: vec2<u32>, tap: Tap) -> f32 {
     let live = inside(position, tap.shift);
@@ -194,7 +196,8 @@ fn convolve(id: vec3<u32>, group: u32, lane: u32) {
         // Pixels outside the image load the centre pixel instead, and count as 0.
         var at = x0 + (m + select(vec4(0u), vec4(u32(tap.pixels)), live)) * depth;
         for (var d = 0u; d < depth; d++) {
-            let b = mat4x4(weights[step], weights[step + width], weights[step + 2u * width], weights[step + 3u * width]);
+            let b = mat4x4(weights[step], weights[step + width],
+                           weights[step + 2u * width], weights[step + 3u * width]);
             update(&t0, at_tap(at.x, live.x), b);
             update(&t1, at_tap(at.y, live.y), b);
             update(&t2, at_tap(at.z, live.z), b);

@@ -44,7 +44,7 @@ const PANEL_SIZE = 16384u;
 
 @group(0) @binding(0) var<uniform> p: Params;
 @group(0) @binding(1) var<storage, read> x: array<Input>;                  // (B, H, W, C) every x_stride; g for grad_x
-@group(0) @binding(2) var<uniform> weights: array<vec4<f32>, 4096>;        // (C / CHUNK, 9, CHUNK, CHANNELS), the panel's
+@group(0) @binding(2) var<uniform> weights: array<vec4<f32>, 4096>;        // (C / CHUNK, 9, CHUNK, CHANNELS): a panel
 @group(0) @binding(3) var<storage, read> b: array<Value>;                  // (N) every b_stride
 @group(0) @binding(4) var<storage, read_write> y: array<Value>;            // (R, B, H, W, N), or grad_x
 @group(0) @binding(5) var<storage, read> grad_y: array<Value>;             // (R, M, N)

@@ -1,10 +1,11 @@
-// Convolution to few channels for subgroups of 8 invocations, where tiles of 32 output channels would leave most lanes idle: each
-// invocation computes a run of 8 neighbouring pixels of an image row, its neighbours the adjacent runs, row after row, and a vec4 is
-// four output channels. An invocation loads its own pixels only: the pixels beyond them that a kernel of up to 5 columns needs come
-// from its neighbours by shuffles and, at the two ends of the subgroup, from one more load. Weights are loaded once by different
-// lanes, and broadcast. The depth is processed in chunks of four positions (row, channel) of a kernel column, the channel
-// innermost, and each chunk is multiplied by all columns. Shapes and the other kernels as in ../conv2d.wgsl; N is a multiple of 4, and
-// so is C, except with SCALAR_INPUT, where the elements of x are loaded one by one, as a first layer needs.
+// Convolution to few channels for subgroups of 8 invocations, where tiles of 32 output channels would leave most lanes
+// idle: each invocation computes a run of 8 neighbouring pixels of an image row, its neighbours the adjacent runs, row
+// after row, and a vec4 is four output channels. An invocation loads its own pixels only: the pixels beyond them that a
+// kernel of up to 5 columns needs come from its neighbours by shuffles and, at the two ends of the subgroup, from one
+// more load. Weights are loaded once by different lanes, and broadcast. The depth is processed in chunks of four
+// positions (row, channel) of a kernel column, the channel innermost, and each chunk is multiplied by all columns.
+// Shapes and the other kernels as in ../conv2d.wgsl; N is a multiple of 4, and so is C, except with SCALAR_INPUT, where
+// the elements of x are loaded one by one, as a first layer needs.
 enable subgroups;
 #import grid
 #import conv2d
@@ -24,12 +25,12 @@ const RUN = 8u;
 @group(0) @binding(1) var<storage, read> x: array<f32>;                   // (B, H, W, C) every x_stride
 @group(0) @binding(6) var<storage, read_write> partial: array<f32>;       // (R, slices, N, depth)
 #else
-@group(0) @binding(1) var<storage, read> x: array<vec4<f32>>;             // (B, H, W, C) every x_stride; g for the backward input
+@group(0) @binding(1) var<storage, read> x: array<vec4<f32>>;             // (B, H, W, C) every x_stride; g for grad_x
 @group(0) @binding(6) var<storage, read_write> partial: array<vec4<f32>>; // (R, slices, N, depth)
 #endif
 @group(0) @binding(2) var<storage, read> weights: array<vec4<f32>>; // (R, N / 4, chunks, SIZE, 4), see conv2d_runs_pack
 @group(0) @binding(3) var<storage, read> b: array<vec4<f32>>;       // (N) every b_stride
-@group(0) @binding(4) var<storage, read_write> y: array<vec4<f32>>; // (R, B, H, W, N); grad_x for the backward input
+@group(0) @binding(4) var<storage, read_write> y: array<vec4<f32>>; // (R, B, H, W, N), or grad_x
 @group(0) @binding(5) var<storage, read> grad_y: array<vec4<f32>>;  // (R, M, N)
 
 alias Pixels = array<vec4<f32>, 8>;
@@ -59,7 +60,8 @@ fn quotient(a: vec4<u32>, b: u32) -> vec4<u32> { return vec4<u32>((vec4<f32>(a) 
 // The kernel rows of a chunk's four positions.
 fn kernel_rows(chunk: u32) -> vec4<u32> { return quotient(vec4(4u * chunk) + vec4(0u, 1u, 2u, 3u), p.c); }
 
-// Positions of the pixels beyond a subgroup's ends: invocations 0 and 1 load the two on its left, the others the two on its right.
+// Positions of the pixels beyond a subgroup's ends: invocations 0 and 1 load the two on its left, the others the two on
+// its right.
 struct Ends {
     image_row: Line,
     column: u32, // wraps around at the left edge, which is outside the image as well
@@ -109,11 +111,13 @@ fn load_window(chunk: u32, replica: u32, image_row: Line, column: u32, e: Ends, 
 
 // The values of the first and of the last four invocations.
 fn low(v: vec4<f32>) -> mat4x4<f32> {
-    return mat4x4(subgroupBroadcast(v, 0u), subgroupBroadcast(v, 1u), subgroupBroadcast(v, 2u), subgroupBroadcast(v, 3u));
+    return mat4x4(subgroupBroadcast(v, 0u), subgroupBroadcast(v, 1u),
+                  subgroupBroadcast(v, 2u), subgroupBroadcast(v, 3u));
 }
 
 fn high(v: vec4<f32>) -> mat4x4<f32> {
-    return mat4x4(subgroupBroadcast(v, 4u), subgroupBroadcast(v, 5u), subgroupBroadcast(v, 6u), subgroupBroadcast(v, 7u));
+    return mat4x4(subgroupBroadcast(v, 4u), subgroupBroadcast(v, 5u),
+                  subgroupBroadcast(v, 6u), subgroupBroadcast(v, 7u));
 }
 
 // A result from the five pixels around it; smaller kernels use the inner ones.
@@ -199,7 +203,8 @@ fn gradient(at: u32, column: u32, live: bool) -> vec4<f32> {
 }
 
 // The elements of a weight column's gradient: rows are four output channels, a vec4 is the positions of a chunk.
-fn outer(t: ptr<function, mat4x4<f32>>, g: ptr<function, Pixels>, v0: vec4<f32>, v1: vec4<f32>, v2: vec4<f32>, v3: vec4<f32>,
+fn outer(t: ptr<function, mat4x4<f32>>, g: ptr<function, Pixels>,
+         v0: vec4<f32>, v1: vec4<f32>, v2: vec4<f32>, v3: vec4<f32>,
          v4: vec4<f32>, v5: vec4<f32>, v6: vec4<f32>, v7: vec4<f32>) {
     (*t)[0] += (*g)[0].x * v0 + (*g)[1].x * v1 + (*g)[2].x * v2 + (*g)[3].x * v3
              + (*g)[4].x * v4 + (*g)[5].x * v5 + (*g)[6].x * v6 + (*g)[7].x * v7;
@@ -218,7 +223,8 @@ fn put_column(at: u32, chunk: u32, of_five: u32, t: mat4x4<f32>, lane: u32) {
     let s1 = subgroupAdd(t[1]);
     let s2 = subgroupAdd(t[2]);
     let s3 = subgroupAdd(t[3]);
-    if lane < 4u { put_partial(at, chunk, column, select(select(s2, s3, lane == 3u), select(s0, s1, lane == 1u), lane < 2u)); }
+    let s = select(select(s2, s3, lane == 3u), select(s0, s1, lane == 1u), lane < 2u);
+    if lane < 4u { put_partial(at, chunk, column, s); }
 }
 
 // One chunk and four output channels for each workgroup.
@@ -288,8 +294,8 @@ fn weight_columns(id: vec3<u32>, group: u32, lane: u32) {
     put_column(at, chunk, 2u, t2, lane);
 }
 
-// Sources of the positions of a chunk. `pick`: the four elements for a column of the image, 0 outside the image. `put_partial` stores
-// four elements of the weight gradient; at: of the slice's row.
+// Sources of the positions of a chunk. `pick`: the four elements for a column of the image, 0 outside the image.
+// `put_partial` stores four elements of the weight gradient; at: of the slice's row.
 #ifdef SCALAR_INPUT
 struct Source {
     at: vec4<u32>, // of the row's first pixel

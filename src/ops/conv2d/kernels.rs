@@ -1,35 +1,27 @@
-//! Convolution of images with channels last, stride 1 and 'same' padding (zeros around), bias and ReLU fused.
-//!
-//! x (B, H, W, C), w (N, C, S, S) with S odd, b (N) or none, y (B, H, W, N):
-//! y[b, h, w, n] = f(b[n] + sum over i, j, c of w[n, c, i, j] x[b, h + i - S/2, w + j - S/2, c]), f nothing or ReLU.
-//! The weights are PyTorch's, in memory as on disk; every pass packs them for its product, which costs one pass over
-//! them where the product takes B H W. Gradients, with g = dy where y > 0 (all of dy without ReLU): dx is the same
-//! convolution of g with the weights rotated by 180 degrees and their channels exchanged, dw = g^T patches(x), db = the
-//! sum of g over pixels.
+//! The convolution's shaders, sizes and passes.
 
-use super::linear::tile_product_rounds;
-use super::relu_gradient::{self, relu_gradient};
-use super::{Entry, variants};
-use crate::check::{Case, Fill, Input, InputRole};
 use crate::core::array::Array;
 use crate::core::error::{Error, Result};
 use crate::gpu::{Grid, Recorder, Shader, View, params, shader};
 use crate::graph::{Cost, Graph, Io, Op, Outputs, Spec, Tensor};
-use variants::Convolution;
+use crate::ops::linear::tile_product_rounds;
+use crate::ops::relu_gradient::relu_gradient;
+use crate::ops::variants::{self, Convolution};
 
-static SHADER: Shader = shader!("conv2d.wgsl", "shared/conv2d.wgsl");
-static SUBGROUP8: Shader = shader!("software8/conv2d.wgsl", "shared/conv2d.wgsl", "software8/product.wgsl");
-static UNALIGNED: Shader = SUBGROUP8.with(&["SCALAR_INPUT"]);
+pub(super) static SHADER: Shader = shader!("conv2d.wgsl", "shared/conv2d.wgsl");
+pub(super) static SUBGROUP8: Shader = shader!("software8/conv2d.wgsl", "shared/conv2d.wgsl", "software8/product.wgsl");
+pub(super) static UNALIGNED: Shader = SUBGROUP8.with(&["SCALAR_INPUT"]);
 static SQUARE3: Shader = shader!("software8/conv2d_3x3.wgsl", "shared/conv2d.wgsl");
 /// By the width of the output: 1, 2, 4.
-static SQUARE3_ALIGNED: [Shader; 3] = [SQUARE3.with(&["SCALAR_OUTPUT"]), SQUARE3.with(&["VEC2_OUTPUT"]), SQUARE3];
-static SQUARE3_SINGLE: [Shader; 3] = [
+pub(super) static SQUARE3_ALIGNED: [Shader; 3] =
+    [SQUARE3.with(&["SCALAR_OUTPUT"]), SQUARE3.with(&["VEC2_OUTPUT"]), SQUARE3];
+pub(super) static SQUARE3_SINGLE: [Shader; 3] = [
     SQUARE3.with(&["SCALAR_INPUT", "SCALAR_OUTPUT"]),
     SQUARE3.with(&["SCALAR_INPUT", "VEC2_OUTPUT"]),
     SQUARE3.with(&["SCALAR_INPUT"]),
 ];
-static RUNS: Shader = shader!("software8/conv2d_runs.wgsl", "shared/conv2d.wgsl");
-static RUNS_UNALIGNED: Shader = RUNS.with(&["SCALAR_INPUT"]);
+pub(super) static RUNS: Shader = shader!("software8/conv2d_runs.wgsl", "shared/conv2d.wgsl");
+pub(super) static RUNS_UNALIGNED: Shader = RUNS.with(&["SCALAR_INPUT"]);
 
 params! {
     struct Params {
@@ -404,133 +396,3 @@ impl Op for Conv2d {
         Cost { flops: 2.0 * m * n * k, bytes: 4.0 * (m * c + n * k + m * n) }
     }
 }
-
-/// x (B, H, W, C) to `n` channels by a square kernel of `size`.
-fn case(name: &str, x: [usize; 4], n: usize, size: usize) -> Case {
-    let inputs = vec![Input::gradient(x), weights(x[3], n, size), Input::param([n])];
-    Case::new(name, Conv2d { relu: false }, inputs)
-}
-
-/// With ReLU: biases of +-3 keep its arguments, with a deviation of about 1/3, away from the kink.
-fn relu_case(name: &str, x: [usize; 4], n: usize, size: usize) -> Case {
-    let bias = (0..n).map(|i| if i % 2 == 0 { 3.0 } else { -3.0 }).collect();
-    let inputs = vec![Input::gradient(x), weights(x[3], n, size), Input::param([n]).filled(Fill::Given(bias))];
-    Case::new(name, Conv2d { relu: true }, inputs)
-}
-
-fn weights(c: usize, n: usize, size: usize) -> Input {
-    let bound = 1.0 / ((size * size * c) as f64).sqrt();
-    Input::param([n, c, size, size]).filled(Fill::Uniform(-bound, bound))
-}
-
-fn cases() -> Vec<Case> {
-    let mut cases = vec![
-        case("one", [1, 1, 1, 1], 1, 1),
-        case("one, 3x3", [1, 1, 1, 1], 1, 3),
-        case("tiny", [2, 3, 4, 2], 3, 3),
-        case("tiny, 5x5", [1, 4, 3, 2], 2, 5),
-        relu_case("tiny, ReLU", [2, 4, 3, 2], 4, 3),
-        relu_case("tiny, vec4, ReLU", [1, 3, 5, 4], 4, 3),
-        case("tiny vec4, 1x1", [2, 3, 3, 8], 8, 1),
-        case("one row", [3, 1, 9, 4], 8, 3),
-        case("one column", [3, 9, 1, 4], 8, 3),
-        case("one column, primes", [2, 13, 1, 3], 5, 5),
-        case("one channel", [2, 9, 7, 1], 20, 3),
-        case("one channel to few", [2, 5, 11, 1], 8, 3),
-        case("three channels", [2, 6, 8, 3], 12, 5),
-        case("three channels to many", [2, 5, 6, 3], 20, 3),
-        case("many channels", [2, 5, 9, 60], 20, 3),
-        case("ragged channels", [2, 7, 5, 17], 33, 3),
-        case("ragged vec4", [3, 7, 5, 36], 44, 3),
-        case("primes", [3, 11, 13, 7], 5, 3),
-        relu_case("several slices", [5, 16, 6, 12], 20, 3),
-        case("1x1", [2, 5, 7, 40], 36, 1),
-        case("5x5", [2, 6, 9, 12], 16, 5),
-        Case::new(
-            "no bias",
-            Conv2d { relu: true },
-            vec![
-                Input::data([2, 3, 3, 4]).filled(Fill::Uniform(0.5, 1.0)),
-                Input::param([4, 4, 3, 3]).filled(Fill::Uniform(0.5, 1.0)),
-            ],
-        ),
-        Case::new(
-            "shared images",
-            Conv2d { relu: false },
-            vec![Input::data([2, 5, 6, 4]).shared(), weights(4, 8, 3), Input::param([8])],
-        ),
-    ];
-    // Runs of 8 pixels, 8 of them next to each other: rows of one pixel less than a run, of a run, of one more, of
-    // several subgroups ...
-    for (width, c, n) in [(1, 4, 4), (7, 4, 8), (8, 1, 4), (9, 8, 4), (31, 3, 8), (67, 4, 12), (131, 6, 4)] {
-        cases.push(case(&format!("5x5, {width} columns, {c} to {n}"), [2, 4, width, c], n, 5));
-    }
-    // ... of one subgroup and its neighbours' ends, kernels of other sizes, and channels at the borders between the
-    // variants.
-    for (x, n, size) in [
-        ([1, 3, 64, 4], 16, 5),
-        ([2, 2, 65, 4], 4, 1),
-        ([3, 3, 17, 1], 4, 1),
-        ([2, 3, 63, 8], 8, 3),
-        ([2, 3, 23, 1], 16, 3),
-        ([1, 9, 11, 4], 4, 7),
-        ([1, 8, 9, 3], 4, 7),
-        ([2, 3, 10, 4], 1, 5),
-        ([2, 3, 10, 8], 3, 5),
-        ([2, 3, 10, 4], 20, 5),
-        ([2, 3, 10, 20], 16, 5),
-        ([5, 1, 3, 4], 4, 5),
-    ] {
-        let [_, _, width, c] = x;
-        cases.push(relu_case(&format!("{size}x{size}, {width} columns, {c} to {n}, ReLU"), x, n, size));
-    }
-    for (name, x, n) in [
-        ("AACNN, first, width 1/8", [2, 87, 252, 1], 4),
-        ("AACNN, second, width 1/8", [2, 87, 252, 4], 4),
-        ("AACNN, fourth, width 1/8", [4, 44, 126, 8], 8),
-        ("AACNN, sixth, width 1/8", [4, 22, 63, 16], 16),
-    ] {
-        let mut case = case(name, x, n, 5).bench();
-        if x[3] == 1 {
-            case.inputs[0].kind = InputRole::Data; // spectrograms, which take no gradient
-        }
-        cases.push(case);
-    }
-    for (name, x, n) in [
-        ("first, width 1/4", [4, 96, 64, 1], 16),
-        ("first, width 1", [4, 96, 64, 1], 64),
-        ("second, width 1/4", [4, 48, 32, 16], 32),
-        ("second, width 1", [1, 48, 32, 64], 128),
-        ("third, width 1/4", [4, 24, 16, 32], 64),
-        ("fifth, width 1/4", [4, 12, 8, 64], 128),
-        ("last, width 1", [2, 6, 4, 512], 512),
-    ] {
-        let mut case = relu_case(name, x, n, 3).bench();
-        if x[3] == 1 {
-            case.inputs[0].kind = InputRole::Data; // spectrograms, which take no gradient
-        }
-        cases.push(case);
-    }
-    cases
-}
-
-pub(crate) const OP: Entry = Entry {
-    name: "conv2d",
-    about: "convolution of images, 'same' padding, ReLU fused",
-    shaders: &[
-        &SHADER,
-        &SUBGROUP8,
-        &UNALIGNED,
-        &RUNS,
-        &RUNS_UNALIGNED,
-        &SQUARE3_ALIGNED[0],
-        &SQUARE3_ALIGNED[1],
-        &SQUARE3_ALIGNED[2],
-        &SQUARE3_SINGLE[0],
-        &SQUARE3_SINGLE[1],
-        &SQUARE3_SINGLE[2],
-        &relu_gradient::SHADER,
-        &relu_gradient::VEC4,
-    ],
-    cases,
-};
