@@ -408,9 +408,9 @@ fn four_glimpses_find_the_corner_with_the_label() {
     assert!(path.iter().flatten().all(|v| *v == 0.0), "held at the centre it goes {path:?}");
     assert!(chance(right), "restricted to the centre the accuracy is {right}");
 
-    // The same pictures and labels; in fewer steps the whole view is learned as well.
+    // The same pictures and labels. Nothing is there to be learned, in fewer steps or more.
     let blinkered = corner::Task::new(&gpu);
-    blinkered.train(STEPS, View::Centre);
+    blinkered.train(STEPS / 4, View::Centre);
     let (right, _) = blinkered.evaluate(View::Centre);
     assert!(chance(right), "with the centre alone the accuracy is {right}");
 }
