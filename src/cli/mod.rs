@@ -18,6 +18,7 @@ mod pretrain;
 mod settings;
 mod synth;
 mod train;
+mod weights;
 
 use std::process::ExitCode;
 
@@ -52,6 +53,7 @@ enum Command {
     Predict(predict::Args),
     Features(features::Args),
     Export(export::Args),
+    Weights(weights::Args),
     Plan(plan::Args),
     Synth(synth::Args),
     Devices(devices::Args),
@@ -89,6 +91,7 @@ pub fn run() -> ExitCode {
         Command::Predict(args) => args.run(),
         Command::Features(args) => args.run(),
         Command::Export(args) => args.run(),
+        Command::Weights(args) => args.run(),
         Command::Plan(args) => args.run(),
         Command::Synth(args) => args.run(),
         Command::Devices(args) => args.run(),

@@ -95,7 +95,7 @@ pub fn help_of_run(key: &str) -> String {
 }
 
 /// The placeholder of VGGish's weights.
-pub const WEIGHTS: &str = "FILE|random|random-glorot";
+pub const WEIGHTS: &str = "FILE|vggish|random|random-glorot";
 
 /// The option of a setting in `wmic compare`, whose default is the experiment's.
 pub fn of_experiment(arg: Arg) -> Arg {

@@ -1,4 +1,4 @@
-//! Errors, shapes, arrays, random numbers, files, fingerprints; numbers and names as text.
+//! Errors, shapes, arrays, random numbers, files, fingerprints, files of tensors; numbers and names as text.
 
 pub mod array;
 pub mod error;
@@ -6,8 +6,10 @@ pub mod files;
 pub(crate) mod hash;
 pub mod names;
 pub mod numbers;
+pub(crate) mod pickle;
 pub mod random;
 pub mod shape;
 pub(crate) mod tensors;
 pub mod text;
 pub mod toml;
+pub(crate) mod torch;

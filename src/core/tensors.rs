@@ -14,22 +14,26 @@ use super::files::{read_limited, write_atomic};
 const SIZE_LIMIT: u64 = 16 << 30;
 const METADATA: &str = "wmic";
 
-/// Named tensors of raw 4-byte elements, with metadata.
-pub(crate) fn save<M: Serialize>(
-    path: &Path,
-    tensors: &[(String, Dtype, Vec<usize>, Vec<u8>)],
-    about: &M,
-) -> Result<()> {
+/// Name, type, shape and raw elements of 4 bytes.
+pub(crate) type Tensor = (String, Dtype, Vec<usize>, Vec<u8>);
+
+/// Writes named tensors, with metadata.
+pub(crate) fn save<M: Serialize>(path: &Path, tensors: &[Tensor], about: &M) -> Result<()> {
+    let bytes = to_bytes(path, tensors, Some(about))?;
+    write_atomic(path, |out| out.write_all(&bytes))
+}
+
+/// The file of named tensors; `path` for messages.
+pub(crate) fn to_bytes<M: Serialize>(path: &Path, tensors: &[Tensor], about: Option<&M>) -> Result<Vec<u8>> {
     let bad = |e: &dyn std::fmt::Display| Error::checkpoint(path, format!("cannot be written: {e}"));
-    let text = serde_json::to_string(about).map_err(|e| bad(&e))?;
+    let text = about.map(serde_json::to_string).transpose().map_err(|e| bad(&e))?;
     let views: Vec<(&str, TensorView)> = tensors
         .iter()
         .map(|(name, dtype, shape, bytes)| Ok((name.as_str(), TensorView::new(*dtype, shape.clone(), bytes)?)))
         .collect::<Result<_, safetensors::SafeTensorError>>()
         .map_err(|e| bad(&e))?;
-    let metadata = HashMap::from([(METADATA.to_owned(), text)]);
-    let bytes = serialize(views, Some(metadata)).map_err(|e| bad(&e))?;
-    write_atomic(path, |out| out.write_all(&bytes))
+    let metadata = text.map(|text| HashMap::from([(METADATA.to_owned(), text)]));
+    serialize(views, metadata).map_err(|e| bad(&e))
 }
 
 /// A file of tensors in memory, with its metadata.
@@ -44,7 +48,11 @@ impl File {
         if !std::fs::metadata(path).map_err(Error::io(path))?.is_file() {
             return Err(Error::checkpoint(path, "is not a file"));
         }
-        let bytes = read_limited(path, SIZE_LIMIT)?;
+        File::parse(path, read_limited(path, SIZE_LIMIT)?)
+    }
+
+    /// `path` for messages.
+    pub fn parse(path: &Path, bytes: Vec<u8>) -> Result<File> {
         let bad = |e| Error::checkpoint(path, format!("is not a valid safetensors file ({e}); it may be truncated"));
         let (_, header) = SafeTensors::read_metadata(&bytes).map_err(bad)?;
         SafeTensors::deserialize(&bytes).map_err(bad)?;

@@ -16,7 +16,7 @@ mod mapped;
 mod npz;
 mod openmic;
 mod own_labels;
-mod pickle;
+mod pickled_strings;
 mod split;
 mod synth;
 mod synth_audio;

@@ -1,7 +1,7 @@
 //! Reads and writes `.npz` archives (zips of `.npy` arrays) as streams, without trusting their declarations.
 
 use super::mapped::Mapped;
-use super::pickle;
+use super::pickled_strings;
 use crate::core::error::{Error, Result};
 use npyz::{DType, Endianness, NpyHeader, Order, TypeChar, TypeStr, WriterBuilder};
 use std::fs::File;
@@ -148,7 +148,7 @@ impl Member<'_> {
         self.finish()
     }
 
-    /// Reads a one-dimensional array of strings: fixed-width unicode or bytes, or pickled objects (see [`pickle`]).
+    /// Reads a one-dimensional array of strings: fixed-width unicode or bytes, or pickled objects (see [`pickled_strings`]).
     pub fn strings(mut self) -> Result<Vec<String>> {
         const MAX_WIDTH: usize = 4096;
         if self.shape.len() != 1 {
@@ -194,7 +194,7 @@ impl Member<'_> {
         }
         let mut bytes = Vec::new();
         self.reader.by_ref().take(self.payload).read_to_end(&mut bytes).map_err(|e| self.damaged(e))?;
-        let strings = pickle::read_strings(&bytes).map_err(|reason| {
+        let strings = pickled_strings::read_strings(&bytes).map_err(|reason| {
             self.error(format!("is a pickle that is not accepted: {reason}; only plain strings are"))
         })?;
         if strings.len() != self.count {

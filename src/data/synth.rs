@@ -9,7 +9,7 @@
 use super::dataset::WIDTH;
 use super::layout::{CLASSES, Label, check_clips, draw_key, draw_split, write_file, write_tables};
 use super::npz::NpzWriter;
-use super::pickle;
+use super::pickled_strings;
 use crate::core::error::Result;
 use crate::core::files::write_dir_atomic;
 use rand::SeedableRng;
@@ -136,6 +136,6 @@ fn write_npz(writer: impl Write + io::Seek, clips: &[Clip]) -> io::Result<()> {
     npz.array("Y_true", "<f8", &[n, classes as u64], relevance)?;
     npz.array("Y_mask", "|b1", &[n, classes as u64], entries().map(|label| label.is_some().into()))?;
     let keys: Vec<String> = clips.iter().map(|clip| clip.key.clone()).collect();
-    npz.array("sample_key", "|O", &[n], pickle::write_strings(&keys).into_iter())?;
+    npz.array("sample_key", "|O", &[n], pickled_strings::write_strings(&keys).into_iter())?;
     npz.finish()?.flush()
 }

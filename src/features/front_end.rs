@@ -11,12 +11,13 @@ use crate::core::error::{Error, Result};
 use crate::core::hash::Fingerprint;
 use crate::core::tensors::{File, floats};
 use crate::features::scaling::{PostProcess, Range, Scaling};
+use crate::features::weight_store;
 use crate::gpu::{Buffer, Gpu};
 use crate::graph::Layout;
 use crate::nn::front_ends::vggish::{self, EMBEDDING, Width};
 use crate::nn::layers::WeightInit;
 
-/// Source of VGGish's weights. As text: a path, or `random` or `random-glorot`, both also with `:SEED`.
+/// Source of VGGish's weights. As text: a path; `vggish`; `random` or `random-glorot`, both also with `:SEED`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub enum Source {
@@ -24,8 +25,16 @@ pub enum Source {
     Random(u64),
     /// As `Random`, but Glorot's (uniform).
     RandomGlorot(u64),
+    /// Those that the user has added, see [`weight_store`].
+    Stored,
     /// A safetensors file with the names of torchvggish's state dict.
     File(PathBuf),
+}
+
+impl Source {
+    pub(crate) fn is_random(&self) -> bool {
+        matches!(self, Source::Random(_) | Source::RandomGlorot(_))
+    }
 }
 
 impl FromStr for Source {
@@ -37,6 +46,7 @@ impl FromStr for Source {
         match text.split_once(':').unwrap_or((text, "0")) {
             ("random", of) => Ok(Source::Random(seed(of)?)),
             ("random-glorot", of) => Ok(Source::RandomGlorot(seed(of)?)),
+            (weight_store::VGGISH, "0") => Ok(Source::Stored),
             _ => Ok(Source::File(text.into())),
         }
     }
@@ -57,6 +67,7 @@ impl fmt::Display for Source {
             Source::Random(seed) => write!(f, "random:{seed}"),
             Source::RandomGlorot(0) => f.write_str("random-glorot"),
             Source::RandomGlorot(seed) => write!(f, "random-glorot:{seed}"),
+            Source::Stored => f.write_str(weight_store::VGGISH),
             Source::File(path) => write!(f, "{}", path.display()),
         }
     }
@@ -116,6 +127,7 @@ impl FrontEnd {
         let mut weights = match &self.weights {
             Source::Random(seed) => Weights::random(self.width(), vggish::INIT, *seed),
             Source::RandomGlorot(seed) => Weights::random(self.width(), WeightInit::XavierUniform, *seed),
+            Source::Stored => Weights::read(&weight_store::vggish()?, self.width)?,
             Source::File(path) => Weights::read(path, self.width)?,
         };
         if let Some(pca) = &self.pca {
@@ -173,7 +185,7 @@ impl FrontEnd {
     /// # Errors
     /// As [`FrontEnd::load`], of a file.
     pub(crate) fn settle_width(&mut self) -> Result<()> {
-        if let (None, Source::File(_)) = (self.width, &self.weights) {
+        if self.width.is_none() && !self.weights.is_random() {
             self.width = Some(self.load()?.width);
         }
         Ok(())
@@ -231,7 +243,11 @@ impl Weights {
 
     /// `width`: that of the file, if it is known.
     fn read(path: &Path, width: Option<Width>) -> Result<Weights> {
-        let file = File::read(path)?;
+        Weights::of(path, &File::read(path)?, width)
+    }
+
+    /// `path` for messages.
+    pub(super) fn of(path: &Path, file: &File, width: Option<Width>) -> Result<Weights> {
         let tensors = file.tensors();
         // Of every width.
         let known = vggish::layout(width.unwrap_or_default(), vggish::INIT);
@@ -248,7 +264,11 @@ impl Weights {
             (Some(asked), Some(made)) if asked != made => {
                 return Err(Error::checkpoint(path, format!("is a VGGish of `width` {made}, not {asked}")));
             }
-            (asked, made) => asked.or(made).unwrap_or_default(),
+            (asked, made) => {
+                // The first layer has 64 channels at full width.
+                let first = tensors.tensor("features.0.bias").ok().and_then(|bias| bias.shape().first().copied());
+                asked.or(made).or(Width::with_channels(first.unwrap_or(0), 64)).unwrap_or_default()
+            }
         };
         let layout = vggish::layout(width, vggish::INIT);
         let read = |name: &str, shape: &[usize]| floats(path, &tensors, name, shape);

@@ -9,3 +9,4 @@ pub mod front_end;
 pub mod runner;
 pub mod scaling;
 pub(crate) mod spectrum;
+pub mod weight_store;

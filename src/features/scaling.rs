@@ -113,9 +113,20 @@ impl PostProcess {
     pub fn read(path: &Path) -> Result<PostProcess> {
         let matrix = read_array(path, "pca_eigen_vectors", EMBEDDING * EMBEDDING)?;
         let mean = read_array(path, "pca_means", EMBEDDING)?;
+        PostProcess::new(matrix, mean).map_err(|reason| Error::data(path, reason))
+    }
+
+    /// From the matrix (128, 128) and the mean (128).
+    ///
+    /// # Errors
+    /// A line if there are fewer or more values, or one is not finite.
+    pub(super) fn new(matrix: Vec<f64>, mean: Vec<f64>) -> Result<PostProcess, &'static str> {
+        if matrix.len() != EMBEDDING * EMBEDDING || mean.len() != EMBEDDING {
+            return Err("has a PCA of other sizes than 128 x 128 and 128");
+        }
         match matrix.iter().chain(&mean).all(|v| v.is_finite()) {
             true => Ok(PostProcess { matrix, mean }),
-            false => Err(Error::data(path, "has a PCA with values that are not finite")),
+            false => Err("has a PCA with values that are not finite"),
         }
     }
 

@@ -68,13 +68,12 @@ impl Config {
                 Ok(())
             }
             (None, Some(made)) if purpose == Use::Input && needs_weights => match &made.weights {
-                random @ (Source::Random(_) | Source::RandomGlorot(_)) => {
+                random if random.is_random() => {
                     fail(format!("was extracted with {random} VGGish weights, which did not make the run's features"))
                 }
-                Source::File(weights) => fail(format!(
-                    "was extracted with {}, but the run does not record what its features were made with; if they were \
-                     made with the same weights, give these: `front_end.weights` FILE",
-                    weights.display()
+                weights => fail(format!(
+                    "was extracted with {weights}, but the run does not record what its features were made with; if \
+                     they were made with the same weights, give these: `front_end.weights` FILE"
                 )),
             },
             (None, Some(made)) => {
@@ -109,9 +108,9 @@ impl Config {
             return Err(Error::data(features, "does not record its front end; extract the features again"));
         }
         match &mut self.front_end {
-            Some(FrontEnd { weights: random @ (Source::Random(_) | Source::RandomGlorot(_)), .. }) => Err(Error::data(
+            Some(FrontEnd { weights, .. }) if weights.is_random() => Err(Error::data(
                 features,
-                format!("does not record its front end, which was not {random}: remove `front_end.weights`"),
+                format!("does not record its front end, which was not {weights}: remove `front_end.weights`"),
             )),
             // The user gives the front end; its weights are recorded from now on.
             Some(front_end) => front_end.pin().map(drop),
@@ -137,7 +136,7 @@ impl Config {
                 front_end.weights = weights.clone();
                 front_end.load().map(drop)
             }
-            None if !matches!(weights, Source::File(_)) => Err(Error::Usage(format!(
+            None if weights.is_random() => Err(Error::Usage(format!(
                 "the run does not record the front end of its features, which was not {weights}: give the VGGish \
                  weights that they were made with, `front_end.weights` FILE"
             ))),

@@ -180,13 +180,15 @@ pub const SETTINGS: &[Setting] = &[
     setting(
         "front_end.weights",
         Group::FrontEnd,
-        Value::PathOr("FILE|random|random-glorot", |text| match text.parse::<Source>().map_err(|e| e.to_string())? {
-            Source::File(_) => setting::path(text),
-            random => as_toml(random),
+        Value::PathOr("FILE|vggish|random|random-glorot", |text| {
+            match text.parse::<Source>().map_err(|e| e.to_string())? {
+                Source::File(_) => setting::path(text),
+                random => as_toml(random),
+            }
         }),
         uses_vggish,
-        "VGGish weights for audio models: a safetensors file with torchvggish's names, or random (He's; \
-               random:SEED) or random-glorot",
+        "VGGish weights for audio models: a safetensors file with torchvggish's names; vggish, those of `wmic weights \
+         add`; or random (He's; random:SEED) or random-glorot",
     )
     .on_resume(OnResume::Moves),
     setting(

@@ -47,6 +47,11 @@ impl Width {
         Width::NAMES[self as usize]
     }
 
+    /// The width at which so many channels are left of `channels`.
+    pub(crate) fn with_channels(left: usize, channels: usize) -> Option<Width> {
+        Width::NAMES.iter().map(|entry| entry.0).find(|width| width.of(channels) == left)
+    }
+
     /// Of `channels` at full width.
     pub fn of(self, channels: usize) -> usize {
         channels / self.entry().2

@@ -1,0 +1,195 @@
+//! Published weights that the user has downloaded, converted and kept in the user's data folder by the SHA-256 of the
+//! file that they came from: VGGish's.
+
+use std::fs;
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+
+use safetensors::Dtype;
+use serde::Serialize;
+use sha2::{Digest, Sha256};
+
+use crate::core::error::{Error, Result};
+use crate::core::files::write_atomic;
+use crate::core::tensors::{self, File, Tensor};
+use crate::core::torch;
+use crate::features::front_end::{About, Weights};
+use crate::features::scaling::PostProcess;
+use crate::nn::front_ends::vggish::EMBEDDING;
+
+/// The name of VGGish's weights, in options and files.
+pub const VGGISH: &str = "vggish";
+const EXTENSION: &str = "safetensors";
+/// The PCA's tensors, as torchvggish names them; without the prefix in files of the PCA alone.
+const PREFIX: &str = "pproc.";
+const PCA: [&str; 2] = ["pca_eigen_vectors", "pca_means"];
+
+/// Weights in the store.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Stored {
+    /// [`VGGISH`].
+    pub name: String,
+    /// SHA-256 of the file that was added, in hexadecimal.
+    pub sha256: String,
+    /// Whether they have the PCA of the embeddings.
+    pub pca: bool,
+    pub file: PathBuf,
+    pub bytes: u64,
+}
+
+/// What a file has.
+enum Content {
+    /// VGGish, perhaps with its PCA; what wmic recorded when it wrote the file.
+    Vggish(Vec<Tensor>, Option<About>),
+    Pca(PostProcess),
+}
+
+/// The folder of the store: `wmic/weights` in the user's data directory.
+pub fn folder() -> PathBuf {
+    dirs::data_dir().unwrap_or_else(std::env::temp_dir).join("wmic").join("weights")
+}
+
+/// Converts files and keeps what is in them: torchvggish's state dict (`.pth` of either layout) or a VGGish in
+/// safetensors, and the PCA of its embeddings (`.pth` or npz), which belongs to the weights that are added with it or
+/// are there already. What a file is, is told from its content. `replace`: whether other weights give way.
+///
+/// # Errors
+/// `Checkpoint`, `Data` and `Io` for a file that is damaged or something else; `Usage` for two files of weights, a PCA
+/// without weights, and if other weights are there. Then nothing has changed.
+pub fn add(files: &[PathBuf], replace: bool) -> Result<Stored> {
+    let (mut weights, mut pca) = (None, None);
+    for path in files {
+        let twice = |what: &str| Err(Error::Usage(format!("{} is a second file of {what}", path.display())));
+        match recognise(path)? {
+            Content::Vggish(..) if weights.is_some() => return twice("VGGish's weights"),
+            Content::Vggish(tensors, about) => weights = Some((path, sha256(path)?, tensors, about)),
+            Content::Pca(_) if pca.is_some() => return twice("a PCA"),
+            Content::Pca(read) => pca = Some(read),
+        }
+    }
+    let old = stored_files()?;
+    let (path, sha256, mut tensors, about) = match (weights, old.first()) {
+        (Some(weights), _) => weights,
+        (None, Some((file, sha256))) => {
+            let Content::Vggish(tensors, about) = recognise(file)? else { return Err(not_known(file)) };
+            (file, sha256.clone(), tensors, about)
+        }
+        (None, None) => {
+            return Err(Error::Usage("the PCA is of no use without VGGish's weights: add both".into()));
+        }
+    };
+    if let Some((_, other)) = old.iter().find(|(_, other)| *other != sha256).filter(|_| !replace) {
+        return Err(Error::Usage(format!("{VGGISH} is there already, of SHA-256 {other}: `force` replaces it")));
+    }
+    if let Some(pca) = pca {
+        tensors.retain(|(name, ..)| !name.starts_with("pproc.pca"));
+        tensors.extend(pca_tensors(&pca));
+    }
+    let bytes = tensors::to_bytes(path, &tensors, about.as_ref())?;
+    let file = File::parse(path, bytes)?;
+    Weights::of(path, &file, None)?;
+
+    let folder = folder();
+    fs::create_dir_all(&folder).map_err(Error::io(&folder))?;
+    let to = folder.join(format!("{VGGISH}-{sha256}.{EXTENSION}"));
+    write_atomic(&to, |out| out.write_all(&file.bytes))?;
+    for (other, _) in old.iter().filter(|(other, _)| *other != to) {
+        fs::remove_file(other).map_err(Error::io(other))?;
+    }
+    Ok(stored(to, sha256, &file))
+}
+
+/// What is in the store.
+///
+/// # Errors
+/// `Io` and `Checkpoint` if it cannot be read.
+pub fn list() -> Result<Vec<Stored>> {
+    stored_files()?.into_iter().map(|(path, sha256)| Ok(stored(path.clone(), sha256, &File::read(&path)?))).collect()
+}
+
+/// The file of VGGish's weights.
+///
+/// # Errors
+/// `Usage` if there are none; `Io` if the store cannot be read.
+pub(super) fn vggish() -> Result<PathBuf> {
+    stored_files()?.into_iter().next().map(|(path, _)| path).ok_or_else(|| {
+        Error::Usage(format!("{VGGISH} is not there: download its weights and add them with wmic weights add FILE"))
+    })
+}
+
+/// Paths, and what they have of the names.
+fn stored_files() -> Result<Vec<(PathBuf, String)>> {
+    let folder = folder();
+    let entries = match fs::read_dir(&folder) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(vec![]),
+        entries => entries.map_err(Error::io(&folder))?,
+    };
+    let paths = entries.map(|entry| Ok(entry?.path())).collect::<io::Result<Vec<_>>>().map_err(Error::io(&folder))?;
+    let sha256 = |path: &Path| {
+        let rest = path.file_name()?.to_str()?.strip_prefix(VGGISH)?.strip_prefix('-')?;
+        rest.strip_suffix(EXTENSION)?.strip_suffix('.').filter(|text| text.len() == 64).map(str::to_owned)
+    };
+    Ok(paths.into_iter().filter_map(|path| sha256(&path).map(|sha256| (path, sha256))).collect())
+}
+
+fn stored(path: PathBuf, sha256: String, file: &File) -> Stored {
+    let pca = file.tensors().tensor(&format!("{PREFIX}{}", PCA[0])).is_ok();
+    Stored { name: VGGISH.into(), sha256, pca, file: path, bytes: file.bytes.len() as u64 }
+}
+
+fn not_known(path: &Path) -> Error {
+    Error::checkpoint(
+        path,
+        "has weights that wmic does not know; torchvggish's (.pth), a VGGish in safetensors, and the PCA of its \
+         embeddings (.pth or npz) are",
+    )
+}
+
+fn recognise(path: &Path) -> Result<Content> {
+    if !torch::is_torch(path)? {
+        let file = File::read(path)?;
+        let about = file.has_about().then(|| file.about(path)).transpose()?;
+        let tensors = file.tensors();
+        let of = |(name, view): (String, safetensors::tensor::TensorView)| {
+            (name, view.dtype(), view.shape().to_vec(), view.data().to_vec())
+        };
+        return Ok(Content::Vggish(tensors.tensors().into_iter().map(of).collect(), about));
+    }
+    if let Ok(pca) = PostProcess::read(path) {
+        return Ok(Content::Pca(pca));
+    }
+    let read = torch::read(path)?;
+    if !read.iter().all(|tensor| PCA.contains(&tensor.name.as_str())) {
+        let of = |tensor: torch::Tensor| (tensor.name, Dtype::F32, tensor.shape, bytes(&tensor.values));
+        return Ok(Content::Vggish(read.into_iter().map(of).collect(), None));
+    }
+    let [matrix, mean] = PCA.map(|name| {
+        let values = read.iter().find(|tensor| tensor.name == name).map_or(&[][..], |tensor| &tensor.values);
+        values.iter().map(|value| f64::from(*value)).collect()
+    });
+    PostProcess::new(matrix, mean).map(Content::Pca).map_err(|reason| Error::checkpoint(path, reason))
+}
+
+fn pca_tensors(pca: &PostProcess) -> [Tensor; 2] {
+    let tensor = |name: &str, shape: Vec<usize>, values: &[f64]| {
+        let values: Vec<f32> = values.iter().map(|value| *value as f32).collect();
+        (format!("{PREFIX}{name}"), Dtype::F32, shape, bytes(&values))
+    };
+    [tensor(PCA[0], vec![EMBEDDING, EMBEDDING], &pca.matrix), tensor(PCA[1], vec![EMBEDDING], &pca.mean)]
+}
+
+fn bytes(values: &[f32]) -> Vec<u8> {
+    values.iter().flat_map(|value| value.to_le_bytes()).collect()
+}
+
+fn sha256(path: &Path) -> Result<String> {
+    let mut hash = Sha256::new();
+    let (mut file, mut block) = (fs::File::open(path).map_err(Error::io(path))?, vec![0; 1 << 20]);
+    loop {
+        match file.read(&mut block).map_err(Error::io(path))? {
+            0 => break,
+            count => hash.update(&block[..count]),
+        }
+    }
+    Ok(hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
+}
