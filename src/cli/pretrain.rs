@@ -140,7 +140,7 @@ impl Args {
                 let default = || PathBuf::from("runs").join(format!("{}-{sounds}", config.model));
                 let out = self.out.clone().unwrap_or_else(default);
                 if !self.plan {
-                    RunDir::vacant(&out, self.force)?;
+                    RunDir::vacant(&out, self.force, &config)?;
                 }
                 let gpu = self.device.open()?;
                 let Some(data) = load(&gpu, &mut config)? else { return Ok(Status::Interrupted) };

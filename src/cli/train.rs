@@ -93,7 +93,7 @@ impl Args {
             None => {
                 let mut config = self.settings()?;
                 let out = self.out(&config);
-                RunDir::vacant(&out, self.force)?;
+                RunDir::vacant(&out, self.force, &config)?;
                 let gpu = self.device.open()?;
                 match load_clips(&gpu, &mut config, Labels::Required)? {
                     Some(data) => train(&gpu, &config, &data, &out, self.force, self.json),

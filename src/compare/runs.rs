@@ -119,7 +119,7 @@ impl Runs {
                 let path = out.join(entry.folder());
                 let state = if force { RunState::New } else { state(&path, &config, clips)? };
                 if state == RunState::New {
-                    RunDir::vacant(&path, force)?;
+                    RunDir::vacant(&path, force, &config)?;
                 }
                 runs.push(PendingRun { entry: entry.clone(), config, path, state, data });
             }

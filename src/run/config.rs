@@ -303,6 +303,13 @@ impl Config {
         table.try_into().map_err(|e: toml::de::Error| Error::Usage(value_error(&e)))
     }
 
+    /// The files and folders that a run reads besides its dataset and the cache, with their keys.
+    pub(super) fn inputs(&self) -> Result<Vec<(&'static str, PathBuf)>> {
+        let table = self.table()?;
+        let path = |setting: &Setting| Some((setting.key, find(&table, setting.key)?.as_str()?.into()));
+        Ok(SETTINGS.iter().filter(|setting| setting.is_path() && setting.key != "cache").filter_map(path).collect())
+    }
+
     /// The entry of the model.
     ///
     /// # Errors

@@ -43,6 +43,27 @@ pub(crate) const RELIABILITY: &str = "reliability.png";
 pub(crate) const EXAMPLES: &str = "examples.png";
 pub const SEEDS: &str = "seeds.png";
 
+/// Files of a run besides `run.toml` and front ends. The report, which is written last, is removed first: it marks the
+/// run as ended.
+const FILES: [&str; 16] = [
+    REPORT,
+    STATE,
+    MODEL,
+    METRICS,
+    TEST,
+    PREDICTIONS,
+    THRESHOLDS,
+    DOMAIN,
+    LEARNING_CURVES,
+    CLASSES,
+    SEEDS,
+    CONFUSION,
+    RELIABILITY,
+    EXAMPLES,
+    CLASS_MAP,
+    SPLITS,
+];
+
 /// The content of `run.toml`: the settings (with the keys of `Config`) and the environment.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct RunRecord {
@@ -67,6 +88,10 @@ pub struct Environment {
     /// [`crate::data::Dataset::strong_fingerprint`], in hex.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub strong: Option<String>,
+    /// Files of the run that this one replaces, which are still to be removed. Only a process that is killed while it
+    /// starts a run leaves any.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub replaces: Vec<String>,
     /// Clips per seed.
     pub train_clips: usize,
     pub val_clips: usize,
@@ -129,11 +154,11 @@ pub struct RunDir {
 }
 
 impl RunDir {
-    /// Whether a run can be created at `path`; nothing is written yet.
+    /// Whether a run of these settings can be created at `path`; nothing is written yet.
     ///
     /// # Errors
-    /// `Usage` when the directory contains a run (without `force`), or other files.
-    pub fn vacant(path: &Path, force: bool) -> Result<()> {
+    /// `Usage` when the directory contains a run (without `force`), other files, or an input of the new run.
+    pub fn vacant(path: &Path, force: bool, config: &Config) -> Result<()> {
         let foreign = match fs::read_dir(path) {
             Ok(entries) => entries.flatten().any(|e| !is_leftover(&e.path())),
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => false,
@@ -149,12 +174,24 @@ impl RunDir {
                 "{} is not empty and not a run directory; choose another `out`",
                 path.display()
             ))),
-            _ => Ok(()),
+            true => {
+                let whole = path.canonicalize().map_err(Error::io(path))?;
+                let inside = |input: &Path| input.canonicalize().is_ok_and(|input| input.starts_with(&whole));
+                match config.inputs()?.into_iter().find(|(_, input)| inside(input)) {
+                    Some((key, input)) => Err(Error::Usage(format!(
+                        "`{key}` {} is in the run that it would replace; choose another `out`",
+                        input.display()
+                    ))),
+                    None => Ok(()),
+                }
+            }
+            false => Ok(()),
         }
     }
 
     /// Starts a run: creates the directory and writes `run.toml`. An existing run is replaced only with `force`, and
-    /// then only its own files are removed. The directory stays locked as long as the result lives.
+    /// then only its own files are removed: if the process is killed meanwhile, the new run can be resumed. The
+    /// directory stays locked as long as the result lives.
     ///
     /// # Errors
     /// As [`RunDir::vacant`]; `Usage` when another process is training there. Directories created here are removed on
@@ -163,8 +200,14 @@ impl RunDir {
         create_directories(path, || {
             let run = RunDir::lock(path)?;
             // Another process may have started here since the caller checked.
-            RunDir::vacant(path, force)?;
-            run.clear()?;
+            RunDir::vacant(path, force, &record.config)?;
+            run.sweep()?;
+            let replaces = run.own_files();
+            if !replaces.is_empty() {
+                let run_too = Environment { replaces: replaces.clone(), ..record.run.clone() };
+                run.write_record(&RunRecord { run: run_too, ..record.clone() })?;
+                run.remove_own(&replaces)?;
+            }
             run.write_record(record)?;
             Ok(run)
         })
@@ -191,6 +234,12 @@ impl RunDir {
         RunDir::open(path)?;
         let run = RunDir::lock(path)?;
         run.sweep()?;
+        let mut record = run.record()?;
+        let replaces = std::mem::take(&mut record.run.replaces);
+        if !replaces.is_empty() {
+            run.remove_own(&replaces)?;
+            run.write_record(&record)?;
+        }
         Ok(run)
     }
 
@@ -199,46 +248,29 @@ impl RunDir {
         Ok(RunDir { path: path.to_owned(), _lock: lock.map(Arc::new) })
     }
 
-    /// Removes an older run's files.
-    fn clear(&self) -> Result<()> {
-        self.sweep()?;
-        // run.toml stays until it is replaced: it marks the other files as a run's.
-        // The report, which is written last, is removed first: it marks the run as ended.
-        let rest = [
-            REPORT,
-            STATE,
-            MODEL,
-            METRICS,
-            TEST,
-            PREDICTIONS,
-            THRESHOLDS,
-            DOMAIN,
-            LEARNING_CURVES,
-            CLASSES,
-            SEEDS,
-            CONFUSION,
-            RELIABILITY,
-            EXAMPLES,
-            CLASS_MAP,
-            SPLITS,
-        ];
-        for name in rest {
-            match fs::remove_file(self.path.join(name)) {
-                Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(Error::io(self.path.join(name))(e)),
-                _ => {}
-            }
-        }
-        self.remove(|path| path.file_name().and_then(|name| name.to_str()).is_some_and(is_front_end))
+    /// The files that a run wrote here, but for `run.toml`.
+    fn own_files(&self) -> Vec<String> {
+        // The front ends of a pre-training run have names that files of the user may have as well.
+        let pretrained = self.record().ok().filter(|record| record.config.model().is_ok_and(nn::is_objective));
+        let seeds = pretrained.map(|record| record.config.seeds).unwrap_or_default();
+        let front_ends = seeds.iter().map(|seed| front_end_file(&seeds, *seed));
+        let names = FILES.into_iter().map(str::to_owned).chain(front_ends);
+        names.filter(|name| self.path.join(name).is_file()).collect()
+    }
+
+    /// Removes those of `names` that are names of a run's files.
+    fn remove_own(&self, names: &[String]) -> Result<()> {
+        let own = names.iter().filter(|name| FILES.contains(&name.as_str()) || is_front_end(name));
+        own.map(|name| self.path.join(name)).try_for_each(|path| match fs::remove_file(&path) {
+            Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(Error::io(path)(e)),
+            _ => Ok(()),
+        })
     }
 
     /// Removes partial files of a killed process.
     fn sweep(&self) -> Result<()> {
-        self.remove(is_leftover)
-    }
-
-    fn remove(&self, which: impl Fn(&Path) -> bool) -> Result<()> {
         for entry in fs::read_dir(&self.path).map_err(Error::io(&self.path))?.flatten() {
-            if which(&entry.path()) {
+            if is_leftover(&entry.path()) {
                 fs::remove_file(entry.path()).map_err(Error::io(entry.path()))?;
             }
         }

@@ -94,6 +94,7 @@ impl<'a> Session<'a> {
             data: hex(data.fingerprint()),
             splits: hex(data.splits_fingerprint()),
             strong: data.strong_fingerprint().map(hex),
+            replaces: vec![],
             train_clips: train.len(),
             val_clips: val.len(),
             test_clips: data.test.len(),

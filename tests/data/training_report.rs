@@ -30,6 +30,7 @@ fn record(seeds: &[u64]) -> RunRecord {
             data: "00ff".into(),
             splits: "00ff".into(),
             strong: None,
+            replaces: vec![],
             train_clips: 90,
             val_clips: 10,
             test_clips: 20,
