@@ -39,6 +39,9 @@ pub(super) const NOISE: Range<f64> = -45.0..-15.0;
 /// Gains of equalisers in dB, of a track and of the mixture.
 const EQ: f64 = 7.0;
 const EQ_MIXTURE: f64 = 4.0;
+/// Octaves from 1 kHz below which equalisers fall steeply: 25 Hz. Many recordings of notes have an offset or rumble, which would be most
+/// of the energy that levels and times are of.
+const RUMBLE: f64 = -5.32;
 
 /// A note in a track.
 #[derive(Clone, Debug, PartialEq)]
@@ -263,5 +266,6 @@ impl Equaliser {
         self.tilt * octave.clamp(-4.0, 3.0) + self.bumps.iter().map(bump).sum::<f64>()
             - self.low_pass.map_or(0.0, |edge| 24.0 * (octave - edge).max(0.0))
             - self.high_pass.map_or(0.0, |edge| 18.0 * (edge - octave).max(0.0))
+            - 24.0 * (RUMBLE - octave).max(0.0)
     }
 }
