@@ -10,7 +10,7 @@ use super::output::note;
 use wmic::data::{MixConfig, Mixing, write_mixtures};
 use wmic::report::tables::table::printable;
 
-/// Write mixtures of isolated notes as a dataset with full labels and the times of each instrument, in OpenMIC-2018's layout
+/// Write mixtures of isolated notes as a dataset with full labels and times, in OpenMIC-2018's layout
 #[derive(clap::Args)]
 pub struct Args {
     /// Folder of notes and short phrases: a folder of audio files for each class

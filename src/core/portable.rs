@@ -1,5 +1,5 @@
-//! Elementary functions with the same bits on every machine: only +, -, * and / on f64, which IEEE 754 defines exactly, and no function
-//! of the platform's math library.
+//! Elementary functions with the same bits on every machine: only +, -, * and / on f64, which IEEE 754 defines exactly,
+//! and no function of the platform's math library.
 
 use std::f64::consts::{LN_2, LOG2_10, LOG2_E, SQRT_2};
 

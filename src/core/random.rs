@@ -70,7 +70,8 @@ impl Stream {
     }
 }
 
-/// A generator for the distributions of `rand`. Its numbers are a function of the seed and of the three that name the stream.
+/// A generator for the distributions of `rand`. Its numbers are a function of the seed and of the three that name the
+/// stream.
 pub struct Counter {
     key: [u32; 2],
     stream: [u32; 3],

@@ -1,11 +1,12 @@
 //! Mixtures of isolated notes, as training data with full labels and true times.
 //!
-//! A mixture has one to four instruments. Each plays a few notes of one source, at random times, pitches and levels, through an equaliser
-//! and at times a room; the mixture gets another room, equaliser, noise and distortion at times. [`recipe`] draws all of it, [`render`]
-//! makes the sound. A mixture is a function of the notes, its seed, epoch and number alone: the same on any number of threads.
+//! A mixture has one to four instruments. Each plays a few notes of one source, at random times, pitches and levels,
+//! through an equaliser and at times a room; the mixture gets another room, equaliser, noise and distortion at times.
+//! [`recipe`] draws all of it, [`render`] makes the sound. A mixture is a function of the notes, its seed, epoch and
+//! number alone: the same on any number of threads.
 //!
-//! From the decoded notes on, the bits are the same on every machine. Decoders of lossy formats and resampling to 16 kHz differ in their
-//! last bits between kinds of processors; notes in WAV or FLAC at 16 kHz are exact.
+//! From the decoded notes on, the bits are the same on every machine. Decoders of lossy formats and resampling to 16 kHz
+//! differ in their last bits between kinds of processors; notes in WAV or FLAC at 16 kHz are exact.
 
 mod notes;
 mod recipe;
@@ -22,16 +23,11 @@ use crate::core::error::{Error, Result};
 use crate::core::files::write_dir_atomic;
 use crate::core::parallel::map_on_all_cores;
 use crate::core::random::Counter;
+use notes::SR;
 pub use notes::{Notes, Part};
 use recipe::Recipe;
-use render::Renderer;
+use render::{HOP, Renderer};
 
-/// Sample rate of notes and mixtures, Hz.
-const SR: u32 = 16_000;
-/// Samples from one point of the times to the next: 50 ms.
-const HOP: usize = SR as usize / 20;
-/// Longest reverberation, seconds.
-const LONGEST_ROOM: f64 = 1.4;
 const CLIPS: RangeInclusive<usize> = 20..=100_000;
 const SECONDS: RangeInclusive<f64> = 1.0..=60.0;
 /// Of the mixtures that are written one in so many is of held-out notes, for the test.
@@ -53,8 +49,9 @@ pub struct Mixer {
 pub struct Mixture {
     /// Mono, 16 kHz, with an RMS of 0.08 before clipping to ±1.
     pub samples: Vec<f32>,
-    /// The class of each instrument, and the times when it plays: start and end in seconds, in multiples of 50 ms, rising. It plays
-    /// where its level is above -26 dB of its loudest half second, reverberation included, and in rests of less than half a second.
+    /// The class of each instrument, and the times when it plays: start and end in seconds, in multiples of 50 ms,
+    /// rising. It plays where its level is above -26 dB of its loudest half second, reverberation included, and in
+    /// rests of less than half a second.
     pub instruments: Vec<(usize, Vec<[f64; 2]>)>,
 }
 
@@ -109,13 +106,14 @@ pub struct MixConfig {
     pub seed: u64,
 }
 
-/// Writes mixtures of the notes in `folder` ([`Notes::load`]) as a dataset in OpenMIC-2018's layout: `audio/`, 16-bit WAV; labels of all
-/// classes; `partitions/`; the times as `activity.csv`; and `notes.csv`, which says the source and the part of each note.
-/// Returns the number of notes and warnings, or `None` if `stop` returned true: then nothing is left.
+/// Writes mixtures of the notes in `folder` ([`Notes::load`]) as a dataset in OpenMIC-2018's layout: `audio/`, 16-bit
+/// WAV; labels of all classes; `partitions/`; the times as `activity.csv`; and `notes.csv`, which says the source and
+/// the part of each note. Returns the number of notes and warnings, or `None` if `stop` returned true: then nothing is
+/// left.
 ///
 /// # Errors
-/// Those of [`Notes::load`]; `Data` if `out` exists and is not an empty folder; `Usage` for settings out of range; `Io` for what cannot be
-/// written.
+/// Those of [`Notes::load`]; `Data` if `out` exists and is not an empty folder; `Usage` for settings out of range; `Io`
+/// for what cannot be written.
 pub fn write_mixtures(
     folder: &Path,
     out: &Path,

@@ -3,12 +3,13 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use super::SR;
 use crate::audio::{AudioFormat, Item, Windowing, ingest};
 use crate::core::error::{Error, Result};
 use crate::data::audio_set::of_folders;
 use crate::data::labels::examples;
 
+/// Sample rate of notes and mixtures, Hz.
+pub const SR: u32 = 16_000;
 /// Longest part of a note that is used, seconds.
 const LONGEST: f64 = 20.0;
 /// Shortest note, samples: 50 ms.
@@ -46,8 +47,8 @@ pub(super) struct Note {
 }
 
 impl Note {
-    /// Its recording session or library: the first folder below the class; of files in the class's own folder the name up to the
-    /// first underscore, or a common one for those without.
+    /// Its recording session or library: the first folder below the class; of files in the class's own folder the name
+    /// up to the first underscore, or a common one for those without.
     pub fn source(&self) -> &str {
         let within = self.key.split_once('/').map_or(self.key.as_str(), |(_, within)| within);
         match within.split_once('/') {
@@ -69,17 +70,17 @@ pub struct Notes {
 }
 
 impl Notes {
-    /// Decodes the audio files of a folder per class, on all cores, until all are done or `stop` returns true: then `None`.
-    /// `progress`: files done, of all. Only the first 20 s of a note are used.
+    /// Decodes the audio files of a folder per class, on all cores, until all are done or `stop` returns true: then
+    /// `None`. `progress`: files done, of all. Only the first 20 s of a note are used.
     ///
-    /// Notes are held out by file: of each source the fourth in alphabetical order and every sixth from there on; of classes with
-    /// three sources of ten notes or more, the smallest of these as a whole; and always at least one. The source of a file is the
-    /// folder below the class that it is in, or its name up to the first underscore.
-    /// Files that cannot be decoded, silent ones and those of less than 50 ms are left out and counted in the warnings.
+    /// Notes are held out by file: of each source the fourth in alphabetical order and every sixth from there on; of
+    /// classes with three sources of ten notes or more, the smallest of these as a whole; and always at least one. The
+    /// source of a file is the folder below the class that it is in, or its name up to the first underscore. Files that
+    /// cannot be decoded, silent ones and those of less than 50 ms are left out and counted in the warnings.
     ///
     /// # Errors
-    /// `Data` for a folder without two classes, a class with fewer than two notes that can be used, and notes of more than 18 hours;
-    /// `Io` for what cannot be read.
+    /// `Data` for a folder without two classes, a class with fewer than two notes that can be used, and notes of more
+    /// than 18 hours; `Io` for what cannot be read.
     pub fn load(path: &Path, stop: &dyn Fn() -> bool, progress: &mut dyn FnMut(usize, usize)) -> Result<Option<Notes>> {
         let set = of_folders(path)?;
         let (classes, k, all) = (set.classes, set.targets.len() / set.keys.len(), set.files.len());

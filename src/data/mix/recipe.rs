@@ -5,8 +5,7 @@ use std::ops::Range;
 use rand::seq::{IndexedRandom, SliceRandom, index};
 use rand::{Rng, RngExt};
 
-use super::notes::{Notes, Part};
-use super::{LONGEST_ROOM, SR};
+use super::notes::{Note, Notes, Part, SR};
 use crate::core::portable::{exp2, log2};
 
 /// Probabilities of 1, 2, 3 and 4 instruments.
@@ -36,11 +35,13 @@ const DETUNE_NOTE: Range<f64> = -1.5..1.5;
 pub(super) const NOTE_LEVEL: Range<f64> = -8.0..0.0;
 pub(super) const TRACK_LEVEL: Range<f64> = -13.0..0.0;
 pub(super) const NOISE: Range<f64> = -45.0..-15.0;
+/// Longest reverberation, seconds.
+pub const LONGEST_ROOM: f64 = 1.4;
 /// Gains of equalisers in dB, of a track and of the mixture.
 const EQ: f64 = 7.0;
 const EQ_MIXTURE: f64 = 4.0;
-/// Octaves from 1 kHz below which equalisers fall steeply: 25 Hz. Many recordings of notes have an offset or rumble, which would be most
-/// of the energy that levels and times are of.
+/// Octaves from 1 kHz below which equalisers fall steeply: 25 Hz. Many recordings of notes have an offset or rumble,
+/// which would be most of the energy that levels and times are of.
 const RUMBLE: f64 = -5.32;
 
 /// A note in a track.
@@ -123,7 +124,7 @@ impl Recipe {
     pub fn new(notes: &Notes, samples: usize) -> Recipe {
         let pool = |part: Part, class: usize| {
             let mut sources: Vec<(&str, Vec<usize>)> = vec![];
-            let of_pool = |(_, note): &(usize, &super::notes::Note)| note.part == part && note.class == class;
+            let of_pool = |(_, note): &(usize, &Note)| note.part == part && note.class == class;
             for (i, note) in notes.notes.iter().enumerate().filter(of_pool) {
                 match sources.iter_mut().find(|(name, _)| *name == note.source()) {
                     Some((_, of)) => of.push(i),

@@ -1,7 +1,7 @@
 //! Sound from plans.
 //!
-//! The same bits on every machine: the FFT is RustFFT's scalar one, whose factors are computed in f64 and rounded to f32; sums have one
-//! order; other functions are those of [`crate::core::portable`]; noise is uniform, from counters.
+//! The same bits on every machine: the FFT is RustFFT's scalar one, whose factors are computed in f64 and rounded to
+//! f32; sums have one order; other functions are those of [`crate::core::portable`]; noise is uniform, from counters.
 
 use std::f64::consts::LOG2_10;
 use std::ops::Range;
@@ -11,20 +11,21 @@ use rand::RngExt;
 use rustfft::num_complex::Complex32;
 use rustfft::{Fft, FftPlannerScalar};
 
-use super::notes::Notes;
-use super::recipe::{Equaliser, Placed, Plan, Room, Track};
-use super::{HOP, LONGEST_ROOM, SR};
+use super::notes::{Notes, SR};
+use super::recipe::{Equaliser, LONGEST_ROOM, Placed, Plan, Room, Track};
 use crate::core::portable::{amplitude, exp2, log2, tanh};
 use crate::core::random::Counter;
 
+/// Samples from one point of the times to the next: 50 ms.
+pub const HOP: usize = SR as usize / 20;
 /// RMS of a mixture.
 const RMS: f64 = 0.08;
 /// Samples of the fade at the end of a note, at most half of it: 30 ms.
 const FADE: usize = SR as usize * 3 / 100;
 /// Bins of the FFT from one value of a frequency response to the next, between which it is linear.
 const STEP: usize = 32;
-/// An instrument plays where its level is above this fraction of its loudest half second (-26 dB), and in rests of less than half a
-/// second between.
+/// An instrument plays where its level is above this fraction of its loudest half second (-26 dB), and in rests of less
+/// than half a second between.
 const ACTIVE: f64 = 0.05;
 const HALF_SECOND: usize = SR as usize / 2 / HOP;
 
@@ -89,8 +90,9 @@ impl Renderer {
 
     /// Applies an equaliser and a room in place.
     ///
-    /// Sound and room response are the real and the imaginary part of one transform: the spectrum of the first is its part with
-    /// Hermitian symmetry, that of the second the rest. Of equal energy, neither drowns in the rounding errors of the other.
+    /// Sound and room response are the real and the imaginary part of one transform: the spectrum of the first is its
+    /// part with Hermitian symmetry, that of the second the rest. Of equal energy, neither drowns in the rounding
+    /// errors of the other.
     fn filter(&self, sound: &mut [f32], eq: Option<&Equaliser>, room: Option<&Room>) {
         let n = self.forward.len();
         let size = energy(sound).sqrt().max(1e-9);
