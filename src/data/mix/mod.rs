@@ -61,10 +61,7 @@ impl Mixer {
     /// # Errors
     /// `Usage` unless `seconds` is 1 to 60.
     pub fn new(notes: Notes, seconds: f64, seed: u64) -> Result<Mixer> {
-        if !SECONDS.contains(&seconds) {
-            let (least, most) = (SECONDS.start(), SECONDS.end());
-            return Err(Error::Usage(format!("mixtures cannot have {seconds} s; {least} to {most} are allowed")));
-        }
+        check_seconds(seconds)?;
         let samples = (seconds * f64::from(SR)).round() as usize;
         Ok(Mixer { recipe: Recipe::new(&notes, samples), renderer: Renderer::new(samples), notes, seed, seconds })
     }
@@ -122,6 +119,7 @@ pub fn write_mixtures(
     progress: &(dyn Fn(Mixing) + Sync),
 ) -> Result<Option<(usize, Vec<String>)>> {
     check_clips(config.clips, &CLIPS)?;
+    check_seconds(config.seconds)?;
     let interrupted = || Error::Usage("interrupted".into());
     let mut made = None;
     let written = write_dir_atomic(out, |dir| {
@@ -155,6 +153,14 @@ pub fn write_mixtures(
         Err(_) if stop() => Ok(None),
         written => written.map(|()| made),
     }
+}
+
+fn check_seconds(seconds: f64) -> Result<()> {
+    if SECONDS.contains(&seconds) {
+        return Ok(());
+    }
+    let (least, most) = (SECONDS.start(), SECONDS.end());
+    Err(Error::Usage(format!("mixtures cannot have {seconds} s; {least} to {most} are allowed")))
 }
 
 fn subfolder(dir: &Path, key: &str) -> PathBuf {
