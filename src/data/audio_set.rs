@@ -267,7 +267,8 @@ fn of_layout(path: &Path) -> Result<AudioSet> {
     Ok(AudioSet { path: root, classes, keys, files, targets, observed, train, test, warnings, own: None })
 }
 
-fn of_folders(root: &Path) -> Result<AudioSet> {
+/// A folder per class.
+pub(super) fn of_folders(root: &Path) -> Result<AudioSet> {
     let (mut classes, mut warnings, mut clips) = (vec![], vec![], vec![]);
     let (mut train, mut test) = (vec![], vec![]);
     for name in folders(root)? {
