@@ -80,9 +80,9 @@ fn held_out_notes_are_of_other_files_and_whole_sources() {
 fn a_mixture_is_a_function_of_seed_epoch_and_number() {
     let first = mixer(3);
     let in_order: Vec<Mixture> = (0..6).map(|i| first.mixture(Part::Train, 0, i)).collect();
-    let elsewhere = mixer(3);
+    let elsewhere = &mixer(3);
     let on_threads: Vec<Mixture> = std::thread::scope(|scope| {
-        let threads: Vec<_> = (0..6).rev().map(|i| scope.spawn(|| elsewhere.mixture(Part::Train, 0, i))).collect();
+        let threads: Vec<_> = (0..6).rev().map(|i| scope.spawn(move || elsewhere.mixture(Part::Train, 0, i))).collect();
         threads.into_iter().rev().map(|thread| thread.join().unwrap()).collect()
     });
     assert!(in_order == on_threads);
@@ -148,7 +148,7 @@ fn bad_notes_are_one_line() {
         mix(&notes, &out, &options).code(2).stdout("").stderr(contains(why));
         assert!(!out.exists() && fs::read_dir(dir.path()).unwrap().count() == 1, "nothing is left");
     };
-    rejected("audio files in one folder only");
+    rejected("audio files in one folder only (flute); a folder for each of two or more classes is expected");
     note(&at("oboe/one.wav"), 1);
     rejected("oboe: has 1 notes that can be used; a class needs two");
     fs::write(at("oboe/text.wav"), "not sound").unwrap();

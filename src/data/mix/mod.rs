@@ -207,8 +207,26 @@ mod tests {
             part: if i % 4 == 0 { Part::Test } else { Part::Train },
             samples: (0..1_600 * (1 + i % 20)).map(|t| if t / 16 % 2 == 0 { i16::MAX } else { -i16::MAX }).collect(),
         };
-        let classes = ["drums", "flute", "piano"].map(String::from).to_vec();
-        Notes { path: "notes".into(), classes, warnings: vec![], notes: (0..60).map(note).collect() }
+        let classes = ["bass", "cymbals", "drums", "flute", "piano"].map(String::from).to_vec();
+        Notes { path: "notes".into(), classes, warnings: vec![], notes: (0..100).map(note).collect() }
+    }
+
+    #[test]
+    fn one_to_four_instruments_and_cymbals_with_half_of_the_drums() {
+        let recipe = Recipe::new(&notes(), 5 * SR as usize);
+        let (mut counts, mut drums, mut both) = ([0; 4], 0, 0);
+        for index in 0..2_000 {
+            let plan = recipe.draw(Part::Train, &mut Counter::new(2, [0, index, 0]));
+            let plays = |class: usize| plan.tracks.iter().filter(|track| track.class == class).count();
+            assert!((0..5).all(|class| plays(class) <= 1));
+            counts[plan.tracks.len() - 1] += 1;
+            drums += plays(2);
+            both += plays(1) * plays(2);
+        }
+        assert!(counts.iter().all(|count| *count > 200), "{counts:?}");
+        // Of five classes, .42 of the drums are drawn with cymbals; half of the others bring them.
+        let share = f64::from(both as u32) / f64::from(drums as u32);
+        assert!((share - (0.42 + 0.58 / 2.0)).abs() < 0.06, "{share}");
     }
 
     #[test]

@@ -82,7 +82,7 @@ impl Notes {
     /// `Data` for a folder without two classes, a class with fewer than two notes that can be used, and notes of more
     /// than 18 hours; `Io` for what cannot be read.
     pub fn load(path: &Path, stop: &dyn Fn() -> bool, progress: &mut dyn FnMut(usize, usize)) -> Result<Option<Notes>> {
-        let set = of_folders(path)?;
+        let set = of_folders(path, "")?;
         let (classes, k, all) = (set.classes, set.targets.len() / set.keys.len(), set.files.len());
         let of_file: Vec<usize> =
             set.targets.chunks(k).map(|row| row.iter().position(|y| *y > 0.5).expect("a class each")).collect();
@@ -126,7 +126,11 @@ impl Notes {
             let usable = notes.iter().filter(|note| note.class == class).count();
             if usable < 2 {
                 let reason = "a class needs two, one to train on and one that is held out for the test";
-                return Err(Error::data(path.join(name), format!("has {usable} notes that can be used; {reason}")));
+                let why = if warnings.is_empty() { String::new() } else { format!(" ({})", warnings.join("; ")) };
+                return Err(Error::data(
+                    path.join(name),
+                    format!("has {usable} notes that can be used; {reason}{why}"),
+                ));
             }
             hold_out(&mut notes, class);
         }

@@ -160,6 +160,10 @@ impl Recipe {
             && !classes.contains(&cymbals)
             && rng.random_bool(0.5)
         {
+            // In place of another instrument if there are as many as can be.
+            if let Some(other) = classes.iter().position(|class| *class != drums && count == POLYPHONY.len()) {
+                classes.remove(other);
+            }
             classes.push(cymbals);
         }
         Plan {
