@@ -5,8 +5,8 @@
 //! [`recipe`] draws all of it, [`render`] makes the sound. A mixture is a function of the notes, its seed, epoch and
 //! number alone: the same on any number of threads.
 //!
-//! From the decoded notes on, the bits are the same on every machine. Decoders of lossy formats and resampling to 16 kHz
-//! differ in their last bits between kinds of processors; notes in WAV or FLAC at 16 kHz are exact.
+//! From the decoded notes on, the bits are the same on every machine. Decoders of lossy formats and resampling to 16
+//! kHz differ in their last bits between kinds of processors; notes in WAV or FLAC at 16 kHz are exact.
 
 mod notes;
 mod recipe;
@@ -49,11 +49,13 @@ pub struct Mixer {
 pub struct Mixture {
     /// Mono, 16 kHz, with an RMS of 0.08 before clipping to ±1.
     pub samples: Vec<f32>,
-    /// The class of each instrument, and the times when it plays: start and end in seconds, in multiples of 50 ms,
-    /// rising. It plays where its level is above -26 dB of its loudest half second, reverberation included, and in
-    /// rests of less than half a second.
-    pub instruments: Vec<(usize, Vec<[f64; 2]>)>,
+    pub instruments: Instruments,
 }
+
+/// The class of each instrument, and the times when it plays: start and end in seconds, in multiples of 50 ms, rising.
+/// It plays where its level is above -26 dB of its loudest half second, reverberation included, and in rests of less
+/// than half a second.
+pub type Instruments = Vec<(usize, Vec<[f64; 2]>)>;
 
 impl Mixer {
     /// Mixtures of `seconds` each.
@@ -171,11 +173,11 @@ fn write_labels(
     dir: &Path,
     notes: &Notes,
     keys: &[String],
-    instruments: &[Vec<(usize, Vec<[f64; 2]>)>],
+    instruments: &[Instruments],
     split: &[Vec<usize>; 2],
 ) -> Result<()> {
     let classes = &notes.classes;
-    let of_clip = |instruments: &Vec<(usize, Vec<[f64; 2]>)>| -> Vec<Label> {
+    let of_clip = |instruments: &Instruments| -> Vec<Label> {
         let present = |k: usize| instruments.iter().any(|(class, times)| *class == k && !times.is_empty());
         (0..classes.len()).map(|k| (k, if present(k) { 100_000 } else { 0 })).collect()
     };
@@ -204,7 +206,7 @@ mod tests {
         let note = |i: usize| Note {
             key: format!("class/{}_{i}.wav", i % 3),
             class: i / 20,
-            part: if i % 4 == 0 { Part::Test } else { Part::Train },
+            part: if i.is_multiple_of(4) { Part::Test } else { Part::Train },
             samples: (0..1_600 * (1 + i % 20)).map(|t| if t / 16 % 2 == 0 { i16::MAX } else { -i16::MAX }).collect(),
         };
         let classes = ["bass", "cymbals", "drums", "flute", "piano"].map(String::from).to_vec();
