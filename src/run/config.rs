@@ -22,7 +22,7 @@ use crate::ops::masked_bce::{FocalAlpha, Loss, LossMean};
 use crate::ops::sample::Order;
 use crate::run::augmentation::Augmentation;
 use crate::run::setting::{Setting, find, insert, merge, on_instances, remove};
-use crate::run::settings::SETTINGS;
+use crate::run::settings::{self, SETTINGS};
 
 /// Settings of models on single notes, and of their data.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -313,7 +313,7 @@ impl Config {
 
     /// The error for a setting that the model does not support; `None` if it does.
     pub fn unsupported(&self, key: &str) -> Option<Error> {
-        let (model, setting) = (self.model().ok()?, SETTINGS.iter().find(|setting| setting.key == key)?);
+        let (model, setting) = (self.model().ok()?, settings::find(key)?);
         (setting.unsupported)(model).map(|reason| setting.unsupported_error(model, reason))
     }
 

@@ -298,3 +298,8 @@ pub const SETTINGS: &[Setting] = &[
          segment, as in the paper",
     ),
 ];
+
+/// The setting with this key of `run.toml`.
+pub fn find(key: &str) -> Option<&'static Setting> {
+    SETTINGS.iter().find(|setting| setting.key == key)
+}
