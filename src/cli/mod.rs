@@ -11,6 +11,7 @@ mod devices;
 mod eval;
 mod export;
 mod features;
+mod mix;
 mod output;
 mod plan;
 mod predict;
@@ -55,6 +56,7 @@ enum Command {
     Export(export::Args),
     Weights(weights::Args),
     Plan(plan::Args),
+    Mix(mix::Args),
     Synth(synth::Args),
     Devices(devices::Args),
     Check(check::Args),
@@ -93,6 +95,7 @@ pub fn run() -> ExitCode {
         Command::Export(args) => args.run(),
         Command::Weights(args) => args.run(),
         Command::Plan(args) => args.run(),
+        Command::Mix(args) => args.run(),
         Command::Synth(args) => args.run(),
         Command::Devices(args) => args.run(),
         Command::Check(args) => args.run(),

@@ -183,7 +183,8 @@ pub fn carry_out(session: &mut Session, data: &Dataset, messages: &Messages) -> 
     note(&match is_forest {
         true => {
             let (classes, trees, threads) = (data.classes.len(), forest::TREES, forest::threads());
-            format!("{model}: {classes} forests of {trees} trees, {seeds}, on {threads} CPU threads")
+            let forests = numbers::of(classes, "forest", "forests");
+            format!("{model}: {forests} of {trees} trees, {seeds}, on {threads} CPU threads")
         }
         false => {
             let parameters = numbers::count(session.parameters() as u64);

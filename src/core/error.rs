@@ -47,9 +47,10 @@ pub enum Error {
 
     /// Training diverged: the loss is not finite.
     #[error(
-        "seed {seed} diverged (NaN loss) in step {} of epoch {}; try a lower `lr` (the best weights so far are saved)",
+        "seed {seed} diverged (NaN loss) in step {} of epoch {}; try a lower `lr`{}",
         step + 1,
-        epoch + 1
+        epoch + 1,
+        if *epoch == 0 { "" } else { " (the best weights so far are saved)" }
     )]
     /// `epoch` and `step` (of the epoch) count from 0; the message counts from 1.
     Diverged { seed: u64, epoch: usize, step: usize },

@@ -66,6 +66,11 @@ pub fn count(n: u64) -> String {
     out
 }
 
+/// So many things: "1 clip", "986 772 clips".
+pub fn of(n: usize, one: &str, many: &str) -> String {
+    format!("{} {}", count(n as u64), if n == 1 { one } else { many })
+}
+
 /// A fraction as percentage: "42 %", "3.1 %".
 pub fn percent(fraction: f64) -> String {
     let p = fraction * 100.0;

@@ -35,7 +35,7 @@ const GLOBALS: [(&str, &str); 9] = [
 const LIMITS: Limits = Limits { globals: &GLOBALS, string: MAX_PICKLE as usize };
 
 /// A tensor in row-major order.
-pub(crate) struct Tensor {
+pub struct Tensor {
     pub name: String,
     pub shape: Vec<usize>,
     pub values: Vec<f32>,
@@ -45,7 +45,7 @@ pub(crate) struct Tensor {
 ///
 /// # Errors
 /// `Checkpoint` for a file that is damaged, or has anything else.
-pub(crate) fn read(path: &Path) -> Result<Vec<Tensor>> {
+pub fn read(path: &Path) -> Result<Vec<Tensor>> {
     let bytes = read_limited(path, MAX_FILE)?;
     let read = match bytes.starts_with(&LEGACY) {
         true => read_legacy(&bytes),

@@ -79,6 +79,8 @@ impl FeatureBuilder {
         noted: Option<FeatureScale>,
         given: &mut Option<FeatureScale>,
     ) -> Result<(FeatureScale, Option<String>), String> {
+        // Inputs that are recorded as such are at most 1. Others were changed after their record was made.
+        let noted = noted.filter(|_| *given != Some(FeatureScale::Byte) || self.max <= 1.0);
         let known = if is_float { noted } else { Some(FeatureScale::Byte) };
         let Some(scale) = known.or(*given) else {
             let reason = "has floats, which may be inputs of 0 to 1 or 8-bit codes of 0 to 255: \
@@ -86,7 +88,12 @@ impl FeatureBuilder {
             return Err(reason.into());
         };
         if scale == FeatureScale::Unit && self.max > 1.0 {
-            return Err(format!("has {}, but features of `feature_scale` unit are at most 1", self.max));
+            let advice =
+                if noted.is_some() { ", as their record says they are; if they are 8-bit codes, " } else { "; " };
+            return Err(format!(
+                "has {}, but inputs are at most 1{advice}give `feature_scale` byte for codes of 0 to 255",
+                self.max
+            ));
         }
         let remark = match known {
             Some(known) => unused(known, *given),

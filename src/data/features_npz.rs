@@ -3,11 +3,14 @@
 use super::dataset::{FeatureValues, Features, WIDTH};
 use super::features::{FeatureBuilder, FeatureScale, MAX_VALUES, unused};
 use super::labels::distinct;
+use super::mapped::Mapped;
 use super::npz::{Member, Npz, NpzWriter};
 use crate::core::error::{Error, Result};
 use crate::core::files::write_path_atomic;
+use half::f16;
 use std::fs::File;
 use std::io::{self, BufWriter, Write};
+use std::ops::RangeInclusive;
 use std::path::Path;
 
 /// Moments of the sound's spectrum, see [`Features::spectrum`]: an additional array.
@@ -48,6 +51,7 @@ pub(super) fn read_x(
     let noted = npz.contains(NOTE).then_some(FeatureScale::Unit);
     let member = npz.member("X")?;
     let mapped = member.is_half() && noted.is_some();
+    let embedded = member.shape().len() == 3 && member.shape()[2] == WIDTH;
     let (clips, instances, width) = match *member.shape() {
         [clips, instances, WIDTH] => (clips, instances, WIDTH),
         [clips, instances, ref rest @ ..] if mapped && !rest.is_empty() => (clips, instances, rest.iter().product()),
@@ -72,13 +76,15 @@ pub(super) fn read_x(
         false => vec![instances as u32; clips],
     };
     let spectrum = match npz.contains(SPECTRUM) {
-        true => Some(read_spectrum(npz.member(SPECTRUM)?, clips, instances)?),
+        true => Some(read_spectrum(npz.member(SPECTRUM)?, clips, instances, keys)?),
         false => None,
     };
     if mapped {
         let remark = unused(FeatureScale::Unit, *scale).map(|what| format!("X of {} has {what}", path.display()));
         *scale = scale.map(|_| FeatureScale::Unit);
-        let values = FeatureValues::F16(npz.member("X")?.mapped()?);
+        // Embeddings, whose instances have this shape, are scaled to at most 1; feature maps and spectra are not.
+        let bounds = if embedded { 0.0..=1.0 } else { f32::MIN..=f32::MAX };
+        let values = FeatureValues::F16(halves(npz.member("X")?, keys, instances, bounds)?);
         return Ok((Features { values, instances, width, lengths, spectrum }, remark));
     }
     let mut builder = FeatureBuilder::with_capacity(count);
@@ -88,7 +94,7 @@ pub(super) fn read_x(
             return Ok(());
         }
         builder.push(value).map_err(|reason| {
-            let clip = keys.map_or(format!("row {row}"), |keys| format!("clip {:?} (row {row})", keys[row]));
+            let clip = clip_name(keys, row);
             Error::data(path, format!("X.npy of {clip}, instance {instance}, value {band}: {reason}"))
         })
     })?;
@@ -97,10 +103,10 @@ pub(super) fn read_x(
     Ok((Features { spectrum, ..builder.finish(lengths, instances, scale) }, remark))
 }
 
-fn read_spectrum(member: Member, clips: usize, instances: usize) -> Result<FeatureValues> {
+fn read_spectrum(member: Member, clips: usize, instances: usize, keys: Option<&[String]>) -> Result<FeatureValues> {
     match *member.shape() {
         [n, t, s] if n == clips && t == instances && s > 0 && member.is_half() => {
-            Ok(FeatureValues::F16(member.mapped()?))
+            Ok(FeatureValues::F16(halves(member, keys, instances, f32::MIN..=f32::MAX)?))
         }
         _ => {
             let reason =
@@ -108,6 +114,34 @@ fn read_spectrum(member: Member, clips: usize, instances: usize) -> Result<Featu
             Err(member.error(reason))
         }
     }
+}
+
+/// Maps an array of f16, (clips, `instances`, ...), whose values must be within `bounds`.
+fn halves(member: Member, keys: Option<&[String]>, instances: usize, bounds: RangeInclusive<f32>) -> Result<Mapped> {
+    let (path, name) = (member.path().to_path_buf(), member.name().to_owned());
+    let values = member.shape()[2..].iter().product::<usize>();
+    let mapped = member.mapped()?;
+    let chunks = mapped.pieces().flat_map(|piece| piece.as_chunks().0).map(|bytes| f16::from_le_bytes(*bytes));
+    let unfit = chunks.enumerate().find(|(_, value)| !bounds.contains(&value.to_f32()));
+    match unfit {
+        None => Ok(mapped),
+        Some((index, value)) => {
+            let (row, instance) = (index / values / instances, index / values % instances);
+            let clip = clip_name(keys, row);
+            let reason = match value.is_finite() {
+                true => {
+                    "features with a record of their front end are 0 to 1 if they are floats; store 8-bit codes \
+                         as integers"
+                }
+                false => "only numbers are allowed",
+            };
+            Err(Error::data(path, format!("{name}.npy of {clip}, instance {instance}, has {value}: {reason}")))
+        }
+    }
+}
+
+fn clip_name(keys: Option<&[String]>, row: usize) -> String {
+    keys.map_or(format!("row {row}"), |keys| format!("clip {:?} (row {row})", keys[row]))
 }
 
 fn read_lengths(member: Member, clips: usize, instances: usize) -> Result<Vec<u32>> {

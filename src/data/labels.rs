@@ -5,6 +5,7 @@ use super::npz::Npz;
 use super::split::Partition;
 use crate::core::error::{Error, Result};
 use crate::core::files::read_limited;
+use crate::core::numbers;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::{Path, PathBuf};
 
@@ -189,9 +190,8 @@ impl Labels {
                 };
                 let lacking: Vec<&str> = (0..classes.len()).filter(lacks).map(|k| classes[k].as_str()).collect();
                 if !lacking.is_empty() {
-                    let count = lacking.len();
-                    warnings
-                        .push(format!("{count} classes have no {label} in the {split} split ({})", examples(&lacking)));
+                    let classes = numbers::of(lacking.len(), "class has", "classes have");
+                    warnings.push(format!("{classes} no {label} in the {split} split ({})", examples(&lacking)));
                 }
             }
         }

@@ -108,6 +108,11 @@ impl Member<'_> {
         self.path
     }
 
+    /// Name in the archive, without `.npy`.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
     /// Whether the elements are floating-point numbers.
     pub(crate) fn is_float(&self) -> bool {
         self.dtype.type_char() == TypeChar::Float
@@ -285,11 +290,45 @@ fn decoder(dtype: &TypeStr) -> Option<(usize, Decode)> {
 }
 
 /// Writes an uncompressed archive, as `np.savez` does, with a fixed time stamp: the same arrays give the same bytes.
-pub(super) struct NpzWriter<W: Write + Seek>(ZipWriter<W>);
+pub(super) struct NpzWriter<W: Write + Seek>(ZipWriter<Guarded<W>>);
+
+/// After an error it accepts everything: a `ZipWriter` that is dropped tries to finish the archive, and prints on stderr
+/// that it cannot.
+struct Guarded<W> {
+    inner: W,
+    failed: bool,
+}
+
+impl<W> Guarded<W> {
+    fn guard<T>(&mut self, otherwise: T, work: impl FnOnce(&mut W) -> io::Result<T>) -> io::Result<T> {
+        if self.failed {
+            return Ok(otherwise);
+        }
+        let done = work(&mut self.inner);
+        self.failed = done.is_err();
+        done
+    }
+}
+
+impl<W: Write> Write for Guarded<W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.guard(bytes.len(), |inner| inner.write(bytes))
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.guard((), Write::flush)
+    }
+}
+
+impl<W: Seek> Seek for Guarded<W> {
+    fn seek(&mut self, to: io::SeekFrom) -> io::Result<u64> {
+        self.guard(0, |inner| inner.seek(to))
+    }
+}
 
 impl<W: Write + Seek> NpzWriter<W> {
     pub fn new(writer: W) -> Self {
-        NpzWriter(ZipWriter::new(writer))
+        NpzWriter(ZipWriter::new(Guarded { inner: writer, failed: false }))
     }
 
     /// Appends an array: `dtype` as numpy spells it (`<i8`), then the bytes of its elements in row-major order.
@@ -309,7 +348,7 @@ impl<W: Write + Seek> NpzWriter<W> {
     }
 
     pub fn finish(self) -> io::Result<W> {
-        Ok(self.0.finish()?)
+        Ok(self.0.finish()?.inner)
     }
 }
 

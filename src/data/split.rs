@@ -3,6 +3,7 @@
 use super::dataset::{Dataset, Drawn};
 use crate::core::error::{Error, Result};
 use crate::core::files::read_limited;
+use crate::core::numbers;
 use rand::SeedableRng;
 use rand::seq::SliceRandom;
 use rand_pcg::Pcg64;
@@ -161,9 +162,9 @@ pub fn validation_split(train: &[u32], fraction: f64, seed: u64) -> Result<(Vec<
     let count = (fraction * train.len() as f64).round() as usize;
     if count == 0 || count == train.len() {
         return Err(Error::Usage(format!(
-            "a validation fraction of {fraction} of {} clips leaves {} for training and {count} for \
-             validation; neither may be empty",
-            train.len(),
+            "{} cannot be split: a fraction of {fraction} for validation leaves {} to train on and {count} to validate \
+             with, and neither may be empty",
+            numbers::of(train.len(), "clip", "clips"),
             train.len() - count
         )));
     }

@@ -65,6 +65,10 @@ impl Axes {
         for i in 0..d {
             (0..i).for_each(|j| covariance[j * d + i] = covariance[i * d + j]);
         }
+        // The decomposition of anything else does not end.
+        if !covariance.iter().all(|v| v.is_finite()) {
+            return None;
+        }
         let found = DenseMatrix::new(d, d, covariance, false).ok()?.evd(true).ok()?;
         let ridge = RIDGE * found.d.iter().sum::<f64>() / d as f64;
         let mut order: Vec<usize> = (0..d).collect();

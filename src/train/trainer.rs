@@ -155,7 +155,7 @@ impl<'a> Trainer<'a> {
     /// Trains to the end, or until `stop` returns true, and saves into `run` periodically.
     ///
     /// # Errors
-    /// `Diverged` for a non-finite loss (the best weights so far are saved), `Gpu` for a lost device and
+    /// `Diverged` for a non-finite loss (the best weights of complete epochs are saved), `Gpu` for a lost device and
     /// `Io` for a full disk (the last saved state is intact).
     pub fn train(&mut self, run: &RunDir, stop: &dyn Fn() -> bool, progress: &mut dyn FnMut(Event)) -> Result<End> {
         let mut saved = Instant::now();

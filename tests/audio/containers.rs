@@ -112,7 +112,7 @@ pub(super) fn itunes_m4a() -> Vec<u8> {
 fn packets_in_other_containers_have_the_same_samples() {
     let (whole, ..) = decoded(M4A);
     let frames = 1024 * aac().len();
-    expect("ADTS", &adts(), frames, 22_050, "may be HE-AAC");
+    expect("ADTS", &adts(), frames, 22_050, "whether it is HE-AAC");
     assert_eq!(decoded(&adts()).0[1024..1024 + whole.len()], whole);
     expect("AAC in CAF", &caf_aac(), frames - 1124, 22_050, "");
     assert_eq!(decoded(&caf_aac()).0[..whole.len().min(frames - 1124)], whole[..whole.len().min(frames - 1124)]);

@@ -322,6 +322,13 @@ fn damage_in_the_middle_is_replaced_by_silence_with_a_warning() {
         assert_eq!((samples.len(), samples[1500]), (2000, 0.125));
         assert!(condition.damaged && condition.warnings[0].contains("sample 1500 of channel 2"), "{condition:?}");
     }
+    // However many there are, they are one line.
+    let frames: Vec<u8> = (0..40_000).flat_map(|i| if i % 7 == 5 { f32::NAN } else { 0.25 }.to_le_bytes()).collect();
+    let sound = chunk(b"data", 160_000, &frames);
+    let (_, _, condition) =
+        decoded(&[b"RIFF", &160_036u32.to_le_bytes()[..], b"WAVE", &format(3, 2, 32), &sound].concat());
+    let line = "sample 2 of channel 2 is NaN, the first of 5714 such samples; replaced by 0";
+    assert_eq!(condition.warnings, [line]);
 }
 
 #[test]

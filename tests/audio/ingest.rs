@@ -256,8 +256,7 @@ fn neither_an_hour_nor_many_files_fill_the_memory() {
     assert!(peak_megabytes() < 60.0, "{} MB; as floats the hour alone takes 115 MB", peak_megabytes());
 }
 
-// ---- which files
-// ------------------------------------------------------------------------------------------------------------
+// ---- which files -------------------------------------------------------------------------------
 
 #[test]
 fn folders_patterns_and_files_are_found() {

@@ -353,7 +353,7 @@ fn a_class_with_a_single_file_is_for_training_only() {
     notes(&data, 4);
     write(&data, "rare/only.wav", SR, &note(SR as usize, SR, 330.0, 1.5));
     let args = ["train", text(&data), "--epochs", "1", "--cache", text(&cache), "--out", text(&out)];
-    let warned = contains("1 classes have no segment in the test split (rare)");
+    let warned = contains("1 class has no segment in the test split (rare)");
     wmic(&[&args[..], &SMALL].concat()).assert().success().stderr(warned);
     let of_rare: Vec<String> =
         splits(&out).into_iter().filter(|row| row[1] == "rare").map(|row| row[2].clone()).collect();

@@ -68,6 +68,27 @@ fn every_objective_writes_front_ends_that_features_takes() {
     let features = ["features", &sounds, "--out", &out, "--frontend-weights"];
     // The file says what its width is.
     wmic(&[&features[..], &[&with_relu]].concat()).assert().success();
+    // Kept in the user's folder they have a name.
+    let known = load_features(&out, &mut None).unwrap();
+    fs::remove_file(&out).unwrap();
+    let kept = |args: &[&str]| {
+        let mut command = wmic(args);
+        command.env("XDG_DATA_HOME", at("data")).env("HOME", at("data"));
+        command
+    };
+    kept(&[&features[..], &["vggish"]].concat()).assert().code(2).stderr(contains("add them with wmic weights add"));
+    kept(&["weights", "add", &labels]).assert().code(2).stderr(contains("labels.csv").and(contains("safetensors")));
+    kept(&["weights", "list"]).assert().success().stdout(contains("No weights in "));
+    kept(&["weights", "add", &with_relu]).assert().success().stdout(contains("vggish  without the PCA"));
+    kept(&[&features[..], &["vggish"]].concat()).assert().success();
+    assert!(load_features(&out, &mut None).unwrap() == known);
+    let other = weights("align");
+    kept(&["weights", "add", &other]).assert().code(2).stderr(contains("is there already").and(contains("--force")));
+    kept(&["weights", "add", &other, "--force"]).assert().success();
+    let listed = kept(&["weights", "list", "--json"]).assert().success();
+    let listed: Value = serde_json::from_slice(&listed.get_output().stdout).unwrap();
+    assert_eq!(listed.as_array().unwrap().len(), 1);
+    assert_eq!(listed[0]["pca"], false);
     fs::remove_file(&out).unwrap();
     rejected(&[&features[..], &[&with_relu, "--width", "1/4"]].concat(), "is a VGGish of width 1/8, not 1/4");
     rejected(&[&features[..], &[&with_relu, "--no-last-relu"]].concat(), "was trained with VGGish's last ReLU");
@@ -161,13 +182,12 @@ fn seeds_train_side_by_side_as_alone() {
     // Finished: nothing is left to do, and the result is the same.
     wmic(&["pretrain", "--resume", &out]).assert().success();
     assert!(both[1] == tensors(&out, "vggish-1.safetensors"));
+    fs::write(Path::new(&out).join("vggish-7.safetensors"), "of the user").unwrap();
     run(&["--seed-list", "1", "--force"]);
     let alone = tensors(&out, "vggish.safetensors");
     assert!(both[1] == alone && both[0] != alone);
-    assert!(
-        !names(Path::new(&out)).iter().any(|name| name.starts_with("vggish-")),
-        "front ends of the run it replaced"
-    );
+    let others: Vec<String> = names(Path::new(&out)).into_iter().filter(|n| n.starts_with("vggish-")).collect();
+    assert_eq!(others, ["vggish-7.safetensors"], "only front ends of the run it replaced are removed");
 }
 
 #[test]

@@ -462,6 +462,24 @@ fn a_run_is_replaced_only_by_force_and_only_by_one_that_can_start() {
     assert_eq!(std::fs::read_dir(&run).unwrap().count(), FILES.len(), "leftovers are swept away");
     let page = std::fs::read_to_string(run.join("report.html")).unwrap();
     assert!(page.contains(" · seed 0 · "), "the report is the new run's");
+    // What the run reads is not replaced by it; what it did not write is not removed.
+    std::fs::write(run.join("vggish.safetensors"), "of the user").unwrap();
+    rejected(
+        &["train", &data, "--out", out, "--force", "--init", out],
+        "is in the run that it would replace; choose another --out",
+    );
+    wmic(&["train", &data, "--out", out, "--force", "--epochs", "1"]).assert().success();
+    assert_eq!(std::fs::read(run.join("vggish.safetensors")).unwrap(), b"of the user");
+    // Killed while it removed the files of the run before: it starts anew, and not with those.
+    let scores = || std::fs::read(run.join("test.json")).unwrap();
+    let (record, ended) = (run.join("run.toml"), scores());
+    let text = std::fs::read_to_string(&record).unwrap();
+    let killed = text.replace("[run]\n", "[run]\nreplaces = [\"state.safetensors\", \"test.json\", \"../data/x\"]\n");
+    assert_ne!(killed, text);
+    std::fs::write(&record, killed).unwrap();
+    std::fs::write(run.join("test.json"), "of another run").unwrap();
+    wmic(&["train", "--resume", out]).assert().success();
+    assert_eq!((scores(), std::fs::read_to_string(&record).unwrap()), (ended, text));
     // Without run.toml the files are not known to be a run's.
     std::fs::remove_file(run.join("run.toml")).unwrap();
     rejected(&["train", &data, "--out", out, "--force"], "is not empty and not a run directory");

@@ -57,8 +57,7 @@ fn peak_of<T>(f: impl FnOnce() -> T) -> (T, usize) {
     (result, (PEAK.get() - before) as usize)
 }
 
-// ---- fixtures
-// ---------------------------------------------------------------------------------------------------------------
+// ---- fixtures ----------------------------------------------------------------------------------
 
 const WIDTH: usize = 128;
 const KEYS: [&str; 4] = ["000001_0", "000002_3840", "000003_7680", "000004_0"];
@@ -275,8 +274,7 @@ fn rejected(mut fixture: Fixture, change: impl FnOnce(&mut Fixture), words: &[&s
     }
 }
 
-// ---- valid datasets
-// -------------------------------------------------------------------------------------------------------------
+// ---- valid datasets ----------------------------------------------------------------------------
 
 #[test]
 fn the_official_layout_loads() {
@@ -363,6 +361,35 @@ fn a_clip_has_the_same_features_alone_and_beside_loud_ones() {
     }
     let message = features_of("<f4", &beside(1.5), Some(FeatureScale::Unit)).unwrap_err().to_string();
     assert!(message.contains("has 1.5"), "{message}");
+    // With a record of their front end floats are inputs; codes that were made floats are not taken for them.
+    let noted = |dtype: &str, values: &[f64], scale| {
+        let x = npy(dtype, &[1, 2, WIDTH], &encode(dtype, values));
+        let members = [("X", x), ("frontend.json", npy("|u1", &[2], b"{}"))];
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("features.npz");
+        fs::write(&path, zipped(&members, CompressionMethod::Stored)).unwrap();
+        load_features(&path, &mut { scale }).map(|(_, features, _)| match features.values {
+            FeatureValues::U8(bytes) => bytes.iter().map(|byte| f32::from(*byte) / 255.0).collect::<Vec<f32>>(),
+            FeatureValues::F32(values) => values.to_vec(),
+            FeatureValues::F16(map) => {
+                let halves = map.bytes().chunks(2).map(|b| half::f16::from_le_bytes([b[0], b[1]]));
+                halves.map(half::f16::to_f32).collect()
+            }
+        })
+    };
+    for dtype in ["<f2", "<f4"] {
+        let read = noted(dtype, &vec![0.5; 2 * WIDTH], None).unwrap();
+        assert!(read.iter().all(|v| *v == 0.5), "{dtype}");
+        for (value, said) in [(255.0, "has 255"), (f64::NAN, "NaN"), (f64::INFINITY, "inf"), (-7.0, "-7")] {
+            let mut values = vec![0.5; 2 * WIDTH];
+            values[WIDTH + 3] = value;
+            let message = noted(dtype, &values, None).unwrap_err().to_string();
+            assert!(message.contains(said) && message.contains("features.npz"), "{dtype} {value}: {message}");
+            assert!(dtype != "<f2" || message.contains("X.npy of row 0, instance 1"), "{message}");
+        }
+    }
+    let codes = noted("<f4", &vec![51.0; 2 * WIDTH], Some(FeatureScale::Byte)).unwrap();
+    assert!(codes.iter().all(|v| *v == 0.2), "codes by the option");
     let json = |text: &str| {
         let mut fixture = Fixture::json();
         let row = |v: &str| format!("{{\"features\": [[{}]]}}", vec![v; WIDTH].join(","));
@@ -503,7 +530,7 @@ fn oddities_are_warnings_with_counts() {
             "1 clips are in no split and are unused (000002_3840)",
             "2 classes have no positive in the train split (banjo, voice)",
             "2 classes have no negative in the train split (accordion, voice)",
-            "1 classes have no positive in the test split (voice)",
+            "1 class has no positive in the test split (voice)",
         ]
     );
 }
@@ -718,8 +745,7 @@ fn malformed_json_and_csv_are_rejected_with_their_line() {
     );
 }
 
-// ---- labels and features from different sources
-// ---------------------------------------------------------------------------------
+// ---- labels and features from different sources ------------------------------------------------
 
 /// Features of one instance with the number of each clip.
 fn numbered(numbers: &[u8]) -> Features {
@@ -886,8 +912,7 @@ fn written_archives_come_back_and_are_numpys() {
     }
 }
 
-// ---- audio files
-// ----------------------------------------------------------------------------------------------------------------
+// ---- audio files -------------------------------------------------------------------------------
 
 fn touch(root: &Path, names: &[&str]) {
     for path in names.iter().map(|name| root.join(name)) {
@@ -1030,8 +1055,7 @@ fn real_audio_files_are_datasets() {
     }
 }
 
-// ---- limits
-// -----------------------------------------------------------------------------------------------------------------
+// ---- limits ------------------------------------------------------------------------------------
 
 #[test]
 fn zip_bombs_and_absurd_shapes_cost_no_memory() {
@@ -1090,8 +1114,7 @@ fn twenty_thousand_clips_of_int64_load_within_seconds_and_little_memory() {
     assert!(peak < 100_000_000, "{peak} bytes; X alone takes 25.6 MB as bytes and 204.8 MB in the file");
 }
 
-// ---- splits, synthetic data, files
-// --------------------------------------------------------------------------------------------
+// ---- splits, synthetic data, files -------------------------------------------------------------
 
 #[test]
 fn validation_splits_are_deterministic_and_of_one_size() {
@@ -1244,8 +1267,7 @@ fn a_failed_write_leaves_everything_as_it_was() {
     assert_eq!(fs::read(new.join("whole")).unwrap(), b"y", "an empty directory may be replaced");
 }
 
-// ---- mutated files
-// ------------------------------------------------------------------------------------------------------------
+// ---- mutated files -----------------------------------------------------------------------------
 
 /// Overwrites, removes or duplicates ranges of `bytes`.
 fn mutate(mut bytes: Vec<u8>, edits: &[(usize, u8, u8)]) -> Vec<u8> {
@@ -1311,8 +1333,7 @@ proptest! {
     }
 }
 
-// ---- real data
-// ----------------------------------------------------------------------------------------------------------------
+// ---- real data ---------------------------------------------------------------------------------
 
 #[test]
 fn real_datasets_load() {

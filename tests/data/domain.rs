@@ -56,4 +56,8 @@ fn nothing_is_fitted_to_too_little() {
     assert!(Domain::fit(&clips(300, 1), &clips(5, 2)).is_none());
     assert!(Domain::fit(&vec![Array::zeros([10, WIDTH]); 100], &clips(20, 2)).is_none());
     assert!(Domain::fit(&[], &[]).is_none());
+    // Nor to what is not a number.
+    let mut unfit = clips(300, 1);
+    unfit[7] = Array::new([10, WIDTH], vec![f32::NAN; 10 * WIDTH]);
+    assert!(Domain::fit(&unfit, &clips(100, 2)).is_none());
 }

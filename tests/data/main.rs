@@ -7,4 +7,5 @@ mod events;
 mod metrics;
 mod own_labels;
 mod report;
+mod torch;
 mod training_report;

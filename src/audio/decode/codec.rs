@@ -11,8 +11,8 @@ use super::source::cannot;
 /// The warning of [`is_he_aac`].
 pub(super) const HE_AAC: &str =
     "is HE-AAC, decoded without its spectral band replication: the upper half of its band is missing";
-/// Highest usual rate, in Hz, of the core of HE-AAC: the whole has twice as much.
-const HE_AAC_CORE: u32 = 24_000;
+/// Usual rates, in Hz, of the core of HE-AAC: the whole has twice as much.
+const HE_AAC_CORE: [u32; 3] = [16_000, 22_050, 24_000];
 
 pub(super) enum Codec {
     Known(Box<dyn AudioDecoder>),
@@ -76,13 +76,13 @@ pub(super) fn is_he_aac(params: &AudioCodecParameters) -> bool {
     kind == 5 || kind == 29 || kind == 2 && behind
 }
 
-/// The warning of AAC of this rate in ADTS, which does not signal spectral band replication; `None` where it is
+/// The warning of AAC of this rate in ADTS, whose headers do not signal spectral band replication; `None` where it is
 /// unlikely.
 pub(super) fn may_be_he_aac(rate: u32) -> Option<String> {
-    (rate <= HE_AAC_CORE).then(|| {
+    HE_AAC_CORE.contains(&rate).then(|| {
         format!(
-            "is AAC of {rate} Hz in ADTS and may be HE-AAC, which ADTS does not tell: then its upper half band is \
-             missing"
+            "is AAC of {rate} Hz in ADTS, whose headers do not say whether it is HE-AAC: if so, the upper half of its \
+             band is missing"
         )
     })
 }

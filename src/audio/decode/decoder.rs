@@ -257,8 +257,8 @@ impl Decoder {
         let Some(at) = self.interleaved.iter().position(|v| !v.is_finite()) else { return };
         let (frame, channel) = (self.frames + (at / channels) as u64, at % channels + 1);
         let bad = self.interleaved[at];
-        self.notes.lost(format!("sample {frame} of channel {channel} is {bad}, among others; replaced by 0"));
-        self.interleaved.iter_mut().filter(|v| !v.is_finite()).for_each(|v| *v = 0.0);
+        let all = self.interleaved.iter_mut().filter(|v| !v.is_finite()).map(|v| *v = 0.0).count();
+        self.notes.not_finite(all as u64, || format!("sample {frame} of channel {channel} is {bad}"));
     }
 
     /// Resamples `mono` to the rate of the first stream.

@@ -210,6 +210,7 @@ impl Trimmer {
 pub(super) struct Notes {
     condition: Condition,
     gaps: Option<Gaps>,
+    not_finite: Option<NotFinite>,
     /// The file was found to end early.
     is_cut: bool,
 }
@@ -223,6 +224,15 @@ struct Gaps {
     /// Position of the first, and length of all, in seconds.
     first: f64,
     missing: f64,
+}
+
+/// Samples that are not numbers.
+#[derive(Debug)]
+struct NotFinite {
+    line: Option<usize>,
+    count: u64,
+    /// Value and position.
+    first: String,
 }
 
 impl Notes {
@@ -255,11 +265,8 @@ impl Notes {
     pub fn gap(&mut self, at: f64, missing: f64, what: Option<String>) {
         let Condition { warnings, damaged } = &mut self.condition;
         *damaged = true;
-        let gaps = self.gaps.get_or_insert_with(|| {
-            let line = (warnings.len() < MAX_LINES).then_some(warnings.len());
-            warnings.extend(line.map(|_| String::new()));
-            Gaps { line, count: 0, first: at, missing: 0.0 }
-        });
+        let gaps =
+            self.gaps.get_or_insert_with(|| Gaps { line: reserve_line(warnings), count: 0, first: at, missing: 0.0 });
         gaps.count += 1;
         gaps.missing += missing;
         let place = match gaps.count {
@@ -276,6 +283,20 @@ impl Notes {
         }
     }
 
+    /// `count` samples were NaN or infinite, the first as it says. All of them share a line.
+    pub fn not_finite(&mut self, count: u64, first: impl FnOnce() -> String) {
+        let Condition { warnings, damaged } = &mut self.condition;
+        *damaged = true;
+        let all =
+            self.not_finite.get_or_insert_with(|| NotFinite { line: reserve_line(warnings), count: 0, first: first() });
+        all.count += count;
+        if let Some(line) = all.line {
+            let others =
+                if all.count == 1 { String::new() } else { format!(", the first of {} such samples", all.count) };
+            warnings[line] = format!("{}{others}; replaced by 0", all.first);
+        }
+    }
+
     /// Number of gaps so far.
     pub fn gaps(&self) -> u64 {
         self.gaps.as_ref().map_or(0, |gaps| gaps.count)
@@ -284,4 +305,11 @@ impl Notes {
     pub fn condition(&self) -> &Condition {
         &self.condition
     }
+}
+
+/// The place of a line that changes later; `None` if there are enough.
+fn reserve_line(warnings: &mut Vec<String>) -> Option<usize> {
+    let line = (warnings.len() < MAX_LINES).then_some(warnings.len());
+    warnings.extend(line.map(|_| String::new()));
+    line
 }

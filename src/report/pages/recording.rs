@@ -9,7 +9,7 @@ use base64::engine::general_purpose::STANDARD;
 use base64::write::EncoderWriter;
 
 use crate::Result;
-use crate::core::numbers::{bytes, clock, duration};
+use crate::core::numbers::{self, bytes, clock, duration};
 use crate::core::text::{capitalised, in_words};
 use crate::predict::recognition::{Instrument, Recognition};
 use crate::report::pages::html::{self, Escaped, Image};
@@ -54,7 +54,7 @@ fn name(r: &Recognition) -> String {
 fn recording(out: &mut dyn Write, picture: &Picture, page: &Path, embed: bool, back: &str) -> io::Result<()> {
     let r = picture.recognition;
     let name = name(r);
-    let seeds = if r.seeds.len() == 1 { "1 seed".into() } else { format!("{} seeds", r.seeds.len()) };
+    let seeds = numbers::of(r.seeds.len(), "seed", "seeds");
     writeln!(out, "<article class=\"recording card\" data-duration=\"{}\">{back}", r.duration)?;
     writeln!(out, "<h1>{}</h1>", Escaped(&name))?;
     writeln!(out, "<p class=\"meta\">{} · {}, {seeds}</p>", duration(r.duration), Escaped(&r.model))?;

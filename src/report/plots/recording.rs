@@ -10,7 +10,7 @@ use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 
 use crate::core::array::Array;
-use crate::core::numbers::duration;
+use crate::core::numbers::{self, duration};
 use crate::core::text::in_words;
 use crate::predict::recognition::Instrument;
 use crate::report::plots::figure::{self, Drawn, FAINT_INK, Figure, INK, PALETTE, WIDE, fitted, text, text_width};
@@ -145,7 +145,7 @@ impl PartFigure<'_> {
         let room = f64::from(WIDE - 2 * MARGIN) - text_width(&seconds, 15.0) - 14.0;
         let name = fitted(&printable(&name), 20.0, room);
         let after = MARGIN + text_width(&name, 20.0) as i32 + 14;
-        let seeds = if r.seeds.len() == 1 { "1 seed".into() } else { format!("{} seeds", r.seeds.len()) };
+        let seeds = numbers::of(r.seeds.len(), "seed", "seeds");
         area.draw(&Text::new(name, (MARGIN, 22), text(20.0, INK)))?;
         area.draw(&Text::new(seconds, (after, 26), text(15.0, FAINT_INK)))?;
         let model = format!("{}, {seeds}", fitted(&printable(&r.model), SMALL, 400.0));
