@@ -73,7 +73,7 @@ fn every_objective_writes_front_ends_that_features_takes() {
     fs::remove_file(&out).unwrap();
     let kept = |args: &[&str]| {
         let mut command = wmic(args);
-        command.env("XDG_DATA_HOME", at("data")).env("HOME", at("data"));
+        command.env("XDG_DATA_HOME", at("home")).env("HOME", at("home"));
         command
     };
     kept(&[&features[..], &["vggish"]].concat()).assert().code(2).stderr(contains("add them with wmic weights add"));

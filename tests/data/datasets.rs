@@ -86,6 +86,7 @@ fn encode(dtype: &str, values: &[f64]) -> Vec<u8> {
             "<i4" => (v as i32).to_le_bytes().to_vec(),
             "<i8" => (v as i64).to_le_bytes().to_vec(),
             ">i8" => (v as i64).to_be_bytes().to_vec(),
+            "<f2" => half::f16::from_f64(v).to_le_bytes().to_vec(),
             "<f4" => (v as f32).to_le_bytes().to_vec(),
             "<f8" => v.to_le_bytes().to_vec(),
             other => panic!("no fixture for {other}"),
@@ -1138,8 +1139,8 @@ fn validation_splits_are_deterministic_and_of_one_size() {
         (200, 0.0, "between 0 and 1"),
         (200, 1.0, "between 0 and 1"),
         (200, f64::NAN, "between 0 and 1"),
-        (3, 0.1, "leaves 3 for training and 0 for validation"),
-        (3, 0.99, "leaves 0 for training and 3 for validation"),
+        (3, 0.1, "leaves 3 to train on and 0 to validate with"),
+        (3, 0.99, "leaves 0 to train on and 3 to validate with"),
         (0, 0.5, "0 clips"),
     ] {
         let message = validation_split(&train[..clips], fraction, 0).unwrap_err().to_string();
