@@ -1,11 +1,12 @@
 // 3 x 3 convolution for subgroups of 8 invocations: a subgroup computes 4 x 8 pixels of 8, 16 or 32 output channels,
-// in registers. Storage loads decide: the pixels of a tile are loaded once, four input channels at a time, by different
-// invocations, and broadcast to all nine taps; weights come from a uniform buffer, where a load costs a tenth. A
+// in registers. Loads decide: the pixels of a tile are loaded once, four input channels at a time, by different
+// invocations, and broadcast to all nine taps; pixels come from textures and weights from a uniform buffer. A
 // dispatch computes the output channels whose weights fit there, a panel, of one replica. Shapes and the other kernels
 // as in ../conv2d.wgsl; C is a multiple of 4, or 1 with SCALAR_INPUT.
 enable subgroups;
 #import grid
 #import conv2d
+#import software8/texel
 
 // Output channels of an invocation.
 #ifdef SCALAR_OUTPUT
@@ -33,9 +34,11 @@ const COLUMNS = 8u;
 #ifdef SCALAR_INPUT
 alias Input = f32;
 const CHUNK = 1u;
+@group(0) @binding(1) var<storage, read> x: array<f32>;                    // (B, H, W, C) every x_stride
 #else
 alias Input = vec4<f32>;
 const CHUNK = 4u;
+@group(0) @binding(1) var x: texture_2d<f32>;                              // (B, H, W, C) every x_stride; g for grad_x
 #endif
 // Positions of a row of the kernel.
 const STEPS = 3u * CHUNK;
@@ -43,11 +46,10 @@ const STEPS = 3u * CHUNK;
 const PANEL_SIZE = 16384u;
 
 @group(0) @binding(0) var<uniform> p: Params;
-@group(0) @binding(1) var<storage, read> x: array<Input>;                  // (B, H, W, C) every x_stride; g for grad_x
 @group(0) @binding(2) var<uniform> weights: array<vec4<f32>, 4096>;        // (C / CHUNK, 9, CHUNK, CHANNELS): a panel
 @group(0) @binding(3) var<storage, read> b: array<Value>;                  // (N) every b_stride
 @group(0) @binding(4) var<storage, read_write> y: array<Value>;            // (R, B, H, W, N), or grad_x
-@group(0) @binding(5) var<storage, read> grad_y: array<Value>;             // (R, M, N)
+@group(0) @binding(5) var grad_y: texture_2d<f32>;                         // (R, M, N)
 @group(0) @binding(6) var<storage, read_write> partial: array<Input>;      // (R, slices, N, depth)
 @group(0) @binding(7) var<storage, read_write> sums: array<Value>;         // (R, slices, N)
 @group(0) @binding(8) var<storage, read> w: array<f32>;                    // (N, C, 3, 3) every w_stride
@@ -91,12 +93,18 @@ struct Window {
     right: Input,
 }
 
-// Loads from row and column 1 before these; pixels outside the image are 0 and cost nothing.
+#ifdef SCALAR_INPUT
+fn input(at: u32) -> f32 { return x[at]; }
+#else
+fn input(at: u32) -> vec4<f32> { return texel(x, at); }
+#endif
+
+// Loads from row and column 1 before these; pixels outside the image are 0.
 fn pixel(at: u32, t: Tile, row: u32, column: u32) -> Input {
     let h = t.row + row - 1u;
     let w = t.column + column - 1u;
     var v = Input(0.0);
-    if h < p.height && w < p.width { v = x[at + (h * p.width + w) * (p.c / CHUNK)]; }
+    if h < p.height && w < p.width { v = input(at + (h * p.width + w) * (p.c / CHUNK)); }
     return v;
 }
 
@@ -179,6 +187,17 @@ fn add_row(t: ptr<function, Pixels>, w: ptr<function, Taps>, v: Input, left: Inp
     (*t)[7] = add3((*t)[7], w, x6, x7, right);
 }
 
+// Where a row of a tile lies.
+struct Row {
+    at: u32,    // its first pixel, in Value
+    count: u32, // its pixels in the image
+}
+
+fn row_at(at: u32, t: Tile, row: u32, live: bool) -> Row {
+    let i = at + (t.first + (t.row + row) * p.width + t.column) * (p.n / WIDTH);
+    return Row(i, select(0u, p.width - t.column, live && t.row + row < p.height));
+}
+
 fn put(at: u32, live: bool, bias: Value, sum: Value) {
     if !live { return; }
     var v = sum + bias;
@@ -187,18 +206,16 @@ fn put(at: u32, live: bool, bias: Value, sum: Value) {
     y[at] = v;
 }
 
-fn put_row(at: u32, t: Tile, row: u32, live: bool, bias: Value, v: Pixels) {
+fn put_row(row: Row, bias: Value, v: Pixels) {
     let stride = p.n / WIDTH;
-    let i = at + (t.first + (t.row + row) * p.width + t.column) * stride;
-    let count = select(0u, p.width - t.column, live && t.row + row < p.height);
-    put(i, 0u < count, bias, v[0]);
-    put(i + stride, 1u < count, bias, v[1]);
-    put(i + 2u * stride, 2u < count, bias, v[2]);
-    put(i + 3u * stride, 3u < count, bias, v[3]);
-    put(i + 4u * stride, 4u < count, bias, v[4]);
-    put(i + 5u * stride, 5u < count, bias, v[5]);
-    put(i + 6u * stride, 6u < count, bias, v[6]);
-    put(i + 7u * stride, 7u < count, bias, v[7]);
+    put(row.at, 0u < row.count, bias, v[0]);
+    put(row.at + stride, 1u < row.count, bias, v[1]);
+    put(row.at + 2u * stride, 2u < row.count, bias, v[2]);
+    put(row.at + 3u * stride, 3u < row.count, bias, v[3]);
+    put(row.at + 4u * stride, 4u < row.count, bias, v[4]);
+    put(row.at + 5u * stride, 5u < row.count, bias, v[5]);
+    put(row.at + 6u * stride, 6u < row.count, bias, v[6]);
+    put(row.at + 7u * stride, 7u < row.count, bias, v[7]);
 }
 
 fn convolve(slice: u32, lane: u32) {
@@ -226,10 +243,10 @@ fn convolve(slice: u32, lane: u32) {
                 v = below(v, lane);
             }
         }
-        put_row(at, t, 0u, live, bias, t0);
-        put_row(at, t, 1u, live, bias, t1);
-        put_row(at, t, 2u, live, bias, t2);
-        put_row(at, t, 3u, live, bias, t3);
+        put_row(row_at(at, t, 0u, live), bias, t0);
+        put_row(row_at(at, t, 1u, live), bias, t1);
+        put_row(row_at(at, t, 2u, live), bias, t2);
+        put_row(row_at(at, t, 3u, live), bias, t3);
     }
 }
 
@@ -247,21 +264,33 @@ fn conv2d_backward_input(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_work
 }
 #endif
 
+// The i-th Value of g.
+#ifdef SCALAR_OUTPUT
+fn gradient_at(i: u32) -> f32 { return texel(grad_y, i / 4u)[i % 4u]; }
+#else
+#ifdef VEC2_OUTPUT
+fn gradient_at(i: u32) -> vec2<f32> {
+    let v = texel(grad_y, i / 2u);
+    return select(v.xy, v.zw, i % 2u == 1u);
+}
+#else
+fn gradient_at(i: u32) -> vec4<f32> { return texel(grad_y, i); }
+#endif
+#endif
+
 // An element of g, a row of them; 0 outside the image.
 fn gradient(at: u32, live: bool) -> Value {
     var v = Value(0.0);
-    if live { v = grad_y[at]; }
+    if live { v = gradient_at(at); }
     return v;
 }
 
-fn gradient_row(at: u32, t: Tile, row: u32, live: bool) -> Pixels {
+fn gradient_row(row: Row) -> Pixels {
     let stride = p.n / WIDTH;
-    let i = at + (t.first + (t.row + row) * p.width + t.column) * stride;
-    let count = select(0u, p.width - t.column, live && t.row + row < p.height);
-    return Pixels(gradient(i, 0u < count), gradient(i + stride, 1u < count),
-                  gradient(i + 2u * stride, 2u < count), gradient(i + 3u * stride, 3u < count),
-                  gradient(i + 4u * stride, 4u < count), gradient(i + 5u * stride, 5u < count),
-                  gradient(i + 6u * stride, 6u < count), gradient(i + 7u * stride, 7u < count));
+    return Pixels(gradient(row.at, 0u < row.count), gradient(row.at + stride, 1u < row.count),
+                  gradient(row.at + 2u * stride, 2u < row.count), gradient(row.at + 3u * stride, 3u < row.count),
+                  gradient(row.at + 4u * stride, 4u < row.count), gradient(row.at + 5u * stride, 5u < row.count),
+                  gradient(row.at + 6u * stride, 6u < row.count), gradient(row.at + 7u * stride, 7u < row.count));
 }
 
 fn total(g: Pixels) -> Value { return g[0] + g[1] + g[2] + g[3] + g[4] + g[5] + g[6] + g[7]; }
@@ -369,7 +398,7 @@ fn conv2d_backward_weight(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_wor
 #endif
         let rows = min(ROWS, p.height - t.row);
         for (var row = 0u; row < rows; row++) {
-            var g = gradient_row(at, t, row, live);
+            var g = gradient_row(row_at(at, t, row, live));
             sum += total(g);
             add_outer(&d0, &d1, &d2, &g, v);
             v = below(v, lane);

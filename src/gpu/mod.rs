@@ -8,6 +8,7 @@ mod pace;
 mod preprocess;
 mod recording;
 mod submission;
+mod texture;
 
 pub use adapter::{Adapter, AdapterKind, Target, adapters, preferred};
 pub use buffer::{Buffer, Element};
@@ -18,3 +19,4 @@ pub use recording::{Dispatch, Grid, Launch, MAX_ITERATIONS, Recorder, Recording,
 pub use submission::{Submission, Ticket};
 
 pub(crate) use kernel::{params, shader};
+pub(crate) use texture::texture_len;

@@ -7,6 +7,7 @@ use super::adapter::{AdapterKind, Target};
 use super::buffer::Buffer;
 use super::device::Gpu;
 use super::kernel::{Kernel, Key, Params, Shader, UniformField};
+use super::texture::{self, Copy, Textures};
 use crate::core::error::{Error, Result};
 
 /// A buffer of a plan before memory is laid out. Slots become buffers when a `Recording` is created.
@@ -148,6 +149,8 @@ impl Recorder {
 }
 
 struct Step {
+    /// What is copied into textures before.
+    copies: Vec<Copy>,
     kernel: Arc<Kernel>,
     bind_group: wgpu::BindGroup,
     groups: [u32; 3],
@@ -180,6 +183,10 @@ impl Dispatch {
         if gpu.adapter().kind == AdapterKind::Software {
             fits(&op, "loop iterations", self.launch.iterations() as u64, MAX_ITERATIONS as u64)?;
         }
+        texture::views(self).try_for_each(|(name, view)| {
+            let have = gpu.device.limits().max_texture_dimension_2d;
+            fits(&|| format!("{name} of {}", self.entry), "rows of a texture", texture::rows(&view) as u64, have.into())
+        })?;
         self.bindings.iter().try_for_each(|(name, view)| {
             fits(&|| format!("{name} of {}", self.entry), "bytes", view.len as u64 * 4, gpu.max_binding())
         })
@@ -212,9 +219,12 @@ impl Recording {
         let mut at = 0u64;
         dispatches.iter().try_for_each(|d| d.fits(gpu))?;
         let keys: Vec<Key> = dispatches.iter().map(|d| Key::new(*d.shader, d.entry, &d.constants)).collect();
+        let mut textures = Textures::new(gpu, dispatches)?;
         for (d, kernel) in dispatches.iter().zip(gpu.kernels.get(&gpu.device, &keys)?) {
-            let bind_group = bind(gpu, d, &kernel, &uniform, at, buffer)?;
-            steps.push(Step { kernel, bind_group, groups: d.launch.groups() });
+            let buffers: Vec<Buffer> = d.bindings.iter().map(|(_, view)| buffer(view.slot)).collect();
+            let bind_group = bind(gpu, d, &kernel, (&uniform, at), &buffers, &textures)?;
+            let copies = textures.fill(d, &buffers, &kernel.bindings)?;
+            steps.push(Step { copies, kernel, bind_group, groups: d.launch.groups() });
             at += stride(d) as u64;
         }
         gpu.check()?;
@@ -229,8 +239,20 @@ impl Recording {
         self.steps.is_empty()
     }
 
-    pub(super) fn encode(&self, pass: &mut wgpu::ComputePass, part: Range<usize>) {
+    /// Appends dispatches to `pass`, which is begun where there is none; copies end it.
+    pub(super) fn encode(
+        &self,
+        encoder: &mut wgpu::CommandEncoder,
+        pass: &mut Option<wgpu::ComputePass<'static>>,
+        part: Range<usize>,
+    ) {
         for step in &self.steps[part] {
+            if !step.copies.is_empty() {
+                *pass = None;
+                step.copies.iter().for_each(|copy| copy.encode(encoder));
+            }
+            let begin = || encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default()).forget_lifetime();
+            let pass = pass.get_or_insert_with(begin);
             pass.set_pipeline(&step.kernel.pipeline);
             pass.set_bind_group(0, &step.bind_group, &[]);
             let [x, y, z] = step.groups;
@@ -243,16 +265,15 @@ fn bind(
     gpu: &Gpu,
     d: &Dispatch,
     kernel: &Kernel,
-    uniform: &wgpu::Buffer,
-    uniform_at: u64,
-    buffer: &dyn Fn(Slot) -> Buffer,
+    (uniform, uniform_at): (&wgpu::Buffer, u64),
+    buffers: &[Buffer],
+    textures: &Textures,
 ) -> Result<wgpu::BindGroup> {
     let fail = |reason: String| Error::Binding { kernel: d.entry.into(), reason };
     if let Some((extra, _)) = d.bindings.iter().find(|(n, _)| !kernel.bindings.iter().any(|b| b.name == *n)) {
         return Err(fail(format!("binding {extra} was given, but the shader does not use it")));
     }
-    let buffers: Vec<Buffer> = d.bindings.iter().map(|(_, view)| buffer(view.slot)).collect();
-    if let Some((a, b)) = overlap(d, kernel, &buffers) {
+    if let Some((a, b)) = overlap(d, kernel, buffers) {
         return Err(fail(format!("{}'s bindings {a} and {b} overlap, and the shader writes one of them", d.op)));
     }
     let mut entries = Vec::with_capacity(kernel.bindings.len());
@@ -268,6 +289,15 @@ fn bind(
             let Some(i) = d.bindings.iter().position(|(n, _)| *n == binding.name) else {
                 return Err(fail(format!("binding {} was not given", binding.name)));
             };
+            let as_texture = texture::views(d).position(|(name, _)| name == binding.name);
+            if as_texture.is_some() != binding.texture {
+                return Err(fail(format!("only one of WGSL and Rust says that {} is a texture", binding.name)));
+            }
+            if let Some(i) = as_texture {
+                let resource = wgpu::BindingResource::TextureView(textures.at(i));
+                entries.push(wgpu::BindGroupEntry { binding: binding.index, resource });
+                continue;
+            }
             let view = &d.bindings[i].1;
             let bytes = view.len as u64 * 4;
             (buffers[i].raw(), view.offset as u64 * 4, bytes)

@@ -26,7 +26,9 @@ use crate::graph::{Cost, Graph, Io, Op, Outputs, Sink, Spec, Tensor};
 use variants::Variant;
 
 pub(super) static SHADER: Shader = shader!("linear.wgsl", "shared/linear.wgsl");
-pub(super) static SUBGROUP8: Shader = shader!("software8/linear.wgsl", "shared/linear.wgsl", "software8/product.wgsl");
+pub(super) static SUBGROUP8: Shader =
+    shader!("software8/linear.wgsl", "shared/linear.wgsl", "software8/product.wgsl", "software8/texel.wgsl")
+        .with_textures(&["x", "grad_y"]);
 
 params! {
     struct Params {
