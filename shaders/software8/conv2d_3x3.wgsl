@@ -6,7 +6,7 @@
 enable subgroups;
 #import grid
 #import conv2d
-#import software8/texel
+#import texel
 
 // Output channels of an invocation.
 #ifdef SCALAR_OUTPUT

@@ -1,18 +1,18 @@
 // Fully connected layer for adapters with subgroups of 8 invocations, such as software Vulkan on AVX2: a subgroup
-// computes 32 x 32 results. There a storage load costs about 25 multiply-adds, whatever its pattern, and a broadcast
-// next to nothing: a tile loads each element once, four steps of the depth at a time, and broadcasts it. No barriers,
-// no workgroup memory. Shapes as in ../linear.wgsl; N and K are multiples of 4.
+// computes 32 x 32 results. There a load costs several multiply-adds, least from a texture, and a broadcast next to
+// nothing: a tile loads each element once, four steps of the depth at a time, and broadcasts it. No barriers, no
+// workgroup memory. Shapes as in ../linear.wgsl; N and K are multiples of 4.
 enable subgroups;
 #import grid
 #import software8/product
-#import software8/texel
+#import texel
 #import linear
 alias Value = vec4<f32>;
 alias Bits = vec4<u32>;
 #import nan
 
 @group(0) @binding(1) var x: texture_2d<f32>;                            // (R, M, S, K)
-@group(0) @binding(2) var<storage, read> w: array<vec4<f32>>;            // (N, S, K) every w_stride
+@group(0) @binding(2) var w: texture_2d<f32>;                            // (N, S, K) every w_stride
 @group(0) @binding(3) var<storage, read> b: array<vec4<f32>>;            // (N) every b_stride
 @group(0) @binding(4) var<storage, read_write> y: array<vec4<f32>>;      // (R, M, S, N)
 @group(0) @binding(5) var grad_y: texture_2d<f32>;                       // (R, M, S, N)
@@ -95,7 +95,8 @@ fn linear_forward(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups)
     var t2: Rows;
     var t3: Rows;
     for (var d = start; d < p.k_to / 4u; d++) {
-        let b = transpose(mat4x4(w[cols], w[cols + next], w[cols + 2u * next], w[cols + 3u * next]));
+        let b = transpose(mat4x4(texel(w, cols), texel(w, cols + next), texel(w, cols + 2u * next),
+                                 texel(w, cols + 3u * next)));
         update(&t0, texel(x, rows.x), b);
         update(&t1, texel(x, rows.y), b);
         update(&t2, texel(x, rows.z), b);
@@ -133,7 +134,7 @@ fn linear_backward_input(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_work
     var t2: Rows;
     var t3: Rows;
     for (var d = 0u; d < depth; d++) {
-        let b = mat4x4(w[step], w[step + width], w[step + 2u * width], w[step + 3u * width]);
+        let b = mat4x4(texel(w, step), texel(w, step + width), texel(w, step + 2u * width), texel(w, step + 3u * width));
         update(&t0, texel(grad_y, rows.x), b);
         update(&t1, texel(grad_y, rows.y), b);
         update(&t2, texel(grad_y, rows.z), b);

@@ -317,10 +317,12 @@ fn bind(
     }
 }
 
-/// Two bindings that WebGPU forbids together: overlapping ranges of a buffer of which one is written.
+/// Two bindings that WebGPU forbids together: overlapping ranges of a buffer of which one is written. Textures are
+/// copies, and not concerned.
 fn overlap(d: &Dispatch, kernel: &Kernel, buffers: &[Buffer]) -> Option<(&'static str, &'static str)> {
     let written = |name: &str| kernel.bindings.iter().any(|b| b.name == name && b.written);
-    let bound: Vec<_> = d.bindings.iter().zip(buffers).collect();
+    let is_texture = |name: &str| d.shader.textures.contains(&name);
+    let bound: Vec<_> = d.bindings.iter().zip(buffers).filter(|((name, _), _)| !is_texture(name)).collect();
     bound.iter().enumerate().find_map(|(i, ((a, x), x_buffer))| {
         let meets = |((b, y), y_buffer): &&(&(&'static str, View), &Buffer)| {
             let apart = x.offset + x.len <= y.offset || y.offset + y.len <= x.offset;

@@ -7,7 +7,7 @@ use super::kernel::Binding;
 use super::recording::{Dispatch, View};
 use crate::core::error::{Error, Result};
 
-/// Texels of a row, four elements each (see `shaders/software8/texel.wgsl`).
+/// Texels of a row, four elements each (see `shaders/shared/texel.wgsl`).
 const WIDTH: usize = 4096;
 const TEXEL_BYTES: usize = 16;
 

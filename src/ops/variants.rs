@@ -36,7 +36,24 @@ pub(super) fn filters(target: Target) -> Variant {
 
 /// The scalar or the vec4 variant for rows of `n`, and its vector width.
 pub(super) fn by_row(n: usize, scalar: &'static Shader, vec4: &'static Shader) -> (&'static Shader, usize) {
-    if n.is_multiple_of(4) { (vec4, 4) } else { (scalar, 1) }
+    let width = row_width(n);
+    (if width == 4 { vec4 } else { scalar }, width)
+}
+
+/// The vector width of these variants.
+pub(super) fn row_width(n: usize) -> usize {
+    if n.is_multiple_of(4) { 4 } else { 1 }
+}
+
+/// As [`by_row`], with the vec4 variant that reads textures where these are cheaper than storage buffers.
+pub(super) fn by_row_texels(target: Target, n: usize, shaders: &'static [Shader; 3]) -> (&'static Shader, usize) {
+    let [scalar, vec4, texels] = shaders;
+    by_row(n, scalar, if reads_texels(target) { texels } else { vec4 })
+}
+
+/// Whether views that are read should be copied into textures before.
+pub(super) fn reads_texels(target: Target) -> bool {
+    has_subgroup8(target)
 }
 
 /// Invocations that work on a frame of the Fourier transform: where a subgroup is 8 lanes of a CPU, a barrier between

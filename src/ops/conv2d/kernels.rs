@@ -9,10 +9,10 @@ use crate::ops::relu_gradient::relu_gradient;
 use crate::ops::variants::{self, Convolution};
 
 pub(super) static SHADER: Shader = shader!("conv2d.wgsl", "shared/conv2d.wgsl");
-pub(super) static SUBGROUP8: Shader = shader!("software8/conv2d.wgsl", "shared/conv2d.wgsl", "software8/product.wgsl");
-pub(super) static UNALIGNED: Shader = SUBGROUP8.with(&["SCALAR_INPUT"]);
-static SQUARE3: Shader =
-    shader!("software8/conv2d_3x3.wgsl", "shared/conv2d.wgsl", "software8/texel.wgsl").with_textures(&["x", "grad_y"]);
+pub(super) static SUBGROUP8: Shader = shader!("software8/conv2d.wgsl", "shared/conv2d.wgsl", "software8/product.wgsl")
+    .with_textures(&["x", "weights", "grad_y"]);
+pub(super) static UNALIGNED: Shader = SUBGROUP8.with(&["SCALAR_INPUT"]).with_textures(&["weights", "grad_y"]);
+static SQUARE3: Shader = shader!("software8/conv2d_3x3.wgsl", "shared/conv2d.wgsl").with_textures(&["x", "grad_y"]);
 static SQUARE3_FIRST: Shader = SQUARE3.with_textures(&["grad_y"]);
 /// By the width of the output: 1, 2, 4.
 pub(super) static SQUARE3_ALIGNED: [Shader; 3] =
@@ -22,8 +22,9 @@ pub(super) static SQUARE3_SINGLE: [Shader; 3] = [
     SQUARE3_FIRST.with(&["SCALAR_INPUT", "VEC2_OUTPUT"]),
     SQUARE3_FIRST.with(&["SCALAR_INPUT"]),
 ];
-pub(super) static RUNS: Shader = shader!("software8/conv2d_runs.wgsl", "shared/conv2d.wgsl");
-pub(super) static RUNS_UNALIGNED: Shader = RUNS.with(&["SCALAR_INPUT"]);
+pub(super) static RUNS: Shader =
+    shader!("software8/conv2d_runs.wgsl", "shared/conv2d.wgsl").with_textures(&["x", "weights", "grad_y"]);
+pub(super) static RUNS_UNALIGNED: Shader = RUNS.with(&["SCALAR_INPUT"]).with_textures(&["weights", "grad_y"]);
 
 params! {
     struct Params {
