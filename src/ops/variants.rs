@@ -70,7 +70,7 @@ pub(super) enum Convolution {
     /// three).
     Subgroup8 { aligned: bool },
     /// Tiles of pixels with all taps of a 3 x 3 kernel, `width` output channels for an invocation: for inputs of one
-    /// channel (`single`) or a multiple of 4, if the weights of 8 `width` outputs fit in a uniform buffer.
+    /// channel (`single`) or a multiple of 4, up to 112: those with more have small images, which fill few tiles.
     Square3 { single: bool, width: usize },
     /// Each invocation computes a run of pixels: for few output channels, a multiple of 4, and kernels of up to 5 x 5.
     Runs { aligned: bool },
@@ -85,7 +85,6 @@ pub(super) fn convolution(target: Target, n: usize, c: usize, size: usize) -> Co
             let width = match n {
                 0..=8 => 1,
                 9..=16 => 2,
-                _ if c > 56 => 2,
                 _ => 4,
             };
             Convolution::Square3 { single: c == 1, width }
