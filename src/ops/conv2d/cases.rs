@@ -37,6 +37,7 @@ pub(super) fn cases() -> Vec<Case> {
         case("one channel to few", [2, 5, 11, 1], 8, 3),
         case("three channels", [2, 6, 8, 3], 12, 5),
         case("three channels to many", [2, 5, 6, 3], 20, 3),
+        case("eight channels to 12", [2, 5, 9, 8], 12, 3),
         case("many channels", [2, 5, 9, 60], 20, 3),
         case("ragged channels", [2, 7, 5, 17], 33, 3),
         case("ragged vec4", [3, 7, 5, 36], 44, 3),
@@ -91,6 +92,7 @@ pub(super) fn cases() -> Vec<Case> {
     let vggish = [
         ("first, width 1/4", [4, 96, 64, 1], 16),
         ("first, width 1", [4, 96, 64, 1], 64),
+        ("second, width 1/8", [4, 48, 32, 8], 16),
         ("second, width 1/4", [4, 48, 32, 16], 32),
         ("second, width 1", [1, 48, 32, 64], 128),
         ("third, width 1/4", [4, 24, 16, 32], 64),
