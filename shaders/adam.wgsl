@@ -1,4 +1,4 @@
-// One step of Adam for all parameters of all replicas, in place; with TEXELS, what it reads is in textures too.
+// One step of Adam for all parameters of all replicas, in place.
 #import grid
 
 struct Params {
@@ -19,28 +19,11 @@ struct Params {
 }
 
 @group(0) @binding(0) var<uniform> p: Params;
+@group(0) @binding(1) var<storage, read> grad: array<vec4<f32>>;    // (P) every grad_stride
 @group(0) @binding(2) var<storage, read> clock: array<vec4<u32>>;   // (seed low, seed high, step, 0) every clock_stride
 @group(0) @binding(3) var<storage, read_write> w: array<vec4<f32>>; // (P) every w_stride
 @group(0) @binding(4) var<storage, read_write> m: array<vec4<f32>>; // (P) every m_stride
 @group(0) @binding(5) var<storage, read_write> v: array<vec4<f32>>; // (P) every v_stride
-
-#ifdef TEXELS
-#import texel
-@group(0) @binding(1) var grad: texture_2d<f32>;                    // (P) every grad_stride
-@group(0) @binding(6) var old_w: texture_2d<f32>;                   // w, m and v before the step
-@group(0) @binding(7) var old_m: texture_2d<f32>;
-@group(0) @binding(8) var old_v: texture_2d<f32>;
-fn grad_at(i: u32) -> vec4<f32> { return texel(grad, i); }
-fn w_at(i: u32) -> vec4<f32> { return texel(old_w, i); }
-fn m_at(i: u32) -> vec4<f32> { return texel(old_m, i); }
-fn v_at(i: u32) -> vec4<f32> { return texel(old_v, i); }
-#else
-@group(0) @binding(1) var<storage, read> grad: array<vec4<f32>>;    // (P) every grad_stride
-fn grad_at(i: u32) -> vec4<f32> { return grad[i]; }
-fn w_at(i: u32) -> vec4<f32> { return w[i]; }
-fn m_at(i: u32) -> vec4<f32> { return m[i]; }
-fn v_at(i: u32) -> vec4<f32> { return v[i]; }
-#endif
 
 // 1 - e^x for x < 0. Near 0 the difference cancels, so the series of e^x - 1 is summed there, to beyond f32's
 // precision.
@@ -68,10 +51,10 @@ fn adam_forward(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) c
     let t = f32(clock[(p.first_replica + id.z) * p.clock_stride].z + 1u);
     let correction1 = one_minus_exp(t * p.ln_beta1);
     let correction2 = one_minus_exp(t * p.ln_beta2);
-    let old = w_at(at_w);
-    let slope = grad_at(id.z * p.grad_stride + i) + p.weight_decay * old;
-    let mean = towards(m_at(at_m), slope, p.one_minus_beta1);
-    let square = towards(v_at(at_v), slope * slope, p.one_minus_beta2);
+    let old = w[at_w];
+    let slope = grad[id.z * p.grad_stride + i] + p.weight_decay * old;
+    let mean = towards(m[at_m], slope, p.one_minus_beta1);
+    let square = towards(v[at_v], slope * slope, p.one_minus_beta2);
     m[at_m] = mean;
     v[at_v] = square;
     w[at_w] = old - p.lr / correction1 * mean / (sqrt(square) / sqrt(correction2) + p.eps);

@@ -8,8 +8,8 @@
 
 use std::rc::Rc;
 
+use super::Entry;
 use super::arena::{Elementwise, PART, Slice, Sliced};
-use super::{Entry, variants};
 use crate::check::{Case, Fill, Input};
 use crate::core::array::Array;
 use crate::core::error::{Error, Result};
@@ -17,7 +17,6 @@ use crate::gpu::{Grid, Recorder, Shader, params, shader};
 use crate::graph::{Cost, Graph, Io, Op, Outputs, Spec, Tensor};
 
 static SHADER: Shader = shader!("adam.wgsl");
-static TEXELS: Shader = SHADER.with(&["TEXELS"]).with_textures(&["grad", "old_w", "old_m", "old_v"]);
 
 params! {
     struct Params {
@@ -122,14 +121,14 @@ impl Elementwise for Adam {
             ln_beta2: self.beta2.ln() as f32,
             eps: self.eps as f32,
         };
-        let [w, m, v] = [0, 1, 2].map(|i| slice.view(io.y(i)));
-        let mut bindings = vec![("grad", slice.view(io.x(1))), ("clock", io.x(4).view), ("w", w), ("m", m), ("v", v)];
-        let mut shader = &SHADER;
-        if variants::reads_texels(r.target) {
-            bindings.extend([("old_w", w), ("old_m", m), ("old_v", v)]);
-            shader = &TEXELS;
-        }
-        r.dispatch(shader, "adam_forward", &bindings, p, Grid::items(quads, 64, slice.replicas).iterations(24));
+        let bindings = [
+            ("grad", slice.view(io.x(1))),
+            ("clock", io.x(4).view),
+            ("w", slice.view(io.y(0))),
+            ("m", slice.view(io.y(1))),
+            ("v", slice.view(io.y(2))),
+        ];
+        r.dispatch(&SHADER, "adam_forward", &bindings, p, Grid::items(quads, 64, slice.replicas).iterations(24));
     }
 }
 
@@ -162,5 +161,4 @@ fn cases() -> Vec<Case> {
     cases
 }
 
-pub(crate) const OP: Entry =
-    Entry { name: "adam", about: "Adam's update in place", shaders: &[&SHADER, &TEXELS], cases };
+pub(crate) const OP: Entry = Entry { name: "adam", about: "Adam's update in place", shaders: &[&SHADER], cases };

@@ -48,12 +48,7 @@ pub(super) fn row_width(n: usize) -> usize {
 /// As [`by_row`], with the vec4 variant that reads textures where these are cheaper than storage buffers.
 pub(super) fn by_row_texels(target: Target, n: usize, shaders: &'static [Shader; 3]) -> (&'static Shader, usize) {
     let [scalar, vec4, texels] = shaders;
-    by_row(n, scalar, if reads_texels(target) { texels } else { vec4 })
-}
-
-/// Whether views that are read should be copied into textures before.
-pub(super) fn reads_texels(target: Target) -> bool {
-    has_subgroup8(target)
+    by_row(n, scalar, if has_subgroup8(target) { texels } else { vec4 })
 }
 
 /// Invocations that work on a frame of the Fourier transform: where a subgroup is 8 lanes of a CPU, a barrier between
