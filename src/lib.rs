@@ -57,8 +57,8 @@
 //! Modules are layered: each imports only from lower layers and its own, and no two files import each other, which
 //! a test enforces. From below: [`core`], [`gpu`], [`graph`], [`check`], [`ops`],
 //! [`audio`], [`metrics`], [`data`], [`nn`], [`features`], [`run`], [`predict`], [`train`], [`compare`], [`output`],
-//! [`report`], [`bench`]. A training step is two plans replayed in turn (model and optimiser, see [`train::learner`]),
-//! and the clock (seeds and steps) is a tensor like any other.
+//! [`report`], [`mod@bench`]. A training step is two plans replayed in turn (model and optimiser, see
+//! [`train::learner`]), and the clock (seeds and steps) is a tensor like any other.
 //!
 //! [`predict`] comes before [`train`], because a run ends with its own test: a [`Session`] evaluates with the predictor
 //! that later recognises recordings. The kinds of features ([`nn::FeatureKind`]) are in [`nn`], because a model names

@@ -159,6 +159,7 @@ fn learner(gpu: &Gpu, step: Step) -> Result<Learner<'_>> {
         targets: (0..clips * CLASSES).map(|_| f32::from(noise.uniform(1.0) > 0.0)).collect(),
         observed: (0..clips * CLASSES).map(|_| noise.uniform(1.0) > 0.7).collect(),
         strong: None,
+        mixer: None,
         train: (0..clips as u32).collect(),
         validation: None,
         test: vec![],

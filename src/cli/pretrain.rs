@@ -21,7 +21,7 @@ use wmic::run::patches::load_patches;
 use wmic::run::pretraining::name;
 use wmic::run::run_dir::{RunDir, front_end_file};
 use wmic::run::setting::Group;
-use wmic::run::settings::SETTINGS;
+use wmic::run::settings;
 use wmic::train::outline::Extent;
 use wmic::train::session::{FrontEnds, Session};
 use wmic::{Result, report};
@@ -115,7 +115,7 @@ impl Display for Patience {
 }
 
 fn patience(text: &str) -> Result<Patience, String> {
-    let setting = SETTINGS.iter().find(|setting| setting.key == "patience").expect("a setting");
+    let setting = settings::find("patience").expect("a setting");
     Ok(Patience(setting.parse(text)?.as_integer().map(|epochs| epochs as usize)))
 }
 

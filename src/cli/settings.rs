@@ -8,7 +8,7 @@ use wmic::core::names::{named, names};
 use wmic::run::config::{Config, MAX_SEEDS};
 use wmic::run::given::Given;
 use wmic::run::setting::{Setting, Value};
-use wmic::run::settings::SETTINGS;
+use wmic::run::settings::{self, SETTINGS};
 use wmic::{Error, nn};
 
 /// Options whose name is not the last key of the setting with dashes for underscores.
@@ -86,7 +86,7 @@ fn help(setting: &Setting) -> String {
 
 /// The help of a training setting, for the same option of another command.
 pub fn help_of(key: &str) -> String {
-    help(SETTINGS.iter().find(|setting| setting.key == key).expect("a setting"))
+    help(settings::find(key).expect("a setting"))
 }
 
 /// As [`help_of`], of an option that stands for a setting of the run.
@@ -99,7 +99,7 @@ pub const WEIGHTS: &str = "FILE|random|random-glorot";
 
 /// The option of a setting in `wmic compare`, whose default is the experiment's.
 pub fn of_experiment(arg: Arg) -> Arg {
-    let is_setting = arg.get_id() == "seeds" || SETTINGS.iter().any(|setting| setting.key == arg.get_id().as_str());
+    let is_setting = arg.get_id() == "seeds" || settings::find(arg.get_id().as_str()).is_some();
     let help = arg.get_help().map(ToString::to_string).unwrap_or_default();
     match help.split_once(" [default: ") {
         Some((help, _)) if is_setting => arg.help(help.to_owned()),

@@ -40,7 +40,7 @@ impl TestPredictions {
     ///
     /// # Errors
     /// `Checkpoint` if the file is damaged, of other test clips, or inconsistent with `scores`, the run's `test.json`;
-    /// as [`Evaluator::predict_split`].
+    /// `Gpu` for errors of its predictions.
     pub fn of(gpu: &Gpu, run: &RunDir, data: &Dataset, scores: &Evaluation) -> Result<TestPredictions> {
         let clips: Vec<String> = data.test.iter().map(|&clip| data.keys[clip as usize].clone()).collect();
         let path = run.predictions();

@@ -44,13 +44,10 @@ pub(super) fn read_x(
     keys: Option<&[String]>,
     scale: &mut Option<FeatureScale>,
 ) -> Result<(Features, Option<String>)> {
-    let member = npz.member("X")?;
-    let half = member.is_half();
-    drop(member);
     // `write_npz` stores codes as integers, and model inputs as floats. Others' floats do not tell which they are.
     let noted = npz.contains(NOTE).then_some(FeatureScale::Unit);
-    let mapped = half && noted.is_some();
     let member = npz.member("X")?;
+    let mapped = member.is_half() && noted.is_some();
     let (clips, instances, width) = match *member.shape() {
         [clips, instances, WIDTH] => (clips, instances, WIDTH),
         [clips, instances, ref rest @ ..] if mapped && !rest.is_empty() => (clips, instances, rest.iter().product()),

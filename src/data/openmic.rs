@@ -121,8 +121,9 @@ fn load_with(path: &Path, npz: &Path, scale: &mut Option<FeatureScale>) -> Resul
 }
 
 /// Loads features alone, for prediction: from an npz with `X` (N, T, 128) and, optionally, `sample_key` (else the keys
-/// are "0", "1", ...) and `lengths` (N, see [`write_npz`]), or from a dataset folder, whose labels and splits are then
-/// not needed. Returns the N keys and the features, and a remark on their scale if it was given.
+/// are "0", "1", ...) and `lengths` (N, see [`write_npz`](super::write_npz)), or from a dataset folder, whose
+/// labels and splits are then not needed. Returns the N keys and the features, and a remark on their scale if it was
+/// given.
 ///
 /// Integers are 8-bit codes, whatever their values, and `scale` is then `None` afterwards; floats have the scale in the
 /// archive's note, else `scale`.

@@ -42,7 +42,7 @@ impl AudioFiles {
         }
     }
 
-    /// Files, named by their paths; see [`distinct_names`].
+    /// Files, named by their paths as given; equal names are numbered.
     pub fn of_files(files: Vec<PathBuf>) -> AudioFiles {
         let keys = distinct_names(&files);
         AudioFiles { files, keys, whole: true, train: vec![] }
@@ -255,8 +255,7 @@ pub struct Clips {
 /// with several, are named after their files, with `@` and a time. `scale`: see [`load_features`].
 ///
 /// # Errors
-/// `Data` if it has features of other clips, and for invalid files; as [`AudioSet::with_features`],
-/// [`AudioSet::with_segments`] and [`AudioSet::with_excerpts`].
+/// `Data` if it has features of other clips, and for invalid files.
 pub fn join(set: &AudioSet, npz: &Path, how: Clips, scale: &mut Option<FeatureScale>) -> Result<Dataset> {
     let (keys, features, remark) = load_features(npz, scale)?;
     let at: HashMap<&str, u32> = set.keys.iter().map(String::as_str).zip(0..).collect();

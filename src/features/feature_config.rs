@@ -83,8 +83,8 @@ impl FeatureConfig {
             .map_err(|_| Error::data(npz, "has an unreadable frontend.json; extract the features again"))
     }
 
-    /// Independent of the paths of the weights, once they are fixed by their fingerprint. Includes the version, as
-    /// another one may decode or compute differently, see [`VERSION`].
+    /// Independent of the paths of the weights, once they are fixed by their fingerprint. Includes a version, as
+    /// another one may decode or compute differently.
     pub fn key(&self) -> String {
         let mut config = self.clone();
         if let Some(front_end) = config.front_end.as_mut().filter(|f| f.fingerprint.is_some()) {

@@ -24,7 +24,8 @@ pub struct Gpu {
 }
 
 impl Gpu {
-    /// Opens the adapter that [`choose`] picks for `wanted` (a part of its name, or its index in `wmic devices`).
+    /// Opens the adapter named by `wanted` (a part of its name, or its index in `wmic devices`), or without it the
+    /// [`preferred`](super::preferred) one.
     ///
     /// # Errors
     /// `Gpu` if there is no adapter (with what to install), none of that name, or the device cannot be opened.

@@ -141,7 +141,7 @@ impl Reliability {
 }
 
 /// The precisions for which thresholds are stored with a run: 0.5, 0.51 ... 0.99.
-pub(crate) fn precisions() -> impl Iterator<Item = f64> {
+pub fn precisions() -> impl Iterator<Item = f64> {
     (50..100).map(|percent| f64::from(percent) / 100.0)
 }
 

@@ -203,7 +203,7 @@ pub fn group_norm(g: &mut Graph, name: &str, x: Tensor, lengths: Tensor) -> Resu
     group_norm::group_norm(g, x, lengths, gamma, beta, GroupNorm { groups: 32, eps: 1e-5 })
 }
 
-/// As [`batch_norm`], with explicit eps and momentum.
+/// As [`batch_norm()`], with explicit eps and momentum.
 pub fn batch_norm_with(
     g: &mut Graph,
     name: &str,

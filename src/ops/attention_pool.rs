@@ -1,7 +1,7 @@
 //! Attention over the instances of a clip: each class has its own weights (Gururani, Sharma, Lerch: "An attention
 //! mechanism for musical instrument recognition", ISMIR 2019).
 //!
-//! From logits att, cla (B, T, K) and lengths (B) u32 (instances t < lengths[b] are valid):
+//! From logits att, cla (B, T, K) and lengths (B) u32 (instances `t < lengths[b]` are valid):
 //! a = clamp(sigmoid(att), 1e-7, 1 - 1e-7), w = a / sum_t a, y (B, K) = clamp(sum_t w sigmoid(cla), 0, 1).
 //! Or by softmax: a = exp(att), without clamps. Padding has the weight 0 and the gradient 0; a clip without instances
 //! gives 0. Where a clamp acts the gradient is 0, as in PyTorch. The weights (B, T, K) are for inspection: no gradient

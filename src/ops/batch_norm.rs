@@ -1,8 +1,8 @@
 //! Batch norm over the valid instances of a batch, optionally followed by ReLU and dropout in the same kernel.
 //!
 //! y = gamma (x - mean) / sqrt(var + eps) + beta per column (Ioffe and Szegedy: "Batch normalization", ICML 2015).
-//! x (B, T, F) or (B, F), lengths (B) u32: instances t < lengths[b] are valid, the rest is padding, where y and dx are
-//! 0. gamma, beta, running mean and running variance (F); y as x.
+//! x (B, T, F) or (B, F), lengths (B) u32: instances `t < lengths[b]` are valid, the rest is padding, where y and dx
+//! are 0. gamma, beta, running mean and running variance (F); y as x.
 //!
 //! In training, mean and var (biased) are those of the valid instances, and the running statistics follow by
 //! running = (1 - momentum) running + momentum new, with the unbiased variance (of one instance: 0; of none: no

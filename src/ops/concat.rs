@@ -28,7 +28,7 @@ params! {
 /// Domain separation of the random stream of the choice, as in the shader.
 const STREAM: u32 = 0xC_0CA7;
 
-/// The op of [`concat`]. Inputs: clock; x, lengths, target, observed of the clips; those of their partners.
+/// The op of [`concat()`]. Inputs: clock; x, lengths, target, observed of the clips; those of their partners.
 #[derive(Clone, Copy, Debug)]
 pub struct Concat {
     /// Probability that a clip gets its partner, 0 to 1.

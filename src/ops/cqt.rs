@@ -1,7 +1,7 @@
 //! Magnitudes of complex filters of different lengths at frame centres: the bins of the constant-Q transform at one
 //! sample rate.
 //!
-//! x (B, S), y (B, T, K) = |sum over j of h_k[j] x[t hop + first_k + j - centre]|, zeros around the clip. Filters are
+//! x (B, S), y (B, T, K) = `|sum over j of h_k[j] x[t hop + first_k + j - centre]|`, zeros around the clip. Filters are
 //! stored in groups of four, zero-padded to the longest: groups u32 (K / 4 rounded up, 3) = first, taps and index of
 //! the first tap, taps a multiple of 4; h (taps of all groups, 8) = four real parts, four imaginary parts. Forward
 //! only.

@@ -1,8 +1,8 @@
 //! Copies a batch out of the dataset, which is on the GPU once for all replicas.
 //!
-//! rows u32 (B) chooses clips among N; a row that is not a clip ([`PADDING`](super::sample::PADDING)) gives 0
+//! rows u32 (B) chooses clips among N; a row that is not a clip ([`PADDING`]) gives 0
 //! everywhere, lengths included. features (S, T F) in one of the encodings of [`Encoding`]. Clip i is in slot i of
-//! them; or, if only a window of the dataset is on the GPU, in slot clip_slots[i], u32 (N). lengths u32 (N): valid
+//! them; or, if only a window of the dataset is on the GPU, in slot `clip_slots[i]`, u32 (N). lengths u32 (N): valid
 //! instances, at most T; labels u32 (N, K): 0 unknown, 1 absent, 2 present. No gradients.
 
 use half::f16;

@@ -3,8 +3,8 @@
 //!
 //! y = gamma (x - mean) / sqrt(var + eps) + beta, with mean and biased variance of each clip and group: columns are
 //! split into G groups of F / G neighbours. As PyTorch's `GroupNorm` of (B, F, T).
-//! x (B, T, F), lengths (B) u32: instances t < lengths[b] are valid, the rest is padding, where y and dx are 0. gamma,
-//! beta (F); y as x. The same in training and evaluation.
+//! x (B, T, F), lengths (B) u32: instances `t < lengths[b]` are valid, the rest is padding, where y and dx are 0.
+//! gamma, beta (F); y as x. The same in training and evaluation.
 
 use super::affine::{self, Place};
 use super::{Entry, variants};

@@ -1,7 +1,7 @@
 //! Downsamples mono clips by 2, without delay.
 //!
-//! x (B, S), taps (Q), y (B, ceil(S / 2)) = x[2n] / 2 + sum over q of taps[q] (x[2n - 2q - 1] + x[2n + 2q + 1]), zeros
-//! around the clip: a half-band filter of 4 Q - 1 points, of which every second is 0. Forward only.
+//! x (B, S), taps (Q), y (B, ceil(S / 2)) = `x[2n] / 2 + sum over q of taps[q] (x[2n - 2q - 1] + x[2n + 2q + 1])`,
+//! zeros around the clip: a half-band filter of 4 Q - 1 points, of which every second is 0. Forward only.
 
 use std::f64::consts::PI;
 

@@ -1,7 +1,7 @@
 //! Labels of the instances of the clips of a batch (strong labels), as [`gather`](super::gather) takes those of whole
 //! clips.
 //!
-//! rows u32 (B) chooses clips among N; a row that is not a clip ([`PADDING`](super::sample::PADDING)) gives 0
+//! rows u32 (B) chooses clips among N; a row that is not a clip ([`PADDING`]) gives 0
 //! everywhere. lengths u32 (N): valid instances. codes u32 (N, ceil(T K / 16)): of each instance and class two bits,
 //! the first in the lowest: 1 absent, 2 present, else unknown. Outputs: target (B T, K), 1 if present; observed (B T,
 //! K), 1 if known; lengths u32 (B T), the number of positions of a valid instance, else 0. Instances beyond a clip's

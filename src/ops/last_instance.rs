@@ -1,6 +1,6 @@
 //! The last valid instance of each clip.
 //!
-//! x (B, T, F), lengths (B) u32, those above T count as T; y (B, F) = x[b, lengths[b] - 1], 0 for a clip without
+//! x (B, T, F), lengths (B) u32, those above T count as T; y (B, F) = `x[b, lengths[b] - 1]`, 0 for a clip without
 //! instances. The gradient of all other instances is 0.
 
 use super::{Entry, variants};

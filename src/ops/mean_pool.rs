@@ -1,6 +1,6 @@
 //! Mean over the valid instances of each clip.
 //!
-//! x (B, T, F), lengths (B) u32: instances t < lengths[b] are valid; y (B, F), 0 for a clip without instances.
+//! x (B, T, F), lengths (B) u32: instances `t < lengths[b]` are valid; y (B, F), 0 for a clip without instances.
 //! The gradient of padding is 0.
 
 use super::{Entry, variants};

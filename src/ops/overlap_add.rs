@@ -2,8 +2,8 @@
 //! stride 1, without padding, as PyTorch's `ConvTranspose1d`.
 //!
 //! x (B, T, k N), columns (j, n) of a frame its contribution to channel n j steps later; b (N); y (B, T + k - 1, N):
-//! y[s, n] = b[n] + sum of x[t, (s - t, n)] over the frames t with 0 <= s - t < k.
-//! Gradients: dx[t, (j, n)] = dy[t + j, n]; db = sum of dy over clips and time.
+//! `y[s, n] = b[n] + sum of x[t, (s - t, n)]` over the frames t with 0 <= s - t < k.
+//! Gradients: `dx[t, (j, n)] = dy[t + j, n]`; db = sum of dy over clips and time.
 
 use super::Entry;
 use crate::check::{Case, Input};

@@ -39,7 +39,7 @@ pub fn write(out: &mut dyn Write, recognition: &Recognition, detail: Detail) -> 
     writeln!(out)
 }
 
-/// As [`write`], on one line.
+/// As [`write()`], on one line.
 pub fn write_line(out: &mut dyn Write, recognition: &Recognition, detail: Detail) -> io::Result<()> {
     serde_json::to_writer(&mut *out, &object(recognition, detail))?;
     writeln!(out)

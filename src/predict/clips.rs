@@ -48,7 +48,9 @@ impl Trained {
     /// Prepares a network to predict the clips of `dataset`, which is shared, not copied.
     ///
     /// # Errors
-    /// As [`ClipPredictor::new`]; `Usage` for a forest, which does not run on a GPU.
+    /// `Shape` when the clips do not have the shape of the training clips; `Limit` or `Gpu` for too little memory;
+    /// `Checkpoint` for front-end weights that are missing or have changed; `Usage` for a forest, which does not
+    /// run on a GPU.
     pub fn predictor(&self, gpu: &Gpu, dataset: &DeviceDataset, detail: Detail) -> Result<Predictor> {
         let TrainedModel::Network(network) = &self.model else {
             return Err(Error::Usage(format!("{} is not a neural network and runs on the CPU", self.about.model)));

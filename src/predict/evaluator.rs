@@ -59,7 +59,7 @@ impl<'a> Evaluator<'a> {
     ///
     /// # Errors
     /// `Data` for a dataset of other classes, or of several classes per clip for a single-label model; as
-    /// [`ClipPredictor::new`].
+    /// [`Trained::predictor`].
     pub fn new(
         gpu: &Gpu,
         trained: &'a Trained,

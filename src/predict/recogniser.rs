@@ -360,7 +360,7 @@ impl Spectrogram {
 /// result.
 ///
 /// # Errors
-/// As [`Recogniser::new`] and [`ClipPredictor::new`], and errors of `each`.
+/// As [`Recogniser::new`] and [`Trained::predictor`], and errors of `each`.
 pub fn recognise_clips(
     gpu: &Gpu,
     trained: &Trained,

@@ -11,6 +11,8 @@ use super::source::cannot;
 /// The warning of [`is_he_aac`].
 pub(super) const HE_AAC: &str =
     "is HE-AAC, decoded without its spectral band replication: the upper half of its band is missing";
+/// Highest usual rate, in Hz, of the core of HE-AAC: the whole has twice as much.
+const HE_AAC_CORE: u32 = 24_000;
 
 pub(super) enum Codec {
     Known(Box<dyn AudioDecoder>),
@@ -72,4 +74,15 @@ pub(super) fn is_he_aac(params: &AudioCodecParameters) -> bool {
     // Signalled at the start, or after the part that older decoders read.
     let behind = config.windows(3).skip(2).any(|w| w[0] == 0x56 && w[1] == 0xe5 && w[2] & 0x80 != 0);
     kind == 5 || kind == 29 || kind == 2 && behind
+}
+
+/// The warning of AAC of this rate in ADTS, which does not signal spectral band replication; `None` where it is
+/// unlikely.
+pub(super) fn may_be_he_aac(rate: u32) -> Option<String> {
+    (rate <= HE_AAC_CORE).then(|| {
+        format!(
+            "is AAC of {rate} Hz in ADTS and may be HE-AAC, which ADTS does not tell: then its upper half band is \
+             missing"
+        )
+    })
 }

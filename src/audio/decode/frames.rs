@@ -2,14 +2,13 @@
 
 use std::io::{self, Read, Seek, SeekFrom};
 
+use super::codec::may_be_he_aac;
 use super::gapless::Gapless;
 use super::header::{HEADER, Header, Kind, SHORTEST};
 use super::mpeg::{DECODER_DELAY, tag};
 use super::source::Source;
 use super::stream::{Demux, End, Event, Notes, Span, Stream, Trim};
 
-/// Highest usual rate, in Hz, of the core of HE-AAC: the whole has twice as much.
-const HE_AAC_CORE: u32 = 24_000;
 /// Most bytes before the first frame.
 const MAX_LEAD: usize = 1 << 16;
 /// Consecutive frames that identify a stream of MPEG audio, if it does not end before.
@@ -187,12 +186,10 @@ impl Demux for Frames {
                 } else if self.begun {
                     notes.odd("consists of several files");
                 }
-                if matches!(header.kind, Kind::Adts(_)) && header.sr <= HE_AAC_CORE {
-                    notes.odd(format!(
-                        "is AAC of {} Hz in ADTS and may be HE-AAC, which ADTS does not tell: then its upper half band \
-                         is missing",
-                        header.sr
-                    ));
+                if matches!(header.kind, Kind::Adts(_))
+                    && let Some(remark) = may_be_he_aac(header.sr)
+                {
+                    notes.odd(remark);
                 }
                 self.current = Some(header);
                 match tagged {

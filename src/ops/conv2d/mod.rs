@@ -1,7 +1,7 @@
 //! Convolution of images with channels last, stride 1 and 'same' padding (zeros around), bias and ReLU fused.
 //!
 //! x (B, H, W, C), w (N, C, S, S) with S odd, b (N) or none, y (B, H, W, N):
-//! y[b, h, w, n] = f(b[n] + sum over i, j, c of w[n, c, i, j] x[b, h + i - S/2, w + j - S/2, c]), f nothing or ReLU.
+//! `y[b, h, w, n] = f(b[n] + sum over i, j, c of w[n, c, i, j] x[b, h + i - S/2, w + j - S/2, c])`, f nothing or ReLU.
 //! The weights are PyTorch's, in memory as on disk; every pass packs them for its product, which costs one pass over
 //! them where the product takes B H W. Gradients, with g = dy where y > 0 (all of dy without ReLU): dx is the same
 //! convolution of g with the weights rotated by 180 degrees and their channels exchanged, dw = g^T patches(x), db = the

@@ -33,7 +33,7 @@ pub struct Sequence {
 /// recurrent dropout's factors. `state` (B, D H): initial state, else zeros.
 ///
 /// # Errors
-/// `Shape` for tensors that do not fit together and for more than [`MAX_HIDDEN`] units.
+/// `Shape` for tensors that do not fit together and for more than 256 units.
 pub fn recurrent(
     g: &mut Graph,
     cell: Cell,
