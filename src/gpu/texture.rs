@@ -3,8 +3,8 @@
 
 use super::buffer::Buffer;
 use super::device::Gpu;
+use super::dispatch::{Dispatch, View};
 use super::kernel::Binding;
-use super::recording::{Dispatch, View};
 use crate::core::error::{Error, Result};
 
 /// Texels of a row, four elements each (see `shaders/shared/texel.wgsl`).
