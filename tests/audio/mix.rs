@@ -179,44 +179,37 @@ fn training_has_new_mixtures_in_each_epoch_the_same_in_a_resumed_run() {
     let at = |name: &str| dir.path().join(name);
     mix(NOTES.path(), &at("set"), &["--clips", "20", "--seconds", "1"]).success();
     let settings =
-        "epochs = 3\nbatch = 8\nmix_clips = 12\nmix_seconds = 1.0\n[front_end]\nweights = 'random'\nwidth = '1/8'";
+        "epochs = 2\nbatch = 8\nmix_clips = 12\nmix_seconds = 1.0\n[front_end]\nweights = 'random'\nwidth = '1/8'";
     let mut config = Config::of_table("att", &at("set"), settings.parse().unwrap()).unwrap();
     (config.mix, config.cache) = (Some(NOTES.path().into()), Some(at("cache")));
     let gpu = Gpu::open(None).unwrap();
     let data = load_clips(&gpu, &mut config, Labels::Required, &|| false, &mut |_| {}).unwrap().unwrap();
 
-    let begin = |name: &str, config: &Config| {
-        let steps = Session::begin(&gpu, config, &data, &at(name), false).unwrap().steps_per_epoch();
-        (RunDir::reopen(&at(name)).unwrap(), steps)
-    };
-    let (run, steps) = begin("plain", &Config { mix: None, mix_clips: None, mix_seconds: None, ..config.clone() });
-    assert_eq!(steps, 2, "15 clips");
-    drop(run);
-    let (run, steps) = begin("whole", &config);
-    assert_eq!(steps, 4, "15 clips and 12 mixtures");
-    let mut whole = Trainer::new(&gpu, &config, &data).unwrap();
-    assert_eq!(whole.train(&run, &|| false, &mut |_| {}).unwrap(), End::Finished);
-
-    let (run, _) = begin("part", &config);
+    let session = Session::begin(&gpu, &config, &data, &at("run"), false).unwrap();
+    assert_eq!(session.steps_per_epoch(), 4, "15 clips and 12 mixtures");
+    drop(session);
+    let run = RunDir::reopen(&at("run")).unwrap();
     let stop = AtomicBool::new(false);
     let mut until_stopped = |event: Event| {
         if let Event::Epoch { .. } = event {
             stop.store(true, Ordering::Relaxed);
         }
     };
-    let end =
-        Trainer::new(&gpu, &config, &data).unwrap().train(&run, &|| stop.load(Ordering::Relaxed), &mut until_stopped);
+    let mut part = Trainer::new(&gpu, &config, &data).unwrap();
+    let end = part.train(&run, &|| stop.load(Ordering::Relaxed), &mut until_stopped);
     assert_eq!(end.unwrap(), End::Interrupted);
     let mut part = Trainer::new(&gpu, &config, &data).unwrap();
     part.resume(&run).unwrap();
     assert_eq!(part.epochs_done(), 1);
     assert_eq!(part.train(&run, &|| false, &mut |_| {}).unwrap(), End::Finished);
+    let mut whole = Trainer::new(&gpu, &config, &data).unwrap();
+    assert_eq!(whole.train(&run, &|| false, &mut |_| {}).unwrap(), End::Finished);
     assert!(part.history() == whole.history() && part.best_weights().unwrap() == whole.best_weights().unwrap());
 
     // On the GPU: the dataset, two held-out mixtures, and the last epoch's twelve.
     let mixer = data.mixer.as_ref().unwrap();
     let held = (0..2).map(|i| mixer.mixture(Part::Test, 1, i));
-    let mixtures: Vec<Mixture> = held.chain((0..12).map(|i| mixer.mixture(Part::Train, 3, i))).collect();
+    let mixtures: Vec<Mixture> = held.chain((0..12).map(|i| mixer.mixture(Part::Train, 2, i))).collect();
     let mut feature_config =
         FeatureConfig { front_end: config.front_end.clone(), ..FeatureConfig::of(config.kind().unwrap()) };
     let weights = feature_config.load().unwrap();
