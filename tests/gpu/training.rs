@@ -54,6 +54,7 @@ fn run_dir(dir: &Path, config: &Config) -> RunDir {
         splits: String::new(),
         strong: None,
         replaces: vec![],
+        notes: None,
         train_clips: 0,
         val_clips: 0,
         test_clips: 0,
