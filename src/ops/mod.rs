@@ -9,10 +9,12 @@ pub mod append_one_hot;
 mod arena;
 pub mod attention_pool;
 pub mod batch_norm;
+pub mod block_pool;
 pub mod clip_dropout;
 pub mod concat;
 pub mod contrastive;
 pub mod conv2d;
+pub mod conv_max;
 pub mod corrupt;
 pub mod cosine_loss;
 pub mod cqt;
@@ -79,6 +81,7 @@ pub const OPS: &[Entry] = &[
     concat::OP,
     linear::OP,
     conv2d::OP,
+    conv_max::OP,
     max_pool2d::OP,
     overlap_add::OP,
     batch_norm::OP,
@@ -92,6 +95,7 @@ pub const OPS: &[Entry] = &[
     recurrent_cell::OP,
     last_instance::OP,
     mean_pool::OP,
+    block_pool::OP,
     attention_pool::OP,
     relative_attention::OP,
     glimpse::OP,

@@ -7,7 +7,7 @@ use crate::data::{AudioSet, Dataset, features_npz, has_class_map, has_features};
 use crate::features::audio_files::{ExtractionJob, cache_folder, join};
 use crate::features::feature_config::FeatureConfig;
 use crate::gpu::Gpu;
-use crate::nn::{self, FeatureKind};
+use crate::nn::FeatureKind;
 use crate::run::config::Config;
 use crate::run::front_end::Use;
 
@@ -95,7 +95,7 @@ pub(crate) fn audio_of(config: &Config) -> Result<Option<(AudioSet, FeatureConfi
     if features_of(config, kind).is_some() || kind.row().published && has_features(&config.dataset) {
         return Ok(None);
     }
-    if !nn::find(&config.model)?.needs_vggish() {
+    if !config.needs_vggish()? {
         let feature_config = FeatureConfig { scale: config.notes.unwrap_or_default().scale, ..FeatureConfig::of(kind) };
         return Ok(Some((audio_set(config)?, feature_config)));
     }

@@ -119,6 +119,9 @@ pub struct Config {
     /// Alternatively, a file with the keys of the validation clips of all seeds.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub val_keys: Option<PathBuf>,
+    /// Kind of the model's input, of models with a choice; `None`: the first.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub input: Option<FeatureKind>,
     /// Front end of the model's input, where known; required for models on feature maps.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub front_end: Option<FrontEnd>,
@@ -221,6 +224,7 @@ impl Config {
             threshold: Threshold::default(),
             val_fraction: protocol.val_fraction,
             val_keys: None,
+            input: None,
             front_end: None,
             train_front_end: TrainFrontEnd::None,
             features: None,
@@ -396,7 +400,13 @@ impl Config {
 
     /// Input kind of the model.
     pub fn kind(&self) -> Result<FeatureKind> {
-        Ok(nn::find(&self.model)?.input(self.train_front_end, self.notes.unwrap_or_default().input))
+        let chosen = self.input.unwrap_or(self.notes.unwrap_or_default().input);
+        Ok(nn::find(&self.model)?.input(self.train_front_end, chosen))
+    }
+
+    /// Whether VGGish computes the model's input, or is trained with it.
+    pub fn needs_vggish(&self) -> Result<bool> {
+        Ok(nn::find(&self.model)?.needs_vggish() && self.input.is_none_or(|kind| kind.row().weights.is_some()))
     }
 
     /// How recordings become clips.

@@ -17,8 +17,8 @@ use crate::ops::masked_bce::{FocalAlpha, Loss, LossMean};
 use crate::run::augmentation::Augmentation;
 use crate::run::setting::{
     self, Group, OnResume, Setting, Value, all, as_toml, networks, on_feature_maps, on_instances, setting, single_note,
-    uses_vggish, with_attention, with_dropout, with_known_labels, with_mixed_clips, with_norm, with_thresholds,
-    with_width,
+    uses_vggish, with_attention, with_dropout, with_front_ends, with_known_labels, with_mixed_clips, with_norm,
+    with_thresholds, with_width,
 };
 
 /// Maximum batch size.
@@ -177,6 +177,13 @@ pub const SETTINGS: &[Setting] = &[
         "Validation clips of all seeds instead: a file with keys of the training split, one per line",
     )
     .on_resume(OnResume::Moves),
+    setting(
+        "input",
+        Group::FrontEnd,
+        Value::Name(kind::of_embeddings),
+        with_front_ends,
+        "Features that the model takes: VGGish's embeddings, or musicnn's, whose weights wmic contains",
+    ),
     setting(
         "front_end.weights",
         Group::FrontEnd,

@@ -47,6 +47,7 @@ impl Config {
             )));
         }
         self.validate_notes()?;
+        self.validate_input()?;
         self.validate_loss()?;
         self.validate_pretraining()?;
         given::check(self)?;
@@ -120,6 +121,18 @@ impl Config {
                 }
             }
             (None, false) => Ok(()),
+        }
+    }
+
+    /// The kind of the model's input is one that it takes, and has the settings of its front end.
+    fn validate_input(&self) -> Result<()> {
+        let (model, Some(input)) = (self.model()?, self.input) else { return Ok(()) };
+        if !model.inputs.contains(&input) {
+            return Err(Error::Usage(format!("{} does not take {input} features: remove `input`", model.name)));
+        }
+        match self.front_end.is_some() && !self.needs_vggish()? {
+            true => Err(Error::Usage(format!("{input} features need no VGGish: remove `front_end.weights`"))),
+            false => Ok(()),
         }
     }
 

@@ -7,6 +7,7 @@ mod augment;
 mod conv;
 mod loss;
 mod models;
+mod musicnn;
 mod norm;
 mod pretraining;
 mod recurrent;
