@@ -4,7 +4,7 @@
     python tests/golden/musicnn.py musicnn-0.1.0-py3-none-any.whl
 
 needs tensorflow-cpu 2.15.1, librosa 0.11.0, numpy 1.26.4, safetensors 0.8.0. It is not a part of make_golden.py, which
-runs without TensorFlow. The network is the package's, its weights rounded to f16 as wmic's are. Its log-mel
+runs without TensorFlow. The network is the package's, in f64, its weights rounded to f16 as wmic's are. Its log-mel
 spectrogram is computed as by the package, but without rounding the powers to f16.
 """
 
@@ -40,19 +40,21 @@ def sound(clip: int) -> np.ndarray:
 
 def log_mel(y: np.ndarray) -> np.ndarray:
     """(187, 96)"""
-    power = librosa.feature.melspectrogram(y=y.astype(np.float64), sr=SR, hop_length=256, n_fft=512, n_mels=BANDS)
+    settings = dict(sr=SR, hop_length=256, n_fft=512, n_mels=BANDS)
+    # The default of librosa 0.7, which the package was made with.
+    power = librosa.feature.melspectrogram(y=y.astype(np.float64), pad_mode="reflect", **settings)
     return np.log10(10000 * power.T + 1)[:FRAMES]
 
 
 def rounded(value: np.ndarray) -> np.ndarray:
-    return value.astype(np.float16).astype(np.float32)
+    return value.astype(np.float16).astype(np.float64)
 
 
 def round_weights(session: tf.compat.v1.Session) -> None:
     """Batch norms become the scale and shift of `scripts/convert-musicnn`, rounded; those before a dense layer are a
     part of its weights."""
     variables = {v.op.name: v for v in tf.compat.v1.global_variables()}
-    raw = {name: session.run(v).astype(np.float64) for name, v in variables.items()}
+    raw = {name: session.run(v) for name, v in variables.items()}
 
     def number(name: str, index: int) -> str:
         return f"{name}_{index}" if index else name
@@ -66,7 +68,7 @@ def round_weights(session: tf.compat.v1.Session) -> None:
         # gamma / sqrt(variance + eps) = scale
         one = np.full_like(scale, 1 - 1e-3)
         for part, value in [("gamma", scale), ("beta", shift), ("moving_mean", 0 * shift), ("moving_variance", one)]:
-            variables[f"{name}/{part}"].load(value.astype(np.float32), session)
+            variables[f"{name}/{part}"].load(value, session)
 
     for i in range(9):
         scale, shift, name = norm(i)
@@ -87,14 +89,16 @@ def network(models, prefix: str, inputs: np.ndarray) -> tuple[list[np.ndarray], 
     """The features of all frames and the tags, with rounded weights, and the tags with the checkpoint's own."""
     tf.compat.v1.disable_eager_execution()
     with tf.compat.v1.name_scope("model"):
-        x = tf.compat.v1.placeholder(tf.float32, [None, FRAMES, BANDS])
+        x = tf.compat.v1.placeholder(tf.float64, [None, FRAMES, BANDS])
         training = tf.compat.v1.placeholder(tf.bool)
         y, timbral, temporal, *mid, _, _, _ = models.define_model(x, training, "MTT_musicnn", 50)
         tags = tf.nn.sigmoid(y)
     mid = [tf.reshape(m, [-1, FRAMES, 64]) for m in mid]
     with tf.compat.v1.Session() as session:
-        tf.compat.v1.train.Saver().restore(session, prefix)
-        feed = {x: inputs.astype(np.float32), training: False}
+        released = tf.compat.v1.train.NewCheckpointReader(prefix)
+        for variable in tf.compat.v1.global_variables():
+            variable.load(released.get_tensor(variable.op.name).astype(np.float64), session)
+        feed = {x: inputs, training: False}
         own = session.run(tags, feed)
         round_weights(session)
         return session.run([tf.concat([timbral, temporal, *mid], 2), tags], feed), own
@@ -110,16 +114,14 @@ def main() -> None:
         inputs = np.stack([log_mel(sound(clip)) for clip in range(len(CLIPS))])
         (features, tags), own = network(models, f"{folder}/musicnn/MTT_musicnn/", inputs)
     print(f"rounding the weights to f16 changes a tag's probability by at most {np.abs(tags - own).max():.1e}")
-    save_file(
-        {
-            "log_mel": inputs[:, ::STEP].astype(np.float32),
-            "frames": np.ascontiguousarray(features[:, ::STEP]),
-            "pooled": np.concatenate([features.max(1), features.mean(1)], 1),
-            "tags": tags,
-            "released": own,
-        },
-        HERE / "musicnn.safetensors",
-    )
+    tensors = {
+        "log_mel": inputs[:, ::STEP],
+        "frames": features[:, ::STEP],
+        "pooled": np.concatenate([features.max(1), features.mean(1)], 1),
+        "tags": tags,
+        "released": own,
+    }
+    save_file({k: np.ascontiguousarray(v, np.float32) for k, v in tensors.items()}, HERE / "musicnn.safetensors")
 
 
 if __name__ == "__main__":

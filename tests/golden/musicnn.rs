@@ -16,8 +16,10 @@ const SAMPLES: usize = 3 * SR as usize;
 const FRAMES: usize = 187;
 /// Every so many frames are stored.
 const STEP: usize = 23;
-/// Absolute: of f32 kernels, and of f32 by TensorFlow.
+/// Of probabilities and of the spectrogram.
 const TOLERANCE: f64 = 1e-4;
+/// Of features, relative to the largest: sums of up to 3 927 terms in f32. 5e-6 was observed.
+const OF_FEATURES: f64 = 1e-5;
 /// Of the probabilities with the weights as they were released, which wmic rounds to f16.
 const OF_ROUNDING: f64 = 2e-3;
 
@@ -38,7 +40,10 @@ fn sound(clip: usize) -> Vec<f32> {
 fn assert_close(name: &str, got: &[f32], want: &Array<f64>, tolerance: f64) {
     assert_eq!(got.len(), want.data().len(), "{name}");
     for (i, (got, want)) in got.iter().zip(want.data()).enumerate() {
-        assert!((f64::from(*got) - want).abs() <= tolerance, "{name}[{i}] is {got}, musicnn gives {want}");
+        assert!(
+            (f64::from(*got) - want).abs() <= tolerance * want.abs().max(1.0),
+            "{name}[{i}] is {got}, musicnn gives {want}"
+        );
     }
 }
 
@@ -71,8 +76,13 @@ fn features_and_tags_are_musicnns() {
     let power: Vec<f32> = plan.read::<f32>(&gpu, power).unwrap().into_iter().map(log).collect();
     assert_close("log_mel", &every(&power, FRAMES + 1, BANDS), &golden.tensor("log_mel"), TOLERANCE);
     let features = plan.read::<f32>(&gpu, features).unwrap();
-    assert_close("frames", &every(&features, FRAMES, FEATURES), &golden.tensor("frames"), TOLERANCE);
-    assert_close("pooled", &plan.read::<f32>(&gpu, pooled).unwrap(), &golden.tensor("pooled"), TOLERANCE);
+    let largest = |want: &Array<f64>| want.data().iter().fold(0.0, |m: f64, v| m.max(v.abs()));
+    for (name, got) in
+        [("frames", every(&features, FRAMES, FEATURES)), ("pooled", plan.read::<f32>(&gpu, pooled).unwrap())]
+    {
+        let want = golden.tensor(name);
+        assert_close(name, &got, &want, OF_FEATURES * largest(&want));
+    }
     let probabilities = plan.read::<f32>(&gpu, probabilities).unwrap();
     assert_close("tags", &probabilities, &golden.tensor("tags"), TOLERANCE);
     assert_close("released", &probabilities, &golden.tensor("released"), OF_ROUNDING);
