@@ -1,7 +1,7 @@
 // The convolution of ../conv_max.wgsl for subgroups of 8 invocations: a subgroup computes 32 frames of 32 output
 // channels. A column of x, 32 frames and those that a filter reaches beyond them, is loaded once by different
 // invocations and broadcast to all taps, whose weights come from a uniform buffer, where a load costs a tenth, if those
-// of a panel fit there.
+// of a panel fit there. With PAIRS, for filters of one chunk of taps, two bands of the map are computed at once.
 enable subgroups;
 #import grid
 alias Value = vec4<f32>;
@@ -85,6 +85,11 @@ fn add(t: ptr<function, Rows>, w: Taps, own: f32, after: f32) {
     (*t)[7] = multiply_add((*t)[7], w, x7, x8, x9, x10, x11, x12, x13, x14);
 }
 
+fn no_taps() -> Taps {
+    let v = vec4(0.0);
+    return Taps(v, v, v, v, v, v, v, v);
+}
+
 fn lowest() -> Rows {
     let v = vec4(LOWEST);
     return Rows(v, v, v, v, v, v, v, v);
@@ -131,6 +136,53 @@ fn conv_max_forward(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroup
     var g1 = lowest();
     var g2 = lowest();
     var g3 = lowest();
+#ifdef PAIRS
+    // Two bands share their loads: column i of one is column i - 1 of the next. After the last pair of an odd number of
+    // bands nothing is raised.
+    for (var band = 0u; band + p.width <= p.bands; band += 2u) {
+        var t0: Rows;
+        var t1: Rows;
+        var t2: Rows;
+        var t3: Rows;
+        var u0: Rows;
+        var u1: Rows;
+        var u2: Rows;
+        var u3: Rows;
+        var weight = lane;
+        var before = no_taps();
+        for (var column = 0u; column <= p.width; column++) {
+            let at = x0 + min(band + column, p.bands - 1u); // the last column is the second band's alone
+            let frame = first + lane - p.before; // wraps around before the clip
+            let v0 = element(at, frame);
+            let v1 = element(at, frame + 8u);
+            let v2 = element(at, frame + 16u);
+            let v3 = element(at, frame + 24u);
+            let v4 = element(at, frame + 32u);
+            var w = no_taps();
+            if column < p.width { w = taps_at(weight); }
+            add(&t0, w, v0, v1);
+            add(&t1, w, v1, v2);
+            add(&t2, w, v2, v3);
+            add(&t3, w, v3, v4);
+            add(&u0, before, v0, v1);
+            add(&u1, before, v1, v2);
+            add(&u2, before, v2, v3);
+            add(&u3, before, v3, v4);
+            before = w;
+            weight += TAPS * 8u;
+        }
+        raise(&g0, c.sign, t0);
+        raise(&g1, c.sign, t1);
+        raise(&g2, c.sign, t2);
+        raise(&g3, c.sign, t3);
+        if band + 1u + p.width <= p.bands {
+            raise(&g0, c.sign, u0);
+            raise(&g1, c.sign, u1);
+            raise(&g2, c.sign, u2);
+            raise(&g3, c.sign, u3);
+        }
+    }
+#else
     for (var band = 0u; band + p.width <= p.bands; band++) {
         var t0: Rows;
         var t1: Rows;
@@ -164,6 +216,7 @@ fn conv_max_forward(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroup
         raise(&g2, c.sign, t2);
         raise(&g3, c.sign, t3);
     }
+#endif
     let row = p.replica * p.batch + clip;
     put_rows(row, first, n, c, g0);
     put_rows(row, first + 8u, n, c, g1);

@@ -18,6 +18,7 @@ use crate::graph::{Cost, Graph, Io, Op, Outputs, Spec, Tensor};
 static SHADER: Shader = shader!("conv_max.wgsl", "shared/conv_max.wgsl");
 static SUBGROUP8: Shader = shader!("software8/conv_max.wgsl", "shared/conv_max.wgsl");
 static UNIFORM: Shader = SUBGROUP8.with(&["UNIFORM"]);
+static PAIRS: Shader = SUBGROUP8.with(&["UNIFORM", "PAIRS"]);
 
 params! {
     struct Params {
@@ -114,6 +115,11 @@ impl Dims {
         self.panel_weights() <= PANEL
     }
 
+    /// Whether neighbouring bands of the map share enough of their columns to be computed in pairs.
+    fn in_pairs(&self) -> bool {
+        self.chunks() == 1 && self.positions() > 1 && self.width >= 4
+    }
+
     /// Elements from a panel to the next.
     fn panel_len(&self) -> usize {
         if self.is_uniform() { PANEL } else { self.panel_weights().next_multiple_of(ALIGN) }
@@ -184,7 +190,11 @@ impl Op for ConvMax {
                 r.dispatch_with(&SHADER, "conv_max_forward", &constants, &bindings, p, launch);
             }
             Variant::Subgroup8 => {
-                let shader = if d.is_uniform() { &UNIFORM } else { &SUBGROUP8 };
+                let shader = match d.is_uniform() {
+                    true if d.in_pairs() => &PAIRS,
+                    true => &UNIFORM,
+                    false => &SUBGROUP8,
+                };
                 let launch = Grid::folded(tiles, 1).iterations(d.iterations(1));
                 for i in 0..io.replicas * d.panels() {
                     let (replica, panel) = ((i / d.panels()) as u32, (i % d.panels()) as u32);
@@ -265,6 +275,6 @@ fn cases() -> Vec<Case> {
 pub(crate) const OP: Entry = Entry {
     name: "conv_max",
     about: "convolution over time and bands, maximum over bands",
-    shaders: &[&SHADER, &SUBGROUP8, &UNIFORM],
+    shaders: &[&SHADER, &SUBGROUP8, &UNIFORM, &PAIRS],
     cases,
 };

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use crate::audio::{AudioFormat, Item, Windowing, ingest};
+use crate::audio::{AudioFormat, Item, Level, Windowing, ingest};
 use crate::core::error::{Error, Result};
 use crate::data::audio_set::of_folders;
 use crate::data::labels::examples;
@@ -86,7 +86,7 @@ impl Notes {
         let (classes, k, all) = (set.classes, set.targets.len() / set.keys.len(), set.files.len());
         let of_file: Vec<usize> =
             set.targets.chunks(k).map(|row| row.iter().position(|y| *y > 0.5).expect("a class each")).collect();
-        let format = AudioFormat { sr: SR, normalised: true, whole: false };
+        let format = AudioFormat { sr: SR, level: Level::Peak, whole: false };
         let windowing = Windowing { window: LONGEST, hop: None, format, align_last: false };
         let (mut notes, mut undecoded, mut silent, mut short, mut total) = (vec![], vec![], vec![], vec![], 0);
         for (i, item) in ingest(set.files, windowing)? {
