@@ -28,7 +28,7 @@ fn sound(clip: usize) -> Vec<f32> {
     let (hz, beat, noise) = [(220.0, 0.75, 0.002), (98.0, 0.5, 0.05), (587.33, 0.25, 0.01)][clip];
     let value = |i: usize| {
         let t = i as f64 / f64::from(SR);
-        let tones: f64 = (1..9).map(|h| f64::from(h)).map(|h| (TAU * hz * h * t).sin() / h).sum();
+        let tones: f64 = (1..9).map(f64::from).map(|h| (TAU * hz * h * t).sin() / h).sum();
         0.2 * tones * (-3.0 * (t % beat)).exp() + noise * (2.0 * frac(i as u32, 3100 + clip as u32) - 1.0)
     };
     let values: Vec<f64> = (0..SAMPLES).map(value).collect();
