@@ -72,14 +72,22 @@ fn linear_parameters(
     (w, bias.then(|| g.param(&format!("{name}.bias"), [width], first_bias)))
 }
 
-/// A convolution of `x` (B, H, W, C) by `size` x `size` with bias: (B, H, W, `filters`).
-pub fn conv2d(g: &mut Graph, name: &str, x: Tensor, filters: usize, size: usize, init: WeightInit) -> Result<Tensor> {
+/// A convolution of `x` (B, H, W, C) by `size` x `size`: (B, H, W, `filters`).
+pub fn conv2d(
+    g: &mut Graph,
+    name: &str,
+    x: Tensor,
+    filters: usize,
+    size: usize,
+    init: WeightInit,
+    bias: bool,
+) -> Result<Tensor> {
     let channels = g.shape(x).last();
     let area = size * size;
     let [init, first_bias] = init.first(area * channels, area * filters);
     let w = g.param(&format!("{name}.weight"), [filters, channels, size, size], init);
-    let b = g.param(&format!("{name}.bias"), [filters], first_bias);
-    conv2d::conv2d(g, x, w, Some(b), false)
+    let b = bias.then(|| g.param(&format!("{name}.bias"), [filters], first_bias));
+    conv2d::conv2d(g, x, w, b, false)
 }
 
 /// Shape of an attention-augmented convolution (Bello, Zoph, Vaswani, Shlens, Le: "Attention augmented convolutional
@@ -103,7 +111,7 @@ impl AugmentedConv2d {
         let AugmentedConv2d { filters, attention: depth, heads, size } = *self;
         let mut branches = vec![];
         if depth < filters {
-            branches.push(conv2d(g, &format!("{name}.conv"), x, filters - depth, size, init)?);
+            branches.push(conv2d(g, &format!("{name}.conv"), x, filters - depth, size, init, true)?);
         }
         if depth > 0 {
             let [_, height, width, _] = *g.shape(x).dims() else { unreachable!("conv2d takes four axes") };
@@ -180,7 +188,7 @@ impl Core {
     }
 }
 
-/// Batch norm over all axes but the innermost, valid instances only. `relu_dropout`: followed by ReLU and dropout of
+/// Batch norm of `x` (B, T, F) or maps (B, T, S, F) over all axes but the innermost, valid instances only. `relu_dropout`: followed by ReLU and dropout of
 /// that probability.
 pub fn batch_norm(
     g: &mut Graph,

@@ -43,6 +43,7 @@ pub mod reward;
 pub mod sample;
 pub mod sgd;
 pub mod softmax;
+pub mod spec_augment;
 pub mod squared_error;
 pub mod standardise;
 pub mod stft;
@@ -77,6 +78,7 @@ pub const OPS: &[Entry] = &[
     instance_labels::OP,
     mixup::OP,
     concat::OP,
+    spec_augment::OP,
     linear::OP,
     conv2d::OP,
     max_pool2d::OP,

@@ -270,7 +270,8 @@ impl SingleLabel {
     }
 }
 
-const ADAM: Adam = Adam { lr: 1e-2, beta1: 0.9, beta2: 0.999, eps: 1e-8, weight_decay: 1e-5 };
+const ADAM: Adam =
+    Adam { lr: 1e-2, beta1: 0.9, beta2: 0.999, eps: 1e-8, weight_decay: 1e-5, decoupled: false, one_cycle: None };
 
 #[test]
 fn adam_is_pytorchs() {
