@@ -58,19 +58,21 @@ fn spec_augment_forward_draw(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_
     levels[id.z * p.b + b] = vec2(sum / f32(max(valid * p.f, 1u)), p.level_shift * (2.0 * unit - 1.0));
 }
 
-// One invocation per value.
+// One invocation per frame.
 @compute @workgroup_size(64)
 fn spec_augment_forward(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) count: vec3<u32>,
                         @builtin(local_invocation_index) local_index: u32) {
     let i = group_index(id, count) * 64u + local_index;
-    if i >= p.b * p.t * p.f { return; }
-    let b = i / (p.t * p.f);
-    let frame = i / p.f % p.t;
-    let band = i % p.f;
+    if i >= p.b * p.t { return; }
+    let b = i / p.t;
+    let frame = i % p.t;
     let mask = masks[id.z * p.b + b];
     let level = levels[id.z * p.b + b];
-    let masked = (mask.x <= band && band < mask.y) || (mask.z <= frame && frame < mask.w);
-    let v = x[id.z * p.x_stride + i];
-    let augmented = select(v, level.x, masked) + level.y;
-    y[id.z * p.b * p.t * p.f + i] = select(v, augmented, frame < frames(id.z, b));
+    let valid = frame < frames(id.z, b);
+    let all = mask.z <= frame && frame < mask.w;
+    for (var band = 0u; band < p.f; band++) {
+        let v = x[id.z * p.x_stride + i * p.f + band];
+        let masked = all || (mask.x <= band && band < mask.y);
+        y[(id.z * p.b * p.t + i) * p.f + band] = select(v, select(v, level.x, masked) + level.y, valid);
+    }
 }

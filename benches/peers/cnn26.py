@@ -37,7 +37,7 @@ class CnnAtt(nn.Module):
         super().__init__()
         widths = [filters for block in BLOCKS for filters in block]
         self.dropout = dropout
-        self.bn_in = nn.BatchNorm2d(BANDS)
+        self.bn_in = nn.BatchNorm2d(BANDS, affine=False)
         self.conv = nn.ModuleList(
             nn.Conv2d(inputs, outputs, 3, padding=1, bias=False) for inputs, outputs in zip([1, *widths], widths)
         )

@@ -1,5 +1,5 @@
 //! `cnn-att` against PyTorch on clips of 2, 1, 3 and 2 patches: probabilities, attention, loss, gradients, and ten steps
-//! of AdamW with a one-cycle learning rate.
+//! of gradient descent and of AdamW with a one-cycle learning rate.
 
 use crate::formula::frac;
 use crate::support::{Golden, formula_block};
@@ -7,6 +7,8 @@ use wmic::data::{Dataset, FeatureValues, Features};
 use wmic::features::device_dataset::DeviceDataset;
 use wmic::gpu::Gpu;
 use wmic::nn::front_ends::log_mel::{BANDS, PATCH_FRAMES};
+use wmic::nn::Optimiser;
+use wmic::nn::model::Schedule;
 use wmic::ops::sample::Order;
 use wmic::ops::spec_augment::SpecAugment;
 use wmic::predict::predictor::{Detail, Predictor, layout};
@@ -15,7 +17,7 @@ use wmic::train::learner::Learner;
 use wmic::{Array, nn};
 
 const CLASSES: usize = 20;
-const PARAMETERS: usize = 467_992;
+const PARAMETERS: usize = 467_864;
 const WIDTH: usize = PATCH_FRAMES * BANDS;
 const LENGTHS: [u32; 4] = [2, 1, 3, 2];
 
@@ -117,13 +119,47 @@ fn cnn_att_learns_as_pytorch() {
         assert_close(&name, &norm_sum, &golden.tensor(&format!("{name}.norm_sum")), GRADIENTS);
     }
 
-    // A batch of three clips and one of one, five times.
-    let mut ten = learner(&gpu, &Config { batch: 3, epochs: 5, lr: 1e-3, ..config() }, &data);
-    for (step, want) in golden.tensor("steps").data().iter().enumerate() {
-        ten.run_steps(1).unwrap();
-        let got = f64::from(ten.latest_loss().unwrap()[0]);
-        // PyTorch's f32 is within 2e-6 of its f64.
-        assert!((got - want).abs() <= 1e-5 * want, "step {step}: loss {got}, PyTorch {want}");
-    }
-    assert_close("after", &ten.validate().unwrap().val_loss, &golden.tensor("after"), 1e-5);
+}
+
+/// A batch of three clips and one of one, five times.
+#[test]
+fn ten_steps_of_cnn_att_follow_pytorch() {
+    let golden = Golden::open("cnn-att.safetensors");
+    let gpu = Gpu::open(None).expect("an adapter (software Vulkan will do)");
+    let data = dataset(3);
+    let steps = |name: &str, config: Config, relative: f64| {
+        let mut ten = learner(&gpu, &Config { batch: 3, epochs: 5, ..config }, &data);
+        for (step, want) in golden.tensor(&format!("{name}.steps")).data().iter().enumerate() {
+            ten.run_steps(1).unwrap();
+            let got = f64::from(ten.latest_loss().unwrap()[0]);
+            assert!((got - want).abs() <= relative * want, "{name}, step {step}: loss {got}, PyTorch {want}");
+        }
+        let after = ten.validate().unwrap().val_loss;
+        assert_close(&format!("{name}, after"), &after, &golden.tensor(&format!("{name}.after")), relative);
+    };
+    let sgd = Config { optimiser: Optimiser::Sgd, schedule: Schedule::Constant, lr: 0.05, ..config() };
+    steps("sgd", sgd, 1e-5);
+    // Some values are within rounding of a kink of ReLU or of a tie in a pool. Adam's first steps have the sign of even
+    // the smallest gradients: PyTorch's own f32 is up to 2e-4 from its f64, depending on the learning rate.
+    steps("cycle", Config { lr: 5e-4, ..config() }, 5e-4);
+}
+
+/// Dropout, masks, levels and the learning rate are functions of seed and step.
+#[test]
+fn cnn_att_goes_on_from_a_saved_state_to_the_same_bits() {
+    let gpu = Gpu::open(None).expect("an adapter (software Vulkan will do)");
+    let data = dataset(3);
+    let config = Config { batch: 2, epochs: 3, ..Config::of("cnn-att", "formula").unwrap() };
+    let trained = |config: &Config, steps: usize| {
+        let mut learner = learner(&gpu, config, &data);
+        learner.run_steps(steps).unwrap();
+        learner
+    };
+    let whole = trained(&config, 3).state().unwrap();
+    let mut rest = learner(&gpu, &config, &data);
+    rest.restore(&trained(&config, 1).state().unwrap()).unwrap();
+    rest.run_steps(2).unwrap();
+    assert!(whole == rest.state().unwrap());
+    let plain = trained(&Config { spec_augment: Some(SpecAugment::OFF), ..config }, 3).state().unwrap();
+    assert!(whole.params != plain.params, "SpecAugment changes training clips");
 }

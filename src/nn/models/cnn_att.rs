@@ -1,10 +1,10 @@
 //! A convolutional tagger of wmic's own: convolutions over the log-mel spectrogram of a whole clip, then the attention
 //! of ATT over blocks of 0.48 s.
 //!
-//! Batch norm per mel band; 3 x 3 convolutions without bias, each with batch norm and ReLU: 16, pool 2; 32, pool 2; 64,
-//! 64, pool 2; 128, 128, pool 2; 128 (time x bands: 96 x 64 to 6 x 4 of a patch of 0.96 s). Of the four bands left,
-//! maximum and mean: 256 values every 160 ms; their mean over three of these steps; a linear layer to 128 values, ReLU
-//! and dropout; attention.
+//! Batch norm per mel band, without scale and shift; 3 x 3 convolutions without bias, each with batch norm and ReLU:
+//! 16, pool 2; 32, pool 2; 64, 64, pool 2; 128, 128, pool 2; 128 (time x bands: 96 x 64 to 6 x 4 of a patch of 0.96 s).
+//! Of the four bands left, maximum and mean: 256 values every 160 ms; their mean over three of these steps; a linear
+//! layer to 128 values, ReLU and dropout; attention.
 //!
 //! The patches of a clip are contiguous, so they are one map, and a convolution sees over their borders. Batch norm
 //! leaves zeros in padding, as the convolution puts around a map, and borders of instances are borders of pooling
@@ -14,7 +14,7 @@ use crate::core::error::Result;
 use crate::graph::{Graph, Spec, Tensor};
 use crate::nn::front_ends::kind::FeatureKind;
 use crate::nn::front_ends::log_mel::{BANDS, PATCH_FRAMES};
-use crate::nn::layers::{WeightInit, batch_norm, conv2d, linear_relu};
+use crate::nn::layers::{WeightInit, batch_norm, conv2d, input_norm, linear_relu};
 use crate::nn::model::{Inputs, Model, ModelConfig, Optimiser, Prediction, Protocol, Schedule};
 use crate::nn::models::att::attention;
 use crate::ops::activation::{Activation, Dropout, dropout_activation};
@@ -61,7 +61,7 @@ fn build(g: &mut Graph, inputs: Inputs, config: ModelConfig) -> Result<Predictio
     let blocks = patches * POSITIONS;
     let Inputs { lengths, clock, .. } = inputs;
     let frames = g.reshape(inputs.x, [batch, blocks, PATCH_FRAMES / POSITIONS, BANDS]);
-    let frames = batch_norm(g, "bn_in", frames, lengths, clock, 0, None)?;
+    let frames = input_norm(g, "bn_in", frames, lengths, clock)?;
     let mut x = g.reshape(frames, [batch, patches * PATCH_FRAMES, BANDS, 1]);
     let mut layer = 0;
     for (i, block) in BLOCKS.into_iter().enumerate() {
