@@ -11,6 +11,7 @@ mod devices;
 mod eval;
 mod export;
 mod features;
+mod mix;
 mod output;
 mod plan;
 mod predict;
@@ -53,6 +54,7 @@ enum Command {
     Features(features::Args),
     Export(export::Args),
     Plan(plan::Args),
+    Mix(mix::Args),
     Synth(synth::Args),
     Devices(devices::Args),
     Check(check::Args),
@@ -90,6 +92,7 @@ pub fn run() -> ExitCode {
         Command::Features(args) => args.run(),
         Command::Export(args) => args.run(),
         Command::Plan(args) => args.run(),
+        Command::Mix(args) => args.run(),
         Command::Synth(args) => args.run(),
         Command::Devices(args) => args.run(),
         Command::Check(args) => args.run(),

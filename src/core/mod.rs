@@ -1,4 +1,4 @@
-//! Errors, shapes, arrays, random numbers, files, fingerprints; numbers and names as text.
+//! Errors, shapes, arrays, random numbers, portable functions, threads, files, fingerprints; numbers and names as text.
 
 pub mod array;
 pub mod error;
@@ -6,6 +6,8 @@ pub mod files;
 pub(crate) mod hash;
 pub mod names;
 pub mod numbers;
+pub(crate) mod parallel;
+pub(crate) mod portable;
 pub mod random;
 pub mod shape;
 pub(crate) mod tensors;

@@ -3,6 +3,10 @@
 //! Philox4x32-10 (Salmon, Moraes, Dror, Shaw: "Parallel random numbers: as easy as 1, 2, 3", SC 2011). A word is a
 //! function of (seed, counter) alone, never of the order in which threads or replicas run.
 
+use std::convert::Infallible;
+
+use rand::TryRng;
+
 /// Rounds of mixing for each four words.
 pub(crate) const PHILOX_ROUNDS: usize = 10;
 
@@ -64,6 +68,49 @@ impl Stream {
     pub fn normal(&mut self, std: f64) -> f64 {
         let [u, v] = self.pair();
         (-2.0 * u.ln()).sqrt() * (std::f64::consts::TAU * v).cos() * std
+    }
+}
+
+/// A generator for the distributions of `rand`. Its numbers are a function of the seed and of the three that name the
+/// stream.
+pub struct Counter {
+    key: [u32; 2],
+    stream: [u32; 3],
+    block: u32,
+    words: [u32; 4],
+    used: usize,
+}
+
+impl Counter {
+    pub fn new(seed: u64, stream: [u32; 3]) -> Counter {
+        Counter { key: key(seed), stream, block: 0, words: [0; 4], used: 4 }
+    }
+}
+
+impl TryRng for Counter {
+    type Error = Infallible;
+
+    fn try_next_u32(&mut self) -> Result<u32, Infallible> {
+        if self.used == self.words.len() {
+            let [a, b, c] = self.stream;
+            self.words = philox([self.block, a, b, c], self.key);
+            self.block = self.block.wrapping_add(1);
+            self.used = 0;
+        }
+        self.used += 1;
+        Ok(self.words[self.used - 1])
+    }
+
+    fn try_next_u64(&mut self) -> Result<u64, Infallible> {
+        let low = u64::from(self.try_next_u32()?);
+        Ok(u64::from(self.try_next_u32()?) << 32 | low)
+    }
+
+    fn try_fill_bytes(&mut self, bytes: &mut [u8]) -> Result<(), Infallible> {
+        for bytes in bytes.chunks_mut(4) {
+            bytes.copy_from_slice(&self.try_next_u32()?.to_le_bytes()[..bytes.len()]);
+        }
+        Ok(())
     }
 }
 

@@ -14,6 +14,10 @@ use rand_pcg::Pcg64;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+/// Layouts that are read besides a folder for each class.
+const OTHER_LAYOUTS: &str =
+    ", or class-map.json and audio/ as in OpenMIC-2018, or labels.csv or annotation files beside the recordings,";
+
 /// N audio files with labels for K classes, and a train/test split.
 #[derive(Clone, Debug, PartialEq)]
 pub struct AudioSet {
@@ -83,7 +87,7 @@ impl AudioSet {
                 Err(Error::data(path, reason))
             }
             (None, Ok(_)) => of_layout(path),
-            (None, Err(_)) if path.is_dir() => of_folders(path),
+            (None, Err(_)) if path.is_dir() => of_folders(path, OTHER_LAYOUTS),
             (None, Err(neither)) => Err(neither),
         }
     }
@@ -267,7 +271,8 @@ fn of_layout(path: &Path) -> Result<AudioSet> {
     Ok(AudioSet { path: root, classes, keys, files, targets, observed, train, test, warnings, own: None })
 }
 
-fn of_folders(root: &Path) -> Result<AudioSet> {
+/// A folder per class. `others`: what the caller accepts besides, for the error.
+pub(super) fn of_folders(root: &Path, others: &str) -> Result<AudioSet> {
     let (mut classes, mut warnings, mut clips) = (vec![], vec![], vec![]);
     let (mut train, mut test) = (vec![], vec![]);
     for name in folders(root)? {
@@ -294,9 +299,8 @@ fn of_folders(root: &Path) -> Result<AudioSet> {
             None => "no folder with audio files".into(),
             Some(only) => format!("audio files in one folder only ({})", examples(&[only])),
         };
-        let expected = "a folder for each of two or more classes, or class-map.json and audio/ as in OpenMIC-2018, or \
-                        labels.csv or annotation files beside the recordings";
-        return Err(Error::data(root, format!("has {found}; {expected}, is expected")));
+        let reason = format!("has {found}; a folder for each of two or more classes{others} is expected");
+        return Err(Error::data(root, reason));
     }
     let stray = audio_files_in(root)?.len().saturating_sub(clips.len());
     if stray > 0 {

@@ -1,4 +1,4 @@
-//! Common parts of the synthetic datasets: OpenMIC-2018's classes, keys, split and tables.
+//! Common parts of the datasets that are written: OpenMIC-2018's classes, keys, split and tables.
 
 use crate::core::error::{Error, Result};
 use rand::seq::SliceRandom;
@@ -60,9 +60,16 @@ pub(super) fn draw_split(rng: &mut impl Rng, clips: usize) -> [Vec<usize>; 2] {
 }
 
 /// Writes class map, split and labels of `clips` (key and known labels) into the folder `dir`.
-pub(super) fn write_tables(dir: &Path, clips: &[(&str, &[Label])], [train, test]: &[Vec<usize>; 2]) -> Result<()> {
+pub(super) fn write_tables(
+    dir: &Path,
+    classes: &[impl AsRef<str>],
+    clips: &[(&str, &[Label])],
+    [train, test]: &[Vec<usize>; 2],
+) -> Result<()> {
+    let class = |k: usize| classes[k].as_ref();
     write_file(&dir.join("class-map.json"), |w| {
-        let entries: Vec<String> = CLASSES.iter().enumerate().map(|(k, name)| format!("\"{name}\": {k}")).collect();
+        let name = |k| serde_json::to_string(class(k)).expect("text can be written");
+        let entries: Vec<String> = (0..classes.len()).map(|k| format!("{}: {k}", name(k))).collect();
         writeln!(w, "{{{}}}", entries.join(", "))
     })?;
     let partitions = dir.join("partitions");
@@ -70,12 +77,30 @@ pub(super) fn write_tables(dir: &Path, clips: &[(&str, &[Label])], [train, test]
     for (name, rows) in [("split01_train.csv", train), ("split01_test.csv", test)] {
         write_file(&partitions.join(name), |w| rows.iter().try_for_each(|&row| writeln!(w, "{}", clips[row].0)))?;
     }
-    write_file(&dir.join("openmic-2018-aggregated-labels.csv"), |w| {
-        writeln!(w, "sample_key,instrument,relevance,num_responses")?;
-        let mut rows = clips.iter().flat_map(|(key, labels)| labels.iter().map(move |label| (key, label)));
-        rows.try_for_each(|(key, &(k, relevance))| {
-            writeln!(w, "{key},{},{}.{:05},3", CLASSES[k], relevance / 100_000, relevance % 100_000)
-        })
+    let labels = clips.iter().flat_map(|(key, labels)| labels.iter().map(move |label| (key, label)));
+    let rows = labels.map(|(key, &(k, relevance))| {
+        let relevance = format!("{}.{:05}", relevance / 100_000, relevance % 100_000);
+        [key.to_string(), class(k).into(), relevance, "3".into()]
+    });
+    let header = ["sample_key", "instrument", "relevance", "num_responses"];
+    write_csv(&dir.join("openmic-2018-aggregated-labels.csv"), header, rows)
+}
+
+/// Writes the times of instruments: clip key, instrument, start and end in seconds.
+pub(super) fn write_activity<'a>(dir: &Path, rows: impl Iterator<Item = (&'a str, &'a str, f64, f64)>) -> Result<()> {
+    let rows = rows.map(|(key, class, start, end)| [key.into(), class.into(), start.to_string(), end.to_string()]);
+    write_csv(&dir.join("activity.csv"), ["sample_key", "instrument", "start_s", "end_s"], rows)
+}
+
+/// Writes a table in a temporary folder.
+pub(super) fn write_csv(path: &Path, header: [&str; 4], rows: impl Iterator<Item = [String; 4]>) -> Result<()> {
+    write_file(path, |w| {
+        let mut table = csv::Writer::from_writer(w);
+        table.write_record(header)?;
+        for row in rows {
+            table.write_record(&row)?;
+        }
+        table.flush()
     })
 }
 

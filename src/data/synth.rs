@@ -59,7 +59,7 @@ pub fn synth(dir: impl AsRef<Path>, clips: usize, seed: u64) -> Result<()> {
     let tables: Vec<(&str, &[Label])> = clips.iter().map(|clip| (clip.key.as_str(), clip.labels.as_slice())).collect();
 
     write_dir_atomic(dir, |dir| {
-        write_tables(dir, &tables, &split)?;
+        write_tables(dir, &CLASSES, &tables, &split)?;
         write_file(&dir.join("openmic-2018.npz"), |w| write_npz(w, &clips))?;
         write_file(&dir.join("activity.csv"), |w| {
             writeln!(w, "sample_key,instrument,instance")?;

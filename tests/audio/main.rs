@@ -6,6 +6,7 @@ mod decode;
 mod files;
 mod fuzz;
 mod ingest;
+mod mix;
 mod pages;
 mod recogniser;
 mod recognition;

@@ -23,7 +23,7 @@ fn shared() -> PathBuf {
     SHARED.path().join("data")
 }
 
-fn rows(path: impl AsRef<Path>, header: [&str; 4]) -> Vec<[String; 4]> {
+pub fn rows(path: impl AsRef<Path>, header: [&str; 4]) -> Vec<[String; 4]> {
     let mut reader = csv::Reader::from_path(path).unwrap();
     assert_eq!(reader.headers().unwrap(), header.as_slice());
     reader.deserialize().map(|row| row.unwrap()).collect()
@@ -49,7 +49,7 @@ fn peak(samples: &[f32]) -> f32 {
 }
 
 /// Path below `dir` to contents, of every file.
-fn contents(dir: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
+pub fn contents(dir: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
     let mut files = BTreeMap::new();
     let mut folders = vec![dir.to_path_buf()];
     while let Some(folder) = folders.pop() {

@@ -7,18 +7,16 @@
 mod voices;
 mod waveform;
 
-use super::layout::{CLASSES, Label, check_clips, draw_key, draw_split, write_file, write_tables};
+use super::layout::{CLASSES, Label, check_clips, draw_key, draw_split, write_activity, write_tables};
 use crate::audio::{Depth, write_wav};
 use crate::core::error::{Error, Result};
 use crate::core::files::write_dir_atomic;
+use crate::core::parallel::map_on_all_cores;
 use rand::seq::SliceRandom;
 use rand::{Rng, RngExt, SeedableRng};
 use rand_pcg::Pcg64;
-use std::io::Write;
-use std::num::NonZero;
 use std::ops::{Range, RangeInclusive};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicUsize, Ordering};
 use voices::{Music, voice};
 use waveform::SR;
 
@@ -74,47 +72,27 @@ pub fn synth_audio(dir: impl AsRef<Path>, clips: usize, seed: u64) -> Result<()>
     let tables: Vec<(&str, &[Label])> = clips.iter().map(|clip| (clip.key.as_str(), clip.labels.as_slice())).collect();
 
     write_dir_atomic(dir, |dir| {
-        write_tables(dir, &tables, &split)?;
-        write_file(&dir.join("activity.csv"), |w| {
-            writeln!(w, "sample_key,instrument,start_s,end_s")?;
-            let seconds = |ticks: u32| f64::from(ticks) / f64::from(TICKS);
-            for (clip, part) in clips.iter().flat_map(|clip| clip.parts.iter().map(move |part| (clip, part))) {
-                for segment in &part.segments {
-                    let (start, end) = (seconds(segment.start), seconds(segment.end));
-                    writeln!(w, "{},{},{start},{end}", clip.key, CLASSES[part.class])?;
-                }
-            }
-            Ok(())
-        })?;
+        write_tables(dir, &CLASSES, &tables, &split)?;
+        let seconds = |ticks: u32| f64::from(ticks) / f64::from(TICKS);
+        let parts = clips.iter().flat_map(|clip| clip.parts.iter().map(move |part| (clip, part)));
+        let rows = parts.flat_map(|(clip, part)| {
+            let row = move |s: &Range<u32>| (&*clip.key, CLASSES[part.class], seconds(s.start), seconds(s.end));
+            part.segments.iter().map(row)
+        });
+        write_activity(dir, rows)?;
         for clip in &clips {
             let folder = folder(dir, clip);
             std::fs::create_dir_all(&folder).map_err(Error::io(&folder))?;
         }
-        let write = |clip: &Clip| {
+        let write = |_, clip: &Clip| {
             write_wav(folder(dir, clip).join(format!("{}.wav", clip.key)), SR, &render(clip), Depth::Int16)
         };
-        on_all_cores(&clips, write)
+        map_on_all_cores(&clips, write).map(drop)
     })
 }
 
 fn folder(dir: &Path, clip: &Clip) -> PathBuf {
     dir.join("audio").join(&clip.key[..3])
-}
-
-/// Runs `work` on every item; after the first error no more is started.
-fn on_all_cores<T: Sync>(items: &[T], work: impl Fn(&T) -> Result<()> + Sync) -> Result<()> {
-    let next = AtomicUsize::new(0);
-    let worker = || {
-        while let Some(item) = items.get(next.fetch_add(1, Ordering::Relaxed)) {
-            work(item).inspect_err(|_| next.store(items.len(), Ordering::Relaxed))?;
-        }
-        Ok(())
-    };
-    std::thread::scope(|scope| {
-        let cores = std::thread::available_parallelism().map_or(1, NonZero::get);
-        let workers: Vec<_> = (0..cores).map(|_| scope.spawn(worker)).collect();
-        workers.into_iter().try_for_each(|w| w.join().expect("rendering does not panic"))
-    })
 }
 
 fn draw_clip(rng: &mut impl Rng, track: &mut u32) -> Clip {

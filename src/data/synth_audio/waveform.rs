@@ -3,6 +3,7 @@
 //! Only +, -, *, / and sqrt on f64 are used, which IEEE 754 defines exactly, and no function of the platform's math
 //! library: hence identical samples on every machine.
 
+use crate::core::portable::exp2;
 use rand::{Rng, RngExt};
 use std::f64::consts::{LN_2, TAU};
 
@@ -272,18 +273,6 @@ fn resonance(formants: &[(f64, f64, f64)], frequency: f64) -> f64 {
 /// Frequency (Hz) of a MIDI note.
 pub(crate) fn midi_to_hz(note: i32) -> f64 {
     440.0 * exp2(f64::from(note - 69) / 12.0)
-}
-
-/// 2^x for x in -1000..1000, to about 1e-15.
-fn exp2(x: f64) -> f64 {
-    let whole = x.clamp(-1_000.0, 1_000.0) as i64;
-    let z = (x - whole as f64) * LN_2;
-    let (mut term, mut sum) = (1.0, 1.0);
-    for n in 1..16 {
-        term *= z / f64::from(n);
-        sum += term;
-    }
-    sum * f64::from_bits(((1_023 + whole) as u64) << 52)
 }
 
 /// sin(2 pi turns) for turns >= 0, to about 4e-6 (below the step of 16 bits).
