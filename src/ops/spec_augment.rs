@@ -179,8 +179,7 @@ fn cases() -> Vec<Case> {
         case("padding", [7, 12, 9], &[4, 0, 3, 1, 4, 2, 4], 3, some),
         case("wider than clips", [67, 7, 5], &[7; 67], 1, wide),
         case("longer than workgroups", [3, 101, 13], &[101, 50, 33], 1, some),
-        case("clips of 10 s", [8, 960, 64], &[20; 8], 48, SpecAugment { freq_mask: 8, time_mask: 40, ..some })
-            .bench(),
+        case("clips of 10 s", [8, 960, 64], &[20; 8], 48, SpecAugment { freq_mask: 8, time_mask: 40, ..some }).bench(),
     ]
 }
 

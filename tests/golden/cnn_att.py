@@ -36,7 +36,7 @@ def train(dtype: torch.dtype, cycle: bool) -> dict[str, Tensor]:
         optimiser = torch.optim.AdamW(model.parameters(), lr=5e-4, weight_decay=DECAY)
         schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, 5e-4, STEPS, cycle_momentum=False)
     else:
-        optimiser = torch.optim.SGD(model.parameters(), lr=0.003, weight_decay=DECAY)
+        optimiser = torch.optim.SGD(model.parameters(), lr=0.01, weight_decay=DECAY)
         schedule = torch.optim.lr_scheduler.ConstantLR(optimiser, 1.0)
     losses = []
     for i in range(STEPS):

@@ -289,6 +289,23 @@ fn adam_is_pytorchs() {
     }
 }
 
+/// With the learning rate of PyTorch's `OneCycleLR`.
+#[test]
+fn adamw_is_pytorchs() {
+    let g = Golden::open("layers.safetensors");
+    let of = |name: &str| g.tensor(&format!("adamw.{name}"));
+    let adamw = Adam { lr: 0.1, weight_decay: 0.5, decoupled: true, one_cycle: Some(10), ..ADAM };
+    let zeros = Array::zeros(of("p0").shape().clone());
+    let mut state = vec![of("p0"), zeros.clone(), zeros];
+    assert_eq!(of("grad").shape().rows(), 10);
+    for step in 0..10 {
+        let grad = Array::new([37], of("grad").row(step).to_vec());
+        let clock = Array::new([4], vec![0.0, 0.0, step as f64, 0.0]);
+        state = adamw.reference(&[state[0].clone(), grad, state[1].clone(), state[2].clone(), clock]);
+        assert_close(&format!("p after step {step}"), state[0].data(), of("p").row(step), 1e-7, 1e-6);
+    }
+}
+
 /// Ten steps with Keras' constants, by the reference and by the GPU.
 #[test]
 fn adagrad_is_pytorchs() {
