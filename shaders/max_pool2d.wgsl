@@ -1,7 +1,7 @@
 // 2 x 2 max pooling with stride 2 of x (B, H, W, C). Sizes round down (a last odd row or column is ignored) or up (its
 // windows have one row or column). With relu, y is at least 0. The gradient goes to the first largest element of a
 // window, row by row, which the forward pass saves: 0 to 3, or 4 where relu makes it 0; with VEC4 in a byte for each
-// channel.
+// channel, and with TEXELS from textures.
 #import value
 #import nan
 #import grid
@@ -18,12 +18,23 @@ struct Params {
 }
 
 @group(0) @binding(0) var<uniform> p: Params;
-@group(0) @binding(1) var<storage, read> x: array<Value>;            // (R, B, H, W, C)
 @group(0) @binding(2) var<storage, read_write> y: array<Value>;      // (R, B, H', W', C)
-@group(0) @binding(3) var<storage, read> grad_y: array<Value>;       // (R, B, H', W', C)
 @group(0) @binding(4) var<storage, read_write> grad_x: array<Value>; // (R, B, H, W, C)
 @group(0) @binding(5) var<storage, read_write> largest: array<u32>;  // (outputs)
 @group(0) @binding(6) var<storage, read> saved_largest: array<u32>;  // (outputs)
+
+#ifdef TEXELS
+#import texel
+@group(0) @binding(1) var x: texture_2d<f32>;                        // (R, B, H, W, C)
+@group(0) @binding(3) var grad_y: texture_2d<f32>;                   // (R, B, H', W', C)
+fn element(i: u32) -> Value { return texel(x, i); }
+fn gradient(i: u32) -> Value { return texel(grad_y, i); }
+#else
+@group(0) @binding(1) var<storage, read> x: array<Value>;            // (R, B, H, W, C)
+@group(0) @binding(3) var<storage, read> grad_y: array<Value>;       // (R, B, H', W', C)
+fn element(i: u32) -> Value { return x[i]; }
+fn gradient(i: u32) -> Value { return grad_y[i]; }
+#endif
 
 const WORKGROUP_SIZE = 64u;
 
@@ -50,7 +61,7 @@ fn window(i: u32) -> Window {
 fn elements(v: Window) -> array<Value, 4> {
     let right = select(0u, p.c, v.wide);
     let below = select(0u, p.width * p.c, v.high);
-    return array(x[v.at], x[v.at + right], x[v.at + below], x[v.at + below + right]);
+    return array(element(v.at), element(v.at + right), element(v.at + below), element(v.at + below + right));
 }
 
 @compute @workgroup_size(64)
@@ -90,7 +101,7 @@ fn max_pool2d_backward_input(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_
     let which = saved_largest[i];
 #endif
     let zero = Value(0.0);
-    let g = grad_y[i];
+    let g = gradient(i);
     let row_len = p.width * p.c;
     put_grad_x(v.at, select(zero, g, which == Bits(0u)));
     if v.wide { put_grad_x(v.at + p.c, select(zero, g, which == Bits(1u))); }

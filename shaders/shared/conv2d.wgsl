@@ -16,8 +16,6 @@ struct Params {
     transposed: u32,     // pack: weights rotated by 180 degrees and their channels exchanged, for the backward input
     accumulate: u32, // add to the output
     slices: u32,     // backward weight and bias: the rows of all images are summed in this many slices
-    replica: u32,    // of a dispatch for one replica and one panel of the outputs
-    panel: u32,
 }
 
 // Row and column of a pixel in its image.

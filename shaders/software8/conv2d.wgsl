@@ -4,6 +4,7 @@
 enable subgroups;
 #import grid
 #import software8/product
+#import texel
 #import conv2d
 alias Value = vec4<f32>;
 alias Bits = vec4<u32>;
@@ -13,12 +14,12 @@ alias Bits = vec4<u32>;
 #ifdef SCALAR_INPUT
 @group(0) @binding(1) var<storage, read> x: array<f32>;                   // (B, H, W, C) every x_stride
 #else
-@group(0) @binding(1) var<storage, read> x: array<vec4<f32>>;             // (B, H, W, C) every x_stride; g for grad_x
+@group(0) @binding(1) var x: texture_2d<f32>;                             // (B, H, W, C) every x_stride; g for grad_x
 #endif
-@group(0) @binding(2) var<storage, read> weights: array<vec4<f32>>;       // (R, depth, N) in panels
+@group(0) @binding(2) var weights: texture_2d<f32>;                       // (R, depth, N) in panels
 @group(0) @binding(3) var<storage, read> b: array<vec4<f32>>;             // (N) every b_stride
 @group(0) @binding(4) var<storage, read_write> y: array<vec4<f32>>;       // (R, B, H, W, N), or grad_x
-@group(0) @binding(5) var<storage, read> grad_y: array<vec4<f32>>;        // (R, M, N)
+@group(0) @binding(5) var grad_y: texture_2d<f32>;                        // (R, M, N)
 @group(0) @binding(6) var<storage, read_write> partial: array<vec4<f32>>; // (R, slices, N, depth)
 
 fn put_y(at: u32, row: u32, bias: vec4<f32>, sum: vec4<f32>) {
@@ -98,8 +99,8 @@ fn weight_tile(id: vec3<u32>, group: u32, lane: u32) {
             let live = vec4<f32>(vec4(w) + vec4(0u, 1u, 2u, 3u) < vec4(p.width));
             let m = first + ws;
             let g = rows + m * height;
-            let a = transpose(mat4x4(grad_y[g.x] * live.x, grad_y[g.y] * live.y,
-                                     grad_y[g.z] * live.z, grad_y[g.w] * live.w));
+            let a = transpose(mat4x4(texel(grad_y, g.x) * live.x, texel(grad_y, g.y) * live.y,
+                                     texel(grad_y, g.z) * live.z, texel(grad_y, g.w) * live.w));
             let b = mat4x4(pick(columns, m.x, vec2(h, ws.x)), pick(columns, m.y, vec2(h, ws.y)),
                            pick(columns, m.z, vec2(h, ws.z)), pick(columns, m.w, vec2(h, ws.w)));
             update(&t0, a[0], b);
@@ -153,8 +154,14 @@ fn pick(s: Spot, m: u32, position: vec2<u32>) -> vec4<f32> {
     return at_tap(s.at + (m + select(0u, u32(s.tap.pixels), live)) * (p.c / 4u), live);
 }
 
-fn at_tap(at: u32, live: bool) -> vec4<f32> { return select(vec4(0.0), x[at], live); }
+fn at_tap(at: u32, live: bool) -> vec4<f32> { return select(vec4(0.0), texel(x, at), live); }
 #endif
+
+// Four rows of the packed weights.
+fn weight_rows(at: u32, width: u32) -> mat4x4<f32> {
+    return mat4x4(texel(weights, at), texel(weights, at + width), texel(weights, at + 2u * width),
+                  texel(weights, at + 3u * width));
+}
 
 fn convolve(id: vec3<u32>, group: u32, lane: u32) {
     // Neighbouring workgroups share their weights.
@@ -179,7 +186,7 @@ fn convolve(id: vec3<u32>, group: u32, lane: u32) {
     // Taps past the kernel have weights of 0.
     for (var k = 0u; k < p.depth; k += 4u) {
         let s = spot(k, id.z);
-        let b = mat4x4(weights[step], weights[step + width], weights[step + 2u * width], weights[step + 3u * width]);
+        let b = weight_rows(step, width);
         update(&t0, pick(s, m.x, position0), b);
         update(&t1, pick(s, m.y, position1), b);
         update(&t2, pick(s, m.z, position2), b);
@@ -196,8 +203,7 @@ fn convolve(id: vec3<u32>, group: u32, lane: u32) {
         // Pixels outside the image load the centre pixel instead, and count as 0.
         var at = x0 + (m + select(vec4(0u), vec4(u32(tap.pixels)), live)) * depth;
         for (var d = 0u; d < depth; d++) {
-            let b = mat4x4(weights[step], weights[step + width],
-                           weights[step + 2u * width], weights[step + 3u * width]);
+            let b = weight_rows(step, width);
             update(&t0, at_tap(at.x, live.x), b);
             update(&t1, at_tap(at.y, live.y), b);
             update(&t2, at_tap(at.z, live.z), b);

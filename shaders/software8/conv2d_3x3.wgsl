@@ -1,11 +1,11 @@
 // 3 x 3 convolution for subgroups of 8 invocations: a subgroup computes 4 x 8 pixels of 8, 16 or 32 output channels,
-// in registers. Storage loads decide: the pixels of a tile are loaded once, four input channels at a time, by different
-// invocations, and broadcast to all nine taps; weights come from a uniform buffer, where a load costs a tenth. A
-// dispatch computes the output channels whose weights fit there, a panel, of one replica. Shapes and the other kernels
-// as in ../conv2d.wgsl; C is a multiple of 4, or 1 with SCALAR_INPUT.
+// in registers. Loads decide: the pixels of a tile are loaded once, four input channels at a time, by different
+// invocations, and broadcast to all nine taps. All of it comes from textures. Shapes and the other kernels as in
+// ../conv2d.wgsl; C is a multiple of 4, or 1 with SCALAR_INPUT.
 enable subgroups;
 #import grid
 #import conv2d
+#import texel
 
 // Output channels of an invocation.
 #ifdef SCALAR_OUTPUT
@@ -33,28 +33,33 @@ const COLUMNS = 8u;
 #ifdef SCALAR_INPUT
 alias Input = f32;
 const CHUNK = 1u;
+@group(0) @binding(1) var<storage, read> x: array<f32>;                    // (B, H, W, C) every x_stride
 #else
 alias Input = vec4<f32>;
 const CHUNK = 4u;
+@group(0) @binding(1) var x: texture_2d<f32>;                              // (B, H, W, C) every x_stride; g for grad_x
 #endif
 // Positions of a row of the kernel.
 const STEPS = 3u * CHUNK;
-// Elements between panels of weights.
-const PANEL_SIZE = 16384u;
+// Vectors of them, of a channel.
+const ROW_LEN = (STEPS + 3u) / 4u;
+const KERNEL_LEN = 3u * ROW_LEN;
 
 @group(0) @binding(0) var<uniform> p: Params;
-@group(0) @binding(1) var<storage, read> x: array<Input>;                  // (B, H, W, C) every x_stride; g for grad_x
-@group(0) @binding(2) var<uniform> weights: array<vec4<f32>, 4096>;        // (C / CHUNK, 9, CHUNK, CHANNELS): a panel
+@group(0) @binding(2) var weights: texture_2d<f32>;                        // see conv2d_3x3_pack
 @group(0) @binding(3) var<storage, read> b: array<Value>;                  // (N) every b_stride
 @group(0) @binding(4) var<storage, read_write> y: array<Value>;            // (R, B, H, W, N), or grad_x
-@group(0) @binding(5) var<storage, read> grad_y: array<Value>;             // (R, M, N)
+@group(0) @binding(5) var grad_y: texture_2d<f32>;                         // (R, M, N)
 @group(0) @binding(6) var<storage, read_write> partial: array<Input>;      // (R, slices, N, depth)
 @group(0) @binding(7) var<storage, read_write> sums: array<Value>;         // (R, slices, N)
 @group(0) @binding(8) var<storage, read> w: array<f32>;                    // (N, C, 3, 3) every w_stride
-@group(0) @binding(9) var<storage, read_write> packed_weights: array<f32>; // (R, panels, PANEL_SIZE), as in weights
+@group(0) @binding(9) var<storage, read_write> packed_weights: array<f32>;
 
 alias Pixels = array<Value, 8>;
 alias Taps = array<Value, STEPS>;
+
+// Workgroups for the output channels.
+fn panels() -> u32 { return (p.n + CHANNELS - 1u) / CHANNELS; }
 
 // Where a tile lies.
 struct Tile {
@@ -91,12 +96,18 @@ struct Window {
     right: Input,
 }
 
-// Loads from row and column 1 before these; pixels outside the image are 0 and cost nothing.
+#ifdef SCALAR_INPUT
+fn image_value(at: u32) -> f32 { return x[at]; }
+#else
+fn image_value(at: u32) -> vec4<f32> { return texel(x, at); }
+#endif
+
+// Loads from row and column 1 before these; pixels outside the image are 0.
 fn pixel(at: u32, t: Tile, row: u32, column: u32) -> Input {
     let h = t.row + row - 1u;
     let w = t.column + column - 1u;
     var v = Input(0.0);
-    if h < p.height && w < p.width { v = x[at + (h * p.width + w) * (p.c / CHUNK)]; }
+    if h < p.height && w < p.width { v = image_value(at + (h * p.width + w) * (p.c / CHUNK)); }
     return v;
 }
 
@@ -135,28 +146,52 @@ fn add3(t: Value, w: ptr<function, Taps>, a: Input, b: Input, c: Input) -> Value
 }
 #endif
 
-// An invocation's weights for position i of the panel's depth.
+// Vectors of weights of a panel.
+fn panel_len() -> u32 { return p.c / CHUNK * KERNEL_LEN * CHANNELS; }
+
+// An invocation's weights for a row of the kernel: of its channels, in turn, the vectors from `at` on.
+#ifdef SCALAR_INPUT
+fn kernel_row(at: u32) -> Taps {
 #ifdef SCALAR_OUTPUT
-fn weight(i: u32, lane: u32) -> Value { return weights[2u * i + lane / 4u][lane % 4u]; }
+    let a = texel(weights, at);
+    return Taps(a.x, a.y, a.z);
 #else
 #ifdef VEC2_OUTPUT
-fn weight(i: u32, lane: u32) -> Value {
-    let at = 4u * i + lane / 2u;
-    return vec2(weights[at][2u * (lane % 2u)], weights[at][2u * (lane % 2u) + 1u]);
+    let a = two_channels(at);
+#else
+    let a = four_channels(at);
+#endif
+    return Taps(a[0], a[1], a[2]);
+#endif
 }
 #else
-fn weight(i: u32, lane: u32) -> Value { return weights[8u * i + lane]; }
+fn kernel_row(at: u32) -> Taps {
+    let next = CHANNELS;
+#ifdef SCALAR_OUTPUT
+    let a = texel(weights, at);
+    let b = texel(weights, at + next);
+    let c = texel(weights, at + 2u * next);
+    return Taps(a.x, a.y, a.z, a.w, b.x, b.y, b.z, b.w, c.x, c.y, c.z, c.w);
+#else
+#ifdef VEC2_OUTPUT
+    let a = two_channels(at);
+    let b = two_channels(at + next);
+    let c = two_channels(at + 2u * next);
+#else
+    let a = four_channels(at);
+    let b = four_channels(at + next);
+    let c = four_channels(at + 2u * next);
 #endif
+    return Taps(a[0], a[1], a[2], a[3], b[0], b[1], b[2], b[3], c[0], c[1], c[2], c[3]);
+#endif
+}
 #endif
 
-fn kernel_row(i: u32, lane: u32) -> Taps {
-#ifdef SCALAR_INPUT
-    return Taps(weight(i, lane), weight(i + 1u, lane), weight(i + 2u, lane));
-#else
-    return Taps(weight(i, lane), weight(i + 1u, lane), weight(i + 2u, lane), weight(i + 3u, lane),
-                weight(i + 4u, lane), weight(i + 5u, lane), weight(i + 6u, lane), weight(i + 7u, lane),
-                weight(i + 8u, lane), weight(i + 9u, lane), weight(i + 10u, lane), weight(i + 11u, lane));
-#endif
+fn two_channels(at: u32) -> mat4x2<f32> { return transpose(mat2x4(texel(weights, at), texel(weights, at + 1u))); }
+
+fn four_channels(at: u32) -> mat4x4<f32> {
+    return transpose(mat4x4(texel(weights, at), texel(weights, at + 1u),
+                            texel(weights, at + 2u), texel(weights, at + 3u)));
 }
 
 // A row of pixels from a row of the window: adds three taps.
@@ -179,6 +214,17 @@ fn add_row(t: ptr<function, Pixels>, w: ptr<function, Taps>, v: Input, left: Inp
     (*t)[7] = add3((*t)[7], w, x6, x7, right);
 }
 
+// Where a row of a tile lies.
+struct Row {
+    at: u32,    // its first pixel, in Value
+    count: u32, // its pixels in the image
+}
+
+fn row_at(at: u32, t: Tile, row: u32, live: bool) -> Row {
+    let i = at + (t.first + (t.row + row) * p.width + t.column) * (p.n / WIDTH);
+    return Row(i, select(0u, p.width - t.column, live && t.row + row < p.height));
+}
+
 fn put(at: u32, live: bool, bias: Value, sum: Value) {
     if !live { return; }
     var v = sum + bias;
@@ -187,38 +233,41 @@ fn put(at: u32, live: bool, bias: Value, sum: Value) {
     y[at] = v;
 }
 
-fn put_row(at: u32, t: Tile, row: u32, live: bool, bias: Value, v: Pixels) {
+fn put_row(row: Row, bias: Value, v: Pixels) {
     let stride = p.n / WIDTH;
-    let i = at + (t.first + (t.row + row) * p.width + t.column) * stride;
-    let count = select(0u, p.width - t.column, live && t.row + row < p.height);
-    put(i, 0u < count, bias, v[0]);
-    put(i + stride, 1u < count, bias, v[1]);
-    put(i + 2u * stride, 2u < count, bias, v[2]);
-    put(i + 3u * stride, 3u < count, bias, v[3]);
-    put(i + 4u * stride, 4u < count, bias, v[4]);
-    put(i + 5u * stride, 5u < count, bias, v[5]);
-    put(i + 6u * stride, 6u < count, bias, v[6]);
-    put(i + 7u * stride, 7u < count, bias, v[7]);
+    put(row.at, 0u < row.count, bias, v[0]);
+    put(row.at + stride, 1u < row.count, bias, v[1]);
+    put(row.at + 2u * stride, 2u < row.count, bias, v[2]);
+    put(row.at + 3u * stride, 3u < row.count, bias, v[3]);
+    put(row.at + 4u * stride, 4u < row.count, bias, v[4]);
+    put(row.at + 5u * stride, 5u < row.count, bias, v[5]);
+    put(row.at + 6u * stride, 6u < row.count, bias, v[6]);
+    put(row.at + 7u * stride, 7u < row.count, bias, v[7]);
 }
 
-fn convolve(slice: u32, lane: u32) {
+fn convolve(replica: u32, group: u32, lane: u32) {
+    let slice = group / panels();
     if slice >= p.slices { return; } // beyond the end of a folded grid
-    let col = p.panel * CHANNELS + WIDTH * lane;
+    let panel = group - slice * panels();
+    let col = panel * CHANNELS + WIDTH * lane;
     let live = col < p.n;
     let known = min(col, p.n - WIDTH);
     var bias = Value(0.0);
-    if p.has_bias == 1u { bias = b[(p.replica * p.b_stride + known) / WIDTH]; }
-    let at = (p.replica * p.m * p.n + known) / WIDTH;
+    if p.has_bias == 1u { bias = b[(replica * p.b_stride + known) / WIDTH]; }
+    let at = (replica * p.m * p.n + known) / WIDTH;
+    let first_weight = (replica * panels() + panel) * panel_len() + WIDTH * lane;
     for (var i = first_tile(slice); i < first_tile(slice + 1u); i++) {
         let t = tile_at(i);
         var t0: Pixels;
         var t1: Pixels;
         var t2: Pixels;
         var t3: Pixels;
+        var at_weight = first_weight;
         for (var chunk = 0u; chunk < p.c / CHUNK; chunk++) {
-            var v = window(p.replica, t, chunk, lane);
+            var v = window(replica, t, chunk, lane);
             for (var row = 0u; row < 3u; row++) {
-                var w = kernel_row((3u * chunk + row) * STEPS, lane);
+                var w = kernel_row(at_weight);
+                at_weight += ROW_LEN * CHANNELS;
                 add_row(&t0, &w, v.row0, subgroupBroadcast(v.left, 0u), subgroupBroadcast(v.right, 0u));
                 add_row(&t1, &w, v.row1, subgroupBroadcast(v.left, 1u), subgroupBroadcast(v.right, 1u));
                 add_row(&t2, &w, v.row2, subgroupBroadcast(v.left, 2u), subgroupBroadcast(v.right, 2u));
@@ -226,42 +275,54 @@ fn convolve(slice: u32, lane: u32) {
                 v = below(v, lane);
             }
         }
-        put_row(at, t, 0u, live, bias, t0);
-        put_row(at, t, 1u, live, bias, t1);
-        put_row(at, t, 2u, live, bias, t2);
-        put_row(at, t, 3u, live, bias, t3);
+        put_row(row_at(at, t, 0u, live), bias, t0);
+        put_row(row_at(at, t, 1u, live), bias, t1);
+        put_row(row_at(at, t, 2u, live), bias, t2);
+        put_row(row_at(at, t, 3u, live), bias, t3);
     }
 }
 
 @compute @workgroup_size(8)
 fn conv2d_forward(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) count: vec3<u32>,
                   @builtin(local_invocation_index) lane: u32) {
-    convolve(group_index(id, count), lane);
+    convolve(id.z, group_index(id, count), lane);
 }
 
 #ifndef SCALAR_INPUT
 @compute @workgroup_size(8)
 fn conv2d_backward_input(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) count: vec3<u32>,
                          @builtin(local_invocation_index) lane: u32) {
-    convolve(group_index(id, count), lane);
+    convolve(id.z, group_index(id, count), lane);
 }
+#endif
+
+// The i-th Value of g.
+#ifdef SCALAR_OUTPUT
+fn gradient_at(i: u32) -> f32 { return texel(grad_y, i / 4u)[i % 4u]; }
+#else
+#ifdef VEC2_OUTPUT
+fn gradient_at(i: u32) -> vec2<f32> {
+    let v = texel(grad_y, i / 2u);
+    return select(v.xy, v.zw, i % 2u == 1u);
+}
+#else
+fn gradient_at(i: u32) -> vec4<f32> { return texel(grad_y, i); }
+#endif
 #endif
 
 // An element of g, a row of them; 0 outside the image.
 fn gradient(at: u32, live: bool) -> Value {
     var v = Value(0.0);
-    if live { v = grad_y[at]; }
+    if live { v = gradient_at(at); }
     return v;
 }
 
-fn gradient_row(at: u32, t: Tile, row: u32, live: bool) -> Pixels {
+fn gradient_row(row: Row) -> Pixels {
     let stride = p.n / WIDTH;
-    let i = at + (t.first + (t.row + row) * p.width + t.column) * stride;
-    let count = select(0u, p.width - t.column, live && t.row + row < p.height);
-    return Pixels(gradient(i, 0u < count), gradient(i + stride, 1u < count),
-                  gradient(i + 2u * stride, 2u < count), gradient(i + 3u * stride, 3u < count),
-                  gradient(i + 4u * stride, 4u < count), gradient(i + 5u * stride, 5u < count),
-                  gradient(i + 6u * stride, 6u < count), gradient(i + 7u * stride, 7u < count));
+    return Pixels(gradient(row.at, 0u < row.count), gradient(row.at + stride, 1u < row.count),
+                  gradient(row.at + 2u * stride, 2u < row.count), gradient(row.at + 3u * stride, 3u < row.count),
+                  gradient(row.at + 4u * stride, 4u < row.count), gradient(row.at + 5u * stride, 5u < row.count),
+                  gradient(row.at + 6u * stride, 6u < row.count), gradient(row.at + 7u * stride, 7u < row.count));
 }
 
 fn total(g: Pixels) -> Value { return g[0] + g[1] + g[2] + g[3] + g[4] + g[5] + g[6] + g[7]; }
@@ -344,12 +405,11 @@ fn conv2d_backward_weight(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_wor
                           @builtin(local_invocation_index) lane: u32) {
     let chunks = p.c / CHUNK;
     let pairs = (chunks + 1u) / 2u;
-    let panels = (p.n + CHANNELS - 1u) / CHANNELS;
     let group = group_index(id, count);
-    let slice = group / pairs / panels;
+    let slice = group / pairs / panels();
     if slice >= p.slices { return; } // beyond the end of a folded grid
     let chunk = 2u * (group % pairs);
-    let col = (group / pairs - slice * panels) * CHANNELS + WIDTH * lane;
+    let col = (group / pairs - slice * panels()) * CHANNELS + WIDTH * lane;
     let live = col < p.n;
     let at = (id.z * p.m * p.n + col) / WIDTH;
     var d0: Taps;
@@ -369,7 +429,7 @@ fn conv2d_backward_weight(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_wor
 #endif
         let rows = min(ROWS, p.height - t.row);
         for (var row = 0u; row < rows; row++) {
-            var g = gradient_row(at, t, row, live);
+            var g = gradient_row(row_at(at, t, row, live));
             sum += total(g);
             add_outer(&d0, &d1, &d2, &g, v);
             v = below(v, lane);
@@ -389,7 +449,8 @@ fn conv2d_backward_weight(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_wor
 #endif
 }
 
-// Packs the weights into panels, one invocation for each pair of channels.
+// Packs the weights, one invocation for each pair of channels: (R, panels, C / CHUNK, 3, CHANNELS) of 3 taps, or
+// (R, panels, C / CHUNK, 9, CHANNELS) of CHUNK input channels; each is a vec4.
 @compute @workgroup_size(64)
 fn conv2d_3x3_pack(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) count: vec3<u32>,
                    @builtin(local_invocation_index) local_index: u32) {
@@ -398,13 +459,16 @@ fn conv2d_3x3_pack(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups
     let c = i / p.n;
     let n = i - c * p.n;
     let panel = n / CHANNELS;
-    let panels = (p.n + CHANNELS - 1u) / CHANNELS;
     let chunk = c / CHUNK;
-    let first = (id.z * panels + panel) * PANEL_SIZE
-              + (chunk * 9u * CHUNK + c - chunk * CHUNK) * CHANNELS + n - panel * CHANNELS;
+    let first = (id.z * panels() + panel) * panel_len() + chunk * KERNEL_LEN * CHANNELS + n - panel * CHANNELS;
     for (var tap = 0u; tap < 9u; tap++) {
         var source = (n * p.c + c) * 9u + tap;
         if p.transposed == 1u { source = i * 9u + 8u - tap; }
-        packed_weights[first + tap * CHUNK * CHANNELS] = w[id.z * p.w_stride + source];
+#ifdef SCALAR_INPUT
+        let to = 4u * (first + tap / 3u * CHANNELS) + tap % 3u;
+#else
+        let to = 4u * (first + tap * CHANNELS) + c - chunk * CHUNK;
+#endif
+        packed_weights[to] = w[id.z * p.w_stride + source];
     }
 }

@@ -9,6 +9,7 @@
 enable subgroups;
 #import grid
 #import conv2d
+#import texel
 alias Value = vec4<f32>;
 alias Bits = vec4<u32>;
 #import nan
@@ -25,13 +26,13 @@ const RUN = 8u;
 @group(0) @binding(1) var<storage, read> x: array<f32>;                   // (B, H, W, C) every x_stride
 @group(0) @binding(6) var<storage, read_write> partial: array<f32>;       // (R, slices, N, depth)
 #else
-@group(0) @binding(1) var<storage, read> x: array<vec4<f32>>;             // (B, H, W, C) every x_stride; g for grad_x
+@group(0) @binding(1) var x: texture_2d<f32>;                             // (B, H, W, C) every x_stride; g for grad_x
 @group(0) @binding(6) var<storage, read_write> partial: array<vec4<f32>>; // (R, slices, N, depth)
 #endif
-@group(0) @binding(2) var<storage, read> weights: array<vec4<f32>>; // (R, N / 4, chunks, SIZE, 4), see conv2d_runs_pack
+@group(0) @binding(2) var weights: texture_2d<f32>;                 // (R, N / 4, chunks, SIZE, 4), see conv2d_runs_pack
 @group(0) @binding(3) var<storage, read> b: array<vec4<f32>>;       // (N) every b_stride
 @group(0) @binding(4) var<storage, read_write> y: array<vec4<f32>>; // (R, B, H, W, N), or grad_x
-@group(0) @binding(5) var<storage, read> grad_y: array<vec4<f32>>;  // (R, M, N)
+@group(0) @binding(5) var grad_y: texture_2d<f32>;                  // (R, M, N)
 
 alias Pixels = array<vec4<f32>, 8>;
 
@@ -160,14 +161,14 @@ fn convolve(id: vec3<u32>, group: u32, lane: u32) {
     for (var chunk = 0u; chunk < depth; chunk++) {
         var v = load_window(chunk, id.z, image_row, column, e, lane);
         var w: array<mat4x4<f32>, 5>;
-        let first = weights[step + min(lane, 4u * SIZE - 1u)];
+        let first = texel(weights, step + min(lane, 4u * SIZE - 1u));
         w[0] = low(first);
         if SIZE > 1u {
-            let second = weights[step + min(8u + lane, 4u * SIZE - 1u)];
+            let second = texel(weights, step + min(8u + lane, 4u * SIZE - 1u));
             w[1] = high(first);
             w[2] = low(second);
             if SIZE > 3u {
-                let third = weights[step + 16u + lane % 4u];
+                let third = texel(weights, step + 16u + lane % 4u);
                 w[3] = high(second);
                 w[4] = low(third);
             }
@@ -199,7 +200,7 @@ fn convolve(id: vec3<u32>, group: u32, lane: u32) {
 // g of a run, 0 past its row's end and for runs past the end.
 fn gradient(at: u32, column: u32, live: bool) -> vec4<f32> {
     let inside = live && column < p.width;
-    return select(vec4(0.0), grad_y[at + select(0u, column * (p.n / 4u), inside)], inside);
+    return select(vec4(0.0), texel(grad_y, at + select(0u, column * (p.n / 4u), inside)), inside);
 }
 
 // The elements of a weight column's gradient: rows are four output channels, a vec4 is the positions of a chunk.
@@ -342,7 +343,7 @@ fn source(chunk: u32, replica: u32, image_row: Line) -> Source {
 
 fn pick(s: Source, column: u32) -> vec4<f32> {
     let live = s.live && column < p.width;
-    return select(vec4(0.0), x[s.at + select(0u, column * (p.c / 4u), live)], live);
+    return select(vec4(0.0), texel(x, s.at + select(0u, column * (p.c / 4u), live)), live);
 }
 
 fn put_partial(at: u32, chunk: u32, column: u32, sums: vec4<f32>) {

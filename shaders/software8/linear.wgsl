@@ -1,20 +1,21 @@
 // Fully connected layer for adapters with subgroups of 8 invocations, such as software Vulkan on AVX2: a subgroup
-// computes 32 x 32 results. There a storage load costs about 25 multiply-adds, whatever its pattern, and a broadcast
-// next to nothing: a tile loads each element once, four steps of the depth at a time, and broadcasts it. No barriers,
-// no workgroup memory. Shapes as in ../linear.wgsl; N and K are multiples of 4.
+// computes 32 x 32 results. There a load costs several multiply-adds, least from a texture, and a broadcast next to
+// nothing: a tile loads each element once, four steps of the depth at a time, and broadcasts it. No barriers, no
+// workgroup memory. Shapes as in ../linear.wgsl; N and K are multiples of 4.
 enable subgroups;
 #import grid
 #import software8/product
+#import texel
 #import linear
 alias Value = vec4<f32>;
 alias Bits = vec4<u32>;
 #import nan
 
-@group(0) @binding(1) var<storage, read> x: array<vec4<f32>>;            // (R, M, S, K)
-@group(0) @binding(2) var<storage, read> w: array<vec4<f32>>;            // (N, S, K) every w_stride
+@group(0) @binding(1) var x: texture_2d<f32>;                            // (R, M, S, K)
+@group(0) @binding(2) var w: texture_2d<f32>;                            // (N, S, K) every w_stride
 @group(0) @binding(3) var<storage, read> b: array<vec4<f32>>;            // (N) every b_stride
 @group(0) @binding(4) var<storage, read_write> y: array<vec4<f32>>;      // (R, M, S, N)
-@group(0) @binding(5) var<storage, read> grad_y: array<vec4<f32>>;       // (R, M, S, N)
+@group(0) @binding(5) var grad_y: texture_2d<f32>;                       // (R, M, S, N)
 @group(0) @binding(6) var<storage, read_write> grad_x: array<vec4<f32>>; // (R, M, S, K)
 // (N, S, K) every w_stride; and grad_b (N) every b_stride
 @group(0) @binding(7) var<storage, read_write> grad_w: array<vec4<f32>>;
@@ -94,11 +95,12 @@ fn linear_forward(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups)
     var t2: Rows;
     var t3: Rows;
     for (var d = start; d < p.k_to / 4u; d++) {
-        let b = transpose(mat4x4(w[cols], w[cols + next], w[cols + 2u * next], w[cols + 3u * next]));
-        update(&t0, x[rows.x], b);
-        update(&t1, x[rows.y], b);
-        update(&t2, x[rows.z], b);
-        update(&t3, x[rows.w], b);
+        let b = transpose(mat4x4(texel(w, cols), texel(w, cols + next), texel(w, cols + 2u * next),
+                                 texel(w, cols + 3u * next)));
+        update(&t0, texel(x, rows.x), b);
+        update(&t1, texel(x, rows.y), b);
+        update(&t2, texel(x, rows.z), b);
+        update(&t3, texel(x, rows.w), b);
         rows += 1u;
         cols += 1u;
     }
@@ -132,11 +134,11 @@ fn linear_backward_input(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_work
     var t2: Rows;
     var t3: Rows;
     for (var d = 0u; d < depth; d++) {
-        let b = mat4x4(w[step], w[step + width], w[step + 2u * width], w[step + 3u * width]);
-        update(&t0, grad_y[rows.x], b);
-        update(&t1, grad_y[rows.y], b);
-        update(&t2, grad_y[rows.z], b);
-        update(&t3, grad_y[rows.w], b);
+        let b = mat4x4(texel(w, step), texel(w, step + width), texel(w, step + 2u * width), texel(w, step + 3u * width));
+        update(&t0, texel(grad_y, rows.x), b);
+        update(&t1, texel(grad_y, rows.y), b);
+        update(&t2, texel(grad_y, rows.z), b);
+        update(&t3, texel(grad_y, rows.w), b);
         rows += 1u;
         step += 4u * width;
     }
@@ -173,10 +175,12 @@ fn linear_backward_weight(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_wor
         // Steps past the end repeat the last one, times zero.
         let m = first + min(vec4(d) + vec4(0u, 1u, 2u, 3u), vec4(p.m - 1u));
         let live = vec4<f32>(vec4(d) + vec4(0u, 1u, 2u, 3u) < vec4(p.m));
-        let a = transpose(mat4x4(grad_y[m.x * height + rows] * live.x, grad_y[m.y * height + rows] * live.y,
-                                 grad_y[m.z * height + rows] * live.z, grad_y[m.w * height + rows] * live.w));
+        let g = m * height + rows;
+        let a = transpose(mat4x4(texel(grad_y, g.x) * live.x, texel(grad_y, g.y) * live.y,
+                                 texel(grad_y, g.z) * live.z, texel(grad_y, g.w) * live.w));
         sums += vec4(dot(a[0], vec4(1.0)), dot(a[1], vec4(1.0)), dot(a[2], vec4(1.0)), dot(a[3], vec4(1.0)));
-        let b = mat4x4(x[m.x * width + cols], x[m.y * width + cols], x[m.z * width + cols], x[m.w * width + cols]);
+        let at = m * width + cols;
+        let b = mat4x4(texel(x, at.x), texel(x, at.y), texel(x, at.z), texel(x, at.w));
         update(&t0, a[0], b);
         update(&t1, a[1], b);
         update(&t2, a[2], b);

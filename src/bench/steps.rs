@@ -144,11 +144,12 @@ fn learner(gpu: &Gpu, step: Step) -> Result<Learner<'_>> {
         classes: (0..CLASSES).map(|k| k.to_string()).collect(),
         keys: (0..clips).map(|i| i.to_string()).collect(),
         features: Features {
-            values: match FeatureConfig::of(kind).is_in_bytes() {
-                true => FeatureValues::U8(
-                    (0..count).map(|_| (noise.uniform(127.0) + 128.0) as u8).collect::<Vec<_>>().into(),
-                ),
-                false => FeatureValues::F32((0..count).map(|_| noise.uniform(1.0) as f32).collect::<Vec<_>>().into()),
+            values: if FeatureConfig::of(kind).is_in_bytes() {
+                let bytes: Vec<u8> = (0..count).map(|_| (noise.uniform(127.0) + 128.0) as u8).collect();
+                FeatureValues::U8(bytes.into())
+            } else {
+                let floats: Vec<f32> = (0..count).map(|_| noise.uniform(1.0) as f32).collect();
+                FeatureValues::F32(floats.into())
             },
             instances,
             width,
@@ -158,6 +159,7 @@ fn learner(gpu: &Gpu, step: Step) -> Result<Learner<'_>> {
         targets: (0..clips * CLASSES).map(|_| f32::from(noise.uniform(1.0) > 0.0)).collect(),
         observed: (0..clips * CLASSES).map(|_| noise.uniform(1.0) > 0.7).collect(),
         strong: None,
+        mixer: None,
         train: (0..clips as u32).collect(),
         validation: None,
         test: vec![],

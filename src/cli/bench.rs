@@ -177,7 +177,8 @@ impl Args {
         let calls: usize = parts.iter().map(|p| p.calls).sum();
         table.total(["sum".into(), calls.to_string(), duration(sum), String::new(), String::new()]);
         let unit = if is_objective(which.model) { "patches" } else { "clips" };
-        let step = format!("a whole step of {model}, one seed, {} {unit}: {}", which.batch, duration(whole));
+        let (name, batch) = (which.name(), which.batch);
+        let step = format!("a whole step of {name}, one seed, {batch} {unit}: {}", duration(whole));
         output::print(&format!("{}\n{step}\n", table.render(Style::of_stdout())))
     }
 }

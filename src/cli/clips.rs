@@ -28,15 +28,19 @@ pub fn with_progress(
     // Also where nothing is extracted: a run that has begun is to save its state.
     let interrupted = stop_on_interrupt();
     let stop = || interrupted.load(Ordering::Relaxed);
-    let mut bar: Option<Bar> = None;
+    let (mut bar, mut notes): (Option<Bar>, Option<Bar>) = (None, None);
     let data = load(&stop, &mut |event| match event {
         Loading::Files { done, of } => bar.get_or_insert_with(|| Bar::new(of, what)).show(done),
+        Loading::Notes { done, of } => {
+            bar.iter().for_each(Bar::finish);
+            notes.get_or_insert_with(|| Bar::new(of, "notes in")).show(done);
+        }
         Loading::Fault(line) => {
             bar.iter().for_each(Bar::finish);
             note(&printable(line));
         }
     })?;
-    bar.iter().for_each(Bar::finish);
+    bar.iter().chain(&notes).for_each(Bar::finish);
     match &data {
         Some(data) => data.warnings.iter().for_each(|line| note(&printable(&format!("warning: {line}")))),
         None => note(&format!(

@@ -264,6 +264,7 @@ impl<'a> Display<'a> {
     fn show(&mut self, event: Event) {
         match (event, &self.bar) {
             (Event::Grown { done, .. }, bar) => bar.iter().for_each(|bar| bar.set_position(done as u64)),
+            (Event::Mixtures { done, of }, Some(bar)) => bar.set_message(format!("mixture {done}/{of}")),
             (Event::Step { done, .. }, Some(bar)) => bar.set_position((self.epoch * self.steps + done) as u64),
             (Event::Step { .. }, None) => {}
             (Event::Epoch { rows, clips_per_s }, bar) => {

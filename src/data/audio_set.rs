@@ -1,17 +1,17 @@
 //! Datasets of audio files, before feature extraction.
 
+use super::class_folders::{ClassFolders, keys_within};
 use super::dataset::{Dataset, Drawn, Features, check_splits};
-use super::labels::{Labels, Splits, by_key, check_any, examples};
+use super::labels::{Labels, Splits, by_key, check_any};
+use super::names::examples;
 use super::openmic::{LABELS, Layout, find_root};
 use super::own_labels::{self, OwnLabels, Part, Unlisted};
 use super::split::{SegmentSplit, SplitConfig, TEST_FRACTION, validation_by_keys, validation_split};
 use crate::audio::audio_files_in;
 use crate::core::error::{Error, Result};
-use crate::core::files::distinct_names;
 use rand::SeedableRng;
 use rand::seq::SliceRandom;
 use rand_pcg::Pcg64;
-use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Layouts that are read besides a folder for each class.
@@ -87,7 +87,7 @@ impl AudioSet {
                 Err(Error::data(path, reason))
             }
             (None, Ok(_)) => of_layout(path),
-            (None, Err(_)) if path.is_dir() => of_folders(path, OTHER_LAYOUTS),
+            (None, Err(_)) if path.is_dir() => of_folders(path),
             (None, Err(neither)) => Err(neither),
         }
     }
@@ -245,6 +245,7 @@ impl AudioSet {
             targets,
             observed,
             strong: None,
+            mixer: None,
             train,
             validation: Some(validation),
             test,
@@ -271,54 +272,27 @@ fn of_layout(path: &Path) -> Result<AudioSet> {
     Ok(AudioSet { path: root, classes, keys, files, targets, observed, train, test, warnings, own: None })
 }
 
-/// A folder per class. `others`: what the caller accepts besides, for the error.
-pub(super) fn of_folders(root: &Path, others: &str) -> Result<AudioSet> {
-    let (mut classes, mut warnings, mut clips) = (vec![], vec![], vec![]);
+fn of_folders(root: &Path) -> Result<AudioSet> {
+    let ClassFolders { classes, keys, files, warnings } = ClassFolders::read(root, OTHER_LAYOUTS)?;
     let (mut train, mut test) = (vec![], vec![]);
-    for name in folders(root)? {
-        let files = audio_files_in(&root.join(&name))?;
-        if files.is_empty() {
-            warnings.push(format!("folder {} contains no audio files and is not a class", examples(&[&name])));
-            continue;
-        }
+    for files in files.chunk_by(|a, b| a.0 == b.0) {
         // The same seed for each class: its split does not depend on the other classes.
         let mut order: Vec<usize> = (0..files.len()).collect();
         order.shuffle(&mut Pcg64::seed_from_u64(0));
         let count = (files.len() as f64 * TEST_FRACTION).round().max(1.0) as usize;
         let mut tested = vec![false; files.len()];
         order[..if files.len() < 2 { 0 } else { count }].iter().for_each(|&i| tested[i] = true);
-        for (i, file) in files.into_iter().enumerate() {
-            let split = if tested[i] { &mut test } else { &mut train };
-            split.push(clips.len() as u32);
-            clips.push((classes.len(), file));
+        for tested in tested {
+            let clip = (train.len() + test.len()) as u32;
+            if tested { test.push(clip) } else { train.push(clip) }
         }
-        classes.push(name);
     }
-    if classes.len() < 2 {
-        let found = match classes.first() {
-            None => "no folder with audio files".into(),
-            Some(only) => format!("audio files in one folder only ({})", examples(&[only])),
-        };
-        let reason = format!("has {found}; a folder for each of two or more classes{others} is expected");
-        return Err(Error::data(root, reason));
-    }
-    let stray = audio_files_in(root)?.len().saturating_sub(clips.len());
-    if stray > 0 {
-        warnings.push(format!("{stray} audio files are in no class folder and are unused"));
-    }
-    let keys = keys_within(root, clips.iter().map(|(_, file)| file));
     let k = classes.len();
     let targets =
-        clips.iter().flat_map(|&(own, _)| (0..k).map(move |class| f32::from(u8::from(class == own)))).collect();
-    let observed = vec![true; clips.len() * k];
-    let files = clips.into_iter().map(|(_, file)| file).collect();
+        files.iter().flat_map(|&(own, _)| (0..k).map(move |class| f32::from(u8::from(class == own)))).collect();
+    let observed = vec![true; files.len() * k];
+    let files = files.into_iter().map(|(_, file)| file).collect();
     Ok(AudioSet { path: root.into(), classes, keys, files, targets, observed, train, test, warnings, own: None })
-}
-
-/// Paths within the folder, with slashes.
-fn keys_within<'a>(root: &Path, files: impl Iterator<Item = &'a PathBuf>) -> Vec<String> {
-    let within: Vec<&Path> = files.map(|file| file.strip_prefix(root).unwrap_or(file)).collect();
-    distinct_names(&within).into_iter().map(|name| name.replace(std::path::MAIN_SEPARATOR, "/")).collect()
 }
 
 fn of_own(root: &Path, own: OwnLabels) -> AudioSet {
@@ -339,18 +313,4 @@ fn of_own(root: &Path, own: OwnLabels) -> AudioSet {
         warnings: own.warnings.clone(),
         own: Some(own),
     }
-}
-
-/// The names of the folders in `root`, sorted, without hidden ones.
-fn folders(root: &Path) -> Result<Vec<String>> {
-    let mut names = vec![];
-    for entry in fs::read_dir(root).map_err(Error::io(root))? {
-        let entry = entry.map_err(Error::io(root))?;
-        let name = entry.file_name();
-        if entry.path().is_dir() && !name.as_encoded_bytes().starts_with(b".") {
-            names.push(name.into_string().map_err(|_| Error::data(entry.path(), "has a name that is not UTF-8"))?);
-        }
-    }
-    names.sort();
-    Ok(names)
 }

@@ -1,6 +1,7 @@
 //! A dataset of clip features in memory.
 
 use super::mapped::Mapped;
+use super::mix::Mixer;
 use crate::core::array::Array;
 use crate::core::error::{Error, Result};
 use crate::core::hash::Fingerprint;
@@ -28,6 +29,8 @@ pub struct Dataset {
     pub observed: Vec<bool>,
     /// (N, T, K) row-major: labels of the instances (strong labels), if any are known; each one of [`instance`].
     pub strong: Option<Arc<Vec<u8>>>,
+    /// Makes more clips to train on, new ones in each epoch.
+    pub mixer: Option<Arc<Mixer>>,
     /// Clip indices in the order of the split file.
     pub train: Vec<u32>,
     /// Validation clips, none of them in `train`; `None`: each seed draws its own from `train`.
@@ -187,6 +190,11 @@ impl Dataset {
         let mut fingerprint = Fingerprint::default();
         fingerprint.mix_bytes(self.strong.as_ref()?);
         Some(fingerprint.finish())
+    }
+
+    /// Fingerprint of the notes of mixtures; `None` if there are none.
+    pub fn notes_fingerprint(&self) -> Option<u64> {
+        self.mixer.as_ref().map(|mixer| mixer.fingerprint())
     }
 
     /// The folder's name, for reports.

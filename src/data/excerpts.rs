@@ -2,7 +2,8 @@
 
 use super::audio_set::AudioSet;
 use super::dataset::{Dataset, Drawn, Features, instance};
-use super::labels::{Labels, Splits, examples};
+use super::labels::{Labels, Splits};
+use super::names::examples;
 use super::own_labels::{Part, Times, read_times};
 use crate::core::error::{Error, Result};
 use std::collections::{BTreeSet, HashMap};

@@ -1,6 +1,7 @@
 //! Labels and splits, common to all datasets.
 
 use super::dataset::{Dataset, Features};
+use super::names::{examples, shorten};
 use super::npz::Npz;
 use super::split::Partition;
 use crate::core::error::{Error, Result};
@@ -203,6 +204,7 @@ impl Labels {
             targets,
             observed,
             strong: None,
+            mixer: None,
             train,
             validation,
             test,
@@ -289,14 +291,4 @@ pub(super) fn distinct(path: &Path, keys: Vec<String>) -> Result<Vec<String>> {
 /// Whether a relevance counts as present.
 fn target(relevance: f64) -> f32 {
     if relevance >= 0.5 { 1.0 } else { 0.0 }
-}
-
-/// The first of `names`.
-pub(super) fn examples(names: &[&str]) -> String {
-    let shown: Vec<String> = names.iter().take(3).map(|name| shorten(name).escape_debug().to_string()).collect();
-    if names.len() > shown.len() { format!("{}, ...", shown.join(", ")) } else { shown.join(", ") }
-}
-
-fn shorten(text: &str) -> String {
-    text.chars().take(60).collect()
 }

@@ -5,6 +5,7 @@
 //! file.
 
 mod audio_set;
+mod class_folders;
 mod dataset;
 mod excerpts;
 mod features;
@@ -14,6 +15,7 @@ mod labels;
 mod layout;
 mod mapped;
 mod mix;
+mod names;
 mod npz;
 mod openmic;
 mod own_labels;
@@ -29,9 +31,11 @@ pub use excerpts::Excerpts;
 pub use features::FeatureScale;
 pub use features_npz::{npz_note, write_npz};
 pub use mapped::Mapped;
+pub(crate) use mix::SR as MIXTURE_SR;
 pub use mix::{MixConfig, Mixer, Mixing, Mixture, Notes, Part, write_mixtures};
 pub(crate) use npz::read_array;
 pub use openmic::{features_npz, has_class_map, has_features, load_features};
+pub(crate) use own_labels::Times;
 pub use own_labels::{Unlisted, has_own_labels};
 pub(crate) use own_labels::{normalised, read_times};
 pub use split::{SplitBy, SplitConfig, validation_split};

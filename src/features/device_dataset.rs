@@ -71,6 +71,38 @@ impl Dims {
         self.encoding.spec(1, self.instances * self.width).shape.len() as u64 * 4
     }
 
+    /// With `extra` clips after the dataset's, which come later and know the labels of their instances.
+    ///
+    /// # Errors
+    /// `Limit` if they cannot all be on the GPU.
+    pub(crate) fn with_room(self, extra: usize, binding: u64) -> Result<Dims> {
+        if extra == 0 {
+            return Ok(self);
+        }
+        let clips = self.clips + extra;
+        let dims = Dims { clips, slots: clips, strong: true, ..self }.fitted(binding);
+        if dims.is_windowed() {
+            let (need, have) = (clips as u64 * dims.clip_bytes(), RESIDENT.min(binding));
+            let what = "the dataset and its mixtures, which stay on the GPU,".into();
+            return Err(Error::Limit { what, unit: "bytes", need, have });
+        }
+        Ok(dims)
+    }
+
+    /// Clips to be written into a dataset of these sizes. `present`, (N, K): all labels; `instances`, (N, T, K): codes
+    /// of [`crate::data::instance`].
+    pub(crate) fn labelled(&self, features: &Features, present: &[bool], instances: &[u8]) -> LabelledClips {
+        let (clips, len) = (features.lengths.len(), self.instances * self.width);
+        let mut words = vec![];
+        append_words(&features.values, self.encoding, 0, clips * len, &mut words);
+        LabelledClips {
+            lengths: features.lengths.clone(),
+            labels: present.iter().map(|present| if *present { PRESENT } else { ABSENT }).collect(),
+            instance_labels: instances.chunks(self.instances * self.classes).flat_map(instance_labels::pack).collect(),
+            features: words,
+        }
+    }
+
     fn is_windowed(&self) -> bool {
         self.slots < self.clips
     }
@@ -108,6 +140,14 @@ impl Dims {
     }
 }
 
+/// Clips as they are in GPU memory.
+pub(crate) struct LabelledClips {
+    pub lengths: Vec<u32>,
+    labels: Vec<u32>,
+    instance_labels: Vec<u32>,
+    features: Vec<u32>,
+}
+
 /// N clips on the GPU, shared by all replicas.
 #[derive(Clone)]
 pub struct DeviceDataset {
@@ -123,23 +163,32 @@ pub struct DeviceDataset {
 
 impl DeviceDataset {
     pub fn of_dataset(gpu: &Gpu, data: &Dataset) -> Result<DeviceDataset> {
+        DeviceDataset::with_room(gpu, data, 0)
+    }
+
+    /// As [`DeviceDataset::of_dataset`], with room for `extra` clips after the dataset's: see
+    /// [`DeviceDataset::replace`]. Until then they have no labels.
+    pub(crate) fn with_room(gpu: &Gpu, data: &Dataset, extra: usize) -> Result<DeviceDataset> {
         let dims = Dims::new(&data.features, data.classes.len(), gpu.max_binding());
-        let dims = Dims { strong: data.strong.is_some(), ..dims };
+        let dims = Dims { strong: data.strong.is_some(), ..dims }.with_room(extra, gpu.max_binding())?;
         DeviceDataset::with_dims(gpu, data, dims)
     }
 
-    /// As [`DeviceDataset::of_dataset`], with a window of another size.
+    /// As [`DeviceDataset::of_dataset`], with other sizes: a smaller window, or room for more clips.
     pub fn with_dims(gpu: &Gpu, data: &Dataset, dims: Dims) -> Result<DeviceDataset> {
         let code = |(observed, target): (&bool, &f32)| match (observed, *target >= 0.5) {
             (false, _) => UNKNOWN,
             (true, false) => ABSENT,
             (true, true) => PRESENT,
         };
-        let labels: Vec<u32> = data.observed.iter().zip(&data.targets).map(code).collect();
+        let mut labels: Vec<u32> = data.observed.iter().zip(&data.targets).map(code).collect();
+        labels.resize(dims.clips * dims.classes, UNKNOWN);
         let mut on_device = DeviceDataset::new(gpu, &data.features, dims, &labels)?;
-        if let Some(codes) = &data.strong {
+        if dims.strong {
             let clip = data.features.instances * data.classes.len();
-            let words: Vec<u32> = codes.chunks(clip).flat_map(instance_labels::pack).collect();
+            let codes = data.strong.iter().flat_map(|codes| codes.chunks(clip));
+            let mut words: Vec<u32> = codes.flat_map(instance_labels::pack).collect();
+            words.resize(dims.clips * instance_labels::words(dims.instances, dims.classes), 0);
             on_device.instance_labels = gpu.upload("instance labels", &words)?;
         }
         Ok(on_device)
@@ -173,19 +222,30 @@ impl DeviceDataset {
         features.map_or(Ok(()), |values| self.write(gpu, values, 0..lengths.len() as u32))
     }
 
+    /// Replaces the clips from number `at` on.
+    pub(crate) fn replace(&self, gpu: &Gpu, at: usize, clips: &LabelledClips) -> Result<()> {
+        let Dims { instances, classes, .. } = self.dims;
+        gpu.write(&self.lengths, at, &clips.lengths)?;
+        gpu.write(&self.labels, at * classes, &clips.labels)?;
+        gpu.write(&self.instance_labels, at * instance_labels::words(instances, classes), &clips.instance_labels)?;
+        gpu.write(&self.features, at * self.dims.clip_bytes() as usize / 4, &clips.features)
+    }
+
     fn new(gpu: &Gpu, features: &Features, dims: Dims, labels: &[u32]) -> Result<DeviceDataset> {
         tracing::debug!(clips = dims.clips, slots = dims.slots, "uploading dataset");
+        let (clips, mut lengths) = (features.lengths.len() as u32, features.lengths.clone());
+        lengths.resize(dims.clips, 1);
         let data = DeviceDataset {
             dims,
             source: dims.is_windowed().then(|| features.values.clone()),
             features: gpu.buffer("features", dims.slots * dims.clip_bytes() as usize / 4)?,
-            lengths: gpu.upload("lengths", &features.lengths)?,
+            lengths: gpu.upload("lengths", &lengths)?,
             labels: gpu.upload("labels", labels)?,
             clip_slots: gpu.buffer("clip_slots", if dims.is_windowed() { dims.clips } else { 1 })?,
             instance_labels: gpu.buffer("instance labels", 1)?,
         };
         if !dims.is_windowed() {
-            data.write(gpu, &features.values, 0..dims.clips as u32)?;
+            data.write(gpu, &features.values, 0..clips)?;
         }
         Ok(data)
     }
@@ -280,6 +340,10 @@ fn append_words(values: &FeatureValues, encoding: Encoding, start: usize, len: u
     match (values, encoding) {
         (FeatureValues::U8(bytes), Encoding::Bytes) => words.extend(bytes[range].chunks_exact(4).map(word)),
         (FeatureValues::U8(bytes), _) => floats(words, &mut bytes[range].iter().map(|v| f32::from(*v) / 255.0)),
+        (FeatureValues::F32(values), Encoding::Halves) => {
+            let half = |v: f32| u32::from(half::f16::from_f32(v).to_bits());
+            words.extend(values[range].chunks_exact(2).map(|two| half(two[0]) | half(two[1]) << 16));
+        }
         (FeatureValues::F32(values), _) => floats(words, &mut values[range].iter().copied()),
         (FeatureValues::F16(map), encoding) => {
             let bytes = &map.bytes()[2 * range.start..2 * range.end];

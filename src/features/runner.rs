@@ -63,7 +63,7 @@ impl FrontEndRunner {
     }
 
     /// Whether features are stored in 8 bits; else as f16.
-    pub(super) fn is_in_bytes(&self) -> bool {
+    pub(crate) fn is_in_bytes(&self) -> bool {
         self.post_process.is_some()
     }
 

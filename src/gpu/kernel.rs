@@ -27,23 +27,30 @@ pub struct Shader {
     /// Files that it may import beside the shared ones.
     imports: &'static [File],
     built_in: bool,
+    /// Bindings that it reads as textures, of views whose elements are copied there.
+    pub(super) textures: &'static [&'static str],
 }
 
 impl Shader {
     /// WGSL of an op outside this crate. It may `#import` this crate's shared files. Unlike theirs, its kernels run
     /// with bounds checks.
     pub const fn new(file: &'static str, source: &'static str) -> Self {
-        Shader { file, defines: &[], source, imports: &[], built_in: false }
+        Shader { file, defines: &[], source, imports: &[], built_in: false, textures: &[] }
     }
 
     /// One of the files under `shaders/`. Use `shader!`.
     pub(crate) const fn built_in((file, source): File, imports: &'static [File]) -> Self {
-        Shader { file, defines: &[], source, imports, built_in: true }
+        Shader { file, defines: &[], source, imports, built_in: true, textures: &[] }
     }
 
     /// The variant with these defines.
     pub const fn with(self, defines: &'static [&'static str]) -> Self {
         Shader { defines, ..self }
+    }
+
+    /// These bindings are textures.
+    pub(crate) const fn with_textures(self, textures: &'static [&'static str]) -> Self {
+        Shader { textures, ..self }
     }
 
     /// The whole text to compile: WGSL without directives.
@@ -124,6 +131,8 @@ pub struct Binding {
     pub uniform: Vec<(String, usize)>,
     /// Declared `read_write`.
     pub written: bool,
+    /// A texture.
+    pub texture: bool,
 }
 
 /// A shader module, parsed once for all its entry points.
@@ -170,6 +179,7 @@ const SHARED: &[File] = &[
     ("shared/nan.wgsl", include_str!("../../shaders/shared/nan.wgsl")),
     ("shared/philox.wgsl", include_str!("../../shaders/shared/philox.wgsl")),
     ("shared/tanh.wgsl", include_str!("../../shaders/shared/tanh.wgsl")),
+    ("shared/texel.wgsl", include_str!("../../shaders/shared/texel.wgsl")),
     ("shared/lanes.wgsl", include_str!("../../shaders/shared/lanes.wgsl")),
     ("shared/normal.wgsl", include_str!("../../shaders/shared/normal.wgsl")),
     ("shared/tile_product.wgsl", include_str!("../../shaders/shared/tile_product.wgsl")),
@@ -211,7 +221,8 @@ fn reflect(module: &naga::Module, info: &naga::valid::ModuleInfo) -> HashMap<Str
             let index = global.binding.as_ref()?.binding;
             let store = naga::StorageAccess::STORE;
             let written = matches!(global.space, naga::AddressSpace::Storage { access } if access.contains(store));
-            Some(Binding { name: global.name.clone().unwrap_or_default(), index, uniform, written })
+            let texture = matches!(module.types[global.ty].inner, naga::TypeInner::Image { .. });
+            Some(Binding { name: global.name.clone().unwrap_or_default(), index, uniform, written, texture })
         })
         .collect()
     };

@@ -3,18 +3,22 @@
 mod adapter;
 mod buffer;
 mod device;
+mod dispatch;
 mod kernel;
 mod pace;
 mod preprocess;
 mod recording;
 mod submission;
+mod texture;
 
 pub use adapter::{Adapter, AdapterKind, Target, adapters, preferred};
 pub use buffer::{Buffer, Element};
 pub use device::Gpu;
+pub use dispatch::{Dispatch, Grid, Launch, MAX_ITERATIONS, Recorder, Slot, View};
 pub use kernel::{Binding, Params, Shader, UniformField, parse_wgsl};
 pub use pace::Pace;
-pub use recording::{Dispatch, Grid, Launch, MAX_ITERATIONS, Recorder, Recording, Slot, View};
+pub use recording::Recording;
 pub use submission::{Submission, Ticket};
 
 pub(crate) use kernel::{params, shader};
+pub(crate) use texture::texture_len;

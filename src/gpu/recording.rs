@@ -1,153 +1,19 @@
-//! Dispatches as plain data (`Recorder`), and as bind groups ready for replay (`Recording`).
+//! Dispatches as bind groups ready for replay.
 
 use std::ops::Range;
 use std::sync::Arc;
 
-use super::adapter::{AdapterKind, Target};
+use super::adapter::AdapterKind;
 use super::buffer::Buffer;
 use super::device::Gpu;
-use super::kernel::{Kernel, Key, Params, Shader, UniformField};
+use super::dispatch::{Dispatch, MAX_GROUPS, MAX_ITERATIONS, Slot, View};
+use super::kernel::{Kernel, Key};
+use super::texture::{self, Copy, Textures};
 use crate::core::error::{Error, Result};
 
-/// A buffer of a plan before memory is laid out. Slots become buffers when a `Recording` is created.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Slot(pub u32);
-
-/// A range of a slot, in 4-byte elements.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct View {
-    pub slot: Slot,
-    pub offset: usize,
-    pub len: usize,
-}
-
-impl View {
-    /// The range from the first to the last element of both, of one slot. Two interleaved views that a kernel writes,
-    /// as those of parameters of several replicas, must be bound as one: WebGPU forbids overlapping writable bindings.
-    pub fn cover(self, other: View) -> Option<View> {
-        let offset = self.offset.min(other.offset);
-        let end = (self.offset + self.len).max(other.offset + other.len);
-        (self.slot == other.slot).then_some(View { offset, len: end - offset, ..self })
-    }
-}
-
-/// Numbers of workgroups, folded if they exceed the limit of one dimension. `z` is the replica for ops with parameters.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Grid([u32; 3]);
-
-/// Loop iterations of an invocation, over all its loops, that every adapter supports: llvmpipe silently ends loops
-/// after 65 535. Kernels that may need more work in slices of so many.
-pub const MAX_ITERATIONS: usize = 60_000;
-
-/// WebGPU's default limit of workgroups per dimension.
-const MAX_GROUPS: usize = 65_535;
-
-impl Grid {
-    /// `groups` workgroups, folded into x and y beyond the limit (see `shared/grid.wgsl`), times `z`.
-    pub fn folded(groups: usize, z: usize) -> Grid {
-        let groups = groups.max(1);
-        let y = groups.div_ceil(MAX_GROUPS);
-        Grid([groups.div_ceil(y) as u32, y as u32, z as u32])
-    }
-
-    /// Enough workgroups of `size` invocations for `items`, times `z`.
-    pub fn items(items: usize, size: usize, z: usize) -> Grid {
-        Grid::folded(items.div_ceil(size), z)
-    }
-
-    /// For a kernel with at most `iterations` loop iterations per invocation, over all its loops. Loops of a constant
-    /// count of up to four need not be counted: compilers unroll them.
-    pub fn iterations(self, iterations: usize) -> Launch {
-        Launch { grid: self, iterations }
-    }
-
-    /// For a kernel without loops.
-    pub fn no_loops(self) -> Launch {
-        self.iterations(0)
-    }
-}
-
-/// Size of a dispatch: its workgroups, and the loop iterations of an invocation.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Launch {
-    grid: Grid,
-    iterations: usize,
-}
-
-impl Launch {
-    /// Workgroups in x, y and z.
-    pub fn groups(&self) -> [u32; 3] {
-        self.grid.0
-    }
-
-    /// Most loop iterations of an invocation, over all its loops.
-    pub fn iterations(&self) -> usize {
-        self.iterations
-    }
-}
-
-/// One kernel call, as plain data.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Dispatch {
-    /// The op it belongs to, for errors and profiles.
-    pub op: &'static str,
-    pub shader: &'static Shader,
-    pub entry: &'static str,
-    pub constants: Vec<(&'static str, f64)>,
-    pub bindings: Vec<(&'static str, View)>,
-    pub params: Vec<u8>,
-    pub fields: &'static [UniformField],
-    pub launch: Launch,
-}
-
-/// Collects dispatches while ops describe themselves.
-#[derive(Debug)]
-pub struct Recorder {
-    pub target: Target,
-    pub op: &'static str,
-    pub dispatches: Vec<Dispatch>,
-}
-
-impl Recorder {
-    pub fn new(target: Target) -> Self {
-        Recorder { target, op: "", dispatches: Vec::new() }
-    }
-
-    pub fn dispatch<P: Params>(
-        &mut self,
-        shader: &'static Shader,
-        entry: &'static str,
-        bindings: &[(&'static str, View)],
-        params: P,
-        launch: Launch,
-    ) {
-        self.dispatch_with(shader, entry, &[], bindings, params, launch);
-    }
-
-    /// As `dispatch`, with values for the shader's `override` constants.
-    pub fn dispatch_with<P: Params>(
-        &mut self,
-        shader: &'static Shader,
-        entry: &'static str,
-        constants: &[(&'static str, f64)],
-        bindings: &[(&'static str, View)],
-        params: P,
-        launch: Launch,
-    ) {
-        self.dispatches.push(Dispatch {
-            op: self.op,
-            shader,
-            entry,
-            constants: constants.to_vec(),
-            bindings: bindings.to_vec(),
-            params: bytemuck::bytes_of(&params).to_vec(),
-            fields: P::FIELDS,
-            launch,
-        });
-    }
-}
-
 struct Step {
+    /// What is copied into textures before.
+    copies: Vec<Copy>,
     kernel: Arc<Kernel>,
     bind_group: wgpu::BindGroup,
     groups: [u32; 3],
@@ -180,6 +46,10 @@ impl Dispatch {
         if gpu.adapter().kind == AdapterKind::Software {
             fits(&op, "loop iterations", self.launch.iterations() as u64, MAX_ITERATIONS as u64)?;
         }
+        texture::views(self).try_for_each(|(name, view)| {
+            let have = gpu.device.limits().max_texture_dimension_2d;
+            fits(&|| format!("{name} of {}", self.entry), "rows of a texture", texture::rows(&view) as u64, have.into())
+        })?;
         self.bindings.iter().try_for_each(|(name, view)| {
             fits(&|| format!("{name} of {}", self.entry), "bytes", view.len as u64 * 4, gpu.max_binding())
         })
@@ -212,9 +82,12 @@ impl Recording {
         let mut at = 0u64;
         dispatches.iter().try_for_each(|d| d.fits(gpu))?;
         let keys: Vec<Key> = dispatches.iter().map(|d| Key::new(*d.shader, d.entry, &d.constants)).collect();
+        let mut textures = Textures::new(gpu, dispatches)?;
         for (d, kernel) in dispatches.iter().zip(gpu.kernels.get(&gpu.device, &keys)?) {
-            let bind_group = bind(gpu, d, &kernel, &uniform, at, buffer)?;
-            steps.push(Step { kernel, bind_group, groups: d.launch.groups() });
+            let buffers: Vec<Buffer> = d.bindings.iter().map(|(_, view)| buffer(view.slot)).collect();
+            let bind_group = bind(gpu, d, &kernel, (&uniform, at), &buffers, &textures)?;
+            let copies = textures.fill(d, &buffers, &kernel.bindings)?;
+            steps.push(Step { copies, kernel, bind_group, groups: d.launch.groups() });
             at += stride(d) as u64;
         }
         gpu.check()?;
@@ -229,8 +102,20 @@ impl Recording {
         self.steps.is_empty()
     }
 
-    pub(super) fn encode(&self, pass: &mut wgpu::ComputePass, part: Range<usize>) {
+    /// Appends dispatches to `pass`, which is begun where there is none; copies end it.
+    pub(super) fn encode(
+        &self,
+        encoder: &mut wgpu::CommandEncoder,
+        pass: &mut Option<wgpu::ComputePass<'static>>,
+        part: Range<usize>,
+    ) {
         for step in &self.steps[part] {
+            if !step.copies.is_empty() {
+                *pass = None;
+                step.copies.iter().for_each(|copy| copy.encode(encoder));
+            }
+            let begin = || encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default()).forget_lifetime();
+            let pass = pass.get_or_insert_with(begin);
             pass.set_pipeline(&step.kernel.pipeline);
             pass.set_bind_group(0, &step.bind_group, &[]);
             let [x, y, z] = step.groups;
@@ -243,16 +128,15 @@ fn bind(
     gpu: &Gpu,
     d: &Dispatch,
     kernel: &Kernel,
-    uniform: &wgpu::Buffer,
-    uniform_at: u64,
-    buffer: &dyn Fn(Slot) -> Buffer,
+    (uniform, uniform_at): (&wgpu::Buffer, u64),
+    buffers: &[Buffer],
+    textures: &Textures,
 ) -> Result<wgpu::BindGroup> {
     let fail = |reason: String| Error::Binding { kernel: d.entry.into(), reason };
     if let Some((extra, _)) = d.bindings.iter().find(|(n, _)| !kernel.bindings.iter().any(|b| b.name == *n)) {
         return Err(fail(format!("binding {extra} was given, but the shader does not use it")));
     }
-    let buffers: Vec<Buffer> = d.bindings.iter().map(|(_, view)| buffer(view.slot)).collect();
-    if let Some((a, b)) = overlap(d, kernel, &buffers) {
+    if let Some((a, b)) = overlap(d, kernel, buffers) {
         return Err(fail(format!("{}'s bindings {a} and {b} overlap, and the shader writes one of them", d.op)));
     }
     let mut entries = Vec::with_capacity(kernel.bindings.len());
@@ -268,6 +152,15 @@ fn bind(
             let Some(i) = d.bindings.iter().position(|(n, _)| *n == binding.name) else {
                 return Err(fail(format!("binding {} was not given", binding.name)));
             };
+            let as_texture = texture::views(d).position(|(name, _)| name == binding.name);
+            if as_texture.is_some() != binding.texture {
+                return Err(fail(format!("only one of WGSL and Rust says that {} is a texture", binding.name)));
+            }
+            if let Some(i) = as_texture {
+                let resource = wgpu::BindingResource::TextureView(textures.at(i));
+                entries.push(wgpu::BindGroupEntry { binding: binding.index, resource });
+                continue;
+            }
             let view = &d.bindings[i].1;
             let bytes = view.len as u64 * 4;
             (buffers[i].raw(), view.offset as u64 * 4, bytes)
@@ -287,10 +180,12 @@ fn bind(
     }
 }
 
-/// Two bindings that WebGPU forbids together: overlapping ranges of a buffer of which one is written.
+/// Two bindings that WebGPU forbids together: overlapping ranges of a buffer of which one is written. Textures are
+/// copies, and not concerned.
 fn overlap(d: &Dispatch, kernel: &Kernel, buffers: &[Buffer]) -> Option<(&'static str, &'static str)> {
     let written = |name: &str| kernel.bindings.iter().any(|b| b.name == name && b.written);
-    let bound: Vec<_> = d.bindings.iter().zip(buffers).collect();
+    let is_texture = |name: &str| d.shader.textures.contains(&name);
+    let bound: Vec<_> = d.bindings.iter().zip(buffers).filter(|((name, _), _)| !is_texture(name)).collect();
     bound.iter().enumerate().find_map(|(i, ((a, x), x_buffer))| {
         let meets = |((b, y), y_buffer): &&(&(&'static str, View), &Buffer)| {
             let apart = x.offset + x.len <= y.offset || y.offset + y.len <= x.offset;

@@ -58,19 +58,19 @@ pub struct Submission {
 }
 
 impl Submission {
-    /// Appends all dispatches of `recordings` in order, `times` times, as one compute pass.
+    /// Appends all dispatches of `recordings` in order, `times` times, as one compute pass where no copies are between.
     pub fn replay(&mut self, recordings: &[&Recording], times: usize) {
         self.replay_part(recordings, 0..recordings.iter().map(|r| r.len()).sum(), times);
     }
 
     /// The same for a range of the dispatches, counted over all recordings.
     pub(super) fn replay_part(&mut self, recordings: &[&Recording], part: Range<usize>, times: usize) {
-        let mut pass = self.encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
+        let mut pass = None;
         for _ in 0..times {
             let mut first = 0;
             for recording in recordings {
                 let within = |at: usize| at.saturating_sub(first).min(recording.len());
-                recording.encode(&mut pass, within(part.start)..within(part.end));
+                recording.encode(&mut self.encoder, &mut pass, within(part.start)..within(part.end));
                 first += recording.len();
             }
         }

@@ -6,7 +6,7 @@ use super::builder::{Builder, GRADS, PARAMS, STATS};
 use super::memory::{Assignment, Lifetime, SlotInfo, assign};
 use super::{Graph, Layout, Tensor};
 use crate::core::error::{Error, Result};
-use crate::gpu::{Buffer, Dispatch, Element, Gpu, Recorder, Recording, Slot, Target, View};
+use crate::gpu::{Buffer, Dispatch, Element, Gpu, Recorder, Recording, Slot, Target, View, texture_len};
 
 /// The dispatches of a graph and the memory they need, before any of it exists on a device.
 pub struct Draft {
@@ -104,9 +104,11 @@ impl Draft {
         &self.dispatches
     }
 
-    /// Bytes of the plan's own buffers (arenas and inputs not counted), and what they would be without sharing.
+    /// Bytes of the plan's own buffers and textures (arenas and inputs not counted), and what they would be without
+    /// sharing of buffers.
     pub fn memory(&self) -> (u64, u64) {
-        let bytes = |lens: &mut dyn Iterator<Item = usize>| lens.map(|n| n as u64 * 4).sum();
+        let textures = texture_len(&self.dispatches);
+        let bytes = |lens: &mut dyn Iterator<Item = usize>| lens.chain([textures]).map(|n| n as u64 * 4).sum();
         let own = self.slots.iter().zip(&self.memory.buffer).filter(|(_, buffer)| buffer.is_some());
         (bytes(&mut self.memory.lens.iter().copied()), bytes(&mut own.map(|(s, _)| s.len)))
     }

@@ -26,7 +26,8 @@ use crate::graph::{Cost, Graph, Io, Op, Outputs, Sink, Spec, Tensor};
 use variants::Variant;
 
 pub(super) static SHADER: Shader = shader!("linear.wgsl", "shared/linear.wgsl");
-pub(super) static SUBGROUP8: Shader = shader!("software8/linear.wgsl", "shared/linear.wgsl", "software8/product.wgsl");
+pub(super) static SUBGROUP8: Shader = shader!("software8/linear.wgsl", "shared/linear.wgsl", "software8/product.wgsl")
+    .with_textures(&["x", "w", "grad_y"]);
 
 params! {
     struct Params {
@@ -461,6 +462,6 @@ fn cases() -> Vec<Case> {
 pub(crate) const OP: Entry = Entry {
     name: "linear",
     about: "fully connected layer, also grouped, ReLU fused",
-    shaders: &[&SHADER, &SUBGROUP8, &relu_gradient::SHADER, &relu_gradient::VEC4],
+    shaders: &[&SHADER, &SUBGROUP8, &relu_gradient::SHADERS[0], &relu_gradient::SHADERS[1], &relu_gradient::SHADERS[2]],
     cases,
 };

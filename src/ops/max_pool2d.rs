@@ -13,7 +13,8 @@ use crate::gpu::{Grid, Recorder, Shader, params, shader};
 use crate::graph::{Cost, Graph, Io, Op, Outputs, Spec, Tensor};
 
 static SHADER: Shader = shader!("max_pool2d.wgsl");
-static VEC4: Shader = SHADER.with(&["VEC4"]);
+static SHADERS: [Shader; 3] =
+    [SHADER, SHADER.with(&["VEC4"]), SHADER.with(&["VEC4", "TEXELS"]).with_textures(&["x", "grad_y"])];
 
 params! {
     struct Params {
@@ -50,14 +51,9 @@ pub fn max_pool2d(g: &mut Graph, x: Tensor, rounding: Rounding, relu: bool) -> R
     Ok(g.push(MaxPool2d { rounding, relu }, &[x])?[0])
 }
 
-/// The kernel variant for this number of channels and its vector width.
-fn kernels(c: usize) -> (&'static Shader, usize) {
-    variants::by_row(c, &SHADER, &VEC4)
-}
-
 fn params(io: &Io, relu: bool) -> Params {
     let (x, y) = (io.x(0).shape.dims(), io.y(0).shape.dims());
-    let (_, value) = kernels(x[3]);
+    let value = variants::row_width(x[3]);
     Params {
         outputs: (io.replicas * io.y(0).shape.len() / value) as u32,
         height: x[1] as u32,
@@ -79,8 +75,7 @@ impl Op for MaxPool2d {
         if let [b, h, w, c] = *x[0].shape.dims() {
             let y = Spec::f32([b, self.rounding.half(h), self.rounding.half(w), c]);
             if !y.shape.is_empty() {
-                let (_, value) = kernels(c);
-                let largest = Spec::u32([y.shape.len() / value]);
+                let largest = Spec::u32([y.shape.len() / variants::row_width(c)]);
                 return Ok(Outputs { y: vec![y], saved: vec![largest], ..Default::default() });
             }
         }
@@ -93,7 +88,7 @@ impl Op for MaxPool2d {
 
     fn forward(&self, io: &Io, r: &mut Recorder) -> Result<()> {
         let p = params(io, self.relu);
-        let (shader, _) = kernels(io.x(0).shape.last());
+        let (shader, _) = variants::by_row_texels(r.target, io.x(0).shape.last(), &SHADERS);
         let bindings = [("x", io.x(0).view), ("y", io.y(0).view), ("largest", io.saved(0).view)];
         r.dispatch(shader, "max_pool2d_forward", &bindings, p, Grid::items(p.outputs as usize, 64, 1).no_loops());
         Ok(())
@@ -102,7 +97,7 @@ impl Op for MaxPool2d {
     fn backward(&self, io: &Io, r: &mut Recorder) -> Result<()> {
         let (Some(dy), Some(dx)) = (io.dy(0), io.dx(0)) else { return Ok(()) };
         let p = Params { accumulate: dx.accumulate.into(), ..params(io, self.relu) };
-        let (shader, _) = kernels(io.x(0).shape.last());
+        let (shader, _) = variants::by_row_texels(r.target, io.x(0).shape.last(), &SHADERS);
         let bindings = [("saved_largest", io.saved(0).view), ("grad_y", dy), ("grad_x", dx.view)];
         r.dispatch(
             shader,
@@ -176,5 +171,9 @@ fn cases() -> Vec<Case> {
     ]
 }
 
-pub(crate) const OP: Entry =
-    Entry { name: "max_pool2d", about: "2 x 2 max pooling, ReLU fused", shaders: &[&SHADER, &VEC4], cases };
+pub(crate) const OP: Entry = Entry {
+    name: "max_pool2d",
+    about: "2 x 2 max pooling, ReLU fused",
+    shaders: &[&SHADERS[0], &SHADERS[1], &SHADERS[2]],
+    cases,
+};

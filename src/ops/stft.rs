@@ -1,8 +1,8 @@
 //! Short-time Fourier transform of mono clips: magnitude or power.
 //!
 //! x (B, S) samples, y (B, T, n_fft / 2 + 1) = `|sum over j of w[j] x[t hop + first + j] e^(-2 pi i k j / n_fft)|^p`,
-//! p 1 or 2. The window w is Hann's of win_length samples; zeros fill it up to n_fft, where they cannot change a magnitude.
-//! Forward only.
+//! p 1 or 2. The window w is Hann's of win_length samples; zeros fill it up to n_fft, where they cannot change a
+//! magnitude. Forward only.
 
 use super::{Entry, variants};
 use crate::check::{Case, Input};

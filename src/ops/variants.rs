@@ -36,7 +36,19 @@ pub(super) fn filters(target: Target) -> Variant {
 
 /// The scalar or the vec4 variant for rows of `n`, and its vector width.
 pub(super) fn by_row(n: usize, scalar: &'static Shader, vec4: &'static Shader) -> (&'static Shader, usize) {
-    if n.is_multiple_of(4) { (vec4, 4) } else { (scalar, 1) }
+    let width = row_width(n);
+    (if width == 4 { vec4 } else { scalar }, width)
+}
+
+/// The vector width of these variants.
+pub(super) fn row_width(n: usize) -> usize {
+    if n.is_multiple_of(4) { 4 } else { 1 }
+}
+
+/// As [`by_row`], with the vec4 variant that reads textures where these are cheaper than storage buffers.
+pub(super) fn by_row_texels(target: Target, n: usize, shaders: &'static [Shader; 3]) -> (&'static Shader, usize) {
+    let [scalar, vec4, texels] = shaders;
+    by_row(n, scalar, if has_subgroup8(target) { texels } else { vec4 })
 }
 
 /// Invocations that work on a frame of the Fourier transform: where a subgroup is 8 lanes of a CPU, a barrier between
@@ -53,7 +65,7 @@ pub(super) enum Convolution {
     /// three).
     Subgroup8 { aligned: bool },
     /// Tiles of pixels with all taps of a 3 x 3 kernel, `width` output channels for an invocation: for inputs of one
-    /// channel (`single`) or a multiple of 4, if the weights of 8 `width` outputs fit in a uniform buffer.
+    /// channel (`single`) or a multiple of 4, up to 112: those with more have small images, which fill few tiles.
     Square3 { single: bool, width: usize },
     /// Each invocation computes a run of pixels: for few output channels, a multiple of 4, and kernels of up to 5 x 5.
     Runs { aligned: bool },
@@ -68,7 +80,6 @@ pub(super) fn convolution(target: Target, n: usize, c: usize, size: usize) -> Co
             let width = match n {
                 0..=8 => 1,
                 9..=16 => 2,
-                _ if c > 56 => 2,
                 _ => 4,
             };
             Convolution::Square3 { single: c == 1, width }

@@ -1,11 +1,13 @@
 //! The clips of a run, with the features that its model takes: read from an archive, or extracted from audio.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use crate::core::error::{Error, Result};
-use crate::data::{AudioSet, Dataset, features_npz, has_class_map, has_features};
+use crate::data::{AudioSet, Dataset, Mixer, Notes, features_npz, has_class_map, has_features};
 use crate::features::audio_files::{ExtractionJob, cache_folder, join};
 use crate::features::feature_config::FeatureConfig;
+use crate::features::front_end::FrontEnd;
 use crate::gpu::Gpu;
 use crate::nn::{self, FeatureKind};
 use crate::run::config::Config;
@@ -25,6 +27,8 @@ pub enum Labels {
 pub enum Loading<'a> {
     /// So many of the dataset's files are done.
     Files { done: usize, of: usize },
+    /// So many of the notes of mixtures are decoded.
+    Notes { done: usize, of: usize },
     /// A file that was skipped or is damaged: one line.
     Fault(&'a str),
 }
@@ -73,10 +77,59 @@ pub fn load_clips(
         data = data.with_validation_keys(keys)?;
     }
     if labels == Labels::Required {
+        if let Some(folder) = &config.mix {
+            let Some(mixer) = mixer(config, folder, &data, stop, progress)? else { return Ok(None) };
+            data.warnings.extend(mixer.notes().warnings.iter().cloned());
+            data.mixer = Some(Arc::new(mixer));
+        }
         data.check_splits()?;
         data.warnings.extend(unused_times(config, &data));
     }
     Ok(Some(data))
+}
+
+/// The mixer of the notes in `folder`; `None` if `stop` returned true.
+fn mixer(
+    config: &Config,
+    folder: &Path,
+    data: &Dataset,
+    stop: &dyn Fn() -> bool,
+    progress: &mut dyn FnMut(Loading),
+) -> Result<Option<Mixer>> {
+    let kind = config.kind()?;
+    features_of_mixtures(config)?;
+    let Some(notes) = Notes::load(folder, stop, &mut |done, of| progress(Loading::Notes { done, of }))? else {
+        return Ok(None);
+    };
+    let others: Vec<&str> =
+        notes.classes.iter().filter(|class| !data.classes.contains(class)).map(String::as_str).collect();
+    if !others.is_empty() {
+        let reason = format!("has notes of {}, which the dataset does not have", others.join(", "));
+        return Err(Error::data(folder, reason));
+    }
+    Mixer::new(notes, config.mix_seconds.unwrap_or(kind.window()), 0).map(Some)
+}
+
+/// How mixtures become the features of a model.
+///
+/// # Errors
+/// `Usage` if the front end that made the dataset's features is not known.
+pub(crate) fn features_of_mixtures(config: &Config) -> Result<FeatureConfig> {
+    let reason = "mixtures need the front end that made the dataset's features: give `front_end.weights`";
+    feature_config(config)?.ok_or_else(|| Error::Usage(reason.into()))
+}
+
+/// How sound becomes the features of a model; `None` if the front end that it needs is not known.
+fn feature_config(config: &Config) -> Result<Option<FeatureConfig>> {
+    let kind = config.kind()?;
+    if !nn::find(&config.model)?.needs_vggish() {
+        let scale = config.notes.unwrap_or_default().scale;
+        return Ok(Some(FeatureConfig { scale, ..FeatureConfig::of(kind) }));
+    }
+    // Log-mel patches do not depend on VGGish's weights.
+    let front_end = |front_end: &FrontEnd| kind.row().weights.is_some().then(|| front_end.clone());
+    let known = config.front_end.as_ref();
+    Ok(known.map(|of_run| FeatureConfig { front_end: front_end(of_run), ..FeatureConfig::of(kind) }))
 }
 
 /// The archive of features to use: the one in the settings; else, for models on embeddings, the dataset's own.
@@ -95,11 +148,7 @@ pub(crate) fn audio_of(config: &Config) -> Result<Option<(AudioSet, FeatureConfi
     if features_of(config, kind).is_some() || kind.row().published && has_features(&config.dataset) {
         return Ok(None);
     }
-    if !nn::find(&config.model)?.needs_vggish() {
-        let feature_config = FeatureConfig { scale: config.notes.unwrap_or_default().scale, ..FeatureConfig::of(kind) };
-        return Ok(Some((audio_set(config)?, feature_config)));
-    }
-    let Some(front_end) = &config.front_end else {
+    let Some(feature_config) = feature_config(config)? else {
         let reason = "has audio, but no features; extract them, or give VGGish weights \
                       (`front_end.weights` FILE or random)";
         return match audio_set(config) {
@@ -107,9 +156,7 @@ pub(crate) fn audio_of(config: &Config) -> Result<Option<(AudioSet, FeatureConfi
             Err(error) => Err(error),
         };
     };
-    // Log-mel patches do not depend on VGGish's weights.
-    let front_end = kind.row().weights.is_some().then(|| front_end.clone());
-    Ok(Some((audio_set(config)?, FeatureConfig { front_end, ..FeatureConfig::of(kind) })))
+    Ok(Some((audio_set(config)?, feature_config)))
 }
 
 /// Why the times of a dataset are not used in training, if that was not asked for.

@@ -140,6 +140,15 @@ pub struct Config {
     /// A table of the times of the dataset's labels.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub times: Option<PathBuf>,
+    /// A folder of isolated notes, of which mixtures are made to train on.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub mix: Option<PathBuf>,
+    /// Mixtures of an epoch; `None`: [`MIX_CLIPS`].
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub mix_clips: Option<usize>,
+    /// Seconds of a mixture; `None`: as long as an excerpt.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub mix_seconds: Option<f64>,
     /// Scale of features stored as floats, if their file does not record it; `None` for integers.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub feature_scale: Option<FeatureScale>,
@@ -159,6 +168,8 @@ pub struct Config {
 
 /// Default weight of the loss of instances.
 pub const STRONG_WEIGHT: f64 = 0.5;
+/// Default number of mixtures of an epoch.
+pub const MIX_CLIPS: usize = 2_000;
 /// Maximum number of seeds of a run.
 pub const MAX_SEEDS: usize = 1000;
 
@@ -224,6 +235,9 @@ impl Config {
             strong_weight: None,
             unlisted: None,
             times: None,
+            mix: None,
+            mix_clips: None,
+            mix_seconds: None,
             mixup_alpha: 0.2,
             select: protocol.select,
             patience: protocol.patience,
@@ -401,6 +415,12 @@ impl Config {
     pub(crate) fn weight_of_instances(&self, strong: bool) -> f64 {
         let usable = strong && self.augment.is_empty() && self.model().is_ok_and(|model| on_instances(model).is_none());
         if usable { self.strong_weight.unwrap_or(STRONG_WEIGHT) } else { 0.0 }
+    }
+
+    /// The numbers of mixtures of held-out notes, for validation, and of those to train on in an epoch.
+    pub(crate) fn mixtures(&self) -> [usize; 2] {
+        let clips = self.mix.as_ref().map_or(0, |_| self.mix_clips.unwrap_or(MIX_CLIPS));
+        [(clips as f64 * self.val_fraction).ceil() as usize, clips]
     }
 
     /// Input kind of the model.

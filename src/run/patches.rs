@@ -74,6 +74,7 @@ pub fn load_patches(
             spectrum: None,
         },
         strong: None,
+        mixer: None,
         train,
         validation: Some(validation),
         test: vec![],

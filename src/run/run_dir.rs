@@ -67,7 +67,10 @@ pub struct Environment {
     /// [`crate::data::Dataset::strong_fingerprint`], in hex.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub strong: Option<String>,
-    /// Clips per seed.
+    /// [`crate::data::Notes::fingerprint`] of the notes of mixtures, in hex.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub notes: Option<String>,
+    /// Clips per seed, without mixtures.
     pub train_clips: usize,
     pub val_clips: usize,
     pub test_clips: usize,
@@ -97,7 +100,9 @@ impl Environment {
 
     /// Whether a run can go on with these data.
     pub fn is_of(&self, data: &Dataset) -> bool {
-        self.has_splits_of(data) && self.strong == data.strong_fingerprint().map(hex)
+        self.has_splits_of(data)
+            && self.strong == data.strong_fingerprint().map(hex)
+            && self.notes == data.notes_fingerprint().map(hex)
     }
 }
 

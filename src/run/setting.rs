@@ -10,7 +10,7 @@ use toml::{Table, Value as Toml};
 
 use crate::core::error::{Error, Result};
 use crate::core::files::absolute;
-use crate::nn::Model;
+use crate::nn::{Model, is_objective};
 
 /// A training setting. Adding one takes an entry in `SETTINGS`, a field of `Config` and a default in `Config::of`;
 /// help, options, checks, and what it means for a resumed run or the dataset of a comparison are derived.
@@ -253,6 +253,11 @@ pub(crate) fn with_known_labels(model: &Model) -> Option<&'static str> {
 
 pub(crate) fn with_mixed_clips(model: &Model) -> Option<&'static str> {
     networks(model).or(model.single_label.then_some("is single-label, so clips cannot be mixed"))
+}
+
+pub(crate) fn on_mixtures(model: &Model) -> Option<&'static str> {
+    with_mixed_clips(model)
+        .or(is_objective(model).then_some("is an objective of pre-training and has sounds of its own"))
 }
 
 pub(crate) fn with_attention(model: &Model) -> Option<&'static str> {

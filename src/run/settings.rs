@@ -16,9 +16,9 @@ use crate::ops::attention_pool::Pooling;
 use crate::ops::masked_bce::{FocalAlpha, Loss, LossMean};
 use crate::run::augmentation::Augmentation;
 use crate::run::setting::{
-    self, Group, OnResume, Setting, Value, all, as_toml, networks, on_feature_maps, on_instances, on_log_mel, setting,
-    single_note, uses_vggish, with_attention, with_dropout, with_known_labels, with_mixed_clips, with_norm,
-    with_thresholds, with_width,
+    self, Group, OnResume, Setting, Value, all, as_toml, networks, on_feature_maps, on_instances, on_log_mel,
+    on_mixtures, setting, single_note, uses_vggish, with_attention, with_dropout, with_known_labels, with_mixed_clips,
+    with_norm, with_thresholds, with_width,
 };
 
 /// Maximum batch size.
@@ -269,6 +269,32 @@ pub const SETTINGS: &[Setting] = &[
         "Times of the dataset's labels, for `strong_weight`: a table of sample_key,instrument,start_s,end_s (seconds)",
     )
     .on_resume(OnResume::Moves),
+    setting(
+        "mix",
+        Group::Data,
+        Value::Path("NOTES"),
+        on_mixtures,
+        "Train on mixtures of isolated notes, too, new ones in each epoch: a folder of audio files for each class, as \
+         for wmic mix",
+    )
+    .on_resume(OnResume::Moves),
+    setting(
+        "mix_clips",
+        Group::Data,
+        Value::Count("N"),
+        on_mixtures,
+        "Mixtures of an epoch; as many more as `val_fraction` says, of held-out notes, are added to the validation \
+         clips [default: 2000]",
+    )
+    .within(Included(1.0), Included(100_000.0)),
+    setting(
+        "mix_seconds",
+        Group::Data,
+        Value::Number,
+        on_mixtures,
+        "Length of a mixture in seconds, 1 to 10 [default: 10]",
+    )
+    .within(Included(1.0), Included(10.0)),
     setting(
         "features",
         Group::Data,

@@ -6,6 +6,7 @@ mod front_ends;
 pub mod graphs;
 mod init;
 pub mod learner;
+mod mixtures;
 pub mod outline;
 pub mod session;
 pub mod trainer;

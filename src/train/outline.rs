@@ -55,18 +55,24 @@ impl Extent {
             warnings.push("one clip per file is assumed; the true number is known after decoding".into());
         }
         let dims = dims.fitted(gpu.max_binding());
-        Ok(Extent { dims, train: train.len(), val: val.len(), warnings })
+        Extent { dims, train: train.len(), val: val.len(), warnings }.with_mixtures(gpu, config)
     }
 
     /// Of the run with these settings on clips that are loaded.
     ///
     /// # Errors
-    /// As [`splits`].
+    /// As [`splits`]; `Limit` for mixtures that do not fit.
     pub fn of_clips(gpu: &Gpu, config: &Config, data: &Dataset) -> Result<Extent> {
         let dims = Dims::new(&data.features, data.classes.len(), gpu.max_binding());
         let (train, val) = splits(config, data)?.swap_remove(0);
         let dims = Dims { strong: data.strong.is_some(), ..dims };
-        Ok(Extent { dims, train: train.len(), val: val.len(), warnings: data.warnings.clone() })
+        Extent { dims, train: train.len(), val: val.len(), warnings: data.warnings.clone() }.with_mixtures(gpu, config)
+    }
+
+    fn with_mixtures(self, gpu: &Gpu, config: &Config) -> Result<Extent> {
+        let [held, clips] = config.mixtures();
+        let dims = self.dims.with_room(held + clips, gpu.max_binding())?;
+        Ok(Extent { dims, train: self.train + clips, val: self.val + held, ..self })
     }
 }
 

@@ -94,6 +94,7 @@ impl<'a> Session<'a> {
             data: hex(data.fingerprint()),
             splits: hex(data.splits_fingerprint()),
             strong: data.strong_fingerprint().map(hex),
+            notes: data.notes_fingerprint().map(hex),
             train_clips: train.len(),
             val_clips: val.len(),
             test_clips: data.test.len(),
@@ -236,6 +237,11 @@ impl<'a> Session<'a> {
 /// # Errors
 /// `Data` if the run was started with other data.
 pub(crate) fn same_data(run: &RunDir, started: &Environment, data: &Dataset) -> Result<()> {
+    if let (true, Some(mixer)) = (started.notes != data.notes_fingerprint().map(hex), &data.mixer) {
+        let run = run.path().display();
+        let reason = format!("are not the notes that {run} was started with, or have changed since");
+        return Err(Error::data(&mixer.notes().path, reason));
+    }
     match started.is_of(data) {
         true => Ok(()),
         false => {

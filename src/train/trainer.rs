@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use super::learner::{EpochSums, Learner};
+use super::mixtures::Mixtures;
 use super::{front_ends, init};
 use crate::core::error::{Error, Result};
 use crate::data::{Dataset, FeatureValues};
@@ -28,6 +29,8 @@ const SAVE_EVERY: Duration = Duration::from_secs(10);
 /// Progress events.
 #[non_exhaustive]
 pub enum Event<'a> {
+    /// Making the mixtures of an epoch: so many are done.
+    Mixtures { done: usize, of: usize },
     /// Some steps of an epoch are done.
     Step { done: usize, of: usize },
     /// Number of forests done, one for each seed and class.
@@ -59,6 +62,7 @@ pub struct Trainer<'a> {
     learner: Learner<'a>,
     progress: Progress,
     train_clips: usize,
+    mixtures: Option<Mixtures>,
 }
 
 impl<'a> Trainer<'a> {
@@ -71,11 +75,19 @@ impl<'a> Trainer<'a> {
         if nn::find(&config.model)?.single_label {
             data.check_single_label(&config.model)?;
         }
-        if config.strong_weight.is_some_and(|weight| weight > 0.0) && data.strong.is_none() {
+        if config.strong_weight.is_some_and(|weight| weight > 0.0) && data.strong.is_none() && config.mix.is_none() {
             return Err(Error::data(&data.path, "has no labels with times, which `strong_weight` needs (see `times`)"));
         }
-        let dataset = DeviceDataset::of_dataset(gpu, data)?;
-        let splits = splits(config, data)?;
+        let [held, mixed] = config.mixtures();
+        let dataset = DeviceDataset::with_room(gpu, data, held + mixed)?;
+        let mut splits = splits(config, data)?;
+        let mixtures = Mixtures::new(gpu, config, data, &dataset)?;
+        for (train, val) in splits.iter_mut().filter(|_| mixtures.is_some()) {
+            let first = data.keys.len() as u32;
+            let (last_held, last) = (first + held as u32, first + (held + mixed) as u32);
+            val.extend(first..last_held);
+            train.extend(last_held..last);
+        }
         let mut frozen = network::frozen(gpu, config)?;
         frozen.extend(pretraining::words(gpu, data)?);
         let mut learner = Learner::new(gpu, config, &dataset, &frozen, &splits, Order::Shuffled)?;
@@ -113,6 +125,7 @@ impl<'a> Trainer<'a> {
             learner,
             progress: Progress::default(),
             train_clips: splits[0].0.len(),
+            mixtures,
         })
     }
 
@@ -161,6 +174,14 @@ impl<'a> Trainer<'a> {
         let mut saved = Instant::now();
         while self.progress.epochs < self.config.epochs && !self.all_stopped() {
             let start = Instant::now();
+            if let Some(mixtures) = &mut self.mixtures
+                && !mixtures.prepare(self.progress.epochs, stop, &mut |done, of| {
+                    progress(Event::Mixtures { done, of });
+                })?
+            {
+                self.save(run)?;
+                return Ok(End::Interrupted);
+            }
             let first = self.learner.steps_done();
             let of = self.learner.steps_per_epoch();
             let complete = self.learner.train(stop, &mut |done| {

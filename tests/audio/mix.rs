@@ -4,12 +4,20 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use assert_cmd::Command;
+use half::f16;
 use predicates::prelude::*;
 use predicates::str::contains;
-use wmic::audio::{Depth, decode, write_wav};
-use wmic::data::{AudioSet, Mixer, Mixture, Notes, Part};
+use wmic::audio::{Clip, Depth, decode, write_wav};
+use wmic::data::{AudioSet, FeatureValues, Mixer, Mixture, Notes, Part};
+use wmic::features::feature_config::FeatureConfig;
+use wmic::features::runner::FrontEndRunner;
+use wmic::nn::front_ends::kind::SpectrogramFrames;
+use wmic::run::clips::{Labels, load_clips};
+use wmic::train::trainer::Trainer;
+use wmic::{Config, End, Event, Gpu, RunDir, Session};
 
 use crate::synth::{contents, rows};
 
@@ -162,4 +170,78 @@ fn bad_notes_are_one_line() {
         assert!(String::from_utf8_lossy(&said.get_output().stderr).contains(&line), "{line}");
     }
     mix(&notes, &dir.path().join("other"), &["--seconds", "0.5"]).code(2).stderr(contains("1 to 60 are allowed"));
+}
+
+/// Trains with a mixer of the notes of the dataset, interrupted after the first epoch and not.
+#[test]
+fn training_has_new_mixtures_in_each_epoch_the_same_in_a_resumed_run() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = |name: &str| dir.path().join(name);
+    mix(NOTES.path(), &at("set"), &["--clips", "20", "--seconds", "1"]).success();
+    let settings =
+        "epochs = 2\nbatch = 8\nmix_clips = 12\nmix_seconds = 1.0\n[front_end]\nweights = 'random'\nwidth = '1/8'";
+    let mut config = Config::of_table("att", &at("set"), settings.parse().unwrap()).unwrap();
+    (config.mix, config.cache) = (Some(NOTES.path().into()), Some(at("cache")));
+    let gpu = Gpu::open(None).unwrap();
+    let data = load_clips(&gpu, &mut config, Labels::Required, &|| false, &mut |_| {}).unwrap().unwrap();
+
+    let session = Session::begin(&gpu, &config, &data, &at("run"), false).unwrap();
+    assert_eq!(session.steps_per_epoch(), 4, "15 clips and 12 mixtures");
+    drop(session);
+    let run = RunDir::reopen(&at("run")).unwrap();
+    let stop = AtomicBool::new(false);
+    let mut until_stopped = |event: Event| {
+        if let Event::Epoch { .. } = event {
+            stop.store(true, Ordering::Relaxed);
+        }
+    };
+    let mut part = Trainer::new(&gpu, &config, &data).unwrap();
+    let end = part.train(&run, &|| stop.load(Ordering::Relaxed), &mut until_stopped);
+    assert_eq!(end.unwrap(), End::Interrupted);
+    let mut part = Trainer::new(&gpu, &config, &data).unwrap();
+    part.resume(&run).unwrap();
+    assert_eq!(part.epochs_done(), 1);
+    assert_eq!(part.train(&run, &|| false, &mut |_| {}).unwrap(), End::Finished);
+    let mut whole = Trainer::new(&gpu, &config, &data).unwrap();
+    assert_eq!(whole.train(&run, &|| false, &mut |_| {}).unwrap(), End::Finished);
+    assert!(part.history() == whole.history() && part.best_weights().unwrap() == whole.best_weights().unwrap());
+
+    // On the GPU: the dataset, two held-out mixtures, and the last epoch's twelve.
+    let mixer = data.mixer.as_ref().unwrap();
+    let held = (0..2).map(|i| mixer.mixture(Part::Test, 1, i));
+    let mixtures: Vec<Mixture> = held.chain((0..12).map(|i| mixer.mixture(Part::Train, 2, i))).collect();
+    let mut feature_config =
+        FeatureConfig { front_end: config.front_end.clone(), ..FeatureConfig::of(config.kind().unwrap()) };
+    let weights = feature_config.load().unwrap();
+    let runner = FrontEndRunner::new(&gpu, &feature_config, weights.as_ref(), SpectrogramFrames::None).unwrap();
+    let buffers = whole.dataset().named();
+    let [features, lengths, labels] = [0, 1, 2].map(|i| gpu.read::<u32>(&buffers[i].1).unwrap());
+    let (n, k) = (data.keys.len(), data.classes.len());
+    assert_eq!(lengths[n..], [1; 14]);
+    for (i, mixture) in mixtures.iter().enumerate() {
+        let present: BTreeSet<usize> = mixture.instruments.iter().map(|of| of.0).collect();
+        let codes: Vec<u32> = (0..k).map(|class| 1 + u32::from(present.contains(&class))).collect();
+        assert_eq!(labels[(n + i) * k..][..k], codes, "mixture {i}");
+        let mut clip = Clip { sr: SR, samples: mixture.samples.clone() };
+        clip.normalise_peak();
+        let expected = runner.features(&runner.extractor.run(&[&clip.samples]).unwrap()).unwrap();
+        let FeatureValues::F32(expected) = &expected.values else { panic!("floats expected") };
+        let each = expected.len() / 2;
+        let halves = features[(n + i) * each..][..each].iter().flat_map(|word| [*word as u16, (*word >> 16) as u16]);
+        let values: Vec<f32> = halves.map(|bits| f16::from_bits(bits).to_f32()).collect();
+        assert!(values == expected[..], "mixture {i}");
+    }
+
+    let train = |options: &[&str]| {
+        Command::cargo_bin("wmic").unwrap().arg("train").arg(at("set")).args(options).assert().code(2).stdout("")
+    };
+    train(&["--mix-clips", "9"]).stderr(contains("--mix-clips needs --mix"));
+    note(&at("others/drums/a.wav"), 1);
+    note(&at("others/drums/b.wav"), 2);
+    note(&at("others/flute/a.wav"), 3);
+    note(&at("others/flute/b.wav"), 4);
+    let (others, cache) = (at("others"), at("cache"));
+    let [others, cache] = [&others, &cache].map(|path| path.to_str().unwrap());
+    let known = ["--frontend-weights", "random", "--width", "1/8", "--cache", cache, "--mix", others];
+    train(&known).stderr(contains("has notes of flute, which the dataset does not have"));
 }

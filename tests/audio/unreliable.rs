@@ -66,6 +66,7 @@ fn fitted(gpu: &Gpu, model: &str) -> (Trained, FrontEndRunner) {
         targets: vec![0.0; 64 * 20],
         observed: vec![false; 64 * 20],
         strong: None,
+        mixer: None,
         train: (0..52).collect(),
         validation: Some((52..64).collect()),
         test: vec![],

@@ -287,6 +287,7 @@ fn single_label() -> Comparison {
         targets: targets.data().to_vec(),
         observed: observed.data().to_vec(),
         strong: None,
+        mixer: None,
         train: vec![],
         validation: None,
         test: (0..n as u32).collect(),

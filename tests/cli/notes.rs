@@ -428,6 +428,7 @@ fn noise(clips: usize) -> Dataset {
         targets: (0..clips * classes).map(|i| f32::from(u8::from(i / classes % classes == i % classes))).collect(),
         observed: vec![true; clips * classes],
         strong: None,
+        mixer: None,
         train: (0..clips as u32).collect(),
         validation: None,
         test: vec![],

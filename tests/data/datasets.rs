@@ -1374,6 +1374,7 @@ fn single_label_models_take_only_single_label_data() {
         targets: vec![1.0, 0.0, 0.0, 1.0],
         observed: vec![true; 4],
         strong: None,
+        mixer: None,
         train: vec![0],
         validation: None,
         test: vec![1],

@@ -62,6 +62,7 @@ fn dataset(input: FeatureKind, salt: u32) -> Dataset {
         targets: (0..clips * CLASSES).map(target).collect(),
         observed: vec![true; clips * CLASSES],
         strong: None,
+        mixer: None,
         train: (0..CLIPS as u32).collect(),
         validation: None,
         test: vec![],

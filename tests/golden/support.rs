@@ -52,6 +52,7 @@ pub fn dataset(features: Features, classes: usize) -> Dataset {
         targets: entries().map(|i| f32::from(frac(i, 1001) < 0.4)).collect(),
         observed: entries().map(|i| frac(i, 1002) < 0.3).collect(),
         strong: None,
+        mixer: None,
         train: (0..clips as u32).collect(),
         validation: None,
         test: vec![],

@@ -53,6 +53,7 @@ fn run_dir(dir: &Path, config: &Config) -> RunDir {
         data: "test".into(),
         splits: String::new(),
         strong: None,
+        notes: None,
         train_clips: 0,
         val_clips: 0,
         test_clips: 0,

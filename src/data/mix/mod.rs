@@ -12,6 +12,7 @@ mod notes;
 mod recipe;
 mod render;
 
+use std::fmt;
 use std::fs;
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
@@ -23,7 +24,7 @@ use crate::core::error::{Error, Result};
 use crate::core::files::write_dir_atomic;
 use crate::core::parallel::map_on_all_cores;
 use crate::core::random::Counter;
-use notes::SR;
+pub(crate) use notes::SR;
 pub use notes::{Notes, Part};
 use recipe::Recipe;
 use render::{HOP, Renderer};
@@ -42,6 +43,21 @@ pub struct Mixer {
     renderer: Renderer,
     seed: u64,
     seconds: f64,
+    fingerprint: u64,
+}
+
+impl PartialEq for Mixer {
+    fn eq(&self, other: &Mixer) -> bool {
+        let all = |mixer: &Mixer| (mixer.fingerprint, mixer.seed, mixer.seconds.to_bits());
+        all(self) == all(other)
+    }
+}
+
+impl fmt::Debug for Mixer {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        let Mixer { seed, seconds, .. } = self;
+        f.debug_struct("Mixer").field("seed", seed).field("seconds", seconds).finish_non_exhaustive()
+    }
 }
 
 /// Several instruments at once.
@@ -65,11 +81,17 @@ impl Mixer {
     pub fn new(notes: Notes, seconds: f64, seed: u64) -> Result<Mixer> {
         check_seconds(seconds)?;
         let samples = (seconds * f64::from(SR)).round() as usize;
-        Ok(Mixer { recipe: Recipe::new(&notes, samples), renderer: Renderer::new(samples), notes, seed, seconds })
+        let (recipe, renderer) = (Recipe::new(&notes, samples), Renderer::new(samples));
+        Ok(Mixer { recipe, renderer, fingerprint: notes.fingerprint(), notes, seed, seconds })
     }
 
     pub fn notes(&self) -> &Notes {
         &self.notes
+    }
+
+    /// Fingerprint of the notes.
+    pub(crate) fn fingerprint(&self) -> u64 {
+        self.fingerprint
     }
 
     /// Mixture `index` of an epoch.

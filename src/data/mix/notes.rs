@@ -5,8 +5,9 @@ use std::path::{Path, PathBuf};
 
 use crate::audio::{AudioFormat, Item, Windowing, ingest};
 use crate::core::error::{Error, Result};
-use crate::data::audio_set::of_folders;
-use crate::data::labels::examples;
+use crate::core::hash::Fingerprint;
+use crate::data::class_folders::ClassFolders;
+use crate::data::names::examples;
 
 /// Sample rate of notes and mixtures, Hz.
 pub const SR: u32 = 16_000;
@@ -82,15 +83,14 @@ impl Notes {
     /// `Data` for a folder without two classes, a class with fewer than two notes that can be used, and notes of more
     /// than 18 hours; `Io` for what cannot be read.
     pub fn load(path: &Path, stop: &dyn Fn() -> bool, progress: &mut dyn FnMut(usize, usize)) -> Result<Option<Notes>> {
-        let set = of_folders(path, "")?;
-        let (classes, k, all) = (set.classes, set.targets.len() / set.keys.len(), set.files.len());
-        let of_file: Vec<usize> =
-            set.targets.chunks(k).map(|row| row.iter().position(|y| *y > 0.5).expect("a class each")).collect();
+        let ClassFolders { classes, keys, files, mut warnings } = ClassFolders::read(path, "")?;
+        let all = files.len();
+        let (of_file, files): (Vec<usize>, Vec<PathBuf>) = files.into_iter().unzip();
         let format = AudioFormat { sr: SR, normalised: true, whole: false };
         let windowing = Windowing { window: LONGEST, hop: None, format, align_last: false };
         let (mut notes, mut undecoded, mut silent, mut short, mut total) = (vec![], vec![], vec![], vec![], 0);
-        for (i, item) in ingest(set.files, windowing)? {
-            let key = || set.keys[i].clone();
+        for (i, item) in ingest(files, windowing)? {
+            let key = || keys[i].clone();
             match item {
                 Item::Excerpt(excerpt) => match trimmed(&excerpt.samples).filter(|_| excerpt.scale >= SILENT) {
                     None => silent.push(key()),
@@ -112,7 +112,6 @@ impl Notes {
             }
             progress(i + 1, all);
         }
-        let mut warnings = set.warnings;
         for (keys, what) in
             [(undecoded, "cannot be decoded"), (silent, "are silent"), (short, "are shorter than 50 ms")]
         {
@@ -135,6 +134,17 @@ impl Notes {
             hold_out(&mut notes, class);
         }
         Ok(Some(Notes { path: path.into(), classes, warnings, notes }))
+    }
+
+    /// Fingerprint of the notes: their classes, files and sound.
+    pub fn fingerprint(&self) -> u64 {
+        let mut fingerprint = Fingerprint::default();
+        self.classes.iter().for_each(|name| fingerprint.mix_bytes(name.as_bytes()));
+        for note in &self.notes {
+            fingerprint.mix_bytes(note.key.as_bytes());
+            fingerprint.mix_bytes(bytemuck::cast_slice(&note.samples));
+        }
+        fingerprint.finish()
     }
 
     /// Number of notes.

@@ -5,7 +5,7 @@ use super::times::Times;
 use super::{table, tracks};
 use crate::audio::{audio_files_in, is_audio};
 use crate::core::error::{Error, Result};
-use crate::data::labels::examples;
+use crate::data::names::examples;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::fs;
 use std::path::{Path, PathBuf};

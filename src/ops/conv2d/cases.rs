@@ -37,6 +37,7 @@ pub(super) fn cases() -> Vec<Case> {
         case("one channel to few", [2, 5, 11, 1], 8, 3),
         case("three channels", [2, 6, 8, 3], 12, 5),
         case("three channels to many", [2, 5, 6, 3], 20, 3),
+        case("eight channels to 12", [2, 5, 9, 8], 12, 3),
         case("many channels", [2, 5, 9, 60], 20, 3),
         case("ragged channels", [2, 7, 5, 17], 33, 3),
         case("ragged vec4", [3, 7, 5, 36], 44, 3),
@@ -82,32 +83,30 @@ pub(super) fn cases() -> Vec<Case> {
         let [_, _, width, c] = x;
         cases.push(relu_case(&format!("{size}x{size}, {width} columns, {c} to {n}, ReLU"), x, n, size));
     }
-    for (name, x, n) in [
+    let aacnn = [
         ("AACNN, first, width 1/8", [2, 87, 252, 1], 4),
         ("AACNN, second, width 1/8", [2, 87, 252, 4], 4),
         ("AACNN, fourth, width 1/8", [4, 44, 126, 8], 8),
         ("AACNN, sixth, width 1/8", [4, 22, 63, 16], 16),
-    ] {
-        let mut case = case(name, x, n, 5).bench();
-        if x[3] == 1 {
-            case.inputs[0].kind = InputRole::Data; // spectrograms, which take no gradient
-        }
-        cases.push(case);
-    }
-    for (name, x, n) in [
+    ];
+    let vggish = [
         ("first, width 1/4", [4, 96, 64, 1], 16),
         ("first, width 1", [4, 96, 64, 1], 64),
+        ("second, width 1/8", [4, 48, 32, 8], 16),
         ("second, width 1/4", [4, 48, 32, 16], 32),
         ("second, width 1", [1, 48, 32, 64], 128),
         ("third, width 1/4", [4, 24, 16, 32], 64),
         ("fifth, width 1/4", [4, 12, 8, 64], 128),
         ("last, width 1", [2, 6, 4, 512], 512),
-    ] {
-        let mut case = relu_case(name, x, n, 3).bench();
-        if x[3] == 1 {
-            case.inputs[0].kind = InputRole::Data; // spectrograms, which take no gradient
+    ];
+    let aacnn = aacnn.map(|(name, x, n)| case(name, x, n, 5));
+    let vggish = vggish.map(|(name, x, n)| relu_case(name, x, n, 3));
+    for mut case in aacnn.into_iter().chain(vggish) {
+        let x = &mut case.inputs[0];
+        if x.spec.shape.last() == 1 {
+            x.kind = InputRole::Data; // spectrograms, which take no gradient
         }
-        cases.push(case);
+        cases.push(case.bench());
     }
     cases
 }

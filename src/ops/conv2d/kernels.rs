@@ -9,25 +9,29 @@ use crate::ops::relu_gradient::relu_gradient;
 use crate::ops::variants::{self, Convolution};
 
 pub(super) static SHADER: Shader = shader!("conv2d.wgsl", "shared/conv2d.wgsl");
-pub(super) static SUBGROUP8: Shader = shader!("software8/conv2d.wgsl", "shared/conv2d.wgsl", "software8/product.wgsl");
-pub(super) static UNALIGNED: Shader = SUBGROUP8.with(&["SCALAR_INPUT"]);
-static SQUARE3: Shader = shader!("software8/conv2d_3x3.wgsl", "shared/conv2d.wgsl");
+pub(super) static SUBGROUP8: Shader = shader!("software8/conv2d.wgsl", "shared/conv2d.wgsl", "software8/product.wgsl")
+    .with_textures(&["x", "weights", "grad_y"]);
+pub(super) static UNALIGNED: Shader = SUBGROUP8.with(&["SCALAR_INPUT"]).with_textures(&["weights", "grad_y"]);
+static SQUARE3: Shader =
+    shader!("software8/conv2d_3x3.wgsl", "shared/conv2d.wgsl").with_textures(&["x", "weights", "grad_y"]);
+static SQUARE3_FIRST: Shader = SQUARE3.with_textures(&["weights", "grad_y"]);
 /// By the width of the output: 1, 2, 4.
 pub(super) static SQUARE3_ALIGNED: [Shader; 3] =
     [SQUARE3.with(&["SCALAR_OUTPUT"]), SQUARE3.with(&["VEC2_OUTPUT"]), SQUARE3];
 pub(super) static SQUARE3_SINGLE: [Shader; 3] = [
-    SQUARE3.with(&["SCALAR_INPUT", "SCALAR_OUTPUT"]),
-    SQUARE3.with(&["SCALAR_INPUT", "VEC2_OUTPUT"]),
-    SQUARE3.with(&["SCALAR_INPUT"]),
+    SQUARE3_FIRST.with(&["SCALAR_INPUT", "SCALAR_OUTPUT"]),
+    SQUARE3_FIRST.with(&["SCALAR_INPUT", "VEC2_OUTPUT"]),
+    SQUARE3_FIRST.with(&["SCALAR_INPUT"]),
 ];
-pub(super) static RUNS: Shader = shader!("software8/conv2d_runs.wgsl", "shared/conv2d.wgsl");
-pub(super) static RUNS_UNALIGNED: Shader = RUNS.with(&["SCALAR_INPUT"]);
+pub(super) static RUNS: Shader =
+    shader!("software8/conv2d_runs.wgsl", "shared/conv2d.wgsl").with_textures(&["x", "weights", "grad_y"]);
+pub(super) static RUNS_UNALIGNED: Shader = RUNS.with(&["SCALAR_INPUT"]).with_textures(&["weights", "grad_y"]);
 
 params! {
     struct Params {
         m: u32, height: u32, width: u32, c: u32, n: u32, size: u32, depth: u32,
         x_stride: u32, w_stride: u32, b_stride: u32,
-        has_bias: u32, relu: u32, transposed: u32, accumulate: u32, slices: u32, replica: u32, panel: u32,
+        has_bias: u32, relu: u32, transposed: u32, accumulate: u32, slices: u32,
     }
 }
 
@@ -39,8 +43,6 @@ const LANES: usize = 8;
 const RUN: usize = 8;
 /// Tiles of pixels for a workgroup of the kernels of 3 x 3.
 const TILES: usize = 16;
-/// Elements of a panel of weights in a uniform buffer (see `software8/conv2d_3x3.wgsl`), 64 KiB.
-const PANEL: usize = 16_384;
 /// The weight gradient is summed over the rows of all images in as many slices as give about this many workgroups ...
 const GROUPS: usize = 256;
 /// ... and at most this many.
@@ -111,8 +113,9 @@ impl Dims {
 
     /// Elements of the packed weights, whatever the variant.
     fn packed(&self) -> usize {
-        let panels = if self.size == 3 { self.n.div_ceil(16) } else { 0 };
-        (self.n * self.depth().max(self.column_depth() * self.size)).max(panels * PANEL)
+        // Kernels of 3 x 3 pack their rows, or those of four channels, for up to 32 outputs at a time.
+        let square3 = if self.size == 3 { self.n.next_multiple_of(32) * 9 * self.c.next_multiple_of(4) } else { 0 };
+        (self.n * self.depth().max(self.column_depth() * self.size)).max(square3)
     }
 
     fn slices(&self) -> usize {
@@ -185,8 +188,6 @@ impl Dims {
             transposed: 0,
             accumulate: 0,
             slices: 1,
-            replica: 0,
-            panel: 0,
         }
     }
 }
@@ -234,14 +235,9 @@ fn convolve(
             dispatch(&bindings, p, Grid::folded(runs * (d.n / 4), replicas));
         }
         Convolution::Square3 { width, .. } => {
-            let panels = d.n.div_ceil(LANES * width);
-            for i in 0..replicas * panels {
-                let (replica, panel, slices) = ((i / panels) as u32, (i % panels) as u32, d.pixel_parts() as u32);
-                let mut bindings = bindings;
-                bindings[1].1.offset += i * PANEL;
-                bindings[1].1.len = PANEL;
-                dispatch(&bindings, Params { replica, panel, slices, ..p }, Grid::folded(d.pixel_parts(), 1));
-            }
+            let parts = d.pixel_parts();
+            let grid = Grid::folded(parts * d.n.div_ceil(LANES * width), replicas);
+            dispatch(&bindings, Params { slices: parts as u32, ..p }, grid);
         }
         _ => dispatch(&bindings, p, tiles(d.pixels(), d.n, replicas)),
     }

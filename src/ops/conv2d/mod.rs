@@ -30,8 +30,9 @@ pub(crate) const OP: Entry = Entry {
         &SQUARE3_SINGLE[0],
         &SQUARE3_SINGLE[1],
         &SQUARE3_SINGLE[2],
-        &relu_gradient::SHADER,
-        &relu_gradient::VEC4,
+        &relu_gradient::SHADERS[0],
+        &relu_gradient::SHADERS[1],
+        &relu_gradient::SHADERS[2],
     ],
     cases: cases::cases,
 };
