@@ -137,9 +137,10 @@ fn ten_steps_of_cnn_att_follow_pytorch() {
         assert_close(&format!("{name}, after"), &after, &golden.tensor(&format!("{name}.after")), relative);
     };
     let sgd = Config { optimiser: Optimiser::Sgd, schedule: Schedule::Constant, lr: 0.01, ..config() };
-    steps("sgd", sgd, 1e-5);
-    // Some values are within rounding of a kink of ReLU or of a tie in a pool. Adam's first steps have the sign of even
-    // the smallest gradients: PyTorch's own f32 is up to 2e-4 from its f64, depending on the learning rate.
+    // Some values are within rounding of a kink of ReLU or of a tie in a pool: PyTorch's own f32 is up to 5e-5 from its
+    // f64, depending on the learning rate. With Adam, whose first steps have the sign of even the smallest gradients,
+    // up to 2e-4.
+    steps("sgd", sgd, 1e-4);
     steps("cycle", Config { lr: 5e-4, ..config() }, 5e-4);
 }
 
