@@ -45,6 +45,7 @@ pub mod reward;
 pub mod sample;
 pub mod sgd;
 pub mod softmax;
+pub mod spec_augment;
 pub mod squared_error;
 pub mod standardise;
 pub mod stft;
@@ -79,6 +80,7 @@ pub const OPS: &[Entry] = &[
     instance_labels::OP,
     mixup::OP,
     concat::OP,
+    spec_augment::OP,
     linear::OP,
     conv2d::OP,
     conv_max::OP,

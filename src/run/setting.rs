@@ -276,6 +276,10 @@ pub(crate) fn with_norm(model: &Model) -> Option<&'static str> {
     model.protocol.norm.is_none().then_some("has no choice of normalisation")
 }
 
+pub(crate) fn on_log_mel(model: &Model) -> Option<&'static str> {
+    model.protocol.spec_augment.is_none().then_some("does not take log-mel patches")
+}
+
 pub(crate) fn uses_vggish(model: &Model) -> Option<&'static str> {
     (!model.needs_vggish()).then_some("does not use VGGish")
 }

@@ -1,7 +1,7 @@
 //! Validation of settings, individually and together.
 
 use crate::core::error::{Error, Result};
-use crate::nn::model::ATTENTION;
+use crate::nn::model::{ATTENTION, Schedule};
 use crate::nn::models::pretraining::{DENOISE_ADD, DENOISE_MUL, TEXTUAL};
 use crate::nn::{self, Optimiser};
 use crate::ops::masked_bce::Loss;
@@ -173,6 +173,9 @@ impl Config {
         }
         if self.optimiser == Optimiser::Adagrad && self.weight_decay != 0.0 {
             return Err(Error::Usage("adagrad has no weight decay here: `weight_decay` 0, or `optimiser` adam".into()));
+        }
+        if self.schedule == Schedule::OneCycle && self.optimiser.moments() != 2 {
+            return Err(Error::Usage("the one-cycle `schedule` needs `optimiser` adam or adamw".into()));
         }
         Ok(())
     }

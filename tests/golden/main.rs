@@ -4,6 +4,7 @@ mod aacnn;
 mod attention;
 mod audio;
 mod augment;
+mod cnn_att;
 mod conv;
 mod loss;
 mod models;
