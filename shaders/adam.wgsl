@@ -1,4 +1,5 @@
-// One step of Adam for all parameters of all replicas, in place.
+// One step of Adam or AdamW for all parameters of all replicas, in place.
+#import cis
 #import grid
 
 struct Params {
@@ -9,8 +10,11 @@ struct Params {
     v_stride: u32,
     clock_stride: u32,
     first_replica: u32, // first replica of the bound arenas
-    lr: f32,
-    weight_decay: f32,
+    lr: f32,           // of a cycle: its maximum
+    l2: f32,           // times w is added to the gradient
+    decay: f32,        // decoupled from the gradient
+    steps: u32,        // of a cycle of the learning rate; 0: it is constant
+    warmup: u32,       // its step with the maximum
     one_minus_beta1: f32,
     one_minus_beta2: f32,
     ln_beta1: f32,
@@ -40,6 +44,19 @@ fn towards(v: vec4<f32>, goal: vec4<f32>, fraction: f32) -> vec4<f32> {
     return v + fraction * (goal - v);
 }
 
+// Between `first` and `last`, after k of n steps along half a cosine.
+fn half_cosine(first: f32, last: f32, k: u32, n: u32) -> f32 {
+    return last + 0.5 * (first - last) * (1.0 + cis(k, 2u * n).x);
+}
+
+// The learning rate after `done` steps.
+fn learning_rate(done: u32) -> f32 {
+    if p.steps == 0u { return p.lr; }
+    let k = min(done, p.steps - 1u);
+    if k < p.warmup { return p.lr * half_cosine(0.04, 1.0, k, p.warmup); }
+    return p.lr * half_cosine(1.0, 4e-6, k - p.warmup, max(p.steps - 1u - p.warmup, 1u));
+}
+
 @compute @workgroup_size(64)
 fn adam_forward(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) count: vec3<u32>,
                 @builtin(local_invocation_index) local_index: u32) {
@@ -48,14 +65,16 @@ fn adam_forward(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) c
     let at_w = id.z * p.w_stride + i;
     let at_m = id.z * p.m_stride + i;
     let at_v = id.z * p.v_stride + i;
-    let t = f32(clock[(p.first_replica + id.z) * p.clock_stride].z + 1u);
+    let done = clock[(p.first_replica + id.z) * p.clock_stride].z;
+    let t = f32(done + 1u);
+    let lr = learning_rate(done);
     let correction1 = one_minus_exp(t * p.ln_beta1);
     let correction2 = one_minus_exp(t * p.ln_beta2);
     let old = w[at_w];
-    let slope = grad[id.z * p.grad_stride + i] + p.weight_decay * old;
+    let slope = grad[id.z * p.grad_stride + i] + p.l2 * old;
     let mean = towards(m[at_m], slope, p.one_minus_beta1);
     let square = towards(v[at_v], slope * slope, p.one_minus_beta2);
     m[at_m] = mean;
     v[at_v] = square;
-    w[at_w] = old - p.lr / correction1 * mean / (sqrt(square) / sqrt(correction2) + p.eps);
+    w[at_w] = old * (1.0 - lr * p.decay) - lr / correction1 * mean / (sqrt(square) / sqrt(correction2) + p.eps);
 }

@@ -1,4 +1,4 @@
-// Batch norm over the valid rows (b, t), t < lengths[b], of x (B, T, F):
+// Batch norm over the valid rows (b, t), t < each lengths[b], of x (B, T, F):
 //
 //   forward    y = f(gamma (x - mean) rstd + beta), f nothing, or dropout of ReLU; 0 in padding
 //   backward   g = grad_y f'; grad_beta = sum g; grad_gamma = sum g xhat; grad_x = gamma rstd (g - (grad_beta + xhat
@@ -19,7 +19,8 @@ struct Params {
     mean: Place,
     variance: Place,
     rows: u32,       // B T
-    t: u32,          // T
+    t: u32,          // T, rows of a clip
+    each: u32,       // rows of an instance
     f: u32,          // F in Values
     slice_rows: u32, // rows of a slice
     slices: u32,     // slices that cover all rows
@@ -62,7 +63,7 @@ fn slice_end(first: u32) -> u32 { return min(first + p.slice_rows, p.rows); }
 // The end of the valid rows of the clip that `row` belongs to, and of the clip itself.
 fn clip_ends(replica: u32, row: u32) -> vec2<u32> {
     let b = row / p.t;
-    return vec2(b * p.t + min(lengths[replica * p.lengths_stride + b], p.t), (b + 1u) * p.t);
+    return vec2(b * p.t + min(lengths[replica * p.lengths_stride + b] * p.each, p.t), (b + 1u) * p.t);
 }
 
 // Count, mean and sum of squared deviations of some rows.

@@ -1,7 +1,7 @@
 // Sums a spectrogram into bands, on a linear or logarithmic scale.
 //
-//   forward    v = sum over bins k of band m of weights x;  y (..., M) = v, ln(v + offset), or 10 log10(max(v, offset))
-//   - level
+//   forward    v = sum over bins k of band m of weights x;  y (..., M) = v, factor ln(v + offset) - level, or
+//              factor ln(max(v, offset)) - level
 //
 // A band covers consecutive bins; the weights are packed one band after the other.
 #import grid
@@ -13,9 +13,10 @@ struct Params {
     bins: u32,
     bands: u32,
     x_stride: u32,       // elements between replicas
-    scale: u32,          // 0 linear, 1 ln, 2 dB
+    scale: u32,          // 0 linear, 1 logarithm with an offset, 2 dB
     offset: f32,
-    level: f32,          // dB of the reference
+    factor: f32,         // of the logarithm
+    level: f32,          // of dB, that of the reference
 }
 
 struct Band {
@@ -34,8 +35,8 @@ const WORKGROUP_SIZE = 64u;
 const ROWS = 4u;
 
 fn scaled(v: f32) -> f32 {
-    if p.scale == 1u { return log(v + p.offset); }
-    if p.scale == 2u { return 4.3429448190325175 * log(max(v, p.offset)) - p.level; }
+    if p.scale == 1u { return p.factor * log(v + p.offset) - p.level; }
+    if p.scale == 2u { return p.factor * log(max(v, p.offset)) - p.level; }
     return v;
 }
 

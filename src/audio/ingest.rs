@@ -41,10 +41,20 @@ pub struct Windowing {
 pub struct AudioFormat {
     /// Sample rate, Hz.
     pub sr: u32,
-    /// Scaled to a peak of 1, unless silent.
-    pub normalised: bool,
+    pub level: Level,
     /// Only complete excerpts: the rest at the end, and recordings shorter than an excerpt, are skipped.
     pub whole: bool,
+}
+
+/// The level of an excerpt. Silence stays silent.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Level {
+    /// The recording's own.
+    Original,
+    /// A peak of 1, at the recording's own rate.
+    Peak,
+    /// This RMS, clipped to +-1.
+    Rms(f32),
 }
 
 /// An excerpt of a recording.
@@ -239,15 +249,19 @@ fn cut_windows(
     let excerpt = |start: f64, samples: &[f32]| -> Result<Excerpt> {
         let mut clip = Clip { sr, samples: samples.to_vec() };
         let mut scale = 1.0;
-        if windowing.format.normalised {
+        if windowing.format.level != Level::Original {
             scale = clip.normalise_peak();
         } else if let Some(loud) = clip.samples.iter().find(|v| v.abs() > LOUDEST) {
             let reason = format!("has samples of {loud:.3e} times full scale; rescale it to ±1");
             return Err(Error::data(path, reason));
         }
-        let mut samples = resample(&clip.samples, sr, windowing.format.sr)?;
-        samples.truncate((windowing.window * f64::from(windowing.format.sr)).round() as usize);
-        Ok(Excerpt { start, samples, scale })
+        let mut resampled =
+            Clip { sr: windowing.format.sr, samples: resample(&clip.samples, sr, windowing.format.sr)? };
+        resampled.samples.truncate((windowing.window * f64::from(windowing.format.sr)).round() as usize);
+        if let Level::Rms(level) = windowing.format.level {
+            scale *= resampled.normalise_rms(level);
+        }
+        Ok(Excerpt { start, samples: resampled.samples, scale })
     };
     let end = |samples: u64, condition| Item::End { duration: samples as f64 / rate, condition };
 

@@ -12,7 +12,7 @@ mod write;
 pub use decode::{Clip, Condition, Decoder, decode, open};
 pub(crate) use find::audio_files_in;
 pub use find::{Found, audio_files, is_audio, place};
-pub use ingest::{AudioFormat, Excerpt, Ingest, Item, SPARE, Windowing, cut_samples, ingest};
+pub use ingest::{AudioFormat, Excerpt, Ingest, Item, Level, SPARE, Windowing, cut_samples, ingest};
 pub use list::listed_files;
 pub use resample::{PASS_BAND, Resampler, resample};
 pub use write::{Depth, write_wav};

@@ -1,5 +1,5 @@
-//! Audio front ends, on noise in GPU memory: log-mel and constant-Q spectrograms, and VGGish's
-//! forward pass.
+//! Audio front ends, on noise in GPU memory: log-mel and constant-Q spectrograms, and the forward
+//! passes of VGGish and musicnn.
 
 use crate::bench::results::{StepResult, Work};
 use crate::bench::timer::Timer;
@@ -10,8 +10,8 @@ use crate::gpu::Buffer;
 use crate::graph::{Draft, Graph, Mode, Spec};
 use crate::nn::front_ends::cqt::cqt;
 use crate::nn::front_ends::log_mel::{BANDS, PATCH_FRAMES, SR, log_mel};
-use crate::nn::front_ends::spectrum;
 use crate::nn::front_ends::vggish::{self, Weights, Width};
+use crate::nn::front_ends::{musicnn, spectrum};
 
 /// Seconds of a clip, and patches.
 pub const SECONDS: usize = 10;
@@ -27,16 +27,19 @@ pub enum FrontEndPart {
     Convolutions(Width),
     /// From log-mel patches to embeddings.
     Vggish(Width),
+    /// From samples to features.
+    Musicnn,
 }
 
 /// The parts timed by `wmic bench`.
-pub const FRONT_ENDS: [FrontEndPart; 6] = [
+pub const FRONT_ENDS: [FrontEndPart; 7] = [
     FrontEndPart::LogMel,
     FrontEndPart::ConstantQ,
     FrontEndPart::Convolutions(Width::Quarter),
     FrontEndPart::Vggish(Width::Quarter),
     FrontEndPart::Convolutions(Width::Full),
     FrontEndPart::Vggish(Width::Full),
+    FrontEndPart::Musicnn,
 ];
 
 impl FrontEndPart {
@@ -47,6 +50,7 @@ impl FrontEndPart {
             FrontEndPart::ConstantQ => "constant-Q".into(),
             FrontEndPart::Convolutions(width) => format!("VGGish convolutions {width}"),
             FrontEndPart::Vggish(width) => format!("VGGish {width}"),
+            FrontEndPart::Musicnn => "musicnn".into(),
         }
     }
 
@@ -63,7 +67,7 @@ impl FrontEndPart {
 pub fn front_end(timer: &Timer, part: FrontEndPart) -> Result<StepResult> {
     let (gpu, batch) = (timer.gpu, part.batch());
     let input = match part {
-        FrontEndPart::LogMel => Spec::f32([batch, SECONDS * SR as usize]),
+        FrontEndPart::LogMel | FrontEndPart::Musicnn => Spec::f32([batch, SECONDS * SR as usize]),
         FrontEndPart::ConstantQ => Spec::f32([batch, SECONDS * spectrum::SR as usize]),
         _ => Spec::f32([batch * PATCHES, PATCH_FRAMES, BANDS]),
     };
@@ -74,6 +78,11 @@ pub fn front_end(timer: &Timer, part: FrontEndPart) -> Result<StepResult> {
     let y = match part {
         FrontEndPart::LogMel => log_mel(&mut g, x)?,
         FrontEndPart::ConstantQ => cqt(&mut g, x, &spectrum::CQT)?,
+        FrontEndPart::Musicnn => {
+            let [_, input] = musicnn::spectrograms(&mut g, x)?;
+            let frames = musicnn::frames(&mut g, input)?;
+            musicnn::blocks(&mut g, frames)?
+        }
         FrontEndPart::Convolutions(width) => vggish::convolutions(&mut g, x, width, Weights::Frozen)?,
         FrontEndPart::Vggish(width) => {
             let maps = vggish::convolutions(&mut g, x, width, Weights::Frozen)?;
@@ -83,7 +92,7 @@ pub fn front_end(timer: &Timer, part: FrontEndPart) -> Result<StepResult> {
     let draft = Draft::new(&g, gpu.adapter().target(), 1, &[y], &[])?;
     draft.fits(gpu)?;
     let mut bound = match part {
-        FrontEndPart::LogMel | FrontEndPart::ConstantQ => vec![],
+        FrontEndPart::LogMel | FrontEndPart::ConstantQ | FrontEndPart::Musicnn => vec![],
         FrontEndPart::Convolutions(width) => {
             FrontEnd::new(Source::Random(0), width).load()?.upload(gpu, "features.")?
         }

@@ -12,7 +12,8 @@ use wmic::run::settings::{self, SETTINGS};
 use wmic::{Error, nn};
 
 /// Options whose name is not the last key of the setting with dashes for underscores.
-const OPTIONS: [(&str, &str); 2] = [("front_end.weights", "frontend-weights"), ("train_front_end", "train-frontend")];
+const OPTIONS: [(&str, &str); 3] =
+    [("input", "frontend"), ("front_end.weights", "frontend-weights"), ("train_front_end", "train-frontend")];
 
 /// The option of a setting, or of another argument of the library, without its dashes.
 pub fn option(key: &str) -> String {

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::path::Path;
 
+use half::f16;
 use safetensors::tensor::{Dtype, SafeTensors, TensorView, serialize};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -121,4 +122,15 @@ pub(crate) fn reject_extra(path: &Path, tensors: &SafeTensors, is_known: &dyn Fn
         }
         None => Ok(()),
     }
+}
+
+/// The tensors of a file that is part of the binary.
+pub(crate) fn bundled(bytes: &[u8]) -> SafeTensors<'_> {
+    SafeTensors::deserialize(bytes).expect("a bundled file is valid")
+}
+
+/// The values of a bundled tensor of f16.
+pub(crate) fn halves(view: &TensorView) -> Vec<f32> {
+    assert_eq!(view.dtype(), Dtype::F16, "bundled tensors are f16");
+    view.data().chunks_exact(2).map(|b| f16::from_le_bytes([b[0], b[1]]).to_f32()).collect()
 }

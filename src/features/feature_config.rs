@@ -54,7 +54,7 @@ impl FeatureConfig {
 
     /// Whether the spectrum of the sound is recorded beside its features, which do not contain it: those of networks.
     pub(crate) fn has_spectrum(&self) -> bool {
-        self.kind.row().weights.is_some()
+        self.kind.row().network
     }
 
     /// Whether its features are scaled by minimum and maximum.

@@ -13,7 +13,6 @@ use crate::features::scaling::{PostProcess, Range};
 use crate::features::spectrum;
 use crate::gpu::Gpu;
 use crate::nn::front_ends::kind::{Options, SpectrogramFrames};
-use crate::nn::front_ends::log_mel::PATCH_FRAMES;
 use crate::ops::gather::Encoding;
 
 /// An extractor with its pre- and post-processing: excerpts to stored features.
@@ -26,6 +25,8 @@ pub struct FrontEndRunner {
     range: Option<Range>,
     /// Whether the spectrum is returned beside features that do not contain it.
     has_spectrum: bool,
+    /// Frames of the spectrogram from one instance to the next.
+    frames: f64,
 }
 
 impl FrontEndRunner {
@@ -49,7 +50,8 @@ impl FrontEndRunner {
         };
         let range = config.front_end.as_ref().and_then(|front_end| front_end.range.clone());
         let has_spectrum = spectrogram != SpectrogramFrames::None && config.has_spectrum();
-        Ok(FrontEndRunner { extractor, post_process, is_scaled: config.is_scaled(), range, has_spectrum })
+        let frames = config.kind.row().seconds / config.kind.spectrogram().hop;
+        Ok(FrontEndRunner { extractor, post_process, is_scaled: config.is_scaled(), range, has_spectrum, frames })
     }
 
     /// T.
@@ -93,7 +95,9 @@ impl FrontEndRunner {
     /// The moments of the spectrum of each instance, (instances, S), if they are returned beside the features.
     pub(crate) fn spectrum_moments(&self, extract: &Extract) -> Option<Array<f32>> {
         let bands = self.extractor.bands();
-        let instances = extract.spectrogram.chunks(PATCH_FRAMES * bands).take(extract.instances);
+        let at = |instance: usize| (instance as f64 * self.frames).round() as usize * bands;
+        let frames = |i: usize| extract.spectrogram.get(at(i)..at(i + 1).min(extract.spectrogram.len()));
+        let instances = (0..extract.instances).filter_map(frames);
         let moments: Vec<f32> = instances.flat_map(|instance| spectrum::moments(instance, bands)).collect();
         let width = spectrum::width(bands);
         self.has_spectrum.then(|| Array::new([moments.len() / width, width], moments))

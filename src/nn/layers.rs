@@ -2,7 +2,7 @@
 
 use crate::core::error::Result;
 use crate::core::shape::Shape;
-use crate::graph::{Graph, Init, Tensor};
+use crate::graph::{Graph, Init, Spec, Tensor};
 use crate::ops::activation::Dropout;
 use crate::ops::batch_norm::{self, BatchNorm, Norm};
 use crate::ops::clip_dropout::clip_dropout_factors;
@@ -72,14 +72,22 @@ fn linear_parameters(
     (w, bias.then(|| g.param(&format!("{name}.bias"), [width], first_bias)))
 }
 
-/// A convolution of `x` (B, H, W, C) by `size` x `size` with bias: (B, H, W, `filters`).
-pub fn conv2d(g: &mut Graph, name: &str, x: Tensor, filters: usize, size: usize, init: WeightInit) -> Result<Tensor> {
+/// A convolution of `x` (B, H, W, C) by `size` x `size`: (B, H, W, `filters`).
+pub fn conv2d(
+    g: &mut Graph,
+    name: &str,
+    x: Tensor,
+    filters: usize,
+    size: usize,
+    init: WeightInit,
+    bias: bool,
+) -> Result<Tensor> {
     let channels = g.shape(x).last();
     let area = size * size;
     let [init, first_bias] = init.first(area * channels, area * filters);
     let w = g.param(&format!("{name}.weight"), [filters, channels, size, size], init);
-    let b = g.param(&format!("{name}.bias"), [filters], first_bias);
-    conv2d::conv2d(g, x, w, Some(b), false)
+    let b = bias.then(|| g.param(&format!("{name}.bias"), [filters], first_bias));
+    conv2d::conv2d(g, x, w, b, false)
 }
 
 /// Shape of an attention-augmented convolution (Bello, Zoph, Vaswani, Shlens, Le: "Attention augmented convolutional
@@ -103,7 +111,7 @@ impl AugmentedConv2d {
         let AugmentedConv2d { filters, attention: depth, heads, size } = *self;
         let mut branches = vec![];
         if depth < filters {
-            branches.push(conv2d(g, &format!("{name}.conv"), x, filters - depth, size, init)?);
+            branches.push(conv2d(g, &format!("{name}.conv"), x, filters - depth, size, init, true)?);
         }
         if depth > 0 {
             let [_, height, width, _] = *g.shape(x).dims() else { unreachable!("conv2d takes four axes") };
@@ -180,8 +188,8 @@ impl Core {
     }
 }
 
-/// Batch norm over all axes but the innermost, valid instances only. `relu_dropout`: followed by ReLU and dropout of
-/// that probability.
+/// Batch norm of `x` (B, T, F) or maps (B, T, S, F) over all axes but the innermost, valid instances only.
+/// `relu_dropout`: followed by ReLU and dropout of that probability.
 pub fn batch_norm(
     g: &mut Graph,
     name: &str,
@@ -191,8 +199,7 @@ pub fn batch_norm(
     stream: u32,
     relu_dropout: Option<f64>,
 ) -> Result<Tensor> {
-    // PyTorch's.
-    batch_norm_with(g, name, x, lengths, clock, stream, BatchNorm { eps: 1e-5, momentum: 0.1, relu_dropout })
+    batch_norm_with(g, name, x, lengths, clock, stream, BatchNorm { relu_dropout, ..TORCH })
 }
 
 /// Group norm of each clip's valid instances and 32 groups of columns, as is usual (Wu and He 2018).
@@ -214,13 +221,30 @@ pub fn batch_norm_with(
     config: BatchNorm,
 ) -> Result<Tensor> {
     let width = g.shape(x).last();
-    let norm = Norm {
-        gamma: g.param(&format!("{name}.weight"), [width], Init::Constant(1.0)),
-        beta: g.param(&format!("{name}.bias"), [width], Init::Constant(0.0)),
-        running_mean: g.statistic(&format!("{name}.running_mean"), [width], 0.0),
-        running_var: g.statistic(&format!("{name}.running_var"), [width], 1.0),
-    };
+    let gamma = g.param(&format!("{name}.weight"), [width], Init::Constant(1.0));
+    let beta = g.param(&format!("{name}.bias"), [width], Init::Constant(0.0));
+    let norm = norm(g, name, gamma, beta);
     batch_norm::batch_norm(g, x, lengths, &norm, clock, stream, config)
+}
+
+/// As [`batch_norm()`] of a model's input, without scale and shift: with nothing in it to train, the layer after it need
+/// not compute the gradient of its input.
+pub fn input_norm(g: &mut Graph, name: &str, x: Tensor, lengths: Tensor, clock: Tensor) -> Result<Tensor> {
+    let width = g.shape(x).last();
+    let [gamma, beta] = [1.0f32, 0.0].map(|v| g.constant(Spec::f32([width]), vec![v.to_bits(); width]));
+    let norm = norm(g, name, gamma, beta);
+    batch_norm::batch_norm(g, x, lengths, &norm, clock, 0, TORCH)
+}
+
+/// PyTorch's.
+const TORCH: BatchNorm = BatchNorm { eps: 1e-5, momentum: 0.1, relu_dropout: None };
+
+/// The running statistics NAME.running_mean and NAME.running_var beside `gamma` and `beta` (F).
+fn norm(g: &mut Graph, name: &str, gamma: Tensor, beta: Tensor) -> Norm {
+    let width = g.shape(gamma).last();
+    let running_mean = g.statistic(&format!("{name}.running_mean"), [width], 0.0);
+    let running_var = g.statistic(&format!("{name}.running_var"), [width], 1.0);
+    Norm { gamma, beta, running_mean, running_var }
 }
 
 /// A recurrent layer's shape, and PyTorch's names of its parameters.

@@ -9,6 +9,7 @@ use crate::nn::front_ends::vggish::{TrainFrontEnd, Width};
 use crate::ops::attention_pool::Pooling;
 use crate::ops::glimpse::Patch;
 use crate::ops::masked_bce::{FocalAlpha, Loss, LossMean};
+use crate::ops::spec_augment::SpecAugment;
 
 /// Inputs of a model.
 #[derive(Clone, Copy, Debug)]
@@ -179,6 +180,8 @@ pub enum Select {
 pub enum Optimiser {
     #[default]
     Adam,
+    /// Adam with decoupled weight decay.
+    Adamw,
     /// Adagrad with Keras' defaults (initial accumulator 0.1, eps 1e-7).
     Adagrad,
     /// Gradient descent without momentum.
@@ -189,11 +192,21 @@ impl Optimiser {
     /// State values per parameter.
     pub fn moments(self) -> usize {
         match self {
-            Optimiser::Adam => 2,
+            Optimiser::Adam | Optimiser::Adamw => 2,
             Optimiser::Adagrad => 1,
             Optimiser::Sgd => 0,
         }
     }
+}
+
+/// How the learning rate changes in training.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Schedule {
+    #[default]
+    Constant,
+    /// Up to it over three tenths of the steps, then down (see `ops::adam`).
+    OneCycle,
 }
 
 /// Training protocol of the paper.
@@ -201,6 +214,7 @@ impl Optimiser {
 pub struct Protocol {
     pub optimiser: Optimiser,
     pub lr: f64,
+    pub schedule: Schedule,
     pub weight_decay: f64,
     pub epochs: usize,
     /// 0 for models without.
@@ -219,6 +233,8 @@ pub struct Protocol {
     pub focal_alpha: FocalAlpha,
     /// `None` for models without the choice.
     pub norm: Option<Norm>,
+    /// `None` for models whose input is no log-mel patches.
+    pub spec_augment: Option<SpecAugment>,
 }
 
 /// Adds a model to a graph.
@@ -229,6 +245,7 @@ impl Protocol {
     pub(super) const COMMON: Protocol = Protocol {
         optimiser: Optimiser::Adam,
         lr: 5e-4,
+        schedule: Schedule::Constant,
         weight_decay: 1e-5,
         epochs: 100,
         dropout: 0.5,
@@ -240,6 +257,7 @@ impl Protocol {
         loss_mean: LossMean::Batch,
         focal_alpha: FocalAlpha::PUBLISHED,
         norm: None,
+        spec_augment: None,
     };
 }
 

@@ -1,10 +1,15 @@
-//! Adam (Kingma and Ba, ICLR 2015) with L2 decay, as PyTorch's `Adam`: all parameters of all replicas in one dispatch,
-//! or in as many as the size of storage bindings requires.
+//! Adam (Kingma and Ba, ICLR 2015) with L2 decay, as PyTorch's `Adam`, or with decoupled decay, as its `AdamW`
+//! (Loshchilov and Hutter, ICLR 2019): all parameters of all replicas in one dispatch, or in as many as the size of
+//! storage bindings requires.
 //!
 //! w, grad, m, v (P), clock u32 (4) with step counting finished steps. With g = grad + weight_decay w and t = step + 1:
 //! m <- beta1 m + (1 - beta1) g;  v <- beta2 v + (1 - beta2) g^2;
 //! w <- w - lr / (1 - beta1^t) m / (sqrt(v / (1 - beta2^t)) + eps). Elements with w = grad = m = v = 0 (padding of an
-//! arena) stay 0.
+//! arena) stay 0. Decoupled, g = grad, and w is multiplied by 1 - lr weight_decay before it is updated.
+//!
+//! lr is constant, or goes through one cycle (Smith and Topin: "Super-convergence", 2018) as PyTorch's `OneCycleLR` does
+//! without a cycle of the momentum: over the first three tenths of the steps (in whole steps) from a 25th of the
+//! maximum to it, then to a 10 000th of the start, both along half a cosine.
 
 use std::rc::Rc;
 
@@ -22,28 +27,37 @@ params! {
     struct Params {
         quads: u32,
         w_stride: u32, grad_stride: u32, m_stride: u32, v_stride: u32, clock_stride: u32, first_replica: u32,
-        lr: f32, weight_decay: f32,
+        lr: f32, l2: f32, decay: f32, steps: u32, warmup: u32,
         one_minus_beta1: f32, one_minus_beta2: f32, ln_beta1: f32, ln_beta2: f32, eps: f32,
     }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Adam {
-    /// Learning rate.
+    /// Learning rate; of a cycle its maximum.
     pub lr: f64,
     /// Decay of the running mean of gradients, in (0, 1).
     pub beta1: f64,
     /// Decay of the running mean of their squares, in (0, 1).
     pub beta2: f64,
     pub eps: f64,
-    /// Times w is added to the gradient (L2, not AdamW's decoupled decay).
     pub weight_decay: f64,
+    /// Whether the decay is AdamW's; else w times it is added to the gradient (L2).
+    pub decoupled: bool,
+    /// Steps of the cycle of the learning rate; `None`: it is constant.
+    pub one_cycle: Option<u32>,
 }
+
+/// Steps of a cycle that the shader's cosine is exact for.
+const MAX_STEPS: u32 = 1 << 19;
+/// Of the maximum: the first learning rate of a cycle, and the last.
+const FIRST: f64 = 1.0 / 25.0;
+const LAST: f64 = FIRST / 1e4;
 
 impl Default for Adam {
     /// PyTorch's.
     fn default() -> Self {
-        Adam { lr: 1e-3, beta1: 0.9, beta2: 0.999, eps: 1e-8, weight_decay: 0.0 }
+        Adam { lr: 1e-3, beta1: 0.9, beta2: 0.999, eps: 1e-8, weight_decay: 0.0, decoupled: false, one_cycle: None }
     }
 }
 
@@ -51,13 +65,41 @@ impl Default for Adam {
 /// `clock` u32 (4) is read. `w`, `m` and `v` change in place.
 ///
 /// # Errors
-/// `Usage` for betas outside (0, 1), `Shape` for tensors that do not fit together.
+/// `Usage` for betas outside (0, 1) and for a cycle of no or of more than 524 287 steps, `Shape` for tensors that do not fit together.
 pub fn adam(g: &mut Graph, w: Tensor, grad: Tensor, m: Tensor, v: Tensor, clock: Tensor, config: Adam) -> Result<()> {
     let betas = [config.beta1, config.beta2];
     if betas.iter().any(|b| *b <= 0.0 || *b >= 1.0 || b.is_nan()) {
         return Err(Error::Usage(format!("Adam's betas must be above 0 and below 1, got {betas:?}")));
     }
+    if let Some(steps) = config.one_cycle.filter(|steps| !(1..MAX_STEPS).contains(steps)) {
+        return Err(Error::Usage(format!("a one-cycle learning rate takes 1 to {} steps, got {steps}", MAX_STEPS - 1)));
+    }
     g.push(config, &[w, grad, m, v, clock]).map(drop)
+}
+
+/// The step of a cycle of `steps` at which the learning rate is largest.
+fn warmup(steps: u32) -> u32 {
+    (0.3 * f64::from(steps)).round().max(1.0) as u32 - 1
+}
+
+impl Adam {
+    /// Times w is added to the gradient, and the decoupled decay.
+    fn decays(&self) -> (f64, f64) {
+        if self.decoupled { (0.0, self.weight_decay) } else { (self.weight_decay, 0.0) }
+    }
+
+    /// The learning rate after `step` finished steps.
+    fn rate(&self, step: u32) -> f64 {
+        let Some(steps) = self.one_cycle else { return self.lr };
+        let (step, warmup) = (f64::from(step.min(steps - 1)), f64::from(warmup(steps)));
+        let between =
+            |from: f64, to: f64, part: f64| to + (from - to) / 2.0 * (1.0 + (part * std::f64::consts::PI).cos());
+        self.lr
+            * match step < warmup {
+                true => between(FIRST, 1.0, step / warmup),
+                false => between(1.0, LAST, (step - warmup) / (f64::from(steps - 1) - warmup).max(1.0)),
+            }
+    }
 }
 
 impl Op for Adam {
@@ -85,12 +127,14 @@ impl Op for Adam {
         let [w, grad, m, v, clock] = x else { unreachable!("adam takes five tensors") };
         let t = clock[2] as i32 + 1;
         let (correction1, correction2) = (1.0 - self.beta1.powi(t), 1.0 - self.beta2.powi(t));
-        let slope = |i: usize| grad[i] + self.weight_decay * w[i];
+        let rate = self.rate(clock[2] as u32);
+        let (l2, decay) = self.decays();
+        let slope = |i: usize| grad[i] + l2 * w[i];
         let shape = w.shape();
         let m = Array::from_fn(shape.clone(), |i| self.beta1 * m[i] + (1.0 - self.beta1) * slope(i));
         let v = Array::from_fn(shape.clone(), |i| self.beta2 * v[i] + (1.0 - self.beta2) * slope(i) * slope(i));
         let w = Array::from_fn(shape.clone(), |i| {
-            w[i] - self.lr / correction1 * m[i] / ((v[i] / correction2).sqrt() + self.eps)
+            w[i] * (1.0 - rate * decay) - rate / correction1 * m[i] / ((v[i] / correction2).sqrt() + self.eps)
         });
         vec![w, m, v]
     }
@@ -114,7 +158,10 @@ impl Elementwise for Adam {
             clock_stride: stride(4),
             first_replica: slice.first_replica as u32,
             lr: self.lr as f32,
-            weight_decay: self.weight_decay as f32,
+            l2: self.decays().0 as f32,
+            decay: self.decays().1 as f32,
+            steps: self.one_cycle.unwrap_or(0),
+            warmup: self.one_cycle.map_or(0, warmup),
             one_minus_beta1: (1.0 - self.beta1) as f32,
             one_minus_beta2: (1.0 - self.beta2) as f32,
             ln_beta1: self.beta1.ln() as f32,
@@ -153,6 +200,12 @@ fn cases() -> Vec<Case> {
         .into();
     cases.push(case("one vec4", 4, 0, att));
     cases.push(case("groups, decay", 1028, 7, Adam { weight_decay: 0.1, ..large }));
+    let decoupled = Adam { weight_decay: 0.1, decoupled: true, ..large };
+    cases.push(case("decoupled decay", 1028, 7, decoupled));
+    for (steps, at) in [(1, 0), (2, 1), (10, 0), (10, 1), (10, 2), (10, 3), (10, 9), (10, 50), (500_000, 400_000)] {
+        let cycle = Adam { one_cycle: Some(steps), ..decoupled };
+        cases.push(case(&format!("step {at} of a cycle of {steps}"), 64, at, cycle).forward_tolerance(2e-6, 2e-6));
+    }
     for (name, len, most) in [("in slices", 192, 128), ("in slices of two replicas", 128, 256)] {
         let op = Sliced { op: large, most };
         cases.push(Case { op: Rc::new(op), ..case(name, len, 7, large) });
@@ -161,4 +214,9 @@ fn cases() -> Vec<Case> {
     cases
 }
 
-pub(crate) const OP: Entry = Entry { name: "adam", about: "Adam's update in place", shaders: &[&SHADER], cases };
+pub(crate) const OP: Entry = Entry {
+    name: "adam",
+    about: "Adam's and AdamW's update in place, learning rate of one cycle",
+    shaders: &[&SHADER],
+    cases,
+};

@@ -2,7 +2,7 @@
 //!
 //! y = gamma (x - mean) / sqrt(var + eps) + beta per column (Ioffe and Szegedy: "Batch normalization", ICML 2015).
 //! x (B, T, F) or (B, F), lengths (B) u32: instances `t < lengths[b]` are valid, the rest is padding, where y and dx
-//! are 0. gamma, beta, running mean and running variance (F); y as x.
+//! are 0. With x (B, T, S, F) each instance has S rows: of the maps of a convolution, its pixels. gamma, beta, running mean and running variance (F); y as x.
 //!
 //! In training, mean and var (biased) are those of the valid instances, and the running statistics follow by
 //! running = (1 - momentum) running + momentum new, with the unbiased variance (of one instance: 0; of none: no
@@ -24,7 +24,7 @@ static VEC4: Shader = SHADER.with(&["VEC4"]);
 params! {
     struct Params {
         gamma: Place, beta: Place, mean: Place, variance: Place,
-        rows: u32, t: u32, f: u32, slice_rows: u32, slices: u32, x_stride: u32, lengths_stride: u32,
+        rows: u32, t: u32, each: u32, f: u32, slice_rows: u32, slices: u32, x_stride: u32, lengths_stride: u32,
         eps: f32, momentum: f32, relu: u32, threshold: u32, scale: f32, stream: u32, accumulate: u32,
     }
 }
@@ -70,7 +70,7 @@ pub struct Eval {
     pub config: BatchNorm,
 }
 
-/// Adds batch norm. `x` (B, T, F) or (B, F), `lengths` u32 (B), `clock` u32 (4): seed low, seed high, step, 0.
+/// Adds batch norm. `x` (B, T, F), (B, T, S, F) or (B, F), `lengths` u32 (B), `clock` u32 (4): seed low, seed high, step, 0.
 /// The clock is not used in a graph for evaluation.
 ///
 /// # Errors
@@ -95,25 +95,26 @@ pub fn batch_norm(
     Ok(outputs[0])
 }
 
-/// B, T and F of x.
-fn dims(x: &Shape) -> (usize, usize, usize) {
+/// B, T, S and F of x.
+fn dims(x: &Shape) -> [usize; 4] {
     match *x.dims() {
-        [b, t, f] => (b, t, f),
-        [b, f] => (b, 1, f),
+        [b, t, s, f] => [b, t, s, f],
+        [b, t, f] => [b, t, 1, f],
+        [b, f] => [b, 1, 1, f],
         _ => unreachable!("infer lets only these pass"),
     }
 }
 
 fn infer(op: &'static str, x: &[Spec]) -> Result<Spec> {
     let (input, f) = (&x[0].shape, x[0].shape.last());
-    let fits = matches!(input.rank(), 2 | 3)
+    let fits = matches!(input.rank(), 2..=4)
         && !input.is_empty()
         && x[1] == Spec::u32([input.dims()[0]])
         && x[2..6].iter().all(|s| *s == Spec::f32([f]))
         && x.get(6).is_none_or(|clock| *clock == Spec::u32([4]));
     if !fits {
         let got: Vec<String> = x.iter().map(|s| s.shape.to_string()).collect();
-        let expected = "x (B, T, F) or (B, F), u32 lengths (B), four times (F), u32 clock (4)";
+        let expected = "x (B, T, F), (B, T, S, F) or (B, F), u32 lengths (B), four times (F), u32 clock (4)";
         return Err(Error::shape(op, expected, got.join(", ")));
     }
     Ok(x[0].clone())
@@ -132,7 +133,8 @@ fn reduction_rows(rows: usize) -> usize {
 impl BatchNorm {
     /// Parameters of a kernel that splits the rows into slices of `slice_rows`, without dropout.
     fn params(&self, io: &Io, slice_rows: usize) -> Params {
-        let (b, t, f) = dims(&io.x(0).shape);
+        let [b, t, each, f] = dims(&io.x(0).shape);
+        let t = t * each;
         let (_, width) = kernels(f);
         let place = |x: &Bound| Place::new(0, x.stride / width);
         Params {
@@ -142,6 +144,7 @@ impl BatchNorm {
             variance: place(io.x(5)),
             rows: (b * t) as u32,
             t: t as u32,
+            each: each as u32,
             f: (f / width) as u32,
             slice_rows: slice_rows as u32,
             slices: (b * t).div_ceil(slice_rows) as u32,
@@ -168,10 +171,9 @@ impl BatchNorm {
 
     /// y for these moments per column.
     fn reference(&self, x: &[Array<f64>], mean: &[f64], var: &[f64]) -> Array<f64> {
-        let (_, t, f) = dims(x[0].shape());
         let mut y = Array::zeros(x[0].shape().clone());
-        for row in valid_rows(&x[0], &x[1], t) {
-            for c in 0..f {
+        for row in valid_rows(&x[0], &x[1]) {
+            for c in 0..x[0].shape().last() {
                 let v = x[2][c] * (x[0].row(row)[c] - mean[c]) / (var[c] + self.eps).sqrt() + x[3][c];
                 y.row_mut(row)[c] = if self.relu_dropout.is_some() { v.max(0.0) } else { v };
             }
@@ -181,8 +183,10 @@ impl BatchNorm {
 }
 
 /// The indices of the valid rows.
-fn valid_rows(x: &Array<f64>, lengths: &Array<f64>, t: usize) -> Vec<usize> {
-    (0..x.shape().rows()).filter(|row| ((row % t) as f64) < lengths[row / t]).collect()
+fn valid_rows(x: &Array<f64>, lengths: &Array<f64>) -> Vec<usize> {
+    let [_, t, each, _] = dims(x.shape());
+    let instances = (0..x.shape().rows()).map(|row| (row, row / each));
+    instances.filter(|(_, i)| ((i % t) as f64) < lengths[i / t]).map(|(row, _)| row).collect()
 }
 
 impl Train {
@@ -283,8 +287,8 @@ impl Op for Train {
     }
 
     fn reference(&self, x: &[Array<f64>]) -> Vec<Array<f64>> {
-        let (_, t, f) = dims(x[0].shape());
-        let rows = valid_rows(&x[0], &x[1], t);
+        let f = x[0].shape().last();
+        let rows = valid_rows(&x[0], &x[1]);
         let n = rows.len() as f64;
         let mut mean = vec![0.0; f];
         let mut var = vec![0.0; f];
@@ -394,6 +398,8 @@ fn cases() -> Vec<Case> {
         train("rows without time", &[5, 3], &[1, 1, 0, 1, 1], None),
         train("padding", &[4, 5, 7], &[5, 0, 3, 1], None),
         train("padding, vec4", &[4, 5, 8], &[5, 0, 3, 1], None),
+        train("maps", &[3, 4, 6, 7], &[4, 0, 2], Some(0.0)),
+        train("maps, vec4", &[5, 3, 11, 8], &[3, 1, 0, 2, 3], Some(0.0)),
         train("one valid row", &[2, 3, 4], &[0, 1], None),
         train("no valid row", &[2, 3, 5], &[0, 0], None),
         train("relu", &[4, 5, 4], &[5, 0, 3, 4], Some(0.0)),
@@ -407,9 +413,11 @@ fn cases() -> Vec<Case> {
         train("slices of more rows", &[33_000, 1], &[1; 33_000], None),
         frozen(train("gamma and beta without gradient", &[4, 3, 4], &[3, 1, 0, 2], None)),
         eval("running statistics", &[4, 5, 7], &[5, 0, 3, 1], None),
+        eval("running statistics, maps", &[3, 4, 6, 7], &[4, 0, 2], None),
         eval("running statistics, relu", &[4, 5, 8], &[5, 0, 3, 1], Some(0.6)),
         train("att input", &real, &full, None).bench(),
         train("att layer", &real, &full, Some(0.6)).bench(),
+        train("first maps of cnn-att", &[1, 20, 3072, 16], &[20], Some(0.0)).bench(),
         eval("att layer, evaluation", &real, &full, Some(0.6)).bench(),
     ]
 }

@@ -17,7 +17,7 @@ static SHADER: Shader = shader!("mel.wgsl");
 params! {
     struct Params {
         rows: u32, frames: u32, x_frames: u32, bins: u32, bands: u32, x_stride: u32,
-        scale: u32, offset: f32, level: f32,
+        scale: u32, offset: f32, factor: f32, level: f32,
     }
 }
 
@@ -29,11 +29,18 @@ const ROWS: usize = 4;
 pub enum Scale {
     /// v
     Linear,
-    /// ln(v + offset)
-    Log { offset: f32 },
+    /// factor ln(v + offset) + shift
+    Log { offset: f32, factor: f32, shift: f32 },
     /// 10 log10(max(v, amin) / max(reference, amin)), as `librosa.power_to_db(v, ref=reference, amin=amin,
     /// top_db=None)`.
     Decibels { reference: f32, amin: f32 },
+}
+
+impl Scale {
+    /// ln(v + offset)
+    pub const fn log(offset: f32) -> Scale {
+        Scale::Log { offset, factor: 1.0, shift: 0.0 }
+    }
 }
 
 /// Inputs: x, bands, weights.
@@ -90,14 +97,17 @@ impl Op for Mel {
         let (x, y, bands) = (io.x(0), io.y(0), io.x(1).shape.rows());
         let rows = y.shape.rows();
         let [frames, x_frames] = [&y.shape, &x.shape].map(|shape| frames(shape) as u32);
-        let (scale, offset, level) = match self.scale {
-            Scale::Linear => (0, 0.0, 0.0),
-            Scale::Log { offset } => (1, offset, 0.0),
-            Scale::Decibels { reference, amin } => (2, amin, decibels(reference, amin) as f32),
+        let (scale, offset, factor, level) = match self.scale {
+            Scale::Linear => (0, 0.0, 0.0, 0.0),
+            Scale::Log { offset, factor, shift } => (1, offset, factor, -shift),
+            Scale::Decibels { reference, amin } => {
+                (2, amin, (10.0 / std::f64::consts::LN_10) as f32, decibels(reference, amin) as f32)
+            }
         };
         let (bins, x_stride) = (x.shape.last() as u32, x.stride as u32);
         let (rows_u32, bands_u32) = (rows as u32, bands as u32);
-        let p = Params { rows: rows_u32, frames, x_frames, bins, bands: bands_u32, x_stride, scale, offset, level };
+        let p =
+            Params { rows: rows_u32, frames, x_frames, bins, bands: bands_u32, x_stride, scale, offset, factor, level };
         let bindings = [("x", x.view), ("bands", io.x(1).view), ("weights", io.x(2).view), ("y", y.view)];
         r.dispatch(
             &SHADER,
@@ -120,7 +130,9 @@ impl Op for Mel {
                 let v: f64 = (0..count).map(|k| weights[at + k] * from[first + k]).sum();
                 y.row_mut(row)[m] = match self.scale {
                     Scale::Linear => v,
-                    Scale::Log { offset } => (v + f64::from(offset)).ln(),
+                    Scale::Log { offset, factor, shift } => {
+                        f64::from(factor) * (v + f64::from(offset)).ln() + f64::from(shift)
+                    }
                     Scale::Decibels { reference, amin } => {
                         10.0 * v.max(amin.into()).log10() - decibels(reference, amin)
                     }
@@ -163,13 +175,15 @@ fn case(name: &str, rows: &[usize], config: MelConfig, scale: Scale, max_frames:
 }
 
 fn cases() -> Vec<Case> {
-    let log = Scale::Log { offset: 0.01 };
+    let log = Scale::log(0.01);
+    let scaled = Scale::Log { offset: 1e-4, factor: 0.43, shift: 4.0 };
     let decibels = Scale::Decibels { reference: 0.5, amin: 1e-10 };
     let tiny = MelConfig { n_mels: 1, ..MelConfig::htk(8000, 256) };
     let narrow = MelConfig { n_mels: 67, fmin: 300.0, fmax: 900.0, ..MelConfig::slaney(16_000, 256) };
     vec![
         case("one band", &[1], tiny, Scale::Linear, None),
         case("empty bands", &[2, 3], narrow, decibels, None),
+        case("slaney, scaled logarithm", &[9], MelConfig::slaney(16_000, 512), scaled, None),
         case("slaney, 128 bands", &[5], MelConfig::slaney(22_050, 2048), decibels, None),
         case("htk, 40 bands", &[13], MelConfig { n_mels: 40, ..MelConfig::htk(44_100, 1024) }, log, None),
         case("vggish, ragged", &[2, 31], MelConfig::vggish(), log, None),

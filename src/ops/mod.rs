@@ -9,10 +9,12 @@ pub mod append_one_hot;
 mod arena;
 pub mod attention_pool;
 pub mod batch_norm;
+pub mod block_pool;
 pub mod clip_dropout;
 pub mod concat;
 pub mod contrastive;
 pub mod conv2d;
+pub mod conv_max;
 pub mod corrupt;
 pub mod cosine_loss;
 pub mod cqt;
@@ -43,6 +45,7 @@ pub mod reward;
 pub mod sample;
 pub mod sgd;
 pub mod softmax;
+pub mod spec_augment;
 pub mod squared_error;
 pub mod standardise;
 pub mod stft;
@@ -77,8 +80,10 @@ pub const OPS: &[Entry] = &[
     instance_labels::OP,
     mixup::OP,
     concat::OP,
+    spec_augment::OP,
     linear::OP,
     conv2d::OP,
+    conv_max::OP,
     max_pool2d::OP,
     overlap_add::OP,
     batch_norm::OP,
@@ -92,6 +97,7 @@ pub const OPS: &[Entry] = &[
     recurrent_cell::OP,
     last_instance::OP,
     mean_pool::OP,
+    block_pool::OP,
     attention_pool::OP,
     relative_attention::OP,
     glimpse::OP,

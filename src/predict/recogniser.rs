@@ -327,8 +327,9 @@ impl Recogniser {
 
 /// The spectrogram of an excerpt whose silent instances were not analysed.
 struct Spectrogram {
-    /// Values of a part.
-    part: usize,
+    /// Frames of a part.
+    part: f64,
+    bands: usize,
     values: Vec<f32>,
 }
 
@@ -337,8 +338,8 @@ impl Spectrogram {
     fn silent(kind: FeatureKind, samples: usize) -> Spectrogram {
         let shown = kind.spectrogram();
         let silence = shown.offset.unwrap_or(log_mel::OFFSET).ln();
-        let part = (kind.part_seconds() / shown.hop).round() as usize * shown.bands;
-        Spectrogram { part, values: vec![silence; (shown.frames)(samples).max(1) * shown.bands] }
+        let (part, bands) = (kind.part_seconds() / shown.hop, shown.bands);
+        Spectrogram { part, bands, values: vec![silence; (shown.frames)(samples).max(1) * shown.bands] }
     }
 
     /// Puts the frames of the analysed instances where these are in the excerpt.
@@ -348,8 +349,10 @@ impl Spectrogram {
             let known = frames.len().min(self.values.len());
             return self.values[..known].copy_from_slice(&frames[..known]);
         }
-        for (frames, instance) in frames.chunks(self.part).zip(instances) {
-            let into = self.values.get_mut(instance * self.part..).unwrap_or_default();
+        let at = |part: usize| (part as f64 * self.part).round() as usize * self.bands;
+        for (i, instance) in instances.iter().enumerate() {
+            let frames = frames.get(at(i)..at(i + 1).min(frames.len())).unwrap_or_default();
+            let into = self.values.get_mut(at(*instance)..).unwrap_or_default();
             let known = frames.len().min(into.len());
             into[..known].copy_from_slice(&frames[..known]);
         }

@@ -9,7 +9,7 @@ use crate::features::audio_files::{ExtractionJob, cache_folder, join};
 use crate::features::feature_config::FeatureConfig;
 use crate::features::front_end::FrontEnd;
 use crate::gpu::Gpu;
-use crate::nn::{self, FeatureKind};
+use crate::nn::FeatureKind;
 use crate::run::config::Config;
 use crate::run::front_end::Use;
 
@@ -122,7 +122,7 @@ pub(crate) fn features_of_mixtures(config: &Config) -> Result<FeatureConfig> {
 /// How sound becomes the features of a model; `None` if the front end that it needs is not known.
 fn feature_config(config: &Config) -> Result<Option<FeatureConfig>> {
     let kind = config.kind()?;
-    if !nn::find(&config.model)?.needs_vggish() {
+    if !config.needs_vggish()? {
         let scale = config.notes.unwrap_or_default().scale;
         return Ok(Some(FeatureConfig { scale, ..FeatureConfig::of(kind) }));
     }

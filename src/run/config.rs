@@ -14,12 +14,13 @@ use crate::metrics::thresholds::Threshold;
 use crate::nn::front_ends::kind::FeatureKind;
 use crate::nn::front_ends::spectrum::Scale;
 use crate::nn::front_ends::vggish::{TrainFrontEnd, Width};
-use crate::nn::model::{AacnnConfig, Head, Initialisation, Norm};
+use crate::nn::model::{AacnnConfig, Head, Initialisation, Norm, Schedule};
 use crate::nn::{self, ModelConfig};
 pub use crate::nn::{Optimiser, Select};
 use crate::ops::attention_pool::Pooling;
 use crate::ops::masked_bce::{FocalAlpha, Loss, LossMean};
 use crate::ops::sample::Order;
+use crate::ops::spec_augment::SpecAugment;
 use crate::run::augmentation::Augmentation;
 use crate::run::setting::{Setting, find, insert, merge, on_instances, remove};
 use crate::run::settings::{self, SETTINGS};
@@ -81,8 +82,11 @@ pub struct Config {
     /// Batch size in clips.
     pub batch: usize,
     pub lr: f64,
+    /// How it changes; older runs do not have it.
+    #[serde(default)]
+    pub schedule: Schedule,
     pub optimiser: Optimiser,
-    /// Weight decay (L2, added to the gradient).
+    /// Weight decay: L2, added to the gradient, or AdamW's.
     pub weight_decay: f64,
     pub dropout: f64,
     pub loss: Loss,
@@ -103,6 +107,9 @@ pub struct Config {
     /// Weight of positive labels in the focal loss.
     pub focal_alpha: FocalAlpha,
     pub augment: Vec<Augmentation>,
+    /// Of models on log-mel patches.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub spec_augment: Option<SpecAugment>,
     /// Weight of the loss of instances with known labels; `None`: [`STRONG_WEIGHT`] where there are any.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub strong_weight: Option<f64>,
@@ -119,6 +126,9 @@ pub struct Config {
     /// Alternatively, a file with the keys of the validation clips of all seeds.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub val_keys: Option<PathBuf>,
+    /// Kind of the model's input, of models with a choice; `None`: the first.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub input: Option<FeatureKind>,
     /// Front end of the model's input, where known; required for models on feature maps.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub front_end: Option<FrontEnd>,
@@ -210,6 +220,7 @@ impl Config {
             epochs: protocol.epochs,
             batch: protocol.batch,
             lr: protocol.lr,
+            schedule: protocol.schedule,
             optimiser: protocol.optimiser,
             weight_decay: protocol.weight_decay,
             dropout: protocol.dropout,
@@ -223,6 +234,7 @@ impl Config {
             focal_gamma: 2.0,
             focal_alpha: protocol.focal_alpha,
             augment: vec![],
+            spec_augment: protocol.spec_augment,
             strong_weight: None,
             unlisted: None,
             times: None,
@@ -235,6 +247,7 @@ impl Config {
             threshold: Threshold::default(),
             val_fraction: protocol.val_fraction,
             val_keys: None,
+            input: None,
             front_end: None,
             train_front_end: TrainFrontEnd::None,
             features: None,
@@ -423,7 +436,13 @@ impl Config {
 
     /// Input kind of the model.
     pub fn kind(&self) -> Result<FeatureKind> {
-        Ok(nn::find(&self.model)?.input(self.train_front_end, self.notes.unwrap_or_default().input))
+        let chosen = self.input.unwrap_or(self.notes.unwrap_or_default().input);
+        Ok(nn::find(&self.model)?.input(self.train_front_end, chosen))
+    }
+
+    /// Whether VGGish computes the model's input, or is trained with it.
+    pub fn needs_vggish(&self) -> Result<bool> {
+        Ok(nn::find(&self.model)?.needs_vggish() && self.input.is_none_or(|kind| kind.row().weights.is_some()))
     }
 
     /// How recordings become clips.

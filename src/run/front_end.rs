@@ -7,7 +7,6 @@ use crate::data::npz_note;
 use crate::features::feature_config::FeatureConfig;
 use crate::features::front_end::{FrontEnd, Source};
 use crate::features::scaling::Scaling;
-use crate::nn;
 use crate::nn::front_ends::vggish::Width;
 use crate::run::config::Config;
 
@@ -90,7 +89,7 @@ impl Config {
             (None, None) if kind.is_single_note() && made_with.scale != self.notes.unwrap_or_default().scale => {
                 fail("was extracted with another `notes.scale`".into())
             }
-            (None, None) if !nn::find(&self.model)?.needs_vggish() => Ok(()),
+            (None, None) if !self.needs_vggish()? => Ok(()),
             (None, None) => {
                 Err(Error::Usage(format!("{} needs VGGish weights: `front_end.weights` FILE or random", self.model)))
             }
@@ -125,7 +124,7 @@ impl Config {
     /// `Usage` for a run without VGGish, random weights for features that do not record their front end, and a `width`
     /// or `pca` for those that do; `Checkpoint` for other weights than the run's.
     pub fn locate_front_end(&mut self, weights: &Source, width: Option<Width>, pca: Option<&PathBuf>) -> Result<()> {
-        if !nn::find(&self.model)?.needs_vggish() {
+        if !self.needs_vggish()? {
             return Err(Error::Usage(format!("{} does not use VGGish: remove `front_end.weights`", self.model)));
         }
         match &mut self.front_end {

@@ -4,12 +4,14 @@ use crate::core::error::{Error, Result};
 use crate::features::device_dataset::Dims;
 use crate::gpu::{Buffer, Gpu};
 use crate::graph::{Graph, Mode, Spec, Tensor};
+use crate::nn::front_ends::log_mel::{BANDS, PATCH_FRAMES};
 use crate::nn::front_ends::vggish::TrainFrontEnd;
 use crate::nn::{self, Inputs, Labels, Prediction};
 use crate::ops::concat::{Concat, concat};
 use crate::ops::gather::Batch;
 use crate::ops::mixup::{Mixup, mixup};
 use crate::ops::sample::{Order, sample};
+use crate::ops::spec_augment::{SpecAugment, spec_augment};
 use crate::run::augmentation::Augmentation;
 use crate::run::config::Config;
 
@@ -51,6 +53,14 @@ pub(crate) fn push_model(
     if joins {
         let partners = partners(g, Augmentation::Concat)?;
         batch = concat(g, clock, batch, partners, Concat { probability: JOINED, positions })?;
+    }
+    if g.mode() == Mode::Train
+        && let Some(how) = config.spec_augment.filter(|how| *how != SpecAugment::OFF)
+    {
+        let [clips, patches, values] = *g.shape(batch.x).dims() else { unreachable!("gather gives (B, T, F)") };
+        let frames = g.reshape(batch.x, [clips, patches * PATCH_FRAMES, BANDS]);
+        let frames = spec_augment(g, frames, batch.lengths, clock, PATCH_FRAMES / positions, how)?;
+        batch.x = g.reshape(frames, [clips, patches, values]);
     }
     let others = config.negatives().map(|order| {
         let rows = sample(g, clock, pool, size, order)?;

@@ -10,7 +10,7 @@ use toml::{Table, Value as Toml};
 
 use crate::core::error::{Error, Result};
 use crate::core::files::absolute;
-use crate::nn::{Model, is_objective};
+use crate::nn::{FeatureKind, Model, is_objective};
 
 /// A training setting. Adding one takes an entry in `SETTINGS`, a field of `Config` and a default in `Config::of`;
 /// help, options, checks, and what it means for a resumed run or the dataset of a comparison are derived.
@@ -276,8 +276,16 @@ pub(crate) fn with_norm(model: &Model) -> Option<&'static str> {
     model.protocol.norm.is_none().then_some("has no choice of normalisation")
 }
 
+pub(crate) fn on_log_mel(model: &Model) -> Option<&'static str> {
+    model.protocol.spec_augment.is_none().then_some("does not take log-mel patches")
+}
+
 pub(crate) fn uses_vggish(model: &Model) -> Option<&'static str> {
     (!model.needs_vggish()).then_some("does not use VGGish")
+}
+
+pub(crate) fn with_front_ends(model: &Model) -> Option<&'static str> {
+    (!model.inputs.contains(&FeatureKind::Musicnn)).then_some("has no choice of front ends")
 }
 
 pub(crate) fn on_feature_maps(model: &Model) -> Option<&'static str> {

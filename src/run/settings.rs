@@ -10,15 +10,15 @@ use crate::metrics::thresholds::Threshold;
 use crate::nn::front_ends::kind;
 use crate::nn::front_ends::spectrum::Scale;
 use crate::nn::front_ends::vggish::{TrainFrontEnd, Width};
-use crate::nn::model::Norm;
+use crate::nn::model::{Norm, Schedule};
 use crate::nn::{Optimiser, Select};
 use crate::ops::attention_pool::Pooling;
 use crate::ops::masked_bce::{FocalAlpha, Loss, LossMean};
 use crate::run::augmentation::Augmentation;
 use crate::run::setting::{
-    self, Group, OnResume, Setting, Value, all, as_toml, networks, on_feature_maps, on_instances, on_mixtures, setting,
-    single_note, uses_vggish, with_attention, with_dropout, with_known_labels, with_mixed_clips, with_norm,
-    with_thresholds, with_width,
+    self, Group, OnResume, Setting, Value, all, as_toml, networks, on_feature_maps, on_instances, on_log_mel,
+    on_mixtures, setting, single_note, uses_vggish, with_attention, with_dropout, with_front_ends, with_known_labels,
+    with_mixed_clips, with_norm, with_thresholds, with_width,
 };
 
 /// Maximum batch size.
@@ -31,13 +31,21 @@ pub const SETTINGS: &[Setting] = &[
     setting("batch", Group::Optimisation, Value::Count("CLIPS"), networks, "Batch size in clips")
         .within(Included(1.0), Included(MAX_BATCH)),
     setting("lr", Group::Optimisation, Value::Number, networks, "Learning rate").within(Included(0.0), Excluded(1e6)),
+    setting(
+        "schedule",
+        Group::Optimisation,
+        Value::Name(names::<Schedule>),
+        networks,
+        "How the learning rate changes. one-cycle: from a 25th to it over three tenths of the steps, then down to almost \
+         0 (with adam and adamw)",
+    ),
     setting("optimiser", Group::Optimisation, Value::Name(names::<Optimiser>), networks, "Optimiser"),
     setting(
         "weight_decay",
         Group::Optimisation,
         Value::Number,
         networks,
-        "Weight decay (L2, added to the gradient); 0 with adagrad",
+        "Weight decay: L2, added to the gradient; with adamw decoupled from it; 0 with adagrad",
     )
     .within(Included(0.0), Excluded(1e6)),
     setting("dropout", Group::Model, Value::Number, with_dropout, "Dropout probability, 0 to below 1")
@@ -134,6 +142,30 @@ pub const SETTINGS: &[Setting] = &[
     .within(Excluded(0.0), Included(1.0))
     .needing("augment", "mixup"),
     setting(
+        "spec_augment.freq_mask",
+        Group::Optimisation,
+        Value::Count("BANDS"),
+        on_log_mel,
+        "SpecAugment: at most this many mel bands of a training clip are masked",
+    )
+    .within(Included(0.0), Included(64.0)),
+    setting(
+        "spec_augment.time_mask",
+        Group::Optimisation,
+        Value::Count("FRAMES"),
+        on_log_mel,
+        "SpecAugment: at most this many frames of 10 ms of a training clip are masked",
+    )
+    .within(Included(0.0), Included(1e6)),
+    setting(
+        "spec_augment.level_shift",
+        Group::Optimisation,
+        Value::Number,
+        on_log_mel,
+        "A random number from minus to plus this is added to the log-mel spectrogram of a training clip",
+    )
+    .within(Included(0.0), Included(100.0)),
+    setting(
         "select",
         Group::Optimisation,
         Value::Name(names::<Select>),
@@ -177,6 +209,13 @@ pub const SETTINGS: &[Setting] = &[
         "Validation clips of all seeds instead: a file with keys of the training split, one per line",
     )
     .on_resume(OnResume::Moves),
+    setting(
+        "input",
+        Group::FrontEnd,
+        Value::Name(kind::of_embeddings),
+        with_front_ends,
+        "Features that the model takes: VGGish's embeddings, or musicnn's, whose weights wmic contains",
+    ),
     setting(
         "front_end.weights",
         Group::FrontEnd,

@@ -1,7 +1,7 @@
 //! Validation of settings, individually and together.
 
 use crate::core::error::{Error, Result};
-use crate::nn::model::ATTENTION;
+use crate::nn::model::{ATTENTION, Schedule};
 use crate::nn::models::pretraining::{DENOISE_ADD, DENOISE_MUL, TEXTUAL};
 use crate::nn::{self, Optimiser};
 use crate::ops::masked_bce::Loss;
@@ -47,6 +47,7 @@ impl Config {
             )));
         }
         self.validate_notes()?;
+        self.validate_input()?;
         self.validate_loss()?;
         self.validate_pretraining()?;
         given::check(self)?;
@@ -131,6 +132,18 @@ impl Config {
         }
     }
 
+    /// The kind of the model's input is one that it takes, and has the settings of its front end.
+    fn validate_input(&self) -> Result<()> {
+        let (model, Some(input)) = (self.model()?, self.input) else { return Ok(()) };
+        if !model.inputs.contains(&input) {
+            return Err(Error::Usage(format!("{} does not take {input} features: remove `input`", model.name)));
+        }
+        match self.front_end.is_some() && !self.needs_vggish()? {
+            true => Err(Error::Usage(format!("{input} features need no VGGish: remove `front_end.weights`"))),
+            false => Ok(()),
+        }
+    }
+
     /// Settings of single notes, and settings that only they have.
     fn validate_notes(&self) -> Result<()> {
         let model = self.model()?;
@@ -160,6 +173,9 @@ impl Config {
         }
         if self.optimiser == Optimiser::Adagrad && self.weight_decay != 0.0 {
             return Err(Error::Usage("adagrad has no weight decay here: `weight_decay` 0, or `optimiser` adam".into()));
+        }
+        if self.schedule == Schedule::OneCycle && self.optimiser.moments() != 2 {
+            return Err(Error::Usage("the one-cycle `schedule` needs `optimiser` adam or adamw".into()));
         }
         Ok(())
     }

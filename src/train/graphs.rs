@@ -4,6 +4,7 @@ use crate::core::error::{Error, Result};
 use crate::features::device_dataset::Dims;
 use crate::gpu::Gpu;
 use crate::graph::{Draft, Graph, Mode, Spec, Tensor};
+use crate::nn::model::Schedule;
 use crate::nn::{self, Prediction};
 use crate::ops::adagrad::{Adagrad, adagrad};
 use crate::ops::adam::{Adam, adam};
@@ -52,9 +53,16 @@ impl Graphs {
         let totals = update.input("totals", Spec::f32([2]));
         let diverged = update.input("diverged", Spec::u32([1]));
         match config.optimiser {
-            Optimiser::Adam => {
+            Optimiser::Adam | Optimiser::Adamw => {
                 let [m, v] = ["m", "v"].map(|name| update.input(name, arena.clone()));
-                let settings = Adam { lr: config.lr, weight_decay: config.weight_decay, ..Adam::default() };
+                let steps = config.epochs.saturating_mul(batches(config, train));
+                let settings = Adam {
+                    lr: config.lr,
+                    weight_decay: config.weight_decay,
+                    decoupled: config.optimiser == Optimiser::Adamw,
+                    one_cycle: (config.schedule == Schedule::OneCycle).then(|| steps.try_into().unwrap_or(u32::MAX)),
+                    ..Adam::default()
+                };
                 adam(&mut update, w, grad, m, v, clock, settings)?;
             }
             Optimiser::Adagrad => {

@@ -99,7 +99,9 @@ impl<'g> Learner<'g> {
         let arena = |label, len: usize| gpu.buffer(label, len.max(1) * replicas);
         let best = [arena("best parameters", layout.trained)?, arena("best statistics", layout.stats)?];
         let moments = match config.optimiser {
-            Optimiser::Adam => [arena("first moment", layout.trained)?, arena("second moment", layout.trained)?],
+            Optimiser::Adam | Optimiser::Adamw => {
+                [arena("first moment", layout.trained)?, arena("second moment", layout.trained)?]
+            }
             Optimiser::Adagrad => {
                 // A replica's at a time: large models have large arenas.
                 let sums = arena("sums of squares", layout.trained)?;

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use wmic::audio::{Depth, decode, write_wav};
+use wmic::audio::{Depth, Level, decode, write_wav};
 use wmic::core::random::Stream;
 use wmic::features::device_dataset::DeviceDataset;
 use wmic::features::feature_config::FeatureConfig;
@@ -10,6 +10,7 @@ use wmic::features::front_end::{FrontEnd, Source};
 use wmic::features::runner::FrontEndRunner;
 use wmic::gpu::Gpu;
 use wmic::metrics::thresholds::Threshold;
+use wmic::nn::FeatureKind;
 use wmic::nn::front_ends::kind::SpectrogramFrames;
 use wmic::nn::front_ends::vggish::Width;
 use wmic::predict::predictor::{Detail, Predictor, layout};
@@ -25,11 +26,17 @@ const SEEDS: [u64; 2] = [1, 2];
 /// Untrained, on a VGGish of an eighth of the channels.
 pub fn trained(model: &str) -> Trained {
     let front_end = FrontEnd::new(Source::Random(0), Width::Eighth);
-    let config = Config { seeds: SEEDS.into(), front_end: Some(front_end), ..Config::of(model, "none").unwrap() };
+    with(Config { front_end: Some(front_end), ..Config::of(model, "none").unwrap() })
+}
+
+/// Untrained, of the test's seeds.
+fn with(config: Config) -> Trained {
+    let config = Config { seeds: SEEDS.into(), ..config };
     let classes: Vec<String> = (0..20).map(|k| format!("class {k}")).collect();
     let feature_config =
         FeatureConfig { front_end: config.front_end.clone(), ..FeatureConfig::of(config.kind().unwrap()) };
-    let (instances, width) = (10, feature_config.instance_len());
+    let kind = feature_config.kind;
+    let (instances, width) = (kind.instances(kind.samples()), feature_config.instance_len());
     let layout = layout(&config, instances, width, classes.len()).unwrap();
     let block = |seed: u64| {
         let (trained, stats) = layout.initial(seed);
@@ -38,7 +45,7 @@ pub fn trained(model: &str) -> Trained {
     let blocks = SEEDS.map(block).into();
     let about = About {
         version: "test".into(),
-        model: model.into(),
+        model: config.model.clone(),
         classes,
         instances,
         width,
@@ -181,19 +188,24 @@ fn probabilities_do_not_grow_with_the_length_of_a_recording() {
 }
 
 /// Maps stay on the GPU, where the padding of a short excerpt must be zero as in stored features: fc-tf reads all of
-/// it.
+/// it. musicnn's depend on the level, which is that of the whole excerpt.
 #[test]
 fn features_that_stay_on_the_gpu_are_those_that_are_read() {
     let gpu = Gpu::open(None).unwrap();
     let options = Options { hop: Some(10.0), ..Options::default() };
-    for seconds in [10.0, 3.3] {
-        let samples = sound(seconds);
-        let run = trained("fc-tf");
+    let musicnn = || with(Config { input: Some(FeatureKind::Musicnn), ..Config::of("att", "none").unwrap() });
+    let maps = || trained("fc-tf");
+    let runs: [(&dyn Fn() -> Trained, f64); 4] = [(&maps, 10.0), (&maps, 3.3), (&musicnn, 10.0), (&musicnn, 3.3)];
+    for (run, seconds) in runs {
+        let (run, samples) = (run(), sound(seconds));
         let mut feature_config = run.feature_config().unwrap();
         let weights = feature_config.load().unwrap();
         let runner = FrontEndRunner::new(&gpu, &feature_config, weights.as_ref(), SpectrogramFrames::None).unwrap();
         let mut normalised = wmic::audio::Clip { sr: SR, samples: samples.clone() };
-        normalised.normalise_peak();
+        match feature_config.kind.format().level {
+            Level::Rms(level) => normalised.normalise_rms(level),
+            _ => normalised.normalise_peak(),
+        };
         let features = runner.features(&runner.extractor.run(&[&normalised.samples]).unwrap()).unwrap();
         let mut read = vec![];
         let mut each = |recognition| {

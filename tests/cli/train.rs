@@ -304,6 +304,11 @@ fn invalid_settings_are_rejected_before_anything_is_written() {
         (&["--augment", "concat", "--mixup-alpha", "0.1"], "mixup-alpha needs --augment mixup"),
         (&["--augment", "mixup", "--mixup-alpha", "0"], "mixup-alpha must be above 0 and at most 1"),
         (&["--model", "fc", "--augment", "concat"], "fc takes clips of one length: remove --augment concat"),
+        (&["--model", "fc", "--frontend", "musicnn"], "fc has no choice of front ends: remove --frontend"),
+        (
+            &["--frontend", "musicnn", "--frontend-weights", "random"],
+            "musicnn features need no VGGish: remove --frontend-weights",
+        ),
         (&["--init", "no-such.safetensors"], "no-such.safetensors: "),
         (&["--model", "aacnn"], "is a dataset of longer clips, but aacnn takes single notes"),
         (&["--device", "Voodoo 2"], "no adapter matches --device Voodoo 2"),

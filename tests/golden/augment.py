@@ -1,4 +1,4 @@
-"""Mixup and concatenation in plain Python: loops over lists, and the random draws from the definition of Philox."""
+"""Mixup, concatenation and SpecAugment in plain Python: loops over lists, and the random draws from the definition of Philox."""
 
 import math
 
@@ -12,7 +12,9 @@ CLOCK = [7, 9, 12, 0]  # seed low, seed high, step
 POSITIONS = 3
 # Valid instances; the last clip is padding, as its partner is.
 LENGTHS, LENGTHS2 = [4, 2, 4, 1, 3, 4, 2, 4, 3, 1, 0], [4, 4, 1, 2, 3, 2, 2, 4, 1, 4, 0]
-MIXUP_STREAM, CONCAT_STREAM = 0x313F, 0xC0CA7
+MIXUP_STREAM, CONCAT_STREAM, SPEC_STREAM = 0x313F, 0xC0CA7, 0x5BEC
+FRAMES = 6  # of an instance, for SpecAugment
+FREQ_MASK, TIME_MASK, LEVEL_SHIFT = 3, 10, 0.5
 
 
 def weight(clip: int, alpha: float) -> float:
@@ -77,6 +79,25 @@ def join(x, x2, t, o, t2, o2, probability: float):
     return {"y": y, "lengths": lengths, "target": targets, "observed": known}
 
 
+def masked(x: list) -> list:
+    """SpecAugment of clips x (B, T, F) with bands and frames of their mean, and another level."""
+    out = []
+    for b, clip in enumerate(x):
+        valid = LENGTHS[b] * FRAMES
+        wide, band, long, step = philox([b, 0, CLOCK[2], SPEC_STREAM], CLOCK[:2])
+        level = ((philox([b, 1, CLOCK[2], SPEC_STREAM], CLOCK[:2])[0] >> 9) + 0.5) / 2**23
+        wide, long = min(wide % (FREQ_MASK + 1), BANDS), min(long % (TIME_MASK + 1), valid)
+        band, step = band % (BANDS - wide + 1), step % (valid - long + 1)
+        rows = [list(row) for row in clip]
+        mean = sum(sum(row) for row in rows[:valid]) / max(valid * BANDS, 1)
+        for t in range(valid):
+            for f in range(BANDS):
+                hidden = band <= f < band + wide or step <= t < step + long
+                rows[t][f] = (mean if hidden else rows[t][f]) + LEVEL_SHIFT * (2 * level - 1)
+        out.append(rows)
+    return out
+
+
 def augment() -> dict[str, Tensor]:
     """All tensors of `augment.safetensors`."""
     x, x2 = (uniform((CLIPS, INSTANCES, BANDS), salt).tolist() for salt in (70, 71))
@@ -91,4 +112,6 @@ def augment() -> dict[str, Tensor]:
         out |= {f"{name}.{key}": value for key, value in mix(x, x2, t, o, t2, o2, weights).items()}
     for name, probability in {"concat": 1.0, "concat_half": 0.5}.items():
         out |= {f"{name}.{key}": value for key, value in join(x, x2, t, o, t2, o2, probability).items()}
+    frames = uniform((CLIPS, INSTANCES * FRAMES, BANDS), 72).tolist()
+    out |= {"spec_augment.x": frames, "spec_augment.y": masked(frames)}
     return {name: torch.tensor(value, dtype=torch.float64) for name, value in out.items()}

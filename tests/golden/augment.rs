@@ -1,10 +1,11 @@
-//! Mixup and concatenation against plain Python, all nine pairs of absent, unknown and present among the labels.
+//! Mixup, concatenation and SpecAugment against plain Python, all nine pairs of absent, unknown and present among the labels.
 
 use crate::support::Golden;
 use wmic::Array;
 use wmic::graph::Op;
 use wmic::ops::concat::Concat;
 use wmic::ops::mixup::Mixup;
+use wmic::ops::spec_augment::{Augment, SpecAugment};
 
 const POSITIONS: usize = 3;
 
@@ -45,4 +46,14 @@ fn concatenation_is_pythons() {
         let y = Concat { probability, positions: POSITIONS }.reference(&inputs(&g));
         assert_same(&g, case, &["y", "lengths", "target", "observed"], &y);
     }
+}
+
+#[test]
+fn spec_augment_is_pythons() {
+    let g = Golden::open("augment.safetensors");
+    let config = SpecAugment { freq_mask: 3, time_mask: 10, level_shift: 0.5 };
+    let x = g.tensor("spec_augment.x");
+    // Lengths are in units of 2 frames: instances of 6 frames with 3 positions.
+    let y = Augment { config, unit: 2 }.reference(&[x, g.tensor("lengths"), g.tensor("clock")]);
+    assert_same(&g, "spec_augment", &["y"], &y);
 }

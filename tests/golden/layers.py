@@ -149,6 +149,22 @@ def adam() -> dict[str, Tensor]:
     return out | {name: torch.stack(values) for name, values in trace.items()}
 
 
+def adamw() -> dict[str, Tensor]:
+    """Ten steps with decoupled decay and a one-cycle learning rate, on gradients as of `adam`."""
+    steps, n = 10, 37
+    grads = (uniform((steps, n), 62) * torch.logspace(-6, 0, n, dtype=torch.float64)).float().double()
+    p = uniform((n,), 63).requires_grad_()
+    out, trace = {"p0": p.detach().clone(), "grad": grads}, []
+    optimiser = torch.optim.AdamW([p], lr=0.1, weight_decay=0.5)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, 0.1, steps, cycle_momentum=False)
+    for grad in grads:
+        p.grad = grad.clone()
+        optimiser.step()
+        schedule.step()
+        trace.append(p.detach().clone())
+    return out | {"p": torch.stack(trace)}
+
+
 def softmax_losses() -> dict[str, Tensor]:
     """Softmax of 7 rows of 5 logits, the last with large values, and cross-entropy of all rows but the padding row
     3."""
@@ -195,6 +211,7 @@ def layers() -> dict[str, Tensor]:
         "focal": focal_losses(saturated=False),
         "focal_saturated": focal_losses(saturated=True),
         "adam": adam(),
+        "adamw": adamw(),
         "adagrad": adagrad(),
         "softmax": softmax_losses(),
     }

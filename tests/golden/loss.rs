@@ -270,7 +270,8 @@ impl SingleLabel {
     }
 }
 
-const ADAM: Adam = Adam { lr: 1e-2, beta1: 0.9, beta2: 0.999, eps: 1e-8, weight_decay: 1e-5 };
+const ADAM: Adam =
+    Adam { lr: 1e-2, beta1: 0.9, beta2: 0.999, eps: 1e-8, weight_decay: 1e-5, decoupled: false, one_cycle: None };
 
 #[test]
 fn adam_is_pytorchs() {
@@ -285,6 +286,23 @@ fn adam_is_pytorchs() {
         for (name, got) in ["p", "m", "v"].iter().zip(&state) {
             assert_close(&format!("{name} after step {step}"), got.data(), of(name).row(step), 1e-7, 1e-6);
         }
+    }
+}
+
+/// With the learning rate of PyTorch's `OneCycleLR`.
+#[test]
+fn adamw_is_pytorchs() {
+    let g = Golden::open("layers.safetensors");
+    let of = |name: &str| g.tensor(&format!("adamw.{name}"));
+    let adamw = Adam { lr: 0.1, weight_decay: 0.5, decoupled: true, one_cycle: Some(10), ..ADAM };
+    let zeros = Array::zeros(of("p0").shape().clone());
+    let mut state = vec![of("p0"), zeros.clone(), zeros];
+    assert_eq!(of("grad").shape().rows(), 10);
+    for step in 0..10 {
+        let grad = Array::new([37], of("grad").row(step).to_vec());
+        let clock = Array::new([4], vec![0.0, 0.0, step as f64, 0.0]);
+        state = adamw.reference(&[state[0].clone(), grad, state[1].clone(), state[2].clone(), clock]);
+        assert_close(&format!("p after step {step}"), state[0].data(), of("p").row(step), 1e-7, 1e-6);
     }
 }
 

@@ -21,6 +21,7 @@ from aacnn import aacnn  # noqa: E402
 from attention import attention  # noqa: E402
 from audio import audio, clip, audio_files  # noqa: E402
 from augment import augment  # noqa: E402
+from cnn_att import cnn_att  # noqa: E402
 from events import measures
 from forest import forest  # noqa: E402
 from images import images  # noqa: E402
@@ -78,6 +79,7 @@ def main() -> None:
     for divisor in [4, 8]:
         write_json(f"vggish-{divisor}.header.json", state_dict(divisor)[0])
     write_tensors("visual.safetensors", visual())
+    write_tensors("cnn-att.safetensors", cnn_att())
     write_tensors("aacnn.safetensors", aacnn())
     write_tensors("sightreader.safetensors", sightreader())
     data = Path(os.environ.get("WMIC_DATA", ""))

@@ -36,6 +36,19 @@ impl Clip {
         self.samples.iter_mut().for_each(|v| *v /= peak);
         peak
     }
+
+    /// Scales the samples to an RMS of `level` and clips them to +-1. Silence is unchanged. Returns what they are to be
+    /// multiplied by for their former level, 1 for silence.
+    pub fn normalise_rms(&mut self, level: f32) -> f32 {
+        let peak = self.normalise_peak();
+        let power: f64 = self.samples.iter().map(|v| f64::from(*v).powi(2)).sum();
+        if power == 0.0 {
+            return 1.0;
+        }
+        let gain = (f64::from(level) / (power / self.samples.len() as f64).sqrt()) as f32;
+        self.samples.iter_mut().for_each(|v| *v = (*v * gain).clamp(-1.0, 1.0));
+        peak / gain
+    }
 }
 
 /// Whether a file is complete.

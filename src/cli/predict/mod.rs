@@ -16,7 +16,6 @@ use wmic::data::{FeatureScale, features_npz, has_features, load_features};
 use wmic::features::front_end::Source;
 use wmic::gpu::Gpu;
 use wmic::metrics::thresholds::Threshold;
-use wmic::nn;
 use wmic::nn::front_ends::vggish::Width;
 use wmic::output::archive::Archive;
 use wmic::predict::recogniser::{Aggregate, Options, Recognised, Recogniser, Segmentation, recognise_clips};
@@ -217,7 +216,7 @@ impl Args {
         files: &[PathBuf],
         outputs: &mut Outputs,
     ) -> anyhow::Result<bool> {
-        let needs_vggish = nn::find(&trained.config.model)?.needs_vggish();
+        let needs_vggish = trained.config.needs_vggish()?;
         if trained.config.front_end.is_none() && needs_vggish {
             let reason = "the run does not record the front end of its features; give the VGGish weights: \
                           --frontend-weights FILE";

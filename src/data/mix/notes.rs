@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use crate::audio::{AudioFormat, Item, Windowing, ingest};
+use crate::audio::{AudioFormat, Item, Level, Windowing, ingest};
 use crate::core::error::{Error, Result};
 use crate::core::hash::Fingerprint;
 use crate::data::class_folders::ClassFolders;
@@ -86,7 +86,7 @@ impl Notes {
         let ClassFolders { classes, keys, files, mut warnings } = ClassFolders::read(path, "")?;
         let all = files.len();
         let (of_file, files): (Vec<usize>, Vec<PathBuf>) = files.into_iter().unzip();
-        let format = AudioFormat { sr: SR, normalised: true, whole: false };
+        let format = AudioFormat { sr: SR, level: Level::Peak, whole: false };
         let windowing = Windowing { window: LONGEST, hop: None, format, align_last: false };
         let (mut notes, mut undecoded, mut silent, mut short, mut total) = (vec![], vec![], vec![], vec![], 0);
         for (i, item) in ingest(files, windowing)? {

@@ -7,9 +7,10 @@ use std::sync::LazyLock;
 use serde::{Deserialize, Serialize};
 
 use super::log_mel::{self, BANDS, PATCH_FRAMES, log_mel, log_mel_patches};
+use super::musicnn;
 use super::spectrum::{self, CQT, STFT, Scale};
 use super::vggish::{self, EMBEDDING, MAP, Weights, Width};
-use crate::audio::AudioFormat;
+use crate::audio::{AudioFormat, Level};
 use crate::core::error::Result;
 use crate::graph::{Graph, Tensor};
 use crate::ops::stft::stft;
@@ -30,6 +31,8 @@ pub enum FeatureKind {
     Stft,
     /// Constant-Q transform of one-second notes, hop 512 at 44.1 kHz, (252).
     Cqt,
+    /// musicnn's features, maximum and mean over half a second: 1 506 values.
+    Musicnn,
 }
 
 /// Options of the computation of features.
@@ -74,7 +77,7 @@ pub struct Spectrogram {
     pub frames: fn(usize) -> usize,
     /// Centre frequency of each band, Hz, ascending.
     pub band_hz: fn() -> Vec<f64>,
-    /// For magnitudes, whose logarithm is displayed: offset before the logarithm.
+    /// For magnitudes or powers, whose logarithm is displayed: offset before the logarithm.
     pub offset: Option<f32>,
 }
 
@@ -108,7 +111,9 @@ pub struct Row {
     pub part: Option<usize>,
     /// Prefix of the names of the VGGish weights that it needs; `None` if it needs none.
     pub weights: Option<&'static str>,
-    /// Whether it is an embedding, which has a scaling (PCA and 8 bits, or minimum and maximum).
+    /// Whether it is computed by a network, so that the spectrum of the sound is not in it.
+    pub network: bool,
+    /// Whether it is an embedding of VGGish, which has a scaling (PCA and 8 bits, or minimum and maximum).
     pub embedding: bool,
     /// Channels of the widest layer, per value of the spectrogram.
     pub channels: fn(Width) -> usize,
@@ -121,11 +126,11 @@ pub struct Row {
 const EXCERPT: f64 = 10.0;
 /// Five instances, so that each is analysed twice, in different contexts.
 const HOP: f64 = 4.8;
-const LOG_MEL_FORMAT: AudioFormat = AudioFormat { sr: log_mel::SR, normalised: true, whole: false };
+const LOG_MEL_FORMAT: AudioFormat = AudioFormat { sr: log_mel::SR, level: Level::Peak, whole: false };
 /// Seconds from one frame of a log-mel spectrogram to the next.
 const LOG_MEL_HOP: f64 = 0.01;
 /// Not normalised (Wise, Maida, Kumar 2021, section IV.A).
-const NOTE_FORMAT: AudioFormat = AudioFormat { sr: spectrum::SR, normalised: false, whole: true };
+const NOTE_FORMAT: AudioFormat = AudioFormat { sr: spectrum::SR, level: Level::Original, whole: true };
 
 static LOG_MEL: Spectrogram = Spectrogram {
     name: "mel spectrogram",
@@ -152,6 +157,15 @@ static CQT_SHOWN: Spectrogram = Spectrogram {
     offset: Some(spectrum::OFFSET),
 };
 
+static MUSICNN_SHOWN: Spectrogram = Spectrogram {
+    name: "mel spectrogram",
+    bands: musicnn::BANDS,
+    hop: musicnn::STFT.hop_length as f64 / musicnn::SR as f64,
+    frames: musicnn::frames_of,
+    band_hz: musicnn::band_hz,
+    offset: Some(musicnn::OFFSET),
+};
+
 /// A kind with one instance per log-mel patch.
 const PATCHES: Row = Row {
     kind: FeatureKind::LogMel,
@@ -168,6 +182,7 @@ const PATCHES: Row = Row {
     seconds: PATCH_FRAMES as f64 * LOG_MEL_HOP,
     part: Some(1),
     weights: None,
+    network: false,
     embedding: false,
     channels: |_| 1,
     spectrogram: &LOG_MEL,
@@ -178,7 +193,7 @@ const PATCHES: Row = Row {
 };
 
 /// Every kind, in the order of [`FeatureKind`].
-pub static ROWS: [Row; 6] = [
+pub static ROWS: [Row; 7] = [
     Row {
         kind: FeatureKind::Vggish,
         name: "vggish",
@@ -187,6 +202,7 @@ pub static ROWS: [Row; 6] = [
         published: true,
         instance: |_| vec![EMBEDDING],
         weights: Some(""),
+        network: true,
         embedding: true,
         channels: vggish_channels,
         graph: |g, samples, options| {
@@ -203,6 +219,7 @@ pub static ROWS: [Row; 6] = [
         file: "maps.npz",
         instance: |width| vec![MAP[0], MAP[1], width.map_channels()],
         weights: Some("features."),
+        network: true,
         channels: vggish_channels,
         graph: maps,
         ..PATCHES
@@ -253,6 +270,28 @@ pub static ROWS: [Row; 6] = [
         },
         ..NOTE
     },
+    Row {
+        kind: FeatureKind::Musicnn,
+        name: "musicnn",
+        about: "musicnn's features, maximum and mean over 0.5 s: 1506 values",
+        file: "musicnn.npz",
+        format: AudioFormat { sr: musicnn::SR, level: Level::Rms(musicnn::LEVEL), whole: false },
+        // Half of the work, as each instance is analysed once.
+        hop: EXCERPT,
+        instance: |_| vec![musicnn::EMBEDDING],
+        instances: |samples| musicnn::BLOCK.blocks(musicnn::frames_of(samples)),
+        seconds: 0.5,
+        network: true,
+        channels: |_| musicnn::FEATURES / musicnn::BANDS,
+        spectrogram: &MUSICNN_SHOWN,
+        graph: |g, samples, options| {
+            let [power, input] = musicnn::spectrograms(g, samples)?;
+            let frames = musicnn::frames(g, input)?;
+            let spectrogram = (options.spectrogram != SpectrogramFrames::None).then_some(power);
+            Ok(Output { features: musicnn::blocks(g, frames)?, spectrogram })
+        },
+        ..PATCHES
+    },
 ];
 
 /// Common to kinds of single notes.
@@ -292,7 +331,7 @@ impl FeatureKind {
         self.row().note
     }
 
-    /// Whether an instance is a log-mel patch, or what a network makes of it; else it is a frame.
+    /// Whether an instance is a part of its own, a log-mel patch or what a network makes of one; else it is a frame.
     pub fn has_patches(self) -> bool {
         self.row().part == Some(1)
     }
@@ -347,6 +386,15 @@ impl fmt::Display for FeatureKind {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
         f.write_str(self.name())
     }
+}
+
+/// The names of the embeddings of networks.
+pub fn of_embeddings() -> &'static [&'static str] {
+    static NAMES: LazyLock<Vec<&str>> = LazyLock::new(|| {
+        let is_vector = |row: &&Row| row.network && (row.instance)(Width::Full).len() == 1;
+        ROWS.iter().filter(is_vector).map(|row| row.name).collect()
+    });
+    &NAMES
 }
 
 /// The names of the spectra of single notes.

@@ -25,7 +25,7 @@ pub const STFT: Stft = Stft {
     framing: Framing::Window,
     spectrum: Spectrum::Magnitude,
 };
-pub const SCALE: Scale = Scale::Log { offset: OFFSET };
+pub const SCALE: Scale = Scale::log(OFFSET);
 /// Added to mel magnitudes before the logarithm.
 pub(crate) const OFFSET: f32 = 0.01;
 

@@ -3,5 +3,6 @@
 pub mod cqt;
 pub mod kind;
 pub mod log_mel;
+pub mod musicnn;
 pub mod spectrum;
 pub mod vggish;

@@ -7,6 +7,7 @@
 use crate::core::error::Result;
 use crate::graph::{Graph, Mode, Tensor};
 use crate::nn::front_ends::kind::FeatureKind;
+use crate::nn::front_ends::vggish::EMBEDDING;
 use crate::nn::layers::{WeightInit, batch_norm, linear};
 use crate::nn::model::{Inputs, Model, ModelConfig, PositionScores, Prediction, Protocol};
 use crate::ops::activation::{Activation, activation};
@@ -21,7 +22,7 @@ pub const MODEL: Model = Model {
     positions: [1, 1],
     has_attention: true,
     single_label: false,
-    inputs: &[FeatureKind::Vggish],
+    inputs: &[FeatureKind::Vggish, FeatureKind::Musicnn],
     patches: &[],
     build: Some(|g, inputs, config| {
         let h = batch_norm(g, "bn_in", inputs.x, inputs.lengths, inputs.clock, 0, None)?;
@@ -30,7 +31,11 @@ pub const MODEL: Model = Model {
     }),
 };
 
-/// Three layers over each instance of `h` (B, T, F), and `skip` of the same shape added; gives (B, T, F).
+/// Widest embedding of the model: VGGish's. Wider instances are reduced to it by the first layer.
+const WIDTH: usize = EMBEDDING;
+
+/// Three layers over each instance of `h` (B, T, F), and `skip` of the same shape added, if that is that of the result,
+/// (B, T, F) with F at most 128.
 pub(super) fn embedding(
     g: &mut Graph,
     mut h: Tensor,
@@ -38,12 +43,12 @@ pub(super) fn embedding(
     inputs: Inputs,
     config: ModelConfig,
 ) -> Result<Tensor> {
-    let width = g.shape(h).last();
+    let width = g.shape(h).last().min(WIDTH);
     for i in 0..3 {
         h = linear(g, &format!("fc.{i}"), h, width, WeightInit::HeUniform, false)?;
         h = batch_norm(g, &format!("bn.{i}"), h, inputs.lengths, inputs.clock, 1 + i, Some(config.dropout))?;
     }
-    add(g, h, skip)
+    if g.shape(h) == g.shape(skip) { add(g, h, skip) } else { Ok(h) }
 }
 
 /// The classifier on embedded instances `h` (B, T, F).

@@ -15,6 +15,7 @@ use crate::nn::model::{Inputs, Model, ModelConfig, Norm, Prediction, Protocol, S
 use crate::nn::models::att::attention;
 use crate::ops::add::add;
 use crate::ops::linear as product;
+use crate::ops::spec_augment::SpecAugment;
 
 pub const MODEL: Model = Model {
     name: "att-gn",
@@ -38,6 +39,7 @@ pub const MODEL: Model = Model {
 pub(crate) const ON_FRAMES: Model = Model {
     name: "att-gn-logmel",
     about: "att-gn on the log-mel frames of a clip",
+    protocol: Protocol { spec_augment: Some(SpecAugment::OFF), ..MODEL.protocol },
     positions: [PATCH_FRAMES, 1],
     inputs: &[FeatureKind::LogMel],
     build: Some(|g, inputs, config| {

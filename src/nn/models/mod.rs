@@ -4,6 +4,7 @@ pub mod aacnn;
 mod att;
 mod att_gn;
 mod bilstm_att;
+mod cnn_att;
 mod fc;
 mod fc_t;
 pub mod pretraining;
@@ -35,6 +36,7 @@ pub const MODELS: &[Model] = &[
     sightreader::RAM16_RNN,
     sightreader::RAM16_GRU,
     aacnn::MODEL,
+    cnn_att::MODEL,
 ];
 
 /// Whether a model is an objective of pre-training.
