@@ -177,8 +177,8 @@ impl Args {
             }
             None if self.frontend.row().weights.is_some() => {
                 return Err(Error::Usage(
-                    "VGGish needs weights: --frontend-weights FILE (see docs/models.md for where to get them), vggish after \
-                     wmic weights add, or random"
+                    "VGGish needs weights: --frontend-weights FILE (see docs/models.md for where to get them), vggish \
+                     after wmic weights add, or random"
                         .into(),
                 ));
             }
