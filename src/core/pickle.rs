@@ -292,7 +292,7 @@ impl<'a> Machine<'a> {
 
     fn set(&mut self, items: Vec<Value>) -> Result<(), String> {
         match self.stack.last_mut() {
-            Some(Value::Dict(dict)) if items.len() % 2 == 0 => dict.extend(items),
+            Some(Value::Dict(dict)) if items.len().is_multiple_of(2) => dict.extend(items),
             _ => Err("it sets items of something that is not a dict".into()),
         }
     }
