@@ -14,8 +14,8 @@ use crate::core::files::distinct_names;
 use crate::data::{AudioSet, Dataset, Excerpts, FeatureScale, SplitConfig, load_features, write_npz};
 use crate::features::extraction::{Extracted, Extraction, Row};
 use crate::features::feature_config::FeatureConfig;
-use crate::features::front_end::Weights;
 use crate::features::runner::FrontEndRunner;
+use crate::features::weights::Weights;
 use crate::gpu::Gpu;
 use crate::nn::front_ends::kind::{FeatureKind, SpectrogramFrames};
 

@@ -5,7 +5,7 @@ use std::sync::Mutex;
 use half::f16;
 
 use crate::core::error::{Error, Result};
-use crate::features::front_end::Weights;
+use crate::features::weights::Weights;
 use crate::gpu::{Buffer, Gpu, Pace};
 use crate::graph::{Draft, Graph, Mode, Plan, Spec, Tensor};
 use crate::nn::front_ends::kind::{FeatureKind, Options, Output, SpectrogramFrames};

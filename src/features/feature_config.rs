@@ -6,8 +6,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::core::error::{Error, Result};
 use crate::data::npz_note;
-use crate::features::front_end::{FrontEnd, Source, Weights};
+use crate::features::front_end::{FrontEnd, Source};
 use crate::features::scaling::{Range, Scaling};
+use crate::features::weights::Weights;
 use crate::nn::front_ends::kind::FeatureKind;
 use crate::nn::front_ends::spectrum::Scale;
 use crate::nn::front_ends::vggish::Width;

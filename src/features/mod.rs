@@ -10,3 +10,4 @@ pub mod runner;
 pub mod scaling;
 pub(crate) mod spectrum;
 pub mod weight_store;
+pub mod weights;

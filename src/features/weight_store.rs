@@ -13,8 +13,8 @@ use crate::core::error::{Error, Result};
 use crate::core::files::write_atomic;
 use crate::core::tensors::{self, File, Tensor};
 use crate::core::torch;
-use crate::features::front_end::{About, Weights};
 use crate::features::scaling::PostProcess;
+use crate::features::weights::{About, Weights};
 use crate::nn::front_ends::vggish::EMBEDDING;
 
 /// The name of VGGish's weights, in options and files.

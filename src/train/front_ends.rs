@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use crate::core::error::Result;
 use crate::core::tensors;
-use crate::features::front_end::About;
+use crate::features::weights::About;
 use crate::graph::Layout;
 use crate::run::config::Config;
 use crate::run::run_dir::{RunDir, front_end_file};
