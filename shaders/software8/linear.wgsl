@@ -134,7 +134,8 @@ fn linear_backward_input(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_work
     var t2: Rows;
     var t3: Rows;
     for (var d = 0u; d < depth; d++) {
-        let b = mat4x4(texel(w, step), texel(w, step + width), texel(w, step + 2u * width), texel(w, step + 3u * width));
+        let third = step + 2u * width;
+        let b = mat4x4(texel(w, step), texel(w, step + width), texel(w, third), texel(w, third + width));
         update(&t0, texel(grad_y, rows.x), b);
         update(&t1, texel(grad_y, rows.y), b);
         update(&t2, texel(grad_y, rows.z), b);

@@ -153,7 +153,8 @@ impl Member<'_> {
         self.finish()
     }
 
-    /// Reads a one-dimensional array of strings: fixed-width unicode or bytes, or pickled objects (see [`pickled_strings`]).
+    /// Reads a one-dimensional array of strings: fixed-width unicode or bytes, or pickled objects (see
+    /// [`pickled_strings`]).
     pub fn strings(mut self) -> Result<Vec<String>> {
         const MAX_WIDTH: usize = 4096;
         if self.shape.len() != 1 {
@@ -292,8 +293,8 @@ fn decoder(dtype: &TypeStr) -> Option<(usize, Decode)> {
 /// Writes an uncompressed archive, as `np.savez` does, with a fixed time stamp: the same arrays give the same bytes.
 pub(super) struct NpzWriter<W: Write + Seek>(ZipWriter<Guarded<W>>);
 
-/// After an error it accepts everything: a `ZipWriter` that is dropped tries to finish the archive, and prints on stderr
-/// that it cannot.
+/// After an error it accepts everything: a `ZipWriter` that is dropped tries to finish the archive, and prints on
+/// stderr that it cannot.
 struct Guarded<W> {
     inner: W,
     failed: bool,

@@ -227,8 +227,8 @@ pub fn batch_norm_with(
     batch_norm::batch_norm(g, x, lengths, &norm, clock, stream, config)
 }
 
-/// As [`batch_norm()`] of a model's input, without scale and shift: with nothing in it to train, the layer after it need
-/// not compute the gradient of its input.
+/// As [`batch_norm()`] of a model's input, without scale and shift: with nothing in it to train, the layer after it
+/// need not compute the gradient of its input.
 pub fn input_norm(g: &mut Graph, name: &str, x: Tensor, lengths: Tensor, clock: Tensor) -> Result<Tensor> {
     let width = g.shape(x).last();
     let [gamma, beta] = [1.0f32, 0.0].map(|v| g.constant(Spec::f32([width]), vec![v.to_bits(); width]));

@@ -7,8 +7,8 @@
 //! w <- w - lr / (1 - beta1^t) m / (sqrt(v / (1 - beta2^t)) + eps). Elements with w = grad = m = v = 0 (padding of an
 //! arena) stay 0. Decoupled, g = grad, and w is multiplied by 1 - lr weight_decay before it is updated.
 //!
-//! lr is constant, or goes through one cycle (Smith and Topin: "Super-convergence", 2018) as PyTorch's `OneCycleLR` does
-//! without a cycle of the momentum: over the first three tenths of the steps (in whole steps) from a 25th of the
+//! lr is constant, or goes through one cycle (Smith and Topin: "Super-convergence", 2018) as PyTorch's `OneCycleLR`
+//! does without a cycle of the momentum: over the first three tenths of the steps (in whole steps) from a 25th of the
 //! maximum to it, then to a 10 000th of the start, both along half a cosine.
 
 use std::rc::Rc;
@@ -65,7 +65,8 @@ impl Default for Adam {
 /// `clock` u32 (4) is read. `w`, `m` and `v` change in place.
 ///
 /// # Errors
-/// `Usage` for betas outside (0, 1) and for a cycle of no or of more than 524 287 steps, `Shape` for tensors that do not fit together.
+/// `Usage` for betas outside (0, 1) and for a cycle of no or of more than 524 287 steps, `Shape` for tensors that do
+/// not fit together.
 pub fn adam(g: &mut Graph, w: Tensor, grad: Tensor, m: Tensor, v: Tensor, clock: Tensor, config: Adam) -> Result<()> {
     let betas = [config.beta1, config.beta2];
     if betas.iter().any(|b| *b <= 0.0 || *b >= 1.0 || b.is_nan()) {

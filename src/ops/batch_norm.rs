@@ -2,7 +2,8 @@
 //!
 //! y = gamma (x - mean) / sqrt(var + eps) + beta per column (Ioffe and Szegedy: "Batch normalization", ICML 2015).
 //! x (B, T, F) or (B, F), lengths (B) u32: instances `t < lengths[b]` are valid, the rest is padding, where y and dx
-//! are 0. With x (B, T, S, F) each instance has S rows: of the maps of a convolution, its pixels. gamma, beta, running mean and running variance (F); y as x.
+//! are 0. With x (B, T, S, F) each instance has S rows: of the maps of a convolution, its pixels. gamma, beta, running
+//! mean and running variance (F); y as x.
 //!
 //! In training, mean and var (biased) are those of the valid instances, and the running statistics follow by
 //! running = (1 - momentum) running + momentum new, with the unbiased variance (of one instance: 0; of none: no
@@ -70,8 +71,8 @@ pub struct Eval {
     pub config: BatchNorm,
 }
 
-/// Adds batch norm. `x` (B, T, F), (B, T, S, F) or (B, F), `lengths` u32 (B), `clock` u32 (4): seed low, seed high, step, 0.
-/// The clock is not used in a graph for evaluation.
+/// Adds batch norm. `x` (B, T, F), (B, T, S, F) or (B, F), `lengths` u32 (B), `clock` u32 (4): seed low, seed high,
+/// step, 0. The clock is not used in a graph for evaluation.
 ///
 /// # Errors
 /// `Shape` for tensors that do not fit together, `Usage` for a dropout probability outside [0, 1).

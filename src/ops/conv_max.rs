@@ -1,10 +1,10 @@
-//! Convolution over time and bands, ReLU, scale and shift, and the maximum over the bands: the filters of musicnn (Pons,
-//! Nieto, Prockup, Schmidt, Ehmann, Serra: "End-to-end learning for music audio tagging at scale", ISMIR 2018).
+//! Convolution over time and bands, ReLU, scale and shift, and the maximum over the bands: the filters of musicnn
+//! (Pons, Nieto, Prockup, Schmidt, Ehmann, Serra: "End-to-end learning for music audio tagging at scale", ISMIR 2018).
 //!
 //! x (B, T, F), w (N, S, K), b, scale, shift (N), y (B, T, N): the maximum over the bands f <= F - K of
-//! `scale[n] relu(b[n] + sum of w[n, i, j] x[t + i - (S - 1) / 2, f + j]) + shift[n]`, with zeros around the clip. Where
-//! the scale is negative, the least sum has the greatest output. With K = F it is a convolution over time. The map of
-//! all bands is never stored. Forward only.
+//! `scale[n] relu(b[n] + sum of w[n, i, j] x[t + i - (S - 1) / 2, f + j]) + shift[n]`, with zeros around the clip.
+//! Where the scale is negative, the least sum has the greatest output. With K = F it is a convolution over time. The
+//! map of all bands is never stored. Forward only.
 
 use super::arena::ALIGN;
 use super::variants::Variant;

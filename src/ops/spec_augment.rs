@@ -2,9 +2,9 @@
 //! Interspeech 2019), without time warping, and a random level.
 //!
 //! x (B, T, F): frames of a log-magnitude spectrogram; lengths u32 (B), in units of some frames: the valid ones, the
-//! others stay as they are. Of each clip up to `freq_mask` bands and up to `time_mask` frames in a row, both numbers and
-//! places uniform, are set to the mean of the clip; then a number within +-`level_shift` is added to it. clock u32 (4)
-//! = (seed low, seed high, step, 0): draws are a function of (seed, step, clip). No gradient passes: this is data.
+//! others stay as they are. Of each clip up to `freq_mask` bands and up to `time_mask` frames in a row, both numbers
+//! and places uniform, are set to the mean of the clip; then a number within +-`level_shift` is added to it. clock u32
+//! (4) = (seed low, seed high, step, 0): draws are a function of (seed, step, clip). No gradient passes: this is data.
 
 use serde::{Deserialize, Serialize};
 

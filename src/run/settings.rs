@@ -36,8 +36,8 @@ pub const SETTINGS: &[Setting] = &[
         Group::Optimisation,
         Value::Name(names::<Schedule>),
         networks,
-        "How the learning rate changes. one-cycle: from a 25th to it over three tenths of the steps, then down to almost \
-         0 (with adam and adamw)",
+        "How the learning rate changes. one-cycle: from a 25th to it over three tenths of the steps, then down to \
+         almost 0 (with adam and adamw)",
     ),
     setting("optimiser", Group::Optimisation, Value::Name(names::<Optimiser>), networks, "Optimiser"),
     setting(

@@ -1,4 +1,4 @@
-"""Mixup, concatenation and SpecAugment in plain Python: loops over lists, and the random draws from the definition of Philox."""
+"""Mixup, concatenation and SpecAugment in plain Python: loops over lists, and random draws as Philox is defined."""
 
 import math
 

@@ -1,4 +1,5 @@
-//! Mixup, concatenation and SpecAugment against plain Python, all nine pairs of absent, unknown and present among the labels.
+//! Mixup, concatenation and SpecAugment against plain Python, all nine pairs of absent, unknown and present among the
+//! labels.
 
 use crate::support::Golden;
 use wmic::Array;

@@ -1,4 +1,4 @@
-"""Small files of `torch.save` in both layouts, for the reader of PyTorch's files: torch-zip.pth and torch-legacy.pth."""
+"""Small files of `torch.save` in both layouts: torch-zip.pth and torch-legacy.pth."""
 from collections import OrderedDict
 from pathlib import Path
 

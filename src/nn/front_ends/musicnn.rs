@@ -1,9 +1,9 @@
-//! musicnn, a network that was trained to tag music (Pons and Serra: "musicnn: pre-trained convolutional neural networks
-//! for music audio tagging", 2019; the package's MTT_musicnn, of MagnaTagATune).
+//! musicnn, a network that was trained to tag music (Pons and Serra: "musicnn: pre-trained convolutional neural
+//! networks for music audio tagging", 2019; the package's MTT_musicnn, of MagnaTagATune).
 //!
-//! Sound at 16 kHz with an RMS of 0.08 -> log-mel spectrogram, 96 bands every 16 ms -> filters of timbre (7 frames, 38 or
-//! 67 bands) and of rhythm (32 to 128 frames of a band), the maximum over the bands of each -> three convolutions over
-//! time with residuals: 753 features of a frame. Its weights are part of wmic and frozen.
+//! Sound at 16 kHz with an RMS of 0.08 -> log-mel spectrogram, 96 bands every 16 ms -> filters of timbre (7 frames, 38
+//! or 67 bands) and of rhythm (32 to 128 frames of a band), the maximum over the bands of each -> three convolutions
+//! over time with residuals: 753 features of a frame. Its weights are part of wmic and frozen.
 
 use std::collections::HashMap;
 use std::f64::consts::LN_10;
