@@ -292,7 +292,7 @@ fn invalid_settings_are_rejected_before_anything_is_written() {
         (&["--dropout", "1"], "dropout must be at least 0 and below 1"),
         (&["--val-fraction", "0"], "val-fraction must be above 0"),
         (&["--val-fraction", "1"], "val-fraction must be at least 0 and below 1"),
-        (&["--val-fraction", "0.999"], "leaves 0 for training"),
+        (&["--val-fraction", "0.999"], "leaves 0 to train on"),
         (&["--loss", "focal", "--focal-gamma=-1"], "focal-gamma must be at least 0 and below 100"),
         (&["--loss", "focal", "--focal-alpha", "1.5"], "focal-alpha must be between 0 and 1"),
         (&["--loss", "focal", "--focal-alpha", "nan"], "focal-alpha must be between 0 and 1"),
