@@ -28,6 +28,8 @@ pub(crate) struct Limits {
     pub globals: &'static [(&'static str, &'static str)],
     /// Most bytes of a string.
     pub string: usize,
+    /// Most opcodes, and so values, of up to about 100 bytes each.
+    pub opcodes: usize,
 }
 
 #[derive(Clone)]
@@ -129,7 +131,7 @@ struct Machine<'a> {
 
 impl<'a> Machine<'a> {
     fn run(&mut self) -> Result<Value, String> {
-        loop {
+        for _ in 0..self.limits.opcodes {
             match self.take(1)?[0] {
                 b'.' => return self.pop(),
                 0x80 => drop(self.take(1)?), // PROTO
@@ -189,9 +191,11 @@ impl<'a> Machine<'a> {
                 b'R' => {
                     let call = self.pop_many(2)?; // REDUCE
                     // Nothing is called.
-                    self.stack.push(match call[0] {
-                        Value::Global("OrderedDict") => Value::Dict(Items::default()),
-                        _ => Value::Object(Rc::new(Items::new(call)?)),
+                    self.stack.push(match call[..] {
+                        [Value::Global("OrderedDict"), Value::Tuple(_)] => Value::Dict(Items::default()),
+                        // Lists and dicts are not shared: an object of one would be copied with it.
+                        [Value::Global(_), Value::Tuple(_)] => Value::Object(Rc::new(Items::new(call)?)),
+                        _ => return Err("it calls something that is not a function".into()),
                     })
                 }
                 b'b' => self.build()?,
@@ -217,6 +221,7 @@ impl<'a> Machine<'a> {
                 }
             }
         }
+        Err(format!("it has more than {} opcodes", self.limits.opcodes))
     }
 
     fn take(&mut self, count: usize) -> Result<&'a [u8], String> {

@@ -3,7 +3,7 @@
 //! Hostile until parsed: nothing of the pickle is called (see [`pickle`]), sizes are checked against the file before
 //! anything is allocated for them.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fs::File;
 use std::io::{Cursor, Read};
 use std::path::Path;
@@ -32,7 +32,10 @@ const GLOBALS: [(&str, &str); 9] = [
     ("numpy", "dtype"),
     ("_codecs", "encode"),
 ];
-const LIMITS: Limits = Limits { globals: &GLOBALS, string: MAX_PICKLE as usize };
+const LIMITS: Limits = Limits { globals: &GLOBALS, string: MAX_PICKLE as usize, opcodes: 1 << 18 };
+/// Longest name of a tensor, in bytes.
+const MAX_NAME: usize = 1024;
+const MAX_RANK: usize = 8;
 
 /// A tensor in row-major order.
 pub struct Tensor {
@@ -82,13 +85,15 @@ fn read_zip(bytes: &[u8]) -> Result<Vec<Tensor>, String> {
     let (root, _) = pickle::read(&member(&format!("{folder}data.pkl"), MAX_PICKLE)?, LIMITS)?;
     let views = views(&root, bytes.len())?;
     let mut storages = Storages::new();
+    // The file has at least as many bytes as all storages, which `torch.save` does not compress.
+    let mut left = bytes.len() as u64;
     for view in &views {
         if let Data::Storage { key, length, .. } = &view.data
             && !storages.contains_key(key)
         {
-            // The file has at least as many bytes: the storages of `torch.save` are not compressed.
-            let limit = (bytes.len() as u64).min(4 * *length as u64);
-            storages.insert(key.clone(), member(&format!("{folder}data/{key}"), limit)?);
+            let storage = member(&format!("{folder}data/{key}"), left.min((*length as u64).saturating_mul(4)))?;
+            left -= storage.len() as u64;
+            storages.insert(key.clone(), storage);
         }
     }
     views.into_iter().map(|view| view.tensor(&storages)).collect()
@@ -138,9 +143,16 @@ enum Data {
 fn views(root: &Value, size: usize) -> Result<Vec<View>, String> {
     let Value::Dict(items) = root else { return Err("it has no dict of tensors".into()) };
     let mut left = size / 4;
-    let mut views = vec![];
+    let mut views: Vec<View> = vec![];
+    let mut names = HashSet::new();
     for item in items.chunks(2) {
         let name = item[0].str().ok_or("a name is not a string")?;
+        if name.len() > MAX_NAME || !names.insert(name) {
+            return Err(format!(
+                "the name {:?} occurs twice, or is too long",
+                name.chars().take(100).collect::<String>()
+            ));
+        }
         let view = tensor_view(&item[1]).or_else(|| array_view(&item[1]));
         let (shape, data) = view.ok_or_else(|| format!("{name:?} is not a tensor of 32-bit floats"))?;
         let rest = shape.iter().try_fold(1, |n: usize, &size| n.checked_mul(size)).and_then(|n| left.checked_sub(n));
@@ -151,7 +163,8 @@ fn views(root: &Value, size: usize) -> Result<Vec<View>, String> {
 }
 
 fn sizes(value: &Value) -> Option<Vec<usize>> {
-    value.tuple()?.iter().map(|size| usize::try_from(size.int()?).ok()).collect()
+    let sizes = value.tuple().filter(|sizes| sizes.len() <= MAX_RANK)?;
+    sizes.iter().map(|size| usize::try_from(size.int()?).ok()).collect()
 }
 
 /// (storage, offset, shape, strides, ...), the storage ("storage", type, key, place, length).

@@ -76,7 +76,7 @@ pub(super) fn read_x(
         false => vec![instances as u32; clips],
     };
     let spectrum = match npz.contains(SPECTRUM) {
-        true => Some(read_spectrum(npz.member(SPECTRUM)?, clips, instances, keys)?),
+        true => Some(read_spectrum(npz.member(SPECTRUM)?, &lengths, instances, keys)?),
         false => None,
     };
     if mapped {
@@ -84,7 +84,7 @@ pub(super) fn read_x(
         *scale = scale.map(|_| FeatureScale::Unit);
         // Embeddings, whose instances have this shape, are scaled to at most 1; feature maps and spectra are not.
         let bounds = if embedded { 0.0..=1.0 } else { f32::MIN..=f32::MAX };
-        let values = FeatureValues::F16(halves(npz.member("X")?, keys, instances, bounds)?);
+        let values = FeatureValues::F16(halves(npz.member("X")?, keys, &lengths, instances, bounds)?);
         return Ok((Features { values, instances, width, lengths, spectrum }, remark));
     }
     let mut builder = FeatureBuilder::with_capacity(count);
@@ -103,10 +103,11 @@ pub(super) fn read_x(
     Ok((Features { spectrum, ..builder.finish(lengths, instances, scale) }, remark))
 }
 
-fn read_spectrum(member: Member, clips: usize, instances: usize, keys: Option<&[String]>) -> Result<FeatureValues> {
+fn read_spectrum(member: Member, lengths: &[u32], instances: usize, keys: Option<&[String]>) -> Result<FeatureValues> {
+    let clips = lengths.len();
     match *member.shape() {
         [n, t, s] if n == clips && t == instances && s > 0 && member.is_half() => {
-            Ok(FeatureValues::F16(halves(member, keys, instances, f32::MIN..=f32::MAX)?))
+            Ok(FeatureValues::F16(halves(member, keys, lengths, instances, f32::MIN..=f32::MAX)?))
         }
         _ => {
             let reason =
@@ -116,17 +117,27 @@ fn read_spectrum(member: Member, clips: usize, instances: usize, keys: Option<&[
     }
 }
 
-/// Maps an array of f16, (clips, `instances`, ...), whose values must be within `bounds`.
-fn halves(member: Member, keys: Option<&[String]>, instances: usize, bounds: RangeInclusive<f32>) -> Result<Mapped> {
+/// Maps an array of f16, (clips, `instances`, ...), whose values must be within `bounds` where clips have instances.
+fn halves(
+    member: Member,
+    keys: Option<&[String]>,
+    lengths: &[u32],
+    instances: usize,
+    bounds: RangeInclusive<f32>,
+) -> Result<Mapped> {
     let (path, name) = (member.path().to_path_buf(), member.name().to_owned());
     let values = member.shape()[2..].iter().product::<usize>();
     let mapped = member.mapped()?;
     let chunks = mapped.pieces().flat_map(|piece| piece.as_chunks().0).map(|bytes| f16::from_le_bytes(*bytes));
-    let unfit = chunks.enumerate().find(|(_, value)| !bounds.contains(&value.to_f32()));
-    match unfit {
+    let place = |index: usize| (index / values / instances, index / values % instances);
+    let is_padding = |(row, instance): (usize, usize)| instance >= lengths[row] as usize;
+    let mut unfit = chunks.enumerate().filter(|(_, value)| !bounds.contains(&value.to_f32()));
+    let first = unfit.find(|(index, _)| !is_padding(place(*index)));
+    drop(unfit);
+    match first {
         None => Ok(mapped),
         Some((index, value)) => {
-            let (row, instance) = (index / values / instances, index / values % instances);
+            let (row, instance) = place(index);
             let clip = clip_name(keys, row);
             let reason = match value.is_finite() {
                 true => {

@@ -4,11 +4,13 @@ use crate::core::pickle::{self, Limits, NUMPY, Value};
 
 /// Strings longer than this are not clip keys.
 const MAX_STRING: usize = 1024;
+/// Two for a string.
+const MAX_OPCODES: usize = 1 << 22;
 
 /// Reads a pickled list or one-dimensional object array of plain strings.
 /// The error is a reason without a path, such as `it names the global os.system`.
 pub(super) fn read_strings(bytes: &[u8]) -> Result<Vec<String>, String> {
-    let (value, _) = pickle::read(bytes, Limits { globals: &NUMPY, string: MAX_STRING })?;
+    let (value, _) = pickle::read(bytes, Limits { globals: &NUMPY, string: MAX_STRING, opcodes: MAX_OPCODES })?;
     let state = value.object("_reconstruct").and_then(|(_, state)| state?.tuple()).unwrap_or(&[]);
     let list = [&value].into_iter().chain(state).find_map(|value| match value {
         Value::List(items) => Some(items),

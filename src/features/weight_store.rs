@@ -10,7 +10,7 @@ use serde::Serialize;
 use sha2::{Digest, Sha256};
 
 use crate::core::error::{Error, Result};
-use crate::core::files::write_atomic;
+use crate::core::files::{is_leftover, try_lock_directory, write_atomic};
 use crate::core::tensors::{self, File, Tensor};
 use crate::core::torch;
 use crate::features::scaling::PostProcess;
@@ -67,34 +67,51 @@ pub fn add(files: &[PathBuf], replace: bool) -> Result<Stored> {
             Content::Pca(read) => pca = Some(read),
         }
     }
+    let folder = folder();
+    fs::create_dir_all(&folder).map_err(Error::io(&folder))?;
+    let _lock = try_lock_directory(&folder, "another process is adding weights")?;
     let old = stored_files()?;
-    let (path, sha256, mut tensors, about) = match (weights, old.first()) {
-        (Some(weights), _) => weights,
-        (None, Some((file, sha256))) => {
-            let Content::Vggish(tensors, about) = recognise(file)? else { return Err(not_known(file)) };
-            (file, sha256.clone(), tensors, about)
+    let kept = old.first().map(|(file, _)| recognise(file)).transpose()?;
+    let (path, sha256, mut tensors, about) = match (weights, old.first(), &kept) {
+        (Some(weights), ..) => weights,
+        (None, Some((file, sha256)), Some(Content::Vggish(tensors, about))) => {
+            (file, sha256.clone(), tensors.clone(), about.clone())
         }
-        (None, None) => {
-            return Err(Error::Usage("the PCA is of no use without VGGish's weights: add both".into()));
-        }
+        _ => return Err(Error::Usage("the PCA is of no use without VGGish's weights: add both".into())),
+    };
+    let there = |what: &str, sha256: &str| {
+        Err(Error::Usage(format!("{what} is there already, of SHA-256 {sha256}: `force` replaces it")))
     };
     if let Some((_, other)) = old.iter().find(|(_, other)| *other != sha256).filter(|_| !replace) {
-        return Err(Error::Usage(format!("{VGGISH} is there already, of SHA-256 {other}: `force` replaces it")));
+        return there(VGGISH, other);
     }
     if let Some(pca) = pca {
-        tensors.retain(|(name, ..)| !name.starts_with("pproc.pca"));
+        tensors.retain(|tensor| !is_pca(tensor));
         tensors.extend(pca_tensors(&pca));
+    }
+    if let (Some(Content::Vggish(known, _)), true) = (&kept, old.iter().any(|(_, other)| *other == sha256)) {
+        // The same weights: they keep their PCA.
+        let [known, given] = [known, &tensors].map(|all| {
+            let mut pca: Vec<Tensor> = all.iter().filter(|tensor| is_pca(tensor)).cloned().collect();
+            pca.sort_by(|a, b| a.0.cmp(&b.0));
+            pca
+        });
+        if given.is_empty() {
+            tensors.extend(known);
+        } else if !known.is_empty() && known != given && !replace {
+            return there("another PCA of these weights", &sha256);
+        }
     }
     let bytes = tensors::to_bytes(path, &tensors, about.as_ref())?;
     let file = File::parse(path, bytes)?;
     Weights::of(path, &file, None)?;
 
-    let folder = folder();
-    fs::create_dir_all(&folder).map_err(Error::io(&folder))?;
     let to = folder.join(format!("{VGGISH}-{sha256}.{EXTENSION}"));
     write_atomic(&to, |out| out.write_all(&file.bytes))?;
-    for (other, _) in old.iter().filter(|(other, _)| *other != to) {
-        fs::remove_file(other).map_err(Error::io(other))?;
+    let others = old.into_iter().map(|(other, _)| other).filter(|other| *other != to);
+    let entries = fs::read_dir(&folder).map_err(Error::io(&folder))?.flatten().map(|entry| entry.path());
+    for other in others.chain(entries.filter(|path| is_leftover(path))) {
+        fs::remove_file(&other).map_err(Error::io(other))?;
     }
     Ok(stored(to, sha256, &file))
 }
@@ -124,7 +141,11 @@ fn stored_files() -> Result<Vec<(PathBuf, String)>> {
         Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(vec![]),
         entries => entries.map_err(Error::io(&folder))?,
     };
-    let paths = entries.map(|entry| Ok(entry?.path())).collect::<io::Result<Vec<_>>>().map_err(Error::io(&folder))?;
+    let changed = |path: &PathBuf| fs::metadata(path).and_then(|about| about.modified()).ok();
+    let paths = entries.map(|entry| Ok(entry?.path())).collect::<io::Result<Vec<_>>>();
+    let mut paths = paths.map_err(Error::io(&folder))?;
+    // The newest first: a process that is killed may leave the one that it was about to replace.
+    paths.sort_by_key(|path| std::cmp::Reverse(changed(path)));
     let sha256 = |path: &Path| {
         let rest = path.file_name()?.to_str()?.strip_prefix(VGGISH)?.strip_prefix('-')?;
         rest.strip_suffix(EXTENSION)?.strip_suffix('.').filter(|text| text.len() == 64).map(str::to_owned)
@@ -147,7 +168,10 @@ fn not_known(path: &Path) -> Error {
 
 fn recognise(path: &Path) -> Result<Content> {
     if !torch::is_torch(path)? {
-        let file = File::read(path)?;
+        let file = File::read(path).map_err(|e| match e {
+            Error::Checkpoint { .. } => not_known(path),
+            other => other,
+        })?;
         let about = file.has_about().then(|| file.about(path)).transpose()?;
         let tensors = file.tensors();
         let of = |(name, view): (String, safetensors::tensor::TensorView)| {
@@ -159,7 +183,7 @@ fn recognise(path: &Path) -> Result<Content> {
         return Ok(Content::Pca(pca));
     }
     let read = torch::read(path)?;
-    if !read.iter().all(|tensor| PCA.contains(&tensor.name.as_str())) {
+    if read.is_empty() || !read.iter().all(|tensor| PCA.contains(&tensor.name.as_str())) {
         let of = |tensor: torch::Tensor| (tensor.name, Dtype::F32, tensor.shape, bytes(&tensor.values));
         return Ok(Content::Vggish(read.into_iter().map(of).collect(), None));
     }
@@ -168,6 +192,10 @@ fn recognise(path: &Path) -> Result<Content> {
         values.iter().map(|value| f64::from(*value)).collect()
     });
     PostProcess::new(matrix, mean).map(Content::Pca).map_err(|reason| Error::checkpoint(path, reason))
+}
+
+fn is_pca((name, ..): &Tensor) -> bool {
+    PCA.iter().any(|pca| name.strip_prefix(PREFIX) == Some(pca))
 }
 
 fn pca_tensors(pca: &PostProcess) -> [Tensor; 2] {

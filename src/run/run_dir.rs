@@ -180,7 +180,16 @@ impl RunDir {
                 path.display()
             ))),
             true => {
+                // Others name their settings so as well.
+                let is_record = read_toml::<toml::Table>(&path.join(RUN)).is_ok_and(|table| table.contains_key("run"));
+                if !is_record {
+                    let reason = "is not the record of a run: nothing is replaced; choose another `out`";
+                    return Err(Error::data(path.join(RUN), reason));
+                }
                 let whole = path.canonicalize().map_err(Error::io(path))?;
+                if config.dataset.canonicalize().is_ok_and(|dataset| dataset == whole) {
+                    return Err(Error::Usage(format!("{} is the dataset; choose another `out`", path.display())));
+                }
                 let inside = |input: &Path| input.canonicalize().is_ok_and(|input| input.starts_with(&whole));
                 match config.inputs()?.into_iter().find(|(_, input)| inside(input)) {
                     Some((key, input)) => Err(Error::Usage(format!(
@@ -256,10 +265,13 @@ impl RunDir {
     /// The files that a run wrote here, but for `run.toml`.
     fn own_files(&self) -> Vec<String> {
         // The front ends of a pre-training run have names that files of the user may have as well.
-        let pretrained = self.record().ok().filter(|record| record.config.model().is_ok_and(nn::is_objective));
-        let seeds = pretrained.map(|record| record.config.seeds).unwrap_or_default();
+        let record = self.record().ok();
+        // Of a run that was killed while it replaced another one.
+        let replaced = record.iter().flat_map(|record| record.run.replaces.clone()).filter(|name| is_front_end(name));
+        let pretrained = record.as_ref().filter(|record| record.config.model().is_ok_and(nn::is_objective));
+        let seeds = pretrained.map(|record| record.config.seeds.clone()).unwrap_or_default();
         let front_ends = seeds.iter().map(|seed| front_end_file(&seeds, *seed));
-        let names = FILES.into_iter().map(str::to_owned).chain(front_ends);
+        let names = FILES.into_iter().map(str::to_owned).chain(front_ends).chain(replaced);
         names.filter(|name| self.path.join(name).is_file()).collect()
     }
 
@@ -309,7 +321,8 @@ impl RunDir {
 
     /// Whether it was trained to the end, evaluated and reported.
     pub(crate) fn has_ended(&self) -> bool {
-        self.report().is_file() && self.test().is_file() && self.model().is_file()
+        let files = [self.report(), self.test(), self.model()];
+        files.iter().all(|file| file.is_file()) && self.record().is_ok_and(|record| record.run.replaces.is_empty())
     }
 
     fn write_record(&self, record: &RunRecord) -> Result<()> {
@@ -341,6 +354,10 @@ impl RunDir {
     /// `Checkpoint` for a pre-training run, which has front ends.
     pub fn recogniser_record(&self) -> Result<RunRecord> {
         let record = self.record()?;
+        if !record.run.replaces.is_empty() {
+            let reason = "was about to replace another run, whose files are still there: continue it with `resume`";
+            return Err(Error::checkpoint(&self.path, reason));
+        }
         match nn::is_objective(record.config.model()?) {
             true => Err(Error::checkpoint(
                 &self.path,

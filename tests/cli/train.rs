@@ -483,8 +483,15 @@ fn a_run_is_replaced_only_by_force_and_only_by_one_that_can_start() {
     assert_ne!(killed, text);
     std::fs::write(&record, killed).unwrap();
     std::fs::write(run.join("test.json"), "of another run").unwrap();
+    rejected(&["eval", out, &data], "was about to replace another run");
     wmic(&["train", "--resume", out]).assert().success();
     assert_eq!((scores(), std::fs::read_to_string(&record).unwrap()), (ended, text));
+    // A file of this name may be somebody's settings.
+    let mine = folder.path().join("mine");
+    std::fs::create_dir(&mine).unwrap();
+    std::fs::write(mine.join("run.toml"), "epochs = 3").unwrap();
+    std::fs::write(mine.join("report.html"), "of the user").unwrap();
+    rejected(&["train", &data, "--out", mine.to_str().unwrap(), "--force"], "is not the record of a run");
     // Without run.toml the files are not known to be a run's.
     std::fs::remove_file(run.join("run.toml")).unwrap();
     rejected(&["train", &data, "--out", out, "--force"], "is not empty and not a run directory");

@@ -80,6 +80,14 @@ fn what_is_not_tensors_is_refused_in_a_line() {
     let deep = [b"\x80\x02)", &[0x85; 100][..], b"."].concat();
     assert!(reason(&zipped(&deep, b"")).contains("nested too deep"));
 
+    // Objects of lists, which would be copied with them; as many objects as bytes; names twice.
+    let list = [b"\x80\x02cnumpy\ndtype\n](", &b"K\x01".repeat(100)[..], b"eR."].concat();
+    assert!(reason(&zipped(&list, b"")).contains("it calls something that is not a function"));
+    assert!(reason(&zipped(&vec![b')'; 1 << 20], b"")).contains("more than 262144 opcodes"));
+    let twice = pickled(1, 0, &[1], &[1]);
+    let twice = [&twice[..twice.len() - 1], &twice[3..]].concat();
+    assert!(reason(&zipped(&twice, &[0; 4])).contains("occurs twice"));
+
     let four = [0u8; 16];
     let (_folder, path) = file(&zipped(&pickled(4, 0, &[2, 2], &[2, 1]), &four));
     assert_eq!(read(&path).unwrap()[0].values, [0.; 4]);
