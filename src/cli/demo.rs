@@ -14,8 +14,8 @@ use wmic::run::clips::Labels;
 use wmic::run::config::Config;
 use wmic::run::run_dir::RunDir;
 
-/// Run the whole pipeline once: synthesise recordings, train, evaluate, predict, report (about six minutes on two cores
-/// without a GPU)
+/// Run the whole pipeline once: synthesise recordings, train, evaluate, predict, report (about three minutes on two
+/// cores without a GPU)
 #[derive(clap::Args)]
 pub struct Args {
     /// Folder for recordings, run and predictions; recordings of an earlier demo are reused, its run is replaced
