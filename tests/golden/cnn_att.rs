@@ -2,19 +2,17 @@
 //! gradient descent and of AdamW with a one-cycle learning rate.
 
 use crate::formula::frac;
-use crate::support::{Golden, formula_block};
+use crate::support::{Golden, assert_close, formula_block, learner};
 use wmic::data::{Dataset, FeatureValues, Features};
 use wmic::features::device_dataset::DeviceDataset;
 use wmic::gpu::Gpu;
+use wmic::nn;
 use wmic::nn::Optimiser;
 use wmic::nn::front_ends::log_mel::{BANDS, PATCH_FRAMES};
 use wmic::nn::model::Schedule;
-use wmic::ops::sample::Order;
 use wmic::ops::spec_augment::SpecAugment;
 use wmic::predict::predictor::{Detail, Predictor, layout};
 use wmic::run::config::Config;
-use wmic::train::learner::Learner;
-use wmic::{Array, nn};
 
 const CLASSES: usize = 20;
 const PARAMETERS: usize = 467_864;
@@ -25,16 +23,6 @@ const LENGTHS: [u32; 4] = [2, 1, 3, 2];
 /// positions.
 const PREDICTIONS: f64 = 1e-5;
 const GRADIENTS: f64 = 1e-4;
-
-#[track_caller]
-fn assert_close(what: &str, got: &[f32], want: &Array<f64>, relative: f64) {
-    assert_eq!(got.len(), want.data().len(), "{what}");
-    let largest = want.data().iter().fold(0.0f64, |m, v| m.max(v.abs()));
-    for (i, (g, w)) in got.iter().zip(want.data()).enumerate() {
-        let error = (f64::from(*g) - w).abs();
-        assert!(error <= relative * largest + 1e-7, "{what}[{i}] is {g}, PyTorch gives {w} (largest {largest})");
-    }
-}
 
 /// The patches of `clips` in `tests/golden/visual.py`, followed by other ones: of `instances`, those beyond a clip's
 /// length are loud noise.
@@ -57,15 +45,6 @@ fn dataset(instances: usize) -> Dataset {
 fn config() -> Config {
     let paper = Config::of("cnn-att", "formula").unwrap();
     Config { dropout: 0.0, spec_augment: Some(SpecAugment::OFF), batch: LENGTHS.len(), ..paper }
-}
-
-fn learner<'g>(gpu: &'g Gpu, config: &Config, data: &Dataset) -> Learner<'g> {
-    let corpus = DeviceDataset::of_dataset(gpu, data).unwrap();
-    let split = (data.train.clone(), data.train.clone());
-    let mut learner = Learner::new(gpu, config, &corpus, &[], &[split], Order::InOrder).unwrap();
-    let block = formula_block(learner.layout());
-    learner.set_weights(&[block]).unwrap();
-    learner
 }
 
 /// Probabilities and attention of each clip, whose features have room for so many patches.

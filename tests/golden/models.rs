@@ -3,13 +3,12 @@
 use std::path::Path;
 
 use crate::formula::frac;
-use crate::support::formula_block;
+use crate::support::{formula_block, learner};
 use safetensors::SafeTensors;
 use wmic::data::{Dataset, FeatureValues, Features};
 use wmic::features::device_dataset::DeviceDataset;
 use wmic::gpu::Gpu;
 use wmic::ops::masked_bce::Loss;
-use wmic::ops::sample::Order;
 use wmic::predict::predictor::{Detail, Predictor, layout};
 use wmic::run::config::Config;
 use wmic::train::learner::Learner;
@@ -57,16 +56,6 @@ fn config(model: &str, batch: usize) -> Config {
     // The settings of the golden files, for all models.
     let (loss, weight_decay) = (Loss::Bce, 1e-5);
     Config { dropout: 0.0, batch, loss, weight_decay, ..Config::of(model, "formula").unwrap() }
-}
-
-/// A learner on the whole dataset in its order, with the formula's weights.
-fn learner<'g>(gpu: &'g Gpu, config: &Config, data: &Dataset) -> Learner<'g> {
-    let corpus = DeviceDataset::of_dataset(gpu, data).unwrap();
-    let split = (data.train.clone(), data.train.clone());
-    let mut learner = Learner::new(gpu, config, &corpus, &[], &[split], Order::InOrder).unwrap();
-    let block = formula_block(learner.layout());
-    learner.set_weights(&[block]).unwrap();
-    learner
 }
 
 /// A step of training whose loss and gradients are compared with the tensors of this prefix.

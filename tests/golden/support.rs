@@ -5,8 +5,13 @@ use std::path::Path;
 use safetensors::{Dtype, SafeTensors};
 use wmic::Array;
 use wmic::data::{Dataset, Features};
+use wmic::features::device_dataset::DeviceDataset;
+use wmic::gpu::Gpu;
 use wmic::graph::{Layout, Op};
+use wmic::ops::sample::Order;
+use wmic::run::config::Config;
 use wmic::run::weights::Block;
+use wmic::train::learner::Learner;
 
 use crate::formula::{frac, weights};
 
@@ -76,4 +81,25 @@ pub fn block(layout: &Layout, values: Vec<Vec<f32>>) -> Block {
         into[p.offset..p.offset + values.len()].copy_from_slice(&values);
     }
     block
+}
+
+/// Compares with PyTorch's tensor; `relative` to its largest value.
+#[track_caller]
+pub fn assert_close(what: &str, got: &[f32], want: &Array<f64>, relative: f64) {
+    assert_eq!(got.len(), want.data().len(), "{what}");
+    let largest = want.data().iter().fold(0.0f64, |m, v| m.max(v.abs()));
+    for (i, (g, w)) in got.iter().zip(want.data()).enumerate() {
+        let error = (f64::from(*g) - w).abs();
+        assert!(error <= relative * largest + 1e-7, "{what}[{i}] is {g}, PyTorch gives {w} (largest {largest})");
+    }
+}
+
+/// A learner on the whole dataset in its order, with the formula's weights.
+pub fn learner<'g>(gpu: &'g Gpu, config: &Config, data: &Dataset) -> Learner<'g> {
+    let corpus = DeviceDataset::of_dataset(gpu, data).unwrap();
+    let split = (data.train.clone(), data.train.clone());
+    let mut learner = Learner::new(gpu, config, &corpus, &[], &[split], Order::InOrder).unwrap();
+    let block = formula_block(learner.layout());
+    learner.set_weights(&[block]).unwrap();
+    learner
 }

@@ -2,8 +2,7 @@
 //! gradients.
 
 use crate::formula::frac;
-use crate::support::{Golden, block};
-use wmic::Array;
+use crate::support::{Golden, assert_close, block};
 use wmic::data::{Dataset, FeatureValues, Features};
 use wmic::features::device_dataset::DeviceDataset;
 use wmic::features::front_end::{FrontEnd, Source};
@@ -28,16 +27,6 @@ const LENGTHS: [u32; 4] = [2, 1, 3, 2];
 /// of positions.
 const PREDICTIONS: f64 = 1e-5;
 const GRADIENTS: f64 = 1e-4;
-
-#[track_caller]
-fn assert_close(what: &str, got: &[f32], want: &Array<f64>, relative: f64) {
-    assert_eq!(got.len(), want.data().len(), "{what}");
-    let largest = want.data().iter().fold(0.0f64, |m, v| m.max(v.abs()));
-    for (i, (g, w)) in got.iter().zip(want.data()).enumerate() {
-        let error = (f64::from(*g) - w).abs();
-        assert!(error <= relative * largest + 1e-7, "{what}[{i}] is {g}, PyTorch gives {w} (largest {largest})");
-    }
-}
 
 /// As `clips` in `tests/golden/visual.py`.
 fn dataset(all: bool) -> Dataset {
