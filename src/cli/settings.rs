@@ -12,8 +12,13 @@ use wmic::run::settings::{self, SETTINGS};
 use wmic::{Error, nn};
 
 /// Options whose name is not the last key of the setting with dashes for underscores.
-const OPTIONS: [(&str, &str); 3] =
-    [("input", "frontend"), ("front_end.weights", "frontend-weights"), ("train_front_end", "train-frontend")];
+const OPTIONS: [(&str, &str); 5] = [
+    ("input", "frontend"),
+    ("inputs.dropout", "input-dropout"),
+    ("inputs.noise", "input-noise"),
+    ("front_end.weights", "frontend-weights"),
+    ("train_front_end", "train-frontend"),
+];
 
 /// The option of a setting, or of another argument of the library, without its dashes.
 pub fn option(key: &str) -> String {

@@ -186,14 +186,19 @@ impl Experiment {
         let of_file = |entry: &Entry| entry.config(&dataset).map_err(|e| self.error(entry, &e));
         let mut configs = self.entries.iter().map(of_file).collect::<Result<Vec<Config>>>()?;
         let models = configs.iter().map(Config::model).collect::<Result<Vec<_>>>()?;
-        let takes_weights = |(entry, model): (&Entry, &&nn::Model)| model.needs_vggish() && !entry.has_weights();
-        let own = self.entries.iter().any(Entry::has_weights);
-        if given.has(WEIGHTS) && own && !self.entries.iter().zip(&models).any(takes_weights) {
+        // An entry has its own front end if it has weights, or takes features of a network that is no VGGish.
+        let takes_weights = |(entry, config): (&Entry, &Config)| {
+            let config = given.restrict_to(config.model()?, &models).apply_to(config);
+            let config = config.map_err(|e| self.error(entry, &e))?;
+            Ok(config.needs_vggish()? && !entry.has_weights())
+        };
+        let takes_weights = self.entries.iter().zip(&configs).map(takes_weights).collect::<Result<Vec<bool>>>()?;
+        if given.has(WEIGHTS) && models.iter().any(|model| model.needs_vggish()) && !takes_weights.contains(&true) {
             return Err(Error::Usage(format!("the entries have their own front ends: remove `{WEIGHTS}`")));
         }
-        let complete = |config: &mut Config, own_weights: bool| {
+        let complete = |config: &mut Config, takes_weights: bool| {
             let mut given = given.restrict_to(config.model()?, &models);
-            if own_weights {
+            if config.model()?.needs_vggish() && !takes_weights {
                 given = given.without(WEIGHTS);
             }
             *config = given.apply_to(config)?;
@@ -203,8 +208,8 @@ impl Experiment {
             }
             config.validate()
         };
-        for (config, entry) in configs.iter_mut().zip(&self.entries) {
-            complete(config, entry.has_weights()).map_err(|e| self.error(entry, &e))?;
+        for ((config, entry), takes_weights) in configs.iter_mut().zip(&self.entries).zip(takes_weights) {
+            complete(config, takes_weights).map_err(|e| self.error(entry, &e))?;
         }
         // Otherwise one entry would be tested on another's training clips.
         let mut split_configs = configs.iter().map(Config::split_config);

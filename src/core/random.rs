@@ -40,6 +40,13 @@ pub(crate) fn dropout_factor(i: usize, stream: u32, clock: [u32; 4], p: f64) -> 
     if words[i % 4] < threshold { 0.0 } else { f64::from(scale) }
 }
 
+/// Two independent normal numbers of two words, by Box and Muller, as in `shaders/shared/normal.wgsl`.
+pub(crate) fn normal_pair([radius, angle]: [u32; 2]) -> [f64; 2] {
+    let unit = (f64::from(radius >> 9) + 0.5) / 8_388_608.0;
+    let angle = std::f64::consts::TAU * f64::from(angle >> 13) / 524_288.0;
+    [angle.cos(), angle.sin()].map(|direction| (-2.0 * unit.ln()).sqrt() * direction)
+}
+
 /// A stream of random numbers for one (seed, stream) pair, for weight initialisation.
 pub struct Stream {
     key: [u32; 2],

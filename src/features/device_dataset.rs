@@ -1,6 +1,8 @@
 //! A dataset in GPU memory: uploaded once as it is stored; every step gathers its batch from there. Larger datasets are
 //! streamed: the clips of a submission are uploaded while the previous one runs.
 
+use std::ops::Range;
+
 use crate::core::error::{Error, Result};
 use crate::core::random::key;
 use crate::data::{Dataset, FeatureValues, Features};
@@ -261,6 +263,22 @@ impl DeviceDataset {
         ]
     }
 
+    /// Valid instances of each clip.
+    pub(super) fn lengths(&self, gpu: &Gpu) -> Result<Vec<u32>> {
+        gpu.read(&self.lengths)
+    }
+
+    /// The features of some clips, as they are stored.
+    pub(super) fn words(&self, gpu: &Gpu, clips: Range<usize>) -> Result<Vec<u32>> {
+        let Some(source) = &self.source else {
+            let each = self.dims.clip_bytes() as usize / 4;
+            return gpu.read_at(&self.features, clips.start * each, clips.len() * each);
+        };
+        let (len, mut words) = (self.dims.instances * self.dims.width, vec![]);
+        append_words(source, self.dims.encoding, clips.start * len, clips.len() * len, &mut words);
+        Ok(words)
+    }
+
     /// alpha of each class from the labels of each pool's clips, pool after pool.
     pub(crate) fn focal_alphas<'a>(
         &self,
@@ -382,6 +400,11 @@ impl BatchSchedule {
     ) -> Result<BatchSchedule> {
         data.max_steps(pools.len() * batch * orders.len())?;
         Ok(BatchSchedule { data: data.clone(), pools, seeds: seeds.to_vec(), batch, orders })
+    }
+
+    /// The dataset, and the clips of each replica.
+    pub(crate) fn clips(&self) -> (&DeviceDataset, &[Vec<u32>]) {
+        (&self.data, &self.pools)
     }
 
     /// Most steps of a submission.

@@ -1,6 +1,7 @@
 //! Features of recordings: front ends, extraction, the feature cache, and datasets on the GPU.
 
 pub mod audio_files;
+pub(crate) mod column_statistics;
 pub mod device_dataset;
 pub(crate) mod extraction;
 pub mod extractor;

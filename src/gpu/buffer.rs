@@ -41,7 +41,8 @@ impl Gpu {
     /// # Errors
     /// `Limit` if the adapter does not support this size, `Gpu` if it is out of memory.
     pub fn buffer(&self, label: &str, len: usize) -> Result<Buffer> {
-        let bytes = len.max(1) as u64 * 4;
+        // A whole number of vec4, in which textures are filled.
+        let bytes = len.max(1).next_multiple_of(4) as u64 * 4;
         let have = self.device.limits().max_buffer_size;
         if bytes > have {
             return Err(Error::Limit { what: format!("the buffer of {label}"), unit: "bytes", need: bytes, have });

@@ -11,9 +11,16 @@ use crate::core::error::{Error, Result};
 const WIDTH: usize = 4096;
 const TEXEL_BYTES: usize = 16;
 
-/// Rows of the texture that holds a view.
+/// Rows of the texture that holds a view, and at least a texel more: rows of a matrix that are no number of texels are
+/// read two texels at a time.
 pub(super) fn rows(view: &View) -> usize {
-    view.len.div_ceil(4 * WIDTH)
+    (texels(view) + 1).div_ceil(WIDTH)
+}
+
+/// Texels of a view. The last may contain up to three elements that follow it, for kernels to ignore: buffers end with
+/// a whole texel.
+fn texels(view: &View) -> usize {
+    view.len.div_ceil(4)
 }
 
 /// The views that a dispatch reads as textures, by name.
@@ -75,8 +82,8 @@ impl Textures {
     pub(super) fn fill(&mut self, d: &Dispatch, bound: &[Buffer], bindings: &[Binding]) -> Result<Vec<Copy>> {
         let mut copies = vec![];
         for ((name, view), texture) in views(d).zip(&mut self.0) {
-            if !view.len.is_multiple_of(4) || !view.offset.is_multiple_of(4) {
-                let reason = format!("{name} is read as a texture, and not a number of vec4");
+            if !view.offset.is_multiple_of(4) {
+                let reason = format!("{name} is read as a texture, and does not begin at a vec4");
                 return Err(Error::Binding { kernel: d.entry.into(), reason });
             }
             let at = d.bindings.iter().position(|(n, _)| *n == name).expect("one of the dispatch's views");
@@ -108,7 +115,7 @@ pub(super) struct Copy {
 
 impl Copy {
     pub(super) fn encode(&self, encoder: &mut wgpu::CommandEncoder) {
-        let (whole, rest) = (self.view.len / 4 / WIDTH, self.view.len / 4 % WIDTH);
+        let (whole, rest) = (texels(&self.view) / WIDTH, texels(&self.view) % WIDTH);
         for (first, width, rows) in [(0, WIDTH, whole), (whole, rest, 1)] {
             if width * rows == 0 {
                 continue;

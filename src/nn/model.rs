@@ -10,6 +10,7 @@ use crate::ops::attention_pool::Pooling;
 use crate::ops::glimpse::Patch;
 use crate::ops::masked_bce::{FocalAlpha, Loss, LossMean};
 use crate::ops::spec_augment::SpecAugment;
+use crate::ops::standardise_columns::{Preparation, prepare};
 
 /// Inputs of a model.
 #[derive(Clone, Copy, Debug)]
@@ -162,6 +163,8 @@ pub struct ModelConfig {
     pub head: Head,
     /// Only for `aacnn`.
     pub aacnn: AacnnConfig,
+    /// Of the inputs, before anything else.
+    pub inputs: Preparation,
 }
 
 /// Criterion for the best epoch.
@@ -235,6 +238,10 @@ pub struct Protocol {
     pub norm: Option<Norm>,
     /// `None` for models whose input is no log-mel patches.
     pub spec_augment: Option<SpecAugment>,
+    /// `None` for models whose input is no embedding.
+    pub inputs: Option<Preparation>,
+    /// Of the same model on other inputs than its first.
+    pub on: &'static [(FeatureKind, Protocol)],
 }
 
 /// Adds a model to a graph.
@@ -258,7 +265,12 @@ impl Protocol {
         focal_alpha: FocalAlpha::PUBLISHED,
         norm: None,
         spec_augment: None,
+        inputs: None,
+        on: &[],
     };
+
+    /// The same of a model on embeddings.
+    pub(super) const EMBEDDINGS: Protocol = Protocol { inputs: Some(Preparation::OFF), ..Protocol::COMMON };
 }
 
 pub struct Model {
@@ -291,7 +303,8 @@ impl Model {
         let build = self
             .build
             .ok_or_else(|| Error::Usage(format!("{} is not a neural network and has no graph", self.name)))?;
-        build(g, inputs, config)
+        let x = prepare(g, inputs.x, inputs.clock, config.inputs)?;
+        build(g, Inputs { x, ..inputs }, config)
     }
 
     /// P: positions of an instance.
@@ -311,6 +324,12 @@ impl Model {
             _ if self.inputs.contains(&chosen) => chosen,
             _ => self.inputs[0],
         }
+    }
+
+    /// The protocol on an input; `None`: its first.
+    pub fn protocol_on(&self, input: Option<FeatureKind>) -> &Protocol {
+        let other = self.protocol.on.iter().find(|(kind, _)| input == Some(*kind));
+        other.map_or(&self.protocol, |(_, protocol)| protocol)
     }
 
     /// Whether its input is computed by VGGish.

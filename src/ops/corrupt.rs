@@ -8,7 +8,7 @@ use super::Entry;
 use crate::check::{Case, Fill, Input};
 use crate::core::array::Array;
 use crate::core::error::{Error, Result};
-use crate::core::random::{PHILOX_ROUNDS, dropout_threshold, philox};
+use crate::core::random::{PHILOX_ROUNDS, dropout_threshold, normal_pair, philox};
 use crate::gpu::{Grid, Recorder, Shader, params, shader};
 use crate::graph::{Cost, Dtype, Graph, Io, Mode, Op, Outputs, Spec, Tensor};
 
@@ -61,12 +61,7 @@ impl Corrupt {
         let [low, high, step] = [0, 1, 2].map(|k| clock[k] as u32);
         let words = philox([(i / 4) as u32, self.stream, if self.fixed { 0 } else { step }, CORRUPT], [low, high]);
         match self.noise {
-            Noise::Normal { std } => {
-                let [a, b] = [words[i % 4 / 2 * 2], words[i % 4 / 2 * 2 + 1]];
-                let unit = (f64::from(a >> 9) + 0.5) / 8_388_608.0;
-                let angle = std::f64::consts::TAU * f64::from(b >> 13) / 524_288.0;
-                std * (-2.0 * unit.ln()).sqrt() * [angle.cos(), angle.sin()][i % 2]
-            }
+            Noise::Normal { std } => std * normal_pair([words[i % 4 / 2 * 2], words[i % 4 / 2 * 2 + 1]])[i % 2],
             Noise::Mask { p } => f64::from(words[i % 4] >= dropout_threshold(p).0),
         }
     }

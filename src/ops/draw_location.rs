@@ -8,7 +8,7 @@ use super::Entry;
 use crate::check::{Case, Fill, Input};
 use crate::core::array::Array;
 use crate::core::error::{Error, Result};
-use crate::core::random::{PHILOX_ROUNDS, philox};
+use crate::core::random::{PHILOX_ROUNDS, normal_pair, philox};
 use crate::gpu::{Grid, Recorder, Shader, params, shader};
 use crate::graph::{Cost, Graph, Io, Op, Outputs, Spec, Tensor};
 
@@ -127,10 +127,7 @@ impl Op for Normal {
 
     fn reference(&self, x: &[Array<f64>]) -> Vec<Array<f64>> {
         let drawn = Array::from_fn(x[1].shape().clone(), |i| {
-            let [a, b] = words(&x[0], i / 2, self.stream);
-            let angle = std::f64::consts::TAU * f64::from(b >> 13) / 524_288.0;
-            let direction = [angle.cos(), angle.sin()][i % 2];
-            x[1][i] + self.std * (-2.0 * unit(a).ln()).sqrt() * direction
+            x[1][i] + self.std * normal_pair(words(&x[0], i / 2, self.stream))[i % 2]
         });
         vec![drawn.map(|v| v.clamp(-1.0, 1.0)), drawn]
     }

@@ -49,6 +49,7 @@ pub mod softmax;
 pub mod spec_augment;
 pub mod squared_error;
 pub mod standardise;
+pub mod standardise_columns;
 pub mod stft;
 pub mod tally;
 pub mod track;
@@ -82,6 +83,7 @@ pub const OPS: &[Entry] = &[
     mixup::OP,
     concat::OP,
     spec_augment::OP,
+    standardise_columns::OP,
     linear::OP,
     conv2d::OP,
     depthwise_conv2d::OP,

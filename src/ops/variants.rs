@@ -17,6 +17,23 @@ pub(super) enum Variant {
     Subgroup8,
 }
 
+/// Variants of a fully connected layer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Product {
+    /// As of a matrix product.
+    Tile,
+    /// As of a matrix product, with rows that are multiples of 4 (`aligned`) or not.
+    Subgroup8 { aligned: bool },
+}
+
+/// For rows of `n` and of `k`.
+pub(super) fn product(target: Target, n: usize, k: usize) -> Product {
+    match filters(target) {
+        Variant::Tile => Product::Tile,
+        Variant::Subgroup8 => Product::Subgroup8 { aligned: n.is_multiple_of(4) && k.is_multiple_of(4) },
+    }
+}
+
 fn has_subgroup8(target: Target) -> bool {
     matches!(target, Target { kind: AdapterKind::Software, subgroup: Some(8) })
 }

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::core::error::{Error, Result};
 use crate::core::files::absolute;
+use crate::core::names::named;
 use crate::core::toml::{read_toml, value_error};
 use crate::data::{Excerpts, FeatureScale, SplitBy, SplitConfig, Unlisted};
 use crate::features::audio_files::Clips;
@@ -21,6 +22,7 @@ use crate::ops::attention_pool::Pooling;
 use crate::ops::masked_bce::{FocalAlpha, Loss, LossMean};
 use crate::ops::sample::Order;
 use crate::ops::spec_augment::SpecAugment;
+use crate::ops::standardise_columns::Preparation;
 use crate::run::augmentation::Augmentation;
 use crate::run::setting::{Setting, find, insert, merge, on_instances, remove};
 use crate::run::settings::{self, SETTINGS};
@@ -110,6 +112,9 @@ pub struct Config {
     /// Of models on log-mel patches.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub spec_augment: Option<SpecAugment>,
+    /// Of models on embeddings; older runs do not have it and are not standardised.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub inputs: Option<Preparation>,
     /// Weight of the loss of instances with known labels; `None`: [`STRONG_WEIGHT`] where there are any.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub strong_weight: Option<f64>,
@@ -117,7 +122,7 @@ pub struct Config {
     pub mixup_alpha: f64,
     pub select: Select,
     /// Stop a seed after this many epochs without improvement; `none`: never.
-    #[serde(with = "patience")]
+    #[serde(with = "crate::run::patience")]
     pub patience: Option<usize>,
     /// Decision threshold for tests and predictions; epochs are compared at 0.5.
     pub threshold: Threshold,
@@ -176,32 +181,6 @@ pub const MIX_CLIPS: usize = 2_000;
 /// Maximum number of seeds of a run.
 pub const MAX_SEEDS: usize = 1000;
 
-/// `none`: no early stopping.
-mod patience {
-    use serde::{Deserialize, Deserializer, Serialize, Serializer};
-
-    use super::Patience;
-
-    pub fn serialize<S: Serializer>(value: &Option<usize>, serializer: S) -> Result<S::Ok, S::Error> {
-        value.map_or(Patience::None, Patience::Epochs).serialize(serializer)
-    }
-
-    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<usize>, D::Error> {
-        Ok(match Patience::deserialize(deserializer)? {
-            Patience::Epochs(epochs) => Some(epochs),
-            Patience::None => None,
-        })
-    }
-}
-
-#[derive(Serialize, Deserialize)]
-#[serde(rename_all = "lowercase", expecting = "patience must be a number of epochs, or \"none\"")]
-enum Patience {
-    None,
-    #[serde(untagged)]
-    Epochs(usize),
-}
-
 /// `text` on a settings file, which has the keys themselves: the backquotes of those that the user gave stand for
 /// options.
 fn unquoted(text: String) -> String {
@@ -211,8 +190,13 @@ fn unquoted(text: String) -> String {
 impl Config {
     /// The training protocol of the model's paper.
     pub fn of(model: &str, dataset: impl Into<PathBuf>) -> Result<Config> {
+        Config::on(model, dataset, None)
+    }
+
+    /// The training protocol on a kind of features; `None`: the model's first.
+    pub fn on(model: &str, dataset: impl Into<PathBuf>, input: Option<FeatureKind>) -> Result<Config> {
         let found = nn::find(model)?;
-        let protocol = found.protocol;
+        let protocol = found.protocol_on(input);
         Ok(Config {
             dataset: dataset.into(),
             model: model.into(),
@@ -235,6 +219,7 @@ impl Config {
             focal_alpha: protocol.focal_alpha,
             augment: vec![],
             spec_augment: protocol.spec_augment,
+            inputs: protocol.inputs,
             strong_weight: None,
             unlisted: None,
             times: None,
@@ -247,7 +232,7 @@ impl Config {
             threshold: Threshold::default(),
             val_fraction: protocol.val_fraction,
             val_keys: None,
-            input: None,
+            input,
             front_end: None,
             train_front_end: TrainFrontEnd::None,
             features: None,
@@ -294,14 +279,20 @@ impl Config {
         })
     }
 
-    /// These settings, overridden by those in `given`, with the keys of `run.toml`. Adagrad sets the weight decay to 0
-    /// unless that is given, too; new weights of the front end, or a new width, discard the recorded properties of the
-    /// former ones.
+    /// These settings, overridden by those in `given`, with the keys of `run.toml`. Another input brings its own
+    /// defaults, and Adagrad sets the weight decay to 0 unless that is given, too; new weights of the front end, or a
+    /// new width, discard the recorded properties of the former ones.
     ///
     /// # Errors
     /// As [`Config::of_table`].
     pub fn with(&self, given: toml::Table) -> Result<Config> {
         let mut table = self.table()?;
+        if let Some(input) = given.get("input").and_then(toml::Value::as_str).and_then(named) {
+            let protocol = |input| Config::on(&self.model, &self.dataset, input)?.table();
+            let before = protocol(self.input)?;
+            let chosen = protocol(Some(input))?.into_iter().filter(|(key, _)| table.get(key) == before.get(key));
+            chosen.collect::<Vec<_>>().into_iter().for_each(|(key, value)| drop(table.insert(key, value)));
+        }
         if given.get("optimiser").and_then(toml::Value::as_str) == Some("adagrad") {
             table.insert("weight_decay".into(), 0.0.into());
         }
@@ -413,7 +404,8 @@ impl Config {
         let Notes { attention, width: filters, init, .. } = self.notes.unwrap_or_default();
         let aacnn = AacnnConfig { attention, width: filters, init };
         let norm = self.norm.unwrap_or_default();
-        ModelConfig { classes, dropout, pooling, width, train_front_end, norm, head, aacnn }
+        let inputs = self.inputs.unwrap_or(Preparation::OFF);
+        ModelConfig { classes, dropout, pooling, width, train_front_end, norm, head, aacnn, inputs }
     }
 
     /// The order of the other patches of pairs that should differ, in pre-training with negatives.

@@ -7,22 +7,27 @@ use toml::{Table, Value as Toml};
 
 use crate::core::error::{Error, Result};
 use crate::core::toml::value_error;
-use crate::nn::{MODELS, Model};
+use crate::nn::{FeatureKind, MODELS, Model};
 use crate::run::config::Config;
 use crate::run::setting::{OnResume, Setting, find, insert, words};
 use crate::run::settings::SETTINGS;
 
-/// The settings of every model's paper.
-static PROTOCOLS: LazyLock<Vec<(&Model, Table)>> = LazyLock::new(|| {
-    let table = |model: &Model| Config::of(model.name, "").and_then(|config| config.table());
-    MODELS.iter().map(|model| (model, table(model).expect("defaults are a table"))).collect()
+/// The settings of every model's paper, and of models on other inputs, by name.
+static PROTOCOLS: LazyLock<Vec<(&Model, String, Table)>> = LazyLock::new(|| {
+    let table = |model: &Model, input| Config::on(model.name, "", input).and_then(|config| config.table());
+    let on = |model: &'static Model, input: Option<FeatureKind>| {
+        let name = model.name.to_owned() + &input.map(|kind| format!(" on {kind}")).unwrap_or_default();
+        (model, name, table(model, input).expect("defaults are a table"))
+    };
+    let others = |model: &'static Model| model.protocol.on.iter().map(move |(kind, _)| on(model, Some(*kind)));
+    MODELS.iter().flat_map(|model| [on(model, None)].into_iter().chain(others(model))).collect()
 });
 
 impl Setting {
     /// Its defaults, as in "100; 250 for att"; `None` if it has none.
     pub fn default(&self) -> Option<String> {
         let mut defaults: Vec<(String, Vec<&str>)> = vec![];
-        for (model, table) in PROTOCOLS.iter().filter(|(model, _)| (self.unsupported)(model).is_none()) {
+        for (model, name, table) in PROTOCOLS.iter().filter(|(model, ..)| (self.unsupported)(model).is_none()) {
             let shown = match find(table, self.path(model, None))? {
                 Toml::Array(items) if items.is_empty() => return None,
                 Toml::String(text) => text.clone(),
@@ -31,8 +36,8 @@ impl Setting {
                 other => other.to_string(),
             };
             match defaults.iter_mut().find(|(known, _)| *known == shown) {
-                Some((_, models)) => models.push(model.name),
-                None => defaults.push((shown, vec![model.name])),
+                Some((_, models)) => models.push(name),
+                None => defaults.push((shown, vec![name])),
             }
         }
         // The most common default is listed first, without model names; among equals, the first.

@@ -7,6 +7,7 @@ pub mod front_end;
 pub mod given;
 pub mod network;
 pub mod patches;
+mod patience;
 pub mod pretraining;
 pub mod run_dir;
 pub mod setting;

@@ -280,6 +280,10 @@ pub(crate) fn on_log_mel(model: &Model) -> Option<&'static str> {
     model.protocol.spec_augment.is_none().then_some("does not take log-mel patches")
 }
 
+pub(crate) fn on_embeddings(model: &Model) -> Option<&'static str> {
+    model.protocol.inputs.is_none().then_some("does not take embeddings")
+}
+
 pub(crate) fn uses_vggish(model: &Model) -> Option<&'static str> {
     (!model.needs_vggish()).then_some("does not use VGGish")
 }

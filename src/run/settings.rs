@@ -2,6 +2,8 @@
 
 use std::ops::Bound::{Excluded, Included, Unbounded};
 
+use toml::Value as Toml;
+
 use crate::core::names::names;
 use crate::data::{FeatureScale, SplitBy, Unlisted};
 use crate::features::front_end::Source;
@@ -16,9 +18,9 @@ use crate::ops::attention_pool::Pooling;
 use crate::ops::masked_bce::{FocalAlpha, Loss, LossMean};
 use crate::run::augmentation::Augmentation;
 use crate::run::setting::{
-    self, Group, OnResume, Setting, Value, all, as_toml, networks, on_feature_maps, on_instances, on_log_mel,
-    on_mixtures, setting, single_note, uses_vggish, with_attention, with_dropout, with_front_ends, with_known_labels,
-    with_mixed_clips, with_norm, with_thresholds, with_width,
+    self, Group, OnResume, Setting, Value, all, as_toml, networks, on_embeddings, on_feature_maps, on_instances,
+    on_log_mel, on_mixtures, setting, single_note, uses_vggish, with_attention, with_dropout, with_front_ends,
+    with_known_labels, with_mixed_clips, with_norm, with_thresholds, with_width,
 };
 
 /// Maximum batch size.
@@ -163,6 +165,30 @@ pub const SETTINGS: &[Setting] = &[
         Value::Number,
         on_log_mel,
         "A random number from minus to plus this is added to the log-mel spectrogram of a training clip",
+    )
+    .within(Included(0.0), Included(100.0)),
+    setting(
+        "inputs.standardise",
+        Group::Model,
+        Value::Text("true|false", |text| text.parse::<bool>().map(Toml::Boolean).map_err(|e| e.to_string())),
+        on_embeddings,
+        "Whether embeddings are standardised with the mean and deviation of each value over the training clips, and \
+         clipped to ±6",
+    ),
+    setting(
+        "inputs.dropout",
+        Group::Model,
+        Value::Number,
+        on_embeddings,
+        "Dropout probability of the model's inputs, 0 to below 1",
+    )
+    .within(Included(0.0), Excluded(1.0)),
+    setting(
+        "inputs.noise",
+        Group::Optimisation,
+        Value::Number,
+        on_embeddings,
+        "Standard deviation of normal noise that is added to the model's inputs in training",
     )
     .within(Included(0.0), Included(100.0)),
     setting(

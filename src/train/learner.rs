@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use crate::core::array::Array;
 use crate::core::error::{Error, Result};
 use crate::core::random::key;
+use crate::features::column_statistics::column_statistics;
 use crate::features::device_dataset::{BatchSchedule, DeviceDataset};
 use crate::gpu::{Buffer, Gpu, Pace};
 use crate::graph::{Arenas, Layout, Plan};
@@ -18,6 +19,7 @@ use crate::nn;
 use crate::ops::adagrad;
 use crate::ops::masked_bce::{FocalAlpha, Loss};
 use crate::ops::sample::Order;
+use crate::ops::standardise_columns::{DEVIATION, MEAN};
 use crate::ops::track::NEVER;
 use crate::run::config::{Config, Optimiser};
 use crate::run::splits::Split;
@@ -235,6 +237,27 @@ impl<'g> Learner<'g> {
         Ok(())
     }
 
+    /// Measures the statistics of standardised inputs on the training clips, where the weights do not have them yet.
+    fn measure_inputs(&mut self) -> Result<()> {
+        let range = |name| {
+            let param = self.layout.params.iter().find(|param| param.name == name)?;
+            Some(param.offset..param.offset + param.shape.len())
+        };
+        let (Some(mean), Some(deviation)) = (range(MEAN), range(DEVIATION)) else { return Ok(()) };
+        let mut blocks = self.best_weights()?;
+        let is_unknown = |block: &Block| block.stats[deviation.start] == 0.0;
+        if !blocks.iter().any(is_unknown) {
+            return Ok(());
+        }
+        let (data, pools) = self.schedule.clips();
+        let measured = column_statistics(self.gpu, data, pools)?;
+        for (block, columns) in blocks.iter_mut().zip(measured).filter(|(block, _)| is_unknown(block)) {
+            block.stats[mean.clone()].copy_from_slice(&columns.mean);
+            block.stats[deviation.clone()].copy_from_slice(&columns.deviation);
+        }
+        self.set_weights(&blocks)
+    }
+
     /// Trains to the end of the epoch, or until `stop` returns true. `progress` is called with the number of steps done
     /// after each submission. Returns whether the epoch is complete.
     pub fn train(&mut self, stop: &dyn Fn() -> bool, progress: &mut dyn FnMut(usize)) -> Result<bool> {
@@ -372,6 +395,9 @@ impl<'g> Learner<'g> {
 
     /// Trains up to `steps` steps and returns how many were done; `progress` is called with the total.
     fn run(&mut self, steps: usize, stop: &dyn Fn() -> bool, progress: &mut dyn FnMut(usize)) -> Result<usize> {
+        if self.done == 0 {
+            self.measure_inputs()?;
+        }
         let Learner { gpu, schedule, pace, done: first, .. } = self;
         let first = *first;
         let recordings = [&self.step.recording, &self.update.recording];

@@ -8,14 +8,14 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use crate::audio::Clip;
+use crate::audio::{AudioFormat, Clip, Level};
 use crate::core::error::{Error, Result};
 use crate::core::parallel::map_on_all_cores;
 use crate::data::{Dataset, MIXTURE_SR, Mixer, Mixture, Part, Times};
 use crate::features::device_dataset::{DeviceDataset, Dims, LabelledClips};
 use crate::features::runner::FrontEndRunner;
 use crate::gpu::Gpu;
-use crate::nn::front_ends::kind::SpectrogramFrames;
+use crate::nn::front_ends::kind::{Row, SpectrogramFrames};
 use crate::ops::gather::Encoding;
 use crate::run::clips::features_of_mixtures;
 use crate::run::config::Config;
@@ -55,6 +55,7 @@ struct Maker {
     classes: Vec<usize>,
     /// Of an instance.
     seconds: f64,
+    level: Level,
     stop: AtomicBool,
     /// Mixtures of the latest job that are done.
     done: AtomicUsize,
@@ -85,11 +86,12 @@ impl Mixtures {
         let classes: Option<Vec<usize>> = mixer.notes().classes.iter().map(number).collect();
         let classes =
             classes.ok_or_else(|| Error::data(&mixer.notes().path, "has classes that the dataset has not"))?;
-        let (seconds, stop, done) = (feature_config.kind.row().seconds, AtomicBool::new(false), AtomicUsize::new(0));
+        let Row { seconds, format: AudioFormat { level, .. }, .. } = *feature_config.kind.row();
+        let (stop, done) = (AtomicBool::new(false), AtomicUsize::new(0));
         let [held, clips] = config.mixtures();
         Ok(Some(Mixtures {
             gpu: gpu.clone(),
-            maker: Arc::new(Maker { mixer, runner, dims, classes, seconds, stop, done }),
+            maker: Arc::new(Maker { mixer, runner, dims, classes, seconds, level, stop, done }),
             dataset: dataset.clone(),
             first: data.keys.len(),
             held,
@@ -182,7 +184,11 @@ impl Maker {
         // As an excerpt of a recording is.
         let normalised = |mixture: &Mixture| {
             let mut clip = Clip { sr: MIXTURE_SR, samples: mixture.samples.clone() };
-            clip.normalise_peak();
+            match self.level {
+                Level::Original => {}
+                Level::Peak => drop(clip.normalise_peak()),
+                Level::Rms(level) => drop(clip.normalise_rms(level)),
+            }
             clip.samples
         };
         let sounds: Vec<Vec<f32>> = mixtures.iter().map(normalised).collect();

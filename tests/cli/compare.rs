@@ -20,6 +20,8 @@ use wmic::metrics::scores::Task;
 use wmic::metrics::significance::{Bootstrap, RESAMPLES, SeedPrediction, followed, holm, paired_t};
 use wmic::metrics::thresholds::Threshold;
 use wmic::report::tables::table::Style;
+use wmic::run::given::Given;
+use wmic::run::settings::find;
 
 #[test]
 fn built_in_experiments_name_known_models() {
@@ -40,6 +42,22 @@ fn an_entry_overlays_the_protocol_of_its_model() {
     let config = experiment.entries[0].config(Path::new("data")).unwrap();
     assert_eq!((config.lr, config.patience, config.epochs, config.dropout), (0.25, Some(3), 100, 0.5));
     assert_eq!((experiment.entries[0].folder().as_str(), experiment.seeds), ("fc-t", 1));
+}
+
+/// musicnn's features need no weights: those that are given are for the other entries.
+#[test]
+fn entries_on_musicnn_have_their_own_front_end() {
+    let musicnn = "title = 'x'\n[[entry]]\nlabel = 'A'\nmodel = 'att'\ninput = 'musicnn'\n";
+    let vggish = "[[entry]]\nlabel = 'B'\nmodel = 'att'\n";
+    let mut given = Given::default();
+    given.push(find("front_end.weights").unwrap(), "random".into());
+    let configs =
+        |text: &str| Experiment::parse(Path::new("x.toml"), text).unwrap().configs(Path::new("data"), None, &given);
+    let both = configs(&format!("{musicnn}{vggish}")).unwrap();
+    assert!(both[0].front_end.is_none() && both[1].front_end.is_some());
+    assert_eq!((both[0].epochs, both[1].epochs), (20, 250), "the protocol of each input");
+    let error = configs(musicnn).unwrap_err().to_string();
+    assert!(error.contains("the entries have their own front ends: remove `front_end.weights`"), "{error}");
 }
 
 #[test]

@@ -2,12 +2,14 @@
 
 use std::path::Path;
 
-use wmic::data::{Dataset, instance, synth};
+use wmic::data::{Dataset, FeatureValues, instance, synth};
 use wmic::features::device_dataset::DeviceDataset;
 use wmic::gpu::Gpu;
+use wmic::nn::FeatureKind;
 use wmic::ops::masked_bce::{FocalAlpha, Loss, inverse_frequency};
 use wmic::ops::sample::Order;
-use wmic::predict::predictor::{Detail, Predictor};
+use wmic::ops::standardise_columns::Preparation;
+use wmic::predict::predictor::{Detail, Predictor, layout};
 use wmic::predict::trained::{Split, Trained, TrainedModel};
 use wmic::run::augmentation::Augmentation;
 use wmic::run::config::{Config, Select};
@@ -33,14 +35,17 @@ fn config(model: &str, data: &Dataset, seeds: &[u64]) -> Config {
     Config { seeds: seeds.to_vec(), epochs: 3, batch: 50, ..Config::of(model, &data.path).unwrap() }
 }
 
-/// The same with each seed's own alpha, and clips mixed and joined.
+/// Everything that is done to inputs, in training or always.
+const PREPARED: Preparation = Preparation { standardise: true, dropout: 0.2, noise: 0.1 };
+
+/// The same with each seed's own alpha, standardised inputs, and clips mixed and joined.
 fn augmented(model: &str, data: &Dataset, seeds: &[u64]) -> Config {
     let augment = match model {
         "fc" => vec![Augmentation::Mixup],
         _ => vec![Augmentation::Mixup, Augmentation::Concat],
     };
     let (loss, focal_alpha) = (Loss::Focal, FocalAlpha::InverseFrequency);
-    Config { loss, focal_alpha, augment, ..config(model, data, seeds) }
+    Config { loss, focal_alpha, augment, inputs: Some(PREPARED), ..config(model, data, seeds) }
 }
 
 fn run_dir(dir: &Path, config: &Config) -> RunDir {
@@ -84,7 +89,12 @@ fn a_replica_among_three_is_the_same_seed_alone() {
     let data = of_clips(120, &dir.path().join("data"));
     let models = ["att", "fc", "fc-t", "rnn", "bilstm-att", "att-gn"];
     for (model, loss) in models.into_iter().zip([Loss::Bce, Loss::PartialBce].into_iter().cycle()) {
-        let of = |seeds: &[u64]| Config { loss, epochs: 2, ..config(model, &data, seeds) };
+        let of = |seeds: &[u64]| {
+            let config = config(model, &data, seeds);
+            // Each seed has other training clips, and so other statistics.
+            let inputs = if model == "fc-t" { Some(PREPARED) } else { config.inputs };
+            Config { loss, epochs: 2, inputs, ..config }
+        };
         let at = |name: &str| dir.path().join(format!("{model}-{name}"));
         let (rows, together) = train(&gpu, &of(&[3, 11, 1 << 40]), &data, &at("together"));
         for (r, seed) in [(0, 3), (2, 1 << 40)] {
@@ -95,6 +105,43 @@ fn a_replica_among_three_is_the_same_seed_alone() {
         }
         assert_ne!(together[0], together[1], "{model}: seeds differ");
     }
+}
+
+/// On musicnn's features: the parameters of three layers of 128 with batch norm, and of the attention. The statistics
+/// are those of the seed's training clips, and no part of training.
+#[test]
+fn inputs_are_standardised_by_the_training_clips() {
+    let musicnn = Config::on("att", "x", Some(FeatureKind::Musicnn)).unwrap();
+    assert_eq!(musicnn.inputs, Some(PREPARED));
+    assert_eq!(layout(&musicnn, 20, 1506, 20).unwrap().count(), 231_848);
+    assert_eq!(layout(&Config::of("att", "x").unwrap(), 10, 128, 20).unwrap().count(), 55_336);
+
+    let dir = tempfile::tempdir().unwrap();
+    let gpu = Gpu::open(None).unwrap();
+    let data = of_clips(120, &dir.path().join("data"));
+    let config = Config { epochs: 1, inputs: Some(PREPARED), ..config("att", &data, &[3, 4]) };
+    let (_, blocks) = train(&gpu, &config, &data, &dir.path().join("run"));
+    let FeatureValues::U8(values) = &data.features.values else { panic!("bytes expected") };
+    let parts = layout(&config, 10, 128, 20).unwrap();
+    for ((clips, _), block) in splits(&config, &data).unwrap().iter().zip(&blocks) {
+        let named = parts.unpack(&block.trained, &block.stats);
+        let of = |name: &str| named.iter().find(|(n, _)| n == name).unwrap().1.data();
+        let (mean, deviation) = (of("inputs.mean"), of("inputs.deviation"));
+        for c in [0, 77, 127] {
+            let of_clip = |clip: u32| (clip as usize * 10..).take(data.features.lengths[clip as usize] as usize);
+            let column: Vec<f64> = clips
+                .iter()
+                .flat_map(|clip| of_clip(*clip))
+                .map(|row| f64::from(values[row * 128 + c]) / 255.0)
+                .collect();
+            let n = column.len() as f64;
+            let expected = column.iter().sum::<f64>() / n;
+            let variance = column.iter().map(|v| (v - expected).powi(2)).sum::<f64>() / n;
+            assert!((f64::from(mean[c]) - expected).abs() < 1e-6, "{c}");
+            assert!((f64::from(deviation[c]) - variance.sqrt()).abs() < 1e-6, "{c}");
+        }
+    }
+    assert_ne!(blocks[0].stats, blocks[1].stats);
 }
 
 /// The synthetic dataset with times: the instances of a present instrument that its ground truth names.

@@ -3,21 +3,26 @@
 //!
 //! An embedding of three linear layers with batch norm, ReLU and dropout, and a skip connection from the input; then
 //! for each class an attention weight and a score per instance, pooled to one probability per clip.
+//!
+//! On musicnn's features, which are wider than the embedding and of many scales, inputs are standardised by default,
+//! with noise and dropout; then the layers have biases, and there is neither batch norm nor a skip connection before
+//! and around them.
 
 use crate::core::error::Result;
 use crate::graph::{Graph, Mode, Tensor};
 use crate::nn::front_ends::kind::FeatureKind;
 use crate::nn::front_ends::vggish::EMBEDDING;
 use crate::nn::layers::{WeightInit, batch_norm, linear};
-use crate::nn::model::{Inputs, Model, ModelConfig, PositionScores, Prediction, Protocol};
+use crate::nn::model::{Inputs, Model, ModelConfig, Optimiser, PositionScores, Prediction, Protocol, Schedule};
 use crate::ops::activation::{Activation, activation};
 use crate::ops::add::add;
 use crate::ops::attention_pool::{Pooling, attention_pool};
+use crate::ops::standardise_columns::Preparation;
 
 pub const MODEL: Model = Model {
     name: "att",
     about: "attention over the 10 instances of a clip (ISMIR 2019)",
-    protocol: Protocol { epochs: 250, dropout: 0.6, ..Protocol::COMMON },
+    protocol: Protocol { epochs: 250, dropout: 0.6, on: &[(FeatureKind::Musicnn, ON_MUSICNN)], ..Protocol::EMBEDDINGS },
     fixed_instances: false,
     positions: [1, 1],
     has_attention: true,
@@ -25,10 +30,26 @@ pub const MODEL: Model = Model {
     inputs: &[FeatureKind::Vggish, FeatureKind::Musicnn, FeatureKind::Yamnet],
     patches: &[],
     build: Some(|g, inputs, config| {
-        let h = batch_norm(g, "bn_in", inputs.x, inputs.lengths, inputs.clock, 0, None)?;
+        let h = match config.inputs.standardise {
+            true => inputs.x,
+            false => batch_norm(g, "bn_in", inputs.x, inputs.lengths, inputs.clock, 0, None)?,
+        };
         let h = embedding(g, h, inputs.x, inputs, config)?;
         attention(g, h, inputs, config)
     }),
+};
+
+/// wmic's own: for 0.5 s of sound an input has ten times as many values as for VGGish's embedding.
+const ON_MUSICNN: Protocol = Protocol {
+    optimiser: Optimiser::Adamw,
+    lr: 2e-3,
+    schedule: Schedule::OneCycle,
+    weight_decay: 0.01,
+    epochs: 20,
+    dropout: 0.3,
+    batch: 64,
+    inputs: Some(Preparation { standardise: true, dropout: 0.2, noise: 0.1 }),
+    ..Protocol::EMBEDDINGS
 };
 
 /// Widest embedding of the model: VGGish's. Wider instances are reduced to it by the first layer.
@@ -45,7 +66,7 @@ pub(super) fn embedding(
 ) -> Result<Tensor> {
     let width = g.shape(h).last().min(WIDTH);
     for i in 0..3 {
-        h = linear(g, &format!("fc.{i}"), h, width, WeightInit::HeUniform, false)?;
+        h = linear(g, &format!("fc.{i}"), h, width, WeightInit::HeUniform, config.inputs.standardise)?;
         h = batch_norm(g, &format!("bn.{i}"), h, inputs.lengths, inputs.clock, 1 + i, Some(config.dropout))?;
     }
     if g.shape(h) == g.shape(skip) { add(g, h, skip) } else { Ok(h) }

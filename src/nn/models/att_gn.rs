@@ -25,7 +25,7 @@ pub const MODEL: Model = Model {
         dropout: 0.0,
         select: Select::ValF1,
         norm: Some(Norm::Group),
-        ..Protocol::COMMON
+        ..Protocol::EMBEDDINGS
     },
     fixed_instances: false,
     positions: [1, 1],
@@ -39,7 +39,7 @@ pub const MODEL: Model = Model {
 pub(crate) const ON_FRAMES: Model = Model {
     name: "att-gn-logmel",
     about: "att-gn on the log-mel frames of a clip",
-    protocol: Protocol { spec_augment: Some(SpecAugment::OFF), ..MODEL.protocol },
+    protocol: Protocol { spec_augment: Some(SpecAugment::OFF), inputs: None, ..MODEL.protocol },
     positions: [PATCH_FRAMES, 1],
     inputs: &[FeatureKind::LogMel],
     build: Some(|g, inputs, config| {

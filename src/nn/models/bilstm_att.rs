@@ -24,7 +24,7 @@ pub const MODEL: Model = Model {
         batch: 32,
         weight_decay: 0.0,
         loss: Loss::Focal,
-        ..Protocol::COMMON
+        ..Protocol::EMBEDDINGS
     },
     fixed_instances: false,
     positions: [1, 1],

@@ -10,7 +10,7 @@ use crate::ops::activation::{Activation, Dropout, activation, dropout_activation
 pub const MODEL: Model = Model {
     name: "fc",
     about: "fully connected network over all instances at once (ISMIR 2019)",
-    protocol: Protocol { lr: 1e-4, ..Protocol::COMMON },
+    protocol: Protocol { lr: 1e-4, ..Protocol::EMBEDDINGS },
     fixed_instances: true,
     positions: [1, 1],
     has_attention: false,

@@ -13,7 +13,7 @@ use crate::ops::mean_pool::mean_pool;
 pub const MODEL: Model = Model {
     name: "fc-t",
     about: "fully connected network per instance, averaged over time (ISMIR 2019)",
-    protocol: Protocol::COMMON,
+    protocol: Protocol::EMBEDDINGS,
     fixed_instances: false,
     positions: [1, 1],
     has_attention: false,

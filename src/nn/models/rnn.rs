@@ -14,7 +14,7 @@ use crate::ops::recurrent::{Cell, recurrent};
 pub const MODEL: Model = Model {
     name: "rnn",
     about: "three bidirectional GRU layers (ISMIR 2019)",
-    protocol: Protocol::COMMON,
+    protocol: Protocol::EMBEDDINGS,
     fixed_instances: false,
     positions: [1, 1],
     has_attention: false,

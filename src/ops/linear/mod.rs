@@ -11,23 +11,25 @@
 //! the shapes alone, never on R. Replicas whose weights are further apart than the size of a binding are a `Limit`
 //! error.
 
+mod cases;
+
 use std::ops::Range;
-use std::rc::Rc;
 
 use super::arena::{ALIGN, PART};
 use super::relu_gradient::{self, relu_gradient};
 use super::{Entry, variants};
-use crate::check::{Case, Fill, Input, InputRole};
 use crate::core::array::Array;
 use crate::core::error::{Error, Result};
 use crate::core::shape::Shape;
 use crate::gpu::{Grid, Launch, MAX_ITERATIONS, Recorder, Shader, View, params, shader};
 use crate::graph::{Cost, Graph, Io, Op, Outputs, Sink, Spec, Tensor};
-use variants::Variant;
+use variants::Product;
 
 pub(super) static SHADER: Shader = shader!("linear.wgsl", "shared/linear.wgsl");
 pub(super) static SUBGROUP8: Shader = shader!("software8/linear.wgsl", "shared/linear.wgsl", "software8/product.wgsl")
     .with_textures(&["x", "w", "grad_y"]);
+/// For rows that are no multiples of 4.
+static RAGGED8: Shader = SUBGROUP8.with(&["RAGGED"]);
 
 params! {
     struct Params {
@@ -166,18 +168,19 @@ impl Dims {
     }
 }
 
-fn shader(variant: Variant) -> &'static Shader {
+fn shader(variant: Product) -> &'static Shader {
     match variant {
-        Variant::Tile => &SHADER,
-        Variant::Subgroup8 => &SUBGROUP8,
+        Product::Tile => &SHADER,
+        Product::Subgroup8 { aligned: true } => &SUBGROUP8,
+        Product::Subgroup8 { aligned: false } => &RAGGED8,
     }
 }
 
 /// A workgroup per tile of a (rows, cols) result with sums of `depth` terms.
-fn tiles([rows, cols, depth]: [usize; 3], z: usize, variant: Variant) -> Launch {
+fn tiles([rows, cols, depth]: [usize; 3], z: usize, variant: Product) -> Launch {
     let rounds = match variant {
-        Variant::Tile => tile_product_rounds(depth),
-        Variant::Subgroup8 => depth.div_ceil(4),
+        Product::Tile => tile_product_rounds(depth),
+        Product::Subgroup8 { .. } => depth.div_ceil(4),
     };
     Grid::folded(rows.div_ceil(TILE) * cols.div_ceil(TILE), z).iterations(rounds)
 }
@@ -223,7 +226,7 @@ impl Op for Linear {
     fn forward(&self, io: &Io, r: &mut Recorder) -> Result<()> {
         let d = Dims::of(io, self);
         let (w, bias) = (io.x(1).view, io.x(io.inputs() - 1).view);
-        let variant = variants::matrix_product(r.target, d.n, d.k);
+        let variant = variants::product(r.target, d.n, d.k);
         for part in d.parts(1) {
             let (first, n) = (part.start, part.len());
             let w = d.part_of(w, &part);
@@ -260,7 +263,7 @@ impl Op for Linear {
             dy = g;
         }
         if let Some(dx) = io.dx(0) {
-            let variant = variants::matrix_product(r.target, d.n, d.k);
+            let variant = variants::product(r.target, d.n, d.k);
             // A sum over the outputs, to which every part adds. If it is added to an earlier contribution, it is
             // complete before.
             let joins = dx.accumulate && d.terms().nth(1).is_some();
@@ -319,13 +322,13 @@ pub(super) fn parameter_gradients(
 ) {
     if let Some(dw) = dw {
         let p = Params { accumulate: dw.accumulate.into(), w_stride: dw.stride as u32, ..d.params() };
-        let variant = match variants::matrix_product(r.target, d.n, d.k) {
+        let variant = match variants::product(r.target, d.n, d.k) {
             // Its sums over M are not sliced.
-            Variant::Subgroup8 if d.m.div_ceil(4) > MAX_ITERATIONS => Variant::Tile,
+            _ if d.m.div_ceil(4) > MAX_ITERATIONS => Product::Tile,
             variant => variant,
         };
         match variant {
-            Variant::Tile => {
+            Product::Tile => {
                 let slices = d.slices();
                 for part in d.parts(slices) {
                     let total = d.part_of(dw.view, &part);
@@ -345,7 +348,7 @@ pub(super) fn parameter_gradients(
                     }
                 }
             }
-            Variant::Subgroup8 => {
+            Product::Subgroup8 { .. } => {
                 // Each segment uses only a part of the rows. Weight and bias are in one arena, and bound as the range
                 // that covers both; if that exceeds a binding, or the weights are bound in parts, the bias is bound
                 // separately.
@@ -368,7 +371,7 @@ pub(super) fn parameter_gradients(
                     let into = fused.as_ref().map_or_else(|| d.part_of(dw.view, &part), |(all, _)| *all);
                     let bindings = [("grad_y", dy), ("x", x), ("grad_w", into)];
                     let launch = tiles([part.len(), d.k, d.m], replicas * d.segments, variant);
-                    r.dispatch(&SUBGROUP8, "linear_backward_weight", &bindings, p, launch);
+                    r.dispatch(shader(variant), "linear_backward_weight", &bindings, p, launch);
                 }
             }
         }
@@ -388,80 +391,16 @@ fn add_slices(r: &mut Recorder, partial: View, total: View, p: Params, len: usiz
     r.dispatch(&SHADER, "linear_backward_slices", &[("partial", partial), ("total", total)], p, launch);
 }
 
-fn case(name: &str, x: &[usize], n: usize, bias: bool) -> Case {
-    let k = *x.last().expect("x has axes");
-    let mut inputs = vec![Input::gradient(x), Input::param([n, k].as_slice())];
-    if bias {
-        inputs.push(Input::param([n].as_slice()));
-    }
-    Case::new(name, Linear::default(), inputs)
-}
-
-/// x (rows, S, K) through segments, with ReLU: biases of +-2 keep its arguments away from the kink.
-fn segmented(name: &str, x: [usize; 3], n: usize) -> Case {
-    let [_, segments, k] = x;
-    let bound = 1.0 / (k as f64).sqrt();
-    let bias = (0..n).map(|i| if i % 2 == 0 { 2.0 } else { -2.0 }).collect();
-    let w = Input::param([n, segments * k]).filled(Fill::Uniform(-bound, bound));
-    let inputs = vec![Input::gradient(x), w, Input::param([n]).filled(Fill::Given(bias))];
-    Case::new(name, Linear { segments, relu: true, ..Linear::default() }, inputs)
-}
-
-/// A frozen layer: one set of weights for all replicas, and no gradient for them.
-fn shared_weights(name: &str, x: [usize; 3], n: usize) -> Case {
-    let mut case = segmented(name, x, n);
-    case.inputs[1..].iter_mut().for_each(|input| input.kind = InputRole::Shared);
-    case
-}
-
-/// The same with the weights of `outputs` bound at once.
-fn in_parts(case: Case, segments: usize, outputs: usize) -> Case {
-    let config = Linear { segments, relu: true, part: outputs * case.inputs[1].spec.shape.last() };
-    Case { op: Rc::new(config), ..case }
-}
-
-fn cases() -> Vec<Case> {
-    let mut cases = vec![
-        case("one", &[1, 1], 1, true),
-        case("ragged tiles", &[3, 11, 31], 33, true),
-        case("no bias", &[33, 17], 31, false),
-        case("multiple of 4, ragged rows", &[17, 36], 20, true),
-        case("4 columns", &[5, 4], 4, true),
-        case("several slices", &[300, 8], 12, true),
-        case("primes", &[131, 67], 37, true),
-        segmented("segments, tiny", [1, 2, 3], 5),
-        segmented("segments, ragged tiles", [35, 3, 17], 33),
-        segmented("segments, vec4", [5, 6, 8], 36),
-        segmented("segments, several slices", [150, 2, 12], 8),
-        segmented("one segment, ReLU", [7, 1, 20], 12),
-        shared_weights("segments, shared weights", [9, 4, 8], 12),
-        in_parts(shared_weights("in parts, shared weights", [5, 3, 7], 130), 3, ALIGN),
-        in_parts(segmented("in parts, ragged", [5, 3, 7], 130), 3, ALIGN),
-        in_parts(segmented("in parts, vec4", [9, 2, 8], 132), 2, ALIGN),
-        in_parts(segmented("in parts, one segment", [7, 1, 20], 132), 1, ALIGN),
-        // Gradients of the weights by tiles: two slices in parts of half as many outputs.
-        in_parts(segmented("in parts, several slices", [150, 2, 8], 200), 2, 2 * ALIGN),
-        // More rows than the kernels for 8 lanes sum in one loop. Sums of 240 000 terms of both signs: 8.4e-4 was
-        // observed.
-        case("many rows, vec4", &[240_004, 4], 4, true).gradient_tolerance(3e-3, 1e-4),
-        // More terms than one dispatch sums, forward and in the gradient of x. Sums of 40 004 terms: 1.6e-4 was
-        // observed forward.
-        case("many inputs", &[3, 40_004], 8, true).forward_tolerance(4e-4, 1e-5),
-        case("many inputs, ragged", &[2, 33_001], 3, true).forward_tolerance(4e-4, 1e-5),
-        case("many outputs", &[2, 4], 40_004, true),
-        segmented("att-tf, width 1/8", [40, 24, 64], 512).bench(),
-    ];
-    for (name, x, n) in [("att layer", [1280, 128], 128), ("att head", [1280, 128], 20), ("fc first", [128, 1280], 512)]
-    {
-        // Sums of up to 1280 terms: 1.3e-5 was observed.
-        cases.push(case(name, &x, n, true).bench().forward_tolerance(3e-5, 1e-5));
-    }
-    cases
-}
-
 pub(crate) const OP: Entry = Entry {
     name: "linear",
     about: "fully connected layer, also grouped, ReLU fused",
-    shaders: &[&SHADER, &SUBGROUP8, &relu_gradient::SHADERS[0], &relu_gradient::SHADERS[1], &relu_gradient::SHADERS[2]],
-    cases,
+    shaders: &[
+        &SHADER,
+        &SUBGROUP8,
+        &RAGGED8,
+        &relu_gradient::SHADERS[0],
+        &relu_gradient::SHADERS[1],
+        &relu_gradient::SHADERS[2],
+    ],
+    cases: cases::cases,
 };

@@ -1,0 +1,83 @@
+//! Shapes that the kernels are checked with and measured on.
+
+use std::rc::Rc;
+
+use super::Linear;
+use crate::check::{Case, Fill, Input, InputRole};
+use crate::ops::arena::ALIGN;
+
+fn case(name: &str, x: &[usize], n: usize, bias: bool) -> Case {
+    let k = *x.last().expect("x has axes");
+    let mut inputs = vec![Input::gradient(x), Input::param([n, k].as_slice())];
+    if bias {
+        inputs.push(Input::param([n].as_slice()));
+    }
+    Case::new(name, Linear::default(), inputs)
+}
+
+/// x (rows, S, K) through segments, with ReLU: biases of +-2 keep its arguments away from the kink.
+fn segmented(name: &str, x: [usize; 3], n: usize) -> Case {
+    let [_, segments, k] = x;
+    let bound = 1.0 / (k as f64).sqrt();
+    let bias = (0..n).map(|i| if i % 2 == 0 { 2.0 } else { -2.0 }).collect();
+    let w = Input::param([n, segments * k]).filled(Fill::Uniform(-bound, bound));
+    let inputs = vec![Input::gradient(x), w, Input::param([n]).filled(Fill::Given(bias))];
+    Case::new(name, Linear { segments, relu: true, ..Linear::default() }, inputs)
+}
+
+/// A frozen layer: one set of weights for all replicas, and no gradient for them.
+fn shared_weights(name: &str, x: [usize; 3], n: usize) -> Case {
+    let mut case = segmented(name, x, n);
+    case.inputs[1..].iter_mut().for_each(|input| input.kind = InputRole::Shared);
+    case
+}
+
+/// The same with the weights of `outputs` bound at once.
+fn in_parts(case: Case, segments: usize, outputs: usize) -> Case {
+    let config = Linear { segments, relu: true, part: outputs * case.inputs[1].spec.shape.last() };
+    Case { op: Rc::new(config), ..case }
+}
+
+pub(super) fn cases() -> Vec<Case> {
+    let mut cases = vec![
+        case("one", &[1, 1], 1, true),
+        case("ragged tiles", &[3, 11, 31], 33, true),
+        case("no bias", &[33, 17], 31, false),
+        case("multiple of 4, ragged rows", &[17, 36], 20, true),
+        case("4 columns", &[5, 4], 4, true),
+        case("several slices", &[300, 8], 12, true),
+        case("primes", &[131, 67], 37, true),
+        segmented("segments, tiny", [1, 2, 3], 5),
+        segmented("segments, ragged tiles", [35, 3, 17], 33),
+        segmented("segments, vec4", [5, 6, 8], 36),
+        segmented("segments, several slices", [150, 2, 12], 8),
+        segmented("one segment, ReLU", [7, 1, 20], 12),
+        shared_weights("segments, shared weights", [9, 4, 8], 12),
+        in_parts(shared_weights("in parts, shared weights", [5, 3, 7], 130), 3, ALIGN),
+        in_parts(segmented("in parts, ragged", [5, 3, 7], 130), 3, ALIGN),
+        in_parts(segmented("in parts, vec4", [9, 2, 8], 132), 2, ALIGN),
+        in_parts(segmented("in parts, one segment", [7, 1, 20], 132), 1, ALIGN),
+        // Gradients of the weights by tiles: two slices in parts of half as many outputs.
+        in_parts(segmented("in parts, several slices", [150, 2, 8], 200), 2, 2 * ALIGN),
+        // More rows than the kernels for 8 lanes sum in one loop. Sums of 240 000 terms of both signs: 8.4e-4 was
+        // observed.
+        case("many rows, vec4", &[240_004, 4], 4, true).gradient_tolerance(3e-3, 1e-4),
+        // More terms than one dispatch sums, forward and in the gradient of x. Sums of 40 004 terms: 1.6e-4 was
+        // observed forward.
+        case("many inputs", &[3, 40_004], 8, true).forward_tolerance(4e-4, 1e-5),
+        case("many inputs, ragged", &[2, 33_001], 3, true).forward_tolerance(4e-4, 1e-5),
+        case("many outputs", &[2, 4], 40_004, true),
+        segmented("att-tf, width 1/8", [40, 24, 64], 512).bench(),
+    ];
+    for (name, x, n) in [
+        ("att layer", [1280, 128], 128),
+        ("att head", [1280, 128], 20),
+        ("att head, 7 classes", [1280, 128], 7),
+        ("fc first", [128, 1280], 512),
+        ("att on musicnn, first", [1280, 1506], 128),
+    ] {
+        // Sums of up to 1506 terms: 4.3e-5 was observed.
+        cases.push(case(name, &x, n, true).bench().forward_tolerance(1e-4, 1e-5));
+    }
+    cases
+}
