@@ -11,6 +11,7 @@ use crate::core::files::absolute;
 use crate::core::toml::{parse_toml, read_toml_text};
 use crate::metrics::scores::{ClassMetrics, Task};
 use crate::nn;
+use crate::nn::front_ends::kind::Network;
 use crate::run::config::Config;
 use crate::run::given::Given;
 
@@ -190,7 +191,8 @@ impl Experiment {
         let takes_weights = |(entry, config): (&Entry, &Config)| {
             let config = given.restrict_to(config.model()?, &models).apply_to(config);
             let config = config.map_err(|e| self.error(entry, &e))?;
-            Ok(config.needs_vggish()? && !entry.has_weights())
+            let is_vggish = config.kind()?.network() != Some(Network::Yamnet);
+            Ok(config.needs_weights()? && is_vggish && !entry.has_weights())
         };
         let takes_weights = self.entries.iter().zip(&configs).map(takes_weights).collect::<Result<Vec<bool>>>()?;
         if given.has(WEIGHTS) && models.iter().any(|model| model.needs_vggish()) && !takes_weights.contains(&true) {
