@@ -1,4 +1,4 @@
-// Convolution of images with channels last, stride 1, zeros around ('same' padding), on any GPU.
+// Convolution of images with channels last, stride 1 or 2, zeros around ('same' padding), on any GPU.
 //
 //   forward          y (M, N) = f(patches(x) (M, K) packed_weights (K, N) + b), f nothing or ReLU
 //   backward relu    g (M, N) = grad_y where y > 0, else 0
@@ -7,11 +7,12 @@
 //   backward weight  grad_w (N, K) = g (M, N)^T patches(x) (M, K)
 //   backward bias    grad_b (N) = sum over M of g
 //
-// M = B H W pixels, K = size^2 C kernel positions and channels, the channel innermost. patches(x) is never stored: a
+// M pixels of y, K = size^2 C kernel positions and channels, the channel innermost. patches(x) is never stored: a
 // tile loads its elements from x.
 #import grid
 #import tile_product
 #import conv2d
+#import conv2d_strided
 #import value
 #import nan
 
@@ -23,7 +24,7 @@
 // (R, depth, N) in panels, rows from K on are 0
 @group(0) @binding(4) var<storage, read_write> packed_weights: array<f32>;
 @group(0) @binding(5) var<storage, read> weights: array<f32>;              // the same, to read
-// (R, B, H, W, N); grad_x for the backward input
+// (R, B, H', W', N); grad_x for the backward input
 @group(0) @binding(6) var<storage, read_write> y: array<f32>;
 @group(0) @binding(8) var<storage, read> grad_y: array<f32>;               // (R, M, N)
 // (R, slices, N, depth) or (R, slices, pixels_at_once, N)
@@ -31,15 +32,13 @@
 @group(0) @binding(11) var<storage, read_write> grad_w: array<f32>;        // (N, C, size, size) every w_stride
 @group(0) @binding(12) var<storage, read_write> grad_b: array<f32>;        // (N) every b_stride
 
-// The pixels (h, w) of a tile's lines; far outside for lines past the end.
-var<workgroup> position: array<vec2<i32>, 32>;
+// Of a tile's lines; far outside for lines past the end.
+var<workgroup> centres: array<Centre, 32>;
 
-fn locate(pixel: u32, end: u32) -> vec2<i32> {
-    if pixel >= end { return vec2(-0x10000000); }
-    return vec2<i32>(pixel_position(pixel));
+fn locate(pixel: u32, end: u32) -> Centre {
+    if pixel >= end { return Centre(vec2(-0x10000000), 0u); }
+    return centre(pixel_position(pixel), image_of(pixel));
 }
-
-fn inside(at: vec2<i32>) -> bool { return all(vec2<u32>(at) < vec2(p.height, p.width)); }
 
 // Packs the weights for the product. One invocation per pair of channels.
 @compute @workgroup_size(64)
@@ -97,15 +96,14 @@ fn convolve(id: vec3<u32>, group: u32, local_index: u32) {
     let col = local_index % 8u * 4u;
     let d = local_index % DEPTH;
     let end = p.size * p.size * p.c;
-    if local_index < TILE { position[local_index] = locate(row0 + local_index, p.m); }
+    if local_index < TILE { centres[local_index] = locate(row0 + local_index, p.m); }
     workgroupBarrier();
     var acc: array<vec4<f32>, 4>;
     for (var d0 = 0u; d0 < p.depth; d0 += DEPTH) {
         let tap = kernel_tap(d0 + d);
-        let first = i32(id.z * p.x_stride + row0 * p.c) + tap.pixels * i32(p.c) + i32(tap.channel);
         for (var tile_row = local_index / DEPTH; tile_row < TILE; tile_row += WORKGROUP_SIZE / DEPTH) {
             var a = 0.0;
-            if d0 + d < end && inside(position[tile_row] + tap.shift) { a = x[u32(first + i32(tile_row * p.c))]; }
+            if d0 + d < end { a = element(id.z * p.x_stride, centres[tile_row], tap); }
             a_tile[d * TILE + tile_row] = a;
         }
         for (var i = local_index; i < TILE * DEPTH; i += WORKGROUP_SIZE) {
@@ -162,11 +160,10 @@ fn conv2d_backward_weight(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_wor
     let col = local_index % 8u * 4u;
     let tile_row = local_index % TILE;
     let tap = kernel_tap(col0 + tile_row);
-    let shifted = i32(replica * p.x_stride) + tap.pixels * i32(p.c) + i32(tap.channel);
     let end = slice_start(slice + 1u) * p.width;
     var acc: array<vec4<f32>, 4>;
     var m0 = slice_start(slice) * p.width;
-    if local_index < DEPTH { position[local_index] = locate(m0 + local_index, end); }
+    if local_index < DEPTH { centres[local_index] = locate(m0 + local_index, end); }
     workgroupBarrier();
     for (; m0 < end; m0 += DEPTH) {
         for (var d = local_index / TILE; d < DEPTH; d += WORKGROUP_SIZE / TILE) {
@@ -174,12 +171,12 @@ fn conv2d_backward_weight(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_wor
             var a = 0.0;
             var bb = 0.0;
             if m < end && row0 + tile_row < p.n { a = grad_y[(replica * p.m + m) * p.n + row0 + tile_row]; }
-            if col0 + tile_row < depth && inside(position[d] + tap.shift) { bb = x[u32(shifted + i32(m * p.c))]; }
+            if col0 + tile_row < depth { bb = element(replica * p.x_stride, centres[d], tap); }
             a_tile[d * TILE + tile_row] = a;
             b_tile[d * TILE + tile_row] = bb;
         }
         workgroupBarrier();
-        if local_index < DEPTH { position[local_index] = locate(m0 + DEPTH + local_index, end); }
+        if local_index < DEPTH { centres[local_index] = locate(m0 + DEPTH + local_index, end); }
         multiply(&acc, row, col);
         workgroupBarrier();
     }

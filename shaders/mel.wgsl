@@ -9,7 +9,9 @@
 struct Params {
     rows: u32,           // of y, of one replica
     frames: u32,         // rows of a clip in y
-    x_frames: u32,       // and in x, of which the first are used
+    patch_frames: u32,   // of a patch
+    hop: u32,            // frames of x from a patch to the next
+    x_frames: u32,       // of a clip in x
     bins: u32,
     bands: u32,
     x_stride: u32,       // elements between replicas
@@ -52,7 +54,11 @@ fn mel_forward(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) co
     let last = p.rows - 1u;
     // Rows beyond the last read it again and are not written.
     let rows = vec4(row, min(row + 1u, last), min(row + 2u, last), min(row + 3u, last));
-    let at = (rows + rows / p.frames * (p.x_frames - p.frames)) * p.bins + vec4(id.z * p.x_stride + band.first);
+    let clips = rows / p.frames;
+    let in_clip = rows - clips * p.frames;
+    let patches = in_clip / p.patch_frames;
+    let frame = clips * p.x_frames + patches * p.hop + in_clip - patches * p.patch_frames;
+    let at = frame * p.bins + vec4(id.z * p.x_stride + band.first);
     var sum = vec4(0.0);
     for (var k = 0u; k < band.count; k++) {
         sum += weights[band.at + k] * vec4(x[at.x + k], x[at.y + k], x[at.z + k], x[at.w + k]);

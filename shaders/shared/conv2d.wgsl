@@ -1,9 +1,15 @@
 // Shared by the kernels of the convolution. n, c: output and input channels of the current product, exchanged for the
 // backward input.
 struct Params {
-    m: u32,          // pixels of a replica: B H W
-    height: u32,
+    m: u32,          // pixels of y, of a replica
+    height: u32,     // of y; only the kernels on any GPU know other sizes of x
     width: u32,
+    x_height: u32,
+    x_width: u32,
+    up: u32,         // a pixel (h, w) of y is centred on (up (h, w) + offsets) / down of x, where that is a pixel:
+    down: u32,       // up or down is the stride, the other 1
+    row_offset: i32,
+    column_offset: i32,
     c: u32,
     n: u32,
     size: u32,       // of the square kernel, odd

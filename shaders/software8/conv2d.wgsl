@@ -92,7 +92,8 @@ fn weight_tile(id: vec3<u32>, group: u32, lane: u32) {
     var t3: Rows;
     for (var image_row = slice_start(slice); image_row < slice_start(slice + 1u); image_row++) {
         let first = image_row * p.width;
-        let h = image_row % p.height;
+        let image = image_row / p.height;
+        let h = image_row - image * p.height;
         for (var w = 0u; w < p.width; w += 4u) {
             // Pixels past the end of the row repeat the last one, times zero.
             let ws = min(vec4(w) + vec4(0u, 1u, 2u, 3u), vec4(p.width - 1u));
@@ -101,8 +102,10 @@ fn weight_tile(id: vec3<u32>, group: u32, lane: u32) {
             let g = rows + m * height;
             let a = transpose(mat4x4(texel(grad_y, g.x) * live.x, texel(grad_y, g.y) * live.y,
                                      texel(grad_y, g.z) * live.z, texel(grad_y, g.w) * live.w));
-            let b = mat4x4(pick(columns, m.x, vec2(h, ws.x)), pick(columns, m.y, vec2(h, ws.y)),
-                           pick(columns, m.z, vec2(h, ws.z)), pick(columns, m.w, vec2(h, ws.w)));
+            let b = mat4x4(pick(columns, place(vec2(h, ws.x), image, m.x)),
+                           pick(columns, place(vec2(h, ws.y), image, m.y)),
+                           pick(columns, place(vec2(h, ws.z), image, m.z)),
+                           pick(columns, place(vec2(h, ws.w), image, m.w)));
             update(&t0, a[0], b);
             update(&t1, a[1], b);
             update(&t2, a[2], b);
@@ -120,10 +123,10 @@ fn weight_tile(id: vec3<u32>, group: u32, lane: u32) {
 // Sources of an invocation's four columns of patches(x): `spot` for columns k to k + 3, `pick` their elements for a
 // pixel, 0 outside the image.
 #ifdef SCALAR_INPUT
-fn element(at: u32, m: u32, position: vec2<u32>, tap: Tap) -> f32 {
-    let live = inside(position, tap.shift);
-    return select(0.0, x[at + (m + select(0u, u32(tap.pixels), live)) * p.c + tap.channel], live);
-}
+#import conv2d_strided
+alias Place = Centre;
+
+fn place(position: vec2<u32>, image: u32, m: u32) -> Place { return centre(position, image); }
 
 struct Spot {
     taps: array<Tap, 4>,
@@ -134,11 +137,18 @@ fn spot(k: u32, replica: u32) -> Spot {
     return Spot(array(kernel_tap(k), kernel_tap(k + 1u), kernel_tap(k + 2u), kernel_tap(k + 3u)), replica * p.x_stride);
 }
 
-fn pick(s: Spot, m: u32, position: vec2<u32>) -> vec4<f32> {
-    return vec4(element(s.at, m, position, s.taps[0]), element(s.at, m, position, s.taps[1]),
-                element(s.at, m, position, s.taps[2]), element(s.at, m, position, s.taps[3]));
+fn pick(s: Spot, c: Place) -> vec4<f32> {
+    return vec4(element(s.at, c, s.taps[0]), element(s.at, c, s.taps[1]), element(s.at, c, s.taps[2]),
+                element(s.at, c, s.taps[3]));
 }
 #else
+struct Place {
+    position: vec2<u32>,
+    pixel: u32,
+}
+
+fn place(position: vec2<u32>, image: u32, m: u32) -> Place { return Place(position, m); }
+
 struct Spot {
     tap: Tap,
     at: u32, // of the replica's first pixel, in vec4
@@ -149,9 +159,9 @@ fn spot(k: u32, replica: u32) -> Spot {
     return Spot(tap, (replica * p.x_stride + tap.channel) / 4u);
 }
 
-fn pick(s: Spot, m: u32, position: vec2<u32>) -> vec4<f32> {
-    let live = inside(position, s.tap.shift);
-    return at_tap(s.at + (m + select(0u, u32(s.tap.pixels), live)) * (p.c / 4u), live);
+fn pick(s: Spot, c: Place) -> vec4<f32> {
+    let live = inside(c.position, s.tap.shift);
+    return at_tap(s.at + (c.pixel + select(0u, u32(s.tap.pixels), live)) * (p.c / 4u), live);
 }
 
 fn at_tap(at: u32, live: bool) -> vec4<f32> { return select(vec4(0.0), texel(x, at), live); }
@@ -183,14 +193,18 @@ fn convolve(id: vec3<u32>, group: u32, lane: u32) {
     var t2: Rows;
     var t3: Rows;
 #ifdef SCALAR_INPUT
+    let c0 = centre(position0, image_of(m.x));
+    let c1 = centre(position1, image_of(m.y));
+    let c2 = centre(position2, image_of(m.z));
+    let c3 = centre(position3, image_of(m.w));
     // Taps past the kernel have weights of 0.
     for (var k = 0u; k < p.depth; k += 4u) {
         let s = spot(k, id.z);
         let b = weight_rows(step, width);
-        update(&t0, pick(s, m.x, position0), b);
-        update(&t1, pick(s, m.y, position1), b);
-        update(&t2, pick(s, m.z, position2), b);
-        update(&t3, pick(s, m.w, position3), b);
+        update(&t0, pick(s, c0), b);
+        update(&t1, pick(s, c1), b);
+        update(&t2, pick(s, c2), b);
+        update(&t3, pick(s, c3), b);
         step += 4u * width;
     }
 #else

@@ -1,5 +1,5 @@
 //! Audio front ends, on noise in GPU memory: log-mel and constant-Q spectrograms, and the forward
-//! passes of VGGish and musicnn.
+//! passes of VGGish, musicnn and YAMNet.
 
 use crate::bench::results::{StepResult, Work};
 use crate::bench::timer::Timer;
@@ -9,9 +9,10 @@ use crate::features::front_end::{FrontEnd, Source};
 use crate::gpu::Buffer;
 use crate::graph::{Draft, Graph, Mode, Spec};
 use crate::nn::front_ends::cqt::cqt;
-use crate::nn::front_ends::log_mel::{BANDS, PATCH_FRAMES, SR, log_mel};
+use crate::nn::front_ends::log_mel::{BANDS, PATCH_FRAMES, SR, log_mel, log_mel_patches};
 use crate::nn::front_ends::vggish::{self, Weights, Width};
-use crate::nn::front_ends::{musicnn, spectrum};
+use crate::nn::front_ends::yamnet::LayerKind;
+use crate::nn::front_ends::{musicnn, spectrum, yamnet};
 
 /// Seconds of a clip, and patches.
 pub const SECONDS: usize = 10;
@@ -29,10 +30,12 @@ pub enum FrontEndPart {
     Vggish(Width),
     /// From samples to features.
     Musicnn,
+    /// From samples to embeddings.
+    Yamnet,
 }
 
 /// The parts timed by `wmic bench`.
-pub const FRONT_ENDS: [FrontEndPart; 7] = [
+pub const FRONT_ENDS: [FrontEndPart; 8] = [
     FrontEndPart::LogMel,
     FrontEndPart::ConstantQ,
     FrontEndPart::Convolutions(Width::Quarter),
@@ -40,6 +43,7 @@ pub const FRONT_ENDS: [FrontEndPart; 7] = [
     FrontEndPart::Convolutions(Width::Full),
     FrontEndPart::Vggish(Width::Full),
     FrontEndPart::Musicnn,
+    FrontEndPart::Yamnet,
 ];
 
 impl FrontEndPart {
@@ -51,6 +55,7 @@ impl FrontEndPart {
             FrontEndPart::Convolutions(width) => format!("VGGish convolutions {width}"),
             FrontEndPart::Vggish(width) => format!("VGGish {width}"),
             FrontEndPart::Musicnn => "musicnn".into(),
+            FrontEndPart::Yamnet => "YAMNet".into(),
         }
     }
 
@@ -67,7 +72,9 @@ impl FrontEndPart {
 pub fn front_end(timer: &Timer, part: FrontEndPart) -> Result<StepResult> {
     let (gpu, batch) = (timer.gpu, part.batch());
     let input = match part {
-        FrontEndPart::LogMel | FrontEndPart::Musicnn => Spec::f32([batch, SECONDS * SR as usize]),
+        FrontEndPart::LogMel | FrontEndPart::Musicnn | FrontEndPart::Yamnet => {
+            Spec::f32([batch, SECONDS * SR as usize])
+        }
         FrontEndPart::ConstantQ => Spec::f32([batch, SECONDS * spectrum::SR as usize]),
         _ => Spec::f32([batch * PATCHES, PATCH_FRAMES, BANDS]),
     };
@@ -83,6 +90,10 @@ pub fn front_end(timer: &Timer, part: FrontEndPart) -> Result<StepResult> {
             let frames = musicnn::frames(&mut g, input)?;
             musicnn::blocks(&mut g, frames)?
         }
+        FrontEndPart::Yamnet => {
+            let (patches, _) = log_mel_patches(&mut g, x, yamnet::LOG_MEL, false)?;
+            yamnet::embeddings(&mut g, patches)?
+        }
         FrontEndPart::Convolutions(width) => vggish::convolutions(&mut g, x, width, Weights::Frozen)?,
         FrontEndPart::Vggish(width) => {
             let maps = vggish::convolutions(&mut g, x, width, Weights::Frozen)?;
@@ -97,6 +108,15 @@ pub fn front_end(timer: &Timer, part: FrontEndPart) -> Result<StepResult> {
             FrontEnd::new(Source::Random(0), width).load()?.upload(gpu, "features.")?
         }
         FrontEndPart::Vggish(width) => FrontEnd::new(Source::Random(0), width).load()?.upload(gpu, "")?,
+        FrontEndPart::Yamnet => {
+            let convolutions = yamnet::layers().into_iter().filter(|layer| layer.kind != LayerKind::Dense);
+            let upload = |(name, shape): (String, Vec<usize>)| {
+                let values: Vec<f32> = (0..shape.iter().product()).map(|_| noise.uniform(0.1) as f32).collect();
+                let buffer = gpu.upload(&name, &values)?;
+                Ok((name, buffer))
+            };
+            convolutions.flat_map(|layer| layer.parameters()).map(upload).collect::<Result<_>>()?
+        }
     };
     bound.push(("input".into(), gpu.upload("input", &values)?));
     let bound: Vec<(&str, Buffer)> = bound.iter().map(|(name, buffer)| (name.as_str(), buffer.clone())).collect();

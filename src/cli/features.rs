@@ -16,7 +16,7 @@ use wmic::features::feature_config::FeatureConfig;
 use wmic::features::front_end::{FrontEnd, Source};
 use wmic::features::scaling::Scaling;
 use wmic::nn::FeatureKind;
-use wmic::nn::front_ends::kind::ROWS;
+use wmic::nn::front_ends::kind::{Network, ROWS};
 use wmic::nn::front_ends::spectrum::Scale;
 use wmic::nn::front_ends::vggish::Width;
 use wmic::report::tables::table::printable;
@@ -67,8 +67,12 @@ fn out_help() -> String {
     format!("File to write [default: in the dataset, {} or {last}; else features.npz]", files.join(", "))
 }
 
+fn of_networks(kind: &FeatureKind) -> Option<&'static str> {
+    kind.row().weights.is_none().then_some("applies to features by VGGish and YAMNet only")
+}
+
 fn of_vggish(kind: &FeatureKind) -> Option<&'static str> {
-    kind.row().weights.is_none().then_some("applies to features by VGGish only")
+    (kind.network() != Some(Network::Vggish)).then_some("applies to features by VGGish only")
 }
 
 fn of_embeddings(kind: &FeatureKind) -> Option<&'static str> {
@@ -81,7 +85,7 @@ fn of_notes(kind: &FeatureKind) -> Option<&'static str> {
 
 #[rustfmt::skip]
 const LIMITED: &[Limited<Args, FeatureKind>] = &[
-    Limited { option: "frontend-weights", is_given: |args| args.frontend_weights.is_some(), unsupported: of_vggish },
+    Limited { option: "frontend-weights", is_given: |args| args.frontend_weights.is_some(), unsupported: of_networks },
     Limited { option: "width", is_given: |args| args.width.is_some(), unsupported: of_vggish },
     Limited { option: "pca", is_given: |args| args.pca.is_some(), unsupported: of_embeddings },
     Limited { option: "scaling", is_given: |args| args.scaling.is_some(), unsupported: of_embeddings },
@@ -175,14 +179,14 @@ impl Args {
                 let last_relu = self.no_last_relu.then_some(false);
                 Some(FrontEnd { last_relu, pca, scaling: self.scaling, ..FrontEnd::new(weights, self.width) })
             }
-            None if self.frontend.row().weights.is_some() => {
+            None if self.frontend.network() == Some(Network::Vggish) => {
                 return Err(Error::Usage(
                     "VGGish needs weights: --frontend-weights FILE (see docs/models.md for where to get them), vggish \
                      after wmic weights add, or random"
                         .into(),
                 ));
             }
-            None => None,
+            None => FrontEnd::of_stored(self.frontend),
         };
         Ok(FeatureConfig { kind: self.frontend, front_end, scale: self.scale.unwrap_or_default() })
     }

@@ -8,7 +8,7 @@ use wmic::features::weight_store::{self, Stored};
 use super::common::Status;
 use super::output::{print, print_json};
 
-/// Keep published weights that you have downloaded, for --frontend-weights vggish
+/// Keep published weights of VGGish and YAMNet, for --frontend-weights vggish and --frontend yamnet
 #[derive(clap::Args)]
 pub struct Args {
     #[command(subcommand)]
@@ -23,17 +23,18 @@ enum Action {
 
 /// Convert downloaded weights and keep them in your data folder
 ///
-/// What a file is, is told from its content: VGGish's weights as torchvggish publishes them (.pth) or in safetensors,
-/// and the PCA of its embeddings (.pth or .npz). Nothing in a file is executed.
+/// What a file is, is told from its content: VGGish's weights as torchvggish publishes them (.pth), YAMNet's of
+/// TensorFlow Lite (.tflite), either in safetensors, and the PCA of VGGish's embeddings (.pth or .npz). Nothing in a
+/// file is executed.
 #[derive(clap::Args)]
 struct Add {
-    /// Weights, PCA, or both
+    /// Weights of a network, VGGish's PCA, or both
     #[arg(required = true)]
     files: Vec<PathBuf>,
     /// Replace other weights that are there
     #[arg(long)]
     force: bool,
-    /// Print one JSON object: {name, sha256, pca, file, bytes}
+    /// Print one JSON object: {name, sha256, pca (of VGGish), file, bytes}
     #[arg(long)]
     json: bool,
 }
@@ -41,7 +42,7 @@ struct Add {
 /// List the weights in your data folder
 #[derive(clap::Args)]
 struct List {
-    /// Print a JSON array of {name, sha256, pca, file, bytes}
+    /// Print a JSON array of {name, sha256, pca (of VGGish), file, bytes}
     #[arg(long)]
     json: bool,
 }
@@ -67,12 +68,16 @@ impl Args {
 }
 
 fn describe(stored: &Stored) -> String {
-    let pca = if stored.pca { "with the PCA of its embeddings" } else { "without the PCA of its embeddings" };
+    let pca = match stored.pca {
+        Some(true) => "  with the PCA of its embeddings",
+        Some(false) => "  without the PCA of its embeddings",
+        None => "",
+    };
     let facts = [
         ("size", bytes(stored.bytes)),
         ("SHA-256", format!("{} (of the file that was added)", stored.sha256)),
         ("file", stored.file.display().to_string()),
     ];
     let lines = facts.map(|(name, value)| format!("   {name:<8} {value}\n"));
-    format!("{}  {pca}\n{}", stored.name, lines.concat())
+    format!("{}{pca}\n{}", stored.name, lines.concat())
 }

@@ -148,6 +148,14 @@ pub(crate) fn read_limited(path: impl AsRef<Path>, limit: u64) -> Result<Vec<u8>
     Ok(bytes)
 }
 
+/// The first `length` bytes of a file, or all that it has: what tells formats apart.
+pub(crate) fn read_start(path: &Path, length: usize) -> Result<Vec<u8>> {
+    let mut start = vec![];
+    let read = File::open(path).and_then(|file| file.take(length as u64).read_to_end(&mut start));
+    read.map_err(Error::io(path))?;
+    Ok(start)
+}
+
 /// Fingerprint of a file's bytes, in hexadecimal.
 pub fn fingerprint(path: impl AsRef<Path>) -> Result<String> {
     let (path, mut fingerprint, mut block) = (path.as_ref(), Fingerprint::default(), vec![]);

@@ -4,7 +4,6 @@
 //! anything is allocated for them.
 
 use std::collections::{HashMap, HashSet};
-use std::fs::File;
 use std::io::{Cursor, Read};
 use std::path::Path;
 
@@ -58,11 +57,8 @@ pub fn read(path: &Path) -> Result<Vec<Tensor>> {
 }
 
 /// Whether a file begins as `torch.save` does: as a zip archive, or as an older one.
-pub(crate) fn is_torch(path: &Path) -> Result<bool> {
-    let mut start = Vec::new();
-    let read = File::open(path).and_then(|file| file.take(LEGACY.len() as u64).read_to_end(&mut start));
-    read.map_err(Error::io(path))?;
-    Ok(start == LEGACY || start.starts_with(b"PK\x03\x04"))
+pub(crate) fn is_torch(start: &[u8]) -> bool {
+    start.starts_with(&LEGACY) || start.starts_with(b"PK\x03\x04")
 }
 
 /// Values of storages, by their keys.

@@ -62,8 +62,8 @@ pub struct Extract {
 }
 
 impl Extractor {
-    /// For excerpts of at most `samples` samples, enough for one instance. `weights`: VGGish's, ignored by kinds
-    /// without VGGish.
+    /// For excerpts of at most `samples` samples, enough for one instance. `weights`: of the kind's network, ignored by
+    /// kinds that need none.
     ///
     /// # Errors
     /// `Limit` or `Gpu` if the adapter does not have enough memory.
@@ -81,7 +81,7 @@ impl Extractor {
         let largest = (frames * row.spectrogram.bands * (row.channels)(options.width)).max(samples);
         let batch = (BATCH_ELEMENTS / largest).clamp(1, MAX_BATCH);
         let weights = match (weights, row.weights) {
-            (Some(weights), Some(prefix)) => weights.upload(gpu, prefix)?,
+            (Some(weights), Some((_, prefix))) => weights.upload(gpu, prefix)?,
             _ => vec![],
         };
         let full = Stage::new(gpu, kind, options, &weights, [batch, samples])?;

@@ -9,7 +9,7 @@ use crate::data::npz_note;
 use crate::features::front_end::{FrontEnd, Source};
 use crate::features::scaling::{Range, Scaling};
 use crate::features::weights::Weights;
-use crate::nn::front_ends::kind::FeatureKind;
+use crate::nn::front_ends::kind::{FeatureKind, Network};
 use crate::nn::front_ends::spectrum::Scale;
 use crate::nn::front_ends::vggish::Width;
 
@@ -21,7 +21,7 @@ const VERSION: u32 = 2;
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct FeatureConfig {
     pub kind: FeatureKind,
-    /// None for log-mel patches and spectrograms.
+    /// Of kinds made by a network whose weights are not a part of wmic.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub front_end: Option<FrontEnd>,
     /// Of spectra of notes; log-mel spectra have a fixed one.
@@ -99,10 +99,20 @@ impl FeatureConfig {
     }
 
     /// Loads the weights and fixes them by their fingerprint.
+    ///
+    /// # Errors
+    /// `Usage` for the weights of another network than the features'; those of [`FrontEnd::load`].
     pub fn load(&mut self) -> Result<Option<Weights>> {
         let Some(front_end) = &mut self.front_end else { return Ok(None) };
         let is_new = front_end.fingerprint.is_none();
         let weights = front_end.pin()?;
+        if let Some(network) = self.kind.network().filter(|network| *network != weights.network) {
+            let (kind, [needed, given]) = (self.kind, [network, weights.network].map(Network::title));
+            return Err(Error::Usage(format!(
+                "{kind} features need {needed}, but {} are weights of {given}",
+                front_end.weights
+            )));
+        }
         if is_new && self.kind.row().embedding {
             front_end.settle_scaling(&weights)?;
         }

@@ -1,4 +1,5 @@
-//! VGGish as a front end: where its weights come from, its width, and the post-processing of its embeddings.
+//! VGGish and YAMNet as front ends: where their weights come from, VGGish's width, and the post-processing of its
+//! embeddings.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -10,10 +11,12 @@ use crate::core::error::{Error, Result};
 use crate::features::scaling::{PostProcess, Range, Scaling};
 use crate::features::weight_store;
 use crate::features::weights::Weights;
+use crate::nn::front_ends::kind::{FeatureKind, Network};
 use crate::nn::front_ends::vggish::{self, Width};
 use crate::nn::layers::WeightInit;
 
-/// Source of VGGish's weights. As text: a path; `vggish`; `random` or `random-glorot`, both also with `:SEED`.
+/// Source of a network's weights. As text: a path; `vggish` or `yamnet`; `random` or `random-glorot` for VGGish's, both
+/// also with `:SEED`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub enum Source {
@@ -22,8 +25,8 @@ pub enum Source {
     /// As `Random`, but Glorot's (uniform).
     RandomGlorot(u64),
     /// Those that the user has added, see [`weight_store`].
-    Stored,
-    /// A safetensors file with the names of torchvggish's state dict.
+    Stored(Network),
+    /// A safetensors file, of VGGish with the names of torchvggish's state dict; or YAMNet's own.
     File(PathBuf),
 }
 
@@ -42,8 +45,10 @@ impl FromStr for Source {
         match text.split_once(':').unwrap_or((text, "0")) {
             ("random", of) => Ok(Source::Random(seed(of)?)),
             ("random-glorot", of) => Ok(Source::RandomGlorot(seed(of)?)),
-            (weight_store::VGGISH, "0") => Ok(Source::Stored),
-            _ => Ok(Source::File(text.into())),
+            _ => {
+                let stored = Network::ALL.into_iter().find(|network| network.name() == text);
+                Ok(stored.map_or_else(|| Source::File(text.into()), Source::Stored))
+            }
         }
     }
 }
@@ -63,7 +68,7 @@ impl fmt::Display for Source {
             Source::Random(seed) => write!(f, "random:{seed}"),
             Source::RandomGlorot(0) => f.write_str("random-glorot"),
             Source::RandomGlorot(seed) => write!(f, "random-glorot:{seed}"),
-            Source::Stored => f.write_str(weight_store::VGGISH),
+            Source::Stored(network) => f.write_str(network.name()),
             Source::File(path) => write!(f, "{}", path.display()),
         }
     }
@@ -114,6 +119,12 @@ impl FrontEnd {
         }
     }
 
+    /// That of features whose weights the user has added, which need not be given: YAMNet's.
+    pub fn of_stored(kind: FeatureKind) -> Option<FrontEnd> {
+        let network = kind.network().filter(|network| *network == Network::Yamnet);
+        network.map(|network| FrontEnd::new(Source::Stored(network), None))
+    }
+
     /// Reads or draws the weights.
     ///
     /// # Errors
@@ -123,7 +134,7 @@ impl FrontEnd {
         let mut weights = match &self.weights {
             Source::Random(seed) => Weights::random(self.width(), vggish::INIT, *seed),
             Source::RandomGlorot(seed) => Weights::random(self.width(), WeightInit::XavierUniform, *seed),
-            Source::Stored => Weights::read(&weight_store::vggish()?, self.width)?,
+            Source::Stored(network) => Weights::read(&weight_store::file(*network)?, self.width)?,
             Source::File(path) => Weights::read(path, self.width)?,
         };
         if let Some(pca) = &self.pca {
@@ -182,7 +193,7 @@ impl FrontEnd {
     /// As [`FrontEnd::load`], of a file.
     pub(crate) fn settle_width(&mut self) -> Result<()> {
         if self.width.is_none() && !self.weights.is_random() {
-            self.width = Some(self.load()?.width);
+            self.width = self.load()?.width;
         }
         Ok(())
     }
@@ -194,8 +205,10 @@ impl FrontEnd {
     pub(crate) fn pin(&mut self) -> Result<Weights> {
         let weights = self.load()?;
         self.fingerprint = Some(weights.fingerprint());
-        self.width = Some(weights.width);
-        self.last_relu = self.last_relu.or(weights.last_relu).or(Some(true));
+        if weights.network == Network::Vggish {
+            self.width = weights.width;
+            self.last_relu = self.last_relu.or(weights.last_relu).or(Some(true));
+        }
         Ok(weights)
     }
 }

@@ -12,3 +12,4 @@ pub mod scaling;
 pub(crate) mod spectrum;
 pub mod weight_store;
 pub mod weights;
+mod yamnet;

@@ -1,5 +1,5 @@
 //! Published weights that the user has downloaded, converted and kept in the user's data folder by the SHA-256 of the
-//! file that they came from: VGGish's.
+//! file that they came from: VGGish's and YAMNet's, one file of each.
 
 use std::fs;
 use std::io::{self, Read};
@@ -10,15 +10,15 @@ use serde::Serialize;
 use sha2::{Digest, Sha256};
 
 use crate::core::error::{Error, Result};
-use crate::core::files::{is_leftover, try_lock_directory, write_atomic};
+use crate::core::files::{is_leftover, read_start, try_lock_directory, write_atomic};
 use crate::core::tensors::{self, File, Tensor};
-use crate::core::torch;
+use crate::core::{tflite, torch};
 use crate::features::scaling::PostProcess;
 use crate::features::weights::{About, Weights};
+use crate::features::yamnet;
+use crate::nn::front_ends::kind::Network;
 use crate::nn::front_ends::vggish::EMBEDDING;
 
-/// The name of VGGish's weights, in options and files.
-pub const VGGISH: &str = "vggish";
 const EXTENSION: &str = "safetensors";
 /// The PCA's tensors, as torchvggish names them; without the prefix in files of the PCA alone.
 const PREFIX: &str = "pproc.";
@@ -27,20 +27,21 @@ const PCA: [&str; 2] = ["pca_eigen_vectors", "pca_means"];
 /// Weights in the store.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Stored {
-    /// [`VGGISH`].
-    pub name: String,
+    /// The network's.
+    pub name: &'static str,
     /// SHA-256 of the file that was added, in hexadecimal.
     pub sha256: String,
-    /// Whether they have the PCA of the embeddings.
-    pub pca: bool,
+    /// Whether VGGish's have the PCA of the embeddings.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pca: Option<bool>,
     pub file: PathBuf,
     pub bytes: u64,
 }
 
 /// What a file has.
 enum Content {
-    /// VGGish, perhaps with its PCA; what wmic recorded when it wrote the file.
-    Vggish(Vec<Tensor>, Option<About>),
+    /// A network, VGGish perhaps with its PCA; what wmic recorded when it wrote the file.
+    Network(Network, Vec<Tensor>, Option<About>),
     Pca(PostProcess),
 }
 
@@ -49,32 +50,39 @@ pub fn folder() -> PathBuf {
     dirs::data_dir().unwrap_or_else(std::env::temp_dir).join("wmic").join("weights")
 }
 
-/// Converts files and keeps what is in them: torchvggish's state dict (`.pth` of either layout) or a VGGish in
-/// safetensors, and the PCA of its embeddings (`.pth` or npz), which belongs to the weights that are added with it or
-/// are there already. What a file is, is told from its content. `replace`: whether other weights give way.
+/// Converts files and keeps what is in them: YAMNet's model of TensorFlow Lite, torchvggish's state dict (`.pth` of
+/// either layout), either in safetensors, and the PCA of VGGish's embeddings (`.pth` or npz), which belongs to the
+/// weights that are added with it or are there already. What a file is, is told from its content. `replace`: whether
+/// other weights of the network give way.
 ///
 /// # Errors
 /// `Checkpoint`, `Data` and `Io` for a file that is damaged or something else; `Usage` for two files of weights, a PCA
 /// without weights, and if other weights are there. Then nothing has changed.
 pub fn add(files: &[PathBuf], replace: bool) -> Result<Stored> {
-    let (mut weights, mut pca) = (None, None);
+    let (mut network, mut weights, mut pca) = (Network::Vggish, None, None);
     for path in files {
         let twice = |what: &str| Err(Error::Usage(format!("{} is a second file of {what}", path.display())));
         match recognise(path)? {
-            Content::Vggish(..) if weights.is_some() => return twice("VGGish's weights"),
-            Content::Vggish(tensors, about) => weights = Some((path, sha256(path)?, tensors, about)),
+            Content::Network(..) if weights.is_some() => return twice("weights: add one network at a time"),
+            Content::Network(of, tensors, about) => {
+                network = of;
+                weights = Some((path, sha256(path)?, tensors, about));
+            }
             Content::Pca(_) if pca.is_some() => return twice("a PCA"),
             Content::Pca(read) => pca = Some(read),
         }
     }
+    if pca.is_some() && network != Network::Vggish {
+        return Err(Error::Usage(format!("the PCA is VGGish's, not {}'s: add it with VGGish", network.title())));
+    }
     let folder = folder();
     fs::create_dir_all(&folder).map_err(Error::io(&folder))?;
     let _lock = try_lock_directory(&folder, "another process is adding weights")?;
-    let old = stored_files()?;
+    let old = stored_files(network)?;
     let kept = old.first().map(|(file, _)| recognise(file)).transpose()?;
     let (path, sha256, mut tensors, about) = match (weights, old.first(), &kept) {
         (Some(weights), ..) => weights,
-        (None, Some((file, sha256)), Some(Content::Vggish(tensors, about))) => {
+        (None, Some((file, sha256)), Some(Content::Network(_, tensors, about))) => {
             (file, sha256.clone(), tensors.clone(), about.clone())
         }
         _ => return Err(Error::Usage("the PCA is of no use without VGGish's weights: add both".into())),
@@ -83,13 +91,13 @@ pub fn add(files: &[PathBuf], replace: bool) -> Result<Stored> {
         Err(Error::Usage(format!("{what} is there already, of SHA-256 {sha256}: `force` replaces it")))
     };
     if let Some((_, other)) = old.iter().find(|(_, other)| *other != sha256).filter(|_| !replace) {
-        return there(VGGISH, other);
+        return there(network.name(), other);
     }
     if let Some(pca) = pca {
         tensors.retain(|tensor| !is_pca(tensor));
         tensors.extend(pca_tensors(&pca));
     }
-    if let (Some(Content::Vggish(known, _)), true) = (&kept, old.iter().any(|(_, other)| *other == sha256)) {
+    if let (Some(Content::Network(_, known, _)), true) = (&kept, old.iter().any(|(_, other)| *other == sha256)) {
         // The same weights: they keep their PCA.
         let [known, given] = [known, &tensors].map(|all| {
             let mut pca: Vec<Tensor> = all.iter().filter(|tensor| is_pca(tensor)).cloned().collect();
@@ -106,14 +114,14 @@ pub fn add(files: &[PathBuf], replace: bool) -> Result<Stored> {
     let file = File::parse(path, bytes)?;
     Weights::of(path, &file, None)?;
 
-    let to = folder.join(format!("{VGGISH}-{sha256}.{EXTENSION}"));
+    let to = folder.join(format!("{}-{sha256}.{EXTENSION}", network.name()));
     write_atomic(&to, |out| out.write_all(&file.bytes))?;
     let others = old.into_iter().map(|(other, _)| other).filter(|other| *other != to);
     let entries = fs::read_dir(&folder).map_err(Error::io(&folder))?.flatten().map(|entry| entry.path());
     for other in others.chain(entries.filter(|path| is_leftover(path))) {
         fs::remove_file(&other).map_err(Error::io(other))?;
     }
-    Ok(stored(to, sha256, &file))
+    Ok(stored(network, to, sha256, &file))
 }
 
 /// What is in the store.
@@ -121,21 +129,29 @@ pub fn add(files: &[PathBuf], replace: bool) -> Result<Stored> {
 /// # Errors
 /// `Io` and `Checkpoint` if it cannot be read.
 pub fn list() -> Result<Vec<Stored>> {
-    stored_files()?.into_iter().map(|(path, sha256)| Ok(stored(path.clone(), sha256, &File::read(&path)?))).collect()
+    let mut all = vec![];
+    for network in Network::ALL {
+        for (path, sha256) in stored_files(network)? {
+            let file = File::read(&path)?;
+            all.push(stored(network, path, sha256, &file));
+        }
+    }
+    Ok(all)
 }
 
-/// The file of VGGish's weights.
+/// The file of a network's weights.
 ///
 /// # Errors
 /// `Usage` if there are none; `Io` if the store cannot be read.
-pub(super) fn vggish() -> Result<PathBuf> {
-    stored_files()?.into_iter().next().map(|(path, _)| path).ok_or_else(|| {
-        Error::Usage(format!("{VGGISH} is not there: download its weights and add them with wmic weights add FILE"))
+pub(super) fn file(network: Network) -> Result<PathBuf> {
+    stored_files(network)?.into_iter().next().map(|(path, _)| path).ok_or_else(|| {
+        let title = network.title();
+        Error::Usage(format!("{title}'s weights are not there: download them, and add them with wmic weights add FILE"))
     })
 }
 
-/// Paths, and what they have of the names.
-fn stored_files() -> Result<Vec<(PathBuf, String)>> {
+/// Paths of a network's files, and what they have of the names.
+fn stored_files(network: Network) -> Result<Vec<(PathBuf, String)>> {
     let folder = folder();
     let entries = match fs::read_dir(&folder) {
         Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(vec![]),
@@ -147,27 +163,34 @@ fn stored_files() -> Result<Vec<(PathBuf, String)>> {
     // The newest first: a process that is killed may leave the one that it was about to replace.
     paths.sort_by_key(|path| std::cmp::Reverse(changed(path)));
     let sha256 = |path: &Path| {
-        let rest = path.file_name()?.to_str()?.strip_prefix(VGGISH)?.strip_prefix('-')?;
+        let rest = path.file_name()?.to_str()?.strip_prefix(network.name())?.strip_prefix('-')?;
         rest.strip_suffix(EXTENSION)?.strip_suffix('.').filter(|text| text.len() == 64).map(str::to_owned)
     };
     Ok(paths.into_iter().filter_map(|path| sha256(&path).map(|sha256| (path, sha256))).collect())
 }
 
-fn stored(path: PathBuf, sha256: String, file: &File) -> Stored {
-    let pca = file.tensors().tensor(&format!("{PREFIX}{}", PCA[0])).is_ok();
-    Stored { name: VGGISH.into(), sha256, pca, file: path, bytes: file.bytes.len() as u64 }
+fn stored(network: Network, path: PathBuf, sha256: String, file: &File) -> Stored {
+    let has_pca = || file.tensors().tensor(&format!("{PREFIX}{}", PCA[0])).is_ok();
+    let pca = (network == Network::Vggish).then(has_pca);
+    Stored { name: network.name(), sha256, pca, file: path, bytes: file.bytes.len() as u64 }
 }
 
 fn not_known(path: &Path) -> Error {
     Error::checkpoint(
         path,
-        "has weights that wmic does not know; torchvggish's (.pth), a VGGish in safetensors, and the PCA of its \
-         embeddings (.pth or npz) are",
+        "has weights that wmic does not know; torchvggish's (.pth), YAMNet's (.tflite), either in safetensors, and the \
+         PCA of VGGish's embeddings (.pth or npz) are",
     )
 }
 
 fn recognise(path: &Path) -> Result<Content> {
-    if !torch::is_torch(path)? {
+    let start = read_start(path, torch::LEGACY.len())?;
+    let of = |name, shape, values: &[f32]| (name, Dtype::F32, shape, bytes(values));
+    if tflite::is_tflite(&start) {
+        let tensors = yamnet::read(path)?.into_iter().map(|(name, shape, values)| of(name, shape, &values));
+        return Ok(Content::Network(Network::Yamnet, tensors.collect(), None));
+    }
+    if !torch::is_torch(&start) {
         let file = File::read(path).map_err(|e| match e {
             Error::Checkpoint { .. } => not_known(path),
             other => other,
@@ -177,15 +200,16 @@ fn recognise(path: &Path) -> Result<Content> {
         let of = |(name, view): (String, safetensors::tensor::TensorView)| {
             (name, view.dtype(), view.shape().to_vec(), view.data().to_vec())
         };
-        return Ok(Content::Vggish(tensors.tensors().into_iter().map(of).collect(), about));
+        let network = Weights::network_of(&tensors);
+        return Ok(Content::Network(network, tensors.tensors().into_iter().map(of).collect(), about));
     }
     if let Ok(pca) = PostProcess::read(path) {
         return Ok(Content::Pca(pca));
     }
     let read = torch::read(path)?;
     if read.is_empty() || !read.iter().all(|tensor| PCA.contains(&tensor.name.as_str())) {
-        let of = |tensor: torch::Tensor| (tensor.name, Dtype::F32, tensor.shape, bytes(&tensor.values));
-        return Ok(Content::Vggish(read.into_iter().map(of).collect(), None));
+        let tensors = read.into_iter().map(|tensor| of(tensor.name, tensor.shape, &tensor.values));
+        return Ok(Content::Network(Network::Vggish, tensors.collect(), None));
     }
     let [matrix, mean] = PCA.map(|name| {
         let values = read.iter().find(|tensor| tensor.name == name).map_or(&[][..], |tensor| &tensor.values);

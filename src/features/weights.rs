@@ -1,23 +1,32 @@
-//! VGGish's weights, as files have them or drawn at random.
+//! The weights of VGGish, as files have them or drawn at random, and of YAMNet.
 
 use std::path::Path;
 
+use safetensors::SafeTensors;
 use serde::{Deserialize, Serialize};
 
 use crate::core::array::Array;
 use crate::core::error::{Error, Result};
+use crate::core::files::read_start;
 use crate::core::hash::Fingerprint;
-use crate::core::tensors::{File, floats};
+use crate::core::shape::Shape;
+use crate::core::tensors::{File, floats, reject_extra};
+use crate::core::tflite;
 use crate::features::scaling::{PostProcess, Range};
+use crate::features::yamnet::{self as yamnet_file, Parameter};
 use crate::gpu::{Buffer, Gpu};
 use crate::graph::Layout;
+use crate::nn::front_ends::kind::Network;
 use crate::nn::front_ends::vggish::{self, EMBEDDING, Width};
+use crate::nn::front_ends::yamnet;
 use crate::nn::layers::WeightInit;
 
-/// VGGish's parameters, by torchvggish's names.
+/// A network's parameters, VGGish's by torchvggish's names.
 pub struct Weights {
+    pub(super) network: Network,
     arrays: Vec<(String, Array<f32>)>,
-    pub(super) width: Width,
+    /// Of VGGish.
+    pub(super) width: Option<Width>,
     /// If the weights contain one. For random weights it only rounds to 8 bits.
     pub post_process: Option<PostProcess>,
     /// Whether that is a PCA.
@@ -37,13 +46,24 @@ pub(crate) struct About {
     pub seed: u64,
 }
 
+fn yamnet_tensors(path: &Path, tensors: &SafeTensors) -> Result<Vec<Parameter>> {
+    let known: Vec<_> = yamnet::layers().iter().flat_map(|layer| layer.parameters()).collect();
+    reject_extra(path, tensors, &|name| known.iter().any(|(of, _)| of == name))?;
+    let read = |(name, shape): (String, Vec<usize>)| {
+        let values = floats(path, tensors, &name, &shape)?;
+        Ok((name, shape, values))
+    };
+    known.into_iter().map(read).collect()
+}
+
 impl Weights {
     pub(super) fn random(width: Width, init: WeightInit, seed: u64) -> Weights {
         let layout = vggish::layout(width, init);
         let (trained, stats) = layout.initial(seed);
         Weights {
+            network: Network::Vggish,
             arrays: layout.unpack(&trained, &stats),
-            width,
+            width: Some(width),
             post_process: Some(PostProcess::identity()),
             has_pca: false,
             range: None,
@@ -51,14 +71,20 @@ impl Weights {
         }
     }
 
-    /// `width`: that of the file, if it is known.
+    /// `width`: that of a VGGish in the file, if it is known.
     pub(super) fn read(path: &Path, width: Option<Width>) -> Result<Weights> {
-        Weights::of(path, &File::read(path)?, width)
+        match tflite::is_tflite(&read_start(path, tflite::START)?) {
+            true => Ok(Weights::of_yamnet(yamnet_file::read(path)?)),
+            false => Weights::of(path, &File::read(path)?, width),
+        }
     }
 
     /// `path` for messages.
     pub(super) fn of(path: &Path, file: &File, width: Option<Width>) -> Result<Weights> {
         let tensors = file.tensors();
+        if Weights::network_of(&tensors) == Network::Yamnet {
+            return Ok(Weights::of_yamnet(yamnet_tensors(path, &tensors)?));
+        }
         // Of every width.
         let known = vggish::layout(width.unwrap_or_default(), vggish::INIT);
         let known = |name: &str| known.params.iter().any(|p| p.name == name) || name.starts_with("pproc.");
@@ -117,7 +143,27 @@ impl Weights {
             }
         };
         let last_relu = about.map(|about| about.last_relu);
-        Ok(Weights { arrays, width, has_pca: post_process.is_some(), post_process, range, last_relu })
+        let (network, width) = (Network::Vggish, Some(width));
+        Ok(Weights { network, arrays, width, has_pca: post_process.is_some(), post_process, range, last_relu })
+    }
+
+    /// Whose the tensors of a file are, by their names; VGGish's if they are neither's.
+    pub(super) fn network_of(tensors: &SafeTensors) -> Network {
+        let is_yamnet = tensors.names().iter().any(|name| name.starts_with(yamnet::CONVOLUTIONS));
+        if is_yamnet { Network::Yamnet } else { Network::Vggish }
+    }
+
+    fn of_yamnet(parameters: Vec<Parameter>) -> Weights {
+        let array = |(name, shape, values): Parameter| (name, Array::new(Shape::new(shape), values));
+        Weights {
+            network: Network::Yamnet,
+            arrays: parameters.into_iter().map(array).collect(),
+            width: None,
+            post_process: None,
+            has_pca: false,
+            range: None,
+            last_relu: None,
+        }
     }
 
     pub fn get(&self, name: &str) -> Option<&Array<f32>> {

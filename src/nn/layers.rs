@@ -87,7 +87,7 @@ pub fn conv2d(
     let [init, first_bias] = init.first(area * channels, area * filters);
     let w = g.param(&format!("{name}.weight"), [filters, channels, size, size], init);
     let b = bias.then(|| g.param(&format!("{name}.bias"), [filters], first_bias));
-    conv2d::conv2d(g, x, w, b, false)
+    conv2d::conv2d(g, x, w, b, conv2d::Conv2d::default())
 }
 
 /// Shape of an attention-augmented convolution (Bello, Zoph, Vaswani, Shlens, Le: "Attention augmented convolutional

@@ -1,7 +1,7 @@
 //! Sums the bins of a spectrogram into bands, on a linear, logarithmic or decibel scale.
 //!
 //! x (..., N, bins), bands u32 (M, 3) = first bin, bins and first weight of each band, weights (W), y (..., N, M), or
-//! of the first frames only. Forward only.
+//! (..., patches frames, M) of patches of the frames, which may overlap. Forward only.
 
 use super::Entry;
 use crate::check::{Case, Fill, Input};
@@ -16,7 +16,7 @@ static SHADER: Shader = shader!("mel.wgsl");
 
 params! {
     struct Params {
-        rows: u32, frames: u32, x_frames: u32, bins: u32, bands: u32, x_stride: u32,
+        rows: u32, frames: u32, patch_frames: u32, hop: u32, x_frames: u32, bins: u32, bands: u32, x_stride: u32,
         scale: u32, offset: f32, factor: f32, level: f32,
     }
 }
@@ -43,12 +43,29 @@ impl Scale {
     }
 }
 
+/// Runs of frames of a clip, at least one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Patches {
+    pub count: usize,
+    /// Of a patch.
+    pub frames: usize,
+    /// Frames from the first of a patch to the first of the next.
+    pub hop: usize,
+}
+
+impl Patches {
+    /// Frames that they reach over.
+    fn extent(&self) -> usize {
+        (self.count - 1) * self.hop + self.frames
+    }
+}
+
 /// Inputs: x, bands, weights.
 #[derive(Clone, Copy, Debug)]
 pub struct Mel {
     pub scale: Scale,
-    /// At most this many frames of each clip, its first; `None` for all.
-    pub max_frames: Option<usize>,
+    /// Those of each clip, one after the other; `None` for all frames.
+    pub patches: Option<Patches>,
 }
 
 /// Adds the band sums. `x` (..., frames, bins) -> (..., frames, bands).
@@ -69,8 +86,8 @@ impl Mel {
     /// Shape of the output for x (..., frames, bins).
     fn output(&self, x: &Shape, bands: usize) -> Shape {
         let mut dims = x.with_last(bands).dims().to_vec();
-        if let ([.., frames, _], Some(max)) = (&mut dims[..], self.max_frames) {
-            *frames = max.min(*frames);
+        if let ([.., frames, _], Some(patches)) = (&mut dims[..], self.patches) {
+            *frames = patches.count * patches.frames;
         }
         Shape::new(dims)
     }
@@ -82,13 +99,17 @@ impl Op for Mel {
     }
 
     fn infer(&self, x: &[Spec]) -> Result<Outputs> {
+        let fits = self
+            .patches
+            .is_none_or(|of| of.count * of.frames > 0 && x[0].shape.rank() > 1 && of.extent() <= frames(&x[0].shape));
         match (x[0].shape.is_empty(), x[1].shape.dims(), x[2].shape.dims()) {
-            (false, &[bands, 3], &[_]) if bands > 0 && self.max_frames != Some(0) => {
+            (false, &[bands, 3], &[_]) if bands > 0 && fits => {
                 Ok(Outputs::one(Spec::f32(self.output(&x[0].shape, bands))))
             }
             _ => {
                 let got: Vec<String> = x.iter().map(|s| s.shape.to_string()).collect();
-                Err(Error::shape("mel", "x (..., bins), bands (M, 3), weights (W)", got.join(", ")))
+                let expected = "x (..., bins) with all frames of the patches, bands (M, 3), weights (W)";
+                Err(Error::shape("mel", expected, got.join(", ")))
             }
         }
     }
@@ -105,16 +126,29 @@ impl Op for Mel {
             }
         };
         let (bins, x_stride) = (x.shape.last() as u32, x.stride as u32);
-        let (rows_u32, bands_u32) = (rows as u32, bands as u32);
-        let p =
-            Params { rows: rows_u32, frames, x_frames, bins, bands: bands_u32, x_stride, scale, offset, factor, level };
+        let (rows_u32, bands) = (rows as u32, bands as u32);
+        let [patch_frames, hop] = self.patches.map_or([frames; 2], |of| [of.frames as u32, of.hop as u32]);
+        let p = Params {
+            rows: rows_u32,
+            frames,
+            patch_frames,
+            hop,
+            x_frames,
+            bins,
+            bands,
+            x_stride,
+            scale,
+            offset,
+            factor,
+            level,
+        };
         let bindings = [("x", x.view), ("bands", io.x(1).view), ("weights", io.x(2).view), ("y", y.view)];
         r.dispatch(
             &SHADER,
             "mel_forward",
             &bindings,
             p,
-            Grid::items(rows.div_ceil(ROWS) * bands, 64, io.replicas).iterations(x.shape.last() + ROWS),
+            Grid::items(rows.div_ceil(ROWS) * bands as usize, 64, io.replicas).iterations(x.shape.last() + ROWS),
         );
         Ok(())
     }
@@ -124,7 +158,9 @@ impl Op for Mel {
         let mut y = Array::zeros(self.output(input.shape(), bands.shape().rows()));
         let [each, x_each] = [y.shape(), input.shape()].map(frames);
         for row in 0..y.shape().rows() {
-            let from = input.row(row / each * x_each + row % each);
+            let in_clip = row % each;
+            let frame = self.patches.map_or(in_clip, |of| in_clip / of.frames * of.hop + in_clip % of.frames);
+            let from = input.row(row / each * x_each + frame);
             for m in 0..bands.shape().rows() {
                 let [first, count, at] = [0, 1, 2].map(|i| bands.row(m)[i] as usize);
                 let v: f64 = (0..count).map(|k| weights[at + k] * from[first + k]).sum();
@@ -160,7 +196,7 @@ fn decibels(reference: f32, amin: f32) -> f64 {
     10.0 * f64::from(reference.max(amin)).log10()
 }
 
-fn case(name: &str, rows: &[usize], config: MelConfig, scale: Scale, max_frames: Option<usize>) -> Case {
+fn case(name: &str, rows: &[usize], config: MelConfig, scale: Scale, patches: Option<Patches>) -> Case {
     let bank = MelBank::new(&config).expect("a valid bank");
     let given = |values: &mut dyn Iterator<Item = f64>| Fill::Given(values.collect());
     let bands = given(&mut bank.bands().as_flattened().iter().map(|&v| v.into()));
@@ -171,11 +207,12 @@ fn case(name: &str, rows: &[usize], config: MelConfig, scale: Scale, max_frames:
         Input::u32([bank.bands().len(), 3], bands).shared(),
         Input::data([bank.weights().len()]).filled(weights).shared(),
     ];
-    Case::new(name, Mel { scale, max_frames }, inputs)
+    Case::new(name, Mel { scale, patches }, inputs)
 }
 
 fn cases() -> Vec<Case> {
     let log = Scale::log(0.01);
+    let patches = |count, frames, hop| Some(Patches { count, frames, hop });
     let scaled = Scale::Log { offset: 1e-4, factor: 0.43, shift: 4.0 };
     let decibels = Scale::Decibels { reference: 0.5, amin: 1e-10 };
     let tiny = MelConfig { n_mels: 1, ..MelConfig::htk(8000, 256) };
@@ -187,7 +224,8 @@ fn cases() -> Vec<Case> {
         case("slaney, 128 bands", &[5], MelConfig::slaney(22_050, 2048), decibels, None),
         case("htk, 40 bands", &[13], MelConfig { n_mels: 40, ..MelConfig::htk(44_100, 1024) }, log, None),
         case("vggish, ragged", &[2, 31], MelConfig::vggish(), log, None),
-        case("vggish, first frames only", &[3, 7], MelConfig::vggish(), log, Some(5)),
+        case("vggish, first frames only", &[3, 7], MelConfig::vggish(), log, patches(1, 5, 5)),
+        case("vggish, overlapping patches", &[2, 17], MelConfig::vggish(), log, patches(3, 6, 5)),
         case("vggish", &[20, 998], MelConfig::vggish(), log, None).bench(),
     ]
 }

@@ -19,6 +19,7 @@ pub mod corrupt;
 pub mod cosine_loss;
 pub mod cqt;
 pub mod cross_entropy;
+pub mod depthwise_conv2d;
 pub mod draw_location;
 pub mod filters;
 pub mod gather;
@@ -85,6 +86,7 @@ pub const OPS: &[Entry] = &[
     standardise_columns::OP,
     linear::OP,
     conv2d::OP,
+    depthwise_conv2d::OP,
     conv_max::OP,
     max_pool2d::OP,
     overlap_add::OP,

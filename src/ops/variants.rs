@@ -79,7 +79,7 @@ pub(super) enum Convolution {
     /// As for a matrix product.
     Tile,
     /// As for a matrix product. Not `aligned`: input channels that are not a multiple of 4 (a first layer's one or
-    /// three).
+    /// three), or a stride above 1.
     Subgroup8 { aligned: bool },
     /// Tiles of pixels with all taps of a 3 x 3 kernel, `width` output channels for an invocation: for inputs of one
     /// channel (`single`) or a multiple of 4, up to 112: those with more have small images, which fill few tiles.
@@ -89,10 +89,12 @@ pub(super) enum Convolution {
 }
 
 /// For `c` channels in, `n` out and a square kernel of `size`.
-pub(super) fn convolution(target: Target, n: usize, c: usize, size: usize) -> Convolution {
+pub(super) fn convolution(target: Target, n: usize, c: usize, size: usize, stride: usize) -> Convolution {
     let aligned = c.is_multiple_of(4);
     match matrix_product(target, n, 4) {
         Variant::Tile => Convolution::Tile,
+        // The one that takes the elements of x one by one, at any stride.
+        Variant::Subgroup8 if stride > 1 => Convolution::Subgroup8 { aligned: false },
         Variant::Subgroup8 if size == 3 && (c == 1 || aligned) && c <= 112 => {
             let width = match n {
                 0..=8 => 1,
@@ -107,8 +109,8 @@ pub(super) fn convolution(target: Target, n: usize, c: usize, size: usize) -> Co
 }
 
 /// As [`convolution`], for the gradient of the input, which has no variant for channels that are not aligned.
-pub(super) fn convolution_gradient(target: Target, n: usize, c: usize, size: usize) -> Convolution {
-    match convolution(target, n, c, size) {
+pub(super) fn convolution_gradient(target: Target, n: usize, c: usize, size: usize, stride: usize) -> Convolution {
+    match convolution(target, n, c, size, stride) {
         Convolution::Subgroup8 { aligned: false }
         | Convolution::Runs { aligned: false }
         | Convolution::Square3 { single: true, .. } => Convolution::Tile,

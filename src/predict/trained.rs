@@ -114,7 +114,7 @@ impl Trained {
     pub fn feature_config(&self) -> Result<FeatureConfig> {
         let kind = self.config.kind()?;
         let front_end = self.config.front_end.clone();
-        if front_end.is_none() && self.config.needs_vggish()? {
+        if front_end.is_none() && self.config.needs_weights()? {
             let reason = "the run does not record the front end of its features; give the VGGish weights";
             return Err(Error::Usage(reason.into()));
         }

@@ -122,14 +122,14 @@ pub(crate) fn features_of_mixtures(config: &Config) -> Result<FeatureConfig> {
 /// How sound becomes the features of a model; `None` if the front end that it needs is not known.
 fn feature_config(config: &Config) -> Result<Option<FeatureConfig>> {
     let kind = config.kind()?;
-    if !config.needs_vggish()? {
+    if !config.needs_weights()? {
         let scale = config.notes.unwrap_or_default().scale;
         return Ok(Some(FeatureConfig { scale, ..FeatureConfig::of(kind) }));
     }
     // Log-mel patches do not depend on VGGish's weights.
     let front_end = |front_end: &FrontEnd| kind.row().weights.is_some().then(|| front_end.clone());
-    let known = config.front_end.as_ref();
-    Ok(known.map(|of_run| FeatureConfig { front_end: front_end(of_run), ..FeatureConfig::of(kind) }))
+    let known = config.front_end.clone().or_else(|| FrontEnd::of_stored(kind));
+    Ok(known.map(|of_run| FeatureConfig { front_end: front_end(&of_run), ..FeatureConfig::of(kind) }))
 }
 
 /// The archive of features to use: the one in the settings; else, for models on embeddings, the dataset's own.

@@ -432,8 +432,8 @@ impl Config {
         Ok(nn::find(&self.model)?.input(self.train_front_end, chosen))
     }
 
-    /// Whether VGGish computes the model's input, or is trained with it.
-    pub fn needs_vggish(&self) -> Result<bool> {
+    /// Whether a network whose weights are not a part of wmic computes the model's input, or is trained with it.
+    pub fn needs_weights(&self) -> Result<bool> {
         Ok(nn::find(&self.model)?.needs_vggish() && self.input.is_none_or(|kind| kind.row().weights.is_some()))
     }
 

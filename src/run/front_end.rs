@@ -49,7 +49,7 @@ impl Config {
                 fail(format!("was extracted at `width` {}, not {asked}", made.width()))
             }
             (Some(asked), Some(made)) if asked.fingerprint.is_some() && asked.fingerprint != made.fingerprint => {
-                fail("was extracted with VGGish weights other than the run's".into())
+                fail("was extracted with weights other than the run's".into())
             }
             (Some(asked), Some(made)) if asked.last_relu.is_some_and(|relu| relu != made.has_last_relu()) => {
                 let (made, asked) = if made.has_last_relu() { ("with", "without") } else { ("without", "with") };
@@ -89,7 +89,7 @@ impl Config {
             (None, None) if kind.is_single_note() && made_with.scale != self.notes.unwrap_or_default().scale => {
                 fail("was extracted with another `notes.scale`".into())
             }
-            (None, None) if !self.needs_vggish()? => Ok(()),
+            (None, None) if !self.needs_weights()? => Ok(()),
             (None, None) => {
                 Err(Error::Usage(format!("{} needs VGGish weights: `front_end.weights` FILE or random", self.model)))
             }
@@ -124,7 +124,7 @@ impl Config {
     /// `Usage` for a run without VGGish, random weights for features that do not record their front end, and a `width`
     /// or `pca` for those that do; `Checkpoint` for other weights than the run's.
     pub fn locate_front_end(&mut self, weights: &Source, width: Option<Width>, pca: Option<&PathBuf>) -> Result<()> {
-        if !self.needs_vggish()? {
+        if !self.needs_weights()? {
             return Err(Error::Usage(format!("{} does not use VGGish: remove `front_end.weights`", self.model)));
         }
         match &mut self.front_end {

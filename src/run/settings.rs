@@ -240,7 +240,8 @@ pub const SETTINGS: &[Setting] = &[
         Group::FrontEnd,
         Value::Name(kind::of_embeddings),
         with_front_ends,
-        "Features that the model takes: VGGish's embeddings, or musicnn's, whose weights wmic contains",
+        "Features that the model takes: VGGish's embeddings, musicnn's, whose weights wmic contains, or YAMNet's, \
+         after `wmic weights add`",
     ),
     setting(
         "front_end.weights",
@@ -253,7 +254,8 @@ pub const SETTINGS: &[Setting] = &[
         }),
         uses_vggish,
         "VGGish weights for audio models: a safetensors file with torchvggish's names; vggish, those of `wmic weights \
-         add`; or random (He's; random:SEED) or random-glorot",
+         add`; or random (He's; random:SEED) or random-glorot. YAMNet's are those of `wmic weights add`, unless a file \
+         (safetensors or its own) is given",
     )
     .on_resume(OnResume::Moves),
     setting(

@@ -1,6 +1,8 @@
 //! Validation of settings, individually and together.
 
 use crate::core::error::{Error, Result};
+use crate::features::front_end::FrontEnd;
+use crate::nn::front_ends::kind::Network;
 use crate::nn::model::{ATTENTION, Schedule};
 use crate::nn::models::pretraining::{DENOISE_ADD, DENOISE_MUL, TEXTUAL};
 use crate::nn::{self, Optimiser};
@@ -138,9 +140,18 @@ impl Config {
         if !model.inputs.contains(&input) {
             return Err(Error::Usage(format!("{} does not take {input} features: remove `input`", model.name)));
         }
-        match self.front_end.is_some() && !self.needs_vggish()? {
-            true => Err(Error::Usage(format!("{input} features need no VGGish: remove `front_end.weights`"))),
-            false => Ok(()),
+        match &self.front_end {
+            Some(_) if !self.needs_weights()? => {
+                Err(Error::Usage(format!("{input} features need no weights: remove `front_end.weights`")))
+            }
+            Some(FrontEnd { width, pca, scaling, .. })
+                if input.network() != Some(Network::Vggish)
+                    && (width.is_some() || pca.is_some() || scaling.is_some()) =>
+            {
+                let reason = "`width`, `front_end.pca` and `front_end.scaling` are VGGish's: remove them";
+                Err(Error::Usage(format!("{input} features are not VGGish's; {reason}")))
+            }
+            _ => Ok(()),
         }
     }
 

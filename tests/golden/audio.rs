@@ -8,7 +8,7 @@ use wmic::Array;
 use wmic::gpu::Gpu;
 use wmic::graph::{Draft, Graph, Mode, Op, Spec, Tensor};
 use wmic::nn::front_ends::cqt::cqt;
-use wmic::nn::front_ends::log_mel::{self, SCALE, STFT};
+use wmic::nn::front_ends::log_mel::{self, SCALE, STFT, VGGISH};
 use wmic::nn::front_ends::spectrum;
 use wmic::ops::filters::mel::{MelBank, MelConfig};
 use wmic::ops::filters::wavelet::Cqt;
@@ -32,7 +32,7 @@ fn reference(x: &Array<f64>, stft: Stft, config: &MelConfig, scale: Scale) -> Ar
     let bands = table(bank.bands().as_flattened().iter().map(|v| f64::from(*v)).collect(), &[bank.bands().len(), 3]);
     let weights = table(bank.weights().iter().map(|v| f64::from(*v)).collect(), &[bank.weights().len()]);
     let spectrogram = stft.reference(std::slice::from_ref(x)).remove(0);
-    Mel { scale, max_frames: None }.reference(&[spectrogram, bands, weights]).remove(0)
+    Mel { scale, patches: None }.reference(&[spectrogram, bands, weights]).remove(0)
 }
 
 #[test]
@@ -111,12 +111,13 @@ fn kernels_give_vggishs_log_mel_whole_and_in_patches() {
     // Two clips of one patch each, of which the second is the first one negated.
     let both: Vec<f64> = x.data().iter().copied().chain(x.data().iter().map(|v| -v)).collect();
     let both = Array::new([2, 16_000], both);
-    let (dims, got) = on_gpu(&both, |g, samples| log_mel::log_mel_patches(g, samples, true).unwrap().0);
+    let (dims, got) = on_gpu(&both, |g, samples| log_mel::log_mel_patches(g, samples, VGGISH, true).unwrap().0);
     assert_eq!(dims, [2, 1, 96, 64]);
     let patch = Array::new([96, 64], want.data()[..96 * 64].to_vec());
     assert_close("first clip", &got[..96 * 64], &patch);
     assert_close("second clip", &got[96 * 64..], &patch);
-    let (dims, got) = on_gpu(&both, |g, samples| log_mel::log_mel_patches(g, samples, true).unwrap().1.unwrap());
+    let (dims, got) =
+        on_gpu(&both, |g, samples| log_mel::log_mel_patches(g, samples, VGGISH, true).unwrap().1.unwrap());
     assert_eq!(dims, [2, 98, 64]);
     assert_close("beside patches", &got[98 * 64..], &want);
 }
@@ -126,10 +127,12 @@ fn clips_too_short_are_rejected_while_building() {
     let mut g = Graph::new(Mode::Eval);
     let short = g.input("a", Spec::f32([1, 399]));
     let window = g.input("b", Spec::f32([1, 15_599]));
-    assert!(log_mel::log_mel(&mut g, short).is_err() && log_mel::log_mel_patches(&mut g, window, false).is_err());
+    assert!(
+        log_mel::log_mel(&mut g, short).is_err() && log_mel::log_mel_patches(&mut g, window, VGGISH, false).is_err()
+    );
     let y = log_mel::log_mel(&mut g, window).unwrap();
     assert_eq!(g.shape(y).dims(), [1, 95, 64]);
-    assert_eq!((log_mel::frames(160_000), log_mel::patches(160_000), log_mel::frames(399)), (998, 10, 0));
+    assert_eq!((log_mel::frames(160_000), VGGISH.patches(160_000), log_mel::frames(399)), (998, 10, 0));
 }
 
 #[test]

@@ -7,6 +7,7 @@ use wmic::Array;
 use wmic::gpu::{Buffer, Gpu};
 use wmic::graph::{Arenas, Draft, Graph, Init, Mode, Op, Plan, Spec, Tensor};
 use wmic::ops::conv2d::{Conv2d, conv2d};
+use wmic::ops::depthwise_conv2d::DepthwiseConv2d;
 use wmic::ops::max_pool2d::{Rounding, max_pool2d};
 
 /// f32 rounding of the stored values, relative to numbers of this size.
@@ -41,14 +42,22 @@ fn convolution_is_pytorchs() {
         ("conv3_relu", vec!["x", "w", "b"]),
         ("conv1_no_bias", vec!["x", "w"]),
         ("conv5_relu", vec!["x", "w", "b"]),
+        ("conv3_stride", vec!["x", "w", "b"]),
+        ("conv5_stride_relu", vec!["x", "w", "b"]),
+        ("depthwise", vec!["x", "w", "b"]),
+        ("depthwise_stride_relu", vec!["x", "w", "b"]),
     ] {
         let tensor = |name: &str| golden.tensor(&format!("{case}.{name}"));
-        let op = Conv2d { relu: case.ends_with("relu") };
+        let (relu, stride) = (case.ends_with("relu"), if case.contains("stride") { 2 } else { 1 });
+        let op: &dyn Op = match case.starts_with("depthwise") {
+            true => &DepthwiseConv2d { stride, relu },
+            false => &Conv2d { stride, relu },
+        };
         let x: Vec<_> = names.iter().map(|name| tensor(name)).collect();
         assert_close(&format!("{case}.y"), op.reference(&x)[0].data(), &tensor("y"));
         for (i, name) in names.iter().enumerate() {
             let want = tensor(&format!("d{name}"));
-            assert_close(&format!("{case}.d{name}"), &gradient(&op, &x, i, &tensor("dy")), &want);
+            assert_close(&format!("{case}.d{name}"), &gradient(op, &x, i, &tensor("dy")), &want);
         }
     }
 }
@@ -103,7 +112,7 @@ fn a_reduced_width_vggish_stack_is_pytorchs() {
         let w = g.param(&format!("{i}.weight"), [n, c, 3, 3], Init::Constant(0.0));
         let b = g.param(&format!("{i}.bias"), [n], Init::Constant(0.0));
         let pooled = POOLED.contains(&i);
-        y = conv2d(&mut g, y, w, Some(b), !pooled).unwrap();
+        y = conv2d(&mut g, y, w, Some(b), Conv2d { relu: !pooled, ..Conv2d::default() }).unwrap();
         if pooled {
             y = max_pool2d(&mut g, y, Rounding::Down, true).unwrap();
         }

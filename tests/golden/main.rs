@@ -15,6 +15,7 @@ mod recurrent;
 mod sightreader;
 mod vggish;
 mod visual;
+mod yamnet;
 
 mod formula;
 mod support;

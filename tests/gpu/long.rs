@@ -8,7 +8,7 @@ use wmic::gpu::{Buffer, Gpu, Target};
 use wmic::graph::{Arenas, Draft, Graph, Mode, Op, Spec, Tensor};
 use wmic::nn::layers::Recurrent;
 use wmic::nn::{Inputs, find};
-use wmic::ops::conv2d::conv2d;
+use wmic::ops::conv2d::{Conv2d, conv2d};
 use wmic::ops::cross_entropy::{CrossEntropy, cross_entropy};
 
 use wmic::ops::masked_bce::{MaskedBce, Normalisation, masked_bce};
@@ -167,7 +167,7 @@ fn sums_beyond_the_loop_limit_are_rejected() {
     let mut g = Graph::new(Mode::Eval);
     let x = g.input("x", Spec::f32([1, 1, 1, 40_000]));
     let w = g.input("w", Spec::f32([1, 40_000, 1, 1]));
-    conv2d(&mut g, x, w, None, false).unwrap();
+    conv2d(&mut g, x, w, None, Conv2d::default()).unwrap();
     let draft = Draft::new(&g, Target::PORTABLE, 1, &[], &[]).unwrap();
     let rejected = draft.fits(&gpu).unwrap_err();
     assert!(matches!(rejected, wmic::Error::Limit { .. }), "compare leaves such an entry out: {rejected}");

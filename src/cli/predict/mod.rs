@@ -216,8 +216,8 @@ impl Args {
         files: &[PathBuf],
         outputs: &mut Outputs,
     ) -> anyhow::Result<bool> {
-        let needs_vggish = trained.config.needs_vggish()?;
-        if trained.config.front_end.is_none() && needs_vggish {
+        let needs_weights = trained.config.needs_weights()?;
+        if trained.config.front_end.is_none() && needs_weights {
             let reason = "the run does not record the front end of its features; give the VGGish weights: \
                           --frontend-weights FILE";
             return Err(Error::Usage(reason.into()).into());

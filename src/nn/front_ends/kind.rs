@@ -6,10 +6,10 @@ use std::sync::LazyLock;
 
 use serde::{Deserialize, Serialize};
 
-use super::log_mel::{self, BANDS, PATCH_FRAMES, log_mel, log_mel_patches};
-use super::musicnn;
+use super::log_mel::{self, BANDS, PATCH_FRAMES, VGGISH, log_mel, log_mel_patches};
 use super::spectrum::{self, CQT, STFT, Scale};
 use super::vggish::{self, EMBEDDING, MAP, Weights, Width};
+use super::{musicnn, yamnet};
 use crate::audio::{AudioFormat, Level};
 use crate::core::error::Result;
 use crate::graph::{Graph, Tensor};
@@ -33,6 +33,34 @@ pub enum FeatureKind {
     Cqt,
     /// musicnn's features, maximum and mean over half a second: 1 506 values.
     Musicnn,
+    /// YAMNet's embedding: 1 024 values.
+    Yamnet,
+}
+
+/// A network whose weights are not a part of wmic.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Network {
+    Vggish,
+    Yamnet,
+}
+
+impl Network {
+    pub const ALL: [Network; 2] = [Network::Vggish, Network::Yamnet];
+
+    /// In options and names of files.
+    pub fn name(self) -> &'static str {
+        match self {
+            Network::Vggish => "vggish",
+            Network::Yamnet => "yamnet",
+        }
+    }
+
+    pub fn title(self) -> &'static str {
+        match self {
+            Network::Vggish => "VGGish",
+            Network::Yamnet => "YAMNet",
+        }
+    }
 }
 
 /// Options of the computation of features.
@@ -109,8 +137,8 @@ pub struct Row {
     /// Instances of a part of a clip that is silent or not, and has an activity, as a whole: a patch, or the frames of
     /// one. `None`: the clip itself.
     pub part: Option<usize>,
-    /// Prefix of the names of the VGGish weights that it needs; `None` if it needs none.
-    pub weights: Option<&'static str>,
+    /// The network whose weights it needs, and the prefix of their names; `None` if it needs none.
+    pub weights: Option<(Network, &'static str)>,
     /// Whether it is computed by a network, so that the spectrum of the sound is not in it.
     pub network: bool,
     /// Whether it is an embedding of VGGish, which has a scaling (PCA and 8 bits, or minimum and maximum).
@@ -129,6 +157,7 @@ const HOP: f64 = 4.8;
 const LOG_MEL_FORMAT: AudioFormat = AudioFormat { sr: log_mel::SR, level: Level::Peak, whole: false };
 /// Seconds from one frame of a log-mel spectrogram to the next.
 const LOG_MEL_HOP: f64 = 0.01;
+const YAMNET_HOP: f64 = yamnet::LOG_MEL.hop as f64 * LOG_MEL_HOP;
 /// Not normalised (Wise, Maida, Kumar 2021, section IV.A).
 const NOTE_FORMAT: AudioFormat = AudioFormat { sr: spectrum::SR, level: Level::Original, whole: true };
 
@@ -178,7 +207,7 @@ const PATCHES: Row = Row {
     hop: HOP,
     published: false,
     instance: |_| vec![PATCH_FRAMES, BANDS],
-    instances: log_mel::patches,
+    instances: |samples| VGGISH.patches(samples),
     seconds: PATCH_FRAMES as f64 * LOG_MEL_HOP,
     part: Some(1),
     weights: None,
@@ -193,7 +222,7 @@ const PATCHES: Row = Row {
 };
 
 /// Every kind, in the order of [`FeatureKind`].
-pub static ROWS: [Row; 7] = [
+pub static ROWS: [Row; 8] = [
     Row {
         kind: FeatureKind::Vggish,
         name: "vggish",
@@ -201,7 +230,7 @@ pub static ROWS: [Row; 7] = [
         file: "openmic-2018.npz",
         published: true,
         instance: |_| vec![EMBEDDING],
-        weights: Some(""),
+        weights: Some((Network::Vggish, "")),
         network: true,
         embedding: true,
         channels: vggish_channels,
@@ -218,7 +247,7 @@ pub static ROWS: [Row; 7] = [
         about: "VGGish's last feature maps, (6, 4, C)",
         file: "maps.npz",
         instance: |width| vec![MAP[0], MAP[1], width.map_channels()],
-        weights: Some("features."),
+        weights: Some((Network::Vggish, "features.")),
         network: true,
         channels: vggish_channels,
         graph: maps,
@@ -292,6 +321,27 @@ pub static ROWS: [Row; 7] = [
         },
         ..PATCHES
     },
+    Row {
+        kind: FeatureKind::Yamnet,
+        name: "yamnet",
+        about: "YAMNet's embedding: 1024 values every 0.48 s",
+        file: "yamnet.npz",
+        format: AudioFormat { level: Level::Original, ..LOG_MEL_FORMAT },
+        // The instances of a clip, so that each is analysed once.
+        hop: 19.0 * YAMNET_HOP,
+        instance: |_| vec![yamnet::EMBEDDING],
+        instances: |samples| yamnet::LOG_MEL.patches(samples),
+        seconds: YAMNET_HOP,
+        weights: Some((Network::Yamnet, yamnet::CONVOLUTIONS)),
+        network: true,
+        channels: |_| yamnet::CHANNELS,
+        graph: |g, samples, options| {
+            let whole = options.spectrogram != SpectrogramFrames::None;
+            let (patches, spectrogram) = log_mel_patches(g, samples, yamnet::LOG_MEL, whole)?;
+            Ok(Output { features: yamnet::embeddings(g, patches)?, spectrogram })
+        },
+        ..PATCHES
+    },
 ];
 
 /// Common to kinds of single notes.
@@ -303,7 +353,7 @@ fn vggish_channels(width: Width) -> usize {
 
 /// Log-mel patches (B T, 96, 64), and the spectrogram.
 fn patches(g: &mut Graph, samples: Tensor, options: Options) -> Result<(Tensor, Option<Tensor>)> {
-    let (patches, all) = log_mel_patches(g, samples, options.spectrogram == SpectrogramFrames::All)?;
+    let (patches, all) = log_mel_patches(g, samples, VGGISH, options.spectrogram == SpectrogramFrames::All)?;
     let [b, t, ..] = *g.shape(patches).dims() else { unreachable!("patches have four dimensions") };
     let spectrogram = match options.spectrogram {
         SpectrogramFrames::Patches => Some(g.reshape(patches, [b, t * PATCH_FRAMES, BANDS])),
@@ -374,6 +424,11 @@ impl FeatureKind {
     /// Complete instances of a clip of so many samples.
     pub fn instances(self, samples: usize) -> usize {
         (self.row().instances)(samples)
+    }
+
+    /// The network whose weights it needs, if those are not a part of wmic.
+    pub fn network(self) -> Option<Network> {
+        self.row().weights.map(|(network, _)| network)
     }
 
     /// The spectrogram of a clip, for display.

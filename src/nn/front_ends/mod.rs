@@ -6,3 +6,4 @@ pub mod log_mel;
 pub mod musicnn;
 pub mod spectrum;
 pub mod vggish;
+pub mod yamnet;

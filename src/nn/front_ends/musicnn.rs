@@ -89,7 +89,7 @@ pub fn spectrograms(g: &mut Graph, samples: Tensor) -> Result<[Tensor; 2]> {
     // log10(10 000 v + 1) = (ln(v + 1e-4) - ln(1e-4)) / ln(10)
     let level = gain * f64::from(OFFSET).log10();
     let input = Scale::Log { offset: OFFSET, factor: (gain / LN_10) as f32, shift: (shift - level) as f32 };
-    let mut scaled = |scale| mel(g, power, &bank, Mel { scale, max_frames: None });
+    let mut scaled = |scale| mel(g, power, &bank, Mel { scale, patches: None });
     Ok([scaled(Scale::Linear)?, scaled(input)?])
 }
 

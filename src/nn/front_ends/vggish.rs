@@ -15,7 +15,7 @@ use crate::core::shape::Shape;
 use crate::graph::{Graph, Init, Layout, Mode, Spec, Tensor};
 use crate::nn::front_ends::log_mel::{BANDS, PATCH_FRAMES};
 use crate::nn::layers::WeightInit;
-use crate::ops::conv2d::conv2d;
+use crate::ops::conv2d::{Conv2d, conv2d};
 use crate::ops::linear::{Linear, linear_with};
 use crate::ops::max_pool2d::{Rounding, max_pool2d};
 
@@ -166,7 +166,7 @@ pub fn convolutions(g: &mut Graph, patches: Tensor, width: Width, weights: Weigh
             let shape = [width.of(*filters), g.shape(x).last(), 3, 3];
             let [w, b] = weights.layer(g, &format!("features.{index}"), &shape);
             // The pool has the ReLU of the last one.
-            x = conv2d(g, x, w, Some(b), i + 1 < block.len())?;
+            x = conv2d(g, x, w, Some(b), Conv2d { relu: i + 1 < block.len(), ..Conv2d::default() })?;
         }
         x = max_pool2d(g, x, Rounding::Down, true)?;
     }

@@ -27,7 +27,7 @@ pub const MODEL: Model = Model {
     positions: [1, 1],
     has_attention: true,
     single_label: false,
-    inputs: &[FeatureKind::Vggish, FeatureKind::Musicnn],
+    inputs: &[FeatureKind::Vggish, FeatureKind::Musicnn, FeatureKind::Yamnet],
     patches: &[],
     build: Some(|g, inputs, config| {
         let h = match config.inputs.standardise {

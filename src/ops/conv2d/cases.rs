@@ -1,19 +1,26 @@
 //! Cases of the convolution.
 
+use std::rc::Rc;
+
 use super::kernels::Conv2d;
 use crate::check::{Case, Fill, Input, InputRole};
 
 /// x (B, H, W, C) to `n` channels by a square kernel of `size`.
 fn case(name: &str, x: [usize; 4], n: usize, size: usize) -> Case {
     let inputs = vec![Input::gradient(x), weights(x[3], n, size), Input::param([n])];
-    Case::new(name, Conv2d { relu: false }, inputs)
+    Case::new(name, Conv2d::default(), inputs)
 }
 
 /// With ReLU: biases of +-3 keep its arguments, with a deviation of about 1/3, away from the kink.
 fn relu_case(name: &str, x: [usize; 4], n: usize, size: usize) -> Case {
     let bias = (0..n).map(|i| if i % 2 == 0 { 3.0 } else { -3.0 }).collect();
     let inputs = vec![Input::gradient(x), weights(x[3], n, size), Input::param([n]).filled(Fill::Given(bias))];
-    Case::new(name, Conv2d { relu: true }, inputs)
+    Case::new(name, Conv2d { relu: true, ..Conv2d::default() }, inputs)
+}
+
+/// The same with a stride of 2.
+fn strided(case: Case, relu: bool) -> Case {
+    Case { op: Rc::new(Conv2d { stride: 2, relu }), ..case }
 }
 
 fn weights(c: usize, n: usize, size: usize) -> Input {
@@ -47,7 +54,7 @@ pub(super) fn cases() -> Vec<Case> {
         case("5x5", [2, 6, 9, 12], 16, 5),
         Case::new(
             "no bias",
-            Conv2d { relu: true },
+            Conv2d { relu: true, ..Conv2d::default() },
             vec![
                 Input::data([2, 3, 3, 4]).filled(Fill::Uniform(0.5, 1.0)),
                 Input::param([4, 4, 3, 3]).filled(Fill::Uniform(0.5, 1.0)),
@@ -55,7 +62,7 @@ pub(super) fn cases() -> Vec<Case> {
         ),
         Case::new(
             "shared images",
-            Conv2d { relu: false },
+            Conv2d::default(),
             vec![Input::data([2, 5, 6, 4]).shared(), weights(4, 8, 3), Input::param([8])],
         ),
     ];
@@ -86,6 +93,17 @@ pub(super) fn cases() -> Vec<Case> {
         let [_, _, width, c] = x;
         cases.push(relu_case(&format!("{size}x{size}, {width} columns, {c} to {n}, ReLU"), x, n, size));
     }
+    for (name, x, n, size) in [
+        ("one", [1, 1, 1, 1], 1, 3),
+        ("even", [2, 4, 6, 3], 5, 3),
+        ("odd", [2, 5, 7, 4], 8, 3),
+        ("odd and even", [1, 7, 4, 2], 3, 5),
+        ("1x1", [2, 5, 4, 3], 4, 1),
+        ("ragged tiles", [3, 9, 14, 8], 36, 5),
+        ("one channel", [3, 13, 18, 1], 32, 3),
+    ] {
+        cases.push(strided(case(&format!("stride 2, {name}"), x, n, size), false));
+    }
     let aacnn = [
         ("AACNN, first, width 1/8", [2, 87, 252, 1], 4),
         ("AACNN, second, width 1/8", [2, 87, 252, 4], 4),
@@ -102,9 +120,10 @@ pub(super) fn cases() -> Vec<Case> {
         ("fifth, width 1/4", [4, 12, 8, 64], 128),
         ("last, width 1", [2, 6, 4, 512], 512),
     ];
+    let yamnet = [strided(relu_case("YAMNet, first", [19, 96, 64, 1], 32, 3), true)];
     let aacnn = aacnn.map(|(name, x, n)| case(name, x, n, 5));
     let vggish = vggish.map(|(name, x, n)| relu_case(name, x, n, 3));
-    for mut case in aacnn.into_iter().chain(vggish) {
+    for mut case in aacnn.into_iter().chain(vggish).chain(yamnet) {
         let x = &mut case.inputs[0];
         if x.spec.shape.last() == 1 {
             x.kind = InputRole::Data; // spectrograms, which take no gradient

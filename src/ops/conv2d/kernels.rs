@@ -8,9 +8,10 @@ use crate::ops::linear::tile_product_rounds;
 use crate::ops::relu_gradient::relu_gradient;
 use crate::ops::variants::{self, Convolution};
 
-pub(super) static SHADER: Shader = shader!("conv2d.wgsl", "shared/conv2d.wgsl");
-pub(super) static SUBGROUP8: Shader = shader!("software8/conv2d.wgsl", "shared/conv2d.wgsl", "software8/product.wgsl")
-    .with_textures(&["x", "weights", "grad_y"]);
+pub(super) static SHADER: Shader = shader!("conv2d.wgsl", "shared/conv2d.wgsl", "shared/conv2d_strided.wgsl");
+pub(super) static SUBGROUP8: Shader =
+    shader!("software8/conv2d.wgsl", "shared/conv2d.wgsl", "shared/conv2d_strided.wgsl", "software8/product.wgsl")
+        .with_textures(&["x", "weights", "grad_y"]);
 pub(super) static UNALIGNED: Shader = SUBGROUP8.with(&["SCALAR_INPUT"]).with_textures(&["weights", "grad_y"]);
 static SQUARE3: Shader =
     shader!("software8/conv2d_3x3.wgsl", "shared/conv2d.wgsl").with_textures(&["x", "weights", "grad_y"]);
@@ -29,7 +30,8 @@ pub(super) static RUNS_UNALIGNED: Shader = RUNS.with(&["SCALAR_INPUT"]).with_tex
 
 params! {
     struct Params {
-        m: u32, height: u32, width: u32, c: u32, n: u32, size: u32, depth: u32,
+        m: u32, height: u32, width: u32, x_height: u32, x_width: u32, up: u32, down: u32, row_offset: i32,
+        column_offset: i32, c: u32, n: u32, size: u32, depth: u32,
         x_stride: u32, w_stride: u32, b_stride: u32,
         has_bias: u32, relu: u32, transposed: u32, accumulate: u32, slices: u32,
     }
@@ -51,40 +53,63 @@ const MAX_SLICES: usize = 64;
 /// Inputs: x, w and, optionally, b.
 #[derive(Clone, Copy, Debug)]
 pub struct Conv2d {
+    /// 1 or 2.
+    pub stride: usize,
     /// y = max(0, convolution).
     pub relu: bool,
 }
 
-/// Adds a convolution. `x` (B, H, W, C), `w` (N, C, S, S) with S odd, `b` (N); gives (B, H, W, N).
-pub fn conv2d(g: &mut Graph, x: Tensor, w: Tensor, b: Option<Tensor>, relu: bool) -> Result<Tensor> {
-    let inputs: Vec<Tensor> = [x, w].into_iter().chain(b).collect();
-    Ok(g.push(Conv2d { relu }, &inputs)?[0])
+impl Default for Conv2d {
+    fn default() -> Conv2d {
+        Conv2d { stride: 1, relu: false }
+    }
 }
 
-/// A convolution's sizes: `c` channels in, `n` out.
+/// Adds a convolution. `x` (B, H, W, C), `w` (N, C, S, S) with S odd, `b` (N); gives (B, H / stride, W / stride, N),
+/// rounded up.
+pub fn conv2d(g: &mut Graph, x: Tensor, w: Tensor, b: Option<Tensor>, config: Conv2d) -> Result<Tensor> {
+    let inputs: Vec<Tensor> = [x, w].into_iter().chain(b).collect();
+    Ok(g.push(config, &inputs)?[0])
+}
+
+/// Zeros before the first of `size` rows or columns of an image, for as many positions of a kernel as are left by the
+/// stride: TensorFlow's 'same' padding, where the zeros after the last are as many or one more.
+pub fn same_padding(size: usize, kernel: usize, stride: usize) -> usize {
+    ((size.div_ceil(stride) - 1) * stride + kernel).saturating_sub(size) / 2
+}
+
+/// A convolution's sizes: `c` channels in, `n` out, `height` rows and `width` columns of y.
 #[derive(Clone, Copy)]
 struct Dims {
     images: usize,
     height: usize,
     width: usize,
+    x_height: usize,
+    x_width: usize,
     c: usize,
     n: usize,
     size: usize,
+    stride: usize,
+    /// Whether it computes dx, so that it is x, not y, whose rows and columns are a stride apart.
+    transposed: bool,
 }
 
 impl Dims {
     /// `None` if x and w do not fit together.
-    fn new(x: &[usize], w: &[usize]) -> Option<Dims> {
+    fn new(x: &[usize], w: &[usize], stride: usize) -> Option<Dims> {
         match (x, w) {
-            (&[images, height, width, c], &[n, c2, size, size2]) if c == c2 && size == size2 && size % 2 == 1 => {
-                Some(Dims { images, height, width, c, n, size })
+            (&[images, x_height, x_width, c], &[n, c2, size, size2])
+                if c == c2 && size == size2 && size % 2 == 1 && matches!(stride, 1 | 2) =>
+            {
+                let [height, width] = [x_height, x_width].map(|size| size.div_ceil(stride));
+                Some(Dims { images, height, width, x_height, x_width, c, n, size, stride, transposed: false })
             }
             _ => None,
         }
     }
 
-    fn of(io: &Io) -> Dims {
-        Dims::new(io.x(0).shape.dims(), io.x(1).shape.dims()).expect("inferred before")
+    fn of(io: &Io, stride: usize) -> Dims {
+        Dims::new(io.x(0).shape.dims(), io.x(1).shape.dims(), stride).expect("inferred before")
     }
 
     fn pixels(&self) -> usize {
@@ -93,7 +118,18 @@ impl Dims {
 
     /// The convolution that computes dx.
     fn transposed(self) -> Dims {
-        Dims { c: self.n, n: self.c, ..self }
+        let Dims { height, width, x_height, x_width, c, n, .. } = self;
+        let swapped = Dims { height: x_height, width: x_width, x_height: height, x_width: width, c: n, n: c, ..self };
+        Dims { transposed: true, ..swapped }
+    }
+
+    /// Rows and columns from the centre of the kernel at y's first pixel to x's first pixel.
+    fn offsets(&self) -> [i32; 2] {
+        let [height, width] = if self.transposed { [self.height, self.width] } else { [self.x_height, self.x_width] };
+        [height, width].map(|size| {
+            let offset = (self.size / 2 - same_padding(size, self.size, self.stride)) as i32;
+            if self.transposed { -offset } else { offset }
+        })
     }
 
     /// Terms of an output element.
@@ -172,10 +208,18 @@ impl Dims {
     }
 
     fn params(&self, io: &Io) -> Params {
+        let [row_offset, column_offset] = self.offsets();
+        let [up, down] = if self.transposed { [1, self.stride] } else { [self.stride, 1] };
         Params {
             m: self.pixels() as u32,
             height: self.height as u32,
             width: self.width as u32,
+            x_height: self.x_height as u32,
+            x_width: self.x_width as u32,
+            up: up as u32,
+            down: down as u32,
+            row_offset,
+            column_offset,
             c: self.c as u32,
             n: self.n as u32,
             size: self.size as u32,
@@ -260,16 +304,17 @@ impl Op for Conv2d {
     }
 
     fn infer(&self, x: &[Spec]) -> Result<Outputs> {
-        let dims = Dims::new(x[0].shape.dims(), x[1].shape.dims());
+        let dims = Dims::new(x[0].shape.dims(), x[1].shape.dims(), self.stride);
         let bias_fits = x.get(2).is_none_or(|b| b.shape.dims() == [x[1].shape.dims()[0]]);
         let Some(d) = dims.filter(|_| bias_fits && !x[0].shape.is_empty() && !x[1].shape.is_empty()) else {
             let got: Vec<String> = x.iter().map(|s| s.shape.to_string()).collect();
-            return Err(Error::shape("conv2d", "x (B, H, W, C), w (N, C, S, S) with S odd, b (N)", got.join(", ")));
+            let expected = "x (B, H, W, C), w (N, C, S, S) with S odd, b (N), stride 1 or 2";
+            return Err(Error::shape("conv2d", expected, format!("{}, stride {}", got.join(", "), self.stride)));
         };
         let t = d.transposed();
         let g = if self.relu { d.pixels() * d.n } else { 1 };
         Ok(Outputs {
-            y: vec![Spec::f32(x[0].shape.with_last(d.n))],
+            y: vec![Spec::f32([d.images, d.height, d.width, d.n])],
             scratch: vec![
                 Spec::f32([d.packed().max(t.packed())]),
                 Spec::f32([g]),
@@ -281,11 +326,11 @@ impl Op for Conv2d {
     }
 
     fn forward(&self, io: &Io, r: &mut Recorder) -> Result<()> {
-        let d = Dims::of(io);
+        let d = Dims::of(io, self.stride);
         let packed = io.scratch(0).view;
         let (bias, b_stride) = if io.inputs() == 3 { (io.x(2).view, io.x(2).stride) } else { (packed, 0) };
         let p = d.params(io);
-        let variant = variants::convolution(r.target, d.n, d.c, d.size);
+        let variant = variants::convolution(r.target, d.n, d.c, d.size, d.stride);
         pack(r, variant, io.x(1).view, packed, d, p, io.replicas);
         let p = Params { has_bias: (io.inputs() == 3).into(), b_stride: b_stride as u32, relu: self.relu.into(), ..p };
         let bindings = [("x", io.x(0).view), ("weights", packed), ("b", bias), ("y", io.y(0).view)];
@@ -294,9 +339,9 @@ impl Op for Conv2d {
     }
 
     fn backward(&self, io: &Io, r: &mut Recorder) -> Result<()> {
-        let d = Dims::of(io);
+        let d = Dims::of(io, self.stride);
         let p = d.params(io);
-        let variant = variants::convolution(r.target, d.n, d.c, d.size);
+        let variant = variants::convolution(r.target, d.n, d.c, d.size, d.stride);
         let mut g = io.dy(0).expect("backward runs only with a gradient");
         if self.relu {
             relu_gradient(r, io.y(0).view, g, io.scratch(1).view, io.replicas * d.pixels() * d.n);
@@ -307,7 +352,7 @@ impl Op for Conv2d {
             let packed = io.scratch(0).view;
             let x_stride = (d.pixels() * d.n) as u32;
             let p = Params { transposed: 1, accumulate: dx.accumulate.into(), x_stride, ..t.params(io) };
-            let variant = variants::convolution_gradient(r.target, t.n, t.c, t.size);
+            let variant = variants::convolution_gradient(r.target, t.n, t.c, t.size, t.stride);
             pack(r, variant, io.x(1).view, packed, t, p, io.replicas);
             let bindings = [("x", g), ("weights", packed), ("b", packed), ("y", dx.view)];
             convolve(r, (variant, "conv2d_backward_input"), t, bindings, p, io.replicas);
@@ -352,29 +397,27 @@ impl Op for Conv2d {
     }
 
     fn reference(&self, x: &[Array<f64>]) -> Vec<Array<f64>> {
-        let d = Dims::new(x[0].dims(), x[1].dims()).expect("inferred before");
+        let d = Dims::new(x[0].dims(), x[1].dims(), self.stride).expect("inferred before");
         let (input, w) = (&x[0], &x[1]);
-        let half = d.size / 2;
+        let [top, left] = [d.x_height, d.x_width].map(|size| same_padding(size, d.size, d.stride));
         // (taps, C, N): the innermost loop is over neighbours.
         let taps = d.size * d.size;
         let packed = Array::from_fn([taps * d.c, d.n], |i| w[(i % d.n * d.c + i / d.n % d.c) * taps + i / d.n / d.c]);
-        let mut y = Array::zeros(input.shape().with_last(d.n));
+        let mut y = Array::zeros([d.images, d.height, d.width, d.n]);
         for m in 0..d.pixels() {
-            let (row, col) = (m / d.width, m % d.width);
-            let h = row % d.height;
+            let (image, h, w) = (m / (d.height * d.width), m / d.width % d.height, m % d.width);
             let out = y.row_mut(m);
             if let Some(b) = x.get(2) {
                 out.copy_from_slice(b.data());
             }
             for tap in 0..taps {
                 let (i, j) = (tap / d.size, tap % d.size);
-                // The pixel (h + i - half, col + j - half), where the image has it.
-                let vertical = (half..d.height + half).contains(&(h + i));
-                let horizontal = (half..d.width + half).contains(&(col + j));
-                if !(vertical && horizontal) {
+                let from = ((h * d.stride + i).checked_sub(top), (w * d.stride + j).checked_sub(left));
+                let (Some(h), Some(w)) = from else { continue };
+                if h >= d.x_height || w >= d.x_width {
                     continue;
                 }
-                let pixel = input.row((row + i - half) * d.width + col + j - half);
+                let pixel = input.row((image * d.x_height + h) * d.x_width + w);
                 for (c, v) in pixel.iter().enumerate() {
                     out.iter_mut().zip(packed.row(tap * d.c + c)).for_each(|(out, weight)| *out += weight * v);
                 }
@@ -387,8 +430,8 @@ impl Op for Conv2d {
     }
 
     fn cost(&self, x: &[Spec]) -> Cost {
-        let d = Dims::new(x[0].shape.dims(), x[1].shape.dims()).expect("inferred before");
-        let (m, c, n, k) = (d.pixels() as f64, d.c as f64, d.n as f64, d.terms() as f64);
-        Cost { flops: 2.0 * m * n * k, bytes: 4.0 * (m * c + n * k + m * n) }
+        let d = Dims::new(x[0].shape.dims(), x[1].shape.dims(), self.stride).expect("inferred before");
+        let (m, n, k) = (d.pixels() as f64, d.n as f64, d.terms() as f64);
+        Cost { flops: 2.0 * m * n * k, bytes: 4.0 * (x[0].shape.len() as f64 + n * k + m * n) }
     }
 }
