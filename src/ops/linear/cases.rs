@@ -2,7 +2,7 @@
 
 use std::rc::Rc;
 
-use super::Linear;
+use super::kernels::Linear;
 use crate::check::{Case, Fill, Input, InputRole};
 use crate::ops::arena::ALIGN;
 

@@ -1,0 +1,380 @@
+//! The op and its kernels.
+
+use std::ops::Range;
+
+use crate::core::array::Array;
+use crate::core::error::{Error, Result};
+use crate::core::shape::Shape;
+use crate::gpu::{Grid, Launch, MAX_ITERATIONS, Recorder, Shader, View, params, shader};
+use crate::graph::{Cost, Graph, Io, Op, Outputs, Sink, Spec, Tensor};
+use crate::ops::arena::{ALIGN, PART};
+use crate::ops::relu_gradient::relu_gradient;
+use crate::ops::variants;
+use crate::ops::variants::Product;
+
+pub(in crate::ops) static SHADER: Shader = shader!("linear.wgsl", "shared/linear.wgsl");
+pub(in crate::ops) static SUBGROUP8: Shader =
+    shader!("software8/linear.wgsl", "shared/linear.wgsl", "software8/product.wgsl")
+        .with_textures(&["x", "w", "grad_y"]);
+/// For rows that are no multiples of 4.
+pub(super) static RAGGED8: Shader = SUBGROUP8.with(&["RAGGED"]);
+
+params! {
+    struct Params {
+        m: u32, n: u32, k: u32, first: u32, columns: u32, segments: u32,
+        w_stride: u32, b_stride: u32,
+        has_bias: u32, relu: u32, accumulate: u32, slices: u32, w_at: u32, b_at: u32, k_from: u32, k_to: u32,
+    }
+}
+
+/// Rows and columns of the results that a workgroup computes (see the shaders).
+const TILE: usize = 32;
+/// The tile kernel sums dw over M in slices of about this many rows, so that large GPUs are fully used.
+const SLICE: usize = 128;
+const MAX_SLICES: usize = 16;
+/// Most terms of a sum in one dispatch: an invocation loops over all of them (see `MAX_ITERATIONS`).
+const MAX_TERMS: usize = 1 << 14;
+
+/// Inputs: x, w and, optionally, b.
+#[derive(Clone, Copy, Debug)]
+pub struct Linear {
+    /// S: the rows of x, (..., S, K), use in turn the S segments of w (N, S K).
+    pub segments: usize,
+    /// y = max(0, x w^T + b).
+    pub relu: bool,
+    /// Most weights bound at once; more are bound in parts.
+    pub part: usize,
+}
+
+impl Default for Linear {
+    fn default() -> Linear {
+        Linear { segments: 1, relu: false, part: PART }
+    }
+}
+
+/// Adds y = x w^T (+ b). `w` (N, K), `b` (N).
+pub fn linear(g: &mut Graph, x: Tensor, w: Tensor, b: Option<Tensor>) -> Result<Tensor> {
+    linear_with(g, x, w, b, Linear::default())
+}
+
+/// As [`linear`], in segments or with ReLU.
+pub fn linear_with(g: &mut Graph, x: Tensor, w: Tensor, b: Option<Tensor>, config: Linear) -> Result<Tensor> {
+    let inputs: Vec<Tensor> = [x, w].into_iter().chain(b).collect();
+    Ok(g.push(config, &inputs)?[0])
+}
+
+pub(in crate::ops) struct Dims {
+    /// Rows of a segment.
+    pub m: usize,
+    pub n: usize,
+    pub k: usize,
+    pub segments: usize,
+    /// Most weights bound at once.
+    pub part: usize,
+}
+
+impl Dims {
+    fn new(x: &Shape, w: &Shape, op: &Linear) -> Dims {
+        let Linear { segments, part, .. } = *op;
+        Dims { m: x.rows() / segments, n: w.rows(), k: x.last(), segments, part }
+    }
+
+    fn of(io: &Io, op: &Linear) -> Dims {
+        Dims::new(&io.x(0).shape, &io.x(1).shape, op)
+    }
+
+    /// Of x and y.
+    fn rows(&self) -> usize {
+        self.m * self.segments
+    }
+
+    /// Of an output.
+    fn weights(&self) -> usize {
+        self.segments * self.k
+    }
+
+    /// At most what a binding can hold for the least number of outputs.
+    fn slices(&self) -> usize {
+        let most = (self.part / (ALIGN * self.weights())).max(1);
+        self.m.div_ceil(SLICE).min(MAX_SLICES.max(self.m.div_ceil(MAX_TERMS))).min(most)
+    }
+
+    /// The outputs in parts, `copies` of whose weights an adapter can bind.
+    fn parts(&self, copies: usize) -> impl Iterator<Item = Range<usize>> {
+        self.ranges((self.part / (copies * self.weights()) / ALIGN * ALIGN).max(ALIGN))
+    }
+
+    /// The same, of as many as a dispatch sums at most: the gradient of x is a sum over the outputs.
+    fn terms(&self) -> impl Iterator<Item = Range<usize>> {
+        self.ranges((self.part / self.weights() / ALIGN * ALIGN).clamp(ALIGN, MAX_TERMS))
+    }
+
+    fn ranges(&self, most: usize) -> impl Iterator<Item = Range<usize>> + use<> {
+        let n = self.n;
+        (0..n).step_by(most).map(move |first| first..n.min(first + most))
+    }
+
+    /// Weights, or their gradients, of these outputs. Shared ones, and those of a single replica, are
+    /// contiguous; others are strided.
+    fn part_of(&self, w: View, part: &Range<usize>) -> View {
+        View {
+            offset: w.offset + part.start * self.weights(),
+            len: w.len - (self.n - part.len()) * self.weights(),
+            ..w
+        }
+    }
+
+    /// Working memory of [`parameter_gradients`].
+    pub fn gradient_scratch(&self) -> [Spec; 2] {
+        let slices = self.slices();
+        let weights = match slices {
+            1 => 1,
+            _ => slices * self.parts(slices).next().map_or(0, |part| part.len()) * self.weights(),
+        };
+        [Spec::f32([weights]), Spec::f32([slices, self.n])]
+    }
+
+    fn params(&self) -> Params {
+        Params {
+            m: self.m as u32,
+            n: self.n as u32,
+            k: self.k as u32,
+            first: 0,
+            columns: self.n as u32,
+            segments: self.segments as u32,
+            w_stride: 0,
+            b_stride: 0,
+            has_bias: 0,
+            relu: 0,
+            accumulate: 0,
+            slices: 1,
+            w_at: 0,
+            b_at: 0,
+            k_from: 0,
+            k_to: self.k as u32,
+        }
+    }
+}
+
+fn shader(variant: Product) -> &'static Shader {
+    match variant {
+        Product::Tile => &SHADER,
+        Product::Subgroup8 { aligned: true } => &SUBGROUP8,
+        Product::Subgroup8 { aligned: false } => &RAGGED8,
+    }
+}
+
+/// A workgroup per tile of a (rows, cols) result with sums of `depth` terms.
+fn tiles([rows, cols, depth]: [usize; 3], z: usize, variant: Product) -> Launch {
+    let rounds = match variant {
+        Product::Tile => tile_product_rounds(depth),
+        Product::Subgroup8 { .. } => depth.div_ceil(4),
+    };
+    Grid::folded(rows.div_ceil(TILE) * cols.div_ceil(TILE), z).iterations(rounds)
+}
+
+/// Rounds of a kernel of `shared/tile_product.wgsl`: for 16 terms one to fetch them, up to 16 to load and 16 to
+/// multiply.
+pub(in crate::ops) fn tile_product_rounds(depth: usize) -> usize {
+    33 * depth.div_ceil(16) + 16
+}
+
+impl Op for Linear {
+    fn name(&self) -> &'static str {
+        "linear"
+    }
+
+    fn infer(&self, x: &[Spec]) -> Result<Outputs> {
+        let (input, w) = (&x[0].shape, &x[1].shape);
+        let fits = w.rank() == 2
+            && input.rank() >= 1
+            && self.segments >= 1
+            && input.last() * self.segments == w.last()
+            && input.rows().is_multiple_of(self.segments);
+        let bias_fits = x.get(2).is_none_or(|b| b.shape.dims() == [w.rows()]);
+        if !fits || !bias_fits {
+            let got: Vec<String> = x.iter().map(|s| s.shape.to_string()).collect();
+            let expected = match self.segments {
+                1 => "x (..., K), w (N, K), b (N)".to_owned(),
+                s => format!("x (..., K) in groups of {s} rows, w (N, {s} K), b (N)"),
+            };
+            return Err(Error::shape("linear", expected, got.join(", ")));
+        }
+        let dims = Dims::new(input, w, self);
+        let [partial, partial_bias] = dims.gradient_scratch();
+        let g = Spec::f32([if self.relu { dims.rows() * dims.n } else { 1 }]);
+        let dx = Spec::f32([if dims.terms().nth(1).is_some() { input.len() } else { 1 }]);
+        Ok(Outputs {
+            y: vec![Spec::f32(input.with_last(w.rows()))],
+            scratch: vec![partial, partial_bias, g, dx],
+            ..Default::default()
+        })
+    }
+
+    fn forward(&self, io: &Io, r: &mut Recorder) -> Result<()> {
+        let d = Dims::of(io, self);
+        let (w, bias) = (io.x(1).view, io.x(io.inputs() - 1).view);
+        let variant = variants::product(r.target, d.n, d.k);
+        for part in d.parts(1) {
+            let (first, n) = (part.start, part.len());
+            let w = d.part_of(w, &part);
+            let bias = if io.inputs() == 3 { bias } else { w };
+            let bindings = [("x", io.x(0).view), ("w", w), ("b", bias), ("y", io.y(0).view)];
+            for from in (0..d.k).step_by(MAX_TERMS) {
+                let to = d.k.min(from + MAX_TERMS);
+                let is_last = to == d.k;
+                let p = Params {
+                    n: n as u32,
+                    first: first as u32,
+                    w_stride: io.x(1).stride as u32,
+                    b_stride: if io.inputs() == 3 { io.x(2).stride as u32 } else { 0 },
+                    has_bias: (io.inputs() == 3 && is_last).into(),
+                    relu: (self.relu && is_last).into(),
+                    accumulate: (from > 0).into(),
+                    k_from: from as u32,
+                    k_to: to as u32,
+                    ..d.params()
+                };
+                let launch = tiles([d.m, n, to - from], io.replicas * d.segments, variant);
+                r.dispatch(shader(variant), "linear_forward", &bindings, p, launch);
+            }
+        }
+        Ok(())
+    }
+
+    fn backward(&self, io: &Io, r: &mut Recorder) -> Result<()> {
+        let d = Dims::of(io, self);
+        let mut dy = io.dy(0).expect("backward runs only with a gradient");
+        if self.relu {
+            let g = io.scratch(2).view;
+            relu_gradient(r, io.y(0).view, dy, g, io.replicas * d.rows() * d.n);
+            dy = g;
+        }
+        if let Some(dx) = io.dx(0) {
+            let variant = variants::product(r.target, d.n, d.k);
+            // A sum over the outputs, to which every part adds. If it is added to an earlier contribution, it is
+            // complete before.
+            let joins = dx.accumulate && d.terms().nth(1).is_some();
+            let into = if joins { io.scratch(3).view } else { dx.view };
+            for part in d.terms() {
+                let bindings = [("grad_y", dy), ("w", d.part_of(io.x(1).view, &part)), ("grad_x", into)];
+                let p = Params {
+                    n: part.len() as u32,
+                    first: part.start as u32,
+                    w_stride: io.x(1).stride as u32,
+                    accumulate: (part.start > 0 || dx.accumulate && !joins).into(),
+                    ..d.params()
+                };
+                let launch = tiles([d.m, d.k, part.len()], io.replicas * d.segments, variant);
+                r.dispatch(shader(variant), "linear_backward_input", &bindings, p, launch);
+            }
+            if joins {
+                let p = Params { n: d.rows() as u32, accumulate: 1, w_stride: dx.stride as u32, ..d.params() };
+                add_slices(r, into, dx.view, p, d.rows() * d.k, io.replicas);
+            }
+        }
+        let partial = [io.scratch(0).view, io.scratch(1).view];
+        parameter_gradients(r, &d, io.replicas, [dy, io.x(0).view], [io.dx(1), io.dx(2)], partial);
+        Ok(())
+    }
+
+    fn reference(&self, x: &[Array<f64>]) -> Vec<Array<f64>> {
+        let (input, w) = (&x[0], &x[1]);
+        let mut y = Array::zeros(input.shape().with_last(w.shape().rows()));
+        for m in 0..input.shape().rows() {
+            for n in 0..w.shape().rows() {
+                let first = m % self.segments * input.shape().last();
+                let dot: f64 = input.row(m).iter().zip(&w.row(n)[first..]).map(|(a, b)| a * b).sum();
+                let v = dot + x.get(2).map_or(0.0, |b| b[n]);
+                y.row_mut(m)[n] = if self.relu { v.max(0.0) } else { v };
+            }
+        }
+        vec![y]
+    }
+
+    fn cost(&self, x: &[Spec]) -> Cost {
+        let (m, n, k) = (x[0].shape.rows() as f64, x[1].shape.rows() as f64, x[0].shape.last() as f64);
+        Cost { flops: 2.0 * m * n * k, bytes: 4.0 * (m * k + n * x[1].shape.last() as f64 + m * n) }
+    }
+}
+
+/// Records dw = dy^T x and db, the sum of dy over its rows, of `dy` (R, M, S, N) and `x` (R, M, S, K).
+/// `partial`: [`Dims::gradient_scratch`].
+pub(in crate::ops) fn parameter_gradients(
+    r: &mut Recorder,
+    d: &Dims,
+    replicas: usize,
+    [dy, x]: [View; 2],
+    [dw, mut db]: [Option<&Sink>; 2],
+    [partial, partial_bias]: [View; 2],
+) {
+    if let Some(dw) = dw {
+        let p = Params { accumulate: dw.accumulate.into(), w_stride: dw.stride as u32, ..d.params() };
+        let variant = match variants::product(r.target, d.n, d.k) {
+            // Its sums over M are not sliced.
+            _ if d.m.div_ceil(4) > MAX_ITERATIONS => Product::Tile,
+            variant => variant,
+        };
+        match variant {
+            Product::Tile => {
+                let slices = d.slices();
+                for part in d.parts(slices) {
+                    let total = d.part_of(dw.view, &part);
+                    let p = Params { n: part.len() as u32, first: part.start as u32, slices: slices as u32, ..p };
+                    let weights = part.len() * d.weights();
+                    let (partial, sums) = match slices {
+                        1 => (total, p),
+                        _ => (partial, Params { w_stride: weights as u32, accumulate: 0, ..p }),
+                    };
+                    let terms = d.m.div_ceil(slices);
+                    let launch = tiles([part.len(), d.k, terms], replicas * d.segments * slices, variant);
+                    let bindings = [("grad_y", dy), ("x", x), ("partial", partial)];
+                    r.dispatch(&SHADER, "linear_backward_weight", &bindings, sums, launch);
+                    if slices > 1 {
+                        let p = Params { k: d.weights() as u32, ..p };
+                        add_slices(r, partial, total, p, weights, replicas);
+                    }
+                }
+            }
+            Product::Subgroup8 { .. } => {
+                // Each segment uses only a part of the rows. Weight and bias are in one arena, and bound as the range
+                // that covers both; if that exceeds a binding, or the weights are bound in parts, the bias is bound
+                // separately.
+                let fits = |all: &View| d.segments == 1 && all.len - (replicas - 1) * dw.stride <= d.part;
+                let all = db.and_then(|db| dw.view.cover(db.view)).filter(fits);
+                let fused = all.and_then(|all| Some((all, db.take()?)));
+                let p = match &fused {
+                    Some((all, db)) => Params {
+                        has_bias: 1,
+                        b_stride: db.stride as u32,
+                        accumulate: p.accumulate | u32::from(db.accumulate) << 1,
+                        w_at: (dw.view.offset - all.offset) as u32,
+                        b_at: (db.view.offset - all.offset) as u32,
+                        ..p
+                    },
+                    None => p,
+                };
+                for part in d.parts(1) {
+                    let p = Params { n: part.len() as u32, first: part.start as u32, ..p };
+                    let into = fused.as_ref().map_or_else(|| d.part_of(dw.view, &part), |(all, _)| *all);
+                    let bindings = [("grad_y", dy), ("x", x), ("grad_w", into)];
+                    let launch = tiles([part.len(), d.k, d.m], replicas * d.segments, variant);
+                    r.dispatch(shader(variant), "linear_backward_weight", &bindings, p, launch);
+                }
+            }
+        }
+    }
+    if let Some(db) = db {
+        let p = Params { m: d.rows() as u32, slices: d.slices() as u32, ..d.params() };
+        let launch = Grid::items(d.n, 64, replicas * d.slices()).iterations(d.rows().div_ceil(d.slices()));
+        r.dispatch(&SHADER, "linear_backward_bias", &[("grad_y", dy), ("partial", partial_bias)], p, launch);
+        let p = Params { k: 1, accumulate: db.accumulate.into(), w_stride: db.stride as u32, ..p };
+        add_slices(r, partial_bias, db.view, p, d.n, replicas);
+    }
+}
+
+/// Sums the slices of `partial` into `total`, in order.
+fn add_slices(r: &mut Recorder, partial: View, total: View, p: Params, len: usize, replicas: usize) {
+    let launch = Grid::items(len, 64, replicas).iterations(p.slices as usize);
+    r.dispatch(&SHADER, "linear_backward_slices", &[("partial", partial), ("total", total)], p, launch);
+}
