@@ -11,7 +11,6 @@ use crate::core::files::absolute;
 use crate::core::toml::{parse_toml, read_toml_text};
 use crate::metrics::scores::{ClassMetrics, Task};
 use crate::nn;
-use crate::nn::front_ends::kind::Network;
 use crate::run::config::Config;
 use crate::run::given::Given;
 
@@ -187,12 +186,11 @@ impl Experiment {
         let of_file = |entry: &Entry| entry.config(&dataset).map_err(|e| self.error(entry, &e));
         let mut configs = self.entries.iter().map(of_file).collect::<Result<Vec<Config>>>()?;
         let models = configs.iter().map(Config::model).collect::<Result<Vec<_>>>()?;
-        // An entry has its own front end if it has weights, or takes features of a network that is no VGGish.
+        // An entry has its own front end if it has weights, or takes features that need none of the user.
         let takes_weights = |(entry, config): (&Entry, &Config)| {
             let config = given.restrict_to(config.model()?, &models).apply_to(config);
             let config = config.map_err(|e| self.error(entry, &e))?;
-            let is_vggish = config.kind()?.network() != Some(Network::Yamnet);
-            Ok(config.needs_weights()? && is_vggish && !entry.has_weights())
+            Ok(config.needs_weights()? && !entry.has_weights())
         };
         let takes_weights = self.entries.iter().zip(&configs).map(takes_weights).collect::<Result<Vec<bool>>>()?;
         if given.has(WEIGHTS) && models.iter().any(|model| model.needs_vggish()) && !takes_weights.contains(&true) {
