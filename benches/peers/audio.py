@@ -4,7 +4,7 @@
 
 log-mel: 100 clips of 10 s at 16 kHz with VGGish's parameters (librosa clip by clip, torchaudio all at once; both with triangles
 that are linear in Hz, which costs the same). Constant-Q: 4 clips of 10 s at 44.1 kHz with AACNN21's settings, all at once. VGGish:
-10 patches of each of 4 clips. Training: `att-tf` with all of VGGish at 1/4 of its width, 40 patches, forward, backward and Adam. 
+10 patches of each of 4 clips. YAMNet: from the samples of 4 clips to 19 embeddings each, batch norm folded. Training: `att-tf` with all of VGGish at 1/4 of its width, 40 patches, forward, backward and Adam. 
 Needs torch; librosa and torchaudio are measured where they are installed.
 Results and data stay in memory; one thread runs per available core.
 """
@@ -17,6 +17,7 @@ import time
 from typing import Callable, Iterator
 
 import torch
+from torch.nn import functional as F
 
 from ismir19 import CLASSES, bce
 from visual20 import BANDS, FRAMES, Vggish, Visual
@@ -80,6 +81,28 @@ def forward(divisor: int, maps: bool) -> Callable[[], object]:
     return lambda: run(patches)
 
 
+def yamnet() -> Callable[[], object]:
+    first = [(1, 32, 3, 2, 1)]
+    blocks = zip([32, 64, 128, 128, 256, 256] + 6 * [512] + [1024], [64, 128, 128, 256, 256] + 6 * [512] + 2 * [1024])
+    strides = [1, 2, 1, 2, 1, 2, 1, 1, 1, 1, 1, 2, 1]
+    layers = first + [layer for (c, n), s in zip(blocks, strides) for layer in [(c, c, 3, s, c), (c, n, 1, 1, 1)]]
+    convolutions = [torch.nn.Conv2d(c, n, size, s, groups=groups) for c, n, size, s, groups in layers]
+    sound, window, bank = torch.rand(BATCH, SR * SECONDS) * 2 - 1, torch.hann_window(400), torch.rand(257, BANDS)
+
+    @torch.no_grad()
+    def run() -> torch.Tensor:
+        spectrum = torch.fft.rfft(sound.unfold(-1, 400, 160) * window, 512).abs()
+        x = torch.log(spectrum @ bank + 0.001).unfold(1, FRAMES, FRAMES // 2).transpose(2, 3)
+        x = x.reshape(-1, 1, FRAMES, BANDS)
+        for layer in convolutions:
+            if layer.kernel_size[0] == 3:
+                x = F.pad(x, (0, 1, 0, 1) if layer.stride[0] == 2 else (1, 1, 1, 1))
+            x = F.relu(layer(x))
+        return x.mean((2, 3))
+
+    return run
+
+
 def training() -> Callable[[], object]:
     model = Visual("att-tf", 4, PATCHES, convolve=True)
     optimiser = torch.optim.Adam(model.parameters(), lr=5e-4, weight_decay=1e-5, fused=True)
@@ -119,6 +142,7 @@ def main() -> None:
     for divisor, width in [(4, "1/4"), (1, "1")]:
         report(torch_name, f"VGGish convolutions {width}", BATCH, forward(divisor, maps=True))
         report(torch_name, f"VGGish {width}", BATCH, forward(divisor, maps=False))
+    report(torch_name, "YAMNet", BATCH, yamnet())
     report(torch_name, "att-tf + VGGish 1/4", BATCH, training())
 
 

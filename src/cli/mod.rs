@@ -8,6 +8,7 @@ mod compare;
 mod completions;
 mod demo;
 mod devices;
+mod download;
 mod eval;
 mod export;
 mod features;

@@ -1,12 +1,17 @@
-//! `wmic weights`: published weights, kept for every run.
+//! `wmic weights`: published weights, downloaded and kept for every run.
 
+use std::fs;
 use std::path::PathBuf;
 
+use wmic::Error;
 use wmic::core::numbers::bytes;
 use wmic::features::weight_store::{self, Stored};
+use wmic::nn::front_ends::network::Network;
 
 use super::common::Status;
+use super::download::{Published, download};
 use super::output::{print, print_json};
+use super::settings::variant;
 
 /// Keep published weights of VGGish and YAMNet, for --frontend-weights vggish and --frontend yamnet
 #[derive(clap::Args)]
@@ -17,8 +22,30 @@ pub struct Args {
 
 #[derive(clap::Subcommand)]
 enum Action {
+    Get(Get),
     Add(Add),
     List(List),
+}
+
+/// Download published weights and keep them in your data folder
+///
+/// From the publisher's address: VGGish's with the PCA of its embeddings (torchvggish, 289 MB), YAMNet's (MediaPipe,
+/// 4 MB). The SHA-256 of each file is compared with the published one, of which torchvggish names the first eight
+/// digits only. A download that was interrupted continues. No other command uses the network.
+#[derive(clap::Args)]
+struct Get {
+    /// Whose weights
+    #[arg(value_parser = variant::<Network>())]
+    network: Network,
+    /// Download the same files from this address instead, to which their names are appended
+    #[arg(long, value_name = "URL")]
+    from: Option<String>,
+    /// Replace other weights that are there
+    #[arg(long)]
+    force: bool,
+    /// Print one JSON object: {name, sha256, pca (of VGGish), file, bytes}
+    #[arg(long)]
+    json: bool,
 }
 
 /// Convert downloaded weights and keep them in your data folder
@@ -50,10 +77,8 @@ struct List {
 impl Args {
     pub fn run(self) -> anyhow::Result<Status> {
         match self.action {
-            Action::Add(Add { files, force, json }) => {
-                let stored = weight_store::add(&files, force)?;
-                if json { print_json(&stored)? } else { print(&describe(&stored))? }
-            }
+            Action::Get(Get { network, from, force, json }) => show(&get(network, from.as_deref(), force)?, json)?,
+            Action::Add(Add { files, force, json }) => show(&weight_store::add(&files, force)?, json)?,
             Action::List(List { json }) => {
                 let all = weight_store::list()?;
                 match json {
@@ -65,6 +90,33 @@ impl Args {
         }
         Ok(Status::Done)
     }
+}
+
+/// Downloads and adds a network's weights, unless the same are there.
+fn get(network: Network, mirror: Option<&str>, force: bool) -> anyhow::Result<Stored> {
+    let files = Published::of(network);
+    if let Some(there) = weight_store::list()?.into_iter().find(|stored| stored.name == network.name()) {
+        if files[0].is(&there.sha256) && there.pca != Some(false) {
+            return Ok(there);
+        }
+        if !files[0].is(&there.sha256) && !force {
+            let (name, sha256) = (there.name, there.sha256);
+            let reason = format!("other weights of {name} are there, of SHA-256 {sha256}: --force replaces them");
+            return Err(Error::Usage(reason).into());
+        }
+    }
+    let folder = weight_store::folder();
+    fs::create_dir_all(&folder).map_err(Error::io(&folder))?;
+    let paths = files.iter().map(|file| download(file, &folder, mirror)).collect::<anyhow::Result<Vec<_>>>()?;
+    let stored = weight_store::add(&paths, force)?;
+    for path in paths {
+        fs::remove_file(&path).map_err(Error::io(path))?;
+    }
+    Ok(stored)
+}
+
+fn show(stored: &Stored, json: bool) -> anyhow::Result<()> {
+    if json { print_json(stored) } else { print(&describe(stored)) }
 }
 
 fn describe(stored: &Stored) -> String {

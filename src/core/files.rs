@@ -7,6 +7,8 @@ use std::fs::{self, File};
 use std::io::{self, BufWriter, Read, Write};
 use std::path::{Path, PathBuf};
 
+use sha2::{Digest, Sha256};
+
 /// Prefix of the names of unfinished outputs.
 const TEMPORARY: &str = ".wmic-";
 
@@ -154,6 +156,20 @@ pub(crate) fn read_start(path: &Path, length: usize) -> Result<Vec<u8>> {
     let read = File::open(path).and_then(|file| file.take(length as u64).read_to_end(&mut start));
     read.map_err(Error::io(path))?;
     Ok(start)
+}
+
+/// SHA-256 of all that is read, in hexadecimal.
+///
+/// # Errors
+/// Those of reading.
+pub fn sha256(from: &mut dyn Read) -> io::Result<String> {
+    let (mut hash, mut block) = (Sha256::new(), vec![0; 1 << 20]);
+    loop {
+        match from.read(&mut block)? {
+            0 => return Ok(hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()),
+            count => hash.update(&block[..count]),
+        }
+    }
 }
 
 /// Fingerprint of a file's bytes, in hexadecimal.

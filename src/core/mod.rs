@@ -14,6 +14,6 @@ pub mod random;
 pub mod shape;
 pub(crate) mod tensors;
 pub mod text;
-pub(crate) mod tflite;
+pub mod tflite;
 pub mod toml;
 pub mod torch;

@@ -18,7 +18,7 @@ const MAX_ITEMS: usize = 64;
 type Result<T> = std::result::Result<T, String>;
 
 /// Operators, by their numbers in the format.
-pub(crate) mod code {
+pub mod code {
     pub const CONV_2D: i32 = 3;
     pub const DEPTHWISE_CONV_2D: i32 = 4;
     pub const DEQUANTIZE: i32 = 6;
@@ -40,7 +40,7 @@ pub(crate) fn is_tflite(start: &[u8]) -> bool {
 
 /// A table: fields are numbers in it, or offsets to what is elsewhere.
 #[derive(Clone, Copy)]
-pub(crate) struct Table<'a> {
+pub struct Table<'a> {
     bytes: &'a [u8],
     at: usize,
     /// The table of the fields' places: 16 bits each, 0 for one that is missing.
@@ -79,11 +79,17 @@ impl<'a> Table<'a> {
     }
 
     /// A field of 8 bits, 0 if it is missing.
+    ///
+    /// # Errors
+    /// A line if it is not in the file.
     pub fn byte(&self, field: usize) -> Result<u8> {
         Ok(self.number::<1>(field)?.map_or(0, |[byte]| byte))
     }
 
     /// A field of 32 bits, `default` if it is missing.
+    ///
+    /// # Errors
+    /// A line if it is not in the file.
     pub fn int(&self, field: usize, default: i32) -> Result<i32> {
         Ok(self.number(field)?.map_or(default, i32::from_le_bytes))
     }
@@ -122,7 +128,7 @@ impl<'a> Table<'a> {
 }
 
 /// An operator: what it does, the numbers of its tensors, and its options.
-pub(crate) struct Operator<'a> {
+pub struct Operator<'a> {
     pub code: i32,
     pub inputs: Vec<i32>,
     pub outputs: Vec<i32>,
@@ -130,7 +136,7 @@ pub(crate) struct Operator<'a> {
 }
 
 /// A model's first graph.
-pub(crate) struct Model<'a> {
+pub struct Model<'a> {
     tensors: Vec<Table<'a>>,
     buffers: Vec<Table<'a>>,
     /// In the order in which they run.

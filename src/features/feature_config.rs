@@ -9,7 +9,8 @@ use crate::data::npz_note;
 use crate::features::front_end::{FrontEnd, Source};
 use crate::features::scaling::{Range, Scaling};
 use crate::features::weights::Weights;
-use crate::nn::front_ends::kind::{FeatureKind, Network};
+use crate::nn::front_ends::kind::FeatureKind;
+use crate::nn::front_ends::network::Network;
 use crate::nn::front_ends::spectrum::Scale;
 use crate::nn::front_ends::vggish::Width;
 
@@ -104,15 +105,19 @@ impl FeatureConfig {
     /// `Usage` for the weights of another network than the features'; those of [`FrontEnd::load`].
     pub fn load(&mut self) -> Result<Option<Weights>> {
         let Some(front_end) = &mut self.front_end else { return Ok(None) };
-        let is_new = front_end.fingerprint.is_none();
+        let (kind, is_new) = (self.kind, front_end.fingerprint.is_none());
+        let source = front_end.weights.clone();
+        let check = |given: Network| match kind.network().filter(|needed| *needed != given) {
+            Some(needed) => Err(Error::Usage(format!(
+                "{kind} features need {}, but {source} are weights of {}",
+                needed.title(),
+                given.title()
+            ))),
+            None => Ok(()),
+        };
+        source.network().map_or(Ok(()), check)?;
         let weights = front_end.pin()?;
-        if let Some(network) = self.kind.network().filter(|network| *network != weights.network) {
-            let (kind, [needed, given]) = (self.kind, [network, weights.network].map(Network::title));
-            return Err(Error::Usage(format!(
-                "{kind} features need {needed}, but {} are weights of {given}",
-                front_end.weights
-            )));
-        }
+        check(weights.network)?;
         if is_new && self.kind.row().embedding {
             front_end.settle_scaling(&weights)?;
         }

@@ -11,7 +11,8 @@ use crate::core::error::{Error, Result};
 use crate::features::scaling::{PostProcess, Range, Scaling};
 use crate::features::weight_store;
 use crate::features::weights::Weights;
-use crate::nn::front_ends::kind::{FeatureKind, Network};
+use crate::nn::front_ends::kind::FeatureKind;
+use crate::nn::front_ends::network::Network;
 use crate::nn::front_ends::vggish::{self, Width};
 use crate::nn::layers::WeightInit;
 
@@ -33,6 +34,15 @@ pub enum Source {
 impl Source {
     pub(crate) fn is_random(&self) -> bool {
         matches!(self, Source::Random(_) | Source::RandomGlorot(_))
+    }
+
+    /// Whose weights they are, if that is known without a look at a file.
+    pub(super) fn network(&self) -> Option<Network> {
+        match self {
+            Source::Random(_) | Source::RandomGlorot(_) => Some(Network::Vggish),
+            Source::Stored(network) => Some(*network),
+            Source::File(_) => None,
+        }
     }
 }
 

@@ -2,21 +2,20 @@
 //! file that they came from: VGGish's and YAMNet's, one file of each.
 
 use std::fs;
-use std::io::{self, Read};
+use std::io;
 use std::path::{Path, PathBuf};
 
 use safetensors::Dtype;
 use serde::Serialize;
-use sha2::{Digest, Sha256};
 
 use crate::core::error::{Error, Result};
-use crate::core::files::{is_leftover, read_start, try_lock_directory, write_atomic};
+use crate::core::files::{is_leftover, read_start, sha256, try_lock_directory, write_atomic};
 use crate::core::tensors::{self, File, Tensor};
 use crate::core::{tflite, torch};
 use crate::features::scaling::PostProcess;
 use crate::features::weights::{About, Weights};
 use crate::features::yamnet;
-use crate::nn::front_ends::kind::Network;
+use crate::nn::front_ends::network::Network;
 use crate::nn::front_ends::vggish::EMBEDDING;
 
 const EXTENSION: &str = "safetensors";
@@ -66,7 +65,8 @@ pub fn add(files: &[PathBuf], replace: bool) -> Result<Stored> {
             Content::Network(..) if weights.is_some() => return twice("weights: add one network at a time"),
             Content::Network(of, tensors, about) => {
                 network = of;
-                weights = Some((path, sha256(path)?, tensors, about));
+                let sha256 = fs::File::open(path).and_then(|mut file| sha256(&mut file)).map_err(Error::io(path))?;
+                weights = Some((path, sha256, tensors, about));
             }
             Content::Pca(_) if pca.is_some() => return twice("a PCA"),
             Content::Pca(read) => pca = Some(read),
@@ -145,8 +145,11 @@ pub fn list() -> Result<Vec<Stored>> {
 /// `Usage` if there are none; `Io` if the store cannot be read.
 pub(super) fn file(network: Network) -> Result<PathBuf> {
     stored_files(network)?.into_iter().next().map(|(path, _)| path).ok_or_else(|| {
-        let title = network.title();
-        Error::Usage(format!("{title}'s weights are not there: download them, and add them with wmic weights add FILE"))
+        let (name, title) = (network.name(), network.title());
+        Error::Usage(format!(
+            "{title}'s weights are not there: download them with wmic weights get {name}, or, if you have the file, \
+             add them with wmic weights add FILE"
+        ))
     })
 }
 
@@ -232,16 +235,4 @@ fn pca_tensors(pca: &PostProcess) -> [Tensor; 2] {
 
 fn bytes(values: &[f32]) -> Vec<u8> {
     values.iter().flat_map(|value| value.to_le_bytes()).collect()
-}
-
-fn sha256(path: &Path) -> Result<String> {
-    let mut hash = Sha256::new();
-    let (mut file, mut block) = (fs::File::open(path).map_err(Error::io(path))?, vec![0; 1 << 20]);
-    loop {
-        match file.read(&mut block).map_err(Error::io(path))? {
-            0 => break,
-            count => hash.update(&block[..count]),
-        }
-    }
-    Ok(hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
 }

@@ -16,7 +16,7 @@ use crate::features::scaling::{PostProcess, Range};
 use crate::features::yamnet::{self as yamnet_file, Parameter};
 use crate::gpu::{Buffer, Gpu};
 use crate::graph::Layout;
-use crate::nn::front_ends::kind::Network;
+use crate::nn::front_ends::network::Network;
 use crate::nn::front_ends::vggish::{self, EMBEDDING, Width};
 use crate::nn::front_ends::yamnet;
 use crate::nn::layers::WeightInit;

@@ -2,7 +2,7 @@
 
 use crate::core::error::{Error, Result};
 use crate::features::front_end::FrontEnd;
-use crate::nn::front_ends::kind::Network;
+use crate::nn::front_ends::network::Network;
 use crate::nn::model::{ATTENTION, Schedule};
 use crate::nn::models::pretraining::{DENOISE_ADD, DENOISE_MUL, TEXTUAL};
 use crate::nn::{self, Optimiser};

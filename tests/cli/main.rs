@@ -10,6 +10,7 @@ mod notes;
 mod own_labels;
 mod pretrain;
 mod train;
+mod weights;
 
 #[path = "../golden/formula.rs"]
 mod formula;

@@ -7,5 +7,6 @@ mod events;
 mod metrics;
 mod own_labels;
 mod report;
+mod tflite;
 mod torch;
 mod training_report;

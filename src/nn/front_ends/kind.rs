@@ -7,6 +7,7 @@ use std::sync::LazyLock;
 use serde::{Deserialize, Serialize};
 
 use super::log_mel::{self, BANDS, PATCH_FRAMES, VGGISH, log_mel, log_mel_patches};
+use super::network::Network;
 use super::spectrum::{self, CQT, STFT, Scale};
 use super::vggish::{self, EMBEDDING, MAP, Weights, Width};
 use super::{musicnn, yamnet};
@@ -35,32 +36,6 @@ pub enum FeatureKind {
     Musicnn,
     /// YAMNet's embedding: 1 024 values.
     Yamnet,
-}
-
-/// A network whose weights are not a part of wmic.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Network {
-    Vggish,
-    Yamnet,
-}
-
-impl Network {
-    pub const ALL: [Network; 2] = [Network::Vggish, Network::Yamnet];
-
-    /// In options and names of files.
-    pub fn name(self) -> &'static str {
-        match self {
-            Network::Vggish => "vggish",
-            Network::Yamnet => "yamnet",
-        }
-    }
-
-    pub fn title(self) -> &'static str {
-        match self {
-            Network::Vggish => "VGGish",
-            Network::Yamnet => "YAMNet",
-        }
-    }
 }
 
 /// Options of the computation of features.

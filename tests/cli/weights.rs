@@ -1,0 +1,168 @@
+//! `wmic weights`: YAMNet's file, and downloads from a server on this machine.
+
+use std::fs;
+use std::io::{BufRead, BufReader, Write};
+use std::net::{TcpListener, TcpStream};
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+
+use assert_cmd::Command;
+use predicates::prelude::*;
+use predicates::str::contains;
+use serde_json::Value;
+
+use crate::support::wmic;
+
+/// The program with a user's data folder of its own.
+fn at_home(home: &Path, args: &[&str]) -> Command {
+    let mut command = wmic(args);
+    command.env("XDG_DATA_HOME", home).env("HOME", home);
+    for proxy in ["http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"] {
+        command.env_remove(proxy);
+    }
+    command
+}
+
+/// Answers requests for `file`, and sends at most `limit` bytes for each.
+struct Server {
+    address: String,
+    asked: Arc<Mutex<Vec<Request>>>,
+}
+
+/// Its first line, and the range that it asks for.
+type Request = (String, Option<String>);
+
+impl Server {
+    fn new(file: Vec<u8>, limit: usize, ranges: bool) -> Server {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = format!("http://{}", listener.local_addr().unwrap());
+        let asked = Arc::default();
+        let record = Arc::clone(&asked);
+        // It ends with the test.
+        std::thread::spawn(move || {
+            for stream in listener.incoming() {
+                answer(stream.unwrap(), &file, limit, ranges, &record);
+            }
+        });
+        Server { address, asked }
+    }
+
+    fn asked(&self) -> Vec<Request> {
+        self.asked.lock().unwrap().clone()
+    }
+}
+
+fn answer(mut stream: TcpStream, file: &[u8], limit: usize, ranges: bool, record: &Mutex<Vec<Request>>) {
+    let mut lines = BufReader::new(stream.try_clone().unwrap()).lines().map(Result::unwrap);
+    let request = lines.next().unwrap();
+    let headers: Vec<String> = lines.take_while(|line| !line.is_empty()).collect();
+    let range = headers.iter().find_map(|line| line.to_lowercase().strip_prefix("range: ").map(str::to_owned));
+    record.lock().unwrap().push((request, range.clone()));
+    let first = range.as_ref().filter(|_| ranges).map_or(0, |range| {
+        range.strip_prefix("bytes=").and_then(|range| range.strip_suffix('-')).unwrap().parse().unwrap()
+    });
+    let head = match first {
+        _ if file.is_empty() => "404 Not Found\r\nContent-Length: 0".to_owned(),
+        0 => format!("200 OK\r\nContent-Length: {}", file.len()),
+        _ if first >= file.len() => "416 Range Not Satisfiable\r\nContent-Length: 0".to_owned(),
+        _ => {
+            let (length, last) = (file.len() - first, file.len() - 1);
+            let range = format!("Content-Range: bytes {first}-{last}/{}", file.len());
+            format!("206 Partial Content\r\nContent-Length: {length}\r\n{range}")
+        }
+    };
+    let rest = &file[first.min(file.len())..];
+    let body = &rest[..rest.len().min(limit)];
+    // The other side may be gone.
+    let _ = stream.write_all(format!("HTTP/1.1 {head}\r\nConnection: close\r\n\r\n").as_bytes());
+    let _ = stream.write_all(body);
+}
+
+fn rejected(mut command: Command, why: &str) {
+    let one_line = predicate::function(|text: &str| text.lines().count() == 1);
+    command.assert().code(2).stdout("").stderr(contains(why).and(one_line));
+}
+
+#[test]
+fn a_download_that_fails_says_why() {
+    let home = tempfile::tempdir().unwrap();
+    let get = |name: &str, from: &str| at_home(home.path(), &["weights", "get", name, "--from", from]);
+    let parts = || -> Vec<String> {
+        let names = fs::read_dir(home.path().join("wmic/weights")).unwrap();
+        names.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
+    };
+    rejected(get("musicnn", "http://127.0.0.1:1"), "vggish, yamnet");
+    rejected(get("yamnet", "http://127.0.0.1:1"), "http://127.0.0.1:1/yamnet.tflite: ");
+    rejected(get("yamnet", "ftp://127.0.0.1"), "ftp://127.0.0.1/yamnet.tflite: ");
+    let nothing = Server::new(vec![], 0, true);
+    rejected(get("vggish", &nothing.address), "/vggish-10086976.pth: the server answered 404");
+    assert_eq!((nothing.asked().len(), parts().len()), (1, 0));
+
+    // Another file than the published one is removed, a part of one is kept.
+    let other = Server::new(vec![7; 5000], 5000, true);
+    rejected(get("yamnet", &other.address), "4.88 KiB of SHA-256 ");
+    assert!(!parts().contains(&"yamnet.tflite.part".to_owned()));
+    let slow = Server::new(vec![7; 5000], 2000, true);
+    rejected(get("yamnet", &slow.address), "the connection broke after 1.95 KiB of 4.88 KiB");
+    assert_eq!(fs::metadata(home.path().join("wmic/weights/yamnet.tflite.part")).unwrap().len(), 2000);
+    rejected(get("yamnet", &slow.address), "run the command again to continue");
+    assert_eq!(slow.asked()[1].1.as_deref(), Some("bytes=2000-"));
+    assert_eq!(fs::metadata(home.path().join("wmic/weights/yamnet.tflite.part")).unwrap().len(), 4000);
+    // A server without ranges sends it all again.
+    let whole = Server::new(vec![7; 5000], 500, false);
+    rejected(get("yamnet", &whole.address), "500 B of 4.88 KiB");
+    assert_eq!(fs::metadata(home.path().join("wmic/weights/yamnet.tflite.part")).unwrap().len(), 500);
+    at_home(home.path(), &["weights", "list"]).assert().success().stdout(contains("No weights in "));
+}
+
+#[test]
+fn yamnets_weights_are_downloaded_and_kept() {
+    let published = std::env::var_os("WMIC_DATA").map(|data| Path::new(&data).join("yamnet.tflite"));
+    let Some(file) = published.as_ref().and_then(|path| fs::read(path).ok()) else {
+        return println!("skipped: WMIC_DATA does not name a folder with yamnet.tflite");
+    };
+    let home = tempfile::tempdir().unwrap();
+    let run = |args: &[&str]| at_home(home.path(), args);
+    let features = ["features", "tests/golden/tone.flac", "--frontend", "yamnet", "--out", "features.npz"];
+    rejected(run(&features), "YAMNet's weights are not there: download them with wmic weights get yamnet");
+
+    // In two parts.
+    let server = Server::new(file.clone(), 3_000_000, true);
+    let get = ["weights", "get", "yamnet", "--from", &server.address];
+    rejected(run(&get), "the connection broke after 2.86 MiB of 3.89 MiB");
+    run(&get).assert().success().stdout(contains("yamnet\n").and(contains("469be6a3421cbc52")));
+    let asked = server.asked();
+    assert_eq!(asked[0], ("GET /yamnet.tflite HTTP/1.1".to_owned(), None));
+    assert_eq!(asked[1].1.as_deref(), Some("bytes=3000000-"));
+    // What is there is not downloaded again.
+    run(&get).assert().success();
+    assert_eq!(server.asked().len(), 2);
+
+    let listed = run(&["weights", "list", "--json"]).assert().success();
+    let listed: Value = serde_json::from_slice(&listed.get_output().stdout).unwrap();
+    assert_eq!((listed.as_array().unwrap().len(), &listed[0]["name"]), (1, &"yamnet".into()));
+    assert!(listed[0].get("pca").is_none());
+    let stored = listed[0]["file"].as_str().unwrap();
+    assert_eq!(fs::read_dir(Path::new(stored).parent().unwrap()).unwrap().count(), 1, "the part is gone");
+
+    // The stored file is one of safetensors, which can be added elsewhere.
+    let elsewhere = tempfile::tempdir().unwrap();
+    at_home(elsewhere.path(), &["weights", "add", stored]).assert().success().stdout(contains("yamnet\n"));
+    let wrong = home.path().join("wrong.tflite");
+    fs::write(&wrong, &file[..file.len() / 2]).unwrap();
+    rejected(run(&["weights", "add", wrong.to_str().unwrap()]), "wrong.tflite: is not YAMNet of TensorFlow Lite: ");
+    // The weights of another network than the features'.
+    let random = [
+        "features",
+        "tests/golden/tone.flac",
+        "--frontend",
+        "yamnet",
+        "--frontend-weights",
+        "random",
+        "--out",
+        "features.npz",
+    ];
+    rejected(run(&random), "yamnet features need YAMNet, but random are weights of VGGish");
+    let other = ["features", "tests/golden/tone.flac", "--frontend-weights", "yamnet", "--out", "features.npz"];
+    rejected(run(&other), "vggish features need VGGish, but yamnet are weights of YAMNet");
+}
