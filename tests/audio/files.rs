@@ -241,7 +241,7 @@ fn a_real_clip_has_libsndfiles_samples() {
     assert!((power - want).abs() <= 1e-3 * want, "power {power}, libsndfile has {want}");
     let at_16k = resample(&clip.samples, clip.sr, 16_000).unwrap();
     assert_eq!((at_16k.len(), wmic::nn::front_ends::log_mel::frames(at_16k.len())), (160_000, 998));
-    assert_eq!(wmic::nn::front_ends::log_mel::patches(at_16k.len()), 10);
+    assert_eq!(wmic::nn::front_ends::log_mel::VGGISH.patches(at_16k.len()), 10);
 }
 
 #[test]

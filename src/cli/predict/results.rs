@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 
 use super::super::output::note;
+use super::tags;
 use wmic::core::files::writable;
 use wmic::output::format::{Detail, Format, Series};
 use wmic::output::names::with_suffix;
@@ -83,7 +84,7 @@ impl ResultArgs {
     }
 
     pub fn detail(&self) -> Detail {
-        Detail { activity: self.attention, attention: self.attention }
+        Detail { activity: self.attention, attention: self.attention, tags: false }
     }
 
     /// The picture and the page of a recording in folders, by the path of its outputs without extension.
@@ -116,8 +117,9 @@ pub struct ResultWriter<'a> {
 }
 
 impl<'a> ResultWriter<'a> {
-    pub fn new(args: &'a ResultArgs, trained: &Trained, in_files: bool) -> Result<ResultWriter<'a>> {
+    pub fn new(args: &'a ResultArgs, trained: &Trained, in_files: bool, tags: bool) -> Result<ResultWriter<'a>> {
         let format = args.format(in_files)?;
+        let format = if tags { tags::format(format, false)? } else { format };
         let series = format.filter(|_| !in_files).map(Series::new);
         let truth = args.truth.as_deref().map(Truth::read).transpose()?;
         if let Some(folder) = &args.plot {
@@ -132,6 +134,18 @@ impl<'a> ResultWriter<'a> {
         let (shown, pace) = (kind.spectrogram(), if kind.is_single_note() { ", one-second frames" } else { "" });
         let (band_hz, spectrum) = ((shown.band_hz)(), format!("{}{pace}", shown.name));
         Ok(ResultWriter { args, format, in_files, series, truth, taken: 0, band_hz, spectrum })
+    }
+
+    /// For tags alone.
+    pub fn of_tags(args: &'a ResultArgs) -> Result<ResultWriter<'a>> {
+        let format = tags::format(args.format(false)?, true)?;
+        let series = format.map(Series::new);
+        let (band_hz, spectrum) = (vec![], String::new());
+        Ok(ResultWriter { args, format, in_files: false, series, truth: None, taken: 0, band_hz, spectrum })
+    }
+
+    pub fn format(&self) -> Option<&'static Format> {
+        self.format
     }
 
     /// # Errors
