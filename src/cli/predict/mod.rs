@@ -191,7 +191,7 @@ impl Args {
         let results = ResultWriter::new(&self.results, &trained, self.archive.in_files(), self.tags)?;
         let known = match input {
             Input::Features => Some(self.features(&trained)?),
-            Input::Audio => None,
+            Input::Audio | Input::Tags => None,
         };
         let mut recordings = match &known {
             Some((keys, _)) => self.archive.clips(keys),
