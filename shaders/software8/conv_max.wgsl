@@ -1,7 +1,8 @@
 // The convolution of ../conv_max.wgsl for subgroups of 8 invocations: a subgroup computes 32 frames of 32 output
 // channels. A column of x, 32 frames and those that a filter reaches beyond them, is loaded once by different
 // invocations and broadcast to all taps, whose weights come from a uniform buffer if those of a panel fit there, else
-// from a texture, as x does: a load from either costs a fraction of one from storage. With PAIRS, for filters of one chunk of taps, two bands of the map are computed at once.
+// from a texture, as x does: a load from either costs a fraction of one from storage. With PAIRS, for filters of one
+// chunk of taps, two bands of the map are computed at once.
 enable subgroups;
 #import grid
 #import texel

@@ -33,8 +33,8 @@ pub const LINES: Format = Format {
 /// in a sentence, and the instruments, the most probable first, each with name, probability, spread (null for one
 /// seed), threshold (null for single-label models), present, and segments (start, end, confidence). Recurrent attention
 /// models add their glimpse paths: seed, start of the excerpt, and glimpses (time, hz). With attention, models that
-/// attend to frequency add `bands` (Hz) and `attention_map` (cells, bands). Tags, if there are any, follow with name and
-/// probability, the most probable first; of tags alone there are neither seeds nor summary and instruments.
+/// attend to frequency add `bands` (Hz) and `attention_map` (cells, bands). Tags, if there are any, follow with name
+/// and probability, the most probable first; of tags alone there are neither seeds nor summary and instruments.
 pub fn write(out: &mut dyn Write, recognition: &Recognition, detail: Detail) -> io::Result<()> {
     serde_json::to_writer_pretty(&mut *out, &object(recognition, detail))?;
     writeln!(out)

@@ -123,6 +123,8 @@ fn tags_of_audio(input: &Input) -> Option<&'static str> {
     (*input == Input::Features).then_some("needs audio, not features")
 }
 
+const SEGMENTS: Segmentation = Segmentation::DEFAULT;
+
 #[rustfmt::skip]
 const LIMITED: &[Limited<Args, Input>] = &[
     Limited { option: "hop", is_given: |args| args.hop.is_some(), unsupported: of_audio },
@@ -137,8 +139,8 @@ const LIMITED: &[Limited<Args, Input>] = &[
     Limited { option: "precision", is_given: |args| args.precision.is_some(), unsupported: of_run },
     Limited { option: "calibrate", is_given: |args| !args.calibrate, unsupported: of_run },
     Limited { option: "keep-unreliable", is_given: |args| args.keep_unreliable, unsupported: of_run },
-    Limited { option: "min-duration", is_given: |args| args.min_duration != Segmentation::default().min_duration, unsupported: of_run },
-    Limited { option: "median", is_given: |args| args.median != Segmentation::default().median, unsupported: of_run },
+    Limited { option: "min-duration", is_given: |args| args.min_duration != SEGMENTS.min_duration, unsupported: of_run },
+    Limited { option: "median", is_given: |args| args.median != SEGMENTS.median, unsupported: of_run },
     Limited { option: "attention", is_given: |args| args.results.attention, unsupported: of_run },
     Limited { option: "truth", is_given: |args| args.results.truth.is_some(), unsupported: of_run },
     Limited { option: "out", is_given: |args| args.archive.in_files(), unsupported: of_run },
