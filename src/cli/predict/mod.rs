@@ -158,7 +158,7 @@ impl Args {
             let inputs: Vec<PathBuf> = self.run.iter().chain(&self.inputs).cloned().collect();
             self.check_inputs(&inputs)?;
             check_options(LIMITED, &self, &Input::Tags)?;
-            return tags::tag(&self, &self.device.open()?, &inputs);
+            return tags::tag(&self.device.open()?, &self.results, &self.archive, &inputs);
         };
         self.check_inputs(&self.inputs)?;
         let run = RunDir::open(run)?;

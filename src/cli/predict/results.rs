@@ -6,11 +6,10 @@ use std::path::{Path, PathBuf};
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 
 use super::super::output::note;
-use super::tags;
 use wmic::core::files::writable;
 use wmic::output::format::{Detail, Format, Series};
 use wmic::output::names::with_suffix;
-use wmic::output::{self, FORMATS, json};
+use wmic::output::{self, FORMATS, csv, json};
 use wmic::predict::recognition::Recognition;
 use wmic::predict::trained::Trained;
 use wmic::predict::truth::Truth;
@@ -99,6 +98,22 @@ impl ResultArgs {
     }
 }
 
+/// The format of tags, `alone` or beside instruments.
+///
+/// # Errors
+/// `Usage` for one that has no place for them.
+fn format_of_tags(format: Option<&'static Format>, alone: bool) -> Result<Option<&'static Format>> {
+    let Some(format) = format else { return Ok(None) };
+    match format.name {
+        name if name == csv::FORMAT.name && alone => Ok(Some(&csv::TAGS)),
+        name if [json::FORMAT.name, json::LINES.name].contains(&name) => Ok(Some(format)),
+        name => {
+            let run = if name == csv::FORMAT.name { " beside the instruments of a run" } else { "" };
+            Err(Error::Usage(format!("{name} has no place for tags{run}: use --format json or jsonl")))
+        }
+    }
+}
+
 /// Shows the results, one recording after the other.
 pub struct ResultWriter<'a> {
     args: &'a ResultArgs,
@@ -119,7 +134,7 @@ pub struct ResultWriter<'a> {
 impl<'a> ResultWriter<'a> {
     pub fn new(args: &'a ResultArgs, trained: &Trained, in_files: bool, tags: bool) -> Result<ResultWriter<'a>> {
         let format = args.format(in_files)?;
-        let format = if tags { tags::format(format, false)? } else { format };
+        let format = if tags { format_of_tags(format, false)? } else { format };
         let series = format.filter(|_| !in_files).map(Series::new);
         let truth = args.truth.as_deref().map(Truth::read).transpose()?;
         if let Some(folder) = &args.plot {
@@ -138,7 +153,7 @@ impl<'a> ResultWriter<'a> {
 
     /// For tags alone.
     pub fn of_tags(args: &'a ResultArgs) -> Result<ResultWriter<'a>> {
-        let format = tags::format(args.format(false)?, true)?;
+        let format = format_of_tags(args.format(false)?, true)?;
         let series = format.map(Series::new);
         let (band_hz, spectrum) = (vec![], String::new());
         Ok(ResultWriter { args, format, in_files: false, series, truth: None, taken: 0, band_hz, spectrum })

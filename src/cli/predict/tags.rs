@@ -4,11 +4,9 @@ use std::path::{Path, PathBuf};
 
 use super::super::clips::Bar;
 use super::super::common::Status;
-use super::Args;
-use super::results::ResultWriter;
+use super::archive::ArchiveArgs;
+use super::results::{ResultArgs, ResultWriter};
 use wmic::gpu::Gpu;
-use wmic::output::format::Format;
-use wmic::output::{csv, json};
 use wmic::predict::recognition::Tag;
 use wmic::predict::tagger::Tagger;
 use wmic::run::run_dir::RunDir;
@@ -19,26 +17,10 @@ pub fn is_run(path: &Path) -> bool {
     RunDir::open(path).is_ok()
 }
 
-/// The format of tags, `alone` or beside instruments.
-///
-/// # Errors
-/// `Usage` for one that has no place for them.
-pub fn format(format: Option<&'static Format>, alone: bool) -> Result<Option<&'static Format>> {
-    let Some(format) = format else { return Ok(None) };
-    match format.name {
-        name if name == csv::FORMAT.name && alone => Ok(Some(&csv::TAGS)),
-        name if [json::FORMAT.name, json::LINES.name].contains(&name) => Ok(Some(format)),
-        name => {
-            let run = if name == csv::FORMAT.name { " beside the instruments of a run" } else { "" };
-            Err(Error::Usage(format!("{name} has no place for tags{run}: use --format json or jsonl")))
-        }
-    }
-}
-
 /// Tags audio files without a run.
-pub fn tag(args: &Args, gpu: &Gpu, inputs: &[PathBuf]) -> anyhow::Result<Status> {
-    let mut results = ResultWriter::of_tags(&args.results)?;
-    let files = args.archive.recordings(inputs)?.found.files;
+pub fn tag(gpu: &Gpu, results: &ResultArgs, archive: &ArchiveArgs, inputs: &[PathBuf]) -> anyhow::Result<Status> {
+    let mut results = ResultWriter::of_tags(results)?;
+    let files = archive.recordings(inputs)?.found.files;
     let bar = Bar::new(files.len(), "tagging");
     let mut faults = 0;
     let ended = Tagger::new(gpu).tag_files(&files, &mut |n, tagged| {
