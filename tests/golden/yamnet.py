@@ -5,8 +5,8 @@
 needs ai-edge-litert 2.3.0, flatbuffers, numpy, safetensors 0.8.0. It is not a part of make_golden.py, which runs
 without TensorFlow Lite; the file is the published one of 4 078 224 bytes, whose weights are in 8 bits. The interpreter
 also rounds what passes through the network to 8 bits, differently on every kind of processor, and the published graph
-has a Fourier transform in 8 bits. So the tensors are those of the same graph in floats: weights of 8 bits times their scales,
-from a log-mel spectrogram by numpy. The script prints by how much the file as it is, from samples, differs.
+has a Fourier transform in 8 bits. So the tensors are those of the same graph in floats: weights of 8 bits times their
+scales, from a log-mel spectrogram by numpy. The script prints by how much the file as it is, from samples, differs.
 """
 
 import sys

@@ -123,7 +123,7 @@ fn tags_of_audio(input: &Input) -> Option<&'static str> {
     (*input == Input::Features).then_some("needs audio, not features")
 }
 
-const SEGMENTS: Segmentation = Segmentation::DEFAULT;
+const DEFAULT: Segmentation = Segmentation::DEFAULT;
 
 #[rustfmt::skip]
 const LIMITED: &[Limited<Args, Input>] = &[
@@ -139,8 +139,8 @@ const LIMITED: &[Limited<Args, Input>] = &[
     Limited { option: "precision", is_given: |args| args.precision.is_some(), unsupported: of_run },
     Limited { option: "calibrate", is_given: |args| !args.calibrate, unsupported: of_run },
     Limited { option: "keep-unreliable", is_given: |args| args.keep_unreliable, unsupported: of_run },
-    Limited { option: "min-duration", is_given: |args| args.min_duration != SEGMENTS.min_duration, unsupported: of_run },
-    Limited { option: "median", is_given: |args| args.median != SEGMENTS.median, unsupported: of_run },
+    Limited { option: "min-duration", is_given: |args| args.min_duration != DEFAULT.min_duration, unsupported: of_run },
+    Limited { option: "median", is_given: |args| args.median != DEFAULT.median, unsupported: of_run },
     Limited { option: "attention", is_given: |args| args.results.attention, unsupported: of_run },
     Limited { option: "truth", is_given: |args| args.results.truth.is_some(), unsupported: of_run },
     Limited { option: "out", is_given: |args| args.archive.in_files(), unsupported: of_run },
