@@ -21,7 +21,7 @@ const STEP: usize = 23;
 /// Of probabilities and of the spectrogram.
 const TOLERANCE: f64 = 1e-4;
 /// Of features, relative to the largest, which is 83: sums of up to 3 927 terms in f32. 5e-6 was observed, a difference
-/// of 2.7e-4. The spectrogram is not the reason: in f32 it is off by 4e-6, and brings 6e-5 into features of a network in
+/// of 2.7e-4. The spectrogram is not the reason: in f32 it is off by 4e-6, and brings 6e-5 into features of a net in
 /// f64. The last convolutions are: PyTorch's in f32, fed with the f64 spectrogram, give 4.5e-4.
 const OF_FEATURES: f64 = 1e-5;
 /// Of the probabilities with the weights as they were released, which wmic rounds to f16.
