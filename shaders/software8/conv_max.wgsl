@@ -1,20 +1,22 @@
 // The convolution of ../conv_max.wgsl for subgroups of 8 invocations: a subgroup computes 32 frames of 32 output
 // channels. A column of x, 32 frames and those that a filter reaches beyond them, is loaded once by different
-// invocations and broadcast to all taps, whose weights come from a uniform buffer, where a load costs a tenth, if those
-// of a panel fit there. With PAIRS, for filters of one chunk of taps, two bands of the map are computed at once.
+// invocations and broadcast to all taps, whose weights come from a uniform buffer if those of a panel fit there, else
+// from a texture, as x does: a load from either costs a fraction of one from storage. With PAIRS, for filters of one
+// chunk of taps, two bands of the map are computed at once.
 enable subgroups;
 #import grid
+#import texel
 alias Value = vec4<f32>;
 alias Bits = vec4<u32>;
 #import nan
 #import conv_max
 
 @group(0) @binding(0) var<uniform> p: Params;
-@group(0) @binding(1) var<storage, read> x: array<f32>;             // (B, T, F) every x_stride
+@group(0) @binding(1) var x: texture_2d<f32>;                       // (B, T, F) every x_stride
 #ifdef UNIFORM
 @group(0) @binding(2) var<uniform> weights: array<vec4<f32>, 4096>; // (K, chunks, TAPS, 32): a panel
 #else
-@group(0) @binding(2) var<storage, read> weights: array<vec4<f32>>; // the same
+@group(0) @binding(2) var weights: texture_2d<f32>;                 // the same
 #endif
 @group(0) @binding(3) var<storage, read> b: array<f32>;             // (N) every b_stride
 @group(0) @binding(4) var<storage, read> scale: array<f32>;         // (N) every scale_stride
@@ -39,14 +41,25 @@ struct Taps {
 // An element of x, 0 before and after the clip.
 fn element(at: u32, frame: u32) -> f32 {
     var v = 0.0;
-    if frame < p.t { v = x[at + frame * p.bands]; }
+    if frame < p.t {
+        let i = at + frame * p.bands;
+        let four = texel(x, i / 4u);
+        let two = select(four.xy, four.zw, (i & 2u) == 2u);
+        v = select(two.x, two.y, (i & 1u) == 1u);
+    }
     return v;
 }
 
+#ifdef UNIFORM
+fn weight_at(i: u32) -> vec4<f32> { return weights[i]; }
+#else
+fn weight_at(i: u32) -> vec4<f32> { return texel(weights, i); }
+#endif
+
 fn taps_at(i: u32) -> Taps {
-    var w = Taps(weights[i], weights[i + 8u], weights[i + 16u], weights[i + 24u],
-                 weights[i + 32u], weights[i + 40u], weights[i + 48u], vec4(0.0));
-    if TAPS == 8u { w.w7 = weights[i + 56u]; }
+    var w = Taps(weight_at(i), weight_at(i + 8u), weight_at(i + 16u), weight_at(i + 24u),
+                 weight_at(i + 32u), weight_at(i + 40u), weight_at(i + 48u), vec4(0.0));
+    if TAPS == 8u { w.w7 = weight_at(i + 56u); }
     return w;
 }
 

@@ -1,8 +1,8 @@
 // Fully connected layer for adapters with subgroups of 8 invocations, such as software Vulkan on AVX2: a subgroup
 // computes 32 x 32 results. There a load costs several multiply-adds, least from a texture, and a broadcast next to
 // nothing: a tile loads each element once, four steps of the depth at a time, and broadcasts it. No barriers, no
-// workgroup memory. Shapes as in ../linear.wgsl. N and K are multiples of 4; with RAGGED they need not be: then each four
-// values come from two texels, and what follows the last row or step is replaced by zeros.
+// workgroup memory. Shapes as in ../linear.wgsl. N and K are multiples of 4; with RAGGED they need not be: then each
+// four values come from two texels, and what follows the last row or step is replaced by zeros.
 enable subgroups;
 #import grid
 #import software8/product

@@ -16,9 +16,9 @@ use crate::gpu::{Grid, Recorder, Shader, params, shader};
 use crate::graph::{Cost, Graph, Io, Op, Outputs, Spec, Tensor};
 
 static SHADER: Shader = shader!("conv_max.wgsl", "shared/conv_max.wgsl");
-static SUBGROUP8: Shader = shader!("software8/conv_max.wgsl", "shared/conv_max.wgsl");
-static UNIFORM: Shader = SUBGROUP8.with(&["UNIFORM"]);
-static PAIRS: Shader = SUBGROUP8.with(&["UNIFORM", "PAIRS"]);
+static SUBGROUP8: Shader = shader!("software8/conv_max.wgsl", "shared/conv_max.wgsl").with_textures(&["x", "weights"]);
+static UNIFORM: Shader = SUBGROUP8.with(&["UNIFORM"]).with_textures(&["x"]);
+static PAIRS: Shader = SUBGROUP8.with(&["UNIFORM", "PAIRS"]).with_textures(&["x"]);
 
 params! {
     struct Params {

@@ -37,6 +37,8 @@ pub struct Detail {
     /// `cell` and the attention curve of each instrument; null for models without attention. For models that also
     /// attend to frequency, the map over both, and its bands.
     pub attention: bool,
+    /// Tags of the recording, which must have been determined.
+    pub tags: bool,
 }
 
 impl Format {

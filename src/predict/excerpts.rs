@@ -387,6 +387,7 @@ impl Excerpts {
             paths: self.paths.clone(),
             bands: if self.has_attention { band_edges(self.bands) } else { vec![] },
             patches: patches.iter().map(|[frames, bands]| [*frames as f64 * frame, *bands as f64]).collect(),
+            tags: vec![],
         }
     }
 }

@@ -12,6 +12,7 @@ pub mod recogniser;
 pub mod recognition;
 mod silence;
 mod summary;
+pub mod tagger;
 pub mod timeline;
 pub mod trained;
 pub mod truth;

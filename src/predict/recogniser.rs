@@ -21,7 +21,7 @@ use crate::predict::excerpts::{Excerpts, Placement};
 use crate::predict::forest;
 use crate::predict::predictor::{Detail, Predictions, Predictor};
 use crate::predict::recognition::Recognition;
-use crate::predict::silence::{ABSOLUTE, Audible, Levels, Loudest};
+use crate::predict::silence::{self, Audible, Levels, Loudest};
 use crate::predict::trained::{Trained, TrainedModel};
 
 pub use crate::predict::options::{Aggregate, Options};
@@ -317,8 +317,7 @@ impl Recogniser {
             open.excerpts.recognition(open.name, duration, &self.trained, &self.thresholds, &self.options);
         recognition.condition = condition;
         if silent {
-            let warning = format!("is silent: nothing is louder than {ABSOLUTE} dB of full scale");
-            recognition.condition.warnings.push(warning);
+            recognition.condition.warnings.push(silence::warning());
         }
         recognition.condition.warnings.extend(unreliable(&recognition, &outlying, &self.options));
         Ok(Recognised { recognition, spectrogram })

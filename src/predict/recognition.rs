@@ -33,9 +33,50 @@ pub struct Recognition {
     pub bands: Vec<[f64; 2]>,
     /// (seconds, bands) of the patches of a glimpse, all with the same centre.
     pub patches: Vec<[f64; 2]>,
+    /// musicnn's tags, in its order; empty unless they were asked for, and for silence.
+    pub tags: Vec<Tag>,
+}
+
+/// What music sounds like, as listeners would tag it.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Tag {
+    pub name: &'static str,
+    /// Mean over the recording, 0 to 1.
+    pub probability: f64,
 }
 
 impl Recognition {
+    /// Of tags alone.
+    pub(super) fn of_tags(
+        file: PathBuf,
+        duration: f64,
+        condition: Condition,
+        model: &str,
+        tags: Vec<Tag>,
+    ) -> Recognition {
+        Recognition {
+            file,
+            duration,
+            condition,
+            distance: None,
+            model: model.into(),
+            seeds: vec![],
+            cell: duration,
+            instruments: vec![],
+            paths: vec![],
+            bands: vec![],
+            patches: vec![],
+            tags,
+        }
+    }
+
+    /// The tags, the most probable first; equals in musicnn's order.
+    pub fn ranked_tags(&self) -> Vec<Tag> {
+        let mut ranked = self.tags.clone();
+        ranked.sort_by(|a, b| b.probability.total_cmp(&a.probability));
+        ranked
+    }
+
     /// Whether it is unlike the training clips, so that nothing is known of the model's answers.
     pub fn is_unreliable(&self) -> bool {
         self.distance.is_some_and(|distance| distance > 1.0)

@@ -3,6 +3,12 @@
 /// RMS level in dB of full scale below which an instance is silent whatever surrounds it: below 16 bits' dither, at -96
 /// dB, by a margin that noisy converters need.
 pub(crate) const ABSOLUTE: f32 = -80.0;
+
+/// The warning of a recording without sound.
+pub(crate) fn warning() -> String {
+    format!("is silent: nothing is louder than {ABSOLUTE} dB of full scale")
+}
+
 /// Seconds of the frames by which the end of an excerpt is found.
 const FRAME: f64 = 0.01;
 

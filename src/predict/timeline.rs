@@ -15,9 +15,13 @@ pub struct Segmentation {
     pub median: f64,
 }
 
+impl Segmentation {
+    pub const DEFAULT: Segmentation = Segmentation { min_duration: 0.3, median: 0.0 };
+}
+
 impl Default for Segmentation {
     fn default() -> Segmentation {
-        Segmentation { min_duration: 0.3, median: 0.0 }
+        Segmentation::DEFAULT
     }
 }
 

@@ -143,6 +143,7 @@ pub fn recognition(file: impl AsRef<Path>) -> Recognition {
         paths: vec![],
         bands: vec![],
         patches: vec![],
+        tags: vec![],
     }
 }
 
@@ -170,7 +171,7 @@ fn json_has_everything() {
 
     let mut one_seed = r.clone();
     one_seed.instruments.iter_mut().for_each(|i| (i.spread, i.attention) = (None, None));
-    let all = Detail { activity: true, attention: true };
+    let all = Detail { activity: true, attention: true, ..Detail::default() };
     let text = written(|out| json::write(out, &one_seed, all));
     assert!(text.lines().count() > 20 && text.contains("\"spread\": null") && text.contains("\"attention\": null"));
     let value: Value = serde_json::from_str(&text).unwrap();
@@ -338,7 +339,7 @@ fn attention_to_frequency_is_a_map() {
     r.bands = vec![[125.0, 900.4], [900.4, 7500.0]];
     r.instruments.iter_mut().for_each(|i| i.attention_map = Some(Array::new([2, 2], vec![0.5, 0.25, 1.0, 0.0])));
     let value = |detail| -> Value { serde_json::from_str(&written(|out| json::write(out, &r, detail))).unwrap() };
-    let all = value(Detail { activity: true, attention: true });
+    let all = value(Detail { activity: true, attention: true, ..Detail::default() });
     assert_eq!(all["bands"], json!([[125.0, 900.0], [900.0, 7500.0]]));
     assert_eq!(all["instruments"][0]["attention_map"], json!([[0.5, 0.25], [1.0, 0.0]]), "cells, then bands");
     let some = value(Detail::default());

@@ -92,6 +92,9 @@ impl ArchiveArgs {
             ("wmic", env!("CARGO_PKG_VERSION").into()),
         ];
         settings.extend(with.map(|(key, value)| (key.to_owned(), value)));
+        if detail.tags {
+            settings.insert("tags".into(), true.into());
+        }
         let Recordings { found, names } = recordings;
         for (i, name) in
             names.iter().enumerate().filter(|(i, name)| output::names::is_numbered(&found.places[*i], name))

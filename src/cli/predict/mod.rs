@@ -2,6 +2,7 @@
 
 mod archive;
 mod results;
+mod tags;
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
@@ -18,8 +19,10 @@ use wmic::gpu::Gpu;
 use wmic::metrics::thresholds::Threshold;
 use wmic::nn::front_ends::vggish::Width;
 use wmic::output::archive::Archive;
+use wmic::output::format::Detail;
 use wmic::predict::recogniser::{Aggregate, Options, Recognised, Recogniser, Segmentation, recognise_clips};
 use wmic::predict::recognition::Recognition;
+use wmic::predict::tagger::Tagger;
 use wmic::predict::trained::Trained;
 use wmic::report::tables::table::printable;
 use wmic::run::front_end::Use;
@@ -34,11 +37,16 @@ const FRONT_END: &str = "Front end and features";
 /// listed and skipped; the exit status is then 1.
 #[derive(clap::Args)]
 pub struct Args {
-    /// Run directory of `wmic train`
-    run: PathBuf,
+    /// Run directory of `wmic train`; not needed with --tags
+    #[arg(required_unless_present = "tags")]
+    run: Option<PathBuf>,
     /// Audio files, folders or patterns; or features: a dataset with features, or an .npz with X (N, T, 128)
-    #[arg(value_name = "AUDIO|FEATURES", required_unless_present = "files_from")]
+    #[arg(value_name = "AUDIO|FEATURES", required_unless_present_any = ["files_from", "tags"])]
     inputs: Vec<PathBuf>,
+    /// Tag recordings with musicnn, whose weights wmic contains: 50 tags of genres, moods, voices and instruments, from
+    /// 3 s of sound at a time, averaged over the recording; beside the answers of a run if one is given
+    #[arg(long)]
+    tags: bool,
     /// Hop between excerpts in seconds, at most their length [default: 4.8; for aacnn 1, at least 0.5]
     #[arg(long, value_name = "S")]
     hop: Option<f64>,
@@ -91,15 +99,31 @@ pub struct Args {
 enum Input {
     Audio,
     Features,
+    /// Audio, without a run.
+    Tags,
 }
 
 fn of_audio(input: &Input) -> Option<&'static str> {
-    (*input == Input::Features).then_some("needs audio, not features")
+    match input {
+        Input::Audio => None,
+        Input::Features => Some("needs audio, not features"),
+        Input::Tags => of_run(input),
+    }
+}
+
+fn of_run(input: &Input) -> Option<&'static str> {
+    (*input == Input::Tags).then_some("needs a run")
 }
 
 fn of_features(input: &Input) -> Option<&'static str> {
-    (*input == Input::Audio).then_some("needs features, not audio")
+    (*input != Input::Features).then_some("needs features, not audio")
 }
+
+fn tags_of_audio(input: &Input) -> Option<&'static str> {
+    (*input == Input::Features).then_some("needs audio, not features")
+}
+
+const DEFAULT: Segmentation = Segmentation::DEFAULT;
 
 #[rustfmt::skip]
 const LIMITED: &[Limited<Args, Input>] = &[
@@ -110,6 +134,17 @@ const LIMITED: &[Limited<Args, Input>] = &[
     Limited { option: "html", is_given: |args| args.results.html.is_some(), unsupported: of_audio },
     Limited { option: "resume", is_given: |args| args.archive.resume, unsupported: of_audio },
     Limited { option: "shard", is_given: |args| args.archive.shard.is_some(), unsupported: of_audio },
+    Limited { option: "tags", is_given: |args| args.tags, unsupported: tags_of_audio },
+    Limited { option: "threshold", is_given: |args| args.threshold.is_some(), unsupported: of_run },
+    Limited { option: "precision", is_given: |args| args.precision.is_some(), unsupported: of_run },
+    Limited { option: "calibrate", is_given: |args| !args.calibrate, unsupported: of_run },
+    Limited { option: "keep-unreliable", is_given: |args| args.keep_unreliable, unsupported: of_run },
+    Limited { option: "min-duration", is_given: |args| args.min_duration != DEFAULT.min_duration, unsupported: of_run },
+    Limited { option: "median", is_given: |args| args.median != DEFAULT.median, unsupported: of_run },
+    Limited { option: "attention", is_given: |args| args.results.attention, unsupported: of_run },
+    Limited { option: "truth", is_given: |args| args.results.truth.is_some(), unsupported: of_run },
+    Limited { option: "out", is_given: |args| args.archive.in_files(), unsupported: of_run },
+    Limited { option: "frontend-weights", is_given: |args| args.frontend_weights.is_some(), unsupported: of_run },
     Limited { option: "feature-scale", is_given: |args| args.feature_scale.is_some(), unsupported: of_features },
 ];
 
@@ -119,8 +154,23 @@ fn precision(text: &str) -> Result<Threshold, String> {
 
 impl Args {
     pub fn run(self) -> anyhow::Result<Status> {
-        let run = RunDir::open(&self.run)?;
+        let Some(run) = self.run.as_deref().filter(|path| !self.tags || tags::is_run(path)) else {
+            let inputs: Vec<PathBuf> = self.run.iter().chain(&self.inputs).cloned().collect();
+            self.check_inputs(&inputs)?;
+            check_options(LIMITED, &self, &Input::Tags)?;
+            return tags::tag(&self.device.open()?, &self.results, &self.archive, &inputs);
+        };
+        self.check_inputs(&self.inputs)?;
+        let run = RunDir::open(run)?;
         self.predict(&self.device.open()?, &run)
+    }
+
+    /// With --tags, either positional argument may be missing.
+    fn check_inputs(&self, inputs: &[PathBuf]) -> Result<()> {
+        match inputs.is_empty() && self.archive.files_from.is_none() {
+            true => Err(Error::Usage("no recordings: give audio files, folders or patterns".into())),
+            false => Ok(()),
+        }
     }
 
     fn predict(&self, gpu: &Gpu, run: &RunDir) -> anyhow::Result<Status> {
@@ -140,22 +190,23 @@ impl Args {
         };
         let input = self.input(&trained)?;
         check_options(LIMITED, self, &input)?;
-        let results = ResultWriter::new(&self.results, &trained, self.archive.in_files())?;
+        let results = ResultWriter::new(&self.results, &trained, self.archive.in_files(), self.tags)?;
         let known = match input {
             Input::Features => Some(self.features(&trained)?),
-            Input::Audio => None,
+            Input::Audio | Input::Tags => None,
         };
         let mut recordings = match &known {
             Some((keys, _)) => self.archive.clips(keys),
             None => self.archive.recordings(&self.inputs)?,
         };
         results.expect(recordings.names.len())?;
-        let output = (self.results.format(self.archive.in_files())?, self.results.detail());
+        let output = (results.format(), Detail { tags: self.tags, ..self.results.detail() });
         let is_complete = |name: &Path| self.results.files(name).iter().all(|file| file.is_file());
         let archive = self.archive.open(run, &trained, &options, output, &is_complete, &mut recordings)?;
         let files = recordings.found.files;
         let done = archive.as_ref().map_or(0, |archive| archive.recordings() - files.len());
-        let mut outputs = Outputs { results, archive, names: recordings.names, done, faults: 0 };
+        let tagger = self.tags.then(|| Tagger::new(gpu));
+        let mut outputs = Outputs { results, archive, tagger, names: recordings.names, done, faults: 0 };
         let ended = match known {
             _ if files.is_empty() => true,
             Some((keys, features)) => {
@@ -164,7 +215,7 @@ impl Args {
                     for warning in &recognition.condition.warnings {
                         note(&printable(&format!("warning: {}: {warning}", recognition.file.display())));
                     }
-                    outputs.take(n.next().expect("endless"), &recognition, None)
+                    outputs.take(n.next().expect("endless"), recognition, None)
                 };
                 recognise_clips(gpu, &trained, &keys, &features, &options, each)?;
                 true
@@ -234,7 +285,7 @@ impl Args {
                     for warning in &recognition.condition.warnings {
                         bar.note(&format!("warning: {}: {warning}", files[n].display()));
                     }
-                    bar.suspend(|| outputs.take(n, &recognition, spectrogram))?;
+                    bar.suspend(|| outputs.take(n, recognition, spectrogram))?;
                 }
                 Err(error @ (Error::Data { .. } | Error::Io { .. })) => {
                     bar.note(&format!("skipped: {error}"));
@@ -261,6 +312,8 @@ fn is_archive(path: &Path) -> bool {
 struct Outputs<'a> {
     results: ResultWriter<'a>,
     archive: Option<Archive<'a>>,
+    /// For tags beside the answers.
+    tagger: Option<Tagger>,
     /// Names of the recordings' outputs.
     names: Vec<PathBuf>,
     /// Recordings done before.
@@ -270,12 +323,15 @@ struct Outputs<'a> {
 }
 
 impl Outputs<'_> {
-    fn take(&mut self, n: usize, r: &Recognition, spectrogram: Option<Array<f32>>) -> Result<()> {
+    fn take(&mut self, n: usize, mut r: Recognition, spectrogram: Option<Array<f32>>) -> Result<()> {
+        if let Some(tagger) = &mut self.tagger {
+            r.tags = tags::of_file(tagger, &r.file)?;
+        }
         self.faults += usize::from(r.condition.damaged);
         // Pictures and pages first: what the journal has is not done again.
-        self.results.take(r, spectrogram, &self.names[n])?;
+        self.results.take(&r, spectrogram, &self.names[n])?;
         if let Some(archive) = &mut self.archive
-            && let Some(error) = archive.add(n, r)?
+            && let Some(error) = archive.add(n, &r)?
         {
             note(&printable(&format!("skipped: {error}")));
         }
@@ -291,8 +347,9 @@ impl Outputs<'_> {
 /// Recognises recordings as with `--plot` and `--html`, into `folder`. For `wmic demo`.
 pub fn show(gpu: &Gpu, run: &RunDir, files: &[PathBuf], folder: &Path) -> anyhow::Result<()> {
     let args = Args {
-        run: run.path().into(),
+        run: Some(run.path().into()),
         inputs: files.to_vec(),
+        tags: false,
         hop: None,
         aggregate: None,
         threshold: Some(Threshold::Tuned),

@@ -20,7 +20,7 @@ use crate::ops::conv_max::{Filters, conv_max};
 use crate::ops::filters::mel::{MelBank, MelConfig};
 use crate::ops::join_columns::join_columns;
 use crate::ops::linear::{Linear, linear, linear_with};
-use crate::ops::mel::{Mel, Scale, mel};
+use crate::ops::mel::{Mel, Patches, Scale, mel};
 use crate::ops::stft::{Framing, Hann, Spectrum, Stft, stft};
 
 /// Sample rate, Hz.
@@ -35,6 +35,8 @@ pub const FEATURES: usize = 753;
 pub const EMBEDDING: usize = 2 * FEATURES;
 /// Half a second: 31.25 frames.
 pub const BLOCK: BlockPool = BlockPool { frames: 125, per: 4 };
+/// Frames of a window of 3 s, by which the network was trained to tag.
+pub const WINDOW: usize = 187;
 /// The power to which the logarithm is linear.
 pub(crate) const OFFSET: f32 = 1e-4;
 
@@ -84,13 +86,20 @@ pub fn band_hz() -> Vec<f64> {
 /// `Shape` for clips without a frame.
 pub fn spectrograms(g: &mut Graph, samples: Tensor) -> Result<[Tensor; 2]> {
     let power = stft(g, samples, STFT)?;
-    let bank = MelBank::new(&mel_config())?;
+    Ok([scaled(g, power, Scale::Linear, None)?, scaled(g, power, input_scale(), None)?])
+}
+
+/// The bands of a spectrogram.
+fn scaled(g: &mut Graph, power: Tensor, scale: Scale, patches: Option<Patches>) -> Result<Tensor> {
+    mel(g, power, &MelBank::new(&mel_config())?, Mel { scale, patches })
+}
+
+/// Of the network's input.
+fn input_scale() -> Scale {
     let [gain, shift] = ["input.scale", "input.shift"].map(|name| f64::from(WEIGHTS[name].1[0]));
     // log10(10 000 v + 1) = (ln(v + 1e-4) - ln(1e-4)) / ln(10)
     let level = gain * f64::from(OFFSET).log10();
-    let input = Scale::Log { offset: OFFSET, factor: (gain / LN_10) as f32, shift: (shift - level) as f32 };
-    let mut scaled = |scale| mel(g, power, &bank, Mel { scale, patches: None });
-    Ok([scaled(Scale::Linear)?, scaled(input)?])
+    Scale::Log { offset: OFFSET, factor: (gain / LN_10) as f32, shift: (shift - level) as f32 }
 }
 
 /// Adds the features of each frame. `input` (B, T, 96), see [`spectrograms`] -> (B, T, 753).
@@ -109,6 +118,22 @@ pub fn frames(g: &mut Graph, input: Tensor) -> Result<Tensor> {
     let mid3 = layer(g, "mid3", mid2)?;
     let mid3 = add(g, mid3, mid2)?;
     join_columns(g, &[front, mid1, mid2, mid3])
+}
+
+/// Adds the probabilities of the tags of each of the first `windows` windows. `samples` (1, S), of at least
+/// [`WINDOW`] hops for each -> (windows, 50).
+///
+/// # Errors
+/// `Shape` for fewer samples.
+pub fn tags_of_windows(g: &mut Graph, samples: Tensor, windows: usize) -> Result<Tensor> {
+    let power = stft(g, samples, STFT)?;
+    let patches = Patches { count: windows, frames: WINDOW, hop: WINDOW };
+    let input = scaled(g, power, input_scale(), Some(patches))?;
+    let input = g.reshape(input, [windows, WINDOW, BANDS]);
+    let features = frames(g, input)?;
+    let pooled = block_pool(g, features, BlockPool { frames: WINDOW, per: 1 })?;
+    let probabilities = tags(g, pooled)?;
+    Ok(g.reshape(probabilities, [windows, TAGS.len()]))
 }
 
 /// Adds maximum and mean of the features over blocks of half a second. `frames` (B, T, 753) -> (B, blocks, 1506).

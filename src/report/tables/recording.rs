@@ -12,6 +12,7 @@ const SHORT_NAME: usize = 13;
 /// Width of the columns of bars, probabilities, spreads and marks.
 const BAR: usize = 8;
 const NUMBER: usize = 4;
+const TAG_BAR: usize = 20;
 const MARK: usize = 1;
 /// Timelines: below the first the bars, and then the spreads, are left out.
 const ENOUGH: usize = 16;
@@ -20,9 +21,28 @@ const SHORTEST: usize = 8;
 
 /// A line with the recording's name, a sentence about it, and a table of the present instruments, and then the most
 /// probable of the others until there are `top`: probability, ± spread over the seeds, a mark if it is present, and a
-/// timeline (see [`crate::predict::recognition::Instrument::answer`]).
+/// timeline (see [`crate::predict::recognition::Instrument::answer`]). Then the `top` most probable tags, if there are
+/// any; of tags alone nothing else.
 pub fn table(recognition: &Recognition, top: usize, style: Style) -> String {
     let r = recognition;
+    let length = duration(r.duration) + if r.is_unreliable() { "  unreliable" } else { "" };
+    let room = style.width.map_or(usize::MAX, |w| usize::from(w).saturating_sub(length.chars().count() + 2));
+    let name = shortened(&printable(&r.file.to_string_lossy()), room, true);
+    let instruments = if r.instruments.is_empty() { String::new() } else { instruments(r, top, style) };
+    let tags = if r.tags.is_empty() { String::new() } else { tags(r, top, style) };
+    format!("{name}  {length}\n{instruments}{tags}")
+}
+
+fn tags(r: &Recognition, top: usize, style: Style) -> String {
+    let mut table = Table::new([("tag", Align::Left), ("", Align::Left), ("p", Align::Right)]);
+    for tag in r.ranked_tags().into_iter().take(top) {
+        table.row([tag.name.into(), bar(tag.probability, TAG_BAR), format!("{:.2}", tag.probability)]);
+    }
+    table.render(style)
+}
+
+/// The sentence and the table of instruments.
+fn instruments(r: &Recognition, top: usize, style: Style) -> String {
     let present = r.instruments.iter().filter(|i| i.present).count();
     let shown: Vec<_> = r.present_first().into_iter().take(top.max(present)).collect();
     let longest = shown.iter().map(|i| i.name.chars().count()).max().unwrap_or(0).max("instrument".len());
@@ -59,10 +79,7 @@ pub fn table(recognition: &Recognition, top: usize, style: Style) -> String {
         ];
         table.row(columns.iter().zip(cells).filter(|(column, _)| column.0).map(|(_, cell)| cell));
     }
-    let length = duration(r.duration) + if r.is_unreliable() { "  unreliable" } else { "" };
-    let room = style.width.map_or(usize::MAX, |w| usize::from(w).saturating_sub(length.chars().count() + 2));
-    let name = shortened(&printable(&r.file.to_string_lossy()), room, true);
-    format!("{name}  {length}\n{}\n{}", printable(&r.summary()), table.render(style))
+    format!("{}\n{}", printable(&r.summary()), table.render(style))
 }
 
 /// `text` in at most `width` characters: its end or its beginning, and an ellipsis for the rest.

@@ -1,0 +1,131 @@
+//! musicnn's tags of recordings: the mean over 3 s at a time.
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+
+use crate::audio::{Item, Windowing, ingest};
+use crate::core::array::Array;
+use crate::core::error::Result;
+use crate::gpu::{Buffer, Gpu, Pace};
+use crate::graph::{Draft, Graph, Mode, Plan, Spec, Tensor};
+use crate::nn::FeatureKind;
+use crate::nn::front_ends::musicnn::{STFT, TAGS, WINDOW, tags_of_windows};
+use crate::predict::recognition::{Recognition, Tag};
+use crate::predict::silence::{self, ABSOLUTE};
+
+/// The name of the network in results.
+const MODEL: &str = "musicnn";
+/// Windows of an excerpt, 30 s, which has one level and is analysed at once.
+const WINDOWS: usize = 10;
+/// Samples from one window to the next, and those of an excerpt.
+const HOP: usize = WINDOW * STFT.hop_length;
+const EXCERPT: f64 = 30.0;
+
+/// The network on a GPU, for any number of recordings.
+pub struct Tagger {
+    gpu: Gpu,
+    /// By the number of windows.
+    plans: HashMap<usize, (Buffer, Plan, Tensor, Pace)>,
+}
+
+/// A recording in progress.
+#[derive(Default)]
+struct Open {
+    /// Of each tag, over the windows that are not silent.
+    sums: Vec<f64>,
+    windows: usize,
+    /// Sound that is too short for a window.
+    rest: Vec<f32>,
+    scale: f32,
+    is_silent: bool,
+}
+
+impl Tagger {
+    pub fn new(gpu: &Gpu) -> Tagger {
+        Tagger { gpu: gpu.clone(), plans: HashMap::new() }
+    }
+
+    /// Tags `files`, decoded on all cores, and calls `each` in order with the index and the result, which has no
+    /// instruments, or the error. A recording is analysed in windows of 3 s, of which the last is left out if it is not
+    /// complete, unless it is the only one: then zeros follow it. Silent windows do not count; a recording of nothing
+    /// else has no tags. The level is that of musicnn's features, over 30 s at a time.
+    ///
+    /// # Errors
+    /// `Gpu` for a lost device, and errors of `each`.
+    pub fn tag_files(
+        &mut self,
+        files: &[PathBuf],
+        each: &mut dyn FnMut(usize, Result<Recognition>) -> Result<()>,
+    ) -> Result<()> {
+        let format = FeatureKind::Musicnn.format();
+        let windowing = Windowing { window: EXCERPT, hop: Some(EXCERPT), format, align_last: false };
+        let mut open = Open::default();
+        for (index, item) in ingest(files.to_vec(), windowing)? {
+            match item {
+                Item::Excerpt(excerpt) => self.take(&mut open, &excerpt.samples, excerpt.scale)?,
+                Item::Failed(error) => {
+                    open = Open::default();
+                    each(index, Err(error))?;
+                }
+                Item::End { duration, mut condition } => {
+                    let mut done = std::mem::take(&mut open);
+                    if done.windows == 0 && !done.is_silent {
+                        let mut samples = std::mem::take(&mut done.rest);
+                        samples.resize(samples.len().max(HOP), 0.0);
+                        let scale = done.scale;
+                        self.take(&mut done, &samples, scale)?;
+                    }
+                    if done.windows == 0 {
+                        condition.warnings.push(silence::warning());
+                    }
+                    let tag = |(name, sum): (&'static str, &f64)| Tag { name, probability: sum / done.windows as f64 };
+                    let sums = done.sums.iter().filter(|_| done.windows > 0);
+                    let tags = TAGS.into_iter().zip(sums).map(tag).collect();
+                    each(index, Ok(Recognition::of_tags(files[index].clone(), duration, condition, MODEL, tags)))?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Adds the windows of an excerpt.
+    fn take(&mut self, open: &mut Open, samples: &[f32], scale: f32) -> Result<()> {
+        let count = (samples.len() / HOP).min(WINDOWS);
+        if count == 0 {
+            (open.rest, open.scale) = (samples.to_vec(), scale);
+            return Ok(());
+        }
+        let tags = self.tags(samples, count)?;
+        open.sums.resize(TAGS.len(), 0.0);
+        for window in 0..count {
+            let samples = &samples[window * HOP..(window + 1) * HOP];
+            let power = samples.iter().map(|v| f64::from(*v).powi(2)).sum::<f64>() / samples.len() as f64;
+            if 10.0 * power.log10() + 20.0 * f64::from(scale).log10() < f64::from(ABSOLUTE) {
+                open.is_silent = true;
+                continue;
+            }
+            open.windows += 1;
+            open.sums.iter_mut().zip(tags.row(window)).for_each(|(sum, p)| *sum += f64::from(*p));
+        }
+        Ok(())
+    }
+
+    /// The probabilities (`count`, 50) of the first windows of an excerpt.
+    fn tags(&mut self, samples: &[f32], count: usize) -> Result<Array<f32>> {
+        let len = count * HOP;
+        if !self.plans.contains_key(&count) {
+            let mut g = Graph::new(Mode::Eval);
+            let input = g.input("samples", Spec::f32([1, len]));
+            let tags = tags_of_windows(&mut g, input, count)?;
+            let draft = Draft::new(&g, self.gpu.adapter().target(), 1, &[tags], &[])?;
+            draft.fits(&self.gpu)?;
+            let buffer = self.gpu.buffer("samples", len)?;
+            let plan = draft.realise(&self.gpu, &[("samples", buffer.clone())])?;
+            self.plans.insert(count, (buffer, plan, tags, Pace::default()));
+        }
+        let (buffer, plan, tags, pace) = self.plans.get_mut(&count).expect("made above");
+        self.gpu.write(buffer, 0, &samples[..len])?;
+        pace.replay(&self.gpu, &[&plan.recording], 1, 1, &mut |_| Ok(()), &mut |_| true)?;
+        Ok(Array::new([count, TAGS.len()], plan.read::<f32>(&self.gpu, *tags)?))
+    }
+}
