@@ -1,6 +1,7 @@
 //! The command line: one file per subcommand, and what they share.
 
 mod bench;
+mod bundle;
 mod check;
 mod clips;
 mod common;
@@ -13,6 +14,7 @@ mod eval;
 mod export;
 mod features;
 mod mix;
+mod models;
 mod output;
 mod plan;
 mod predict;
@@ -54,6 +56,7 @@ enum Command {
     Eval(eval::Args),
     Predict(predict::Args),
     Features(features::Args),
+    Bundle(bundle::Args),
     Export(export::Args),
     Weights(weights::Args),
     Plan(plan::Args),
@@ -93,6 +96,7 @@ pub fn run() -> ExitCode {
         Command::Eval(args) => args.run(),
         Command::Predict(args) => args.run(),
         Command::Features(args) => args.run(),
+        Command::Bundle(args) => args.run(),
         Command::Export(args) => args.run(),
         Command::Weights(args) => args.run(),
         Command::Plan(args) => args.run(),

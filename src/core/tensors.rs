@@ -15,7 +15,7 @@ use super::files::{read_limited, write_atomic};
 const SIZE_LIMIT: u64 = 16 << 30;
 const METADATA: &str = "wmic";
 
-/// Name, type, shape and raw elements of 4 bytes.
+/// Name, type, shape and raw elements.
 pub(crate) type Tensor = (String, Dtype, Vec<usize>, Vec<u8>);
 
 /// Writes named tensors, with metadata.
@@ -79,31 +79,40 @@ impl File {
     }
 }
 
-/// The 4-byte elements of a tensor that must have this type and shape.
-pub(crate) fn words(
+/// A tensor that must have one of these types and this shape.
+fn view<'a>(
     path: &Path,
-    tensors: &SafeTensors,
+    tensors: &SafeTensors<'a>,
     name: &str,
-    dtype: Dtype,
+    dtypes: &[Dtype],
     shape: &[usize],
-) -> Result<Vec<[u8; 4]>> {
+) -> Result<TensorView<'a>> {
     let view = tensors
         .tensor(name)
         .map_err(|_| Error::checkpoint(path, format!("has no tensor {name}: weights of another model?")))?;
-    if view.dtype() != dtype || view.shape() != shape {
-        let got = format!("{:?} {:?}", view.dtype(), view.shape());
+    if !dtypes.contains(&view.dtype()) || view.shape() != shape {
+        let (got, expected) = (format!("{:?} {:?}", view.dtype(), view.shape()), dtypes[0]);
         return Err(Error::checkpoint(
             path,
-            format!("{name} is {got}, expected {dtype:?} {shape:?}: weights of another model?"),
+            format!("{name} is {got}, expected {expected:?} {shape:?}: weights of another model?"),
         ));
     }
-    Ok(view.data().chunks_exact(4).map(|b| [b[0], b[1], b[2], b[3]]).collect())
+    Ok(view)
 }
 
-/// The f32 values of a tensor that must have `shape`.
+/// The u32 values of a tensor that must have `shape`.
+pub(crate) fn integers(path: &Path, tensors: &SafeTensors, name: &str, shape: &[usize]) -> Result<Vec<u32>> {
+    let words = view(path, tensors, name, &[Dtype::U32], shape)?;
+    Ok(words.data().chunks_exact(4).map(|b| u32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect())
+}
+
+/// The values of a tensor of f32 or f16 that must have `shape`.
 pub(crate) fn floats(path: &Path, tensors: &SafeTensors, name: &str, shape: &[usize]) -> Result<Vec<f32>> {
-    let words = words(path, tensors, name, Dtype::F32, shape)?;
-    let values: Vec<f32> = words.into_iter().map(f32::from_le_bytes).collect();
+    let view = view(path, tensors, name, &[Dtype::F32, Dtype::F16], shape)?;
+    let values: Vec<f32> = match view.dtype() {
+        Dtype::F16 => halves(&view),
+        _ => view.data().chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect(),
+    };
     match values.iter().find(|v| !v.is_finite()) {
         Some(v) => Err(Error::checkpoint(path, format!("{name} holds {v}"))),
         None => Ok(values),
@@ -129,8 +138,8 @@ pub(crate) fn bundled(bytes: &[u8]) -> SafeTensors<'_> {
     SafeTensors::deserialize(bytes).expect("a bundled file is valid")
 }
 
-/// The values of a bundled tensor of f16.
+/// The values of a tensor of f16.
 pub(crate) fn halves(view: &TensorView) -> Vec<f32> {
-    assert_eq!(view.dtype(), Dtype::F16, "bundled tensors are f16");
+    assert_eq!(view.dtype(), Dtype::F16, "the tensor is f16");
     view.data().chunks_exact(2).map(|b| f16::from_le_bytes([b[0], b[1]]).to_f32()).collect()
 }

@@ -145,6 +145,11 @@ pub fn precisions() -> impl Iterator<Item = f64> {
     (50..100).map(|percent| f64::from(percent) / 100.0)
 }
 
+/// Which of [`precisions`] is `wanted`, which must be one of them.
+pub(crate) fn precision_index(wanted: f64) -> usize {
+    precisions().position(|p| p >= wanted - 1e-9).expect("within the range")
+}
+
 /// For each of [`precisions`], the lowest threshold at which a class is expected to reach it, from calibrated
 /// probabilities of validation clips: the mean of those at or above a threshold is the expected fraction that is right.
 /// 1 where none reaches it, so that nothing below certainty counts as present.
@@ -167,10 +172,11 @@ pub fn precision_thresholds(calibrated: &[f64]) -> Vec<f64> {
     precisions().map(lowest).collect()
 }
 
-fn logit(p: f64) -> f64 {
+/// Log-odds, within +-16.
+pub(crate) fn logit(p: f64) -> f64 {
     (p / (1.0 - p)).ln().clamp(-LARGEST_LOGIT, LARGEST_LOGIT)
 }
 
-fn sigmoid(z: f64) -> f64 {
+pub(crate) fn sigmoid(z: f64) -> f64 {
     1.0 / (1.0 + (-z).exp())
 }

@@ -8,7 +8,6 @@ use crate::core::array::Array;
 use crate::metrics::calibration::Calibration;
 use crate::metrics::scores::{predicted_class, quantile, std_dev};
 use crate::nn::{self, FeatureKind, Model};
-use crate::predict::condensed::CondensedSpectrogram;
 use crate::predict::options::{Aggregate, Options};
 use crate::predict::predictor::Predictions;
 use crate::predict::recognition::{Glimpse, Instrument, Path, Recognition, band_edges};
@@ -81,12 +80,10 @@ pub(super) struct Excerpts {
     levels: Vec<f32>,
     paths: Vec<Path>,
     has_attention: bool,
-    pub spectrogram: CondensedSpectrogram,
 }
 
 impl Excerpts {
-    /// `bands` of the spectrogram's frames.
-    pub fn new(trained: &Trained, hop: f64, bands: usize, options: &Options) -> Excerpts {
+    pub fn new(trained: &Trained, hop: f64, options: &Options) -> Excerpts {
         let model: &Model = nn::find(&trained.about.model).expect("a trained model is known");
         let kind = trained.config.kind().expect("a trained model is known");
         let [steps, frequencies] = model.positions;
@@ -115,7 +112,6 @@ impl Excerpts {
             levels: vec![],
             paths: vec![],
             has_attention: model.has_attention,
-            spectrogram: CondensedSpectrogram::new(bands, kind.spectrogram().hop),
         }
     }
 

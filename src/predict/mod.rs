@@ -1,16 +1,20 @@
 //! Predictions of trained models for clips and recordings.
 
+pub mod bundle;
 pub(crate) mod clips;
 mod condensed;
 mod domain;
+pub mod ensemble;
 pub mod evaluator;
 mod excerpts;
 pub mod forest;
+pub mod labelled;
 mod options;
 pub mod predictor;
 pub mod recogniser;
 pub mod recognition;
 mod silence;
+mod stream;
 mod summary;
 pub mod tagger;
 pub mod timeline;

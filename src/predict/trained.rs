@@ -163,7 +163,7 @@ impl Trained {
 
     /// (R, K): the lowest thresholds of each seed's calibrated probabilities with this expected precision.
     fn precision_thresholds(&self, wanted: f64) -> Result<Vec<Vec<f64>>> {
-        let index = calibration::precisions().position(|p| p >= wanted - 1e-9).expect("within the range");
+        let index = calibration::precision_index(wanted);
         let table = self.about.precision_thresholds.as_ref().ok_or_else(not_tuned)?;
         Ok(table.iter().map(|row| row.iter().map(|of_class| of_class[index]).collect()).collect())
     }

@@ -365,9 +365,10 @@ pub const SETTINGS: &[Setting] = &[
             file => setting::path(file),
         }),
         networks,
-        "Initial weights: of a run of the same model, also on other classes (equal names keep their weights, others \
-         start anew), or a file (PyTorch names and shapes, as exported); for aacnn also an initialisation: normal, as \
-               in the paper, or he (write ./he for a file of that name) [default: random]",
+        "Initial weights: of a run of the same model, or of that model in a file of `wmic bundle`, \
+         also on other classes (equal names keep their weights, others start anew), or a file (PyTorch names \
+         and shapes, as exported); for aacnn also an initialisation: normal, as in the paper, or he (write ./he for a \
+         file of that name) [default: random]",
     ),
     setting("notes.input", Group::Notes, Value::Name(kind::of_notes), single_note, "Input spectrum of aacnn"),
     setting(

@@ -6,14 +6,15 @@
 
 use std::path::{Path, PathBuf};
 
-use safetensors::tensor::Dtype;
+use half::f16;
+use safetensors::tensor::{Dtype, SafeTensors};
 use serde::{Deserialize, Serialize};
 
 use crate::core::array::Array;
 use crate::core::error::{Error, Result};
-use crate::core::tensors::{File, floats, reject_extra, save, words};
+use crate::core::tensors::{File, Tensor, floats, integers, reject_extra, save};
 use crate::data::Dataset;
-use crate::graph::Layout;
+use crate::graph::{Layout, Param};
 use crate::metrics::calibration::{self, Calibration};
 use crate::run::config::Config;
 
@@ -77,6 +78,19 @@ impl About {
         }
     }
 
+    /// # Errors
+    /// `Checkpoint` for impossible dimensions and inconsistent metadata; `path` for messages.
+    pub(crate) fn check(&self, path: &Path) -> Result<()> {
+        let inputs = self.instances.checked_mul(self.width).filter(|n| (1..=MAX_INPUTS).contains(n));
+        if inputs.is_none() || self.classes.is_empty() {
+            return Err(Error::checkpoint(path, "has metadata of clips without features or without classes"));
+        }
+        if self.seeds.is_empty() || self.best_epochs.len() != self.seeds.len() || !self.is_valid() {
+            return Err(Error::checkpoint(path, "has inconsistent metadata"));
+        }
+        Ok(())
+    }
+
     /// Whether thresholds and calibrations, if there are any, exist for all seeds and classes, within their ranges.
     fn is_valid(&self) -> bool {
         fn all<T>(table: &Option<Vec<Vec<T>>>, [seeds, classes]: [usize; 2], valid: impl Fn(&T) -> bool) -> bool {
@@ -102,18 +116,47 @@ pub struct Block {
 
 /// Writes the weights of all seeds, each tensor (R, ...).
 pub(crate) fn save_model(path: &Path, layout: &Layout, blocks: &[Block], about: &About) -> Result<()> {
+    save(path, &tensors(layout, blocks, "", Dtype::F32), about)
+}
+
+/// The weights of all seeds, each tensor (R, ...), with `prefix` before its name, in f32 or rounded to f16.
+pub(crate) fn tensors(layout: &Layout, blocks: &[Block], prefix: &str, dtype: Dtype) -> Vec<Tensor> {
     let each: Vec<Vec<(String, Array<f32>)>> = blocks.iter().map(|b| layout.unpack(&b.trained, &b.stats)).collect();
-    let tensors: Vec<_> = layout
-        .params
-        .iter()
-        .enumerate()
-        .map(|(i, p)| {
-            let shape = [&[blocks.len()], p.shape.dims()].concat();
-            let bytes = each.iter().flat_map(|b| b[i].1.data().iter().flat_map(|v| v.to_le_bytes())).collect();
-            (p.name.clone(), Dtype::F32, shape, bytes)
-        })
-        .collect();
-    save(path, &tensors, about)
+    let tensor = |(i, p): (usize, &Param)| {
+        let shape = [&[blocks.len()], p.shape.dims()].concat();
+        let values = each.iter().flat_map(|b| b[i].1.data());
+        let bytes = match dtype {
+            Dtype::F16 => values.flat_map(|v| f16::from_f32(*v).to_le_bytes()).collect(),
+            _ => values.flat_map(|v| v.to_le_bytes()).collect(),
+        };
+        (format!("{prefix}{}", p.name), dtype, shape, bytes)
+    };
+    layout.params.iter().enumerate().map(tensor).collect()
+}
+
+/// The weights of `replicas` seeds, from tensors as [`tensors`] makes them.
+///
+/// # Errors
+/// `Checkpoint` for a tensor that is missing or is not as in `layout`; `path` for messages.
+pub(crate) fn blocks(
+    path: &Path,
+    tensors: &SafeTensors,
+    prefix: &str,
+    layout: &Layout,
+    replicas: usize,
+) -> Result<Vec<Block>> {
+    // Nothing of the layout's size is allocated before the file is known to be as large.
+    let of_all =
+        |p: &Param| floats(path, tensors, &format!("{prefix}{}", p.name), &[&[replicas], p.shape.dims()].concat());
+    let each = layout.params.iter().map(of_all).collect::<Result<Vec<_>>>()?;
+    let mut blocks = vec![Block { trained: vec![0.0; layout.trained], stats: vec![0.0; layout.stats] }; replicas];
+    for (p, values) in layout.params.iter().zip(each) {
+        for (block, part) in blocks.iter_mut().zip(values.chunks_exact(p.shape.len())) {
+            let into = if p.trainable { &mut block.trained } else { &mut block.stats };
+            into[p.offset..p.offset + part.len()].copy_from_slice(part);
+        }
+    }
+    Ok(blocks)
 }
 
 /// An open model file: metadata and weights.
@@ -129,13 +172,7 @@ impl ModelFile {
     pub fn open(path: &Path) -> Result<ModelFile> {
         let file = File::read(path)?;
         let about: About = file.about(path)?;
-        let inputs = about.instances.checked_mul(about.width).filter(|n| (1..=MAX_INPUTS).contains(n));
-        if inputs.is_none() || about.classes.is_empty() {
-            return Err(Error::checkpoint(path, "has metadata of clips without features or without classes"));
-        }
-        if about.seeds.is_empty() || about.best_epochs.len() != about.seeds.len() || !about.is_valid() {
-            return Err(Error::checkpoint(path, "has inconsistent metadata"));
-        }
+        about.check(path)?;
         Ok(ModelFile { path: path.into(), file, about })
     }
 
@@ -145,18 +182,7 @@ impl ModelFile {
     /// `Checkpoint` when the tensors are not those of `layout`.
     pub fn blocks(&self, layout: &Layout) -> Result<Vec<Block>> {
         self.reject_others(&|name| layout.params.iter().any(|p| p.name == name))?;
-        let replicas = self.about.seeds.len();
-        // Nothing of the layout's size is allocated before the file is known to be as large.
-        let each = layout.params.iter().map(|p| self.floats(&p.name, &[&[replicas], p.shape.dims()].concat()));
-        let each = each.collect::<Result<Vec<_>>>()?;
-        let mut blocks = vec![Block { trained: vec![0.0; layout.trained], stats: vec![0.0; layout.stats] }; replicas];
-        for (p, values) in layout.params.iter().zip(each) {
-            for (block, part) in blocks.iter_mut().zip(values.chunks_exact(p.shape.len())) {
-                let into = if p.trainable { &mut block.trained } else { &mut block.stats };
-                into[p.offset..p.offset + part.len()].copy_from_slice(part);
-            }
-        }
-        Ok(blocks)
+        blocks(&self.path, &self.file.tensors(), "", layout, self.about.seeds.len())
     }
 
     /// # Errors
@@ -172,8 +198,7 @@ impl ModelFile {
 
     /// The u32 values of a tensor that must have `shape`.
     pub(crate) fn integers(&self, name: &str, shape: &[usize]) -> Result<Vec<u32>> {
-        let words = words(&self.path, &self.file.tensors(), name, Dtype::U32, shape)?;
-        Ok(words.into_iter().map(u32::from_le_bytes).collect())
+        integers(&self.path, &self.file.tensors(), name, shape)
     }
 
     pub(crate) fn damaged(&self, what: &str) -> Error {

@@ -1,4 +1,4 @@
-//! Initial weights from a run, also of one on other classes.
+//! Initial weights from a run, or from an ensemble, also of one on other classes.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -7,39 +7,70 @@ use crate::core::error::{Error, Result};
 use crate::core::shape::Shape;
 use crate::data::Dataset;
 use crate::graph::Layout;
+use crate::predict::bundle::{is_ensemble, load_ensemble};
+use crate::predict::ensemble::Member;
 use crate::predict::predictor;
+use crate::predict::trained::{Network, Trained, TrainedModel};
 use crate::run::config::Config;
 use crate::run::run_dir::RunDir;
-use crate::run::weights::{Block, ModelFile};
+use crate::run::weights::{self, Block};
 
-/// `fresh`, the initial weights of each seed, with those of the run at `path`: all but the rows of classes that it does
-/// not have. Seed i begins with the weights of the run's seed i; beyond the last one with those of the first again.
+/// `fresh`, the initial weights of each seed, with those at `path`: a run's, or those of the same model in an ensemble,
+/// or a file's with PyTorch's names. Seed i begins with the weights of the run's seed i; beyond the last one with those
+/// of the first again.
 ///
 /// # Errors
-/// `Checkpoint` for a run of another model, or one whose weights do not fit.
-pub(super) fn of_run(
+/// `Checkpoint` for another model, or weights that do not fit.
+pub(super) fn initial(
     path: &Path,
+    config: &Config,
+    data: &Dataset,
+    layout: &Layout,
+    fresh: Vec<Block>,
+) -> Result<Vec<Block>> {
+    let ensemble = match path {
+        _ if path.is_dir() => Trained::load(&RunDir::open(path)?)?.into(),
+        _ if is_ensemble(path) => load_ensemble(path)?,
+        _ => return Ok(vec![weights::import(path, layout)?; fresh.len()]),
+    };
+    let kind = config.kind()?;
+    let fits = |member: &&Member| {
+        let of = &member.trained.config;
+        of.model == config.model && of.kind().is_ok_and(|of| of == kind)
+    };
+    match ensemble.members().iter().find(fits) {
+        Some(member) => of_trained(path, &member.trained, config, data, layout, fresh),
+        None => {
+            let of =
+                |member: &Member| Ok(format!("{} on {}", member.trained.about.model, member.trained.config.kind()?));
+            let known = ensemble.members().iter().map(of).collect::<Result<Vec<_>>>()?.join(", ");
+            let reason = format!("is of {known}; {} on {kind} cannot start from it", config.model);
+            Err(Error::checkpoint(path, reason))
+        }
+    }
+}
+
+/// `fresh` with the weights of `trained`: all but the rows of classes that it does not have.
+fn of_trained(
+    path: &Path,
+    trained: &Trained,
     config: &Config,
     data: &Dataset,
     layout: &Layout,
     mut fresh: Vec<Block>,
 ) -> Result<Vec<Block>> {
-    let run = RunDir::open(path)?;
-    let of_run = run.record()?.config;
     let fail = |reason: String| Err(Error::checkpoint(path, reason));
-    if of_run.model != config.model {
-        return fail(format!("is a run of {}; {} cannot start from it", of_run.model, config.model));
-    }
+    let Trained { config: of_run, about, model: TrainedModel::Network(Network { layout: known, blocks }), .. } =
+        trained
+    else {
+        return fail("is a forest, which has no weights".into());
+    };
     let fingerprint = |config: &Config| config.front_end.as_ref().and_then(|front_end| front_end.fingerprint.clone());
-    if let (Some(one), Some(other)) = (fingerprint(&of_run), fingerprint(config))
+    if let (Some(one), Some(other)) = (fingerprint(of_run), fingerprint(config))
         && one != other
     {
         return fail("was trained on features of another front end".into());
     }
-    let file = ModelFile::open(&run.model())?;
-    let about = &file.about;
-    let known = predictor::layout(&of_run, about.instances, about.width, about.classes.len())?;
-    let blocks = file.blocks(&known)?;
     // A parameter with an axis over classes is recognised by its shape for one more class.
     let one_more = predictor::layout(config, data.features.instances, data.features.width, data.classes.len() + 1)?;
     let old: HashMap<&str, usize> = about.classes.iter().map(String::as_str).zip(0..).collect();

@@ -98,10 +98,7 @@ impl<'a> Trainer<'a> {
             learner.set_weights(&blocks)?;
         }
         if let Some(path) = &config.init {
-            let blocks = match path.is_dir() {
-                true => init::of_run(path, config, data, learner.layout(), learner.best_weights()?)?,
-                false => vec![weights::import(path, learner.layout())?; config.seeds.len()],
-            };
+            let blocks = init::initial(path, config, data, learner.layout(), learner.best_weights()?)?;
             learner.set_weights(&blocks)?;
         }
         let steps = config.epochs.checked_mul(learner.steps_per_epoch());

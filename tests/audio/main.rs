@@ -3,6 +3,7 @@
 mod archive;
 mod containers;
 mod decode;
+mod ensemble;
 mod files;
 mod fuzz;
 mod ingest;

@@ -74,7 +74,7 @@ fn options_of_folders_belong_together() {
         (&["--retry", "--out", "x"], "--resume"),
         (&["--resume", "--out", "x", "--truth", "x.csv"], "--truth"),
         (&["--shard", "3/2"], "i/n with i from 1 to n is expected, e.g. 2/4"),
-        (&["--files-from", "list"], "--files-from <FILE>"),
+        (&["--files-from", "list"], "recordings are read from --files-from"),
         (&["--format", "csv", "--json"], "--json is a format of its own without --out: remove --format"),
     ] {
         rejected(&[&["predict", &run, "."], options].concat(), why);

@@ -2,19 +2,15 @@
 
 use std::path::{Path, PathBuf};
 
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::super::output::{note, print_json};
 use wmic::audio::{Found, audio_files, listed_files};
-use wmic::core::files::fingerprint;
 use wmic::core::numbers::{count, duration};
 use wmic::output::archive::{Archive, Job, Shard, Summary};
 use wmic::output::format::{Detail, Format};
-use wmic::predict::recogniser::Options;
-use wmic::predict::trained::Trained;
 use wmic::report::tables;
 use wmic::report::tables::table::{Style, printable};
-use wmic::run::run_dir::RunDir;
 use wmic::{Result, output};
 
 /// Which recordings, and where their results are kept.
@@ -31,7 +27,7 @@ pub struct ArchiveArgs {
     #[arg(long, requires = "resume")]
     retry: bool,
     /// Read the paths of recordings from a file, one per line; - for stdin
-    #[arg(long, value_name = "FILE", conflicts_with = "inputs")]
+    #[arg(long, value_name = "FILE")]
     pub files_from: Option<PathBuf>,
     /// Paths in --files-from end with NUL bytes, as from find -print0
     #[arg(short = '0', long, requires = "files_from")]
@@ -71,9 +67,8 @@ impl ArchiveArgs {
     /// The folder of results, if there is one; else the recordings are reduced to those of the shard.
     pub fn open<'a>(
         &'a self,
-        run: &RunDir,
-        trained: &Trained,
-        options: &Options,
+        mut settings: Map<String, Value>,
+        weights: Value,
         (format, detail): (Option<&'static Format>, Detail),
         is_complete: &'a dyn Fn(&Path) -> bool,
         recordings: &mut Recordings,
@@ -84,11 +79,10 @@ impl ArchiveArgs {
             }
             return Ok(None);
         };
-        let mut settings = options.settings(trained)?;
         let with: [(&str, Value); 4] = [
             ("format", format.name.into()),
             ("attention", detail.attention.into()),
-            ("weights", fingerprint(run.model())?.into()),
+            ("weights", weights),
             ("wmic", env!("CARGO_PKG_VERSION").into()),
         ];
         settings.extend(with.map(|(key, value)| (key.to_owned(), value)));

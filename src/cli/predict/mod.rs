@@ -9,6 +9,7 @@ use std::sync::atomic::Ordering;
 
 use super::clips::{Bar, stop_on_interrupt};
 use super::common::{Device, Status};
+use super::models::Models;
 use super::output::note;
 use super::settings::{Limited, WEIGHTS, check_options, help_of, help_of_run, variant};
 use archive::ArchiveArgs;
@@ -20,6 +21,7 @@ use wmic::metrics::thresholds::Threshold;
 use wmic::nn::front_ends::vggish::Width;
 use wmic::output::archive::Archive;
 use wmic::output::format::Detail;
+use wmic::predict::ensemble::{Ensemble, Member};
 use wmic::predict::recogniser::{Aggregate, Options, Recognised, Recogniser, Segmentation, recognise_clips};
 use wmic::predict::recognition::Recognition;
 use wmic::predict::tagger::Tagger;
@@ -37,11 +39,10 @@ const FRONT_END: &str = "Front end and features";
 /// listed and skipped; the exit status is then 1.
 #[derive(clap::Args)]
 pub struct Args {
-    /// Run directory of `wmic train`; not needed with --tags
-    #[arg(required_unless_present = "tags")]
-    run: Option<PathBuf>,
-    /// Audio files, folders or patterns; or features: a dataset with features, or an .npz with X (N, T, 128)
-    #[arg(value_name = "AUDIO|FEATURES", required_unless_present_any = ["files_from", "tags"])]
+    /// Run directory of `wmic train`, or several, whose answers are combined, or a file of `wmic bundle`; then audio
+    /// files, folders or patterns, or features: a dataset with features, or an .npz with X (N, T, 128). With --tags
+    /// recordings alone will do
+    #[arg(value_name = "RUN|AUDIO|FEATURES", required_unless_present = "files_from")]
     inputs: Vec<PathBuf>,
     /// Tag recordings with musicnn, whose weights wmic contains: 50 tags of genres, moods, voices and instruments, from
     /// 3 s of sound at a time, averaged over the recording; beside the answers of a run if one is given
@@ -154,32 +155,34 @@ fn precision(text: &str) -> Result<Threshold, String> {
 
 impl Args {
     pub fn run(self) -> anyhow::Result<Status> {
-        let Some(run) = self.run.as_deref().filter(|path| !self.tags || tags::is_run(path)) else {
-            let inputs: Vec<PathBuf> = self.run.iter().chain(&self.inputs).cloned().collect();
-            self.check_inputs(&inputs)?;
+        let (runs, inputs) = Models::split(&self.inputs);
+        match (inputs, &self.archive.files_from) {
+            ([], None) => {
+                return Err(Error::Usage("no recordings: give audio files, folders or patterns".into()).into());
+            }
+            ([first, ..], Some(_)) => {
+                let reason = format!("recordings are read from --files-from: remove {}", first.display());
+                return Err(Error::Usage(reason).into());
+            }
+            _ => {}
+        }
+        if self.tags && runs.is_empty() {
             check_options(LIMITED, &self, &Input::Tags)?;
-            return tags::tag(&self.device.open()?, &self.results, &self.archive, &inputs);
-        };
-        self.check_inputs(&self.inputs)?;
-        let run = RunDir::open(run)?;
-        self.predict(&self.device.open()?, &run)
+            return tags::tag(&self.device.open()?, &self.results, &self.archive, inputs);
+        }
+        self.predict(&self.device.open()?, runs, inputs)
     }
 
-    /// With --tags, either positional argument may be missing.
-    fn check_inputs(&self, inputs: &[PathBuf]) -> Result<()> {
-        match inputs.is_empty() && self.archive.files_from.is_none() {
-            true => Err(Error::Usage("no recordings: give audio files, folders or patterns".into())),
-            false => Ok(()),
+    fn predict(&self, gpu: &Gpu, runs: &[PathBuf], inputs: &[PathBuf]) -> anyhow::Result<Status> {
+        if let (Some(_), [_, _, ..]) = (&self.frontend_weights, runs) {
+            return Err(Error::Usage("`front_end.weights` needs a single run".into()).into());
         }
-    }
-
-    fn predict(&self, gpu: &Gpu, run: &RunDir) -> anyhow::Result<Status> {
-        let mut trained = Trained::load(run)?;
-        if let Some(weights) = &self.frontend_weights {
-            trained.config.locate_front_end(weights, self.width, self.pca.as_ref())?;
-        }
-        self.threshold.or(self.precision).map_or(Ok(()), |level| trained.set_threshold(level))?;
-        trained.calibrated = self.calibrate;
+        let Models { mut ensemble, weights } = Models::load(runs, &mut |trained| match &self.frontend_weights {
+            Some(weights) => trained.config.locate_front_end(weights, self.width, self.pca.as_ref()),
+            None => Ok(()),
+        })?;
+        self.threshold.or(self.precision).map_or(Ok(()), |level| ensemble.set_threshold(level))?;
+        ensemble.set_calibrated(self.calibrate);
         let options = Options {
             hop: self.hop,
             aggregate: self.aggregate,
@@ -188,21 +191,22 @@ impl Args {
             keep_unreliable: self.keep_unreliable,
             segmentation: Segmentation { min_duration: self.min_duration, median: self.median },
         };
-        let input = self.input(&trained)?;
+        let input = input_of(inputs, &ensemble)?;
         check_options(LIMITED, self, &input)?;
-        let results = ResultWriter::new(&self.results, &trained, self.archive.in_files(), self.tags)?;
+        let results = ResultWriter::new(&self.results, ensemble.leader(), self.archive.in_files(), self.tags)?;
         let known = match input {
-            Input::Features => Some(self.features(&trained)?),
+            Input::Features => Some(self.features(&inputs[0], ensemble.leader())?),
             Input::Audio | Input::Tags => None,
         };
         let mut recordings = match &known {
             Some((keys, _)) => self.archive.clips(keys),
-            None => self.archive.recordings(&self.inputs)?,
+            None => self.archive.recordings(inputs)?,
         };
         results.expect(recordings.names.len())?;
         let output = (results.format(), Detail { tags: self.tags, ..self.results.detail() });
         let is_complete = |name: &Path| self.results.files(name).iter().all(|file| file.is_file());
-        let archive = self.archive.open(run, &trained, &options, output, &is_complete, &mut recordings)?;
+        let archive =
+            self.archive.open(ensemble.settings(&options)?, weights, output, &is_complete, &mut recordings)?;
         let files = recordings.found.files;
         let done = archive.as_ref().map_or(0, |archive| archive.recordings() - files.len());
         let tagger = self.tags.then(|| Tagger::new(gpu));
@@ -217,10 +221,10 @@ impl Args {
                     }
                     outputs.take(n.next().expect("endless"), recognition, None)
                 };
-                recognise_clips(gpu, &trained, &keys, &features, &options, each)?;
+                recognise_clips(gpu, ensemble.leader(), &keys, &features, &options, each)?;
                 true
             }
-            None => self.recognise(gpu, trained, options, &files, &mut outputs)?,
+            None => self.recognise(gpu, ensemble, options, &files, &mut outputs)?,
         };
         let Outputs { results, archive, mut faults, .. } = outputs;
         match archive {
@@ -235,24 +239,9 @@ impl Args {
         Ok(if faults > 0 { Status::Failed } else { Status::Done })
     }
 
-    fn input(&self, trained: &Trained) -> Result<Input> {
-        let published = trained.config.kind()?.row().published;
-        match self.inputs.as_slice() {
-            [one] if is_archive(one) || published && has_features(one) => Ok(Input::Features),
-            more => match more.iter().find(|path| is_archive(path)) {
-                Some(npz) => {
-                    let reason = "has features, which are recognised alone: give one archive at a time";
-                    Err(Error::data(npz, reason))
-                }
-                None => Ok(Input::Audio),
-            },
-        }
-    }
-
-    fn features(&self, trained: &Trained) -> Result<(Vec<String>, wmic::data::Features)> {
-        let input = &self.inputs[0];
+    fn features(&self, input: &Path, trained: &Trained) -> Result<(Vec<String>, wmic::data::Features)> {
         let archive = if is_archive(input) { None } else { features_npz(input) };
-        trained.config.clone().check_features(archive.as_ref().unwrap_or(input), Use::Input)?;
+        trained.config.clone().check_features(archive.as_deref().unwrap_or(input), Use::Input)?;
         let (keys, features, remark) = load_features(input, &mut self.feature_scale.or(trained.config.feature_scale))?;
         remark.iter().for_each(|remark| note(&printable(remark)));
         Ok((keys, features))
@@ -262,18 +251,19 @@ impl Args {
     fn recognise(
         &self,
         gpu: &Gpu,
-        trained: Trained,
+        ensemble: Ensemble,
         options: Options,
         files: &[PathBuf],
         outputs: &mut Outputs,
     ) -> anyhow::Result<bool> {
-        let needs_weights = trained.config.needs_weights()?;
-        if trained.config.front_end.is_none() && needs_weights {
-            let reason = "the run does not record the front end of its features; give the VGGish weights: \
-                          --frontend-weights FILE";
-            return Err(Error::Usage(reason.into()).into());
+        for Member { trained, .. } in ensemble.members() {
+            if trained.config.front_end.is_none() && trained.config.needs_weights()? {
+                let reason = "the run does not record the front end of its features; give the VGGish weights: \
+                              --frontend-weights FILE";
+                return Err(Error::Usage(reason.into()).into());
+            }
         }
-        let mut recogniser = Recogniser::new(gpu, trained, options)?;
+        let mut recogniser = Recogniser::new(gpu, ensemble, options)?;
         // Without a folder of results, nothing is left to be saved.
         let stop = self.archive.in_files().then(stop_on_interrupt);
         let is_stopped = || stop.as_ref().is_some_and(|stop| stop.load(Ordering::Relaxed));
@@ -281,7 +271,7 @@ impl Args {
         bar.show(outputs.done);
         let ended = recogniser.recognise_files(files, &mut |n, recognised| {
             match recognised {
-                Ok(Recognised { recognition, spectrogram }) => {
+                Ok(Recognised { recognition, spectrogram, .. }) => {
                     for warning in &recognition.condition.warnings {
                         bar.note(&format!("warning: {}: {warning}", files[n].display()));
                     }
@@ -301,6 +291,24 @@ impl Args {
             Err(_) if is_stopped() => Ok(false),
             ended => Ok(ended.map(|()| true)?),
         }
+    }
+}
+
+fn input_of(inputs: &[PathBuf], ensemble: &Ensemble) -> Result<Input> {
+    let published = ensemble.leader().config.kind()?.row().published;
+    let features = match inputs {
+        [one] if is_archive(one) || published && has_features(one) => one,
+        more => match more.iter().find(|path| is_archive(path)) {
+            Some(npz) => {
+                let reason = "has features, which are recognised alone: give one archive at a time";
+                return Err(Error::data(npz, reason));
+            }
+            None => return Ok(Input::Audio),
+        },
+    };
+    match ensemble.members() {
+        [_] => Ok(Input::Features),
+        _ => Err(Error::data(features, "has features of one kind: several models together need audio")),
     }
 }
 
@@ -347,8 +355,7 @@ impl Outputs<'_> {
 /// Recognises recordings as with `--plot` and `--html`, into `folder`. For `wmic demo`.
 pub fn show(gpu: &Gpu, run: &RunDir, files: &[PathBuf], folder: &Path) -> anyhow::Result<()> {
     let args = Args {
-        run: Some(run.path().into()),
-        inputs: files.to_vec(),
+        inputs: vec![],
         tags: false,
         hop: None,
         aggregate: None,
@@ -367,6 +374,6 @@ pub fn show(gpu: &Gpu, run: &RunDir, files: &[PathBuf], folder: &Path) -> anyhow
         feature_scale: None,
         device: Device::default(),
     };
-    args.predict(gpu, run)?;
+    args.predict(gpu, &[run.path().to_owned()], files)?;
     Ok(())
 }

@@ -9,13 +9,7 @@ use super::results::{ResultArgs, ResultWriter};
 use wmic::gpu::Gpu;
 use wmic::predict::recognition::Tag;
 use wmic::predict::tagger::Tagger;
-use wmic::run::run_dir::RunDir;
 use wmic::{Error, Result};
-
-/// Whether a path is of a run, and not of audio.
-pub fn is_run(path: &Path) -> bool {
-    RunDir::open(path).is_ok()
-}
 
 /// Tags audio files without a run.
 pub fn tag(gpu: &Gpu, results: &ResultArgs, archive: &ArchiveArgs, inputs: &[PathBuf]) -> anyhow::Result<Status> {

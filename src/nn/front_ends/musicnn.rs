@@ -149,11 +149,19 @@ pub fn blocks(g: &mut Graph, frames: Tensor) -> Result<Tensor> {
 /// # Errors
 /// `Shape` for other features.
 pub fn tags(g: &mut Graph, pooled: Tensor) -> Result<Tensor> {
+    let logits = tag_logits(g, pooled)?;
+    activation(g, logits, Activation::Sigmoid)
+}
+
+/// As [`tags`], the log-odds.
+///
+/// # Errors
+/// As [`tags`].
+pub fn tag_logits(g: &mut Graph, pooled: Tensor) -> Result<Tensor> {
     let [[w1, b1], [w2, b2]] =
         ["dense", "tags"].map(|name| ["weight", "bias"].map(|part| constant(g, &format!("{name}.{part}"))));
     let hidden = linear_with(g, pooled, w1, Some(b1), Linear { relu: true, ..Linear::default() })?;
-    let logits = linear(g, hidden, w2, Some(b2))?;
-    activation(g, logits, Activation::Sigmoid)
+    linear(g, hidden, w2, Some(b2))
 }
 
 fn layer(g: &mut Graph, name: &str, x: Tensor) -> Result<Tensor> {

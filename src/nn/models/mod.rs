@@ -7,6 +7,7 @@ mod bilstm_att;
 mod cnn_att;
 mod fc;
 mod fc_t;
+mod musicnn_tags;
 pub mod pretraining;
 mod rf;
 mod rnn;
@@ -37,6 +38,7 @@ pub const MODELS: &[Model] = &[
     sightreader::RAM16_GRU,
     aacnn::MODEL,
     cnn_att::MODEL,
+    musicnn_tags::MODEL,
 ];
 
 /// Whether a model is an objective of pre-training.

@@ -1,0 +1,78 @@
+//! The models that a command recognises recordings with.
+
+use std::path::{Path, PathBuf};
+
+use serde_json::Value;
+use wmic::core::files::fingerprint;
+use wmic::predict::bundle::load_ensemble;
+use wmic::predict::ensemble::{Ensemble, Member};
+use wmic::predict::trained::Trained;
+use wmic::run::run_dir::RunDir;
+use wmic::{Error, Result};
+
+/// An ensemble, and what tells its weights from others.
+pub struct Models {
+    pub ensemble: Ensemble,
+    /// Fingerprints of the files.
+    pub weights: Value,
+}
+
+impl Models {
+    /// Splits the values of a command line: the runs and files of weights at its beginning, and the rest.
+    pub fn split(inputs: &[PathBuf]) -> (&[PathBuf], &[PathBuf]) {
+        inputs.split_at(inputs.iter().position(|path| !is_model(path)).unwrap_or(inputs.len()))
+    }
+
+    /// Of one run or file of `wmic bundle`, or of several runs. `prepare` may change the settings of a single run.
+    ///
+    /// # Errors
+    /// Errors of [`Trained::load`] and [`load_ensemble`]; `Usage` for a file beside others, and if `paths` is empty.
+    pub fn load(paths: &[PathBuf], prepare: &mut dyn FnMut(&mut Trained) -> Result<()>) -> Result<Models> {
+        let ensemble = match paths {
+            [] => return Err(Error::Usage("no run is given: wmic predict RUN song.mp3".into())),
+            [file] if is_file(file) => load_ensemble(file)?,
+            [run] => {
+                let mut member = Models::member(run)?;
+                prepare(&mut member.trained)?;
+                Ensemble::from(member.trained)
+            }
+            runs => match runs.iter().find(|path| is_file(path)) {
+                Some(file) => {
+                    let reason = format!("{} is an ensemble: give it alone, or runs", file.display());
+                    return Err(Error::Usage(reason));
+                }
+                None => {
+                    let members = runs.iter().map(|run| Models::member(run)).collect::<Result<Vec<_>>>()?;
+                    Ensemble::new(&name_of(&members), members)?
+                }
+            },
+        };
+        let weights = |path: &PathBuf| match is_file(path) {
+            true => fingerprint(path),
+            false => fingerprint(RunDir::at(path).model()),
+        };
+        let each = paths.iter().map(|path| Ok(weights(path)?.into())).collect::<Result<Vec<Value>>>()?;
+        let weights = if let [one] = &each[..] { one.clone() } else { each.into() };
+        Ok(Models { ensemble, weights })
+    }
+
+    /// A run as a model of an ensemble.
+    pub fn member(run: &Path) -> Result<Member> {
+        Ok(Member { trained: Trained::load(&RunDir::open(run)?)?, weight: 1.0 })
+    }
+}
+
+/// The models' names, each once.
+pub fn name_of(members: &[Member]) -> String {
+    let mut names: Vec<&str> = members.iter().map(|member| member.trained.about.model.as_str()).collect();
+    names.dedup();
+    names.join(" + ")
+}
+
+fn is_file(path: &Path) -> bool {
+    path.extension().is_some_and(|extension| extension == "safetensors")
+}
+
+fn is_model(path: &Path) -> bool {
+    is_file(path) || path.join("run.toml").is_file()
+}

@@ -1,0 +1,284 @@
+//! One trained model, or several whose answers are combined.
+//!
+//! A recording is analysed by each model on its own, from sound to calibrated probabilities. Their weighted mean in the
+//! log-odds is the ensemble's, which can have a calibration of its own, as a mean of calibrated probabilities is too
+//! cautious. Activity is the weighted mean of the models' activities.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+use crate::core::error::{Error, Result};
+use crate::metrics::calibration::{self, Calibration, logit, sigmoid};
+use crate::metrics::scores::std_dev;
+use crate::metrics::thresholds::{self, Threshold};
+use crate::predict::options::Options;
+use crate::predict::recognition::{Instrument, Recognition};
+use crate::predict::timeline::resample;
+use crate::predict::trained::Trained;
+
+/// Trained models of the same classes.
+pub struct Ensemble {
+    /// In results, in the place of a model's name.
+    pub name: String,
+    /// At least one.
+    members: Vec<Member>,
+    /// Of several; from clips that none was trained on.
+    pub fitted: Option<Fitted>,
+}
+
+/// A model of an ensemble.
+pub struct Member {
+    pub trained: Trained,
+    /// Its share in the mean, above 0, relative to the others.
+    pub weight: f64,
+}
+
+/// What was fitted to an ensemble's probabilities, by class.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Fitted {
+    /// (K)
+    pub calibrations: Vec<Calibration>,
+    /// (K): tuned thresholds of calibrated probabilities.
+    pub thresholds: Vec<f64>,
+    /// (K, P): thresholds of calibrated probabilities for each of [`calibration::precisions`].
+    pub precision_thresholds: Vec<Vec<f64>>,
+}
+
+impl Fitted {
+    /// Fits the pairs of probability and label of each class.
+    pub fn of_classes(labelled: &[Vec<(f32, bool)>]) -> Fitted {
+        let calibrations = Calibration::of_classes(labelled);
+        let mut fitted = Fitted { calibrations, ..Fitted::default() };
+        for (class, calibration) in labelled.iter().zip(&fitted.calibrations) {
+            let calibrated = |(p, label): &(f32, bool)| (calibration.apply(f64::from(*p)), *label);
+            let pairs: Vec<(f64, bool)> = class.iter().map(calibrated).collect();
+            let tuned: Vec<(f32, bool)> = pairs.iter().map(|(p, label)| (*p as f32, *label)).collect();
+            let probabilities: Vec<f64> = pairs.iter().map(|(p, _)| *p).collect();
+            fitted.thresholds.push(thresholds::tune(&tuned));
+            fitted.precision_thresholds.push(calibration::precision_thresholds(&probabilities));
+        }
+        fitted
+    }
+
+    /// Whether there are values for so many classes, within their ranges.
+    pub(crate) fn is_valid(&self, classes: usize) -> bool {
+        let threshold = |t: &f64| (0.0..=1.0).contains(t);
+        let precisions = calibration::precisions().count();
+        self.calibrations.len() == classes
+            && self.calibrations.iter().all(Calibration::is_valid)
+            && self.thresholds.len() == classes
+            && self.thresholds.iter().all(threshold)
+            && self.precision_thresholds.len() == classes
+            && self.precision_thresholds.iter().all(|row| row.len() == precisions && row.iter().all(threshold))
+    }
+}
+
+impl From<Trained> for Ensemble {
+    fn from(trained: Trained) -> Ensemble {
+        let name = trained.about.model.clone();
+        Ensemble { name, members: vec![Member { trained, weight: 1.0 }], fitted: None }
+    }
+}
+
+impl Ensemble {
+    /// # Errors
+    /// `Usage` for models of different classes, for several of which one is single-label, and for none.
+    pub fn new(name: &str, members: Vec<Member>) -> Result<Ensemble> {
+        let Some(first) = members.first() else { return Err(Error::Usage("an ensemble needs a model".into())) };
+        let classes = &first.trained.about.classes;
+        if let Some(other) = members.iter().find(|member| member.trained.about.classes != *classes) {
+            let [one, other] = [&first.trained, &other.trained].map(|trained| &trained.about);
+            let (one, other, here, there) = (&one.model, &other.model, one.classes.len(), other.classes.len());
+            return Err(Error::Usage(format!(
+                "{one} and {other} know different instruments ({here} and {there}): answers of models of the same \
+                 instruments can be combined"
+            )));
+        }
+        if members.len() > 1 {
+            for Member { trained, .. } in &members {
+                if let Some(error) = trained.config.unsupported("threshold") {
+                    return Err(error);
+                }
+            }
+        }
+        Ok(Ensemble { name: name.into(), members, fitted: None })
+    }
+
+    pub fn members(&self) -> &[Member] {
+        &self.members
+    }
+
+    /// The first model, whose spectrogram is displayed.
+    pub fn leader(&self) -> &Trained {
+        &self.members[0].trained
+    }
+
+    /// In the order of the probabilities.
+    pub fn classes(&self) -> &[String] {
+        &self.leader().about.classes
+    }
+
+    /// Replaces the thresholds of all models.
+    ///
+    /// # Errors
+    /// `Usage` for a single-label model.
+    pub fn set_threshold(&mut self, level: Threshold) -> Result<()> {
+        self.members.iter_mut().try_for_each(|member| member.trained.set_threshold(level))
+    }
+
+    /// Sets whether probabilities are calibrated.
+    pub fn set_calibrated(&mut self, calibrated: bool) {
+        self.members.iter_mut().for_each(|member| member.trained.calibrated = calibrated);
+    }
+
+    /// (K): decision thresholds.
+    ///
+    /// # Errors
+    /// As [`Trained::thresholds`].
+    pub(crate) fn thresholds(&self) -> Result<Vec<f64>> {
+        let level = self.leader().config.threshold;
+        match (level, self.fitted()) {
+            (Threshold::Tuned, Some(fitted)) => Ok(fitted.thresholds.clone()),
+            (Threshold::Precision(wanted), Some(fitted)) => {
+                let index = calibration::precision_index(wanted);
+                Ok(fitted.precision_thresholds.iter().map(|of_class| of_class[index]).collect())
+            }
+            (_, _) => {
+                let of_each = self.members.iter().map(|member| member.trained.common_thresholds());
+                Ok(thresholds::common(&of_each.collect::<Result<Vec<_>>>()?))
+            }
+        }
+    }
+
+    fn fitted(&self) -> Option<&Fitted> {
+        self.fitted.as_ref().filter(|_| self.leader().calibrated)
+    }
+
+    /// All that determines the recognition of a recording, apart from the models' weights.
+    ///
+    /// # Errors
+    /// `Usage` for an unknown model.
+    pub fn settings(&self, options: &Options) -> Result<Map<String, Value>> {
+        let [Member { trained, .. }] = &self.members[..] else {
+            let each = self.members.iter().map(|member| {
+                let mut settings = options.settings(&member.trained)?;
+                settings.insert("weight".into(), member.weight.into());
+                Ok(Value::Object(settings))
+            });
+            let members = each.collect::<Result<Vec<_>>>()?;
+            let fitted = serde_json::to_value(&self.fitted).expect("numbers serialise");
+            return Ok(Map::from_iter([
+                ("model".into(), self.name.clone().into()),
+                ("members".into(), members.into()),
+                ("fitted".into(), fitted),
+            ]));
+        };
+        options.settings(trained)
+    }
+
+    /// Splits it into models of the same features, and how their answers are combined.
+    pub(super) fn split(self) -> Result<(Vec<Vec<Trained>>, Combination)> {
+        let thresholds = self.thresholds()?;
+        let calibrations = self.fitted().map(|fitted| fitted.calibrations.clone());
+        let mut groups: Vec<(String, Vec<Member>)> = vec![];
+        for member in self.members {
+            let key = member.trained.feature_config()?.key();
+            match groups.iter_mut().find(|(known, _)| *known == key) {
+                Some((_, group)) => group.push(member),
+                None => groups.push((key, vec![member])),
+            }
+        }
+        let groups: Vec<Vec<Member>> = groups.into_iter().map(|(_, group)| group).collect();
+        let weights = groups.iter().flatten().map(|member| member.weight).collect();
+        let models = groups.into_iter().map(|group| group.into_iter().map(|member| member.trained).collect()).collect();
+        Ok((models, Combination { name: self.name, weights, calibrations, thresholds }))
+    }
+}
+
+/// How the answers of models are combined.
+pub(super) struct Combination {
+    name: String,
+    /// By model.
+    weights: Vec<f64>,
+    /// (K)
+    calibrations: Option<Vec<Calibration>>,
+    /// (K) decision thresholds.
+    pub thresholds: Vec<f64>,
+}
+
+impl Combination {
+    /// The answer of all models to a recording, of those of `each`, in the order of the weights.
+    pub fn combine(&self, each: &[Recognition], options: &Options) -> Recognition {
+        let [first, _, ..] = each else { return each[0].clone() };
+        let (cell, duration) = (first.cell, first.duration);
+        let cells = ((duration / cell).ceil() as usize).max(1);
+        let total: f64 = self.weights.iter().sum();
+        let share = |m: usize| self.weights[m] / total;
+        // What one model cannot judge, the others were not made for either.
+        let distance = each.iter().filter_map(|r| r.distance).max_by(f64::total_cmp);
+        let reliable = distance.is_none_or(|distance| distance <= 1.0);
+        // The weighted mean of curves, on the cells of the first.
+        let mean = |curve: &dyn Fn(&Instrument) -> Option<Vec<f32>>, class: usize| -> Option<Vec<f32>> {
+            let mut sums = vec![0.0; cells];
+            for (m, r) in each.iter().enumerate() {
+                let curve = resample(&curve(&r.instruments[class])?, r.cell, 0.0..cells as f64 * cell, cells);
+                sums.iter_mut().zip(curve).for_each(|(sum, v)| *sum += share(m) as f32 * v);
+            }
+            Some(sums)
+        };
+        let instrument = |class: usize| {
+            let probabilities: Vec<f64> = each.iter().map(|r| r.instruments[class].probability).collect();
+            let log_odds: f64 = probabilities.iter().enumerate().map(|(m, p)| share(m) * logit(*p)).sum();
+            let mut probability = sigmoid(log_odds);
+            if let Some(calibrations) = &self.calibrations {
+                probability = calibrations[class].apply(probability);
+            }
+            if probabilities.iter().all(|p| *p == 0.0) {
+                // Silence.
+                probability = 0.0;
+            }
+            let activity = mean(&|i| Some(i.activity.clone()), class).expect("every model has activities");
+            let attention = mean(&|i| i.attention.clone(), class);
+            let threshold = self.thresholds[class];
+            let heard = activity.iter().any(|a| *a > 0.0);
+            let present = (reliable || options.keep_unreliable) && probability >= threshold && heard;
+            let segments = if present { options.segmentation.of_present(&activity, cell, duration) } else { vec![] };
+            Instrument {
+                name: first.instruments[class].name.clone(),
+                probability,
+                spread: std_dev(probabilities.into_iter().map(Some)),
+                threshold: Some(threshold),
+                present,
+                activity,
+                attention,
+                attention_map: None,
+                segments,
+            }
+        };
+        let instruments = (0..first.instruments.len()).map(instrument).collect();
+        let mut condition = first.condition.clone();
+        for warning in each.iter().skip(1).flat_map(|r| &r.condition.warnings) {
+            if !condition.warnings.contains(warning) {
+                condition.warnings.push(warning.clone());
+            }
+        }
+        // Of all models, each seed once.
+        let seeds: BTreeMap<u64, ()> = each.iter().flat_map(|r| &r.seeds).map(|seed| (*seed, ())).collect();
+        Recognition {
+            file: first.file.clone(),
+            duration,
+            condition,
+            distance,
+            model: self.name.clone(),
+            seeds: seeds.into_keys().collect(),
+            cell,
+            instruments,
+            paths: vec![],
+            bands: vec![],
+            patches: vec![],
+            tags: vec![],
+        }
+    }
+}

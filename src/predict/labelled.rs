@@ -1,0 +1,107 @@
+//! Answers to labelled recordings, to calibrate and to judge an ensemble.
+
+use std::path::PathBuf;
+
+use crate::core::array::Array;
+use crate::core::error::{Error, Result};
+use crate::data::AudioSet;
+use crate::gpu::Gpu;
+use crate::metrics::evaluation::{Evaluation, SeedPredictions, Subject, evaluate};
+use crate::metrics::thresholds::Threshold;
+use crate::predict::ensemble::{Ensemble, Fitted};
+use crate::predict::recogniser::{Options, Recogniser};
+
+/// Probabilities of recordings, with their labels.
+pub struct Answered {
+    pub classes: Vec<String>,
+    /// (N, K) of each model, in the ensemble's order, and last of the ensemble.
+    pub probabilities: Vec<Array<f32>>,
+    /// (N, K)
+    pub targets: Array<f32>,
+    pub observed: Array<bool>,
+}
+
+/// Recognises the recordings `rows` of `set`, and calls `progress` with the number of those done and the error of the
+/// last, which is then left out; `None` as soon as it returns false.
+///
+/// # Errors
+/// `Usage` if the dataset has other classes; errors of [`Recogniser::new`]; `Gpu` for a lost device.
+pub fn answer(
+    gpu: &Gpu,
+    ensemble: Ensemble,
+    set: &AudioSet,
+    rows: &[u32],
+    progress: &mut dyn FnMut(usize, Option<&Error>) -> bool,
+) -> Result<Option<Answered>> {
+    if ensemble.classes() != set.classes {
+        let path = set.path.display();
+        return Err(Error::Usage(format!("{path} has labels of other instruments than the models know")));
+    }
+    let classes = set.classes.clone();
+    let files: Vec<PathBuf> = rows.iter().map(|&row| set.files[row as usize].clone()).collect();
+    let models = ensemble.members().len();
+    let mut recogniser = Recogniser::new(gpu, ensemble, Options::default())?;
+    let (mut probabilities, mut known) = (vec![vec![]; models + 1], vec![]);
+    let (mut done, mut stopped) = (0, false);
+    let ended = recogniser.recognise_files(&files, &mut |n, recognised| {
+        done += 1;
+        let failed = match recognised {
+            Ok(recognised) => {
+                known.push(rows[n] as usize);
+                for (of, answer) in
+                    probabilities.iter_mut().zip(recognised.models.iter().chain([&recognised.recognition]))
+                {
+                    of.extend(answer.instruments.iter().map(|instrument| instrument.probability as f32));
+                }
+                None
+            }
+            Err(error @ (Error::Data { .. } | Error::Io { .. })) => Some(error),
+            Err(error) => return Err(error),
+        };
+        stopped = !progress(done, failed.as_ref());
+        if stopped { Err(Error::Usage("interrupted".into())) } else { Ok(()) }
+    });
+    if stopped {
+        return Ok(None);
+    }
+    ended?;
+    let (n, k) = (known.len(), classes.len());
+    let of = |i: usize| known[i / k] * k + i % k;
+    Ok(Some(Answered {
+        probabilities: probabilities.into_iter().map(|values| Array::new([n, k], values)).collect(),
+        targets: Array::from_fn([n, k], |i| set.targets[of(i)]),
+        observed: Array::from_fn([n, k], |i| set.observed[of(i)]),
+        classes,
+    }))
+}
+
+impl Answered {
+    /// Calibrations and thresholds for the ensemble, from its probabilities before these.
+    pub fn fit(&self) -> Fitted {
+        let all = &self.probabilities[self.probabilities.len() - 1];
+        let k = self.classes.len();
+        let of_class = |class: usize| {
+            let clips = (0..all.dims()[0]).map(|n| n * k + class).filter(|&i| self.observed.data()[i]);
+            clips.map(|i| (all.data()[i], self.targets.data()[i] > 0.5)).collect()
+        };
+        Fitted::of_classes(&(0..k).map(of_class).collect::<Vec<_>>())
+    }
+
+    /// The scores of a model, or of the ensemble, at the threshold 0.5.
+    pub fn evaluation(&self, model: usize, name: &str, dataset: &str, device: &str) -> Evaluation {
+        let subject = Subject {
+            model: name.into(),
+            parameters: 0,
+            dataset: dataset.into(),
+            split: "test".into(),
+            device: device.into(),
+            threshold: Threshold::default(),
+            single_label: false,
+        };
+        let thresholds = vec![0.5; self.classes.len()];
+        let probabilities = &self.probabilities[model];
+        let observed = &self.observed;
+        let seed = SeedPredictions { seed: 0, best_epoch: 0, probabilities, observed, thresholds: &thresholds };
+        evaluate(subject, &self.classes, &self.targets, &[seed])
+    }
+}
