@@ -462,10 +462,7 @@ fn features_that_the_run_cannot_take_are_rejected() {
             altered("kind.npz", &note.replace("\"maps\"", "\"logmel\"")),
             "has \"logmel\" features, but att-tf takes \"maps\"",
         ),
-        (
-            altered("other.npz", &note.replace(&fingerprint, "0123456789abcdef")),
-            "was extracted with VGGish weights other",
-        ),
+        (altered("other.npz", &note.replace(&fingerprint, "0123456789abcdef")), "was extracted with weights other"),
         (altered("relu.npz", &note.replace("\"last_relu\":true", "\"last_relu\":false")), "without VGGish's last ReLU"),
         (altered("json.npz", &note[..20]), "has an unreadable frontend.json"),
         (shared().at("data/class-map.json"), "is not a valid npz archive"),

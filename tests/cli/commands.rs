@@ -189,7 +189,7 @@ fn bench_writes_a_file_that_compares_with_itself() {
     let report: Value = serde_json::from_str(&std::fs::read_to_string(&json).unwrap()).unwrap();
     let kernels = report["kernels"].as_array().unwrap();
     let forward = |k: &&Value| k["kernel"].as_str().unwrap().starts_with("linear_forward");
-    assert_eq!(kernels.iter().filter(forward).count(), 4, "one for each bench case");
+    assert_eq!(kernels.iter().filter(forward).count(), 6, "one for each bench case");
     assert!(kernels.iter().filter(forward).all(|k| k["gflops"].as_f64().unwrap() > 0.0));
     assert!(report["peak"]["f32_gflops"].as_f64().unwrap() > 0.0);
     let date = report["date"].as_str().unwrap();

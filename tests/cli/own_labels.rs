@@ -98,7 +98,7 @@ fn own_labels_are_trained_on_and_a_run_keeps_its_splits_and_gives_its_weights() 
     let train = ["train", &at(""), "--features", &at("features.npz"), "--out", &at("x")];
     rejected(
         &[&train[..], &["--model", "att", "--init", &at("run")]].concat(),
-        "is a run of bilstm-att; att cannot start",
+        "is of bilstm-att on vggish; att on vggish cannot start",
     );
     rejected(
         &[&train[..], &["--model", "fc-t", "--strong-weight", "0.5"]].concat(),

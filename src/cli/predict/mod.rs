@@ -42,7 +42,7 @@ pub struct Args {
     /// Run directory of `wmic train`, or several, whose answers are combined, or a file of `wmic bundle`; then audio
     /// files, folders or patterns, or features: a dataset with features, or an .npz with X (N, T, 128). With --tags
     /// recordings alone will do
-    #[arg(value_name = "RUN|AUDIO|FEATURES", required_unless_present = "files_from")]
+    #[arg(value_name = "RUN|AUDIO|FEATURES")]
     inputs: Vec<PathBuf>,
     /// Tag recordings with musicnn, whose weights wmic contains: 50 tags of genres, moods, voices and instruments, from
     /// 3 s of sound at a time, averaged over the recording; beside the answers of a run if one is given
@@ -169,6 +169,10 @@ impl Args {
         if self.tags && runs.is_empty() {
             check_options(LIMITED, &self, &Input::Tags)?;
             return tags::tag(&self.device.open()?, &self.results, &self.archive, inputs);
+        }
+        if let ([], [first, ..]) = (runs, inputs) {
+            // The line that tells what is missing.
+            RunDir::open(first)?;
         }
         self.predict(&self.device.open()?, runs, inputs)
     }
