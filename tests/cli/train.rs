@@ -307,7 +307,7 @@ fn invalid_settings_are_rejected_before_anything_is_written() {
         (&["--model", "fc", "--frontend", "musicnn"], "fc has no choice of front ends: remove --frontend"),
         (
             &["--frontend", "musicnn", "--frontend-weights", "random"],
-            "musicnn features need no VGGish: remove --frontend-weights",
+            "musicnn features need no weights: remove --frontend-weights",
         ),
         (&["--init", "no-such.safetensors"], "no-such.safetensors: "),
         (&["--model", "aacnn"], "is a dataset of longer clips, but aacnn takes single notes"),
