@@ -7,7 +7,7 @@ use serde_json::json;
 use wmic::core::files::writable;
 use wmic::data::AudioSet;
 use wmic::metrics::thresholds::Threshold;
-use wmic::predict::bundle::{load_ensemble, save_ensemble};
+use wmic::predict::bundle::{as_saved, save_ensemble};
 use wmic::predict::ensemble::Ensemble;
 use wmic::predict::labelled::answer;
 use wmic::report::tables::evaluation::summary;
@@ -68,12 +68,7 @@ impl Args {
         let gpu = self.device.open()?;
         let mut ensemble = Ensemble::new(&name, members)?;
         ensemble.set_threshold(self.threshold)?;
-        // What is calibrated has the rounded weights of the file.
-        let partial = self.out.with_extension("partial");
-        let rounded = save_ensemble(&partial, &ensemble).and_then(|()| load_ensemble(&partial));
-        let removed = std::fs::remove_file(&partial);
-        let rounded = rounded?;
-        removed.map_err(Error::io(&partial))?;
+        let rounded = as_saved(&self.out, &ensemble)?;
         let names: Vec<String> =
             ensemble.members().iter().map(|member| member.trained.about.model.clone()).chain([name]).collect();
         let stop = stop_on_interrupt();

@@ -7,7 +7,7 @@ use safetensors::tensor::{Dtype, SafeTensors};
 use serde::{Deserialize, Serialize};
 
 use crate::core::error::{Error, Result};
-use crate::core::tensors::{File, reject_extra, save};
+use crate::core::tensors::{File, Tensor, reject_extra, save, to_bytes};
 use crate::metrics::thresholds::Threshold;
 use crate::predict::ensemble::{Ensemble, Fitted, Member};
 use crate::predict::predictor::layout;
@@ -45,6 +45,21 @@ struct MemberRecord {
 /// # Errors
 /// `Usage` for a forest.
 pub fn save_ensemble(path: &Path, ensemble: &Ensemble) -> Result<()> {
+    let (tensors, record) = content(ensemble)?;
+    save(path, &tensors, &record)
+}
+
+/// The ensemble that [`load_ensemble`] would read after [`save_ensemble`], with rounded weights: what is to be
+/// calibrated. Nothing is written; `path` for messages.
+///
+/// # Errors
+/// As [`save_ensemble`].
+pub fn as_saved(path: &Path, ensemble: &Ensemble) -> Result<Ensemble> {
+    let (tensors, record) = content(ensemble)?;
+    parsed(path, File::parse(path, to_bytes(path, &tensors, Some(&record))?)?)
+}
+
+fn content(ensemble: &Ensemble) -> Result<(Vec<Tensor>, Record)> {
     let (mut members, mut tensors) = (vec![], vec![]);
     for (m, Member { trained, weight }) in ensemble.members().iter().enumerate() {
         let TrainedModel::Network(network) = &trained.model else {
@@ -62,7 +77,7 @@ pub fn save_ensemble(path: &Path, ensemble: &Ensemble) -> Result<()> {
         fitted: ensemble.fitted.clone(),
         members,
     };
-    save(path, &tensors, &record)
+    Ok((tensors, record))
 }
 
 /// Reads an ensemble as [`save_ensemble`] wrote it.

@@ -4,7 +4,7 @@
 //! log-odds is the ensemble's, which can have a calibration of its own, as a mean of calibrated probabilities is too
 //! cautious. Activity is the weighted mean of the models' activities.
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -265,14 +265,14 @@ impl Combination {
             }
         }
         // Of all models, each seed once.
-        let seeds: BTreeMap<u64, ()> = each.iter().flat_map(|r| &r.seeds).map(|seed| (*seed, ())).collect();
+        let seeds: BTreeSet<u64> = each.iter().flat_map(|r| r.seeds.iter().copied()).collect();
         Recognition {
             file: first.file.clone(),
             duration,
             condition,
             distance,
             model: self.name.clone(),
-            seeds: seeds.into_keys().collect(),
+            seeds: seeds.into_iter().collect(),
             cell,
             instruments,
             paths: vec![],
