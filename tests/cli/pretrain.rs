@@ -227,7 +227,7 @@ fn faulty_labels_and_words_are_errors() {
     wmic(&[&of[..], &SMALL, &["--labels", &file("equal.csv", &tagged)]].concat()).assert().success();
     for (text, why) in [
         ("bright 1 0\ndark 0 1\n", "has no vector for decay"),
-        ("bright 1 0\ndark 0 1 1\ndecay 1 1\n", "line 2: dark has 3 values, the lines before 2"),
+        ("bright 1 0\ndark 0 1 1\ndecay 1 1\n", "line 2: dark has 3 values, the words before 2"),
         ("bright 1 nan\ndark 0 1\ndecay 1 1\n", "line 1: the vector of bright is not of finite numbers"),
         ("bright 0 0\ndark 0 1\ndecay 1 1\n", "line 1: the vector of bright has no direction"),
     ] {
