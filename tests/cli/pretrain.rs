@@ -160,6 +160,9 @@ fn a_killed_run_resumes_bit_identically() {
     // Killed before the report was written.
     fs::remove_file(at("pieces/report.html")).unwrap();
     resumes();
+    for option in [["--lr", "1"], ["--labels", &labels], ["--seeds", "2"]] {
+        rejected(&[&["pretrain", "--resume", &pieces][..], &option].concat(), "cannot be used with");
+    }
 }
 
 #[test]
