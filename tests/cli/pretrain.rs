@@ -252,6 +252,7 @@ fn a_comparison_pretrains_its_front_ends_once() {
     let (experiment, out, cache, data) = (at("x.toml"), at("out"), at("cache"), shared().data());
     let entries = "title = 'x'\n\
         [[entry]]\nlabel = 'random'\nmodel = 'att-gn'\nfront_end = { weights = 'random' }\n\
+        [[entry]]\nlabel = 'added'\nmodel = 'att-gn'\nfront_end = { weights = 'vggish' }\n\
         [[entry]]\nlabel = 'tags'\nmodel = 'att-gn'\npretrain = { objective = 'tags', epochs = 1, batch = 8 }\n";
     fs::write(&experiment, entries).unwrap();
     let of = ["--width", "1/8", "--epochs", "1", "--cache", &cache, "--out", &out];
@@ -259,14 +260,25 @@ fn a_comparison_pretrains_its_front_ends_once() {
     rejected(&compare, "entry tags: pre-trains its front end: give --pretrain-sounds");
     let compare = [&compare[..], &["--pretrain-sounds", &sounds, "--pretrain-labels", &labels]].concat();
     rejected(&[&compare[..], &["--frontend-weights", "random"]].concat(), "remove --frontend-weights");
-    wmic(&compare).assert().success().stderr(contains("patches to train on").count(1));
+    let at_home = |args: &[&str]| {
+        let mut command = wmic(args);
+        command.env("XDG_DATA_HOME", at("home")).env("HOME", at("home"));
+        command.assert()
+    };
+    let skipped =
+        contains("skipped: added: VGGish's weights are not there: download them with wmic weights get vggish");
+    at_home(&compare).code(1).stderr(contains("patches to train on").count(1).and(skipped));
     let [pretrained] = &names(&folder.path().join("out/pretrained"))[..] else { panic!("one front end") };
     let run = fs::read_to_string(at("out/tags/run.toml")).unwrap();
     assert!(run.contains(&format!("pretrained/{pretrained}/vggish.safetensors")), "{run}");
-    wmic(&compare).assert().success().stderr(contains("patches to train on").count(0));
+    // Weights that the user has added have a width of their own.
+    let front_end = folder.path().join("out/pretrained").join(pretrained);
+    at_home(&["weights", "add", text(&front_end.join("vggish.safetensors"))]).success();
+    at_home(&compare).success().stderr(contains("patches to train on").count(0));
+    assert!(fs::read_to_string(at("out/added/run.toml")).unwrap().contains("weights = \"vggish\""));
     // Killed before its report was written.
-    let report = folder.path().join("out/pretrained").join(pretrained).join("report.html");
+    let report = front_end.join("report.html");
     fs::remove_file(&report).unwrap();
-    wmic(&compare).assert().success();
+    at_home(&compare).success();
     assert!(report.is_file());
 }
