@@ -24,7 +24,7 @@ pub struct Ensemble {
     pub name: String,
     /// At least one.
     members: Vec<Member>,
-    /// Of several; from clips that none was trained on.
+    /// From clips that none was trained on.
     pub fitted: Option<Fitted>,
 }
 
@@ -211,15 +211,38 @@ pub(super) struct Combination {
 impl Combination {
     /// The answer of all models to a recording, of those of `each`, in the order of the weights.
     pub fn combine(&self, each: &[Recognition], options: &Options) -> Recognition {
-        let [first, _, ..] = each else { return each[0].clone() };
-        let (cell, duration) = (first.cell, first.duration);
-        let cells = ((duration / cell).ceil() as usize).max(1);
-        let total: f64 = self.weights.iter().sum();
-        let share = |m: usize| self.weights[m] / total;
-        // What one model cannot judge, the others were not made for either.
-        let distance = each.iter().filter_map(|r| r.distance).max_by(f64::total_cmp);
-        let reliable = distance.is_none_or(|distance| distance <= 1.0);
-        // The weighted mean of curves, on the cells of the first.
+        let mut answer = match each {
+            [only] => Recognition { model: self.name.clone(), ..only.clone() },
+            _ => self.mean(each),
+        };
+        if each.len() == 1 && self.calibrations.is_none() {
+            // It has decided for itself.
+            return answer;
+        }
+        let (cell, duration, reliable) = (answer.cell, answer.duration, !answer.is_unreliable());
+        for (class, instrument) in answer.instruments.iter_mut().enumerate() {
+            // Silence has no calibrated probability.
+            if let Some(calibrations) = self.calibrations.as_ref().filter(|_| instrument.probability > 0.0) {
+                instrument.probability = calibrations[class].apply(instrument.probability);
+            }
+            let (threshold, heard) = (self.thresholds[class], instrument.activity.iter().any(|a| *a > 0.0));
+            let present = (reliable || options.keep_unreliable) && instrument.probability >= threshold && heard;
+            (instrument.threshold, instrument.present) = (Some(threshold), present);
+            let segments = || options.segmentation.of_present(&instrument.activity, cell, duration);
+            instrument.segments = if present { segments() } else { vec![] };
+        }
+        answer
+    }
+
+    /// The mean of several answers, without decisions.
+    fn mean(&self, each: &[Recognition]) -> Recognition {
+        let (first, cell) = (&each[0], each[0].cell);
+        let cells = ((first.duration / cell).ceil() as usize).max(1);
+        // Relative to the largest, whose sum is finite.
+        let most = self.weights.iter().copied().fold(0.0, f64::max);
+        let total: f64 = self.weights.iter().map(|weight| weight / most).sum();
+        let share = |m: usize| self.weights[m] / most / total;
+        // Of curves, on the cells of the first.
         let mean = |curve: &dyn Fn(&Instrument) -> Option<Vec<f32>>, class: usize| -> Option<Vec<f32>> {
             let mut sums = vec![0.0; cells];
             for (m, r) in each.iter().enumerate() {
@@ -231,30 +254,17 @@ impl Combination {
         let instrument = |class: usize| {
             let probabilities: Vec<f64> = each.iter().map(|r| r.instruments[class].probability).collect();
             let log_odds: f64 = probabilities.iter().enumerate().map(|(m, p)| share(m) * logit(*p)).sum();
-            let mut probability = sigmoid(log_odds);
-            if let Some(calibrations) = &self.calibrations {
-                probability = calibrations[class].apply(probability);
-            }
-            if probabilities.iter().all(|p| *p == 0.0) {
-                // Silence.
-                probability = 0.0;
-            }
-            let activity = mean(&|i| Some(i.activity.clone()), class).expect("every model has activities");
-            let attention = mean(&|i| i.attention.clone(), class);
-            let threshold = self.thresholds[class];
-            let heard = activity.iter().any(|a| *a > 0.0);
-            let present = (reliable || options.keep_unreliable) && probability >= threshold && heard;
-            let segments = if present { options.segmentation.of_present(&activity, cell, duration) } else { vec![] };
+            let is_silent = probabilities.iter().all(|p| *p == 0.0);
             Instrument {
                 name: first.instruments[class].name.clone(),
-                probability,
+                probability: if is_silent { 0.0 } else { sigmoid(log_odds) },
                 spread: std_dev(probabilities.into_iter().map(Some)),
-                threshold: Some(threshold),
-                present,
-                activity,
-                attention,
+                threshold: None,
+                present: false,
+                activity: mean(&|i| Some(i.activity.clone()), class).expect("every model has activities"),
+                attention: mean(&|i| i.attention.clone(), class),
                 attention_map: None,
-                segments,
+                segments: vec![],
             }
         };
         let instruments = (0..first.instruments.len()).map(instrument).collect();
@@ -268,9 +278,10 @@ impl Combination {
         let seeds: BTreeSet<u64> = each.iter().flat_map(|r| r.seeds.iter().copied()).collect();
         Recognition {
             file: first.file.clone(),
-            duration,
+            duration: first.duration,
             condition,
-            distance,
+            // What one model cannot judge, the others were not made for either.
+            distance: each.iter().filter_map(|r| r.distance).max_by(f64::total_cmp),
             model: self.name.clone(),
             seeds: seeds.into_iter().collect(),
             cell,
