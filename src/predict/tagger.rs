@@ -34,10 +34,9 @@ struct Open {
     /// Of each tag, over the windows that are not silent.
     sums: Vec<f64>,
     windows: usize,
-    /// Sound that is too short for a window.
+    /// What follows its latest window, too short for another.
     rest: Vec<f32>,
     scale: f32,
-    is_silent: bool,
 }
 
 impl Tagger {
@@ -47,8 +46,8 @@ impl Tagger {
 
     /// Tags `files`, decoded on all cores, and calls `each` in order with the index and the result, which has no
     /// instruments, or the error. A recording is analysed in windows of 3 s, of which the last is left out if it is not
-    /// complete, unless it is the only one: then zeros follow it. Silent windows do not count; a recording of nothing
-    /// else has no tags. The level is that of musicnn's features, over 30 s at a time.
+    /// complete, unless those before are silent: then zeros follow it. Silent windows do not count; a recording of
+    /// nothing else has no tags. The level is that of musicnn's features, over 30 s at a time.
     ///
     /// # Errors
     /// `Gpu` for a lost device, and errors of `each`.
@@ -69,7 +68,7 @@ impl Tagger {
                 }
                 Item::End { duration, mut condition } => {
                     let mut done = std::mem::take(&mut open);
-                    if done.windows == 0 && !done.is_silent {
+                    if done.windows == 0 && !done.rest.is_empty() {
                         let mut samples = std::mem::take(&mut done.rest);
                         samples.resize(samples.len().max(HOP), 0.0);
                         let scale = done.scale;
@@ -91,17 +90,15 @@ impl Tagger {
     /// Adds the windows of an excerpt.
     fn take(&mut self, open: &mut Open, samples: &[f32], scale: f32) -> Result<()> {
         let count = (samples.len() / HOP).min(WINDOWS);
+        (open.rest, open.scale) = (samples[count * HOP..].to_vec(), scale);
         if count == 0 {
-            (open.rest, open.scale) = (samples.to_vec(), scale);
             return Ok(());
         }
         let tags = self.tags(samples, count)?;
         open.sums.resize(TAGS.len(), 0.0);
         for window in 0..count {
             let samples = &samples[window * HOP..(window + 1) * HOP];
-            let power = samples.iter().map(|v| f64::from(*v).powi(2)).sum::<f64>() / samples.len() as f64;
-            if 10.0 * power.log10() + 20.0 * f64::from(scale).log10() < f64::from(ABSOLUTE) {
-                open.is_silent = true;
+            if silence::level(samples, scale) < ABSOLUTE {
                 continue;
             }
             open.windows += 1;

@@ -93,7 +93,7 @@ fn features_and_tags_are_musicnns() {
     assert_eq!(probabilities.len(), CLIPS * TAGS.len());
 }
 
-/// The clips as files; then a second of the first, whose only window is not full, and silence.
+/// The clips as files; then a second of the first, whose only window is not full, silence, and that second after it.
 #[test]
 fn recordings_are_tagged_as_by_musicnn() {
     let golden = Golden::open("musicnn.safetensors").tensor("tags");
@@ -104,7 +104,9 @@ fn recordings_are_tagged_as_by_musicnn() {
         path
     };
     let mut files: Vec<_> = (0..CLIPS).map(|clip| write(clip, &sound(clip))).collect();
-    files.extend([write(CLIPS, &sound(0)[..SR as usize]), write(CLIPS + 1, &vec![0.0; SAMPLES])]);
+    let (second, silence) = (&sound(0)[..SR as usize], vec![0.0; SAMPLES]);
+    files.extend([write(CLIPS, second), write(CLIPS + 1, &silence)]);
+    files.push(write(CLIPS + 2, &[&silence[..3 * SR as usize], second].concat()));
     let mut tagged = vec![];
     let gpu = Gpu::open(None).expect("an adapter (software Vulkan will do)");
     let mut take = |_, recognition: wmic::Result<wmic::predict::recognition::Recognition>| {
@@ -119,6 +121,7 @@ fn recordings_are_tagged_as_by_musicnn() {
         assert_close(&format!("tags of {clip}"), &probabilities, &want, TOLERANCE);
     }
     assert_eq!((tagged[CLIPS].tags.len(), tagged[CLIPS].duration), (TAGS.len(), 1.0));
+    assert_eq!((tagged[CLIPS + 2].tags.len(), &tagged[CLIPS + 2].condition.warnings[..]), (TAGS.len(), &[][..]));
     let silence = &tagged[CLIPS + 1];
     assert!(silence.tags.is_empty() && silence.condition.warnings[0].contains("is silent"), "{silence:?}");
 }
