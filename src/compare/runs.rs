@@ -88,7 +88,7 @@ impl Runs {
     /// `configs`: of its entries and of their pre-training, see [`Experiment::configs`] and
     /// [`Experiment::pretrainings`]. Runs are in folders of `out`; those of an earlier call with the same settings are
     /// continued, or with `force` replaced; pre-trained front ends are reused. An entry that names weights which the
-    /// user has not added is skipped. `None` if `pretrain` or `load` stopped.
+    /// user has not added is skipped, and one whose front end cannot be trained. `None` if `pretrain` or `load` stopped.
     ///
     /// # Errors
     /// `Usage` if `out` has anything but this comparison, or runs of other settings; `Data`, naming the entry, if its
@@ -115,12 +115,20 @@ impl Runs {
                     left_out.push(format!("{}: {reason}", entry.label));
                     continue;
                 }
+                let wrong = |e: Error| experiment.error(entry, &e);
                 if let Some(pretraining) = pretraining {
-                    let Some(files) = pretrain(gpu, &pretraining, &out.join(PRETRAINED))? else { return Ok(None) };
+                    let files = match pretrain(gpu, &pretraining, &out.join(PRETRAINED)) {
+                        // As an entry that cannot be trained, see `entries::each`.
+                        Err(error @ (Error::Diverged { .. } | Error::Limit { .. })) => {
+                            left_out.push(format!("{}: {error}", entry.label));
+                            continue;
+                        }
+                        files => files.map_err(wrong)?,
+                    };
+                    let Some(files) = files else { return Ok(None) };
                     let front_end = config.front_end.as_mut().expect("an entry that pre-trains has a front end");
                     front_end.weights = Source::File(files[entry.front_end].clone());
                 }
-                let wrong = |e: Error| experiment.error(entry, &e);
                 let Some(data) = datasets.load(gpu, &mut config, load).map_err(wrong)? else { return Ok(None) };
                 let clips = datasets.of(data);
                 config.accepts(clips.features.width).map_err(wrong)?;
