@@ -258,7 +258,10 @@ fn a_comparison_pretrains_its_front_ends_once() {
     let of = ["--width", "1/8", "--epochs", "1", "--cache", &cache, "--out", &out];
     let compare = [&["compare", &data, "--experiment", &experiment][..], &of].concat();
     rejected(&compare, "entry tags: pre-trains its front end: give --pretrain-sounds");
-    let compare = [&compare[..], &["--pretrain-sounds", &sounds, "--pretrain-labels", &labels]].concat();
+    let without = [&compare[..], &["--pretrain-sounds", &sounds]].concat();
+    rejected(&without, "entry tags: tags needs a table of the sounds' words and tags: give --pretrain-labels");
+    rejected(&[&without[..], &["--pretrain-labels", &at("none.csv")]].concat(), "none.csv: does not exist");
+    let compare = [&without[..], &["--pretrain-labels", &labels]].concat();
     rejected(&[&compare[..], &["--frontend-weights", "random"]].concat(), "remove --frontend-weights");
     let at_home = |args: &[&str]| {
         let mut command = wmic(args);
