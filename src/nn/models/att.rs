@@ -4,9 +4,9 @@
 //! An embedding of three linear layers with batch norm, ReLU and dropout, and a skip connection from the input; then
 //! for each class an attention weight and a score per instance, pooled to one probability per clip.
 //!
-//! On musicnn's features, which are wider than the embedding and of many scales, inputs are standardised by default,
-//! with noise and dropout; then the layers have biases, and there is neither batch norm nor a skip connection before
-//! and around them.
+//! On musicnn's and YAMNet's features, which are wider than the embedding and of many scales, inputs are standardised
+//! by default, with noise and dropout; then the layers have biases, and there is neither batch norm nor a skip
+//! connection before and around them.
 
 use crate::core::error::Result;
 use crate::graph::{Graph, Mode, Tensor};
@@ -22,7 +22,12 @@ use crate::ops::standardise_columns::Preparation;
 pub const MODEL: Model = Model {
     name: "att",
     about: "attention over the 10 instances of a clip (ISMIR 2019)",
-    protocol: Protocol { epochs: 250, dropout: 0.6, on: &[(FeatureKind::Musicnn, ON_MUSICNN)], ..Protocol::EMBEDDINGS },
+    protocol: Protocol {
+        epochs: 250,
+        dropout: 0.6,
+        on: &[(FeatureKind::Musicnn, WIDE), (FeatureKind::Yamnet, WIDE)],
+        ..Protocol::EMBEDDINGS
+    },
     fixed_instances: false,
     positions: [1, 1],
     has_attention: true,
@@ -40,7 +45,7 @@ pub const MODEL: Model = Model {
 };
 
 /// wmic's own: for 0.5 s of sound an input has ten times as many values as for VGGish's embedding.
-const ON_MUSICNN: Protocol = Protocol {
+const WIDE: Protocol = Protocol {
     optimiser: Optimiser::Adamw,
     lr: 2e-3,
     schedule: Schedule::OneCycle,
