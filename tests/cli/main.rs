@@ -4,6 +4,7 @@ mod archive;
 mod audio;
 mod commands;
 mod compare;
+mod demo;
 mod docs;
 mod forest;
 mod notes;
