@@ -5,13 +5,14 @@ use std::sync::atomic::Ordering;
 
 use serde_json::json;
 use wmic::core::files::writable;
-use wmic::data::AudioSet;
+use wmic::data::{AudioSet, has_features};
+use wmic::gpu::Gpu;
 use wmic::metrics::thresholds::Threshold;
 use wmic::predict::bundle::{as_saved, save_ensemble};
-use wmic::predict::ensemble::Ensemble;
-use wmic::predict::labelled::answer;
+use wmic::predict::ensemble::{Ensemble, Member};
+use wmic::predict::labelled::{Answered, answer, answer_clips};
 use wmic::report::tables::evaluation::summary;
-use wmic::{Error, Result};
+use wmic::{Dataset, Error, Result};
 
 use super::clips::{Bar, stop_on_interrupt};
 use super::common::{Device, Status};
@@ -20,8 +21,9 @@ use super::output::{note, print, print_json};
 
 /// Put trained runs into one file, whose answer is their mean
 ///
-/// `wmic predict FILE song.mp3` uses it. The file needs nothing else but weights of VGGish that a run names. Its
-/// probabilities are calibrated on recordings that no run was trained on, in the test split of a dataset.
+/// `wmic predict FILE song.mp3` uses it. The file needs nothing else but weights of VGGish or YAMNet that a run names.
+/// Its probabilities are calibrated on recordings that no run was trained on, in the test split of a dataset. What the
+/// runs' training clips are like is not in it: it judges every recording, as it is calibrated to.
 #[derive(clap::Args)]
 pub struct Args {
     /// Run directories of `wmic train`, of the same instruments
@@ -30,7 +32,8 @@ pub struct Args {
     /// File to write; an existing one is replaced
     #[arg(long, value_name = "FILE.safetensors")]
     out: PathBuf,
-    /// Dataset of audio files; its test split calibrates the mean
+    /// Dataset whose test split calibrates the mean: of audio files; or in OpenMIC-2018's layout with VGGish's
+    /// embeddings, if all runs are on those
     #[arg(long, value_name = "DATASET")]
     calibrate: PathBuf,
     /// Share of each run in the mean of the log-odds [default: the same for all]
@@ -64,22 +67,23 @@ impl Args {
         }
         members.iter_mut().zip(&self.weights).for_each(|(member, weight)| member.weight = *weight);
         let name = self.name.clone().unwrap_or_else(|| name_of(&members));
-        let set = AudioSet::load(&self.calibrate)?;
+        let is_published = |member: &Member| Ok(member.trained.config.kind()?.row().published);
+        let are_published = members.iter().map(is_published).collect::<Result<Vec<_>>>()?;
+        let has_features = has_features(&self.calibrate) && !are_published.contains(&false);
         let gpu = self.device.open()?;
         let mut ensemble = Ensemble::new(&name, members)?;
         ensemble.set_threshold(self.threshold)?;
         let rounded = as_saved(&self.out, &ensemble)?;
         let names: Vec<String> =
             ensemble.members().iter().map(|member| member.trained.about.model.clone()).chain([name]).collect();
-        let stop = stop_on_interrupt();
-        let bar = Bar::new(set.test.len(), "recognising");
-        let answered = answer(&gpu, rounded, &set, &set.test, &mut |done, error| {
-            error.iter().for_each(|error| bar.note(&format!("skipped: {error}")));
-            bar.show(done);
-            !stop.load(Ordering::Relaxed)
-        });
-        bar.finish();
-        let Some(answered) = answered? else {
+        let answered = match has_features {
+            true => {
+                let data = Dataset::load(&self.calibrate)?;
+                Some(answer_clips(&gpu, rounded, &data, &data.test)?)
+            }
+            false => answer_recordings(&gpu, rounded, &AudioSet::load(&self.calibrate)?)?,
+        };
+        let Some(answered) = answered else {
             note("wmic: interrupted; nothing was written");
             return Ok(Status::Interrupted);
         };
@@ -102,4 +106,17 @@ impl Args {
         }
         Ok(Status::Done)
     }
+}
+
+/// The answers to the test split, with a progress bar; `None` if the user interrupted.
+fn answer_recordings(gpu: &Gpu, ensemble: Ensemble, set: &AudioSet) -> Result<Option<Answered>> {
+    let stop = stop_on_interrupt();
+    let bar = Bar::new(set.test.len(), "recognising");
+    let answered = answer(gpu, ensemble, set, &set.test, &mut |done, error| {
+        error.iter().for_each(|error| bar.note(&format!("skipped: {error}")));
+        bar.show(done);
+        !stop.load(Ordering::Relaxed)
+    });
+    bar.finish();
+    answered
 }

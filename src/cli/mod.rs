@@ -20,6 +20,7 @@ mod plan;
 mod predict;
 mod pretrain;
 mod settings;
+mod short;
 mod synth;
 mod train;
 mod weights;
@@ -33,9 +34,12 @@ use tracing_subscriber::filter::Targets;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
-/// Recognise musical instruments from weak labels, on any GPU.
+/// Recognise musical instruments in recordings, and learn to from weak labels, on any GPU.
+///
+/// `wmic song.mp3` tells which instruments play, and when, with the model that is a part of wmic: the same as `wmic
+/// predict song.mp3`, with the same options.
 #[derive(Parser)]
-#[command(name = "wmic", version, after_help = AFTER_HELP)]
+#[command(name = "wmic", version, override_usage = USAGE, after_help = AFTER_HELP)]
 struct Cli {
     /// Log progress to stderr (-vv: more detail); WMIC_LOG=wmic=debug,wgpu=info sets the filter
     #[arg(short, long, global = true, display_order = 900, action = ArgAction::Count)]
@@ -45,6 +49,7 @@ struct Cli {
     command: Command,
 }
 
+const USAGE: &str = "wmic [OPTIONS] <COMMAND>\n       wmic [OPTIONS OF PREDICT] <RECORDING>...";
 const AFTER_HELP: &str = "Exit status: 0 success, 1 a check failed, 2 error, 130 interrupted (state saved).";
 
 #[derive(Subcommand)]
@@ -71,7 +76,10 @@ enum Command {
 /// Parses the command line, runs the command and reports an error as one line.
 pub fn run() -> ExitCode {
     silence_driver_warnings();
-    let parsed = command().try_get_matches().and_then(|mut matches| Cli::from_arg_matches_mut(&mut matches));
+    let (command, args) = (command(), std::env::args_os().collect());
+    let names: Vec<&str> = command.get_subcommands().map(clap::Command::get_name).chain(["help"]).collect();
+    let args = short::with_predict(args, &names);
+    let parsed = command.try_get_matches_from(args).and_then(|mut matches| Cli::from_arg_matches_mut(&mut matches));
     let cli = match parsed {
         Ok(cli) => cli,
         Err(error) if error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand || !error.use_stderr() => {
@@ -105,7 +113,7 @@ pub fn run() -> ExitCode {
         Command::Devices(args) => args.run(),
         Command::Check(args) => args.run(),
         Command::Bench(args) => args.run(),
-        Command::Completions(args) => args.run(command()),
+        Command::Completions(args) => args.run(self::command()),
     };
     match status {
         Ok(Status::Done) => ExitCode::SUCCESS,

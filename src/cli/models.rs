@@ -5,16 +5,20 @@ use std::path::{Path, PathBuf};
 use serde_json::Value;
 use wmic::core::files::fingerprint;
 use wmic::predict::bundle::load_ensemble;
+use wmic::predict::bundled::{self, Bundled, Parts};
 use wmic::predict::ensemble::{Ensemble, Member};
+use wmic::predict::mixture::Mixture;
 use wmic::predict::trained::Trained;
 use wmic::run::run_dir::RunDir;
 use wmic::{Error, Result};
 
-/// An ensemble, and what tells its weights from others.
+/// What answers, and what tells its weights from others.
 pub struct Models {
-    pub ensemble: Ensemble,
+    pub mixture: Mixture,
     /// Fingerprints of the files.
     pub weights: Value,
+    /// To be told to the user.
+    pub notes: Vec<String>,
 }
 
 impl Models {
@@ -23,19 +27,20 @@ impl Models {
         inputs.split_at(inputs.iter().position(|path| !is_model(path)).unwrap_or(inputs.len()))
     }
 
-    /// Of one run or file of `wmic bundle`, or of several runs. `prepare` may change the settings of a single run.
+    /// Of one run or file of `wmic bundle`, or of several runs; of the bundled model if `paths` is empty.
     ///
     /// # Errors
-    /// Errors of [`Trained::load`] and [`load_ensemble`]; `Usage` for a file beside others, and if `paths` is empty.
-    pub fn load(paths: &[PathBuf], prepare: &mut dyn FnMut(&mut Trained) -> Result<()>) -> Result<Models> {
+    /// Errors of [`Trained::load`], [`load_ensemble`] and [`bundled::bundled`]; `Usage` for a file beside others, and
+    /// for `parts` of the bundled model beside runs.
+    pub fn load(paths: &[PathBuf], parts: Option<Parts>) -> Result<Models> {
         let ensemble = match paths {
-            [] => return Err(Error::Usage("no run is given: wmic predict RUN song.mp3".into())),
-            [file] if is_file(file) => load_ensemble(file)?,
-            [run] => {
-                let mut member = Models::member(run)?;
-                prepare(&mut member.trained)?;
-                Ensemble::from(member.trained)
+            [] => return Models::bundled(parts.unwrap_or_default()),
+            _ if parts.is_some() => {
+                let reason = "--frontend chooses from the bundled model, but a run has its own: remove one of them";
+                return Err(Error::Usage(reason.into()));
             }
+            [file] if is_file(file) => load_ensemble(file)?,
+            [run] => Models::member(run)?.trained.into(),
             runs => match runs.iter().find(|path| is_file(path)) {
                 Some(file) => {
                     let reason = format!("{} is an ensemble: give it alone, or runs", file.display());
@@ -53,7 +58,13 @@ impl Models {
         };
         let each = paths.iter().map(|path| Ok(weights(path)?.into())).collect::<Result<Vec<Value>>>()?;
         let weights = if let [one] = &each[..] { one.clone() } else { each.into() };
-        Ok(Models { ensemble, weights })
+        Ok(Models { mixture: ensemble.into(), weights, notes: vec![] })
+    }
+
+    fn bundled(parts: Parts) -> Result<Models> {
+        let Bundled { mixture, weights, remark } = bundled::bundled(parts)?;
+        let about = format!("model: {}, which hears {} less well than others", mixture.name, bundled::WEAK);
+        Ok(Models { mixture, weights: weights.into(), notes: remark.into_iter().chain([about]).collect() })
     }
 
     /// A run as a model of an ensemble.

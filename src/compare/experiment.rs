@@ -13,6 +13,7 @@ use crate::metrics::scores::{ClassMetrics, Task};
 use crate::nn;
 use crate::run::config::Config;
 use crate::run::given::Given;
+use crate::run::settings::BUNDLED;
 
 /// Built-in experiments, by name.
 pub const BUILT_IN: [(&str, &str); 6] = [
@@ -203,7 +204,7 @@ impl Experiment {
             }
             *config = given.apply_to(config)?;
             config.seeds = seeds.map_or_else(|| (0..self.seeds as u64).collect(), <[u64]>::to_vec);
-            if let Some(missing) = config.init.as_ref().filter(|init| !init.exists()) {
+            if let Some(missing) = config.init.as_ref().filter(|init| *init != Path::new(BUNDLED) && !init.exists()) {
                 return Err(Error::data(missing, "does not exist: no initial weights"));
             }
             config.validate()

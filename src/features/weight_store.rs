@@ -144,13 +144,16 @@ pub fn list() -> Result<Vec<Stored>> {
 /// # Errors
 /// `Usage` if there are none; `Io` if the store cannot be read.
 pub(super) fn file(network: Network) -> Result<PathBuf> {
-    stored_files(network)?.into_iter().next().map(|(path, _)| path).ok_or_else(|| {
-        let (name, title) = (network.name(), network.title());
-        Error::Usage(format!(
-            "{title}'s weights are not there: download them with wmic weights get {name}, or, if you have the file, \
-             add them with wmic weights add FILE"
-        ))
-    })
+    stored_files(network)?.into_iter().next().map(|(path, _)| path).ok_or_else(|| missing(network))
+}
+
+/// What to do where a network's weights are missing.
+pub(crate) fn missing(network: Network) -> Error {
+    let (name, title) = (network.name(), network.title());
+    Error::Usage(format!(
+        "{title}'s weights are not there: download them with wmic weights get {name}, or, if you have the file, \
+         add them with wmic weights add FILE"
+    ))
 }
 
 /// Paths of a network's files, and what they have of the names.

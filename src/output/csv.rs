@@ -15,20 +15,6 @@ pub const FORMAT: Format = Format {
     write: |out, recognition, _| rows(out, recognition),
 };
 
-/// The same of tags alone: a row per file and tag, the most probable first.
-pub const TAGS: Format = Format {
-    head: "file,tag,probability\n",
-    write: |out, recognition, _| {
-        let mut out = ::csv::Writer::from_writer(out);
-        let file = recognition.file.to_string_lossy();
-        for tag in recognition.ranked_tags() {
-            out.write_record([&*file, tag.name, &format!("{:.4}", tag.probability)])?;
-        }
-        out.flush()
-    },
-    ..FORMAT
-};
-
 /// The rows of a recording. `spread` is empty for one seed, `threshold` for single-label models;
 /// `segments` are seconds, as in "0.00-3.84;5.76-10.00"; `unreliable` is empty where it is not known.
 fn rows(out: &mut dyn Write, recognition: &Recognition) -> io::Result<()> {

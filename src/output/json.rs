@@ -34,7 +34,7 @@ pub const LINES: Format = Format {
 /// seed), threshold (null for single-label models), present, and segments (start, end, confidence). Recurrent attention
 /// models add their glimpse paths: seed, start of the excerpt, and glimpses (time, hz). With attention, models that
 /// attend to frequency add `bands` (Hz) and `attention_map` (cells, bands). Tags, if there are any, follow with name
-/// and probability, the most probable first; of tags alone there are neither seeds nor summary and instruments.
+/// and probability, the most probable first.
 pub fn write(out: &mut dyn Write, recognition: &Recognition, detail: Detail) -> io::Result<()> {
     serde_json::to_writer_pretty(&mut *out, &object(recognition, detail))?;
     writeln!(out)
@@ -58,17 +58,14 @@ struct Object<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     unreliable: Option<bool>,
     model: &'a str,
-    #[serde(skip_serializing_if = "<[u64]>::is_empty")]
     seeds: &'a [u64],
     /// [`Recognition::summary`].
-    #[serde(skip_serializing_if = "Option::is_none")]
-    summary: Option<String>,
+    summary: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     cell: Option<f64>,
     /// Hz, both ends of each band of the attention maps, the lowest first.
     #[serde(skip_serializing_if = "Option::is_none")]
     bands: Option<Vec<[f64; 2]>>,
-    #[serde(skip_serializing_if = "Vec::is_empty")]
     instruments: Vec<Instrument<'a>>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     tags: Vec<Tag>,
@@ -129,7 +126,7 @@ fn object(r: &Recognition, detail: Detail) -> Object<'_> {
         unreliable: r.distance.map(|_| r.is_unreliable()),
         model: &r.model,
         seeds: &r.seeds,
-        summary: (!r.instruments.is_empty()).then(|| r.summary()),
+        summary: r.summary(),
         cell: (detail.activity || detail.attention).then_some(r.cell),
         bands: (detail.attention && !r.bands.is_empty())
             .then(|| r.bands.iter().map(|band| band.map(f64::round)).collect()),

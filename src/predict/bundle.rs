@@ -56,7 +56,7 @@ pub fn save_ensemble(path: &Path, ensemble: &Ensemble) -> Result<()> {
 /// As [`save_ensemble`].
 pub fn as_saved(path: &Path, ensemble: &Ensemble) -> Result<Ensemble> {
     let (tensors, record) = content(ensemble)?;
-    parsed(path, File::parse(path, to_bytes(path, &tensors, Some(&record))?)?)
+    read_ensemble(path, to_bytes(path, &tensors, Some(&record))?)
 }
 
 fn content(ensemble: &Ensemble) -> Result<(Vec<Tensor>, Record)> {
@@ -85,8 +85,12 @@ fn content(ensemble: &Ensemble) -> Result<(Vec<Tensor>, Record)> {
 /// # Errors
 /// `Checkpoint` for a damaged file, and for one of something else.
 pub fn load_ensemble(path: &Path) -> Result<Ensemble> {
-    let file = File::read(path)?;
-    parsed(path, file)
+    parsed(path, File::read(path)?)
+}
+
+/// As [`load_ensemble`], of a file in memory; `path` for messages.
+pub(super) fn read_ensemble(path: &Path, bytes: Vec<u8>) -> Result<Ensemble> {
+    parsed(path, File::parse(path, bytes)?)
 }
 
 /// Whether `path` is a file of an ensemble, and not of other weights.

@@ -110,6 +110,10 @@ impl Ensemble {
         &self.members
     }
 
+    pub(super) fn models_mut(&mut self) -> impl Iterator<Item = &mut Trained> {
+        self.members.iter_mut().map(|member| &mut member.trained)
+    }
+
     /// The first model, whose spectrogram is displayed.
     pub fn leader(&self) -> &Trained {
         &self.members[0].trained
@@ -125,12 +129,7 @@ impl Ensemble {
     /// # Errors
     /// `Usage` for a single-label model.
     pub fn set_threshold(&mut self, level: Threshold) -> Result<()> {
-        self.members.iter_mut().try_for_each(|member| member.trained.set_threshold(level))
-    }
-
-    /// Sets whether probabilities are calibrated.
-    pub fn set_calibrated(&mut self, calibrated: bool) {
-        self.members.iter_mut().for_each(|member| member.trained.calibrated = calibrated);
+        self.models_mut().try_for_each(|trained| trained.set_threshold(level))
     }
 
     /// (K): decision thresholds.
@@ -178,22 +177,31 @@ impl Ensemble {
         options.settings(trained)
     }
 
+    /// How the answers of the models are combined, in their order.
+    pub(super) fn combination(&self) -> Result<Combination> {
+        Ok(Combination {
+            name: self.name.clone(),
+            weights: self.members.iter().map(|member| member.weight).collect(),
+            calibrations: self.fitted().map(|fitted| fitted.calibrations.clone()),
+            thresholds: self.thresholds()?,
+        })
+    }
+
     /// Splits it into models of the same features, and how their answers are combined.
-    pub(super) fn split(self) -> Result<(Vec<Vec<Trained>>, Combination)> {
-        let thresholds = self.thresholds()?;
-        let calibrations = self.fitted().map(|fitted| fitted.calibrations.clone());
+    pub(super) fn split(mut self) -> Result<(Vec<Vec<Trained>>, Combination)> {
         let mut groups: Vec<(String, Vec<Member>)> = vec![];
-        for member in self.members {
+        for member in std::mem::take(&mut self.members) {
             let key = member.trained.feature_config()?.key();
             match groups.iter_mut().find(|(known, _)| *known == key) {
                 Some((_, group)) => group.push(member),
                 None => groups.push((key, vec![member])),
             }
         }
-        let groups: Vec<Vec<Member>> = groups.into_iter().map(|(_, group)| group).collect();
-        let weights = groups.iter().flatten().map(|member| member.weight).collect();
-        let models = groups.into_iter().map(|group| group.into_iter().map(|member| member.trained).collect()).collect();
-        Ok((models, Combination { name: self.name, weights, calibrations, thresholds }))
+        let sizes: Vec<usize> = groups.iter().map(|(_, group)| group.len()).collect();
+        self.members = groups.into_iter().flat_map(|(_, group)| group).collect();
+        let combination = self.combination()?;
+        let mut models = self.members.into_iter().map(|member| member.trained);
+        Ok((sizes.into_iter().map(|size| models.by_ref().take(size).collect()).collect(), combination))
     }
 }
 
@@ -209,13 +217,35 @@ pub(super) struct Combination {
 }
 
 impl Combination {
+    /// The weighted mean of models, or of ensembles, that are calibrated.
+    pub fn mean(name: &str, weights: Vec<f64>, thresholds: Vec<f64>) -> Combination {
+        Combination { name: name.into(), weights, calibrations: None, thresholds }
+    }
+
+    /// How many answers it combines.
+    pub fn models(&self) -> usize {
+        self.weights.len()
+    }
+
+    fn share(&self, model: usize) -> f64 {
+        self.weights[model] / self.weights.iter().sum::<f64>()
+    }
+
+    /// The probability of a class, from those of the models.
+    pub fn probability(&self, class: usize, each: &[f64]) -> f64 {
+        if each.iter().all(|p| *p == 0.0) {
+            // Silence.
+            return 0.0;
+        }
+        let mean = sigmoid(each.iter().enumerate().map(|(m, p)| self.share(m) * logit(*p)).sum());
+        self.calibrations.as_ref().map_or(mean, |calibrations| calibrations[class].apply(mean))
+    }
+
     /// The answer of all models to a recording, of those of `each`, in the order of the weights.
     pub fn combine(&self, each: &[Recognition], options: &Options) -> Recognition {
-        let [first, _, ..] = each else { return each[0].clone() };
+        let [first, _, ..] = each else { return Recognition { model: self.name.clone(), ..each[0].clone() } };
         let (cell, duration) = (first.cell, first.duration);
         let cells = ((duration / cell).ceil() as usize).max(1);
-        let total: f64 = self.weights.iter().sum();
-        let share = |m: usize| self.weights[m] / total;
         // What one model cannot judge, the others were not made for either.
         let distance = each.iter().filter_map(|r| r.distance).max_by(f64::total_cmp);
         let reliable = distance.is_none_or(|distance| distance <= 1.0);
@@ -224,21 +254,13 @@ impl Combination {
             let mut sums = vec![0.0; cells];
             for (m, r) in each.iter().enumerate() {
                 let curve = resample(&curve(&r.instruments[class])?, r.cell, 0.0..cells as f64 * cell, cells);
-                sums.iter_mut().zip(curve).for_each(|(sum, v)| *sum += share(m) as f32 * v);
+                sums.iter_mut().zip(curve).for_each(|(sum, v)| *sum += self.share(m) as f32 * v);
             }
             Some(sums)
         };
         let instrument = |class: usize| {
             let probabilities: Vec<f64> = each.iter().map(|r| r.instruments[class].probability).collect();
-            let log_odds: f64 = probabilities.iter().enumerate().map(|(m, p)| share(m) * logit(*p)).sum();
-            let mut probability = sigmoid(log_odds);
-            if let Some(calibrations) = &self.calibrations {
-                probability = calibrations[class].apply(probability);
-            }
-            if probabilities.iter().all(|p| *p == 0.0) {
-                // Silence.
-                probability = 0.0;
-            }
+            let probability = self.probability(class, &probabilities);
             let activity = mean(&|i| Some(i.activity.clone()), class).expect("every model has activities");
             let attention = mean(&|i| i.attention.clone(), class);
             let threshold = self.thresholds[class];

@@ -1,15 +1,16 @@
-//! Answers to labelled recordings, to calibrate and to judge an ensemble.
+//! Answers to labelled recordings, or to clips with known features, to calibrate and to judge an ensemble.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use crate::core::array::Array;
 use crate::core::error::{Error, Result};
-use crate::data::AudioSet;
+use crate::data::{AudioSet, Dataset};
 use crate::gpu::Gpu;
 use crate::metrics::evaluation::{Evaluation, SeedPredictions, Subject, evaluate};
 use crate::metrics::thresholds::Threshold;
-use crate::predict::ensemble::{Ensemble, Fitted};
-use crate::predict::recogniser::{Options, Recogniser};
+use crate::predict::ensemble::{Ensemble, Fitted, Member};
+use crate::predict::recogniser::{Options, Recogniser, recognise_some};
+use crate::predict::recognition::Recognition;
 
 /// Probabilities of recordings, with their labels.
 pub struct Answered {
@@ -33,11 +34,7 @@ pub fn answer(
     rows: &[u32],
     progress: &mut dyn FnMut(usize, Option<&Error>) -> bool,
 ) -> Result<Option<Answered>> {
-    if ensemble.classes() != set.classes {
-        let path = set.path.display();
-        return Err(Error::Usage(format!("{path} has labels of other instruments than the models know")));
-    }
-    let classes = set.classes.clone();
+    check_classes(&ensemble, &set.classes, &set.path)?;
     let files: Vec<PathBuf> = rows.iter().map(|&row| set.files[row as usize].clone()).collect();
     let models = ensemble.members().len();
     let mut recogniser = Recogniser::new(gpu, ensemble, Options::default())?;
@@ -47,11 +44,11 @@ pub fn answer(
         done += 1;
         let failed = match recognised {
             Ok(recognised) => {
-                known.push(rows[n] as usize);
+                known.push(rows[n]);
                 for (of, answer) in
                     probabilities.iter_mut().zip(recognised.models.iter().chain([&recognised.recognition]))
                 {
-                    of.extend(answer.instruments.iter().map(|instrument| instrument.probability as f32));
+                    of.extend(answer.instruments.iter().map(|instrument| instrument.probability));
                 }
                 None
             }
@@ -65,17 +62,57 @@ pub fn answer(
         return Ok(None);
     }
     ended?;
-    let (n, k) = (known.len(), classes.len());
-    let of = |i: usize| known[i / k] * k + i % k;
-    Ok(Some(Answered {
-        probabilities: probabilities.into_iter().map(|values| Array::new([n, k], values)).collect(),
-        targets: Array::from_fn([n, k], |i| set.targets[of(i)]),
-        observed: Array::from_fn([n, k], |i| set.observed[of(i)]),
-        classes,
-    }))
+    Ok(Some(Answered::new(&set.classes, (&set.targets, &set.observed), &known, probabilities)))
+}
+
+/// As [`answer`], of the clips `rows` of a dataset with the features that all models take.
+///
+/// # Errors
+/// `Usage` if the dataset has other classes; errors of [`recognise_clips`](super::recogniser::recognise_clips).
+pub fn answer_clips(gpu: &Gpu, ensemble: Ensemble, data: &Dataset, rows: &[u32]) -> Result<Answered> {
+    check_classes(&ensemble, &data.classes, &data.path)?;
+    let combination = ensemble.combination()?;
+    let mut probabilities: Vec<Vec<f64>> = vec![];
+    for Member { trained, .. } in ensemble.members() {
+        let mut of_model = vec![];
+        let take = &mut |recognition: Recognition| {
+            of_model.extend(recognition.instruments.iter().map(|instrument| instrument.probability));
+            Ok(())
+        };
+        recognise_some(gpu, trained, (&data.keys, rows), &data.features, &Options::default(), take)?;
+        probabilities.push(of_model);
+    }
+    let k = data.classes.len();
+    let of_all = |i: usize| {
+        let each: Vec<f64> = probabilities.iter().map(|of_model| of_model[i]).collect();
+        combination.probability(i % k, &each)
+    };
+    let of_all = (0..rows.len() * k).map(of_all).collect();
+    probabilities.push(of_all);
+    Ok(Answered::new(&data.classes, (&data.targets, &data.observed), rows, probabilities))
+}
+
+fn check_classes(ensemble: &Ensemble, classes: &[String], path: &Path) -> Result<()> {
+    if ensemble.classes() != classes {
+        let path = path.display();
+        return Err(Error::Usage(format!("{path} has labels of other instruments than the models know")));
+    }
+    Ok(())
 }
 
 impl Answered {
+    /// `labels`: targets and whether they are known, (all clips, K). `probabilities`: of each model, (rows, K).
+    fn new(classes: &[String], labels: (&[f32], &[bool]), rows: &[u32], probabilities: Vec<Vec<f64>>) -> Answered {
+        let (n, k) = (rows.len(), classes.len());
+        let of = |i: usize| rows[i / k] as usize * k + i % k;
+        Answered {
+            probabilities: probabilities.into_iter().map(|of| Array::from_fn([n, k], |i| of[i] as f32)).collect(),
+            targets: Array::from_fn([n, k], |i| labels.0[of(i)]),
+            observed: Array::from_fn([n, k], |i| labels.1[of(i)]),
+            classes: classes.to_vec(),
+        }
+    }
+
     /// Calibrations and thresholds for the ensemble, from its probabilities before these.
     pub fn fit(&self) -> Fitted {
         let all = &self.probabilities[self.probabilities.len() - 1];

@@ -1,6 +1,7 @@
 //! Predictions of trained models for clips and recordings.
 
 pub mod bundle;
+pub mod bundled;
 pub(crate) mod clips;
 mod condensed;
 mod domain;
@@ -9,6 +10,7 @@ pub mod evaluator;
 mod excerpts;
 pub mod forest;
 pub mod labelled;
+pub mod mixture;
 mod options;
 pub mod predictor;
 pub mod recogniser;

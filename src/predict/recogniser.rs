@@ -9,8 +9,8 @@ use crate::data::Features;
 use crate::gpu::Gpu;
 use crate::predict::clips::ClipPredictor;
 use crate::predict::domain::unreliable;
-use crate::predict::ensemble::{Combination, Ensemble};
 use crate::predict::excerpts::{Excerpts, Placement};
+use crate::predict::mixture::{Combinations, Mixture};
 use crate::predict::predictor::Detail;
 use crate::predict::recognition::Recognition;
 use crate::predict::silence::Loudest;
@@ -49,24 +49,24 @@ pub struct Recognised {
 pub struct Recogniser {
     /// A front end each.
     streams: Vec<Stream>,
-    combination: Combination,
+    combinations: Combinations,
     options: Options,
 }
 
 impl Recogniser {
-    /// Uses the models' thresholds, see [`Ensemble::set_threshold`].
+    /// Uses the models' thresholds, see [`Mixture::set_threshold`].
     ///
     /// # Errors
     /// `Usage` for options that do not apply to a model, a run that does not record its front end, and tuned
     /// thresholds that do not exist; `Checkpoint` for front-end weights that are missing or have changed.
-    pub fn new(gpu: &Gpu, models: impl Into<Ensemble>, options: Options) -> Result<Recogniser> {
-        let (models, combination) = models.into().split()?;
+    pub fn new(gpu: &Gpu, models: impl Into<Mixture>, options: Options) -> Result<Recogniser> {
+        let (models, combinations) = models.into().split()?;
         let of = |(i, models)| {
             let options = Options { spectrogram: options.spectrogram && i == 0, ..options };
-            Stream::new(gpu, models, &combination.thresholds, options)
+            Stream::new(gpu, models, combinations.thresholds(), options)
         };
         let streams = models.into_iter().enumerate().map(of).collect::<Result<_>>()?;
-        Ok(Recogniser { streams, combination, options })
+        Ok(Recogniser { streams, combinations, options })
     }
 
     /// Recognises audio in memory: mono, nominally in [-1, 1], at `sr` Hz.
@@ -120,7 +120,7 @@ impl Recogniser {
         let mut answers = answers?;
         let spectrogram = answers[0].spectrogram.take();
         let each: Vec<Recognition> = answers.into_iter().flat_map(|of_stream| of_stream.recognitions).collect();
-        let recognition = self.combination.combine(&each, &self.options);
+        let recognition = self.combinations.combine(&each, &self.options);
         Ok(Recognised { recognition, spectrogram, models: each })
     }
 }
@@ -138,10 +138,22 @@ pub fn recognise_clips(
     options: &Options,
     each: &mut dyn FnMut(Recognition) -> Result<()>,
 ) -> Result<()> {
+    let clips: Vec<u32> = (0..keys.len() as u32).collect();
+    recognise_some(gpu, trained, (keys, &clips), features, options, each)
+}
+
+/// As [`recognise_clips`], of some of the clips.
+pub(super) fn recognise_some(
+    gpu: &Gpu,
+    trained: &Trained,
+    (keys, clips): (&[String], &[u32]),
+    features: &Features,
+    options: &Options,
+    each: &mut dyn FnMut(Recognition) -> Result<()>,
+) -> Result<()> {
     options.check(trained)?;
     let thresholds = trained.common_thresholds()?;
     let mut predictor = ClipPredictor::new(gpu, trained, features, Detail::Positions)?;
-    let clips: Vec<u32> = (0..keys.len() as u32).collect();
     // The outputs per position of a whole dataset do not fit in memory.
     for portion in clips.chunks(PORTION) {
         let predictions = predictor.predict(&vec![portion.to_vec(); trained.about.seeds.len()])?;

@@ -46,30 +46,6 @@ pub struct Tag {
 }
 
 impl Recognition {
-    /// Of tags alone.
-    pub(super) fn of_tags(
-        file: PathBuf,
-        duration: f64,
-        condition: Condition,
-        model: &str,
-        tags: Vec<Tag>,
-    ) -> Recognition {
-        Recognition {
-            file,
-            duration,
-            condition,
-            distance: None,
-            model: model.into(),
-            seeds: vec![],
-            cell: duration,
-            instruments: vec![],
-            paths: vec![],
-            bands: vec![],
-            patches: vec![],
-            tags,
-        }
-    }
-
     /// The tags, the most probable first; equals in musicnn's order.
     pub fn ranked_tags(&self) -> Vec<Tag> {
         let mut ranked = self.tags.clone();

@@ -10,11 +10,9 @@ use crate::gpu::{Buffer, Gpu, Pace};
 use crate::graph::{Draft, Graph, Mode, Plan, Spec, Tensor};
 use crate::nn::FeatureKind;
 use crate::nn::front_ends::musicnn::{STFT, TAGS, WINDOW, tags_of_windows};
-use crate::predict::recognition::{Recognition, Tag};
-use crate::predict::silence::{self, ABSOLUTE};
+use crate::predict::recognition::Tag;
+use crate::predict::silence::ABSOLUTE;
 
-/// The name of the network in results.
-const MODEL: &str = "musicnn";
 /// Windows of an excerpt, 30 s, which has one level and is analysed at once.
 const WINDOWS: usize = 10;
 /// Samples from one window to the next, and those of an excerpt.
@@ -45,47 +43,32 @@ impl Tagger {
         Tagger { gpu: gpu.clone(), plans: HashMap::new() }
     }
 
-    /// Tags `files`, decoded on all cores, and calls `each` in order with the index and the result, which has no
-    /// instruments, or the error. A recording is analysed in windows of 3 s, of which the last is left out if it is not
-    /// complete, unless it is the only one: then zeros follow it. Silent windows do not count; a recording of nothing
-    /// else has no tags. The level is that of musicnn's features, over 30 s at a time.
+    /// The tags of an audio file, in musicnn's order. A recording is analysed in windows of 3 s, of which the last is
+    /// left out if it is not complete, unless it is the only one: then zeros follow it. Silent windows do not count; a
+    /// recording of nothing else has no tags. The level is that of musicnn's features, over 30 s at a time.
     ///
     /// # Errors
-    /// `Gpu` for a lost device, and errors of `each`.
-    pub fn tag_files(
-        &mut self,
-        files: &[PathBuf],
-        each: &mut dyn FnMut(usize, Result<Recognition>) -> Result<()>,
-    ) -> Result<()> {
+    /// `Io` and `Data` for a file that cannot be used; `Gpu` for a lost device.
+    pub fn tag_file(&mut self, file: impl Into<PathBuf>) -> Result<Vec<Tag>> {
         let format = FeatureKind::Musicnn.format();
         let windowing = Windowing { window: EXCERPT, hop: Some(EXCERPT), format, align_last: false };
         let mut open = Open::default();
-        for (index, item) in ingest(files.to_vec(), windowing)? {
+        for (_, item) in ingest(vec![file.into()], windowing)? {
             match item {
                 Item::Excerpt(excerpt) => self.take(&mut open, &excerpt.samples, excerpt.scale)?,
-                Item::Failed(error) => {
-                    open = Open::default();
-                    each(index, Err(error))?;
-                }
-                Item::End { duration, mut condition } => {
-                    let mut done = std::mem::take(&mut open);
-                    if done.windows == 0 && !done.is_silent {
-                        let mut samples = std::mem::take(&mut done.rest);
-                        samples.resize(samples.len().max(HOP), 0.0);
-                        let scale = done.scale;
-                        self.take(&mut done, &samples, scale)?;
-                    }
-                    if done.windows == 0 {
-                        condition.warnings.push(silence::warning());
-                    }
-                    let tag = |(name, sum): (&'static str, &f64)| Tag { name, probability: sum / done.windows as f64 };
-                    let sums = done.sums.iter().filter(|_| done.windows > 0);
-                    let tags = TAGS.into_iter().zip(sums).map(tag).collect();
-                    each(index, Ok(Recognition::of_tags(files[index].clone(), duration, condition, MODEL, tags)))?;
-                }
+                Item::Failed(error) => return Err(error),
+                Item::End { .. } => {}
             }
         }
-        Ok(())
+        if open.windows == 0 && !open.is_silent {
+            let mut samples = std::mem::take(&mut open.rest);
+            samples.resize(samples.len().max(HOP), 0.0);
+            let scale = open.scale;
+            self.take(&mut open, &samples, scale)?;
+        }
+        let tag = |(name, sum): (&'static str, &f64)| Tag { name, probability: sum / open.windows as f64 };
+        let sums = open.sums.iter().filter(|_| open.windows > 0);
+        Ok(TAGS.into_iter().zip(sums).map(tag).collect())
     }
 
     /// Adds the windows of an excerpt.

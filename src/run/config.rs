@@ -279,14 +279,17 @@ impl Config {
         })
     }
 
-    /// These settings, overridden by those in `given`, with the keys of `run.toml`. Another input brings its own
-    /// defaults, and Adagrad sets the weight decay to 0 unless that is given, too; new weights of the front end, or a
+    /// These settings, overridden by those in `given`, with the keys of `run.toml`. The bundled model as initialisation
+    /// brings its input (see [`BUNDLED`](settings::BUNDLED)), another input its own defaults, and Adagrad sets the weight decay to 0 unless that is given, too; new weights of the front end, or a
     /// new width, discard the recorded properties of the former ones.
     ///
     /// # Errors
     /// As [`Config::of_table`].
-    pub fn with(&self, given: toml::Table) -> Result<Config> {
+    pub fn with(&self, mut given: toml::Table) -> Result<Config> {
         let mut table = self.table()?;
+        if self.input.is_none() {
+            settings::choose_input(self.model()?, &mut given);
+        }
         if let Some(input) = given.get("input").and_then(toml::Value::as_str).and_then(named) {
             let protocol = |input| Config::on(&self.model, &self.dataset, input)?.table();
             let before = protocol(self.input)?;

@@ -9,11 +9,11 @@ use crate::data::{FeatureScale, SplitBy, Unlisted};
 use crate::features::front_end::Source;
 use crate::features::scaling::Scaling;
 use crate::metrics::thresholds::Threshold;
-use crate::nn::front_ends::kind;
+use crate::nn::front_ends::kind::{self, FeatureKind};
 use crate::nn::front_ends::spectrum::Scale;
 use crate::nn::front_ends::vggish::{TrainFrontEnd, Width};
 use crate::nn::model::{Norm, Schedule};
-use crate::nn::{Optimiser, Select};
+use crate::nn::{Model, Optimiser, Select};
 use crate::ops::attention_pool::Pooling;
 use crate::ops::masked_bce::{FocalAlpha, Loss, LossMean};
 use crate::run::augmentation::Augmentation;
@@ -23,6 +23,9 @@ use crate::run::setting::{
     with_known_labels, with_mixed_clips, with_norm, with_thresholds, with_width,
 };
 
+/// In the place of a path of initial weights: the model that is a part of wmic. Without another choice, a model that
+/// can be on musicnn's features then is.
+pub const BUNDLED: &str = "bundled";
 /// Maximum batch size.
 const MAX_BATCH: f64 = 65_536.0;
 
@@ -360,15 +363,15 @@ pub const SETTINGS: &[Setting] = &[
     setting(
         "init",
         Group::Model,
-        Value::PathOr("RUN|WEIGHTS.safetensors|normal|he", |text| match text {
-            "normal" | "he" => Ok(text.into()),
+        Value::PathOr("RUN|WEIGHTS.safetensors|bundled|normal|he", |text| match text {
+            BUNDLED | "normal" | "he" => Ok(text.into()),
             file => setting::path(file),
         }),
         networks,
-        "Initial weights: of a run of the same model, or of that model in a file of `wmic bundle`, \
-         also on other classes (equal names keep their weights, others start anew), or a file (PyTorch names \
-         and shapes, as exported); for aacnn also an initialisation: normal, as in the paper, or he (write ./he for a \
-         file of that name) [default: random]",
+        "Initial weights: of a run of the same model, or of that model in a file of `wmic bundle` or in the bundled \
+         model, which is then on musicnn unless another `input` is given; also on other classes (equal names keep \
+         their weights, others start anew); or a file (PyTorch names and shapes, as exported); for aacnn also an \
+         initialisation: normal, as in the paper, or he (write ./he for a file of that name) [default: random]",
     ),
     setting("notes.input", Group::Notes, Value::Name(kind::of_notes), single_note, "Input spectrum of aacnn"),
     setting(
@@ -394,6 +397,15 @@ pub const SETTINGS: &[Setting] = &[
          segment, as in the paper",
     ),
 ];
+
+/// Adds the input that goes with the settings in `given`, if there is a choice: musicnn's for [`BUNDLED`].
+pub(super) fn choose_input(model: &Model, given: &mut toml::Table) {
+    let is_chosen = ["input", "front_end"].iter().any(|key| given.contains_key(*key));
+    let is_bundled = given.get("init").and_then(Toml::as_str) == Some(BUNDLED);
+    if is_bundled && !is_chosen && model.inputs.len() > 1 && model.inputs.contains(&FeatureKind::Musicnn) {
+        given.insert("input".into(), FeatureKind::Musicnn.name().into());
+    }
+}
 
 /// The setting with this key of `run.toml`.
 pub fn find(key: &str) -> Option<&'static Setting> {

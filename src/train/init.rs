@@ -1,4 +1,4 @@
-//! Initial weights from a run, or from an ensemble, also of one on other classes.
+//! Initial weights from a run, from an ensemble, or from the bundled model, also of one on other classes.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -8,15 +8,17 @@ use crate::core::shape::Shape;
 use crate::data::Dataset;
 use crate::graph::Layout;
 use crate::predict::bundle::{is_ensemble, load_ensemble};
-use crate::predict::ensemble::Member;
+use crate::predict::bundled;
+use crate::predict::ensemble::{Ensemble, Member};
 use crate::predict::predictor;
 use crate::predict::trained::{Network, Trained, TrainedModel};
 use crate::run::config::Config;
 use crate::run::run_dir::RunDir;
+use crate::run::settings::BUNDLED;
 use crate::run::weights::{self, Block};
 
-/// `fresh`, the initial weights of each seed, with those at `path`: a run's, or those of the same model in an ensemble,
-/// or a file's with PyTorch's names. Seed i begins with the weights of the run's seed i; beyond the last one with those
+/// `fresh`, the initial weights of each seed, with those at `path`: a run's, or those of the same model in an ensemble
+/// or in the bundled model ([`BUNDLED`]), or a file's with PyTorch's names. Seed i begins with the weights of the run's seed i; beyond the last one with those
 /// of the first again.
 ///
 /// # Errors
@@ -28,9 +30,10 @@ pub(super) fn initial(
     layout: &Layout,
     fresh: Vec<Block>,
 ) -> Result<Vec<Block>> {
-    let ensemble = match path {
-        _ if path.is_dir() => Trained::load(&RunDir::open(path)?)?.into(),
-        _ if is_ensemble(path) => load_ensemble(path)?,
+    let ensembles = match path {
+        _ if path == Path::new(BUNDLED) => bundled::ensembles()?,
+        _ if path.is_dir() => vec![Trained::load(&RunDir::open(path)?)?.into()],
+        _ if is_ensemble(path) => vec![load_ensemble(path)?],
         _ => return Ok(vec![weights::import(path, layout)?; fresh.len()]),
     };
     let kind = config.kind()?;
@@ -38,12 +41,13 @@ pub(super) fn initial(
         let of = &member.trained.config;
         of.model == config.model && of.kind().is_ok_and(|of| of == kind)
     };
-    match ensemble.members().iter().find(fits) {
+    let members = || ensembles.iter().flat_map(Ensemble::members);
+    match members().find(fits) {
         Some(member) => of_trained(path, &member.trained, config, data, layout, fresh),
         None => {
             let of =
                 |member: &Member| Ok(format!("{} on {}", member.trained.about.model, member.trained.config.kind()?));
-            let known = ensemble.members().iter().map(of).collect::<Result<Vec<_>>>()?.join(", ");
+            let known = members().map(of).collect::<Result<Vec<_>>>()?.join(", ");
             let reason = format!("is of {known}; {} on {kind} cannot start from it", config.model);
             Err(Error::checkpoint(path, reason))
         }

@@ -9,6 +9,7 @@ use wmic::metrics::calibration::Calibration;
 use wmic::metrics::thresholds::Threshold;
 use wmic::predict::bundle::{load_ensemble, save_ensemble};
 use wmic::predict::ensemble::{Ensemble, Fitted, Member};
+use wmic::predict::mixture::{Mixture, Part};
 use wmic::predict::recogniser::{Options, Recogniser};
 use wmic::predict::recognition::Recognition;
 use wmic::predict::trained::{Trained, TrainedModel};
@@ -28,7 +29,7 @@ fn ensemble() -> Ensemble {
     Ensemble::new("three", members.into()).unwrap()
 }
 
-fn recognise(gpu: &Gpu, models: impl Into<Ensemble>, file: &Path) -> Recognition {
+fn recognise(gpu: &Gpu, models: impl Into<Mixture>, file: &Path) -> Recognition {
     Recogniser::new(gpu, models, Options::default()).unwrap().recognise_file(file).unwrap().recognition
 }
 
@@ -74,6 +75,19 @@ fn the_answer_of_several_models_is_their_mean_in_the_log_odds() {
     }
     let silent = recognise(&gpu, load_ensemble(&path).unwrap(), &silence);
     assert!(silent.instruments.iter().all(|i| i.probability == 0.0 && !i.present));
+
+    // Beside another part, each is calibrated by itself.
+    let parts = [(load_ensemble(&path).unwrap(), 3.0), (model("cnn-att").into(), 1.0)];
+    let parts = parts.map(|(ensemble, weight)| Part { ensemble, weight });
+    let mixed = recognise(&gpu, Mixture::new("mixed", parts.into()).unwrap(), &song);
+    assert_eq!(mixed.model, "mixed");
+    for ((one, calibrated), other) in mixed.instruments.iter().zip(&heard.instruments).zip(&alone[1].instruments) {
+        let mean = 0.75 * log_odds(calibrated.probability) + 0.25 * log_odds(other.probability);
+        assert!((log_odds(one.probability) - mean).abs() < 1e-9);
+        let threshold = 0.75 * log_odds(0.75) + 0.25 * log_odds(0.5);
+        assert!((log_odds(one.threshold.unwrap()) - threshold).abs() < 1e-9);
+        assert_eq!(one.present, one.probability >= one.threshold.unwrap());
+    }
 
     // The command gives the same answer, from the file alone.
     let output =

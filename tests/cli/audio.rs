@@ -790,41 +790,24 @@ fn models_that_look_at_places_take_whole_spectrograms_and_show_their_paths() {
     assert_eq!((clips.as_array().unwrap().len(), clips[0]["duration"].as_f64()), (CLIPS, Some(9.98)));
 }
 
-/// musicnn's tags need no run; what does is rejected.
+/// musicnn's tags stand beside the instruments.
 #[test]
-fn recordings_are_tagged_without_a_run() {
+fn recordings_are_tagged() {
     let dir = tempfile::tempdir().unwrap();
-    let files = ["a.wav", "b.wav"].map(|name| dir.path().join(name));
-    files.iter().for_each(|file| write_wav(file, 16_000, &tone(3.5, 16_000), Depth::Int16).unwrap());
-    let files = files.each_ref().map(|file| text(file));
-    let tag = |args: &[&str]| wmic(&[&["predict", "--tags"], args].concat()).assert();
-    let tagged = |args: &[&str]| stdout(&[&["predict", "--tags"], args].concat());
-
-    let table = tagged(&[files[0], "--top", "3"]);
+    let file = dir.path().join("a.wav");
+    write_wav(&file, 16_000, &tone(3.5, 16_000), Depth::Int16).unwrap();
+    let (run, file) = (&shared().run(), text(&file));
+    let table = stdout(&["predict", "--tags", run, file, "--top", "3"]);
     let lines: Vec<&str> = table.lines().collect();
-    assert!(lines.len() == 5 && lines[0].ends_with("a.wav  3.50 s") && lines[1].starts_with("tag "), "{table}");
-    let objects: Value = serde_json::from_str(&tagged(&[files[0], files[1], "--json"])).unwrap();
-    let object = &objects[1];
-    assert_eq!((&object["file"], &object["model"]), (&files[1].into(), &"musicnn".into()));
+    let tags = lines.iter().position(|line| line.starts_with("tag ")).unwrap();
+    assert!(lines.len() == tags + 4 && lines[0].ends_with("a.wav  3.50 s"), "{table}");
+    let object: Value = serde_json::from_str(&stdout(&["predict", "--tags", run, file, "--format", "jsonl"])).unwrap();
     let tags = object["tags"].as_array().unwrap();
     let p = |tag: &Value| tag["probability"].as_f64().unwrap();
-    assert!(tags.len() == 50 && tags.is_sorted_by(|a, b| p(a) >= p(b)) && object.get("instruments").is_none());
-    let csv = tagged(&[files[0], "--format", "csv"]);
-    let first = format!("{},{},{:.4}", files[0], tags[0]["name"].as_str().unwrap(), p(&tags[0]));
-    assert_eq!(csv.lines().take(2).collect::<Vec<_>>(), ["file,tag,probability", &first]);
-    assert_eq!(csv.lines().count(), 51);
-
-    tag(&[]).code(2).stderr(contains("no recordings: give audio files, folders or patterns"));
-    tag(&[files[0], "--hop", "2"]).code(2).stderr(contains("--hop needs a run: remove it"));
-    tag(&[files[0], "--out", "x"]).code(2).stderr(contains("--out needs a run: remove it"));
-    let jams = tag(&[files[0], "--format", "jams"]).code(2);
-    jams.stderr(contains("jams has no place for tags: use --format json or jsonl"));
-
-    let run = &shared().run();
-    let both = tagged(&[run, files[0], "--format", "jsonl"]);
-    let both: Value = serde_json::from_str(&both).unwrap();
-    assert_eq!((&both["model"], &both["tags"]), (&"att-tf".into(), &object["tags"]));
-    assert!(!both["instruments"].as_array().unwrap().is_empty());
-    tag(&[run, files[0], "--format", "csv"]).code(2).stderr(contains("beside the instruments of a run"));
-    tag(&[run]).code(2).stderr(contains("no recordings"));
+    assert!(tags.len() == 50 && tags.is_sorted_by(|a, b| p(a) >= p(b)));
+    assert_eq!((&object["model"], object["instruments"].as_array().unwrap().len()), (&"att-tf".into(), 20));
+    for format in ["csv", "jams"] {
+        let why = format!("{format} has no place for tags: use --format json or jsonl");
+        rejected(&["predict", "--tags", run, file, "--format", format], &why);
+    }
 }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use assert_cmd::Command;
+use wmic::audio::is_audio;
 use wmic::ops::OPS;
 
 use crate::support::subcommands;
@@ -182,8 +183,11 @@ fn commands_and_options_in_the_text_exist() {
                 continue;
             }
             let command = words.get(1).filter(|word| words[0] == "wmic" && help.contains_key(word.as_str()));
-            let known =
-                words.first().unwrap() != "wmic" || command.is_some() || words.len() == 1 || words[1] == "COMMAND";
+            let known = words.first().unwrap() != "wmic"
+                || command.is_some()
+                || words.len() == 1
+                || words[1] == "COMMAND"
+                || is_audio(Path::new(&words[1]));
             assert!(known, "{}: `{span}` is no command", path.display());
             for option in words.iter().filter(|word| word.starts_with("--")) {
                 let found = match command {

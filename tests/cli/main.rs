@@ -2,6 +2,7 @@
 
 mod archive;
 mod audio;
+mod bundled;
 mod commands;
 mod compare;
 mod demo;

@@ -145,6 +145,16 @@ fn yamnets_weights_are_downloaded_and_kept() {
     let stored = listed[0]["file"].as_str().unwrap();
     assert_eq!(fs::read_dir(Path::new(stored).parent().unwrap()).unwrap().count(), 1, "the part is gone");
 
+    // Now the bundled model's part answers that needs them, beside the other or alone.
+    for (choice, name) in [("auto", "bundled (musicnn + YAMNet)"), ("yamnet", "bundled (YAMNet)")] {
+        let done = run(&["tests/golden/tone.flac", "--json", "--frontend", choice]).assert().success();
+        let done = done.stderr(contains(format!("model: {name}")));
+        let heard: Value = serde_json::from_slice(&done.get_output().stdout).unwrap();
+        assert_eq!((&heard[0]["model"], heard[0]["instruments"].as_array().unwrap().len()), (&name.into(), 20));
+    }
+    let vggish = ["tests/golden/tone.flac", "--frontend", "vggish"];
+    rejected(run(&vggish), "VGGish's weights are not there: download them with wmic weights get vggish");
+
     // The stored file is one of safetensors, which can be added elsewhere.
     let elsewhere = tempfile::tempdir().unwrap();
     at_home(elsewhere.path(), &["weights", "add", stored]).assert().success().stdout(contains("yamnet\n"));

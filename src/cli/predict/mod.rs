@@ -2,7 +2,6 @@
 
 mod archive;
 mod results;
-mod tags;
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
@@ -22,7 +21,8 @@ use wmic::metrics::thresholds::Threshold;
 use wmic::nn::front_ends::vggish::Width;
 use wmic::output::archive::Archive;
 use wmic::output::format::Detail;
-use wmic::predict::ensemble::{Ensemble, Member};
+use wmic::predict::bundled::Parts;
+use wmic::predict::mixture::Mixture;
 use wmic::predict::recogniser::{Aggregate, Options, Recognised, Recogniser, Segmentation, recognise_clips};
 use wmic::predict::recognition::Recognition;
 use wmic::predict::tagger::Tagger;
@@ -40,13 +40,13 @@ const FRONT_END: &str = "Front end and features";
 /// listed and skipped; the exit status is then 1.
 #[derive(clap::Args)]
 pub struct Args {
-    /// Run directory of `wmic train`, or several, whose answers are combined, or a file of `wmic bundle`; then audio
-    /// files, folders or patterns, or features: a dataset with features, or an .npz with X (N, T, 128). With --tags
-    /// recordings alone will do
+    /// Audio files, folders or patterns; or features: a dataset with features, or an .npz with X (N, T, 128). Before
+    /// them, in place of the bundled model, a run directory of `wmic train`, or several, whose answers are combined, or
+    /// a file of `wmic bundle`
     #[arg(value_name = "RUN|AUDIO|FEATURES")]
     inputs: Vec<PathBuf>,
-    /// Tag recordings with musicnn, whose weights wmic contains: 50 tags of genres, moods, voices and instruments, from
-    /// 3 s of sound at a time, averaged over the recording; beside the answers of a run if one is given
+    /// Tag the recordings, too, with musicnn, whose weights wmic contains: 50 tags of genres, moods, voices and
+    /// instruments, from 3 s of sound at a time, averaged over the recording
     #[arg(long)]
     tags: bool,
     /// Hop between excerpts in seconds, at most their length [default: 4.8; for aacnn 1, at least 0.5]
@@ -83,6 +83,10 @@ pub struct Args {
     results: ResultArgs,
     #[command(flatten, next_help_heading = "Many recordings")]
     archive: ArchiveArgs,
+    /// Which parts of the bundled model answer: musicnn's, which needs nothing else, YAMNet's or VGGish's, which need
+    /// weights that you have added (`wmic weights`), or auto: all whose weights are there [default: auto]
+    #[arg(long, value_parser = variant::<Parts>(), help_heading = FRONT_END)]
+    frontend: Option<Parts>,
     #[arg(long, value_name = WEIGHTS, help_heading = FRONT_END, help = help_of_run("front_end.weights"))]
     frontend_weights: Option<Source>,
     #[arg(long, value_name = "W", requires = "frontend_weights")]
@@ -101,31 +105,15 @@ pub struct Args {
 enum Input {
     Audio,
     Features,
-    /// Audio, without a run.
-    Tags,
 }
 
 fn of_audio(input: &Input) -> Option<&'static str> {
-    match input {
-        Input::Audio => None,
-        Input::Features => Some("needs audio, not features"),
-        Input::Tags => of_run(input),
-    }
-}
-
-fn of_run(input: &Input) -> Option<&'static str> {
-    (*input == Input::Tags).then_some("needs a run")
+    (*input == Input::Features).then_some("needs audio, not features")
 }
 
 fn of_features(input: &Input) -> Option<&'static str> {
     (*input != Input::Features).then_some("needs features, not audio")
 }
-
-fn tags_of_audio(input: &Input) -> Option<&'static str> {
-    (*input == Input::Features).then_some("needs audio, not features")
-}
-
-const DEFAULT: Segmentation = Segmentation::DEFAULT;
 
 #[rustfmt::skip]
 const LIMITED: &[Limited<Args, Input>] = &[
@@ -136,17 +124,7 @@ const LIMITED: &[Limited<Args, Input>] = &[
     Limited { option: "html", is_given: |args| args.results.html.is_some(), unsupported: of_audio },
     Limited { option: "resume", is_given: |args| args.archive.resume, unsupported: of_audio },
     Limited { option: "shard", is_given: |args| args.archive.shard.is_some(), unsupported: of_audio },
-    Limited { option: "tags", is_given: |args| args.tags, unsupported: tags_of_audio },
-    Limited { option: "threshold", is_given: |args| args.threshold.is_some(), unsupported: of_run },
-    Limited { option: "precision", is_given: |args| args.precision.is_some(), unsupported: of_run },
-    Limited { option: "calibrate", is_given: |args| !args.calibrate, unsupported: of_run },
-    Limited { option: "keep-unreliable", is_given: |args| args.keep_unreliable, unsupported: of_run },
-    Limited { option: "min-duration", is_given: |args| args.min_duration != DEFAULT.min_duration, unsupported: of_run },
-    Limited { option: "median", is_given: |args| args.median != DEFAULT.median, unsupported: of_run },
-    Limited { option: "attention", is_given: |args| args.results.attention, unsupported: of_run },
-    Limited { option: "truth", is_given: |args| args.results.truth.is_some(), unsupported: of_run },
-    Limited { option: "out", is_given: |args| args.archive.in_files(), unsupported: of_run },
-    Limited { option: "frontend-weights", is_given: |args| args.frontend_weights.is_some(), unsupported: of_run },
+    Limited { option: "tags", is_given: |args| args.tags, unsupported: of_audio },
     Limited { option: "feature-scale", is_given: |args| args.feature_scale.is_some(), unsupported: of_features },
 ];
 
@@ -167,27 +145,18 @@ impl Args {
             }
             _ => {}
         }
-        if self.tags && runs.is_empty() {
-            check_options(LIMITED, &self, &Input::Tags)?;
-            return tags::tag(&self.device.open()?, &self.results, &self.archive, inputs);
-        }
-        if let ([], [first, ..]) = (runs, inputs) {
-            // The line that tells what is missing.
-            RunDir::open(first)?;
-        }
         self.predict(&self.device.open()?, runs, inputs)
     }
 
     fn predict(&self, gpu: &Gpu, runs: &[PathBuf], inputs: &[PathBuf]) -> anyhow::Result<Status> {
-        if let (Some(_), [_, _, ..]) = (&self.frontend_weights, runs) {
-            return Err(Error::Usage("`front_end.weights` needs a single run".into()).into());
+        let Models { mut mixture, weights, notes } = Models::load(runs, self.frontend)?;
+        match (&self.frontend_weights, runs) {
+            (Some(weights), [_]) => mixture.locate_front_ends(weights, self.width, self.pca.as_ref())?,
+            (Some(_), _) => return Err(Error::Usage("`front_end.weights` needs a single run".into()).into()),
+            (None, _) => {}
         }
-        let Models { mut ensemble, weights } = Models::load(runs, &mut |trained| match &self.frontend_weights {
-            Some(weights) => trained.config.locate_front_end(weights, self.width, self.pca.as_ref()),
-            None => Ok(()),
-        })?;
-        self.threshold.or(self.precision).map_or(Ok(()), |level| ensemble.set_threshold(level))?;
-        ensemble.set_calibrated(self.calibrate);
+        self.threshold.or(self.precision).map_or(Ok(()), |level| mixture.set_threshold(level))?;
+        mixture.set_calibrated(self.calibrate);
         let options = Options {
             hop: self.hop,
             aggregate: self.aggregate,
@@ -196,12 +165,12 @@ impl Args {
             keep_unreliable: self.keep_unreliable,
             segmentation: Segmentation { min_duration: self.min_duration, median: self.median },
         };
-        let input = input_of(inputs, &ensemble)?;
+        let input = input_of(inputs, &mixture)?;
         check_options(LIMITED, self, &input)?;
-        let results = ResultWriter::new(&self.results, ensemble.leader(), self.archive.in_files(), self.tags)?;
+        let results = ResultWriter::new(&self.results, mixture.leader(), self.archive.in_files(), self.tags)?;
         let known = match input {
-            Input::Features => Some(self.features(&inputs[0], ensemble.leader())?),
-            Input::Audio | Input::Tags => None,
+            Input::Features => Some(self.features(&inputs[0], mixture.leader())?),
+            Input::Audio => None,
         };
         let mut recordings = match &known {
             Some((keys, _)) => self.archive.clips(keys),
@@ -210,10 +179,10 @@ impl Args {
         results.expect(recordings.names.len())?;
         let output = (results.format(), Detail { tags: self.tags, ..self.results.detail() });
         let is_complete = |name: &Path| self.results.files(name).iter().all(|file| file.is_file());
-        let archive =
-            self.archive.open(ensemble.settings(&options)?, weights, output, &is_complete, &mut recordings)?;
+        let archive = self.archive.open(mixture.settings(&options)?, weights, output, &is_complete, &mut recordings)?;
         let files = recordings.found.files;
         let done = archive.as_ref().map_or(0, |archive| archive.recordings() - files.len());
+        notes.iter().for_each(|line| note(&printable(line)));
         let tagger = self.tags.then(|| Tagger::new(gpu));
         let mut outputs = Outputs { results, archive, tagger, names: recordings.names, done, faults: 0 };
         let ended = match known {
@@ -226,10 +195,10 @@ impl Args {
                     }
                     outputs.take(n.next().expect("endless"), recognition, None)
                 };
-                recognise_clips(gpu, ensemble.leader(), &keys, &features, &options, each)?;
+                recognise_clips(gpu, mixture.leader(), &keys, &features, &options, each)?;
                 true
             }
-            None => self.recognise(gpu, ensemble, options, &files, &mut outputs)?,
+            None => self.recognise(gpu, mixture, options, &files, &mut outputs)?,
         };
         let Outputs { results, archive, mut faults, .. } = outputs;
         match archive {
@@ -256,19 +225,19 @@ impl Args {
     fn recognise(
         &self,
         gpu: &Gpu,
-        ensemble: Ensemble,
+        mixture: Mixture,
         options: Options,
         files: &[PathBuf],
         outputs: &mut Outputs,
     ) -> anyhow::Result<bool> {
-        for Member { trained, .. } in ensemble.members() {
+        for trained in mixture.models() {
             if trained.config.front_end.is_none() && trained.config.needs_weights()? {
                 let reason = "the run does not record the front end of its features; give the VGGish weights: \
                               --frontend-weights FILE";
                 return Err(Error::Usage(reason.into()).into());
             }
         }
-        let mut recogniser = Recogniser::new(gpu, ensemble, options)?;
+        let mut recogniser = Recogniser::new(gpu, mixture, options)?;
         // Without a folder of results, nothing is left to be saved.
         let stop = self.archive.in_files().then(stop_on_interrupt);
         let is_stopped = || stop.as_ref().is_some_and(|stop| stop.load(Ordering::Relaxed));
@@ -299,8 +268,8 @@ impl Args {
     }
 }
 
-fn input_of(inputs: &[PathBuf], ensemble: &Ensemble) -> Result<Input> {
-    let published = ensemble.leader().config.kind()?.row().published;
+fn input_of(inputs: &[PathBuf], mixture: &Mixture) -> Result<Input> {
+    let published = mixture.leader().config.kind()?.row().published;
     let features = match inputs {
         [one] if is_archive(one) || published && has_features(one) => one,
         more => match more.iter().find(|path| is_archive(path)) {
@@ -311,8 +280,8 @@ fn input_of(inputs: &[PathBuf], ensemble: &Ensemble) -> Result<Input> {
             None => return Ok(Input::Audio),
         },
     };
-    match ensemble.members() {
-        [_] => Ok(Input::Features),
+    match mixture.models().count() {
+        1 => Ok(Input::Features),
         _ => Err(Error::data(features, "has features of one kind: several models together need audio")),
     }
 }
@@ -338,7 +307,7 @@ struct Outputs<'a> {
 impl Outputs<'_> {
     fn take(&mut self, n: usize, mut r: Recognition, spectrogram: Option<Array<f32>>) -> Result<()> {
         if let Some(tagger) = &mut self.tagger {
-            r.tags = tags::of_file(tagger, &r.file)?;
+            r.tags = tagger.tag_file(&r.file)?;
         }
         self.faults += usize::from(r.condition.damaged);
         // Pictures and pages first: what the journal has is not done again.
@@ -373,6 +342,7 @@ pub fn show(gpu: &Gpu, run: &RunDir, files: &[PathBuf], folder: &Path) -> anyhow
         median: Segmentation::default().median,
         results: ResultArgs { top: 4, plot: Some(folder.into()), html: Some(folder.into()), ..ResultArgs::default() },
         archive: ArchiveArgs::default(),
+        frontend: None,
         frontend_weights: None,
         width: None,
         pca: None,

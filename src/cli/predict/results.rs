@@ -9,7 +9,7 @@ use super::super::output::note;
 use wmic::core::files::writable;
 use wmic::output::format::{Detail, Format, Series};
 use wmic::output::names::with_suffix;
-use wmic::output::{self, FORMATS, csv, json};
+use wmic::output::{self, FORMATS, json};
 use wmic::predict::recognition::Recognition;
 use wmic::predict::trained::Trained;
 use wmic::predict::truth::Truth;
@@ -98,19 +98,15 @@ impl ResultArgs {
     }
 }
 
-/// The format of tags, `alone` or beside instruments.
-///
 /// # Errors
-/// `Usage` for one that has no place for them.
-fn format_of_tags(format: Option<&'static Format>, alone: bool) -> Result<Option<&'static Format>> {
-    let Some(format) = format else { return Ok(None) };
-    match format.name {
-        name if name == csv::FORMAT.name && alone => Ok(Some(&csv::TAGS)),
-        name if [json::FORMAT.name, json::LINES.name].contains(&name) => Ok(Some(format)),
-        name => {
-            let run = if name == csv::FORMAT.name { " beside the instruments of a run" } else { "" };
-            Err(Error::Usage(format!("{name} has no place for tags{run}: use --format json or jsonl")))
+/// `Usage` for a format that has no place for tags.
+fn check_tags(format: Option<&'static Format>) -> Result<()> {
+    match format {
+        Some(format) if ![json::FORMAT.name, json::LINES.name].contains(&format.name) => {
+            let name = format.name;
+            Err(Error::Usage(format!("{name} has no place for tags: use --format json or jsonl")))
         }
+        _ => Ok(()),
     }
 }
 
@@ -141,7 +137,9 @@ pub fn spectrum_of(trained: &Trained) -> Result<(Vec<f64>, String)> {
 impl<'a> ResultWriter<'a> {
     pub fn new(args: &'a ResultArgs, trained: &Trained, in_files: bool, tags: bool) -> Result<ResultWriter<'a>> {
         let format = args.format(in_files)?;
-        let format = if tags { format_of_tags(format, false)? } else { format };
+        if tags {
+            check_tags(format)?;
+        }
         let series = format.filter(|_| !in_files).map(Series::new);
         let truth = args.truth.as_deref().map(Truth::read).transpose()?;
         if let Some(folder) = &args.plot {
@@ -154,14 +152,6 @@ impl<'a> ResultWriter<'a> {
         }
         let (band_hz, spectrum) = spectrum_of(trained)?;
         Ok(ResultWriter { args, format, in_files, series, truth, taken: 0, band_hz, spectrum })
-    }
-
-    /// For tags alone.
-    pub fn of_tags(args: &'a ResultArgs) -> Result<ResultWriter<'a>> {
-        let format = format_of_tags(args.format(false)?, true)?;
-        let series = format.map(Series::new);
-        let (band_hz, spectrum) = (vec![], String::new());
-        Ok(ResultWriter { args, format, in_files: false, series, truth: None, taken: 0, band_hz, spectrum })
     }
 
     pub fn format(&self) -> Option<&'static Format> {

@@ -22,15 +22,14 @@ const SHORTEST: usize = 8;
 /// A line with the recording's name, a sentence about it, and a table of the present instruments, and then the most
 /// probable of the others until there are `top`: probability, ± spread over the seeds, a mark if it is present, and a
 /// timeline (see [`crate::predict::recognition::Instrument::answer`]). Then the `top` most probable tags, if there are
-/// any; of tags alone nothing else.
+/// any.
 pub fn table(recognition: &Recognition, top: usize, style: Style) -> String {
     let r = recognition;
     let length = duration(r.duration) + if r.is_unreliable() { "  unreliable" } else { "" };
     let room = style.width.map_or(usize::MAX, |w| usize::from(w).saturating_sub(length.chars().count() + 2));
     let name = shortened(&printable(&r.file.to_string_lossy()), room, true);
-    let instruments = if r.instruments.is_empty() { String::new() } else { instruments(r, top, style) };
     let tags = if r.tags.is_empty() { String::new() } else { tags(r, top, style) };
-    format!("{name}  {length}\n{instruments}{tags}")
+    format!("{name}  {length}\n{}{tags}", instruments(r, top, style))
 }
 
 fn tags(r: &Recognition, top: usize, style: Style) -> String {
