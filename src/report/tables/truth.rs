@@ -62,13 +62,13 @@ pub fn beside(r: &Recognition, truth: &Truth, style: Style) -> String {
         0 => "nothing else".into(),
         n => format!("{n} that {} not play", if n == 1 { "does" } else { "do" }),
     };
-    let share = |fraction: Option<f64>| fraction.map_or("none".into(), percent);
+    let mut text = format!("{}Heard {right} of {real} instruments, and {wrong}.\n", table.render(style));
     let all = truth.agreement().frames.iter().fold(Counts::default(), |sum, (_, counts)| sum + *counts);
-    format!(
-        "{}Heard {right} of {real} instruments, and {wrong}. Of the seconds that are marked {} are right, of those to \
-         be marked {} are found.\n",
-        table.render(style),
-        share(all.precision_pos()),
-        share(all.recall_pos()),
-    )
+    if let (Some(precision), Some(recall)) = (all.precision_pos(), all.recall_pos())
+        && all.tp + all.fp > 0
+    {
+        let [right, marked] = [precision, recall].map(percent);
+        text += &format!("Of the seconds marked as heard {right} are right; of those played {marked} are marked.\n");
+    }
+    text
 }
