@@ -91,13 +91,18 @@ pub(super) fn unreliable(recognition: &Recognition, outlying: &[(f64, f64)], opt
             "is unreliable: unlike the training clips (distance {distance:.1}, the limit is 1){rest}"
         ));
     }
-    let at = |seconds: f64| clock(seconds.min(recognition.duration), recognition.duration, 1.0);
-    let parts: Vec<String> =
-        outlying.iter().take(LISTED).map(|&(start, end)| format!("{} to {}", at(start), at(end))).collect();
-    let more = if outlying.len() > LISTED { format!(" and {} more", outlying.len() - LISTED) } else { String::new() };
-    let listed = parts.join(", ") + &more;
-    (!parts.is_empty())
+    let listed = listed(outlying, recognition.duration);
+    (!outlying.is_empty())
         .then(|| format!("has parts unlike the training clips, in which nothing counts as present: {listed}"))
+}
+
+/// Parts of a recording, from and to seconds.
+pub(super) fn listed(parts: &[(f64, f64)], duration: f64) -> String {
+    let at = |seconds: f64| clock(seconds.min(duration), duration, 1.0);
+    let first: Vec<String> =
+        parts.iter().take(LISTED).map(|&(start, end)| format!("{} to {}", at(start), at(end))).collect();
+    let more = if parts.len() > LISTED { format!(" and {} more", parts.len() - LISTED) } else { String::new() };
+    first.join(", ") + &more
 }
 
 /// The distance of a clip, (instances, D).

@@ -11,6 +11,7 @@ mod excerpts;
 pub mod forest;
 pub mod labelled;
 pub mod mixture;
+mod noise;
 mod options;
 pub mod predictor;
 pub mod recogniser;

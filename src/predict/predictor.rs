@@ -11,6 +11,9 @@ use crate::ops::sample::PADDING;
 use crate::run::config::Config;
 use crate::run::weights::Block;
 
+/// Most bytes of a plan for several clips. Larger batches of large models are no faster.
+const MEMORY: u64 = 128 << 20;
+
 /// Predictions of each replica for each clip.
 #[derive(Clone, Debug)]
 pub struct Predictions {
@@ -69,7 +72,9 @@ pub struct Predictor {
     replicas: usize,
     /// The weights by their names in graphs.
     weights: Vec<(String, Buffer)>,
-    /// A plan for each batch size used: the setting `batch`, and powers of two below it.
+    /// Largest batch size: the setting `batch`, or what has turned out to need less than [`MEMORY`].
+    largest: usize,
+    /// A plan for each batch size used, powers of two but for the largest.
     batches: Vec<Batch>,
 }
 
@@ -117,7 +122,8 @@ impl Predictor {
         // Prediction draws no random numbers.
         weights.push(("clock".into(), gpu.buffer("clock", 4 * replicas)?));
         let (gpu, config, dataset) = (gpu.clone(), config.clone(), dataset.clone());
-        Ok(Predictor { gpu, config, dataset, detail, replicas, weights, batches: vec![] })
+        let largest = config.batch;
+        Ok(Predictor { gpu, config, dataset, detail, replicas, weights, largest, batches: vec![] })
     }
 
     /// Predicts the clips `rows[r]` of the dataset with replica r; the same number for all replicas.
@@ -127,16 +133,9 @@ impl Predictor {
     pub fn predict(&mut self, rows: &[Vec<u32>]) -> Result<Predictions> {
         assert_eq!(rows.len(), self.replicas, "clips for each replica");
         let clips = rows[0].len();
-        let size = clips.next_power_of_two().min(self.config.batch);
-        let at = match self.batches.iter().position(|batch| batch.size == size) {
-            Some(known) => known,
-            None => {
-                let made = self.batch(size)?;
-                self.batches.push(made);
-                self.batches.len() - 1
-            }
-        };
-        let Batch { rows: input, plan, pace, outputs, .. } = &mut self.batches[at];
+        let at = self.batch_for(clips)?;
+        let Batch { size, rows: input, plan, pace, outputs } = &mut self.batches[at];
+        let size = *size;
         let mut collected: Vec<Vec<Vec<f32>>> = vec![vec![vec![]; self.replicas]; outputs.len()];
         for first in (0..clips).step_by(size) {
             let valid = size.min(clips - first);
@@ -168,8 +167,22 @@ impl Predictor {
         Ok(predictions)
     }
 
-    /// Builds the plan for batches of `size` clips.
-    fn batch(&self, size: usize) -> Result<Batch> {
+    /// Which plan is for so many clips; it is built if there is none.
+    fn batch_for(&mut self, clips: usize) -> Result<usize> {
+        loop {
+            let size = clips.next_power_of_two().min(self.largest);
+            if let Some(known) = self.batches.iter().position(|batch| batch.size == size) {
+                return Ok(known);
+            }
+            match self.batch(size)? {
+                Some(made) => self.batches.push(made),
+                None => self.largest = size / 2,
+            }
+        }
+    }
+
+    /// Builds the plan for batches of `size` clips; `None` if it needs too much memory, and a smaller one will do.
+    fn batch(&self, size: usize) -> Result<Option<Batch>> {
         self.dataset.max_steps(size * self.replicas)?;
         let Config { model, .. } = &self.config;
         let (model, dims) = (nn::find(model)?, self.dataset.dims);
@@ -187,6 +200,9 @@ impl Predictor {
         let tensors = outputs(&prediction, self.detail);
 
         let draft = Draft::new(&g, self.gpu.adapter().target(), self.replicas, &tensors, &[])?;
+        if size > 1 && draft.memory().0 > MEMORY {
+            return Ok(None);
+        }
         draft.fits(&self.gpu)?;
         let rows = self.gpu.buffer("rows", size * self.replicas)?;
         let mut bound: Vec<(&str, Buffer)> =
@@ -195,7 +211,8 @@ impl Predictor {
         bound.push(("rows", rows.clone()));
         let plan = draft.realise(&self.gpu, &bound)?;
         let output = |tensor: Tensor| Output { tensor, dims: g.shape(tensor).dims()[1..].to_vec() };
-        Ok(Batch { size, rows, plan, pace: Pace::default(), outputs: tensors.into_iter().map(output).collect() })
+        let outputs = tensors.into_iter().map(output).collect();
+        Ok(Some(Batch { size, rows, plan, pace: Pace::default(), outputs }))
     }
 
     /// `arrays` in the order of [`outputs`], each per replica.

@@ -18,6 +18,7 @@ use crate::predict::condensed::CondensedSpectrogram;
 use crate::predict::domain::unreliable;
 use crate::predict::excerpts::{Excerpts, Placement};
 use crate::predict::forest;
+use crate::predict::noise;
 use crate::predict::options::Options;
 use crate::predict::predictor::{Detail, Predictions, Predictor};
 use crate::predict::recognition::Recognition;
@@ -34,6 +35,8 @@ pub(super) struct Stream {
     kind: FeatureKind,
     /// Seconds.
     hop: f64,
+    /// Whether steady noise is left out: where no model knows what its training clips were like.
+    skips_noise: bool,
     front_end: FrontEndRunner,
     /// The features on the GPU; `None` if all models are forests.
     dataset: Option<DeviceDataset>,
@@ -103,6 +106,8 @@ struct OpenRecording {
     spectrogram: CondensedSpectrogram,
     /// Seconds up to which the excerpts cover its sound.
     covered: f64,
+    /// Its parts that are steady noise, from and to seconds.
+    noise: Vec<(f64, f64)>,
     /// Its duration and condition, or an error.
     end: Option<Result<(f64, Condition)>>,
 }
@@ -135,10 +140,13 @@ impl Stream {
             };
             Ok(Head { trained, predictor })
         };
+        let skips_noise =
+            models.iter().all(|model| model.domain.is_none()) && !models[0].feature_config()?.kind.is_single_note();
         let heads = models.into_iter().map(head).collect::<Result<_>>()?;
         let (hop, kind) = (options.hop(feature_config.kind), feature_config.kind);
         let thresholds = thresholds.to_vec();
-        Ok(Stream { gpu: gpu.clone(), heads, thresholds, options, kind, hop, front_end, dataset })
+        let skips_noise = skips_noise && !options.keep_unreliable;
+        Ok(Stream { gpu: gpu.clone(), heads, thresholds, options, kind, hop, skips_noise, front_end, dataset })
     }
 
     /// Recognises audio in memory.
@@ -203,7 +211,8 @@ impl Stream {
             let bands = self.front_end.extractor.bands();
             let spectrogram = CondensedSpectrogram::new(bands, self.kind.spectrogram().hop);
             let name = name.into();
-            pending.open.push_back(OpenRecording { index, name, excerpts, spectrogram, covered: 0.0, end: None });
+            let (covered, noise) = (0.0, vec![]);
+            pending.open.push_back(OpenRecording { index, name, excerpts, spectrogram, covered, noise, end: None });
         }
         let current = pending.open.back_mut().expect("just opened");
         match item {
@@ -230,7 +239,7 @@ impl Stream {
         Ok(full)
     }
 
-    /// Cuts the silent instances out of the next excerpt of a recording.
+    /// Cuts the silent instances out of the next excerpt of a recording; all of it, if it is noise.
     fn without_silence(&self, recording: &mut OpenRecording, excerpt: Excerpt) -> Waiting {
         let Excerpt { start, samples, scale } = excerpt;
         let (kind, sr) = (self.kind, self.kind.format().sr);
@@ -246,13 +255,16 @@ impl Stream {
             recording.covered = recording.covered.max(start + seconds);
             !known || start == 0.0
         };
-        Waiting {
-            index: recording.index,
-            start,
-            len: samples.len(),
-            levels: levels.instances,
-            audible: audible.filter(adds),
+        let mut audible = audible.filter(adds);
+        if self.skips_noise && audible.as_ref().is_some_and(|audible| noise::is_noise(&audible.samples, sr)) {
+            audible = None;
+            let end = start + samples.len() as f64 / f64::from(sr);
+            match recording.noise.last_mut() {
+                Some(last) if last.1 >= start => last.1 = end,
+                _ => recording.noise.push((start, end)),
+            }
         }
+        Waiting { index: recording.index, start, len: samples.len(), levels: levels.instances, audible }
     }
 
     /// Predicts the waiting excerpts.
@@ -331,6 +343,7 @@ impl Stream {
             if silent {
                 recognition.condition.warnings.push(silence::warning());
             }
+            recognition.condition.warnings.extend(noise::warning(&open.noise, duration));
             recognition.condition.warnings.extend(unreliable(&recognition, &outlying, options));
             recognition
         };

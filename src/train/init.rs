@@ -18,8 +18,8 @@ use crate::run::settings::BUNDLED;
 use crate::run::weights::{self, Block};
 
 /// `fresh`, the initial weights of each seed, with those at `path`: a run's, or those of the same model in an ensemble
-/// or in the bundled model ([`BUNDLED`]), or a file's with PyTorch's names. Seed i begins with the weights of the run's seed i; beyond the last one with those
-/// of the first again.
+/// or in the bundled model ([`BUNDLED`]), or a file's with PyTorch's names. Seed i begins with the weights of the run's
+/// seed i; beyond the last one with those of the first again.
 ///
 /// # Errors
 /// `Checkpoint` for another model, or weights that do not fit.
