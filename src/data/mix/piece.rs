@@ -81,7 +81,7 @@ const SCORE: [Line; 7] = [
     },
     Line {
         class: "bass",
-        level_db: -1.0,
+        level_db: 1.0,
         rings: false,
         bars: &[
             (3, "E2 - - - B1 - D2 - | C2 - - - G1 - B1 - | G1 - - - D2 - B1 - | E2 - - - B1 - D2 -"),
