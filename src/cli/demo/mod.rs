@@ -22,7 +22,7 @@ use wmic::report::tables::truth::beside;
 
 /// Play a short piece of music, recognise its instruments, and show when they really play
 ///
-/// The piece is rendered from recorded notes that wmic contains, and analysed with the bundled model; half a minute
+/// The piece is rendered from recorded notes that wmic contains, and analysed with the bundled model: about ten seconds
 /// on two cores without a GPU. With --train the whole pipeline runs once instead: synthesise recordings, train,
 /// evaluate, predict, report (three minutes).
 #[derive(clap::Args)]
