@@ -39,9 +39,11 @@ fn recordings_alone_are_recognised_by_the_bundled_model() {
     let out = home.path().join("results");
     let predict = ["--out", text(&out), "--format", "jsonl", &files[0], &files[1], &files[2]];
     let done = without_weights(&home, &predict).assert().success();
-    done.stderr(contains("model: bundled (musicnn), which hears accordion, ").and(contains("is silent")).and(
-        contains("noise.wav: is steady noise, in which nothing counts as present"),
-    ));
+    done.stderr(
+        contains("model: bundled (musicnn), which hears accordion, ")
+            .and(contains("is silent"))
+            .and(contains("noise.wav: is steady noise, in which nothing counts as present")),
+    );
     let written = fs::read_to_string(out.join("predictions.jsonl")).unwrap();
     let heard: Vec<Value> = written.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     assert_eq!(heard.len(), files.len());

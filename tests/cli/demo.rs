@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use wmic::audio::decode;
+use wmic::data::Piece;
 
 use crate::support::{rejected, wmic};
 
@@ -18,6 +19,8 @@ fn the_demo_shows_when_instruments_play_and_when_they_were_heard() {
     let text = String::from_utf8(done.get_output().stdout.clone()).unwrap();
     let piece = decode(out.join("piece.wav"), 60.0).unwrap();
     assert!((20.0..30.0).contains(&piece.duration()) && piece.samples.iter().any(|v| v.abs() > 0.1));
+    let again: Vec<f32> = Piece::play().unwrap().samples.iter().map(|v| (v * 32_768.0).round() / 32_768.0).collect();
+    assert!(piece.samples == again, "every time the same bits");
 
     let times = std::fs::read_to_string(out.join("piece.csv")).unwrap();
     let rows: Vec<Vec<&str>> = times.lines().skip(1).map(|row| row.split(',').collect()).collect();

@@ -248,7 +248,6 @@ mod tests {
             }
         }
         let piece = Piece::play().unwrap();
-        assert_eq!(piece, Piece::play().unwrap(), "the same bits");
         let bar = (8 * QUAVER) as f64 / f64::from(SR);
         for (line, (class, times)) in SCORE.iter().zip(&piece.instruments) {
             assert_eq!(piece.classes[*class], line.class);
