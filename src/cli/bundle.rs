@@ -16,7 +16,7 @@ use wmic::{Dataset, Error, Result};
 
 use super::clips::{Bar, stop_on_interrupt};
 use super::common::{Device, Status};
-use super::models::{Models, name_of};
+use super::models::{Models, is_file, name_of};
 use super::output::{note, print, print_json};
 
 /// Put trained runs into one file, whose answer is their mean
@@ -59,6 +59,9 @@ fn weight(text: &str) -> Result<f64, String> {
 
 impl Args {
     pub fn run(self) -> anyhow::Result<Status> {
+        if !is_file(&self.out) {
+            return Err(Error::Usage(format!("the name {} must end with .safetensors", self.out.display())).into());
+        }
         writable(&self.out)?;
         let mut members = self.runs.iter().map(|run| Models::member(run)).collect::<Result<Vec<_>>>()?;
         if !self.weights.is_empty() && self.weights.len() != members.len() {
@@ -87,6 +90,10 @@ impl Args {
             note("wmic: interrupted; nothing was written");
             return Ok(Status::Interrupted);
         };
+        if answered.targets.data().is_empty() {
+            let reason = "has no recordings in its test split that can be used: nothing was written";
+            return Err(Error::data(&self.calibrate, reason).into());
+        }
         ensemble.fitted = Some(answered.fit());
         save_ensemble(&self.out, &ensemble)?;
         let bytes = std::fs::metadata(&self.out).map_err(Error::io(&self.out))?.len();

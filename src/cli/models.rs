@@ -75,12 +75,17 @@ impl Models {
 
 /// The models' names, each once.
 pub fn name_of(members: &[Member]) -> String {
-    let mut names: Vec<&str> = members.iter().map(|member| member.trained.about.model.as_str()).collect();
-    names.dedup();
+    let mut names: Vec<&str> = vec![];
+    for Member { trained, .. } in members {
+        if !names.contains(&trained.about.model.as_str()) {
+            names.push(&trained.about.model);
+        }
+    }
     names.join(" + ")
 }
 
-fn is_file(path: &Path) -> bool {
+/// Whether it has the name of a file of `wmic bundle`.
+pub fn is_file(path: &Path) -> bool {
     path.extension().is_some_and(|extension| extension == "safetensors")
 }
 

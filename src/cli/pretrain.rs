@@ -94,12 +94,19 @@ pub struct Args {
     /// Show the dispatches, memory and work instead of training
     #[arg(long)]
     plan: bool,
-    /// Resume the run in DIR; the result is bit-identical to an uninterrupted run
-    #[arg(long, value_name = "DIR", conflicts_with_all = ["sounds", "objective", "out", "force", "plan"])]
+    /// Resume the run in DIR, with its settings; the result is bit-identical to an uninterrupted run
+    #[arg(long, value_name = "DIR", conflicts_with_all = OF_NEW_RUNS)]
     resume: Option<PathBuf>,
     #[command(flatten)]
     device: Device,
 }
+
+/// A run keeps its settings; only the cache may be elsewhere.
+#[rustfmt::skip]
+const OF_NEW_RUNS: [&str; 18] = [
+    "sounds", "objective", "labels", "words", "width", "epochs", "batch", "lr", "patience", "optimiser", "negatives",
+    "absolute", "no_last_relu", "seeds", "seed_list", "out", "force", "plan",
+];
 
 /// Epochs without improvement after which a seed stops.
 #[derive(Clone, Copy)]
@@ -129,6 +136,7 @@ impl Args {
             Some(dir) => {
                 let run = RunDir::reopen(dir)?;
                 let mut config = run.record()?.config;
+                config.cache = self.cache()?.or(config.cache);
                 let gpu = self.device.open()?;
                 let Some(data) = load(&gpu, &mut config)? else { return Ok(Status::Interrupted) };
                 conclude(Session::resume(&gpu, &config, &data, run)?, &data, dir)
@@ -153,6 +161,10 @@ impl Args {
         }
     }
 
+    fn cache(&self) -> Result<Option<PathBuf>> {
+        self.cache.as_deref().map(absolute).transpose()
+    }
+
     fn config(&self) -> Result<Config> {
         let objective = self.objective.as_deref().expect("clap requires it");
         let sounds = self.sounds.iter().map(|path| absolute(path)).collect::<Result<Vec<PathBuf>>>()?;
@@ -160,7 +172,7 @@ impl Args {
         let Args { epochs, batch, lr, patience: Patience(patience), optimiser, .. } = *self;
         (config.epochs, config.batch, config.lr, config.optimiser) = (epochs, batch, lr, optimiser);
         config.patience = patience;
-        config.cache = self.cache.as_deref().map(absolute).transpose()?;
+        config.cache = self.cache()?;
         self.seeds.overlay(&mut config);
         if let Some(pretrain) = &mut config.pretrain {
             pretrain.sounds = sounds;

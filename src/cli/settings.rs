@@ -195,9 +195,9 @@ pub fn in_options(text: String) -> String {
 
 fn rename(text: String, name: &dyn Fn(&str) -> String) -> String {
     #[rustfmt::skip]
-    const ARGUMENTS: [&str; 15] = [
+    const ARGUMENTS: [&str; 16] = [
         "seeds", "out", "force", "resume", "device", "split", "dataset", "labels", "words", "negatives", "absolute",
-        "pretrain_sounds", "hop", "gate", "aggregate",
+        "pretrain_sounds", "pretrain_labels", "hop", "gate", "aggregate",
     ];
     let keys = SETTINGS.iter().map(|setting| setting.key).chain(ARGUMENTS);
     keys.fold(text, |text, key| text.replace(&format!("`{key}`"), &name(key)))

@@ -95,7 +95,12 @@ impl Args {
 /// Downloads and adds a network's weights, unless the same are there.
 fn get(network: Network, mirror: Option<&str>, force: bool) -> anyhow::Result<Stored> {
     let files = Published::of(network);
-    if let Some(there) = weight_store::list()?.into_iter().find(|stored| stored.name == network.name()) {
+    let all = match weight_store::list() {
+        // What is damaged is replaced.
+        Err(_) if force => vec![],
+        all => all?,
+    };
+    if let Some(there) = all.into_iter().find(|stored| stored.name == network.name()) {
         if files[0].is(&there.sha256) && there.pca != Some(false) {
             return Ok(there);
         }

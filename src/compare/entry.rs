@@ -161,6 +161,15 @@ fn pretraining(table: &toml::Table, config: &Config, given: &Sounds) -> Result<C
         Some(first) => first.clone(),
         None => return Err(Error::Usage("pre-trains its front end: give `pretrain_sounds`".into())),
     };
+    // Seen before other entries are worked on.
+    match &pretrain.labels {
+        None if needs_labels(&objective) => {
+            let reason = "needs a table of the sounds' words and tags: give `pretrain_labels`";
+            return Err(Error::Usage(format!("{objective} {reason}")));
+        }
+        Some(missing) if !missing.exists() => return Err(Error::data(missing, "does not exist")),
+        _ => {}
+    }
     pretrain.width = config.front_end.as_ref().map(FrontEnd::width).unwrap_or_default();
     (of.pretrain, of.cache) = (Some(pretrain), config.cache.clone());
     of.seeds = (0..given.front_ends as u64).collect();

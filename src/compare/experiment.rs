@@ -9,6 +9,7 @@ use crate::compare::entry::{Entry, Sounds};
 use crate::core::error::{Error, Result};
 use crate::core::files::absolute;
 use crate::core::toml::{parse_toml, read_toml_text};
+use crate::features::front_end::Source;
 use crate::metrics::scores::{ClassMetrics, Task};
 use crate::nn;
 use crate::run::config::Config;
@@ -201,6 +202,10 @@ impl Experiment {
             let mut given = given.restrict_to(config.model()?, &models);
             if config.model()?.needs_vggish() && !takes_weights {
                 given = given.without(WEIGHTS);
+            }
+            if config.front_end.as_ref().is_some_and(|of| matches!(of.weights, Source::Stored(_))) {
+                // They have one of their own.
+                given = given.without("width");
             }
             *config = given.apply_to(config)?;
             config.seeds = seeds.map_or_else(|| (0..self.seeds as u64).collect(), <[u64]>::to_vec);

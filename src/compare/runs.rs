@@ -31,6 +31,8 @@ pub struct Runs {
     experiment: Experiment,
     runs: Vec<PendingRun>,
     datasets: Datasets,
+    /// Skipped entries: label and reason.
+    left_out: Vec<String>,
     /// Whether runs are replaced.
     force: bool,
     _lock: Option<File>,
@@ -85,7 +87,8 @@ impl Runs {
     /// Checks all settings and data of the `experiment`, before anything is trained but the front ends of its entries.
     /// `configs`: of its entries and of their pre-training, see [`Experiment::configs`] and
     /// [`Experiment::pretrainings`]. Runs are in folders of `out`; those of an earlier call with the same settings are
-    /// continued, or with `force` replaced; pre-trained front ends are reused. `None` if `pretrain` or `load` stopped.
+    /// continued, or with `force` replaced; pre-trained front ends are reused. An entry that names weights which the
+    /// user has not added is skipped, and one whose front end cannot be trained. `None` if `pretrain` or `load` stopped.
     ///
     /// # Errors
     /// `Usage` if `out` has anything but this comparison, or runs of other settings; `Data`, naming the entry, if its
@@ -105,14 +108,27 @@ impl Runs {
                 same_experiment(&experiment, out)?;
             }
             let mut datasets = Datasets::default();
-            let mut runs = vec![];
+            let (mut runs, mut left_out) = (vec![], vec![]);
             for (entry, (mut config, pretraining)) in experiment.entries.iter().zip(configs) {
+                let missing = || config.front_end.as_ref().and_then(FrontEnd::missing);
+                if let Some(reason) = entry.has_weights().then(missing).flatten() {
+                    left_out.push(format!("{}: {reason}", entry.label));
+                    continue;
+                }
+                let wrong = |e: Error| experiment.error(entry, &e);
                 if let Some(pretraining) = pretraining {
-                    let Some(files) = pretrain(gpu, &pretraining, &out.join(PRETRAINED))? else { return Ok(None) };
+                    let files = match pretrain(gpu, &pretraining, &out.join(PRETRAINED)) {
+                        // As an entry that cannot be trained, see `entries::each`.
+                        Err(error @ (Error::Diverged { .. } | Error::Limit { .. })) => {
+                            left_out.push(format!("{}: {error}", entry.label));
+                            continue;
+                        }
+                        files => files.map_err(wrong)?,
+                    };
+                    let Some(files) = files else { return Ok(None) };
                     let front_end = config.front_end.as_mut().expect("an entry that pre-trains has a front end");
                     front_end.weights = Source::File(files[entry.front_end].clone());
                 }
-                let wrong = |e: Error| experiment.error(entry, &e);
                 let Some(data) = datasets.load(gpu, &mut config, load).map_err(wrong)? else { return Ok(None) };
                 let clips = datasets.of(data);
                 config.accepts(clips.features.width).map_err(wrong)?;
@@ -124,7 +140,7 @@ impl Runs {
                 runs.push(PendingRun { entry: entry.clone(), config, path, state, data });
             }
             write_atomic(out.join(EXPERIMENT), |file| file.write_all(experiment.text.as_bytes()))?;
-            Ok(Some(Runs { experiment, runs, datasets, force, _lock: lock }))
+            Ok(Some(Runs { experiment, runs, datasets, left_out, force, _lock: lock }))
         })
     }
 
@@ -139,7 +155,8 @@ impl Runs {
         self.runs.iter().map(|run| epochs(&run.config)).collect()
     }
 
-    /// Trains the entries that have not ended, in order, see [`entries::each`]; `None` if `train` stopped.
+    /// Trains the entries that have not ended, in order, see [`entries::each`]; those that it gives as skipped include
+    /// the ones without weights. `None` if `train` stopped.
     ///
     /// # Errors
     /// The first error that is not of one entry alone, with its label.
@@ -150,7 +167,12 @@ impl Runs {
         train: &mut Train,
         progress: &mut dyn FnMut(Progress),
     ) -> Result<Option<Entries<Evaluation>>> {
-        entries::each(&self.labels(), gpu, open, &mut |gpu, i| self.train_entry(gpu, i, train, progress))
+        let entries =
+            entries::each(&self.labels(), gpu, open, &mut |gpu, i| self.train_entry(gpu, i, train, progress))?;
+        Ok(entries.map(|Entries { ended, left_out }| Entries {
+            ended,
+            left_out: self.left_out.iter().cloned().chain(left_out).collect(),
+        }))
     }
 
     fn train_entry(

@@ -62,7 +62,8 @@ pub fn read_tags(path: &Path) -> Result<BTreeMap<String, Tagged>> {
 /// GloVe's and word2vec's, or wmic's own.
 ///
 /// # Errors
-/// `Data` for words without a vector, and with the line for vectors of unequal length, that are not finite, or zero.
+/// `Data` for words without a vector, and with the line for vectors of them of unequal length, that are not finite, or
+/// zero.
 pub fn word_vectors(path: Option<&Path>, words: &[String]) -> Result<Vec<Vec<f32>>> {
     let mut found: BTreeMap<&str, Vec<f32>> = BTreeMap::new();
     let shown = path.unwrap_or(Path::new("wmic's word vectors"));
@@ -85,21 +86,36 @@ pub fn word_vectors(path: Option<&Path>, words: &[String]) -> Result<Vec<Vec<f32
         if number == 1 && values.len() == 1 && word.parse::<usize>().is_ok() {
             continue;
         }
+        // Of others nothing is known: GloVe's file of 840 billion words has some with spaces.
+        let Some(word) = words.iter().find(|known| *known == word && !found.contains_key(word)) else { continue };
         if *length.get_or_insert(values.len()) != values.len() {
-            return fail(format!("{word} has {} values, the lines before {}", values.len(), length.unwrap_or(0)));
+            return fail(format!("{word} has {} values, the words before {}", values.len(), length.unwrap_or(0)));
         }
-        let Some(word) = words.iter().find(|known| *known == word) else { continue };
         let values: Option<Vec<f32>> = values.iter().map(|v| v.parse().ok().filter(|v: &f32| v.is_finite())).collect();
         let Some(values) = values else { return fail(format!("the vector of {word} is not of finite numbers")) };
         let norm = values.iter().map(|v| f64::from(*v).powi(2)).sum::<f64>().sqrt();
         if norm == 0.0 || !norm.is_finite() {
             return fail(format!("the vector of {word} has no direction"));
         }
-        found.entry(word).or_insert_with(|| values.iter().map(|v| (f64::from(*v) / norm) as f32).collect());
+        found.insert(word, values.iter().map(|v| (f64::from(*v) / norm) as f32).collect());
     }
     let missing: Vec<&str> = words.iter().map(String::as_str).filter(|word| !found.contains_key(word)).collect();
     match missing.is_empty() {
         true => Ok(words.iter().map(|word| found[word.as_str()].clone()).collect()),
         false => Err(Error::data(shown, format!("has no vector for {}", missing.join(", ")))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn vectors_are_found_among_words_with_spaces() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("words.txt");
+        std::fs::write(&path, "4 2\n. . 1 2\nbright 3 4\nat a b.c 1 2\nbright 0\ndark 0 -2\n").unwrap();
+        let words = ["dark", "bright"].map(str::to_owned);
+        assert_eq!(word_vectors(Some(&path), &words).unwrap(), [[0.0, -1.0], [0.6, 0.8]]);
     }
 }

@@ -135,6 +135,14 @@ impl FrontEnd {
         network.map(|network| FrontEnd::new(Source::Stored(network), None))
     }
 
+    /// Why they are not there, if they are weights that the user has to add.
+    pub(crate) fn missing(&self) -> Option<Error> {
+        match self.weights {
+            Source::Stored(network) => weight_store::file(network).err(),
+            _ => None,
+        }
+    }
+
     /// Reads or draws the weights.
     ///
     /// # Errors

@@ -79,7 +79,13 @@ pub fn add(files: &[PathBuf], replace: bool) -> Result<Stored> {
     fs::create_dir_all(&folder).map_err(Error::io(&folder))?;
     let _lock = try_lock_directory(&folder, "another process is adding weights")?;
     let old = stored_files(network)?;
-    let kept = old.first().map(|(file, _)| recognise(file)).transpose()?;
+    let kept = match old.first().map(|(file, _)| (file, recognise(file))) {
+        Some((_, Ok(kept))) => Some(kept),
+        Some((file, Err(_))) if !replace => {
+            return Err(Error::Usage(format!("{} is damaged: `force` replaces it", file.display())));
+        }
+        _ => None,
+    };
     let (path, sha256, mut tensors, about) = match (weights, old.first(), &kept) {
         (Some(weights), ..) => weights,
         (None, Some((file, sha256)), Some(Content::Network(_, tensors, about))) => {

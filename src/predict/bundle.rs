@@ -99,8 +99,8 @@ pub(crate) fn is_ensemble(path: &Path) -> bool {
 }
 
 fn parsed(path: &Path, file: File) -> Result<Ensemble> {
-    let record: Record = file.about(path)?;
     let damaged = |what: &str| Error::checkpoint(path, what);
+    let record: Record = file.about(path).map_err(|_| damaged("is not a file of wmic bundle"))?;
     if record.members.is_empty() || record.members.len() > MOST {
         return Err(damaged("has no models, or too many"));
     }

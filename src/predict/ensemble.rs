@@ -24,7 +24,7 @@ pub struct Ensemble {
     pub name: String,
     /// At least one.
     members: Vec<Member>,
-    /// Of several; from clips that none was trained on.
+    /// From clips that none was trained on.
     pub fitted: Option<Fitted>,
 }
 
@@ -218,7 +218,7 @@ pub(super) struct Combination {
 
 impl Combination {
     /// The weighted mean of models, or of ensembles, that are calibrated.
-    pub fn mean(name: &str, weights: Vec<f64>, thresholds: Vec<f64>) -> Combination {
+    pub fn of_calibrated(name: &str, weights: Vec<f64>, thresholds: Vec<f64>) -> Combination {
         Combination { name: name.into(), weights, calibrations: None, thresholds }
     }
 
@@ -228,28 +228,57 @@ impl Combination {
     }
 
     fn share(&self, model: usize) -> f64 {
-        self.weights[model] / self.weights.iter().sum::<f64>()
+        // Relative to the largest, whose sum is finite.
+        let most = self.weights.iter().copied().fold(0.0, f64::max);
+        self.weights[model] / most / self.weights.iter().map(|weight| weight / most).sum::<f64>()
+    }
+
+    /// The mean of the models' probabilities in the log-odds; 0 in silence, where all are.
+    fn mean_of(&self, each: &[f64]) -> f64 {
+        let log_odds: f64 = each.iter().enumerate().map(|(m, p)| self.share(m) * logit(*p)).sum();
+        if each.iter().all(|p| *p == 0.0) { 0.0 } else { sigmoid(log_odds) }
+    }
+
+    /// The probability of a class; silence has none that is calibrated.
+    fn calibrated(&self, class: usize, mean: f64) -> f64 {
+        match &self.calibrations {
+            Some(calibrations) if mean > 0.0 => calibrations[class].apply(mean),
+            _ => mean,
+        }
     }
 
     /// The probability of a class, from those of the models.
     pub fn probability(&self, class: usize, each: &[f64]) -> f64 {
-        if each.iter().all(|p| *p == 0.0) {
-            // Silence.
-            return 0.0;
-        }
-        let mean = sigmoid(each.iter().enumerate().map(|(m, p)| self.share(m) * logit(*p)).sum());
-        self.calibrations.as_ref().map_or(mean, |calibrations| calibrations[class].apply(mean))
+        self.calibrated(class, self.mean_of(each))
     }
 
     /// The answer of all models to a recording, of those of `each`, in the order of the weights.
     pub fn combine(&self, each: &[Recognition], options: &Options) -> Recognition {
-        let [first, _, ..] = each else { return Recognition { model: self.name.clone(), ..each[0].clone() } };
-        let (cell, duration) = (first.cell, first.duration);
-        let cells = ((duration / cell).ceil() as usize).max(1);
-        // What one model cannot judge, the others were not made for either.
-        let distance = each.iter().filter_map(|r| r.distance).max_by(f64::total_cmp);
-        let reliable = distance.is_none_or(|distance| distance <= 1.0);
-        // The weighted mean of curves, on the cells of the first.
+        let mut answer = match each {
+            [only] => Recognition { model: self.name.clone(), ..only.clone() },
+            _ => self.mean(each),
+        };
+        if each.len() == 1 && self.calibrations.is_none() {
+            // It has decided for itself.
+            return answer;
+        }
+        let (cell, duration, reliable) = (answer.cell, answer.duration, !answer.is_unreliable());
+        for (class, instrument) in answer.instruments.iter_mut().enumerate() {
+            instrument.probability = self.calibrated(class, instrument.probability);
+            let (threshold, heard) = (self.thresholds[class], instrument.activity.iter().any(|a| *a > 0.0));
+            let present = (reliable || options.keep_unreliable) && instrument.probability >= threshold && heard;
+            (instrument.threshold, instrument.present) = (Some(threshold), present);
+            let segments = || options.segmentation.of_present(&instrument.activity, cell, duration);
+            instrument.segments = if present { segments() } else { vec![] };
+        }
+        answer
+    }
+
+    /// The mean of several answers, without decisions.
+    fn mean(&self, each: &[Recognition]) -> Recognition {
+        let (first, cell) = (&each[0], each[0].cell);
+        let cells = ((first.duration / cell).ceil() as usize).max(1);
+        // Of curves, on the cells of the first.
         let mean = |curve: &dyn Fn(&Instrument) -> Option<Vec<f32>>, class: usize| -> Option<Vec<f32>> {
             let mut sums = vec![0.0; cells];
             for (m, r) in each.iter().enumerate() {
@@ -260,23 +289,16 @@ impl Combination {
         };
         let instrument = |class: usize| {
             let probabilities: Vec<f64> = each.iter().map(|r| r.instruments[class].probability).collect();
-            let probability = self.probability(class, &probabilities);
-            let activity = mean(&|i| Some(i.activity.clone()), class).expect("every model has activities");
-            let attention = mean(&|i| i.attention.clone(), class);
-            let threshold = self.thresholds[class];
-            let heard = activity.iter().any(|a| *a > 0.0);
-            let present = (reliable || options.keep_unreliable) && probability >= threshold && heard;
-            let segments = if present { options.segmentation.of_present(&activity, cell, duration) } else { vec![] };
             Instrument {
                 name: first.instruments[class].name.clone(),
-                probability,
+                probability: self.mean_of(&probabilities),
                 spread: std_dev(probabilities.into_iter().map(Some)),
-                threshold: Some(threshold),
-                present,
-                activity,
-                attention,
+                threshold: None,
+                present: false,
+                activity: mean(&|i| Some(i.activity.clone()), class).expect("every model has activities"),
+                attention: mean(&|i| i.attention.clone(), class),
                 attention_map: None,
-                segments,
+                segments: vec![],
             }
         };
         let instruments = (0..first.instruments.len()).map(instrument).collect();
@@ -290,9 +312,10 @@ impl Combination {
         let seeds: BTreeSet<u64> = each.iter().flat_map(|r| r.seeds.iter().copied()).collect();
         Recognition {
             file: first.file.clone(),
-            duration,
+            duration: first.duration,
             condition,
-            distance,
+            // What one model cannot judge, the others were not made for either.
+            distance: each.iter().filter_map(|r| r.distance).max_by(f64::total_cmp),
             model: self.name.clone(),
             seeds: seeds.into_iter().collect(),
             cell,

@@ -124,7 +124,7 @@ impl Mixture {
             [only] => only.to_vec(),
             _ => mean(&of_parts, &weights),
         };
-        Ok((models, Combinations { whole: Combination::mean(&self.name, weights, thresholds), parts }))
+        Ok((models, Combinations { whole: Combination::of_calibrated(&self.name, weights, thresholds), parts }))
     }
 }
 

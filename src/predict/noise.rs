@@ -7,8 +7,9 @@ use crate::predict::domain::listed;
 
 /// Seconds of a frame. Frames do not overlap, so that those of noise are independent.
 const FRAME: f64 = 0.032;
-/// Fewest seconds that are judged.
+/// Fewest seconds that are judged by themselves, and after noise.
 const SHORTEST: f64 = 2.5;
+const REST: f64 = 0.25;
 /// Hz.
 const LOWEST: f64 = 100.0;
 const HIGHEST: f64 = 7500.0;
@@ -18,11 +19,14 @@ const BANDS: usize = 12;
 /// one has a mean below .1, five one below .22.
 const MEAN: f64 = 0.1;
 const ANY: f64 = 0.35;
+/// The same of what is too short and follows noise, the mean.
+const MEAN_OF_REST: f64 = 0.2;
 
-/// Whether there is nothing but steady noise in the samples, at `sr` Hz.
-pub(super) fn is_noise(samples: &[f32], sr: u32) -> bool {
+/// Whether there is nothing but steady noise in the samples, at `sr` Hz. `goes_on`: whether it was noise before.
+pub(super) fn is_noise(samples: &[f32], sr: u32, goes_on: bool) -> bool {
     let len = (FRAME * f64::from(sr)) as usize;
-    if (samples.len() as f64) < SHORTEST * f64::from(sr) || len < 2 {
+    let seconds = samples.len() as f64 / f64::from(sr);
+    if seconds < REST || seconds < SHORTEST && !goes_on || len < 2 {
         return false;
     }
     let hz = |bin: usize| bin as f64 * f64::from(sr) / len as f64;
@@ -45,7 +49,10 @@ pub(super) fn is_noise(samples: &[f32], sr: u32) -> bool {
     }
     let correlations: Vec<f64> = levels.iter().map(|of_band| correlation(of_band)).collect();
     let mean = correlations.iter().sum::<f64>() / BANDS as f64;
-    mean < MEAN && correlations.iter().all(|correlation| *correlation < ANY)
+    match seconds < SHORTEST {
+        true => mean < MEAN_OF_REST,
+        false => mean < MEAN && correlations.iter().all(|correlation| *correlation < ANY),
+    }
 }
 
 /// The correlation of values with their successors; 0 if all are equal.
@@ -93,12 +100,15 @@ mod tests {
         let hum = |i: usize| (1..8).map(|n| (std::f32::consts::TAU * 50.0 * n as f32 * at(i)).sin() / n as f32);
         let hum: Vec<f32> = white.iter().enumerate().map(|(i, v)| hum(i).sum::<f32>() + 0.1 * v).collect();
         for (name, noise) in [("white", &white), ("red", &red), ("hum", &hum)] {
-            assert!(is_noise(noise, SR), "{name}");
-            assert!(!is_noise(&noise[..2 * SR as usize], SR), "{name}: too short");
+            assert!(is_noise(noise, SR, false), "{name}");
+            assert!(!is_noise(&noise[..2 * SR as usize], SR, false), "{name}: too short");
+            assert!(is_noise(&noise[..2 * SR as usize], SR, true), "{name}: the rest");
         }
         // Strokes on a cymbal, one every half second.
         let strokes: Vec<f32> = white.iter().enumerate().map(|(i, v)| v * (-4.0 * (at(i) % 0.5)).exp()).collect();
         let tone: Vec<f32> = (0..5 * SR as usize).map(|i| (std::f32::consts::TAU * 440.0 * at(i)).sin()).collect();
-        assert!(!is_noise(&strokes, SR) && !is_noise(&tone, SR));
+        for music in [&strokes[..], &tone, &strokes[..SR as usize], &tone[..SR as usize]] {
+            assert!(!is_noise(music, SR, true));
+        }
     }
 }

@@ -90,8 +90,9 @@ impl Levels {
     }
 }
 
-/// RMS about the mean: a constant offset is silent.
-fn level(samples: &[f32], scale: f32) -> f32 {
+/// dB of full scale of the RMS about the mean: a constant offset is silent. Times `scale` the samples are the
+/// recording's own.
+pub(super) fn level(samples: &[f32], scale: f32) -> f32 {
     let n = samples.len() as f64;
     let (sum, squares) =
         samples.iter().map(|v| f64::from(*v)).fold((0.0, 0.0), |(sum, squares), v| (sum + v, squares + v * v));

@@ -256,7 +256,8 @@ impl Stream {
             !known || start == 0.0
         };
         let mut audible = audible.filter(adds);
-        if self.skips_noise && audible.as_ref().is_some_and(|audible| noise::is_noise(&audible.samples, sr)) {
+        let goes_on = recording.noise.last().is_some_and(|(_, end)| *end >= start);
+        if self.skips_noise && audible.as_ref().is_some_and(|audible| noise::is_noise(&audible.samples, sr, goes_on)) {
             audible = None;
             let end = start + samples.len() as f64 / f64::from(sr);
             match recording.noise.last_mut() {

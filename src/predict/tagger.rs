@@ -11,7 +11,7 @@ use crate::graph::{Draft, Graph, Mode, Plan, Spec, Tensor};
 use crate::nn::FeatureKind;
 use crate::nn::front_ends::musicnn::{STFT, TAGS, WINDOW, tags_of_windows};
 use crate::predict::recognition::Tag;
-use crate::predict::silence::ABSOLUTE;
+use crate::predict::silence::{self, ABSOLUTE};
 
 /// Windows of an excerpt, 30 s, which has one level and is analysed at once.
 const WINDOWS: usize = 10;
@@ -32,10 +32,9 @@ struct Open {
     /// Of each tag, over the windows that are not silent.
     sums: Vec<f64>,
     windows: usize,
-    /// Sound that is too short for a window.
+    /// What follows its latest window, too short for another.
     rest: Vec<f32>,
     scale: f32,
-    is_silent: bool,
 }
 
 impl Tagger {
@@ -44,7 +43,7 @@ impl Tagger {
     }
 
     /// The tags of an audio file, in musicnn's order. A recording is analysed in windows of 3 s, of which the last is
-    /// left out if it is not complete, unless it is the only one: then zeros follow it. Silent windows do not count; a
+    /// left out if it is not complete, unless those before are silent: then zeros follow it. Silent windows do not count; a
     /// recording of nothing else has no tags. The level is that of musicnn's features, over 30 s at a time.
     ///
     /// # Errors
@@ -60,7 +59,7 @@ impl Tagger {
                 Item::End { .. } => {}
             }
         }
-        if open.windows == 0 && !open.is_silent {
+        if open.windows == 0 && !open.rest.is_empty() {
             let mut samples = std::mem::take(&mut open.rest);
             samples.resize(samples.len().max(HOP), 0.0);
             let scale = open.scale;
@@ -74,17 +73,15 @@ impl Tagger {
     /// Adds the windows of an excerpt.
     fn take(&mut self, open: &mut Open, samples: &[f32], scale: f32) -> Result<()> {
         let count = (samples.len() / HOP).min(WINDOWS);
+        (open.rest, open.scale) = (samples[count * HOP..].to_vec(), scale);
         if count == 0 {
-            (open.rest, open.scale) = (samples.to_vec(), scale);
             return Ok(());
         }
         let tags = self.tags(samples, count)?;
         open.sums.resize(TAGS.len(), 0.0);
         for window in 0..count {
             let samples = &samples[window * HOP..(window + 1) * HOP];
-            let power = samples.iter().map(|v| f64::from(*v).powi(2)).sum::<f64>() / samples.len() as f64;
-            if 10.0 * power.log10() + 20.0 * f64::from(scale).log10() < f64::from(ABSOLUTE) {
-                open.is_silent = true;
+            if silence::level(samples, scale) < ABSOLUTE {
                 continue;
             }
             open.windows += 1;

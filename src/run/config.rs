@@ -280,8 +280,9 @@ impl Config {
     }
 
     /// These settings, overridden by those in `given`, with the keys of `run.toml`. The bundled model as initialisation
-    /// brings its input (see [`BUNDLED`](settings::BUNDLED)), another input its own defaults, and Adagrad sets the weight decay to 0 unless that is given, too; new weights of the front end, or a
-    /// new width, discard the recorded properties of the former ones.
+    /// brings its input (see [`BUNDLED`](settings::BUNDLED)), another input its own defaults, and Adagrad sets the
+    /// weight decay to 0 unless that is given, too; new weights of the front end, or a new width, discard the recorded
+    /// properties of the former ones.
     ///
     /// # Errors
     /// As [`Config::of_table`].

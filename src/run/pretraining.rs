@@ -69,11 +69,16 @@ pub(crate) fn constant_loss(config: &Config, data: &Dataset) -> Result<f64> {
     let mean = |values: Vec<f64>| values.iter().sum::<f64>() / values.len() as f64;
     Ok(match config.model.as_str() {
         TAGS => {
-            let rate = mean_of(&data.train.iter().map(|p| targets(p).collect()).collect::<Vec<_>>());
-            // PyTorch's clamp of logarithms.
-            let ln = |p: f64| p.ln().max(-100.0);
-            let loss = |(t, p): (f64, &f64)| -(t * ln(*p) + (1.0 - t) * ln(1.0 - p));
-            mean(validation.iter().flat_map(|p| targets(p).zip(&rate).map(loss).collect::<Vec<_>>()).collect())
+            let (n, rates) = (
+                data.train.len() as f64,
+                mean_of(&data.train.iter().map(|p| targets(p).collect()).collect::<Vec<_>>()),
+            );
+            let loss = |(t, rate): (f64, &f64)| {
+                // As if of two patches more one had the tag: it may be that of none, or of all.
+                let p = (rate * n + 1.0) / (n + 2.0);
+                -(t * p.ln() + (1.0 - t) * (1.0 - p).ln())
+            };
+            mean(validation.iter().flat_map(|p| targets(p).zip(&rates).map(loss).collect::<Vec<_>>()).collect())
         }
         TEXTUAL => {
             let unit = |p: &u32| -> Vec<f64> {
@@ -90,7 +95,11 @@ pub(crate) fn constant_loss(config: &Config, data: &Dataset) -> Result<f64> {
             let differ = |cos: f64| if pretrain.head.negatives { (cos - MARGIN).max(0.0) } else { 0.0 };
             mean(validation.iter().map(cosine).map(|cos| 1.0 - cos + differ(cos)).collect())
         }
-        ALIGN => (2.0 * config.batch as f64 - 1.0).ln(),
+        ALIGN => {
+            // Among all others of a batch, which the last may have fewer of.
+            let chance = |batch: &[u32]| batch.len() as f64 * (2.0 * batch.len() as f64 - 1.0).ln();
+            validation.chunks(config.batch).map(chance).sum::<f64>() / validation.len() as f64
+        }
         _ => {
             let bands = |p: &u32| -> Vec<f64> {
                 let clip = data.features.clip(*p as usize);

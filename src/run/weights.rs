@@ -119,12 +119,14 @@ pub(crate) fn save_model(path: &Path, layout: &Layout, blocks: &[Block], about: 
     save(path, &tensors(layout, blocks, "", Dtype::F32), about)
 }
 
-/// The weights of all seeds, each tensor (R, ...), with `prefix` before its name, in f32 or rounded to f16.
+/// The weights of all seeds, each tensor (R, ...), with `prefix` before its name, in f32, or the trained ones rounded
+/// to f16. Statistics are not: a small deviation would be 0, by which inputs are divided.
 pub(crate) fn tensors(layout: &Layout, blocks: &[Block], prefix: &str, dtype: Dtype) -> Vec<Tensor> {
     let each: Vec<Vec<(String, Array<f32>)>> = blocks.iter().map(|b| layout.unpack(&b.trained, &b.stats)).collect();
     let tensor = |(i, p): (usize, &Param)| {
         let shape = [&[blocks.len()], p.shape.dims()].concat();
         let values = each.iter().flat_map(|b| b[i].1.data());
+        let dtype = if p.trainable { dtype } else { Dtype::F32 };
         let bytes = match dtype {
             Dtype::F16 => values.flat_map(|v| f16::from_f32(*v).to_le_bytes()).collect(),
             _ => values.flat_map(|v| v.to_le_bytes()).collect(),

@@ -181,17 +181,7 @@ impl Maker {
     }
 
     fn labelled(&self, mixtures: Vec<Mixture>) -> Result<LabelledClips> {
-        // As an excerpt of a recording is.
-        let normalised = |mixture: &Mixture| {
-            let mut clip = Clip { sr: MIXTURE_SR, samples: mixture.samples.clone() };
-            match self.level {
-                Level::Original => {}
-                Level::Peak => drop(clip.normalise_peak()),
-                Level::Rms(level) => drop(clip.normalise_rms(level)),
-            }
-            clip.samples
-        };
-        let sounds: Vec<Vec<f32>> = mixtures.iter().map(normalised).collect();
+        let sounds: Vec<Vec<f32>> = mixtures.iter().map(|mixture| at_level(self.level, &mixture.samples)).collect();
         let extracts = self.runner.extractor.run(&sounds.iter().map(Vec::as_slice).collect::<Vec<_>>())?;
         let features = self.runner.features(&extracts)?;
         let (mut present, mut instances) = (vec![], vec![]);
@@ -207,5 +197,33 @@ impl Maker {
             present.extend(absent.iter().map(|absent| !absent));
         }
         Ok(self.dims.labelled(&features, &present, &instances))
+    }
+}
+
+/// The samples of a mixture at the level that an excerpt of a recording has.
+fn at_level(level: Level, samples: &[f32]) -> Vec<f32> {
+    let mut clip = Clip { sr: MIXTURE_SR, samples: samples.to_vec() };
+    match level {
+        Level::Original => {}
+        Level::Peak => drop(clip.normalise_peak()),
+        Level::Rms(level) => drop(clip.normalise_rms(level)),
+    }
+    clip.samples
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::nn::FeatureKind;
+
+    #[test]
+    fn mixtures_have_the_level_of_their_features() {
+        let samples: Vec<f32> = (0..1000).map(|i| 0.5 * (i as f32).sin()).collect();
+        let of = |kind: FeatureKind| at_level(kind.format().level, &samples);
+        let rms = |x: &[f32]| (x.iter().map(|v| f64::from(*v).powi(2)).sum::<f64>() / x.len() as f64).sqrt();
+        let peak = |x: &[f32]| x.iter().fold(0.0f32, |peak, v| peak.max(v.abs()));
+        assert!((rms(&of(FeatureKind::Musicnn)) - 0.08).abs() < 1e-6);
+        assert_eq!(peak(&of(FeatureKind::Vggish)), 1.0);
+        assert_eq!(of(FeatureKind::Yamnet), samples);
     }
 }

@@ -25,7 +25,8 @@ fn model(name: &str) -> Trained {
 }
 
 fn ensemble() -> Ensemble {
-    let members = MODELS.map(|(name, weight)| Member { trained: model(name), weight });
+    // Only their ratios count.
+    let members = MODELS.map(|(name, weight)| Member { trained: model(name), weight: 5e307 * weight });
     Ensemble::new("three", members.into()).unwrap()
 }
 
@@ -65,6 +66,16 @@ fn the_answer_of_several_models_is_their_mean_in_the_log_odds() {
         precision_thresholds: vec![vec![0.75; 50]; 20],
     });
     fitted.set_threshold(Threshold::Precision(0.8)).unwrap();
+    // A single model, too, is calibrated once more.
+    let mut single = Ensemble::from(model(MODELS[0].0));
+    single.fitted = fitted.fitted.clone();
+    single.set_threshold(Threshold::Tuned).unwrap();
+    let single = recognise(&gpu, single, &song);
+    for (one, before) in single.instruments.iter().zip(&alone[0].instruments) {
+        assert!((log_odds(one.probability) - (0.5 * log_odds(before.probability) + 3.0)).abs() < 1e-9);
+        assert_eq!((one.threshold, one.present), (Some(0.25), one.probability >= 0.25));
+        assert_eq!(one.activity, before.activity);
+    }
     let path = folder.path().join("three.safetensors");
     save_ensemble(&path, &fitted).unwrap();
     let heard = recognise(&gpu, load_ensemble(&path).unwrap(), &song);
@@ -116,7 +127,10 @@ fn damaged_files_are_refused(path: &Path, folder: &Path) {
         let at = bytes.windows(from.len()).position(|window| window == from.as_bytes()).unwrap();
         [&bytes[..at], to.as_bytes(), &bytes[at + from.len()..]].concat()
     };
-    refused(&changed("\\\"weight\\\":2.0", "\\\"weight\\\":-20"), "inconsistent");
+    let weight = serde_json::json!(5e307 * MODELS[1].1).to_string();
+    let negative = format!("-{}", "1".repeat(weight.len() - 1));
+    let [weight, negative] = [weight, negative].map(|of| format!("\\\"weight\\\":{of}"));
+    refused(&changed(&weight, &negative), "inconsistent");
     refused(&changed("\\\"cnn-att\\\"", "\\\"cnn_att\\\""), "cnn_att");
     refused(&changed("\"2.", "\"3."), "unexpected tensor 3.");
 }

@@ -11,6 +11,7 @@ mod forest;
 mod notes;
 mod own_labels;
 mod pretrain;
+mod several;
 mod train;
 mod weights;
 

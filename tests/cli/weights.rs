@@ -158,6 +158,12 @@ fn yamnets_weights_are_downloaded_and_kept() {
     // The stored file is one of safetensors, which can be added elsewhere.
     let elsewhere = tempfile::tempdir().unwrap();
     at_home(elsewhere.path(), &["weights", "add", stored]).assert().success().stdout(contains("yamnet\n"));
+    // A damaged file is replaced only by force.
+    let (published, bytes) = (published.unwrap(), fs::read(stored).unwrap());
+    fs::write(stored, &bytes[..1000]).unwrap();
+    rejected(run(&["weights", "add", published.to_str().unwrap()]), "safetensors is damaged: --force replaces it");
+    run(&["weights", "add", published.to_str().unwrap(), "--force"]).assert().success();
+    assert!(fs::read(stored).unwrap() == bytes);
     let wrong = home.path().join("wrong.tflite");
     fs::write(&wrong, &file[..file.len() / 2]).unwrap();
     rejected(run(&["weights", "add", wrong.to_str().unwrap()]), "wrong.tflite: is not YAMNet of TensorFlow Lite: ");

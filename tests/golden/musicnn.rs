@@ -93,7 +93,7 @@ fn features_and_tags_are_musicnns() {
     assert_eq!(probabilities.len(), CLIPS * TAGS.len());
 }
 
-/// The clips as files; then a second of the first, whose only window is not full, and silence.
+/// The clips as files; then a second of the first, whose only window is not full, silence, and that second after it.
 #[test]
 fn recordings_are_tagged_as_by_musicnn() {
     let golden = Golden::open("musicnn.safetensors").tensor("tags");
@@ -104,7 +104,9 @@ fn recordings_are_tagged_as_by_musicnn() {
         path
     };
     let mut files: Vec<_> = (0..CLIPS).map(|clip| write(clip, &sound(clip))).collect();
-    files.extend([write(CLIPS, &sound(0)[..SR as usize]), write(CLIPS + 1, &vec![0.0; SAMPLES])]);
+    let (second, silence) = (&sound(0)[..SR as usize], vec![0.0; SAMPLES]);
+    files.extend([write(CLIPS, second), write(CLIPS + 1, &silence)]);
+    files.push(write(CLIPS + 2, &[&silence[..3 * SR as usize], second].concat()));
     let mut tagger = Tagger::new(&Gpu::open(None).expect("an adapter (software Vulkan will do)"));
     let tagged: Vec<_> = files.iter().map(|file| tagger.tag_file(file).unwrap()).collect();
     for (clip, tags) in tagged.iter().take(CLIPS).enumerate() {
@@ -113,7 +115,7 @@ fn recordings_are_tagged_as_by_musicnn() {
         let want = Array::new([TAGS.len()], golden.row(clip).to_vec());
         assert_close(&format!("tags of {clip}"), &probabilities, &want, TOLERANCE);
     }
-    assert_eq!((tagged[CLIPS].len(), tagged[CLIPS + 1].len()), (TAGS.len(), 0), "a second, and silence");
+    assert_eq!([0, 1, 2].map(|i| tagged[CLIPS + i].len()), [TAGS.len(), 0, TAGS.len()], "a second, silence, and both");
 }
 
 /// The first frames of the network's input.
