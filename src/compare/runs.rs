@@ -88,7 +88,8 @@ impl Runs {
     /// `configs`: of its entries and of their pre-training, see [`Experiment::configs`] and
     /// [`Experiment::pretrainings`]. Runs are in folders of `out`; those of an earlier call with the same settings are
     /// continued, or with `force` replaced; pre-trained front ends are reused. An entry that names weights which the
-    /// user has not added is skipped, and one whose front end cannot be trained. `None` if `pretrain` or `load` stopped.
+    /// user has not added is skipped, and one whose front end cannot be trained. `None` if `pretrain` or `load`
+    /// stopped.
     ///
     /// # Errors
     /// `Usage` if `out` has anything but this comparison, or runs of other settings; `Data`, naming the entry, if its
