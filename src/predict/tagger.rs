@@ -43,8 +43,8 @@ impl Tagger {
     }
 
     /// The tags of an audio file, in musicnn's order. A recording is analysed in windows of 3 s, of which the last is
-    /// left out if it is not complete, unless those before are silent: then zeros follow it. Silent windows do not count; a
-    /// recording of nothing else has no tags. The level is that of musicnn's features, over 30 s at a time.
+    /// left out if it is not complete, unless those before are silent: then zeros follow it. Silent windows do not
+    /// count; a recording of nothing else has no tags. The level is that of musicnn's features, over 30 s at a time.
     ///
     /// # Errors
     /// `Io` and `Data` for a file that cannot be used; `Gpu` for a lost device.
