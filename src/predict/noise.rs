@@ -97,7 +97,7 @@ mod tests {
             })
             .collect();
         let at = |i: usize| i as f32 / SR as f32;
-        let hum = |i: usize| (1..8).map(|n| (std::f32::consts::TAU * 50.0 * n as f32 * at(i)).sin() / n as f32);
+        let hum = |i: usize| (1..8).map(move |n| (std::f32::consts::TAU * 50.0 * n as f32 * at(i)).sin() / n as f32);
         let hum: Vec<f32> = white.iter().enumerate().map(|(i, v)| hum(i).sum::<f32>() + 0.1 * v).collect();
         for (name, noise) in [("white", &white), ("red", &red), ("hum", &hum)] {
             assert!(is_noise(noise, SR, false), "{name}");

@@ -72,6 +72,11 @@ fn what_cannot_be_recognised_is_one_clear_line() {
     for (args, why) in [
         (&["missing.mp3"][..], "missing.mp3: does not exist"),
         (&["--json", "missing.mp3"], "missing.mp3: does not exist"),
+        (&["--html", "page.html", "missing.mp3"], "missing.mp3: does not exist"),
+        (&["missing/"], "missing/: does not exist"),
+        (&["missing*.mp3"], "missing*.mp3: matches no audio file"),
+        (&["--json", "train", &song], "unexpected argument '--json' found"),
+        (&["--json"], "unexpected argument '--json' found"),
         (&["predict", "no-run", &song], "no-run: does not exist"),
         (
             &["predit", &song],
