@@ -118,7 +118,7 @@ impl Args {
     }
 }
 
-/// Begins a run in `out`, trains, evaluates on the test split, prints. Shared with `wmic demo`.
+/// Begins a run in `out`, trains, evaluates on the test split, prints. Shared with `wmic demo --train`.
 pub fn train(
     gpu: &Gpu,
     config: &Config,

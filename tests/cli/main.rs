@@ -5,6 +5,7 @@ mod audio;
 mod bundled;
 mod commands;
 mod compare;
+mod demo;
 mod docs;
 mod forest;
 mod notes;

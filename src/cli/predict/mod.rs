@@ -12,6 +12,7 @@ use super::models::Models;
 use super::output::note;
 use super::settings::{Limited, WEIGHTS, check_options, help_of, help_of_run, variant};
 use archive::ArchiveArgs;
+pub use results::spectrum_of;
 use results::{ResultArgs, ResultWriter};
 use wmic::data::{FeatureScale, features_npz, has_features, load_features};
 use wmic::features::front_end::Source;
@@ -325,7 +326,7 @@ impl Outputs<'_> {
     }
 }
 
-/// Recognises recordings as with `--plot` and `--html`, into `folder`. For `wmic demo`.
+/// Recognises recordings as with `--plot` and `--html`, into `folder`. For `wmic demo --train`.
 pub fn show(gpu: &Gpu, run: &RunDir, files: &[PathBuf], folder: &Path) -> anyhow::Result<()> {
     let args = Args {
         inputs: vec![],

@@ -127,6 +127,13 @@ pub struct ResultWriter<'a> {
     spectrum: String,
 }
 
+/// The frequencies of the bands of a model's spectrograms (Hz), and their name, for pictures.
+pub fn spectrum_of(trained: &Trained) -> Result<(Vec<f64>, String)> {
+    let kind = trained.config.kind()?;
+    let (shown, pace) = (kind.spectrogram(), if kind.is_single_note() { ", one-second frames" } else { "" });
+    Ok(((shown.band_hz)(), format!("{}{pace}", shown.name)))
+}
+
 impl<'a> ResultWriter<'a> {
     pub fn new(args: &'a ResultArgs, trained: &Trained, in_files: bool, tags: bool) -> Result<ResultWriter<'a>> {
         let format = args.format(in_files)?;
@@ -143,9 +150,7 @@ impl<'a> ResultWriter<'a> {
             Some(folder) => std::fs::create_dir_all(folder).map_err(Error::io(folder))?,
             None => {}
         }
-        let kind = trained.config.kind()?;
-        let (shown, pace) = (kind.spectrogram(), if kind.is_single_note() { ", one-second frames" } else { "" });
-        let (band_hz, spectrum) = ((shown.band_hz)(), format!("{}{pace}", shown.name));
+        let (band_hz, spectrum) = spectrum_of(trained)?;
         Ok(ResultWriter { args, format, in_files, series, truth, taken: 0, band_hz, spectrum })
     }
 

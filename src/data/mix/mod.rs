@@ -9,6 +9,7 @@
 //! kHz differ in their last bits between kinds of processors; notes in WAV or FLAC at 16 kHz are exact.
 
 mod notes;
+mod piece;
 mod recipe;
 mod render;
 
@@ -26,7 +27,8 @@ use crate::core::parallel::map_on_all_cores;
 use crate::core::random::Counter;
 pub(crate) use notes::SR;
 pub use notes::{Notes, Part};
-use recipe::Recipe;
+pub use piece::Piece;
+use recipe::{Plan, Recipe};
 use render::{HOP, Renderer};
 
 const CLIPS: RangeInclusive<usize> = 20..=100_000;
@@ -97,15 +99,19 @@ impl Mixer {
     /// Mixture `index` of an epoch.
     pub fn mixture(&self, part: Part, epoch: u32, index: u32) -> Mixture {
         let mut rng = Counter::new(self.seed, [epoch, index, STREAM + part as u32]);
-        let plan = self.recipe.draw(part, &mut rng);
-        let (samples, times) = self.renderer.mixture(&self.notes, &plan);
-        let seconds = |hop: usize| ((hop * HOP) as f64 / f64::from(SR)).min(self.seconds);
-        let instruments = plan.tracks.iter().zip(times).map(|(track, times)| {
-            (track.class, times.into_iter().map(|time| [seconds(time.start), seconds(time.end)]).collect())
-        });
-        let instruments = instruments.collect();
-        Mixture { samples, instruments }
+        rendered(&self.renderer, &self.notes, &self.recipe.draw(part, &mut rng), self.seconds)
     }
+}
+
+/// A mixture of `seconds` as planned.
+fn rendered(renderer: &Renderer, notes: &Notes, plan: &Plan, seconds: f64) -> Mixture {
+    let (samples, times) = renderer.mixture(notes, plan);
+    let at = |hop: usize| ((hop * HOP) as f64 / f64::from(SR)).min(seconds);
+    let instruments =
+        plan.tracks.iter().zip(times).map(|(track, times)| {
+            (track.class, times.into_iter().map(|time| [at(time.start), at(time.end)]).collect())
+        });
+    Mixture { samples, instruments: instruments.collect() }
 }
 
 /// What [`write_mixtures`] is doing.

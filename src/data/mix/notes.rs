@@ -83,6 +83,29 @@ impl Notes {
     /// `Data` for a folder without two classes, a class with fewer than two notes that can be used, and notes of more
     /// than 18 hours; `Io` for what cannot be read.
     pub fn load(path: &Path, stop: &dyn Fn() -> bool, progress: &mut dyn FnMut(usize, usize)) -> Result<Option<Notes>> {
+        let Some(mut loaded) = Notes::decode(path, stop, progress)? else { return Ok(None) };
+        let Notes { classes, notes, warnings, .. } = &mut loaded;
+        for (class, name) in classes.iter().enumerate() {
+            let usable = notes.iter().filter(|note| note.class == class).count();
+            if usable < 2 {
+                let reason = "a class needs two, one to train on and one that is held out for the test";
+                let why = if warnings.is_empty() { String::new() } else { format!(" ({})", warnings.join("; ")) };
+                return Err(Error::data(
+                    path.join(name),
+                    format!("has {usable} notes that can be used; {reason}{why}"),
+                ));
+            }
+            hold_out(notes, class);
+        }
+        Ok(Some(loaded))
+    }
+
+    /// As [`Notes::load`], with any number of notes of a class, of which none is held out.
+    pub(super) fn decode(
+        path: &Path,
+        stop: &dyn Fn() -> bool,
+        progress: &mut dyn FnMut(usize, usize),
+    ) -> Result<Option<Notes>> {
         let ClassFolders { classes, keys, files, mut warnings } = ClassFolders::read(path, "")?;
         let all = files.len();
         let (of_file, files): (Vec<usize>, Vec<PathBuf>) = files.into_iter().unzip();
@@ -120,18 +143,6 @@ impl Notes {
                 let n = keys.len();
                 warnings.push(format!("{n} of {all} files {what} and are left out ({})", examples(&keys)));
             }
-        }
-        for (class, name) in classes.iter().enumerate() {
-            let usable = notes.iter().filter(|note| note.class == class).count();
-            if usable < 2 {
-                let reason = "a class needs two, one to train on and one that is held out for the test";
-                let why = if warnings.is_empty() { String::new() } else { format!(" ({})", warnings.join("; ")) };
-                return Err(Error::data(
-                    path.join(name),
-                    format!("has {usable} notes that can be used; {reason}{why}"),
-                ));
-            }
-            hold_out(&mut notes, class);
         }
         Ok(Some(Notes { path: path.into(), classes, warnings, notes }))
     }

@@ -120,12 +120,14 @@ impl Table {
     }
 }
 
-/// Bars and check results are coloured; other cells have the default colour.
+/// Bars, timelines and check results are coloured; other cells have the default colour.
 fn coloured(cell: &String) -> Cell {
+    let drawn = |what: &dyn Fn(char) -> bool| !cell.is_empty() && cell.chars().all(|c| c == SILENT || what(c));
     let colour = match cell.as_str() {
         "ok" | "✓" => Some(Color::Green),
         "FAILED" => Some(Color::Red),
-        bar if !bar.is_empty() && bar.chars().all(|c| BLOCKS.contains(&c)) => Some(Color::Cyan),
+        _ if drawn(&|c| BLOCKS.contains(&c)) => Some(Color::Cyan),
+        _ if drawn(&|c| c == PLAYS) => Some(Color::Green),
         _ => None,
     };
     match colour {
@@ -136,6 +138,9 @@ fn coloured(cell: &String) -> Cell {
 
 /// Unicode block elements for bars and timelines.
 const BLOCKS: std::ops::RangeInclusive<char> = '▀'..='▟';
+/// Of timelines of when something plays.
+pub(crate) const PLAYS: char = '━';
+pub(crate) const SILENT: char = '·';
 const EIGHTHS: [char; 8] = ['▏', '▎', '▍', '▌', '▋', '▊', '▉', '█'];
 
 /// A bar of length `fraction` (0 to 1) of `width` characters, in eighths of a character.
