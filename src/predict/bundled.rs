@@ -1,7 +1,7 @@
 //! The model that is a part of wmic: an ensemble for each front end, see `assets/model/README.md`.
 //!
-//! Those on musicnn and on log-mel need nothing else. Those on the embeddings of YAMNet and VGGish answer, too, once
-//! the user has added these networks' weights, see [`weight_store`].
+//! The one on musicnn needs nothing else. Those on the embeddings of YAMNet and VGGish answer, too, once the user has
+//! added these networks' weights, see [`weight_store`].
 
 use std::path::Path;
 

@@ -1,8 +1,9 @@
-//! Steady noise, such as hiss, hum with hiss, or rain: in it one moment says nothing of the next.
+//! Steady noise, such as hiss, hum with hiss, or rain: in it one moment says nothing of the next ones.
 
 use rustfft::FftPlanner;
 use rustfft::num_complex::Complex;
 
+use crate::metrics::scores::std_dev;
 use crate::predict::domain::listed;
 
 /// Seconds of a frame. Frames do not overlap, so that those of noise are independent.
@@ -21,6 +22,15 @@ const MEAN: f64 = 0.1;
 const ANY: f64 = 0.35;
 /// The same of what is too short and follows noise, the mean.
 const MEAN_OF_REST: f64 = 0.2;
+/// Least correlation with each of the next frames, the median over the bands. Strokes and notes that are repeated
+/// evenly are loud and soft by turns, in most bands.
+const MEDIAN: f64 = -0.15;
+const FRAMES: usize = 3;
+/// Hz of the mains. Of their hum, a frame is not a whole number of periods, so that it differs from the next one, too;
+/// but each period has the same energy: the standard deviation of its logarithm is at most this. That of repeated notes
+/// is mostly above 0.1.
+const MAINS: [u32; 2] = [50, 60];
+const HUM: f64 = 0.05;
 
 /// Whether there is nothing but steady noise in the samples, at `sr` Hz. `goes_on`: whether it was noise before.
 pub(super) fn is_noise(samples: &[f32], sr: u32, goes_on: bool) -> bool {
@@ -47,20 +57,37 @@ pub(super) fn is_noise(samples: &[f32], sr: u32, goes_on: bool) -> bool {
         }
         levels.iter_mut().zip(energies).for_each(|(of_band, energy)| of_band.push((energy + f64::EPSILON).ln()));
     }
-    let correlations: Vec<f64> = levels.iter().map(|of_band| correlation(of_band)).collect();
-    let mean = correlations.iter().sum::<f64>() / BANDS as f64;
-    match seconds < SHORTEST {
-        true => mean < MEAN_OF_REST,
-        false => mean < MEAN && correlations.iter().all(|correlation| *correlation < ANY),
+    let after = |frames| -> Vec<f64> { levels.iter().map(|of_band| correlation(of_band, frames)).collect() };
+    let next = after(1);
+    let mean = next.iter().sum::<f64>() / BANDS as f64;
+    if seconds < SHORTEST {
+        return mean < MEAN_OF_REST;
     }
+    let is_even = || (1..=FRAMES).any(|frames| median(after(frames)) < MEDIAN);
+    let is_steady = || !is_even() || is_hum(samples, sr);
+    mean < MEAN && next.iter().all(|correlation| *correlation < ANY) && is_steady()
 }
 
-/// The correlation of values with their successors; 0 if all are equal.
-fn correlation(values: &[f64]) -> f64 {
+/// Whether all periods of the mains have the same energy.
+fn is_hum(samples: &[f32], sr: u32) -> bool {
+    let level = |period: &[f32]| (period.iter().map(|v| f64::from(*v).powi(2)).sum::<f64>() + f64::EPSILON).ln();
+    MAINS.iter().any(|hz| {
+        let levels = samples.chunks_exact((sr / hz).max(1) as usize).map(level);
+        std_dev(levels.map(Some)).is_some_and(|deviation| deviation < HUM)
+    })
+}
+
+/// The correlation of values with those that follow them by `lag`; 0 if all are equal.
+fn correlation(values: &[f64], lag: usize) -> f64 {
     let mean = values.iter().sum::<f64>() / values.len() as f64;
     let variance: f64 = values.iter().map(|v| (v - mean).powi(2)).sum();
-    let product: f64 = values.windows(2).map(|pair| (pair[0] - mean) * (pair[1] - mean)).sum();
+    let product: f64 = values.iter().zip(&values[lag..]).map(|(v, later)| (v - mean) * (later - mean)).sum();
     if variance > 0.0 { product / variance } else { 0.0 }
+}
+
+fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values[values.len() / 2]
 }
 
 /// The warning for a recording with noise in these parts, from and to seconds; `None` if there are none.
@@ -97,17 +124,22 @@ mod tests {
             })
             .collect();
         let at = |i: usize| i as f32 / SR as f32;
-        let hum = |i: usize| (1..8).map(move |n| (std::f32::consts::TAU * 50.0 * n as f32 * at(i)).sin() / n as f32);
-        let hum: Vec<f32> = white.iter().enumerate().map(|(i, v)| hum(i).sum::<f32>() + 0.1 * v).collect();
-        for (name, noise) in [("white", &white), ("red", &red), ("hum", &hum)] {
+        let harmonic =
+            |i: usize, n: usize| (std::f64::consts::TAU * (50 * n * i) as f64 / f64::from(SR)).sin() / n as f64;
+        let hum = |i| (1..8).map(|n| harmonic(i, n)).sum::<f64>() as f32;
+        let with = |hiss: f32| white.iter().enumerate().map(|(i, v)| hum(i) + hiss * v).collect();
+        let [hum, hum_with_hiss]: [Vec<f32>; 2] = [with(0.0), with(0.1)];
+        for (name, noise) in [("white", &white), ("red", &red), ("hum", &hum), ("hum with hiss", &hum_with_hiss)] {
             assert!(is_noise(noise, SR, false), "{name}");
             assert!(!is_noise(&noise[..2 * SR as usize], SR, false), "{name}: too short");
             assert!(is_noise(&noise[..2 * SR as usize], SR, true), "{name}: the rest");
         }
         // Strokes on a cymbal, one every half second.
         let strokes: Vec<f32> = white.iter().enumerate().map(|(i, v)| v * (-4.0 * (at(i) % 0.5)).exp()).collect();
+        // A roll, a stroke every eighth of a second.
+        let roll: Vec<f32> = white.iter().enumerate().map(|(i, v)| v * (-16.0 * (at(i) % 0.125)).exp()).collect();
         let tone: Vec<f32> = (0..5 * SR as usize).map(|i| (std::f32::consts::TAU * 440.0 * at(i)).sin()).collect();
-        for music in [&strokes[..], &tone, &strokes[..SR as usize], &tone[..SR as usize]] {
+        for music in [&strokes[..], &roll, &tone, &strokes[..SR as usize], &tone[..SR as usize]] {
             assert!(!is_noise(music, SR, true));
         }
     }
