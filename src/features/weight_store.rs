@@ -133,12 +133,13 @@ pub fn add(files: &[PathBuf], replace: bool) -> Result<Stored> {
 /// What is in the store.
 ///
 /// # Errors
-/// `Io` and `Checkpoint` if it cannot be read.
+/// `Io` if it cannot be read, `Usage` for a damaged file.
 pub fn list() -> Result<Vec<Stored>> {
     let mut all = vec![];
     for network in Network::ALL {
         for (path, sha256) in stored_files(network)? {
-            let file = File::read(&path)?;
+            let damaged = |e| Error::Usage(format!("{e}; remove the file, and add the weights again"));
+            let file = File::read(&path).map_err(damaged)?;
             all.push(stored(network, path, sha256, &file));
         }
     }

@@ -282,7 +282,7 @@ fn input_of(inputs: &[PathBuf], mixture: &Mixture) -> Result<Input> {
     };
     match mixture.models().count() {
         1 => Ok(Input::Features),
-        _ => Err(Error::data(features, "has features of one kind: several models together need audio")),
+        _ => Err(Error::data(features, "has features of one kind: several models, as the bundled one has, need audio")),
     }
 }
 
