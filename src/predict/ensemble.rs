@@ -217,9 +217,18 @@ pub(super) struct Combination {
 }
 
 impl Combination {
-    /// The weighted mean of models, or of ensembles, that are calibrated.
-    pub fn of_calibrated(name: &str, weights: Vec<f64>, thresholds: Vec<f64>) -> Combination {
-        Combination { name: name.into(), weights, calibrations: None, thresholds }
+    /// The weighted mean of ensembles that are calibrated, and of their thresholds.
+    pub fn of_calibrated(name: &str, weights: Vec<f64>, parts: &[Combination]) -> Combination {
+        let mut whole = Combination { name: name.into(), weights, calibrations: None, thresholds: vec![] };
+        whole.thresholds = match parts {
+            [only] => only.thresholds.clone(),
+            parts => {
+                let of_class =
+                    |k: usize| whole.mean_of(&parts.iter().map(|part| part.thresholds[k]).collect::<Vec<_>>());
+                (0..parts[0].thresholds.len()).map(of_class).collect()
+            }
+        };
+        whole
     }
 
     /// How many answers it combines.

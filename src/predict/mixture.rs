@@ -8,7 +8,6 @@ use serde_json::{Map, Value};
 
 use crate::core::error::{Error, Result};
 use crate::features::front_end::Source;
-use crate::metrics::calibration::{logit, sigmoid};
 use crate::metrics::thresholds::Threshold;
 use crate::nn::front_ends::vggish::Width;
 use crate::predict::ensemble::{Combination, Ensemble};
@@ -119,20 +118,9 @@ impl Mixture {
             models.extend(of_part);
             parts.push(combination);
         }
-        let of_parts: Vec<&[f64]> = parts.iter().map(|part| part.thresholds.as_slice()).collect();
-        let thresholds = match of_parts[..] {
-            [only] => only.to_vec(),
-            _ => mean(&of_parts, &weights),
-        };
-        Ok((models, Combinations { whole: Combination::of_calibrated(&self.name, weights, thresholds), parts }))
+        let whole = Combination::of_calibrated(&self.name, weights, &parts);
+        Ok((models, Combinations { whole, parts }))
     }
-}
-
-/// The weighted mean in the log-odds, of rows of probabilities.
-fn mean(rows: &[&[f64]], weights: &[f64]) -> Vec<f64> {
-    let total: f64 = weights.iter().sum();
-    let of = |k: usize| rows.iter().zip(weights).map(|(row, weight)| weight / total * logit(row[k])).sum();
-    (0..rows[0].len()).map(|k| sigmoid(of(k))).collect()
 }
 
 /// How the answers of the models of each part, and then those of the parts, are combined.
